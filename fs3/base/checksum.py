@@ -1,0 +1,93 @@
+"""CRC32C of pieces: how bytes are checksummed everywhere in fs3.
+
+A range of a chunk is cut where its chunk offset crosses a multiple of the piece size, and each piece has its own sum. Stored
+sums are made with 64 KiB pieces (`BLOCK_BYTES`), so an aligned range is served with stored sums and its bytes are not touched.
+CRC32C: RFC 3720 appendix B.4. Combination of sums: the GF(2) matrix method of zlib's crc32_combine (Mark Adler).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+from crc32c import crc32c as _crc32c
+
+from fs3.base.units import KIB
+
+BLOCK_BYTES = 64 * KIB
+"""Bytes per stored checksum."""
+
+_POLYNOMIAL = 0x82F63B78  # reflected
+
+
+def crc32c(data: bytes | bytearray | memoryview, start: int = 0) -> int:
+    """CRC32C of `data`, continuing from `start`. The interpreter lock is released while it runs on large data."""
+    return int(_crc32c(data, start))
+
+
+def cut(offset: int, length: int, piece: int = BLOCK_BYTES) -> Iterator[tuple[int, int]]:
+    """Yields (offset, length) of each piece of a range: boundaries at multiples of `piece`."""
+    end = offset + length
+    while offset < end:
+        step = min(end, (offset // piece + 1) * piece) - offset
+        yield offset, step
+        offset += step
+
+
+def piece_count(offset: int, length: int, piece: int = BLOCK_BYTES) -> int:
+    """How many pieces `cut` yields."""
+    return (offset + length - 1) // piece - offset // piece + 1 if length else 0
+
+
+def checksums(data: memoryview, offset: int = 0, piece: int = BLOCK_BYTES) -> list[int]:
+    """The sum of each piece of `data`, whose first byte has chunk offset `offset`."""
+    length = len(data)
+    if length <= piece - offset % piece:
+        return [int(_crc32c(data))] if length else []
+    sums = []
+    at = 0
+    step = piece - offset % piece
+    while at < length:
+        sums.append(int(_crc32c(data[at : at + step])))
+        at += step
+        step = piece
+    return sums
+
+
+def combine(first: int, second: int, second_length: int) -> int:
+    """The sum of two neighbouring byte strings from their sums and the length of the second."""
+    return _apply(_zeros(second_length), first) ^ second if second_length else first
+
+
+def digest_of(sums: Sequence[int]) -> int:
+    """One number for a chunk's block checksums, for comparing replicas: CRC32C over them, 4 bytes little-endian each."""
+    return crc32c(b"".join(value.to_bytes(4, "little") for value in sums))
+
+
+def _apply(matrix: tuple[int, ...], vector: int) -> int:
+    result = 0
+    row = 0
+    while vector:
+        if vector & 1:
+            result ^= matrix[row]
+        vector >>= 1
+        row += 1
+    return result
+
+
+def _multiply(left: tuple[int, ...], right: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(_apply(left, column) for column in right)
+
+
+@lru_cache(maxsize=1024)
+def _zeros(length: int) -> tuple[int, ...]:
+    """The operator that appends `length` zero bytes to a sum, as 32 columns."""
+    if length == 0:
+        return tuple(1 << bit for bit in range(32))
+    if length == 1:
+        one_bit = (_POLYNOMIAL, *(1 << bit for bit in range(31)))
+        four = _multiply(_multiply(one_bit, one_bit), _multiply(one_bit, one_bit))
+        return _multiply(four, four)
+    half = _zeros(length // 2)
+    whole = _multiply(half, half)
+    return _multiply(whole, _zeros(1)) if length % 2 else whole

@@ -1,0 +1,91 @@
+"""Exceptions at the edge of fs3. Each is an FS3Error and, where Python has a builtin for it, that builtin too.
+
+    OSError
+    └── FS3Error                      .code, .errno, .filename
+        ├── NotFound                  also FileNotFoundError
+        ├── Exists                    also FileExistsError
+        ├── NotADirectory             also NotADirectoryError
+        ├── IsADirectory              also IsADirectoryError
+        ├── NoPermission              also PermissionError
+        ├── DeadlineExceeded          also TimeoutError
+        ├── Unreachable               also ConnectionError: nobody answers, or the connection broke
+        └── InvalidArgument           also ValueError
+
+A `Code` travels between processes; an exception is raised only where a person's code is called.
+"""
+
+from __future__ import annotations
+
+from fs3.base.status import Code
+
+
+class FS3Error(OSError):
+    """An operation failed. `code` says why; `errno` is its POSIX number, so `except OSError` handlers work unchanged."""
+
+    code: Code
+
+    def __init__(self, code: Code, message: str, filename: str | None = None) -> None:
+        super().__init__(code.errno, message)
+        self.code = code
+        self.filename = filename
+
+    def __str__(self) -> str:
+        text = self.strerror or self.code.name.replace("_", " ").lower()
+        return f"{text}: {self.filename!r}" if self.filename else text
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # OSError pickles its two-argument form, which is not ours; DataLoader workers send exceptions to their parent.
+        return (error, (self.code, self.strerror, self.filename))
+
+
+class NotFound(FS3Error, FileNotFoundError):
+    """No such file, directory or chunk."""
+
+
+class Exists(FS3Error, FileExistsError):
+    """The name is taken."""
+
+
+class NotADirectory(FS3Error, NotADirectoryError):
+    """A component of the path is not a directory."""
+
+
+class IsADirectory(FS3Error, IsADirectoryError):
+    """A directory where a file is needed."""
+
+
+class NoPermission(FS3Error, PermissionError):
+    """The identity may not do this."""
+
+
+class DeadlineExceeded(FS3Error, TimeoutError):
+    """No answer in time; a change may or may not have happened."""
+
+
+class Unreachable(FS3Error, ConnectionError):
+    """Nobody answers at the address, or the connection broke."""
+
+
+class InvalidArgument(FS3Error, ValueError):
+    """The call itself is wrong; the message names the argument."""
+
+
+_CLASSES: dict[Code, type[FS3Error]] = {
+    Code.NOT_FOUND: NotFound,
+    Code.EXISTS: Exists,
+    Code.NOT_A_DIRECTORY: NotADirectory,
+    Code.IS_A_DIRECTORY: IsADirectory,
+    Code.PERMISSION: NoPermission,
+    Code.ACCESS: NoPermission,
+    Code.DEADLINE: DeadlineExceeded,
+    Code.UNAVAILABLE: Unreachable,
+    Code.DISCONNECTED: Unreachable,
+    Code.SHUTTING_DOWN: Unreachable,
+    Code.INVALID: InvalidArgument,
+    Code.NAME_TOO_LONG: FS3Error,
+}
+
+
+def error(code: Code, message: str, filename: str | None = None) -> FS3Error:
+    """The exception of a code."""
+    return _CLASSES.get(code, FS3Error)(code, message, filename)

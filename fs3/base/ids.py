@@ -1,0 +1,44 @@
+"""Identifiers, and the widths they are packed with."""
+
+from __future__ import annotations
+
+from typing import NewType
+
+NodeId = NewType("NodeId", int)
+"""A process with a role; u32, from 1."""
+TargetId = NewType("TargetId", int)
+"""One storage unit of a node, member of one chain; u32, from 1."""
+ChainId = NewType("ChainId", int)
+"""A replica group; u32, from 1."""
+TableId = NewType("TableId", int)
+"""A chain table; u32, from 1."""
+InodeId = NewType("InodeId", int)
+"""A file, directory or symlink; u64 below 2**56, never reused. 1 is the root directory."""
+ChunkId = NewType("ChunkId", bytes)
+"""16 bytes. First byte 0: a chunk of a file (8 bytes inode, 8 bytes index, big-endian). First byte >= 0x80: a KVCache page."""
+ClientId = NewType("ClientId", bytes)
+"""16 random bytes, one client object in one process."""
+SessionId = NewType("SessionId", int)
+"""A writer's open of one file; u64, from 1."""
+
+ROOT_INODE = InodeId(1)
+CHUNK_ID_BYTES = 16
+CLIENT_ID_BYTES = 16
+
+
+def file_chunk(inode: InodeId, index: int) -> ChunkId:
+    """The id of chunk `index` of a file; chunks of one file are neighbours in key order."""
+    return ChunkId(((inode << 64) | index).to_bytes(CHUNK_ID_BYTES, "big"))
+
+
+def chunk_file(chunk: ChunkId) -> tuple[InodeId, int] | None:
+    """The file and index a chunk id names; None for a KVCache page."""
+    if chunk[0]:
+        return None
+    packed = int.from_bytes(chunk, "big")
+    return InodeId(packed >> 64), packed & 0xFFFF_FFFF_FFFF_FFFF
+
+
+def page_chunk(digest: bytes) -> ChunkId:
+    """The id of a KVCache page from 16 bytes of its key's digest (127 of its bits are kept)."""
+    return ChunkId(bytes((digest[0] | 0x80,)) + digest[1:CHUNK_ID_BYTES])

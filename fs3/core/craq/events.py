@@ -1,0 +1,62 @@
+"""What happens to a replica. Each event is a value; `Replica.step(now, event)` returns the effects it has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fs3.base.ids import ChunkId
+from fs3.base.status import Code
+from fs3.model.chain import Chain
+from fs3.model.chunk import Update, UpdateResult
+
+
+@dataclass(slots=True)
+class UpdateReceived:
+    """A client or the predecessor asks for an update. `token` comes back in the `Reply` effect; each token is answered once."""
+
+    update: Update
+    token: int
+
+
+@dataclass(slots=True)
+class Staged:
+    """The store finished a `Stage` effect: durable as the pending version when the code is OK, without any trace otherwise."""
+
+    chunk: ChunkId
+    version: int
+    code: Code
+    length: int
+    checksum: int
+    message: str = ""
+
+
+@dataclass(slots=True)
+class Acked:
+    """The successor answered a `Forward` effect. `attempt` is the effect's, so that a late answer to an old sending is known."""
+
+    chunk: ChunkId
+    version: int
+    attempt: int
+    result: UpdateResult
+
+
+@dataclass(slots=True)
+class ChainChanged:
+    """Newer routing: this target's chain, or None when it is in none any more."""
+
+    chain: Chain | None
+
+
+@dataclass(slots=True)
+class Opened:
+    """The store was opened and has these pending chunks; comes once, after the first ChainChanged."""
+
+    pending: tuple[ChunkId, ...]
+
+
+@dataclass(slots=True)
+class Tick:
+    """A deadline the machine asked for (`next_deadline`) has passed."""
+
+
+Event = UpdateReceived | Staged | Acked | ChainChanged | Opened | Tick

@@ -1,0 +1,83 @@
+"""Inodes, directory entries, layouts and sessions."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import msgspec
+
+from fs3.base.ids import ChainId, ClientId, InodeId, SessionId, TableId
+
+
+class InodeType(IntEnum):
+    """Numbers as on the wire and in rows."""
+
+    FILE = 1
+    DIRECTORY = 2
+    SYMLINK = 3
+
+
+class Layout(msgspec.Struct, frozen=True, array_like=True):
+    """How the bytes of a file map to chunks: chunk i is on chains[i % len(chains)]. Immutable once a file has it.
+
+    Of a directory: what its new files get; `chains` is empty and 0 means "inherit" or, at the root, the cluster's default.
+    """
+
+    table: TableId
+    chunk_size: int
+    stripe: int
+    chains: tuple[ChainId, ...] = ()
+
+
+class Inode(msgspec.Struct, frozen=True, array_like=True):
+    """One row of the inode table. New fields go at the end with a default, so that older rows stay readable."""
+
+    id: InodeId
+    type: InodeType
+    mode: int
+    uid: int
+    gid: int
+    nlink: int
+    length: int
+    """Files: bytes. Symlinks: bytes of the target. Directories: number of entries."""
+    atime_ns: int
+    mtime_ns: int
+    ctime_ns: int
+    birth_ns: int
+    change: int
+    """Rises with every change of content or attributes."""
+    parent: InodeId
+    """Directories: the directory they are in. Else 0."""
+    layout: Layout
+    target: str = ""
+    """Symlinks: what they point to."""
+    dirent_serial: int = 0
+    """Directories: counts creations, so that new files rotate over the chains of the table."""
+
+
+class Dirent(msgspec.Struct, frozen=True, array_like=True):
+    """(parent, name) -> inode."""
+
+    inode: InodeId
+    type: InodeType
+
+
+class FileSession(msgspec.Struct, frozen=True, array_like=True):
+    """A writer's open of a file."""
+
+    id: SessionId
+    inode: InodeId
+    client: ClientId
+    opened_ns: int
+    unnamed: bool = False
+    """The file has no name yet; closing the session publishes or discards it."""
+    parent: InodeId = InodeId(0)
+    """Unnamed: the directory it was created for."""
+
+
+class User(msgspec.Struct, frozen=True):
+    """Who asks."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...] = ()

@@ -1,0 +1,83 @@
+"""Routing info: a snapshot of nodes, chains and tables, and the deltas that lead from one version to the next."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Self
+
+import msgspec
+
+from fs3.base.ids import ChainId, NodeId, TableId
+from fs3.model.chain import Chain, ChainTable
+
+
+class Role(IntEnum):
+    """What a process does. Numbers as on the wire."""
+
+    MGMTD = 1
+    META = 2
+    STORAGE = 3
+    CLIENT = 4
+
+
+class Node(msgspec.Struct, frozen=True, array_like=True):
+    """A process known to the manager."""
+
+    id: NodeId
+    name: str
+    role: Role
+    endpoints: tuple[str, ...]
+    """Where it listens: "tcp://host:port", "local://path", "grpc://host:port"."""
+    host: str
+    """Identifies the host; processes with equal values can use the `local` transport between them."""
+    incarnation: int
+    """Rises with every start of the process."""
+    alive: bool
+    """Its lease was running when this snapshot was made."""
+    pid: int = 0
+
+
+class Delta(msgspec.Struct, frozen=True, array_like=True):
+    """What changed from one routing version to another. Entities are whole; `from_version` 0 replaces everything."""
+
+    from_version: int
+    version: int
+    nodes: tuple[Node, ...] = ()
+    chains: tuple[Chain, ...] = ()
+    tables: tuple[ChainTable, ...] = ()
+    removed_nodes: tuple[NodeId, ...] = ()
+
+
+class Routing(msgspec.Struct, frozen=True):
+    """An immutable snapshot. `apply` returns the next one; readers keep whichever they hold."""
+
+    cluster: bytes = b""
+    version: int = 0
+    nodes: dict[NodeId, Node] = {}
+    chains: dict[ChainId, Chain] = {}
+    tables: dict[TableId, ChainTable] = {}
+
+    def apply(self, delta: Delta, cluster: bytes = b"") -> Self:
+        """The snapshot after a delta.
+
+        Raises ValueError when the delta does not start at this version (the caller then asks for a whole one). A delta that
+        leads to an older or equal version changes nothing: pushed and pulled updates may arrive in any order.
+        """
+        if delta.from_version and delta.from_version != self.version:
+            if delta.version <= self.version:
+                return self
+            raise ValueError(f"routing delta starts at {delta.from_version}, this snapshot is {self.version}")
+        if delta.version <= self.version and cluster in (b"", self.cluster):
+            return self
+        whole = delta.from_version == 0
+        nodes = {} if whole else {key: value for key, value in self.nodes.items() if key not in delta.removed_nodes}
+        chains = {} if whole else dict(self.chains)
+        tables = {} if whole else dict(self.tables)
+        nodes.update((node.id, node) for node in delta.nodes)
+        chains.update((chain.id, chain) for chain in delta.chains)
+        tables.update((table.id, table) for table in delta.tables)
+        return type(self)(cluster or self.cluster, delta.version, nodes, chains, tables)
+
+    def whole(self) -> Delta:
+        """This snapshot as a delta that replaces everything."""
+        return Delta(0, self.version, tuple(self.nodes.values()), tuple(self.chains.values()), tuple(self.tables.values()))

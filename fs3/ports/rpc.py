@@ -1,0 +1,165 @@
+"""Calls between processes, whatever wire carries them.
+
+Bulk bytes never pass through protobuf: a request or a reply may carry a payload, given as parts and delivered into buffers the
+receiver chose. A handler is a plain function that is handed a call and answers it now or later, so that a server can put a
+thousand small requests into one batch without a task for each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from fs3.base.status import Code
+from fs3.model.method import Method
+
+
+@dataclass(frozen=True, slots=True)
+class FileRange:
+    """Bytes of an open file, to be sent from the page cache without passing through the process."""
+
+    fd: int
+    offset: int
+    length: int
+
+
+Part = bytes | bytearray | memoryview | FileRange
+"""One piece of a payload on its way out. It must stay unchanged until the transport says it is gone."""
+
+Into = Callable[[Any, int], Sequence[memoryview]]
+"""(reply message, payload length) -> writable buffers that together hold exactly the payload. Raising refuses the payload."""
+
+
+@dataclass(slots=True)
+class Reply:
+    """An answer: the message, and where the payload is (the buffers `into` gave, or one the transport allocated)."""
+
+    message: Any
+    payload: memoryview | None = None
+
+
+class Call(Protocol):
+    """One request on the server's side. Exactly one of `reply` and `fail` ends it; later ones are ignored."""
+
+    @property
+    def method(self) -> Method: ...
+
+    @property
+    def request(self) -> Any:
+        """The protobuf message."""
+        ...
+
+    @property
+    def payload(self) -> memoryview | None:
+        """Bulk bytes of the request, valid until `release`."""
+        ...
+
+    @property
+    def peer(self) -> str:
+        """Who asks, for logs and messages."""
+        ...
+
+    @property
+    def deadline(self) -> int:
+        """Monotonic nanoseconds after which nobody waits for the answer any more."""
+        ...
+
+    @property
+    def cancelled(self) -> bool:
+        """The caller has gone or has given up."""
+        ...
+
+    def reply(self, message: Any, parts: Sequence[Part] = (), sent: Callable[[], None] | None = None) -> None:
+        """Answer. `sent` is called once the parts are no longer needed: sent, or dropped with the connection."""
+        ...
+
+    def fail(self, code: Code, message: str, routing_version: int = 0) -> None:
+        """Answer with an error."""
+        ...
+
+    def send(self, message: Any) -> bool:
+        """Streaming methods: one more message. False when the caller has gone or its queue is full: stop, and `fail` or drop."""
+        ...
+
+    def on_cancel(self, callback: Callable[[], None]) -> None:
+        """Call back when the caller goes away or gives up before the answer."""
+        ...
+
+    def release(self) -> None:
+        """The payload buffer is no longer needed. Ending the call does this too."""
+        ...
+
+
+Handler = Callable[[Call], None]
+"""Must not block and must not raise for bad requests (it fails the call); a raised exception fails the call as INTERNAL."""
+
+Bindings = Mapping[Method, Handler]
+
+
+class Channel(Protocol):
+    """A connection to one endpoint. It is made on first use and made again after it breaks; calls under way then fail."""
+
+    def start(
+        self,
+        method: Method,
+        request: Any,
+        parts: Sequence[Part] = (),
+        into: Into | None = None,
+        timeout_ns: int = 0,
+    ) -> asyncio.Future[Reply]:
+        """Send a request; the future has the reply or an FS3Error. Requests started in one turn of the loop leave together.
+
+        Cancelling the future gives the call up: buffers handed out by `into` are no longer written to once it is done.
+        """
+        ...
+
+    async def call(
+        self,
+        method: Method,
+        request: Any,
+        parts: Sequence[Part] = (),
+        into: Into | None = None,
+        timeout_ns: int = 0,
+    ) -> Reply:
+        """`start`, awaited. 0 means the default timeout."""
+        ...
+
+    def stream(self, method: Method, request: Any) -> AsyncIterator[Any]:
+        """The replies of a streaming method; ends or raises FS3Error when the server or the connection does."""
+        ...
+
+    async def close(self) -> None:
+        """Fail what is under way and disconnect."""
+        ...
+
+
+class Listener(Protocol):
+    """A server that accepts connections."""
+
+    @property
+    def endpoint(self) -> str:
+        """Where it really listens (the port that was chosen when 0 was asked for)."""
+        ...
+
+    async def close(self, grace_ns: int = 0) -> None:
+        """Stop accepting, let calls under way finish for so long, then disconnect everybody."""
+        ...
+
+
+class Transport(Protocol):
+    """One way to reach other processes: tcp, local, grpc, memory."""
+
+    @property
+    def scheme(self) -> str:
+        """The endpoints it understands: "tcp" for "tcp://host:port"."""
+        ...
+
+    def connect(self, endpoint: str) -> Channel:
+        """A channel; does no I/O yet. Raises InvalidArgument for an endpoint it cannot parse."""
+        ...
+
+    async def serve(self, endpoint: str, bindings: Bindings) -> Listener:
+        """Listen and dispatch. Raises FS3Error naming the endpoint when it is taken or not ours."""
+        ...
