@@ -1,1 +1,1 @@
-"""Benchmarks of fs3: each one drives the file system the way a real consumer does, and measures it."""
+"""Benchmarks of fs3: each drives the file system as a real consumer does, and measures it."""

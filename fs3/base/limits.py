@@ -59,6 +59,10 @@ replicas_max = 16
 
 # --- metadata --------------------------------------------------------------------------------------------------------
 transactions_per_commit_max = 512
+transactions_per_turn_max = 64
+"""Operations a metadata lane runs before it lets the loop look at other things."""
+transactions_waiting_max = 65_536
+"""Operations submitted to a store and not yet run; further ones are answered BUSY."""
 requests_remembered_ns = 30 * MINUTE
 garbage_chunks_per_step_max = 512
 
@@ -77,8 +81,12 @@ namespace_name_bytes_max = 255
 key_bytes_max = 4096
 
 # --- embedded stores -------------------------------------------------------------------------------------------------
+kv_key_bytes_max = 480
+kv_value_bytes_max = 1 * MIB
 lmdb_map_bytes_default = 64 * GIB
 """Address space, not disk or memory."""
+lmdb_map_bytes_max = 1024 * GIB
+"""How far a full map is grown."""
 
 assert page_bytes_max + page_trailer_bytes <= block_bytes_max
 assert frame_payload_bytes_max >= chunk_bytes_max + page_trailer_bytes
@@ -86,4 +94,7 @@ assert frame_payload_bytes_max <= receive_bytes_max
 assert update_bytes_per_request_max <= frame_payload_bytes_max
 assert 3 * heartbeat_ns <= lease_ns
 assert clock_drift_ns < lease_ns
+assert transactions_per_turn_max <= transactions_per_commit_max <= transactions_waiting_max
+assert batch_items_max <= transactions_waiting_max
+assert lmdb_map_bytes_default <= lmdb_map_bytes_max
 assert inline_chunk_bytes_max < chunk_bytes_min

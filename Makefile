@@ -1,0 +1,45 @@
+# Every word a developer needs. Each target makes what it needs first; nothing has to be installed by hand.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+
+.PHONY: setup check fmt test test-slow sim bench plots demo clean
+
+$(STAMP): pyproject.toml hatch_build.py $(wildcard proto/fs3/v1/*.proto)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python hatch_build.py >/dev/null
+	touch $(STAMP)
+
+setup: $(STAMP)  ## virtual environment with everything, generated protobuf code
+
+check: $(STAMP)  ## lint, types, floors
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fmt: $(STAMP)  ## format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test: $(STAMP) check  ## everything CI runs
+	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+sim: $(STAMP)  ## simulation: make sim ARGS="--seeds 10000" or ARGS="--seed 42 --trace"
+	PYTHONHASHSEED=0 $(BIN)/python -m fs3.sim.run $(ARGS)
+
+bench: $(STAMP)  ## all benches, saved as JSON lines in benches/results, then the plots
+	$(BIN)/python -m benches.run $(ARGS)
+	$(BIN)/python -m benches.plot
+
+plots: $(STAMP)  ## draw the plots again from the saved JSON lines
+	$(BIN)/python -m benches.plot
+
+demo: $(STAMP)  ## a local cluster, Parquet, random access, KV pages and GraySort on it, then a table
+	$(BIN)/python -m benches.demo $(ARGS)
+
+clean:  ## remove what the targets above made, except the virtual environment
+	rm -rf demo-data .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache fs3/wire/pb

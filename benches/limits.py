@@ -1,0 +1,236 @@
+"""What this machine can do without fs3: the figure each bench is held against, measured in the same run.
+
+Everything here is plain sockets, files and copies, with the other side in a process of its own, as a storage process is.
+"""
+
+from __future__ import annotations
+
+import mmap
+import multiprocessing
+import os
+import random
+import socket
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+MIB = 1 << 20
+_CONTEXT = multiprocessing.get_context("spawn")
+_REQUEST = 8
+
+
+def median_of(measure: Callable[[], float], runs: int) -> list[float]:
+    """`runs` figures, sorted; the caller takes the median and shows the spread."""
+    return sorted(measure() for _ in range(runs))
+
+
+def _receive_exactly(connection: socket.socket, view: memoryview) -> bool:
+    got = 0
+    while got < len(view):
+        count = connection.recv_into(view[got:])
+        if not count:
+            return False
+        got += count
+    return True
+
+
+def _listen() -> socket.socket:
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.listen(16)
+    return listener
+
+
+@contextmanager
+def _process(target: Callable[..., None], *arguments: object) -> Iterator[int]:
+    """Run `target(pipe, *arguments)` in a process that sends back the port it listens on; ended afterwards."""
+    mine, its = _CONTEXT.Pipe()
+    child = _CONTEXT.Process(target=target, args=(its, *arguments), daemon=True)
+    child.start()
+    try:
+        yield mine.recv()
+    finally:
+        child.terminate()
+        child.join()
+
+
+def _sendfile_server(pipe: object, path: str) -> None:
+    listener = _listen()
+    pipe.send(listener.getsockname()[1])  # type: ignore[attr-defined]
+    file = os.open(path, os.O_RDONLY)
+    connection, _ = listener.accept()
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    request = bytearray(_REQUEST)
+    while _receive_exactly(connection, memoryview(request)):
+        length = int.from_bytes(request, "little")
+        sent = 0
+        while sent < length:
+            sent += os.sendfile(connection.fileno(), file, sent, length - sent)
+
+
+def sendfile_to_recv_into(directory: Path, size: int, total: int, ahead: int = 2) -> float:
+    """Bytes/s from a warm file in one process into a buffer in this one, in requests of `size`, `ahead` of them under way."""
+    with tempfile.NamedTemporaryFile(dir=directory) as file:
+        file.write(os.urandom(size))
+        file.flush()
+        with _process(_sendfile_server, file.name) as port, socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            buffer = memoryview(mmap.mmap(-1, size))
+            request = size.to_bytes(_REQUEST, "little")
+            count = max(4, total // size)
+            connection.sendall(request)
+            _receive_exactly(connection, buffer)
+            began = time.perf_counter()
+            asked = 0
+            for done in range(count):
+                while asked < min(count, done + ahead):
+                    connection.sendall(request)
+                    asked += 1
+                _receive_exactly(connection, buffer)
+            return count * size / (time.perf_counter() - began)
+
+
+def _echo_server(pipe: object, size: int) -> None:
+    listener = _listen()
+    pipe.send(listener.getsockname()[1])  # type: ignore[attr-defined]
+    connection, _ = listener.accept()
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    buffer = bytearray(size)
+    while _receive_exactly(connection, memoryview(buffer)):
+        connection.sendall(buffer)
+
+
+def echo(size: int, count: int) -> float:
+    """Round trips/s of `size` bytes between two processes with blocking sockets, one at a time."""
+    with _process(_echo_server, size) as port, socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        message = bytes(size)
+        buffer = bytearray(size)
+        began = time.perf_counter()
+        for _ in range(count):
+            connection.sendall(message)
+            _receive_exactly(connection, memoryview(buffer))
+        return count / (time.perf_counter() - began)
+
+
+def preadv_random(path: Path, size: int, count: int) -> float:
+    """Reads/s of `size` bytes at random aligned offsets of a warm file, one bare preadv each."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        slots = os.fstat(file).st_size // size
+        offsets = [random.randrange(slots) * size for _ in range(count)]
+        buffers = [bytearray(size)]
+        began = time.perf_counter()
+        for offset in offsets:
+            os.preadv(file, buffers, offset)
+        return count / (time.perf_counter() - began)
+    finally:
+        os.close(file)
+
+
+def _chain_hop(pipe: object, directory: str, name: str, size: int, next_port: int, streams: int) -> None:
+    listener = _listen()
+    pipe.send(listener.getsockname()[1])  # type: ignore[attr-defined]
+    pool = ThreadPoolExecutor(streams)
+    serving = []
+    for stream in range(streams):
+        connection, _ = listener.accept()
+        serving.append(pool.submit(_chain_stream, connection, Path(directory) / f"{name}-{stream}", size, next_port))
+    for each in serving:
+        each.result()
+
+
+def _chain_stream(connection: socket.socket, path: Path, size: int, next_port: int) -> None:
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    onward = socket.create_connection(("127.0.0.1", next_port)) if next_port else None
+    if onward:
+        onward.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    file = os.open(path, os.O_RDWR | os.O_CREAT)
+    buffer = memoryview(mmap.mmap(-1, size))
+    ack = bytearray(1)
+    offset = 0
+    try:
+        while _receive_exactly(connection, buffer):
+            if onward:
+                onward.sendall(buffer)
+            os.pwrite(file, buffer, offset)
+            os.fdatasync(file)
+            offset = (offset + size) % (64 * size)
+            if onward:
+                _receive_exactly(onward, memoryview(ack))
+            connection.sendall(b"1")
+    finally:
+        os.close(file)
+
+
+def raw_chain(directory: Path, size: int, count: int, streams: int = 1) -> float:
+    """Bytes/s of user data through three processes that each receive it, pass it on, and write and fdatasync it to a file.
+
+    No protocol: a block is acknowledged once all three have it on disk. `streams` blocks are under way at once. The hops work
+    side by side (a hop passes a block on before it writes it), so this is an upper bound for chains that write first.
+    """
+    from contextlib import ExitStack
+
+    with ExitStack() as stack:
+        port = 0
+        for name in ("tail", "middle", "head"):
+            port = stack.enter_context(_process(_chain_hop, str(directory), f"raw-{name}", size, port, streams))
+        connections = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(streams)]
+        data = os.urandom(size)
+
+        def push(connection: socket.socket, times: int) -> None:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            ack = bytearray(1)
+            for _ in range(times):
+                connection.sendall(data)
+                _receive_exactly(connection, memoryview(ack))
+
+        with ThreadPoolExecutor(streams) as pool:
+            list(pool.map(push, connections, [2] * streams))
+            began = time.perf_counter()
+            list(pool.map(push, connections, [count // streams] * streams))
+            elapsed = time.perf_counter() - began
+    for path in directory.glob("raw-*"):
+        path.unlink()
+    return (count // streams) * streams * size / elapsed
+
+
+def write_and_sync(directory: Path, size: int, count: int) -> float:
+    """Bytes/s of blocks written to one file with fdatasync after each."""
+    with tempfile.NamedTemporaryFile(dir=directory) as file:
+        data = os.urandom(size)
+        began = time.perf_counter()
+        for index in range(count):
+            os.pwrite(file.fileno(), data, (index % 64) * size)
+            os.fdatasync(file.fileno())
+        return count * size / (time.perf_counter() - began)
+
+
+def synced_commits(directory: Path, count: int) -> float:
+    """LMDB transactions/s of one 100-byte row each, synced."""
+    import lmdb
+
+    with tempfile.TemporaryDirectory(dir=directory) as path, lmdb.open(path, map_size=256 * MIB) as env:
+        began = time.perf_counter()
+        for index in range(count):
+            with env.begin(write=True) as txn:
+                txn.put(index.to_bytes(8, "big"), bytes(100))
+        return count / (time.perf_counter() - began)
+
+
+def copy_bytes(size: int, count: int) -> float:
+    """Bytes/s of one core copying memory."""
+    source = os.urandom(size)
+    target = memoryview(bytearray(size))
+    began = time.perf_counter()
+    for _ in range(count):
+        target[:] = source
+    return count * size / (time.perf_counter() - began)
+
+
+def spread(figures: list[float]) -> dict[str, float]:
+    """{median, low, high} of a list of figures."""
+    return {"median": statistics.median(figures), "low": min(figures), "high": max(figures)}

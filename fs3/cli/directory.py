@@ -1,0 +1,171 @@
+"""The data directory of a local cluster: what is in it, and who is running on it.
+
+    DIR/cluster.json      what the cluster is, and each process: {name, role, pid, endpoints}
+    DIR/<name>/           data of one process
+    DIR/<name>/process.lock   held (flock) by the process for as long as it lives
+    DIR/run/<name>.sock   its local endpoint
+    DIR/log/<name>.log    what it said
+
+Whether a process runs is asked of its lock, never of its pid: a pid may have been given to somebody else.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fs3.base.errors import error
+from fs3.base.status import Code
+
+FORMAT = 1
+_SOCKET_PATH_MAX = 100
+"""sockaddr_un holds 108 bytes; some are left for the name."""
+
+
+@dataclass
+class Shape:
+    """What `fs3 up` was told when it made the cluster; later starts reuse it."""
+
+    storage: int = 3
+    replicas: int = 3
+    targets: int = 2
+    port: int = 8000
+    host: str = "127.0.0.1"
+
+    def names(self) -> list[str]:
+        """Process names in the order they are started."""
+        return ["mgmtd", "meta", *(f"storage-{index}" for index in range(1, self.storage + 1))]
+
+
+@dataclass
+class Process:
+    """One process of the cluster, as cluster.json lists it."""
+
+    name: str
+    role: str
+    pid: int
+    endpoints: dict[str, str] = field(default_factory=dict)
+
+
+class ClusterDirectory:
+    """Reads and writes DIR/cluster.json and looks at the locks beside it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self.file = self.path / "cluster.json"
+
+    def load(self) -> tuple[Shape, dict[str, Process]] | None:
+        """What cluster.json says; None when there is none. Raises FS3Error when it is not ours or of another version."""
+        try:
+            document = json.loads(self.file.read_text())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as wrong:
+            raise error(Code.INVALID, f"{self.file} cannot be read as a cluster file: {wrong}") from wrong
+        found = document.get("format") if isinstance(document, dict) else None
+        if found != FORMAT:
+            raise error(
+                Code.INVALID, f"{self.file} has format {found!r}; this version of fs3 reads format {FORMAT}", str(self.path)
+            )
+        try:
+            shape = Shape(**document["shape"])
+            processes = {entry["name"]: Process(**entry) for entry in document["processes"]}
+        except (KeyError, TypeError) as wrong:
+            raise error(Code.INVALID, f"{self.file} is damaged: {wrong}") from wrong
+        return shape, processes
+
+    def require(self) -> tuple[Shape, dict[str, Process]]:
+        """`load`, or FS3Error NOT_FOUND naming the directory."""
+        loaded = self.load()
+        if loaded is None:
+            raise error(Code.NOT_FOUND, "no fs3 cluster in this directory (no cluster.json)", str(self.path))
+        return loaded
+
+    def save(self, shape: Shape, processes: dict[str, Process]) -> None:
+        """Replace cluster.json atomically."""
+        document: dict[str, Any] = {
+            "format": FORMAT,
+            "shape": asdict(shape),
+            "processes": [asdict(process) for process in processes.values()],
+        }
+        handle, temporary = tempfile.mkstemp(dir=self.path, prefix=".cluster-")
+        with os.fdopen(handle, "w") as out:
+            json.dump(document, out, indent=2)
+            out.write("\n")
+            out.flush()
+            os.fsync(out.fileno())
+        Path(temporary).chmod(0o644)
+        os.replace(temporary, self.file)
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Held while processes are started or stopped, so that two commands do not do it at once."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        handle = os.open(self.path / "cluster.lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = os.pread(handle, 32, 0).decode(errors="replace").strip() or "unknown"
+                raise error(
+                    Code.BUSY, f"another fs3 command (pid {holder}) is starting or stopping this cluster", str(self.path)
+                ) from None
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, str(os.getpid()).encode(), 0)
+            yield
+        finally:
+            os.close(handle)
+
+    def lock_path(self, name: str) -> Path:
+        """The file process `name` holds locked while it lives."""
+        return self.path / name / "process.lock"
+
+    def holder(self, name: str) -> int | None:
+        """Pid of the process that runs as `name`, None when nobody does."""
+        try:
+            handle = os.open(self.lock_path(name), os.O_RDWR)
+        except FileNotFoundError:
+            return None
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return int(os.pread(handle, 32, 0) or b"0")
+        finally:
+            os.close(handle)
+        return None
+
+    def log_path(self, name: str) -> Path:
+        """Where process `name` writes what it has to say."""
+        return self.path / "log" / f"{name}.log"
+
+    def socket_path(self, name: str) -> Path:
+        """Local endpoint of a process: below DIR, or in the temporary directory when DIR's path is too long for a socket."""
+        path = self.path / "run" / f"{name}.sock"
+        if len(os.fsencode(path)) > _SOCKET_PATH_MAX:
+            digest = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]
+            path = Path(tempfile.gettempdir()) / f"fs3-{os.getuid()}-{digest}" / f"{name}.sock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+
+def hold_lock(path: Path) -> int:
+    """Take a process lock for life; returns the descriptor. Raises FS3Error BUSY naming the pid that has it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(handle, 32, 0).decode(errors="replace").strip() or "unknown"
+        os.close(handle)
+        raise error(Code.BUSY, f"already served by pid {holder}", str(path.parent)) from None
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, str(os.getpid()).encode(), 0)
+    return handle

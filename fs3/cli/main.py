@@ -1,0 +1,69 @@
+"""The `fs3` command."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from fs3 import __version__
+from fs3.cli import files
+
+app = typer.Typer(
+    name="fs3",
+    help="A parallel file system and KV cache store.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"fs3 {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    pass
+
+
+for command in (files.ls, files.cat, files.cp, files.mv, files.rm, files.mkdir, files.stat, files.du):
+    app.command()(command)
+
+
+def _add_cluster_commands() -> None:
+    from fs3.cli import serve, status, up
+
+    app.command()(up.up)
+    app.command()(up.down)
+    app.command()(status.status)
+    app.command(hidden=True)(serve.serve)
+
+
+_add_cluster_commands()
+
+
+def main() -> None:
+    """Entry point: every expected error is one line on standard error and exit status 1."""
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        app()
+    except BrokenPipeError:
+        # The reader of our output has gone (`fs3 ls | head`); point stdout elsewhere so that the exit flush is silent.
+        sys.stdout = None  # type: ignore[assignment]
+        sys.exit(1)
+    except (OSError, ValueError) as wrong:
+        errors.print(f"fs3: {wrong}", markup=False)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

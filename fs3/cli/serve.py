@@ -1,0 +1,118 @@
+"""`fs3 serve mgmtd|meta|storage`: one service process. This is where services meet their drivers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fs3.base.errors import error
+from fs3.base.status import Code
+from fs3.base.units import SECOND
+from fs3.cli.directory import hold_lock
+
+STOP_GRACE_NS = 5 * SECOND
+
+log = logging.getLogger("fs3.serve")
+
+
+class RoleName(StrEnum):
+    """What a process can be."""
+
+    mgmtd = "mgmtd"
+    meta = "meta"
+    storage = "storage"
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """One service process, as its command line describes it."""
+
+    role: RoleName
+    name: str
+    data_dir: Path
+    listen: str
+    grpc_listen: str
+    local_listen: str
+    advertise: str
+    mgmtd: tuple[str, ...]
+    storage: int
+    replicas: int
+    targets: int
+    config: Path | None
+
+
+def serve(
+    role: Annotated[RoleName, typer.Argument(help="mgmtd, meta or storage")],
+    name: Annotated[str, typer.Option(help="unique in the cluster, e.g. storage-1", envvar="FS3_NAME")],
+    data_dir: Annotated[Path, typer.Option(help="where it keeps its data", envvar="FS3_DATA_DIR")],
+    listen: Annotated[str, typer.Option(help="host:port of the framed wire", envvar="FS3_LISTEN")] = "127.0.0.1:0",
+    grpc_listen: Annotated[str, typer.Option(help="host:port of gRPC", envvar="FS3_GRPC_LISTEN")] = "127.0.0.1:0",
+    local_listen: Annotated[str, typer.Option(help="Unix socket path; empty: none", envvar="FS3_LOCAL_LISTEN")] = "",
+    advertise: Annotated[
+        str, typer.Option(help="host name others reach this process by, when it listens on 0.0.0.0", envvar="FS3_ADVERTISE")
+    ] = "",
+    mgmtd: Annotated[str, typer.Option(help="gRPC host:port[,host:port] of the managers", envvar="FS3_MGMTD")] = "",
+    storage: Annotated[int, typer.Option(help="mgmtd: storage processes to wait for", envvar="FS3_STORAGE")] = 3,
+    replicas: Annotated[int, typer.Option(help="mgmtd: copies of every chunk", envvar="FS3_REPLICAS")] = 3,
+    targets: Annotated[int, typer.Option(help="mgmtd: targets of each storage process", envvar="FS3_TARGETS")] = 2,
+    config: Annotated[Path | None, typer.Option(help="TOML file of the role's settings", envvar="FS3_CONFIG")] = None,
+    ready_fd: Annotated[int | None, typer.Option(help="descriptor to write the endpoints to once it serves")] = None,
+) -> None:
+    """Run one service process in the foreground."""
+    addresses = tuple(part.strip() for part in mgmtd.split(",") if part.strip())
+    if role is not RoleName.mgmtd and not addresses:
+        raise error(Code.INVALID, f"--mgmtd is needed by {role}: gRPC host:port of the managers")
+    options = ServeOptions(
+        role, name, data_dir, listen, grpc_listen, local_listen, advertise, addresses, storage, replicas, targets, config
+    )
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    lock = hold_lock(data_dir / "process.lock")
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_run(options, ready_fd))
+    finally:
+        os.close(lock)
+
+
+def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.Loop  # type: ignore[no-any-return]
+
+
+async def _run(options: ServeOptions, ready_fd: int | None) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    async with AsyncExitStack() as stack:
+        from fs3.cli.wiring import start_service
+
+        starting = asyncio.ensure_future(start_service(options, stack))
+        stopped_early = asyncio.ensure_future(stopping.wait())
+        await asyncio.wait({starting, stopped_early}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            await asyncio.wait({starting})
+            return
+        endpoints = await starting
+        log.info("%s serves on %s", options.name, ", ".join(endpoints.values()))
+        if ready_fd is not None:
+            os.write(ready_fd, json.dumps(endpoints).encode() + b"\n")
+            os.close(ready_fd)
+        await stopped_early
+        log.info("%s stops", options.name)
+    log.info("%s has stopped", options.name)

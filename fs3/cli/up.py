@@ -1,0 +1,105 @@
+"""`fs3 up` and `fs3 down`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fs3.base.errors import error
+from fs3.base.status import Code
+from fs3.cli import cluster
+from fs3.cli.directory import ClusterDirectory, Process, Shape
+
+DataDir = Annotated[Path, typer.Option("--data-dir", help="where the cluster keeps everything; made when missing")]
+
+
+def say(text: str) -> None:
+    """One line for the person at the terminal."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def up(
+    data_dir: DataDir,
+    storage: Annotated[int | None, typer.Option(help="storage processes (3)")] = None,
+    replicas: Annotated[int | None, typer.Option(help="copies of every chunk (3)")] = None,
+    targets: Annotated[int | None, typer.Option(help="storage targets of each storage process (2)")] = None,
+    port: Annotated[int | None, typer.Option(help="first port; mgmtd's, the one in fs3:// URLs (8000)")] = None,
+    host: Annotated[str | None, typer.Option(help="address to listen on (127.0.0.1)")] = None,
+    only: Annotated[str | None, typer.Option(help="start just this process: mgmtd, meta, storage-1 …")] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="return once everything serves")] = False,
+) -> None:
+    """Start a cluster on this machine, one process per service; or start again what is not running."""
+    directory = ClusterDirectory(data_dir)
+    wanted: dict[str, int | str | None] = {
+        "storage": storage, "replicas": replicas, "targets": targets, "port": port, "host": host,
+    }  # fmt: skip
+    with directory.changing():
+        kept = directory.load()
+        shape = cluster.choose_shape(wanted, kept[0] if kept else None, data_dir)
+        names = shape.names()
+        if only is not None:
+            cluster.role_of(only)
+            if only not in names:
+                raise error(Code.INVALID, f"--only {only}: this cluster has {', '.join(names)}")
+            names = [only]
+        running = {name: pid for name in names if (pid := directory.holder(name)) is not None}
+        missing = [name for name in names if name not in running]
+        if not missing:
+            held = ", ".join(f"{name} by pid {pid}" for name, pid in running.items())
+            raise error(Code.BUSY, f"already running: {held}", str(data_dir))
+        processes = cluster.start(directory, shape, missing, detach, say)
+        if only is None:
+            from fs3.cli.status import wait_until_serving
+
+            wait_until_serving(shape.host, shape.port)
+    _show(shape, processes)
+    if not detach:
+        _supervise(directory, missing)
+
+
+def down(data_dir: DataDir) -> None:
+    """Stop every process of a cluster; its data stays."""
+    directory = ClusterDirectory(data_dir)
+    shape, _ = directory.require()
+    with directory.changing():
+        stopped = cluster.stop(directory, shape.names(), say)
+    say(f"{stopped} processes stopped" if stopped else "nothing was running")
+
+
+def _show(shape: Shape, processes: dict[str, Process]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None)
+    for heading in ("process", "pid", "endpoint", "grpc"):
+        table.add_column(heading)
+    for process in processes.values():
+        table.add_row(process.name, str(process.pid), process.endpoints.get("tcp", ""), process.endpoints.get("grpc", ""))
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(f"serving fs3://{shape.host}:{shape.port}/")
+
+
+def _supervise(directory: ClusterDirectory, names: list[str]) -> None:
+    """Wait for Ctrl-C, SIGTERM, or the end of all processes; then stop them in order."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    say("Ctrl-C stops the cluster")
+    reported: set[str] = set()
+    while not stop.wait(0.5):
+        for name in names:
+            if name not in reported and directory.holder(name) is None:
+                reported.add(name)
+                say(f"{name} has ended; see {directory.log_path(name)}")
+        if len(reported) == len(names):
+            raise error(Code.UNAVAILABLE, "every process has ended", str(directory.path))
+    with directory.changing():
+        cluster.stop(directory, names, say)
+    say("stopped")
