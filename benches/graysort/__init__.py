@@ -15,14 +15,15 @@ sorted data set. Stages run on worker processes; each worker opens its own file 
 
     from benches.graysort import GraySortPlan, run
 
-    plan = GraySortPlan(
-        records=10_000_000,
-        input_url="fs3://127.0.0.1:8000/graysort/input",
-        shuffle_url="fs3://127.0.0.1:8000/graysort/shuffle",
-        output_url="fs3://127.0.0.1:8000/graysort/output",
-    )
-    report = run(plan)
-    assert report.validation.is_valid, report.validation.faults
+    if __name__ == "__main__":  # workers are spawned: they import this module again
+        plan = GraySortPlan(
+            records=10_000_000,
+            input_url="fs3://127.0.0.1:8000/graysort/input",
+            shuffle_url="fs3://127.0.0.1:8000/graysort/shuffle",
+            output_url="fs3://127.0.0.1:8000/graysort/output",
+        )
+        report = run(plan)
+        assert report.validation.is_valid, report.validation.faults
 
 From a shell: `python -m benches.graysort --help`.
 """

@@ -22,7 +22,7 @@ from .mixing import mix64, random_words
 from .records import BLOCK_RECORDS, RECORD_BYTES, Records
 
 _WORDS: Final = RECORD_BYTES // 4
-_MULTIPLIERS: Final = random_words(0x6772617973756D, np.arange(_WORDS, dtype=np.uint64)) | np.uint64(1)
+_MULTIPLIERS: Final = random_words(25, np.arange(_WORDS, dtype=np.uint64)) | np.uint64(1)
 """K: any fixed odd numbers without structure."""
 
 

@@ -76,8 +76,8 @@ class Directory:
             entries = self._filesystem.ls(self._path, detail=True)
         except FileNotFoundError as error:
             raise DataError(f"{self.kind} directory {self.url} does not exist") from error
-        found = {str(entry["name"]).rsplit("/", 1)[-1]: int(entry["size"] or 0) for entry in entries}
-        return {name: found[name] for name in sorted(found) if self._owns(name)}
+        sizes = {str(entry["name"]).rsplit("/", 1)[-1]: entry["size"] for entry in entries}
+        return {name: int(sizes[name]) for name in sorted(sizes) if self._owns(name)}
 
     def read_range(self, name: str, start: int, stop: int) -> bytes:
         """Bytes `start` … `stop` of a file; shorter at its end is an error."""

@@ -6,6 +6,7 @@ All positions here count records; bytes appear only in `Directory`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
 from typing import NamedTuple
 
 
@@ -22,9 +23,9 @@ class Extent(NamedTuple):
 
 
 def split_evenly(total: int, parts: int) -> list[tuple[int, int]]:
-    """Cut range(total) into `parts` consecutive (start, stop), no two differing by more than one."""
+    """Cut range(total) into `parts` consecutive (start, stop), as equal as can be."""
     bounds = [total * part // parts for part in range(parts + 1)]
-    return list(zip(bounds, bounds[1:], strict=False))
+    return list(pairwise(bounds))
 
 
 def slice_files(records: Mapping[str, int], start: int, stop: int) -> list[Extent]:

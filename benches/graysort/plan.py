@@ -1,10 +1,10 @@
 """`GraySortPlan`: every choice of a run, checked once, with the memory arithmetic beside it.
 
 Memory. `memory_bytes_max` bounds the record buffers of one worker, beyond the interpreter and the
-file system's own caches (about 100 MB for numpy and fsspec). Of it, two reads (`read_records_max`,
-the bytes asked of the file system and the file system's own copy) and one block are set aside;
-the rest holds a shuffle batch or a whole partition being sorted. Generation and validation stream
-blocks and need only what is set aside. Many equal keys do not change the bound.
+file system's own caches. Of it, three reads (the one in use, the one arriving, the file system's
+own copy) and two blocks are set aside; the rest holds a shuffle batch, or a whole partition while
+it is sorted. Generation and validation stream, and need only what is set aside. Keys that are all
+equal do not raise the bound.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ PARTITIONS_MAX: Final = 1 << 16
 WORKERS_MAX: Final = 1024
 INPUT_FILES_MAX: Final = 100_000
 """Five digits in a file name."""
+EXTENT_BYTES: Final = 4 * MIB
+"""A partition's share of a shuffle batch, memory permitting: large enough to read at full speed,
+and no larger, since touching fresh memory is not free."""
 
 SHUFFLE_RECORD_BYTES: Final = RECORD_BYTES + 2 + 8 + 8
 """Per record of a batch: the record, its partition, its place in the order, the sort's scratch."""
@@ -56,7 +59,7 @@ class GraySortPlan:
     memory_bytes_max: int = 1024 * MIB
     """Bound on the record buffers of one worker."""
     stall_seconds_max: float = 120.0
-    """A worker that neither moves a byte nor finishes for so long is given up, and the run fails."""
+    """A worker that neither moves a byte nor finishes for so long is given up: the run fails."""
     storage_options: Mapping[str, Any] = field(default_factory=dict)
     """Passed to fsspec with each of the three URLs."""
 
@@ -101,7 +104,8 @@ class GraySortPlan:
     @property
     def shuffle_records_max(self) -> int:
         """Records of one batch of the shuffle."""
-        return self._batch_bytes_max // SHUFFLE_RECORD_BYTES
+        affordable = self._batch_bytes_max // SHUFFLE_RECORD_BYTES
+        return min(affordable, self.partitions * EXTENT_BYTES // RECORD_BYTES)
 
     @property
     def sort_records_max(self) -> int:
@@ -110,7 +114,7 @@ class GraySortPlan:
 
     @property
     def _batch_bytes_max(self) -> int:
-        aside = (2 * self.read_records_max + BLOCK_RECORDS) * RECORD_BYTES
+        aside = (3 * self.read_records_max + 2 * BLOCK_RECORDS) * RECORD_BYTES
         return self.memory_bytes_max - aside
 
     @property

@@ -16,6 +16,7 @@ range they like, and the data set does not depend on how it is cut into files.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -31,9 +32,9 @@ BLOCK_RECORDS: Final = 1 << 15
 Records: TypeAlias = NDArray[np.uint8]
 """Shape (records, 100)."""
 
+_MARKS: Final = b"\x00\x11", b"\x88\x99\xaa\xbb", b"\xcc\xdd\xee\xff"
 _TEMPLATE: Final = np.frombuffer(
-    bytes(KEY_BYTES) + b"\x00\x11" + b"0" * 32 + b"\x88\x99\xaa\xbb" + bytes(48) + b"\xcc\xdd\xee\xff",
-    dtype=np.uint8,
+    bytes(KEY_BYTES) + _MARKS[0] + b"0" * 32 + _MARKS[1] + bytes(48) + _MARKS[2], dtype=np.uint8
 )
 _HEX: Final = [b"%02X" % byte for byte in range(256)]
 _HEX_OF_BYTE: Final = np.frombuffer(b"".join(_HEX), dtype=np.uint16)
@@ -84,3 +85,13 @@ def partition_of(prefix: NDArray[np.uint64], partitions: int) -> NDArray[np.uint
 def _big_endian_bytes(words: NDArray[np.uint64]) -> NDArray[np.uint8]:
     """Shape (words, 8)."""
     return words.astype(">u8").view(np.uint8).reshape(-1, 8)
+
+
+def rearranged(records: Records, order: NDArray[np.intp]) -> Iterator[Records]:
+    """The rows of `records` in `order`, block by block; each block overwrites the one before."""
+    buffer = np.empty((min(BLOCK_RECORDS, len(order)), RECORD_BYTES), dtype=np.uint8)
+    for start in range(0, len(order), BLOCK_RECORDS):
+        rows = order[start : start + BLOCK_RECORDS]
+        block = buffer[: len(rows)]
+        records.take(rows, axis=0, out=block, mode="clip")  # "raise" would go through a copy
+        yield block

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..checksum import Totals, totals_of
-from ..crew import Crew, Workspace, crew_for
+from ..crew import Crew, crew_for
 from ..extents import split_evenly
 from ..plan import GraySortPlan
 from ..records import BLOCK_RECORDS, RECORD_BYTES, fill_records
+from ..workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,11 @@ Processes are spawned, not forked: a fork would copy the locks, threads and conn
 file system the caller has open. Each worker has one pipe. Down it go tasks, one at a time; up it
 come `Ready`, then for each task any number of `Moved` and one `Done` or `Failed`.
 
-    what happens                the other side learns by         and
-    a task raises               `Failed`                         raises StageError
-    a worker dies               end of file on the pipe          raises StageError with its exit code
-    a worker hangs              silence > stall_seconds_max      raises StageError
-    the coordinator dies        end of file on the pipe          exits
+    what happens             the other side learns by       and
+    a task raises            `Failed`                       raises StageError
+    a worker dies            end of file on the pipe        raises StageError with the exit code
+    a worker hangs           silence > stall_seconds_max    raises StageError
+    the coordinator dies     end of file on the pipe        exits
 
 Every StageError stops the whole crew first.
 """
@@ -27,9 +27,10 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Final, TypeAlias, cast
 
-from .crew import Crew, Progress, ResultT, Task, Workspace, describe
-from .errors import StageError
-from .plan import GraySortPlan
+from ..errors import StageError
+from ..plan import GraySortPlan
+from ..workspace import Workspace
+from .base import Crew, Progress, ResultT, Task, describe
 
 _STOP_SECONDS_MAX: Final = 5.0
 
@@ -104,7 +105,6 @@ class ProcessCrew(Crew):
     def __init__(self, plan: GraySortPlan, progress: Progress | None) -> None:
         super().__init__(plan, progress)
         Workspace(plan)  # a URL that cannot be opened fails here: once, and as a PlanError
-        self._stage = "start"
         self._workers: list[_Worker] = []
         try:
             for number in range(plan.workers):
@@ -125,6 +125,8 @@ class ProcessCrew(Crew):
         self._terminate()
 
     def _run(self, tasks: Sequence[Task[ResultT]]) -> list[ResultT]:
+        if not self._workers:
+            raise RuntimeError("this crew has been stopped: open another")
         results: dict[int, ResultT] = {}
         waiting = deque(enumerate(tasks))
         idle = deque(self._workers)
@@ -155,7 +157,7 @@ class ProcessCrew(Crew):
             raise self._death_of(worker) from None
 
     def _receive(self, workers: Collection[_Worker]) -> list[tuple[_Worker, Message]]:
-        """At least one message of `workers`, at most one of each; `StageError` on bad news."""
+        """Wait for messages of `workers`, at most one of each; `StageError` on bad news."""
         limit = self.plan.stall_seconds_max
         owners = {worker.pipe: worker for worker in workers}
         deadline = min(worker.heard_at for worker in workers) + limit
@@ -198,7 +200,7 @@ class ProcessCrew(Crew):
             worker.process.join(max(0.0, deadline - time.monotonic()))
             if worker.process.is_alive():
                 worker.process.kill()
-                worker.process.join()
+                worker.process.join(_STOP_SECONDS_MAX)
         self._workers = []
 
 
