@@ -51,10 +51,8 @@ def render(report: GraySortReport) -> str:
     validation = report.validation
     lines += [
         "",
-        f"GraySort (shuffle + sort)  {dataset_gb:.3f} GB in {report.sort_seconds:.3f} s = "
-        f"{report.sort_gb_per_s:.3f} GB/s",
-        f"end to end (all stages)    {dataset_gb:.3f} GB in {report.total_seconds:.3f} s = "
-        f"{report.total_gb_per_s:.3f} GB/s",
+        f"GraySort (shuffle + sort)  {dataset_gb:.3f} GB in {report.sort_seconds:.3f} s = {report.sort_gb_per_s:.3f} GB/s",
+        f"end to end (all stages)    {dataset_gb:.3f} GB in {report.total_seconds:.3f} s = {report.total_gb_per_s:.3f} GB/s",
         f"output                     {validation.totals}, {validation.duplicates:,} duplicate keys",
     ]
     if validation.is_valid:

@@ -100,9 +100,7 @@ class GraySortReport:
         }
 
 
-def run(
-    plan: GraySortPlan, progress: Progress | None = None, *, keep: bool = False
-) -> GraySortReport:
+def run(plan: GraySortPlan, progress: Progress | None = None, *, keep: bool = False) -> GraySortReport:
     """Generate, shuffle, sort and validate.
 
     The files are deleted afterwards unless `keep`; after a failed validation, or an error, they
@@ -117,9 +115,7 @@ def run(
         started_at = time.perf_counter()
         value = work()
         seconds = time.perf_counter() - started_at
-        stages.append(
-            StageReport(stage, seconds, crew.traffic.read_bytes, crew.traffic.written_bytes)
-        )
+        stages.append(StageReport(stage, seconds, crew.traffic.read_bytes, crew.traffic.written_bytes))
         return value
 
     with open_crew(plan, progress) as crew:

@@ -33,15 +33,11 @@ Records: TypeAlias = NDArray[np.uint8]
 """Shape (records, 100)."""
 
 _MARKS: Final = b"\x00\x11", b"\x88\x99\xaa\xbb", b"\xcc\xdd\xee\xff"
-_TEMPLATE: Final = np.frombuffer(
-    bytes(KEY_BYTES) + _MARKS[0] + b"0" * 32 + _MARKS[1] + bytes(48) + _MARKS[2], dtype=np.uint8
-)
+_TEMPLATE: Final = np.frombuffer(bytes(KEY_BYTES) + _MARKS[0] + b"0" * 32 + _MARKS[1] + bytes(48) + _MARKS[2], dtype=np.uint8)
 _HEX: Final = [b"%02X" % byte for byte in range(256)]
 _HEX_OF_BYTE: Final = np.frombuffer(b"".join(_HEX), dtype=np.uint16)
 """Byte → its two hexadecimal digits."""
-_FILLER_OF_BYTE: Final = np.frombuffer(
-    b"".join(pair[:1] * 4 + pair[1:] * 4 for pair in _HEX), dtype=np.uint64
-)
+_FILLER_OF_BYTE: Final = np.frombuffer(b"".join(pair[:1] * 4 + pair[1:] * 4 for pair in _HEX), dtype=np.uint64)
 """Byte → its two hexadecimal digits, each four times."""
 
 

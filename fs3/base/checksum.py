@@ -16,6 +16,8 @@ from fs3.base.units import KIB
 
 BLOCK_BYTES = 64 * KIB
 """Bytes per stored checksum."""
+PIECE_BYTES = 4 * KIB
+"""Bytes per checksum of a small read."""
 
 _POLYNOMIAL = 0x82F63B78  # reflected
 
@@ -51,6 +53,29 @@ def checksums(data: memoryview, offset: int = 0, piece: int = BLOCK_BYTES) -> li
         sums.append(int(_crc32c(data[at : at + step])))
         at += step
         step = piece
+    return sums
+
+
+def checksums_of_parts(parts: Sequence[memoryview], offset: int = 0, piece: int = BLOCK_BYTES) -> list[int]:
+    """`checksums` of bytes that lie in several buffers, as if they were one: a piece may begin in one and end in the next."""
+    sums: list[int] = []
+    left = piece - offset % piece
+    sum_so_far = 0
+    open_piece = False
+    for part in parts:
+        at = 0
+        length = len(part)
+        while at < length:
+            step = min(left, length - at)
+            sum_so_far = int(_crc32c(part[at : at + step], sum_so_far))
+            open_piece = True
+            at += step
+            left -= step
+            if left == 0:
+                sums.append(sum_so_far)
+                sum_so_far, left, open_piece = 0, piece, False
+    if open_piece:
+        sums.append(sum_so_far)
     return sums
 
 

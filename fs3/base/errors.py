@@ -23,6 +23,8 @@ class FS3Error(OSError):
     """An operation failed. `code` says why; `errno` is its POSIX number, so `except OSError` handlers work unchanged."""
 
     code: Code
+    routing_version: int = 0
+    """Newest routing version the node that refused knows; 0 when it did not say."""
 
     def __init__(self, code: Code, message: str, filename: str | None = None) -> None:
         super().__init__(code.errno, message)

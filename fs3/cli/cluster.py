@@ -24,6 +24,9 @@ STOP_SECONDS = 30.0
 
 Say = Callable[[str], None]
 
+_CHILDREN: list[subprocess.Popen[bytes]] = []
+"""Processes this one started, kept so that they can be reaped and are never reported as forgotten."""
+
 
 def role_of(name: str) -> str:
     """ "storage-2" -> "storage". Raises FS3Error for a name no process has."""
@@ -61,7 +64,7 @@ def choose_shape(wanted: dict[str, int | str | None], kept: Shape | None, path: 
     return shape
 
 
-def start(directory: ClusterDirectory, shape: Shape, names: list[str], detach: bool, say: Say) -> dict[str, Process]:
+def start(directory: ClusterDirectory, shape: Shape, names: list[str], say: Say) -> dict[str, Process]:
     """Start processes in order, each once the one before serves; returns them. On failure the ones started here are stopped."""
     kept = directory.load()
     processes = {name: kept[1][name] for name in shape.names() if kept and name in kept[1]}
@@ -71,12 +74,12 @@ def start(directory: ClusterDirectory, shape: Shape, names: list[str], detach: b
     started: list[str] = []
     try:
         for name in names:
-            processes[name] = _start_one(directory, shape, name, detach)
+            processes[name] = _start_one(directory, shape, name)
             started.append(name)
             directory.save(shape, processes)
     except FS3Error:
         for name in reversed(started):
-            stop_one(directory, name, processes[name].pid)
+            stop_one(directory, name)
         raise
     say(f"{', '.join(started)} started")
     return processes
@@ -89,26 +92,33 @@ def stop(directory: ClusterDirectory, names: list[str], say: Say) -> int:
         pid = directory.holder(name)
         if pid is None:
             continue
-        if not stop_one(directory, name, pid):
+        if not stop_one(directory, name):
             say(f"{name} (pid {pid}) did not stop in {STOP_SECONDS:.0f} s and was killed")
         stopped += 1
     return stopped
 
 
-def stop_one(directory: ClusterDirectory, name: str, pid: int) -> bool:
+def stop_one(directory: ClusterDirectory, name: str) -> bool:
     """SIGTERM, then SIGKILL after STOP_SECONDS. True when it stopped by itself."""
-    if directory.holder(name) is None:
+    return signal_one(directory, name, signal.SIGTERM, STOP_SECONDS) or not signal_one(directory, name, signal.SIGKILL)
+
+
+def signal_one(directory: ClusterDirectory, name: str, number: signal.Signals, patience: float = 5.0) -> bool:
+    """Signal a process; for SIGTERM and SIGKILL wait until it is gone. True when it is (or for other signals, was there)."""
+    pid = directory.holder(name)
+    if pid is None:
+        return number in (signal.SIGTERM, signal.SIGKILL)
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
         return True
-    for number, patience in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, 5.0)):
-        try:
-            os.kill(pid, number)
-        except ProcessLookupError:
+    if number not in (signal.SIGTERM, signal.SIGKILL):
+        return True
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        if directory.holder(name) is None:
             return True
-        deadline = time.monotonic() + patience
-        while time.monotonic() < deadline:
-            if directory.holder(name) is None:
-                return number is signal.SIGTERM
-            time.sleep(0.02)
+        time.sleep(0.01)
     return False
 
 
@@ -136,7 +146,8 @@ def serve_command(shape: Shape, directory: ClusterDirectory, name: str) -> list[
     return command
 
 
-def _start_one(directory: ClusterDirectory, shape: Shape, name: str, detach: bool) -> Process:
+def _start_one(directory: ClusterDirectory, shape: Shape, name: str) -> Process:
+    _CHILDREN[:] = [child for child in _CHILDREN if child.poll() is None]
     command = [sys.executable, "-m", "fs3.cli.main", *serve_command(shape, directory, name)]
     log = directory.log_path(name)
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -166,8 +177,9 @@ def _start_one(directory: ClusterDirectory, shape: Shape, name: str, detach: boo
             said = tail.read().decode(errors="replace").strip().splitlines()[-8:]
         reason = "\n  ".join(said) or f"it said nothing; see {log}"
         raise error(Code.UNAVAILABLE, f"{name} did not start:\n  {reason}")
-    if detach:
-        child.returncode = 0  # it outlives this command on purpose; do not warn that it is still running
+    # The process outlives this object, on purpose when detached; whether it runs is asked of its lock, so that Popen's own
+    # bookkeeping (and its warning about a child that still runs) is not needed. Zombies are reaped when the next one starts.
+    _CHILDREN.append(child)
     return Process(name, role_of(name), child.pid, json.loads(line))
 
 

@@ -53,7 +53,7 @@ def up(
         if not missing:
             held = ", ".join(f"{name} by pid {pid}" for name, pid in running.items())
             raise error(Code.BUSY, f"already running: {held}", str(data_dir))
-        processes = cluster.start(directory, shape, missing, detach, say)
+        processes = cluster.start(directory, shape, missing, say)
         if only is None:
             from fs3.cli.status import wait_until_serving
 

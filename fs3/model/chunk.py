@@ -47,6 +47,10 @@ class Update(msgspec.Struct, frozen=True):
     data: memoryview | None = None
     from_target: TargetId = TargetId(0)
     """Who sent it: 0 a client, else the predecessor."""
+    serial: int = 0
+    """Number of this sending between two neighbours of a chain; rises with every sending, also over restarts. 0 from a client."""
+    floor: int = 0
+    """The sender waits for no answer to a sending with a lower serial; whoever receives one later than this drops it."""
 
 
 class ChunkMeta(msgspec.Struct, frozen=True):

@@ -60,12 +60,11 @@ class Routing(msgspec.Struct, frozen=True):
     def apply(self, delta: Delta, cluster: bytes = b"") -> Self:
         """The snapshot after a delta.
 
-        Raises ValueError when the delta does not start at this version (the caller then asks for a whole one). A delta that
-        leads to an older or equal version changes nothing: pushed and pulled updates may arrive in any order.
+        A delta may start before this version: its entities are whole, so applying it again changes nothing more. Raises
+        ValueError when it starts after this version (the caller then asks for what is missing). A delta that leads to an older
+        or equal version changes nothing: pushed and pulled updates may arrive in any order.
         """
-        if delta.from_version and delta.from_version != self.version:
-            if delta.version <= self.version:
-                return self
+        if delta.from_version > self.version:
             raise ValueError(f"routing delta starts at {delta.from_version}, this snapshot is {self.version}")
         if delta.version <= self.version and cluster in (b"", self.cluster):
             return self

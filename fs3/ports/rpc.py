@@ -18,7 +18,11 @@ from fs3.model.method import Method
 
 @dataclass(frozen=True, slots=True)
 class FileRange:
-    """Bytes of an open file, to be sent from the page cache without passing through the process."""
+    """Bytes of an open file, to be sent from the page cache without passing through the process.
+
+    `sent` says that the kernel has taken them, which on a socket means that it refers to the pages, not that it has copied
+    them: a range that is overwritten in place soon after may arrive changed. The receiver's checksums find that.
+    """
 
     fd: int
     offset: int
@@ -29,12 +33,18 @@ Part = bytes | bytearray | memoryview | FileRange
 """One piece of a payload on its way out. It must stay unchanged until the transport says it is gone."""
 
 Into = Callable[[Any, int], Sequence[memoryview]]
-"""(reply message, payload length) -> writable buffers that together hold exactly the payload. Raising refuses the payload."""
+"""(reply message, payload length) -> writable buffers that together hold exactly the payload. Raising refuses the payload.
+
+Called once for every OK reply, also when its payload is empty; what it raises becomes the outcome of the call.
+"""
 
 
 @dataclass(slots=True)
 class Reply:
-    """An answer: the message, and where the payload is (the buffers `into` gave, or one the transport allocated)."""
+    """An answer: the message, and where the payload is: the one buffer `into` gave, or one the transport allocated.
+
+    None when the payload is empty or lies in several buffers of `into`.
+    """
 
     message: Any
     payload: memoryview | None = None
@@ -72,7 +82,10 @@ class Call(Protocol):
         ...
 
     def reply(self, message: Any, parts: Sequence[Part] = (), sent: Callable[[], None] | None = None) -> None:
-        """Answer. `sent` is called once the parts are no longer needed: sent, or dropped with the connection."""
+        """Answer. `sent` is called exactly once, when the parts are no longer needed: sent, or dropped with the connection.
+
+        It may be called before `reply` returns. Streaming methods: ends the stream, after `message` unless that is None.
+        """
         ...
 
     def fail(self, code: Code, message: str, routing_version: int = 0) -> None:
@@ -111,7 +124,10 @@ class Channel(Protocol):
     ) -> asyncio.Future[Reply]:
         """Send a request; the future has the reply or an FS3Error. Requests started in one turn of the loop leave together.
 
-        Cancelling the future gives the call up: buffers handed out by `into` are no longer written to once it is done.
+        Cancelling the future gives the call up. Once the future is done, however it ended, the caller's memory is its own
+        again: buffers handed out by `into` are no longer written to, and `parts` are no longer read.
+        Raises FS3Error at once for a call that can never be sent: a request of another type, a payload the method does not
+        take, a channel of another event loop or one that was made before a fork.
         """
         ...
 

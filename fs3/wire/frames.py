@@ -4,9 +4,14 @@
     | magic  | ver  | kind | method | code   | request id | header length | payload length | timeout ms  |
     | protobuf header ... | payload ...
 
-Little-endian. `request id` is chosen by the client, unique among its calls under way on the connection. `code` is a
-`fs3.base.status.Code`, 0 in requests. A reply that is not OK has an ErrorDetail as its header and no payload. The protocol
-version is checked on the first frame of a connection; an unknown `kind` or magic ends the connection with a clear message.
+Little-endian. `request id` is chosen by the client, from 1, unique among its calls under way on the connection. `code` is a
+`fs3.base.status.Code`, 0 in requests. A reply that is not OK has an ErrorDetail as its header and no payload.
+
+A streamed answer is any number of MORE frames, each with one message, and a REPLY: without a header when the stream has ended
+well, with a code and an ErrorDetail when it has not.
+
+An unknown magic, version or `kind`, or a length beyond the limits, ends the connection. Unless the peer is not one of ours at
+all (magic), it is told why first: by a REPLY to request 0, whose code is PROTOCOL.
 """
 
 from __future__ import annotations
@@ -18,9 +23,13 @@ from typing import NamedTuple
 from fs3.base.limits import frame_header_bytes_max, frame_payload_bytes_max
 
 MAGIC = 0x3F53
+MAGIC_BYTES = MAGIC.to_bytes(2, "little")
 PROTOCOL = 1
 _HEADER = struct.Struct("<HBBHHQIII")
 HEADER_BYTES = _HEADER.size
+_unpack_from = _HEADER.unpack_from
+_new = tuple.__new__
+TIMEOUT_MS_MAX = 0xFFFF_FFFF
 
 
 class Kind(IntEnum):
@@ -66,15 +75,44 @@ def pack(
 
 def unpack(data: bytes | bytearray | memoryview, at: int = 0) -> Frame:
     """Decode the fixed header at `at`. Raises FrameError naming what is wrong."""
-    magic, version, kind, method, code, request_id, header_length, payload_length, timeout_ms = _HEADER.unpack_from(data, at)
+    magic, version, kind, method, code, request_id, header_length, payload_length, timeout_ms = _unpack_from(data, at)
+    if (
+        magic != MAGIC
+        or version != PROTOCOL
+        or not 1 <= kind <= 4
+        or header_length > frame_header_bytes_max
+        or payload_length > frame_payload_bytes_max
+    ):
+        raise FrameError(_what_is_wrong(magic, version, kind, header_length, payload_length))
+    # As Frame(...), without its Python-level __new__: this runs for every frame.
+    return _new(Frame, (kind, method, code, request_id, header_length, payload_length, timeout_ms))
+
+
+def _what_is_wrong(magic: int, version: int, kind: int, header_length: int, payload_length: int) -> str:
     if magic != MAGIC:
-        raise FrameError(f"not an fs3 frame (magic {magic:#06x})")
+        return f"not an fs3 frame (magic {magic:#06x})"
     if version != PROTOCOL:
-        raise FrameError(f"frame of protocol {version}, this side speaks {PROTOCOL}")
+        return f"frame of protocol {version}, this side speaks {PROTOCOL}"
     if not 1 <= kind <= 4:
-        raise FrameError(f"unknown kind of frame {kind}")
+        return f"unknown kind of frame {kind}"
     if header_length > frame_header_bytes_max:
-        raise FrameError(f"header of {header_length} bytes, at most {frame_header_bytes_max} are allowed")
-    if payload_length > frame_payload_bytes_max:
-        raise FrameError(f"payload of {payload_length} bytes, at most {frame_payload_bytes_max} are allowed")
-    return Frame(kind, method, code, request_id, header_length, payload_length, timeout_ms)
+        return f"header of {header_length} bytes, at most {frame_header_bytes_max} are allowed"
+    return f"payload of {payload_length} bytes, at most {frame_payload_bytes_max} are allowed"
+
+
+_KNOWN_STRANGERS = (
+    (b"PRI * HTTP/2", "a gRPC (HTTP/2) client: this port speaks the framed wire, gRPC has a port of its own"),
+    (b"\x16\x03", "a TLS client: the framed wire is not encrypted"),
+    (b"SSH-", "an SSH client"),
+    *((verb + b" ", "an HTTP client") for verb in (b"GET", b"POST", b"PUT", b"HEAD", b"OPTIONS", b"CONNECT", b"DELETE")),
+)
+
+
+def stranger(data: bytes | bytearray) -> str | None:
+    """Who sends such first bytes, when they cannot become one of our frames; None while they can."""
+    if data.startswith(MAGIC_BYTES[: len(data)]):
+        return None
+    for start, who in _KNOWN_STRANGERS:
+        if data.startswith(start[: len(data)]):
+            return who
+    return f"not an fs3 peer: it sent {bytes(data[:16])!r}"

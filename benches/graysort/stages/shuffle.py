@@ -84,7 +84,6 @@ def _count_input(plan: GraySortPlan, sizes: dict[str, int]) -> dict[str, int]:
     records = {name: length_bytes // RECORD_BYTES for name, length_bytes in sizes.items()}
     if sum(records.values()) != plan.records:
         raise DataError(
-            f"{plan.input_url} holds {sum(records.values()):,} records in {len(records)} file(s), "
-            f"the plan says {plan.records:,}"
+            f"{plan.input_url} holds {sum(records.values()):,} records in {len(records)} file(s), the plan says {plan.records:,}"
         )
     return records

@@ -66,10 +66,7 @@ class SortPartition:
 def sort(plan: GraySortPlan, crew: Crew | None = None) -> None:
     """Write each partition, sorted, into an output file of its own."""
     home = Workspace(plan)
-    indexes = [
-        read_index(home.shuffle, name, length_bytes)
-        for name, length_bytes in home.shuffle.sizes().items()
-    ]
+    indexes = [read_index(home.shuffle, name, length_bytes) for name, length_bytes in home.shuffle.sizes().items()]
     _check_indexes(plan, indexes)
     home.output.prepare()
     tasks = [
@@ -84,15 +81,10 @@ def _check_indexes(plan: GraySortPlan, indexes: Sequence[ShuffleIndex]) -> None:
     """The shuffle files must be for this plan, and each partition must fit a worker's memory."""
     for index in indexes:
         if index.partitions != plan.partitions:
-            raise DataError(
-                f"{index.name} has {index.partitions} partitions, the plan {plan.partitions}"
-            )
+            raise DataError(f"{index.name} has {index.partitions} partitions, the plan {plan.partitions}")
     records = sum(index.records for index in indexes)
     if records != plan.records:
-        raise DataError(
-            f"{plan.shuffle_url} holds {records:,} records in {len(indexes)} file(s), "
-            f"the plan says {plan.records:,}"
-        )
+        raise DataError(f"{plan.shuffle_url} holds {records:,} records in {len(indexes)} file(s), the plan says {plan.records:,}")
     sizes = np.concatenate([index.counts for index in indexes]).sum(axis=0)
     largest = int(sizes.argmax())
     if sizes[largest] > plan.sort_records_max:

@@ -1,0 +1,76 @@
+"""Draws the saved bench results: `python -m benches.plot` writes one SVG per family into benches/results."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+from benches.record import RESULTS, load
+
+LAST = 8
+"""Recordings of each figure that are drawn."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Read the JSON lines, write the pictures."""
+    parser = argparse.ArgumentParser(prog="benches.plot", description=__doc__)
+    parser.add_argument("--results", type=Path, default=None, help="a .jsonl file; all of benches/results when left out")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="directory for the pictures")
+    options = parser.parse_args(arguments)
+    lines = load(options.results)
+    if not lines:
+        parser.error("there are no saved results; run `make bench` first")
+    families: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    for line in lines:
+        families[line["bench"]][line["figure"]].append(line)
+    options.output.mkdir(parents=True, exist_ok=True)
+    for family, figures in families.items():
+        path = options.output / f"{family}.svg"
+        draw(family, figures, path)
+        sys.stdout.write(f"{path}\n")
+    return 0
+
+
+def draw(family: str, figures: dict[str, list[dict[str, Any]]], path: Path) -> None:
+    """One panel per figure: each recording's median with its range, beside the limit measured in the same run."""
+    shown, axes = plt.subplots(1, len(figures), figsize=(3.6 * len(figures), 3.8), squeeze=False)
+    for axis, (figure, lines) in zip(axes[0], figures.items(), strict=True):
+        lines = lines[-LAST:]
+        places = range(len(lines))
+        medians = [line["value"]["median"] for line in lines]
+        below = [line["value"]["median"] - line["value"]["low"] for line in lines]
+        above = [line["value"]["high"] - line["value"]["median"] for line in lines]
+        axis.bar(places, medians, width=0.6, color="#3b75af", label="fs3")
+        axis.errorbar(places, medians, yerr=[below, above], fmt="none", ecolor="#222222", capsize=3)
+        latest = lines[-1]
+        # A limit in another unit (commits beside creates) would squash the bars; ratios are drawn where units agree.
+        if latest["limit"] and latest["must_ratio"] is not None:
+            limits = [line["limit"]["median"] for line in lines]
+            axis.plot(places, limits, "_", color="#c03d3e", markersize=28, markeredgewidth=2, label=latest["limit_name"])
+            for place, line in enumerate(lines):
+                axis.annotate(f"{line['ratio']:.2f}", (place, line["value"]["median"]), ha="center", va="bottom", fontsize=8)
+            axis.axhline(latest["must_ratio"] * limits[-1], color="#c03d3e", linestyle=":", linewidth=1, label="to reach")
+        if latest["must_value"] is not None:
+            axis.axhline(latest["must_value"], color="#3a923a", linestyle="--", linewidth=1, label="to reach")
+        axis.set_title(figure, fontsize=9)
+        axis.set_ylabel(latest["unit"])
+        axis.set_ylim(bottom=0)
+        axis.set_xticks(list(places), [line["commit"] or "?" for line in lines], rotation=60, fontsize=7)
+        axis.legend(fontsize=6, loc="lower right")
+    shown.suptitle(f"{family}: median of {latest['value']['runs']} runs, range, and the limit of the same run", fontsize=10)
+    shown.tight_layout()
+    shown.savefig(path)
+    plt.close(shown)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,117 @@
+"""What a bench reports: a figure, the limit measured in the same run, and their ratio; kept as JSON lines."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass
+class Spread:
+    """Median and extremes of several runs."""
+
+    median: float
+    low: float
+    high: float
+    runs: int
+
+    @classmethod
+    def of(cls, figures: Sequence[float]) -> Spread:
+        """The spread of at least one figure."""
+        return cls(statistics.median(figures), min(figures), max(figures), len(figures))
+
+
+@dataclass
+class Row:
+    """One line of a bench's report."""
+
+    bench: str
+    """Family: "read", "write", "meta", "kv", "memory"."""
+    figure: str
+    """What was measured, e.g. "sequential 4 MiB"."""
+    unit: str
+    value: Spread
+    limit_name: str = ""
+    limit: Spread | None = None
+    must_ratio: float | None = None
+    """Ratio to the limit to reach."""
+    must_value: float | None = None
+    """Absolute figure to reach (a lower bound, or an upper one when `lower_is_better`)."""
+    lower_is_better: bool = False
+    note: str = ""
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def ratio(self) -> float | None:
+        """Median by median."""
+        return self.value.median / self.limit.median if self.limit else None
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether what must be reached was; None when nothing must."""
+        verdicts = []
+        if self.must_ratio is not None and self.ratio is not None:
+            verdicts.append(self.ratio >= self.must_ratio)
+        if self.must_value is not None:
+            verdicts.append(
+                self.value.median <= self.must_value if self.lower_is_better else self.value.median >= self.must_value
+            )
+        return all(verdicts) if verdicts else None
+
+
+def save(rows: Sequence[Row], path: Path | None = None) -> Path:
+    """Append one JSON line per row, with the commit, the time and the machine. Returns the file."""
+    now = datetime.now(tz=UTC)
+    path = path or RESULTS / f"{now.year}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    about = {"time": now.isoformat(timespec="seconds"), "commit": _commit(), "machine": machine()}
+    with path.open("a") as out:
+        for row in rows:
+            line = {**about, **asdict(row), "ratio": row.ratio, "reached": row.reached}
+            out.write(json.dumps(line) + "\n")
+    return path
+
+
+def load(path: Path | None = None) -> list[dict[str, Any]]:
+    """Every saved line, oldest first."""
+    paths = [path] if path else sorted(RESULTS.glob("*.jsonl"))
+    return [json.loads(line) for each in paths for line in each.read_text().splitlines() if line.strip()]
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on."""
+    model = ""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        model = next((line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line), "")
+    return {
+        "cpus": os.cpu_count(),
+        "cpu": model,
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "load": round(os.getloadavg()[0], 2),
+    }
+
+
+def _commit() -> str:
+    try:
+        here = Path(__file__).parent
+        commit = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        dirty = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"], cwd=here, capture_output=True, text=True, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return commit + ("+" if dirty else "")

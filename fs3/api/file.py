@@ -1,0 +1,151 @@
+"""An open file of the native API, and the checks of what callers hand in."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from fs3.base.errors import error
+from fs3.base.ids import SessionId
+from fs3.base.limits import file_bytes_max
+from fs3.base.status import Code
+from fs3.model.inode import Inode
+
+READ_ONLY = SessionId(0)
+
+
+class File:
+    """An open file: which inode, which session, and what this handle knows of its length. It owns no connection.
+
+    A handle opened for reading is only a record, so any `Client` of the same cluster may read with it, also one in a forked
+    process. A handle with a write session belongs to the client that opened it. Concurrent reads and writes through one handle
+    are fine; nothing here is thread-safe.
+    """
+
+    __slots__ = ("_acknowledged", "_idle", "_writing", "closed", "inode", "modified", "path", "session", "unnamed")
+
+    def __init__(self, inode: Inode, path: str, session: SessionId = READ_ONLY, *, unnamed: bool = False) -> None:
+        self.inode = inode
+        """As the service last told it."""
+        self.path = path
+        """As the caller named it; of an unnamed file the directory it was created for."""
+        self.session = session
+        """0: open for reading only."""
+        self.unnamed = unnamed
+        """It has no name yet; `Client.close(file, publish=...)` gives it one."""
+        self.modified = False
+        """Written to since the last close or sync told so."""
+        self.closed = False
+        self._acknowledged = 0
+        self._writing = 0
+        self._idle: asyncio.Future[None] | None = None
+
+    def __repr__(self) -> str:
+        what = "closed" if self.closed else f"session {self.session}" if self.session else "reading"
+        return f"<File {self.path!r} inode {self.inode.id} {self.length} bytes, {what}>"
+
+    @property
+    def length(self) -> int:
+        """Bytes: what was published when the file was opened or synced, and this handle's own acknowledged writes."""
+        return max(self.inode.length, self._acknowledged)
+
+    @property
+    def acknowledged(self) -> int:
+        """Largest end offset of this handle's writes that storage has acknowledged."""
+        return self._acknowledged
+
+    def check_open(self) -> None:
+        """Raises InvalidArgument for a closed handle."""
+        if self.closed:
+            raise error(Code.INVALID, "the file is closed", self.path)
+
+    def check_writable(self) -> None:
+        """Raises InvalidArgument for a handle that is closed or was opened for reading."""
+        self.check_open()
+        if not self.session:
+            raise error(Code.INVALID, "the file was opened for reading only", self.path)
+
+    def write_began(self) -> None:
+        """A write is under way."""
+        self._writing += 1
+
+    def write_ended(self, end: int) -> None:
+        """It has ended; storage has acknowledged bytes up to `end`, 0 none."""
+        self._writing -= 1
+        if end:
+            self._acknowledged = max(self._acknowledged, end)
+            self.modified = True
+        if not self._writing and self._idle is not None:
+            if not self._idle.done():
+                self._idle.set_result(None)
+            self._idle = None
+
+    async def wait_written(self) -> None:
+        """Returns once no write is under way."""
+        while self._writing:
+            if self._idle is None:
+                self._idle = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._idle)
+
+    def resized(self, inode: Inode) -> None:
+        """The file was truncated through this handle."""
+        self.inode = inode
+        self._acknowledged = min(self._acknowledged, inode.length)
+
+    def published(self, inode: Inode) -> None:
+        """The service knows the length and times now."""
+        self.inode = inode
+        self.modified = False
+
+
+def source_of(data: Any, path: str) -> memoryview:
+    """The bytes to write, as a flat view. InvalidArgument naming the argument when there are none to be had without a copy."""
+    return _flat(data, "data", path)
+
+
+def target_of(buffer: Any, path: str) -> memoryview:
+    """The buffer to read into, as a flat view. InvalidArgument naming the argument when it cannot be written to."""
+    view = _flat(buffer, "buffer", path)
+    if view.readonly:
+        raise error(Code.INVALID, f"buffer is read-only ({type(buffer).__name__})", path)
+    return view
+
+
+def _flat(thing: Any, argument: str, path: str) -> memoryview:
+    try:
+        view = memoryview(thing)
+    except TypeError:
+        raise error(Code.INVALID, f"{argument} is not bytes-like but {type(thing).__name__}", path) from None
+    if view.format == "B" and view.ndim == 1 and view.contiguous:
+        return view
+    if not view.c_contiguous:
+        raise error(Code.INVALID, f"{argument} is not contiguous", path)
+    if not view.nbytes:
+        return memoryview(bytearray())  # a shape with a zero in it cannot be cast
+    return view.cast("B")
+
+
+def check_range(offset: Any, length: int, path: str) -> int:
+    """The offset as an int. InvalidArgument for a negative one or no number, FILE_TOO_LARGE when the range ends past any file."""
+    number = _integer(offset, "offset", path)
+    if number + length > file_bytes_max:
+        raise error(Code.FILE_TOO_LARGE, f"offset {number} and {length} bytes end beyond the largest file", path)
+    return number
+
+
+def check_length(length: Any, path: str) -> int:
+    """The length as an int. InvalidArgument for a negative one or no number, FILE_TOO_LARGE beyond any file."""
+    number = _integer(length, "length", path)
+    if number > file_bytes_max:
+        raise error(Code.FILE_TOO_LARGE, f"length {number} is beyond the largest file", path)
+    return number
+
+
+def _integer(value: Any, argument: str, path: str) -> int:
+    try:
+        number = value.__index__()
+    except AttributeError:
+        raise error(Code.INVALID, f"{argument} is not an integer but {type(value).__name__}", path) from None
+    if number < 0:
+        raise error(Code.INVALID, f"{argument} {number} is negative", path)
+    return int(number)

@@ -1,0 +1,103 @@
+"""A cluster of real processes for the length of a `with` block: for tests, benches, and other people's CI."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+import socket
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from fs3.base.errors import error
+from fs3.base.status import Code
+from fs3.cli import cluster
+from fs3.cli.directory import ClusterDirectory, Process, Shape
+from fs3.cli.status import wait_until_serving
+
+_PORTS = range(20_000, 32_000)
+"""Below the range the kernel takes ports of outgoing connections from."""
+
+
+def free_ports(count: int) -> int:
+    """The first of `count` neighbouring ports nobody listens on."""
+    for _ in range(200):
+        first = random.choice(_PORTS)
+        with ExitStack() as stack:
+            try:
+                for port in range(first, first + count):
+                    probe = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return first
+    raise error(Code.UNAVAILABLE, f"no {count} neighbouring free ports were found")
+
+
+class LocalCluster:
+    """One process per service on loopback, in a directory of its own unless one is given.
+
+    with LocalCluster() as local:
+        fsspec.filesystem("fs3", cluster=local.address)
+    """
+
+    def __init__(
+        self, data_dir: Path | None = None, *, storage: int = 3, replicas: int = 3, targets: int = 2, port: int | None = None
+    ) -> None:
+        self._own = None if data_dir is not None else Path(tempfile.mkdtemp(prefix="fs3-"))
+        self.directory = ClusterDirectory(data_dir if data_dir is not None else self._own or Path())
+        kept = self.directory.load()
+        wanted = Shape(storage, replicas, targets, port or free_ports(2 * (storage + 2)))
+        self.shape = kept[0] if kept else wanted
+        self.processes: dict[str, Process] = {}
+
+    @property
+    def address(self) -> str:
+        """ "host:port" of the manager."""
+        return f"{self.shape.host}:{self.shape.port}"
+
+    @property
+    def url(self) -> str:
+        """URL of the root directory."""
+        return f"fs3://{self.address}/"
+
+    def start(self, only: str | None = None) -> None:
+        """Start what does not run, or one process."""
+        names = [only] if only else self.shape.names()
+        with self.directory.changing():
+            missing = [name for name in names if self.directory.holder(name) is None]
+            self.processes = cluster.start(self.directory, self.shape, missing, lambda text: None)
+        if only is None:
+            wait_until_serving(self.shape.host, self.shape.port)
+
+    def stop(self) -> None:
+        """Stop every process cleanly."""
+        with self.directory.changing():
+            cluster.stop(self.directory, self.shape.names(), lambda text: None)
+
+    def kill(self, *names: str, number: signal.Signals = signal.SIGKILL) -> None:
+        """Signal processes (all of them when none is named), and after SIGKILL wait until they are gone."""
+        for name in names or self.shape.names():
+            cluster.signal_one(self.directory, name, number)
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self._clean_up()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            self.stop()
+        finally:
+            self._clean_up()
+
+    def _clean_up(self) -> None:
+        if self._own is not None:
+            shutil.rmtree(self._own, ignore_errors=True)

@@ -1,0 +1,151 @@
+"""Builds one service out of its drivers: the only place, with `embedded`, that knows all of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from fs3.base.errors import error
+from fs3.base.ids import ClientId, TargetId
+from fs3.base.status import Code
+from fs3.base.units import SECOND
+from fs3.cli.serve import RoleName, ServeOptions
+from fs3.client.connect import Connector
+from fs3.client.member import Member, next_incarnation
+from fs3.client.mgmtd import MgmtdClient
+from fs3.client.storage import StorageClient
+from fs3.drivers.chunks import FileChunkStore
+from fs3.drivers.grpc import GrpcTransport
+from fs3.drivers.host import host_identity
+from fs3.drivers.lmdb import LmdbKV
+from fs3.drivers.local import LocalTransport
+from fs3.drivers.os_clock import OsClock
+from fs3.drivers.tcp import TcpTransport
+from fs3.model.routing import Role
+from fs3.ports.chunk_store import ChunkStore
+from fs3.ports.rpc import Bindings, Transport
+from fs3.runtime.config import load_config
+from fs3.services.meta import MetaConfig, MetaService
+from fs3.services.mgmtd import MgmtdConfig, MgmtdService
+
+STOP_GRACE_NS = 5 * SECOND
+
+
+async def start_service(options: ServeOptions, stack: AsyncExitStack) -> dict[str, str]:
+    """Start the service and its listeners; `stack` stops them in reverse. Returns its endpoints by scheme."""
+    options.data_dir.mkdir(parents=True, exist_ok=True)
+    match options.role:
+        case RoleName.mgmtd:
+            return await _start_mgmtd(options, stack)
+        case RoleName.meta:
+            return await _start_meta(options, stack)
+        case RoleName.storage:
+            return await _start_storage(options, stack)
+
+
+class _Listeners:
+    """The endpoints of one process, on every wire."""
+
+    def __init__(self, options: ServeOptions, stack: AsyncExitStack, clock: OsClock) -> None:
+        self._options = options
+        self._stack = stack
+        self._transports: list[tuple[Transport, str]] = [
+            (TcpTransport(clock), f"tcp://{_host_port(options.listen, '--listen')}"),
+            (GrpcTransport(clock), f"grpc://{_host_port(options.grpc_listen, '--grpc-listen')}"),
+        ]
+        if options.local_listen:
+            self._transports.append((LocalTransport(clock), f"local://{options.local_listen}"))
+
+    async def open(self, bindings: Bindings) -> dict[str, str]:
+        """Listen; returns {scheme: endpoint others should use}."""
+        endpoints = {}
+        for transport, wanted in self._transports:
+            listener = await transport.serve(wanted, bindings)
+            self._stack.push_async_callback(listener.close, STOP_GRACE_NS)
+            endpoints[transport.scheme] = self._advertised(transport.scheme, listener.endpoint)
+        return endpoints
+
+    def _advertised(self, scheme: str, endpoint: str) -> str:
+        if scheme == "local" or not self._options.advertise:
+            return endpoint
+        return f"{scheme}://{self._options.advertise}:{endpoint.rpartition(':')[2]}"
+
+
+def _host_port(text: str, option: str) -> str:
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+        raise error(Code.INVALID, f"{option} {text!r} is not host:port")
+    return text
+
+
+async def _connect_mgmtd(options: ServeOptions, stack: AsyncExitStack, clock: OsClock) -> MgmtdClient:
+    """Services talk gRPC to the manager."""
+    connector = Connector([GrpcTransport(clock)], host="")
+    stack.push_async_callback(connector.close)
+    addresses = [f"grpc://{_host_port(address, '--mgmtd')}" for address in options.mgmtd]
+    mgmtd = MgmtdClient(connector, addresses, clock)
+    stack.push_async_callback(mgmtd.close)
+    await mgmtd.start()
+    return mgmtd
+
+
+def _data_connector(stack: AsyncExitStack, clock: OsClock) -> Connector:
+    """Data between services travels on the framed wire."""
+    connector = Connector([LocalTransport(clock), TcpTransport(clock)], host_identity())
+    stack.push_async_callback(connector.close)
+    return connector
+
+
+async def _start_mgmtd(options: ServeOptions, stack: AsyncExitStack) -> dict[str, str]:
+    clock = OsClock()
+    config = MgmtdConfig(storage_nodes=options.storage, replicas=options.replicas, targets_per_node=options.targets)
+    if options.config is not None:
+        config = load_config(MgmtdConfig, options.config)
+    kv = LmdbKV.open(options.data_dir / "kv", clock=clock)
+    stack.push_async_callback(kv.close)
+    service = MgmtdService(kv, clock, config, os.urandom)
+    await service.start()
+    stack.push_async_callback(service.stop)
+    return await _Listeners(options, stack, clock).open(service.bindings())
+
+
+async def _start_meta(options: ServeOptions, stack: AsyncExitStack) -> dict[str, str]:
+    clock = OsClock()
+    config = load_config(MetaConfig, options.config)
+    kv = LmdbKV.open(options.data_dir / "kv", clock=clock)
+    stack.push_async_callback(kv.close)
+    mgmtd = await _connect_mgmtd(options, stack, clock)
+    storage = StorageClient(mgmtd, _data_connector(stack, clock), clock, ClientId(os.urandom(16)))
+    stack.push_async_callback(storage.close)
+    service = MetaService(kv, clock, mgmtd, storage, config, os.urandom)
+    await service.start()
+    stack.push_async_callback(service.stop)
+    endpoints = await _Listeners(options, stack, clock).open(service.bindings())
+    member = Member(
+        mgmtd,
+        clock,
+        name=options.name,
+        role=Role.META,
+        endpoints=list(endpoints.values()),
+        host=host_identity(),
+        incarnation=next_incarnation(options.data_dir / "incarnation"),
+        pid=os.getpid(),
+    )
+    await member.start()
+    stack.push_async_callback(member.stop)
+    return endpoints
+
+
+def chunk_store_factory(data_dir: Path) -> Callable[[TargetId], Awaitable[ChunkStore]]:
+    """Opens or creates the store of a target below a data directory."""
+
+    async def open_store(target: TargetId) -> ChunkStore:
+        return await FileChunkStore.open(data_dir / "targets" / str(target), target)
+
+    return open_store
+
+
+async def _start_storage(options: ServeOptions, stack: AsyncExitStack) -> dict[str, str]:
+    raise NotImplementedError

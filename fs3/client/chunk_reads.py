@@ -1,0 +1,273 @@
+"""Reads of chunks: planned into one frame per node, received into the callers' buffers, verified, tried elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+from crc32c import crc32c
+
+from fs3.base.checksum import checksums, checksums_of_parts
+from fs3.base.errors import FS3Error, error
+from fs3.base.ids import ChainId, NodeId
+from fs3.base.limits import ios_per_read_max, read_attempt_ns, read_frame_bytes, read_frames_max, slow_ns_per_byte
+from fs3.base.status import Code
+from fs3.base.units import KIB
+from fs3.client.chunk_routes import ChunkRoutes
+from fs3.client.chunk_trials import Trials
+from fs3.core.files.read_plan import ReadIO, buffer_bytes
+from fs3.ports.clock import Clock
+from fs3.ports.rpc import Reply
+from fs3.wire.methods import STORAGE
+from fs3.wire.pb import storage_pb2 as pb
+from fs3.wire.storage import ReadAnswer, parse_read_reply
+
+COALESCE_BYTES = 512 * KIB
+"""While a frame holds less, further chains of the call join it when its node serves them: a frame costs more than they do."""
+_OK = Code.OK
+_NOT_FOUND = Code.NOT_FOUND
+
+
+class ReadOutcome(msgspec.Struct, frozen=True, gc=False):
+    """What became of one read. NOT_FOUND: the chunk does not exist; `length` below the buffer's: it ends earlier."""
+
+    code: Code
+    length: int = 0
+    version: int = 0
+    message: str = ""
+
+
+class ReadCounters:
+    """What a client's reads met, for status pages and tests."""
+
+    def __init__(self) -> None:
+        self.ios = 0
+        self.bytes = 0
+        self.frames = 0
+        self.retries = 0
+        self.checksum_mismatches = 0
+        """Pieces that arrived with other bytes than their checksum says, each then read elsewhere."""
+
+
+class _Frame:
+    """One request under way."""
+
+    __slots__ = ("answer", "bytes", "chains", "future", "indices", "ios", "lengths", "node", "verify", "versions")
+
+    def __init__(self, node: NodeId, ios: Sequence[ReadIO], verify: bool) -> None:
+        self.node = node
+        self.ios = ios
+        self.verify = verify
+        self.indices: list[int] = []
+        self.chains: list[int] = []
+        self.versions: list[int] = []
+        self.lengths: list[int] = []
+        self.bytes = 0
+        self.future: asyncio.Future[Reply] | None = None
+        self.answer: ReadAnswer | None = None
+
+    def has_room(self, length: int) -> bool:
+        """One more IO of `length` bytes may join."""
+        return self.bytes + length <= read_frame_bytes and len(self.indices) < ios_per_read_max
+
+    def request(self) -> pb.ReadRequest:
+        ios = self.ios
+        indices = self.indices
+        return pb.ReadRequest(
+            chunks=b"".join([ios[index].chunk for index in indices]),
+            chains=self.chains,
+            chain_versions=self.versions,
+            offsets=[ios[index].offset for index in indices],
+            lengths=self.lengths,
+            without_checksums=not self.verify,
+        )
+
+    def into(self, message: Any, payload_length: int) -> Sequence[memoryview]:
+        """Where the payload goes: the buffers of the ranges that were found, shortened where a chunk ends earlier."""
+        answer = self.answer = parse_read_reply(message, self.lengths, payload_length, self.verify)
+        ios = self.ios
+        buffers: list[memoryview] = []
+        for index, asked, length in zip(self.indices, self.lengths, answer.lengths, strict=True):
+            if length:
+                buffer = ios[index].buffer
+                if isinstance(buffer, tuple):
+                    buffers += _shortened(buffer, length)
+                else:
+                    buffers.append(buffer if length == asked else buffer[:length])
+        return buffers
+
+    def outcomes(self, counters: ReadCounters) -> list[ReadOutcome]:
+        """Of each IO; CHECKSUM for bytes that are not what the replica says it sent."""
+        answer = self.answer
+        assert answer is not None
+        ios = self.ios
+        verify = self.verify
+        sums = answer.checksums
+        at = 0
+        results = []
+        for index, code, length, version, piece in zip(
+            self.indices, answer.codes, answer.lengths, answer.versions, answer.piece_bytes, strict=True
+        ):
+            if code:
+                results.append(ReadOutcome(Code.from_wire(code)))
+                continue
+            if verify and length:
+                offset = ios[index].offset
+                buffer = ios[index].buffer
+                if offset % piece + length <= piece and type(buffer) is memoryview:
+                    good = at < len(sums) and crc32c(buffer if length == len(buffer) else buffer[:length]) == sums[at]
+                    at += 1
+                else:
+                    parts = _shortened(buffer if isinstance(buffer, tuple) else (buffer,), length)
+                    whole = len(parts) == 1
+                    found = checksums(parts[0], offset, piece) if whole else checksums_of_parts(parts, offset, piece)
+                    good = found == sums[at : at + len(found)]
+                    at += len(found)
+                if not good:
+                    counters.checksum_mismatches += 1
+                    results.append(ReadOutcome(Code.CHECKSUM, 0, version, f"bytes from node {self.node} fail verification"))
+                    continue
+            results.append(ReadOutcome(_OK, length, version))
+        return results
+
+
+def _shortened(buffers: Sequence[memoryview], length: int) -> list[memoryview]:
+    """The first `length` bytes of several buffers."""
+    taken = []
+    for buffer in buffers:
+        if length <= 0:
+            break
+        taken.append(buffer if len(buffer) <= length else buffer[:length])
+        length -= len(buffer)
+    return taken
+
+
+class ReadBatch:
+    """One call of `StorageClient.read`."""
+
+    def __init__(
+        self, routes: ChunkRoutes, clock: Clock, counters: ReadCounters, ios: Sequence[ReadIO], deadline: int, verify: bool
+    ) -> None:
+        self._routes = routes
+        self._clock = clock
+        self._counters = counters
+        self._ios = ios
+        self._deadline = deadline
+        self._verify = verify
+        self._trials = Trials(routes, clock, deadline, lambda index: ios[index].chain)
+        self._outcomes: list[ReadOutcome | None] = [None] * len(ios)
+
+    async def run(self) -> list[ReadOutcome]:
+        """The outcome of each IO, whatever it takes until the deadline."""
+        left: Iterable[int] = range(len(self._ios))
+        while True:
+            await self._exchange(self._plan(left))
+            if not self._trials:
+                return self._outcomes  # type: ignore[return-value]
+            left, given_up = await self._trials.next_round()
+            for index, code, message in given_up:
+                self._outcomes[index] = ReadOutcome(code, message=message)
+            self._counters.retries += len(left)
+            if not left:
+                return self._outcomes  # type: ignore[return-value]
+
+    def _plan(self, indices: Iterable[int]) -> list[_Frame]:
+        """Frames for these IOs. One whose chain nobody serves is refused at once."""
+        ios = self._ios
+        trials = self._trials
+        choice = self._routes.choice
+        frames: list[_Frame] = []
+        open_frames: dict[NodeId, _Frame] = {}
+        memo: dict[ChainId, tuple[_Frame, int]] = {}
+        for index in indices:
+            io = ios[index]
+            buffer = io.buffer
+            length = len(buffer) if type(buffer) is memoryview else buffer_bytes(buffer)
+            chain = io.chain
+            known = memo.get(chain) if not trials else None
+            if known is not None and known[0].has_room(length):
+                frame, version = known
+            else:
+                who = self._routes.candidates(chain)
+                version = who.version
+                small = {node for node, frame in open_frames.items() if frame.bytes + length <= COALESCE_BYTES}
+                node = trials.node_for(index, who, small)
+                if node is None:
+                    trials.refused(index, None, Code.NOT_SERVING, f"nobody serves chain {chain}")
+                    continue
+                found = open_frames.get(node)
+                if found is None or not found.has_room(length):
+                    found = open_frames[node] = _Frame(node, ios, self._verify)
+                    frames.append(found)
+                frame = found
+                memo[chain] = (frame, version)
+            frame.indices.append(index)
+            frame.chains.append(chain)
+            frame.versions.append(version)
+            frame.lengths.append(length)
+            frame.bytes += length
+            choice.sent(frame.node, length)
+        return frames
+
+    async def _exchange(self, frames: list[_Frame]) -> None:
+        """Send every frame, a few at a time, and take what comes back."""
+        started = 0
+        try:
+            for place, frame in enumerate(frames):
+                while started < len(frames) and started < place + read_frames_max:
+                    self._start(frames[started])
+                    started += 1
+                if frame.future is None:
+                    continue
+                try:
+                    await frame.future
+                except FS3Error as failure:
+                    self._failed(frame, failure)
+                else:
+                    self._answered(frame)
+                frame.future = None
+        except BaseException:
+            # The callers' buffers must not be written to once this call has ended.
+            for place, frame in enumerate(frames):
+                if frame.future is not None or place >= started:
+                    self._routes.choice.answered(frame.node, frame.bytes)
+                if frame.future is not None and not frame.future.cancel() and not frame.future.cancelled():
+                    frame.future.exception()  # it was answered meanwhile; nobody else will look
+            raise
+
+    def _start(self, frame: _Frame) -> None:
+        left = self._deadline - self._clock.now()
+        self._counters.frames += 1
+        try:
+            if left <= 0:
+                raise error(Code.DEADLINE, "no time left to ask")
+            patience = min(left, read_attempt_ns + read_frames_max * frame.bytes * slow_ns_per_byte)
+            frame.future = self._routes.channel(frame.node).start(STORAGE.Read, frame.request(), (), frame.into, patience)
+        except FS3Error as failure:
+            self._failed(frame, failure)
+
+    def _answered(self, frame: _Frame) -> None:
+        choice = self._routes.choice
+        choice.answered(frame.node, frame.bytes)
+        choice.succeeded(frame.node)
+        outcomes = self._outcomes
+        counters = self._counters
+        trials = self._trials
+        for index, outcome in zip(frame.indices, frame.outcomes(counters), strict=True):
+            code = outcome.code
+            if code is _OK or code is _NOT_FOUND:
+                outcomes[index] = outcome
+                counters.bytes += outcome.length
+                if trials:
+                    trials.settled(index)
+            else:
+                trials.refused(index, frame.node, code, outcome.message)
+
+    def _failed(self, frame: _Frame, failure: FS3Error) -> None:
+        """The whole frame got no answer, or a refusal as a whole."""
+        self._routes.choice.answered(frame.node, frame.bytes)
+        self._routes.not_answered(frame.node, failure.code)
+        for index in frame.indices:
+            self._trials.refused(index, frame.node, failure.code, failure.strerror or "")

@@ -1,0 +1,329 @@
+"""Updates of chunks: sent to the heads, many small ones in a frame, repeated under the same tag until they are answered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from fs3.base.errors import FS3Error, error
+from fs3.base.ids import ClientId, NodeId
+from fs3.base.limits import (
+    slow_ns_per_byte,
+    update_alone_bytes,
+    update_attempt_ns,
+    update_bytes_per_request_max,
+    update_frames_max,
+    updates_per_request_max,
+)
+from fs3.base.status import Code, Retry
+from fs3.client.chunk_routes import ChunkRoutes
+from fs3.core.files.channel_pool import ChannelPool
+from fs3.core.files.read_plan import buffer_bytes
+from fs3.core.files.retry import Do
+from fs3.core.files.write_plan import WriteIO, sums_of
+from fs3.model.chunk import UpdateKind, UpdateResult
+from fs3.ports.clock import Clock
+from fs3.ports.rpc import Reply
+from fs3.wire.methods import STORAGE
+from fs3.wire.pb import storage_pb2 as pb
+from fs3.wire.storage import parse_update_reply
+
+_NO_CLIENT = bytes(16)
+_DONE = (Code.OK, Code.EXISTS)
+
+
+class UpdateCounters:
+    """What a client's updates met."""
+
+    def __init__(self) -> None:
+        self.updates = 0
+        self.bytes = 0
+        self.frames = 0
+        self.retries = 0
+
+
+class Channels:
+    """The client's update channels, and who waits for one."""
+
+    def __init__(self, pool: ChannelPool) -> None:
+        self._pool = pool
+        self._waiting: list[asyncio.Future[None]] = []
+
+    async def take(self, count: int) -> list[tuple[int, int]]:
+        """Between 1 and `count` tags (channel, seq); waits while there are none."""
+        while True:
+            taken: list[tuple[int, int]] = []
+            while len(taken) < count and (tag := self._pool.take()) is not None:
+                taken.append(tag)
+            if taken or not count:
+                return taken
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(turn)
+            await turn
+
+    def give_back(self, channel: int) -> None:
+        """Its update has been answered."""
+        self._pool.give_back(channel)
+        self._wake()
+
+    def retire(self, channel: int) -> None:
+        """Its update may still happen."""
+        self._pool.retire(channel)
+        self._wake()
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for turn in waiting:
+            if not turn.done():
+                turn.set_result(None)
+
+
+class _Trial:
+    """One update until it is answered for good."""
+
+    __slots__ = ("attempt", "channel", "checksums", "length", "seq", "write")
+
+    def __init__(self, write: WriteIO) -> None:
+        self.write = write
+        self.length = buffer_bytes(write.data) if write.data is not None else 0
+        self.checksums = write.checksums
+        self.channel = 0
+        self.seq = 0
+        self.attempt = 0
+
+
+class _Frame:
+    __slots__ = ("bytes", "future", "indices", "node", "versions")
+
+    def __init__(self, node: NodeId) -> None:
+        self.node = node
+        self.indices: list[int] = []
+        self.versions: list[int] = []
+        self.bytes = 0
+        self.future: asyncio.Future[Reply] | None = None
+
+
+class UpdateBatch:
+    """One call of `StorageClient.update`."""
+
+    def __init__(
+        self,
+        routes: ChunkRoutes,
+        clock: Clock,
+        counters: UpdateCounters,
+        channels: Channels,
+        client_id: ClientId,
+        writes: Sequence[WriteIO],
+        deadline: int,
+    ) -> None:
+        self._routes = routes
+        self._clock = clock
+        self._counters = counters
+        self._channels = channels
+        self._client_id = client_id
+        self._deadline = deadline
+        self._trials = [_Trial(write) for write in writes]
+        self._results: list[UpdateResult | None] = [None] * len(writes)
+        self._frames: list[_Frame] = []
+
+    async def run(self) -> list[UpdateResult]:
+        """The result of each update, whatever it takes until the deadline."""
+        trials = self._trials
+        done = 0
+        while done < len(trials):
+            # As many at once as there are channels; usually all.
+            tagged = sum(trial.write.tagged for trial in trials[done:])
+            tags = await self._channels.take(tagged) if tagged else []
+            wave: list[int] = []
+            for index in range(done, len(trials)):
+                trial = trials[index]
+                if trial.write.tagged:
+                    if not tags:
+                        break
+                    trial.channel, trial.seq = tags.pop()
+                wave.append(index)
+            done += len(wave)
+            await self._wave(wave)
+        return self._results  # type: ignore[return-value]
+
+    def moved(self) -> None:
+        """Routing has changed: frames that wait for a node that is no head any more are given up, then sent to the new one."""
+        for frame in self._frames:
+            if frame.future is not None and not frame.future.done():
+                heads = {self._head(index)[0] for index in frame.indices}
+                if frame.node not in heads:
+                    frame.future.cancel()
+
+    async def _wave(self, wave: list[int]) -> None:
+        left = wave
+        try:
+            while left:
+                self._frames = self._plan(left)
+                await self._exchange(self._frames)
+                left = await self._next_round(left)
+        finally:
+            for index in wave:
+                self._finish(index)
+
+    def _head(self, index: int) -> tuple[NodeId | None, int]:
+        """(node, chain version) an update goes to."""
+        who = self._routes.candidates(self._trials[index].write.chain)
+        return (who.nodes[0] if who.nodes else None), who.version
+
+    def _plan(self, indices: Iterable[int]) -> list[_Frame]:
+        frames: list[_Frame] = []
+        open_frames: dict[NodeId, _Frame] = {}
+        for index in indices:
+            trial = self._trials[index]
+            trial.attempt += 1
+            node, version = self._head(index)
+            if node is None:
+                message = f"nobody serves chain {trial.write.chain}"
+                self._results[index] = UpdateResult(Code.NOT_SERVING, message=message)
+                continue
+            if trial.checksums is None:
+                data = trial.write.data
+                trial.checksums = sums_of(data, trial.write.offset) if data is not None else ()
+            frame = open_frames.get(node)
+            if (
+                frame is None
+                or len(frame.indices) >= updates_per_request_max
+                or frame.bytes + trial.length > update_bytes_per_request_max
+                or trial.length >= update_alone_bytes
+            ):
+                frame = _Frame(node)
+                frames.append(frame)
+                if trial.length < update_alone_bytes:
+                    open_frames[node] = frame
+            frame.indices.append(index)
+            frame.versions.append(version)
+            frame.bytes += trial.length
+        return frames
+
+    def _request(self, frame: _Frame) -> tuple[pb.UpdateRequest, list[memoryview]]:
+        trials = [self._trials[index] for index in frame.indices]
+        writes = [trial.write for trial in trials]
+        checksums: list[int] = []
+        parts: list[memoryview] = []
+        for trial, write in zip(trials, writes, strict=True):
+            checksums += trial.checksums or ()
+            if isinstance(write.data, tuple):
+                parts += write.data
+            elif write.data is not None:
+                parts.append(write.data)
+        kinds: list[Any] = [write.kind for write in writes]
+        client = self._client_id
+        request = pb.UpdateRequest(
+            chunks=b"".join([write.chunk for write in writes]),
+            kinds=kinds,
+            chains=[write.chain for write in writes],
+            chain_versions=frame.versions,
+            offsets=[write.offset for write in writes],
+            lengths=[trial.length for trial in trials],
+            versions=[0] * len(trials),
+            checksums=checksums,
+            client_ids=b"".join([client if trial.seq else _NO_CLIENT for trial in trials]),
+            channels=[trial.channel for trial in trials],
+            seqs=[trial.seq for trial in trials],
+            reserves=[write.reserve for write in writes],
+        )
+        return request, parts
+
+    async def _exchange(self, frames: list[_Frame]) -> None:
+        started = 0
+        try:
+            for place, frame in enumerate(frames):
+                while started < len(frames) and started < place + update_frames_max:
+                    self._start(frames[started])
+                    started += 1
+                if frame.future is None:
+                    continue
+                try:
+                    reply = await frame.future
+                    results = parse_update_reply(reply.message, len(frame.indices))
+                except FS3Error as failure:
+                    self._failed(frame, failure)
+                except asyncio.CancelledError:
+                    task = asyncio.current_task()
+                    if not frame.future.cancelled() or (task is not None and task.cancelling()):
+                        raise
+                    self._failed(frame, error(Code.DISCONNECTED, f"node {frame.node} is no head any more"))
+                else:
+                    self._routes.choice.succeeded(frame.node)
+                    for index, result in zip(frame.indices, results, strict=True):
+                        self._results[index] = result
+                frame.future = None
+        except BaseException:
+            for frame in frames:
+                if frame.future is not None and not frame.future.cancel() and not frame.future.cancelled():
+                    frame.future.exception()  # it was answered meanwhile; nobody else will look
+            raise
+
+    def _start(self, frame: _Frame) -> None:
+        left = self._deadline - self._clock.now()
+        self._counters.frames += 1
+        try:
+            if left <= 0:
+                raise error(Code.DEADLINE, "no time left to ask")
+            request, parts = self._request(frame)
+            patience = min(left, update_attempt_ns + update_frames_max * frame.bytes * slow_ns_per_byte)
+            frame.future = self._routes.channel(frame.node).start(STORAGE.Update, request, parts, None, patience)
+        except FS3Error as failure:
+            self._failed(frame, failure)
+
+    def _failed(self, frame: _Frame, failure: FS3Error) -> None:
+        self._routes.not_answered(frame.node, failure.code)
+        result = UpdateResult(failure.code, message=failure.strerror or "")
+        for index in frame.indices:
+            self._results[index] = result
+
+    async def _next_round(self, left: Sequence[int]) -> list[int]:
+        again = []
+        todo: set[Do] = set()
+        attempt = 1
+        for index in left:
+            trial = self._trials[index]
+            result = self._results[index]
+            assert result is not None
+            if result.code in _DONE:
+                continue
+            repeatable = trial.write.tagged or trial.write.kind in (UpdateKind.PUT, UpdateKind.REMOVE)
+            step = self._routes.decide(
+                result.code, trial.attempt, read=False, repeatable=repeatable, others=False, asked_tail=False
+            )
+            if step is Do.FAIL:
+                continue
+            again.append(index)
+            todo.add(step)
+            attempt = max(attempt, trial.attempt)
+        if again and self._clock.now() < self._deadline:
+            self._counters.retries += len(again)
+            await self._routes.prepare(todo, attempt, self._deadline)
+        if self._clock.now() >= self._deadline:
+            for index in again:
+                result = self._results[index]
+                assert result is not None
+                message = f"no answer in time; the last one was {result.code.name} {result.message}".rstrip()
+                self._results[index] = UpdateResult(Code.DEADLINE, message=message)
+            return []
+        return again
+
+    def _finish(self, index: int) -> None:
+        """Its channel is free again, unless the update may still happen."""
+        trial = self._trials[index]
+        result = self._results[index]
+        if result is not None and result.code is Code.OK:
+            self._counters.updates += 1
+            self._counters.bytes += trial.length
+        if not trial.seq:
+            return
+        answered = result is not None and (
+            result.code in _DONE
+            # A refusal that stands, of an update that was sent once, leaves nothing behind; anything less certain may.
+            or (trial.attempt == 1 and result.code.retry is Retry.NEVER)
+        )
+        if answered:
+            self._channels.give_back(trial.channel)
+        else:
+            self._channels.retire(trial.channel)

@@ -1,0 +1,77 @@
+"""A byte range of a file as updates of chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from fs3.base.checksum import checksums, checksums_of_parts
+from fs3.base.ids import ChainId, ChunkId, InodeId, file_chunk
+from fs3.core.files.layout import chain_of, chunk_count, slices
+from fs3.core.files.read_plan import Buffers
+from fs3.model.chunk import UpdateKind
+from fs3.model.inode import Layout
+
+
+class WriteIO(msgspec.Struct, frozen=True, gc=False):
+    """One update of one chunk, as a caller wants it."""
+
+    chunk: ChunkId
+    chain: ChainId
+    kind: UpdateKind
+    offset: int
+    """WRITE: where the data goes, bytes in the chunk. TRUNCATE: where the chunk ends afterwards. Else 0."""
+    data: Buffers | None = None
+    """WRITE and PUT: what to store. It must not change until the update is answered."""
+    reserve: int = 0
+    """Bytes the chunk is expected to reach, so that one block is chosen for it; 0 unknown."""
+    tagged: bool = True
+    """Apply it exactly once. Without a tag a retry may apply it again, which a PUT and a REMOVE do not notice."""
+    checksums: tuple[int, ...] | None = None
+    """CRC32C of the data, cut at multiples of 64 KiB of chunk offset; None: made by the client when it sends."""
+
+
+def sums_of(data: Buffers, offset: int) -> tuple[int, ...]:
+    """Checksums of an update's data, as they travel."""
+    return tuple(checksums_of_parts(data, offset) if isinstance(data, tuple) else checksums(data, offset))
+
+
+def plan_write(layout: Layout, inode: InodeId, offset: int, data: memoryview, expected_length: int = 0) -> list[WriteIO]:
+    """The updates that store `data` at `offset`, with checksums.
+
+    `expected_length` is how long the file is known to become (0 unknown): chunks get a reserve hint from it, so that a chunk
+    written by small appends is not moved from block to block while it grows.
+    """
+    size = layout.chunk_size
+    writes = []
+    for cut in slices(layout, inode, offset, len(data)):
+        part = data[cut.at : cut.at + cut.length]
+        reserve = max(cut.offset + cut.length, min(size, expected_length - cut.chunk_index * size))
+        writes.append(
+            WriteIO(
+                cut.chunk,
+                cut.chain,
+                UpdateKind.WRITE,
+                cut.offset,
+                part,
+                reserve,
+                checksums=tuple(checksums(part, cut.offset)),
+            )
+        )
+    return writes
+
+
+def plan_truncate(layout: Layout, inode: InodeId, old_length: int, new_length: int) -> Iterator[WriteIO]:
+    """The updates that shorten a file: the chunk the new end falls into is cut, those behind it are removed.
+
+    Chunk by chunk, since a file may have millions. Nothing for a file that grows: what was never written reads as zeros.
+    """
+    size = layout.chunk_size
+    first_gone = chunk_count(layout, new_length)
+    inside = new_length % size
+    if inside and old_length > new_length:
+        index = new_length // size
+        yield WriteIO(file_chunk(inode, index), chain_of(layout, index), UpdateKind.TRUNCATE, inside)
+    for index in range(first_gone, chunk_count(layout, old_length)):
+        yield WriteIO(file_chunk(inode, index), chain_of(layout, index), UpdateKind.REMOVE, 0)

@@ -1,0 +1,51 @@
+"""KVCache pages as chunks: from a key to a chunk id, and the trailer that proves a page is the key's.
+
+A key (any bytes an engine chose) is hashed together with its namespace's id. 16 bytes of the digest name the chunk, 32 other
+bytes stand in the trailer behind the page. A reader compares them after the bytes have arrived, so that neither a collision of
+the short id nor a reused block nor a page of another layout can be taken for the key's: it is a miss.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from hashlib import blake2b
+from typing import NamedTuple
+
+from fs3.base.ids import CHUNK_ID_BYTES, ChunkId, page_chunk
+from fs3.base.limits import page_trailer_bytes
+
+_TRAILER = struct.Struct("<8sIQ32s12x")
+_MAGIC = b"fs3page1"
+_CHECK_BYTES = 32
+_FORMAT = 1
+
+assert _TRAILER.size == page_trailer_bytes
+
+
+class PageKey(NamedTuple):
+    """What a key becomes."""
+
+    chunk: ChunkId
+    check: bytes
+    """32 bytes of the key's digest that are not in the chunk id."""
+
+
+def page_keys(namespace_id: int, keys: Iterable[bytes]) -> list[PageKey]:
+    """The chunk and the check of each key of a namespace."""
+    salt = namespace_id.to_bytes(16, "little")
+    result = []
+    for key in keys:
+        digest = blake2b(key, digest_size=CHUNK_ID_BYTES + _CHECK_BYTES, salt=salt).digest()
+        result.append(PageKey(page_chunk(digest), digest[CHUNK_ID_BYTES:]))
+    return result
+
+
+def trailer(check: bytes, page_bytes: int) -> bytes:
+    """The 64 bytes that follow a page in its chunk."""
+    return _TRAILER.pack(_MAGIC, _FORMAT, page_bytes, check)
+
+
+def is_trailer_of(data: bytes | bytearray | memoryview, check: bytes, page_bytes: int) -> bool:
+    """The 64 bytes behind a page say that it is this key's, with this size."""
+    return bytes(data) == trailer(check, page_bytes)

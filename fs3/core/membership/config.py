@@ -1,0 +1,69 @@
+"""What a cluster is made of and how fast it notices things."""
+
+from __future__ import annotations
+
+import msgspec
+
+from fs3.base.limits import (
+    clock_drift_ns,
+    heartbeat_ns,
+    lease_ns,
+    name_bytes_max,
+    nodes_max,
+    replicas_max,
+    routing_deltas_max,
+    targets_per_node_max,
+)
+from fs3.base.units import MILLISECOND
+
+
+class MgmtdConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Configuration of the manager. `check` before use."""
+
+    cluster: str = "fs3"
+    """Name of the cluster, for people; stored once, a data directory of another name is refused."""
+    storage_nodes: int = 3
+    """The default chain table is made when so many storage nodes have registered."""
+    replicas: int = 3
+    """Replicas of the default chain table."""
+    targets_per_node: int = 4
+    """Targets each table gets on each node."""
+    target_bytes: int = 0
+    """Most bytes one target may use, distributed to storage nodes as `target_bytes`; 0 leaves it to them."""
+    lease_ns: int = lease_ns
+    heartbeat_ns: int = heartbeat_ns
+    drift_ns: int = clock_drift_ns
+    """What clocks may disagree by in one lease; the manager waits so much longer than a node does."""
+    deltas_kept: int = routing_deltas_max
+    """Routing deltas kept for whoever is a little behind."""
+    reconfigure: bool = False
+    """Change chains when targets come and go (`next_chain`). Without it, leases are granted, enforced and shown, and chains stay
+    as they were made."""
+
+    def check(self) -> MgmtdConfig:
+        """Itself. ValueError naming the first setting that makes no sense."""
+        if not self.cluster or len(self.cluster.encode()) > name_bytes_max or not self.cluster.isprintable():
+            raise ValueError(f"cluster: {self.cluster!r} is not a name")
+        _within("storage_nodes", self.storage_nodes, 1, nodes_max)
+        _within("replicas", self.replicas, 1, replicas_max)
+        _within("targets_per_node", self.targets_per_node, 1, targets_per_node_max)
+        _within("target_bytes", self.target_bytes, 0, 1 << 62)
+        _within("heartbeat_ns", self.heartbeat_ns, 10 * MILLISECOND, self.lease_ns)
+        _within("deltas_kept", self.deltas_kept, 0, routing_deltas_max)
+        if self.replicas > self.storage_nodes:
+            raise ValueError(
+                f"replicas: {self.replicas} replicas need {self.replicas} storage nodes, storage_nodes is {self.storage_nodes}"
+            )
+        if 3 * self.heartbeat_ns > self.lease_ns:
+            raise ValueError(
+                f"heartbeat_ns: {self.heartbeat_ns} is too slow for a lease of {self.lease_ns}; "
+                "two heartbeats may be lost, so three must fit"
+            )
+        if not 0 <= self.drift_ns < self.lease_ns:
+            raise ValueError(f"drift_ns: {self.drift_ns} must be less than the lease, {self.lease_ns}")
+        return self
+
+
+def _within(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise ValueError(f"{name}: {value} is not between {low} and {high}")

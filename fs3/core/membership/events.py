@@ -1,0 +1,160 @@
+"""What happens to the manager, and what it wants done. `Manager.step(now, event)` returns effects in the order to carry them out.
+
+Order of durability: a change is persisted, then published, then answered. `Publish` and the `Reply` to a request that changed
+something are returned only by the step that is told of the commit (`Persisted`). At most one `Persist` is under way; what
+happens meanwhile goes into the next one together.
+
+`token` names a request: it comes back in exactly one `Reply`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fs3.base.ids import NodeId, TableId, TargetId
+from fs3.base.status import Code
+from fs3.core.membership.state import Namespace, Rows
+from fs3.model.chain import LocalState
+from fs3.model.routing import Delta, Role
+
+# --- events ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterNode:
+    """A process announces itself. Answered with `Registered`."""
+
+    token: int
+    name: str
+    role: Role
+    cluster: bytes
+    """b"" when it has never joined one."""
+    incarnation: int
+    endpoints: tuple[str, ...]
+    host: str
+    pid: int = 0
+    targets: tuple[TargetId, ...] = ()
+    """Targets it has data of."""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetReport:
+    """What a node says of one of its targets."""
+
+    target: TargetId
+    state: LocalState
+    chain_version: int
+    used_bytes: int = 0
+    free_bytes: int = 0
+    chunks: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """A node reports. Answered with `Beaten`."""
+
+    token: int
+    node: NodeId
+    incarnation: int
+    seq: int
+    targets: tuple[TargetReport, ...] = ()
+    routing_version: int = 0
+    """Newest routing the node has applied."""
+    leaving: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EnsureTable:
+    """Somebody needs chains of so many replicas (0: the default). Answered with the `TableId`."""
+
+    token: int
+    replicas: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpenNamespace:
+    """Somebody needs a KVCache namespace. Answered with the `Namespace`."""
+
+    token: int
+    name: str
+    page_bytes: int
+    replicas: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetConfig:
+    """Distribute a configuration, already validated. Answered with its version."""
+
+    token: int
+    role: Role
+    toml: str
+    expected_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A deadline of the manager (`next_deadline`) has passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Persisted:
+    """The `Persist` under way is durable; or it failed and left no trace, `problem` says why. It is then tried again."""
+
+    problem: str = ""
+
+
+Event = RegisterNode | Heartbeat | EnsureTable | OpenNamespace | SetConfig | Tick | Persisted
+
+# --- effects ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Persist:
+    """Commit these rows in one transaction; answer with `Persisted`."""
+
+    rows: Rows
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Push a delta to everybody who watches. Only after it was persisted."""
+
+    delta: Delta
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """Answer to `RegisterNode`."""
+
+    node: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class Beaten:
+    """Answer to `Heartbeat`."""
+
+    seq: int
+    lease_ns: int
+    """0: no lease before newer routing is applied."""
+    routing_version: int
+    config_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Answer to a request that cannot be granted."""
+
+    code: Code
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Answer the request that came with `token`. For a request that changed something, only after that was persisted."""
+
+    token: int
+    answer: Registered | Beaten | TableId | Namespace | int | Refused
+
+
+Effect = Persist | Publish | Reply

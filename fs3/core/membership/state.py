@@ -1,0 +1,78 @@
+"""What the manager remembers across restarts. Each record is a row of its store; new fields go at the end with a default."""
+
+from __future__ import annotations
+
+import msgspec
+
+from fs3.base.ids import ChainId, NodeId, TableId
+from fs3.model.chain import Chain, ChainTable
+from fs3.model.routing import Node, Role, Routing
+
+FORMAT = 1
+"""Of the rows; another one is refused."""
+
+
+class ClusterRow(msgspec.Struct, frozen=True, array_like=True):
+    """Written once, when the cluster is initialised."""
+
+    format: int
+    id: bytes
+    name: str
+
+
+class Counters(msgspec.Struct, frozen=True, array_like=True):
+    """The last number of each kind that was given out; none is used twice."""
+
+    routing: int = 0
+    """Routing version: rises by one with every stored change of nodes, chains and tables."""
+    node: int = 0
+    target: int = 0
+    chain: int = 0
+    table: int = 0
+    namespace: int = 0
+    config: int = 0
+
+
+class Namespace(msgspec.Struct, frozen=True, array_like=True):
+    """A KVCache namespace."""
+
+    id: int
+    name: str
+    page_bytes: int
+    replicas: int
+    table: TableId
+
+
+class StoredConfig(msgspec.Struct, frozen=True, array_like=True):
+    """The distributed configuration of one role. Versions rise over all roles, so a role's version never repeats."""
+
+    role: Role
+    version: int
+    toml: str
+
+
+class State(msgspec.Struct):
+    """Everything, as it was stored."""
+
+    cluster: ClusterRow
+    counters: Counters = Counters()
+    nodes: dict[NodeId, Node] = {}
+    chains: dict[ChainId, Chain] = {}
+    tables: dict[TableId, ChainTable] = {}
+    namespaces: dict[str, Namespace] = {}
+    configs: dict[Role, StoredConfig] = {}
+
+    def routing(self) -> Routing:
+        """The stored routing info."""
+        return Routing(self.cluster.id, self.counters.routing, dict(self.nodes), dict(self.chains), dict(self.tables))
+
+
+class Rows(msgspec.Struct, frozen=True):
+    """What one commit changes: these records, whole, and the counters."""
+
+    counters: Counters
+    nodes: tuple[Node, ...] = ()
+    chains: tuple[Chain, ...] = ()
+    tables: tuple[ChainTable, ...] = ()
+    namespaces: tuple[Namespace, ...] = ()
+    configs: tuple[StoredConfig, ...] = ()

@@ -1,0 +1,133 @@
+"""What becomes of a chain when its targets come and go: the public-state table.
+
+The table is data; the tests check that exactly one row matches every case. It differs from 3FS's in three ways. All targets
+that served last become LASTSRV, not the head alone, and whichever comes back complete restarts the chain. Any number may sync
+at once. And only UPTODATE, "I hold everything I acknowledged", makes or keeps a target serving: one that answers ONLINE, "I am
+alive", instead has lost its disk and must be brought up to date like any other.
+
+What a node reports:  UPTODATE  its slot is SERVING or LASTSRV and its data is whole, or it has finished syncing under this very
+                                chain version
+                      ONLINE    it works, and it is not known to be complete
+                      OFFLINE   it does not work (disk error, handing over)
+The manager adds OFFLINE for a node whose lease has run out, and nothing (unknown) for one it has not heard of yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import NamedTuple
+
+from fs3.base.ids import TargetId
+from fs3.model.chain import Chain, LocalState, PublicState, Slot
+
+SERVING, SYNCING, WAITING = PublicState.SERVING, PublicState.SYNCING, PublicState.WAITING
+LASTSRV, GONE = PublicState.LASTSRV, PublicState.OFFLINE
+UPTODATE, ONLINE, OFFLINE, UNKNOWN = LocalState.UPTODATE, LocalState.ONLINE, LocalState.OFFLINE, None
+
+
+class Outlook(Enum):
+    """What the chain as a whole is in for."""
+
+    CARRIED = "carried"
+    """A serving target goes on, or one that was syncing is complete: somebody serves and nothing is interrupted."""
+    LOST = "lost"
+    """Somebody served until now, nobody can go on."""
+    BACK = "back"
+    """Nobody served; at least one complete target of the last serving set is here again."""
+    DOWN = "down"
+    """Nobody served, and none of the last serving set is back."""
+
+
+CARRIED, LOST, BACK, DOWN = Outlook.CARRIED, Outlook.LOST, Outlook.BACK, Outlook.DOWN
+
+
+class Row(NamedTuple):
+    """One line of the table: any of these states, reports and outlooks lead to `next`."""
+
+    public: PublicState
+    local: tuple[LocalState | None, ...]
+    outlook: tuple[Outlook, ...]
+    next: PublicState
+    why: str
+
+
+_ANY = (CARRIED, LOST, BACK, DOWN)
+
+TABLE: tuple[Row, ...] = (
+    Row(SERVING, (UPTODATE, UNKNOWN), (CARRIED,), SERVING, "it goes on"),
+    Row(SERVING, (ONLINE, OFFLINE), (CARRIED,), GONE, "others serve; it must come back through syncing"),
+    Row(SERVING, (ONLINE, OFFLINE), (LOST,), LASTSRV, "nobody is left: it is evidence of where the newest data is"),
+    Row(LASTSRV, (UPTODATE,), (BACK,), SERVING, "complete, so it restarts the chain; several may at once"),
+    Row(LASTSRV, (ONLINE, OFFLINE, UNKNOWN), (BACK,), GONE, "the chain went on without it"),
+    Row(LASTSRV, (ONLINE, OFFLINE, UNKNOWN), (DOWN,), LASTSRV, "the chain waits for one of these"),
+    Row(LASTSRV, (UPTODATE, ONLINE, OFFLINE, UNKNOWN), (CARRIED, LOST), GONE, "somebody has served since"),
+    Row(SYNCING, (UPTODATE,), (CARRIED,), SERVING, "it has everything"),
+    Row(SYNCING, (ONLINE, UNKNOWN), (CARRIED,), SYNCING, "still under way"),
+    Row(SYNCING, (ONLINE, UNKNOWN), (LOST, BACK, DOWN), WAITING, "nobody to sync from"),
+    Row(SYNCING, (OFFLINE,), _ANY, GONE, "dead"),
+    Row(WAITING, (ONLINE,), (CARRIED, BACK), SYNCING, "somebody to sync from"),
+    Row(WAITING, (ONLINE,), (LOST, DOWN), WAITING, "nobody to sync from"),
+    Row(WAITING, (UPTODATE, UNKNOWN), _ANY, WAITING, "what it remembers of an older chain is no proof of being complete"),
+    Row(WAITING, (OFFLINE,), _ANY, GONE, "dead"),
+    Row(GONE, (ONLINE,), (CARRIED, BACK), SYNCING, "it is back, and somebody to sync from"),
+    Row(GONE, (ONLINE,), (LOST, DOWN), WAITING, "it is back, nobody to sync from"),
+    Row(GONE, (UPTODATE,), _ANY, WAITING, "what it remembers of an older chain is no proof of being complete"),
+    Row(GONE, (OFFLINE, UNKNOWN), _ANY, GONE, "dead"),
+)
+"""A state, report and outlook that cannot occur together (`possible`) have no row."""
+
+_NEXT = {(row.public, local, outlook): row.next for row in TABLE for local in row.local for outlook in row.outlook}
+
+_ORDER = {state: rank for rank, state in enumerate((SERVING, LASTSRV, SYNCING, WAITING, GONE))}
+
+
+def possible(public: PublicState, local: LocalState | None, outlook: Outlook) -> bool:
+    """Whether a slot can be in this situation: the outlook follows from the slots, so some combinations contradict it."""
+    if public is SERVING:
+        return outlook is CARRIED if local in (UPTODATE, UNKNOWN) else outlook in (CARRIED, LOST)
+    if public is LASTSRV and local is UPTODATE:
+        return outlook is not DOWN
+    if public is SYNCING and local is UPTODATE:
+        return outlook is CARRIED
+    return True
+
+
+def outlook_of(chain: Chain, local_states: Mapping[TargetId, LocalState]) -> Outlook:
+    """What a chain is in for. A target without local state is unknown: presumed to be as it was."""
+    reports = [(slot.state, local_states.get(slot.target)) for slot in chain.slots]
+    if any(pair in ((SERVING, UPTODATE), (SERVING, UNKNOWN), (SYNCING, UPTODATE)) for pair in reports):
+        return CARRIED
+    if any(public is SERVING for public, _ in reports):
+        return LOST
+    return BACK if (LASTSRV, UPTODATE) in reports else DOWN
+
+
+def next_chain(chain: Chain, local_states: Mapping[TargetId, LocalState]) -> Chain:
+    """The chain that follows from what is known of its targets: the same object when nothing changes, else version + 1.
+
+    Order: serving targets stay in the order they had, and whoever joins the live chain joins at its end. So what is staged
+    at a target of the live chain is also staged at every target before it, which is what lets any of them take over.
+    """
+    outlook = outlook_of(chain, local_states)
+    slots = [
+        Slot(slot.target, slot.node, _NEXT[slot.state, local_states.get(slot.target), outlook])
+        for slot in sorted(chain.slots, key=lambda slot: _ORDER[slot.state])
+    ]
+    slots.sort(key=lambda slot: _ORDER[slot.state])
+    if tuple(slots) == chain.slots:
+        return chain
+    return Chain(chain.id, chain.version + 1, tuple(slots))
+
+
+def table_text() -> str:
+    """The table for people and for the documentation."""
+
+    def names(states: tuple[LocalState | None, ...]) -> str:
+        return "/".join("unknown" if state is None else state.name for state in states)
+
+    lines = ["| public | local | outlook | next | why |", "|---|---|---|---|---|"]
+    for row in TABLE:
+        outlooks = "any" if row.outlook == _ANY else "/".join(outlook.value for outlook in row.outlook)
+        lines.append(f"| {row.public.name} | {names(row.local)} | {outlooks} | {row.next.name} | {row.why} |")
+    return "\n".join(lines)

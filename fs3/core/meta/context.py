@@ -1,0 +1,38 @@
+"""What an operation knows of the world besides its transaction and its arguments.
+
+Everything comes in here, so a recorded list of requests replays to the same rows, byte for byte.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from fs3.base.ids import ClientId, TableId
+from fs3.base.limits import chunk_bytes_default, stripe_default
+from fs3.model.inode import User
+from fs3.model.routing import Routing
+
+
+class LayoutDefaults(msgspec.Struct, frozen=True):
+    """What a new file gets where neither its creator nor its directory says otherwise."""
+
+    table: TableId = TableId(0)
+    """0: there is none, and creating a file without naming a table fails with NO_TABLE."""
+    chunk_size: int = chunk_bytes_default
+    stripe: int = stripe_default
+
+
+class OpContext(msgspec.Struct):
+    """One request's surroundings. Made by the service per request; operations only read it."""
+
+    user: User
+    """Whom permissions are checked for; uid 0 may do everything."""
+    wall_ns: int
+    """Nanoseconds since the epoch, written into times; decides nothing."""
+    client: ClientId
+    """Who sends the request: owner of the sessions it opens."""
+    request_seq: int
+    """With `client` it names a mutating request for ever: a repetition returns the first result. 0: do not remember it."""
+    routing: Routing
+    """Chain tables for new files."""
+    defaults: LayoutDefaults

@@ -1,0 +1,84 @@
+"""Adding entries to directories and taking them away.
+
+Every change of a directory rewrites the directory's inode row: its mtime, its number of entries and subdirectories, and the
+serial that rotates new files over chains all live there. One row more per create is the simplest thing that is right.
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from fs3.base.ids import InodeId, TableId
+from fs3.base.status import Code
+from fs3.core.meta import keys, rows
+from fs3.core.meta.access import mode_of_new
+from fs3.core.meta.allocation import take_ids
+from fs3.core.meta.context import OpContext
+from fs3.core.meta.errors import MetaError
+from fs3.core.meta.resolve import Place
+from fs3.core.txn import Txn
+from fs3.model.inode import Inode, InodeType, Layout
+
+NO_LAYOUT = Layout(TableId(0), 0, 0)
+"""Of symlinks, and of directories that leave everything to the cluster's defaults."""
+
+
+def changed(ctx: OpContext, directory: Inode, *, entries: int = 0, subdirectories: int = 0, created: int = 0) -> Inode:
+    """A directory after entries came or went."""
+    return replace(
+        directory,
+        length=directory.length + entries,
+        nlink=directory.nlink + subdirectories,
+        mtime_ns=ctx.wall_ns,
+        ctime_ns=ctx.wall_ns,
+        change=directory.change + 1,
+        dirent_serial=directory.dirent_serial + created,
+    )
+
+
+def touched(ctx: OpContext, inode: Inode, nlink: int) -> Inode:
+    """An inode after its number of names or its place changed."""
+    return replace(inode, nlink=nlink, ctime_ns=ctx.wall_ns, change=inode.change + 1)
+
+
+def new_inode(
+    ctx: OpContext, inode: int, kind: InodeType, mode: int, directory: Inode, layout: Layout, *, nlink: int = 1, target: str = ""
+) -> Inode:
+    """A fresh inode, owned by whoever asks, by the rules of the directory it is made for."""
+    is_directory = kind is InodeType.DIRECTORY
+    mode, gid = mode_of_new(ctx.user, directory, mode, is_directory=is_directory)
+    now = ctx.wall_ns
+    parent = directory.id if is_directory else InodeId(0)
+    length = len(target.encode())
+    uid = ctx.user.uid
+    return Inode(InodeId(inode), kind, mode, uid, gid, nlink, length, now, now, now, now, 1, parent, layout, target)
+
+
+async def make_directory(txn: Txn, ctx: OpContext, place: Place, mode: int, layout: Layout) -> Inode:
+    """Creates a directory at a place where nothing is. The caller has checked that it may."""
+    directory = place.directory
+    inode = new_inode(ctx, await take_ids(txn, inodes=1), InodeType.DIRECTORY, mode, directory, layout, nlink=2)
+    rows.put_inode(txn, inode)
+    rows.put_dirent(txn, place.key, inode)
+    rows.put_inode(txn, changed(ctx, directory, entries=1, subdirectories=1))
+    return inode
+
+
+def add_entry(txn: Txn, ctx: OpContext, place: Place, inode: Inode, *, created: int = 0) -> None:
+    """Gives a file or symlink a name at a place where nothing is, and stores both. The caller has checked that it may."""
+    rows.put_inode(txn, inode)
+    rows.put_dirent(txn, place.key, inode)
+    rows.put_inode(txn, changed(ctx, place.directory, entries=1, created=created))
+
+
+def require_absent(place: Place) -> None:
+    """Raises EXISTS when something is at a place; NOT_FOUND for a path with a trailing slash, which only mkdir may create."""
+    if place.dirent is not None:
+        raise MetaError(Code.EXISTS, "the name is taken", place.path)
+    if place.must_be_directory:
+        raise MetaError(Code.NOT_FOUND, "no such directory", place.path)
+
+
+async def is_empty(txn: Txn, directory: Inode) -> bool:
+    """A directory has no entries. Its `length` says so; the rows are asked as well before a directory is let go for good."""
+    return directory.length == 0 and not await txn.scan(*keys.dirents_range(directory.id), 1)

@@ -1,0 +1,22 @@
+"""The one exception of metadata operations: why the request cannot be granted. Its transaction leaves no trace."""
+
+from __future__ import annotations
+
+from fs3.base.status import Code
+
+
+class MetaError(Exception):
+    """An operation is refused. The service answers its caller with `code` and `message`; `path` is for logs and clients."""
+
+    __slots__ = ("code", "message", "path")
+
+    def __init__(self, code: Code, message: str, path: str = "") -> None:
+        super().__init__(code, message, path)
+        self.code = code
+        self.message = message
+        """One sentence without the path."""
+        self.path = path
+        """What the caller named, as it was named; empty when the request has no path."""
+
+    def __str__(self) -> str:
+        return f"{self.message}: {self.path!r}" if self.path else self.message

@@ -1,0 +1,124 @@
+"""What waits to be reclaimed: rows of one shared queue per kind, written by the operation that gives something up.
+
+- FILE: a file without a name and without a writer. Whoever reclaims takes `next_garbage`, removes the chunks from storage,
+  then calls `finish`. A file that is unlinked while somebody writes it has no row before its last session ends.
+- TREE: a directory that was detached with all below it. `dismantle` takes it apart in small transactions; what it finds is
+  unlinked, or queued as the next tree, so neither deep nor wide trees need more than `limit` entries at once.
+
+The queue belongs to nobody: any process may take any row at any time, and two that take the same one do no harm.
+"""
+
+from __future__ import annotations
+
+from fs3.base.ids import InodeId
+from fs3.base.status import Code
+from fs3.core.meta import keys, rows
+from fs3.core.meta.allocation import count_change
+from fs3.core.meta.context import OpContext
+from fs3.core.meta.entries import changed, is_empty, touched
+from fs3.core.meta.errors import MetaError
+from fs3.core.meta.rows import Garbage, GarbageKind
+from fs3.core.txn import ReadTxn, Txn
+from fs3.model.inode import Inode, InodeType
+
+
+async def unlink(txn: Txn, ctx: OpContext, inode: Inode) -> Inode:
+    """Takes one name away from a file or symlink; with the last one a symlink is gone and a file is given up."""
+    if inode.type is InodeType.DIRECTORY or inode.nlink <= 0:
+        rows.malformed(keys.inode_key(inode.id), f"a name leads to it, but it is a {inode.type.name} with {inode.nlink} names")
+    after = touched(ctx, inode, inode.nlink - 1)
+    if after.nlink == 0 and inode.type is InodeType.SYMLINK:
+        txn.delete(keys.inode_key(inode.id))
+        await count_change(txn, inodes=-1)
+        return after
+    rows.put_inode(txn, after)
+    if after.nlink == 0:
+        await queue_unless_open(txn, ctx, after)
+    return after
+
+
+async def queue_unless_open(txn: Txn, ctx: OpContext, inode: Inode) -> None:
+    """Queues a file that has no name, unless a session is open on it: then the end of its last session does."""
+    if not await txn.scan(*keys.sessions_range(inode.id), 1):
+        await _queue(txn, ctx, inode, GarbageKind.FILE)
+
+
+async def detach(txn: Txn, ctx: OpContext, directory: Inode) -> None:
+    """Queues a directory whose entry is being removed; from now on nothing can be created in it."""
+    rows.put_inode(txn, touched(ctx, directory, 0))
+    await _queue(txn, ctx, directory, GarbageKind.TREE)
+
+
+async def delete_directory(txn: Txn, directory: Inode) -> None:
+    """Removes the inode of an empty directory."""
+    txn.delete(keys.inode_key(directory.id))
+    await count_change(txn, inodes=-1)
+
+
+async def next_garbage(
+    txn: ReadTxn, limit: int, *, after: Garbage | None = None, queued_until_ns: int | None = None
+) -> list[tuple[Garbage, Inode]]:
+    """At most `limit` files to reclaim, oldest first, with their inodes (layout and length say where chunks can be).
+
+    `after`: continue behind this one, for instance because its storage does not answer now. `queued_until_ns`: only those
+    queued until then, which leaves readers of a removed file some time.
+    """
+    begin, end = keys.garbage_range(GarbageKind.FILE)
+    if after is not None:
+        begin = after.key + b"\0"
+    if queued_until_ns is not None:
+        end = min(end, keys.garbage_key(GarbageKind.FILE, _unsigned(queued_until_ns + 1), InodeId(0)))
+    found = []
+    for key, row in await txn.scan(begin, end, limit):
+        garbage = rows.decode_garbage(key, row)
+        found.append((garbage, await rows.get_inode(txn, garbage.inode)))
+    return found
+
+
+async def finish(txn: Txn, garbage: Garbage) -> bool:
+    """The chunks of a file are gone: forget it. False when somebody else has done so already."""
+    if garbage.kind is not GarbageKind.FILE:
+        raise MetaError(Code.INVALID, f"inode {garbage.inode} is a tree; dismantle takes it apart")
+    if await txn.get(garbage.key) is None:
+        return False
+    txn.delete(garbage.key)
+    txn.delete(keys.inode_key(garbage.inode))
+    await count_change(txn, inodes=-1, garbage=-1)
+    return True
+
+
+async def dismantle(txn: Txn, ctx: OpContext, limit: int) -> int:
+    """Takes at most `limit` entries out of the oldest detached tree. How much was done; 0 when no tree waits."""
+    waiting = await txn.scan(*keys.garbage_range(GarbageKind.TREE), 1)
+    if not waiting:
+        return 0
+    garbage = rows.decode_garbage(*waiting[0])
+    directory = await rows.get_inode(txn, garbage.inode)
+    found = await txn.scan(*keys.dirents_range(directory.id), limit)
+    for key, row in found:
+        dirent = rows.decode_dirent(key, row)
+        inode = await rows.get_inode(txn, dirent.inode)
+        txn.delete(key)
+        if inode.type is not InodeType.DIRECTORY:
+            await unlink(txn, ctx, inode)
+        elif await is_empty(txn, inode):
+            await delete_directory(txn, inode)
+        else:
+            await detach(txn, ctx, inode)
+    if len(found) < limit:
+        txn.delete(garbage.key)
+        txn.delete(keys.inode_key(directory.id))
+        await count_change(txn, inodes=-1, garbage=-1)
+    else:
+        rows.put_inode(txn, changed(ctx, directory, entries=-len(found)))
+    return len(found) + 1
+
+
+async def _queue(txn: Txn, ctx: OpContext, inode: Inode, kind: GarbageKind) -> None:
+    garbage = Garbage(inode.id, kind, _unsigned(ctx.wall_ns))
+    txn.put(garbage.key, rows.encode(garbage))
+    await count_change(txn, garbage=1)
+
+
+def _unsigned(wall_ns: int) -> int:
+    return min(max(wall_ns, 0), (1 << 64) - 1)

@@ -1,0 +1,97 @@
+"""A request that is repeated has no further effect and gets the first answer.
+
+The answer is stored under (client, request_seq) in the transaction of the effect, so whoever asks again, after whatever was
+lost, gets it. A refused request leaves no row: it had no effect, and asking again is asking anew. Rows are forgotten after
+`requests_remembered_ns`, far longer than anybody repeats a request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from functools import update_wrapper
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import msgspec
+
+from fs3.base.ids import CLIENT_ID_BYTES, ClientId
+from fs3.base.limits import requests_remembered_ns
+from fs3.base.status import Code
+from fs3.core.meta import keys, rows
+from fs3.core.meta.context import OpContext
+from fs3.core.meta.errors import MetaError
+from fs3.core.txn import Txn
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Op = Callable[Concatenate[Txn, OpContext, P], Coroutine[Any, Any, R]]
+
+
+def once(verb: str, result: type[R]) -> Callable[[Op[P, R]], Op[P, R]]:
+    """Makes an operation idempotent by its request's name. `result` is what it returns, a type that msgpack can carry."""
+    decode = msgspec.msgpack.Decoder(result).decode
+    encode = rows.encode
+    raw = msgspec.Raw
+
+    def decorate(op: Op[P, R]) -> Op[P, R]:
+        async def run(txn: Txn, ctx: OpContext, *args: P.args, **kwargs: P.kwargs) -> R:
+            seq = ctx.request_seq
+            if not seq:
+                return await op(txn, ctx, *args, **kwargs)
+            key = _key(ctx.client, seq)
+            row = await txn.get(key)
+            if row is not None:
+                return _recall(key, row)
+            answer = await op(txn, ctx, *args, **kwargs)
+            txn.put(key, encode(rows.Remembered(verb, ctx.wall_ns, raw(encode(answer)))))
+            return answer
+
+        update_wrapper(run, op)
+        return run
+
+    def _recall(key: bytes, row: bytes) -> R:
+        remembered = rows.decode_remembered(key, row)
+        if remembered.verb != verb:
+            raise MetaError(Code.PROTOCOL, f"request_seq was used for {remembered.verb} before and now for {verb}")
+        try:
+            return decode(remembered.result)
+        except msgspec.MsgspecError as error:
+            rows.malformed(key, error)
+
+    return decorate
+
+
+def _key(client: ClientId, seq: int) -> bytes:
+    if len(client) != CLIENT_ID_BYTES:
+        raise MetaError(Code.INVALID, f"client_id has {len(client)} bytes, not {CLIENT_ID_BYTES}")
+    if not 0 < seq < 1 << 64:
+        raise MetaError(Code.INVALID, f"request_seq {seq} does not fit in 64 bits")
+    return keys.request_key(client, seq)
+
+
+async def sweep(txn: Txn, wall_ns: int, client: ClientId, limit: int) -> tuple[ClientId | None, int]:
+    """Forgets old requests, beginning with those of `client` (16 zero bytes: the first one), looking at about `limit` rows.
+
+    Returns (where to continue, rows forgotten); None when this was the end. The rows of one client are in the order its
+    requests were made, so the first young one ends the search in them, and a sweep looks at little more than it forgets.
+    """
+    oldest = wall_ns - requests_remembered_ns
+    begin = keys.request_key(client, 0)
+    end = keys.end_of(keys.REQUEST)
+    looked_at = forgotten = 0
+    stretch = 1
+    while looked_at < limit:
+        found = await txn.scan(begin, end, min(limit - looked_at, stretch))
+        if not found:
+            return None, forgotten
+        for key, row in found:
+            looked_at += 1
+            if rows.decode_remembered(key, row).wall_ns > oldest:
+                begin = keys.after_client(keys.client_of(key))
+                stretch = 1
+                break
+            txn.delete(key)
+            forgotten += 1
+            begin = key + b"\0"
+            stretch = 64
+    return keys.client_of(begin) if begin < end else None, forgotten

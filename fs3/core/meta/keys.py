@@ -1,0 +1,96 @@
+"""Keys of the namespace's rows. Integers are big-endian, so rows of one directory, file or client are neighbours in key order.
+
+| key | row |
+|---|---|
+| INOD inode(8) | the inode |
+| DENT parent(8) name(1..255) | a directory entry; names in the order of their UTF-8 bytes |
+| SESS inode(8) session(8) | a writer's open |
+| IDEM client(16) seq(8) | the result of a request; the requests of one client are in the order they were made |
+| GARB kind(1) queued_ns(8) inode(8) | something to reclaim; oldest first |
+| CNTR | the counters |
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Final
+
+from fs3.base.ids import CLIENT_ID_BYTES, ClientId, InodeId, SessionId
+from fs3.base.limits import key_bytes_stored_max, name_bytes_max
+
+INODE: Final = b"INOD"
+DIRENT: Final = b"DENT"
+SESSION: Final = b"SESS"
+REQUEST: Final = b"IDEM"
+GARBAGE: Final = b"GARB"
+COUNTERS: Final = b"CNTR"
+
+PREFIX_BYTES = 4
+NAME_AT = PREFIX_BYTES + 8
+"""Where the name starts in the key of a directory entry."""
+
+_one = Struct(">4sQ").pack
+_two = Struct(">4sQQ").pack
+_client = Struct(">4s16sQ").pack
+_garbage = Struct(">4sBQQ").pack
+
+assert NAME_AT + name_bytes_max <= key_bytes_stored_max
+assert key_bytes_stored_max >= PREFIX_BYTES + CLIENT_ID_BYTES + 8
+
+
+def inode_key(inode: InodeId) -> bytes:
+    """Of an inode's row."""
+    return _one(INODE, inode)
+
+
+def dirent_key(parent: InodeId, name: bytes) -> bytes:
+    """Of the entry `name`, in UTF-8, of a directory."""
+    return _one(DIRENT, parent) + name
+
+
+def dirents_range(parent: InodeId, after: bytes = b"") -> tuple[bytes, bytes]:
+    """(begin, end) of the entries of a directory that come after the name `after`."""
+    begin = _one(DIRENT, parent)
+    # No name contains NUL, so this is the first key that a name beyond `after` can have.
+    return begin + after + b"\0" if after else begin, _one(DIRENT, parent + 1)
+
+
+def session_key(inode: InodeId, session: SessionId) -> bytes:
+    """Of a session's row."""
+    return _two(SESSION, inode, session)
+
+
+def sessions_range(inode: InodeId) -> tuple[bytes, bytes]:
+    """(begin, end) of the sessions on a file."""
+    return _one(SESSION, inode), _one(SESSION, inode + 1)
+
+
+def request_key(client: ClientId, seq: int) -> bytes:
+    """Of the row that remembers a request. The client id has its 16 bytes."""
+    return _client(REQUEST, client, seq)
+
+
+def after_client(client: ClientId) -> bytes:
+    """Where the remembered requests of the next client begin."""
+    following = int.from_bytes(client, "big") + 1
+    return REQUEST + following.to_bytes(CLIENT_ID_BYTES, "big") if following >> (8 * CLIENT_ID_BYTES) == 0 else end_of(REQUEST)
+
+
+def client_of(key: bytes) -> ClientId:
+    """The client in the key of a remembered request."""
+    return ClientId(key[PREFIX_BYTES : PREFIX_BYTES + CLIENT_ID_BYTES])
+
+
+def garbage_key(kind: int, queued_ns: int, inode: InodeId) -> bytes:
+    """Of a garbage row."""
+    return _garbage(GARBAGE, kind, queued_ns, inode)
+
+
+def garbage_range(kind: int) -> tuple[bytes, bytes]:
+    """(begin, end) of the garbage of one kind."""
+    return GARBAGE + bytes((kind,)), GARBAGE + bytes((kind + 1,))
+
+
+def end_of(prefix: bytes) -> bytes:
+    """The first key after all keys with a prefix."""
+    return prefix[:-1] + bytes((prefix[-1] + 1,))

@@ -1,0 +1,54 @@
+"""The length of a file: what its writers know they were acknowledged.
+
+A writer tells the largest end offset of its acknowledged writes when it closes or syncs, and the length becomes at least
+that. So a close is one small transaction, and storage is asked for the last chunk only after a writer died without closing.
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from fs3.base.limits import file_bytes_max
+from fs3.base.status import Code
+from fs3.core.meta.access import without_set_ids
+from fs3.core.meta.context import OpContext
+from fs3.core.meta.errors import MetaError
+from fs3.model.inode import Inode
+
+
+def check_length(length: int, inode: int) -> None:
+    """Raises INVALID or FILE_TOO_LARGE for what cannot be the length of a file."""
+    if length < 0:
+        raise MetaError(Code.INVALID, f"length {length} of inode {inode} is negative")
+    if length > file_bytes_max:
+        raise MetaError(Code.FILE_TOO_LARGE, f"length {length} of inode {inode} is more than {file_bytes_max}")
+
+
+def merged(ctx: OpContext, inode: Inode, length: int | None, modified: bool) -> Inode:
+    """A file after a writer told what it wrote; the same object when that changes nothing."""
+    longer = length is not None and length > inode.length
+    if length is not None:
+        check_length(length, inode.id)
+    if not longer and not modified:
+        return inode
+    return replace(
+        inode,
+        mode=inode.mode if ctx.user.uid == 0 else without_set_ids(inode.mode),
+        length=length if longer else inode.length,
+        mtime_ns=ctx.wall_ns,
+        ctime_ns=ctx.wall_ns,
+        change=inode.change + 1,
+    )
+
+
+def cut_or_grown(ctx: OpContext, inode: Inode, length: int) -> Inode:
+    """A file after truncation to `length`."""
+    check_length(length, inode.id)
+    return replace(
+        inode,
+        mode=inode.mode if ctx.user.uid == 0 else without_set_ids(inode.mode),
+        length=length,
+        mtime_ns=ctx.wall_ns,
+        ctime_ns=ctx.wall_ns,
+        change=inode.change + 1,
+    )

@@ -1,0 +1,75 @@
+"""Close: the end of a session."""
+
+from __future__ import annotations
+
+from fs3.base.ids import InodeId, SessionId
+from fs3.base.status import Code
+from fs3.core.meta import garbage, rows, sessions
+from fs3.core.meta.access import require_change, require_unlink
+from fs3.core.meta.context import OpContext
+from fs3.core.meta.entries import add_entry, changed, touched
+from fs3.core.meta.errors import MetaError
+from fs3.core.meta.idempotency import once
+from fs3.core.meta.length import merged
+from fs3.core.meta.ops.sync import without_session
+from fs3.core.meta.resolve import find_named
+from fs3.core.txn import Txn
+from fs3.model.inode import Inode, InodeType
+from fs3.model.namespace import PathRef
+
+
+@once("close", Inode)
+async def close_file(
+    txn: Txn,
+    ctx: OpContext,
+    inode: InodeId,
+    session: SessionId,
+    *,
+    length: int | None = None,
+    modified: bool = False,
+    publish: PathRef | None = None,
+    exclusive: bool = False,
+    discard: bool = False,
+) -> Inode:
+    """Ends a session. The file's length becomes at least `length`, the largest end offset its writer had acknowledged.
+
+    Unnamed files: `publish` gives the file its name, replacing what is there as rename does (or failing with EXISTS when
+    `exclusive`); None, an empty path, or `discard` queue it for reclaiming. A publish that is refused leaves the session open.
+    NO_SESSION when the session is not one of this client's on this inode. Session 0, of a read open, changes nothing.
+    """
+    names = publish is not None and publish.path != ""
+    if not session:
+        return await without_session(txn, inode, length is not None or modified or names or discard)
+    found = await sessions.find(txn, ctx, inode, session)
+    if not found.unnamed and (names or discard):
+        raise MetaError(Code.INVALID, f"inode {inode} has a name: it is neither published nor discarded")
+    before = await rows.get_inode(txn, inode)
+    after = merged(ctx, before, length, modified)
+    if publish is not None and names and not discard:
+        after = await _publish(txn, ctx, after, publish, exclusive)
+    elif after is not before:
+        rows.put_inode(txn, after)
+    await sessions.end(txn, ctx, found, after)
+    return after
+
+
+async def _publish(txn: Txn, ctx: OpContext, file: Inode, path: PathRef, exclusive: bool) -> Inode:
+    place = await find_named(txn, ctx, path, Code.IS_A_DIRECTORY)
+    named = touched(ctx, file, 1)
+    if place.dirent is None:
+        if place.must_be_directory:
+            raise MetaError(Code.IS_A_DIRECTORY, "a path with a trailing slash is a directory's", path.path)
+        require_change(ctx.user, place.directory, path.path)
+        add_entry(txn, ctx, place, named)
+        return named
+    if exclusive:
+        raise MetaError(Code.EXISTS, "the name is taken", path.path)
+    if place.existing().type is InodeType.DIRECTORY:
+        raise MetaError(Code.IS_A_DIRECTORY, "is a directory", path.path)
+    replaced = await rows.get_inode(txn, place.dirent.inode)
+    require_unlink(ctx.user, place.directory, replaced.uid, path.path)
+    await garbage.unlink(txn, ctx, replaced)
+    rows.put_inode(txn, named)
+    rows.put_dirent(txn, place.key, named)
+    rows.put_inode(txn, changed(ctx, place.directory))
+    return named

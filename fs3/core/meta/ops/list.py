@@ -1,0 +1,44 @@
+"""List: a directory, page by page."""
+
+from __future__ import annotations
+
+from fs3.base.limits import list_entries_max, name_bytes_max
+from fs3.base.status import Code
+from fs3.core.meta import keys, rows
+from fs3.core.meta.access import EXECUTE, READ, require
+from fs3.core.meta.context import OpContext
+from fs3.core.meta.errors import MetaError
+from fs3.core.meta.resolve import check_text, find_directory
+from fs3.core.txn import ReadTxn
+from fs3.model.namespace import Entry, Listing, PathRef
+
+
+async def list_directory(
+    txn: ReadTxn, ctx: OpContext, path: PathRef, *, after: str = "", limit: int = 0, with_inodes: bool = False
+) -> Listing:
+    """At most `limit` entries that come after the name `after`; limit 0 or beyond it means `list_entries_max`.
+
+    A page costs what it holds, however large the directory is. `after` need not exist (any more), so entries that are there
+    during the whole of a listing appear exactly once, whatever happens between its pages.
+    """
+    directory = await find_directory(txn, ctx, path)
+    require(ctx.user, directory, READ | EXECUTE if with_inodes else READ, path.path)
+    check_text(after, path.path)
+    cursor = after.encode()
+    if len(cursor) > name_bytes_max:
+        raise MetaError(Code.NAME_TOO_LONG, f"no name is longer than {name_bytes_max} bytes, the cursor is", path.path)
+    count = min(limit, list_entries_max) if limit > 0 else list_entries_max
+    found = await txn.scan(*keys.dirents_range(directory.id, cursor), count + 1)
+    entries = []
+    for key, row in found[:count]:
+        dirent = rows.decode_dirent(key, row)
+        inode = await rows.get_inode(txn, dirent.inode) if with_inodes else None
+        entries.append(Entry(_name(key), dirent.inode, dirent.type, inode))
+    return Listing(entries, len(found) > count)
+
+
+def _name(key: bytes) -> str:
+    try:
+        return key[keys.NAME_AT :].decode()
+    except UnicodeDecodeError as error:
+        rows.malformed(key, error)

@@ -1,0 +1,60 @@
+"""Mkdir: create a directory."""
+
+from __future__ import annotations
+
+from fs3.base.status import Code
+from fs3.core.meta.access import EXECUTE, WRITE, require_change
+from fs3.core.meta.allocation import directory_layout
+from fs3.core.meta.context import OpContext
+from fs3.core.meta.entries import make_directory
+from fs3.core.meta.errors import MetaError
+from fs3.core.meta.idempotency import once
+from fs3.core.meta.resolve import components, find_named, find_place, find_start, inode_at
+from fs3.core.txn import Txn
+from fs3.model.inode import Inode, InodeType, Layout
+from fs3.model.namespace import PathRef
+
+
+@once("mkdir", Inode)
+async def mkdir(
+    txn: Txn, ctx: OpContext, path: PathRef, *, mode: int = 0o755, parents: bool = False, layout: Layout | None = None
+) -> Inode:
+    """Creates a directory, with `parents` also the missing ones above it, and is then content with an existing directory.
+
+    A directory starts with the layout of the one it is in; `layout` overrides that, field by field, for the last one only.
+    """
+    if parents:
+        try:
+            return await _with_parents(txn, ctx, path, mode, layout)
+        except MetaError as error:
+            # The steps know their own component only.
+            raise MetaError(error.code, error.message, path.path) from None
+    place = await find_named(txn, ctx, path, Code.EXISTS)
+    if place.dirent is not None:
+        raise MetaError(Code.EXISTS, "the name is taken", path.path)
+    require_change(ctx.user, place.directory, path.path)
+    chosen = directory_layout(ctx, place.directory.layout, layout, path.path)
+    return await make_directory(txn, ctx, place, mode, chosen)
+
+
+async def _with_parents(txn: Txn, ctx: OpContext, path: PathRef, mode: int, layout: Layout | None) -> Inode:
+    todo, _ = components(path.path, path.path)
+    current = await find_start(txn, path)
+    if current.type is not InodeType.DIRECTORY:
+        raise MetaError(Code.NOT_A_DIRECTORY, "the path does not start at a directory")
+    while todo:
+        name = todo.pop()
+        place = await find_place(txn, ctx, PathRef(current.id, name), follow=True)
+        if place.name and place.dirent is None:
+            if place.directory.id != current.id or place.name != name:
+                raise MetaError(Code.NOT_FOUND if todo else Code.EXISTS, "a symbolic link of the path leads nowhere")
+            require_change(ctx.user, current)
+            chosen = directory_layout(ctx, current.layout, None if todo else layout, path.path)
+            # Whoever creates the directory above must be able to create the next one in it, whatever mode the last one gets.
+            needed = (WRITE | EXECUTE) << 6 if todo else 0
+            current = await make_directory(txn, ctx, place, mode | needed, chosen)
+        else:
+            current = await inode_at(txn, place)
+            if current.type is not InodeType.DIRECTORY:
+                raise MetaError(Code.NOT_A_DIRECTORY if todo else Code.EXISTS, "not a directory")
+    return current

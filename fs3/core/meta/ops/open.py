@@ -1,0 +1,112 @@
+"""Open: read opens, write sessions, creation, unnamed files."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from fs3.base.ids import InodeId, SessionId
+from fs3.base.status import Code
+from fs3.core.meta import rows, sessions
+from fs3.core.meta.access import READ, WRITE, require, require_change
+from fs3.core.meta.allocation import file_layout, take_ids
+from fs3.core.meta.context import OpContext
+from fs3.core.meta.entries import add_entry, new_inode
+from fs3.core.meta.errors import MetaError
+from fs3.core.meta.garbage import unlink
+from fs3.core.meta.idempotency import once
+from fs3.core.meta.length import cut_or_grown
+from fs3.core.meta.resolve import Place, find_directory, find_place, inode_at
+from fs3.core.txn import Txn
+from fs3.model.inode import Inode, InodeType, Layout
+from fs3.model.namespace import Opened, PathRef
+
+NO_SESSION = SessionId(0)
+
+
+@once("open", Opened)
+async def open_file(
+    txn: Txn,
+    ctx: OpContext,
+    path: PathRef,
+    *,
+    write: bool = False,
+    create: bool = False,
+    exclusive: bool = False,
+    truncate: bool = False,
+    unnamed: bool = False,
+    mode: int = 0o644,
+    layout: Layout | None = None,
+) -> Opened:
+    """Opens a file, or creates it. Directories are not opened: IS_A_DIRECTORY.
+
+    `truncate` gives the name a fresh inode with the old one's attributes, and queues the old one. Where that is impossible
+    (the file has other names, or was named by its inode id) the answered inode still has its length, and the client cuts the
+    file itself as for ftruncate. `unnamed` creates a file without a name for the directory `path`; its session's close
+    publishes it. `layout` is for a new file, fields of 0 are inherited. `mode` has the client's umask applied.
+    """
+    if unnamed:
+        return await _create_unnamed(txn, ctx, path, mode, layout)
+    if truncate and not write:
+        raise MetaError(Code.INVALID, "a file is truncated by opening it for writing", path.path)
+    exclusive = create and exclusive
+    place = await find_place(txn, ctx, path, follow=not exclusive)
+    if place.name and place.dirent is None and create:
+        return await _create(txn, ctx, place, write, mode, layout)
+    if exclusive:
+        raise MetaError(Code.EXISTS, "the name is taken", path.path)
+    inode = await inode_at(txn, place)
+    if inode.type is InodeType.DIRECTORY:
+        raise MetaError(Code.IS_A_DIRECTORY, "is a directory", path.path)
+    if inode.type is InodeType.SYMLINK:
+        raise MetaError(Code.TOO_MANY_SYMLINKS, "is a symbolic link", path.path)
+    if inode.nlink == 0:
+        raise MetaError(Code.STALE, "the file was removed", path.path)
+    require(ctx.user, inode, WRITE if write else READ, path.path)
+    if not write:
+        return Opened(inode, NO_SESSION)
+    if truncate and place.name and inode.nlink == 1:
+        return await _open_fresh(txn, ctx, place, inode)
+    session = SessionId(await take_ids(txn, inodes=0, others=1))
+    sessions.start(txn, ctx, inode.id, session)
+    return Opened(inode, session)
+
+
+async def _create(txn: Txn, ctx: OpContext, place: Place, write: bool, mode: int, layout: Layout | None) -> Opened:
+    if place.must_be_directory:
+        raise MetaError(Code.IS_A_DIRECTORY, "a path with a trailing slash is a directory's", place.path)
+    directory = place.directory
+    require_change(ctx.user, directory, place.path)
+    chosen = file_layout(ctx, directory, layout, place.path)
+    first = await take_ids(txn, inodes=1, others=1 if write else 0)
+    inode = new_inode(ctx, first, InodeType.FILE, mode, directory, chosen)
+    add_entry(txn, ctx, place, inode, created=1)
+    if not write:
+        return Opened(inode, NO_SESSION)
+    session = SessionId(first + 1)
+    sessions.start(txn, ctx, inode.id, session)
+    return Opened(inode, session)
+
+
+async def _open_fresh(txn: Txn, ctx: OpContext, place: Place, old: Inode) -> Opened:
+    # Storage need not be asked for anything, and whoever reads or writes the old content goes on doing so undisturbed.
+    first = await take_ids(txn, inodes=1, others=1)
+    inode = replace(cut_or_grown(ctx, old, 0), id=InodeId(first))
+    session = SessionId(first + 1)
+    rows.put_inode(txn, inode)
+    rows.put_dirent(txn, place.key, inode)
+    await unlink(txn, ctx, old)
+    sessions.start(txn, ctx, inode.id, session)
+    return Opened(inode, session)
+
+
+async def _create_unnamed(txn: Txn, ctx: OpContext, path: PathRef, mode: int, layout: Layout | None) -> Opened:
+    directory = await find_directory(txn, ctx, path)
+    require_change(ctx.user, directory, path.path)
+    chosen = file_layout(ctx, directory, layout, path.path)
+    first = await take_ids(txn, inodes=1, others=1)
+    inode = new_inode(ctx, first, InodeType.FILE, mode, directory, chosen, nlink=0)
+    session = SessionId(first + 1)
+    rows.put_inode(txn, inode)
+    rows.put_inode(txn, replace(directory, dirent_serial=directory.dirent_serial + 1))
+    sessions.start(txn, ctx, inode.id, session, unnamed_in=directory.id)
+    return Opened(inode, session)

@@ -1,0 +1,39 @@
+"""Sync: publish length and times of a file that stays open."""
+
+from __future__ import annotations
+
+from fs3.base.ids import InodeId, SessionId
+from fs3.base.status import Code
+from fs3.core.meta import rows, sessions
+from fs3.core.meta.access import check_inode_id
+from fs3.core.meta.context import OpContext
+from fs3.core.meta.errors import MetaError
+from fs3.core.meta.idempotency import once
+from fs3.core.meta.length import merged
+from fs3.core.txn import ReadTxn, Txn
+from fs3.model.inode import Inode
+
+
+@once("sync", Inode)
+async def sync(
+    txn: Txn, ctx: OpContext, inode: InodeId, session: SessionId, *, length: int | None = None, modified: bool = False
+) -> Inode:
+    """The file's length becomes at least `length`; `modified` advances mtime and change. Errors as in close."""
+    if not session:
+        return await without_session(txn, inode, length is not None or modified)
+    await sessions.find(txn, ctx, inode, session)
+    before = await rows.get_inode(txn, inode)
+    after = merged(ctx, before, length, modified)
+    if after is not before:
+        rows.put_inode(txn, after)
+    return after
+
+
+async def without_session(txn: ReadTxn, inode: InodeId, changes: bool) -> Inode:
+    """What a reader's close and sync answer. Raises NO_SESSION when they want to change something."""
+    if changes:
+        raise MetaError(Code.NO_SESSION, f"only a write session changes inode {inode}")
+    found = await rows.find_inode(txn, check_inode_id(inode))
+    if found is None:
+        raise MetaError(Code.STALE, f"inode {inode} is gone")
+    return found

@@ -1,0 +1,170 @@
+"""Typed access to rows: msgpack of records, and one error for a row that is not what it should be."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any, NoReturn
+
+import msgspec
+
+from fs3.base.ids import InodeId
+from fs3.base.status import Code
+from fs3.core.meta import keys
+from fs3.core.meta.errors import MetaError
+from fs3.core.txn import ReadTxn, Txn
+from fs3.model.inode import Dirent, FileSession, Inode
+
+
+class Counters(msgspec.Struct, frozen=True, array_like=True):
+    """The one row that counts. Inodes and sessions draw their ids from the same sequence, so a create rewrites it once."""
+
+    next_id: int
+    inodes: int
+    """Inode rows."""
+    garbage: int
+    """Garbage rows."""
+
+
+class GarbageKind(IntEnum):
+    """What has to be done; a part of the key, so that each kind is a queue of its own."""
+
+    FILE = 1
+    """Remove the chunks of a file that has neither name nor writer, then its inode."""
+    TREE = 2
+    """Dismantle a directory that has no name any more."""
+
+
+class Garbage(msgspec.Struct, frozen=True, array_like=True):
+    """One thing to reclaim."""
+
+    inode: InodeId
+    kind: GarbageKind
+    queued_ns: int
+    """Wall clock of the operation that queued it."""
+
+    @property
+    def key(self) -> bytes:
+        """Its row's key."""
+        return keys.garbage_key(self.kind, self.queued_ns, self.inode)
+
+
+class Remembered(msgspec.Struct, frozen=True, array_like=True):
+    """What a request answered."""
+
+    verb: str
+    wall_ns: int
+    result: msgspec.Raw
+    """msgpack of the verb's result."""
+
+
+encode = msgspec.msgpack.Encoder().encode
+_inode = msgspec.msgpack.Decoder(Inode).decode
+_dirent = msgspec.msgpack.Decoder(Dirent).decode
+_session = msgspec.msgpack.Decoder(FileSession).decode
+_garbage = msgspec.msgpack.Decoder(Garbage).decode
+_counters = msgspec.msgpack.Decoder(Counters).decode
+_remembered = msgspec.msgpack.Decoder(Remembered).decode
+
+
+def malformed(key: bytes, why: Any) -> NoReturn:
+    """A row cannot be read, or is missing where another one says it exists."""
+    raise MetaError(Code.INTERNAL, f"row {key!r} is malformed: {why}")
+
+
+async def find_inode(txn: ReadTxn, inode: InodeId) -> Inode | None:
+    """The inode with an id, None when there is none (any more)."""
+    key = keys.inode_key(inode)
+    row = await txn.get(key)
+    if row is None:
+        return None
+    try:
+        return _inode(row)
+    except msgspec.MsgspecError as error:
+        malformed(key, error)
+
+
+async def get_inode(txn: ReadTxn, inode: InodeId) -> Inode:
+    """The inode that a directory entry, a session or a garbage row names: it exists."""
+    key = keys.inode_key(inode)
+    row = await txn.get(key)
+    if row is None:
+        malformed(key, "it is missing, but another row names it")
+    try:
+        return _inode(row)
+    except msgspec.MsgspecError as error:
+        malformed(key, error)
+
+
+def put_inode(txn: Txn, inode: Inode) -> None:
+    """Store an inode."""
+    txn.put(keys.inode_key(inode.id), encode(inode))
+
+
+async def find_dirent(txn: ReadTxn, key: bytes) -> Dirent | None:
+    """The directory entry with a key."""
+    row = await txn.get(key)
+    return None if row is None else decode_dirent(key, row)
+
+
+def decode_dirent(key: bytes, row: bytes) -> Dirent:
+    """A directory entry from its row."""
+    try:
+        return _dirent(row)
+    except msgspec.MsgspecError as error:
+        malformed(key, error)
+
+
+def put_dirent(txn: Txn, key: bytes, inode: Inode) -> None:
+    """Let a directory entry name an inode."""
+    txn.put(key, encode(Dirent(inode.id, inode.type)))
+
+
+def decode_inode(key: bytes, row: bytes) -> Inode:
+    """An inode from its row."""
+    try:
+        return _inode(row)
+    except msgspec.MsgspecError as error:
+        malformed(key, error)
+
+
+def decode_session(key: bytes, row: bytes) -> FileSession:
+    """A session from its row."""
+    try:
+        return _session(row)
+    except msgspec.MsgspecError as error:
+        malformed(key, error)
+
+
+def decode_garbage(key: bytes, row: bytes) -> Garbage:
+    """A thing to reclaim from its row."""
+    try:
+        garbage = _garbage(row)
+    except msgspec.MsgspecError as error:
+        malformed(key, error)
+    if garbage.key != key:
+        malformed(key, f"it says {garbage}")
+    return garbage
+
+
+def decode_remembered(key: bytes, row: bytes) -> Remembered:
+    """A request's result from its row."""
+    try:
+        return _remembered(row)
+    except msgspec.MsgspecError as error:
+        malformed(key, error)
+
+
+async def get_counters(txn: ReadTxn) -> Counters:
+    """The counters."""
+    row = await txn.get(keys.COUNTERS)
+    if row is None:
+        malformed(keys.COUNTERS, "it is missing; the namespace was never created")
+    try:
+        return _counters(row)
+    except msgspec.MsgspecError as error:
+        malformed(keys.COUNTERS, error)
+
+
+def put_counters(txn: Txn, counters: Counters) -> None:
+    """Store the counters."""
+    txn.put(keys.COUNTERS, encode(counters))

@@ -1,0 +1,141 @@
+"""When may a block be used again?
+
+Three things keep a block after its chunk has let go of it: the durable index, which still refers to it until the next barrier;
+readers that have it pinned; and sockets, which may hold its page-cache pages for a while after `sendfile` said that it was
+done (a reply waits there until its client reads it). Blocks pass these in this order, then they are free.
+
+A *guard* is the same for the part of a block behind the committed length. Appends go there in place, unless a version that
+was dropped, or a longer one that was cut, may still be found there by a reader or after a crash.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from fs3.drivers.chunks.sizes import block_bytes
+from fs3.drivers.chunks.slots import Slots
+
+_Let = tuple[int, bool]
+"""(place, only its guard) that was let go of."""
+
+
+class Holds:
+    """Pins, guards, and blocks on their way to being free. Times in nanoseconds of one monotonic clock."""
+
+    def __init__(self, slots: Slots, rest_ns: int) -> None:
+        self._slots = slots
+        self._rest_ns = rest_ns
+        self._pins: dict[int, int] = {}
+        self._last_pin = 0
+        self._readers: dict[int, int] = {}
+        """Pins by place."""
+        self._guards: set[int] = set()
+        self._let: list[_Let] = []
+        """Let go of since the last barrier began."""
+        self._pinned: dict[int, list[_Let]] = {}
+        """Let go of durably, but pinned."""
+        self._resting: deque[tuple[int, _Let]] = deque()
+        """Free from a time on; in the order of time."""
+        self._sent: dict[int, int] = {}
+        """When the last reader of a place was done, while that is less than `rest_ns` ago; in the order of time."""
+        self.held_bytes = 0
+        """Of blocks that no chunk refers to and that are not free."""
+
+    # --- readers -----------------------------------------------------------------------------------------------------
+
+    def pin(self, place: int) -> int:
+        """A reader begins. Returns its handle."""
+        self._last_pin += 1
+        self._pins[self._last_pin] = place
+        self._readers[place] = self._readers.get(place, 0) + 1
+        return self._last_pin
+
+    def unpin(self, pin: int, now: int, *, sent: bool = True) -> None:
+        """A reader is done. `sent`: its bytes left by sendfile."""
+        place = self._pins.pop(pin)
+        left = self._readers[place] - 1
+        if sent and self._rest_ns:
+            self._sent.pop(place, None)
+            self._sent[place] = now
+            self._forget_sent(now)
+        if left:
+            self._readers[place] = left
+            return
+        del self._readers[place]
+        for let in self._pinned.pop(place, ()):
+            self._rest_or_free(let, now)
+
+    def _forget_sent(self, now: int) -> None:
+        while self._sent:
+            place, when = next(iter(self._sent.items()))
+            if now - when < self._rest_ns:
+                return
+            del self._sent[place]
+
+    @property
+    def pins(self) -> int:
+        """Readers under way."""
+        return len(self._pins)
+
+    # --- guards ------------------------------------------------------------------------------------------------------
+
+    def guarded(self, place: int) -> bool:
+        """Nothing may be appended in place to this block."""
+        return place in self._guards
+
+    def guard(self, place: int) -> None:
+        """Keep the part behind the committed length as it is."""
+        self._guards.add(place)
+
+    def unguard(self, place: int) -> None:
+        """That part has become the chunk's own."""
+        self._guards.discard(place)
+
+    # --- letting go --------------------------------------------------------------------------------------------------
+
+    def let_block(self, place: int) -> None:
+        """No chunk refers to this block any more, but the durable index may until the next barrier."""
+        if place >= 0:
+            self.held_bytes += block_bytes(place)
+            self._let.append((place, False))
+
+    def let_guard(self, place: int) -> None:
+        """Nobody needs the guarded part any more, but for the durable index and those who read it already."""
+        self._let.append((place, True))
+
+    def take_let(self) -> list[_Let]:
+        """What was let go of until now, and will be durably so after the barrier that begins."""
+        taken, self._let = self._let, []
+        return taken
+
+    def put_back(self, let: list[_Let]) -> None:
+        """That barrier failed."""
+        self._let = let + self._let
+
+    def settle(self, let: list[_Let], now: int) -> None:
+        """The durable index does not refer to these any more."""
+        for item in let:
+            if item[0] in self._readers:
+                self._pinned.setdefault(item[0], []).append(item)
+            else:
+                self._rest_or_free(item, now)
+
+    def _rest_or_free(self, let: _Let, now: int) -> None:
+        sent = self._sent.get(let[0])
+        if sent is not None and now - sent < self._rest_ns:
+            # Counted from now, not from `sent`: that keeps the queue in order, and a guard before its block.
+            self._resting.append((now + self._rest_ns, let))
+        else:
+            self._free(let)
+
+    def rested(self, now: int) -> None:
+        """Free what has rested long enough."""
+        while self._resting and self._resting[0][0] <= now:
+            self._free(self._resting.popleft()[1])
+
+    def _free(self, let: _Let) -> None:
+        place, only_guard = let
+        self._guards.discard(place)
+        if not only_guard:
+            self.held_bytes -= block_bytes(place)
+            self._slots.give(place)

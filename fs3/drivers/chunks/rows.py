@@ -1,0 +1,208 @@
+"""Index rows: what a target stores about one chunk, and its packed form.
+
+    crc u32 | flags u8 | [committed] | [pending | kind u8 | client bytes u8 | client 16 | channel u32 | seq u64]
+    version: version u32 | chain version u32 | length u32 | class u8 | slot u32 | sums u32 × blocks | inline bytes
+
+Little-endian. The row's own CRC32C covers the key too: a row that rotted, or that a rotten page shows under another key, is
+noticed when it is read. Records are never changed after they are made, but for what is derived from them (`pieces`, `meta`).
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Iterator
+
+from fs3.base.checksum import BLOCK_BYTES, PIECE_BYTES, crc32c
+from fs3.base.ids import ChunkId, ClientId
+from fs3.drivers.chunks.files import BlockFiles
+from fs3.drivers.chunks.sizes import INLINE, NOWHERE, place_of, split_place
+from fs3.model.chunk import ChunkMeta, Tag, UpdateKind
+
+_HEAD = struct.Struct("<IB")
+_VERSION = struct.Struct("<IIIBI")
+_PENDING = struct.Struct("<BB16sIQ")
+_HAS_COMMITTED = 1
+_HAS_PENDING = 2
+_CLASS_NOWHERE = 254
+_CLASS_INLINE = 255
+_ROW_BYTES = 700
+"""What a decoded row costs in memory beyond its sums and inline bytes, roughly."""
+
+
+class RowDamaged(Exception):
+    """An index row is not what was written."""
+
+
+class Version:
+    """One version of a chunk: how long it is, where its bytes are, what they sum up to."""
+
+    __slots__ = ("base", "chain_version", "digest", "fd", "inline", "length", "pieces", "place", "sums", "version")
+
+    def __init__(
+        self, version: int, chain_version: int, length: int, place: int, sums: bytes, inline: bytes | None, files: BlockFiles
+    ) -> None:
+        self.version = version
+        self.chain_version = chain_version
+        self.length = length
+        self.place = place
+        self.sums = sums
+        """CRC32C of each 64 KiB block, 4 bytes little-endian each."""
+        self.digest = crc32c(sums)
+        """As `fs3.base.checksum.digest_of`, which packs sums just so."""
+        self.inline = inline
+        self.fd, self.base = files.locate(place)
+        """Descriptor and byte offset of the block."""
+        self.pieces: array[int] | None = None
+        """CRC32C of each 4 KiB piece, derived from bytes that matched the stored sum of their 64 KiB block; -1 unknown."""
+
+    def sum_of(self, block: int) -> int:
+        """Stored sum of a 64 KiB block."""
+        return int.from_bytes(self.sums[4 * block : 4 * block + 4], "little")
+
+    def sums_of(self, first: int, last: int) -> list[int]:
+        """Stored sums of the blocks first <= i < last."""
+        return list(struct.unpack(f"<{last - first}I", self.sums[4 * first : 4 * last]))
+
+    def want_pieces(self) -> int:
+        """Make room for piece sums. Returns the bytes it takes, 0 when there was room already."""
+        if self.pieces is not None:
+            return 0
+        self.pieces = array("q", (-1,)) * -(-self.length // PIECE_BYTES)
+        return 8 * len(self.pieces)
+
+    @property
+    def weight(self) -> int:
+        """Bytes of memory beyond the object itself."""
+        return len(self.sums) + (len(self.inline) if self.inline else 0) + (8 * len(self.pieces) if self.pieces else 0)
+
+
+def pack_sums(sums: tuple[int, ...] | list[int]) -> bytes:
+    """Sums as `Version` keeps them."""
+    return struct.pack(f"<{len(sums)}I", *sums)
+
+
+class Row:
+    """A chunk: its committed and its pending version. Neither: it is absent (a row that is to be deleted)."""
+
+    __slots__ = ("committed", "kind", "meta", "pending", "tag")
+
+    def __init__(self, committed: Version | None, pending: Version | None, kind: UpdateKind, tag: Tag | None) -> None:
+        self.committed = committed
+        self.pending = pending
+        self.kind = kind
+        """Of the update that made the pending version."""
+        self.tag = tag
+        self.meta: ChunkMeta | None = None
+        """Made by `describe` when first asked for."""
+
+    @property
+    def exists(self) -> bool:
+        """There is a version of either kind."""
+        return self.committed is not None or self.pending is not None
+
+    @property
+    def weight(self) -> int:
+        """Bytes of memory, roughly."""
+        return _ROW_BYTES + sum(version.weight for version in (self.committed, self.pending) if version is not None)
+
+    def describe(self) -> ChunkMeta:
+        """What the world may know of it."""
+        if self.meta is None:
+            committed, pending = self.committed, self.pending
+            newest = pending or committed
+            assert newest is not None
+            self.meta = ChunkMeta(
+                committed=committed.version if committed else 0,
+                pending=pending.version if pending else 0,
+                chain_version=newest.chain_version,
+                length=committed.length if committed else 0,
+                checksum=committed.digest if committed else 0,
+                pending_kind=self.kind,
+                pending_tag=self.tag,
+                pending_length=pending.length if pending else 0,
+                pending_checksum=pending.digest if pending else 0,
+            )
+        return self.meta
+
+
+def encode(chunk: ChunkId, row: Row) -> bytes:
+    """The packed form."""
+    parts = [b""]
+    flags = 0
+    if row.committed is not None:
+        flags |= _HAS_COMMITTED
+        parts += _encode_version(row.committed)
+    if row.pending is not None:
+        flags |= _HAS_PENDING
+        parts += _encode_version(row.pending)
+        assert row.tag is not None
+        client = row.tag.client
+        parts.append(_PENDING.pack(row.kind, len(client), client, row.tag.channel, row.tag.seq))
+    parts[0] = bytes((flags,))
+    body = b"".join(parts)
+    return crc32c(body, crc32c(chunk)).to_bytes(4, "little") + body
+
+
+def _encode_version(version: Version) -> Iterator[bytes]:
+    if version.place >= 0:
+        class_number, slot = split_place(version.place)
+    else:
+        class_number, slot = (_CLASS_INLINE if version.place == INLINE else _CLASS_NOWHERE), 0
+    yield _VERSION.pack(version.version, version.chain_version, version.length, class_number, slot)
+    yield version.sums
+    if version.inline is not None:
+        yield version.inline
+
+
+def check(chunk: bytes, packed: bytes) -> int:
+    """The flags of a packed row. Raises RowDamaged when it is not as it was written."""
+    if len(packed) < _HEAD.size or crc32c(packed[4:], crc32c(chunk)) != int.from_bytes(packed[:4], "little"):
+        raise RowDamaged(f"the index row of chunk {chunk.hex()} is damaged")
+    return packed[4]
+
+
+def decode(chunk: ChunkId, packed: bytes, files: BlockFiles) -> Row:
+    """The row. Raises RowDamaged."""
+    flags = check(chunk, packed)
+    at = _HEAD.size
+    committed = pending = None
+    kind, tag = UpdateKind.WRITE, None
+    if flags & _HAS_COMMITTED:
+        committed, at = _decode_version(packed, at, files)
+    if flags & _HAS_PENDING:
+        pending, at = _decode_version(packed, at, files)
+        number, client_bytes, client, channel, seq = _PENDING.unpack_from(packed, at)
+        kind, tag = UpdateKind(number), Tag(ClientId(client[:client_bytes]), channel, seq)
+    return Row(committed, pending, kind, tag)
+
+
+def _decode_version(packed: bytes, at: int, files: BlockFiles) -> tuple[Version, int]:
+    version, chain_version, length, class_number, slot = _VERSION.unpack_from(packed, at)
+    at += _VERSION.size
+    end = at + 4 * -(-length // BLOCK_BYTES)
+    sums = packed[at:end]
+    place, inline = place_of(class_number, slot), None
+    if class_number == _CLASS_NOWHERE:
+        place = NOWHERE
+    elif class_number == _CLASS_INLINE:
+        place, inline = INLINE, packed[end : end + length]
+        end += length
+    return Version(version, chain_version, length, place, sums, inline, files), end
+
+
+def places(chunk: bytes, packed: bytes) -> tuple[int, int, bool]:
+    """(committed place, pending place, is there a pending version), for opening a target. Raises RowDamaged.
+
+    The cheap part of `decode`: a target may have millions of rows.
+    """
+    flags = check(chunk, packed)
+    at = _HEAD.size
+    found = [NOWHERE, NOWHERE]
+    for index, flag in enumerate((_HAS_COMMITTED, _HAS_PENDING)):
+        if flags & flag:
+            _, _, length, class_number, slot = _VERSION.unpack_from(packed, at)
+            at += _VERSION.size + 4 * -(-length // BLOCK_BYTES) + (length if class_number == _CLASS_INLINE else 0)
+            if class_number < _CLASS_NOWHERE:
+                found[index] = place_of(class_number, slot)
+    return found[0], found[1], bool(flags & _HAS_PENDING)

@@ -1,0 +1,45 @@
+"""One process at a time owns a data directory."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+from fs3.base.errors import error
+from fs3.base.status import Code
+
+_held: dict[tuple[int, int], int] = {}
+"""(device, inode) of directories locked by this process -> its pid. A record lock does not see a second opening by the same
+process, and is not inherited by a forked child, which therefore must not trust the entries it finds here."""
+
+
+class DirectoryLock:
+    """Exclusive use of a directory, given up at the latest when the process ends.
+
+    A record lock (not `flock`): a forked child that lives on does not keep the directory of its dead parent locked.
+    """
+
+    def __init__(self, directory: Path, name: str = "owner") -> None:
+        """Take the lock. Raises FS3Error BUSY naming the directory and the process that has it."""
+        directory.mkdir(parents=True, exist_ok=True)
+        status = directory.stat()
+        self._key = (status.st_dev, status.st_ino)
+        if _held.get(self._key) == os.getpid():
+            # Opening the lock file a second time and closing it again would drop the lock that is held.
+            raise error(Code.BUSY, f"already open in this process (pid {os.getpid()})", str(directory))
+        self._fd = os.open(directory / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as why:
+            owner = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            os.close(self._fd)
+            raise error(Code.BUSY, f"in use by another process (pid {owner})", str(directory)) from why
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        _held[self._key] = os.getpid()
+
+    def release(self) -> None:
+        """Give the directory up."""
+        if _held.pop(self._key, None) is not None:
+            os.close(self._fd)

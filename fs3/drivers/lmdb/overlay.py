@@ -1,0 +1,168 @@
+"""What an operation of the lane sees: its own writes over those of its batch, over the batch being committed, over a snapshot.
+
+Nothing here suspends: every `async` method runs to its end at once, so an operation does too.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any
+
+import lmdb
+
+from fs3.base.errors import InvalidArgument, error
+from fs3.base.limits import key_bytes_stored_max, value_bytes_stored_max
+from fs3.base.status import Code
+
+Rows = dict[bytes, bytes | None]
+"""Key -> value; None: deleted."""
+
+_UNKNOWN: Any = object()
+_SORT_AGAIN = 32
+"""From so many new keys on, sorting the list again beats inserting one by one."""
+_PROBE_BYTES_MAX = 511
+"""LMDB compares at most so many bytes of a probe; as stored keys are shorter, cutting a longer one changes nothing."""
+
+
+class WriteSet:
+    """Writes that wait for their commit. Keys only ever join `rows`, so the newest are its last ones."""
+
+    __slots__ = ("_ordered", "rows")
+
+    def __init__(self) -> None:
+        self.rows: Rows = {}
+        self._ordered: list[bytes] = []
+
+    def keys(self, begin: bytes, end: bytes) -> list[bytes]:
+        """Keys in [begin, end), in order. Deleted ones are among them."""
+        ordered = self._ordered
+        fresh = len(self.rows) - len(ordered)
+        if fresh > _SORT_AGAIN:
+            ordered.extend(islice(reversed(self.rows), fresh))
+            ordered.sort()
+        elif fresh:
+            for key in islice(reversed(self.rows), fresh):
+                insort(ordered, key)
+        return ordered[bisect_left(ordered, begin) : bisect_left(ordered, end)]
+
+
+class Snapshot:
+    """A `ReadTxn` on one committed state."""
+
+    __slots__ = ("_get", "_txn")
+
+    def __init__(self, txn: Any) -> None:
+        """`txn`: a read transaction whose default database holds the rows."""
+        self._txn = txn
+        self._get = txn.get
+
+    async def get(self, key: bytes) -> bytes | None:
+        return self.value(key)
+
+    async def scan(self, begin: bytes, end: bytes, limit: int, *, reverse: bool = False) -> list[tuple[bytes, bytes]]:
+        return self.rows(begin, end, limit, reverse)
+
+    def value(self, key: bytes) -> bytes | None:
+        """The value of a key. A key LMDB cannot hold (empty, too long) is absent."""
+        try:
+            found: bytes | None = self._get(key)
+            return found
+        except lmdb.BadValsizeError:
+            return None
+        except lmdb.Error as why:
+            raise error(Code.DISK, f"reading the key-value store: {why}") from why
+
+    def rows(self, begin: bytes, end: bytes, limit: int, reverse: bool) -> list[tuple[bytes, bytes]]:
+        """See `ReadTxn.scan`."""
+        if limit <= 0 or begin >= end:
+            return []
+        found: list[tuple[bytes, bytes]] = []
+        try:
+            cursor = self._txn.cursor()
+            if reverse:
+                # The last key below `end`: one before the first that is not below it.
+                if not (cursor.prev() if cursor.set_range(end[:_PROBE_BYTES_MAX]) else cursor.last()):
+                    return found
+                for row in islice(cursor.iterprev(), limit):
+                    if row[0] < begin:
+                        break
+                    found.append(row)
+            else:
+                if not cursor.set_range(begin[:_PROBE_BYTES_MAX]):
+                    return found
+                for row in islice(cursor.iternext(), limit):
+                    if row[0] >= end:
+                        break
+                    found.append(row)
+        except lmdb.Error as why:
+            raise error(Code.DISK, f"scanning the key-value store: {why}") from why
+        return found
+
+    def close(self) -> None:
+        """Let the pages of this state be reused."""
+        self._txn.abort()
+
+
+class Overlay:
+    """The `Txn` of one operation. Its writes are in `own.rows`; whoever ran the operation keeps them or drops them."""
+
+    __slots__ = ("_below", "_rows", "_snapshot", "own")
+
+    def __init__(self, snapshot: Snapshot, below: Sequence[WriteSet]) -> None:
+        """`below`: the writes this operation builds on, newest first."""
+        self._snapshot = snapshot
+        self._below = below
+        self.own = WriteSet()
+        self._rows = self.own.rows
+
+    async def get(self, key: bytes) -> bytes | None:
+        value = self._rows.get(key, _UNKNOWN)
+        if value is _UNKNOWN:
+            for layer in self._below:
+                value = layer.rows.get(key, _UNKNOWN)
+                if value is not _UNKNOWN:
+                    break
+            else:
+                return self._snapshot.value(key)
+        result: bytes | None = value
+        return result
+
+    async def scan(self, begin: bytes, end: bytes, limit: int, *, reverse: bool = False) -> list[tuple[bytes, bytes]]:
+        if limit <= 0 or begin >= end:
+            return []
+        changed: Rows = {}
+        for layer in (*reversed(self._below), self.own):
+            rows = layer.rows
+            for key in layer.keys(begin, end):
+                changed[key] = rows[key]
+        if not changed:
+            return self._snapshot.rows(begin, end, limit, reverse)
+        # A deleted key can hide one row of the snapshot, so with that many more the first `limit` are surely among them.
+        hidden = sum(value is None for value in changed.values())
+        merged: Rows = dict(self._snapshot.rows(begin, end, limit + hidden, reverse))
+        merged.update(changed)
+        found = [(key, value) for key, value in merged.items() if value is not None]
+        found.sort(reverse=reverse)
+        return found[:limit]
+
+    def put(self, key: bytes, value: bytes) -> None:
+        # Checked here, in the operation that is wrong: in the writer a bad row would fail everybody's commit.
+        if type(value) is not bytes or len(value) > value_bytes_stored_max:
+            raise InvalidArgument(Code.INVALID, f"a value is at most {value_bytes_stored_max} bytes, this is {_describe(value)}")
+        _check_key(key)
+        self._rows[key] = value
+
+    def delete(self, key: bytes) -> None:
+        _check_key(key)
+        self._rows[key] = None
+
+
+def _check_key(key: bytes) -> None:
+    if type(key) is not bytes or not 0 < len(key) <= key_bytes_stored_max:
+        raise InvalidArgument(Code.INVALID, f"a key is 1 to {key_bytes_stored_max} bytes, this is {_describe(key)}")
+
+
+def _describe(value: object) -> str:
+    return f"{len(value)} bytes" if isinstance(value, bytes) else f"a {type(value).__name__}"

@@ -1,0 +1,158 @@
+"""Cluster records to and from protobuf.
+
+What arrives is not trusted: every `*_from_pb` raises InvalidArgument that names the malformed field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import IntEnum
+from typing import TypeVar
+
+from fs3.base.errors import InvalidArgument
+from fs3.base.ids import ChainId, NodeId, TableId, TargetId
+from fs3.base.limits import endpoint_bytes_max, endpoints_per_node_max, name_bytes_max, replicas_max
+from fs3.base.status import Code
+from fs3.model.chain import Chain, ChainTable, PublicState, Slot
+from fs3.model.routing import Delta, Node, Role
+from fs3.wire.pb import mgmtd_pb2 as pb
+
+E = TypeVar("E", bound=IntEnum)
+
+
+def malformed(field: str, problem: str) -> InvalidArgument:
+    """The error for a field that cannot be what it claims to be."""
+    return InvalidArgument(Code.INVALID, f"{field}: {problem}")
+
+
+def enum_from_pb(kind: type[E], number: int, field: str) -> E:
+    """A member of an enum whose numbers are the wire's; 0 and numbers of a newer peer are refused."""
+    try:
+        return kind(number)
+    except ValueError:
+        raise malformed(field, f"{number} is not a {kind.__name__}") from None
+
+
+def _id(number: int, field: str) -> int:
+    if not number:
+        raise malformed(field, "ids start at 1")
+    return number
+
+
+def endpoints_from_pb(endpoints: Iterable[str], field: str) -> tuple[str, ...]:
+    """Endpoint strings: "scheme://rest", a bounded number of them."""
+    found = tuple(endpoints)
+    if len(found) > endpoints_per_node_max:
+        raise malformed(field, f"{len(found)} endpoints, at most {endpoints_per_node_max} are allowed")
+    for index, endpoint in enumerate(found):
+        scheme, separator, rest = endpoint.partition("://")
+        if not (scheme and separator and rest):
+            raise malformed(f"{field}[{index}]", f"{endpoint!r} is not an endpoint such as tcp://host:port")
+        if len(endpoint.encode()) > endpoint_bytes_max:
+            raise malformed(f"{field}[{index}]", f"longer than {endpoint_bytes_max} bytes")
+    return found
+
+
+def name_from_pb(name: str, field: str) -> str:
+    """A name people chose: not empty, bounded, printable."""
+    if not name:
+        raise malformed(field, "is empty")
+    if len(name.encode()) > name_bytes_max:
+        raise malformed(field, f"longer than {name_bytes_max} bytes")
+    if not name.isprintable():
+        raise malformed(field, f"{name!r} has characters that cannot be printed")
+    return name
+
+
+def node_to_pb(node: Node) -> pb.Node:
+    """One node."""
+    return pb.Node(
+        id=node.id,
+        name=node.name,
+        role=int(node.role),  # type: ignore[arg-type]
+        endpoints=node.endpoints,
+        host=node.host,
+        incarnation=node.incarnation,
+        alive=node.alive,
+        pid=node.pid,
+    )
+
+
+def node_from_pb(message: pb.Node, field: str = "Node") -> Node:
+    """One node."""
+    return Node(
+        id=NodeId(_id(message.id, f"{field}.id")),
+        name=name_from_pb(message.name, f"{field}.name"),
+        role=enum_from_pb(Role, message.role, f"{field}.role"),
+        endpoints=endpoints_from_pb(message.endpoints, f"{field}.endpoints"),
+        host=message.host,
+        incarnation=message.incarnation,
+        alive=message.alive,
+        pid=message.pid,
+    )
+
+
+def chain_to_pb(chain: Chain) -> pb.Chain:
+    """One chain."""
+    slots = [pb.Slot(target_id=slot.target, node_id=slot.node, state=int(slot.state)) for slot in chain.slots]  # type: ignore[arg-type]
+    return pb.Chain(id=chain.id, version=chain.version, slots=slots)
+
+
+def chain_from_pb(message: pb.Chain, field: str = "Chain") -> Chain:
+    """One chain. No two of its slots may name one target."""
+    if not 1 <= len(message.slots) <= replicas_max:
+        raise malformed(f"{field}.slots", f"{len(message.slots)} slots, must be 1 to {replicas_max}")
+    slots = tuple(
+        Slot(
+            target=TargetId(_id(slot.target_id, f"{field}.slots[{index}].target_id")),
+            node=NodeId(_id(slot.node_id, f"{field}.slots[{index}].node_id")),
+            state=enum_from_pb(PublicState, slot.state, f"{field}.slots[{index}].state"),
+        )
+        for index, slot in enumerate(message.slots)
+    )
+    if len({slot.target for slot in slots}) != len(slots):
+        raise malformed(f"{field}.slots", "two slots name one target")
+    return Chain(ChainId(_id(message.id, f"{field}.id")), _id(message.version, f"{field}.version"), slots)
+
+
+def table_to_pb(table: ChainTable) -> pb.ChainTable:
+    """One chain table."""
+    return pb.ChainTable(id=table.id, version=table.version, replicas=table.replicas, chains=table.chains)
+
+
+def table_from_pb(message: pb.ChainTable, field: str = "ChainTable") -> ChainTable:
+    """One chain table."""
+    if not 1 <= message.replicas <= replicas_max:
+        raise malformed(f"{field}.replicas", f"{message.replicas}, must be 1 to {replicas_max}")
+    if not message.chains:
+        raise malformed(f"{field}.chains", "is empty")
+    chains = tuple(ChainId(_id(chain, f"{field}.chains[{index}]")) for index, chain in enumerate(message.chains))
+    return ChainTable(TableId(_id(message.id, f"{field}.id")), message.version, message.replicas, chains)
+
+
+def routing_to_pb(delta: Delta, cluster: bytes) -> pb.RoutingUpdate:
+    """A delta, or a whole snapshot (`Routing.whole`)."""
+    return pb.RoutingUpdate(
+        cluster_id=cluster,
+        version=delta.version,
+        from_version=delta.from_version,
+        nodes=[node_to_pb(node) for node in delta.nodes],
+        chains=[chain_to_pb(chain) for chain in delta.chains],
+        tables=[table_to_pb(table) for table in delta.tables],
+        removed_nodes=delta.removed_nodes,
+    )
+
+
+def routing_from_pb(message: pb.RoutingUpdate, field: str = "RoutingUpdate") -> tuple[Delta, bytes]:
+    """(delta, id of the cluster it belongs to)."""
+    if message.from_version > message.version:
+        raise malformed(f"{field}.from_version", f"{message.from_version} is after version {message.version}")
+    delta = Delta(
+        from_version=message.from_version,
+        version=message.version,
+        nodes=tuple(node_from_pb(node, f"{field}.nodes[{index}]") for index, node in enumerate(message.nodes)),
+        chains=tuple(chain_from_pb(chain, f"{field}.chains[{index}]") for index, chain in enumerate(message.chains)),
+        tables=tuple(table_from_pb(table, f"{field}.tables[{index}]") for index, table in enumerate(message.tables)),
+        removed_nodes=tuple(NodeId(node) for node in message.removed_nodes),
+    )
+    return delta, message.cluster_id

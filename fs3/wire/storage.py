@@ -1,0 +1,291 @@
+"""Storage messages as records and back.
+
+Requests and replies carry columns, one element per IO. What arrives is checked here, once: columns of different lengths, sizes
+beyond the limits or unknown kinds are refused with the name of the column, so that nobody behind this file has to look again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from operator import add
+from struct import Struct
+from typing import Any, NamedTuple
+
+from fs3.base.checksum import BLOCK_BYTES
+from fs3.base.errors import FS3Error, error
+from fs3.base.ids import CHUNK_ID_BYTES, CLIENT_ID_BYTES, ChainId, ChunkId, ClientId, TargetId
+from fs3.base.limits import (
+    block_bytes_max,
+    chunk_bytes_max,
+    ios_per_read_max,
+    keys_per_find_max,
+    page_trailer_bytes,
+    read_bytes_per_request_max,
+    update_bytes_per_request_max,
+    updates_per_request_max,
+)
+from fs3.base.status import Code
+from fs3.model.chunk import Tag, Update, UpdateKind, UpdateResult
+from fs3.wire.pb import storage_pb2 as pb
+
+CONTENT_BYTES_MAX = chunk_bytes_max + page_trailer_bytes
+"""The longest a chunk gets."""
+UNTAGGED = Tag(ClientId(b""), 0, 0)
+"""On the wire: a client id of 16 zero bytes."""
+_NO_CLIENT = bytes(CLIENT_ID_BYTES)
+_KINDS = {int(kind): kind for kind in UpdateKind}
+_WITH_DATA = frozenset((UpdateKind.WRITE, UpdateKind.PUT, UpdateKind.FILL))
+_WHOLE = frozenset((UpdateKind.PUT, UpdateKind.FILL, UpdateKind.REMOVE))
+
+
+class ReadColumns(NamedTuple):
+    """A checked read request; one element per IO in each."""
+
+    chunks: Sequence[bytes]
+    chains: Sequence[int]
+    chain_versions: Sequence[int]
+    offsets: Sequence[int]
+    lengths: Sequence[int]
+
+
+class ReadAnswer(NamedTuple):
+    """A checked read reply; one element per IO in each, but for the checksums, which are of all pieces of all IOs."""
+
+    codes: Sequence[int]
+    lengths: Sequence[int]
+    versions: Sequence[int]
+    piece_bytes: Sequence[int]
+    checksums: Sequence[int]
+
+
+def bad(column: str, why: str) -> FS3Error:
+    """INVALID naming a column."""
+    return error(Code.INVALID, f"{column}: {why}")
+
+
+@lru_cache(maxsize=256)
+def _ids(count: int) -> Struct:
+    return Struct(f"{CHUNK_ID_BYTES}s" * count)
+
+
+def split_ids(packed: bytes, count: int, column: str) -> Sequence[bytes]:
+    """16-byte ids that travel as one string. Raises INVALID naming the column when there are not `count` of them."""
+    if len(packed) != CHUNK_ID_BYTES * count:
+        raise bad(column, f"{len(packed)} bytes are not {count} ids of {CHUNK_ID_BYTES} bytes")
+    return _ids(count).unpack(packed)
+
+
+def _check_columns(count: int, count_max: int, **columns: Sequence[Any]) -> None:
+    if count > count_max:
+        raise bad("chains", f"{count} elements, at most {count_max} are allowed")
+    for name, column in columns.items():
+        if len(column) != count:
+            raise bad(name, f"{len(column)} elements beside {count} chains")
+
+
+def _check_range(offset: int, length: int) -> None:
+    raise bad("lengths", f"{length} bytes at {offset} end past {CONTENT_BYTES_MAX}, the longest a chunk can be")
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def parse_read(request: pb.ReadRequest) -> ReadColumns:
+    """The checked columns of a request. Raises INVALID naming the column."""
+    chains = request.chains[:]
+    versions = request.chain_versions[:]
+    offsets = request.offsets[:]
+    lengths = request.lengths[:]
+    count = len(chains)
+    if not len(versions) == len(offsets) == len(lengths) == count <= ios_per_read_max:
+        _check_columns(count, ios_per_read_max, chain_versions=versions, offsets=offsets, lengths=lengths)
+    chunks = split_ids(request.chunks, count, "chunks")
+    if count and max(map(add, offsets, lengths)) > CONTENT_BYTES_MAX:
+        for offset, length in zip(offsets, lengths, strict=True):
+            if offset + length > CONTENT_BYTES_MAX:
+                _check_range(offset, length)
+    if count > 1 and sum(lengths) > read_bytes_per_request_max:
+        raise bad("lengths", f"{sum(lengths)} bytes in one request, at most {read_bytes_per_request_max} are allowed")
+    return ReadColumns(chunks, chains, versions, offsets, lengths)
+
+
+def parse_read_reply(reply: pb.ReadReply, wanted: Sequence[int], payload_length: int, with_checksums: bool) -> ReadAnswer:
+    """The checked columns of an answer to a request for `wanted` bytes per IO. Raises PROTOCOL when they contradict."""
+    codes = reply.codes[:]
+    lengths = reply.lengths[:]
+    versions = reply.versions[:]
+    piece_bytes = reply.piece_bytes[:]
+    count = len(wanted)
+    if not len(codes) == len(lengths) == len(versions) == len(piece_bytes) == count:
+        raise error(Code.PROTOCOL, f"a read of {count} ranges was answered with {len(codes)}")
+    if sum(lengths) != payload_length:
+        raise error(Code.PROTOCOL, f"a read was answered with {payload_length} bytes for lengths of {sum(lengths)}")
+    for code, length, asked, piece in zip(codes, lengths, wanted, piece_bytes, strict=True):
+        if length > asked or (code and length) or (length and not piece and with_checksums):
+            raise error(Code.PROTOCOL, f"a read of {asked} bytes was answered with {length} (code {code}, pieces of {piece})")
+    return ReadAnswer(codes, lengths, versions, piece_bytes, reply.checksums[:])
+
+
+# --- updating --------------------------------------------------------------------------------------------------------
+
+
+def update_request(updates: Sequence[Update], from_target: int = 0) -> pb.UpdateRequest:
+    """The message of a batch; its payload is the updates' data, in order. `from_target` forwards them; 0: a client sends them."""
+    checksums: list[int] = []
+    for update in updates:
+        checksums += update.checksums
+    tags = [update.tag for update in updates]
+    kinds: list[Any] = [update.kind for update in updates]
+    return pb.UpdateRequest(
+        chunks=b"".join([update.chunk for update in updates]),
+        kinds=kinds,
+        chains=[update.chain for update in updates],
+        chain_versions=[update.chain_version for update in updates],
+        offsets=[update.offset for update in updates],
+        lengths=[update.length if update.kind in _WITH_DATA else 0 for update in updates],
+        versions=[update.version for update in updates],
+        checksums=checksums,
+        client_ids=b"".join([tag.client or _NO_CLIENT for tag in tags]),
+        channels=[tag.channel for tag in tags],
+        seqs=[tag.seq for tag in tags],
+        reserves=[update.reserve for update in updates],
+        from_target=from_target,
+        serials=[update.serial for update in updates] if from_target else (),
+        floor=max([update.floor for update in updates], default=0) if from_target else 0,
+    )
+
+
+def parse_update(request: pb.UpdateRequest, payload: memoryview | None) -> list[Update]:
+    """The checked updates of a request; `data` of each is its part of the payload. Raises INVALID naming the column."""
+    chains = request.chains[:]
+    kinds = request.kinds[:]
+    chain_versions = request.chain_versions[:]
+    offsets = request.offsets[:]
+    lengths = request.lengths[:]
+    versions = request.versions[:]
+    channels = request.channels[:]
+    seqs = request.seqs[:]
+    reserves = request.reserves[:]
+    checksums = request.checksums[:]
+    sender = request.from_target
+    serials = request.serials[:]
+    floor = request.floor
+    count = len(chains)
+    _check_columns(
+        count,
+        updates_per_request_max,
+        kinds=kinds,
+        chain_versions=chain_versions,
+        offsets=offsets,
+        lengths=lengths,
+        versions=versions,
+        channels=channels,
+        seqs=seqs,
+        reserves=reserves,
+    )
+    if len(serials) != (count if sender else 0):
+        raise bad("serials", f"{len(serials)} elements beside {count} chains, from target {sender}")
+    chunks = split_ids(request.chunks, count, "chunks")
+    clients = split_ids(request.client_ids, count, "client_ids")
+    total = sum(lengths)
+    have = len(payload) if payload is not None else 0
+    if total != have:
+        raise bad("lengths", f"{total} bytes for a payload of {have}")
+    if count > 1 and total > update_bytes_per_request_max:
+        raise bad("lengths", f"{total} bytes in one request, at most {update_bytes_per_request_max} are allowed")
+    updates = []
+    at = 0
+    sum_at = 0
+    for i in range(count):
+        kind = _KINDS.get(kinds[i])
+        if kind is None:
+            raise bad("kinds", f"unknown kind {kinds[i]}")
+        offset, length = offsets[i], lengths[i]
+        data = None
+        sums: tuple[int, ...] = ()
+        if kind in _WITH_DATA:
+            pieces = (offset + length - 1) // BLOCK_BYTES - offset // BLOCK_BYTES + 1 if length else 0
+            sums = tuple(checksums[sum_at : sum_at + pieces])
+            if len(sums) != pieces:
+                raise bad("checksums", f"{len(checksums)} for data of at least {sum_at + pieces} pieces")
+            sum_at += pieces
+            data = payload[at : at + length] if payload is not None else memoryview(b"")
+            at += length
+        elif length:
+            raise bad("lengths", f"{length} bytes of data with a {kind.name}")
+        if offset + length > CONTENT_BYTES_MAX:
+            _check_range(offset, length)
+        if offset and kind in _WHOLE:
+            raise bad("offsets", f"{offset} with a {kind.name}, which is of the whole chunk")
+        if reserves[i] > block_bytes_max:
+            raise bad("reserves", f"{reserves[i]} bytes, at most {block_bytes_max} are allowed")
+        if bool(versions[i]) != bool(sender):
+            raise bad("versions", f"{versions[i]} from target {sender}: a predecessor numbers every update, a client none")
+        if kind is UpdateKind.FILL and not sender:
+            raise bad("kinds", "FILL from a client")
+        client = clients[i]
+        if client == _NO_CLIENT:
+            tag = UNTAGGED
+        elif not seqs[i]:
+            raise bad("seqs", "0 with a client id")
+        else:
+            tag = Tag(ClientId(client), channels[i], seqs[i])
+        updates.append(
+            Update(
+                ChunkId(chunks[i]), kind, ChainId(chains[i]), chain_versions[i], versions[i], offset, length, tag,
+                sums, reserves[i], data, TargetId(sender), serials[i] if sender else 0, floor,
+            )
+        )  # fmt: skip
+    if sum_at != len(checksums):
+        raise bad("checksums", f"{len(checksums)} for data of {sum_at} pieces")
+    return updates
+
+
+def update_reply(results: Sequence[UpdateResult], routing_version: int) -> pb.UpdateReply:
+    """The answer to a batch."""
+    return pb.UpdateReply(
+        codes=[result.code for result in results],
+        versions=[result.version for result in results],
+        lengths=[result.length for result in results],
+        checksums=[result.checksum for result in results],
+        routing_version=routing_version,
+        message=next((result.message for result in results if result.message), ""),
+    )
+
+
+def parse_update_reply(reply: pb.UpdateReply, count: int) -> list[UpdateResult]:
+    """The results of a batch of `count`; the message goes with each refused update. Raises PROTOCOL when columns contradict."""
+    codes = reply.codes
+    versions = reply.versions
+    lengths = reply.lengths
+    checksums = reply.checksums
+    if not len(codes) == len(versions) == len(lengths) == len(checksums) == count:
+        raise error(Code.PROTOCOL, f"{count} updates were answered with {len(codes)} results")
+    message = reply.message
+    return [
+        UpdateResult(Code.OK, version, length, checksum)
+        if code == 0
+        else UpdateResult(Code.from_wire(code), version, length, checksum, message)
+        for code, version, length, checksum in zip(codes, versions, lengths, checksums, strict=True)
+    ]
+
+
+# --- finding ---------------------------------------------------------------------------------------------------------
+
+
+def parse_find(request: pb.FindRequest) -> tuple[Sequence[bytes], Sequence[int], Sequence[int]]:
+    """(chunks, chains, chain versions) of a request. Raises INVALID naming the column."""
+    chains = request.chains[:]
+    versions = request.chain_versions[:]
+    _check_columns(len(chains), keys_per_find_max, chain_versions=versions)
+    return split_ids(request.chunks, len(chains), "chunks"), chains, versions
+
+
+def parse_find_reply(reply: pb.FindReply, count: int) -> tuple[Sequence[int], Sequence[int]]:
+    """(codes, lengths) of an answer. Raises PROTOCOL when there are not `count`."""
+    codes = reply.codes[:]
+    lengths = reply.lengths[:]
+    if not len(codes) == len(lengths) == count:
+        raise error(Code.PROTOCOL, f"{count} chunks were looked for and {len(codes)} answered")
+    return codes, lengths

@@ -1,0 +1,209 @@
+"""The lane: group commit, what a batch may read, and what happens when a commit fails."""
+
+import asyncio
+import threading
+
+import lmdb
+import pytest
+
+from fs3.base.errors import FS3Error
+from fs3.base.limits import transactions_per_commit_max, transactions_per_turn_max
+from fs3.base.status import Code
+from fs3.drivers.lmdb.env import Environment
+from fs3.drivers.lmdb.kv import LmdbKV
+from fs3.sim.conformance.kv import append_count, failure, get, puts, rows_of, transacting
+
+
+class Gate(Environment):
+    """An environment whose commits wait to be let through, one by one, or made to fail."""
+
+    def __init__(self, directory):
+        super().__init__(directory, "kv", 1, map_bytes=1 << 24, map_bytes_max=1 << 24)
+        self.started = threading.Semaphore(0)
+        self.verdicts = []
+        self.decided = threading.Semaphore(0)
+        self.committed = []
+
+    def write(self, rows):
+        self.started.release()
+        self.decided.acquire()
+        verdict = self.verdicts.pop(0)
+        if verdict is not None:
+            raise verdict
+        super().write(rows)
+        self.committed.append(dict(rows))
+
+    def let(self, verdict=None):
+        self.verdicts.append(verdict)
+        self.decided.release()
+
+    async def commit_started(self):
+        await asyncio.get_running_loop().run_in_executor(None, self.started.acquire)
+
+
+@pytest.fixture
+async def gated(tmp_path):
+    gate = Gate(tmp_path)
+    kv = LmdbKV(gate, None)
+    yield gate, kv
+    for _ in range(20):
+        gate.let()
+    await kv.close()
+
+
+async def test_operations_of_one_turn_share_a_commit(gated):
+    gate, kv = gated
+    futures = [transacting(kv, append_count(b"n")) for _ in range(transactions_per_turn_max)]
+    gate.let()
+    assert await asyncio.gather(*futures) == list(range(transactions_per_turn_max))
+    assert kv.counters.commits == 1
+    assert gate.committed == [{b"n": b"%d" % transactions_per_turn_max}]
+
+
+async def test_the_next_batch_runs_while_one_is_committed(gated):
+    gate, kv = gated
+    first = transacting(kv, puts({b"a": b"1"}))
+    await gate.commit_started()
+    ran = []
+
+    async def look(txn):
+        ran.append(await txn.get(b"a"))
+        txn.put(b"b", b"2")
+
+    second = transacting(kv, look)
+    await asyncio.sleep(0)
+    assert ran == [b"1"], "the second batch runs at once, on the uncommitted writes"
+    assert await kv.read(get(b"a")) is None, "but nobody else sees them"
+    gate.let()
+    await first
+    assert await kv.read(get(b"a")) == b"1"
+    assert not second.done()
+    await gate.commit_started()
+    gate.let()
+    await second
+    assert gate.committed == [{b"a": b"1"}, {b"b": b"2"}]
+
+
+async def test_batches_are_limited(gated):
+    gate, kv = gated
+    first = transacting(kv, puts({b"a": b"1"}))
+    await gate.commit_started()
+    ran = []
+
+    async def count(txn):
+        ran.append(1)
+        txn.put(b"n", b"%d" % len(ran))
+
+    futures = [transacting(kv, count) for _ in range(2 * transactions_per_commit_max + 1)]
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert len(ran) == transactions_per_commit_max, "a full batch waits for the writer, and what is behind it waits too"
+    for _ in range(4):
+        gate.let()
+    await asyncio.gather(first, *futures)
+    assert [len(rows) for rows in gate.committed] == [1] * len(gate.committed)
+    assert len(gate.committed) == 4
+
+
+async def test_an_answer_that_rests_on_an_uncommitted_write_waits_for_it(gated):
+    gate, kv = gated
+    first = transacting(kv, puts({b"name": b"taken"}))
+    await gate.commit_started()
+
+    async def create(txn):
+        if await txn.get(b"name"):
+            raise FileExistsError("name")
+
+    refused, looked = transacting(kv, create), transacting(kv, get(b"name"))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not refused.done()
+    assert not looked.done()
+    gate.let()
+    await first
+    assert isinstance(await failure(refused), FileExistsError)
+    assert await looked == b"taken"
+    assert kv.counters.commits == 1, "a batch that writes nothing needs no commit"
+
+
+async def test_what_read_a_failed_batch_runs_again_without_it(gated):
+    gate, kv = gated
+    first = [transacting(kv, append_count(b"n")) for _ in range(3)]
+    await gate.commit_started()
+    second = [transacting(kv, append_count(b"n")) for _ in range(3)]
+    await asyncio.sleep(0)
+    gate.let(lmdb.DiskError("no room"))
+    for future in first:
+        why = await failure(future)
+        assert isinstance(why, FS3Error)
+        assert why.code is Code.NO_SPACE
+    gate.let()
+    assert await asyncio.gather(*second) == [0, 1, 2], "as if the first batch had never been"
+    assert kv.counters.rerun == 3
+    third = transacting(kv, append_count(b"n"))
+    gate.let()
+    assert await third == 3
+    assert await rows_of(kv) == [(b"n", b"4")]
+
+
+async def test_order_is_kept_across_a_failed_batch(gated):
+    gate, kv = gated
+    first = transacting(kv, append_count(b"n"))
+    await gate.commit_started()
+    more = [transacting(kv, append_count(b"n")) for _ in range(transactions_per_commit_max + 50)]
+    for _ in range(transactions_per_commit_max // transactions_per_turn_max + 2):
+        await asyncio.sleep(0)
+    gate.let(lmdb.DiskError("no room"))
+    for _ in range(20):
+        gate.let()
+    assert isinstance(await failure(first), FS3Error)
+    assert await asyncio.gather(*more) == list(range(len(more)))
+
+
+async def test_a_disk_that_fails_ends_writing_but_not_reading(gated, caplog):
+    gate, kv = gated
+    await_ = transacting(kv, puts({b"a": b"1"}))
+    gate.let()
+    await await_
+    await gate.commit_started()
+    futures = [transacting(kv, puts({b"b": b"1"}))]
+    await gate.commit_started()
+    futures += [transacting(kv, puts({b"c": b"1"})) for _ in range(transactions_per_commit_max + 5)]
+    await asyncio.sleep(0)
+    gate.let(lmdb.Error("mdb_txn_commit: Input/output error"))
+    for future in futures:
+        why = await failure(future)
+        assert isinstance(why, FS3Error)
+        assert why.code is Code.DISK
+    assert (await failure(transacting(kv, puts({b"d": b"1"})))).code is Code.DISK
+    assert await rows_of(kv) == [(b"a", b"1")]
+    assert "no further write is accepted" in caplog.text
+
+
+async def test_an_operation_that_waits_for_something_else_is_refused(gated):
+    _, kv = gated
+
+    async def sleepy(txn):
+        txn.put(b"a", b"1")
+        await asyncio.sleep(0)
+
+    future = transacting(kv, sleepy)
+    assert isinstance(await failure(future), RuntimeError)
+    assert await rows_of(kv) == []
+
+
+async def test_close_waits_for_the_disk(gated):
+    gate, kv = gated
+    first = transacting(kv, puts({b"a": b"1"}))
+    await gate.commit_started()
+    second = transacting(kv, puts({b"b": b"1"}))
+    closing = asyncio.ensure_future(kv.close())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not closing.done()
+    gate.let()
+    gate.let()
+    await closing
+    assert first.done()
+    assert second.done()
+    assert [sorted(rows) for rows in gate.committed] == [[b"a"], [b"b"]]
