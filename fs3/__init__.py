@@ -1,3 +1,34 @@
 """fs3: a parallel file system and KV cache store. Importing it loads no server and no grpc."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fs3.api.client import Client
+    from fs3.api.connect import connect, connect_embedded
+    from fs3.api.kvcache import KVCache
+
+__all__ = ["Client", "KVCache", "__version__", "connect", "connect_embedded"]
+
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Client": "fs3.api.client",
+    "KVCache": "fs3.api.kvcache",
+    "connect": "fs3.api.connect",
+    "connect_embedded": "fs3.api.connect",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -41,6 +41,7 @@ wake_bytes_max = 1 * MIB
 copied_parts_bytes_max = 16 * KIB
 """Payloads up to this size are copied behind their header: cheaper than to gather them."""
 accepts_per_wake_max = 64
+error_message_chars_max = 2048
 drain_events_max = 4096
 
 # --- batches ---------------------------------------------------------------------------------------------------------
@@ -100,6 +101,8 @@ update_alone_bytes = 1 * MIB
 """An update of this size travels in a frame of its own."""
 cold_reads_max = 4096
 """Reads that wait for the disks of one storage process."""
+cold_read_bytes_max = 64 * MIB
+"""Bytes those reads may hold in memory until they are sent; further ones wait."""
 forward_requests_max = 64
 """Requests one target has under way to its successor; further updates wait and then leave together."""
 

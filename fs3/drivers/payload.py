@@ -19,13 +19,17 @@ def part_length(part: Part) -> int:
 
 
 def payload_length(parts: Sequence[Part]) -> int:
-    """Bytes of all parts. FS3Error TOO_LARGE beyond `frame_payload_bytes_max`, INVALID for a file range before byte 0."""
+    """Bytes of all parts. FS3Error TOO_LARGE beyond `frame_payload_bytes_max`, INVALID for a part that cannot be sent."""
     total = 0
     for part in parts:
         if type(part) is FileRange:
             if part.length < 0 or part.offset < 0:
                 raise error(Code.INVALID, f"there is no such file range: {part}")
             total += part.length
+        elif type(part) is memoryview:
+            if not part.c_contiguous:
+                raise error(Code.INVALID, f"a part with strides {part.strides} is not contiguous")
+            total += part.nbytes
         else:
             total += part_length(part)
     if total > frame_payload_bytes_max:

@@ -334,7 +334,7 @@ def _fill_setattr(message: pb.SetAttrRequest, request: SetAttributes) -> None:
 
 
 def _setattr(message: pb.SetAttrRequest) -> SetAttributes:
-    given = {field: getattr(message, field) for field in _OPTIONAL if message.HasField(field)}  # type: ignore[arg-type]
+    given = {field: getattr(message, field) for field in _OPTIONAL if message.HasField(field)}
     _mode(given.get("mode", 0))
     return SetAttributes(_path(message.path), message.follow, layout=_request_layout(message), **given)
 

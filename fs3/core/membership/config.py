@@ -28,8 +28,6 @@ class MgmtdConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Replicas of the default chain table."""
     targets_per_node: int = 4
     """Targets each table gets on each node."""
-    target_bytes: int = 0
-    """Most bytes one target may use, distributed to storage nodes as `target_bytes`; 0 leaves it to them."""
     lease_ns: int = lease_ns
     heartbeat_ns: int = heartbeat_ns
     drift_ns: int = clock_drift_ns
@@ -47,7 +45,6 @@ class MgmtdConfig(msgspec.Struct, frozen=True, kw_only=True):
         _within("storage_nodes", self.storage_nodes, 1, nodes_max)
         _within("replicas", self.replicas, 1, replicas_max)
         _within("targets_per_node", self.targets_per_node, 1, targets_per_node_max)
-        _within("target_bytes", self.target_bytes, 0, 1 << 62)
         _within("heartbeat_ns", self.heartbeat_ns, 10 * MILLISECOND, self.lease_ns)
         _within("deltas_kept", self.deltas_kept, 0, routing_deltas_max)
         if self.replicas > self.storage_nodes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 
 from fs3.model.chain import Chain, ChainTable
 from fs3.model.routing import Delta, Node, Routing
@@ -60,9 +61,9 @@ class DeltaLog:
         )
 
 
-def routing_bytes(nodes: list[Node], chains: list[Chain], tables: list[ChainTable]) -> int:
-    """At least the encoded size of a routing info with these; it has to fit into one frame (`routing_bytes_max`)."""
-    total = 64
+def routing_bytes(nodes: Iterable[Node] = (), chains: Iterable[Chain] = (), tables: Iterable[ChainTable] = ()) -> int:
+    """At least what these take in an encoded routing info; all of it has to fit into one frame (`routing_bytes_max`)."""
+    total = 0
     for node in nodes:
         texts = (node.name, node.host, *node.endpoints)
         total += 40 + sum(3 + len(text.encode()) for text in texts)

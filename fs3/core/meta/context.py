@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from fs3.base.ids import ClientId, TableId
-from fs3.base.limits import chunk_bytes_default, stripe_default
+from fs3.base.limits import chunk_bytes_default, chunk_bytes_max, chunk_bytes_min, stripe_default, stripe_max
 from fs3.model.inode import User
 from fs3.model.routing import Routing
 
@@ -20,6 +20,12 @@ class LayoutDefaults(msgspec.Struct, frozen=True):
     """0: there is none, and creating a file without naming a table fails with NO_TABLE."""
     chunk_size: int = chunk_bytes_default
     stripe: int = stripe_default
+
+    def __post_init__(self) -> None:
+        if not chunk_bytes_min <= self.chunk_size <= chunk_bytes_max or self.chunk_size & (self.chunk_size - 1):
+            raise ValueError(f"default chunk_size {self.chunk_size}: a power of two from {chunk_bytes_min} to {chunk_bytes_max}")
+        if not 1 <= self.stripe <= stripe_max:
+            raise ValueError(f"default stripe {self.stripe} is not from 1 to {stripe_max}")
 
 
 class OpContext(msgspec.Struct):

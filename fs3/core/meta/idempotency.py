@@ -34,7 +34,7 @@ def once(verb: str, result: type[R]) -> Callable[[Op[P, R]], Op[P, R]]:
     raw = msgspec.Raw
 
     def decorate(op: Op[P, R]) -> Op[P, R]:
-        async def run(txn: Txn, ctx: OpContext, *args: P.args, **kwargs: P.kwargs) -> R:
+        async def run(txn: Txn, ctx: OpContext, /, *args: P.args, **kwargs: P.kwargs) -> R:
             seq = ctx.request_seq
             if not seq:
                 return await op(txn, ctx, *args, **kwargs)

@@ -29,7 +29,8 @@ class Holds:
         self._last_pin = 0
         self._readers: dict[int, int] = {}
         """Pins by place."""
-        self._guards: set[int] = set()
+        self._guards: dict[int, int] = {}
+        """How many reasons there are to guard a place."""
         self._let: list[_Let] = []
         """Let go of since the last barrier began."""
         self._pinned: dict[int, list[_Let]] = {}
@@ -84,12 +85,16 @@ class Holds:
         return place in self._guards
 
     def guard(self, place: int) -> None:
-        """Keep the part behind the committed length as it is."""
-        self._guards.add(place)
+        """Keep the part behind the committed length as it is, until `unguard` or until what `let_guard` waits for is over."""
+        self._guards[place] = self._guards.get(place, 0) + 1
 
     def unguard(self, place: int) -> None:
-        """That part has become the chunk's own."""
-        self._guards.discard(place)
+        """There is one reason less: that part has become the chunk's own."""
+        left = self._guards[place] - 1
+        if left:
+            self._guards[place] = left
+        else:
+            del self._guards[place]
 
     # --- letting go --------------------------------------------------------------------------------------------------
 
@@ -121,9 +126,11 @@ class Holds:
                 self._rest_or_free(item, now)
 
     def _rest_or_free(self, let: _Let, now: int) -> None:
-        sent = self._sent.get(let[0])
-        if sent is not None and now - sent < self._rest_ns:
-            # Counted from now, not from `sent`: that keeps the queue in order, and a guard before its block.
+        place, only_guard = let
+        sent = self._sent.get(place)
+        if (sent is not None and now - sent < self._rest_ns) or (place in self._guards and not only_guard):
+            # Counted from now, not from `sent`: that keeps the queue in order. A guard is let go of before its block and leaves
+            # before it, so a block that still has one queues up behind it.
             self._resting.append((now + self._rest_ns, let))
         else:
             self._free(let)
@@ -135,7 +142,9 @@ class Holds:
 
     def _free(self, let: _Let) -> None:
         place, only_guard = let
-        self._guards.discard(place)
-        if not only_guard:
+        if only_guard:
+            self.unguard(place)
+        else:
+            assert place not in self._guards, "a block is freed before its guard"
             self.held_bytes -= block_bytes(place)
             self._slots.give(place)

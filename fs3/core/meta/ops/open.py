@@ -16,11 +16,18 @@ from fs3.core.meta.garbage import unlink
 from fs3.core.meta.idempotency import once
 from fs3.core.meta.length import cut_or_grown
 from fs3.core.meta.resolve import Place, find_directory, find_place, inode_at
-from fs3.core.txn import Txn
+from fs3.core.txn import ReadTxn, Txn
 from fs3.model.inode import Inode, InodeType, Layout
 from fs3.model.namespace import Opened, PathRef
 
 NO_SESSION = SessionId(0)
+
+
+async def open_for_reading(txn: ReadTxn, ctx: OpContext, path: PathRef) -> Opened:
+    """Opens a file to read it: changes nothing, so a snapshot will do. Directories are not opened: IS_A_DIRECTORY."""
+    inode = await inode_at(txn, await find_place(txn, ctx, path, follow=True))
+    _require_open(ctx, inode, READ, path.path)
+    return Opened(inode, NO_SESSION)
 
 
 @once("open", Opened)
@@ -37,7 +44,7 @@ async def open_file(
     mode: int = 0o644,
     layout: Layout | None = None,
 ) -> Opened:
-    """Opens a file, or creates it. Directories are not opened: IS_A_DIRECTORY.
+    """Opens a file, or creates it.
 
     `truncate` gives the name a fresh inode with the old one's attributes, and queues the old one. Where that is impossible
     (the file has other names, or was named by its inode id) the answered inode still has its length, and the client cuts the
@@ -55,13 +62,7 @@ async def open_file(
     if exclusive:
         raise MetaError(Code.EXISTS, "the name is taken", path.path)
     inode = await inode_at(txn, place)
-    if inode.type is InodeType.DIRECTORY:
-        raise MetaError(Code.IS_A_DIRECTORY, "is a directory", path.path)
-    if inode.type is InodeType.SYMLINK:
-        raise MetaError(Code.TOO_MANY_SYMLINKS, "is a symbolic link", path.path)
-    if inode.nlink == 0:
-        raise MetaError(Code.STALE, "the file was removed", path.path)
-    require(ctx.user, inode, WRITE if write else READ, path.path)
+    _require_open(ctx, inode, WRITE if write else READ, path.path)
     if not write:
         return Opened(inode, NO_SESSION)
     if truncate and place.name and inode.nlink == 1:
@@ -69,6 +70,16 @@ async def open_file(
     session = SessionId(await take_ids(txn, inodes=0, others=1))
     sessions.start(txn, ctx, inode.id, session)
     return Opened(inode, session)
+
+
+def _require_open(ctx: OpContext, inode: Inode, want: int, path: str) -> None:
+    if inode.type is InodeType.DIRECTORY:
+        raise MetaError(Code.IS_A_DIRECTORY, "is a directory", path)
+    if inode.type is InodeType.SYMLINK:
+        raise MetaError(Code.TOO_MANY_SYMLINKS, "is a symbolic link", path)
+    if inode.nlink == 0:
+        raise MetaError(Code.STALE, "the file was removed", path)
+    require(ctx.user, inode, want, path)
 
 
 async def _create(txn: Txn, ctx: OpContext, place: Place, write: bool, mode: int, layout: Layout | None) -> Opened:

@@ -1,0 +1,386 @@
+"""The native client: files and names of one cluster, as coroutines.
+
+    async with await fs3.connect("fs3://127.0.0.1:8000") as client:
+        file = await client.open("/data/part-0", "w")
+        await client.pwrite(file, b"...", 0)        # durable on every replica when it returns
+        await client.close(file)                    # its length is what every later open and stat sees
+
+Paths start at the root, with or without a leading slash. Errors are `OSError`s of the usual kinds with the path as `filename`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, Self
+
+from fs3.api.data import FileData
+from fs3.api.file import READ_ONLY, File, check_length, check_range, source_of, target_of
+from fs3.base.errors import FS3Error, NotFound, error
+from fs3.base.ids import InodeId
+from fs3.base.limits import list_entries_max
+from fs3.base.status import Code
+from fs3.base.units import SECOND
+from fs3.client.meta import MetaClient
+from fs3.client.mgmtd import MgmtdClient
+from fs3.client.storage import StorageClient
+from fs3.model.inode import Inode, InodeType, Layout
+from fs3.model.namespace import Entry, PathRef, RemoveKind, RenameMode
+
+REPLACE = RenameMode.REPLACE
+NOREPLACE = RenameMode.NOREPLACE
+EXCHANGE = RenameMode.EXCHANGE
+
+CLOSE_PATIENCE_NS = 5 * SECOND
+"""How long closing a client waits for the sessions it still has."""
+
+Counts = list[int]
+Stats = list[Inode | FS3Error]
+Entries = list[Entry]
+
+log = logging.getLogger("fs3.client")
+
+
+class Client:
+    """One connection to a cluster. Belongs to one event loop; any number of coroutines may use it at once."""
+
+    def __init__(
+        self,
+        manager: MgmtdClient,
+        meta: MetaClient,
+        storage: StorageClient,
+        disconnect: Callable[[], Awaitable[None]],
+        *,
+        umask: int = 0o022,
+    ) -> None:
+        """Made by `fs3.connect`. `disconnect` closes what the three parts share; `umask` is taken off the modes of what is created."""
+        self.manager = manager
+        """Routing, and what the management service can be asked."""
+        self.meta = meta
+        """The namespace's verbs as they are on the wire."""
+        self.storage = storage
+        """Chunk IO."""
+        self._disconnect = disconnect
+        self._umask = umask
+        self._data = FileData(storage, self._inode)
+        self._sessions: set[File] = set()
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    @property
+    def closed(self) -> bool:
+        """`aclose` was called."""
+        return self._closed
+
+    async def aclose(self) -> None:
+        """End the sessions that are still open (unnamed files vanish), then disconnect."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            if self._sessions:
+                ending = [self.close(file, discard=file.unnamed) for file in list(self._sessions)]
+                async with asyncio.timeout(CLOSE_PATIENCE_NS / SECOND):
+                    for outcome in await asyncio.gather(*ending, return_exceptions=True):
+                        if isinstance(outcome, Exception):
+                            log.info("a session was left to its lease: %s", outcome)
+        except TimeoutError:
+            log.info("sessions were left to their lease: no answer")
+        finally:
+            await self._disconnect()
+
+    # --- open and close ----------------------------------------------------------------------------------------------
+
+    async def open(
+        self, path: str, mode: str = "r", layout: Layout | None = None, *, permissions: int = 0o666, exclusive: bool = False
+    ) -> File:
+        """Opens a file: "r" read · "r+" read and write · "w" create or replace the content · "x" create · "a" create or append.
+
+        Every mode but "r" may read too. `layout` (fields of 0 are inherited from the directory) and `permissions` (less the umask)
+        are for a file that is created. NotFound, Exists, IsADirectory, NoPermission.
+        """
+        if mode not in ("r", "r+", "w", "x", "a"):
+            raise error(Code.INVALID, f'mode is {mode!r}, not one of "r", "r+", "w", "x", "a"', path)
+        opened = await self.meta.open(
+            PathRef(path=path),
+            write=mode != "r",
+            create=mode in ("w", "x", "a"),
+            exclusive=mode == "x" or exclusive,
+            truncate=mode == "w",
+            mode=permissions & ~self._umask,
+            layout=layout,
+        )
+        file = File(opened.inode, path, opened.session)
+        if opened.inode.type is not InodeType.FILE:
+            raise error(Code.IS_A_DIRECTORY, "is a directory", path)
+        if mode != "r":
+            self._sessions.add(file)
+        if mode == "w" and opened.inode.length:
+            # The service keeps the inode of a file that has other names too; then its content is cut as by ftruncate.
+            await self.truncate(file, 0)
+        return file
+
+    async def open_unnamed(self, directory: str = "/", layout: Layout | None = None, *, permissions: int = 0o666) -> File:
+        """A new file that nobody sees until `close(file, publish=path)` gives it a name at once and whole.
+
+        `directory` is where it is meant to go: its layout and permissions count. A file that is never published vanishes.
+        """
+        opened = await self.meta.open(
+            PathRef(path=directory), write=True, create=True, unnamed=True, mode=permissions & ~self._umask, layout=layout
+        )
+        file = File(opened.inode, directory, opened.session, unnamed=True)
+        self._sessions.add(file)
+        return file
+
+    async def close(
+        self, file: File, publish: str | None = None, *, exclusive: bool = False, discard: bool = False
+    ) -> Inode:
+        """Ends the handle; when it returns, every later open and stat of any client sees the length.
+
+        Unnamed files: `publish` is the name they get, replacing what has it (`exclusive`: Exists instead; the handle then stays
+        open). Without one, or with `discard`, they vanish. `discard` of a named file takes back what was written behind the end
+        it had. Writes that are under way are waited for. Closing twice is fine.
+        """
+        if file.closed:
+            return file.inode
+        if publish is not None and not file.unnamed:
+            raise error(Code.INVALID, f"publish is {publish!r}, but the file has a name already", file.path)
+        await file.wait_written()
+        if file.session == READ_ONLY:
+            file.closed = True
+            return file.inode
+        keep = not discard
+        if discard and not file.unnamed and file.acknowledged > file.inode.length:
+            await self._data.cut(file.inode.layout, file.inode.id, file.acknowledged, file.inode.length, file.path)
+        inode = await self.meta.close_file(
+            file.inode.id,
+            file.session,
+            length=file.acknowledged if keep and file.modified else None,
+            modified=keep and file.modified,
+            publish=None if publish is None or discard else PathRef(path=publish),
+            exclusive=exclusive,
+            discard=discard and file.unnamed,
+        )
+        file.closed = True
+        self._sessions.discard(file)
+        file.published(inode)
+        if publish is not None:
+            file.path = publish
+            file.unnamed = False
+        return inode
+
+    async def fsync(self, file: File) -> None:
+        """Publish length and times of what was written. The bytes themselves are durable as soon as a write returns."""
+        file.check_open()
+        await file.wait_written()
+        if file.session != READ_ONLY and file.modified:
+            inode = await self.meta.sync(file.inode.id, file.session, length=file.acknowledged, modified=True)
+            file.published(inode)
+
+    # --- bytes -------------------------------------------------------------------------------------------------------
+
+    async def pread(self, file: File, length: int, offset: int = 0) -> bytes:
+        """At most `length` bytes at `offset`; fewer at the end of the file. Never-written ranges are zeros."""
+        file.check_open()
+        offset = check_range(offset, 0, file.path)
+        count = max(0, min(check_length(length, file.path), file.length - offset))
+        return await self._bytes(file, count, offset) if count else b""
+
+    async def pread_into(self, file: File, buffer: Any, offset: int = 0) -> int:
+        """Fill a writable, contiguous buffer from `offset`, received in place. How many bytes; fewer at the end of the file."""
+        file.check_open()
+        view = target_of(buffer, file.path)
+        (count,) = await self._data.read([(file, check_range(offset, 0, file.path), view)])
+        return count
+
+    async def preadv_many(self, requests: Sequence[tuple[File, int, Any]]) -> Counts:
+        """Fill many buffers, of any files, in one request per storage node: (file, offset, buffer) each. The bytes each got."""
+        checked = []
+        for file, offset, buffer in requests:
+            file.check_open()
+            checked.append((file, check_range(offset, 0, file.path), target_of(buffer, file.path)))
+        return await self._data.read(checked)
+
+    async def pwrite(self, file: File, data: Any, offset: int = 0) -> int:
+        """Write bytes at `offset`; durable on every replica when it returns. The data must not change until then.
+
+        Bytes between the old end and `offset` become a hole. The new length is published by `fsync` and `close`. When it fails,
+        or is cancelled, any part of the range may have been written.
+        """
+        file.check_writable()
+        view = source_of(data, file.path)
+        return await self._data.write(file, check_range(offset, len(view), file.path), view)
+
+    async def truncate(self, file: File | str, length: int) -> Inode:
+        """Set the length of an open file or of a path: what lies behind is gone for good, what is new reads as zeros."""
+        if isinstance(file, str):
+            length = check_length(length, file)
+            opened = await self.open(file, "r+")
+            try:
+                return await self.truncate(opened, length)
+            finally:
+                await self.close(opened)
+        file.check_writable()
+        length = check_length(length, file.path)
+        await file.wait_written()
+        await self._data.cut(file.inode.layout, file.inode.id, file.length, length, file.path)
+        inode = await self.meta.truncate(file.inode.id, length)
+        file.resized(inode)
+        return inode
+
+    async def copy_file(
+        self,
+        source: str,
+        target: str,
+        *,
+        exclusive: bool = False,
+        done: Callable[[int], None] | None = None,
+    ) -> Inode:
+        """Copy a file's bytes and permission bits, several chunks under way; the target appears at once and whole.
+
+        `done` is called with the bytes of every part that has arrived.
+        """
+        reading = await self.open(source, "r")
+        writing = await self.open_unnamed(parent_of(target), permissions=reading.inode.mode & 0o777)
+        try:
+            length = await self._data.copy(reading, writing, done)
+            if length > writing.length:
+                await self.truncate(writing, length)  # it ends in a hole
+            return await self.close(writing, target, exclusive=exclusive)
+        except BaseException:
+            await self.abandon(writing)
+            raise
+
+    async def abandon(self, file: File) -> None:
+        """Discard a handle while another failure is on its way: what goes wrong here is only logged."""
+        try:
+            await asyncio.shield(self.close(file, discard=True))
+        except FS3Error as failure:
+            log.info("%s was left to its lease: %s", file.path, failure)
+
+    async def _bytes(self, file: File, count: int, offset: int) -> bytes:
+        buffer = bytearray(count)
+        (got,) = await self._data.read([(file, offset, memoryview(buffer))])
+        return bytes(memoryview(buffer)[:got])
+
+    async def _inode(self, inode: InodeId) -> Inode:
+        return await self.meta.stat(PathRef(inode, ""), follow=False)
+
+    # --- names -------------------------------------------------------------------------------------------------------
+
+    async def stat(self, path: str) -> Inode:
+        """Attributes of what a path names; a symlink is followed."""
+        return await self.meta.stat(PathRef(path=path), follow=True)
+
+    async def lstat(self, path: str) -> Inode:
+        """The same, of a symlink itself."""
+        return await self.meta.stat(PathRef(path=path), follow=False)
+
+    async def batch_stat(self, paths: Sequence[str], *, follow: bool = True) -> Stats:
+        """Stat of many paths, in one request: its inode or its error for each."""
+        return await self.meta.batch_stat(paths, follow=follow) if paths else []
+
+    async def exists(self, path: str) -> bool:
+        """The path names something (a symlink: something that is there). Only an answer of the service says no."""
+        try:
+            await self.stat(path)
+        except FS3Error as failure:
+            if is_absence(failure):
+                return False
+            raise
+        return True
+
+    async def list(self, path: str = "/", *, with_inodes: bool = False, after: str = "") -> AsyncIterator[Entry]:
+        """Entries of a directory in the order of their names' bytes, loaded page by page; those that come after a name."""
+        while True:
+            page = await self.meta.list(PathRef(path=path), after=after, limit=list_entries_max, with_inodes=with_inodes)
+            for entry in page.entries:
+                yield entry
+            if not page.more or not page.entries:
+                return
+            after = page.entries[-1].name
+
+    async def list_all(self, path: str = "/", *, with_inodes: bool = False) -> Entries:
+        """All entries of a directory."""
+        return [entry async for entry in self.list(path, with_inodes=with_inodes)]
+
+    async def mkdir(self, path: str, mode: int = 0o777, layout: Layout | None = None) -> Inode:
+        """Create one directory. Exists when the name is taken, NotFound when its parent is missing."""
+        return await self.meta.mkdir(PathRef(path=path), mode=mode & ~self._umask, layout=layout)
+
+    async def makedirs(self, path: str, mode: int = 0o777, *, exist_ok: bool = False) -> Inode:
+        """Create a directory and its missing parents. Exists when it is there and `exist_ok` is not set, or is no directory."""
+        if not exist_ok:
+            try:
+                return await self.mkdir(path, mode)
+            except NotFound:
+                await self.meta.mkdir(PathRef(path=parent_of(path)), mode=mode & ~self._umask, parents=True)
+            return await self.mkdir(path, mode)
+        return await self.meta.mkdir(PathRef(path=path), mode=mode & ~self._umask, parents=True)
+
+    async def unlink(self, path: str) -> None:
+        """Remove a file or symlink."""
+        await self.meta.remove(PathRef(path=path), RemoveKind.FILE)
+
+    async def rmdir(self, path: str) -> None:
+        """Remove an empty directory."""
+        await self.meta.remove(PathRef(path=path), RemoveKind.DIRECTORY)
+
+    async def rmtree(self, path: str) -> None:
+        """Remove whatever is there with all below it: gone at once, its space is reclaimed in the background."""
+        await self.meta.remove(PathRef(path=path), RemoveKind.TREE)
+
+    async def rename(self, source: str, target: str, mode: RenameMode = REPLACE) -> Inode:
+        """Move a file, symlink or directory, atomically: REPLACE as POSIX does · NOREPLACE: Exists · EXCHANGE: swap the two."""
+        return await self.meta.rename(PathRef(path=source), PathRef(path=target), mode)
+
+    async def symlink(self, target: str, path: str) -> Inode:
+        """Create a symlink at `path` that says `target`."""
+        return await self.meta.symlink(PathRef(path=path), target)
+
+    async def readlink(self, path: str) -> str:
+        """What a symlink says. InvalidArgument for anything else."""
+        inode = await self.lstat(path)
+        if inode.type is not InodeType.SYMLINK:
+            raise error(Code.INVALID, "is not a symlink", path)
+        return inode.target
+
+    async def link(self, source: str, path: str) -> Inode:
+        """Make `path` another name of the file `source`."""
+        return await self.meta.link(PathRef(path=source), PathRef(path=path))
+
+    async def chmod(self, path: str, mode: int) -> Inode:
+        """Set the permission bits."""
+        return await self.meta.setattr(PathRef(path=path), mode=mode)
+
+    async def chown(self, path: str, uid: int | None = None, gid: int | None = None) -> Inode:
+        """Set owner and group; None leaves one as it is."""
+        return await self.meta.setattr(PathRef(path=path), uid=uid, gid=gid)
+
+    async def utimes(self, path: str, atime_ns: int | None = None, mtime_ns: int | None = None) -> Inode:
+        """Set times, nanoseconds since the epoch; None leaves one as it is, `TIME_NOW` is the service's clock."""
+        return await self.meta.setattr(PathRef(path=path), atime_ns=atime_ns, mtime_ns=mtime_ns)
+
+    async def set_layout(self, path: str, layout: Layout) -> Inode:
+        """What files created below a directory get from now on; fields of 0 are inherited."""
+        return await self.meta.setattr(PathRef(path=path), layout=layout)
+
+    async def statfs(self) -> Any:
+        """Space and counts of the whole file system."""
+        return await self.meta.statfs()
+
+
+def parent_of(path: str) -> str:
+    """The directory part of a path; "/" for a name at the top."""
+    return path.rstrip("/").rpartition("/")[0] or "/"
+
+
+def is_absence(failure: FS3Error) -> bool:
+    """The error says that the path names nothing, rather than that nobody could tell."""
+    return failure.code in (Code.NOT_FOUND, Code.NOT_A_DIRECTORY, Code.NAME_TOO_LONG, Code.TOO_MANY_SYMLINKS)

@@ -1,0 +1,180 @@
+"""Connecting: where the client meets its drivers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+from fs3.api.client import Client
+from fs3.api.url import cluster_addresses
+from fs3.base.errors import error
+from fs3.base.ids import CLIENT_ID_BYTES, ClientId
+from fs3.base.status import Code
+from fs3.client.connect import Connector
+from fs3.client.meta import MetaClient
+from fs3.client.mgmtd import MgmtdClient
+from fs3.client.storage import StorageClient
+from fs3.drivers.host import host_identity
+from fs3.drivers.os_clock import OsClock
+from fs3.model.inode import User
+from fs3.ports.clock import Clock
+from fs3.ports.rpc import Transport
+
+TRANSPORTS = ("auto", "tcp", "local", "grpc")
+"""auto: Unix sockets where both sides are on one host, else TCP."""
+
+
+class Embedded(Protocol):
+    """The services of a cluster, running on the loop of whoever launched them."""
+
+    @property
+    def connector(self) -> Connector: ...
+
+    @property
+    def addresses(self) -> list[str]:
+        """Endpoints of its manager."""
+        ...
+
+    async def close(self) -> None:
+        """Stop everything; the data stays."""
+        ...
+
+
+Launcher = Callable[[Path], Awaitable[Embedded]]
+
+
+async def connect(url: str, *, transport: str = "auto", user: User | None = None, verify: bool = True) -> Client:
+    """A client of the cluster a URL names: "fs3://host:port[,host:port]", "host:port", or "fs3://" with FS3_CLUSTER set.
+
+    `transport`: which wire reaches meta and storage (the manager is always asked over TCP). `user`: who asks; None means this
+    process's user and groups. `verify`: check every byte read against its checksum. Unreachable when no manager answers.
+    """
+    if transport not in TRANSPORTS:
+        raise error(Code.INVALID, f"transport is {transport!r}, not one of {', '.join(TRANSPORTS)}")
+    addresses = [f"tcp://{address}" for address in cluster_addresses(url)]
+    clock = OsClock()
+    host = host_identity()
+    async with AsyncExitStack() as stack:
+        services = Connector(_transports(transport, clock), host)
+        stack.push_async_callback(services.close)
+        control = services
+        if transport in ("local", "grpc"):
+            control = Connector(_transports("tcp", clock), host)
+            stack.push_async_callback(control.close)
+        return await _client(stack, control, services, addresses, clock, host, user, verify)
+
+
+async def connect_embedded(path: str | os.PathLike[str], *, user: User | None = None, verify: bool = True) -> Client:
+    """A client of a cluster that runs inside this process, on this loop, and keeps its data in a directory.
+
+    One process at a time can have a directory open. Closing the last client of a directory stops its services.
+    """
+    clock = OsClock()
+    async with AsyncExitStack() as stack:
+        embedded, release = await _Shared.take(Path(path).absolute())
+        stack.push_async_callback(release)
+        return await _client(stack, embedded.connector, embedded.connector, embedded.addresses, clock, "", user, verify)
+
+
+async def _client(
+    stack: AsyncExitStack,
+    control: Connector,
+    services: Connector,
+    addresses: list[str],
+    clock: Clock,
+    host: str,
+    user: User | None,
+    verify: bool,
+) -> Client:
+    """The three parts, started; what `stack` holds is closed with the client, or here when something fails."""
+    identity = ClientId(os.urandom(CLIENT_ID_BYTES))
+    manager = MgmtdClient(control, addresses, clock)
+    stack.push_async_callback(manager.close)
+    await manager.start()
+    meta = MetaClient(manager, services, clock, identity, user or this_user())
+    storage = StorageClient(manager, services, clock, identity, verify=verify, host=host)
+    stack.push_async_callback(storage.close)
+    return Client(manager, meta, storage, stack.pop_all().aclose, umask=this_umask())
+
+
+def _transports(transport: str, clock: Clock) -> list[Transport]:
+    # Imported when needed: a process that has loaded grpc cannot use it after fork(), and DataLoaders fork.
+    if transport == "grpc":
+        from fs3.drivers.grpc import GrpcTransport
+
+        return [GrpcTransport(clock)]
+    from fs3.drivers.local import LocalTransport
+    from fs3.drivers.tcp import TcpTransport
+
+    return {
+        "tcp": lambda: [TcpTransport(clock)],
+        "local": lambda: [LocalTransport(clock)],
+        "auto": lambda: [LocalTransport(clock), TcpTransport(clock)],
+    }[transport]()
+
+
+class _Shared:
+    """One embedded cluster and how many clients of this loop use it."""
+
+    _running: ClassVar[dict[tuple[int, asyncio.AbstractEventLoop, Path], _Shared]] = {}
+
+    def __init__(self) -> None:
+        self._users = 0
+        self._changing = asyncio.Lock()
+        self._embedded: Embedded | None = None
+
+    @classmethod
+    async def take(cls, path: Path) -> tuple[Embedded, Callable[[], Awaitable[None]]]:
+        """The running one of a directory, launched when there is none, and how to give it back."""
+        key = (os.getpid(), asyncio.get_running_loop(), path)
+        shared = cls._running.setdefault(key, cls())
+        shared._users += 1
+
+        async def release() -> None:
+            shared._users -= 1
+            async with shared._changing:
+                if shared._users:
+                    return  # somebody came while others were going
+                try:
+                    if shared._embedded is not None:
+                        await shared._embedded.close()
+                finally:
+                    shared._embedded = None
+                    cls._running.pop(key, None)
+
+        try:
+            async with shared._changing:
+                if shared._embedded is None:
+                    shared._embedded = await _launcher()(path)
+                return shared._embedded, release
+        except BaseException:
+            await release()
+            raise
+
+
+def _launcher() -> Launcher:
+    """How to start the services is for a higher floor to know; it says so by an entry point."""
+    for point in entry_points(group="fs3.launchers", name="embedded"):
+        launch: Launcher = point.load()
+        return launch
+    raise error(Code.UNSUPPORTED, "no embedded services are installed (entry point group fs3.launchers, name embedded)")
+
+
+def this_user() -> User:
+    """This process's user and groups."""
+    return User(os.geteuid(), os.getegid(), tuple(os.getgroups()))
+
+
+def this_umask() -> int:
+    """This process's umask, read without changing it; 0o022 where the system does not tell."""
+    try:
+        found = re.search(r"^Umask:\s*([0-7]+)$", Path("/proc/self/status").read_text(encoding="ascii"), re.MULTILINE)
+    except (OSError, UnicodeDecodeError):
+        return 0o022
+    return int(found[1], 8) if found else 0o022

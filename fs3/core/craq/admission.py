@@ -1,0 +1,394 @@
+"""Chunk admission: what a replica does with an update, as a table of which exactly one row matches every case.
+
+A case is eight facts about (update, what is known of its chunk, the client's channel row, the chunk's lane, the place of this
+target in its chain). The functions below find the facts; `ROWS` says what follows from them. Rows do not depend on their order.
+
+Who may give an update its version: the head numbers what a client sends (committed + 1), everybody else takes the number of its
+predecessor, whose history contains its own. Fencing is equality of (chain, chain version) and nothing else.
+
+Late duplicates. Between two neighbours an update may be sent several times, and a sending may arrive long after its update is
+over. For most the version tells; not after a REMOVE, when versions start at 1 again. So sendings carry rising serials,
+and each says below which serial its sender waits for nothing any more (`Update.floor`): whatever arrives below it is dropped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from functools import cache
+from itertools import product
+
+from fs3.base.ids import CHUNK_ID_BYTES, ClientId
+from fs3.base.status import Code
+from fs3.model.chunk import ChannelRow, ChunkMeta, Tag, Update, UpdateKind
+
+UNTAGGED = Tag(ClientId(b""), 0, 0)
+"""The tag of an update that leaves no channel row."""
+
+
+class Form(IntEnum):
+    """Whether the update makes sense by itself."""
+
+    GOOD = 0
+    BAD = 1
+
+
+class Place(IntEnum):
+    """Where this target is in its chain."""
+
+    OUT = 0
+    """Not in the live chain, or its store is not open yet."""
+    HEAD = 1
+    BODY = 2
+    """Serving, but not the head; the tail is one of them."""
+    SYNCING = 3
+
+
+class Fence(IntEnum):
+    """Whether sender and receiver mean the same chain and the same version of it."""
+
+    EQUAL = 0
+    OTHER = 1
+
+
+class Sender(IntEnum):
+    """Who sent the update."""
+
+    CLIENT = 0
+    PREDECESSOR = 1
+    LATE = 2
+    """The predecessor, so long ago that it no longer waits for the answer."""
+    STRANGER = 3
+    """A target that is not the predecessor."""
+
+
+class Seen(IntEnum):
+    """A client's tag against the channel row. Updates of a predecessor count as FRESH: it has looked already."""
+
+    FRESH = 0
+    AGAIN = 1
+    """The last update of the channel."""
+    STALE = 2
+    """Older than the last update of the channel."""
+    CROSSED = 3
+    """The number of the last update of the channel, on another chunk."""
+
+
+class LaneState(IntEnum):
+    """What is under way for the chunk."""
+
+    FREE = 0
+    SAME = 1
+    """This very update, in flight or waiting."""
+    TAKEN = 2
+    """Another update."""
+    FULL = 3
+    """Another update, and no room to wait; or no room for one more flight of this target."""
+    HALTED = 4
+    """An update whose replicas disagree."""
+
+
+class Step(IntEnum):
+    """The update's version against the chunk's. For a client: the version the head would give it."""
+
+    NEXT = 0
+    RESENT = 1
+    """The pending version, with its tag."""
+    RENAMED = 2
+    """The pending version, with another tag."""
+    DONE = 3
+    """The committed version."""
+    PAST = 4
+    """Older than the committed version."""
+    GAP = 5
+    """Updates in between are missing here. From a client: a pending version is not settled yet."""
+
+
+class Shortcut(IntEnum):
+    """Whether a client's update has nothing to do."""
+
+    NONE = 0
+    PRESENT = 1
+    """PUT of a chunk that has a committed version."""
+    ABSENT = 2
+    """Untagged REMOVE of a chunk that does not exist."""
+
+
+class Action(IntEnum):
+    """What to do with the update."""
+
+    REFUSE = 0
+    """Answer the row's code."""
+    ADMIT = 1
+    """Number it committed + 1 and stage it."""
+    STAGE = 2
+    """Stage it under the number it has."""
+    REPLACE_PENDING = 3
+    """The same, over the pending version that is there."""
+    ALREADY_PENDING = 4
+    """It is staged already: go on from there."""
+    ATTACH = 5
+    """It is under way already: this sender gets the same answer."""
+    WAIT = 6
+    """Behind the chunk's flight."""
+    REPEAT = 7
+    """Answer the remembered result."""
+    ALREADY_COMMITTED = 8
+    """Answer OK with what is committed."""
+    EXISTS = 9
+    """Answer EXISTS with what is committed."""
+    NOTHING = 10
+    """Answer OK: there is nothing to do."""
+
+
+COLUMNS: dict[str, type[IntEnum]] = {
+    "form": Form,
+    "place": Place,
+    "fence": Fence,
+    "sender": Sender,
+    "seen": Seen,
+    "lane": LaneState,
+    "step": Step,
+    "shortcut": Shortcut,
+}
+"""The facts of a case, in the order of `pack`."""
+
+Case = tuple[Form, Place, Fence, Sender, Seen, LaneState, Step, Shortcut]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: in these cases, do this."""
+
+    name: str
+    action: Action
+    code: Code
+    why: str
+    """For the message of a refusal."""
+    when: tuple[frozenset[IntEnum], ...] = field(repr=False)
+    """The allowed values of every column."""
+
+    def matches(self, case: Case) -> bool:
+        """The row decides this case."""
+        return all(value in allowed for value, allowed in zip(case, self.when, strict=True))
+
+
+def _row(name: str, action: Action, code: Code = Code.OK, why: str = "", **columns: IntEnum | tuple[IntEnum, ...]) -> Row:
+    when = []
+    for column, values in COLUMNS.items():
+        allowed = columns.pop(column, tuple(values))
+        when.append(frozenset(allowed if isinstance(allowed, tuple) else (allowed,)))
+    if columns:
+        raise ValueError(f"no such columns: {', '.join(columns)}")
+    return Row(name, action, code, why, tuple(when))
+
+
+_LIVE = (Place.HEAD, Place.BODY, Place.SYNCING)
+_BELOW = (Place.BODY, Place.SYNCING)
+_NOT_NEXT = tuple(step for step in Step if step is not Step.NEXT)
+
+
+def _rows() -> tuple[Row, ...]:
+    def gate(name: str, code: Code, why: str, **columns: IntEnum | tuple[IntEnum, ...]) -> Row:
+        return _row(name, Action.REFUSE, code, why, form=Form.GOOD, fence=Fence.EQUAL, **columns)
+
+    def client(
+        name: str,
+        action: Action,
+        code: Code = Code.OK,
+        why: str = "",
+        seen: Seen = Seen.FRESH,
+        **columns: IntEnum | tuple[IntEnum, ...],
+    ) -> Row:
+        return _row(
+            name,
+            action,
+            code,
+            why,
+            form=Form.GOOD,
+            fence=Fence.EQUAL,
+            place=Place.HEAD,
+            sender=Sender.CLIENT,
+            seen=seen,
+            **columns,
+        )
+
+    def neighbour(
+        name: str, action: Action, code: Code = Code.OK, why: str = "", **columns: IntEnum | tuple[IntEnum, ...]
+    ) -> Row:
+        return _row(
+            name, action, code, why, form=Form.GOOD, fence=Fence.EQUAL, place=_BELOW, sender=Sender.PREDECESSOR, **columns
+        )
+
+    return (
+        _row("malformed", Action.REFUSE, Code.INVALID, "", form=Form.BAD),
+        _row("not serving", Action.REFUSE, Code.NOT_SERVING, "it is not in the live chain", form=Form.GOOD, place=Place.OUT),
+        _row(
+            "fenced",
+            Action.REFUSE,
+            Code.WRONG_CHAIN_VERSION,
+            "the chain version differs",
+            form=Form.GOOD,
+            place=_LIVE,
+            fence=Fence.OTHER,
+        ),
+        gate("not the head", Code.NOT_HEAD, "clients write to the head", place=_BELOW, sender=Sender.CLIENT),
+        gate("stranger", Code.NOT_HEAD, "only its predecessor may number an update", place=_LIVE, sender=Sender.STRANGER),
+        gate(
+            "numbers for the head",
+            Code.NOT_HEAD,
+            "the head numbers updates",
+            place=Place.HEAD,
+            sender=(Sender.PREDECESSOR, Sender.LATE),
+        ),
+        gate("late duplicate", Code.STALE_UPDATE, "the sender has gone on since", place=_BELOW, sender=Sender.LATE),
+        # From a client, at the head.
+        client("repeated", Action.REPEAT, seen=Seen.AGAIN),
+        client("stale", Action.REFUSE, Code.STALE_UPDATE, "its channel has a newer update", seen=Seen.STALE),
+        client("crossed", Action.REFUSE, Code.INVALID, "its tag names an update of another chunk", seen=Seen.CROSSED),
+        client("under way", Action.ATTACH, lane=LaneState.SAME),
+        client("busy chunk", Action.WAIT, lane=LaneState.TAKEN),
+        client("full", Action.REFUSE, Code.BUSY, "too many updates are waiting", lane=LaneState.FULL),
+        client("halted", Action.REFUSE, Code.REPLICAS_DISAGREE, "the replicas of the chunk disagree", lane=LaneState.HALTED),
+        client(
+            "unsettled", Action.REFUSE, Code.BUSY, "an interrupted update is not settled yet", lane=LaneState.FREE, step=_NOT_NEXT
+        ),
+        client("exists", Action.EXISTS, Code.EXISTS, lane=LaneState.FREE, step=Step.NEXT, shortcut=Shortcut.PRESENT),
+        client("nothing there", Action.NOTHING, lane=LaneState.FREE, step=Step.NEXT, shortcut=Shortcut.ABSENT),
+        client("admitted", Action.ADMIT, lane=LaneState.FREE, step=Step.NEXT, shortcut=Shortcut.NONE),
+        # From the predecessor.
+        neighbour("forwarded again", Action.ATTACH, lane=LaneState.SAME),
+        neighbour("forwarded to a busy chunk", Action.WAIT, lane=LaneState.TAKEN),
+        neighbour("forwarded to a full target", Action.REFUSE, Code.BUSY, "too many updates are waiting", lane=LaneState.FULL),
+        neighbour(
+            "forwarded to a halted chunk",
+            Action.REFUSE,
+            Code.REPLICAS_DISAGREE,
+            "the replicas of the chunk disagree",
+            lane=LaneState.HALTED,
+        ),
+        neighbour("next", Action.STAGE, lane=LaneState.FREE, step=Step.NEXT),
+        neighbour("already pending", Action.ALREADY_PENDING, lane=LaneState.FREE, step=Step.RESENT),
+        neighbour("another update of the pending version", Action.REPLACE_PENDING, lane=LaneState.FREE, step=Step.RENAMED),
+        neighbour("already committed", Action.ALREADY_COMMITTED, lane=LaneState.FREE, step=Step.DONE),
+        neighbour("past", Action.REFUSE, Code.STALE_UPDATE, "a newer version is committed", lane=LaneState.FREE, step=Step.PAST),
+        neighbour(
+            "missing", Action.REFUSE, Code.MISSING_UPDATE, "updates before it are missing", lane=LaneState.FREE, step=Step.GAP
+        ),
+    )
+
+
+ROWS: tuple[Row, ...] = _rows()
+
+
+def pack(form: int, place: int, fence: int, sender: int, seen: int, lane: int, step: int, shortcut: int) -> int:
+    """A case as one number, so that looking it up costs one hash of an int."""
+    return form | place << 1 | fence << 3 | sender << 4 | seen << 6 | lane << 8 | step << 11 | shortcut << 14
+
+
+def unpack(key: int) -> Case:
+    """The case of a number."""
+    return (
+        Form(key & 1),
+        Place(key >> 1 & 3),
+        Fence(key >> 3 & 1),
+        Sender(key >> 4 & 3),
+        Seen(key >> 6 & 3),
+        LaneState(key >> 8 & 7),
+        Step(key >> 11 & 7),
+        Shortcut(key >> 14),
+    )
+
+
+@cache
+def row_for(key: int) -> Row:
+    """The one row that matches a packed case. There are few cases in practice, so each is looked for once."""
+    case = unpack(key)
+    (row,) = (row for row in ROWS if row.matches(case))
+    return row
+
+
+def all_cases() -> list[Case]:
+    """Every combination of facts, possible or not."""
+    return list(product(*COLUMNS.values()))  # type: ignore[arg-type]
+
+
+# --- the facts -------------------------------------------------------------------------------------------------------
+
+
+def malformed(update: Update) -> str:
+    """What is wrong with an update whatever the chain is; "" when nothing is."""
+    kind = update.kind
+    if len(update.chunk) != CHUNK_ID_BYTES:
+        return f"chunk id of {len(update.chunk)} bytes"
+    if update.offset < 0 or update.length < 0:
+        return f"negative range {update.offset}+{update.length}"
+    if update.offset and (kind is UpdateKind.PUT or kind is UpdateKind.FILL):
+        return f"{kind.name} at offset {update.offset}: it replaces the whole chunk"
+    if update.from_target:
+        return "" if update.version > 0 else "a forwarded update without version"
+    if update.version:
+        return f"version {update.version} from a client: the head numbers updates"
+    if kind is UpdateKind.FILL:
+        return "FILL from a client"
+    if not update.tag.client and kind is not UpdateKind.PUT and kind is not UpdateKind.REMOVE:
+        return f"{kind.name} without a tag cannot be applied exactly once"
+    return ""
+
+
+def seen_of(update: Update, row: ChannelRow | None) -> Seen:
+    """A client's tag against its channel's row."""
+    if row is None or row.seq < update.tag.seq:
+        return Seen.FRESH
+    if row.seq > update.tag.seq:
+        return Seen.STALE
+    return Seen.AGAIN if row.chunk == update.chunk else Seen.CROSSED
+
+
+def client_step(meta: ChunkMeta | None) -> Step:
+    """Whether the head may number an update now."""
+    return Step.NEXT if meta is None or not meta.pending else Step.GAP
+
+
+def shortcut_of(update: Update, meta: ChunkMeta | None) -> Shortcut:
+    """Whether a client's update has nothing to do."""
+    if update.kind is UpdateKind.PUT:
+        return Shortcut.PRESENT if meta is not None and meta.committed else Shortcut.NONE
+    if update.kind is UpdateKind.REMOVE and meta is None and not update.tag.client:
+        return Shortcut.ABSENT
+    return Shortcut.NONE
+
+
+def forwarded_step(update: Update, meta: ChunkMeta | None, row: ChannelRow | None, syncing: bool) -> Step:
+    """A predecessor's version against the chunk's.
+
+    `row` is the channel row of the update's tag, needed only for a REMOVE of an absent chunk. A syncing target takes whole
+    chunks whatever it has, but never goes back within one chain version: that would be a late fill.
+    """
+    version = update.version
+    if meta is None:
+        if update.kind is UpdateKind.REMOVE:
+            repeated = (
+                row is not None and row.seq == update.tag.seq and row.chunk == update.chunk and row.result.version == version
+            )
+            return Step.DONE if version > 1 or repeated else Step.NEXT
+        return Step.NEXT if version == 1 or (syncing and update.kind is UpdateKind.FILL) else Step.GAP
+    if syncing and (update.kind is UpdateKind.FILL or update.kind is UpdateKind.REMOVE):
+        if meta.chain_version < update.chain_version:
+            return Step.NEXT
+        if version > meta.committed and version != meta.pending:
+            return Step.NEXT
+    if version == meta.pending:
+        return Step.RESENT if same_tag(meta.pending_tag, update.tag) else Step.RENAMED
+    if version == meta.committed + 1 and not meta.pending:
+        return Step.NEXT
+    if version > meta.committed:
+        return Step.GAP
+    return Step.DONE if version == meta.committed else Step.PAST
+
+
+def same_tag(one: Tag | None, other: Tag | None) -> bool:
+    """Two tags name one update. Untagged updates are told apart by their versions only, which the caller has compared."""
+    if one is None or not one.client:
+        return other is None or not other.client
+    return one == other

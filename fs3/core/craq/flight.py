@@ -1,0 +1,88 @@
+"""One update in progress on one target: from being staged until it is committed here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from fs3.base.status import Code
+from fs3.core.craq.admission import UNTAGGED
+from fs3.model.chunk import ChunkMeta, Update, UpdateKind
+
+NEVER = 1 << 62
+"""Later than any time."""
+
+
+class Phase(IntEnum):
+    """Where a flight is."""
+
+    STAGING = 1
+    """The store is making it durable."""
+    FORWARDING = 2
+    """It was sent to the successor under `serial`."""
+    RESTING = 3
+    """The successor refused it; it will be sent again at `retry_ns`."""
+    HALTED = 4
+    """The successor staged other bytes than this target. Left as evidence until the chain changes."""
+
+
+@dataclass(slots=True)
+class Flight:
+    """The state of an update in progress.
+
+    `retry_ns` is the one deadline of a sending: an answer moves it, its passing starts the next attempt under a new serial, and
+    answers to earlier serials are ignored. So a refusal and a timeout never start two attempts.
+    """
+
+    update: Update
+    """As it was staged, with its version."""
+    phase: Phase
+    askers: list[int]
+    """Tokens of everybody who asked for this very update; all get one answer."""
+    expires_ns: int
+    """When the askers are answered DEADLINE. The flight goes on without them."""
+    retry_ns: int = NEVER
+    serial: int = 0
+    """Of the sending that is waited for; 0 when none is."""
+    attempts: int = 0
+    """Sendings under the present chain version."""
+    length: int = 0
+    checksum: int = 0
+    """Of the chunk once this update is committed."""
+    has_data: bool = True
+    """`update.data` may be sent. Not after a restart, nor once the askers, whose buffers it is in, have been answered."""
+    abandoned: bool = False
+    """This target left the live chain while the store was staging."""
+    refusal: Code = Code.OK
+    """How the successor refused it last."""
+
+    @property
+    def due_ns(self) -> int:
+        """When something has to be done about it. While the store works on it nothing can be: it may be using the data."""
+        if self.phase is Phase.STAGING:
+            return NEVER
+        return min(self.retry_ns, self.expires_ns) if self.askers else self.retry_ns
+
+
+def resumed(template: Update, meta: ChunkMeta) -> Flight:
+    """The flight of a pending version that is in the store only. `template` names chunk and chain; the rest is stored with it."""
+    kind = UpdateKind.REMOVE if meta.pending_kind is UpdateKind.REMOVE else UpdateKind.FILL
+    update = Update(
+        template.chunk,
+        kind,
+        template.chain,
+        template.chain_version,
+        meta.pending,
+        0,
+        meta.pending_length,
+        meta.pending_tag or UNTAGGED,
+    )
+    return Flight(
+        update,
+        Phase.RESTING,
+        [],
+        NEVER,
+        length=meta.pending_length,
+        checksum=meta.pending_checksum,
+        has_data=False,
+    )

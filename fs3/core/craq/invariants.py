@@ -1,0 +1,55 @@
+"""What must hold of a replica between any two steps, once the effects of the first have been carried out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fs3.base.ids import ChunkId
+from fs3.core.craq.admission import Place
+from fs3.core.craq.flight import NEVER, Phase
+from fs3.core.craq.lanes import Lane
+from fs3.core.craq.replica import Replica
+
+
+def check(replica: Replica, pending: Iterable[ChunkId] | None = None) -> None:
+    """Raises AssertionError naming the target and what is wrong. Costs a store lookup per flight.
+
+    With `pending`, all chunks the store has a pending version of: that somebody is taking care of each.
+    """
+    who = f"target {replica.target_id}"
+    replica.check()
+    due = replica.next_deadline() or NEVER
+    tokens: set[int] = set()
+    for chunk, lane in replica.lanes.items():
+        _check_lane(replica, chunk, lane, f"{who} chunk {chunk.hex()}")
+        assert due <= lane.due_ns, f"{who} chunk {chunk.hex()}: its deadline is not armed"
+        askers = [token for entry in lane.waiting or () for token in entry.askers] + lane.flight.askers
+        count = len(tokens) + len(askers)
+        tokens.update(askers)
+        assert len(tokens) == count, f"{who} chunk {chunk.hex()}: a token waits twice"
+    if pending is not None and replica.opened:
+        for chunk in pending:
+            settled = chunk in replica.lanes or (replica.place not in (Place.HEAD, Place.BODY) and chunk in replica.orphans)
+            assert settled, f"{who} chunk {chunk.hex()}: nobody takes care of its pending version"
+
+
+def _check_lane(replica: Replica, chunk: ChunkId, lane: Lane, who: str) -> None:
+    flight = lane.flight
+    phase = flight.phase
+    meta = replica.view.get(chunk)
+    assert flight.update.chunk == chunk, f"{who}: flight of another chunk"
+    assert flight.update.version > 0, f"{who}: a flight without version"
+    assert len(lane.waiting or ()) <= replica.limits.lane_waiting_max, f"{who}: too many updates wait"
+    assert len(flight.askers) <= replica.limits.askers_max, f"{who}: too many ask for one update"
+    assert (flight.serial != 0) == (phase is Phase.FORWARDING), f"{who}: serial {flight.serial} while {phase.name}"
+    if phase is Phase.STAGING:
+        assert replica.place is not Place.OUT or flight.abandoned, f"{who}: stages outside the live chain"
+        return
+    assert replica.place is not Place.OUT, f"{who}: {phase.name} outside the live chain"
+    assert not replica.is_last, f"{who}: {phase.name} with nobody behind it"
+    assert not flight.abandoned, f"{who}: abandoned but {phase.name}"
+    assert meta is not None, f"{who}: {phase.name} but the store has nothing"
+    assert meta.pending == flight.update.version, f"{who}: {phase.name} of {flight.update.version} but the store has {meta}"
+    assert meta.committed < meta.pending, f"{who}: pending {meta.pending} behind committed {meta.committed}"
+    if phase is not Phase.HALTED:
+        assert flight.retry_ns < NEVER, f"{who}: {phase.name} without a deadline"

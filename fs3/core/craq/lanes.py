@@ -1,0 +1,78 @@
+"""The lane of one chunk: its flight, and the updates that wait behind it in the order they came.
+
+A lane exists while its chunk has a flight. Chunks are independent, so a target has as many flights as it has lanes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from fs3.core.craq.admission import LaneState, same_tag
+from fs3.core.craq.flight import Flight, Phase
+from fs3.model.chunk import Update
+
+
+@dataclass(slots=True)
+class Waiting:
+    """An update that has not been admitted yet, and everybody who asked for it."""
+
+    update: Update
+    askers: list[int]
+    expires_ns: int
+
+
+@dataclass(slots=True)
+class Lane:
+    """One chunk's flight and queue."""
+
+    flight: Flight
+    waiting: deque[Waiting] | None = None
+
+    def askers_of(self, update: Update) -> list[int] | None:
+        """The askers of this very update if it is under way, else None.
+
+        A client's update is known by its tag alone: it has no version yet. One without tag never equals another. What a
+        predecessor sends is known by version and tag.
+        """
+        if update.from_target:
+            mine = self.flight.update
+            if mine.version == update.version and same_tag(mine.tag, update.tag):
+                return self.flight.askers
+            for entry in self.waiting or ():
+                if entry.update.version == update.version and same_tag(entry.update.tag, update.tag):
+                    return entry.askers
+        elif update.tag.client:
+            if self.flight.update.tag == update.tag:
+                return self.flight.askers
+            for entry in self.waiting or ():
+                if entry.update.tag == update.tag:
+                    return entry.askers
+        return None
+
+    def state(self, update: Update, waiting_max: int, askers_max: int) -> LaneState:
+        """What an update that arrives now meets."""
+        if self.flight.phase is Phase.HALTED:
+            return LaneState.HALTED
+        askers = self.askers_of(update)
+        if askers is not None:
+            return LaneState.SAME if len(askers) < askers_max else LaneState.FULL
+        return LaneState.FULL if self.waiting and len(self.waiting) >= waiting_max else LaneState.TAKEN
+
+    def wait(self, entry: Waiting) -> None:
+        """Put an update behind all others."""
+        if self.waiting is None:
+            self.waiting = deque()
+        self.waiting.append(entry)
+
+    def take_waiting(self) -> list[Waiting]:
+        """Remove and return everything that waits."""
+        entries = list(self.waiting or ())
+        self.waiting = None
+        return entries
+
+    @property
+    def due_ns(self) -> int:
+        """When something has to be done about the flight or about who waits longest."""
+        due = self.flight.due_ns
+        return min(due, self.waiting[0].expires_ns) if self.waiting else due

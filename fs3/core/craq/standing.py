@@ -1,0 +1,49 @@
+"""Where a target stands in its chain: worked out once per chain version, asked at every step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fs3.base.ids import ChainId, TargetId
+from fs3.core.craq.admission import Place
+from fs3.model.chain import Chain, PublicState
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A target's place and neighbours in the live chain."""
+
+    chain: ChainId = ChainId(0)
+    version: int = 0
+    place: Place = Place.OUT
+    predecessor: TargetId = TargetId(0)
+    """0: none."""
+    successor: TargetId = TargetId(0)
+    """0: none, which for a target that is OUT does not mean that it is last."""
+    successor_syncs: bool = False
+    is_last: bool = False
+    """Of the live chain: what is staged here is staged everywhere."""
+    serves: bool = False
+
+
+def standing_in(chain: Chain, target: TargetId) -> Standing:
+    """Where `target` stands in `chain`."""
+    slot = chain.slot(target)
+    if slot is None or not chain.is_live(target):
+        return Standing(chain.id, chain.version)
+    before = chain.predecessor(target)
+    after = chain.successor(target)
+    if slot.state is PublicState.SYNCING:
+        place = Place.SYNCING
+    else:
+        place = Place.HEAD if before is None else Place.BODY
+    return Standing(
+        chain.id,
+        chain.version,
+        place,
+        before.target if before is not None else TargetId(0),
+        after.target if after is not None else TargetId(0),
+        after is not None and after.state is PublicState.SYNCING,
+        after is None,
+        place is not Place.SYNCING,
+    )

@@ -1,0 +1,172 @@
+"""The manager's working state, what of it is durable, and the one commit under way between the two."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from fs3.base.ids import ChainId, NodeId, TableId
+from fs3.base.limits import manager_waiting_max
+from fs3.base.status import Code
+from fs3.base.units import SECOND
+from fs3.core.membership.deltas import DeltaLog
+from fs3.core.membership.events import Effect, Persist, Persisted, Publish, Refused, Reply
+from fs3.core.membership.state import Namespace, Rows, State, StoredConfig
+from fs3.model.chain import Chain, ChainTable
+from fs3.model.routing import Delta, Node, Role
+
+_RETRY_NS = SECOND
+"""After a commit that failed."""
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What the next commit takes along."""
+
+    nodes: dict[NodeId, None] = field(default_factory=dict)
+    chains: dict[ChainId, None] = field(default_factory=dict)
+    tables: dict[TableId, None] = field(default_factory=dict)
+    namespaces: dict[str, None] = field(default_factory=dict)
+    configs: dict[Role, None] = field(default_factory=dict)
+    replies: list[Reply] = field(default_factory=list)
+
+    def changes_routing(self) -> bool:
+        return bool(self.nodes or self.chains or self.tables)
+
+    def __bool__(self) -> bool:
+        return self.changes_routing() or bool(self.namespaces or self.configs)
+
+
+@dataclass(slots=True)
+class _Commit:
+    """A transaction that was handed out and not confirmed."""
+
+    rows: Rows
+    delta: Delta | None
+    replies: list[Reply]
+
+
+class Ledger:
+    """Changes made with `put_*` show in the working records at once, and in `published` and the `durable_*` ones once stored.
+
+    At most one commit is under way; what changes meanwhile goes into the next one together, under one routing version.
+    """
+
+    def __init__(self, state: State, deltas_kept: int) -> None:
+        self.state = state
+        """Working records."""
+        self.log = DeltaLog(state.routing(), deltas_kept)
+        """Durable routing info and what led to it."""
+        self.durable_namespaces = dict(state.namespaces)
+        self.durable_configs = dict(state.configs)
+        self.retry_at: int | None = None
+        """When to try a failed commit again."""
+        self._batch = _Batch()
+        self._commit: _Commit | None = None
+
+    @property
+    def next_version(self) -> int:
+        """The routing version that a change made now will have."""
+        return self.state.counters.routing + 1
+
+    def count(self, **counters: int) -> None:
+        """Set counters; stored with the next commit."""
+        self.state.counters = msgspec.structs.replace(self.state.counters, **counters)
+
+    def put_node(self, node: Node) -> None:
+        """Add or change a node."""
+        self.state.nodes[node.id] = node
+        self._batch.nodes[node.id] = None
+
+    def put_chain(self, chain: Chain) -> None:
+        """Add or change a chain."""
+        self.state.chains[chain.id] = chain
+        self._batch.chains[chain.id] = None
+
+    def put_table(self, table: ChainTable) -> None:
+        """Add a chain table."""
+        self.state.tables[table.id] = table
+        self._batch.tables[table.id] = None
+
+    def put_namespace(self, namespace: Namespace) -> None:
+        """Add a namespace."""
+        self.state.namespaces[namespace.name] = namespace
+        self._batch.namespaces[namespace.name] = None
+
+    def put_config(self, config: StoredConfig) -> None:
+        """Set the configuration of a role."""
+        self.state.configs[config.role] = config
+        self._batch.configs[config.role] = None
+
+    def full(self) -> bool:
+        """As many requests wait for commits as may."""
+        waiting = len(self._batch.replies) + (len(self._commit.replies) if self._commit is not None else 0)
+        return waiting >= manager_waiting_max
+
+    def answer(self, token: int, answer: Any) -> list[Effect]:
+        """Answer a request once everything it has changed or seen is durable: now, if it is."""
+        reply = Reply(token, answer)
+        if self._batch:
+            self._batch.replies.append(reply)
+        elif self._commit is not None:
+            self._commit.replies.append(reply)
+        else:
+            return [reply]
+        return []
+
+    def flush(self) -> list[Effect]:
+        """Begin a commit when there is something to store and none is under way."""
+        if self._commit is not None or not self._batch:
+            return []
+        batch, self._batch = self._batch, _Batch()
+        state = self.state
+        delta = None
+        if batch.changes_routing():
+            version = self.next_version
+            self.count(routing=version)
+            delta = Delta(
+                version - 1,
+                version,
+                tuple(state.nodes[node] for node in batch.nodes),
+                tuple(state.chains[chain] for chain in batch.chains),
+                tuple(state.tables[table] for table in batch.tables),
+            )
+        rows = Rows(
+            state.counters,
+            nodes=delta.nodes if delta else (),
+            chains=delta.chains if delta else (),
+            tables=delta.tables if delta else (),
+            namespaces=tuple(state.namespaces[name] for name in batch.namespaces),
+            configs=tuple(state.configs[role] for role in batch.configs),
+        )
+        self._commit = _Commit(rows, delta, batch.replies)
+        return [Persist(rows)]
+
+    def persisted(self, now: int, event: Persisted) -> list[Effect]:
+        """The commit under way is durable, or has failed."""
+        commit = self._commit
+        assert commit is not None, "nothing was being persisted"
+        if event.problem:
+            # The working state stays: what was numbered stays numbered, and is stored as soon as the store works again.
+            self.retry_at = now + _RETRY_NS
+            refused = Refused(Code.INTERNAL, f"the manager cannot store this now: {event.problem}; it will try again")
+            effects: list[Effect] = [Reply(reply.token, refused) for reply in commit.replies]
+            commit.replies = []
+            return effects
+        self._commit = None
+        self.durable_namespaces.update((namespace.name, namespace) for namespace in commit.rows.namespaces)
+        self.durable_configs.update((config.role, config) for config in commit.rows.configs)
+        effects = []
+        if commit.delta is not None:
+            self.log.append(commit.delta)
+            effects.append(Publish(commit.delta))
+        return effects + commit.replies
+
+    def retry(self, now: int) -> list[Effect]:
+        """The failed commit again, when it is time."""
+        if self.retry_at is None or now < self.retry_at or self._commit is None:
+            return []
+        self.retry_at = None
+        return [Persist(self._commit.rows)]

@@ -1,0 +1,97 @@
+"""What the loop knows of rows without asking the index: changes the durable index lacks, and rows decoded lately."""
+
+from __future__ import annotations
+
+from fs3.base.ids import ChunkId
+from fs3.drivers.chunks.files import BlockFiles
+from fs3.drivers.chunks.index import Index
+from fs3.drivers.chunks.rows import Row, Version, decode
+
+
+class Rows:
+    """The current rows of a target: unsynced changes over the index's snapshot, through a cache of two generations.
+
+    A hit in the young generation costs one dictionary lookup and changes nothing. When the young one is full it becomes the old
+    one; what is still wanted comes back from there. So the memory is bounded by the limit and idle chunks take none.
+    """
+
+    def __init__(self, index: Index, files: BlockFiles, bytes_max: int) -> None:
+        self._index = index
+        self._files = files
+        self._half = max(bytes_max // 2, 1)
+        self.unsynced: dict[ChunkId, Row] = {}
+        """Rows that differ from the durable index. A row that does not exist stands for its absence."""
+        self.young: dict[ChunkId, Row] = {}
+        """Existing rows only. Hot paths look here first, then call `find`."""
+        self._old: dict[ChunkId, Row] = {}
+        self._young_bytes = 0
+
+    def find(self, chunk: ChunkId) -> Row | None:
+        """The current row, None when the chunk is absent. Raises RowDamaged."""
+        row = self.young.get(chunk)
+        if row is not None:
+            return row
+        row = self.unsynced.get(chunk)
+        if row is not None:
+            if not row.exists:
+                return None
+        else:
+            row = self._old.get(chunk)
+            if row is None:
+                packed = self._index.chunk(chunk)
+                if packed is None:
+                    return None
+                row = decode(chunk, packed, self._files)
+        self._keep(chunk, row)
+        return row
+
+    def peek(self, chunk: ChunkId, packed: bytes) -> Row | None:
+        """Like `find` for a row the caller has found in the index; does not push others out of the cache."""
+        row = self.unsynced.get(chunk)
+        if row is not None:
+            return row if row.exists else None
+        return self.young.get(chunk) or decode(chunk, packed, self._files)
+
+    def change(self, chunk: ChunkId, row: Row) -> None:
+        """The row is this from now on; the durable index lacks it."""
+        self.unsynced[chunk] = row
+        self._show(chunk, row)
+
+    def staged(self, chunk: ChunkId, row: Row) -> None:
+        """The row is this from now on, and durable."""
+        self.unsynced.pop(chunk, None)
+        self._show(chunk, row)
+
+    def synced(self, chunk: ChunkId, row: Row) -> None:
+        """The durable index has this row now. It may have changed again in the meantime."""
+        if self.unsynced.get(chunk) is row:
+            del self.unsynced[chunk]
+
+    def _show(self, chunk: ChunkId, row: Row) -> None:
+        if row.exists:
+            self._keep(chunk, row)
+        else:
+            self.young.pop(chunk, None)
+            self._old.pop(chunk, None)
+
+    def _keep(self, chunk: ChunkId, row: Row) -> None:
+        self.young[chunk] = row
+        self._young_bytes += row.weight
+        if self._young_bytes > self._half:
+            self._turn()
+
+    def _turn(self) -> None:
+        self._old = self.young
+        self.young = {}
+        self._young_bytes = 0
+
+    def want_pieces(self, version: Version) -> None:
+        """Make room for the piece sums of a version."""
+        self._young_bytes += version.want_pieces()
+        if self._young_bytes > self._half:
+            self._turn()
+
+    @property
+    def cached(self) -> int:
+        """Decoded rows in memory."""
+        return len(self.young) + len(self._old)

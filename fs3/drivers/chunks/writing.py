@@ -1,0 +1,254 @@
+"""Carrying out one update on the disk thread: bytes into blocks, and the sums of the version they make.
+
+A version is written to a fresh block (copy on write), or behind the committed bytes of the block it has (append in place), or
+into its index row (small ones). Whatever is copied from the committed version is verified on the way, which is why the copy
+passes through memory: the system's own copy would carry a rotten byte along under a sum that still says so, but later and
+elsewhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fs3.base.checksum import BLOCK_BYTES, checksums, crc32c
+from fs3.base.status import Code
+from fs3.base.units import MIB
+from fs3.drivers.chunks.files import BlockFiles, read_all, write_all
+from fs3.drivers.chunks.rows import Row, Version, pack_sums
+from fs3.drivers.chunks.sizes import INLINE, NOWHERE
+from fs3.model.chunk import Update
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from fs3.ports.chunk_store import StageResult
+
+COPY_BYTES = 1 * MIB
+"""Copied in one go."""
+_ZEROS = bytes(BLOCK_BYTES)
+_ZERO_SUM = crc32c(_ZEROS)
+
+
+class Damaged(Exception):
+    """The disk returned other bytes than were written. The message names the chunk and the range."""
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One update of a barrier: what the loop planned, and what came of it."""
+
+    update: Update
+    version: int
+    chain_version: int
+    done: asyncio.Future[StageResult]
+    row: Row
+    """The chunk before."""
+    base: Version | None
+    """The version it changes; None when nothing of an older one remains."""
+    length: int
+    """Of the version it makes, bytes."""
+    place: int
+    fresh: bool
+    """The place was taken for this job: its bytes are nobody else's."""
+    fd: int = -1
+    """The file that was written to; -1 none."""
+    code: Code = Code.OK
+    message: str = ""
+    made: Version | None = None
+    after: Row | None = None
+    """The chunk afterwards."""
+
+
+def carry_out(job: Job, files: BlockFiles, scratch: memoryview) -> None:
+    """Write the bytes of an update and set `job.made`. `scratch` holds COPY_BYTES.
+
+    Nothing is synced. Raises Damaged when bytes to be kept are not what was written, OSError when the disk refuses. Data that
+    do not have the sums they came with set `job.code` to CHECKSUM.
+    """
+    update = job.update
+    if update.length:
+        assert update.data is not None
+        found = checksums(update.data, update.offset)
+        if tuple(found) != update.checksums:
+            wrong = next(i for i, (a, b) in enumerate(zip(found, update.checksums, strict=True)) if a != b)
+            job.code = Code.CHECKSUM
+            job.message = (
+                f"data for chunk {update.chunk.hex()} do not have the checksum they were sent with "
+                f"(piece {wrong} of {len(found)}: {found[wrong]:#010x}, not {update.checksums[wrong]:#010x})"
+            )
+            return
+    inline = None
+    if job.place == NOWHERE:
+        sums = b""
+    elif job.place == INLINE:
+        inline = _small(job)
+        sums = pack_sums([crc32c(inline)])
+    else:
+        fd, at = files.locate(job.place)
+        if job.fresh:
+            sums = _whole(job, files, fd, at, scratch)
+        elif update.length:
+            sums = _append(job, files, fd, at)
+        else:
+            sums = _cut(job, scratch)
+    job.made = Version(job.version, job.chain_version, job.length, job.place, sums, inline, files)
+
+
+def _small(job: Job) -> bytes:
+    """The bytes of a version that fits into its row."""
+    content = bytearray(job.length)
+    view = memoryview(content)
+    if job.base is not None and job.base.length:
+        kept = memoryview(bytearray(min(job.base.length, BLOCK_BYTES)))
+        read_block(job.base, 0, kept, job.update.chunk)
+        size = min(len(kept), job.length)
+        view[:size] = kept[:size]
+    _overlay(view, 0, job.update)
+    return bytes(content)
+
+
+def _overlay(view: memoryview, start: int, update: Update) -> None:
+    """Put the update's data over `view`, whose first byte has chunk offset `start`."""
+    begin = max(start, update.offset)
+    end = min(start + len(view), update.offset + update.length)
+    if begin < end and update.data is not None:
+        view[begin - start : end - start] = update.data[begin - update.offset : end - update.offset]
+
+
+def _append(job: Job, files: BlockFiles, fd: int, at: int) -> bytes:
+    """Data behind the committed bytes of the same block. Their last sum is continued; they are not read."""
+    update, base = job.update, job.base
+    assert base is not None
+    assert update.data is not None
+    assert update.offset >= base.length, "an append in place touches committed bytes"
+    job.fd = fd
+    gap = update.offset - base.length
+    if gap:
+        files.zero(fd, at + base.length, gap)
+    write_all(fd, update.data, at + update.offset)
+
+    first_block = base.length // BLOCK_BYTES
+    data_block = update.offset // BLOCK_BYTES
+    sums = list(update.checksums)
+    tail = base.length % BLOCK_BYTES
+    running = base.sum_of(first_block) if tail else 0
+    for block in range(first_block, data_block):
+        # Only after a gap that crosses blocks: what is left of the old one, then blocks of nothing but zeros.
+        zeros = BLOCK_BYTES - tail
+        sums.insert(block - first_block, _ZERO_SUM if zeros == BLOCK_BYTES else crc32c(_ZEROS[:zeros], running))
+        tail, running = 0, 0
+    zeros = update.offset - data_block * BLOCK_BYTES - tail
+    if tail or zeros:
+        running = crc32c(_ZEROS[:zeros], running)
+        size = min(update.length, (data_block + 1) * BLOCK_BYTES - update.offset)
+        sums[data_block - first_block] = crc32c(update.data[:size], running)
+    return base.sums[: 4 * first_block] + pack_sums(sums)
+
+
+def _cut(job: Job, scratch: memoryview) -> bytes:
+    """The same bytes, or fewer of them: only the sum of the last block may be new."""
+    base = job.base
+    assert base is not None
+    whole, rest = divmod(job.length, BLOCK_BYTES)
+    if job.length == base.length:
+        return base.sums
+    sums = base.sums[: 4 * whole]
+    if rest:
+        view = scratch[: min(BLOCK_BYTES, base.length - whole * BLOCK_BYTES)]
+        read_block(base, whole, view, job.update.chunk)
+        sums += pack_sums([crc32c(view[:rest])])
+    return sums
+
+
+def _whole(job: Job, files: BlockFiles, fd: int, at: int, scratch: memoryview) -> bytes:
+    """All bytes of a version into a fresh block."""
+    update, base, length = job.update, job.base, job.length
+    job.fd = fd
+    begin, end = update.offset, update.offset + update.length
+    if update.data is not None and begin == 0 and end == length:
+        write_all(fd, update.data, at)
+        return pack_sums(update.checksums)
+
+    kept_length = min(base.length, length) if base is not None else 0
+    sums: list[int] = []
+    count = -(-length // BLOCK_BYTES)
+    block = 0
+    while block < count:
+        start = block * BLOCK_BYTES
+        stop = min(start + BLOCK_BYTES, length)
+        touched = begin < stop and start < end
+        if touched and begin <= start and stop <= end:
+            assert update.data is not None
+            last = count if end == length else end // BLOCK_BYTES
+            stop = min(last * BLOCK_BYTES, length)
+            write_all(fd, update.data[start - begin : stop - begin], at + start)
+            first_piece = block - begin // BLOCK_BYTES
+            sums += update.checksums[first_piece : first_piece + last - block]
+            block = last
+        elif base is not None and not touched and stop <= kept_length and (stop == base.length or stop % BLOCK_BYTES == 0):
+            until = begin if start < begin else length
+            most = min(block + COPY_BYTES // BLOCK_BYTES, max(until // BLOCK_BYTES, block + 1))
+            stop = min(most * BLOCK_BYTES, kept_length)
+            if not stop == length == base.length:
+                stop -= stop % BLOCK_BYTES  # one of the versions ends inside of that block: not the same
+            sums += _copy(base, start, stop, fd, at, scratch, update.chunk)
+            block = -(-stop // BLOCK_BYTES)
+        elif not touched and start >= kept_length:
+            last = max(begin // BLOCK_BYTES, block + 1) if start < begin else count
+            stop = min(last * BLOCK_BYTES, length)
+            files.zero(fd, at + start, stop - start)
+            sums += [_ZERO_SUM] * (last - block - 1)
+            sums.append(crc32c(_ZEROS[: stop - (last - 1) * BLOCK_BYTES]))
+            block = last
+        else:
+            view = scratch[: stop - start]
+            had = _read_prefix(base, block, view, kept_length - start, update.chunk, scratch) if base is not None else 0
+            view[had:] = _ZEROS[: len(view) - had]
+            _overlay(view, start, update)
+            write_all(fd, view, at + start)
+            sums.append(crc32c(view))
+            block += 1
+    return pack_sums(sums)
+
+
+def _copy(base: Version, start: int, stop: int, fd: int, at: int, scratch: memoryview, chunk: bytes) -> list[int]:
+    """Copy whole blocks of `base` and return their sums."""
+    view = scratch[: stop - start]
+    if base.inline is not None:
+        view[:] = base.inline[start:stop]
+    elif not read_all(base.fd, view, base.base + start):
+        raise Damaged(where(chunk, base, start, stop) + " are missing on the disk")
+    sums = checksums(view)
+    first = start // BLOCK_BYTES
+    for index, found in enumerate(sums, first):
+        if found != base.sum_of(index):
+            raise Damaged(where(chunk, base, index * BLOCK_BYTES, min(stop, (index + 1) * BLOCK_BYTES)) + " have changed on the disk")
+    write_all(fd, view, at + start)
+    return sums
+
+
+def _read_prefix(base: Version, block: int, view: memoryview, kept: int, chunk: bytes, scratch: memoryview) -> int:
+    """Put the first `kept` bytes of a block of `base` at the beginning of `view`, verified. Returns how many there are."""
+    if kept <= 0:
+        return 0
+    size = min(BLOCK_BYTES, base.length - block * BLOCK_BYTES)
+    # `view` begins where `scratch` does and may be shorter than the whole old block, which has to be read to be verified.
+    read_block(base, block, scratch[:size], chunk)
+    return min(kept, size, len(view))
+
+
+def read_block(version: Version, block: int, into: memoryview, chunk: bytes) -> None:
+    """Read one 64 KiB block of a version, all of it, waiting for the disk. Raises Damaged."""
+    start = block * BLOCK_BYTES
+    if version.inline is not None:
+        into[:] = version.inline
+    elif not read_all(version.fd, into, version.base + start):
+        raise Damaged(where(chunk, version, start, start + len(into)) + " are missing on the disk")
+    if crc32c(into) != version.sum_of(block):
+        raise Damaged(where(chunk, version, start, start + len(into)) + " have changed on the disk")
+
+
+def where(chunk: bytes, version: Version, start: int, stop: int) -> str:
+    """Names a range, for messages."""
+    return f"bytes {start} to {stop} of chunk {chunk.hex()} version {version.version}"

@@ -1,0 +1,415 @@
+"""One stream socket: frames in, parts out.
+
+Works on any asyncio loop that has `add_reader` and `add_writer`; asyncio's own streams and protocols would copy every payload
+twice. What a frame means is said by the two subclasses, in `server` and `client`.
+
+Receiving. Between frames, whatever has arrived is read into the loop's staging buffer and parsed there, many frames per `recv`.
+A payload that reaches beyond it is received into its destination (`_expect`). Everything received but not consumed is carried:
+less than a frame, or more while the connection is paused. One wake-up takes `wake_bytes_max` at most, so that a busy connection
+does not starve the others.
+
+Sending. Frames queued during one turn of the loop leave together at its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import weakref
+from collections.abc import Callable, Sequence
+
+from fs3.base.limits import long_header_bytes, staging_bytes, wake_bytes_max
+from fs3.base.units import KIB
+from fs3.drivers.framed.buffers import staging_of
+from fs3.drivers.framed.outgoing import FileEnded, Outgoing, SendQueue
+from fs3.drivers.serving import run_guarded
+from fs3.ports.rpc import Part
+from fs3.wire.frames import HEADER_BYTES, Frame, FrameError, stranger, unpack
+
+log = logging.getLogger("fs3.transport")
+
+_PEEK_AFTER_BULK = 4 * KIB
+"""How much is read in search of the next frame after a large payload: another one is likely, and what is staged is copied."""
+_PEEK_FIRST = 16 * KIB
+_BULK_BYTES = 32 * KIB
+"""Payloads from here on are worth a system call of their own."""
+_SCATTER_MAX = 64
+"""Buffers per recvmsg_into."""
+
+_IDLE, _DUE, _BLOCKED = range(3)
+
+
+class PeerClosed(Exception):
+    """The peer sends nothing more."""
+
+
+class Connection:
+    """A connected, non-blocking socket on the running loop. Starts reading at once."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
+        staging = staging_of(loop)
+        self._loop = loop
+        self._socket = sock
+        self._fd = sock.fileno()
+        self._staging = staging.data
+        self._view = staging.view
+        self._carry: bytearray | bytes = b""
+        self._reparse = False  # `_carry` may hold whole frames
+        self._peek = _PEEK_FIRST
+        self._drained = False
+        self._left = 0  # bytes still to come of what is expected
+        self._targets: list[memoryview] | None = []  # where they go; none: nowhere; None: it must be waited for
+        self._long_frame: Frame | None = None  # whose protobuf header is being received
+        self._long_header: memoryview | None = None
+        self._discarding = False
+        self._paused = 0
+        self._flush_state = _IDLE
+        self._corked = False
+        self._out = SendQueue()
+        self.frames = 0
+        """Frames whose header has arrived."""
+        self.received_bytes = 0
+        self.closed = False
+        _open.add(self)
+        loop.add_reader(self._fd, self._on_readable)
+
+    @property
+    def is_mid_frame(self) -> bool:
+        """Part of a frame has arrived and the rest is owed by the peer."""
+        return not self._paused and (self._left > 0 or len(self._carry) > 0)
+
+    # --- what a subclass says ------------------------------------------------------------------------------------------
+
+    def _head(self, frame: Frame, header: bytes | bytearray | memoryview) -> None:
+        """A frame without its payload has arrived. With a payload: must call `_expect` or `_wait_for`. Raises FrameError."""
+        raise NotImplementedError
+
+    def _landed(self) -> None:
+        """The payload is in the buffers that were given to `_expect`; not called when it was thrown away."""
+        raise NotImplementedError
+
+    def _reserve_header(self, length: int) -> None:
+        """A long protobuf header follows: must call `_expect` or `_wait_for`."""
+        raise NotImplementedError
+
+    def _refuse(self, problem: FrameError, first_bytes: bytes | None) -> None:
+        """The peer sent something that is no frame; `first_bytes` when nothing before it was one. Must close."""
+        raise NotImplementedError
+
+    def _woken(self) -> None:
+        """What has arrived was handled."""
+
+    def _sent(self) -> None:
+        """Some of what was queued has left."""
+
+    def _gone(self, reason: str) -> None:
+        """The connection is closed."""
+        raise NotImplementedError
+
+    # --- receiving -----------------------------------------------------------------------------------------------------
+
+    def _expect(self, length: int, targets: list[memoryview]) -> None:
+        """The next `length` bytes go into `targets`, which hold exactly as many; with none, they are thrown away."""
+        self._left = length
+        self._targets = targets
+        self._discarding = not targets
+        if self._long_frame is not None:
+            self._long_header = targets[0]
+        self._peek = _PEEK_AFTER_BULK if length >= _BULK_BYTES else max(self._peek, _PEEK_FIRST)
+
+    def _wait_for(self, length: int, why: int) -> None:
+        """The next `length` bytes have no place yet: read nothing until `_provide`."""
+        self._left = length
+        self._targets = None
+        self.pause(why)
+
+    def _provide(self, target: memoryview, why: int) -> None:
+        """The place that was waited for."""
+        self._expect(self._left, [target])
+        self.resume(why)
+
+    def _divert(self) -> None:
+        """Throw away what is still to come of the payload; its destination is not ours any more."""
+        self._targets = []
+        self._discarding = True
+
+    def pause(self, why: int) -> None:
+        """Read nothing more until `resume` for this reason (a bit) and all others."""
+        if not self._paused and not self.closed:
+            self._loop.remove_reader(self._fd)
+        self._paused |= why
+
+    def resume(self, why: int) -> None:
+        """Undo `pause`."""
+        if not self._paused & why:
+            return
+        self._paused &= ~why
+        if self._paused or self.closed:
+            return
+        self._loop.add_reader(self._fd, self._on_readable)
+        if self._carry or self._left:
+            # No event will announce what has been received already.
+            self._reparse = True
+            self._loop.call_soon(self._on_readable)
+
+    def _on_readable(self) -> None:
+        if self._paused or self.closed:
+            return
+        self._corked = True
+        self._drained = False
+        budget = wake_bytes_max
+        try:
+            while budget > 0 and not (self._drained or self._paused or self.closed):
+                budget -= self._receive_part() if self._left and not self._reparse else self._receive_frames()
+        except (BlockingIOError, InterruptedError):
+            pass
+        except PeerClosed:
+            self.close("the peer closed it in the middle of a frame" if self.is_mid_frame else "the peer closed it")
+        except FrameError as problem:
+            self._refuse(problem, None if self.frames else bytes(self._staging[:16]))
+        except OSError as problem:
+            self.close(problem.strerror or type(problem).__name__)
+        except Exception:
+            log.exception("%r failed", self)
+            self.close("internal error")
+        self._corked = False
+        self._woken()
+        if self._flush_state == _DUE:
+            self._flush()
+
+    def _receive_frames(self) -> int:
+        staging = self._staging
+        have = len(self._carry)
+        if have:
+            staging[:have] = self._carry
+        if self._reparse:
+            self._reparse = False
+            got = 0
+        else:
+            room = min(self._peek, len(staging) - have)
+            got = self._socket.recv_into(self._view[have : have + room])
+            if not got:
+                raise PeerClosed
+            self.received_bytes += got
+            if got < room:
+                self._drained = True
+            elif self._peek < staging_bytes:
+                self._peek *= 2
+        end = have + got
+        at = self._parse(end)
+        self._carry = staging[at:end] if at < end else b""
+        return got
+
+    def _parse(self, end: int) -> int:
+        """Consume staged bytes up to `end`; returns where it stopped."""
+        staging = self._staging
+        at = 0
+        while True:
+            if self._left:
+                if self._targets is None:
+                    return at
+                at = self._take(at, end)
+                if self._left:
+                    return at
+                self._part_done()
+            else:
+                body = at + HEADER_BYTES
+                if body > end:
+                    if not self.frames and (who := stranger(staging[at:end])):
+                        raise FrameError(who)
+                    return at
+                frame = unpack(staging, at)
+                stop = body + frame.header_length
+                if stop <= end:
+                    at = stop
+                    self.frames += 1
+                    self._head(frame, staging[body:stop])
+                elif frame.header_length > long_header_bytes:
+                    at = body
+                    self._long_frame = frame
+                    self._reserve_header(frame.header_length)
+                else:
+                    return at
+            if self._paused or self.closed:
+                return at
+
+    def _take(self, at: int, end: int) -> int:
+        """Move staged bytes to where they are expected."""
+        targets = self._targets
+        assert targets is not None
+        count = min(self._left, end - at)
+        self._left -= count
+        if not targets:
+            return at + count
+        while count:
+            target = targets[0]
+            step = min(count, len(target))
+            target[:step] = self._view[at : at + step]
+            at += step
+            count -= step
+            if step == len(target):
+                targets.pop(0)
+            else:
+                targets[0] = target[step:]
+        return at
+
+    def _receive_part(self) -> int:
+        """Receive straight into the destination."""
+        targets = self._targets
+        assert targets is not None
+        if not targets:
+            wanted = min(self._left, staging_bytes)
+            got = self._socket.recv_into(self._view[:wanted])
+        elif len(targets) == 1:
+            wanted = self._left
+            got = self._socket.recv_into(targets[0])
+            if got < wanted:
+                targets[0] = targets[0][got:]
+        else:
+            some = targets[:_SCATTER_MAX]
+            wanted = sum(map(len, some))
+            got = self._socket.recvmsg_into(some)[0]
+            left = got
+            while left and left >= len(targets[0]):
+                left -= len(targets.pop(0))
+            if left:
+                targets[0] = targets[0][left:]
+        if not got:
+            raise PeerClosed
+        self.received_bytes += got
+        if got < wanted:
+            self._drained = True
+        self._left -= got
+        if not self._left:
+            self._part_done()
+        return got
+
+    def _part_done(self) -> None:
+        self._targets = []  # lets go of the destination
+        frame = self._long_frame
+        if frame is not None:
+            header = self._long_header
+            self._long_frame = self._long_header = None
+            assert header is not None
+            self.frames += 1
+            self._head(frame, header)
+        elif not self._discarding:
+            self._landed()
+
+    # --- sending -------------------------------------------------------------------------------------------------------
+
+    @property
+    def queued_bytes(self) -> int:
+        """Not yet in the socket."""
+        return self._out.queued_bytes
+
+    @property
+    def sent_bytes(self) -> int:
+        """Ever taken by the socket."""
+        return self._out.sent_bytes
+
+    def send(self, frame: bytes) -> None:
+        """Queue a whole small frame."""
+        if self.closed:
+            return
+        self._out.add_small(frame)
+        if self._flush_state == _IDLE:
+            self._flush_state = _DUE
+            if not self._corked:
+                self._loop.call_soon(self._flush)
+
+    def send_parts(self, parts: Sequence[Part], length: int, sent: Callable[[], None] | None) -> Outgoing | None:
+        """Queue a frame of `length` bytes whose parts are not copied. None when the connection is closed (`sent` was called)."""
+        if self.closed:
+            if sent is not None:
+                run_guarded(sent)
+            return None
+        outgoing = self._out.add(parts, length, sent)
+        if self._flush_state == _IDLE:
+            self._flush_state = _DUE
+            if not self._corked:
+                self._loop.call_soon(self._flush)
+        return outgoing
+
+    def take_back(self, outgoing: Outgoing) -> bool:
+        """The owner of the parts wants them back. True: nothing of the frame was sent and it is forgotten; False: what was left
+        has been copied and is sent still, because a frame cannot be broken off."""
+        if self.closed or not outgoing.parts:
+            return False
+        if outgoing.started:
+            outgoing.snapshot()
+            return False
+        self._out.remove(outgoing)
+        return True
+
+    def _flush(self) -> None:
+        if self._flush_state != _DUE or self.closed:
+            return
+        self._send_now()
+
+    def _on_writable(self) -> None:
+        if not self.closed:
+            self._send_now()
+
+    def _send_now(self) -> None:
+        blocked = self._flush_state == _BLOCKED
+        try:
+            done = self._out.send(self._socket, wake_bytes_max)
+        except (BlockingIOError, InterruptedError):
+            done = False
+        except FileEnded as problem:
+            log.error("%r: %s", self, problem)
+            self.close(str(problem))
+            return
+        except OSError as problem:
+            self.close(problem.strerror or type(problem).__name__)
+            return
+        if self.closed:  # by a callback
+            return
+        if done and blocked:
+            self._loop.remove_writer(self._fd)
+        elif not done and not blocked:
+            # Also when the socket would take more: the others' turn comes first, then the loop calls again.
+            self._loop.add_writer(self._fd, self._on_writable)
+        self._flush_state = _IDLE if done else _BLOCKED
+        self._sent()
+
+    # --- the end -------------------------------------------------------------------------------------------------------
+
+    def close(self, reason: str) -> None:
+        """Disconnect; what is queued is dropped. Harmless when closed already."""
+        if self.closed:
+            return
+        self.closed = True
+        _open.discard(self)
+        self._loop.remove_reader(self._fd)
+        if self._flush_state == _BLOCKED:
+            self._loop.remove_writer(self._fd)
+        # A forked child may hold a copy of the descriptor: only shutdown tells the peer.
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._carry = b""
+        self._targets = []
+        self._out.drop()
+        self._gone(reason)
+
+    def _drop_copy(self) -> None:
+        """In a forked child: the connection is the parent's. Its loop, registrations and stream must not be touched."""
+        self.closed = True
+        os.close(self._socket.detach())
+
+
+_open: weakref.WeakSet[Connection] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for connection in list(_open):
+        connection._drop_copy()
+    _open.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,256 @@
+"""The server of the framed wire: accepting, dispatching, answering, and keeping a bad peer from hurting the others."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import weakref
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from google.protobuf.message import DecodeError
+
+from fs3.base import limits
+from fs3.base.status import Code
+from fs3.base.units import MILLISECOND, SECOND
+from fs3.drivers.channel import NEVER
+from fs3.drivers.framed.buffers import Claim, ReceivePool
+from fs3.drivers.framed.connection import Connection
+from fs3.drivers.quiet_log import QuietLog
+from fs3.drivers.serving import Served, ServerCall, run_guarded, served_by_id
+from fs3.model.method import Method
+from fs3.ports.clock import Clock
+from fs3.ports.rpc import Bindings, FileRange, Part
+from fs3.wire.errors import encode_error
+from fs3.wire.frames import MAGIC_BYTES, Frame, FrameError, Kind, pack
+
+log = logging.getLogger("fs3.transport")
+
+_REQUEST, _REPLY, _MORE, _CANCEL = Kind.REQUEST.value, Kind.REPLY.value, Kind.MORE.value, Kind.CANCEL.value
+_NO_BUFFER, _QUEUE_FULL = 1, 2  # why a connection is not read
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLimits:
+    """What one peer may take; see `fs3.base.limits` for each. Tests make them smaller."""
+
+    calls_per_connection_max: int = limits.calls_per_connection_max
+    connections_max: int = limits.connections_max
+    send_queue_bytes_max: int = limits.send_queue_bytes_max
+    stream_queue_bytes_max: int = limits.stream_queue_bytes_max
+    receive_stall_ns: int = limits.receive_stall_ns
+    receive_rate_min: int = limits.receive_rate_min
+    send_stall_ns: int = limits.send_stall_ns
+    sweep_ns: int = limits.transport_sweep_ns
+
+
+class FramedCall(ServerCall):
+    """One request of one connection."""
+
+    __slots__ = ("_connection", "_queued_bytes", "request_id")
+
+    def __init__(self, connection: ServerConnection, method: Method, request: object, deadline: int, request_id: int) -> None:
+        super().__init__(method, request, connection.peer, deadline)
+        self._connection = connection
+        self._queued_bytes = 0  # messages of a stream that have not left
+        self.request_id = request_id
+
+    def release(self) -> None:
+        """See `fs3.ports.rpc.Call.release`."""
+        payload, self.payload = self.payload, None
+        if payload is not None:
+            self._connection.pool.release(payload)
+
+    def _end(self) -> None:
+        self._connection.ended(self)
+        if self.payload is not None:
+            self.release()
+
+    def _answer(self, data: bytes, parts: Sequence[Part], length: int, sent: Callable[[], None] | None) -> None:
+        connection = self._connection
+        head = pack(_REPLY, self.method.id, self.request_id, len(data), length) + data
+        if not length:
+            connection.send(head)
+        elif length <= limits.copied_parts_bytes_max and not any(type(part) is FileRange for part in parts):
+            connection.send(b"".join((head, *parts)))  # type: ignore[arg-type]
+        else:
+            connection.send_parts((head, *parts), len(head) + length, sent)
+            return
+        if sent is not None:
+            run_guarded(sent)
+
+    def _refuse(self, code: Code, message: str, routing_version: int) -> None:
+        self._connection.send_error(self.method.id, self.request_id, code, message, routing_version)
+
+    def _more(self, data: bytes) -> bool:
+        connection = self._connection
+        head = pack(_MORE, self.method.id, self.request_id, len(data))
+        length = len(head) + len(data)
+        if connection.closed or (self._queued_bytes and self._queued_bytes + length > connection.limits.stream_queue_bytes_max):
+            return False
+        self._queued_bytes += length
+
+        def left() -> None:
+            self._queued_bytes -= length
+
+        connection.send_parts((head, data), length, left)
+        return True
+
+    def _finish_stream(self) -> None:
+        self._connection.send(pack(_REPLY, self.method.id, self.request_id, 0))
+
+
+class ServerConnection(Connection):
+    """A client, as its server sees it."""
+
+    def __init__(self, listener: FramedListener, sock: socket.socket, peer: str) -> None:
+        self._listener = listener
+        self._table = listener.table
+        self._now = listener.clock.now
+        self.limits = listener.limits
+        self.pool = listener.pool
+        self.peer = peer
+        self._calls: dict[int, FramedCall] = {}
+        self._open_calls = 0  # not ended by their handlers, cancelled ones too
+        self._incoming: FramedCall | None = None  # whose payload is being received
+        self._incoming_handler: Served | None = None
+        self._incoming_buffer: memoryview | None = None
+        self._claim: Claim | None = None
+        self._swept = (0, 0, 0, 0, 0)  # when, at which frame, since when, bytes received, bytes sent
+        super().__init__(listener.loop, sock)
+
+    def __repr__(self) -> str:
+        return f"<connection of {self.peer}, {self._open_calls} calls under way, {self.queued_bytes} bytes queued>"
+
+    @property
+    def is_quiet(self) -> bool:
+        """No call under way and nothing left to send."""
+        return not self._open_calls and not self.queued_bytes
+
+    # --- requests ------------------------------------------------------------------------------------------------------
+
+    def _head(self, frame: Frame, header: bytes | bytearray | memoryview) -> None:
+        kind, method_id, _, request_id, _, length, timeout_ms = frame
+        if kind != _REQUEST:
+            if kind != _CANCEL:
+                raise FrameError(f"a client sends no frames of kind {kind}")
+            if length:
+                raise FrameError(f"a CANCEL with a payload of {length} bytes")
+            call = self._calls.pop(request_id, None)
+            if call is not None:
+                call.cancel()
+            return
+        if request_id in self._calls or not request_id:
+            raise FrameError(f"request id {request_id} is under way already")
+        served = self._table.get(method_id)
+        if served is None:
+            self._decline(frame, Code.UNSUPPORTED, f"no method {method_id:#06x} is served here")
+        elif length and not served.takes_payload:
+            self._decline(frame, Code.INVALID, f"requests of {served.method!r} carry no payload")
+        elif self._open_calls >= self.limits.calls_per_connection_max:
+            self._decline(frame, Code.BUSY, f"{self._open_calls} calls of this connection are under way")
+        elif self._listener.closing:
+            self._decline(frame, Code.SHUTTING_DOWN, f"{self._listener.endpoint} is shutting down")
+        else:
+            try:
+                request = served.parse(header)  # type: ignore[arg-type]
+            except DecodeError as problem:
+                self._decline(frame, Code.INVALID, f"the request of {served.method!r} cannot be read: {problem}")
+            else:
+                deadline = self._now() + timeout_ms * MILLISECOND if timeout_ms else NEVER
+                call = FramedCall(self, served.method, request, deadline, request_id)
+                if length:
+                    self._incoming = call
+                    self._incoming_handler = served
+                    self._want(length)
+                else:
+                    self._admit(call, served)
+        if type(header) is memoryview:
+            self.pool.release(header)
+
+    def _decline(self, frame: Frame, code: Code, message: str) -> None:
+        """Answer without a handler, and throw the payload away."""
+        self.send_error(frame.method, frame.request_id, code, message, 0)
+        if frame.payload_length:
+            self._expect(frame.payload_length, [])
+
+    def _admit(self, call: FramedCall, served: Served) -> None:
+        self._calls[call.request_id] = call
+        self._open_calls += 1
+        call.dispatch(served.handler)
+        if self.queued_bytes > self.limits.send_queue_bytes_max:
+            self.pause(_QUEUE_FULL)
+
+    def _landed(self) -> None:
+        call, served = self._incoming, self._incoming_handler
+        assert call is not None
+        assert served is not None
+        call.payload, self._incoming_buffer = self._incoming_buffer, None
+        self._incoming = self._incoming_handler = None
+        if self._now() >= call.deadline:
+            # Nobody waits any more: the work would be for nothing.
+            self.send_error(call.method.id, call.request_id, Code.DEADLINE, f"{call.method!r} arrived too late", 0)
+            call.release()
+        else:
+            self._admit(call, served)
+
+    def _reserve_header(self, length: int) -> None:
+        self._want(length)
+
+    def _want(self, length: int) -> None:
+        """Receive into a buffer of the pool, now or when it is our turn."""
+        buffer = self.pool.acquire(length)
+        if buffer is not None:
+            self._incoming_buffer = buffer if self._incoming is not None else None
+            self._expect(length, [buffer])
+        else:
+            self._wait_for(length, _NO_BUFFER)
+            self._claim = self.pool.claim(length, self._granted)
+
+    def _granted(self, buffer: memoryview) -> None:
+        self._claim = None
+        self._incoming_buffer = buffer if self._incoming is not None else None
+        self._provide(buffer, _NO_BUFFER)
+
+    # --- answers -------------------------------------------------------------------------------------------------------
+
+    def send_error(self, method_id: int, request_id: int, code: Code, message: str, routing_version: int) -> None:
+        """A REPLY that is not OK."""
+        data = encode_error(code, message, routing_version)
+        self.send(pack(_REPLY, method_id, request_id, len(data), 0, code) + data)
+
+    def ended(self, call: FramedCall) -> None:
+        """The handler has done with a call."""
+        self._open_calls -= 1
+        if self._calls.get(call.request_id) is call:
+            del self._calls[call.request_id]
+        if self._listener.closing:
+            self._listener.progressed()
+
+    def _sent(self) -> None:
+        if self._paused and self.queued_bytes <= self.limits.send_queue_bytes_max // 2:
+            self.resume(_QUEUE_FULL)
+        if self._listener.closing:
+            self._listener.progressed()
+
+    # --- bad peers and the end -----------------------------------------------------------------------------------------
+
+    def _refuse(self, problem: FrameError, first_bytes: bytes | None) -> None:
+        self._listener.quiet.warning("%s disconnects %s: %s", self._listener.endpoint, self.peer, problem)
+        if first_bytes is None or first_bytes.startswith(MAGIC_BYTES):
+            self.send_error(0, 0, Code.PROTOCOL, str(problem), 0)
+            self._flush()
+        self.close(str(problem))
+
+    def sweep(self, now: int) -> None:
+        """Called about once a second: disconnect a peer that owes us the rest of a frame, or that takes nothing of ours."""
+        ...
+
+    def _gone(self, reason: str) -> None:
+        log.debug("%s: %s has gone: %s", self._listener.endpoint, self.peer, reason)
+        if self._claim is not None:
+            self.pool.withdraw(self._claim)
+            self._claim = None
+        ...

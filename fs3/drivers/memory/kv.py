@@ -1,0 +1,204 @@
+"""The transactional key-value store in memory: for tests, the simulator, and clusters that need not outlive their process.
+
+Deterministic and strictly serial. A transaction writes straight into the rows and keeps what it replaced, so that a failed
+one can be undone; that is enough, because nothing else runs before it has ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Coroutine
+from typing import Any, TypeVar, cast
+
+from fs3.base.coroutines import run
+from fs3.base.errors import InvalidArgument, error
+from fs3.base.limits import (
+    key_bytes_stored_max,
+    transactions_per_commit_max,
+    transactions_waiting_max,
+    value_bytes_stored_max,
+)
+from fs3.base.status import Code
+from fs3.drivers.memory.sorted_rows import SortedRows
+from fs3.ports.kv import Done, ReadOp, WriteOp
+
+T = TypeVar("T")
+log = logging.getLogger("fs3.kv")
+
+
+class MemoryKV:
+    """Implements `fs3.ports.kv.KV`. Operations must not wait for anything but their transaction.
+
+    `submit` completes on a later turn of the running loop, together with whatever else was submitted meanwhile: callers see
+    the grouping, and the order of answers, that a durable store has.
+    """
+
+    def __init__(self) -> None:
+        self._rows = SortedRows()
+        self._waiting: deque[tuple[WriteOp[Any], Done[Any]]] = deque()
+        self._armed = False
+        self._closed = False
+        self.commits = 0
+        """Groups of transactions that were committed together."""
+
+    def submit_read(self, op: ReadOp[T], done: Done[T]) -> None:
+        """Run `op` on what is committed; `done` is called before this returns."""
+        try:
+            result = self.read_now(op)
+        except Exception as why:
+            done(None, why)
+        else:
+            done(result, None)
+
+    def submit(self, op: WriteOp[T], done: Done[T]) -> None:
+        """Run `op` in a transaction on a later turn of the loop."""
+        if self._closed:
+            done(None, error(Code.SHUTTING_DOWN, "the store is closed"))
+        elif len(self._waiting) >= transactions_waiting_max:
+            done(None, error(Code.BUSY, f"{transactions_waiting_max} transactions are waiting"))
+        else:
+            self._waiting.append((op, done))
+            self._arm()
+
+    async def read(self, op: ReadOp[T]) -> T:
+        """`submit_read`, awaited."""
+        return self.read_now(op)
+
+    async def transact(self, op: WriteOp[T]) -> T:
+        """`submit`, awaited."""
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+        def done(result: T | None, why: BaseException | None) -> None:
+            if answer.cancelled():
+                return
+            if why is not None:
+                answer.set_exception(why)
+            else:
+                answer.set_result(cast("T", result))
+
+        self.submit(op, done)
+        return await answer
+
+    async def close(self) -> None:
+        """Finish what was submitted, then refuse everything."""
+        while self._waiting:
+            self._commit()
+        self._closed = True
+
+    def read_now(self, op: ReadOp[T]) -> T:
+        """The result of a read, without a loop. Raises what the operation raises."""
+        if self._closed:
+            raise error(Code.SHUTTING_DOWN, "the store is closed")
+        txn = _ReadTxn(self._rows)
+        try:
+            return run(cast("Coroutine[Any, Any, T]", op(txn)))
+        finally:
+            txn.end()
+
+    def transact_now(self, op: WriteOp[T]) -> T:
+        """The result of a transaction of its own, without a loop. Raises what the operation raises; then nothing is written."""
+        if self._closed:
+            raise error(Code.SHUTTING_DOWN, "the store is closed")
+        self.commits += 1
+        return self._execute(op)
+
+    def _arm(self) -> None:
+        if not self._armed:
+            self._armed = True
+            asyncio.get_running_loop().call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._armed = False
+        self._commit()
+        if self._waiting:
+            self._arm()
+
+    def _commit(self) -> None:
+        if not self._waiting:
+            return
+        answers: list[tuple[Done[Any], Any, Exception | None]] = []
+        for _ in range(min(len(self._waiting), transactions_per_commit_max)):
+            op, done = self._waiting.popleft()
+            try:
+                result = self._execute(op)
+            except Exception as why:
+                answers.append((done, None, why))
+            else:
+                answers.append((done, result, None))
+        self.commits += 1
+        for done, result, failure in answers:
+            try:
+                done(result, failure)
+            except Exception:
+                log.exception("the callback of a transaction failed")
+
+    def _execute(self, op: WriteOp[T]) -> T:
+        txn = _Txn(self._rows)
+        try:
+            result = run(cast("Coroutine[Any, Any, T]", op(txn)))
+        except BaseException:
+            txn.undo()
+            raise
+        finally:
+            txn.end()
+        return result
+
+
+class _ReadTxn:
+    __slots__ = ("_rows",)
+
+    def __init__(self, rows: SortedRows) -> None:
+        self._rows = rows
+
+    async def get(self, key: bytes) -> bytes | None:
+        """The value of a key, None when absent."""
+        return self._rows.values.get(key)
+
+    async def scan(self, begin: bytes, end: bytes, limit: int, *, reverse: bool = False) -> list[tuple[bytes, bytes]]:
+        """At most `limit` rows with begin <= key < end."""
+        return self._rows.scan(begin, end, limit, reverse=reverse)
+
+    def end(self) -> None:
+        """Whoever kept the transaction beyond its operation gets an AttributeError instead of other people's rows."""
+        del self._rows
+
+
+class _Txn(_ReadTxn):
+    __slots__ = ("_replaced",)
+
+    def __init__(self, rows: SortedRows) -> None:
+        super().__init__(rows)
+        self._replaced: list[tuple[bytes, bytes | None]] = []
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Set a key. Raises InvalidArgument for a row that other stores could not hold either."""
+        _check_key(key)
+        if type(value) is not bytes or len(value) > value_bytes_stored_max:
+            raise InvalidArgument(Code.INVALID, f"a value is at most {value_bytes_stored_max} bytes, this is {_described(value)}")
+        self._replaced.append((key, self._rows.put(key, value)))
+
+    def delete(self, key: bytes) -> None:
+        """Remove a key; removing an absent one is fine."""
+        _check_key(key)
+        before = self._rows.delete(key)
+        if before is not None:
+            self._replaced.append((key, before))
+
+    def undo(self) -> None:
+        """Put everything back."""
+        for key, before in reversed(self._replaced):
+            if before is None:
+                self._rows.delete(key)
+            else:
+                self._rows.put(key, before)
+
+
+def _check_key(key: bytes) -> None:
+    if type(key) is not bytes or not 0 < len(key) <= key_bytes_stored_max:
+        raise InvalidArgument(Code.INVALID, f"a key is 1 to {key_bytes_stored_max} bytes, this is {_described(key)}")
+
+
+def _described(value: object) -> str:
+    return f"{len(value)} bytes" if isinstance(value, bytes) else f"a {type(value).__name__}"

@@ -1,0 +1,36 @@
+"""Settings of a metadata service."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from fs3.base.limits import chunk_bytes_default, chunk_bytes_max, chunk_bytes_min, stripe_default, stripe_max
+
+
+class MetaConfig(msgspec.Struct, frozen=True):
+    """What a TOML file may say; every key has a default that suits a cluster of any size."""
+
+    table: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Chain table of files whose directory names none. 0: the first table of the cluster, which it makes when it is formed."""
+    chunk_size: Annotated[int, msgspec.Meta(ge=chunk_bytes_min, le=chunk_bytes_max)] = chunk_bytes_default
+    """Bytes per chunk of files whose directory does not say; a power of two."""
+    stripe: Annotated[int, msgspec.Meta(ge=1, le=stripe_max)] = stripe_default
+    """Chains per file where the directory does not say."""
+    root_mode: Annotated[int, msgspec.Meta(ge=0, le=0o7777)] = 0o755
+    """Permissions of the root directory when it is created, once. 0o755: whoever runs the cluster decides who gets a place in
+    it, and makes directories for the others, as on any Unix file system. A world-writable root would let everybody rename
+    everybody's top directories, and is hard to take back; `chmod 1777` on it is easy."""
+    garbage_delay_ms: Annotated[int, msgspec.Meta(ge=0)] = 60_000
+    """The chunks of a removed file stay for so long: readers that have it open see holes afterwards."""
+    garbage_interval_ms: Annotated[int, msgspec.Meta(ge=1)] = 1_000
+    """Pause of the reclaiming duty when nothing is due."""
+    requests_interval_ms: Annotated[int, msgspec.Meta(ge=1)] = 60_000
+    """Pause between sweeps of remembered requests."""
+    space_age_ms: Annotated[int, msgspec.Meta(ge=0)] = 1_000
+    """Storage is asked for its free space at most so often."""
+
+    def __post_init__(self) -> None:
+        if self.chunk_size & (self.chunk_size - 1):
+            raise ValueError(f"chunk_size {self.chunk_size} is not a power of two")

@@ -1,0 +1,1 @@
+"""What a metadata service does by itself, one file each."""

@@ -1,0 +1,215 @@
+"""Reclaiming what was removed: chunks of files without a name, entries of detached directories.
+
+A garbage row says only that a file waits. Everything else is worked out from its inode, and the row is deleted when nothing
+is left, so a step may be cut short anywhere, by an error or by the end of the process, and is done again.
+
+**How far it looks.** Chunks 0 … ceil(length / chunk size) are removed. Beyond the recorded length there may be more: of a writer
+that died before it told its length, or of an unnamed file that was discarded. So storage is asked for `garbage_probe_chunks`
+chunks further, and again behind the last one that it finds. Chunks behind a gap longer than that in what nobody recorded are
+not found here, nor is a write that was still on its way in the network when its file was reclaimed, `garbage_delay_ms` after
+it was removed; comparing a listing of the targets with the inodes finds both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+
+from fs3.base.ids import ClientId, InodeId
+from fs3.base.limits import (
+    garbage_chunks_per_step_max,
+    garbage_entries_per_step_max,
+    garbage_files_per_step_max,
+    garbage_probe_chunks,
+    keys_per_find_max,
+)
+from fs3.base.status import Code
+from fs3.base.units import MILLISECOND, SECOND
+from fs3.client.routing import RoutingSource
+from fs3.core.files.layout import chain_of, chunk_count, chunks
+from fs3.core.files.write_plan import WriteIO
+from fs3.core.meta.context import LayoutDefaults, OpContext
+from fs3.core.meta.garbage import dismantle, finish, next_garbage
+from fs3.core.meta.rows import Garbage
+from fs3.core.txn import ReadTxn, Txn
+from fs3.model.chunk import UpdateKind
+from fs3.model.inode import Inode, User
+from fs3.ports.clock import Clock
+from fs3.ports.kv import KV
+from fs3.services.meta.chunks import Chunks
+from fs3.services.meta.duties.duty import Duty
+
+log = logging.getLogger("fs3.meta")
+
+_TIMEOUT_NS = 5 * SECOND
+"""For one request to storage: other files wait behind it, and there is always a next time."""
+
+
+class _Work:
+    """One file in one step."""
+
+    __slots__ = ("end", "first", "garbage", "inode", "remove", "stop", "trouble")
+
+    def __init__(self, garbage: Garbage, inode: Inode, first: int) -> None:
+        self.garbage = garbage
+        self.inode = inode
+        self.first = first
+        """Chunks below this index are gone."""
+        self.end = max(first, chunk_count(inode.layout, inode.length))
+        """Chunks from this index on are not known of."""
+        self.stop = first
+        """Chunks below this index will be gone after this step."""
+        self.remove: list[int] = []
+        """Indices this step removes."""
+        self.trouble = ""
+        """Why it has to be done again later."""
+
+
+class GarbageDuty(Duty):
+    """Works through the queues: a few entries of a detached directory, then a few files, oldest first, and so on.
+
+    A file whose storage does not answer is passed over and met again on the next walk through the queue.
+    """
+
+    name = "garbage"
+
+    def __init__(
+        self,
+        kv: KV,
+        clock: Clock,
+        routing: RoutingSource,
+        storage: Chunks,
+        *,
+        delay_ms: int,
+        interval_ms: int,
+        first_pause_ns: int = 0,
+    ) -> None:
+        super().__init__(interval_ms, first_pause_ns)
+        self._kv = kv
+        self._clock = clock
+        self._routing = routing
+        self._storage = storage
+        self._delay_ns = delay_ms * MILLISECOND
+        self._passed: Garbage | None = None
+        """The walk has come to behind this one."""
+        self._advanced = False
+        """Something was removed on this walk from a file that is not finished."""
+        self._reached: dict[InodeId, int] = {}
+        """Files that take several steps: chunks below this index are gone. Lost with the process, which costs time only."""
+        self._complained = False
+        self.files = 0
+        """Reclaimed since the start."""
+        self.chunks = 0
+        """Removed since the start, whether they were there or not."""
+
+    async def step(self) -> bool:
+        """A piece of a detached directory and a page of the queue of files. False when nothing more can be done now."""
+        dismantled = await self._kv.transact(self._dismantle)
+        until_ns, passed = self._clock.wall() - self._delay_ns, self._passed
+
+        async def next_page(txn: ReadTxn) -> list[tuple[Garbage, Inode]]:
+            return await next_garbage(txn, garbage_files_per_step_max, after=passed, queued_until_ns=until_ns)
+
+        page = await self._kv.read(next_page)
+        works = [_Work(garbage, inode, self._reached.get(inode.id, 0)) for garbage, inode in page]
+        if works:
+            await self._reclaim(works)
+        if len(page) == garbage_files_per_step_max:
+            self._passed = page[-1][0]
+            return True
+        self._passed = None
+        advanced, self._advanced = self._advanced, False
+        return dismantled > 0 or advanced
+
+    async def _dismantle(self, txn: Txn) -> int:
+        nobody = OpContext(User(0, 0), self._clock.wall(), ClientId(bytes(16)), 0, self._routing.routing, LayoutDefaults())
+        return await dismantle(txn, nobody, garbage_entries_per_step_max)
+
+    async def _reclaim(self, works: Sequence[_Work]) -> None:
+        for work in works:
+            self._check_chains(work)
+        await self._choose(works)
+        await self._remove(works)
+        at_end = [work for work in works if not work.trouble and work.stop >= work.end]
+        await self._look_beyond(at_end)
+        done = [work for work in at_end if not work.trouble and work.stop == work.end]
+        await asyncio.gather(*(self._finish(work) for work in done))
+        for work in works:
+            if work.stop > work.first and work not in done:
+                self._reached[work.inode.id] = work.stop
+                self._advanced = True
+        self._complain(works)
+
+    def _check_chains(self, work: _Work) -> None:
+        """A chain that nobody serves is known without waiting for it."""
+        known = self._routing.routing.chains
+        for chain in work.inode.layout.chains:
+            if chain not in known or known[chain].head() is None:
+                work.trouble = f"chain {chain} is not served"
+                return
+
+    async def _choose(self, works: Sequence[_Work]) -> None:
+        """Which chunks this step removes: of files of one step's size all, of larger ones those that are there, since a file
+        of many terabytes may be all holes."""
+        room = garbage_chunks_per_step_max
+        for work in works:
+            if work.trouble or work.first >= work.end:
+                continue
+            if work.end <= garbage_chunks_per_step_max:
+                work.remove = list(range(work.first, min(work.end, work.first + room)))
+                work.stop = work.first + len(work.remove)
+            else:
+                stop = min(work.end, work.first + keys_per_find_max) if room else work.first
+                there = await self._find(work, stop)
+                work.remove = there[:room]
+                work.stop = stop if len(there) <= room else there[room]
+            room -= len(work.remove)
+
+    async def _find(self, work: _Work, stop: int) -> list[int]:
+        """Indices of the chunks in [first, stop) that exist. On trouble none, and `trouble` says so."""
+        outcomes = await self._storage.find(list(chunks(work.inode.layout, work.inode.id, work.first, stop)), timeout_ns=_TIMEOUT_NS)
+        there = []
+        for index, outcome in enumerate(outcomes, work.first):
+            if outcome.code is Code.OK:
+                there.append(index)
+            elif outcome.code is not Code.NOT_FOUND:
+                work.trouble = f"chunk {index}: {outcome.message or outcome.code.name}"
+                work.stop = work.first
+                return []
+        return there
+
+    async def _remove(self, works: Iterable[_Work]) -> None:
+        removals = [(work, index) for work in works if not work.trouble for index in work.remove]
+        if not removals:
+            return
+        results = await self._storage.update(
+            [
+                WriteIO(chunk, chain_of(work.inode.layout, index), UpdateKind.REMOVE, 0)
+                for work, index in removals
+                for chunk, _ in chunks(work.inode.layout, work.inode.id, index, index + 1)
+            ],
+            timeout_ns=_TIMEOUT_NS,
+        )
+        for (work, index), result in zip(removals, results, strict=True):
+            if result.code in (Code.OK, Code.NOT_FOUND):
+                self.chunks += 1
+            elif not work.trouble:
+                work.trouble = f"chunk {index}: {result.message or result.code.name}"
+                work.stop = index  # what is below it is gone; the rest is done again
+                work.end = max(work.end, index + 1)
+
+    async def _look_beyond(self, works: Sequence[_Work]) -> None:
+        """Where the recorded length ends, there may be chunks whose writer died. A file that has some gets a new end."""
+        keys = [key for work in works for key in chunks(work.inode.layout, work.inode.id, work.end, work.end + garbage_probe_chunks)]
+        if not keys:
+            return
+        outcomes = iter(await self._storage.find(keys, timeout_ns=_TIMEOUT_NS))
+        for work in works:
+            begin = work.end
+            for index in range(begin, begin + garbage_probe_chunks):
+                outcome = next(outcomes)
+                if outcome.code is Code.OK:
+                    work.end = index + 1
+                elif outcome.code is not Code.NOT_FOUND:
+                    work.trouble = f"chunk {index}: {outcome.message or outcome.code.name}"

@@ -1,0 +1,61 @@
+"""Everybody who watches the routing info: the current state at once, then each change as it is published."""
+
+from __future__ import annotations
+
+import logging
+
+from fs3.base.limits import watch_keepalive_ns, watchers_max
+from fs3.base.status import Code
+from fs3.ports.rpc import Call
+from fs3.wire.pb import mgmtd_pb2 as pb
+
+log = logging.getLogger("fs3.mgmtd")
+
+
+class Watchers:
+    """Open watch streams. A slow one is ended rather than waited for: it comes back and says which version it has."""
+
+    def __init__(self, now: int) -> None:
+        self._calls: dict[int, Call] = {}
+        self._last = 0
+        self._said_at = now
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def add(self, call: Call, first: pb.RoutingUpdate) -> None:
+        """Begin a stream with its first update. BUSY when there are too many."""
+        if len(self._calls) >= watchers_max:
+            call.fail(Code.BUSY, f"{watchers_max} streams watch the routing info, the most there can be")
+            return
+        self._last += 1
+        number = self._last
+        self._calls[number] = call
+        call.on_cancel(lambda: self._forget(number))
+        self._send(number, call, first)
+
+    def publish(self, now: int, update: pb.RoutingUpdate) -> None:
+        """Send everybody one update."""
+        self._said_at = now
+        for number, call in list(self._calls.items()):
+            self._send(number, call, update)
+
+    def keep_alive(self, now: int, empty: pb.RoutingUpdate) -> None:
+        """After a quiet while say so, that nobody takes silence for a broken connection."""
+        if now - self._said_at >= watch_keepalive_ns:
+            self.publish(now, empty)
+
+    def close(self) -> None:
+        """End every stream."""
+        calls = list(self._calls.values())
+        self._calls.clear()
+        for call in calls:
+            call.fail(Code.SHUTTING_DOWN, "the management service is stopping")
+
+    def _forget(self, number: int) -> None:
+        self._calls.pop(number, None)
+
+    def _send(self, number: int, call: Call, update: pb.RoutingUpdate) -> None:
+        if not call.send(update) and self._calls.pop(number, None) is not None:
+            log.info("the watch of %s does not keep up and is ended", call.peer)
+            call.fail(Code.BUSY, "this watch does not keep up")

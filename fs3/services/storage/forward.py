@@ -1,0 +1,111 @@
+"""The lane from one target to its successor: everything forwarded in one turn of the loop leaves in as few frames as possible."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from fs3.base.errors import FS3Error, error
+from fs3.base.ids import NodeId, TargetId
+from fs3.base.limits import (
+    flight_deadline_ns,
+    forward_requests_max,
+    update_bytes_per_request_max,
+    updates_per_request_max,
+)
+from fs3.base.status import Code
+from fs3.core.craq.events import Acked
+from fs3.model.chunk import Update, UpdateResult
+from fs3.ports.rpc import Channel, Part, Reply
+from fs3.wire.methods import STORAGE
+from fs3.wire.storage import parse_update_reply, update_request
+
+
+class _Item:
+    __slots__ = ("attempt", "parts", "release", "update")
+
+    def __init__(self, update: Update, attempt: int, parts: Sequence[Part], release: Callable[[], None]) -> None:
+        self.update = update
+        self.attempt = attempt
+        self.parts = parts
+        self.release = release
+
+
+class PeerLane:
+    """Forwards of one target to one successor. Each is answered with exactly one `Acked`, whatever happens."""
+
+    def __init__(
+        self,
+        source: TargetId,
+        target: TargetId,
+        node: NodeId,
+        channel: Callable[[NodeId], Channel],
+        deliver: Callable[[Acked], None],
+    ) -> None:
+        """`channel` gives the channel to a node or raises FS3Error; `deliver` takes the answers."""
+        self.target = target
+        self.node = node
+        self._source = source
+        self._channel = channel
+        self._deliver = deliver
+        self._waiting: deque[_Item] = deque()
+        self._under_way: dict[asyncio.Future[Reply], list[_Item]] = {}
+
+    def put(self, update: Update, attempt: int, parts: Sequence[Part], release: Callable[[], None]) -> None:
+        """Queue an update for the next `flush`. `parts` are its bytes; `release` is called once they are not needed any more."""
+        self._waiting.append(_Item(update, attempt, parts, release))
+
+    def flush(self) -> None:
+        """Send what waits, as far as requests may be under way; the rest follows when one is answered."""
+        while self._waiting and len(self._under_way) < forward_requests_max:
+            items: list[_Item] = []
+            size = 0
+            while self._waiting and len(items) < updates_per_request_max:
+                length = self._waiting[0].update.length
+                if items and size + length > update_bytes_per_request_max:
+                    break
+                items.append(self._waiting.popleft())
+                size += length
+            self._send(items)
+
+    def close(self) -> None:
+        """The successor is another one now: give up what is under way and what waits."""
+        for future in list(self._under_way):
+            future.cancel()
+        waiting, self._waiting = self._waiting, deque()
+        if waiting:
+            self._refuse(list(waiting), error(Code.DISCONNECTED, f"target {self.target} is not the successor any more"))
+
+    def _send(self, items: list[_Item]) -> None:
+        request = update_request([item.update for item in items], self._source)
+        parts = [part for item in items for part in item.parts]
+        try:
+            future = self._channel(self.node).start(STORAGE.Update, request, parts, None, flight_deadline_ns)
+        except FS3Error as failure:
+            self._refuse(items, failure)
+            return
+        self._under_way[future] = items
+        future.add_done_callback(self._answered)
+
+    def _answered(self, future: asyncio.Future[Reply]) -> None:
+        items = self._under_way.pop(future)
+        if future.cancelled():
+            self._refuse(items, error(Code.DISCONNECTED, f"the update to target {self.target} was given up"))
+        else:
+            try:
+                results = parse_update_reply(future.result().message, len(items))
+            except FS3Error as failure:
+                self._refuse(items, failure)
+            else:
+                for item, result in zip(items, results, strict=True):
+                    item.release()
+                    self._deliver(Acked(item.update.chunk, item.update.version, item.attempt, result))
+        if self._waiting:
+            self.flush()
+
+    def _refuse(self, items: Sequence[_Item], failure: FS3Error) -> None:
+        result = UpdateResult(failure.code, message=f"successor target {self.target}: {failure.strerror}")
+        for item in items:
+            item.release()
+            self._deliver(Acked(item.update.chunk, item.update.version, item.attempt, result))

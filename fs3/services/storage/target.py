@@ -1,0 +1,291 @@
+"""One target: the replication machine, the chunk store, and the asyncio around them.
+
+Whatever happens becomes an event in the inbox. Once per turn of the loop the inbox is drained, the machine is stepped over all of
+it, and the effects are carried out in their order; nothing here waits, results come back as further events. Staging gathers in
+the store, forwards of one turn leave together, and one timer is armed for the machine's next deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+
+import msgspec
+
+from fs3.base.errors import FS3Error
+from fs3.base.ids import ChainId, NodeId, TargetId
+from fs3.base.limits import drain_events_max, fill_bytes_max
+from fs3.base.status import Code
+from fs3.base.units import SECOND
+from fs3.core.craq.effects import Commit, DropPending, Effect, Forward, Reply, Stage
+from fs3.core.craq.events import Acked, ChainChanged, Event, Opened, Staged, Tick, UpdateReceived
+from fs3.core.craq.reads import read_gate
+from fs3.core.craq.replica import Replica
+from fs3.model.chain import Chain, LocalState, PublicState
+from fs3.model.chunk import Update, UpdateResult
+from fs3.ports.chunk_store import ChunkStore, ReadResult
+from fs3.ports.clock import Clock
+from fs3.ports.rpc import Channel
+from fs3.services.storage.forward import PeerLane
+from fs3.services.storage.updates import Payloads, UpdateJob
+
+log = logging.getLogger("fs3.storage")
+
+
+class TargetShell:
+    """Runs one target. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        target: TargetId,
+        store: ChunkStore,
+        clock: Clock,
+        payloads: Payloads,
+        channel: Callable[[NodeId], Channel],
+        changed: Callable[[], None],
+        *,
+        incarnation: int,
+    ) -> None:
+        """`channel` reaches a node or raises FS3Error; `changed` is called when the state reported to the manager has changed."""
+        self.target = target
+        self.store = store
+        self.chain: Chain | None = None
+        self.damage = ""
+        """Why the target cannot work; "" while it can."""
+        self._machine = Replica(target, store, incarnation=incarnation)
+        self._clock = clock
+        self._payloads = payloads
+        self._channel = channel
+        self._changed = changed
+        self._loop = asyncio.get_running_loop()
+        self._inbox: deque[Event] = deque()
+        self._draining = False
+        self._askers: dict[int, tuple[UpdateJob, int]] = {}
+        self._next_token = 1
+        self._stages: set[asyncio.Task[None]] = set()
+        self._lane: PeerLane | None = None
+        self._fills: deque[Forward] = deque()
+        self._fill_bytes = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<TargetShell {self._machine.describe()}{' damaged' if self.damage else ''}>"
+
+    # --- what the node asks ------------------------------------------------------------------------------------------
+
+    @property
+    def busy(self) -> int:
+        """Updates that are not answered yet."""
+        return len(self._askers)
+
+    def open(self, chain: Chain | None) -> None:
+        """Begin: the chain the target is in, then what a crash may have left pending."""
+        self.chain_changed(chain)
+        self._post(Opened(tuple(self.store.pending())))
+
+    def chain_changed(self, chain: Chain | None) -> None:
+        """Newer routing. An older version of the chain is ignored."""
+        if chain is not None and self.chain is not None and chain.id == self.chain.id and chain.version <= self.chain.version:
+            return
+        if chain is None and self.chain is None:
+            return
+        self.chain = chain
+        lane = self._lane
+        if lane is not None:
+            successor = chain.successor(self.target) if chain is not None else None
+            if successor is None or (successor.target, successor.node) != (lane.target, lane.node):
+                self._lane = None
+                lane.close()
+        self._post(ChainChanged(chain))
+
+    def submit(self, update: Update, job: UpdateJob, index: int) -> None:
+        """An update of a client or of the predecessor; `job` gets its result."""
+        if self.damage:
+            job.answer(index, UpdateResult(Code.DISK, message=f"target {self.target}: {self.damage}"))
+            return
+        token = self._next_token
+        self._next_token = token + 1
+        self._askers[token] = (job, index)
+        self._post(UpdateReceived(update, token))
+
+    def read_gate(self, chain_version: int) -> tuple[Code, bool]:
+        """(OK or why reads under this chain version are not served, whether chunks with a pending version answer DIRTY)."""
+        if self.damage:
+            return Code.NOT_SERVING, False
+        return read_gate(self._machine.readable_chain, self.target, chain_version)
+
+    def local_state(self) -> LocalState:
+        """What the manager is told: UPTODATE only for a target that has everything it ever acknowledged."""
+        if self.damage:
+            return LocalState.OFFLINE
+        slot = self.chain.slot(self.target) if self.chain is not None else None
+        complete = slot is not None and slot.state in (PublicState.SERVING, PublicState.LASTSRV)
+        return LocalState.UPTODATE if complete else LocalState.ONLINE
+
+    async def close(self, *, flush: bool = True) -> None:
+        """Stop: what is being staged is finished, nothing further begins; then the store is closed."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._lane is not None:
+            self._lane.close()
+        for token in list(self._askers):
+            self._answer(token, UpdateResult(Code.SHUTTING_DOWN, message=f"target {self.target} stops"))
+        await asyncio.gather(*self._stages, return_exceptions=True)
+        try:
+            if flush:
+                await self.store.flush()
+        finally:
+            await self.store.close()
+
+    # --- the machine -------------------------------------------------------------------------------------------------
+
+    def _post(self, event: Event) -> None:
+        if self._closed:
+            return
+        self._inbox.append(event)
+        if not self._draining:
+            self._draining = True
+            self._loop.call_soon(self._drain)
+
+    def _drain(self) -> None:
+        self._draining = False
+        if self._closed:
+            return
+        machine = self._machine
+        now = self._clock.now()
+        inbox = self._inbox
+        try:
+            for _ in range(min(len(inbox), drain_events_max)):
+                # Effects of one step before the next one: the machine looks at the store, which must show its commits.
+                for effect in machine.step(now, inbox.popleft()):
+                    self._carry_out(effect)
+            machine.check()
+        except Exception as failure:
+            log.exception("target %d stops serving: its replication machine failed", self.target)
+            self._fail(f"internal error: {type(failure).__name__}: {failure}")
+            return
+        if self._lane is not None:
+            self._lane.flush()
+        if inbox and not self._draining:
+            self._draining = True
+            self._loop.call_soon(self._drain)
+        self._arm(now)
+
+    def _carry_out(self, effect: Effect) -> None:
+        if type(effect) is Reply:
+            self._answer(effect.token, effect.result)
+        elif type(effect) is Commit:
+            self.store.commit(effect.chunk, effect.version, effect.tag, effect.result)
+        elif type(effect) is Stage:
+            task = self._loop.create_task(self._stage(effect.update))
+            self._stages.add(task)
+            task.add_done_callback(self._stages.discard)
+        elif type(effect) is Forward:
+            self._forward(effect)
+        elif type(effect) is DropPending:
+            self.store.drop_pending(effect.chunk)
+
+    def _answer(self, token: int, result: UpdateResult) -> None:
+        job, index = self._askers.pop(token)
+        job.answer(index, result)
+
+    async def _stage(self, update: Update) -> None:
+        drop = self._payloads.hold(update)
+        try:
+            done = await self.store.stage(update, update.version, update.chain_version)
+            staged = Staged(update.chunk, update.version, done.code, done.length, done.checksum, done.message)
+        except Exception as failure:
+            log.exception("target %d: staging chunk %s failed", self.target, update.chunk.hex())
+            staged = Staged(update.chunk, update.version, Code.DISK, 0, 0, f"target {self.target}: {failure}")
+        finally:
+            drop()
+        self._post(staged)
+        if staged.code is Code.DISK and not self.damage:
+            self._fail(staged.message or "the disk failed")
+
+    def _fail(self, reason: str) -> None:
+        """The target cannot go on: tell the manager, which lets the chain go on without it."""
+        self.damage = reason
+        log.error("target %d is offline: %s", self.target, reason)
+        self._changed()
+
+    def _arm(self, now: int) -> None:
+        """One timer. One that is armed for earlier than needed is left alone: when it fires, nothing is due yet."""
+        due = self._machine.next_deadline()
+        if due is None or (self._timer is not None and self._timer_at <= due):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = due
+        self._timer = self._loop.call_later(max(0, due - now) / SECOND, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._post(Tick())
+
+    # --- forwarding --------------------------------------------------------------------------------------------------
+
+    def _forward(self, effect: Forward) -> None:
+        update = effect.update
+        lane = self._lane
+        if lane is None or lane.target != effect.target:
+            slot = self.chain.slot(effect.target) if self.chain is not None else None
+            if slot is None:
+                # The chain has changed since; the machine will hear of it next and send again.
+                self._post(Acked(update.chunk, update.version, effect.attempt, UpdateResult(Code.NOT_SERVING)))
+                return
+            if lane is not None:
+                lane.close()
+            lane = self._lane = PeerLane(self.target, slot.target, slot.node, self._channel, self._post)
+        if update.data is not None or not update.length:
+            parts = (update.data,) if update.data is not None else ()
+            lane.put(update, effect.attempt, parts, self._payloads.hold(update))
+        else:
+            self._fills.append(effect)
+            self._read_fills()
+
+    def _read_fills(self) -> None:
+        """Read pending versions that have to be sent again, as many at once as may be in memory."""
+        while self._fills and (not self._fill_bytes or self._fill_bytes + self._fills[0].update.length <= fill_bytes_max):
+            effect = self._fills.popleft()
+            self._fill_bytes += effect.update.length
+            task = self._loop.create_task(self._fill(effect))
+            self._stages.add(task)
+            task.add_done_callback(self._stages.discard)
+
+    async def _fill(self, effect: Forward) -> None:
+        update = effect.update
+        try:
+            found = await self.store.read_cold(update.chunk, 0, update.length, pending=True)
+        except FS3Error as failure:
+            found = ReadResult(failure.code, message=failure.strerror or "")
+        except Exception as failure:
+            log.exception("target %d: reading the pending version of chunk %s failed", self.target, update.chunk.hex())
+            found = ReadResult(Code.DISK, message=str(failure))
+
+        def release() -> None:
+            if found.pin:
+                self.store.release(found.pin)
+            self._fill_bytes -= update.length
+            self._read_fills()
+
+        lane = self._lane
+        if found.code is Code.OK and found.length == update.length and lane is not None and lane.target == effect.target:
+            whole = msgspec.structs.replace(update, checksums=tuple(found.checksums))
+            lane.put(whole, effect.attempt, found.parts, release)
+            lane.flush()
+            return
+        release()
+        code = found.code if found.code is not Code.OK else Code.NOT_SERVING
+        self._post(Acked(update.chunk, update.version, effect.attempt, UpdateResult(code, message=found.message)))
+
+
+def chain_of(chains: dict[ChainId, Chain], target: TargetId) -> Chain | None:
+    """The chain a target is a member of."""
+    return next((chain for chain in chains.values() if chain.slot(target) is not None), None)

@@ -1,0 +1,57 @@
+"""Placement: vectors that must never change, the cases with a known best, and clear refusals."""
+
+from __future__ import annotations
+
+import hashlib
+from itertools import combinations
+
+import pytest
+
+from fs3.core.membership.placement import Place, pair_counts, place
+
+
+def text(chains: list[tuple[Place, ...]]) -> list[str]:
+    return [" ".join(f"{at.node}.{at.ordinal}" for at in chain) for chain in chains]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ((3, 2, 3, 1), ["1.0 2.0 0.0", "0.1 1.1 2.1"]),
+        ((4, 3, 2, 1), ["0.0 2.0", "3.0 1.0", "1.1 0.1", "2.1 3.1", "1.2 2.2", "3.2 0.2"]),
+        ((7, 3, 3, 7), ["2.0 5.0 6.0", "5.1 3.0 4.0", "3.1 0.0 2.1", "0.1 1.0 5.2", "6.1 4.1 0.2", "1.1 6.2 3.2", "4.2 2.2 1.2"]),
+    ],
+)
+def test_golden_vectors(arguments: tuple[int, int, int, int], expected: list[str]) -> None:
+    assert text(place(*arguments)) == expected
+
+
+def test_golden_digest_of_a_large_table() -> None:
+    chains = [[tuple(at) for at in chain] for chain in place(24, 12, 3, 1)]
+    assert hashlib.sha256(repr(chains).encode()).hexdigest()[:16] == "e12b3ee09c18c537"
+
+
+@pytest.mark.parametrize(("nodes", "per_node", "replicas"), [(7, 3, 3), (9, 4, 3), (5, 6, 3), (6, 10, 3), (3, 4, 3), (8, 7, 2)])
+def test_a_design_that_exists_is_found(nodes: int, per_node: int, replicas: int) -> None:
+    """The Fano plane and others: every two nodes share equally many chains."""
+    shared = pair_counts(place(nodes, per_node, replicas, seed=1), nodes)
+    assert len({shared[a][b] for a, b in combinations(range(nodes), 2)}) == 1
+
+
+def test_seeds_give_different_tables() -> None:
+    assert place(6, 4, 3, seed=1) != place(6, 4, 3, seed=2)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "per_node", "replicas", "message"),
+    [
+        (2, 4, 3, "3 replicas need 3 storage nodes, there are 2"),
+        (0, 4, 3, "at least one storage node"),
+        (3, 0, 3, "targets_per_node is 0"),
+        (3, 4, 0, "replicas is 0"),
+        (99, 4, 17, "replicas is 17, must be 1 to 16"),
+    ],
+)
+def test_what_cannot_be_placed_is_named(nodes: int, per_node: int, replicas: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        place(nodes, per_node, replicas, seed=1)
