@@ -22,11 +22,14 @@ from fs3.base.ids import InodeId
 from fs3.base.limits import list_entries_max
 from fs3.base.status import Code
 from fs3.base.units import SECOND
-from fs3.client.meta import MetaClient
+from fs3.client.meta import TIME_NOW, MetaClient
 from fs3.client.mgmtd import MgmtdClient
 from fs3.client.storage import StorageClient
 from fs3.model.inode import Inode, InodeType, Layout
-from fs3.model.namespace import Entry, PathRef, RemoveKind, RenameMode
+from fs3.model.namespace import Entry, Opened, PathRef, RemoveKind, RenameMode
+from fs3.model.requests import FileSystemSpace, Open
+
+__all__ = ["EXCHANGE", "NOREPLACE", "REPLACE", "TIME_NOW", "Client", "File"]
 
 REPLACE = RenameMode.REPLACE
 NOREPLACE = RenameMode.NOREPLACE
@@ -36,6 +39,7 @@ CLOSE_PATIENCE_NS = 5 * SECOND
 """How long closing a client waits for the sessions it still has."""
 
 Counts = list[int]
+Opens = list[File | FS3Error]
 Stats = list[Inode | FS3Error]
 Entries = list[Entry]
 
@@ -125,6 +129,14 @@ class Client:
             # The service keeps the inode of a file that has other names too; then its content is cut as by ftruncate.
             await self.truncate(file, 0)
         return file
+
+    async def open_many(self, paths: Sequence[str]) -> Opens:
+        """Opens many files for reading, in one request: its handle or its error for each."""
+        answers = await self.meta.batch([Open(PathRef(path=path)) for path in paths]) if paths else []
+        return [
+            File(answer.inode, path) if isinstance(answer, Opened) else answer
+            for path, answer in zip(paths, answers, strict=True)
+        ]
 
     async def open_unnamed(self, directory: str = "/", layout: Layout | None = None, *, permissions: int = 0o666) -> File:
         """A new file that nobody sees until `close(file, publish=path)` gives it a name at once and whole.
@@ -371,7 +383,7 @@ class Client:
         """What files created below a directory get from now on; fields of 0 are inherited."""
         return await self.meta.setattr(PathRef(path=path), layout=layout)
 
-    async def statfs(self) -> Any:
+    async def statfs(self) -> FileSystemSpace:
         """Space and counts of the whole file system."""
         return await self.meta.statfs()
 

@@ -122,7 +122,7 @@ class KVCache:
     ) -> KVCache:
         """`open`, over a client that is connected already and stays the caller's."""
         _check_namespace(namespace, page_bytes, timeout)
-        opened = await client.mgmtd.open_namespace(namespace, page_bytes, replicas)
+        opened = await client.manager.open_namespace(namespace, page_bytes, replicas)
         return cls(client, opened, owns_client=_own, timeout=timeout)
 
     async def __aenter__(self) -> KVCache:
@@ -222,7 +222,7 @@ class KVCache:
         return [_status_of(result.code) for result in results]
 
     def _place(self) -> Placement:
-        routing = self._client.mgmtd.routing
+        routing = self._client.manager.routing
         table = routing.tables.get(TableId(self._namespace.table_id))
         if table is None or not table.chains:
             raise error(Code.NO_TABLE, f"the chain table of namespace {self.name!r} is not known here", self.name)

@@ -41,6 +41,9 @@ wake_bytes_max = 1 * MIB
 copied_parts_bytes_max = 16 * KIB
 """Payloads up to this size are copied behind their header: cheaper than to gather them."""
 accepts_per_wake_max = 64
+listen_backlog = 1024
+local_send_buffer_bytes = 1 * MIB
+"""Of a Unix socket; the system may grant less."""
 error_message_chars_max = 2048
 drain_events_max = 4096
 
@@ -49,6 +52,12 @@ ios_per_read_max = 1024
 updates_per_request_max = 256
 keys_per_find_max = 8192
 batch_items_max = 4096
+batch_stat_paths_max = 1024
+"""A client splits larger batches, so that nobody waits long behind one."""
+batch_stats_at_once_max = 4
+"""Pieces of one batch that a client has under way."""
+request_bytes_max = 768 * KIB
+"""A client splits batches whose requests are larger; they travel as one frame header."""
 list_entries_max = 2048
 read_bytes_per_request_max = 32 * MIB
 update_bytes_per_request_max = 8 * MIB
@@ -103,6 +112,8 @@ cold_reads_max = 4096
 """Reads that wait for the disks of one storage process."""
 cold_read_bytes_max = 64 * MIB
 """Bytes those reads may hold in memory until they are sent; further ones wait."""
+fill_bytes_max = 64 * MIB
+"""Pending versions one target holds in memory while it sends them again."""
 forward_requests_max = 64
 """Requests one target has under way to its successor; further updates wait and then leave together."""
 
@@ -113,6 +124,8 @@ client_read_calls_max = 2
 client_write_call_bytes = 8 * MIB
 client_write_bytes_max = 64 * MIB
 """Written bytes one client has under way; further writes wait for their turn. Copies hold as much."""
+transfer_parts_max = 4
+"""Parts of `client_write_call_bytes` that one upload or download of a local file holds in memory."""
 client_lists_max = 32
 """Directories one walk lists at once."""
 file_ahead_bytes_max = 32 * MIB
@@ -133,7 +146,14 @@ transactions_waiting_max = 65_536
 groups_max = 1024
 """Supplementary groups of one caller."""
 requests_remembered_ns = 30 * MINUTE
+requests_per_sweep_max = 512
+"""Remembered requests one transaction of the sweep looks at."""
 garbage_chunks_per_step_max = 512
+garbage_files_per_step_max = 64
+garbage_entries_per_step_max = 128
+"""Entries of a detached directory that one transaction takes apart."""
+garbage_probe_chunks = 64
+"""How many chunks behind the end of a removed file are looked for."""
 
 # --- time ------------------------------------------------------------------------------------------------------------
 heartbeat_ns = 500 * MILLISECOND
@@ -148,6 +168,10 @@ forward_backoff_min_ns = 10 * MILLISECOND
 """Before repeating a sending that the successor refused; doubles with each repetition."""
 forward_backoff_max_ns = 1 * SECOND
 call_timeout_ns = 30 * SECOND
+attempt_timeout_ns = 5 * SECOND
+"""One try of a repeatable request; then another node is asked."""
+retry_backoff_min_ns = 2 * MILLISECOND
+retry_backoff_max_ns = 500 * MILLISECOND
 connect_timeout_ns = 5 * SECOND
 read_attempt_ns = 3 * SECOND
 """How long a read waits for one replica before it asks another."""
@@ -164,6 +188,14 @@ receive_rate_min = 1 * MIB
 """Bytes per second: a frame may take `receive_stall_ns` and the time this rate needs for it, then the peer is disconnected."""
 send_stall_ns = 30 * SECOND
 """A peer that takes nothing of what is queued for it for so long is disconnected."""
+tcp_keepalive_idle_s = 10
+tcp_keepalive_interval_s = 5
+tcp_keepalive_probes = 3
+"""An idle connection to a host that has died is noticed after 25 s."""
+tcp_unacknowledged_ms = 20_000
+"""A host that acknowledges nothing of what was sent for so long counts as dead."""
+accept_rest_ns = 500 * MILLISECOND
+"""A listener that cannot accept (no descriptors left) tries again after so long."""
 transport_sweep_ns = 1 * SECOND
 """How often connections are checked for stalls."""
 log_interval_ns = 1 * SECOND
@@ -215,6 +247,9 @@ assert page_bytes_max + page_trailer_bytes <= block_bytes_max
 assert frame_payload_bytes_max >= chunk_bytes_max + page_trailer_bytes
 assert frame_payload_bytes_max <= receive_bytes_max
 assert update_bytes_per_request_max <= frame_payload_bytes_max
+assert request_bytes_max + 64 * KIB <= frame_header_bytes_max
+assert batch_stat_paths_max <= batch_items_max
+assert attempt_timeout_ns < call_timeout_ns
 assert long_header_bytes < staging_bytes <= wake_bytes_max
 assert frame_header_bytes_max <= stream_queue_bytes_max
 assert connect_backoff_min_ns <= connect_backoff_max_ns < connect_timeout_ns
@@ -223,6 +258,7 @@ assert 3 * heartbeat_ns <= lease_ns
 assert clock_drift_ns < lease_ns
 assert transactions_per_turn_max <= transactions_per_commit_max <= transactions_waiting_max
 assert batch_items_max <= transactions_waiting_max
+assert garbage_files_per_step_max * garbage_probe_chunks <= keys_per_find_max
 assert lmdb_map_bytes_default <= lmdb_map_bytes_max
 assert inline_chunk_bytes_max < chunk_bytes_min
 assert inline_chunk_bytes_max <= small_read_bytes

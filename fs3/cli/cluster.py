@@ -143,7 +143,8 @@ def serve_command(shape: Shape, directory: ClusterDirectory, name: str) -> list[
         command += ["--storage", str(shape.storage), "--replicas", str(shape.replicas), "--targets", str(shape.targets)]
     else:
         command += ["--mgmtd", f"{shape.host}:{ports_of(shape, 'mgmtd')[1]}"]
-    return command
+    settings = directory.path / f"{role_of(name)}.toml"
+    return [*command, "--config", str(settings)] if settings.exists() else command
 
 
 def _start_one(directory: ClusterDirectory, shape: Shape, name: str) -> Process:

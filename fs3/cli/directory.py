@@ -1,6 +1,7 @@
 """The data directory of a local cluster: what is in it, and who is running on it.
 
     DIR/cluster.json      what the cluster is, and each process: {name, role, pid, endpoints}
+    DIR/<role>.toml       settings of the processes of one role, when somebody put them there
     DIR/<name>/           data of one process
     DIR/<name>/process.lock   held (flock) by the process for as long as it lives
     DIR/run/<name>.sock   its local endpoint

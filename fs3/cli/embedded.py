@@ -13,20 +13,28 @@ from typing import Self
 from fs3.base.ids import ClientId
 from fs3.base.units import SECOND
 from fs3.cli.directory import hold_lock
+from fs3.cli.wiring import chunk_store_factory
 from fs3.client.connect import Connector
 from fs3.client.member import Member, next_incarnation
 from fs3.client.mgmtd import MgmtdClient
 from fs3.client.storage import StorageClient
+from fs3.core.membership.config import MgmtdConfig
 from fs3.drivers.lmdb import LmdbKV
 from fs3.drivers.memory.rpc import MemoryNetwork, MemoryTransport
 from fs3.drivers.os_clock import OsClock
 from fs3.model.routing import Role
-from fs3.services.meta import MetaConfig, MetaService
-from fs3.services.mgmtd import MgmtdConfig, MgmtdService
+from fs3.services.meta.config import MetaConfig
+from fs3.services.meta.service import MetaService
+from fs3.services.mgmtd.service import MgmtdService
+from fs3.services.storage.config import StorageConfig
+from fs3.services.storage.disks import DataDirectories
+from fs3.services.storage.service import StorageService
 
 _MGMTD = "memory://mgmtd"
 _META = "memory://meta"
 _STORAGE = "memory://storage"
+
+READY_NS = 30 * SECOND
 
 
 class Embedded:
@@ -48,3 +56,59 @@ class Embedded:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+
+async def launch(path: Path) -> Embedded:
+    """Start the services on a directory, making it when it is missing.
+
+    FS3Error BUSY naming the process that has the directory open, or what is wrong with the data in it.
+    """
+    async with AsyncExitStack() as stack:
+        stack.callback(os.close, hold_lock(path / "process.lock"))
+        clock = OsClock()
+        transport = MemoryTransport(MemoryNetwork())
+        connector = Connector([transport], host="")
+        stack.push_async_callback(connector.close)
+
+        state = LmdbKV.open(path / "mgmtd", clock=clock)
+        stack.push_async_callback(state.close)
+        config = MgmtdConfig(storage_nodes=1, replicas=1, targets_per_node=1)
+        manager = MgmtdService(state, clock, config, os.urandom)
+        await manager.start()
+        stack.push_async_callback((await transport.serve(_MGMTD, manager.bindings())).close)
+        stack.push_async_callback(manager.stop)
+        manager.announce([_MGMTD])
+
+        mgmtd = MgmtdClient(connector, [_MGMTD], clock)
+        stack.push_async_callback(mgmtd.close)
+        await mgmtd.start()
+
+        disks = DataDirectories([path / "storage"], "storage-1")
+        storage = StorageService(disks, chunk_store_factory(disks, clock), clock, mgmtd, connector, StorageConfig())
+        stack.push_async_callback((await transport.serve(_STORAGE, storage.bindings())).close)
+        stack.push_async_callback(storage.stop)
+        await storage.start([_STORAGE], "")
+        # The first start makes the chain table; files cannot be created before it is there.
+        await mgmtd.wait_routing(lambda routing: bool(routing.tables), READY_NS)
+
+        rows = LmdbKV.open(path / "meta", clock=clock)
+        stack.push_async_callback(rows.close)
+        chunks = StorageClient(mgmtd, connector, clock, ClientId(os.urandom(16)))
+        stack.push_async_callback(chunks.close)
+        meta = MetaService(rows, clock, mgmtd, chunks, MetaConfig(), os.urandom)
+        await meta.start()
+        stack.push_async_callback((await transport.serve(_META, meta.bindings())).close)
+        stack.push_async_callback(meta.stop)
+        member = Member(
+            mgmtd,
+            clock,
+            name="meta",
+            role=Role.META,
+            endpoints=[_META],
+            host="",
+            incarnation=next_incarnation(path / "meta" / "incarnation"),
+            pid=os.getpid(),
+        )
+        await member.start()
+        stack.push_async_callback(member.stop)
+        return Embedded(stack.pop_all(), connector)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 from fs3.base.errors import error
 from fs3.base.ids import ClientId, TargetId
@@ -16,7 +14,8 @@ from fs3.client.connect import Connector
 from fs3.client.member import Member, next_incarnation
 from fs3.client.mgmtd import MgmtdClient
 from fs3.client.storage import StorageClient
-from fs3.drivers.chunks import FileChunkStore
+from fs3.core.membership.config import MgmtdConfig
+from fs3.drivers.chunks.store import FileChunkStore
 from fs3.drivers.grpc import GrpcTransport
 from fs3.drivers.host import host_identity
 from fs3.drivers.lmdb import LmdbKV
@@ -27,10 +26,17 @@ from fs3.model.routing import Role
 from fs3.ports.chunk_store import ChunkStore
 from fs3.ports.rpc import Bindings, Transport
 from fs3.runtime.config import load_config
-from fs3.services.meta import MetaConfig, MetaService
-from fs3.services.mgmtd import MgmtdConfig, MgmtdService
+from fs3.services.meta.config import MetaConfig
+from fs3.services.meta.service import MetaService
+from fs3.services.mgmtd.service import MgmtdService
+from fs3.services.storage.config import StorageConfig
+from fs3.services.storage.disks import DataDirectories
+from fs3.services.storage.service import StorageService, StoreFactory
 
 STOP_GRACE_NS = 5 * SECOND
+
+SCHEMAS = {Role.META: MetaConfig, Role.STORAGE: StorageConfig}
+"""What the manager accepts as distributed configuration."""
 
 
 async def start_service(options: ServeOptions, stack: AsyncExitStack) -> dict[str, str]:
@@ -100,15 +106,17 @@ def _data_connector(stack: AsyncExitStack, clock: OsClock) -> Connector:
 
 async def _start_mgmtd(options: ServeOptions, stack: AsyncExitStack) -> dict[str, str]:
     clock = OsClock()
-    config = MgmtdConfig(storage_nodes=options.storage, replicas=options.replicas, targets_per_node=options.targets)
-    if options.config is not None:
-        config = load_config(MgmtdConfig, options.config)
+    config = load_config(MgmtdConfig, options.config)
+    if options.config is None:
+        config = MgmtdConfig(storage_nodes=options.storage, replicas=options.replicas, targets_per_node=options.targets)
     kv = LmdbKV.open(options.data_dir / "kv", clock=clock)
     stack.push_async_callback(kv.close)
-    service = MgmtdService(kv, clock, config, os.urandom)
+    service = MgmtdService(kv, clock, config, os.urandom, schemas=SCHEMAS)
     await service.start()
+    endpoints = await _Listeners(options, stack, clock).open(service.bindings())
+    service.announce(list(endpoints.values()))
     stack.push_async_callback(service.stop)
-    return await _Listeners(options, stack, clock).open(service.bindings())
+    return endpoints
 
 
 async def _start_meta(options: ServeOptions, stack: AsyncExitStack) -> dict[str, str]:
@@ -121,8 +129,8 @@ async def _start_meta(options: ServeOptions, stack: AsyncExitStack) -> dict[str,
     stack.push_async_callback(storage.close)
     service = MetaService(kv, clock, mgmtd, storage, config, os.urandom)
     await service.start()
-    stack.push_async_callback(service.stop)
     endpoints = await _Listeners(options, stack, clock).open(service.bindings())
+    stack.push_async_callback(service.stop)
     member = Member(
         mgmtd,
         clock,
@@ -138,14 +146,22 @@ async def _start_meta(options: ServeOptions, stack: AsyncExitStack) -> dict[str,
     return endpoints
 
 
-def chunk_store_factory(data_dir: Path) -> Callable[[TargetId], Awaitable[ChunkStore]]:
-    """Opens or creates the store of a target below a data directory."""
+async def _start_storage(options: ServeOptions, stack: AsyncExitStack) -> dict[str, str]:
+    clock = OsClock()
+    config = load_config(StorageConfig, options.config)
+    disks = DataDirectories([options.data_dir], options.name)
+    mgmtd = await _connect_mgmtd(options, stack, clock)
+    service = StorageService(disks, chunk_store_factory(disks, clock), clock, mgmtd, _data_connector(stack, clock), config)
+    endpoints = await _Listeners(options, stack, clock).open(service.bindings())
+    stack.push_async_callback(service.stop)
+    await service.start(list(endpoints.values()), host_identity())
+    return endpoints
+
+
+def chunk_store_factory(disks: DataDirectories, clock: OsClock) -> StoreFactory:
+    """Opens or makes the store of a target in its place on the disks."""
 
     async def open_store(target: TargetId) -> ChunkStore:
-        return await FileChunkStore.open(data_dir / "targets" / str(target), target)
+        return await FileChunkStore.open(disks.home(target), target, clock=clock)
 
     return open_store
-
-
-async def _start_storage(options: ServeOptions, stack: AsyncExitStack) -> dict[str, str]:
-    raise NotImplementedError

@@ -18,6 +18,7 @@ from fs3.base.units import KIB
 from fs3.client.chunk_routes import ChunkRoutes
 from fs3.client.chunk_trials import Trials
 from fs3.core.files.read_plan import ReadIO, buffer_bytes
+from fs3.core.files.target_choice import TargetChoice
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Reply
 from fs3.wire.methods import STORAGE
@@ -54,7 +55,9 @@ class ReadCounters:
 class _Frame:
     """One request under way."""
 
-    __slots__ = ("answer", "bytes", "chains", "future", "indices", "ios", "lengths", "node", "verify", "versions")
+    __slots__ = (
+        "answer", "bytes", "chains", "counted", "future", "indices", "ios", "lengths", "node", "plain", "verify", "versions",
+    )  # fmt: skip
 
     def __init__(self, node: NodeId, ios: Sequence[ReadIO], verify: bool) -> None:
         self.node = node
@@ -65,12 +68,22 @@ class _Frame:
         self.versions: list[int] = []
         self.lengths: list[int] = []
         self.bytes = 0
+        self.counted = 0
+        """Of `bytes`, what the choice of targets knows of."""
+        self.plain = True
+        """Every IO has one buffer."""
         self.future: asyncio.Future[Reply] | None = None
         self.answer: ReadAnswer | None = None
 
     def has_room(self, length: int) -> bool:
         """One more IO of `length` bytes may join."""
         return self.bytes + length <= read_frame_bytes and len(self.indices) < ios_per_read_max
+
+    def count(self, choice: TargetChoice) -> None:
+        """Let the next choice know what this node is asked for."""
+        if self.bytes > self.counted:
+            choice.sent(self.node, self.bytes - self.counted)
+            self.counted = self.bytes
 
     def request(self) -> pb.ReadRequest:
         ios = self.ios
@@ -88,6 +101,8 @@ class _Frame:
         """Where the payload goes: the buffers of the ranges that were found, shortened where a chunk ends earlier."""
         answer = self.answer = parse_read_reply(message, self.lengths, payload_length, self.verify)
         ios = self.ios
+        if self.plain and answer.lengths == self.lengths:
+            return [ios[index].buffer for index in self.indices]  # type: ignore[misc]
         buffers: list[memoryview] = []
         for index, asked, length in zip(self.indices, self.lengths, answer.lengths, strict=True):
             if length:
@@ -98,39 +113,31 @@ class _Frame:
                     buffers.append(buffer if length == asked else buffer[:length])
         return buffers
 
-    def outcomes(self, counters: ReadCounters) -> list[ReadOutcome]:
-        """Of each IO; CHECKSUM for bytes that are not what the replica says it sent."""
+    def bad_bytes(self) -> set[int]:
+        """The IOs (their places in the frame) whose bytes are not what the replica says it sent."""
         answer = self.answer
         assert answer is not None
         ios = self.ios
-        verify = self.verify
         sums = answer.checksums
+        bad: set[int] = set()
         at = 0
-        results = []
-        for index, code, length, version, piece in zip(
-            self.indices, answer.codes, answer.lengths, answer.versions, answer.piece_bytes, strict=True
-        ):
-            if code:
-                results.append(ReadOutcome(Code.from_wire(code)))
+        for place, (index, length, piece) in enumerate(zip(self.indices, answer.lengths, answer.piece_bytes, strict=True)):
+            if not length:
                 continue
-            if verify and length:
-                offset = ios[index].offset
-                buffer = ios[index].buffer
-                if offset % piece + length <= piece and type(buffer) is memoryview:
-                    good = at < len(sums) and crc32c(buffer if length == len(buffer) else buffer[:length]) == sums[at]
-                    at += 1
-                else:
-                    parts = _shortened(buffer if isinstance(buffer, tuple) else (buffer,), length)
-                    whole = len(parts) == 1
-                    found = checksums(parts[0], offset, piece) if whole else checksums_of_parts(parts, offset, piece)
-                    good = found == sums[at : at + len(found)]
-                    at += len(found)
-                if not good:
-                    counters.checksum_mismatches += 1
-                    results.append(ReadOutcome(Code.CHECKSUM, 0, version, f"bytes from node {self.node} fail verification"))
-                    continue
-            results.append(ReadOutcome(_OK, length, version))
-        return results
+            io = ios[index]
+            buffer = io.buffer
+            if io.offset % piece + length <= piece and type(buffer) is memoryview:
+                if at >= len(sums) or crc32c(buffer if length == len(buffer) else buffer[:length]) != sums[at]:
+                    bad.add(place)
+                at += 1
+                continue
+            parts = _shortened(buffer if isinstance(buffer, tuple) else (buffer,), length)
+            one = len(parts) == 1
+            found = checksums(parts[0], io.offset, piece) if one else checksums_of_parts(parts, io.offset, piece)
+            if found != sums[at : at + len(found)]:
+                bad.add(place)
+            at += len(found)
+        return bad
 
 
 def _shortened(buffers: Sequence[memoryview], length: int) -> list[memoryview]:
@@ -181,15 +188,19 @@ class ReadBatch:
         frames: list[_Frame] = []
         open_frames: dict[NodeId, _Frame] = {}
         memo: dict[ChainId, tuple[_Frame, int]] = {}
+        retry = bool(trials)
         for index in indices:
             io = ios[index]
             buffer = io.buffer
-            length = len(buffer) if type(buffer) is memoryview else buffer_bytes(buffer)
+            plain = type(buffer) is memoryview
+            length = len(buffer) if plain else buffer_bytes(buffer)
             chain = io.chain
-            known = memo.get(chain) if not trials else None
-            if known is not None and known[0].has_room(length):
+            known = memo.get(chain)
+            if known is not None and known[0].bytes + length <= read_frame_bytes and len(known[0].indices) < ios_per_read_max:
                 frame, version = known
             else:
+                for frame in frames:
+                    frame.count(choice)
                 who = self._routes.candidates(chain)
                 version = who.version
                 small = {node for node, frame in open_frames.items() if frame.bytes + length <= COALESCE_BYTES}
@@ -202,13 +213,17 @@ class ReadBatch:
                     found = open_frames[node] = _Frame(node, ios, self._verify)
                     frames.append(found)
                 frame = found
-                memo[chain] = (frame, version)
+                if not retry:
+                    memo[chain] = (frame, version)
             frame.indices.append(index)
             frame.chains.append(chain)
             frame.versions.append(version)
             frame.lengths.append(length)
             frame.bytes += length
-            choice.sent(frame.node, length)
+            if not plain:
+                frame.plain = False
+        for frame in frames:
+            frame.count(choice)
         return frames
 
     async def _exchange(self, frames: list[_Frame]) -> None:
@@ -255,15 +270,26 @@ class ReadBatch:
         outcomes = self._outcomes
         counters = self._counters
         trials = self._trials
-        for index, outcome in zip(frame.indices, frame.outcomes(counters), strict=True):
-            code = outcome.code
-            if code is _OK or code is _NOT_FOUND:
-                outcomes[index] = outcome
-                counters.bytes += outcome.length
-                if trials:
-                    trials.settled(index)
+        bad = frame.bad_bytes() if self._verify else ()
+        answer = frame.answer
+        assert answer is not None
+        counters.bytes += sum(answer.lengths)
+        retry = bool(trials)
+        columns = zip(frame.indices, answer.codes, answer.lengths, answer.versions, strict=True)
+        for place, (index, code, length, version) in enumerate(columns):
+            if code == _OK and place not in bad:
+                outcomes[index] = ReadOutcome(_OK, length, version)
+            elif code == _NOT_FOUND:
+                outcomes[index] = ReadOutcome(_NOT_FOUND)
+            elif code == _OK:
+                counters.checksum_mismatches += 1
+                trials.refused(index, frame.node, Code.CHECKSUM, f"bytes from node {frame.node} fail verification")
+                continue
             else:
-                trials.refused(index, frame.node, code, outcome.message)
+                trials.refused(index, frame.node, Code.from_wire(code))
+                continue
+            if retry:
+                trials.settled(index)
 
     def _failed(self, frame: _Frame, failure: FS3Error) -> None:
         """The whole frame got no answer, or a refusal as a whole."""

@@ -76,7 +76,9 @@ class StreamCall(PendingCall):
     def push(self, message: Any, size: int) -> None:
         """One more message of `size` bytes. A consumer that is too far behind loses the stream: BUSY."""
         if self.messages and self.queued_bytes + size > stream_queue_bytes_max:
-            self.channel.abandon(self, error(Code.BUSY, f"{self.channel.describe(self)}: messages come faster than they are read"))
+            self.channel.abandon(
+                self, error(Code.BUSY, f"{self.channel.describe(self)}: messages come faster than they are read")
+            )
             return
         self.messages.append((message, size))
         self.queued_bytes += size
@@ -203,7 +205,9 @@ class ClientChannel:
             raise error(Code.INVALID, f"requests of {method!r} carry no payload")
         data = request.SerializeToString()
         if len(data) > frame_header_bytes_max:
-            raise error(Code.TOO_LARGE, f"request of {method!r} with {len(data)} bytes, at most {frame_header_bytes_max} are allowed")
+            raise error(
+                Code.TOO_LARGE, f"request of {method!r} with {len(data)} bytes, at most {frame_header_bytes_max} are allowed"
+            )
         now = self._now()
         call.channel = self
         call.method = method

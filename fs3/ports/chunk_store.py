@@ -200,7 +200,9 @@ class ChunkStore(Protocol):
         """
         ...
 
-    def read_many(self, chunks: Sequence[ChunkId], batch: ReadBatch, which: Sequence[int], *, refuse_dirty: bool) -> list[int]:
+    def read_many(
+        self, chunks: Sequence[ChunkId], batch: ReadBatch, which: Sequence[int], *, refuse_dirty: bool
+    ) -> Sequence[int]:
         """`read` for the IOs `which` of a batch, with next to no cost for each: IO i reads `chunks[i]`. Returns those that are
         cold, for `read_cold` and `batch.put`. With `refuse_dirty`, a chunk that has a pending version is answered DIRTY."""
         ...

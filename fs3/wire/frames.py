@@ -103,7 +103,8 @@ def _what_is_wrong(magic: int, version: int, kind: int, header_length: int, payl
 _KNOWN_STRANGERS = (
     (b"PRI * HTTP/2", "a gRPC (HTTP/2) client: this port speaks the framed wire, gRPC has a port of its own"),
     (b"\x16\x03", "a TLS client: the framed wire is not encrypted"),
-    (b"SSH-", "an SSH client"),
+    (b"SSH-", "an SSH peer"),
+    (b"HTTP/", "an HTTP server"),
     *((verb + b" ", "an HTTP client") for verb in (b"GET", b"POST", b"PUT", b"HEAD", b"OPTIONS", b"CONNECT", b"DELETE")),
 )
 
@@ -112,6 +113,8 @@ def stranger(data: bytes | bytearray) -> str | None:
     """Who sends such first bytes, when they cannot become one of our frames; None while they can."""
     if data.startswith(MAGIC_BYTES[: len(data)]):
         return None
+    if len(data) >= 9 and data[:2] == b"\0\0" and data[3:9] == b"\x04\0\0\0\0\0":
+        return "a gRPC (HTTP/2) server: the framed wire has a port of its own"
     for start, who in _KNOWN_STRANGERS:
         if data.startswith(start[: len(data)]):
             return who

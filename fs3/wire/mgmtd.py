@@ -35,7 +35,7 @@ def enum_from_pb(kind: type[E], number: int, field: str) -> E:
 
 def _id(number: int, field: str) -> int:
     if not number:
-        raise malformed(field, "ids start at 1")
+        raise malformed(field, "is 0, must be at least 1")
     return number
 
 

@@ -3,8 +3,7 @@
 from pathlib import Path
 
 from fs3.drivers.lmdb import LmdbKV
-
-# from fs3.drivers.memory.kv import MemoryKV
+from fs3.drivers.memory.kv import MemoryKV
 from fs3.ports.kv import KV
 from fs3.sim.conformance.kv import KVTests
 

@@ -97,6 +97,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_full_disk_during_a_write(small_disk: Path) -> None:
     """One disk of the chain fills: ENOSPC for what no longer fits, everything acknowledged stays, reads and removal go on."""
+    (small_disk / "meta.toml").write_text("garbage_delay_ms = 0\ngarbage_interval_ms = 50\n")
     with LocalCluster(small_disk) as cluster:
 
         async def run() -> None:

@@ -2,6 +2,11 @@
 
 Order of durability: a `Forward` and a `Commit` of a version are only returned after the `Staged` event of that version, and a
 `Reply` with OK only after the `Commit` of it was returned. So an acknowledged update is durable on every live target.
+
+Carried out before the next step: `Commit`, which the store's view must show by then. The rest may be gathered over many steps.
+
+Buffers. The data of an update belongs to whoever asked for it; it may be let go once the `Reply` to *that* token has been returned
+and every `Forward` that was started with it has been answered or given up. No `Stage` or `Forward` returned later uses it.
 """
 
 from __future__ import annotations
@@ -27,13 +32,16 @@ class Forward:
     target: TargetId
     update: Update
     """A FILL without data means: read the pending version back from the store (`read_cold(..., pending=True)`) and
-    send all of it. Pending updates that a restart interrupted are forwarded so, under their own version and tag."""
+    send all of it. Pending updates that a restart interrupted are forwarded so, under their own version and tag. It is the
+    answer `Acked(NOT_FOUND)` to this sending when the store has no pending version of that number (any more)."""
     attempt: int
+    """Number of this sending, for `Acked`; no two sendings of a target have the same. Also `update.serial`."""
 
 
 @dataclass(slots=True)
 class Commit:
-    """The pending version becomes the committed one; immediate, never fails, needs no answer."""
+    """The pending version becomes the committed one; immediate, never fails, needs no answer. Without `tag.client` no channel row
+    is set; that is also so for a tagged update whose client has gone on to a newer one already, which the row must keep."""
 
     chunk: ChunkId
     version: int
@@ -43,7 +51,8 @@ class Commit:
 
 @dataclass(slots=True)
 class DropPending:
-    """Forget the pending version: it was refused downstream for good and was never acknowledged."""
+    """Forget the pending version. Only for one that nobody else can have: a serving target never takes back what it may have
+    sent, since a late duplicate of it could still be staged downstream. For targets that are brought up to date."""
 
     chunk: ChunkId
 

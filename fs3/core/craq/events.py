@@ -49,7 +49,8 @@ class ChainChanged:
 
 @dataclass(slots=True)
 class Opened:
-    """The store was opened and has these pending chunks; comes once, after the first ChainChanged."""
+    """The store was opened and has these pending chunks; comes once, after the first ChainChanged. Until then this target takes
+    no place in its chain: it accepts no updates and must serve no reads (`Replica.readable_chain`)."""
 
     pending: tuple[ChunkId, ...]
 

@@ -64,24 +64,24 @@ class Flight:
         return min(self.retry_ns, self.expires_ns) if self.askers else self.retry_ns
 
 
-def resumed(template: Update, meta: ChunkMeta) -> Flight:
+def resumed(template: Update, meta: ChunkMeta, askers: list[int], expires_ns: int) -> Flight:
     """The flight of a pending version that is in the store only. `template` names chunk and chain; the rest is stored with it."""
     kind = UpdateKind.REMOVE if meta.pending_kind is UpdateKind.REMOVE else UpdateKind.FILL
     update = Update(
-        template.chunk,
-        kind,
-        template.chain,
-        template.chain_version,
-        meta.pending,
-        0,
-        meta.pending_length,
-        meta.pending_tag or UNTAGGED,
+        chunk=template.chunk,
+        kind=kind,
+        chain=template.chain,
+        chain_version=template.chain_version,
+        version=meta.pending,
+        offset=0,
+        length=meta.pending_length,
+        tag=meta.pending_tag or UNTAGGED,
     )
     return Flight(
         update,
         Phase.RESTING,
-        [],
-        NEVER,
+        askers,
+        expires_ns,
         length=meta.pending_length,
         checksum=meta.pending_checksum,
         has_data=False,

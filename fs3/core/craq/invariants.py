@@ -29,7 +29,7 @@ def check(replica: Replica, pending: Iterable[ChunkId] | None = None) -> None:
         assert len(tokens) == count, f"{who} chunk {chunk.hex()}: a token waits twice"
     if pending is not None and replica.opened:
         for chunk in pending:
-            settled = chunk in replica.lanes or (replica.place not in (Place.HEAD, Place.BODY) and chunk in replica.orphans)
+            settled = chunk in replica.lanes or (chunk in replica.orphans and not replica.standing.serves)
             assert settled, f"{who} chunk {chunk.hex()}: nobody takes care of its pending version"
 
 
@@ -43,10 +43,10 @@ def _check_lane(replica: Replica, chunk: ChunkId, lane: Lane, who: str) -> None:
     assert len(flight.askers) <= replica.limits.askers_max, f"{who}: too many ask for one update"
     assert (flight.serial != 0) == (phase is Phase.FORWARDING), f"{who}: serial {flight.serial} while {phase.name}"
     if phase is Phase.STAGING:
-        assert replica.place is not Place.OUT or flight.abandoned, f"{who}: stages outside the live chain"
+        assert replica.standing.place is not Place.OUT or flight.abandoned, f"{who}: stages outside the live chain"
         return
-    assert replica.place is not Place.OUT, f"{who}: {phase.name} outside the live chain"
-    assert not replica.is_last, f"{who}: {phase.name} with nobody behind it"
+    assert replica.standing.place is not Place.OUT, f"{who}: {phase.name} outside the live chain"
+    assert not replica.standing.is_last, f"{who}: {phase.name} with nobody behind it"
     assert not flight.abandoned, f"{who}: abandoned but {phase.name}"
     assert meta is not None, f"{who}: {phase.name} but the store has nothing"
     assert meta.pending == flight.update.version, f"{who}: {phase.name} of {flight.update.version} but the store has {meta}"

@@ -8,9 +8,35 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
+from fs3.base import limits
 from fs3.core.craq.admission import LaneState, same_tag
 from fs3.core.craq.flight import Flight, Phase
 from fs3.model.chunk import Update
+
+
+@dataclass(frozen=True)
+class ReplicaLimits:
+    """Limits and times of one replica; see `fs3.base.limits`."""
+
+    lane_waiting_max: int = limits.lane_waiting_max
+    flights_max: int = limits.flights_per_target_max
+    askers_max: int = limits.askers_per_flight_max
+    flight_deadline_ns: int = limits.flight_deadline_ns
+    forward_timeout_min_ns: int = limits.forward_timeout_min_ns
+    forward_timeout_max_ns: int = limits.forward_timeout_max_ns
+    forward_backoff_min_ns: int = limits.forward_backoff_min_ns
+    forward_backoff_max_ns: int = limits.forward_backoff_max_ns
+
+    def timeout_ns(self, attempts: int) -> int:
+        """How long the answer to a sending is waited for, after `attempts` earlier ones."""
+        return min(self.forward_timeout_max_ns, self.forward_timeout_min_ns << min(attempts, 20))
+
+    def backoff_ns(self, attempts: int) -> int:
+        """How long to rest after `attempts` sendings, the last of which was refused."""
+        return min(self.forward_backoff_max_ns, self.forward_backoff_min_ns << min(attempts - 1, 20))
+
+
+DEFAULT_LIMITS = ReplicaLimits()
 
 
 @dataclass(slots=True)

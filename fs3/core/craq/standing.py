@@ -8,17 +8,20 @@ from fs3.base.ids import ChainId, TargetId
 from fs3.core.craq.admission import Place
 from fs3.model.chain import Chain, PublicState
 
+NO_CHAIN = ChainId(0)
+NO_TARGET = TargetId(0)
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:
     """A target's place and neighbours in the live chain."""
 
-    chain: ChainId = ChainId(0)
+    chain: ChainId = NO_CHAIN
     version: int = 0
     place: Place = Place.OUT
-    predecessor: TargetId = TargetId(0)
+    predecessor: TargetId = NO_TARGET
     """0: none."""
-    successor: TargetId = TargetId(0)
+    successor: TargetId = NO_TARGET
     """0: none, which for a target that is OUT does not mean that it is last."""
     successor_syncs: bool = False
     is_last: bool = False
@@ -41,8 +44,8 @@ def standing_in(chain: Chain, target: TargetId) -> Standing:
         chain.id,
         chain.version,
         place,
-        before.target if before is not None else TargetId(0),
-        after.target if after is not None else TargetId(0),
+        before.target if before is not None else NO_TARGET,
+        after.target if after is not None else NO_TARGET,
         after is not None and after.state is PublicState.SYNCING,
         after is None,
         place is not Place.SYNCING,

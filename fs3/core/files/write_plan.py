@@ -75,3 +75,12 @@ def plan_truncate(layout: Layout, inode: InodeId, old_length: int, new_length: i
         yield WriteIO(file_chunk(inode, index), chain_of(layout, index), UpdateKind.TRUNCATE, inside)
     for index in range(first_gone, chunk_count(layout, old_length)):
         yield WriteIO(file_chunk(inode, index), chain_of(layout, index), UpdateKind.REMOVE, 0)
+
+
+def plan_remove(layout: Layout, inode: InodeId, length: int, first: int = 0) -> Iterator[WriteIO]:
+    """The updates that remove the chunks of a file that is gone, from chunk `first` on.
+
+    Without tags: inode ids are never used again, so a late repetition finds nothing, and no channel row is left behind.
+    """
+    for index in range(first, chunk_count(layout, length)):
+        yield WriteIO(file_chunk(inode, index), chain_of(layout, index), UpdateKind.REMOVE, 0, tagged=False)

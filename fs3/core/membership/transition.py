@@ -106,8 +106,8 @@ def outlook_of(chain: Chain, local_states: Mapping[TargetId, LocalState]) -> Out
 def next_chain(chain: Chain, local_states: Mapping[TargetId, LocalState]) -> Chain:
     """The chain that follows from what is known of its targets: the same object when nothing changes, else version + 1.
 
-    Order: serving targets stay in the order they had, and whoever joins the live chain joins at its end. So what is staged
-    at a target of the live chain is also staged at every target before it, which is what lets any of them take over.
+    Order: serving targets stay in the order they had, and who begins to serve comes after them. So what is staged at a
+    serving target is also staged at every serving target before it, which is what lets any of them become the head.
     """
     outlook = outlook_of(chain, local_states)
     slots = [

@@ -55,10 +55,10 @@ async def find_place(txn: ReadTxn, ctx: OpContext, ref: PathRef, *, follow: bool
     NOT_A_DIRECTORY, ACCESS, TOO_MANY_SYMLINKS, NAME_TOO_LONG, INVALID; STALE when the starting inode is not there.
     """
     path = ref.path
-    current = await find_start(txn, ref)
     if not path:
-        return Place(current, "", path=path)
+        return Place(await find_start(txn, ref), "")
     todo, must_be_directory = components(path, path)
+    current = await find_start(txn, ref)
     if current.type is not _DIRECTORY:
         raise MetaError(Code.NOT_A_DIRECTORY, "the path does not start at a directory", path)
     followed = 0

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
 
 import lmdb
 
+from fs3.base.ids import ChunkId
 from fs3.base.status import Code
 from fs3.drivers.chunks.files import BlockFiles
 from fs3.drivers.chunks.index import ChannelKey, Index, IndexFull, IndexNoSpace
 from fs3.drivers.chunks.rows import Row, encode
 from fs3.drivers.chunks.writing import Damaged, Job, carry_out
 from fs3.model.chunk import ChannelRow
-from fs3.base.ids import ChunkId
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -23,7 +24,7 @@ class Barrier:
 
     def __init__(
         self,
-        jobs: list[Job],
+        jobs: Sequence[Job],
         rows: dict[ChunkId, Row],
         channels: dict[ChannelKey, ChannelRow],
         let: list[tuple[int, bool]],
@@ -52,6 +53,7 @@ class Barrier:
         """All of it. Never raises for what a disk can do. `scratch` holds COPY_BYTES."""
         for place in self.vacant:
             if not files.punch(place):
+                files.may_punch = False  # whatever the reason, asking again would only repeat it
                 break
             self.emptied.append(place)
         for job in self.jobs:

@@ -95,7 +95,9 @@ class Index:
         if row.target != target:
             raise error(Code.CONFIG, f"the directory belongs to target {row.target}, not {target}", str(self._directory))
         if cluster and row.cluster not in (b"", cluster):
-            raise error(Code.CONFIG, f"the directory belongs to cluster {row.cluster.hex()}, not {cluster.hex()}", str(self._directory))
+            raise error(
+                Code.CONFIG, f"the directory belongs to cluster {row.cluster.hex()}, not {cluster.hex()}", str(self._directory)
+            )
         row.cluster = row.cluster or cluster
         with self._env.begin(write=True) as txn:
             self._chunks = self._env.open_db(b"chunks", txn=txn)

@@ -20,7 +20,7 @@ from fs3.base.checksum import BLOCK_BYTES, PIECE_BYTES, checksums, crc32c
 from fs3.base.units import KIB
 from fs3.drivers.chunks.files import read_all
 from fs3.drivers.chunks.rows import Version
-from fs3.drivers.chunks.writing import COPY_BYTES, Damaged, where
+from fs3.drivers.chunks.writing import COPY_BYTES, Damaged, verify_blocks, where
 from fs3.ports.rpc import FileRange
 
 Fetch = Callable[[int, memoryview, int], bool]
@@ -28,7 +28,9 @@ _PROBE_STEP = 256 * KIB
 _BlockParts = list[memoryview | bytes | FileRange]
 
 
-def small(version: Version, chunk: bytes, start: int, stop: int, into: memoryview, fetch: Fetch, *, check: bool) -> list[int] | None:
+def small(
+    version: Version, chunk: bytes, start: int, stop: int, into: memoryview, fetch: Fetch, *, check: bool
+) -> list[int] | None:
     """Put a range into `into` and return its sums in pieces of PIECE_BYTES. None when `fetch` could not get it.
 
     With `check`, the bytes are compared with the sums here too, and Damaged is raised; without, that is left to the client as
@@ -84,8 +86,7 @@ def _fetch_block(version: Version, chunk: bytes, block: int, fetch: Fetch) -> me
     view = memoryview(bytearray(min(BLOCK_BYTES, version.length - start)))
     if not fetch(version.fd, view, version.base + start):
         return None
-    if crc32c(view) != version.sum_of(block):
-        raise Damaged(where(chunk, version, start, start + len(view)) + " have changed on the disk")
+    verify_blocks(version, chunk, block, view)
     return view
 
 
@@ -152,7 +153,5 @@ def verify(version: Version, chunk: bytes, start: int, stop: int) -> None:
         view = room[: min(until * BLOCK_BYTES, version.length) - begin]
         if not read_all(version.fd, view, version.base + begin):
             raise Damaged(where(chunk, version, begin, begin + len(view)) + " are missing on the disk")
-        for block, (found, stored) in enumerate(zip(checksums(view), version.sums_of(first, until), strict=True), first):
-            if found != stored:
-                raise Damaged(where(chunk, version, block * BLOCK_BYTES, min((block + 1) * BLOCK_BYTES, stop)) + " have changed on the disk")
+        verify_blocks(version, chunk, first, view)
         first = until

@@ -58,6 +58,6 @@ def block_bytes(place: int) -> int:
     return SIZES[place >> 32] if place >= 0 else 0
 
 
-assert SIZES == tuple(sorted(set(SIZES)))
+assert tuple(sorted(set(SIZES))) == SIZES
 assert all(size % (4 * KIB) == 0 for size in SIZES)
 assert len(SIZES) < 254, "classes 254 and 255 mean NOWHERE and INLINE in rows"

@@ -34,33 +34,192 @@ are file-backed and the system's to drop.) Opening reads all rows once: about 2 
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from os import RWF_NOWAIT, preadv
 from pathlib import Path
 
-from fs3.base import limits
-from fs3.base.checksum import BLOCK_BYTES, PIECE_BYTES, piece_count
 from fs3.base.errors import error
-from fs3.base.ids import CHUNK_ID_BYTES, ChunkId, ClientId, TargetId
+from fs3.base.ids import ChunkId, ClientId, TargetId
 from fs3.base.status import Code
-from fs3.base.units import format_size
-from fs3.drivers.chunks import reading
-from fs3.drivers.chunks.barrier import Barrier
 from fs3.drivers.chunks.cache import Rows
-from fs3.drivers.chunks.files import BlockFiles, read_all, read_warm, sync_directory
+from fs3.drivers.chunks.files import BlockFiles, sync_directory
 from fs3.drivers.chunks.holds import Holds
-from fs3.drivers.chunks.index import ChannelKey, Index
-from fs3.drivers.chunks.rows import Row, RowDamaged, Version, places
-from fs3.drivers.chunks.sizes import INLINE, NOWHERE, SIZES, block_bytes, class_for, place_of
+from fs3.drivers.chunks.index import Index
+from fs3.drivers.chunks.planning import ChunkStoreConfig
+from fs3.drivers.chunks.rows import RowDamaged, decode, places
+from fs3.drivers.chunks.serving import Serving
 from fs3.drivers.chunks.slots import Slots
-from fs3.drivers.chunks.writing import COPY_BYTES, Damaged, Job
+from fs3.drivers.chunks.updates import Updates
 from fs3.drivers.lmdb.lock import DirectoryLock
-from fs3.model.chunk import ChannelRow, ChunkMeta, Tag, Update, UpdateKind, UpdateResult
+from fs3.model.chunk import ChannelRow, ChunkMeta, Tag, Update, UpdateResult
 from fs3.ports.chunk_store import ReadBatch, ReadResult, Space, StageResult
 from fs3.ports.clock import Clock
-from fs3.ports.rpc import FileRange
+
+
+class FileChunkStore:
+    """`fs3.ports.chunk_store.ChunkStore` in a directory."""
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        target: TargetId,
+        clock: Clock,
+        *,
+        cluster: bytes = b"",
+        config: ChunkStoreConfig = ChunkStoreConfig(),  # noqa: B008 - it is frozen
+    ) -> FileChunkStore:
+        """Open the directory of a target; create it when absent. Reads the whole index once, so call it before serving.
+
+        Raises FS3Error: BUSY naming the process that has the directory; UNSUPPORTED or CONFIG when it is of another format,
+        target or cluster; CHECKSUM when a row of the index is damaged (empty the directory; the chain fills it again).
+        """
+        directory = Path(path)
+        fresh = not directory.exists()
+        lock = DirectoryLock(directory)
+        files = BlockFiles(directory)
+        try:
+            index = Index(directory, target, cluster, config.index_map_bytes, config.index_map_bytes_max)
+            try:
+                if fresh:
+                    sync_directory(directory.parent)
+                sync_directory(directory)
+                return cls(directory, clock, config, lock, files, index)
+            except BaseException:
+                index.close()
+                raise
+        except BaseException:
+            files.close()
+            lock.release()
+            raise
+
+    def __init__(
+        self, directory: Path, clock: Clock, config: ChunkStoreConfig, lock: DirectoryLock, files: BlockFiles, index: Index
+    ) -> None:
+        self._directory = directory
+        self._clock = clock
+        self._config = config
+        self._lock = lock
+        self._files = files
+        self._index = index
+        self._rows = Rows(index, files, config.row_cache_bytes)
+        self._slots = Slots()
+        self._holds = Holds(self._slots, config.block_reuse_delay_ns)
+        self._updates = Updates(directory, config, clock, index, files, self._rows, self._slots, self._holds)
+        self._serving = Serving(self._rows, self._holds, clock, directory.name, config.cold_readers)
+        self._closing = False
+        self._closed = False
+        self._read_index()
+
+    def _read_index(self) -> None:
+        for chunk, packed in self._index.scan(None):
+            try:
+                committed, pending, is_pending = places(chunk, packed)
+                if is_pending:
+                    self._updates.pending[chunk] = None
+                    row = decode(chunk, packed, self._files)
+                    if row.committed and row.pending and committed == pending and row.pending.length > row.committed.length:
+                        self._holds.guard(committed)
+            except RowDamaged as why:
+                raise error(Code.CHECKSUM, str(why), str(self._directory)) from why
+            for place in {committed, pending}:
+                if place >= 0 and not self._slots.claim(place):
+                    raise error(Code.CHECKSUM, f"two chunks have one block, one of them is {chunk.hex()}", str(self._directory))
+            self._updates.chunks += 1
+        self._slots.claimed()
+
+    # --- metadata ----------------------------------------------------------------------------------------------------
+
+    def get(self, chunk: ChunkId) -> ChunkMeta | None:
+        """`ChunkStore.get`. Raises FS3Error CHECKSUM when the row is damaged."""
+        row = self._rows.young.get(chunk) or self._updates.find(chunk)
+        if row is None:
+            return None
+        return row.meta or row.describe()
+
+    def channel(self, client: ClientId, channel: int) -> ChannelRow | None:
+        """`ChunkStore.channel`."""
+        return self._updates.channels.get((client, channel)) or self._index.channel((client, channel))
+
+    def pending(self) -> Sequence[ChunkId]:
+        """`ChunkStore.pending`."""
+        return list(self._updates.pending)
+
+    def list(self, after: ChunkId | None, limit: int) -> list[tuple[ChunkId, ChunkMeta]]:
+        """`ChunkStore.list`. Raises FS3Error CHECKSUM when a row is damaged."""
+        # Rows that were removed but not durably are in the snapshot still, and a row is never first unsynced and then new
+        # to the index: a stage makes it durable before anybody sees it. So the snapshot has all keys.
+        found: list[tuple[ChunkId, ChunkMeta]] = []
+        try:
+            for chunk, packed in self._index.scan(after):
+                if len(found) >= limit:
+                    break
+                row = self._rows.peek(chunk, packed)
+                if row is not None:
+                    found.append((chunk, row.describe()))
+        except RowDamaged as why:
+            raise error(Code.CHECKSUM, str(why), str(self._directory)) from why
+        return found
+
+    def space(self) -> Space:
+        """`ChunkStore.space`. `used` includes `pinned`: blocks no chunk refers to that are not free yet."""
+        self._holds.rested(self._clock.now())
+        return Space(self._slots.used_bytes, self._updates.planner.free_bytes, self._updates.chunks, self._holds.held_bytes)
+
+    # --- reads -------------------------------------------------------------------------------------------------------
+
+    def read(self, chunk: ChunkId, offset: int, length: int) -> ReadResult | None:
+        """`ChunkStore.read`."""
+        return self._serving.read(chunk, offset, length)
+
+    def read_many(
+        self, chunks: Sequence[ChunkId], batch: ReadBatch, which: Sequence[int], *, refuse_dirty: bool
+    ) -> Sequence[int]:
+        """`ChunkStore.read_many`."""
+        return self._serving.read_many(self, chunks, batch, which, refuse_dirty)
+
+    async def read_cold(self, chunk: ChunkId, offset: int, length: int, *, pending: bool = False) -> ReadResult:
+        """`ChunkStore.read_cold`."""
+        return await self._serving.read_cold(chunk, offset, length, pending)
+
+    def release(self, pin: int) -> None:
+        """`ChunkStore.release`."""
+        if pin:
+            self._serving.release(pin)
+            if self._closed and not self._holds.pins:
+                self._let_go()
+
+    # --- changes -----------------------------------------------------------------------------------------------------
+
+    async def stage(self, update: Update, version: int, chain_version: int) -> StageResult:
+        """`ChunkStore.stage`."""
+        return await self._updates.stage(update, version, chain_version)
+
+    def commit(self, chunk: ChunkId, version: int, tag: Tag, result: UpdateResult) -> None:
+        """`ChunkStore.commit`. Raises ValueError when that version is not pending."""
+        self._updates.commit(chunk, version, tag, result)
+
+    def drop_pending(self, chunk: ChunkId) -> None:
+        """`ChunkStore.drop_pending`. A chunk without a pending version is left as it is."""
+        self._updates.drop_pending(chunk)
+
+    async def flush(self) -> None:
+        """`ChunkStore.flush`. Raises FS3Error NO_SPACE or DISK naming the directory when it cannot be done."""
+        await self._updates.flush()
+
+    async def close(self) -> None:
+        """`ChunkStore.close`. Files that readers have pinned are let go of by the last `release`."""
+        if self._closing:
+            return
+        self._closing = True
+        try:
+            await self._updates.close()
+        finally:
+            await self._serving.close()
+            self._closed = True
+            self._index.close()
+            if not self._holds.pins:
+                self._let_go()
+
+    def _let_go(self) -> None:
+        self._files.close()
+        self._lock.release()

@@ -219,11 +219,7 @@ def _copy(base: Version, start: int, stop: int, fd: int, at: int, scratch: memor
         view[:] = base.inline[start:stop]
     elif not read_all(base.fd, view, base.base + start):
         raise Damaged(where(chunk, base, start, stop) + " are missing on the disk")
-    sums = checksums(view)
-    first = start // BLOCK_BYTES
-    for index, found in enumerate(sums, first):
-        if found != base.sum_of(index):
-            raise Damaged(where(chunk, base, index * BLOCK_BYTES, min(stop, (index + 1) * BLOCK_BYTES)) + " have changed on the disk")
+    sums = verify_blocks(base, chunk, start // BLOCK_BYTES, view)
     write_all(fd, view, at + start)
     return sums
 
@@ -245,10 +241,20 @@ def read_block(version: Version, block: int, into: memoryview, chunk: bytes) -> 
         into[:] = version.inline
     elif not read_all(version.fd, into, version.base + start):
         raise Damaged(where(chunk, version, start, start + len(into)) + " are missing on the disk")
-    if crc32c(into) != version.sum_of(block):
-        raise Damaged(where(chunk, version, start, start + len(into)) + " have changed on the disk")
+    verify_blocks(version, chunk, block, into)
 
 
 def where(chunk: bytes, version: Version, start: int, stop: int) -> str:
     """Names a range, for messages."""
     return f"bytes {start} to {stop} of chunk {chunk.hex()} version {version.version}"
+
+
+def verify_blocks(version: Version, chunk: bytes, first: int, view: memoryview) -> list[int]:
+    """Compare bytes read from block `first` on with the stored sums, and return those. Raises Damaged."""
+    sums = checksums(view)
+    for block, found in enumerate(sums, first):
+        if found != version.sum_of(block):
+            start = block * BLOCK_BYTES
+            stop = min(start + BLOCK_BYTES, version.length)
+            raise Damaged(where(chunk, version, start, stop) + " have changed on the disk")
+    return sums

@@ -18,11 +18,11 @@ import contextlib
 import logging
 import os
 import socket
-import weakref
 from collections.abc import Callable, Sequence
 
 from fs3.base.limits import long_header_bytes, staging_bytes, wake_bytes_max
 from fs3.base.units import KIB
+from fs3.drivers.framed import forks
 from fs3.drivers.framed.buffers import staging_of
 from fs3.drivers.framed.outgoing import FileEnded, Outgoing, SendQueue
 from fs3.drivers.serving import run_guarded
@@ -65,6 +65,7 @@ class Connection:
         self._long_frame: Frame | None = None  # whose protobuf header is being received
         self._long_header: memoryview | None = None
         self._discarding = False
+        self._expected = 0  # bytes of what is or was expected, as a whole
         self._paused = 0
         self._flush_state = _IDLE
         self._corked = False
@@ -73,7 +74,7 @@ class Connection:
         """Frames whose header has arrived."""
         self.received_bytes = 0
         self.closed = False
-        _open.add(self)
+        forks.register(self)
         loop.add_reader(self._fd, self._on_readable)
 
     @property
@@ -113,7 +114,7 @@ class Connection:
 
     def _expect(self, length: int, targets: list[memoryview]) -> None:
         """The next `length` bytes go into `targets`, which hold exactly as many; with none, they are thrown away."""
-        self._left = length
+        self._left = self._expected = length
         self._targets = targets
         self._discarding = not targets
         if self._long_frame is not None:
@@ -345,6 +346,10 @@ class Connection:
         self._out.remove(outgoing)
         return True
 
+    def flush(self) -> None:
+        """Send what the socket takes now."""
+        self._flush()
+
     def _flush(self) -> None:
         if self._flush_state != _DUE or self.closed:
             return
@@ -384,7 +389,7 @@ class Connection:
         if self.closed:
             return
         self.closed = True
-        _open.discard(self)
+        forks.unregister(self)
         self._loop.remove_reader(self._fd)
         if self._flush_state == _BLOCKED:
             self._loop.remove_writer(self._fd)
@@ -397,19 +402,7 @@ class Connection:
         self._out.drop()
         self._gone(reason)
 
-    def _drop_copy(self) -> None:
-        """In a forked child: the connection is the parent's. Its loop, registrations and stream must not be touched."""
+    def drop_copy(self) -> None:
+        """See `forks`: the connection is the parent's."""
         self.closed = True
         os.close(self._socket.detach())
-
-
-_open: weakref.WeakSet[Connection] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for connection in list(_open):
-        connection._drop_copy()
-    _open.clear()
-
-
-os.register_at_fork(after_in_child=_after_fork)

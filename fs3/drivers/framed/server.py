@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-import socket
-import weakref
 import os
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +16,8 @@ from fs3.base import limits
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.drivers.channel import NEVER
-from fs3.drivers.framed.buffers import Claim, ReceivePool
+from fs3.drivers.framed import forks
+from fs3.drivers.framed.buffers import Claim, ReceivePool, pool_of
 from fs3.drivers.framed.connection import Connection
 from fs3.drivers.quiet_log import QuietLog
 from fs3.drivers.serving import Served, ServerCall, run_guarded, served_by_id
@@ -114,11 +115,11 @@ class ServerConnection(Connection):
         self.peer = peer
         self._calls: dict[int, FramedCall] = {}
         self._open_calls = 0  # not ended by their handlers, cancelled ones too
-        self._incoming: FramedCall | None = None  # whose payload is being received
-        self._incoming_handler: Served | None = None
-        self._incoming_buffer: memoryview | None = None
+        self._incoming: tuple[FramedCall, Served] | None = None  # whose payload is being received
+        self._buffer: memoryview | None = None  # of the pool, being received into
         self._claim: Claim | None = None
-        self._swept = (0, 0, 0, 0, 0)  # when, at which frame, since when, bytes received, bytes sent
+        self._frame_seen = self._received_seen = self._sent_seen = 0
+        self._frame_since = self._received_since = self._sent_since = 0
         super().__init__(listener.loop, sock)
 
     def __repr__(self) -> str:
@@ -127,11 +128,14 @@ class ServerConnection(Connection):
     @property
     def is_quiet(self) -> bool:
         """No call under way and nothing left to send."""
-        return not self._open_calls and not self.queued_bytes
+        return not self._open_calls and not self.queued_bytes and self._incoming is None
 
     # --- requests ------------------------------------------------------------------------------------------------------
 
     def _head(self, frame: Frame, header: bytes | bytearray | memoryview) -> None:
+        if type(header) is memoryview:  # a long one, in a buffer of the pool
+            header = bytes(header)
+            self._release_buffer()
         kind, method_id, _, request_id, _, length, timeout_ms = frame
         if kind != _REQUEST:
             if kind != _CANCEL:
@@ -155,20 +159,17 @@ class ServerConnection(Connection):
             self._decline(frame, Code.SHUTTING_DOWN, f"{self._listener.endpoint} is shutting down")
         else:
             try:
-                request = served.parse(header)  # type: ignore[arg-type]
+                request = served.parse(header)
             except DecodeError as problem:
                 self._decline(frame, Code.INVALID, f"the request of {served.method!r} cannot be read: {problem}")
             else:
                 deadline = self._now() + timeout_ms * MILLISECOND if timeout_ms else NEVER
                 call = FramedCall(self, served.method, request, deadline, request_id)
                 if length:
-                    self._incoming = call
-                    self._incoming_handler = served
+                    self._incoming = (call, served)
                     self._want(length)
                 else:
                     self._admit(call, served)
-        if type(header) is memoryview:
-            self.pool.release(header)
 
     def _decline(self, frame: Frame, code: Code, message: str) -> None:
         """Answer without a handler, and throw the payload away."""
@@ -184,11 +185,9 @@ class ServerConnection(Connection):
             self.pause(_QUEUE_FULL)
 
     def _landed(self) -> None:
-        call, served = self._incoming, self._incoming_handler
-        assert call is not None
-        assert served is not None
-        call.payload, self._incoming_buffer = self._incoming_buffer, None
-        self._incoming = self._incoming_handler = None
+        assert self._incoming is not None
+        (call, served), self._incoming = self._incoming, None
+        call.payload, self._buffer = self._buffer, None
         if self._now() >= call.deadline:
             # Nobody waits any more: the work would be for nothing.
             self.send_error(call.method.id, call.request_id, Code.DEADLINE, f"{call.method!r} arrived too late", 0)
@@ -201,18 +200,22 @@ class ServerConnection(Connection):
 
     def _want(self, length: int) -> None:
         """Receive into a buffer of the pool, now or when it is our turn."""
-        buffer = self.pool.acquire(length)
-        if buffer is not None:
-            self._incoming_buffer = buffer if self._incoming is not None else None
-            self._expect(length, [buffer])
+        self._buffer = self.pool.acquire(length)
+        if self._buffer is not None:
+            self._expect(length, [self._buffer])
         else:
             self._wait_for(length, _NO_BUFFER)
             self._claim = self.pool.claim(length, self._granted)
 
     def _granted(self, buffer: memoryview) -> None:
         self._claim = None
-        self._incoming_buffer = buffer if self._incoming is not None else None
+        self._buffer = buffer
         self._provide(buffer, _NO_BUFFER)
+
+    def _release_buffer(self) -> None:
+        buffer, self._buffer = self._buffer, None
+        if buffer is not None:
+            self.pool.release(buffer)
 
     # --- answers -------------------------------------------------------------------------------------------------------
 
@@ -241,16 +244,156 @@ class ServerConnection(Connection):
         self._listener.quiet.warning("%s disconnects %s: %s", self._listener.endpoint, self.peer, problem)
         if first_bytes is None or first_bytes.startswith(MAGIC_BYTES):
             self.send_error(0, 0, Code.PROTOCOL, str(problem), 0)
-            self._flush()
+            self.flush()
         self.close(str(problem))
 
     def sweep(self, now: int) -> None:
-        """Called about once a second: disconnect a peer that owes us the rest of a frame, or that takes nothing of ours."""
-        ...
+        """Called about once a second: disconnects a peer that owes us the rest of a frame, or that takes nothing of ours."""
+        bounds = self.limits
+        if not self.is_mid_frame or self.frames != self._frame_seen:
+            self._frame_seen = self.frames
+            self._frame_since = self._received_since = now
+        if self.received_bytes != self._received_seen:
+            self._received_seen = self.received_bytes
+            self._received_since = now
+        if not self.queued_bytes or self.sent_bytes != self._sent_seen:
+            self._sent_seen = self.sent_bytes
+            self._sent_since = now
+        expected = self._expected if self._left else limits.long_header_bytes
+        if now - self._received_since >= bounds.receive_stall_ns:
+            self._give_up(f"it stopped in the middle of a frame, {bounds.receive_stall_ns / SECOND:.3g} s ago")
+        elif now - self._frame_since >= bounds.receive_stall_ns + expected * SECOND // bounds.receive_rate_min:
+            self._give_up(f"it sends a frame of {expected} bytes slower than {bounds.receive_rate_min} bytes per second")
+        elif now - self._sent_since >= bounds.send_stall_ns:
+            self._give_up(f"it has taken none of {self.queued_bytes} bytes for {bounds.send_stall_ns / SECOND:.3g} s")
+
+    def _give_up(self, reason: str) -> None:
+        self._listener.quiet.warning("%s disconnects %s: %s", self._listener.endpoint, self.peer, reason)
+        self.close(reason)
 
     def _gone(self, reason: str) -> None:
         log.debug("%s: %s has gone: %s", self._listener.endpoint, self.peer, reason)
         if self._claim is not None:
             self.pool.withdraw(self._claim)
             self._claim = None
-        ...
+        self._incoming = None
+        self._release_buffer()
+        self._listener.forget(self)
+        calls, self._calls = list(self._calls.values()), {}
+        for call in calls:
+            call.cancel()
+
+
+class FramedListener:
+    """`fs3.ports.rpc.Listener` on a listening socket. Belongs to the running loop."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        endpoint: str,
+        bindings: Bindings,
+        clock: Clock,
+        bounds: ServerLimits,
+        pool: ReceivePool | None,
+        adopt: Callable[[socket.socket], str],
+        removed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`sock` listens already. `adopt` sets an accepted socket's options and returns the peer's name; `removed` is called when
+        the socket is closed (a Unix socket's file goes then)."""
+        self.loop = asyncio.get_running_loop()
+        self.clock = clock
+        self.limits = bounds
+        self.pool = pool if pool is not None else pool_of(self.loop)
+        self.table: Mapping[int, Served] = served_by_id(bindings)
+        self.quiet = QuietLog(clock)
+        self.closing = False
+        self._socket = sock
+        self._endpoint = endpoint
+        self._adopt = adopt
+        self._removed = removed
+        self._connections: dict[ServerConnection, None] = {}
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._all_quiet: asyncio.Future[None] | None = None
+        forks.register(self)
+        self.loop.add_reader(sock.fileno(), self._on_acceptable)
+
+    def __repr__(self) -> str:
+        return f"<FramedListener {self._endpoint}, {len(self._connections)} connections{', closing' if self.closing else ''}>"
+
+    @property
+    def endpoint(self) -> str:
+        """Where it really listens."""
+        return self._endpoint
+
+    async def close(self, grace_ns: int = 0) -> None:
+        """See `fs3.ports.rpc.Listener.close`. Meanwhile new requests are answered SHUTTING_DOWN."""
+        if not self.closing:
+            self.closing = True
+            forks.unregister(self)
+            self.loop.remove_reader(self._socket.fileno())
+            self._socket.close()
+            self._removed()
+        if grace_ns > 0 and not self._is_quiet():
+            self._all_quiet = self.loop.create_future()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(grace_ns / SECOND):
+                    await self._all_quiet
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for connection in list(self._connections):
+            connection.flush()
+            connection.close("the server shut down")
+
+    def forget(self, connection: ServerConnection) -> None:
+        """A connection has gone."""
+        self._connections.pop(connection, None)
+        self.progressed()
+
+    def progressed(self) -> None:
+        """A call has ended, or something was sent: while closing, that may have been the last."""
+        if self._all_quiet is not None and not self._all_quiet.done() and self._is_quiet():
+            self._all_quiet.set_result(None)
+
+    def drop_copy(self) -> None:
+        """See `forks`: the port is the parent's."""
+        self.closing = True
+        os.close(self._socket.detach())
+
+    def _is_quiet(self) -> bool:
+        return all(connection.is_quiet for connection in self._connections)
+
+    def _on_acceptable(self) -> None:
+        for _ in range(limits.accepts_per_wake_max):
+            try:
+                sock, _address = self._socket.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as problem:
+                # Out of descriptors, most likely. The event would come again at once: rest a while instead.
+                self.quiet.warning("%s cannot accept connections: %s", self._endpoint, problem.strerror)
+                self.loop.remove_reader(self._socket.fileno())
+                self.loop.call_later(limits.accept_rest_ns / SECOND, self._accept_again)
+                return
+            if len(self._connections) >= self.limits.connections_max:
+                self.quiet.warning("%s has %d connections already and refuses another", self._endpoint, len(self._connections))
+                sock.close()
+                continue
+            sock.setblocking(False)
+            try:
+                peer = self._adopt(sock)
+            except OSError:  # gone already
+                sock.close()
+                continue
+            self._connections[ServerConnection(self, sock, peer)] = None
+            if self._sweeper is None:
+                self._sweeper = self.loop.call_later(self.limits.sweep_ns / SECOND, self._sweep)
+
+    def _accept_again(self) -> None:
+        if not self.closing:
+            self.loop.add_reader(self._socket.fileno(), self._on_acceptable)
+
+    def _sweep(self) -> None:
+        now = self.clock.now()
+        for connection in list(self._connections):
+            connection.sweep(now)
+        self._sweeper = self.loop.call_later(self.limits.sweep_ns / SECOND, self._sweep) if self._connections else None

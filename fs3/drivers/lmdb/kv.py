@@ -15,12 +15,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import lmdb
 
+from fs3.base.coroutines import run
 from fs3.base.errors import FS3Error, error
 from fs3.base.limits import (
     lmdb_map_bytes_default,
@@ -116,7 +116,7 @@ class LmdbKV:
             done(None, self._refusal())
             return
         try:
-            result = _run_to_end(op(self._snapshot))
+            result: T = run(op(self._snapshot))  # type: ignore[arg-type]
         except Exception as why:
             done(None, why)
             return
@@ -126,7 +126,7 @@ class LmdbKV:
         """See the port."""
         if self._closing:
             raise self._refusal()
-        return _run_to_end(op(self._snapshot))
+        return run(op(self._snapshot))  # type: ignore[arg-type]
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
@@ -187,7 +187,7 @@ class LmdbKV:
         result: Any = None
         failure: Exception | None = None
         try:
-            result = _run_to_end(op(txn))
+            result = run(op(txn))  # type: ignore[arg-type]
         except Exception as why:
             failure = why
         else:
@@ -289,14 +289,3 @@ class LmdbKV:
         self._writer.stop()
         self._snapshot.close()
         self._environment.close()
-
-
-def _run_to_end(op: Awaitable[T]) -> T:
-    operation: Any = op
-    try:
-        operation.send(None)
-    except StopIteration as end:
-        result: T = end.value
-        return result
-    operation.close()
-    raise RuntimeError("an operation must not wait for anything but its transaction")

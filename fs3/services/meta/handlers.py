@@ -62,9 +62,7 @@ Run = Callable[[Any, OpContext, Any], Awaitable[Any]]
 _RUN: dict[type[Request], Run] = {
     Lookup: lambda txn, ctx, it: lookup(txn, ctx, it.path),
     Stat: lambda txn, ctx, it: stat(txn, ctx, it.path, it.follow),
-    List: lambda txn, ctx, it: list_directory(
-        txn, ctx, it.path, after=it.after, limit=it.limit, with_inodes=it.with_inodes
-    ),
+    List: lambda txn, ctx, it: list_directory(txn, ctx, it.path, after=it.after, limit=it.limit, with_inodes=it.with_inodes),
     Open: lambda txn, ctx, it: open_file(
         txn,
         ctx,
@@ -150,7 +148,7 @@ class Handlers:
 
             def done(result: Any, why: BaseException | None) -> None:
                 if why is not None:
-                    self._fail(call, why, request.named)
+                    self.fail(call, why, request.named)
                     return
                 reply = reply_type()
                 fill(reply, result)
@@ -172,7 +170,8 @@ class Handlers:
         routing = self._routing()
         return OpContext(user, self._clock.wall(), client, seq if mutates else 0, routing, self._defaults(routing))
 
-    def _fail(self, call: Call, why: BaseException, named: str) -> None:
+    def fail(self, call: Call, why: BaseException, named: str) -> None:
+        """Answer a call with what its operation raised. `named`: the path its caller gave."""
         code, message = self._explain(why, named)
         call.fail(code, message, self._routing().version)
 
@@ -202,7 +201,7 @@ class Handlers:
 
         def done(answers: list[Inode | MetaError] | None, why: BaseException | None) -> None:
             if why is not None or answers is None:
-                self._fail(call, why or RuntimeError("no answer"), "")
+                self.fail(call, why or RuntimeError("no answer"), "")
                 return
             reply = pb.BatchStatReply()
             codes: list[int] = []
@@ -256,7 +255,7 @@ class Handlers:
 
         def done(result: Any, why: BaseException | None) -> None:
             if why is not None:
-                self._fail(call, why, "")
+                self.fail(call, why, "")
             else:
                 self._answer_batch(call, parsed, outcomes)
 

@@ -13,6 +13,7 @@ from fs3.base.ids import ChunkId
 from fs3.base.limits import cold_read_bytes_max, cold_reads_max
 from fs3.base.status import Code
 from fs3.ports.chunk_store import ChunkStore, ReadBatch, ReadResult
+from fs3.ports.clock import Clock
 from fs3.ports.rpc import Call
 from fs3.services.storage.target import TargetShell
 from fs3.wire.pb import storage_pb2 as pb
@@ -138,13 +139,15 @@ class ReadPath:
     def __init__(
         self,
         shell_of: Callable[[int], TargetShell | None],
-        may_serve: Callable[[], bool],
+        clock: Clock,
+        lease_until: Callable[[], int],
         routing_version: Callable[[], int],
     ) -> None:
-        """`shell_of` gives the target of a chain id, None when this node has none; `may_serve` is the lease."""
+        """`shell_of` gives the target of a chain id, None when this node has none; `lease_until` is monotonic nanoseconds."""
         self.cold = ColdReads()
         self._shell_of = shell_of
-        self._may_serve = may_serve
+        self._clock = clock
+        self._lease_until = lease_until
         self._routing_version = routing_version
 
     def read(self, call: Call) -> None:
@@ -159,16 +162,12 @@ class ReadPath:
         with_checksums = not request.without_checksums
         count = len(chains)
         job: _Job | None = None
-        may_serve = self._may_serve()
+        now = self._clock.now()
+        lease_until = self._lease_until()
         for chain, version, which in _groups(chains, versions, count):
             shell = self._shell_of(chain)
-            if shell is None:
-                code, refuse_dirty = Code.NO_SUCH_TARGET, False
-            elif not may_serve:
-                code, refuse_dirty = Code.LEASE, False
-            else:
-                code, refuse_dirty = shell.read_gate(version)
-            if code is not Code.OK or shell is None:
+            code, refuse_dirty = shell.read_gate(version, now, lease_until) if shell else (Code.NO_SUCH_TARGET, False)
+            if shell is None or code is not Code.OK:
                 for index in which:
                     batch.refuse(index, code)
                 continue

@@ -21,10 +21,10 @@ from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.core.craq.effects import Commit, DropPending, Effect, Forward, Reply, Stage
 from fs3.core.craq.events import Acked, ChainChanged, Event, Opened, Staged, Tick, UpdateReceived
-from fs3.core.craq.reads import read_gate
+from fs3.core.craq.reads import decide
 from fs3.core.craq.replica import Replica
 from fs3.model.chain import Chain, LocalState, PublicState
-from fs3.model.chunk import Update, UpdateResult
+from fs3.model.chunk import ChunkMeta, Update, UpdateResult
 from fs3.ports.chunk_store import ChunkStore, ReadResult
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Channel
@@ -32,6 +32,9 @@ from fs3.services.storage.forward import PeerLane
 from fs3.services.storage.updates import Payloads, UpdateJob
 
 log = logging.getLogger("fs3.storage")
+
+_CLEAN = ChunkMeta(1, 0, 1, 0, 0)
+"""A chunk with which nothing is the matter: what `decide` says about it, it says because of chain, target or lease."""
 
 
 class TargetShell:
@@ -71,6 +74,8 @@ class TargetShell:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0
         self._closed = False
+        self._gate_chain: Chain | None = None
+        self._dirty_counts = False
 
     def __repr__(self) -> str:
         return f"<TargetShell {self._machine.describe()}{' damaged' if self.damage else ''}>"
@@ -112,11 +117,15 @@ class TargetShell:
         self._askers[token] = (job, index)
         self._post(UpdateReceived(update, token))
 
-    def read_gate(self, chain_version: int) -> tuple[Code, bool]:
-        """(OK or why reads under this chain version are not served, whether chunks with a pending version answer DIRTY)."""
+    def read_gate(self, chain_version: int, now: int, lease_until: int) -> tuple[Code, bool]:
+        """What `reads.decide` says to every read of this moment: (OK or why none is served, whether pending means DIRTY)."""
         if self.damage:
             return Code.NOT_SERVING, False
-        return read_gate(self._machine.readable_chain, self.target, chain_version)
+        chain = self._machine.readable_chain
+        if chain is not self._gate_chain:
+            self._gate_chain = chain
+            self._dirty_counts = chain is not None and chain.successor(self.target) is not None
+        return decide(_CLEAN, chain, self.target, chain_version, now, lease_until), self._dirty_counts
 
     def local_state(self) -> LocalState:
         """What the manager is told: UPTODATE only for a target that has everything it ever acknowledged."""

@@ -15,8 +15,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
+from itertools import islice
 
-from fs3.base.ids import ClientId, InodeId
+from fs3.base.ids import ClientId, InodeId, file_chunk
 from fs3.base.limits import (
     garbage_chunks_per_step_max,
     garbage_entries_per_step_max,
@@ -47,23 +48,29 @@ _TIMEOUT_NS = 5 * SECOND
 
 
 class _Work:
-    """One file in one step."""
+    """What is left of one file. Kept between steps while a file takes several; lost with the process, which costs time only."""
 
     __slots__ = ("end", "first", "garbage", "inode", "remove", "stop", "trouble")
 
-    def __init__(self, garbage: Garbage, inode: Inode, first: int) -> None:
+    def __init__(self, garbage: Garbage, inode: Inode) -> None:
         self.garbage = garbage
         self.inode = inode
-        self.first = first
+        self.first = 0
         """Chunks below this index are gone."""
-        self.end = max(first, chunk_count(inode.layout, inode.length))
-        """Chunks from this index on are not known of."""
-        self.stop = first
+        self.end = chunk_count(inode.layout, inode.length)
+        """No chunk from this index on is known of."""
+        self.stop = 0
         """Chunks below this index will be gone after this step."""
         self.remove: list[int] = []
-        """Indices this step removes."""
+        """Indices this step removes, in order."""
         self.trouble = ""
-        """Why it has to be done again later."""
+        """Why the rest has to wait."""
+
+    def begin_step(self) -> None:
+        """Go on from where the last step came to."""
+        self.first = self.stop
+        self.remove = []
+        self.trouble = ""
 
 
 class GarbageDuty(Duty):
@@ -95,8 +102,8 @@ class GarbageDuty(Duty):
         """The walk has come to behind this one."""
         self._advanced = False
         """Something was removed on this walk from a file that is not finished."""
-        self._reached: dict[InodeId, int] = {}
-        """Files that take several steps: chunks below this index are gone. Lost with the process, which costs time only."""
+        self._begun: dict[InodeId, _Work] = {}
+        """Files that take several steps."""
         self._complained = False
         self.files = 0
         """Reclaimed since the start."""
@@ -112,9 +119,8 @@ class GarbageDuty(Duty):
             return await next_garbage(txn, garbage_files_per_step_max, after=passed, queued_until_ns=until_ns)
 
         page = await self._kv.read(next_page)
-        works = [_Work(garbage, inode, self._reached.get(inode.id, 0)) for garbage, inode in page]
-        if works:
-            await self._reclaim(works)
+        if page:
+            await self._reclaim([self._begun.get(inode.id) or _Work(garbage, inode) for garbage, inode in page])
         if len(page) == garbage_files_per_step_max:
             self._passed = page[-1][0]
             return True
@@ -128,18 +134,21 @@ class GarbageDuty(Duty):
 
     async def _reclaim(self, works: Sequence[_Work]) -> None:
         for work in works:
+            work.begin_step()
             self._check_chains(work)
         await self._choose(works)
         await self._remove(works)
-        at_end = [work for work in works if not work.trouble and work.stop >= work.end]
+        at_end = [work for work in works if not work.trouble and work.stop == work.end]
         await self._look_beyond(at_end)
         done = [work for work in at_end if not work.trouble and work.stop == work.end]
         await asyncio.gather(*(self._finish(work) for work in done))
         for work in works:
-            if work.stop > work.first and work not in done:
-                self._reached[work.inode.id] = work.stop
+            if work in done:
+                self._begun.pop(work.inode.id, None)
+            elif work.stop > work.first or (work.end > work.stop and not work.trouble and work in at_end):
+                self._begun[work.inode.id] = work
                 self._advanced = True
-        self._complain(works)
+        self._complain([work for work in works if work.trouble])
 
     def _check_chains(self, work: _Work) -> None:
         """A chain that nobody serves is known without waiting for it."""
@@ -149,67 +158,78 @@ class GarbageDuty(Duty):
                 work.trouble = f"chain {chain} is not served"
                 return
 
-    async def _choose(self, works: Sequence[_Work]) -> None:
+    async def _choose(self, works: Iterable[_Work]) -> None:
         """Which chunks this step removes: of files of one step's size all, of larger ones those that are there, since a file
         of many terabytes may be all holes."""
         room = garbage_chunks_per_step_max
         for work in works:
-            if work.trouble or work.first >= work.end:
+            if work.trouble or not room:
                 continue
             if work.end <= garbage_chunks_per_step_max:
-                work.remove = list(range(work.first, min(work.end, work.first + room)))
-                work.stop = work.first + len(work.remove)
+                work.stop = min(work.end, work.first + room)
+                work.remove = list(range(work.first, work.stop))
             else:
-                stop = min(work.end, work.first + keys_per_find_max) if room else work.first
-                there = await self._find(work, stop)
+                there, stop = await self._find(work)
                 work.remove = there[:room]
                 work.stop = stop if len(there) <= room else there[room]
             room -= len(work.remove)
 
-    async def _find(self, work: _Work, stop: int) -> list[int]:
-        """Indices of the chunks in [first, stop) that exist. On trouble none, and `trouble` says so."""
-        outcomes = await self._storage.find(list(chunks(work.inode.layout, work.inode.id, work.first, stop)), timeout_ns=_TIMEOUT_NS)
+    async def _find(self, work: _Work) -> tuple[list[int], int]:
+        """(indices of chunks that exist below some index, that index). On trouble that index is `first`."""
+        stop = min(work.end, work.first + keys_per_find_max)
+        keys = list(chunks(work.inode.layout, work.inode.id, work.first, stop))
         there = []
-        for index, outcome in enumerate(outcomes, work.first):
+        for index, outcome in enumerate(await self._storage.find(keys, timeout_ns=_TIMEOUT_NS), work.first):
             if outcome.code is Code.OK:
                 there.append(index)
             elif outcome.code is not Code.NOT_FOUND:
                 work.trouble = f"chunk {index}: {outcome.message or outcome.code.name}"
-                work.stop = work.first
-                return []
-        return there
+                return [], work.first
+        return there, stop
 
     async def _remove(self, works: Iterable[_Work]) -> None:
-        removals = [(work, index) for work in works if not work.trouble for index in work.remove]
+        removals = [(work, index) for work in works for index in work.remove]
         if not removals:
             return
-        results = await self._storage.update(
-            [
-                WriteIO(chunk, chain_of(work.inode.layout, index), UpdateKind.REMOVE, 0)
-                for work, index in removals
-                for chunk, _ in chunks(work.inode.layout, work.inode.id, index, index + 1)
-            ],
-            timeout_ns=_TIMEOUT_NS,
-        )
+        writes = []
+        for work, index in removals:
+            layout = work.inode.layout
+            writes.append(WriteIO(file_chunk(work.inode.id, index), chain_of(layout, index), UpdateKind.REMOVE, 0))
+        results = await self._storage.update(writes, timeout_ns=_TIMEOUT_NS)
         for (work, index), result in zip(removals, results, strict=True):
             if result.code in (Code.OK, Code.NOT_FOUND):
                 self.chunks += 1
             elif not work.trouble:
                 work.trouble = f"chunk {index}: {result.message or result.code.name}"
-                work.stop = index  # what is below it is gone; the rest is done again
-                work.end = max(work.end, index + 1)
+                work.stop = index  # everything below it is gone; the others of this step are removed once more
 
     async def _look_beyond(self, works: Sequence[_Work]) -> None:
         """Where the recorded length ends, there may be chunks whose writer died. A file that has some gets a new end."""
-        keys = [key for work in works for key in chunks(work.inode.layout, work.inode.id, work.end, work.end + garbage_probe_chunks)]
-        if not keys:
+        if not works:
             return
+        probe = garbage_probe_chunks
+        keys = [key for work in works for key in chunks(work.inode.layout, work.inode.id, work.end, work.end + probe)]
         outcomes = iter(await self._storage.find(keys, timeout_ns=_TIMEOUT_NS))
         for work in works:
-            begin = work.end
-            for index in range(begin, begin + garbage_probe_chunks):
-                outcome = next(outcomes)
+            for index, outcome in enumerate(islice(outcomes, probe), work.end):
                 if outcome.code is Code.OK:
                     work.end = index + 1
                 elif outcome.code is not Code.NOT_FOUND:
                     work.trouble = f"chunk {index}: {outcome.message or outcome.code.name}"
+
+    async def _finish(self, work: _Work) -> None:
+        async def op(txn: Txn) -> bool:
+            return await finish(txn, work.garbage)
+
+        if await self._kv.transact(op):
+            self.files += 1
+
+    def _complain(self, troubled: Sequence[_Work]) -> None:
+        """Once per outage, not once per file and second."""
+        if troubled and not self._complained:
+            work = troubled[0]
+            log.warning("removed files wait for their storage, for instance inode %d: %s", work.inode.id, work.trouble)
+            self._complained = True
+        elif not troubled and self._complained:
+            log.info("removed files no longer wait for their storage")
+            self._complained = False

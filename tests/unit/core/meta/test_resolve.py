@@ -5,10 +5,14 @@ import pytest
 from fs3.base.ids import InodeId
 from fs3.base.limits import name_bytes_max, path_bytes_max, path_depth_max, symlinks_followed_max
 from fs3.base.status import Code
+from fs3.core.meta import keys
+from fs3.core.meta.errors import MetaError
+from fs3.core.meta.garbage import dismantle
 from fs3.core.meta.ops.lookup import lookup
 from fs3.core.meta.ops.open import open_file
 from fs3.core.meta.ops.remove import remove
 from fs3.core.meta.ops.stat import stat
+from fs3.drivers.memory.kv import MemoryKV
 from fs3.model.namespace import PathRef, RemoveKind
 
 
@@ -128,7 +132,7 @@ def test_a_path_of_the_greatest_depth(space):
     path = "/".join("d" * path_depth_max)
     made = space.dir(path, parents=True)
     assert space.stat(path) == made
-    assert space.stat(path + "/.." * 255) == space.stat("d")
+    assert space.stat(PathRef(made.id, "/".join([".."] * (path_depth_max - 1)))) == space.stat("d")
 
 
 def test_exactly_as_many_symlinks_as_allowed(space):
@@ -140,7 +144,7 @@ def test_exactly_as_many_symlinks_as_allowed(space):
 
 
 def test_search_permission_is_needed_on_every_directory_of_the_path(space):
-    space.dir("open", 0o755)
+    space.dir("open", 0o777)
     space.dir("open/shut", 0o750, user=space.alice)
     space.dir("open/shut/in", 0o755, user=space.alice)
     space.file("open/shut/in/f", user=space.alice)
@@ -190,8 +194,6 @@ def test_inside_a_detached_tree(space):
 
 
 def test_the_directory_above_went_first(space):
-    from fs3.core.meta.garbage import dismantle
-
     space.dir("t/in", parents=True)
     space.file("t/in/f")
     inside = space.stat("t/in").id
@@ -202,8 +204,6 @@ def test_the_directory_above_went_first(space):
 
 
 def test_a_row_that_cannot_be_read_names_itself(space):
-    from fs3.core.meta import keys
-
     space.dir("d")
     space.file("d/f")
     inode, dirent = space.stat("d/f").id, space.stat("d").id
@@ -224,9 +224,6 @@ def test_a_row_that_cannot_be_read_names_itself(space):
 
 
 def test_a_store_without_a_namespace():
-    from fs3.core.meta.errors import MetaError
-    from fs3.drivers.memory.kv import MemoryKV
-
     kv = MemoryKV()
     with pytest.raises(MetaError, match="missing"):
         kv.read_now(lambda txn: stat(txn, None, PathRef(path="a"), True))

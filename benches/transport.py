@@ -1,0 +1,328 @@
+"""The framed wire against bare sockets, client and server in processes of their own: `python -m benches.transport`.
+
+Each figure is measured in turns with its limit, so that whatever else the machine does hits both. Read replies leave a warm file
+by sendfile and land in the caller's buffers; the limit does the same with blocking sockets and no protocol. Small calls carry a
+20-byte protobuf each way; the limit echoes 64 bytes. Written payloads come from memory and go nowhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import mmap
+import multiprocessing
+import os
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benches.record import Row, Spread, save
+from fs3.base.limits import local_send_buffer_bytes
+from fs3.drivers.local import LocalTransport
+from fs3.drivers.os_clock import OsClock
+from fs3.drivers.tcp import TcpTransport
+from fs3.ports.rpc import Call, Channel, FileRange, Transport
+from fs3.wire.methods import MGMTD, STORAGE
+from fs3.wire.pb import mgmtd_pb2, storage_pb2
+
+KIB, MIB = 1 << 10, 1 << 20
+FILE_BYTES = 16 * MIB
+_CONTEXT = multiprocessing.get_context("spawn")
+
+# --- servers, each in its own process --------------------------------------------------------------------------------
+
+
+def _runner(kind: str) -> Callable[[Coroutine[Any, Any, Any]], Any]:
+    if kind == "uvloop":
+        import uvloop
+
+        return uvloop.run
+    return asyncio.run
+
+
+def _transport(scheme: str) -> Transport:
+    return TcpTransport(OsClock()) if scheme == "tcp" else LocalTransport(OsClock())
+
+
+def _serve_fs3(pipe: Any, endpoint: str, path: str, loop: str) -> None:
+    file = os.open(path, os.O_RDONLY)
+
+    def heartbeat(call: Call) -> None:
+        call.reply(mgmtd_pb2.HeartbeatReply(seq=call.request.seq, lease_ms=3000))
+
+    def read(call: Call) -> None:
+        length = call.request.lengths[0]
+        call.reply(storage_pb2.ReadReply(codes=[0], lengths=[length]), [FileRange(file, call.request.offsets[0], length)])
+
+    def update(call: Call) -> None:
+        call.reply(storage_pb2.UpdateReply(codes=[0], lengths=[len(call.payload or b"")]))
+
+    async def serve() -> None:
+        handlers = {MGMTD.Heartbeat: heartbeat, STORAGE.Read: read, STORAGE.Update: update}
+        listener = await _transport(endpoint.partition(":")[0]).serve(endpoint, handlers)
+        pipe.send(listener.endpoint)
+        await asyncio.Event().wait()
+
+    _runner(loop)(serve())
+
+
+def _raw_socket(scheme: str) -> socket.socket:
+    sock = socket.socket(socket.AF_INET if scheme == "tcp" else socket.AF_UNIX)
+    _tune_raw(sock)
+    return sock
+
+
+def _tune_raw(sock: socket.socket) -> None:
+    if sock.family == socket.AF_INET:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    else:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, local_send_buffer_bytes)
+
+
+def _exactly(sock: socket.socket, view: memoryview) -> bool:
+    while len(view):
+        count = sock.recv_into(view)
+        if not count:
+            return False
+        view = view[count:]
+    return True
+
+
+def _serve_raw(pipe: Any, scheme: str, address: Any, path: str) -> None:
+    """One connection at a time; its first byte says what it wants: E(cho), S(endfile), W(rite)."""
+    file = os.open(path, os.O_RDONLY)
+    listener = _raw_socket(scheme)
+    listener.bind(address)
+    listener.listen()
+    pipe.send(listener.getsockname())
+    sink = memoryview(mmap.mmap(-1, FILE_BYTES))
+    request = memoryview(bytearray(8))
+    while True:
+        sock, _ = listener.accept()
+        _tune_raw(sock)
+        kind = sock.recv(1)
+        if kind == b"E":
+            while count := sock.recv_into(sink):
+                sock.sendall(sink[:count])
+        while kind in b"SW" and _exactly(sock, request):
+            length = int.from_bytes(request, "little")
+            if kind == b"S":
+                sent = 0
+                while sent < length:
+                    sent += os.sendfile(sock.fileno(), file, sent, length - sent)
+            elif _exactly(sock, sink[:length]):
+                sock.sendall(b"1")
+
+
+# --- figures of fs3 --------------------------------------------------------------------------------------------------
+
+
+async def _in_flight(depth: int, count: int, one: Callable[[int], Awaitable[object]]) -> float:
+    """Seconds for `count` calls, `depth` of them under way."""
+
+    async def worker(slot: int) -> None:
+        for _ in range(count // depth):
+            await one(slot)
+
+    await one(0)
+    began = time.perf_counter()
+    await asyncio.gather(*map(worker, range(depth)))
+    return time.perf_counter() - began
+
+
+def _buffers(depth: int, size: int) -> list[memoryview]:
+    buffers = [memoryview(mmap.mmap(-1, size)) for _ in range(depth)]
+    for buffer in buffers:
+        buffer[:] = bytes(size)  # touched: the page faults are not what is measured
+    return buffers
+
+
+async def fs3_read(channel: Channel, size: int, depth: int, total: int) -> float:
+    """Bytes/s read."""
+    buffers = _buffers(depth, size)
+    request = storage_pb2.ReadRequest(offsets=[0], lengths=[size])
+    count = max(2, total // size // depth) * depth
+
+    async def one(slot: int) -> None:
+        await channel.call(STORAGE.Read, request, into=lambda _message, _length: (buffers[slot],))
+
+    return count * size / await _in_flight(depth, count, one)
+
+
+async def fs3_write(channel: Channel, size: int, depth: int, total: int) -> float:
+    """Bytes/s written."""
+    buffers = _buffers(depth, size)
+    request = storage_pb2.UpdateRequest(lengths=[size])
+    count = max(2, total // size // depth) * depth
+
+    async def one(slot: int) -> None:
+        await channel.call(STORAGE.Update, request, (buffers[slot],))
+
+    return count * size / await _in_flight(depth, count, one)
+
+
+async def fs3_calls(channel: Channel, depth: int, count: int) -> float:
+    """Calls/s."""
+    request = mgmtd_pb2.HeartbeatRequest(node_id=3, incarnation=1_700_000_000, seq=12_345)
+
+    async def one(slot: int) -> None:
+        await channel.call(MGMTD.Heartbeat, request)
+
+    count = count // depth * depth
+    return count / await _in_flight(depth, count, one)
+
+
+# --- their limits ----------------------------------------------------------------------------------------------------
+
+
+def _connect_raw(scheme: str, address: Any, kind: bytes) -> socket.socket:
+    sock = _raw_socket(scheme)
+    sock.connect(address)
+    sock.sendall(kind)
+    return sock
+
+
+def raw_bulk(scheme: str, address: Any, kind: bytes, size: int, depth: int, total: int) -> float:
+    """Bytes/s of sendfile to recv_into (b"S"), or of sendall to recv_into (b"W"), `depth` requests ahead."""
+    with _connect_raw(scheme, address, kind) as sock:
+        buffer = _buffers(1, size)[0]
+        request = size.to_bytes(8, "little")
+        answer = buffer if kind == b"S" else memoryview(bytearray(1))
+        count = max(2, total // size // depth) * depth
+        asked = 0
+        began = time.perf_counter()
+        for done in range(count):
+            while asked < min(count, done + depth):
+                sock.sendall(request)
+                if kind == b"W":
+                    sock.sendall(buffer)
+                asked += 1
+            _exactly(sock, answer)
+        return count * size / (time.perf_counter() - began)
+
+
+def raw_echo(scheme: str, address: Any, depth: int, count: int) -> float:
+    """64-byte messages/s there and back, `depth` at a time."""
+    with _connect_raw(scheme, address, b"E") as sock:
+        message = bytes(64 * depth)
+        buffer = memoryview(bytearray(64 * depth))
+        began = time.perf_counter()
+        for _ in range(count // depth):
+            sock.sendall(message)
+            _exactly(sock, buffer)
+        return count // depth * depth / (time.perf_counter() - began)
+
+
+# --- the run ---------------------------------------------------------------------------------------------------------
+
+
+async def _measure(scheme: str, endpoint: str, address: Any, runs: int, scale: float) -> list[Row]:
+    channel = _transport(scheme).connect(endpoint)
+    rows = []
+
+    async def row(figure: str, unit: str, ours: Callable[[], Awaitable[float]], limit: Callable[[], float], **must: Any) -> None:
+        values, limits = [], []
+        for _ in range(runs):
+            limits.append(limit())
+            values.append(await ours())
+        rows.append(Row("transport", f"{scheme}: {figure}", unit, Spread.of(values), "bare socket", Spread.of(limits), **must))
+
+    try:
+        for size in (MIB, 4 * MIB):
+            for depth in (1, 2, 4):
+                total = int(512 * MIB * scale)
+                await row(
+                    f"read {size // MIB} MiB, {depth} in flight",
+                    "B/s",
+                    lambda: fs3_read(channel, size, depth, total),
+                    lambda: raw_bulk(scheme, address, b"S", size, depth, total),
+                    **({"must_ratio": 0.9} if size == 4 * MIB and depth > 1 else {}),
+                )
+        for depth, must in ((1, {}), (64, {"must_value": 40_000.0})):
+            count = int((4_000 if depth == 1 else 40_000) * scale)
+            await row(
+                f"small calls, {depth} in flight",
+                "1/s",
+                lambda: fs3_calls(channel, depth, count),
+                lambda: raw_echo(scheme, address, depth, count),
+                **must,
+            )
+        for size in (64 * KIB, MIB, 4 * MIB):
+            for depth in (1, 4):
+                total = int((128 if size < MIB else 512) * MIB * scale)
+                await row(
+                    f"write {size // KIB} KiB, {depth} in flight",
+                    "B/s",
+                    lambda: fs3_write(channel, size, depth, total),
+                    lambda: raw_bulk(scheme, address, b"W", size, depth, total),
+                )
+    finally:
+        await channel.close()
+    return rows
+
+
+def _with_servers(scheme: str, loop: str, runs: int, scale: float) -> list[Row]:
+    with tempfile.TemporaryDirectory(prefix="fs3-bench-") as directory:
+        path = Path(directory) / "file"
+        path.write_bytes(os.urandom(FILE_BYTES))
+        endpoint = "tcp://127.0.0.1:0" if scheme == "tcp" else f"local://{directory}/fs3.sock"
+        address: Any = ("127.0.0.1", 0) if scheme == "tcp" else f"{directory}/raw.sock"
+        children, answers = [], []
+        for target, arguments in ((_serve_fs3, (endpoint, str(path), loop)), (_serve_raw, (scheme, address, str(path)))):
+            mine, its = _CONTEXT.Pipe()
+            child = _CONTEXT.Process(target=target, args=(its, *arguments), daemon=True)
+            child.start()
+            children.append(child)
+            answers.append(mine.recv())
+        try:
+            return list(_runner(loop)(_measure(scheme, answers[0], answers[1], runs, scale)))
+        finally:
+            for child in children:
+                child.terminate()
+                child.join()
+
+
+def _shown(value: float, unit: str) -> str:
+    return f"{value / 1e9:.2f} GB/s" if unit == "B/s" else f"{value:,.0f}/s"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print, and save when asked."""
+    parser = argparse.ArgumentParser(prog="benches.transport", description=__doc__)
+    parser.add_argument("--schemes", default="tcp,local", help="which transports")
+    parser.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--scale", type=float, default=1.0, help="how much is moved, relative to the usual")
+    parser.add_argument("--save", action="store_true", help="append to benches/results")
+    options = parser.parse_args(arguments)
+    console = Console()
+    rows = []
+    for scheme in options.schemes.split(","):
+        rows += _with_servers(scheme, options.loop, options.runs, options.scale)
+    table = Table("figure", "fs3 (median)", "low to high", "bare socket", "low to high", "ratio", title=f"framed wire, {options.loop}")
+    for row in rows:
+        value, limit = row.value, row.limit
+        assert limit is not None
+        table.add_row(
+            row.figure,
+            _shown(value.median, row.unit),
+            f"{_shown(value.low, row.unit)} to {_shown(value.high, row.unit)}",
+            _shown(limit.median, row.unit),
+            f"{_shown(limit.low, row.unit)} to {_shown(limit.high, row.unit)}",
+            f"{row.ratio:.2f}" + {True: "", False: " (missed)", None: ""}[row.reached],
+        )
+    console.print(table)
+    if options.save:
+        console.print(f"saved to {save(rows)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,216 @@
+"""Reads of one target: warm ones at once, on the loop; cold ones on reader threads."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from fs3.base.checksum import BLOCK_BYTES, PIECE_BYTES
+from fs3.base.ids import ChunkId
+from fs3.base.limits import small_read_bytes
+from fs3.base.status import Code
+from fs3.drivers.chunks import reading
+from fs3.drivers.chunks.cache import Rows
+from fs3.drivers.chunks.files import read_all, read_warm
+from fs3.drivers.chunks.holds import Holds
+from fs3.drivers.chunks.rows import RowDamaged, Version
+from fs3.drivers.chunks.writing import Damaged, where
+from fs3.ports.chunk_store import ChunkStore, ReadBatch, ReadResult
+from fs3.ports.clock import Clock
+from fs3.ports.rpc import FileRange
+
+_OK = int(Code.OK)
+_DIRTY = int(Code.DIRTY)
+_NOT_FOUND = int(Code.NOT_FOUND)
+_NO_WAIT = os.RWF_NOWAIT
+_IN_PIECE = PIECE_BYTES - 1
+_PIECE_SHIFT = PIECE_BYTES.bit_length() - 1
+
+
+class Serving:
+    """The read path of a store."""
+
+    def __init__(self, rows: Rows, holds: Holds, clock: Clock, name: str, cold_readers: int) -> None:
+        self._rows = rows
+        self._holds = holds
+        self._clock = clock
+        self._readers = ThreadPoolExecutor(cold_readers, f"fs3-read-{name}")
+        self._cold: set[asyncio.Future[ReadResult]] = set()
+
+    def read(self, chunk: ChunkId, offset: int, length: int) -> ReadResult | None:
+        """`ChunkStore.read`."""
+        try:
+            row = self._rows.find(chunk)
+            version = row.committed if row is not None else None
+            if version is None:
+                return ReadResult(Code.NOT_FOUND)
+            stop = min(offset + length, version.length)
+            if stop - offset >= small_read_bytes:
+                return self._large(version, chunk, offset, stop)
+            if stop <= offset:
+                return ReadResult(Code.OK, version.version, piece_bytes=PIECE_BYTES)
+            into = memoryview(bytearray(stop - offset))
+            self._rows.want_pieces(version)
+            sums = reading.small(version, chunk, offset, stop, into, read_warm, check=False)
+            if sums is None:
+                return None
+            return ReadResult(Code.OK, version.version, len(into), (into,), sums, PIECE_BYTES)
+        except (Damaged, RowDamaged) as why:
+            return ReadResult(Code.CHECKSUM, message=str(why))
+
+    def _large(self, version: Version, chunk: ChunkId, offset: int, stop: int) -> ReadResult | None:
+        if not reading.resident(version, offset, stop):
+            return None
+        found = reading.large(version, chunk, offset, stop, read_warm)
+        if found is None:
+            return None
+        parts, sums = found
+        pin = self._holds.pin(version.place) if any(isinstance(part, FileRange) for part in parts) else 0
+        return ReadResult(Code.OK, version.version, stop - offset, parts, sums, BLOCK_BYTES, pin)
+
+    def read_many(
+        self, store: ChunkStore, chunks: Sequence[ChunkId], batch: ReadBatch, which: Sequence[int], refuse_dirty: bool
+    ) -> list[int]:
+        """`ChunkStore.read_many`. What a read of one piece with a known sum needs is a local: no loop is hotter than this."""
+        cold: list[int] = []
+        rows = self._rows
+        young = rows.young
+        preadv, no_wait = os.preadv, _NO_WAIT
+        view, positions, offsets, wanted = batch.view, batch.positions, batch.offsets, batch.wanted
+        codes, lengths, versions = batch.codes, batch.lengths, batch.versions
+        checksums, piece_bytes = batch.checksums, batch.piece_bytes
+        for index in which:
+            chunk = chunks[index]
+            row = young.get(chunk)
+            if row is None:
+                try:
+                    row = rows.find(chunk)
+                except RowDamaged:
+                    batch.refuse(index, Code.CHECKSUM)
+                    continue
+                young = rows.young
+                if row is None:
+                    codes[index] = _NOT_FOUND
+                    continue
+            if refuse_dirty and row.pending is not None:
+                codes[index] = _DIRTY
+                continue
+            version = row.committed
+            if version is None:
+                codes[index] = _NOT_FOUND
+                continue
+            offset = offsets[index]
+            pieces = version.pieces
+            if (
+                pieces is not None
+                and wanted[index] == PIECE_BYTES
+                and not offset & _IN_PIECE
+                and offset + PIECE_BYTES <= version.length
+                and (known := pieces[offset >> _PIECE_SHIFT]) >= 0
+            ):
+                at = positions[index]
+                try:
+                    found = preadv(version.fd, (view[at : at + PIECE_BYTES],), version.base + offset, no_wait)
+                except OSError:
+                    found = 0
+                if found != PIECE_BYTES:
+                    cold.append(index)
+                    continue
+                codes[index] = _OK
+                lengths[index] = piece_bytes[index] = PIECE_BYTES
+                versions[index] = version.version
+                checksums[index] = (known,)
+                continue
+            if not self._other(store, chunk, batch, index, version):
+                cold.append(index)
+            young = rows.young
+        return cold
+
+    def _other(self, store: ChunkStore, chunk: ChunkId, batch: ReadBatch, index: int, version: Version) -> bool:
+        """One read of a batch that is not the common one. False when it is cold."""
+        offset, wanted = batch.offsets[index], batch.wanted[index]
+        length = min(offset + wanted, version.length) - offset
+        if wanted >= small_read_bytes or length <= 0:
+            result = self.read(chunk, offset, wanted)
+            if result is not None:
+                batch.put(index, store, result)
+            return result is not None
+        at = batch.positions[index]
+        self._rows.want_pieces(version)
+        try:
+            sums = reading.small(version, chunk, offset, offset + length, batch.view[at : at + length], read_warm, check=False)
+        except Damaged:
+            batch.refuse(index, Code.CHECKSUM)
+            return True
+        if sums is None:
+            return False
+        batch.codes[index] = _OK
+        batch.lengths[index] = length
+        batch.versions[index] = version.version
+        batch.checksums[index] = sums
+        batch.piece_bytes[index] = PIECE_BYTES
+        return True
+
+    async def read_cold(self, chunk: ChunkId, offset: int, length: int, pending: bool) -> ReadResult:
+        """`ChunkStore.read_cold`."""
+        try:
+            row = self._rows.find(chunk)
+        except RowDamaged as why:
+            return ReadResult(Code.CHECKSUM, message=str(why))
+        version = None if row is None else row.pending if pending else row.committed
+        if version is None:
+            return ReadResult(Code.NOT_FOUND)
+        stop = min(offset + length, version.length)
+        if stop <= offset:
+            return ReadResult(Code.OK, version.version, piece_bytes=PIECE_BYTES)
+        if stop - offset < small_read_bytes:
+            self._rows.want_pieces(version)
+        if version.place < 0:
+            return _read_waiting(version, chunk, offset, stop)
+        pin = self._holds.pin(version.place)
+        future = asyncio.get_running_loop().run_in_executor(self._readers, _read_waiting, version, chunk, offset, stop)
+        self._cold.add(future)
+        future.add_done_callback(self._cold.discard)
+        try:
+            result = await asyncio.shield(future)
+        except asyncio.CancelledError:
+            # The thread reads on; the block is its until it is done, and nobody will release what it found.
+            future.add_done_callback(lambda _: self.release(pin, sent=False))
+            raise
+        if any(isinstance(part, FileRange) for part in result.parts):
+            result.pin = pin
+        else:
+            self.release(pin, sent=False)
+        return result
+
+    def release(self, pin: int, *, sent: bool = True) -> None:
+        """A reader is done; `sent` by sendfile."""
+        self._holds.unpin(pin, self._clock.now(), sent=sent)
+
+    async def close(self) -> None:
+        """Wait for cold reads under way."""
+        if self._cold:
+            await asyncio.wait(self._cold)
+        self._readers.shutdown()
+
+
+def _read_waiting(version: Version, chunk: ChunkId, offset: int, stop: int) -> ReadResult:
+    """On a reader thread: a range of a pinned version, every byte verified."""
+    try:
+        if stop - offset < small_read_bytes:
+            into = memoryview(bytearray(stop - offset))
+            sums = reading.small(version, chunk, offset, stop, into, read_all, check=True)
+            if sums is not None:
+                return ReadResult(Code.OK, version.version, len(into), (into,), sums, PIECE_BYTES)
+        else:
+            reading.verify(version, chunk, offset, stop)
+            found = reading.large(version, chunk, offset, stop, read_all)
+            if found is not None:
+                return ReadResult(Code.OK, version.version, stop - offset, *found, BLOCK_BYTES)
+        return ReadResult(Code.CHECKSUM, message=where(chunk, version, offset, stop) + " are missing on the disk")
+    except Damaged as why:
+        return ReadResult(Code.CHECKSUM, message=str(why))
+    except OSError as why:
+        return ReadResult(Code.DISK, message=f"{where(chunk, version, offset, stop)} cannot be read: {why.strerror}")

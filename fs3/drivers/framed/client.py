@@ -1,0 +1,225 @@
+"""The client of the framed wire: a channel, and the connection it has at the moment."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from google.protobuf.message import DecodeError
+
+from fs3.base.errors import FS3Error, error
+from fs3.base.limits import calls_per_connection_max, connect_timeout_ns, copied_parts_bytes_max, receive_stall_ns
+from fs3.base.status import Code
+from fs3.base.units import SECOND
+from fs3.drivers.channel import ClientChannel, PendingCall, StreamCall
+from fs3.drivers.framed.connection import Connection
+from fs3.drivers.payload import destinations
+from fs3.ports.clock import Clock
+from fs3.ports.rpc import FileRange, Reply
+from fs3.wire.errors import decode_error
+from fs3.wire.frames import TIMEOUT_MS_MAX, Frame, FrameError, Kind, pack
+
+log = logging.getLogger("fs3.transport")
+
+_REQUEST, _REPLY, _MORE, _CANCEL = Kind.REQUEST.value, Kind.REPLY.value, Kind.MORE.value, Kind.CANCEL.value
+
+Dial = Callable[[], Awaitable[socket.socket]]
+"""Returns a connected, non-blocking socket; raises OSError, or FS3Error when it has more to say."""
+
+
+class ClientConnection(Connection):
+    """A server, as its client sees it."""
+
+    def __init__(self, channel: FramedChannel, loop: asyncio.AbstractEventLoop, sock: socket.socket, clock: Clock) -> None:
+        self._channel = channel
+        self._pending = channel.pending
+        self._now = clock.now
+        self._sink: PendingCall | None = None  # whose payload is being received
+        self._message: Any = None  # its reply
+        self._payload: memoryview | None = None
+        self._read_at = 0
+        self._code = Code.DISCONNECTED  # why it broke, for the calls under way
+        super().__init__(loop, sock)
+
+    def __repr__(self) -> str:
+        return f"<connection to {self._channel.endpoint}>"
+
+    def _head(self, frame: Frame, header: bytes | bytearray | memoryview) -> None:
+        kind, _, code, request_id, _, length, _ = frame
+        if kind == _REPLY:
+            call = self._pending.get(request_id)
+            if call is None:
+                if request_id == 0:
+                    raise FrameError(str(decode_error(code, bytes(header), "the server")))
+                if length:  # given up meanwhile
+                    self._expect(length, [])
+                return
+            if length:
+                self._receive_payload(call, frame, header)
+            else:
+                del self._pending[request_id]
+                self._finish(call, code, header)
+        elif kind == _MORE:
+            call = self._pending.get(request_id)
+            if length or (call is not None and not isinstance(call, StreamCall)):
+                raise FrameError("a streamed message where none is due")
+            if call is not None:
+                self._receive_message(call, header)
+        else:
+            raise FrameError(f"a server sends no frames of kind {kind}")
+
+    def _finish(self, call: PendingCall, code: int, header: bytes | bytearray | memoryview) -> None:
+        """The outcome of a call without a payload."""
+        if call.outgoing is not None:  # refused before all of it was sent
+            self.take_back(call.outgoing)
+        if code:
+            call.set_exception(decode_error(code, bytes(header), self._channel.describe(call)))
+            return
+        try:
+            message = None if isinstance(call, StreamCall) else call.method.reply.FromString(header)
+            if call.into is not None:
+                destinations(call.into, message, 0)
+        except DecodeError as problem:
+            call.set_exception(self._unreadable(call, problem))
+        except Exception as problem:  # of `into`
+            call.set_exception(problem)
+        else:
+            if not call.done():  # by `into`
+                call.set_result(Reply(message))
+
+    def _receive_payload(self, call: PendingCall, frame: Frame, header: bytes | bytearray | memoryview) -> None:
+        length = frame.payload_length
+        if frame.code or isinstance(call, StreamCall):
+            raise FrameError("a payload where none is due")
+        targets: list[memoryview] = []
+        try:
+            self._message = call.method.reply.FromString(header)
+            targets = [memoryview(bytearray(length))] if call.into is None else destinations(call.into, self._message, length)
+        except DecodeError as problem:
+            self._channel.abandon(call, self._unreadable(call, problem))
+        except Exception as problem:  # of `into`: the payload is refused
+            self._channel.abandon(call, problem)
+        if call.done():
+            targets = []
+        self._sink = call if targets else None
+        self._payload = targets[0] if len(targets) == 1 else None
+        self._expect(length, targets)
+
+    def _receive_part(self) -> int:
+        if self._sink is not None and self._sink.done():
+            # Given up: the buffers are their owner's again.
+            self._sink = self._message = self._payload = None
+            self._divert()
+        return super()._receive_part()
+
+    def _landed(self) -> None:
+        call, message, payload = self._sink, self._message, self._payload
+        self._sink = self._message = self._payload = None
+        assert call is not None
+        del self._pending[call.request_id]
+        if call.outgoing is not None:
+            self.take_back(call.outgoing)
+        call.set_result(Reply(message, payload))
+
+    def _receive_message(self, call: StreamCall, header: bytes | bytearray | memoryview) -> None:
+        try:
+            message = call.method.reply.FromString(bytes(header))
+        except DecodeError as problem:
+            self._channel.abandon(call, self._unreadable(call, problem))
+        else:
+            call.push(message, len(header))
+
+    def _reserve_header(self, length: int) -> None:
+        self._expect(length, [memoryview(bytearray(length))])
+
+    def _unreadable(self, call: PendingCall, problem: DecodeError) -> FS3Error:
+        return error(Code.PROTOCOL, f"the reply of {self._channel.describe(call)} cannot be read: {problem}")
+
+    def _woken(self) -> None:
+        self._read_at = self._now()
+        if self._channel.waiting:
+            self._channel.pump()
+
+    def close_if_stalled(self) -> None:
+        """Called when a call ran out of time: a server that stopped in the middle of a frame would keep all others waiting too."""
+        if self.is_mid_frame and self._now() - self._read_at >= receive_stall_ns:
+            self.close("the server stopped in the middle of a frame")
+
+    def _refuse(self, problem: FrameError, first_bytes: bytes | None) -> None:
+        log.warning("%r ends: %s", self, problem)
+        self._code = Code.PROTOCOL
+        self.close(str(problem))
+
+    def _gone(self, reason: str) -> None:
+        self._sink = self._message = self._payload = None
+        self._channel.lost(self, self._code, reason)
+
+
+class FramedChannel(ClientChannel):
+    """`fs3.ports.rpc.Channel` on the framed wire."""
+
+    def __init__(self, endpoint: str, clock: Clock, dial: Dial, calls_max: int = calls_per_connection_max) -> None:
+        super().__init__(endpoint, clock, calls_max)
+        self._clock = clock
+        self._dial_socket = dial
+        self._connection: ClientConnection | None = None
+        self._connecting: asyncio.Task[None] | None = None
+
+    def lost(self, connection: ClientConnection, code: Code, reason: str) -> None:
+        """The connection has ended."""
+        if connection is self._connection:
+            self._connection = None
+            self._broken(code, reason)
+
+    def _dial(self) -> None:
+        assert self._loop is not None
+        self._connecting = self._loop.create_task(self._connect())
+
+    async def _connect(self) -> None:
+        try:
+            async with asyncio.timeout(connect_timeout_ns / SECOND):
+                sock = await self._dial_socket()
+        except FS3Error as problem:
+            self._refused(problem)
+        except TimeoutError:
+            text = f"{self.endpoint} does not accept a connection within {connect_timeout_ns / SECOND:.3g} s"
+            self._refused(error(Code.UNAVAILABLE, text))
+        except OSError as problem:
+            self._refused(error(Code.UNAVAILABLE, f"{self.endpoint} cannot be reached: {problem.strerror or problem}"))
+        else:
+            assert self._loop is not None
+            self._connection = ClientConnection(self, self._loop, sock, self._clock)
+            self._opened()
+
+    def _transmit(self, call: PendingCall, timeout_ms: int) -> None:
+        connection = self._connection
+        assert connection is not None
+        data, length = call.data, call.length
+        head = pack(_REQUEST, call.method.id, call.request_id, len(data), length, 0, min(timeout_ms, TIMEOUT_MS_MAX)) + data
+        if not length:
+            connection.send(head)
+        elif length <= copied_parts_bytes_max and not any(type(part) is FileRange for part in call.parts):
+            connection.send(b"".join((head, *call.parts)))  # type: ignore[arg-type]
+        else:
+            call.outgoing = connection.send_parts((head, *call.parts), len(head) + length, None)
+        call.data = b""
+        call.parts = ()
+
+    def _withdraw(self, call: PendingCall) -> None:
+        connection = self._connection
+        if connection is None or connection.closed:
+            return
+        if call.outgoing is not None and connection.take_back(call.outgoing):
+            return  # it never left
+        connection.send(pack(_CANCEL, call.method.id, call.request_id, 0))
+        connection.close_if_stalled()
+
+    def _hang_up(self) -> None:
+        if self._connecting is not None:
+            self._connecting.cancel()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close("the channel was closed")

@@ -1,0 +1,120 @@
+"""The metadata service: a thin shell around the operations in `fs3.core.meta`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from fs3.base.errors import FS3Error
+from fs3.base.ids import ClientId, TableId
+from fs3.base.units import MILLISECOND
+from fs3.client.routing import RoutingSource
+from fs3.core.meta.bootstrap import ensure_root
+from fs3.core.meta.context import LayoutDefaults, OpContext
+from fs3.core.meta.ops.statfs import count
+from fs3.core.txn import Txn
+from fs3.model.inode import Inode, User
+from fs3.model.namespace import Counts
+from fs3.model.routing import Routing
+from fs3.ports.clock import Clock
+from fs3.ports.kv import KV
+from fs3.ports.rpc import Bindings, Call
+from fs3.services.meta.chunks import Chunks
+from fs3.services.meta.config import MetaConfig
+from fs3.services.meta.duties.garbage import GarbageDuty
+from fs3.services.meta.duties.requests import RequestsDuty
+from fs3.services.meta.handlers import Handlers
+from fs3.services.meta.space import Space
+from fs3.wire.methods import META
+from fs3.wire.pb import meta_pb2 as pb
+
+
+class MetaService:
+    """The namespace, served from a KV store. On a shared engine any number of these may serve at once; they keep no state."""
+
+    def __init__(
+        self,
+        kv: KV,
+        clock: Clock,
+        routing: RoutingSource,
+        storage: Chunks,
+        config: MetaConfig,
+        entropy: Callable[[int], bytes],
+        *,
+        owner: User | None = None,
+    ) -> None:
+        """`storage` removes chunks; `owner` gets the root directory when it is created: by default whoever runs this process.
+
+        The KV store is the caller's, who closes it after `stop`.
+        """
+        self._kv = kv
+        self._clock = clock
+        self._routing = routing
+        self._config = config
+        self._owner = owner or User(os.getuid(), os.getgid())
+        self._defaults: tuple[Routing | None, LayoutDefaults] = (None, LayoutDefaults())
+        self._handlers = Handlers(kv, clock, lambda: routing.routing, self._layout_defaults)
+        self._space = Space(clock, routing, storage, config.space_age_ms)
+        # Several services on one store would otherwise take the same rows at the same time, to no harm but for nothing.
+        first_pause_ns = int.from_bytes(entropy(8), "big") % (config.garbage_interval_ms * MILLISECOND)
+        self.garbage = GarbageDuty(
+            kv,
+            clock,
+            routing,
+            storage,
+            delay_ms=config.garbage_delay_ms,
+            interval_ms=config.garbage_interval_ms,
+            first_pause_ns=first_pause_ns,
+        )
+        self.requests = RequestsDuty(kv, clock, config.requests_interval_ms, first_pause_ns)
+
+    async def start(self) -> None:
+        """Create the root directory on the very first start; begin the duties. Raises FS3Error when the store cannot."""
+
+        async def op(txn: Txn) -> Inode:
+            ctx = OpContext(self._owner, self._clock.wall(), ClientId(bytes(16)), 0, self._routing.routing, LayoutDefaults())
+            return await ensure_root(txn, ctx, mode=self._config.root_mode)
+
+        await self._kv.transact(op)
+        self.garbage.start()
+        self.requests.start()
+
+    def bindings(self) -> Bindings:
+        """Every method of the service."""
+        bindings = dict(self._handlers.bindings())
+        bindings[META.StatFs] = self._statfs
+        assert set(bindings) == set(META.methods), "a method has no handler"
+        return bindings
+
+    async def stop(self) -> None:
+        """End the duties. What was submitted to the store is finished by closing it."""
+        await self.garbage.stop()
+        await self.requests.stop()
+        await self._space.stop()
+
+    def _layout_defaults(self, routing: Routing) -> LayoutDefaults:
+        seen, defaults = self._defaults
+        if seen is not routing:
+            table = self._config.table or min(routing.tables, default=0)
+            defaults = LayoutDefaults(TableId(table), self._config.chunk_size, self._config.stripe)
+            self._defaults = (routing, defaults)
+        return defaults
+
+    def _statfs(self, call: Call) -> None:
+        try:
+            self._handlers.context(call.request.caller, False)
+        except FS3Error as why:
+            call.fail(why.code, why.strerror or "")
+            return
+
+        def counted(counts: Counts | None, why: BaseException | None) -> None:
+            if why is not None or counts is None:
+                self._handlers.fail(call, why or RuntimeError("no answer"), "")
+                return
+
+            def ready(total: int, free: int) -> None:
+                call.reply(pb.StatFsReply(total_bytes=total, free_bytes=free, inodes=counts.inodes, garbage=counts.garbage))
+
+            self._space.ask(self._layout_defaults(self._routing.routing).table, ready)
+
+        self._kv.submit_read(count, counted)

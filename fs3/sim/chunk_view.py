@@ -1,0 +1,176 @@
+"""A chunk store that keeps everything in dictionaries and loses, in a crash, what its promises allow it to lose.
+
+What the promises are is in `fs3.ports.chunk_store`: a stage that has completed survives. A commit is durable with the next
+barrier that begins after it, or by itself after a while; a crash shows such a version as pending again. Commits reach the disk
+in order, so a crash undoes the newest few of those that no barrier has covered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fs3.base.checksum import crc32c
+from fs3.base.ids import ChunkId, ClientId
+from fs3.base.status import Code
+from fs3.model.chunk import ChannelRow, ChunkMeta, Tag, Update, UpdateKind, UpdateResult
+
+
+def applied(kind: UpdateKind, offset: int, data: bytes, content: bytes | None) -> bytes | None:
+    """The content of a chunk after an update. None: the chunk does not exist."""
+    if kind is UpdateKind.REMOVE:
+        return None
+    if kind is UpdateKind.PUT or kind is UpdateKind.FILL:
+        return data
+    before = content or b""
+    if kind is UpdateKind.TRUNCATE:
+        return before[:offset]
+    return before[:offset].ljust(offset, b"\0") + data + before[offset + len(data) :]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One chunk: what is known of it, and its bytes."""
+
+    meta: ChunkMeta
+    content: bytes
+    """Of the committed version."""
+    pending: bytes | None = None
+    """Of the pending version; None when it is a removal or there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Undo:
+    """What a lost commit leaves behind: how things were before it."""
+
+    chunk: ChunkId
+    record: Record
+    channel: tuple[ClientId, int] | None
+    row: ChannelRow | None
+    tag: Tag | None
+
+
+class SimChunks:
+    """Chunks of one simulated target. The methods a replica asks have the names and promises of the chunk store port."""
+
+    def __init__(self) -> None:
+        self.records: dict[ChunkId, Record] = {}
+        self.rows: dict[tuple[ClientId, int], ChannelRow] = {}
+        self.applications: dict[Tag, int] = {}
+        """How often each tagged update was committed here, lost commits not counted. For checkers."""
+        self.corrupt_next = False
+        """The next stage stores other bytes than it was given."""
+        self._unsynced: list[Undo] = []
+        self._synced = 0
+        """Commits that are durable."""
+
+    def get(self, chunk: ChunkId) -> ChunkMeta | None:
+        """What is known of a chunk."""
+        record = self.records.get(chunk)
+        return record.meta if record is not None else None
+
+    def channel(self, client: ClientId, channel: int) -> ChannelRow | None:
+        """The last update committed for a channel."""
+        return self.rows.get((client, channel))
+
+    def content(self, chunk: ChunkId) -> bytes | None:
+        """The committed bytes; None without committed version."""
+        record = self.records.get(chunk)
+        return record.content if record is not None and record.meta.committed else None
+
+    def pending_content(self, chunk: ChunkId, version: int) -> bytes | None:
+        """The bytes of a pending version, for sending all of it to a successor. None when it is not there."""
+        record = self.records.get(chunk)
+        return record.pending if record is not None and record.meta.pending == version else None
+
+    def pending(self) -> Sequence[ChunkId]:
+        """Chunks that have a pending version."""
+        return [chunk for chunk, record in self.records.items() if record.meta.pending]
+
+    # --- changing ----------------------------------------------------------------------------------------------------
+
+    def barrier_begins(self) -> int:
+        """A mark for `barrier_ends`: commits so far become durable with this barrier."""
+        return self._synced + len(self._unsynced)
+
+    def barrier_ends(self, mark: int) -> None:
+        """The barrier is on the disk."""
+        covered = mark - self._synced
+        if covered > 0:
+            del self._unsynced[:covered]
+            self._synced = mark
+
+    def stage(self, update: Update) -> tuple[Code, int, int]:
+        """The update is durable as the pending version: (code, length, checksum) of the chunk once it is committed."""
+        old = self.records.get(update.chunk)
+        data = bytes(update.data) if update.data is not None else b""
+        after = applied(update.kind, update.offset, data, old.content if old is not None and old.meta.committed else None)
+        if self.corrupt_next and after:
+            after = bytes((after[0] ^ 1,)) + after[1:]
+            self.corrupt_next = False
+        length, checksum = (len(after), crc32c(after)) if after is not None else (0, 0)
+        before = old.meta if old is not None else _ABSENT
+        meta = ChunkMeta(
+            committed=before.committed,
+            pending=update.version,
+            chain_version=update.chain_version,
+            length=before.length,
+            checksum=before.checksum,
+            pending_kind=update.kind,
+            pending_tag=self.staged_tag(update),
+            pending_length=length,
+            pending_checksum=checksum,
+        )
+        self.records[update.chunk] = Record(meta, old.content if old is not None else b"", after)
+        return Code.OK, length, checksum
+
+    def staged_tag(self, update: Update) -> Tag | None:
+        """What of the tag is stored with the pending version."""
+        return update.tag
+
+    def commit(self, chunk: ChunkId, version: int, tag: Tag, result: UpdateResult) -> None:
+        """The pending version becomes the committed one."""
+        record = self.records[chunk]
+        meta = record.meta
+        assert meta.pending == version, f"commit of version {version} of {chunk.hex()}, which has {meta}"
+        channel = (tag.client, tag.channel) if tag.client else None
+        name = meta.pending_tag if meta.pending_tag is not None and meta.pending_tag.client else None
+        self._unsynced.append(Undo(chunk, record, channel, self.rows.get(channel) if channel else None, name))
+        if meta.pending_kind is UpdateKind.REMOVE:
+            del self.records[chunk]
+        else:
+            after = ChunkMeta(version, 0, meta.chain_version, meta.pending_length, meta.pending_checksum)
+            self.records[chunk] = Record(after, record.pending or b"")
+        if channel:
+            self.rows[channel] = ChannelRow(tag.seq, chunk, result)
+        if name is not None:
+            self.applications[name] = self.applications.get(name, 0) + 1
+
+    @property
+    def unsynced(self) -> int:
+        """Commits that a crash may undo."""
+        return len(self._unsynced)
+
+    def crash(self, lost: int) -> None:
+        """Power fails: the newest `lost` commits (at most `unsynced`) were not on the disk."""
+        for _ in range(lost):
+            undo = self._unsynced.pop()
+            self.records[undo.chunk] = undo.record
+            if undo.channel:
+                if undo.row is None:
+                    del self.rows[undo.channel]
+                else:
+                    self.rows[undo.channel] = undo.row
+            if undo.tag is not None:
+                self.applications[undo.tag] -= 1
+        self._synced += len(self._unsynced)
+        self._unsynced.clear()
+
+    def holds(self, tag: Tag) -> bool:
+        """The update of this tag is committed or pending here. For checkers."""
+        if self.applications.get(tag):
+            return True
+        return any(record.meta.pending_tag == tag for record in self.records.values() if record.meta.pending)
+
+
+_ABSENT = ChunkMeta(0, 0, 0, 0, 0)

@@ -1,0 +1,214 @@
+"""A metadata service and its clients in one process, on a wire that can be told to misbehave."""
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+
+import pytest
+
+from fs3.base.errors import error
+from fs3.base.ids import ChainId, ClientId, NodeId, TableId, TargetId
+from fs3.base.status import Code
+from fs3.client.meta import MetaClient
+from fs3.client.routing import StaticRouting
+from fs3.client.storage import FindOutcome
+from fs3.drivers.lmdb import LmdbKV
+from fs3.model.chain import Chain, ChainTable, PublicState, Slot
+from fs3.model.chunk import UpdateKind, UpdateResult
+from fs3.model.inode import User
+from fs3.model.routing import Node, Role, Routing
+from fs3.ports.rpc import Reply
+from fs3.services.meta import MetaConfig, MetaService
+from fs3.wire.pb import storage_pb2
+
+ALICE = User(1000, 1000)
+
+
+@dataclass
+class StepClock:
+    """A clock that moves when told to, and a little with each look."""
+
+    ns: int = 1_000_000_000
+
+    def now(self):
+        self.ns += 1_000
+        return self.ns
+
+    def wall(self):
+        return 1_700_000_000_000_000_000 + self.ns
+
+    def advance(self, seconds):
+        self.ns += int(seconds * 1_000_000_000)
+
+
+class FakeCall:
+    """One request at the server, as a transport would hand it over."""
+
+    def __init__(self, method, message, future):
+        self.method = method
+        self.request = method.request.FromString(message.SerializeToString())
+        self.payload = None
+        self.peer = "test"
+        self.deadline = 1 << 62
+        self.cancelled = False
+        self._future = future
+
+    def reply(self, message, parts=(), sent=None):
+        assert isinstance(message, self.method.reply)
+        if not self._future.done():
+            self._future.set_result(Reply(self.method.reply.FromString(message.SerializeToString())))
+
+    def fail(self, code, message, routing_version=0):
+        assert message
+        if not self._future.done():
+            self._future.set_exception(error(code, message))
+
+
+class Wire:
+    """Endpoints and who answers there; also the `Connector` of the clients. `mishaps` are consumed one per call:
+    a Code is answered instead of asking, "lost" asks and loses the answer."""
+
+    def __init__(self):
+        self.bindings = {}
+        self.mishaps = []
+        self.calls = []
+
+    def channel(self, endpoints, host=""):
+        return FakeChannel(self, endpoints[0])
+
+
+class FakeChannel:
+    def __init__(self, wire, endpoint):
+        self._wire = wire
+        self._endpoint = endpoint
+
+    def start(self, method, request, parts=(), into=None, timeout_ns=0):
+        assert timeout_ns > 0
+        wire = self._wire
+        wire.calls.append((self._endpoint, method.name))
+        future = asyncio.get_running_loop().create_future()
+        bindings = wire.bindings.get(self._endpoint)
+        mishap = wire.mishaps.pop(0) if wire.mishaps else None
+        if isinstance(mishap, Code):
+            future.set_exception(error(mishap, f"as told: {mishap.name}"))
+        elif bindings is None:
+            future.set_exception(error(Code.UNAVAILABLE, f"nobody listens at {self._endpoint}"))
+        elif mishap == "lost":
+            swallowed = asyncio.get_running_loop().create_future()
+            bindings[method](FakeCall(method, request, swallowed))
+
+            def lose(answer):
+                answer.exception()
+                future.set_exception(error(Code.DISCONNECTED, "the connection broke"))
+
+            swallowed.add_done_callback(lose)
+        else:
+            bindings[method](FakeCall(method, request, future))
+        return future
+
+
+@dataclass
+class FakeChunks:
+    """Storage: which chunks exist, and what it is told to fail with."""
+
+    there: set = field(default_factory=set)
+    removed: list = field(default_factory=list)
+    failures: list = field(default_factory=list)
+    """Codes for the next removals, None for success."""
+    largest: int = 0
+    targets: list = field(default_factory=list)
+
+    async def update(self, writes, *, timeout_ns=0):
+        assert timeout_ns > 0
+        await asyncio.sleep(0)
+        self.largest = max(self.largest, len(writes))
+        results = []
+        for write in writes:
+            assert write.kind is UpdateKind.REMOVE
+            assert write.tagged
+            assert write.chunk[0] == 0
+            failure = self.failures.pop(0) if self.failures else None
+            if failure is not None:
+                results.append(UpdateResult(failure))
+                continue
+            self.removed.append((write.chunk, write.chain))
+            self.there.discard((write.chunk, write.chain))
+            results.append(UpdateResult(Code.OK))
+        return results
+
+    async def find(self, keys, *, timeout_ns=0):
+        assert timeout_ns > 0
+        await asyncio.sleep(0)
+        self.largest = max(self.largest, len(keys))
+        return [FindOutcome(Code.OK, 1) if key in self.there else FindOutcome(Code.NOT_FOUND) for key in keys]
+
+    async def space(self, *, timeout_ns=0):
+        await asyncio.sleep(0)
+        return self.targets
+
+
+def make_routing(*, chains=6, metas=("tcp://meta-1:1",), version=5):
+    """One table; each chain has one serving target."""
+    nodes = {NodeId(100): Node(NodeId(100), "storage-1", Role.STORAGE, ("tcp://storage:1",), "", 1, True)}
+    for number, endpoint in enumerate(metas, 1):
+        nodes[NodeId(number)] = Node(NodeId(number), f"meta-{number}", Role.META, (endpoint,), "", 1, True)
+    slots = {
+        ChainId(number): Chain(ChainId(number), 1, (Slot(TargetId(number), NodeId(100), PublicState.SERVING),))
+        for number in range(1, chains + 1)
+    }
+    tables = {TableId(1): ChainTable(TableId(1), 1, 1, tuple(slots))} if chains else {}
+    return Routing(b"c" * 16, version, nodes, slots, tables)
+
+
+class Cluster:
+    """One store, one service at `tcp://meta-1:1`, any number of clients."""
+
+    def __init__(self, directory, config=None):
+        self.directory = directory
+        self.clock = StepClock()
+        self.wire = Wire()
+        self.routing = StaticRouting(make_routing())
+        self.chunks = FakeChunks()
+        self.config = config or MetaConfig(garbage_delay_ms=0, garbage_interval_ms=3_600_000, stripe=3, chunk_size=65536)
+        self.clients = 0
+
+    async def start(self):
+        self.kv = LmdbKV.open(self.directory, map_bytes=1 << 26)
+        self.service = MetaService(
+            self.kv, self.clock, self.routing, self.chunks, self.config, lambda count: bytes(count - 1) + b"\x07", owner=ALICE
+        )
+        await self.service.start()
+        self.wire.bindings["tcp://meta-1:1"] = self.service.bindings()
+
+    async def stop(self):
+        self.wire.bindings.pop("tcp://meta-1:1", None)
+        await self.service.stop()
+        await self.kv.close()
+
+    def client(self, user=ALICE, **options):
+        self.clients += 1
+        return MetaClient(self.routing, self.wire, self.clock, ClientId(self.clients.to_bytes(16, "big")), user, **options)
+
+
+@pytest.fixture
+async def cluster(tmp_path):
+    cluster = Cluster(tmp_path / "kv")
+    await cluster.start()
+    yield cluster
+    with contextlib.suppress(Exception):
+        await cluster.stop()
+
+
+@pytest.fixture
+def meta(cluster):
+    return cluster.client()
+
+
+@pytest.fixture
+def make_routing_with():
+    return make_routing
+
+
+@pytest.fixture
+def target_space():
+    return storage_pb2.TargetSpace

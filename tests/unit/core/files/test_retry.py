@@ -1,0 +1,87 @@
+from itertools import product
+
+import pytest
+
+from fs3.base.status import Code, Retry
+from fs3.core.files.retry import (
+    BACKOFF_NS_MAX,
+    BACKOFF_NS_MIN,
+    ROUTING_FRESH_NS,
+    TABLE,
+    Do,
+    Situation,
+    backoff_ns,
+    decide,
+)
+
+OLD, NEW = ROUTING_FRESH_NS, ROUTING_FRESH_NS - 1
+FAILURES = [code for code in Code if code is not Code.OK]
+
+
+def test_exactly_one_row_matches_every_situation():
+    flags = (False, True)
+    for code, attempt, age, read, repeatable, others, tail in product(FAILURES, (1, 2, 3, 9), (0, NEW, OLD), *(flags,) * 4):
+        situation = Situation(code, attempt, age, read, repeatable, others, tail)
+        rows = [row.why for row in TABLE if row.when(situation)]
+        assert len(rows) == 1, f"{situation}: {rows}"
+
+
+def test_every_row_is_reached():
+    flags = (False, True)
+    reached = set()
+    for code, attempt, age, read, repeatable, others, tail in product(FAILURES, (1, 3), (NEW, OLD), *(flags,) * 4):
+        situation = Situation(code, attempt, age, read, repeatable, others, tail)
+        reached.add(next(row.why for row in TABLE if row.when(situation)))
+    assert reached == {row.why for row in TABLE}
+
+
+@pytest.mark.parametrize(
+    ("situation", "wanted"),
+    [
+        (Situation(Code.INVALID, 1, OLD), Do.FAIL),
+        (Situation(Code.NO_SPACE, 1, OLD, read=False), Do.FAIL),
+        (Situation(Code.STALE_UPDATE, 1, OLD, read=False), Do.FAIL),
+        (Situation(Code.REPLICAS_DISAGREE, 1, OLD, read=False), Do.FAIL),
+        (Situation(Code.DISCONNECTED, 1, OLD, others=True), Do.OTHER),
+        (Situation(Code.DISCONNECTED, 1, OLD), Do.REFRESH),
+        (Situation(Code.DISCONNECTED, 1, NEW), Do.WAIT),
+        (Situation(Code.DISCONNECTED, 1, OLD, read=False, others=True), Do.REFRESH),
+        (Situation(Code.DEADLINE, 1, OLD, read=False, repeatable=False), Do.FAIL),
+        (Situation(Code.UNAVAILABLE, 1, OLD, read=False, repeatable=False), Do.REFRESH),
+        (Situation(Code.WRONG_CHAIN_VERSION, 1, OLD, others=True), Do.REFRESH),
+        (Situation(Code.WRONG_CHAIN_VERSION, 5, NEW), Do.WAIT),
+        (Situation(Code.NOT_HEAD, 1, OLD, read=False), Do.REFRESH),
+        (Situation(Code.BUSY, 1, OLD, read=False), Do.WAIT),
+        (Situation(Code.BUSY, 1, OLD, others=True), Do.OTHER),
+        (Situation(Code.DIRTY, 1, OLD), Do.TAIL),
+        (Situation(Code.DIRTY, 2, OLD, asked_tail=True), Do.WAIT),
+        (Situation(Code.CHECKSUM, 1, OLD, others=True), Do.OTHER),
+        (Situation(Code.CHECKSUM, 2, OLD), Do.WAIT),
+        (Situation(Code.CHECKSUM, 3, OLD), Do.FAIL),
+        (Situation(Code.CHECKSUM, 1, OLD, read=False), Do.WAIT),
+        (Situation(Code.DISK, 1, OLD, read=False), Do.FAIL),
+        (Situation(Code.DISK, 1, OLD, others=True), Do.OTHER),
+    ],
+)
+def test_examples(situation, wanted):
+    assert decide(situation) is wanted
+
+
+def test_an_update_is_never_sent_elsewhere_and_never_to_the_tail():
+    for code in FAILURES:
+        if code is not Code.DIRTY:
+            assert decide(Situation(code, 1, OLD, read=False, others=True)) in (Do.FAIL, Do.WAIT, Do.REFRESH)
+
+
+def test_what_may_have_happened_is_not_repeated_unless_it_is_recognised():
+    for code in FAILURES:
+        if code.retry is Retry.MAYBE:
+            assert decide(Situation(code, 1, OLD, read=False, repeatable=False)) is Do.FAIL
+
+
+def test_backoff_doubles_up_to_its_maximum():
+    assert backoff_ns(1, 0) == BACKOFF_NS_MIN // 2
+    assert backoff_ns(1, BACKOFF_NS_MIN // 2) == BACKOFF_NS_MIN
+    assert backoff_ns(3, 0) == 2 * BACKOFF_NS_MIN
+    assert backoff_ns(100, 0) == BACKOFF_NS_MAX // 2
+    assert all(backoff_ns(attempt, (1 << 64) - 1) <= BACKOFF_NS_MAX for attempt in range(1, 40))

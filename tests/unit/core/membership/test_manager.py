@@ -1,0 +1,525 @@
+"""The management machine, driven by hand: events in, effects out, time as an argument."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+import pytest
+
+from fs3.base.ids import NodeId, TargetId
+from fs3.base.status import Code
+from fs3.base.units import SECOND
+from fs3.core.membership.config import MgmtdConfig
+from fs3.core.membership.events import (
+    Beaten,
+    Effect,
+    EnsureTable,
+    Event,
+    Heartbeat,
+    OpenNamespace,
+    Persist,
+    Persisted,
+    Publish,
+    Refused,
+    Registered,
+    RegisterNode,
+    Reply,
+    SetConfig,
+    TargetReport,
+    Tick,
+)
+from fs3.core.membership.manager import Manager
+from fs3.core.membership.state import FORMAT, ClusterRow, Namespace, Rows, State
+from fs3.model.chain import LocalState, PublicState
+from fs3.model.routing import Role, Routing
+
+CLUSTER = b"c" * 16
+CONFIG = MgmtdConfig(storage_nodes=3, replicas=3, targets_per_node=2)
+LEASE = CONFIG.lease_ns + CONFIG.drift_ns
+SERVING, LASTSRV, OFFLINE, SYNCING = PublicState.SERVING, PublicState.LASTSRV, PublicState.OFFLINE, PublicState.SYNCING
+
+
+class Cluster:
+    """A manager, its store, and nodes that do what they are told."""
+
+    def __init__(self, config: MgmtdConfig = CONFIG) -> None:
+        self.config = config
+        self.now = 1000 * SECOND
+        self.stored = State(ClusterRow(FORMAT, CLUSTER, "fs3"))
+        self.published: list[int] = []
+        self.token = 0
+        self.seqs: dict[NodeId, int] = {}
+        self.restart()
+
+    def restart(self) -> None:
+        """The manager process starts from what is stored."""
+        self.manager = Manager(self.now, self.config, msgspec.convert(msgspec.to_builtins(self.stored), State))
+
+    def store(self, rows: Rows) -> None:
+        self.stored.counters = rows.counters
+        self.stored.nodes.update((node.id, node) for node in rows.nodes)
+        self.stored.chains.update((chain.id, chain) for chain in rows.chains)
+        self.stored.tables.update((table.id, table) for table in rows.tables)
+        self.stored.namespaces.update((namespace.name, namespace) for namespace in rows.namespaces)
+        self.stored.configs.update((config.role, config) for config in rows.configs)
+
+    def step(self, event: Event) -> list[Reply]:
+        """One event, its commit at once."""
+        replies = []
+        effects: list[Effect] = list(self.manager.step(self.now, event))
+        while effects:
+            effect = effects.pop(0)
+            if isinstance(effect, Persist):
+                self.store(effect.rows)
+                effects.extend(self.manager.step(self.now, Persisted()))
+            elif isinstance(effect, Publish):
+                self.published.append(effect.delta.version)
+                assert effect.delta.version == self.stored.counters.routing, "published before it was stored"
+            else:
+                replies.append(effect)
+        return replies
+
+    def ask(self, event: Event) -> object:
+        replies = self.step(event)
+        assert len(replies) == 1
+        return replies[0].answer
+
+    def next_token(self) -> int:
+        self.token += 1
+        return self.token
+
+    def register(self, name: str, role: Role = Role.STORAGE, **fields: object) -> object:
+        values: dict[str, object] = {
+            "cluster": b"",
+            "incarnation": 1,
+            "endpoints": (f"tcp://{name}:1",),
+            "host": "h",
+            "pid": 7,
+        } | fields
+        return self.ask(RegisterNode(self.next_token(), name, role, **values))  # type: ignore[arg-type]
+
+    def form(self, count: int = 3) -> None:
+        for index in range(1, count + 1):
+            assert self.register(f"storage-{index}") == Registered(NodeId(index))
+
+    def beat(self, node: int, states: Sequence[TargetReport] | None = None, **fields: object) -> object:
+        number = NodeId(node)
+        self.seqs[number] = self.seqs.get(number, 0) + 1
+        values: dict[str, object] = {
+            "incarnation": 1,
+            "seq": self.seqs[number],
+            "targets": tuple(states if states is not None else self.reports(number)),
+            "routing_version": self.routing.version,
+        } | fields
+        return self.ask(Heartbeat(self.next_token(), number, **values))  # type: ignore[arg-type]
+
+    def reports(self, node: NodeId, state: LocalState | None = None) -> list[TargetReport]:
+        """What an honest node says: up to date where it serves or served last, online elsewhere."""
+        found = []
+        for chain in self.routing.chains.values():
+            for slot in chain.slots:
+                if slot.node == node:
+                    whole = slot.state in (SERVING, LASTSRV)
+                    honest = LocalState.UPTODATE if whole else LocalState.ONLINE
+                    found.append(TargetReport(slot.target, state or honest, chain.version))
+        return found
+
+    def pass_time(self, duration: int, beating: Sequence[int] = ()) -> None:
+        """Let time pass in ticks while some nodes go on sending heartbeats."""
+        end = self.now + duration
+        while self.now < end:
+            self.now = min(end, self.manager.next_deadline())
+            for node in beating:
+                self.beat(node)
+            self.step(Tick())
+
+    @property
+    def routing(self) -> Routing:
+        return self.manager.published
+
+    def states(self) -> set[tuple[PublicState, ...]]:
+        """The different states chains are in."""
+        return {tuple(slot.state for slot in chain.slots) for chain in self.routing.chains.values()}
+
+
+# --- forming -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_default_table_is_made_when_the_last_expected_node_registers() -> None:
+    cluster = Cluster()
+    cluster.register("meta-1", Role.META)
+    cluster.register("storage-1")
+    cluster.register("storage-2")
+    assert not cluster.routing.tables
+    cluster.register("storage-3")
+    routing = cluster.routing
+    assert [(table.id, table.replicas, table.chains) for table in routing.tables.values()] == [(1, 3, (1, 2))]
+    assert all(chain.version == 1 for chain in routing.chains.values())
+    assert cluster.states() == {(SERVING, SERVING, SERVING)}
+    targets = [slot.target for chain in routing.chains.values() for slot in chain.slots]
+    assert sorted(targets) == [1, 2, 3, 4, 5, 6]
+    assert cluster.published == [1, 2, 3, 4]
+
+
+def test_registering_again_is_harmless_and_ids_stay() -> None:
+    cluster = Cluster()
+    cluster.form()
+    version = cluster.routing.version
+    assert cluster.register("storage-2") == Registered(NodeId(2))
+    assert cluster.routing.version == version
+    cluster.restart()
+    assert cluster.register("storage-2", incarnation=2, pid=8) == Registered(NodeId(2))
+    assert cluster.routing.nodes[NodeId(2)].pid == 8
+    assert len(cluster.routing.tables) == 1
+    assert cluster.register("storage-4") == Registered(NodeId(4))
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "words"),
+    [
+        ({"cluster": b"d" * 16}, Code.WRONG_CLUSTER, "64646464"),
+        ({"incarnation": 1}, Code.OLD_INCARNATION, "incarnation 1 of node 'storage-1' is over, 5 has registered"),
+        ({"incarnation": 5, "pid": 99}, Code.OLD_INCARNATION, "process 7 at tcp://storage-1:1"),
+        ({"incarnation": 6, "role": Role.META}, Code.INVALID, "is a STORAGE, not a META"),
+        ({"incarnation": 6, "targets": (TargetId(77),)}, Code.INVALID, "target 77, but it belongs to no chain"),
+    ],
+)
+def test_registrations_that_are_refused(fields: dict[str, object], code: Code, words: str) -> None:
+    cluster = Cluster()
+    cluster.register("storage-1", incarnation=5)
+    role = fields.pop("role", Role.STORAGE)
+    answer = cluster.register("storage-1", role, **fields)  # type: ignore[arg-type]
+    assert isinstance(answer, Refused)
+    assert answer.code is code
+    assert words in answer.message
+    assert cluster.routing.version == 1
+
+
+def test_a_name_whose_process_is_gone_can_be_taken_by_another_with_the_same_incarnation() -> None:
+    cluster = Cluster()
+    cluster.register("storage-1")
+    cluster.pass_time(LEASE)
+    assert cluster.register("storage-1", pid=99) == Registered(NodeId(1))
+
+
+def test_a_disk_of_another_node_is_noticed() -> None:
+    cluster = Cluster()
+    cluster.form()
+    theirs = next(slot.target for slot in cluster.routing.chains[1].slots if slot.node == 2)  # type: ignore[index]
+    answer = cluster.register("storage-1", incarnation=2, targets=(theirs,))
+    assert isinstance(answer, Refused)
+    assert f"has data of target {theirs}, but it belongs to node 'storage-2'" in answer.message
+
+
+# --- leases ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_lease_runs_out_later_for_the_manager_than_for_the_node() -> None:
+    cluster = Cluster()
+    cluster.form()
+    granted_at = cluster.now
+    answer = cluster.beat(1)
+    assert isinstance(answer, Beaten)
+    assert answer.lease_ns == CONFIG.lease_ns
+    cluster.pass_time(CONFIG.lease_ns, beating=[2, 3])
+    assert cluster.routing.nodes[NodeId(1)].alive, "the node may have sent its heartbeat just now and clocks may drift"
+    cluster.pass_time(granted_at + LEASE + CONFIG.heartbeat_ns - cluster.now, beating=[2, 3])
+    assert not cluster.routing.nodes[NodeId(1)].alive
+    assert cluster.routing.nodes[NodeId(2)].alive
+    assert cluster.manager.lease_left_ns(cluster.now, NodeId(1)) < 0 < cluster.manager.lease_left_ns(cluster.now, NodeId(2))
+    cluster.beat(1)
+    assert cluster.routing.nodes[NodeId(1)].alive
+
+
+def test_a_leaving_node_is_gone_at_once() -> None:
+    cluster = Cluster()
+    cluster.form()
+    answer = cluster.beat(3, leaving=True)
+    assert isinstance(answer, Beaten)
+    assert answer.lease_ns == 0
+    assert not cluster.routing.nodes[NodeId(3)].alive
+    cluster.register("storage-3", incarnation=2)
+    assert cluster.routing.nodes[NodeId(3)].alive
+
+
+def test_heartbeats_of_strangers_and_of_the_dead() -> None:
+    cluster = Cluster()
+    cluster.register("storage-1", incarnation=4)
+    for node, incarnation, code in ((9, 4, Code.UNKNOWN_NODE), (1, 3, Code.OLD_INCARNATION), (1, 5, Code.UNKNOWN_NODE)):
+        answer = cluster.beat(node, incarnation=incarnation)
+        assert isinstance(answer, Refused)
+        assert answer.code is code
+
+
+def test_an_older_heartbeat_is_answered_and_changes_nothing() -> None:
+    cluster = Cluster()
+    cluster.form()
+    target = cluster.reports(NodeId(1))[0]
+    cluster.beat(1, [target], seq=10)
+    late = TargetReport(target.target, LocalState.OFFLINE, 1)
+    expiry = cluster.manager.lease_left_ns(cluster.now, NodeId(1))
+    cluster.now += SECOND
+    answer = cluster.beat(1, [late], seq=9)
+    assert isinstance(answer, Beaten)
+    assert answer.seq == 9
+    assert cluster.manager.lease_left_ns(cluster.now, NodeId(1)) == expiry - SECOND
+    status = {target.slot.target: target.local for target in cluster.manager.targets(cluster.now)}
+    assert status[target.target] is LocalState.UPTODATE
+
+
+def test_a_report_about_another_version_of_the_chain_is_ignored() -> None:
+    cluster = Cluster()
+    cluster.form()
+    target = cluster.reports(NodeId(1))[0].target
+    for version in (0, 2):
+        cluster.beat(1, [TargetReport(target, LocalState.OFFLINE, version)])
+    assert {status.local for status in cluster.manager.targets(cluster.now)} == {None}
+
+
+def test_leases_of_a_former_manager_are_respected() -> None:
+    """The new one does not know when they were granted: it waits for as long as they can possibly run."""
+    cluster = Cluster(msgspec.structs.replace(CONFIG, reconfigure=True))
+    cluster.form()
+    cluster.restart()
+    cluster.pass_time(CONFIG.lease_ns, beating=[2, 3])
+    assert cluster.routing.nodes[NodeId(1)].alive
+    assert cluster.states() == {(SERVING,) * 3}
+    cluster.pass_time(CONFIG.lease_ns, beating=[2, 3])
+    assert not cluster.routing.nodes[NodeId(1)].alive
+    assert cluster.states() == {(SERVING, SERVING, OFFLINE)}
+
+
+# --- chains ------------------------------------------------------------------------------------------------------------
+
+
+def test_without_reconfiguration_chains_stay_as_they_are() -> None:
+    cluster = Cluster()
+    cluster.form()
+    cluster.pass_time(2 * LEASE)
+    assert cluster.states() == {(SERVING,) * 3}
+    assert not any(node.alive for node in cluster.routing.nodes.values())
+
+
+def reconfiguring() -> Cluster:
+    cluster = Cluster(msgspec.structs.replace(CONFIG, reconfigure=True))
+    cluster.form()
+    for node in (1, 2, 3):
+        cluster.beat(node)
+    return cluster
+
+
+def test_a_dead_node_is_taken_out_and_comes_back_through_syncing() -> None:
+    cluster = reconfiguring()
+    cluster.pass_time(LEASE + SECOND, beating=[2, 3])
+    assert cluster.states() == {(SERVING, SERVING, OFFLINE)}
+    cluster.register("storage-1", incarnation=2)
+    cluster.seqs[NodeId(1)] = 0
+    cluster.beat(1, incarnation=2)
+    assert cluster.states() == {(SERVING, SERVING, SYNCING)}
+    cluster.beat(1, cluster.reports(NodeId(1), LocalState.UPTODATE), incarnation=2)
+    assert cluster.states() == {(SERVING, SERVING, SERVING)}
+
+
+def test_all_die_and_any_one_restarts_the_chains() -> None:
+    for survivor in (1, 2, 3):
+        cluster = reconfiguring()
+        cluster.pass_time(LEASE + SECOND)
+        assert cluster.states() == {(LASTSRV,) * 3}
+        cluster.beat(survivor, [])
+        assert cluster.states() == {(LASTSRV,) * 3}, "alive is not enough: it has to say that its data is whole"
+        cluster.beat(survivor)
+        assert cluster.states() == {(SERVING, OFFLINE, OFFLINE)}
+        assert all(chain.serving()[0].node == survivor for chain in cluster.routing.chains.values())
+
+
+def test_a_replaced_node_gets_no_lease_before_it_knows() -> None:
+    """It was cut off, others went on without it. Its first heartbeat must not let it serve what it used to."""
+    cluster = reconfiguring()
+    before = cluster.routing.version
+    cluster.pass_time(LEASE + SECOND, beating=[2, 3])
+    answer = cluster.beat(1, [], routing_version=before)
+    assert isinstance(answer, Beaten)
+    assert answer.lease_ns == 0
+    assert answer.routing_version > before
+    answer = cluster.beat(1)
+    assert isinstance(answer, Beaten)
+    assert answer.lease_ns == CONFIG.lease_ns
+
+
+def test_a_replaced_node_gets_no_lease_from_the_next_manager_either() -> None:
+    cluster = reconfiguring()
+    before = cluster.routing.version
+    cluster.pass_time(LEASE + SECOND, beating=[2, 3])
+    cluster.restart()
+    answer = cluster.beat(1, [], routing_version=before)
+    assert isinstance(answer, Beaten)
+    assert answer.lease_ns == 0
+
+
+def test_no_lease_while_the_replacement_is_only_being_stored() -> None:
+    cluster = reconfiguring()
+    cluster.now += LEASE - CONFIG.heartbeat_ns
+    for node in (2, 3):
+        cluster.beat(node)
+    cluster.now += 2 * CONFIG.heartbeat_ns
+    effects = cluster.manager.step(cluster.now, Tick())
+    assert [type(effect) for effect in effects] == [Persist]
+    [reply] = cluster.manager.step(cluster.now, Heartbeat(1, NodeId(1), 1, 99, (), cluster.routing.version))
+    assert isinstance(reply, Reply)
+    assert isinstance(reply.answer, Beaten)
+    assert reply.answer.lease_ns == 0
+
+
+# --- tables, namespaces, configuration -----------------------------------------------------------------------------------
+
+
+def test_tables_for_other_replica_counts() -> None:
+    cluster = Cluster()
+    early = cluster.ask(EnsureTable(1, 2))
+    assert isinstance(early, Refused)
+    assert early.code is Code.BUSY
+    assert "3 storage nodes are here, there are 0" in early.message
+    cluster.form()
+    assert cluster.ask(EnsureTable(2, 0)) == 1
+    assert cluster.ask(EnsureTable(3, 3)) == 1
+    assert cluster.ask(EnsureTable(4, 1)) == 2
+    assert cluster.ask(EnsureTable(5, 1)) == 2
+    slots = [slot for chain in cluster.routing.chains.values() for slot in chain.slots]
+    assert len({slot.target for slot in slots}) == len(slots) == 12
+    assert cluster.routing.tables[2].replicas == 1  # type: ignore[index]
+    for replicas, words in ((4, "4 replicas need 4 storage nodes, there are 3"), (17, "must be 1 to 16")):
+        answer = cluster.ask(EnsureTable(6, replicas))
+        assert isinstance(answer, Refused)
+        assert words in answer.message
+
+
+def test_namespaces() -> None:
+    cluster = Cluster()
+    cluster.form()
+    made = cluster.ask(OpenNamespace(1, "dsv3", 4_500_000, 0))
+    assert made == Namespace(1, "dsv3", 4_500_000, 3, 1)  # type: ignore[arg-type]
+    assert cluster.ask(OpenNamespace(2, "dsv3", 4_500_000, 3)) == made
+    other = cluster.ask(OpenNamespace(3, "cache", 1000, 1))
+    assert other == Namespace(2, "cache", 1000, 1, 2)  # type: ignore[arg-type]
+    for event, words in (
+        (OpenNamespace(4, "dsv3", 1, 0), "has pages of 4500000 bytes, not 1"),
+        (OpenNamespace(5, "dsv3", 4_500_000, 2), "has 3 replicas, not 2"),
+    ):
+        answer = cluster.ask(event)
+        assert isinstance(answer, Refused)
+        assert answer.code is Code.NAMESPACE_DIFFERS
+        assert words in answer.message
+    answer = cluster.ask(OpenNamespace(6, "new", 0, 0))
+    assert isinstance(answer, Refused)
+    assert answer.code is Code.INVALID
+    cluster.restart()
+    assert [namespace.name for namespace in cluster.manager.namespaces()] == ["dsv3", "cache"]
+
+
+def test_configuration_versions() -> None:
+    cluster = Cluster()
+    cluster.form()
+    assert cluster.ask(SetConfig(1, Role.STORAGE, "a = 1", 0)) == 1
+    assert cluster.ask(SetConfig(2, Role.META, "b = 1", 0)) == 2
+    assert cluster.ask(SetConfig(3, Role.STORAGE, "a = 1", 0)) == 1, "the same again is no new version"
+    stale = cluster.ask(SetConfig(4, Role.STORAGE, "a = 2", 7))
+    assert isinstance(stale, Refused)
+    assert stale.code is Code.STALE
+    assert cluster.ask(SetConfig(5, Role.STORAGE, "a = 2", 1)) == 3
+    beaten = cluster.beat(1)
+    assert isinstance(beaten, Beaten)
+    assert beaten.config_version == 3
+    assert cluster.routing.version == 3, "configuration is no routing"
+
+
+def test_routing_that_would_not_fit_into_a_message_is_refused() -> None:
+    cluster = Cluster(MgmtdConfig(storage_nodes=1, replicas=1, targets_per_node=256))
+    cluster.register("storage-1")
+    for index in range(2, 200):
+        last = cluster.register(f"storage-{index}", endpoints=("tcp://" + "x" * 500,) * 8)
+        if isinstance(last, Refused):
+            break
+    assert isinstance(last, Refused)
+    assert last.code is Code.TOO_LARGE
+    assert "routing info would have" in last.message
+
+
+# --- durability ----------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_shown_or_answered_before_it_is_stored_and_what_waits_is_stored_together() -> None:
+    manager = Cluster().manager
+    [first] = manager.step(0, RegisterNode(1, "a", Role.STORAGE, b"", 1, (), ""))
+    assert isinstance(first, Persist)
+    assert manager.step(0, RegisterNode(2, "b", Role.META, b"", 1, (), "")) == []
+    assert manager.step(0, SetConfig(3, Role.META, "x", 0)) == []
+    assert manager.published.version == 0
+    assert manager.stored_config(Role.META).version == 0
+    published, answered, second = manager.step(0, Persisted())
+    assert isinstance(published, Publish)
+    assert [node.name for node in published.delta.nodes] == ["a"]
+    assert answered == Reply(1, Registered(NodeId(1)))
+    assert isinstance(second, Persist)
+    assert (second.rows.counters.routing, second.rows.nodes[0].name, second.rows.configs[0].toml) == (2, "b", "x")
+    effects = manager.step(0, Persisted())
+    assert [type(effect) for effect in effects] == [Publish, Reply, Reply]
+    assert manager.stored_config(Role.META).version == 1
+
+
+def test_a_question_about_what_is_being_stored_waits_for_it() -> None:
+    cluster = Cluster()
+    cluster.form()
+    manager = cluster.manager
+    [_] = manager.step(cluster.now, OpenNamespace(1, "n", 10, 0))
+    assert manager.step(cluster.now, OpenNamespace(2, "n", 10, 0)) == []
+    assert [reply.token for reply in manager.step(cluster.now, Persisted()) if isinstance(reply, Reply)] == [1, 2]
+
+
+def test_a_store_that_fails_is_tried_again() -> None:
+    manager = Cluster().manager
+    now = 1000 * SECOND
+    [persist] = manager.step(now, RegisterNode(1, "a", Role.META, b"", 1, (), ""))
+    [failed] = manager.step(now, Persisted("disk full"))
+    assert isinstance(failed, Reply)
+    assert isinstance(failed.answer, Refused)
+    assert "disk full" in failed.answer.message
+    assert manager.step(now, RegisterNode(2, "b", Role.META, b"", 1, (), "")) == []
+    while not (effects := manager.step(now, Tick())):
+        now = manager.next_deadline()
+    assert effects == [persist]
+    effects = manager.step(now, Persisted())
+    assert [type(effect) for effect in effects] == [Publish, Persist]
+    assert [type(effect) for effect in manager.step(now, Persisted())] == [Publish, Reply]
+    assert [node.name for node in manager.published.nodes.values()] == ["a", "b"]
+
+
+def test_too_many_waiting_requests_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fs3.core.membership.ledger.manager_waiting_max", 2)
+    manager = Cluster().manager
+    for token in (1, 2):
+        manager.step(0, RegisterNode(token, f"n{token}", Role.META, b"", 1, (), ""))
+    [reply] = manager.step(0, RegisterNode(3, "n3", Role.META, b"", 1, (), ""))
+    assert isinstance(reply, Reply)
+    assert isinstance(reply.answer, Refused)
+    assert reply.answer.code is Code.BUSY
+
+
+# --- configuration of the manager itself -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"cluster": ""}, "cluster: '' is not a name"),
+        ({"storage_nodes": 0}, "storage_nodes: 0 is not between 1 and"),
+        ({"replicas": 4}, "4 replicas need 4 storage nodes, storage_nodes is 3"),
+        ({"heartbeat_ns": 2 * SECOND}, "too slow for a lease"),
+        ({"drift_ns": 3 * SECOND}, "drift_ns: 3000000000 must be less than the lease"),
+        ({"deltas_kept": -1}, "deltas_kept"),
+        ({"targets_per_node": 1000}, "targets_per_node: 1000"),
+    ],
+)
+def test_configurations_that_make_no_sense(fields: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        msgspec.structs.replace(MgmtdConfig(), **fields).check()

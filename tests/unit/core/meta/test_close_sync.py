@@ -1,0 +1,229 @@
+"""Close and sync: lengths, times, the end of sessions, publishing unnamed files."""
+
+import pytest
+
+from fs3.base.ids import InodeId, SessionId
+from fs3.base.limits import file_bytes_max
+from fs3.base.status import Code
+from fs3.core.meta.garbage import next_garbage
+from fs3.core.meta.ops.close import close_file
+from fs3.core.meta.ops.link import link
+from fs3.core.meta.ops.remove import remove
+from fs3.core.meta.ops.sync import sync
+from fs3.core.meta.ops.truncate import truncate
+from fs3.model.namespace import PathRef, RemoveKind
+
+
+def queued(space):
+    return [inode.id for _, inode in space.raw(lambda txn: next_garbage(txn, 100))]
+
+
+def test_close_publishes_length_and_times(space):
+    opened = space.open("f", create=True)
+    closed = space.do(close_file, opened.inode.id, opened.session, length=100, modified=True)
+    assert space.stat("f") == closed
+    assert (closed.length, closed.change) == (100, opened.inode.change + 1)
+    assert closed.mtime_ns == closed.ctime_ns == space.wall
+    assert closed.birth_ns == opened.inode.birth_ns
+
+
+@pytest.mark.parametrize(
+    ("length", "modified", "expected", "advanced"),
+    [(None, False, 50, False), (0, False, 50, False), (50, False, 50, False), (49, True, 50, True), (51, False, 51, True),
+     (None, True, 50, True), (file_bytes_max, False, file_bytes_max, True)],
+)  # fmt: skip
+@pytest.mark.parametrize("verb", [close_file, sync])
+def test_a_length_only_grows(space, verb, length, modified, expected, advanced):
+    before = space.file("f", length=50)
+    opened = space.open("f")
+    after = space.do(verb, before.id, opened.session, length=length, modified=modified)
+    assert after.length == expected
+    assert (after != before) == advanced
+    assert (after.change > before.change) == advanced
+    assert (after.mtime_ns == space.wall) == advanced
+    assert space.stat("f") == after
+
+
+@pytest.mark.parametrize("verb", [close_file, sync])
+def test_refusals(space, verb):
+    made = space.file("f")
+    opened = space.open("f")
+    other = space.open("f", client=space.other)
+    space.refused(Code.NO_SESSION, verb, made.id, SessionId(999))
+    space.refused(Code.NO_SESSION, verb, made.id, other.session)
+    space.refused(Code.NO_SESSION, verb, space.file("g").id, opened.session)
+    space.refused(Code.STALE, verb, InodeId(1 << 60), opened.session)
+    space.refused(Code.NO_SESSION, verb, InodeId(999), opened.session)
+    space.refused(Code.INVALID, verb, made.id, opened.session, length=-1)
+    space.refused(Code.FILE_TOO_LARGE, verb, made.id, opened.session, length=file_bytes_max + 1)
+    space.refused(Code.NO_SESSION, verb, made.id, SessionId(0), length=5)
+    space.refused(Code.NO_SESSION, verb, made.id, SessionId(0), modified=True)
+    space.refused(Code.STALE, verb, InodeId(999), SessionId(0))
+    assert space.do(verb, made.id, SessionId(0)) == made
+
+
+def test_closing_twice(space):
+    opened = space.open("f", create=True)
+    closed = space.do(close_file, opened.inode.id, opened.session, length=1, seq=9)
+    assert space.do(close_file, opened.inode.id, opened.session, length=1, seq=9) == closed
+    space.refused(Code.NO_SESSION, close_file, opened.inode.id, opened.session, length=1, seq=10)
+
+
+def test_sync_keeps_the_session(space):
+    opened = space.open("f", create=True)
+    for length in (10, 20):
+        space.do(sync, opened.inode.id, opened.session, length=length, modified=True)
+        assert space.stat("f").length == length
+    space.do(close_file, opened.inode.id, opened.session, length=30)
+    space.refused(Code.NO_SESSION, sync, opened.inode.id, opened.session)
+
+
+def test_writers_of_one_file_keep_the_largest_length(space):
+    space.file("f")
+    first, second = space.open("f"), space.open("f", client=space.other)
+    space.do(close_file, first.inode.id, first.session, length=1000, modified=True)
+    space.do(close_file, second.inode.id, second.session, length=10, modified=True, client=space.other)
+    assert space.stat("f").length == 1000
+
+
+def test_writing_ends_set_ids_except_for_root(space):
+    for user, expected in [(space.alice, 0o755), (space.root, 0o6755)]:
+        space.user = user
+        opened = space.open("f", create=True, mode=0o6755)
+        space.do(sync, opened.inode.id, opened.session, length=0)
+        assert space.stat("f").mode == 0o6755
+        space.do(close_file, opened.inode.id, opened.session, length=1, modified=True)
+        assert space.stat("f").mode == expected
+        space.do(remove, "f", RemoveKind.FILE)
+
+
+def test_a_file_removed_while_it_is_written_lives_until_the_last_close(space):
+    first = space.open("f", create=True)
+    second = space.open("f", client=space.other)
+    space.do(remove, "f", RemoveKind.FILE)
+    assert queued(space) == []
+    assert space.do(sync, first.inode.id, first.session, length=5).length == 5
+    assert space.do(truncate, first.inode.id, 3).length == 3
+    space.do(close_file, first.inode.id, first.session)
+    assert queued(space) == []
+    closed = space.do(close_file, second.inode.id, second.session, client=space.other)
+    assert (closed.nlink, queued(space)) == (0, [first.inode.id])
+
+
+def test_a_file_with_another_name_is_not_given_up(space):
+    opened = space.open("f", create=True)
+    space.do(link, "f", "g")
+    space.do(remove, "f", RemoveKind.FILE)
+    space.do(close_file, opened.inode.id, opened.session)
+    assert queued(space) == []
+    assert space.stat("g").nlink == 1
+
+
+# --- unnamed files ----------------------------------------------------------------------------------------------------
+
+
+def unnamed(space, **options):
+    return space.open("d", unnamed=True, **options)
+
+
+def test_publish(space):
+    space.dir("d")
+    opened = unnamed(space)
+    closed = space.do(close_file, opened.inode.id, opened.session, length=9, modified=True, publish="d/f")
+    assert space.stat("d/f") == closed
+    assert (closed.id, closed.nlink, closed.length) == (opened.inode.id, 1, 9)
+    assert space.stat("d").length == 1
+    assert space.stat("d").mtime_ns == space.wall
+
+
+def test_publish_elsewhere_and_through_symlinked_directories(space):
+    space.dir("d")
+    space.dir("e")
+    space.link("to-e", "e")
+    opened = unnamed(space)
+    space.do(close_file, opened.inode.id, opened.session, publish="to-e/f")
+    assert space.tree() == {"d/", "e/", "e/f", "to-e"}
+
+
+def test_publish_replaces(space):
+    space.dir("d")
+    old = space.file("d/f", length=5)
+    space.link("d/s", "f")
+    for path in ("d/f", "d/s"):
+        opened = unnamed(space)
+        closed = space.do(close_file, opened.inode.id, opened.session, publish=path)
+        assert space.stat(path) == closed
+    assert queued(space) == [old.id]
+    assert space.names("d") == ["f", "s"]
+
+
+def test_publish_keeps_the_other_names_of_what_it_replaces(space):
+    space.dir("d")
+    space.file("d/f", length=5)
+    space.do(link, "d/f", "d/g")
+    opened = unnamed(space)
+    space.do(close_file, opened.inode.id, opened.session, publish="d/f")
+    assert (space.stat("d/g").length, space.stat("d/g").nlink, space.stat("d/f").length) == (5, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "code"),
+    [
+        ("d/f", {"exclusive": True}, Code.EXISTS),
+        ("d/s", {"exclusive": True}, Code.EXISTS),
+        ("d/dir", {"exclusive": True}, Code.EXISTS),
+        ("d/dir", {}, Code.IS_A_DIRECTORY),
+        ("d/dir/", {}, Code.IS_A_DIRECTORY),
+        ("d/new/", {}, Code.IS_A_DIRECTORY),
+        ("d/f/", {}, Code.NOT_A_DIRECTORY),
+        ("/", {}, Code.IS_A_DIRECTORY),
+        ("d/..", {}, Code.IS_A_DIRECTORY),
+        ("x/f", {}, Code.NOT_FOUND),
+        ("d/f/x", {}, Code.NOT_A_DIRECTORY),
+        ("d/" + "n" * 256, {}, Code.NAME_TOO_LONG),
+        ("shut/f", {}, Code.ACCESS),
+        ("sticky/f", {}, Code.PERMISSION),
+    ],
+)
+def test_a_refused_publish_leaves_the_session_open(space, path, options, code):
+    space.dir("d", 0o777)
+    space.file("d/f")
+    space.link("d/s", "f")
+    space.dir("d/dir")
+    space.dir("shut", 0o755)
+    space.dir("sticky", 0o1777)
+    space.file("sticky/f")
+    opened = unnamed(space, user=space.alice)
+    refused = space.refused(code, close_file, opened.inode.id, opened.session, publish=path, user=space.alice, seq=3, **options)
+    assert refused.path == path
+    space.do(close_file, opened.inode.id, opened.session, publish="d/other", user=space.alice, seq=4)
+    assert space.stat("d/other").id == opened.inode.id
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"discard": True}, {"publish": PathRef()}, {"publish": PathRef(path="d/f"), "discard": True}, {"length": 8}],
+)
+def test_discard(space, options):
+    space.dir("d")
+    opened = unnamed(space)
+    closed = space.do(close_file, opened.inode.id, opened.session, **options)
+    assert closed.nlink == 0
+    assert space.names("d") == []
+    assert queued(space) == [opened.inode.id]
+
+
+def test_only_unnamed_files_are_published_or_discarded(space):
+    opened = space.open("f", create=True)
+    for options in ({"publish": "g"}, {"discard": True}):
+        space.refused(Code.INVALID, close_file, opened.inode.id, opened.session, **options)
+
+
+def test_publish_into_a_removed_directory(space):
+    space.dir("d")
+    opened = unnamed(space)
+    directory = space.stat("d").id
+    space.do(remove, "d", RemoveKind.DIRECTORY)
+    space.refused(Code.NOT_FOUND, close_file, opened.inode.id, opened.session, publish="d/f")
+    space.refused(Code.STALE, close_file, opened.inode.id, opened.session, publish=PathRef(directory, "f"))
+    space.do(close_file, opened.inode.id, opened.session, publish="f")
