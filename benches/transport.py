@@ -306,7 +306,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = []
     for scheme in options.schemes.split(","):
         rows += _with_servers(scheme, options.loop, options.runs, options.scale)
-    table = Table("figure", "fs3 (median)", "low to high", "bare socket", "low to high", "ratio", title=f"framed wire, {options.loop}")
+    table = Table(
+        "figure", "fs3 (median)", "low to high", "bare socket", "low to high", "ratio", title=f"framed wire, {options.loop}"
+    )
     for row in rows:
         value, limit = row.value, row.limit
         assert limit is not None

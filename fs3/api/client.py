@@ -58,7 +58,7 @@ class Client:
         *,
         umask: int = 0o022,
     ) -> None:
-        """Made by `fs3.connect`. `disconnect` closes what the three parts share; `umask` is taken off the modes of what is created."""
+        """Made by `fs3.connect`. `disconnect` closes what the three parts share; `umask` is taken off the modes of new files."""
         self.manager = manager
         """Routing, and what the management service can be asked."""
         self.meta = meta
@@ -106,8 +106,8 @@ class Client:
     ) -> File:
         """Opens a file: "r" read · "r+" read and write · "w" create or replace the content · "x" create · "a" create or append.
 
-        Every mode but "r" may read too. `layout` (fields of 0 are inherited from the directory) and `permissions` (less the umask)
-        are for a file that is created. NotFound, Exists, IsADirectory, NoPermission.
+        Every mode but "r" may read too. `layout` (fields of 0 are inherited from the directory) and `permissions` (less the
+        umask) are for a file that is created. NotFound, Exists, IsADirectory, NoPermission.
         """
         if mode not in ("r", "r+", "w", "x", "a"):
             raise error(Code.INVALID, f'mode is {mode!r}, not one of "r", "r+", "w", "x", "a"', path)
@@ -150,9 +150,7 @@ class Client:
         self._sessions.add(file)
         return file
 
-    async def close(
-        self, file: File, publish: str | None = None, *, exclusive: bool = False, discard: bool = False
-    ) -> Inode:
+    async def close(self, file: File, publish: str | None = None, *, exclusive: bool = False, discard: bool = False) -> Inode:
         """Ends the handle; when it returns, every later open and stat of any client sees the length.
 
         Unnamed files: `publish` is the name they get, replacing what has it (`exclusive`: Exists instead; the handle then stays

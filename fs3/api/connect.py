@@ -77,7 +77,7 @@ async def connect_embedded(path: str | os.PathLike[str], *, user: User | None = 
     """
     clock = OsClock()
     async with AsyncExitStack() as stack:
-        embedded, release = await _Shared.take(Path(path).absolute())
+        embedded, release = await _Shared.take(_absolute(path))
         stack.push_async_callback(release)
         return await _client(stack, embedded.connector, embedded.connector, embedded.addresses, clock, "", user, verify)
 
@@ -112,11 +112,11 @@ def _transports(transport: str, clock: Clock) -> list[Transport]:
     from fs3.drivers.local import LocalTransport
     from fs3.drivers.tcp import TcpTransport
 
-    return {
-        "tcp": lambda: [TcpTransport(clock)],
-        "local": lambda: [LocalTransport(clock)],
-        "auto": lambda: [LocalTransport(clock), TcpTransport(clock)],
-    }[transport]()
+    if transport == "tcp":
+        return [TcpTransport(clock)]
+    if transport == "local":
+        return [LocalTransport(clock)]
+    return [LocalTransport(clock), TcpTransport(clock)]
 
 
 class _Shared:
@@ -164,6 +164,10 @@ def _launcher() -> Launcher:
         launch: Launcher = point.load()
         return launch
     raise error(Code.UNSUPPORTED, "no embedded services are installed (entry point group fs3.launchers, name embedded)")
+
+
+def _absolute(path: str | os.PathLike[str]) -> Path:
+    return Path(path).absolute()
 
 
 def this_user() -> User:

@@ -222,4 +222,3 @@ def _reading(code: Code) -> str:
 
 def _writing(code: Code) -> str:
     return f"bytes could not be written ({code.name.lower().replace('_', ' ')})"
-

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import sys
 import warnings
 from contextlib import suppress
-from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from fsspec.caching import caches
-from fsspec.core import OpenFile
 from fsspec.spec import AbstractBufferedFile
 
 from fs3.api.client import Client
 from fs3.api.file import File, source_of, target_of
+from fs3.api.fsspec_wrappers import left_by_exception
+from fs3.api.info import info_of
 from fs3.api.pool import run_on, start_on
 from fs3.api.publish import Creation, Draft
 from fs3.api.reading import Reader
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 OWN_CACHE = "ahead"
 """Name of fs3's own read cache among fsspec's `cache_type`s: fetches ahead while reads are in order, in place otherwise."""
+log = logging.getLogger("fs3.client")
+
 MODES = ("rb", "wb", "xb", "ab", "r+b")
 
 
@@ -136,7 +139,7 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
     @property
     def details(self) -> dict[str, Any]:
         """The info of the file as it was when it was opened."""
-        return self.fs._info_of(self.path, self._file.inode)
+        return info_of(self.path, self._file.inode)
 
     # --- reading ---------------------------------------------------------------------------------------------------------
 
@@ -263,12 +266,12 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
                 self._reader.close()
             self.cache = None
             return
-        if not self._decided and _left_by_exception(sys._getframe(1)):
+        if self._pid != os.getpid():
+            self.closed = True  # a forked process drops its copy; the file is the parent's to finish
+            return
+        if not self._decided and self.mode != "r+b" and left_by_exception(sys._getframe(1)):
             self.closed = True
             self.discard()
-            return
-        if self._pid != os.getpid():
-            self.closed = True  # a forked process dropped its copy; the file is the parent's to finish
             return
         try:
             if not self.forced:
@@ -317,7 +320,10 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         self._decided = True
         with suppress(RuntimeError):  # the loop is gone: the lease of the session ends it
             start_on(self.fs.loop, self._client.abandon(self._file))
-        warnings.warn(f"{self.path!r} was not closed: what was written to it is dropped", ResourceWarning, stacklevel=2)
+        if not sys.is_finalizing():
+            # Also to the log, which unlike a ResourceWarning is shown by default.
+            log.warning("%s was not closed: what was written to it is dropped", self.path)
+            warnings.warn(f"{self.path!r} was not closed: what was written to it is dropped", ResourceWarning, stacklevel=2)
 
     def _check(self, what: str) -> None:
         if self.closed:
@@ -335,31 +341,6 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         if self.mode != "rb":
             raise RuntimeError("Pickling a writeable file is not supported")
         return _reopen, (self.fs, self.path, self.blocksize, self.loc, self._cache_type, self._cache_options)
-
-
-class FS3Text(io.TextIOWrapper):
-    """A text file whose `with` block, left by an exception, leaves no trace of what was written."""
-
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
-        if kind is not None and isinstance(self.buffer, FS3File):
-            self.buffer.__exit__(kind, value, trace)  # before the wrapper flushes into it
-        super().__exit__(kind, value, trace)
-
-
-def _left_by_exception(frame: FrameType | None) -> bool:
-    """The close comes from the end of a `with fsspec.open(...)` block that an exception has left.
-
-    fsspec's OpenFile knows, and just closes its file. There is no other way to learn it: an exception that is being handled
-    somewhere says nothing, since files are closed in `except` blocks for good reasons too.
-    """
-    for _ in range(4):  # the text wrapper or the compressor, OpenFile.close, OpenFile.__exit__
-        if frame is None:
-            return False
-        if frame.f_code is OpenFile.__exit__.__code__:
-            args = frame.f_locals.get("args")
-            return bool(args) and args[0] is not None
-        frame = frame.f_back
-    return False
 
 
 def _reopen(fs: FS3FileSystem, path: str, block: int, loc: int, cache_type: str, cache_options: dict[str, Any]) -> FS3File:

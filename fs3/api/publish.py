@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,9 +60,7 @@ class Draft:
         target = path
         for _ in range(symlinks_followed_max):
             # Both questions leave together, so knowing early costs nothing.
-            there, opened = await asyncio.gather(
-                client.lstat(target), cls._open(client, target, how), return_exceptions=True
-            )
+            there, opened = await asyncio.gather(client.lstat(target), cls._open(client, target, how), return_exceptions=True)
             if isinstance(opened, BaseException):
                 raise opened
             if isinstance(there, Inode) and there.type is InodeType.SYMLINK and not how.exclusive:
@@ -110,9 +109,8 @@ class Draft:
         mine = self.file.inode
         here = PathRef(mine.id, "")
         if (mine.uid, mine.gid) != (replaced.uid, replaced.gid):
-            try:
+            # Somebody else's file in a directory we may write to becomes ours, as with any replacing rename.
+            with suppress(PermissionError):
                 await self.client.meta.setattr(here, uid=replaced.uid, gid=replaced.gid)
-            except PermissionError:
-                pass  # somebody else's file in a directory we may write to: it becomes ours, as with any replacing rename
         if mine.mode != replaced.mode:
             await self.client.meta.setattr(here, mode=replaced.mode)

@@ -7,7 +7,8 @@ import os
 import stat
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, BinaryIO
+from io import FileIO
+from typing import Any, Self
 
 from fs3.api.budget import run_all
 from fs3.api.client import Client
@@ -22,13 +23,20 @@ Progress = Callable[[int], Any]
 PART_BYTES = client_write_call_bytes
 
 
+def local_length(path: str) -> int | None:
+    """Bytes of a local file; None for a directory."""
+    found = os.stat(path)
+    return None if stat.S_ISDIR(found.st_mode) else found.st_size
+
+
 async def upload(client: Client, local: str, file: File, progress: Progress) -> None:
     """The bytes of a local file into an open file. An OSError of the local side passes through."""
-    with open(local, "rb", buffering=0) as source:
-        length = os.fstat(source.fileno()).st_size
-        if not stat.S_ISREG(os.fstat(source.fileno()).st_mode):
+    with FileIO(local, "rb") as source:
+        about = os.fstat(source.fileno())
+        if not stat.S_ISREG(about.st_mode):
             await _upload_stream(client, source, file, progress)
             return
+        length = about.st_size
 
         async def part(offset: int) -> None:
             buffer = memoryview(bytearray(min(PART_BYTES, length - offset)))
@@ -41,7 +49,7 @@ async def upload(client: Client, local: str, file: File, progress: Progress) -> 
         await run_all((part(offset) for offset in range(0, length, PART_BYTES)), transfer_parts_max)
 
 
-async def _upload_stream(client: Client, source: Any, file: File, progress: Progress) -> None:
+async def _upload_stream(client: Client, source: FileIO, file: File, progress: Progress) -> None:
     """A pipe or device: in order, until it ends."""
     offset = 0
     while data := await asyncio.to_thread(source.read, PART_BYTES):
@@ -51,39 +59,63 @@ async def _upload_stream(client: Client, source: Any, file: File, progress: Prog
 
 
 async def download(client: Client, file: File, local: str, progress: Progress) -> None:
-    """The bytes of an open file into a local one, which appears whole or stays as it was."""
-    target = os.path.realpath(local)
-    try:
-        before = os.stat(target)
-    except FileNotFoundError:
-        before = None
-    if before is not None and not stat.S_ISREG(before.st_mode):
-        with open(target, "wb", buffering=0) as device:  # a pipe or /dev/null: nothing to replace
-            await download_stream(client, file, device, progress)
+    """The bytes of an open file into a local one, which appears whole or stays as it was. Missing directories are made."""
+    target = _Target(local)
+    if target.device is not None:
+        with target.device:
+            await download_stream(client, file, target.device, progress)
         return
-    directory, name = os.path.split(target)
-    temporary = os.path.join(directory, f".{name[:200]}.{os.urandom(6).hex()}.part")
-    with open(temporary, "xb", buffering=0) as out:
+    with target:
+        length = file.length
+
+        async def part(offset: int) -> None:
+            buffer = memoryview(bytearray(min(PART_BYTES, length - offset)))
+            count = await client.pread_into(file, buffer, offset)
+            await asyncio.to_thread(_drain, target.fd, buffer[:count], offset)
+            progress(count)
+
+        await run_all((part(offset) for offset in range(0, length, PART_BYTES)), transfer_parts_max)
+
+
+class _Target:
+    """A local file that is replaced as a whole when its `with` block ends well."""
+
+    def __init__(self, path: str) -> None:
+        self._path = os.path.realpath(path)
+        self.device: FileIO | None = None
+        """A pipe or /dev/null: there is nothing to replace."""
+        self.fd = -1
+        """Of the temporary file."""
+        self._mode: int | None = None
+        directory, name = os.path.split(self._path)
         try:
-            length = file.length
+            before = os.stat(self._path)
+        except FileNotFoundError:
+            os.makedirs(directory, exist_ok=True)
+        else:
+            if not stat.S_ISREG(before.st_mode):
+                self.device = FileIO(self._path, "wb")  # IsADirectoryError for a directory
+                return
+            self._mode = stat.S_IMODE(before.st_mode)
+        self._temporary = os.path.join(directory, f".{name[:48]}.{os.urandom(6).hex()}.part")
+        self.fd = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
 
-            async def part(offset: int) -> None:
-                buffer = memoryview(bytearray(min(PART_BYTES, length - offset)))
-                count = await client.pread_into(file, buffer, offset)
-                await asyncio.to_thread(_drain, out.fileno(), buffer[:count], offset)
-                progress(count)
+    def __enter__(self) -> Self:
+        return self
 
-            await run_all((part(offset) for offset in range(0, length, PART_BYTES)), transfer_parts_max)
-            if before is not None:
-                os.fchmod(out.fileno(), stat.S_IMODE(before.st_mode))
-            os.replace(temporary, target)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(temporary)
-            raise
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                if self._mode is not None:
+                    os.fchmod(self.fd, self._mode)
+                os.replace(self._temporary, self._path)
+        finally:
+            os.close(self.fd)
+            with suppress(FileNotFoundError):
+                os.unlink(self._temporary)
 
 
-async def download_stream(client: Client, file: File, out: BinaryIO | Any, progress: Progress) -> None:
+async def download_stream(client: Client, file: File, out: Any, progress: Progress) -> None:
     """The bytes of an open file, in order, into something with a `write`."""
     for offset in range(0, file.length, PART_BYTES):
         data = await client.pread(file, PART_BYTES, offset)

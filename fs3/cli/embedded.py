@@ -66,7 +66,7 @@ async def launch(path: Path) -> Embedded:
     async with AsyncExitStack() as stack:
         stack.callback(os.close, hold_lock(path / "process.lock"))
         clock = OsClock()
-        transport = MemoryTransport(MemoryNetwork())
+        transport = MemoryTransport(MemoryNetwork(clock))
         connector = Connector([transport], host="")
         stack.push_async_callback(connector.close)
 

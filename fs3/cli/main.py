@@ -56,7 +56,7 @@ def main() -> None:
         app()
     except BrokenPipeError:
         # The reader of our output has gone (`fs3 ls | head`); point stdout elsewhere so that the exit flush is silent.
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
         sys.exit(1)
     except (OSError, ValueError) as wrong:
         errors.print(f"fs3: {wrong}", markup=False)

@@ -90,7 +90,7 @@ def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
         import uvloop
     except ImportError:
         return None
-    return uvloop.Loop  # type: ignore[no-any-return]
+    return uvloop.Loop
 
 
 async def _run(options: ServeOptions, ready_fd: int | None) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from contextlib import AsyncExitStack
 
+import msgspec
+
 from fs3.base.errors import error
 from fs3.base.ids import ClientId, TargetId
 from fs3.base.status import Code
@@ -35,7 +37,7 @@ from fs3.services.storage.service import StorageService, StoreFactory
 
 STOP_GRACE_NS = 5 * SECOND
 
-SCHEMAS = {Role.META: MetaConfig, Role.STORAGE: StorageConfig}
+SCHEMAS: dict[Role, type[msgspec.Struct]] = {Role.META: MetaConfig, Role.STORAGE: StorageConfig}
 """What the manager accepts as distributed configuration."""
 
 
@@ -162,6 +164,6 @@ def chunk_store_factory(disks: DataDirectories, clock: OsClock) -> StoreFactory:
     """Opens or makes the store of a target in its place on the disks."""
 
     async def open_store(target: TargetId) -> ChunkStore:
-        return await FileChunkStore.open(disks.home(target), target, clock=clock)
+        return FileChunkStore.open(disks.home(target), target, clock, cluster=disks.cluster)
 
     return open_store

@@ -102,11 +102,13 @@ class FindBatch:
                 if frame.future is None:
                     continue
                 try:
-                    answer = parse_find_reply((await frame.future).message, len(frame.indices))
+                    reply = await frame.future
+                    answer = parse_find_reply(reply.message, len(frame.indices))
                 except FS3Error as failure:
                     self._failed(frame, failure)
                 else:
                     self._answered(frame, *answer)
+                    self._routes.heard(reply.message.routing_version)
         finally:
             for frame in frames:
                 if frame.future is not None and not frame.future.cancel() and not frame.future.cancelled():
@@ -139,6 +141,6 @@ class FindBatch:
                 trials.refused(index, frame.node, Code.from_wire(code))
 
     def _failed(self, frame: _Frame, failure: FS3Error) -> None:
-        self._routes.not_answered(frame.node, failure.code)
+        self._routes.not_answered(frame.node, failure)
         for index in frame.indices:
             self._trials.refused(index, frame.node, failure.code, failure.strerror or "")

@@ -237,11 +237,12 @@ class ReadBatch:
                 if frame.future is None:
                     continue
                 try:
-                    await frame.future
+                    reply = await frame.future
                 except FS3Error as failure:
                     self._failed(frame, failure)
                 else:
                     self._answered(frame)
+                    self._routes.heard(reply.message.routing_version)
                 frame.future = None
         except BaseException:
             # The callers' buffers must not be written to once this call has ended.
@@ -294,6 +295,6 @@ class ReadBatch:
     def _failed(self, frame: _Frame, failure: FS3Error) -> None:
         """The whole frame got no answer, or a refusal as a whole."""
         self._routes.choice.answered(frame.node, frame.bytes)
-        self._routes.not_answered(frame.node, failure.code)
+        self._routes.not_answered(frame.node, failure)
         for index in frame.indices:
             self._trials.refused(index, frame.node, failure.code, failure.strerror or "")

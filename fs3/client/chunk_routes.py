@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from fs3.base.errors import error
+from fs3.base.errors import FS3Error, error
 from fs3.base.ids import ChainId, NodeId
 from fs3.base.prng import Prng
 from fs3.base.status import Code
@@ -18,6 +18,7 @@ from fs3.ports.clock import Clock
 from fs3.ports.rpc import Channel
 
 _SILENT = (Code.DEADLINE, Code.DISCONNECTED, Code.UNAVAILABLE, Code.SHUTTING_DOWN)
+_LONG_AGO = -(1 << 62)
 _NOBODY = Candidates(0, (), ())
 
 
@@ -62,9 +63,15 @@ class ChunkRoutes:
             found = self._channels[node] = self._connector.channel(known.endpoints, known.host)
         return found
 
-    def not_answered(self, node: NodeId, code: Code) -> None:
+    def heard(self, routing_version: int) -> None:
+        """A node answered with the routing version it knows: when that is newer, routing here is old, whatever its age."""
+        if routing_version > self._routing.version:
+            self._learned_at = _LONG_AGO
+
+    def not_answered(self, node: NodeId, failure: FS3Error) -> None:
         """A request to a node failed as a whole; when the node is the reason, others are preferred for a while."""
-        if code in _SILENT:
+        self.heard(failure.routing_version)
+        if failure.code in _SILENT:
             self.choice.failed(node, self._clock.now())
 
     def decide(self, code: Code, attempt: int, *, read: bool, repeatable: bool, others: bool, asked_tail: bool) -> Do:

@@ -251,6 +251,7 @@ class UpdateBatch:
                     self._failed(frame, error(Code.DISCONNECTED, f"node {frame.node} is no head any more"))
                 else:
                     self._routes.choice.succeeded(frame.node)
+                    self._routes.heard(reply.message.routing_version)
                     for index, result in zip(frame.indices, results, strict=True):
                         self._results[index] = result
                 frame.future = None
@@ -273,7 +274,7 @@ class UpdateBatch:
             self._failed(frame, failure)
 
     def _failed(self, frame: _Frame, failure: FS3Error) -> None:
-        self._routes.not_answered(frame.node, failure.code)
+        self._routes.not_answered(frame.node, failure)
         result = UpdateResult(failure.code, message=failure.strerror or "")
         for index in frame.indices:
             self._results[index] = result

@@ -76,6 +76,20 @@ class Connector:
         return found
 
 
+class _Attempt(asyncio.Future[Reply]):
+    """A call that may have to be sent again on another way. Giving it up gives up the sending under way, at once: its buffers
+    must not be written to afterwards."""
+
+    sending: asyncio.Future[Reply]
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """As `Future.cancel`."""
+        if not super().cancel(msg):
+            return False
+        self.sending.cancel(msg)
+        return True
+
+
 class _FallbackChannel:
     """Several ways to one node. The best one is used until its first transfer breaks; then the next one, for a while.
 
@@ -99,12 +113,12 @@ class _FallbackChannel:
             future.add_done_callback(self._watch_trusted)
             return future
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Reply] = loop.create_future()
+        answer = _Attempt(loop=loop)
         deadline = loop.time() + timeout_ns / SECOND if timeout_ns else 0.0
 
         def follow(tried: asyncio.Future[Reply], way: int) -> None:
+            answer.sending = tried
             tried.add_done_callback(lambda done: settle(done, way))
-            answer.add_done_callback(lambda done: tried.cancel() if done.cancelled() else None)
 
         def settle(tried: asyncio.Future[Reply], way: int) -> None:
             if answer.done():

@@ -218,7 +218,10 @@ class MetaClient:
         return FileSystemSpace(reply.total_bytes, reply.free_bytes, reply.inodes, reply.garbage)
 
     async def batch_stat(self, paths: Sequence[str], *, parent: InodeId = ROOT_INODE, follow: bool = True) -> Stats:
-        """Stat of many paths below one directory: per path its inode or its error. A few thousand travel as one request."""
+        """Stat of many paths below one directory: per path its inode or its error. A thousand travel as one request.
+
+        Raises when nobody answers at all.
+        """
         answers: Stats = []
         pieces = _pieces(paths)
         for at in range(0, len(pieces), batch_stats_at_once_max):
@@ -230,7 +233,8 @@ class MetaClient:
     async def batch(self, requests: Sequence[Request]) -> Answers:
         """Many requests of any kind, in order, in few frames and few commits: per request its answer or its FS3Error.
 
-        An error does not stop those behind it, but for one that waiting may cure: then everything from there on waits.
+        An error does not stop those behind it, but for one that waiting may cure: then everything from there on waits, until
+        the deadline. It raises only for requests that cannot be sent.
         """
         answers: Answers = []
         messages: list[pb.BatchItem] = []
@@ -248,7 +252,11 @@ class MetaClient:
         while len(answers) < len(requests):
             begin = len(answers)
             end = _batch_end(messages, begin)
-            answers += await self._batch_piece(requests[begin:end], messages[begin:end], deadline)
+            try:
+                answers += await self._batch_piece(requests[begin:end], messages[begin:end], deadline)
+            except FS3Error as why:
+                # Those before have happened, and their callers must learn it.
+                answers += [error(why.code, why.strerror or "", request.named or None) for request in requests[begin:end]]
         return answers
 
     # --- pieces of many -----------------------------------------------------------------------------------------------
@@ -287,17 +295,17 @@ class MetaClient:
             if len(reply.results) != len(requests):
                 raise error(Code.PROTOCOL, f"{len(requests)} requests were answered with {len(reply.results)} results")
             answers: Answers = []
-            for request, result in zip(requests, reply.results, strict=True):
+            waits = len(requests)
+            for index, (request, result) in enumerate(zip(requests, reply.results, strict=True)):
                 outcome = outcome_from_pb(VERBS[type(request)], result, request.named)
-                waits = isinstance(outcome, FS3Error) and (
-                    outcome.code.retry is not Retry.NEVER or (outcome.code is Code.TOO_LARGE and answers)
-                )
-                if waits and (answers or self._clock.now() < deadline):
-                    break
                 answers.append(outcome)
-            if answers:
-                return answers
+                if isinstance(outcome, FS3Error) and index < waits and _may_change(outcome.code, index):
+                    waits = index
+            if waits:
+                return answers[:waits]
             await self._pause(backoff, deadline)
+            if self._clock.now() >= deadline:
+                return answers
 
     # --- asking -------------------------------------------------------------------------------------------------------
 
@@ -317,6 +325,8 @@ class MetaClient:
         """The reply message. Raises FS3Error with `named` as its filename."""
         now = self._clock.now()
         deadline = deadline or now + self._timeout_ns
+        if now >= deadline:
+            raise error(Code.DEADLINE, "no time was left to ask", named or None)
         backoff: Backoff | None = None
         doubtful = False
         while True:
@@ -403,6 +413,11 @@ def _pieces(paths: Sequence[str]) -> list[Sequence[str]]:
     if begin < len(paths):
         pieces.append(paths[begin:])
     return pieces
+
+
+def _may_change(code: Code, index: int) -> bool:
+    """An item of a batch that is answered so is worth another try; TOO_LARGE means that its answer did not fit any more."""
+    return code.retry is not Retry.NEVER or (code is Code.TOO_LARGE and index > 0)
 
 
 def _batch_end(items: Sequence[pb.BatchItem], begin: int) -> int:

@@ -145,7 +145,10 @@ class ReadBatch:
 
 @dataclass(slots=True)
 class Space:
-    """Bytes and chunks of a store. `used` counts whole blocks; `free` what new blocks may still take under every limit."""
+    """Bytes and chunks of a store. `used` counts whole blocks; `free` what new blocks may still take under every limit.
+
+    `pinned`, a part of `used`: blocks no chunk refers to any more that are not free yet, because of readers or the next barrier.
+    """
 
     used: int
     free: int

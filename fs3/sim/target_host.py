@@ -12,7 +12,7 @@ from typing import Protocol
 
 import msgspec
 
-from fs3.base.ids import ChunkId, TargetId
+from fs3.base.ids import TargetId
 from fs3.base.status import Code
 from fs3.core.craq import invariants
 from fs3.core.craq.effects import Commit, DropPending, Effect, Forward, Reply, Stage
@@ -69,7 +69,7 @@ class Parts:
 
     replica: type[Replica] = Replica
     chunks: type[SimChunks] = SimChunks
-    decide: Decide = staticmethod(decide)  # type: ignore[assignment]
+    decide: Decide = decide
     opens: bool = True
     """The store's pending versions are told to the replica when it starts."""
 
@@ -77,8 +77,10 @@ class Parts:
 class TargetHost:
     """One target: its store, which survives a crash, and its replica, which does not."""
 
-    def __init__(self, target: TargetId, around: Surroundings, limits: ReplicaLimits, parts: Parts) -> None:
+    def __init__(self, target: TargetId, around: Surroundings, lease_ns: int, limits: ReplicaLimits, parts: Parts) -> None:
+        """`lease_ns`: how long a heartbeat's answer lets this target serve, counted from when the heartbeat was sent."""
         self.target = target
+        self.lease_ns = lease_ns
         self.around = around
         self.limits = limits
         self.parts = parts
@@ -144,9 +146,6 @@ class TargetHost:
             self._learn(message.chain)
         else:
             raise AssertionError(f"a target got {message}")
-
-    lease_ns = 0
-    """How long a heartbeat's answer lets this target serve, counted from when the heartbeat was sent."""
 
     def _learn(self, chain: Chain | None) -> None:
         if chain is not None:
@@ -249,7 +248,3 @@ class TargetHost:
         results = [(update, self.chunks.stage(update)) for update in updates]
         for update, (code, length, checksum) in results:
             self.feed(Staged(update.chunk, update.version, code, length, checksum))
-
-    def pending_chunks(self) -> set[ChunkId]:
-        """Chunks with a pending version."""
-        return set(self.chunks.pending())

@@ -19,10 +19,10 @@ def encode_error(code: Code, message: str, routing_version: int = 0) -> bytes:
     return common_pb2.ErrorDetail(code=code, message=text, routing_version=routing_version).SerializeToString()
 
 
-def decode_error(code: int, data: bytes | bytearray, who: str) -> FS3Error:
+def decode_error(code: int, data: bytes | bytearray | memoryview, who: str) -> FS3Error:
     """The exception of a failed reply. `who` names the peer where the reply itself says nothing."""
     try:
-        detail = common_pb2.ErrorDetail.FromString(data)
+        detail = common_pb2.ErrorDetail.FromString(bytes(data))
     except DecodeError:
         return error(Code.PROTOCOL, f"{who} failed with code {code} and an unreadable reason")
     problem = error(Code.from_wire(code), detail.message or f"{who} failed with code {code}")

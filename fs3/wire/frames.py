@@ -61,7 +61,7 @@ class FrameError(ValueError):
 
 
 def pack(
-    kind: Kind,
+    kind: int,
     method: int,
     request_id: int,
     header_length: int,
@@ -69,7 +69,7 @@ def pack(
     code: int = 0,
     timeout_ms: int = 0,
 ) -> bytes:
-    """The fixed header of a frame."""
+    """The fixed header of a frame; `kind` is a `Kind`."""
     return _HEADER.pack(MAGIC, PROTOCOL, kind, method, code, request_id, header_length, payload_length, timeout_ms)
 
 

@@ -8,7 +8,7 @@ from enum import Enum
 
 from fs3.base import limits
 from fs3.base.checksum import piece_count
-from fs3.base.ids import CHUNK_ID_BYTES
+from fs3.base.ids import CHUNK_ID_BYTES, CLIENT_ID_BYTES
 from fs3.base.status import Code
 from fs3.base.units import KIB, format_size
 from fs3.drivers.chunks.cache import Rows
@@ -21,6 +21,8 @@ from fs3.drivers.chunks.writing import Job
 from fs3.model.chunk import Update, UpdateKind
 from fs3.ports.chunk_store import StageResult
 
+_U32 = 0xFFFF_FFFF
+_U64 = 0xFFFF_FFFF_FFFF_FFFF
 _ROW_ROOM = 16 * KIB
 """Disk space an update may need besides its block: pages of the index."""
 
@@ -67,7 +69,7 @@ class Planner:
         self, update: Update, version: int, chain_version: int, done: asyncio.Future[StageResult]
     ) -> Job | StageResult | Later:
         """A job whose block is taken, or the answer when there is nothing to do on the disk."""
-        problem = _contradiction(update)
+        problem = contradiction(update, version, chain_version)
         if problem:
             return StageResult(Code.INVALID, message=f"update of chunk {update.chunk.hex()}: {problem}")
         try:
@@ -173,10 +175,15 @@ def _no_space(job: Job, need: int, room: int, limit: str) -> StageResult:
     )
 
 
-def _contradiction(update: Update) -> str:
+def contradiction(update: Update, version: int, chain_version: int) -> str:
     """What is wrong with an update whatever the chunk is; "" nothing."""
+    tag = update.tag
     if len(update.chunk) != CHUNK_ID_BYTES:
         return f"its id has {len(update.chunk)} bytes, not {CHUNK_ID_BYTES}"
+    if not 0 < version <= _U32 or not 0 <= chain_version <= _U32:
+        return f"version {version} or chain version {chain_version} is out of range"
+    if len(tag.client) not in (0, CLIENT_ID_BYTES) or not 0 <= tag.channel <= _U32 or not 0 <= tag.seq <= _U64:
+        return f"its tag ({tag.client.hex()}, {tag.channel}, {tag.seq}) is out of range"
     if update.offset < 0 or update.length < 0 or update.reserve < 0:
         return f"offset {update.offset}, length {update.length} or reserve {update.reserve} is negative"
     if update.kind in (UpdateKind.REMOVE, UpdateKind.TRUNCATE):

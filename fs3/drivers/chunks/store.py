@@ -53,6 +53,7 @@ from fs3.drivers.lmdb.lock import DirectoryLock
 from fs3.model.chunk import ChannelRow, ChunkMeta, Tag, Update, UpdateResult
 from fs3.ports.chunk_store import ReadBatch, ReadResult, Space, StageResult
 from fs3.ports.clock import Clock
+from fs3.ports.rpc import FileRange
 
 
 class FileChunkStore:
@@ -138,6 +139,8 @@ class FileChunkStore:
 
     def channel(self, client: ClientId, channel: int) -> ChannelRow | None:
         """`ChunkStore.channel`."""
+        if not client:
+            return None
         return self._updates.channels.get((client, channel)) or self._index.channel((client, channel))
 
     def pending(self) -> Sequence[ChunkId]:
@@ -159,6 +162,14 @@ class FileChunkStore:
         except RowDamaged as why:
             raise error(Code.CHECKSUM, str(why), str(self._directory)) from why
         return found
+
+    def locate(self, chunk: ChunkId) -> FileRange | None:
+        """Where the committed bytes are, for tools. None when they are in the index, or when there are none."""
+        row = self._updates.find(chunk)
+        version = row.committed if row is not None else None
+        if version is None or version.place < 0:
+            return None
+        return FileRange(version.fd, version.base, version.length)
 
     def space(self) -> Space:
         """`ChunkStore.space`. `used` includes `pinned`: blocks no chunk refers to that are not free yet."""

@@ -53,7 +53,7 @@ class ClientConnection(Connection):
             call = self._pending.get(request_id)
             if call is None:
                 if request_id == 0:
-                    raise FrameError(str(decode_error(code, bytes(header), "the server")))
+                    raise FrameError(str(decode_error(code, header, "the server")))
                 if length:  # given up meanwhile
                     self._expect(length, [])
                 return
@@ -76,7 +76,7 @@ class ClientConnection(Connection):
         if call.outgoing is not None:  # refused before all of it was sent
             self.take_back(call.outgoing)
         if code:
-            call.set_exception(decode_error(code, bytes(header), self._channel.describe(call)))
+            call.set_exception(decode_error(code, header, self._channel.describe(call)))
             return
         try:
             message = None if isinstance(call, StreamCall) else call.method.reply.FromString(header)
@@ -144,7 +144,7 @@ class ClientConnection(Connection):
             self._channel.pump()
 
     def close_if_stalled(self) -> None:
-        """Called when a call ran out of time: a server that stopped in the middle of a frame would keep all others waiting too."""
+        """Called when a call ran out of time. A server that stopped in the middle of a frame keeps all others waiting too."""
         if self.is_mid_frame and self._now() - self._read_at >= receive_stall_ns:
             self.close("the server stopped in the middle of a frame")
 

@@ -23,8 +23,8 @@ from collections.abc import Callable, Sequence
 from fs3.base.limits import long_header_bytes, staging_bytes, wake_bytes_max
 from fs3.base.units import KIB
 from fs3.drivers.framed import forks
-from fs3.drivers.framed.buffers import staging_of
 from fs3.drivers.framed.outgoing import FileEnded, Outgoing, SendQueue
+from fs3.drivers.framed.staging import staging_of
 from fs3.drivers.serving import run_guarded
 from fs3.ports.rpc import Part
 from fs3.wire.frames import HEADER_BYTES, Frame, FrameError, stranger, unpack

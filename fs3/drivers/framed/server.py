@@ -17,8 +17,8 @@ from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.drivers.channel import NEVER
 from fs3.drivers.framed import forks
-from fs3.drivers.framed.buffers import Claim, ReceivePool, pool_of
 from fs3.drivers.framed.connection import Connection
+from fs3.drivers.pool import Claim, ReceivePool, pool_of
 from fs3.drivers.quiet_log import QuietLog
 from fs3.drivers.serving import Served, ServerCall, run_guarded, served_by_id
 from fs3.model.method import Method
@@ -229,8 +229,8 @@ class ServerConnection(Connection):
         self._open_calls -= 1
         if self._calls.get(call.request_id) is call:
             del self._calls[call.request_id]
-        if self._listener.closing:
-            self._listener.progressed()
+        if self._listener.closing:  # not before the answer is queued
+            self._loop.call_soon(self._listener.progressed)
 
     def _sent(self) -> None:
         if self._paused and self.queued_bytes <= self.limits.send_queue_bytes_max // 2:

@@ -1,0 +1,62 @@
+"""The public wire: gRPC, for services among themselves and for every other language. Serves the same bindings as the framed wire.
+
+A process that has used grpc cannot use it after `fork()`, which is what data loaders do. So the library is imported when a
+channel or a server is made and not before, and nothing outside this package imports it.
+"""
+
+from __future__ import annotations
+
+import os
+
+from fs3.base.limits import calls_per_connection_max
+from fs3.drivers.pool import ReceivePool
+from fs3.ports.clock import Clock
+from fs3.ports.rpc import Bindings, Channel, Listener
+from fs3.wire.endpoints import host_port
+
+__all__ = ["GrpcTransport"]
+
+
+class GrpcTransport:
+    """`fs3.ports.rpc.Transport` over grpc.aio."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        calls_max: int = calls_per_connection_max,
+        server_calls_max: int = calls_per_connection_max,
+        pool: ReceivePool | None = None,
+    ) -> None:
+        """`calls_max`: calls under way per channel. `server_calls_max`: per peer of a server. `pool`: what the payloads of
+        requests are counted against; by default that of the loop."""
+        self._clock = clock
+        self._calls_max = calls_max
+        self._server_calls_max = server_calls_max
+        self._pool = pool
+
+    @property
+    def scheme(self) -> str:
+        """ "grpc"."""
+        return "grpc"
+
+    def connect(self, endpoint: str) -> Channel:
+        """See `fs3.ports.rpc.Transport.connect`."""
+        host_port(endpoint, "grpc")
+        _prepare()
+        from fs3.drivers.grpc.channel import GrpcChannel
+
+        return GrpcChannel(endpoint, self._clock, self._calls_max)
+
+    async def serve(self, endpoint: str, bindings: Bindings) -> Listener:
+        """See `fs3.ports.rpc.Transport.serve`. Adds the standard health and reflection services."""
+        host_port(endpoint, "grpc")
+        _prepare()
+        from fs3.drivers.grpc.server import serve
+
+        return await serve(endpoint, bindings, self._clock, self._server_calls_max, self._pool)
+
+
+def _prepare() -> None:
+    # What its C core would write to stderr (ports taken, peers gone) is said by our own errors.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")

@@ -148,7 +148,7 @@ class Handlers:
 
             def done(result: Any, why: BaseException | None) -> None:
                 if why is not None:
-                    self.fail(call, why, request.named)
+                    self.fail(call, ctx, why, request.named)
                     return
                 reply = reply_type()
                 fill(reply, result)
@@ -170,21 +170,10 @@ class Handlers:
         routing = self._routing()
         return OpContext(user, self._clock.wall(), client, seq if mutates else 0, routing, self._defaults(routing))
 
-    def fail(self, call: Call, why: BaseException, named: str) -> None:
+    def fail(self, call: Call, ctx: OpContext, why: BaseException | None, named: str) -> None:
         """Answer a call with what its operation raised. `named`: the path its caller gave."""
-        code, message = self._explain(why, named)
-        call.fail(code, message, self._routing().version)
-
-    def _explain(self, why: BaseException, named: str) -> tuple[Code, str]:
-        """What the caller is told. It knows the path it named; another one (the target of a rename) is said."""
-        if isinstance(why, MetaError):
-            if why.code is Code.NO_TABLE and not self._routing().tables:
-                return Code.UNAVAILABLE, "the cluster has no chain table yet: its storage nodes have not registered"
-            return why.code, why.message if why.path in ("", named) else f"{why.message}: {why.path!r}"
-        if isinstance(why, FS3Error):
-            return why.code, why.strerror or why.code.name
-        log.error("an operation failed", exc_info=why)
-        return Code.INTERNAL, f"the metadata service failed: {type(why).__name__}: {why}"
+        code, message = _explain(ctx, why or RuntimeError("there is no answer"), named)
+        call.fail(code, message, ctx.routing.version)
 
     # --- many at once -------------------------------------------------------------------------------------------------
 
@@ -201,7 +190,7 @@ class Handlers:
 
         def done(answers: list[Inode | MetaError] | None, why: BaseException | None) -> None:
             if why is not None or answers is None:
-                self.fail(call, why or RuntimeError("no answer"), "")
+                self.fail(call, ctx, why, "")
                 return
             reply = pb.BatchStatReply()
             codes: list[int] = []
@@ -255,9 +244,9 @@ class Handlers:
 
         def done(result: Any, why: BaseException | None) -> None:
             if why is not None:
-                self.fail(call, why, "")
+                self.fail(call, whole, why, "")
             else:
-                self._answer_batch(call, parsed, outcomes)
+                _answer_batch(call, whole, parsed, outcomes)
 
         self._kv.submit_read(op, done)
 
@@ -269,7 +258,7 @@ class Handlers:
             outcomes[index] = (result, why)
             left -= 1
             if not left:
-                self._answer_batch(call, parsed, outcomes)
+                _answer_batch(call, whole, parsed, outcomes)
 
         for index, each in enumerate(parsed):
             refused = _refused(each)
@@ -280,28 +269,41 @@ class Handlers:
             ctx = OpContext(whole.user, whole.wall_ns, whole.client, seq, whole.routing, whole.defaults)
             self._kv.submit(partial(_run, _RUN[verb.record], ctx, request), partial(finished, index))
 
-    def _answer_batch(self, call: Call, parsed: list[Any], outcomes: list[Any]) -> None:
-        reply = pb.BatchReply()
-        room = REPLY_BYTES_MAX
-        for each, (answer, why) in zip(parsed, outcomes, strict=True):
-            result = reply.results.add()
-            if why is not None:
-                named = "" if isinstance(each, FS3Error) else each[1].named
-                code, result.message = self._explain(why, named)
-                result.code = code
-                room -= 16 + 4 * len(result.message)
-                continue
-            verb: Verb = each[0]
-            if isinstance(answer, Listing):
-                answer = cut_listing(answer, min(max(room, 0), REPLY_BYTES_MAX // 2))
-            verb.fill_reply(getattr(result, verb.reply), answer)
-            room -= result.ByteSize() + 4
-            if room < 0:
-                # It has happened and is remembered: asked again, it is answered from the record.
-                result.Clear()
-                result.code = Code.TOO_LARGE
-                result.message = "the answers before this one fill the reply; ask again for the rest"
-        call.reply(reply)
+
+def _answer_batch(call: Call, whole: OpContext, parsed: list[Any], outcomes: list[Any]) -> None:
+    reply = pb.BatchReply()
+    room = REPLY_BYTES_MAX
+    for each, (answer, why) in zip(parsed, outcomes, strict=True):
+        result = reply.results.add()
+        if why is not None:
+            named = "" if isinstance(each, FS3Error) else each[1].named
+            code, result.message = _explain(whole, why, named)
+            result.code = code
+            room -= 16 + 4 * len(result.message)
+            continue
+        verb: Verb = each[0]
+        if isinstance(answer, Listing):
+            answer = cut_listing(answer, min(max(room, 0), REPLY_BYTES_MAX // 2))
+        verb.fill_reply(getattr(result, verb.reply), answer)
+        room -= result.ByteSize() + 4
+        if room < 0:
+            # It has happened and is remembered: asked again, it is answered from the record.
+            result.Clear()
+            result.code = Code.TOO_LARGE
+            result.message = "the answers before this one fill the reply; ask again for the rest"
+    call.reply(reply)
+
+
+def _explain(ctx: OpContext, why: BaseException, named: str) -> tuple[Code, str]:
+    """What the caller is told. It knows the path it named; another one (the target of a rename) is said."""
+    if isinstance(why, MetaError):
+        if why.code is Code.NO_TABLE and not ctx.routing.tables:
+            return Code.UNAVAILABLE, "the cluster has no chain table yet: its storage nodes have not registered"
+        return why.code, why.message if why.path in ("", named) else f"{why.message}: {why.path!r}"
+    if isinstance(why, FS3Error):
+        return why.code, why.strerror or why.code.name
+    log.error("an operation failed", exc_info=why)
+    return Code.INTERNAL, f"the metadata service failed: {type(why).__name__}: {why}"
 
 
 def cut_listing(listing: Listing, room: int) -> Listing:

@@ -102,19 +102,19 @@ class MetaService:
 
     def _statfs(self, call: Call) -> None:
         try:
-            self._handlers.context(call.request.caller, False)
+            ctx = self._handlers.context(call.request.caller, False)
         except FS3Error as why:
             call.fail(why.code, why.strerror or "")
             return
 
         def counted(counts: Counts | None, why: BaseException | None) -> None:
             if why is not None or counts is None:
-                self._handlers.fail(call, why or RuntimeError("no answer"), "")
+                self._handlers.fail(call, ctx, why, "")
                 return
 
             def ready(total: int, free: int) -> None:
                 call.reply(pb.StatFsReply(total_bytes=total, free_bytes=free, inodes=counts.inodes, garbage=counts.garbage))
 
-            self._space.ask(self._layout_defaults(self._routing.routing).table, ready)
+            self._space.ask(ctx.defaults.table, ready)
 
         self._kv.submit_read(count, counted)

@@ -225,7 +225,12 @@ class StorageService:
             code_now, dirty_counts, get = gate
             length = 0
             if not code_now:
-                meta = get(chunk)
+                try:
+                    meta = get(chunk)
+                except FS3Error as damaged:
+                    codes.append(int(damaged.code))
+                    lengths.append(0)
+                    continue
                 if meta is None:
                     code_now = _NOT_FOUND
                 elif meta.pending and dirty_counts:
@@ -248,7 +253,11 @@ class StorageService:
             call.fail(Code.INVALID, f"after: {len(request.after)} bytes are not a chunk id of {CHUNK_ID_BYTES} bytes")
             return
         limit = min(request.limit or list_entries_max, list_entries_max)
-        rows = shell.store.list(ChunkId(request.after) if request.after else None, limit + 1)
+        try:
+            rows = shell.store.list(ChunkId(request.after) if request.after else None, limit + 1)
+        except FS3Error as damaged:
+            call.fail(damaged.code, damaged.strerror or "", self._routing_version())
+            return
         infos = [
             pb.ChunkInfo(
                 chunk=chunk,

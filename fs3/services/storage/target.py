@@ -74,6 +74,8 @@ class TargetShell:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0
         self._closed = False
+        self._broken = False
+        """The machine has failed and is not stepped any more."""
         self._gate_chain: Chain | None = None
         self._dirty_counts = False
 
@@ -143,8 +145,7 @@ class TargetShell:
             self._timer = None
         if self._lane is not None:
             self._lane.close()
-        for token in list(self._askers):
-            self._answer(token, UpdateResult(Code.SHUTTING_DOWN, message=f"target {self.target} stops"))
+        self._answer_all(UpdateResult(Code.SHUTTING_DOWN, message=f"target {self.target} stops"))
         await asyncio.gather(*self._stages, return_exceptions=True)
         try:
             if flush:
@@ -155,7 +156,7 @@ class TargetShell:
     # --- the machine -------------------------------------------------------------------------------------------------
 
     def _post(self, event: Event) -> None:
-        if self._closed:
+        if self._closed or self._broken:
             return
         self._inbox.append(event)
         if not self._draining:
@@ -164,7 +165,7 @@ class TargetShell:
 
     def _drain(self) -> None:
         self._draining = False
-        if self._closed:
+        if self._closed or self._broken:
             return
         machine = self._machine
         now = self._clock.now()
@@ -176,8 +177,10 @@ class TargetShell:
                     self._carry_out(effect)
             machine.check()
         except Exception as failure:
-            log.exception("target %d stops serving: its replication machine failed", self.target)
-            self._fail(f"internal error: {type(failure).__name__}: {failure}")
+            # A damaged index row, or a mistake in the machine: what it would do next cannot be trusted.
+            log.exception("target %d: its replication machine failed", self.target)
+            self._broken = True
+            self._fail(str(failure) if isinstance(failure, FS3Error) else f"internal error: {type(failure).__name__}: {failure}")
             return
         if self._lane is not None:
             self._lane.flush()
@@ -222,7 +225,13 @@ class TargetShell:
         """The target cannot go on: tell the manager, which lets the chain go on without it."""
         self.damage = reason
         log.error("target %d is offline: %s", self.target, reason)
+        if self._broken:
+            self._answer_all(UpdateResult(Code.DISK, message=f"target {self.target}: {reason}"))
         self._changed()
+
+    def _answer_all(self, result: UpdateResult) -> None:
+        for token in list(self._askers):
+            self._answer(token, result)
 
     def _arm(self, now: int) -> None:
         """One timer. One that is armed for earlier than needed is left alone: when it fires, nothing is due yet."""

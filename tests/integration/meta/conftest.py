@@ -169,13 +169,14 @@ class Cluster:
         self.wire = Wire()
         self.routing = StaticRouting(make_routing())
         self.chunks = FakeChunks()
+        # The duties begin after most of an hour, so that tests can take their steps one by one.
         self.config = config or MetaConfig(garbage_delay_ms=0, garbage_interval_ms=3_600_000, stripe=3, chunk_size=65536)
         self.clients = 0
 
     async def start(self):
         self.kv = LmdbKV.open(self.directory, map_bytes=1 << 26)
         self.service = MetaService(
-            self.kv, self.clock, self.routing, self.chunks, self.config, lambda count: bytes(count - 1) + b"\x07", owner=ALICE
+            self.kv, self.clock, self.routing, self.chunks, self.config, lambda count: b"\xff" * count, owner=ALICE
         )
         await self.service.start()
         self.wire.bindings["tcp://meta-1:1"] = self.service.bindings()

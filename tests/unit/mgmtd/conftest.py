@@ -96,7 +96,7 @@ class LoopChannel:
         self, method: Method, request: Any, parts: Sequence[Part] = (), into: Into | None = None, timeout_ns: int = 0
     ) -> asyncio.Future[Reply]:
         network = self.network
-        network.calls[self.endpoint, method.name] += 1
+        network.count(self.endpoint, method.name)
         loop = asyncio.get_running_loop()
         failure = network.failure(self.endpoint)
         if failure is not None:
@@ -104,6 +104,7 @@ class LoopChannel:
             loop.call_soon(lambda: broken.done() or broken.set_exception(failure))
             return broken
         call = LoopCall(network, self.endpoint, method, request)
+        network.last_call = call
         if self.endpoint in network.frozen:
             late = lambda: call.answer.done() or call.answer.set_exception(error(Code.DEADLINE, "no answer"))  # noqa: E731
             loop.call_later(timeout_ns / SECOND, late)
@@ -117,11 +118,12 @@ class LoopChannel:
         return await self.start(method, request, parts, into, timeout_ns)
 
     async def stream(self, method: Method, request: Any) -> AsyncIterator[Any]:
-        self.network.calls[self.endpoint, method.name] += 1
+        self.network.count(self.endpoint, method.name)
         if (failure := self.network.failure(self.endpoint)) is not None:
             raise failure
         call = LoopCall(self.network, self.endpoint, method, request)
         self.network.streams.append(call)
+        self.network.opened.set()
         try:
             if self.endpoint not in self.network.frozen:
                 self.network.bindings[self.endpoint][method](call)
@@ -177,7 +179,20 @@ class Network:
         """Endpoints that take calls and never answer."""
         self.calls: Counter[tuple[str, str]] = Counter()
         self.streams: list[LoopCall] = []
+        self.opened = asyncio.Event()
+        """A stream was opened."""
+        self.last_call: LoopCall | None = None
+        self._expected: dict[tuple[str, str], asyncio.Future[None]] = {}
         self.channels: list[LoopChannel] = []
+
+    def count(self, endpoint: str, name: str) -> None:
+        self.calls[endpoint, name] += 1
+        if (expected := self._expected.pop((endpoint, name), None)) is not None:
+            expected.set_result(None)
+
+    def next_call(self, endpoint: str, name: str) -> asyncio.Future[None]:
+        """Done when the method is called there the next time."""
+        return self._expected.setdefault((endpoint, name), asyncio.get_running_loop().create_future())
 
     def failure(self, endpoint: str) -> Exception | None:
         if planned := self.faults.get(endpoint):

@@ -50,7 +50,7 @@ _TIMEOUT_NS = 5 * SECOND
 class _Work:
     """What is left of one file. Kept between steps while a file takes several; lost with the process, which costs time only."""
 
-    __slots__ = ("end", "first", "garbage", "inode", "remove", "stop", "trouble")
+    __slots__ = ("end", "extended", "first", "garbage", "inode", "remove", "stop", "trouble")
 
     def __init__(self, garbage: Garbage, inode: Inode) -> None:
         self.garbage = garbage
@@ -59,6 +59,8 @@ class _Work:
         """Chunks below this index are gone."""
         self.end = chunk_count(inode.layout, inode.length)
         """No chunk from this index on is known of."""
+        self.extended = False
+        """There were chunks behind the recorded end."""
         self.stop = 0
         """Chunks below this index will be gone after this step."""
         self.remove: list[int] = []
@@ -101,7 +103,8 @@ class GarbageDuty(Duty):
         self._passed: Garbage | None = None
         """The walk has come to behind this one."""
         self._advanced = False
-        """Something was removed on this walk from a file that is not finished."""
+        """Something was done on this walk, so another one is worth while: files take several steps, and the clock that orders
+        the queue may have put a new one behind us."""
         self._begun: dict[InodeId, _Work] = {}
         """Files that take several steps."""
         self._complained = False
@@ -142,12 +145,18 @@ class GarbageDuty(Duty):
         await self._look_beyond(at_end)
         done = [work for work in at_end if not work.trouble and work.stop == work.end]
         await asyncio.gather(*(self._finish(work) for work in done))
+        for work in done:
+            self._begun.pop(work.inode.id, None)
+        ended, looked = set(map(id, done)), set(map(id, at_end))
         for work in works:
-            if work in done:
-                self._begun.pop(work.inode.id, None)
-            elif work.stop > work.first or (work.end > work.stop and not work.trouble and work in at_end):
+            if id(work) in ended:
+                continue
+            # Chunks were removed, or the look beyond its end has found more of them.
+            moved = work.stop > work.first or (id(work) in looked and not work.trouble)
+            if moved or work.extended:
                 self._begun[work.inode.id] = work
-                self._advanced = True
+            self._advanced = self._advanced or moved
+        self._advanced = self._advanced or bool(done)
         self._complain([work for work in works if work.trouble])
 
     def _check_chains(self, work: _Work) -> None:
@@ -213,7 +222,7 @@ class GarbageDuty(Duty):
         for work in works:
             for index, outcome in enumerate(islice(outcomes, probe), work.end):
                 if outcome.code is Code.OK:
-                    work.end = index + 1
+                    work.end, work.extended = index + 1, True
                 elif outcome.code is not Code.NOT_FOUND:
                     work.trouble = f"chunk {index}: {outcome.message or outcome.code.name}"
 

@@ -63,6 +63,11 @@ class Space:
         ctx = self.context(user, client, seq)
         return self.kv.transact_now(lambda txn: op(txn, ctx, *_refs(args), **_refs_of(options)))
 
+    def see(self, op: Any, *args: Any, **options: Any) -> Any:
+        """A verb that only reads, on a snapshot; the clock stands still."""
+        ctx = self.context()
+        return self.kv.read_now(lambda txn: op(txn, ctx, *_refs(args), **options))
+
     def raw(self, op: Any) -> Any:
         """A function of a transaction alone."""
         return self.kv.transact_now(op)
@@ -86,7 +91,7 @@ class Space:
         return self.kv.read_now(check_namespace)
 
     def stat(self, path: str | PathRef, follow: bool = False) -> Inode:
-        return self.do(stat, path, follow)
+        return self.see(stat, path, follow)
 
     def by_id(self, inode: InodeId) -> Inode:
         return self.stat(PathRef(inode))
@@ -105,12 +110,12 @@ class Space:
         return self.do(symlink, path, target=target, user=user)
 
     def names(self, path: str | PathRef = "") -> list[str]:
-        return [entry.name for entry in self.do(list_directory, path).entries]
+        return [entry.name for entry in self.see(list_directory, path).entries]
 
     def tree(self, path: str = "") -> set[str]:
         """All paths below a directory; those of directories end in a slash."""
         found = set()
-        for entry in self.do(list_directory, path).entries:
+        for entry in self.see(list_directory, path).entries:
             below = f"{path}/{entry.name}" if path else entry.name
             if entry.type is InodeType.DIRECTORY:
                 found.add(below + "/")

@@ -1,8 +1,6 @@
-"""Memory for bytes that arrive: one staging buffer per event loop, and a bounded pool of request buffers.
+"""Request buffers of a process: a bounded pool, shared by its servers on all wires.
 
-Small frames are parsed out of the staging buffer, many per `recv`. A large payload is received straight into its destination;
-on a server that is a buffer of the pool. Buffers are used again, because a fresh one costs a page fault every 4 KiB: as much as
-receiving into it.
+Buffers are used again, because a fresh one costs a page fault every 4 KiB: as much as receiving into it.
 """
 
 from __future__ import annotations
@@ -12,7 +10,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 
-from fs3.base.limits import receive_bytes_max, receive_idle_bytes_max, staging_bytes
+from fs3.base.limits import receive_bytes_max, receive_idle_bytes_max
 
 _SMALLEST = 4096
 
@@ -77,6 +75,19 @@ class ReceivePool:
         if self._claims:
             self._serve()
 
+    def charge(self, length: int) -> bool:
+        """Count a buffer that a wire's library allocated itself; False when there is no room for it."""
+        if self._claims or self.held_bytes + length > self.bytes_max:
+            return False
+        self.held_bytes += length
+        return True
+
+    def discharge(self, length: int) -> None:
+        """Undo `charge`."""
+        self.held_bytes -= length
+        if self._claims:
+            self._serve()
+
     def _serve(self) -> None:
         while self._claims:
             size = _rounded(self._claims[0].length)
@@ -117,26 +128,7 @@ def _rounded(length: int) -> int:
     return -(-length // step) * step
 
 
-class Staging:
-    """Where a loop's connections receive while they look for frames. What is left over is copied out before the next one."""
-
-    __slots__ = ("__weakref__", "data", "view")
-
-    def __init__(self) -> None:
-        self.data = bytearray(staging_bytes)
-        self.view = memoryview(self.data)
-
-
-_stagings: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Staging] = weakref.WeakKeyDictionary()
 _pools: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, ReceivePool] = weakref.WeakKeyDictionary()
-
-
-def staging_of(loop: asyncio.AbstractEventLoop) -> Staging:
-    """The staging buffer that all connections of a loop share."""
-    found = _stagings.get(loop)
-    if found is None:
-        found = _stagings[loop] = Staging()
-    return found
 
 
 def pool_of(loop: asyncio.AbstractEventLoop) -> ReceivePool:

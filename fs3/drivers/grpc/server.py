@@ -1,0 +1,240 @@
+"""The server of the gRPC wire: generic handlers over the bindings, health and reflection."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from fs3.base.errors import FS3Error, error
+from fs3.base.limits import stream_queue_bytes_max
+from fs3.base.status import Code
+from fs3.base.units import SECOND
+from fs3.drivers.channel import NEVER
+from fs3.drivers.grpc.codes import ERROR_TRAILER, OPTIONS, status_of, take_payload, with_payload
+from fs3.drivers.pool import ReceivePool, pool_of
+from fs3.drivers.serving import Served, ServerCall, run_guarded, served_by_id
+from fs3.model.method import Method
+from fs3.ports.clock import Clock
+from fs3.ports.rpc import Bindings, Part
+from fs3.wire.endpoints import format_host_port, host_port
+from fs3.wire.errors import encode_error
+
+_FAR_S = 3600.0 * 24 * 365
+"""gRPC reports a call without a deadline as one in the far future."""
+
+
+class GrpcCall(ServerCall):
+    """One request on the gRPC wire; answers wait here for the coroutine that gRPC runs for it."""
+
+    __slots__ = ("_changed", "_held", "_listener", "failure", "messages", "outcome", "queued_bytes")
+
+    def __init__(self, listener: GrpcListener, method: Method, request: object, peer: str, deadline: int) -> None:
+        super().__init__(method, request, peer, deadline)
+        self._listener = listener
+        self._held = 0  # bytes charged to the pool
+        self._changed: asyncio.Future[None] | None = None
+        self.outcome: bytes | None = None
+        self.failure: tuple[Code, str, int] | None = None
+        self.messages: deque[bytes] = deque()
+        self.queued_bytes = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing more will be queued."""
+        return self.outcome is not None or self.failure is not None
+
+    async def changed(self) -> None:
+        """Wait until there is a message or an outcome."""
+        self._changed = asyncio.get_running_loop().create_future()
+        await self._changed
+
+    def hold(self, payload: bytes) -> bool:
+        """Keep the payload of the request; False when the process holds too much already."""
+        if not self._listener.pool.charge(len(payload)):
+            return False
+        self._held = len(payload)
+        self.payload = memoryview(payload)
+        return True
+
+    def release(self) -> None:
+        """See `fs3.ports.rpc.Call.release`."""
+        self.payload = None
+        held, self._held = self._held, 0
+        if held:
+            self._listener.pool.discharge(held)
+
+    def _wake(self) -> None:
+        if self._changed is not None and not self._changed.done():
+            self._changed.set_result(None)
+
+    def _end(self) -> None:
+        self._listener.ended(self)
+        self.release()
+
+    def _answer(self, data: bytes, parts: Sequence[Part], length: int, sent: Callable[[], None] | None) -> None:
+        try:
+            self.outcome = with_payload(data, self.method.reply, parts, length)
+        except FS3Error as problem:
+            self.failure = (Code.DISK, str(problem), 0)
+        self._wake()
+        if sent is not None:
+            run_guarded(sent)
+
+    def _refuse(self, code: Code, message: str, routing_version: int) -> None:
+        self.failure = (code, message, routing_version)
+        self._wake()
+
+    def _more(self, data: bytes) -> bool:
+        if self.messages and self.queued_bytes + len(data) > stream_queue_bytes_max:
+            return False
+        self.messages.append(data)
+        self.queued_bytes += len(data)
+        self._wake()
+        return True
+
+    def _finish_stream(self) -> None:
+        self.outcome = b""
+        self._wake()
+
+
+class GrpcListener:
+    """`fs3.ports.rpc.Listener` on grpc.aio."""
+
+    def __init__(self, bindings: Bindings, clock: Clock, calls_max: int, pool: ReceivePool) -> None:
+        self.pool = pool
+        self._now = clock.now
+        self._calls_max = calls_max
+        self._calls: Counter[str] = Counter()  # by peer, which names one connection
+        self._endpoint = ""
+        self._health = health.aio.HealthServicer()
+        self._server = grpc.aio.server(options=(*OPTIONS, ("grpc.so_reuseport", 0)))
+        services: dict[str, dict[str, Any]] = {}
+        for served in served_by_id(bindings).values():
+            services.setdefault(served.method.service, {})[served.method.name] = self._handler(served)
+        for name, handlers in services.items():
+            self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._services = tuple(services)
+        reflection.enable_server_reflection((*services, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+
+    @property
+    def endpoint(self) -> str:
+        """Where it really listens."""
+        return self._endpoint
+
+    async def start(self, endpoint: str) -> None:
+        """Listen. FS3Error naming the endpoint."""
+        host, port = host_port(endpoint, "grpc")
+        try:
+            port = self._server.add_insecure_port(endpoint.partition("://")[2])
+        except RuntimeError:
+            port = 0
+        if not port:
+            await self._server.stop(None)
+            raise _why_not(endpoint)
+        self._endpoint = format_host_port("grpc", host, port)
+        await self._server.start()
+        for name in ("", *self._services):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    async def close(self, grace_ns: int = 0) -> None:
+        """See `fs3.ports.rpc.Listener.close`."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace_ns / SECOND if grace_ns > 0 else None)
+
+    def ended(self, call: ServerCall) -> None:
+        """The handler has done with a call."""
+        self._calls[call.peer] -= 1
+        if self._calls[call.peer] <= 0:
+            del self._calls[call.peer]
+
+    def _handler(self, served: Served) -> Any:
+        if served.method.streaming:
+
+            async def stream(data: bytes, context: Any) -> AsyncIterator[bytes]:
+                call = await self._begin(served, data, context)
+                try:
+                    while True:
+                        while call.messages:
+                            message = call.messages.popleft()
+                            yield message
+                            call.queued_bytes -= len(message)
+                        if call.is_over:
+                            break
+                        await call.changed()
+                    if call.failure is not None:
+                        await _abort(context, *call.failure)
+                finally:
+                    call.cancel()
+
+            return grpc.unary_stream_rpc_method_handler(stream)
+
+        async def unary(data: bytes, context: Any) -> bytes:
+            call = await self._begin(served, data, context)
+            try:
+                if not call.is_over:
+                    await call.changed()
+            finally:
+                call.cancel()
+            if call.failure is not None:
+                await _abort(context, *call.failure)
+            assert call.outcome is not None
+            return call.outcome
+
+        return grpc.unary_unary_rpc_method_handler(unary)
+
+    async def _begin(self, served: Served, data: bytes, context: Any) -> GrpcCall:
+        """Check a request and hand it to its handler."""
+        method, peer = served.method, context.peer()
+        if self._calls[peer] >= self._calls_max:
+            await _abort(context, Code.BUSY, f"{self._calls[peer]} calls of this connection are under way")
+        try:
+            request = served.parse(data)
+        except DecodeError as problem:
+            await _abort(context, Code.INVALID, f"the request of {method!r} cannot be read: {problem}")
+        remaining_s = context.time_remaining()
+        deadline = NEVER if remaining_s is None or remaining_s > _FAR_S else self._now() + int(remaining_s * SECOND)
+        call = GrpcCall(self, method, request, peer, deadline)
+        if served.takes_payload and (payload := take_payload(request)) and not call.hold(payload):
+            await _abort(context, Code.BUSY, f"{self.pool.held_bytes} bytes of requests are held already")
+        self._calls[peer] += 1
+        call.dispatch(served.handler)
+        return call
+
+
+async def serve(endpoint: str, bindings: Bindings, clock: Clock, calls_max: int, pool: ReceivePool | None) -> GrpcListener:
+    """A listener at `endpoint`."""
+    listener = GrpcListener(bindings, clock, calls_max, pool or pool_of(asyncio.get_running_loop()))
+    await listener.start(endpoint)
+    return listener
+
+
+async def _abort(context: Any, code: Code, message: str, routing_version: int = 0) -> None:
+    """End a call with an error; does not return."""
+    trailer = ((ERROR_TRAILER, encode_error(code, message, routing_version)),)
+    await context.abort(status_of(code), message, trailer)
+
+
+def _why_not(endpoint: str) -> FS3Error:
+    """gRPC only says that it could not bind."""
+    host, port = host_port(endpoint, "grpc")
+    with contextlib.suppress(OSError):
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            try:
+                probe.bind(address)
+            except OSError as problem:
+                if problem.errno == errno.EADDRINUSE:
+                    return error(Code.EXISTS, f"{endpoint} is taken: another server listens there")
+                return error(Code.INVALID, f"cannot listen at {endpoint}: {problem.strerror}")
+    return error(Code.INVALID, f"cannot listen at {endpoint}")

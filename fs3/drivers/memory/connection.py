@@ -1,0 +1,266 @@
+"""A client and a server of one process that talk to each other, over two lanes of a `MemoryNetwork`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from google.protobuf.message import DecodeError
+
+from fs3.base.limits import stream_queue_bytes_max
+from fs3.base.status import Code
+from fs3.base.units import MILLISECOND
+from fs3.drivers.channel import NEVER, PendingCall
+from fs3.drivers.memory.network import Lane, MemoryNetwork
+from fs3.drivers.payload import copy_parts, joined
+from fs3.drivers.serving import Served, ServerCall, run_guarded
+from fs3.model.method import Method
+from fs3.ports.rpc import Part
+from fs3.wire.errors import encode_error
+from fs3.wire.frames import HEADER_BYTES
+
+if TYPE_CHECKING:
+    from fs3.drivers.memory.rpc import MemoryChannel, MemoryListener
+
+
+class MemoryCall(ServerCall):
+    """One request, as its server sees it."""
+
+    __slots__ = ("_connection", "_queued_bytes", "request_id")
+
+    def __init__(self, connection: MemoryConnection, method: Method, request: object, deadline: int, request_id: int) -> None:
+        super().__init__(method, request, connection.peer, deadline)
+        self._connection = connection
+        self._queued_bytes = 0
+        self.request_id = request_id
+
+    def release(self) -> None:
+        """See `fs3.ports.rpc.Call.release`."""
+        payload, self.payload = self.payload, None
+        if payload is not None:
+            self._connection.listener.pool.release(payload)
+
+    def _end(self) -> None:
+        self._connection.ended(self)
+        self.release()
+
+    def _answer(self, data: bytes, parts: Sequence[Part], length: int, sent: Callable[[], None] | None) -> None:
+        connection = self._connection
+
+        def deliver() -> None:
+            connection.answered(self.request_id, data, parts, length)
+            if sent is not None:
+                run_guarded(sent)
+
+        connection.down.push(HEADER_BYTES + len(data) + length, deliver, sent)
+
+    def _refuse(self, code: Code, message: str, routing_version: int) -> None:
+        self._connection.refuse(self.request_id, code, message, routing_version)
+
+    def _more(self, data: bytes) -> bool:
+        connection = self._connection
+        size = HEADER_BYTES + len(data)
+        if connection.down.closed or (self._queued_bytes and self._queued_bytes + size > stream_queue_bytes_max):
+            return False
+        self._queued_bytes += size
+
+        def deliver() -> None:
+            self._queued_bytes -= size
+            connection.streamed(self.request_id, data)
+
+        connection.down.push(size, deliver)
+        return True
+
+    def _finish_stream(self) -> None:
+        connection = self._connection
+        connection.down.push(HEADER_BYTES, lambda: connection.answered(self.request_id, b"", (), 0))
+
+
+class MemoryConnection:
+    """A client and a server that talk to each other."""
+
+    def __init__(self, network: MemoryNetwork, channel: MemoryChannel, listener: MemoryListener) -> None:
+        self.listener = listener
+        self.peer = f"memory:{channel.host or 'client'}"
+        self._network = network
+        self._channel = channel
+        self._calls: dict[int, MemoryCall] = {}
+        self.open_calls = 0
+        cut = f"the network between {channel.host!r} and {listener.host!r} broke"
+        self.up = Lane(network, channel.host, listener.host, lambda: self.broken(cut))
+        self.down = Lane(network, listener.host, channel.host, lambda: self.broken(cut))
+        self.lanes = (self.up, self.down)
+        network.connections[self] = None
+        listener.connections[self] = None
+
+    # --- towards the server --------------------------------------------------------------------------------------------
+
+    def request(self, call: PendingCall, timeout_ms: int) -> None:
+        """Send a request."""
+        request_id, method, data, length = call.request_id, call.method, call.data, call.length
+        parcel = call.outgoing = _Parcel(call.parts) if length else None
+
+        def deliver() -> None:
+            self._arrived(request_id, method.id, data, length, parcel, timeout_ms)
+
+        self.up.push(HEADER_BYTES + len(data) + length, deliver)
+
+    def withdraw(self, call: PendingCall) -> None:
+        """The client does not wait any more. The request may still arrive, as over any network."""
+        if call.outgoing is not None:
+            call.outgoing.snapshot()
+        request_id = call.request_id
+
+        def deliver() -> None:
+            found = self._calls.pop(request_id, None)
+            if found is not None:
+                found.cancel()
+
+        self.up.push(HEADER_BYTES, deliver)
+
+    def _arrived(
+        self, request_id: int, method_id: int, data: bytes, length: int, parcel: _Parcel | None, timeout_ms: int
+    ) -> None:
+        listener = self.listener
+        served = listener.table.get(method_id)
+        if served is None:
+            self.refuse(request_id, Code.UNSUPPORTED, f"no method {method_id:#06x} is served here")
+            return
+        if length and not served.takes_payload:
+            self.refuse(request_id, Code.INVALID, f"requests of {served.method!r} carry no payload")
+            return
+        if self.open_calls >= listener.calls_max:
+            self.refuse(request_id, Code.BUSY, f"{self.open_calls} calls of this connection are under way")
+            return
+        if listener.closing:
+            self.refuse(request_id, Code.SHUTTING_DOWN, f"{listener.endpoint} is shutting down")
+            return
+        try:
+            request = served.parse(data)
+        except DecodeError as problem:
+            self.refuse(request_id, Code.INVALID, f"the request of {served.method!r} cannot be read: {problem}")
+            return
+        deadline = self._network.clock.now() + timeout_ms * MILLISECOND if timeout_ms else NEVER
+        call = MemoryCall(self, served.method, request, deadline, request_id)
+        if parcel is None:
+            self._admit(call, served)
+            return
+        buffer = listener.pool.acquire(length)
+        if buffer is not None:
+            self._take_payload(call, served, parcel, buffer)
+            return
+        # As on a socket: nothing more is read from this connection until there is room.
+        self.up.pause()
+
+        def granted(buffer: memoryview) -> None:
+            if self.up.closed:
+                listener.pool.release(buffer)
+                return
+            asyncio.get_running_loop().call_soon(resume, buffer)
+
+        def resume(buffer: memoryview) -> None:
+            self._take_payload(call, served, parcel, buffer)
+            self.up.resume()
+
+        listener.pool.claim(length, granted)
+
+    def _take_payload(self, call: MemoryCall, served: Served, parcel: _Parcel, buffer: memoryview) -> None:
+        call.payload = buffer
+        try:
+            copy_parts(parcel.parts, [buffer])
+        except OSError as problem:
+            call.release()
+            self.broken(f"a part of a request could not be read: {problem}")
+            return
+        parcel.parts = ()
+        if self._network.clock.now() >= call.deadline:
+            call.release()
+            self.refuse(call.request_id, Code.DEADLINE, f"{call.method!r} arrived too late")
+        else:
+            self._admit(call, served)
+
+    def _admit(self, call: MemoryCall, served: Served) -> None:
+        self._calls[call.request_id] = call
+        self.open_calls += 1
+        call.dispatch(served.handler)
+
+    def ended(self, call: MemoryCall) -> None:
+        """The handler has done with a call."""
+        self.open_calls -= 1
+        if self._calls.get(call.request_id) is call:
+            del self._calls[call.request_id]
+        # Its answer is pushed after this, and the listener must not close before it has arrived.
+        if self.listener.closing:
+            asyncio.get_running_loop().call_soon(self.listener.progressed)
+
+    # --- towards the client --------------------------------------------------------------------------------------------
+
+    def refuse(self, request_id: int, code: Code, message: str, routing_version: int = 0) -> None:
+        """Send an error."""
+        data = encode_error(code, message, routing_version)
+        self.down.push(HEADER_BYTES + len(data), lambda: self._channel.refused_by_server(request_id, code, data))
+
+    def answered(self, request_id: int, data: bytes, parts: Sequence[Part], length: int) -> None:
+        """A reply arrives."""
+        self._channel.answered(request_id, data, parts, length)
+        if self.listener.closing:
+            self.listener.progressed()
+
+    def streamed(self, request_id: int, data: bytes) -> None:
+        """A message of a stream arrives."""
+        self._channel.streamed(request_id, data)
+
+    # --- the end -------------------------------------------------------------------------------------------------------
+
+    def hang_up(self) -> None:
+        """The client closes. What it has sent arrives first, then the server notices."""
+        self.down.close()
+        self.up.push(0, lambda: self._server_lost(), lambda: None)
+
+    def broken(self, reason: str) -> None:
+        """See `Breakable.broken`."""
+        self._forget()
+        self._channel.lost(self, reason)
+        self._cancel_calls()
+
+    def crashed(self, host: str) -> None:
+        """See `Breakable.crashed`."""
+        reason = f"host {host!r} crashed"
+        self._forget()
+        if self._channel.host != host:
+            asyncio.get_running_loop().call_soon(self._channel.lost, self, reason)
+        if self.listener.host != host:
+            asyncio.get_running_loop().call_soon(self._cancel_calls)
+
+    def _server_lost(self) -> None:
+        self._forget()
+        self._cancel_calls()
+
+    def _forget(self) -> None:
+        self.up.close()
+        self.down.close()
+        self._network.connections.pop(self, None)
+        self.listener.connections.pop(self, None)
+
+    def _cancel_calls(self) -> None:
+        calls, self._calls = list(self._calls.values()), {}
+        for call in calls:
+            call.cancel()
+        self.listener.progressed()
+
+
+class _Parcel:
+    """The payload of a request on the way."""
+
+    __slots__ = ("parts",)
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self.parts = parts
+
+    def snapshot(self) -> None:
+        """The caller wants its memory back."""
+        if self.parts:
+            with contextlib.suppress(OSError):
+                self.parts = (joined(self.parts),)

@@ -1,0 +1,34 @@
+"""When all is quiet, the serving targets of a chain are the same, byte for byte."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fs3.base.ids import TargetId
+from fs3.model.chain import Chain
+from fs3.sim.chunk_view import SimChunks
+
+
+def explain(chain: Chain, stores: Mapping[TargetId, SimChunks]) -> str:
+    """ "" when all serving targets hold the same chunks and channel rows and nothing is pending, else the first difference."""
+    serving = [slot.target for slot in chain.serving()]
+    for target in serving:
+        pending = stores[target].pending()
+        if pending:
+            return f"target {target} still has chunk {pending[0].hex()} pending"
+    first = stores[serving[0]]
+    for target in serving[1:]:
+        other = stores[target]
+        for chunk in sorted(first.records.keys() | other.records.keys()):
+            mine = _shown(first, chunk)
+            theirs = _shown(other, chunk)
+            if mine != theirs:
+                return f"chunk {chunk.hex()}: target {serving[0]} has {mine}, target {target} has {theirs}"
+        if first.rows != other.rows:
+            return f"targets {serving[0]} and {target} have different channel rows"
+    return ""
+
+
+def _shown(chunks: SimChunks, chunk: object) -> tuple[int, bytes] | None:
+    record = chunks.records.get(chunk)  # type: ignore[call-overload]
+    return (record.meta.committed, record.content) if record is not None else None

@@ -1,0 +1,29 @@
+"""What was acknowledged is on every target that serves: at the moment of the answer, and in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from fs3.base.ids import TargetId
+from fs3.model.chain import Chain
+from fs3.model.chunk import Tag
+from fs3.sim.chunk_view import SimChunks
+
+
+def explain(tag: Tag, chain: Chain, stores: Mapping[TargetId, SimChunks]) -> str:
+    """ "" when every target of the live chain has the update committed or pending, else who has not."""
+    for slot in chain.live():
+        if not stores[slot.target].holds(tag):
+            return (
+                f"update {tag.seq} of client {tag.client.hex()[-4:]}/{tag.channel} was acknowledged without target {slot.target}"
+            )
+    return ""
+
+
+def explain_end(acknowledged: Iterable[Tag], chain: Chain, stores: Mapping[TargetId, SimChunks]) -> str:
+    """ "" when every serving target has applied every acknowledged update, else which is missing."""
+    for tag in acknowledged:
+        for slot in chain.serving():
+            if not stores[slot.target].applications.get(tag):
+                return f"target {slot.target} lost update {tag.seq} of client {tag.client.hex()[-4:]}/{tag.channel}"
+    return ""

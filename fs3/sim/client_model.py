@@ -1,0 +1,247 @@
+"""A simulated client: one operation at a time, retried under the same tag until it is answered or given up.
+
+It keeps a history of what it asked and was told; the checkers decide whether that can be true.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from fs3.base.ids import ChunkId, ClientId
+from fs3.base.prng import Prng
+from fs3.base.status import Code, Retry
+from fs3.core.craq.admission import UNTAGGED
+from fs3.model.chain import Chain, Slot
+from fs3.model.chunk import Tag, Update, UpdateKind
+from fs3.sim.messages import MANAGER, ChainAsked, ChainTold, Message, ReadAnswer, ReadCall, UpdateAnswer, UpdateCall
+from fs3.sim.swarm import Swarm
+
+ENDLESS = 1 << 62
+"""Return time of an operation nobody knows the end of."""
+
+
+@dataclass(slots=True)
+class Operation:
+    """One entry of the history. Times are positions in the order of all events of the run, so no two are equal."""
+
+    client: int
+    chunk: ChunkId
+    kind: UpdateKind | None
+    """None: a read."""
+    offset: int
+    data: bytes
+    """What was written; for a read that was answered, what was read."""
+    tag: Tag
+    invoked: int
+    returned: int = ENDLESS
+    code: Code | None = None
+    """None: never answered. For a read OK or NOT_FOUND."""
+    attempts: int = 0
+
+    def describe(self) -> str:
+        """One line."""
+        what = "read" if self.kind is None else f"{self.kind.name.lower()} at {self.offset}"
+        end = "…" if self.returned == ENDLESS else str(self.returned)
+        code = self.code.name if self.code is not None else "unknown"
+        return (
+            f"[{self.invoked}, {end}] client {self.client} {what} {self.chunk.hex()[-4:]} {self.data!r}: {code} x{self.attempts}"
+        )
+
+
+class ClientSurroundings(Protocol):
+    """What a client finds around it."""
+
+    def send(self, source: int, target: int, message: Message) -> None:
+        """Put a message on its way."""
+        ...
+
+    def after(self, delay_ns: int, action: Callable[..., None], *arguments: int) -> None:
+        """Call back in virtual time."""
+        ...
+
+    def moment(self) -> int:
+        """A position in the order of events, later than all before."""
+        ...
+
+    @property
+    def is_healed(self) -> bool:
+        """There is no more trouble: whoever waits will be answered."""
+        ...
+
+    def finished(self, operation: Operation) -> None:
+        """An operation is over, or given up."""
+        ...
+
+    def complain(self, what: str) -> None:
+        """Something that must not happen did."""
+        ...
+
+
+class ClientModel:
+    """Runs `operations` operations of its swarm's mix, one after the other."""
+
+    def __init__(self, node: int, operations: int, swarm: Swarm, prng: Prng, around: ClientSurroundings) -> None:
+        self.node = node
+        self.identity = ClientId(node.to_bytes(16, "big"))
+        self.left = operations
+        self.history: list[Operation] = []
+        self._swarm = swarm
+        self._prng = prng
+        self._around = around
+        self._chain: Chain | None = None
+        self._seqs = [0] * swarm.channels
+        self._current: Operation | None = None
+        self._call = 0
+        """Of the attempt under way. Rises over all operations."""
+        self._first_call = 0
+        """Of the operation under way."""
+        self._ask_tail = False
+
+    @property
+    def is_done(self) -> bool:
+        """All operations are over."""
+        return self._current is None and self.left == 0
+
+    def next_operation(self) -> None:
+        """Begin the next operation."""
+        if self.left == 0:
+            return
+        self.left -= 1
+        prng, swarm = self._prng, self._swarm
+        page = prng.below(swarm.chunks + swarm.pages)
+        is_page = page >= swarm.chunks
+        chunk = ChunkId(((0x80 << 120) | page if is_page else page).to_bytes(16, "big"))
+        kind, offset, data = (self._page_update if is_page else self._file_update)(page)
+        tagged = kind is not None and not (is_page and prng.chance(1, 2))
+        self._current = Operation(
+            self.node, chunk, kind, offset, data, self._tag() if tagged else UNTAGGED, self._around.moment()
+        )
+        self.history.append(self._current)
+        self._first_call = self._call + 1
+        self._ask_tail = False
+        self._around.after(swarm.operation_deadline_ns, self._expired, self._first_call)
+        self._attempt()
+
+    def _tag(self) -> Tag:
+        channel = self._prng.below(len(self._seqs))
+        self._seqs[channel] += 1
+        return Tag(self.identity, channel, self._seqs[channel])
+
+    def _file_update(self, page: int) -> tuple[UpdateKind | None, int, bytes]:
+        prng, swarm = self._prng, self._swarm
+        draw = prng.below(1024)
+        if draw < swarm.read_chance:
+            return None, 0, b""
+        if prng.below(1024) < swarm.remove_chance:
+            return UpdateKind.REMOVE, 0, b""
+        offset = prng.below(12) if prng.below(1024) < swarm.partial_chance else 0
+        if offset and prng.chance(1, 4):
+            return UpdateKind.TRUNCATE, offset, b""
+        value = f"{self.node - 100}.{len(self.history)}".encode()
+        return UpdateKind.WRITE, offset, value.ljust(len(value) + prng.below(6), b"+")
+
+    def _page_update(self, page: int) -> tuple[UpdateKind | None, int, bytes]:
+        draw = self._prng.below(4)
+        if draw == 0:
+            return None, 0, b""
+        return (UpdateKind.REMOVE, 0, b"") if draw == 1 else (UpdateKind.PUT, 0, page_content(page))
+
+    # --- attempts ----------------------------------------------------------------------------------------------------
+
+    def _attempt(self) -> None:
+        operation = self._current
+        assert operation is not None
+        self._call += 1
+        self._around.after(self._swarm.call_timeout_ns, self._timed_out, self._call)
+        chain = self._chain
+        slot = self._choose(chain) if chain is not None else None
+        if chain is None or slot is None:
+            self._around.send(self.node, MANAGER, ChainAsked())
+            return
+        operation.attempts += 1
+        if operation.kind is None:
+            self._around.send(self.node, slot.target, ReadCall(self._call, operation.chunk, chain.version))
+            return
+        update = Update(
+            operation.chunk,
+            operation.kind,
+            chain.id,
+            chain.version,
+            0,
+            operation.offset,
+            len(operation.data),
+            operation.tag,
+            data=memoryview(operation.data) if operation.data else None,
+        )
+        self._around.send(self.node, slot.target, UpdateCall(self._call, update))
+
+    def _choose(self, chain: Chain) -> Slot | None:
+        operation = self._current
+        if operation is not None and operation.kind is not None:
+            return chain.head()
+        serving = chain.serving()
+        if not serving or self._ask_tail:
+            return chain.tail()
+        return serving[self._prng.below(len(serving))]
+
+    def _timed_out(self, call: int) -> None:
+        if call == self._call and self._current is not None:
+            self._around.send(self.node, MANAGER, ChainAsked())
+            self._attempt()
+
+    def _expired(self, first_call: int) -> None:
+        if first_call == self._first_call and self._current is not None and not self._around.is_healed:
+            self._finish(None, b"")
+
+    def receive(self, source: int, message: Message) -> None:
+        """A message arrives."""
+        if isinstance(message, ChainTold):
+            if self._chain is None or message.chain.version > self._chain.version:
+                self._chain = message.chain
+                if self._current is not None and self._current.attempts == 0:
+                    self._attempt()
+            return
+        assert isinstance(message, UpdateAnswer | ReadAnswer)
+        if self._current is None or message.call < self._first_call:
+            return
+        code, data = (message.code, message.content) if isinstance(message, ReadAnswer) else (message.result.code, b"")
+        if code in (Code.OK, Code.EXISTS) or (code is Code.NOT_FOUND and self._current.kind is None):
+            self._finish(code, data)
+        elif code.retry is Retry.NEVER:
+            detail = "" if isinstance(message, ReadAnswer) else message.result.message
+            self._around.complain(f"{self._current.describe()} was answered {code.name}: {detail}")
+            self._finish(None, b"")
+        elif message.call == self._call:
+            self._ask_tail = code is Code.DIRTY
+            if code.retry is Retry.REFRESH:
+                self._around.send(self.node, MANAGER, ChainAsked())
+            self._call += 1  # whatever else is said to that attempt no longer counts
+            self._around.after(self._prng.between(1, 4) * self._swarm.latency_max_ns, self._again, self._call)
+
+    def _again(self, call: int) -> None:
+        if call == self._call and self._current is not None:
+            self._attempt()
+
+    def _finish(self, code: Code | None, data: bytes) -> None:
+        operation = self._current
+        assert operation is not None
+        self._current = None
+        if code is not None:
+            operation.returned = self._around.moment()
+            operation.code = code
+            if operation.kind is None:
+                operation.data = data
+        self._around.finished(operation)
+        self._around.after(self._prng.below(self._swarm.think_ns + 1), self.next_operation)
+
+
+def page_content(page: int) -> bytes:
+    """What every client puts under a page: content follows from the key, as in a cache."""
+    return f"page {page} ".encode() * (page + 1)
+
+
+def is_page(chunk: ChunkId) -> bool:
+    """The chunk is only PUT, removed and read."""
+    return chunk[0] >= 0x80

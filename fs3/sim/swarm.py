@@ -1,0 +1,116 @@
+"""Options of one simulated run, drawn from its seed.
+
+Wide on purpose: a run with many rare things at once hides most of what a run with one kind of trouble shows. So each trouble is
+switched on by itself, and delays may be as long as it takes the manager to give a target up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from fs3.base.prng import Prng
+from fs3.base.units import MICROSECOND, MILLISECOND
+from fs3.core.craq.lanes import ReplicaLimits
+
+
+@dataclass(frozen=True)
+class Swarm:
+    """What one run is like. Times in nanoseconds; chances in parts of 1024."""
+
+    targets: int
+    clients: int
+    operations: int
+    """Of all clients together."""
+    chunks: int
+    pages: int
+    """Further chunks that are only PUT, removed and read."""
+    channels: int
+    """Update channels of each client."""
+    read_chance: int
+    remove_chance: int
+    partial_chance: int
+    """Of writes: at an offset, or a truncation."""
+    think_ns: int
+
+    latency_min_ns: int
+    latency_max_ns: int
+    latency_tail_ns: int
+    tail_chance: int
+    loss_chance: int
+    duplicate_chance: int
+
+    stage_min_ns: int
+    stage_max_ns: int
+    stage_tail_ns: int
+    stage_tail_chance: int
+
+    heartbeat_ns: int
+    lease_ns: int
+    limits: ReplicaLimits
+    call_timeout_ns: int
+    operation_deadline_ns: int
+    """After which a client gives up, as long as there is trouble."""
+
+    crashes: int
+    cuts: int
+    pauses: int
+    bumps: int
+    trouble_ns: int
+    """Trouble happens this long; then everything is healed."""
+
+    def describe(self) -> str:
+        """One line, for people."""
+        shown = (f"{field.name}={getattr(self, field.name)}" for field in fields(self) if field.name != "limits")
+        return " ".join(shown)
+
+
+def swarm_of(prng: Prng) -> Swarm:
+    """Draws the options of a run."""
+
+    def maybe(numerator: int, denominator: int, low: int, high: int) -> int:
+        return prng.between(low, high) if prng.chance(numerator, denominator) else 0
+
+    heartbeat = prng.between(15, 30) * MILLISECOND
+    lease = heartbeat * prng.between(3, 5)
+    latency = prng.between(50, 400) * MICROSECOND
+    timeout = prng.between(10, 60) * MILLISECOND
+    return Swarm(
+        targets=prng.pick((1, 2, 3, 3, 3, 3, 4, 5)),
+        clients=prng.between(1, 5),
+        operations=prng.between(24, 56),
+        chunks=prng.between(1, 4),
+        pages=maybe(1, 3, 1, 2),
+        channels=prng.between(1, 3),
+        read_chance=prng.between(200, 600),
+        remove_chance=maybe(2, 3, 40, 250),
+        partial_chance=maybe(1, 2, 100, 500),
+        think_ns=prng.between(0, 20) * MILLISECOND,
+        latency_min_ns=latency,
+        latency_max_ns=latency * prng.between(2, 20),
+        latency_tail_ns=lease * prng.between(1, 8) // 4,
+        tail_chance=maybe(2, 3, 5, 120),
+        loss_chance=maybe(1, 2, 5, 100),
+        duplicate_chance=maybe(2, 3, 5, 150),
+        stage_min_ns=prng.between(50, 500) * MICROSECOND,
+        stage_max_ns=prng.between(1, 8) * MILLISECOND,
+        stage_tail_ns=lease * prng.between(1, 6) // 4,
+        stage_tail_chance=maybe(1, 2, 5, 80),
+        heartbeat_ns=heartbeat,
+        lease_ns=lease,
+        limits=ReplicaLimits(
+            lane_waiting_max=prng.pick((1, 4, 256)),
+            flights_max=prng.pick((2, 1024, 1024)),
+            flight_deadline_ns=4 * timeout,
+            forward_timeout_min_ns=timeout,
+            forward_timeout_max_ns=3 * timeout,
+            forward_backoff_min_ns=2 * MILLISECOND,
+            forward_backoff_max_ns=10 * MILLISECOND,
+        ),
+        call_timeout_ns=prng.between(20, 80) * MILLISECOND,
+        operation_deadline_ns=prng.between(100, 600) * MILLISECOND,
+        crashes=maybe(3, 4, 1, 5),
+        cuts=maybe(1, 2, 1, 4),
+        pauses=maybe(1, 3, 1, 3),
+        bumps=maybe(1, 3, 1, 4),
+        trouble_ns=prng.between(200, 700) * MILLISECOND,
+    )

@@ -1,0 +1,457 @@
+"""Storage services and clients in one loop: a network with faults, a manager that does what it is told, real chunk stores."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fs3.base.errors import error
+from fs3.base.ids import ChainId, ChunkId, ClientId, NodeId, TargetId, file_chunk
+from fs3.base.status import Code
+from fs3.base.units import SECOND
+from fs3.client.connect import Connector
+from fs3.client.routing import StaticRouting
+from fs3.client.storage import ReadIO, StorageClient, WriteIO
+from fs3.drivers.chunks import ChunkStoreConfig, FileChunkStore
+from fs3.model.chain import Chain, PublicState, Slot
+from fs3.model.chunk import UpdateKind
+from fs3.model.routing import Node, Role, Routing
+from fs3.ports.rpc import FileRange, Reply
+from fs3.services.storage import DataDirectories, StorageConfig, StorageService
+from fs3.wire.methods import STORAGE
+from fs3.wire.pb import mgmtd_pb2, storage_pb2
+
+CLUSTER = b"c" * 16
+SERVING = PublicState.SERVING
+
+
+class SystemClock:
+    now = staticmethod(time.monotonic_ns)
+    wall = staticmethod(time.time_ns)
+
+
+CLOCK = SystemClock()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the loop run until something has become true; a test that waits in vain fails."""
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event of its own
+            await asyncio.sleep(0)
+
+
+# --- network ---------------------------------------------------------------------------------------------------------
+
+
+class FakeCall:
+    """The server's side of one call. A payload that has been given back is overwritten, so that late users are found out."""
+
+    def __init__(self, network, channel, method, request, payload, deadline):
+        self.network = network
+        self.channel = channel
+        self.method = method
+        self.request = request
+        self._buffer = bytearray(payload)
+        self.payload = memoryview(self._buffer) if payload else None
+        self.peer = "fake"
+        self.deadline = deadline
+        self.cancelled = False
+        self.ended = False
+        self.released = False
+
+    def reply(self, message, parts=(), sent=None):
+        assert not self.ended, "a call was answered twice"
+        self.ended = True
+        payload = b"".join(bytes_of(part) for part in parts)
+        if sent is not None:
+            sent()
+        self.release()
+        self.channel.answered(self, message, payload, None)
+
+    def fail(self, code, message, routing_version=0):
+        self.ended = True
+        self.release()
+        self.channel.answered(self, None, b"", error(code, message))
+
+    def release(self):
+        if not self.released:
+            self.released = True
+            self._buffer[:] = b"\xdd" * len(self._buffer)
+
+
+def bytes_of(part):
+    if isinstance(part, FileRange):
+        return os.pread(part.fd, part.length, part.offset)
+    return bytes(part)
+
+
+class FakeChannel:
+    def __init__(self, network, endpoint):
+        self.network = network
+        self.endpoint = endpoint
+
+    def start(self, method, request, parts=(), into=None, timeout_ns=0):
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        payload = b"".join(bytes_of(part) for part in parts)
+        data = request.SerializeToString()
+        self.network.log.append((self.endpoint, method.name, method.request.FromString(data)))
+        timer = loop.call_later((timeout_ns or 30 * SECOND) / SECOND, self._expire, future)
+        future.add_done_callback(lambda _: timer.cancel())
+        loop.call_soon(self._deliver, method, data, payload, into, future, CLOCK.now() + timeout_ns)
+        return future
+
+    async def call(self, method, request, parts=(), into=None, timeout_ns=0):
+        return await self.start(method, request, parts, into, timeout_ns)
+
+    async def close(self):
+        pass
+
+    def _expire(self, future):
+        if not future.done():
+            future.set_exception(error(Code.DEADLINE, f"{self.endpoint} did not answer in time"))
+
+    def _deliver(self, method, data, payload, into, future, deadline):
+        bindings = self.network.servers.get(self.endpoint)
+        if bindings is None:
+            if not future.done():
+                future.set_exception(error(Code.UNAVAILABLE, f"nobody listens at {self.endpoint}"))
+            return
+        call = FakeCall(self.network, self, method, method.request.FromString(data), payload, deadline)
+        call.into, call.future = into, future
+        fault = self.network.fault(self.endpoint, method, call.request)
+        if fault == "lose request":
+            return
+        call.fault = fault
+        self.network.calls.append(call)
+        if fault == "hold":
+            self.network.held.append(lambda: bindings[method](call))
+        else:
+            bindings[method](call)
+
+    def answered(self, call, message, payload, failure):
+        if call.fault == "lose reply":
+            return
+        if call.fault == "break":
+            failure = error(Code.DISCONNECTED, f"the connection to {self.endpoint} broke")
+        if call.fault == "flip a bit" and payload:
+            payload = bytes((payload[0] ^ 1,)) + payload[1:]
+        data = message.SerializeToString() if message is not None else b""
+        asyncio.get_running_loop().call_soon(self._receive, call, data, payload, failure)
+
+    def _receive(self, call, data, payload, failure):
+        future = call.future
+        if future.done() or self.endpoint not in self.network.servers:
+            self._expire_soon(future)
+            return
+        if failure is not None:
+            future.set_exception(failure)
+            return
+        message = call.method.reply.FromString(data)
+        try:
+            buffers = call.into(message, len(payload)) if call.into is not None else [memoryview(bytearray(len(payload)))]
+        except Exception as refused:
+            future.set_exception(refused)
+            return
+        assert sum(map(len, buffers)) == len(payload)
+        at = 0
+        for buffer in buffers:
+            buffer[:] = payload[at : at + len(buffer)]
+            at += len(buffer)
+        future.set_result(Reply(message))
+
+    def _expire_soon(self, future):
+        if not future.done():
+            future.set_exception(error(Code.DISCONNECTED, f"the connection to {self.endpoint} broke"))
+
+
+class FakeNetwork:
+    """Endpoints "fake://name" to bindings. `fault` is asked about every call and may name what goes wrong with it."""
+
+    scheme = "fake"
+
+    def __init__(self):
+        self.servers = {}
+        self.log = []
+        """(endpoint, method name, request) of every call."""
+        self.calls = []
+        """Every call that reached a handler."""
+        self.fault = lambda endpoint, method, request: None
+        self.held = []
+        """Requests that have arrived and are not handed to their handler yet."""
+
+    def let_go(self):
+        """Deliver what was held."""
+        self.fault = lambda endpoint, method, request: None
+        held, self.held = self.held, []
+        for deliver in held:
+            deliver()
+
+    def hold(self, name, when=lambda request: True):
+        """Every matching call is held from now on."""
+        self.fault = lambda endpoint, method, request: "hold" if method.name == name and when(request) else None
+
+    def connect(self, endpoint):
+        return FakeChannel(self, endpoint)
+
+    def requests(self, name):
+        return [(endpoint, request) for endpoint, method, request in self.log if method == name]
+
+    def once(self, what, name, when=lambda request: True, endpoint=None):
+        """The next matching call goes wrong."""
+        before = self.fault
+        done = []
+
+        def fault(where, method, request):
+            if not done and method.name == name and when(request) and endpoint in (None, where):
+                done.append(True)
+                return what
+            return before(where, method, request)
+
+        self.fault = fault
+        return done
+
+
+# --- manager ---------------------------------------------------------------------------------------------------------
+
+
+class FakeManager(StaticRouting):
+    """Registers whoever comes under the number at the end of its name, and hands out the routing it is given."""
+
+    def __init__(self, routing):
+        super().__init__(routing)
+        self.cluster = CLUSTER
+        self.beats = {}
+        """Last heartbeat of each node."""
+        self.registered = {}
+        self.lease_ms = 3000
+        self.config = (0, "")
+        self.answer_beats = True
+
+    async def register(self, request):
+        node = int(request.name.rpartition("-")[2])
+        self.registered[node] = request
+        return mgmtd_pb2.RegisterNodeReply(node_id=node, cluster_id=CLUSTER, lease_ms=self.lease_ms, heartbeat_ms=20)
+
+    async def heartbeat(self, request, timeout_ns=SECOND):
+        if not self.answer_beats:
+            raise error(Code.DEADLINE, "the manager is silent")
+        self.beats[request.node_id] = request
+        return mgmtd_pb2.HeartbeatReply(
+            seq=request.seq, lease_ms=self.lease_ms, routing_version=self.routing.version, config_version=self.config[0]
+        )
+
+    async def get_config(self, role):
+        return mgmtd_pb2.GetConfigReply(version=self.config[0], toml=self.config[1])
+
+    def set_chain(self, chain):
+        routing = self.routing
+        self.set(Routing(CLUSTER, routing.version + 1, routing.nodes, {**routing.chains, chain.id: chain}, routing.tables))
+
+
+# --- cluster ---------------------------------------------------------------------------------------------------------
+
+
+def chain_of(chain: int, version: int, states: dict[int, PublicState]) -> Chain:
+    """Target of node n in chain c is c * 100 + n."""
+    slots = tuple(Slot(TargetId(chain * 100 + node), NodeId(node), state) for node, state in states.items())
+    return Chain(ChainId(chain), version, slots)
+
+
+class StorageCluster:
+    """A few storage nodes and the clients that use them."""
+
+    def __init__(self, path: Path, nodes: int = 3, chains: int = 2):
+        self.path = path
+        self.network = FakeNetwork()
+        states = dict.fromkeys(range(1, nodes + 1), SERVING)
+        order = list(states)
+        made = []
+        for chain in range(1, chains + 1):
+            # Each chain begins at another node.
+            turned = order[(chain - 1) % nodes :] + order[: (chain - 1) % nodes]
+            made.append(chain_of(chain, 1, dict.fromkeys(turned, SERVING)))
+        routing = Routing(
+            CLUSTER,
+            1,
+            {
+                NodeId(node): Node(NodeId(node), f"storage-{node}", Role.STORAGE, (f"fake://{node}",), "", 1, True)
+                for node in states
+            },
+            {chain.id: chain for chain in made},
+            {},
+        )
+        self.manager = FakeManager(routing)
+        self.services: dict[int, StorageService] = {}
+        self.connectors = []
+        self.store_config: dict[int, ChunkStoreConfig] = {}
+        self.wrap: Callable[[TargetId, object], object] = lambda target, store: store
+        self._clients = itertools.count(1)
+        self.open_clients = []
+
+    async def start(self, *nodes, config=StorageConfig()):  # noqa: B008
+        for node in nodes or self.manager.routing.nodes:
+            disks = DataDirectories([self.path / f"node-{node}"], f"storage-{node}")
+
+            async def factory(target, disks=disks, node=node):
+                store = FileChunkStore.open(
+                    disks.home(target), target, CLOCK, config=self.store_config.get(node, ChunkStoreConfig())
+                )
+                return self.wrap(target, store)
+
+            connector = Connector([self.network], "")
+            self.connectors.append(connector)
+            service = StorageService(disks, factory, CLOCK, self.manager, connector, config)
+            self.network.servers[f"fake://{node}"] = service.bindings()
+            self.services[node] = service
+            await service.start([f"fake://{node}"], "")
+        await self.settled()
+
+    async def settled(self):
+        """Every target that routing assigns to a running node is open (or has failed) and has heard of its chain."""
+        await until(lambda: all(self._settled(node, service) for node, service in self.services.items()))
+
+    def _settled(self, node, service):
+        for chain in self.manager.routing.chains.values():
+            for slot in chain.slots:
+                if slot.node != node or slot.target in service._failed:
+                    continue
+                shell = service.targets.get(slot.target)
+                machine = shell._machine if shell is not None else None
+                if machine is None or not machine.opened or machine.chain is not chain or machine.lanes:
+                    return False
+        return True
+
+    async def idle(self):
+        """No update is under way anywhere."""
+        shells = [shell for service in self.services.values() for shell in service.targets.values()]
+        await until(lambda: not any(shell._machine.lanes for shell in shells))
+
+    def client(self, **options) -> StorageClient:
+        client_id = ClientId(next(self._clients).to_bytes(16, "big"))
+        client = StorageClient(self.manager, Connector([self.network], ""), CLOCK, client_id, **options)
+        self.open_clients.append(client)
+        return client
+
+    async def crash(self, node):
+        """The process is gone: nothing is flushed, nothing is said."""
+        service = self.services.pop(node)
+        del self.network.servers[f"fake://{node}"]
+        service._accepting = False
+        service._heartbeats._beating.cancel()
+        await asyncio.gather(service._heartbeats._beating, return_exceptions=True)
+        self.manager._callbacks.remove(service._routing_changed)
+        for shell in service.targets.values():
+            shell._closed = True
+            if shell._timer is not None:
+                shell._timer.cancel()
+            if shell._lane is not None:
+                shell._lane.close()
+            await asyncio.gather(*shell._stages, return_exceptions=True)
+            await shell.store.close()
+
+    async def stop_node(self, node):
+        service = self.services.pop(node)
+        await service.stop()
+        self.manager._callbacks.remove(service._routing_changed)
+        del self.network.servers[f"fake://{node}"]
+
+    async def stop(self):
+        for node in list(self.services):
+            await self.stop_node(node)
+
+    def store(self, chain, node):
+        return self.services[node].targets[TargetId(chain * 100 + node)].store
+
+    def shell(self, chain, node):
+        return self.services[node].targets[TargetId(chain * 100 + node)]
+
+    def replicas(self, chain, chunk):
+        """(committed, pending, length, checksum) of a chunk on every running replica."""
+        found = []
+        for slot in self.manager.routing.chains[ChainId(chain)].slots:
+            if slot.node in self.services:
+                meta = self.services[slot.node].targets[slot.target].store.get(chunk)
+                found.append((meta.committed, meta.pending, meta.length, meta.checksum) if meta is not None else None)
+        return found
+
+    def assert_clean(self):
+        """Nothing is held any more."""
+        for service in self.services.values():
+            assert service.payload_bytes == 0
+            assert service._jobs == 0
+            assert service._reads.cold.bytes == 0
+            for shell in service.targets.values():
+                assert shell.busy == 0
+                assert shell._fill_bytes == 0
+        for call in self.network.calls:
+            assert call.ended, f"{call.method} was never answered"
+            assert call.released
+
+
+@pytest.fixture
+async def cluster(tmp_path):
+    made = []
+
+    async def make(start=True, **options) -> StorageCluster:
+        cluster = StorageCluster(tmp_path, **options)
+        made.append(cluster)
+        if start:
+            await cluster.start()
+        return cluster
+
+    yield make
+    for each in made:
+        await each.stop()
+
+
+# --- shorthand -------------------------------------------------------------------------------------------------------
+
+
+def chunk(number: int) -> ChunkId:
+    return file_chunk(1000, number)
+
+
+def write(number: int, data: bytes, offset: int = 0, chain: int = 1, kind=UpdateKind.WRITE, **options) -> WriteIO:
+    return WriteIO(chunk(number), ChainId(chain), kind, offset, memoryview(data), **options)
+
+
+def change(number: int, kind, offset: int = 0, chain: int = 1, **options) -> WriteIO:
+    return WriteIO(chunk(number), ChainId(chain), kind, offset, None, **options)
+
+
+def read_io(number: int, length: int, offset: int = 0, chain: int = 1) -> ReadIO:
+    return ReadIO(chunk(number), ChainId(chain), offset, memoryview(bytearray(length)))
+
+
+async def get(client: StorageClient, number: int, length: int, offset: int = 0, chain: int = 1):
+    """(code, bytes) of one read."""
+    io = read_io(number, length, offset, chain)
+    (outcome,) = await client.read([io])
+    return outcome.code, bytes(io.buffer[: outcome.length])
+
+
+@pytest.fixture
+def help():
+    """The shorthands above, for test modules, which cannot import a conftest."""
+    from types import SimpleNamespace
+
+    return SimpleNamespace(
+        until=until,
+        chunk=chunk,
+        write=write,
+        change=change,
+        read_io=read_io,
+        get=get,
+        chain_of=chain_of,
+        CLUSTER=CLUSTER,
+        CLOCK=CLOCK,
+        STORAGE=STORAGE,
+        pb=storage_pb2,
+    )
