@@ -88,6 +88,7 @@ class FS3FileSystem(Names, Bytes):
     # fsspec makes blocking twins of the coroutines it knows; these are the others.
     rmdir = sync_wrapper(Names._rmdir)
     mv = sync_wrapper(Names._mv)
+    mv_file = sync_wrapper(Names._mv_file)
     touch = sync_wrapper(Names._touch)
     lexists = sync_wrapper(Names._lexists)
     created = sync_wrapper(Names._created)

@@ -27,6 +27,21 @@ class Bytes(FS3Base):
         begin, stop = _limits(start, end, file.length)
         return await client.pread(file, stop - begin, begin)
 
+    async def _cat(
+        self, path: Any, recursive: bool = False, on_error: str = "raise", batch_size: int | None = None, **_: Any
+    ) -> Any:
+        """Whole files: the bytes of one, or {path: bytes} of many, all read at once. `recursive`: every file below directories."""
+        paths = await self._expand_path(path, recursive=recursive)
+        found = dict(zip(paths, await self._cat_ranges(paths, None, None), strict=True))
+        if recursive:
+            found = {name: data for name, data in found.items() if not isinstance(data, IsADirectoryError)}
+        for data in found.values():
+            if on_error == "raise" and isinstance(data, Exception):
+                raise data
+        if len(paths) == 1 and not isinstance(path, list) and paths[0] == self._strip_protocol(path):
+            return found.get(paths[0], {})
+        return {name: data for name, data in found.items() if on_error != "omit" or not isinstance(data, Exception)}
+
     async def _cat_ranges(
         self,
         paths: Any,

@@ -19,6 +19,7 @@ BLOCK_BYTES = 64 * KIB
 PIECE_BYTES = 4 * KIB
 """Bytes per checksum of a small read."""
 
+_KEEP_LOCK = 0  # gil_release_mode of the crc32c package
 _POLYNOMIAL = 0x82F63B78  # reflected
 
 
@@ -43,14 +44,15 @@ def piece_count(offset: int, length: int, piece: int = BLOCK_BYTES) -> int:
 
 def checksums(data: memoryview, offset: int = 0, piece: int = BLOCK_BYTES) -> list[int]:
     """The sum of each piece of `data`, whose first byte has chunk offset `offset`."""
+    # The interpreter lock is kept: a piece takes microseconds, to get the lock back from a busy thread takes milliseconds.
     length = len(data)
     if length <= piece - offset % piece:
-        return [int(_crc32c(data))] if length else []
+        return [int(_crc32c(data, 0, _KEEP_LOCK))] if length else []
     sums = []
     at = 0
     step = piece - offset % piece
     while at < length:
-        sums.append(int(_crc32c(data[at : at + step])))
+        sums.append(int(_crc32c(data[at : at + step], 0, _KEEP_LOCK)))
         at += step
         step = piece
     return sums

@@ -77,12 +77,9 @@ def serve(
         role, name, data_dir, listen, grpc_listen, local_listen, advertise, addresses, storage, replicas, targets, config
     )
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    lock = hold_lock(data_dir / "process.lock")
-    try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_run(options, ready_fd))
-    finally:
-        os.close(lock)
+    hold_lock(data_dir / "process.lock")  # let go by the end of the process: who sees it free knows that nobody is left
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_run(options, ready_fd))
 
 
 def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:

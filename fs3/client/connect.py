@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from fs3.base.errors import FS3Error, error
-from fs3.base.limits import transport_distrust_ns
+from fs3.base.limits import connections_max, transport_distrust_ns
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.model.method import Method
@@ -27,7 +27,10 @@ class Connector:
         self._transports = tuple(transports)
         self._host = host
         self._channels: dict[str, Channel] = {}
-        self._fallbacks: dict[tuple[str, ...], _FallbackChannel] = {}
+        """One per endpoint, oldest first."""
+        self._known: dict[tuple[tuple[str, ...], str], Channel] = {}
+        """What `channel` has answered."""
+        self._closing: set[asyncio.Task[None]] = set()
         self._closed = False
 
     def channel(self, endpoints: Sequence[str], host: str = "") -> Channel:
@@ -36,6 +39,10 @@ class Connector:
         The `local` transport is a candidate only when both hosts are known and equal. FS3Error (UNAVAILABLE) when no transport
         is common, InvalidArgument for an endpoint that its transport cannot parse.
         """
+        asked = (tuple(endpoints), host)
+        found = self._known.get(asked)
+        if found is not None:
+            return found
         if self._closed:
             raise error(Code.SHUTTING_DOWN, "the connector is closed")
         usable = self._candidates(endpoints, host)
@@ -43,12 +50,8 @@ class Connector:
             speaks = ", ".join(transport.scheme for transport in self._transports) or "nothing"
             offered = ", ".join(endpoints) or "no endpoint"
             raise error(Code.UNAVAILABLE, f"no common transport: the node offers {offered}, this side speaks {speaks}")
-        if len(usable) == 1:
-            return self._open(*usable[0])
-        key = tuple(endpoint for _, endpoint in usable)
-        found = self._fallbacks.get(key)
-        if found is None:
-            found = self._fallbacks[key] = _FallbackChannel([(endpoint, self._open(how, endpoint)) for how, endpoint in usable])
+        ways = [(endpoint, self._open(transport, endpoint)) for transport, endpoint in usable]
+        found = self._known[asked] = ways[0][1] if len(ways) == 1 else _FallbackChannel(ways)
         return found
 
     async def close(self) -> None:
@@ -56,8 +59,8 @@ class Connector:
         self._closed = True
         channels = list(self._channels.values())
         self._channels.clear()
-        self._fallbacks.clear()
-        await asyncio.gather(*(channel.close() for channel in channels))
+        self._known.clear()
+        await asyncio.gather(*(channel.close() for channel in channels), *self._closing)
 
     def _candidates(self, endpoints: Sequence[str], host: str) -> list[tuple[Transport, str]]:
         same_host = bool(host) and host == self._host
@@ -72,8 +75,17 @@ class Connector:
     def _open(self, transport: Transport, endpoint: str) -> Channel:
         found = self._channels.get(endpoint)
         if found is None:
+            if len(self._channels) >= connections_max:
+                self._forget_oldest()
             found = self._channels[endpoint] = transport.connect(endpoint)
         return found
+
+    def _forget_oldest(self) -> None:
+        """Nodes that restarted on other ports leave channels behind, and a process may live long."""
+        closing = asyncio.get_running_loop().create_task(self._channels.pop(next(iter(self._channels))).close())
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+        self._known.clear()
 
 
 class _Attempt(asyncio.Future[Reply]):
@@ -101,6 +113,8 @@ class _FallbackChannel:
         self._ways = ways
         self._distrusted_until = [0.0] * len(ways)
         self._trusted = -1
+        self._watched: asyncio.Future[Reply] | None = None
+        """The call whose failure would tell that the trusted way has broken; one under way is enough."""
         self._said: set[int] = set()
 
     def start(
@@ -110,7 +124,9 @@ class _FallbackChannel:
         way = self._choose()
         future = self._ways[way][1].start(method, request, parts, into, timeout_ns)
         if way == self._trusted:
-            future.add_done_callback(self._watch_trusted)
+            if self._watched is None or self._watched.done():
+                self._watched = future
+                future.add_done_callback(self._watch_trusted)
             return future
         loop = asyncio.get_running_loop()
         answer = _Attempt(loop=loop)
@@ -165,17 +181,23 @@ class _FallbackChannel:
         way = self._choose()
         while True:
             begun = False
+            messages = self._ways[way][1].stream(method, request)
             try:
-                async for message in self._ways[way][1].stream(method, request):
+                async for message in messages:
                     begun = True
                     self._trusted = way
                     yield message
                 return
             except FS3Error as failure:
+                if begun and self._broke(failure) and self._trusted == way:
+                    self._trusted = -1
                 following = None if begun or not self._broke(failure) else self._distrust(way, failure)
                 if following is None:
                     raise
                 way = following
+            finally:
+                if (close := getattr(messages, "aclose", None)) is not None:
+                    await close()
 
     async def close(self) -> None:
         """Close every way."""

@@ -104,6 +104,10 @@ class ClientModel:
         """All operations are over."""
         return self._current is None and self.left == 0
 
+    def has_gone_on(self, tag: Tag) -> bool:
+        """The client gave up the update of this tag and went on to another on the same channel."""
+        return tag.seq < self._seqs[tag.channel]
+
     def next_operation(self) -> None:
         """Begin the next operation."""
         if self.left == 0:

@@ -17,7 +17,7 @@ from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.core.craq.effects import Commit, Effect, Forward, Reply, Stage
 from fs3.core.craq.events import Acked, Event, Staged, UpdateReceived
-from fs3.model.chunk import Update
+from fs3.model.chunk import Tag, Update
 from fs3.sim.checkers import convergence, durability, once, register
 from fs3.sim.client_model import ClientModel, Operation, is_page, page_content
 from fs3.sim.fingerprint import Fingerprint
@@ -77,6 +77,7 @@ class World:
         self._moments = 0
         self._paused: dict[int, list[tuple[int, Message]]] = {}
         self._acknowledged: list[Update] = []
+        self._commit_order: dict[Tag, int] = {}
         self.links = Links(self.heap, Prng(self._prng.next()), self.swarm, self._incarnation_of, self._deliver)
         margin = 2 * MILLISECOND
         self.manager = ManagerModel(
@@ -299,6 +300,7 @@ class World:
                 mix(5, effect.target, effect.attempt, effect.update.floor)
             elif isinstance(effect, Commit):
                 mix(6, effect.chunk[-1], effect.version, effect.result.checksum)
+                self._commit_order.setdefault(effect.tag, len(self._commit_order))
             elif isinstance(effect, Reply):
                 mix(7, effect.token, effect.result.code)
         if self._trace is not None:
@@ -324,10 +326,11 @@ class World:
 
     def _check_acknowledged(self, update: Update) -> None:
         """A client is about to be told OK."""
-        if not update.tag.client:
+        tag = update.tag
+        if not tag.client or self.clients[int.from_bytes(tag.client, "big")].has_gone_on(tag):
             return
         self._acknowledged.append(update)
-        wrong = durability.explain(update.tag, self.manager.chain, {host.target: host.chunks for host in self.hosts.values()})
+        wrong = durability.explain(tag, self.manager.chain, {host.target: host.chunks for host in self.hosts.values()})
         if wrong:
             self.complain(f"durability: {wrong}")
 
@@ -362,7 +365,7 @@ class World:
                     if operation.kind is None and operation.code is not None and operation.data not in (b"", content):
                         self.failures.append(f"page: {operation.describe()}")
                 continue
-            wrong = register.explain(history)
+            wrong = register.explain(history, self._commit_order)
             if wrong:
                 self.failures.append(f"linearizability: {wrong}")
 

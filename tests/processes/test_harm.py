@@ -82,11 +82,11 @@ def test_random_bytes_on_every_port(cluster: LocalCluster) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A cluster directory whose storage-2 has a disk of 96 MiB."""
+    """A cluster directory whose storage-2 has a disk of 512 MiB."""
     data = tmp_path / "cluster"
     mount = data / "storage-2"
     mount.mkdir(parents=True)
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=96m", "fs3-test", str(mount)], capture_output=True, text=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512m", "fs3-test", str(mount)], capture_output=True, text=True)
     if mounted.returncode:
         pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
     try:
@@ -105,7 +105,7 @@ def test_a_full_disk_during_a_write(small_disk: Path) -> None:
                 written: dict[int, bytes] = {}
                 file = await client.open("/big", "x")
                 refused = None
-                for index in range(100):
+                for index in range(200):
                     data = os.urandom(4 * MIB)
                     try:
                         await client.pwrite(file, data, index * 4 * MIB)

@@ -46,13 +46,22 @@ CLIENT = ClientId(b"one client of it")
 USERS = [User(0, 0), User(0, 0), User(1000, 1000), User(1001, 1001, (1000,))]
 ROUTING = Routing(tables={TableId(1): ChainTable(TableId(1), 1, 3, tuple(ChainId(n) for n in range(1, 8)))})
 
-NAMES = st.sampled_from("abc")
+NAMES = st.sampled_from("abcd")
 PATHS = st.builds(
     lambda lead, parts, trail: lead + "/".join(parts) + trail,
     st.sampled_from(["", "", "", "/", "./"]),
     st.lists(st.one_of(NAMES, NAMES, NAMES, NAMES, NAMES, NAMES, st.sampled_from(["..", ".", ""])), max_size=4),
     st.sampled_from(["", "", "", "", "/", "/."]),
 )
+TRAIL = st.sampled_from([""] * 12 + ["/", "/."])
+SPOTS = st.one_of(
+    st.tuples(st.integers(0, 30), TRAIL),
+    st.tuples(st.integers(0, 30), TRAIL),
+    st.tuples(st.integers(0, 30), NAMES, TRAIL),
+    st.tuples(st.integers(0, 30), NAMES, TRAIL),
+    PATHS,
+)
+"""A path: of something that is there, of a name in a directory that is there, or any."""
 USER = st.sampled_from(USERS)
 MODES = st.sampled_from([0o777, 0o777, 0o755, 0o700, 0o1777, 0o070, 0o007])
 DIRECTORY_MODES = st.one_of(MODES, st.just(0o2777))
@@ -97,6 +106,14 @@ class Dumb:
             found.append(node)
             todo += [child for child in node.entries.values() if child.kind == "d"]
         return found
+
+    def paths(self) -> list[tuple[str, Node]]:
+        """Every path that reaches something without symlinks, the shortest first, and the root last."""
+        found, todo = [], [("", self.root)]
+        for path, node in todo:
+            found.append((path, node))
+            todo += [(f"{path}/{name}" if path else name, child) for name, child in sorted(node.entries.items())]
+        return found[1:] + found[:1]
 
     def names_of(self, node: Node) -> int:
         return sum(child is node for directory in self.directories() for child in directory.entries.values())
@@ -405,6 +422,14 @@ class Namespaces(RuleBasedStateMachine):
         self.kv, self.dumb = MemoryKV(), Dumb()
         self.wall, self.seq = 1_700_000_000_000_000_000, 0
         self.act(ensure_root, mode=0o777)
+        # Something to begin with, so that short runs reach interesting places.
+        root, alice = USERS[0], USERS[2]
+        for path, user in [("a/b/c", root), ("b", alice), ("b/a", alice)]:
+            self.mkdir(user, path, 0o777, True)
+        for path, user in [("a/a", root), ("a/b/a", alice), ("b/a/a", alice)]:
+            self.open(user, path, True, False, False, 0o666, 1)
+        self.symlink(root, "b/b", "../a")
+        self.link(root, "a/a", "b/c")
 
     # --- plumbing ---
 
@@ -457,10 +482,19 @@ class Namespaces(RuleBasedStateMachine):
             assert node.id in (0, inode.id)
             node.id = inode.id
 
+    def path(self, spot: Any) -> str:
+        """The text of a spot."""
+        if isinstance(spot, str):
+            return spot
+        number, *name, trail = spot
+        paths = [path for path, node in self.dumb.paths() if node.kind == "d" or not name]
+        return "/".join([paths[number % len(paths)], *name]) + trail
+
     # --- rules ---
 
-    @rule(user=USER, path=PATHS, mode=DIRECTORY_MODES, parents=st.booleans())
-    def mkdir(self, user: User, path: str, mode: int, parents: bool) -> None:
+    @rule(user=USER, spot=SPOTS, mode=DIRECTORY_MODES, parents=st.booleans())
+    def mkdir(self, user: User, spot: Any, mode: int, parents: bool) -> None:
+        path = self.path(spot)
         model = lambda: self.dumb.mkdir(user, path, mode, parents)  # noqa: E731
         found = self.twice(model, mkdir, PathRef(path=path), user=user, mode=mode, parents=parents)
         if found:
@@ -472,10 +506,11 @@ class Namespaces(RuleBasedStateMachine):
                         child.id = self.act(lookup, PathRef(InodeId(node.id), name)).inode
 
     @rule(
-        user=USER, path=PATHS, create=st.booleans(), exclusive=st.booleans(), truncate=st.booleans(), mode=MODES,
+        user=USER, spot=SPOTS, create=st.booleans(), exclusive=st.booleans(), truncate=st.booleans(), mode=MODES,
         length=st.one_of(st.none(), LENGTHS),
     )  # fmt: skip
-    def open(self, user: User, path: str, create: bool, exclusive: bool, truncate: bool, mode: int, length: int | None) -> None:
+    def open(self, user: User, spot: Any, create: bool, exclusive: bool, truncate: bool, mode: int, length: int | None) -> None:
+        path = self.path(spot)
         options = {"create": create, "exclusive": exclusive, "truncate": truncate, "mode": mode}
         model = lambda: self.dumb.open(user, path, **options)  # noqa: E731
         found = self.twice(model, open_file, PathRef(path=path), user=user, write=True, **options)
@@ -486,8 +521,9 @@ class Namespaces(RuleBasedStateMachine):
             if length is not None:
                 self.close(-1, length, "", False, user)
 
-    @rule(user=USER, path=PATHS, mode=MODES)
-    def open_unnamed(self, user: User, path: str, mode: int) -> None:
+    @rule(user=USER, spot=SPOTS, mode=MODES)
+    def open_unnamed(self, user: User, spot: Any, mode: int) -> None:
+        path = self.path(spot)
         model = lambda: self.dumb.unnamed(user, path, mode)  # noqa: E731
         found = self.twice(model, open_file, PathRef(path=path), user=user, unnamed=True, mode=mode)
         if found:
@@ -496,8 +532,9 @@ class Namespaces(RuleBasedStateMachine):
             self.dumb.sessions.append((node, opened.session, True))
 
     @precondition(lambda self: self.dumb.sessions)
-    @rule(index=st.integers(0, 9), length=LENGTHS, path=PATHS, exclusive=st.booleans(), user=USER)
-    def close(self, index: int, length: int, path: str, exclusive: bool, user: User) -> None:
+    @rule(index=st.integers(0, 9), length=LENGTHS, spot=SPOTS, exclusive=st.booleans(), user=USER)
+    def close(self, index: int, length: int, spot: Any, exclusive: bool, user: User) -> None:
+        path = self.path(spot)
         node, session, unnamed = entry = self.dumb.sessions[index % len(self.dumb.sessions)]
         options: dict[str, Any] = {"length": length}
         if unnamed:
@@ -521,34 +558,40 @@ class Namespaces(RuleBasedStateMachine):
         entry[0].length = max(entry[0].length, length)
         self.dumb.sessions.remove(entry)
 
-    @rule(user=USER, path=PATHS, kind=st.sampled_from(RemoveKind))
-    def remove(self, user: User, path: str, kind: RemoveKind) -> None:
+    @rule(user=USER, spot=SPOTS, kind=st.sampled_from(RemoveKind))
+    def remove(self, user: User, spot: Any, kind: RemoveKind) -> None:
+        path = self.path(spot)
         found = self.twice(lambda: self.dumb.remove(user, path, kind), remove, PathRef(path=path), kind, user=user)
         if found:
             assert found[0] == found[1].id
 
-    @rule(user=USER, old=PATHS, new=PATHS, mode=st.sampled_from(RenameMode))
-    def rename(self, user: User, old: str, new: str, mode: RenameMode) -> None:
+    @rule(user=USER, source=SPOTS, goal=SPOTS, mode=st.sampled_from(RenameMode))
+    def rename(self, user: User, source: Any, goal: Any, mode: RenameMode) -> None:
+        old, new = self.path(source), self.path(goal)
         model = lambda: self.dumb.rename(user, old, new, mode)  # noqa: E731
         self.identify(self.twice(model, rename, PathRef(path=old), PathRef(path=new), mode, user=user))
 
-    @rule(user=USER, path=PATHS, text=PATHS)
-    def symlink(self, user: User, path: str, text: str) -> None:
+    @rule(user=USER, spot=SPOTS, text=PATHS)
+    def symlink(self, user: User, spot: Any, text: str) -> None:
+        path = self.path(spot)
         model = lambda: self.dumb.symlink(user, path, text)  # noqa: E731
         self.identify(self.twice(model, symlink, PathRef(path=path), text, user=user))
 
-    @rule(user=USER, old=PATHS, new=PATHS)
-    def link(self, user: User, old: str, new: str) -> None:
+    @rule(user=USER, source=SPOTS, goal=SPOTS)
+    def link(self, user: User, source: Any, goal: Any) -> None:
+        old, new = self.path(source), self.path(goal)
         model = lambda: self.dumb.link(user, old, new)  # noqa: E731
         self.identify(self.twice(model, link, PathRef(path=old), PathRef(path=new), user=user))
 
-    @rule(user=USER, path=PATHS, mode=MODES)
-    def chmod(self, user: User, path: str, mode: int) -> None:
+    @rule(user=USER, spot=SPOTS, mode=MODES)
+    def chmod(self, user: User, spot: Any, mode: int) -> None:
+        path = self.path(spot)
         model = lambda: self.dumb.chmod(user, path, mode)  # noqa: E731
         self.identify(self.twice(model, set_attributes, PathRef(path=path), user=user, mode=mode))
 
-    @rule(user=USER, path=PATHS, uid=st.sampled_from([0, 1000, 1001]), gid=st.sampled_from([0, 1000, 1001]))
-    def chown(self, user: User, path: str, uid: int, gid: int) -> None:
+    @rule(user=USER, spot=SPOTS, uid=st.sampled_from([0, 1000, 1001]), gid=st.sampled_from([0, 1000, 1001]))
+    def chown(self, user: User, spot: Any, uid: int, gid: int) -> None:
+        path = self.path(spot)
         model = lambda: self.dumb.chown(user, path, uid, gid)  # noqa: E731
         self.identify(self.twice(model, set_attributes, PathRef(path=path), user=user, follow=False, uid=uid, gid=gid))
 
@@ -560,8 +603,9 @@ class Namespaces(RuleBasedStateMachine):
         node.length = length
         self.identify(self.twice(lambda: node, truncate, InodeId(node.id), length, user=USERS[0]))
 
-    @rule(user=USER, paths=st.lists(PATHS, max_size=6), follow=st.booleans())
-    def stat(self, user: User, paths: list[str], follow: bool) -> None:
+    @rule(user=USER, spots=st.lists(SPOTS, max_size=6), follow=st.booleans())
+    def stat(self, user: User, spots: list[Any], follow: bool) -> None:
+        paths = [self.path(spot) for spot in spots]
         ctx = self.context(user, 0)
         together = self.see(lambda txn: batch_stat(txn, ctx, InodeId(0), paths, follow))
         for path, answer in zip(paths, together, strict=True):

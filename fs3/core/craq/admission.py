@@ -362,16 +362,14 @@ def shortcut_of(update: Update, meta: ChunkMeta | None) -> Shortcut:
 def forwarded_step(update: Update, meta: ChunkMeta | None, row: ChannelRow | None, syncing: bool) -> Step:
     """A predecessor's version against the chunk's.
 
-    `row` is the channel row of the update's tag, needed only for a REMOVE of an absent chunk. A syncing target takes whole
-    chunks whatever it has, but never goes back within one chain version: that would be a late fill.
+    `row` is the channel row of the update's tag, needed only for a REMOVE of an absent chunk: then all that is left to do is to
+    set the row, unless it is there. A syncing target takes whole chunks whatever it has, but never goes back within one chain
+    version: that would be a late fill.
     """
     version = update.version
     if meta is None:
         if update.kind is UpdateKind.REMOVE:
-            repeated = (
-                row is not None and row.seq == update.tag.seq and row.chunk == update.chunk and row.result.version == version
-            )
-            return Step.DONE if version > 1 or repeated else Step.NEXT
+            return Step.DONE if version > 1 or (row is not None and row.seq >= update.tag.seq) else Step.NEXT
         return Step.NEXT if version == 1 or (syncing and update.kind is UpdateKind.FILL) else Step.GAP
     if syncing and (update.kind is UpdateKind.FILL or update.kind is UpdateKind.REMOVE):
         if meta.chain_version < update.chain_version:

@@ -5,8 +5,8 @@ Order of durability: a `Forward` and a `Commit` of a version are only returned a
 
 Carried out before the next step: `Commit`, which the store's view must show by then. The rest may be gathered over many steps.
 
-Buffers. The data of an update belongs to whoever asked for it; it may be let go once the `Reply` to *that* token has been returned
-and every `Forward` that was started with it has been answered or given up. No `Stage` or `Forward` returned later uses it.
+Buffers. The data of an update belongs to whoever asked for it; it may be let go once the `Reply` to *that* token has been
+returned and every `Forward` that was started with it has been answered or given up. Nothing returned later uses it.
 """
 
 from __future__ import annotations

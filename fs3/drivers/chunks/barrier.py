@@ -13,7 +13,7 @@ from fs3.base.status import Code
 from fs3.drivers.chunks.files import BlockFiles
 from fs3.drivers.chunks.index import ChannelKey, Index, IndexFull, IndexNoSpace
 from fs3.drivers.chunks.rows import Row, encode
-from fs3.drivers.chunks.writing import Damaged, Job, carry_out
+from fs3.drivers.chunks.writing import Damaged, Job, carry_out, groups_of, write_group
 from fs3.model.chunk import ChannelRow
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -30,6 +30,7 @@ class Barrier:
         let: list[tuple[int, bool]],
         vacant: list[int],
         covers: int,
+        measure: bool,
     ) -> None:
         self.jobs = jobs
         self.rows = rows
@@ -40,8 +41,10 @@ class Barrier:
         """Free blocks whose space goes back to the file system."""
         self.covers = covers
         """How many changes in memory are durable with it."""
+        self._measure = measure
         self.emptied: list[int] = []
-        self.free_bytes = 0
+        self.free_bytes: int | None = None
+        """Of the file system, when it was to be measured."""
         self.index_full = False
         """The index must grow; then `commit` again."""
         self.index_failed = ""
@@ -56,17 +59,28 @@ class Barrier:
                 files.may_punch = False  # whatever the reason, asking again would only repeat it
                 break
             self.emptied.append(place)
+        small: list[Job] = []
         for job in self.jobs:
             try:
-                carry_out(job, files, scratch)
+                carry_out(job, files, scratch, small)
             except Damaged as why:
                 job.code, job.message = Code.CHECKSUM, str(why)
             except OSError as why:
                 _refuse(job, why, "writing")
+        for group in groups_of(small):
+            try:
+                write_group(group)
+            except OSError:
+                for job in group:  # each for itself: there may be room for some
+                    try:
+                        write_group([job])
+                    except OSError as why:
+                        _refuse(job, why, "writing")
         self._sync(files)
         if not self.broken:
             self.commit(index)
-        self.free_bytes = files.free_bytes()
+        if self._measure or self.emptied or any(job.code is Code.NO_SPACE for job in self.jobs):
+            self.free_bytes = files.free_bytes()
 
     def _sync(self, files: BlockFiles) -> None:
         by_file: dict[int, list[Job]] = {}

@@ -110,6 +110,18 @@ def write_all(fd: int, data: memoryview, offset: int) -> None:
         offset += written
 
 
+def write_parts(fd: int, parts: list[memoryview], offset: int) -> None:
+    """Write buffers one after the other."""
+    written = os.pwritev(fd, parts, offset)
+    for part in parts:
+        # Usually all of it was written; a full disk, or a signal, ends a write early.
+        if written < len(part):
+            write_all(fd, part[written:], offset + written)
+            written = len(part)
+        offset += len(part)
+        written -= len(part)
+
+
 def read_all(fd: int, into: memoryview, offset: int) -> bool:
     """Fill `into`, waiting for the disk. False when the file ends before."""
     while len(into):

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Iterator
 
 from fs3.base.checksum import BLOCK_BYTES, PIECE_BYTES, crc32c
 from fs3.base.ids import ChunkId, ClientId
@@ -104,7 +103,12 @@ class Row:
     @property
     def weight(self) -> int:
         """Bytes of memory, roughly."""
-        return _ROW_BYTES + sum(version.weight for version in (self.committed, self.pending) if version is not None)
+        weight = _ROW_BYTES
+        if self.committed is not None:
+            weight += self.committed.weight
+        if self.pending is not None:
+            weight += self.pending.weight
+        return weight
 
     def describe(self) -> ChunkMeta:
         """What the world may know of it."""
@@ -128,31 +132,28 @@ class Row:
 
 def encode(chunk: ChunkId, row: Row) -> bytes:
     """The packed form."""
-    parts = [b""]
+    body = b""
     flags = 0
     if row.committed is not None:
         flags |= _HAS_COMMITTED
-        parts += _encode_version(row.committed)
+        body += _encode_version(row.committed)
     if row.pending is not None:
         flags |= _HAS_PENDING
-        parts += _encode_version(row.pending)
+        body += _encode_version(row.pending)
         assert row.tag is not None
         client = row.tag.client
-        parts.append(_PENDING.pack(row.kind, len(client), client, row.tag.channel, row.tag.seq))
-    parts[0] = bytes((flags,))
-    body = b"".join(parts)
+        body += _PENDING.pack(row.kind, len(client), client, row.tag.channel, row.tag.seq)
+    body = bytes((flags,)) + body
     return crc32c(body, crc32c(chunk)).to_bytes(4, "little") + body
 
 
-def _encode_version(version: Version) -> Iterator[bytes]:
+def _encode_version(version: Version) -> bytes:
     if version.place >= 0:
         class_number, slot = split_place(version.place)
     else:
         class_number, slot = (_CLASS_INLINE if version.place == INLINE else _CLASS_NOWHERE), 0
-    yield _VERSION.pack(version.version, version.chain_version, version.length, class_number, slot)
-    yield version.sums
-    if version.inline is not None:
-        yield version.inline
+    head = _VERSION.pack(version.version, version.chain_version, version.length, class_number, slot)
+    return head + version.sums + (version.inline or b"")
 
 
 def check(chunk: bytes, packed: bytes) -> int:

@@ -17,7 +17,7 @@ from fs3.base.errors import error
 from fs3.base.ids import ChunkId
 from fs3.base.limits import batch_items_max, reclaim_bytes_per_barrier_max, stages_per_barrier_max
 from fs3.base.status import Code
-from fs3.base.units import SECOND
+from fs3.base.units import MILLISECOND, SECOND
 from fs3.drivers.chunks.barrier import Barrier
 from fs3.drivers.chunks.cache import Rows
 from fs3.drivers.chunks.files import BlockFiles
@@ -32,6 +32,9 @@ from fs3.ports.chunk_store import StageResult
 from fs3.ports.clock import Clock
 
 log = logging.getLogger("fs3.chunks")
+
+_MEASURE_NS = 200 * MILLISECOND
+"""Between two looks at the room on the file system; in between, what was planned is subtracted."""
 
 _Call = tuple[Update, int, int, "asyncio.Future[StageResult]"]
 """A `stage` that waits for a barrier."""
@@ -82,6 +85,8 @@ class Updates:
         """Resolved with what went wrong with the index, "" nothing."""
         self._timer: asyncio.TimerHandle | None = None
         self._begin_soon = False
+        self._measured = clock.now()
+        """When the room on the file system was last asked for."""
         self._broken = ""
         self._closing = False
 
@@ -199,7 +204,9 @@ class Updates:
             vacant = list(self._slots.vacant(reclaim_bytes_per_barrier_max))
         if not (jobs or vacant or self._changed or self._changed_channels):
             return
-        barrier = Barrier(jobs, self._changed, self._changed_channels, self._holds.take_let(), vacant, self._changes)
+        measure = self._clock.now() - self._measured >= _MEASURE_NS
+        let = self._holds.take_let()
+        barrier = Barrier(jobs, self._changed, self._changed_channels, let, vacant, self._changes, measure)
         self._changed, self._changed_channels = {}, {}
         self._barrier = barrier
         self._barrier_over = asyncio.get_running_loop().create_future()
@@ -268,7 +275,9 @@ class Updates:
             self._durable_changes = barrier.covers
         for place in barrier.emptied:
             self._slots.emptied(place)
-        self.planner.disk_free = barrier.free_bytes or self.planner.disk_free
+        if barrier.free_bytes is not None:
+            self.planner.disk_free = barrier.free_bytes
+            self._measured = self._clock.now()
         for job in barrier.jobs:
             self._finish(job, barrier)
 

@@ -8,15 +8,16 @@ elsewhere.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fs3.base.checksum import BLOCK_BYTES, checksums, crc32c
 from fs3.base.status import Code
 from fs3.base.units import MIB
-from fs3.drivers.chunks.files import BlockFiles, read_all, write_all
+from fs3.drivers.chunks.files import BlockFiles, read_all, write_all, write_parts
 from fs3.drivers.chunks.rows import Row, Version, pack_sums
-from fs3.drivers.chunks.sizes import INLINE, NOWHERE
+from fs3.drivers.chunks.sizes import INLINE, NOWHERE, block_bytes
 from fs3.model.chunk import Update
 
 if TYPE_CHECKING:
@@ -26,7 +27,12 @@ if TYPE_CHECKING:
 
 COPY_BYTES = 1 * MIB
 """Copied in one go."""
+SMALL_BYTES = BLOCK_BYTES
+"""New blocks with no more data than this are written together with their neighbours."""
+GROUP_JOBS = 256
+"""Blocks written by one call at most."""
 _ZEROS = bytes(BLOCK_BYTES)
+_ZERO_VIEW = memoryview(_ZEROS)
 _ZERO_SUM = crc32c(_ZEROS)
 
 
@@ -60,11 +66,12 @@ class Job:
     """The chunk afterwards."""
 
 
-def carry_out(job: Job, files: BlockFiles, scratch: memoryview) -> None:
+def carry_out(job: Job, files: BlockFiles, scratch: memoryview, small: list[Job]) -> None:
     """Write the bytes of an update and set `job.made`. `scratch` holds COPY_BYTES.
 
-    Nothing is synced. Raises Damaged when bytes to be kept are not what was written, OSError when the disk refuses. Data that
-    do not have the sums they came with set `job.code` to CHECKSUM.
+    Jobs whose data are all of a small new block are put on `small` instead, for `write_group`. Nothing is synced. Raises
+    Damaged when bytes to be kept are not what was written, OSError when the disk refuses. Data that do not have the sums they
+    came with set `job.code` to CHECKSUM.
     """
     update = job.update
     if update.length:
@@ -86,13 +93,56 @@ def carry_out(job: Job, files: BlockFiles, scratch: memoryview) -> None:
         sums = pack_sums([crc32c(inline)])
     else:
         fd, at = files.locate(job.place)
-        if job.fresh:
+        if job.fresh and update.offset == 0 and update.length == job.length:
+            assert update.data is not None
+            job.fd = fd
+            if job.length <= SMALL_BYTES:
+                small.append(job)
+            else:
+                write_all(fd, update.data, at)
+            sums = pack_sums(update.checksums)
+        elif job.fresh:
             sums = _whole(job, files, fd, at, scratch)
         elif update.length:
             sums = _append(job, files, fd, at)
         else:
             sums = _cut(job, scratch)
     job.made = Version(job.version, job.chain_version, job.length, job.place, sums, inline, files)
+
+
+def groups_of(jobs: list[Job]) -> Iterator[list[Job]]:
+    """Small new blocks in groups that lie side by side, each for one `write_group`.
+
+    Not for the disk's sake: each system call hands the interpreter lock to the loop, and a busy loop is slow to hand it back.
+    """
+    jobs.sort(key=_position)
+    begin = 0
+    while begin < len(jobs):
+        end = begin + 1
+        while end < len(jobs) and end - begin < GROUP_JOBS and jobs[end].place == jobs[end - 1].place + 1:
+            end += 1
+        yield jobs[begin:end]
+        begin = end
+
+
+def _position(job: Job) -> int:
+    return job.place
+
+
+def write_group(jobs: list[Job]) -> None:
+    """Write neighbouring blocks by one call. What data leave free of a block between two is filled up: it is new, too."""
+    parts: list[memoryview] = []
+    size = block_bytes(jobs[0].place)
+    for job in jobs:
+        assert job.update.data is not None
+        parts.append(job.update.data)
+        if job.length < size:
+            parts.append(_ZERO_VIEW[: size - job.length])
+    if jobs[-1].length < size:
+        parts.pop()
+    made = jobs[0].made
+    assert made is not None
+    write_parts(made.fd, parts, made.base)
 
 
 def _small(job: Job) -> bytes:
@@ -166,10 +216,6 @@ def _whole(job: Job, files: BlockFiles, fd: int, at: int, scratch: memoryview) -
     update, base, length = job.update, job.base, job.length
     job.fd = fd
     begin, end = update.offset, update.offset + update.length
-    if update.data is not None and begin == 0 and end == length:
-        write_all(fd, update.data, at)
-        return pack_sums(update.checksums)
-
     kept_length = min(base.length, length) if base is not None else 0
     sums: list[int] = []
     count = -(-length // BLOCK_BYTES)

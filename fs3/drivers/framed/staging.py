@@ -9,7 +9,7 @@ from fs3.base.limits import staging_bytes
 
 
 class Staging:
-    """One buffer for all connections of a loop: whoever is awake uses it, and copies what is left over before the next one does."""
+    """One buffer for all connections of a loop: whoever is awake uses it, and copies out what is left before the next one."""
 
     __slots__ = ("__weakref__", "data", "view")
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from itertools import chain as flatten
+from typing import Any
 
 from fs3.base.errors import FS3Error
 from fs3.base.ids import ChunkId
@@ -25,77 +26,53 @@ log = logging.getLogger("fs3.storage")
 class ColdReads:
     """The reads of one process that wait for its disks, and how much memory their answers take.
 
-    What is read cold is in memory until it is sent. Beyond `cold_read_bytes_max` further reads wait in order; beyond
-    `cold_reads_max` they are refused.
+    What is read cold may be in memory until it is sent. Beyond `cold_read_bytes_max` further requests wait in order; beyond
+    `cold_reads_max` reads are refused.
     """
 
     def __init__(self) -> None:
-        self._waiting: deque[_Cold] = deque()
+        self._waiting: deque[_Job] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
+        self.count = 0
+        """Reads that wait or are being read."""
         self.bytes = 0
-        """Asked of the disks, being read, or read and not sent yet."""
+        """Asked of the disks, and not sent yet."""
 
-    @property
-    def count(self) -> int:
-        """Reads that are being read or wait for their turn."""
-        return len(self._waiting) + len(self._tasks)
+    def put(self, job: _Job) -> None:
+        """Read what is cold of a request, in turn. Its bytes count until it is sent."""
+        self._waiting.append(job)
+        self._next()
 
-    def put(self, store: ChunkStore, chunk: ChunkId, offset: int, length: int, done: Callable[[ReadResult], None]) -> bool:
-        """Read a range from the disk, in turn; False when too many wait already. Its bytes count until `sent`."""
-        if self.count >= cold_reads_max:
-            return False
-        cold = _Cold(store, chunk, offset, length, done)
-        if self._waiting or (self.bytes and self.bytes + length > cold_read_bytes_max):
-            self._waiting.append(cold)
-        else:
-            self._start(cold)
-        return True
+    def sent(self, job: _Job) -> None:
+        """What was read for a request is not in memory any more."""
+        self.bytes -= job.bytes
+        self._next()
 
-    def sent(self, count: int) -> None:
-        """So many bytes that were read here are not in memory any more."""
-        self.bytes -= count
-        while self._waiting and (not self.bytes or self.bytes + self._waiting[0].length <= cold_read_bytes_max):
-            self._start(self._waiting.popleft())
-
-    async def stop(self) -> None:
-        """Wait for what is being read; forget what waits."""
-        self._waiting.clear()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def _start(self, cold: _Cold) -> None:
-        self.bytes += cold.length
-        task = asyncio.get_running_loop().create_task(cold.read())
+    def run(self, reading: Coroutine[Any, Any, None]) -> None:
+        """Start one read of a request whose turn it is."""
+        task = asyncio.get_running_loop().create_task(reading)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    async def stop(self) -> None:
+        """Wait for what is being read; refuse what waits."""
+        waiting, self._waiting = self._waiting, deque()
+        for job in waiting:
+            job.refuse()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
-class _Cold:
-    """One range of one chunk, to be read from the disk."""
-
-    __slots__ = ("_chunk", "_done", "_offset", "_store", "length")
-
-    def __init__(self, store: ChunkStore, chunk: ChunkId, offset: int, length: int, done: Callable[[ReadResult], None]) -> None:
-        self._store = store
-        self._chunk = chunk
-        self._offset = offset
-        self.length = length
-        self._done = done
-
-    async def read(self) -> None:
-        try:
-            result = await self._store.read_cold(self._chunk, self._offset, self.length)
-        except FS3Error as failure:
-            result = ReadResult(failure.code, message=failure.strerror or "")
-        except Exception as failure:
-            log.exception("a cold read of chunk %s failed", self._chunk.hex())
-            result = ReadResult(Code.INTERNAL, message=str(failure))
-        self._done(result)
+    def _next(self) -> None:
+        # A request is let in whole: half of one would hold memory and wait for the memory of the other half.
+        while self._waiting and (not self.bytes or self.bytes + self._waiting[0].bytes <= cold_read_bytes_max):
+            job = self._waiting.popleft()
+            self.bytes += job.bytes
+            job.begin()
 
 
 class _Job:
     """One Read call some of whose IOs are cold."""
 
-    __slots__ = ("_batch", "_call", "_cold", "_cold_bytes", "_left", "_path", "_with_checksums")
+    __slots__ = ("_batch", "_call", "_cold", "_ios", "_left", "_path", "_with_checksums", "bytes")
 
     def __init__(self, path: ReadPath, call: Call, batch: ReadBatch, with_checksums: bool) -> None:
         self._path = path
@@ -103,34 +80,56 @@ class _Job:
         self._batch = batch
         self._with_checksums = with_checksums
         self._cold = path.cold
-        self._cold_bytes = 0
-        self._left = 1
-        """Cold IOs without answer, and one for the caller of `read`."""
+        self._ios: list[tuple[ChunkStore, ChunkId, int]] = []
+        self._left = 0
+        self.bytes = 0
 
-    def read(self, shell: TargetShell, chunks: Sequence[bytes], indices: Iterable[int]) -> None:
-        batch = self._batch
-        store = shell.store
+    def add(self, store: ChunkStore, chunks: Sequence[bytes], indices: Iterable[int]) -> None:
+        """These IOs are cold; those for which there is no room are refused."""
         for index in indices:
-            wanted = batch.wanted[index]
+            if self._cold.count >= cold_reads_max:
+                self._batch.refuse(index, Code.BUSY)
+                continue
+            self._cold.count += 1
+            self._left += 1
+            self.bytes += self._batch.wanted[index]
+            self._ios.append((store, ChunkId(chunks[index]), index))
 
-            def done(result: ReadResult, index: int = index) -> None:
-                batch.put(index, store, result)
-                self.one_less()
+    def begin(self) -> None:
+        """Its turn has come."""
+        for io in self._ios:
+            self._cold.run(self._read(*io))
+        if not self._ios:
+            self._finish()
 
-            if self._cold.put(store, ChunkId(chunks[index]), batch.offsets[index], wanted, done):
-                self._left += 1
-                self._cold_bytes += wanted
-            else:
-                batch.refuse(index, Code.BUSY)
+    def refuse(self) -> None:
+        """The node stops before its turn has come."""
+        self._cold.count -= self._left
+        self._call.fail(Code.SHUTTING_DOWN, "the storage node stops")
 
-    def one_less(self) -> None:
+    async def _read(self, store: ChunkStore, chunk: ChunkId, index: int) -> None:
+        batch = self._batch
+        try:
+            result = await store.read_cold(chunk, batch.offsets[index], batch.wanted[index])
+        except FS3Error as failure:
+            result = ReadResult(failure.code, message=failure.strerror or "")
+        except Exception as failure:
+            log.exception("a cold read of chunk %s failed", chunk.hex())
+            result = ReadResult(Code.INTERNAL, message=str(failure))
+        if result.code not in (Code.OK, Code.NOT_FOUND):
+            log.warning("chunk %s cannot be read: %s %s", chunk.hex(), result.code.name, result.message)
+        batch.put(index, store, result)
+        self._cold.count -= 1
         self._left -= 1
         if not self._left:
-            self._path.answer(self._call, self._batch, self._with_checksums, self._sent)
+            self._finish()
+
+    def _finish(self) -> None:
+        self._path.answer(self._call, self._batch, self._with_checksums, self._sent)
 
     def _sent(self) -> None:
         self._batch.release()
-        self._cold.sent(self._cold_bytes)
+        self._cold.sent(self)
 
 
 class ReadPath:
@@ -175,9 +174,9 @@ class ReadPath:
             if cold:
                 if job is None:
                     job = _Job(self, call, batch, with_checksums)
-                job.read(shell, chunks, cold)
+                job.add(shell.store, chunks, cold)
         if job is not None:
-            job.one_less()
+            self.cold.put(job)
         else:
             self.answer(call, batch, with_checksums, batch.release if batch.pins else None)
 

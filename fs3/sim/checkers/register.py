@@ -7,18 +7,23 @@ nobody knows may take effect at any time after it began, or never. Written value
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from fs3.base.status import Code
+from fs3.model.chunk import Tag
 from fs3.sim.chunk_view import applied
-from fs3.sim.client_model import Operation
+from fs3.sim.client_model import ENDLESS, Operation
 
 states_max = 200_000
 """States after which the search is given up. A run's histories need a few hundred."""
 
 
-def explain(history: Sequence[Operation]) -> str:
-    """ "" when the history of one chunk is linearizable, else what the longest order that was found could not place."""
+def explain(history: Sequence[Operation], hint: Mapping[Tag, int] | None = None) -> str:
+    """ "" when the history of one chunk is linearizable, else what the longest order that was found could not place.
+
+    `hint` says in which order updates seem to have been committed. It only decides what is tried first.
+    """
+    likely = hint if hint is not None else {}
     operations = sorted((operation for operation in history if _matters(operation)), key=lambda operation: operation.invoked)
     required = sum(1 << index for index, operation in enumerate(operations) if operation.code is not None)
     seen: set[tuple[int, bytes | None]] = set()
@@ -32,17 +37,36 @@ def explain(history: Sequence[Operation]) -> str:
             best = placed
         if len(seen) > states_max:
             return f"gave up after {states_max} states of {len(operations)} operations"
-        for index in _candidates(operations, placed):
-            after = _effect(operations[index], content)
-            if isinstance(after, Impossible):
-                continue
-            state = (placed | 1 << index, after)
+        for state in _following(operations, placed, content, likely):
             if state not in seen:
                 seen.add(state)
                 stack.append(state)
     rest = [operation.describe() for index, operation in enumerate(operations) if not best >> index & 1]
     lines = "\n  ".join(rest[:6])
     return f"no order explains these {len(rest)} of {len(operations)} operations:\n  {lines}"
+
+
+def _following(
+    operations: Sequence[Operation], placed: int, content: bytes | None, likely: Mapping[Tag, int]
+) -> list[tuple[int, bytes | None]]:
+    """The states one operation on, the likeliest last.
+
+    A read that fits is placed at once and alone: it changes nothing, so putting it off cannot make anything else possible.
+    """
+    updates = []
+    for index in _candidates(operations, placed):
+        operation = operations[index]
+        if operation.kind is not None:
+            updates.append(index)
+        elif content == (None if operation.code is Code.NOT_FOUND else operation.data):
+            return [(placed | 1 << index, content)]
+    updates.sort(key=lambda index: (likely.get(operations[index].tag, ENDLESS), operations[index].returned), reverse=True)
+    states = []
+    for index in updates:
+        operation = operations[index]
+        assert operation.kind is not None
+        states.append((placed | 1 << index, applied(operation.kind, operation.offset, operation.data, content)))
+    return states
 
 
 def _matters(operation: Operation) -> bool:
@@ -62,15 +86,3 @@ def _candidates(operations: Sequence[Operation], placed: int) -> list[int]:
         candidates.append(index)
         earliest_end = min(earliest_end, operation.returned)
     return [index for index in candidates if operations[index].invoked < earliest_end]
-
-
-class Impossible:
-    """No content: the answer contradicts what was there before."""
-
-
-def _effect(operation: Operation, content: bytes | None) -> bytes | Impossible | None:
-    """The content after an operation."""
-    if operation.kind is None:
-        seen = None if operation.code is Code.NOT_FOUND else operation.data
-        return content if seen == content else Impossible()
-    return applied(operation.kind, operation.offset, operation.data, content)

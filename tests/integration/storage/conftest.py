@@ -66,7 +66,8 @@ class FakeCall:
         self.released = False
 
     def reply(self, message, parts=(), sent=None):
-        assert not self.ended, "a call was answered twice"
+        if self.ended:
+            return  # the process has crashed meanwhile
         self.ended = True
         payload = b"".join(bytes_of(part) for part in parts)
         if sent is not None:
@@ -143,7 +144,10 @@ class FakeChannel:
         if call.fault == "flip a bit" and payload:
             payload = bytes((payload[0] ^ 1,)) + payload[1:]
         data = message.SerializeToString() if message is not None else b""
-        asyncio.get_running_loop().call_soon(self._receive, call, data, payload, failure)
+        if call.fault == "hold reply":
+            self.network.held.append(lambda: self._receive(call, data, payload, failure))
+        else:
+            asyncio.get_running_loop().call_soon(self._receive, call, data, payload, failure)
 
     def _receive(self, call, data, payload, failure):
         future = call.future
@@ -184,7 +188,7 @@ class FakeNetwork:
         """Every call that reached a handler."""
         self.fault = lambda endpoint, method, request: None
         self.held = []
-        """Requests that have arrived and are not handed to their handler yet."""
+        """Requests that were not handed to their handler yet, and answers that are kept back."""
 
     def let_go(self):
         """Deliver what was held."""
@@ -343,6 +347,10 @@ class StorageCluster:
         """The process is gone: nothing is flushed, nothing is said."""
         service = self.services.pop(node)
         del self.network.servers[f"fake://{node}"]
+        for call in self.network.calls:
+            if call.channel.endpoint == f"fake://{node}":
+                call.ended = call.released = True
+                call.channel._expire_soon(call.future)
         service._accepting = False
         service._heartbeats._beating.cancel()
         await asyncio.gather(service._heartbeats._beating, return_exceptions=True)

@@ -147,3 +147,14 @@ async def test_giving_up_a_call_gives_up_the_one_below(both: Any) -> None:
     with pytest.raises(asyncio.CancelledError):
         await answer
     assert both.last_call.answer.cancelled()
+
+
+async def test_channels_are_bounded(network: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fs3.client.connect.connections_max", 2)
+    connector = network.connector()
+    first = connector.channel(["tcp://h:1"])
+    connector.channel(["tcp://h:2"])
+    connector.channel(["tcp://h:3"])
+    assert connector.channel(["tcp://h:1"]) is not first
+    await connector.close()
+    assert all(channel.closed for channel in network.channels)

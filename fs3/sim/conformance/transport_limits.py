@@ -1,0 +1,166 @@
+"""What every transport must do when there is too much: of calls, of payloads, of everything at once."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from pathlib import Path
+
+from fs3.base.errors import FS3Error
+from fs3.base.status import Code
+from fs3.base.units import KIB, MIB
+from fs3.drivers.pool import ReceivePool
+from fs3.sim.conformance.transport_stage import (
+    PLAIN,
+    PULL,
+    PUSH,
+    Holder,
+    Stage,
+    echo,
+    failure,
+    pattern,
+    ping,
+    replying,
+    settled,
+    summing,
+    sums,
+)
+from fs3.wire.pb import mgmtd_pb2, storage_pb2
+
+
+class LimitTests(Stage):
+    """Part of `TransportTests`."""
+
+    async def test_callers_wait_their_turn(self, tmp_path: Path) -> None:
+        holder = Holder()
+        async with self.serving(tmp_path, {PLAIN: holder}, calls_max=8) as (_, channel):
+            futures = [channel.start(PLAIN, ping(seq)) for seq in range(50)]
+            ended = 0
+            while ended < 50:
+                calls = await holder.has(min(ended + 8, 50))
+                assert len(calls) - ended <= 8
+                calls[ended].reply(mgmtd_pb2.HeartbeatReply(seq=calls[ended].request.seq))
+                ended += 1
+                await futures[calls[ended - 1].request.seq]
+            if self.starts_leave_together:
+                assert [call.request.seq for call in holder.calls] == list(range(50))
+
+    async def test_waiting_callers_may_give_up(self, tmp_path: Path) -> None:
+        holder = Holder()
+        async with self.serving(tmp_path, {PLAIN: holder}, calls_max=2) as (_, channel):
+            futures = [channel.start(PLAIN, ping(seq)) for seq in range(6)]
+            await holder.has(2)
+            for seq in (3, 2, 0):  # the last one makes room
+                futures[seq].cancel()
+            calls = await holder.has(3)
+            assert sorted(call.request.seq for call in calls) == [0, 1, 4]
+            for call in calls:
+                call.reply(mgmtd_pb2.HeartbeatReply(seq=call.request.seq))
+            calls = await holder.has(4)
+            calls[3].reply(mgmtd_pb2.HeartbeatReply(seq=5))
+            outcomes = await settled(futures)
+            assert [outcomes[seq].message.seq for seq in (1, 4, 5)] == [1, 4, 5]
+            assert all(isinstance(outcomes[seq], asyncio.CancelledError) for seq in (0, 2, 3))
+
+    async def test_a_server_refuses_more_than_it_takes(self, tmp_path: Path) -> None:
+        holder = Holder()
+        async with self.serving(tmp_path, {PLAIN: holder, PUSH: holder}, server_calls_max=4) as (_, channel):
+            futures = [channel.start(PLAIN, ping(seq)) for seq in range(4)]
+            await holder.has(4)
+            more = [channel.start(PUSH, storage_pb2.UpdateRequest(), (pattern(MIB),)), channel.start(PLAIN, ping(9))]
+            for problem in await settled(more):
+                assert isinstance(problem, FS3Error)
+                assert problem.code is Code.BUSY
+            assert len(holder.calls) == 4
+            for call in holder.calls:
+                call.reply(mgmtd_pb2.HeartbeatReply(seq=call.request.seq))
+            assert [reply.message.seq for reply in await asyncio.gather(*futures)] == [0, 1, 2, 3]
+            future = channel.start(PLAIN, ping(5))
+            (await holder.has(5))[4].fail(Code.NOT_FOUND, "but taken")
+            assert (await failure(future)).code is Code.NOT_FOUND
+
+    async def test_payloads_nobody_releases_are_bounded(self, tmp_path: Path) -> None:
+        """Eight connections offer 2 MiB, the server holds 1 MiB; meanwhile calls without payload are answered."""
+        holder = Holder()
+        pool = ReceivePool(MIB, 0)
+        data = [pattern(256 * KIB, seed) for seed in range(8)]
+        async with self.serving(tmp_path, {PUSH: holder, PLAIN: echo}, pool=pool) as (listener, channel):
+            transport = self.make()
+            channels = [transport.connect(listener.endpoint) for _ in range(8)]
+            try:
+                futures = [one.start(PUSH, storage_pb2.UpdateRequest(), (data[seed],)) for seed, one in enumerate(channels)]
+                await holder.has(4)
+                for seq in range(20):
+                    assert (await channel.call(PLAIN, ping(seq))).message.seq == seq
+                assert len(holder.calls) == 4
+                assert pool.held_bytes <= MIB
+                ended = 0
+                while ended < len(holder.calls) or (self.waits_for_buffers and ended < 8):
+                    calls = await holder.has(ended + 1)
+                    assert len(calls) - ended <= 4
+                    summing(calls[ended])
+                    ended += 1
+                    if self.waits_for_buffers:
+                        await holder.has(min(ended + 4, 8))
+                for outcome, one in zip(await settled(futures), data, strict=True):
+                    if isinstance(outcome, FS3Error):
+                        assert not self.waits_for_buffers
+                        assert outcome.code is Code.BUSY
+                    else:
+                        assert sums(outcome.message) == (len(one), zlib.crc32(one))
+                assert pool.held_bytes == 0
+            finally:
+                for other in channels:
+                    await other.close()
+
+    async def test_a_client_that_goes_gives_its_place_in_the_queue_up(self, tmp_path: Path) -> None:
+        holder = Holder()
+        pool = ReceivePool(MIB, 0)
+        async with self.serving(tmp_path, {PUSH: holder, PLAIN: echo}, pool=pool) as (listener, channel):
+            first, second, third = (self.make().connect(listener.endpoint) for _ in range(3))
+            futures = [one.start(PUSH, storage_pb2.UpdateRequest(), (pattern(MIB),)) for one in (first, second, third)]
+            await holder.has(1)
+            assert (await channel.call(PLAIN, ping(1))).message.seq == 1
+            winner = next(
+                index for index, future in enumerate(futures) if holder.calls[0].payload is not None and not future.done()
+            )
+            await second.close()
+            await settled([futures[1]])
+            summing(holder.calls[0])
+            if self.waits_for_buffers:
+                assert winner == 0
+                await futures[0]
+                summing((await holder.has(2))[1])
+                await futures[2]
+            await settled(futures)
+            await first.close()
+            await third.close()
+            assert pool.held_bytes == 0
+
+    async def test_everything_at_once(self, tmp_path: Path) -> None:
+        """Small calls, payloads in both directions, cancellations and failures on one connection do not disturb each other."""
+        data = pattern(700 * KIB)
+        bindings = {PLAIN: echo, PUSH: summing, PULL: replying(data[:1000], data[1000:])}
+        async with self.serving(tmp_path, bindings, calls_max=32) as (_, channel):
+            futures = []
+            for seq in range(200):
+                match seq % 5:
+                    case 0:
+                        futures.append(channel.start(PULL, storage_pb2.ReadRequest()))
+                    case 1:
+                        futures.append(channel.start(PUSH, storage_pb2.UpdateRequest(), (data[: seq * 3000],)))
+                    case _:
+                        futures.append(channel.start(PLAIN, ping(seq)))
+                if seq % 7 == 3:
+                    futures[-1].cancel()
+                if seq % 50 == 49:
+                    await asyncio.sleep(0)
+            for seq, outcome in enumerate(await settled(futures)):
+                if seq % 7 == 3:
+                    assert isinstance(outcome, asyncio.CancelledError)
+                elif seq % 5 == 0:
+                    assert outcome.payload == data
+                elif seq % 5 == 1:
+                    assert sums(outcome.message) == (min(seq * 3000, len(data)), zlib.crc32(data[: seq * 3000]))
+                else:
+                    assert outcome.message.seq == seq

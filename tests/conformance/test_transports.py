@@ -1,0 +1,78 @@
+"""Every transport passes the same suite; the socket ones on both kinds of event loop."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+
+from fs3.drivers.framed.server import ServerLimits
+from fs3.drivers.grpc import GrpcTransport
+from fs3.drivers.local import LocalTransport
+from fs3.drivers.memory.rpc import MemoryNetwork, MemoryTransport
+from fs3.drivers.os_clock import OsClock
+from fs3.drivers.tcp import TcpTransport
+from fs3.ports.rpc import Transport
+from fs3.sim.conformance.transport import TransportTests
+
+
+class OnUvloop:
+    """Mixin: the same tests on the loop that servers run on."""
+
+    @pytest.fixture
+    def event_loop_policy(self) -> asyncio.AbstractEventLoopPolicy:
+        return uvloop.EventLoopPolicy()
+
+
+def _bounds(options: dict[str, Any]) -> dict[str, Any]:
+    if "server_calls_max" in options:
+        options["bounds"] = ServerLimits(calls_per_connection_max=options.pop("server_calls_max"))
+    return options
+
+
+class TestTcp(TransportTests):
+    def make(self, **options: Any) -> Transport:
+        return TcpTransport(OsClock(), **_bounds(options))
+
+    def endpoint(self, directory: Path) -> str:
+        return "tcp://127.0.0.1:0"
+
+
+class TestTcpOnUvloop(OnUvloop, TestTcp):
+    pass
+
+
+class TestLocal(TransportTests):
+    def make(self, **options: Any) -> Transport:
+        return LocalTransport(OsClock(), **_bounds(options))
+
+    def endpoint(self, directory: Path) -> str:
+        return f"local://{directory}/socket"
+
+
+class TestLocalOnUvloop(OnUvloop, TestLocal):
+    pass
+
+
+class TestGrpc(TransportTests):
+    waits_for_buffers = False
+    starts_leave_together = False
+
+    def make(self, **options: Any) -> Transport:
+        return GrpcTransport(OsClock(), **options)
+
+    def endpoint(self, directory: Path) -> str:
+        return "grpc://127.0.0.1:0"
+
+
+class TestMemory(TransportTests):
+    @pytest.fixture(autouse=True)
+    def _network(self) -> None:
+        self.network = MemoryNetwork(OsClock())
+
+    def make(self, **options: Any) -> Transport:
+        return MemoryTransport(self.network, **options)
+
+    def endpoint(self, directory: Path) -> str:
+        return "memory://server"
