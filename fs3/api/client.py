@@ -15,6 +15,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Self
 
+from fs3.api.buffers import Landing
 from fs3.api.data import FileData
 from fs3.api.file import READ_ONLY, File, check_length, check_range, source_of, target_of
 from fs3.base.errors import FS3Error, NotFound, error
@@ -275,9 +276,9 @@ class Client:
             log.info("%s was left to its lease: %s", file.path, failure)
 
     async def _bytes(self, file: File, count: int, offset: int) -> bytes:
-        buffer = bytearray(count)
-        (got,) = await self._data.read([(file, offset, memoryview(buffer))])
-        return bytes(memoryview(buffer)[:got])
+        landing = Landing(count)
+        (got,) = await self._data.read([(file, offset, landing.view)])
+        return landing.take(got)
 
     async def _inode(self, inode: InodeId) -> Inode:
         return await self.meta.stat(PathRef(inode, ""), follow=False)

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from itertools import islice
 
 from fs3.api.budget import ByteBudget, run_all
+from fs3.api.buffers import blocks
 from fs3.api.file import READ_ONLY, File
 from fs3.base.errors import FS3Error, NotFound, error
 from fs3.base.ids import InodeId
@@ -169,7 +170,8 @@ class FileData:
 
         async def copy_part(offset: int) -> None:
             count = min(step, length - offset)
-            buffer = memoryview(bytearray(count))
+            block = blocks.take(step)
+            buffer = memoryview(block)[:count]
             plan = plan_read(source.inode.layout, source.inode.id, offset, count, length)
             outcomes = await self._storage.read(read_ios(plan, buffer))
             if any(outcome.code is not _NOT_FOUND for outcome in outcomes):
@@ -177,6 +179,7 @@ class FileData:
                 await self.write(target, offset, buffer)
             elif source.session == READ_ONLY:
                 await self._still_there(source)
+            blocks.give(block)
             if done is not None:
                 done(count)
 

@@ -30,7 +30,7 @@ class Bytes(FS3Base):
     async def _cat(
         self, path: Any, recursive: bool = False, on_error: str = "raise", batch_size: int | None = None, **_: Any
     ) -> Any:
-        """Whole files: the bytes of one, or {path: bytes} of many, all read at once. `recursive`: every file below directories."""
+        """Whole files: the bytes of one, or {path: bytes} of many, all read at once. `recursive`: all files below directories."""
         paths = await self._expand_path(path, recursive=recursive)
         found = dict(zip(paths, await self._cat_ranges(paths, None, None), strict=True))
         if recursive:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from fsspec.caching import caches
 from fsspec.spec import AbstractBufferedFile
 
+from fs3.api.buffers import Landing
 from fs3.api.client import Client
 from fs3.api.file import File, source_of, target_of
 from fs3.api.fsspec_wrappers import left_by_exception
@@ -148,9 +149,8 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
 
     def _fetch_range(self, start: int, end: int) -> bytes:
         """What fsspec's own caches ask for."""
-        buffer = bytearray(max(0, min(end, self.size) - start))
-        got = run_on(self.fs.loop, self._fetch(start, memoryview(buffer)))
-        return bytes(memoryview(buffer)[:got])
+        landing = Landing(max(0, min(end, self.size) - start))
+        return landing.take(run_on(self.fs.loop, self._fetch(start, landing.view)))
 
     def read(self, length: int | None = -1) -> bytes:
         """At most `length` bytes, all that are left when it is negative or None."""
@@ -269,7 +269,7 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         if self._pid != os.getpid():
             self.closed = True  # a forked process drops its copy; the file is the parent's to finish
             return
-        if not self._decided and self.mode != "r+b" and left_by_exception(sys._getframe(1)):
+        if not self._decided and self.mode != "r+b" and left_by_exception(sys._getframe().f_back):
             self.closed = True
             self.discard()
             return

@@ -211,7 +211,7 @@ class KVCache:
         return Lookup(bitmap.index(False) if False in bitmap else len(bitmap), bitmap)
 
     async def remove(self, keys: Sequence[Key]) -> list[Status]:
-        """Remove pages; OK for those that were there, MISS for those that were not."""
+        """Remove pages. OK: there is no such page any more, whether or not there was one."""
         pages = self._pages(keys)
         placement = self._place()
         writes = [WriteIO(page.chunk, placement.chain(page.chunk), UpdateKind.REMOVE, 0, None, tagged=False) for page in pages]
@@ -246,6 +246,8 @@ class KVCache:
         for index, buffer in enumerate(buffers):
             try:
                 view = memoryview(buffer)
+                if not view.c_contiguous:
+                    raise TypeError("its bytes do not follow each other")
                 view = view if view.format == "B" and view.ndim == 1 else view.cast("B")
             except TypeError as wrong:
                 raise error(Code.INVALID, f"buffer {index} is not a contiguous buffer of bytes: {wrong}") from wrong

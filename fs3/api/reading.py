@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from fs3.api.buffers import Landing, blocks
 from fs3.api.pool import run_on, start_on
 from fs3.base.limits import file_ahead_bytes_max
 from fs3.base.units import KIB, MIB
@@ -28,9 +29,9 @@ class _Segment:
 
     __slots__ = ("arriving", "buffer", "end", "start")
 
-    def __init__(self, start: int, buffer: bytearray, arriving: concurrent.futures.Future[int] | None) -> None:
+    def __init__(self, start: int, end: int, buffer: bytearray, arriving: concurrent.futures.Future[int] | None) -> None:
         self.start = start
-        self.end = start + len(buffer)
+        self.end = end
         self.buffer = buffer
         self.arriving = arriving
 
@@ -55,16 +56,14 @@ class Reader:
         if count <= 0:
             return b""
         if not self._notice(offset, count):
-            buffer = bytearray(count)
-            got = run_on(self._loop(), self._fetch(offset, memoryview(buffer)))
-            return bytes(memoryview(buffer)[:got])
+            landing = Landing(count)
+            return landing.take(run_on(self._loop(), self._fetch(offset, landing.view)))
         segment = self._at(offset)
         if segment is not None and offset + count <= segment.end and self._arrived(segment):
             at = offset - segment.start
             return bytes(memoryview(segment.buffer)[at : at + count])
-        buffer = bytearray(count)
-        got = self._collect(offset, memoryview(buffer))
-        return bytes(memoryview(buffer)[:got])
+        landing = Landing(count)
+        return landing.take(self._collect(offset, landing.view))
 
     def read_into(self, offset: int, view: memoryview) -> int:
         """Fill a buffer, in place where nothing was fetched ahead; how many bytes, fewer at the end of the file."""
@@ -105,9 +104,11 @@ class Reader:
     def _begin(self, start: int, end: int) -> None:
         loop = self._loop()
         while start < end:
-            buffer = bytearray(min(SEGMENT_BYTES, end - start))
-            self._segments.append(_Segment(start, buffer, start_on(loop, self._fetch(start, memoryview(buffer)))))
-            start += len(buffer)
+            stop = min(start + SEGMENT_BYTES, end)
+            buffer = blocks.take(SEGMENT_BYTES) if stop - start > AROUND_BYTES else bytearray(stop - start)
+            arriving = start_on(loop, self._fetch(start, memoryview(buffer)[: stop - start]))
+            self._segments.append(_Segment(start, stop, buffer, arriving))
+            start = stop
 
     def _drop(self, before: int) -> None:
         """Forget what lies before a position. What is still on its way arrives in a buffer that nobody looks at."""
@@ -116,6 +117,8 @@ class Reader:
             gone = segments.popleft()
             if gone.arriving is not None:
                 gone.arriving.cancel()
+            elif len(gone.buffer) == SEGMENT_BYTES:
+                blocks.give(gone.buffer)
 
     # --- taking what there is ----------------------------------------------------------------------------------------
 
@@ -130,7 +133,7 @@ class Reader:
             got = segment.arriving.result()
         except (OSError, concurrent.futures.CancelledError):
             got = -1  # reading the range itself tells whether, and why, it fails
-        if got != len(segment.buffer):
+        if got != segment.end - segment.start:
             self._drop(self._length)
             return False
         segment.arriving = None

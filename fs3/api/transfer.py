@@ -11,6 +11,7 @@ from io import FileIO
 from typing import Any, Self
 
 from fs3.api.budget import run_all
+from fs3.api.buffers import blocks
 from fs3.api.client import Client
 from fs3.api.file import File
 from fs3.base.errors import error
@@ -39,11 +40,13 @@ async def upload(client: Client, local: str, file: File, progress: Progress) -> 
         length = about.st_size
 
         async def part(offset: int) -> None:
-            buffer = memoryview(bytearray(min(PART_BYTES, length - offset)))
-            count = await asyncio.to_thread(_fill, source.fileno(), buffer, offset)
-            if count < len(buffer):
+            block = blocks.take(PART_BYTES)
+            wanted = memoryview(block)[: length - offset]
+            count = await asyncio.to_thread(_fill, source.fileno(), wanted, offset)
+            if count < len(wanted):
                 raise error(Code.INVALID, "the local file became shorter while it was read", local)
-            await client.pwrite(file, buffer, offset)
+            await client.pwrite(file, wanted, offset)
+            blocks.give(block)
             progress(count)
 
         await run_all((part(offset) for offset in range(0, length, PART_BYTES)), transfer_parts_max)
@@ -69,9 +72,10 @@ async def download(client: Client, file: File, local: str, progress: Progress) -
         length = file.length
 
         async def part(offset: int) -> None:
-            buffer = memoryview(bytearray(min(PART_BYTES, length - offset)))
-            count = await client.pread_into(file, buffer, offset)
-            await asyncio.to_thread(_drain, target.fd, buffer[:count], offset)
+            block = blocks.take(PART_BYTES)
+            count = await client.pread_into(file, memoryview(block)[: length - offset], offset)
+            await asyncio.to_thread(_drain, target.fd, memoryview(block)[:count], offset)
+            blocks.give(block)
             progress(count)
 
         await run_all((part(offset) for offset in range(0, length, PART_BYTES)), transfer_parts_max)

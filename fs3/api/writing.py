@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from fs3.api.buffers import blocks
 from fs3.api.file import source_of
 from fs3.api.pool import start_on
 from fs3.base.limits import client_write_call_bytes, file_behind_bytes_max
@@ -37,7 +38,6 @@ class Writer:
         """Of the first byte in the buffer."""
         self._buffer: bytearray | None = None
         self._filled = 0
-        self._spare: list[bytearray] = []
         self._behind: deque[tuple[concurrent.futures.Future[int], int, bytearray | None]] = deque()
         self._behind_bytes = 0
         self._failure: BaseException | None = None
@@ -65,7 +65,7 @@ class Writer:
             count = min(room, length - at)
             buffer = self._buffer
             if buffer is None:
-                buffer = self._buffer = self._spare.pop() if self._spare else bytearray(self.block)
+                buffer = self._buffer = blocks.take(self.block)
             buffer[self._filled : self._filled + count] = view[at : at + count]
             self._filled += count
             at += count
@@ -122,8 +122,8 @@ class Writer:
         # Only now: an interrupted wait (Ctrl-C) must find it here again.
         self._behind.popleft()
         self._behind_bytes -= length
-        if buffer is not None and len(self._spare) < 2:
-            self._spare.append(buffer)
+        if buffer is not None and self._failure is None:
+            blocks.give(buffer)
         self._check()
 
     def _check(self) -> None:

@@ -128,6 +128,8 @@ transfer_parts_max = 4
 """Parts of `client_write_call_bytes` that one upload or download of a local file holds in memory."""
 client_lists_max = 32
 """Directories one walk lists at once."""
+spare_buffer_bytes_max = 64 * MIB
+"""Blocks of memory a client process keeps for the next transfer."""
 file_ahead_bytes_max = 32 * MIB
 """Fetched ahead of a sequential reader, per open file."""
 file_behind_bytes_max = 32 * MIB

@@ -117,9 +117,18 @@ def signal_one(directory: ClusterDirectory, name: str, number: signal.Signals, p
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         if directory.holder(name) is None:
+            _reap(pid)
             return True
         time.sleep(0.01)
     return False
+
+
+def _reap(pid: int) -> None:
+    """Take leave of a process of ours that has let its lock go, which is the last thing a process does."""
+    for child in _CHILDREN:
+        if child.pid == pid:
+            child.wait()
+    _CHILDREN[:] = [child for child in _CHILDREN if child.returncode is None]
 
 
 def _check_port(host: str, port: int, name: str) -> None:
@@ -148,7 +157,6 @@ def serve_command(shape: Shape, directory: ClusterDirectory, name: str) -> list[
 
 
 def _start_one(directory: ClusterDirectory, shape: Shape, name: str) -> Process:
-    _CHILDREN[:] = [child for child in _CHILDREN if child.poll() is None]
     command = [sys.executable, "-m", "fs3.cli.main", *serve_command(shape, directory, name)]
     log = directory.log_path(name)
     log.parent.mkdir(parents=True, exist_ok=True)

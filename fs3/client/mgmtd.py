@@ -12,13 +12,11 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Self
 
-from fs3 import __version__
-from fs3.base.errors import FS3Error, Unreachable, error
+from fs3.base.errors import FS3Error, error
 from fs3.base.ids import TableId
 from fs3.base.limits import (
     call_timeout_ns,
     connect_timeout_ns,
-    reconnect_backoff_max_ns,
     reconnect_backoff_min_ns,
     refresh_wait_ns,
     routing_poll_ns,
@@ -28,11 +26,11 @@ from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.client.connect import Connector
+from fs3.client.primary import Backoff, Primary
 from fs3.model.method import Method
 from fs3.model.routing import Role, Routing
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Channel
-from fs3.wire.frames import PROTOCOL
 from fs3.wire.methods import MGMTD
 from fs3.wire.mgmtd import routing_from_pb
 from fs3.wire.pb import mgmtd_pb2 as pb
@@ -43,24 +41,6 @@ _GONE = (Code.UNAVAILABLE, Code.SHUTTING_DOWN, Code.NOT_PRIMARY)
 """Answers after which another address is tried and nothing has happened."""
 _LOST = (Code.DISCONNECTED, Code.DEADLINE)
 """The same, but something may have happened."""
-
-
-class _Backoff:
-    """Growing pauses with some jitter, so that a crowd that lost its manager does not come back in step."""
-
-    def __init__(self, prng: Prng) -> None:
-        self._prng = prng
-        self._next_ns = reconnect_backoff_min_ns
-
-    def reset(self) -> None:
-        """It works again."""
-        self._next_ns = reconnect_backoff_min_ns
-
-    async def pause(self, at_most_ns: int = reconnect_backoff_max_ns) -> None:
-        """Wait; longer the next time."""
-        pause = self._prng.between(self._next_ns // 2, self._next_ns)
-        self._next_ns = min(2 * self._next_ns, reconnect_backoff_max_ns)
-        await asyncio.sleep(max(0, min(pause, at_most_ns)) / SECOND)
 
 
 class MgmtdClient:
@@ -79,25 +59,26 @@ class MgmtdClient:
         connect_timeout_ns: int = connect_timeout_ns,
     ) -> None:
         """`addresses`: endpoints of the cluster's mgmtds. `expected_cluster`: the id it must have, b"" for any."""
-        if not addresses:
-            raise error(Code.INVALID, "no address of a management service was given")
-        self._connector = connector
-        self._addresses = tuple(addresses)
         self._clock = clock
-        self._cluster = expected_cluster
         self._connect_timeout_ns = connect_timeout_ns
         self._prng = Prng(clock.now())
+        self._primary = Primary(
+            connector,
+            addresses,
+            clock,
+            self._prng,
+            expected_cluster=expected_cluster,
+            connect_timeout_ns=connect_timeout_ns,
+        )
         self._routing = Routing()
         self._callbacks: list[Callable[[Routing], None]] = []
-        self._channel: Channel | None = None
-        self._first = 0
-        """Index of the address to try first."""
-        self._searching: asyncio.Task[Channel] | None = None
         self._pulling: asyncio.Task[None] | None = None
         self._changed: asyncio.Future[None] | None = None
         """Done with the next newer snapshot; there while somebody waits for one."""
         self._watching: asyncio.Task[None] | None = None
         self._streaming: asyncio.Task[None] | None = None
+        self._heard = False
+        """The stream has carried something."""
         self._closed = False
 
     # --- life --------------------------------------------------------------------------------------------------------
@@ -108,7 +89,7 @@ class MgmtdClient:
         Unreachable, within the connect timeout, when no address answers as the manager of the expected cluster; its message
         names every address and what was wrong with it.
         """
-        await self._search()
+        await self._primary.search()
         await self._pull()
         if self._watching is None:
             self._watching = asyncio.get_running_loop().create_task(self._watch())
@@ -116,10 +97,10 @@ class MgmtdClient:
     async def close(self) -> None:
         """End the watch. Waiters get what there is."""
         self._closed = True
-        tasks = [task for task in (self._watching, self._streaming, self._pulling, self._searching) if task is not None]
+        tasks = [task for task in (self._watching, self._streaming, self._pulling) if task is not None]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, self._primary.close(), return_exceptions=True)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -133,7 +114,7 @@ class MgmtdClient:
     @property
     def cluster(self) -> bytes:
         """Id of the cluster; b"" before it is known."""
-        return self._cluster
+        return self._primary.cluster
 
     @property
     def routing(self) -> Routing:
@@ -182,7 +163,7 @@ class MgmtdClient:
     async def register(self, request: pb.RegisterNodeRequest) -> pb.RegisterNodeReply:
         """Announce this process. The routing info in the answer is applied. WRONG_CLUSTER, OLD_INCARNATION: do not go on."""
         reply: pb.RegisterNodeReply = await self._call(MGMTD.RegisterNode, request)
-        self._learn_cluster(reply.cluster_id)
+        self._primary.check_cluster(reply.cluster_id)
         self._apply(reply.routing)
         return reply
 
@@ -223,12 +204,14 @@ class MgmtdClient:
     async def _call(self, method: Method, request: Any, timeout_ns: int = call_timeout_ns) -> Any:
         """One request, on whichever address answers, until the timeout. Raises the last failure."""
         deadline = self._clock.now() + timeout_ns
-        backoff = _Backoff(self._prng)
+        backoff = Backoff(self._prng)
         while True:
+            if self._closed:
+                raise error(Code.SHUTTING_DOWN, "the client is closed")
             remaining = deadline - self._clock.now()
             channel = None
             try:
-                channel = self._channel or await self._search(remaining)
+                channel = self._primary.channel or await self._primary.search(remaining)
                 reply = await channel.call(method, request, timeout_ns=min(remaining, self._connect_timeout_ns))
                 return reply.message
             except FS3Error as failure:
@@ -238,113 +221,25 @@ class MgmtdClient:
                 remaining = deadline - self._clock.now()
                 if self._closed or remaining <= reconnect_backoff_min_ns or not (again or failure.code is Code.BUSY):
                     raise
-                # Nobody answers: `_search` has used its own time for trying, the caller need not wait for a second round.
+                # Nobody answers: the search has used its own time for trying, the caller need not wait for a second round.
                 if channel is None and remaining < self._connect_timeout_ns:
                     raise
             await backoff.pause(remaining)
 
-    # --- finding the primary -----------------------------------------------------------------------------------------
-
-    async def _search(self, within_ns: int = 0) -> Channel:
-        """The channel to the primary, found by one search that everybody shares. Unreachable."""
-        if self._searching is None:
-            self._searching = asyncio.get_running_loop().create_task(self._find_primary())
-            self._searching.add_done_callback(self._search_done)
-        searching = self._searching
-        try:
-            async with asyncio.timeout(within_ns / SECOND if within_ns else None):
-                return await asyncio.shield(searching)
-        except TimeoutError as failure:
-            if isinstance(failure, FS3Error):
-                raise
-            raise error(Code.UNAVAILABLE, f"no management service has answered yet at {', '.join(self._addresses)}") from None
-        except asyncio.CancelledError:
-            if searching.cancelled():
-                raise error(Code.SHUTTING_DOWN, "the client is closed") from None
-            raise
-
-    def _search_done(self, task: asyncio.Task[Channel]) -> None:
-        self._searching = None
-        if not task.cancelled() and task.exception() is None:
-            self._channel = task.result()
-
-    async def _find_primary(self) -> Channel:
-        deadline = self._clock.now() + self._connect_timeout_ns
-        backoff = _Backoff(self._prng)
-        troubles: dict[str, str] = {}
-        while True:
-            hopeless: Code | None = Code.UNAVAILABLE
-            for turn in range(len(self._addresses)):
-                index = (self._first + turn) % len(self._addresses)
-                address = self._addresses[index]
-                try:
-                    channel = await self._probe(address, deadline)
-                except FS3Error as failure:
-                    troubles[address] = _likely_cause(failure)
-                    final = failure.code in (Code.WRONG_CLUSTER, Code.PROTOCOL, Code.INVALID)
-                    hopeless = failure.code if final and hopeless else None
-                    continue
-                self._first = index
-                return channel
-            remaining = deadline - self._clock.now()
-            if hopeless or remaining <= 0:
-                # An answer that asking again will not change keeps its code, so that nobody does.
-                listed = "; ".join(f"{address}: {trouble}" for address, trouble in troubles.items())
-                raise Unreachable(hopeless or Code.UNAVAILABLE, f"no fs3 management service can be used ({listed})")
-            await backoff.pause(remaining)
-
-    async def _probe(self, address: str, deadline: int) -> Channel:
-        """The channel to use for the cluster that answers at an address: this address, or its primary's."""
-        channel = self._connector.channel([address])
-        cluster = await self._get_cluster(address, channel, deadline)
-        if cluster.is_primary:
-            return channel
-        if not cluster.primary:
-            raise error(Code.NOT_PRIMARY, "it is not the primary and knows none")
-        primary = self._connector.channel(cluster.primary)
-        named = await self._get_cluster(", ".join(cluster.primary), primary, deadline)
-        if not named.is_primary:
-            raise error(Code.NOT_PRIMARY, f"it is not the primary, and {cluster.primary[0]}, which it names, is not either")
-        return primary
-
-    async def _get_cluster(self, address: str, channel: Channel, deadline: int) -> pb.GetClusterReply:
-        # Several addresses share the connect timeout: one that swallows requests must not use up all of it.
-        share = self._connect_timeout_ns // (2 * len(self._addresses))
-        timeout = max(1, min(share, deadline - self._clock.now()))
-        reply = await channel.call(MGMTD.GetCluster, pb.GetClusterRequest(), timeout_ns=timeout)
-        cluster: pb.GetClusterReply = reply.message
-        if cluster.protocol < PROTOCOL:
-            raise error(
-                Code.PROTOCOL,
-                f"it runs fs3 {cluster.software} and speaks protocol {cluster.protocol}; "
-                f"this is fs3 {__version__}, which speaks protocol {PROTOCOL}",
-            )
-        self._learn_cluster(cluster.cluster_id)
-        return cluster
-
-    def _learn_cluster(self, cluster: bytes) -> None:
-        if not self._cluster:
-            self._cluster = cluster
-        elif cluster != self._cluster:
-            raise error(Code.WRONG_CLUSTER, f"it belongs to cluster {cluster.hex()}, expected was {self._cluster.hex()}")
-
     def _leave(self, channel: Channel) -> None:
-        """A channel failed: the next request looks for the primary anew, and begins with another address."""
-        if self._channel is channel:
-            self._channel = None
-            self._first = (self._first + 1) % len(self._addresses)
-            if self._streaming is not None:
-                self._streaming.cancel()
+        """A channel failed: the next request looks for the primary anew, and so does the watch."""
+        if self._primary.leave(channel) and self._streaming is not None:
+            self._streaming.cancel()
 
     # --- staying fresh -----------------------------------------------------------------------------------------------
 
     def _request(self) -> pb.GetRoutingRequest:
-        return pb.GetRoutingRequest(known_version=self._routing.version, cluster_id=self._cluster)
+        return pb.GetRoutingRequest(known_version=self._routing.version, cluster_id=self._primary.cluster)
 
     def _apply(self, update: pb.RoutingUpdate) -> None:
         """Take an update in. Raises InvalidArgument for a malformed one, ValueError for one that leaves a gap."""
         delta, cluster = routing_from_pb(update)
-        self._learn_cluster(cluster)
+        self._primary.check_cluster(cluster)
         routing = self._routing.apply(delta, cluster)
         if routing is self._routing:
             return
@@ -377,12 +272,12 @@ class MgmtdClient:
 
     async def _watch(self) -> None:
         """Keep a watch stream open for as long as the client lives."""
-        backoff = _Backoff(self._prng)
+        backoff = Backoff(self._prng)
         lost = False
         while not self._closed:
-            version = self._routing.version
+            self._heard = False
             try:
-                channel = self._channel or await self._search()
+                channel = self._primary.channel or await self._primary.search()
                 if lost:
                     log.info("the management service answers again")
                     lost = False
@@ -402,9 +297,11 @@ class MgmtdClient:
                     log.warning("the watch on routing broke: %s", problem, exc_info=problem)
             except FS3Error as failure:
                 if not lost:
-                    log.warning("%s; using routing version %d meanwhile", failure, version)
+                    log.warning("%s; using routing version %d meanwhile", failure, self._routing.version)
                     lost = True
-            if self._routing.version != version:
+            except Exception:
+                log.exception("the watch on routing failed; it is begun again")
+            if self._heard:
                 backoff.reset()
             await backoff.pause()
 
@@ -417,6 +314,7 @@ class MgmtdClient:
             async with asyncio.timeout(silence) as limit:
                 async for update in updates:
                     limit.reschedule(loop.time() + silence)
+                    self._heard = True
                     self._apply(update)
         except FS3Error:
             raise
@@ -436,19 +334,3 @@ class MgmtdClient:
             await asyncio.wait((pulling,))
             if not pulling.cancelled():
                 pulling.result()
-
-
-def _likely_cause(failure: FS3Error) -> str:
-    """What a person should look at when an address cannot be used."""
-    text = str(failure)
-    match failure.code:
-        case Code.UNAVAILABLE:
-            return f"nothing listens there ({text})"
-        case Code.DEADLINE:
-            return f"no answer in time: the process hangs, or the network drops packets ({text})"
-        case Code.PROTOCOL | Code.DISCONNECTED:
-            return f"probably not the port of an fs3 management service, or of another fs3 version ({text})"
-        case Code.WRONG_CLUSTER:
-            return f"another cluster ({text})"
-        case _:
-            return text

@@ -44,6 +44,11 @@ class ReceivePool:
     def __repr__(self) -> str:
         return f"<ReceivePool {self.held_bytes} of {self.bytes_max} bytes, {self.idle_bytes} idle, {len(self._claims)} waiting>"
 
+    @property
+    def waiting(self) -> int:
+        """How many wait for a buffer."""
+        return len(self._claims)
+
     def acquire(self, length: int) -> memoryview | None:
         """A buffer of exactly `length` bytes with arbitrary content; None when it must be waited for."""
         size = _rounded(length)

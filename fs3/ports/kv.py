@@ -16,7 +16,7 @@ Done = Callable[[T | None, BaseException | None], None]
 
 
 class KV(Protocol):
-    """Keys and values are bytes, keys ordered; keys up to 480 bytes.
+    """Keys and values are bytes, keys ordered; keys of 1 to 480 bytes, values up to 1 MiB.
 
     `transact` is strictly serializable and durable when it returns: a later `read`, by anybody, sees it, also after power is
     lost. An exception raised by an operation drops its writes and is raised to its caller; operations of other callers that
@@ -28,7 +28,10 @@ class KV(Protocol):
         ...
 
     def submit(self, op: WriteOp[T], done: Done[T]) -> None:
-        """Run `op` in a transaction; `done` is called when it is durable. Transactions that wait share one commit."""
+        """Run `op` in a transaction; `done` is called when it is durable. Transactions that wait share one commit.
+
+        Operations submitted in one turn of the loop take effect in the order of their submission: a batch rests on that.
+        """
         ...
 
     async def read(self, op: ReadOp[T]) -> T:

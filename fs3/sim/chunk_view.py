@@ -37,6 +37,8 @@ class Record:
     """Of the committed version."""
     pending: bytes | None = None
     """Of the pending version; None when it is a removal or there is none."""
+    pending_name: Tag | None = None
+    """Tag of the pending update as it was sent, whatever is stored of it. For checkers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,11 @@ class SimChunks:
         """The committed bytes; None without committed version."""
         record = self.records.get(chunk)
         return record.content if record is not None and record.meta.committed else None
+
+    def shown(self, chunk: ChunkId) -> tuple[int, bytes]:
+        """Version and bytes that a read is answered with."""
+        record = self.records[chunk]
+        return record.meta.committed, record.content
 
     def pending_content(self, chunk: ChunkId, version: int) -> bytes | None:
         """The bytes of a pending version, for sending all of it to a successor. None when it is not there."""
@@ -121,7 +128,7 @@ class SimChunks:
             pending_length=length,
             pending_checksum=checksum,
         )
-        self.records[update.chunk] = Record(meta, old.content if old is not None else b"", after)
+        self.records[update.chunk] = Record(meta, old.content if old is not None else b"", after, update.tag)
         return Code.OK, length, checksum
 
     def staged_tag(self, update: Update) -> Tag | None:
@@ -134,7 +141,7 @@ class SimChunks:
         meta = record.meta
         assert meta.pending == version, f"commit of version {version} of {chunk.hex()}, which has {meta}"
         channel = (tag.client, tag.channel) if tag.client else None
-        name = meta.pending_tag if meta.pending_tag is not None and meta.pending_tag.client else None
+        name = record.pending_name if record.pending_name is not None and record.pending_name.client else None
         self._unsynced.append(Undo(chunk, record, channel, self.rows.get(channel) if channel else None, name))
         if meta.pending_kind is UpdateKind.REMOVE:
             del self.records[chunk]
@@ -145,6 +152,16 @@ class SimChunks:
             self.rows[channel] = ChannelRow(tag.seq, chunk, result)
         if name is not None:
             self.applications[name] = self.applications.get(name, 0) + 1
+
+    def drop_pending(self, chunk: ChunkId) -> None:
+        """Forget the pending version."""
+        record = self.records[chunk]
+        if record.meta.committed:
+            meta = record.meta
+            kept = ChunkMeta(meta.committed, 0, meta.chain_version, meta.length, meta.checksum)
+            self.records[chunk] = Record(kept, record.content)
+        else:
+            del self.records[chunk]
 
     @property
     def unsynced(self) -> int:
@@ -170,7 +187,7 @@ class SimChunks:
         """The update of this tag is committed or pending here. For checkers."""
         if self.applications.get(tag):
             return True
-        return any(record.meta.pending_tag == tag for record in self.records.values() if record.meta.pending)
+        return any(record.pending_name == tag for record in self.records.values() if record.meta.pending)
 
 
 _ABSENT = ChunkMeta(0, 0, 0, 0, 0)

@@ -145,7 +145,7 @@ class World:
             return False
         version = self.manager.chain.version
         for host in self.hosts.values():
-            chain = host.replica.readable_chain
+            chain = host.replica.chain if host.replica.opened else None
             if not host.is_idle or host.disk_is_busy or chain is None or chain.version != version:
                 self._check_patience()
                 return False
@@ -164,6 +164,7 @@ class World:
         kinds: Sequence[tuple[int, Callable[[], None]]] = (
             (swarm.crashes, self._crash),
             (swarm.cuts, self._cut),
+            (swarm.isolations, self._isolate),
             (swarm.pauses, self._pause),
             (swarm.bumps, self._bump),
         )
@@ -201,6 +202,18 @@ class World:
         self._say(f"cut {sorted(pairs)}")
         self.links.cuts |= pairs
         self.heap.after(self._prng.between(1, self.swarm.trouble_ns // 2), self._mend, pairs)
+
+    def _isolate(self) -> None:
+        if self.is_healed:
+            return
+        one = self._victim().target
+        others: list[int] = [MANAGER]
+        if self._prng.chance(1, 2):
+            others += [host for host in self.hosts if host != one]
+        pairs = {pair for other in others for pair in ((one, other), (other, one))}
+        self._say(f"isolate {one} from {others}")
+        self.links.cuts |= pairs
+        self.heap.after(self._prng.between(self.swarm.lease_ns // 2, 4 * self.swarm.lease_ns), self._mend, pairs)
 
     def _mend(self, pairs: set[tuple[int, int]]) -> None:
         self.links.cuts -= pairs
@@ -270,6 +283,10 @@ class World:
             self._paused[target].append((source, message))
         else:
             self.hosts[TargetId(target)].receive(source, message)
+
+    def opens(self, host: TargetHost) -> None:
+        """A store is looked through."""
+        self.heap.after(self._prng.between(1, 2 * self.swarm.stage_max_ns), host.open, host.incarnation)
 
     def disk_begins(self, host: TargetHost) -> None:
         """A barrier begins."""

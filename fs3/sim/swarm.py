@@ -53,6 +53,8 @@ class Swarm:
 
     crashes: int
     cuts: int
+    isolations: int
+    """Of a target from the manager, and perhaps from its neighbours, but not from the clients."""
     pauses: int
     bumps: int
     trouble_ns: int
@@ -110,6 +112,7 @@ def swarm_of(prng: Prng) -> Swarm:
         operation_deadline_ns=prng.between(100, 600) * MILLISECOND,
         crashes=maybe(3, 4, 1, 5),
         cuts=maybe(1, 2, 1, 4),
+        isolations=maybe(1, 2, 1, 3),
         pauses=maybe(1, 3, 1, 3),
         bumps=maybe(1, 3, 1, 4),
         trouble_ns=prng.between(200, 700) * MILLISECOND,

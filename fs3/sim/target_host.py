@@ -50,6 +50,10 @@ class Surroundings(Protocol):
         """Put a message on its way."""
         ...
 
+    def opens(self, host: TargetHost) -> None:
+        """The store of a starting target is looked through; call `host.open(host.incarnation)` when that is done."""
+        ...
+
     def disk_begins(self, host: TargetHost) -> None:
         """A barrier begins; call `host.disk_ends(host.incarnation)` when it is on the disk."""
         ...
@@ -149,8 +153,13 @@ class TargetHost:
 
     def _learn(self, chain: Chain | None) -> None:
         if chain is not None:
+            if self.replica.chain is None:
+                self.around.opens(self)
             self.feed(ChainChanged(chain))
-        if self.replica.chain is not None and not self.replica.opened:
+
+    def open(self, incarnation: int) -> None:
+        """The store has been looked through."""
+        if self.up and incarnation == self.incarnation:
             self.feed(Opened(tuple(self.chunks.pending()) if self.parts.opens else ()))
 
     def _update(self, source: int, message: UpdateCall) -> None:
@@ -170,8 +179,8 @@ class TargetHost:
         )
         if code is not Code.OK:
             return ReadAnswer(message.call, code)
-        assert meta is not None
-        return ReadAnswer(message.call, Code.OK, meta.committed, self.chunks.content(message.chunk) or b"")
+        version, content = self.chunks.shown(message.chunk)
+        return ReadAnswer(message.call, Code.OK, version, content)
 
     # --- the replica -------------------------------------------------------------------------------------------------
 
@@ -190,7 +199,7 @@ class TargetHost:
             elif isinstance(effect, Reply):
                 self._reply(effect)
             elif isinstance(effect, DropPending):
-                raise AssertionError(f"target {self.target} takes back a pending version")
+                self.chunks.drop_pending(effect.chunk)
         self.replica.check()
         self._checks += 1
         if not self._checks % 8:

@@ -20,11 +20,12 @@ def encode_error(code: Code, message: str, routing_version: int = 0) -> bytes:
 
 
 def decode_error(code: int, data: bytes | bytearray | memoryview, who: str) -> FS3Error:
-    """The exception of a failed reply. `who` names the peer where the reply itself says nothing."""
+    """The exception of a failed reply. `code` 0: only the detail knows. `who` names the peer where the reply itself says nothing."""
     try:
         detail = common_pb2.ErrorDetail.FromString(bytes(data))
     except DecodeError:
         return error(Code.PROTOCOL, f"{who} failed with code {code} and an unreadable reason")
-    problem = error(Code.from_wire(code), detail.message or f"{who} failed with code {code}")
+    code = code or detail.code
+    problem = error(Code.from_wire(code) if code else Code.INTERNAL, detail.message or f"{who} failed with code {code}")
     problem.routing_version = detail.routing_version
     return problem

@@ -1,11 +1,9 @@
 """Every transport passes the same suite; the socket ones on both kinds of event loop."""
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvloop
 
 from fs3.drivers.framed.server import ServerLimits
 from fs3.drivers.grpc import GrpcTransport
@@ -15,14 +13,6 @@ from fs3.drivers.os_clock import OsClock
 from fs3.drivers.tcp import TcpTransport
 from fs3.ports.rpc import Transport
 from fs3.sim.conformance.transport import TransportTests
-
-
-class OnUvloop:
-    """Mixin: the same tests on the loop that servers run on."""
-
-    @pytest.fixture
-    def event_loop_policy(self) -> asyncio.AbstractEventLoopPolicy:
-        return uvloop.EventLoopPolicy()
 
 
 def _bounds(options: dict[str, Any]) -> dict[str, Any]:
@@ -39,8 +29,8 @@ class TestTcp(TransportTests):
         return "tcp://127.0.0.1:0"
 
 
-class TestTcpOnUvloop(OnUvloop, TestTcp):
-    pass
+class TestTcpOnUvloop(TestTcp):
+    on_uvloop = True
 
 
 class TestLocal(TransportTests):
@@ -51,8 +41,8 @@ class TestLocal(TransportTests):
         return f"local://{directory}/socket"
 
 
-class TestLocalOnUvloop(OnUvloop, TestLocal):
-    pass
+class TestLocalOnUvloop(TestLocal):
+    on_uvloop = True
 
 
 class TestGrpc(TransportTests):

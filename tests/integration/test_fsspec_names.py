@@ -258,7 +258,19 @@ def test_permission_bits_survive_a_rewrite(fs: Any, room: str) -> None:
     assert fs.info(f"{room}/secret")["mode"] == 0o600
 
 
-NAMES = ["with space", "ünïcödé-文件-🙂", "x" * 255, "é" * 127, "%41?#&=+", "-dash", ".hidden", "tab\there", "quote\"'", "::", "a:b@c"]
+NAMES = [
+    "with space",
+    "ünïcödé-文件-🙂",
+    "x" * 255,
+    "é" * 127,
+    "%41?#&=+",
+    "-dash",
+    ".hidden",
+    "tab\there",
+    "quote\"'",
+    "::",
+    "a:b@c",
+]
 
 
 @pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))

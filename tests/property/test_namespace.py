@@ -54,14 +54,11 @@ PATHS = st.builds(
     st.sampled_from(["", "", "", "", "/", "/."]),
 )
 TRAIL = st.sampled_from([""] * 12 + ["/", "/."])
-SPOTS = st.one_of(
-    st.tuples(st.integers(0, 30), TRAIL),
-    st.tuples(st.integers(0, 30), TRAIL),
-    st.tuples(st.integers(0, 30), NAMES, TRAIL),
-    st.tuples(st.integers(0, 30), NAMES, TRAIL),
-    PATHS,
-)
+THERE = st.tuples(st.integers(0, 30), TRAIL)
+ABSENT = st.tuples(st.integers(0, 30), NAMES, TRAIL)
+SPOTS = st.one_of(THERE, THERE, ABSENT, ABSENT, PATHS)
 """A path: of something that is there, of a name in a directory that is there, or any."""
+MOSTLY_THERE = st.one_of(THERE, THERE, THERE, SPOTS)
 USER = st.sampled_from(USERS)
 MODES = st.sampled_from([0o777, 0o777, 0o755, 0o700, 0o1777, 0o070, 0o007])
 DIRECTORY_MODES = st.one_of(MODES, st.just(0o2777))
@@ -428,7 +425,7 @@ class Namespaces(RuleBasedStateMachine):
             self.mkdir(user, path, 0o777, True)
         for path, user in [("a/a", root), ("a/b/a", alice), ("b/a/a", alice)]:
             self.open(user, path, True, False, False, 0o666, 1)
-        self.symlink(root, "b/b", "../a")
+        self.symlink(root, "b/b", "../a", False)
         self.link(root, "a/a", "b/c")
 
     # --- plumbing ---
@@ -558,26 +555,26 @@ class Namespaces(RuleBasedStateMachine):
         entry[0].length = max(entry[0].length, length)
         self.dumb.sessions.remove(entry)
 
-    @rule(user=USER, spot=SPOTS, kind=st.sampled_from(RemoveKind))
+    @rule(user=USER, spot=MOSTLY_THERE, kind=st.sampled_from(RemoveKind))
     def remove(self, user: User, spot: Any, kind: RemoveKind) -> None:
         path = self.path(spot)
         found = self.twice(lambda: self.dumb.remove(user, path, kind), remove, PathRef(path=path), kind, user=user)
         if found:
             assert found[0] == found[1].id
 
-    @rule(user=USER, source=SPOTS, goal=SPOTS, mode=st.sampled_from(RenameMode))
+    @rule(user=USER, source=MOSTLY_THERE, goal=SPOTS, mode=st.sampled_from(RenameMode))
     def rename(self, user: User, source: Any, goal: Any, mode: RenameMode) -> None:
         old, new = self.path(source), self.path(goal)
         model = lambda: self.dumb.rename(user, old, new, mode)  # noqa: E731
         self.identify(self.twice(model, rename, PathRef(path=old), PathRef(path=new), mode, user=user))
 
-    @rule(user=USER, spot=SPOTS, text=PATHS)
-    def symlink(self, user: User, spot: Any, text: str) -> None:
-        path = self.path(spot)
+    @rule(user=USER, spot=SPOTS, to=SPOTS, absolute=st.booleans())
+    def symlink(self, user: User, spot: Any, to: Any, absolute: bool) -> None:
+        path, text = self.path(spot), "/" * absolute + self.path(to)
         model = lambda: self.dumb.symlink(user, path, text)  # noqa: E731
         self.identify(self.twice(model, symlink, PathRef(path=path), text, user=user))
 
-    @rule(user=USER, source=SPOTS, goal=SPOTS)
+    @rule(user=USER, source=MOSTLY_THERE, goal=SPOTS)
     def link(self, user: User, source: Any, goal: Any) -> None:
         old, new = self.path(source), self.path(goal)
         model = lambda: self.dumb.link(user, old, new)  # noqa: E731
@@ -679,4 +676,4 @@ class Namespaces(RuleBasedStateMachine):
 
 
 TestNamespaces = Namespaces.TestCase
-TestNamespaces.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
+TestNamespaces.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)

@@ -7,8 +7,7 @@ Who may give an update its version: the head numbers what a client sends (commit
 predecessor, whose history contains its own. Fencing is equality of (chain, chain version) and nothing else.
 
 Late duplicates. Between two neighbours an update may be sent several times, and a sending may arrive long after its update is
-over. For most the version tells; not after a REMOVE, when versions start at 1 again. So sendings carry rising serials,
-and each says below which serial its sender waits for nothing any more (`Update.floor`): whatever arrives below it is dropped.
+over. For most the version tells; not after a REMOVE, when versions start at 1 again. See `sendings`.
 """
 
 from __future__ import annotations

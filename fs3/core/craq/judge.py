@@ -48,7 +48,7 @@ class Judge:
     def row(self, update: Update, state: LaneState, meta: ChunkMeta | None) -> Row:
         """The admission row of an update. `meta` counts only for a free lane."""
         at = self.standing
-        fence = Fence.EQUAL if update.chain_version == at.version and update.chain == at.chain else Fence.OTHER
+        fence = self.fence(update)
         seen = Seen.FRESH
         step = Step.NEXT
         shortcut = Shortcut.NONE
@@ -64,6 +64,11 @@ class Judge:
             step = forwarded_step(update, meta, row, at.place is Place.SYNCING)
         form = Form.BAD if malformed(update) else Form.GOOD
         return row_for(pack(form, at.place, fence, sender, seen, state, step, shortcut))
+
+    def fence(self, update: Update) -> Fence:
+        """Equality of chain and chain version, nothing else."""
+        at = self.standing
+        return Fence.EQUAL if update.chain_version == at.version and update.chain == at.chain else Fence.OTHER
 
     def sender(self, update: Update, fence: Fence) -> Sender:
         """Who sent it; notes how far the predecessor has gone on."""

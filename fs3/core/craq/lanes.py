@@ -6,6 +6,7 @@ A lane exists while its chunk has a flight. Chunks are independent, so a target 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fs3.base import limits
@@ -55,34 +56,30 @@ class Lane:
     flight: Flight
     waiting: deque[Waiting] | None = None
 
-    def askers_of(self, update: Update) -> list[int] | None:
-        """The askers of this very update if it is under way, else None.
+    def find(self, update: Update) -> Flight | Waiting | None:
+        """This very update, in flight or waiting.
 
         A client's update is known by its tag alone: it has no version yet. One without tag never equals another. What a
         predecessor sends is known by version and tag.
         """
         if update.from_target:
-            mine = self.flight.update
-            if mine.version == update.version and same_tag(mine.tag, update.tag):
-                return self.flight.askers
-            for entry in self.waiting or ():
-                if entry.update.version == update.version and same_tag(entry.update.tag, update.tag):
-                    return entry.askers
-        elif update.tag.client:
-            if self.flight.update.tag == update.tag:
-                return self.flight.askers
-            for entry in self.waiting or ():
-                if entry.update.tag == update.tag:
-                    return entry.askers
+            return next((entry for entry in self._all() if _same_forwarded(entry.update, update)), None)
+        if update.tag.client:
+            return next((entry for entry in self._all() if entry.update.tag == update.tag), None)
         return None
+
+    def _all(self) -> Iterator[Flight | Waiting]:
+        yield self.flight
+        if self.waiting:
+            yield from self.waiting
 
     def state(self, update: Update, waiting_max: int, askers_max: int) -> LaneState:
         """What an update that arrives now meets."""
         if self.flight.phase is Phase.HALTED:
             return LaneState.HALTED
-        askers = self.askers_of(update)
-        if askers is not None:
-            return LaneState.SAME if len(askers) < askers_max else LaneState.FULL
+        same = self.find(update)
+        if same is not None:
+            return LaneState.SAME if len(same.askers) < askers_max else LaneState.FULL
         return LaneState.FULL if self.waiting and len(self.waiting) >= waiting_max else LaneState.TAKEN
 
     def wait(self, entry: Waiting) -> None:
@@ -102,3 +99,7 @@ class Lane:
         """When something has to be done about the flight or about who waits longest."""
         due = self.flight.due_ns
         return min(due, self.waiting[0].expires_ns) if self.waiting else due
+
+
+def _same_forwarded(one: Update, other: Update) -> bool:
+    return one.version == other.version and same_tag(one.tag, other.tag)

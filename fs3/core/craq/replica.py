@@ -128,12 +128,14 @@ class Replica:
             lane.wait(Waiting(update, [event.token], expires))
             self._arm(expires)
         elif row.action is Action.ATTACH:
-            askers = lane.askers_of(update)
-            assert askers is not None
-            if not askers:
-                lane.flight.expires_ns = now + self.limits.flight_deadline_ns
-            askers.append(event.token)
-            self._arm(lane.flight.due_ns)
+            same = lane.find(update)
+            assert same is not None
+            if isinstance(same, Waiting):
+                same.update = update  # the newer sending: the older would be late when its turn comes
+            elif not same.askers:
+                same.expires_ns = now + self.limits.flight_deadline_ns
+            same.askers.append(event.token)
+            self._arm(lane.due_ns)
         else:
             self._act(now, row, update, [event.token], None, out)
 

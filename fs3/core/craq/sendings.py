@@ -1,8 +1,11 @@
 """Numbers of what a target sends to its successor, so that the successor can tell a late duplicate.
 
-The sender gives every sending a serial that rises for ever and says below which serial it waits for nothing any more. The
-receiver remembers the highest such floor and drops what arrives below it. That is a window, as in any transport that repeats:
-nothing has to be remembered per chunk or per update, and a removed chunk needs no tombstone.
+For most duplicates the version tells: it is committed already. Not for a chunk that was removed since, whose versions start at 1
+again. So every sending gets a serial that rises for ever, and what arrives for a chunk after something newer was heard for it is
+dropped: per chunk, the receiver sees sendings in the order they were made.
+
+It need not remember serials for ever. The sender says with each sending below which serial (its floor) it waits for nothing any
+more; whatever is below the highest floor heard is late, and the rest is as many as are under way.
 
 The receiver forgets when it restarts. It may, because whatever was sent to a process dies with its connections.
 """
@@ -11,7 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from fs3.base.ids import TargetId
+from fs3.base.ids import ChunkId, TargetId
 from fs3.model.chunk import Update
 
 SERIAL_BITS = 40
@@ -57,22 +60,44 @@ class Sendings:
 class Heard:
     """The receiver's side."""
 
-    __slots__ = ("_floor", "_sender")
+    __slots__ = ("_floor", "_latest", "_order", "_sender")
 
     def __init__(self) -> None:
         self._sender = TargetId(0)
         self._floor = 0
+        self._latest: dict[ChunkId, int] = {}
+        self._order: deque[tuple[int, ChunkId]] = deque()
 
     def listen_to(self, sender: TargetId) -> None:
         """This is the predecessor from now on."""
         if sender != self._sender:
             self._sender = sender
             self._floor = 0
+            self._latest.clear()
+            self._order.clear()
 
     def is_late(self, update: Update) -> bool:
-        """The predecessor waits for no answer to this any more. Otherwise notes how far it is."""
-        if update.serial < self._floor:
+        """The predecessor has sent something newer for this chunk, or waits for no answer to this. Otherwise takes note of it."""
+        serial = update.serial
+        if serial < self._floor:
             return True
+        latest = self._latest
+        known = latest.get(update.chunk, 0)
+        if serial < known:
+            return True
+        if serial > known:
+            latest[update.chunk] = serial
+            self._order.append((serial, update.chunk))
         if update.floor > self._floor:
             self._floor = update.floor
+            self._forget()
         return False
+
+    def _forget(self) -> None:
+        """What the floor covers need not be remembered."""
+        order = self._order
+        latest = self._latest
+        while order and order[0][0] < self._floor:
+            serial, chunk = order.popleft()
+            if latest.get(chunk) == serial:
+                del latest[chunk]

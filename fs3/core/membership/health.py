@@ -52,11 +52,17 @@ class Health:
         """A heartbeat of a registered node in its present incarnation.
 
         `chain_versions`: version of the chain of each target of this node. Returns whether it may extend its lease, and the
-        targets whose local state is news. One that is not newer than the last changes nothing.
+        targets whose local state is news. One that is older than the last changes nothing, so it grants nothing either: what is
+        granted must have been counted. The last one again, because its answer was lost, is granted again.
         """
         health = self._nodes[beat.node]
-        if beat.seq <= health.seq:
-            return not health.left and beat.routing_version >= health.fence_version, set()
+        if beat.seq < health.seq:
+            return False, set()
+        if beat.seq == health.seq:
+            granted = not health.left and beat.routing_version >= health.fence_version
+            if granted:
+                health.lease_until = self._until(now)
+            return granted, set()
         health.seq = beat.seq
         changed = set()
         for report in beat.targets:

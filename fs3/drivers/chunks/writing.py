@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 COPY_BYTES = 1 * MIB
 """Copied in one go."""
 SMALL_BYTES = BLOCK_BYTES
-"""New blocks with no more data than this are written together with their neighbours."""
+"""New blocks of no more than this are written together with their neighbours."""
 GROUP_JOBS = 256
 """Blocks written by one call at most."""
 _ZEROS = bytes(BLOCK_BYTES)
@@ -96,7 +96,7 @@ def carry_out(job: Job, files: BlockFiles, scratch: memoryview, small: list[Job]
         if job.fresh and update.offset == 0 and update.length == job.length:
             assert update.data is not None
             job.fd = fd
-            if job.length <= SMALL_BYTES:
+            if block_bytes(job.place) <= SMALL_BYTES:
                 small.append(job)
             else:
                 write_all(fd, update.data, at)

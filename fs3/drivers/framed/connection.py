@@ -218,9 +218,9 @@ class Connection:
                 self._part_done()
             else:
                 body = at + HEADER_BYTES
+                if not self.frames and end > at and (who := stranger(staging[at : min(end, body)])):
+                    raise FrameError(who)
                 if body > end:
-                    if not self.frames and (who := stranger(staging[at:end])):
-                        raise FrameError(who)
                     return at
                 frame = unpack(staging, at)
                 stop = body + frame.header_length

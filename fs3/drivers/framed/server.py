@@ -119,7 +119,7 @@ class ServerConnection(Connection):
         self._buffer: memoryview | None = None  # of the pool, being received into
         self._claim: Claim | None = None
         self._frame_seen = self._received_seen = self._sent_seen = 0
-        self._frame_since = self._received_since = self._sent_since = 0
+        self._frame_since = self._received_since = self._sent_since = listener.clock.now()
         super().__init__(listener.loop, sock)
 
     def __repr__(self) -> str:

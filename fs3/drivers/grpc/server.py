@@ -16,7 +16,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from fs3.base.errors import FS3Error, error
-from fs3.base.limits import stream_queue_bytes_max
+from fs3.base.limits import calls_per_connection_max, stream_queue_bytes_max
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.drivers.channel import NEVER
@@ -29,6 +29,14 @@ from fs3.ports.rpc import Bindings, Part
 from fs3.wire.endpoints import format_host_port, host_port
 from fs3.wire.errors import encode_error
 
+_SERVER_OPTIONS = (
+    ("grpc.so_reuseport", 0),  # two servers on one port would each get some of the calls
+    # Calls gRPC has accepted and not handed over yet. By default it drops some (as CANCELLED) from the thousandth on, which is
+    # fewer than one channel of ours may have under way.
+    ("grpc.server.max_pending_requests", 4 * calls_per_connection_max),
+    ("grpc.server.max_pending_requests_hard_limit", 8 * calls_per_connection_max),
+)
+_LINGER_S = 0.1
 _FAR_S = 3600.0 * 24 * 365
 """gRPC reports a call without a deadline as one in the far future."""
 
@@ -115,9 +123,11 @@ class GrpcListener:
         self._now = clock.now
         self._calls_max = calls_max
         self._calls: Counter[str] = Counter()  # by peer, which names one connection
+        self._idle = asyncio.Event()
+        self._closing = self._stopped = False
         self._endpoint = ""
         self._health = health.aio.HealthServicer()
-        self._server = grpc.aio.server(options=(*OPTIONS, ("grpc.so_reuseport", 0)))
+        self._server = grpc.aio.server(options=(*OPTIONS, *_SERVER_OPTIONS))
         services: dict[str, dict[str, Any]] = {}
         for served in served_by_id(bindings).values():
             services.setdefault(served.method.service, {})[served.method.name] = self._handler(served)
@@ -150,13 +160,25 @@ class GrpcListener:
     async def close(self, grace_ns: int = 0) -> None:
         """See `fs3.ports.rpc.Listener.close`."""
         await self._health.enter_graceful_shutdown()
-        await self._server.stop(grace_ns / SECOND if grace_ns > 0 else None)
+        self._closing = True
+        if grace_ns > 0 and not self._stopped:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(grace_ns / SECOND):
+                    while self._calls:
+                        self._idle.clear()
+                        await self._idle.wait()
+                    # `stop` resets connections whose last answer has been handed to the socket but not read yet.
+                    await asyncio.sleep(_LINGER_S)
+        self._stopped = True
+        await self._server.stop(None)
 
     def ended(self, call: ServerCall) -> None:
         """The handler has done with a call."""
         self._calls[call.peer] -= 1
         if self._calls[call.peer] <= 0:
             del self._calls[call.peer]
+        if not self._calls:
+            self._idle.set()
 
     def _handler(self, served: Served) -> Any:
         if served.method.streaming:
@@ -196,6 +218,8 @@ class GrpcListener:
     async def _begin(self, served: Served, data: bytes, context: Any) -> GrpcCall:
         """Check a request and hand it to its handler."""
         method, peer = served.method, context.peer()
+        if self._closing:
+            await _abort(context, Code.SHUTTING_DOWN, f"{self._endpoint} is shutting down")
         if self._calls[peer] >= self._calls_max:
             await _abort(context, Code.BUSY, f"{self._calls[peer]} calls of this connection are under way")
         try:

@@ -78,6 +78,7 @@ class MgmtdService:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0
         self._stopped = False
+        self._whole_update: pb.RoutingUpdate | None = None
 
     # --- life --------------------------------------------------------------------------------------------------------
 
@@ -183,7 +184,16 @@ class MgmtdService:
 
     def _get_routing(self, manager: Manager, request: pb.GetRoutingRequest) -> pb.RoutingUpdate:
         ours = request.cluster_id in (b"", manager.cluster)
-        return routing_to_pb(manager.since(request.known_version if ours else 0), manager.cluster)
+        delta = manager.since(request.known_version if ours else 0)
+        return routing_to_pb(delta, manager.cluster) if delta.from_version else self._whole()
+
+    def _whole(self) -> pb.RoutingUpdate:
+        """The published routing info in full; made once per version, because every new client asks for it."""
+        assert self._manager is not None
+        routing = self._manager.published
+        if self._whole_update is None or self._whole_update.version != routing.version:
+            self._whole_update = routing_to_pb(routing.whole(), self._manager.cluster)
+        return self._whole_update
 
     def _get_config(self, manager: Manager, request: pb.GetConfigRequest) -> pb.GetConfigReply:
         stored = manager.stored_config(enum_from_pb(Role, request.role, "GetConfigRequest.role"))
@@ -195,7 +205,7 @@ class MgmtdService:
         return pb.GetStatusReply(
             cluster_id=manager.cluster,
             software=__version__,
-            routing=routing_to_pb(routing.whole(), manager.cluster),
+            routing=self._whole(),
             targets=[_target_status(target) for target in manager.targets(now)],
             namespaces=[_namespace(namespace) for namespace in manager.namespaces()],
             lease_left_ms=[manager.lease_left_ns(now, node) // MILLISECOND for node in routing.nodes],
@@ -247,7 +257,7 @@ class MgmtdService:
                     cluster_id=manager.cluster,
                     lease_ms=self._config.lease_ns // MILLISECOND,
                     heartbeat_ms=self._config.heartbeat_ns // MILLISECOND,
-                    routing=routing_to_pb(manager.published.whole(), manager.cluster),
+                    routing=self._whole(),
                 )
             case Beaten():
                 return pb.HeartbeatReply(
@@ -257,12 +267,9 @@ class MgmtdService:
                     config_version=answer.config_version,
                 )
             case Namespace():
-                return pb.OpenNamespaceReply(
-                    namespace=_namespace(answer), routing=routing_to_pb(manager.published.whole(), manager.cluster)
-                )
+                return pb.OpenNamespaceReply(namespace=_namespace(answer), routing=self._whole())
         if call.method is MGMTD.EnsureTable:
-            routing = routing_to_pb(manager.published.whole(), manager.cluster)
-            return pb.EnsureTableReply(table_id=answer, routing=routing)
+            return pb.EnsureTableReply(table_id=answer, routing=self._whole())
         assert call.method is MGMTD.SetConfig, call.method
         return pb.SetConfigReply(version=answer)
 

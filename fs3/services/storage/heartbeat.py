@@ -113,7 +113,6 @@ class Heartbeats:
         reply = await self._mgmtd.register(self._registration)
         self.node = NodeId(reply.node_id)
         self._interval_ns = reply.heartbeat_ms * MILLISECOND or heartbeat_ns
-        self._seq = 0
         return reply
 
     def _request(self, *, leaving: bool = False) -> pb.HeartbeatRequest:

@@ -9,14 +9,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from fs3.base.errors import FS3Error, error
-from fs3.base.ids import CHUNK_ID_BYTES, ChunkId, NodeId, TargetId
-from fs3.base.limits import list_entries_max
+from fs3.base.ids import NodeId, TargetId
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.client.connect import Connector
 from fs3.client.mgmtd import MgmtdClient
 from fs3.model.chain import Chain, LocalState
-from fs3.model.chunk import ChunkMeta, UpdateResult
+from fs3.model.chunk import UpdateResult
 from fs3.model.routing import Routing
 from fs3.ports.chunk_store import ChunkStore
 from fs3.ports.clock import Clock
@@ -25,13 +24,13 @@ from fs3.runtime.config import parse_config
 from fs3.services.storage.config import StorageConfig
 from fs3.services.storage.disks import DataDirectories
 from fs3.services.storage.heartbeat import Heartbeats
+from fs3.services.storage.queries import Queries
 from fs3.services.storage.read_path import ReadPath
 from fs3.services.storage.target import TargetShell
 from fs3.services.storage.updates import Payloads, UpdateJob
 from fs3.wire.methods import STORAGE
 from fs3.wire.pb import mgmtd_pb2
-from fs3.wire.pb import storage_pb2 as pb
-from fs3.wire.storage import parse_find, parse_update
+from fs3.wire.storage import parse_update
 
 log = logging.getLogger("fs3.storage")
 
@@ -79,6 +78,9 @@ class StorageService:
             configured=self._configured,
         )
         self._reads = ReadPath(self._by_chain.get, clock, self._lease_until, self._routing_version)
+        self._queries = Queries(
+            self._shells, self._by_chain, clock, self._lease_until, self._routing_version, self._buffered_bytes
+        )
         self._jobs = 0
         self._idle: asyncio.Event | None = None
         """Set when the last update request has been answered; there while somebody waits for that."""
@@ -133,9 +135,9 @@ class StorageService:
         return {
             STORAGE.Read: self._when_serving(self._reads.read),
             STORAGE.Update: self._when_serving(self._update),
-            STORAGE.Find: self._when_serving(self._find),
-            STORAGE.ListChunks: self._when_serving(self._list_chunks),
-            STORAGE.GetSpace: self._when_serving(self._get_space),
+            STORAGE.Find: self._when_serving(self._queries.find),
+            STORAGE.ListChunks: self._when_serving(self._queries.list_chunks),
+            STORAGE.GetSpace: self._when_serving(self._queries.get_space),
         }
 
     # --- what others may look at -------------------------------------------------------------------------------------
@@ -204,88 +206,6 @@ class StorageService:
         self._payloads.remove(job)
         if not self._jobs and self._idle is not None:
             self._idle.set()
-
-    def _find(self, call: Call) -> None:
-        try:
-            chunks, chains, versions = parse_find(call.request)
-        except FS3Error as wrong:
-            call.fail(wrong.code, wrong.strerror or "", self._routing_version())
-            return
-        now = self._clock.now()
-        lease_until = self._lease_until()
-        gates: dict[tuple[int, int], tuple[int, bool, Callable[[Any], ChunkMeta | None]]] = {}
-        codes = []
-        lengths = []
-        for chunk, chain, version in zip(chunks, chains, versions, strict=True):
-            gate = gates.get((chain, version))
-            if gate is None:
-                shell = self._by_chain.get(chain)
-                code, dirty = shell.read_gate(version, now, lease_until) if shell else (Code.NO_SUCH_TARGET, False)
-                gate = gates[chain, version] = (int(code), dirty, shell.store.get if shell else _nothing)
-            code_now, dirty_counts, get = gate
-            length = 0
-            if not code_now:
-                try:
-                    meta = get(chunk)
-                except FS3Error as damaged:
-                    codes.append(int(damaged.code))
-                    lengths.append(0)
-                    continue
-                if meta is None:
-                    code_now = _NOT_FOUND
-                elif meta.pending and dirty_counts:
-                    code_now = _DIRTY
-                elif meta.committed:
-                    length = meta.length
-                else:
-                    code_now = _NOT_FOUND
-            codes.append(code_now)
-            lengths.append(length)
-        call.reply(pb.FindReply(codes=codes, lengths=lengths, routing_version=self._routing_version()))
-
-    def _list_chunks(self, call: Call) -> None:
-        request: pb.ListChunksRequest = call.request
-        shell = self._shells.get(TargetId(request.target_id))
-        if shell is None:
-            call.fail(Code.NO_SUCH_TARGET, f"storage node {self._disks.name} has no target {request.target_id}")
-            return
-        if len(request.after) not in (0, CHUNK_ID_BYTES):
-            call.fail(Code.INVALID, f"after: {len(request.after)} bytes are not a chunk id of {CHUNK_ID_BYTES} bytes")
-            return
-        limit = min(request.limit or list_entries_max, list_entries_max)
-        try:
-            rows = shell.store.list(ChunkId(request.after) if request.after else None, limit + 1)
-        except FS3Error as damaged:
-            call.fail(damaged.code, damaged.strerror or "", self._routing_version())
-            return
-        infos = [
-            pb.ChunkInfo(
-                chunk=chunk,
-                committed_version=meta.committed,
-                pending_version=meta.pending,
-                chain_version=meta.chain_version,
-                length=meta.length,
-                checksum=meta.checksum,
-            )
-            for chunk, meta in rows[:limit]
-        ]
-        call.reply(pb.ListChunksReply(chunks=infos, more=len(rows) > limit))
-
-    def _get_space(self, call: Call) -> None:
-        targets = []
-        for target, shell in sorted(self._shells.items()):
-            space = shell.store.space()
-            targets.append(
-                pb.TargetSpace(
-                    target_id=target,
-                    used_bytes=space.used,
-                    free_bytes=space.free,
-                    chunks=space.chunks,
-                    pinned_bytes=space.pinned,
-                )
-            )
-        buffered = self._payloads.bytes + self._reads.cold.bytes
-        call.reply(pb.GetSpaceReply(targets=targets, resident_bytes=_resident_bytes(), buffer_bytes=buffered))
 
     # --- targets and routing -----------------------------------------------------------------------------------------
 
@@ -390,22 +310,8 @@ class StorageService:
     def _lease_until(self) -> int:
         return self._heartbeats.lease.until if self._config.enforce_lease else NO_LEASE_NEEDED
 
+    def _buffered_bytes(self) -> int:
+        return self._payloads.bytes + self._reads.cold.bytes
+
     def _routing_version(self) -> int:
         return self._mgmtd.routing.version
-
-
-_NOT_FOUND = int(Code.NOT_FOUND)
-_DIRTY = int(Code.DIRTY)
-
-
-def _nothing(chunk: Any) -> ChunkMeta | None:
-    return None
-
-
-def _resident_bytes() -> int:
-    """Resident memory of this process; 0 where the system does not say."""
-    try:
-        with open("/proc/self/statm", encoding="ascii") as statm:
-            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError):
-        return 0

@@ -149,6 +149,12 @@ async def failure(awaitable: Awaitable[Any]) -> FS3Error:
     raise AssertionError(f"it succeeded with {found!r}")
 
 
+async def eventually(condition: Callable[[], bool]) -> None:
+    """Wait for something that has no event, turn by turn of the loop."""
+    while not condition():  # noqa: ASYNC110
+        await asyncio.sleep(0)
+
+
 async def settled(futures: Sequence[asyncio.Future[Any]]) -> list[Any]:
     """The outcomes of futures: results or exceptions."""
     return await asyncio.gather(*futures, return_exceptions=True)

@@ -19,6 +19,7 @@ from fs3.sim.conformance.transport_stage import (
     Holder,
     Stage,
     echo,
+    eventually,
     failure,
     into,
     pattern,
@@ -198,8 +199,7 @@ class StreamTests(Stage):
             channel,
         ):
             future = channel.start(PULL, storage_pb2.ReadRequest(), into=into(buffer))
-            while not buffer[0] and not future.done():  # noqa: ASYNC110 - memory has no event
-                await asyncio.sleep(0)
+            await eventually(lambda: buffer[0] == 1 or future.done())
             future.cancel()
             there = buffer.count(1)
             # The rest of the payload passes by before this answer.

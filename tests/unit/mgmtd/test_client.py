@@ -69,6 +69,12 @@ async def test_something_else_listens(world: Any) -> None:
         await world.client().start()
 
 
+async def test_an_address_no_transport_understands(world: Any) -> None:
+    client = world.client("rdma://h", connect_timeout_ns=WAIT)
+    with pytest.raises(Unreachable, match="rdma://h: no common transport: the node offers rdma://h, this side speaks tcp"):
+        await client.start()
+
+
 async def test_another_protocol_names_both_versions(world: Any) -> None:
     old = pb.GetClusterReply(cluster_id=b"c" * 16, software="0.0.1", protocol=PROTOCOL - 1, is_primary=True)
     await world.network.transport().serve(FIRST, answering(old))

@@ -280,7 +280,7 @@ async def test_watchers_are_bounded(world: Any, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("fs3.services.mgmtd.watchers.watchers_max", 0)
     await world.serve()
     client = await world.started()
-    stream = client._channel.stream(MGMTD.WatchRouting, pb.GetRoutingRequest())
+    stream = client._primary.channel.stream(MGMTD.WatchRouting, pb.GetRoutingRequest())
     await refused(Code.BUSY, "0 streams watch", anext(stream))
 
 

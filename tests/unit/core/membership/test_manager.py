@@ -262,8 +262,12 @@ def test_an_older_heartbeat_is_answered_and_changes_nothing() -> None:
     cluster.now += SECOND
     answer = cluster.beat(1, [late], seq=9)
     assert isinstance(answer, Beaten)
-    assert answer.seq == 9
+    assert (answer.seq, answer.lease_ns) == (9, 0), "what is granted must be counted, and this one is not"
     assert cluster.manager.lease_left_ns(cluster.now, NodeId(1)) == expiry - SECOND
+    again = cluster.beat(1, [late], seq=10)
+    assert isinstance(again, Beaten)
+    assert again.lease_ns == CONFIG.lease_ns, "the answer was lost and the request is repeated"
+    assert cluster.manager.lease_left_ns(cluster.now, NodeId(1)) > expiry - SECOND
     status = {target.slot.target: target.local for target in cluster.manager.targets(cluster.now)}
     assert status[target.target] is LocalState.UPTODATE
 

@@ -170,3 +170,14 @@ def test_a_full_disk_refuses_loses_nothing_and_works_again(tmp_path):
         asyncio.run(main())
     """
     assert run(script, tmp_path).strip() == "NO_SPACE"
+
+
+async def test_commits_are_synced_data_first(tmp_path):
+    """What a killed process shows nothing of, since the page cache outlives it: only the loss of power does."""
+    environment = Environment(tmp_path, "kv", 1, map_bytes=1 << 20, map_bytes_max=1 << 20)
+    flags = environment._env.flags()
+    assert flags["sync"]
+    assert flags["metasync"]
+    assert not flags["writemap"]
+    assert not flags["map_async"]
+    environment.close()

@@ -1,0 +1,174 @@
+"""KVCache against a real cluster: one status per key, never shifted, never a wrong byte."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+import fs3
+from fs3.api.kvcache import KVCache, Status
+from fs3.base.errors import FS3Error, InvalidArgument
+from fs3.base.ids import ChunkId
+from fs3.base.status import Code
+from fs3.cli.local import LocalCluster
+from fs3.core.files.write_plan import WriteIO
+from fs3.core.kvcache.pages import page_keys
+from fs3.model.chunk import UpdateKind
+
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
+
+PAGE = 100_003
+"""Not a multiple of anything."""
+
+
+def page_of(key: bytes) -> bytes:
+    return hashlib.shake_128(key).digest(PAGE)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LocalCluster]:
+    with LocalCluster() as local:
+        yield local
+
+
+@pytest.fixture
+async def cache(cluster: LocalCluster, request: pytest.FixtureRequest) -> AsyncIterator[KVCache]:
+    """A namespace of this test's own."""
+    async with await KVCache.open(cluster.url, namespace=request.node.name, page_bytes=PAGE, replicas=2) as opened:
+        yield opened
+
+
+async def test_put_lookup_get_remove(cache: KVCache) -> None:
+    keys = [b"key-%d" % index for index in range(40)]
+    assert await cache.put_from(keys[:30], [page_of(key) for key in keys[:30]]) == [Status.OK] * 30
+    found = await cache.lookup(keys)
+    assert found.hits == 30
+    assert found.bitmap == [True] * 30 + [False] * 10
+    buffers = [bytearray(PAGE) for _ in keys]
+    assert await cache.get_into(keys, buffers) == [Status.OK] * 30 + [Status.MISS] * 10
+    assert all(bytes(buffer) == page_of(key) for key, buffer in zip(keys[:30], buffers, strict=False))
+    assert await cache.remove([keys[3], b"never"]) == [Status.OK, Status.OK]
+    found = await cache.lookup(keys[:6])
+    assert found == (3, [True, True, True, False, True, True])
+
+
+async def test_a_page_is_written_once(cache: KVCache) -> None:
+    assert await cache.put_from([b"k"], [page_of(b"k")]) == [Status.OK]
+    # A second put with the same key changes nothing, whatever it brings; nor does a repetition inside one call.
+    assert await cache.put_from([b"k"], [bytes(PAGE)]) == [Status.EXISTS]
+    statuses = await cache.put_from([b"twice", b"twice"], [page_of(b"twice"), bytes(PAGE)])
+    assert sorted(status.value for status in statuses) == ["exists", "ok"]
+    buffer = bytearray(PAGE)
+    assert await cache.get_into([b"k"], [buffer]) == [Status.OK]
+    assert bytes(buffer) == page_of(b"k")
+
+
+async def test_statuses_are_never_shifted(cache: KVCache) -> None:
+    keys = [b"%d" % index for index in range(60)]
+    there = [key for index, key in enumerate(keys) if index % 3]
+    await cache.put_from(there, [page_of(key) for key in there])
+    buffers = [bytearray(PAGE) for _ in keys]
+    statuses = await cache.get_into(keys, buffers)
+    for index, (key, status, buffer) in enumerate(zip(keys, statuses, buffers, strict=True)):
+        assert status is (Status.OK if index % 3 else Status.MISS)
+        if status.ok:
+            assert bytes(buffer) == page_of(key)
+
+
+async def test_keys_are_bytes_or_text_and_buffers_are_buffers(cache: KVCache) -> None:
+    assert await cache.put_from(["text"], [memoryview(page_of(b"text"))]) == [Status.OK]
+    larger = bytearray(PAGE + 10)
+    assert await cache.get_into([b"text"], [larger]) == [Status.OK]
+    assert bytes(larger[:PAGE]) == page_of(b"text")
+    assert larger[PAGE:] == bytes(10)
+    assert await cache.put_from([], []) == []
+    assert await cache.lookup([]) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("keys", "buffers", "writable", "named"),
+    [
+        ([b"a"], [bytes(PAGE - 1)], False, "buffer 0 has 100002 bytes"),
+        ([b"a"], [bytes(PAGE + 1)], False, "buffer 0 has 100004 bytes"),
+        ([b"a", b"b"], [bytes(PAGE)], False, "2 keys and 1 buffers"),
+        ([b""], [bytes(PAGE)], False, "key 0 has 0 bytes"),
+        ([b"x" * 5000], [bytes(PAGE)], False, "key 0 has 5000 bytes"),
+        ([b"a"], [memoryview(bytes(2 * PAGE))[::2]], False, "buffer 0 is not a contiguous buffer"),
+        ([b"a"], ["text"], False, "buffer 0 is not a contiguous buffer"),
+        ([b"a"], [bytes(PAGE)], True, "buffer 0 is read-only"),
+        ([b"a"], [bytearray(PAGE - 1)], True, "buffer 0 has 100002 bytes"),
+    ],
+)
+async def test_bad_arguments_name_what_is_wrong(
+    cache: KVCache, keys: list[bytes], buffers: list[object], writable: bool, named: str
+) -> None:
+    call = cache.get_into if writable else cache.put_from
+    with pytest.raises(InvalidArgument, match=named):
+        await call(keys, buffers)
+
+
+async def test_a_namespace_has_one_page_size(cluster: LocalCluster) -> None:
+    async with await KVCache.open(cluster.url, namespace="sized", page_bytes=4096) as first:
+        assert first.replicas == 3
+        with pytest.raises(FS3Error) as refused:
+            await KVCache.open(cluster.url, namespace="sized", page_bytes=8192)
+        assert refused.value.code is Code.NAMESPACE_DIFFERS
+        assert "4096" in str(refused.value)
+    with pytest.raises(InvalidArgument, match="page_bytes 0"):
+        await KVCache.open(cluster.url, namespace="sized", page_bytes=0)
+    with pytest.raises(InvalidArgument, match="namespace ''"):
+        await KVCache.open(cluster.url, namespace="", page_bytes=1)
+
+
+async def test_namespaces_do_not_share_keys(cluster: LocalCluster) -> None:
+    async with (
+        await KVCache.open(cluster.url, namespace="left", page_bytes=1000) as left,
+        await KVCache.open(cluster.url, namespace="right", page_bytes=1000) as right,
+    ):
+        await left.put_from([b"k"], [b"l" * 1000])
+        assert (await right.lookup([b"k"])).hits == 0
+
+
+async def test_another_keys_page_is_a_miss(cache: KVCache) -> None:
+    """Were two keys to share a chunk id, the trailer behind the page would tell them apart."""
+    client = cache._client
+    (mine,) = page_keys(cache._namespace.id, [b"mine"])
+    await cache.put_from([b"other"], [page_of(b"other")])
+    # Plant the other key's page, trailer and all, under this key's chunk.
+    stored = memoryview(page_of(b"other") + os.urandom(64))
+    chain = cache._place().chain(ChunkId(mine.chunk))
+    await client.storage.update([WriteIO(mine.chunk, chain, UpdateKind.PUT, 0, stored, tagged=False)])
+    assert await cache.get_into([b"mine"], [bytearray(PAGE)]) == [Status.MISS]
+
+
+async def test_everything_survives_a_restart(cluster: LocalCluster, tmp_path: Path) -> None:
+    async with await KVCache.open(cluster.url, namespace="restart", page_bytes=PAGE, replicas=2) as cache:
+        assert await cache.put_from([b"k"], [page_of(b"k")]) == [Status.OK]
+    await asyncio.to_thread(cluster.stop)
+    await asyncio.to_thread(cluster.start)
+    async with await fs3.connect(cluster.url) as client:
+        cache = await KVCache.of(client, namespace="restart", page_bytes=PAGE, replicas=2)
+        buffer = bytearray(PAGE)
+        assert await cache.get_into([b"k"], [buffer]) == [Status.OK]
+        assert bytes(buffer) == page_of(b"k")
+
+
+async def test_nodes_that_do_not_answer_are_clean_misses(cluster: LocalCluster) -> None:
+    """Storage gone: every call answers within its timeout, with a status for each key and no hit."""
+    async with await KVCache.open(cluster.url, namespace="gone", page_bytes=1000, timeout=1.0) as cache:
+        assert await cache.put_from([b"k"], [bytes(1000)]) == [Status.OK]
+        await asyncio.to_thread(cluster.kill, "storage-1", "storage-2", "storage-3")
+        try:
+            assert await cache.lookup([b"k", b"l"]) == (0, [False, False])
+            statuses = await cache.get_into([b"k", b"l"], [bytearray(1000), bytearray(1000)])
+            assert len(statuses) == 2
+            assert not any(status.ok for status in statuses)
+            assert not any(status.ok for status in await cache.put_from([b"m"], [bytes(1000)]))
+        finally:
+            await asyncio.to_thread(cluster.start)
+        assert (await cache.get_into([b"k"], [bytearray(1000)]))[0] in (Status.OK, Status.TIMEOUT, Status.ERROR)
