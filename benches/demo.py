@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import random
 import shutil
@@ -76,6 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--scale", type=float, default=1.0, help="1: a few minutes on two cores; 0.1: a look")
     options = parser.parse_args(arguments)
     console = Console()
+    if not console.is_terminal:
+        console.width = 140  # room for the table in a log
+    logging.getLogger("fs3").setLevel(logging.ERROR)  # the file system object outlives the cluster, and would say so
     if options.data_dir.exists():
         parser.error(f"{options.data_dir} exists; remove it or name another directory")
     if not 0.01 <= options.scale <= 100:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import mmap
 import multiprocessing
 import os
@@ -17,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -192,9 +194,9 @@ def _connect_raw(scheme: str, address: Any, kind: bytes) -> socket.socket:
 def raw_bulk(scheme: str, address: Any, kind: bytes, size: int, depth: int, total: int) -> float:
     """Bytes/s of sendfile to recv_into (b"S"), or of sendall to recv_into (b"W"), `depth` requests ahead."""
     with _connect_raw(scheme, address, kind) as sock:
-        buffer = _buffers(1, size)[0]
+        buffers = _buffers(depth, size)  # as many as fs3 fills or sends: one alone would stay in the cache
         request = size.to_bytes(8, "little")
-        answer = buffer if kind == b"S" else memoryview(bytearray(1))
+        ack = memoryview(bytearray(1))
         count = max(2, total // size // depth) * depth
         asked = 0
         began = time.perf_counter()
@@ -202,9 +204,9 @@ def raw_bulk(scheme: str, address: Any, kind: bytes, size: int, depth: int, tota
             while asked < min(count, done + depth):
                 sock.sendall(request)
                 if kind == b"W":
-                    sock.sendall(buffer)
+                    sock.sendall(buffers[asked % depth])
                 asked += 1
-            _exactly(sock, answer)
+            _exactly(sock, buffers[done % depth] if kind == b"S" else ack)
         return count * size / (time.perf_counter() - began)
 
 
@@ -223,46 +225,40 @@ def raw_echo(scheme: str, address: Any, depth: int, count: int) -> float:
 # --- the run ---------------------------------------------------------------------------------------------------------
 
 
+async def _row(
+    figure: str, unit: str, runs: int, ours: Callable[[], Awaitable[float]], limit: Callable[[], float], **must: float
+) -> Row:
+    """Measure in turns."""
+    values, limits = [], []
+    for _ in range(runs):
+        limits.append(limit())
+        values.append(await ours())
+    must_ratio, must_value = must.get("ratio"), must.get("value")
+    bare = Spread.of(limits)
+    return Row("transport", figure, unit, Spread.of(values), "bare socket", bare, must_ratio=must_ratio, must_value=must_value)
+
+
 async def _measure(scheme: str, endpoint: str, address: Any, runs: int, scale: float) -> list[Row]:
     channel = _transport(scheme).connect(endpoint)
     rows = []
-
-    async def row(figure: str, unit: str, ours: Callable[[], Awaitable[float]], limit: Callable[[], float], **must: Any) -> None:
-        values, limits = [], []
-        for _ in range(runs):
-            limits.append(limit())
-            values.append(await ours())
-        rows.append(Row("transport", f"{scheme}: {figure}", unit, Spread.of(values), "bare socket", Spread.of(limits), **must))
-
     try:
-        for size in (MIB, 4 * MIB):
-            for depth in (1, 2, 4):
-                total = int(512 * MIB * scale)
-                await row(
-                    f"read {size // MIB} MiB, {depth} in flight",
-                    "B/s",
-                    lambda: fs3_read(channel, size, depth, total),
-                    lambda: raw_bulk(scheme, address, b"S", size, depth, total),
-                    **({"must_ratio": 0.9} if size == 4 * MIB and depth > 1 else {}),
-                )
-        for depth, must in ((1, {}), (64, {"must_value": 40_000.0})):
+        for size, depth in itertools.product((MIB, 4 * MIB), (1, 2, 4)):
+            total = int(512 * MIB * scale)
+            ours = partial(fs3_read, channel, size, depth, total)
+            limit = partial(raw_bulk, scheme, address, b"S", size, depth, total)
+            must = {"ratio": 0.9} if size == 4 * MIB and depth > 1 else {}
+            rows.append(await _row(f"{scheme}: read {size // MIB} MiB, {depth} in flight", "B/s", runs, ours, limit, **must))
+        for depth in (1, 64):
             count = int((4_000 if depth == 1 else 40_000) * scale)
-            await row(
-                f"small calls, {depth} in flight",
-                "1/s",
-                lambda: fs3_calls(channel, depth, count),
-                lambda: raw_echo(scheme, address, depth, count),
-                **must,
-            )
-        for size in (64 * KIB, MIB, 4 * MIB):
-            for depth in (1, 4):
-                total = int((128 if size < MIB else 512) * MIB * scale)
-                await row(
-                    f"write {size // KIB} KiB, {depth} in flight",
-                    "B/s",
-                    lambda: fs3_write(channel, size, depth, total),
-                    lambda: raw_bulk(scheme, address, b"W", size, depth, total),
-                )
+            ours = partial(fs3_calls, channel, depth, count)
+            limit = partial(raw_echo, scheme, address, depth, count)
+            must = {"value": 40_000.0} if depth == 64 else {}
+            rows.append(await _row(f"{scheme}: small calls, {depth} in flight", "1/s", runs, ours, limit, **must))
+        for size, depth in itertools.product((64 * KIB, MIB, 4 * MIB), (1, 4)):
+            total = int((128 if size < MIB else 512) * MIB * scale)
+            ours = partial(fs3_write, channel, size, depth, total)
+            limit = partial(raw_bulk, scheme, address, b"W", size, depth, total)
+            rows.append(await _row(f"{scheme}: write {size // KIB} KiB, {depth} in flight", "B/s", runs, ours, limit))
     finally:
         await channel.close()
     return rows
@@ -302,7 +298,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--scale", type=float, default=1.0, help="how much is moved, relative to the usual")
     parser.add_argument("--save", action="store_true", help="append to benches/results")
     options = parser.parse_args(arguments)
-    console = Console()
+    console = Console(width=140)
     rows = []
     for scheme in options.schemes.split(","):
         rows += _with_servers(scheme, options.loop, options.runs, options.scale)

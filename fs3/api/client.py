@@ -28,7 +28,7 @@ from fs3.client.mgmtd import MgmtdClient
 from fs3.client.storage import StorageClient
 from fs3.model.inode import Inode, InodeType, Layout
 from fs3.model.namespace import Entry, Opened, PathRef, RemoveKind, RenameMode
-from fs3.model.requests import FileSystemSpace, Open
+from fs3.model.requests import FileSystemSpace, Open, Remove
 
 __all__ = ["EXCHANGE", "NOREPLACE", "REPLACE", "TIME_NOW", "Client", "File"]
 
@@ -40,6 +40,7 @@ CLOSE_PATIENCE_NS = 5 * SECOND
 """How long closing a client waits for the sessions it still has."""
 
 Counts = list[int]
+Failures = list[FS3Error | None]
 Opens = list[File | FS3Error]
 Stats = list[Inode | FS3Error]
 Entries = list[Entry]
@@ -246,12 +247,7 @@ class Client:
         return inode
 
     async def copy_file(
-        self,
-        source: str,
-        target: str,
-        *,
-        exclusive: bool = False,
-        done: Callable[[int], None] | None = None,
+        self, source: str, target: str, *, exclusive: bool = False, done: Callable[[int], None] | None = None
     ) -> Inode:
         """Copy a file's bytes and permission bits, several chunks under way; the target appears at once and whole.
 
@@ -346,6 +342,11 @@ class Client:
     async def rmtree(self, path: str) -> None:
         """Remove whatever is there with all below it: gone at once, its space is reclaimed in the background."""
         await self.meta.remove(PathRef(path=path), RemoveKind.TREE)
+
+    async def remove_many(self, paths: Sequence[str], kind: RemoveKind = RemoveKind.FILE) -> Failures:
+        """Remove many, in few requests and commits: None or its error for each."""
+        answers = await self.meta.batch([Remove(PathRef(path=path), kind) for path in paths]) if paths else []
+        return [answer if isinstance(answer, FS3Error) else None for answer in answers]
 
     async def rename(self, source: str, target: str, mode: RenameMode = REPLACE) -> Inode:
         """Move a file, symlink or directory, atomically: REPLACE as POSIX does · NOREPLACE: Exists · EXCHANGE: swap the two."""

@@ -11,6 +11,7 @@ from fs3.api.fsspec_looking import Looking
 from fs3.api.walk import join
 from fs3.base.errors import FS3Error, NotFound, error
 from fs3.base.status import Code
+from fs3.model.namespace import RemoveKind
 
 
 class Names(Looking):
@@ -47,19 +48,15 @@ class Names(Looking):
             for one in reversed(await self._expand_path(path, recursive=recursive, maxdepth=maxdepth)):
                 await self._remove_one(one)
             return
-        client = await self._client()
-        paths = [path] if isinstance(path, str) else list(path)
-        removed = ""
-        for one in await self._expand_names(paths):
-            if removed and one.startswith(f"{removed}/"):
-                continue  # it went with a directory above it
-            if recursive:
-                if one == "/":
-                    raise error(Code.INVALID, "the root cannot be removed", one)
-                await client.rmtree(one)
-                removed = one
-            else:
-                await client.unlink(one)
+        names = await self._expand_names([path] if isinstance(path, str) else list(path))
+        if recursive:
+            names = _tops(names)
+            if names[0] == "/":
+                raise error(Code.INVALID, "the root cannot be removed", "/")
+        kind = RemoveKind.TREE if recursive else RemoveKind.FILE
+        for failure in await (await self._client()).remove_many(names, kind):
+            if failure is not None:
+                raise failure
 
     async def _remove_one(self, path: str) -> None:
         """A file, or a directory that has nothing left."""
@@ -154,3 +151,12 @@ class Names(Looking):
     async def _link(self, source: str, path: str) -> None:
         """Make `path` another name of a file."""
         await (await self._client()).link(self._strip_protocol(source), self._strip_protocol(path))
+
+
+def _tops(names: Sequence[str]) -> list[str]:
+    """Of names in order, those that are not below another one: they go with it."""
+    tops: list[str] = []
+    for name in names:
+        if not tops or not f"{name}/".startswith(f"{tops[-1].rstrip('/')}/"):
+            tops.append(name)
+    return tops

@@ -86,6 +86,21 @@ def combine(first: int, second: int, second_length: int) -> int:
     return _apply(_zeros(second_length), first) ^ second if second_length else first
 
 
+def coarser(sums: Sequence[int], offset: int, length: int, piece: int, coarse: int = BLOCK_BYTES) -> list[int]:
+    """The sums of a range cut at multiples of `coarse`, from those cut at multiples of `piece`, which divides it."""
+    if piece == coarse:
+        return list(sums)
+    joined: list[int] = []
+    last = -1
+    for value, (at, size) in zip(sums, cut(offset, length, piece), strict=True):
+        if at // coarse == last:
+            joined[-1] = combine(joined[-1], value, size)
+        else:
+            joined.append(value)
+            last = at // coarse
+    return joined
+
+
 def digest_of(sums: Sequence[int]) -> int:
     """One number for a chunk's block checksums, for comparing replicas: CRC32C over them, 4 bytes little-endian each."""
     return crc32c(b"".join(value.to_bytes(4, "little") for value in sums))

@@ -113,7 +113,11 @@ cold_reads_max = 4096
 cold_read_bytes_max = 64 * MIB
 """Bytes those reads may hold in memory until they are sent; further ones wait."""
 fill_bytes_max = 64 * MIB
-"""Pending versions one target holds in memory while it sends them again."""
+"""Bytes one target may have read back from its store to send them on."""
+lent_bytes_max = 12 * MIB
+parked_bytes_max = 8 * MIB
+"""Bytes of request buffers that may be kept while another node, or another update of the chunk, is waited for; see
+`fs3.services.storage.updates`."""
 forward_requests_max = 64
 """Requests one target has under way to its successor; further updates wait and then leave together."""
 
@@ -269,5 +273,8 @@ assert config_bytes_max < frame_header_bytes_max
 assert forward_backoff_min_ns < forward_backoff_max_ns <= forward_timeout_min_ns <= forward_timeout_max_ns
 assert forward_timeout_min_ns < flight_deadline_ns < call_timeout_ns
 assert read_frame_bytes <= read_bytes_per_request_max
+assert update_bytes_per_request_max <= parked_bytes_max
+# A frame of the largest size always finds a buffer (sizes are rounded up by an eighth), however many others wait for somebody.
+assert lent_bytes_max + parked_bytes_max + frame_payload_bytes_max * 9 // 8 <= receive_bytes_max
 assert update_alone_bytes <= update_bytes_per_request_max
 assert lease_ns < update_attempt_ns < flight_deadline_ns < call_timeout_ns

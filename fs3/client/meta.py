@@ -17,11 +17,8 @@ from fs3.base.errors import FS3Error, InvalidArgument, error
 from fs3.base.ids import ROOT_INODE, ClientId, InodeId, SessionId
 from fs3.base.limits import (
     attempt_timeout_ns,
-    batch_items_max,
-    batch_stat_paths_max,
     batch_stats_at_once_max,
     call_timeout_ns,
-    request_bytes_max,
     retry_backoff_max_ns,
     retry_backoff_min_ns,
 )
@@ -29,6 +26,7 @@ from fs3.base.prng import Prng
 from fs3.base.status import Code, Retry
 from fs3.base.units import SECOND
 from fs3.client.connect import Connector
+from fs3.client.meta_pieces import batch_end, may_change, pieces
 from fs3.client.routing import RoutingSource
 from fs3.core.meta.ops.setattr import TIME_NOW
 from fs3.model.inode import Dirent, Inode, Layout, User
@@ -54,7 +52,8 @@ from fs3.model.requests import (
 from fs3.model.routing import Node, Role, Routing
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Channel
-from fs3.wire.meta import VERBS, Verb, caller_to_pb, inode_from_pb, outcome_from_pb
+from fs3.wire.meta import caller_to_pb, inode_from_pb
+from fs3.wire.meta_verbs import VERBS, Verb, outcome_from_pb
 from fs3.wire.methods import META
 from fs3.wire.pb import meta_pb2 as pb
 
@@ -223,9 +222,9 @@ class MetaClient:
         Raises when nobody answers at all.
         """
         answers: Stats = []
-        pieces = _pieces(paths)
-        for at in range(0, len(pieces), batch_stats_at_once_max):
-            asked = (self._stat_piece(piece, parent, follow) for piece in pieces[at : at + batch_stats_at_once_max])
+        cut = pieces(paths)
+        for at in range(0, len(cut), batch_stats_at_once_max):
+            asked = (self._stat_piece(piece, parent, follow) for piece in cut[at : at + batch_stats_at_once_max])
             for found in await asyncio.gather(*asked):
                 answers += found
         return answers
@@ -251,7 +250,7 @@ class MetaClient:
         deadline = self._clock.now() + self._timeout_ns
         while len(answers) < len(requests):
             begin = len(answers)
-            end = _batch_end(messages, begin)
+            end = batch_end(messages, begin)
             try:
                 answers += await self._batch_piece(requests[begin:end], messages[begin:end], deadline)
             except FS3Error as why:
@@ -299,7 +298,7 @@ class MetaClient:
             for index, (request, result) in enumerate(zip(requests, reply.results, strict=True)):
                 outcome = outcome_from_pb(VERBS[type(request)], result, request.named)
                 answers.append(outcome)
-                if isinstance(outcome, FS3Error) and index < waits and _may_change(outcome.code, index):
+                if isinstance(outcome, FS3Error) and index < waits and may_change(outcome.code, index):
                     waits = index
             if waits:
                 return answers[:waits]
@@ -396,37 +395,3 @@ def _fill(verb: Verb, message: Any, request: Request) -> None:
     except (ValueError, TypeError) as why:
         # A surrogate in a path, a negative length: protobuf says what it cannot carry.
         raise InvalidArgument(Code.INVALID, f"{verb.item}: {why}", request.named or None) from why
-
-
-def _pieces(paths: Sequence[str]) -> list[Sequence[str]]:
-    """Paths cut into requests: not too many, and not too long for a frame."""
-    pieces: list[Sequence[str]] = []
-    begin = room = 0
-    for index, path in enumerate(paths):
-        size = 4 * len(path) + 8
-        if index == begin + batch_stat_paths_max or (index > begin and size > room):
-            pieces.append(paths[begin:index])
-            begin = index
-        if index == begin:
-            room = request_bytes_max
-        room -= size
-    if begin < len(paths):
-        pieces.append(paths[begin:])
-    return pieces
-
-
-def _may_change(code: Code, index: int) -> bool:
-    """An item of a batch that is answered so is worth another try; TOO_LARGE means that its answer did not fit any more."""
-    return code.retry is not Retry.NEVER or (code is Code.TOO_LARGE and index > 0)
-
-
-def _batch_end(items: Sequence[pb.BatchItem], begin: int) -> int:
-    """Where the request that starts at `begin` ends."""
-    room = request_bytes_max
-    end = begin
-    while end < len(items) and end - begin < batch_items_max:
-        room -= items[end].ByteSize() + 8
-        if room < 0 and end > begin:
-            break
-        end += 1
-    return end

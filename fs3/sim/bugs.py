@@ -180,7 +180,9 @@ class ObeysStrangers(Judge):
     """Any target may number updates."""
 
     def sender(self, update: Update, fence: Fence) -> Sender:
-        return Sender.PREDECESSOR if update.from_target else Sender.CLIENT
+        if update.from_target and update.from_target != self.standing.predecessor:
+            return Sender.PREDECESSOR
+        return super().sender(update, fence)
 
 
 class _NeverLate(Heard):

@@ -82,8 +82,12 @@ class ClientSurroundings(Protocol):
 class ClientModel:
     """Runs `operations` operations of its swarm's mix, one after the other."""
 
-    def __init__(self, node: int, operations: int, swarm: Swarm, prng: Prng, around: ClientSurroundings) -> None:
+    def __init__(
+        self, node: int, operations: int, swarm: Swarm, prng: Prng, around: ClientSurroundings, *, watches: bool = False
+    ) -> None:
+        """`watches`: it only reads, and only the first chunk."""
         self.node = node
+        self._watches = watches
         self.identity = ClientId(node.to_bytes(16, "big"))
         self.left = operations
         self.history: list[Operation] = []
@@ -114,7 +118,7 @@ class ClientModel:
             return
         self.left -= 1
         prng, swarm = self._prng, self._swarm
-        page = prng.below(swarm.chunks + swarm.pages)
+        page = 0 if self._watches else prng.below(swarm.chunks + swarm.pages)
         is_page = page >= swarm.chunks
         chunk = ChunkId(((0x80 << 120) | page if is_page else page).to_bytes(16, "big"))
         kind, offset, data = (self._page_update if is_page else self._file_update)(page)
@@ -135,8 +139,7 @@ class ClientModel:
 
     def _file_update(self, page: int) -> tuple[UpdateKind | None, int, bytes]:
         prng, swarm = self._prng, self._swarm
-        draw = prng.below(1024)
-        if draw < swarm.read_chance:
+        if self._watches or prng.below(1024) < swarm.read_chance:
             return None, 0, b""
         if prng.below(1024) < swarm.remove_chance:
             return UpdateKind.REMOVE, 0, b""
@@ -188,6 +191,8 @@ class ClientModel:
         serving = chain.serving()
         if not serving or self._ask_tail:
             return chain.tail()
+        if self._swarm.readers_are_loyal:
+            return serving[self.node % len(serving)]
         return serving[self._prng.below(len(serving))]
 
     def _timed_out(self, call: int) -> None:
@@ -238,7 +243,8 @@ class ClientModel:
             if operation.kind is None:
                 operation.data = data
         self._around.finished(operation)
-        self._around.after(self._prng.below(self._swarm.think_ns + 1), self.next_operation)
+        pause = self._swarm.trouble_ns // self._swarm.glances if self._watches else self._swarm.think_ns
+        self._around.after(self._prng.below(pause + 1), self.next_operation)
 
 
 def page_content(page: int) -> bytes:

@@ -21,12 +21,18 @@ class Swarm:
     clients: int
     operations: int
     """Of all clients together."""
+    watchers: int
+    """Further clients that only read, one chunk, again and again."""
+    glances: int
+    """Reads of each watcher."""
     chunks: int
     pages: int
     """Further chunks that are only PUT, removed and read."""
     channels: int
     """Update channels of each client."""
     read_chance: int
+    readers_are_loyal: bool
+    """A client reads from one target as long as it can, instead of from any."""
     remove_chance: int
     partial_chance: int
     """Of writes: at an offset, or a truncation."""
@@ -76,17 +82,24 @@ def swarm_of(prng: Prng) -> Swarm:
     lease = heartbeat * prng.between(3, 5)
     latency = prng.between(50, 400) * MICROSECOND
     timeout = prng.between(10, 60) * MILLISECOND
+    clients = prng.between(1, 5)
+    operations = prng.between(24, 56)
+    trouble = prng.between(200, 700) * MILLISECOND
     return Swarm(
         targets=prng.pick((1, 2, 3, 3, 3, 3, 4, 5)),
-        clients=prng.between(1, 5),
-        operations=prng.between(24, 56),
-        chunks=prng.between(1, 4),
+        clients=clients,
+        operations=operations,
+        watchers=prng.pick((0, 0, 1, 2)),
+        glances=prng.between(20, 40),
+        chunks=prng.pick((1, 1, 2, 3, 4)),
         pages=maybe(1, 3, 1, 2),
         channels=prng.between(1, 3),
-        read_chance=prng.between(200, 600),
+        read_chance=prng.between(200, 700),
+        readers_are_loyal=prng.chance(1, 2),
         remove_chance=maybe(2, 3, 40, 250),
         partial_chance=maybe(1, 2, 100, 500),
-        think_ns=prng.between(0, 20) * MILLISECOND,
+        # From everything at once to spread over all of the trouble.
+        think_ns=prng.pick((0, 1, 2, 4)) * trouble * clients // operations // 2,
         latency_min_ns=latency,
         latency_max_ns=latency * prng.between(2, 20),
         latency_tail_ns=lease * prng.between(1, 8) // 4,
@@ -115,5 +128,5 @@ def swarm_of(prng: Prng) -> Swarm:
         isolations=maybe(1, 2, 1, 3),
         pauses=maybe(1, 3, 1, 3),
         bumps=maybe(1, 3, 1, 4),
-        trouble_ns=prng.between(200, 700) * MILLISECOND,
+        trouble_ns=trouble,
     )

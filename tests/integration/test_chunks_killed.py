@@ -13,7 +13,7 @@ from fs3.base.limits import block_bytes_max
 from fs3.base.status import Code
 from fs3.drivers.chunks import FileChunkStore
 from fs3.drivers.os_clock import OsClock
-from fs3.sim.conformance.chunk_store import bytes_of, noise
+from fs3.sim.conformance.chunk_tools import bytes_of, noise
 
 CHUNKS = [file_chunk(InodeId(3), index) for index in range(12)]
 
@@ -26,7 +26,7 @@ WRITER = textwrap.dedent("""
     from fs3.drivers.os_clock import OsClock
     from fs3.model.chunk import Tag, UpdateKind, UpdateResult
     from fs3.base.status import Code
-    from fs3.sim.conformance.chunk_store import CLIENT, noise, update_of
+    from fs3.sim.conformance.chunk_tools import CLIENT, noise, update_of
 
     async def writer(store, index):
         chunk = file_chunk(InodeId(3), index)

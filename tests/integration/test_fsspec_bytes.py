@@ -116,10 +116,7 @@ def test_file_is_what_it_was_when_it_was_opened(fs: Any, room: str) -> None:
         assert file.read(3) == b"old"
         fs.pipe_file(f"{room}/x", b"new")
         assert file.details["size"] == 11
-        try:
-            assert file.read() == b" content"
-        except OSError as failure:
-            assert failure.filename == f"{room}/x"
+        assert file.read() == b" content"  # its chunks stay for a while
 
 
 @pytest.mark.parametrize(
@@ -206,10 +203,8 @@ WAYS = {
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("reason", [Stop, KeyboardInterrupt])
 def test_an_exception_in_the_block_leaves_no_file(fs: Any, room: str, way: str, reason: type[BaseException]) -> None:
-    if fs.embedded and "fsspec.open" in way:
-        fs.storage_options.pop("cluster", None)
     data: Any = "text" if "text" in way else noise(100_000)
-    with pytest.raises(reason), WAYS[way](fs, f"{room}/x") as file:
+    with pytest.raises(reason), WAYS[way](fs, f"{room}/x") as file:  # noqa: PT012
         file.write(data)
         raise reason
     assert fs.ls(room) == []
@@ -219,7 +214,7 @@ def test_an_exception_in_the_block_leaves_no_file(fs: Any, room: str, way: str, 
 
 
 def test_closing_in_an_except_block_keeps_the_file(fs: Any, room: str) -> None:
-    with pytest.raises(Stop):
+    with pytest.raises(Stop):  # noqa: PT012
         try:
             raise Stop
         except Stop:
@@ -251,7 +246,7 @@ def test_append(fs: Any, room: str) -> None:
         assert fs.size(path) == 5 + len(data)  # flush publishes
         file.write(b"end")
     assert fs.cat_file(path) == b"first" + data + b"end"
-    with pytest.raises(Stop), fs.open(path, "ab") as file:
+    with pytest.raises(Stop), fs.open(path, "ab") as file:  # noqa: PT012
         file.write(noise(100_000, 3))
         raise Stop
     assert fs.cat_file(path) == b"first" + data + b"end"
@@ -383,7 +378,7 @@ def test_a_transaction_publishes_together_or_not_at_all(fs: Any, room: str, tmp_
         assert fs.ls(room, detail=False) == [f"{room}/log"]
         assert fs.cat_file(f"{room}/log") == b"before "
 
-    with pytest.raises(Stop), fs.transaction:
+    with pytest.raises(Stop), fs.transaction:  # noqa: PT012
         work()
         raise Stop
     assert fs.ls(room, detail=False) == [f"{room}/log"]

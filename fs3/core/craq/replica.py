@@ -64,6 +64,7 @@ class Replica:
     def step(self, now_ns: int, event: Event) -> list[Effect]:
         """What follows from an event. Raises AssertionError when the shell breaks the rules of events.py."""
         out: list[Effect] = []
+        self.judge.just.clear()
         if isinstance(event, UpdateReceived):
             self._received(now_ns, event, out)
         elif isinstance(event, Staged):
@@ -261,6 +262,8 @@ class Replica:
         chunk = update.chunk
         result = UpdateResult(Code.OK, update.version, flight.length, flight.checksum)
         tag = self._row_tag(update.tag)
+        if tag.client:
+            self.judge.just[tag.client, tag.channel] = ChannelRow(tag.seq, chunk, result)
         out.append(Commit(chunk, update.version, tag, result))
         _answer(flight.askers, result, out)
         if not lane.waiting:
@@ -269,15 +272,12 @@ class Replica:
         meta = None
         if update.kind is not UpdateKind.REMOVE:
             meta = ChunkMeta(update.version, 0, update.chain_version, flight.length, flight.checksum)
-        if tag.client:
-            self.judge.just[tag.client, tag.channel] = ChannelRow(tag.seq, chunk, result)
         self._next(now, chunk, lane, meta, out)
-        self.judge.just.clear()
 
     def _row_tag(self, tag: Tag) -> Tag:
         """The tag to set the channel row with: none when the client has gone on to a newer update, which the row must keep."""
         if tag.client:
-            row = self.view.channel(tag.client, tag.channel)
+            row = self.judge.channel(tag)
             if row is not None and row.seq > tag.seq:
                 return UNTAGGED
         return tag

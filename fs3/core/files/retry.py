@@ -63,7 +63,12 @@ class Row(NamedTuple):
 
 _BAD_DATA = frozenset((Code.CHECKSUM, Code.DISK))
 """This replica cannot give the data; the others may."""
-_SILENT = frozenset((Code.DEADLINE, Code.DISCONNECTED, Code.UNAVAILABLE, Code.SHUTTING_DOWN, Code.LEASE))
+_SILENT = frozenset(
+    (
+        Code.DEADLINE, Code.DISCONNECTED, Code.UNAVAILABLE, Code.SHUTTING_DOWN,
+        Code.LEASE, Code.NOT_SERVING, Code.NO_SUCH_TARGET,
+    )
+)  # fmt: skip
 """This node is not there, or must not answer; the others may."""
 
 

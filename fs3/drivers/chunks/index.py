@@ -124,9 +124,8 @@ class Index:
                 found = cursor.first()
             else:
                 found = cursor.set_range(after) and (cursor.key() != after or cursor.next())
-            while found:
-                yield cursor.item()
-                found = cursor.next()
+            if found:
+                yield from cursor.iternext()
 
     def advance(self) -> None:
         """Move the snapshot to the newest commit."""

@@ -199,11 +199,15 @@ def places(chunk: bytes, packed: bytes) -> tuple[int, int, bool]:
     """
     flags = check(chunk, packed)
     at = _HEAD.size
-    found = [NOWHERE, NOWHERE]
-    for index, flag in enumerate((_HAS_COMMITTED, _HAS_PENDING)):
-        if flags & flag:
-            _, _, length, class_number, slot = _VERSION.unpack_from(packed, at)
-            at += _VERSION.size + 4 * -(-length // BLOCK_BYTES) + (length if class_number == _CLASS_INLINE else 0)
-            if class_number < _CLASS_NOWHERE:
-                found[index] = place_of(class_number, slot)
-    return found[0], found[1], bool(flags & _HAS_PENDING)
+    committed = pending = NOWHERE
+    if flags & _HAS_COMMITTED:
+        _, _, length, class_number, slot = _VERSION.unpack_from(packed, at)
+        at += _VERSION.size + 4 * -(-length // BLOCK_BYTES) + (length if class_number == _CLASS_INLINE else 0)
+        if class_number < _CLASS_NOWHERE:
+            committed = class_number << 32 | slot
+    if not flags & _HAS_PENDING:
+        return committed, NOWHERE, False
+    _, _, length, class_number, slot = _VERSION.unpack_from(packed, at)
+    if class_number < _CLASS_NOWHERE:
+        pending = class_number << 32 | slot
+    return committed, pending, True

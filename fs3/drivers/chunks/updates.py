@@ -320,13 +320,14 @@ class Updates:
         """`ChunkStore.flush`. Raises FS3Error NO_SPACE or DISK naming the directory when it cannot be done."""
         wanted = self._changes
         while self._durable_changes < wanted:
-            if self._broken:
-                raise error(Code.DISK, self._broken)
             self._begin()
-            assert self._barrier_over is not None
-            why = await asyncio.shield(self._barrier_over)
-            if why and not self._broken:
-                raise error(Code.NO_SPACE, f"commits cannot be made durable: {why}", str(self._directory))
+            barrier, over = self._barrier, self._barrier_over
+            assert barrier is not None
+            assert over is not None
+            why = await asyncio.shield(over)
+            if why and self._durable_changes < wanted:
+                code = Code.DISK if barrier.broken else Code.NO_SPACE
+                raise error(code, f"commits cannot be made durable: {why}", str(self._directory))
 
     async def close(self) -> None:
         """Finish what waits, then make all commits durable. Raises as `flush` does, but lets go of the disk thread."""

@@ -36,6 +36,7 @@ _PEEK_AFTER_BULK = 4 * KIB
 _PEEK_FIRST = 16 * KIB
 _BULK_BYTES = 32 * KIB
 """Payloads from here on are worth a system call of their own."""
+_WAKE_FOR_BYTES = 256 * KIB
 _SCATTER_MAX = 64
 """Buffers per recvmsg_into."""
 
@@ -66,6 +67,8 @@ class Connection:
         self._long_header: memoryview | None = None
         self._discarding = False
         self._expected = 0  # bytes of what is or was expected, as a whole
+        self._has_low_water = sock.family != socket.AF_UNIX  # which ignores it
+        self._sleeps_deep = False
         self._paused = 0
         self._flush_state = _IDLE
         self._corked = False
@@ -177,9 +180,19 @@ class Connection:
             log.exception("%r failed", self)
             self.close("internal error")
         self._corked = False
+        if self._left >= _WAKE_FOR_BYTES or self._sleeps_deep:
+            self._set_low_water()
         self._woken()
         if self._flush_state == _DUE:
             self._flush()
+
+    def _set_low_water(self) -> None:
+        """In the middle of a large payload, be woken for a good piece of it and not for every segment: over loopback that saves a
+        quarter of the processor time per byte, on both sides. The peer's end of stream wakes us all the same."""
+        deep = self._left >= _WAKE_FOR_BYTES
+        if deep != self._sleeps_deep and self._has_low_water and not self.closed:
+            self._sleeps_deep = deep
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, _WAKE_FOR_BYTES if deep else 1)
 
     def _receive_frames(self) -> int:
         staging = self._staging

@@ -48,7 +48,8 @@ from fs3.model.routing import Routing
 from fs3.ports.clock import Clock
 from fs3.ports.kv import KV
 from fs3.ports.rpc import Bindings, Call, Handler
-from fs3.wire.meta import VERB_OF_ITEM, VERBS, Verb, caller_from_pb, fill_inode, inode_bytes_max, malformed
+from fs3.wire.meta import caller_from_pb, fill_inode, inode_bytes_max, malformed
+from fs3.wire.meta_verbs import VERB_OF_ITEM, VERBS, Verb
 from fs3.wire.methods import META
 from fs3.wire.pb import meta_pb2 as pb
 

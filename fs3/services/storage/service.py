@@ -180,9 +180,8 @@ class StorageService:
         except FS3Error as wrong:
             call.fail(wrong.code, wrong.strerror or "", self._routing_version())
             return
-        job = UpdateJob(call, updates, self._routing_version, self._job_done)
+        job = UpdateJob(call, updates, self._payloads, self._routing_version, self._job_done)
         self._jobs += 1
-        self._payloads.add(job)
         job.hold()
         refusal = None
         if self._config.read_only and updates and not updates[0].from_target:
@@ -201,9 +200,8 @@ class StorageService:
                 shell.submit(update, job, index)
         job.drop()
 
-    def _job_done(self, job: UpdateJob) -> None:
+    def _job_done(self) -> None:
         self._jobs -= 1
-        self._payloads.remove(job)
         if not self._jobs and self._idle is not None:
             self._idle.set()
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import msgspec
 
+from fs3.base.checksum import coarser
 from fs3.base.errors import FS3Error
-from fs3.base.ids import ChainId, NodeId, TargetId
+from fs3.base.ids import ChunkId, NodeId, TargetId
 from fs3.base.limits import drain_events_max, fill_bytes_max
 from fs3.base.status import Code
 from fs3.base.units import SECOND
@@ -67,7 +69,9 @@ class TargetShell:
         self._draining = False
         self._askers: dict[int, tuple[UpdateJob, int]] = {}
         self._next_token = 1
-        self._stages: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._staging: dict[ChunkId, tuple[UpdateJob, int]] = {}
+        """Whose bytes the store is working on."""
         self._lane: PeerLane | None = None
         self._fills: deque[Forward] = deque()
         self._fill_bytes = 0
@@ -111,12 +115,12 @@ class TargetShell:
 
     def submit(self, update: Update, job: UpdateJob, index: int) -> None:
         """An update of a client or of the predecessor; `job` gets its result."""
-        if self.damage:
-            job.answer(index, UpdateResult(Code.DISK, message=f"target {self.target}: {self.damage}"))
-            return
         token = self._next_token
         self._next_token = token + 1
         self._askers[token] = (job, index)
+        if self.damage:
+            self._answer(token, UpdateResult(Code.DISK, message=f"target {self.target}: {self.damage}"))
+            return
         self._post(UpdateReceived(update, token))
 
     def read_gate(self, chain_version: int, now: int, lease_until: int) -> tuple[Code, bool]:
@@ -146,7 +150,9 @@ class TargetShell:
         if self._lane is not None:
             self._lane.close()
         self._answer_all(UpdateResult(Code.SHUTTING_DOWN, message=f"target {self.target} stops"))
-        await asyncio.gather(*self._stages, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for chunk in list(self._staging):
+            self._let_go(chunk)
         try:
             if flush:
                 await self.store.flush()
@@ -172,9 +178,14 @@ class TargetShell:
         inbox = self._inbox
         try:
             for _ in range(min(len(inbox), drain_events_max)):
+                event = inbox.popleft()
+                if type(event) is UpdateReceived and event.update.chunk in machine.lanes and not self._may_wait(event):
+                    continue
                 # Effects of one step before the next one: the machine looks at the store, which must show its commits.
-                for effect in machine.step(now, inbox.popleft()):
+                for effect in machine.step(now, event):
                     self._carry_out(effect)
+                if type(event) is Staged:
+                    self._let_go(event.chunk)
             machine.check()
         except Exception as failure:
             # A damaged index row, or a mistake in the machine: what it would do next cannot be trusted.
@@ -195,29 +206,61 @@ class TargetShell:
         elif type(effect) is Commit:
             self.store.commit(effect.chunk, effect.version, effect.tag, effect.result)
         elif type(effect) is Stage:
-            task = self._loop.create_task(self._stage(effect.update))
-            self._stages.add(task)
-            task.add_done_callback(self._stages.discard)
+            self._stage(effect.update)
         elif type(effect) is Forward:
             self._forward(effect)
         elif type(effect) is DropPending:
             self.store.drop_pending(effect.chunk)
 
     def _answer(self, token: int, result: UpdateResult) -> None:
+        if result.code is Code.DISK and self.damage and self.chain is not None and len(self.chain.serving()) > 1:
+            # The chain will go on without this target: asking again is better than giving up.
+            result = UpdateResult(Code.NOT_SERVING, message=result.message)
         job, index = self._askers.pop(token)
         job.answer(index, result)
 
-    async def _stage(self, update: Update) -> None:
-        drop = self._payloads.hold(update)
+    def _may_wait(self, event: UpdateReceived) -> bool:
+        """The chunk is busy: whether an update may wait for it with its bytes. Answers BUSY when not."""
+        job, index = self._askers[event.token]
+        if self._payloads.park(job, index):
+            return True
+        message = f"target {self.target}: chunk {event.update.chunk.hex()} is busy, and too much waits already"
+        self._answer(event.token, UpdateResult(Code.BUSY, message=message))
+        return False
+
+    def _stage(self, update: Update) -> None:
+        owner = self._payloads.owner(update)
+        if owner is not None:
+            job, index = owner
+            if index in job.parked:
+                self._payloads.unpark(job, index)
+            job.hold()
+            self._staging[update.chunk] = owner
+        self._run(self._stage_now(update))
+
+    def _let_go(self, chunk: ChunkId) -> None:
+        """The machine has decided what follows a stage: whatever still needs the bytes has them now."""
+        owner = self._staging.pop(chunk, None)
+        if owner is not None:
+            job, index = owner
+            job.staged(index)
+            job.drop()
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _stage_now(self, update: Update) -> None:
         try:
             done = await self.store.stage(update, update.version, update.chain_version)
             staged = Staged(update.chunk, update.version, done.code, done.length, done.checksum, done.message)
         except Exception as failure:
             log.exception("target %d: staging chunk %s failed", self.target, update.chunk.hex())
             staged = Staged(update.chunk, update.version, Code.DISK, 0, 0, f"target {self.target}: {failure}")
-        finally:
-            drop()
         self._post(staged)
+        if self._closed or self._broken:
+            self._let_go(update.chunk)
         if staged.code is Code.DISK and not self.damage:
             self._fail(staged.message or "the disk failed")
 
@@ -226,6 +269,8 @@ class TargetShell:
         self.damage = reason
         log.error("target %d is offline: %s", self.target, reason)
         if self._broken:
+            for chunk in list(self._staging):
+                self._let_go(chunk)
             self._answer_all(UpdateResult(Code.DISK, message=f"target {self.target}: {reason}"))
         self._changed()
 
@@ -261,26 +306,26 @@ class TargetShell:
             if lane is not None:
                 lane.close()
             lane = self._lane = PeerLane(self.target, slot.target, slot.node, self._channel, self._post)
-        if update.data is not None or not update.length:
-            parts = (update.data,) if update.data is not None else ()
-            lane.put(update, effect.attempt, parts, self._payloads.hold(update))
+        if not update.length:
+            lane.put(update, effect.attempt, (), _nothing)
+        elif update.data is not None and (give_back := self._payloads.lend(update)) is not None:
+            lane.put(update, effect.attempt, (update.data,), give_back)
         else:
             self._fills.append(effect)
             self._read_fills()
 
     def _read_fills(self) -> None:
-        """Read pending versions that have to be sent again, as many at once as may be in memory."""
+        """Read back what cannot be sent from a request's buffer, as much at once as may be in memory."""
         while self._fills and (not self._fill_bytes or self._fill_bytes + self._fills[0].update.length <= fill_bytes_max):
             effect = self._fills.popleft()
             self._fill_bytes += effect.update.length
-            task = self._loop.create_task(self._fill(effect))
-            self._stages.add(task)
-            task.add_done_callback(self._stages.discard)
+            self._run(self._fill(effect))
 
     async def _fill(self, effect: Forward) -> None:
+        """Forward an update with the bytes that the pending version has in its range."""
         update = effect.update
         try:
-            found = await self.store.read_cold(update.chunk, 0, update.length, pending=True)
+            found = await self.store.read_cold(update.chunk, update.offset, update.length, pending=True)
         except FS3Error as failure:
             found = ReadResult(failure.code, message=failure.strerror or "")
         except Exception as failure:
@@ -294,16 +339,21 @@ class TargetShell:
             self._read_fills()
 
         lane = self._lane
-        if found.code is Code.OK and found.length == update.length and lane is not None and lane.target == effect.target:
-            whole = msgspec.structs.replace(update, checksums=tuple(found.checksums))
-            lane.put(whole, effect.attempt, found.parts, release)
+        code = found.code
+        if code is Code.OK and (found.version != update.version or found.length != update.length):
+            code = Code.NOT_FOUND
+        elif code is Code.OK and (lane is None or lane.target != effect.target):
+            code = Code.NOT_SERVING
+        elif code is Code.OK and lane is not None:
+            if not update.checksums:
+                sums = coarser(found.checksums, update.offset, update.length, found.piece_bytes)
+                update = msgspec.structs.replace(update, checksums=tuple(sums))
+            lane.put(update, effect.attempt, found.parts, release)
             lane.flush()
             return
         release()
-        code = found.code if found.code is not Code.OK else Code.NOT_SERVING
         self._post(Acked(update.chunk, update.version, effect.attempt, UpdateResult(code, message=found.message)))
 
 
-def chain_of(chains: dict[ChainId, Chain], target: TargetId) -> Chain | None:
-    """The chain a target is a member of."""
-    return next((chain for chain in chains.values() if chain.slot(target) is not None), None)
+def _nothing() -> None:
+    """There are no bytes to give back."""

@@ -271,8 +271,10 @@ def chain_of(chain: int, version: int, states: dict[int, PublicState]) -> Chain:
 class StorageCluster:
     """A few storage nodes and the clients that use them."""
 
-    def __init__(self, path: Path, nodes: int = 3, chains: int = 2):
+    def __init__(self, path: Path, nodes: int = 3, chains: int = 2, transport=None, endpoints=None):
+        """`transport`: one per node, for clusters that are not on the fake network; `endpoints`: where they listen."""
         self.path = path
+        self.transport = transport
         self.network = FakeNetwork()
         states = dict.fromkeys(range(1, nodes + 1), SERVING)
         order = list(states)
@@ -285,7 +287,9 @@ class StorageCluster:
             CLUSTER,
             1,
             {
-                NodeId(node): Node(NodeId(node), f"storage-{node}", Role.STORAGE, (f"fake://{node}",), "", 1, True)
+                NodeId(node): Node(
+                    NodeId(node), f"storage-{node}", Role.STORAGE, ((endpoints or {}).get(node, f"fake://{node}"),), "", 1, True
+                )
                 for node in states
             },
             {chain.id: chain for chain in made},
@@ -294,10 +298,10 @@ class StorageCluster:
         self.manager = FakeManager(routing)
         self.services: dict[int, StorageService] = {}
         self.connectors = []
+        self.listeners = []
         self.store_config: dict[int, ChunkStoreConfig] = {}
         self.wrap: Callable[[TargetId, object], object] = lambda target, store: store
         self._clients = itertools.count(1)
-        self.open_clients = []
 
     async def start(self, *nodes, config=StorageConfig()):  # noqa: B008
         for node in nodes or self.manager.routing.nodes:
@@ -309,10 +313,14 @@ class StorageCluster:
                 )
                 return self.wrap(target, store)
 
-            connector = Connector([self.network], "")
+            connector = Connector([self.transport(node) if self.transport else self.network], "")
             self.connectors.append(connector)
             service = StorageService(disks, factory, CLOCK, self.manager, connector, config)
-            self.network.servers[f"fake://{node}"] = service.bindings()
+            if self.transport is None:
+                self.network.servers[f"fake://{node}"] = service.bindings()
+            else:
+                (endpoint,) = self.manager.routing.nodes[NodeId(node)].endpoints
+                self.listeners.append(await self.transport(node).serve(endpoint, service.bindings()))
             self.services[node] = service
             await service.start([f"fake://{node}"], "")
         await self.settled()
@@ -339,8 +347,9 @@ class StorageCluster:
 
     def client(self, **options) -> StorageClient:
         client_id = ClientId(next(self._clients).to_bytes(16, "big"))
-        client = StorageClient(self.manager, Connector([self.network], ""), CLOCK, client_id, **options)
-        self.open_clients.append(client)
+        connector = Connector([self.transport(0) if self.transport else self.network], "")
+        self.connectors.append(connector)
+        client = StorageClient(self.manager, connector, CLOCK, client_id, **options)
         return client
 
     async def crash(self, node):
@@ -361,18 +370,22 @@ class StorageCluster:
                 shell._timer.cancel()
             if shell._lane is not None:
                 shell._lane.close()
-            await asyncio.gather(*shell._stages, return_exceptions=True)
+            await asyncio.gather(*shell._tasks, return_exceptions=True)
             await shell.store.close()
 
     async def stop_node(self, node):
         service = self.services.pop(node)
         await service.stop()
         self.manager._callbacks.remove(service._routing_changed)
-        del self.network.servers[f"fake://{node}"]
+        self.network.servers.pop(f"fake://{node}", None)
 
     async def stop(self):
         for node in list(self.services):
             await self.stop_node(node)
+        for listener in self.listeners:
+            await listener.close()
+        for connector in self.connectors:
+            await connector.close()
 
     def store(self, chain, node):
         return self.services[node].targets[TargetId(chain * 100 + node)].store
@@ -393,6 +406,9 @@ class StorageCluster:
         """Nothing is held any more."""
         for service in self.services.values():
             assert service.payload_bytes == 0
+            assert service._payloads.lent_bytes == 0
+            assert service._payloads.parked_bytes == 0
+            assert service._payloads._owners == {}
             assert service._jobs == 0
             assert service._reads.cold.bytes == 0
             for shell in service.targets.values():

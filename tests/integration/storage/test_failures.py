@@ -1,10 +1,11 @@
 """Crashes, full disks and late duplicates: nothing acknowledged is lost, and the chain goes on."""
 
 import asyncio
+import random
 
 from fs3.base.ids import ChainId
 from fs3.base.status import Code
-from fs3.base.units import KIB, MIB
+from fs3.base.units import KIB, MIB, SECOND
 from fs3.drivers.chunks import ChunkStoreConfig
 from fs3.model.chain import LocalState, PublicState
 from fs3.model.chunk import UpdateKind
@@ -39,9 +40,9 @@ async def test_the_boot_counter_rises_and_the_targets_are_reported(cluster, help
 async def test_pending_updates_are_finished_after_the_whole_chain_crashed(cluster, help):
     made = await cluster(chains=1)
     client = made.client()
-    await client.update([help.write(1, b"old" * 1000)])
+    await client.update([help.write(1, b"old" * 10_000)])
     made.network.hold("Update", lambda request: request.from_target == 102)
-    writing = asyncio.ensure_future(client.update([help.write(1, b"new" * 1000), help.change(2, UpdateKind.REMOVE)]))
+    writing = asyncio.ensure_future(client.update([help.write(1, b"new" * 10_000), help.change(2, UpdateKind.REMOVE)]))
     await help.until(lambda: made.network.held)
     for node in (1, 2, 3):
         await made.crash(node)
@@ -54,9 +55,9 @@ async def test_pending_updates_are_finished_after_the_whole_chain_crashed(cluste
     assert [result.code for result in results] == [Code.OK, Code.OK]
     assert results[0].version == 2
     await made.idle()
-    assert {replica[:3] for replica in made.replicas(1, help.chunk(1))} == {(2, 0, 3000)}
+    assert {replica[:3] for replica in made.replicas(1, help.chunk(1))} == {(2, 0, 30_000)}
     for _ in range(3):
-        assert await help.get(client, 1, 3000) == (Code.OK, b"new" * 1000)
+        assert await help.get(client, 1, 30_000) == (Code.OK, b"new" * 10_000)
     made.assert_clean()
 
 
@@ -147,8 +148,9 @@ async def test_a_machine_that_fails_is_not_asked_again(cluster, help):
         raise AssertionError("planted")
 
     machine.step = broken
-    (result,) = await client.update([help.write(1, b"x")])
-    assert result.code is Code.DISK
+    (result,) = await client.update([help.write(1, b"x")], timeout_ns=SECOND // 10)
+    assert result.code is Code.DEADLINE
+    assert "planted" in result.message
     assert "planted" in made.shell(1, 1).damage
     await help.until(lambda: any("planted" in report.reason for report in made.manager.beats[1].targets))
 
@@ -223,3 +225,104 @@ async def test_a_payload_is_kept_until_nobody_uses_it(cluster, help):
     assert seen[0] == b"precious"
     assert (await writing)[0].code is Code.OK
     assert ChainId(1) in made.manager.routing.chains
+
+
+async def test_a_disk_that_fails_at_the_head_does_not_fail_the_write(cluster, help):
+    made = await cluster(chains=1)
+    client = made.client()
+
+    async def broken(update, version, chain_version):
+        return StageResult(Code.DISK, message="input/output error")
+
+    made.store(1, 1).stage = broken
+    writing = asyncio.ensure_future(client.update([help.write(1, b"data")]))
+    await help.until(lambda: made.shell(1, 1).damage)
+    made.manager.set_chain(help.chain_of(1, 2, {2: SERVING, 3: SERVING, 1: OFFLINE}))
+    assert (await writing)[0].code is Code.OK
+    assert await help.get(client, 1, 4) == (Code.OK, b"data")
+
+
+async def test_a_chain_of_one_says_that_its_disk_failed(cluster, help):
+    made = await cluster(nodes=1, chains=1)
+
+    async def broken(update, version, chain_version):
+        return StageResult(Code.DISK, message="input/output error")
+
+    made.store(1, 1).stage = broken
+    (result,) = await made.client().update([help.write(1, b"data")])
+    assert result.code is Code.DISK
+
+
+async def test_buffers_go_back_while_the_successor_is_slow(cluster, help, monkeypatch):
+    """What waits for a successor is not kept in request buffers: they go back, and the store has the bytes."""
+    monkeypatch.setattr("fs3.services.storage.updates.lent_bytes_max", 1 * MIB)
+    made = await cluster(chains=1)
+    client = made.client()
+    contents = {number: random.Random(number).randbytes(300 * KIB) for number in range(20)}
+    made.network.hold("Update", lambda request: request.from_target)
+    writing = asyncio.gather(*(client.update([help.write(number, data)]) for number, data in contents.items()))
+    head = made.services[1]
+    await help.until(lambda: len(made.store(1, 1).pending()) == 20 and head.payload_bytes <= 1 * MIB)
+    assert head._payloads.lent_bytes <= 1 * MIB
+    assert head._jobs == 20
+    made.network.let_go()
+    assert all(result.code is Code.OK and result.version == 1 for (result,) in await writing)
+    await made.idle()
+    for number, data in contents.items():
+        assert len(set(made.replicas(1, help.chunk(number)))) == 1
+        assert await help.get(client, number, len(data)) == (Code.OK, data)
+    made.assert_clean()
+
+
+async def test_nothing_lent_at_all_still_works(cluster, help, monkeypatch):
+    monkeypatch.setattr("fs3.services.storage.updates.lent_bytes_max", 0)
+    made = await cluster()
+    client = made.client()
+    image = bytearray(300_000)
+    prng = random.Random(5)
+    for _ in range(30):
+        offset = prng.randrange(200_000)
+        data = prng.randbytes(prng.choice((1, 100, 5000, 70_000)))
+        image[offset : offset + len(data)] = data
+        (result,) = await client.update([help.write(1, data, offset=offset)])
+        assert result.code is Code.OK
+    await made.idle()
+    length = made.replicas(1, help.chunk(1))[0][2]
+    assert await help.get(client, 1, 300_000) == (Code.OK, bytes(image[:length]))
+    kinds = {kind for _, request in made.network.requests("Update") for kind in request.kinds}
+    assert kinds == {UpdateKind.WRITE}, "they travel as what they were"
+    made.assert_clean()
+
+
+async def test_an_update_resent_after_its_buffer_went_back_comes_from_the_store(cluster, help, monkeypatch):
+    monkeypatch.setattr("fs3.services.storage.updates.lent_bytes_max", 0)
+    made = await cluster(chains=1)
+    client = made.client()
+    data = random.Random(1).randbytes(100_000)
+    made.network.hold("Update", lambda request: request.from_target == 101)
+    writing = asyncio.ensure_future(client.update([help.write(1, data)]))
+    await help.until(lambda: made.network.held)
+    assert made.services[1].payload_bytes == 0
+    made.network.held.clear()
+    made.network.fault = lambda endpoint, method, request: None
+    made.manager.set_chain(help.chain_of(1, 2, {1: SERVING, 3: SERVING, 2: OFFLINE}))
+    assert (await writing)[0].code is Code.OK
+    assert await help.get(client, 1, 100_000) == (Code.OK, data)
+
+
+async def test_only_so_much_waits_behind_a_busy_chunk(cluster, help, monkeypatch):
+    monkeypatch.setattr("fs3.services.storage.updates.parked_bytes_max", 100_000)
+    made = await cluster(chains=1)
+    clients = [made.client() for _ in range(6)]
+    made.network.hold("Update", lambda request: request.from_target == 101)
+    first = asyncio.ensure_future(clients[0].update([help.write(1, b"0" * 40_000)]))
+    await help.until(lambda: made.network.held)
+    others = asyncio.gather(*(client.update([help.write(1, b"%d" % n * 40_000)]) for n, client in enumerate(clients[1:])))
+    await help.until(lambda: sum(client.updates.retries for client in clients) > 3)
+    assert made.services[1]._payloads.parked_bytes == 80_000
+    made.network.let_go()
+    assert (await first)[0].code is Code.OK
+    assert all(result.code is Code.OK for (result,) in await others)
+    await made.idle()
+    assert made.replicas(1, help.chunk(1))[0][:3] == (6, 0, 40_000)
+    made.assert_clean()

@@ -15,7 +15,7 @@ from fs3.drivers.chunks import ChunkStoreConfig, FileChunkStore
 from fs3.drivers.memory.chunk_store import MemoryChunkStore
 from fs3.drivers.os_clock import OsClock
 from fs3.model.chunk import Tag, UpdateKind, UpdateResult
-from fs3.sim.conformance.chunk_store import CLIENT, bytes_of, noise, proves, update_of
+from fs3.sim.conformance.chunk_tools import CLIENT, bytes_of, noise, proves, update_of
 
 CHUNKS = [file_chunk(InodeId(5), index) for index in range(4)]
 WHICH = st.integers(0, len(CHUNKS) - 1)

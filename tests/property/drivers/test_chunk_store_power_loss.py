@@ -20,7 +20,7 @@ from fs3.drivers.chunks import ChunkStoreConfig, FileChunkStore
 from fs3.drivers.chunks.index import Index
 from fs3.drivers.os_clock import OsClock
 from fs3.model.chunk import Tag, UpdateResult
-from fs3.sim.conformance.chunk_store import CLIENT, FILL, REMOVE, TRUNCATE, WRITE, applied, bytes_of, noise, update_of
+from fs3.sim.conformance.chunk_tools import CLIENT, FILL, REMOVE, TRUNCATE, WRITE, applied, bytes_of, noise, update_of
 
 CHUNKS = [file_chunk(InodeId(5), index) for index in range(4)]
 SECTOR = 512

@@ -8,6 +8,7 @@ import asyncio
 import socket
 import zlib
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
@@ -156,7 +157,7 @@ def test_a_session_may_be_cut_anywhere() -> None:
 @given(st.lists(st.integers(0, len(LONG_SESSION)), max_size=12))
 def test_a_long_session_may_be_cut_anywhere(cuts: list[int]) -> None:
     edges = [0, *sorted(cuts), len(LONG_SESSION)]
-    pieces = [LONG_SESSION[start:stop] for start, stop in zip(edges, edges[1:], strict=False) if start < stop]
+    pieces = [LONG_SESSION[start:stop] for start, stop in pairwise(edges) if start < stop]
 
     async def scene(listener: FramedListener, channel: Channel, pool: ReceivePool) -> None:
         assert await told(listener, pieces, 6) == await told(listener, [LONG_SESSION], 6)
@@ -222,7 +223,7 @@ def test_a_client_of_a_damaged_server_gets_answers_or_errors(damage: list[tuple[
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.read(HEADER_BYTES)
             edges = [0, *sorted(cuts), len(replies)]
-            for start, stop in zip(edges, edges[1:], strict=False):
+            for start, stop in pairwise(edges):
                 writer.write(bytes(replies[start:stop]))
                 await asyncio.sleep(0)
             writer.close()

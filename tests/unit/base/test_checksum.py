@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fs3.base.checksum import BLOCK_BYTES, checksums, combine, crc32c, cut, digest_of, piece_count
+from fs3.base.checksum import BLOCK_BYTES, checksums, coarser, combine, crc32c, cut, digest_of, piece_count
 
 
 def test_known_value() -> None:
@@ -50,3 +50,10 @@ def test_checksums_follow_the_cut(data: bytes, offset: int, piece: int) -> None:
 def test_digest_tells_order() -> None:
     assert digest_of([1, 2]) != digest_of([2, 1])
     assert digest_of([]) == 0
+
+
+@given(st.binary(max_size=300), st.integers(0, 200), st.sampled_from((8, 16)))
+def test_fine_sums_become_coarse_ones(data: bytes, offset: int, piece: int) -> None:
+    fine = checksums(memoryview(data), offset, piece)
+    assert coarser(fine, offset, len(data), piece, 64) == checksums(memoryview(data), offset, 64)
+    assert coarser(fine, offset, len(data), piece, piece) == fine

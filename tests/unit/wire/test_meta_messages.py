@@ -24,16 +24,8 @@ from fs3.model.requests import (
     Sync,
     Truncate,
 )
-from fs3.wire.meta import (
-    VERB_OF_ITEM,
-    VERBS,
-    caller_from_pb,
-    caller_to_pb,
-    fill_inode,
-    inode_bytes_max,
-    inode_from_pb,
-    outcome_from_pb,
-)
+from fs3.wire.meta import caller_from_pb, caller_to_pb, fill_inode, inode_bytes_max, inode_from_pb
+from fs3.wire.meta_verbs import VERB_OF_ITEM, VERBS, outcome_from_pb
 from fs3.wire.methods import META
 from fs3.wire.pb import common_pb2
 from fs3.wire.pb import meta_pb2 as pb

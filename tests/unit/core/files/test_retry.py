@@ -49,6 +49,8 @@ def test_every_row_is_reached():
         (Situation(Code.DEADLINE, 1, OLD, read=False, repeatable=False), Do.FAIL),
         (Situation(Code.UNAVAILABLE, 1, OLD, read=False, repeatable=False), Do.REFRESH),
         (Situation(Code.WRONG_CHAIN_VERSION, 1, OLD, others=True), Do.REFRESH),
+        (Situation(Code.NOT_SERVING, 1, OLD, others=True), Do.OTHER),
+        (Situation(Code.NOT_SERVING, 1, OLD, read=False, others=True), Do.REFRESH),
         (Situation(Code.WRONG_CHAIN_VERSION, 5, NEW), Do.WAIT),
         (Situation(Code.NOT_HEAD, 1, OLD, read=False), Do.REFRESH),
         (Situation(Code.BUSY, 1, OLD, read=False), Do.WAIT),
