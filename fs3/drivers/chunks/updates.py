@@ -200,7 +200,8 @@ class Updates:
         self._holds.rested(self._clock.now())
         jobs, short = self._plan()
         vacant: list[int] = []
-        if (short or self.planner.disk_is_low) and self._files.may_punch:
+        if (short or self.planner.disk_is_low) and self._files.may_punch and not self._broken:
+            # Not when broken: the index may then refer to a block that counts as free here.
             vacant = list(self._slots.vacant(reclaim_bytes_per_barrier_max))
         if not (jobs or vacant or self._changed or self._changed_channels):
             return

@@ -141,8 +141,8 @@ class TargetShell:
         complete = slot is not None and slot.state in (PublicState.SERVING, PublicState.LASTSRV)
         return LocalState.UPTODATE if complete else LocalState.ONLINE
 
-    async def close(self, *, flush: bool = True) -> None:
-        """Stop: what is being staged is finished, nothing further begins; then the store is closed."""
+    async def close(self) -> None:
+        """Stop: what is being staged is finished, nothing further begins; then the store is closed, which flushes it."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
@@ -153,11 +153,7 @@ class TargetShell:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for chunk in list(self._staging):
             self._let_go(chunk)
-        try:
-            if flush:
-                await self.store.flush()
-        finally:
-            await self.store.close()
+        await self.store.close()
 
     # --- the machine -------------------------------------------------------------------------------------------------
 

@@ -414,6 +414,7 @@ class StorageCluster:
             for shell in service.targets.values():
                 assert shell.busy == 0
                 assert shell._fill_bytes == 0
+                assert not shell.store._holds.pins
         for call in self.network.calls:
             assert call.ended, f"{call.method} was never answered"
             assert call.released

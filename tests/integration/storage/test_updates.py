@@ -203,6 +203,29 @@ async def test_a_middle_that_dies_does_not_lose_the_update(cluster, help):
     made.assert_clean()
 
 
+async def test_a_head_that_hangs_is_left_as_soon_as_it_is_no_head_any_more(cluster, help):
+    made = await cluster(chains=1)
+    client = made.client()
+    made.network.fault = lambda endpoint, method, request: "lose request" if endpoint == "fake://1" else None
+    writing = asyncio.ensure_future(client.update([help.write(1, b"data"), help.write(2, b"x" * (2 * MIB))]))
+    await help.until(lambda: len(made.network.requests("Update")) == 2)
+    made.manager.set_chain(help.chain_of(1, 2, {2: PublicState.SERVING, 3: PublicState.SERVING, 1: PublicState.OFFLINE}))
+    async with asyncio.timeout(2):  # an attempt waits for six seconds
+        assert [result.code for result in await writing] == [Code.OK] * 2
+
+
+async def test_a_middle_that_hangs_is_left_as_soon_as_it_is_no_successor_any_more(cluster, help):
+    made = await cluster(chains=1)
+    client = made.client()
+    made.network.fault = lambda endpoint, method, request: "lose request" if endpoint == "fake://2" else None
+    writing = asyncio.ensure_future(client.update([help.write(1, b"data")]))
+    await help.until(lambda: len(made.network.requests("Update")) == 2)
+    made.manager.set_chain(help.chain_of(1, 2, {1: PublicState.SERVING, 3: PublicState.SERVING, 2: PublicState.OFFLINE}))
+    async with asyncio.timeout(2):  # a forward waits for three
+        assert (await writing)[0].code is Code.OK
+    made.assert_clean()
+
+
 async def test_an_update_for_a_chain_nobody_has_ends_at_its_deadline(cluster, help):
     made = await cluster()
     (result,) = await made.client().update([help.write(1, b"x", chain=77)], timeout_ns=SECOND // 10)
