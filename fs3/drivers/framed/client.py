@@ -201,6 +201,9 @@ class FramedChannel(ClientChannel):
         head = pack(_REQUEST, call.method.id, call.request_id, len(data), length, 0, min(timeout_ms, TIMEOUT_MS_MAX)) + data
         if not length:
             connection.send(head)
+            if len(self.pending) == 1:
+                # A lone caller: it is about to wait, nothing will join it, and a turn of the loop costs as much as the call.
+                connection.flush()
         elif length <= copied_parts_bytes_max and not any(type(part) is FileRange for part in call.parts):
             connection.send(b"".join((head, *call.parts)))  # type: ignore[arg-type]
         else:

@@ -44,7 +44,7 @@ class Environment:
         try:
             fresh = not (directory / "data.mdb").exists()
             self._env = lmdb.open(
-                str(directory), map_size=map_bytes, max_dbs=1, max_readers=16, mode=0o600, sync=True, metasync=True
+                str(directory), map_size=map_bytes, max_dbs=1, max_readers=126, mode=0o600, sync=True, metasync=True
             )
             try:
                 self._check_format(f"fs3 {kind} {version}".encode())

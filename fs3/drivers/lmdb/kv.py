@@ -217,13 +217,16 @@ class LmdbKV:
             self._writer.commit(batch.writes.rows, self._loop, self._committed)
             return
         self._flying = None
+        if isinstance(problem, lmdb.MapFullError) and (trouble := self._renew_snapshot()) is not None:
+            self._break(trouble)
         if problem is None:
             self.counters.commits += 1
             self.counters.rows += len(batch.writes.rows)
             if self._clock:
                 self.counters.commit_ns += self._clock.now() - self._flying_since
             # The newest commit is visible before anybody hears of it, and the disk has its next work before we talk.
-            self._renew_snapshot()
+            if (trouble := self._renew_snapshot()) is not None:
+                self._break(trouble)
             self._launch()
             self._answer(batch)
         else:
@@ -234,24 +237,25 @@ class LmdbKV:
     def _failed(self, batch: _Batch, problem: BaseException) -> None:
         """The batch is as if it had never been. Whoever ran after it may have read its writes, and runs again."""
         why = self._environment.explain(problem)
-        again, self._gathering = self._gathering, _Batch()
-        if why.code is not Code.NO_SPACE:
-            # After a failed sync nobody knows what the disk has. The store is opened anew, by a person or a supervisor.
-            log.error("%s: %s; no further write is accepted", self._environment.directory, why.strerror)
-            self._broken = why
-            waiting = [(op, done) for op, done, _, _ in again.outcomes] + list(self._inbox)
-            self._inbox.clear()
-            batch.outcomes += [(op, done, None, None) for op, done in waiting]
-        else:
+        if why.code is Code.NO_SPACE:
+            again, self._gathering = self._gathering, _Batch()
             log.warning("%s: %d operations fail: %s", self._environment.directory, len(batch.outcomes), why.strerror)
             self.counters.rerun += len(again.outcomes)
             self._inbox.extendleft((op, done) for op, done, _, _ in reversed(again.outcomes))
-        # Each caller gets an exception of its own: raising one object in many places would chain their tracebacks.
-        batch.outcomes = [
-            (op, done, None, error(why.code, why.strerror or "", why.filename)) for op, done, _, _ in batch.outcomes
-        ]
+        else:
+            # After a failed sync nobody knows what the disk has.
+            self._break(why)
         self._launch()
-        self._answer(batch)
+        self._answer(_refused(batch, why))
+
+    def _break(self, why: FS3Error) -> None:
+        """Accept no further write: everything that is not committed fails. A person or a supervisor opens the store anew."""
+        log.error("%s: %s; no further write is accepted", self._environment.directory, why.strerror)
+        self._broken = why
+        waiting, self._gathering = self._gathering, _Batch()
+        waiting.outcomes += [(op, done, None, None) for op, done in self._inbox]
+        self._inbox.clear()
+        self._answer(_refused(waiting, why))
 
     def _answer(self, batch: _Batch) -> None:
         self.counters.transactions += len(batch.outcomes)
@@ -264,13 +268,16 @@ class LmdbKV:
     def _grow_map(self) -> bool:
         # Moving the map invalidates every open transaction; here none can be under way but our own snapshot.
         self._snapshot.close()
-        grown = self._environment.grow()
-        self._snapshot = Snapshot(self._environment.begin_read())
-        return grown
+        return self._environment.grow() and self._renew_snapshot() is None
 
-    def _renew_snapshot(self) -> None:
+    def _renew_snapshot(self) -> FS3Error | None:
+        """Show the newest commit. What went wrong otherwise: then nothing can be read, rather than something old."""
         self._snapshot.close()
-        self._snapshot = Snapshot(self._environment.begin_read())
+        try:
+            self._snapshot = Snapshot(self._environment.begin_read())
+        except lmdb.Error as why:
+            return self._environment.explain(why)
+        return None
 
     # --- the rest -----------------------------------------------------------------------------------------------------
 
@@ -289,3 +296,9 @@ class LmdbKV:
         self._writer.stop()
         self._snapshot.close()
         self._environment.close()
+
+
+def _refused(batch: _Batch, why: FS3Error) -> _Batch:
+    """The batch with an error for everybody: one each, since raising one object in many places would chain their tracebacks."""
+    batch.outcomes = [(op, done, None, error(why.code, why.strerror or "", why.filename)) for op, done, _, _ in batch.outcomes]
+    return batch

@@ -8,7 +8,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, NoReturn
 
 import lmdb
 
@@ -51,12 +51,13 @@ class WriteSet:
 class Snapshot:
     """A `ReadTxn` on one committed state."""
 
-    __slots__ = ("_get", "_txn")
+    __slots__ = ("_cursor", "_get", "_txn")
 
     def __init__(self, txn: Any) -> None:
         """`txn`: a read transaction whose default database holds the rows."""
         self._txn = txn
         self._get = txn.get
+        self._cursor = txn.cursor
 
     async def get(self, key: bytes) -> bytes | None:
         return self.value(key)
@@ -80,7 +81,7 @@ class Snapshot:
             return []
         found: list[tuple[bytes, bytes]] = []
         try:
-            cursor = self._txn.cursor()
+            cursor = self._cursor()
             if reverse:
                 # The last key below `end`: one before the first that is not below it.
                 if not (cursor.prev() if cursor.set_range(end[:_PROBE_BYTES_MAX]) else cursor.last()):
@@ -101,8 +102,16 @@ class Snapshot:
         return found
 
     def close(self) -> None:
-        """Let the pages of this state be reused."""
-        self._txn.abort()
+        """Let the pages of this state be reused. Reading from it is an error afterwards.
+
+        py-lmdb gives the reader's slot back when the transaction *object* goes, not when it is aborted. The traceback of an
+        operation that raised reaches this snapshot, and whoever keeps the exception would keep the slot: so nothing of the
+        transaction, not even a bound method, stays here.
+        """
+        if self._txn is not None:
+            self._txn.abort()
+            self._txn = None
+            self._get = self._cursor = _ended
 
 
 class Overlay:
@@ -157,6 +166,10 @@ class Overlay:
     def delete(self, key: bytes) -> None:
         _check_key(key)
         self._rows[key] = None
+
+
+def _ended(*_: object) -> NoReturn:
+    raise error(Code.SHUTTING_DOWN, "the transaction has ended")
 
 
 def _check_key(key: bytes) -> None:

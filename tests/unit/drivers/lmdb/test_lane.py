@@ -207,3 +207,60 @@ async def test_close_waits_for_the_disk(gated):
     assert first.done()
     assert second.done()
     assert [sorted(rows) for rows in gate.committed] == [[b"a"], [b"b"]]
+
+
+async def test_exceptions_that_callers_keep_hold_no_reader_slots(tmp_path):
+    """A traceback reaches the snapshot its operation ran on; LMDB has few slots for readers."""
+    environment = Environment(tmp_path, "kv", 1, map_bytes=1 << 24, map_bytes_max=1 << 24)
+    kv = LmdbKV(environment, None)
+    kept = []
+
+    async def fail(txn):
+        await txn.get(b"n")
+        await txn.scan(b"", b"z", 3)
+        raise ValueError("kept by its caller")
+
+    for _ in range(300):
+        kept.append(await failure(transacting(kv, fail)))
+        with pytest.raises(ValueError, match="kept") as raised:
+            await kv.read(fail)
+        kept.append(raised.value)
+        await kv.transact(append_count(b"n"))
+    assert all(why.__traceback__ for why in kept)
+    slots = environment._env.readers().count("\n") - 1
+    assert slots <= 2
+    assert await kv.read(get(b"n")) == b"300"
+    await kv.close()
+
+
+async def test_a_snapshot_that_cannot_be_renewed_hangs_nobody(gated, monkeypatch):
+    """What was committed is acknowledged; what is not fails; nothing old is shown, and nobody waits for ever."""
+    gate, kv = gated
+    first = transacting(kv, puts({b"a": b"1"}))
+    await gate.commit_started()
+    second = [transacting(kv, puts({b"b": b"1"})) for _ in range(transactions_per_commit_max + 3)]
+    await asyncio.sleep(0)
+
+    def no_reader():
+        raise lmdb.ReadersFullError("no slot is left")
+
+    monkeypatch.setattr(gate, "begin_read", no_reader)
+    gate.let()
+    async with asyncio.timeout(20):
+        await first
+        assert {(await failure(future)).code for future in second} == {Code.DISK}
+        assert (await failure(transacting(kv, puts({b"c": b"1"})))).code is Code.DISK
+        with pytest.raises(FS3Error, match="ended"):
+            await kv.read(get(b"a"))
+    assert [sorted(rows) for rows in gate.committed] == [[b"a"]]
+
+
+async def test_a_snapshot_is_not_read_after_its_end(gated):
+    _, kv = gated
+    snapshot = kv._snapshot
+    kv._renew_snapshot()
+    with pytest.raises(FS3Error, match="ended"):
+        await snapshot.get(b"a")
+    with pytest.raises(FS3Error, match="ended"):
+        await snapshot.scan(b"", b"z", 1)
+    snapshot.close()
