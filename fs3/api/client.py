@@ -103,9 +103,7 @@ class Client:
 
     # --- open and close ----------------------------------------------------------------------------------------------
 
-    async def open(
-        self, path: str, mode: str = "r", layout: Layout | None = None, *, permissions: int = 0o666, exclusive: bool = False
-    ) -> File:
+    async def open(self, path: str, mode: str = "r", layout: Layout | None = None, *, permissions: int = 0o666) -> File:
         """Opens a file: "r" read · "r+" read and write · "w" create or replace the content · "x" create · "a" create or append.
 
         Every mode but "r" may read too. `layout` (fields of 0 are inherited from the directory) and `permissions` (less the
@@ -117,7 +115,7 @@ class Client:
             PathRef(path=path),
             write=mode != "r",
             create=mode in ("w", "x", "a"),
-            exclusive=mode == "x" or exclusive,
+            exclusive=mode == "x",
             truncate=mode == "w",
             mode=permissions & ~self._umask,
             layout=layout,

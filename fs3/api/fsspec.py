@@ -50,7 +50,9 @@ class FS3FileSystem(Names, Bytes):
             return super().open(path, mode, block_size=block_size, cache_options=cache_options, **kwargs)
         how = compr[get_compression(self._strip_protocol(path), compression)] if compression else None
         file = self.open(path, mode, block_size, cache_options, **kwargs)
-        return file if how is None else FS3Compressed(how(file, mode=mode[0]), file)
+        if how is None:
+            return file
+        return how(file, mode=mode[0]) if "r" in mode else FS3Compressed(how(file, mode=mode[0]), file)
 
     def _open(
         self,

@@ -101,8 +101,15 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
     def _open_to_read(self) -> None:
         self._file = run_on(self.fs.loop, self.fs._open_reading(self.path))
         self.size = self._file.length
+        fs, file = self.fs, self._file
+
+        async def fetch(offset: int, view: memoryview) -> int:
+            # A client of whatever process and loop this is; not through `self`, which would be a cycle and outlive its last user.
+            return await (await fs._client()).pread_into(file, view, offset)
+
+        self._fetch = fetch
         if self._cache_type in (OWN_CACHE, "none"):
-            self._reader = Reader(lambda: self.fs.loop, self._fetch, self.size, ahead=self._cache_type == OWN_CACHE)
+            self._reader = Reader(lambda: fs.loop, fetch, self.size, ahead=self._cache_type == OWN_CACHE)
         elif self._cache_type in caches:
             self.cache = caches[self._cache_type](self.blocksize, self._fetch_range, self.size, **self._cache_options)
         else:
@@ -143,9 +150,6 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         return info_of(self.path, self._file.inode)
 
     # --- reading ---------------------------------------------------------------------------------------------------------
-
-    async def _fetch(self, offset: int, view: memoryview) -> int:
-        return await (await self.fs._client()).pread_into(self._file, view, offset)
 
     def _fetch_range(self, start: int, end: int) -> bytes:
         """What fsspec's own caches ask for."""
@@ -264,6 +268,7 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
             self.closed = True
             if self._reader is not None:
                 self._reader.close()
+                self._reader = None
             self.cache = None
             return
         if self._pid != os.getpid():
@@ -308,14 +313,15 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         else:
             self.close()
 
-    def __del__(self) -> None:
-        # Never waits (this may be the loop's own thread), and never publishes: somebody who did not come to `close` was
-        # interrupted, and half a file must not look like a whole one.
-        if self.closed or self.mode == "rb" or self._pid != os.getpid() or self._decided:
-            self._closed = True
+    def drop(self) -> None:
+        """What happens to a file that is not closed: nothing that was written is kept. Does not wait.
+
+        Whoever did not come to `close` was interrupted, and half a file must not look like a whole one.
+        """
+        if self.closed:
             return
-        self._closed = True
-        if self._client is None:
+        self.closed = True
+        if self.mode == "rb" or self._pid != os.getpid() or self._decided or self._client is None:
             return
         self._decided = True
         with suppress(RuntimeError):  # the loop is gone: the lease of the session ends it
@@ -323,7 +329,10 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         if not sys.is_finalizing():
             # Also to the log, which unlike a ResourceWarning is shown by default.
             log.warning("%s was not closed: what was written to it is dropped", self.path)
-            warnings.warn(f"{self.path!r} was not closed: what was written to it is dropped", ResourceWarning, stacklevel=2)
+            warnings.warn(f"{self.path!r} was not closed: what was written to it is dropped", ResourceWarning, stacklevel=3)
+
+    def __del__(self) -> None:
+        self.drop()
 
     def _check(self, what: str) -> None:
         if self.closed:

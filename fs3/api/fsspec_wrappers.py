@@ -35,6 +35,10 @@ class FS3Compressed:
         else:
             self.close()
 
+    def drop(self) -> None:
+        """It is not going to be closed: what was written is dropped."""
+        self._file.drop()
+
     def close(self) -> None:
         """Write what the compressor still holds, then close the file."""
         try:
@@ -50,6 +54,11 @@ class FS3Text(io.TextIOWrapper):
         if kind is not None and isinstance(self.buffer, AbstractBufferedFile | FS3Compressed):
             self.buffer.__exit__(kind, value, trace)  # before the wrapper flushes into it
         super().__exit__(kind, value, trace)
+
+    def __del__(self) -> None:
+        # The base class would flush and close, which publishes; see `FS3File.drop`.
+        with suppress(ValueError, AttributeError):  # it was detached, or is another kind of file
+            self.buffer.drop()  # type: ignore[attr-defined]
 
 
 def left_by_exception(frame: FrameType | None) -> bool:

@@ -103,12 +103,16 @@ class ClientPool:
             del self._clients[loop]
 
 
-def run_on(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]) -> T:
+def run_on(loop: asyncio.AbstractEventLoop | None, coroutine: Coroutine[Any, Any, T]) -> T:
     """The result of a coroutine that runs on the loop of another thread.
 
     When the waiting is interrupted (Ctrl-C), the coroutine is cancelled and its end waited for, so that it does not touch the
-    caller's buffers any more. RuntimeError on that loop's own thread, which would wait for itself, and when it is closed.
+    caller's buffers any more. RuntimeError on that loop's own thread, which would wait for itself, when it is closed, and when
+    there is none.
     """
+    if loop is None:
+        coroutine.close()
+        raise RuntimeError("this instance was made with asynchronous=True: use its coroutines")
     if _runs_here(loop):
         coroutine.close()
         raise RuntimeError("a blocking call was made on the event loop's own thread; use the coroutine instead")

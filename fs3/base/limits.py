@@ -198,7 +198,7 @@ tcp_keepalive_idle_s = 10
 tcp_keepalive_interval_s = 5
 tcp_keepalive_probes = 3
 """An idle connection to a host that has died is noticed after 25 s."""
-tcp_unacknowledged_ms = 20_000
+tcp_unacknowledged_ms = 30_000
 """A host that acknowledges nothing of what was sent for so long counts as dead."""
 accept_rest_ns = 500 * MILLISECOND
 """A listener that cannot accept (no descriptors left) tries again after so long."""

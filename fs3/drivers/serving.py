@@ -108,9 +108,10 @@ class ServerCall:
         if not self.method.streaming:
             self._answer(data, parts, length, sent)
             return
-        if message is not None:
-            self._more(data)
-        self._finish_stream()
+        if message is None or self._more(data):
+            self._finish_stream()
+        else:
+            self._refuse(Code.BUSY, f"the messages of {self.method!r} are read too slowly", 0)
         if sent is not None:
             run_guarded(sent)
 

@@ -88,12 +88,12 @@ class World:
             for index in range(1, self.swarm.targets + 1)
         }
         share, more = divmod(self.swarm.operations, self.swarm.clients)
-        self.clients = {
-            FIRST_CLIENT + index: ClientModel(
-                FIRST_CLIENT + index, share + (index < more), self.swarm, Prng(self._prng.next()), self
-            )
-            for index in range(self.swarm.clients)
-        }
+        self.clients: dict[int, ClientModel] = {}
+        for index in range(self.swarm.clients + self.swarm.watchers):
+            node = FIRST_CLIENT + index
+            watches = index >= self.swarm.clients
+            count = self.swarm.glances if watches else share + (index < more)
+            self.clients[node] = ClientModel(node, count, self.swarm, Prng(self._prng.next()), self, watches=watches)
 
     # --- a run -------------------------------------------------------------------------------------------------------
 

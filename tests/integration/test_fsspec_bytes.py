@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import io
 import os
@@ -226,11 +227,15 @@ def test_closing_in_an_except_block_keeps_the_file(fs: Any, room: str) -> None:
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_a_dropped_writer_leaves_no_file(fs: Any, room: str, caplog: pytest.LogCaptureFixture) -> None:
-    file = fs.open(f"{room}/x", "wb")
-    file.write(b"half")
-    del file
-    assert "not closed" in caplog.text
-    assert fs.ls(room) == []
+    for options in ({"mode": "wb"}, {"mode": "w"}, {"mode": "wb", "compression": "gzip"}, {"mode": "ab"}):
+        caplog.clear()
+        file = fs.open(f"{room}/{options['mode']}", **options)
+        file.write("half" if options["mode"] == "w" else b"half")
+        del file
+        gc.collect()
+        assert "not closed" in caplog.text
+    assert fs.du(room) == 0
+    assert fs.ls(room, detail=False) == [f"{room}/ab"]
 
 
 def test_append(fs: Any, room: str) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import socket
@@ -278,13 +279,16 @@ class Connection:
             wanted = min(self._left, staging_bytes)
             got = self._socket.recv_into(self._view[:wanted])
         elif len(targets) == 1:
-            wanted = self._left
-            got = self._socket.recv_into(targets[0])
-            if got < wanted:
+            wanted = min(self._left, wake_bytes_max)
+            got = self._socket.recv_into(targets[0], wanted)
+            if got < self._left:
                 targets[0] = targets[0][got:]
         else:
             some = targets[:_SCATTER_MAX]
             wanted = sum(map(len, some))
+            if wanted > wake_bytes_max:
+                some = [targets[0][:wake_bytes_max]]
+                wanted = len(some[0])
             got = self._socket.recvmsg_into(some)[0]
             left = got
             while left and left >= len(targets[0]):
@@ -383,6 +387,8 @@ class Connection:
             self.close(str(problem))
             return
         except OSError as problem:
+            if problem.errno in (errno.EIO, errno.EBADF):  # of a file, not of the socket
+                log.error("%r: a part cannot be sent: %s", self, problem.strerror)
             self.close(problem.strerror or type(problem).__name__)
             return
         if self.closed:  # by a callback

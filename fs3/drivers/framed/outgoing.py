@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections import deque
@@ -15,6 +16,10 @@ _GATHER_MAX = 64
 """Buffers per sendmsg. The kernel admits 1024; more than this saves nothing measurable."""
 _FOLLOWS = getattr(socket, "MSG_MORE", 0)
 """Tells TCP that a file range follows, so that the header does not leave as a segment (and a wake-up) of its own."""
+
+
+_NO_SENDFILE = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
+"""Some file systems cannot; their files are read and sent."""
 
 
 class FileEnded(Exception):
@@ -132,7 +137,12 @@ class SendQueue:
     def _send_some(self, sock: socket.socket, budget: int) -> int:
         head = self._queue[0].parts[0]
         if type(head) is FileRange:
-            count = os.sendfile(sock.fileno(), head.fd, head.offset, min(head.length, budget))
+            try:
+                count = os.sendfile(sock.fileno(), head.fd, head.offset, min(head.length, budget))
+            except OSError as problem:
+                if problem.errno not in _NO_SENDFILE:
+                    raise
+                count = sock.send(os.pread(head.fd, min(head.length, budget), head.offset))
             if count == 0:
                 raise FileEnded(f"file {head.fd} ends at byte {head.offset}, {head.length} bytes before its range does")
             return count

@@ -267,6 +267,12 @@ class ServerConnection(Connection):
         elif now - self._sent_since >= bounds.send_stall_ns:
             self._give_up(f"it has taken none of {self.queued_bytes} bytes for {bounds.send_stall_ns / SECOND:.3g} s")
 
+    def excuse(self, gap_ns: int) -> None:
+        """This process itself stood still for so long: that must not count against the peer."""
+        self._frame_since += gap_ns
+        self._received_since += gap_ns
+        self._sent_since += gap_ns
+
     def _give_up(self, reason: str) -> None:
         self._listener.quiet.warning("%s disconnects %s: %s", self._listener.endpoint, self.peer, reason)
         self.close(reason)
@@ -313,6 +319,7 @@ class FramedListener:
         self._removed = removed
         self._connections: dict[ServerConnection, None] = {}
         self._sweeper: asyncio.TimerHandle | None = None
+        self._sweep_due = 0
         self._all_quiet: asyncio.Future[None] | None = None
         forks.register(self)
         self.loop.add_reader(sock.fileno(), self._on_acceptable)
@@ -386,7 +393,7 @@ class FramedListener:
                 continue
             self._connections[ServerConnection(self, sock, peer)] = None
             if self._sweeper is None:
-                self._sweeper = self.loop.call_later(self.limits.sweep_ns / SECOND, self._sweep)
+                self._sweep_later()
 
     def _accept_again(self) -> None:
         if not self.closing:
@@ -394,6 +401,15 @@ class FramedListener:
 
     def _sweep(self) -> None:
         now = self.clock.now()
+        late = now - self._sweep_due
         for connection in list(self._connections):
+            if late > self.limits.sweep_ns:
+                connection.excuse(late)
             connection.sweep(now)
-        self._sweeper = self.loop.call_later(self.limits.sweep_ns / SECOND, self._sweep) if self._connections else None
+        self._sweeper = None
+        if self._connections:
+            self._sweep_later()
+
+    def _sweep_later(self) -> None:
+        self._sweep_due = self.clock.now() + self.limits.sweep_ns
+        self._sweeper = self.loop.call_later(self.limits.sweep_ns / SECOND, self._sweep)

@@ -76,6 +76,19 @@ class StreamTests(Stage):
             assert str(problem) == "ask the other one"
             assert problem.routing_version == 3
 
+    async def test_a_stream_too_full_for_its_last_message_fails(self, tmp_path: Path) -> None:
+        """It must not look as if it had ended well."""
+        message = mgmtd_pb2.RoutingUpdate(cluster_id=bytes(64 * KIB))
+
+        def handle(call: Call) -> None:
+            while call.send(message):
+                pass
+            call.reply(message)
+
+        async with self.serving(tmp_path, {WATCH: handle}) as (_, channel), aclosing(_watch(channel)) as stream:
+            with_end = asyncio.ensure_future(_drained(stream))
+            assert (await failure(with_end)).code is Code.BUSY
+
     async def test_a_consumer_that_leaves_ends_the_stream(self, tmp_path: Path) -> None:
         holder = Holder()
         async with self.serving(tmp_path, {WATCH: holder, PLAIN: echo}) as (_, channel):
@@ -151,6 +164,19 @@ class StreamTests(Stage):
             held = next(call for call in holder.calls if call.method is PULL)
             held.reply(storage_pb2.ReadReply(), (b"late but in time",))
             assert bytes((await slow).payload or b"") == b"late but in time"
+
+    async def test_every_deadline_counts(self, tmp_path: Path) -> None:
+        holder = Holder()
+        async with self.serving(tmp_path, {PLAIN: holder}) as (_, channel):
+            await _until_connected(channel, holder)
+            futures = [channel.start(PLAIN, ping(1), timeout_ns=after * MILLISECOND) for after in (60, 20, 90)]
+            ended: list[int] = []
+            for index, future in enumerate(futures):
+                future.add_done_callback(lambda _done, index=index: ended.append(index))  # type: ignore[misc]
+            for future in futures:
+                assert isinstance(await failure(future), DeadlineExceeded)
+            await eventually(lambda: len(ended) == 3)
+            assert ended == [1, 0, 2]
 
     async def test_handlers_know_the_deadline(self, tmp_path: Path) -> None:
         holder = Holder()
@@ -285,6 +311,13 @@ class StreamTests(Stage):
 
 def _watch(channel: Any) -> Any:
     return channel.stream(WATCH, mgmtd_pb2.GetRoutingRequest())
+
+
+async def _drained(stream: Any) -> int:
+    count = 0
+    async for _ in stream:
+        count += 1
+    return count
 
 
 async def _until_connected(channel: Any, holder: Holder) -> None:

@@ -19,6 +19,7 @@ from fs3.client.connect import Connector
 from fs3.client.routing import StaticRouting
 from fs3.client.storage import ReadIO, StorageClient, WriteIO
 from fs3.drivers.chunks import ChunkStoreConfig, FileChunkStore
+from fs3.drivers.memory.chunk_store import MemoryChunkStore
 from fs3.model.chain import Chain, PublicState, Slot
 from fs3.model.chunk import UpdateKind
 from fs3.model.routing import Node, Role, Routing
@@ -271,9 +272,11 @@ def chain_of(chain: int, version: int, states: dict[int, PublicState]) -> Chain:
 class StorageCluster:
     """A few storage nodes and the clients that use them."""
 
-    def __init__(self, path: Path, nodes: int = 3, chains: int = 2, transport=None, endpoints=None):
-        """`transport`: one per node, for clusters that are not on the fake network; `endpoints`: where they listen."""
+    def __init__(self, path: Path, nodes: int = 3, chains: int = 2, transport=None, endpoints=None, memory=False):
+        """`transport`: one per node, for clusters that are not on the fake network; `endpoints`: where they listen.
+        `memory`: keep chunks in memory."""
         self.path = path
+        self.memory = {} if memory else None
         self.transport = transport
         self.network = FakeNetwork()
         states = dict.fromkeys(range(1, nodes + 1), SERVING)
@@ -308,6 +311,8 @@ class StorageCluster:
             disks = DataDirectories([self.path / f"node-{node}"], f"storage-{node}")
 
             async def factory(target, disks=disks, node=node):
+                if self.memory is not None:
+                    return self.memory.setdefault(target, MemoryChunkStore())
                 store = FileChunkStore.open(
                     disks.home(target), target, CLOCK, config=self.store_config.get(node, ChunkStoreConfig())
                 )
@@ -346,7 +351,7 @@ class StorageCluster:
         await until(lambda: not any(shell._machine.lanes for shell in shells))
 
     def client(self, **options) -> StorageClient:
-        client_id = ClientId(next(self._clients).to_bytes(16, "big"))
+        client_id = ClientId(next(self._clients).to_bytes(16, "little"))
         connector = Connector([self.transport(0) if self.transport else self.network], "")
         self.connectors.append(connector)
         client = StorageClient(self.manager, connector, CLOCK, client_id, **options)
@@ -414,7 +419,8 @@ class StorageCluster:
             for shell in service.targets.values():
                 assert shell.busy == 0
                 assert shell._fill_bytes == 0
-                assert not shell.store._holds.pins
+                if self.memory is None:
+                    assert not shell.store._holds.pins
         for call in self.network.calls:
             assert call.ended, f"{call.method} was never answered"
             assert call.released

@@ -14,6 +14,16 @@ from fs3.model.chunk import UpdateKind
 WRITE, PUT, TRUNCATE, REMOVE = UpdateKind.WRITE, UpdateKind.PUT, UpdateKind.TRUNCATE, UpdateKind.REMOVE
 
 
+@pytest.fixture(params=["files", "memory"])
+async def cluster(request, cluster):
+    """On real files, and on a store that answers at once: events then come in another order."""
+
+    async def make(**options):
+        return await cluster(memory=request.param == "memory", **options)
+
+    return make
+
+
 async def test_a_write_is_on_every_replica_when_it_is_answered(cluster, help):
     made = await cluster()
     client = made.client()

@@ -32,7 +32,20 @@ def test_a_node_that_is_not_known_is_no_candidate():
     assert candidates(chain, routing, "").nodes == (1, 3)
 
 
-def test_reads_spread_over_equal_replicas():
+def test_reads_one_after_the_other_stay_with_one_replica():
+    chain, routing = routing_of((S, S, S))
+    who = candidates(chain, routing, "")
+    choice = TargetChoice(5)
+    picked = set()
+    for _ in range(30):
+        node = choice.pick(who, 0)
+        choice.sent(node, 4096)
+        choice.answered(node, 4096)
+        picked.add(node)
+    assert len(picked) == 1
+
+
+def test_many_reads_at_a_time_spread_over_the_replicas():
     chain, routing = routing_of((S, S, S))
     who = candidates(chain, routing, "")
     choice = TargetChoice(5)
@@ -40,8 +53,8 @@ def test_reads_spread_over_equal_replicas():
     for _ in range(30):
         node = choice.pick(who, 0)
         picked[node] += 1
-        choice.sent(node, 100)
-    assert set(picked.values()) == {10}
+        choice.sent(node, 1 * MIB)
+    assert sorted(picked.values()) == [9, 10, 11] or sorted(picked.values()) == [10, 10, 10]
 
 
 def test_clients_begin_at_different_replicas():
@@ -59,7 +72,7 @@ def test_a_node_that_owes_much_gets_less():
     assert [choice.pick(who, 0) for _ in range(4)] == [3, 3, 3, 3]
     choice.answered(NodeId(1), 10 * MIB)
     choice.sent(NodeId(3), 1)
-    assert choice.pick(who, 0) == 1
+    assert choice.pick(who, 0) == 1  # the favourite of a client with seed 0
 
 
 def test_this_host_is_preferred_until_it_is_busy():
@@ -78,7 +91,7 @@ def test_a_node_that_failed_is_asked_last_for_a_while():
     choice.failed(NodeId(1), 5 * SECOND)
     assert {choice.pick(who, 5 * SECOND) for _ in range(4)} == {2}
     assert choice.pick(who, 5 * SECOND, exclude=(NodeId(2),)) == 1
-    assert {choice.pick(who, 5 * SECOND + SUSPECT_NS) for _ in range(4)} == {1, 2}
+    assert choice.pick(who, 5 * SECOND + SUSPECT_NS) == 1
     choice.failed(NodeId(1), 5 * SECOND)
     choice.succeeded(NodeId(1))
     assert {choice.pick(who, 5 * SECOND) for _ in range(4)} == {1, 2}

@@ -5,26 +5,41 @@ import errno
 import logging
 import os
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
+import uvloop
 
 from fs3.base.errors import DeadlineExceeded, FS3Error, Unreachable
-from fs3.base.limits import frame_header_bytes_max, frame_payload_bytes_max
+from fs3.base.limits import frame_header_bytes_max, frame_payload_bytes_max, wake_bytes_max
 from fs3.base.status import Code
 from fs3.base.units import KIB, MIB, MILLISECOND, SECOND
+from fs3.drivers.framed import forks
 from fs3.drivers.framed.server import ServerLimits
 from fs3.drivers.os_clock import OsClock
 from fs3.drivers.pool import ReceivePool
 from fs3.drivers.tcp import TcpTransport
 from fs3.ports.rpc import Call, Channel, FileRange
-from fs3.sim.conformance.transport_stage import PLAIN, PULL, PUSH, Holder, echo, eventually, failure, pattern, ping, summing
+from fs3.sim.conformance.transport_stage import (
+    PLAIN,
+    PULL,
+    PUSH,
+    WATCH,
+    Holder,
+    echo,
+    eventually,
+    failure,
+    pattern,
+    ping,
+    summing,
+)
 from fs3.wire.endpoints import host_port
 from fs3.wire.errors import decode_error
 from fs3.wire.frames import HEADER_BYTES, Frame, Kind, pack, unpack
-from fs3.wire.pb import storage_pb2
+from fs3.wire.pb import mgmtd_pb2, storage_pb2
 
 HASTY = ServerLimits(receive_stall_ns=60 * MILLISECOND, send_stall_ns=60 * MILLISECOND, sweep_ns=10 * MILLISECOND)
 
@@ -197,6 +212,25 @@ async def test_half_a_frame_is_waited_for_only_so_long(caplog: pytest.LogCapture
     assert "it stopped in the middle of a frame" in caplog.text
 
 
+async def test_a_server_that_stood_still_does_not_blame_its_peers() -> None:
+    """As after SIGSTOP: the rest of the frame has been waiting in the socket for longer than a peer may take."""
+    frame = request(PUSH, storage_pb2.UpdateRequest(), 1, bytes(100_000))
+    bounds = ServerLimits(receive_stall_ns=50 * MILLISECOND, sweep_ns=5 * MILLISECOND)
+    for loop in ("asyncio", "uvloop"):
+        pool = ReceivePool()
+
+        async def main(pool: ReceivePool = pool) -> None:
+            async with scene({PUSH: summing}, bounds=bounds, pool=pool) as (_, peer):
+                peer.send(frame[:1000])
+                await eventually(lambda: pool.held_bytes > 0)
+                peer.send(frame[1000:])
+                time.sleep(0.15)
+                answer, _, _ = await peer.frame()
+                assert (answer.request_id, answer.code) == (1, Code.OK)
+
+        await asyncio.to_thread((uvloop if loop == "uvloop" else asyncio).run, main())
+
+
 async def test_a_peer_that_trickles_is_not_waited_for_for_ever() -> None:
     bounds = ServerLimits(receive_stall_ns=100 * MILLISECOND, receive_rate_min=10 * MIB, sweep_ns=10 * MILLISECOND)
     pool = ReceivePool()
@@ -269,6 +303,80 @@ async def test_requests_of_a_peer_that_reads_nothing_wait() -> None:
             frame, _, payload = await peer.frame()
             assert frame.request_id == 1 + index
             assert len(payload) == MIB
+
+
+async def test_a_stream_nobody_reads_is_bounded() -> None:
+    sent = 0
+    refused = asyncio.Event()
+
+    def watch(call: Call) -> None:
+        def more() -> None:
+            nonlocal sent
+            if sent == 10_000 or not call.send(mgmtd_pb2.RoutingUpdate(cluster_id=bytes(16 * KIB))):
+                refused.set()
+                call.fail(Code.BUSY, "too slow")
+            else:
+                sent += 1
+                asyncio.get_running_loop().call_soon(more)
+
+        more()
+
+    async with scene({WATCH: watch, PLAIN: echo}) as (channel, peer):
+        peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        peer.send(request(WATCH, mgmtd_pb2.GetRoutingRequest(), 1))
+        await refused.wait()
+        assert sent < 5_000
+        await alive(channel)
+        peer.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        for _ in range(sent):
+            frame, _, _ = await peer.frame()
+            assert frame.kind == Kind.MORE
+        frame, _, _ = await peer.frame()
+        assert (frame.kind, frame.code) == (Kind.REPLY, Code.BUSY)
+
+
+async def test_a_busy_peer_leaves_the_others_their_turn() -> None:
+    """One peer sends as fast as it can, from a thread; between two turns of the loop only so much of it is taken."""
+    frame = request(PUSH, storage_pb2.UpdateRequest(), 1, bytes(16 * MIB))
+    gone = asyncio.Event()
+    bindings = {PUSH: lambda call: call.fail(Code.BUSY, ""), PLAIN: echo}
+    async with scene(bindings) as (channel, _):
+        loop = asyncio.get_running_loop()
+        most = seen = 0
+
+        def tick() -> None:
+            nonlocal most, seen
+            (connection,) = (held for held in forks._holders if getattr(held, "frames", 0) and hasattr(held, "pool"))
+            most, seen = max(most, connection.received_bytes - seen), connection.received_bytes
+            if not gone.is_set():
+                loop.call_soon(tick)
+
+        def flood() -> None:
+            with socket.create_connection(host_port(channel.endpoint, "tcp")) as sock:  # type: ignore[attr-defined]
+                for _ in range(8):
+                    sock.sendall(frame)
+                    sock.recv(100)
+            loop.call_soon_threadsafe(gone.set)
+
+        thread = loop.run_in_executor(None, flood)
+        await eventually(lambda: any(getattr(held, "frames", 0) and hasattr(held, "pool") for held in forks._holders))
+        tick()
+        await gone.wait()
+        await thread
+        assert 0 < most <= 2 * wake_bytes_max
+
+
+async def test_an_answer_given_before_closing_still_leaves() -> None:
+    transport = TcpTransport(OsClock())
+    holder = Holder()
+    listener = await transport.serve("tcp://127.0.0.1:0", {PLAIN: holder})
+    channel = transport.connect(listener.endpoint)
+    future = channel.start(PLAIN, ping(1))
+    (call,) = await holder.has(1)
+    call.reply(mgmtd_pb2.HeartbeatReply(seq=8))
+    await listener.close()
+    assert (await future).message.seq == 8
+    await channel.close()
 
 
 async def test_too_many_connections_are_refused(caplog: pytest.LogCaptureFixture) -> None:
