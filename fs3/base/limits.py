@@ -118,7 +118,7 @@ lent_bytes_max = 12 * MIB
 parked_bytes_max = 8 * MIB
 """Bytes of request buffers that may be kept while another node, or another update of the chunk, is waited for; see
 `fs3.services.storage.updates`."""
-forward_requests_max = 64
+forward_requests_max = 32
 """Requests one target has under way to its successor; further updates wait and then leave together."""
 
 # --- native client and fsspec ------------------------------------------------------------------------------------------

@@ -55,7 +55,7 @@ class StorageClient:
         self._verify = verify
         self._timeout_ns = timeout_ns
         self._channels = Channels(ChannelPool())
-        self._updating: set[UpdateBatch] = set()
+        self._updating: dict[UpdateBatch, None] = {}
         self._closed = False
         routing.on_change(self._routing_changed)
 
@@ -77,11 +77,11 @@ class StorageClient:
         batch = UpdateBatch(
             self._routes, self._clock, self.updates, self._channels, self._client_id, writes, self._begin(timeout_ns)
         )
-        self._updating.add(batch)
+        self._updating[batch] = None
         try:
             return await batch.run()
         finally:
-            self._updating.discard(batch)
+            del self._updating[batch]
 
     async def find(self, keys: Sequence[tuple[ChunkId, ChainId]], *, timeout_ns: int = 0) -> list[FindOutcome]:
         """Which of these chunks are there, and how long: one request per node."""

@@ -122,7 +122,8 @@ class Channel(Protocol):
         into: Into | None = None,
         timeout_ns: int = 0,
     ) -> asyncio.Future[Reply]:
-        """Send a request; the future has the reply or an FS3Error. Requests started in one turn of the loop leave together.
+        """Send a request; the future has the reply or an FS3Error. Requests started in one turn of the loop leave together
+        (a channel with nothing under way may send the first of them at once).
 
         Cancelling the future gives the call up. Once the future is done, however it ended, the caller's memory is its own
         again: buffers handed out by `into` are no longer written to, and `parts` are no longer read.

@@ -9,6 +9,7 @@ from fs3.core.craq.sendings import SERIAL_BITS
 from fs3.model.chain import Chain
 from fs3.model.chunk import Tag, Update, UpdateKind, UpdateResult
 from fs3.sim.messages import (
+    FIRST_CLIENT,
     ChainTold,
     Heartbeat,
     HeartbeatAnswer,
@@ -30,7 +31,7 @@ def show_tag(tag: Tag | None) -> str:
     """client/channel/seq."""
     if tag is None or not tag.client:
         return "untagged"
-    return f"c{int.from_bytes(tag.client, 'big')}/{tag.channel}/{tag.seq}"
+    return f"c{int.from_bytes(tag.client, 'big') - FIRST_CLIENT}/{tag.channel}/{tag.seq}"
 
 
 def show_serial(serial: int) -> str:

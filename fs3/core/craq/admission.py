@@ -362,13 +362,14 @@ def forwarded_step(update: Update, meta: ChunkMeta | None, row: ChannelRow | Non
     """A predecessor's version against the chunk's.
 
     `row` is the channel row of the update's tag, needed only for a REMOVE of an absent chunk: then all that is left to do is to
-    set the row, unless it is there. A syncing target takes whole chunks whatever it has, but never goes back within one chain
+    set the row, unless it is there or newer. A syncing target takes whole chunks whatever it has, but never goes back within one chain
     version: that would be a late fill.
     """
     version = update.version
     if meta is None:
         if update.kind is UpdateKind.REMOVE:
-            return Step.DONE if version > 1 or (row is not None and row.seq >= update.tag.seq) else Step.NEXT
+            recorded = not update.tag.client or (row is not None and row.seq >= update.tag.seq)
+            return Step.DONE if recorded else Step.NEXT
         return Step.NEXT if version == 1 or (syncing and update.kind is UpdateKind.FILL) else Step.GAP
     if syncing and (update.kind is UpdateKind.FILL or update.kind is UpdateKind.REMOVE):
         if meta.chain_version < update.chain_version:

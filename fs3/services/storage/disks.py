@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -21,6 +22,31 @@ from fs3.base.status import Code
 
 FORMAT = 1
 _CLUSTER_BYTES = 16
+
+
+class Disks(Protocol):
+    """What a storage service needs to know of its disks; `DataDirectories` is the one of production."""
+
+    name: str
+    """Of the node."""
+    cluster: bytes
+    """Id of the cluster the data belongs to; b"" before the node has joined one."""
+
+    def count_boot(self) -> int:
+        """Count one more start, durably; the node's incarnation."""
+        ...
+
+    def join(self, cluster: bytes) -> None:
+        """Remember the cluster. WRONG_CLUSTER when the data belongs to another one."""
+        ...
+
+    def targets(self) -> list[TargetId]:
+        """Targets whose data is here."""
+        ...
+
+    def lost(self) -> dict[TargetId, str]:
+        """Targets that were made here and whose data is gone, with what to tell people."""
+        ...
 
 
 class _Identity(msgspec.Struct):
@@ -54,7 +80,6 @@ class DataDirectories:
             where = ", ".join(f"{path}: {one.cluster or 'none'}" for path, one in zip(self._paths, self._identities, strict=True))
             raise error(Code.WRONG_CLUSTER, f"the data directories belong to different clusters ({where})")
         self.cluster = bytes.fromhex(clusters.pop()) if clusters else b""
-        """Id of the cluster the data belongs to; b"" before the node has joined one."""
         self._homes: dict[TargetId, Path] = {}
         self._lost: dict[TargetId, Path] = {}
         for path in self._paths:
@@ -63,14 +88,14 @@ class DataDirectories:
             self._lost.update({TargetId(target): path for target in identity.targets if target not in self._homes})
 
     def count_boot(self) -> int:
-        """Count one more start, durably; the node's incarnation."""
+        """See `Disks.count_boot`. DISK when it cannot be written."""
         identity = self._identities[0]
         identity.boots += 1
         _save(self._paths[0], identity)
         return identity.boots
 
     def join(self, cluster: bytes) -> None:
-        """Remember the cluster. WRONG_CLUSTER when the data belongs to another one."""
+        """See `Disks.join`."""
         if self.cluster == cluster:
             return
         if self.cluster:
@@ -85,11 +110,11 @@ class DataDirectories:
         self.cluster = cluster
 
     def targets(self) -> list[TargetId]:
-        """Targets whose files are here."""
+        """See `Disks.targets`."""
         return sorted(self._homes)
 
     def lost(self) -> dict[TargetId, str]:
-        """Targets that were made here and whose files are gone, with what to tell people."""
+        """See `Disks.lost`."""
         return {target: f"{path} has no data of target {target} any more" for target, path in self._lost.items()}
 
     def home(self, target: TargetId) -> Path:

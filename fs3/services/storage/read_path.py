@@ -32,7 +32,7 @@ class ColdReads:
 
     def __init__(self) -> None:
         self._waiting: deque[_Job] = deque()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}
         self.count = 0
         """Reads that wait or are being read."""
         self.bytes = 0
@@ -51,8 +51,8 @@ class ColdReads:
     def run(self, reading: Coroutine[Any, Any, None]) -> None:
         """Start one read of a request whose turn it is."""
         task = asyncio.get_running_loop().create_task(reading)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = None
+        task.add_done_callback(self._tasks.pop)
 
     async def stop(self) -> None:
         """Wait for what is being read; refuse what waits."""

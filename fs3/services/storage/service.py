@@ -22,7 +22,7 @@ from fs3.ports.clock import Clock
 from fs3.ports.rpc import Bindings, Call, Channel, Handler
 from fs3.runtime.config import parse_config
 from fs3.services.storage.config import StorageConfig
-from fs3.services.storage.disks import DataDirectories
+from fs3.services.storage.disks import Disks
 from fs3.services.storage.heartbeat import Heartbeats
 from fs3.services.storage.queries import Queries
 from fs3.services.storage.read_path import ReadPath
@@ -45,7 +45,7 @@ class StorageService:
 
     def __init__(
         self,
-        disks: DataDirectories,
+        disks: Disks,
         store_factory: StoreFactory,
         clock: Clock,
         mgmtd: MgmtdClient,

@@ -69,7 +69,7 @@ class TargetShell:
         self._draining = False
         self._askers: dict[int, tuple[UpdateJob, int]] = {}
         self._next_token = 1
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}
         self._staging: dict[ChunkId, tuple[UpdateJob, int]] = {}
         """Whose bytes the store is working on."""
         self._lane: PeerLane | None = None
@@ -151,8 +151,7 @@ class TargetShell:
             self._lane.close()
         self._answer_all(UpdateResult(Code.SHUTTING_DOWN, message=f"target {self.target} stops"))
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for chunk in list(self._staging):
-            self._let_go(chunk)
+        self._let_go_all()
         await self.store.close()
 
     # --- the machine -------------------------------------------------------------------------------------------------
@@ -177,11 +176,13 @@ class TargetShell:
                 event = inbox.popleft()
                 if type(event) is UpdateReceived and event.update.chunk in machine.lanes and not self._may_wait(event):
                     continue
+                # Taken before the step: it may stage the next update of the same chunk, which then has the place.
+                staged = self._staging.pop(event.chunk, None) if type(event) is Staged else None
                 # Effects of one step before the next one: the machine looks at the store, which must show its commits.
                 for effect in machine.step(now, event):
                     self._carry_out(effect)
-                if type(event) is Staged:
-                    self._let_go(event.chunk)
+                if staged is not None:
+                    _let_go(staged)
             machine.check()
         except Exception as failure:
             # A damaged index row, or a mistake in the machine: what it would do next cannot be trusted.
@@ -234,18 +235,10 @@ class TargetShell:
             self._staging[update.chunk] = owner
         self._run(self._stage_now(update))
 
-    def _let_go(self, chunk: ChunkId) -> None:
-        """The machine has decided what follows a stage: whatever still needs the bytes has them now."""
-        owner = self._staging.pop(chunk, None)
-        if owner is not None:
-            job, index = owner
-            job.staged(index)
-            job.drop()
-
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = None
+        task.add_done_callback(self._tasks.pop)
 
     async def _stage_now(self, update: Update) -> None:
         try:
@@ -255,8 +248,8 @@ class TargetShell:
             log.exception("target %d: staging chunk %s failed", self.target, update.chunk.hex())
             staged = Staged(update.chunk, update.version, Code.DISK, 0, 0, f"target {self.target}: {failure}")
         self._post(staged)
-        if self._closed or self._broken:
-            self._let_go(update.chunk)
+        if (self._closed or self._broken) and (owner := self._staging.pop(update.chunk, None)) is not None:
+            _let_go(owner)
         if staged.code is Code.DISK and not self.damage:
             self._fail(staged.message or "the disk failed")
 
@@ -265,10 +258,14 @@ class TargetShell:
         self.damage = reason
         log.error("target %d is offline: %s", self.target, reason)
         if self._broken:
-            for chunk in list(self._staging):
-                self._let_go(chunk)
+            self._let_go_all()
             self._answer_all(UpdateResult(Code.DISK, message=f"target {self.target}: {reason}"))
         self._changed()
+
+    def _let_go_all(self) -> None:
+        staging, self._staging = self._staging, {}
+        for owner in staging.values():
+            _let_go(owner)
 
     def _answer_all(self, result: UpdateResult) -> None:
         for token in list(self._askers):
@@ -353,3 +350,10 @@ class TargetShell:
 
 def _nothing() -> None:
     """There are no bytes to give back."""
+
+
+def _let_go(owner: tuple[UpdateJob, int]) -> None:
+    """The machine has decided what follows a stage: whatever still needs the bytes has them now."""
+    job, index = owner
+    job.staged(index)
+    job.drop()

@@ -78,13 +78,12 @@ class TransportTests(StreamTests, LimitTests):
             assert [reply.message.seq for reply in await asyncio.gather(*futures)] == list(range(200))
 
     async def test_calls_started_in_one_turn_arrive_in_one_turn(self, tmp_path: Path) -> None:
-        turns: list[int] = []
+        """Together, but for the first of them: a channel that is idle may send it before it knows of the others."""
+        arrived: list[int] = []  # in which turn of the loop
         turn = 0
 
         def note(call: Call) -> None:
-            nonlocal turn
-            if not turns or turns[-1] == turn:
-                turns.append(turn)
+            arrived.append(turn)
             asyncio.get_running_loop().call_soon(advance)
             echo(call)
 
@@ -94,10 +93,10 @@ class TransportTests(StreamTests, LimitTests):
 
         async with self.serving(tmp_path, {PLAIN: note}) as (_, channel):
             await channel.call(PLAIN, ping(0))
-            turns.clear()
+            arrived.clear()
             await asyncio.gather(*(channel.start(PLAIN, ping(seq)) for seq in range(50)))
         if self.starts_leave_together:
-            assert len(turns) == 50
+            assert len(set(arrived[1:])) == 1
 
     async def test_large_messages_travel(self, tmp_path: Path) -> None:
         seen: list[str] = []

@@ -37,7 +37,7 @@ class Stage(ABC):
     waits_for_buffers = True
     """A server without room for a payload reads on later; False: it answers BUSY."""
     starts_leave_together = True
-    """Requests started in one turn of the loop arrive in one turn."""
+    """Requests started in one turn of the loop arrive in one turn, the first one perhaps before."""
 
     @abstractmethod
     def make(

@@ -98,14 +98,16 @@ async def test_large_batches_are_cut_into_frames(cluster, help):
     made.assert_clean()
 
 
-async def test_reads_of_one_client_rotate_over_the_replicas(cluster, help):
+async def test_clients_begin_at_different_replicas_and_stay_there(cluster, help):
     made = await cluster()
-    client = made.client()
-    await client.update([help.write(1, b"data")])
+    clients = [made.client() for _ in range(3)]
+    await clients[0].update([help.write(1, b"data")])
     made.network.log.clear()
-    for _ in range(9):
+    for client in clients * 3:
         await help.get(client, 1, 4)
-    assert Counter(endpoint for endpoint, _ in made.network.requests("Read")) == {"fake://1": 3, "fake://2": 3, "fake://3": 3}
+    asked = [endpoint for endpoint, _ in made.network.requests("Read")]
+    assert Counter(asked) == {"fake://1": 3, "fake://2": 3, "fake://3": 3}
+    assert asked[:3] == asked[3:6] == asked[6:]
 
 
 async def test_a_dirty_replica_sends_the_reader_to_the_tail(cluster, help):
