@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from typing import TYPE_CHECKING
 
 from benches import limits
+from benches.loop import run
 from benches.record import Row, Spread
 from fs3.api.kvcache import KVCache
 
@@ -22,7 +22,7 @@ LOOKUPS = 40
 
 def measure(context: Context) -> list[Row]:
     """The KVCache rows."""
-    return asyncio.run(_measure(context))
+    return run(_measure(context))
 
 
 async def _measure(context: Context) -> list[Row]:

@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benches.loop import run
 from benches.record import Row, Spread
 from fs3.api.connect import connect
 
@@ -36,7 +37,7 @@ def measure(context: Context) -> list[Row]:
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        asyncio.run(_write(context))
+        run(_write(context))
     finally:
         stop.set()
         watcher.join()

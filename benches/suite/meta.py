@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from benches import limits
+from benches.loop import run
 from benches.record import Row, Spread
 from fs3.api.connect import connect
 
@@ -24,7 +25,7 @@ FILES = 1000
 
 def measure(context: Context) -> list[Row]:
     """The metadata rows."""
-    return asyncio.run(_measure(context))
+    return run(_measure(context))
 
 
 async def _measure(context: Context) -> list[Row]:

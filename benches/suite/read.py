@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from benches import limits
+from benches.loop import run
 from benches.record import Row, Spread
 from fs3.api.connect import connect
 
@@ -29,7 +30,7 @@ BATCHES = 150
 
 def measure(context: Context) -> list[Row]:
     """The read rows."""
-    return asyncio.run(_measure(context))
+    return run(_measure(context))
 
 
 async def _measure(context: Context) -> list[Row]:

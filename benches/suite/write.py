@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from benches import limits
+from benches.loop import run
 from benches.record import Row, Spread
 from fs3.api.connect import connect
 
@@ -22,7 +23,7 @@ WRITES = 48
 
 def measure(context: Context) -> list[Row]:
     """The write rows."""
-    return asyncio.run(_measure(context))
+    return run(_measure(context))
 
 
 async def _measure(context: Context) -> list[Row]:

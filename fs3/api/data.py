@@ -9,7 +9,7 @@ from fs3.api.budget import ByteBudget, run_all
 from fs3.api.buffers import blocks
 from fs3.api.file import READ_ONLY, File
 from fs3.base.errors import FS3Error, NotFound, error
-from fs3.base.ids import InodeId
+from fs3.base.ids import InodeId, file_chunk
 from fs3.base.limits import (
     client_read_call_bytes,
     client_read_calls_max,
@@ -49,18 +49,34 @@ class FileData:
 
         Raises FS3Error with the path of the first file whose bytes could not be had; buffers are undefined then.
         """
-        plans: list[list[Slice]] = []
+        plans: list[list[Slice] | None] = []
         ios: list[ReadIO] = []
         for file, offset, buffer in requests:
-            plan = plan_read(file.inode.layout, file.inode.id, offset, len(buffer), file.length)
-            plans.append(plan)
-            ios += read_ios(plan, buffer)
+            inode = file.inode
+            layout = inode.layout
+            index, start = divmod(offset, layout.chunk_size)
+            if 0 < len(buffer) <= layout.chunk_size - start and offset + len(buffer) <= file.length:
+                # Within one chunk and within the file, as nearly every read of a batch: it needs no plan.
+                ios.append(ReadIO(file_chunk(inode.id, index), layout.chains[index % len(layout.chains)], start, buffer))
+                plans.append(None)
+            else:
+                plan = plan_read(layout, inode.id, offset, len(buffer), file.length)
+                plans.append(plan)
+                ios += read_ios(plan, buffer)
         outcomes = await self._read_ios(ios)
         counts: list[int] = []
         at = 0
-        for (file, offset, buffer), plan in zip(requests, plans, strict=True):
-            mine = outcomes[at : at + len(plan)]
-            at += len(plan)
+        for (file, offset, buffer), known in zip(requests, plans, strict=True):
+            if known is None:
+                outcome = outcomes[at]
+                at += 1
+                if outcome.code is _OK and outcome.length == len(buffer):
+                    counts.append(outcome.length)
+                    continue
+                plan, mine = plan_read(file.inode.layout, file.inode.id, offset, len(buffer), file.length), [outcome]
+            else:
+                plan, mine = known, outcomes[at : at + len(known)]
+                at += len(known)
             wanted = plan[-1].at + plan[-1].length if plan else 0
             if any(outcome.code is not _OK or outcome.length < cut.length for cut, outcome in zip(plan, mine, strict=True)):
                 wanted = await self._fill(file, offset, buffer, plan, mine, wanted)

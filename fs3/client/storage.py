@@ -9,6 +9,7 @@ from fs3.base.errors import FS3Error, error
 from fs3.base.ids import ChainId, ChunkId, ClientId
 from fs3.base.limits import call_timeout_ns
 from fs3.base.status import Code
+from fs3.client.chunk_alone import read_alone
 from fs3.client.chunk_finds import FindBatch, FindOutcome
 from fs3.client.chunk_reads import ReadBatch, ReadCounters, ReadOutcome
 from fs3.client.chunk_routes import ChunkRoutes
@@ -66,6 +67,10 @@ class StorageClient:
         """
         deadline = self._begin(timeout_ns)
         self.reads.ios += len(ios)
+        if len(ios) == 1:
+            alone = await read_alone(self._routes, self._clock, self.reads, ios[0], deadline, self._verify)
+            if alone is not None:
+                return [alone]
         return await ReadBatch(self._routes, self._clock, self.reads, ios, deadline, self._verify).run()
 
     async def update(self, writes: Sequence[WriteIO], *, timeout_ns: int = 0) -> list[UpdateResult]:

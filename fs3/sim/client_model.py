@@ -187,7 +187,8 @@ class ClientModel:
     def _choose(self, chain: Chain) -> Slot | None:
         operation = self._current
         if operation is not None and operation.kind is not None:
-            return chain.head()
+            confused = self._prng.below(1024) < self._swarm.confusion_chance
+            return self._prng.pick(chain.slots) if confused else chain.head()
         serving = chain.serving()
         if not serving or self._ask_tail:
             return chain.tail()

@@ -36,6 +36,8 @@ class Swarm:
     remove_chance: int
     partial_chance: int
     """Of writes: at an offset, or a truncation."""
+    confusion_chance: int
+    """Of an update being sent to any target instead of to the head."""
     think_ns: int
 
     latency_min_ns: int
@@ -98,6 +100,7 @@ def swarm_of(prng: Prng) -> Swarm:
         readers_are_loyal=prng.chance(1, 2),
         remove_chance=maybe(2, 3, 40, 250),
         partial_chance=maybe(1, 2, 100, 500),
+        confusion_chance=maybe(1, 4, 10, 100),
         # From everything at once to spread over all of the trouble.
         think_ns=prng.pick((0, 1, 2, 4)) * trouble * clients // operations // 2,
         latency_min_ns=latency,

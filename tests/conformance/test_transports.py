@@ -56,6 +56,10 @@ class TestGrpc(TransportTests):
         return "grpc://127.0.0.1:0"
 
 
+class TestGrpcOnUvloop(TestGrpc):
+    on_uvloop = True
+
+
 class TestMemory(TransportTests):
     @pytest.fixture(autouse=True)
     def _network(self) -> None:

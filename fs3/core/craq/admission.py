@@ -362,8 +362,8 @@ def forwarded_step(update: Update, meta: ChunkMeta | None, row: ChannelRow | Non
     """A predecessor's version against the chunk's.
 
     `row` is the channel row of the update's tag, needed only for a REMOVE of an absent chunk: then all that is left to do is to
-    set the row, unless it is there or newer. A syncing target takes whole chunks whatever it has, but never goes back within one chain
-    version: that would be a late fill.
+    set the row, unless it is there or newer. A syncing target takes whole chunks whatever it has, but never goes back within
+    one chain version: that would be a late fill.
     """
     version = update.version
     if meta is None:

@@ -88,6 +88,13 @@ class Lane:
             self.waiting = deque()
         self.waiting.append(entry)
 
+    def describe(self) -> str:
+        """Version, phase, sendings and how many wait, in a few characters."""
+        flight = self.flight
+        sent = f"#{flight.attempts}" if flight.attempts else ""
+        waiting = f"+{len(self.waiting)}" if self.waiting else ""
+        return f"{flight.update.chunk.hex()[-6:]}@{flight.update.version}:{flight.phase.name.lower()}{sent}{waiting}"
+
     def take_waiting(self) -> list[Waiting]:
         """Remove and return everything that waits."""
         entries = list(self.waiting or ())

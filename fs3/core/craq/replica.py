@@ -19,6 +19,8 @@ a target has staged is then also staged at every target before it. The manager k
 
 from __future__ import annotations
 
+from itertools import islice
+
 import msgspec
 
 from fs3.base.ids import ChunkId, TargetId
@@ -42,10 +44,9 @@ class Replica:
     The effects of a step are carried out before the next step, at least as far as the store's view shows them: `Commit`.
     """
 
-    def __init__(
-        self, target_id: TargetId, view: ChunkView, *, incarnation: int = 1, limits: ReplicaLimits = DEFAULT_LIMITS
-    ) -> None:
-        """`incarnation` rises with every replica that is made for this target, also over restarts."""
+    def __init__(self, target_id: TargetId, view: ChunkView, *, incarnation: int, limits: ReplicaLimits = DEFAULT_LIMITS) -> None:
+        """`incarnation` rises with every replica that is made for this target, also over restarts: successors drop what has
+        lower serials than they have heard."""
         self.target_id = target_id
         self.limits = limits
         self.view = view
@@ -98,17 +99,12 @@ class Replica:
 
     def describe(self) -> str:
         """One line: neighbours, place, chain version, flights."""
-        flights = [
-            f"{chunk.hex()[-6:]}@{lane.flight.update.version}:{lane.flight.phase.name.lower()}"
-            + (f"#{lane.flight.attempts}" if lane.flight.attempts else "")
-            + (f"+{len(lane.waiting)}" if lane.waiting else "")
-            for chunk, lane in self.lanes.items()
-        ]
         at = self.standing
+        neighbours = f"{at.predecessor or '·'}→{self.target_id}→{at.successor or '·'}"
         state = at.place.name.lower() if self.opened else "closed"
         orphans = f" orphans {len(self.orphans)}" if self.orphans else ""
-        neighbours = f"{at.predecessor or '·'}→{self.target_id}→{at.successor or '·'}"
-        return f"{neighbours} {state} v{at.version} flights {len(flights)}{orphans} {' '.join(flights[:8])}".rstrip()
+        flights = " ".join(lane.describe() for lane in islice(self.lanes.values(), 8))
+        return f"{neighbours} {state} v{at.version} flights {len(self.lanes)}{orphans} {flights}".rstrip()
 
     # --- updates arrive ----------------------------------------------------------------------------------------------
 
@@ -234,6 +230,8 @@ class Replica:
             flight.phase = Phase.RESTING
             flight.retry_ns = now + self.limits.backoff_ns(flight.attempts)
             flight.refusal = result.code
+            if result.code is Code.STALE_UPDATE:
+                self.sendings.leap()
             if result.code is Code.NO_SPACE:
                 # Said at once, though the pending version stays and will be committed when there is room again.
                 _answer(flight.askers, UpdateResult(result.code, message=result.message), out)

@@ -52,6 +52,11 @@ class Sendings:
         """Nobody waits for this one any more."""
         self._waiting.discard(serial)
 
+    def leap(self) -> None:
+        """The receiver takes a sending that is waited for as late: it has heard higher serials from here, since the incarnation
+        did not rise as it should. Go on above."""
+        self._serial += 1 << SERIAL_BITS
+
     def clear(self) -> None:
         """Nobody waits for any."""
         self._waiting.clear()

@@ -8,26 +8,19 @@ A payload that reaches beyond it is received into its destination (`_expect`). E
 less than a frame, or more while the connection is paused. One wake-up takes `wake_bytes_max` at most, so that a busy connection
 does not starve the others.
 
-Sending. Frames queued during one turn of the loop leave together at its end.
+Sending is in `sender`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import errno
 import logging
-import os
 import socket
-from collections.abc import Callable, Sequence
 
 from fs3.base.limits import long_header_bytes, staging_bytes, wake_bytes_max
 from fs3.base.units import KIB
-from fs3.drivers.framed import forks
-from fs3.drivers.framed.outgoing import FileEnded, Outgoing, SendQueue
+from fs3.drivers.framed.sender import FrameSender
 from fs3.drivers.framed.staging import staging_of
-from fs3.drivers.serving import run_guarded
-from fs3.ports.rpc import Part
 from fs3.wire.frames import HEADER_BYTES, Frame, FrameError, stranger, unpack
 
 log = logging.getLogger("fs3.transport")
@@ -41,21 +34,17 @@ _WAKE_FOR_BYTES = 256 * KIB
 _SCATTER_MAX = 64
 """Buffers per recvmsg_into."""
 
-_IDLE, _DUE, _BLOCKED = range(3)
-
 
 class PeerClosed(Exception):
     """The peer sends nothing more."""
 
 
-class Connection:
+class Connection(FrameSender):
     """A connected, non-blocking socket on the running loop. Starts reading at once."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
+        super().__init__(loop, sock)
         staging = staging_of(loop)
-        self._loop = loop
-        self._socket = sock
-        self._fd = sock.fileno()
         self._staging = staging.data
         self._view = staging.view
         self._carry: bytearray | bytes = b""
@@ -71,14 +60,9 @@ class Connection:
         self._has_low_water = sock.family != socket.AF_UNIX  # which ignores it
         self._sleeps_deep = False
         self._paused = 0
-        self._flush_state = _IDLE
-        self._corked = False
-        self._out = SendQueue()
         self.frames = 0
         """Frames whose header has arrived."""
         self.received_bytes = 0
-        self.closed = False
-        forks.register(self)
         loop.add_reader(self._fd, self._on_readable)
 
     @property
@@ -106,13 +90,6 @@ class Connection:
 
     def _woken(self) -> None:
         """What has arrived was handled."""
-
-    def _sent(self) -> None:
-        """Some of what was queued has left."""
-
-    def _gone(self, reason: str) -> None:
-        """The connection is closed."""
-        raise NotImplementedError
 
     # --- receiving -----------------------------------------------------------------------------------------------------
 
@@ -184,8 +161,7 @@ class Connection:
         if self._left >= _WAKE_FOR_BYTES or self._sleeps_deep:
             self._set_low_water()
         self._woken()
-        if self._flush_state == _DUE:
-            self._flush()
+        self.flush()
 
     def _set_low_water(self) -> None:
         """In the middle of a large payload, be woken for a good piece of it and not for every segment: over loopback that saves a
@@ -317,111 +293,6 @@ class Connection:
         elif not self._discarding:
             self._landed()
 
-    # --- sending -------------------------------------------------------------------------------------------------------
-
-    @property
-    def queued_bytes(self) -> int:
-        """Not yet in the socket."""
-        return self._out.queued_bytes
-
-    @property
-    def sent_bytes(self) -> int:
-        """Ever taken by the socket."""
-        return self._out.sent_bytes
-
-    def send(self, frame: bytes) -> None:
-        """Queue a whole small frame."""
-        if self.closed:
-            return
-        self._out.add_small(frame)
-        if self._flush_state == _IDLE:
-            self._flush_state = _DUE
-            if not self._corked:
-                self._loop.call_soon(self._flush)
-
-    def send_parts(self, parts: Sequence[Part], length: int, sent: Callable[[], None] | None) -> Outgoing | None:
-        """Queue a frame of `length` bytes whose parts are not copied. None when the connection is closed (`sent` was called)."""
-        if self.closed:
-            if sent is not None:
-                run_guarded(sent)
-            return None
-        outgoing = self._out.add(parts, length, sent)
-        if self._flush_state == _IDLE:
-            self._flush_state = _DUE
-            if not self._corked:
-                self._loop.call_soon(self._flush)
-        return outgoing
-
-    def take_back(self, outgoing: Outgoing) -> bool:
-        """The owner of the parts wants them back. True: nothing of the frame was sent and it is forgotten; False: what was left
-        has been copied and is sent still, because a frame cannot be broken off."""
-        if self.closed or not outgoing.parts:
-            return False
-        if outgoing.started:
-            outgoing.snapshot()
-            return False
-        self._out.remove(outgoing)
-        return True
-
-    def flush(self) -> None:
-        """Send what the socket takes now."""
-        self._flush()
-
-    def _flush(self) -> None:
-        if self._flush_state != _DUE or self.closed:
-            return
-        self._send_now()
-
-    def _on_writable(self) -> None:
-        if not self.closed:
-            self._send_now()
-
-    def _send_now(self) -> None:
-        blocked = self._flush_state == _BLOCKED
-        try:
-            done = self._out.send(self._socket, wake_bytes_max)
-        except (BlockingIOError, InterruptedError):
-            done = False
-        except FileEnded as problem:
-            log.error("%r: %s", self, problem)
-            self.close(str(problem))
-            return
-        except OSError as problem:
-            if problem.errno in (errno.EIO, errno.EBADF):  # of a file, not of the socket
-                log.error("%r: a part cannot be sent: %s", self, problem.strerror)
-            self.close(problem.strerror or type(problem).__name__)
-            return
-        if self.closed:  # by a callback
-            return
-        if done and blocked:
-            self._loop.remove_writer(self._fd)
-        elif not done and not blocked:
-            # Also when the socket would take more: the others' turn comes first, then the loop calls again.
-            self._loop.add_writer(self._fd, self._on_writable)
-        self._flush_state = _IDLE if done else _BLOCKED
-        self._sent()
-
-    # --- the end -------------------------------------------------------------------------------------------------------
-
-    def close(self, reason: str) -> None:
-        """Disconnect; what is queued is dropped. Harmless when closed already."""
-        if self.closed:
-            return
-        self.closed = True
-        forks.unregister(self)
-        self._loop.remove_reader(self._fd)
-        if self._flush_state == _BLOCKED:
-            self._loop.remove_writer(self._fd)
-        # A forked child may hold a copy of the descriptor: only shutdown tells the peer.
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
+    def _let_go(self) -> None:
         self._carry = b""
         self._targets = []
-        self._out.drop()
-        self._gone(reason)
-
-    def drop_copy(self) -> None:
-        """See `forks`: the connection is the parent's."""
-        self.closed = True
-        os.close(self._socket.detach())

@@ -12,7 +12,8 @@ from fs3.base.errors import error
 from fs3.base.limits import calls_per_connection_max, listen_backlog
 from fs3.base.status import Code
 from fs3.drivers.framed.client import FramedChannel
-from fs3.drivers.framed.server import FramedListener, ServerLimits
+from fs3.drivers.framed.listener import FramedListener
+from fs3.drivers.framed.server import ServerLimits
 from fs3.drivers.pool import ReceivePool
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Bindings, Channel, Listener

@@ -151,7 +151,9 @@ class TargetShell:
             self._lane.close()
         self._answer_all(UpdateResult(Code.SHUTTING_DOWN, message=f"target {self.target} stops"))
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._let_go_all()
+        staging, self._staging = self._staging, {}
+        for owner in staging.values():
+            _let_go(owner)
         await self.store.close()
 
     # --- the machine -------------------------------------------------------------------------------------------------
@@ -171,6 +173,7 @@ class TargetShell:
         machine = self._machine
         now = self._clock.now()
         inbox = self._inbox
+        staged: tuple[UpdateJob, int] | None = None
         try:
             for _ in range(min(len(inbox), drain_events_max)):
                 event = inbox.popleft()
@@ -182,12 +185,15 @@ class TargetShell:
                 for effect in machine.step(now, event):
                     self._carry_out(effect)
                 if staged is not None:
-                    _let_go(staged)
+                    owner, staged = staged, None
+                    _let_go(owner)
             machine.check()
         except Exception as failure:
             # A damaged index row, or a mistake in the machine: what it would do next cannot be trusted.
             log.exception("target %d: its replication machine failed", self.target)
             self._broken = True
+            if staged is not None:
+                _let_go(staged)
             self._fail(str(failure) if isinstance(failure, FS3Error) else f"internal error: {type(failure).__name__}: {failure}")
             return
         if self._lane is not None:
@@ -258,14 +264,12 @@ class TargetShell:
         self.damage = reason
         log.error("target %d is offline: %s", self.target, reason)
         if self._broken:
-            self._let_go_all()
+            # What is still being staged lets go of its bytes when the store is done with them.
+            for event in self._inbox:
+                if type(event) is Staged and (owner := self._staging.pop(event.chunk, None)) is not None:
+                    _let_go(owner)
             self._answer_all(UpdateResult(Code.DISK, message=f"target {self.target}: {reason}"))
         self._changed()
-
-    def _let_go_all(self) -> None:
-        staging, self._staging = self._staging, {}
-        for owner in staging.values():
-            _let_go(owner)
 
     def _answer_all(self, result: UpdateResult) -> None:
         for token in list(self._askers):

@@ -326,3 +326,49 @@ async def test_only_so_much_waits_behind_a_busy_chunk(cluster, help, monkeypatch
     await made.idle()
     assert made.replicas(1, help.chunk(1))[0][:3] == (6, 0, 40_000)
     made.assert_clean()
+
+
+async def test_a_machine_that_fails_keeps_the_bytes_the_disk_is_working_on(cluster, help):
+    made = await cluster(chains=1)
+    client = made.client()
+    shell = made.shell(1, 1)
+    stage, step = shell.store.stage, shell._machine.step
+    gate = asyncio.Event()
+    seen = []
+
+    async def slow(update, version, chain_version):
+        await gate.wait()
+        seen.append(bytes(update.data))
+        return await stage(update, version, chain_version)
+
+    def broken(now, event):
+        raise AssertionError("planted")
+
+    shell.store.stage = slow
+    first = asyncio.ensure_future(client.update([help.write(1, b"precious")], timeout_ns=SECOND // 5))
+    await help.until(lambda: shell._staging)
+    shell._machine.step = broken
+    second = asyncio.ensure_future(client.update([help.write(2, b"x")], timeout_ns=SECOND // 5))
+    await help.until(lambda: shell.damage)
+    call = next(call for call in made.network.calls if call.method.name == "Update")
+    assert not call.released
+    gate.set()
+    await help.until(lambda: call.released)
+    assert seen == [b"precious"]
+    shell._machine.step = step
+    assert {result.code for (result,) in await asyncio.gather(first, second)} == {Code.DEADLINE}
+    assert made.services[1].payload_bytes == 0
+
+
+async def test_writers_of_one_chunk_whose_bytes_come_from_the_store(cluster, help, monkeypatch):
+    monkeypatch.setattr("fs3.services.storage.updates.lent_bytes_max", 0)
+    made = await cluster(chains=1)
+    clients = [made.client() for _ in range(4)]
+    results = await asyncio.gather(*(client.update([help.write(1, b"%d" % n * 90_000)]) for n, client in enumerate(clients * 5)))
+    assert sorted(result.version for (result,) in results) == list(range(1, 21))
+    await made.idle()
+    assert len(set(made.replicas(1, help.chunk(1)))) == 1
+    code, data = await help.get(clients[0], 1, 200_000)
+    assert code is Code.OK
+    assert len(set(data[:90_000])) <= 2, "the last write is whole"
+    made.assert_clean()

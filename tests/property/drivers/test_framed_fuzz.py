@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from fs3.base.errors import FS3Error
 from fs3.base.units import SECOND
-from fs3.drivers.framed.server import FramedListener
+from fs3.drivers.framed.listener import FramedListener
 from fs3.drivers.os_clock import OsClock
 from fs3.drivers.pool import ReceivePool
 from fs3.drivers.tcp import TcpTransport

@@ -1,0 +1,87 @@
+"""One read by itself, the random read of a data loader: nothing is made for it that only a batch or a failure needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fs3.base.checksum import checksums, crc32c
+from fs3.base.errors import FS3Error, error
+from fs3.base.limits import read_attempt_ns, slow_ns_per_byte
+from fs3.base.status import Code
+from fs3.client.chunk_reads import ReadCounters, ReadOutcome
+from fs3.client.chunk_routes import ChunkRoutes
+from fs3.core.files.read_plan import ReadIO
+from fs3.ports.clock import Clock
+from fs3.wire.methods import STORAGE
+from fs3.wire.pb import storage_pb2 as pb
+
+_OK = Code.OK
+_NOT_FOUND = Code.NOT_FOUND
+
+
+async def read_alone(
+    routes: ChunkRoutes, clock: Clock, counters: ReadCounters, io: ReadIO, deadline: int, verify: bool
+) -> ReadOutcome | None:
+    """The outcome of a read that goes well at the first replica asked (or finds a hole there). None: ask again by `ReadBatch`,
+    which knows what to do about everything else."""
+    buffer = io.buffer
+    if type(buffer) is not memoryview:
+        return None
+    now = clock.now()
+    who = routes.candidates(io.chain)
+    node = routes.choice.pick(who, now)
+    if node is None or deadline <= now:
+        return None
+    wanted = len(buffer)
+
+    def into(message: Any, payload_length: int) -> Sequence[memoryview]:
+        if payload_length > wanted:
+            raise error(Code.PROTOCOL, f"a read of {wanted} bytes was answered with {payload_length}")
+        return (buffer if payload_length == wanted else buffer[:payload_length],)
+
+    request = pb.ReadRequest(
+        chunks=io.chunk,
+        chains=(io.chain,),
+        chain_versions=(who.version,),
+        offsets=(io.offset,),
+        lengths=(wanted,),
+        without_checksums=not verify,
+    )
+    counters.frames += 1
+    routes.choice.sent(node, wanted)
+    try:
+        patience = min(deadline - now, read_attempt_ns + wanted * slow_ns_per_byte)
+        reply = await routes.channel(node).start(STORAGE.Read, request, (), into, patience)
+    except FS3Error as failure:
+        routes.not_answered(node, failure)
+        return None
+    finally:
+        routes.choice.answered(node, wanted)
+    answer: pb.ReadReply = reply.message
+    routes.heard(answer.routing_version)
+    if len(answer.codes) != 1 or len(answer.lengths) != 1 or len(answer.versions) != 1 or len(answer.piece_bytes) != 1:
+        return None
+    if answer.codes[0]:
+        return ReadOutcome(_NOT_FOUND) if answer.codes[0] == _NOT_FOUND else None
+    length = answer.lengths[0]
+    got = len(reply.payload) if reply.payload is not None else 0
+    if length != got or not _intact(buffer[:length], io.offset, answer, verify):
+        counters.checksum_mismatches += 1
+        return None
+    routes.choice.succeeded(node)
+    counters.bytes += length
+    return ReadOutcome(_OK, length, answer.versions[0])
+
+
+def _intact(data: memoryview, offset: int, answer: pb.ReadReply, verify: bool) -> bool:
+    """The bytes are those the replica says it sent."""
+    if not verify or not len(data):
+        return True
+    piece = answer.piece_bytes[0]
+    if not piece:
+        return False
+    sums = answer.checksums
+    if offset % piece + len(data) <= piece:
+        return len(sums) == 1 and crc32c(data) == sums[0]
+    return checksums(data, offset, piece) == sums[:]

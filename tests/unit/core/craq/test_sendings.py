@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from fs3.base.ids import TargetId
+from fs3.core.craq.sendings import SERIAL_BITS, Heard, Sendings
+from fs3.sim.one_replica import write
+
+
+def test_serials_rise_also_over_restarts() -> None:
+    before = Sendings(3)
+    serials = [before.send(instead_of=0)[0] for _ in range(3)]
+    assert serials == sorted(set(serials))
+    assert Sendings(4).send(instead_of=0)[0] > serials[-1]
+    assert serials[0] >> SERIAL_BITS == 3
+
+
+def test_the_floor_is_the_oldest_that_is_waited_for() -> None:
+    sendings = Sendings(1)
+    one, floor = sendings.send(instead_of=0)
+    assert floor == one
+    two, floor = sendings.send(instead_of=0)
+    assert floor == one
+    three, floor = sendings.send(instead_of=one)
+    assert floor == two
+    sendings.over(two)
+    sendings.over(three)
+    four, floor = sendings.send(instead_of=0)
+    assert floor == four
+    assert len(sendings) == 1
+    sendings.clear()
+    assert len(sendings) == 0
+
+
+def test_a_leap_goes_above_what_an_earlier_life_may_have_used() -> None:
+    old, _ = Sendings(2).send(instead_of=0)
+    sendings = Sendings(1)
+    first, _ = sendings.send(instead_of=0)
+    sendings.leap()
+    second, _ = sendings.send(instead_of=first)
+    assert first < old < second
+
+
+def heard(*serials: tuple[int, int, int]) -> list[bool]:
+    """Whether each (serial, floor, chunk) was late."""
+    receiver = Heard()
+    receiver.listen_to(TargetId(1))
+    return [receiver.is_late(write(1, number, serial=serial, floor=floor)) for serial, floor, number in serials]
+
+
+def test_what_is_below_the_floor_is_late_for_any_chunk() -> None:
+    assert heard((5, 4, 0), (3, 3, 1), (4, 3, 1)) == [False, True, False]
+
+
+def test_what_is_older_than_the_last_for_its_chunk_is_late_above_the_floor_too() -> None:
+    assert heard((5, 1, 0), (6, 1, 0), (5, 1, 0), (6, 1, 0), (4, 1, 1)) == [False, False, True, False, False]
+
+
+def test_a_floor_once_heard_never_sinks() -> None:
+    assert heard((9, 8, 0), (10, 2, 1), (7, 7, 2)) == [False, False, True]
+
+
+def test_a_new_predecessor_counts_from_its_own_beginning() -> None:
+    receiver = Heard()
+    receiver.listen_to(TargetId(1))
+    assert not receiver.is_late(write(1, serial=100, floor=100))
+    receiver.listen_to(TargetId(1))
+    assert receiver.is_late(write(1, serial=99, floor=1))
+    receiver.listen_to(TargetId(2))
+    assert not receiver.is_late(write(1, serial=1, floor=1))
+
+
+def test_memory_is_bounded_by_what_is_under_way() -> None:
+    receiver = Heard()
+    for serial in range(1, 1000):
+        assert not receiver.is_late(write(1, serial, serial=serial, floor=max(1, serial - 10)))
+    assert len(receiver._latest) <= 11
+    assert len(receiver._order) <= 11
+
+
+def test_senders_that_number_nothing_are_never_late_and_cost_nothing() -> None:
+    receiver = Heard()
+    for number in range(10):
+        assert not receiver.is_late(write(1, number))
+    assert not receiver._latest
