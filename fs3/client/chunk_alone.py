@@ -9,7 +9,7 @@ from fs3.base.checksum import checksums, crc32c
 from fs3.base.errors import FS3Error, error
 from fs3.base.limits import read_attempt_ns, slow_ns_per_byte
 from fs3.base.status import Code
-from fs3.client.chunk_reads import ReadCounters, ReadOutcome
+from fs3.client.chunk_reads import ReadCounters, ReadOutcome, Refusal
 from fs3.client.chunk_routes import ChunkRoutes
 from fs3.core.files.read_plan import ReadIO
 from fs3.ports.clock import Clock
@@ -22,9 +22,9 @@ _NOT_FOUND = Code.NOT_FOUND
 
 async def read_alone(
     routes: ChunkRoutes, clock: Clock, counters: ReadCounters, io: ReadIO, deadline: int, verify: bool
-) -> ReadOutcome | None:
-    """The outcome of a read that goes well at the first replica asked (or finds a hole there). None: ask again by `ReadBatch`,
-    which knows what to do about everything else."""
+) -> ReadOutcome | Refusal | None:
+    """The outcome of a read that goes well at the first replica asked, or finds a hole there. What else that replica answered is
+    for `ReadBatch` to go on from; None: nobody was asked."""
     buffer = io.buffer
     if type(buffer) is not memoryview:
         return None
@@ -34,8 +34,11 @@ async def read_alone(
     if node is None or deadline <= now:
         return None
     wanted = len(buffer)
+    got = 0
 
     def into(message: Any, payload_length: int) -> Sequence[memoryview]:
+        nonlocal got
+        got = payload_length
         if payload_length > wanted:
             raise error(Code.PROTOCOL, f"a read of {wanted} bytes was answered with {payload_length}")
         return (buffer if payload_length == wanted else buffer[:payload_length],)
@@ -55,20 +58,20 @@ async def read_alone(
         reply = await routes.channel(node).start(STORAGE.Read, request, (), into, patience)
     except FS3Error as failure:
         routes.not_answered(node, failure)
-        return None
+        return Refusal(node, failure.code, failure.strerror or "")
     finally:
         routes.choice.answered(node, wanted)
     answer: pb.ReadReply = reply.message
     routes.heard(answer.routing_version)
     if len(answer.codes) != 1 or len(answer.lengths) != 1 or len(answer.versions) != 1 or len(answer.piece_bytes) != 1:
-        return None
+        return Refusal(node, Code.PROTOCOL, f"node {node} answered a read of one range with {len(answer.codes)}")
     if answer.codes[0]:
-        return ReadOutcome(_NOT_FOUND) if answer.codes[0] == _NOT_FOUND else None
+        code = Code.from_wire(answer.codes[0])
+        return ReadOutcome(_NOT_FOUND) if code is _NOT_FOUND else Refusal(node, code, "")
     length = answer.lengths[0]
-    got = len(reply.payload) if reply.payload is not None else 0
     if length != got or not _intact(buffer[:length], io.offset, answer, verify):
         counters.checksum_mismatches += 1
-        return None
+        return Refusal(node, Code.CHECKSUM, f"bytes from node {node} fail verification")
     routes.choice.succeeded(node)
     counters.bytes += length
     return ReadOutcome(_OK, length, answer.versions[0])

@@ -69,8 +69,9 @@ class StorageClient:
         self.reads.ios += len(ios)
         if len(ios) == 1:
             alone = await read_alone(self._routes, self._clock, self.reads, ios[0], deadline, self._verify)
-            if alone is not None:
+            if isinstance(alone, ReadOutcome):
                 return [alone]
+            return await ReadBatch(self._routes, self._clock, self.reads, ios, deadline, self._verify).run(alone)
         return await ReadBatch(self._routes, self._clock, self.reads, ios, deadline, self._verify).run()
 
     async def update(self, writes: Sequence[WriteIO], *, timeout_ns: int = 0) -> list[UpdateResult]:

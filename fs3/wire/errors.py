@@ -20,7 +20,7 @@ def encode_error(code: Code, message: str, routing_version: int = 0) -> bytes:
 
 
 def decode_error(code: int, data: bytes | bytearray | memoryview, who: str) -> FS3Error:
-    """The exception of a failed reply. `code` 0: only the detail knows. `who` names the peer where the reply itself says nothing."""
+    """The exception of a failed reply. `code` 0: only the detail knows. `who` names the peer where the reply says nothing."""
     try:
         detail = common_pb2.ErrorDetail.FromString(bytes(data))
     except DecodeError:

@@ -60,9 +60,7 @@ def keys_of(records: Records) -> list[bytes]:
     return [row[:KEY_BYTES].tobytes() for row in records]
 
 
-few_keys = st.integers(0, 40).flatmap(
-    lambda count: npst.arrays(np.uint8, (count, RECORD_BYTES), elements=st.integers(0, 2))
-)
+few_keys = st.integers(0, 40).flatmap(lambda count: npst.arrays(np.uint8, (count, RECORD_BYTES), elements=st.integers(0, 2)))
 """Records over three byte values; cut down to few distinct keys by `with_few_keys`."""
 
 
@@ -194,11 +192,7 @@ def test_slices_and_groups_keep_the_order(lengths: list[int], parts: int, record
     assert seen == everything
 
 
-@given(
-    counts=npst.arrays(
-        np.int64, st.tuples(st.integers(1, 4), st.integers(1, 5)), elements=st.integers(0, 9)
-    )
-)
+@given(counts=npst.arrays(np.int64, st.tuples(st.integers(1, 4), st.integers(1, 5)), elements=st.integers(0, 9)))
 def test_extents_of_all_partitions_tile_the_file(counts: np.ndarray) -> None:
     index = ShuffleIndex("s", counts)
     extents = sorted(e for partition in range(counts.shape[1]) for e in index.extents(partition))
@@ -222,9 +216,7 @@ def test_order_is_that_of_a_stable_sort(records: Records) -> None:
     input_files=st.integers(1, 9),
     seed=st.integers(0, 9),
 )
-def test_sorts_any_shape_in_memory(
-    records: int, partitions: int, input_files: int, seed: int
-) -> None:
+def test_sorts_any_shape_in_memory(records: int, partitions: int, input_files: int, seed: int) -> None:
     plan = GraySortPlan(
         records=records,
         input_url="memory://graysort/in",
@@ -243,9 +235,7 @@ def test_sorts_any_shape_in_memory(
 def test_small_memory_makes_many_batches_of_the_same_result(tmp_path: Path) -> None:
     outputs, batches = [], []
     for mib in (16, 1024):
-        plan = plan_in(
-            tmp_path / str(mib), records=120_000, partitions=8, memory_bytes_max=mib * MIB
-        )
+        plan = plan_in(tmp_path / str(mib), records=120_000, partitions=8, memory_bytes_max=mib * MIB)
         assert graysort.run(plan, keep=True).validation.is_valid
         outputs.append(output_records(plan).tobytes())
         (size,) = (home := Workspace(plan).shuffle).sizes().values()
@@ -341,8 +331,7 @@ def test_swapped_pair_is_found(sorted_set: Sorted) -> None:
     records[[10, 11]] = records[[11, 10]]
     sorted_set.path(1).write_bytes(records.tobytes())
     assert sorted_set.faults() == (
-        "output-00001.dat is not sorted: 1 record(s) are smaller than the one before, "
-        "the first is record 11"
+        "output-00001.dat is not sorted: 1 record(s) are smaller than the one before, the first is record 11"
     )
 
 
@@ -372,9 +361,7 @@ def test_order_broken_across_files_is_found(sorted_set: Sorted) -> None:
     one, two = sorted_set.read(1), sorted_set.read(2)
     sorted_set.path(1).write_bytes(two.tobytes())
     sorted_set.path(2).write_bytes(one.tobytes())
-    assert sorted_set.faults() == (
-        "output-00002.dat begins with a smaller key than output-00001.dat ends with"
-    )
+    assert sorted_set.faults() == ("output-00002.dat begins with a smaller key than output-00001.dat ends with")
 
 
 def test_order_is_checked_across_an_empty_file(sorted_set: Sorted) -> None:
@@ -382,9 +369,7 @@ def test_order_is_checked_across_an_empty_file(sorted_set: Sorted) -> None:
     sorted_set.path(1).write_bytes(three.tobytes())
     sorted_set.path(2).write_bytes(b"")
     sorted_set.path(3).write_bytes(np.concatenate([one, two]).tobytes())
-    assert sorted_set.faults() == (
-        "output-00003.dat begins with a smaller key than output-00001.dat ends with"
-    )
+    assert sorted_set.faults() == ("output-00003.dat begins with a smaller key than output-00001.dat ends with")
 
 
 def test_truncated_file_is_found(sorted_set: Sorted) -> None:
@@ -592,9 +577,7 @@ def arguments(tmp_path: Path) -> list[str]:
     return ["--records=1_000", "--workers=0", "--partitions=2", *urls]
 
 
-def test_command_line_prints_a_table(
-    arguments: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_command_line_prints_a_table(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 0
     out, err = capsys.readouterr()
     assert [line.split()[0] for line in out.splitlines()[1:5]] == [
@@ -635,9 +618,7 @@ def test_command_line_fails_when_validation_does(
     assert (tmp_path / "output" / "output-00000.dat").exists()  # evidence
 
 
-def test_command_line_names_what_is_wrong(
-    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_command_line_names_what_is_wrong(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main([*arguments, "--partitions=0"])
     assert caught.value.code == 2

@@ -85,7 +85,8 @@ class ClientConnection(Connection):
         except DecodeError as problem:
             call.set_exception(self._unreadable(call, problem))
         except Exception as problem:  # of `into`
-            call.set_exception(problem)
+            if not call.done():
+                call.set_exception(problem)
         else:
             if not call.done():  # by `into`
                 call.set_result(Reply(message))

@@ -157,6 +157,9 @@ class Connection(FrameSender):
         except Exception:
             log.exception("%r failed", self)
             self.close("internal error")
+        except BaseException:  # an interrupt: nobody knows where in the stream we are
+            self.close("interrupted")
+            raise
         self._corked = False
         if self._left >= _WAKE_FOR_BYTES or self._sleeps_deep:
             self._set_low_water()

@@ -76,6 +76,7 @@ class FramedCall(ServerCall):
             connection.send(b"".join((head, *parts)))  # type: ignore[arg-type]
         else:
             connection.send_parts((head, *parts), len(head) + length, sent)
+            connection.check_queue()
             return
         if sent is not None:
             run_guarded(sent)
@@ -174,13 +175,13 @@ class ServerConnection(Connection):
         self.send_error(frame.method, frame.request_id, code, message, 0)
         if frame.payload_length:
             self._expect(frame.payload_length, [])
+        self.check_queue()
 
     def _admit(self, call: FramedCall, served: Served) -> None:
         self._calls[call.request_id] = call
         self._open_calls += 1
         call.dispatch(served.handler)
-        if self.queued_bytes > self.limits.send_queue_bytes_max:
-            self.pause(_QUEUE_FULL)
+        self.check_queue()
 
     def _landed(self) -> None:
         assert self._incoming is not None
@@ -221,6 +222,11 @@ class ServerConnection(Connection):
         """A REPLY that is not OK."""
         data = encode_error(code, message, routing_version)
         self.send(pack(_REPLY, method_id, request_id, len(data), 0, code) + data)
+
+    def check_queue(self) -> None:
+        """A peer that does not read its answers is not asked for more requests."""
+        if self.queued_bytes > self.limits.send_queue_bytes_max:
+            self.pause(_QUEUE_FULL)
 
     def ended(self, call: FramedCall) -> None:
         """The handler has done with a call."""

@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from fs3.base.status import Code
 from fs3.base.units import KIB, MIB, MILLISECOND, SECOND
 from fs3.drivers.framed import forks
 from fs3.drivers.framed.server import ServerLimits
+from fs3.drivers.local import LocalTransport
 from fs3.drivers.os_clock import OsClock
 from fs3.drivers.pool import ReceivePool
 from fs3.drivers.tcp import TcpTransport
@@ -305,6 +307,26 @@ async def test_requests_of_a_peer_that_reads_nothing_wait() -> None:
             assert len(payload) == MIB
 
 
+async def test_errors_nobody_reads_are_bounded(tmp_path: Path) -> None:
+    """Requests that are declined are answered too; a peer that never reads the answers is not listened to for ever."""
+    # A Unix socket, whose buffers are small.
+    transport = LocalTransport(OsClock(), bounds=ServerLimits(send_queue_bytes_max=64 * KIB))
+    listener = await transport.serve(f"local://{tmp_path}/s", {PLAIN: echo})
+    flood = pack(Kind.REQUEST, 0x7777, 1, 0) * 10_000
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(f"{tmp_path}/s")
+        sock.setblocking(False)
+        accepted = quiet = 0
+        while quiet < 200:
+            quiet += 1
+            with suppress(BlockingIOError):
+                accepted += sock.send(flood[accepted % HEADER_BYTES :])
+                quiet = 0
+            await asyncio.sleep(0)
+            assert accepted < 8 * MIB
+    await listener.close()
+
+
 async def test_a_stream_nobody_reads_is_bounded() -> None:
     sent = 0
     refused = asyncio.Event()
@@ -392,7 +414,7 @@ async def test_too_many_connections_are_refused(caplog: pytest.LogCaptureFixture
     assert "has 2 connections already" in caplog.text
 
 
-async def test_a_file_that_turns_out_short_breaks_the_connection(tmp_path: Any) -> None:
+async def test_a_file_that_turns_out_short_breaks_the_connection(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(bytes(1000))
     file = os.open(path, os.O_RDONLY)

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import pytest
+
+from fs3.core.craq import invariants
+from fs3.core.craq.flight import NEVER, Phase
+from fs3.sim.one_replica import OneReplica, chain, chunk, write
+
+
+def flying(head: OneReplica) -> OneReplica:
+    head.staged(head.ask(write(1)))
+    return head
+
+
+def test_a_healthy_replica_passes(head: OneReplica) -> None:
+    invariants.check(flying(head).replica, head.store.pending())
+
+
+def test_a_deadline_that_is_not_armed_is_noticed(head: OneReplica) -> None:
+    flying(head).replica._due_ns = NEVER
+    with pytest.raises(AssertionError, match="not armed"):
+        invariants.check(head.replica)
+
+
+def test_a_token_that_waits_twice_is_noticed(head: OneReplica) -> None:
+    (lane,) = flying(head).replica.lanes.values()
+    lane.flight.askers.append(1)
+    with pytest.raises(AssertionError, match="waits twice"):
+        invariants.check(head.replica)
+
+
+def test_a_flight_without_its_pending_version_is_noticed(head: OneReplica) -> None:
+    flying(head).store.drop_pending(chunk(0))
+    with pytest.raises(AssertionError, match="the store has nothing"):
+        invariants.check(head.replica)
+
+
+def test_a_pending_version_nobody_takes_care_of_is_noticed(head: OneReplica) -> None:
+    flying(head).replica.lanes.clear()
+    head.replica.sendings.clear()
+    with pytest.raises(AssertionError, match="nobody takes care"):
+        invariants.check(head.replica, head.store.pending())
+
+
+def test_waiting_for_an_answer_without_a_serial_is_noticed(head: OneReplica) -> None:
+    (lane,) = flying(head).replica.lanes.values()
+    lane.flight.serial = 0
+    with pytest.raises(AssertionError, match="serial 0 while FORWARDING"):
+        invariants.check(head.replica)
+
+
+def test_resting_without_a_deadline_is_noticed(head: OneReplica) -> None:
+    (lane,) = flying(head).replica.lanes.values()
+    lane.flight.phase = Phase.RESTING
+    lane.flight.serial = 0
+    lane.flight.retry_ns = NEVER
+    head.replica.sendings.clear()
+    with pytest.raises(AssertionError, match="RESTING without a deadline"):
+        invariants.check(head.replica)
+
+
+def test_flights_outside_the_live_chain_are_noticed(head: OneReplica) -> None:
+    lanes = dict(flying(head).replica.lanes)
+    head.join(chain(2, 2, 3, out=(1,)))
+    head.replica.lanes.update(lanes)
+    with pytest.raises(AssertionError, match="outside the live chain"):
+        invariants.check(head.replica)
+
+
+def test_the_cheap_check_notices_answers_waited_for_without_a_successor(tail: OneReplica) -> None:
+    tail.replica.check()
+    tail.replica.sendings.send(instead_of=0)
+    with pytest.raises(AssertionError, match="more answers than it has flights"):
+        tail.replica.check()

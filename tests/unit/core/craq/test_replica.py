@@ -1,0 +1,535 @@
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+import pytest
+
+from fs3.base.ids import TargetId
+from fs3.base.status import Code
+from fs3.core.craq.admission import UNTAGGED
+from fs3.core.craq.effects import Commit, Effect, Forward, Reply, Stage
+from fs3.core.craq.events import Acked, Opened, Staged, UpdateReceived
+from fs3.core.craq.flight import Phase
+from fs3.core.craq.replica import Replica
+from fs3.model.chunk import Update, UpdateKind, UpdateResult
+from fs3.sim.one_replica import LIMITS, OneReplica, chain, chunk, codes, kinds, remove, tag, write
+
+E = TypeVar("E", bound=Effect)
+
+
+def forwarded(seq: int, number: int = 0, **changes: object) -> Update:
+    """A write as target 1 sends it on; version and serial are 1 unless told."""
+    return write(seq, number, **{"version": 1, "from_target": TargetId(1), "serial": 1, "floor": 1, **changes})  # type: ignore[arg-type]
+
+
+def only(effects: list[Effect], kind: type[E]) -> E:
+    (effect,) = (effect for effect in effects if isinstance(effect, kind))
+    return effect
+
+
+def put_through(head: OneReplica, update: Update) -> list[Effect]:
+    """A whole update at a replica with a successor."""
+    return head.ack(head.staged(head.ask(update)))
+
+
+# --- one update ------------------------------------------------------------------------------------------------------
+
+
+def test_the_head_numbers_stages_forwards_and_commits_in_this_order(head: OneReplica) -> None:
+    effects = head.ask(write(1))
+    stage = only(effects, Stage)
+    assert kinds(effects) == ["Stage"]
+    assert (stage.update.version, stage.update.chain_version) == (1, 1)
+    effects = head.staged(effects)
+    forward = only(effects, Forward)
+    assert kinds(effects) == ["Forward"]
+    assert (forward.target, forward.update.from_target, forward.update.version) == (2, 1, 1)
+    assert forward.update.serial == forward.attempt
+    assert bytes(forward.update.data or b"") == b"data"
+    effects = head.ack(effects)
+    assert kinds(effects) == ["Commit", "Reply"]
+    assert codes(effects) == [Code.OK]
+    assert not head.replica.lanes
+    assert head.replica.next_deadline() is None
+
+
+def test_the_tail_commits_what_it_has_staged(tail: OneReplica) -> None:
+    effects = tail.staged(tail.ask(forwarded(1, from_target=TargetId(2))))
+    assert kinds(effects) == ["Commit", "Reply"]
+
+
+def test_a_chain_of_one_is_head_and_tail() -> None:
+    alone = OneReplica(1)
+    alone.open(chain(1, 1))
+    assert kinds(alone.staged(alone.ask(write(1)))) == ["Commit", "Reply"]
+
+
+def test_versions_rise_by_one_and_begin_again_after_a_removal(head: OneReplica) -> None:
+    for version in (1, 2):
+        put_through(head, write(version))
+        assert head.store.get(chunk(0)).committed == version  # type: ignore[union-attr]
+    put_through(head, remove(3))
+    assert head.store.get(chunk(0)) is None
+    effects = head.ask(write(4))
+    assert only(effects, Stage).update.version == 1
+
+
+def test_what_cannot_be_staged_leaves_nothing_behind(head: OneReplica) -> None:
+    effects = head.staged(head.ask(write(1)), Code.NO_SPACE)
+    assert kinds(effects) == ["Reply"]
+    assert codes(effects) == [Code.NO_SPACE]
+    assert not head.replica.lanes
+    assert not head.replica.orphans
+
+
+def test_a_tail_that_is_not_open_yet_takes_no_place() -> None:
+    early = OneReplica(3)
+    assert early.join(chain(1, 1, 2, 3)) == []
+    assert early.replica.readable_chain is None
+    assert codes(early.ask(forwarded(1, from_target=TargetId(2)))) == [Code.NOT_SERVING]
+    early.feed(Opened(()))
+    assert early.replica.readable_chain == chain(1, 1, 2, 3)
+
+
+# --- exactly once ----------------------------------------------------------------------------------------------------
+
+
+def test_a_repetition_gets_the_first_answer(head: OneReplica) -> None:
+    put_through(head, write(1))
+    put_through(head, write(2, client=2, data=b"longer"))
+    effects = head.ask(write(1))
+    (reply,) = effects
+    assert isinstance(reply, Reply)
+    assert reply.result == UpdateResult(Code.OK, 1, 4, reply.result.checksum)
+
+
+def test_a_repetition_attaches_to_the_flight_and_all_are_answered_once(head: OneReplica) -> None:
+    effects = head.ask(write(1))
+    assert head.ask(write(1)) == []
+    effects = head.staged(effects)
+    assert head.ask(write(1)) == []
+    effects = head.ack(effects)
+    assert [effect.token for effect in effects if isinstance(effect, Reply)] == [1, 2, 3]
+    assert codes(effects) == [Code.OK] * 3
+
+
+def test_there_is_a_limit_to_how_many_ask_for_one_update(head: OneReplica) -> None:
+    head.ask(write(1))
+    for _ in range(LIMITS.askers_max - 1):
+        assert head.ask(write(1)) == []
+    assert codes(head.ask(write(1))) == [Code.BUSY]
+
+
+def test_a_repetition_attaches_to_what_waits(head: OneReplica) -> None:
+    effects = head.ask(write(1))
+    assert head.ask(write(1, client=2)) == []
+    assert head.ask(write(1, client=2)) == []
+    effects = head.ack(head.staged(effects))
+    assert kinds(effects) == ["Commit", "Reply", "Stage"]
+    effects = head.ack(head.staged(effects))
+    assert [effect.token for effect in effects if isinstance(effect, Reply)] == [2, 3]
+
+
+def test_an_older_update_that_waited_behind_a_newer_of_its_channel_is_not_applied(head: OneReplica) -> None:
+    # The row of the newer is set by a Commit of the very step in which the older gets its turn.
+    effects = head.ask(write(6))
+    assert head.ask(write(5)) == []
+    effects = head.ack(head.staged(effects))
+    assert kinds(effects) == ["Commit", "Reply", "Reply"]
+    assert codes(effects) == [Code.OK, Code.STALE_UPDATE]
+
+
+def test_a_channel_row_is_never_set_back(head: OneReplica) -> None:
+    first = head.staged(head.ask(write(5, 0)))
+    put_through(head, write(6, 1))
+    effects = head.ack(first)
+    commit = only(effects, Commit)
+    assert commit.tag == UNTAGGED
+    assert head.store.channel(tag(6).client, 0).seq == 6  # type: ignore[union-attr]
+
+
+def test_commits_of_one_step_see_each_others_rows(body: OneReplica) -> None:
+    body.staged(body.ask(forwarded(6, 1, serial=1)))
+    body.staged(body.ask(forwarded(5, 0, serial=2)))
+    effects = body.join(chain(2, 1, 2, out=(3,)))
+    assert [effect.tag for effect in effects if isinstance(effect, Commit)] == [tag(6), UNTAGGED]
+    assert body.store.channel(tag(6).client, 0).seq == 6  # type: ignore[union-attr]
+
+
+def test_a_page_is_put_once(head: OneReplica) -> None:
+    put = write(0, kind=UpdateKind.PUT, tag=UNTAGGED)
+    effects = head.ask(put)
+    assert head.ask(put) == []
+    effects = head.ack(head.staged(effects))
+    assert codes(effects) == [Code.OK, Code.EXISTS]
+    assert codes(head.ask(put)) == [Code.EXISTS]
+    assert not head.store.rows
+
+
+# --- lanes -----------------------------------------------------------------------------------------------------------
+
+
+def test_updates_of_one_chunk_are_serial_and_chunks_are_independent(head: OneReplica) -> None:
+    first = head.ask(write(1, 0))
+    assert head.ask(write(1, 0, client=2)) == []
+    second = head.ask(write(1, 1, client=3))
+    assert kinds(second) == ["Stage"]
+    head.ack(head.staged(second))
+    assert kinds(head.ack(head.staged(first))) == ["Commit", "Reply", "Stage"]
+
+
+def test_a_full_lane_and_a_full_target_answer_busy(head: OneReplica) -> None:
+    for client in range(LIMITS.lane_waiting_max + 1):
+        head.ask(write(1, 0, client=client + 1))
+    assert codes(head.ask(write(1, 0, client=9))) == [Code.BUSY]
+    for number in range(1, LIMITS.flights_max):
+        assert kinds(head.ask(write(1, number, client=9 + number))) == ["Stage"]
+    assert codes(head.ask(write(1, 7, client=20))) == [Code.BUSY]
+
+
+def test_who_waits_too_long_is_told_that_nothing_happened(head: OneReplica) -> None:
+    effects = head.ask(write(1))
+    head.ask(write(1, client=2))
+    assert codes(head.tick(999)) == []
+    assert codes(head.tick(1)) == [Code.BUSY]
+    # The first is with the disk, which has its data: it is answered when the disk is done.
+    assert kinds(head.staged(effects)) == ["Forward"]
+
+
+# --- forwarding ------------------------------------------------------------------------------------------------------
+
+
+def test_an_unanswered_sending_is_made_again_under_a_new_serial(head: OneReplica) -> None:
+    first = only(head.staged(head.ask(write(1))), Forward)
+    assert head.tick(99) == []
+    again = head.tick(1)
+    second = only(again, Forward)
+    assert second.attempt > first.attempt
+    assert second.update.version == first.update.version
+    ok = UpdateResult(Code.OK, 1, 4, head.store.get(chunk(0)).pending_checksum)  # type: ignore[union-attr]
+    assert head.feed(Acked(chunk(0), 1, first.attempt, ok)) == []
+    assert kinds(head.ack(again)) == ["Commit", "Reply"]
+
+
+def test_a_refusal_and_a_timeout_never_start_two_attempts(head: OneReplica) -> None:
+    effects = head.staged(head.ask(write(1)))
+    sent = 1
+    for _ in range(40):
+        if effects:
+            effects = head.ack(effects, Code.BUSY)
+        effects = [effect for effect in effects + head.tick(10) if isinstance(effect, Forward)]
+        assert len(effects) <= 1
+        sent += len(effects)
+    # 10, 20, 40, 40 … ms between them, in 400 ms.
+    assert sent <= 12
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        Code.WRONG_CHAIN_VERSION,
+        Code.NOT_SERVING,
+        Code.NOT_HEAD,
+        Code.DISCONNECTED,
+        Code.DEADLINE,
+        Code.BUSY,
+        Code.CHECKSUM,
+        Code.DISK,
+    ],
+)
+def test_whatever_the_successor_refuses_is_sent_again_and_stays_pending(head: OneReplica, code: Code) -> None:
+    effects = head.ack(head.staged(head.ask(write(1))), code)
+    assert effects == []
+    assert head.store.get(chunk(0)).pending == 1  # type: ignore[union-attr]
+    effects = head.tick(10)
+    assert kinds(effects) == ["Forward"]
+    assert kinds(head.ack(effects)) == ["Commit", "Reply"]
+
+
+def test_no_space_downstream_is_said_at_once_and_the_update_goes_on_by_itself(head: OneReplica) -> None:
+    effects = head.ack(head.staged(head.ask(write(1))), Code.NO_SPACE)
+    assert codes(effects) == [Code.NO_SPACE]
+    effects = head.tick(10)
+    forward = only(effects, Forward)
+    # The client's buffer is gone by now: the pending version is read back.
+    assert (forward.update.kind, forward.update.data, forward.update.length) == (UpdateKind.FILL, None, 4)
+    assert kinds(head.ack(effects)) == ["Commit"]
+
+
+def test_a_sending_taken_for_late_is_made_again_with_higher_serials(head: OneReplica) -> None:
+    first = head.staged(head.ask(write(1)))
+    before = only(first, Forward)
+    head.ack(first, Code.STALE_UPDATE)
+    after = only(head.tick(10), Forward)
+    assert after.attempt >> 40 > before.attempt >> 40
+
+
+def test_after_the_deadline_the_asker_is_told_and_the_update_goes_on(head: OneReplica) -> None:
+    head.staged(head.ask(write(1)))
+    effects: list[Effect] = []
+    for _ in range(100):
+        effects += head.tick(10)
+    assert codes(effects) == [Code.DEADLINE]
+    (lane,) = head.replica.lanes.values()
+    assert lane.flight.phase is Phase.FORWARDING
+    # A repetition attaches, and gets its own deadline.
+    assert head.ask(write(1)) == []
+    again = head.tick(400)
+    forward = only(again, Forward)
+    assert (forward.update.kind, forward.update.data) == (UpdateKind.FILL, None)
+    assert codes(head.ack(again)) == [Code.OK]
+
+
+def test_replicas_that_disagree_commit_nothing_and_keep_the_evidence(head: OneReplica) -> None:
+    effects = head.staged(head.ask(write(1)))
+    head.ask(write(1, client=2))
+    effects = head.ack(effects, checksum=1234)
+    assert codes(effects) == [Code.REPLICAS_DISAGREE, Code.REPLICAS_DISAGREE]
+    assert head.store.get(chunk(0)).pending == 1  # type: ignore[union-attr]
+    assert codes(head.ask(write(2))) == [Code.REPLICAS_DISAGREE]
+    assert head.replica.next_deadline() is None or head.tick(10_000) == []
+    # It is tried again under the next chain version.
+    assert kinds(head.join(chain(2, 1, 3, out=(2,)))) == ["Forward"]
+
+
+@pytest.mark.parametrize("changes", [{"length": 5}, {"version": 2}, {"checksum": 0}])
+def test_any_difference_is_a_disagreement(head: OneReplica, changes: dict[str, int]) -> None:
+    assert codes(head.ack(head.staged(head.ask(write(1))), **changes)) == [Code.REPLICAS_DISAGREE]
+
+
+def test_a_disagreement_further_down_is_passed_on(head: OneReplica) -> None:
+    effects = head.ack(head.staged(head.ask(write(1))), Code.REPLICAS_DISAGREE)
+    assert codes(effects) == [Code.REPLICAS_DISAGREE]
+    (lane,) = head.replica.lanes.values()
+    assert lane.flight.phase is Phase.HALTED
+
+
+# --- restarts --------------------------------------------------------------------------------------------------------
+
+
+def test_a_restarted_tail_commits_what_it_finds_pending(tail: OneReplica) -> None:
+    tail.staged(tail.ask(forwarded(1, from_target=TargetId(2))))
+    tail.restart(lost=1)
+    assert tail.store.get(chunk(0)).pending == 1  # type: ignore[union-attr]
+    effects = tail.open(chain(1, 1, 2, 3))
+    (commit,) = effects
+    assert isinstance(commit, Commit)
+    assert (commit.version, commit.tag) == (1, tag(1))
+
+
+def test_a_restarted_head_sends_what_it_finds_pending_whole(head: OneReplica) -> None:
+    head.staged(head.ask(write(1)))
+    head.staged(head.ask(remove(1, 1, client=2)))
+    head.restart()
+    effects = head.open(chain(1, 1, 2, 3))
+    fill, removal = (effect.update for effect in effects if isinstance(effect, Forward))
+    assert (fill.kind, fill.data, fill.length, fill.tag) == (UpdateKind.FILL, None, 4, tag(1))
+    assert (removal.kind, removal.version, removal.tag) == (UpdateKind.REMOVE, 1, tag(1, client=2))
+    # The client that asks again attaches.
+    assert head.ask(write(1)) == []
+    assert codes(head.ack([effects[0]])) == [Code.OK]
+
+
+def test_a_restarted_target_that_is_out_waits_for_the_chain(body: OneReplica) -> None:
+    body.staged(body.ask(forwarded(1)))
+    body.restart()
+    assert body.open(chain(2, 1, 3, out=(2,))) == []
+    # Everybody was lost, and it is the first to come back.
+    effects = body.join(chain(4, 2, out=(1, 3)))
+    assert kinds(effects) == ["Commit"]
+
+
+def test_a_syncing_target_keeps_what_it_has_pending_to_itself(body: OneReplica) -> None:
+    body.staged(body.ask(forwarded(1)))
+    body.restart()
+    assert body.open(chain(2, 1, 3, syncing=(2,))) == []
+
+
+# --- chain changes ---------------------------------------------------------------------------------------------------
+
+
+def test_what_waits_for_a_lost_successor_goes_to_the_next(head: OneReplica) -> None:
+    first = head.staged(head.ask(write(1)))
+    effects = head.join(chain(2, 1, 3, out=(2,)))
+    forward = only(effects, Forward)
+    assert (forward.target, forward.update.chain_version) == (3, 2)
+    assert head.ack(first) == []
+    assert kinds(head.ack(effects)) == ["Commit", "Reply"]
+
+
+def test_who_becomes_the_tail_commits_what_it_has_sent(body: OneReplica) -> None:
+    body.staged(body.ask(forwarded(1)))
+    effects = body.join(chain(2, 1, 2, out=(3,)))
+    assert kinds(effects) == ["Commit", "Reply"]
+
+
+def test_who_leaves_the_live_chain_refuses_everything_and_commits_nothing(body: OneReplica) -> None:
+    body.staged(body.ask(forwarded(1)))
+    body.ask(forwarded(2, version=2, serial=2))
+    effects = body.join(chain(2, 1, 3, out=(2,)))
+    assert kinds(effects) == ["Reply", "Reply"]
+    assert codes(effects) == [Code.NOT_SERVING, Code.NOT_SERVING]
+    assert not body.replica.lanes
+    assert list(body.replica.orphans) == [chunk(0)]
+
+
+@pytest.mark.parametrize("gone", [None, chain(2, 1, 3)])
+def test_who_leaves_while_the_disk_works_answers_when_it_is_done(body: OneReplica, gone: object) -> None:
+    effects = body.ask(forwarded(1))
+    assert body.join(gone) == []  # type: ignore[arg-type]
+    effects = body.staged(effects)
+    assert codes(effects) == [Code.NOT_SERVING]
+    assert list(body.replica.orphans) == [chunk(0)]
+
+
+def test_who_leaves_and_is_back_before_the_disk_is_done_goes_on(body: OneReplica) -> None:
+    effects = body.ask(forwarded(1))
+    body.join(chain(2, 1, 3, out=(2,)))
+    body.join(chain(3, 2, out=(1, 3)))
+    assert kinds(body.staged(effects)) == ["Commit", "Reply"]
+
+
+def test_who_waits_in_a_lane_is_told_of_a_new_chain_version(head: OneReplica) -> None:
+    effects = head.ask(write(1))
+    head.ask(write(1, client=2))
+    assert codes(head.join(chain(2, 1, 2, 3))) == [Code.WRONG_CHAIN_VERSION]
+    forward = only(head.staged(effects), Forward)
+    assert forward.update.chain_version == 2
+
+
+def test_older_and_equal_chain_versions_change_nothing(head: OneReplica) -> None:
+    head.staged(head.ask(write(1)))
+    head.join(chain(5, 1, 3))
+    for version in (4, 5):
+        assert head.join(chain(version, 1)) == []
+    assert head.replica.standing.successor == 3
+
+
+def test_a_target_of_no_chain_serves_nothing(head: OneReplica) -> None:
+    assert head.join(None) == []
+    assert codes(head.ask(write(1))) == [Code.NOT_SERVING]
+    # Old news of the chain it was in do not bring it back.
+    assert head.join(chain(1, 1, 2, 3)) == []
+    assert codes(head.ask(write(1))) == [Code.NOT_SERVING]
+
+
+def test_a_syncing_successor_gets_whole_chunks_and_a_removal_as_it_is() -> None:
+    last = OneReplica(1)
+    last.open(chain(1, 1, syncing=(2,)))
+    forward = only(last.staged(last.ask(write(1, data=b"abc", offset=5))), Forward)
+    assert (forward.update.kind, forward.update.offset, forward.update.length, forward.update.data) == (
+        UpdateKind.FILL,
+        0,
+        8,
+        None,
+    )
+    removal = only(last.staged(last.ask(remove(1, 1, client=2))), Forward)
+    assert removal.update.kind is UpdateKind.REMOVE
+
+
+def test_who_begins_to_sync_drops_what_it_had_under_way(body: OneReplica) -> None:
+    body.staged(body.ask(forwarded(1)))
+    # It missed the version in which it was out.
+    assert codes(body.join(chain(3, 1, 3, syncing=(2,)))) == [Code.NOT_SERVING]
+    effects = body.ask(
+        forwarded(
+            2, kind=UpdateKind.FILL, version=4, chain_version=3, from_target=TargetId(3), serial=9, data=memoryview(b"whole")
+        )
+    )
+    assert kinds(body.staged(effects)) == ["Commit", "Reply"]
+    assert body.store.content(chunk(0)) == b"whole"
+
+
+# --- what arrives in the wrong way -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"chain_version": 2}, Code.WRONG_CHAIN_VERSION),
+        ({"chain": 8}, Code.WRONG_CHAIN_VERSION),
+        ({"from_target": 3}, Code.NOT_HEAD),
+        ({"version": 0, "from_target": 0}, Code.NOT_HEAD),
+        ({"version": 0}, Code.INVALID),
+        ({"version": 2}, Code.MISSING_UPDATE),
+    ],
+)
+def test_refusals_downstream(body: OneReplica, changes: dict[str, object], code: Code) -> None:
+    effects = body.ask(forwarded(1, **changes))
+    assert codes(effects) == [code]
+    (reply,) = effects
+    assert isinstance(reply, Reply)
+    assert reply.result.message.startswith("target 2: ")
+
+
+def test_a_message_names_what_was_wrong(head: OneReplica) -> None:
+    (reply,) = head.ask(write(1, tag=UNTAGGED))
+    assert isinstance(reply, Reply)
+    assert reply.result.message == f"target 1: chunk {chunk(0).hex()}: WRITE without a tag cannot be applied exactly once"
+    (reply,) = head.ask(write(1, chain_version=9))
+    assert isinstance(reply, Reply)
+    assert reply.result.message == "target 1: chain 7 version 9 was asked for, it has chain 7 version 1"
+
+
+def test_a_late_sending_does_not_bring_back_a_removed_chunk(body: OneReplica) -> None:
+    first = forwarded(1)
+    put_through(body, first)
+    put_through(body, remove(2, version=2, from_target=TargetId(1), serial=2, floor=1))
+    assert codes(body.ask(first)) == [Code.STALE_UPDATE]
+    assert body.store.get(chunk(0)) is None
+
+
+def test_a_newer_sending_of_what_waits_is_not_late_when_its_turn_comes(body: OneReplica) -> None:
+    effects = body.ask(forwarded(1))
+    waits = forwarded(2, version=2, serial=2)
+    assert body.ask(waits) == []
+    assert body.ask(msgspec.structs.replace(waits, serial=3)) == []
+    effects = body.ack(body.staged(effects))
+    assert kinds(effects) == ["Commit", "Reply", "Stage"]
+    assert codes(body.ack(body.staged(effects))) == [Code.OK, Code.OK]
+
+
+def test_the_shell_may_not_make_up_events(head: OneReplica) -> None:
+    with pytest.raises(AssertionError, match="without a flight"):
+        head.feed(Staged(chunk(0), 1, Code.OK, 0, 0))
+    effects = head.ask(write(1))
+    with pytest.raises(AssertionError, match="for version 1"):
+        head.feed(Staged(chunk(0), 2, Code.OK, 0, 0))
+    head.staged(effects)
+    with pytest.raises(AssertionError, match="in phase FORWARDING"):
+        head.feed(Staged(chunk(0), 1, Code.OK, 0, 0))
+    with pytest.raises(AssertionError, match="twice"):
+        head.feed(Opened(()))
+
+
+def test_one_line_describes_it(head: OneReplica) -> None:
+    head.staged(head.ask(write(1)))
+    head.ask(write(1, client=2))
+    assert head.replica.describe() == "·→1→2 head v1 flights 1 000000@1:forwarding#1+1"
+    assert OneReplica(4).replica.describe() == "·→4→· closed v0 flights 0"
+
+
+def test_steps_are_functions_of_what_came_before() -> None:
+    def story() -> list[str]:
+        made = OneReplica(1)
+        lines = [repr(made.open(chain(1, 1, 2)))]
+        for seq in range(1, 4):
+            lines += [repr(made.ack(made.staged(made.ask(write(seq, seq % 2, data=b"x" * seq)))))]
+        return lines
+
+    assert story() == story()
+
+
+def test_a_replica_asks_its_view_and_nobody_else() -> None:
+    # The store port has the same methods; whatever has them will do.
+    class View:
+        def get(self, chunk: object) -> None:
+            return None
+
+        def channel(self, client: object, channel: int) -> None:
+            return None
+
+    replica = Replica(TargetId(1), View(), incarnation=1)
+    replica.step(0, Opened(()))
+    assert replica.step(0, UpdateReceived(write(1), 1))[0].result.code is Code.NOT_SERVING  # type: ignore[union-attr]

@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import pytest
+
+from fs3.base.ids import TargetId
+from fs3.base.prng import Prng
+from fs3.base.status import Code
+from fs3.model.chain import PublicState
+from fs3.model.chunk import UpdateKind, UpdateResult
+from fs3.sim.checkers import convergence, durability, once
+from fs3.sim.chunk_view import SimChunks, applied
+from fs3.sim.fingerprint import Fingerprint
+from fs3.sim.heap import Heap
+from fs3.sim.links import Links
+from fs3.sim.manager_model import ManagerModel
+from fs3.sim.messages import ChainAsked, ChainTold, Heartbeat, HeartbeatAnswer, Message
+from fs3.sim.one_replica import chain, chunk, remove, tag, write
+from fs3.sim.swarm import swarm_of
+
+OK = UpdateResult(Code.OK, 1)
+
+
+# --- heap and fingerprint --------------------------------------------------------------------------------------------
+
+
+def test_things_happen_in_order_of_time_then_of_scheduling() -> None:
+    heap = Heap()
+    happened: list[tuple[int, str]] = []
+
+    def note(name: str) -> None:
+        happened.append((heap.now, name))
+
+    heap.after(20, note, "late")
+    heap.after(10, note, "first")
+    heap.after(10, note, "second")
+    while heap.step():
+        pass
+    assert happened == [(10, "first"), (10, "second"), (20, "late")]
+    assert not heap.step()
+    assert heap.steps == 3
+
+
+def test_fingerprints_notice_order_and_every_bit() -> None:
+    def of(*numbers: int) -> str:
+        fingerprint = Fingerprint()
+        fingerprint.add(*numbers)
+        return str(fingerprint)
+
+    assert of(1, 2) == of(1, 2)
+    assert len({of(1, 2), of(2, 1), of(1, 3), of(1), of(1 << 63)}) == 5
+    one, other = Fingerprint(), Fingerprint()
+    one.add_bytes(b"ab")
+    other.add_bytes(b"ba")
+    assert str(one) != str(other)
+
+
+# --- the store -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "offset", "data", "before", "after"),
+    [
+        (UpdateKind.WRITE, 0, b"ab", None, b"ab"),
+        (UpdateKind.WRITE, 1, b"XY", b"abcd", b"aXYd"),
+        (UpdateKind.WRITE, 3, b"X", b"a", b"a\0\0X"),
+        (UpdateKind.PUT, 0, b"ab", None, b"ab"),
+        (UpdateKind.FILL, 0, b"ab", b"abcdef", b"ab"),
+        (UpdateKind.TRUNCATE, 2, b"", b"abcd", b"ab"),
+        (UpdateKind.TRUNCATE, 9, b"", b"abcd", b"abcd"),
+        (UpdateKind.REMOVE, 0, b"", b"abcd", None),
+    ],
+)
+def test_what_updates_do(kind: UpdateKind, offset: int, data: bytes, before: bytes | None, after: bytes | None) -> None:
+    assert applied(kind, offset, data, before) == after
+
+
+def stored(*seqs: int) -> SimChunks:
+    """A store with these writes of one chunk staged and committed, none of them covered by a barrier."""
+    chunks = SimChunks()
+    for version, seq in enumerate(seqs, 1):
+        chunks.stage(write(seq, data=b"%d" % seq, version=version))
+        chunks.commit(chunk(0), version, tag(seq), UpdateResult(Code.OK, version))
+    return chunks
+
+
+def test_a_crash_shows_lost_commits_as_pending_with_everything_they_had() -> None:
+    chunks = stored(1, 2)
+    chunks.barrier_ends(1)
+    assert chunks.unsynced == 1
+    chunks.crash(1)
+    meta = chunks.get(chunk(0))
+    assert meta is not None
+    assert (meta.committed, meta.pending, meta.pending_tag) == (1, 2, tag(2))
+    assert chunks.channel(tag(1).client, 0).seq == 1  # type: ignore[union-attr]
+    assert chunks.content(chunk(0)) == b"1"
+    assert chunks.pending_content(chunk(0), 2) == b"2"
+    assert chunks.holds(tag(2))
+    chunks.commit(chunk(0), 2, tag(2), OK)
+    assert chunks.content(chunk(0)) == b"2"
+    assert chunks.applications[tag(2)] == 1
+
+
+def test_a_barrier_covers_what_was_committed_before_it_began() -> None:
+    chunks = stored(1)
+    mark = chunks.barrier_begins()
+    chunks.stage(write(2, 1, version=1))
+    chunks.commit(chunk(1), 1, tag(2), OK)
+    chunks.barrier_ends(mark)
+    assert chunks.unsynced == 1
+
+
+def test_a_lost_removal_brings_the_chunk_back() -> None:
+    chunks = stored(1)
+    chunks.stage(remove(2, version=2))
+    chunks.commit(chunk(0), 2, tag(2), OK)
+    assert chunks.get(chunk(0)) is None
+    chunks.crash(1)
+    meta = chunks.get(chunk(0))
+    assert meta is not None
+    assert (meta.committed, meta.pending, meta.pending_kind) == (1, 2, UpdateKind.REMOVE)
+
+
+def test_dropping_what_is_pending() -> None:
+    chunks = stored(1)
+    chunks.stage(write(2, version=2))
+    chunks.drop_pending(chunk(0))
+    assert chunks.get(chunk(0)).pending == 0  # type: ignore[union-attr]
+    chunks.stage(write(3, 1, version=1))
+    chunks.drop_pending(chunk(1))
+    assert chunks.get(chunk(1)) is None
+
+
+def test_a_corrupt_stage_has_another_checksum() -> None:
+    right, wrong = SimChunks(), SimChunks()
+    wrong.corrupt_next = True
+    assert right.stage(write(1, version=1)) != wrong.stage(write(1, version=1))
+
+
+# --- checkers --------------------------------------------------------------------------------------------------------
+
+
+def test_once_counts_what_survives() -> None:
+    chunks = stored(1, 2)
+    chunks.crash(2)
+    chunks.commit(chunk(0), 1, tag(1), OK)
+    assert once.explain([(1, chunks)]) == ""
+    assert "update 1 of client 0001/0 2 times" in once.explain([(1, stored(1, 1))])
+
+
+def test_durability_wants_every_live_target() -> None:
+    stores = {TargetId(1): stored(1), TargetId(2): SimChunks()}
+    assert durability.explain(tag(1), chain(1, 1), stores) == ""
+    assert "without target 2" in durability.explain(tag(1), chain(1, 1, 2), stores)
+    assert "without target 2" in durability.explain(tag(1), chain(1, 1, syncing=(2,)), stores)
+    stores[TargetId(2)].stage(write(1, version=1))
+    assert durability.explain(tag(1), chain(1, 1, 2), stores) == ""
+    assert "target 2 lost update 1" in durability.explain_end([tag(1)], chain(1, 1, 2), stores)
+
+
+def test_convergence_wants_the_same_bytes_versions_and_rows() -> None:
+    one, two = TargetId(1), TargetId(2)
+    both = chain(1, 1, 2)
+    assert convergence.explain(both, {one: stored(1), two: stored(1)}) == ""
+    assert "target 1 has (1, b'1'), target 2 has (1, b'2')" in convergence.explain(both, {one: stored(1), two: stored(2)})
+    assert "has None" in convergence.explain(both, {one: stored(1), two: SimChunks()})
+    other_row = stored(1)
+    other_row.rows.clear()
+    assert "different channel rows" in convergence.explain(both, {one: stored(1), two: other_row})
+    pending = stored(1)
+    pending.stage(write(2, version=2))
+    assert "still has" in convergence.explain(both, {one: stored(1), two: pending})
+
+
+# --- manager and network ---------------------------------------------------------------------------------------------
+
+
+def test_the_manager_waits_for_the_lease_to_run_out() -> None:
+    sent: list[tuple[int, Message]] = []
+    manager = ManagerModel(3, lease_ns=100, margin_ns=5, send=lambda to, what: sent.append((to, what)))
+    for target in (1, 3):
+        manager.receive(50, target, Heartbeat(50, 1))
+    manager.sweep(105)
+    assert manager.chain.version == 1
+    manager.sweep(106)
+    assert [slot.state for slot in manager.chain.slots] == [PublicState.SERVING, PublicState.OFFLINE, PublicState.SERVING]
+    assert [to for to, what in sent if isinstance(what, ChainTold)] == [1, 2, 3]
+    # It is back, and stays out.
+    manager.receive(200, 2, Heartbeat(200, 1))
+    assert sent[-1] == (2, HeartbeatAnswer(200, manager.chain))
+    assert manager.chain.version == 2
+
+
+def test_whoever_of_the_last_serving_is_heard_of_first_serves_alone() -> None:
+    manager = ManagerModel(2, lease_ns=100, margin_ns=5, send=lambda to, what: None)
+    manager.sweep(1000)
+    assert not manager.chain.serving()
+    manager.receive(1100, 2, Heartbeat(1100, 1))
+    assert [slot.target for slot in manager.chain.serving()] == [2]
+    manager.receive(1101, 1, Heartbeat(1101, 1))
+    assert [slot.target for slot in manager.chain.serving()] == [2]
+
+
+def test_links_lose_double_delay_and_heal() -> None:
+    prng = Prng(3)
+    swarm = next(
+        swarm for swarm in (swarm_of(prng) for _ in range(200)) if swarm.loss_chance > 50 and swarm.duplicate_chance > 50
+    )
+    heap = Heap()
+    arrived: list[int] = []
+    links = Links(heap, Prng(1), swarm, lambda node: 0, lambda source, target, incarnation, message: arrived.append(heap.now))
+
+    def send(count: int) -> int:
+        arrived.clear()
+        for _ in range(count):
+            links.send(1, 2, ChainAsked())
+        while heap.step():
+            pass
+        return len(arrived)
+
+    assert send(2000) != 2000
+    assert min(arrived) >= swarm.latency_min_ns
+    links.cuts.add((1, 2))
+    assert send(10) == 0
+    links.heal()
+    begun = heap.now
+    assert send(500) == 500
+    assert max(arrived) <= begun + swarm.latency_max_ns
