@@ -1,4 +1,7 @@
-"""Scripted runs and the traces they must produce. `python -m fs3.sim.scenario --rewrite tests/scenarios/*.txt` writes them anew."""
+"""Scripted runs and the traces they must produce.
+
+`python -m fs3.sim.scenario --rewrite tests/scenarios/*.txt` writes the traces anew.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +22,9 @@ def test_scenario(path: Path) -> None:
 
 def test_what_was_expected_is_replaced() -> None:
     text = "# A comment.\nchain 1\nread x0 1\n----\nsomething else\nand more\n\nstate\n----\n"
-    assert play(text) == (
-        "# A comment.\nchain 1\nread x0 1\n----\n1: read x0 ⇒ answer NOT_FOUND version 0 ''\n\nstate\n----\n1: ·→1→· head v1 flights 0\n"
-    )
+    read = "1: read x0 ⇒ answer NOT_FOUND version 0 ''"
+    state = "1: ·→1→· head v1 flights 0"
+    assert play(text) == f"# A comment.\nchain 1\nread x0 1\n----\n{read}\n\nstate\n----\n{state}\n"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from enum import IntEnum
 
 from fs3.base.status import Code
 from fs3.core.craq.admission import UNTAGGED
-from fs3.model.chunk import ChunkMeta, Update, UpdateKind
+from fs3.model.chunk import ChunkMeta, Update, UpdateKind, UpdateResult
 
 NEVER = 1 << 62
 """Later than any time."""
@@ -62,6 +62,19 @@ class Flight:
         if self.phase is Phase.STAGING:
             return NEVER
         return min(self.retry_ns, self.expires_ns) if self.askers else self.retry_ns
+
+    def difference(self, result: UpdateResult) -> str:
+        """How what a successor staged differs from what is here; "" when it does not. Nothing is left to compare of a removal."""
+        version = self.update.version
+        if result.version == version:
+            if self.update.kind is UpdateKind.REMOVE:
+                return ""
+            if result.checksum == self.checksum and result.length == self.length:
+                return ""
+        return (
+            f"version {version}, {self.length} bytes, {self.checksum:08x} and "
+            f"version {result.version}, {result.length} bytes, {result.checksum:08x}"
+        )
 
 
 def resumed(template: Update, meta: ChunkMeta, askers: list[int], expires_ns: int) -> Flight:

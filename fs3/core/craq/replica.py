@@ -172,16 +172,14 @@ class Replica:
         flight = lane.flight
         assert flight.phase is Phase.STAGING, f"target {self.target_id}: {event} in phase {flight.phase.name}"
         assert flight.update.version == event.version, f"target {self.target_id}: {event} for version {flight.update.version}"
-        if event.code is not Code.OK:
-            _answer(flight.askers, UpdateResult(event.code, message=event.message), out)
+        if event.code is not Code.OK or flight.abandoned:
+            refusal = UpdateResult(event.code, message=event.message) if event.code is not Code.OK else self._gone()
+            _answer(flight.askers, refusal, out)
             self._give_up(now, lane, out)
-        elif flight.abandoned:
-            _answer(flight.askers, self._gone(), out)
-            self._give_up(now, lane, out)
-        else:
-            flight.length = event.length
-            flight.checksum = event.checksum
-            self._staged_here(now, lane, out)
+            return
+        flight.length = event.length
+        flight.checksum = event.checksum
+        self._staged_here(now, lane, out)
 
     def _staged_here(self, now: int, lane: Lane, out: list[Effect]) -> None:
         """What a flight does once it is durable here."""
@@ -244,15 +242,10 @@ class Replica:
 
     def _compare(self, flight: Flight, result: UpdateResult) -> str:
         """How the successor's chunk differs from this one's; "" when it does not."""
-        update = flight.update
-        mine = (update.version, flight.length, flight.checksum)
-        theirs = (result.version, result.length, result.checksum)
-        if mine == theirs or (update.kind is UpdateKind.REMOVE and result.version == update.version):
+        difference = flight.difference(result)
+        if not difference:
             return ""
-        return (
-            f"chunk {update.chunk.hex()}: target {self.target_id} has version {mine[0]}, {mine[1]} bytes, {mine[2]:08x}; "
-            f"target {self.standing.successor} has version {theirs[0]}, {theirs[1]} bytes, {theirs[2]:08x}"
-        )
+        return f"chunk {flight.update.chunk.hex()}: target {self.target_id} and target {self.standing.successor}: {difference}"
 
     def _commit(self, now: int, lane: Lane, out: list[Effect]) -> None:
         flight = lane.flight
@@ -368,11 +361,8 @@ class Replica:
 
     def _take_place(self) -> None:
         """Find place and neighbours in the chain. Before the store is open this target is OUT, whatever the chain says."""
-        chain = self.chain
-        if chain is None:
-            self.standing = Standing(self.standing.chain, self.standing.version)
-        else:
-            self.standing = standing_in(chain, self.target_id) if self.opened else Standing(chain.id, chain.version)
+        before = Standing(self.standing.chain, self.standing.version)
+        self.standing = before if self.chain is None else standing_in(self.chain, self.target_id, takes_part=self.opened)
         self.judge.stand(self.standing)
 
     def _gone(self) -> UpdateResult:

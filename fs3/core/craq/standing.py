@@ -29,10 +29,10 @@ class Standing:
     serves: bool = False
 
 
-def standing_in(chain: Chain, target: TargetId) -> Standing:
-    """Where `target` stands in `chain`."""
+def standing_in(chain: Chain, target: TargetId, *, takes_part: bool = True) -> Standing:
+    """Where `target` stands in `chain`; nowhere as long as it takes no part."""
     slot = chain.slot(target)
-    if slot is None or not chain.is_live(target):
+    if slot is None or not takes_part or not chain.is_live(target):
         return Standing(chain.id, chain.version)
     before = chain.predecessor(target)
     after = chain.successor(target)

@@ -169,7 +169,7 @@ class FakeChannel:
         for buffer in buffers:
             buffer[:] = payload[at : at + len(buffer)]
             at += len(buffer)
-        future.set_result(Reply(message))
+        future.set_result(Reply(message, buffers[0] if len(buffers) == 1 and payload else None))
 
     def _expire_soon(self, future):
         if not future.done():

@@ -202,9 +202,8 @@ def test_whoever_of_the_last_serving_is_heard_of_first_serves_alone() -> None:
 
 def test_links_lose_double_delay_and_heal() -> None:
     prng = Prng(3)
-    swarm = next(
-        swarm for swarm in (swarm_of(prng) for _ in range(200)) if swarm.loss_chance > 50 and swarm.duplicate_chance > 50
-    )
+    swarms = [swarm_of(prng) for _ in range(200)]
+    swarm = next(swarm for swarm in swarms if swarm.loss_chance > 50 and swarm.duplicate_chance > 50)
     heap = Heap()
     arrived: list[int] = []
     links = Links(heap, Prng(1), swarm, lambda node: 0, lambda source, target, incarnation, message: arrived.append(heap.now))

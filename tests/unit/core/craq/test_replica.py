@@ -346,6 +346,47 @@ def test_a_syncing_target_keeps_what_it_has_pending_to_itself(body: OneReplica) 
     assert body.open(chain(2, 1, 3, syncing=(2,))) == []
 
 
+def test_a_sending_that_comes_again_after_the_commit_is_answered_with_what_is_committed(body: OneReplica) -> None:
+    put_through(body, forwarded(1))
+    (reply,) = body.ask(forwarded(1, serial=2))
+    assert isinstance(reply, Reply)
+    meta = body.store.get(chunk(0))
+    assert meta is not None
+    assert reply.result == UpdateResult(Code.OK, 1, meta.length, meta.checksum)
+
+
+def test_a_syncing_target_that_lost_a_commit_goes_on_from_what_is_pending() -> None:
+    joining = OneReplica(2)
+    joining.open(chain(1, 1, syncing=(2,)))
+    fill = forwarded(1, kind=UpdateKind.FILL, version=5)
+    joining.staged(joining.ask(fill))
+    joining.restart(lost=1)
+    assert joining.open(chain(1, 1, syncing=(2,))) == []
+    effects = joining.ask(msgspec.structs.replace(fill, serial=2))
+    assert kinds(effects) == ["Commit", "Reply"]
+    assert joining.store.get(chunk(0)).committed == 5  # type: ignore[union-attr]
+
+
+def test_what_was_pending_before_a_stage_that_failed_is_settled() -> None:
+    joining = OneReplica(2)
+    joining.open(chain(1, 1, syncing=(2,)))
+    joining.staged(joining.ask(forwarded(1, kind=UpdateKind.FILL, version=5)))
+    joining.restart(lost=1)
+    joining.open(chain(2, 1, syncing=(2,)))
+    effects = joining.ask(forwarded(2, kind=UpdateKind.FILL, version=6, chain_version=2, serial=2))
+    joining.join(chain(3, 1, 2))
+    effects = joining.staged(effects, Code.DISK)
+    assert kinds(effects) == ["Reply", "Commit"]
+    assert codes(effects) == [Code.DISK]
+    assert joining.store.get(chunk(0)).committed == 5  # type: ignore[union-attr]
+
+
+def test_removing_nothing_without_a_tag_is_done_at_once(head: OneReplica) -> None:
+    (reply,) = head.ask(remove(0, tag=UNTAGGED))
+    assert isinstance(reply, Reply)
+    assert reply.result == UpdateResult(Code.OK)
+
+
 # --- chain changes ---------------------------------------------------------------------------------------------------
 
 
