@@ -99,16 +99,8 @@ async def launch(path: Path) -> Embedded:
         await meta.start()
         stack.push_async_callback((await transport.serve(_META, meta.bindings())).close)
         stack.push_async_callback(meta.stop)
-        member = Member(
-            mgmtd,
-            clock,
-            name="meta",
-            role=Role.META,
-            endpoints=[_META],
-            host="",
-            incarnation=next_incarnation(path / "meta" / "incarnation"),
-            pid=os.getpid(),
-        )
-        await member.start()
+        member = Member(mgmtd, clock, name="meta", role=Role.META, incarnation=next_incarnation(path / "meta" / "incarnation"))
+        await member.register(mgmtd.cluster, [_META], "", os.getpid())
+        member.start()
         stack.push_async_callback(member.stop)
         return Embedded(stack.pop_all(), connector)

@@ -134,16 +134,10 @@ async def _start_meta(options: ServeOptions, stack: AsyncExitStack) -> dict[str,
     endpoints = await _Listeners(options, stack, clock).open(service.bindings())
     stack.push_async_callback(service.stop)
     member = Member(
-        mgmtd,
-        clock,
-        name=options.name,
-        role=Role.META,
-        endpoints=list(endpoints.values()),
-        host=host_identity(),
-        incarnation=next_incarnation(options.data_dir / "incarnation"),
-        pid=os.getpid(),
+        mgmtd, clock, name=options.name, role=Role.META, incarnation=next_incarnation(options.data_dir / "incarnation")
     )
-    await member.start()
+    await member.register(mgmtd.cluster, list(endpoints.values()), host_identity(), os.getpid())
+    member.start()
     stack.push_async_callback(member.stop)
     return endpoints
 

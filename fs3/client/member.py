@@ -1,4 +1,8 @@
-"""A service process as a member of the cluster: it registers, then sends heartbeats for as long as it serves."""
+"""A service process as a member of the cluster: registration, heartbeats with a report of every target, and the lease they earn.
+
+The lease counts from the *sending* of the heartbeat that the manager acknowledged: whatever the network did to the answer, this
+node never believes in its lease for longer than the manager does.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from pathlib import Path
 
 from fs3 import __version__
 from fs3.base.errors import FS3Error
-from fs3.base.ids import NodeId
+from fs3.base.ids import NodeId, TargetId
 from fs3.base.limits import heartbeat_ns
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
@@ -35,8 +39,24 @@ def next_incarnation(path: Path) -> int:
     return incarnation
 
 
+class Lease:
+    """Until when this node may serve."""
+
+    def __init__(self) -> None:
+        self.until = 0
+        """Monotonic nanoseconds; 0 before the first acknowledged heartbeat."""
+
+    def may_serve(self, now: int) -> bool:
+        """The lease is running."""
+        return now < self.until
+
+    def extend(self, sent_at: int, lease_ns: int) -> None:
+        """A heartbeat sent at `sent_at` was acknowledged with so long a lease. Never shortens it: answers may be reordered."""
+        self.until = max(self.until, sent_at + lease_ns)
+
+
 class Member:
-    """Registration and heartbeats of a process without targets (the metadata service)."""
+    """Registers one node and keeps its lease running."""
 
     def __init__(
         self,
@@ -45,79 +65,129 @@ class Member:
         *,
         name: str,
         role: Role,
-        endpoints: Sequence[str],
-        host: str,
         incarnation: int,
-        pid: int,
-        targets: Callable[[], Sequence[pb.TargetReport]] = tuple,
+        reports: Callable[[], Sequence[pb.TargetReport]] = tuple,
+        configured: Callable[[int, str], None] | None = None,
     ) -> None:
+        """`reports` gives the state of every target; `configured` takes a newer configuration (version, TOML) of the role."""
+        self.lease = Lease()
+        self.node = NodeId(0)
+        self.superseded = False
+        """A later start of the same node has registered; this process must not serve any more."""
         self._mgmtd = mgmtd
         self._clock = clock
-        self._request = pb.RegisterNodeRequest(
-            name=name,
-            role=int(role),  # type: ignore[arg-type]
-            incarnation=incarnation,
+        self._name = name
+        self._role = role
+        self._incarnation = incarnation
+        self._reports = reports
+        self._configured = configured
+        self._config_version = 0
+        self._registration = pb.RegisterNodeRequest()
+        self._interval_ns = heartbeat_ns
+        self._seq = 0
+        self._poked = asyncio.Event()
+        self._beating: asyncio.Task[None] | None = None
+
+    async def register(
+        self, cluster: bytes, endpoints: Sequence[str], host: str, pid: int, targets: Sequence[TargetId] = ()
+    ) -> pb.RegisterNodeReply:
+        """Announce the node and learn its id. Raises FS3Error: WRONG_CLUSTER, OLD_INCARNATION, Unreachable."""
+        self._registration = pb.RegisterNodeRequest(
+            name=self._name,
+            role=int(self._role),  # type: ignore[arg-type]
+            cluster_id=cluster,
+            incarnation=self._incarnation,
             endpoints=list(endpoints),
             host=host,
             pid=pid,
+            targets=list(targets),
             software=__version__,
         )
-        self._targets = targets
-        self._seq = 0
-        self._heartbeat_ns = heartbeat_ns
-        self._beating: asyncio.Task[None] | None = None
-        self.node = NodeId(0)
+        return await self._register()
 
-    async def start(self) -> None:
-        """Register and begin to send heartbeats. Raises FS3Error: WRONG_CLUSTER, OLD_INCARNATION, Unreachable."""
-        await self._register()
+    def start(self) -> None:
+        """Begin to send heartbeats."""
         self._beating = asyncio.get_running_loop().create_task(self._beat())
 
+    def poke(self) -> None:
+        """Something changed that the manager should hear of now."""
+        self._poked.set()
+
     async def stop(self) -> None:
-        """Send a last heartbeat that says so, when the manager still listens."""
-        if self._beating is None:
-            return
-        self._beating.cancel()
-        await asyncio.gather(self._beating, return_exceptions=True)
-        try:
-            await self._mgmtd.heartbeat(self._heartbeat(leaving=True), SECOND)
-        except FS3Error as failure:
-            log.debug("the manager was not told of the end: %s", failure)
+        """Send a last heartbeat that hands over, when the manager still listens."""
+        if self._beating is not None:
+            self._beating.cancel()
+            await asyncio.gather(self._beating, return_exceptions=True)
+            self._beating = None
+        self.lease.until = 0
+        if self.node and not self.superseded:
+            try:
+                await self._mgmtd.heartbeat(self._request(leaving=True), SECOND)
+            except FS3Error as failure:
+                log.info("the manager could not be told that node %s stops: %s", self._name, failure)
 
-    async def _register(self) -> None:
-        self._request.cluster_id = self._mgmtd.cluster
-        reply = await self._mgmtd.register(self._request)
+    async def _register(self) -> pb.RegisterNodeReply:
+        reply = await self._mgmtd.register(self._registration)
         self.node = NodeId(reply.node_id)
-        self._heartbeat_ns = reply.heartbeat_ms * MILLISECOND or heartbeat_ns
+        self._interval_ns = reply.heartbeat_ms * MILLISECOND or heartbeat_ns
+        return reply
 
-    def _heartbeat(self, *, leaving: bool = False) -> pb.HeartbeatRequest:
+    def _request(self, *, leaving: bool = False) -> pb.HeartbeatRequest:
         self._seq += 1
         return pb.HeartbeatRequest(
             node_id=self.node,
-            incarnation=self._request.incarnation,
+            incarnation=self._incarnation,
             seq=self._seq,
-            targets=list(self._targets()),
+            targets=self._reports(),
             routing_version=self._mgmtd.routing.version,
+            config_version=self._config_version,
             leaving=leaving,
         )
 
     async def _beat(self) -> None:
         failing = False
-        while True:
+        while not self.superseded:
+            self._poked.clear()
             try:
-                await self._mgmtd.heartbeat(self._heartbeat())
+                await self._once()
+                if failing:
+                    log.info("the manager answers node %s again", self._name)
                 failing = False
             except FS3Error as failure:
-                if failure.code is Code.UNKNOWN_NODE:
-                    log.info("the manager does not know this node any more; registering again")
-                    await self._register_again()
-                elif not failing:
-                    log.warning("heartbeat failed: %s", failure)
-                    failing = True
-            await asyncio.sleep(self._heartbeat_ns / SECOND)
+                if not failing:
+                    log.warning("heartbeat of node %s failed: %s", self._name, failure)
+                failing = True
+            except Exception:
+                # Whatever it was, a node that falls silent is declared dead: go on, and say it.
+                log.exception("heartbeat of node %s failed", self._name)
+            try:
+                async with asyncio.timeout(self._interval_ns / SECOND):
+                    await self._poked.wait()
+            except TimeoutError:
+                pass
 
-    async def _register_again(self) -> None:
+    async def _once(self) -> None:
+        request = self._request()
+        sent_at = self._clock.now()
         try:
-            await self._register()
+            reply = await self._mgmtd.heartbeat(request)
         except FS3Error as failure:
-            log.warning("registration failed: %s", failure)
+            if failure.code is Code.UNKNOWN_NODE:
+                log.info("the manager does not know node %s; registering again", self._name)
+                await self._register()
+                self.poke()
+                return
+            if failure.code is Code.OLD_INCARNATION:
+                log.error("node %s was started again elsewhere; this process stops serving: %s", self._name, failure)
+                self.superseded = True
+                self.lease.until = 0
+                return
+            raise
+        if reply.lease_ms and reply.seq == request.seq:
+            self.lease.extend(sent_at, reply.lease_ms * MILLISECOND)
+        if reply.routing_version > self._mgmtd.routing.version:
+            await self._mgmtd.refresh(reply.routing_version - 1)
+        if self._configured is not None and reply.config_version > self._config_version:
+            config = await self._mgmtd.get_config(self._role)
+            self._config_version = config.version
+            self._configured(config.version, config.toml)

@@ -90,6 +90,8 @@ class Primary:
 
     async def _find_primary(self) -> Channel:
         deadline = self._clock.now() + self._connect_timeout_ns
+        # With less time than this a try could only say that there was no time, instead of what is wrong.
+        last_try_ns = self._connect_timeout_ns // 10
         backoff = Backoff(self._prng)
         troubles: dict[str, str] = {}
         while True:
@@ -107,11 +109,11 @@ class Primary:
                 self._first = index
                 return channel
             remaining = deadline - self._clock.now()
-            if hopeless or remaining <= 0:
+            if hopeless or remaining <= last_try_ns:
                 # An answer that asking again will not change keeps its code, so that nobody does.
                 listed = "; ".join(f"{address}: {trouble}" for address, trouble in troubles.items())
                 raise Unreachable(hopeless or Code.UNAVAILABLE, f"no fs3 management service can be used ({listed})")
-            await backoff.pause(remaining)
+            await backoff.pause(remaining - last_try_ns)
 
     async def _probe(self, address: str, deadline: int) -> Channel:
         """The channel to use for the cluster that answers at an address: this address, or its primary's."""

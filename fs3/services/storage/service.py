@@ -13,17 +13,17 @@ from fs3.base.ids import NodeId, TargetId
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.client.connect import Connector
+from fs3.client.member import Member
 from fs3.client.mgmtd import MgmtdClient
 from fs3.model.chain import Chain, LocalState
 from fs3.model.chunk import UpdateResult
-from fs3.model.routing import Routing
+from fs3.model.routing import Role, Routing
 from fs3.ports.chunk_store import ChunkStore
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Bindings, Call, Channel, Handler
 from fs3.runtime.config import parse_config
 from fs3.services.storage.config import StorageConfig
 from fs3.services.storage.disks import Disks
-from fs3.services.storage.heartbeat import Heartbeats
 from fs3.services.storage.queries import Queries
 from fs3.services.storage.read_path import ReadPath
 from fs3.services.storage.target import TargetShell
@@ -69,10 +69,11 @@ class StorageService:
         self._making: dict[TargetId, asyncio.Task[None]] = {}
         self._channels: dict[NodeId, Channel] = {}
         self._payloads = Payloads()
-        self._heartbeats = Heartbeats(
+        self._member = Member(
             mgmtd,
             clock,
             name=disks.name,
+            role=Role.STORAGE,
             incarnation=self._incarnation,
             reports=self._reports,
             configured=self._configured,
@@ -97,7 +98,7 @@ class StorageService:
         """
         await asyncio.gather(*(self._open_store(target) for target in self._disks.targets()))
         self._failed.update(self._disks.lost())
-        await self._heartbeats.register(self._disks.cluster, endpoints, host, os.getpid(), sorted(self._shells))
+        await self._member.register(self._disks.cluster, endpoints, host, os.getpid(), sorted(self._shells))
         self._disks.join(self._mgmtd.cluster)
         self._chains = self._own_chains(self._mgmtd.routing)
         for target, shell in self._shells.items():
@@ -105,7 +106,7 @@ class StorageService:
         self._accepting = True
         self._mgmtd.on_change(self._routing_changed)
         self._routing_changed(self._mgmtd.routing)
-        self._heartbeats.start()
+        self._member.start()
 
     async def stop(self) -> None:
         """Take no more calls, let updates under way finish for the configured time, make everything durable, hand over."""
@@ -128,7 +129,7 @@ class StorageService:
         for shell, problem in zip(self._shells.values(), closed, strict=True):
             if isinstance(problem, BaseException):
                 log.error("target %d did not close well: %s", shell.target, problem)
-        await self._heartbeats.stop()
+        await self._member.stop()
 
     def bindings(self) -> Bindings:
         """The handlers of every method of storage.proto."""
@@ -145,7 +146,7 @@ class StorageService:
     @property
     def node(self) -> NodeId:
         """The id the manager gave; 0 before the registration."""
-        return self._heartbeats.node
+        return self._member.node
 
     @property
     def targets(self) -> dict[TargetId, TargetShell]:
@@ -159,16 +160,16 @@ class StorageService:
 
     def may_serve(self, now: int) -> bool:
         """The lease of this node is running at `now`, whether or not that is enforced."""
-        return self._heartbeats.lease.may_serve(now)
+        return self._member.lease.may_serve(now)
 
     # --- methods -----------------------------------------------------------------------------------------------------
 
     def _when_serving(self, handler: Handler) -> Handler:
         def guarded(call: Call) -> None:
-            if self._accepting and not self._heartbeats.superseded:
+            if self._accepting and not self._member.superseded:
                 handler(call)
             else:
-                code = Code.SHUTTING_DOWN if self._stopped or self._heartbeats.superseded else Code.NOT_SERVING
+                code = Code.SHUTTING_DOWN if self._stopped or self._member.superseded else Code.NOT_SERVING
                 state = "stops" if code is Code.SHUTTING_DOWN else "is starting"
                 call.fail(code, f"storage node {self._disks.name} {state}", self._routing_version())
 
@@ -217,7 +218,7 @@ class StorageService:
             return
         self._failed.pop(target, None)
         self._shells[target] = TargetShell(
-            target, store, self._clock, self._payloads, self._peer, self._heartbeats.poke, incarnation=self._incarnation
+            target, store, self._clock, self._payloads, self._peer, self._member.poke, incarnation=self._incarnation
         )
 
     def _own_chains(self, routing: Routing) -> dict[TargetId, Chain]:
@@ -246,7 +247,7 @@ class StorageService:
                 changed = True
         self._map_chains()
         if changed:
-            self._heartbeats.poke()
+            self._member.poke()
 
     async def _make(self, target: TargetId) -> None:
         """A target of a newborn chain."""
@@ -258,7 +259,7 @@ class StorageService:
                 self._map_chains()
         finally:
             del self._making[target]
-        self._heartbeats.poke()
+        self._member.poke()
 
     def _map_chains(self) -> None:
         self._by_chain.clear()
@@ -306,7 +307,7 @@ class StorageService:
             log.error("%s; the one before stays in force", wrong)
 
     def _lease_until(self) -> int:
-        return self._heartbeats.lease.until if self._config.enforce_lease else NO_LEASE_NEEDED
+        return self._member.lease.until if self._config.enforce_lease else NO_LEASE_NEEDED
 
     def _buffered_bytes(self) -> int:
         return self._payloads.bytes + self._reads.cold.bytes

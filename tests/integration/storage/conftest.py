@@ -366,8 +366,8 @@ class StorageCluster:
                 call.ended = call.released = True
                 call.channel._expire_soon(call.future)
         service._accepting = False
-        service._heartbeats._beating.cancel()
-        await asyncio.gather(service._heartbeats._beating, return_exceptions=True)
+        service._member._beating.cancel()
+        await asyncio.gather(service._member._beating, return_exceptions=True)
         self.manager._callbacks.remove(service._routing_changed)
         for shell in service.targets.values():
             shell._closed = True

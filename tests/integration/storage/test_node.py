@@ -171,7 +171,7 @@ async def test_the_lease_counts_from_the_sending_and_runs_out(cluster, help):
     service = made.services[1]
     await help.until(lambda: service.may_serve(help.CLOCK.now()))
     made.manager.answer_beats = False
-    until = service._heartbeats.lease.until
+    until = service._member.lease.until
     assert until <= help.CLOCK.now() + 3 * SECOND
     assert service.may_serve(until - 1)
     assert not service.may_serve(until)
@@ -185,7 +185,7 @@ async def test_an_enforced_lease_stops_reads_and_writes(cluster, help):
     await client.update([help.write(1, b"data")])
     made.manager.answer_beats = False
     for service in made.services.values():
-        service._heartbeats.lease.until = 0
+        service._member.lease.until = 0
     request = help.pb.ReadRequest(chunks=help.chunk(1), chains=[1], chain_versions=[1], offsets=[0], lengths=[4])
     reply = await made.network.connect("fake://1").call(help.STORAGE.Read, request)
     assert Code(reply.message.codes[0]) is Code.LEASE
@@ -239,7 +239,7 @@ async def test_a_superseded_process_stops_serving(cluster, help):
         return await answer(request, timeout_ns)
 
     made.manager.heartbeat = heartbeat
-    await help.until(lambda: made.services[1]._heartbeats.superseded)
+    await help.until(lambda: made.services[1]._member.superseded)
     with pytest.raises(FS3Error) as caught:
         await made.network.connect("fake://1").call(help.STORAGE.Find, help.pb.FindRequest())
     assert caught.value.code is Code.SHUTTING_DOWN
