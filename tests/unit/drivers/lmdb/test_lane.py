@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from itertools import pairwise
 
 import lmdb
 import pytest
@@ -98,11 +99,14 @@ async def test_batches_are_limited(gated):
     for _ in range(100):
         await asyncio.sleep(0)
     assert len(ran) == transactions_per_commit_max, "a full batch waits for the writer, and what is behind it waits too"
-    for _ in range(4):
+    for _ in range(20):
         gate.let()
     await asyncio.gather(first, *futures)
-    assert [len(rows) for rows in gate.committed] == [1] * len(gate.committed)
-    assert len(gate.committed) == 4
+    # How full a later batch was when the writer came for it is a matter of luck; that none was over the limit is not.
+    ends = [int(rows[b"n"]) for rows in gate.committed[1:]]
+    assert ends[0] == transactions_per_commit_max
+    assert ends[-1] == len(futures)
+    assert all(end - begin <= transactions_per_commit_max for begin, end in pairwise([0, *ends]))
 
 
 async def test_an_answer_that_rests_on_an_uncommitted_write_waits_for_it(gated):
