@@ -12,6 +12,11 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from hypothesis import settings
+
+# A deadline for each example is a timed assertion, and machines are shared.
+settings.register_profile("fs3", deadline=None)
+settings.load_profile("fs3")
 
 STORAGE = 3
 FS3 = [sys.executable, "-m", "fs3.cli.main"]
