@@ -10,7 +10,6 @@ import multiprocessing
 import os
 import random
 import socket
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -21,11 +20,6 @@ from pathlib import Path
 MIB = 1 << 20
 _CONTEXT = multiprocessing.get_context("spawn")
 _REQUEST = 8
-
-
-def median_of(measure: Callable[[], float], runs: int) -> list[float]:
-    """`runs` figures, sorted; the caller takes the median and shows the spread."""
-    return sorted(measure() for _ in range(runs))
 
 
 def _receive_exactly(connection: socket.socket, view: memoryview) -> bool:
@@ -198,17 +192,6 @@ def raw_chain(directory: Path, size: int, count: int, streams: int = 1) -> float
     return (count // streams) * streams * size / elapsed
 
 
-def write_and_sync(directory: Path, size: int, count: int) -> float:
-    """Bytes/s of blocks written to one file with fdatasync after each."""
-    with tempfile.NamedTemporaryFile(dir=directory) as file:
-        data = os.urandom(size)
-        began = time.perf_counter()
-        for index in range(count):
-            os.pwrite(file.fileno(), data, (index % 64) * size)
-            os.fdatasync(file.fileno())
-        return count * size / (time.perf_counter() - began)
-
-
 def synced_commits(directory: Path, count: int) -> float:
     """LMDB transactions/s of one 100-byte row each, synced."""
     import lmdb
@@ -219,18 +202,3 @@ def synced_commits(directory: Path, count: int) -> float:
             with env.begin(write=True) as txn:
                 txn.put(index.to_bytes(8, "big"), bytes(100))
         return count / (time.perf_counter() - began)
-
-
-def copy_bytes(size: int, count: int) -> float:
-    """Bytes/s of one core copying memory."""
-    source = os.urandom(size)
-    target = memoryview(bytearray(size))
-    began = time.perf_counter()
-    for _ in range(count):
-        target[:] = source
-    return count * size / (time.perf_counter() - began)
-
-
-def spread(figures: list[float]) -> dict[str, float]:
-    """{median, low, high} of a list of figures."""
-    return {"median": statistics.median(figures), "low": min(figures), "high": max(figures)}

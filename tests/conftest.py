@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import fsspec
 import pytest
 from hypothesis import settings
+
+from fs3.cli.local import free_ports
 
 # A deadline for each example is a timed assertion, and machines are shared.
 settings.register_profile("fs3", deadline=None)
@@ -22,26 +22,11 @@ STORAGE = 3
 FS3 = [sys.executable, "-m", "fs3.cli.main"]
 
 
-def _free_ports(count: int) -> int:
-    """The first of so many consecutive ports that are free now."""
-    while True:
-        with ExitStack() as probes:
-            first = probes.enter_context(socket.socket())
-            first.bind(("127.0.0.1", 0))
-            base = first.getsockname()[1]
-            try:
-                for port in range(base + 1, base + count):
-                    probes.enter_context(socket.socket()).bind(("127.0.0.1", port))
-            except (OSError, OverflowError):
-                continue
-            return int(base)
-
-
 @pytest.fixture(scope="session")
 def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """fs3://host:port of a cluster of processes: mgmtd, meta and three storage nodes, three copies of everything."""
     directory = tmp_path_factory.mktemp("cluster")
-    port = _free_ports(2 * (STORAGE + 2))
+    port = free_ports(2 * (STORAGE + 2))
     up = [*FS3, "up", "--data-dir", str(directory), "--port", str(port), "--storage", str(STORAGE), "--targets", "1", "--detach"]
     try:
         said = subprocess.run(up, capture_output=True, text=True, timeout=90)

@@ -18,10 +18,7 @@ import typer
 
 from fs3.base.errors import error
 from fs3.base.status import Code
-from fs3.base.units import SECOND
 from fs3.cli.directory import hold_lock
-
-STOP_GRACE_NS = 5 * SECOND
 
 log = logging.getLogger("fs3.serve")
 

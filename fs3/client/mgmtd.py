@@ -26,7 +26,7 @@ from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.client.connect import Connector
-from fs3.client.primary import Backoff, Primary
+from fs3.client.primary import JitteredBackoff, Primary
 from fs3.model.method import Method
 from fs3.model.routing import Role, Routing
 from fs3.ports.clock import Clock
@@ -204,7 +204,7 @@ class MgmtdClient:
     async def _call(self, method: Method, request: Any, timeout_ns: int = call_timeout_ns) -> Any:
         """One request, on whichever address answers, until the timeout. Raises the last failure."""
         deadline = self._clock.now() + timeout_ns
-        backoff = Backoff(self._prng)
+        backoff = JitteredBackoff(self._prng)
         while True:
             if self._closed:
                 raise error(Code.SHUTTING_DOWN, "the client is closed")
@@ -272,7 +272,7 @@ class MgmtdClient:
 
     async def _watch(self) -> None:
         """Keep a watch stream open for as long as the client lives."""
-        backoff = Backoff(self._prng)
+        backoff = JitteredBackoff(self._prng)
         lost = False
         while not self._closed:
             self._heard = False

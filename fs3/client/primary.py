@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from fs3 import __version__
+from fs3.base.backoff import Backoff
 from fs3.base.errors import FS3Error, Unreachable, error
 from fs3.base.limits import reconnect_backoff_max_ns, reconnect_backoff_min_ns
 from fs3.base.prng import Prng
@@ -19,21 +20,21 @@ from fs3.wire.methods import MGMTD
 from fs3.wire.pb import mgmtd_pb2 as pb
 
 
-class Backoff:
+class JitteredBackoff:
     """Growing pauses with some jitter, so that a crowd that lost its manager does not come back in step."""
 
     def __init__(self, prng: Prng) -> None:
         self._prng = prng
-        self._next_ns = reconnect_backoff_min_ns
+        self._waits = Backoff(reconnect_backoff_min_ns, reconnect_backoff_max_ns)
 
     def reset(self) -> None:
         """It works again."""
-        self._next_ns = reconnect_backoff_min_ns
+        self._waits.reset()
 
     async def pause(self, at_most_ns: int = reconnect_backoff_max_ns) -> None:
         """Wait; longer the next time."""
-        pause = self._prng.between(self._next_ns // 2, self._next_ns)
-        self._next_ns = min(2 * self._next_ns, reconnect_backoff_max_ns)
+        wait = self._waits.next_ns()
+        pause = self._prng.between(wait // 2, wait)
         await asyncio.sleep(max(0, min(pause, at_most_ns)) / SECOND)
 
 
@@ -92,7 +93,7 @@ class Primary:
         deadline = self._clock.now() + self._connect_timeout_ns
         # With less time than this a try could only say that there was no time, instead of what is wrong.
         last_try_ns = self._connect_timeout_ns // 10
-        backoff = Backoff(self._prng)
+        backoff = JitteredBackoff(self._prng)
         troubles: dict[str, str] = {}
         while True:
             hopeless: Code | None = Code.UNAVAILABLE
