@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: setup check fmt test test-slow sim bench plots demo clean
+.PHONY: setup check fmt test test-slow sim soak bench plots demo clean
 
 $(STAMP): pyproject.toml hatch_build.py $(wildcard proto/fs3/v1/*.proto)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -30,6 +30,9 @@ test: $(STAMP) check  ## everything CI runs
 
 sim: $(STAMP)  ## simulation: make sim ARGS="--seeds 10000" or ARGS="--seed 42 --trace"
 	PYTHONHASHSEED=0 $(BIN)/python -m fs3.sim.run $(ARGS)
+
+soak: $(STAMP)  ## real processes killed, paused, wiped and restarted under checked load: make soak ARGS="--seconds 3600 --seed 7"
+	$(BIN)/python -m fs3.sim.soak $(ARGS)
 
 bench: $(STAMP)  ## all benches, saved as JSON lines in benches/results, then the plots
 	$(BIN)/python -m benches.run $(ARGS)

@@ -11,6 +11,7 @@ import os
 import random
 import socket
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -84,6 +85,44 @@ def sendfile_to_recv_into(directory: Path, size: int, total: int, ahead: int = 2
                     connection.sendall(request)
                     asked += 1
                 _receive_exactly(connection, buffer)
+            return count * size / (time.perf_counter() - began)
+
+
+def raw_copy(directory: Path, size: int, total: int, ahead: int = 2) -> float:
+    """Bytes/s from a warm file in one process into another file that this one writes and has on disk at the end.
+
+    Another thread syncs all the time, so that the disk works while bytes arrive.
+    """
+    with tempfile.NamedTemporaryFile(dir=directory) as source, tempfile.NamedTemporaryFile(dir=directory) as target:
+        source.write(os.urandom(size))
+        source.flush()
+        arrived = threading.Event()
+
+        def sync() -> None:
+            while not arrived.is_set():
+                os.fdatasync(target.fileno())
+
+        with (
+            _process(_sendfile_server, source.name) as port,
+            socket.create_connection(("127.0.0.1", port)) as connection,
+            ThreadPoolExecutor(1) as pool,
+        ):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            buffer = memoryview(mmap.mmap(-1, size))
+            request = size.to_bytes(_REQUEST, "little")
+            count = max(4, total // size)
+            began = time.perf_counter()
+            syncing = pool.submit(sync)
+            asked = 0
+            for done in range(count):
+                while asked < min(count, done + ahead):
+                    connection.sendall(request)
+                    asked += 1
+                _receive_exactly(connection, buffer)
+                os.pwrite(target.fileno(), buffer, done * size)
+            arrived.set()
+            syncing.result()
+            os.fdatasync(target.fileno())
             return count * size / (time.perf_counter() - began)
 
 

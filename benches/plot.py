@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from benches.record import RESULTS, load
+from benches.record import RESULTS, TIMELINE, load
 
 LAST = 8
 """Recordings of each figure that are drawn."""
@@ -36,6 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for family, figures in families.items():
         path = options.output / f"{family}.svg"
         draw(family, figures, path)
+        sys.stdout.write(f"{path}\n")
+    if TIMELINE.exists():
+        path = options.output / "failover-timeline.svg"
+        draw_timeline(json.loads(TIMELINE.read_text()), path)
         sys.stdout.write(f"{path}\n")
     return 0
 
@@ -67,6 +72,31 @@ def draw(family: str, figures: dict[str, list[dict[str, Any]]], path: Path) -> N
         axis.set_xticks(list(places), [line["commit"] or "?" for line in lines], rotation=60, fontsize=7)
         axis.legend(fontsize=6, loc="lower right")
     shown.suptitle(f"{family}: median of {latest['value']['runs']} runs, range, and the limit of the same run", fontsize=10)
+    shown.tight_layout()
+    shown.savefig(path)
+    plt.close(shown)
+
+
+def draw_timeline(document: dict[str, Any], path: Path) -> None:
+    """Operations per second and the longest of them, tenth by tenth of a second, around a kill."""
+    shown, (above, below) = plt.subplots(2, 1, sharex=True, figsize=(9, 5.5))
+    names = {"write": ("writes", "#3b75af"), "settled": ("reads of other chunks", "#3a923a")}
+    for kind, series in document["series"].items():
+        name, colour = names[kind]
+        times = [place * document["step_s"] for place in range(len(series["per_second"]))]
+        above.plot(times, series["per_second"], color=colour, linewidth=1, label=name)
+        below.plot(times, series["longest_s"], color=colour, linewidth=1, marker=".", markersize=3, label=name)
+    for name, at in document["marks_s"].items():
+        for axis in (above, below):
+            axis.axvline(at, color="#c03d3e", linestyle="--", linewidth=1)
+        above.annotate(f" {name}", (at, 1), xycoords=("data", "axes fraction"), va="top", fontsize=8, color="#c03d3e")
+    above.set_ylabel("operations/s")
+    below.set_ylabel("longest, s")
+    below.set_yscale("log")
+    below.set_xlabel("seconds")
+    above.set_ylim(bottom=0)
+    above.legend(fontsize=7, loc="lower right")
+    shown.suptitle(f"kill -9 of the head of a chain ({document['victim']}) under load, and its return", fontsize=10)
     shown.tight_layout()
     shown.savefig(path)
     plt.close(shown)

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
+TIMELINE = RESULTS / "failover-timeline.json"
+"""Of the last kill of a head: what is drawn over time."""
 
 
 @dataclass

@@ -176,6 +176,7 @@ class Client:
             publish=None if publish is None or discard else PathRef(path=publish),
             exclusive=exclusive,
             discard=discard and file.unnamed,
+            truncations=file.inode.truncations,
         )
         file.closed = True
         self._sessions.discard(file)
@@ -190,7 +191,9 @@ class Client:
         file.check_open()
         await file.wait_written()
         if file.session != READ_ONLY and file.modified:
-            inode = await self.meta.sync(file.inode.id, file.session, length=file.acknowledged, modified=True)
+            inode = await self.meta.sync(
+                file.inode.id, file.session, length=file.acknowledged, modified=True, truncations=file.inode.truncations
+            )
             file.published(inode)
 
     # --- bytes -------------------------------------------------------------------------------------------------------

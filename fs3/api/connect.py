@@ -98,6 +98,7 @@ async def _client(
     stack.push_async_callback(manager.close)
     await manager.start()
     meta = MetaClient(manager, services, clock, identity, user or this_user())
+    stack.push_async_callback(meta.close)
     storage = StorageClient(manager, services, clock, identity, verify=verify, host=host)
     stack.push_async_callback(storage.close)
     return Client(manager, meta, storage, stack.pop_all().aclose, umask=this_umask())

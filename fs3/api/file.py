@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from msgspec.structs import replace
+
 from fs3.base.errors import error
 from fs3.base.ids import SessionId
 from fs3.base.limits import file_bytes_max
@@ -94,6 +96,10 @@ class File:
 
     def published(self, inode: Inode) -> None:
         """The service knows the length and times now."""
+        if inode.truncations != self.inode.truncations:
+            # Somebody else made it shorter: what was acknowledged before that never counts again, so the next length that is
+            # told must not look as if it was from after it.
+            inode = replace(inode, truncations=self.inode.truncations)
         self.inode = inode
         self.modified = False
 

@@ -12,12 +12,14 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fs3.base.errors import FS3Error, error
+from fs3.base.limits import managers_max
 from fs3.base.status import Code
 from fs3.cli.directory import ClusterDirectory, Process, Shape
+from fs3.cli.serve import STOP_TOGETHER
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 30.0
@@ -30,16 +32,28 @@ _CHILDREN: list[subprocess.Popen[bytes]] = []
 
 def role_of(name: str) -> str:
     """ "storage-2" -> "storage". Raises FS3Error for a name no process has."""
-    role = name.partition("-")[0]
-    if role not in ("mgmtd", "meta", "storage") or (role == "storage") != ("-" in name):
-        raise error(Code.INVALID, f"{name!r} is not a process of a cluster; names are mgmtd, meta, storage-1, storage-2 …")
+    role, dash, number = name.partition("-")
+    least = 1 if role == "storage" else 2
+    if role not in ("mgmtd", "meta", "storage") or (role == "storage" and not dash) or (dash and not _counts(number, least)):
+        names = "mgmtd, meta, storage-1, storage-2 …, mgmtd-2, meta-2 …"
+        raise error(Code.INVALID, f"{name!r} is not a process of a cluster; names are {names}")
     return role
 
 
+def _counts(number: str, least: int) -> bool:
+    return number.isdecimal() and str(int(number)) == number and int(number) >= least
+
+
+def check_name(shape: Shape, name: str, option: str) -> None:
+    """FS3Error naming the option and the processes there are, when `name` is none of them."""
+    role_of(name)
+    if name not in shape.names():
+        raise error(Code.INVALID, f"{option} {name}: this cluster has {', '.join(shape.names())}")
+
+
 def ports_of(shape: Shape, name: str) -> tuple[int, int]:
-    """(framed, gRPC) ports: mgmtd P and P+1, meta P+2 and P+3, storage-i P+2+2i and P+3+2i."""
-    index = shape.names().index(name)
-    return shape.port + 2 * index, shape.port + 2 * index + 1
+    """(framed, gRPC) ports of a process."""
+    return shape.ports(name)
 
 
 def choose_shape(wanted: dict[str, int | str | None], kept: Shape | None, path: Path) -> Shape:
@@ -51,33 +65,53 @@ def choose_shape(wanted: dict[str, int | str | None], kept: Shape | None, path: 
                 raise error(
                     Code.INVALID, f"--{key} {given[key]}: the cluster in this directory has {getattr(kept, key)}", str(path)
                 )
-        return replace(kept, **given)  # type: ignore[arg-type]
-    shape = Shape(**given)  # type: ignore[arg-type]
+        for key in ("mgmtds", "metas"):
+            if key in given and int(str(given[key])) < getattr(kept, key):
+                has = f"the cluster in this directory has {getattr(kept, key)}"
+                raise error(Code.INVALID, f"--{key} {given[key]}: {has}; more can be added, none removed", str(path))
+        shape = replace(kept, **given)  # type: ignore[arg-type]
+    else:
+        shape = Shape(**given)  # type: ignore[arg-type]
     if not 1 <= shape.storage <= 64:
         raise error(Code.INVALID, f"--storage {shape.storage}: 1 to 64 storage processes")
     if not 1 <= shape.replicas <= shape.storage:
         raise error(Code.INVALID, f"--replicas {shape.replicas}: 1 to {shape.storage}, one storage process for each replica")
     if not 1 <= shape.targets <= 64:
         raise error(Code.INVALID, f"--targets {shape.targets}: 1 to 64 targets for each storage process")
-    if not 1 <= shape.port <= 65535 - 2 * (shape.storage + 2):
-        raise error(Code.INVALID, f"--port {shape.port}: this and the next {2 * (shape.storage + 2) - 1} ports are needed")
+    if not 1 <= shape.mgmtds <= managers_max:
+        raise error(Code.INVALID, f"--mgmtds {shape.mgmtds}: 1 to {managers_max} managers")
+    if not 1 <= shape.metas <= 64:
+        raise error(Code.INVALID, f"--metas {shape.metas}: 1 to 64 metadata processes")
+    if not 1 <= shape.port <= 65535 - shape.port_count():
+        raise error(Code.INVALID, f"--port {shape.port}: this and the next {shape.port_count() - 1} ports are needed")
     return shape
 
 
 def start(directory: ClusterDirectory, shape: Shape, names: list[str], say: Say) -> dict[str, Process]:
-    """Start processes in order, each once the one before serves; returns them. On failure the ones started here are stopped."""
+    """Start processes: a manager first, then all others at once; returns them once they serve.
+
+    On failure the ones started here are stopped.
+    """
     kept = directory.load()
     processes = {name: kept[1][name] for name in shape.names() if kept and name in kept[1]}
     for name in names:
-        for port in ports_of(shape, name):
+        for port in shape.ports(name):
             _check_port(shape.host, port, name)
     started: list[str] = []
+    launched: list[_Launched] = []
     try:
-        for name in names:
-            processes[name] = _start_one(directory, shape, name)
-            started.append(name)
-            directory.save(shape, processes)
+        first = 1 if names[:1] == ["mgmtd"] else 0
+        for group in (names[:first], names[first:]):
+            launched = [_launch(directory, shape, name) for name in group]
+            while launched:
+                process = _wait_ready(launched[0])
+                launched.pop(0)
+                processes[process.name] = process
+                started.append(process.name)
+                directory.save(shape, processes)
     except FS3Error:
+        for other in launched:
+            other.give_up()
         for name in reversed(started):
             stop_one(directory, name)
         raise
@@ -86,33 +120,56 @@ def start(directory: ClusterDirectory, shape: Shape, names: list[str], say: Say)
 
 
 def stop(directory: ClusterDirectory, names: list[str], say: Say) -> int:
-    """Stop processes, storage first so that what they hold is flushed while the others listen. Returns how many ran."""
-    stopped = 0
-    for name in sorted(names, key=lambda name: (role_of(name) != "storage", role_of(name) != "meta")):
-        pid = directory.holder(name)
-        if pid is None:
-            continue
-        if not stop_one(directory, name):
-            say(f"{name} (pid {pid}) did not stop in {STOP_SECONDS:.0f} s and was killed")
-        stopped += 1
-    return stopped
+    """Stop processes, the managers last. Returns how many ran.
+
+    One after another, so that each hands over to the next; but when these are all that run, all at once, and nothing changes
+    hands: started again, every target is where it was, and no chain has to be brought up to date.
+    """
+    running = [name for name in names if directory.holder(name) is not None]
+    managers = [name for name in running if role_of(name) == "mgmtd"]
+    others = sorted((name for name in running if name not in managers), key=lambda name: role_of(name) != "storage")
+    kept = directory.load()
+    everybody = kept[0].names() if kept is not None else names
+    together = not any(directory.holder(name) is not None for name in everybody if name not in names)
+    for group in (others, managers):
+        for name in group if together else ():
+            _send(directory, name, STOP_TOGETHER)
+        for name in group:
+            if not stop_one(directory, name, signalled=together):
+                say(f"{name} did not stop in {STOP_SECONDS:.0f} s and was killed")
+    return len(running)
 
 
-def stop_one(directory: ClusterDirectory, name: str) -> bool:
-    """SIGTERM, then SIGKILL after STOP_SECONDS. True when it stopped by itself."""
-    return signal_one(directory, name, signal.SIGTERM, STOP_SECONDS) or not signal_one(directory, name, signal.SIGKILL)
+def stop_one(directory: ClusterDirectory, name: str, *, signalled: bool = False) -> bool:
+    """SIGTERM (unless it was `signalled` to stop already), then SIGKILL after STOP_SECONDS. True when it stopped by itself."""
+    if not signalled:
+        _send(directory, name, signal.SIGTERM)
+    return _wait_gone(directory, name, STOP_SECONDS) or not signal_one(directory, name, signal.SIGKILL)
 
 
 def signal_one(directory: ClusterDirectory, name: str, number: signal.Signals, patience: float = 5.0) -> bool:
     """Signal a process; for SIGTERM and SIGKILL wait until it is gone. True when it is (or for other signals, was there)."""
+    there = _send(directory, name, number)
+    if number in (signal.SIGTERM, signal.SIGKILL):
+        return not there or _wait_gone(directory, name, patience)
+    return there
+
+
+def _send(directory: ClusterDirectory, name: str, number: signal.Signals) -> bool:
+    """Signal a process. False when it does not run."""
     pid = directory.holder(name)
     if pid is None:
-        return number in (signal.SIGTERM, signal.SIGKILL)
+        return False
     try:
         os.kill(pid, number)
     except ProcessLookupError:
-        return True
-    if number not in (signal.SIGTERM, signal.SIGKILL):
+        return False
+    return True
+
+
+def _wait_gone(directory: ClusterDirectory, name: str, patience: float) -> bool:
+    pid = directory.holder(name)
+    if pid is None:
         return True
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
@@ -142,21 +199,46 @@ def _check_port(host: str, port: int, name: str) -> None:
 
 def serve_command(shape: Shape, directory: ClusterDirectory, name: str) -> list[str]:
     """The command line of one process; the compose file uses the same one."""
-    framed, grpc = ports_of(shape, name)
+    framed, grpc = shape.ports(name)
+    role = role_of(name)
     command = [
-        "serve", role_of(name), "--name", name, "--data-dir", str(directory.path / name),
+        "serve", role, "--name", name, "--data-dir", str(directory.path / name),
         "--listen", f"{shape.host}:{framed}", "--grpc-listen", f"{shape.host}:{grpc}",
         "--local-listen", str(directory.socket_path(name)),
     ]  # fmt: skip
-    if name == "mgmtd":
+    if role in ("mgmtd", "meta"):
+        command += ["--kv", str(directory.path / role / "kv")]
+    if role == "mgmtd":
         command += ["--storage", str(shape.storage), "--replicas", str(shape.replicas), "--targets", str(shape.targets)]
     else:
-        command += ["--mgmtd", f"{shape.host}:{ports_of(shape, 'mgmtd')[1]}"]
-    settings = directory.path / f"{role_of(name)}.toml"
+        command += ["--mgmtd", ",".join(f"{shape.host}:{shape.ports(manager)[1]}" for manager in shape.managers())]
+    settings = directory.path / f"{role}.toml"
     return [*command, "--config", str(settings)] if settings.exists() else command
 
 
-def _start_one(directory: ClusterDirectory, shape: Shape, name: str) -> Process:
+@dataclass
+class _Launched:
+    """A process that has been started and has not said that it serves."""
+
+    name: str
+    child: subprocess.Popen[bytes]
+    ready: int
+    """Descriptor it writes its endpoints to."""
+    log: Path
+    said_before: int
+    """Length of the log before this start."""
+
+    def give_up(self) -> None:
+        """Kill it, when it is not waited for any more."""
+        if self.ready >= 0:
+            os.close(self.ready)
+            self.ready = -1
+        if self.child.poll() is None:
+            self.child.kill()
+        self.child.wait()
+
+
+def _launch(directory: ClusterDirectory, shape: Shape, name: str) -> _Launched:
     command = [sys.executable, "-m", "fs3.cli.main", *serve_command(shape, directory, name)]
     log = directory.log_path(name)
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -173,19 +255,20 @@ def _start_one(directory: ClusterDirectory, shape: Shape, name: str) -> Process:
             start_new_session=True,
         )
     os.close(ready_out)
-    try:
-        line = _read_line(ready_in, READY_SECONDS)
-    finally:
-        os.close(ready_in)
+    return _Launched(name, child, ready_in, log, said_before)
+
+
+def _wait_ready(launched: _Launched) -> Process:
+    name, child, log = launched.name, launched.child, launched.log
+    line = _read_line(launched.ready, READY_SECONDS)
     if not line:
-        if child.poll() is None:
-            child.kill()
-        child.wait()
+        launched.give_up()
         with log.open("rb") as tail:
-            tail.seek(said_before)
+            tail.seek(launched.said_before)
             said = tail.read().decode(errors="replace").strip().splitlines()[-8:]
         reason = "\n  ".join(said) or f"it said nothing; see {log}"
         raise error(Code.UNAVAILABLE, f"{name} did not start:\n  {reason}")
+    os.close(launched.ready)
     # The process outlives this object, on purpose when detached; whether it runs is asked of its lock, so that Popen's own
     # bookkeeping (and its warning about a child that still runs) is not needed. Zombies are reaped when the next one starts.
     _CHILDREN.append(child)

@@ -3,6 +3,7 @@
     DIR/cluster.json      what the cluster is, and each process: {name, role, pid, endpoints}
     DIR/<role>.toml       settings of the processes of one role, when somebody put them there
     DIR/<name>/           data of one process
+    DIR/mgmtd/kv/         state of the managers, DIR/meta/kv/ the metadata: shared by all processes of the role
     DIR/<name>/process.lock   held (flock) by the process for as long as it lives
     DIR/run/<name>.sock   its local endpoint
     DIR/log/<name>.log    what it said
@@ -40,10 +41,32 @@ class Shape:
     targets: int = 2
     port: int = 8000
     host: str = "127.0.0.1"
+    mgmtds: int = 1
+    metas: int = 1
 
     def names(self) -> list[str]:
         """Process names in the order they are started."""
-        return ["mgmtd", "meta", *(f"storage-{index}" for index in range(1, self.storage + 1))]
+        storage = [f"storage-{index}" for index in range(1, self.storage + 1)]
+        return [*self.managers(), "meta", *(f"meta-{index}" for index in range(2, self.metas + 1)), *storage]
+
+    def managers(self) -> list[str]:
+        """Names of the managers."""
+        return ["mgmtd", *(f"mgmtd-{index}" for index in range(2, self.mgmtds + 1))]
+
+    def ports(self, name: str) -> tuple[int, int]:
+        """(framed, gRPC) ports: mgmtd P and P+1, meta P+2 and P+3, storage-i P+2+2i and P+3+2i, then mgmtd-2, meta-2,
+        mgmtd-3, meta-3 …, so that nobody moves when managers or metadata processes are added."""
+        role, _, number = name.partition("-")
+        index = {"mgmtd": 0, "meta": 1, "storage": 1}[role]
+        if role == "storage":
+            index += int(number)
+        elif number:
+            index += 2 + self.storage + 2 * (int(number) - 2)
+        return self.port + 2 * index, self.port + 2 * index + 1
+
+    def port_count(self) -> int:
+        """Neighbouring ports the cluster needs."""
+        return 2 * (2 + self.storage + 2 * (max(self.mgmtds, self.metas) - 1))
 
 
 @dataclass

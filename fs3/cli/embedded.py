@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -15,7 +16,7 @@ from fs3.base.units import SECOND
 from fs3.cli.directory import hold_lock
 from fs3.cli.wiring import chunk_store_factory
 from fs3.client.connect import Connector
-from fs3.client.member import Member, next_incarnation
+from fs3.client.member import Member, keep_incarnation, next_incarnation
 from fs3.client.mgmtd import MgmtdClient
 from fs3.client.storage import StorageClient
 from fs3.core.membership.config import MgmtdConfig
@@ -73,7 +74,7 @@ async def launch(path: Path) -> Embedded:
         state = LmdbKV.open(path / "mgmtd", clock=clock)
         stack.push_async_callback(state.close)
         config = MgmtdConfig(storage_nodes=1, replicas=1, targets_per_node=1)
-        manager = MgmtdService(state, clock, config, os.urandom)
+        manager = MgmtdService(state, clock, config, os.urandom, sole=True)
         await manager.start()
         stack.push_async_callback((await transport.serve(_MGMTD, manager.bindings())).close)
         stack.push_async_callback(manager.stop)
@@ -99,7 +100,10 @@ async def launch(path: Path) -> Embedded:
         await meta.start()
         stack.push_async_callback((await transport.serve(_META, meta.bindings())).close)
         stack.push_async_callback(meta.stop)
-        member = Member(mgmtd, clock, name="meta", role=Role.META, incarnation=next_incarnation(path / "meta" / "incarnation"))
+        boots = path / "meta" / "incarnation"
+        member = Member(
+            mgmtd, clock, name="meta", role=Role.META, incarnation=next_incarnation(boots), keep=partial(keep_incarnation, boots)
+        )
         await member.register(mgmtd.cluster, [_META], "", os.getpid())
         member.start()
         stack.push_async_callback(member.stop)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import shutil
 import signal
@@ -10,13 +11,13 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from fs3.base.errors import error
 from fs3.base.status import Code
 from fs3.cli import cluster
 from fs3.cli.directory import ClusterDirectory, Process, Shape
-from fs3.cli.status import wait_until_serving
+from fs3.cli.status import SERVING_SECONDS, addresses_of_shape, fetch_status, wait_until_serving
 
 _PORTS = range(20_000, 32_000)
 """Below the range the kernel takes ports of outgoing connections from."""
@@ -43,15 +44,26 @@ class LocalCluster:
 
     with LocalCluster() as local:
         fsspec.filesystem("fs3", cluster=local.address)
+
+    Processes are called as in `Shape.names`: "mgmtd", "meta", "storage-1", ..., "mgmtd-2", "meta-2", ...
     """
 
     def __init__(
-        self, data_dir: Path | None = None, *, storage: int = 3, replicas: int = 3, targets: int = 2, port: int | None = None
+        self,
+        data_dir: Path | None = None,
+        *,
+        storage: int = 3,
+        replicas: int = 3,
+        targets: int = 2,
+        port: int | None = None,
+        mgmtds: int = 1,
+        metas: int = 1,
     ) -> None:
         self._own = None if data_dir is not None else Path(tempfile.mkdtemp(prefix="fs3-"))
         self.directory = ClusterDirectory(data_dir if data_dir is not None else self._own or Path())
         kept = self.directory.load()
-        wanted = Shape(storage, replicas, targets, port or free_ports(2 * (storage + 2)))
+        wanted = Shape(storage, replicas, targets, mgmtds=mgmtds, metas=metas)
+        wanted.port = port or free_ports(wanted.port_count())
         self.shape = kept[0] if kept else wanted
         self.processes: dict[str, Process] = {}
 
@@ -59,6 +71,11 @@ class LocalCluster:
     def address(self) -> str:
         """ "host:port" of the manager."""
         return f"{self.shape.host}:{self.shape.port}"
+
+    @property
+    def addresses(self) -> list[str]:
+        """ "host:port" of every manager."""
+        return addresses_of_shape(self.shape)
 
     @property
     def url(self) -> str:
@@ -72,12 +89,45 @@ class LocalCluster:
             missing = [name for name in names if self.directory.holder(name) is None]
             self.processes = cluster.start(self.directory, self.shape, missing, lambda text: None)
         if only is None:
-            wait_until_serving(self.shape.host, self.shape.port)
+            self.wait_healthy()
 
-    def stop(self) -> None:
-        """Stop every process cleanly."""
+    def stop(self, *names: str) -> None:
+        """Stop processes cleanly: all of them when none is named."""
         with self.directory.changing():
-            cluster.stop(self.directory, self.shape.names(), lambda text: None)
+            cluster.stop(self.directory, list(names) or self.shape.names(), lambda text: None)
+
+    def restart(self, name: str) -> None:
+        """Stop one process cleanly and start it again."""
+        self.stop(name)
+        self.start(name)
+
+    def pause(self, *names: str) -> None:
+        """SIGSTOP: the processes stand still in the middle of whatever they do, and know nothing of it afterwards."""
+        self.kill(*names, number=signal.SIGSTOP)
+
+    def resume(self, *names: str) -> None:
+        """SIGCONT, after `pause`."""
+        self.kill(*names, number=signal.SIGCONT)
+
+    def wipe(self, name: str) -> None:
+        """Throw away everything a stopped process has stored, as when its disk is replaced by an empty one.
+
+        Not for a manager or metadata process whose directory holds the store of all: FS3Error INVALID.
+        """
+        if self.directory.holder(name) is not None:
+            raise error(Code.BUSY, f"{name} is running; stop or kill it first")
+        home = self.directory.path / name
+        if (home / "kv").exists():
+            raise error(Code.INVALID, f"{name} has the only copy of the {name} store", str(home))
+        shutil.rmtree(home)
+
+    def wait_healthy(self, seconds: float = SERVING_SECONDS) -> None:
+        """Return once every target serves and is up to date, every node is alive and a manager leads. FS3Error if not in time."""
+        wait_until_serving(self.addresses, seconds)
+
+    def status(self) -> dict[str, Any]:
+        """What `fs3 status --json` shows."""
+        return asyncio.run(fetch_status(self.addresses))
 
     def kill(self, *names: str, number: signal.Signals = signal.SIGKILL) -> None:
         """Signal processes (all of them when none is named), and after SIGKILL wait until they are gone."""

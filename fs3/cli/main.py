@@ -38,11 +38,14 @@ for command in (files.ls, files.cat, files.cp, files.mv, files.rm, files.mkdir, 
 
 
 def _add_cluster_commands() -> None:
-    from fs3.cli import serve, status, up
+    from fs3.cli import admin, demo, serve, status, up
 
     app.command()(up.up)
     app.command()(up.down)
+    app.command()(up.restart)
     app.command()(status.status)
+    app.add_typer(demo.app)
+    app.add_typer(admin.app)
     app.command(hidden=True)(serve.serve)
 
 

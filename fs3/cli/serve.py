@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -22,6 +22,9 @@ from fs3.cli.directory import hold_lock
 
 log = logging.getLogger("fs3.serve")
 
+STOP_TOGETHER = signal.SIGUSR1
+"""Stop, and hand nothing over: all other processes of the cluster are being stopped as well."""
+
 
 class RoleName(StrEnum):
     """What a process can be."""
@@ -29,6 +32,15 @@ class RoleName(StrEnum):
     mgmtd = "mgmtd"
     meta = "meta"
     storage = "storage"
+
+
+@dataclass
+class Stopping:
+    """How the process is being stopped."""
+
+    hand_over: bool = True
+    """The others go on, and take over at once what this process had. Not so when all processes of a cluster stop together:
+    then everything stays as it is, so that it is the same when they start again."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +59,12 @@ class ServeOptions:
     replicas: int
     targets: int
     config: Path | None
+    kv: Path | None = None
+    stopping: Stopping = field(default_factory=Stopping)
+
+    def kv_path(self) -> Path:
+        """Where the transactional store of a manager or metadata process is."""
+        return self.kv if self.kv is not None else self.data_dir / "kv"
 
 
 def serve(
@@ -64,6 +82,10 @@ def serve(
     replicas: Annotated[int, typer.Option(help="mgmtd: copies of every chunk", envvar="FS3_REPLICAS")] = 3,
     targets: Annotated[int, typer.Option(help="mgmtd: targets of each storage process", envvar="FS3_TARGETS")] = 2,
     config: Annotated[Path | None, typer.Option(help="TOML file of the role's settings", envvar="FS3_CONFIG")] = None,
+    kv: Annotated[
+        Path | None,
+        typer.Option(help="mgmtd, meta: store shared by all processes of the role; default DATA_DIR/kv", envvar="FS3_KV"),
+    ] = None,
     ready_fd: Annotated[int | None, typer.Option(help="descriptor to write the endpoints to once it serves")] = None,
 ) -> None:
     """Run one service process in the foreground."""
@@ -71,7 +93,7 @@ def serve(
     if role is not RoleName.mgmtd and not addresses:
         raise error(Code.INVALID, f"--mgmtd is needed by {role}: gRPC host:port of the managers")
     options = ServeOptions(
-        role, name, data_dir, listen, grpc_listen, local_listen, advertise, addresses, storage, replicas, targets, config
+        role, name, data_dir, listen, grpc_listen, local_listen, advertise, addresses, storage, replicas, targets, config, kv
     )
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     hold_lock(data_dir / "process.lock")  # let go by the end of the process: who sees it free knows that nobody is left
@@ -92,6 +114,12 @@ async def _run(options: ServeOptions, ready_fd: int | None) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+
+    def stop_together() -> None:
+        options.stopping.hand_over = False
+        stopping.set()
+
+    loop.add_signal_handler(STOP_TOGETHER, stop_together)
     async with AsyncExitStack() as stack:
         from fs3.cli.wiring import start_service
 

@@ -1,4 +1,4 @@
-"""`fs3 status`: nodes, chains and targets of a cluster, as a table or as JSON."""
+"""`fs3 status`: is a cluster well, and if not, what is degraded, why, and how far the repair is."""
 
 from __future__ import annotations
 
@@ -6,42 +6,58 @@ import asyncio
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.live import Live
 
 from fs3.base.errors import FS3Error, error
+from fs3.base.limits import manager_probe_ns
 from fs3.base.status import Code
-from fs3.base.units import format_size
-from fs3.cli.directory import ClusterDirectory
+from fs3.base.units import SECOND, parse_duration
+from fs3.cli.directory import ClusterDirectory, Shape
+from fs3.cli.health import Health, health_of, problems_of
+from fs3.cli.status_view import render, resyncs
 from fs3.model.chain import LocalState, PublicState
 from fs3.model.routing import Role
 
 SERVING_SECONDS = 60.0
+_WATCH_SECONDS = 0.5
+_TARGET_COUNTERS = (
+    "used_bytes", "free_bytes", "chunks", "reason", "resync_target_id", "resync_done_chunks", "resync_total_chunks",
+    "resync_bytes", "resync_bytes_per_second", "bad_blocks", "repaired_blocks", "scrub_done_chunks", "scrub_total_chunks",
+    "scrub_passes", "born",
+)  # fmt: skip
+"""Shown as the node reported them."""
 
 
 def status(
     url: Annotated[str | None, typer.Argument(help="fs3://host:port of a cluster; FS3_CLUSTER when left out")] = None,
     data_dir: Annotated[Path | None, typer.Option("--data-dir", help="directory of a cluster on this machine")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="go on showing it until Ctrl-C")] = False,
+    wait: Annotated[Health | None, typer.Option("--wait", help="return once it is healthy (or degraded); see --timeout")] = None,
+    timeout: Annotated[str, typer.Option(help="with --wait: give up after so long, with exit status 1")] = "60s",
 ) -> None:
-    """Show nodes, chains, targets with their public and local states, versions and space."""
+    """Show whether a cluster is well: managers, nodes, chains, targets, resync and scrub."""
     addresses = addresses_of(url, data_dir)
-    document = asyncio.run(fetch_status(addresses))
-    if data_dir is not None:
-        directory = ClusterDirectory(data_dir)
-        _, processes = directory.require()
-        document["processes"] = [
-            {"name": name, "role": process.role, "pid": process.pid, "running": directory.holder(name) is not None}
-            for name, process in processes.items()
-        ]
+    if wait is Health.DOWN:
+        raise error(Code.INVALID, "--wait down: wait for healthy or degraded")
+    if wait is not None:
+        wait_for(addresses, wait, parse_duration(timeout) / SECOND)
+    if watch:
+        _watch(addresses, data_dir)
+        return
+    document = _look(addresses, data_dir)
     if as_json:
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
     else:
-        _print(document)
+        Console(highlight=False).print(render(document))
+    if "unreachable" in document:
+        raise typer.Exit(1)
 
 
 def addresses_of(url: str | None, data_dir: Path | None) -> list[str]:
@@ -49,13 +65,17 @@ def addresses_of(url: str | None, data_dir: Path | None) -> list[str]:
     from fs3.api.url import cluster_addresses
 
     if data_dir is not None:
-        shape, _ = ClusterDirectory(data_dir).require()
-        return [f"{shape.host}:{shape.port}"]
+        return addresses_of_shape(ClusterDirectory(data_dir).require()[0])
     return cluster_addresses(url or "fs3:///")
 
 
-async def fetch_status(addresses: list[str]) -> dict[str, Any]:
-    """The manager's view as plain data. Raises Unreachable naming the addresses."""
+def addresses_of_shape(shape: Shape) -> list[str]:
+    """mgmtd addresses ("host:port") of a local cluster."""
+    return [f"{shape.host}:{shape.ports(name)[0]}" for name in shape.managers()]
+
+
+async def fetch_status(addresses: Sequence[str]) -> dict[str, Any]:
+    """The primary's view as plain data. Raises Unreachable naming the addresses."""
     from fs3.client.connect import Connector
     from fs3.client.mgmtd import MgmtdClient
     from fs3.drivers.os_clock import OsClock
@@ -65,35 +85,42 @@ async def fetch_status(addresses: list[str]) -> dict[str, Any]:
     connector = Connector([TcpTransport(clock)], host="")
     client = MgmtdClient(connector, [f"tcp://{address}" for address in addresses], clock)
     try:
-        return describe(await client.status())
+        document = describe(await client.status())
+        answers = await asyncio.gather(*(_answers(connector, manager) for manager in document["managers"]))
+        for manager, answer in zip(document["managers"], answers, strict=True):
+            manager["answers"] = answer
+        return judged(document)
     finally:
         await client.close()
         await connector.close()
 
 
+async def _answers(connector: Any, manager: dict[str, Any]) -> bool:
+    from fs3.wire.methods import MGMTD
+    from fs3.wire.pb import mgmtd_pb2 as pb
+
+    try:
+        channel = connector.channel(manager["endpoints"])
+        await channel.call(MGMTD.GetCluster, pb.GetClusterRequest(), timeout_ns=manager_probe_ns)
+    except FS3Error:
+        return False
+    return True
+
+
 def describe(reply: Any) -> dict[str, Any]:
-    """A GetStatusReply as plain data: the shape `fs3 status --json` prints."""
+    """A GetStatusReply as plain data: the shape `fs3 status --json` prints, before `judged`."""
     routing = reply.routing
     names = {node.id: node.name for node in routing.nodes}
-    targets = [
-        {
-            "target": target.target_id,
-            "node": names.get(target.node_id, str(target.node_id)),
-            "chain": target.chain_id,
-            "public_state": _state(PublicState, target.public_state),
-            "local_state": _state(LocalState, target.local_state),
-            "chain_version": target.chain_version,
-            "used_bytes": target.used_bytes,
-            "free_bytes": target.free_bytes,
-            "chunks": target.chunks,
-            "reason": target.reason,
-        }
-        for target in reply.targets
-    ]
     return {
         "cluster_id": reply.cluster_id.hex(),
         "software": reply.software,
         "routing_version": routing.version,
+        "epoch": reply.epoch,
+        "primary_for_ms": reply.primary_for_ms,
+        "managers": [
+            {"name": manager.name, "primary": manager.is_primary, "answers": True, "endpoints": list(manager.endpoints)}
+            for manager in reply.managers
+        ],
         "nodes": [
             {
                 "id": node.id,
@@ -103,9 +130,10 @@ def describe(reply: Any) -> dict[str, Any]:
                 "incarnation": node.incarnation,
                 "pid": node.pid,
                 "lease_left_ms": left,
+                "silent_ms": silent,
                 "endpoints": list(node.endpoints),
             }
-            for node, left in zip(routing.nodes, reply.lease_left_ms, strict=False)
+            for node, left, silent in zip(routing.nodes, reply.lease_left_ms, reply.silent_ms, strict=False)
         ],
         "chains": [
             {
@@ -122,7 +150,18 @@ def describe(reply: Any) -> dict[str, Any]:
             {"table": table.id, "version": table.version, "replicas": table.replicas, "chains": list(table.chains)}
             for table in routing.tables
         ],
-        "targets": targets,
+        "targets": [
+            {
+                "target": target.target_id,
+                "node": names.get(target.node_id, str(target.node_id)),
+                "chain": target.chain_id,
+                "public_state": _state(PublicState, target.public_state),
+                "local_state": _state(LocalState, target.local_state),
+                "chain_version": target.chain_version,
+            }
+            | {name: getattr(target, name) for name in _TARGET_COUNTERS}
+            for target in reply.targets
+        ],
         "namespaces": [
             {"id": space.id, "name": space.name, "page_bytes": space.page_bytes, "replicas": space.replicas}
             for space in reply.namespaces
@@ -130,66 +169,79 @@ def describe(reply: Any) -> dict[str, Any]:
     }
 
 
+def judged(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with what follows from it: health, problems, resyncs."""
+    problems = problems_of(document)
+    return {
+        "health": health_of(problems).value,
+        "problems": [{"health": problem.health.value, "text": problem.text} for problem in problems],
+        **document,
+        "resyncs": list(resyncs(document)),
+    }
+
+
+def wait_until_serving(addresses: Sequence[str], seconds: float = SERVING_SECONDS) -> None:
+    """Return once the cluster is healthy: every target serves and says so. FS3Error saying what is missing otherwise."""
+    wait_for(addresses, Health.HEALTHY, seconds)
+
+
+def wait_for(addresses: Sequence[str], wanted: Health, seconds: float) -> None:
+    """Return once the cluster is as well as that, or better. FS3Error saying what is missing otherwise."""
+    deadline = time.monotonic() + seconds
+    good = list(Health)[: list(Health).index(wanted) + 1]
+    while True:
+        try:
+            document = asyncio.run(fetch_status(addresses))
+        except FS3Error as wrong:
+            missing = str(wrong)
+        else:
+            if document["health"] in good:
+                return
+            missing = "; ".join(problem["text"] for problem in document["problems"][:3])
+        if time.monotonic() >= deadline:
+            raise error(Code.UNAVAILABLE, f"the cluster is not {wanted.value} after {seconds:.0f} s: {missing}")
+        time.sleep(0.05)
+
+
+def _look(addresses: Sequence[str], data_dir: Path | None) -> dict[str, Any]:
+    """The document, and with a data directory also which processes run; then it is also there when no manager answers."""
+    if data_dir is None:
+        return asyncio.run(fetch_status(addresses))
+    try:
+        document = asyncio.run(fetch_status(addresses))
+    except FS3Error as wrong:
+        document = _unreachable(str(wrong))
+    directory = ClusterDirectory(data_dir)
+    _, processes = directory.require()
+    document["processes"] = [
+        {"name": name, "role": process.role, "pid": process.pid, "running": directory.holder(name) is not None}
+        for name, process in processes.items()
+    ]
+    return document
+
+
+def _unreachable(why: str) -> dict[str, Any]:
+    empty: dict[str, Any] = {key: [] for key in ("managers", "nodes", "chains", "tables", "targets", "namespaces", "resyncs")}
+    problem = {"health": Health.DOWN.value, "text": why}
+    return {
+        "health": Health.DOWN.value, "problems": [problem], "unreachable": True, "cluster_id": "", "software": "",
+        "routing_version": 0, "epoch": 0, "primary_for_ms": 0, **empty,
+    }  # fmt: skip
+
+
+def _watch(addresses: Sequence[str], data_dir: Path | None) -> None:
+    with Live(console=Console(highlight=False), auto_refresh=False, screen=sys.stdout.isatty()) as live:
+        while True:
+            try:
+                document = _look(addresses, data_dir)
+            except FS3Error as wrong:
+                document = _unreachable(str(wrong))
+            live.update(render(document), refresh=True)
+            time.sleep(_WATCH_SECONDS)
+
+
 def _state(kind: type[PublicState] | type[LocalState], number: int) -> str:
     try:
         return kind(number).name.lower()
     except ValueError:
         return "unknown"
-
-
-def _print(document: dict[str, Any]) -> None:
-    console = Console(highlight=False)
-    console.print(f"cluster {document['cluster_id'][:12]}  routing version {document['routing_version']}")
-    nodes = Table(title="nodes", title_justify="left", box=None)
-    for heading in ("id", "name", "role", "alive", "incarnation", "pid", "lease left"):
-        nodes.add_column(heading)
-    for node in document["nodes"]:
-        lease = f"{node['lease_left_ms'] / 1000:.1f} s" if node["role"] != "mgmtd" else ""
-        alive = "yes" if node["alive"] else "[red]no[/red]"
-        nodes.add_row(str(node["id"]), node["name"], node["role"], alive, str(node["incarnation"]), str(node["pid"]), lease)
-    console.print(nodes)
-    targets = Table(title="targets", title_justify="left", box=None)
-    for heading in ("chain", "version", "target", "node", "public", "local", "used", "free", "chunks", ""):
-        targets.add_column(heading)
-    order = {
-        slot["target"]: (chain["chain"], place) for chain in document["chains"] for place, slot in enumerate(chain["targets"])
-    }
-    for target in sorted(document["targets"], key=lambda target: order.get(target["target"], (0, 0))):
-        well = target["public_state"] == "serving" and target["local_state"] == "uptodate"
-        style = "" if well else "yellow"
-        targets.add_row(
-            str(target["chain"]), str(target["chain_version"]), str(target["target"]), target["node"],
-            target["public_state"], target["local_state"], format_size(target["used_bytes"]),
-            format_size(target["free_bytes"]), str(target["chunks"]), target["reason"], style=style,
-        )  # fmt: skip
-    console.print(targets)
-    for space in document["namespaces"]:
-        console.print(f"namespace {space['name']}: pages of {space['page_bytes']} bytes, {space['replicas']} replicas")
-
-
-def wait_until_serving(host: str, port: int) -> None:
-    """Return once a chain table exists, every target of it serves and a metadata node is alive. Raises FS3Error otherwise."""
-    deadline = time.monotonic() + SERVING_SECONDS
-    missing = "nothing"
-    while time.monotonic() < deadline:
-        try:
-            document = asyncio.run(fetch_status([f"{host}:{port}"]))
-        except FS3Error as wrong:
-            missing = str(wrong)
-        else:
-            missing = _missing(document)
-            if not missing:
-                return
-        time.sleep(0.05)
-    raise error(Code.UNAVAILABLE, f"the cluster does not serve after {SERVING_SECONDS:.0f} s: {missing}")
-
-
-def _missing(document: dict[str, Any]) -> str:
-    if not document["tables"]:
-        return "no chain table yet: storage nodes are missing"
-    if not any(node["role"] == "meta" and node["alive"] for node in document["nodes"]):
-        return "no metadata node is alive"
-    for target in document["targets"]:
-        if target["local_state"] != "uptodate":
-            return f"target {target['target']} on {target['node']} is {target['local_state']} {target['reason']}".rstrip()
-    return ""

@@ -29,6 +29,8 @@ def up(
     storage: Annotated[int | None, typer.Option(help="storage processes (3)")] = None,
     replicas: Annotated[int | None, typer.Option(help="copies of every chunk (3)")] = None,
     targets: Annotated[int | None, typer.Option(help="storage targets of each storage process (2)")] = None,
+    mgmtds: Annotated[int | None, typer.Option(help="managers; all but one stand by (1)")] = None,
+    metas: Annotated[int | None, typer.Option(help="metadata processes (1)")] = None,
     port: Annotated[int | None, typer.Option(help="first port; mgmtd's, the one in fs3:// URLs (8000)")] = None,
     host: Annotated[str | None, typer.Option(help="address to listen on (127.0.0.1)")] = None,
     only: Annotated[str | None, typer.Option(help="start just this process: mgmtd, meta, storage-1 …")] = None,
@@ -37,16 +39,15 @@ def up(
     """Start a cluster on this machine, one process per service; or start again what is not running."""
     directory = ClusterDirectory(data_dir)
     wanted: dict[str, int | str | None] = {
-        "storage": storage, "replicas": replicas, "targets": targets, "port": port, "host": host,
+        "storage": storage, "replicas": replicas, "targets": targets, "port": port, "host": host, "mgmtds": mgmtds,
+        "metas": metas,
     }  # fmt: skip
     with directory.changing():
         kept = directory.load()
         shape = cluster.choose_shape(wanted, kept[0] if kept else None, data_dir)
         names = shape.names()
         if only is not None:
-            cluster.role_of(only)
-            if only not in names:
-                raise error(Code.INVALID, f"--only {only}: this cluster has {', '.join(names)}")
+            cluster.check_name(shape, only, "--only")
             names = [only]
         running = {name: pid for name in names if (pid := directory.holder(name)) is not None}
         missing = [name for name in names if name not in running]
@@ -55,21 +56,44 @@ def up(
             raise error(Code.BUSY, f"already running: {held}", str(data_dir))
         processes = cluster.start(directory, shape, missing, say)
         if only is None:
-            from fs3.cli.status import wait_until_serving
+            from fs3.cli.status import addresses_of_shape, wait_until_serving
 
-            wait_until_serving(shape.host, shape.port)
+            wait_until_serving(addresses_of_shape(shape))
     _show(shape, processes)
     if not detach:
         _supervise(directory, missing)
 
 
-def down(data_dir: DataDir) -> None:
+def down(
+    data_dir: DataDir,
+    only: Annotated[str | None, typer.Option(help="stop just this process, which hands over to the others")] = None,
+) -> None:
     """Stop every process of a cluster; its data stays."""
     directory = ClusterDirectory(data_dir)
     shape, _ = directory.require()
+    if only is not None:
+        cluster.check_name(shape, only, "--only")
     with directory.changing():
-        stopped = cluster.stop(directory, shape.names(), say)
+        stopped = cluster.stop(directory, [only] if only else shape.names(), say)
     say(f"{stopped} processes stopped" if stopped else "nothing was running")
+
+
+def restart(
+    data_dir: DataDir,
+    names: Annotated[list[str], typer.Argument(help="mgmtd, meta, storage-1, mgmtd-2 …", metavar="NAME…")],
+) -> None:
+    """Stop processes of a cluster and start them again, one by one, each once the cluster is healthy: nothing is interrupted."""
+    from fs3.cli.status import addresses_of_shape, wait_until_serving
+
+    directory = ClusterDirectory(data_dir)
+    shape, _ = directory.require()
+    for name in names:
+        cluster.check_name(shape, name, "restart")
+    for name in names:
+        with directory.changing():
+            cluster.stop(directory, [name], say)
+            cluster.start(directory, shape, [name], say)
+            wait_until_serving(addresses_of_shape(shape))
 
 
 def _show(shape: Shape, processes: dict[str, Process]) -> None:

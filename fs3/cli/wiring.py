@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import AsyncExitStack
+from functools import partial
 
 import msgspec
 
@@ -13,7 +14,7 @@ from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.cli.serve import RoleName, ServeOptions
 from fs3.client.connect import Connector
-from fs3.client.member import Member, next_incarnation
+from fs3.client.member import Member, keep_incarnation, next_incarnation
 from fs3.client.mgmtd import MgmtdClient
 from fs3.client.storage import StorageClient
 from fs3.core.membership.config import MgmtdConfig
@@ -33,7 +34,8 @@ from fs3.services.meta.service import MetaService
 from fs3.services.mgmtd.service import MgmtdService
 from fs3.services.storage.config import StorageConfig
 from fs3.services.storage.disks import DataDirectories
-from fs3.services.storage.service import StorageService, StoreFactory
+from fs3.services.storage.holdings import StoreFactory
+from fs3.services.storage.service import StorageService
 
 STOP_GRACE_NS = 5 * SECOND
 
@@ -111,9 +113,9 @@ async def _start_mgmtd(options: ServeOptions, stack: AsyncExitStack) -> dict[str
     config = load_config(MgmtdConfig, options.config)
     if options.config is None:
         config = MgmtdConfig(storage_nodes=options.storage, replicas=options.replicas, targets_per_node=options.targets)
-    kv = LmdbKV.open(options.data_dir / "kv", clock=clock)
+    kv = LmdbKV.open(options.kv_path(), clock=clock)
     stack.push_async_callback(kv.close)
-    service = MgmtdService(kv, clock, config, os.urandom, schemas=SCHEMAS)
+    service = MgmtdService(kv, clock, config, os.urandom, name=options.name, schemas=SCHEMAS)
     await service.start()
     endpoints = await _Listeners(options, stack, clock).open(service.bindings())
     service.announce(list(endpoints.values()))
@@ -124,7 +126,7 @@ async def _start_mgmtd(options: ServeOptions, stack: AsyncExitStack) -> dict[str
 async def _start_meta(options: ServeOptions, stack: AsyncExitStack) -> dict[str, str]:
     clock = OsClock()
     config = load_config(MetaConfig, options.config)
-    kv = LmdbKV.open(options.data_dir / "kv", clock=clock)
+    kv = LmdbKV.open(options.kv_path(), clock=clock)
     stack.push_async_callback(kv.close)
     mgmtd = await _connect_mgmtd(options, stack, clock)
     storage = StorageClient(mgmtd, _data_connector(stack, clock), clock, ClientId(os.urandom(16)))
@@ -133,8 +135,14 @@ async def _start_meta(options: ServeOptions, stack: AsyncExitStack) -> dict[str,
     await service.start()
     endpoints = await _Listeners(options, stack, clock).open(service.bindings())
     stack.push_async_callback(service.stop)
+    boots = options.data_dir / "incarnation"
     member = Member(
-        mgmtd, clock, name=options.name, role=Role.META, incarnation=next_incarnation(options.data_dir / "incarnation")
+        mgmtd,
+        clock,
+        name=options.name,
+        role=Role.META,
+        incarnation=next_incarnation(boots),
+        keep=partial(keep_incarnation, boots),
     )
     await member.register(mgmtd.cluster, list(endpoints.values()), host_identity(), os.getpid())
     member.start()
@@ -149,7 +157,11 @@ async def _start_storage(options: ServeOptions, stack: AsyncExitStack) -> dict[s
     mgmtd = await _connect_mgmtd(options, stack, clock)
     service = StorageService(disks, chunk_store_factory(disks, clock), clock, mgmtd, _data_connector(stack, clock), config)
     endpoints = await _Listeners(options, stack, clock).open(service.bindings())
-    stack.push_async_callback(service.stop)
+
+    async def stop() -> None:
+        await service.stop(hand_over=options.stopping.hand_over)
+
+    stack.push_async_callback(stop)
     await service.start(list(endpoints.values()), host_identity())
     return endpoints
 

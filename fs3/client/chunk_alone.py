@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from fs3.base.checksum import checksums, crc32c
 from fs3.base.errors import FS3Error, error
 from fs3.base.limits import read_attempt_ns, slow_ns_per_byte
 from fs3.base.status import Code
+from fs3.client.chunk_frames import Frame, cancels_so_far
 from fs3.client.chunk_reads import ReadCounters, ReadOutcome, Refusal
 from fs3.client.chunk_routes import ChunkRoutes
 from fs3.core.files.read_plan import ReadIO
@@ -53,13 +55,23 @@ async def read_alone(
     )
     counters.frames += 1
     routes.choice.sent(node, wanted)
+    frame = Frame(node, (io.chain,))
+    before = cancels_so_far()
     try:
         patience = min(deadline - now, read_attempt_ns + wanted * slow_ns_per_byte)
-        reply = await routes.channel(node).start(STORAGE.Read, request, (), into, patience)
+        channel = routes.channel(node)
+        frame.future = channel.start(STORAGE.Read, request, (), into, patience)
+        routes.silence.begin(frame, channel)
+        reply = await frame.future
     except FS3Error as failure:
         routes.not_answered(node, failure)
         return Refusal(node, failure.code, failure.strerror or "")
+    except asyncio.CancelledError:
+        if frame.given_up is None or cancels_so_far() > before:
+            raise
+        return Refusal(node, frame.given_up.code, frame.given_up.strerror or "")
     finally:
+        routes.silence.end(frame)
         routes.choice.answered(node, wanted)
     answer: pb.ReadReply = reply.message
     routes.heard(answer.routing_version)
@@ -71,6 +83,7 @@ async def read_alone(
     length = answer.lengths[0]
     if length != got or not _intact(buffer[:length], io.offset, answer, verify):
         counters.checksum_mismatches += 1
+        routes.report_bad(node, io.chunk, io.chain)
         return Refusal(node, Code.CHECKSUM, f"bytes from node {node} fail verification")
     routes.choice.succeeded(node)
     counters.bytes += length

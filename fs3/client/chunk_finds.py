@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -11,13 +10,14 @@ from fs3.base.errors import FS3Error, error
 from fs3.base.ids import ChainId, ChunkId, NodeId
 from fs3.base.limits import keys_per_find_max, read_attempt_ns
 from fs3.base.status import Code
+from fs3.client.chunk_frames import Frame, exchange
 from fs3.client.chunk_routes import ChunkRoutes
 from fs3.client.chunk_trials import Trials
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Reply
 from fs3.wire.methods import STORAGE
 from fs3.wire.pb import storage_pb2 as pb
-from fs3.wire.storage import parse_find_reply
+from fs3.wire.storage import parse_find_reply, split_ids
 
 _FOUND_OR_NOT = (int(Code.OK), int(Code.NOT_FOUND))
 
@@ -28,27 +28,39 @@ class FindOutcome(msgspec.Struct, frozen=True, gc=False):
     code: Code
     length: int = 0
     message: str = ""
+    chunk: ChunkId = ChunkId(b"")
+    """Of a search for the following chunk: the one that was found."""
 
 
 _NOT_FOUND = FindOutcome(Code.NOT_FOUND)
+_NO_CHUNK = ChunkId(b"")
 
 
-class _Frame:
-    __slots__ = ("chains", "future", "indices", "node", "versions")
+class _Frame(Frame):
+    __slots__ = ("indices", "versions")
+    chains: list[int]
 
     def __init__(self, node: NodeId) -> None:
-        self.node = node
+        super().__init__(node, [])
         self.indices: list[int] = []
-        self.chains: list[int] = []
         self.versions: list[int] = []
-        self.future: asyncio.Future[Reply] | None = None
 
 
 class FindBatch:
     """One call of `StorageClient.find`."""
 
-    def __init__(self, routes: ChunkRoutes, clock: Clock, keys: Sequence[tuple[ChunkId, ChainId]], deadline: int) -> None:
+    def __init__(
+        self,
+        routes: ChunkRoutes,
+        clock: Clock,
+        keys: Sequence[tuple[ChunkId, ChainId]],
+        deadline: int,
+        *,
+        following: bool = False,
+    ) -> None:
+        """`following`: look for the first chunk of the same file that is there from each key on."""
         self._routes = routes
+        self._following = following
         self._clock = clock
         self._keys = keys
         self._deadline = deadline
@@ -95,52 +107,43 @@ class FindBatch:
         return frames
 
     async def _exchange(self, frames: list[_Frame]) -> None:
-        for frame in frames:
-            self._start(frame)
-        try:
-            for frame in frames:
-                if frame.future is None:
-                    continue
-                try:
-                    reply = await frame.future
-                    answer = parse_find_reply(reply.message, len(frame.indices))
-                except FS3Error as failure:
-                    self._failed(frame, failure)
-                else:
-                    self._answered(frame, *answer)
-                    self._routes.heard(reply.message.routing_version)
-        finally:
-            for frame in frames:
-                if frame.future is not None and not frame.future.cancel() and not frame.future.cancelled():
-                    frame.future.exception()
+        await exchange(frames, len(frames), self._start, self._answered, self._failed, self._routes.silence.end)
 
     def _start(self, frame: _Frame) -> None:
         keys = self._keys
         left = self._deadline - self._clock.now()
-        try:
-            if left <= 0:
-                raise error(Code.DEADLINE, "no time left to ask")
-            request = pb.FindRequest(
-                chunks=b"".join([keys[index][0] for index in frame.indices]), chains=frame.chains, chain_versions=frame.versions
-            )
-            channel = self._routes.channel(frame.node)
-            frame.future = channel.start(STORAGE.Find, request, (), None, min(left, read_attempt_ns))
-        except FS3Error as failure:
-            self._failed(frame, failure)
+        if left <= 0:
+            raise error(Code.DEADLINE, "no time left to ask")
+        self._routes.check_worth_asking(frame)
+        request = pb.FindRequest(
+            chunks=b"".join([keys[index][0] for index in frame.indices]),
+            chains=frame.chains,
+            chain_versions=frame.versions,
+            following=self._following,
+        )
+        channel = self._routes.channel(frame.node)
+        frame.future = channel.start(STORAGE.Find, request, (), None, min(left, read_attempt_ns))
+        self._routes.silence.begin(frame, channel)
 
-    def _answered(self, frame: _Frame, codes: Sequence[int], lengths: Sequence[int]) -> None:
+    def _answered(self, frame: _Frame, reply: Reply) -> None:
+        codes, lengths = parse_find_reply(reply.message, len(frame.indices))
+        self._routes.silence.end(frame)
+        self._routes.heard(reply.message.routing_version)
         self._routes.choice.succeeded(frame.node)
         outcomes = self._outcomes
         trials = self._trials
-        for index, code, length in zip(frame.indices, codes, lengths, strict=True):
+        found = split_ids(reply.message.chunks, len(codes), "chunks") if self._following else None
+        for at, (index, code, length) in enumerate(zip(frame.indices, codes, lengths, strict=True)):
             if code in _FOUND_OR_NOT:
-                outcomes[index] = _NOT_FOUND if code else FindOutcome(Code.OK, length)
+                chunk = ChunkId(found[at]) if found is not None else _NO_CHUNK
+                outcomes[index] = _NOT_FOUND if code else FindOutcome(Code.OK, length, chunk=chunk)
                 if trials:
                     trials.settled(index)
             else:
                 trials.refused(index, frame.node, Code.from_wire(code))
 
     def _failed(self, frame: _Frame, failure: FS3Error) -> None:
+        self._routes.silence.end(frame)
         self._routes.not_answered(frame.node, failure)
         for index in frame.indices:
             self._trials.refused(index, frame.node, failure.code, failure.strerror or "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +14,7 @@ from fs3.base.ids import ChainId, NodeId
 from fs3.base.limits import ios_per_read_max, read_attempt_ns, read_frame_bytes, read_frames_max, slow_ns_per_byte
 from fs3.base.status import Code
 from fs3.base.units import KIB
+from fs3.client.chunk_frames import Frame, exchange
 from fs3.client.chunk_routes import ChunkRoutes
 from fs3.client.chunk_trials import Trials
 from fs3.core.files.read_plan import ReadIO, buffer_bytes
@@ -60,19 +60,19 @@ class ReadCounters:
         """Pieces that arrived with other bytes than their checksum says, each then read elsewhere."""
 
 
-class _Frame:
+class _Frame(Frame):
     """One request under way."""
 
     __slots__ = (
-        "answer", "bytes", "chains", "counted", "future", "indices", "ios", "lengths", "node", "plain", "verify", "versions",
+        "answer", "bytes", "counted", "indices", "ios", "lengths", "plain", "verify", "versions",
     )  # fmt: skip
+    chains: list[int]
 
     def __init__(self, node: NodeId, ios: Sequence[ReadIO], verify: bool) -> None:
-        self.node = node
+        super().__init__(node, [])
         self.ios = ios
         self.verify = verify
         self.indices: list[int] = []
-        self.chains: list[int] = []
         self.versions: list[int] = []
         self.lengths: list[int] = []
         self.bytes = 0
@@ -80,7 +80,6 @@ class _Frame:
         """Of `bytes`, what the choice of targets knows of."""
         self.plain = True
         """Every IO has one buffer."""
-        self.future: asyncio.Future[Reply] | None = None
         self.answer: ReadAnswer | None = None
 
     def has_room(self, length: int) -> bool:
@@ -271,46 +270,23 @@ class ReadBatch:
         return frames
 
     async def _exchange(self, frames: list[_Frame]) -> None:
-        """Send every frame, a few at a time, and take what comes back."""
-        started = 0
-        try:
-            for place, frame in enumerate(frames):
-                while started < len(frames) and started < place + read_frames_max:
-                    self._start(frames[started])
-                    started += 1
-                if frame.future is None:
-                    continue
-                try:
-                    reply = await frame.future
-                except FS3Error as failure:
-                    self._failed(frame, failure)
-                else:
-                    self._answered(frame)
-                    self._routes.heard(reply.message.routing_version)
-                frame.future = None
-        except BaseException:
-            # The callers' buffers must not be written to once this call has ended.
-            for place, frame in enumerate(frames):
-                if frame.future is not None or place >= started:
-                    self._routes.choice.answered(frame.node, frame.bytes)
-                if frame.future is not None and not frame.future.cancel() and not frame.future.cancelled():
-                    frame.future.exception()  # it was answered meanwhile; nobody else will look
-            raise
+        await exchange(frames, read_frames_max, self._start, self._answered, self._failed, self._dropped)
 
     def _start(self, frame: _Frame) -> None:
         left = self._deadline - self._clock.now()
         self._counters.frames += 1
-        try:
-            if left <= 0:
-                raise error(Code.DEADLINE, "no time left to ask")
-            patience = min(left, read_attempt_ns + read_frames_max * frame.bytes * slow_ns_per_byte)
-            frame.future = self._routes.channel(frame.node).start(STORAGE.Read, frame.request(), (), frame.into, patience)
-        except FS3Error as failure:
-            self._failed(frame, failure)
+        if left <= 0:
+            raise error(Code.DEADLINE, "no time left to ask")
+        self._routes.check_worth_asking(frame)
+        patience = min(left, read_attempt_ns + read_frames_max * frame.bytes * slow_ns_per_byte)
+        channel = self._routes.channel(frame.node)
+        frame.future = channel.start(STORAGE.Read, frame.request(), (), frame.into, patience)
+        self._routes.silence.begin(frame, channel)
 
-    def _answered(self, frame: _Frame) -> None:
+    def _answered(self, frame: _Frame, reply: Reply) -> None:
+        self._routes.heard(reply.message.routing_version)
         choice = self._routes.choice
-        choice.answered(frame.node, frame.bytes)
+        self._dropped(frame)
         choice.succeeded(frame.node)
         outcomes = self._outcomes
         counters = self._counters
@@ -332,6 +308,7 @@ class ReadBatch:
                 outcomes[index] = ReadOutcome(_NOT_FOUND)
             elif code == _OK:
                 counters.checksum_mismatches += 1
+                self._routes.report_bad(frame.node, self._ios[index].chunk, self._ios[index].chain)
                 trials.refused(index, frame.node, Code.CHECKSUM, f"bytes from node {frame.node} fail verification")
                 continue
             else:
@@ -342,7 +319,12 @@ class ReadBatch:
 
     def _failed(self, frame: _Frame, failure: FS3Error) -> None:
         """The whole frame got no answer, or a refusal as a whole."""
-        self._routes.choice.answered(frame.node, frame.bytes)
+        self._dropped(frame)
         self._routes.not_answered(frame.node, failure)
         for index in frame.indices:
             self._trials.refused(index, frame.node, failure.code, failure.strerror or "")
+
+    def _dropped(self, frame: _Frame) -> None:
+        """A frame is not waited for any more."""
+        self._routes.silence.end(frame)
+        self._routes.choice.answered(frame.node, frame.bytes)

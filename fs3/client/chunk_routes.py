@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 
 from fs3.base.errors import FS3Error, error
-from fs3.base.ids import ChainId, NodeId
+from fs3.base.ids import ChainId, ChunkId, NodeId
+from fs3.base.limits import bad_reports_max, probe_timeout_ns
 from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.base.units import SECOND
+from fs3.client.chunk_frames import Frame
+from fs3.client.chunk_silence import SILENT, Probes, SilenceWatch
 from fs3.client.connect import Connector
 from fs3.client.routing import RoutingSource
 from fs3.core.files.retry import Do, Situation, backoff_ns, decide
 from fs3.core.files.target_choice import Candidates, TargetChoice, candidates
 from fs3.model.routing import Routing
 from fs3.ports.clock import Clock
-from fs3.ports.rpc import Channel
+from fs3.ports.rpc import Channel, Reply
+from fs3.wire.methods import STORAGE
+from fs3.wire.pb import storage_pb2 as pb
 
-_SILENT = (Code.DEADLINE, Code.DISCONNECTED, Code.UNAVAILABLE, Code.SHUTTING_DOWN)
 _LONG_AGO = -(1 << 62)
 _NOBODY = Candidates(0, (), ())
 
@@ -36,6 +40,9 @@ class ChunkRoutes:
         self._learned_at = clock.now()
         self._candidates: dict[ChainId, Candidates] = {}
         self._channels: dict[NodeId, Channel] = {}
+        self._probes = Probes(self._probe_channel, self.choice.succeeded)
+        self._reports: set[asyncio.Future[Reply]] = set()
+        self.silence = SilenceWatch(self.others_serve, self._suspect)
         source.on_change(self._changed)
         self._changed(source.routing)
 
@@ -71,8 +78,48 @@ class ChunkRoutes:
     def not_answered(self, node: NodeId, failure: FS3Error) -> None:
         """A request to a node failed as a whole; when the node is the reason, others are preferred for a while."""
         self.heard(failure.routing_version)
-        if failure.code in _SILENT:
-            self.choice.failed(node, self._clock.now())
+        if failure.code in SILENT:
+            self._suspect(node)
+
+    def report_bad(self, node: NodeId, chunk: ChunkId, chain: ChainId) -> None:
+        """Bytes of a chunk arrived from a node with other sums than the node's index has: let it look at its copy. Nobody waits
+        for that."""
+        if len(self._reports) >= bad_reports_max:
+            return
+        try:
+            report = self.channel(node).start(
+                STORAGE.ReportBad, pb.ReportBadRequest(chunks=chunk, chains=(chain,)), timeout_ns=probe_timeout_ns
+            )
+        except FS3Error:
+            return
+        self._reports.add(report)
+        report.add_done_callback(self._reported)
+
+    def _reported(self, report: asyncio.Future[Reply]) -> None:
+        self._reports.discard(report)
+        if not report.cancelled():
+            report.exception()  # the next reader will report again
+
+    def others_serve(self, frame: Frame) -> bool:
+        """Something a frame asks for can be asked of another node, one that is not silent itself."""
+        now = self._clock.now()
+        return any(
+            node != frame.node and not self.choice.is_suspect(node, now)
+            for chain in frame.chain_ids()
+            for node in self.candidates(chain).nodes
+        )
+
+    def check_worth_asking(self, frame: Frame) -> None:
+        """FS3Error (DEADLINE) when the node of a frame that was planned earlier has fallen silent since, and others serve."""
+        if self.choice.is_suspect(frame.node, self._clock.now()) and self.others_serve(frame):
+            raise error(Code.DEADLINE, f"node {frame.node} has fallen silent")
+
+    def close(self) -> None:
+        """Watch and probe nobody any more."""
+        self.silence.close()
+        self._probes.close()
+        for report in list(self._reports):
+            report.cancel()
 
     def decide(self, code: Code, attempt: int, *, read: bool, repeatable: bool, others: bool, asked_tail: bool) -> Do:
         """The retry table's answer."""
@@ -91,6 +138,14 @@ class ChunkRoutes:
             self._learned_at = self._clock.now()
         elif Do.WAIT in todo:
             await asyncio.sleep(min(backoff_ns(attempt, self._prng.next()), max(0, deadline - now)) / SECOND)
+
+    def _suspect(self, node: NodeId) -> None:
+        self.choice.failed(node, self._clock.now())
+        self._probes.suspect(node)
+
+    def _probe_channel(self, node: NodeId) -> Channel | None:
+        known = self._routing.nodes.get(node)
+        return self.channel(node) if known is not None and known.alive else None
 
     def _changed(self, routing: Routing) -> None:
         if routing.version <= self._routing.version and self._routing.version:

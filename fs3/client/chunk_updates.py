@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from fs3.base.errors import FS3Error, error
-from fs3.base.ids import ClientId, NodeId
+from fs3.base.ids import ChainId, ClientId, NodeId
 from fs3.base.limits import (
     slow_ns_per_byte,
     update_alone_bytes,
@@ -17,6 +17,8 @@ from fs3.base.limits import (
     updates_per_request_max,
 )
 from fs3.base.status import Code, Retry
+from fs3.base.units import SECOND
+from fs3.client.chunk_frames import Frame, exchange
 from fs3.client.chunk_routes import ChunkRoutes
 from fs3.core.files.channel_pool import ChannelPool
 from fs3.core.files.read_plan import buffer_bytes
@@ -50,17 +52,27 @@ class Channels:
         self._pool = pool
         self._waiting: list[asyncio.Future[None]] = []
 
-    async def take(self, count: int) -> list[tuple[int, int]]:
-        """Between 1 and `count` tags (channel, seq); waits while there are none."""
-        while True:
-            taken: list[tuple[int, int]] = []
-            while len(taken) < count and (tag := self._pool.take()) is not None:
-                taken.append(tag)
-            if taken or not count:
-                return taken
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(turn)
-            await turn
+    async def take(self, count: int, patience_ns: int) -> list[tuple[int, int]]:
+        """Between 1 and `count` tags (channel, seq); waits while there are none, and gives up (no tag) after `patience_ns`."""
+        taken = self._take(count)
+        if taken or not count:
+            return taken
+        try:
+            async with asyncio.timeout(patience_ns / SECOND):
+                while not taken:
+                    turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                    self._waiting.append(turn)
+                    await turn
+                    taken = self._take(count)
+        except TimeoutError:
+            pass
+        return taken
+
+    def _take(self, count: int) -> list[tuple[int, int]]:
+        taken: list[tuple[int, int]] = []
+        while len(taken) < count and (tag := self._pool.take()) is not None:
+            taken.append(tag)
+        return taken
 
     def give_back(self, channel: int) -> None:
         """Its update has been answered."""
@@ -93,15 +105,15 @@ class _Trial:
         self.attempt = 0
 
 
-class _Frame:
-    __slots__ = ("bytes", "future", "indices", "node", "versions")
+class _Frame(Frame):
+    __slots__ = ("bytes", "indices", "versions")
+    chains: list[int]
 
     def __init__(self, node: NodeId) -> None:
-        self.node = node
+        super().__init__(node, [])
         self.indices: list[int] = []
         self.versions: list[int] = []
         self.bytes = 0
-        self.future: asyncio.Future[Reply] | None = None
 
 
 class UpdateBatch:
@@ -134,7 +146,11 @@ class UpdateBatch:
         while done < len(trials):
             # As many at once as there are channels; usually all.
             tagged = sum(trial.write.tagged for trial in trials[done:])
-            tags = await self._channels.take(tagged) if tagged else []
+            tags = await self._channels.take(tagged, max(0, self._deadline - self._clock.now())) if tagged else []
+            if tagged and not tags:
+                for index in range(done, len(trials)):
+                    self._results[index] = UpdateResult(Code.DEADLINE, message="all update channels of this client are taken")
+                break
             wave: list[int] = []
             for index in range(done, len(trials)):
                 trial = trials[index]
@@ -148,12 +164,14 @@ class UpdateBatch:
         return self._results  # type: ignore[return-value]
 
     def moved(self) -> None:
-        """Routing has changed: frames that wait for a node that is no head any more are given up, then sent to the new one."""
+        """Routing has changed: a frame that waits for a node which is not the head of all its chains any more is given up, and
+        its updates are sent again under their tags: whatever became of them there, each happens once.
+
+        A head that stays one is waited for although its chain has changed: it sends what is under way along the new chain.
+        """
         for frame in self._frames:
-            if frame.future is not None and not frame.future.done():
-                heads = {self._head(index)[0] for index in frame.indices}
-                if frame.node not in heads:
-                    frame.future.cancel()
+            if any(self._head_of(chain)[0] != frame.node for chain in frame.chain_ids()):
+                frame.give_up(error(Code.DISCONNECTED, f"node {frame.node} is no head any more"))
 
     async def _wave(self, wave: list[int]) -> None:
         left = wave
@@ -168,7 +186,10 @@ class UpdateBatch:
 
     def _head(self, index: int) -> tuple[NodeId | None, int]:
         """(node, chain version) an update goes to."""
-        who = self._routes.candidates(self._trials[index].write.chain)
+        return self._head_of(self._trials[index].write.chain)
+
+    def _head_of(self, chain: ChainId) -> tuple[NodeId | None, int]:
+        who = self._routes.candidates(chain)
         return (who.nodes[0] if who.nodes else None), who.version
 
     def _plan(self, indices: Iterable[int]) -> list[_Frame]:
@@ -197,6 +218,7 @@ class UpdateBatch:
                 if trial.length < update_alone_bytes:
                     open_frames[node] = frame
             frame.indices.append(index)
+            frame.chains.append(trial.write.chain)
             frame.versions.append(version)
             frame.bytes += trial.length
         return frames
@@ -217,7 +239,7 @@ class UpdateBatch:
         request = pb.UpdateRequest(
             chunks=b"".join([write.chunk for write in writes]),
             kinds=kinds,
-            chains=[write.chain for write in writes],
+            chains=frame.chains,
             chain_versions=frame.versions,
             offsets=[write.offset for write in writes],
             lengths=[trial.length for trial in trials],
@@ -231,47 +253,25 @@ class UpdateBatch:
         return request, parts
 
     async def _exchange(self, frames: list[_Frame]) -> None:
-        started = 0
-        try:
-            for place, frame in enumerate(frames):
-                while started < len(frames) and started < place + update_frames_max:
-                    self._start(frames[started])
-                    started += 1
-                if frame.future is None:
-                    continue
-                try:
-                    reply = await frame.future
-                    results = parse_update_reply(reply.message, len(frame.indices))
-                except FS3Error as failure:
-                    self._failed(frame, failure)
-                except asyncio.CancelledError:
-                    task = asyncio.current_task()
-                    if not frame.future.cancelled() or (task is not None and task.cancelling()):
-                        raise
-                    self._failed(frame, error(Code.DISCONNECTED, f"node {frame.node} is no head any more"))
-                else:
-                    self._routes.choice.succeeded(frame.node)
-                    self._routes.heard(reply.message.routing_version)
-                    for index, result in zip(frame.indices, results, strict=True):
-                        self._results[index] = result
-                frame.future = None
-        except BaseException:
-            for frame in frames:
-                if frame.future is not None and not frame.future.cancel() and not frame.future.cancelled():
-                    frame.future.exception()  # it was answered meanwhile; nobody else will look
-            raise
+        await exchange(frames, update_frames_max, self._start, self._answered, self._failed, lambda frame: None)
 
     def _start(self, frame: _Frame) -> None:
         left = self._deadline - self._clock.now()
         self._counters.frames += 1
-        try:
-            if left <= 0:
-                raise error(Code.DEADLINE, "no time left to ask")
-            request, parts = self._request(frame)
-            patience = min(left, update_attempt_ns + update_frames_max * frame.bytes * slow_ns_per_byte)
-            frame.future = self._routes.channel(frame.node).start(STORAGE.Update, request, parts, None, patience)
-        except FS3Error as failure:
-            self._failed(frame, failure)
+        if left <= 0:
+            raise error(Code.DEADLINE, "no time left to ask")
+        if any(self._head_of(chain)[0] != frame.node for chain in frame.chain_ids()):
+            raise error(Code.UNAVAILABLE, f"node {frame.node} is no head any more")
+        request, parts = self._request(frame)
+        patience = min(left, update_attempt_ns + update_frames_max * frame.bytes * slow_ns_per_byte)
+        frame.future = self._routes.channel(frame.node).start(STORAGE.Update, request, parts, None, patience)
+
+    def _answered(self, frame: _Frame, reply: Reply) -> None:
+        results = parse_update_reply(reply.message, len(frame.indices))
+        self._routes.choice.succeeded(frame.node)
+        self._routes.heard(reply.message.routing_version)
+        for index, result in zip(frame.indices, results, strict=True):
+            self._results[index] = result
 
     def _failed(self, frame: _Frame, failure: FS3Error) -> None:
         self._routes.not_answered(frame.node, failure)

@@ -170,6 +170,11 @@ class _FallbackChannel:
         follow(future, way)
         return answer
 
+    @property
+    def heard(self) -> int:
+        """As `Channel.heard`, on any way."""
+        return sum(channel.heard for _, channel in self._ways)
+
     async def call(
         self, method: Method, request: Any, parts: Sequence[Part] = (), into: Into | None = None, timeout_ns: int = 0
     ) -> Reply:

@@ -2,6 +2,9 @@
 
 The lease counts from the *sending* of the heartbeat that the manager acknowledged: whatever the network did to the answer, this
 node never believes in its lease for longer than the manager does.
+
+One try of a heartbeat is much shorter than the lease. A primary that answers nothing, dead or stopped, is left after one try,
+and the next one is looked for at all addresses at once, so that it is found while the lease still runs.
 """
 
 from __future__ import annotations
@@ -9,13 +12,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 
 from fs3 import __version__
-from fs3.base.errors import FS3Error
+from fs3.base.errors import FS3Error, error
 from fs3.base.ids import NodeId, TargetId
-from fs3.base.limits import heartbeat_ns
+from fs3.base.limits import heartbeat_attempt_ns, heartbeat_ns, heartbeat_retry_ns
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.client.mgmtd import MgmtdClient
@@ -27,16 +30,33 @@ log = logging.getLogger("fs3.member")
 
 
 def next_incarnation(path: Path) -> int:
-    """Count one more start in a boot counter file; durable before it returns. Starts at 1."""
+    """Count one more start in a boot counter file; durable before it returns. 0 when there is no such file: the manager gives
+    one out, and `keep_incarnation` writes it. FS3Error DISK naming a file that is no counter."""
+    try:
+        incarnation = int(path.read_text()) + 1
+    except FileNotFoundError:
+        return 0
+    except ValueError:
+        told = "this is not a boot counter; without the file, the node is given a new incarnation"
+        raise error(Code.DISK, told, str(path)) from None
+    keep_incarnation(path, incarnation)
+    return incarnation
+
+
+def keep_incarnation(path: Path, incarnation: int) -> None:
+    """Write a boot counter file; durable before it returns."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    incarnation = (int(path.read_text()) if path.exists() else 0) + 1
     temporary = path.with_suffix(".new")
     with temporary.open("w") as out:
         out.write(str(incarnation))
         out.flush()
         os.fsync(out.fileno())
     temporary.replace(path)
-    return incarnation
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
 
 
 class Lease:
@@ -68,9 +88,15 @@ class Member:
         incarnation: int,
         reports: Callable[[], Sequence[pb.TargetReport]] = tuple,
         configured: Callable[[int, str], None] | None = None,
+        keep: Callable[[int], None] | None = None,
     ) -> None:
-        """`reports` gives the state of every target; `configured` takes a newer configuration (version, TOML) of the role."""
+        """`incarnation`: 0 when the process knows none; then the manager gives one out, and `keep` makes it durable.
+
+        `reports` gives the state of every target; `configured` takes a newer configuration (version, TOML) of the role.
+        """
         self.lease = Lease()
+        self.granted: Set[TargetId] = frozenset()
+        """Targets of the newest heartbeat that extended the lease. No other may serve: the manager may have replaced it."""
         self.node = NodeId(0)
         self.superseded = False
         """A later start of the same node has registered; this process must not serve any more."""
@@ -78,7 +104,9 @@ class Member:
         self._clock = clock
         self._name = name
         self._role = role
-        self._incarnation = incarnation
+        self.incarnation = incarnation
+        """Of this process; 0 before it is known."""
+        self._keep = keep
         self._reports = reports
         self._configured = configured
         self._config_version = 0
@@ -91,12 +119,15 @@ class Member:
     async def register(
         self, cluster: bytes, endpoints: Sequence[str], host: str, pid: int, targets: Sequence[TargetId] = ()
     ) -> pb.RegisterNodeReply:
-        """Announce the node and learn its id. Raises FS3Error: WRONG_CLUSTER, OLD_INCARNATION, Unreachable."""
+        """Announce the node and learn its id, and its incarnation when it has none.
+
+        Raises FS3Error: WRONG_CLUSTER, OLD_INCARNATION, Unreachable, BUSY when a former process of this node may still run.
+        """
         self._registration = pb.RegisterNodeRequest(
             name=self._name,
             role=int(self._role),  # type: ignore[arg-type]
             cluster_id=cluster,
-            incarnation=self._incarnation,
+            incarnation=self.incarnation,
             endpoints=list(endpoints),
             host=host,
             pid=pid,
@@ -113,21 +144,27 @@ class Member:
         """Something changed that the manager should hear of now."""
         self._poked.set()
 
-    async def stop(self) -> None:
-        """Send a last heartbeat that hands over, when the manager still listens."""
+    async def stop(self, *, hand_over: bool = True) -> None:
+        """Serve no more; and, to `hand_over`, send a last heartbeat that says so, when the manager still listens."""
         if self._beating is not None:
             self._beating.cancel()
             await asyncio.gather(self._beating, return_exceptions=True)
             self._beating = None
         self.lease.until = 0
-        if self.node and not self.superseded:
+        self.granted = frozenset()
+        if hand_over and self.node and not self.superseded:
             try:
-                await self._mgmtd.heartbeat(self._request(leaving=True), SECOND)
+                # More than one try: the primary may have been replaced just now, and may have to store the change.
+                await self._mgmtd.heartbeat(self._request(leaving=True), 2 * SECOND, attempt_ns=SECOND)
             except FS3Error as failure:
                 log.info("the manager could not be told that node %s stops: %s", self._name, failure)
 
     async def _register(self) -> pb.RegisterNodeReply:
         reply = await self._mgmtd.register(self._registration)
+        if not self.incarnation:
+            self.incarnation = self._registration.incarnation = reply.incarnation
+            if self._keep is not None:
+                self._keep(reply.incarnation)
         self.node = NodeId(reply.node_id)
         self._interval_ns = reply.heartbeat_ms * MILLISECOND or heartbeat_ns
         return reply
@@ -136,7 +173,7 @@ class Member:
         self._seq += 1
         return pb.HeartbeatRequest(
             node_id=self.node,
-            incarnation=self._incarnation,
+            incarnation=self.incarnation,
             seq=self._seq,
             targets=self._reports(),
             routing_version=self._mgmtd.routing.version,
@@ -148,6 +185,7 @@ class Member:
         failing = False
         while not self.superseded:
             self._poked.clear()
+            next_at = self._clock.now() + self._interval_ns
             try:
                 await self._once()
                 if failing:
@@ -157,11 +195,12 @@ class Member:
                 if not failing:
                     log.warning("heartbeat of node %s failed: %s", self._name, failure)
                 failing = True
+                next_at = min(next_at, self._clock.now() + heartbeat_retry_ns)
             except Exception:
                 # Whatever it was, a node that falls silent is declared dead: go on, and say it.
                 log.exception("heartbeat of node %s failed", self._name)
             try:
-                async with asyncio.timeout(self._interval_ns / SECOND):
+                async with asyncio.timeout(max(0, next_at - self._clock.now()) / SECOND):
                     await self._poked.wait()
             except TimeoutError:
                 pass
@@ -170,7 +209,7 @@ class Member:
         request = self._request()
         sent_at = self._clock.now()
         try:
-            reply = await self._mgmtd.heartbeat(request)
+            reply = await self._mgmtd.heartbeat(request, heartbeat_attempt_ns)
         except FS3Error as failure:
             if failure.code is Code.UNKNOWN_NODE:
                 log.info("the manager does not know node %s; registering again", self._name)
@@ -181,12 +220,16 @@ class Member:
                 log.error("node %s was started again elsewhere; this process stops serving: %s", self._name, failure)
                 self.superseded = True
                 self.lease.until = 0
+                self.granted = frozenset()
                 return
             raise
         if reply.lease_ms and reply.seq == request.seq:
+            self.granted = frozenset(TargetId(report.target_id) for report in request.targets)
             self.lease.extend(sent_at, reply.lease_ms * MILLISECOND)
         if reply.routing_version > self._mgmtd.routing.version:
             await self._mgmtd.refresh(reply.routing_version - 1)
+            if not reply.lease_ms and self._mgmtd.routing.version >= reply.routing_version:
+                self.poke()  # the lease was withheld until this had been applied
         if self._configured is not None and reply.config_version > self._config_version:
             config = await self._mgmtd.get_config(self._role)
             self._config_version = config.version

@@ -1,8 +1,8 @@
-"""Talking to the metadata service: find a node that serves it, ask, ask again when that can help.
+"""Talking to the metadata services: find one, ask, ask again or another one when that can help.
 
-Every request may be sent again: reads have no effect, and a change carries a number under which its first result is
-remembered. So a request ends in one of three ways: with its answer, with an error that asking again would not change, or at its
-deadline.
+Every request may be sent again, to the same service or to another one on the same store: reads have no effect, and a change
+carries a number under which its first result is remembered. So a request ends in one of three ways: with its answer, with an
+error that asking again would not change, or at its deadline.
 """
 
 from __future__ import annotations
@@ -16,17 +16,20 @@ from fs3.base.backoff import Backoff
 from fs3.base.errors import FS3Error, InvalidArgument, error
 from fs3.base.ids import ROOT_INODE, ClientId, InodeId, SessionId
 from fs3.base.limits import (
-    attempt_timeout_ns,
     batch_stats_at_once_max,
     call_timeout_ns,
     retry_backoff_max_ns,
     retry_backoff_min_ns,
+    session_keepalive_ns,
 )
 from fs3.base.prng import Prng
 from fs3.base.status import Code, Retry
 from fs3.base.units import SECOND
 from fs3.client.connect import Connector
+from fs3.client.meta_nodes import MetaNodes
 from fs3.client.meta_pieces import batch_end, may_change, pieces
+from fs3.client.meta_race import Race
+from fs3.client.meta_sessions import OpenSessions
 from fs3.client.routing import RoutingSource
 from fs3.core.meta.ops.setattr import TIME_NOW
 from fs3.model.inode import Dirent, Inode, Layout, User
@@ -49,9 +52,7 @@ from fs3.model.requests import (
     Sync,
     Truncate,
 )
-from fs3.model.routing import Node, Role, Routing
 from fs3.ports.clock import Clock
-from fs3.ports.rpc import Channel
 from fs3.wire.meta import caller_to_pb, inode_from_pb
 from fs3.wire.meta_verbs import VERBS, Verb, outcome_from_pb
 from fs3.wire.methods import META
@@ -86,18 +87,17 @@ class MetaClient:
     ) -> None:
         """`client_id`: 16 random bytes, never used by another object; request numbers start at 1 with it."""
         self._routing = routing
-        self._connector = connector
         self._clock = clock
         self._caller = caller_to_pb(client_id, user)
         self._timeout_ns = timeout_ns
         self._prng = Prng(int.from_bytes(client_id[:8], "big"))
         self._seq = 0
-        self._channel: Channel | None = None
-        self._node: Node | None = None
-        """Where the channel leads."""
-        self._turn = int.from_bytes(client_id[8:12], "big")
-        """Which of the nodes comes next; clients start at different ones."""
-        routing.on_change(self._routing_changed)
+        self._sessions = OpenSessions(clock, self._keep_alive)
+        self._nodes = MetaNodes(routing, connector, clock, int.from_bytes(client_id[8:12], "big"))
+
+    async def close(self) -> None:
+        """Say no more that this client lives. Sessions that are open are left to the services, which end them after a while."""
+        await self._sessions.stop()
 
     # --- verbs --------------------------------------------------------------------------------------------------------
 
@@ -152,15 +152,28 @@ class MetaClient:
         publish: Path | None = None,
         exclusive: bool = False,
         discard: bool = False,
+        truncations: int | None = None,
     ) -> Inode:
-        """End a write session. `length`: largest end offset that was acknowledged. `publish`: the name of an unnamed file."""
+        """End a write session. `length`: largest end offset that was acknowledged. `publish`: the name of an unnamed file.
+
+        `truncations`: of the inode as it was answered last; a length from before somebody else made the file shorter then
+        counts only as far as storage has the bytes.
+        """
         where = None if publish is None else _ref(publish)
-        closed: Inode = await self._ask(Close(inode, session, length, modified, where, exclusive, discard))
+        closed: Inode = await self._ask(Close(inode, session, length, modified, where, exclusive, discard, truncations))
         return closed
 
-    async def sync(self, inode: InodeId, session: SessionId, *, length: int | None = None, modified: bool = False) -> Inode:
-        """Publish length and times of a file that stays open."""
-        synced: Inode = await self._ask(Sync(inode, session, length, modified))
+    async def sync(
+        self,
+        inode: InodeId,
+        session: SessionId,
+        *,
+        length: int | None = None,
+        modified: bool = False,
+        truncations: int | None = None,
+    ) -> Inode:
+        """Publish length and times of a file that stays open. `truncations` as in `close_file`."""
+        synced: Inode = await self._ask(Sync(inode, session, length, modified, truncations))
         return synced
 
     async def mkdir(self, path: Path, *, mode: int = 0o755, parents: bool = False, layout: Layout | None = None) -> Inode:
@@ -258,6 +271,14 @@ class MetaClient:
                 answers += [error(why.code, why.strerror or "", request.named or None) for request in requests[begin:end]]
         return answers
 
+    async def administer(self, method: Method, message: Any, *, changes: bool) -> Any:
+        """The reply to one of the administrative requests; `fs3.client.fsck` has them. Its caller is filled in here."""
+        message.caller.CopyFrom(self._caller)
+        if changes:
+            self._seq += 1
+            message.caller.request_seq = self._seq
+        return await self._send(method, message, "", changes=changes)
+
     # --- pieces of many -----------------------------------------------------------------------------------------------
 
     async def _stat_piece(self, paths: Sequence[str], parent: InodeId, follow: bool) -> Stats:
@@ -301,6 +322,9 @@ class MetaClient:
                 if isinstance(outcome, FS3Error) and index < waits and may_change(outcome.code, index):
                     waits = index
             if waits:
+                for request, answer in zip(requests[:waits], answers, strict=False):
+                    if request.mutates and not isinstance(answer, FS3Error):
+                        self._note(request, answer)
                 return answers[:waits]
             await self._pause(backoff, deadline)
             if self._clock.now() >= deadline:
@@ -318,7 +342,29 @@ class MetaClient:
             # Drawn once: however often the request is sent, it is the same request.
             self._seq += 1
             message.caller.request_seq = self._seq
-        return verb.reply_from(await self._send(verb.method, message, request.named, changes=changes))
+        try:
+            answer = verb.reply_from(await self._send(verb.method, message, request.named, changes=changes))
+        except FS3Error as why:
+            if isinstance(request, Close) and why.code in (Code.NO_SESSION, Code.STALE):
+                self._sessions.closed(request.session)
+            raise
+        if changes:
+            self._note(request, answer)
+        return answer
+
+    def _note(self, request: Request, answer: Any) -> None:
+        """A change was answered: which sessions are open now?"""
+        self._sessions.heard()
+        if isinstance(answer, Opened):
+            if answer.session:
+                self._sessions.opened(answer.session)
+        elif isinstance(request, Close):
+            self._sessions.closed(request.session)
+
+    async def _keep_alive(self) -> None:
+        request = pb.KeepAliveRequest()
+        request.caller.CopyFrom(self._caller)
+        await self._send(META.KeepAlive, request, "", changes=False, deadline=self._clock.now() + session_keepalive_ns)
 
     async def _send(self, method: Method, message: Any, named: str, *, changes: bool, deadline: int = 0) -> Any:
         """The reply message. Raises FS3Error with `named` as its filename."""
@@ -327,62 +373,29 @@ class MetaClient:
         if now >= deadline:
             raise error(Code.DEADLINE, "no time was left to ask", named or None)
         backoff: Backoff | None = None
-        doubtful = False
+        race = Race(self._nodes, self._clock, method, message, deadline, changes=changes)
         while True:
-            channel = self._channel
             try:
-                if channel is None:
-                    channel = self._choose()
-                # A node that hangs must not use up the time in which another one could answer.
-                reply = await channel.start(method, message, timeout_ns=min(deadline - now, attempt_timeout_ns))
-                return reply.message
+                return await race.run()
             except FS3Error as why:
-                retry = why.code.retry
-                if retry is Retry.NEVER:
-                    raise error(why.code, why.strerror or "", named or None) from None
-                doubtful = doubtful or (changes and retry is Retry.MAYBE)
-                if retry is not Retry.BACKOFF and channel is not None:
-                    self._leave(channel)
                 failure = why
-            backoff = backoff or Backoff(retry_backoff_min_ns, retry_backoff_max_ns)
-            if failure.code.retry is Retry.REFRESH:
-                await self._routing.refresh(self._routing.routing.version)
-            await self._pause(backoff, deadline)
-            now = self._clock.now()
-            if now >= deadline:
-                code = Code.DEADLINE if doubtful else failure.code
-                what = "no answer in time, it may have happened" if doubtful else "no answer in time"
+            retry = failure.code.retry
+            if retry is Retry.NEVER:
+                raise error(failure.code, failure.strerror or "", named or None) from None
+            if retry is Retry.BACKOFF or not self._nodes.has_fresh():
+                backoff = backoff or Backoff(retry_backoff_min_ns, retry_backoff_max_ns)
+                if retry is Retry.REFRESH:
+                    await self._routing.refresh(self._routing.routing.version)
+                await self._pause(backoff, deadline)
+            if self._clock.now() >= deadline:
+                code = Code.DEADLINE if race.doubtful else failure.code
+                what = "no answer in time, it may have happened" if race.doubtful else "no answer in time"
                 raise error(code, f"{what}; the last one was: {failure.strerror}", named or None) from failure
 
     async def _pause(self, backoff: Backoff, deadline: int) -> None:
         wait = backoff.next_ns()
         wait = min(self._prng.between(wait // 2, wait), deadline - self._clock.now())
         await asyncio.sleep(max(0, wait) / SECOND)
-
-    # --- finding a node -----------------------------------------------------------------------------------------------
-
-    def _choose(self) -> Channel:
-        """A channel to the next node, alive ones first: the manager may be wrong about the others, or slow."""
-        routing = self._routing.routing
-        nodes = sorted((node for node in routing.nodes.values() if node.role is Role.META), key=lambda node: node.id)
-        if not nodes:
-            raise error(Code.UNAVAILABLE, f"routing version {routing.version} has no metadata service")
-        alive = [node for node in nodes if node.alive] or nodes
-        node = alive[self._turn % len(alive)]
-        self._channel = self._connector.channel(node.endpoints, node.host)
-        self._node = node
-        return self._channel
-
-    def _leave(self, channel: Channel) -> None:
-        """A node did not answer: the next request tries the next one. Only the first to notice says so."""
-        if self._channel is channel:
-            self._channel = None
-            self._turn += 1
-
-    def _routing_changed(self, routing: Routing) -> None:
-        """A node that has died, moved or started anew is looked for again."""
-        if self._node is not None and routing.nodes.get(self._node.id) != self._node:
-            self._channel = self._node = None
 
 
 def _ref(path: Path) -> PathRef:

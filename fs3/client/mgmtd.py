@@ -17,6 +17,8 @@ from fs3.base.ids import TableId
 from fs3.base.limits import (
     call_timeout_ns,
     connect_timeout_ns,
+    manager_read_ns,
+    manager_write_ns,
     reconnect_backoff_min_ns,
     refresh_wait_ns,
     routing_poll_ns,
@@ -79,6 +81,8 @@ class MgmtdClient:
         self._streaming: asyncio.Task[None] | None = None
         self._heard = False
         """The stream has carried something."""
+        self._ahead = False
+        """It was said that the manager's routing is older than ours."""
         self._closed = False
 
     # --- life --------------------------------------------------------------------------------------------------------
@@ -167,9 +171,14 @@ class MgmtdClient:
         self._apply(reply.routing)
         return reply
 
-    async def heartbeat(self, request: pb.HeartbeatRequest, timeout_ns: int = SECOND) -> pb.HeartbeatReply:
-        """Report; the lease it grants (`lease_ms`, 0: none, apply newer routing first) counts from before this call."""
-        reply: pb.HeartbeatReply = await self._call(MGMTD.Heartbeat, request, timeout_ns)
+    async def heartbeat(
+        self, request: pb.HeartbeatRequest, timeout_ns: int = SECOND, *, attempt_ns: int = manager_read_ns
+    ) -> pb.HeartbeatReply:
+        """Report; the lease it grants (`lease_ms`, 0: none, apply newer routing first) counts from before this call.
+
+        A primary that does not answer within `attempt_ns` is left for the next one.
+        """
+        reply: pb.HeartbeatReply = await self._call(MGMTD.Heartbeat, request, timeout_ns, attempt_ns)
         return reply
 
     async def ensure_table(self, replicas: int) -> TableId:
@@ -187,7 +196,7 @@ class MgmtdClient:
 
     async def status(self) -> pb.GetStatusReply:
         """Everything `fs3 status` shows."""
-        reply: pb.GetStatusReply = await self._call(MGMTD.GetStatus, pb.GetStatusRequest())
+        reply: pb.GetStatusReply = await self._call(MGMTD.GetStatus, pb.GetStatusRequest(), attempt_ns=manager_read_ns)
         return reply
 
     async def get_config(self, role: Role) -> pb.GetConfigReply:
@@ -201,7 +210,9 @@ class MgmtdClient:
         reply: pb.SetConfigReply = await self._call(MGMTD.SetConfig, request)
         return reply.version
 
-    async def _call(self, method: Method, request: Any, timeout_ns: int = call_timeout_ns) -> Any:
+    async def _call(
+        self, method: Method, request: Any, timeout_ns: int = call_timeout_ns, attempt_ns: int = manager_write_ns
+    ) -> Any:
         """One request, on whichever address answers, until the timeout. Raises the last failure."""
         deadline = self._clock.now() + timeout_ns
         backoff = JitteredBackoff(self._prng)
@@ -212,7 +223,7 @@ class MgmtdClient:
             channel = None
             try:
                 channel = self._primary.channel or await self._primary.search(remaining)
-                reply = await channel.call(method, request, timeout_ns=min(remaining, self._connect_timeout_ns))
+                reply = await channel.call(method, request, timeout_ns=min(remaining, attempt_ns))
                 return reply.message
             except FS3Error as failure:
                 again = failure.code in _GONE or (failure.code in _LOST and method.repeatable)
@@ -240,6 +251,7 @@ class MgmtdClient:
         """Take an update in. Raises InvalidArgument for a malformed one, ValueError for one that leaves a gap."""
         delta, cluster = routing_from_pb(update)
         self._primary.check_cluster(cluster)
+        self._primary.learn(update.managers)
         routing = self._routing.apply(delta, cluster)
         if routing is self._routing:
             return
@@ -255,8 +267,17 @@ class MgmtdClient:
                 log.exception("a callback failed on routing version %d", routing.version)
 
     async def _pull(self) -> None:
-        update = await self._call(MGMTD.GetRouting, self._request(), self._connect_timeout_ns)
+        request = self._request()
+        update = await self._call(MGMTD.GetRouting, request, self._connect_timeout_ns, manager_read_ns)
         self._apply(update)
+        if update.version < request.known_version and not self._ahead:
+            self._ahead = True
+            log.error(
+                "the manager's routing version is %d, this process has %d already and keeps it: the manager's store is older "
+                "than the cluster, perhaps an old copy",
+                update.version,
+                request.known_version,
+            )
 
     def _begin_pull(self) -> asyncio.Task[None]:
         """The pull everybody shares."""

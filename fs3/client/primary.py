@@ -1,14 +1,28 @@
-"""Finding the primary among the addresses of a cluster, and saying clearly why none of them will do."""
+"""Finding the primary among the managers of a cluster, and saying clearly why none of them will do.
+
+All addresses are asked at the same time, a little apart: one that is dead, or takes requests and never answers, keeps nobody
+waiting. Whoever answers names the managers it knows, so one address is enough to begin with, and the next primary is found when
+the one that was known first is gone.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from fs3 import __version__
 from fs3.base.backoff import Backoff
 from fs3.base.errors import FS3Error, Unreachable, error
-from fs3.base.limits import reconnect_backoff_max_ns, reconnect_backoff_min_ns
+from fs3.base.limits import (
+    manager_probe_ns,
+    manager_probe_pause_max_ns,
+    manager_probe_pause_min_ns,
+    manager_probe_stagger_ns,
+    managers_max,
+    reconnect_backoff_max_ns,
+    reconnect_backoff_min_ns,
+)
 from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.base.units import SECOND
@@ -19,13 +33,19 @@ from fs3.wire.frames import PROTOCOL
 from fs3.wire.methods import MGMTD
 from fs3.wire.pb import mgmtd_pb2 as pb
 
+_FINAL = (Code.WRONG_CLUSTER, Code.PROTOCOL, Code.INVALID)
+"""Asking the same address again would give the same answer."""
+
+Address = tuple[str, ...]
+"""Endpoints of one manager."""
+
 
 class JitteredBackoff:
     """Growing pauses with some jitter, so that a crowd that lost its manager does not come back in step."""
 
-    def __init__(self, prng: Prng) -> None:
+    def __init__(self, prng: Prng, first_ns: int = reconnect_backoff_min_ns, most_ns: int = reconnect_backoff_max_ns) -> None:
         self._prng = prng
-        self._waits = Backoff(reconnect_backoff_min_ns, reconnect_backoff_max_ns)
+        self._waits = Backoff(first_ns, most_ns)
 
     def reset(self) -> None:
         """It works again."""
@@ -54,7 +74,8 @@ class Primary:
         if not addresses:
             raise error(Code.INVALID, "no address of a management service was given")
         self._connector = connector
-        self._addresses = tuple(addresses)
+        self._addresses: list[Address] = [(address,) for address in addresses]
+        """Where managers are, the most promising one first."""
         self._clock = clock
         self._prng = prng
         self._connect_timeout_ns = connect_timeout_ns
@@ -62,8 +83,8 @@ class Primary:
         """Id of the cluster; b"" before it is known."""
         self.channel: Channel | None = None
         """None while the primary is not known."""
-        self._first = 0
-        """Index of the address to try first."""
+        self._found: Address = ()
+        """Where the channel leads."""
         self._searching: asyncio.Task[Channel] | None = None
 
     async def search(self, within_ns: int = 0) -> Channel:
@@ -78,75 +99,31 @@ class Primary:
         except TimeoutError as failure:
             if isinstance(failure, FS3Error):
                 raise
-            raise error(Code.UNAVAILABLE, f"no management service has answered yet at {', '.join(self._addresses)}") from None
+            asked = ", ".join(_text(address) for address in self._addresses)
+            raise error(Code.UNAVAILABLE, f"no management service has answered yet at {asked}") from None
         except asyncio.CancelledError:
             if searching.cancelled():
                 raise error(Code.SHUTTING_DOWN, "the client is closed") from None
             raise
 
-    def _search_done(self, task: asyncio.Task[Channel]) -> None:
-        self._searching = None
-        if not task.cancelled() and task.exception() is None:
-            self.channel = task.result()
+    def learn(self, managers: Iterable[pb.Manager]) -> None:
+        """Remember where managers are, for the time when the primary is gone."""
+        for manager in managers:
+            address = tuple(manager.endpoints)
+            if not address or address in self._addresses:
+                continue
+            if len(self._addresses) >= 2 * managers_max:
+                # Managers that moved leave addresses behind; what the user gave is at the front when nothing else works.
+                self._addresses.pop()
+            self._addresses.append(address)
 
-    async def _find_primary(self) -> Channel:
-        deadline = self._clock.now() + self._connect_timeout_ns
-        # With less time than this a try could only say that there was no time, instead of what is wrong.
-        last_try_ns = self._connect_timeout_ns // 10
-        backoff = JitteredBackoff(self._prng)
-        troubles: dict[str, str] = {}
-        while True:
-            hopeless: Code | None = Code.UNAVAILABLE
-            for turn in range(len(self._addresses)):
-                index = (self._first + turn) % len(self._addresses)
-                address = self._addresses[index]
-                try:
-                    channel = await self._probe(address, deadline)
-                except FS3Error as failure:
-                    troubles[address] = _likely_cause(failure)
-                    final = failure.code in (Code.WRONG_CLUSTER, Code.PROTOCOL, Code.INVALID)
-                    hopeless = failure.code if final and hopeless else None
-                    continue
-                self._first = index
-                return channel
-            remaining = deadline - self._clock.now()
-            if hopeless or remaining <= last_try_ns:
-                # An answer that asking again will not change keeps its code, so that nobody does.
-                listed = "; ".join(f"{address}: {trouble}" for address, trouble in troubles.items())
-                raise Unreachable(hopeless or Code.UNAVAILABLE, f"no fs3 management service can be used ({listed})")
-            await backoff.pause(remaining - last_try_ns)
-
-    async def _probe(self, address: str, deadline: int) -> Channel:
-        """The channel to use for the cluster that answers at an address: this address, or its primary's."""
-        try:
-            channel = self._connector.channel([address])
-        except FS3Error as failure:
-            raise error(Code.INVALID, str(failure)) from failure  # it stays so, however often it is tried
-        cluster = await self._get_cluster(address, channel, deadline)
-        if cluster.is_primary:
-            return channel
-        if not cluster.primary:
-            raise error(Code.NOT_PRIMARY, "it is not the primary and knows none")
-        primary = self._connector.channel(cluster.primary)
-        named = await self._get_cluster(", ".join(cluster.primary), primary, deadline)
-        if not named.is_primary:
-            raise error(Code.NOT_PRIMARY, f"it is not the primary, and {cluster.primary[0]}, which it names, is not either")
-        return primary
-
-    async def _get_cluster(self, address: str, channel: Channel, deadline: int) -> pb.GetClusterReply:
-        # Several addresses share the connect timeout: one that swallows requests must not use up all of it.
-        share = self._connect_timeout_ns // (2 * len(self._addresses))
-        timeout = max(1, min(share, deadline - self._clock.now()))
-        reply = await channel.call(MGMTD.GetCluster, pb.GetClusterRequest(), timeout_ns=timeout)
-        cluster: pb.GetClusterReply = reply.message
-        if cluster.protocol < PROTOCOL:
-            raise error(
-                Code.PROTOCOL,
-                f"it runs fs3 {cluster.software} and speaks protocol {cluster.protocol}; "
-                f"this is fs3 {__version__}, which speaks protocol {PROTOCOL}",
-            )
-        self.check_cluster(cluster.cluster_id)
-        return cluster
+    def leave(self, channel: Channel) -> bool:
+        """A channel failed: the next search begins with the other addresses. False when it had been left already."""
+        if self.channel is not channel:
+            return False
+        self.channel = None
+        self._addresses.sort(key=lambda address: address == self._found)
+        return True
 
     def check_cluster(self, cluster: bytes) -> None:
         """Whoever answers must belong to the cluster that is expected, or was found first. WRONG_CLUSTER."""
@@ -155,19 +132,119 @@ class Primary:
         elif cluster != self.cluster:
             raise error(Code.WRONG_CLUSTER, f"it belongs to cluster {cluster.hex()}, expected was {self.cluster.hex()}")
 
-    def leave(self, channel: Channel) -> bool:
-        """A channel failed: the next search begins with another address. False when it had been left already."""
-        if self.channel is not channel:
-            return False
-        self.channel = None
-        self._first = (self._first + 1) % len(self._addresses)
-        return True
-
     async def close(self) -> None:
         """End the search; who waits for it gets SHUTTING_DOWN."""
         if self._searching is not None:
             self._searching.cancel()
             await asyncio.gather(self._searching, return_exceptions=True)
+
+    def _search_done(self, task: asyncio.Task[Channel]) -> None:
+        self._searching = None
+        if not task.cancelled() and task.exception() is None:
+            self.channel = task.result()
+
+    async def _find_primary(self) -> Channel:
+        search = _Search(self, self._connector, self._clock, self._prng, self._connect_timeout_ns)
+        channel, address = await search.run(self._addresses)
+        self._found = address
+        if address in self._addresses:
+            self._addresses.remove(address)
+        self._addresses.insert(0, address)
+        return channel
+
+
+class _Search:
+    """One search: a task for every address, until one of them has the primary."""
+
+    def __init__(self, primary: Primary, connector: Connector, clock: Clock, prng: Prng, patience_ns: int) -> None:
+        self._primary = primary
+        self._connector = connector
+        self._clock = clock
+        self._prng = prng
+        self._deadline = clock.now() + patience_ns
+        # With less time than this a try could only say that there was no time, instead of what is wrong.
+        self._last_try_ns = patience_ns // 10
+        self._probe_ns = min(manager_probe_ns, patience_ns // 2)
+        self._troubles: dict[Address, FS3Error] = {}
+        """What was wrong with each address the last time."""
+        self._asked: dict[Address, asyncio.Task[None]] = {}
+        self._found: asyncio.Future[tuple[Channel, Address]] = asyncio.get_running_loop().create_future()
+
+    async def run(self, addresses: Sequence[Address]) -> tuple[Channel, Address]:
+        """The channel to the primary and where that is. Unreachable, naming every address and what is wrong with it."""
+        try:
+            for turn, address in enumerate(addresses):
+                self._ask(address, turn * manager_probe_stagger_ns)
+            while self._asked and not self._found.done():
+                waiting: list[asyncio.Future[Any]] = [*self._asked.values(), self._found]
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                for address, task in list(self._asked.items()):
+                    if task.done():
+                        del self._asked[address]
+                        task.result()
+            if self._found.done():
+                return self._found.result()
+        finally:
+            for task in self._asked.values():
+                task.cancel()
+            await asyncio.gather(*self._asked.values(), return_exceptions=True)
+        # An answer that asking again will not change keeps its code, so that nobody does.
+        final = next(iter(self._troubles.values())).code if all(t.code in _FINAL for t in self._troubles.values()) else None
+        listed = "; ".join(f"{_text(address)}: {_likely_cause(trouble)}" for address, trouble in self._troubles.items())
+        raise Unreachable(final or Code.UNAVAILABLE, f"no fs3 management service can be used ({listed})")
+
+    def _ask(self, address: Address, delay_ns: int = 0) -> None:
+        if address not in self._asked and address not in self._troubles:
+            self._asked[address] = asyncio.get_running_loop().create_task(self._ask_again(address, delay_ns))
+
+    async def _ask_again(self, address: Address, delay_ns: int) -> None:
+        """Ask one address until it is the primary, or another one is, or there is no more time."""
+        if delay_ns:
+            await asyncio.sleep(delay_ns / SECOND)
+        backoff = JitteredBackoff(self._prng, manager_probe_pause_min_ns, manager_probe_pause_max_ns)
+        while not self._found.done():
+            try:
+                channel = await self._probe(address)
+            except FS3Error as failure:
+                self._troubles[address] = failure
+                remaining = self._deadline - self._clock.now()
+                if failure.code in _FINAL or remaining <= self._last_try_ns:
+                    return
+                await backoff.pause(remaining - self._last_try_ns)
+                continue
+            if not self._found.done():
+                self._found.set_result((channel, address))
+
+    async def _probe(self, address: Address) -> Channel:
+        """The channel to an address, when the primary is there. FS3Error saying what is there instead."""
+        try:
+            channel = self._connector.channel(address)
+        except FS3Error as failure:
+            raise error(Code.INVALID, str(failure)) from failure  # it stays so, however often it is tried
+        timeout = max(1, min(self._probe_ns, self._deadline - self._clock.now()))
+        reply = await channel.call(MGMTD.GetCluster, pb.GetClusterRequest(), timeout_ns=timeout)
+        cluster: pb.GetClusterReply = reply.message
+        if cluster.protocol < PROTOCOL:
+            raise error(
+                Code.PROTOCOL,
+                f"it runs fs3 {cluster.software} and speaks protocol {cluster.protocol}; "
+                f"this is fs3 {__version__}, which speaks protocol {PROTOCOL}",
+            )
+        self._primary.check_cluster(cluster.cluster_id)
+        self._primary.learn(cluster.managers)
+        if cluster.is_primary:
+            return channel
+        for other in (*(tuple(manager.endpoints) for manager in cluster.managers), tuple(cluster.primary)):
+            if other:
+                self._ask(other)
+        if not cluster.primary:
+            raise error(Code.NOT_PRIMARY, "it is not the primary and knows none")
+        named = ", ".join(cluster.primary)
+        raise error(Code.NOT_PRIMARY, f"it is not the primary, and {named}, which it names, has not answered")
+
+
+def _text(address: Address) -> str:
+    return ", ".join(address)
 
 
 def _likely_cause(failure: FS3Error) -> str:

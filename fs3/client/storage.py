@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Sequence
 
 from fs3.base.errors import FS3Error, error
-from fs3.base.ids import ChainId, ChunkId, ClientId
-from fs3.base.limits import call_timeout_ns
+from fs3.base.ids import ChainId, ChunkId, ClientId, NodeId, TargetId
+from fs3.base.limits import call_timeout_ns, read_attempt_ns, update_retry_ns_max
 from fs3.base.status import Code
 from fs3.client.chunk_alone import read_alone
 from fs3.client.chunk_finds import FindBatch, FindOutcome
+from fs3.client.chunk_listing import ChunkPage, list_chunks
 from fs3.client.chunk_reads import ReadBatch, ReadCounters, ReadOutcome
 from fs3.client.chunk_routes import ChunkRoutes
 from fs3.client.chunk_updates import Channels, UpdateBatch, UpdateCounters
@@ -58,6 +59,8 @@ class StorageClient:
         self._channels = Channels(ChannelPool())
         self._updating: dict[UpdateBatch, None] = {}
         self._closed = False
+        self._connector = connector
+        self._host = host
         routing.on_change(self._routing_changed)
 
     async def read(self, ios: Sequence[ReadIO], *, timeout_ns: int = 0) -> list[ReadOutcome]:
@@ -75,14 +78,14 @@ class StorageClient:
         return await ReadBatch(self._routes, self._clock, self.reads, ios, deadline, self._verify).run()
 
     async def update(self, writes: Sequence[WriteIO], *, timeout_ns: int = 0) -> list[UpdateResult]:
-        """Apply these updates, each exactly once when it is tagged; they are independent of each other.
+        """Apply these updates, each exactly once when it is tagged; they are independent of each other. No update is repeated for
+        longer than `update_retry_ns_max`, whatever `timeout_ns` says.
 
         OK: durable on every replica. EXISTS: a PUT of a chunk that is already there. DEADLINE: it may or may not have happened,
         or may yet.
         """
-        batch = UpdateBatch(
-            self._routes, self._clock, self.updates, self._channels, self._client_id, writes, self._begin(timeout_ns)
-        )
+        deadline = self._begin(min(timeout_ns, update_retry_ns_max))
+        batch = UpdateBatch(self._routes, self._clock, self.updates, self._channels, self._client_id, writes, deadline)
         self._updating[batch] = None
         try:
             return await batch.run()
@@ -93,6 +96,31 @@ class StorageClient:
         """Which of these chunks are there, and how long: one request per node."""
         return await FindBatch(self._routes, self._clock, keys, self._begin(timeout_ns)).run()
 
+    async def find_following(self, keys: Sequence[tuple[ChunkId, ChainId]], *, timeout_ns: int = 0) -> list[FindOutcome]:
+        """For each key, the first chunk of the same file from it on that is on its chain: one request per node."""
+        return await FindBatch(self._routes, self._clock, keys, self._begin(timeout_ns), following=True).run()
+
+    async def list_chunks(
+        self,
+        chain: ChainId,
+        target: TargetId,
+        *,
+        after: ChunkId | None = None,
+        until: ChunkId | None = None,
+        limit: int = 0,
+        timeout_ns: int = 0,
+    ) -> ChunkPage:
+        """A page of what one target of a chain has, whatever its state: for administration. Raises FS3Error when it does not
+        answer."""
+        return await list_chunks(self._routes, self._clock, chain, target, after, until, limit, self._begin(timeout_ns))
+
+    async def scrub(self, node: NodeId, *, begin: bool, timeout_ns: int = 0) -> pb.ScrubReply:
+        """How far the scrub of a node's targets is; `begin`: begin one where none is under way. Raises FS3Error."""
+        left = self._begin(timeout_ns) - self._clock.now()
+        reply = await self._routes.channel(node).start(STORAGE.Scrub, pb.ScrubRequest(begin=begin), timeout_ns=left)
+        answer: pb.ScrubReply = reply.message
+        return answer
+
     async def space(self, *, timeout_ns: int = 0) -> list[pb.TargetSpace]:
         """Room and use of every target that answers; nodes that do not are left out."""
         deadline = self._begin(timeout_ns)
@@ -100,7 +128,7 @@ class StorageClient:
         for node in self._routes.routing.nodes.values():
             if node.role is Role.STORAGE and node.alive:
                 try:
-                    left = deadline - self._clock.now()
+                    left = min(read_attempt_ns, deadline - self._clock.now())
                     calls.append(self._routes.channel(node.id).start(STORAGE.GetSpace, pb.GetSpaceRequest(), timeout_ns=left))
                 except FS3Error:
                     continue
@@ -112,9 +140,22 @@ class StorageClient:
                 raise answer
         return found
 
+    def over(self, routing: RoutingSource) -> StorageClient:
+        """Another client on the same channels that follows other routing: tools look at one replica after another with it."""
+        return StorageClient(
+            routing,
+            self._connector,
+            self._clock,
+            self._client_id,
+            verify=self._verify,
+            host=self._host,
+            timeout_ns=self._timeout_ns,
+        )
+
     async def close(self) -> None:
         """Take no more calls. The channels belong to the connector."""
         self._closed = True
+        self._routes.close()
 
     def _begin(self, timeout_ns: int) -> int:
         if self._closed:

@@ -99,6 +99,8 @@ class ClientChannel:
         """Request id -> call that was handed to the wire."""
         self.waiting: deque[PendingCall] = deque()
         """Calls without a place, oldest first; some may have ended meanwhile."""
+        self.heard = 0
+        """See `fs3.ports.rpc.Channel.heard`; a wire counts it up."""
         self._now = clock.now
         self._calls_max = calls_max
         self._pid = os.getpid()
@@ -296,7 +298,9 @@ class ClientChannel:
             self.abandon(call, error(Code.DEADLINE, f"{self.endpoint} {state} {call.method!r} within {within}"))
         while self.waiting and self.waiting[0].done():
             self.waiting.popleft()
-        earliest = min((call.deadline for calls in (self.pending.values(), self.waiting) for call in calls), default=NEVER)
+        # Those that wait behind a live one may have ended; their deadlines are nobody's business any more.
+        alive = (call for calls in (self.pending.values(), self.waiting) for call in calls if not call.done())
+        earliest = min((call.deadline for call in alive), default=NEVER)
         if earliest < self._timer_at:
             self._arm(earliest, now)
 

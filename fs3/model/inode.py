@@ -53,6 +53,8 @@ class Inode(msgspec.Struct, frozen=True, array_like=True):
     """Symlinks: what they point to."""
     dirent_serial: int = 0
     """Directories: counts creations, so that new files rotate over the chains of the table."""
+    truncations: int = 0
+    """Files: how often the length was made smaller. A length that a writer was acknowledged before says nothing afterwards."""
 
 
 class Dirent(msgspec.Struct, frozen=True, array_like=True):

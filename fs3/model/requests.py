@@ -92,6 +92,8 @@ class Close(Request, frozen=True):
     """Unnamed files: the name; None discards the file."""
     exclusive: bool = False
     discard: bool = False
+    truncations: int | None = None
+    """Of the inode, as far as the writer knows; None when it does not care."""
 
     @property
     def named(self) -> str:
@@ -105,6 +107,7 @@ class Sync(Request, frozen=True):
     session: SessionId
     length: int | None = None
     modified: bool = False
+    truncations: int | None = None
 
 
 class Mkdir(OnPath, frozen=True):

@@ -47,6 +47,11 @@ class Delta(msgspec.Struct, frozen=True, array_like=True):
     tables: tuple[ChainTable, ...] = ()
     removed_nodes: tuple[NodeId, ...] = ()
 
+    @classmethod
+    def empty(cls, version: int) -> Self:
+        """Nothing changes."""
+        return cls(version, version)
+
 
 class Routing(msgspec.Struct, frozen=True):
     """An immutable snapshot. `apply` returns the next one; readers keep whichever they hold."""

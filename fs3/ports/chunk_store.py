@@ -7,16 +7,48 @@ committed, then everybody answered.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Protocol
 
+from fs3.base.errors import FS3Error
 from fs3.base.ids import ChunkId, ClientId
 from fs3.base.limits import small_read_bytes
 from fs3.base.status import Code
 from fs3.model.chunk import ChannelRow, ChunkMeta, Tag, Update, UpdateResult
 from fs3.ports.rpc import FileRange, Part
+
+ChannelKey = tuple[ClientId, int]
+"""Names an update channel: the client, and its number there."""
+
+
+class StoreDamaged(FS3Error):
+    """The store of a target is not what was written: truncated, or full of other bytes, in a way no single chunk stands for.
+
+    Whoever opened it must not serve it. It is moved out of the way, never deleted, and an empty one is filled by the chain.
+    A store of somebody else's is no case of this: CONFIG (target), WRONG_CLUSTER, UNSUPPORTED (format), BUSY (another process).
+    """
+
+    def __init__(self, message: str, filename: str | None = None) -> None:
+        super().__init__(Code.CHECKSUM, message, filename)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (StoreDamaged, (self.strerror, self.filename))
+
+
+@dataclass(slots=True)
+class ScrubStep:
+    """What one step of a scrub looked at."""
+
+    after: ChunkId | None
+    """Where the next step begins; None: that was the last chunk."""
+    chunks: int
+    """Looked at, with a committed version."""
+    bytes: int
+    """Read from the disk."""
+    bad: Sequence[ChunkId]
+    """Found bad by this step; they are marked."""
 
 
 @dataclass(slots=True)
@@ -158,14 +190,68 @@ class Space:
 
 class ChunkStore(Protocol):
     """Durable chunks of one target. All methods are called on one loop; those that are not `async` never touch a cold disk
-    for longer than an index lookup."""
+    for longer than an index lookup.
+
+    A chunk is *bad* when its committed bytes are not what their stored sums say, or cannot be read. Whoever finds out marks it:
+    `read`, `read_cold`, a `stage` that keeps some of the bytes, `verify` and `scrub` here; `mark_bad` for everybody else. While
+    it is marked every read of the committed version is answered CHECKSUM at once. The mark goes with the bytes: `repair`
+    replaces them, and so does a commit that leaves none of the old block (of a FILL, a PUT, a REMOVE, an update for which all
+    remaining bytes were copied and found good). The marks are kept over a restart. There are `bad_chunks_max` of them; beyond
+    that, chunks are found bad anew at every read.
+
+    Channel rows are bounded: each carries the *channel epoch* of the store at its last commit or merge. Rows that are two
+    epochs old are dropped, a bounded number at a time, once `advance_channel_epoch` has made them so.
+    """
+
+    on_bad: Callable[[ChunkId], None] | None
+    """Called on the loop when a chunk is marked that was not; set by whoever can repair it. Never for marks found at opening:
+    those are in `bad`."""
 
     def get(self, chunk: ChunkId) -> ChunkMeta | None:
         """What is known of a chunk, with every stage and commit that has completed. None: it does not exist."""
         ...
 
     def channel(self, client: ClientId, channel: int) -> ChannelRow | None:
-        """The last update committed for a channel."""
+        """The last update committed for a channel, unless that is so long ago that it has been dropped."""
+        ...
+
+    def channels(self, after: ChannelKey | None, limit: int) -> list[tuple[ChannelKey, ChannelRow]]:
+        """Channel rows in the order of (client, channel) after a key, with every commit and merge so far."""
+        ...
+
+    async def merge_channels(self, rows: Sequence[tuple[ChannelKey, ChannelRow]]) -> None:
+        """Take over channel rows of another replica: of each channel the row with the higher seq stays. Durable on return.
+
+        They count as used in the present epoch. At most `channel_rows_per_merge_max`. A store that is full of rows takes as many
+        again from merges, since it cannot choose. Raises FS3Error: NO_SPACE beyond that or without room for the index, DISK,
+        SHUTTING_DOWN; some of the rows may then be there already, which does no harm.
+        """
+        ...
+
+    @property
+    def channel_room(self) -> int:
+        """How many new channels may begin before `channels_per_target_max` is reached; 0: updates of new channels are BUSY.
+
+        For the head to ask before it admits an update whose channel has no row. `stage` and `commit` do not ask: what the head
+        has admitted must not fail further down.
+        """
+        ...
+
+    @property
+    def channel_count(self) -> int:
+        """Channel rows there are."""
+        ...
+
+    @property
+    def channel_epoch(self) -> int:
+        """The present channel epoch, from 1 (u32)."""
+        ...
+
+    def advance_channel_epoch(self) -> None:
+        """Begin the next channel epoch: `channel_forget_ns` of running time have passed since the last one began.
+
+        Durable with the next barrier; a crash before that only keeps rows longer.
+        """
         ...
 
     async def stage(self, update: Update, version: int, chain_version: int) -> StageResult:
@@ -225,8 +311,46 @@ class ChunkStore(Protocol):
         """Chunks that have a pending version; after opening, those a crash interrupted."""
         ...
 
-    def list(self, after: ChunkId | None, limit: int) -> list[tuple[ChunkId, ChunkMeta]]:
-        """Chunks in key order after a key."""
+    def list(self, after: ChunkId | None, limit: int, until: ChunkId | None = None) -> list[tuple[ChunkId, ChunkMeta]]:
+        """Chunks in key order after a key and before `until`; with every stage and commit that has completed.
+
+        About 2 µs a chunk. Which of them are bad is in `bad`. Raises StoreDamaged.
+        """
+        ...
+
+    # --- bad chunks --------------------------------------------------------------------------------------------------
+
+    @property
+    def bad(self) -> Mapping[ChunkId, str]:
+        """The chunks that are marked bad, and what was found. A live view."""
+        ...
+
+    def mark_bad(self, chunk: ChunkId, why: str = "") -> None:
+        """Mark a chunk: its committed bytes are wrong. Nothing happens without a committed version."""
+        ...
+
+    async def verify(self, chunk: ChunkId) -> bool:
+        """Are the committed bytes what was written? Reads all of them from the disk itself, and as readers get them. Marks the
+        chunk when they are not, takes the mark away when they are. True also when there is no committed version. For a chunk
+        whose reader saw wrong bytes."""
+        ...
+
+    async def scrub(self, after: ChunkId | None, limit_bytes: int) -> ScrubStep:
+        """Verify chunks in key order after a key: whole chunks, until `limit_bytes` have been read or `scrub_rows_max` rows.
+
+        Reads the disk itself in pieces of 1 MiB and leaves the page cache as it is; marks what it finds. Marked chunks are not
+        read again. Raises StoreDamaged when an index row is damaged.
+        """
+        ...
+
+    async def repair(self, chunk: ChunkId, version: int, data: memoryview) -> bool:
+        """Replace the bytes of a committed version by `data`, another replica's of the same version; clears the mark. Durable.
+
+        False: that version is not the committed one (any more), an update of the chunk is being staged, or the pending version is
+        in the same block; nothing happened, look again later. A stage that comes meanwhile waits; commits and drops go ahead.
+        `data` must stay as it is until the end. Raises FS3Error: CHECKSUM when `data` do not have the sums this store has,
+        NO_SPACE, DISK, BUSY, SHUTTING_DOWN.
+        """
         ...
 
     def space(self) -> Space:

@@ -114,6 +114,11 @@ Bindings = Mapping[Method, Handler]
 class Channel(Protocol):
     """A connection to one endpoint. It is made on first use and made again after it breaks; calls under way then fail."""
 
+    @property
+    def heard(self) -> int:
+        """A number that rises whenever anything arrives from the peer: part of a payload, an answer to somebody else's call."""
+        ...
+
     def start(
         self,
         method: Method,

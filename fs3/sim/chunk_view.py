@@ -8,12 +8,15 @@ in order, so a crash undoes the newest few of those that no barrier has covered.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from operator import itemgetter
 
 from fs3.base.checksum import crc32c
 from fs3.base.ids import ChunkId, ClientId
 from fs3.base.status import Code
 from fs3.model.chunk import ChannelRow, ChunkMeta, Tag, Update, UpdateKind, UpdateResult
+
+ChannelKey = tuple[ClientId, int]
 
 
 def applied(kind: UpdateKind, offset: int, data: bytes, content: bytes | None) -> bytes | None:
@@ -47,7 +50,7 @@ class Undo:
 
     chunk: ChunkId
     record: Record
-    channel: tuple[ClientId, int] | None
+    channel: ChannelKey | None
     row: ChannelRow | None
     tag: Tag | None
 
@@ -55,9 +58,17 @@ class Undo:
 class SimChunks:
     """Chunks of one simulated target. The methods a replica asks have the names and promises of the chunk store port."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_new: bool = False) -> None:
+        """`is_new`: it was made for a target that has none, which does not know yet whether it had one before."""
         self.records: dict[ChunkId, Record] = {}
-        self.rows: dict[tuple[ClientId, int], ChannelRow] = {}
+        self.rows: dict[ChannelKey, ChannelRow] = {}
+        self.is_new = is_new
+        self.whole = True
+        """As noted on the disk; see `fs3.core.craq.events.Opened.whole`."""
+        self.full = False
+        """Nothing that takes room is staged."""
+        self.bad: dict[ChunkId, str] = {}
+        """Chunks whose committed bytes are known to be wrong."""
         self.applications: dict[Tag, int] = {}
         """How often each tagged update was committed here, lost commits not counted. For checkers."""
         self.corrupt_next = False
@@ -65,6 +76,8 @@ class SimChunks:
         self._unsynced: list[Undo] = []
         self._synced = 0
         """Commits that are durable."""
+        self._merged: dict[ChannelKey, ChannelRow] = {}
+        """Rows taken over from another replica: durable, whatever commits are lost."""
 
     def get(self, chunk: ChunkId) -> ChunkMeta | None:
         """What is known of a chunk."""
@@ -75,6 +88,19 @@ class SimChunks:
         """The last update committed for a channel."""
         return self.rows.get((client, channel))
 
+    def list(self, after: ChunkId | None, limit: int, until: ChunkId | None = None) -> list[tuple[ChunkId, ChunkMeta]]:
+        """Chunks in key order after a key and before `until`."""
+        found = [
+            (chunk, record.meta)
+            for chunk, record in self.records.items()
+            if (after is None or chunk > after) and (until is None or chunk < until)
+        ]
+        return sorted(found, key=itemgetter(0))[:limit]
+
+    def channels(self, after: ChannelKey | None, limit: int) -> Sequence[tuple[ChannelKey, ChannelRow]]:
+        """Channel rows in order after a key."""
+        return sorted((item for item in self.rows.items() if after is None or item[0] > after), key=itemgetter(0))[:limit]
+
     def content(self, chunk: ChunkId) -> bytes | None:
         """The committed bytes; None without committed version."""
         record = self.records.get(chunk)
@@ -84,6 +110,28 @@ class SimChunks:
         """Version and bytes that a read is answered with."""
         record = self.records[chunk]
         return record.meta.committed, record.content
+
+    def verified(self, chunk: ChunkId) -> bool:
+        """The committed bytes have their checksum; marks the chunk when they have not."""
+        record = self.records.get(chunk)
+        if record is None or not record.meta.committed or crc32c(record.content) == record.meta.checksum:
+            return True
+        self.bad.setdefault(chunk, "the disk returned other bytes")
+        return False
+
+    def rot(self, chunk: ChunkId) -> None:
+        """The disk changes a committed byte, and nobody notices yet."""
+        record = self.records[chunk]
+        self.records[chunk] = replace(record, content=bytes((record.content[0] ^ 0x20,)) + record.content[1:])
+
+    def repair(self, chunk: ChunkId, version: int, content: bytes) -> bool:
+        """Another replica's bytes for a bad chunk. False when they are not the ones."""
+        record = self.records.get(chunk)
+        if record is None or record.meta.committed != version or crc32c(content) != record.meta.checksum:
+            return False
+        self.records[chunk] = replace(record, content=content)
+        self.bad.pop(chunk, None)
+        return True
 
     def pending_content(self, chunk: ChunkId, version: int) -> bytes | None:
         """The bytes of a pending version, for sending all of it to a successor. None when it is not there."""
@@ -109,6 +157,10 @@ class SimChunks:
 
     def stage(self, update: Update) -> tuple[Code, int, int]:
         """The update is durable as the pending version: (code, length, checksum) of the chunk once it is committed."""
+        if self.full and update.length and update.kind is not UpdateKind.REMOVE:
+            return Code.NO_SPACE, 0, 0
+        if update.kind in (UpdateKind.WRITE, UpdateKind.TRUNCATE) and not self.verified(update.chunk):
+            return Code.CHECKSUM, 0, 0
         old = self.records.get(update.chunk)
         data = bytes(update.data) if update.data is not None else b""
         after = applied(update.kind, update.offset, data, old.content if old is not None and old.meta.committed else None)
@@ -141,7 +193,10 @@ class SimChunks:
         meta = record.meta
         assert meta.pending == version, f"commit of version {version} of {chunk.hex()}, which has {meta}"
         channel = (tag.client, tag.channel) if tag.client else None
+        self.bad.pop(chunk, None)
         name = record.pending_name if record.pending_name is not None and record.pending_name.client else None
+        if name is not None and meta.pending_kind is UpdateKind.FILL and self.applications.get(name):
+            name = None  # a fill says what the chunk is, however often: it applies nothing to what was there
         self._unsynced.append(Undo(chunk, record, channel, self.rows.get(channel) if channel else None, name))
         if meta.pending_kind is UpdateKind.REMOVE:
             del self.records[chunk]
@@ -153,6 +208,13 @@ class SimChunks:
         if name is not None:
             self.applications[name] = self.applications.get(name, 0) + 1
 
+    def merge(self, rows: Sequence[tuple[ChannelKey, ChannelRow]]) -> None:
+        """Take over channel rows: of each channel the higher seq stays. Durable."""
+        for key, row in rows:
+            for held in (self.rows, self._merged):
+                if key not in held or held[key].seq < row.seq:
+                    held[key] = row
+
     def drop_pending(self, chunk: ChunkId) -> None:
         """Forget the pending version."""
         record = self.records[chunk]
@@ -162,6 +224,10 @@ class SimChunks:
             self.records[chunk] = Record(kept, record.content)
         else:
             del self.records[chunk]
+
+    def is_synced(self, chunk: ChunkId) -> bool:
+        """No commit of the chunk can be lost any more."""
+        return all(undo.chunk != chunk for undo in self._unsynced)
 
     @property
     def unsynced(self) -> int:
@@ -174,20 +240,27 @@ class SimChunks:
             undo = self._unsynced.pop()
             self.records[undo.chunk] = undo.record
             if undo.channel:
-                if undo.row is None:
+                merged = self._merged.get(undo.channel)
+                row = undo.row if merged is None or (undo.row is not None and undo.row.seq > merged.seq) else merged
+                if row is None:
                     del self.rows[undo.channel]
                 else:
-                    self.rows[undo.channel] = undo.row
+                    self.rows[undo.channel] = row
             if undo.tag is not None:
                 self.applications[undo.tag] -= 1
         self._synced += len(self._unsynced)
         self._unsynced.clear()
 
     def holds(self, tag: Tag) -> bool:
-        """The update of this tag is committed or pending here. For checkers."""
-        if self.applications.get(tag):
+        """The update of this tag is committed or pending here, or came with a resync. For checkers."""
+        if self.has_applied(tag):
             return True
         return any(record.pending_name == tag for record in self.records.values() if record.meta.pending)
+
+    def has_applied(self, tag: Tag) -> bool:
+        """It was committed here, or where this store was brought up to date from. For checkers."""
+        row = self.rows.get((tag.client, tag.channel))
+        return bool(self.applications.get(tag)) or (row is not None and row.seq >= tag.seq)
 
 
 _ABSENT = ChunkMeta(0, 0, 0, 0, 0)

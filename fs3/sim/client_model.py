@@ -70,7 +70,7 @@ class ClientSurroundings(Protocol):
         """There is no more trouble: whoever waits will be answered."""
         ...
 
-    def finished(self, operation: Operation) -> None:
+    def operated(self, operation: Operation) -> None:
         """An operation is over, or given up."""
         ...
 
@@ -219,6 +219,11 @@ class ClientModel:
         code, data = (message.code, message.content) if isinstance(message, ReadAnswer) else (message.result.code, b"")
         if code in (Code.OK, Code.EXISTS) or (code is Code.NOT_FOUND and self._current.kind is None):
             self._finish(code, data)
+        elif code is Code.NO_SPACE:
+            # Nothing has come of this attempt. An earlier one may still be on its way.
+            self._finish(None, b"")
+        elif code is Code.CHECKSUM:
+            self._later()
         elif code.retry is Retry.NEVER:
             detail = "" if isinstance(message, ReadAnswer) else message.result.message
             self._around.complain(f"{self._current.describe()} was answered {code.name}: {detail}")
@@ -227,8 +232,11 @@ class ClientModel:
             self._ask_tail = code is Code.DIRTY
             if code.retry is Retry.REFRESH:
                 self._around.send(self.node, MANAGER, ChainAsked())
-            self._call += 1  # whatever else is said to that attempt no longer counts
-            self._around.after(self._prng.between(1, 4) * self._swarm.latency_max_ns, self._again, self._call)
+            self._later()
+
+    def _later(self) -> None:
+        self._call += 1  # whatever else is said to that attempt no longer counts
+        self._around.after(self._prng.between(1, 4) * self._swarm.latency_max_ns, self._again, self._call)
 
     def _again(self, call: int) -> None:
         if call == self._call and self._current is not None:
@@ -243,7 +251,7 @@ class ClientModel:
             operation.code = code
             if operation.kind is None:
                 operation.data = data
-        self._around.finished(operation)
+        self._around.operated(operation)
         pause = self._swarm.trouble_ns // self._swarm.glances if self._watches else self._swarm.think_ns
         self._around.after(self._prng.below(pause + 1), self.next_operation)
 

@@ -1,68 +1,191 @@
-"""A tiny manager that is trusted: it never fails, and shortens the chain when a target's lease has run out.
+"""The management service of a simulated chain: the real `Manager` machine on a store that commits after a while.
 
-A target that was taken out stays out, even when it comes back: bringing it up to date is not simulated here. When the last
-serving target is lost, whoever of the last serving ones is heard of first serves alone: all of them are complete.
+It may be killed at any time. What it had not stored is forgotten, and so is everything it had heard; another one begins with what
+is stored, as after a takeover.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
 
-from fs3.base.ids import ChainId, NodeId, TargetId
-from fs3.model.chain import Chain, PublicState, Slot
-from fs3.sim.messages import FIRST_CLIENT, ChainAsked, ChainTold, Heartbeat, HeartbeatAnswer, Message
+from fs3.base.ids import ChainId, NodeId, TableId, TargetId
+from fs3.core.membership.config import MgmtdConfig
+from fs3.core.membership.events import (
+    Beaten,
+    Effect,
+    Event,
+    Persist,
+    Persisted,
+    Publish,
+    Refused,
+    Registered,
+    RegisterNode,
+    Reply,
+    Tick,
+)
+from fs3.core.membership.manager import Manager
+from fs3.core.membership.state import ClusterRow, Counters, Rows, State
+from fs3.model.chain import Chain, ChainTable, PublicState, Slot
+from fs3.model.routing import Node, Role
+from fs3.sim.messages import BeatCall, ChainAsked, ChainTold, ManagerAnswer, Message, RegisterCall
 
-Send = Callable[[int, Message], None]
 CHAIN = ChainId(7)
+_CLUSTER = ClusterRow(1, b"simulated", "sim")
+
+
+class ManagerSurroundings(Protocol):
+    """What the manager finds around it."""
+
+    @property
+    def manager_clock(self) -> int:
+        """Its monotonic clock."""
+        ...
+
+    def tell(self, target: int, message: Message) -> None:
+        """Put a message of the manager on its way."""
+        ...
+
+    def manager_at(self, due_ns: int, action: Callable[[], None]) -> None:
+        """Call back at a time of the manager's clock, unless it has died."""
+        ...
+
+    def manager_stores(self, action: Callable[[Rows], None], rows: Rows) -> None:
+        """A commit begins: call back when it is durable, unless the manager has died."""
+        ...
+
+
+def first_state(targets: int) -> State:
+    """One chain of these targets, one per node, all of them new."""
+    slots = tuple(Slot(TargetId(index), NodeId(index), PublicState.SERVING) for index in range(1, targets + 1))
+    nodes = {NodeId(index): _node(index) for index in range(1, targets + 1)}
+    table = ChainTable(TableId(1), 1, targets, (CHAIN,))
+    counters = Counters(routing=1, node=targets, target=targets, chain=CHAIN, table=1)
+    return State(_CLUSTER, counters, nodes, {CHAIN: Chain(CHAIN, 1, slots)}, {table.id: table})
+
+
+def _node(index: int) -> Node:
+    return Node(NodeId(index), f"node-{index}", Role.STORAGE, (), "", 0, alive=True)
 
 
 class ManagerModel:
-    """Decides the chain."""
+    """The manager's shell."""
 
-    def __init__(self, targets: int, lease_ns: int, margin_ns: int, send: Send) -> None:
-        """`margin_ns` is waited beyond the lease before a target is taken out."""
-        slots = tuple(Slot(TargetId(index), NodeId(index), PublicState.SERVING) for index in range(1, targets + 1))
-        self.chain = Chain(CHAIN, 1, slots)
-        self._patience_ns = lease_ns + margin_ns
-        self._heard_ns = {slot.target: 0 for slot in slots}
-        self._send = send
+    def __init__(
+        self, targets: int, lease_ns: int, drift_ns: int, heartbeat_ns: int, around: ManagerSurroundings, made: type[Manager]
+    ) -> None:
+        self.config = MgmtdConfig(
+            storage_nodes=targets,
+            replicas=targets,
+            targets_per_node=1,
+            lease_ns=lease_ns,
+            heartbeat_ns=heartbeat_ns,
+            drift_ns=drift_ns,
+            reconfigure=True,
+        )
+        self.around = around
+        self.stored = first_state(targets)
+        self.up = True
+        self.life = 1
+        """Rises with every start."""
+        self._made = made
+        self._begin()
 
-    def receive(self, now_ns: int, source: int, message: Message) -> None:
+    def _begin(self) -> None:
+        stored = self.stored
+        state = State(
+            stored.cluster, stored.counters, dict(stored.nodes), dict(stored.chains), dict(stored.tables), born=set(stored.born)
+        )
+        self.machine = self._made(self.around.manager_clock, self.config, state)
+        self._tokens: dict[int, tuple[int, int]] = {}
+        self._token = 0
+        self._armed_ns = 0
+        self._arm()
+
+    @property
+    def chain(self) -> Chain:
+        """As it is stored."""
+        return self.stored.chains[CHAIN]
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing it has decided is not stored yet."""
+        return self.up and self.machine.published.chains[CHAIN] == self.chain
+
+    def crash(self) -> None:
+        """It is killed."""
+        self.up = False
+
+    def restart(self) -> None:
+        """Another one takes over."""
+        self.up = True
+        self.life += 1
+        self._begin()
+
+    def receive(self, source: int, message: Message) -> None:
         """A message arrives."""
         if isinstance(message, ChainAsked):
-            self._send(source, ChainTold(self.chain))
+            self._tell(source)
             return
-        assert isinstance(message, Heartbeat)
-        target = TargetId(source)
-        self._heard_ns[target] = now_ns
-        slot = self.chain.slot(target)
-        if slot is not None and slot.state is PublicState.LASTSRV:
-            states = {
-                other.target: PublicState.SERVING if other.target == target else PublicState.OFFLINE for other in self.chain.slots
-            }
-            self._change(states)
-        self._send(source, HeartbeatAnswer(message.sent_ns, self.chain if message.chain_version < self.chain.version else None))
-
-    def sweep(self, now_ns: int) -> None:
-        """Take out whoever has not been heard of for longer than its lease."""
-        serving = [slot.target for slot in self.chain.serving()]
-        lost = [target for target in serving if now_ns > self._heard_ns[target] + self._patience_ns]
-        if not lost:
+        self._token += 1
+        assert isinstance(message, RegisterCall | BeatCall)
+        self._tokens[self._token] = (source, message.call)
+        if isinstance(message, BeatCall):
+            self._step(replace(message.beat, token=self._token))
             return
-        state = PublicState.LASTSRV if len(lost) == len(serving) else PublicState.OFFLINE
-        self._change(dict.fromkeys(lost, state))
+        self._step(
+            RegisterNode(
+                self._token,
+                f"node-{source}",
+                Role.STORAGE,
+                b"",
+                message.incarnation,
+                (),
+                "",
+                message.call,
+                (TargetId(source),),
+            )
+        )
 
-    def bump(self) -> None:
-        """A new chain version with the same targets, as when something else about the chain changes."""
-        self._change({})
+    def _tell(self, target: int) -> None:
+        published = self.machine.published
+        self.around.tell(target, ChainTold(published.chains[CHAIN], published.version))
 
-    def _change(self, states: dict[TargetId, PublicState]) -> None:
-        slots = tuple(Slot(slot.target, slot.node, states.get(slot.target, slot.state)) for slot in self.chain.slots)
-        self.chain = Chain(self.chain.id, self.chain.version + 1, slots)
-        for slot in slots:
-            self._send(slot.target, ChainTold(self.chain))
+    def _step(self, event: Event) -> None:
+        for effect in self.machine.step(self.around.manager_clock, event):
+            self._carry_out(effect)
+        self._arm()
 
+    def _carry_out(self, effect: Effect) -> None:
+        if isinstance(effect, Persist):
+            self.around.manager_stores(self._persisted, effect.rows)
+        elif isinstance(effect, Publish):
+            for slot in self.chain.slots:
+                self._tell(slot.target)
+        elif isinstance(effect, Reply):
+            source, call = self._tokens.pop(effect.token)
+            assert isinstance(effect.answer, Registered | Beaten | Refused)
+            self.around.tell(source, ManagerAnswer(call, effect.answer))
 
-def is_client(node: int) -> bool:
-    """The node number is a client's."""
-    return node >= FIRST_CLIENT
+    def store(self, rows: Rows) -> None:
+        """These rows are durable."""
+        stored = self.stored
+        stored.counters = rows.counters
+        stored.nodes.update((node.id, node) for node in rows.nodes)
+        stored.chains.update((chain.id, chain) for chain in rows.chains)
+        stored.born.update(rows.born)
+
+    def _persisted(self, rows: Rows) -> None:
+        self.store(rows)
+        self._step(Persisted())
+
+    def _arm(self) -> None:
+        due = self.machine.next_deadline()
+        if not self._armed_ns or due < self._armed_ns:
+            self._armed_ns = due
+            self.around.manager_at(due, self._tick)
+
+    def _tick(self) -> None:
+        self._armed_ns = 0
+        self._step(Tick())

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from fs3.base.ids import ChunkId
 from fs3.base.status import Code
+from fs3.core.craq.resync_steps import Compare, Compared, Finish, FinishHeard, Listed, ListRows, MergeChannels, Merged
+from fs3.core.membership.events import Beaten, Heartbeat, Refused, Registered
 from fs3.model.chain import Chain
 from fs3.model.chunk import Update, UpdateResult
 
@@ -51,31 +53,72 @@ class ReadAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class Heartbeat:
-    """A target tells the manager that it is there, and which chain version it knows."""
+class ResyncCall:
+    """A request of a resync, to the successor."""
 
-    sent_ns: int
-    chain_version: int
+    process: int
+    """Of who asks: an answer is for that process only, as on a connection."""
+    request: Compare | ListRows | MergeChannels | Finish
 
 
 @dataclass(frozen=True, slots=True)
-class HeartbeatAnswer:
-    """Extends the lease, counted from `sent_ns`; brings the chain when the target's is older."""
+class ResyncReply:
+    """The answer to a ResyncCall, as the event that it is at the source."""
 
-    sent_ns: int
-    chain: Chain | None
+    process: int
+    answer: Compared | Listed | Merged | FinishHeard
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterCall:
+    """A process announces itself to the manager."""
+
+    call: int
+    """Number of the process; it is also its pid."""
+    incarnation: int
+    """0: it knows none."""
+
+
+@dataclass(frozen=True, slots=True)
+class BeatCall:
+    """A target tells the manager that it is there, and how it is."""
+
+    call: int
+    beat: Heartbeat
+
+
+@dataclass(frozen=True, slots=True)
+class ManagerAnswer:
+    """The answer to a RegisterCall or BeatCall."""
+
+    call: int
+    answer: Registered | Beaten | Refused
 
 
 @dataclass(frozen=True, slots=True)
 class ChainAsked:
-    """A client wants the chain."""
+    """Somebody wants the chain."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChainTold:
-    """The chain as the manager has it."""
+    """The chain as the manager has published it."""
 
     chain: Chain
+    routing: int = 0
+    """Routing version this belongs to."""
 
 
-Message = UpdateCall | UpdateAnswer | ReadCall | ReadAnswer | Heartbeat | HeartbeatAnswer | ChainAsked | ChainTold
+Message = (
+    UpdateCall
+    | UpdateAnswer
+    | ReadCall
+    | ReadAnswer
+    | ResyncCall
+    | ResyncReply
+    | RegisterCall
+    | BeatCall
+    | ManagerAnswer
+    | ChainAsked
+    | ChainTold
+)

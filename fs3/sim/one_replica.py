@@ -5,14 +5,16 @@ The rest of the chain is the test: it answers what the replica sends.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import msgspec
 
 from fs3.base.ids import ChainId, ChunkId, ClientId, NodeId, TargetId
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND
 from fs3.core.craq import invariants
-from fs3.core.craq.effects import Commit, Effect, Forward, Reply, Stage
-from fs3.core.craq.events import Acked, ChainChanged, Event, Opened, Staged, Tick, UpdateReceived
+from fs3.core.craq.effects import Commit, DropPending, Effect, Forward, Reply, Stage
+from fs3.core.craq.events import Acked, ChainChanged, Dropped, Event, Opened, Staged, Tick, UpdateReceived
 from fs3.core.craq.lanes import ReplicaLimits
 from fs3.core.craq.replica import Replica
 from fs3.model.chain import Chain, PublicState, Slot
@@ -20,6 +22,7 @@ from fs3.model.chunk import Tag, Update, UpdateKind, UpdateResult
 from fs3.sim.chunk_view import SimChunks
 
 CHAIN = ChainId(7)
+E = TypeVar("E", bound=Effect)
 LIMITS = ReplicaLimits(
     lane_waiting_max=2,
     flights_max=3,
@@ -130,6 +133,12 @@ class OneReplica:
             result = msgspec.structs.replace(same, **changes)
         return self.feed(Acked(effect.update.chunk, effect.update.version, effect.attempt, result))
 
+    def dropped(self, effects: list[Effect]) -> list[Effect]:
+        """Carries out the DropPending among these effects."""
+        (effect,) = (effect for effect in effects if isinstance(effect, DropPending))
+        self.store.drop_pending(effect.chunk)
+        return self.feed(Dropped(effect.chunk, effect.version))
+
     def tick(self, milliseconds: int) -> list[Effect]:
         """Time passes."""
         self.now += milliseconds * MILLISECOND
@@ -144,3 +153,19 @@ def kinds(effects: list[Effect]) -> list[str]:
 def codes(effects: list[Effect]) -> list[Code]:
     """The codes of the answers among effects."""
     return [effect.result.code for effect in effects if isinstance(effect, Reply)]
+
+
+def forwarded(seq: int, number: int = 0, **changes: object) -> Update:
+    """A write as target 1 sends it on; version and serial are 1 unless told."""
+    return write(seq, number, **{"version": 1, "from_target": TargetId(1), "serial": 1, "floor": 1, **changes})  # type: ignore[arg-type]
+
+
+def only(effects: list[Effect], kind: type[E]) -> E:
+    """The one effect of this kind. ValueError when there is none, or more."""
+    (effect,) = (effect for effect in effects if isinstance(effect, kind))
+    return effect
+
+
+def put_through(head: OneReplica, update: Update) -> list[Effect]:
+    """A whole update at a replica with a successor."""
+    return head.ack(head.staged(head.ask(update)))

@@ -3,6 +3,7 @@
 python -m fs3.sim.run --seeds 1000 [--base N] [--jobs N]     fresh seeds; stops with 1 when one fails
 python -m fs3.sim.run --seed 42 [--trace]                    one seed, with everything that happens
 python -m fs3.sim.run --seeds 600 --bug no_lease             with a planted bug: how soon it is found
+python -m fs3.sim.run --bugs [--base N]                      every planted bug: how many seeds each takes, as a table
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 
-from fs3.sim.bugs import BUGS
-from fs3.sim.ring1 import Outcome, run_seed
+from fs3.sim.bugs import BUGS, first_caught
+from fs3.sim.ring1 import run_seed
 from fs3.sim.target_host import Parts
+from fs3.sim.verdict import Outcome
 
 failures_shown_max = 10
 
@@ -58,6 +60,23 @@ def run_many(base: int, count: int, bug: str, jobs: int) -> int:
     return 1 if failed else 0
 
 
+def _caught(seed: int, parts: Parts) -> bool:
+    return not run_seed(seed, parts).is_clean
+
+
+def run_bugs(base: int, only: str = "") -> int:
+    """How many seeds from `base` it takes to find each planted bug that seeds are to find. 0: all were within their budgets."""
+    missed = 0
+    _say("| planted bug | seeds needed | budget |")
+    _say("|---|---|---|")
+    for name, bug in BUGS.items():
+        if bug.seeds and only in ("", name):
+            found = first_caught(bug, _caught, base)
+            missed += found is None
+            _say(f"| `{name}` | {found if found is not None else 'not found'} | {bug.seeds} |")
+    return 1 if missed else 0
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m fs3.sim.run", description="Simulated chains with crashes and bad networks.")
@@ -66,8 +85,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--seed", type=int, help="run only this one")
     parser.add_argument("--trace", action="store_true", help="with --seed: say everything that happens")
+    parser.add_argument("--bugs", action="store_true", help="plant all bugs, one after the other")
     parser.add_argument("--bug", choices=sorted(BUGS), default="", help="plant a bug")
     options = parser.parse_args(arguments)
+    if options.bugs:
+        return run_bugs(options.base, options.bug)
     if options.seed is None:
         return run_many(options.base, options.seeds, options.bug, options.jobs)
     parts = BUGS[options.bug].parts if options.bug else Parts()

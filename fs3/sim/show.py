@@ -3,19 +3,38 @@
 from __future__ import annotations
 
 from fs3.base.status import Code
-from fs3.core.craq.effects import Commit, Effect, Forward, Reply, Stage
-from fs3.core.craq.events import Acked, ChainChanged, Event, Opened, Staged, UpdateReceived
+from fs3.core.craq.effects import Commit, DropPending, Effect, Filled, Forward, Reply, Stage
+from fs3.core.craq.events import Acked, ChainChanged, Dropped, Event, FillAsked, Opened, Staged, Tick, UpdateReceived
+from fs3.core.craq.resync_rows import RangeDigest, RemoteRow
+from fs3.core.craq.resync_steps import (
+    Compare,
+    Compared,
+    Fill,
+    Finish,
+    FinishHeard,
+    Listed,
+    ListRows,
+    MergeChannels,
+    Merged,
+    Placed,
+    ResyncEffect,
+    ResyncEvent,
+)
 from fs3.core.craq.sendings import SERIAL_BITS
 from fs3.model.chain import Chain
 from fs3.model.chunk import Tag, Update, UpdateKind, UpdateResult
 from fs3.sim.messages import (
     FIRST_CLIENT,
+    BeatCall,
+    ChainAsked,
     ChainTold,
-    Heartbeat,
-    HeartbeatAnswer,
+    ManagerAnswer,
     Message,
     ReadAnswer,
     ReadCall,
+    RegisterCall,
+    ResyncCall,
+    ResyncReply,
     UpdateAnswer,
     UpdateCall,
 )
@@ -60,8 +79,8 @@ def show_result(result: UpdateResult) -> str:
     return result.code.name
 
 
-def show_event(event: Event | str) -> str:
-    """An event of a replica."""
+def show_event(event: Event | ResyncEvent | str) -> str:
+    """An event of a replica or of a resync."""
     if isinstance(event, str):
         return event
     if isinstance(event, UpdateReceived):
@@ -73,22 +92,78 @@ def show_event(event: Event | str) -> str:
     if isinstance(event, ChainChanged):
         return f"chain {show_chain(event.chain)}"
     if isinstance(event, Opened):
-        return f"opened with pending {' '.join(show_chunk(chunk) for chunk in event.pending) or 'nothing'}"
-    return "tick"
+        whole = "" if event.whole else ", not whole"
+        return f"opened with pending {' '.join(show_chunk(chunk) for chunk in event.pending) or 'nothing'}{whole}"
+    if isinstance(event, Dropped):
+        return f"dropped {show_chunk(event.chunk)}@{event.version}"
+    if isinstance(event, FillAsked):
+        return f"asked to fill {show_chunk(event.chunk)}"
+    if isinstance(event, Tick):
+        return "tick"
+    if isinstance(event, Placed):
+        return f"resync: {event.standing.place.name.lower()}, {'a' if event.standing.successor_syncs else 'no'} successor syncs"
+    return f"resync: {show_resync(event)}"
 
 
-def show_effect(effect: Effect) -> str:
-    """An effect of a replica."""
+def show_resync(step: ResyncEvent | ResyncEffect) -> str:
+    """An event or effect of a resync."""
+    if isinstance(step, Compare):
+        return f"compare {'; '.join(_range(wanted) for wanted in step.ranges)}"
+    if isinstance(step, ListRows):
+        return f"list {_keys(step.begin, step.end)}"
+    if isinstance(step, Fill):
+        return f"fill {show_chunk(step.chunk)}"
+    if isinstance(step, MergeChannels):
+        rows = " ".join(show_tag(Tag(client, channel, row.seq)) for (client, channel), row in step.rows)
+        return f"merge channels {rows}"
+    if isinstance(step, Finish):
+        return "finish"
+    if isinstance(step, Filled):
+        return f"filled {show_chunk(step.chunk)} {step.code.name}"
+    if isinstance(step, Compared):
+        return f"compared {step.code.name} {' '.join(state.name.lower() for state in step.states)}".rstrip()
+    if isinstance(step, Listed):
+        rows = "; ".join(_row(row) for row in step.rows) or "nothing"
+        return f"listed {step.code.name} {rows}{' and more' if step.more else ''}"
+    if isinstance(step, Merged):
+        return f"merged {step.code.name}"
+    if isinstance(step, FinishHeard):
+        return f"finish heard {step.code.name}"
+    return type(step).__name__.lower()
+
+
+def _keys(begin: bytes, end: bytes) -> str:
+    return f"[{show_chunk(begin) if begin else ''}…{show_chunk(end) if end else ''})"
+
+
+def _range(wanted: RangeDigest) -> str:
+    return f"{_keys(wanted.begin, wanted.end)} {wanted.count} chunks"
+
+
+def _row(row: RemoteRow) -> str:
+    pending = f" pending {row.pending}" if row.pending else ""
+    return f"{show_chunk(row.chunk)}@{row.committed}{pending}{' bad' if row.bad else ''}"
+
+
+def show_effect(effect: Effect | ResyncEffect) -> str:
+    """An effect of a replica or of a resync."""
     if isinstance(effect, Stage):
         return f"stage {show_update(effect.update)}"
     if isinstance(effect, Forward):
         floor = show_serial(effect.update.floor)
-        return f"forward to {effect.target} {show_update(effect.update)} #{show_serial(effect.attempt)} floor {floor}"
+        what = (
+            show_update(effect.update).replace("from the store", "as committed")
+            if effect.committed
+            else show_update(effect.update)
+        )
+        return f"forward to {effect.target} {what} #{show_serial(effect.attempt)} floor {floor}"
     if isinstance(effect, Commit):
         return f"commit {show_chunk(effect.chunk)}@{effect.version} {show_tag(effect.tag)}"
     if isinstance(effect, Reply):
         return f"reply {show_result(effect.result)}"
-    return f"drop pending of {show_chunk(effect.chunk)}"
+    if isinstance(effect, DropPending):
+        return f"drop pending {show_chunk(effect.chunk)}@{effect.version}"
+    return show_resync(effect)
 
 
 def show_chain(chain: Chain | None) -> str:
@@ -108,10 +183,18 @@ def show_message(message: Message) -> str:
         return f"read {show_chunk(message.chunk)}"
     if isinstance(message, ReadAnswer):
         return f"answer {message.code.name} version {message.version} {message.content.decode(errors='replace')!r}"
-    if isinstance(message, Heartbeat):
-        return f"heartbeat, knows v{message.chain_version}"
-    if isinstance(message, HeartbeatAnswer):
-        return f"heartbeat answered{', ' + show_chain(message.chain) if message.chain is not None else ''}"
+    if isinstance(message, ResyncCall):
+        return show_resync(message.request)
+    if isinstance(message, ResyncReply):
+        return show_resync(message.answer)
+    if isinstance(message, RegisterCall):
+        return f"registers incarnation {message.incarnation}"
+    if isinstance(message, BeatCall):
+        reports = " ".join(f"{report.state.name.lower()} v{report.chain_version}" for report in message.beat.targets)
+        return f"heartbeat {message.call}{' leaving' if message.beat.leaving else ''} {reports}".rstrip()
+    if isinstance(message, ManagerAnswer):
+        return f"answer to {message.call}: {message.answer}"
     if isinstance(message, ChainTold):
         return f"chain {show_chain(message.chain)}"
+    assert isinstance(message, ChainAsked)
     return "asks for the chain"

@@ -6,11 +6,12 @@ switched on by itself, and delays may be as long as it takes the manager to give
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from fs3.base.prng import Prng
 from fs3.base.units import MICROSECOND, MILLISECOND
 from fs3.core.craq.lanes import ReplicaLimits
+from fs3.core.craq.resync_plan import ResyncLimits
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,10 @@ class Swarm:
 
     heartbeat_ns: int
     lease_ns: int
+    drift_ns: int
+    """What two clocks may disagree by in one lease."""
     limits: ReplicaLimits
+    resync_limits: ResyncLimits
     call_timeout_ns: int
     operation_deadline_ns: int
     """After which a client gives up, as long as there is trouble."""
@@ -64,13 +68,28 @@ class Swarm:
     isolations: int
     """Of a target from the manager, and perhaps from its neighbours, but not from the clients."""
     pauses: int
-    bumps: int
+    leaves: int
+    """Clean stops."""
+    managers: int
+    """The manager is killed, and another one takes over."""
+    exchanges: int
+    """Of a disk, while others are complete."""
+    fillings: int
+    """Disks that are full for a while."""
+    rots: int
+    """Bytes that a disk changes, of chunks of which others have good copies."""
     trouble_ns: int
     """Trouble happens this long; then everything is healed."""
 
+    @property
+    def is_gentle(self) -> bool:
+        """Nothing but disks is in trouble, and nobody is taken for dead who is not."""
+        other = self.crashes + self.cuts + self.isolations + self.pauses + self.leaves + self.managers
+        return not other and not self.tail_chance and not self.loss_chance
+
     def describe(self) -> str:
         """One line, for people."""
-        shown = (f"{field.name}={getattr(self, field.name)}" for field in fields(self) if field.name != "limits")
+        shown = (f"{field.name}={getattr(self, field.name)}" for field in fields(self) if "limits" not in field.name)
         return " ".join(shown)
 
 
@@ -86,8 +105,9 @@ def swarm_of(prng: Prng) -> Swarm:
     timeout = prng.between(10, 60) * MILLISECOND
     clients = prng.between(1, 5)
     operations = prng.between(24, 56)
+    exchanges = maybe(1, 4, 1, 3)
     trouble = prng.between(200, 700) * MILLISECOND
-    return Swarm(
+    swarm = Swarm(
         targets=prng.pick((1, 2, 3, 3, 3, 3, 4, 5)),
         clients=clients,
         operations=operations,
@@ -115,6 +135,7 @@ def swarm_of(prng: Prng) -> Swarm:
         stage_tail_chance=maybe(1, 2, 5, 80),
         heartbeat_ns=heartbeat,
         lease_ns=lease,
+        drift_ns=lease * prng.between(1, 4) // 40,
         limits=ReplicaLimits(
             lane_waiting_max=prng.pick((1, 4, 256)),
             flights_max=prng.pick((2, 1024, 1024)),
@@ -124,12 +145,33 @@ def swarm_of(prng: Prng) -> Swarm:
             forward_backoff_min_ns=2 * MILLISECOND,
             forward_backoff_max_ns=10 * MILLISECOND,
         ),
+        resync_limits=ResyncLimits(
+            range_chunks=prng.pick((1, 2, 16)),
+            ranges_max=prng.pick((1, 2, 8)),
+            queries_max=prng.pick((1, 4)),
+            list_max=prng.pick((1, 2, 16)),
+            fills_max=prng.pick((1, 2, 16)),
+            bytes_max=prng.pick((1, 1 << 20)),
+            bytes_per_second=prng.pick((0, 0, 20_000)),
+            burst_ns=MILLISECOND,
+            channels_max=prng.pick((1, 16)),
+            finish_ns=heartbeat,
+            retry_min_ns=2 * MILLISECOND,
+            retry_max_ns=10 * MILLISECOND,
+        ),
         call_timeout_ns=prng.between(20, 80) * MILLISECOND,
         operation_deadline_ns=prng.between(100, 600) * MILLISECOND,
         crashes=maybe(3, 4, 1, 5),
         cuts=maybe(1, 2, 1, 4),
         isolations=maybe(1, 2, 1, 3),
         pauses=maybe(1, 3, 1, 3),
-        bumps=maybe(1, 3, 1, 4),
+        leaves=maybe(1, 3, 1, 3),
+        managers=maybe(1, 4, 1, 2),
+        exchanges=exchanges,
+        fillings=maybe(1, 4, 1, 3),
+        rots=0 if exchanges else maybe(1, 4, 1, 4),
         trouble_ns=trouble,
     )
+    if exchanges and prng.chance(1, 2):
+        swarm = replace(swarm, crashes=0, cuts=0, isolations=0, pauses=0, leaves=0, managers=0, tail_chance=0, loss_chance=0)
+    return swarm

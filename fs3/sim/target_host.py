@@ -1,49 +1,55 @@
-"""The shell of one simulated target: carries out what its replica wants, on a simulated disk and network.
+"""The shell of one simulated target: carries out what its machines want, on a simulated disk and network.
 
 It is what `services/storage` is in a real process, without asyncio: an inbox of messages, a disk that makes batches durable one
-barrier at a time, a timer. A crash drops everything that is not in the store.
+barrier at a time, a timer. A crash drops everything that is not in the store. Who tells the manager about it is `node_model`.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
 from fs3.base.ids import TargetId
 from fs3.base.status import Code
 from fs3.core.craq import invariants
-from fs3.core.craq.effects import Commit, DropPending, Effect, Forward, Reply, Stage
-from fs3.core.craq.events import Acked, ChainChanged, Event, Opened, Staged, Tick, UpdateReceived
+from fs3.core.craq.admission import Place
+from fs3.core.craq.effects import Commit, DropPending, Effect, Filled, Forward, Reply, Stage
+from fs3.core.craq.events import Acked, ChainChanged, Dropped, Event, Opened, Staged, Tick, UpdateReceived
 from fs3.core.craq.lanes import ReplicaLimits
 from fs3.core.craq.reads import decide
 from fs3.core.craq.replica import Replica
-from fs3.model.chain import Chain
-from fs3.model.chunk import ChunkMeta, Update, UpdateResult
+from fs3.core.craq.resync import Resync
+from fs3.core.craq.resync_plan import ResyncLimits
+from fs3.core.craq.resync_steps import ResyncEffect, ResyncEvent
+from fs3.model.chain import Chain, LocalState, PublicState
+from fs3.model.chunk import ChunkMeta, Update, UpdateKind, UpdateResult
 from fs3.sim.chunk_view import SimChunks
 from fs3.sim.messages import (
-    MANAGER,
     ChainTold,
-    Heartbeat,
-    HeartbeatAnswer,
     Message,
     ReadAnswer,
     ReadCall,
+    ResyncCall,
+    ResyncReply,
     UpdateAnswer,
     UpdateCall,
 )
+from fs3.sim.resync_host import MergeJob, Repairs, ResyncHost
 
 Decide = Callable[[ChunkMeta | None, Chain | None, TargetId, int, int, int], Code]
+Job = Stage | DropPending | MergeJob
+"""What a barrier carries."""
 
 
 class Surroundings(Protocol):
     """What a host finds around it."""
 
-    @property
-    def now(self) -> int:
-        """Virtual nanoseconds."""
+    def clock(self, host: TargetHost) -> int:
+        """The monotonic clock of the host, nanoseconds; hosts' clocks do not run alike."""
         ...
 
     def send(self, source: int, target: int, message: Message) -> None:
@@ -51,19 +57,23 @@ class Surroundings(Protocol):
         ...
 
     def opens(self, host: TargetHost) -> None:
-        """The store of a starting target is looked through; call `host.open(host.incarnation)` when that is done."""
+        """The store of a starting target is looked through; call `host.open()` when that is done, unless it has died."""
         ...
 
     def disk_begins(self, host: TargetHost) -> None:
-        """A barrier begins; call `host.disk_ends(host.incarnation)` when it is on the disk."""
+        """A barrier begins; call `host.disk_ends()` when it is on the disk, unless the host has died."""
         ...
 
-    def arm(self, host: TargetHost, due_ns: int) -> None:
-        """Call `host.tick(host.incarnation)` at `due_ns`. Earlier calls for this host still happen, and are harmless."""
+    def call_at(self, host: TargetHost, due_ns: int, action: Callable[..., None], *arguments: Any) -> None:
+        """Call back at a time of the host's clock, unless it has died."""
         ...
 
-    def note(self, host: TargetHost, event: Event | str, effects: list[Effect]) -> None:
+    def note(self, host: TargetHost, event: Event | ResyncEvent | str, effects: list[Effect] | list[ResyncEffect]) -> None:
         """Something happened: for traces and fingerprints."""
+        ...
+
+    def finished(self, host: TargetHost) -> None:
+        """The target has been brought up to date: the manager is to be told at once."""
         ...
 
 
@@ -76,64 +86,127 @@ class Parts:
     decide: Decide = decide
     opens: bool = True
     """The store's pending versions are told to the replica when it starts."""
+    resync: type[Resync] = Resync
+    host: type[ResyncHost] = ResyncHost
+    node: Any = None
+    """Class in place of `node_model.NodeModel`."""
+    manager: Any = None
+    """Class in place of `fs3.core.membership.manager.Manager`."""
 
 
 class TargetHost:
-    """One target: its store, which survives a crash, and its replica, which does not."""
+    """One target: its store, which survives a crash, and its machines, which do not."""
 
-    def __init__(self, target: TargetId, around: Surroundings, lease_ns: int, limits: ReplicaLimits, parts: Parts) -> None:
-        """`lease_ns`: how long a heartbeat's answer lets this target serve, counted from when the heartbeat was sent."""
+    def __init__(
+        self,
+        target: TargetId,
+        around: Surroundings,
+        limits: ReplicaLimits,
+        parts: Parts,
+        resync_limits: ResyncLimits,
+        query_timeout_ns: int,
+    ) -> None:
         self.target = target
-        self.lease_ns = lease_ns
         self.around = around
         self.limits = limits
         self.parts = parts
+        self.resync_limits = resync_limits
+        self.query_timeout_ns = query_timeout_ns
         self.chunks = parts.chunks()
         self.up = False
+        self.process = 0
+        """Rises with every start. What was sent to an earlier process is gone with it."""
         self.incarnation = 0
+        """As noted on the node's disk."""
+        self.knows_itself = True
+        """The node's disk says who it is."""
         self.lease_until_ns = 0
-        self.replica = self._new_replica()
+        """By its own clock."""
         self.acknowledged: Callable[[Update], None] = lambda update: None
         """Called when a client is answered OK, before the answer leaves. For checkers."""
+        self.admits: Callable[[], None] = lambda: None
+        """Called when an update or read of a client is let in. For checkers."""
+        self.out_of_room = False
+        """It found no room for what it was brought up to date with."""
+        self._reset()
+
+    def _reset(self) -> None:
+        self.replica = self.parts.replica(self.target, self.chunks, incarnation=self.incarnation, limits=self.limits)
+        self.resync = self.parts.host(self)
+        self.repairs = Repairs(self)
         self._tokens: dict[int, tuple[int, UpdateCall]] = {}
         self._token = 0
-        self._staging: list[Update] = []
-        self._barrier: tuple[int, list[Update]] | None = None
+        self._queue: deque[Event] = deque()
+        self._is_feeding = False
+        self._jobs: list[Job] = []
+        self._barrier: tuple[int, list[Job]] | None = None
         self._armed_ns = 0
         self._checks = 0
 
-    def _new_replica(self) -> Replica:
-        return self.parts.replica(self.target, self.chunks, incarnation=self.incarnation, limits=self.limits)
-
     def start(self) -> None:
-        """The process starts. It takes its place once it has heard of the chain."""
+        """The process starts; what it is to become it learns from `begin`."""
         assert not self.up
         self.up = True
+        self.process += 1
         self.incarnation += 1
         self.lease_until_ns = 0
-        self.replica = self._new_replica()
+        self._reset()
 
-    def crash(self, commits_lost: int) -> None:
-        """The process is killed and the newest commits are lost with the machine's memory."""
+    def begin(self, incarnation: int, *, is_born: bool = False) -> None:
+        """It may take its place once it has heard of the chain. `is_born`: it had a store that was complete once."""
+        self.incarnation = incarnation
+        self.knows_itself = True
+        if self.chunks.is_new:
+            self.chunks.is_new = False
+            self.chunks.whole = not is_born
+        self._reset()
+
+    def crash(self, commits_lost: int, *, barrier_done: bool = False) -> None:
+        """The process is killed and the newest commits are lost with the machine's memory. `barrier_done`: what the disk was
+        working on is durable, though nobody heard of it."""
         assert self.up
         self.up = False
-        self._tokens.clear()
-        self._staging.clear()
-        self._barrier = None
-        self._armed_ns = 0
-        self.chunks.crash(commits_lost)
+        if barrier_done and self._barrier is not None:
+            mark, jobs = self._barrier
+            self.chunks.barrier_ends(mark)
+            for job in jobs:
+                self._do(job)
+        self.chunks.crash(min(commits_lost, self.chunks.unsynced))
+
+    def exchange_disk(self, *, node_too: bool) -> None:
+        """The disk is lost and replaced by an empty one; `node_too`: and the one that says who the node is."""
+        assert not self.up
+        self.chunks = self.parts.chunks(is_new=True)
+        if node_too:
+            self.knows_itself = False
 
     @property
     def is_idle(self) -> bool:
         """Nothing is under way and nobody waits for an answer."""
-        return not self.replica.lanes and not self._tokens
+        return not self.replica.lanes and not self._tokens and not self._jobs and self._barrier is None and self.resync.is_idle
+
+    @property
+    def clock(self) -> int:
+        """Nanoseconds by its own clock."""
+        return self.around.clock(self)
+
+    @property
+    def chain(self) -> Chain | None:
+        """The newest it has heard of."""
+        return self.replica.chain
+
+    @property
+    def local_state(self) -> LocalState | None:
+        """What the manager is to be told; None: nothing yet."""
+        if self.out_of_room and self.chunks.full:
+            return LocalState.OFFLINE
+        return self.replica.local_state
+
+    def may_be_head(self) -> bool:
+        """It would admit a client's update now. For checkers."""
+        return self.up and self.replica.standing.place is Place.HEAD and self.clock < self.lease_until_ns
 
     # --- messages ----------------------------------------------------------------------------------------------------
-
-    def heartbeat(self) -> None:
-        """Tell the manager that this target is there."""
-        chain = self.replica.chain
-        self.around.send(self.target, MANAGER, Heartbeat(self.around.now, chain.version if chain is not None else 0))
 
     def receive(self, source: int, message: Message) -> None:
         """A message arrives."""
@@ -143,30 +216,34 @@ class TargetHost:
             self.feed(Acked(message.chunk, message.version, message.call, message.result))
         elif isinstance(message, ReadCall):
             self.around.send(self.target, source, self.read(message))
-        elif isinstance(message, HeartbeatAnswer):
-            self.lease_until_ns = max(self.lease_until_ns, message.sent_ns + self.lease_ns)
-            self._learn(message.chain)
+        elif isinstance(message, ReadAnswer):
+            self.repairs.take(message)
+        elif isinstance(message, ResyncCall):
+            self.resync.serve(source, message)
+        elif isinstance(message, ResyncReply):
+            self.resync.answered(message)
         elif isinstance(message, ChainTold):
             self._learn(message.chain)
         else:
             raise AssertionError(f"a target got {message}")
 
-    def _learn(self, chain: Chain | None) -> None:
-        if chain is not None:
-            if self.replica.chain is None:
-                self.around.opens(self)
-            self.feed(ChainChanged(chain))
+    def _learn(self, chain: Chain) -> None:
+        if self.replica.chain is None:
+            self.around.opens(self)
+        self.feed(ChainChanged(chain))
 
-    def open(self, incarnation: int) -> None:
+    def open(self) -> None:
         """The store has been looked through."""
-        if self.up and incarnation == self.incarnation:
-            self.feed(Opened(tuple(self.chunks.pending()) if self.parts.opens else ()))
+        pending = tuple(self.chunks.pending()) if self.parts.opens else ()
+        self.feed(Opened(pending, self.chunks.whole))
 
     def _update(self, source: int, message: UpdateCall) -> None:
-        if not message.update.from_target and self.around.now >= self.lease_until_ns:
-            result = UpdateResult(Code.LEASE, message=f"target {self.target} has no lease")
-            self.around.send(self.target, source, UpdateAnswer(message.call, message.update.chunk, 0, result))
-            return
+        if not message.update.from_target:
+            if self.clock >= self.lease_until_ns:
+                result = UpdateResult(Code.LEASE, message=f"target {self.target} has no lease")
+                self.around.send(self.target, source, UpdateAnswer(message.call, message.update.chunk, 0, result))
+                return
+            self.admits()
         self._token += 1
         self._tokens[self._token] = (source, message)
         self.feed(UpdateReceived(message.update, self._token))
@@ -175,58 +252,84 @@ class TargetHost:
         """Serve a read, or say why not."""
         meta = self.chunks.get(message.chunk)
         code = self.parts.decide(
-            meta, self.replica.readable_chain, self.target, message.chain_version, self.around.now, self.lease_until_ns
+            meta, self.replica.readable_chain, self.target, message.chain_version, self.clock, self.lease_until_ns
         )
+        if code is Code.OK and not self.chunks.verified(message.chunk):
+            code = Code.CHECKSUM
         if code is not Code.OK:
             return ReadAnswer(message.call, code)
         version, content = self.chunks.shown(message.chunk)
         return ReadAnswer(message.call, Code.OK, version, content)
 
-    # --- the replica -------------------------------------------------------------------------------------------------
+    # --- the machines ------------------------------------------------------------------------------------------------
 
     def feed(self, event: Event) -> None:
-        """One step of the replica, and what it wants."""
-        effects = self.replica.step(self.around.now, event)
+        """One step of the replica, and what it wants; then whatever that has led to."""
+        self._queue.append(event)
+        if self._is_feeding:
+            return
+        self._is_feeding = True
+        while self._queue:
+            self._step(self._queue.popleft())
+        self._is_feeding = False
+        self.replica.check()
+        self._checks += 1
+        if not self._checks % 8:
+            invariants.check(self.replica, self.chunks.pending())
+        self._begin_barrier()
+        self.arm()
+
+    def _step(self, event: Event) -> None:
+        effects = self.replica.step(self.clock, event)
         for effect in effects:
             if isinstance(effect, Commit):
                 self.chunks.commit(effect.chunk, effect.version, effect.tag, effect.result)
         self.around.note(self, event, effects)
         for effect in effects:
-            if isinstance(effect, Stage):
-                self._staging.append(effect.update)
+            if isinstance(effect, Stage | DropPending):
+                self._jobs.append(effect)
             elif isinstance(effect, Forward):
                 self._forward(effect)
             elif isinstance(effect, Reply):
                 self._reply(effect)
-            elif isinstance(effect, DropPending):
-                self.chunks.drop_pending(effect.chunk)
-        self.replica.check()
-        self._checks += 1
-        if not self._checks % 8:
-            invariants.check(self.replica, self.chunks.pending())
-        if self._staging and self._barrier is None:
-            self._begin_barrier()
-        due = self.replica.next_deadline()
-        if due is not None and (not self._armed_ns or due < self._armed_ns):
-            self._armed_ns = due
-            self.around.arm(self, due)
+            elif isinstance(effect, Filled):
+                self.resync.feed(effect)
+        if isinstance(event, ChainChanged | Opened):
+            self.resync.placed()
 
-    def tick(self, incarnation: int) -> None:
-        """A deadline the replica asked for has passed."""
-        if self.up and incarnation == self.incarnation:
-            self._armed_ns = 0
-            self.feed(Tick())
+    def arm(self) -> None:
+        """Have `tick` called when one of the machines wants it."""
+        dues = [due for due in (self.replica.next_deadline(), self.resync.machine.next_deadline()) if due is not None]
+        if dues and (not self._armed_ns or min(dues) < self._armed_ns):
+            self._armed_ns = min(dues)
+            self.around.call_at(self, self._armed_ns, self.tick, self._armed_ns)
+
+    def tick(self, armed_ns: int) -> None:
+        """A deadline has passed; an earlier one was asked for meanwhile when it is not the one that is armed."""
+        if armed_ns != self._armed_ns:
+            return
+        self._armed_ns = 0
+        if self.resync.machine.next_deadline() is not None:
+            self.resync.feed(Tick())
+        self.feed(Tick())
 
     def _forward(self, effect: Forward) -> None:
         update = effect.update
-        if update.data is None and update.length:
-            content = self.chunks.pending_content(update.chunk, update.version)
+        if update.data is None and (update.length or update.kind is UpdateKind.FILL):
+            code, content = self._read_back(update, committed=effect.committed)
             if content is None:
-                gone = UpdateResult(Code.NOT_FOUND, message="no such pending version")
-                self.feed(Acked(update.chunk, update.version, effect.attempt, gone))
+                self.feed(Acked(update.chunk, update.version, effect.attempt, UpdateResult(code)))
                 return
             update = msgspec.structs.replace(update, data=memoryview(content), length=len(content))
         self.around.send(self.target, effect.target, UpdateCall(effect.attempt, update))
+
+    def _read_back(self, update: Update, *, committed: bool) -> tuple[Code, bytes | None]:
+        if not committed:
+            return Code.NOT_FOUND, self.chunks.pending_content(update.chunk, update.version)
+        meta = self.chunks.get(update.chunk)
+        if meta is None or meta.committed != update.version:
+            return Code.NOT_FOUND, None
+        return (Code.OK, self.chunks.content(update.chunk)) if self.chunks.verified(update.chunk) else (Code.CHECKSUM, None)
 
     def _reply(self, effect: Reply) -> None:
         source, message = self._tokens.pop(effect.token)
@@ -237,23 +340,50 @@ class TargetHost:
 
     # --- the disk ----------------------------------------------------------------------------------------------------
 
+    def add_job(self, job: Job) -> None:
+        """For the next barrier."""
+        self._jobs.append(job)
+        self._begin_barrier()
+
     def _begin_barrier(self) -> None:
-        self._barrier = (self.chunks.barrier_begins(), self._staging)
-        self._staging = []
-        self.around.disk_begins(self)
+        if self._jobs and self._barrier is None:
+            self._barrier = (self.chunks.barrier_begins(), self._jobs)
+            self._jobs = []
+            self.around.disk_begins(self)
 
     @property
     def disk_is_busy(self) -> bool:
         """A barrier is on its way to the disk."""
         return self._barrier is not None
 
-    def disk_ends(self, incarnation: int) -> None:
+    def disk_ends(self) -> None:
         """The barrier is on the disk: everything it carries is durable."""
-        if not self.up or incarnation != self.incarnation or self._barrier is None:
+        if self._barrier is None:
             return
-        mark, updates = self._barrier
+        mark, jobs = self._barrier
         self._barrier = None
         self.chunks.barrier_ends(mark)
-        results = [(update, self.chunks.stage(update)) for update in updates]
-        for update, (code, length, checksum) in results:
-            self.feed(Staged(update.chunk, update.version, code, length, checksum))
+        done = [(job, self._do(job)) for job in jobs]
+        for job, (code, length, checksum) in done:
+            if isinstance(job, Stage):
+                update = job.update
+                self.out_of_room |= code is Code.NO_SPACE and self._slot_state() is PublicState.SYNCING
+                self.feed(Staged(update.chunk, update.version, code, length, checksum))
+            elif isinstance(job, DropPending):
+                self.feed(Dropped(job.chunk, job.version))
+            else:
+                self.resync.merged(job)
+        self._begin_barrier()
+
+    def _do(self, job: Job) -> tuple[Code, int, int]:
+        if isinstance(job, Stage):
+            return self.chunks.stage(job.update)
+        if isinstance(job, DropPending):
+            self.chunks.drop_pending(job.chunk)
+        else:
+            self.chunks.merge(job.rows)
+        return Code.OK, 0, 0
+
+    def _slot_state(self) -> PublicState | None:
+        slot = self.chain.slot(self.target) if self.chain is not None else None
+        return slot.state if slot is not None else None

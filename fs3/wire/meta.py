@@ -41,6 +41,8 @@ def fill_inode(message: pb.Inode, inode: Inode) -> None:
     message.ctime_ns = inode.ctime_ns
     message.birth_ns = inode.birth_ns
     message.change = inode.change
+    if inode.truncations:
+        message.truncations = inode.truncations
     if inode.parent:
         message.parent = inode.parent
     if inode.target:
@@ -73,6 +75,8 @@ def inode_from_pb(message: pb.Inode) -> Inode:
         message.parent,  # type: ignore[arg-type]
         Layout(layout.table_id, size, layout.stripe, tuple(layout.chains[:])) if size else layout_from_pb(layout),  # type: ignore[arg-type]
         message.target,
+        0,
+        message.truncations,
     )
 
 
@@ -95,7 +99,7 @@ def layout_from_pb(message: pb.Layout) -> Layout:
 
 def inode_bytes_max(inode: Inode) -> int:
     """No encoded inode is larger than this; for cutting replies without encoding them twice."""
-    return 140 + 5 * len(inode.layout.chains) + 4 * len(inode.target)
+    return 152 + 5 * len(inode.layout.chains) + 4 * len(inode.target)
 
 
 # --- who and where ---------------------------------------------------------------------------------------------------

@@ -140,6 +140,7 @@ def _close(message: pb.CloseRequest) -> Close:
         _path(message.publish) if message.publish.path else None,
         message.exclusive,
         message.discard,
+        message.truncations if message.HasField("truncations") else None,
     )
 
 
@@ -150,11 +151,14 @@ def _fill_sync(message: Any, request: Close | Sync) -> None:
         message.length = request.length
         message.has_length = True
     message.modified = request.modified
+    if request.truncations is not None:
+        message.truncations = request.truncations
 
 
 def _sync(message: pb.SyncRequest) -> Sync:
     length = message.length if message.has_length else None
-    return Sync(_inode_id(message), SessionId(message.session_id), length, message.modified)
+    truncations = message.truncations if message.HasField("truncations") else None
+    return Sync(_inode_id(message), SessionId(message.session_id), length, message.modified, truncations)
 
 
 def _fill_mkdir(message: pb.MkdirRequest, request: Mkdir) -> None:

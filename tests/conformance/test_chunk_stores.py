@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 from fs3.base.ids import ChunkId, TargetId
+from fs3.base.limits import channels_per_target_max
 from fs3.base.prng import Prng
 from fs3.base.units import GIB, KIB
 from fs3.drivers.chunks import ChunkStoreConfig, FileChunkStore
@@ -17,9 +18,13 @@ from fs3.sim.conformance.chunk_store import ChunkStoreTests
 class TestFiles(ChunkStoreTests):
     map_bytes = 1 * GIB
 
-    async def open(self, directory: Path, capacity_bytes: int = 0) -> FileChunkStore:
+    async def open(self, directory: Path, capacity_bytes: int = 0, channels_max: int = channels_per_target_max) -> FileChunkStore:
         config = ChunkStoreConfig(
-            capacity_bytes=capacity_bytes, disk_reserve_bytes=0, index_map_bytes=self.map_bytes, block_reuse_delay_ns=0
+            capacity_bytes=capacity_bytes,
+            channels_max=channels_max,
+            disk_reserve_bytes=0,
+            index_map_bytes=self.map_bytes,
+            block_reuse_delay_ns=0,
         )
         return FileChunkStore.open(directory / "target", TargetId(1), OsClock(), config=config)
 
@@ -47,8 +52,10 @@ class TestFilesWithAnIndexThatGrows(TestFiles):
 
 
 class TestMemory(ChunkStoreTests):
-    async def open(self, directory: Path, capacity_bytes: int = 0) -> MemoryChunkStore:
-        return MemoryChunkStore(capacity_bytes)
+    async def open(
+        self, directory: Path, capacity_bytes: int = 0, channels_max: int = channels_per_target_max
+    ) -> MemoryChunkStore:
+        return MemoryChunkStore(capacity_bytes, channels_max)
 
     async def reopen(self, store: ChunkStore, directory: Path) -> MemoryChunkStore:
         assert isinstance(store, MemoryChunkStore)

@@ -1,11 +1,13 @@
 """Every KV driver passes the same suite."""
 
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from fs3.drivers.lmdb import LmdbKV
 from fs3.drivers.memory.kv import MemoryKV
 from fs3.ports.kv import KV
 from fs3.sim.conformance.kv import KVTests
+from fs3.sim.conformance.kv_shared import LocalPeer, SharedKVTests, process_peer
 
 
 class TestLmdb(KVTests):
@@ -25,3 +27,36 @@ class TestMemory(KVTests):
 
     async def open(self, directory: Path) -> KV:
         return MemoryKV()
+
+
+class TestLmdbShared(SharedKVTests):
+    """Two processes."""
+
+    opening = 'LmdbKV.open(directory / "kv")'
+
+    @asynccontextmanager
+    async def opened(self, directory: Path):
+        async with process_peer(self.opening, directory) as peer:
+            kv = eval(self.opening, {"LmdbKV": LmdbKV, "directory": directory})
+            try:
+                yield kv, peer
+            finally:
+                await kv.close()
+
+
+class TestLmdbSharedThatGrows(TestLmdbShared):
+    """The same on a map so small that each of the two outgrows what the other one has."""
+
+    opening = 'LmdbKV.open(directory / "kv", map_bytes=64 * 1024)'
+
+
+class TestMemoryShared(SharedKVTests):
+    """Two handles."""
+
+    @asynccontextmanager
+    async def opened(self, directory: Path):
+        kv = MemoryKV()
+        other = kv.another()
+        yield kv, LocalPeer(other)
+        await kv.close()
+        await other.close()

@@ -21,6 +21,7 @@ from fs3.core.meta.context import LayoutDefaults, OpContext
 from fs3.core.meta.errors import MetaError
 from fs3.core.meta.garbage import dismantle, finish, next_garbage
 from fs3.core.meta.idempotency import sweep
+from fs3.core.meta.liveness import condemn, forget, list_lives
 from fs3.core.meta.ops.close import close_file
 from fs3.core.meta.ops.link import link
 from fs3.core.meta.ops.list import list_directory
@@ -34,7 +35,7 @@ from fs3.core.meta.ops.stat import batch_stat, stat
 from fs3.core.meta.ops.statfs import count
 from fs3.core.meta.ops.symlink import symlink
 from fs3.core.meta.ops.truncate import truncate
-from fs3.core.meta.sessions import list_sessions, prune
+from fs3.core.meta.sessions import forget_pruned, list_sessions, prune
 from fs3.drivers.memory.kv import MemoryKV
 from fs3.model.chain import ChainTable
 from fs3.model.inode import InodeType, User
@@ -322,6 +323,10 @@ class Namespaces(RuleBasedStateMachine):
             self.kv.transact_now(lambda txn, garbage=garbage: finish(txn, garbage))
         late = self.wall + requests_remembered_ns
         assert self.kv.transact_now(lambda txn: sweep(txn, late, ClientId(bytes(16)), 1 << 20))[0] is None
+        assert self.kv.transact_now(lambda txn: forget_pruned(txn, late, b"", 1 << 20))[0] is None
+        for client, life in self.see(lambda txn: list_lives(txn, None, 1 << 20)):
+            assert self.kv.transact_now(lambda txn, client=client, life=life: condemn(txn, client, life))
+            assert self.kv.transact_now(lambda txn, client=client, life=life: forget(txn, client, life.beats))
         assert self.see(check_namespace) == []
         assert len(self.rows()) == 2  # the root and the counters
         assert self.see(count).inodes == 1

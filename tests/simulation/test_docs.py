@@ -1,17 +1,45 @@
-"""docs/simulation.md shows the table of planted bugs as it is."""
+"""Tables in the documentation that are made from the code are what the code says.
+
+`python -m fs3.sim.tables --rewrite docs/*.md docs/protocols/*.md` writes them anew.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from fs3.sim.bugs import BUGS
+import pytest
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "simulation.md"
+from fs3.sim import tables
+from fs3.sim.tables import TABLES, rewritten
+
+DOCS = Path(__file__).parents[2] / "docs"
+WITH_TABLES = sorted(path for path in DOCS.rglob("*.md") if "<!-- table: " in path.read_text())
 
 
-def test_every_planted_bug_is_in_the_table() -> None:
-    text = DOCUMENT.read_text()
-    for name, bug in BUGS.items():
-        caught = f"seeds: within {bug.seeds}" if bug.seeds else f"scenario `{bug.scenario}`"
-        assert f"| `{name}` | {bug.what} | {caught} |" in text
-    assert text.count("| `") - 4 == len(BUGS)  # the four checkers above it
+@pytest.mark.parametrize("path", WITH_TABLES, ids=[path.stem for path in WITH_TABLES])
+def test_tables_are_what_the_code_says(path: Path) -> None:
+    assert rewritten(path.read_text()) == path.read_text()
+
+
+def test_every_table_of_the_replication_is_documented() -> None:
+    text = "".join(path.read_text() for path in WITH_TABLES)
+    for name in ("admission", "reads", "resync choice", "planted bugs"):
+        assert name in TABLES
+        assert f"<!-- table: {name} -->" in text
+
+
+def test_bad_documents_are_named() -> None:
+    with pytest.raises(ValueError, match="no such table: weather"):
+        rewritten("<!-- table: weather -->\n<!-- end of table -->\n")
+    with pytest.raises(ValueError, match="the table reads has no end"):
+        rewritten("<!-- table: reads -->\n")
+
+
+def test_documents_are_checked_and_rewritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "one.md"
+    path.write_text("# Reads\n\n<!-- table: reads -->\nnothing\n<!-- end of table -->\n\nThe end.\n")
+    assert tables.main([str(path)]) == 1
+    assert tables.main(["--rewrite", str(path)]) == 0
+    assert tables.main([str(path)]) == 0
+    assert "rewritten" in capsys.readouterr().out
+    assert path.read_text().endswith("|\n<!-- end of table -->\n\nThe end.\n")

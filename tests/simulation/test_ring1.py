@@ -72,8 +72,10 @@ def test_runs_reach_what_they_are_for() -> None:
     worlds = [World(seed, Parts()) for seed in range(120)]
     outcomes = [world.run() for world in worlds]
     assert sum(outcome.operations for outcome in outcomes) > 40 * len(outcomes)
-    assert any(len(world.manager.chain.serving()) < len(world.hosts) for world in worlds)
+    assert all(len(world.manager.chain.serving()) == len(world.hosts) for world in worlds)
+    assert sum(outcome.chain_versions > 1 for outcome in outcomes) > len(outcomes) // 3
     assert any(host.incarnation > 1 for world in worlds for host in world.hosts.values())
+    assert any(world.manager.life > 1 for world in worlds)
     history = [operation for world in worlds for client in world.clients.values() for operation in client.history]
     assert max(operation.attempts for operation in history) > 3
     assert any(operation.code is None for operation in history)

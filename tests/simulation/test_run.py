@@ -30,3 +30,8 @@ def test_one_seed_that_fails(capsys: pytest.CaptureFixture[str]) -> None:
 def test_processes_give_the_same_outcomes(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--seeds", "60", "--jobs", "2"]) == 0
     assert "60 seeds from 0, 0 failed" in capsys.readouterr().out
+
+
+def test_planted_bugs_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--bugs", "--bug", "early_ack"]) == 0
+    assert "| `early_ack` | 1 | 40 |" in capsys.readouterr().out

@@ -1,7 +1,7 @@
 """Chunk admission: what a replica does with an update, as a table of which exactly one row matches every case.
 
 A case is eight facts about (update, what is known of its chunk, the client's channel row, the chunk's lane, the place of this
-target in its chain). The functions below find the facts; `ROWS` says what follows from them. Rows do not depend on their order.
+target in its chain). `facts` finds them; `ROWS` says what follows from them. Rows do not depend on their order.
 
 Who may give an update its version: the head numbers what a client sends (committed + 1), everybody else takes the number of its
 predecessor, whose history contains its own. Fencing is equality of (chain, chain version) and nothing else.
@@ -17,9 +17,9 @@ from enum import IntEnum
 from functools import cache
 from itertools import product
 
-from fs3.base.ids import CHUNK_ID_BYTES, ClientId
+from fs3.base.ids import ClientId
 from fs3.base.status import Code
-from fs3.model.chunk import ChannelRow, ChunkMeta, Tag, Update, UpdateKind
+from fs3.model.chunk import Tag
 
 UNTAGGED = Tag(ClientId(b""), 0, 0)
 """The tag of an update that leaves no channel row."""
@@ -312,81 +312,14 @@ def all_cases() -> list[Case]:
     return list(product(*COLUMNS.values()))  # type: ignore[arg-type]
 
 
-# --- the facts -------------------------------------------------------------------------------------------------------
-
-
-def malformed(update: Update) -> str:
-    """What is wrong with an update whatever the chain is; "" when nothing is."""
-    kind = update.kind
-    if len(update.chunk) != CHUNK_ID_BYTES:
-        return f"chunk id of {len(update.chunk)} bytes"
-    if update.offset < 0 or update.length < 0:
-        return f"negative range {update.offset}+{update.length}"
-    if update.offset and (kind is UpdateKind.PUT or kind is UpdateKind.FILL):
-        return f"{kind.name} at offset {update.offset}: it replaces the whole chunk"
-    if update.from_target:
-        return "" if update.version > 0 else "a forwarded update without version"
-    if update.version:
-        return f"version {update.version} from a client: the head numbers updates"
-    if kind is UpdateKind.FILL:
-        return "FILL from a client"
-    if not update.tag.client and kind is not UpdateKind.PUT and kind is not UpdateKind.REMOVE:
-        return f"{kind.name} without a tag cannot be applied exactly once"
-    return ""
-
-
-def seen_of(update: Update, row: ChannelRow | None) -> Seen:
-    """A client's tag against its channel's row."""
-    if row is None or row.seq < update.tag.seq:
-        return Seen.FRESH
-    if row.seq > update.tag.seq:
-        return Seen.STALE
-    return Seen.AGAIN if row.chunk == update.chunk else Seen.CROSSED
-
-
-def client_step(meta: ChunkMeta | None) -> Step:
-    """Whether the head may number an update now."""
-    return Step.NEXT if meta is None or not meta.pending else Step.GAP
-
-
-def shortcut_of(update: Update, meta: ChunkMeta | None) -> Shortcut:
-    """Whether a client's update has nothing to do."""
-    if update.kind is UpdateKind.PUT:
-        return Shortcut.PRESENT if meta is not None and meta.committed else Shortcut.NONE
-    if update.kind is UpdateKind.REMOVE and meta is None and not update.tag.client:
-        return Shortcut.ABSENT
-    return Shortcut.NONE
-
-
-def forwarded_step(update: Update, meta: ChunkMeta | None, row: ChannelRow | None, syncing: bool) -> Step:
-    """A predecessor's version against the chunk's.
-
-    `row` is the channel row of the update's tag, needed only for a REMOVE of an absent chunk: then all that is left to do is to
-    set the row, unless it is there or newer. A syncing target takes whole chunks whatever it has, but never goes back within
-    one chain version: that would be a late fill.
-    """
-    version = update.version
-    if meta is None:
-        if update.kind is UpdateKind.REMOVE:
-            recorded = not update.tag.client or (row is not None and row.seq >= update.tag.seq)
-            return Step.DONE if recorded else Step.NEXT
-        return Step.NEXT if version == 1 or (syncing and update.kind is UpdateKind.FILL) else Step.GAP
-    if syncing and (update.kind is UpdateKind.FILL or update.kind is UpdateKind.REMOVE):
-        if meta.chain_version < update.chain_version:
-            return Step.NEXT
-        if version > meta.committed and version != meta.pending:
-            return Step.NEXT
-    if version == meta.pending:
-        return Step.RESENT if same_tag(meta.pending_tag, update.tag) else Step.RENAMED
-    if version == meta.committed + 1 and not meta.pending:
-        return Step.NEXT
-    if version > meta.committed:
-        return Step.GAP
-    return Step.DONE if version == meta.committed else Step.PAST
-
-
-def same_tag(one: Tag | None, other: Tag | None) -> bool:
-    """Two tags name one update. Untagged updates are told apart by their versions only, which the caller has compared."""
-    if one is None or not one.client:
-        return other is None or not other.client
-    return one == other
+def admission_text() -> str:
+    """The table for people and for the documentation. A column that a row does not look at is left empty."""
+    lines = [f"| row | {' | '.join(COLUMNS)} | action | code |", "|---" * (len(COLUMNS) + 3) + "|"]
+    for row in ROWS:
+        cells = []
+        for values, allowed in zip(COLUMNS.values(), row.when, strict=True):
+            named = "/".join(value.name.lower() for value in values if value in allowed)
+            cells.append("" if len(allowed) == len(values) else named)
+        code = row.code.name if row.action in (Action.REFUSE, Action.EXISTS) else ""
+        lines.append(f"| {row.name} | {' | '.join(cells)} | {row.action.name} | {code} |")
+    return "\n".join(lines)

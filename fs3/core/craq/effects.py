@@ -5,6 +5,9 @@ Order of durability: a `Forward` and a `Commit` of a version are only returned a
 
 Carried out before the next step: `Commit`, which the store's view must show by then. The rest may be gathered over many steps.
 
+Answered, each exactly once, in a later step: `Stage` by `Staged`, `Forward` by `Acked`, `DropPending` by `Dropped`. `Filled` is
+itself the answer to `FillAsked`; the shell hands it to its resync machine as an event.
+
 Buffers. The data of an update belongs to whoever asked for it; it may be let go once the `Reply` to *that* token has been
 returned and every `Forward` that was started with it has been answered or given up. Nothing returned later uses it.
 """
@@ -14,6 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fs3.base.ids import ChunkId, TargetId
+from fs3.base.status import Code
 from fs3.model.chunk import Tag, Update, UpdateResult
 
 
@@ -36,6 +40,9 @@ class Forward:
     answer `Acked(NOT_FOUND)` to this sending when the store has no pending version of that number (any more)."""
     attempt: int
     """Number of this sending, for `Acked`; no two sendings of a target have the same. Also `update.serial`."""
+    committed: bool = False
+    """Of a resync, a FILL without data: read the *committed* version back and send all of it. `Acked(NOT_FOUND)` when the store
+    has another version by now, the code of the failure (CHECKSUM, DISK) when it cannot be read, which sends nothing."""
 
 
 @dataclass(slots=True)
@@ -51,10 +58,30 @@ class Commit:
 
 @dataclass(slots=True)
 class DropPending:
-    """Forget the pending version. Only for one that nobody else can have: a serving target never takes back what it may have
-    sent, since a late duplicate of it could still be staged downstream. For targets that are brought up to date."""
+    """Forget the pending version, durably; answer with `Dropped` once it would not come back after a loss of power.
+
+    Only for an update that nobody can have acknowledged: the successor has refused it for want of space (see `flying`), or it was
+    left behind by an earlier chain version and this target is being brought up to date."""
 
     chunk: ChunkId
+    version: int = 0
+
+
+@dataclass(slots=True)
+class Filled:
+    """The answer to `FillAsked`. OK: under `chain_version` the successor has made durable what is committed here, or newer."""
+
+    chunk: ChunkId
+    chain_version: int
+    code: Code
+    """Else BUSY (no room for a flight), the successor's refusal, what reading the chunk back gave, or WRONG_CHAIN_VERSION."""
+    length: int = 0
+    """Bytes that were sent for it alone."""
+    sent: bool = False
+    """The chunk was sent for it alone; else an update that was under way has done it, or it was removed."""
+    removed: bool = False
+    """The successor's copy was removed."""
+    message: str = ""
 
 
 @dataclass(slots=True)
@@ -65,4 +92,4 @@ class Reply:
     result: UpdateResult
 
 
-Effect = Stage | Forward | Commit | DropPending | Reply
+Effect = Stage | Forward | Commit | DropPending | Reply | Filled

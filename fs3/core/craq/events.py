@@ -53,6 +53,29 @@ class Opened:
     no place in its chain: it accepts no updates and must serve no reads (`Replica.readable_chain`)."""
 
     pending: tuple[ChunkId, ...]
+    whole: bool = True
+    """False: the store was made anew for a target that had one before, and has not been brought up to date since. Such a target
+    takes no place in its chain but SYNCING, whatever the chain says: it would show holes where there are chunks."""
+
+
+@dataclass(slots=True)
+class Dropped:
+    """The store finished a `DropPending` effect: the pending version is gone, also after a loss of power."""
+
+    chunk: ChunkId
+    version: int
+
+
+@dataclass(slots=True)
+class FillAsked:
+    """Bring the successor's copy of one chunk up to date with the committed one here; from the resync machine (`resync.Fill`).
+
+    Answered with exactly one `Filled` effect, at the latest in the step of the next `ChainChanged` to a newer version. Never two
+    at a time for one chunk and chain version. A chunk that does not exist here is removed there."""
+
+    chunk: ChunkId
+    chain_version: int
+    """Of the resync. When it is not this replica's any more, the answer is WRONG_CHAIN_VERSION."""
 
 
 @dataclass(slots=True)
@@ -60,4 +83,4 @@ class Tick:
     """A deadline the machine asked for (`next_deadline`) has passed."""
 
 
-Event = UpdateReceived | Staged | Acked | ChainChanged | Opened | Tick
+Event = UpdateReceived | Staged | Acked | ChainChanged | Opened | Dropped | FillAsked | Tick

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+from fs3.base.ids import ChainId, ChunkId
 from fs3.base.status import Code
 from fs3.core.craq.admission import UNTAGGED
 from fs3.model.chunk import ChunkMeta, Update, UpdateKind, UpdateResult
@@ -24,6 +25,8 @@ class Phase(IntEnum):
     """The successor refused it; it will be sent again at `retry_ns`."""
     HALTED = 4
     """The successor staged other bytes than this target. Left as evidence until the chain changes."""
+    DROPPING = 5
+    """The successor has no room for it: the store is forgetting it."""
 
 
 @dataclass(slots=True)
@@ -51,15 +54,21 @@ class Flight:
     """Of the chunk once this update is committed."""
     has_data: bool = True
     """`update.data` may be sent. Not after a restart, nor once the askers, whose buffers it is in, have been answered."""
+    whole: bool = False
+    """The successor wants all of the chunk: it has not got the version before."""
+    is_fill: bool = False
+    """Nothing is staged here: the successor is sent what is committed. Has no askers, and ends with a `Filled`."""
     abandoned: bool = False
-    """This target left the live chain while the store was staging."""
+    """This target left the live chain while the store was staging or forgetting it."""
     refusal: Code = Code.OK
     """How the successor refused it last."""
+    why: str = ""
+    """Its message, when it ends the flight."""
 
     @property
     def due_ns(self) -> int:
-        """When something has to be done about it. While the store works on it nothing can be: it may be using the data."""
-        if self.phase is Phase.STAGING:
+        """When something has to be done about it. While the store works on it nothing can be."""
+        if self.phase is Phase.STAGING or self.phase is Phase.DROPPING:
             return NEVER
         return min(self.retry_ns, self.expires_ns) if self.askers else self.retry_ns
 
@@ -99,3 +108,15 @@ def resumed(template: Update, meta: ChunkMeta, askers: list[int], expires_ns: in
         checksum=meta.pending_checksum,
         has_data=False,
     )
+
+
+def fill_of(chunk: ChunkId, chain: ChainId, chain_version: int, meta: ChunkMeta | None) -> Flight:
+    """The flight that brings the successor's copy of a chunk up to date with what is committed here; a removal when nothing is.
+
+    A removal needs no version: whatever the successor has of the chunk goes.
+    """
+    kind, version, length, checksum = UpdateKind.REMOVE, 1, 0, 0
+    if meta is not None and meta.committed:
+        kind, version, length, checksum = UpdateKind.FILL, meta.committed, meta.length, meta.checksum
+    update = Update(chunk, kind, chain, chain_version, version, 0, length, UNTAGGED)
+    return Flight(update, Phase.RESTING, [], NEVER, length=length, checksum=checksum, has_data=False, is_fill=True)

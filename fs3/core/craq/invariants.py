@@ -9,6 +9,7 @@ from fs3.core.craq.admission import Place
 from fs3.core.craq.flight import NEVER, Phase
 from fs3.core.craq.lanes import Lane
 from fs3.core.craq.replica import Replica
+from fs3.model.chunk import UpdateKind
 
 
 def check(replica: Replica, pending: Iterable[ChunkId] | None = None) -> None:
@@ -42,14 +43,26 @@ def _check_lane(replica: Replica, chunk: ChunkId, lane: Lane, who: str) -> None:
     assert len(lane.waiting or ()) <= replica.limits.lane_waiting_max, f"{who}: too many updates wait"
     assert len(flight.askers) <= replica.limits.askers_max, f"{who}: too many ask for one update"
     assert (flight.serial != 0) == (phase is Phase.FORWARDING), f"{who}: serial {flight.serial} while {phase.name}"
-    if phase is Phase.STAGING:
-        assert replica.standing.place is not Place.OUT or flight.abandoned, f"{who}: stages outside the live chain"
+    if phase is Phase.STAGING or phase is Phase.DROPPING:
+        assert replica.standing.place is not Place.OUT or flight.abandoned, f"{who}: {phase.name} outside the live chain"
         return
     assert replica.standing.place is not Place.OUT, f"{who}: {phase.name} outside the live chain"
     assert not replica.standing.is_last, f"{who}: {phase.name} with nobody behind it"
     assert not flight.abandoned, f"{who}: abandoned but {phase.name}"
+    if flight.is_fill:
+        has = meta.committed if meta is not None else 0
+        removes = flight.update.kind is UpdateKind.REMOVE
+        assert replica.standing.serves, f"{who}: a fill by somebody who does not serve"
+        assert replica.standing.successor_syncs, f"{who}: a fill with nobody to fill"
+        assert has == (0 if removes else flight.update.version), (
+            f"{who}: a fill of {flight.update.version} but the store has {meta}"
+        )
+        assert lane.fill_version == replica.standing.version, f"{who}: a fill of an older chain version"
+        assert not flight.askers, f"{who}: somebody waits for a fill"
+        return
     assert meta is not None, f"{who}: {phase.name} but the store has nothing"
     assert meta.pending == flight.update.version, f"{who}: {phase.name} of {flight.update.version} but the store has {meta}"
-    assert meta.committed < meta.pending, f"{who}: pending {meta.pending} behind committed {meta.committed}"
+    if replica.standing.serves:
+        assert meta.committed < meta.pending, f"{who}: pending {meta.pending} behind committed {meta.committed}"
     if phase is not Phase.HALTED:
         assert flight.retry_ns < NEVER, f"{who}: {phase.name} without a deadline"

@@ -15,14 +15,10 @@ from fs3.core.craq.admission import (
     Sender,
     Shortcut,
     Step,
-    client_step,
-    forwarded_step,
-    malformed,
     pack,
     row_for,
-    seen_of,
-    shortcut_of,
 )
+from fs3.core.craq.facts import client_step, forwarded_step, malformed, seen_of, shortcut_of
 from fs3.core.craq.sendings import Heard
 from fs3.core.craq.standing import Standing
 from fs3.core.craq.view import ChunkView
@@ -60,10 +56,14 @@ class Judge:
                 step = client_step(meta)
                 shortcut = shortcut_of(update, meta)
         elif state is LaneState.FREE:
-            row = self.channel(update.tag) if meta is None and update.tag.client else None
-            step = forwarded_step(update, meta, row, at.place is Place.SYNCING)
+            step = self.step(update, meta)
         form = Form.BAD if malformed(update) else Form.GOOD
         return row_for(pack(form, at.place, fence, sender, seen, state, step, shortcut))
+
+    def step(self, update: Update, meta: ChunkMeta | None) -> Step:
+        """What a predecessor sends, against what is known of its chunk."""
+        row = self.channel(update.tag) if meta is None and update.tag.client else None
+        return forwarded_step(update, meta, row, self.standing.place is Place.SYNCING)
 
     def fence(self, update: Update) -> Fence:
         """Equality of chain and chain version, nothing else."""

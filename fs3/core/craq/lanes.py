@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fs3.base import limits
-from fs3.core.craq.admission import LaneState, same_tag
+from fs3.core.craq.admission import LaneState
+from fs3.core.craq.facts import same_tag
 from fs3.core.craq.flight import Flight, Phase
 from fs3.model.chunk import Update
 
@@ -55,12 +56,15 @@ class Lane:
 
     flight: Flight
     waiting: deque[Waiting] | None = None
+    fill_version: int = 0
+    """Chain version under which the successor is to be brought up to date with this chunk: a fill is under way, or comes next. 0:
+    not asked for."""
 
     def find(self, update: Update) -> Flight | Waiting | None:
         """This very update, in flight or waiting.
 
         A client's update is known by its tag alone: it has no version yet. One without tag never equals another. What a
-        predecessor sends is known by version and tag.
+        predecessor sends is known by version and tag. A fill is no update, and nobody asks for it.
         """
         if update.from_target:
             return next((entry for entry in self._all() if _same_forwarded(entry.update, update)), None)
@@ -69,7 +73,8 @@ class Lane:
         return None
 
     def _all(self) -> Iterator[Flight | Waiting]:
-        yield self.flight
+        if not self.flight.is_fill:
+            yield self.flight
         if self.waiting:
             yield from self.waiting
 

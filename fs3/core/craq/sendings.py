@@ -98,6 +98,14 @@ class Heard:
             self._forget()
         return False
 
+    def refuse(self, chunk: ChunkId) -> None:
+        """For want of room nothing is left here of what was heard last for this chunk, and the predecessor is about to give its
+        number to another update: a copy of that very sending is late too."""
+        known = self._latest.get(chunk)
+        if known is not None:
+            self._latest[chunk] = known + 1
+            self._order.append((known + 1, chunk))
+
     def _forget(self) -> None:
         """What the floor covers need not be remembered."""
         order = self._order

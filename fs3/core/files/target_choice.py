@@ -13,7 +13,8 @@ from collections.abc import Iterable
 import msgspec
 
 from fs3.base.ids import NodeId
-from fs3.base.units import KIB, SECOND
+from fs3.base.limits import suspect_ns
+from fs3.base.units import KIB
 from fs3.model.chain import Chain
 from fs3.model.routing import Routing
 
@@ -22,8 +23,7 @@ OTHER_HOST_BYTES = 512 * KIB
 LOYALTY_BYTES = 256 * KIB
 """How much more may wait for the favourite replica before another is preferred. Less than being on this host is worth."""
 SUSPECT_BYTES = 1 << 50
-SUSPECT_NS = 1 * SECOND
-"""How long a node that failed is asked only when no other has the data."""
+"""A node that did not answer is asked only when no other has the data, until it answers something or `suspect_ns` have passed."""
 
 
 class Candidates(msgspec.Struct, frozen=True):
@@ -97,7 +97,11 @@ class TargetChoice:
 
     def failed(self, node: NodeId, now: int) -> None:
         """The node did not answer."""
-        self._suspect_until[node] = now + SUSPECT_NS
+        self._suspect_until[node] = now + suspect_ns
+
+    def is_suspect(self, node: NodeId, now: int) -> bool:
+        """The node did not answer a while ago, and nothing since."""
+        return self._suspect_until.get(node, 0) > now
 
     def succeeded(self, node: NodeId) -> None:
         """The node answered."""

@@ -8,13 +8,14 @@ from fs3.base.limits import (
     clock_drift_ns,
     heartbeat_ns,
     lease_ns,
+    manager_lease_ns,
     name_bytes_max,
     nodes_max,
     replicas_max,
     routing_deltas_max,
     targets_per_node_max,
 )
-from fs3.base.units import MILLISECOND
+from fs3.base.units import MILLISECOND, SECOND
 
 
 class MgmtdConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,11 +33,13 @@ class MgmtdConfig(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_ns: int = heartbeat_ns
     drift_ns: int = clock_drift_ns
     """What clocks may disagree by in one lease; the manager waits so much longer than a node does."""
+    manager_lease_ns: int = manager_lease_ns
+    """Of the primary among the managers; the same for all of them. It is renewed five times in that time."""
     deltas_kept: int = routing_deltas_max
     """Routing deltas kept for whoever is a little behind."""
-    reconfigure: bool = False
+    reconfigure: bool = True
     """Change chains when targets come and go (`next_chain`). Without it, leases are granted, enforced and shown, and chains stay
-    as they were made."""
+    as they were made: for looking at a cluster that must not change."""
 
     def check(self) -> MgmtdConfig:
         """Itself. ValueError naming the first setting that makes no sense."""
@@ -46,6 +49,7 @@ class MgmtdConfig(msgspec.Struct, frozen=True, kw_only=True):
         _within("replicas", self.replicas, 1, replicas_max)
         _within("targets_per_node", self.targets_per_node, 1, targets_per_node_max)
         _within("heartbeat_ns", self.heartbeat_ns, 10 * MILLISECOND, self.lease_ns)
+        _within("manager_lease_ns", self.manager_lease_ns, 10 * MILLISECOND, 3600 * SECOND)
         _within("deltas_kept", self.deltas_kept, 0, routing_deltas_max)
         if self.replicas > self.storage_nodes:
             raise ValueError(

@@ -30,11 +30,30 @@ class RegisterNode:
     cluster: bytes
     """b"" when it has never joined one."""
     incarnation: int
+    """0: it knows none, because its directory is new; the manager gives one out."""
     endpoints: tuple[str, ...]
     host: str
     pid: int = 0
     targets: tuple[TargetId, ...] = ()
     """Targets it has data of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """How far a target is with bringing its successor up to date and with verifying itself. For people; decides nothing."""
+
+    resync_target_id: int = 0
+    """The syncing successor; 0: none."""
+    resync_done_chunks: int = 0
+    resync_total_chunks: int = 0
+    resync_bytes: int = 0
+    resync_bytes_per_second: int = 0
+    bad_blocks: int = 0
+    """Blocks without a good copy so far."""
+    repaired_blocks: int = 0
+    scrub_done_chunks: int = 0
+    scrub_total_chunks: int = 0
+    scrub_passes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +67,7 @@ class TargetReport:
     free_bytes: int = 0
     chunks: int = 0
     reason: str = ""
+    repair: Repair = Repair()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +148,10 @@ class Registered:
     """Answer to `RegisterNode`."""
 
     node: NodeId
+    incarnation: int = 1
+    """The one that was registered: the request's, or the one given out."""
+    born: tuple[TargetId, ...] = ()
+    """Targets of the node that have been complete at least once; see `State.born`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +162,7 @@ class Beaten:
     lease_ns: int
     """0: no lease before newer routing is applied."""
     routing_version: int
+    """What the node should apply. In the answer to one that leaves: the version in which it has been replaced."""
     config_version: int
 
 

@@ -2,6 +2,9 @@
 
 A node counts its lease from when it *sent* a heartbeat, the manager from when it received one, and the manager adds what
 clocks may drift. So when the manager says that a lease has run out, the node has stopped serving, whatever the network did.
+
+A node serves only the targets that its last acknowledged heartbeat mentioned. So one that it does not mention may be replaced
+although the node's lease is running.
 """
 
 from __future__ import annotations
@@ -20,14 +23,20 @@ class NodeHealth:
 
     lease_until: int
     """The node may believe until then that it holds a lease."""
+    here_since: int
+    """When it registered, came back, or the manager began to know it."""
     seq: int = 0
     """Of its newest heartbeat."""
+    heard_at: int | None = None
+    """When that arrived; None before the first."""
     left: bool = False
     """It has handed over."""
     fence_version: int = 0
     """Routing version the node must have applied before its lease is extended: in it, the node lost something it served."""
     reports: dict[TargetId, TargetReport] = field(default_factory=dict)
     """Newest accepted report of each of its targets."""
+    mentioned_at: dict[TargetId, int] = field(default_factory=dict)
+    """When it last said anything of a target, or got it."""
 
 
 class Health:
@@ -39,14 +48,37 @@ class Health:
 
     def presume(self, now: int, node: NodeId, fence_version: int = 0) -> None:
         """A node the manager knew before it was restarted: another lease may be running that it knows nothing of."""
-        self._nodes[node] = NodeHealth(self._until(now), fence_version=fence_version)
+        self._nodes[node] = NodeHealth(self._until(now), now, fence_version=fence_version)
 
-    def registered(self, now: int, node: NodeId) -> None:
-        """A new incarnation: what the old one said of its targets stays until this one says something else."""
-        health = self._nodes.setdefault(node, NodeHealth(0))
+    def presume_again(self, now: int) -> None:
+        """Whoever has not been heard yet gets a whole lease from now on."""
+        for health in self._nodes.values():
+            if health.heard_at is None and health.lease_until:
+                health.lease_until = max(health.lease_until, self._until(now))
+
+    def registered(self, now: int, node: NodeId, *, again: bool) -> None:
+        """A process has registered; `again`: one that had, in the same incarnation.
+
+        What another incarnation said of its targets counts no longer: their files may have been replaced meanwhile.
+        """
+        health = self._nodes.setdefault(node, NodeHealth(0, now))
         health.lease_until = self._until(now)
-        health.seq = 0
+        health.here_since = now
         health.left = False
+        if not again:
+            health.seq = 0
+            health.reports.clear()
+
+    def given(self, now: int, node: NodeId, target: TargetId) -> None:
+        """The node has a new target: it cannot have mentioned it before it learns of it."""
+        self._nodes[node].mentioned_at[target] = now
+
+    def slept(self, since: int, now: int) -> None:
+        """The manager did nothing from `since` to `now` (it was stopped, or starved): that nobody was heard says nothing."""
+        for health in self._nodes.values():
+            if health.lease_until > since:
+                health.lease_until += now - since
+            health.here_since = max(health.here_since, now)
 
     def heard(self, now: int, beat: Heartbeat, chain_versions: dict[TargetId, int]) -> tuple[bool, set[TargetId]]:
         """A heartbeat of a registered node in its present incarnation.
@@ -56,23 +88,18 @@ class Health:
         granted must have been counted. The last one again, because its answer was lost, is granted again.
         """
         health = self._nodes[beat.node]
-        if beat.seq < health.seq:
+        if beat.seq < health.seq or health.left:
             return False, set()
         if beat.seq == health.seq:
-            granted = not health.left and beat.routing_version >= health.fence_version
+            granted = beat.routing_version >= health.fence_version
             if granted:
                 health.lease_until = self._until(now)
             return granted, set()
+        if now >= health.lease_until:
+            health.here_since = now
         health.seq = beat.seq
-        changed = set()
-        for report in beat.targets:
-            # Made under another chain version, it says nothing about this one; "uptodate" least of all.
-            if chain_versions.get(report.target) != report.chain_version:
-                continue
-            before = health.reports.get(report.target)
-            health.reports[report.target] = report
-            if before is None or (before.state, before.chain_version) != (report.state, report.chain_version):
-                changed.add(report.target)
+        health.heard_at = now
+        changed = self._take_reports(now, health, beat, chain_versions)
         if beat.leaving:
             health.left = True
             health.lease_until = now
@@ -81,6 +108,30 @@ class Health:
             return False, changed
         health.lease_until = self._until(now)
         return True, changed
+
+    def _take_reports(self, now: int, health: NodeHealth, beat: Heartbeat, chain_versions: dict[TargetId, int]) -> set[TargetId]:
+        changed = set()
+        mentioned = set()
+        for report in beat.targets:
+            version = chain_versions.get(report.target)
+            if version is None:
+                continue
+            mentioned.add(report.target)
+            health.mentioned_at[report.target] = now
+            # Made under another chain version, it says nothing about this one; "uptodate" least of all.
+            if version != report.chain_version:
+                continue
+            if _accept(health, report):
+                changed.add(report.target)
+        patience = self._config.lease_ns + self._config.drift_ns
+        for target, version in chain_versions.items():
+            if target in mentioned:
+                continue
+            if now - max(health.mentioned_at.get(target, 0), health.here_since) >= patience:
+                missing = TargetReport(target, LocalState.OFFLINE, version, reason="the node does not mention it")
+                if _accept(health, missing):
+                    changed.add(target)
+        return changed
 
     def fence(self, node: NodeId, routing_version: int) -> None:
         """The node lost something it served, in this routing version."""
@@ -110,5 +161,17 @@ class Health:
         """Negative when it has run out. Without the drift: what the node itself may count on."""
         return self._nodes[node].lease_until - self._config.drift_ns - now
 
+    def silent_ns(self, now: int, node: NodeId) -> int | None:
+        """Since its newest heartbeat; None when this manager has heard none."""
+        heard_at = self._nodes[node].heard_at
+        return None if heard_at is None else now - heard_at
+
     def _until(self, now: int) -> int:
         return now + self._config.lease_ns + self._config.drift_ns
+
+
+def _accept(health: NodeHealth, report: TargetReport) -> bool:
+    """Whether the state it reports is news."""
+    before = health.reports.get(report.target)
+    health.reports[report.target] = report
+    return before is None or (before.state, before.chain_version) != (report.state, report.chain_version)

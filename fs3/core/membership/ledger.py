@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from fs3.base.ids import ChainId, NodeId, TableId
+from fs3.base.ids import ChainId, NodeId, TableId, TargetId
 from fs3.base.limits import manager_waiting_max
 from fs3.base.status import Code
 from fs3.base.units import SECOND
@@ -30,13 +30,14 @@ class _Batch:
     tables: dict[TableId, None] = field(default_factory=dict)
     namespaces: dict[str, None] = field(default_factory=dict)
     configs: dict[Role, None] = field(default_factory=dict)
+    born: list[TargetId] = field(default_factory=list)
     replies: list[Reply] = field(default_factory=list)
 
     def changes_routing(self) -> bool:
         return bool(self.nodes or self.chains or self.tables)
 
     def __bool__(self) -> bool:
-        return self.changes_routing() or bool(self.namespaces or self.configs)
+        return self.changes_routing() or bool(self.namespaces or self.configs or self.born)
 
 
 @dataclass(slots=True)
@@ -63,6 +64,8 @@ class Ledger:
         self.durable_configs = dict(state.configs)
         self.retry_at: int | None = None
         """When to try a failed commit again."""
+        self.births_waiting: set[TargetId] = set()
+        """Born, and not stored yet."""
         self._batch = _Batch()
         self._commit: _Commit | None = None
 
@@ -70,6 +73,11 @@ class Ledger:
     def next_version(self) -> int:
         """The routing version that a change made now will have."""
         return self.state.counters.routing + 1
+
+    @property
+    def last_version(self) -> int:
+        """The routing version that has everything decided so far; it may not be stored yet."""
+        return self.next_version if self._batch.changes_routing() else self.state.counters.routing
 
     def count(self, **counters: int) -> None:
         """Set counters; stored with the next commit."""
@@ -99,6 +107,12 @@ class Ledger:
         """Set the configuration of a role."""
         self.state.configs[config.role] = config
         self._batch.configs[config.role] = None
+
+    def put_born(self, target: TargetId) -> None:
+        """A target has been complete for the first time."""
+        self.state.born.add(target)
+        self.births_waiting.add(target)
+        self._batch.born.append(target)
 
     def full(self) -> bool:
         """As many requests wait for commits as may."""
@@ -140,6 +154,7 @@ class Ledger:
             tables=delta.tables if delta else (),
             namespaces=tuple(state.namespaces[name] for name in batch.namespaces),
             configs=tuple(state.configs[role] for role in batch.configs),
+            born=tuple(batch.born),
         )
         self._commit = _Commit(rows, delta, batch.replies)
         return [Persist(rows)]
@@ -156,6 +171,7 @@ class Ledger:
             commit.replies = []
             return effects
         self._commit = None
+        self.births_waiting.difference_update(commit.rows.born)
         self.durable_namespaces.update((namespace.name, namespace) for namespace in commit.rows.namespaces)
         self.durable_configs.update((config.role, config) for config in commit.rows.configs)
         effects = []

@@ -14,6 +14,7 @@ import msgspec
 from fs3.base.ids import ChainId, NodeId, TableId, TargetId
 from fs3.base.limits import namespaces_max, nodes_max, page_bytes_max, replicas_max, routing_bytes_max, tables_max
 from fs3.base.status import Code
+from fs3.core.membership.admission import Refusal, check_cluster, check_heartbeat, check_targets, incarnation_of
 from fs3.core.membership.config import MgmtdConfig
 from fs3.core.membership.deltas import routing_bytes
 from fs3.core.membership.events import (
@@ -41,11 +42,6 @@ from fs3.model.chain import Chain, ChainTable, LocalState, PublicState, Slot
 from fs3.model.routing import Delta, Node, Role, Routing
 
 
-class _Refusal(Exception):
-    def __init__(self, code: Code, message: str) -> None:
-        self.refused = Refused(code, message)
-
-
 @dataclass(frozen=True, slots=True)
 class TargetStatus:
     """One target, for people."""
@@ -55,6 +51,7 @@ class TargetStatus:
     slot: Slot
     local: LocalState | None
     report: TargetReport | None
+    born: bool
 
 
 class Manager:
@@ -69,24 +66,34 @@ class Manager:
         """At least the encoded size of the routing info."""
         self._home: dict[NodeId, dict[TargetId, ChainId]] = {}
         """The targets of each node, and which chain they are in."""
-        for chain in state.chains.values():
-            self._settle(chain)
         self._health = Health(config)
         for node in state.nodes:
             # Leases that the former primary granted may still run, and whom it had fenced is not stored.
             self._health.presume(now, node, state.counters.routing if config.reconfigure else 0)
+        for chain in state.chains.values():
+            self._settle(now, chain)
         self._tick_ns = config.heartbeat_ns // 2
         self._tick_at = now + self._tick_ns
         self._reviewed_at: int | None = now + config.lease_ns + config.drift_ns
         """When every lease of the former primary has run out: then all chains are looked at once. None after that."""
+        self._alone = any(node.role is Role.STORAGE for node in state.nodes.values())
+        """No storage node has been heard yet. Perhaps the whole cluster is being started, and nobody is late; and if all of them
+        are dead, there is nothing to be done for anybody."""
+        self._awake_at = now
 
     # --- the machine -------------------------------------------------------------------------------------------------
 
     def step(self, now: int, event: Event) -> list[Effect]:
         """Take one event in. Effects in the order to carry them out."""
+        # Ticks come four times in this time: the process was stopped or starved, and what was sent to it lies unread.
+        if now - self._awake_at > 2 * self._config.heartbeat_ns:
+            self._health.slept(self._awake_at, now)
+            if self._reviewed_at is not None:
+                self._reviewed_at += now - self._awake_at
+        self._awake_at = now
         match event:
             case Heartbeat():
-                effects: list[Effect] = [self._heartbeat(now, event)]
+                effects: list[Effect] = self._heartbeat(now, event)
             case Tick():
                 effects = self._tick(now)
             case Persisted():
@@ -109,12 +116,12 @@ class Manager:
                 case RegisterNode():
                     answer = self._register(now, event)
                 case EnsureTable():
-                    answer = self._table(event.replicas).id
+                    answer = self._table(now, event.replicas).id
                 case OpenNamespace():
-                    answer = self._open_namespace(event)
+                    answer = self._open_namespace(now, event)
                 case SetConfig():
                     answer = self._set_config(event)
-        except _Refusal as refusal:
+        except Refusal as refusal:
             return [Reply(event.token, refusal.refused)]
         return self._ledger.answer(event.token, answer)
 
@@ -123,6 +130,8 @@ class Manager:
         if now < self._tick_at:
             return effects
         self._tick_at = now + self._tick_ns
+        if self._alone:
+            return effects
         for node in list(self._state.nodes.values()):
             if node.alive and not self._health.alive(now, node.id):
                 self._gone(now, node)
@@ -169,6 +178,7 @@ class Manager:
                 slot,
                 self._health.local_state(now, slot.node, slot.target, chain.version),
                 self._health.report(slot.node, slot.target),
+                slot.target in self._state.born,
             )
             for chain in self.published.chains.values()
             for slot in chain.slots
@@ -178,69 +188,41 @@ class Manager:
         """How long a node may still serve; negative when its lease has run out."""
         return self._health.lease_left_ns(now, node)
 
+    def silent_ns(self, now: int, node: NodeId) -> int | None:
+        """Since a node was last heard; None when it has not been since this manager took over."""
+        return self._health.silent_ns(now, node)
+
     # --- nodes -------------------------------------------------------------------------------------------------------
 
     def _register(self, now: int, event: RegisterNode) -> Registered:
-        if event.cluster and event.cluster != self.cluster:
-            raise _Refusal(
-                Code.WRONG_CLUSTER,
-                f"node {event.name!r} belongs to cluster {event.cluster.hex()}, "
-                f"this is {self.cluster.hex()} ({self._state.cluster.name})",
-            )
+        check_cluster(self._state.cluster, event)
         known = self._state.nodes.get(self._names.get(event.name, NodeId(0)))
-        if known is None:
-            if len(self._state.nodes) >= nodes_max:
-                raise _Refusal(Code.TOO_LARGE, f"the cluster has {nodes_max} nodes, the most it can have")
-            number = NodeId(self._state.counters.node + 1)
-        else:
-            number = known.id
-            self._check_successor(now, known, event)
-        self._check_targets(number, event)
-        node = Node(number, event.name, event.role, event.endpoints, event.host, event.incarnation, alive=True, pid=event.pid)
+        incarnation = incarnation_of(known, event, alive=known is not None and self._health.alive(now, known.id))
+        if known is None and len(self._state.nodes) >= nodes_max:
+            raise Refusal(Code.TOO_LARGE, f"the cluster has {nodes_max} nodes, the most it can have")
+        number = known.id if known is not None else NodeId(self._state.counters.node + 1)
+        check_targets(number, event, self._home, self._state.nodes)
+        node = Node(number, event.name, event.role, event.endpoints, event.host, incarnation, alive=True, pid=event.pid)
         more = routing_bytes([node]) - (routing_bytes([known]) if known is not None else 0)
         self._check_size(more)
-        self._health.registered(now, number)
+        self._heard(now, event.role)
+        self._health.registered(now, number, again=known is not None and known.incarnation == incarnation)
         if node != known:
             self._bytes += more
             self._ledger.count(node=max(self._state.counters.node, number))
             self._names[node.name] = number
             self._ledger.put_node(node)
         if event.role is Role.STORAGE and not self._state.tables and len(self._storage_nodes()) >= self._config.storage_nodes:
-            self._make_table(self._config.replicas)
-        return Registered(number)
+            self._make_table(now, self._config.replicas)
+        born = tuple(target for target in sorted(self._home.get(number, ())) if target in self._state.born)
+        return Registered(number, incarnation, born)
 
-    def _check_successor(self, now: int, known: Node, event: RegisterNode) -> None:
-        """May this process take over the name?"""
-        if event.role is not known.role:
-            raise _Refusal(Code.INVALID, f"node {known.name!r} is a {known.role.name}, not a {event.role.name}")
-        if event.incarnation < known.incarnation:
-            raise _Refusal(Code.OLD_INCARNATION, _is_over(known, event.incarnation))
-        same = (event.host, event.pid, event.endpoints) == (known.host, known.pid, known.endpoints)
-        if event.incarnation == known.incarnation and not same and self._health.alive(now, known.id):
-            raise _Refusal(
-                Code.OLD_INCARNATION,
-                f"node {known.name!r} is running already: process {known.pid} at {', '.join(known.endpoints) or 'no endpoint'}",
-            )
-
-    def _check_targets(self, number: NodeId, event: RegisterNode) -> None:
-        """Data on a node's disks must be data of targets that are this node's."""
-        own = self._home.get(number, {})
-        for target in event.targets:
-            if target in own:
-                continue
-            owner = next((node for node, targets in self._home.items() if target in targets), None)
-            where = f"it belongs to node {self._state.nodes[owner].name!r}" if owner else "it belongs to no chain"
-            raise _Refusal(Code.INVALID, f"node {event.name!r} has data of target {target}, but {where}")
-
-    def _heartbeat(self, now: int, event: Heartbeat) -> Reply:
-        node = self._state.nodes.get(event.node)
-        if node is None:
-            return Reply(event.token, Refused(Code.UNKNOWN_NODE, f"node {event.node} is not registered here"))
-        if event.incarnation < node.incarnation:
-            return Reply(event.token, Refused(Code.OLD_INCARNATION, _is_over(node, event.incarnation)))
-        if event.incarnation > node.incarnation:
-            message = f"incarnation {event.incarnation} of node {node.name!r} has not registered"
-            return Reply(event.token, Refused(Code.UNKNOWN_NODE, message))
+    def _heartbeat(self, now: int, event: Heartbeat) -> list[Effect]:
+        try:
+            node = check_heartbeat(self._state.nodes.get(event.node), event, self._ledger.last_version)
+        except Refusal as refusal:
+            return [Reply(event.token, refusal.refused)]
+        self._heard(now, node.role)
         own = self._home.get(node.id, {})
         versions = {target: self._state.chains[chain].version for target, chain in own.items()}
         granted, changed = self._health.heard(now, event, versions)
@@ -252,15 +234,26 @@ class Manager:
             self._reconfigure(now, own.values())
         elif changed:
             self._reconfigure(now, [own[target] for target in changed])
-        return Reply(
-            event.token,
-            Beaten(
-                seq=event.seq,
-                lease_ns=self._config.lease_ns if granted else 0,
-                routing_version=self.published.version,
-                config_version=self.stored_config(node.role).version,
-            ),
+        if granted:
+            for report in event.targets:
+                if report.state is LocalState.UPTODATE and report.target in own and report.target not in self._state.born:
+                    self._ledger.put_born(report.target)
+        # One that leaves hears of its replacement, and one that is born serves, only after that was stored.
+        later = event.leaving or not self._ledger.births_waiting.isdisjoint(own)
+        beaten = Beaten(
+            seq=event.seq,
+            lease_ns=self._config.lease_ns if granted else 0,
+            routing_version=self._ledger.last_version if later else self.published.version,
+            config_version=self.stored_config(node.role).version,
         )
+        return self._ledger.answer(event.token, beaten) if later else [Reply(event.token, beaten)]
+
+    def _heard(self, now: int, role: Role) -> None:
+        """From the first storage node on, the others are waited for as long as their leases may run."""
+        if self._alone and role is Role.STORAGE:
+            self._alone = False
+            self._health.presume_again(now)
+            self._reviewed_at = now + self._config.lease_ns + self._config.drift_ns
 
     def _gone(self, now: int, node: Node) -> None:
         """Its lease has run out, or it has handed over."""
@@ -290,9 +283,10 @@ class Manager:
                     self._health.fence(slot.node, self._ledger.next_version)
             self._ledger.put_chain(following)
 
-    def _settle(self, chain: Chain) -> None:
+    def _settle(self, now: int, chain: Chain) -> None:
         for slot in chain.slots:
             self._home.setdefault(slot.node, {})[slot.target] = chain.id
+            self._health.given(now, slot.node, slot.target)
 
     def _storage_nodes(self) -> list[Node]:
         """Those that are here, by id."""
@@ -300,35 +294,35 @@ class Manager:
             (node for node in self._state.nodes.values() if node.role is Role.STORAGE and node.alive), key=lambda node: node.id
         )
 
-    def _table(self, replicas: int) -> ChainTable:
+    def _table(self, now: int, replicas: int) -> ChainTable:
         """The table with so many replicas, made when there is none; 0: the default table."""
         if not replicas:
             replicas = next((table.replicas for table in self._state.tables.values()), self._config.replicas)
         if not 1 <= replicas <= replicas_max:
-            raise _Refusal(Code.INVALID, f"replicas is {replicas}, must be 1 to {replicas_max}")
+            raise Refusal(Code.INVALID, f"replicas is {replicas}, must be 1 to {replicas_max}")
         for table in self._state.tables.values():
             if table.replicas == replicas:
                 return table
         here, expected = len(self._storage_nodes()), self._config.storage_nodes
         if here < expected:
             # A table made now would leave out whoever is still starting, for ever.
-            raise _Refusal(Code.BUSY, f"chains are made when {expected} storage nodes are here, there are {here}")
+            raise Refusal(Code.BUSY, f"chains are made when {expected} storage nodes are here, there are {here}")
         if not self._state.tables:
-            default = self._make_table(self._config.replicas)
+            default = self._make_table(now, self._config.replicas)
             if default.replicas == replicas:
                 return default
-        return self._make_table(replicas)
+        return self._make_table(now, replicas)
 
-    def _make_table(self, replicas: int) -> ChainTable:
+    def _make_table(self, now: int, replicas: int) -> ChainTable:
         """Another table, with fresh targets on all storage nodes. All of it is new and empty, so every target serves."""
         if len(self._state.tables) >= tables_max:
-            raise _Refusal(Code.TOO_LARGE, f"the cluster has {tables_max} chain tables, the most it can have")
+            raise Refusal(Code.TOO_LARGE, f"the cluster has {tables_max} chain tables, the most it can have")
         nodes, per_node, counters = self._storage_nodes(), self._config.targets_per_node, self._state.counters
         number = TableId(counters.table + 1)
         try:
             places = place(len(nodes), per_node, replicas, seed=number)
         except ValueError as problem:
-            raise _Refusal(Code.INVALID, str(problem)) from None
+            raise Refusal(Code.INVALID, str(problem)) from None
         chains = []
         for index, members in enumerate(places):
             slots = [
@@ -343,14 +337,14 @@ class Manager:
         self._ledger.count(table=number, chain=counters.chain + len(chains), target=counters.target + len(nodes) * per_node)
         for chain in chains:
             self._ledger.put_chain(chain)
-            self._settle(chain)
+            self._settle(now, chain)
         self._ledger.put_table(table)
         return table
 
     def _check_size(self, more: int) -> None:
         """The whole routing info must fit into one message."""
         if self._bytes + more > routing_bytes_max:
-            raise _Refusal(
+            raise Refusal(
                 Code.TOO_LARGE,
                 f"routing info would have {self._bytes + more} bytes, at most {routing_bytes_max} fit into one message: "
                 "use fewer targets_per_node or fewer chain tables",
@@ -358,24 +352,24 @@ class Manager:
 
     # --- namespaces and configuration --------------------------------------------------------------------------------
 
-    def _open_namespace(self, event: OpenNamespace) -> Namespace:
+    def _open_namespace(self, now: int, event: OpenNamespace) -> Namespace:
         found = self._state.namespaces.get(event.name)
         if found is not None:
             if event.page_bytes != found.page_bytes:
-                raise _Refusal(
+                raise Refusal(
                     Code.NAMESPACE_DIFFERS,
                     f"namespace {event.name!r} has pages of {found.page_bytes} bytes, not {event.page_bytes}",
                 )
             if event.replicas not in (0, found.replicas):
-                raise _Refusal(
+                raise Refusal(
                     Code.NAMESPACE_DIFFERS, f"namespace {event.name!r} has {found.replicas} replicas, not {event.replicas}"
                 )
             return found
         if not 1 <= event.page_bytes <= page_bytes_max:
-            raise _Refusal(Code.INVALID, f"page_bytes is {event.page_bytes}, must be 1 to {page_bytes_max}")
+            raise Refusal(Code.INVALID, f"page_bytes is {event.page_bytes}, must be 1 to {page_bytes_max}")
         if len(self._state.namespaces) >= namespaces_max:
-            raise _Refusal(Code.TOO_LARGE, f"the cluster has {namespaces_max} namespaces, the most it can have")
-        table = self._table(event.replicas)
+            raise Refusal(Code.TOO_LARGE, f"the cluster has {namespaces_max} namespaces, the most it can have")
+        table = self._table(now, event.replicas)
         made = Namespace(self._state.counters.namespace + 1, event.name, event.page_bytes, table.replicas, table.id)
         self._ledger.count(namespace=made.id)
         self._ledger.put_namespace(made)
@@ -384,7 +378,7 @@ class Manager:
     def _set_config(self, event: SetConfig) -> int:
         current = self._state.configs.get(event.role, StoredConfig(event.role, 0, ""))
         if event.expected_version not in (0, current.version):
-            raise _Refusal(
+            raise Refusal(
                 Code.STALE,
                 f"configuration of role {event.role.name.lower()} has version {current.version}, not {event.expected_version}",
             )
@@ -394,7 +388,3 @@ class Manager:
         self._ledger.count(config=made.version)
         self._ledger.put_config(made)
         return made.version
-
-
-def _is_over(node: Node, incarnation: int) -> str:
-    return f"incarnation {incarnation} of node {node.name!r} is over, {node.incarnation} has registered"

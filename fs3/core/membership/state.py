@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from fs3.base.ids import ChainId, NodeId, TableId
+from fs3.base.ids import ChainId, NodeId, TableId, TargetId
 from fs3.model.chain import Chain, ChainTable
 from fs3.model.routing import Node, Role, Routing
 
@@ -61,6 +61,10 @@ class State(msgspec.Struct):
     tables: dict[TableId, ChainTable] = {}
     namespaces: dict[str, Namespace] = {}
     configs: dict[Role, StoredConfig] = {}
+    born: set[TargetId] = set()
+    """Targets that have been reported complete (UPTODATE) at least once. Before that an empty store is a new one, and complete:
+    a target serves only after the manager has acknowledged such a report, so nothing was ever acknowledged by it. After
+    that an empty store is a lost one."""
 
     def routing(self) -> Routing:
         """The stored routing info."""
@@ -76,3 +80,4 @@ class Rows(msgspec.Struct, frozen=True):
     tables: tuple[ChainTable, ...] = ()
     namespaces: tuple[Namespace, ...] = ()
     configs: tuple[StoredConfig, ...] = ()
+    born: tuple[TargetId, ...] = ()

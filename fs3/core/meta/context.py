@@ -42,3 +42,5 @@ class OpContext(msgspec.Struct):
     routing: Routing
     """Chain tables for new files."""
     defaults: LayoutDefaults
+    repeated: bool = False
+    """The request was sent before, and that sending may still arrive somewhere: a refusal has to be remembered."""

@@ -1,7 +1,8 @@
-"""The one exception of metadata operations: why the request cannot be granted. Its transaction leaves no trace."""
+"""The exception of metadata operations: why the request cannot be granted. Its transaction leaves no trace."""
 
 from __future__ import annotations
 
+from fs3.base.ids import InodeId
 from fs3.base.status import Code
 
 
@@ -20,3 +21,14 @@ class MetaError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message}: {self.path!r}" if self.path else self.message
+
+
+class LengthUnknown(MetaError):
+    """A writer tells a length from before the file was made shorter. What it wrote before that is gone, what it wrote since is
+    not, and only storage knows which is which: the service asks it, and runs the operation again with its answer."""
+
+    __slots__ = ("inode",)
+
+    def __init__(self, inode: InodeId) -> None:
+        super().__init__(Code.BUSY, f"inode {inode} was truncated meanwhile, storage has to be asked for its length")
+        self.inode = inode

@@ -1,7 +1,9 @@
 """A request that is repeated has no further effect and gets the first answer.
 
 The answer is stored under (client, request_seq) in the transaction of the effect, so whoever asks again, after whatever was
-lost, gets it. A refused request leaves no row: it had no effect, and asking again is asking anew. Rows are forgotten after
+lost, gets it. A request that is refused the first time it is sent leaves no row: it had no effect, and asking again is asking
+anew. When it was sent before, that sending may still be on its way, and must not succeed after its sender has been told of the
+refusal: so then the refusal is stored (`refuse`), as the result of whatever sending arrives later. Rows are forgotten after
 `requests_remembered_ns`, far longer than anybody repeats a request.
 """
 
@@ -51,6 +53,8 @@ def once(verb: str, result: type[R]) -> Callable[[Op[P, R]], Op[P, R]]:
 
     def _recall(key: bytes, row: bytes) -> R:
         remembered = rows.decode_remembered(key, row)
+        if remembered.verb == _REFUSED:
+            raise _refusal(key, remembered)
         if remembered.verb != verb:
             raise MetaError(Code.PROTOCOL, f"request_seq was used for {remembered.verb} before and now for {verb}")
         try:
@@ -59,6 +63,29 @@ def once(verb: str, result: type[R]) -> Callable[[Op[P, R]], Op[P, R]]:
             rows.malformed(key, error)
 
     return decorate
+
+
+async def refuse(txn: Txn, ctx: OpContext, why: MetaError) -> bool:
+    """Remembers that this request was refused. False when another sending of it has an answer already: run it again."""
+    key = _key(ctx.client, ctx.request_seq)
+    if await txn.get(key) is not None:
+        return False
+    said = msgspec.Raw(rows.encode((why.code, why.message, why.path)))
+    txn.put(key, rows.encode(rows.Remembered(_REFUSED, ctx.wall_ns, said)))
+    return True
+
+
+_REFUSED = "refused"
+"""Stands for the verb in the row of a refusal."""
+_decode_refusal = msgspec.msgpack.Decoder(tuple[int, str, str]).decode
+
+
+def _refusal(key: bytes, remembered: rows.Remembered) -> MetaError:
+    try:
+        code, message, path = _decode_refusal(remembered.result)
+    except msgspec.MsgspecError as error:
+        rows.malformed(key, error)
+    return MetaError(Code.from_wire(code), message, path)
 
 
 def _key(client: ClientId, seq: int) -> bytes:

@@ -7,6 +7,10 @@
 | SESS inode(8) session(8) | a writer's open |
 | IDEM client(16) seq(8) | the result of a request; the requests of one client are in the order they were made |
 | GARB kind(1) queued_ns(8) inode(8) | something to reclaim; oldest first |
+| LIFE client(16) | a client with write sessions: how often it was heard of |
+| PRUN inode(8) session(8) | a session that was ended because its client was silent |
+| DUTY | which service does the duties |
+| CLUS | the format of the rows, and the cluster they belong to |
 | CNTR | the counters |
 """
 
@@ -24,6 +28,10 @@ SESSION: Final = b"SESS"
 REQUEST: Final = b"IDEM"
 GARBAGE: Final = b"GARB"
 COUNTERS: Final = b"CNTR"
+LIFE: Final = b"LIFE"
+PRUNED: Final = b"PRUN"
+DUTIES: Final = b"DUTY"
+STORE: Final = b"CLUS"
 
 PREFIX_BYTES = 4
 NAME_AT = PREFIX_BYTES + 8
@@ -32,6 +40,7 @@ NAME_AT = PREFIX_BYTES + 8
 _one = Struct(">4sQ").pack
 _two = Struct(">4sQQ").pack
 _client = Struct(">4s16sQ").pack
+_life = Struct(">4s16s").pack
 _garbage = Struct(">4sBQQ").pack
 
 assert NAME_AT + name_bytes_max <= key_bytes_stored_max
@@ -65,6 +74,16 @@ def sessions_range(inode: InodeId) -> tuple[bytes, bytes]:
     return _one(SESSION, inode), _one(SESSION, inode + 1)
 
 
+def life_key(client: ClientId) -> bytes:
+    """Of the row that counts a client's signs of life."""
+    return _life(LIFE, client)
+
+
+def pruned_key(inode: InodeId, session: SessionId) -> bytes:
+    """Of the row that remembers a session of a client that was silent."""
+    return _two(PRUNED, inode, session)
+
+
 def request_key(client: ClientId, seq: int) -> bytes:
     """Of the row that remembers a request. The client id has its 16 bytes."""
     return _client(REQUEST, client, seq)
@@ -77,7 +96,7 @@ def after_client(client: ClientId) -> bytes:
 
 
 def client_of(key: bytes) -> ClientId:
-    """The client in the key of a remembered request."""
+    """The client in the key of a remembered request, or of its own row."""
     return ClientId(key[PREFIX_BYTES : PREFIX_BYTES + CLIENT_ID_BYTES])
 
 

@@ -1,7 +1,8 @@
 """The length of a file: what its writers know they were acknowledged.
 
 A writer tells the largest end offset of its acknowledged writes when it closes or syncs, and the length becomes at least
-that. So a close is one small transaction, and storage is asked for the last chunk only after a writer died without closing.
+that. So a close is one small transaction. Storage is asked only after a writer died without closing, or when somebody has made
+the file shorter since the writer opened it: `truncations` in the inode counts that, and writers say which count they know.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from fs3.base.limits import file_bytes_max
 from fs3.base.status import Code
 from fs3.core.meta.access import without_set_ids
 from fs3.core.meta.context import OpContext
-from fs3.core.meta.errors import MetaError
+from fs3.core.meta.errors import LengthUnknown, MetaError
 from fs3.model.inode import Inode
 
 
@@ -24,11 +25,16 @@ def check_length(length: int, inode: int) -> None:
         raise MetaError(Code.FILE_TOO_LARGE, f"length {length} of inode {inode} is more than {file_bytes_max}")
 
 
-def merged(ctx: OpContext, inode: Inode, length: int | None, modified: bool) -> Inode:
-    """A file after a writer told what it wrote; the same object when that changes nothing."""
+def merged(ctx: OpContext, inode: Inode, length: int | None, modified: bool, truncations: int | None = None) -> Inode:
+    """A file after a writer told what it wrote; the same object when that changes nothing.
+
+    `truncations`: those the writer knows of. LengthUnknown when there was another one since and the length would rise.
+    """
     longer = length is not None and length > inode.length
     if length is not None:
         check_length(length, inode.id)
+    if longer and truncations is not None and truncations != inode.truncations:
+        raise LengthUnknown(inode.id)
     if not longer and not modified:
         return inode
     return replace(
@@ -44,6 +50,7 @@ def merged(ctx: OpContext, inode: Inode, length: int | None, modified: bool) -> 
 def cut_or_grown(ctx: OpContext, inode: Inode, length: int) -> Inode:
     """A file after truncation to `length`."""
     check_length(length, inode.id)
+    shorter = length < inode.length
     return replace(
         inode,
         mode=inode.mode if ctx.user.uid == 0 else without_set_ids(inode.mode),
@@ -51,4 +58,5 @@ def cut_or_grown(ctx: OpContext, inode: Inode, length: int) -> Inode:
         mtime_ns=ctx.wall_ns,
         ctime_ns=ctx.wall_ns,
         change=inode.change + 1,
+        truncations=inode.truncations + shorter,
     )

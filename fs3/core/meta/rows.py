@@ -25,6 +25,15 @@ class Counters(msgspec.Struct, frozen=True, array_like=True):
     """Garbage rows."""
 
 
+class Store(msgspec.Struct, frozen=True, array_like=True):
+    """What the rows are."""
+
+    format: int
+    """Of rows that older software would read wrongly; new fields and new kinds of rows do not change it."""
+    cluster: bytes = b""
+    """b"": not known yet."""
+
+
 class GarbageKind(IntEnum):
     """What has to be done; a part of the key, so that each kind is a queue of its own."""
 
@@ -48,6 +57,14 @@ class Garbage(msgspec.Struct, frozen=True, array_like=True):
         return keys.garbage_key(self.kind, self.queued_ns, self.inode)
 
 
+class Pruned(msgspec.Struct, frozen=True, array_like=True):
+    """A session that was ended because its client was silent. Should it come back, its length still counts."""
+
+    session: FileSession
+    pruned_ns: int
+    """Wall clock."""
+
+
 class Remembered(msgspec.Struct, frozen=True, array_like=True):
     """What a request answered."""
 
@@ -61,6 +78,7 @@ encode = msgspec.msgpack.Encoder().encode
 _inode = msgspec.msgpack.Decoder(Inode).decode
 _dirent = msgspec.msgpack.Decoder(Dirent).decode
 _session = msgspec.msgpack.Decoder(FileSession).decode
+_pruned = msgspec.msgpack.Decoder(Pruned).decode
 _garbage = msgspec.msgpack.Decoder(Garbage).decode
 _counters = msgspec.msgpack.Decoder(Counters).decode
 _remembered = msgspec.msgpack.Decoder(Remembered).decode
@@ -131,6 +149,14 @@ def decode_session(key: bytes, row: bytes) -> FileSession:
     """A session from its row."""
     try:
         return _session(row)
+    except msgspec.MsgspecError as error:
+        malformed(key, error)
+
+
+def decode_pruned(key: bytes, row: bytes) -> Pruned:
+    """A session that was ended, from its row."""
+    try:
+        return _pruned(row)
     except msgspec.MsgspecError as error:
         malformed(key, error)
 

@@ -7,8 +7,9 @@ session queues it for reclaiming. Readers have no session: what they read of a r
 from __future__ import annotations
 
 from fs3.base.ids import InodeId, SessionId
+from fs3.base.limits import requests_remembered_ns
 from fs3.base.status import Code
-from fs3.core.meta import garbage, keys, rows
+from fs3.core.meta import garbage, keys, liveness, rows
 from fs3.core.meta.access import check_inode_id
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.errors import MetaError
@@ -17,21 +18,46 @@ from fs3.core.txn import ReadTxn, Txn
 from fs3.model.inode import FileSession, Inode
 
 
-def start(txn: Txn, ctx: OpContext, inode: InodeId, session: SessionId, unnamed_in: InodeId | None = None) -> None:
+async def start(txn: Txn, ctx: OpContext, inode: InodeId, session: SessionId, unnamed_in: InodeId | None = None) -> None:
     """Stores a new session; `unnamed_in` is the directory an unnamed file was created for."""
     row = FileSession(session, inode, ctx.client, ctx.wall_ns, unnamed_in is not None, unnamed_in or InodeId(0))
     txn.put(keys.session_key(inode, session), rows.encode(row))
+    await liveness.begin(txn, ctx.client)
 
 
-async def find(txn: ReadTxn, ctx: OpContext, inode: InodeId, session: SessionId) -> FileSession:
-    """A session of this client. NO_SESSION when there is none: it never was, has ended, or belongs to somebody else."""
+async def find(txn: Txn, ctx: OpContext, inode: InodeId, session: SessionId) -> FileSession:
+    """A session of this client. One that was ended because the client was silent is taken up again, if its file is still there.
+
+    NO_SESSION when there is none: it never was, has ended, or belongs to somebody else.
+    """
     key = keys.session_key(check_inode_id(inode), session)
     row = await txn.get(key)
     if row is not None:
         found = rows.decode_session(key, row)
         if found.client == ctx.client:
             return found
+    elif (revived := await _revive(txn, ctx, inode, session)) is not None:
+        return revived
     raise MetaError(Code.NO_SESSION, f"this client has no session {session} on inode {inode}")
+
+
+async def _revive(txn: Txn, ctx: OpContext, inode: InodeId, session: SessionId) -> FileSession | None:
+    key = keys.pruned_key(inode, session)
+    row = await txn.get(key)
+    if row is None:
+        return None
+    found = rows.decode_pruned(key, row).session
+    if found.client != ctx.client:
+        return None
+    file = await rows.find_inode(txn, inode)
+    if file is None or file.nlink == 0:
+        # It has been queued for reclaiming, and may be gone already.
+        what = "was never named" if found.unnamed else "was removed"
+        raise MetaError(Code.NO_SESSION, f"session {session} was ended, its client was silent too long; its file {what}")
+    txn.delete(key)
+    txn.put(keys.session_key(inode, session), rows.encode(found))
+    await liveness.begin(txn, ctx.client)
+    return found
 
 
 async def of_client(txn: ReadTxn, ctx: OpContext, inode: InodeId) -> bool:
@@ -60,19 +86,39 @@ async def list_sessions(txn: ReadTxn, after: FileSession | None, limit: int) -> 
     return [rows.decode_session(key, row) for key, row in found]
 
 
-async def prune(txn: Txn, ctx: OpContext, session: FileSession, length: int | None) -> Inode | None:
-    """Ends the session of a client that is dead; `length` is what storage has of the file, None when nobody asked.
+async def prune(
+    txn: Txn, ctx: OpContext, session: FileSession, length: int | None, truncations: int | None = None
+) -> Inode | None:
+    """Ends the session of a client that is presumed dead. `length` is what storage has of the file, None when nobody asked;
+    `truncations` those of the inode that was asked for.
 
     None when the session has ended meanwhile. A file that has a name gets at least that length; one without is reclaimed.
+    LengthUnknown when it was truncated since. The session is remembered for a while, so that a client that was merely silent
+    still has its later writes counted; see `find`.
     """
     if await txn.get(keys.session_key(session.inode, session.id)) is None:
         return None
     inode = await rows.get_inode(txn, session.inode)
-    after = merged(ctx, inode, length, False)
+    after = merged(ctx, inode, length, False, truncations)
     if after is not inode:
         rows.put_inode(txn, after)
+    txn.put(keys.pruned_key(session.inode, session.id), rows.encode(rows.Pruned(session, ctx.wall_ns)))
     await end(txn, ctx, session, after)
     return after
+
+
+async def forget_pruned(txn: Txn, wall_ns: int, begin: bytes, limit: int) -> tuple[bytes | None, int]:
+    """Forgets sessions that were ended long ago, looking at `limit` rows from a key on (b"": the first).
+
+    (key to continue at or None at the end, rows forgotten).
+    """
+    found = await txn.scan(begin or keys.PRUNED, keys.end_of(keys.PRUNED), limit)
+    forgotten = 0
+    for key, row in found:
+        if rows.decode_pruned(key, row).pruned_ns <= wall_ns - requests_remembered_ns:
+            txn.delete(key)
+            forgotten += 1
+    return (found[-1][0] + b"\0" if len(found) == limit else None), forgotten
 
 
 _page = 64

@@ -5,18 +5,36 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import lmdb
 
 from fs3.base.ids import ChunkId
 from fs3.base.status import Code
+from fs3.drivers.chunks import channels
 from fs3.drivers.chunks.files import BlockFiles
-from fs3.drivers.chunks.index import ChannelKey, Index, IndexFull, IndexNoSpace
+from fs3.drivers.chunks.index import Index, IndexFull, IndexNoSpace, pack_key
+from fs3.drivers.chunks.marks import pack_why
 from fs3.drivers.chunks.rows import Row, encode
 from fs3.drivers.chunks.writing import Damaged, Job, carry_out, groups_of, write_group
-from fs3.model.chunk import ChannelRow
+from fs3.ports.chunk_store import ChannelKey
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What changed in memory since the barrier before began."""
+
+    rows: dict[ChunkId, Row]
+    """Commits and dropped pendings."""
+    channels: dict[ChannelKey, channels.Entry | None]
+    epoch: int
+    """Channel epoch, 0 when it is the same."""
+    marks: dict[ChunkId, str | None]
+
+    def __bool__(self) -> bool:
+        return bool(self.rows or self.channels or self.epoch or self.marks)
 
 
 class Barrier:
@@ -25,17 +43,14 @@ class Barrier:
     def __init__(
         self,
         jobs: Sequence[Job],
-        rows: dict[ChunkId, Row],
-        channels: dict[ChannelKey, ChannelRow],
+        changes: Changes,
         let: list[tuple[int, bool]],
         vacant: list[int],
         covers: int,
         measure: bool,
     ) -> None:
         self.jobs = jobs
-        self.rows = rows
-        """Rows changed in memory since the barrier before began: commits and dropped pendings."""
-        self.channels = channels
+        self.changes = changes
         self.let = let
         self.vacant = vacant
         """Free blocks whose space goes back to the file system."""
@@ -64,7 +79,7 @@ class Barrier:
             try:
                 carry_out(job, files, scratch, small)
             except Damaged as why:
-                job.code, job.message = Code.CHECKSUM, str(why)
+                job.code, job.message, job.damaged = Code.CHECKSUM, str(why), True
             except OSError as why:
                 _refuse(job, why, "writing")
         for group in groups_of(small):
@@ -104,16 +119,27 @@ class Barrier:
     def commit(self, index: Index) -> None:
         """Write the index rows of everything that succeeded."""
         self.index_full = False
-        rows = dict(self.rows)
+        changes = self.changes
+        rows = dict(changes.rows)
         for job in self.jobs:
             if job.code is Code.OK:
-                job.after = rows[job.update.chunk] = Row(job.row.committed, job.made, job.update.kind, job.update.tag)
-        if not rows and not self.channels:
+                was = job.row
+                if job.repairs:
+                    job.after = Row(job.made, was.pending, was.kind, was.tag)
+                else:
+                    job.after = Row(was.committed, job.made, job.update.kind, job.update.tag)
+                rows[job.update.chunk] = job.after
+        if not rows and not changes:
             return
         try:
             index.write(
                 ((chunk, encode(chunk, rows[chunk]) if rows[chunk].exists else None) for chunk in sorted(rows)),
-                self.channels.items(),
+                (
+                    (key, channels.encode(pack_key(key), entry) if entry is not None else None)
+                    for key, entry in changes.channels.items()
+                ),
+                ((chunk, pack_why(why)) for chunk, why in changes.marks.items()),
+                changes.epoch,
             )
         except IndexFull:
             self.index_full = True

@@ -5,7 +5,8 @@ from __future__ import annotations
 from fs3.base.ids import ChunkId
 from fs3.drivers.chunks.files import BlockFiles
 from fs3.drivers.chunks.index import Index
-from fs3.drivers.chunks.rows import Row, Version, decode
+from fs3.drivers.chunks.rows import Row, Version, decode, describe
+from fs3.model.chunk import ChunkMeta
 
 
 class Rows:
@@ -17,7 +18,7 @@ class Rows:
 
     def __init__(self, index: Index, files: BlockFiles, bytes_max: int) -> None:
         self._index = index
-        self._files = files
+        self.files = files
         self._half = max(bytes_max // 2, 1)
         self.unsynced: dict[ChunkId, Row] = {}
         """Rows that differ from the durable index. A row that does not exist stands for its absence."""
@@ -41,16 +42,22 @@ class Rows:
                 packed = self._index.chunk(chunk)
                 if packed is None:
                     return None
-                row = decode(chunk, packed, self._files)
+                row = decode(chunk, packed, self.files)
         self._keep(chunk, row)
         return row
 
-    def peek(self, chunk: ChunkId, packed: bytes) -> Row | None:
-        """Like `find` for a row the caller has found in the index; does not push others out of the cache."""
+    def peek(self, chunk: ChunkId, packed: bytes) -> ChunkMeta | None:
+        """What is known of a chunk whose row the caller has found in the index; leaves the cache as it is. Raises RowDamaged."""
         row = self.unsynced.get(chunk)
         if row is not None:
-            return row if row.exists else None
-        return self.young.get(chunk) or decode(chunk, packed, self._files)
+            return row.describe() if row.exists else None
+        row = self.young.get(chunk)
+        return row.describe() if row is not None else describe(chunk, packed)
+
+    def forget(self, chunk: ChunkId) -> None:
+        """The next `find` looks into the index, unless that is behind."""
+        self.young.pop(chunk, None)
+        self._old.pop(chunk, None)
 
     def change(self, chunk: ChunkId, row: Row) -> None:
         """The row is this from now on; the durable index lacks it."""

@@ -43,7 +43,7 @@ class BlockFiles:
         return fd, slot * SIZES[class_number]
 
     def _open(self, class_number: int) -> int:
-        path = self._directory / f"blocks-{SIZES[class_number] // KIB}k"
+        path = path_of(self._directory, class_number)
         try:
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -91,6 +91,11 @@ class BlockFiles:
         for fd in self._fds.values():
             os.close(fd)
         self._fds.clear()
+
+
+def path_of(directory: Path, class_number: int) -> Path:
+    """The file of a class."""
+    return directory / f"blocks-{SIZES[class_number] // KIB}k"
 
 
 def sync_directory(directory: Path) -> None:

@@ -1,4 +1,5 @@
-"""The chunk index of a target: an LMDB environment with one row per chunk, one per update channel, and one for the target.
+"""The chunk index of a target: an LMDB environment with one row per chunk, per update channel and per bad chunk, and one for
+the target.
 
 One write transaction at a time, on the target's disk thread. The loop reads through a snapshot that it moves forward itself
 (`advance`), so that what it sees changes only between two of its own steps. An environment's map is address space; when it is
@@ -11,27 +12,34 @@ import errno
 import logging
 import os
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import lmdb
 import msgspec
 
+from fs3.base.checksum import crc32c
 from fs3.base.errors import error
 from fs3.base.ids import CLIENT_ID_BYTES, ChunkId, ClientId, TargetId
 from fs3.base.status import Code
 from fs3.base.units import format_size
 from fs3.drivers.chunks.files import sync_directory
-from fs3.model.chunk import ChannelRow
+from fs3.drivers.chunks.pages import check_file
+from fs3.ports.chunk_store import ChannelKey, StoreDamaged
 
 log = logging.getLogger("fs3.chunks")
 
-FORMAT = 1
+FORMAT = 2
 """Of rows, sizes and file names. A directory of another format is refused."""
+_READABLE = (1, FORMAT)
+"""Format 1 had no channel epochs and no marks of bad chunks; opening it makes it format 2."""
+_MARKER = "made"
+"""Name of an empty file that says: there was an index here once."""
 _TARGET_KEY = b"target"
+_EPOCH_KEY = b"channel epoch"
+_SCAN_ROWS = 512
 _NO_ROOM = {os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)}
-
-ChannelKey = tuple[ClientId, int]
 
 
 class _TargetRow(msgspec.Struct, array_like=True):
@@ -40,6 +48,11 @@ class _TargetRow(msgspec.Struct, array_like=True):
     format: int
     target: int
     cluster: bytes
+    checksum: int = 0
+    """CRC32C of this row packed with 0 here; format 1 has none."""
+
+    def sum(self) -> int:
+        return crc32c(msgspec.msgpack.encode(_TargetRow(self.format, self.target, self.cluster)))
 
 
 class IndexFull(Exception):
@@ -56,16 +69,20 @@ class Index:
     def __init__(self, directory: Path, target: TargetId, cluster: bytes, map_bytes: int, map_bytes_max: int) -> None:
         """Open, or create when absent.
 
-        Raises FS3Error: UNSUPPORTED for another format or foreign contents, CONFIG for another target's or cluster's directory,
-        DISK when LMDB cannot read it. `cluster` b"" is not checked; a directory without one takes it over.
+        Raises FS3Error: UNSUPPORTED for another format or foreign contents, CONFIG or WRONG_CLUSTER for another target's or
+        cluster's directory, DISK when it cannot be read, StoreDamaged. `cluster` b"" is not checked; a directory without one
+        takes it over.
         """
         self._directory = directory
         self.map_bytes = map_bytes
         self._map_bytes_max = max(map_bytes, map_bytes_max)
         path = directory / "index"
+        self._look(path / "data.mdb")
         try:
+            # One reader at a time needs a slot, two for a moment. There are more because a slot is only given back when the last
+            # reference to its transaction is gone, and an exception somewhere may hold one for a while.
             self._env = lmdb.open(
-                str(path), map_size=map_bytes, max_dbs=3, max_readers=16, mode=0o600, readahead=False, sync=True, metasync=True
+                str(path), map_size=map_bytes, max_dbs=3, max_readers=126, mode=0o600, readahead=False, sync=True, metasync=True
             )
         except lmdb.Error as why:
             raise error(Code.DISK, f"cannot open the chunk index: {why}", str(path)) from why
@@ -73,13 +90,27 @@ class Index:
             self._open(target, cluster)
         except lmdb.Error as why:
             self._env.close()
-            raise error(Code.DISK, f"cannot read the chunk index: {why}", str(path)) from why
+            raise StoreDamaged(f"cannot read the chunk index: {why}", str(path)) from why
         except BaseException:
             self._env.close()
             raise
         self._txn: Any = self._env.begin()
 
+    def _look(self, path: Path) -> None:
+        """Before LMDB may touch it: is the file sound, or rightly absent?"""
+        try:
+            if path.exists() and path.stat().st_size:
+                check_file(path)
+                return
+        except StoreDamaged:
+            raise
+        except OSError as why:
+            raise error(Code.DISK, f"cannot read the chunk index: {why.strerror}", str(path)) from why
+        if (self._directory / _MARKER).exists() or any(self._directory.glob("blocks-*")):
+            raise StoreDamaged("the chunk index is gone", str(path))
+
     def _open(self, target: TargetId, cluster: bytes) -> None:
+        marker = self._directory / _MARKER
         with self._env.begin() as txn:
             found = txn.get(_TARGET_KEY)
             if found is None and txn.stat()["entries"]:
@@ -89,21 +120,31 @@ class Index:
             try:
                 row = msgspec.msgpack.decode(found, type=_TargetRow)
             except msgspec.DecodeError as why:
-                raise error(Code.UNSUPPORTED, f"the chunk index does not say whose it is: {why}", str(self._directory)) from why
-        if row.format != FORMAT:
+                raise StoreDamaged(f"the chunk index does not say whose it is: {why}", str(self._directory)) from why
+            if row.format > 1 and row.checksum != row.sum():
+                raise StoreDamaged("the row that says whose the chunk index is, is damaged", str(self._directory))
+        elif marker.exists():
+            raise StoreDamaged("the chunk index is empty", str(self._directory))
+        if row.format not in _READABLE:
             raise error(Code.UNSUPPORTED, f"chunks are in format {row.format}, this is format {FORMAT}", str(self._directory))
         if row.target != target:
             raise error(Code.CONFIG, f"the directory belongs to target {row.target}, not {target}", str(self._directory))
         if cluster and row.cluster not in (b"", cluster):
             raise error(
-                Code.CONFIG, f"the directory belongs to cluster {row.cluster.hex()}, not {cluster.hex()}", str(self._directory)
+                Code.WRONG_CLUSTER,
+                f"the directory belongs to cluster {row.cluster.hex()}, not {cluster.hex()}",
+                str(self._directory),
             )
         row.cluster = row.cluster or cluster
+        row.format = FORMAT
         with self._env.begin(write=True) as txn:
             self._chunks = self._env.open_db(b"chunks", txn=txn)
             self._channels = self._env.open_db(b"channels", txn=txn)
+            self._marks = self._env.open_db(b"bad", txn=txn)
+            row.checksum = row.sum()
             txn.put(_TARGET_KEY, msgspec.msgpack.encode(row))
         sync_directory(self._directory / "index")
+        marker.touch(0o600)  # durable as soon as the caller syncs the directory
 
     # --- the loop's side ---------------------------------------------------------------------------------------------
 
@@ -112,25 +153,61 @@ class Index:
         found: bytes | None = self._txn.get(chunk, db=self._chunks)
         return found
 
-    def channel(self, key: ChannelKey) -> ChannelRow | None:
-        """The row of an update channel in the snapshot."""
-        found = self._txn.get(_channel_key(key), db=self._channels)
-        return None if found is None else msgspec.msgpack.decode(found, type=ChannelRow)
+    def channel(self, key: ChannelKey) -> bytes | None:
+        """The packed row of an update channel in the snapshot."""
+        found: bytes | None = self._txn.get(pack_key(key), db=self._channels)
+        return found
 
-    def scan(self, after: ChunkId | None) -> Iterator[tuple[ChunkId, bytes]]:
-        """Packed rows of the snapshot in key order, after a key. To be used up before the next `advance`."""
-        with self._txn.cursor(db=self._chunks) as cursor:
-            if after is None:
-                found = cursor.first()
-            else:
-                found = cursor.set_range(after) and (cursor.key() != after or cursor.next())
-            if found:
-                yield from cursor.iternext()
+    def scan(self, after: ChunkId | None, step: int = _SCAN_ROWS) -> Iterator[tuple[ChunkId, bytes]]:
+        """Packed rows of the snapshot in key order, after a key; `step` are read at a time, each from the snapshot of then."""
+        return self._scan(self._chunks, after, step)
+
+    def scan_channels(self, after: bytes | None, step: int = _SCAN_ROWS) -> Iterator[tuple[bytes, bytes]]:
+        """The same for channel rows, by packed key."""
+        return self._scan(self._channels, after, step)
+
+    def scan_marks(self) -> Iterator[tuple[ChunkId, bytes]]:
+        """Bad chunks, and what was found (UTF-8)."""
+        return self._scan(self._marks, None, _SCAN_ROWS)
+
+    def channel_count(self) -> int:
+        """Channel rows in the snapshot."""
+        count: int = self._txn.stat(self._channels)["entries"]
+        return count
+
+    def channel_epoch(self) -> int:
+        """The channel epoch in the snapshot; 1 when none was ever stored. Raises StoreDamaged."""
+        found = self._txn.get(_EPOCH_KEY)
+        if found is None:
+            return 1
+        if len(found) != 8 or crc32c(found[:4]) != int.from_bytes(found[4:], "little"):
+            raise StoreDamaged("the channel epoch is damaged", str(self._directory))
+        return int.from_bytes(found[:4], "little")
+
+    def _scan(self, rows: Any, after: bytes | None, step: int) -> Iterator[tuple[Any, bytes]]:
+        # No cursor is held over a `yield`: a scan that somebody leaves half done would keep the transaction's reader slot.
+        while page := self._page(rows, after, step):
+            yield from page
+            if len(page) < step:
+                return
+            after = page[-1][0]
+
+    def _page(self, rows: Any, after: bytes | None, limit: int) -> list[tuple[Any, bytes]]:
+        try:
+            with self._txn.cursor(db=rows) as cursor:
+                if after is None:
+                    found = cursor.first()
+                else:
+                    found = cursor.set_range(after) and (cursor.key() != after or cursor.next())
+                return list(islice(cursor.iternext(), limit)) if found else []
+        except lmdb.Error as why:
+            raise StoreDamaged(f"the chunk index cannot be read: {why}", str(self._directory)) from why
 
     def advance(self) -> None:
-        """Move the snapshot to the newest commit."""
+        """Move the snapshot to the newest commit. Raises lmdb.Error; then the snapshot is the old one."""
+        newest = self._env.begin()
         self._txn.abort()
-        self._txn = self._env.begin()
+        self._txn = newest
 
     def grow(self) -> bool:
         """Double the map. False at its limit. Only while no write transaction is under way."""
@@ -159,20 +236,25 @@ class Index:
 
     # --- the disk thread's side --------------------------------------------------------------------------------------
 
-    def write(self, rows: Iterable[tuple[ChunkId, bytes | None]], channels: Iterable[tuple[ChannelKey, ChannelRow]]) -> None:
-        """Commit rows (None deletes) as one synced transaction.
+    def write(
+        self,
+        rows: Iterable[tuple[ChunkId, bytes | None]],
+        channels: Iterable[tuple[ChannelKey, bytes | None]],
+        marks: Iterable[tuple[ChunkId, bytes | None]] = (),
+        epoch: int = 0,
+    ) -> None:
+        """Commit packed rows (None deletes) as one synced transaction; the channel epoch unless it is 0.
 
         Raises IndexFull and IndexNoSpace, after which nothing of it is there, and lmdb.Error, after which nobody knows.
         """
         try:
             with self._env.begin(write=True) as txn:
-                for chunk, packed in rows:
-                    if packed is None:
-                        txn.delete(chunk, db=self._chunks)
-                    else:
-                        txn.put(chunk, packed, db=self._chunks)
-                for key, row in channels:
-                    txn.put(_channel_key(key), msgspec.msgpack.encode(row), db=self._channels)
+                _put(txn, self._chunks, rows)
+                _put(txn, self._channels, ((pack_key(key), packed) for key, packed in channels))
+                _put(txn, self._marks, marks)
+                if epoch:
+                    packed = epoch.to_bytes(4, "little")
+                    txn.put(_EPOCH_KEY, packed + crc32c(packed).to_bytes(4, "little"))
         except lmdb.MapFullError as why:
             raise IndexFull from why
         except lmdb.Error as why:
@@ -182,7 +264,21 @@ class Index:
             raise
 
 
-def _channel_key(key: ChannelKey) -> bytes:
+def _put(txn: Any, database: Any, rows: Iterable[tuple[bytes, bytes | None]]) -> None:
+    for key, packed in rows:
+        if packed is None:
+            txn.delete(key, db=database)
+        else:
+            txn.put(key, packed, db=database)
+
+
+def pack_key(key: ChannelKey) -> bytes:
+    """The key of a channel row."""
     client, channel = key
     assert len(client) == CLIENT_ID_BYTES, f"client id {client.hex()} has {len(client)} bytes"
     return client + channel.to_bytes(4, "big")
+
+
+def unpack_key(packed: bytes) -> ChannelKey:
+    """Whose row that is."""
+    return ClientId(packed[:CLIENT_ID_BYTES]), int.from_bytes(packed[CLIENT_ID_BYTES:], "big")

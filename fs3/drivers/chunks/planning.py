@@ -40,6 +40,7 @@ class ChunkStoreConfig:
     index_map_bytes: int = limits.lmdb_map_bytes_default
     """Address space of the index at first; it doubles when needed."""
     index_map_bytes_max: int = limits.lmdb_map_bytes_max
+    channels_max: int = limits.channels_per_target_max
     row_cache_bytes: int = limits.row_cache_bytes
     commit_sync_ns: int = limits.commit_sync_ns
     block_reuse_delay_ns: int = limits.block_reuse_delay_ns
@@ -95,6 +96,26 @@ class Planner:
         job = Job(update, version, chain_version, done, row, base, length, NOWHERE, False)
         return self._find_place(job)
 
+    def plan_repair(self, update: Update, version: int, done: asyncio.Future[StageResult]) -> Job | StageResult | Later:
+        """The same for a repair of the committed version by `update.data`, whose length and sums are those of the version.
+
+        STALE_UPDATE when that is not the committed version, or when its block has the pending one in it too.
+        """
+        try:
+            row = self._rows.find(update.chunk)
+        except RowDamaged as why:
+            return StageResult(Code.CHECKSUM, message=str(why))
+        if row is None or row.committed is None or row.committed.version != version or row.committed.length != update.length:
+            return StageResult(Code.STALE_UPDATE)
+        place = row.committed.place
+        if row.pending is not None and row.pending.place == place >= 0:
+            return StageResult(Code.STALE_UPDATE)
+        job = Job(update, version, row.committed.chain_version, done, row, None, update.length, place, False, repairs=True)
+        if place < 0:
+            return job
+        # A block of the same size: what the chunk was expected to reach, it still is.
+        return self._take_block(job, place >> 32, update.length)
+
     def _find_place(self, job: Job) -> Job | StageResult | Later:
         update, base, length = job.update, job.base, job.length
         grows = bool(update.length)
@@ -112,14 +133,19 @@ class Planner:
             if grows:
                 self._holds.guard(base.place)
             return job
-        refused = self._check_capacity(job, SIZES[wanted]) or self._check_disk(job, length + _ROW_ROOM)
+        planned = self._take_block(job, wanted, length)
+        if planned is not job and update.kind is UpdateKind.TRUNCATE and base is not None and base.place >= 0:
+            job.place = base.place  # in a block that is too large, but without needing another one
+            return job
+        return planned
+
+    def _take_block(self, job: Job, class_number: int, length: int) -> Job | StageResult | Later:
+        """A new block for `length` bytes."""
+        refused = self._check_capacity(job, SIZES[class_number]) or self._check_disk(job, length + _ROW_ROOM)
         if refused is not job:
-            if update.kind is UpdateKind.TRUNCATE and base is not None and base.place >= 0:
-                job.place = base.place  # in a block that is too large, but without needing another one
-                return job
             return refused
         self.disk_free -= length
-        job.place = self._slots.take(wanted)
+        job.place = self._slots.take(class_number)
         job.fresh = True
         # Opens, and perhaps creates, the file here, so that the disk thread never does: the table of files is the loop's.
         self._files.locate(job.place)
@@ -151,6 +177,11 @@ class Planner:
             return job
         if self._slots.vacant_bytes and self._files.may_punch:
             return Later.AFTER_RECLAIM
+        # Barriers measure, and a refused update causes none: somebody else may have made room long ago.
+        room += self._files.free_bytes() - self.disk_free
+        if need <= room:
+            self.disk_free = self._files.free_bytes()
+            return job
         return _no_space(job, need, room, f"the disk, of which {format_size(reserve)} stay free")
 
     @property

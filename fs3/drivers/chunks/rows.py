@@ -15,7 +15,7 @@ from array import array
 from fs3.base.checksum import BLOCK_BYTES, PIECE_BYTES, crc32c
 from fs3.base.ids import ChunkId, ClientId
 from fs3.drivers.chunks.files import BlockFiles
-from fs3.drivers.chunks.sizes import INLINE, NOWHERE, place_of, split_place
+from fs3.drivers.chunks.sizes import INLINE, NOWHERE, SIZES, place_of, split_place
 from fs3.model.chunk import ChunkMeta, Tag, UpdateKind
 
 _HEAD = struct.Struct("<IB")
@@ -192,10 +192,34 @@ def _decode_version(packed: bytes, at: int, files: BlockFiles) -> tuple[Version,
     return Version(version, chain_version, length, place, sums, inline, files), end
 
 
-def places(chunk: bytes, packed: bytes) -> tuple[int, int, bool]:
+def describe(chunk: ChunkId, packed: bytes) -> ChunkMeta:
+    """What `decode(...).describe()` says, at a fraction of the cost: whole stores are listed. Raises RowDamaged."""
+    flags = check(chunk, packed)
+    at = _HEAD.size
+    committed = pending = chain_version = length = digest = pending_length = pending_digest = 0
+    if flags & _HAS_COMMITTED:
+        committed, chain_version, length, class_number, _ = _VERSION.unpack_from(packed, at)
+        at += _VERSION.size
+        end = at + 4 * -(-length // BLOCK_BYTES)
+        digest = crc32c(packed[at:end])
+        at = end + length if class_number == _CLASS_INLINE else end
+    if not flags & _HAS_PENDING:
+        return ChunkMeta(committed, 0, chain_version, length, digest)
+    pending, chain_version, pending_length, class_number, _ = _VERSION.unpack_from(packed, at)
+    at += _VERSION.size
+    end = at + 4 * -(-pending_length // BLOCK_BYTES)
+    pending_digest = crc32c(packed[at:end])
+    kind, client_bytes, client, channel, seq = _PENDING.unpack_from(
+        packed, end + pending_length if class_number == _CLASS_INLINE else end
+    )
+    tag = Tag(ClientId(client[:client_bytes]), channel, seq)
+    return ChunkMeta(committed, pending, chain_version, length, digest, UpdateKind(kind), tag, pending_length, pending_digest)
+
+
+def places(chunk: bytes, packed: bytes, ends: dict[int, int]) -> tuple[int, int, bool]:
     """(committed place, pending place, is there a pending version), for opening a target. Raises RowDamaged.
 
-    The cheap part of `decode`: a target may have millions of rows.
+    `ends` learns, by class, how long its file must at least be. The cheap part of `decode`: a target may have millions of rows.
     """
     flags = check(chunk, packed)
     at = _HEAD.size
@@ -205,9 +229,13 @@ def places(chunk: bytes, packed: bytes) -> tuple[int, int, bool]:
         at += _VERSION.size + 4 * -(-length // BLOCK_BYTES) + (length if class_number == _CLASS_INLINE else 0)
         if class_number < _CLASS_NOWHERE:
             committed = class_number << 32 | slot
+            end = slot * SIZES[class_number] + length
+            if end > ends.get(class_number, 0):
+                ends[class_number] = end
     if not flags & _HAS_PENDING:
         return committed, NOWHERE, False
     _, _, length, class_number, slot = _VERSION.unpack_from(packed, at)
     if class_number < _CLASS_NOWHERE:
         pending = class_number << 32 | slot
+        ends[class_number] = max(ends.get(class_number, 0), slot * SIZES[class_number] + length)
     return committed, pending, True

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 from fs3.base.checksum import BLOCK_BYTES, PIECE_BYTES
 from fs3.base.ids import ChunkId
@@ -15,6 +16,7 @@ from fs3.drivers.chunks import reading
 from fs3.drivers.chunks.cache import Rows
 from fs3.drivers.chunks.files import read_all, read_warm
 from fs3.drivers.chunks.holds import Holds
+from fs3.drivers.chunks.marks import Marks
 from fs3.drivers.chunks.rows import RowDamaged, Version
 from fs3.drivers.chunks.writing import Damaged, where
 from fs3.ports.chunk_store import ChunkStore, ReadBatch, ReadResult
@@ -27,20 +29,24 @@ _NOT_FOUND = int(Code.NOT_FOUND)
 _NO_WAIT = os.RWF_NOWAIT
 _IN_PIECE = PIECE_BYTES - 1
 _PIECE_SHIFT = PIECE_BYTES.bit_length() - 1
+_T = TypeVar("_T")
 
 
 class Serving:
     """The read path of a store."""
 
-    def __init__(self, rows: Rows, holds: Holds, clock: Clock, name: str, cold_readers: int) -> None:
+    def __init__(self, rows: Rows, holds: Holds, marks: Marks, clock: Clock, name: str, cold_readers: int) -> None:
         self._rows = rows
         self._holds = holds
+        self._marks = marks
         self._clock = clock
         self._readers = ThreadPoolExecutor(cold_readers, f"fs3-read-{name}")
-        self._cold: set[asyncio.Future[ReadResult]] = set()
+        self._cold: set[asyncio.Future[Any]] = set()
 
     def read(self, chunk: ChunkId, offset: int, length: int) -> ReadResult | None:
         """`ChunkStore.read`."""
+        if chunk in self._marks.chunks:
+            return ReadResult(Code.CHECKSUM, message=self._marks.chunks[chunk])
         try:
             row = self._rows.find(chunk)
             version = row.committed if row is not None else None
@@ -57,7 +63,10 @@ class Serving:
             if sums is None:
                 return None
             return ReadResult(Code.OK, version.version, len(into), (into,), sums, PIECE_BYTES)
-        except (Damaged, RowDamaged) as why:
+        except Damaged as why:
+            self._marks.mark(chunk, str(why))
+            return ReadResult(Code.CHECKSUM, message=str(why))
+        except RowDamaged as why:
             return ReadResult(Code.CHECKSUM, message=str(why))
 
     def _large(self, version: Version, chunk: ChunkId, offset: int, stop: int) -> ReadResult | None:
@@ -81,8 +90,12 @@ class Serving:
         view, positions, offsets, wanted = batch.view, batch.positions, batch.offsets, batch.wanted
         codes, lengths, versions = batch.codes, batch.lengths, batch.versions
         checksums, piece_bytes = batch.checksums, batch.piece_bytes
+        marked = self._marks.chunks
         for index in which:
             chunk = chunks[index]
+            if marked and chunk in marked:
+                batch.refuse(index, Code.CHECKSUM)
+                continue
             row = young.get(chunk)
             if row is None:
                 try:
@@ -141,7 +154,8 @@ class Serving:
         self._rows.want_pieces(version)
         try:
             sums = reading.small(version, chunk, offset, offset + length, batch.view[at : at + length], read_warm, check=False)
-        except Damaged:
+        except Damaged as why:
+            self._marks.mark(chunk, str(why))
             batch.refuse(index, Code.CHECKSUM)
             return True
         if sums is None:
@@ -155,6 +169,8 @@ class Serving:
 
     async def read_cold(self, chunk: ChunkId, offset: int, length: int, pending: bool) -> ReadResult:
         """`ChunkStore.read_cold`."""
+        if not pending and chunk in self._marks.chunks:
+            return ReadResult(Code.CHECKSUM, message=self._marks.chunks[chunk])
         try:
             row = self._rows.find(chunk)
         except RowDamaged as why:
@@ -170,20 +186,43 @@ class Serving:
         if version.place < 0:
             return _read_waiting(version, chunk, offset, stop)
         pin = self._holds.pin(version.place)
-        future = asyncio.get_running_loop().run_in_executor(self._readers, _read_waiting, version, chunk, offset, stop)
-        self._cold.add(future)
-        future.add_done_callback(self._cold.discard)
+        future = self._on_reader(lambda: _read_waiting(version, chunk, offset, stop))
         try:
             result = await asyncio.shield(future)
         except asyncio.CancelledError:
             # The thread reads on; the block is its until it is done, and nobody will release what it found.
             future.add_done_callback(lambda _: self.release(pin, sent=False))
             raise
+        if not pending and result.code in (Code.CHECKSUM, Code.DISK):
+            self._marks.found(chunk, version, result.message)
         if any(isinstance(part, FileRange) for part in result.parts):
             result.pin = pin
         else:
             self.release(pin, sent=False)
         return result
+
+    async def pinned(self, look: Callable[[], _T], places: Sequence[int], then: Callable[[_T], None]) -> _T:
+        """`look` on a reader thread while blocks are pinned; `then`, on the loop and also when the caller is cancelled, before
+        they are let go of."""
+        pins = [self._holds.pin(place) for place in places]
+        future = self._on_reader(look)
+
+        def over(_: asyncio.Future[_T]) -> None:
+            try:
+                if not future.cancelled() and future.exception() is None:
+                    then(future.result())
+            finally:
+                for pin in pins:
+                    self.release(pin, sent=False)
+
+        future.add_done_callback(over)
+        return await asyncio.shield(future)
+
+    def _on_reader(self, work: Callable[[], _T]) -> asyncio.Future[_T]:
+        future = asyncio.get_running_loop().run_in_executor(self._readers, work)
+        self._cold.add(future)
+        future.add_done_callback(self._cold.discard)
+        return future
 
     def release(self, pin: int, *, sent: bool = True) -> None:
         """A reader is done; `sent` by sendfile."""

@@ -34,24 +34,26 @@ are file-backed and the system's to drop.) Opening reads all rows once, about 2 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from fs3.base.errors import error
 from fs3.base.ids import ChunkId, ClientId, TargetId
 from fs3.base.status import Code
 from fs3.drivers.chunks.cache import Rows
-from fs3.drivers.chunks.files import BlockFiles, sync_directory
+from fs3.drivers.chunks.files import BlockFiles, path_of, sync_directory
 from fs3.drivers.chunks.holds import Holds
 from fs3.drivers.chunks.index import Index
 from fs3.drivers.chunks.planning import ChunkStoreConfig
 from fs3.drivers.chunks.rows import RowDamaged, decode, places
+from fs3.drivers.chunks.scrubbing import Scrubber
 from fs3.drivers.chunks.serving import Serving
 from fs3.drivers.chunks.slots import Slots
 from fs3.drivers.chunks.updates import Updates
 from fs3.drivers.lmdb.lock import DirectoryLock
 from fs3.model.chunk import ChannelRow, ChunkMeta, Tag, Update, UpdateResult
-from fs3.ports.chunk_store import ReadBatch, ReadResult, Space, StageResult
+from fs3.ports.chunk_store import ChannelKey, ReadBatch, ReadResult, ScrubStep, Space, StageResult, StoreDamaged
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import FileRange
 
@@ -71,8 +73,9 @@ class FileChunkStore:
     ) -> FileChunkStore:
         """Open the directory of a target; create it when absent. Reads the whole index once, so call it before serving.
 
-        Raises FS3Error: BUSY naming the process that has the directory; UNSUPPORTED or CONFIG when it is of another format,
-        target or cluster; CHECKSUM when a row of the index is damaged (empty the directory; the chain fills it again).
+        Raises FS3Error: BUSY naming the process that has the directory; UNSUPPORTED, CONFIG or WRONG_CLUSTER when it is of
+        another format, target or cluster; DISK when it cannot be read; StoreDamaged when the index is gone or not what was
+        written, or when block files are shorter than the index says.
         """
         directory = Path(path)
         fresh = not directory.exists()
@@ -106,7 +109,10 @@ class FileChunkStore:
         self._slots = Slots()
         self._holds = Holds(self._slots, config.block_reuse_delay_ns)
         self._updates = Updates(directory, config, clock, index, files, self._rows, self._slots, self._holds)
-        self._serving = Serving(self._rows, self._holds, clock, directory.name, config.cold_readers)
+        self._commits = self._updates.commits
+        self._marks = self._commits.marks
+        self._serving = Serving(self._rows, self._holds, self._marks, clock, directory.name, config.cold_readers)
+        self._scrubber = Scrubber(directory, index, self._rows, self._marks, self._serving)
         self._closing = False
         self._closed = False
         self._read_index()
@@ -114,63 +120,150 @@ class FileChunkStore:
     def _read_index(self) -> None:
         claim = self._slots.claim
         count = 0
+        ends: dict[int, int] = {}
         for chunk, packed in self._index.scan(None):
             try:
-                committed, pending, is_pending = places(chunk, packed)
+                committed, pending, is_pending = places(chunk, packed, ends)
                 if is_pending:
-                    self._updates.pending[chunk] = None
+                    self._commits.pending[chunk] = None
                     row = decode(chunk, packed, self._files)
                     if row.committed and row.pending and committed == pending and row.pending.length > row.committed.length:
                         self._holds.guard(committed)
             except RowDamaged as why:
-                raise error(Code.CHECKSUM, str(why), str(self._directory)) from why
+                raise self._damaged(why) from why
             sound = committed < 0 or claim(committed)
             if pending >= 0 and pending != committed:
                 sound = claim(pending) and sound
             if not sound:
-                raise error(Code.CHECKSUM, f"two chunks have one block, one of them is {chunk.hex()}", str(self._directory))
+                raise StoreDamaged(f"two chunks have one block, one of them is {chunk.hex()}", str(self._directory))
             count += 1
-        self._updates.chunks = count
+        for class_number, end in ends.items():
+            path = path_of(self._directory, class_number)
+            size = path.stat().st_size if path.exists() else 0
+            if size < end:
+                raise StoreDamaged(f"the file has {size} bytes, the index refers to {end}", str(path))
+        try:
+            self._commits.channels.check()
+        except RowDamaged as why:
+            raise self._damaged(why) from why
+        self._commits.chunks = count
         self._slots.claimed()
+        self._marks.load(self._index)
+
+    def _damaged(self, why: RowDamaged) -> StoreDamaged:
+        return StoreDamaged(str(why), str(self._directory))
 
     # --- metadata ----------------------------------------------------------------------------------------------------
 
     def get(self, chunk: ChunkId) -> ChunkMeta | None:
-        """`ChunkStore.get`. Raises FS3Error CHECKSUM when the row is damaged."""
-        row = self._rows.young.get(chunk) or self._updates.find(chunk)
+        """`ChunkStore.get`. Raises StoreDamaged."""
+        row = self._rows.young.get(chunk) or self._commits.find(chunk)
         if row is None:
             return None
         return row.meta or row.describe()
 
     def channel(self, client: ClientId, channel: int) -> ChannelRow | None:
         """`ChunkStore.channel`."""
-        if not client:
-            return None
-        return self._updates.channels.get((client, channel)) or self._index.channel((client, channel))
+        return self._commits.find_channel((client, channel)) if client else None
+
+    def channels(self, after: ChannelKey | None, limit: int) -> list[tuple[ChannelKey, ChannelRow]]:
+        """`ChunkStore.channels`. Raises StoreDamaged."""
+        try:
+            return self._commits.channels.page(after, limit)
+        except RowDamaged as why:
+            raise self._damaged(why) from why
+
+    async def merge_channels(self, rows: Sequence[tuple[ChannelKey, ChannelRow]]) -> None:
+        """`ChunkStore.merge_channels`."""
+        await self._updates.merge_channels(rows)
+
+    @property
+    def channel_room(self) -> int:
+        """`ChunkStore.channel_room`."""
+        return self._commits.channels.room
+
+    @property
+    def channel_count(self) -> int:
+        """`ChunkStore.channel_count`."""
+        return self._commits.channels.count
+
+    @property
+    def channel_epoch(self) -> int:
+        """`ChunkStore.channel_epoch`."""
+        return self._commits.channels.epoch
+
+    def advance_channel_epoch(self) -> None:
+        """`ChunkStore.advance_channel_epoch`."""
+        self._updates.advance_channel_epoch()
 
     def pending(self) -> Sequence[ChunkId]:
         """`ChunkStore.pending`."""
-        return list(self._updates.pending)
+        return list(self._commits.pending)
 
-    def list(self, after: ChunkId | None, limit: int) -> list[tuple[ChunkId, ChunkMeta]]:
-        """`ChunkStore.list`. Raises FS3Error CHECKSUM when a row is damaged."""
+    def list(self, after: ChunkId | None, limit: int, until: ChunkId | None = None) -> list[tuple[ChunkId, ChunkMeta]]:
+        """`ChunkStore.list`. Raises StoreDamaged."""
         # Rows that were removed but not durably are in the snapshot still, and a row is never first unsynced and then new
         # to the index: a stage makes it durable before anybody sees it. So the snapshot has all keys.
         found: list[tuple[ChunkId, ChunkMeta]] = []
+        peek = self._rows.peek
         try:
-            for chunk, packed in self._index.scan(after):
-                if len(found) >= limit:
+            for chunk, packed in self._index.scan(after, limit):
+                if len(found) >= limit or (until is not None and chunk >= until):
                     break
-                row = self._rows.peek(chunk, packed)
-                if row is not None:
-                    found.append((chunk, row.describe()))
+                meta = peek(chunk, packed)
+                if meta is not None:
+                    found.append((chunk, meta))
         except RowDamaged as why:
-            raise error(Code.CHECKSUM, str(why), str(self._directory)) from why
+            raise self._damaged(why) from why
         return found
+
+    # --- bad chunks --------------------------------------------------------------------------------------------------
+
+    @property
+    def on_bad(self) -> Callable[[ChunkId], None] | None:
+        """`ChunkStore.on_bad`."""
+        return self._marks.on_bad
+
+    @on_bad.setter
+    def on_bad(self, callback: Callable[[ChunkId], None] | None) -> None:
+        self._marks.on_bad = callback
+
+    @property
+    def bad(self) -> Mapping[ChunkId, str]:
+        """`ChunkStore.bad`."""
+        return MappingProxyType(self._marks.chunks)
+
+    def mark_bad(self, chunk: ChunkId, why: str = "") -> None:
+        """`ChunkStore.mark_bad`."""
+        self._marks.mark(chunk, why or f"bytes of chunk {chunk.hex()} are said to be wrong")
+
+    async def verify(self, chunk: ChunkId) -> bool:
+        """`ChunkStore.verify`. Raises StoreDamaged; SHUTTING_DOWN when the store is being closed."""
+        self._check_open()
+        try:
+            return await self._scrubber.verify(chunk)
+        except RowDamaged as why:
+            raise self._damaged(why) from why
+
+    async def scrub(self, after: ChunkId | None, limit_bytes: int) -> ScrubStep:
+        """`ChunkStore.scrub`. Raises StoreDamaged; SHUTTING_DOWN when the store is being closed."""
+        self._check_open()
+        try:
+            return await self._scrubber.scrub(after, limit_bytes)
+        except RowDamaged as why:
+            raise self._damaged(why) from why
+
+    async def repair(self, chunk: ChunkId, version: int, data: memoryview) -> bool:
+        """`ChunkStore.repair`."""
+        return await self._updates.repair(chunk, version, data)
+
+    def _check_open(self) -> None:
+        if self._closing:
+            raise error(Code.SHUTTING_DOWN, f"{self._directory} is being closed", str(self._directory))
 
     def locate(self, chunk: ChunkId) -> FileRange | None:
         """Where the committed bytes are, for tools. None when they are in the index, or when there are none."""
-        row = self._updates.find(chunk)
+        row = self._commits.find(chunk)
         version = row.committed if row is not None else None
         if version is None or version.place < 0:
             return None
@@ -179,7 +272,7 @@ class FileChunkStore:
     def space(self) -> Space:
         """`ChunkStore.space`. `used` includes `pinned`: blocks no chunk refers to that are not free yet."""
         self._holds.rested(self._clock.now())
-        return Space(self._slots.used_bytes, self._updates.planner.free_bytes, self._updates.chunks, self._holds.held_bytes)
+        return Space(self._slots.used_bytes, self._updates.planner.free_bytes, self._commits.chunks, self._holds.held_bytes)
 
     # --- reads -------------------------------------------------------------------------------------------------------
 
@@ -212,11 +305,11 @@ class FileChunkStore:
 
     def commit(self, chunk: ChunkId, version: int, tag: Tag, result: UpdateResult) -> None:
         """`ChunkStore.commit`. Raises ValueError when that version is not pending."""
-        self._updates.commit(chunk, version, tag, result)
+        self._commits.commit(chunk, version, tag, result)
 
     def drop_pending(self, chunk: ChunkId) -> None:
         """`ChunkStore.drop_pending`. A chunk without a pending version is left as it is."""
-        self._updates.drop_pending(chunk)
+        self._commits.drop_pending(chunk)
 
     async def flush(self) -> None:
         """`ChunkStore.flush`. Raises FS3Error NO_SPACE or DISK naming the directory when it cannot be done."""
@@ -231,6 +324,7 @@ class FileChunkStore:
             await self._updates.close()
         finally:
             await self._serving.close()
+            self._scrubber.close()
             self._closed = True
             self._index.close()
             if not self._holds.pins:

@@ -9,26 +9,29 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import lmdb
+
 from fs3.base.errors import error
-from fs3.base.ids import ChunkId
-from fs3.base.limits import batch_items_max, reclaim_bytes_per_barrier_max, stages_per_barrier_max
+from fs3.base.ids import ChainId, ChunkId, ClientId
+from fs3.base.limits import batch_items_max, channel_rows_per_merge_max, reclaim_bytes_per_barrier_max, stages_per_barrier_max
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
-from fs3.drivers.chunks.barrier import Barrier
+from fs3.drivers.chunks.barrier import Barrier, Changes
 from fs3.drivers.chunks.cache import Rows
+from fs3.drivers.chunks.commits import Commits
 from fs3.drivers.chunks.files import BlockFiles
 from fs3.drivers.chunks.holds import Holds
-from fs3.drivers.chunks.index import ChannelKey, Index
+from fs3.drivers.chunks.index import Index
 from fs3.drivers.chunks.planning import ChunkStoreConfig, Later, Planner
-from fs3.drivers.chunks.rows import Row, RowDamaged
+from fs3.drivers.chunks.rows import Row, Version
 from fs3.drivers.chunks.slots import Slots
 from fs3.drivers.chunks.writing import COPY_BYTES, Job
-from fs3.model.chunk import ChannelRow, Tag, Update, UpdateKind, UpdateResult
-from fs3.ports.chunk_store import StageResult
+from fs3.model.chunk import ChannelRow, Tag, Update, UpdateKind
+from fs3.ports.chunk_store import ChannelKey, StageResult
 from fs3.ports.clock import Clock
 
 log = logging.getLogger("fs3.chunks")
@@ -36,8 +39,9 @@ log = logging.getLogger("fs3.chunks")
 _MEASURE_NS = 200 * MILLISECOND
 """Between two looks at the room on the file system; in between, what was planned is subtracted."""
 
-_Call = tuple[Update, int, int, "asyncio.Future[StageResult]"]
-"""A `stage` that waits for a barrier."""
+_Call = tuple[Update, int, int, "asyncio.Future[StageResult]", bool]
+"""A `stage`, or a `repair` (True), that waits for a barrier."""
+_NO_TAG = Tag(ClientId(b""), 0, 0)
 
 
 class Updates:
@@ -66,18 +70,10 @@ class Updates:
         self._disk = ThreadPoolExecutor(1, f"fs3-disk-{directory.name}")
         self._scratch = memoryview(bytearray(COPY_BYTES))
 
-        self.pending: dict[ChunkId, None] = {}
-        """Chunks that have a pending version; a set that keeps its order."""
-        self.chunks = 0
-        """How many there are."""
-        self.channels: dict[ChannelKey, ChannelRow] = {}
-        """Channel rows the durable index lacks."""
+        self.commits = Commits(directory, index, rows, holds, config.channels_max, self.changed)
         self._waiting: deque[_Call] = deque()
-        self._staging: set[ChunkId] = set()
-        """Chunks with a `stage` under way."""
-        self._changed: dict[ChunkId, Row] = {}
-        """Unsynced rows that no barrier has taken yet; a part of `Rows.unsynced`."""
-        self._changed_channels: dict[ChannelKey, ChannelRow] = {}
+        self._repairing: dict[ChunkId, asyncio.Future[StageResult]] = {}
+        """Chunks with a `repair` under way; a `stage` waits for it."""
         self._changes = 0
         self._durable_changes = 0
         self._barrier: Barrier | None = None
@@ -90,73 +86,8 @@ class Updates:
         self._broken = ""
         self._closing = False
 
-    def find(self, chunk: ChunkId) -> Row | None:
-        """The current row. Raises FS3Error CHECKSUM when it is damaged."""
-        try:
-            return self._rows.find(chunk)
-        except RowDamaged as why:
-            raise error(Code.CHECKSUM, str(why), str(self._directory)) from why
-
-    # --- changes in memory -------------------------------------------------------------------------------------------
-
-    def commit(self, chunk: ChunkId, version: int, tag: Tag, result: UpdateResult) -> None:
-        """`ChunkStore.commit`. Raises ValueError when that version is not pending."""
-        row = self._idle(chunk)
-        committed, pending = row.committed, row.pending
-        if pending is None or pending.version != version:
-            raise ValueError(
-                f"version {version} of chunk {chunk.hex()} is not pending, {pending.version if pending else None} is"
-            )
-        holds = self._holds
-        if row.kind is UpdateKind.REMOVE:
-            if committed is not None:
-                holds.let_block(committed.place)
-            self.chunks -= 1
-            after = Row(None, None, UpdateKind.WRITE, None)
-        else:
-            if committed is not None and committed.place >= 0:
-                if committed.place != pending.place:
-                    holds.let_block(committed.place)
-                elif pending.length > committed.length:
-                    holds.unguard(committed.place)
-                elif pending.length < committed.length:
-                    holds.guard(committed.place)
-                    holds.let_guard(committed.place)
-            after = Row(pending, None, UpdateKind.WRITE, None)
-        if tag.client:
-            key = (tag.client, tag.channel)
-            self.channels[key] = self._changed_channels[key] = ChannelRow(tag.seq, chunk, result)
-        self._change(chunk, after)
-
-    def drop_pending(self, chunk: ChunkId) -> None:
-        """`ChunkStore.drop_pending`. A chunk without a pending version is left as it is."""
-        row = self._idle(chunk)
-        if row.pending is None:
-            return
-        self._let_pending(row)
-        if row.committed is None:
-            self.chunks -= 1
-        self._change(chunk, Row(row.committed, None, UpdateKind.WRITE, None))
-
-    def _idle(self, chunk: ChunkId) -> Row:
-        if chunk in self._staging:
-            raise ValueError(f"chunk {chunk.hex()} is changed while an update of it is being staged")
-        return self.find(chunk) or Row(None, None, UpdateKind.WRITE, None)
-
-    def _let_pending(self, row: Row) -> None:
-        """The pending version goes without having been committed."""
-        committed, pending = row.committed, row.pending
-        if pending is None or pending.place < 0:
-            return
-        if committed is None or committed.place != pending.place:
-            self._holds.let_block(pending.place)
-        elif pending.length > committed.length:
-            self._holds.let_guard(pending.place)
-
-    def _change(self, chunk: ChunkId, row: Row) -> None:
-        self.pending.pop(chunk, None)
-        self._rows.change(chunk, row)
-        self._changed[chunk] = row
+    def changed(self) -> None:
+        """There is something for the next barrier to take along."""
         self._changes += 1
         if self._timer is None and self._barrier is None:
             self._set_timer()
@@ -169,6 +100,28 @@ class Updates:
         self._timer = None
         self._begin()
 
+    def advance_channel_epoch(self) -> None:
+        """`ChunkStore.advance_channel_epoch`."""
+        self.commits.channels.advance()
+        self.changed()
+
+    async def merge_channels(self, rows: Sequence[tuple[ChannelKey, ChannelRow]]) -> None:
+        """`ChunkStore.merge_channels`. Raises FS3Error as there."""
+        name = str(self._directory)
+        if self._closing:
+            raise error(Code.SHUTTING_DOWN, f"{self._directory} is being closed", name)
+        if len(rows) > channel_rows_per_merge_max:
+            raise error(
+                Code.INVALID, f"{len(rows)} channel rows in one merge, at most {channel_rows_per_merge_max} are allowed", name
+            )
+        for key, row in rows:
+            if self.commits.channels.count >= self.commits.channels.rows_max and self.commits.find_channel(key) is None:
+                raise error(Code.NO_SPACE, f"there are {self.commits.channels.count} channel rows already", name)
+            self.commits.use_channel(key, row)
+        if rows:
+            self.changed()
+            await self.flush()
+
     # --- barriers ----------------------------------------------------------------------------------------------------
 
     async def stage(self, update: Update, version: int, chain_version: int) -> StageResult:
@@ -177,17 +130,58 @@ class Updates:
             return StageResult(Code.SHUTTING_DOWN, message=f"{self._directory} is being closed")
         if len(self._waiting) >= batch_items_max:
             return StageResult(Code.BUSY, message=f"{len(self._waiting)} updates wait for the disk already")
-        if update.chunk in self._staging:
-            raise ValueError(f"an update of chunk {update.chunk.hex()} is being staged already")
+        chunk = update.chunk
+        if chunk in self.commits.staging:
+            raise ValueError(f"an update of chunk {chunk.hex()} is being staged already")
+        self.commits.staging.add(chunk)
+        if chunk in self._repairing:
+            return await self._stage_after_repair(update, version, chain_version)
+        return await self._submit(update, version, chain_version, repairs=False)
+
+    async def _stage_after_repair(self, update: Update, version: int, chain_version: int) -> StageResult:
+        try:
+            await asyncio.wait((self._repairing[update.chunk],))
+        except asyncio.CancelledError:
+            self.commits.staging.discard(update.chunk)
+            raise
+        if self._closing:
+            self.commits.staging.discard(update.chunk)
+            return StageResult(Code.SHUTTING_DOWN, message=f"{self._directory} is being closed")
+        return await self._submit(update, version, chain_version, repairs=False)
+
+    def _submit(self, update: Update, version: int, chain_version: int, *, repairs: bool) -> asyncio.Future[StageResult]:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[StageResult] = loop.create_future()
-        self._staging.add(update.chunk)
-        self._waiting.append((update, version, chain_version, done))
+        self._waiting.append((update, version, chain_version, done, repairs))
         if self._barrier is None and not self._begin_soon:
             # At the end of this turn of the loop, so that all updates that arrived in it share the barrier.
             self._begin_soon = True
             loop.call_soon(self._begin)
-        return await done
+        return done
+
+    async def repair(self, chunk: ChunkId, version: int, data: memoryview) -> bool:
+        """`ChunkStore.repair`. Raises FS3Error as there."""
+        name = str(self._directory)
+        if self._closing:
+            raise error(Code.SHUTTING_DOWN, f"{self._directory} is being closed", name)
+        if len(self._waiting) >= batch_items_max:
+            raise error(Code.BUSY, f"{len(self._waiting)} updates wait for the disk already", name)
+        row = self.commits.find(chunk)
+        committed = row.committed if row is not None else None
+        if committed is None or committed.version != version or chunk in self.commits.staging or chunk in self._repairing:
+            return False
+        if committed.length != len(data):
+            raise error(Code.CHECKSUM, f"{len(data)} bytes to repair chunk {chunk.hex()} with, it has {committed.length}", name)
+        sums = tuple(committed.sums_of(0, len(committed.sums) // 4))
+        kind = UpdateKind.FILL
+        update = Update(chunk, kind, ChainId(0), committed.chain_version, version, 0, len(data), _NO_TAG, sums, 0, data)
+        done = self._repairing[chunk] = self._submit(update, version, committed.chain_version, repairs=True)
+        result = await asyncio.shield(done)
+        if result.code is Code.STALE_UPDATE:
+            return False
+        if result.code is not Code.OK:
+            raise error(result.code, result.message, name)
+        return True
 
     def _begin(self) -> None:
         """Hand everything that waits to the disk thread, unless it is busy."""
@@ -198,17 +192,22 @@ class Updates:
             self._timer.cancel()
             self._timer = None
         self._holds.rested(self._clock.now())
+        if self.commits.channels.sweeping:
+            self.commits.channels.sweep()
         jobs, short = self._plan()
         vacant: list[int] = []
         if (short or self.planner.disk_is_low) and self._files.may_punch and not self._broken:
             # Not when broken: the index may then refer to a block that counts as free here.
             vacant = list(self._slots.vacant(reclaim_bytes_per_barrier_max))
-        if not (jobs or vacant or self._changed or self._changed_channels):
+        channels, epoch = self.commits.channels.take()
+        changes = Changes(self.commits.changed, channels, epoch, self.commits.marks.take())
+        if not (jobs or vacant or changes):
+            self._durable_changes = self._changes
+            self._rest()
             return
+        self.commits.changed = {}
         measure = self._clock.now() - self._measured >= _MEASURE_NS
-        let = self._holds.take_let()
-        barrier = Barrier(jobs, self._changed, self._changed_channels, let, vacant, self._changes, measure)
-        self._changed, self._changed_channels = {}, {}
+        barrier = Barrier(jobs, changes, self._holds.take_let(), vacant, self._changes, measure)
         self._barrier = barrier
         self._barrier_over = asyncio.get_running_loop().create_future()
         self._on_disk(lambda: barrier.run(self._files, self._index, self._scratch))
@@ -217,9 +216,11 @@ class Updates:
         """Jobs for what waits, up to the limit; and whether the next one lacks only space that free blocks occupy."""
         jobs: list[Job] = []
         while self._waiting and len(jobs) < stages_per_barrier_max:
-            update, version, chain_version, done = self._waiting[0]
+            update, version, chain_version, done, repairs = self._waiting[0]
             if self._broken:
                 planned: Job | StageResult | Later = StageResult(Code.DISK, message=self._broken)
+            elif repairs:
+                planned = self.planner.plan_repair(update, version, done)
             else:
                 planned = self.planner.plan(update, version, chain_version, done)
             if isinstance(planned, Later):
@@ -228,7 +229,7 @@ class Updates:
             if isinstance(planned, Job):
                 jobs.append(planned)
             else:
-                self._answer(update.chunk, done, planned)
+                self._answer(update.chunk, done, planned, repairs=repairs)
         return jobs, False
 
     def _on_disk(self, work: Callable[[], None]) -> None:
@@ -254,24 +255,34 @@ class Updates:
             self._barrier_over.set_result(barrier.broken or barrier.index_failed)
         if self._waiting:
             self._begin()
-        elif (self._changed or self._changed_channels) and not self._broken and self._timer is None:
+        else:
+            self._rest()
+
+    def _rest(self) -> None:
+        """Nothing has to be done at once; what has to be done soon?"""
+        if self._broken or self._closing or self._timer is not None:
+            return
+        if self.commits.changed or self.commits.channels.changed or self.commits.channels.sweeping or self.commits.marks.changed:
             self._set_timer()
 
     def _take_outcome(self, barrier: Barrier) -> None:
-        self._index.advance()
+        changes = barrier.changes
+        try:
+            self._index.advance()
+        except lmdb.Error as why:
+            barrier.broken = barrier.broken or f"the index cannot be read any more: {why}"
         if barrier.broken or barrier.index_failed:
             if barrier.broken:
                 self._broken = f"{self._directory}: {barrier.broken}; reads go on, writes need the target to be opened again"
                 log.error("%s", self._broken)
-            self._changed = {**barrier.rows, **self._changed}
-            self._changed_channels = {**barrier.channels, **self._changed_channels}
+            self.commits.changed = {**changes.rows, **self.commits.changed}
+            self.commits.channels.put_back(changes.channels, changes.epoch)
+            self.commits.marks.put_back(changes.marks)
             self._holds.put_back(barrier.let)
         else:
-            for chunk, row in barrier.rows.items():
+            for chunk, row in changes.rows.items():
                 self._rows.synced(chunk, row)
-            for key, channel in barrier.channels.items():
-                if self.channels.get(key) is channel:
-                    del self.channels[key]
+            self.commits.channels.synced(changes.channels)
             self._holds.settle(barrier.let, self._clock.now())
             self._durable_changes = barrier.covers
         for place in barrier.emptied:
@@ -294,24 +305,55 @@ class Updates:
                 self._slots.give(job.place)
             elif job.place >= 0 and job.update.length:
                 self._holds.unguard(job.place)
-            self._answer(chunk, job.done, StageResult(job.code, message=job.message))
+            if job.damaged:
+                self.commits.marks.mark(chunk, job.message)
+            self._answer(chunk, job.done, StageResult(job.code, message=job.message), repairs=job.repairs)
             return
         assert job.after is not None
         assert job.made is not None
+        if job.repairs:
+            done = self._take_repaired(job, job.made, job.after)
+            self._answer(chunk, job.done, StageResult(Code.OK if done else Code.STALE_UPDATE), repairs=True)
+            return
         if job.row.pending is not None:
-            # Replaced, durably: the list for the next barrier would only keep it longer.
-            before = self._holds.take_let()
-            self._let_pending(job.row)
-            self._holds.settle(self._holds.take_let(), self._clock.now())
-            self._holds.put_back(before)
+            self._let_durably(lambda: self.commits.let_pending(job.row))
         if not job.row.exists:
-            self.chunks += 1
+            self.commits.chunks += 1
         self._rows.staged(chunk, job.after)
-        self.pending[chunk] = None
+        self.commits.pending[chunk] = None
         self._answer(chunk, job.done, StageResult(Code.OK, job.made.length, job.made.digest))
 
-    def _answer(self, chunk: ChunkId, done: asyncio.Future[StageResult], result: StageResult) -> None:
-        self._staging.discard(chunk)
+    def _let_durably(self, let_go: Callable[[], None]) -> None:
+        """`let_go` lets go of what the durable index does not refer to: the list for the next barrier would only keep it."""
+        before = self._holds.take_let()
+        let_go()
+        self._holds.settle(self._holds.take_let(), self._clock.now())
+        self._holds.put_back(before)
+
+    def _take_repaired(self, job: Job, made: Version, after: Row) -> bool:
+        """The durable index has the repaired version in its new block. False when the chunk has moved on meanwhile."""
+        chunk, was = job.update.chunk, job.row.committed
+        assert was is not None
+        now = self.commits.changed.get(chunk)
+        if now is None:
+            self._rows.staged(chunk, after)
+        elif now.committed is None or (now.committed.place, now.committed.version) != (was.place, was.version):
+            # Whatever changed it is written by the next barrier, and that is when the index lets go of the new block.
+            self._holds.let_block(job.place)
+            return False
+        else:
+            # Its pending version was dropped meanwhile; the row that waits for the next barrier has the old block in it.
+            self.commits.changed[chunk] = Row(made, now.pending, now.kind, now.tag)
+            self._rows.change(chunk, self.commits.changed[chunk])
+        self._let_durably(lambda: self._holds.let_block(was.place))
+        self.commits.marks.clear(chunk)
+        return True
+
+    def _answer(self, chunk: ChunkId, done: asyncio.Future[StageResult], result: StageResult, *, repairs: bool = False) -> None:
+        if repairs:
+            del self._repairing[chunk]
+        else:
+            self.commits.staging.discard(chunk)
         if not done.done():
             done.set_result(result)
 
@@ -323,8 +365,8 @@ class Updates:
         while self._durable_changes < wanted:
             self._begin()
             barrier, over = self._barrier, self._barrier_over
-            assert barrier is not None
-            assert over is not None
+            if barrier is None or over is None:
+                continue  # it turned out that nothing had changed
             why = await asyncio.shield(over)
             if why and self._durable_changes < wanted:
                 code = Code.DISK if barrier.broken else Code.NO_SPACE

@@ -57,10 +57,14 @@ class Job:
     place: int
     fresh: bool
     """The place was taken for this job: its bytes are nobody else's."""
+    repairs: bool = False
+    """The update has the bytes the committed version should have, and takes its place."""
     fd: int = -1
     """The file that was written to; -1 none."""
     code: Code = Code.OK
     message: str = ""
+    damaged: bool = False
+    """It failed because bytes on the disk have changed."""
     made: Version | None = None
     after: Row | None = None
     """The chunk afterwards."""

@@ -11,7 +11,14 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from fs3.base.errors import FS3Error, error
-from fs3.base.limits import calls_per_connection_max, connect_timeout_ns, copied_parts_bytes_max, receive_stall_ns
+from fs3.base.limits import (
+    calls_per_connection_max,
+    connect_attempt_ns,
+    copied_parts_bytes_max,
+    peer_silent_ns,
+    receive_stall_ns,
+    transport_sweep_ns,
+)
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.drivers.channel import ClientChannel, PendingCall, StreamCall
@@ -26,6 +33,8 @@ log = logging.getLogger("fs3.transport")
 
 _REQUEST, _REPLY, _MORE, _CANCEL = Kind.REQUEST.value, Kind.REPLY.value, Kind.MORE.value, Kind.CANCEL.value
 
+Vanished = Callable[[socket.socket], bool]
+"""The host at the other end of a connected socket has gone."""
 Dial = Callable[[], Awaitable[socket.socket]]
 """Returns a connected, non-blocking socket; raises OSError, or FS3Error when it has more to say."""
 
@@ -141,6 +150,7 @@ class ClientConnection(Connection):
 
     def _woken(self) -> None:
         self._read_at = self._now()
+        self._channel.heard += 1
         if self._channel.waiting:
             self._channel.pump()
 
@@ -162,8 +172,17 @@ class ClientConnection(Connection):
 class FramedChannel(ClientChannel):
     """`fs3.ports.rpc.Channel` on the framed wire."""
 
-    def __init__(self, endpoint: str, clock: Clock, dial: Dial, calls_max: int = calls_per_connection_max) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        clock: Clock,
+        dial: Dial,
+        vanished: Vanished = lambda _: False,
+        calls_max: int = calls_per_connection_max,
+    ) -> None:
         super().__init__(endpoint, clock, calls_max)
+        self._vanished = vanished
+        self._sweeper: asyncio.TimerHandle | None = None
         self._clock = clock
         self._dial_socket = dial
         self._connection: ClientConnection | None = None
@@ -181,19 +200,34 @@ class FramedChannel(ClientChannel):
 
     async def _connect(self) -> None:
         try:
-            async with asyncio.timeout(connect_timeout_ns / SECOND):
+            async with asyncio.timeout(connect_attempt_ns / SECOND):
                 sock = await self._dial_socket()
         except FS3Error as problem:
             self._refused(problem)
         except TimeoutError:
-            text = f"{self.endpoint} does not accept a connection within {connect_timeout_ns / SECOND:.3g} s"
+            text = f"{self.endpoint} does not accept a connection within {connect_attempt_ns / SECOND:.3g} s"
             self._refused(error(Code.UNAVAILABLE, text))
         except OSError as problem:
             self._refused(error(Code.UNAVAILABLE, f"{self.endpoint} cannot be reached: {problem.strerror or problem}"))
         else:
             assert self._loop is not None
             self._connection = ClientConnection(self, self._loop, sock, self._clock)
+            self._sweep_later()
             self._opened()
+
+    def _sweep_later(self) -> None:
+        if self._sweeper is None and self._loop is not None:
+            self._sweeper = self._loop.call_later(transport_sweep_ns / SECOND, self._sweep)
+
+    def _sweep(self) -> None:
+        """About once a second while connected, also when nothing is under way: the next call must not be the one to find out."""
+        self._sweeper = None
+        connection = self._connection
+        if connection is not None:
+            if connection.asks(self._vanished):
+                connection.close(f"its host has acknowledged nothing for {peer_silent_ns / SECOND:.3g} s")
+            else:
+                self._sweep_later()
 
     def _transmit(self, call: PendingCall, timeout_ms: int) -> None:
         connection = self._connection
@@ -224,6 +258,9 @@ class FramedChannel(ClientChannel):
     def _hang_up(self) -> None:
         if self._connecting is not None:
             self._connecting.cancel()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close("the channel was closed")

@@ -31,10 +31,11 @@ class FramedListener:
         bounds: ServerLimits,
         pool: ReceivePool | None,
         adopt: Callable[[socket.socket], str],
+        vanished: Callable[[socket.socket], bool],
         removed: Callable[[], None] = lambda: None,
     ) -> None:
-        """`sock` listens already. `adopt` sets an accepted socket's options and returns the peer's name; `removed` is called when
-        the socket is closed (a Unix socket's file goes then)."""
+        """`sock` listens already. `adopt` sets an accepted socket's options and returns the peer's name; `vanished` tells
+        that the peer's host has gone; `removed` is called when the socket is closed (a Unix socket's file goes then)."""
         self.loop = asyncio.get_running_loop()
         self.clock = clock
         self.limits = bounds
@@ -45,6 +46,7 @@ class FramedListener:
         self._socket = sock
         self._endpoint = endpoint
         self._adopt = adopt
+        self.vanished = vanished
         self._removed = removed
         self._connections: dict[ServerConnection, None] = {}
         self._sweeper: asyncio.TimerHandle | None = None

@@ -92,6 +92,10 @@ class FrameSender:
         self._out.remove(outgoing)
         return True
 
+    def asks(self, question: Callable[[socket.socket], bool]) -> bool:
+        """The answer to a question about the socket; False when it is closed."""
+        return not self.closed and question(self._socket)
+
     def flush(self) -> None:
         """Send now what would leave at the end of this turn."""
         if self._flush_state == _DUE and not self.closed:

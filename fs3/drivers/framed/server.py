@@ -42,6 +42,7 @@ class ServerLimits:
     receive_stall_ns: int = limits.receive_stall_ns
     receive_rate_min: int = limits.receive_rate_min
     send_stall_ns: int = limits.send_stall_ns
+    connection_idle_ns_max: int = limits.connection_idle_ns_max
     sweep_ns: int = limits.transport_sweep_ns
 
 
@@ -118,7 +119,7 @@ class ServerConnection(Connection):
         self._buffer: memoryview | None = None  # of the pool, being received into
         self._claim: Claim | None = None
         self._frame_seen = self._received_seen = self._sent_seen = 0
-        self._frame_since = self._received_since = self._sent_since = listener.clock.now()
+        self._frame_since = self._received_since = self._sent_since = self._idle_since = listener.clock.now()
         super().__init__(listener.loop, sock)
 
     def __repr__(self) -> str:
@@ -252,14 +253,15 @@ class ServerConnection(Connection):
         self.close(str(problem))
 
     def sweep(self, now: int) -> None:
-        """Called about once a second: disconnects a peer that owes us the rest of a frame, or that takes nothing of ours."""
+        """Called about once a second: disconnects a peer that owes us the rest of a frame, that takes nothing of ours, that says
+        nothing at all, or whose host has vanished."""
         bounds = self.limits
         if not self.is_mid_frame or self.frames != self._frame_seen:
             self._frame_seen = self.frames
             self._frame_since = self._received_since = now
         if self.received_bytes != self._received_seen:
             self._received_seen = self.received_bytes
-            self._received_since = now
+            self._received_since = self._idle_since = now
         if not self.queued_bytes or self.sent_bytes != self._sent_seen:
             self._sent_seen = self.sent_bytes
             self._sent_since = now
@@ -270,9 +272,18 @@ class ServerConnection(Connection):
             self._give_up(f"it sends a frame of {expected} bytes slower than {bounds.receive_rate_min} bytes per second")
         elif now - self._sent_since >= bounds.send_stall_ns:
             self._give_up(f"it has taken none of {self.queued_bytes} bytes for {bounds.send_stall_ns / SECOND:.3g} s")
+        elif self.asks(self._listener.vanished):
+            self._give_up(f"its host has acknowledged nothing for {limits.peer_silent_ns / SECOND:.3g} s")
+        elif now - self._idle_since >= bounds.connection_idle_ns_max and not self._has_streams():
+            log.debug("%s closes the connection of %s: nothing has arrived for long", self._listener.endpoint, self.peer)
+            self.close("it was idle for too long")
+
+    def _has_streams(self) -> bool:
+        return any(call.method.streaming for call in self._calls.values())
 
     def excuse(self, gap_ns: int) -> None:
-        """This process itself stood still for so long: that must not count against the peer."""
+        """This process itself stood still for so long: that must not count against the peer. (Being idle is nothing that counts
+        against it: what has not been heard of for so long may be closed whoever slept.)"""
         self._frame_since += gap_ns
         self._received_since += gap_ns
         self._sent_since += gap_ns

@@ -56,6 +56,10 @@ class FramedTransport:
         """Set the options of a connected socket."""
         raise NotImplementedError
 
+    def _vanished(self, sock: socket.socket) -> bool:
+        """The peer's host does not answer any more, although the connection looks open. Asked about once a second."""
+        return False
+
     def _peer(self, sock: socket.socket) -> str:
         """The name of the peer of an accepted socket."""
         raise NotImplementedError
@@ -65,7 +69,7 @@ class FramedTransport:
     def connect(self, endpoint: str) -> Channel:
         """See `fs3.ports.rpc.Transport.connect`."""
         self._check(endpoint)
-        return FramedChannel(endpoint, self._clock, lambda: self._dial(endpoint), self._calls_max)
+        return FramedChannel(endpoint, self._clock, lambda: self._dial(endpoint), self._vanished, self._calls_max)
 
     async def serve(self, endpoint: str, bindings: Bindings) -> Listener:
         """See `fs3.ports.rpc.Transport.serve`."""
@@ -102,4 +106,4 @@ class FramedTransport:
 
         sock.setblocking(False)
         sock.listen(listen_backlog)
-        return FramedListener(sock, endpoint, bindings, self._clock, self._bounds, self._pool, adopt, removed)
+        return FramedListener(sock, endpoint, bindings, self._clock, self._bounds, self._pool, adopt, self._vanished, removed)

@@ -74,7 +74,9 @@ class GrpcChannel(ClientChannel):
 
     async def _finish(self, call: PendingCall, rpc: Any) -> None:
         try:
-            reply = self._take(call, await rpc)
+            data = await rpc
+            self.heard += 1
+            reply = self._take(call, data)
         except AioRpcError as problem:
             self._settle(call, error_of(problem, self.endpoint, self.describe(call)))
         except asyncio.CancelledError:
@@ -91,6 +93,7 @@ class GrpcChannel(ClientChannel):
     async def _follow(self, call: StreamCall, rpc: Any) -> None:
         try:
             async for data in rpc:
+                self.heard += 1
                 call.push(call.method.reply.FromString(data), len(data))
         except AioRpcError as problem:
             self._settle(call, error_of(problem, self.endpoint, self.describe(call)))

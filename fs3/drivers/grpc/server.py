@@ -16,9 +16,9 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from fs3.base.errors import FS3Error, error
-from fs3.base.limits import calls_per_connection_max, stream_queue_bytes_max
+from fs3.base.limits import calls_per_connection_max, connection_idle_ns_max, stream_queue_bytes_max
 from fs3.base.status import Code
-from fs3.base.units import SECOND
+from fs3.base.units import MILLISECOND, SECOND
 from fs3.drivers.channel import NEVER
 from fs3.drivers.grpc.codes import ERROR_TRAILER, OPTIONS, status_of, take_payload, with_payload
 from fs3.drivers.pool import ReceivePool, pool_of
@@ -30,6 +30,8 @@ from fs3.wire.endpoints import format_host_port, host_port
 from fs3.wire.errors import encode_error
 
 _SERVER_OPTIONS = (
+    # As on the framed wires; see the limit.
+    ("grpc.max_connection_idle_ms", connection_idle_ns_max // MILLISECOND),
     ("grpc.so_reuseport", 0),  # two servers on one port would each get some of the calls
     # Calls gRPC has accepted and not handed over yet. By default it drops some (as CANCELLED) from the thousandth on, which is
     # fewer than one channel of ours may have under way.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import logging
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,34 +21,37 @@ log = logging.getLogger("fs3.lmdb")
 
 _FORMAT_KEY = b"format"
 _ROWS = b"rows"
+_READERS_MAX = 126
+"""Snapshots of all processes together; one has up to three."""
 _NO_ROOM = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT))
 """Texts of ENOSPC, EFBIG and EDQUOT: py-lmdb gives a class to the first only."""
 
 
 class Environment:
-    """One directory with one database of rows.
+    """One directory with one database of rows, shared by any number of processes.
 
     The main database holds nothing but the format row and the name of the other, so that no key of a user can collide with
-    them. Every commit is synced, data before the page that makes it visible.
+    them. Every commit is synced, data before the page that makes it visible. Every state has an id, one higher than that of
+    the state before; a state that was made by a commit is the newest until another commit.
     """
 
     def __init__(self, directory: Path, kind: str, version: int, *, map_bytes: int, map_bytes_max: int) -> None:
         """Open, or create when absent.
 
         `kind` and `version` name what the rows mean, e.g. "kv" and 1. `map_bytes` is address space, not memory or disk; it is
-        doubled as needed up to `map_bytes_max`. Raises FS3Error: BUSY when another process has the directory, UNSUPPORTED for
-        other contents, DISK when it cannot be read.
+        doubled as needed up to `map_bytes_max`. Raises FS3Error: BUSY when this process has the directory open, or another one
+        that shares it with nobody; UNSUPPORTED for other contents; DISK when it cannot be read.
         """
         self.directory = directory
-        self.map_bytes = map_bytes
         self.map_bytes_max = max(map_bytes, map_bytes_max)
-        self._lock = DirectoryLock(directory)
+        self._lock = DirectoryLock(directory, shared=True)
         try:
             fresh = not (directory / "data.mdb").exists()
             self._env = lmdb.open(
-                str(directory), map_size=map_bytes, max_dbs=1, max_readers=126, mode=0o600, sync=True, metasync=True
+                str(directory), map_size=map_bytes, max_dbs=1, max_readers=_READERS_MAX, mode=0o600, sync=True, metasync=True
             )
             try:
+                self.forget_dead_readers()
                 self._check_format(f"fs3 {kind} {version}".encode())
                 if fresh:
                     _sync_directory(directory)
@@ -61,51 +66,77 @@ class Environment:
             self._lock.release()
             raise
 
+        self.begin_read: Callable[[], Any] = partial(self._env.begin, self._rows)
+        """A read transaction on the newest state, usable on any one thread at a time. Raises lmdb.Error; MapResizedError asks
+        for `adopt_map`."""
+
     def _check_format(self, wanted: bytes) -> None:
-        with self._env.begin() as txn:
+        # A write transaction: several processes may create the store at once, the first one to get the lock does. LMDB keeps
+        # the handle of a named database only when the transaction that opened it commits, and py-lmdb never commits a reader.
+        with self._env.begin(write=True) as txn:
             found = txn.get(_FORMAT_KEY)
-            entries = txn.stat()["entries"]
-        if found is None and entries == 0:
-            with self._env.begin(write=True) as txn:
-                self._rows = self._env.open_db(_ROWS, txn=txn)
+            if found is None and txn.stat()["entries"] == 0:
                 txn.put(_FORMAT_KEY, wanted)
-            return
-        if found != wanted:
-            what = found.decode("utf-8", "replace") if found else "an LMDB environment of another program"
-            raise error(
-                Code.UNSUPPORTED, f"the directory holds {what!r}, this software reads {wanted.decode()!r}", str(self.directory)
-            )
-        self._rows = self._env.open_db(_ROWS, create=False)
+            elif found != wanted:
+                what = found.decode("utf-8", "replace") if found else "an LMDB environment of another program"
+                reads = f"this software reads {wanted.decode()!r}"
+                raise error(Code.UNSUPPORTED, f"the directory holds {what!r}, {reads}", str(self.directory))
+            self._rows = self._env.open_db(_ROWS, txn=txn)
 
-    def begin_read(self) -> Any:
-        """A read transaction on the newest commit, usable on any one thread at a time."""
-        return self._env.begin(db=self._rows)
+    def begin_write(self) -> Any:
+        """A write transaction; waits until no process has one. All on one thread. Raises lmdb.Error as `begin_read`."""
+        return self._env.begin(write=True, db=self._rows)
 
-    def write(self, rows: dict[bytes, bytes | None]) -> None:
-        """Commit puts and deletes (None), in key order, synced. Raises lmdb.Error; then nothing of it is there.
+    def write(self, txn: Any, rows: dict[bytes, bytes | None]) -> bool:
+        """Put, delete (None) and commit, in key order, synced. False when that changed nothing, and there is no new state.
 
-        Always on the same thread, never two at once.
+        Raises lmdb.Error; then nothing of it is there. The transaction has ended either way.
         """
-        with self._env.begin(write=True, db=self._rows) as txn:
-            txn.cursor().putmulti(sorted((key, value) for key, value in rows.items() if value is not None))
+        try:
+            puts = sorted((key, value) for key, value in rows.items() if value is not None)
+            if puts:
+                txn.cursor().putmulti(puts)
+            changed = bool(puts)
             for key in sorted(key for key, value in rows.items() if value is None):
-                txn.delete(key)
+                changed = txn.delete(key) or changed
+            txn.commit()
+        except BaseException:
+            txn.abort()
+            raise
+        return changed
+
+    def forget_dead_readers(self) -> None:
+        """Free the pages that only snapshots of processes hold which have been killed."""
+        count = self._env.reader_check()
+        if count:
+            log.info("%s: %d snapshots of processes that have died are forgotten", self.directory, count)
 
     def grow(self) -> bool:
-        """Double the map; False at the limit. No transaction may be open."""
-        if self.map_bytes >= self.map_bytes_max:
+        """Double the map; False at the limit. No transaction of this process may be open."""
+        before = self.map_bytes
+        if before >= self.map_bytes_max:
             return False
-        wanted = min(2 * self.map_bytes, self.map_bytes_max)
+        wanted = min(2 * before, self.map_bytes_max)
         try:
             self._env.set_mapsize(wanted)
         except lmdb.Error as why:
             # The old map is gone by then; without one, the next read would touch memory that is not there.
-            self._env.set_mapsize(self.map_bytes)
+            self._env.set_mapsize(before)
             log.warning("%s: the map cannot be grown to %s: %s", self.directory, format_size(wanted), why)
             return False
-        self.map_bytes = wanted
         log.info("%s: map grown to %s", self.directory, format_size(self.map_bytes))
         return True
+
+    def adopt_map(self) -> None:
+        """Make the map as large as another process has made it. No transaction of this process may be open. lmdb.Error."""
+        self._env.set_mapsize(0)
+        log.info("%s: map grown to %s, as another process has it", self.directory, format_size(self.map_bytes))
+
+    @property
+    def map_bytes(self) -> int:
+        """Size of the map now."""
+        size: int = self._env.info()["map_size"]
+        return size
 
     def used_bytes(self) -> int:
         """Bytes of the data file."""
@@ -118,7 +149,7 @@ class Environment:
         return count
 
     def explain(self, why: BaseException) -> FS3Error:
-        """What a failed `write` means: NO_SPACE, else DISK."""
+        """What an error of LMDB means: NO_SPACE, else DISK."""
         if isinstance(why, lmdb.MapFullError):
             return error(
                 Code.NO_SPACE,
@@ -127,7 +158,7 @@ class Environment:
             )
         if isinstance(why, lmdb.DiskError) or any(text in str(why) for text in _NO_ROOM):
             return error(Code.NO_SPACE, f"no space for the key-value store: {why}", str(self.directory))
-        return error(Code.DISK, f"the key-value store cannot be written: {why}", str(self.directory))
+        return error(Code.DISK, f"the key-value store does not work: {why}", str(self.directory))
 
     def close(self) -> None:
         """Close and unlock. No transaction may be open."""

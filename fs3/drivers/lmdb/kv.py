@@ -1,19 +1,29 @@
-"""The KV port on LMDB: one writer, group commit, and a lane that never waits for the disk.
+"""The KV port on LMDB, for any number of processes on one host: group commit, and a lane that never waits for the disk.
 
     submit ─► inbox ─► drain (one per turn of the loop): every operation runs to its end on an Overlay over
-                         its batch's writes · the batch being committed · a snapshot of what is committed
-    batch  ─► writer thread: one synced commit            while it runs, the next batch gathers and *runs*
+                         its batch's writes · the batch being committed · a snapshot of the newest state
+    batch  ─► writer thread: lock, one synced commit      while it runs, the next batch gathers and *runs*
     commit ─► new snapshot ─► next batch to the writer ─► everybody of this batch is answered
 
 An operation may thus have read writes that are not durable yet. Its own batch is committed after theirs, so its answer is
 given after theirs are durable; should their commit fail, nothing of it is kept and it runs again without them. An operation
 that raised, or wrote nothing, waits in the same way: its answer too may rest on those writes.
+
+**Several processes.** A batch was run on one state, and is committed only onto that state. When the writer has the lock and
+finds another one, it keeps the lock: the operations run again on what is there now, and commit without anybody in between, so
+none runs in vain twice. From then on, until other processes have been silent for some commits, the lock is taken first and
+the operations run once, under it. Reads begin on the newest state, so whoever hears of a commit finds it, in any process.
+
+A process that is stopped while it has the lock keeps everybody else from writing until it goes on or ends; reads go on. One
+that is killed leaves a lock that the next writer repairs, and a snapshot that somebody sweeps up.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import weakref
 from collections import deque
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -23,16 +33,19 @@ import lmdb
 from fs3.base.coroutines import run
 from fs3.base.errors import FS3Error, error
 from fs3.base.limits import (
+    lmdb_crowded_commits,
     lmdb_map_bytes_default,
     lmdb_map_bytes_max,
+    lmdb_snapshot_rest_ns,
     transactions_per_commit_max,
     transactions_per_turn_max,
     transactions_waiting_max,
 )
 from fs3.base.status import Code
+from fs3.base.units import SECOND
 from fs3.drivers.lmdb.env import Environment
-from fs3.drivers.lmdb.overlay import Overlay, Snapshot, WriteSet
-from fs3.drivers.lmdb.writer import Writer
+from fs3.drivers.lmdb.overlay import NO_STATE, Overlay, Snapshot, WriteSet
+from fs3.drivers.lmdb.writer import Committed, Locked, Outcome, Writer
 from fs3.ports.clock import Clock
 from fs3.ports.kv import Done, ReadOp, WriteOp
 
@@ -56,7 +69,7 @@ class _Batch:
 class Counters:
     """What a store has done since it was opened."""
 
-    __slots__ = ("commit_ns", "commits", "rerun", "rows", "transactions")
+    __slots__ = ("commit_ns", "commits", "conflicts", "rerun", "rows", "transactions")
 
     def __init__(self) -> None:
         self.transactions = 0
@@ -67,29 +80,48 @@ class Counters:
         """Written by them."""
         self.commit_ns = 0
         """From handing a batch to the writer until it was durable; 0 without a clock."""
+        self.conflicts = 0
+        """Batches that met a commit of another process."""
         self.rerun = 0
-        """Operations run again because the commit they built on failed."""
+        """Operations run again: the commit they built on failed, or another process was faster."""
 
 
 class LmdbKV:
-    """`KV` on one directory. All methods are called on one loop."""
+    """`KV` on one directory. All methods are called on one loop. A forked child cannot use it."""
 
     def __init__(self, environment: Environment, clock: Clock | None) -> None:
         """Use `open`."""
         self._environment = environment
         self._clock = clock
-        self._snapshot = Snapshot(environment.begin_read())
+        self._begin = environment.begin_read
+        self._newest = self._base = Snapshot(self._begin())
+        """What is read, and what the batches under way were run on. One object while that is the same state; closed while idle,
+        since no process can use the pages again that a snapshot of any process shows."""
+        self._used = False
+        self._rest: asyncio.TimerHandle | None = None
         self._writer = Writer(environment)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._inbox: deque[tuple[WriteOp[Any], Done[Any]]] = deque()
         self._gathering = _Batch()
         self._flying: _Batch | None = None
+        self._flying_state = NO_STATE
+        """What the flying batch was run on."""
         self._flying_since = 0
         self._drain_is_scheduled = False
+        self._room = transactions_per_commit_max
+        """Operations of one commit; fewer while the store is full, so that what fits is kept."""
+        self._crowded = 0
+        """Commits for which the lock is taken first."""
+        self._own_state = NO_STATE
+        """The state after our last commit."""
+        self._stranded: list[tuple[ReadOp[Any], Done[Any]]] = []
+        """Reads that need a larger map while the writer is at work in the old one."""
         self._broken: FS3Error | None = None
         self._closing = False
         self._idle: asyncio.Future[None] | None = None
         self.counters = Counters()
+        self._close_snapshots()
+        _opened.add(self)
 
     @classmethod
     def open(
@@ -100,23 +132,28 @@ class LmdbKV:
         map_bytes_max: int = lmdb_map_bytes_max,
         clock: Clock | None = None,
     ) -> Self:
-        """Open the store in a directory, creating it when absent.
+        """Open the store in a directory, creating it when absent. Other processes may have it open.
 
         `map_bytes` is address space; a map that is full is doubled up to `map_bytes_max`, then operations fail with NO_SPACE.
-        Raises FS3Error: BUSY naming the process that has the directory, UNSUPPORTED for a directory of another version or
-        program, DISK when it cannot be read.
+        Raises FS3Error: BUSY when this process has the directory open already (or another one has it for itself), UNSUPPORTED
+        for a directory of another version or program, DISK when it cannot be read.
         """
         return cls(Environment(Path(path), _KIND, _VERSION, map_bytes=map_bytes, map_bytes_max=map_bytes_max), clock)
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
     def submit_read(self, op: ReadOp[T], done: Done[T]) -> None:
-        """See the port. `done` is called before this returns."""
+        """See the port. `done` is called before this returns, but in the one moment when another process has outgrown the map
+        and this one is committing."""
         if self._closing:
             done(None, self._refusal())
             return
         try:
-            result: T = run(op(self._snapshot))  # type: ignore[arg-type]
+            self._renew()
+            result: T = run(op(self._newest))  # type: ignore[arg-type]
+        except lmdb.MapResizedError:
+            self._stranded.append((op, done))
+            return
         except Exception as why:
             done(None, why)
             return
@@ -126,7 +163,76 @@ class LmdbKV:
         """See the port."""
         if self._closing:
             raise self._refusal()
-        return run(op(self._snapshot))  # type: ignore[arg-type]
+        try:
+            self._renew()
+        except lmdb.MapResizedError:
+            future, done = _future()
+            self._stranded.append((op, done))
+            result: T = await future
+            return result
+        return run(op(self._newest))  # type: ignore[arg-type]
+
+    def _renew(self) -> None:
+        """Make `_newest` the newest state. Raises FS3Error, and MapResizedError when the map cannot be moved right now."""
+        newest = self._newest
+        self._used = True
+        try:
+            txn = self._begin()
+            if txn.id() == newest.state:
+                # Cheaper than to ask whether there is a newer one; py-lmdb keeps the reader's slot for the next time.
+                txn.abort()
+                return
+        except lmdb.MapResizedError:
+            if self._flying is not None:
+                raise
+            self._reopen_snapshots()
+            return
+        except lmdb.Error as why:
+            raise self._environment.explain(why) from why
+        self._newest = Snapshot(txn)
+        if newest is not self._base:
+            newest.close()
+        if self._rest is None:
+            self._rest_later()
+
+    def _rest_later(self) -> None:
+        self._used = False
+        self._rest = asyncio.get_running_loop().call_later(lmdb_snapshot_rest_ns / SECOND, self._rest_now)
+
+    def _rest_now(self) -> None:
+        """Nothing has been read for a while: let the pages of the snapshot be used again."""
+        self._rest = None
+        if self._used or self._flying is not None:
+            self._rest_later()
+        else:
+            self._close_snapshots()
+
+    def _rebase(self) -> None:
+        """Let the next batch run on the newest state. No batch is under way. Raises FS3Error."""
+        self._renew()
+        if self._base is not self._newest:
+            self._base.close()
+            self._base = self._newest
+
+    def _reopen_snapshots(self) -> None:
+        """After they were closed, or because another process has outgrown our map. The writer is idle. Raises FS3Error; then
+        nothing can be read any more, rather than something old."""
+        self._close_snapshots()
+        try:
+            try:
+                txn = self._begin()
+            except lmdb.MapResizedError:
+                self._environment.adopt_map()
+                txn = self._begin()
+        except lmdb.Error as why:
+            raise self._environment.explain(why) from why
+        self._newest = self._base = Snapshot(txn)
+        if self._rest is None:
+            self._rest_later()
+
+    def _close_snapshots(self) -> None:
+        self._newest.close()
+        self._base.close()
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
@@ -141,25 +247,17 @@ class LmdbKV:
 
     async def transact(self, op: WriteOp[T]) -> T:
         """See the port."""
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-
-        def done(result: T | None, why: BaseException | None) -> None:
-            if future.done():
-                return
-            if why is not None:
-                future.set_exception(why)
-            else:
-                future.set_result(result)  # type: ignore[arg-type]
-
+        future, done = _future()
         self.submit(op, done)
-        return await future
+        result: T = await future
+        return result
 
     def _refusal(self) -> FS3Error:
         directory = str(self._environment.directory)
-        if self._closing:
-            return error(Code.SHUTTING_DOWN, "the key-value store is closed", directory)
         if self._broken is not None:
             return error(self._broken.code, f"the key-value store has failed: {self._broken.strerror}", directory)
+        if self._closing:
+            return error(Code.SHUTTING_DOWN, "the key-value store is closed", directory)
         return error(Code.BUSY, f"{transactions_waiting_max} operations are waiting already", directory)
 
     def _schedule_drain(self) -> None:
@@ -171,82 +269,168 @@ class LmdbKV:
     def _drain(self) -> None:
         """Run what waits, into the gathering batch; hand the batch over when the writer is free."""
         self._drain_is_scheduled = False
-        batch, inbox = self._gathering, self._inbox
-        room = transactions_per_commit_max - len(batch.outcomes)
-        for _ in range(min(len(inbox), room, transactions_per_turn_max)):
-            self._run(*inbox.popleft(), batch)
+        batch = self._gathering
         if self._flying is None:
-            self._launch()
+            if not self._inbox:
+                self._settle()
+                return
+            if self._crowded:
+                # What ran now would have to run again. An empty batch gets the lock.
+                self._fly(_Batch(), NO_STATE)
+                return
+            try:
+                self._rebase()
+            except FS3Error as why:
+                self._break(why)
+                return
+        elif self._crowded:
+            return
+        self._run_waiting(batch, self._flying)
+        if self._flying is None:
+            self._launch(self._base.state)
         # A full batch behind a commit under way: its end continues here.
-        if inbox and not self._drain_is_scheduled and len(self._gathering.outcomes) < transactions_per_commit_max:
+        if self._inbox and not self._drain_is_scheduled and len(self._gathering.outcomes) < self._room:
             self._schedule_drain()
 
-    def _run(self, op: WriteOp[Any], done: Done[Any], batch: _Batch) -> None:
-        flying = self._flying
-        txn = Overlay(self._snapshot, (batch.writes,) if flying is None else (batch.writes, flying.writes))
-        result: Any = None
-        failure: Exception | None = None
-        try:
-            result = run(op(txn))  # type: ignore[arg-type]
-        except Exception as why:
-            failure = why
-        else:
-            batch.writes.rows.update(txn.own.rows)
-        batch.outcomes.append((op, done, result, failure))
+    def _run_waiting(self, batch: _Batch, flying: _Batch | None) -> None:
+        """Run a turn's worth of operations, as far as there is room in the batch."""
+        inbox = self._inbox
+        layers = (batch.writes,) if flying is None else (batch.writes, flying.writes)
+        for _ in range(min(len(inbox), self._room - len(batch.outcomes), transactions_per_turn_max)):
+            op, done = inbox.popleft()
+            txn = Overlay(self._base, layers)
+            result: Any = None
+            failure: Exception | None = None
+            try:
+                result = run(op(txn))  # type: ignore[arg-type]
+            except Exception as why:
+                failure = why
+            else:
+                batch.writes.rows.update(txn.own.rows)
+            batch.outcomes.append((op, done, result, failure))
 
-    def _launch(self) -> None:
-        """The gathering batch goes to the writer; a new one gathers. Batches that write nothing need no commit."""
-        while self._gathering.outcomes:
-            batch, self._gathering = self._gathering, _Batch()
+    def _launch(self, state: int) -> None:
+        """The gathering batch, which was run on `state`, goes to the writer; a new one gathers. A batch that writes nothing
+        needs no commit."""
+        batch = self._gathering
+        if batch.outcomes:
+            self._gathering = _Batch()
             if batch.writes.rows:
-                self._flying = batch
-                self._flying_since = self._clock.now() if self._clock else 0
-                assert self._loop is not None
-                self._writer.commit(batch.writes.rows, self._loop, self._committed)
+                self._fly(batch, state)
                 return
             self._answer(batch)
-        if self._idle is not None and not self._inbox and not self._idle.done():
+        self._settle()
+
+    def _fly(self, batch: _Batch, state: int) -> None:
+        self._flying = batch
+        self._flying_state = state
+        self._flying_since = self._clock.now() if self._clock else 0
+        assert self._loop is not None
+        self._writer.commit(batch.writes.rows, state, self._loop, self._landed)
+
+    def _settle(self) -> None:
+        """Nothing is under way: go on with what waits, or tell whoever closes that nothing does."""
+        if self._inbox:
+            if not self._drain_is_scheduled:
+                self._schedule_drain()
+        elif self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
 
-    def _committed(self, problem: BaseException | None) -> None:
+    # --- what the writer says -----------------------------------------------------------------------------------------
+
+    def _landed(self, outcome: Outcome) -> None:
         """On the loop, after the writer has done with the flying batch."""
-        batch = self._flying
+        batch, self._flying = self._flying, None
         assert batch is not None
-        if isinstance(problem, lmdb.MapFullError) and self._grow_map():
-            assert self._loop is not None
-            self._writer.commit(batch.writes.rows, self._loop, self._committed)
-            return
-        self._flying = None
-        if isinstance(problem, lmdb.MapFullError) and (trouble := self._renew_snapshot()) is not None:
-            self._break(trouble)
-        if problem is None:
-            self.counters.commits += 1
-            self.counters.rows += len(batch.writes.rows)
+        try:
+            if isinstance(outcome, Committed):
+                self._committed(batch, outcome.state)
+            elif isinstance(outcome, Locked):
+                self._run_locked(batch, outcome.state)
+            elif isinstance(outcome, lmdb.MapResizedError):
+                self._conflict(batch)
+                self._reopen_snapshots()
+                self._settle()
+            elif isinstance(outcome, lmdb.MapFullError) and self._grow_map():
+                self._fly(batch, self._flying_state)
+            else:
+                self._failed(batch, outcome)
+        except FS3Error as why:
+            self._break(why)
+            self._answer(_refused(batch, why))
+            if isinstance(outcome, Locked):
+                self._fly(_Batch(), outcome.state)
+            self._settle()
+        if self._stranded:
+            stranded, self._stranded = self._stranded, []
+            for op, done in stranded:
+                self.submit_read(op, done)
+
+    def _committed(self, batch: _Batch, state: int) -> None:
+        counters = self.counters
+        if batch.writes.rows:
+            counters.commits += 1
+            counters.rows += len(batch.writes.rows)
             if self._clock:
-                self.counters.commit_ns += self._clock.now() - self._flying_since
-            # The newest commit is visible before anybody hears of it, and the disk has its next work before we talk.
-            if (trouble := self._renew_snapshot()) is not None:
-                self._break(trouble)
-            self._launch()
-            self._answer(batch)
+                counters.commit_ns += self._clock.now() - self._flying_since
+        self._own_state = state
+        self._room = min(2 * self._room, transactions_per_commit_max)
+        try:
+            # The newest state is visible before anybody hears of it, and the disk has its next work before we talk.
+            self._rebase()
+            if self._base.state == state or not self._gathering.outcomes:
+                self._launch(state)
+            else:
+                self._conflict()
+                self._settle()
+        except FS3Error as why:
+            self._break(why)
+        self._answer(batch)
+
+    def _run_locked(self, batch: _Batch, state: int) -> None:
+        """The lock is ours, and the newest state with it: run what waits, on that state."""
+        if batch.outcomes:
+            self._conflict(batch)
+        elif state != self._own_state:
+            self._crowded = lmdb_crowded_commits
         else:
-            self._failed(batch, problem)
-        if self._inbox and not self._drain_is_scheduled:
-            self._schedule_drain()
+            self._crowded -= 1
+        self._rebase()
+        assert self._base.state == state, "somebody has committed without the lock"
+        batch = _Batch()
+        self._run_waiting(batch, None)
+        # Even when it has written nothing: the lock is given back.
+        self._fly(batch, state)
+
+    def _conflict(self, batch: _Batch | None = None) -> None:
+        """Another process has committed what these operations have not seen."""
+        self.counters.conflicts += 1
+        self._crowded = lmdb_crowded_commits
+        self._run_again(batch)
+
+    def _run_again(self, batch: _Batch | None = None) -> None:
+        """Put back what was run, in order: that of `batch`, then what gathered behind it."""
+        again = [] if batch is None else batch.outcomes
+        again += self._gathering.outcomes
+        self._gathering = _Batch()
+        self.counters.rerun += len(again)
+        self._inbox.extendleft((op, done) for op, done, _, _ in reversed(again))
 
     def _failed(self, batch: _Batch, problem: BaseException) -> None:
         """The batch is as if it had never been. Whoever ran after it may have read its writes, and runs again."""
         why = self._environment.explain(problem)
-        if why.code is Code.NO_SPACE:
-            again, self._gathering = self._gathering, _Batch()
-            log.warning("%s: %d operations fail: %s", self._environment.directory, len(batch.outcomes), why.strerror)
-            self.counters.rerun += len(again.outcomes)
-            self._inbox.extendleft((op, done) for op, done, _, _ in reversed(again.outcomes))
-        else:
+        if why.code is not Code.NO_SPACE:
             # After a failed sync nobody knows what the disk has.
-            self._break(why)
-        self._launch()
-        self._answer(_refused(batch, why))
+            raise why
+        if len(batch.outcomes) > 1:
+            # Some of it may fit. Halves end at the operations that do not.
+            self._room = len(batch.outcomes) // 2
+            self._run_again(batch)
+        else:
+            log.warning("%s: an operation fails: %s", self._environment.directory, why.strerror)
+            self._run_again()
+            self._answer(_refused(batch, why))
+        self._settle()
 
     def _break(self, why: FS3Error) -> None:
         """Accept no further write: everything that is not committed fails. A person or a supervisor opens the store anew."""
@@ -266,18 +450,11 @@ class LmdbKV:
                 log.exception("the callback of a transaction raised")
 
     def _grow_map(self) -> bool:
-        # Moving the map invalidates every open transaction; here none can be under way but our own snapshot.
-        self._snapshot.close()
-        return self._environment.grow() and self._renew_snapshot() is None
-
-    def _renew_snapshot(self) -> FS3Error | None:
-        """Show the newest commit. What went wrong otherwise: then nothing can be read, rather than something old."""
-        self._snapshot.close()
-        try:
-            self._snapshot = Snapshot(self._environment.begin_read())
-        except lmdb.Error as why:
-            return self._environment.explain(why)
-        return None
+        """A full map is larger now; False when it cannot be. Raises FS3Error."""
+        self._close_snapshots()
+        grown = self._environment.grow()
+        self._reopen_snapshots()
+        return grown
 
     # --- the rest -----------------------------------------------------------------------------------------------------
 
@@ -294,11 +471,45 @@ class LmdbKV:
             self._idle = asyncio.get_running_loop().create_future()
             await self._idle
         self._writer.stop()
-        self._snapshot.close()
+        if self._rest is not None:
+            self._rest.cancel()
+        self._close_snapshots()
         self._environment.close()
+
+    def forked(self) -> None:
+        """In a forked child: nothing of this object can be used, or even closed. Its thread, its lock and its place among the
+        readers are the parent's."""
+        self._closing = True
+        self._broken = error(Code.SHUTTING_DOWN, "this process was forked by the one that opened it; a spawned one can open it")
 
 
 def _refused(batch: _Batch, why: FS3Error) -> _Batch:
     """The batch with an error for everybody: one each, since raising one object in many places would chain their tracebacks."""
     batch.outcomes = [(op, done, None, error(why.code, why.strerror or "", why.filename)) for op, done, _, _ in batch.outcomes]
     return batch
+
+
+def _future() -> tuple[asyncio.Future[Any], Done[Any]]:
+    """A future, and a callback that settles it unless its owner has given up."""
+    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def done(result: Any, why: BaseException | None) -> None:
+        if future.done():
+            return
+        if why is not None:
+            future.set_exception(why)
+        else:
+            future.set_result(result)
+
+    return future, done
+
+
+_opened: weakref.WeakSet[LmdbKV] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for kv in list(_opened):
+        kv.forked()
+
+
+os.register_at_fork(after_in_child=_after_fork)

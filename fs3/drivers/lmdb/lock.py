@@ -1,4 +1,4 @@
-"""One process at a time owns a data directory."""
+"""Who uses a data directory: one process alone, or several that agreed to share it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ process, and is not inherited by a forked child, which therefore must not trust 
 
 
 class DirectoryLock:
-    """Exclusive use of a directory, given up at the latest when the process ends.
+    """Use of a directory, given up at the latest when the process ends.
 
     A record lock (not `flock`): a forked child that lives on does not keep the directory of its dead parent locked.
     """
 
-    def __init__(self, directory: Path, name: str = "owner") -> None:
-        """Take the lock. Raises FS3Error BUSY naming the directory and the process that has it."""
+    def __init__(self, directory: Path, name: str = "owner", *, shared: bool = False) -> None:
+        """Take the lock: for this process alone, or `shared` with others that take it so.
+
+        Raises FS3Error BUSY naming the directory and a process that has it; also when this very process has it already.
+        """
         directory.mkdir(parents=True, exist_ok=True)
         status = directory.stat()
         self._key = (status.st_dev, status.st_ino)
@@ -30,11 +33,12 @@ class DirectoryLock:
             raise error(Code.BUSY, f"already open in this process (pid {os.getpid()})", str(directory))
         self._fd = os.open(directory / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(self._fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError as why:
             owner = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
             os.close(self._fd)
             raise error(Code.BUSY, f"in use by another process (pid {owner})", str(directory)) from why
+        # Of several that share it, the file names the last to come.
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
         _held[self._key] = os.getpid()

@@ -19,6 +19,8 @@ from fs3.base.status import Code
 Rows = dict[bytes, bytes | None]
 """Key -> value; None: deleted."""
 
+NO_STATE = -1
+"""Id of no state."""
 _UNKNOWN: Any = object()
 _SORT_AGAIN = 32
 """From so many new keys on, sorting the list again beats inserting one by one."""
@@ -49,12 +51,13 @@ class WriteSet:
 
 
 class Snapshot:
-    """A `ReadTxn` on one committed state."""
+    """A `ReadTxn` on one committed state, whose id is `state`; `NO_STATE` once it is closed."""
 
-    __slots__ = ("_cursor", "_get", "_txn")
+    __slots__ = ("_cursor", "_get", "_txn", "state")
 
     def __init__(self, txn: Any) -> None:
         """`txn`: a read transaction whose default database holds the rows."""
+        self.state: int = txn.id()
         self._txn = txn
         self._get = txn.get
         self._cursor = txn.cursor
@@ -111,6 +114,7 @@ class Snapshot:
         if self._txn is not None:
             self._txn.abort()
             self._txn = None
+            self.state = NO_STATE
             self._get = self._cursor = _ended
 
 

@@ -4,101 +4,58 @@ It keeps every version as plain bytes and computes every sum anew, so there is l
 threads and never suspends: what a disk may take its time for is added by whoever simulates one.
 
 Of a disk's life it has the end and the diseases. `crash` gives a state a disk could be in after a loss of power: whatever was
-staged, while each commit and each dropped pending version since the last barrier is kept or not, by itself. `rot` changes bytes
-under their sums. `full` refuses new blocks.
+staged, while each commit and each dropped pending version since the last barrier is kept or not, by itself; so is each mark of a
+bad chunk. `rot` changes bytes under their sums. `full` refuses new blocks.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
-from fs3.base.checksum import BLOCK_BYTES, PIECE_BYTES, checksums, digest_of, piece_count
+from fs3.base.checksum import BLOCK_BYTES, PIECE_BYTES, checksums, digest_of
+from fs3.base.errors import error
 from fs3.base.ids import ChunkId, ClientId
-from fs3.base.limits import block_bytes_max, small_read_bytes
+from fs3.base.limits import (
+    bad_chunks_max,
+    block_bytes_max,
+    channel_rows_per_merge_max,
+    channels_per_target_max,
+    scrub_rows_max,
+    small_read_bytes,
+)
 from fs3.base.prng import Prng
 from fs3.base.status import Code
+from fs3.drivers.memory.chunk_versions import Chunk, Version, bytes_of, merge, refuse
 from fs3.model.chunk import ChannelRow, ChunkMeta, Tag, Update, UpdateKind, UpdateResult
-from fs3.ports.chunk_store import ReadBatch, ReadResult, Space, StageResult
-
-
-class _Version:
-    """Bytes and the sums they had when they were written."""
-
-    __slots__ = ("chain_version", "content", "sums", "version")
-
-    def __init__(self, version: int, chain_version: int, content: bytes) -> None:
-        self.version = version
-        self.chain_version = chain_version
-        self.content = content
-        self.sums = tuple(checksums(memoryview(content)))
-
-    def is_sound(self, start: int, stop: int) -> bool:
-        """The blocks that hold a range are what was written."""
-        first = start // BLOCK_BYTES
-        last = -(-stop // BLOCK_BYTES)
-        blocks = memoryview(self.content)[first * BLOCK_BYTES : last * BLOCK_BYTES]
-        return tuple(checksums(blocks)) == self.sums[first:last]
-
-
-class _Chunk:
-    """Immutable: a change makes another."""
-
-    __slots__ = ("committed", "kind", "pending", "tag")
-
-    def __init__(
-        self,
-        committed: _Version | None = None,
-        pending: _Version | None = None,
-        kind: UpdateKind = UpdateKind.WRITE,
-        tag: Tag | None = None,
-    ) -> None:
-        self.committed = committed
-        self.pending = pending
-        self.kind = kind
-        self.tag = tag
-
-    @property
-    def exists(self) -> bool:
-        return self.committed is not None or self.pending is not None
-
-    def describe(self) -> ChunkMeta:
-        committed, pending = self.committed, self.pending
-        newest = pending or committed
-        assert newest is not None
-        return ChunkMeta(
-            committed=committed.version if committed else 0,
-            pending=pending.version if pending else 0,
-            chain_version=newest.chain_version,
-            length=len(committed.content) if committed else 0,
-            checksum=digest_of(committed.sums) if committed else 0,
-            pending_kind=self.kind,
-            pending_tag=self.tag,
-            pending_length=len(pending.content) if pending else 0,
-            pending_checksum=digest_of(pending.sums) if pending else 0,
-        )
-
-
-_Channels = dict[tuple[ClientId, int], ChannelRow]
+from fs3.ports.chunk_store import ChannelKey, ReadBatch, ReadResult, ScrubStep, Space, StageResult
 
 
 class MemoryChunkStore:
     """`fs3.ports.chunk_store.ChunkStore` in memory."""
 
-    def __init__(self, capacity_bytes: int = 0) -> None:
+    def __init__(self, capacity_bytes: int = 0, channels_max: int = channels_per_target_max) -> None:
         """`capacity_bytes` of content, committed and pending together; 0: no limit."""
         self.capacity_bytes = capacity_bytes
+        self.channels_max = channels_max
         self.full = False
         """Updates with data are refused with NO_SPACE."""
-        self._chunks: dict[ChunkId, _Chunk] = {}
-        self._channels: _Channels = {}
-        self._durable: dict[ChunkId, _Chunk] = {}
+        self.on_bad: Callable[[ChunkId], None] | None = None
+        self.channel_epoch = 1
+        """`ChunkStore.channel_epoch`."""
+        self._bad: dict[ChunkId, str] = {}
+        self._epochs: dict[ChannelKey, int] = {}
+        """Of the last use of each channel row."""
+        self._chunks: dict[ChunkId, Chunk] = {}
+        self._channels: dict[ChannelKey, ChannelRow] = {}
+        self._durable: dict[ChunkId, Chunk] = {}
         """Chunks that were changed in memory since the last barrier, as that barrier left them."""
-        self._durable_channels: dict[ChunkId, list[tuple[tuple[ClientId, int], ChannelRow]]] = {}
+        self._durable_channels: dict[ChunkId, list[tuple[ChannelKey, ChannelRow]]] = {}
         """Channel rows that were set since the last barrier, by the chunk whose commit set them."""
-        self._old_channels: dict[tuple[ClientId, int], ChannelRow | None] = {}
+        self._old_channels: dict[ChannelKey, ChannelRow | None] = {}
         """What those were before."""
-        self._pins: dict[int, _Version] = {}
+        self._pins: dict[int, Version] = {}
         self._last_pin = 0
         self._closed = False
 
@@ -113,21 +70,69 @@ class MemoryChunkStore:
         """`ChunkStore.channel`."""
         return self._channels.get((client, channel))
 
+    def channels(self, after: ChannelKey | None, limit: int) -> list[tuple[ChannelKey, ChannelRow]]:
+        """`ChunkStore.channels`."""
+        keys = sorted(self._channels)
+        begin = 0 if after is None else bisect_right(keys, after)
+        return [(key, self._channels[key]) for key in keys[begin : begin + limit]]
+
+    @property
+    def channel_room(self) -> int:
+        """`ChunkStore.channel_room`."""
+        return max(self.channels_max - len(self._channels), 0)
+
+    @property
+    def channel_count(self) -> int:
+        """`ChunkStore.channel_count`."""
+        return len(self._channels)
+
+    def advance_channel_epoch(self) -> None:
+        """`ChunkStore.advance_channel_epoch`. Rows that are old now are dropped at once, and durably."""
+        self.channel_epoch += 1
+        for key in [key for key, epoch in self._epochs.items() if epoch <= self.channel_epoch - 2]:
+            del self._epochs[key]
+            del self._channels[key]
+            self._old_channels.pop(key, None)
+            for rows in self._durable_channels.values():
+                rows[:] = [(name, row) for name, row in rows if name != key]
+
+    async def merge_channels(self, rows: Sequence[tuple[ChannelKey, ChannelRow]]) -> None:
+        """`ChunkStore.merge_channels`. Never suspends."""
+        if self._closed:
+            raise error(Code.SHUTTING_DOWN, "the store is closed")
+        if len(rows) > channel_rows_per_merge_max:
+            raise error(Code.INVALID, f"{len(rows)} channel rows in one merge, at most {channel_rows_per_merge_max} are allowed")
+        for key, row in rows:
+            if key not in self._channels and len(self._channels) >= 2 * self.channels_max:
+                raise error(Code.NO_SPACE, f"there are {len(self._channels)} channel rows already")
+            self._use_channel(key, row)
+        self._barrier()
+
+    def _use_channel(self, key: ChannelKey, row: ChannelRow) -> bool:
+        """The row is the channel's, unless that has a later one."""
+        found = self._channels.get(key)
+        self._epochs[key] = self.channel_epoch
+        if found is not None and found.seq > row.seq:
+            return False
+        self._channels[key] = row
+        return True
+
     def pending(self) -> Sequence[ChunkId]:
         """`ChunkStore.pending`."""
         return sorted(chunk for chunk, found in self._chunks.items() if found.pending is not None)
 
-    def list(self, after: ChunkId | None, limit: int) -> list[tuple[ChunkId, ChunkMeta]]:
+    def list(self, after: ChunkId | None, limit: int, until: ChunkId | None = None) -> list[tuple[ChunkId, ChunkMeta]]:
         """`ChunkStore.list`."""
         keys = sorted(self._chunks)
         begin = 0 if after is None else bisect_right(keys, after)
-        return [(chunk, self._chunks[chunk].describe()) for chunk in keys[begin : begin + limit]]
+        end = len(keys) if until is None else bisect_left(keys, until)
+        return [(chunk, self._chunks[chunk].describe()) for chunk in keys[begin : min(begin + limit, end)]]
 
     def space(self) -> Space:
         """`ChunkStore.space`, in bytes of content: there are no blocks."""
         named = {id(version) for chunk in self._chunks.values() for version in (chunk.committed, chunk.pending)}
         held = {id(version): len(version.content) for version in self._pins.values() if id(version) not in named}
-        used = sum(_bytes_of(chunk) for chunk in self._chunks.values())
+        used = sum(bytes_of(chunk) for chunk in self._chunks.values())
         free = max(self.capacity_bytes - used, 0) if self.capacity_bytes else 1 << 50
         return Space(used + sum(held.values()), 0 if self.full else free, len(self._chunks), sum(held.values()))
 
@@ -137,8 +142,8 @@ class MemoryChunkStore:
         """`ChunkStore.stage`. Never suspends."""
         if self._closed:
             return StageResult(Code.SHUTTING_DOWN, message="the store is closed")
-        chunk = self._chunks.get(update.chunk, _Chunk())
-        refused = self._refuse(update, version, chunk)
+        chunk = self._chunks.get(update.chunk, Chunk())
+        refused = refuse(update, version, chunk)
         if refused is not None:
             return refused
         old = chunk.committed.content if chunk.committed is not None else b""
@@ -149,76 +154,53 @@ class MemoryChunkStore:
         else:
             data = bytes(update.data) if update.data is not None else b""
             if update.kind is UpdateKind.WRITE:
-                content = _merge(old, update.offset, data) if data else old
+                content = merge(old, update.offset, data) if data else old
             else:
                 content = data
         if len(content) > block_bytes_max:
             message = f"chunk {update.chunk.hex()} would have {len(content)} bytes, at most {block_bytes_max} are allowed"
             return StageResult(Code.TOO_LARGE, message=message)
         kept = len(old) if update.kind in (UpdateKind.WRITE, UpdateKind.TRUNCATE) else 0
-        if chunk.committed is not None and kept and not self._keeps_sound(chunk.committed, update, len(content)):
+        if chunk.committed is not None and kept and not chunk.committed.keeps_sound(update, len(content)):
+            self.mark_bad(update.chunk)
             return StageResult(Code.CHECKSUM, message=f"bytes of chunk {update.chunk.hex()} have changed on the disk")
-        pending = _Version(version, chain_version, content)
-        after = _Chunk(chunk.committed, pending, update.kind, update.tag)
+        pending = Version(version, chain_version, content)
+        after = Chunk(chunk.committed, pending, update.kind, update.tag)
         if update.length and (self.full or (self.capacity_bytes and self._used_with(update.chunk, after) > self.capacity_bytes)):
             return StageResult(Code.NO_SPACE, message=f"no room for {len(content)} bytes of chunk {update.chunk.hex()}")
         self._chunks[update.chunk] = after
         self._barrier()
         return StageResult(Code.OK, len(content), digest_of(pending.sums))
 
-    def _refuse(self, update: Update, version: int, chunk: _Chunk) -> StageResult | None:
-        size = len(update.data) if update.data is not None else 0
-        whole = update.kind in (UpdateKind.PUT, UpdateKind.FILL)
-        without = update.kind in (UpdateKind.TRUNCATE, UpdateKind.REMOVE)
-        sums = () if without else update.checksums
-        if version < 1 or update.offset < 0 or size != update.length or (without and size) or (whole and update.offset):
-            return StageResult(Code.INVALID, message=f"update of chunk {update.chunk.hex()} contradicts itself")
-        if len(sums) != piece_count(update.offset, update.length):
-            return StageResult(Code.INVALID, message=f"update of chunk {update.chunk.hex()} has {len(sums)} checksums")
-        if update.kind is UpdateKind.PUT and chunk.committed is not None:
-            return StageResult(Code.EXISTS, len(chunk.committed.content), digest_of(chunk.committed.sums))
-        if update.data is not None and tuple(checksums(update.data, update.offset)) != sums:
-            return StageResult(Code.CHECKSUM, message=f"data for chunk {update.chunk.hex()} do not have the sums they came with")
-        return None
-
-    def _keeps_sound(self, committed: _Version, update: Update, length: int) -> bool:
-        """Blocks of which bytes remain are what was written: a new sum must not hide that they are not."""
-        end = update.offset + update.length
-        for start in range(0, min(len(committed.content), length), BLOCK_BYTES):
-            stop = min(start + BLOCK_BYTES, len(committed.content))
-            covered = update.length and update.offset <= start and min(start + BLOCK_BYTES, length) <= end
-            if not covered and not committed.is_sound(start, stop):
-                return False
-        return True
-
-    def _used_with(self, chunk: ChunkId, after: _Chunk) -> int:
-        return sum(_bytes_of(found) for key, found in self._chunks.items() if key != chunk) + _bytes_of(after)
+    def _used_with(self, chunk: ChunkId, after: Chunk) -> int:
+        return sum(bytes_of(found) for key, found in self._chunks.items() if key != chunk) + bytes_of(after)
 
     def commit(self, chunk: ChunkId, version: int, tag: Tag, result: UpdateResult) -> None:
         """`ChunkStore.commit`. Raises ValueError when that version is not pending."""
-        found = self._chunks.get(chunk, _Chunk())
+        found = self._chunks.get(chunk, Chunk())
         if found.pending is None or found.pending.version != version:
             raise ValueError(f"version {version} of chunk {chunk.hex()} is not pending")
         self._remember(chunk, found)
-        self._show(chunk, _Chunk() if found.kind is UpdateKind.REMOVE else _Chunk(found.pending))
+        self._show(chunk, Chunk() if found.kind is UpdateKind.REMOVE else Chunk(found.pending))
+        self._bad.pop(chunk, None)  # `stage` has found all bytes good that are kept
         if tag.client:
             key = (tag.client, tag.channel)
-            self._old_channels.setdefault(key, self._channels.get(key))
-            row = ChannelRow(tag.seq, chunk, result)
-            self._durable_channels.setdefault(chunk, []).append((key, row))
-            self._channels[key] = row
+            before, row = self._channels.get(key), ChannelRow(tag.seq, chunk, result)
+            if self._use_channel(key, row):
+                self._old_channels.setdefault(key, before)
+                self._durable_channels.setdefault(chunk, []).append((key, row))
 
     def drop_pending(self, chunk: ChunkId) -> None:
         """`ChunkStore.drop_pending`. A chunk without a pending version is left as it is."""
         found = self._chunks.get(chunk)
         if found is not None and found.pending is not None:
             self._remember(chunk, found)
-            self._show(chunk, _Chunk(found.committed))
+            self._show(chunk, Chunk(found.committed))
 
-    def _remember(self, chunk: ChunkId, found: _Chunk) -> None:
+    def _remember(self, chunk: ChunkId, found: Chunk) -> None:
         self._durable.setdefault(chunk, found)
 
-    def _show(self, chunk: ChunkId, after: _Chunk) -> None:
+    def _show(self, chunk: ChunkId, after: Chunk) -> None:
         if after.exists:
             self._chunks[chunk] = after
         else:
@@ -247,31 +229,22 @@ class MemoryChunkStore:
         version = found.committed if found is not None else None
         if version is None:
             return ReadResult(Code.NOT_FOUND)
+        if chunk in self._bad:
+            return ReadResult(Code.CHECKSUM, message=self._bad[chunk])
         stop = min(offset + length, len(version.content))
         if stop <= offset:
             return ReadResult(Code.OK, version.version, piece_bytes=PIECE_BYTES)
         part = memoryview(version.content)[offset:stop]
         if len(part) < small_read_bytes:
             if not version.is_sound(offset, stop):
-                return _rotten(chunk, offset, stop)
+                return self._rotten(chunk, offset, stop)
             return ReadResult(Code.OK, version.version, len(part), (part,), checksums(part, offset, PIECE_BYTES), PIECE_BYTES)
-        return self._large(version, chunk, offset, stop)
-
-    def _large(self, version: _Version, chunk: ChunkId, start: int, stop: int) -> ReadResult:
-        """Whole blocks go out with the sums they were written with, unseen; only blocks that are cut are verified."""
-        first = -(-start // BLOCK_BYTES)
-        last = -(-stop // BLOCK_BYTES) if stop == len(version.content) else stop // BLOCK_BYTES
-        content = memoryview(version.content)
-        sums = list(version.sums[first:last])
-        for begin, end in ((start, min(first * BLOCK_BYTES, stop)), (max(last * BLOCK_BYTES, start), stop)):
-            if begin < end:
-                if not version.is_sound(begin, end):
-                    return _rotten(chunk, begin, end)
-                cut = checksums(content[begin:end], begin)
-                sums = cut + sums if begin == start else sums + cut
+        sums = version.sums_of(offset, stop)
+        if sums is None:
+            return self._rotten(chunk, offset, stop)
         self._last_pin += 1
         self._pins[self._last_pin] = version
-        return ReadResult(Code.OK, version.version, stop - start, (content[start:stop],), sums, BLOCK_BYTES, self._last_pin)
+        return ReadResult(Code.OK, version.version, stop - offset, (part,), sums, BLOCK_BYTES, self._last_pin)
 
     def read_many(
         self, chunks: Sequence[ChunkId], batch: ReadBatch, which: Sequence[int], *, refuse_dirty: bool
@@ -279,7 +252,7 @@ class MemoryChunkStore:
         """`ChunkStore.read_many`."""
         for index in which:
             found = self._chunks.get(chunks[index])
-            if refuse_dirty and found is not None and found.pending is not None:
+            if refuse_dirty and found is not None and found.pending is not None and chunks[index] not in self._bad:
                 batch.refuse(index, Code.DIRTY)
                 continue
             result = self.read(chunks[index], batch.offsets[index], batch.wanted[index])
@@ -293,11 +266,13 @@ class MemoryChunkStore:
         version = None if found is None else found.pending if pending else found.committed
         if version is None:
             return ReadResult(Code.NOT_FOUND)
+        if chunk in self._bad and not pending:
+            return ReadResult(Code.CHECKSUM, message=self._bad[chunk])
         stop = min(offset + length, len(version.content))
         if stop <= offset:
             return ReadResult(Code.OK, version.version, piece_bytes=PIECE_BYTES)
         if not version.is_sound(offset, stop):
-            return _rotten(chunk, offset, stop)
+            return _rotten_pending(chunk, offset, stop) if pending else self._rotten(chunk, offset, stop)
         part = memoryview(version.content)[offset:stop]
         piece = PIECE_BYTES if len(part) < small_read_bytes else BLOCK_BYTES
         return ReadResult(Code.OK, version.version, len(part), (part,), checksums(part, offset, piece), piece)
@@ -307,6 +282,74 @@ class MemoryChunkStore:
         if pin:
             del self._pins[pin]
 
+    # --- bad chunks --------------------------------------------------------------------------------------------------
+
+    @property
+    def bad(self) -> Mapping[ChunkId, str]:
+        """`ChunkStore.bad`."""
+        return MappingProxyType(self._bad)
+
+    def mark_bad(self, chunk: ChunkId, why: str = "") -> None:
+        """`ChunkStore.mark_bad`."""
+        found = self._chunks.get(chunk)
+        if found is None or found.committed is None or chunk in self._bad or len(self._bad) >= bad_chunks_max:
+            return
+        self._bad[chunk] = why or f"bytes of chunk {chunk.hex()} have changed on the disk"
+        if self.on_bad is not None:
+            self.on_bad(chunk)
+
+    def _rotten(self, chunk: ChunkId, start: int, stop: int) -> ReadResult:
+        self.mark_bad(chunk, f"bytes {start} to {stop} of chunk {chunk.hex()} have changed on the disk")
+        return ReadResult(Code.CHECKSUM, message=f"bytes {start} to {stop} of chunk {chunk.hex()} have changed on the disk")
+
+    async def verify(self, chunk: ChunkId) -> bool:
+        """`ChunkStore.verify`. Never suspends."""
+        found = self._chunks.get(chunk)
+        if found is None or found.committed is None:
+            return True
+        if found.committed.is_sound(0, len(found.committed.content)):
+            self._bad.pop(chunk, None)
+        else:
+            self.mark_bad(chunk)
+        return chunk not in self._bad
+
+    async def scrub(self, after: ChunkId | None, limit_bytes: int) -> ScrubStep:
+        """`ChunkStore.scrub`. Never suspends."""
+        step = ScrubStep(after, 0, 0, [])
+        bad: list[ChunkId] = []
+        rows = self.list(after, scrub_rows_max)
+        for index, (chunk, meta) in enumerate(rows):
+            step.after = chunk
+            if meta.committed and chunk not in self._bad:
+                step.chunks += 1
+                step.bytes += meta.length
+                if not await self.verify(chunk):
+                    bad.append(chunk)
+            if step.bytes >= limit_bytes:
+                rows = rows[: index + 1]
+                break
+        step.bad = bad
+        if not self.list(step.after, 1) or not rows:
+            step.after = None
+        return step
+
+    async def repair(self, chunk: ChunkId, version: int, data: memoryview) -> bool:
+        """`ChunkStore.repair`. Never suspends."""
+        if self._closed:
+            raise error(Code.SHUTTING_DOWN, "the store is closed")
+        found = self._chunks.get(chunk)
+        if found is None or found.committed is None or found.committed.version != version:
+            return False
+        repaired = Version(version, found.committed.chain_version, bytes(data))
+        if len(repaired.content) != len(found.committed.content) or repaired.sums != found.committed.sums:
+            raise error(Code.CHECKSUM, f"the bytes to repair chunk {chunk.hex()} with are not those of its version {version}")
+        if self.full:
+            raise error(Code.NO_SPACE, f"no room for {len(data)} bytes of chunk {chunk.hex()}")
+        self._chunks[chunk] = Chunk(repaired, found.pending, found.kind, found.tag)
+        self._bad.pop(chunk, None)
+        self._barrier()
+        return True
+
     # --- disasters ---------------------------------------------------------------------------------------------------
 
     def crash(self, prng: Prng) -> MemoryChunkStore:
@@ -315,12 +358,14 @@ class MemoryChunkStore:
         Each chunk changed since the last barrier is as that barrier left it, or as it is now, with the channel rows that
         its commit set. So a commit is there with its channel row or not at all.
         """
-        after = MemoryChunkStore(self.capacity_bytes)
+        after = MemoryChunkStore(self.capacity_bytes, self.channels_max)
+        after.channel_epoch = self.channel_epoch
         after._chunks = dict(self._chunks)
         after._channels = dict(self._channels)
+        after._epochs = dict(self._epochs)
         for key, row in self._old_channels.items():
             if row is None:
-                del after._channels[key]
+                after._channels.pop(key, None)
             else:
                 after._channels[key] = row
         for chunk, was in self._durable.items():
@@ -331,6 +376,10 @@ class MemoryChunkStore:
                 newer = after._channels.get(key)
                 if newer is None or newer.seq < row.seq:
                     after._channels[key] = row
+        after._epochs = {key: after._epochs.get(key, self.channel_epoch) for key in after._channels}
+        for chunk, why in self._bad.items():
+            if prng.chance(1, 2) and chunk in after._chunks and after._chunks[chunk].committed is self._chunks[chunk].committed:
+                after._bad[chunk] = why
         self._closed = True
         return after
 
@@ -345,14 +394,6 @@ class MemoryChunkStore:
         version.content = bytes(content)
 
 
-def _merge(old: bytes, offset: int, data: bytes) -> bytes:
-    """`data` over `old` from an offset on; a gap between them is zeros."""
-    return old[:offset].ljust(offset, b"\0") + data + old[offset + len(data) :]
-
-
-def _rotten(chunk: ChunkId, start: int, stop: int) -> ReadResult:
-    return ReadResult(Code.CHECKSUM, message=f"bytes {start} to {stop} of chunk {chunk.hex()} have changed on the disk")
-
-
-def _bytes_of(chunk: _Chunk) -> int:
-    return sum(len(version.content) for version in (chunk.committed, chunk.pending) if version is not None)
+def _rotten_pending(chunk: ChunkId, start: int, stop: int) -> ReadResult:
+    message = f"bytes {start} to {stop} of the pending version of chunk {chunk.hex()} have changed on the disk"
+    return ReadResult(Code.CHECKSUM, message=message)

@@ -48,13 +48,22 @@ class MemoryCall(ServerCall):
 
     def _answer(self, data: bytes, parts: Sequence[Part], length: int, sent: Callable[[], None] | None) -> None:
         connection = self._connection
+        if sent is None:
+            connection.down.push(
+                HEADER_BYTES + len(data) + length, lambda: connection.answered(self.request_id, data, parts, length)
+            )
+            return
+        gone = sent
+
+        def over() -> None:
+            # The server's own business, which must not run where its answer arrives.
+            asyncio.get_running_loop().call_soon(run_guarded, gone, context=connection.listener.context)
 
         def deliver() -> None:
             connection.answered(self.request_id, data, parts, length)
-            if sent is not None:
-                run_guarded(sent)
+            over()
 
-        connection.down.push(HEADER_BYTES + len(data) + length, deliver, sent)
+        connection.down.push(HEADER_BYTES + len(data) + length, deliver, over)
 
     def _refuse(self, code: Code, message: str, routing_version: int) -> None:
         self._connection.refuse(self.request_id, code, message, routing_version)
@@ -89,8 +98,8 @@ class MemoryConnection:
         self._calls: dict[int, MemoryCall] = {}
         self.open_calls = 0
         cut = f"the network between {channel.host!r} and {listener.host!r} broke"
-        self.up = Lane(network, channel.host, listener.host, lambda: self.broken(cut))
-        self.down = Lane(network, listener.host, channel.host, lambda: self.broken(cut))
+        self.up = Lane(network, channel.host, listener.host, lambda: self.broken(cut), listener.context)
+        self.down = Lane(network, listener.host, channel.host, lambda: self.broken(cut), channel.context)
         self.lanes = (self.up, self.down)
         network.connections[self] = None
         listener.connections[self] = None
@@ -222,17 +231,18 @@ class MemoryConnection:
     def broken(self, reason: str) -> None:
         """See `Breakable.broken`."""
         self._forget()
-        self._channel.lost(self, reason)
-        self._cancel_calls()
+        loop = asyncio.get_running_loop()
+        loop.call_soon(self._channel.lost, self, reason, context=self._channel.context)
+        loop.call_soon(self._cancel_calls, context=self.listener.context)
 
     def crashed(self, host: str) -> None:
         """See `Breakable.crashed`."""
         reason = f"host {host!r} crashed"
         self._forget()
         if self._channel.host != host:
-            asyncio.get_running_loop().call_soon(self._channel.lost, self, reason)
+            asyncio.get_running_loop().call_soon(self._channel.lost, self, reason, context=self._channel.context)
         if self.listener.host != host:
-            asyncio.get_running_loop().call_soon(self._cancel_calls)
+            asyncio.get_running_loop().call_soon(self._cancel_calls, context=self.listener.context)
 
     def _server_lost(self) -> None:
         self._forget()

@@ -35,13 +35,18 @@ class MemoryKV:
     the grouping, and the order of answers, that a durable store has.
     """
 
-    def __init__(self) -> None:
-        self._rows = SortedRows()
+    def __init__(self, rows: SortedRows | None = None) -> None:
+        """`rows`: those of another store, to share them."""
+        self._rows = SortedRows() if rows is None else rows
         self._waiting: deque[tuple[WriteOp[Any], Done[Any]]] = deque()
         self._armed = False
         self._closed = False
         self.commits = 0
         """Groups of transactions that were committed together."""
+
+    def another(self) -> MemoryKV:
+        """A second opening of the same store: it has the same rows, and is closed by itself."""
+        return MemoryKV(self._rows)
 
     def submit_read(self, op: ReadOp[T], done: Done[T]) -> None:
         """Run `op` on what is committed; `done` is called before this returns."""

@@ -3,6 +3,9 @@
 It behaves as TCP does as far as programs can tell: what one connection carries in one direction arrives complete and in order, or
 the connection breaks. A simulator decides when, by a `LinkPolicy`. Nothing is delivered from within the call that sends it: what
 was sent in one turn of the loop arrives together in a later one.
+
+What arrives is handled in the context (`contextvars`) of the side it arrives at: that of the channel's or the listener's making.
+Nothing of one side ever runs on behalf of the other, so a simulator can tell by the context which host a callback belongs to.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from contextvars import Context, copy_context
 from typing import Final, Protocol
 
 from fs3.base.units import SECOND
@@ -55,13 +59,17 @@ class _Item:
 class Lane:
     """One direction of one connection."""
 
-    def __init__(self, network: MemoryNetwork, source: str, target: str, broke: Callable[[], None]) -> None:
+    def __init__(
+        self, network: MemoryNetwork, source: str, target: str, broke: Callable[[], None], context: Context | None = None
+    ) -> None:
+        """`broke` is called when the policy cuts the connection; what arrives is delivered in `context`."""
         self.source = source
         self.target = target
         self.queued_bytes = 0
         self.closed = False
         self._network = network
         self._broke = broke
+        self._context = context
         self._items: deque[_Item] = deque()
         self._last_at = 0
         self._paused = False
@@ -106,7 +114,7 @@ class Lane:
     def _judge(self, item: _Item) -> None:
         verdict = self._network.policy.carry(self.source, self.target, item.size)
         if verdict == CUT:
-            asyncio.get_running_loop().call_soon(self._broke)
+            asyncio.get_running_loop().call_soon(self._broke, context=self._network.context)
         elif verdict != HELD:
             item.at = self._last_at = max(self._network.clock.now() + verdict, self._last_at)
             self._schedule()
@@ -123,7 +131,10 @@ class Lane:
         loop = asyncio.get_running_loop()
         wait = at - self._network.clock.now()
         self._due_at = at
-        self._due = loop.call_later(wait / SECOND, self._deliver) if wait > 0 else loop.call_soon(self._deliver)
+        if wait > 0:
+            self._due = loop.call_later(wait / SECOND, self._deliver, context=self._context)
+        else:
+            self._due = loop.call_soon(self._deliver, context=self._context)
 
     def _deliver(self) -> None:
         self._due = None
@@ -163,6 +174,8 @@ class MemoryNetwork:
 
     def __init__(self, clock: Clock, policy: LinkPolicy | None = None) -> None:
         self.clock = clock
+        self.context = copy_context()
+        """Of what happens on the way, which belongs to no host."""
         self.policy: LinkPolicy = policy or AtOnce()
         self.listeners: dict[str, Door] = {}
         """By name."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
+from contextvars import copy_context
 from typing import Any
 
 from fs3.base.errors import error
@@ -75,6 +76,8 @@ class MemoryChannel(ClientChannel):
     def __init__(self, network: MemoryNetwork, host: str, endpoint: str, calls_max: int) -> None:
         super().__init__(endpoint, network.clock, calls_max)
         self.host = host
+        self.context = copy_context()
+        """In which its side of a connection is handled."""
         self._network = network
         self._name = rest_of(endpoint, "memory")
         self._connection: MemoryConnection | None = None
@@ -82,7 +85,7 @@ class MemoryChannel(ClientChannel):
 
     def _dial(self) -> None:
         assert self._loop is not None
-        self._dial_timer = self._loop.call_later(connect_timeout_ns / SECOND, self._dial_failed)
+        self._dial_timer = self._loop.call_later(connect_timeout_ns / SECOND, self._dial_failed, context=self.context)
         self._knock()
 
     def _knock(self) -> None:
@@ -96,11 +99,11 @@ class MemoryChannel(ClientChannel):
         if verdict == HELD:
             self._network.held_dials[self._knock] = None
         elif verdict == CUT:
-            self._loop.call_soon(self._dial_failed)
+            self._loop.call_soon(self._dial_failed, context=self.context)
         elif verdict > 0:
-            self._loop.call_later(verdict / SECOND, self._enter)
+            self._loop.call_later(verdict / SECOND, self._enter, context=self.context)
         else:
-            self._loop.call_soon(self._enter)
+            self._loop.call_soon(self._enter, context=self.context)
 
     def _enter(self) -> None:
         if not self._is_opening or self._closed:
@@ -151,6 +154,7 @@ class MemoryChannel(ClientChannel):
 
     def answered(self, request_id: int, data: bytes, parts: Sequence[Part], length: int) -> None:
         """The last or only answer of a call."""
+        self.heard += 1
         call = self.pending.pop(request_id, None)
         if call is None:
             return
@@ -180,6 +184,7 @@ class MemoryChannel(ClientChannel):
 
     def refused_by_server(self, request_id: int, code: Code, data: bytes) -> None:
         """A call that failed."""
+        self.heard += 1
         call = self.pending.pop(request_id, None)
         if call is not None and not call.done():
             call.set_exception(decode_error(code, data, self.describe(call)))
@@ -187,6 +192,7 @@ class MemoryChannel(ClientChannel):
 
     def streamed(self, request_id: int, data: bytes) -> None:
         """One message of a stream."""
+        self.heard += 1
         call = self.pending.get(request_id)
         if isinstance(call, StreamCall):
             message: Any = call.method.reply.FromString(data)
@@ -200,6 +206,8 @@ class MemoryListener:
         self, network: MemoryNetwork, host: str, name: str, bindings: Bindings, calls_max: int, pool: ReceivePool
     ) -> None:
         self.host = host
+        self.context = copy_context()
+        """In which its side of every connection is handled."""
         self.table = served_by_id(bindings)
         self.calls_max = calls_max
         self.pool = pool

@@ -6,16 +6,30 @@ import asyncio
 import errno
 import ipaddress
 import socket
+import struct
 from collections.abc import Sequence
 
 from fs3.base.errors import error
-from fs3.base.limits import tcp_keepalive_idle_s, tcp_keepalive_interval_s, tcp_keepalive_probes, tcp_unacknowledged_ms
+from fs3.base.limits import peer_silent_ns, tcp_keepalive_idle_s, tcp_keepalive_interval_s, tcp_unacknowledged_ms
 from fs3.base.status import Code
+from fs3.base.units import MILLISECOND
 from fs3.drivers.framed.transport import Address, FramedTransport
 from fs3.ports.rpc import Bindings, Listener
 from fs3.wire.endpoints import format_host_port, host_port
 
-__all__ = ["TcpTransport"]
+__all__ = ["TcpTransport", "has_vanished"]
+
+_TCP_INFO = struct.Struct("=2xBB52xI")
+"""Of Linux's `tcp_info`: repetitions of data and probes without an answer, and milliseconds since the last acknowledgement."""
+
+
+def has_vanished(info: bytes) -> bool:
+    """The peer's host has gone, by what the kernel says of the connection (`tcp_info`): it was asked, by data or by probes, and
+    has acknowledged nothing for `peer_silent_ns`. A peer that is merely busy acknowledges, even when it takes no data."""
+    if len(info) < _TCP_INFO.size:
+        return False
+    repetitions, probes, since_ms = _TCP_INFO.unpack_from(info)
+    return bool(repetitions or probes) and since_ms * MILLISECOND >= peer_silent_ns
 
 
 class TcpTransport(FramedTransport):
@@ -62,16 +76,19 @@ class TcpTransport(FramedTransport):
     def _tune(self, sock: socket.socket) -> None:
         # Small frames must not wait for an acknowledgement; we gather them ourselves.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # A host that dies says nothing. Keepalive finds out on an idle connection, the user timeout on one with unsent bytes.
+        # A host that dies says nothing. Keepalive asks on an idle connection; `_vanished` looks whether anybody answers.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in (
             ("TCP_KEEPIDLE", tcp_keepalive_idle_s),
             ("TCP_KEEPINTVL", tcp_keepalive_interval_s),
-            ("TCP_KEEPCNT", tcp_keepalive_probes),
             ("TCP_USER_TIMEOUT", tcp_unacknowledged_ms),
         ):
             if (number := getattr(socket, option, None)) is not None:
                 sock.setsockopt(socket.IPPROTO_TCP, number, value)
+
+    def _vanished(self, sock: socket.socket) -> bool:
+        option = getattr(socket, "TCP_INFO", None)
+        return option is not None and has_vanished(sock.getsockopt(socket.IPPROTO_TCP, option, _TCP_INFO.size))
 
     def _peer(self, sock: socket.socket) -> str:
         host, port = sock.getpeername()[:2]

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from fs3.base.ids import ChainId, ChunkId
+from fs3.client.file_end import file_end
 from fs3.client.storage import FindOutcome
 from fs3.core.files.write_plan import WriteIO
 from fs3.model.chunk import UpdateResult
+from fs3.model.inode import Inode
 
 
 class Chunks(Protocol):
@@ -22,6 +24,24 @@ class Chunks(Protocol):
         """Which of these chunks are there."""
         ...
 
+    async def find_following(self, keys: Sequence[tuple[ChunkId, ChainId]], *, timeout_ns: int = 0) -> list[FindOutcome]:
+        """For each key, the first chunk of the same file from it on that is on its chain."""
+        ...
+
     async def space(self, *, timeout_ns: int = 0) -> Sequence[Any]:
         """`TargetSpace` of every target that answers."""
         ...
+
+
+async def file_length(chunks: Chunks, inode: Inode, *, timeout_ns: int) -> int:
+    """The length of a file by what storage has: its recorded length, or the end of the last byte behind it, whatever gaps there
+    are. `timeout_ns` is for each round of requests; there are few, and one where nothing is behind the recorded length.
+
+    It says what there was when it was asked: whoever repairs a length with it sees to it that nobody writes the file meanwhile.
+    Raises FS3Error when a chain of the file does not answer.
+    """
+
+    async def find(keys: Sequence[tuple[ChunkId, ChainId]]) -> Sequence[FindOutcome]:
+        return await chunks.find_following(keys, timeout_ns=timeout_ns)
+
+    return await file_end(find, inode.id, inode.layout, inode.length)

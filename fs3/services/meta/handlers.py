@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from fs3.base.errors import FS3Error
+from fs3.base.ids import ClientId
 from fs3.base.limits import batch_items_max, frame_header_bytes_max
-from fs3.base.status import Code
+from fs3.base.status import Code, Retry
 from fs3.core.meta.context import LayoutDefaults, OpContext
 from fs3.core.meta.errors import MetaError
 from fs3.core.meta.ops.close import close_file
@@ -46,8 +47,9 @@ from fs3.model.requests import (
 )
 from fs3.model.routing import Routing
 from fs3.ports.clock import Clock
-from fs3.ports.kv import KV
+from fs3.ports.kv import KV, Done
 from fs3.ports.rpc import Bindings, Call, Handler
+from fs3.services.meta.changes import Run, is_final
 from fs3.wire.meta import caller_from_pb, fill_inode, inode_bytes_max, malformed
 from fs3.wire.meta_verbs import VERB_OF_ITEM, VERBS, Verb
 from fs3.wire.methods import META
@@ -58,7 +60,7 @@ log = logging.getLogger("fs3.meta")
 REPLY_BYTES_MAX = frame_header_bytes_max - 64 * 1024
 """A reply is cut before it outgrows its frame; one result fits into the difference."""
 
-Run = Callable[[Any, OpContext, Any], Awaitable[Any]]
+Change = Callable[[Run, OpContext, Request, Done[Any]], None]
 
 _RUN: dict[type[Request], Run] = {
     Lookup: lambda txn, ctx, it: lookup(txn, ctx, it.path),
@@ -83,11 +85,14 @@ _RUN: dict[type[Request], Run] = {
         it.session,
         length=it.length,
         modified=it.modified,
+        truncations=it.truncations,
         publish=it.publish,
         exclusive=it.exclusive,
         discard=it.discard,
     ),
-    Sync: lambda txn, ctx, it: sync(txn, ctx, it.inode, it.session, length=it.length, modified=it.modified),
+    Sync: lambda txn, ctx, it: sync(
+        txn, ctx, it.inode, it.session, length=it.length, modified=it.modified, truncations=it.truncations
+    ),
     Mkdir: lambda txn, ctx, it: mkdir(txn, ctx, it.path, mode=it.mode, parents=it.parents, layout=it.layout),
     Remove: lambda txn, ctx, it: remove(txn, ctx, it.path, it.kind),
     Rename: lambda txn, ctx, it: rename(txn, ctx, it.source, it.target, it.mode),
@@ -115,12 +120,21 @@ class Handlers:
     """The handlers of every method but StatFs, which asks storage."""
 
     def __init__(
-        self, kv: KV, clock: Clock, routing: Callable[[], Routing], defaults: Callable[[Routing], LayoutDefaults]
+        self,
+        kv: KV,
+        clock: Clock,
+        routing: Callable[[], Routing],
+        defaults: Callable[[Routing], LayoutDefaults],
+        change: Change,
+        heard: Callable[[ClientId], None],
     ) -> None:
+        """`change` carries out a request that changes something; `heard` is told who asks for changes."""
         self._kv = kv
         self._clock = clock
         self._routing = routing
         self._defaults = defaults
+        self._change = change
+        self._heard = heard
 
     def bindings(self) -> Bindings:
         """Method -> handler."""
@@ -132,7 +146,7 @@ class Handlers:
     # --- single requests ----------------------------------------------------------------------------------------------
 
     def _handler(self, verb: Verb) -> Handler:
-        kv = self._kv
+        kv, change = self._kv, self._change
         run = _RUN[verb.record]
         parse, reply_type = verb.request_from, verb.method.reply
         fill = _fill_page if verb.record is List else verb.fill_reply
@@ -156,7 +170,7 @@ class Handlers:
                 call.reply(reply)
 
             if mutates:
-                kv.submit(lambda txn: run(txn, ctx, request), done)
+                change(run, ctx, request, done)
             else:
                 kv.submit_read(lambda txn: run(txn, ctx, request), done)
 
@@ -169,7 +183,10 @@ class Handlers:
         if mutates and not seq:
             raise malformed("caller.request_seq", "0, but the request changes something and may have to be repeated")
         routing = self._routing()
-        return OpContext(user, self._clock.wall(), client, seq if mutates else 0, routing, self._defaults(routing))
+        if not mutates:
+            return OpContext(user, self._clock.wall(), client, 0, routing, self._defaults(routing))
+        self._heard(client)
+        return OpContext(user, self._clock.wall(), client, seq, routing, self._defaults(routing), caller.repeated)
 
     def fail(self, call: Call, ctx: OpContext, why: BaseException | None, named: str) -> None:
         """Answer a call with what its operation raised. `named`: the path its caller gave."""
@@ -220,6 +237,7 @@ class Handlers:
         try:
             # The identity is that of the batch; each item has its own number.
             whole = self.context(call.request.caller, False)
+            repeated = call.request.caller.repeated
         except FS3Error as why:
             call.fail(why.code, why.strerror or "")
             return
@@ -231,7 +249,8 @@ class Handlers:
                 parsed.append(why)
         outcomes: list[tuple[Any, BaseException | None]] = [(None, None)] * len(parsed)
         if any(not isinstance(each, FS3Error) and each[1].mutates for each in parsed):
-            self._batch_of_changes(call, whole, parsed, outcomes)
+            self._heard(whole.client)
+            self._batch_of_changes(call, whole, parsed, outcomes, repeated)
         else:
             self._batch_of_reads(call, whole, parsed, outcomes)
 
@@ -251,7 +270,7 @@ class Handlers:
 
         self._kv.submit_read(op, done)
 
-    def _batch_of_changes(self, call: Call, whole: OpContext, parsed: list[Any], outcomes: list[Any]) -> None:
+    def _batch_of_changes(self, call: Call, whole: OpContext, parsed: list[Any], outcomes: list[Any], repeated: bool) -> None:
         left = len(parsed)
 
         def finished(index: int, result: Any, why: BaseException | None) -> None:
@@ -267,8 +286,8 @@ class Handlers:
                 finished(index, *refused)
                 continue
             verb, request, seq = each
-            ctx = OpContext(whole.user, whole.wall_ns, whole.client, seq, whole.routing, whole.defaults)
-            self._kv.submit(partial(_run, _RUN[verb.record], ctx, request), partial(finished, index))
+            ctx = OpContext(whole.user, whole.wall_ns, whole.client, seq, whole.routing, whole.defaults, repeated and bool(seq))
+            self._change(_RUN[verb.record], ctx, request, partial(finished, index))
 
 
 def _answer_batch(call: Call, whole: OpContext, parsed: list[Any], outcomes: list[Any]) -> None:
@@ -298,7 +317,7 @@ def _answer_batch(call: Call, whole: OpContext, parsed: list[Any], outcomes: lis
 def _explain(ctx: OpContext, why: BaseException, named: str) -> tuple[Code, str]:
     """What the caller is told. It knows the path it named; another one (the target of a rename) is said."""
     if isinstance(why, MetaError):
-        if why.code is Code.NO_TABLE and not ctx.routing.tables:
+        if why.code.retry is Retry.NEVER and not is_final(ctx, why):
             return Code.UNAVAILABLE, "the cluster has no chain table yet: its storage nodes have not registered"
         return why.code, why.message if why.path in ("", named) else f"{why.message}: {why.path!r}"
     if isinstance(why, FS3Error):
@@ -318,10 +337,6 @@ def cut_listing(listing: Listing, room: int) -> Listing:
 
 def _fill_page(message: pb.ListReply, listing: Listing) -> None:
     VERBS[List].fill_reply(message, cut_listing(listing, REPLY_BYTES_MAX))
-
-
-def _run(run: Run, ctx: OpContext, request: Request, txn: Any) -> Awaitable[Any]:
-    return run(txn, ctx, request)
 
 
 def check_count(call: Call, field: str, count: int) -> bool:

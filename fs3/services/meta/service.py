@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from fs3.base.errors import FS3Error
+from fs3.base.errors import FS3Error, error
 from fs3.base.ids import ClientId, TableId
 from fs3.base.units import MILLISECOND
 from fs3.client.routing import RoutingSource
-from fs3.core.meta.bootstrap import ensure_root
+from fs3.core.meta.bootstrap import claim_store, ensure_root
 from fs3.core.meta.context import LayoutDefaults, OpContext
+from fs3.core.meta.errors import MetaError
 from fs3.core.meta.ops.statfs import count
 from fs3.core.txn import Txn
 from fs3.model.inode import Inode, User
@@ -19,13 +20,20 @@ from fs3.model.routing import Routing
 from fs3.ports.clock import Clock
 from fs3.ports.kv import KV
 from fs3.ports.rpc import Bindings, Call
+from fs3.services.meta.administer import Administer
+from fs3.services.meta.changes import Changes
 from fs3.services.meta.chunks import Chunks
 from fs3.services.meta.config import MetaConfig
+from fs3.services.meta.duties.contacts import ContactsDuty
+from fs3.services.meta.duties.duty import Duty
 from fs3.services.meta.duties.garbage import GarbageDuty
+from fs3.services.meta.duties.lease import DutyLease
 from fs3.services.meta.duties.requests import RequestsDuty
+from fs3.services.meta.duties.sessions import SessionsDuty
 from fs3.services.meta.handlers import Handlers
 from fs3.services.meta.space import Space
 from fs3.wire.methods import META
+from fs3.wire.pb import common_pb2
 from fs3.wire.pb import meta_pb2 as pb
 
 
@@ -53,7 +61,11 @@ class MetaService:
         self._config = config
         self._owner = owner or User(os.getuid(), os.getgid())
         self._defaults: tuple[Routing | None, LayoutDefaults] = (None, LayoutDefaults())
-        self._handlers = Handlers(kv, clock, lambda: routing.routing, self._layout_defaults)
+        self.contacts = ContactsDuty(kv, config.contacts_interval_ms)
+        self._changes = Changes(kv, storage)
+        self._handlers = Handlers(
+            kv, clock, lambda: routing.routing, self._layout_defaults, self._changes.submit, self.contacts.heard
+        )
         self._space = Space(clock, routing, storage, config.space_age_ms)
         # Several services on one store would otherwise take the same rows at the same time, to no harm but for nothing.
         first_pause_ns = int.from_bytes(entropy(8), "big") % (config.garbage_interval_ms * MILLISECOND)
@@ -67,29 +79,56 @@ class MetaService:
             first_pause_ns=first_pause_ns,
         )
         self.requests = RequestsDuty(kv, clock, config.requests_interval_ms, first_pause_ns)
+        self.sessions = SessionsDuty(
+            kv,
+            clock,
+            routing,
+            storage,
+            silence_ms=config.session_silence_ms,
+            interval_ms=config.sessions_interval_ms,
+        )
+        self.lease = DutyLease(kv, clock, entropy, config.duty_lease_ms)
+        self._duties: tuple[Duty, ...] = (self.contacts, self.garbage, self.requests, self.sessions)
+        for duty in (self.garbage, self.requests, self.sessions):
+            duty.may_work = lambda: self.lease.held
 
     async def start(self) -> None:
-        """Create the root directory on the very first start; begin the duties. Raises FS3Error when the store cannot."""
+        """Create the root directory on the very first start; begin the duties.
+
+        Raises FS3Error: when the store cannot, UNSUPPORTED when it holds something else, WRONG_CLUSTER.
+        """
 
         async def op(txn: Txn) -> Inode:
+            await claim_store(txn, self._routing.routing.cluster)
             ctx = OpContext(self._owner, self._clock.wall(), ClientId(bytes(16)), 0, self._routing.routing, LayoutDefaults())
             return await ensure_root(txn, ctx, mode=self._config.root_mode)
 
-        await self._kv.transact(op)
-        self.garbage.start()
-        self.requests.start()
+        try:
+            await self._kv.transact(op)
+        except MetaError as why:
+            raise error(why.code, why.message) from why
+        self.lease.start()
+        for duty in self._duties:
+            duty.start()
 
     def bindings(self) -> Bindings:
         """Every method of the service."""
         bindings = dict(self._handlers.bindings())
+        bindings.update(Administer(self._kv, self._handlers).bindings())
         bindings[META.StatFs] = self._statfs
+        bindings[META.KeepAlive] = self._keep_alive
         assert set(bindings) == set(META.methods), "a method has no handler"
         return bindings
 
     async def stop(self) -> None:
-        """End the duties. What was submitted to the store is finished by closing it."""
-        await self.garbage.stop()
-        await self.requests.stop()
+        """End the duties, and leave those that are done for all to another service at once.
+
+        What was submitted to the store is finished by closing it.
+        """
+        for duty in self._duties:
+            await duty.stop()
+        await self.lease.stop()
+        await self._changes.stop()
         await self._space.stop()
 
     def _layout_defaults(self, routing: Routing) -> LayoutDefaults:
@@ -99,6 +138,15 @@ class MetaService:
             defaults = LayoutDefaults(TableId(table), self._config.chunk_size, self._config.stripe)
             self._defaults = (routing, defaults)
         return defaults
+
+    def _keep_alive(self, call: Call) -> None:
+        try:
+            ctx = self._handlers.context(call.request.caller, False)
+        except FS3Error as why:
+            call.fail(why.code, why.strerror or "")
+            return
+        self.contacts.heard(ctx.client)
+        call.reply(common_pb2.Nothing())
 
     def _statfs(self, call: Call) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 
 import msgspec
 
@@ -17,7 +18,7 @@ from fs3.base.limits import (
     targets_per_node_max,
 )
 from fs3.base.status import Code
-from fs3.core.membership.events import EnsureTable, Heartbeat, OpenNamespace, RegisterNode, SetConfig, TargetReport
+from fs3.core.membership.events import EnsureTable, Heartbeat, OpenNamespace, RegisterNode, Repair, SetConfig, TargetReport
 from fs3.model.chain import LocalState
 from fs3.model.routing import Role
 from fs3.runtime.config import parse_config
@@ -28,6 +29,7 @@ Schemas = Mapping[Role, type[msgspec.Struct]]
 """What the distributed configuration of each role may say. A record with a method `check` is asked whether it makes sense."""
 
 _CLUSTER_ID_BYTES = 16
+_REPAIR = tuple(field.name for field in fields(Repair))
 _TARGETS_MAX = targets_per_node_max * tables_max
 
 
@@ -38,8 +40,6 @@ def register_node(token: int, request: pb.RegisterNodeRequest) -> RegisterNode:
         raise malformed("RegisterNodeRequest.role", "clients do not register")
     if len(request.cluster_id) not in (0, _CLUSTER_ID_BYTES):
         raise malformed("RegisterNodeRequest.cluster_id", f"{len(request.cluster_id)} bytes, must be 0 or {_CLUSTER_ID_BYTES}")
-    if not request.incarnation:
-        raise malformed("RegisterNodeRequest.incarnation", "starts at 1")
     if len(request.host.encode()) > name_bytes_max:
         raise malformed("RegisterNodeRequest.host", f"longer than {name_bytes_max} bytes")
     if len(request.targets) > _TARGETS_MAX:
@@ -72,6 +72,7 @@ def heartbeat(token: int, request: pb.HeartbeatRequest) -> Heartbeat:
             report.free_bytes,
             report.chunks,
             report.reason.encode()[:target_reason_bytes_max].decode(errors="ignore"),
+            Repair(*(getattr(report, name) for name in _REPAIR)),
         )
         for index, report in enumerate(request.targets)
     )

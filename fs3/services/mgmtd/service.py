@@ -1,4 +1,9 @@
-"""The management service: requests in, the machine stepped, its effects carried out."""
+"""The management service: requests in, the machine stepped, its effects carried out.
+
+Several of them may share one store. One is the primary and has a `Manager`; the others answer NOT_PRIMARY, and `GetCluster`,
+which names the primary. Whoever becomes primary loads what is stored. What was not answered when it steps down may have
+been stored or not.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +11,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from fs3 import __version__
@@ -13,25 +19,25 @@ from fs3.base.errors import FS3Error, error
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.core.membership.config import MgmtdConfig
+from fs3.core.membership.election import ElectionTimes, Holder, LeaseRecord
 from fs3.core.membership.events import (
-    Beaten,
     Effect,
     Event,
     Persist,
     Persisted,
     Publish,
     Refused,
-    Registered,
     Reply,
     Tick,
 )
-from fs3.core.membership.manager import Manager, TargetStatus
-from fs3.core.membership.state import FORMAT, ClusterRow, Namespace, State
-from fs3.model.routing import Role
+from fs3.core.membership.manager import Manager
+from fs3.core.membership.state import FORMAT, ClusterRow, State
+from fs3.model.routing import Delta, Role
 from fs3.ports.clock import Clock
 from fs3.ports.kv import KV
 from fs3.ports.rpc import Bindings, Call, Handler
-from fs3.services.mgmtd import requests
+from fs3.services.mgmtd import replies, requests
+from fs3.services.mgmtd.candidate import Candidate
 from fs3.services.mgmtd.requests import Schemas
 from fs3.services.mgmtd.store import MgmtdStore
 from fs3.services.mgmtd.watchers import Watchers
@@ -43,10 +49,11 @@ from fs3.wire.pb import mgmtd_pb2 as pb
 log = logging.getLogger("fs3.mgmtd")
 
 _CLUSTER_ID_BYTES = 16
+_INSTANCE_BYTES = 8
 
 
 class MgmtdService:
-    """One manager. It is the primary for as long as it runs: its store is held by one process."""
+    """One manager."""
 
     def __init__(
         self,
@@ -55,10 +62,16 @@ class MgmtdService:
         config: MgmtdConfig,
         entropy: Callable[[int], bytes],
         *,
+        name: str = "mgmtd",
         schemas: Schemas | None = None,
         endpoints: Sequence[str] = (),
+        sole: bool = False,
     ) -> None:
-        """`entropy` draws the id of a new cluster. `schemas`: what SetConfig accepts for each role. The caller closes `kv`."""
+        """`entropy` draws the id of a new cluster, and tells starts of this process apart. `name`: unique among the managers.
+
+        `schemas`: what SetConfig accepts for each role. `sole`: the caller makes sure that no other process has the store, so
+        a lease that a killed process has left in it need not be waited for. The caller closes `kv`.
+        """
         try:
             config.check()
         except ValueError as wrong:
@@ -68,8 +81,26 @@ class MgmtdService:
         self._config = config
         self._entropy = entropy
         self._schemas: Schemas = schemas or {}
+        self._cluster = b""
+        """Known once there is one in the store."""
+        self._candidate = Candidate(
+            self._store,
+            clock,
+            Holder(name, entropy(_INSTANCE_BYTES), tuple(endpoints)),
+            ElectionTimes(lease_ns=config.manager_lease_ns, drift_ns=config.drift_ns),
+            sole=sole,
+            lead=self._lead,
+            step_down=self._step_down,
+            managers_changed=self._managers_changed,
+        )
         self._endpoints = tuple(endpoints)
+        self._name = name
         self._manager: Manager | None = None
+        """There while this is the primary."""
+        self._office: LeaseRecord | None = None
+        """The lease record under which it is."""
+        self._primary_since = 0
+        self._taking_office: asyncio.Task[None] | None = None
         self._watchers = Watchers(clock.now())
         self._inbox: deque[Event] = deque()
         self._draining = False
@@ -83,34 +114,40 @@ class MgmtdService:
     # --- life --------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Load the cluster, or initialise it. FS3Error: another format, another cluster's data, rows that cannot be read."""
+        """Load or initialise the cluster and be its primary, or stand by for another that is.
+
+        FS3Error: another format, another cluster's data, rows that cannot be read.
+        """
         state = await self._store.load()
-        if state is None:
-            state = await self._store.create(ClusterRow(FORMAT, self._entropy(_CLUSTER_ID_BYTES), self._config.cluster))
-            log.info("initialised cluster %s (%s)", state.cluster.name, state.cluster.id.hex())
-        self._check_cluster(state)
-        self._manager = Manager(self._clock.now(), self._config, state)
-        self._arm()
+        if state is not None:
+            self._check_cluster(state)
+        await self._candidate.start()
+        if self._taking_office is not None:
+            await self._taking_office
 
     async def stop(self) -> None:
-        """End every stream and refuse what is waiting. What was answered is durable already."""
+        """End every stream, refuse what is waiting, give the lease back. What was answered is durable already."""
         self._stopped = True
-        if self._timer is not None:
-            self._timer.cancel()
-        self._watchers.close()
-        calls = list(self._calls.values())
-        self._calls.clear()
-        for call in calls:
-            call.fail(Code.SHUTTING_DOWN, "the management service is stopping")
+        self._leave_office(Code.SHUTTING_DOWN, "the management service is stopping")
+        if self._taking_office is not None:
+            self._taking_office.cancel()
+            await asyncio.gather(self._taking_office, return_exceptions=True)
+        await self._candidate.stop(self._config.manager_lease_ns)
 
     def announce(self, endpoints: Sequence[str]) -> None:
-        """Where this service listens, for GetCluster; known once the listeners are open."""
+        """Where this service listens; known once the listeners are open. The other managers and all clients are told."""
         self._endpoints = tuple(endpoints)
+        self._candidate.moved(endpoints)
+
+    @property
+    def is_primary(self) -> bool:
+        """It leads, and may act."""
+        return self._manager is not None and self._candidate.may_act()
 
     def bindings(self) -> Bindings:
         """One handler for every method of the service."""
         return {
-            MGMTD.GetCluster: self._read(self._get_cluster),
+            MGMTD.GetCluster: self._get_cluster,
             MGMTD.RegisterNode: self._event(requests.register_node),
             MGMTD.Heartbeat: self._event(requests.heartbeat),
             MGMTD.GetRouting: self._read(self._get_routing),
@@ -129,6 +166,73 @@ class MgmtdService:
                 f"the store holds cluster {state.cluster.name!r} ({state.cluster.id.hex()}), "
                 f"configured is {self._config.cluster!r}",
             )
+
+        self._cluster = state.cluster.id
+
+    # --- the office --------------------------------------------------------------------------------------------------
+
+    def _lead(self, office: LeaseRecord) -> None:
+        if self._taking_office is not None:
+            self._taking_office.cancel()
+        self._taking_office = asyncio.get_running_loop().create_task(self._take_office(office))
+        self._taking_office.add_done_callback(self._office_taken)
+
+    async def _take_office(self, office: LeaseRecord) -> None:
+        """Load what the former primary has left, and go on with it."""
+        state = await self._store.load()
+        if state is None:
+            cluster = ClusterRow(FORMAT, self._entropy(_CLUSTER_ID_BYTES), self._config.cluster)
+            state = await self._store.create(cluster, office)
+            log.info("initialised cluster %s (%s)", state.cluster.name, state.cluster.id.hex())
+        self._check_cluster(state)
+        if self._stopped or not self._candidate.may_act():
+            return
+        self._office = office
+        self._primary_since = self._clock.now()
+        self._manager = Manager(self._primary_since, self._config, state)
+        self._arm()
+
+    def _office_taken(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            # Nobody is served by a primary that cannot read what is stored. The others take over when its lease has run out.
+            log.error("%s cannot be the primary manager: %s", self._name, failure)
+            self._candidate.give_up()
+
+    def _step_down(self, why: str) -> None:
+        if self._taking_office is not None:
+            self._taking_office.cancel()
+        # Whether what is waiting was stored, nobody can say now.
+        self._leave_office(Code.DISCONNECTED, f"{self._name} is not the primary manager any more: {why}")
+
+    def _leave_office(self, code: Code, why: str) -> None:
+        self._manager = self._office = self._whole_update = None
+        self._inbox.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._watchers.close(Code.NOT_PRIMARY if code is Code.DISCONNECTED else code, why)
+        calls = list(self._calls.values())
+        self._calls.clear()
+        for call in calls:
+            call.fail(code, why)
+
+    def _managers_changed(self) -> None:
+        self._whole_update = None
+        if self._manager is not None:
+            self._watchers.publish(self._clock.now(), self._update(Delta.empty(self._manager.published.version)))
+
+    def _managers(self) -> list[pb.Manager]:
+        record = self._candidate.record
+        primary = record.holder.name if record is not None and record.holder is not None else ""
+        return [
+            pb.Manager(name=manager.name, endpoints=manager.endpoints, is_primary=manager.name == primary)
+            for manager in self._candidate.managers
+        ]
+
+    def _update(self, delta: Delta) -> pb.RoutingUpdate:
+        update = routing_to_pb(delta, self._cluster)
+        update.managers.extend(self._managers())
+        return update
 
     # --- handlers ----------------------------------------------------------------------------------------------------
 
@@ -167,32 +271,66 @@ class MgmtdService:
         return handle
 
     def _refuse_early(self, call: Call) -> bool:
-        if self._manager is None or self._stopped:
+        if self._stopped:
             call.fail(Code.SHUTTING_DOWN, "the management service is not running")
-            return True
-        return False
+        elif not self.is_primary:
+            call.fail(Code.NOT_PRIMARY, f"{self._name} is not the primary manager; {self._who_is()}")
+        else:
+            return False
+        return True
+
+    def _who_is(self) -> str:
+        record = self._candidate.record
+        if record is None or record.holder is None:
+            return "nobody is at the moment"
+        where = ", ".join(record.holder.endpoints) or "no endpoint yet"
+        return f"{record.holder.name} was when it looked last, at {where}"
 
     def _watch_routing(self, call: Call) -> None:
         if not self._refuse_early(call):
             assert self._manager is not None
             self._watchers.add(call, self._get_routing(self._manager, call.request))
 
-    def _get_cluster(self, manager: Manager, request: pb.GetClusterRequest) -> pb.GetClusterReply:
-        return pb.GetClusterReply(
-            cluster_id=manager.cluster, software=__version__, protocol=PROTOCOL, primary=self._endpoints, is_primary=True
+    def _get_cluster(self, call: Call) -> None:
+        """Answered by every manager, as far as it knows."""
+        if self._stopped:
+            call.fail(Code.SHUTTING_DOWN, "the management service is not running")
+            return
+        record = self._candidate.record
+        holder = record.holder if record is not None else None
+        reply = pb.GetClusterReply(
+            software=__version__,
+            protocol=PROTOCOL,
+            primary=self._endpoints if self.is_primary else holder.endpoints if holder is not None else (),
+            is_primary=self.is_primary,
+            managers=self._managers(),
+            epoch=record.epoch if record is not None else 0,
         )
+
+        def known(cluster: bytes | None, problem: BaseException | None) -> None:
+            self._cluster = cluster or b""
+            if self._cluster:
+                reply.cluster_id = self._cluster
+                call.reply(reply)
+            else:
+                call.fail(Code.NOT_PRIMARY, str(problem) if problem is not None else "no manager has initialised the cluster yet")
+
+        if self._cluster:
+            known(self._cluster, None)
+        else:
+            self._store.find_cluster(known)
 
     def _get_routing(self, manager: Manager, request: pb.GetRoutingRequest) -> pb.RoutingUpdate:
         ours = request.cluster_id in (b"", manager.cluster)
         delta = manager.since(request.known_version if ours else 0)
-        return routing_to_pb(delta, manager.cluster) if delta.from_version else self._whole()
+        return self._update(delta) if delta.from_version else self._whole()
 
     def _whole(self) -> pb.RoutingUpdate:
         """The published routing info in full; made once per version, because every new client asks for it."""
         assert self._manager is not None
         routing = self._manager.published
         if self._whole_update is None or self._whole_update.version != routing.version:
-            self._whole_update = routing_to_pb(routing.whole(), self._manager.cluster)
+            self._whole_update = self._update(routing.whole())
         return self._whole_update
 
     def _get_config(self, manager: Manager, request: pb.GetConfigRequest) -> pb.GetConfigReply:
@@ -201,27 +339,23 @@ class MgmtdService:
 
     def _get_status(self, manager: Manager, request: pb.GetStatusRequest) -> pb.GetStatusReply:
         now = self._clock.now()
-        routing = manager.published
-        return pb.GetStatusReply(
-            cluster_id=manager.cluster,
-            software=__version__,
-            routing=self._whole(),
-            targets=[_target_status(target) for target in manager.targets(now)],
-            namespaces=[_namespace(namespace) for namespace in manager.namespaces()],
-            lease_left_ms=[manager.lease_left_ns(now, node) // MILLISECOND for node in routing.nodes],
-        )
+        reply = replies.status(manager, now, self._whole())
+        reply.managers.extend(self._managers())
+        reply.epoch = self._office.epoch if self._office is not None else 0
+        reply.primary_for_ms = (now - self._primary_since) // MILLISECOND
+        return reply
 
     # --- the machine -------------------------------------------------------------------------------------------------
 
     def _step(self, event: Event) -> None:
         """Step the machine; carrying out an effect may bring the next event, which then waits for its turn."""
         self._inbox.append(event)
-        if self._draining or self._stopped:
+        if self._draining:
             return
-        assert self._manager is not None
         self._draining = True
         try:
-            while self._inbox:
+            # An effect may end the office.
+            while self._inbox and self._manager is not None:
                 for effect in self._manager.step(self._clock.now(), self._inbox.popleft()):
                     self._carry_out(effect)
         finally:
@@ -229,57 +363,39 @@ class MgmtdService:
         self._arm()
 
     def _carry_out(self, effect: Effect) -> None:
-        assert self._manager is not None
+        manager, office = self._manager, self._office
+        if manager is None or office is None:
+            return
         match effect:
             case Persist():
-                self._store.save(effect.rows, self._saved)
+                self._store.save(effect.rows, office, partial(self._saved, manager))
             case Publish():
-                self._watchers.publish(self._clock.now(), routing_to_pb(effect.delta, self._manager.cluster))
+                self._watchers.publish(self._clock.now(), self._update(effect.delta))
             case Reply():
                 call = self._calls.pop(effect.token)
                 if isinstance(effect.answer, Refused):
-                    call.fail(effect.answer.code, effect.answer.message, self._manager.published.version)
+                    call.fail(effect.answer.code, effect.answer.message, manager.published.version)
                 else:
-                    call.reply(self._answer(call, effect.answer))
+                    call.reply(replies.answer(call.method, effect.answer, self._config, manager.cluster, self._whole))
 
-    def _saved(self, _: None, problem: BaseException | None) -> None:
+    def _saved(self, manager: Manager, _: None, problem: BaseException | None) -> None:
+        if manager is not self._manager:
+            return  # it has stepped down meanwhile, and whoever is the primary now has loaded what was stored
+        if isinstance(problem, FS3Error) and problem.code is Code.NOT_PRIMARY:
+            self._step_down(str(problem))
+            return
         if problem is not None:
             log.error("the manager's state could not be stored: %s", problem)
         self._step(Persisted(str(problem) or type(problem).__name__ if problem is not None else ""))
-
-    def _answer(self, call: Call, answer: Any) -> Any:
-        assert self._manager is not None
-        manager = self._manager
-        match answer:
-            case Registered():
-                return pb.RegisterNodeReply(
-                    node_id=answer.node,
-                    cluster_id=manager.cluster,
-                    lease_ms=self._config.lease_ns // MILLISECOND,
-                    heartbeat_ms=self._config.heartbeat_ns // MILLISECOND,
-                    routing=self._whole(),
-                )
-            case Beaten():
-                return pb.HeartbeatReply(
-                    seq=answer.seq,
-                    lease_ms=answer.lease_ns // MILLISECOND,
-                    routing_version=answer.routing_version,
-                    config_version=answer.config_version,
-                )
-            case Namespace():
-                return pb.OpenNamespaceReply(namespace=_namespace(answer), routing=self._whole())
-        if call.method is MGMTD.EnsureTable:
-            return pb.EnsureTableReply(table_id=answer, routing=self._whole())
-        assert call.method is MGMTD.SetConfig, call.method
-        return pb.SetConfigReply(version=answer)
 
     # --- duties ------------------------------------------------------------------------------------------------------
 
     def _arm(self) -> None:
         """One timer for the machine's next deadline."""
-        assert self._manager is not None
+        if self._manager is None:
+            return
         deadline = self._manager.next_deadline()
-        if self._stopped or (self._timer is not None and self._timer_at <= deadline):
+        if self._timer is not None and self._timer_at <= deadline:
             return
         if self._timer is not None:
             self._timer.cancel()
@@ -289,35 +405,13 @@ class MgmtdService:
 
     def _tick(self) -> None:
         self._timer = None
-        if self._stopped:
+        if self._manager is None:
             return
-        assert self._manager is not None
-        version = self._manager.published.version
-        empty = pb.RoutingUpdate(cluster_id=self._manager.cluster, version=version, from_version=version)
+        if not self._candidate.may_act():
+            # It decides nothing. Either the lease is renewed in a moment, or it steps down.
+            self._timer_at = self._clock.now() + self._config.heartbeat_ns
+            self._timer = asyncio.get_running_loop().call_later(self._config.heartbeat_ns / SECOND, self._tick)
+            return
+        empty = partial(self._update, Delta.empty(self._manager.published.version))
         self._watchers.keep_alive(self._clock.now(), empty)
         self._step(Tick())
-
-
-def _namespace(namespace: Namespace) -> pb.Namespace:
-    return pb.Namespace(
-        id=namespace.id,
-        name=namespace.name,
-        page_bytes=namespace.page_bytes,
-        replicas=namespace.replicas,
-        table_id=namespace.table,
-    )
-
-
-def _target_status(target: TargetStatus) -> pb.TargetStatus:
-    status = pb.TargetStatus(
-        target_id=target.slot.target,
-        node_id=target.slot.node,
-        chain_id=target.chain,
-        public_state=int(target.slot.state),  # type: ignore[arg-type]
-        local_state=int(target.local or 0),  # type: ignore[arg-type]
-        chain_version=target.chain_version,
-    )
-    if (report := target.report) is not None:
-        status.used_bytes, status.free_bytes, status.chunks = report.used_bytes, report.free_bytes, report.chunks
-        status.reason = report.reason
-    return status

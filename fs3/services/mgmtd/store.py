@@ -7,18 +7,26 @@
     mgmtd/table/<id>         ChainTable
     mgmtd/namespace/<id>     Namespace
     mgmtd/config/<role>      StoredConfig
+    mgmtd/born/<target>      nothing           the target has been complete at least once
 
-Values are msgpack arrays. All rows of one change are written in one transaction.
+    mgmtd/lease              LeaseRecord       who is the primary
+    mgmtd/manager/<name>     Holder            every manager that has ever joined, with its endpoints
+
+Values are msgpack arrays. All rows of one change are written in one transaction, which checks in the lease record that whoever
+writes is still the primary: NOT_PRIMARY, and nothing is written, when it is not.
 """
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from fs3.base.errors import error
+from fs3.base.ids import TargetId
+from fs3.base.limits import managers_max
 from fs3.base.status import Code
+from fs3.core.membership.election import Holder, LeaseRecord
 from fs3.core.membership.state import FORMAT, ClusterRow, Counters, Namespace, Rows, State, StoredConfig
 from fs3.core.txn import ReadTxn, Txn
 from fs3.model.chain import Chain, ChainTable
@@ -35,34 +43,92 @@ _CHAIN = _PREFIX + b"chain/"
 _TABLE = _PREFIX + b"table/"
 _NAMESPACE = _PREFIX + b"namespace/"
 _CONFIG = _PREFIX + b"config/"
+_BORN = _PREFIX + b"born/"
+_LEASE = _PREFIX + b"lease"
+_MANAGER = _PREFIX + b"manager/"
 _PAGE = 1024
 _encode = msgspec.msgpack.Encoder().encode
 
 
+class Sight(NamedTuple):
+    """What a manager sees of the others."""
+
+    record: LeaseRecord | None
+    managers: tuple[Holder, ...]
+    stored: bool = False
+    """`swap` has replaced the record."""
+
+
 class MgmtdStore:
-    """Loads and saves the manager's state."""
+    """Loads and saves the manager's state, and the record that says who may save it."""
 
     def __init__(self, kv: KV) -> None:
         self._kv = kv
+
+    # --- the election ------------------------------------------------------------------------------------------------
+
+    def look(self, done: Done[Sight]) -> None:
+        """Read the lease record and the list of managers."""
+        self._kv.submit_read(_look, done)
+
+    def swap(self, expected: LeaseRecord | None, record: LeaseRecord, done: Done[Sight]) -> None:
+        """Replace the lease record when it is the expected one. `done` gets what is there afterwards."""
+
+        async def op(txn: Txn) -> Sight:
+            sight = await _look(txn)
+            if sight.record != expected:
+                return sight
+            txn.put(_LEASE, _encode(record))
+            return Sight(record, sight.managers, stored=True)
+
+        self._kv.submit(op, done)
+
+    def join(self, manager: Holder, done: Done[None]) -> None:
+        """Put a manager into the list, with its endpoints; at most `managers_max` (TOO_LARGE)."""
+
+        async def op(txn: Txn) -> None:
+            key = _MANAGER + manager.name.encode()
+            known = await _scan(txn, _MANAGER)
+            if len(known) >= managers_max and key not in dict(known):
+                raise error(Code.TOO_LARGE, f"the cluster knows {managers_max} managers, the most it can have")
+            txn.put(key, _encode(manager))
+
+        self._kv.submit(op, done)
+
+    # --- the state ---------------------------------------------------------------------------------------------------
+
+    def find_cluster(self, done: Done[bytes]) -> None:
+        """Id of the cluster; b"" when the store has none yet."""
+
+        async def op(txn: ReadTxn) -> bytes:
+            stored = await txn.get(_CLUSTER)
+            return b"" if stored is None else _decode_cluster(stored).id
+
+        self._kv.submit_read(op, done)
 
     async def load(self) -> State | None:
         """Everything that is stored, None when the store has no cluster yet. FS3Error naming a row that cannot be read."""
         return await self._kv.read(_load)
 
-    async def create(self, cluster: ClusterRow) -> State:
-        """Initialise the store for a new cluster. Durable on return."""
+    async def create(self, cluster: ClusterRow, office: LeaseRecord) -> State:
+        """Initialise the store for a new cluster. Durable on return. NOT_PRIMARY."""
 
         async def op(txn: Txn) -> None:
+            await _check(txn, office)
             txn.put(_CLUSTER, _encode(cluster))
             txn.put(_COUNTERS, _encode(Counters()))
 
         await self._kv.transact(op)
         return State(cluster)
 
-    def save(self, rows: Rows, done: Done[None]) -> None:
-        """Store one change; `done` is called when it is durable or has failed."""
+    def save(self, rows: Rows, office: LeaseRecord, done: Done[None]) -> None:
+        """Store one change; `done` is called when it is durable or has failed (NOT_PRIMARY: for good).
+
+        `office`: the record under whose epoch the change was decided.
+        """
 
         async def op(txn: Txn) -> None:
+            await _check(txn, office)
             txn.put(_COUNTERS, _encode(rows.counters))
             for node in rows.nodes:
                 txn.put(_numbered(_NODE, node.id), _encode(node))
@@ -74,8 +140,29 @@ class MgmtdStore:
                 txn.put(_numbered(_NAMESPACE, namespace.id), _encode(namespace))
             for config in rows.configs:
                 txn.put(_numbered(_CONFIG, config.role), _encode(config))
+            for target in rows.born:
+                txn.put(_numbered(_BORN, target), b"\x01")
 
         self._kv.submit(op, done)
+
+
+async def _look(txn: ReadTxn) -> Sight:
+    stored = await txn.get(_LEASE)
+    record = None if stored is None else _decode(LeaseRecord, _LEASE, stored)
+    return Sight(record, tuple(await _rows(txn, _MANAGER, Holder)))
+
+
+async def _check(txn: ReadTxn, office: LeaseRecord) -> None:
+    """Whoever decided something under an epoch may store it while the epoch lasts."""
+    stored = await txn.get(_LEASE)
+    record = None if stored is None else _decode(LeaseRecord, _LEASE, stored)
+    assert office.holder is not None
+    holder = record.holder if record is not None else None
+    if record is not None and holder is not None and (record.epoch, holder.instance) == (office.epoch, office.holder.instance):
+        return
+    now = "nobody" if record is None or record.holder is None else record.holder.name
+    epoch = 0 if record is None else record.epoch
+    raise error(Code.NOT_PRIMARY, f"epoch {office.epoch} of {office.holder.name} is over; {now} is the primary, in epoch {epoch}")
 
 
 def _numbered(prefix: bytes, number: int) -> bytes:
@@ -105,6 +192,7 @@ async def _load(txn: ReadTxn) -> State | None:
         tables={table.id: table for table in await _rows(txn, _TABLE, ChainTable)},
         namespaces={namespace.name: namespace for namespace in await _rows(txn, _NAMESPACE, Namespace)},
         configs={config.role: config for config in await _rows(txn, _CONFIG, StoredConfig)},
+        born={TargetId(int.from_bytes(key[len(_BORN) :], "big")) for key, _ in await _scan(txn, _BORN)},
     )
 
 
@@ -118,11 +206,15 @@ def _decode_cluster(stored: bytes) -> ClusterRow:
 
 
 async def _rows(txn: ReadTxn, prefix: bytes, kind: type[R]) -> list[R]:
-    found: list[R] = []
+    return [_decode(kind, key, value) for key, value in await _scan(txn, prefix)]
+
+
+async def _scan(txn: ReadTxn, prefix: bytes) -> list[tuple[bytes, bytes]]:
+    found: list[tuple[bytes, bytes]] = []
     begin, end = prefix, prefix[:-1] + bytes((prefix[-1] + 1,))
     while True:
         page = await txn.scan(begin, end, _PAGE)
-        found.extend(_decode(kind, key, value) for key, value in page)
+        found.extend(page)
         if len(page) < _PAGE:
             return found
         begin = page[-1][0] + b"\0"

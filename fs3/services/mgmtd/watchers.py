@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from fs3.base.limits import watch_keepalive_ns, watchers_max
 from fs3.base.status import Code
@@ -40,20 +41,23 @@ class Watchers:
         for number, call in list(self._calls.items()):
             self._send(number, call, update)
 
-    def keep_alive(self, now: int, empty: pb.RoutingUpdate) -> None:
+    def keep_alive(self, now: int, empty: Callable[[], pb.RoutingUpdate]) -> None:
         """After a quiet while say so, that nobody takes silence for a broken connection."""
         if now - self._said_at >= watch_keepalive_ns:
-            self.publish(now, empty)
+            self.publish(now, empty())
 
-    def close(self) -> None:
+    def close(self, code: Code, why: str) -> None:
         """End every stream."""
         calls = list(self._calls.values())
         self._calls.clear()
         for call in calls:
-            call.fail(Code.SHUTTING_DOWN, "the management service is stopping")
+            call.fail(code, why)
 
     def _forget(self, number: int) -> None:
-        self._calls.pop(number, None)
+        """The caller has gone. A call counts on its connection until it is ended, whoever gave it up."""
+        call = self._calls.pop(number, None)
+        if call is not None:
+            call.fail(Code.CANCELLED, "nobody watches any more")
 
     def _send(self, number: int, call: Call, update: pb.RoutingUpdate) -> None:
         if not call.send(update) and self._calls.pop(number, None) is not None:

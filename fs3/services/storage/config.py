@@ -5,21 +5,49 @@ from __future__ import annotations
 import msgspec
 
 from fs3.base.errors import error
-from fs3.base.limits import call_timeout_ns
+from fs3.base.limits import (
+    call_timeout_ns,
+    resync_fills_max,
+    scrub_bytes_per_second_default,
+    scrub_interval_s_default,
+    throttle_bytes_per_second_max,
+    throttle_bytes_per_second_min,
+)
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND
+
+_INTERVAL_S_MAX = 366 * 24 * 3600
 
 
 class StorageConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What an operator may set; keys of the storage role's TOML. All of it is applied while the service runs."""
 
-    enforce_lease: bool = False
-    """Refuse reads and writes (code LEASE) while the lease this node holds may have run out."""
+    enforce_lease: bool = True
+    """Refuse reads, finds and updates of clients (code LEASE) while the lease this node holds may have run out. Without it a node
+    that was cut off may answer with what is no longer true: for experiments only."""
     stop_grace_ms: int = 5000
-    """How long a clean stop waits for updates under way."""
+    """How long a clean stop waits for the chains to go on without this node, and for updates under way."""
     read_only: bool = False
     """Refuse updates from clients; what predecessors forward is still taken."""
+    resync_bytes_per_second: int = 0
+    """Chunk bytes one target sends in a second to bring its successor up to date; 0: as fast as that goes."""
+    resync_fills_max: int = resync_fills_max
+    """Chunks one target sends at once to bring its successor up to date."""
+    scrub_bytes_per_second: int = scrub_bytes_per_second_default
+    """Bytes each target reads back in a second to verify them in the background; 0: no scrub but the ones that are asked for."""
+    scrub_interval_s: int = scrub_interval_s_default
+    """From the beginning of one scrub of a target to the beginning of the next."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.stop_grace_ms <= 10 * call_timeout_ns // MILLISECOND:
-            raise error(Code.CONFIG, f"stop_grace_ms {self.stop_grace_ms}: 0 to {10 * call_timeout_ns // MILLISECOND}")
+        _within("stop_grace_ms", self.stop_grace_ms, 0, 10 * call_timeout_ns // MILLISECOND)
+        _within("resync_fills_max", self.resync_fills_max, 1, resync_fills_max)
+        _within("scrub_interval_s", self.scrub_interval_s, 0, _INTERVAL_S_MAX)
+        for name in ("resync_bytes_per_second", "scrub_bytes_per_second"):
+            rate: int = getattr(self, name)
+            if rate:
+                _within(name, rate, throttle_bytes_per_second_min, throttle_bytes_per_second_max)
+
+
+def _within(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise error(Code.CONFIG, f"{name} {value}: {low} to {high}")

@@ -13,6 +13,7 @@ from fs3.base.status import Code
 from fs3.model.chunk import ChunkMeta
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Call
+from fs3.services.storage.following import find_following
 from fs3.services.storage.target import TargetShell
 from fs3.wire.pb import storage_pb2 as pb
 from fs3.wire.storage import parse_find
@@ -29,27 +30,30 @@ class Queries:
         shells: Mapping[TargetId, TargetShell],
         by_chain: Mapping[int, TargetShell],
         clock: Clock,
-        lease_until: Callable[[], int],
         routing_version: Callable[[], int],
         buffered_bytes: Callable[[], int],
     ) -> None:
-        """The mappings are the node's own and change with it; `lease_until` is monotonic nanoseconds."""
+        """The mappings are the node's own and change with it."""
         self._shells = shells
         self._by_chain = by_chain
         self._clock = clock
-        self._lease_until = lease_until
         self._routing_version = routing_version
         self._buffered_bytes = buffered_bytes
 
     def find(self, call: Call) -> None:
-        """The handler of Find: a dictionary look-up per key, no disk."""
+        """The handler of Find: a dictionary look-up per key, no disk; with `following` a look into the index instead."""
         try:
             chunks, chains, versions = parse_find(call.request)
         except FS3Error as wrong:
             call.fail(wrong.code, wrong.strerror or "", self._routing_version())
             return
+        if call.request.following:
+            reply = find_following(chunks, chains, versions, self._by_chain.get, self._clock.now)
+            reply.routing_version = self._routing_version()
+            call.reply(reply)
+            return
         now = self._clock.now()
-        lease_until = self._lease_until()
+        asked: list[TargetShell] = []
         gates: dict[tuple[int, int], tuple[int, bool, Callable[[Any], ChunkMeta | None]]] = {}
         codes = []
         lengths = []
@@ -57,7 +61,9 @@ class Queries:
             gate = gates.get((chain, version))
             if gate is None:
                 shell = self._by_chain.get(chain)
-                code, dirty = shell.read_gate(version, now, lease_until) if shell else (Code.NO_SUCH_TARGET, False)
+                code, dirty = shell.read_gate(version, now) if shell else (Code.NO_SUCH_TARGET, False)
+                if shell is not None:
+                    asked.append(shell)
                 gate = gates[chain, version] = (int(code), dirty, shell.store.get if shell else _nothing)
             code_now, dirty_counts, get = gate
             length = 0
@@ -78,6 +84,11 @@ class Queries:
                     code_now = _NOT_FOUND
             codes.append(code_now)
             lengths.append(length)
+        now = self._clock.now()
+        if any(now >= shell.lease_until() for shell in asked):
+            # As for reads (see `read_path`): the lease must still be running once everything has been looked up.
+            codes = [int(Code.LEASE)] * len(codes)
+            lengths = [0] * len(codes)
         call.reply(pb.FindReply(codes=codes, lengths=lengths, routing_version=self._routing_version()))
 
     def list_chunks(self, call: Call) -> None:
@@ -90,9 +101,13 @@ class Queries:
         if len(request.after) not in (0, CHUNK_ID_BYTES):
             call.fail(Code.INVALID, f"after: {len(request.after)} bytes are not a chunk id of {CHUNK_ID_BYTES} bytes")
             return
+        if len(request.until) not in (0, CHUNK_ID_BYTES):
+            call.fail(Code.INVALID, f"until: {len(request.until)} bytes are not a chunk id of {CHUNK_ID_BYTES} bytes")
+            return
         limit = min(request.limit or list_entries_max, list_entries_max)
+        after, until = (ChunkId(key) if key else None for key in (request.after, request.until))
         try:
-            rows = shell.store.list(ChunkId(request.after) if request.after else None, limit + 1)
+            rows = shell.store.list(after, limit + 1, until)
         except FS3Error as damaged:
             call.fail(damaged.code, damaged.strerror or "", self._routing_version())
             return
@@ -104,6 +119,7 @@ class Queries:
                 chain_version=meta.chain_version,
                 length=meta.length,
                 checksum=meta.checksum,
+                bad=chunk in shell.store.bad,
             )
             for chunk, meta in rows[:limit]
         ]

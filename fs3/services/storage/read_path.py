@@ -1,4 +1,20 @@
-"""Serving reads: everything warm at once on the loop, the rest from the disks, one reply when all of it is there."""
+"""Serving reads: everything warm at once on the loop, the rest from the disks, one reply when all of it is there.
+
+The lease and paused processes. A read is linearizable when what it returns was the chunk's value at some moment between the
+request and the reply. What a target picks (which version of the chunk, found under a gate that said OK) is that value as long as
+nobody can have gone on without it: within its lease, under the chain version that was asked for. How long the reply takes after
+that does not matter: blocks that were picked are pinned and never written again. So what must lie within the lease is the *pick*,
+and a process may be stopped between any two instructions. Hence
+
+- the gate is asked before the pick, which spares the work, and the clock is read again after it. Lease running after the pick:
+  it was running at the pick. A process that is stopped later, even for an hour, sends a reply that is late but was true when it
+  was made; and the one that asked has given up long before.
+- a pick that waits (for its turn, for a cold disk) is made at an unknown moment after the gate. The gate is asked again when all
+  of it is there: same chain version, lease running. It cannot have run out and come back in between: after a lease has run out,
+  the manager grants the next one only to a node that has applied the routing in which it lost something: another version.
+- a chunk that begins to be updated after the gate may be read by then in its older or its newer version: both were its value at
+  some moment since the gate, when neither was staged.
+"""
 
 from __future__ import annotations
 
@@ -48,6 +64,16 @@ class ColdReads:
         self.bytes -= job.bytes
         self._next()
 
+    def recheck(self) -> None:
+        """Chains have changed: whoever waits for a target that may not serve it any more hears of it now."""
+        waiting, self._waiting = self._waiting, deque()
+        for job in waiting:
+            if job.drop_refused():
+                job.finish()
+            else:
+                self._waiting.append(job)
+        self._next()
+
     def run(self, reading: Coroutine[Any, Any, None]) -> None:
         """Start one read of a request whose turn it is."""
         task = asyncio.get_running_loop().create_task(reading)
@@ -72,7 +98,7 @@ class ColdReads:
 class _Job:
     """One Read call some of whose IOs are cold."""
 
-    __slots__ = ("_batch", "_call", "_cold", "_ios", "_left", "_path", "_with_checksums", "bytes")
+    __slots__ = ("_batch", "_begun", "_call", "_cold", "_gates", "_ios", "_left", "_path", "_with_checksums", "bytes")
 
     def __init__(self, path: ReadPath, call: Call, batch: ReadBatch, with_checksums: bool) -> None:
         self._path = path
@@ -80,12 +106,16 @@ class _Job:
         self._batch = batch
         self._with_checksums = with_checksums
         self._cold = path.cold
-        self._ios: list[tuple[ChunkStore, ChunkId, int]] = []
+        self._gates: list[tuple[TargetShell, int, list[int]]] = []
+        """(target, chain version, its cold IOs)"""
+        self._ios: dict[int, tuple[ChunkStore, ChunkId]] = {}
         self._left = 0
+        self._begun = False
         self.bytes = 0
 
-    def add(self, store: ChunkStore, chunks: Sequence[bytes], indices: Iterable[int]) -> None:
+    def add(self, shell: TargetShell, chain_version: int, chunks: Sequence[bytes], indices: Iterable[int]) -> None:
         """These IOs are cold; those for which there is no room are refused."""
+        mine: list[int] = []
         for index in indices:
             if self._cold.count >= cold_reads_max:
                 self._batch.refuse(index, Code.BUSY)
@@ -93,14 +123,35 @@ class _Job:
             self._cold.count += 1
             self._left += 1
             self.bytes += self._batch.wanted[index]
-            self._ios.append((store, ChunkId(chunks[index]), index))
+            self._ios[index] = (shell.store, ChunkId(chunks[index]))
+            mine.append(index)
+        self._gates.append((shell, chain_version, mine))
 
     def begin(self) -> None:
         """Its turn has come."""
-        for io in self._ios:
-            self._cold.run(self._read(*io))
+        self._begun = True
+        for index, (store, chunk) in self._ios.items():
+            self._cold.run(self._read(store, chunk, index))
         if not self._ios:
-            self._finish()
+            self.finish()
+
+    def drop_refused(self) -> bool:
+        """While it waits: refuse what may not be served any more. True when that is all of it."""
+        for index, code in self._refused():
+            if self._ios.pop(index, None) is not None:
+                self._batch.refuse(index, code)
+                self._cold.count -= 1
+                self._left -= 1
+                self.bytes -= self._batch.wanted[index]
+        return not self._ios
+
+    def _refused(self) -> list[tuple[int, Code]]:
+        found: list[tuple[int, Code]] = []
+        for shell, chain_version, indices in self._gates:
+            code = self._path.gate(shell, chain_version)
+            if code is not Code.OK:
+                found += [(index, code) for index in indices]
+        return found
 
     def refuse(self) -> None:
         """The node stops before its turn has come."""
@@ -122,14 +173,18 @@ class _Job:
         self._cold.count -= 1
         self._left -= 1
         if not self._left:
-            self._finish()
+            self.finish()
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
+        """Everything is read or refused."""
+        for index, code in self._refused():
+            _withdraw(self._batch, index, code)
         self._path.answer(self._call, self._batch, self._with_checksums, self._sent)
 
     def _sent(self) -> None:
         self._batch.release()
-        self._cold.sent(self)
+        if self._begun:
+            self._cold.sent(self)
 
 
 class ReadPath:
@@ -139,14 +194,12 @@ class ReadPath:
         self,
         shell_of: Callable[[int], TargetShell | None],
         clock: Clock,
-        lease_until: Callable[[], int],
         routing_version: Callable[[], int],
     ) -> None:
-        """`shell_of` gives the target of a chain id, None when this node has none; `lease_until` is monotonic nanoseconds."""
+        """`shell_of` gives the target of a chain id, None when this node has none."""
         self.cold = ColdReads()
         self._shell_of = shell_of
         self._clock = clock
-        self._lease_until = lease_until
         self._routing_version = routing_version
 
     def read(self, call: Call) -> None:
@@ -157,28 +210,70 @@ class ReadPath:
         except FS3Error as wrong:
             call.fail(wrong.code, wrong.strerror or "")
             return
+        if request.repair_version:
+            self._read_for_repair(call, chains, chunks, lengths)
+            return
         batch = ReadBatch(offsets, lengths)
         with_checksums = not request.without_checksums
         count = len(chains)
         job: _Job | None = None
         now = self._clock.now()
-        lease_until = self._lease_until()
+        served: list[tuple[TargetShell, Sequence[int]]] = []
         for chain, version, which in _groups(chains, versions, count):
             shell = self._shell_of(chain)
-            code, refuse_dirty = shell.read_gate(version, now, lease_until) if shell else (Code.NO_SUCH_TARGET, False)
+            code, refuse_dirty = shell.read_gate(version, now) if shell else (Code.NO_SUCH_TARGET, False)
             if shell is None or code is not Code.OK:
                 for index in which:
                     batch.refuse(index, code)
                 continue
+            served.append((shell, which))
             cold = shell.store.read_many(chunks, batch, which, refuse_dirty=refuse_dirty)  # type: ignore[arg-type]
             if cold:
                 if job is None:
                     job = _Job(self, call, batch, with_checksums)
-                job.add(shell.store, chunks, cold)
+                job.add(shell, version, chunks, cold)
+        now = self._clock.now()
+        for shell, which in served:
+            if now >= shell.lease_until():
+                for index in which:
+                    _withdraw(batch, index, Code.LEASE)
         if job is not None:
             self.cold.put(job)
         else:
             self.answer(call, batch, with_checksums, batch.release if batch.pins else None)
+
+    def _read_for_repair(self, call: Call, chains: Sequence[int], chunks: Sequence[bytes], lengths: Sequence[int]) -> None:
+        """Bytes for a target of the same chain that knows what they must be. No gate: it compares them with its own checksums, so
+        neither lease nor chain version nor whether they are committed here makes a difference."""
+        shell = self._shell_of(chains[0]) if len(chains) == 1 else None
+        if shell is None or shell.damage:
+            call.fail(Code.NO_SUCH_TARGET, "a read for a repair names one chunk of a chain that has a target here")
+        elif self.cold.count >= cold_reads_max:
+            call.fail(Code.BUSY, f"{self.cold.count} reads wait for the disks already")
+        else:
+            self.cold.count += 1
+            self.cold.run(self._answer_repair(call, shell.store, ChunkId(chunks[0]), lengths[0]))
+
+    async def _answer_repair(self, call: Call, store: ChunkStore, chunk: ChunkId, length: int) -> None:
+        wanted: int = call.request.repair_version
+        batch = ReadBatch([0], [length])
+        try:
+            meta = store.get(chunk)
+            if meta is None or wanted not in (meta.committed, meta.pending):
+                batch.refuse(0, Code.NOT_FOUND)
+            else:
+                batch.put(0, store, await store.read_cold(chunk, 0, length, pending=wanted != meta.committed))
+                if batch.codes[0] == Code.OK and batch.versions[0] != wanted:
+                    _withdraw(batch, 0, Code.NOT_FOUND)
+        except FS3Error as failure:
+            batch.refuse(0, failure.code)
+        finally:
+            self.cold.count -= 1
+        self.answer(call, batch, not call.request.without_checksums, batch.release)
+
+    def gate(self, shell: TargetShell, chain_version: int) -> Code:
+        """What is said now to a read of this target under this chain version."""
+        return shell.read_gate(chain_version, self._clock.now())[0]
 
     def answer(self, call: Call, batch: ReadBatch, with_checksums: bool, sent: Callable[[], None] | None) -> None:
         """Send the reply of a batch whose every IO is answered."""
@@ -191,6 +286,14 @@ class ReadPath:
             routing_version=self._routing_version(),
         )
         call.reply(reply, batch.parts(), sent)
+
+
+def _withdraw(batch: ReadBatch, index: int, code: Code) -> None:
+    """An IO that was answered may not be. What it has pinned stays so until the reply is sent, with the others'."""
+    batch.refuse(index, code)
+    batch.lengths[index] = batch.versions[index] = batch.piece_bytes[index] = 0
+    batch.checksums[index] = ()
+    batch.elsewhere.pop(index, None)
 
 
 def _groups(chains: Sequence[int], versions: Sequence[int], count: int) -> Iterable[tuple[int, int, Sequence[int]]]:

@@ -5,27 +5,31 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from fs3.base.errors import FS3Error, error
 from fs3.base.ids import NodeId, TargetId
+from fs3.base.limits import handover_wait_ns
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.client.connect import Connector
 from fs3.client.member import Member
 from fs3.client.mgmtd import MgmtdClient
-from fs3.model.chain import Chain, LocalState
-from fs3.model.chunk import UpdateResult
+from fs3.model.chunk import UpdateKind, UpdateResult
 from fs3.model.routing import Role, Routing
-from fs3.ports.chunk_store import ChunkStore
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Bindings, Call, Channel, Handler
 from fs3.runtime.config import parse_config
 from fs3.services.storage.config import StorageConfig
-from fs3.services.storage.disks import Disks
+from fs3.services.storage.disk_port import Disks
+from fs3.services.storage.duties import Duties
+from fs3.services.storage.foreground import Foreground
+from fs3.services.storage.holdings import Holdings, StoreFactory
 from fs3.services.storage.queries import Queries
 from fs3.services.storage.read_path import ReadPath
+from fs3.services.storage.resync_sink import ResyncSink
+from fs3.services.storage.resync_source import ResyncBoard
+from fs3.services.storage.surroundings import Surroundings
 from fs3.services.storage.target import TargetShell
 from fs3.services.storage.updates import Payloads, UpdateJob
 from fs3.wire.methods import STORAGE
@@ -34,10 +38,8 @@ from fs3.wire.storage import parse_update
 
 log = logging.getLogger("fs3.storage")
 
-StoreFactory = Callable[[TargetId], Awaitable[ChunkStore]]
-"""Opens the store of a target, or makes an empty one. Raises FS3Error when it cannot be used."""
-
 NO_LEASE_NEEDED = 1 << 62
+"""A lease that does not run out, where leases are not enforced."""
 
 
 class StorageService:
@@ -54,38 +56,38 @@ class StorageService:
     ) -> None:
         """`mgmtd` is started and stays the caller's, as does `connector`, over which updates are forwarded to other nodes."""
         self._disks = disks
-        self._store_factory = store_factory
         self._clock = clock
         self._mgmtd = mgmtd
         self._connector = connector
         self._config = config
-        self._incarnation = disks.count_boot()
-        self._shells: dict[TargetId, TargetShell] = {}
-        self._by_chain: dict[int, TargetShell] = {}
-        self._chains: dict[TargetId, Chain] = {}
-        """Chain of every target that routing assigns to this node."""
-        self._failed: dict[TargetId, str] = {}
-        """Targets of this node that could not be opened, and why."""
-        self._making: dict[TargetId, asyncio.Task[None]] = {}
         self._channels: dict[NodeId, Channel] = {}
         self._payloads = Payloads()
+        self._foreground = Foreground(clock)
         self._member = Member(
             mgmtd,
             clock,
             name=disks.name,
             role=Role.STORAGE,
-            incarnation=self._incarnation,
+            incarnation=disks.count_boot(),
             reports=self._reports,
             configured=self._configured,
+            keep=disks.adopt,
         )
-        self._reads = ReadPath(self._by_chain.get, clock, self._lease_until, self._routing_version)
-        self._queries = Queries(
-            self._shells, self._by_chain, clock, self._lease_until, self._routing_version, self._buffered_bytes
-        )
+        self._board = ResyncBoard(clock, self._foreground, lambda: self._config)
+        around = Surroundings(clock, self._payloads, self._peer, self._lease_until, self._board, self._target_changed)
+        by_chain: dict[int, TargetShell] = {}
+        self._duties = Duties(by_chain, disks, clock, self._peer, self._foreground, lambda: self._config)
+        self._holdings = Holdings(disks, store_factory, around, by_chain, self._duties.begin, self._duties.end)
+        self._reads = ReadPath(by_chain.get, clock, self._routing_version)
+        self._queries = Queries(self._holdings.shells, by_chain, clock, self._routing_version, self._buffered_bytes)
+        self._sink = ResyncSink(by_chain.get, disks, self._member.poke)
         self._jobs = 0
         self._idle: asyncio.Event | None = None
         """Set when the last update request has been answered; there while somebody waits for that."""
+        self._handed_over = asyncio.Event()
+        """Routing says that this node has left, and who goes on."""
         self._accepting = False
+        self._stopping = False
         self._stopped = False
 
     # --- life --------------------------------------------------------------------------------------------------------
@@ -96,49 +98,78 @@ class StorageService:
         `endpoints`: where others reach this node. `host`: identity of this host. Raises FS3Error when the manager refuses the
         node (WRONG_CLUSTER, OLD_INCARNATION) or cannot be reached; a target that cannot be opened is reported, not raised.
         """
-        await asyncio.gather(*(self._open_store(target) for target in self._disks.targets()))
-        self._failed.update(self._disks.lost())
-        await self._member.register(self._disks.cluster, endpoints, host, os.getpid(), sorted(self._shells))
+        holdings = self._holdings
+        await holdings.open_stores()
+        reply = await self._member.register(self._disks.cluster, endpoints, host, os.getpid(), holdings.found())
         self._disks.join(self._mgmtd.cluster)
-        self._chains = self._own_chains(self._mgmtd.routing)
-        for target, shell in self._shells.items():
-            shell.open(self._chains.get(target))
+        born = [TargetId(target) for target in reply.born_targets]
+        holdings.begin(self.node, self._member.incarnation, born, self._mgmtd.routing)
         self._accepting = True
         self._mgmtd.on_change(self._routing_changed)
         self._routing_changed(self._mgmtd.routing)
         self._member.start()
 
-    async def stop(self) -> None:
-        """Take no more calls, let updates under way finish for the configured time, make everything durable, hand over."""
-        if self._stopped:
+    async def stop(self, *, hand_over: bool = True) -> None:
+        """Hand over and stop: take no more calls of clients, have the manager let the chains go on without this node, wait until
+        they do and what is under way has been answered (both for the configured time at most), make everything durable.
+
+        Without `hand_over` the chains stay as they are: for stopping all nodes of a cluster at once."""
+        if self._stopping:
             return
-        self._stopped = True
-        self._accepting = False
-        if self._jobs:
-            self._idle = asyncio.Event()
-            try:
-                async with asyncio.timeout(self._config.stop_grace_ms * MILLISECOND / SECOND):
+        self._stopping = True
+        if hand_over:
+            for shell in self._holdings.shells.values():
+                shell.hand_over()
+        grace = self._config.stop_grace_ms * MILLISECOND / SECOND
+        try:
+            async with asyncio.timeout(grace):
+                # From here on there is no lease, so no read is served. Predecessors are still answered: what they wait for
+                # counts until the chain version changes, which is what this waits for.
+                await self._member.stop(hand_over=hand_over)
+                if self._accepting and hand_over:
+                    await self._wait_handed_over()
+                if self._jobs:
+                    self._idle = asyncio.Event()
                     await self._idle.wait()
-            except TimeoutError:
-                log.warning("storage node %s stops with %d update requests under way", self._disks.name, self._jobs)
-        for making in self._making.values():
-            making.cancel()
-        await asyncio.gather(*self._making.values(), return_exceptions=True)
+        except TimeoutError:
+            log.warning("storage node %s stops with %d update requests under way", self._disks.name, self._jobs)
+        self._accepting = False
+        self._stopped = True
+        self._board.close()
+        await self._duties.stop()
         await self._reads.cold.stop()
-        closed = await asyncio.gather(*(shell.close() for shell in self._shells.values()), return_exceptions=True)
-        for shell, problem in zip(self._shells.values(), closed, strict=True):
-            if isinstance(problem, BaseException):
-                log.error("target %d did not close well: %s", shell.target, problem)
-        await self._member.stop()
+        await self._sink.stop()
+        await self._holdings.close()
+
+    async def _wait_handed_over(self) -> None:
+        """Until the routing info shows this node gone: it comes together with the chains that go on without it. The manager has
+        stored both before it answers, so there is not much to wait for; and nothing when it could not be told."""
+        try:
+            async with asyncio.timeout(handover_wait_ns / SECOND):
+                if not self._is_gone(self._mgmtd.routing):
+                    await self._mgmtd.refresh(self._mgmtd.routing.version)
+                if not self._is_gone(self._mgmtd.routing):
+                    await self._handed_over.wait()
+        except TimeoutError:
+            log.info("routing does not show yet that storage node %s has left", self._disks.name)
+
+    def _is_gone(self, routing: Routing) -> bool:
+        node = routing.nodes.get(self.node)
+        return node is None or not node.alive
 
     def bindings(self) -> Bindings:
         """The handlers of every method of storage.proto."""
         return {
-            STORAGE.Read: self._when_serving(self._reads.read),
-            STORAGE.Update: self._when_serving(self._update),
+            STORAGE.Read: self._when_serving(self._read),
+            STORAGE.Update: self._update,
             STORAGE.Find: self._when_serving(self._queries.find),
-            STORAGE.ListChunks: self._when_serving(self._queries.list_chunks),
+            STORAGE.ListChunks: self._when_serving(self._list_chunks),
             STORAGE.GetSpace: self._when_serving(self._queries.get_space),
+            STORAGE.CompareRanges: self._when_serving(self._sink.compare),
+            STORAGE.MergeChannels: self._when_serving(self._sink.merge),
+            STORAGE.FinishResync: self._when_serving(self._sink.finish),
+            STORAGE.Scrub: self._when_serving(self._duties.scrub),
+            STORAGE.ReportBad: self._when_serving(self._duties.report_bad),
         }
 
     # --- what others may look at -------------------------------------------------------------------------------------
@@ -151,7 +182,7 @@ class StorageService:
     @property
     def targets(self) -> dict[TargetId, TargetShell]:
         """The targets that are open."""
-        return self._shells
+        return self._holdings.shells
 
     @property
     def payload_bytes(self) -> int:
@@ -166,16 +197,33 @@ class StorageService:
 
     def _when_serving(self, handler: Handler) -> Handler:
         def guarded(call: Call) -> None:
-            if self._accepting and not self._member.superseded:
+            if self._accepting and not self._stopping and not self._member.superseded:
                 handler(call)
             else:
-                code = Code.SHUTTING_DOWN if self._stopped or self._member.superseded else Code.NOT_SERVING
-                state = "stops" if code is Code.SHUTTING_DOWN else "is starting"
-                call.fail(code, f"storage node {self._disks.name} {state}", self._routing_version())
+                self._refuse(call)
 
         return guarded
 
+    def _refuse(self, call: Call) -> None:
+        leaving = self._stopping or self._member.superseded
+        code = Code.SHUTTING_DOWN if leaving else Code.NOT_SERVING
+        call.fail(code, f"storage node {self._disks.name} {'stops' if leaving else 'is starting'}", self._routing_version())
+
+    def _read(self, call: Call) -> None:
+        self._foreground.touch()
+        self._reads.read(call)
+
+    def _list_chunks(self, call: Call) -> None:
+        if call.request.HasField("fence"):
+            self._sink.list_rows(call)
+        else:
+            self._queries.list_chunks(call)
+
     def _update(self, call: Call) -> None:
+        forwarded = bool(call.request.from_target)
+        if not self._accepting or self._member.superseded or (self._stopping and not forwarded):
+            self._refuse(call)
+            return
         try:
             updates = parse_update(call.request, call.payload)
         except FS3Error as wrong:
@@ -184,22 +232,35 @@ class StorageService:
         job = UpdateJob(call, updates, self._payloads, self._routing_version, self._job_done)
         self._jobs += 1
         job.hold()
-        refusal = None
-        if self._config.read_only and updates and not updates[0].from_target:
-            refusal = UpdateResult(Code.PERMISSION, message=f"storage node {self._disks.name} is read-only")
-        elif self._config.enforce_lease and not self.may_serve(self._clock.now()):
-            refusal = UpdateResult(Code.LEASE, message=f"storage node {self._disks.name} may have lost its lease")
+        if not forwarded or (updates and updates[0].kind is not UpdateKind.FILL):
+            self._foreground.touch()
+        refusal = None if forwarded else self._refuse_client()
         for index, update in enumerate(updates):
             if refusal is not None:
                 job.answer(index, refusal)
                 continue
-            shell = self._by_chain.get(update.chain)
+            shell = self._holdings.by_chain.get(update.chain)
             if shell is None:
                 message = f"storage node {self._disks.name} has no target of chain {update.chain}"
                 job.answer(index, UpdateResult(Code.NO_SUCH_TARGET, message=message))
+            elif not forwarded and self._clock.now() >= shell.lease_until():
+                job.answer(index, UpdateResult(Code.LEASE, message=f"target {shell.target} may have lost its lease"))
             else:
                 shell.submit(update, job, index)
         job.drop()
+
+    def _refuse_client(self) -> UpdateResult | None:
+        """Why no update of a client is taken now.
+
+        Updates of a predecessor are fenced by the chain version alone: it waits for this node's answer under a version in which
+        this node takes part, and whoever goes on without this node does so under another one, in which the answer counts for
+        nothing. For the same reason a head may answer its client after its lease has run out: everybody behind it has the update
+        under the present version, and whoever goes on comes from among them. A head that is alone asks for its lease once more
+        when it answers (`TargetShell`).
+        """
+        if self._config.read_only:
+            return UpdateResult(Code.PERMISSION, message=f"storage node {self._disks.name} is read-only")
+        return None
 
     def _job_done(self) -> None:
         self._jobs -= 1
@@ -208,62 +269,19 @@ class StorageService:
 
     # --- targets and routing -----------------------------------------------------------------------------------------
 
-    async def _open_store(self, target: TargetId) -> None:
-        """Open a target's store and make its shell; a failure is remembered and reported, the other targets go on."""
-        try:
-            store = await self._store_factory(target)
-        except (FS3Error, OSError) as failure:
-            log.error("target %d cannot be opened: %s", target, failure)
-            self._failed[target] = str(failure)
-            return
-        self._failed.pop(target, None)
-        self._shells[target] = TargetShell(
-            target, store, self._clock, self._payloads, self._peer, self._member.poke, incarnation=self._incarnation
-        )
-
-    def _own_chains(self, routing: Routing) -> dict[TargetId, Chain]:
-        node = self.node
-        return {slot.target: chain for chain in routing.chains.values() for slot in chain.slots if slot.node == node}
-
     def _routing_changed(self, routing: Routing) -> None:
         if not self._accepting:
             return
+        if self._is_gone(routing):
+            self._handed_over.set()
         self._channels.clear()
-        chains = self._chains = self._own_chains(routing)
-        changed = False
-        for target, shell in self._shells.items():
-            chain = chains.get(target)
-            changed = changed or (chain is not None and (shell.chain is None or chain.version > shell.chain.version))
-            shell.chain_changed(chain)
-        for target, chain in chains.items():
-            if target in self._shells or target in self._failed or target in self._making:
-                continue
-            if chain.version == 1:
-                # A newborn chain: nothing was ever acknowledged by it, since this target has to acknowledge everything.
-                making = asyncio.get_running_loop().create_task(self._make(target))
-                self._making[target] = making
-            else:
-                self._failed[target] = f"storage node {self._disks.name} has no data of target {target}"
-                changed = True
-        self._map_chains()
-        if changed:
-            self._member.poke()
+        self._holdings.follow(routing)
+        self._duties.chains_changed()
 
-    async def _make(self, target: TargetId) -> None:
-        """A target of a newborn chain."""
-        try:
-            await self._open_store(target)
-            shell = self._shells.get(target)
-            if shell is not None:
-                shell.open(self._chains.get(target))
-                self._map_chains()
-        finally:
-            del self._making[target]
+    def _target_changed(self) -> None:
+        """A target has another place in its chain, or does not work any more."""
         self._member.poke()
-
-    def _map_chains(self) -> None:
-        self._by_chain.clear()
-        self._by_chain.update({shell.chain.id: shell for shell in self._shells.values() if shell.chain is not None})
+        self._reads.cold.recheck()
 
     def _peer(self, node: NodeId) -> Channel:
         """The channel to another storage node. Raises FS3Error UNAVAILABLE for one the routing info does not name."""
@@ -278,36 +296,33 @@ class StorageService:
     # --- the manager's view ------------------------------------------------------------------------------------------
 
     def _reports(self) -> list[mgmtd_pb2.TargetReport]:
-        reports = []
-        for target, shell in sorted(self._shells.items()):
-            space = shell.store.space()
-            state: Any = int(shell.local_state())
-            reports.append(
-                mgmtd_pb2.TargetReport(
-                    target_id=target,
-                    state=state,
-                    chain_version=shell.chain.version if shell.chain is not None else 0,
-                    used_bytes=space.used,
-                    free_bytes=space.free,
-                    chunks=space.chunks,
-                    reason=shell.damage,
-                )
-            )
-        for target, reason in sorted(self._failed.items()):
-            chain = self._chains.get(target)
-            offline: Any = int(LocalState.OFFLINE)
-            version = chain.version if chain is not None else 0
-            reports.append(mgmtd_pb2.TargetReport(target_id=target, state=offline, chain_version=version, reason=reason))
-        return reports
+        return self._holdings.reports(self._add_figures)
+
+    def _add_figures(self, shell: TargetShell, report: mgmtd_pb2.TargetReport) -> None:
+        # Of the last resync as long as there is no other, so that one that was over quickly is seen too.
+        under_way = shell.source.progress
+        progress = under_way if under_way.target else shell.source.last
+        if progress.target:
+            report.resync_target_id = under_way.target
+            report.resync_done_chunks = progress.chunks_done
+            report.resync_total_chunks = progress.chunks_total
+            report.resync_bytes = progress.bytes_moved
+            report.resync_bytes_per_second = self._board.rate(shell.source)
+        self._duties.add_figures(shell, report)
 
     def _configured(self, version: int, toml: str) -> None:
         try:
             self._config = parse_config(StorageConfig, toml, f"configuration {version} of the storage role")
         except FS3Error as wrong:
             log.error("%s; the one before stays in force", wrong)
+            return
+        self._duties.configured()
 
-    def _lease_until(self) -> int:
-        return self._member.lease.until if self._config.enforce_lease else NO_LEASE_NEEDED
+    def _lease_until(self, target: TargetId) -> int:
+        if not self._config.enforce_lease and not self._stopping:
+            return NO_LEASE_NEEDED
+        member = self._member
+        return member.lease.until if target in member.granted else 0
 
     def _buffered_bytes(self) -> int:
         return self._payloads.bytes + self._reads.cold.bytes

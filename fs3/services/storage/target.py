@@ -13,25 +13,23 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-import msgspec
-
-from fs3.base.checksum import coarser
 from fs3.base.errors import FS3Error
-from fs3.base.ids import ChunkId, NodeId, TargetId
-from fs3.base.limits import drain_events_max, fill_bytes_max
+from fs3.base.ids import ChunkId, TargetId
+from fs3.base.limits import drain_events_max, full_target_room_bytes
 from fs3.base.status import Code
 from fs3.base.units import SECOND
-from fs3.core.craq.effects import Commit, DropPending, Effect, Forward, Reply, Stage
-from fs3.core.craq.events import Acked, ChainChanged, Event, Opened, Staged, Tick, UpdateReceived
+from fs3.core.craq.effects import Commit, DropPending, Effect, Filled, Forward, Reply, Stage
+from fs3.core.craq.events import ChainChanged, Dropped, Event, FillAsked, Opened, Staged, Tick, UpdateReceived
 from fs3.core.craq.reads import decide
 from fs3.core.craq.replica import Replica
-from fs3.model.chain import Chain, LocalState, PublicState
+from fs3.core.craq.resync_steps import Fill
+from fs3.model.chain import Chain, LocalState
 from fs3.model.chunk import ChunkMeta, Update, UpdateResult
-from fs3.ports.chunk_store import ChunkStore, ReadResult
-from fs3.ports.clock import Clock
-from fs3.ports.rpc import Channel
-from fs3.services.storage.forward import PeerLane
-from fs3.services.storage.updates import Payloads, UpdateJob
+from fs3.ports.chunk_store import ChunkStore, StoreDamaged
+from fs3.services.storage.outgoing import Outgoing
+from fs3.services.storage.resync_source import ResyncSource
+from fs3.services.storage.surroundings import Surroundings
+from fs3.services.storage.updates import UpdateJob
 
 log = logging.getLogger("fs3.storage")
 
@@ -43,27 +41,24 @@ class TargetShell:
     """Runs one target. Belongs to one event loop."""
 
     def __init__(
-        self,
-        target: TargetId,
-        store: ChunkStore,
-        clock: Clock,
-        payloads: Payloads,
-        channel: Callable[[NodeId], Channel],
-        changed: Callable[[], None],
-        *,
-        incarnation: int,
+        self, target: TargetId, store: ChunkStore, around: Surroundings, *, incarnation: int, whole: bool = True
     ) -> None:
-        """`channel` reaches a node or raises FS3Error; `changed` is called when the state reported to the manager has changed."""
+        """`incarnation` rises with every shell that is made for this target. `whole`: see `TargetNote`."""
         self.target = target
         self.store = store
         self.chain: Chain | None = None
         self.damage = ""
         """Why the target cannot work; "" while it can."""
+        self.distrusted = False
+        """Its store is not what was written; the damage is that, and not the disk's."""
+        self.under_repair: Callable[[ChunkId], bool] = lambda chunk: False
+        """Whether a chunk that was found bad may be good again in a moment."""
         self._machine = Replica(target, store, incarnation=incarnation)
-        self._clock = clock
-        self._payloads = payloads
-        self._channel = channel
-        self._changed = changed
+        self._whole = whole
+        self._around = around
+        self._clock = around.clock
+        self._lease_until = around.lease_until
+        self._payloads = around.payloads
         self._loop = asyncio.get_running_loop()
         self._inbox: deque[Event] = deque()
         self._draining = False
@@ -72,9 +67,8 @@ class TargetShell:
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._staging: dict[ChunkId, tuple[UpdateJob, int]] = {}
         """Whose bytes the store is working on."""
-        self._lane: PeerLane | None = None
-        self._fills: deque[Forward] = deque()
-        self._fill_bytes = 0
+        self._outgoing = Outgoing(target, store, around.payloads, around.channel, self._post, self._step_down)
+        self.source = ResyncSource(target, store, around.clock, around.channel, self._ask_fill, self.distrust, around.board)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0
         self._closed = False
@@ -82,6 +76,13 @@ class TargetShell:
         """The machine has failed and is not stepped any more."""
         self._gate_chain: Chain | None = None
         self._dirty_counts = False
+        self._is_alone = False
+        """The chain is this target alone: nobody else can refuse what it should not accept any more."""
+        self._full = ""
+        self._full_at_bytes = 0
+        self._stepped_down = ""
+        """Why the chain has to go on without this target for a while; see `_step_down`."""
+        """Free bytes when there was no room for what the chain sent; see `local_state`."""
 
     def __repr__(self) -> str:
         return f"<TargetShell {self._machine.describe()}{' damaged' if self.damage else ''}>"
@@ -93,10 +94,20 @@ class TargetShell:
         """Updates that are not answered yet."""
         return len(self._askers)
 
+    @property
+    def replica(self) -> Replica:
+        """The machine, to be asked and not to be stepped."""
+        return self._machine
+
+    @property
+    def read_back_bytes(self) -> int:
+        """In memory because they are sent on."""
+        return self._outgoing.read_back_bytes
+
     def open(self, chain: Chain | None) -> None:
         """Begin: the chain the target is in, then what a crash may have left pending."""
         self.chain_changed(chain)
-        self._post(Opened(tuple(self.store.pending())))
+        self._post(Opened(tuple(self.store.pending()), self._whole))
 
     def chain_changed(self, chain: Chain | None) -> None:
         """Newer routing. An older version of the chain is ignored."""
@@ -105,12 +116,8 @@ class TargetShell:
         if chain is None and self.chain is None:
             return
         self.chain = chain
-        lane = self._lane
-        if lane is not None:
-            successor = chain.successor(self.target) if chain is not None else None
-            if successor is None or (successor.target, successor.node) != (lane.target, lane.node):
-                self._lane = None
-                lane.close()
+        self._is_alone = chain is not None and len(chain.live()) == 1
+        self._outgoing.chain_changed(chain)
         self._post(ChainChanged(chain))
 
     def submit(self, update: Update, job: UpdateJob, index: int) -> None:
@@ -120,26 +127,59 @@ class TargetShell:
         self._askers[token] = (job, index)
         if self.damage:
             self._answer(token, UpdateResult(Code.DISK, message=f"target {self.target}: {self.damage}"))
-            return
-        self._post(UpdateReceived(update, token))
+        elif self._is_crowded_out(update):
+            message = f"target {self.target} remembers too many clients; it forgets those that have not written for hours"
+            self._answer(token, UpdateResult(Code.BUSY, message=message))
+        else:
+            self._post(UpdateReceived(update, token))
 
-    def read_gate(self, chain_version: int, now: int, lease_until: int) -> tuple[Code, bool]:
+    def _is_crowded_out(self, update: Update) -> bool:
+        """A client's update on a channel of which nothing is remembered, when there is no room to remember more."""
+        tag = update.tag
+        if self.store.channel_room > 0 or not tag.client or update.from_target:
+            return False
+        return self.store.channel(tag.client, tag.channel) is None
+
+    def lease_until(self) -> int:
+        """This target may serve before this moment, in monotonic nanoseconds."""
+        return self._lease_until(self.target)
+
+    def read_gate(self, chain_version: int, now: int) -> tuple[Code, bool]:
         """What `reads.decide` says to every read of this moment: (OK or why none is served, whether pending means DIRTY)."""
-        if self.damage:
+        if self.damage or self._stepped_down:
             return Code.NOT_SERVING, False
         chain = self._machine.readable_chain
         if chain is not self._gate_chain:
             self._gate_chain = chain
             self._dirty_counts = chain is not None and chain.successor(self.target) is not None
-        return decide(_CLEAN, chain, self.target, chain_version, now, lease_until), self._dirty_counts
+        return decide(_CLEAN, chain, self.target, chain_version, now, self._lease_until(self.target)), self._dirty_counts
 
-    def local_state(self) -> LocalState:
-        """What the manager is told: UPTODATE only for a target that has everything it ever acknowledged."""
+    def local_state(self) -> LocalState | None:
+        """What the manager is told; None: nothing yet."""
         if self.damage:
             return LocalState.OFFLINE
-        slot = self.chain.slot(self.target) if self.chain is not None else None
-        complete = slot is not None and slot.state in (PublicState.SERVING, PublicState.LASTSRV)
-        return LocalState.UPTODATE if complete else LocalState.ONLINE
+        if self._stepped_down:
+            if self._others_serve():
+                return LocalState.OFFLINE
+            self._stepped_down = ""
+        if self._full:
+            if self.store.space().free < self._full_at_bytes + full_target_room_bytes:
+                return LocalState.OFFLINE
+            self._full = ""
+        return self._machine.local_state
+
+    @property
+    def reason(self) -> str:
+        """Why it is not what it should be, for people; "" when it is."""
+        if self.damage or self._stepped_down or self._full:
+            return self.damage or self._stepped_down or self._full
+        if not self._machine.completeness.whole:
+            return "its store was lost; the chain fills a new one"
+        return self.source.progress.reason
+
+    def hand_over(self) -> None:
+        """The node stops on purpose, and what is under way is finished first: alone or not, the target may answer it."""
+        self._is_alone = False
 
     async def close(self) -> None:
         """Stop: what is being staged is finished, nothing further begins; then the store is closed, which flushes it."""
@@ -147,14 +187,19 @@ class TargetShell:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._lane is not None:
-            self._lane.close()
+        self.source.close()
         self._answer_all(UpdateResult(Code.SHUTTING_DOWN, message=f"target {self.target} stops"))
+        await self._outgoing.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         staging, self._staging = self._staging, {}
         for owner in staging.values():
             _let_go(owner)
         await self.store.close()
+
+    def distrust(self, failure: Exception) -> None:
+        """Something that uses the store of this target found that it cannot go on."""
+        if not self.damage:
+            self._break(failure)
 
     # --- the machine -------------------------------------------------------------------------------------------------
 
@@ -177,48 +222,57 @@ class TargetShell:
         try:
             for _ in range(min(len(inbox), drain_events_max)):
                 event = inbox.popleft()
-                if type(event) is UpdateReceived and event.update.chunk in machine.lanes and not self._may_wait(event):
+                kind = type(event)
+                if kind is UpdateReceived and event.update.chunk in machine.lanes and not self._may_wait(event):  # type: ignore[union-attr,arg-type]
                     continue
                 # Taken before the step: it may stage the next update of the same chunk, which then has the place.
-                staged = self._staging.pop(event.chunk, None) if type(event) is Staged else None
+                staged = self._staging.pop(event.chunk, None) if kind is Staged else None  # type: ignore[union-attr]
                 # Effects of one step before the next one: the machine looks at the store, which must show its commits.
                 for effect in machine.step(now, event):
                     self._carry_out(effect)
                 if staged is not None:
                     owner, staged = staged, None
                     _let_go(owner)
+                if kind is ChainChanged or kind is Opened:
+                    self.source.placed(machine.chain, machine.standing)
+                    self._around.changed()
             machine.check()
         except Exception as failure:
             # A damaged index row, or a mistake in the machine: what it would do next cannot be trusted.
-            log.exception("target %d: its replication machine failed", self.target)
-            self._broken = True
             if staged is not None:
                 _let_go(staged)
-            self._fail(str(failure) if isinstance(failure, FS3Error) else f"internal error: {type(failure).__name__}: {failure}")
+            self._break(failure)
             return
-        if self._lane is not None:
-            self._lane.flush()
+        self._outgoing.flush()
         if inbox and not self._draining:
             self._draining = True
             self._loop.call_soon(self._drain)
         self._arm(now)
 
     def _carry_out(self, effect: Effect) -> None:
-        if type(effect) is Reply:
-            self._answer(effect.token, effect.result)
-        elif type(effect) is Commit:
-            self.store.commit(effect.chunk, effect.version, effect.tag, effect.result)
-        elif type(effect) is Stage:
-            self._stage(effect.update)
-        elif type(effect) is Forward:
-            self._forward(effect)
-        elif type(effect) is DropPending:
+        kind = type(effect)
+        if kind is Reply:
+            self._answer(effect.token, effect.result)  # type: ignore[union-attr]
+        elif kind is Commit:
+            self.store.commit(effect.chunk, effect.version, effect.tag, effect.result)  # type: ignore[union-attr]
+        elif kind is Stage:
+            self._stage(effect.update)  # type: ignore[union-attr]
+        elif isinstance(effect, Forward):
+            self._outgoing.forward(effect)
+        elif isinstance(effect, DropPending):
             self.store.drop_pending(effect.chunk)
+            self._run(self._drop_now(effect))
+        elif isinstance(effect, Filled):
+            self.source.feed(effect)
 
     def _answer(self, token: int, result: UpdateResult) -> None:
         if result.code is Code.DISK and self.damage and self.chain is not None and len(self.chain.serving()) > 1:
             # The chain will go on without this target: asking again is better than giving up.
             result = UpdateResult(Code.NOT_SERVING, message=result.message)
+        elif self._is_alone and result.code is Code.OK and self._clock.now() >= self.lease_until():
+            # Nobody else has it under the present chain version, so nobody else vouches for that version still being the present
+            # one. It is applied, and the client that asks again is told so once there is a lease; or the chain has gone on.
+            result = UpdateResult(Code.LEASE, message=f"target {self.target} may have lost its lease")
         job, index = self._askers.pop(token)
         job.answer(index, result)
 
@@ -230,6 +284,9 @@ class TargetShell:
         message = f"target {self.target}: chunk {event.update.chunk.hex()} is busy, and too much waits already"
         self._answer(event.token, UpdateResult(Code.BUSY, message=message))
         return False
+
+    def _ask_fill(self, effect: Fill) -> None:
+        self._post(FillAsked(effect.chunk, effect.chain_version))
 
     def _stage(self, update: Update) -> None:
         owner = self._payloads.owner(update)
@@ -253,11 +310,50 @@ class TargetShell:
         except Exception as failure:
             log.exception("target %d: staging chunk %s failed", self.target, update.chunk.hex())
             staged = Staged(update.chunk, update.version, Code.DISK, 0, 0, f"target {self.target}: {failure}")
+        if staged.code is Code.CHECKSUM and self.under_repair(update.chunk):
+            # The bytes it would have to keep are wrong. They are being fetched from another replica: worth asking again.
+            staged.code = Code.BUSY
         self._post(staged)
         if (self._closed or self._broken) and (owner := self._staging.pop(update.chunk, None)) is not None:
             _let_go(owner)
         if staged.code is Code.DISK and not self.damage:
             self._fail(staged.message or "the disk failed")
+        elif staged.code is Code.NO_SPACE and not self._machine.standing.serves and not self._full:
+            # Nobody waits for this target, and it cannot be brought up to date: let the chain forget it until there is room.
+            self._full = staged.message or "there is no room for the chunks of its chain"
+            self._full_at_bytes = self.store.space().free
+            self._around.changed()
+
+    def _step_down(self, chunk: ChunkId, why: str) -> None:
+        """A pending version cannot be read back to be sent on: it would hold its chunk up for ever. The others have it too, or it
+        was never acknowledged: let them go on without this target, which then comes back and is brought up to date."""
+        if not self._stepped_down and not self.damage and self._others_serve():
+            self._stepped_down = f"pending version of chunk {chunk.hex()}: {why}"
+            log.error("target %d leaves its chain for a while: %s", self.target, self._stepped_down)
+            self._around.changed()
+
+    def _others_serve(self) -> bool:
+        """This target serves, and not alone."""
+        chain = self._machine.chain
+        return self._machine.standing.serves and chain is not None and len(chain.serving()) > 1
+
+    async def _drop_now(self, effect: DropPending) -> None:
+        try:
+            await self.store.flush()
+        except Exception as failure:
+            self._fail(f"a refused update could not be forgotten: {failure}")
+            return
+        self._post(Dropped(effect.chunk, effect.version))
+
+    def _break(self, failure: Exception) -> None:
+        """The machine must not be stepped any more."""
+        self._broken = True
+        if isinstance(failure, FS3Error):
+            self.distrusted = isinstance(failure, StoreDamaged)
+            self._fail(str(failure))
+        else:
+            log.error("target %d: its replication machine failed", self.target, exc_info=failure)
+            self._fail(f"internal error: {type(failure).__name__}: {failure}")
 
     def _fail(self, reason: str) -> None:
         """The target cannot go on: tell the manager, which lets the chain go on without it."""
@@ -269,7 +365,7 @@ class TargetShell:
                 if type(event) is Staged and (owner := self._staging.pop(event.chunk, None)) is not None:
                     _let_go(owner)
             self._answer_all(UpdateResult(Code.DISK, message=f"target {self.target}: {reason}"))
-        self._changed()
+        self._around.changed()
 
     def _answer_all(self, result: UpdateResult) -> None:
         for token in list(self._askers):
@@ -288,72 +384,6 @@ class TargetShell:
     def _tick(self) -> None:
         self._timer = None
         self._post(Tick())
-
-    # --- forwarding --------------------------------------------------------------------------------------------------
-
-    def _forward(self, effect: Forward) -> None:
-        update = effect.update
-        lane = self._lane
-        if lane is None or lane.target != effect.target:
-            slot = self.chain.slot(effect.target) if self.chain is not None else None
-            if slot is None:
-                # The chain has changed since; the machine will hear of it next and send again.
-                self._post(Acked(update.chunk, update.version, effect.attempt, UpdateResult(Code.NOT_SERVING)))
-                return
-            if lane is not None:
-                lane.close()
-            lane = self._lane = PeerLane(self.target, slot.target, slot.node, self._channel, self._post)
-        if not update.length:
-            lane.put(update, effect.attempt, (), _nothing)
-        elif update.data is not None and (give_back := self._payloads.lend(update)) is not None:
-            lane.put(update, effect.attempt, (update.data,), give_back)
-        else:
-            self._fills.append(effect)
-            self._read_fills()
-
-    def _read_fills(self) -> None:
-        """Read back what cannot be sent from a request's buffer, as much at once as may be in memory."""
-        while self._fills and (not self._fill_bytes or self._fill_bytes + self._fills[0].update.length <= fill_bytes_max):
-            effect = self._fills.popleft()
-            self._fill_bytes += effect.update.length
-            self._run(self._fill(effect))
-
-    async def _fill(self, effect: Forward) -> None:
-        """Forward an update with the bytes that the pending version has in its range."""
-        update = effect.update
-        try:
-            found = await self.store.read_cold(update.chunk, update.offset, update.length, pending=True)
-        except FS3Error as failure:
-            found = ReadResult(failure.code, message=failure.strerror or "")
-        except Exception as failure:
-            log.exception("target %d: reading the pending version of chunk %s failed", self.target, update.chunk.hex())
-            found = ReadResult(Code.DISK, message=str(failure))
-
-        def release() -> None:
-            if found.pin:
-                self.store.release(found.pin)
-            self._fill_bytes -= update.length
-            self._read_fills()
-
-        lane = self._lane
-        code = found.code
-        if code is Code.OK and (found.version != update.version or found.length != update.length):
-            code = Code.NOT_FOUND
-        elif code is Code.OK and (lane is None or lane.target != effect.target):
-            code = Code.NOT_SERVING
-        elif code is Code.OK and lane is not None:
-            if not update.checksums:
-                sums = coarser(found.checksums, update.offset, update.length, found.piece_bytes)
-                update = msgspec.structs.replace(update, checksums=tuple(sums))
-            lane.put(update, effect.attempt, found.parts, release)
-            lane.flush()
-            return
-        release()
-        self._post(Acked(update.chunk, update.version, effect.attempt, UpdateResult(code, message=found.message)))
-
-
-def _nothing() -> None:
-    """There are no bytes to give back."""
 
 
 def _let_go(owner: tuple[UpdateJob, int]) -> None:

@@ -25,7 +25,7 @@ def explain(chain: Chain, stores: Mapping[TargetId, SimChunks]) -> str:
             if mine != theirs:
                 return f"chunk {chunk.hex()}: target {serving[0]} has {mine}, target {target} has {theirs}"
         if first.rows != other.rows:
-            return f"targets {serving[0]} and {target} have different channel rows"
+            return f"targets {serving[0]} and {target} have different channel rows: {first.rows} and {other.rows}"
     return ""
 
 

@@ -11,9 +11,13 @@ from fs3.sim.chunk_view import SimChunks
 
 
 def explain(tag: Tag, chain: Chain, stores: Mapping[TargetId, SimChunks]) -> str:
-    """ "" when every target of the live chain has the update committed or pending, else who has not."""
-    for slot in chain.live():
-        if not stores[slot.target].holds(tag):
+    """ "" when every serving target has the update committed or pending, else who has not.
+
+    Of a target without store here nothing is demanded, nor of one that syncs: the head may have acknowledged under the chain
+    version before it came in.
+    """
+    for slot in chain.serving():
+        if slot.target in stores and not stores[slot.target].holds(tag):
             return (
                 f"update {tag.seq} of client {tag.client.hex()[-4:]}/{tag.channel} was acknowledged without target {slot.target}"
             )
@@ -24,6 +28,6 @@ def explain_end(acknowledged: Iterable[Tag], chain: Chain, stores: Mapping[Targe
     """ "" when every serving target has applied every acknowledged update, else which is missing."""
     for tag in acknowledged:
         for slot in chain.serving():
-            if not stores[slot.target].applications.get(tag):
+            if not stores[slot.target].has_applied(tag):
                 return f"target {slot.target} lost update {tag.seq} of client {tag.client.hex()[-4:]}/{tag.channel}"
     return ""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fs3.base.checksum import checksums, digest_of
 from fs3.base.ids import ChainId, ChunkId, ClientId, InodeId, file_chunk, page_chunk
-from fs3.base.limits import block_bytes_max, inline_chunk_bytes_max
+from fs3.base.limits import block_bytes_max, channels_per_target_max, inline_chunk_bytes_max
 from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.base.units import KIB, MIB
@@ -44,7 +44,7 @@ class ChunkStoreSuite(ABC):
     """How a driver tells the suite about itself."""
 
     @abstractmethod
-    async def open(self, directory: Path, capacity_bytes: int = 0) -> ChunkStore:
+    async def open(self, directory: Path, capacity_bytes: int = 0, channels_max: int = channels_per_target_max) -> ChunkStore:
         """A store in `directory`, empty when that is. A block may be used again as soon as nobody has it pinned."""
 
     @abstractmethod
@@ -60,9 +60,11 @@ class ChunkStoreSuite(ABC):
         """The disk changes a byte of the committed version."""
 
     @asynccontextmanager
-    async def opened(self, directory: Path, capacity_bytes: int = 0) -> AsyncIterator[ChunkStore]:
+    async def opened(
+        self, directory: Path, capacity_bytes: int = 0, channels_max: int = channels_per_target_max
+    ) -> AsyncIterator[ChunkStore]:
         """`open`, closed at the end."""
-        store = await self.open(directory, capacity_bytes)
+        store = await self.open(directory, capacity_bytes, channels_max)
         try:
             yield store
         finally:

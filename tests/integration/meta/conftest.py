@@ -142,6 +142,16 @@ class FakeChunks:
         self.largest = max(self.largest, len(keys))
         return [FindOutcome(Code.OK, 1) if key in self.there else FindOutcome(Code.NOT_FOUND) for key in keys]
 
+    async def find_following(self, keys, *, timeout_ns=0):
+        assert timeout_ns > 0
+        await asyncio.sleep(0)
+        self.largest = max(self.largest, len(keys))
+        return [self._following(*key) for key in keys]
+
+    def _following(self, chunk, chain):
+        found = [each for each, on in self.there if on == chain and each[:8] == chunk[:8] and each >= chunk]
+        return FindOutcome(Code.OK, 1, chunk=min(found)) if found else FindOutcome(Code.NOT_FOUND)
+
     async def space(self, *, timeout_ns=0):
         await asyncio.sleep(0)
         return self.targets

@@ -11,7 +11,6 @@ from fs3.base.limits import (
     garbage_chunks_per_step_max,
     garbage_entries_per_step_max,
     garbage_files_per_step_max,
-    garbage_probe_chunks,
     requests_per_sweep_max,
     requests_remembered_ns,
 )
@@ -21,6 +20,7 @@ from fs3.model.chain import Chain
 from fs3.model.namespace import PathRef, RemoveKind
 from fs3.model.requests import Mkdir, Open
 from fs3.services.meta import MetaConfig
+from fs3.services.meta.chunks import file_length
 
 CHUNK = 65536
 
@@ -148,15 +148,20 @@ async def test_a_file_of_holes_is_walked_without_removing_each_hole(cluster, met
     assert (await meta.statfs()).garbage == 0
 
 
-async def test_chunks_behind_the_recorded_end_are_found_up_to_a_gap(cluster, meta):
-    probe = garbage_probe_chunks
-    found = [0, 3, 3 + probe, 3 + 2 * probe, 4 + 2 * probe]
-    beyond = 4 + 3 * probe + 1
-    inode = await create(cluster, meta, "crashed", length=CHUNK, chunks=[*found, beyond])
+async def test_chunks_behind_the_recorded_end_are_found_whatever_gap_is_before_them(cluster, meta):
+    found = [0, 3, 67, 200, 9_000, 1 << 30, (1 << 44) - 1]
+    await create(cluster, meta, "crashed", length=CHUNK, chunks=found)
     await meta.remove("crashed")
     await work_off(cluster)
-    assert {chunk for chunk, _ in cluster.chunks.there} == {file_chunk(inode.id, beyond)}
+    assert not cluster.chunks.there
     assert (await meta.statfs()).garbage == 0
+
+
+async def test_the_length_of_a_file_by_what_storage_has(cluster, meta):
+    inode = await create(cluster, meta, "crashed", length=CHUNK + 5, chunks=[0, 1, 700, 90_000])
+    assert await file_length(cluster.chunks, inode, timeout_ns=1) == 90_000 * CHUNK + 1
+    whole = await create(cluster, meta, "whole", length=CHUNK + 5)
+    assert await file_length(cluster.chunks, whole, timeout_ns=1) == CHUNK + 5
 
 
 async def test_a_discarded_unnamed_file_leaves_no_chunks(cluster, meta):
@@ -190,7 +195,7 @@ async def test_requests_to_storage_are_bounded(cluster, meta):
     await meta.remove("d", RemoveKind.TREE)
     await work_off(cluster)
     assert not cluster.chunks.there
-    assert cluster.chunks.largest <= garbage_files_per_step_max * garbage_probe_chunks
+    assert cluster.chunks.largest <= garbage_chunks_per_step_max
 
 
 async def test_the_duty_runs_by_itself_and_stops(cluster, meta):
@@ -212,16 +217,16 @@ async def test_a_step_that_fails_is_tried_again(cluster, meta, caplog):
     await cluster.start()
     failing = 3
 
-    real = cluster.chunks.find
+    real = cluster.chunks.find_following
 
-    async def find(keys, *, timeout_ns=0):
+    async def find_following(keys, *, timeout_ns=0):
         nonlocal failing
         if failing:
             failing -= 1
             raise RuntimeError("a surprise")
         return await real(keys, timeout_ns=timeout_ns)
 
-    cluster.chunks.find = find
+    cluster.chunks.find_following = find_following
     await create(cluster, meta, "f", length=CHUNK)
     await meta.remove("f")
     await reclaimed(meta)

@@ -54,13 +54,20 @@ async def test_a_change_whose_answer_was_lost_happens_once(cluster, meta, verb):
         assert (await meta.stat("new")) == inode
 
 
-async def test_a_repetition_is_recognised_after_a_restart_of_the_service(cluster, meta):
+async def test_a_repetition_is_recognised_after_a_restart_of_the_service(cluster, meta, monkeypatch):
+    restarted = asyncio.Event()
+
+    async def pause(client, backoff, deadline):
+        await restarted.wait()
+
+    monkeypatch.setattr(MetaClient, "_pause", pause)
     cluster.wire.mishaps = ["lost"]
     asked = asyncio.ensure_future(meta.mkdir("d"))
     await asyncio.sleep(0)
     assert not cluster.wire.mishaps
     await cluster.stop()
     await cluster.start()
+    restarted.set()
     inode = await asked
     assert inode == await meta.stat("d")
     with pytest.raises(Exists):

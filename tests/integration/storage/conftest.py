@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from fs3.base.errors import error
@@ -18,9 +19,10 @@ from fs3.base.units import SECOND
 from fs3.client.connect import Connector
 from fs3.client.routing import StaticRouting
 from fs3.client.storage import ReadIO, StorageClient, WriteIO
+from fs3.core.membership.transition import next_chain
 from fs3.drivers.chunks import ChunkStoreConfig, FileChunkStore
 from fs3.drivers.memory.chunk_store import MemoryChunkStore
-from fs3.model.chain import Chain, PublicState, Slot
+from fs3.model.chain import Chain, LocalState, PublicState, Slot
 from fs3.model.chunk import UpdateKind
 from fs3.model.routing import Node, Role, Routing
 from fs3.ports.rpc import FileRange, Reply
@@ -38,6 +40,16 @@ class SystemClock:
 
 
 CLOCK = SystemClock()
+
+
+class SkewedClock(SystemClock):
+    """Runs ahead of the system's by `skew` nanoseconds."""
+
+    def __init__(self):
+        self.skew = 0
+
+    def now(self):
+        return time.monotonic_ns() + self.skew
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -97,6 +109,7 @@ class FakeChannel:
     def __init__(self, network, endpoint):
         self.network = network
         self.endpoint = endpoint
+        self.heard = 0
 
     def start(self, method, request, parts=(), into=None, timeout_ns=0):
         loop = asyncio.get_running_loop()
@@ -155,6 +168,7 @@ class FakeChannel:
         if future.done() or self.endpoint not in self.network.servers:
             self._expire_soon(future)
             return
+        self.heard += 1
         if failure is not None:
             future.set_exception(failure)
             return
@@ -227,7 +241,9 @@ class FakeNetwork:
 
 
 class FakeManager(StaticRouting):
-    """Registers whoever comes under the number at the end of its name, and hands out the routing it is given."""
+    """Registers whoever comes under the number at the end of its name, and hands out the routing it is given.
+
+    With `follows`, chains change as the real manager's table says, from what the nodes report."""
 
     def __init__(self, routing):
         super().__init__(routing)
@@ -238,16 +254,43 @@ class FakeManager(StaticRouting):
         self.lease_ms = 3000
         self.config = (0, "")
         self.answer_beats = True
+        self.follows = False
+        self.dead = set()
+        """Nodes whose lease has run out."""
+        self.born = set()
+        """Targets that were reported complete."""
+        self.history = []
+        """Every chain there ever was, with `follows`."""
 
     async def register(self, request):
         node = int(request.name.rpartition("-")[2])
+        known = self.registered.get(node)
+        if not request.incarnation:
+            request.incarnation = known.incarnation + 1 if known is not None else 1
         self.registered[node] = request
-        return mgmtd_pb2.RegisterNodeReply(node_id=node, cluster_id=CLUSTER, lease_ms=self.lease_ms, heartbeat_ms=20)
+        self.beats.pop(node, None)
+        self.dead.discard(node)
+        self._set_alive(node, True, request.incarnation)
+        own = {slot.target for chain in self.routing.chains.values() for slot in chain.slots if slot.node == node}
+        return mgmtd_pb2.RegisterNodeReply(
+            node_id=node,
+            cluster_id=CLUSTER,
+            lease_ms=self.lease_ms,
+            heartbeat_ms=20,
+            incarnation=request.incarnation,
+            born_targets=sorted(own & self.born),
+        )
 
-    async def heartbeat(self, request, timeout_ns=SECOND):
+    async def heartbeat(self, request, timeout_ns=SECOND, attempt_ns=0):
         if not self.answer_beats:
             raise error(Code.DEADLINE, "the manager is silent")
         self.beats[request.node_id] = request
+        complete = (report for report in request.targets if report.state == LocalState.UPTODATE)
+        self.born.update(TargetId(report.target_id) for report in complete)
+        if request.leaving:
+            self._set_alive(request.node_id, False)
+            self.dead.add(request.node_id)
+        self.follow()
         return mgmtd_pb2.HeartbeatReply(
             seq=request.seq, lease_ms=self.lease_ms, routing_version=self.routing.version, config_version=self.config[0]
         )
@@ -257,7 +300,38 @@ class FakeManager(StaticRouting):
 
     def set_chain(self, chain):
         routing = self.routing
+        self.history.append(chain)
         self.set(Routing(CLUSTER, routing.version + 1, routing.nodes, {**routing.chains, chain.id: chain}, routing.tables))
+
+    def lose(self, node):
+        """Its lease has run out."""
+        self.dead.add(node)
+        self._set_alive(node, False)
+        self.follow()
+
+    def follow(self):
+        if not self.follows:
+            return
+        for chain in list(self.routing.chains.values()):
+            states = {}
+            for slot in chain.slots:
+                if slot.node in self.dead:
+                    states[slot.target] = LocalState.OFFLINE
+                    continue
+                beat = self.beats.get(slot.node)
+                for report in beat.targets if beat is not None else ():
+                    if report.target_id == slot.target and report.chain_version == chain.version:
+                        states[slot.target] = LocalState(report.state)
+            following = next_chain(chain, states)
+            if following is not chain:
+                self.set_chain(following)
+
+    def _set_alive(self, node, alive, incarnation=None):
+        routing = self.routing
+        was = routing.nodes[NodeId(node)]
+        now = msgspec.structs.replace(was, alive=alive, incarnation=incarnation or was.incarnation)
+        if now != was:
+            self.set(Routing(CLUSTER, routing.version + 1, {**routing.nodes, now.id: now}, routing.chains, routing.tables))
 
 
 # --- cluster ---------------------------------------------------------------------------------------------------------
@@ -306,7 +380,7 @@ class StorageCluster:
         self.wrap: Callable[[TargetId, object], object] = lambda target, store: store
         self._clients = itertools.count(1)
 
-    async def start(self, *nodes, config=StorageConfig()):  # noqa: B008
+    async def start(self, *nodes, config=StorageConfig(), settle=True):  # noqa: B008
         for node in nodes or self.manager.routing.nodes:
             disks = DataDirectories([self.path / f"node-{node}"], f"storage-{node}")
 
@@ -328,22 +402,27 @@ class StorageCluster:
                 self.listeners.append(await self.transport(node).serve(endpoint, service.bindings()))
             self.services[node] = service
             await service.start([f"fake://{node}"], "")
-        await self.settled()
+        if settle:
+            await self.settled()
 
     async def settled(self):
         """Every target that routing assigns to a running node is open (or has failed) and has heard of its chain."""
         await until(lambda: all(self._settled(node, service) for node, service in self.services.items()))
+        if self.manager.answer_beats and self.manager.lease_ms:
+            await until(lambda: all(service.may_serve(CLOCK.now()) for service in self.services.values()))
 
     def _settled(self, node, service):
         for chain in self.manager.routing.chains.values():
             for slot in chain.slots:
-                if slot.node != node or slot.target in service._failed:
+                if slot.node != node or slot.target in service._holdings.problems:
                     continue
                 shell = service.targets.get(slot.target)
                 machine = shell._machine if shell is not None else None
                 if machine is None or not machine.opened or machine.chain is not chain or machine.lanes:
                     return False
         return True
+
+    until = staticmethod(until)
 
     async def idle(self):
         """No update is under way anywhere."""
@@ -357,6 +436,15 @@ class StorageCluster:
         client = StorageClient(self.manager, connector, CLOCK, client_id, **options)
         return client
 
+    def client_through(self, endpoints: dict[int, str]) -> StorageClient:
+        """A client that reaches the nodes elsewhere than where they listen."""
+        routing = self.manager.routing
+        nodes = {node.id: msgspec.structs.replace(node, endpoints=(endpoints[node.id],)) for node in routing.nodes.values()}
+        source = StaticRouting(Routing(CLUSTER, routing.version, nodes, routing.chains, routing.tables))
+        connector = Connector([self.transport(0)], "")
+        self.connectors.append(connector)
+        return StorageClient(source, connector, CLOCK, ClientId(next(self._clients).to_bytes(16, "little")))
+
     async def crash(self, node):
         """The process is gone: nothing is flushed, nothing is said."""
         service = self.services.pop(node)
@@ -366,6 +454,8 @@ class StorageCluster:
                 call.ended = call.released = True
                 call.channel._expire_soon(call.future)
         service._accepting = False
+        service._board.close()
+        await service._duties.stop()
         service._member._beating.cancel()
         await asyncio.gather(service._member._beating, return_exceptions=True)
         self.manager._callbacks.remove(service._routing_changed)
@@ -373,8 +463,8 @@ class StorageCluster:
             shell._closed = True
             if shell._timer is not None:
                 shell._timer.cancel()
-            if shell._lane is not None:
-                shell._lane.close()
+            shell.source.close()
+            await shell._outgoing.close()
             await asyncio.gather(*shell._tasks, return_exceptions=True)
             await shell.store.close()
 
@@ -385,6 +475,7 @@ class StorageCluster:
         self.network.servers.pop(f"fake://{node}", None)
 
     async def stop(self):
+        self.manager.answer_beats = True
         for node in list(self.services):
             await self.stop_node(node)
         for listener in self.listeners:
@@ -418,7 +509,7 @@ class StorageCluster:
             assert service._reads.cold.bytes == 0
             for shell in service.targets.values():
                 assert shell.busy == 0
-                assert shell._fill_bytes == 0
+                assert shell.read_back_bytes == 0
                 if self.memory is None:
                     assert not shell.store._holds.pins
         for call in self.network.calls:
@@ -483,6 +574,7 @@ def help():
         chain_of=chain_of,
         CLUSTER=CLUSTER,
         CLOCK=CLOCK,
+        SkewedClock=SkewedClock,
         STORAGE=STORAGE,
         pb=storage_pb2,
     )

@@ -129,7 +129,7 @@ async def test_a_disk_that_fails_takes_its_target_offline_and_no_other(cluster, 
     assert reports[102].state == LocalState.OFFLINE
     assert "input/output error" in reports[102].reason
     assert reports[202].state == LocalState.UPTODATE
-    assert made.shell(1, 2).read_gate(1, 0, 1)[0] is Code.NOT_SERVING
+    assert made.shell(1, 2).read_gate(1, 0)[0] is Code.NOT_SERVING
     # The manager lets the chain go on without it.
     made.manager.set_chain(help.chain_of(1, 2, {1: SERVING, 3: SERVING, 2: OFFLINE}))
     (result,) = await writing

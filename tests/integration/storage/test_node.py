@@ -15,83 +15,6 @@ from fs3.services.storage import DataDirectories, StorageConfig
 SERVING = PublicState.SERVING
 
 
-# --- disks -----------------------------------------------------------------------------------------------------------
-
-
-def test_a_new_data_directory_belongs_to_the_node(tmp_path):
-    disks = DataDirectories([tmp_path / "a", tmp_path / "b"], "storage-1")
-    assert disks.cluster == b""
-    assert disks.targets() == []
-    assert [disks.count_boot(), disks.count_boot()] == [1, 2]
-    disks.join(b"x" * 16)
-    home = disks.home(TargetId(7))
-    assert home.is_dir()
-    again = DataDirectories([tmp_path / "a", tmp_path / "b"], "storage-1")
-    assert again.cluster == b"x" * 16
-    assert again.count_boot() == 3
-    assert again.targets() == [7]
-    assert again.home(TargetId(7)) == home
-    assert again.lost() == {}
-
-
-def test_the_directory_of_another_node_is_refused(tmp_path):
-    DataDirectories([tmp_path], "storage-1")
-    with pytest.raises(FS3Error, match="belongs to node 'storage-1', not to 'storage-2'") as caught:
-        DataDirectories([tmp_path], "storage-2")
-    assert caught.value.code is Code.CONFIG
-    assert caught.value.filename == str(tmp_path)
-
-
-def test_another_cluster_is_refused(tmp_path):
-    disks = DataDirectories([tmp_path], "storage-1")
-    disks.join(b"x" * 16)
-    disks.join(b"x" * 16)
-    with pytest.raises(FS3Error, match="belongs to cluster 7878") as caught:
-        disks.join(b"y" * 16)
-    assert caught.value.code is Code.WRONG_CLUSTER
-
-
-def test_directories_of_two_clusters_do_not_mix(tmp_path):
-    DataDirectories([tmp_path / "a"], "s").join(b"x" * 16)
-    DataDirectories([tmp_path / "b"], "s").join(b"y" * 16)
-    with pytest.raises(FS3Error, match="different clusters"):
-        DataDirectories([tmp_path / "a", tmp_path / "b"], "s")
-    # A fresh disk beside an old one is given the old one's cluster when the node joins.
-    DataDirectories([tmp_path / "a", tmp_path / "c"], "s").join(b"x" * 16)
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [(b"{", "damaged"), (b'{"format": 9, "name": "s"}', "format 9"), (b'{"format": 1, "name": "s", "cluster": "zz"}', "damaged")],
-)
-def test_a_node_file_that_cannot_be_read_is_named(tmp_path, text, said):
-    (tmp_path / "node.json").write_bytes(text)
-    with pytest.raises(FS3Error, match=said) as caught:
-        DataDirectories([tmp_path], "s")
-    assert "node.json" in caught.value.filename
-
-
-def test_a_target_that_is_gone_is_lost_and_not_new(tmp_path):
-    disks = DataDirectories([tmp_path / "a", tmp_path / "b"], "s")
-    disks.home(TargetId(1)).rmdir()
-    disks.home(TargetId(2))
-    again = DataDirectories([tmp_path / "a", tmp_path / "b"], "s")
-    assert again.targets() == [2]
-    assert set(again.lost()) == {1}
-    with pytest.raises(FS3Error, match="no data of target 1 any more"):
-        again.home(TargetId(1))
-
-
-def test_impossible_directories_are_refused(tmp_path):
-    with pytest.raises(FS3Error, match="at least one"):
-        DataDirectories([], "s")
-    with pytest.raises(FS3Error, match="twice"):
-        DataDirectories([tmp_path, tmp_path], "s")
-    (tmp_path / "file").write_text("")
-    with pytest.raises(FS3Error, match="cannot be used"):
-        DataDirectories([tmp_path / "file"], "s")
-
-
 # --- targets ---------------------------------------------------------------------------------------------------------
 
 
@@ -106,14 +29,17 @@ async def test_targets_of_new_chains_are_made(cluster, help):
     assert {report.state for report in made.manager.beats[2].targets} == {LocalState.UPTODATE}
 
 
-async def test_a_target_of_an_old_chain_that_is_not_here_is_reported_and_not_made(cluster, help):
-    made = await cluster(chains=1)
-    made.manager.set_chain(help.chain_of(9, 4, {2: SERVING, 3: SERVING}))
-    await help.until(lambda: {report.target_id for report in made.manager.beats[2].targets} == {102, 902})
-    (report,) = [report for report in made.manager.beats[2].targets if report.target_id == 902]
-    assert (report.state, report.chain_version) == (LocalState.OFFLINE, 4)
-    assert "no data of target 902" in report.reason
-    assert not (made.path / "node-2" / "targets" / "902").exists()
+async def test_a_target_that_was_complete_once_and_is_not_here_comes_back_empty_and_says_so(cluster, help):
+    made = await cluster(chains=1, start=False)
+    made.manager.born.add(102)
+    await made.start()
+    await help.until(lambda: 2 in made.manager.beats and made.manager.beats[2].targets)
+    (report,) = made.manager.beats[2].targets
+    assert report.state == LocalState.ONLINE
+    assert "was lost" in report.reason
+    assert not made.services[2]._disks.note(TargetId(102)).whole
+    # It takes no part although the chain says so: it would show holes where there are chunks.
+    assert made.shell(1, 2).read_gate(1, help.CLOCK.now())[0] is Code.NOT_SERVING
 
 
 async def test_a_target_that_cannot_be_opened_does_not_keep_the_others(cluster, help):
@@ -146,8 +72,9 @@ async def test_states_follow_the_chain(cluster, help):
         (6, PublicState.SERVING, LocalState.UPTODATE),
     ]:
         made.manager.set_chain(help.chain_of(1, version, {1: SERVING, 2: state}))
+        await help.until(lambda version=version: shell.replica.chain.version == version)
         assert shell.local_state() is local
-        await help.until(lambda version=version: made.manager.beats[2].targets[0].chain_version == version)
+        await help.until(lambda version=version: [report.chain_version for report in made.manager.beats[2].targets] == [version])
         assert made.manager.beats[2].targets[0].state == local
 
 
@@ -218,7 +145,7 @@ async def test_a_node_the_manager_forgot_registers_again(cluster, help):
     answer = manager.heartbeat
     forgot = []
 
-    async def heartbeat(request, timeout_ns=SECOND):
+    async def heartbeat(request, timeout_ns=SECOND, attempt_ns=0):
         if request.node_id == 1 and not forgot:
             forgot.append(manager.registered.pop(1))
             raise FS3Error(Code.UNKNOWN_NODE, "who?")
@@ -233,7 +160,7 @@ async def test_a_superseded_process_stops_serving(cluster, help):
     made = await cluster(chains=1)
     answer = made.manager.heartbeat
 
-    async def heartbeat(request, timeout_ns=SECOND):
+    async def heartbeat(request, timeout_ns=SECOND, attempt_ns=0):
         if request.node_id == 1:
             raise FS3Error(Code.OLD_INCARNATION, "started elsewhere")
         return await answer(request, timeout_ns)
@@ -269,7 +196,7 @@ async def test_a_clean_stop_finishes_what_is_under_way_and_hands_over(cluster, h
     await help.until(lambda: made.network.held)
     service = made.services[1]
     stopping = asyncio.ensure_future(service.stop())
-    await help.until(lambda: not service._accepting)
+    await help.until(lambda: made.manager.beats[1].leaving)
     with pytest.raises(FS3Error) as caught:
         await made.network.connect("fake://1").call(help.STORAGE.Find, help.pb.FindRequest())
     assert caught.value.code is Code.SHUTTING_DOWN

@@ -1,5 +1,8 @@
 """Managers, nodes and a network that loses and delays: nobody ever serves old data, and in quiet times every chain heals.
 
+Managers are replaced by others and stand still for a while; nodes are killed, leave, come back, and once lose everything they
+have stored, their incarnation with it.
+
 Data is abstract: each chain counts its acknowledged writes, each target knows up to which it has them. A write is acknowledged
 when every live target of one version of the chain takes it, and a target takes part in reads and writes only under its own
 lease, by its own clock, and the routing it has applied itself. What is checked is the promise of leases, fences and the
@@ -59,6 +62,12 @@ class NodeProcess:
     name: str
     number: NodeId = field(default_factory=lambda: NodeId(0))
     incarnation: int = 0
+    """0 in a directory that is new."""
+    process: int = 0
+    """Tells starts apart."""
+    born: frozenset[TargetId] = frozenset()
+    granted: frozenset[TargetId] = frozenset()
+    """Targets of its newest acknowledged heartbeat: what it may serve."""
     seq: int = 0
     up: bool = False
     lease_until: int = 0
@@ -72,6 +81,13 @@ class NodeProcess:
 
     def leased(self, now: int) -> bool:
         return self.up and now < self.lease_until
+
+    def know(self, routing: Routing) -> None:
+        """Newer routing; the stores of targets that are missing are made. One that was complete before was lost."""
+        self.view = routing
+        for _, slot in self.slots():
+            if slot.target not in self.targets:
+                self.targets[slot.target] = Target(whole=slot.target not in self.born)
 
 
 class World:
@@ -90,6 +106,8 @@ class World:
         self.era = 0
         """Counts managers: what belongs to a dead one is dropped."""
         self.wiped = False
+        self.asleep_until = 0
+        """The manager process is stopped until then."""
         self.start_manager()
 
     # --- the network -------------------------------------------------------------------------------------------------
@@ -104,6 +122,7 @@ class World:
 
     def start_manager(self) -> None:
         self.era += 1
+        self.asleep_until = 0
         self.asked.clear()
         self.manager = Manager(self.now, CONFIG, msgspec.convert(msgspec.to_builtins(self.stored), State))
 
@@ -112,8 +131,14 @@ class World:
         self.stored.nodes.update((node.id, node) for node in rows.nodes)
         self.stored.chains.update((chain.id, chain) for chain in rows.chains)
         self.stored.tables.update((table.id, table) for table in rows.tables)
+        self.stored.born.update(rows.born)
 
     def step(self, event: Any) -> None:
+        if self.now < self.asleep_until:
+            era = self.era
+            self.serial += 1
+            self.mail.append((self.asleep_until, self.serial, lambda: self.step(event) if era == self.era else None))
+            return
         for effect in self.manager.step(self.now, event):
             if isinstance(effect, Persist):
                 self.persist(effect.rows)
@@ -146,21 +171,39 @@ class World:
 
     def boot(self, node: NodeProcess) -> None:
         node.up, node.lease_until, node.seq, node.number = True, 0, 0, NodeId(0)
-        node.incarnation += 1
+        node.granted, node.view = frozenset(), Routing()
+        node.process += 1
+        if node.incarnation:
+            node.incarnation += 1
         node.sent_at.clear()
 
     def kill(self, node: NodeProcess) -> None:
         node.up = False
         node.lease_until = 0
 
+    def leave(self, node: NodeProcess) -> None:
+        """A clean stop: it serves no more, and says so."""
+        node.lease_until = 0
+        node.seq += 1
+        seq, incarnation, version = node.seq, node.incarnation, node.view.version
+        self.ask(
+            lambda token: Heartbeat(token, node.number, incarnation, seq, (), version, leaving=True), lambda answer: None
+        )
+        self.kill(node)
+
+    def wipe(self, node: NodeProcess) -> None:
+        """Everything it has stored is gone."""
+        node.incarnation, node.born, node.targets = 0, frozenset(), {}
+
     def register(self, node: NodeProcess) -> None:
-        incarnation = node.incarnation
+        incarnation, process = node.incarnation, node.process
 
         def hear(answer: Any) -> None:
-            if node.up and node.incarnation == incarnation and isinstance(answer, Registered):
-                node.number = answer.node
+            if node.up and node.process == process and isinstance(answer, Registered):
+                node.number, node.incarnation, node.born = answer.node, answer.incarnation, frozenset(answer.born)
 
-        self.ask(lambda token: RegisterNode(token, node.name, Role.STORAGE, b"", incarnation, (), "", incarnation), hear)
+        held = tuple(node.targets)
+        self.ask(lambda token: RegisterNode(token, node.name, Role.STORAGE, b"", incarnation, (), "", process, held), hear)
 
     def report(self, node: NodeProcess, chain: Chain, slot: Slot) -> TargetReport:
         target = node.targets[slot.target]
@@ -172,19 +215,20 @@ class World:
 
     def beat(self, node: NodeProcess) -> None:
         node.seq += 1
-        seq, incarnation = node.seq, node.incarnation
+        seq, incarnation, process = node.seq, node.incarnation, node.process
         node.sent_at[seq] = self.now
         reports = tuple(self.report(node, chain, slot) for chain, slot in node.slots())
         version = node.view.version
 
         def hear(answer: Any) -> None:
-            if not node.up or node.incarnation != incarnation:
+            if not node.up or node.process != process:
                 return
             if isinstance(answer, Refused):
                 node.number = NodeId(0)
             elif isinstance(answer, Beaten) and answer.lease_ns:
                 # The node's clock is as slow as clocks may be: its lease lasts that much longer.
                 node.lease_until = max(node.lease_until, node.sent_at[answer.seq] + answer.lease_ns + CONFIG.drift_ns - 1)
+                node.granted = frozenset(report.target for report in reports)
 
         self.ask(lambda token: Heartbeat(token, node.number, incarnation, seq, reports, version), hear)
 
@@ -193,10 +237,8 @@ class World:
             routing = self.manager.published
 
             def hear() -> None:
-                if node.up and routing.version > node.view.version:
-                    node.view = routing
-                    for _, slot in node.slots():
-                        node.targets.setdefault(slot.target, Target())
+                if node.up and node.number and routing.version > node.view.version:
+                    node.know(routing)
 
             self.later(hear)
 
@@ -205,12 +247,14 @@ class World:
     # --- data --------------------------------------------------------------------------------------------------------
 
     def holder(self, slot: Slot) -> NodeProcess:
-        return next(node for node in self.nodes if slot.target in node.targets)
+        return next(node for node in self.nodes if node.number == slot.node)
 
     def agrees(self, chain: Chain, slot: Slot) -> bool:
         """The node of a slot takes part in this version of the chain."""
         node = next((node for node in self.nodes if node.number == slot.node), None)
-        return node is not None and node.leased(self.now) and node.view.chains.get(chain.id) == chain
+        if node is None or not node.leased(self.now) or node.view.chains.get(chain.id) != chain:
+            return False
+        return slot.state is SYNCING or slot.target in node.granted
 
     def write(self, node: NodeProcess) -> None:
         for chain, slot in node.slots():
@@ -241,7 +285,7 @@ class World:
                 continue
             for chain, slot in node.slots():
                 target = node.targets[slot.target]
-                if slot.state is SERVING and target.whole:
+                if slot.state is SERVING and target.whole and slot.target in node.granted:
                     assert target.has == self.acknowledged.get(chain.id, 0), (
                         f"target {slot.target} of {node.name} serves old data of chain {chain.id} under version {chain.version}"
                     )
@@ -257,7 +301,7 @@ class World:
             for _, _, action in due:
                 action()
                 self.check()
-            if self.now >= self.manager.next_deadline():
+            if self.now >= max(self.asleep_until, self.manager.next_deadline()):
                 self.step(Tick())
             for node in self.nodes:
                 self.act(node)
@@ -285,6 +329,12 @@ class World:
     def disturb(self) -> None:
         if self.prng.chance(1, 300):
             self.kill(self.prng.pick(self.nodes))
+        if self.prng.chance(1, 600):
+            node = self.prng.pick(self.nodes)
+            if node.up and node.number:
+                self.leave(node)
+        if self.prng.chance(1, 600):
+            self.asleep_until = self.now + self.prng.below(6 * SECOND)
         if self.prng.chance(1, 400):
             self.loss = self.prng.pick((0, 0, 10, 60, 100))
         if self.prng.chance(1, 400):
@@ -293,7 +343,7 @@ class World:
             node = self.prng.pick(self.nodes)
             if not self.wiped and not node.up and node.targets:
                 self.wiped = True  # two lost disks may be the last copies of something
-                node.targets = {target: Target(0, False) for target in node.targets}
+                self.wipe(node)
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -303,6 +353,7 @@ def test_nobody_serves_old_data_and_chains_heal(seed: int) -> None:
     assert world.acknowledged, "nothing was written"
     world.run(60 * SECOND, trouble=True)
     world.loss = 0
+    world.asleep_until = 0
     before = dict(world.acknowledged)
     world.run(30 * SECOND, trouble=False)
     stuck = [chain for chain in world.manager.published.chains.values() if not chain.serving()]
@@ -311,3 +362,17 @@ def test_nobody_serves_old_data_and_chains_heal(seed: int) -> None:
         assert all(len(chain.serving()) == 3 for chain in world.manager.published.chains.values())
     for chain in world.manager.published.chains.values():
         assert chain in stuck or world.acknowledged[chain.id] > before.get(chain.id, 0), "writes go on"
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_whatever_crashes_while_it_is_born_comes_up_in_the_end(seed: int) -> None:
+    """Trouble from the first moment on: targets that never were complete are new again, those that were are not."""
+    world = World(1000 + seed)
+    world.wiped = True  # no disk is lost
+    world.run(15 * SECOND, trouble=True)
+    world.loss = world.asleep_until = 0
+    world.run(30 * SECOND, trouble=False)
+    chains = world.manager.published.chains.values()
+    assert chains
+    assert all(len(chain.serving()) == 3 for chain in chains)
+    assert world.acknowledged.keys() == world.manager.published.chains.keys(), "writes go on everywhere"

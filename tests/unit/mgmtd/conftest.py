@@ -221,6 +221,8 @@ class World:
     def __init__(self) -> None:
         self.network = Network()
         self.clock = LoopClock()
+        self._started = 0
+        self._services: dict[str, MgmtdService] = {}
         self._closing: list[Callable[[], Awaitable[None]]] = []
 
     async def serve(
@@ -233,12 +235,24 @@ class World:
     ) -> MgmtdService:
         """A manager that listens; its store is a fresh one in memory unless one is given."""
         config = config or MgmtdConfig(heartbeat_ns=SECOND // 50, targets_per_node=2)
-        service = MgmtdService(kv or MemoryKV(), self.clock, config, lambda count: cluster[:count], **more)
+        self._started += 1
+        instance = self._started
+
+        def entropy(count: int) -> bytes:
+            return cluster if count == len(cluster) else instance.to_bytes(count, "big")
+
+        service = MgmtdService(kv or MemoryKV(), self.clock, config, entropy, **more)
         await service.start()
         self._closing.append(service.stop)
         await self.network.transport().serve(endpoint, service.bindings())
         service.announce([endpoint])
+        self._services[endpoint] = service
         return service
+
+    def kill(self, endpoint: str) -> None:
+        """A manager's process is killed: it does nothing any more, and gives nothing back."""
+        self._services[endpoint]._candidate.give_up()
+        self.network.stop(endpoint)
 
     def client(self, *addresses: str, **more: Any) -> MgmtdClient:
         """A client that is not started."""

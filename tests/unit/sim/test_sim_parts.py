@@ -1,20 +1,26 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
-from fs3.base.ids import TargetId
+from fs3.base.ids import NodeId, TargetId
 from fs3.base.prng import Prng
 from fs3.base.status import Code
-from fs3.model.chain import PublicState
-from fs3.model.chunk import UpdateKind, UpdateResult
-from fs3.sim.checkers import convergence, durability, once
+from fs3.base.units import MILLISECOND
+from fs3.core.membership.events import Heartbeat, TargetReport
+from fs3.core.membership.manager import Manager
+from fs3.core.membership.state import Rows
+from fs3.model.chain import LocalState, PublicState
+from fs3.model.chunk import ChannelRow, UpdateKind, UpdateResult
+from fs3.sim.checkers import convergence, durability, leases, once
 from fs3.sim.chunk_view import SimChunks, applied
 from fs3.sim.fingerprint import Fingerprint
 from fs3.sim.heap import Heap
 from fs3.sim.links import Links
 from fs3.sim.manager_model import ManagerModel
-from fs3.sim.messages import ChainAsked, ChainTold, Heartbeat, HeartbeatAnswer, Message
-from fs3.sim.one_replica import chain, chunk, remove, tag, write
+from fs3.sim.messages import BeatCall, ChainAsked, ChainTold, Message, RegisterCall
+from fs3.sim.one_replica import OneReplica, chain, chunk, remove, tag, write
 from fs3.sim.swarm import swarm_of
 
 OK = UpdateResult(Code.OK, 1)
@@ -120,6 +126,36 @@ def test_a_lost_removal_brings_the_chunk_back() -> None:
     assert (meta.committed, meta.pending, meta.pending_kind) == (1, 2, UpdateKind.REMOVE)
 
 
+def test_a_merged_row_survives_a_lost_commit() -> None:
+    chunks = stored(5)
+    chunks.merge([((tag(1).client, 0), ChannelRow(4, chunk(0), OK)), ((tag(1).client, 1), ChannelRow(9, chunk(0), OK))])
+    assert chunks.channel(tag(1).client, 0).seq == 5  # type: ignore[union-attr]
+    chunks.crash(1)
+    assert chunks.channel(tag(1).client, 0).seq == 4  # type: ignore[union-attr]
+    assert chunks.channel(tag(1).client, 1).seq == 9  # type: ignore[union-attr]
+
+
+def test_a_full_disk_refuses_what_takes_room() -> None:
+    chunks = stored(1)
+    chunks.full = True
+    assert chunks.stage(write(2, version=2))[0] is Code.NO_SPACE
+    assert chunks.get(chunk(0)).pending == 0  # type: ignore[union-attr]
+    assert chunks.stage(remove(2, version=2))[0] is Code.OK
+
+
+def test_a_changed_byte_is_noticed_and_repaired_with_the_very_version_only() -> None:
+    chunks = stored(1)
+    assert chunks.verified(chunk(0))
+    chunks.rot(chunk(0))
+    assert not chunks.verified(chunk(0))
+    assert chunk(0) in chunks.bad
+    assert chunks.stage(write(2, version=2))[0] is Code.CHECKSUM
+    assert not chunks.repair(chunk(0), 2, b"1")
+    assert not chunks.repair(chunk(0), 1, b"2")
+    assert chunks.repair(chunk(0), 1, b"1")
+    assert not chunks.bad
+
+
 def test_dropping_what_is_pending() -> None:
     chunks = stored(1)
     chunks.stage(write(2, version=2))
@@ -147,11 +183,12 @@ def test_once_counts_what_survives() -> None:
     assert "update 1 of client 0001/0 2 times" in once.explain([(1, stored(1, 1))])
 
 
-def test_durability_wants_every_live_target() -> None:
+def test_durability_wants_every_serving_target() -> None:
     stores = {TargetId(1): stored(1), TargetId(2): SimChunks()}
     assert durability.explain(tag(1), chain(1, 1), stores) == ""
     assert "without target 2" in durability.explain(tag(1), chain(1, 1, 2), stores)
-    assert "without target 2" in durability.explain(tag(1), chain(1, 1, syncing=(2,)), stores)
+    assert durability.explain(tag(1), chain(1, 1, syncing=(2,)), stores) == ""
+    assert durability.explain(tag(1), chain(1, 1, 2), {TargetId(1): stored(1)}) == ""
     stores[TargetId(2)].stage(write(1, version=1))
     assert durability.explain(tag(1), chain(1, 1, 2), stores) == ""
     assert "target 2 lost update 1" in durability.explain_end([tag(1)], chain(1, 1, 2), stores)
@@ -171,33 +208,102 @@ def test_convergence_wants_the_same_bytes_versions_and_rows() -> None:
     assert "still has" in convergence.explain(both, {one: stored(1), two: pending})
 
 
+class Head:
+    """What the checker asks of a host."""
+
+    def __init__(self, target: int, *, may: bool) -> None:
+        self.target = TargetId(target)
+        self.replica = OneReplica(target).replica
+        self._may = may
+
+    def may_be_head(self) -> bool:
+        return self._may
+
+
+def test_leases_want_one_head_at_a_time() -> None:
+    assert leases.explain([Head(1, may=True), Head(2, may=False)]) == ""  # type: ignore[list-item]
+    wrong = leases.explain([Head(1, may=True), Head(2, may=False), Head(3, may=True)])  # type: ignore[list-item]
+    assert "target 1 under chain version 0; target 3 under chain version 0" in wrong
+
+
 # --- manager and network ---------------------------------------------------------------------------------------------
 
 
+class Around:
+    """What a manager finds around it: a clock, and lists of what it wants."""
+
+    def __init__(self) -> None:
+        self.manager_clock = 0
+        self.told: list[tuple[int, Message]] = []
+        self.storing: list[tuple[Callable[[Rows], None], Rows]] = []
+
+    def tell(self, target: int, message: Message) -> None:
+        self.told.append((target, message))
+
+    def manager_at(self, due_ns: int, action: Callable[[], None]) -> None:
+        self.tick = action
+
+    def manager_stores(self, action: Callable[[Rows], None], rows: Rows) -> None:
+        self.storing.append((action, rows))
+
+    def advance(self, to_ms: int) -> None:
+        """Time passes, with a tick every 5 ms; what is stored is durable at once."""
+        while self.manager_clock < to_ms * MILLISECOND:
+            self.manager_clock += 5 * MILLISECOND
+            self.tick()
+            self.store()
+
+    def store(self) -> None:
+        while self.storing:
+            action, rows = self.storing.pop()
+            action(rows)
+
+
+def manager_of(around: Around, targets: int) -> ManagerModel:
+    """A manager whose targets have registered and know the chain."""
+    manager = ManagerModel(targets, 60 * MILLISECOND, 5 * MILLISECOND, 20 * MILLISECOND, around, Manager)
+    for target in range(1, targets + 1):
+        manager.receive(target, RegisterCall(1, 1))
+        around.store()
+    return manager
+
+
+def beat(manager: ManagerModel, around: Around, seq: int, *targets: int) -> None:
+    """These targets are up to date under the present chain version."""
+    routing = manager.machine.published.version
+    for target in targets:
+        report = TargetReport(TargetId(target), LocalState.UPTODATE, manager.chain.version)
+        manager.receive(target, BeatCall(seq, Heartbeat(0, NodeId(target), 1, seq, (report,), routing)))
+        around.store()
+
+
 def test_the_manager_waits_for_the_lease_to_run_out() -> None:
-    sent: list[tuple[int, Message]] = []
-    manager = ManagerModel(3, lease_ns=100, margin_ns=5, send=lambda to, what: sent.append((to, what)))
-    for target in (1, 3):
-        manager.receive(50, target, Heartbeat(50, 1))
-    manager.sweep(105)
+    around = Around()
+    manager = manager_of(around, 3)
+    around.advance(30)
+    beat(manager, around, 1, 1, 3)
+    around.advance(60)
     assert manager.chain.version == 1
-    manager.sweep(106)
-    assert [slot.state for slot in manager.chain.slots] == [PublicState.SERVING, PublicState.OFFLINE, PublicState.SERVING]
-    assert [to for to, what in sent if isinstance(what, ChainTold)] == [1, 2, 3]
-    # It is back, and stays out.
-    manager.receive(200, 2, Heartbeat(200, 1))
-    assert sent[-1] == (2, HeartbeatAnswer(200, manager.chain))
-    assert manager.chain.version == 2
+    around.advance(80)
+    assert [(slot.target, slot.state) for slot in manager.chain.slots] == [
+        (1, PublicState.SERVING),
+        (3, PublicState.SERVING),
+        (2, PublicState.OFFLINE),
+    ]
+    assert {to for to, what in around.told if isinstance(what, ChainTold) and what.chain.version == 2} == {1, 2, 3}
 
 
-def test_whoever_of_the_last_serving_is_heard_of_first_serves_alone() -> None:
-    manager = ManagerModel(2, lease_ns=100, margin_ns=5, send=lambda to, what: None)
-    manager.sweep(1000)
-    assert not manager.chain.serving()
-    manager.receive(1100, 2, Heartbeat(1100, 1))
-    assert [slot.target for slot in manager.chain.serving()] == [2]
-    manager.receive(1101, 1, Heartbeat(1101, 1))
-    assert [slot.target for slot in manager.chain.serving()] == [2]
+def test_what_the_manager_had_not_stored_dies_with_it() -> None:
+    around = Around()
+    manager = manager_of(around, 3)
+    stored = around.storing
+    around.storing = []
+    around.manager_clock = 200 * MILLISECOND
+    manager.crash()
+    manager.restart()
+    assert manager.chain.version == 1
+    assert manager.life == 2
+    assert not stored
 
 
 def test_links_lose_double_delay_and_heal() -> None:

@@ -27,11 +27,13 @@ async def close_file(
     *,
     length: int | None = None,
     modified: bool = False,
+    truncations: int | None = None,
     publish: PathRef | None = None,
     exclusive: bool = False,
     discard: bool = False,
 ) -> Inode:
     """Ends a session. The file's length becomes at least `length`, the largest end offset its writer had acknowledged.
+    `truncations`: those the writer knows of; LengthUnknown when there were more since, and the length would rise.
 
     Unnamed files: `publish` gives the file its name, replacing what is there as rename does (or failing with EXISTS when
     `exclusive`); None, an empty path, or `discard` queue it for reclaiming. A publish that is refused leaves the session open.
@@ -44,7 +46,7 @@ async def close_file(
     if not found.unnamed and (names or discard):
         raise MetaError(Code.INVALID, f"inode {inode} has a name: it is neither published nor discarded")
     before = await rows.get_inode(txn, inode)
-    after = merged(ctx, before, length, modified)
+    after = merged(ctx, before, length, modified, truncations)
     if publish is not None and names and not discard:
         after = await _publish(txn, ctx, after, publish, exclusive)
     elif after is not before:

@@ -68,7 +68,7 @@ async def open_file(
     if truncate and place.name and inode.nlink == 1:
         return await _open_fresh(txn, ctx, place, inode)
     session = SessionId(await take_ids(txn, inodes=0, others=1))
-    sessions.start(txn, ctx, inode.id, session)
+    await sessions.start(txn, ctx, inode.id, session)
     return Opened(inode, session)
 
 
@@ -94,7 +94,7 @@ async def _create(txn: Txn, ctx: OpContext, place: Place, write: bool, mode: int
     if not write:
         return Opened(inode, NO_SESSION)
     session = SessionId(first + 1)
-    sessions.start(txn, ctx, inode.id, session)
+    await sessions.start(txn, ctx, inode.id, session)
     return Opened(inode, session)
 
 
@@ -106,7 +106,7 @@ async def _open_fresh(txn: Txn, ctx: OpContext, place: Place, old: Inode) -> Ope
     rows.put_inode(txn, inode)
     rows.put_dirent(txn, place.key, inode)
     await unlink(txn, ctx, old)
-    sessions.start(txn, ctx, inode.id, session)
+    await sessions.start(txn, ctx, inode.id, session)
     return Opened(inode, session)
 
 
@@ -119,5 +119,5 @@ async def _create_unnamed(txn: Txn, ctx: OpContext, path: PathRef, mode: int, la
     session = SessionId(first + 1)
     rows.put_inode(txn, inode)
     rows.put_inode(txn, replace(directory, dirent_serial=directory.dirent_serial + 1))
-    sessions.start(txn, ctx, inode.id, session, unnamed_in=directory.id)
+    await sessions.start(txn, ctx, inode.id, session, unnamed_in=directory.id)
     return Opened(inode, session)

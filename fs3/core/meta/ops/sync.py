@@ -16,14 +16,21 @@ from fs3.model.inode import Inode
 
 @once("sync", Inode)
 async def sync(
-    txn: Txn, ctx: OpContext, inode: InodeId, session: SessionId, *, length: int | None = None, modified: bool = False
+    txn: Txn,
+    ctx: OpContext,
+    inode: InodeId,
+    session: SessionId,
+    *,
+    length: int | None = None,
+    modified: bool = False,
+    truncations: int | None = None,
 ) -> Inode:
     """The file's length becomes at least `length`; `modified` advances mtime and change. Errors as in close."""
     if not session:
         return await without_session(txn, inode, length is not None or modified)
     await sessions.find(txn, ctx, inode, session)
     before = await rows.get_inode(txn, inode)
-    after = merged(ctx, before, length, modified)
+    after = merged(ctx, before, length, modified, truncations)
     if after is not before:
         rows.put_inode(txn, after)
     return after

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 from fs3.base.backoff import Backoff
 from fs3.base.errors import FS3Error
@@ -20,6 +21,9 @@ class Duty(ABC):
     """Calls `step` until there is nothing to do, then pauses. An error is logged and tried again, more and more slowly."""
 
     name: str
+
+    may_work: Callable[[], bool] = staticmethod(lambda: True)
+    """Whether it is for this process to do it now."""
 
     def __init__(self, interval_ms: int, first_pause_ns: int = 0) -> None:
         """`interval_ms`: pause when there was nothing to do. `first_pause_ns`: before the first step, so that the duties of
@@ -51,7 +55,7 @@ class Duty(ABC):
         while True:
             pause_ns = self._interval_ns
             try:
-                busy = await self.step()
+                busy = self.may_work() and await self.step()
                 backoff.reset()
             except Exception as why:
                 self.errors += 1

@@ -4,10 +4,9 @@ A garbage row says only that a file waits. Everything else is worked out from it
 is left, so a step may be cut short anywhere, by an error or by the end of the process, and is done again.
 
 **How far it looks.** Chunks 0 … ceil(length / chunk size) are removed. Beyond the recorded length there may be more: of a writer
-that died before it told its length, or of an unnamed file that was discarded. So storage is asked for `garbage_probe_chunks`
-chunks further, and again behind the last one that it finds. Chunks behind a gap longer than that in what nobody recorded are
-not found here, nor is a write that was still on its way in the network when its file was reclaimed, `garbage_delay_ms` after
-it was removed; comparing a listing of the targets with the inodes finds both.
+that died before it told its length, or of an unnamed file that was discarded. So each of the file's chains is asked for its
+first chunk from there on, whatever gap is before it, and again behind that one. A write that was still on its way in the network
+when its file was reclaimed, `garbage_delay_ms` after it was removed, is not met here; `fs3 admin fsck` finds what it leaves.
 """
 
 from __future__ import annotations
@@ -17,12 +16,11 @@ import logging
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
-from fs3.base.ids import ClientId, InodeId, file_chunk
+from fs3.base.ids import ChainId, ChunkId, ClientId, InodeId, chunk_file, file_chunk
 from fs3.base.limits import (
     garbage_chunks_per_step_max,
     garbage_entries_per_step_max,
     garbage_files_per_step_max,
-    garbage_probe_chunks,
     keys_per_find_max,
 )
 from fs3.base.status import Code
@@ -43,6 +41,8 @@ from fs3.services.meta.duties.duty import Duty
 
 log = logging.getLogger("fs3.meta")
 
+_INDEX_MAX = 1 << 60
+"""No write makes a chunk with such an index."""
 _TIMEOUT_NS = 5 * SECOND
 """For one request to storage: other files wait behind it, and there is always a next time."""
 
@@ -185,16 +185,42 @@ class GarbageDuty(Duty):
 
     async def _find(self, work: _Work) -> tuple[list[int], int]:
         """(indices of chunks that exist below some index, that index). On trouble that index is `first`."""
-        stop = min(work.end, work.first + keys_per_find_max)
-        keys = list(chunks(work.inode.layout, work.inode.id, work.first, stop))
+        nearest = (await self._following([work], work.first))[0]
+        if work.trouble:
+            return [], work.first
+        begin = min(nearest, default=work.end)
+        stop = min(work.end, begin + keys_per_find_max)
+        if begin >= stop:
+            return [], work.end
+        keys = list(chunks(work.inode.layout, work.inode.id, begin, stop))
         there = []
-        for index, outcome in enumerate(await self._storage.find(keys, timeout_ns=_TIMEOUT_NS), work.first):
+        for index, outcome in enumerate(await self._storage.find(keys, timeout_ns=_TIMEOUT_NS), begin):
             if outcome.code is Code.OK:
                 there.append(index)
             elif outcome.code is not Code.NOT_FOUND:
                 work.trouble = f"chunk {index}: {outcome.message or outcome.code.name}"
                 return [], work.first
         return there, stop
+
+    async def _following(self, works: Sequence[_Work], begin: int | None = None) -> list[list[int]]:
+        """Of each file, the first chunk of each of its chains from `begin` on (None: from its end on), where there is one."""
+        keys: list[tuple[ChunkId, ChainId]] = []
+        for work in works:
+            first = work.end if begin is None else begin
+            # As many neighbouring chunks as there are chains: each chain once.
+            keys += chunks(work.inode.layout, work.inode.id, first, first + len(work.inode.layout.chains))
+        outcomes = iter(await self._storage.find_following(keys, timeout_ns=_TIMEOUT_NS))
+        found = []
+        for work in works:
+            there = []
+            for outcome in islice(outcomes, len(work.inode.layout.chains)):
+                file = chunk_file(outcome.chunk) if outcome.code is Code.OK else None
+                if file is not None:
+                    there.append(file[1])
+                elif outcome.code is not Code.NOT_FOUND:
+                    work.trouble = f"inode {work.inode.id}: {outcome.message or outcome.code.name}"
+            found.append(there)
+        return found
 
     async def _remove(self, works: Iterable[_Work]) -> None:
         removals = [(work, index) for work in works for index in work.remove]
@@ -213,18 +239,18 @@ class GarbageDuty(Duty):
                 work.stop = index  # everything below it is gone; the others of this step are removed once more
 
     async def _look_beyond(self, works: Sequence[_Work]) -> None:
-        """Where the recorded length ends, there may be chunks whose writer died. A file that has some gets a new end."""
-        if not works:
-            return
-        probe = garbage_probe_chunks
-        keys = [key for work in works for key in chunks(work.inode.layout, work.inode.id, work.end, work.end + probe)]
-        outcomes = iter(await self._storage.find(keys, timeout_ns=_TIMEOUT_NS))
-        for work in works:
-            for index, outcome in enumerate(islice(outcomes, probe), work.end):
-                if outcome.code is Code.OK:
-                    work.end, work.extended = index + 1, True
-                elif outcome.code is not Code.NOT_FOUND:
-                    work.trouble = f"chunk {index}: {outcome.message or outcome.code.name}"
+        """Where the recorded length ends, there may be chunks whose writer died. A file that has some gets a new end, and the
+        next step goes on from the first of them: what is before it does not exist."""
+        begin = 0
+        while begin < len(works):
+            end, room = begin + 1, keys_per_find_max - len(works[begin].inode.layout.chains)
+            while end < len(works) and len(works[end].inode.layout.chains) <= room:
+                room -= len(works[end].inode.layout.chains)
+                end += 1
+            for work, there in zip(works[begin:end], await self._following(works[begin:end]), strict=True):
+                if there and max(there) < _INDEX_MAX:
+                    work.stop, work.end, work.extended = min(there), max(there) + 1, True
+            begin = end
 
     async def _finish(self, work: _Work) -> None:
         async def op(txn: Txn) -> bool:

@@ -4,6 +4,7 @@ import pytest
 
 from fs3.base.ids import TargetId
 from fs3.base.status import Code
+from fs3.core.craq.read_table import READS, Asked, Behind, Known, Lease, Slot, Store, all_reads, row_for
 from fs3.core.craq.reads import decide
 from fs3.model.chain import Chain
 from fs3.model.chunk import ChunkMeta
@@ -51,3 +52,32 @@ def test_nobody_serves_from_the_moment_its_lease_ends() -> None:
     assert decide(CLEAN, PLAIN, TargetId(1), 5, 19, 20) is Code.OK
     assert decide(CLEAN, PLAIN, TargetId(1), 5, 20, 20) is Code.LEASE
     assert decide(DIRTY, PLAIN, TargetId(1), 5, 21, 20) is Code.LEASE
+
+
+# --- the table -------------------------------------------------------------------------------------------------------
+
+
+def test_exactly_one_row_of_the_table_matches_every_case() -> None:
+    for case in all_reads():
+        assert sum(row.matches(case) for row in READS) == 1, case
+    for row in READS:
+        assert any(row.matches(case) for case in all_reads())
+
+
+METAS = {Known.NOTHING: None, Known.COMMITTED: CLEAN, Known.BOTH: DIRTY, Known.PENDING: FRESH}
+
+
+@pytest.mark.parametrize("case", all_reads(), ids=lambda case: "-".join(value.name.lower() for value in case))
+def test_the_function_says_what_the_table_says(case: tuple[Store, Asked, Slot, Lease, Behind, Known]) -> None:
+    store, asked, slot, lease, behind, known = case
+    target = TargetId(9 if slot is Slot.ELSE else 2)
+    where = chain(5, 1, 2, syncing=(3,) if behind is Behind.SOMEBODY else (), out=(9,))
+    code = decide(
+        METAS[known],
+        where if store is Store.OPEN else None,
+        target,
+        5 if asked is Asked.EQUAL else 4,
+        10,
+        20 if lease is Lease.RUNNING else 10,
+    )
+    assert code is row_for(case).code

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from typing import TypeVar
-
 import msgspec
 import pytest
 
@@ -12,26 +10,21 @@ from fs3.core.craq.effects import Commit, Effect, Forward, Reply, Stage
 from fs3.core.craq.events import Acked, Opened, Staged, UpdateReceived
 from fs3.core.craq.flight import Phase
 from fs3.core.craq.replica import Replica
-from fs3.model.chunk import Update, UpdateKind, UpdateResult
-from fs3.sim.one_replica import LIMITS, OneReplica, chain, chunk, codes, kinds, remove, tag, write
-
-E = TypeVar("E", bound=Effect)
-
-
-def forwarded(seq: int, number: int = 0, **changes: object) -> Update:
-    """A write as target 1 sends it on; version and serial are 1 unless told."""
-    return write(seq, number, **{"version": 1, "from_target": TargetId(1), "serial": 1, "floor": 1, **changes})  # type: ignore[arg-type]
-
-
-def only(effects: list[Effect], kind: type[E]) -> E:
-    (effect,) = (effect for effect in effects if isinstance(effect, kind))
-    return effect
-
-
-def put_through(head: OneReplica, update: Update) -> list[Effect]:
-    """A whole update at a replica with a successor."""
-    return head.ack(head.staged(head.ask(update)))
-
+from fs3.model.chunk import UpdateKind, UpdateResult
+from fs3.sim.one_replica import (
+    LIMITS,
+    OneReplica,
+    chain,
+    chunk,
+    codes,
+    forwarded,
+    kinds,
+    only,
+    put_through,
+    remove,
+    tag,
+    write,
+)
 
 # --- one update ------------------------------------------------------------------------------------------------------
 
@@ -247,14 +240,43 @@ def test_whatever_the_successor_refuses_is_sent_again_and_stays_pending(head: On
     assert kinds(head.ack(effects)) == ["Commit", "Reply"]
 
 
-def test_no_space_downstream_is_said_at_once_and_the_update_goes_on_by_itself(head: OneReplica) -> None:
-    effects = head.ack(head.staged(head.ask(write(1))), Code.NO_SPACE)
+def test_no_space_downstream_takes_the_update_back_and_frees_its_number(head: OneReplica) -> None:
+    first = head.staged(head.ask(write(1)))
+    effects = head.ack(first, Code.NO_SPACE)
+    assert kinds(effects) == ["DropPending"]
+    waits = head.ask(write(2, data=b"second", client=2))
+    assert waits == []  # the number is free only once the drop would survive a loss of power
+    effects = head.dropped(effects)
+    assert kinds(effects) == ["Reply", "Stage"]
     assert codes(effects) == [Code.NO_SPACE]
-    effects = head.tick(10)
-    forward = only(effects, Forward)
-    # The client's buffer is gone by now: the pending version is read back.
-    assert (forward.update.kind, forward.update.data, forward.update.length) == (UpdateKind.FILL, None, 4)
-    assert kinds(head.ack(effects)) == ["Commit"]
+    again = only(head.staged(effects), Forward)
+    assert (again.update.version, again.update.tag.seq) == (1, 2)
+    assert again.attempt > only(first, Forward).attempt
+
+
+def test_an_answer_to_a_dropped_update_changes_nothing(head: OneReplica) -> None:
+    first = head.staged(head.ask(write(1)))
+    effects = head.ack(first, Code.NO_SPACE)
+    assert head.ack(first) == []
+    assert codes(head.ask(write(1))) == []  # the retry gets the same answer
+    assert codes(head.dropped(effects)) == [Code.NO_SPACE, Code.NO_SPACE]
+    assert head.store.get(chunk(0)) is None
+
+
+def test_a_drop_goes_on_over_a_chain_change_and_ends_for_who_left(head: OneReplica) -> None:
+    effects = head.ack(head.staged(head.ask(write(1))), Code.NO_SPACE)
+    assert head.join(chain(2, 1, 3)) == []
+    assert codes(head.dropped(effects)) == [Code.NO_SPACE]
+    effects = head.ack(head.staged(head.ask(write(2, chain_version=2))), Code.NO_SPACE)
+    assert head.join(chain(3, 3, out=(1,))) == []
+    assert codes(head.dropped(effects)) == [Code.NOT_SERVING]
+
+
+def test_a_syncing_successor_without_room_is_asked_again() -> None:
+    last = OneReplica(1)
+    last.open(chain(1, 1, syncing=(2,)))
+    assert last.ack(last.staged(last.ask(write(1))), Code.NO_SPACE) == []
+    assert kinds(last.tick(10)) == ["Forward"]
 
 
 def test_a_sending_taken_for_late_is_made_again_with_higher_serials(head: OneReplica) -> None:
@@ -303,183 +325,6 @@ def test_a_disagreement_further_down_is_passed_on(head: OneReplica) -> None:
     assert codes(effects) == [Code.REPLICAS_DISAGREE]
     (lane,) = head.replica.lanes.values()
     assert lane.flight.phase is Phase.HALTED
-
-
-# --- restarts --------------------------------------------------------------------------------------------------------
-
-
-def test_a_restarted_tail_commits_what_it_finds_pending(tail: OneReplica) -> None:
-    tail.staged(tail.ask(forwarded(1, from_target=TargetId(2))))
-    tail.restart(lost=1)
-    assert tail.store.get(chunk(0)).pending == 1  # type: ignore[union-attr]
-    effects = tail.open(chain(1, 1, 2, 3))
-    (commit,) = effects
-    assert isinstance(commit, Commit)
-    assert (commit.version, commit.tag) == (1, tag(1))
-
-
-def test_a_restarted_head_sends_what_it_finds_pending_whole(head: OneReplica) -> None:
-    head.staged(head.ask(write(1)))
-    head.staged(head.ask(remove(1, 1, client=2)))
-    head.restart()
-    effects = head.open(chain(1, 1, 2, 3))
-    fill, removal = (effect.update for effect in effects if isinstance(effect, Forward))
-    assert (fill.kind, fill.data, fill.length, fill.tag) == (UpdateKind.FILL, None, 4, tag(1))
-    assert (removal.kind, removal.version, removal.tag) == (UpdateKind.REMOVE, 1, tag(1, client=2))
-    # The client that asks again attaches.
-    assert head.ask(write(1)) == []
-    assert codes(head.ack([effects[0]])) == [Code.OK]
-
-
-def test_a_restarted_target_that_is_out_waits_for_the_chain(body: OneReplica) -> None:
-    body.staged(body.ask(forwarded(1)))
-    body.restart()
-    assert body.open(chain(2, 1, 3, out=(2,))) == []
-    # Everybody was lost, and it is the first to come back.
-    effects = body.join(chain(4, 2, out=(1, 3)))
-    assert kinds(effects) == ["Commit"]
-
-
-def test_a_syncing_target_keeps_what_it_has_pending_to_itself(body: OneReplica) -> None:
-    body.staged(body.ask(forwarded(1)))
-    body.restart()
-    assert body.open(chain(2, 1, 3, syncing=(2,))) == []
-
-
-def test_a_sending_that_comes_again_after_the_commit_is_answered_with_what_is_committed(body: OneReplica) -> None:
-    put_through(body, forwarded(1))
-    (reply,) = body.ask(forwarded(1, serial=2))
-    assert isinstance(reply, Reply)
-    meta = body.store.get(chunk(0))
-    assert meta is not None
-    assert reply.result == UpdateResult(Code.OK, 1, meta.length, meta.checksum)
-
-
-def test_a_syncing_target_that_lost_a_commit_goes_on_from_what_is_pending() -> None:
-    joining = OneReplica(2)
-    joining.open(chain(1, 1, syncing=(2,)))
-    fill = forwarded(1, kind=UpdateKind.FILL, version=5)
-    joining.staged(joining.ask(fill))
-    joining.restart(lost=1)
-    assert joining.open(chain(1, 1, syncing=(2,))) == []
-    effects = joining.ask(msgspec.structs.replace(fill, serial=2))
-    assert kinds(effects) == ["Commit", "Reply"]
-    assert joining.store.get(chunk(0)).committed == 5  # type: ignore[union-attr]
-
-
-def test_what_was_pending_before_a_stage_that_failed_is_settled() -> None:
-    joining = OneReplica(2)
-    joining.open(chain(1, 1, syncing=(2,)))
-    joining.staged(joining.ask(forwarded(1, kind=UpdateKind.FILL, version=5)))
-    joining.restart(lost=1)
-    joining.open(chain(2, 1, syncing=(2,)))
-    effects = joining.ask(forwarded(2, kind=UpdateKind.FILL, version=6, chain_version=2, serial=2))
-    joining.join(chain(3, 1, 2))
-    effects = joining.staged(effects, Code.DISK)
-    assert kinds(effects) == ["Reply", "Commit"]
-    assert codes(effects) == [Code.DISK]
-    assert joining.store.get(chunk(0)).committed == 5  # type: ignore[union-attr]
-
-
-def test_removing_nothing_without_a_tag_is_done_at_once(head: OneReplica) -> None:
-    (reply,) = head.ask(remove(0, tag=UNTAGGED))
-    assert isinstance(reply, Reply)
-    assert reply.result == UpdateResult(Code.OK)
-
-
-# --- chain changes ---------------------------------------------------------------------------------------------------
-
-
-def test_what_waits_for_a_lost_successor_goes_to_the_next(head: OneReplica) -> None:
-    first = head.staged(head.ask(write(1)))
-    effects = head.join(chain(2, 1, 3, out=(2,)))
-    forward = only(effects, Forward)
-    assert (forward.target, forward.update.chain_version) == (3, 2)
-    assert head.ack(first) == []
-    assert kinds(head.ack(effects)) == ["Commit", "Reply"]
-
-
-def test_who_becomes_the_tail_commits_what_it_has_sent(body: OneReplica) -> None:
-    body.staged(body.ask(forwarded(1)))
-    effects = body.join(chain(2, 1, 2, out=(3,)))
-    assert kinds(effects) == ["Commit", "Reply"]
-
-
-def test_who_leaves_the_live_chain_refuses_everything_and_commits_nothing(body: OneReplica) -> None:
-    body.staged(body.ask(forwarded(1)))
-    body.ask(forwarded(2, version=2, serial=2))
-    effects = body.join(chain(2, 1, 3, out=(2,)))
-    assert kinds(effects) == ["Reply", "Reply"]
-    assert codes(effects) == [Code.NOT_SERVING, Code.NOT_SERVING]
-    assert not body.replica.lanes
-    assert list(body.replica.orphans) == [chunk(0)]
-
-
-@pytest.mark.parametrize("gone", [None, chain(2, 1, 3)])
-def test_who_leaves_while_the_disk_works_answers_when_it_is_done(body: OneReplica, gone: object) -> None:
-    effects = body.ask(forwarded(1))
-    assert body.join(gone) == []  # type: ignore[arg-type]
-    effects = body.staged(effects)
-    assert codes(effects) == [Code.NOT_SERVING]
-    assert list(body.replica.orphans) == [chunk(0)]
-
-
-def test_who_leaves_and_is_back_before_the_disk_is_done_goes_on(body: OneReplica) -> None:
-    effects = body.ask(forwarded(1))
-    body.join(chain(2, 1, 3, out=(2,)))
-    body.join(chain(3, 2, out=(1, 3)))
-    assert kinds(body.staged(effects)) == ["Commit", "Reply"]
-
-
-def test_who_waits_in_a_lane_is_told_of_a_new_chain_version(head: OneReplica) -> None:
-    effects = head.ask(write(1))
-    head.ask(write(1, client=2))
-    assert codes(head.join(chain(2, 1, 2, 3))) == [Code.WRONG_CHAIN_VERSION]
-    forward = only(head.staged(effects), Forward)
-    assert forward.update.chain_version == 2
-
-
-def test_older_and_equal_chain_versions_change_nothing(head: OneReplica) -> None:
-    head.staged(head.ask(write(1)))
-    head.join(chain(5, 1, 3))
-    for version in (4, 5):
-        assert head.join(chain(version, 1)) == []
-    assert head.replica.standing.successor == 3
-
-
-def test_a_target_of_no_chain_serves_nothing(head: OneReplica) -> None:
-    assert head.join(None) == []
-    assert codes(head.ask(write(1))) == [Code.NOT_SERVING]
-    # Old news of the chain it was in do not bring it back.
-    assert head.join(chain(1, 1, 2, 3)) == []
-    assert codes(head.ask(write(1))) == [Code.NOT_SERVING]
-
-
-def test_a_syncing_successor_gets_whole_chunks_and_a_removal_as_it_is() -> None:
-    last = OneReplica(1)
-    last.open(chain(1, 1, syncing=(2,)))
-    forward = only(last.staged(last.ask(write(1, data=b"abc", offset=5))), Forward)
-    assert (forward.update.kind, forward.update.offset, forward.update.length, forward.update.data) == (
-        UpdateKind.FILL,
-        0,
-        8,
-        None,
-    )
-    removal = only(last.staged(last.ask(remove(1, 1, client=2))), Forward)
-    assert removal.update.kind is UpdateKind.REMOVE
-
-
-def test_who_begins_to_sync_drops_what_it_had_under_way(body: OneReplica) -> None:
-    body.staged(body.ask(forwarded(1)))
-    # It missed the version in which it was out.
-    assert codes(body.join(chain(3, 1, 3, syncing=(2,)))) == [Code.NOT_SERVING]
-    effects = body.ask(
-        forwarded(
-            2, kind=UpdateKind.FILL, version=4, chain_version=3, from_target=TargetId(3), serial=9, data=memoryview(b"whole")
-        )
-    )
-    assert kinds(body.staged(effects)) == ["Commit", "Reply"]
-    assert body.store.content(chunk(0)) == b"whole"
 
 
 # --- what arrives in the wrong way -----------------------------------------------------------------------------------

@@ -81,3 +81,14 @@ def test_senders_that_number_nothing_are_never_late_and_cost_nothing() -> None:
     for number in range(10):
         assert not receiver.is_late(write(1, number))
     assert not receiver._latest
+
+
+def test_a_copy_of_what_was_refused_for_want_of_room_is_late() -> None:
+    heard = Heard()
+    heard.listen_to(TargetId(1))
+    refused = write(1, version=1, serial=5, floor=5)
+    assert not heard.is_late(refused)
+    heard.refuse(refused.chunk)
+    assert heard.is_late(refused)
+    assert not heard.is_late(write(2, version=1, serial=6, floor=6))
+    assert heard.is_late(refused)

@@ -2,7 +2,8 @@ from collections import Counter
 
 from fs3.base.ids import ChainId, NodeId, TargetId
 from fs3.base.units import MIB, SECOND
-from fs3.core.files.target_choice import SUSPECT_NS, TargetChoice, candidates
+from fs3.base.limits import suspect_ns
+from fs3.core.files.target_choice import TargetChoice, candidates
 from fs3.model.chain import Chain, PublicState, Slot
 from fs3.model.routing import Node, Role, Routing
 
@@ -91,7 +92,7 @@ def test_a_node_that_failed_is_asked_last_for_a_while():
     choice.failed(NodeId(1), 5 * SECOND)
     assert {choice.pick(who, 5 * SECOND) for _ in range(4)} == {2}
     assert choice.pick(who, 5 * SECOND, exclude=(NodeId(2),)) == 1
-    assert choice.pick(who, 5 * SECOND + SUSPECT_NS) == 1
+    assert choice.pick(who, 5 * SECOND + suspect_ns) == 1
     choice.failed(NodeId(1), 5 * SECOND)
     choice.succeeded(NodeId(1))
     assert choice.pick(who, 5 * SECOND) == 1

@@ -35,7 +35,7 @@ from fs3.model.chain import LocalState, PublicState
 from fs3.model.routing import Role, Routing
 
 CLUSTER = b"c" * 16
-CONFIG = MgmtdConfig(storage_nodes=3, replicas=3, targets_per_node=2)
+CONFIG = MgmtdConfig(storage_nodes=3, replicas=3, targets_per_node=2, reconfigure=False)
 LEASE = CONFIG.lease_ns + CONFIG.drift_ns
 SERVING, LASTSRV, OFFLINE, SYNCING = PublicState.SERVING, PublicState.LASTSRV, PublicState.OFFLINE, PublicState.SYNCING
 
@@ -63,6 +63,7 @@ class Cluster:
         self.stored.tables.update((table.id, table) for table in rows.tables)
         self.stored.namespaces.update((namespace.name, namespace) for namespace in rows.namespaces)
         self.stored.configs.update((config.role, config) for config in rows.configs)
+        self.stored.born.update(rows.born)
 
     def step(self, event: Event) -> list[Reply]:
         """One event, its commit at once."""
@@ -169,7 +170,7 @@ def test_registering_again_is_harmless_and_ids_stay() -> None:
     assert cluster.register("storage-2") == Registered(NodeId(2))
     assert cluster.routing.version == version
     cluster.restart()
-    assert cluster.register("storage-2", incarnation=2, pid=8) == Registered(NodeId(2))
+    assert cluster.register("storage-2", incarnation=2, pid=8) == Registered(NodeId(2), 2)
     assert cluster.routing.nodes[NodeId(2)].pid == 8
     assert len(cluster.routing.tables) == 1
     assert cluster.register("storage-4") == Registered(NodeId(4))
@@ -363,10 +364,8 @@ def test_a_replaced_node_gets_no_lease_from_the_next_manager_either() -> None:
 
 def test_no_lease_while_the_replacement_is_only_being_stored() -> None:
     cluster = reconfiguring()
-    cluster.now += LEASE - CONFIG.heartbeat_ns
-    for node in (2, 3):
-        cluster.beat(node)
-    cluster.now += 2 * CONFIG.heartbeat_ns
+    cluster.pass_time(LEASE - CONFIG.heartbeat_ns, beating=[2, 3])
+    cluster.now += CONFIG.heartbeat_ns
     effects = cluster.manager.step(cluster.now, Tick())
     assert [type(effect) for effect in effects] == [Persist]
     [reply] = cluster.manager.step(cluster.now, Heartbeat(1, NodeId(1), 1, 99, (), cluster.routing.version))
@@ -527,3 +526,180 @@ def test_too_many_waiting_requests_are_refused(monkeypatch: pytest.MonkeyPatch) 
 def test_configurations_that_make_no_sense(fields: dict[str, object], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         msgspec.structs.replace(MgmtdConfig(), **fields).check()
+
+
+# --- wiped nodes, births -------------------------------------------------------------------------------------------------
+
+
+def test_a_process_without_incarnation_is_given_one_and_the_answer_can_be_lost() -> None:
+    cluster = Cluster()
+    assert cluster.register("storage-1", incarnation=0) == Registered(NodeId(1), 1)
+    assert cluster.register("storage-1", incarnation=0) == Registered(NodeId(1), 1)
+    assert cluster.register("storage-1", incarnation=2) == Registered(NodeId(1), 2)
+
+
+def test_a_wiped_node_takes_its_place_once_the_former_process_serves_no_more() -> None:
+    cluster = Cluster()
+    cluster.register("storage-1", incarnation=4)
+    answer = cluster.register("storage-1", incarnation=0, pid=99)
+    assert isinstance(answer, Refused)
+    assert answer.code is Code.BUSY
+    assert "process 7 at tcp://storage-1:1" in answer.message
+    cluster.pass_time(LEASE)
+    assert cluster.register("storage-1", incarnation=0, pid=99) == Registered(NodeId(1), 5)
+    beaten = cluster.beat(1, incarnation=5)
+    assert isinstance(beaten, Beaten)
+
+
+def test_after_a_takeover_a_wiped_node_waits_for_the_leases_the_former_manager_may_have_granted() -> None:
+    cluster = Cluster()
+    cluster.register("storage-1", incarnation=4)
+    cluster.pass_time(2 * LEASE)
+    cluster.restart()
+    answer = cluster.register("storage-1", incarnation=0, pid=99)
+    assert isinstance(answer, Refused)
+    assert answer.code is Code.BUSY
+
+
+def test_a_target_is_born_with_its_first_complete_report_and_for_ever() -> None:
+    cluster = reconfiguring()
+    first = tuple(sorted(report.target for report in cluster.reports(NodeId(1))))
+    assert cluster.stored.born == {slot.target for chain in cluster.routing.chains.values() for slot in chain.slots}
+    cluster.restart()
+    assert cluster.register("storage-1", incarnation=2) == Registered(NodeId(1), 2, first)
+
+
+def test_what_crashed_before_it_was_complete_is_not_born() -> None:
+    cluster = Cluster()
+    cluster.form()
+    cluster.beat(1, cluster.reports(NodeId(1), LocalState.ONLINE))
+    assert not cluster.stored.born
+    assert cluster.register("storage-1", incarnation=2) == Registered(NodeId(1), 2, ())
+
+
+def test_the_lease_of_a_birth_is_granted_after_the_birth_is_stored() -> None:
+    cluster = Cluster()
+    cluster.form()
+    manager = cluster.manager
+    reports = tuple(cluster.reports(NodeId(1)))
+    [persist] = manager.step(cluster.now, Heartbeat(1, NodeId(1), 1, 1, reports, cluster.routing.version))
+    assert isinstance(persist, Persist)
+    assert set(persist.rows.born) == {report.target for report in reports}
+    assert manager.step(cluster.now, Heartbeat(2, NodeId(1), 1, 2, reports, cluster.routing.version)) == []
+    answers = manager.step(cluster.now, Persisted())
+    assert [reply.token for reply in answers if isinstance(reply, Reply)] == [1, 2]
+    [third] = manager.step(cluster.now, Heartbeat(3, NodeId(1), 1, 3, reports, cluster.routing.version))
+    assert isinstance(third, Reply), "from then on heartbeats wait for nothing"
+
+
+# --- what a node does not say ----------------------------------------------------------------------------------------------
+
+
+def test_a_target_its_node_does_not_mention_for_a_lease_is_gone() -> None:
+    cluster = reconfiguring()
+    kept = {target.target for target in cluster.reports(NodeId(1))[:1]}
+
+    def half(node: int) -> list[TargetReport]:
+        return [report for report in cluster.reports(NodeId(node)) if report.target in kept]
+
+    passed = 0
+    while passed < CONFIG.lease_ns:
+        cluster.beat(1, half(1))
+        for node in (2, 3):
+            cluster.beat(node)
+        cluster.now += CONFIG.heartbeat_ns
+        passed += CONFIG.heartbeat_ns
+        assert cluster.states() == {(SERVING,) * 3}
+        cluster.step(Tick())
+    cluster.now += CONFIG.heartbeat_ns
+    cluster.beat(1, half(1))
+    assert cluster.routing.nodes[NodeId(1)].alive
+    assert sorted(tuple(slot.state for slot in chain.slots) for chain in cluster.routing.chains.values()) == [
+        (SERVING, SERVING, SERVING),
+        (SERVING, SERVING, OFFLINE),
+    ]
+    gone = [status for status in cluster.manager.targets(cluster.now) if status.slot.state is OFFLINE]
+    assert gone[0].report is not None
+    assert gone[0].report.reason == "the node does not mention it"
+
+
+def test_one_that_is_mentioned_under_an_older_chain_version_is_only_unknown() -> None:
+    """The node may go on serving it under that version, for as long as its lease runs."""
+    cluster = reconfiguring()
+    old = [TargetReport(report.target, LocalState.UPTODATE, 0) for report in cluster.reports(NodeId(1))]
+    for _ in range(2 * LEASE // CONFIG.heartbeat_ns):
+        cluster.beat(1, old)
+        for node in (2, 3):
+            cluster.beat(node)
+        cluster.now += CONFIG.heartbeat_ns
+        cluster.step(Tick())
+    assert cluster.states() == {(SERVING,) * 3}
+
+
+# --- handing over, sleeping, old stores --------------------------------------------------------------------------------------
+
+
+def test_one_that_leaves_hears_the_version_in_which_it_was_replaced() -> None:
+    cluster = reconfiguring()
+    before = cluster.routing.version
+    effects = cluster.manager.step(cluster.now, Heartbeat(1, NodeId(3), 1, 99, (), before, leaving=True))
+    assert [type(effect) for effect in effects] == [Persist]
+    published, reply = cluster.manager.step(cluster.now, Persisted())
+    assert isinstance(published, Publish)
+    assert isinstance(reply, Reply)
+    assert isinstance(reply.answer, Beaten)
+    assert reply.answer.routing_version == published.delta.version == before + 1
+    assert {chain.slots[-1].node for chain in published.delta.chains} == {3}
+    assert {chain.slots[-1].state for chain in published.delta.chains} == {OFFLINE}
+    late = cluster.beat(3, seq=100)
+    assert isinstance(late, Beaten)
+    assert late.lease_ns == 0, "whoever has left holds no lease before it registers again"
+
+
+def test_a_manager_that_slept_blames_nobody_for_its_own_silence() -> None:
+    cluster = reconfiguring()
+    cluster.pass_time(SECOND, beating=[1, 2])
+    cluster.now += 100 * LEASE
+    cluster.step(Tick())
+    assert cluster.states() == {(SERVING,) * 3}
+    assert all(node.alive for node in cluster.routing.nodes.values())
+    cluster.pass_time(LEASE + CONFIG.heartbeat_ns, beating=[1, 2])
+    assert [node.alive for node in cluster.routing.nodes.values()] == [True, True, False]
+
+
+def test_a_store_that_is_older_than_the_cluster_decides_nothing() -> None:
+    cluster = reconfiguring()
+    answer = cluster.beat(1, routing_version=cluster.routing.version + 3)
+    assert isinstance(answer, Refused)
+    assert answer.code is Code.STALE
+    assert "the manager's store is older than the cluster" in answer.message
+
+
+def test_a_takeover_freezes_nothing_and_takes_out_who_stays_silent() -> None:
+    cluster = reconfiguring()
+    cluster.restart()
+    for node in (1, 2):
+        answer = cluster.beat(node)
+        assert isinstance(answer, Beaten)
+        assert answer.lease_ns == CONFIG.lease_ns, "a node that is up to date goes on with its first heartbeat"
+    cluster.pass_time(LEASE + CONFIG.heartbeat_ns, beating=[1, 2])
+    assert cluster.states() == {(SERVING, SERVING, OFFLINE)}
+
+
+def test_when_a_whole_cluster_starts_nobody_is_late_before_the_first_one_is_here() -> None:
+    cluster = reconfiguring()
+    cluster.restart()
+    cluster.pass_time(10 * LEASE)
+    assert cluster.states() == {(SERVING,) * 3}
+    assert all(node.alive for node in cluster.routing.nodes.values())
+    cluster.register("storage-2", incarnation=2)
+    cluster.seqs[NodeId(2)] = 0
+    for _ in range(LEASE // CONFIG.heartbeat_ns):
+        cluster.beat(2, incarnation=2)
+        cluster.now += CONFIG.heartbeat_ns
+        cluster.step(Tick())
+    assert cluster.states() == {(SERVING,) * 3}
+    cluster.now += CONFIG.heartbeat_ns
+    cluster.beat(2, incarnation=2)
+    cluster.step(Tick())
+    assert cluster.states() == {(SERVING, OFFLINE, OFFLINE)}

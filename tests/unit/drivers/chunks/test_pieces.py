@@ -12,7 +12,7 @@ from fs3.base.limits import block_bytes_max, chunk_bytes_max, page_trailer_bytes
 from fs3.base.units import KIB, MIB
 from fs3.drivers.chunks.files import BlockFiles, read_all, write_parts
 from fs3.drivers.chunks.holds import Holds
-from fs3.drivers.chunks.rows import Row, RowDamaged, Version, check, decode, encode, pack_sums, places
+from fs3.drivers.chunks.rows import Row, RowDamaged, Version, check, decode, describe, encode, pack_sums, places
 from fs3.drivers.chunks.sizes import INLINE, NOWHERE, SIZES, block_bytes, class_for, place_of, split_place
 from fs3.drivers.chunks.slots import Slots
 from fs3.model.chunk import Tag, UpdateKind
@@ -92,7 +92,10 @@ def test_rows_are_packed_and_unpacked(files):
                 assert found.describe() == row.describe()
                 assert encode(A, found) == packed
                 where = [v.place if v is not None and v.place >= 0 else NOWHERE for v in (committed, pending)]
-                assert places(A, packed) == (*where, pending is not None)
+                ends = {}
+                assert places(A, packed, ends) == (*where, pending is not None)
+                assert ends == ({C64 + 20: 5 * SIZES[C64 + 20] + 200_000} if block in (committed, pending) else {})
+                assert describe(A, packed) == row.describe()
     assert block.digest == digest_of(checksums(memoryview(bytes(200_000))))
     assert [block.sum_of(index) for index in range(4)] == block.sums_of(0, 4) == checksums(memoryview(bytes(200_000)))
 

@@ -22,7 +22,7 @@ from fs3.drivers.chunks.files import BlockFiles
 from fs3.drivers.chunks.index import Index, IndexNoSpace
 from fs3.drivers.os_clock import OsClock
 from fs3.model.chunk import Tag
-from fs3.ports.chunk_store import ReadBatch
+from fs3.ports.chunk_store import ReadBatch, StoreDamaged
 from fs3.sim.conformance.chunk_tools import (
     CLIENT,
     FILL,
@@ -75,13 +75,15 @@ class TestOpening:
         await open_store(tmp_path, cluster=b"").close()
         await open_store(tmp_path, cluster=b"\x01\x02").close()
         await open_store(tmp_path, cluster=b"").close()
-        with pytest.raises(FS3Error, match="belongs to cluster 0102, not 0103"):
+        with pytest.raises(FS3Error, match="belongs to cluster 0102, not 0103") as caught:
             open_store(tmp_path, cluster=b"\x01\x03")
+        assert caught.value.code is Code.WRONG_CLUSTER
         with pytest.raises(FS3Error, match="belongs to target 1, not 2") as caught:
             open_store(tmp_path, target=2)
         assert caught.value.code is Code.CONFIG
-        monkeypatch.setattr(index, "FORMAT", 2)
-        with pytest.raises(FS3Error, match="chunks are in format 1, this is format 2") as caught:
+        monkeypatch.setattr(index, "FORMAT", 3)
+        monkeypatch.setattr(index, "_READABLE", (3,))
+        with pytest.raises(FS3Error, match="chunks are in format 2, this is format 3") as caught:
             open_store(tmp_path)
         assert caught.value.code is Code.UNSUPPORTED
         monkeypatch.undo()
@@ -95,7 +97,7 @@ class TestOpening:
         with pytest.raises(FS3Error, match="not one of fs3"):
             open_store(tmp_path)
         (path / "data.mdb").write_bytes(b"rubbish" * 1000)
-        with pytest.raises(FS3Error, match="cannot open the chunk index"):
+        with pytest.raises(StoreDamaged, match="page 0 is no meta page"):
             open_store(tmp_path)
 
     @pytest.mark.parametrize("how", ["rotten", "one block twice"])
@@ -283,6 +285,7 @@ class TestRoom:
     async def test_the_disk_keeps_a_reserve_of_which_fills_may_use_half(self, store, monkeypatch):
         store._updates.planner._config = dataclasses.replace(store._config, disk_reserve_bytes=100 * MIB)
         store._files.may_punch = False
+        monkeypatch.setattr(BlockFiles, "free_bytes", lambda self: 60 * MIB)
         store._updates.planner.disk_free = 60 * MIB
         refused = await stage(store, update_of(A, WRITE, 0, noise(5000)))
         assert refused.code is Code.NO_SPACE
@@ -291,6 +294,15 @@ class TestRoom:
         store._updates.planner.disk_free = 60 * MIB
         await apply(store, update_of(A, TRUNCATE, 4000))
         await apply(store, update_of(A, REMOVE))
+
+    async def test_a_disk_that_somebody_else_has_freed_takes_writes_again(self, store, monkeypatch):
+        store._updates.planner._config = dataclasses.replace(store._config, disk_reserve_bytes=100 * MIB)
+        free = 60 * MIB
+        monkeypatch.setattr(BlockFiles, "free_bytes", lambda self: free)
+        store._updates.planner.disk_free = 60 * MIB
+        assert (await stage(store, update_of(A, WRITE, 0, noise(5000)))).code is Code.NO_SPACE
+        free = 900 * MIB
+        assert (await stage(store, update_of(A, WRITE, 0, noise(5000)))).code is Code.OK
 
     async def test_part_of_the_capacity_is_for_fills(self, tmp_path):
         store = open_store(tmp_path, capacity_bytes=256 * KIB, repair_reserve_bytes=128 * KIB)
@@ -410,8 +422,8 @@ class TestCommits:
         result = await stage(store, update)
         loop, written, real = asyncio.get_running_loop(), asyncio.Event(), Index.write
 
-        def write_index(self, rows, channels):
-            real(self, rows, channels)
+        def write_index(self, *args):
+            real(self, *args)
             loop.call_soon_threadsafe(written.set)
 
         monkeypatch.setattr(Index, "write", write_index)

@@ -13,6 +13,7 @@ from fs3.base.errors import FS3Error
 from fs3.base.status import Code
 from fs3.drivers.lmdb import LmdbKV
 from fs3.drivers.lmdb.env import Environment
+from fs3.drivers.lmdb.lock import DirectoryLock
 from fs3.sim.conformance.kv import failure, get, puts, rows_of, transacting
 
 
@@ -25,23 +26,37 @@ def run(script, *arguments):
     return done.stdout
 
 
-async def test_another_process_is_refused_and_told_who_has_it(tmp_path):
+SECOND = """
+    import sys
+    from pathlib import Path
+    from fs3.base.errors import FS3Error
+    from fs3.drivers.lmdb import LmdbKV
+    from fs3.drivers.lmdb.lock import DirectoryLock
+    try:
+        kept = eval(sys.argv[2])
+        print("opened")
+    except FS3Error as why:
+        print(why.code.name, why)
+"""
+
+
+async def test_processes_share_a_store_but_not_with_one_that_wants_it_alone(tmp_path):
     kv = LmdbKV.open(tmp_path)
-    script = """
-        import sys
-        from fs3.base.errors import FS3Error
-        from fs3.drivers.lmdb import LmdbKV
-        try:
-            LmdbKV.open(sys.argv[1])
-        except FS3Error as why:
-            print(why.code.name, why)
-    """
-    said = run(script, tmp_path)
+    assert run(SECOND, tmp_path, "LmdbKV.open(sys.argv[1])") == "opened\n"
+    said = run(SECOND, tmp_path, "DirectoryLock(Path(sys.argv[1]))")
     assert "BUSY" in said
-    assert f"pid {os.getpid()}" in said
     assert str(tmp_path) in said
     await kv.close()
-    assert run(script, tmp_path) == "", "closed: anybody may open it"
+    assert run(SECOND, tmp_path, "DirectoryLock(Path(sys.argv[1]))") == "opened\n", "closed: anybody may have it"
+
+
+def test_whoever_has_a_directory_alone_is_named(tmp_path):
+    lock = DirectoryLock(tmp_path)
+    for way in ("DirectoryLock(Path(sys.argv[1]))", "LmdbKV.open(sys.argv[1])"):
+        said = run(SECOND, tmp_path, way)
+        assert "BUSY" in said
+        assert f"pid {os.getpid()}" in said
+    lock.release()
 
 
 async def test_the_same_process_is_refused_a_second_time_and_keeps_its_lock(tmp_path):

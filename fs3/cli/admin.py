@@ -1,0 +1,235 @@
+"""`fs3 admin`: look into a cluster, check it, repair it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fs3.base.errors import error
+from fs3.base.status import Code
+from fs3.base.units import format_size
+
+if TYPE_CHECKING:
+    from fs3.api.client import Client
+
+app = typer.Typer(name="admin", help="Look into a cluster, check it, repair it.", no_args_is_help=True)
+
+Where = Annotated[
+    str | None,
+    typer.Argument(help="fs3://host:port, or the data directory of a cluster on this machine; FS3_CLUSTER when left out"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="machine-readable")]
+
+CLEAN, FOUND, NOT_CHECKED = 0, 1, 2
+"""Exit status."""
+
+T = TypeVar("T")
+
+
+@asynccontextmanager
+async def client_of(where: str | None) -> AsyncIterator[Client]:
+    """A client of a cluster. FS3Error when it cannot be reached, or the argument names none."""
+    from fs3.api.connect import connect, connect_embedded
+    from fs3.cli.directory import ClusterDirectory
+    from fs3.cli.status import addresses_of_shape
+
+    if where is None or "://" in where:
+        made = connect(where or "fs3://")
+    elif (Path(where) / "cluster.json").exists():
+        made = connect(",".join(addresses_of_shape(ClusterDirectory(Path(where)).require()[0])))
+    elif (Path(where) / "meta").is_dir() and (Path(where) / "storage").is_dir():
+        made = connect_embedded(where)
+    else:
+        raise error(Code.INVALID, "neither fs3://host:port nor the data directory of a cluster", where)
+    client = await made
+    try:
+        yield client
+    finally:
+        await client.aclose()
+
+
+def run(where: str | None, action: Callable[[Client], Awaitable[T]]) -> T:
+    """The result of an action with a client. Ends the process with `NOT_CHECKED` and one line when it cannot be had."""
+
+    async def with_client() -> T:
+        async with client_of(where) as client:
+            return await action(client)
+
+    try:
+        return asyncio.run(with_client())
+    except (OSError, ValueError) as wrong:
+        give_up(wrong)
+
+
+def give_up(wrong: Exception) -> NoReturn:
+    """One line on standard error, exit status `NOT_CHECKED`."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"fs3: {wrong}", markup=False)
+    raise typer.Exit(NOT_CHECKED)
+
+
+def show(document: Any) -> None:
+    """JSON on standard output."""
+    sys.stdout.write(json.dumps(document, indent=2) + "\n")
+
+
+def print_table(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]], title: str = "") -> None:
+    """A table on standard output; wider than the terminal rather than cut when it is no terminal."""
+    console = Console(highlight=False, soft_wrap=True)
+    table = Table(title=title or None, title_justify="left", box=None)
+    for heading in headings:
+        table.add_column(heading, no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    if not console.is_terminal:
+        console = Console(highlight=False, soft_wrap=True, width=max(200, console.width))
+    console.print(table)
+
+
+@app.command()
+def fsck(
+    where: Where = None,
+    repair: Annotated[bool, typer.Option("--repair", help="repair what was found")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check the namespace, the chunks and their replicas, while the cluster is in use.
+
+    Exit status: 0 all is well, 1 problems were found (also when they were repaired), 2 it could not be checked.
+    """
+    from fs3.cli.admin_fsck import check
+
+    run_check(where, check, repair=repair, as_json=as_json, names=True, files=True, replicas=True)
+
+
+@app.command()
+def verify_replicas(where: Where = None, as_json: AsJson = False) -> None:
+    """Compare versions and checksums of every chunk on all replicas that serve.
+
+    The bytes behind the checksums are read and verified by `fs3 admin scrub`. Exit status as of fsck.
+    """
+    from fs3.cli.admin_fsck import check
+
+    run_check(where, check, repair=False, as_json=as_json, names=False, files=False, replicas=True)
+
+
+def run_check(where: str | None, check: Callable[..., Awaitable[bool]], **options: bool) -> None:
+    """Runs a check and ends the process with its exit status."""
+
+    async def action(client: Client) -> bool:
+        return await check(client, **options)
+
+    if not run(where, action):
+        raise typer.Exit(FOUND)
+
+
+@app.command()
+def chains(where: Where = None, as_json: AsJson = False) -> None:
+    """Show the chains with their targets, in chain order: who serves, who is being brought up to date, who is away."""
+    from fs3.cli.admin_chains import describe_chains
+
+    found = run(where, describe_chains)
+    if as_json:
+        show(found)
+        return
+    rows = []
+    for chain in found["chains"]:
+        tables = ", ".join(str(table) for table in chain["tables"])
+        for place, target in enumerate(chain["targets"]):
+            first = (str(chain["chain"]), str(chain["version"]), tables) if place == 0 else ("", "", "")
+            used, free = format_size(target["used_bytes"]), format_size(target["free_bytes"])
+            states = target["public_state"], target["local_state"]
+            rows.append((*first, str(target["target"]), target["node"], *states, str(target["chunks"]), used, free))
+    print_table(("chain", "version", "tables", "target", "node", "public", "local", "chunks", "used", "free"), rows)
+
+
+@app.command()
+def chunk(
+    chunk_id: Annotated[str, typer.Argument(metavar="CHUNK", help="inode/index of a file's chunk, or 32 hexadecimal digits")],
+    where: Where = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show where a chunk is, and which version each replica has. Exit status 1 when no target has it."""
+    from fs3.cli.admin_chains import find_chunk
+    from fs3.core.meta.problems import parse_chunk_name
+
+    try:
+        wanted = parse_chunk_name(chunk_id)
+    except ValueError as wrong:
+        give_up(wrong)
+
+    async def action(client: Client) -> dict[str, Any]:
+        return await find_chunk(client, wanted)
+
+    found = run(where, action)
+    if as_json:
+        show(found)
+    else:
+        rows = [
+            (str(copy["chain"]), str(copy["target"]), copy["node"], copy["state"], *_copy_columns(copy))
+            for copy in found["copies"]
+        ]
+        headings = "chain", "target", "node", "public", "version", "pending", "chain version", "bytes", "checksum", ""
+        print_table(headings, rows, found["what"])
+    if not any(copy["exists"] for copy in found["copies"]):
+        raise typer.Exit(FOUND)
+
+
+def _copy_columns(copy: dict[str, Any]) -> tuple[str, ...]:
+    if not copy["exists"]:
+        return ("-", "-", "-", "-", "-", copy["reason"])
+    pending = str(copy["pending"]) if copy["pending"] else ""
+    bad = "bad" if copy["bad"] else ""
+    return (str(copy["version"]), pending, str(copy["chain_version"]), str(copy["bytes"]), copy["checksum"], bad)
+
+
+@app.command()
+def scrub(
+    where: Where = None,
+    start: Annotated[bool, typer.Option("--start", help="begin one now on every target where none is under way")] = False,
+    status: Annotated[bool, typer.Option("--status", help="only show how far it is; this is what happens by default")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show how far the background verification of all stored bytes is, and what it has found.
+
+    Exit status: 0 no chunk is known to be bad, 1 some are, 2 a node did not answer.
+    """
+    from fs3.cli.admin_scrub import ask_all
+
+    if start and status:
+        give_up(error(Code.INVALID, "--start and --status contradict each other"))
+
+    async def action(client: Client) -> dict[str, Any]:
+        return await ask_all(client, begin=start)
+
+    found = run(where, action)
+    if as_json:
+        show(found)
+    else:
+        rows = [
+            (
+                str(target["target"]),
+                target["node"],
+                f"{target['done_chunks']} of {target['total_chunks']} chunks" if target["running"] else "at rest",
+                str(target["passes"]),
+                format_size(target["bytes"]),
+                str(target["repaired_chunks"]),
+                str(target["bad_chunks"]),
+                " ".join(target["bad"]),
+            )
+            for target in found["targets"]
+        ]
+        print_table(("target", "node", "now", "passes", "read", "repaired", "bad", ""), rows)
+    for node, reason in found["silent"].items():
+        sys.stderr.write(f"fs3: {node} does not answer: {reason}\n")
+    if found["silent"]:
+        raise typer.Exit(NOT_CHECKED)
+    if any(target["bad_chunks"] for target in found["targets"]):
+        raise typer.Exit(FOUND)

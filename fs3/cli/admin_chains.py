@@ -1,0 +1,109 @@
+"""`fs3 admin chains` and `fs3 admin chunk`: where things are."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from fs3.api.client import Client
+from fs3.base.errors import FS3Error
+from fs3.base.ids import CHUNK_ID_BYTES, ChainId, ChunkId, chunk_file
+from fs3.cli.status import describe
+from fs3.client.fsck import MetaSource
+from fs3.core.files.layout import chain_of
+from fs3.core.meta.problems import chunk_name
+from fs3.model.chain import Slot
+from fs3.model.inode import InodeType, Layout
+
+_ASKED_AT_ONCE = 64
+
+
+async def describe_chains(client: Client) -> dict[str, Any]:
+    """Every chain with its targets in chain order, and the tables it is in."""
+    document = describe(await client.manager.status())
+    targets = {target["target"]: target for target in document["targets"]}
+    found = []
+    for chain in sorted(document["chains"], key=lambda chain: chain["chain"]):
+        members = []
+        for slot in chain["targets"]:
+            known = targets.get(slot["target"], {})
+            members.append(
+                {
+                    "target": slot["target"],
+                    "node": slot["node"],
+                    "public_state": slot["state"],
+                    "local_state": known.get("local_state", "unknown"),
+                    "chunks": known.get("chunks", 0),
+                    "used_bytes": known.get("used_bytes", 0),
+                    "free_bytes": known.get("free_bytes", 0),
+                }
+            )
+        tables = [table["table"] for table in document["tables"] if chain["chain"] in table["chains"]]
+        found.append({"chain": chain["chain"], "version": chain["version"], "tables": tables, "targets": members})
+    return {"routing_version": document["routing_version"], "chains": found}
+
+
+async def find_chunk(client: Client, chunk: ChunkId) -> dict[str, Any]:
+    """A chunk on every target of its chain, whatever their state; of all chains when its file is unknown or it is a page."""
+    routing = client.manager.routing
+    what, chains = f"chunk {chunk_name(chunk)}", sorted(routing.chains)
+    file = chunk_file(chunk)
+    if file is None:
+        what += ", a page"
+    else:
+        facts = (await MetaSource(client.meta).inspect([file[0]])).facts
+        if facts and facts[0].type is InodeType.FILE and facts[0].chains:
+            layout = Layout(0, facts[0].chunk_size, len(facts[0].chains), facts[0].chains)  # type: ignore[arg-type]
+            chains = [chain_of(layout, file[1])]
+            begin = file[1] * layout.chunk_size
+            what += f", bytes {begin} to {begin + layout.chunk_size} of inode {file[0]}, which has {facts[0].length}"
+        else:
+            what += f"; there is no file with inode {file[0]}"
+    places = [(chain, slot) for chain in chains if chain in routing.chains for slot in routing.chains[chain].slots]
+    asked = asyncio.Semaphore(_ASKED_AT_ONCE)
+
+    async def ask(chain: ChainId, slot: Slot) -> dict[str, Any]:
+        async with asked:
+            return await _copy(client, chunk, chain, slot)
+
+    copies = await asyncio.gather(*(ask(chain, slot) for chain, slot in places))
+    if len(chains) > 1:
+        holders = {copy["chain"] for copy in copies if copy["exists"]}
+        copies = [copy for copy in copies if copy["chain"] in holders]
+    return {"chunk": chunk_name(chunk), "what": what, "copies": copies}
+
+
+async def _copy(client: Client, chunk: ChunkId, chain: ChainId, slot: Slot) -> dict[str, Any]:
+    number = int.from_bytes(chunk, "big")
+    after = ChunkId((number - 1).to_bytes(CHUNK_ID_BYTES, "big")) if number else None
+    node = client.manager.routing.nodes.get(slot.node)
+    copy: dict[str, Any] = {
+        "chain": chain,
+        "target": slot.target,
+        "node": node.name if node is not None else str(slot.node),
+        "state": slot.state.name.lower(),
+        "exists": False,
+        "reason": "absent",
+    }
+    try:
+        page = await client.storage.list_chunks(chain, slot.target, after=after, limit=1, timeout_ns=_PATIENCE_NS)
+    except FS3Error as why:
+        copy["reason"] = why.strerror or str(why)
+        return copy
+    if page.rows and page.rows[0].chunk == chunk:
+        row = page.rows[0]
+        copy |= {
+            "exists": True,
+            "reason": "",
+            "version": row.committed,
+            "pending": row.pending,
+            "chain_version": row.chain_version,
+            "bytes": row.length,
+            "checksum": f"{row.checksum:08x}",
+            "bad": row.bad,
+        }
+    return copy
+
+
+_PATIENCE_NS = 3_000_000_000
+"""For one target: others may well have what is looked for."""

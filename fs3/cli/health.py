@@ -1,0 +1,113 @@
+"""Is a cluster well, and if not, why: a verdict on what `fs3 status --json` shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+
+class Health(StrEnum):
+    """Of a whole cluster, best first."""
+
+    HEALTHY = "healthy"
+    """Every replica of everything serves."""
+    DEGRADED = "degraded"
+    """Everything can be read and written, with fewer replicas or processes than there should be."""
+    DOWN = "down"
+    """Something can not be read or written."""
+
+
+class Problem(NamedTuple):
+    """One thing that is not as it should be."""
+
+    health: Health
+    """Of the cluster because of it."""
+    text: str
+
+
+def problems_of(document: dict[str, Any]) -> list[Problem]:
+    """What is wrong with a cluster, the worst first."""
+    nodes = {node["name"]: node for node in document["nodes"]}
+    found = [
+        *_of_managers(document["managers"]),
+        *_of_nodes(document["nodes"]),
+        *_of_chains(document["chains"], {target["target"]: target for target in document["targets"]}, nodes),
+    ]
+    if not document["tables"]:
+        found.append(Problem(Health.DOWN, "there is no chain table yet: storage nodes are missing"))
+    return sorted(found, key=lambda problem: problem.health is not Health.DOWN)
+
+
+def health_of(problems: Iterable[Problem]) -> Health:
+    """The worst of them."""
+    order = list(Health)
+    return max((problem.health for problem in problems), key=order.index, default=Health.HEALTHY)
+
+
+def _of_managers(managers: list[dict[str, Any]]) -> list[Problem]:
+    return [
+        Problem(Health.DEGRADED, f"manager {manager['name']} does not answer") for manager in managers if not manager["answers"]
+    ]
+
+
+def _of_nodes(nodes: list[dict[str, Any]]) -> list[Problem]:
+    metas = [node for node in nodes if node["role"] == "meta"]
+    found = [Problem(Health.DEGRADED, f"node {node['name']} {why_dead(node)}") for node in nodes if not node["alive"]]
+    if not any(node["alive"] for node in metas):
+        found.append(Problem(Health.DOWN, "no metadata node is alive: files cannot be opened"))
+    return found
+
+
+def _of_chains(
+    chains: list[dict[str, Any]], targets: dict[int, dict[str, Any]], nodes: dict[str, dict[str, Any]]
+) -> list[Problem]:
+    found = []
+    for chain in chains:
+        slots = chain["targets"]
+        serving = [slot for slot in slots if slot["state"] == "serving"]
+        for slot in slots:
+            target = targets.get(slot["target"])
+            if target is None:
+                continue
+            named = f"chain {chain['chain']}: target {target['target']} on {target['node']}"
+            if target["bad_blocks"]:
+                found.append(Problem(Health.DEGRADED, f"{named} has {target['bad_blocks']} bad blocks without a good copy"))
+            if slot["state"] == "serving" and target["local_state"] == "uptodate":
+                continue
+            why = why_not_serving(target, nodes.get(target["node"]))
+            if slot["state"] == "lastsrv":
+                found.append(Problem(Health.DOWN, f"{named} has the newest data and {why}"))
+            elif slot["state"] == "serving":
+                found.append(Problem(Health.DEGRADED, f"{named} serves, and {why}"))
+            else:
+                found.append(Problem(Health.DEGRADED, f"{named} is {slot['state']}: {why}"))
+        if not serving:
+            found.append(Problem(Health.DOWN, f"chain {chain['chain']}: nobody serves, its chunks can not be read or written"))
+    return found
+
+
+def why_dead(node: dict[str, Any]) -> str:
+    """ "is dead, last heard 12 s ago"."""
+    silent = node["silent_ms"]
+    return "is dead" if silent < 0 else f"is dead, last heard {silent / 1000:.0f} s ago"
+
+
+def why_not_serving(target: dict[str, Any], node: dict[str, Any] | None) -> str:
+    """What a person should know about a target that is not serving and up to date."""
+    if node is None:
+        return "its node is not known"
+    if not node["alive"]:
+        return f"its node {why_dead(node)}"
+    if target["local_state"] == "unknown":
+        return "its node has not reported on it since the last change"
+    if target["reason"]:
+        return str(target["reason"])
+    match target["public_state"]:
+        case "syncing":
+            return "it is being brought up to date"
+        case "waiting":
+            return "it waits for a serving target to be brought up to date by"
+        case "offline":
+            return "its node is back, and it is about to be brought up to date"
+    return f"its node says it is {target['local_state']}"

@@ -1,0 +1,176 @@
+"""`fs3 status` as tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from fs3.base.units import format_size
+from fs3.cli.health import Health
+
+PROBLEMS_SHOWN_MAX = 20
+_BAR_WIDTH = 24
+_COLOURS = {Health.HEALTHY: "green", Health.DEGRADED: "yellow", Health.DOWN: "red"}
+
+
+def render(document: dict[str, Any]) -> RenderableType:
+    """Everything, the verdict first."""
+    parts: list[RenderableType] = [_verdict(document)]
+    if document["problems"]:
+        parts.append(_problems(document["problems"]))
+    parts += [table for table in (_managers(document), _nodes(document)) if table.row_count]
+    parts += [table for table in (_chains(document), _resyncs(document), _scrubs(document)) if table.row_count]
+    for space in document["namespaces"]:
+        parts.append(Text(f"namespace {space['name']}: pages of {space['page_bytes']} bytes, {space['replicas']} replicas"))
+    if document.get("processes"):
+        parts.append(_processes(document["processes"]))
+    return Group(*parts)
+
+
+def _table(title: str, *headings: str) -> Table:
+    table = Table(title=title, title_justify="left", box=None)
+    for heading in headings:
+        table.add_column(heading)
+    return table
+
+
+def _verdict(document: dict[str, Any]) -> Text:
+    health = Health(document["health"])
+    line = Text("cluster ")
+    line.append(document["cluster_id"][:12] or "(unknown)")
+    line.append(" is ")
+    line.append(health.value, style=f"bold {_COLOURS[health]}")
+    chains = document["chains"]
+    if chains:
+        whole = sum(all(slot["state"] == "serving" for slot in chain["targets"]) for chain in chains)
+        line.append(f"; {whole} of {len(chains)} chains have all their replicas; routing version {document['routing_version']}")
+    return line
+
+
+def _problems(problems: list[dict[str, str]]) -> Text:
+    lines = Text()
+    for problem in problems[:PROBLEMS_SHOWN_MAX]:
+        lines.append("  ! ", style=_COLOURS[Health(problem["health"])])
+        lines.append(problem["text"] + "\n")
+    if len(problems) > PROBLEMS_SHOWN_MAX:
+        lines.append(f"  … and {len(problems) - PROBLEMS_SHOWN_MAX} more; `fs3 status --json` shows all\n")
+    return lines
+
+
+def _managers(document: dict[str, Any]) -> Table:
+    table = _table("managers", "name", "", "endpoints")
+    for manager in document["managers"]:
+        if manager["primary"]:
+            since = document["primary_for_ms"] / 1000
+            part = Text(f"primary for {_duration(since)}, epoch {document['epoch']}", style="green")
+        elif manager["answers"]:
+            part = Text("stands by")
+        else:
+            part = Text("does not answer", style="red")
+        table.add_row(manager["name"], part, " ".join(manager["endpoints"]))
+    return table
+
+
+def _nodes(document: dict[str, Any]) -> Table:
+    table = _table("nodes", "id", "name", "role", "alive", "heard", "lease left", "incarnation", "pid")
+    for node in document["nodes"]:
+        alive = Text("yes") if node["alive"] else Text("no", style="red")
+        heard = f"{node['silent_ms'] / 1000:.1f} s ago" if node["silent_ms"] >= 0 else "never"
+        lease = f"{node['lease_left_ms'] / 1000:.1f} s" if node["alive"] else ""
+        table.add_row(
+            str(node["id"]), node["name"], node["role"], alive, heard, lease, str(node["incarnation"]), str(node["pid"])
+        )
+    return table
+
+
+def _chains(document: dict[str, Any]) -> Table:
+    title = "targets, in chain order"
+    table = _table(title, "chain", "version", "target", "node", "public", "local", "used", "free", "chunks", "")
+    targets = {target["target"]: target for target in document["targets"]}
+    for chain in sorted(document["chains"], key=lambda chain: int(chain["chain"])):
+        for slot in chain["targets"]:
+            target = targets.get(slot["target"])
+            if target is None:
+                continue
+            well = target["public_state"] == "serving" and target["local_state"] == "uptodate" and not target["bad_blocks"]
+            notes = [target["reason"]] if target["reason"] else []
+            if target["bad_blocks"]:
+                notes.append(f"{target['bad_blocks']} bad blocks")
+            table.add_row(
+                str(target["chain"]), str(target["chain_version"]), str(target["target"]), target["node"],
+                target["public_state"], target["local_state"], format_size(target["used_bytes"]),
+                format_size(target["free_bytes"]), str(target["chunks"]), "; ".join(notes), style="" if well else "yellow",
+            )  # fmt: skip
+    return table
+
+
+def resyncs(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Each resync under way: {chain, source, target, done, total, fraction, bytes, bytes_per_second, seconds_left}."""
+    targets = {target["target"]: target for target in document["targets"]}
+    for source in document["targets"]:
+        target = targets.get(source["resync_target_id"])
+        if target is None:
+            continue
+        done, total = source["resync_done_chunks"], source["resync_total_chunks"]
+        rate = source["resync_bytes_per_second"]
+        # What is equal is skipped, so this is the most it can be.
+        left_bytes = source["used_bytes"] * (total - done) / total if total else 0
+        yield {
+            "chain": source["chain"],
+            "source": f"{source['target']} on {source['node']}",
+            "target": f"{target['target']} on {target['node']}",
+            "done_chunks": done,
+            "total_chunks": total,
+            "fraction": done / total if total else 0.0,
+            "bytes": source["resync_bytes"],
+            "bytes_per_second": rate,
+            "seconds_left": left_bytes / rate if rate else None,
+        }
+
+
+def _resyncs(document: dict[str, Any]) -> Table:
+    table = _table("resync", "chain", "from", "to", "", "chunks", "sent", "rate", "left")
+    for resync in document["resyncs"]:
+        bar = ProgressBar(total=max(1, resync["total_chunks"]), completed=resync["done_chunks"], width=_BAR_WIDTH)
+        left = "" if resync["seconds_left"] is None else f"at most {_duration(resync['seconds_left'])}"
+        table.add_row(
+            str(resync["chain"]), resync["source"], resync["target"], bar,
+            f"{resync['done_chunks']} of {resync['total_chunks']} ({100 * resync['fraction']:.0f} %)",
+            format_size(resync["bytes"]), f"{format_size(resync['bytes_per_second'])}/s", left,
+        )  # fmt: skip
+    return table
+
+
+def _scrubs(document: dict[str, Any]) -> Table:
+    table = _table("scrub", "target", "node", "", "chunks", "passes", "repaired", "bad")
+    for target in document["targets"]:
+        total = target["scrub_total_chunks"]
+        if not total and not target["scrub_passes"] and not target["repaired_blocks"]:
+            continue
+        bar = ProgressBar(total=max(1, total), completed=target["scrub_done_chunks"], width=_BAR_WIDTH)
+        table.add_row(
+            str(target["target"]), target["node"], bar, f"{target['scrub_done_chunks']} of {total}", str(target["scrub_passes"]),
+            str(target["repaired_blocks"]), str(target["bad_blocks"]),
+        )  # fmt: skip
+    return table
+
+
+def _processes(processes: list[dict[str, Any]]) -> Table:
+    table = _table("processes of this machine", "name", "pid", "")
+    for process in processes:
+        state = Text("runs") if process["running"] else Text("does not run", style="red")
+        table.add_row(process["name"], str(process["pid"]), state)
+    return table
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -1,0 +1,62 @@
+"""Is this target complete, and what may the manager be told? The receiving side of a resync, beside the updates themselves.
+
+A target is complete for the manager in two cases only. Its store is whole and the chain counts it among those that serve, or
+served last: then it has everything it ever acknowledged. Or its predecessor has said so under this very chain version, to this
+very incarnation of its replica. What it remembers of an earlier chain version is no proof of anything.
+"""
+
+from __future__ import annotations
+
+from fs3.base.ids import ChainId, TargetId
+from fs3.base.status import Code
+from fs3.core.craq.admission import Place
+from fs3.core.craq.standing import Standing
+from fs3.model.chain import Chain, LocalState, PublicState
+
+
+class Completeness:
+    """What one incarnation of a replica knows of itself."""
+
+    __slots__ = ("_finished", "incarnation", "target_id", "whole")
+
+    def __init__(self, target_id: TargetId, incarnation: int) -> None:
+        self.target_id = target_id
+        self.incarnation = incarnation
+        self.whole = True
+        """The store has been complete since the target first got one; see `Opened.whole`."""
+        self._finished: tuple[ChainId, int] | None = None
+
+    def may_stand(self, chain: Chain | None) -> bool:
+        """Whether the target may take the place the chain gives it. A store that is not whole may only be brought up to date."""
+        if self.whole or chain is None:
+            return True
+        slot = chain.slot(self.target_id)
+        return slot is not None and slot.state is PublicState.SYNCING
+
+    def fence(self, standing: Standing, chain: ChainId, chain_version: int, source: TargetId, incarnation: int) -> Code:
+        """Whether a resync request may be answered; see `Replica.resync_fence`."""
+        if standing.place is Place.OUT:
+            return Code.NOT_SERVING
+        if (chain, chain_version) != (standing.chain, standing.version):
+            return Code.WRONG_CHAIN_VERSION
+        if standing.place is not Place.SYNCING or source != standing.predecessor:
+            return Code.NOT_SERVING
+        return Code.OLD_INCARNATION if incarnation not in (0, self.incarnation) else Code.OK
+
+    def finish(self, standing: Standing) -> None:
+        """Everything is here, and the chain says from now on whether this target is complete."""
+        self._finished = (standing.chain, standing.version)
+        self.whole = True
+
+    def finished(self, standing: Standing) -> bool:
+        """Everything was said to be here, under this very chain version."""
+        return standing.place is Place.SYNCING and self._finished == (standing.chain, standing.version)
+
+    def local_state(self, standing: Standing, chain: Chain | None) -> LocalState:
+        """What to tell the manager of a target that works."""
+        if self.finished(standing):
+            return LocalState.UPTODATE
+        slot = chain.slot(self.target_id) if chain is not None else None
+        if self.whole and slot is not None and slot.state in (PublicState.SERVING, PublicState.LASTSRV):
+            return LocalState.UPTODATE
+        return LocalState.ONLINE

@@ -1,0 +1,122 @@
+"""Problems in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fs3.base.ids import CHUNK_ID_BYTES, ChunkId, chunk_file
+from fs3.model.check import Problem, ProblemKind
+from fs3.model.inode import InodeType
+
+
+def describe(problem: Problem) -> str:
+    """One sentence."""
+    return _SENTENCES[problem.kind](problem)
+
+
+def name_of(problem: Problem) -> str:
+    """The kind as programs read it: "wrong-nlink"."""
+    return problem.kind.name.lower().replace("_", "-")
+
+
+def chunk_name(chunk: bytes) -> str:
+    """A chunk id as people write it: "inode/index" of a file's, 32 hexadecimal digits of a page's."""
+    file = chunk_file(ChunkId(chunk)) if len(chunk) == CHUNK_ID_BYTES else None
+    return chunk.hex() if file is None else f"{file[0]}/{file[1]}"
+
+
+def parse_chunk_name(text: str) -> ChunkId:
+    """The chunk id of "inode/index" or of 32 hexadecimal digits. Raises ValueError for anything else."""
+    inode, slash, index = text.partition("/")
+    if slash:
+        try:
+            number, place = int(inode), int(index)
+        except ValueError:
+            raise ValueError(f"{text!r} is not a chunk: write inode/index, or 32 hexadecimal digits") from None
+        if not (0 < number < 1 << 56 and 0 <= place < 1 << 64):
+            raise ValueError(f"{text!r} is not a chunk: an inode is below 2**56, an index below 2**64")
+        return ChunkId(((number << 64) | place).to_bytes(CHUNK_ID_BYTES, "big"))
+    try:
+        chunk = bytes.fromhex(text)
+    except ValueError:
+        chunk = b""
+    if len(chunk) != CHUNK_ID_BYTES:
+        raise ValueError(f"{text!r} is not a chunk: write inode/index, or 32 hexadecimal digits")
+    return ChunkId(chunk)
+
+
+def _entry(problem: Problem) -> str:
+    return f"entry {problem.name.decode(errors='replace')!r} of directory {problem.parent}"
+
+
+def _unreadable(problem: Problem) -> str:
+    what = "says another key than its own" if problem.expected else "cannot be read"
+    return f"row {problem.key!r} {what}"
+
+
+def _type(number: int) -> str:
+    return InodeType(number).name.lower() if number in InodeType._value2member_map_ else str(number)
+
+
+def _miscounted(problem: Problem) -> str:
+    counted = f"{problem.expected} entries and {max(problem.expected_too - 2, 0)} subdirectories"
+    return f"directory {problem.inode} has {counted}, its length says {problem.found} and its nlink {problem.found_too}"
+
+
+def _counters(problem: Problem) -> str:
+    counted = f"{problem.expected} inodes and {problem.expected_too} garbage rows"
+    if problem.change:
+        return f"the counters cannot be read; there are {counted}"
+    return f"the counters say {problem.found} inodes and {problem.found_too} garbage rows, there are {counted}"
+
+
+def _in_use(problem: Problem) -> str:
+    why = "a session is open on it" if problem.expected else f"it has {problem.found} names"
+    return f"inode {problem.inode} is queued for reclaiming, but {why}"
+
+
+def _misplaced(problem: Problem) -> str:
+    where = f"belongs to chain {problem.expected}" if problem.expected else "its file has no chunks"
+    return f"chunk {chunk_name(problem.key)} is on chain {problem.parent}, but {where}"
+
+
+def _from_nowhere(problem: Problem) -> str:
+    chunk = f"chunk {chunk_name(problem.key)} on chain {problem.parent}"
+    return f"{chunk} is of an inode that was never created (the next id is {problem.expected}): is the metadata older than it?"
+
+
+_SENTENCES: dict[ProblemKind, Callable[[Problem], str]] = {
+    ProblemKind.UNREADABLE: _unreadable,
+    ProblemKind.NO_ROOT: lambda it: "there is no root directory",
+    ProblemKind.ENTRY_WITHOUT_INODE: lambda it: f"{_entry(it)} names inode {it.inode}, which does not exist",
+    ProblemKind.ENTRY_WITHOUT_DIRECTORY: lambda it: f"{_entry(it)} is in an inode that is no directory",
+    ProblemKind.ENTRY_OF_OTHER_TYPE: lambda it: f"{_entry(it)} says {_type(it.found)}, its inode {it.inode} {_type(it.expected)}",
+    ProblemKind.ENTRY_MISNAMED: lambda it: f"{_entry(it)} has a name that no entry can have",
+    ProblemKind.ENTRY_OF_OTHER_PARENT: lambda it: f"{_entry(it)} names directory {it.inode}, which says that it is in {it.found}",
+    ProblemKind.DIRECTORY_MISCOUNTED: _miscounted,
+    ProblemKind.DIRECTORY_LOOP: lambda it: f"directory {it.inode} is in a loop of {it.expected} directories, below no root",
+    ProblemKind.DIRECTORY_NAMES: lambda it: f"directory {it.inode} has {it.found} names, and should have {it.expected}",
+    ProblemKind.WITHOUT_NAME: lambda it: f"inode {it.inode} has no name, its nlink says {it.found}",
+    ProblemKind.WRONG_NLINK: lambda it: f"inode {it.inode} has {it.expected} names, its nlink says {it.found}",
+    ProblemKind.SYMLINK_LENGTH: lambda it: f"symlink {it.inode} has length {it.found}, its target {it.expected} bytes",
+    ProblemKind.NOT_QUEUED: lambda it: f"inode {it.inode} has no name and is neither open nor queued for reclaiming",
+    ProblemKind.QUEUED_TWICE: lambda it: f"inode {it.inode} is queued for reclaiming more than once",
+    ProblemKind.GARBAGE_OF_NOTHING: lambda it: f"inode {it.inode} is queued for reclaiming, but is not there, or of another type",
+    ProblemKind.GARBAGE_IN_USE: _in_use,
+    ProblemKind.SESSION_OF_NOTHING: lambda it: f"a session is on inode {it.inode}, which is no file",
+    ProblemKind.SESSION_OF_NOBODY: lambda it: f"a session on inode {it.inode} is of a client that nobody waits for",
+    ProblemKind.ID_IN_USE: lambda it: f"id {it.inode} is in use, and the next one to be drawn is {it.found}",
+    ProblemKind.MISCOUNTED: _counters,
+    ProblemKind.TOO_SHORT: lambda it: f"file {it.inode} has {it.expected} bytes in storage, its length says {it.found}",
+    ProblemKind.ORPHAN_CHUNK: lambda it: f"chunk {chunk_name(it.key)} on chain {it.parent} is of an inode that is gone",
+    ProblemKind.MISPLACED_CHUNK: _misplaced,
+    ProblemKind.CHUNK_FROM_NOWHERE: _from_nowhere,
+    ProblemKind.REPLICA_MISSING: lambda it: (
+        f"chunk {chunk_name(it.key)} of chain {it.parent} is missing on target {it.found}, target {it.expected} has it"
+    ),
+    ProblemKind.REPLICA_DIFFERS: lambda it: (
+        f"chunk {chunk_name(it.key)} of chain {it.parent} differs on target {it.found} from target {it.expected}"
+    ),
+}
+
+assert set(_SENTENCES) == set(ProblemKind), "a kind of problem has no sentence"

@@ -1,0 +1,117 @@
+"""Versions and chunks as `fs3.drivers.memory.chunk_store` keeps them."""
+
+from __future__ import annotations
+
+from fs3.base.checksum import BLOCK_BYTES, checksums, digest_of, piece_count
+from fs3.base.status import Code
+from fs3.model.chunk import ChunkMeta, Tag, Update, UpdateKind
+from fs3.ports.chunk_store import StageResult
+
+
+class Version:
+    """Bytes and the sums they had when they were written."""
+
+    __slots__ = ("chain_version", "content", "sums", "version")
+
+    def __init__(self, version: int, chain_version: int, content: bytes) -> None:
+        self.version = version
+        self.chain_version = chain_version
+        self.content = content
+        self.sums = tuple(checksums(memoryview(content)))
+
+    def is_sound(self, start: int, stop: int) -> bool:
+        """The blocks that hold a range are what was written."""
+        first = start // BLOCK_BYTES
+        last = -(-stop // BLOCK_BYTES)
+        blocks = memoryview(self.content)[first * BLOCK_BYTES : last * BLOCK_BYTES]
+        return tuple(checksums(blocks)) == self.sums[first:last]
+
+    def keeps_sound(self, update: Update, length: int) -> bool:
+        """Blocks of which an update to `length` bytes leaves some are what was written: a new sum must not hide that they are
+        not."""
+        end = update.offset + update.length
+        for start in range(0, min(len(self.content), length), BLOCK_BYTES):
+            stop = min(start + BLOCK_BYTES, len(self.content))
+            covered = update.length and update.offset <= start and min(start + BLOCK_BYTES, length) <= end
+            if not covered and not self.is_sound(start, stop):
+                return False
+        return True
+
+    def sums_of(self, start: int, stop: int) -> list[int] | None:
+        """Sums of a range cut at BLOCK_BYTES: whole blocks have the sums they were written with, unseen; only blocks that are cut
+        are verified. None: those have rotted."""
+        first = -(-start // BLOCK_BYTES)
+        last = -(-stop // BLOCK_BYTES) if stop == len(self.content) else stop // BLOCK_BYTES
+        content = memoryview(self.content)
+        sums = list(self.sums[first:last])
+        for begin, end in ((start, min(first * BLOCK_BYTES, stop)), (max(last * BLOCK_BYTES, start), stop)):
+            if begin < end:
+                if not self.is_sound(begin, end):
+                    return None
+                cut = checksums(content[begin:end], begin)
+                sums = cut + sums if begin == start else sums + cut
+        return sums
+
+
+class Chunk:
+    """Immutable: a change makes another."""
+
+    __slots__ = ("committed", "kind", "pending", "tag")
+
+    def __init__(
+        self,
+        committed: Version | None = None,
+        pending: Version | None = None,
+        kind: UpdateKind = UpdateKind.WRITE,
+        tag: Tag | None = None,
+    ) -> None:
+        self.committed = committed
+        self.pending = pending
+        self.kind = kind
+        self.tag = tag
+
+    @property
+    def exists(self) -> bool:
+        return self.committed is not None or self.pending is not None
+
+    def describe(self) -> ChunkMeta:
+        committed, pending = self.committed, self.pending
+        newest = pending or committed
+        assert newest is not None
+        return ChunkMeta(
+            committed=committed.version if committed else 0,
+            pending=pending.version if pending else 0,
+            chain_version=newest.chain_version,
+            length=len(committed.content) if committed else 0,
+            checksum=digest_of(committed.sums) if committed else 0,
+            pending_kind=self.kind,
+            pending_tag=self.tag,
+            pending_length=len(pending.content) if pending else 0,
+            pending_checksum=digest_of(pending.sums) if pending else 0,
+        )
+
+
+def merge(old: bytes, offset: int, data: bytes) -> bytes:
+    """`data` over `old` from an offset on; a gap between them is zeros."""
+    return old[:offset].ljust(offset, b"\0") + data + old[offset + len(data) :]
+
+
+def bytes_of(chunk: Chunk) -> int:
+    return sum(len(version.content) for version in (chunk.committed, chunk.pending) if version is not None)
+
+
+def refuse(update: Update, version: int, chunk: Chunk) -> StageResult | None:
+    """What is wrong with an update of a chunk; None: nothing."""
+    size = len(update.data) if update.data is not None else 0
+    whole = update.kind in (UpdateKind.PUT, UpdateKind.FILL)
+    without = update.kind in (UpdateKind.TRUNCATE, UpdateKind.REMOVE)
+    sums = () if without else update.checksums
+    if version < 1 or update.offset < 0 or size != update.length or (without and size) or (whole and update.offset):
+        return StageResult(Code.INVALID, message=f"update of chunk {update.chunk.hex()} contradicts itself")
+    if len(sums) != piece_count(update.offset, update.length):
+        return StageResult(Code.INVALID, message=f"update of chunk {update.chunk.hex()} has {len(sums)} checksums")
+    if update.kind is UpdateKind.PUT and chunk.committed is not None:
+        return StageResult(Code.EXISTS, len(chunk.committed.content), digest_of(chunk.committed.sums))
+    if update.data is not None and tuple(checksums(update.data, update.offset)) != sums:
+        return StageResult(Code.CHECKSUM, message=f"data for chunk {update.chunk.hex()} do not have the sums they came with")
+    return None

@@ -1,0 +1,137 @@
+"""Ending the sessions of clients that have died: the lengths of their files are repaired, files without a name are given up.
+
+A client that was merely silent loses nothing that it was acknowledged. If it is heard of before a session is ended, that session
+goes on. If it comes back later, its close and sync still count; see `fs3.core.meta.sessions`.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+
+from fs3.base.errors import FS3Error
+from fs3.base.ids import ClientId
+from fs3.base.limits import sessions_per_page_max
+from fs3.base.units import MILLISECOND, SECOND
+from fs3.client.routing import RoutingSource
+from fs3.core.meta import rows, sessions
+from fs3.core.meta.context import LayoutDefaults, OpContext
+from fs3.core.meta.errors import LengthUnknown
+from fs3.core.meta.liveness import Life, Silence, begin, condemn, forget, is_condemned, list_lives
+from fs3.core.txn import ReadTxn, Txn
+from fs3.model.inode import FileSession, Inode, User
+from fs3.ports.clock import Clock
+from fs3.ports.kv import KV
+from fs3.services.meta.chunks import Chunks, file_length
+from fs3.services.meta.duties.duty import Duty
+
+log = logging.getLogger("fs3.meta")
+
+_TIMEOUT_NS = 5 * SECOND
+_NOBODY = ClientId(bytes(16))
+
+
+class SessionsDuty(Duty):
+    """Looks at the signs of life of all clients; when some have been silent for too long, walks over all sessions once."""
+
+    name = "sessions"
+
+    def __init__(
+        self, kv: KV, clock: Clock, routing: RoutingSource, storage: Chunks, *, silence_ms: int, interval_ms: int
+    ) -> None:
+        super().__init__(interval_ms)
+        self._kv = kv
+        self._clock = clock
+        self._routing = routing
+        self._storage = storage
+        self._silence = Silence(silence_ms * MILLISECOND)
+        self._walked = False
+        """The sessions have been looked at once: each of their clients has a row."""
+        self._sweep_at = b""
+        self.pruned = 0
+        """Sessions ended since the start."""
+
+    async def step(self) -> bool:
+        """One look, and what follows from it."""
+        lives: list[tuple[ClientId, Life]] = []
+        after: ClientId | None = None
+        while page := await self._kv.read(partial(list_lives, after=after, limit=sessions_per_page_max)):
+            lives += page
+            after = page[-1][0]
+        condemned: dict[ClientId, int] = {}
+        for client, life in self._silence.look(self._clock.now(), lives):
+            if life.condemned or await self._condemn(client, life):
+                condemned[client] = life.beats
+        if condemned or not self._walked:
+            await self._walk({client for client, _ in lives}, condemned)
+            self._walked = True
+        wall_ns, sweep_at = self._clock.wall(), self._sweep_at
+
+        async def sweep(txn: Txn) -> tuple[bytes | None, int]:
+            return await sessions.forget_pruned(txn, wall_ns, sweep_at, sessions_per_page_max)
+
+        following, _ = await self._kv.transact(sweep)
+        self._sweep_at = following or b""
+        return False
+
+    async def _condemn(self, client: ClientId, life: Life) -> bool:
+        async def op(txn: Txn) -> bool:
+            return await condemn(txn, client, life)
+
+        if not await self._kv.transact(op):
+            return False
+        log.warning("client %s has been silent for too long: its sessions are ended", client.hex())
+        return True
+
+    async def _walk(self, known: set[ClientId], condemned: dict[ClientId, int]) -> None:
+        """End the sessions of these clients. Those that have no row (an older version opened them) get one."""
+        left: set[ClientId] = set()
+        after: FileSession | None = None
+        while page := await self._kv.read(partial(sessions.list_sessions, after=after, limit=sessions_per_page_max)):
+            after = page[-1]
+            for session in page:
+                if session.client in condemned:
+                    if not await self._prune(session, condemned[session.client]):
+                        left.add(session.client)
+                elif session.client not in known:
+                    known.add(session.client)
+                    await self._kv.transact(partial(begin, client=session.client))
+        for client, beats in condemned.items():
+            if client not in left:
+                await self._kv.transact(partial(forget, client=client, beats=beats))
+
+    async def _prune(self, session: FileSession, beats: int) -> bool:
+        """False when the session has to stay for now: its client was heard of, or storage does not say how long its file is."""
+
+        async def look(txn: ReadTxn) -> Inode | None:
+            return await rows.find_inode(txn, session.inode)
+
+        inode = await self._kv.read(look)
+        length: int | None = None
+        if inode is not None and inode.nlink:
+            try:
+                length = await file_length(self._storage, inode, timeout_ns=_TIMEOUT_NS)
+            except FS3Error as why:
+                log.warning("inode %d of a dead writer waits for its storage: %s", session.inode, why)
+                return False
+
+        async def op(txn: Txn) -> bool:
+            if not await is_condemned(txn, session.client, beats):
+                return False
+            truncations = None if inode is None else inode.truncations
+            ctx = OpContext(User(0, 0), self._clock.wall(), _NOBODY, 0, self._routing.routing, LayoutDefaults())
+            after = await sessions.prune(txn, ctx, session, length, truncations)
+            if after is not None and inode is not None and after.length > inode.length:
+                repaired.append(after.length)
+            return True
+
+        repaired: list[int] = []
+        try:
+            done = await self._kv.transact(op)
+        except LengthUnknown:
+            return False  # it was made shorter just now; the next walk asks again
+        if done:
+            self.pruned += 1
+            if repaired and inode is not None:
+                log.info("inode %d: a dead writer left %d bytes, %d were known", inode.id, repaired[-1], inode.length)
+        return done

@@ -1,0 +1,277 @@
+"""Planted bugs: mistakes one could make around the protocol machines, in services and clients, each as exchanged methods.
+
+As in ring 1 (`fs3.sim.bugs`), a simulator is trusted as far as it finds them, and the product's code knows nothing of this file:
+a bug is planted by exchanging attributes for the time of a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fs3.base.ids import ChunkId
+from fs3.base.status import Code
+from fs3.base.units import MILLISECOND, SECOND
+from fs3.client.chunk_updates import UpdateBatch
+from fs3.client.member import Lease, Member
+from fs3.client.mgmtd import MgmtdClient
+from fs3.core.craq.events import Staged
+from fs3.drivers.memory.chunk_store import MemoryChunkStore
+from fs3.model.chunk import Tag, Update, UpdateResult
+from fs3.ports.chunk_store import ReadBatch, ReadResult, StageResult
+from fs3.services.storage.service import StorageService
+from fs3.services.storage.target import TargetShell
+from fs3.sim.disk import SimChunkStore
+from fs3.sim.ring2.swarm import Swarm
+
+Patch = tuple[Any, str, Any]
+"""(owner, attribute, what it is exchanged for)."""
+
+
+@dataclass(frozen=True)
+class Bug:
+    """One planted bug."""
+
+    what: str
+    patches: Sequence[Patch]
+    seeds: int = 0
+    """Within so many seeds it must be found."""
+    scene: str = ""
+    """When seeds are slow to find it: the scene that goes wrong (`fs3.sim.ring2.scenes`)."""
+    focus: Callable[[Swarm], Swarm] = lambda swarm: swarm
+    """The kind of trouble it shows in, so that a budget need not be thousands: what else a seed draws stays."""
+
+
+@contextmanager
+def planted(bug: Bug | None) -> Iterator[None]:
+    """The product with a bug in it."""
+    patches = bug.patches if bug is not None else ()
+    before = [(owner, name, owner.__dict__.get(name, _ABSENT)) for owner, name, _ in patches]
+    for owner, name, other in patches:
+        setattr(owner, name, other)
+    try:
+        yield
+    finally:
+        for owner, name, was in before:
+            if was is _ABSENT:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, was)
+
+
+_ABSENT = object()
+
+
+# --- stores --------------------------------------------------------------------------------------------------------------
+
+
+async def _stage_unsynced(self: SimChunkStore, update: Update, version: int, chain_version: int) -> StageResult:
+    """Answered at once; whether a crash finds it is a matter of luck."""
+    result = await MemoryChunkStore.stage(self, update, version, chain_version)
+    if result.code is Code.OK:
+        before = self._chunks[update.chunk]
+        self._durable.setdefault(update.chunk, type(before)(before.committed))
+    return result
+
+
+def _commit_without_row(self: SimChunkStore, chunk: ChunkId, version: int, tag: Tag, result: UpdateResult) -> None:
+    """The row is in memory only: the next start does not know it."""
+    MemoryChunkStore.commit(self, chunk, version, tag, result)
+    self._old_channels.setdefault((tag.client, tag.channel), None)
+    if self.committed is not None:
+        self.committed(self.target, chunk, version, tag)
+
+
+def _barrier_forgets_rows(self: SimChunkStore) -> None:
+    self._durable.clear()
+
+
+def _read_many_dirty(
+    self: SimChunkStore, chunks: Sequence[ChunkId], batch: ReadBatch, which: Sequence[int], *, refuse_dirty: bool
+) -> Sequence[int]:
+    """The committed version is shown while another is pending."""
+    for index in which:
+        result = MemoryChunkStore.read(self, chunks[index], batch.offsets[index], batch.wanted[index])
+        assert result is not None
+        batch.put(index, self, result)
+    return ()
+
+
+def _read_block(self: SimChunkStore, chunk: ChunkId, offset: int, length: int) -> ReadResult | None:
+    """What is read lies in a block that the next commit of the chunk frees and another one takes, pinned or not."""
+    result = MemoryChunkStore.read(self, chunk, offset, length)
+    if result is not None and result.pin:
+        block = bytearray(b"".join(bytes(part) for part in result.parts))  # type: ignore[arg-type]
+        result.parts = (memoryview(block),)
+        self.__dict__.setdefault("_blocks", {}).setdefault(chunk, []).append(block)
+    return result
+
+
+def _commit_frees_block(self: SimChunkStore, chunk: ChunkId, version: int, tag: Tag, result: UpdateResult) -> None:
+    for block in self.__dict__.get("_blocks", {}).pop(chunk, ()):
+        block[:] = b"#" * len(block)
+    _real_commit(self, chunk, version, tag, result)
+
+
+_real_commit = SimChunkStore.commit
+
+
+# --- leases --------------------------------------------------------------------------------------------------------------
+
+
+def _lease_for_ever(self: StorageService, *_: object) -> int:
+    return 1 << 62
+
+
+def _lease_twice(self: Lease, sent_at: int, lease_ns: int) -> None:
+    """The node believes in its lease for longer than the manager does."""
+    self.until = max(self.until, sent_at + 2 * lease_ns)
+
+
+async def _once_counting_from_receipt(self: Member) -> None:
+    lease, clock = self.lease, self._clock
+    extend = lease.extend
+    lease.extend = lambda sent_at, lease_ns: extend(clock.now(), lease_ns)  # type: ignore[method-assign]
+    try:
+        await _real_once(self)
+    finally:
+        del lease.extend
+
+
+_real_once = Member._once
+
+
+# --- clients -------------------------------------------------------------------------------------------------------------
+
+
+def _plan_with_new_tags(self: UpdateBatch, indices: Any) -> Any:
+    """What is sent again is sent as a new update."""
+    again = list(indices)
+    for index in again:
+        trial = self._trials[index]
+        if trial.attempt and trial.seq and (tag := self._channels._pool.take()) is not None:
+            self._channels._pool.give_back(trial.channel)
+            trial.channel, trial.seq = tag
+    return _real_plan(self, again)
+
+
+_real_plan = UpdateBatch._plan
+
+
+def _apply_missing_deltas(self: MgmtdClient, update: Any) -> None:
+    """Every third delta only moves the version on."""
+    missed = self.__dict__["_sim_updates"] = self.__dict__.get("_sim_updates", 0) + 1
+    if update.from_version and missed % 3 == 0:
+        other = type(update)()
+        other.CopyFrom(update)
+        other.ClearField("chains")
+        update = other
+    _real_apply(self, update)
+
+
+_real_apply = MgmtdClient._apply
+
+
+# --- shells --------------------------------------------------------------------------------------------------------------
+
+
+def _post_unless_cancelled(self: TargetShell, event: Any) -> None:
+    """Nobody waits for the answer, so nothing needs to be done any more; and the chunk's lane stays taken."""
+    if type(event) is Staged and (owner := self._staging.get(event.chunk)) is not None and owner[0]._call.cancelled:
+        return
+    _real_post(self, event)
+
+
+_real_post = TargetShell._post
+
+
+# --- the trouble a bug shows in ------------------------------------------------------------------------------------------
+
+
+def _contended(swarm: Swarm) -> Swarm:
+    """Everybody at the same chunk at the same time."""
+    return replace(
+        swarm, chunks=1, clients=3, chunk_operations=60, file_operations=0, page_operations=0, trouble_ns=swarm.trouble_ns // 4
+    )
+
+
+def _cut_off(swarm: Swarm) -> Swarm:
+    """Nodes that the managers do not hear while clients do."""
+    return replace(_contended(swarm), reconfigure=True, storages=3, replicas=3, isolations=2, trouble_ns=9 * SECOND)
+
+
+def _uneven_wires(swarm: Swarm) -> Swarm:
+    """Most frames are quick and some are not: while an update waits for one of those, much else happens."""
+    uneven = replace(swarm.links, latency_min_ns=MILLISECOND, latency_max_ns=5 * MILLISECOND, tail_ns=2 * SECOND, tail_chance=200)
+    return replace(_contended(swarm), links=uneven, storages=3, replicas=3)
+
+
+def _slow_and_cut_off(swarm: Swarm) -> Swarm:
+    slow = replace(swarm.links, latency_min_ns=80 * MILLISECOND, latency_max_ns=120 * MILLISECOND)
+    return replace(_cut_off(swarm), links=slow, chunk_operations=24)
+
+
+def _lossy(swarm: Swarm) -> Swarm:
+    uneven = _uneven_wires(swarm)
+    return replace(uneven, links=replace(uneven.links, cut_chance=2500))
+
+
+def _crashing(swarm: Swarm) -> Swarm:
+    return replace(swarm, crashes=4, chunks=1)
+
+
+def _large(swarm: Swarm) -> Swarm:
+    return replace(_contended(swarm), large_chance=900)
+
+
+BUGS: dict[str, Bug] = {
+    "stage_unsynced": Bug(
+        "a stage is answered before it is durable", [(SimChunkStore, "stage", _stage_unsynced)], seeds=20, focus=_crashing
+    ),
+    "rows_in_memory": Bug(
+        "channel rows do not survive a restart",
+        [(SimChunkStore, "commit", _commit_without_row), (SimChunkStore, "_barrier", _barrier_forgets_rows)],
+        seeds=200,
+        focus=lambda swarm: _lossy(_crashing(swarm)),
+    ),
+    "reads_over_pending": Bug(
+        "a read shows the committed version while another is pending",
+        [(SimChunkStore, "read_many", _read_many_dirty)],
+        scene="read_while_an_update_is_under_way",
+    ),
+    "frees_pinned_block": Bug(
+        "a block is freed while a reader has it pinned",
+        [(SimChunkStore, "read", _read_block), (SimChunkStore, "commit", _commit_frees_block)],
+        seeds=40,
+        focus=_large,
+    ),
+    "no_lease": Bug(
+        "the shells do not ask for the lease", [(StorageService, "_lease_until", _lease_for_ever)], seeds=200, focus=_cut_off
+    ),
+    "lease_twice": Bug(
+        "a node believes in its lease for twice as long", [(Lease, "extend", _lease_twice)], seeds=40, focus=_cut_off
+    ),
+    "lease_from_receipt": Bug(
+        "the lease counts from the answer to a heartbeat, not from its sending",
+        [(Member, "_once", _once_counting_from_receipt)],
+        seeds=200,
+        focus=_slow_and_cut_off,
+    ),
+    "retry_is_new": Bug(
+        "a client counts a retry as a new update",
+        [(UpdateBatch, "_plan", _plan_with_new_tags)],
+        scene="retry_after_a_lost_answer",
+    ),
+    "misses_deltas": Bug(
+        "a watcher misses every third delta of the routing info", [(MgmtdClient, "_apply", _apply_missing_deltas)], seeds=20,
+        focus=_crashing,
+    ),
+    "cancelled_leaks_lane": Bug(
+        "an update whose caller has gone keeps its chunk's lane for ever",
+        [(TargetShell, "_post", _post_unless_cancelled)],
+        seeds=60,
+        focus=_lossy,
+    ),
+}  # fmt: skip

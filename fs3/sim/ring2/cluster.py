@@ -1,0 +1,308 @@
+"""A simulated cluster: every service as a process of its own on a host of its own, that can be killed, stopped and started."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+
+from fs3.api.client import Client
+from fs3.base.errors import FS3Error
+from fs3.base.ids import CLIENT_ID_BYTES, ClientId
+from fs3.base.prng import Prng
+from fs3.base.units import MILLISECOND, SECOND
+from fs3.client.connect import Connector
+from fs3.client.member import Member
+from fs3.client.meta import MetaClient
+from fs3.client.mgmtd import MgmtdClient
+from fs3.client.storage import StorageClient
+from fs3.core.membership.config import MgmtdConfig
+from fs3.drivers.memory.rpc import MemoryNetwork, MemoryTransport
+from fs3.drivers.pool import ReceivePool
+from fs3.model.chain import Chain
+from fs3.model.inode import User
+from fs3.model.routing import Role, Routing
+from fs3.services.meta.config import MetaConfig
+from fs3.services.meta.service import MetaService
+from fs3.services.mgmtd.service import MgmtdService
+from fs3.services.storage.config import StorageConfig
+from fs3.services.storage.service import StorageService
+from fs3.sim.clock import SimClock, drawn_clock
+from fs3.sim.disk import Committed, SimDisk, SimDisks
+from fs3.sim.kv import SimEngine
+from fs3.sim.loop import Process, SimLoop, SimTask
+from fs3.sim.network import SimLinks
+from fs3.sim.ring2.story import Story
+from fs3.sim.ring2.swarm import Swarm
+
+CHUNK_BYTES = 64 * 1024
+"""Of files: the smallest there is."""
+RESTART_NS = 200 * MILLISECOND
+"""After which a process that ended by itself is started again, as an init system does."""
+PID = 1
+
+
+class Host:
+    """One host with its clock, and the process that runs on it."""
+
+    def __init__(self, cluster: Cluster, name: str, begin: Callable[[Host, AsyncExitStack], Awaitable[None]]) -> None:
+        self.name = name
+        self.clock: SimClock = drawn_clock(
+            cluster.loop, cluster.prng, cluster.swarm.drift_ppm, 2 * SECOND if cluster.swarm.wall_jumps else 0
+        )
+        self.process: Process | None = None
+        """None: nothing runs here."""
+        self.starts = 0
+        self.is_dark = False
+        """It lost its power and the others were not told."""
+        self.is_wanted = False
+        """It should run, so it is started again when it ends by itself."""
+        self.prng = Prng(cluster.prng.next())
+        """Entropy of its processes."""
+        self._cluster = cluster
+        self._begin = begin
+        self._task: SimTask[None] | None = None
+        self._stopping: asyncio.Event | None = None
+
+    @property
+    def endpoint(self) -> str:
+        """Where its service listens."""
+        return f"memory://{self.name}"
+
+    @property
+    def is_up(self) -> bool:
+        """A process is here, though it may be starting or paused."""
+        return self.process is not None
+
+    def transport(self) -> MemoryTransport:
+        """The network as seen from here."""
+        return MemoryTransport(self._cluster.network, self.name, pool=ReceivePool())
+
+    def start(self) -> None:
+        """Start a process. Harmless when one runs."""
+        self.is_wanted = True
+        if self.process is not None:
+            return
+        if self.is_dark:
+            # Only now do its peers find out: their connections lead to somebody who does not know them.
+            self._cluster.network.crash(self.name)
+            self._cluster.links.light(self.name)
+            self.is_dark = False
+        self.starts += 1
+        self.process = process = Process(self.name)
+        self._cluster.story.say(self.name, f"starts, for the {self.starts}. time")
+        self._task = self._cluster.loop.spawn(process, self._run())
+        self._task.add_done_callback(self._ended)
+
+    def kill(self, *, silently: bool = False) -> None:
+        """SIGKILL or, `silently`, a loss of power that its peers do not hear of."""
+        process = self.process
+        if process is None:
+            return
+        self._cluster.story.say(self.name, "loses its power" if silently else "is killed")
+        self.is_wanted = False
+        self._bury(process)
+        if silently:
+            self.is_dark = True
+            self._cluster.links.darken(self.name)
+        else:
+            self._cluster.network.crash(self.name)
+
+    async def stop(self) -> None:
+        """A clean stop, waited for; killed when that takes too long."""
+        process, task = self.process, self._task
+        if process is None or task is None or self._stopping is None:
+            self.kill()
+            return
+        self._cluster.story.say(self.name, "is told to stop")
+        self.is_wanted = False
+        self._stopping.set()
+        _, late = await asyncio.wait((task,), timeout=20)
+        if late and self.process is process:
+            self._cluster.story.say(self.name, "does not stop")
+            self.kill()
+
+    async def _run(self) -> None:
+        self._stopping = asyncio.Event()
+        async with AsyncExitStack() as stack:
+            await self._begin(self, stack)
+            self._cluster.story.say(self.name, "serves")
+            await self._stopping.wait()
+
+    def _ended(self, task: SimTask[None]) -> None:
+        process = task.process
+        if process is None or process is not self.process:
+            return
+        problem = task.exception()
+        if problem is None:
+            self._cluster.story.say(self.name, "has stopped")
+        elif isinstance(problem, FS3Error):
+            self._cluster.story.say(self.name, f"ends: {problem}")
+        else:
+            self._cluster.story.fail("process", f"{self.name} ends: {type(problem).__name__}: {problem}")
+        self._bury(process, cleanly=problem is None)
+        self._cluster.network.crash(self.name)
+        if self.is_wanted:
+            self._cluster.loop.call_later(RESTART_NS / SECOND, self._start_again)
+
+    def _start_again(self) -> None:
+        if self.is_wanted:
+            self.start()
+
+    def _bury(self, process: Process, *, cleanly: bool = False) -> None:
+        self.process = None
+        self._stopping = None
+        self._cluster.loop.kill(process)
+        self._cluster.died(self, process, cleanly)
+
+
+class Cluster:
+    """All hosts of a run."""
+
+    def __init__(self, loop: SimLoop, prng: Prng, swarm: Swarm, story: Story, committed: Committed | None = None) -> None:
+        """`committed` is told of every commit of every store."""
+        self.loop = loop
+        self.prng = prng
+        self.swarm = swarm
+        self.story = story
+        self.links = SimLinks(loop, Prng(prng.next()), swarm.links)
+        self.network = MemoryNetwork(SimClock(loop), self.links)
+        self.mgmtd_rows = SimEngine(loop, Prng(prng.next()), swarm.commit_ns_min, swarm.commit_ns_max)
+        self.meta_rows = SimEngine(loop, Prng(prng.next()), swarm.commit_ns_min, swarm.commit_ns_max)
+        self.hosts: dict[str, Host] = {}
+        self.managers: dict[str, MgmtdService] = {}
+        """The running services, by host."""
+        self.metas: dict[str, MetaService] = {}
+        self.storages: dict[str, StorageService] = {}
+        self.clients: dict[str, Client] = {}
+        self.disks: dict[str, SimDisks] = {}
+        self.chains: dict[int, Chain] = {}
+        """The newest version of each that any process has heard of."""
+        self.changes = 0
+        """Chain versions after the first of each chain."""
+        for number in range(1, swarm.mgmtds + 1):
+            self._add(f"mgmtd-{number}", self._begin_mgmtd)
+        for number in range(1, swarm.metas + 1):
+            self._add(f"meta-{number}", self._begin_meta)
+        for number in range(1, swarm.storages + 1):
+            name = f"storage-{number}"
+            self._add(name, self._begin_storage)
+            self.disks[name] = SimDisks(name, SimDisk(loop, Prng(prng.next()), swarm.disk), committed)
+        for number in range(1, swarm.clients + 1):
+            self._add(f"client-{number}", self._begin_client)
+
+    def _add(self, name: str, begin: Callable[[Host, AsyncExitStack], Awaitable[None]]) -> None:
+        self.hosts[name] = Host(self, name, begin)
+
+    @property
+    def servers(self) -> list[Host]:
+        """Hosts of services."""
+        return [host for name, host in self.hosts.items() if not name.startswith("client")]
+
+    def service_of(self, host: Host) -> MgmtdService | MetaService | StorageService | None:
+        """What runs on a host."""
+        name = host.name
+        return self.managers.get(name) or self.metas.get(name) or self.storages.get(name)
+
+    def died(self, host: Host, process: Process, cleanly: bool) -> None:
+        """A process is no more."""
+        for services in (self.managers, self.metas, self.storages, self.clients):
+            services.pop(host.name, None)
+        self.mgmtd_rows.died(process)
+        self.meta_rows.died(process)
+        disks = self.disks.get(host.name)
+        if disks is not None:
+            if cleanly:
+                disks.reopen()
+            else:
+                disks.crash(self.prng)
+
+    # --- what processes do ---------------------------------------------------------------------------------------------
+
+    @property
+    def _managers(self) -> list[str]:
+        return [f"memory://{name}" for name in self.hosts if name.startswith("mgmtd")]
+
+    async def _begin_mgmtd(self, host: Host, stack: AsyncExitStack) -> None:
+        swarm = self.swarm
+        config = MgmtdConfig(
+            storage_nodes=swarm.storages,
+            replicas=swarm.replicas,
+            targets_per_node=swarm.targets_per_node,
+            heartbeat_ns=swarm.heartbeat_ns,
+            lease_ns=swarm.lease_ns,
+            reconfigure=swarm.reconfigure,
+        )
+        kv = self.mgmtd_rows.open()
+        stack.push_async_callback(kv.close)
+        service = MgmtdService(
+            kv, host.clock, config, host.prng.bytes, name=host.name, endpoints=[host.endpoint], sole=swarm.mgmtds == 1
+        )
+        await service.start()
+        listener = await host.transport().serve(host.endpoint, service.bindings())
+        stack.push_async_callback(listener.close, SECOND)
+        service.announce([host.endpoint])
+        stack.push_async_callback(service.stop)
+        self.managers[host.name] = service
+
+    async def _begin_meta(self, host: Host, stack: AsyncExitStack) -> None:
+        kv = self.meta_rows.open()
+        stack.push_async_callback(kv.close)
+        connector, mgmtd = await self._join(host, stack)
+        storage = StorageClient(mgmtd, connector, host.clock, ClientId(host.prng.bytes(CLIENT_ID_BYTES)))
+        stack.push_async_callback(storage.close)
+        config = MetaConfig(chunk_size=CHUNK_BYTES, stripe=2, garbage_delay_ms=self.swarm.garbage_delay_ms)
+        service = MetaService(kv, host.clock, mgmtd, storage, config, host.prng.bytes, owner=User(0, 0))
+        await service.start()
+        listener = await host.transport().serve(host.endpoint, service.bindings())
+        stack.push_async_callback(listener.close, SECOND)
+        stack.push_async_callback(service.stop)
+        member = Member(mgmtd, host.clock, name=host.name, role=Role.META, incarnation=host.starts)
+        await member.register(mgmtd.cluster, [host.endpoint], "", PID)
+        member.start()
+        stack.push_async_callback(member.stop)
+        self.metas[host.name] = service
+
+    async def _begin_storage(self, host: Host, stack: AsyncExitStack) -> None:
+        disks = self.disks[host.name]
+        connector, mgmtd = await self._join(host, stack)
+        config = StorageConfig(enforce_lease=True, stop_grace_ms=2000, scrub_interval_s=10)
+        service = StorageService(disks, disks.open_store, host.clock, mgmtd, connector, config)
+        listener = await host.transport().serve(host.endpoint, service.bindings())
+        stack.push_async_callback(listener.close, SECOND)
+        stack.push_async_callback(service.stop)
+        await service.start([host.endpoint], "")
+        self.storages[host.name] = service
+
+    async def _begin_client(self, host: Host, stack: AsyncExitStack) -> None:
+        connector, mgmtd = await self._join(host, stack)
+        identity = ClientId(host.prng.bytes(CLIENT_ID_BYTES))
+        meta = MetaClient(mgmtd, connector, host.clock, identity, User(0, 0))
+        storage = StorageClient(mgmtd, connector, host.clock, identity)
+        stack.push_async_callback(storage.close)
+
+        async def nothing() -> None:
+            return None
+
+        client = Client(mgmtd, meta, storage, nothing)
+        stack.push_async_callback(client.aclose)
+        self.clients[host.name] = client
+
+    async def _join(self, host: Host, stack: AsyncExitStack) -> tuple[Connector, MgmtdClient]:
+        """What every process but a manager begins with. Unreachable when no manager answers."""
+        connector = Connector([host.transport()], "")
+        stack.push_async_callback(connector.close)
+        mgmtd = MgmtdClient(connector, self._managers, host.clock)
+        stack.push_async_callback(mgmtd.close)
+        mgmtd.on_change(self._heard)
+        await mgmtd.start()
+        return connector, mgmtd
+
+    def _heard(self, routing: Routing) -> None:
+        for chain in routing.chains.values():
+            known = self.chains.get(chain.id)
+            if known is None or known.version < chain.version:
+                self.chains[chain.id] = chain
+                self.changes += known is not None
+                slots = " ".join(f"{slot.target}@{slot.node}:{slot.state.name.lower()}" for slot in chain.slots)
+                self.story.say("chain", f"{chain.id} version {chain.version}: {slots}")

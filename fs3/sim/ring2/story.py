@@ -1,0 +1,64 @@
+"""What happened in a run, in words: for whoever replays a seed that failed."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+
+from fs3.base.errors import FS3Error
+from fs3.base.units import SECOND
+from fs3.core.meta.errors import MetaError
+from fs3.sim.loop import SimLoop, current_process
+
+LINES_KEPT = 400
+"""Of a run that nobody watches."""
+
+
+class Story:
+    """Lines with virtual time and who; shown as they come, or kept for a failure."""
+
+    def __init__(self, loop: SimLoop, tell: Callable[[str], None] | None = None) -> None:
+        self.failures: list[str] = []
+        self.lines: deque[str] = deque(maxlen=LINES_KEPT)
+        self._loop = loop
+        self._tell = tell
+
+    @property
+    def is_told(self) -> bool:
+        """Somebody listens, so details are worth their cost."""
+        return self._tell is not None
+
+    def say(self, who: str, what: str) -> None:
+        """One line."""
+        line = f"{self._loop.now / SECOND:12.6f} {who:<10} {what}"
+        self.lines.append(line)
+        if self._tell is not None:
+            self._tell(line)
+
+    def fail(self, checker: str, what: str) -> None:
+        """Something that must not happen did."""
+        self.say(checker, f"FAILED {what}")
+        self.failures.append(f"{checker}: {what}")
+
+
+class StoryLog(logging.Handler):
+    """Takes what services log into the story. A traceback of anything but an expected error is a failure of the run: code that
+    catches everything and goes on would hide its mistakes here too."""
+
+    def __init__(self, story: Story) -> None:
+        super().__init__(logging.INFO if story.is_told else logging.WARNING)
+        self._story = story
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See `logging.Handler.emit`."""
+        process = current_process()
+        who = process.name if process is not None else "sim"
+        self._story.say(who, f"{record.levelname.lower()} {record.name}: {record.getMessage()}")
+        problem = record.exc_info[1] if record.exc_info else None
+        if problem is not None and not isinstance(problem, (FS3Error, MetaError)):
+            last = problem.__traceback__
+            while last is not None and last.tb_next is not None:
+                last = last.tb_next
+            where = f"{last.tb_frame.f_code.co_qualname}:{last.tb_lineno}" if last is not None else "?"
+            self._story.fail("log", f"{who}: {record.getMessage()}: {type(problem).__name__}: {problem} in {where}")

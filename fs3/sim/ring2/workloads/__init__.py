@@ -1,0 +1,1 @@
+"""What simulated clients do, and what they hold against what they are told."""

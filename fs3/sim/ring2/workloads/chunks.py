@@ -1,0 +1,119 @@
+"""Reads and writes of shared chunks through the storage client, every one of them kept for the linearizability checker."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import count
+
+from fs3.api.client import Client
+from fs3.base.ids import ChainId, ChunkId, ClientId, InodeId, file_chunk
+from fs3.base.prng import Prng
+from fs3.base.status import Code
+from fs3.base.units import KIB, SECOND
+from fs3.client.storage import ReadIO, WriteIO
+from fs3.core.craq.admission import UNTAGGED
+from fs3.model.chunk import Tag, UpdateKind
+from fs3.sim.client_model import Operation
+from fs3.sim.ring2.story import Story
+
+FIRST_INODE = 1 << 50
+"""Of the chunks used here: no file has such a number, so nobody reclaims them."""
+READ_BYTES = 512 * KIB
+LARGE_BYTES_MAX = 200 * KIB
+TIMEOUT_NS = 30 * SECOND
+
+
+class ChunkHistory:
+    """What every client asked and was told. Times are positions in the order of all these events, so no two are equal."""
+
+    def __init__(self) -> None:
+        self.operations: dict[ChunkId, list[Operation]] = {}
+        self.acknowledged = 0
+        self._moments = count(1)
+        self._values = count(1)
+
+    def moment(self) -> int:
+        """A position later than all before."""
+        return next(self._moments)
+
+    def value(self, prng: Prng, large_chance: int) -> bytes:
+        """Bytes that nobody has written yet."""
+        text = f"<{next(self._values)}>".encode()
+        if large_chance and prng.below(1024) < large_chance:
+            return text * (prng.between(64 * KIB, LARGE_BYTES_MAX) // len(text))
+        return text + b"+" * prng.below(8)
+
+
+class ChunkWorkload:
+    """One client's operations, one after the other."""
+
+    def __init__(self, number: int, client: Client, prng: Prng, history: ChunkHistory, story: Story, large_chance: int) -> None:
+        self._number = number
+        self._client = client
+        self._prng = prng
+        self._history = history
+        self._story = story
+        self._large_chance = large_chance
+
+    async def run(self, operations: int, chunks: list[tuple[ChunkId, ChainId]], think_ns: int) -> None:
+        """Do so many operations."""
+        prng = self._prng
+        for _ in range(operations):
+            await asyncio.sleep(prng.below(2 * think_ns + 1) / SECOND)
+            chunk, chain = prng.pick(chunks)
+            draw = prng.below(100)
+            if draw < 45:
+                await self.read(chunk, chain)
+            elif draw < 75:
+                await self.update(chunk, chain, UpdateKind.WRITE, 0)
+            elif draw < 87:
+                await self.update(chunk, chain, UpdateKind.WRITE, prng.below(12))
+            elif draw < 93:
+                await self.update(chunk, chain, UpdateKind.TRUNCATE, prng.below(12))
+            else:
+                await self.update(chunk, chain, UpdateKind.REMOVE, 0)
+
+    async def read(self, chunk: ChunkId, chain: ChainId) -> Code:
+        """Read a whole chunk. Returns how that went."""
+        operation = self._begin(chunk, None, 0, b"")
+        buffer = bytearray(READ_BYTES)
+        (outcome,) = await self._client.storage.read([ReadIO(chunk, chain, 0, memoryview(buffer))], timeout_ns=TIMEOUT_NS)
+        if outcome.code is Code.OK:
+            operation.data = bytes(buffer[: outcome.length])
+        self._end(operation, outcome.code, outcome.code in (Code.OK, Code.NOT_FOUND), outcome.message)
+        return outcome.code
+
+    async def update(self, chunk: ChunkId, chain: ChainId, kind: UpdateKind, offset: int) -> Code:
+        """Change a chunk. Returns how that went."""
+        data = self._history.value(self._prng, self._large_chance) if kind is UpdateKind.WRITE else b""
+        operation = self._begin(chunk, kind, offset, data)
+        buffer = memoryview(data) if kind is UpdateKind.WRITE else None
+        (result,) = await self._client.storage.update([WriteIO(chunk, chain, kind, offset, buffer)], timeout_ns=TIMEOUT_NS)
+        # Anything but OK may have happened, or may yet.
+        self._end(operation, result.code, result.code is Code.OK, result.message)
+        self._history.acknowledged += result.code is Code.OK
+        return result.code
+
+    def _begin(self, chunk: ChunkId, kind: UpdateKind | None, offset: int, data: bytes) -> Operation:
+        history = self._history
+        operation = Operation(self._number, chunk, kind, offset, data, UNTAGGED, history.moment(), attempts=1)
+        history.operations.setdefault(chunk, []).append(operation)
+        if kind is not None:
+            # Not what the client sends: a name of this operation, so that the checker can tell them apart.
+            operation.tag = Tag(ClientId(b"operation".ljust(16)), self._number, operation.invoked)
+        return operation
+
+    def _end(self, operation: Operation, code: Code, is_known: bool, message: str) -> None:
+        if is_known:
+            operation.returned = self._history.moment()
+            operation.code = code
+        if self._story.is_told:
+            what = "read" if operation.kind is None else f"{operation.kind.name.lower()} at {operation.offset}"
+            name = operation.chunk[-2:].hex()
+            shown = f" {operation.data[:24]!r}" if operation.data else ""
+            self._story.say(f"client-{self._number}", f"{what} {name}{shown}: {code.name} {message}".rstrip())
+
+
+def shared_chunks(count_: int, chains: list[ChainId]) -> list[tuple[ChunkId, ChainId]]:
+    """Chunks that all clients use, spread over the chains."""
+    return [(file_chunk(InodeId(FIRST_INODE + index), 0), chains[index % len(chains)]) for index in range(count_)]

@@ -1,0 +1,161 @@
+"""Pages, facts and problems of a check to and from protobuf. What arrives is not trusted: see `fs3.wire.meta`."""
+
+from __future__ import annotations
+
+from fs3.base.errors import error
+from fs3.base.ids import ChainId, InodeId
+from fs3.base.limits import inspect_inodes_max, key_bytes_stored_max
+from fs3.base.status import Code
+from fs3.model.check import Facts, Inspection, Page, Part, Problem, ProblemKind, Repaired, Table
+from fs3.wire.meta import INODE_TYPES, malformed
+from fs3.wire.pb import meta_pb2 as pb
+
+_KINDS = {int(kind): kind for kind in ProblemKind}
+_TABLES = {int(table): table for table in Table}
+
+
+def problem_to_pb(problem: Problem) -> pb.Problem:
+    """The message of a problem."""
+    return pb.Problem(
+        kind=problem.kind,
+        inode=problem.inode,
+        parent=problem.parent,
+        name=problem.name,
+        key=problem.key,
+        change=problem.change,
+        found=problem.found,
+        expected=problem.expected,
+        found_too=problem.found_too,
+        expected_too=problem.expected_too,
+    )
+
+
+def problem_from_pb(message: pb.Problem) -> Problem:
+    """The problem of a message. Raises InvalidArgument for a kind that this software does not know, and for an endless key."""
+    kind = _KINDS.get(message.kind)
+    if kind is None:
+        raise malformed("problem.kind", f"{message.kind} is none this software knows")
+    if max(len(message.key), len(message.name)) > key_bytes_stored_max:
+        raise malformed("problem.key", f"is longer than {key_bytes_stored_max} bytes")
+    return Problem(
+        kind,
+        message.inode,
+        message.parent,
+        message.name,
+        message.key,
+        message.change,
+        message.found,
+        message.expected,
+        message.found_too,
+        message.expected_too,
+    )
+
+
+def page_request_from_pb(message: pb.CheckPageRequest) -> tuple[Table, bytes]:
+    """(table, first key) of a request."""
+    table = _TABLES.get(message.table)
+    if table is None:
+        raise malformed("table", f"{message.table} is none this software knows")
+    if len(message.begin) > key_bytes_stored_max:
+        raise malformed("begin", f"is longer than {key_bytes_stored_max} bytes")
+    return table, message.begin
+
+
+def fill_page(message: pb.CheckPageReply, page: Page) -> None:
+    """Write a page into an empty message."""
+    message.next = page.next
+    message.rows = page.rows
+    message.problems.extend([problem_to_pb(problem) for problem in page.problems])
+    message.inodes.extend(page.inodes)
+    message.changes.extend(page.changes)
+    message.names.extend(page.names)
+    message.queued = bytes(page.queued)
+    message.keys.extend(page.keys)
+    for part in page.parts:
+        message.parts.add(
+            inode=part.inode,
+            change=part.change,
+            length=part.length,
+            nlink=part.nlink,
+            entries=part.entries,
+            subdirectories=part.subdirectories,
+            begins=part.begins,
+            ends=part.ends,
+        )
+
+
+def page_from_pb(message: pb.CheckPageReply) -> Page:
+    """The page of a message."""
+    parts = [
+        Part(
+            InodeId(part.inode),
+            part.change,
+            part.length,
+            part.nlink,
+            part.entries,
+            part.subdirectories,
+            part.begins,
+            part.ends,
+        )
+        for part in message.parts
+    ]
+    problems = [problem_from_pb(problem) for problem in message.problems]
+    columns = message.inodes[:], message.changes[:], message.names[:], list(message.queued), message.keys[:]
+    return Page(message.next, message.rows, problems, *columns, parts)
+
+
+def inodes_from_pb(message: pb.InspectRequest) -> list[int]:
+    """The ids of a request. Raises InvalidArgument for too many."""
+    if len(message.inodes) > inspect_inodes_max:
+        raise malformed("inodes", f"{len(message.inodes)} in one request, at most {inspect_inodes_max} are allowed")
+    if any(inode >> 56 for inode in message.inodes):
+        raise malformed("inodes", "one is not below 2**56")
+    return message.inodes[:]
+
+
+def fill_inspection(message: pb.InspectReply, inspection: Inspection) -> None:
+    """Write facts into an empty message."""
+    message.next_id = inspection.next_id
+    for facts in inspection.facts:
+        message.facts.add(
+            inode=facts.inode,
+            type=facts.type,
+            change=facts.change,
+            nlink=facts.nlink,
+            length=facts.length,
+            names=facts.names,
+            queued=facts.queued,
+            open=facts.open,
+            chunk_size=facts.chunk_size,
+            chains=facts.chains,
+        )
+
+
+def inspection_from_pb(message: pb.InspectReply) -> Inspection:
+    """The facts of a message. Raises FS3Error PROTOCOL for a type that a newer server knows."""
+    found = []
+    for facts in message.facts:
+        kind = INODE_TYPES.get(facts.type)
+        if kind is None:
+            raise error(Code.PROTOCOL, f"inode {facts.inode} is of a type this software does not know ({facts.type})")
+        chains = tuple(ChainId(chain) for chain in facts.chains)
+        found.append(
+            Facts(
+                InodeId(facts.inode),
+                kind,
+                facts.change,
+                facts.nlink,
+                facts.length,
+                facts.names,
+                facts.queued,
+                facts.open,
+                facts.chunk_size,
+                chains,
+            )
+        )
+    return Inspection(message.next_id, found)
+
+
+def repaired_from_pb(message: pb.RepairReply) -> Repaired:
+    """The outcome of a message."""
+    return Repaired(message.done, message.what)

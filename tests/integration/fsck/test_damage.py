@@ -1,0 +1,212 @@
+"""Damage of each kind, planted behind the services' back: a check finds exactly it, a repair mends it, the next one is clean."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from fs3.base.errors import FS3Error
+from fs3.base.ids import ROOT_INODE, ChainId, ChunkId, InodeId, file_chunk
+from fs3.base.status import Code
+from fs3.client.chunk_check import ChunkCheck
+from fs3.client.fsck import MetaSource
+from fs3.client.routing import StaticRouting
+from fs3.client.storage import WriteIO
+from fs3.core.files.layout import chain_of
+from fs3.core.meta import keys, rows
+from fs3.model.chain import Chain
+from fs3.model.chunk import UpdateKind
+from fs3.model.inode import Inode, User
+
+CHUNK = 1 << 16
+
+
+async def write(client: Any, path: str, data: bytes, at: int = 0) -> Inode:
+    file = await client.open(path, "w")
+    await client.pwrite(file, data, at)
+    await client.close(file)
+    inode: Inode = await client.meta.stat(path)
+    return inode
+
+
+@pytest.fixture
+async def client(cluster: Any) -> Any:
+    client = cluster.client()
+    await client.makedirs("/d/e")
+    await write(client, "/d/f", b"f" * (3 * CHUNK + 5))
+    await write(client, "/d/g", b"g" * 100)
+    await write(client, "/d/hole", b"far away", 40 * CHUNK)
+    assert await cluster.kinds(client) == []
+    yield client
+    await client.aclose()
+
+
+async def content(client: Any, path: str, length: int) -> bytes:
+    file = await client.open(path, "r")
+    try:
+        data: bytes = await client.pread(file, length, 0)
+        return data
+    finally:
+        await client.close(file)
+
+
+async def put_chunk(client: Any, inode: int, index: int, chain: int, data: bytes = b"stray") -> None:
+    write = WriteIO(file_chunk(InodeId(inode), index), ChainId(chain), UpdateKind.WRITE, 0, memoryview(data))
+    (result,) = await client.storage.update([write])
+    assert result.code is Code.OK
+
+
+async def test_a_dirent_without_inode(cluster: Any, client: Any) -> None:
+    g = await client.meta.stat("/d/g")
+
+    async def lose(txn: Any) -> None:
+        txn.delete(keys.inode_key(g.id))
+        counters = await rows.get_counters(txn)
+        rows.put_counters(txn, replace(counters, inodes=counters.inodes - 1))
+
+    await cluster.damage(lose)
+    assert await cluster.kinds(client) == ["entry-without-inode", "orphan-chunk"]
+    assert await cluster.repair(client) == []
+    assert sorted([entry.name async for entry in client.meta.entries("/d")]) == ["e", "f", "hole"]
+    assert not cluster.holders(file_chunk(g.id, 0))
+
+
+async def test_an_inode_without_dirent_comes_back_with_its_content(cluster: Any, client: Any) -> None:
+    f = await client.meta.stat("/d/f")
+
+    async def lose(txn: Any) -> None:
+        parent = (await rows.find_dirent(txn, keys.dirent_key(ROOT_INODE, b"d"))).inode  # type: ignore[union-attr]
+        txn.delete(keys.dirent_key(parent, b"f"))
+        d = await rows.get_inode(txn, parent)
+        rows.put_inode(txn, replace(d, length=d.length - 1))
+
+    await cluster.damage(lose)
+    assert await cluster.kinds(client) == ["without-name"]
+    assert await cluster.repair(client) == []
+    assert await content(client, f"/lost+found/#{f.id}", 10 * CHUNK) == b"f" * (3 * CHUNK + 5)
+
+
+async def test_a_wrong_nlink(cluster: Any, client: Any) -> None:
+    async def change(txn: Any) -> None:
+        rows.put_inode(txn, replace(await client_inode(txn, b"g"), nlink=5))
+
+    await cluster.damage(change)
+    assert await cluster.kinds(client) == ["wrong-nlink"]
+    assert await cluster.repair(client) == []
+    assert (await client.meta.stat("/d/g")).nlink == 1
+
+
+async def client_inode(txn: Any, name: bytes) -> Inode:
+    parent = (await rows.find_dirent(txn, keys.dirent_key(ROOT_INODE, b"d"))).inode  # type: ignore[union-attr]
+    return await rows.get_inode(txn, (await rows.find_dirent(txn, keys.dirent_key(parent, name))).inode)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("index", [3, 4, 5, 90, 100_000])
+async def test_a_length_that_is_too_short(cluster: Any, client: Any, index: int) -> None:
+    """Of a file in whose storage there is more, near or behind any gap."""
+    f = await client.meta.stat("/d/f")
+    await put_chunk(client, f.id, index, chain_of(f.layout, index), b"z" * 1000)
+    assert await cluster.kinds(client) == ["too-short"]
+    assert await cluster.repair(client) == []
+    assert (await client.meta.stat("/d/f")).length == index * CHUNK + 1000
+    assert (await content(client, "/d/f", 3 * CHUNK)) == b"f" * 3 * CHUNK
+
+
+async def test_a_file_that_is_open_for_writing_may_be_longer_in_storage(cluster: Any, client: Any) -> None:
+    file = await client.open("/d/f", "r+")
+    await client.pwrite(file, b"more", 10 * CHUNK)
+    assert await cluster.kinds(client) == []
+    await client.close(file)
+    assert (await client.meta.stat("/d/f")).length == 10 * CHUNK + 4
+    assert await cluster.kinds(client) == []
+
+
+async def test_orphan_and_misplaced_chunks(cluster: Any, client: Any) -> None:
+    f, d = await client.meta.stat("/d/f"), await client.meta.stat("/d")
+    removed = await write(client, "/gone", b"gone")
+    await client.unlink("/gone")
+    async with asyncio.timeout(20):
+        while (await client.meta.statfs()).garbage:  # noqa: ASYNC110 - the service tells nobody when it is done
+            await asyncio.sleep(0.01)
+    await put_chunk(client, removed.id, 7, removed.layout.chains[1])
+    elsewhere = next(chain for chain in cluster.mgmtd.routing.chains if chain != chain_of(f.layout, 1))
+    await put_chunk(client, f.id, 1, elsewhere)
+    await put_chunk(client, d.id, 0, 1)
+    assert await cluster.kinds(client) == ["misplaced-chunk", "misplaced-chunk", "orphan-chunk"]
+    assert await cluster.repair(client) == []
+    assert not cluster.holders(file_chunk(removed.id, 7))
+    assert not cluster.holders(file_chunk(d.id, 0))
+    assert await content(client, "/d/f", 10 * CHUNK) == b"f" * (3 * CHUNK + 5)
+
+
+async def test_chunks_of_inodes_that_never_were_are_said_and_left_alone(cluster: Any, client: Any) -> None:
+    """As when the metadata was restored from an old copy: they may be files that somebody wants back."""
+    await put_chunk(client, 1_000_000, 0, 1)
+    assert await cluster.kinds(client) == ["chunk-from-nowhere"]
+    assert await cluster.repair(client) == ["chunk-from-nowhere"]
+    assert cluster.holders(file_chunk(InodeId(1_000_000), 0))
+
+
+async def test_pages_of_a_cache_belong_to_nobody_and_stay(cluster: Any, client: Any) -> None:
+    page = ChunkId(b"\x80" + bytes(range(15)))
+    write = WriteIO(page, ChainId(1), UpdateKind.PUT, 0, memoryview(b"page"), tagged=False)
+    assert (await client.storage.update([write]))[0].code is Code.OK
+    assert await cluster.kinds(client) == []
+    assert cluster.holders(page)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+async def test_a_chunk_that_is_missing_on_a_replica(cluster: Any, client: Any, place: int) -> None:
+    f = await client.meta.stat("/d/f")
+    chunk = file_chunk(f.id, 1)
+    target = cluster.holders(chunk)[place]
+    del cluster.stores[target]._chunks[chunk]
+    (problem,) = await cluster.problems(client)
+    assert (problem.kind.name, problem.found, problem.key) == ("REPLICA_MISSING", target, chunk)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+async def test_a_replica_that_differs(cluster: Any, client: Any, place: int) -> None:
+    f = await client.meta.stat("/d/f")
+    chunk, other = file_chunk(f.id, 1), file_chunk((await client.meta.stat("/d/g")).id, 0)
+    target = cluster.holders(chunk)[place]
+    store = cluster.stores[cluster.holders(other)[0]]
+    cluster.stores[target]._chunks[chunk] = store._chunks[other]
+    (problem,) = await cluster.problems(client)
+    assert (problem.kind.name, problem.found, problem.key) == ("REPLICA_DIFFERS", target, chunk)
+
+
+async def test_garbage_that_does_not_end(cluster: Any, client: Any) -> None:
+    """A row of a file that is not there stops the duty, and every removed file behind it waits."""
+
+    async def plant(txn: Any) -> None:
+        garbage = rows.Garbage(InodeId(99), rows.GarbageKind.FILE, 1)
+        txn.put(garbage.key, rows.encode(garbage))
+        counters = await rows.get_counters(txn)
+        rows.put_counters(txn, replace(counters, garbage=counters.garbage + 1, next_id=200))
+
+    await cluster.damage(plant)
+    await client.unlink("/d/g")
+    assert await cluster.kinds(client) == ["garbage-of-nothing"]
+    assert await cluster.repair(client) == []
+    async with asyncio.timeout(60):
+        while (await client.meta.statfs()).garbage:  # noqa: ASYNC110 - the service tells nobody when it is done
+            await asyncio.sleep(0.05)
+
+
+async def test_only_root_and_the_owner_of_the_root_directory_may_administer(cluster: Any, client: Any) -> None:
+    stranger = cluster.client(User(1000, 1000))
+    with pytest.raises(FS3Error, match="only root and the owner of the root directory"):
+        await cluster.check(stranger)
+    await stranger.aclose()
+
+
+async def test_a_chain_without_anybody_who_serves_cannot_be_checked(cluster: Any, client: Any) -> None:
+    routing = cluster.mgmtd.routing
+    dead = {**routing.chains, ChainId(1): Chain(ChainId(1), 9, ())}
+    static = StaticRouting(type(routing)(routing.cluster, routing.version, routing.nodes, dead, routing.tables))
+    with pytest.raises(FS3Error, match="nobody serves chain 1"):
+        await ChunkCheck(client.storage, static, MetaSource(client.meta)).run()

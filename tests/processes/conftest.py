@@ -1,0 +1,70 @@
+"""Clusters to break: with failover on, one per module, and loads with an oracle on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from fs3.cli.local import LocalCluster
+from fs3.sim.drill import wait_well
+from fs3.sim.load_process import LoadProcess
+from fs3.sim.oracle import Books
+from fs3.sim.verify import verify_now
+
+_SEEDS = count(1)
+Rehearse = Callable[..., AbstractContextManager[LoadProcess]]
+
+
+@pytest.fixture(scope="module")
+def drilled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    """A cluster of three storage processes on one chain, which every test of the module leaves well."""
+    with LocalCluster(tmp_path_factory.mktemp("drill") / "cluster", targets=1) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def under_load(tmp_path: Path) -> Rehearse:
+    """`with under_load(cluster) as load:` a load with an oracle; at the end everything it wrote is looked at on every replica.
+
+    The cluster must be well by then, and no operation may have failed unless `may_fail` admits it: (kind, why) -> bool.
+    """
+
+    @contextmanager
+    def run(
+        cluster: LocalCluster,
+        *,
+        may_fail: Callable[[str, str], bool] = lambda kind, why: False,
+        url: str = "",
+        **options: float | str,
+    ) -> Iterator[LoadProcess]:
+        seed = next(_SEEDS)
+        settings: dict[str, float | str] = {
+            "seed": seed,
+            "registers": 8,
+            "settled": 8,
+            "readers": 2,
+            "settled_readers": 1,
+            **options,
+        }
+        with LoadProcess(url or cluster.url, tmp_path / f"journal-{seed}", **settings) as load:
+            yield load
+            wait_well(cluster)
+            books = load.stop()
+        check(cluster, books, may_fail)
+
+    return run
+
+
+def check(cluster: LocalCluster, books: Books, may_fail: Callable[[str, str], bool]) -> None:
+    """Nothing was wrong, nothing failed that may not, and every byte is there on every replica."""
+    assert books.wrong == []
+    assert [each for each in books.failed if not may_fail(*each)] == []
+    verdict = verify_now(cluster.url, books)
+    assert verdict.wrong == []
+    assert verdict.registers >= len(books.registers)
+    assert verdict.files == len(books.files)
+    assert verdict.pages == len(books.pages)

@@ -1,0 +1,125 @@
+"""Links that carry nothing: between two storage processes, to the manager, one way only. What is cut stands still and heals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fs3.cli import cluster as processes
+from fs3.cli.local import LocalCluster
+from fs3.sim import proxy
+from fs3.sim.drill import is_out, status_of, wait_status, wait_well, who_is
+from fs3.sim.proxy import ADVERTISED, REAL, FaultyNetwork
+
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.timeout(180),
+    pytest.mark.skipif(not proxy.can_run(), reason="needs 127.0.0.2 and /proc/net/tcp"),
+]
+
+
+class Proxied:
+    """A cluster and the network it is connected by."""
+
+    def __init__(self, cluster: LocalCluster, network: FaultyNetwork) -> None:
+        self.cluster = cluster
+        self.network = network
+
+
+@pytest.fixture(scope="module")
+def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
+    """Every process is reached through a faulty network, over TCP, except the manager by the test itself."""
+    patch = pytest.MonkeyPatch()
+    plain = processes.serve_command
+
+    def command(shape, directory, name):
+        parts = [
+            part.replace(REAL, ADVERTISED) if before == "--mgmtd" else part
+            for before, part in _pairs(plain(shape, directory, name))
+        ]
+        at = parts.index("--local-listen")
+        return [*parts[:at], *parts[at + 2 :], "--advertise", ADVERTISED]
+
+    patch.setattr(processes, "serve_command", command)
+    local = LocalCluster(Path(tmp_path_factory.mktemp("proxied")) / "cluster", targets=1)
+    ports = {name: processes.ports_of(local.shape, name) for name in local.shape.names()}
+
+    def pids() -> dict[str, int]:
+        return {name: pid for name in ports if (pid := local.directory.holder(name)) is not None}
+
+    with FaultyNetwork(ports, pids) as network, local:
+        yield Proxied(local, network)
+        network.heal()
+    patch.undo()
+
+
+def _pairs(parts: list[str]) -> list[tuple[str, str]]:
+    return list(zip(["", *parts], parts, strict=False))
+
+
+@pytest.fixture(autouse=True)
+def healed(proxied: Proxied) -> Iterator[None]:
+    """No test leaves a cut behind."""
+    yield
+    proxied.network.heal()
+
+
+@pytest.mark.parametrize("both_ways", [True, False], ids=["both ways", "one way"])
+def test_two_storage_processes_cannot_reach_each_other(proxied: Proxied, under_load, both_ways: bool) -> None:
+    """Both are alive for the manager, so the chain stays as it is: writes stand still, reads go on, and every write that waited
+    happens once when the link is back."""
+    head, middle = (who_is(status_of(proxied.cluster), role) for role in ("head", "middle"))
+    with under_load(proxied.cluster, transport="tcp", files=0, pages=0) as load:
+        assert proxied.network.links(head, middle) > 0, "storage to storage passes through the network"
+        proxied.network.cut(head, middle, both_ways=both_ways)
+        load.wait_progress("settled", 200, 30)
+        proxied.network.heal()
+        load.wait_progress("write", 100, 30)
+
+
+def test_a_connection_between_two_storage_processes_breaks_again_and_again(proxied: Proxied, under_load) -> None:
+    middle, tail = (who_is(status_of(proxied.cluster), role) for role in ("middle", "tail"))
+    with under_load(proxied.cluster, transport="tcp", files=0) as load:
+        for _ in range(5):
+            proxied.network.break_off(middle, tail)
+            load.wait_progress("write", 30, 30)
+
+
+@pytest.mark.parametrize("role", ["head", "tail"])
+def test_a_storage_process_that_the_manager_cannot_hear(proxied: Proxied, under_load, role: str) -> None:
+    """Clients still reach it, and it is alive; but its lease runs out, and it must know."""
+    victim = who_is(status_of(proxied.cluster), role)
+    with under_load(proxied.cluster, transport="tcp") as load:
+        proxied.network.cut(victim, "mgmtd")
+        wait_status(proxied.cluster, is_out(victim), 20, f"{victim} to be left out")
+        load.wait_progress("write", 100, 30)
+        load.wait_progress("settled", 50, 30)
+        proxied.network.heal()
+        wait_well(proxied.cluster)
+        load.wait_progress("write", 50, 30)
+
+
+def test_heartbeats_arrive_and_their_answers_do_not(proxied: Proxied, under_load) -> None:
+    """One-way: the manager hears a process that does not hear it. Its lease cannot be extended, so it stops serving; the manager
+    believes it alive. Whatever they make of it, nothing old is shown, and it heals."""
+    victim = who_is(status_of(proxied.cluster), "head")
+    with under_load(proxied.cluster, transport="tcp", files=0, pages=0) as load:
+        proxied.network.cut("mgmtd", victim, both_ways=False)
+        load.wait_progress("settled", 100, 30)
+        proxied.network.heal()
+        wait_well(proxied.cluster)
+        load.wait_progress("write", 50, 30)
+
+
+def test_a_process_cut_off_from_everybody(proxied: Proxied, under_load) -> None:
+    """As if its cable had been pulled: connections stay open and silent."""
+    victim = who_is(status_of(proxied.cluster), "middle")
+    with under_load(proxied.cluster, transport="tcp") as load:
+        proxied.network.isolate(victim)
+        load.wait_progress("settled", 100, 20)
+        load.wait_progress("write", 100, 30)
+        proxied.network.heal()
+        wait_well(proxied.cluster)
+        load.wait_progress("write", 50, 30)

@@ -1,0 +1,43 @@
+"""Ring 2 is trusted as far as it finds planted bugs. The quick ones are looked for here, all of them by
+`python -m fs3.sim.ring2 --bugs` (or with FS3_ALL_BUGS set)."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from fs3.sim.disk import SimChunkStore
+from fs3.sim.ring2.bugs import BUGS, planted
+from fs3.sim.ring2.run import caught
+from fs3.sim.ring2.scenes import SCENES, play
+
+QUICK_SEEDS = 20
+"""Budgets up to this are looked for in every run of the tests."""
+
+
+QUICK = [name for name, bug in BUGS.items() if bug.seeds <= QUICK_SEEDS or os.environ.get("FS3_ALL_BUGS")]
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_it_is_found(name: str) -> None:
+    assert caught(name), f"{BUGS[name].what}: not found"
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_scenes_end_well(name: str) -> None:
+    assert play(name) == ""
+
+
+def test_every_bug_has_a_way_to_be_found() -> None:
+    assert all(bool(bug.seeds) != bool(bug.scene) for bug in BUGS.values())
+    assert {bug.scene for bug in BUGS.values() if bug.scene} <= set(SCENES)
+
+
+def test_a_bug_is_gone_after_its_run() -> None:
+    before = {name: [owner.__dict__.get(attribute) for owner, attribute, _ in bug.patches] for name, bug in BUGS.items()}
+    for bug in BUGS.values():
+        with planted(bug):
+            assert all(owner.__dict__[attribute] is other for owner, attribute, other in bug.patches)
+    assert before == {name: [owner.__dict__.get(attribute) for owner, attribute, _ in bug.patches] for name, bug in BUGS.items()}
+    assert "_barrier" not in SimChunkStore.__dict__

@@ -1,0 +1,133 @@
+"""Messages of a resync: what is sent arrives, and what cannot be is refused by name."""
+
+import pytest
+
+from fs3.base.errors import FS3Error
+from fs3.base.ids import ChainId, ChunkId, ClientId, TargetId
+from fs3.base.limits import channel_rows_per_merge_max, resync_range_chunks, resync_ranges_per_request_max
+from fs3.base.status import Code
+from fs3.core.craq.resync_rows import RangeDigest, RangeState, RemoteRow
+from fs3.core.craq.resync_steps import Peer
+from fs3.model.chunk import ChannelRow, UpdateResult
+from fs3.wire.pb import storage_pb2 as pb
+from fs3.wire.resync import (
+    answer_to_pb,
+    compare_request,
+    fence_to_pb,
+    merge_request,
+    parse_answer,
+    parse_compare,
+    parse_compare_reply,
+    parse_fence,
+    parse_merge,
+    parse_rows,
+)
+
+PEER = Peer(ChainId(3), 7, TargetId(11), TargetId(12), 1 << 45)
+
+
+def key(number):
+    return ChunkId(number.to_bytes(16, "big"))
+
+
+def over_the_wire(message):
+    return type(message).FromString(message.SerializeToString())
+
+
+def test_a_fence_names_everything():
+    fence = parse_fence(over_the_wire(fence_to_pb(PEER)))
+    assert fence == (3, 7, 11, 1 << 45)
+
+
+@pytest.mark.parametrize("missing", ["chain", "chain_version", "from_target"])
+def test_a_fence_without_one_of_them_is_refused(missing):
+    message = fence_to_pb(PEER)
+    message.ClearField(missing)
+    with pytest.raises(FS3Error, match="fence") as caught:
+        parse_fence(message)
+    assert caught.value.code is Code.INVALID
+
+
+def test_an_answer_names_the_replica():
+    assert parse_answer(over_the_wire(answer_to_pb(Code.WRONG_CHAIN_VERSION, 1 << 44))) == (Code.WRONG_CHAIN_VERSION, 1 << 44)
+
+
+@pytest.mark.parametrize("last_end", [b"", key(1 << 100)])
+def test_ranges_arrive_as_they_were_sent(last_end):
+    ranges = [
+        RangeDigest(b"", key(5), 4, (1 << 64) - 1),
+        RangeDigest(key(5), key(900), 0, 0),
+        RangeDigest(key(900), last_end, 128, 9),
+    ]
+    parsed = parse_compare(over_the_wire(compare_request(PEER, ranges)))
+    assert parsed == [RangeDigest(bytes(16), key(5), 4, (1 << 64) - 1), *ranges[1:]]
+
+
+def test_no_ranges_are_no_ranges():
+    assert parse_compare(over_the_wire(compare_request(PEER, []))) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"counts": [1]}, "sums"),
+        ({"counts": [1] * (resync_ranges_per_request_max + 1)}, "counts"),
+        ({"counts": [resync_range_chunks + 1], "sums": [1], "begins": key(1), "ends": key(2)}, "counts"),
+        ({"counts": [1], "sums": [1], "begins": b"short", "ends": key(2)}, "begins"),
+        ({"counts": [1, 1], "sums": [1, 1], "begins": key(1) + key(2), "ends": b""}, "ends"),
+        ({"counts": [1], "sums": [1], "begins": key(2), "ends": key(2)}, "ends"),
+    ],
+)
+def test_ranges_that_make_no_sense_are_refused_by_name(change, said):
+    with pytest.raises(FS3Error, match=f"^{said}: ") as caught:
+        parse_compare(pb.CompareRangesRequest(fence=fence_to_pb(PEER), **change))
+    assert caught.value.code is Code.INVALID
+
+
+def test_the_states_of_ranges():
+    reply = pb.CompareRangesReply(states=[0, 1, 2])
+    assert parse_compare_reply(over_the_wire(reply), 3) == (RangeState.EQUAL, RangeState.DIFFERS, RangeState.EMPTY)
+    for states in ([0, 1], [0, 1, 9]):
+        with pytest.raises(FS3Error) as caught:
+            parse_compare_reply(pb.CompareRangesReply(states=states), 3)
+        assert caught.value.code is Code.PROTOCOL
+
+
+def test_rows_arrive_in_order():
+    infos = [
+        pb.ChunkInfo(chunk=key(1), committed_version=3, length=10, checksum=99),
+        pb.ChunkInfo(chunk=key(4), pending_version=1, bad=True),
+    ]
+    rows = parse_rows(over_the_wire(pb.ListChunksReply(chunks=infos)))
+    assert rows == (RemoteRow(key(1), 3, 0, 10, 99), RemoteRow(key(4), 0, 1, 0, 0, True))
+    for wrong in ([infos[1], infos[0]], [infos[0], infos[0]], [pb.ChunkInfo(chunk=b"short")]):
+        with pytest.raises(FS3Error, match="list of chunks") as caught:
+            parse_rows(pb.ListChunksReply(chunks=wrong))
+        assert caught.value.code is Code.PROTOCOL
+
+
+def test_channel_rows_arrive_as_they_were_sent():
+    rows = [
+        (
+            (ClientId(bytes([number]) * 16), number),
+            ChannelRow(number + 5, key(number), UpdateResult(Code.OK, number, 70, 1 << 31)),
+        )
+        for number in range(1, 4)
+    ]
+    assert parse_merge(over_the_wire(merge_request(PEER, rows))) == rows
+    assert parse_merge(over_the_wire(merge_request(PEER, []))) == []
+
+
+@pytest.mark.parametrize("column", ["client_ids", "seqs", "chunks", "codes", "versions", "lengths", "checksums"])
+def test_channel_rows_with_a_short_column_are_refused_by_name(column):
+    row = ((ClientId(b"c" * 16), 1), ChannelRow(2, key(3), UpdateResult(Code.OK, 1, 2, 3)))
+    message = merge_request(PEER, [row])
+    message.ClearField(column)
+    with pytest.raises(FS3Error, match=f"^{column}: ") as caught:
+        parse_merge(message)
+    assert caught.value.code is Code.INVALID
+
+
+def test_too_many_channel_rows_are_refused():
+    with pytest.raises(FS3Error, match=r"^channels: "):
+        parse_merge(pb.MergeChannelsRequest(channels=[1] * (channel_rows_per_merge_max + 1)))
