@@ -398,6 +398,8 @@ lmdb_reader_check_commits = 256
 """How often a process looks for snapshots that processes killed meanwhile have left: until then their pages are not reused."""
 lmdb_snapshot_rest_ns = 100 * MILLISECOND
 """A store that nobody has used for so long lets go of the state it has read."""
+lmdb_slow_commit_ns = 2 * SECOND
+"""A commit that waits so long for the lock or the disk is worth a line in the log."""
 lmdb_crowded_commits = 16
 """So many commits after one that met another process' a store takes the lock before it runs operations, not after."""
 

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fs3.base.errors import error
+from fs3.base.ids import TargetId
 from fs3.base.status import Code
 from fs3.base.units import format_size
 
@@ -180,6 +181,27 @@ def chunk(
         print_table(headings, rows, found["what"])
     if not any(copy["exists"] for copy in found["copies"]):
         raise typer.Exit(FOUND)
+
+
+@app.command()
+def resync(
+    target: Annotated[int, typer.Argument(metavar="TARGET", help="number of the target, as `fs3 admin chains` shows it")],
+    where: Where = None,
+    as_json: AsJson = False,
+) -> None:
+    """Have a target leave its chain for a moment and come back: every chunk is compared, and filled where it differs."""
+    from fs3.cli.admin_chains import resync_target
+
+    async def action(client: Client) -> dict[str, Any]:
+        return await resync_target(client, TargetId(target))
+
+    asked = run(where, action)
+    if as_json:
+        show(asked)
+    else:
+        sys.stdout.write(
+            f"target {asked['target']} of {asked['node']} is compared with chain {asked['chain']}; see fs3 status --wait\n"
+        )
 
 
 def _copy_columns(copy: dict[str, Any]) -> tuple[str, ...]:

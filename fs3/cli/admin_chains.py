@@ -1,4 +1,4 @@
-"""`fs3 admin chains` and `fs3 admin chunk`: where things are."""
+"""`fs3 admin chains`, `chunk` and `resync`: where things are, and having a target compare itself with its chain."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import asyncio
 from typing import Any
 
 from fs3.api.client import Client
-from fs3.base.errors import FS3Error
-from fs3.base.ids import CHUNK_ID_BYTES, ChainId, ChunkId, chunk_file
+from fs3.base.errors import FS3Error, error
+from fs3.base.ids import CHUNK_ID_BYTES, ChainId, ChunkId, TargetId, chunk_file
+from fs3.base.status import Code
 from fs3.cli.status import describe
 from fs3.client.fsck import MetaSource
 from fs3.core.files.layout import chain_of
@@ -107,3 +108,14 @@ async def _copy(client: Client, chunk: ChunkId, chain: ChainId, slot: Slot) -> d
 
 _PATIENCE_NS = 3_000_000_000
 """For one target: others may well have what is looked for."""
+
+
+async def resync_target(client: Client, target: TargetId) -> dict[str, Any]:
+    """Have a target compare itself with its chain. Raises FS3Error: NO_SUCH_TARGET, BUSY when nobody else of the chain serves."""
+    for chain in client.manager.routing.chains.values():
+        slot = chain.slot(target)
+        if slot is not None:
+            node = client.manager.routing.nodes[slot.node].name
+            await client.storage.resync(slot.node, target)
+            return {"target": target, "chain": chain.id, "node": node}
+    raise error(Code.NO_SUCH_TARGET, f"no chain has target {target}")

@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -230,13 +231,18 @@ def _unreachable(why: str) -> dict[str, Any]:
 
 
 def _watch(addresses: Sequence[str], data_dir: Path | None) -> None:
-    with Live(console=Console(highlight=False), auto_refresh=False, screen=sys.stdout.isatty()) as live:
+    console = Console(highlight=False)
+    with Live(console=console, auto_refresh=False, screen=True) if console.is_terminal else nullcontext() as live:
         while True:
             try:
                 document = _look(addresses, data_dir)
             except FS3Error as wrong:
                 document = _unreachable(str(wrong))
-            live.update(render(document), refresh=True)
+            if live is not None:
+                live.update(render(document), refresh=True)
+            else:
+                console.print(render(document))
+                sys.stdout.flush()
             time.sleep(_WATCH_SECONDS)
 
 

@@ -18,12 +18,13 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 
 from fs3.base.backoff import Backoff
-from fs3.base.errors import error
+from fs3.base.errors import FS3Error, error
 from fs3.base.ids import CHUNK_ID_BYTES, ChainId, ChunkId, InodeId, TableId, TargetId, chunk_file
 from fs3.base.limits import (
     check_chunks_per_batch,
     check_problems_max,
     check_replica_looks_max,
+    check_rounds_max,
     inspect_inodes_max,
     retry_backoff_max_ns,
     retry_backoff_min_ns,
@@ -39,6 +40,11 @@ from fs3.core.meta.survey import Progress, Source
 from fs3.model.chain import Chain
 from fs3.model.check import Facts, Problem, ProblemKind
 from fs3.model.inode import InodeType, Layout
+
+_PATIENCE_NS = 10 * SECOND
+"""For one page of one target."""
+_ATTEMPTS_MAX = 3
+"""Of checking a chain whose members change meanwhile."""
 
 Rows = dict[TargetId, ChunkRow]
 Looks = tuple[int, int, int]
@@ -70,15 +76,31 @@ class ChunkCheck:
         self.left_out: list[tuple[ChainId, TargetId]] = []
         """Targets that do not serve, so that their copies were not compared."""
         self._short: set[InodeId] = set()
+        self._seen: set[Problem] = set()
 
     async def run(self, *, files: bool = True, replicas: bool = True) -> None:
         """Look at every chain. `files`: compare with the namespace. `replicas`: compare replicas with each other.
 
         Raises FS3Error when a chain has nobody who serves it, or somebody who does not answer.
         """
-        await self._routing.refresh(self._routing.routing.version)
+        await self._refresh()
         for chain in sorted(self._routing.routing.chains):
-            await self._check_chain(chain, files, replicas)
+            for attempt in range(1, _ATTEMPTS_MAX + 1):
+                members = self._members(chain)
+                begun = self.chunks, len(self.left_out)
+                try:
+                    await self._check_chain(chain, files, replicas)
+                    break
+                except FS3Error:
+                    # Somebody who served when it began may have died, and the chain goes on without him.
+                    self.chunks, left_out = begun
+                    del self.left_out[left_out:]
+                    await self._refresh()
+                    if self._members(chain) == members or attempt == _ATTEMPTS_MAX:
+                        raise
+
+    async def _refresh(self) -> None:
+        await self._routing.refresh(self._routing.routing.version)
 
     async def _check_chain(self, chain: ChainId, files: bool, replicas: bool) -> None:
         members = self._members(chain)
@@ -149,14 +171,21 @@ class ChunkCheck:
             elif outcome.code is not Code.NOT_FOUND:
                 raise error(outcome.code, f"chain {chain} does not tell what it has: {outcome.message or outcome.code.name}")
 
-    async def _check_length(self, before: Facts) -> None:
-        end = await file_end(self._storage.find_following, before.inode, _layout(before), before.length)
-        if end <= before.length:
-            return  # it was cut meanwhile
-        after = (await self._source.inspect([before.inode])).facts
-        if after and after[0].change == before.change and not after[0].open:
-            kind = ProblemKind.TOO_SHORT
-            self._add([Problem(kind, before.inode, change=before.change, found=before.length, expected=end)])
+    async def _check_length(self, facts: Facts) -> None:
+        for _ in range(check_rounds_max):
+            if facts.open or not facts.nlink:
+                return
+            end = await file_end(self._storage.find_following, facts.inode, _layout(facts), facts.length)
+            if end <= facts.length:
+                return  # it was cut, or told its length, meanwhile
+            now = (await self._source.inspect([facts.inode])).facts
+            if not now:
+                return
+            if now[0].change == facts.change and not now[0].open:
+                kind = ProblemKind.TOO_SHORT
+                self._add([Problem(kind, facts.inode, change=facts.change, found=facts.length, expected=end)])
+                return
+            facts = now[0]
 
     # --- replicas against each other ----------------------------------------------------------------------------------
 
@@ -167,9 +196,13 @@ class ChunkCheck:
             members = self._members(chain)
             looks = [await self.look(chain, chunk) for _ in range(3)]
             quiet = all(not (row and row.pending) for look in looks for row in look.values())
-            if quiet and looks[0] == looks[1] == looks[2] and self._members(chain) == members:
-                self._add(_differences(chain, chunk, looks[0]))
-                return
+            if quiet and looks[0] == looks[1] == looks[2]:
+                found = _differences(chain, chunk, looks[0])
+                if found:
+                    await self._refresh()  # one that no longer serves may be behind, and answers all the same
+                if self._members(chain) == members:
+                    self._add(found)
+                    return
             await asyncio.sleep(backoff.next_ns() / SECOND)
         self.unsettled.add(chunk)
 
@@ -179,7 +212,7 @@ class ChunkCheck:
         after = ChunkId((number - 1).to_bytes(CHUNK_ID_BYTES, "big")) if number else None
         found: dict[TargetId, ChunkRow | None] = {}
         for slot in self._members(chain).serving():
-            page = await self._storage.list_chunks(chain, slot.target, after=after, until=_next(chunk))
+            page = await self._storage.list_chunks(chain, slot.target, after=after, until=_next(chunk), timeout_ns=_PATIENCE_NS)
             found[slot.target] = page.rows[0] if page.rows else None
         return found
 
@@ -206,7 +239,7 @@ class ChunkCheck:
     async def _rows(self, chain: ChainId, target: TargetId) -> AsyncIterator[ChunkRow]:
         after: ChunkId | None = None
         while True:
-            page = await self._storage.list_chunks(chain, target, after=after)
+            page = await self._storage.list_chunks(chain, target, after=after, timeout_ns=_PATIENCE_NS)
             for row in page.rows:
                 yield row
             if not page.more:
@@ -221,9 +254,12 @@ class ChunkCheck:
 
     def _add(self, problems: Iterable[Problem]) -> None:
         for problem in problems:
+            if problem in self._seen:
+                continue
             if len(self.problems) >= check_problems_max:
                 self.more = True
                 return
+            self._seen.add(problem)
             self.problems.append(problem)
 
 

@@ -76,6 +76,7 @@ class Primary:
         self._connector = connector
         self._addresses: list[Address] = [(address,) for address in addresses]
         """Where managers are, the most promising one first."""
+        self._given = frozenset(self._addresses)
         self._clock = clock
         self._prng = prng
         self._connect_timeout_ns = connect_timeout_ns
@@ -112,9 +113,9 @@ class Primary:
             address = tuple(manager.endpoints)
             if not address or address in self._addresses:
                 continue
-            if len(self._addresses) >= 2 * managers_max:
-                # Managers that moved leave addresses behind; what the user gave is at the front when nothing else works.
-                self._addresses.pop()
+            if len(self._addresses) - len(self._given) >= 2 * managers_max:
+                # Managers that moved leave addresses behind. What the user gave stays.
+                self._addresses.remove(next(known for known in self._addresses if known not in self._given))
             self._addresses.append(address)
 
     def leave(self, channel: Channel) -> bool:

@@ -121,6 +121,12 @@ class StorageClient:
         answer: pb.ScrubReply = reply.message
         return answer
 
+    async def resync(self, node: NodeId, target: TargetId, *, timeout_ns: int = 0) -> None:
+        """Have a target leave its chain for a moment and come back through a resync. Raises FS3Error: BUSY when nobody else of
+        its chain serves, NO_SUCH_TARGET."""
+        left = self._begin(timeout_ns) - self._clock.now()
+        await self._routes.channel(node).start(STORAGE.Resync, pb.ResyncRequest(target_id=target), timeout_ns=left)
+
     async def space(self, *, timeout_ns: int = 0) -> list[pb.TargetSpace]:
         """Room and use of every target that answers; nodes that do not are left out."""
         deadline = self._begin(timeout_ns)

@@ -48,8 +48,11 @@ def is_out(name: str) -> Callable[[Status], bool]:
     return check
 
 
-def wait_status(cluster: LocalCluster, condition: Callable[[Status], bool], seconds: float, what: str) -> Status:
-    """The first status that satisfies a condition. TimeoutError naming what was waited for and how the chains are."""
+def wait_status(
+    cluster: LocalCluster, condition: Callable[[Status], bool], seconds: float, what: str, every: float = 0.05
+) -> Status:
+    """The first status that satisfies a condition, looking `every` so many seconds. TimeoutError naming what was waited for and
+    how the chains are."""
     deadline = time.monotonic() + seconds
     last: Any = None
     while time.monotonic() < deadline:
@@ -61,7 +64,7 @@ def wait_status(cluster: LocalCluster, condition: Callable[[Status], bool], seco
             if condition(found):
                 return found
             last = found
-        time.sleep(0.05)
+        time.sleep(every)
     if isinstance(last, dict):
         last = "; ".join(
             f"chain {chain['chain']} v{chain['version']}: "

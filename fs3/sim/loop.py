@@ -23,6 +23,7 @@ import asyncio
 import contextlib
 import gc
 import heapq
+import logging
 import sys
 import warnings
 from asyncio import base_events
@@ -333,6 +334,8 @@ def running(seed: int) -> Iterator[SimLoop]:
         yield loop
     finally:
         sys.unraisablehook = lambda _: None
+        quiet = logging.root.manager.disable
+        logging.disable()
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -341,6 +344,7 @@ def running(seed: int) -> Iterator[SimLoop]:
                 gc.collect()
         finally:
             sys.unraisablehook = hook
+            logging.disable(quiet)
             gc.unfreeze()
             if collecting:
                 gc.enable()

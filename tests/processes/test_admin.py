@@ -69,6 +69,7 @@ def test_every_command_of_the_document(tmp_path: Path) -> None:
     assert {line.split()[2] for line in lines if line.startswith("fs3 admin ")} == {
         "fsck",
         "verify-replicas",
+        "resync",
         "scrub",
         "chains",
         "chunk",

@@ -8,6 +8,7 @@ import signal
 import pytest
 
 from fs3.api.connect import connect
+from fs3.api.kvcache import KVCache, Status
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.cli.local import LocalCluster
@@ -72,3 +73,28 @@ async def _write(client: StorageClient, routing: Routing) -> set[Code]:
     chain = sorted(routing.chains)[0]
     write = WriteIO(register_chunk(900_000), chain, UpdateKind.WRITE, 0, memoryview(b"too late"))
     return {result.code for result in await client.update([write], timeout_ns=PATIENCE_NS)}
+
+
+def test_pages_while_nobody_answers(drilled: LocalCluster) -> None:
+    """Every storage process stands still: calls of a KVCache end by their timeout as misses, and raise nothing."""
+    storage = [name for name in drilled.shape.names() if name.startswith("storage-")]
+
+    async def run() -> None:
+        async with await KVCache.open(drilled.url, namespace="silent", page_bytes=50_000, timeout=1.0) as cache:
+            page = bytes(50_000)
+            assert await cache.put_from(["a"], [page]) == [Status.OK]
+            buffers = [bytearray(50_000) for _ in range(2)]
+            await asyncio.to_thread(drilled.pause, *storage)
+            try:
+                assert await cache.get_into(["a", "b"], buffers) == [Status.TIMEOUT] * 2
+                assert (await cache.lookup(["a", "b"])).hits == 0
+                assert await cache.put_from(["c"], [page]) == [Status.TIMEOUT]
+            finally:
+                await asyncio.to_thread(drilled.resume, *storage)
+            await asyncio.to_thread(wait_well, drilled)
+            found = Status.TIMEOUT
+            while found is Status.TIMEOUT:
+                found, missing = await cache.get_into(["a", "b"], buffers)
+            assert (found, missing) == (Status.OK, Status.MISS)
+
+    asyncio.run(run())

@@ -110,6 +110,22 @@ def test_a_cluster_that_stops_as_a_whole_is_the_same_afterwards(cluster: LocalCl
     assert serving(cluster.status()) == serving(before), "nothing changed hands, nothing is resynced"
 
 
+def test_processes_are_restarted_one_by_one(cluster: LocalCluster) -> None:
+    before = {node["name"]: node["incarnation"] for node in cluster.status()["nodes"]}
+    primary = primary_of(cluster.status())
+    restart = [sys.executable, "-m", "fs3.cli.main", "restart", "--data-dir", str(cluster.directory.path)]
+    done = subprocess.run([*restart, primary, "meta-2", "storage-1"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    now = cluster.status()
+    assert now["health"] == "healthy"
+    assert primary_of(now) != primary
+    after = {node["name"]: node["incarnation"] for node in now["nodes"]}
+    assert after == before | {"meta-2": before["meta-2"] + 1, "storage-1": before["storage-1"] + 1}
+    refused = subprocess.run([*restart, "storage-9"], capture_output=True, text=True)
+    assert refused.returncode == 1
+    assert "storage-9: this cluster has mgmtd, mgmtd-2" in refused.stderr
+
+
 def test_a_wiped_node_comes_back_by_itself(cluster: LocalCluster) -> None:
     filesystem = fsspec.filesystem("fs3", cluster=cluster.address, skip_instance_cache=True)
     filesystem.pipe("/kept", b"z" * 1_000_000)

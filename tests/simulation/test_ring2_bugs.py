@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
-from fs3.sim.disk import SimChunkStore
 from fs3.sim.ring2.bugs import BUGS, planted
 from fs3.sim.ring2.run import caught
 from fs3.sim.ring2.scenes import SCENES, play
@@ -40,4 +40,10 @@ def test_a_bug_is_gone_after_its_run() -> None:
         with planted(bug):
             assert all(owner.__dict__[attribute] is other for owner, attribute, other in bug.patches)
     assert before == {name: [owner.__dict__.get(attribute) for owner, attribute, _ in bug.patches] for name, bug in BUGS.items()}
-    assert "_barrier" not in SimChunkStore.__dict__
+
+
+def test_the_documentation_lists_them() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "simulation-ring2.md").read_text()
+    for name, bug in BUGS.items():
+        by = f"scene `{bug.scene}`" if bug.scene else f"seeds: within {bug.seeds}"
+        assert f"| `{name}` | {bug.what} | {by} |" in text

@@ -10,6 +10,8 @@ What makes it right:
   moved before is found equal by its digest, which is what makes a resync resumable.
 - From the first step of a plan on, every update is acknowledged only once the successor has it, under this chain version. So it
   is enough to compare each chunk once, at any time after that, and fills need no order among them.
+- What is pending in this store may have been acknowledged already, when the source was restarted and has lost the commit. So done
+  also waits for what was pending when its range was looked at: it is on its way to the successor as an update.
 - A fill goes through the chunk's lane of the replica: it never overtakes an update nor is overtaken by one.
 - Channel rows change with updates that the successor gets too; of a row that is handed over and one that an update has set there,
   the higher seq stays. So they need no order either.
@@ -276,7 +278,9 @@ class Resync:
         if not plan.channels_done:
             self._merge(plan, out)
         if plan.channels_done and not self._asked:
-            if now >= plan.finish_at:
+            if not self._settled(plan):
+                plan.finish_at = now + self.limits.retry_min_ns
+            elif now >= plan.finish_at:
                 plan.finish_at = now + self.limits.finish_ns
                 out.append(Finish(self._number(None), plan.peer))
             self._wake(plan.finish_at)
@@ -314,9 +318,21 @@ class Resync:
             rows = self.view.list(key_before(begin), page)
             end = key_after(rows[-1][0]) if len(rows) == page else b""
             ranges.append(digest_rows(begin, end, rows))
+            self._note_pending(plan, rows)
             plan.cursor = end
             plan.scanned = not end
         return ranges
+
+    def _note_pending(self, plan: Plan, rows: list[tuple[ChunkId, ChunkMeta]]) -> None:
+        plan.unsettled.update((chunk, meta.pending) for chunk, meta in rows if meta.pending)
+
+    def _settled(self, plan: Plan) -> bool:
+        """Nothing is pending any more of what was: with a syncing successor, only its answer makes it committed."""
+        for chunk, version in list(plan.unsettled.items()):
+            meta = self.view.get(chunk)
+            if meta is None or meta.pending != version:
+                del plan.unsettled[chunk]
+        return not plan.unsettled
 
     def _fill(self, now: int, plan: Plan, out: list[ResyncEffect]) -> None:
         for chunk, later in plan.later.items():

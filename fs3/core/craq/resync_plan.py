@@ -74,6 +74,9 @@ class Plan:
     differing: deque[Open] = field(default_factory=deque)
     todo: deque[ChunkId] = field(default_factory=deque)
     later: dict[ChunkId, Later] = field(default_factory=dict)
+    unsettled: dict[ChunkId, int] = field(default_factory=dict)
+    """Versions that were pending in this store when their range was looked at. After a restart they may have been acknowledged
+    before: the successor is not complete without them."""
     channel_after: ChannelKey | None = None
     channels_done: bool = False
     merge: tuple[tuple[ChannelKey, ChannelRow], ...] = ()

@@ -6,6 +6,7 @@ only what has been persisted.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -212,8 +213,7 @@ class Manager:
             self._ledger.count(node=max(self._state.counters.node, number))
             self._names[node.name] = number
             self._ledger.put_node(node)
-        if event.role is Role.STORAGE and not self._state.tables and len(self._storage_nodes()) >= self._config.storage_nodes:
-            self._make_table(now, self._config.replicas)
+        self._make_first_table(now)
         born = tuple(target for target in sorted(self._home.get(number, ())) if target in self._state.born)
         return Registered(number, incarnation, born)
 
@@ -232,6 +232,9 @@ class Manager:
         elif alive and not node.alive:
             self._ledger.put_node(msgspec.structs.replace(node, alive=True))
             self._reconfigure(now, own.values())
+            # Those that the cluster waited for may have registered while this one was not heard.
+            with contextlib.suppress(Refusal):
+                self._make_first_table(now)
         elif changed:
             self._reconfigure(now, [own[target] for target in changed])
         if granted:
@@ -312,6 +315,11 @@ class Manager:
             if default.replicas == replicas:
                 return default
         return self._make_table(now, replicas)
+
+    def _make_first_table(self, now: int) -> None:
+        """As soon as all storage nodes the cluster is made for are here at once."""
+        if not self._state.tables and len(self._storage_nodes()) >= self._config.storage_nodes:
+            self._make_table(now, self._config.replicas)
 
     def _make_table(self, now: int, replicas: int) -> ChainTable:
         """Another table, with fresh targets on all storage nodes. All of it is new and empty, so every target serves."""

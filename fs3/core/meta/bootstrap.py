@@ -13,7 +13,6 @@ from fs3.core.meta.errors import MetaError
 from fs3.core.txn import Txn
 from fs3.model.inode import Inode, InodeType
 
-
 FORMAT = 1
 _decode_store = msgspec.msgpack.Decoder(rows.Store).decode
 

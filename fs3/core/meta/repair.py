@@ -17,18 +17,15 @@ from fs3.base.status import Code
 from fs3.core.meta import garbage, keys, liveness, rows
 from fs3.core.meta.allocation import count_change
 from fs3.core.meta.context import OpContext
-from fs3.core.meta.entries import NO_LAYOUT, changed, make_directory, touched
+from fs3.core.meta.entries import NO_LAYOUT, touched
 from fs3.core.meta.errors import MetaError
 from fs3.core.meta.idempotency import once
 from fs3.core.meta.length import merged
+from fs3.core.meta.lost_found import LOST_FOUND, attach, names_in, take_entry
 from fs3.core.meta.pages import find, garbage_problem, loop_of, parse_counters, session_has_file
-from fs3.core.meta.resolve import find_place
 from fs3.core.txn import ReadTxn, Txn
 from fs3.model.check import Problem, ProblemKind, Repaired
 from fs3.model.inode import Dirent, Inode, InodeType
-from fs3.model.namespace import PathRef
-
-LOST_FOUND = "lost+found"
 
 _DIRECTORY = InodeType.DIRECTORY
 _GONE = Repaired(False, "it is no longer so")
@@ -86,7 +83,7 @@ async def _entry_parent(txn: Txn, ctx: OpContext, problem: Problem) -> Repaired:
     inode = None if dirent is None else await find(txn, dirent.inode)
     if dirent is None or inode is None or inode.type is not _DIRECTORY or inode.parent == problem.parent:
         return _GONE
-    if await _names_in(txn, inode.parent, inode.id):
+    if await names_in(txn, inode.parent, inode.id):
         return await _delete_entry(txn, ctx, problem, dirent)
     moved = replace(touched(ctx, inode, inode.nlink), parent=InodeId(problem.parent))
     rows.put_inode(txn, moved)
@@ -110,11 +107,11 @@ async def _loop(txn: Txn, ctx: OpContext, problem: Problem) -> Repaired:
     inode = await find(txn, InodeId(problem.inode))
     if inode is None or inode.type is not _DIRECTORY or inode.id not in await loop_of(txn, inode):
         return _GONE
-    for name in await _names_in(txn, inode.parent, inode.id):
-        await _take_entry(txn, ctx, inode.parent, name, _DIRECTORY)
+    for name in await names_in(txn, inode.parent, inode.id):
+        await take_entry(txn, ctx, inode.parent, name, _DIRECTORY)
     # Taking its name away has changed the directory above, which in a loop of one is the directory itself.
     inode = await rows.get_inode(txn, inode.id)
-    given = await _attach(txn, ctx, touched(ctx, inode, inode.nlink))
+    given = await attach(txn, ctx, touched(ctx, inode, inode.nlink))
     return Repaired(True, f"it is /{LOST_FOUND}/{given} now")
 
 
@@ -123,11 +120,11 @@ async def _directory_names(txn: Txn, ctx: OpContext, problem: Problem) -> Repair
     if inode is None or inode.type is not _DIRECTORY:
         return _GONE
     keep = int(inode.id != ROOT_INODE)
-    names = (await _names_in(txn, inode.parent, inode.id))[keep:]
+    names = (await names_in(txn, inode.parent, inode.id))[keep:]
     if not names:
         return Repaired(False, "the other names are in other directories, whose entries are repaired first")
     for name in names:
-        await _take_entry(txn, ctx, inode.parent, name, _DIRECTORY)
+        await take_entry(txn, ctx, inode.parent, name, _DIRECTORY)
     now = await rows.get_inode(txn, inode.id)
     rows.put_inode(txn, touched(ctx, now, now.nlink))
     return Repaired(True, f"{len(names)} names of it were removed")
@@ -149,7 +146,7 @@ async def _without_name(txn: Txn, ctx: OpContext, problem: Problem) -> Repaired:
     inode = await _unchanged(txn, problem)
     if inode is None or inode.id == ROOT_INODE:
         return _GONE
-    name = await _attach(txn, ctx, touched(ctx, inode, inode.nlink if inode.type is _DIRECTORY else 1))
+    name = await attach(txn, ctx, touched(ctx, inode, inode.nlink if inode.type is _DIRECTORY else 1))
     return Repaired(True, f"it is /{LOST_FOUND}/{name} now")
 
 
@@ -352,53 +349,5 @@ async def _unchanged(txn: ReadTxn, problem: Problem) -> Inode | None:
 
 
 async def _delete_entry(txn: Txn, ctx: OpContext, problem: Problem, dirent: Dirent) -> Repaired:
-    await _take_entry(txn, ctx, InodeId(problem.parent), problem.name, dirent.type)
+    await take_entry(txn, ctx, InodeId(problem.parent), problem.name, dirent.type)
     return Repaired(True, "the entry was removed")
-
-
-async def _take_entry(txn: Txn, ctx: OpContext, parent: InodeId, name: bytes, kind: InodeType) -> None:
-    txn.delete(keys.dirent_key(parent, name))
-    directory = await find(txn, parent)
-    if directory is None or directory.type is not _DIRECTORY:
-        return
-    leaves = -1 if kind is _DIRECTORY and directory.nlink > 2 else 0
-    rows.put_inode(txn, changed(ctx, directory, entries=-1 if directory.length else 0, subdirectories=leaves))
-
-
-async def _names_in(txn: ReadTxn, parent: InodeId, inode: InodeId) -> list[bytes]:
-    """The names an inode has in a directory."""
-    found = []
-    begin, end = keys.dirents_range(parent)
-    while page := await txn.scan(begin, end, check_rows_per_page):
-        for key, row in page:
-            try:
-                if rows.decode_dirent(key, row).inode == inode:
-                    found.append(key[keys.NAME_AT :])
-            except MetaError:
-                continue
-        begin = page[-1][0] + b"\0"
-    return found
-
-
-async def _attach(txn: Txn, ctx: OpContext, inode: Inode) -> str:
-    """Gives an inode a name in /lost+found, and stores both; the name."""
-    place = await find_place(txn, ctx, PathRef(ROOT_INODE, LOST_FOUND), follow=False)
-    if place.dirent is None:
-        directory = await make_directory(txn, ctx, place, 0o700, NO_LAYOUT)
-    else:
-        directory = await rows.get_inode(txn, place.dirent.inode)
-    if directory.type is not _DIRECTORY:
-        raise MetaError(Code.NOT_A_DIRECTORY, f"/{LOST_FOUND} is not a directory; give it another name")
-    if directory.id == inode.id or inode.id == ROOT_INODE:
-        raise MetaError(Code.INVALID, f"inode {inode.id} cannot be put into /{LOST_FOUND}")
-    name = f"#{inode.id}"
-    number = 0
-    while await txn.get(keys.dirent_key(directory.id, name.encode())) is not None:
-        number += 1
-        name = f"#{inode.id}-{number}"
-    is_directory = inode.type is _DIRECTORY
-    attached = replace(inode, parent=directory.id if is_directory else InodeId(0))
-    rows.put_inode(txn, attached)
-    rows.put_dirent(txn, keys.dirent_key(directory.id, name.encode()), attached)
-    rows.put_inode(txn, changed(ctx, directory, entries=1, subdirectories=1 if is_directory else 0))
-    return name

@@ -99,15 +99,16 @@ class Index:
     def _look(self, path: Path) -> None:
         """Before LMDB may touch it: is the file sound, or rightly absent?"""
         try:
-            if path.exists() and path.stat().st_size:
+            size = path.stat().st_size if path.exists() else 0
+            was_one = (self._directory / _MARKER).exists() or any(self._directory.glob("blocks-*"))
+            if size:
                 check_file(path)
-                return
+            elif was_one:
+                raise StoreDamaged("the chunk index is gone", str(path))
         except StoreDamaged:
             raise
         except OSError as why:
             raise error(Code.DISK, f"cannot read the chunk index: {why.strerror}", str(path)) from why
-        if (self._directory / _MARKER).exists() or any(self._directory.glob("blocks-*")):
-            raise StoreDamaged("the chunk index is gone", str(path))
 
     def _open(self, target: TargetId, cluster: bytes) -> None:
         marker = self._directory / _MARKER

@@ -36,15 +36,17 @@ from fs3.base.limits import (
     lmdb_crowded_commits,
     lmdb_map_bytes_default,
     lmdb_map_bytes_max,
-    lmdb_snapshot_rest_ns,
+    lmdb_slow_commit_ns,
     transactions_per_commit_max,
     transactions_per_turn_max,
     transactions_waiting_max,
 )
 from fs3.base.status import Code
 from fs3.base.units import SECOND
+from fs3.drivers.lmdb.batch import Batch, Counters, new_future, refused
 from fs3.drivers.lmdb.env import Environment
-from fs3.drivers.lmdb.overlay import NO_STATE, Overlay, Snapshot, WriteSet
+from fs3.drivers.lmdb.overlay import NO_STATE, Overlay
+from fs3.drivers.lmdb.snapshots import Snapshots
 from fs3.drivers.lmdb.writer import Committed, Locked, Outcome, Writer
 from fs3.ports.clock import Clock
 from fs3.ports.kv import Done, ReadOp, WriteOp
@@ -56,36 +58,6 @@ _KIND = "kv"
 _VERSION = 1
 
 
-class _Batch:
-    """Operations that share a commit: what they write, and for each how to run it again and what to tell its caller."""
-
-    __slots__ = ("outcomes", "writes")
-
-    def __init__(self) -> None:
-        self.writes = WriteSet()
-        self.outcomes: list[tuple[WriteOp[Any], Done[Any], Any, Exception | None]] = []
-
-
-class Counters:
-    """What a store has done since it was opened."""
-
-    __slots__ = ("commit_ns", "commits", "conflicts", "rerun", "rows", "transactions")
-
-    def __init__(self) -> None:
-        self.transactions = 0
-        """Answered."""
-        self.commits = 0
-        """Synced to the disk."""
-        self.rows = 0
-        """Written by them."""
-        self.commit_ns = 0
-        """From handing a batch to the writer until it was durable; 0 without a clock."""
-        self.conflicts = 0
-        """Batches that met a commit of another process."""
-        self.rerun = 0
-        """Operations run again: the commit they built on failed, or another process was faster."""
-
-
 class LmdbKV:
     """`KV` on one directory. All methods are called on one loop. A forked child cannot use it."""
 
@@ -93,17 +65,12 @@ class LmdbKV:
         """Use `open`."""
         self._environment = environment
         self._clock = clock
-        self._begin = environment.begin_read
-        self._newest = self._base = Snapshot(self._begin())
-        """What is read, and what the batches under way were run on. One object while that is the same state; closed while idle,
-        since no process can use the pages again that a snapshot of any process shows."""
-        self._used = False
-        self._rest: asyncio.TimerHandle | None = None
+        self._snapshots = Snapshots(environment)
         self._writer = Writer(environment)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._inbox: deque[tuple[WriteOp[Any], Done[Any]]] = deque()
-        self._gathering = _Batch()
-        self._flying: _Batch | None = None
+        self._gathering = Batch()
+        self._flying: Batch | None = None
         self._flying_state = NO_STATE
         """What the flying batch was run on."""
         self._flying_since = 0
@@ -120,7 +87,8 @@ class LmdbKV:
         self._closing = False
         self._idle: asyncio.Future[None] | None = None
         self.counters = Counters()
-        self._close_snapshots()
+        self._slow: asyncio.TimerHandle | None = None
+        """Looks whether the flying batch is the same as last time."""
         _opened.add(self)
 
     @classmethod
@@ -149,8 +117,8 @@ class LmdbKV:
             done(None, self._refusal())
             return
         try:
-            self._renew()
-            result: T = run(op(self._newest))  # type: ignore[arg-type]
+            self._snapshots.renew()
+            result: T = run(op(self._snapshots.newest))  # type: ignore[arg-type]
         except lmdb.MapResizedError:
             self._stranded.append((op, done))
             return
@@ -164,75 +132,13 @@ class LmdbKV:
         if self._closing:
             raise self._refusal()
         try:
-            self._renew()
+            self._snapshots.renew()
         except lmdb.MapResizedError:
-            future, done = _future()
+            future, done = new_future()
             self._stranded.append((op, done))
             result: T = await future
             return result
-        return run(op(self._newest))  # type: ignore[arg-type]
-
-    def _renew(self) -> None:
-        """Make `_newest` the newest state. Raises FS3Error, and MapResizedError when the map cannot be moved right now."""
-        newest = self._newest
-        self._used = True
-        try:
-            txn = self._begin()
-            if txn.id() == newest.state:
-                # Cheaper than to ask whether there is a newer one; py-lmdb keeps the reader's slot for the next time.
-                txn.abort()
-                return
-        except lmdb.MapResizedError:
-            if self._flying is not None:
-                raise
-            self._reopen_snapshots()
-            return
-        except lmdb.Error as why:
-            raise self._environment.explain(why) from why
-        self._newest = Snapshot(txn)
-        if newest is not self._base:
-            newest.close()
-        if self._rest is None:
-            self._rest_later()
-
-    def _rest_later(self) -> None:
-        self._used = False
-        self._rest = asyncio.get_running_loop().call_later(lmdb_snapshot_rest_ns / SECOND, self._rest_now)
-
-    def _rest_now(self) -> None:
-        """Nothing has been read for a while: let the pages of the snapshot be used again."""
-        self._rest = None
-        if self._used or self._flying is not None:
-            self._rest_later()
-        else:
-            self._close_snapshots()
-
-    def _rebase(self) -> None:
-        """Let the next batch run on the newest state. No batch is under way. Raises FS3Error."""
-        self._renew()
-        if self._base is not self._newest:
-            self._base.close()
-            self._base = self._newest
-
-    def _reopen_snapshots(self) -> None:
-        """After they were closed, or because another process has outgrown our map. The writer is idle. Raises FS3Error; then
-        nothing can be read any more, rather than something old."""
-        self._close_snapshots()
-        try:
-            try:
-                txn = self._begin()
-            except lmdb.MapResizedError:
-                self._environment.adopt_map()
-                txn = self._begin()
-        except lmdb.Error as why:
-            raise self._environment.explain(why) from why
-        self._newest = self._base = Snapshot(txn)
-        if self._rest is None:
-            self._rest_later()
-
-    def _close_snapshots(self) -> None:
-        self._newest.close()
-        self._base.close()
+        return run(op(self._snapshots.newest))  # type: ignore[arg-type]
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
@@ -247,7 +153,7 @@ class LmdbKV:
 
     async def transact(self, op: WriteOp[T]) -> T:
         """See the port."""
-        future, done = _future()
+        future, done = new_future()
         self.submit(op, done)
         result: T = await future
         return result
@@ -276,10 +182,10 @@ class LmdbKV:
                 return
             if self._crowded:
                 # What ran now would have to run again. An empty batch gets the lock.
-                self._fly(_Batch(), NO_STATE)
+                self._fly(Batch(), NO_STATE)
                 return
             try:
-                self._rebase()
+                self._snapshots.rebase()
             except FS3Error as why:
                 self._break(why)
                 return
@@ -287,18 +193,18 @@ class LmdbKV:
             return
         self._run_waiting(batch, self._flying)
         if self._flying is None:
-            self._launch(self._base.state)
+            self._launch(self._snapshots.base.state)
         # A full batch behind a commit under way: its end continues here.
         if self._inbox and not self._drain_is_scheduled and len(self._gathering.outcomes) < self._room:
             self._schedule_drain()
 
-    def _run_waiting(self, batch: _Batch, flying: _Batch | None) -> None:
+    def _run_waiting(self, batch: Batch, flying: Batch | None) -> None:
         """Run a turn's worth of operations, as far as there is room in the batch."""
         inbox = self._inbox
         layers = (batch.writes,) if flying is None else (batch.writes, flying.writes)
         for _ in range(min(len(inbox), self._room - len(batch.outcomes), transactions_per_turn_max)):
             op, done = inbox.popleft()
-            txn = Overlay(self._base, layers)
+            txn = Overlay(self._snapshots.base, layers)
             result: Any = None
             failure: Exception | None = None
             try:
@@ -314,19 +220,35 @@ class LmdbKV:
         needs no commit."""
         batch = self._gathering
         if batch.outcomes:
-            self._gathering = _Batch()
+            self._gathering = Batch()
             if batch.writes.rows:
                 self._fly(batch, state)
                 return
             self._answer(batch)
         self._settle()
 
-    def _fly(self, batch: _Batch, state: int) -> None:
+    def _fly(self, batch: Batch, state: int) -> None:
         self._flying = batch
         self._flying_state = state
+        self._snapshots.busy = True
         self._flying_since = self._clock.now() if self._clock else 0
         assert self._loop is not None
+        if self._slow is None:
+            self._slow = self._loop.call_later(lmdb_slow_commit_ns / SECOND, self._look_at, batch)
         self._writer.commit(batch.writes.rows, state, self._loop, self._landed)
+
+    def _look_at(self, batch: Batch) -> None:
+        """What was under way a while ago."""
+        self._slow = None
+        if self._flying is None:
+            return
+        if self._flying is batch:
+            what = "another process holds the lock (is one stopped?), or the disk does not finish"
+            log.warning(
+                "%s: a commit has been waiting for %d s: %s", self._environment.directory, lmdb_slow_commit_ns // SECOND, what
+            )
+        assert self._loop is not None
+        self._slow = self._loop.call_later(lmdb_slow_commit_ns / SECOND, self._look_at, self._flying)
 
     def _settle(self) -> None:
         """Nothing is under way: go on with what waits, or tell whoever closes that nothing does."""
@@ -342,6 +264,7 @@ class LmdbKV:
         """On the loop, after the writer has done with the flying batch."""
         batch, self._flying = self._flying, None
         assert batch is not None
+        self._snapshots.busy = False
         try:
             if isinstance(outcome, Committed):
                 self._committed(batch, outcome.state)
@@ -349,7 +272,7 @@ class LmdbKV:
                 self._run_locked(batch, outcome.state)
             elif isinstance(outcome, lmdb.MapResizedError):
                 self._conflict(batch)
-                self._reopen_snapshots()
+                self._snapshots.reopen()
                 self._settle()
             elif isinstance(outcome, lmdb.MapFullError) and self._grow_map():
                 self._fly(batch, self._flying_state)
@@ -357,16 +280,16 @@ class LmdbKV:
                 self._failed(batch, outcome)
         except FS3Error as why:
             self._break(why)
-            self._answer(_refused(batch, why))
+            self._answer(refused(batch, why))
             if isinstance(outcome, Locked):
-                self._fly(_Batch(), outcome.state)
+                self._fly(Batch(), outcome.state)
             self._settle()
         if self._stranded:
             stranded, self._stranded = self._stranded, []
             for op, done in stranded:
                 self.submit_read(op, done)
 
-    def _committed(self, batch: _Batch, state: int) -> None:
+    def _committed(self, batch: Batch, state: int) -> None:
         counters = self.counters
         if batch.writes.rows:
             counters.commits += 1
@@ -377,8 +300,8 @@ class LmdbKV:
         self._room = min(2 * self._room, transactions_per_commit_max)
         try:
             # The newest state is visible before anybody hears of it, and the disk has its next work before we talk.
-            self._rebase()
-            if self._base.state == state or not self._gathering.outcomes:
+            self._snapshots.rebase()
+            if self._snapshots.base.state == state or not self._gathering.outcomes:
                 self._launch(state)
             else:
                 self._conflict()
@@ -387,7 +310,7 @@ class LmdbKV:
             self._break(why)
         self._answer(batch)
 
-    def _run_locked(self, batch: _Batch, state: int) -> None:
+    def _run_locked(self, batch: Batch, state: int) -> None:
         """The lock is ours, and the newest state with it: run what waits, on that state."""
         if batch.outcomes:
             self._conflict(batch)
@@ -395,28 +318,28 @@ class LmdbKV:
             self._crowded = lmdb_crowded_commits
         else:
             self._crowded -= 1
-        self._rebase()
-        assert self._base.state == state, "somebody has committed without the lock"
-        batch = _Batch()
+        self._snapshots.rebase()
+        assert self._snapshots.base.state == state, "somebody has committed without the lock"
+        batch = Batch()
         self._run_waiting(batch, None)
         # Even when it has written nothing: the lock is given back.
         self._fly(batch, state)
 
-    def _conflict(self, batch: _Batch | None = None) -> None:
+    def _conflict(self, batch: Batch | None = None) -> None:
         """Another process has committed what these operations have not seen."""
         self.counters.conflicts += 1
         self._crowded = lmdb_crowded_commits
         self._run_again(batch)
 
-    def _run_again(self, batch: _Batch | None = None) -> None:
+    def _run_again(self, batch: Batch | None = None) -> None:
         """Put back what was run, in order: that of `batch`, then what gathered behind it."""
         again = [] if batch is None else batch.outcomes
         again += self._gathering.outcomes
-        self._gathering = _Batch()
+        self._gathering = Batch()
         self.counters.rerun += len(again)
         self._inbox.extendleft((op, done) for op, done, _, _ in reversed(again))
 
-    def _failed(self, batch: _Batch, problem: BaseException) -> None:
+    def _failed(self, batch: Batch, problem: BaseException) -> None:
         """The batch is as if it had never been. Whoever ran after it may have read its writes, and runs again."""
         why = self._environment.explain(problem)
         if why.code is not Code.NO_SPACE:
@@ -429,19 +352,19 @@ class LmdbKV:
         else:
             log.warning("%s: an operation fails: %s", self._environment.directory, why.strerror)
             self._run_again()
-            self._answer(_refused(batch, why))
+            self._answer(refused(batch, why))
         self._settle()
 
     def _break(self, why: FS3Error) -> None:
         """Accept no further write: everything that is not committed fails. A person or a supervisor opens the store anew."""
         log.error("%s: %s; no further write is accepted", self._environment.directory, why.strerror)
         self._broken = why
-        waiting, self._gathering = self._gathering, _Batch()
+        waiting, self._gathering = self._gathering, Batch()
         waiting.outcomes += [(op, done, None, None) for op, done in self._inbox]
         self._inbox.clear()
-        self._answer(_refused(waiting, why))
+        self._answer(refused(waiting, why))
 
-    def _answer(self, batch: _Batch) -> None:
+    def _answer(self, batch: Batch) -> None:
         self.counters.transactions += len(batch.outcomes)
         for _, done, result, failure in batch.outcomes:
             try:
@@ -451,9 +374,9 @@ class LmdbKV:
 
     def _grow_map(self) -> bool:
         """A full map is larger now; False when it cannot be. Raises FS3Error."""
-        self._close_snapshots()
+        self._snapshots.close()
         grown = self._environment.grow()
-        self._reopen_snapshots()
+        self._snapshots.reopen()
         return grown
 
     # --- the rest -----------------------------------------------------------------------------------------------------
@@ -471,9 +394,9 @@ class LmdbKV:
             self._idle = asyncio.get_running_loop().create_future()
             await self._idle
         self._writer.stop()
-        if self._rest is not None:
-            self._rest.cancel()
-        self._close_snapshots()
+        if self._slow is not None:
+            self._slow.cancel()
+        self._snapshots.stop()
         self._environment.close()
 
     def forked(self) -> None:
@@ -481,27 +404,6 @@ class LmdbKV:
         readers are the parent's."""
         self._closing = True
         self._broken = error(Code.SHUTTING_DOWN, "this process was forked by the one that opened it; a spawned one can open it")
-
-
-def _refused(batch: _Batch, why: FS3Error) -> _Batch:
-    """The batch with an error for everybody: one each, since raising one object in many places would chain their tracebacks."""
-    batch.outcomes = [(op, done, None, error(why.code, why.strerror or "", why.filename)) for op, done, _, _ in batch.outcomes]
-    return batch
-
-
-def _future() -> tuple[asyncio.Future[Any], Done[Any]]:
-    """A future, and a callback that settles it unless its owner has given up."""
-    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-
-    def done(result: Any, why: BaseException | None) -> None:
-        if future.done():
-            return
-        if why is not None:
-            future.set_exception(why)
-        else:
-            future.set_result(result)
-
-    return future, done
 
 
 _opened: weakref.WeakSet[LmdbKV] = weakref.WeakSet()

@@ -77,6 +77,13 @@ class Candidate:
         """This manager is the primary, and its lease is running."""
         return self._election.may_act(self._clock.now())
 
+    def who_leads(self) -> str:
+        """For people."""
+        holder = self.record.holder if self.record is not None else None
+        if holder is None:
+            return "nobody is at the moment"
+        return f"{holder.name} was when it looked last, at {', '.join(holder.endpoints) or 'no endpoint yet'}"
+
     async def start(self) -> None:
         """Begin. Returns once it leads, or somebody else does."""
         self._settled = asyncio.get_running_loop().create_future()
@@ -135,7 +142,9 @@ class Candidate:
                 log.info("%s is the primary manager, in epoch %d", self._me.name, effect.epoch)
                 self._lead(self._election.record)
             case StepDown():
-                log.warning("%s is not the primary manager any more: %s", self._me.name, effect.why)
+                # To stop is what it was told to; everything else, somebody should know.
+                level = logging.INFO if self._given_back is not None else logging.WARNING
+                log.log(level, "%s is not the primary manager any more: %s", self._me.name, effect.why)
                 self._step_down(effect.why)
 
     def _looked(self, sight: Sight | None, problem: BaseException | None) -> None:

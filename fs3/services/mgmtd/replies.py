@@ -13,6 +13,7 @@ from fs3.core.membership.events import Beaten, Registered
 from fs3.core.membership.manager import Manager, TargetStatus
 from fs3.core.membership.state import Namespace
 from fs3.model.method import Method
+from fs3.services.mgmtd.candidate import Candidate
 from fs3.wire.methods import MGMTD
 from fs3.wire.pb import mgmtd_pb2 as pb
 
@@ -57,6 +58,15 @@ def status(manager: Manager, now: int, whole: pb.RoutingUpdate) -> pb.GetStatusR
         lease_left_ms=[manager.lease_left_ns(now, node) // MILLISECOND for node in routing.nodes],
         silent_ms=[-1 if (ns := manager.silent_ns(now, node)) is None else ns // MILLISECOND for node in routing.nodes],
     )
+
+
+def managers(candidate: Candidate) -> list[pb.Manager]:
+    """Every manager, and which of them leads as far as this one knows."""
+    holder = candidate.record.holder if candidate.record is not None else None
+    return [
+        pb.Manager(name=known.name, endpoints=known.endpoints, is_primary=holder is not None and known.name == holder.name)
+        for known in candidate.managers
+    ]
 
 
 def namespace(found: Namespace) -> pb.Namespace:

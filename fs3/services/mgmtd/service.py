@@ -221,17 +221,9 @@ class MgmtdService:
         if self._manager is not None:
             self._watchers.publish(self._clock.now(), self._update(Delta.empty(self._manager.published.version)))
 
-    def _managers(self) -> list[pb.Manager]:
-        record = self._candidate.record
-        primary = record.holder.name if record is not None and record.holder is not None else ""
-        return [
-            pb.Manager(name=manager.name, endpoints=manager.endpoints, is_primary=manager.name == primary)
-            for manager in self._candidate.managers
-        ]
-
     def _update(self, delta: Delta) -> pb.RoutingUpdate:
         update = routing_to_pb(delta, self._cluster)
-        update.managers.extend(self._managers())
+        update.managers.extend(replies.managers(self._candidate))
         return update
 
     # --- handlers ----------------------------------------------------------------------------------------------------
@@ -274,17 +266,10 @@ class MgmtdService:
         if self._stopped:
             call.fail(Code.SHUTTING_DOWN, "the management service is not running")
         elif not self.is_primary:
-            call.fail(Code.NOT_PRIMARY, f"{self._name} is not the primary manager; {self._who_is()}")
+            call.fail(Code.NOT_PRIMARY, f"{self._name} is not the primary manager; {self._candidate.who_leads()}")
         else:
             return False
         return True
-
-    def _who_is(self) -> str:
-        record = self._candidate.record
-        if record is None or record.holder is None:
-            return "nobody is at the moment"
-        where = ", ".join(record.holder.endpoints) or "no endpoint yet"
-        return f"{record.holder.name} was when it looked last, at {where}"
 
     def _watch_routing(self, call: Call) -> None:
         if not self._refuse_early(call):
@@ -303,7 +288,7 @@ class MgmtdService:
             protocol=PROTOCOL,
             primary=self._endpoints if self.is_primary else holder.endpoints if holder is not None else (),
             is_primary=self.is_primary,
-            managers=self._managers(),
+            managers=replies.managers(self._candidate),
             epoch=record.epoch if record is not None else 0,
         )
 
@@ -340,7 +325,7 @@ class MgmtdService:
     def _get_status(self, manager: Manager, request: pb.GetStatusRequest) -> pb.GetStatusReply:
         now = self._clock.now()
         reply = replies.status(manager, now, self._whole())
-        reply.managers.extend(self._managers())
+        reply.managers.extend(replies.managers(self._candidate))
         reply.epoch = self._office.epoch if self._office is not None else 0
         reply.primary_for_ms = (now - self._primary_since) // MILLISECOND
         return reply

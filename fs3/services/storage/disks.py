@@ -139,7 +139,7 @@ class DataDirectories:
         return found
 
     def make(self, target: TargetId, *, whole: bool) -> None:
-        """See `Disks.make`. On the disk with the most room."""
+        """See `Disks.make`. On the disk that has the most room for each of its targets."""
         if target in self._homes:
             raise error(Code.EXISTS, f"target {target} is here already", str(self._homes[target]))
         self._made.add(target)
@@ -148,7 +148,7 @@ class DataDirectories:
             if target not in identity.targets:
                 identity.targets.append(target)
         self._save_all()
-        path = max(self._identities, key=lambda path: _free_bytes(path))
+        path = max(self._identities, key=lambda path: _total_bytes(path) // (1 + self._count(path)))
         home = path / "targets" / str(target)
         note = TargetNote(whole=whole)
         fresh = path / "targets" / f".new-{target}"
@@ -216,6 +216,9 @@ class DataDirectories:
         if not self._identities:
             whys = "; ".join(f"{path}: {why}" for path, why in self._out.items())
             raise error(Code.DISK, f"no data directory can be used: {whys}")
+
+    def _count(self, path: Path) -> int:
+        return sum(home.parent.parent == path for home in self._homes.values())
 
     # --- files -------------------------------------------------------------------------------------------------------
 
@@ -339,9 +342,9 @@ def _sync(path: Path) -> None:
         os.close(directory)
 
 
-def _free_bytes(path: Path) -> int:
+def _total_bytes(path: Path) -> int:
     try:
         usage = os.statvfs(path)
     except OSError:
         return 0
-    return usage.f_bavail * usage.f_frsize
+    return usage.f_blocks * usage.f_frsize

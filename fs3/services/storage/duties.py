@@ -22,7 +22,7 @@ from fs3.wire.pb import storage_pb2 as pb
 
 
 class Duties:
-    """The duties of all targets of a node, and the handlers of Scrub and ReportBad."""
+    """The duties of all targets of a node, and the handlers of Scrub, ReportBad and Resync."""
 
     def __init__(
         self,
@@ -140,3 +140,14 @@ class Duties:
             if duties is not None:
                 duties[1].suspect(ChunkId(request.chunks[CHUNK_ID_BYTES * index : CHUNK_ID_BYTES * (index + 1)]))
         call.reply(pb.ReportBadReply())
+
+    def resync(self, call: Call) -> None:
+        """The handler of Resync."""
+        target = TargetId(call.request.target_id)
+        duties = self._of.get(target)
+        if duties is None:
+            call.fail(Code.NO_SUCH_TARGET, f"this node has no target {target} that works")
+        elif not duties[0].step_down("a resync was asked for"):
+            call.fail(Code.BUSY, f"target {target} cannot leave its chain: it does not serve, or nobody else does")
+        else:
+            call.reply(pb.ResyncReply())

@@ -122,8 +122,8 @@ class ResyncSource:
         self.feed(Placed(standing, self._store.space().chunks))
 
     def pace(self, pace: Pace, *, gentle: bool = False) -> None:
-        """How much it may do from now on. `gentle`: after each fill it rests three times as long as that took, so that whoever is
-        waited for has the machine most of the time, however fast the machine is."""
+        """How much it may do from now on. `gentle`: after each fill and each answer it rests three times as long as that took, so
+        that whoever is waited for has the machine most of the time, however fast the machine is."""
         self._gentle = gentle
         if not gentle and self._rest is not None:
             self._rest.cancel()
@@ -136,6 +136,8 @@ class ResyncSource:
     def _rest_after(self, began: int) -> None:
         """Gently: let others have the machine for a while."""
         took = self._clock.now() - began
+        if self._closed:
+            return
         rest = min(_SHARE * took, background_wait_ns_max)
         if self._rest is None and self._pace.fills_max and rest > 0:
             self._rest = asyncio.get_running_loop().call_later(rest / SECOND, self._rested)
@@ -245,9 +247,12 @@ class ResyncSource:
         failure: Callable[[Code], ResyncEvent],
     ) -> None:
         """One request to the successor; it is answered with one event, whatever happens."""
+        began = self._clock.now()
 
         def answered(future: asyncio.Future[Reply]) -> None:
             self._calls.discard(future)
+            if self._gentle:
+                self._rest_after(began)
             if future.cancelled():
                 self.feed(failure(Code.CANCELLED))
                 return

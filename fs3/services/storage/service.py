@@ -117,15 +117,13 @@ class StorageService:
         if self._stopping:
             return
         self._stopping = True
-        if hand_over:
-            for shell in self._holdings.shells.values():
-                shell.hand_over()
-        grace = self._config.stop_grace_ms * MILLISECOND / SECOND
+        for shell in self._holdings.shells.values():
+            shell.finish_what_is_under_way()
+        # From here on there is no lease, so no read is served. Predecessors are still answered: what they wait for counts until
+        # the chain version changes, which is what this node waits for too.
+        await self._member.stop(hand_over=hand_over)
         try:
-            async with asyncio.timeout(grace):
-                # From here on there is no lease, so no read is served. Predecessors are still answered: what they wait for
-                # counts until the chain version changes, which is what this waits for.
-                await self._member.stop(hand_over=hand_over)
+            async with asyncio.timeout(self._config.stop_grace_ms * MILLISECOND / SECOND):
                 if self._accepting and hand_over:
                     await self._wait_handed_over()
                 if self._jobs:
@@ -170,6 +168,7 @@ class StorageService:
             STORAGE.FinishResync: self._when_serving(self._sink.finish),
             STORAGE.Scrub: self._when_serving(self._duties.scrub),
             STORAGE.ReportBad: self._when_serving(self._duties.report_bad),
+            STORAGE.Resync: self._when_serving(self._duties.resync),
         }
 
     # --- what others may look at -------------------------------------------------------------------------------------

@@ -177,7 +177,18 @@ class TargetShell:
             return "its store was lost; the chain fills a new one"
         return self.source.progress.reason
 
-    def hand_over(self) -> None:
+    def step_down(self, why: str) -> bool:
+        """Let the chain go on without this target, which then comes back and is brought up to date. False: it cannot leave."""
+        if self._stepped_down:
+            return True
+        if self.damage or not self._others_serve():
+            return False
+        self._stepped_down = why
+        log.warning("target %d leaves its chain for a while: %s", self.target, why)
+        self._around.changed()
+        return True
+
+    def finish_what_is_under_way(self) -> None:
         """The node stops on purpose, and what is under way is finished first: alone or not, the target may answer it."""
         self._is_alone = False
 
@@ -327,10 +338,7 @@ class TargetShell:
     def _step_down(self, chunk: ChunkId, why: str) -> None:
         """A pending version cannot be read back to be sent on: it would hold its chunk up for ever. The others have it too, or it
         was never acknowledged: let them go on without this target, which then comes back and is brought up to date."""
-        if not self._stepped_down and not self.damage and self._others_serve():
-            self._stepped_down = f"pending version of chunk {chunk.hex()}: {why}"
-            log.error("target %d leaves its chain for a while: %s", self.target, self._stepped_down)
-            self._around.changed()
+        self.step_down(f"pending version of chunk {chunk.hex()}: {why}")
 
     def _others_serve(self) -> bool:
         """This target serves, and not alone."""

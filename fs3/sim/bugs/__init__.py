@@ -68,7 +68,7 @@ BUGS: dict[str, Bug] = {
     "no_read_fence": Bug("chain versions of reads are not compared", Parts(decide=stores.reads_any_version), scenario="fences"),
     "no_compare": Bug("replica checksums are not compared", _replica(replicas.ComparesNothing), scenario="disagree"),
     # Failover.
-    "lease_from_receipt": Bug("the lease is counted from the answer to a heartbeat", Parts(node=members.LeaseFromReceipt), 300),
+    "lease_from_receipt": Bug("the lease is counted from the answer to a heartbeat", Parts(node=members.LeaseFromReceipt), 1000),
     "no_drift": Bug("the manager allows nothing for the drift of clocks", Parts(manager=members.NoDrift), 2000),
     "in_a_hurry": Bug("chains change before the lease of a lost target is over", Parts(manager=members.InAHurry), 60),
     "leave_and_serve": Bug("a clean stop is announced while the target still serves", Parts(node=members.LeaveAndServe), 2000),
@@ -99,12 +99,17 @@ BUGS: dict[str, Bug] = {
         Parts(replica=members.AnyIncarnation, resync=resyncs.ForgetsIncarnation),
         scenario="resync",
     ),
+    "forgets_own_pending": Bug(
+        "done is said while the source has lost the commit of an acknowledged update",
+        Parts(resync=resyncs.ForgetsOwnPending),
+        scenario="lost_commit",
+    ),
     "any_fill_counts": Bug("a fill that was refused counts as done", Parts(resync=resyncs.AnyFillCounts), 150),
     "skips_removed": Bug("chunks that only the returning target has are left there", Parts(resync=resyncs.SkipsRemoved), 400),
     "late_fill": Bug(
         "a late duplicate of a fill undoes a newer write",
         _replica(judges.judged_by(judges.FillsGoBack, judges.FillsAreNeverLate)),
-        600,
+        scenario="late_fill",
     ),
     "fills_beside_lanes": Bug("fills are not ordered with updates", _replica(resyncs.FillsBesideLanes), 200),
     "finishes_once": Bug("done is said once and never repeated", Parts(resync=resyncs.FinishesOnce), 400),

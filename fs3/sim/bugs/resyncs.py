@@ -165,6 +165,13 @@ class SkipsRemoved(Resync):
         super()._decide(plan, begin, end, {chunk: row for chunk, row in theirs.items() if chunk in mine})
 
 
+class ForgetsOwnPending(Resync):
+    """Done is said while the source has updates pending that it may have acknowledged before it was restarted."""
+
+    def _note_pending(self, plan: Plan, rows: list[tuple[ChunkId, ChunkMeta]]) -> None:
+        pass
+
+
 class ForgetsIncarnation(Resync):
     """The plan goes on when the successor was restarted."""
 

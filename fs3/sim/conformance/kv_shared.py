@@ -51,9 +51,9 @@ class SharedKVTests(ABC):
 
     async def test_increments_of_both_users_all_count(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as (kv, peer):
-            ours, theirs = await asyncio.gather(count(kv, "n", 20, 15), peer.run("count", "n", 20, 15))
-            assert sorted(ours + theirs) == list(range(600)), "every value was seen exactly once"
-            assert await kv.read(get(b"n")) == b"600"
+            ours, theirs = await asyncio.gather(count(kv, "n", 20, 40), peer.run("count", "n", 20, 40))
+            assert sorted(ours + theirs) == list(range(1600)), "every value was seen exactly once"
+            assert await kv.read(get(b"n")) == b"1600"
 
     async def test_one_client_at_a_time_on_each_side(self, tmp_path: Path) -> None:
         """Batches of one operation each: the smallest there are, and the most often in each other's way."""
@@ -65,7 +65,7 @@ class SharedKVTests(ABC):
         """Serializable: transfers by both, whoever looks sees all of the money, in every read and in every transaction."""
         async with self.opened(tmp_path) as (kv, peer):
             await open_accounts(kv)
-            sums = await asyncio.gather(transfer(kv, 1, 10, 20), peer.run("transfer", 2, 10, 20))
+            sums = await asyncio.gather(transfer(kv, 1, 10, 40), peer.run("transfer", 2, 10, 40))
             assert {total for side in sums for total in side} == {MONEY}
             assert await total(kv) == MONEY
             assert await peer.run("total") == MONEY

@@ -12,12 +12,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fs3.base.ids import ChunkId
+from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.client.chunk_updates import UpdateBatch
 from fs3.client.member import Lease, Member
 from fs3.client.mgmtd import MgmtdClient
 from fs3.core.craq.events import Staged
+from fs3.core.meta import sessions
 from fs3.drivers.memory.chunk_store import MemoryChunkStore
 from fs3.model.chunk import Tag, Update, UpdateResult
 from fs3.ports.chunk_store import ReadBatch, ReadResult, StageResult
@@ -76,16 +78,15 @@ async def _stage_unsynced(self: SimChunkStore, update: Update, version: int, cha
     return result
 
 
-def _commit_without_row(self: SimChunkStore, chunk: ChunkId, version: int, tag: Tag, result: UpdateResult) -> None:
-    """The row is in memory only: the next start does not know it."""
-    MemoryChunkStore.commit(self, chunk, version, tag, result)
-    self._old_channels.setdefault((tag.client, tag.channel), None)
-    if self.committed is not None:
-        self.committed(self.target, chunk, version, tag)
+def _after_crash_without_rows(self: SimChunkStore, prng: Prng) -> SimChunkStore:
+    """Channel rows were in memory only: the next start knows none."""
+    after = _real_after_crash(self, prng)
+    after._channels.clear()
+    after._epochs.clear()
+    return after
 
 
-def _barrier_forgets_rows(self: SimChunkStore) -> None:
-    self._durable.clear()
+_real_after_crash = SimChunkStore.after_crash
 
 
 def _read_many_dirty(
@@ -187,6 +188,22 @@ def _post_unless_cancelled(self: TargetShell, event: Any) -> None:
 _real_post = TargetShell._post
 
 
+# --- metadata ------------------------------------------------------------------------------------------------------------
+
+
+async def _prune_unguarded(txn: Any, ctx: Any, session: Any, length: int | None, truncations: int | None = None) -> Any:
+    """What storage said of the length holds, whoever has cut the file meanwhile."""
+    return await _real_prune(txn, ctx, session, length)
+
+
+_real_prune = sessions.prune
+
+
+async def _revive_nothing(*_: object) -> None:
+    """Who was silent for too long is dead, and what it says afterwards does not count."""
+    return None
+
+
 # --- the trouble a bug shows in ------------------------------------------------------------------------------------------
 
 
@@ -208,11 +225,6 @@ def _uneven_wires(swarm: Swarm) -> Swarm:
     return replace(_contended(swarm), links=uneven, storages=3, replicas=3)
 
 
-def _slow_and_cut_off(swarm: Swarm) -> Swarm:
-    slow = replace(swarm.links, latency_min_ns=80 * MILLISECOND, latency_max_ns=120 * MILLISECOND)
-    return replace(_cut_off(swarm), links=slow, chunk_operations=24)
-
-
 def _lossy(swarm: Swarm) -> Swarm:
     uneven = _uneven_wires(swarm)
     return replace(uneven, links=replace(uneven.links, cut_chance=2500))
@@ -222,19 +234,14 @@ def _crashing(swarm: Swarm) -> Swarm:
     return replace(swarm, crashes=4, chunks=1)
 
 
-def _large(swarm: Swarm) -> Swarm:
-    return replace(_contended(swarm), large_chance=900)
-
-
 BUGS: dict[str, Bug] = {
     "stage_unsynced": Bug(
         "a stage is answered before it is durable", [(SimChunkStore, "stage", _stage_unsynced)], seeds=20, focus=_crashing
     ),
     "rows_in_memory": Bug(
         "channel rows do not survive a restart",
-        [(SimChunkStore, "commit", _commit_without_row), (SimChunkStore, "_barrier", _barrier_forgets_rows)],
-        seeds=200,
-        focus=lambda swarm: _lossy(_crashing(swarm)),
+        [(SimChunkStore, "after_crash", _after_crash_without_rows)],
+        scene="retry_after_a_restart",
     ),
     "reads_over_pending": Bug(
         "a read shows the committed version while another is pending",
@@ -244,20 +251,20 @@ BUGS: dict[str, Bug] = {
     "frees_pinned_block": Bug(
         "a block is freed while a reader has it pinned",
         [(SimChunkStore, "read", _read_block), (SimChunkStore, "commit", _commit_frees_block)],
-        seeds=40,
-        focus=_large,
+        scene="overwrite_what_is_being_read",
     ),
     "no_lease": Bug(
-        "the shells do not ask for the lease", [(StorageService, "_lease_until", _lease_for_ever)], seeds=200, focus=_cut_off
+        "the shells do not ask for the lease",
+        [(StorageService, "_lease_until", _lease_for_ever)],
+        scene="a_head_that_was_cut_off",
     ),
     "lease_twice": Bug(
-        "a node believes in its lease for twice as long", [(Lease, "extend", _lease_twice)], seeds=40, focus=_cut_off
+        "a node believes in its lease for twice as long", [(Lease, "extend", _lease_twice)], seeds=20, focus=_cut_off
     ),
     "lease_from_receipt": Bug(
         "the lease counts from the answer to a heartbeat, not from its sending",
         [(Member, "_once", _once_counting_from_receipt)],
-        seeds=200,
-        focus=_slow_and_cut_off,
+        scene="leases_do_not_overlap",
     ),
     "retry_is_new": Bug(
         "a client counts a retry as a new update",
@@ -273,5 +280,15 @@ BUGS: dict[str, Bug] = {
         [(TargetShell, "_post", _post_unless_cancelled)],
         seeds=60,
         focus=_lossy,
+    ),
+    "repair_over_truncation": Bug(
+        "the repair of a dead writer's file length undoes a truncation that came in between",
+        [(sessions, "prune", _prune_unguarded)],
+        scene="truncate_while_a_dead_writer_is_buried",
+    ),
+    "silent_is_dead": Bug(
+        "a writer that was silent for too long cannot close its file any more",
+        [(sessions, "_revive", _revive_nothing)],
+        scene="a_silent_writer_writes_on",
     ),
 }  # fmt: skip

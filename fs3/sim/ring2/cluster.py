@@ -251,7 +251,13 @@ class Cluster:
         connector, mgmtd = await self._join(host, stack)
         storage = StorageClient(mgmtd, connector, host.clock, ClientId(host.prng.bytes(CLIENT_ID_BYTES)))
         stack.push_async_callback(storage.close)
-        config = MetaConfig(chunk_size=CHUNK_BYTES, stripe=2, garbage_delay_ms=self.swarm.garbage_delay_ms)
+        config = MetaConfig(
+            chunk_size=CHUNK_BYTES,
+            stripe=2,
+            garbage_delay_ms=self.swarm.garbage_delay_ms,
+            session_silence_ms=self.swarm.session_silence_ms,
+            sessions_interval_ms=1000,
+        )
         service = MetaService(kv, host.clock, mgmtd, storage, config, host.prng.bytes, owner=User(0, 0))
         await service.start()
         listener = await host.transport().serve(host.endpoint, service.bindings())

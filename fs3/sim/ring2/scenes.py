@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
+from typing import Any, TypeVar
 
+from fs3.api.client import Client
+from fs3.base.errors import FS3Error
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.client.storage import ReadIO, WriteIO
 from fs3.model.chunk import UpdateKind, UpdateResult
 from fs3.sim.loop import SimTask, running
+from fs3.sim.network import SimLinks
+from fs3.sim.ring2.checks import two_heads
 from fs3.sim.ring2.cluster import Cluster
-from fs3.sim.ring2.story import Story
+from fs3.sim.ring2.story import Story, logged
 from fs3.sim.ring2.swarm import Swarm
 from fs3.sim.ring2.workloads.chunks import shared_chunks
 from fs3.sim.ring2.world import World, drawn_swarm
 
+T = TypeVar("T")
+
 TIMEOUT_NS = 20 * SECOND
+LARGE_BYTES = 150_000
+LOOK_SECONDS = 0.001
+LOOKS_MAX = 5000
 
 
 class Stage:
@@ -28,15 +38,36 @@ class Stage:
         routing = next(iter(self.cluster.clients.values())).manager.routing
         chains = list(routing.tables[min(routing.tables)].chains)
         self.chunk, self.chain = shared_chunks(1, chains)[0]
-        hosts = {node.id: node.name for node in routing.nodes.values()}
-        self.order = [hosts[slot.node] for slot in routing.chains[self.chain].serving()]
-        """Hosts of the chain, head first."""
+        self._hosts = {node.id: node.name for node in routing.nodes.values()}
+        self.order = self.present_order()
+        """Hosts of the chain in the beginning, head first."""
+
+    def present_order(self) -> list[str]:
+        """Hosts that serve the chain now, head first."""
+        return [self._hosts[slot.node] for slot in self.cluster.chains[self.chain].serving()]
+
+    def present_version(self) -> int:
+        """Of the chain."""
+        return self.cluster.chains[self.chain].version
 
     def write(self, client: str, data: bytes) -> SimTask[UpdateResult]:
         """Begin to write the chunk."""
         host = self.cluster.hosts[client]
         assert host.process is not None
         return self.cluster.loop.spawn(host.process, _write(self, client, data))
+
+    async def call(self, client: str, work: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
+        """What a client is asked to do, done by its process."""
+        host = self.cluster.hosts[client]
+        assert host.process is not None
+        return await self.cluster.loop.spawn(host.process, work(self.cluster.clients[client]))
+
+    async def glance(self, client: str, length: int = 1000) -> bytes:
+        """The content of the chunk if somebody shows it soon, else b""."""
+        buffer = bytearray(length)
+        io = ReadIO(self.chunk, self.chain, 0, memoryview(buffer))
+        (outcome,) = await self.cluster.clients[client].storage.read([io], timeout_ns=SECOND)
+        return bytes(buffer[: outcome.length]) if outcome.code is Code.OK else b""
 
     async def read(self, client: str) -> bytes:
         """The content of the chunk, as a client sees it."""
@@ -48,8 +79,11 @@ class Stage:
 
     async def until_read(self, client: str, data: bytes) -> None:
         """Read until that is what there is."""
-        while await self.read(client) != data:
-            await asyncio.sleep(0.001)
+        for _ in range(LOOKS_MAX):
+            if await self.read(client) == data:
+                return
+            await asyncio.sleep(LOOK_SECONDS)
+        raise TimeoutError(f"{client} never reads {data!r}")
 
 
 async def _write(stage: Stage, client: str, data: bytes) -> UpdateResult:
@@ -76,6 +110,30 @@ async def retry_after_a_lost_answer(stage: Stage) -> str:
     return "" if found == b"second" else f"an update that was over came back: {found!r}"
 
 
+async def retry_after_a_restart(stage: Stage) -> str:
+    """The same, and all targets have been restarted before the update is sent again."""
+    cluster, head = stage.cluster, stage.order[0]
+    await stage.write("client-2", b"before")
+    cluster.links.block(head, "client-1")
+    first = stage.write("client-1", b"first.")
+    await stage.until_read("client-2", b"first.")
+    await asyncio.sleep(0.5)
+    cluster.links.block("client-1", head)
+    for name in stage.order:
+        cluster.hosts[name].kill()
+        cluster.hosts[name].start()
+    second = await stage.write("client-2", b"second")
+    assert second.code is Code.OK, second
+    cluster.links.unblock(head, "client-1")
+    cluster.links.unblock("client-1", head)
+    cluster.network.release()
+    result = await first
+    if result.code is not Code.OK:
+        return f"the repeated update was answered {result.code.name}"
+    found = await stage.read("client-2")
+    return "" if found == b"second" else f"an update that was over came back: {found!r}"
+
+
 async def read_while_an_update_is_under_way(stage: Stage) -> str:
     """Whoever has seen the new content has seen it for everybody: no replica shows the old one afterwards."""
     cluster, order = stage.cluster, stage.order
@@ -84,8 +142,10 @@ async def read_while_an_update_is_under_way(stage: Stage) -> str:
     cluster.links.block(order[-1], order[-2])
     writing = stage.write("client-1", b"new")
     names = [name for name in cluster.clients if name != "client-1"]
-    while b"new" not in [await stage.read(name) for name in names]:
-        await asyncio.sleep(0.001)
+    for _ in range(LOOKS_MAX):
+        if b"new" in [await stage.read(name) for name in names]:
+            break
+        await asyncio.sleep(LOOK_SECONDS)
     seen = {name: await stage.read(name) for name in names}
     cluster.links.unblock(order[-1], order[-2])
     cluster.network.release()
@@ -94,9 +154,155 @@ async def read_while_an_update_is_under_way(stage: Stage) -> str:
     return f"{', '.join(old)} still read the old content" if old else ""
 
 
+async def overwrite_what_is_being_read(stage: Stage) -> str:
+    """Large answers are on their way when what they were read from is overwritten."""
+    cluster = stage.cluster
+    old, new = b"o" * LARGE_BYTES, b"n" * LARGE_BYTES
+    await stage.write("client-1", old)
+    cluster.network.policy = _Slow(cluster.links, "", "client", 200)
+    reading = asyncio.gather(*(stage.glance(name, LARGE_BYTES) for name in cluster.clients if name != "client-2"))
+    await asyncio.sleep(0.02)
+    await stage.write("client-2", new)
+    if any(found not in (old, new) for found in await reading):
+        return "a reader got neither the old nor the new content"
+    mismatches = sum(each.storage.reads.checksum_mismatches for each in cluster.clients.values())
+    return f"{mismatches} answers were not what their checksums say" if mismatches else ""
+
+
+async def a_head_that_was_cut_off(stage: Stage) -> str:
+    """The managers give a head up that they do not hear. Clients that do not hear the managers either still know it as head."""
+    cluster, head = stage.cluster, stage.order[0]
+    await stage.write("client-2", b"old")
+    left_out = [head, *(name for name in cluster.clients if name != "client-2")]
+    for name in left_out:
+        cluster.links.block(name, "mgmtd-1")
+        cluster.links.block("mgmtd-1", name)
+    before = stage.present_version()
+    for _ in range(LOOKS_MAX):
+        if stage.present_version() > before:
+            break
+        await asyncio.sleep(LOOK_SECONDS)
+    result = await stage.write("client-2", b"new")
+    assert result.code is Code.OK, result
+    seen = await asyncio.gather(*(stage.glance(name) for name in left_out[1:]))
+    return f"{seen.count(b'old')} clients read what had been overwritten" if b"old" in seen else ""
+
+
+async def leases_do_not_overlap(stage: Stage) -> str:
+    """Heads are cut off again and again, while what the managers answer them takes long."""
+    cluster = stage.cluster
+    for attempt in range(12):
+        head = stage.present_order()[0]
+        cluster.network.policy = _Slow(cluster.links, "mgmtd-1", head, 400)
+        await asyncio.sleep(2 + attempt * 0.037)
+        before = stage.present_version()
+        cluster.links.block(head, "mgmtd-1")
+        cluster.links.block("mgmtd-1", head)
+        for _ in range(3000):
+            if problem := two_heads(cluster):
+                return problem
+            await asyncio.sleep(0.002)
+        if stage.present_version() == before:
+            return f"{head} was cut off for 6 s, and the chain is what it was"
+        cluster.links.unblock(head, "mgmtd-1")
+        cluster.links.unblock("mgmtd-1", head)
+        cluster.network.release()
+        for _ in range(LOOKS_MAX):
+            if len(stage.present_order()) == cluster.swarm.replicas:
+                break
+            await asyncio.sleep(LOOK_SECONDS)
+    return ""
+
+
+class _Slow:
+    """What some hosts send to some others takes longer."""
+
+    def __init__(self, links: SimLinks, source: str, target: str, by_ms: int) -> None:
+        """`source`, `target`: beginnings of names."""
+        self._links = links
+        self._source = source
+        self._target = target
+        self._by_ns = by_ms * MILLISECOND
+
+    def carry(self, source: str, target: str, size: int) -> int:
+        """See `LinkPolicy.carry`."""
+        verdict = self._links.carry(source, target, size)
+        meant = source.startswith(self._source) and target.startswith(self._target)
+        return verdict + self._by_ns if meant and verdict > 0 else verdict
+
+
+class _Asked:
+    """Notices when one host sends something to any of others."""
+
+    def __init__(self, links: SimLinks, source: str, targets: list[str]) -> None:
+        self.event = asyncio.Event()
+        self._links = links
+        self._source = source
+        self._targets = targets
+
+    def carry(self, source: str, target: str, size: int) -> int:
+        """See `LinkPolicy.carry`."""
+        if size and source == self._source and target in self._targets:
+            self.event.set()
+        return self._links.carry(source, target, size)
+
+
+async def truncate_while_a_dead_writer_is_buried(stage: Stage) -> str:
+    """A writer dies. While its file's length is being found out, somebody cuts the file."""
+    cluster, cut = stage.cluster, stage.cluster.links
+    file = await stage.call("client-1", lambda client: client.open("/f", "x"))
+    await stage.call("client-1", lambda client: client.pwrite(file, b"written and known,", 0))
+    await stage.call("client-1", lambda client: client.fsync(file))
+    await stage.call("client-1", lambda client: client.pwrite(file, b" and not", 18))
+    cluster.hosts["client-1"].kill()
+    # The duty's question arrives, and its answer has to wait.
+    for name in stage.order:
+        cut.block(name, "meta-1")
+    cluster.network.policy = asked = _Asked(cut, "meta-1", stage.order)
+    async with asyncio.timeout(100):
+        await asked.event.wait()
+    await asyncio.sleep(0.2)
+    await stage.call("client-2", lambda client: client.truncate("/f", 3))
+    for name in stage.order:
+        cut.unblock(name, "meta-1")
+    cluster.network.release()
+    await asyncio.sleep(20)
+    inode = await stage.call("client-3", lambda client: client.stat("/f"))
+    return "" if inode.length == 3 else f"the file was cut to 3 bytes and has {inode.length}"
+
+
+async def a_silent_writer_writes_on(stage: Stage) -> str:
+    """A writer that the metadata service does not hear is taken for dead. It goes on, and closes its file in the end."""
+    cluster, cut = stage.cluster, stage.cluster.links
+    file = await stage.call("client-1", lambda client: client.open("/f", "x"))
+    await stage.call("client-1", lambda client: client.pwrite(file, b"early", 0))
+    cut.block("client-1", "meta-1")
+    await asyncio.sleep(cluster.swarm.session_silence_ms / 1000 + 15)
+    await stage.call("client-1", lambda client: client.pwrite(file, b" and late", 5))
+    cut.unblock("client-1", "meta-1")
+    cluster.network.release()
+    try:
+        await stage.call("client-1", lambda client: client.close(file))
+    except FS3Error as failure:
+        return f"close: {failure.code.name} {failure}"
+    found = await stage.call("client-2", lambda client: _content(client, "/f"))
+    return "" if found == b"early and late" else f"after the close the file has {found!r}"
+
+
+async def _content(client: Client, path: str) -> bytes:
+    file = await client.open(path, "r")
+    return await client.pread(file, 1000)
+
+
 SCENES: dict[str, Callable[[Stage], Awaitable[str]]] = {
+    "a_head_that_was_cut_off": a_head_that_was_cut_off,
+    "overwrite_what_is_being_read": overwrite_what_is_being_read,
+    "leases_do_not_overlap": leases_do_not_overlap,
     "retry_after_a_lost_answer": retry_after_a_lost_answer,
+    "retry_after_a_restart": retry_after_a_restart,
     "read_while_an_update_is_under_way": read_while_an_update_is_under_way,
+    "truncate_while_a_dead_writer_is_buried": truncate_while_a_dead_writer_is_buried,
+    "a_silent_writer_writes_on": a_silent_writer_writes_on,
 }
 
 
@@ -107,7 +313,7 @@ def quiet_swarm() -> Swarm:
     disk = replace(swarm.disk, access_ns_max=2 * MILLISECOND, tail_chance=0, cold_chance=0)
     return replace(
         swarm, storages=3, replicas=3, targets_per_node=1, mgmtds=1, metas=1, clients=8, links=links, disk=disk, drift_ppm=0,
-        heartbeat_ns=500 * MILLISECOND, wall_jumps=0,
+        heartbeat_ns=500 * MILLISECOND, wall_jumps=0, session_silence_ms=25_000, reconfigure=True,
     )  # fmt: skip
 
 
@@ -115,12 +321,13 @@ def play(name: str, tell: Callable[[str], None] | None = None) -> str:
     """Play a scene. What went wrong, "" when nothing did."""
     with running(0) as loop:
         story = Story(loop, tell)
-        problem = loop.run_until_complete(_play(World(loop, 0, story, quiet_swarm()), SCENES[name]))
+        with logged(story):
+            problem = loop.run_until_complete(_play(World(loop, 0, story, quiet_swarm()), SCENES[name]))
         return problem or "; ".join(story.failures + loop.unhandled)
 
 
 async def _play(world: World, scene: Callable[[Stage], Awaitable[str]]) -> str:
     if not await world.begin():
         return "the cluster does not come up"
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(300):
         return await scene(Stage(world))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from fs3.base.errors import FS3Error
 from fs3.base.units import SECOND
@@ -40,6 +41,22 @@ class Story:
         """Something that must not happen did."""
         self.say(checker, f"FAILED {what}")
         self.failures.append(f"{checker}: {what}")
+
+
+@contextmanager
+def logged(story: Story) -> Iterator[None]:
+    """What services log goes into the story, and nowhere else."""
+    logger = logging.getLogger("fs3")
+    handler, level, propagates = StoryLog(story), logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(handler.level)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = propagates
 
 
 class StoryLog(logging.Handler):

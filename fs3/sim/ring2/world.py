@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from fs3.api.client import Client
 from fs3.base.errors import FS3Error
+from fs3.base.ids import NodeId
 from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
@@ -17,7 +17,7 @@ from fs3.sim.loop import Deadlock, Process, SimLoop, SimTask, running
 from fs3.sim.ring2 import checks
 from fs3.sim.ring2.cluster import Cluster
 from fs3.sim.ring2.nemesis import Nemesis
-from fs3.sim.ring2.story import Story, StoryLog
+from fs3.sim.ring2.story import Story, logged
 from fs3.sim.ring2.swarm import Swarm, swarm_of
 from fs3.sim.ring2.workloads.chunks import ChunkHistory, ChunkWorkload, shared_chunks
 from fs3.sim.ring2.workloads.files import FileWorkload, Finished
@@ -238,17 +238,29 @@ class World:
             # What nobody reads is found by a scrub; the next one of its own is a long time off.
             for node in self._routing().nodes.values():
                 if node.role is Role.STORAGE and self.swarm.rots:
-                    await client.storage.scrub(node.id, begin=True)
+                    await self._ask_scrub(client, node.id)
 
+        async def dead_writers() -> None:
+            for work in dead:
+                await work.verify_unfinished(self.swarm.session_silence_ms // 1000 + 30)
+
+        dead: list[FileWorkload] = []
         living = list(self.cluster.clients.values())
         for work in self._files:
             if work.client not in living:
                 work.client = client
                 work.give_up_touched()
+                dead.append(work)
         for pages_of in self._pages:
             if pages_of.client not in living:
                 pages_of.client = client
-        for what, look in (("chunks", chunks), ("files", files), ("pages", pages), ("scrub", scrub)):
+        for what, look in (
+            ("chunks", chunks),
+            ("files", files),
+            ("pages", pages),
+            ("scrub", scrub),
+            ("dead writers", dead_writers),
+        ):
             await self._look_once(what, self.loop.spawn(process, look()))
         for what, problem in (
             ("converged", lambda: checks.converged(self._routing().chains, self.cluster.disks)),
@@ -261,6 +273,16 @@ class World:
         unexplained = checks.linearizable(self.history.operations)
         if unexplained:
             story.fail("register", unexplained)
+
+    async def _ask_scrub(self, client: Client, node: NodeId) -> None:
+        for _ in range(30):
+            try:
+                await client.storage.scrub(node, begin=True)
+            except FS3Error as failure:
+                self.story.say("world", f"node {node} cannot be asked to scrub: {failure}")
+                await asyncio.sleep(1)
+            else:
+                return
 
     def _living(self) -> list[Process | None]:
         return [host.process for host in self.cluster.hosts.values()]
@@ -292,22 +314,13 @@ def run_seed(
 
 
 def _run(loop: SimLoop, seed: int, story: Story, swarm: Swarm | None) -> Outcome:
-    logger = logging.getLogger("fs3")
-    handler, level, propagates = StoryLog(story), logger.level, logger.propagate
-    logger.addHandler(handler)
-    logger.setLevel(handler.level)
-    logger.propagate = False
-    try:
+    with logged(story):
         world = World(loop, seed, story, swarm)
         story.say("world", world.swarm.describe())
         try:
             loop.run_until_complete(world.run())
         except Deadlock as stuck:
             story.fail("deadlock", str(stuck))
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
-        logger.propagate = propagates
     return Outcome(
         seed,
         story.failures,

@@ -378,11 +378,14 @@ class StorageCluster:
         self.listeners = []
         self.store_config: dict[int, ChunkStoreConfig] = {}
         self.wrap: Callable[[TargetId, object], object] = lambda target, store: store
+        self.disks = 1
+        """Data directories of each node."""
         self._clients = itertools.count(1)
 
     async def start(self, *nodes, config=StorageConfig(), settle=True):  # noqa: B008
         for node in nodes or self.manager.routing.nodes:
-            disks = DataDirectories([self.path / f"node-{node}"], f"storage-{node}")
+            names = [f"node-{node}", *(f"node-{node}-disk-{disk}" for disk in range(2, self.disks + 1))]
+            disks = DataDirectories([self.path / name for name in names], f"storage-{node}")
 
             async def factory(target, disks=disks, node=node):
                 if self.memory is not None:

@@ -5,11 +5,12 @@ import shutil
 
 import pytest
 
-from fs3.base.ids import ChainId, TargetId
+from fs3.base.errors import FS3Error
+from fs3.base.ids import ChainId, ClientId, NodeId, TargetId
 from fs3.base.status import Code
 from fs3.base.units import KIB, MIB
 from fs3.model.chain import LocalState, PublicState
-from fs3.model.chunk import UpdateKind
+from fs3.model.chunk import Tag, Update, UpdateKind, UpdateResult
 from fs3.services.storage import StorageConfig
 
 SERVING, SYNCING, OFFLINE = PublicState.SERVING, PublicState.SYNCING, PublicState.OFFLINE
@@ -72,6 +73,30 @@ async def test_a_returning_node_is_sent_only_what_it_missed(cluster, help):
     assert made.store(1, 2).get(help.chunk(7)) is None
     for number, data in ((5, b"changed" * 100), (1000, b"new"), (8, bytes([8]) * 10)):
         assert await help.get(client, number, len(data)) == (Code.OK, data)
+    made.assert_clean()
+
+
+async def test_a_target_that_is_doubted_is_compared_with_its_chain(cluster, help):
+    made = await following(cluster, nodes=2, chains=1)
+    client = made.client()
+    await client.update([help.write(number, b"right" * 100) for number in range(9)])
+    await made.idle()
+    store = made.store(1, 2)
+    tag = Tag(ClientId(b""), 0, 0)
+    await store.stage(Update(help.chunk(5), UpdateKind.REMOVE, ChainId(1), 1, 0, 0, 0, tag), 2, 1)
+    store.commit(help.chunk(5), 2, tag, UpdateResult(Code.OK, 2))
+    assert contents(made, 1) != contents(made, 2)
+    await client.resync(NodeId(2), TargetId(102))
+    await made.until(lambda: made.manager.routing.chains[ChainId(1)].slot(TargetId(102)).state is not SERVING)
+    with pytest.raises(FS3Error, match="nobody else does") as refused:
+        await client.resync(NodeId(1), TargetId(101))
+    assert refused.value.code is Code.BUSY
+    with pytest.raises(FS3Error, match="no target 77"):
+        await client.resync(NodeId(1), TargetId(77))
+    await all_serve(made)
+    await made.idle()
+    assert contents(made, 1) == contents(made, 2)
+    assert set(filled(made)) == {help.chunk(5)}
     made.assert_clean()
 
 
@@ -283,6 +308,42 @@ async def test_a_damaged_store_is_replaced_while_others_serve(cluster, help):
     assert contents(made, 1) == contents(made, 2) == contents(made, 3)
     kept = made.path / "node-2" / "targets" / "102.damaged-1" / "index" / "data.mdb"
     assert kept.read_bytes() == b"\xff" * 8192
+
+
+async def test_a_disk_that_fails_takes_only_its_own_targets(cluster, help):
+    made = await cluster(start=False, chains=6)
+    made.manager.follows = True
+    made.disks = 2
+    await made.start()
+    await all_serve(made)
+    client = made.client()
+    await client.update([help.write(number, b"x" * 2000, chain=1 + number % 6) for number in range(60)])
+    await made.stop_node(2)
+    second = made.path / "node-2-disk-2"
+    broken = {int(home.name) for home in (second / "targets").iterdir()}
+    assert 0 < len(broken) < 6
+    second.rename(made.path / "pulled out")
+    second.write_text("not a directory")
+    await made.start(2, settle=False)
+    good = {chain * 100 + 2 for chain in range(1, 7)} - broken
+
+    def states():
+        beat = made.manager.beats.get(2)
+        return {report.target_id: LocalState(report.state) for report in beat.targets} if beat is not None else {}
+
+    await made.until(
+        lambda: states() == {**dict.fromkeys(good, LocalState.UPTODATE), **dict.fromkeys(broken, LocalState.OFFLINE)}
+    )
+    reasons = {report.reason for report in made.manager.beats[2].targets if report.target_id in broken}
+    assert all("node-2-disk-2" in reason for reason in reasons)
+    # The disk is back: its targets come back with what they have.
+    await made.stop_node(2)
+    second.unlink()
+    (made.path / "pulled out").rename(second)
+    await made.start(2)
+    await all_serve(made)
+    for chain in range(1, 7):
+        assert contents(made, 1, chain) == contents(made, 2, chain) == contents(made, 3, chain)
 
 
 async def test_a_damaged_store_that_is_the_only_one_is_left_alone(cluster, help):

@@ -186,9 +186,7 @@ class World:
         node.lease_until = 0
         node.seq += 1
         seq, incarnation, version = node.seq, node.incarnation, node.view.version
-        self.ask(
-            lambda token: Heartbeat(token, node.number, incarnation, seq, (), version, leaving=True), lambda answer: None
-        )
+        self.ask(lambda token: Heartbeat(token, node.number, incarnation, seq, (), version, leaving=True), lambda answer: None)
         self.kill(node)
 
     def wipe(self, node: NodeProcess) -> None:

@@ -11,6 +11,7 @@ import pytest
 from fs3 import __version__
 from fs3.base.errors import InvalidArgument, Unreachable, error
 from fs3.base.ids import NodeId
+from fs3.base.limits import managers_max
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.client.mgmtd import MgmtdClient
@@ -299,3 +300,31 @@ async def test_static_routing() -> None:
     source.set(Routing(b"c", 4))
     assert source.routing.version == 4
     assert seen == [4]
+
+
+async def test_routing_older_than_ours_is_said_and_not_taken(world: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """The manager's store was replaced by an old copy of it."""
+    await world.serve()
+    client = await world.started()
+    for name in ("n1", "n2", "n3"):
+        await client.register(registration(name))
+    await world.network.opened.wait()
+    old = pb.RoutingUpdate(cluster_id=b"c" * 16, version=1)
+    service = world.network.bindings[FIRST]
+    world.network.bindings[FIRST] = {**service, MGMTD.GetRouting: lambda call: call.reply(old)}
+    with caplog.at_level(logging.ERROR, "fs3.client"):
+        for _ in range(3):
+            assert (await client.refresh(3)).version == 3
+    assert caplog.text.count("the manager's routing version is 1, this process has 3 already and keeps it") == 1
+    assert len(client.routing.nodes) == 3
+
+
+async def test_addresses_of_managers_that_moved_do_not_pile_up(world: Any) -> None:
+    await world.serve()
+    client = await world.started()
+    for index in range(200):
+        client._primary.learn([pb.Manager(name="m", endpoints=[f"tcp://moved:{index}"])])
+    known = client._primary._addresses
+    assert len(known) <= 2 * managers_max + 1
+    assert (FIRST,) in known
+    assert ("tcp://moved:199",) in known

@@ -41,6 +41,8 @@ class FileWorkload:
         """Names that may or may not be there, with any content."""
         self.touched: list[str] = []
         """Names that the operation under way may change; for ever when its process died."""
+        self.unfinished: tuple[str, bytes] | None = None
+        """A named file that is open for writing: its path, and what storage has acknowledged of it so far."""
         self._number = number
         self.client = client
         self._prng = prng
@@ -60,6 +62,7 @@ class FileWorkload:
         names = list(self.files)
         touched: list[str] = []
         self.touched = touched
+        self.unfinished = None
         try:
             if not self._has_root:
                 await self.client.makedirs(self.root, exist_ok=True)
@@ -111,6 +114,7 @@ class FileWorkload:
             await self.client.close(file, publish=self._path(name))
         else:
             file = await self.client.open(self._path(name), "x")
+            self.unfinished = (self._path(name), b"")
             await self._write(file, content, 0)
             await self.client.close(file)
         if keep:
@@ -127,6 +131,7 @@ class FileWorkload:
         file = await self.client.open(self._path(name), "a")
         if file.length != len(before):
             self._wrong(f"{self._path(name)} was opened with {file.length} bytes, it was closed with {len(before)}")
+        self.unfinished = (self._path(name), before)
         await self._write(file, more, len(before))
         await self.client.close(file)
         self.files[name] = before + more
@@ -138,6 +143,9 @@ class FileWorkload:
         while begin < len(content):
             end = begin + 1 + self._prng.below(len(content) - begin)
             await self.client.pwrite(file, content[begin:end], offset + begin)  # type: ignore[arg-type]
+            if self.unfinished is not None:
+                path, written = self.unfinished
+                self.unfinished = (path, written + content[begin:end])
             begin = end
 
     async def verify(self, name: str) -> None:
@@ -148,6 +156,21 @@ class FileWorkload:
         if self._finished.files:
             path = self._prng.pick(list(self._finished.files))
             await self._compare(path, self._finished.files[path])
+
+    async def verify_unfinished(self, patience: int) -> None:
+        """What a writer that died was acknowledged shows up within so many seconds: somebody ends its session for it."""
+        if self.unfinished is None or not self.unfinished[1]:
+            return
+        path, expected = self.unfinished
+        for _ in range(patience):
+            if (await self.client.stat(path)).length >= len(expected):
+                break
+            await asyncio.sleep(1)
+        file = await self.client.open(path, "r")
+        found = await self.client.pread(file, len(expected), 0)
+        if found != expected:
+            self._wrong(f"{path}, whose writer died, has {file.length} bytes; {len(expected)} were acknowledged to it")
+        self._told(f"{path}: what its dead writer was acknowledged is there, {len(expected)} bytes")
 
     async def verify_finished(self) -> None:
         """Every file that anybody finished is as it was."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from fs3.core.craq import invariants
+from fs3.core.craq.events import FillAsked
 from fs3.core.craq.flight import NEVER, Phase
 from fs3.sim.one_replica import OneReplica, chain, chunk, write
 
@@ -72,3 +73,36 @@ def test_the_cheap_check_notices_answers_waited_for_without_a_successor(tail: On
     tail.replica.sendings.send(instead_of=0)
     with pytest.raises(AssertionError, match="more answers than it has flights"):
         tail.replica.check()
+
+
+def filling() -> OneReplica:
+    """Serves alone before a successor that syncs, and fills it with chunk 0."""
+    source = OneReplica(1)
+    source.open(chain(1, 1))
+    source.staged(source.ask(write(1)))
+    source.join(chain(2, 1, syncing=(2,)))
+    source.feed(FillAsked(chunk(0), 2))
+    return source
+
+
+def test_a_fill_of_another_version_than_what_is_committed_is_noticed() -> None:
+    source = filling()
+    source.store.records.clear()
+    with pytest.raises(AssertionError, match="a fill of 1 but the store has None"):
+        invariants.check(source.replica)
+
+
+def test_a_fill_that_somebody_waits_for_is_noticed() -> None:
+    source = filling()
+    (lane,) = source.replica.lanes.values()
+    lane.flight.askers.append(7)
+    with pytest.raises(AssertionError, match="somebody waits for a fill"):
+        invariants.check(source.replica)
+
+
+def test_a_fill_of_an_older_chain_version_is_noticed() -> None:
+    source = filling()
+    (lane,) = source.replica.lanes.values()
+    lane.fill_version = 1
+    with pytest.raises(AssertionError, match="older chain version"):
+        invariants.check(source.replica)

@@ -361,3 +361,18 @@ def test_a_successor_that_is_not_content_is_looked_at_anew(code: Code) -> None:
     pair.answer(pair.waiting[0], code)
     assert pair.machine.phase is ResyncPhase.CHUNKS
     assert [type(effect) for effect in pair.tick(10)] == [Compare]
+
+
+def test_done_waits_for_what_was_pending_here() -> None:
+    pair = Pair()
+    put(pair.mine, 1)
+    put(pair.theirs, 1)
+    pair.mine.stage(write(1, 1, b"more", version=2))
+    pair.place()
+    pair.run()
+    assert pair.machine.phase is ResyncPhase.FINISHING
+    assert pair.count(Finish) == 0
+    assert pair.tick(10) == []
+    pair.mine.commit(chunk(1), 2, tag(1), UpdateResult(Code.OK, 2))
+    (finish,) = pair.tick(10)
+    assert isinstance(finish, Finish)

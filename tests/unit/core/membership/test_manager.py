@@ -163,6 +163,18 @@ def test_the_default_table_is_made_when_the_last_expected_node_registers() -> No
     assert cluster.published == [1, 2, 3, 4]
 
 
+def test_the_default_table_is_made_when_a_node_that_fell_silent_is_heard_again() -> None:
+    cluster = Cluster()
+    cluster.register("storage-1")
+    cluster.register("storage-2")
+    cluster.pass_time(2 * LEASE, beating=(2,))
+    cluster.register("storage-3")
+    assert not cluster.routing.tables
+    cluster.beat(1)
+    assert cluster.routing.tables
+    assert cluster.states() == {(SERVING, SERVING, SERVING)}
+
+
 def test_registering_again_is_harmless_and_ids_stay() -> None:
     cluster = Cluster()
     cluster.form()

@@ -78,6 +78,13 @@ class TestIndexFile:
             open_store(made)
         assert not (made / "index").exists()
 
+    async def test_an_index_that_was_never_begun_is_made(self, tmp_path):
+        (tmp_path / "index").mkdir(parents=True)
+        data_of(tmp_path).write_bytes(b"")
+        store = open_store(tmp_path)
+        await write(store, A, 0, b"x")
+        await store.close()
+
     async def test_an_empty_index_where_there_was_one_is_no_new_store(self, made):
         data_of(made).unlink()
         with lmdb.open(str(made / "index")) as env, env.begin(write=True):

@@ -252,7 +252,7 @@ async def test_a_snapshot_that_cannot_be_renewed_hangs_nobody(gated, monkeypatch
     def no_reader():
         raise lmdb.ReadersFullError("no slot is left")
 
-    monkeypatch.setattr(kv, "_begin", no_reader)
+    monkeypatch.setattr(kv._snapshots, "_begin", no_reader)
     gate.let()
     async with asyncio.timeout(20):
         await first
@@ -265,7 +265,7 @@ async def test_a_snapshot_that_cannot_be_renewed_hangs_nobody(gated, monkeypatch
 
 async def test_a_snapshot_is_not_read_after_its_end(gated):
     gate, kv = gated
-    snapshot = kv._newest
+    snapshot = kv._snapshots.newest
     first = transacting(kv, puts({b"a": b"1"}))
     gate.let()
     await first

@@ -12,7 +12,9 @@ import pytest
 from fs3.base.errors import FS3Error
 from fs3.base.limits import lmdb_crowded_commits, transactions_per_turn_max
 from fs3.base.status import Code
+from fs3.base.units import SECOND
 from fs3.drivers.lmdb import LmdbKV
+from fs3.drivers.lmdb import kv as lane
 from fs3.drivers.lmdb.env import Environment
 from fs3.drivers.lmdb.kv import LmdbKV as Lane
 from fs3.sim.conformance.kv import append_count, failure, get, puts, rows_of, transacting
@@ -153,6 +155,18 @@ async def test_a_map_that_is_outgrown_while_our_commit_waits(shared):
     assert await reading == b"x" * 90_000
     assert await asyncio.gather(*ours) == [0, 1, 2]
     assert called == [(b"x" * 90_000, None)]
+
+
+async def test_a_commit_that_waits_for_another_process_is_complained_about(shared, monkeypatch, caplog):
+    door, kv, _ = shared
+    monkeypatch.setattr(lane, "lmdb_slow_commit_ns", SECOND // 1000)
+    ours = transacting(kv, puts({b"ours": b"1"}))
+    await door.is_waiting()
+    async with asyncio.timeout(20):
+        while "holds the lock" not in caplog.text:  # noqa: ASYNC110 - the log tells nobody
+            await asyncio.sleep(0.001)
+    door.open.release()
+    await ours
 
 
 async def test_both_outgrow_the_map_in_turns(tmp_path):

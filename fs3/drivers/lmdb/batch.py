@@ -1,0 +1,61 @@
+"""Operations that share a commit, and what is counted about them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from fs3.base.errors import FS3Error, error
+from fs3.drivers.lmdb.overlay import WriteSet
+from fs3.ports.kv import Done, WriteOp
+
+
+class Batch:
+    """Operations that share a commit: what they write, and for each how to run it again and what to tell its caller."""
+
+    __slots__ = ("outcomes", "writes")
+
+    def __init__(self) -> None:
+        self.writes = WriteSet()
+        self.outcomes: list[tuple[WriteOp[Any], Done[Any], Any, Exception | None]] = []
+
+
+class Counters:
+    """What a store has done since it was opened."""
+
+    __slots__ = ("commit_ns", "commits", "conflicts", "rerun", "rows", "transactions")
+
+    def __init__(self) -> None:
+        self.transactions = 0
+        """Answered."""
+        self.commits = 0
+        """Synced to the disk."""
+        self.rows = 0
+        """Written by them."""
+        self.commit_ns = 0
+        """From handing a batch to the writer until it was durable; 0 without a clock."""
+        self.conflicts = 0
+        """Batches that met a commit of another process."""
+        self.rerun = 0
+        """Operations run again: the commit they built on failed, or another process was faster."""
+
+
+def refused(batch: Batch, why: FS3Error) -> Batch:
+    """The batch with an error for everybody: one each, since raising one object in many places would chain their tracebacks."""
+    batch.outcomes = [(op, done, None, error(why.code, why.strerror or "", why.filename)) for op, done, _, _ in batch.outcomes]
+    return batch
+
+
+def new_future() -> tuple[asyncio.Future[Any], Done[Any]]:
+    """A future, and a callback that settles it unless its owner has given up."""
+    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def done(result: Any, why: BaseException | None) -> None:
+        if future.done():
+            return
+        if why is not None:
+            future.set_exception(why)
+        else:
+            future.set_result(result)
+
+    return future, done

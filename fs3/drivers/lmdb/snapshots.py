@@ -1,0 +1,100 @@
+"""The states of a store that one process has in view."""
+
+from __future__ import annotations
+
+import asyncio
+
+import lmdb
+
+from fs3.base.limits import lmdb_snapshot_rest_ns
+from fs3.base.units import SECOND
+from fs3.drivers.lmdb.env import Environment
+from fs3.drivers.lmdb.overlay import Snapshot
+
+
+class Snapshots:
+    """`newest` is what is read, `base` what the batches under way were run on: one object while that is the same state.
+
+    Both are closed while the store is idle, since no process can use those pages again that a snapshot of any process shows.
+    """
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+        self._begin = environment.begin_read
+        self.newest = self.base = Snapshot(self._begin())
+        self.busy = False
+        """The writer is at work: the map cannot be moved, and `base` has to stay."""
+        self._used = False
+        self._rest: asyncio.TimerHandle | None = None
+        self.close()
+
+    def renew(self) -> None:
+        """Make `newest` the newest state. Raises FS3Error, and MapResizedError when the map has to be moved and cannot be now."""
+        newest = self.newest
+        self._used = True
+        try:
+            txn = self._begin()
+            if txn.id() == newest.state:
+                # Cheaper than to ask whether there is a newer one; py-lmdb keeps the reader's slot for the next time.
+                txn.abort()
+                return
+        except lmdb.MapResizedError:
+            if self.busy:
+                raise
+            self.reopen()
+            return
+        except lmdb.Error as why:
+            raise self._environment.explain(why) from why
+        self.newest = Snapshot(txn)
+        if newest is not self.base:
+            newest.close()
+        if self._rest is None:
+            self._rest_later()
+
+    def rebase(self) -> None:
+        """Let the next batch run on the newest state. None is under way. Raises FS3Error."""
+        self.renew()
+        if self.base is not self.newest:
+            self.base.close()
+            self.base = self.newest
+
+    def reopen(self) -> None:
+        """After they were closed, or because another process has outgrown our map. The writer is idle.
+
+        Raises FS3Error; then nothing can be read any more, rather than something old.
+        """
+        self.close()
+        try:
+            try:
+                txn = self._begin()
+            except lmdb.MapResizedError:
+                self._environment.adopt_map()
+                txn = self._begin()
+        except lmdb.Error as why:
+            raise self._environment.explain(why) from why
+        self.newest = self.base = Snapshot(txn)
+        if self._rest is None:
+            self._rest_later()
+
+    def close(self) -> None:
+        """Show nothing; moving the map, for one, invalidates every open transaction. `renew` opens again."""
+        self.newest.close()
+        self.base.close()
+
+    def stop(self) -> None:
+        """Close for good."""
+        if self._rest is not None:
+            self._rest.cancel()
+        self.close()
+
+    def _rest_later(self) -> None:
+        self._used = False
+        self._rest = asyncio.get_running_loop().call_later(lmdb_snapshot_rest_ns / SECOND, self._rest_now)
+
+    def _rest_now(self) -> None:
+        """Nothing has been read for a while: let the pages of the snapshot be used again."""
+        self._rest = None
+        if self._used or self.busy:
+            self._rest_later()
+        else:
+            self.close()
