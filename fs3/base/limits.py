@@ -317,7 +317,7 @@ peer_silent_ns = 2 * SECOND
 """A host that acknowledges nothing of what TCP sent it, data or probes, for so long has vanished: the connection is closed."""
 connection_idle_ns_max = 5 * MINUTE
 """A server closes a connection on which nothing has arrived for so long, unless a stream is open on it; clients connect again
-when they need to. It bounds how old a request can be when it arrives: one that was stuck in a network dies with its connection."""
+when they need to. It bounds how old a request can be when it arrives: one stuck in a network dies with its connection."""
 receive_stall_ns = 10 * SECOND
 """A peer that has begun a frame and sends nothing of it for so long is disconnected."""
 receive_rate_min = 1 * MIB

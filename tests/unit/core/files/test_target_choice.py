@@ -1,8 +1,8 @@
 from collections import Counter
 
 from fs3.base.ids import ChainId, NodeId, TargetId
-from fs3.base.units import MIB, SECOND
 from fs3.base.limits import suspect_ns
+from fs3.base.units import MIB, SECOND
 from fs3.core.files.target_choice import TargetChoice, candidates
 from fs3.model.chain import Chain, PublicState, Slot
 from fs3.model.routing import Node, Role, Routing
