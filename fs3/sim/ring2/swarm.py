@@ -81,8 +81,9 @@ def swarm_of(prng: Prng) -> Swarm:
     storages = prng.pick((1, 2, 3, 3, 3, 3, 4, 5))
     replicas = min(storages, prng.pick((1, 2, 3, 3, 3)))
     wipes = maybe(1, 4, 1, 1) if reconfigure else 0
-    # A lost disk and a bad block could be all copies there were.
-    rots = 0 if wipes else maybe(1, 4, 1, 3)
+    # A lost disk, or a commit that a loss of power undid, and a bad block could be all copies there were.
+    crashes = maybe(3, 4, 1, 4)
+    rots = 0 if wipes or crashes else maybe(3, 4, 1, 3)
     latency = prng.between(30, 500) * MICROSECOND
     return Swarm(
         storages=storages,
@@ -122,7 +123,7 @@ def swarm_of(prng: Prng) -> Swarm:
         garbage_delay_ms=prng.pick((0, 500, 60_000)),
         session_silence_ms=prng.pick((25_000, 60_000)),
         trouble_ns=prng.between(3, 20) * SECOND,
-        crashes=maybe(3, 4, 1, 4),
+        crashes=crashes,
         stops=maybe(1, 4, 1, 2),
         silent=prng.pick((0, 512, 1024)),
         pauses=maybe(1, 3, 1, 3),
