@@ -48,6 +48,11 @@ def is_out(name: str) -> Callable[[Status], bool]:
     return check
 
 
+def is_dead(name: str) -> Callable[[Status], bool]:
+    """The manager has given up on a process: its lease has run out, so another start of it may take its place."""
+    return lambda status: not any(node["name"] == name and node["alive"] for node in status["nodes"])
+
+
 def wait_status(
     cluster: LocalCluster, condition: Callable[[Status], bool], seconds: float, what: str, every: float = 0.05
 ) -> Status:

@@ -14,7 +14,7 @@ import pytest
 
 from fs3.base.errors import FS3Error
 from fs3.cli.local import LocalCluster, free_ports
-from fs3.sim.drill import is_out, status_of, wait_status, wait_well, who_is
+from fs3.sim.drill import is_dead, is_out, status_of, wait_status, wait_well, who_is
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
 
@@ -39,6 +39,8 @@ def out(cluster: LocalCluster, name: str) -> Iterator[Path]:
         yield aside
     finally:
         cluster.kill(name)
+        # What it counted its starts in goes with the directory: the old one's next start has the number of this one.
+        wait_status(cluster, is_dead(name), 20, f"{name} to be given up")
         shutil.rmtree(home(cluster, name), ignore_errors=True)
         aside.rename(home(cluster, name))
         cluster.start(only=name)
