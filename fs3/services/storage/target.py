@@ -26,6 +26,7 @@ from fs3.core.craq.resync_steps import Fill
 from fs3.model.chain import Chain, LocalState
 from fs3.model.chunk import ChunkMeta, Update, UpdateResult
 from fs3.ports.chunk_store import ChunkStore, StoreDamaged
+from fs3.services.storage.absence import Absence
 from fs3.services.storage.outgoing import Outgoing
 from fs3.services.storage.resync_source import ResyncSource
 from fs3.services.storage.surroundings import Surroundings
@@ -67,8 +68,11 @@ class TargetShell:
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._staging: dict[ChunkId, tuple[UpdateJob, int]] = {}
         """Whose bytes the store is working on."""
-        self._outgoing = Outgoing(target, store, around.payloads, around.channel, self._post, self._step_down)
-        self.source = ResyncSource(target, store, around.clock, around.channel, self._ask_fill, self.distrust, around.board)
+        self._outgoing = Outgoing(target, store, around.payloads, around.channel, self._post, self._step_down, around.changed)
+        self.source = ResyncSource(
+            target, store, around.clock, around.channel, self._ask_fill, self.distrust, around.board,
+            self._outgoing.successor_asked,
+        )  # fmt: skip
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0
         self._closed = False
@@ -80,9 +84,8 @@ class TargetShell:
         """The chain is this target alone: nobody else can refuse what it should not accept any more."""
         self._full = ""
         self._full_at_bytes = 0
-        self._stepped_down = ""
-        """Why the chain has to go on without this target for a while; see `_step_down`."""
         """Free bytes when there was no room for what the chain sent; see `local_state`."""
+        self._absence = Absence(target)
 
     def __repr__(self) -> str:
         return f"<TargetShell {self._machine.describe()}{' damaged' if self.damage else ''}>"
@@ -146,7 +149,7 @@ class TargetShell:
 
     def read_gate(self, chain_version: int, now: int) -> tuple[Code, bool]:
         """What `reads.decide` says to every read of this moment: (OK or why none is served, whether pending means DIRTY)."""
-        if self.damage or self._stepped_down:
+        if self.damage or self._absence.reason:
             return Code.NOT_SERVING, False
         chain = self._machine.readable_chain
         if chain is not self._gate_chain:
@@ -158,10 +161,8 @@ class TargetShell:
         """What the manager is told; None: nothing yet."""
         if self.damage:
             return LocalState.OFFLINE
-        if self._stepped_down:
-            if self._others_serve():
-                return LocalState.OFFLINE
-            self._stepped_down = ""
+        if self._absence.lasts(self._clock.now(), self._machine.chain):
+            return LocalState.OFFLINE
         if self._full:
             if self.store.space().free < self._full_at_bytes + full_target_room_bytes:
                 return LocalState.OFFLINE
@@ -171,22 +172,37 @@ class TargetShell:
     @property
     def reason(self) -> str:
         """Why it is not what it should be, for people; "" when it is."""
-        if self.damage or self._stepped_down or self._full:
-            return self.damage or self._stepped_down or self._full
+        found = self.damage or self._absence.reason or self._full
+        if found:
+            return found
         if not self._machine.completeness.whole:
             return "its store was lost; the chain fills a new one"
+        if self.unreachable:
+            return f"it cannot reach target {self.unreachable}, its successor in the chain"
         return self.source.progress.reason
+
+    @property
+    def unreachable(self) -> TargetId:
+        """The successor, when it cannot be reached under the chain version that is reported to the manager; 0: none."""
+        return self._outgoing.unreachable if self.chain is self._machine.chain else TargetId(0)
 
     def step_down(self, why: str) -> bool:
         """Let the chain go on without this target, which then comes back and is brought up to date. False: it cannot leave."""
-        if self._stepped_down:
+        if self._absence.reason:
             return True
         if self.damage or not self._others_serve():
             return False
-        self._stepped_down = why
+        self._absence.begin(why)
         log.warning("target %d leaves its chain for a while: %s", self.target, why)
         self._around.changed()
         return True
+
+    def leave(self, chain_version: int) -> None:
+        """The manager asks this target to leave, because a link within the chain carries nothing. Harmless when it cannot."""
+        now = self._clock.now()
+        if not self.damage and self._absence.asked(now, self._machine.chain, chain_version, self.unreachable):
+            log.warning("target %d leaves its chain, as the manager asks: %s", self.target, self._absence.reason)
+            self._around.changed()
 
     def finish_what_is_under_way(self) -> None:
         """The node stops on purpose, and what is under way is finished first: alone or not, the target may answer it."""
@@ -245,6 +261,7 @@ class TargetShell:
                     owner, staged = staged, None
                     _let_go(owner)
                 if kind is ChainChanged or kind is Opened:
+                    self._absence.placed(now, machine.chain)
                     self.source.placed(machine.chain, machine.standing)
                     self._around.changed()
             machine.check()
