@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from fs3.base.backoff import Backoff
 from fs3.base.ids import TargetId
-from fs3.base.limits import rejoin_max_ns, rejoin_min_ns, rejoin_settled_ns
+from fs3.base.limits import full_target_room_bytes, rejoin_max_ns, rejoin_min_ns, rejoin_settled_ns
 from fs3.model.chain import Chain, PublicState
+from fs3.ports.chunk_store import ChunkStore
 
 
 class Absence:
@@ -31,35 +32,65 @@ class Absence:
         elif self._served_since is None:
             self._served_since = now
 
-    def begin(self, why: str) -> None:
-        """Leave, and come back as soon as the chain has gone on."""
+    def begin(self, chain: Chain | None, why: str) -> bool:
+        """Leave, and come back as soon as the chain has gone on. False: it does not serve, or nobody else does."""
+        serving = _serving(chain)
+        if self._target not in serving or len(serving) < 2:
+            return False
         self.reason = why
         self._until = 0
+        return True
 
     def asked(self, now: int, chain: Chain | None, chain_version: int, unreachable: TargetId) -> bool:
         """The manager asks it to leave a version of its chain. True when it does; it comes back when there is hope that things
         have changed: each time later, until it has served for a while. `unreachable`: the successor, if it cannot reach that."""
         if self.reason or chain is None or chain.version != chain_version or not chain.is_live(self._target):
             return False
-        if not any(slot.target != self._target for slot in chain.serving()):
+        if not self._others_serve(chain):
             return False
         if self._served_since is not None and now - self._served_since >= rejoin_settled_ns:
             self._backoff.reset()
         self._until = now + self._backoff.next_ns()
         predecessor = chain.predecessor(self._target)
-        if unreachable or predecessor is None:
+        if unreachable:
             self.reason = f"it cannot reach target {unreachable}, its successor in the chain"
-        else:
+        elif predecessor is not None:
             self.reason = f"target {predecessor.target}, its predecessor in the chain, cannot reach it"
+        else:
+            self.reason = "it could not reach its successor in the chain"
         return True
 
     def lasts(self, now: int, chain: Chain | None) -> bool:
         """It is to be reported OFFLINE. Nobody stays away from a chain in which nobody else serves."""
         if not self.reason:
             return False
-        serving = [slot.target for slot in chain.serving()] if chain is not None else []
-        others = any(target != self._target for target in serving)
-        if others and (self._target in serving or now < self._until):
+        if self._others_serve(chain) and (self._target in _serving(chain) or now < self._until):
             return True
         self.reason = ""
         return False
+
+    def _others_serve(self, chain: Chain | None) -> bool:
+        return any(target != self._target for target in _serving(chain))
+
+
+def _serving(chain: Chain | None) -> list[TargetId]:
+    return [slot.target for slot in chain.serving()] if chain is not None else []
+
+
+class NoRoom:
+    """A target that could not be brought up to date because its disk is full: it is OFFLINE until there is room."""
+
+    def __init__(self) -> None:
+        self.reason = ""
+        self._free_bytes = 0
+
+    def begin(self, store: ChunkStore, why: str) -> None:
+        """There was no room for what the chain sent."""
+        self.reason = why or "there is no room for the chunks of its chain"
+        self._free_bytes = store.space().free
+
+    def lasts(self, store: ChunkStore) -> bool:
+        """It is to be reported OFFLINE."""
+        if self.reason and store.space().free >= self._free_bytes + full_target_room_bytes:
+            self.reason = ""
+        return bool(self.reason)

@@ -15,7 +15,7 @@ from typing import Any
 
 from fs3.base.errors import FS3Error
 from fs3.base.ids import ChunkId, TargetId
-from fs3.base.limits import drain_events_max, full_target_room_bytes
+from fs3.base.limits import drain_events_max
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.core.craq.effects import Commit, DropPending, Effect, Filled, Forward, Reply, Stage
@@ -26,7 +26,7 @@ from fs3.core.craq.resync_steps import Fill
 from fs3.model.chain import Chain, LocalState
 from fs3.model.chunk import ChunkMeta, Update, UpdateResult
 from fs3.ports.chunk_store import ChunkStore, StoreDamaged
-from fs3.services.storage.absence import Absence
+from fs3.services.storage.absence import Absence, NoRoom
 from fs3.services.storage.outgoing import Outgoing
 from fs3.services.storage.resync_source import ResyncSource
 from fs3.services.storage.surroundings import Surroundings
@@ -82,9 +82,7 @@ class TargetShell:
         self._dirty_counts = False
         self._is_alone = False
         """The chain is this target alone: nobody else can refuse what it should not accept any more."""
-        self._full = ""
-        self._full_at_bytes = 0
-        """Free bytes when there was no room for what the chain sent; see `local_state`."""
+        self._no_room = NoRoom()
         self._absence = Absence(target)
 
     def __repr__(self) -> str:
@@ -163,16 +161,14 @@ class TargetShell:
             return LocalState.OFFLINE
         if self._absence.lasts(self._clock.now(), self._machine.chain):
             return LocalState.OFFLINE
-        if self._full:
-            if self.store.space().free < self._full_at_bytes + full_target_room_bytes:
-                return LocalState.OFFLINE
-            self._full = ""
+        if self._no_room.lasts(self.store):
+            return LocalState.OFFLINE
         return self._machine.local_state
 
     @property
     def reason(self) -> str:
         """Why it is not what it should be, for people; "" when it is."""
-        found = self.damage or self._absence.reason or self._full
+        found = self.damage or self._absence.reason or self._no_room.reason
         if found:
             return found
         if not self._machine.completeness.whole:
@@ -190,19 +186,19 @@ class TargetShell:
         """Let the chain go on without this target, which then comes back and is brought up to date. False: it cannot leave."""
         if self._absence.reason:
             return True
-        if self.damage or not self._others_serve():
-            return False
-        self._absence.begin(why)
-        log.warning("target %d leaves its chain for a while: %s", self.target, why)
-        self._around.changed()
-        return True
+        return not self.damage and self._leaves(self._absence.begin(self._machine.chain, why))
 
     def leave(self, chain_version: int) -> None:
         """The manager asks this target to leave, because a link within the chain carries nothing. Harmless when it cannot."""
-        now = self._clock.now()
-        if not self.damage and self._absence.asked(now, self._machine.chain, chain_version, self.unreachable):
-            log.warning("target %d leaves its chain, as the manager asks: %s", self.target, self._absence.reason)
+        if not self.damage:
+            now = self._clock.now()
+            self._leaves(self._absence.asked(now, self._machine.chain, chain_version, self.unreachable))
+
+    def _leaves(self, does: bool) -> bool:
+        if does:
+            log.warning("target %d leaves its chain for a while: %s", self.target, self._absence.reason)
             self._around.changed()
+        return does
 
     def finish_what_is_under_way(self) -> None:
         """The node stops on purpose, and what is under way is finished first: alone or not, the target may answer it."""
@@ -346,21 +342,15 @@ class TargetShell:
             _let_go(owner)
         if staged.code is Code.DISK and not self.damage:
             self._fail(staged.message or "the disk failed")
-        elif staged.code is Code.NO_SPACE and not self._machine.standing.serves and not self._full:
+        elif staged.code is Code.NO_SPACE and not self._machine.standing.serves and not self._no_room.reason:
             # Nobody waits for this target, and it cannot be brought up to date: let the chain forget it until there is room.
-            self._full = staged.message or "there is no room for the chunks of its chain"
-            self._full_at_bytes = self.store.space().free
+            self._no_room.begin(self.store, staged.message)
             self._around.changed()
 
     def _step_down(self, chunk: ChunkId, why: str) -> None:
         """A pending version cannot be read back to be sent on: it would hold its chunk up for ever. The others have it too, or it
         was never acknowledged: let them go on without this target, which then comes back and is brought up to date."""
         self.step_down(f"pending version of chunk {chunk.hex()}: {why}")
-
-    def _others_serve(self) -> bool:
-        """This target serves, and not alone."""
-        chain = self._machine.chain
-        return self._machine.standing.serves and chain is not None and len(chain.serving()) > 1
 
     async def _drop_now(self, effect: DropPending) -> None:
         try:

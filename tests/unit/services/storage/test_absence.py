@@ -85,7 +85,9 @@ def test_nobody_stays_away_when_nobody_else_serves():
 
 def test_one_that_leaves_to_be_compared_comes_back_at_once():
     absence = Absence(MINE)
-    absence.begin("a resync was asked for")
+    assert not absence.begin(chain(1, SERVING, SYNCING), "it does not serve")
+    assert not absence.begin(chain(1, OFFLINE, SERVING), "it serves alone")
+    assert absence.begin(chain(1, SERVING, SERVING), "a resync was asked for")
     assert absence.lasts(0, chain(1, SERVING, SERVING))
     assert not absence.asked(0, chain(1, SERVING, SERVING), 1, NONE), "it is leaving already"
     assert not absence.lasts(0, chain(2, SERVING, OFFLINE))
