@@ -190,7 +190,9 @@ class Nemesis:
             for chain in await self._serving():
                 self.lost.update(dict.fromkeys(target for target in chain if chain == [target] and target in targets))
             still = {target for chain in await self._serving() for target in chain}
-            targets = [target for target in targets if target in still and target not in self.lost]
+            # One that has been filled again meanwhile has been noticed, however quickly that went.
+            filled = [target for target in targets if target in disks.stores and disks.note(target).whole]
+            targets = [target for target in targets if target in still and target not in self.lost and target not in filled]
         self._calm.set()
         await restart
 

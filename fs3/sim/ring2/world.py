@@ -82,7 +82,11 @@ class World:
                 return
             works = self._workloads()
             trouble = loop.create_task(self.nemesis.run())
-            await trouble
+            _, late = await asyncio.wait((trouble,), timeout=(self.swarm.trouble_ns + END_NS) / SECOND)
+            if late:
+                story.fail("nemesis", f"does not come to an end\n{loop.report(late)}")
+                return
+            trouble.result()
             if self.nemesis.lost:
                 story.say("world", "the only copy was on a disk that was lost: nothing further can be asked of this run")
                 return
