@@ -282,6 +282,16 @@ forward_timeout_max_ns = 10 * SECOND
 forward_backoff_min_ns = 10 * MILLISECOND
 """Before repeating a sending that the successor refused; doubles with each repetition."""
 forward_backoff_max_ns = 1 * SECOND
+successor_silent_ns = 3 * SECOND
+"""A target that has asked something of its successor and has heard nothing at all of it for so long says so to the manager. Not
+shorter than the lease, so that a successor that is dead is nearly always taken out by its lease."""
+successor_look_ns = 250 * MILLISECOND
+"""How often a target that waits for its successor looks whether anything has been heard of it."""
+rejoin_min_ns = 5 * SECOND
+rejoin_max_ns = 5 * MINUTE
+"""How long a target that was asked to leave its chain stays away; doubles with each time it was asked again."""
+rejoin_settled_ns = 1 * MINUTE
+"""One that has served for so long since is taken for well connected: it stays away for the shortest time again."""
 call_timeout_ns = 30 * SECOND
 attempt_timeout_ns = 5 * SECOND
 """One try of a repeatable request; then another node is asked."""
@@ -429,6 +439,11 @@ assert manager_look_ns + manager_lease_ns + clock_drift_ns + manager_probe_pause
 assert manager_probe_pause_min_ns <= manager_probe_pause_max_ns < manager_probe_ns <= manager_read_ns <= manager_write_ns
 assert manager_write_ns < call_timeout_ns
 assert clock_drift_ns < lease_ns
+assert lease_ns <= successor_silent_ns
+assert 4 * successor_look_ns <= successor_silent_ns
+assert probe_timeout_ns < successor_silent_ns
+assert rejoin_min_ns <= rejoin_max_ns
+assert successor_silent_ns < rejoin_min_ns < rejoin_settled_ns
 assert 2 * (session_keepalive_ns + contacts_flush_ns + sessions_look_ns) <= session_silence_ns
 assert meta_read_patience_ns <= meta_change_patience_ns < attempt_timeout_ns
 assert transactions_per_turn_max <= transactions_per_commit_max <= transactions_waiting_max

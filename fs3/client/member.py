@@ -88,11 +88,13 @@ class Member:
         incarnation: int,
         reports: Callable[[], Sequence[pb.TargetReport]] = tuple,
         configured: Callable[[int, str], None] | None = None,
+        leave: Callable[[Sequence[pb.Leave]], None] | None = None,
         keep: Callable[[int], None] | None = None,
     ) -> None:
         """`incarnation`: 0 when the process knows none; then the manager gives one out, and `keep` makes it durable.
 
-        `reports` gives the state of every target; `configured` takes a newer configuration (version, TOML) of the role.
+        `reports` gives the state of every target; `configured` takes a newer configuration (version, TOML) of the role; `leave`
+        is told of targets that the manager asks to leave their chains.
         """
         self.lease = Lease()
         self.granted: Set[TargetId] = frozenset()
@@ -109,6 +111,7 @@ class Member:
         self._keep = keep
         self._reports = reports
         self._configured = configured
+        self._leave = leave
         self._config_version = 0
         self._registration = pb.RegisterNodeRequest()
         self._interval_ns = heartbeat_ns
@@ -226,6 +229,8 @@ class Member:
         if reply.lease_ms and reply.seq == request.seq:
             self.granted = frozenset(TargetId(report.target_id) for report in request.targets)
             self.lease.extend(sent_at, reply.lease_ms * MILLISECOND)
+        if reply.leave and self._leave is not None:
+            self._leave(reply.leave)
         if reply.routing_version > self._mgmtd.routing.version:
             await self._mgmtd.refresh(reply.routing_version - 1)
             if not reply.lease_ms and self._mgmtd.routing.version >= reply.routing_version:

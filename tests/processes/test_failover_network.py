@@ -1,4 +1,4 @@
-"""Links that carry nothing: between two storage processes, to the manager, one way only. What is cut stands still and heals."""
+"""Links that carry nothing: between two storage processes, to the manager, one way only. The chain goes on, and it heals."""
 
 from __future__ import annotations
 
@@ -68,15 +68,34 @@ def healed(proxied: Proxied) -> Iterator[None]:
 
 @pytest.mark.parametrize("both_ways", [True, False], ids=["both ways", "one way"])
 def test_two_storage_processes_cannot_reach_each_other(proxied: Proxied, under_load, both_ways: bool) -> None:
-    """Both are alive for the manager, so the chain stays as it is: writes stand still, reads go on, and every write that waited
-    happens once when the link is back."""
-    head, middle = (who_is(status_of(proxied.cluster), role) for role in ("head", "middle"))
+    """Both are alive for the manager. The second leaves the chain, which goes on without it, and comes back as the last one: the
+    chain is whole again although the link is not."""
+    head, middle, tail = (who_is(status_of(proxied.cluster), role) for role in ("head", "middle", "tail"))
     with under_load(proxied.cluster, transport="tcp", files=0, pages=0) as load:
         assert proxied.network.links(head, middle) > 0, "storage to storage passes through the network"
         proxied.network.cut(head, middle, both_ways=both_ways)
-        load.wait_progress("settled", 200, 30)
+        wait_status(proxied.cluster, is_out(middle), 20, f"{middle} to leave its chain")
+        load.wait_progress("write", 100, 30)
+        load.wait_progress("settled", 100, 30)
+        wait_well(proxied.cluster)
+        status = status_of(proxied.cluster)
+        assert [who_is(status, role) for role in ("head", "middle", "tail")] == [head, tail, middle]
+        load.wait_progress("write", 100, 30)
         proxied.network.heal()
         load.wait_progress("write", 100, 30)
+
+
+def test_with_two_copies_left_one_goes_on_alone_until_the_link_is_mended(proxied: Proxied, under_load) -> None:
+    head, middle, tail = (who_is(status_of(proxied.cluster), role) for role in ("head", "middle", "tail"))
+    with under_load(proxied.cluster, transport="tcp", files=0, pages=0) as load:
+        proxied.network.isolate(tail)
+        wait_status(proxied.cluster, is_out(tail), 20, f"{tail} to be given up")
+        proxied.network.cut(head, middle)
+        wait_status(proxied.cluster, is_out(middle), 30, f"{middle} to leave its chain")
+        load.wait_progress("write", 100, 30)
+        proxied.network.heal()
+        wait_well(proxied.cluster)
+        load.wait_progress("write", 50, 30)
 
 
 def test_a_connection_between_two_storage_processes_breaks_again_and_again(proxied: Proxied, under_load) -> None:

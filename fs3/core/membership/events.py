@@ -68,6 +68,8 @@ class TargetReport:
     chunks: int = 0
     reason: str = ""
     repair: Repair = Repair()
+    unreachable: TargetId | None = None
+    """Its successor under `chain_version`, when it hears nothing of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +166,8 @@ class Beaten:
     routing_version: int
     """What the node should apply. In the answer to one that leaves: the version in which it has been replaced."""
     config_version: int
+    leave: tuple[tuple[TargetId, int], ...] = ()
+    """Targets of the node that are asked to leave their chains, each with the version of its chain."""
 
 
 @dataclass(frozen=True, slots=True)

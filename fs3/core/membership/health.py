@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from fs3.base.ids import NodeId, TargetId
 from fs3.core.membership.config import MgmtdConfig
 from fs3.core.membership.events import Heartbeat, TargetReport
-from fs3.model.chain import LocalState
+from fs3.model.chain import LocalState, Slot
 
 
 @dataclass(slots=True)
@@ -152,6 +152,16 @@ class Health:
             return LocalState.OFFLINE
         report = self._nodes[node].reports.get(target)
         return report.state if report is not None and report.chain_version == chain_version else None
+
+    def cannot_reach(self, now: int, slot: Slot, successor: Slot, chain_version: int) -> bool:
+        """A target says that it cannot reach its successor, and both were heard just now: neither is about to be given up."""
+        recently = 2 * self._config.heartbeat_ns
+        for node in (slot.node, successor.node):
+            silent = self.silent_ns(now, node)
+            if silent is None or silent > recently or not self.alive(now, node):
+                return False
+        report = self.report(slot.node, slot.target)
+        return report is not None and (report.chain_version, report.unreachable) == (chain_version, successor.target)
 
     def report(self, node: NodeId, target: TargetId) -> TargetReport | None:
         """The newest accepted report of a target."""

@@ -15,6 +15,7 @@ import msgspec
 from fs3.base.ids import ChainId, NodeId, TableId, TargetId
 from fs3.base.limits import namespaces_max, nodes_max, page_bytes_max, replicas_max, routing_bytes_max, tables_max
 from fs3.base.status import Code
+from fs3.core.membership.accusations import Accusations
 from fs3.core.membership.admission import Refusal, check_cluster, check_heartbeat, check_targets, incarnation_of
 from fs3.core.membership.config import MgmtdConfig
 from fs3.core.membership.deltas import routing_bytes
@@ -68,6 +69,7 @@ class Manager:
         self._home: dict[NodeId, dict[TargetId, ChainId]] = {}
         """The targets of each node, and which chain they are in."""
         self._health = Health(config)
+        self._accusations = Accusations(config, self._health)
         for node in state.nodes:
             # Leases that the former primary granted may still run, and whom it had fenced is not stored.
             self._health.presume(now, node, state.counters.routing if config.reconfigure else 0)
@@ -241,6 +243,7 @@ class Manager:
             for report in event.targets:
                 if report.state is LocalState.UPTODATE and report.target in own and report.target not in self._state.born:
                     self._ledger.put_born(report.target)
+        self._accusations.heard(event, own)
         # One that leaves hears of its replacement, and one that is born serves, only after that was stored.
         later = event.leaving or not self._ledger.births_waiting.isdisjoint(own)
         beaten = Beaten(
@@ -248,6 +251,7 @@ class Manager:
             lease_ns=self._config.lease_ns if granted else 0,
             routing_version=self._ledger.last_version if later else self.published.version,
             config_version=self.stored_config(node.role).version,
+            leave=self._accusations.to_leave(now, own, self._state.chains),
         )
         return self._ledger.answer(event.token, beaten) if later else [Reply(event.token, beaten)]
 
@@ -284,6 +288,7 @@ class Manager:
                 if after is None or after.state is not PublicState.SERVING:
                     # It may not know yet that it has been replaced: no new lease before it does.
                     self._health.fence(slot.node, self._ledger.next_version)
+            self._accusations.changed(chain, following)
             self._ledger.put_chain(following)
 
     def _settle(self, now: int, chain: Chain) -> None:

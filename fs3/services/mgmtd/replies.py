@@ -37,6 +37,7 @@ def answer(method: Method, answer: Any, config: MgmtdConfig, cluster: bytes, who
                 lease_ms=answer.lease_ns // MILLISECOND,
                 routing_version=answer.routing_version,
                 config_version=answer.config_version,
+                leave=[pb.Leave(target_id=target, chain_version=version) for target, version in answer.leave],
             )
         case Namespace():
             return pb.OpenNamespaceReply(namespace=namespace(answer), routing=whole())

@@ -73,6 +73,7 @@ def heartbeat(token: int, request: pb.HeartbeatRequest) -> Heartbeat:
             report.chunks,
             report.reason.encode()[:target_reason_bytes_max].decode(errors="ignore"),
             Repair(*(getattr(report, name) for name in _REPAIR)),
+            TargetId(report.unreachable_target_id) if report.unreachable_target_id else None,
         )
         for index, report in enumerate(request.targets)
     )

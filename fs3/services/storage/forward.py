@@ -18,6 +18,7 @@ from fs3.base.status import Code
 from fs3.core.craq.events import Acked
 from fs3.model.chunk import Update, UpdateResult
 from fs3.ports.rpc import Channel, Part, Reply
+from fs3.services.storage.watch import SuccessorWatch
 from fs3.wire.methods import STORAGE
 from fs3.wire.storage import parse_update_reply, update_request
 
@@ -42,15 +43,24 @@ class PeerLane:
         node: NodeId,
         channel: Callable[[NodeId], Channel],
         deliver: Callable[[Acked], None],
+        watch: SuccessorWatch,
     ) -> None:
-        """`channel` gives the channel to a node or raises FS3Error; `deliver` takes the answers."""
+        """`channel` gives the channel to a node or raises FS3Error; `deliver` takes the answers; `watch` is told what is sent."""
         self.target = target
         self.node = node
         self._source = source
         self._channel = channel
         self._deliver = deliver
+        self._watch = watch
         self._waiting: deque[_Item] = deque()
         self._under_way: dict[asyncio.Future[Reply], list[_Item]] = {}
+
+    @property
+    def owed_bytes(self) -> int | None:
+        """Bytes of updates that were sent and not answered; None when none was."""
+        if not self._under_way:
+            return None
+        return sum(item.update.length for items in self._under_way.values() for item in items)
 
     def put(self, update: Update, attempt: int, parts: Sequence[Part], release: Callable[[], None]) -> None:
         """Queue an update for the next `flush`. `parts` are its bytes; `release` is called once they are not needed any more."""
@@ -80,6 +90,7 @@ class PeerLane:
     def _send(self, items: list[_Item]) -> None:
         request = update_request([item.update for item in items], self._source)
         parts = [part for item in items for part in item.parts]
+        self._watch.asked()
         try:
             future = self._channel(self.node).start(STORAGE.Update, request, parts, None, flight_deadline_ns)
         except FS3Error as failure:

@@ -27,6 +27,7 @@ from fs3.ports.chunk_store import ChunkStore, ReadResult
 from fs3.ports.rpc import Channel
 from fs3.services.storage.forward import PeerLane
 from fs3.services.storage.updates import Payloads
+from fs3.services.storage.watch import SuccessorWatch
 
 log = logging.getLogger("fs3.storage")
 
@@ -42,14 +43,18 @@ class Outgoing:
         channel: Callable[[NodeId], Channel],
         deliver: Callable[[Acked], None],
         unreadable: Callable[[ChunkId, str], None],
+        silent: Callable[[], None],
     ) -> None:
-        """`channel` reaches a node or raises FS3Error; `unreadable` is told of a pending version that the disk does not give."""
+        """`channel` reaches a node or raises FS3Error; `unreadable` is told of a pending version that the disk does not give;
+        `silent` when `unreachable` is another one."""
         self._target = target
         self._store = store
         self._payloads = payloads
         self._channel = channel
         self._deliver = deliver
         self._unreadable = unreadable
+        self._silent = silent
+        self._watch: SuccessorWatch | None = None
         self._chain: Chain | None = None
         self._lane: PeerLane | None = None
         self._waiting: deque[Forward] = deque()
@@ -64,6 +69,25 @@ class Outgoing:
         lane, self._lane = self._lane, None
         if lane is not None:
             lane.close()
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.close()
+        successor = chain.successor(self._target) if chain is not None else None
+        if successor is not None:
+            self._watch = SuccessorWatch(successor.target, successor.node, self._channel, self._owed_bytes, self._silent)
+
+    @property
+    def unreachable(self) -> TargetId:
+        """The successor, when nothing is heard of it in the present chain version although something was asked of it; 0: none."""
+        return self._watch.target if self._watch is not None and self._watch.is_silent else TargetId(0)
+
+    def successor_asked(self) -> None:
+        """Somebody else has asked something of the successor."""
+        if self._watch is not None:
+            self._watch.asked()
+
+    def _owed_bytes(self) -> int | None:
+        return self._lane.owed_bytes if self._lane is not None else None
 
     def forward(self, effect: Forward) -> None:
         """Send an update; it leaves with the next `flush`, or once its bytes have been read."""
@@ -94,8 +118,8 @@ class Outgoing:
     def _lane_to(self, target: TargetId) -> PeerLane | None:
         if self._lane is None and self._chain is not None:
             successor = self._chain.successor(self._target)
-            if successor is not None:
-                self._lane = PeerLane(self._target, successor.target, successor.node, self._channel, self._deliver)
+            if successor is not None and self._watch is not None:
+                self._lane = PeerLane(self._target, successor.target, successor.node, self._channel, self._deliver, self._watch)
         return self._lane if self._lane is not None and self._lane.target == target else None
 
     # --- from the store ----------------------------------------------------------------------------------------------

@@ -65,9 +65,10 @@ class ResyncSource:
         fill: Callable[[Fill], None],
         failed: Callable[[Exception], None],
         board: ResyncBoard,
+        asked: Callable[[], None],
     ) -> None:
         """`channel` reaches a node or raises FS3Error; `fill` asks the replica of this target for one fill, whose `Filled` comes
-        back by `feed`; `failed` is told when the machine cannot go on."""
+        back by `feed`; `failed` is told when the machine cannot go on; `asked` of every request to the successor."""
         self.target = target
         self._store = store
         self._clock = clock
@@ -75,6 +76,7 @@ class ResyncSource:
         self._fill = fill
         self._failed = failed
         self._board = board
+        self._asked = asked
         self._machine = Resync(target, store)
         self._node = NodeId(0)
         """Where the successor is."""
@@ -262,6 +264,7 @@ class ResyncSource:
                 event = failure(problem.code)
             self.feed(event)
 
+        self._asked()
         try:
             call = self._channel(self._node).start(method, request, (), None, attempt_timeout_ns)
         except FS3Error as problem:

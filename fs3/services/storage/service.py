@@ -71,6 +71,7 @@ class StorageService:
             incarnation=disks.count_boot(),
             reports=self._reports,
             configured=self._configured,
+            leave=self._leave,
             keep=disks.adopt,
         )
         self._board = ResyncBoard(clock, self._foreground, lambda: self._config)
@@ -307,7 +308,14 @@ class StorageService:
             report.resync_total_chunks = progress.chunks_total
             report.resync_bytes = progress.bytes_moved
             report.resync_bytes_per_second = self._board.rate(shell.source)
+        report.unreachable_target_id = shell.unreachable
         self._duties.add_figures(shell, report)
+
+    def _leave(self, asked: Sequence[mgmtd_pb2.Leave]) -> None:
+        for each in asked:
+            shell = self._holdings.shells.get(TargetId(each.target_id))
+            if shell is not None:
+                shell.leave(each.chain_version)
 
     def _configured(self, version: int, toml: str) -> None:
         try:

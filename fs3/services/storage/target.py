@@ -15,7 +15,7 @@ from typing import Any
 
 from fs3.base.errors import FS3Error
 from fs3.base.ids import ChunkId, TargetId
-from fs3.base.limits import drain_events_max, full_target_room_bytes
+from fs3.base.limits import drain_events_max
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.core.craq.effects import Commit, DropPending, Effect, Filled, Forward, Reply, Stage
@@ -26,6 +26,7 @@ from fs3.core.craq.resync_steps import Fill
 from fs3.model.chain import Chain, LocalState
 from fs3.model.chunk import ChunkMeta, Update, UpdateResult
 from fs3.ports.chunk_store import ChunkStore, StoreDamaged
+from fs3.services.storage.absence import Absence, NoRoom
 from fs3.services.storage.outgoing import Outgoing
 from fs3.services.storage.resync_source import ResyncSource
 from fs3.services.storage.surroundings import Surroundings
@@ -67,8 +68,11 @@ class TargetShell:
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._staging: dict[ChunkId, tuple[UpdateJob, int]] = {}
         """Whose bytes the store is working on."""
-        self._outgoing = Outgoing(target, store, around.payloads, around.channel, self._post, self._step_down)
-        self.source = ResyncSource(target, store, around.clock, around.channel, self._ask_fill, self.distrust, around.board)
+        self._outgoing = Outgoing(target, store, around.payloads, around.channel, self._post, self._step_down, around.changed)
+        self.source = ResyncSource(
+            target, store, around.clock, around.channel, self._ask_fill, self.distrust, around.board,
+            self._outgoing.successor_asked,
+        )  # fmt: skip
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0
         self._closed = False
@@ -78,11 +82,8 @@ class TargetShell:
         self._dirty_counts = False
         self._is_alone = False
         """The chain is this target alone: nobody else can refuse what it should not accept any more."""
-        self._full = ""
-        self._full_at_bytes = 0
-        self._stepped_down = ""
-        """Why the chain has to go on without this target for a while; see `_step_down`."""
-        """Free bytes when there was no room for what the chain sent; see `local_state`."""
+        self._no_room = NoRoom()
+        self._absence = Absence(target)
 
     def __repr__(self) -> str:
         return f"<TargetShell {self._machine.describe()}{' damaged' if self.damage else ''}>"
@@ -146,7 +147,7 @@ class TargetShell:
 
     def read_gate(self, chain_version: int, now: int) -> tuple[Code, bool]:
         """What `reads.decide` says to every read of this moment: (OK or why none is served, whether pending means DIRTY)."""
-        if self.damage or self._stepped_down:
+        if self.damage or self._absence.reason:
             return Code.NOT_SERVING, False
         chain = self._machine.readable_chain
         if chain is not self._gate_chain:
@@ -158,35 +159,46 @@ class TargetShell:
         """What the manager is told; None: nothing yet."""
         if self.damage:
             return LocalState.OFFLINE
-        if self._stepped_down:
-            if self._others_serve():
-                return LocalState.OFFLINE
-            self._stepped_down = ""
-        if self._full:
-            if self.store.space().free < self._full_at_bytes + full_target_room_bytes:
-                return LocalState.OFFLINE
-            self._full = ""
+        if self._absence.lasts(self._clock.now(), self._machine.chain):
+            return LocalState.OFFLINE
+        if self._no_room.lasts(self.store):
+            return LocalState.OFFLINE
         return self._machine.local_state
 
     @property
     def reason(self) -> str:
         """Why it is not what it should be, for people; "" when it is."""
-        if self.damage or self._stepped_down or self._full:
-            return self.damage or self._stepped_down or self._full
+        found = self.damage or self._absence.reason or self._no_room.reason
+        if found:
+            return found
         if not self._machine.completeness.whole:
             return "its store was lost; the chain fills a new one"
+        if self.unreachable:
+            return f"it cannot reach target {self.unreachable}, its successor in the chain"
         return self.source.progress.reason
+
+    @property
+    def unreachable(self) -> TargetId:
+        """The successor, when it cannot be reached under the chain version that is reported to the manager; 0: none."""
+        return self._outgoing.unreachable if self.chain is self._machine.chain else TargetId(0)
 
     def step_down(self, why: str) -> bool:
         """Let the chain go on without this target, which then comes back and is brought up to date. False: it cannot leave."""
-        if self._stepped_down:
+        if self._absence.reason:
             return True
-        if self.damage or not self._others_serve():
-            return False
-        self._stepped_down = why
-        log.warning("target %d leaves its chain for a while: %s", self.target, why)
-        self._around.changed()
-        return True
+        return not self.damage and self._leaves(self._absence.begin(self._machine.chain, why))
+
+    def leave(self, chain_version: int) -> None:
+        """The manager asks this target to leave, because a link within the chain carries nothing. Harmless when it cannot."""
+        if not self.damage:
+            now = self._clock.now()
+            self._leaves(self._absence.asked(now, self._machine.chain, chain_version, self.unreachable))
+
+    def _leaves(self, does: bool) -> bool:
+        if does:
+            log.warning("target %d leaves its chain for a while: %s", self.target, self._absence.reason)
+            self._around.changed()
+        return does
 
     def finish_what_is_under_way(self) -> None:
         """The node stops on purpose, and what is under way is finished first: alone or not, the target may answer it."""
@@ -245,6 +257,7 @@ class TargetShell:
                     owner, staged = staged, None
                     _let_go(owner)
                 if kind is ChainChanged or kind is Opened:
+                    self._absence.placed(now, machine.chain)
                     self.source.placed(machine.chain, machine.standing)
                     self._around.changed()
             machine.check()
@@ -329,21 +342,15 @@ class TargetShell:
             _let_go(owner)
         if staged.code is Code.DISK and not self.damage:
             self._fail(staged.message or "the disk failed")
-        elif staged.code is Code.NO_SPACE and not self._machine.standing.serves and not self._full:
+        elif staged.code is Code.NO_SPACE and not self._machine.standing.serves and not self._no_room.reason:
             # Nobody waits for this target, and it cannot be brought up to date: let the chain forget it until there is room.
-            self._full = staged.message or "there is no room for the chunks of its chain"
-            self._full_at_bytes = self.store.space().free
+            self._no_room.begin(self.store, staged.message)
             self._around.changed()
 
     def _step_down(self, chunk: ChunkId, why: str) -> None:
         """A pending version cannot be read back to be sent on: it would hold its chunk up for ever. The others have it too, or it
         was never acknowledged: let them go on without this target, which then comes back and is brought up to date."""
         self.step_down(f"pending version of chunk {chunk.hex()}: {why}")
-
-    def _others_serve(self) -> bool:
-        """This target serves, and not alone."""
-        chain = self._machine.chain
-        return self._machine.standing.serves and chain is not None and len(chain.serving()) > 1
 
     async def _drop_now(self, effect: DropPending) -> None:
         try:

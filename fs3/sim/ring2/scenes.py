@@ -28,6 +28,10 @@ TIMEOUT_NS = 20 * SECOND
 LARGE_BYTES = 150_000
 LOOK_SECONDS = 0.001
 LOOKS_MAX = 5000
+GOES_ON_NS = 10 * SECOND
+"""A write that meets a link that is cut is over by then."""
+REJOIN_LOOKS = 2400
+"""Every 50 ms: longer than a target stays away that was asked to leave a few times in a row."""
 
 
 class Stage:
@@ -295,6 +299,67 @@ async def _content(client: Client, path: str) -> bytes:
     return await client.pread(file, 1000)
 
 
+async def a_link_within_the_chain_is_cut_for_good(stage: Stage) -> str:
+    """Two targets of a chain cannot reach each other, and both are alive for the manager. The chain takes another order."""
+    cluster, (head, middle, tail) = stage.cluster, stage.order
+    await stage.write("client-1", b"before")
+    cluster.links.block(head, middle)
+    if problem := await _goes_on(stage, "the head does not reach the middle"):
+        return problem
+    cluster.links.block(middle, head)
+    if problem := await _until_order(stage, [head, tail, middle]):
+        return problem
+    # No link is left between the head and anybody: now it is the head that is in the way.
+    cluster.links.block(head, tail)
+    cluster.links.block(tail, head)
+    if problem := await _goes_on(stage, "the head reaches nobody"):
+        return problem
+    await asyncio.sleep(12)
+    if head in (order := stage.present_order()):
+        return f"{head} reaches nobody, and the chain is {order}"
+    cluster.links.heal(cluster.network)
+    return await _until_order(stage, [middle, tail, head])
+
+
+async def the_link_of_two_copies_is_cut(stage: Stage) -> str:
+    """One of three is dead, and the two that are left cannot reach each other: the first goes on alone until they can."""
+    cluster, (head, middle, tail) = stage.cluster, stage.order
+    cluster.hosts[tail].kill()
+    if problem := await _until_order(stage, [head, middle]):
+        return problem
+    cluster.links.block(middle, head)
+    if problem := await _goes_on(stage, "the tail is not heard"):
+        return problem
+    for _ in range(40):
+        # It comes back now and then, and is still not heard.
+        if problem := await _goes_on(stage, "it tries again"):
+            return problem
+        await asyncio.sleep(0.5)
+    if (order := stage.present_order()) != [head]:
+        return f"the chain is {order}"
+    cluster.links.heal(cluster.network)
+    return await _until_order(stage, [head, middle])
+
+
+async def _goes_on(stage: Stage, what: str) -> str:
+    """A write that begins now is over soon."""
+    began = stage.cluster.loop.now
+    result = await stage.write("client-2", b"%d" % began)
+    took = stage.cluster.loop.now - began
+    if result.code is not Code.OK or took > GOES_ON_NS:
+        return f"{what}: a write is answered {result.code.name} after {took / SECOND:.1f} s"
+    return ""
+
+
+async def _until_order(stage: Stage, order: list[str]) -> str:
+    """Wait until these hosts serve the chain in this order."""
+    for _ in range(REJOIN_LOOKS):
+        if stage.present_order() == order:
+            return ""
+        await asyncio.sleep(0.05)
+    return f"the chain is {stage.present_order()}, not {order}"
+
+
 SCENES: dict[str, Callable[[Stage], Awaitable[str]]] = {
     "a_head_that_was_cut_off": a_head_that_was_cut_off,
     "overwrite_what_is_being_read": overwrite_what_is_being_read,
@@ -304,6 +369,8 @@ SCENES: dict[str, Callable[[Stage], Awaitable[str]]] = {
     "read_while_an_update_is_under_way": read_while_an_update_is_under_way,
     "truncate_while_a_dead_writer_is_buried": truncate_while_a_dead_writer_is_buried,
     "a_silent_writer_writes_on": a_silent_writer_writes_on,
+    "a_link_within_the_chain_is_cut_for_good": a_link_within_the_chain_is_cut_for_good,
+    "the_link_of_two_copies_is_cut": the_link_of_two_copies_is_cut,
 }
 
 

@@ -261,6 +261,8 @@ class FakeManager(StaticRouting):
         """Targets that were reported complete."""
         self.history = []
         """Every chain there ever was, with `follows`."""
+        self.asks_to_leave = False
+        """Whoever cannot be reached by its predecessor is asked to leave."""
 
     async def register(self, request):
         node = int(request.name.rpartition("-")[2])
@@ -292,8 +294,26 @@ class FakeManager(StaticRouting):
             self.dead.add(request.node_id)
         self.follow()
         return mgmtd_pb2.HeartbeatReply(
-            seq=request.seq, lease_ms=self.lease_ms, routing_version=self.routing.version, config_version=self.config[0]
+            seq=request.seq,
+            lease_ms=self.lease_ms,
+            routing_version=self.routing.version,
+            config_version=self.config[0],
+            leave=self._to_leave(request.node_id) if self.asks_to_leave else (),
         )
+
+    def _to_leave(self, node):
+        accused = {
+            (report.unreachable_target_id, report.chain_version)
+            for beat in self.beats.values()
+            for report in beat.targets
+            if report.unreachable_target_id
+        }
+        return [
+            mgmtd_pb2.Leave(target_id=slot.target, chain_version=chain.version)
+            for chain in self.routing.chains.values()
+            for slot in chain.slots
+            if slot.node == node and (slot.target, chain.version) in accused
+        ]
 
     async def get_config(self, role):
         return mgmtd_pb2.GetConfigReply(version=self.config[0], toml=self.config[1])
