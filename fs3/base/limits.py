@@ -136,6 +136,10 @@ resync_targets_max = 4
 resync_fills_max = 64
 resync_bytes_max = 32 * MIB
 """Chunks, and bytes of them, that one target may have under way to bring its successor up to date."""
+resync_gentle_fills_max = 16
+resync_gentle_bytes_max = 4 * MIB
+"""The same while the node is asked for other things: one chunk of the usual size at a time, or some small ones, which share the
+successor's barrier. Then it rests."""
 resync_range_chunks = 128
 """Chunks one digest is made of."""
 resync_ranges_per_request_max = 16

@@ -75,6 +75,7 @@ class Resync:
         self.view = view
         self.limits = limits
         self._fills_max = limits.fills_max
+        self._bytes_max = limits.bytes_max
         self._rate = limits.bytes_per_second
         self._standing = Standing()
         self._plan: Plan | None = None
@@ -99,6 +100,7 @@ class Resync:
             self._placed(event)
         elif isinstance(event, Pace):
             self._fills_max = min(event.fills_max, self.limits.fills_max)
+            self._bytes_max = min(event.bytes_max, self.limits.bytes_max)
             self._rate = event.bytes_per_second
         elif isinstance(event, Compared | Listed | Merged | FinishHeard):
             self._answered(now_ns, event)
@@ -352,7 +354,7 @@ class Resync:
         meta = self.view.get(chunk)
         length = meta.length if meta is not None else 0
         filling = self._filling
-        if len(filling) >= self._fills_max or (filling and self._filling_bytes + length > self.limits.bytes_max):
+        if len(filling) >= self._fills_max or (filling and self._filling_bytes + length > self._bytes_max):
             return False
         if self._rate:
             if self._paid_until > now + self.limits.burst_ns:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from fs3.base.ids import ChainId, ChunkId, TargetId
+from fs3.base.limits import resync_bytes_max
 from fs3.base.status import Code
 from fs3.core.craq.effects import Filled
 from fs3.core.craq.events import Tick
@@ -58,6 +59,8 @@ class Pace:
     """Fills under way at once; 0: rest, ask nothing and send nothing until told otherwise."""
     bytes_per_second: int
     """Of chunks; 0: no limit."""
+    bytes_max: int = resync_bytes_max
+    """Bytes of fills under way at once; a single one may be larger."""
 
 
 @dataclass(slots=True)

@@ -10,7 +10,15 @@ from typing import Any
 
 from fs3.base.errors import FS3Error
 from fs3.base.ids import ChunkId, NodeId, TargetId
-from fs3.base.limits import attempt_timeout_ns, background_wait_ns_max, resync_pace_ns, resync_rate_ns, resync_targets_max
+from fs3.base.limits import (
+    attempt_timeout_ns,
+    background_wait_ns_max,
+    resync_gentle_bytes_max,
+    resync_gentle_fills_max,
+    resync_pace_ns,
+    resync_rate_ns,
+    resync_targets_max,
+)
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.core.craq.effects import Filled
@@ -50,7 +58,7 @@ log = logging.getLogger("fs3.storage")
 
 _REST = Pace(0, 0)
 _SHARE = 3
-"""While somebody waits for the node, a fill is followed by a rest of so many times its duration."""
+"""While somebody waits for the node, some fills are followed by a rest of so many times their duration."""
 
 
 class ResyncSource:
@@ -124,8 +132,8 @@ class ResyncSource:
         self.feed(Placed(standing, self._store.space().chunks))
 
     def pace(self, pace: Pace, *, gentle: bool = False) -> None:
-        """How much it may do from now on. `gentle`: after each fill and each answer it rests three times as long as that took, so
-        that whoever is waited for has the machine most of the time, however fast the machine is."""
+        """How much it may do from now on. `gentle`: after some fills and each answer it rests three times as long as that took,
+        so that whoever is waited for has the machine most of the time, however fast the machine is."""
         self._gentle = gentle
         if not gentle and self._rest is not None:
             self._rest.cancel()
@@ -354,14 +362,17 @@ class ResyncBoard:
     def _set_paces(self) -> None:
         config = self._config()
         gentle = self._foreground.is_busy
-        fills = 1 if gentle else config.resync_fills_max
+        rate = config.resync_bytes_per_second
+        full = Pace(config.resync_fills_max, rate)
+        if gentle:
+            full = Pace(min(config.resync_fills_max, resync_gentle_fills_max), rate, resync_gentle_bytes_max)
         places = 1 if gentle else resync_targets_max
         for source in list(self._sources):
             if source.phase is ResyncPhase.FINISHING:
-                source.pace(Pace(1, config.resync_bytes_per_second))
+                source.pace(Pace(1, rate))
                 continue
             if places > 0:
-                source.pace(Pace(fills, config.resync_bytes_per_second), gentle=gentle)
+                source.pace(full, gentle=gentle)
             else:
                 source.pace(_REST)
             places -= 1
