@@ -26,6 +26,7 @@ from fs3.model.chain import LocalState, PublicState
 from fs3.model.routing import Role
 
 SERVING_SECONDS = 60.0
+_PIPED_COLUMNS = 200
 _WATCH_SECONDS = 0.5
 _TARGET_COUNTERS = (
     "used_bytes", "free_bytes", "chunks", "reason", "resync_target_id", "resync_done_chunks", "resync_total_chunks",
@@ -56,7 +57,7 @@ def status(
     if as_json:
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
     else:
-        Console(highlight=False).print(render(document))
+        _console().print(render(document))
     if "unreachable" in document:
         raise typer.Exit(1)
 
@@ -230,8 +231,14 @@ def _unreachable(why: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _watch(addresses: Sequence[str], data_dir: Path | None) -> None:
+def _console() -> Console:
+    """Standard output; tables are as wide as they want to be when it is no terminal."""
     console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=max(_PIPED_COLUMNS, console.width))
+
+
+def _watch(addresses: Sequence[str], data_dir: Path | None) -> None:
+    console = _console()
     with Live(console=console, auto_refresh=False, screen=True) if console.is_terminal else nullcontext() as live:
         while True:
             try:
