@@ -103,6 +103,19 @@ def outlook_of(chain: Chain, local_states: Mapping[TargetId, LocalState]) -> Out
     return BACK if (LASTSRV, UPTODATE) in reports else DOWN
 
 
+def _is_in_order(chain: Chain) -> bool:
+    """As `next_chain` leaves every chain behind: by state, and nobody remembered as the last while somebody serves."""
+    ranks = [_ORDER[slot.state] for slot in chain.slots]
+    return ranks == sorted(ranks) and all(slot.state is not LASTSRV for slot in chain.slots)
+
+
+def _is_confirmed(chain: Chain, local_states: Mapping[TargetId, LocalState]) -> bool:
+    """Somebody said that it goes on, or nobody leaves."""
+    serving = [local_states.get(slot.target) for slot in chain.serving()]
+    syncing = [local_states.get(slot.target) for slot in chain.slots if slot.state is SYNCING]
+    return UPTODATE in serving or UPTODATE in syncing or not (ONLINE in serving or OFFLINE in serving)
+
+
 def next_chain(chain: Chain, local_states: Mapping[TargetId, LocalState]) -> Chain:
     """The chain that follows from what is known of its targets: the same object when nothing changes, else version + 1.
 
@@ -110,6 +123,10 @@ def next_chain(chain: Chain, local_states: Mapping[TargetId, LocalState]) -> Cha
     serving target is also staged at every serving target before it, which is what lets any of them become the head.
     """
     outlook = outlook_of(chain, local_states)
+    if outlook is CARRIED and _is_in_order(chain) and not _is_confirmed(chain, local_states):
+        # Who is presumed to go on may turn out to have come back with an empty disk. Then those that leave now were the last
+        # complete ones, and must be remembered as such: nothing is decided before it has said how it is, or its lease is over.
+        return chain
     slots = [
         Slot(slot.target, slot.node, _NEXT[slot.state, local_states.get(slot.target), outlook])
         for slot in sorted(chain.slots, key=lambda slot: _ORDER[slot.state])
