@@ -32,7 +32,7 @@ sim: $(STAMP)  ## simulation: make sim ARGS="--seeds 10000" or ARGS="--seed 42 -
 	PYTHONHASHSEED=0 $(BIN)/python -m fs3.sim.run $(ARGS)
 
 soak: $(STAMP)  ## real processes killed, paused, wiped and restarted under checked load: make soak ARGS="--seconds 3600 --seed 7"
-	$(BIN)/python -m fs3.sim.soak $(ARGS)
+	$(BIN)/python -m fs3.drill.soak $(ARGS)
 
 bench: $(STAMP)  ## all benches, saved as JSON lines in benches/results, then the plots
 	$(BIN)/python -m benches.run $(ARGS)

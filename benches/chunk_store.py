@@ -22,9 +22,9 @@ from fs3.base.ids import ChainId, ChunkId, ClientId, InodeId, TargetId, file_chu
 from fs3.base.status import Code
 from fs3.base.units import KIB, MIB
 from fs3.drivers.chunks import FileChunkStore
-from fs3.drivers.os_clock import OsClock
+from fs3.drivers.os.clock import OsClock
 from fs3.model.chunk import Tag, Update, UpdateKind, UpdateResult
-from fs3.ports.chunk_store import ReadBatch
+from fs3.ports.chunk_store import ReadGather
 
 BATCH = 64
 CLIENT = ClientId(b"bench of a store")
@@ -74,7 +74,7 @@ class Bench:
         ]
         began = time.perf_counter()
         for chunks, offsets in requests:
-            batch = ReadBatch(offsets, wanted)
+            batch = ReadGather(offsets, wanted)
             for index in self.store.read_many(chunks, batch, range(BATCH), refuse_dirty=True):
                 batch.put(index, self.store, await self.store.read_cold(chunks[index], offsets[index], 4 * KIB))
             assert batch.codes == [0] * BATCH

@@ -30,12 +30,12 @@ from benches import limits
 from benches.record import Row, Spread
 from benches.run import table
 from fs3.base.ids import ChainId, ClientId, NodeId, TargetId, file_chunk
-from fs3.client.connect import Connector
+from fs3.client.connector import Connector
 from fs3.client.routing import StaticRouting
-from fs3.client.storage import ReadIO, StorageClient, WriteIO
+from fs3.client.storage.client import ReadIO, StorageClient, WriteIO
 from fs3.drivers.chunks import FileChunkStore
-from fs3.drivers.os_clock import OsClock
-from fs3.drivers.tcp import TcpTransport
+from fs3.drivers.framed.tcp import TcpTransport
+from fs3.drivers.os.clock import OsClock
 from fs3.model.chain import Chain, PublicState, Slot
 from fs3.model.chunk import UpdateKind
 from fs3.model.routing import Node, Role, Routing
@@ -97,7 +97,7 @@ async def _serve_node(pipe: Any, node: int, directory: Path) -> None:
     connector = Connector([transport], "")
 
     async def open_store(target: TargetId) -> FileChunkStore:
-        return FileChunkStore.open(disks.home(target), target, clock)
+        return FileChunkStore.open(disks.ensure_target_dir(target), target, clock)
 
     manager_like: Any = manager
     service = StorageService(disks, open_store, clock, manager_like, connector, StorageConfig())

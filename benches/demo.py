@@ -27,7 +27,7 @@ from fs3.cli.local import LocalCluster, free_ports
 MIB = 1 << 20
 ROWS = 2_000_000
 PARTS = 4
-LOOKS = 2_000
+SAMPLES = 2_000
 PAGE_BYTES = 1_124_352
 """16 tokens of DeepSeek-V3's attention cache over all layers."""
 PAGES = 300
@@ -146,7 +146,7 @@ def _parquet(demo: Demo, scale: float) -> None:
         demo.bars.advance(bar)
     demo.add("Parquet data set, pandas read", size, began, "read", "decoding included")
 
-    looks = max(100, int(LOOKS * scale))
+    looks = max(100, int(SAMPLES * scale))
     record = 4096
     path = "/demo/samples.bin"
     with filesystem.open(path, "wb") as out:

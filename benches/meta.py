@@ -29,17 +29,17 @@ from benches import limits
 from benches.record import Row, Spread, save
 from benches.run import table
 from fs3.base.ids import ChainId, ClientId, NodeId, TableId, TargetId
-from fs3.client.connect import Connector
-from fs3.client.meta import MetaClient
+from fs3.client.connector import Connector
+from fs3.client.meta.client import MetaClient
 from fs3.client.routing import StaticRouting
+from fs3.drivers.framed.tcp import TcpTransport
 from fs3.drivers.lmdb import LmdbKV
 from fs3.drivers.memory.network import MemoryNetwork
-from fs3.drivers.memory.rpc import MemoryTransport
-from fs3.drivers.os_clock import OsClock
-from fs3.drivers.tcp import TcpTransport
+from fs3.drivers.memory.transport import MemoryTransport
+from fs3.drivers.os.clock import OsClock
 from fs3.model.chain import Chain, ChainTable, PublicState, Slot
 from fs3.model.inode import User
-from fs3.model.namespace import Opened, PathRef
+from fs3.model.namespace import OpenResult, PathRef
 from fs3.model.requests import Open
 from fs3.model.routing import Node, Role, Routing
 from fs3.ports.rpc import Transport
@@ -104,7 +104,7 @@ def _serve(pipe: Any, directory: str, loop: str) -> None:
         await listener.close()
         await service.stop()
         await kv.close()
-        counters = kv.counters
+        counters = kv.stats
         pipe.send((counters.transactions, counters.commits, counters.rows, counters.commit_ns, time.process_time()))
 
     _run(loop, main())
@@ -162,7 +162,7 @@ async def _measure(client: MetaClient, run: int, seconds: float, commits: RawCom
 
     async def batch_create(index: int) -> int:
         answers = await client.batch([Open(PathRef(path=f"{where}/batch-{next(names)}"), create=True) for _ in range(BATCH)])
-        assert all(isinstance(answer, Opened) for answer in answers), "a create failed"
+        assert all(isinstance(answer, OpenResult) for answer in answers), "a create failed"
         return len(answers)
 
     figures: dict[str, tuple[int, Callable[[int], Awaitable[int]]]] = {

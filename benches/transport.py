@@ -26,10 +26,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benches.record import Row, Spread, save
-from fs3.base.limits import local_send_buffer_bytes
-from fs3.drivers.local import LocalTransport
-from fs3.drivers.os_clock import OsClock
-from fs3.drivers.tcp import TcpTransport
+from fs3.drivers.framed.local import LocalTransport, local_send_buffer_bytes
+from fs3.drivers.framed.tcp import TcpTransport
+from fs3.drivers.os.clock import OsClock
 from fs3.ports.rpc import Call, Channel, FileRange, Transport
 from fs3.wire.methods import MGMTD, STORAGE
 from fs3.wire.pb import mgmtd_pb2, storage_pb2

@@ -26,12 +26,12 @@ from fs3.base.status import Code
 from fs3.base.units import MIB, SECOND
 from fs3.cli.local import LocalCluster
 from fs3.cli.status import fetch_status
-from fs3.client.storage import WriteIO
+from fs3.client.storage.client import WriteIO
+from fs3.drill.journal import Journal
+from fs3.drill.load_process import LoadProcess
+from fs3.drill.roles import ROLES, is_excluded, is_healthy, process_in_role, status_of, wait_healthy, wait_status
+from fs3.drill.verify import verify_now
 from fs3.model.chunk import UpdateKind
-from fs3.sim.drill import ROLES, is_out, is_well, status_of, wait_status, wait_well, who_is
-from fs3.sim.load_process import LoadProcess
-from fs3.sim.oracle import Books
-from fs3.sim.verify import verify_now
 
 if TYPE_CHECKING:
     from benches.run import Context
@@ -92,11 +92,11 @@ def _load(context: Context, cluster: LocalCluster, **options: float) -> Iterator
     }
     with LoadProcess(_url(cluster), context.directory / f"journal-{number}", **settings) as load:
         yield load
-        wait_well(cluster)
-        books = load.stop()
-    verdict = verify_now(_url(cluster), books)
-    if verdict.wrong or books.failed:
-        raise BenchFailed(f"{verdict.wrong[:3]} {books.failed[:3]}")
+        wait_healthy(cluster)
+        journal = load.stop()
+    verdict = verify_now(_url(cluster), journal)
+    if verdict.wrong or journal.failed:
+        raise BenchFailed(f"{verdict.wrong[:3]} {journal.failed[:3]}")
 
 
 # --- stalls ------------------------------------------------------------------------------------------------------------
@@ -108,25 +108,25 @@ def _kills(context: Context, runs: int) -> list[Row]:
         for role in ROLES:
             writes, settled, written, healed = [], [], [], []
             for _ in range(runs):
-                victim = who_is(status_of(cluster), role)
+                victim = process_in_role(status_of(cluster), role)
                 with _load(context, cluster) as load:
                     load.wait_progress("write", 200, 30)
                     killed = time.monotonic_ns()
                     cluster.kill(victim)
-                    wait_status(cluster, is_out(victim), 30, f"{victim} to be left out")
+                    wait_status(cluster, is_excluded(victim), 30, f"{victim} to be left out")
                     load.wait_progress("write", 200, 30)
                     load.wait_progress("settled", 200, 30)
                     started = time.monotonic_ns()
                     cluster.start(only=victim)
-                    wait_well(cluster)
+                    wait_healthy(cluster)
                     well = time.monotonic_ns()
-                    books = load.refresh()
-                writes.append(books.longest("write", killed, started))
-                settled.append(books.longest("settled", killed, started))
-                written.append(books.longest("read", killed, started))
+                    journal = load.refresh()
+                writes.append(journal.longest("write", killed, started))
+                settled.append(journal.longest("settled", killed, started))
+                written.append(journal.longest("read", killed, started))
                 healed.append((well - started) / SECOND)
                 if role == "head":
-                    _save_timeline(books, killed, started, well, victim)
+                    _save_timeline(journal, killed, started, well, victim)
             rows += [
                 Row(
                     "failover", f"longest write stall, {role} killed", "s", Spread.of(writes), must_value=WRITE_STALL_MAX,
@@ -154,9 +154,9 @@ def _managers(context: Context, runs: int) -> list[Row]:
             load.wait_progress("write", 100, 30)
             stalls.append(load.refresh().longest("write", killed))
             again = time.monotonic_ns()
-            victim = who_is(status_of(cluster), "head")
+            victim = process_in_role(status_of(cluster), "head")
             cluster.kill(victim)
-            wait_status(cluster, is_out(victim), 30, f"{victim} to be left out")
+            wait_status(cluster, is_excluded(victim), 30, f"{victim} to be left out")
             load.wait_progress("write", 100, 30)
             after.append(load.refresh().longest("write", again))
             cluster.start(only="mgmtd")
@@ -189,15 +189,15 @@ def _paused(context: Context, runs: int) -> list[Row]:
     wrong = []
     with _cluster(context) as cluster:
         for _ in range(runs):
-            victim = who_is(status_of(cluster), "head")
+            victim = process_in_role(status_of(cluster), "head")
             with _load(context, cluster, readers=3) as load:
                 cluster.pause(victim)
-                wait_status(cluster, is_out(victim), 30, f"{victim} to be left out")
+                wait_status(cluster, is_excluded(victim), 30, f"{victim} to be left out")
                 load.wait_progress("write", 200, 30)
                 cluster.resume(victim)
                 load.wait_progress("read", 200, 30)
-                books = load.refresh()
-            wrong.append(float(len(books.wrong)))
+                journal = load.refresh()
+            wrong.append(float(len(journal.wrong)))
     return [
         Row(
             "failover", "wrong reads, head paused past its lease and woken", "reads", Spread.of(wrong), must_value=0.0,
@@ -237,15 +237,15 @@ def _refill(cluster: LocalCluster) -> float:
     cluster.start(only=_empty(cluster))
     wait_status(cluster, _is_syncing, 60, "a target to sync")
     began = time.perf_counter()
-    wait_well(cluster, 300)
+    wait_healthy(cluster, 300)
     return time.perf_counter() - began
 
 
 def _empty(cluster: LocalCluster) -> str:
     """Take the disk of the tail away; its name."""
-    victim = who_is(status_of(cluster), "tail")
+    victim = process_in_role(status_of(cluster), "tail")
     cluster.kill(victim)
-    wait_status(cluster, is_out(victim), 30, f"{victim} to be left out")
+    wait_status(cluster, is_excluded(victim), 30, f"{victim} to be left out")
     cluster.wipe(victim)
     return victim
 
@@ -263,13 +263,13 @@ def _refill_beside_reads(context: Context, cluster: LocalCluster) -> tuple[float
         cluster.start(only=victim)
         wait_status(cluster, _is_syncing, 60, "a target to sync", 0.2)
         syncs = time.monotonic_ns()
-        wait_status(cluster, is_well, 300, "every target to serve", 0.2)
+        wait_status(cluster, is_healthy, 300, "every target to serve", 0.2)
         ends = time.monotonic_ns()
-        books = load.stop()
-    if books.wrong or books.failed:
-        raise BenchFailed(f"{books.wrong[:3]} {books.failed[:3]}")
-    before = books.count("settled", alone, starts) * SECOND / (starts - alone)
-    meanwhile = books.count("settled", syncs, ends) * SECOND / (ends - syncs)
+        journal = load.stop()
+    if journal.wrong or journal.failed:
+        raise BenchFailed(f"{journal.wrong[:3]} {journal.failed[:3]}")
+    before = journal.count("settled", alone, starts) * SECOND / (starts - alone)
+    meanwhile = journal.count("settled", syncs, ends) * SECOND / (ends - syncs)
     return meanwhile / before, (ends - syncs) / SECOND
 
 
@@ -283,10 +283,10 @@ def _outage(context: Context) -> list[Row]:
     with _cluster(context) as cluster:
         run(_fill(cluster, SMALL_CHUNKS, SMALL_CHUNK))
         time.sleep(1.0)  # until the last commits are on disk: those that are not would count as changed
-        victim = who_is(status_of(cluster), "tail")
+        victim = process_in_role(status_of(cluster), "tail")
         cluster.kill(victim)
         away = time.monotonic()
-        wait_status(cluster, is_out(victim), 30, f"{victim} to be left out")
+        wait_status(cluster, is_excluded(victim), 30, f"{victim} to be left out")
         run(_fill(cluster, CHANGED, SMALL_CHUNK))
         time.sleep(max(0.0, OUTAGE_SECONDS - (time.monotonic() - away)))
         cluster.start(only=victim)
@@ -295,10 +295,10 @@ def _outage(context: Context) -> list[Row]:
         def looked(status: dict[str, Any]) -> bool:
             nonlocal moved
             moved = max([moved, *(target["resync_bytes"] for target in status["targets"])])
-            return is_well(status)
+            return is_healthy(status)
 
         wait_status(cluster, looked, 120, "every target to serve")
-        pid = cluster.directory.holder(victim)
+        pid = cluster.directory.running_pid(victim)
         written = _written(pid) if pid is not None else 0
     total = SMALL_CHUNKS * SMALL_CHUNK
     return [
@@ -343,7 +343,7 @@ async def _fill(cluster: LocalCluster, count: int, size: int) -> None:
 # --- timeline ------------------------------------------------------------------------------------------------------------
 
 
-def _save_timeline(books: Books, killed: int, started: int, well: int, victim: str) -> None:
+def _save_timeline(journal: Journal, killed: int, started: int, well: int, victim: str) -> None:
     """What the plot shows: operations of each kind per tenth of a second, and their longest time, around a kill."""
     tenth = SECOND // 10
     first = killed - 2 * SECOND
@@ -352,7 +352,7 @@ def _save_timeline(books: Books, killed: int, started: int, well: int, victim: s
         slots = int((well + SECOND - first) // tenth)
         counts = [0.0] * slots
         longest = [0.0] * slots
-        for what, begin, end in books.timeline:
+        for what, begin, end in journal.timeline:
             place = int((end - first) // tenth)
             if what == kind and 0 <= place < slots:
                 counts[place] += 10

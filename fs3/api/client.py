@@ -15,19 +15,19 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Self
 
-from fs3.api.buffers import Landing
 from fs3.api.data import FileData
 from fs3.api.file import READ_ONLY, File, check_length, check_range, source_of, target_of
+from fs3.api.io.buffers import ReadBuffer
 from fs3.base.errors import FS3Error, NotFound, error
 from fs3.base.ids import InodeId
 from fs3.base.limits import list_entries_max
 from fs3.base.status import Code
 from fs3.base.units import SECOND
-from fs3.client.meta import TIME_NOW, MetaClient
-from fs3.client.mgmtd import MgmtdClient
-from fs3.client.storage import StorageClient
+from fs3.client.meta.client import TIME_NOW, MetaClient
+from fs3.client.mgmtd.client import MgmtdClient
+from fs3.client.storage.client import StorageClient
 from fs3.model.inode import Inode, InodeType, Layout
-from fs3.model.namespace import Entry, Opened, PathRef, RemoveKind, RenameMode
+from fs3.model.namespace import Entry, OpenResult, PathRef, RemoveKind, RenameMode
 from fs3.model.requests import FileSystemSpace, Open, Remove
 
 __all__ = ["EXCHANGE", "NOREPLACE", "REPLACE", "TIME_NOW", "Client", "File"]
@@ -69,7 +69,7 @@ class Client:
         """Chunk IO."""
         self._disconnect = disconnect
         self._umask = umask
-        self._data = FileData(storage, self._inode)
+        self._data = FileData(storage, self._fetch_inode)
         self._sessions: set[File] = set()
         self._closed = False
 
@@ -134,7 +134,7 @@ class Client:
         """Opens many files for reading, in one request: its handle or its error for each."""
         answers = await self.meta.batch([Open(PathRef(path=path)) for path in paths]) if paths else []
         return [
-            File(answer.inode, path) if isinstance(answer, Opened) else answer
+            File(answer.inode, path) if isinstance(answer, OpenResult) else answer
             for path, answer in zip(paths, answers, strict=True)
         ]
 
@@ -167,7 +167,7 @@ class Client:
             return file.inode
         keep = not discard
         if discard and not file.unnamed and file.acknowledged > file.inode.length:
-            await self._data.cut(file.inode.layout, file.inode.id, file.acknowledged, file.inode.length, file.path)
+            await self._data.truncate_chunks(file.inode.layout, file.inode.id, file.acknowledged, file.inode.length, file.path)
         inode = await self.meta.close_file(
             file.inode.id,
             file.session,
@@ -180,7 +180,7 @@ class Client:
         )
         file.closed = True
         self._sessions.discard(file)
-        file.published(inode)
+        file.on_publish(inode)
         if publish is not None:
             file.path = publish
             file.unnamed = False
@@ -194,7 +194,7 @@ class Client:
             inode = await self.meta.sync(
                 file.inode.id, file.session, length=file.acknowledged, modified=True, truncations=file.inode.truncations
             )
-            file.published(inode)
+            file.on_publish(inode)
 
     # --- bytes -------------------------------------------------------------------------------------------------------
 
@@ -203,7 +203,7 @@ class Client:
         file.check_open()
         offset = check_range(offset, 0, file.path)
         count = max(0, min(check_length(length, file.path), file.length - offset))
-        return await self._bytes(file, count, offset) if count else b""
+        return await self._read_bytes(file, count, offset) if count else b""
 
     async def pread_into(self, file: File, buffer: Any, offset: int = 0) -> int:
         """Fill a writable, contiguous buffer from `offset`, received in place. How many bytes; fewer at the end of the file."""
@@ -242,9 +242,9 @@ class Client:
         file.check_writable()
         length = check_length(length, file.path)
         await file.wait_written()
-        await self._data.cut(file.inode.layout, file.inode.id, file.length, length, file.path)
+        await self._data.truncate_chunks(file.inode.layout, file.inode.id, file.length, length, file.path)
         inode = await self.meta.truncate(file.inode.id, length)
-        file.resized(inode)
+        file.on_truncate(inode)
         return inode
 
     async def copy_file(
@@ -272,12 +272,12 @@ class Client:
         except FS3Error as failure:
             log.info("%s was left to its lease: %s", file.path, failure)
 
-    async def _bytes(self, file: File, count: int, offset: int) -> bytes:
-        landing = Landing(count)
-        (got,) = await self._data.read([(file, offset, landing.view)])
-        return landing.take(got)
+    async def _read_bytes(self, file: File, count: int, offset: int) -> bytes:
+        buffer = ReadBuffer(count)
+        (got,) = await self._data.read([(file, offset, buffer.view)])
+        return buffer.take(got)
 
-    async def _inode(self, inode: InodeId) -> Inode:
+    async def _fetch_inode(self, inode: InodeId) -> Inode:
         return await self.meta.stat(PathRef(inode, ""), follow=False)
 
     # --- names -------------------------------------------------------------------------------------------------------
@@ -299,7 +299,7 @@ class Client:
         try:
             await self.stat(path)
         except FS3Error as failure:
-            if is_absence(failure):
+            if is_missing(failure):
                 return False
             raise
         return True
@@ -394,6 +394,6 @@ def parent_of(path: str) -> str:
     return path.rstrip("/").rpartition("/")[0] or "/"
 
 
-def is_absence(failure: FS3Error) -> bool:
+def is_missing(failure: FS3Error) -> bool:
     """The error says that the path names nothing, rather than that nobody could tell."""
     return failure.code in (Code.NOT_FOUND, Code.NOT_A_DIRECTORY, Code.NAME_TOO_LONG, Code.TOO_MANY_SYMLINKS)

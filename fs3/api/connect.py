@@ -16,12 +16,12 @@ from fs3.api.url import cluster_addresses
 from fs3.base.errors import error
 from fs3.base.ids import CLIENT_ID_BYTES, ClientId
 from fs3.base.status import Code
-from fs3.client.connect import Connector
-from fs3.client.meta import MetaClient
-from fs3.client.mgmtd import MgmtdClient
-from fs3.client.storage import StorageClient
-from fs3.drivers.host import host_identity
-from fs3.drivers.os_clock import OsClock
+from fs3.client.connector import Connector
+from fs3.client.meta.client import MetaClient
+from fs3.client.mgmtd.client import MgmtdClient
+from fs3.client.storage.client import StorageClient
+from fs3.drivers.os.clock import OsClock
+from fs3.drivers.os.host import host_identity
 from fs3.model.inode import User
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Transport
@@ -30,7 +30,7 @@ TRANSPORTS = ("auto", "tcp", "local", "grpc")
 """auto: Unix sockets where both sides are on one host, else TCP."""
 
 
-class Embedded(Protocol):
+class EmbeddedCluster(Protocol):
     """The services of a cluster, running on the loop of whoever launched them."""
 
     @property
@@ -46,7 +46,7 @@ class Embedded(Protocol):
         ...
 
 
-Launcher = Callable[[Path], Awaitable[Embedded]]
+Launcher = Callable[[Path], Awaitable[EmbeddedCluster]]
 
 
 async def connect(url: str, *, transport: str = "auto", user: User | None = None, verify: bool = True) -> Client:
@@ -67,7 +67,7 @@ async def connect(url: str, *, transport: str = "auto", user: User | None = None
         if transport in ("local", "grpc"):
             control = Connector(_transports("tcp", clock), host)
             stack.push_async_callback(control.close)
-        return await _client(stack, control, services, addresses, clock, host, user, verify)
+        return await _build_client(stack, control, services, addresses, clock, host, user, verify)
 
 
 async def connect_embedded(path: str | os.PathLike[str], *, user: User | None = None, verify: bool = True) -> Client:
@@ -77,12 +77,12 @@ async def connect_embedded(path: str | os.PathLike[str], *, user: User | None = 
     """
     clock = OsClock()
     async with AsyncExitStack() as stack:
-        embedded, release = await _Shared.take(_absolute(path))
+        embedded, release = await _SharedCluster.take(_absolute(path))
         stack.push_async_callback(release)
-        return await _client(stack, embedded.connector, embedded.connector, embedded.addresses, clock, "", user, verify)
+        return await _build_client(stack, embedded.connector, embedded.connector, embedded.addresses, clock, "", user, verify)
 
 
-async def _client(
+async def _build_client(
     stack: AsyncExitStack,
     control: Connector,
     services: Connector,
@@ -110,8 +110,8 @@ def _transports(transport: str, clock: Clock) -> list[Transport]:
         from fs3.drivers.grpc import GrpcTransport
 
         return [GrpcTransport(clock)]
-    from fs3.drivers.local import LocalTransport
-    from fs3.drivers.tcp import TcpTransport
+    from fs3.drivers.framed.local import LocalTransport
+    from fs3.drivers.framed.tcp import TcpTransport
 
     if transport == "tcp":
         return [TcpTransport(clock)]
@@ -120,18 +120,18 @@ def _transports(transport: str, clock: Clock) -> list[Transport]:
     return [LocalTransport(clock), TcpTransport(clock)]
 
 
-class _Shared:
+class _SharedCluster:
     """One embedded cluster and how many clients of this loop use it."""
 
-    _running: ClassVar[dict[tuple[int, asyncio.AbstractEventLoop, Path], _Shared]] = {}
+    _running: ClassVar[dict[tuple[int, asyncio.AbstractEventLoop, Path], _SharedCluster]] = {}
 
     def __init__(self) -> None:
         self._users = 0
         self._changing = asyncio.Lock()
-        self._embedded: Embedded | None = None
+        self._embedded: EmbeddedCluster | None = None
 
     @classmethod
-    async def take(cls, path: Path) -> tuple[Embedded, Callable[[], Awaitable[None]]]:
+    async def take(cls, path: Path) -> tuple[EmbeddedCluster, Callable[[], Awaitable[None]]]:
         """The running one of a directory, launched when there is none, and how to give it back."""
         key = (os.getpid(), asyncio.get_running_loop(), path)
         shared = cls._running.setdefault(key, cls())

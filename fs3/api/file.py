@@ -67,11 +67,11 @@ class File:
         if not self.session:
             raise error(Code.INVALID, "the file was opened for reading only", self.path)
 
-    def write_began(self) -> None:
+    def begin_write(self) -> None:
         """A write is under way."""
         self._writing += 1
 
-    def write_ended(self, end: int) -> None:
+    def end_write(self, end: int) -> None:
         """It has ended; storage has acknowledged bytes up to `end`, 0 none."""
         self._writing -= 1
         if end:
@@ -89,12 +89,12 @@ class File:
                 self._idle = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._idle)
 
-    def resized(self, inode: Inode) -> None:
+    def on_truncate(self, inode: Inode) -> None:
         """The file was truncated through this handle."""
         self.inode = inode
         self._acknowledged = min(self._acknowledged, inode.length)
 
-    def published(self, inode: Inode) -> None:
+    def on_publish(self, inode: Inode) -> None:
         """The service knows the length and times now."""
         if inode.truncations != self.inode.truncations:
             # Somebody else made it shorter: what was acknowledged before that never counts again, so the next length that is

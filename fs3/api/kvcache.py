@@ -30,6 +30,8 @@ from fs3.model.chunk import UpdateKind
 if TYPE_CHECKING:
     from fs3.api.client import Client
 
+key_bytes_max = 4096
+
 TIMEOUT_SECONDS = 10.0
 Key = bytes | str
 
@@ -58,7 +60,7 @@ class Status(Enum):
         return self in (Status.OK, Status.EXISTS)
 
 
-class Lookup(NamedTuple):
+class LookupResult(NamedTuple):
     """Which keys have pages."""
 
     hits: int
@@ -143,7 +145,7 @@ class KVCache:
         """
         pages = self._pages(keys)
         views = self._views(keys, buffers, writable=False)
-        placement = self._place()
+        placement = self._get_placement()
         stored = self.page_bytes + limits.page_trailer_bytes
         writes = [
             WriteIO(
@@ -170,7 +172,7 @@ class KVCache:
         """
         pages = self._pages(keys)
         views = self._views(keys, buffers, writable=True)
-        placement = self._place()
+        placement = self._get_placement()
         size = limits.page_trailer_bytes
         trailers = memoryview(bytearray(size * len(pages)))
         reads = [
@@ -194,26 +196,26 @@ class KVCache:
             return Status.MISS
         return Status.OK
 
-    async def lookup(self, keys: Sequence[Key]) -> Lookup:
+    async def lookup(self, keys: Sequence[Key]) -> LookupResult:
         """Which of the keys have pages: one request per storage node, for up to thousands of keys. Pins nothing.
 
         Nodes that cannot be asked within the timeout count as not having the page. Raises InvalidArgument for a bad key.
         """
         pages = self._pages(keys)
-        placement = self._place()
+        placement = self._get_placement()
         stored = self.page_bytes + limits.page_trailer_bytes
         asked = [(page.chunk, placement.chain(page.chunk)) for page in pages]
         try:
             outcomes = await self._client.storage.find(asked, timeout_ns=self._timeout_ns)
         except FS3Error:
-            return Lookup(0, [False] * len(pages))
+            return LookupResult(0, [False] * len(pages))
         bitmap = [outcome.code is Code.OK and outcome.length == stored for outcome in outcomes]
-        return Lookup(bitmap.index(False) if False in bitmap else len(bitmap), bitmap)
+        return LookupResult(bitmap.index(False) if False in bitmap else len(bitmap), bitmap)
 
     async def remove(self, keys: Sequence[Key]) -> list[Status]:
         """Remove pages. OK: there is no such page any more, whether or not there was one."""
         pages = self._pages(keys)
-        placement = self._place()
+        placement = self._get_placement()
         writes = [WriteIO(page.chunk, placement.chain(page.chunk), UpdateKind.REMOVE, 0, None, tagged=False) for page in pages]
         try:
             results = await self._client.storage.update(writes, timeout_ns=self._timeout_ns)
@@ -221,7 +223,7 @@ class KVCache:
             return [_status_of(failure.code)] * len(pages)
         return [_status_of(result.code) for result in results]
 
-    def _place(self) -> Placement:
+    def _get_placement(self) -> Placement:
         routing = self._client.manager.routing
         table = routing.tables.get(TableId(self._namespace.table_id))
         if table is None or not table.chains:
@@ -234,8 +236,8 @@ class KVCache:
         packed = []
         for index, key in enumerate(keys):
             data = key.encode() if isinstance(key, str) else bytes(key)
-            if not 1 <= len(data) <= limits.key_bytes_max:
-                raise error(Code.INVALID, f"key {index} has {len(data)} bytes; 1 to {limits.key_bytes_max} are allowed")
+            if not 1 <= len(data) <= key_bytes_max:
+                raise error(Code.INVALID, f"key {index} has {len(data)} bytes; 1 to {key_bytes_max} are allowed")
             packed.append(data)
         return page_keys(self._namespace.id, packed)
 

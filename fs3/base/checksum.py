@@ -86,7 +86,7 @@ def combine(first: int, second: int, second_length: int) -> int:
     return _apply(_zeros(second_length), first) ^ second if second_length else first
 
 
-def coarser(sums: Sequence[int], offset: int, length: int, piece: int, coarse: int = BLOCK_BYTES) -> list[int]:
+def coarsen(sums: Sequence[int], offset: int, length: int, piece: int, coarse: int = BLOCK_BYTES) -> list[int]:
     """The sums of a range cut at multiples of `coarse`, from those cut at multiples of `piece`, which divides it."""
     if piece == coarse:
         return list(sums)

@@ -37,16 +37,16 @@ T = TypeVar("T")
 
 
 @asynccontextmanager
-async def client_of(where: str | None) -> AsyncIterator[Client]:
+async def open_client(where: str | None) -> AsyncIterator[Client]:
     """A client of a cluster. FS3Error when it cannot be reached, or the argument names none."""
     from fs3.api.connect import connect, connect_embedded
     from fs3.cli.directory import ClusterDirectory
-    from fs3.cli.status import addresses_of_shape
+    from fs3.cli.status import manager_addresses
 
     if where is None or "://" in where:
         made = connect(where or "fs3://")
     elif (Path(where) / "cluster.json").exists():
-        made = connect(",".join(addresses_of_shape(ClusterDirectory(Path(where)).require()[0])))
+        made = connect(",".join(manager_addresses(ClusterDirectory(Path(where)).require()[0])))
     elif (Path(where) / "meta").is_dir() and (Path(where) / "storage").is_dir():
         made = connect_embedded(where)
     else:
@@ -58,26 +58,26 @@ async def client_of(where: str | None) -> AsyncIterator[Client]:
         await client.aclose()
 
 
-def run(where: str | None, action: Callable[[Client], Awaitable[T]]) -> T:
+def run_with_client(where: str | None, action: Callable[[Client], Awaitable[T]]) -> T:
     """The result of an action with a client. Ends the process with `NOT_CHECKED` and one line when it cannot be had."""
 
     async def with_client() -> T:
-        async with client_of(where) as client:
+        async with open_client(where) as client:
             return await action(client)
 
     try:
         return asyncio.run(with_client())
     except (OSError, ValueError) as wrong:
-        give_up(wrong)
+        exit_not_checked(wrong)
 
 
-def give_up(wrong: Exception) -> NoReturn:
+def exit_not_checked(wrong: Exception) -> NoReturn:
     """One line on standard error, exit status `NOT_CHECKED`."""
     Console(stderr=True, highlight=False, soft_wrap=True).print(f"fs3: {wrong}", markup=False)
     raise typer.Exit(NOT_CHECKED)
 
 
-def show(document: Any) -> None:
+def print_json(document: Any) -> None:
     """JSON on standard output."""
     sys.stdout.write(json.dumps(document, indent=2) + "\n")
 
@@ -127,7 +127,7 @@ def run_check(where: str | None, check: Callable[..., Awaitable[bool]], **option
     async def action(client: Client) -> bool:
         return await check(client, **options)
 
-    if not run(where, action):
+    if not run_with_client(where, action):
         raise typer.Exit(FOUND)
 
 
@@ -136,9 +136,9 @@ def chains(where: Where = None, as_json: AsJson = False) -> None:
     """Show the chains with their targets, in chain order: who serves, who is being brought up to date, who is away."""
     from fs3.cli.admin_chains import describe_chains
 
-    found = run(where, describe_chains)
+    found = run_with_client(where, describe_chains)
     if as_json:
-        show(found)
+        print_json(found)
         return
     rows = []
     for chain in found["chains"]:
@@ -159,19 +159,19 @@ def chunk(
 ) -> None:
     """Show where a chunk is, and which version each replica has. Exit status 1 when no target has it."""
     from fs3.cli.admin_chains import find_chunk
-    from fs3.core.meta.problems import parse_chunk_name
+    from fs3.core.meta.fsck.problems import parse_chunk_name
 
     try:
         wanted = parse_chunk_name(chunk_id)
     except ValueError as wrong:
-        give_up(wrong)
+        exit_not_checked(wrong)
 
     async def action(client: Client) -> dict[str, Any]:
         return await find_chunk(client, wanted)
 
-    found = run(where, action)
+    found = run_with_client(where, action)
     if as_json:
-        show(found)
+        print_json(found)
     else:
         rows = [
             (str(copy["chain"]), str(copy["target"]), copy["node"], copy["state"], *_copy_columns(copy))
@@ -195,9 +195,9 @@ def resync(
     async def action(client: Client) -> dict[str, Any]:
         return await resync_target(client, TargetId(target))
 
-    asked = run(where, action)
+    asked = run_with_client(where, action)
     if as_json:
-        show(asked)
+        print_json(asked)
     else:
         sys.stdout.write(
             f"target {asked['target']} of {asked['node']} is compared with chain {asked['chain']}; see fs3 status --wait\n"
@@ -223,17 +223,17 @@ def scrub(
 
     Exit status: 0 no chunk is known to be bad, 1 some are, 2 a node did not answer.
     """
-    from fs3.cli.admin_scrub import ask_all
+    from fs3.cli.admin_scrub import gather_scrubs
 
     if start and status:
-        give_up(error(Code.INVALID, "--start and --status contradict each other"))
+        exit_not_checked(error(Code.INVALID, "--start and --status contradict each other"))
 
     async def action(client: Client) -> dict[str, Any]:
-        return await ask_all(client, begin=start)
+        return await gather_scrubs(client, begin=start)
 
-    found = run(where, action)
+    found = run_with_client(where, action)
     if as_json:
-        show(found)
+        print_json(found)
     else:
         rows = [
             (

@@ -9,19 +9,19 @@ from fs3.api.client import Client
 from fs3.base.errors import FS3Error, error
 from fs3.base.ids import CHUNK_ID_BYTES, ChainId, ChunkId, TargetId, chunk_file
 from fs3.base.status import Code
-from fs3.cli.status import describe
-from fs3.client.fsck import MetaSource
+from fs3.cli.status import status_document
+from fs3.client.fsck.cluster import MetaSource
 from fs3.core.files.layout import chain_of
-from fs3.core.meta.problems import chunk_name
+from fs3.core.meta.fsck.problems import chunk_name
 from fs3.model.chain import Slot
 from fs3.model.inode import InodeType, Layout
 
-_ASKED_AT_ONCE = 64
+_QUERIES_MAX = 64
 
 
 async def describe_chains(client: Client) -> dict[str, Any]:
     """Every chain with its targets in chain order, and the tables it is in."""
-    document = describe(await client.manager.status())
+    document = status_document(await client.manager.status())
     targets = {target["target"]: target for target in document["targets"]}
     found = []
     for chain in sorted(document["chains"], key=lambda chain: chain["chain"]):
@@ -61,11 +61,11 @@ async def find_chunk(client: Client, chunk: ChunkId) -> dict[str, Any]:
         else:
             what += f"; there is no file with inode {file[0]}"
     places = [(chain, slot) for chain in chains if chain in routing.chains for slot in routing.chains[chain].slots]
-    asked = asyncio.Semaphore(_ASKED_AT_ONCE)
+    asked = asyncio.Semaphore(_QUERIES_MAX)
 
     async def ask(chain: ChainId, slot: Slot) -> dict[str, Any]:
         async with asked:
-            return await _copy(client, chunk, chain, slot)
+            return await _read_copy(client, chunk, chain, slot)
 
     copies = await asyncio.gather(*(ask(chain, slot) for chain, slot in places))
     if len(chains) > 1:
@@ -74,7 +74,7 @@ async def find_chunk(client: Client, chunk: ChunkId) -> dict[str, Any]:
     return {"chunk": chunk_name(chunk), "what": what, "copies": copies}
 
 
-async def _copy(client: Client, chunk: ChunkId, chain: ChainId, slot: Slot) -> dict[str, Any]:
+async def _read_copy(client: Client, chunk: ChunkId, chain: ChainId, slot: Slot) -> dict[str, Any]:
     number = int.from_bytes(chunk, "big")
     after = ChunkId((number - 1).to_bytes(CHUNK_ID_BYTES, "big")) if number else None
     node = client.manager.routing.nodes.get(slot.node)
@@ -87,7 +87,7 @@ async def _copy(client: Client, chunk: ChunkId, chain: ChainId, slot: Slot) -> d
         "reason": "absent",
     }
     try:
-        page = await client.storage.list_chunks(chain, slot.target, after=after, limit=1, timeout_ns=_PATIENCE_NS)
+        page = await client.storage.list_chunks(chain, slot.target, after=after, limit=1, timeout_ns=_QUERY_TIMEOUT_NS)
     except FS3Error as why:
         copy["reason"] = why.strerror or str(why)
         return copy
@@ -106,7 +106,7 @@ async def _copy(client: Client, chunk: ChunkId, chain: ChainId, slot: Slot) -> d
     return copy
 
 
-_PATIENCE_NS = 3_000_000_000
+_QUERY_TIMEOUT_NS = 3_000_000_000
 """For one target: others may well have what is looked for."""
 
 

@@ -13,15 +13,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from fs3.api.client import Client
 from fs3.base.errors import FS3Error
 from fs3.base.ids import chunk_file
-from fs3.client.fsck import Fsck, Report
-from fs3.core.meta.problems import chunk_name, describe, name_of
-from fs3.model.check import Problem, ProblemKind, Repaired
+from fs3.client.fsck.cluster import Fsck, Report
+from fs3.core.meta.fsck.problems import chunk_name, describe, name_of
+from fs3.model.check import Problem, ProblemKind, RepairResult
 
 _ROUNDS_MAX = 12
 """A repair may bring another problem to light, but not for ever."""
 _SHOWN_MAX = 1000
 """Problems printed; --json has them all."""
-_OF_CHUNKS = (
+_CHUNK_KINDS = (
     ProblemKind.ORPHAN_CHUNK,
     ProblemKind.MISPLACED_CHUNK,
     ProblemKind.CHUNK_FROM_NOWHERE,
@@ -29,7 +29,7 @@ _OF_CHUNKS = (
     ProblemKind.REPLICA_DIFFERS,
 )
 
-Found = list[tuple[Problem, Repaired | None]]
+Findings = list[tuple[Problem, RepairResult | None]]
 
 
 async def check(client: Client, *, repair: bool, as_json: bool, names: bool, files: bool, replicas: bool) -> bool:
@@ -44,14 +44,16 @@ async def check(client: Client, *, repair: bool, as_json: bool, names: bool, fil
         bar.advance(tasks[what], rows)
 
     fsck = Fsck(client.meta, client.storage, client.manager, progress)
-    found: Found = []
+    found: Findings = []
     with bar:
         report = await fsck.check(names=names, files=files, replicas=replicas)
         rounds = 0
         while repair and report.problems and rounds < _ROUNDS_MAX:
             rounds += 1
-            outcomes: list[tuple[Problem, Repaired]] = [(problem, await _repair(fsck, problem)) for problem in report.problems]
-            _remember(found, outcomes)
+            outcomes: list[tuple[Problem, RepairResult]] = [
+                (problem, await _repair(fsck, problem)) for problem in report.problems
+            ]
+            _merge_outcomes(found, outcomes)
             if not any(outcome.done for _, outcome in outcomes):
                 break
             for task in tasks.values():
@@ -60,8 +62,8 @@ async def check(client: Client, *, repair: bool, as_json: bool, names: bool, fil
     left = {_identity(problem) for problem in report.problems}
     for at, (problem, outcome) in enumerate(found):
         if outcome is not None and not outcome.done and _identity(problem) not in left:
-            found[at] = (problem, Repaired(True, "with another one"))
-    _remember(found, [(problem, None) for problem in report.problems])
+            found[at] = (problem, RepairResult(True, "with another one"))
+    _merge_outcomes(found, [(problem, None) for problem in report.problems])
     if as_json:
         sys.stdout.write(json.dumps(_document(found, report), indent=2) + "\n")
     else:
@@ -74,14 +76,14 @@ async def _totals(client: Client) -> dict[str, int]:
     return {"inodes": space.inodes, "garbage": space.garbage}
 
 
-async def _repair(fsck: Fsck, problem: Problem) -> Repaired:
+async def _repair(fsck: Fsck, problem: Problem) -> RepairResult:
     try:
         return await fsck.repair(problem)
     except FS3Error as why:
-        return Repaired(False, why.strerror or str(why))
+        return RepairResult(False, why.strerror or str(why))
 
 
-def _remember(found: Found, outcomes: Sequence[tuple[Problem, Repaired | None]]) -> None:
+def _merge_outcomes(found: Findings, outcomes: Sequence[tuple[Problem, RepairResult | None]]) -> None:
     """Each problem once, with what came of it last; a `change` that has moved on does not make it another problem."""
     places = {_identity(problem): at for at, (problem, _) in enumerate(found)}
     for problem, outcome in outcomes:
@@ -111,7 +113,7 @@ def _bar() -> Progress:
     )
 
 
-def _document(found: Found, report: Report) -> dict[str, Any]:
+def _document(found: Findings, report: Report) -> dict[str, Any]:
     return {
         "clean": not found,
         "problems": [_problem(problem, outcome) for problem, outcome in found],
@@ -121,13 +123,13 @@ def _document(found: Found, report: Report) -> dict[str, Any]:
             "inodes": report.unsettled_inodes,
             "chunks": [chunk_name(chunk) for chunk in report.unsettled_chunks],
         },
-        "not_compared": [{"chain": chain, "target": target} for chain, target in report.left_out],
+        "not_compared": [{"chain": chain, "target": target} for chain, target in report.skipped_targets],
     }
 
 
-def _problem(problem: Problem, outcome: Repaired | None) -> dict[str, Any]:
+def _problem(problem: Problem, outcome: RepairResult | None) -> dict[str, Any]:
     document: dict[str, Any] = {"kind": name_of(problem), "text": describe(problem), "inode": problem.inode}
-    if problem.kind in _OF_CHUNKS:
+    if problem.kind in _CHUNK_KINDS:
         document |= {"chunk": chunk_name(problem.key), "chain": problem.parent}
         if chunk_file(problem.key) is None:  # type: ignore[arg-type]
             del document["inode"]
@@ -138,7 +140,7 @@ def _problem(problem: Problem, outcome: Repaired | None) -> dict[str, Any]:
     return document
 
 
-def _print(found: Found, report: Report, repair: bool) -> None:
+def _print(found: Findings, report: Report, repair: bool) -> None:
     console = Console(highlight=False, soft_wrap=True)
     width = max((len(name_of(problem)) for problem, _ in found), default=0)
     for problem, outcome in found[:_SHOWN_MAX]:
@@ -154,7 +156,7 @@ def _print(found: Found, report: Report, repair: bool) -> None:
         console.print(f"inode {inode} changed whenever it was looked at; check again when it is at rest")
     for chunk in report.unsettled_chunks[:_SHOWN_MAX]:
         console.print(f"chunk {chunk_name(chunk)} was written whenever it was looked at; check again when it is at rest")
-    for chain, target in report.left_out:
+    for chain, target in report.skipped_targets:
         console.print(f"target {target} of chain {chain} does not serve; its copies were not compared")
     looked_at = ", ".join(f"{rows} {what}" for what, rows in sorted(report.counts.items()))
     console.print(f"looked at {looked_at}")

@@ -9,19 +9,19 @@ from fs3.api.client import Client
 from fs3.base.errors import FS3Error
 from fs3.base.ids import CHUNK_ID_BYTES
 from fs3.base.units import SECOND
-from fs3.core.meta.problems import chunk_name
+from fs3.core.meta.fsck.problems import chunk_name
 from fs3.model.routing import Node, Role
 from fs3.wire.pb import storage_pb2 as pb
 
-_PATIENCE_NS = 5 * SECOND
+_SCRUB_TIMEOUT_NS = 5 * SECOND
 
 
-async def ask_all(client: Client, *, begin: bool) -> dict[str, Any]:
+async def gather_scrubs(client: Client, *, begin: bool) -> dict[str, Any]:
     """How far each target is, and which nodes do not answer; `begin`: one is begun where none is under way."""
     nodes = sorted(
         (node for node in client.manager.routing.nodes.values() if node.role is Role.STORAGE), key=lambda node: node.id
     )
-    answers = await asyncio.gather(*(_ask(client, node, begin) for node in nodes))
+    answers = await asyncio.gather(*(_ask_node(client, node, begin) for node in nodes))
     targets: list[dict[str, Any]] = []
     silent: dict[str, str] = {}
     for node, answer in zip(nodes, answers, strict=True):
@@ -48,8 +48,8 @@ async def ask_all(client: Client, *, begin: bool) -> dict[str, Any]:
     return {"targets": sorted(targets, key=lambda target: target["target"]), "silent": silent}
 
 
-async def _ask(client: Client, node: Node, begin: bool) -> pb.ScrubReply | FS3Error:
+async def _ask_node(client: Client, node: Node, begin: bool) -> pb.ScrubReply | FS3Error:
     try:
-        return await client.storage.scrub(node.id, begin=begin, timeout_ns=_PATIENCE_NS)
+        return await client.storage.scrub(node.id, begin=begin, timeout_ns=_SCRUB_TIMEOUT_NS)
     except FS3Error as why:
         return why

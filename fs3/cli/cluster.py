@@ -34,13 +34,17 @@ def role_of(name: str) -> str:
     """ "storage-2" -> "storage". Raises FS3Error for a name no process has."""
     role, dash, number = name.partition("-")
     least = 1 if role == "storage" else 2
-    if role not in ("mgmtd", "meta", "storage") or (role == "storage" and not dash) or (dash and not _counts(number, least)):
+    if (
+        role not in ("mgmtd", "meta", "storage")
+        or (role == "storage" and not dash)
+        or (dash and not _is_number_from(number, least))
+    ):
         names = "mgmtd, meta, storage-1, storage-2 …, mgmtd-2, meta-2 …"
         raise error(Code.INVALID, f"{name!r} is not a process of a cluster; names are {names}")
     return role
 
 
-def _counts(number: str, least: int) -> bool:
+def _is_number_from(number: str, least: int) -> bool:
     return number.isdecimal() and str(int(number)) == number and int(number) >= least
 
 
@@ -98,7 +102,7 @@ def start(directory: ClusterDirectory, shape: Shape, names: list[str], say: Say)
         for port in shape.ports(name):
             _check_port(shape.host, port, name)
     started: list[str] = []
-    launched: list[_Launched] = []
+    launched: list[_StartingProcess] = []
     try:
         first = 1 if names[:1] == ["mgmtd"] else 0
         for group in (names[:first], names[first:]):
@@ -111,9 +115,9 @@ def start(directory: ClusterDirectory, shape: Shape, names: list[str], say: Say)
                 directory.save(shape, processes)
     except FS3Error:
         for other in launched:
-            other.give_up()
+            other.abandon()
         for name in reversed(started):
-            stop_one(directory, name)
+            stop_process(directory, name)
         raise
     say(f"{', '.join(started)} started")
     return processes
@@ -125,39 +129,39 @@ def stop(directory: ClusterDirectory, names: list[str], say: Say) -> int:
     One after another, so that each hands over to the next; but when these are all that run, all at once, and nothing changes
     hands: started again, every target is where it was, and no chain has to be brought up to date.
     """
-    running = [name for name in names if directory.holder(name) is not None]
+    running = [name for name in names if directory.running_pid(name) is not None]
     managers = [name for name in running if role_of(name) == "mgmtd"]
     others = sorted((name for name in running if name not in managers), key=lambda name: role_of(name) != "storage")
     kept = directory.load()
     everybody = kept[0].names() if kept is not None else names
-    together = not any(directory.holder(name) is not None for name in everybody if name not in names)
+    together = not any(directory.running_pid(name) is not None for name in everybody if name not in names)
     for group in (others, managers):
         for name in group if together else ():
-            _send(directory, name, STOP_TOGETHER)
+            _send_signal(directory, name, STOP_TOGETHER)
         for name in group:
-            if not stop_one(directory, name, signalled=together):
+            if not stop_process(directory, name, signalled=together):
                 say(f"{name} did not stop in {STOP_SECONDS:.0f} s and was killed")
     return len(running)
 
 
-def stop_one(directory: ClusterDirectory, name: str, *, signalled: bool = False) -> bool:
+def stop_process(directory: ClusterDirectory, name: str, *, signalled: bool = False) -> bool:
     """SIGTERM (unless it was `signalled` to stop already), then SIGKILL after STOP_SECONDS. True when it stopped by itself."""
     if not signalled:
-        _send(directory, name, signal.SIGTERM)
-    return _wait_gone(directory, name, STOP_SECONDS) or not signal_one(directory, name, signal.SIGKILL)
+        _send_signal(directory, name, signal.SIGTERM)
+    return _wait_exit(directory, name, STOP_SECONDS) or not signal_process(directory, name, signal.SIGKILL)
 
 
-def signal_one(directory: ClusterDirectory, name: str, number: signal.Signals, patience: float = 5.0) -> bool:
+def signal_process(directory: ClusterDirectory, name: str, number: signal.Signals, patience: float = 5.0) -> bool:
     """Signal a process; for SIGTERM and SIGKILL wait until it is gone. True when it is (or for other signals, was there)."""
-    there = _send(directory, name, number)
+    there = _send_signal(directory, name, number)
     if number in (signal.SIGTERM, signal.SIGKILL):
-        return not there or _wait_gone(directory, name, patience)
+        return not there or _wait_exit(directory, name, patience)
     return there
 
 
-def _send(directory: ClusterDirectory, name: str, number: signal.Signals) -> bool:
+def _send_signal(directory: ClusterDirectory, name: str, number: signal.Signals) -> bool:
     """Signal a process. False when it does not run."""
-    pid = directory.holder(name)
+    pid = directory.running_pid(name)
     if pid is None:
         return False
     try:
@@ -167,13 +171,13 @@ def _send(directory: ClusterDirectory, name: str, number: signal.Signals) -> boo
     return True
 
 
-def _wait_gone(directory: ClusterDirectory, name: str, patience: float) -> bool:
-    pid = directory.holder(name)
+def _wait_exit(directory: ClusterDirectory, name: str, patience: float) -> bool:
+    pid = directory.running_pid(name)
     if pid is None:
         return True
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
-        if directory.holder(name) is None:
+        if directory.running_pid(name) is None:
             _reap(pid)
             return True
         time.sleep(0.01)
@@ -217,28 +221,28 @@ def serve_command(shape: Shape, directory: ClusterDirectory, name: str) -> list[
 
 
 @dataclass
-class _Launched:
+class _StartingProcess:
     """A process that has been started and has not said that it serves."""
 
     name: str
     child: subprocess.Popen[bytes]
-    ready: int
+    ready_fd: int
     """Descriptor it writes its endpoints to."""
     log: Path
-    said_before: int
+    log_bytes_before: int
     """Length of the log before this start."""
 
-    def give_up(self) -> None:
+    def abandon(self) -> None:
         """Kill it, when it is not waited for any more."""
-        if self.ready >= 0:
-            os.close(self.ready)
-            self.ready = -1
+        if self.ready_fd >= 0:
+            os.close(self.ready_fd)
+            self.ready_fd = -1
         if self.child.poll() is None:
             self.child.kill()
         self.child.wait()
 
 
-def _launch(directory: ClusterDirectory, shape: Shape, name: str) -> _Launched:
+def _launch(directory: ClusterDirectory, shape: Shape, name: str) -> _StartingProcess:
     command = [sys.executable, "-m", "fs3.cli.main", *serve_command(shape, directory, name)]
     log = directory.log_path(name)
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -255,20 +259,20 @@ def _launch(directory: ClusterDirectory, shape: Shape, name: str) -> _Launched:
             start_new_session=True,
         )
     os.close(ready_out)
-    return _Launched(name, child, ready_in, log, said_before)
+    return _StartingProcess(name, child, ready_in, log, said_before)
 
 
-def _wait_ready(launched: _Launched) -> Process:
+def _wait_ready(launched: _StartingProcess) -> Process:
     name, child, log = launched.name, launched.child, launched.log
-    line = _read_line(launched.ready, READY_SECONDS)
+    line = _read_line(launched.ready_fd, READY_SECONDS)
     if not line:
-        launched.give_up()
+        launched.abandon()
         with log.open("rb") as tail:
-            tail.seek(launched.said_before)
+            tail.seek(launched.log_bytes_before)
             said = tail.read().decode(errors="replace").strip().splitlines()[-8:]
         reason = "\n  ".join(said) or f"it said nothing; see {log}"
         raise error(Code.UNAVAILABLE, f"{name} did not start:\n  {reason}")
-    os.close(launched.ready)
+    os.close(launched.ready_fd)
     # The process outlives this object, on purpose when detached; whether it runs is asked of its lock, so that Popen's own
     # bookkeeping (and its warning about a child that still runs) is not needed. Zombies are reaped when the next one starts.
     _CHILDREN.append(child)

@@ -33,6 +33,6 @@ def failover(
         raise error(Code.INVALID, f"--speed {speed}: 0.1 to 20")
     if directory is not None and directory.exists() and any(directory.iterdir()):
         raise error(Code.EXISTS, "is not empty; name a directory for the demo alone", str(directory))
-    from fs3.cli.demo_failover import show
+    from fs3.drill.failover_demo import run_demo
 
-    show(directory, role, speed)
+    run_demo(directory, role, speed)

@@ -130,7 +130,7 @@ class ClusterDirectory:
         os.replace(temporary, self.file)
 
     @contextmanager
-    def changing(self) -> Iterator[None]:
+    def lock_changes(self) -> Iterator[None]:
         """Held while processes are started or stopped, so that two commands do not do it at once."""
         self.path.mkdir(parents=True, exist_ok=True)
         handle = os.open(self.path / "cluster.lock", os.O_RDWR | os.O_CREAT, 0o644)
@@ -152,7 +152,7 @@ class ClusterDirectory:
         """The file process `name` holds locked while it lives."""
         return self.path / name / "process.lock"
 
-    def holder(self, name: str) -> int | None:
+    def running_pid(self, name: str) -> int | None:
         """Pid of the process that runs as `name`, None when nobody does."""
         try:
             handle = os.open(self.lock_path(name), os.O_RDWR)
@@ -180,7 +180,7 @@ class ClusterDirectory:
         return path
 
 
-def hold_lock(path: Path) -> int:
+def acquire_process_lock(path: Path) -> int:
     """Take a process lock for life; returns the descriptor. Raises FS3Error BUSY naming the pid that has it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)

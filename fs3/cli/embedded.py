@@ -13,22 +13,22 @@ from typing import Self
 
 from fs3.base.ids import ClientId
 from fs3.base.units import SECOND
-from fs3.cli.directory import hold_lock
+from fs3.cli.directory import acquire_process_lock
 from fs3.cli.wiring import chunk_store_factory
-from fs3.client.connect import Connector
-from fs3.client.member import Member, keep_incarnation, next_incarnation
-from fs3.client.mgmtd import MgmtdClient
-from fs3.client.storage import StorageClient
+from fs3.client.connector import Connector
+from fs3.client.mgmtd.client import MgmtdClient
+from fs3.client.mgmtd.member import Member, count_start, store_incarnation
+from fs3.client.storage.client import StorageClient
 from fs3.core.membership.config import MgmtdConfig
 from fs3.drivers.lmdb import LmdbKV
-from fs3.drivers.memory.rpc import MemoryNetwork, MemoryTransport
-from fs3.drivers.os_clock import OsClock
+from fs3.drivers.memory.transport import MemoryNetwork, MemoryTransport
+from fs3.drivers.os.clock import OsClock
+from fs3.drivers.os.data_directories import DataDirectories
 from fs3.model.routing import Role
 from fs3.services.meta.config import MetaConfig
 from fs3.services.meta.service import MetaService
 from fs3.services.mgmtd.service import MgmtdService
 from fs3.services.storage.config import StorageConfig
-from fs3.services.storage.disks import DataDirectories
 from fs3.services.storage.service import StorageService
 
 _MGMTD = "memory://mgmtd"
@@ -38,7 +38,7 @@ _STORAGE = "memory://storage"
 READY_NS = 30 * SECOND
 
 
-class Embedded:
+class EmbeddedServices:
     """Running services, and how to reach them. Belongs to the event loop it was launched on."""
 
     def __init__(self, stack: AsyncExitStack, connector: Connector) -> None:
@@ -59,13 +59,13 @@ class Embedded:
         await self.close()
 
 
-async def launch(path: Path) -> Embedded:
+async def launch(path: Path) -> EmbeddedServices:
     """Start the services on a directory, making it when it is missing.
 
     FS3Error BUSY naming the process that has the directory open, or what is wrong with the data in it.
     """
     async with AsyncExitStack() as stack:
-        stack.callback(os.close, hold_lock(path / "process.lock"))
+        stack.callback(os.close, acquire_process_lock(path / "process.lock"))
         clock = OsClock()
         transport = MemoryTransport(MemoryNetwork(clock))
         connector = Connector([transport], host="")
@@ -102,9 +102,9 @@ async def launch(path: Path) -> Embedded:
         stack.push_async_callback(meta.stop)
         boots = path / "meta" / "incarnation"
         member = Member(
-            mgmtd, clock, name="meta", role=Role.META, incarnation=next_incarnation(boots), keep=partial(keep_incarnation, boots)
+            mgmtd, clock, name="meta", role=Role.META, incarnation=count_start(boots), keep=partial(store_incarnation, boots)
         )
         await member.register(mgmtd.cluster, [_META], "", os.getpid())
         member.start()
         stack.push_async_callback(member.stop)
-        return Embedded(stack.pop_all(), connector)
+        return EmbeddedServices(stack.pop_all(), connector)

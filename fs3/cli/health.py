@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 
-class Health(StrEnum):
+class ClusterHealth(StrEnum):
     """Of a whole cluster, best first."""
 
     HEALTHY = "healthy"
@@ -18,15 +18,15 @@ class Health(StrEnum):
     """Something can not be read or written."""
 
 
-class Problem(NamedTuple):
+class HealthProblem(NamedTuple):
     """One thing that is not as it should be."""
 
-    health: Health
+    health: ClusterHealth
     """Of the cluster because of it."""
     text: str
 
 
-def problems_of(document: dict[str, Any]) -> list[Problem]:
+def problems_of(document: dict[str, Any]) -> list[HealthProblem]:
     """What is wrong with a cluster, the worst first."""
     nodes = {node["name"]: node for node in document["nodes"]}
     found = [
@@ -35,33 +35,37 @@ def problems_of(document: dict[str, Any]) -> list[Problem]:
         *_of_chains(document["chains"], {target["target"]: target for target in document["targets"]}, nodes),
     ]
     if not document["tables"]:
-        found.append(Problem(Health.DOWN, "there is no chain table yet: storage nodes are missing"))
-    return sorted(found, key=lambda problem: problem.health is not Health.DOWN)
+        found.append(HealthProblem(ClusterHealth.DOWN, "there is no chain table yet: storage nodes are missing"))
+    return sorted(found, key=lambda problem: problem.health is not ClusterHealth.DOWN)
 
 
-def health_of(problems: Iterable[Problem]) -> Health:
+def health_of(problems: Iterable[HealthProblem]) -> ClusterHealth:
     """The worst of them."""
-    order = list(Health)
-    return max((problem.health for problem in problems), key=order.index, default=Health.HEALTHY)
+    order = list(ClusterHealth)
+    return max((problem.health for problem in problems), key=order.index, default=ClusterHealth.HEALTHY)
 
 
-def _of_managers(managers: list[dict[str, Any]]) -> list[Problem]:
+def _of_managers(managers: list[dict[str, Any]]) -> list[HealthProblem]:
     return [
-        Problem(Health.DEGRADED, f"manager {manager['name']} does not answer") for manager in managers if not manager["answers"]
+        HealthProblem(ClusterHealth.DEGRADED, f"manager {manager['name']} does not answer")
+        for manager in managers
+        if not manager["answers"]
     ]
 
 
-def _of_nodes(nodes: list[dict[str, Any]]) -> list[Problem]:
+def _of_nodes(nodes: list[dict[str, Any]]) -> list[HealthProblem]:
     metas = [node for node in nodes if node["role"] == "meta"]
-    found = [Problem(Health.DEGRADED, f"node {node['name']} {why_dead(node)}") for node in nodes if not node["alive"]]
+    found = [
+        HealthProblem(ClusterHealth.DEGRADED, f"node {node['name']} {why_dead(node)}") for node in nodes if not node["alive"]
+    ]
     if not any(node["alive"] for node in metas):
-        found.append(Problem(Health.DOWN, "no metadata node is alive: files cannot be opened"))
+        found.append(HealthProblem(ClusterHealth.DOWN, "no metadata node is alive: files cannot be opened"))
     return found
 
 
 def _of_chains(
     chains: list[dict[str, Any]], targets: dict[int, dict[str, Any]], nodes: dict[str, dict[str, Any]]
-) -> list[Problem]:
+) -> list[HealthProblem]:
     found = []
     for chain in chains:
         slots = chain["targets"]
@@ -72,18 +76,22 @@ def _of_chains(
                 continue
             named = f"chain {chain['chain']}: target {target['target']} on {target['node']}"
             if target["bad_blocks"]:
-                found.append(Problem(Health.DEGRADED, f"{named} has {target['bad_blocks']} bad blocks without a good copy"))
+                found.append(
+                    HealthProblem(ClusterHealth.DEGRADED, f"{named} has {target['bad_blocks']} bad blocks without a good copy")
+                )
             if slot["state"] == "serving" and target["local_state"] == "uptodate":
                 continue
             why = why_not_serving(target, nodes.get(target["node"]))
             if slot["state"] == "lastsrv":
-                found.append(Problem(Health.DOWN, f"{named} has the newest data and {why}"))
+                found.append(HealthProblem(ClusterHealth.DOWN, f"{named} has the newest data and {why}"))
             elif slot["state"] == "serving":
-                found.append(Problem(Health.DEGRADED, f"{named} serves, and {why}"))
+                found.append(HealthProblem(ClusterHealth.DEGRADED, f"{named} serves, and {why}"))
             else:
-                found.append(Problem(Health.DEGRADED, f"{named} is {slot['state']}: {why}"))
+                found.append(HealthProblem(ClusterHealth.DEGRADED, f"{named} is {slot['state']}: {why}"))
         if not serving:
-            found.append(Problem(Health.DOWN, f"chain {chain['chain']}: nobody serves, its chunks can not be read or written"))
+            found.append(
+                HealthProblem(ClusterHealth.DOWN, f"chain {chain['chain']}: nobody serves, its chunks can not be read or written")
+            )
     return found
 
 

@@ -17,7 +17,7 @@ from fs3.base.errors import error
 from fs3.base.status import Code
 from fs3.cli import cluster
 from fs3.cli.directory import ClusterDirectory, Process, Shape
-from fs3.cli.status import SERVING_SECONDS, addresses_of_shape, fetch_status, wait_until_serving
+from fs3.cli.status import SERVING_SECONDS, fetch_status, manager_addresses, wait_until_healthy
 
 _PORTS = range(20_000, 32_000)
 """Below the range the kernel takes ports of outgoing connections from."""
@@ -75,7 +75,7 @@ class LocalCluster:
     @property
     def addresses(self) -> list[str]:
         """ "host:port" of every manager."""
-        return addresses_of_shape(self.shape)
+        return manager_addresses(self.shape)
 
     @property
     def url(self) -> str:
@@ -85,15 +85,15 @@ class LocalCluster:
     def start(self, only: str | None = None) -> None:
         """Start what does not run, or one process."""
         names = [only] if only else self.shape.names()
-        with self.directory.changing():
-            missing = [name for name in names if self.directory.holder(name) is None]
+        with self.directory.lock_changes():
+            missing = [name for name in names if self.directory.running_pid(name) is None]
             self.processes = cluster.start(self.directory, self.shape, missing, lambda text: None)
         if only is None:
             self.wait_healthy()
 
     def stop(self, *names: str) -> None:
         """Stop processes cleanly: all of them when none is named."""
-        with self.directory.changing():
+        with self.directory.lock_changes():
             cluster.stop(self.directory, list(names) or self.shape.names(), lambda text: None)
 
     def restart(self, name: str) -> None:
@@ -114,7 +114,7 @@ class LocalCluster:
 
         Not for a manager or metadata process whose directory holds the store of all: FS3Error INVALID.
         """
-        if self.directory.holder(name) is not None:
+        if self.directory.running_pid(name) is not None:
             raise error(Code.BUSY, f"{name} is running; stop or kill it first")
         home = self.directory.path / name
         if (home / "kv").exists():
@@ -123,7 +123,7 @@ class LocalCluster:
 
     def wait_healthy(self, seconds: float = SERVING_SECONDS) -> None:
         """Return once every target serves and is up to date, every node is alive and a manager leads. FS3Error if not in time."""
-        wait_until_serving(self.addresses, seconds)
+        wait_until_healthy(self.addresses, seconds)
 
     def status(self) -> dict[str, Any]:
         """What `fs3 status --json` shows."""
@@ -132,7 +132,7 @@ class LocalCluster:
     def kill(self, *names: str, number: signal.Signals = signal.SIGKILL) -> None:
         """Signal processes (all of them when none is named), and after SIGKILL wait until they are gone."""
         for name in names or self.shape.names():
-            cluster.signal_one(self.directory, name, number)
+            cluster.signal_process(self.directory, name, number)
 
     def __enter__(self) -> Self:
         try:

@@ -18,7 +18,7 @@ import typer
 
 from fs3.base.errors import error
 from fs3.base.status import Code
-from fs3.cli.directory import hold_lock
+from fs3.cli.directory import acquire_process_lock
 
 log = logging.getLogger("fs3.serve")
 
@@ -26,7 +26,7 @@ STOP_TOGETHER = signal.SIGUSR1
 """Stop, and hand nothing over: all other processes of the cluster are being stopped as well."""
 
 
-class RoleName(StrEnum):
+class ServiceRole(StrEnum):
     """What a process can be."""
 
     mgmtd = "mgmtd"
@@ -35,7 +35,7 @@ class RoleName(StrEnum):
 
 
 @dataclass
-class Stopping:
+class Shutdown:
     """How the process is being stopped."""
 
     hand_over: bool = True
@@ -47,7 +47,7 @@ class Stopping:
 class ServeOptions:
     """One service process, as its command line describes it."""
 
-    role: RoleName
+    role: ServiceRole
     name: str
     data_dir: Path
     listen: str
@@ -60,7 +60,7 @@ class ServeOptions:
     targets: int
     config: Path | None
     kv: Path | None = None
-    stopping: Stopping = field(default_factory=Stopping)
+    shutdown: Shutdown = field(default_factory=Shutdown)
 
     def kv_path(self) -> Path:
         """Where the transactional store of a manager or metadata process is."""
@@ -68,7 +68,7 @@ class ServeOptions:
 
 
 def serve(
-    role: Annotated[RoleName, typer.Argument(help="mgmtd, meta or storage")],
+    role: Annotated[ServiceRole, typer.Argument(help="mgmtd, meta or storage")],
     name: Annotated[str, typer.Option(help="unique in the cluster, e.g. storage-1", envvar="FS3_NAME")],
     data_dir: Annotated[Path, typer.Option(help="where it keeps its data", envvar="FS3_DATA_DIR")],
     listen: Annotated[str, typer.Option(help="host:port of the framed wire", envvar="FS3_LISTEN")] = "127.0.0.1:0",
@@ -90,13 +90,15 @@ def serve(
 ) -> None:
     """Run one service process in the foreground."""
     addresses = tuple(part.strip() for part in mgmtd.split(",") if part.strip())
-    if role is not RoleName.mgmtd and not addresses:
+    if role is not ServiceRole.mgmtd and not addresses:
         raise error(Code.INVALID, f"--mgmtd is needed by {role}: gRPC host:port of the managers")
     options = ServeOptions(
         role, name, data_dir, listen, grpc_listen, local_listen, advertise, addresses, storage, replicas, targets, config, kv
     )
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    hold_lock(data_dir / "process.lock")  # let go by the end of the process: who sees it free knows that nobody is left
+    acquire_process_lock(
+        data_dir / "process.lock"
+    )  # let go by the end of the process: who sees it free knows that nobody is left
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_run(options, ready_fd))
 
@@ -116,7 +118,7 @@ async def _run(options: ServeOptions, ready_fd: int | None) -> None:
         loop.add_signal_handler(number, stopping.set)
 
     def stop_together() -> None:
-        options.stopping.hand_over = False
+        options.shutdown.hand_over = False
         stopping.set()
 
     loop.add_signal_handler(STOP_TOGETHER, stop_together)

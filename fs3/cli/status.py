@@ -20,8 +20,8 @@ from fs3.base.limits import manager_probe_ns
 from fs3.base.status import Code
 from fs3.base.units import SECOND, parse_duration
 from fs3.cli.directory import ClusterDirectory, Shape
-from fs3.cli.health import Health, health_of, problems_of
-from fs3.cli.status_view import render, resyncs
+from fs3.cli.health import ClusterHealth, health_of, problems_of
+from fs3.cli.status_view import list_resyncs, render
 from fs3.model.chain import LocalState, PublicState
 from fs3.model.routing import Role
 
@@ -41,19 +41,21 @@ def status(
     data_dir: Annotated[Path | None, typer.Option("--data-dir", help="directory of a cluster on this machine")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="go on showing it until Ctrl-C")] = False,
-    wait: Annotated[Health | None, typer.Option("--wait", help="return once it is healthy (or degraded); see --timeout")] = None,
+    wait: Annotated[
+        ClusterHealth | None, typer.Option("--wait", help="return once it is healthy (or degraded); see --timeout")
+    ] = None,
     timeout: Annotated[str, typer.Option(help="with --wait: give up after so long, with exit status 1")] = "60s",
 ) -> None:
     """Show whether a cluster is well: managers, nodes, chains, targets, resync and scrub."""
     addresses = addresses_of(url, data_dir)
-    if wait is Health.DOWN:
+    if wait is ClusterHealth.DOWN:
         raise error(Code.INVALID, "--wait down: wait for healthy or degraded")
     if wait is not None:
-        wait_for(addresses, wait, parse_duration(timeout) / SECOND)
+        wait_for_health(addresses, wait, parse_duration(timeout) / SECOND)
     if watch:
         _watch(addresses, data_dir)
         return
-    document = _look(addresses, data_dir)
+    document = _read_status(addresses, data_dir)
     if as_json:
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
     else:
@@ -67,37 +69,37 @@ def addresses_of(url: str | None, data_dir: Path | None) -> list[str]:
     from fs3.api.url import cluster_addresses
 
     if data_dir is not None:
-        return addresses_of_shape(ClusterDirectory(data_dir).require()[0])
+        return manager_addresses(ClusterDirectory(data_dir).require()[0])
     return cluster_addresses(url or "fs3:///")
 
 
-def addresses_of_shape(shape: Shape) -> list[str]:
+def manager_addresses(shape: Shape) -> list[str]:
     """mgmtd addresses ("host:port") of a local cluster."""
     return [f"{shape.host}:{shape.ports(name)[0]}" for name in shape.managers()]
 
 
 async def fetch_status(addresses: Sequence[str]) -> dict[str, Any]:
     """The primary's view as plain data. Raises Unreachable naming the addresses."""
-    from fs3.client.connect import Connector
-    from fs3.client.mgmtd import MgmtdClient
-    from fs3.drivers.os_clock import OsClock
-    from fs3.drivers.tcp import TcpTransport
+    from fs3.client.connector import Connector
+    from fs3.client.mgmtd.client import MgmtdClient
+    from fs3.drivers.framed.tcp import TcpTransport
+    from fs3.drivers.os.clock import OsClock
 
     clock = OsClock()
     connector = Connector([TcpTransport(clock)], host="")
     client = MgmtdClient(connector, [f"tcp://{address}" for address in addresses], clock)
     try:
-        document = describe(await client.status())
-        answers = await asyncio.gather(*(_answers(connector, manager) for manager in document["managers"]))
+        document = status_document(await client.status())
+        answers = await asyncio.gather(*(_is_answering(connector, manager) for manager in document["managers"]))
         for manager, answer in zip(document["managers"], answers, strict=True):
             manager["answers"] = answer
-        return judged(document)
+        return with_verdict(document)
     finally:
         await client.close()
         await connector.close()
 
 
-async def _answers(connector: Any, manager: dict[str, Any]) -> bool:
+async def _is_answering(connector: Any, manager: dict[str, Any]) -> bool:
     from fs3.wire.methods import MGMTD
     from fs3.wire.pb import mgmtd_pb2 as pb
 
@@ -109,7 +111,7 @@ async def _answers(connector: Any, manager: dict[str, Any]) -> bool:
     return True
 
 
-def describe(reply: Any) -> dict[str, Any]:
+def status_document(reply: Any) -> dict[str, Any]:
     """A GetStatusReply as plain data: the shape `fs3 status --json` prints, before `judged`."""
     routing = reply.routing
     names = {node.id: node.name for node in routing.nodes}
@@ -171,26 +173,26 @@ def describe(reply: Any) -> dict[str, Any]:
     }
 
 
-def judged(document: dict[str, Any]) -> dict[str, Any]:
+def with_verdict(document: dict[str, Any]) -> dict[str, Any]:
     """The document with what follows from it: health, problems, resyncs."""
     problems = problems_of(document)
     return {
         "health": health_of(problems).value,
         "problems": [{"health": problem.health.value, "text": problem.text} for problem in problems],
         **document,
-        "resyncs": list(resyncs(document)),
+        "resyncs": list(list_resyncs(document)),
     }
 
 
-def wait_until_serving(addresses: Sequence[str], seconds: float = SERVING_SECONDS) -> None:
+def wait_until_healthy(addresses: Sequence[str], seconds: float = SERVING_SECONDS) -> None:
     """Return once the cluster is healthy: every target serves and says so. FS3Error saying what is missing otherwise."""
-    wait_for(addresses, Health.HEALTHY, seconds)
+    wait_for_health(addresses, ClusterHealth.HEALTHY, seconds)
 
 
-def wait_for(addresses: Sequence[str], wanted: Health, seconds: float) -> None:
+def wait_for_health(addresses: Sequence[str], wanted: ClusterHealth, seconds: float) -> None:
     """Return once the cluster is as well as that, or better. FS3Error saying what is missing otherwise."""
     deadline = time.monotonic() + seconds
-    good = list(Health)[: list(Health).index(wanted) + 1]
+    good = list(ClusterHealth)[: list(ClusterHealth).index(wanted) + 1]
     while True:
         try:
             document = asyncio.run(fetch_status(addresses))
@@ -205,28 +207,28 @@ def wait_for(addresses: Sequence[str], wanted: Health, seconds: float) -> None:
         time.sleep(0.05)
 
 
-def _look(addresses: Sequence[str], data_dir: Path | None) -> dict[str, Any]:
+def _read_status(addresses: Sequence[str], data_dir: Path | None) -> dict[str, Any]:
     """The document, and with a data directory also which processes run; then it is also there when no manager answers."""
     if data_dir is None:
         return asyncio.run(fetch_status(addresses))
     try:
         document = asyncio.run(fetch_status(addresses))
     except FS3Error as wrong:
-        document = _unreachable(str(wrong))
+        document = _unreachable_document(str(wrong))
     directory = ClusterDirectory(data_dir)
     _, processes = directory.require()
     document["processes"] = [
-        {"name": name, "role": process.role, "pid": process.pid, "running": directory.holder(name) is not None}
+        {"name": name, "role": process.role, "pid": process.pid, "running": directory.running_pid(name) is not None}
         for name, process in processes.items()
     ]
     return document
 
 
-def _unreachable(why: str) -> dict[str, Any]:
+def _unreachable_document(why: str) -> dict[str, Any]:
     empty: dict[str, Any] = {key: [] for key in ("managers", "nodes", "chains", "tables", "targets", "namespaces", "resyncs")}
-    problem = {"health": Health.DOWN.value, "text": why}
+    problem = {"health": ClusterHealth.DOWN.value, "text": why}
     return {
-        "health": Health.DOWN.value, "problems": [problem], "unreachable": True, "cluster_id": "", "software": "",
+        "health": ClusterHealth.DOWN.value, "problems": [problem], "unreachable": True, "cluster_id": "", "software": "",
         "routing_version": 0, "epoch": 0, "primary_for_ms": 0, **empty,
     }  # fmt: skip
 
@@ -242,9 +244,9 @@ def _watch(addresses: Sequence[str], data_dir: Path | None) -> None:
     with Live(console=console, auto_refresh=False, screen=True) if console.is_terminal else nullcontext() as live:
         while True:
             try:
-                document = _look(addresses, data_dir)
+                document = _read_status(addresses, data_dir)
             except FS3Error as wrong:
-                document = _unreachable(str(wrong))
+                document = _unreachable_document(str(wrong))
             if live is not None:
                 live.update(render(document), refresh=True)
             else:

@@ -11,11 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from fs3.base.units import format_size
-from fs3.cli.health import Health
+from fs3.cli.health import ClusterHealth
 
 PROBLEMS_SHOWN_MAX = 20
 _BAR_WIDTH = 24
-_COLOURS = {Health.HEALTHY: "green", Health.DEGRADED: "yellow", Health.DOWN: "red"}
+_COLOURS = {ClusterHealth.HEALTHY: "green", ClusterHealth.DEGRADED: "yellow", ClusterHealth.DOWN: "red"}
 
 
 def render(document: dict[str, Any]) -> RenderableType:
@@ -40,7 +40,7 @@ def _table(title: str, *headings: str) -> Table:
 
 
 def _verdict(document: dict[str, Any]) -> Text:
-    health = Health(document["health"])
+    health = ClusterHealth(document["health"])
     line = Text("cluster ")
     line.append(document["cluster_id"][:12] or "(unknown)")
     line.append(" is ")
@@ -55,7 +55,7 @@ def _verdict(document: dict[str, Any]) -> Text:
 def _problems(problems: list[dict[str, str]]) -> Text:
     lines = Text()
     for problem in problems[:PROBLEMS_SHOWN_MAX]:
-        lines.append("  ! ", style=_COLOURS[Health(problem["health"])])
+        lines.append("  ! ", style=_COLOURS[ClusterHealth(problem["health"])])
         lines.append(problem["text"] + "\n")
     if len(problems) > PROBLEMS_SHOWN_MAX:
         lines.append(f"  … and {len(problems) - PROBLEMS_SHOWN_MAX} more; `fs3 status --json` shows all\n")
@@ -109,7 +109,7 @@ def _chains(document: dict[str, Any]) -> Table:
     return table
 
 
-def resyncs(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def list_resyncs(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Each resync under way: {chain, source, target, done, total, fraction, bytes, bytes_per_second, seconds_left}."""
     targets = {target["target"]: target for target in document["targets"]}
     for source in document["targets"]:

@@ -42,23 +42,23 @@ def up(
         "storage": storage, "replicas": replicas, "targets": targets, "port": port, "host": host, "mgmtds": mgmtds,
         "metas": metas,
     }  # fmt: skip
-    with directory.changing():
+    with directory.lock_changes():
         kept = directory.load()
         shape = cluster.choose_shape(wanted, kept[0] if kept else None, data_dir)
         names = shape.names()
         if only is not None:
             cluster.check_name(shape, only, "--only")
             names = [only]
-        running = {name: pid for name in names if (pid := directory.holder(name)) is not None}
+        running = {name: pid for name in names if (pid := directory.running_pid(name)) is not None}
         missing = [name for name in names if name not in running]
         if not missing:
             held = ", ".join(f"{name} by pid {pid}" for name, pid in running.items())
             raise error(Code.BUSY, f"already running: {held}", str(data_dir))
         processes = cluster.start(directory, shape, missing, say)
         if only is None:
-            from fs3.cli.status import addresses_of_shape, wait_until_serving
+            from fs3.cli.status import manager_addresses, wait_until_healthy
 
-            wait_until_serving(addresses_of_shape(shape))
+            wait_until_healthy(manager_addresses(shape))
     _show(shape, processes)
     if not detach:
         _supervise(directory, missing)
@@ -73,7 +73,7 @@ def down(
     shape, _ = directory.require()
     if only is not None:
         cluster.check_name(shape, only, "--only")
-    with directory.changing():
+    with directory.lock_changes():
         stopped = cluster.stop(directory, [only] if only else shape.names(), say)
     say(f"{stopped} processes stopped" if stopped else "nothing was running")
 
@@ -83,17 +83,17 @@ def restart(
     names: Annotated[list[str], typer.Argument(help="mgmtd, meta, storage-1, mgmtd-2 …", metavar="NAME…")],
 ) -> None:
     """Stop processes of a cluster and start them again, one by one, each once the cluster is healthy: nothing is interrupted."""
-    from fs3.cli.status import addresses_of_shape, wait_until_serving
+    from fs3.cli.status import manager_addresses, wait_until_healthy
 
     directory = ClusterDirectory(data_dir)
     shape, _ = directory.require()
     for name in names:
         cluster.check_name(shape, name, "restart")
     for name in names:
-        with directory.changing():
+        with directory.lock_changes():
             cluster.stop(directory, [name], say)
             cluster.start(directory, shape, [name], say)
-            wait_until_serving(addresses_of_shape(shape))
+            wait_until_healthy(manager_addresses(shape))
 
 
 def _show(shape: Shape, processes: dict[str, Process]) -> None:
@@ -119,11 +119,11 @@ def _supervise(directory: ClusterDirectory, names: list[str]) -> None:
     reported: set[str] = set()
     while not stop.wait(0.5):
         for name in names:
-            if name not in reported and directory.holder(name) is None:
+            if name not in reported and directory.running_pid(name) is None:
                 reported.add(name)
                 say(f"{name} has ended; see {directory.log_path(name)}")
         if len(reported) == len(names):
             raise error(Code.UNAVAILABLE, "every process has ended", str(directory.path))
-    with directory.changing():
+    with directory.lock_changes():
         cluster.stop(directory, names, say)
     say("stopped")

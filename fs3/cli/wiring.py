@@ -12,19 +12,20 @@ from fs3.base.errors import error
 from fs3.base.ids import ClientId, TargetId
 from fs3.base.status import Code
 from fs3.base.units import SECOND
-from fs3.cli.serve import RoleName, ServeOptions
-from fs3.client.connect import Connector
-from fs3.client.member import Member, keep_incarnation, next_incarnation
-from fs3.client.mgmtd import MgmtdClient
-from fs3.client.storage import StorageClient
+from fs3.cli.serve import ServeOptions, ServiceRole
+from fs3.client.connector import Connector
+from fs3.client.mgmtd.client import MgmtdClient
+from fs3.client.mgmtd.member import Member, count_start, store_incarnation
+from fs3.client.storage.client import StorageClient
 from fs3.core.membership.config import MgmtdConfig
 from fs3.drivers.chunks.store import FileChunkStore
+from fs3.drivers.framed.local import LocalTransport
+from fs3.drivers.framed.tcp import TcpTransport
 from fs3.drivers.grpc import GrpcTransport
-from fs3.drivers.host import host_identity
 from fs3.drivers.lmdb import LmdbKV
-from fs3.drivers.local import LocalTransport
-from fs3.drivers.os_clock import OsClock
-from fs3.drivers.tcp import TcpTransport
+from fs3.drivers.os.clock import OsClock
+from fs3.drivers.os.data_directories import DataDirectories
+from fs3.drivers.os.host import host_identity
 from fs3.model.routing import Role
 from fs3.ports.chunk_store import ChunkStore
 from fs3.ports.rpc import Bindings, Transport
@@ -33,9 +34,8 @@ from fs3.services.meta.config import MetaConfig
 from fs3.services.meta.service import MetaService
 from fs3.services.mgmtd.service import MgmtdService
 from fs3.services.storage.config import StorageConfig
-from fs3.services.storage.disks import DataDirectories
-from fs3.services.storage.holdings import StoreFactory
 from fs3.services.storage.service import StorageService
+from fs3.services.storage.target_map import StoreFactory
 
 STOP_GRACE_NS = 5 * SECOND
 
@@ -47,11 +47,11 @@ async def start_service(options: ServeOptions, stack: AsyncExitStack) -> dict[st
     """Start the service and its listeners; `stack` stops them in reverse. Returns its endpoints by scheme."""
     options.data_dir.mkdir(parents=True, exist_ok=True)
     match options.role:
-        case RoleName.mgmtd:
+        case ServiceRole.mgmtd:
             return await _start_mgmtd(options, stack)
-        case RoleName.meta:
+        case ServiceRole.meta:
             return await _start_meta(options, stack)
-        case RoleName.storage:
+        case ServiceRole.storage:
             return await _start_storage(options, stack)
 
 
@@ -74,10 +74,10 @@ class _Listeners:
         for transport, wanted in self._transports:
             listener = await transport.serve(wanted, bindings)
             self._stack.push_async_callback(listener.close, STOP_GRACE_NS)
-            endpoints[transport.scheme] = self._advertised(transport.scheme, listener.endpoint)
+            endpoints[transport.scheme] = self._advertise(transport.scheme, listener.endpoint)
         return endpoints
 
-    def _advertised(self, scheme: str, endpoint: str) -> str:
+    def _advertise(self, scheme: str, endpoint: str) -> str:
         if scheme == "local" or not self._options.advertise:
             return endpoint
         return f"{scheme}://{self._options.advertise}:{endpoint.rpartition(':')[2]}"
@@ -141,8 +141,8 @@ async def _start_meta(options: ServeOptions, stack: AsyncExitStack) -> dict[str,
         clock,
         name=options.name,
         role=Role.META,
-        incarnation=next_incarnation(boots),
-        keep=partial(keep_incarnation, boots),
+        incarnation=count_start(boots),
+        keep=partial(store_incarnation, boots),
     )
     await member.register(mgmtd.cluster, list(endpoints.values()), host_identity(), os.getpid())
     member.start()
@@ -159,7 +159,7 @@ async def _start_storage(options: ServeOptions, stack: AsyncExitStack) -> dict[s
     endpoints = await _Listeners(options, stack, clock).open(service.bindings())
 
     async def stop() -> None:
-        await service.stop(hand_over=options.stopping.hand_over)
+        await service.stop(hand_over=options.shutdown.hand_over)
 
     stack.push_async_callback(stop)
     await service.start(list(endpoints.values()), host_identity())
@@ -170,6 +170,6 @@ def chunk_store_factory(disks: DataDirectories, clock: OsClock) -> StoreFactory:
     """Opens or makes the store of a target in its place on the disks."""
 
     async def open_store(target: TargetId) -> ChunkStore:
-        return FileChunkStore.open(disks.home(target), target, clock, cluster=disks.cluster)
+        return FileChunkStore.open(disks.ensure_target_dir(target), target, clock, cluster=disks.cluster)
 
     return open_store

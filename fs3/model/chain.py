@@ -53,26 +53,26 @@ class Chain(msgspec.Struct, frozen=True, array_like=True):
         """The place of a target, None when it is not a member."""
         return next((slot for slot in self.slots if slot.target == target), None)
 
-    def serving(self) -> tuple[Slot, ...]:
+    def serving_slots(self) -> tuple[Slot, ...]:
         """The targets that serve, in order: head first, tail last."""
         return tuple(slot for slot in self.slots if slot.state is PublicState.SERVING)
 
-    def live(self) -> tuple[Slot, ...]:
+    def live_slots(self) -> tuple[Slot, ...]:
         """Where updates travel: serving targets, then syncing ones."""
-        return self.serving() + tuple(slot for slot in self.slots if slot.state is PublicState.SYNCING)
+        return self.serving_slots() + tuple(slot for slot in self.slots if slot.state is PublicState.SYNCING)
 
     def head(self) -> Slot | None:
         """The target that orders writes; None while nobody serves."""
-        return next(iter(self.serving()), None)
+        return next(iter(self.serving_slots()), None)
 
     def tail(self) -> Slot | None:
         """The last serving target: it commits first, so it only ever shows committed data."""
-        serving = self.serving()
+        serving = self.serving_slots()
         return serving[-1] if serving else None
 
     def successor(self, target: TargetId) -> Slot | None:
         """The next target of the live chain. None for the last one *and* for a target that is not live: ask `is_live`."""
-        live = self.live()
+        live = self.live_slots()
         for here, after in pairwise(live):
             if here.target == target:
                 return after
@@ -80,7 +80,7 @@ class Chain(msgspec.Struct, frozen=True, array_like=True):
 
     def predecessor(self, target: TargetId) -> Slot | None:
         """The previous target of the live chain."""
-        live = self.live()
+        live = self.live_slots()
         for before, here in pairwise(live):
             if here.target == target:
                 return before

@@ -10,7 +10,7 @@ from fs3.base.ids import ChainId, InodeId
 from fs3.model.inode import InodeType
 
 
-class Table(IntEnum):
+class RowTable(IntEnum):
     """The kinds of rows a check reads, page by page. Numbers as on the wire."""
 
     INODES = 1
@@ -72,7 +72,7 @@ class Problem(msgspec.Struct, frozen=True):
     expected_too: int = 0
 
 
-class Part(msgspec.Struct, frozen=True, array_like=True):
+class DirectoryPart(msgspec.Struct, frozen=True, array_like=True):
     """What one page holds of a directory whose entries are spread over several."""
 
     inode: InodeId
@@ -88,7 +88,7 @@ class Part(msgspec.Struct, frozen=True, array_like=True):
     ends: bool
 
 
-class Page(msgspec.Struct):
+class CheckPage(msgspec.Struct):
     """Some rows of a table, looked at in one transaction. Columns: element i of each list that is filled belongs to row i."""
 
     next: bytes
@@ -107,11 +107,11 @@ class Page(msgspec.Struct):
     keys: list[bytes]
     """GARBAGE: of the rows. COUNTERS: the row itself; then the last keys of INODES, ENTRIES, SESSIONS, GARBAGE, and of the
     files in GARBAGE, empty where there is none."""
-    parts: list[Part]
+    parts: list[DirectoryPart]
     """ENTRIES: directories that may go on in the next page, or went on from the one before."""
 
 
-class Facts(msgspec.Struct, frozen=True, array_like=True):
+class InodeFacts(msgspec.Struct, frozen=True, array_like=True):
     """An inode as it is now."""
 
     inode: InodeId
@@ -136,10 +136,10 @@ class Inspection(msgspec.Struct, frozen=True, array_like=True):
 
     next_id: int
     """No inode has this id or a larger one."""
-    facts: list[Facts]
+    facts: list[InodeFacts]
 
 
-class Repaired(msgspec.Struct, frozen=True, array_like=True):
+class RepairResult(msgspec.Struct, frozen=True, array_like=True):
     """What came of a repair."""
 
     done: bool

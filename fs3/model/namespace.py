@@ -41,7 +41,7 @@ class RenameMode(IntEnum):
     EXCHANGE = 2
 
 
-class Opened(msgspec.Struct, frozen=True, array_like=True):
+class OpenResult(msgspec.Struct, frozen=True, array_like=True):
     """The answer to an open."""
 
     inode: Inode

@@ -21,28 +21,28 @@ class Request(msgspec.Struct, frozen=True):
     """It changes the namespace, so it carries a number by which a repetition is recognised."""
 
     @property
-    def named(self) -> str:
+    def error_path(self) -> str:
         """The path an error of this request is about; empty when it names an inode by its id."""
         return ""
 
 
-class OnPath(Request, frozen=True):
+class PathRequest(Request, frozen=True):
     """A request about what a path names."""
 
     path: PathRef
 
     @property
-    def named(self) -> str:
+    def error_path(self) -> str:
         return self.path.path
 
 
-class Lookup(OnPath, frozen=True):
+class Lookup(PathRequest, frozen=True):
     """-> Dirent: inode id and type, a symlink in the last component not followed."""
 
     mutates: ClassVar[bool] = False
 
 
-class Stat(OnPath, frozen=True):
+class Stat(PathRequest, frozen=True):
     """-> Inode."""
 
     mutates: ClassVar[bool] = False
@@ -50,7 +50,7 @@ class Stat(OnPath, frozen=True):
     """Follow a symlink in the last component."""
 
 
-class List(OnPath, frozen=True):
+class List(PathRequest, frozen=True):
     """-> Listing: one page of a directory."""
 
     mutates: ClassVar[bool] = False
@@ -61,7 +61,7 @@ class List(OnPath, frozen=True):
     with_inodes: bool = False
 
 
-class Open(OnPath, frozen=True):
+class Open(PathRequest, frozen=True):
     """-> Opened. See `fs3.core.meta.ops.open`."""
 
     write: bool = False
@@ -96,7 +96,7 @@ class Close(Request, frozen=True):
     """Of the inode, as far as the writer knows; None when it does not care."""
 
     @property
-    def named(self) -> str:
+    def error_path(self) -> str:
         return self.publish.path if self.publish else ""
 
 
@@ -110,7 +110,7 @@ class Sync(Request, frozen=True):
     truncations: int | None = None
 
 
-class Mkdir(OnPath, frozen=True):
+class Mkdir(PathRequest, frozen=True):
     """-> Inode."""
 
     mode: int = 0o755
@@ -120,7 +120,7 @@ class Mkdir(OnPath, frozen=True):
     """What files below get; fields of 0 are inherited."""
 
 
-class Remove(OnPath, frozen=True):
+class Remove(PathRequest, frozen=True):
     """-> InodeId of what had the name."""
 
     kind: RemoveKind = RemoveKind.FILE
@@ -134,11 +134,11 @@ class Rename(Request, frozen=True):
     mode: RenameMode = RenameMode.REPLACE
 
     @property
-    def named(self) -> str:
+    def error_path(self) -> str:
         return self.source.path
 
 
-class Symlink(OnPath, frozen=True):
+class Symlink(PathRequest, frozen=True):
     """-> Inode of the link."""
 
     target: str
@@ -151,11 +151,11 @@ class Link(Request, frozen=True):
     target: PathRef
 
     @property
-    def named(self) -> str:
+    def error_path(self) -> str:
         return self.target.path
 
 
-class SetAttributes(OnPath, frozen=True):
+class SetAttributes(PathRequest, frozen=True):
     """-> Inode. What is None stays."""
 
     follow: bool = True

@@ -82,6 +82,6 @@ class Routing(msgspec.Struct, frozen=True):
         tables.update((table.id, table) for table in delta.tables)
         return type(self)(cluster or self.cluster, delta.version, nodes, chains, tables)
 
-    def whole(self) -> Delta:
+    def to_full_delta(self) -> Delta:
         """This snapshot as a delta that replaces everything."""
         return Delta(0, self.version, tuple(self.nodes.values()), tuple(self.chains.values()), tuple(self.tables.values()))

@@ -47,7 +47,7 @@ class ScrubStep:
     """Looked at, with a committed version."""
     bytes: int
     """Read from the disk."""
-    bad: Sequence[ChunkId]
+    bad_chunks: Sequence[ChunkId]
     """Found bad by this step; they are marked."""
 
 
@@ -79,7 +79,7 @@ class ReadResult:
     message: str = ""
 
 
-class ReadBatch:
+class ReadGather:
     """Many reads gathered for one reply. Columns: element i of every list belongs to IO i.
 
     Small ranges (below `small_read_bytes`) land side by side in one buffer, so that a reply of 64 of them leaves as one part.
@@ -90,7 +90,7 @@ class ReadBatch:
     __slots__ = (
         "checksums",
         "codes",
-        "elsewhere",
+        "large_parts",
         "lengths",
         "offsets",
         "piece_bytes",
@@ -123,7 +123,7 @@ class ReadBatch:
         self.versions = [0] * count
         self.checksums = [()] * count
         self.piece_bytes = [0] * count
-        self.elsewhere: dict[int, Sequence[memoryview | bytes | FileRange]] = {}
+        self.large_parts: dict[int, Sequence[memoryview | bytes | FileRange]] = {}
         """Parts of the IOs that are not in the buffer."""
         self.pins: list[tuple[Callable[[int], None], int]] = []
 
@@ -141,18 +141,18 @@ class ReadBatch:
             self.versions[index] = result.version
             self.checksums[index] = result.checksums
             self.piece_bytes[index] = result.piece_bytes
-            self.elsewhere[index] = result.parts
+            self.large_parts[index] = result.parts
 
-    def parts(self) -> list[Part]:
+    def join_parts(self) -> list[Part]:
         """The payload: bytes of all OK IOs in order, without gaps. Neighbours in the buffer are one part."""
-        if not self.elsewhere and self.lengths == list(self.wanted):
+        if not self.large_parts and self.lengths == list(self.wanted):
             return [self.view] if len(self.view) else []
         parts: list[Part] = []
         begin = end = 0
         for index, length in enumerate(self.lengths):
             if not length:
                 continue
-            other = self.elsewhere.get(index)
+            other = self.large_parts.get(index)
             at = self.positions[index]
             if other is None and at == end:
                 end += length
@@ -176,7 +176,7 @@ class ReadBatch:
 
 
 @dataclass(slots=True)
-class Space:
+class StoreSpace:
     """Bytes and chunks of a store. `used` counts whole blocks; `free` what new blocks may still take under every limit.
 
     `pinned`, a part of `used`: blocks no chunk refers to any more that are not free yet, because of readers or the next barrier.
@@ -211,11 +211,11 @@ class ChunkStore(Protocol):
         """What is known of a chunk, with every stage and commit that has completed. None: it does not exist."""
         ...
 
-    def channel(self, client: ClientId, channel: int) -> ChannelRow | None:
+    def get_channel(self, client: ClientId, channel: int) -> ChannelRow | None:
         """The last update committed for a channel, unless that is so long ago that it has been dropped."""
         ...
 
-    def channels(self, after: ChannelKey | None, limit: int) -> list[tuple[ChannelKey, ChannelRow]]:
+    def list_channels(self, after: ChannelKey | None, limit: int) -> list[tuple[ChannelKey, ChannelRow]]:
         """Channel rows in the order of (client, channel) after a key, with every commit and merge so far."""
         ...
 
@@ -290,7 +290,7 @@ class ChunkStore(Protocol):
         ...
 
     def read_many(
-        self, chunks: Sequence[ChunkId], batch: ReadBatch, which: Sequence[int], *, refuse_dirty: bool
+        self, chunks: Sequence[ChunkId], batch: ReadGather, which: Sequence[int], *, refuse_dirty: bool
     ) -> Sequence[int]:
         """`read` for the IOs `which` of a batch, with next to no cost for each: IO i reads `chunks[i]`. Returns those that are
         cold, for `read_cold` and `batch.put`. With `refuse_dirty`, a chunk that has a pending version is answered DIRTY."""
@@ -307,7 +307,7 @@ class ChunkStore(Protocol):
         """A reader is done."""
         ...
 
-    def pending(self) -> Sequence[ChunkId]:
+    def list_pending(self) -> Sequence[ChunkId]:
         """Chunks that have a pending version; after opening, those a crash interrupted."""
         ...
 
@@ -321,7 +321,7 @@ class ChunkStore(Protocol):
     # --- bad chunks --------------------------------------------------------------------------------------------------
 
     @property
-    def bad(self) -> Mapping[ChunkId, str]:
+    def bad_chunks(self) -> Mapping[ChunkId, str]:
         """The chunks that are marked bad, and what was found. A live view."""
         ...
 
@@ -353,7 +353,7 @@ class ChunkStore(Protocol):
         """
         ...
 
-    def space(self) -> Space:
+    def get_space(self) -> StoreSpace:
         """Room and use."""
         ...
 

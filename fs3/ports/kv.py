@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 ReadOp = Callable[[ReadTxn], Awaitable[T]]
 WriteOp = Callable[[Txn], Awaitable[T]]
-Done = Callable[[T | None, BaseException | None], None]
+OnDone = Callable[[T | None, BaseException | None], None]
 """Called once, on the loop: (result, None) or (None, why)."""
 
 
@@ -23,11 +23,11 @@ class KV(Protocol):
     happen to share its commit are not affected. Operations may be run more than once and must only act through their txn.
     """
 
-    def submit_read(self, op: ReadOp[T], done: Done[T]) -> None:
+    def submit_read(self, op: ReadOp[T], done: OnDone[T]) -> None:
         """Run `op` on a snapshot of everything committed. On an embedded engine `done` is called before this returns."""
         ...
 
-    def submit(self, op: WriteOp[T], done: Done[T]) -> None:
+    def submit(self, op: WriteOp[T], done: OnDone[T]) -> None:
         """Run `op` in a transaction; `done` is called when it is durable. Transactions that wait share one commit.
 
         Operations submitted in one turn of the loop take effect in the order of their submission: a batch rests on that.

@@ -32,7 +32,7 @@ class FileRange:
 Part = bytes | bytearray | memoryview | FileRange
 """One piece of a payload on its way out. It must stay unchanged until the transport says it is gone."""
 
-Into = Callable[[Any, int], Sequence[memoryview]]
+BufferProvider = Callable[[Any, int], Sequence[memoryview]]
 """(reply message, payload length) -> writable buffers that together hold exactly the payload. Raising refuses the payload.
 
 Called once for every OK reply, also when its payload is empty; what it raises becomes the outcome of the call.
@@ -77,11 +77,11 @@ class Call(Protocol):
         ...
 
     @property
-    def cancelled(self) -> bool:
+    def is_cancelled(self) -> bool:
         """The caller has gone or has given up."""
         ...
 
-    def reply(self, message: Any, parts: Sequence[Part] = (), sent: Callable[[], None] | None = None) -> None:
+    def reply(self, message: Any, parts: Sequence[Part] = (), on_sent: Callable[[], None] | None = None) -> None:
         """Answer. `sent` is called exactly once, when the parts are no longer needed: sent, or dropped with the connection.
 
         It may be called before `reply` returns. Streaming methods: ends the stream, after `message` unless that is None.
@@ -96,7 +96,7 @@ class Call(Protocol):
         """Streaming methods: one more message. False when the caller has gone or its queue is full: stop, and `fail` or drop."""
         ...
 
-    def on_cancel(self, callback: Callable[[], None]) -> None:
+    def add_cancel_callback(self, callback: Callable[[], None]) -> None:
         """Call back when the caller goes away or gives up before the answer."""
         ...
 
@@ -115,7 +115,7 @@ class Channel(Protocol):
     """A connection to one endpoint. It is made on first use and made again after it breaks; calls under way then fail."""
 
     @property
-    def heard(self) -> int:
+    def activity(self) -> int:
         """A number that rises whenever anything arrives from the peer: part of a payload, an answer to somebody else's call."""
         ...
 
@@ -124,7 +124,7 @@ class Channel(Protocol):
         method: Method,
         request: Any,
         parts: Sequence[Part] = (),
-        into: Into | None = None,
+        into: BufferProvider | None = None,
         timeout_ns: int = 0,
     ) -> asyncio.Future[Reply]:
         """Send a request; the future has the reply or an FS3Error. Requests started in one turn of the loop leave together
@@ -142,7 +142,7 @@ class Channel(Protocol):
         method: Method,
         request: Any,
         parts: Sequence[Part] = (),
-        into: Into | None = None,
+        into: BufferProvider | None = None,
         timeout_ns: int = 0,
     ) -> Reply:
         """`start`, awaited. 0 means the default timeout."""

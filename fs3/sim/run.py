@@ -14,10 +14,10 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 
-from fs3.sim.bugs import BUGS, first_caught
-from fs3.sim.ring1 import run_seed
-from fs3.sim.target_host import Parts
-from fs3.sim.verdict import Outcome
+from fs3.sim.ring1.bugs import BUGS, first_caught
+from fs3.sim.ring1.run import run_seed
+from fs3.sim.ring1.target_host import Parts
+from fs3.sim.ring1.verdict import ChainOutcome
 
 failures_shown_max = 10
 
@@ -26,12 +26,12 @@ def _say(line: str) -> None:
     sys.stdout.write(line + "\n")
 
 
-def _run_range(first: int, count: int, bug: str) -> list[Outcome]:
+def _run_range(first: int, count: int, bug: str) -> list[ChainOutcome]:
     parts = BUGS[bug].parts if bug else Parts()
     return [run_seed(seed, parts) for seed in range(first, first + count)]
 
 
-def _outcomes(base: int, count: int, bug: str, jobs: int) -> Iterator[Outcome]:
+def _outcomes(base: int, count: int, bug: str, jobs: int) -> Iterator[ChainOutcome]:
     """The outcomes of many seeds, in order."""
     step = 50
     pieces = [(first, min(step, base + count - first)) for first in range(base, base + count, step)]

@@ -14,11 +14,11 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fs3.core.craq.admission import admission_text
+from fs3.core.craq.admission.table import admission_text
 from fs3.core.craq.read_table import reads_text
-from fs3.core.craq.resync_rows import choices_text
+from fs3.core.craq.resync.rows import choices_text
 from fs3.core.membership.transition import table_text
-from fs3.sim.bugs import BUGS
+from fs3.sim.ring1.bugs import BUGS
 
 _BEGIN = "<!-- table: "
 _END = "<!-- end of table -->"
@@ -42,7 +42,7 @@ TABLES: dict[str, Callable[[], str]] = {
 }
 
 
-def rewritten(text: str) -> str:
+def rewrite_tables(text: str) -> str:
     """A document with its tables as the code has them. ValueError names a table that nobody knows, or that has no end."""
     out: list[str] = []
     name = ""
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     differ = 0
     for path in options.files:
         text = path.read_text()
-        now = rewritten(text)
+        now = rewrite_tables(text)
         if now != text:
             differ += 1
             if options.rewrite:

@@ -6,12 +6,12 @@ from fs3.base.errors import error
 from fs3.base.ids import ChainId, InodeId
 from fs3.base.limits import inspect_inodes_max, key_bytes_stored_max
 from fs3.base.status import Code
-from fs3.model.check import Facts, Inspection, Page, Part, Problem, ProblemKind, Repaired, Table
+from fs3.model.check import CheckPage, DirectoryPart, InodeFacts, Inspection, Problem, ProblemKind, RepairResult, RowTable
 from fs3.wire.meta import INODE_TYPES, malformed
 from fs3.wire.pb import meta_pb2 as pb
 
 _KINDS = {int(kind): kind for kind in ProblemKind}
-_TABLES = {int(table): table for table in Table}
+_TABLES = {int(table): table for table in RowTable}
 
 
 def problem_to_pb(problem: Problem) -> pb.Problem:
@@ -51,7 +51,7 @@ def problem_from_pb(message: pb.Problem) -> Problem:
     )
 
 
-def page_request_from_pb(message: pb.CheckPageRequest) -> tuple[Table, bytes]:
+def page_request_from_pb(message: pb.CheckPageRequest) -> tuple[RowTable, bytes]:
     """(table, first key) of a request."""
     table = _TABLES.get(message.table)
     if table is None:
@@ -61,7 +61,7 @@ def page_request_from_pb(message: pb.CheckPageRequest) -> tuple[Table, bytes]:
     return table, message.begin
 
 
-def fill_page(message: pb.CheckPageReply, page: Page) -> None:
+def fill_page(message: pb.CheckPageReply, page: CheckPage) -> None:
     """Write a page into an empty message."""
     message.next = page.next
     message.rows = page.rows
@@ -84,10 +84,10 @@ def fill_page(message: pb.CheckPageReply, page: Page) -> None:
         )
 
 
-def page_from_pb(message: pb.CheckPageReply) -> Page:
+def page_from_pb(message: pb.CheckPageReply) -> CheckPage:
     """The page of a message."""
     parts = [
-        Part(
+        DirectoryPart(
             InodeId(part.inode),
             part.change,
             part.length,
@@ -101,7 +101,7 @@ def page_from_pb(message: pb.CheckPageReply) -> Page:
     ]
     problems = [problem_from_pb(problem) for problem in message.problems]
     columns = message.inodes[:], message.changes[:], message.names[:], list(message.queued), message.keys[:]
-    return Page(message.next, message.rows, problems, *columns, parts)
+    return CheckPage(message.next, message.rows, problems, *columns, parts)
 
 
 def inodes_from_pb(message: pb.InspectRequest) -> list[int]:
@@ -140,7 +140,7 @@ def inspection_from_pb(message: pb.InspectReply) -> Inspection:
             raise error(Code.PROTOCOL, f"inode {facts.inode} is of a type this software does not know ({facts.type})")
         chains = tuple(ChainId(chain) for chain in facts.chains)
         found.append(
-            Facts(
+            InodeFacts(
                 InodeId(facts.inode),
                 kind,
                 facts.change,
@@ -156,6 +156,6 @@ def inspection_from_pb(message: pb.InspectReply) -> Inspection:
     return Inspection(message.next_id, found)
 
 
-def repaired_from_pb(message: pb.RepairReply) -> Repaired:
+def repair_result_from_pb(message: pb.RepairReply) -> RepairResult:
     """The outcome of a message."""
-    return Repaired(message.done, message.what)
+    return RepairResult(message.done, message.what)

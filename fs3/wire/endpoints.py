@@ -17,7 +17,7 @@ def split_endpoint(endpoint: str) -> tuple[str, str]:
     return scheme, rest
 
 
-def rest_of(endpoint: str, scheme: str) -> str:
+def strip_scheme(endpoint: str, scheme: str) -> str:
     """What follows "scheme://". Raises InvalidArgument for an endpoint of another scheme."""
     found, rest = split_endpoint(endpoint)
     if found != scheme:
@@ -25,9 +25,9 @@ def rest_of(endpoint: str, scheme: str) -> str:
     return rest
 
 
-def host_port(endpoint: str, scheme: str) -> tuple[str, int]:
+def parse_host_port(endpoint: str, scheme: str) -> tuple[str, int]:
     """Host and port; an IPv6 address is written in brackets. Raises InvalidArgument naming the endpoint."""
-    host, colon, port = rest_of(endpoint, scheme).rpartition(":")
+    host, colon, port = strip_scheme(endpoint, scheme).rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:
@@ -42,9 +42,9 @@ def format_host_port(scheme: str, host: str, port: int) -> str:
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def socket_path(endpoint: str) -> str:
+def parse_socket_path(endpoint: str) -> str:
     """The path of a Unix socket. Raises InvalidArgument when it is relative or longer than the system admits."""
-    path = rest_of(endpoint, "local")
+    path = strip_scheme(endpoint, "local")
     if not path.startswith("/") or "\0" in path:
         raise error(Code.INVALID, f"{endpoint!r} is not local:///absolute/path.sock")
     if len(path.encode()) > SOCKET_PATH_BYTES_MAX:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from google.protobuf.message import DecodeError
 
 from fs3.base.errors import FS3Error, error
-from fs3.base.limits import error_message_chars_max
 from fs3.base.status import Code
 from fs3.wire.pb import common_pb2
+
+error_message_chars_max = 2048
 
 
 def encode_error(code: Code, message: str, routing_version: int = 0) -> bytes:

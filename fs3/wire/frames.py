@@ -24,7 +24,7 @@ from fs3.base.limits import frame_header_bytes_max, frame_payload_bytes_max
 
 MAGIC = 0x3F53
 MAGIC_BYTES = MAGIC.to_bytes(2, "little")
-PROTOCOL = 1
+PROTOCOL_VERSION = 1
 _HEADER = struct.Struct("<HBBHHQIII")
 HEADER_BYTES = _HEADER.size
 _unpack_from = _HEADER.unpack_from
@@ -32,7 +32,7 @@ _new = tuple.__new__
 TIMEOUT_MS_MAX = 0xFFFF_FFFF
 
 
-class Kind(IntEnum):
+class FrameKind(IntEnum):
     """What a frame is."""
 
     REQUEST = 1
@@ -69,8 +69,8 @@ def pack(
     code: int = 0,
     timeout_ms: int = 0,
 ) -> bytes:
-    """The fixed header of a frame; `kind` is a `Kind`."""
-    return _HEADER.pack(MAGIC, PROTOCOL, kind, method, code, request_id, header_length, payload_length, timeout_ms)
+    """The fixed header of a frame; `kind` is a `FrameKind`."""
+    return _HEADER.pack(MAGIC, PROTOCOL_VERSION, kind, method, code, request_id, header_length, payload_length, timeout_ms)
 
 
 def unpack(data: bytes | bytearray | memoryview, at: int = 0) -> Frame:
@@ -78,7 +78,7 @@ def unpack(data: bytes | bytearray | memoryview, at: int = 0) -> Frame:
     magic, version, kind, method, code, request_id, header_length, payload_length, timeout_ms = _unpack_from(data, at)
     if (
         magic != MAGIC
-        or version != PROTOCOL
+        or version != PROTOCOL_VERSION
         or not 1 <= kind <= 4
         or header_length > frame_header_bytes_max
         or payload_length > frame_payload_bytes_max
@@ -91,8 +91,8 @@ def unpack(data: bytes | bytearray | memoryview, at: int = 0) -> Frame:
 def _what_is_wrong(magic: int, version: int, kind: int, header_length: int, payload_length: int) -> str:
     if magic != MAGIC:
         return f"not an fs3 frame (magic {magic:#06x})"
-    if version != PROTOCOL:
-        return f"frame of protocol {version}, this side speaks {PROTOCOL}"
+    if version != PROTOCOL_VERSION:
+        return f"frame of protocol {version}, this side speaks {PROTOCOL_VERSION}"
     if not 1 <= kind <= 4:
         return f"unknown kind of frame {kind}"
     if header_length > frame_header_bytes_max:
@@ -100,7 +100,7 @@ def _what_is_wrong(magic: int, version: int, kind: int, header_length: int, payl
     return f"payload of {payload_length} bytes, at most {frame_payload_bytes_max} are allowed"
 
 
-_KNOWN_STRANGERS = (
+_FOREIGN_PROTOCOLS = (
     (b"PRI * HTTP/2", "a gRPC (HTTP/2) client: this port speaks the framed wire, gRPC has a port of its own"),
     (b"\x16\x03", "a TLS client: the framed wire is not encrypted"),
     (b"SSH-", "an SSH peer"),
@@ -109,13 +109,13 @@ _KNOWN_STRANGERS = (
 )
 
 
-def stranger(data: bytes | bytearray) -> str | None:
+def foreign_protocol(data: bytes | bytearray) -> str | None:
     """Who sends such first bytes, when they cannot become one of our frames; None while they can."""
     if data.startswith(MAGIC_BYTES[: len(data)]):
         return None
     if len(data) >= 9 and data[:2] == b"\0\0" and data[3:9] == b"\x04\0\0\0\0\0":
         return "a gRPC (HTTP/2) server: the framed wire has a port of its own"
-    for start, who in _KNOWN_STRANGERS:
+    for start, who in _FOREIGN_PROTOCOLS:
         if data.startswith(start[: len(data)]):
             return who
     return f"not an fs3 peer: it sent {bytes(data[:16])!r}"

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from fs3.base.errors import InvalidArgument, error
 from fs3.base.ids import CLIENT_ID_BYTES, ChainId, ClientId, TableId
-from fs3.base.limits import groups_max
 from fs3.base.status import Code
 from fs3.model.inode import Inode, InodeType, Layout, User
 from fs3.wire.pb import common_pb2
 from fs3.wire.pb import meta_pb2 as pb
+
+groups_max = 1024
+"""Supplementary groups of one caller."""
 
 INODE_TYPES = {int(member): member for member in InodeType}
 _NO_LAYOUT = Layout(TableId(0), 0, 0)

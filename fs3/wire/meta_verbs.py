@@ -15,7 +15,7 @@ from fs3.base.limits import name_bytes_max
 from fs3.base.status import Code
 from fs3.model.inode import Dirent, Inode, InodeType, Layout
 from fs3.model.method import Method
-from fs3.model.namespace import Entry, Listing, Opened, PathRef, RemoveKind, RenameMode
+from fs3.model.namespace import Entry, Listing, OpenResult, PathRef, RemoveKind, RenameMode
 from fs3.model.requests import (
     Close,
     Link,
@@ -258,13 +258,13 @@ def _inode_reply(message: pb.InodeReply) -> Inode:
     return inode_from_pb(message.inode)
 
 
-def _fill_opened(message: pb.OpenReply, opened: Opened) -> None:
+def _fill_opened(message: pb.OpenReply, opened: OpenResult) -> None:
     fill_inode(message.inode, opened.inode)
     message.session_id = opened.session
 
 
-def _opened(message: pb.OpenReply) -> Opened:
-    return Opened(inode_from_pb(message.inode), SessionId(message.session_id))
+def _opened(message: pb.OpenReply) -> OpenResult:
+    return OpenResult(inode_from_pb(message.inode), SessionId(message.session_id))
 
 
 def _fill_removed(message: pb.RemoveReply, inode: InodeId) -> None:
@@ -362,13 +362,13 @@ VERB_OF_ITEM: dict[str, Verb] = {verb.item: verb for verb in VERBS.values()}
 assert set(VERB_OF_ITEM) == {field.name for field in pb.BatchItem.DESCRIPTOR.fields}, "an item of a batch has no verb"
 
 
-def outcome_from_pb(verb: Verb, result: pb.BatchResult, named: str) -> Any:
+def outcome_from_pb(verb: Verb, result: pb.BatchResult, error_path: str) -> Any:
     """The answer in one result of a batch, or the FS3Error it is."""
     if result.code:
-        return error(Code.from_wire(result.code), result.message, named or None)
+        return error(Code.from_wire(result.code), result.message, error_path or None)
     reply = result.WhichOneof("reply")
     if reply != verb.reply:
-        return error(Code.PROTOCOL, f"the answer to {verb.item} is {reply!r}, not {verb.reply!r}", named or None)
+        return error(Code.PROTOCOL, f"the answer to {verb.item} is {reply!r}, not {verb.reply!r}", error_path or None)
     try:
         return verb.reply_from(getattr(result, reply))
     except FS3Error as problem:

@@ -11,11 +11,15 @@ from typing import TypeVar
 
 from fs3.base.errors import InvalidArgument
 from fs3.base.ids import ChainId, NodeId, TableId, TargetId
-from fs3.base.limits import endpoint_bytes_max, endpoints_per_node_max, name_bytes_max, replicas_max
+from fs3.base.limits import name_bytes_max, replicas_max
 from fs3.base.status import Code
 from fs3.model.chain import Chain, ChainTable, PublicState, Slot
 from fs3.model.routing import Delta, Node, Role
 from fs3.wire.pb import mgmtd_pb2 as pb
+
+endpoint_bytes_max = 512
+
+endpoints_per_node_max = 8
 
 E = TypeVar("E", bound=IntEnum)
 

@@ -9,17 +9,17 @@ from fs3.base.errors import error
 from fs3.base.ids import CHUNK_ID_BYTES, CLIENT_ID_BYTES, ChainId, ChunkId, ClientId, TargetId
 from fs3.base.limits import channel_rows_per_merge_max, list_entries_max, resync_range_chunks, resync_ranges_per_request_max
 from fs3.base.status import Code
-from fs3.core.craq.resync_rows import ChannelKey, RangeDigest, RangeState, RemoteRow
-from fs3.core.craq.resync_steps import Peer
+from fs3.core.craq.resync.rows import ChannelKey, RangeDigest, RangeState, RemoteRow
+from fs3.core.craq.resync.steps import ResyncPeer
 from fs3.model.chunk import ChannelRow, UpdateResult
 from fs3.wire.pb import storage_pb2 as pb
-from fs3.wire.storage import bad, split_ids
+from fs3.wire.storage import malformed, split_ids
 
 _FIRST = bytes(CHUNK_ID_BYTES)
 
 
-class Fence(NamedTuple):
-    """What `Replica.resync_fence` is asked about a request."""
+class ResyncFence(NamedTuple):
+    """What `Replica.check_resync_fence` is asked about a request."""
 
     chain: ChainId
     chain_version: int
@@ -27,18 +27,18 @@ class Fence(NamedTuple):
     incarnation: int
 
 
-def fence_to_pb(peer: Peer) -> pb.ResyncFence:
+def fence_to_pb(peer: ResyncPeer) -> pb.ResyncFence:
     """The message."""
     return pb.ResyncFence(
         chain=peer.chain, chain_version=peer.chain_version, from_target=peer.source, incarnation=peer.incarnation
     )
 
 
-def parse_fence(message: pb.ResyncFence) -> Fence:
+def fence_from_pb(message: pb.ResyncFence) -> ResyncFence:
     """The record. INVALID when it does not say who asks."""
     if not message.chain or not message.chain_version or not message.from_target:
-        raise bad("fence", f"chain {message.chain} version {message.chain_version} from target {message.from_target}")
-    return Fence(ChainId(message.chain), message.chain_version, TargetId(message.from_target), message.incarnation)
+        raise malformed("fence", f"chain {message.chain} version {message.chain_version} from target {message.from_target}")
+    return ResyncFence(ChainId(message.chain), message.chain_version, TargetId(message.from_target), message.incarnation)
 
 
 def answer_to_pb(code: Code, incarnation: int) -> pb.ResyncAnswer:
@@ -46,7 +46,7 @@ def answer_to_pb(code: Code, incarnation: int) -> pb.ResyncAnswer:
     return pb.ResyncAnswer(code=int(code), incarnation=incarnation)
 
 
-def parse_answer(message: pb.ResyncAnswer) -> tuple[Code, int]:
+def answer_from_pb(message: pb.ResyncAnswer) -> tuple[Code, int]:
     """(code, incarnation of the successor's replica)"""
     return Code.from_wire(message.code), message.incarnation
 
@@ -54,7 +54,7 @@ def parse_answer(message: pb.ResyncAnswer) -> tuple[Code, int]:
 # --- ranges ----------------------------------------------------------------------------------------------------------
 
 
-def compare_request(peer: Peer, ranges: Sequence[RangeDigest]) -> pb.CompareRangesRequest:
+def compare_request_to_pb(peer: ResyncPeer, ranges: Sequence[RangeDigest]) -> pb.CompareRangesRequest:
     """Only the last of the ranges may be open."""
     assert all(each.end for each in ranges[:-1]), "a range that is open is not the last"
     return pb.CompareRangesRequest(
@@ -66,29 +66,29 @@ def compare_request(peer: Peer, ranges: Sequence[RangeDigest]) -> pb.CompareRang
     )
 
 
-def parse_compare(request: pb.CompareRangesRequest) -> list[RangeDigest]:
+def compare_request_from_pb(request: pb.CompareRangesRequest) -> list[RangeDigest]:
     """The checked ranges of a request. INVALID naming the column."""
     counts = request.counts[:]
     sums = request.sums[:]
     count = len(counts)
     if count > resync_ranges_per_request_max:
-        raise bad("counts", f"{count} ranges, at most {resync_ranges_per_request_max} are allowed")
+        raise malformed("counts", f"{count} ranges, at most {resync_ranges_per_request_max} are allowed")
     if len(sums) != count:
-        raise bad("sums", f"{len(sums)} elements beside {count} counts")
+        raise malformed("sums", f"{len(sums)} elements beside {count} counts")
     begins = split_ids(request.begins, count, "begins")
     is_open = bool(count) and len(request.ends) == CHUNK_ID_BYTES * (count - 1)
     ends = [*split_ids(request.ends, count - is_open, "ends"), *([b""] * is_open)]
     ranges = []
     for begin, end, chunks, total in zip(begins, ends, counts, sums, strict=True):
         if end and end <= begin:
-            raise bad("ends", f"{end.hex()} is not behind {begin.hex()}")
+            raise malformed("ends", f"{end.hex()} is not behind {begin.hex()}")
         if chunks > resync_range_chunks:
-            raise bad("counts", f"{chunks} chunks in one range, at most {resync_range_chunks} are allowed")
+            raise malformed("counts", f"{chunks} chunks in one range, at most {resync_range_chunks} are allowed")
         ranges.append(RangeDigest(begin, end, chunks, total))
     return ranges
 
 
-def parse_compare_reply(reply: pb.CompareRangesReply, count: int) -> tuple[RangeState, ...]:
+def compare_reply_from_pb(reply: pb.CompareRangesReply, count: int) -> tuple[RangeState, ...]:
     """How each range compares. PROTOCOL when there are not `count`, or for a number that means nothing."""
     if len(reply.states) != count:
         raise error(Code.PROTOCOL, f"{count} ranges were answered with {len(reply.states)}")
@@ -101,7 +101,7 @@ def parse_compare_reply(reply: pb.CompareRangesReply, count: int) -> tuple[Range
 # --- rows ------------------------------------------------------------------------------------------------------------
 
 
-def parse_rows(reply: pb.ListChunksReply) -> tuple[RemoteRow, ...]:
+def list_reply_from_pb(reply: pb.ListChunksReply) -> tuple[RemoteRow, ...]:
     """The rows of a successor. PROTOCOL when they are not in order or too many."""
     if len(reply.chunks) > list_entries_max:
         raise error(Code.PROTOCOL, f"a list of {len(reply.chunks)} chunks, at most {list_entries_max} are allowed")
@@ -120,7 +120,7 @@ def parse_rows(reply: pb.ListChunksReply) -> tuple[RemoteRow, ...]:
 # --- channels --------------------------------------------------------------------------------------------------------
 
 
-def merge_request(peer: Peer, rows: Sequence[tuple[ChannelKey, ChannelRow]]) -> pb.MergeChannelsRequest:
+def merge_request_to_pb(peer: ResyncPeer, rows: Sequence[tuple[ChannelKey, ChannelRow]]) -> pb.MergeChannelsRequest:
     """Channel rows on their way to the successor."""
     results = [row.result for _, row in rows]
     return pb.MergeChannelsRequest(
@@ -136,18 +136,18 @@ def merge_request(peer: Peer, rows: Sequence[tuple[ChannelKey, ChannelRow]]) -> 
     )
 
 
-def parse_merge(request: pb.MergeChannelsRequest) -> list[tuple[ChannelKey, ChannelRow]]:
+def merge_request_from_pb(request: pb.MergeChannelsRequest) -> list[tuple[ChannelKey, ChannelRow]]:
     """The checked rows of a request. INVALID naming the column."""
     channels = request.channels[:]
     count = len(channels)
     if count > channel_rows_per_merge_max:
-        raise bad("channels", f"{count} elements, at most {channel_rows_per_merge_max} are allowed")
+        raise malformed("channels", f"{count} elements, at most {channel_rows_per_merge_max} are allowed")
     for name in ("seqs", "codes", "versions", "lengths", "checksums"):
         column = getattr(request, name)
         if len(column) != count:
-            raise bad(name, f"{len(column)} elements beside {count} channels")
+            raise malformed(name, f"{len(column)} elements beside {count} channels")
     if len(request.client_ids) != CLIENT_ID_BYTES * count:
-        raise bad("client_ids", f"{len(request.client_ids)} bytes are not {count} ids of {CLIENT_ID_BYTES} bytes")
+        raise malformed("client_ids", f"{len(request.client_ids)} bytes are not {count} ids of {CLIENT_ID_BYTES} bytes")
     clients = split_ids(request.client_ids, count, "client_ids")
     chunks = split_ids(request.chunks, count, "chunks")
     rows = []

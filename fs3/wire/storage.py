@@ -39,7 +39,7 @@ _WITH_DATA = frozenset((UpdateKind.WRITE, UpdateKind.PUT, UpdateKind.FILL))
 _WHOLE = frozenset((UpdateKind.PUT, UpdateKind.FILL, UpdateKind.REMOVE))
 
 
-class ReadColumns(NamedTuple):
+class ReadRequestColumns(NamedTuple):
     """A checked read request; one element per IO in each."""
 
     chunks: Sequence[bytes]
@@ -49,7 +49,7 @@ class ReadColumns(NamedTuple):
     lengths: Sequence[int]
 
 
-class ReadAnswer(NamedTuple):
+class ReadReplyColumns(NamedTuple):
     """A checked read reply; one element per IO in each, but for the checksums, which are of all pieces of all IOs."""
 
     codes: Sequence[int]
@@ -59,7 +59,7 @@ class ReadAnswer(NamedTuple):
     checksums: Sequence[int]
 
 
-def bad(column: str, why: str) -> FS3Error:
+def malformed(column: str, why: str) -> FS3Error:
     """INVALID naming a column."""
     return error(Code.INVALID, f"{column}: {why}")
 
@@ -72,26 +72,26 @@ def _ids(count: int) -> Struct:
 def split_ids(packed: bytes, count: int, column: str) -> Sequence[bytes]:
     """16-byte ids that travel as one string. Raises INVALID naming the column when there are not `count` of them."""
     if len(packed) != CHUNK_ID_BYTES * count:
-        raise bad(column, f"{len(packed)} bytes are not {count} ids of {CHUNK_ID_BYTES} bytes")
+        raise malformed(column, f"{len(packed)} bytes are not {count} ids of {CHUNK_ID_BYTES} bytes")
     return _ids(count).unpack(packed)
 
 
 def _check_columns(count: int, count_max: int, **columns: Sequence[Any]) -> None:
     if count > count_max:
-        raise bad("chains", f"{count} elements, at most {count_max} are allowed")
+        raise malformed("chains", f"{count} elements, at most {count_max} are allowed")
     for name, column in columns.items():
         if len(column) != count:
-            raise bad(name, f"{len(column)} elements beside {count} chains")
+            raise malformed(name, f"{len(column)} elements beside {count} chains")
 
 
 def _check_range(offset: int, length: int) -> None:
-    raise bad("lengths", f"{length} bytes at {offset} end past {CONTENT_BYTES_MAX}, the longest a chunk can be")
+    raise malformed("lengths", f"{length} bytes at {offset} end past {CONTENT_BYTES_MAX}, the longest a chunk can be")
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
-def parse_read(request: pb.ReadRequest) -> ReadColumns:
+def read_request_from_pb(request: pb.ReadRequest) -> ReadRequestColumns:
     """The checked columns of a request. Raises INVALID naming the column."""
     chains = request.chains[:]
     versions = request.chain_versions[:]
@@ -106,11 +106,11 @@ def parse_read(request: pb.ReadRequest) -> ReadColumns:
             if offset + length > CONTENT_BYTES_MAX:
                 _check_range(offset, length)
     if count > 1 and sum(lengths) > read_bytes_per_request_max:
-        raise bad("lengths", f"{sum(lengths)} bytes in one request, at most {read_bytes_per_request_max} are allowed")
-    return ReadColumns(chunks, chains, versions, offsets, lengths)
+        raise malformed("lengths", f"{sum(lengths)} bytes in one request, at most {read_bytes_per_request_max} are allowed")
+    return ReadRequestColumns(chunks, chains, versions, offsets, lengths)
 
 
-def parse_read_reply(reply: pb.ReadReply, wanted: Sequence[int], payload_length: int, with_checksums: bool) -> ReadAnswer:
+def read_reply_from_pb(reply: pb.ReadReply, wanted: Sequence[int], payload_length: int, with_checksums: bool) -> ReadReplyColumns:
     """The checked columns of an answer to a request for `wanted` bytes per IO. Raises PROTOCOL when they contradict."""
     codes = reply.codes[:]
     lengths = reply.lengths[:]
@@ -124,13 +124,13 @@ def parse_read_reply(reply: pb.ReadReply, wanted: Sequence[int], payload_length:
     for code, length, asked, piece in zip(codes, lengths, wanted, piece_bytes, strict=True):
         if length > asked or (code and length) or (length and not piece and with_checksums):
             raise error(Code.PROTOCOL, f"a read of {asked} bytes was answered with {length} (code {code}, pieces of {piece})")
-    return ReadAnswer(codes, lengths, versions, piece_bytes, reply.checksums[:])
+    return ReadReplyColumns(codes, lengths, versions, piece_bytes, reply.checksums[:])
 
 
 # --- updating --------------------------------------------------------------------------------------------------------
 
 
-def update_request(updates: Sequence[Update], from_target: int = 0) -> pb.UpdateRequest:
+def update_request_to_pb(updates: Sequence[Update], from_target: int = 0) -> pb.UpdateRequest:
     """The message of a batch; its payload is the updates' data, in order. `from_target` forwards them; 0: a client sends them."""
     checksums: list[int] = []
     for update in updates:
@@ -156,7 +156,7 @@ def update_request(updates: Sequence[Update], from_target: int = 0) -> pb.Update
     )
 
 
-def parse_update(request: pb.UpdateRequest, payload: memoryview | None) -> list[Update]:
+def update_request_from_pb(request: pb.UpdateRequest, payload: memoryview | None) -> list[Update]:
     """The checked updates of a request; `data` of each is its part of the payload. Raises INVALID naming the column."""
     chains = request.chains[:]
     kinds = request.kinds[:]
@@ -185,22 +185,22 @@ def parse_update(request: pb.UpdateRequest, payload: memoryview | None) -> list[
         reserves=reserves,
     )
     if len(serials) != (count if sender else 0):
-        raise bad("serials", f"{len(serials)} elements beside {count} chains, from target {sender}")
+        raise malformed("serials", f"{len(serials)} elements beside {count} chains, from target {sender}")
     chunks = split_ids(request.chunks, count, "chunks")
     clients = split_ids(request.client_ids, count, "client_ids")
     total = sum(lengths)
     have = len(payload) if payload is not None else 0
     if total != have:
-        raise bad("lengths", f"{total} bytes for a payload of {have}")
+        raise malformed("lengths", f"{total} bytes for a payload of {have}")
     if count > 1 and total > update_bytes_per_request_max:
-        raise bad("lengths", f"{total} bytes in one request, at most {update_bytes_per_request_max} are allowed")
+        raise malformed("lengths", f"{total} bytes in one request, at most {update_bytes_per_request_max} are allowed")
     updates = []
     at = 0
     sum_at = 0
     for i in range(count):
         kind = _KINDS.get(kinds[i])
         if kind is None:
-            raise bad("kinds", f"unknown kind {kinds[i]}")
+            raise malformed("kinds", f"unknown kind {kinds[i]}")
         offset, length = offsets[i], lengths[i]
         data = None
         sums: tuple[int, ...] = ()
@@ -208,27 +208,27 @@ def parse_update(request: pb.UpdateRequest, payload: memoryview | None) -> list[
             pieces = (offset + length - 1) // BLOCK_BYTES - offset // BLOCK_BYTES + 1 if length else 0
             sums = tuple(checksums[sum_at : sum_at + pieces])
             if len(sums) != pieces:
-                raise bad("checksums", f"{len(checksums)} for data of at least {sum_at + pieces} pieces")
+                raise malformed("checksums", f"{len(checksums)} for data of at least {sum_at + pieces} pieces")
             sum_at += pieces
             data = payload[at : at + length] if payload is not None else memoryview(b"")
             at += length
         elif length:
-            raise bad("lengths", f"{length} bytes of data with a {kind.name}")
+            raise malformed("lengths", f"{length} bytes of data with a {kind.name}")
         if offset + length > CONTENT_BYTES_MAX:
             _check_range(offset, length)
         if offset and kind in _WHOLE:
-            raise bad("offsets", f"{offset} with a {kind.name}, which is of the whole chunk")
+            raise malformed("offsets", f"{offset} with a {kind.name}, which is of the whole chunk")
         if reserves[i] > block_bytes_max:
-            raise bad("reserves", f"{reserves[i]} bytes, at most {block_bytes_max} are allowed")
+            raise malformed("reserves", f"{reserves[i]} bytes, at most {block_bytes_max} are allowed")
         if bool(versions[i]) != bool(sender):
-            raise bad("versions", f"{versions[i]} from target {sender}: a predecessor numbers every update, a client none")
+            raise malformed("versions", f"{versions[i]} from target {sender}: a predecessor numbers every update, a client none")
         if kind is UpdateKind.FILL and not sender:
-            raise bad("kinds", "FILL from a client")
+            raise malformed("kinds", "FILL from a client")
         client = clients[i]
         if client == _NO_CLIENT:
             tag = UNTAGGED
         elif not seqs[i]:
-            raise bad("seqs", "0 with a client id")
+            raise malformed("seqs", "0 with a client id")
         else:
             tag = Tag(ClientId(client), channels[i], seqs[i])
         updates.append(
@@ -238,11 +238,11 @@ def parse_update(request: pb.UpdateRequest, payload: memoryview | None) -> list[
             )
         )  # fmt: skip
     if sum_at != len(checksums):
-        raise bad("checksums", f"{len(checksums)} for data of {sum_at} pieces")
+        raise malformed("checksums", f"{len(checksums)} for data of {sum_at} pieces")
     return updates
 
 
-def update_reply(results: Sequence[UpdateResult], routing_version: int) -> pb.UpdateReply:
+def update_reply_to_pb(results: Sequence[UpdateResult], routing_version: int) -> pb.UpdateReply:
     """The answer to a batch."""
     return pb.UpdateReply(
         codes=[result.code for result in results],
@@ -254,7 +254,7 @@ def update_reply(results: Sequence[UpdateResult], routing_version: int) -> pb.Up
     )
 
 
-def parse_update_reply(reply: pb.UpdateReply, count: int) -> list[UpdateResult]:
+def update_reply_from_pb(reply: pb.UpdateReply, count: int) -> list[UpdateResult]:
     """The results of a batch of `count`; the message goes with each refused update. Raises PROTOCOL when columns contradict."""
     codes = reply.codes
     versions = reply.versions
@@ -274,7 +274,7 @@ def parse_update_reply(reply: pb.UpdateReply, count: int) -> list[UpdateResult]:
 # --- finding ---------------------------------------------------------------------------------------------------------
 
 
-def parse_find(request: pb.FindRequest) -> tuple[Sequence[bytes], Sequence[int], Sequence[int]]:
+def find_request_from_pb(request: pb.FindRequest) -> tuple[Sequence[bytes], Sequence[int], Sequence[int]]:
     """(chunks, chains, chain versions) of a request. Raises INVALID naming the column."""
     chains = request.chains[:]
     versions = request.chain_versions[:]
@@ -282,7 +282,7 @@ def parse_find(request: pb.FindRequest) -> tuple[Sequence[bytes], Sequence[int],
     return split_ids(request.chunks, len(chains), "chunks"), chains, versions
 
 
-def parse_find_reply(reply: pb.FindReply, count: int) -> tuple[Sequence[int], Sequence[int]]:
+def find_reply_from_pb(reply: pb.FindReply, count: int) -> tuple[Sequence[int], Sequence[int]]:
     """(codes, lengths) of an answer. Raises PROTOCOL when there are not `count`."""
     codes = reply.codes[:]
     lengths = reply.lengths[:]

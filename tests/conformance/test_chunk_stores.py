@@ -10,7 +10,7 @@ from fs3.base.prng import Prng
 from fs3.base.units import GIB, KIB
 from fs3.drivers.chunks import ChunkStoreConfig, FileChunkStore
 from fs3.drivers.memory.chunk_store import MemoryChunkStore
-from fs3.drivers.os_clock import OsClock
+from fs3.drivers.os.clock import OsClock
 from fs3.ports.chunk_store import ChunkStore
 from fs3.sim.conformance.chunk_store import ChunkStoreTests
 

@@ -7,7 +7,7 @@ from fs3.drivers.lmdb import LmdbKV
 from fs3.drivers.memory.kv import MemoryKV
 from fs3.ports.kv import KV
 from fs3.sim.conformance.kv import KVTests
-from fs3.sim.conformance.kv_shared import LocalPeer, SharedKVTests, process_peer
+from fs3.sim.conformance.kv_shared import LocalKVPeer, SharedKVTests, process_peer
 
 
 class TestLmdb(KVTests):
@@ -56,7 +56,7 @@ class TestMemoryShared(SharedKVTests):
     @asynccontextmanager
     async def opened(self, directory: Path):
         kv = MemoryKV()
-        other = kv.another()
-        yield kv, LocalPeer(other)
+        other = kv.open_again()
+        yield kv, LocalKVPeer(other)
         await kv.close()
         await other.close()

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
+from fs3.drivers.framed.local import LocalTransport
 from fs3.drivers.framed.server import ServerLimits
+from fs3.drivers.framed.tcp import TcpTransport
 from fs3.drivers.grpc import GrpcTransport
-from fs3.drivers.local import LocalTransport
-from fs3.drivers.memory.rpc import MemoryNetwork, MemoryTransport
-from fs3.drivers.os_clock import OsClock
-from fs3.drivers.tcp import TcpTransport
+from fs3.drivers.memory.transport import MemoryNetwork, MemoryTransport
+from fs3.drivers.os.clock import OsClock
 from fs3.ports.rpc import Transport
 from fs3.sim.conformance.transport import TransportTests
 

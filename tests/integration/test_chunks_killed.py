@@ -12,7 +12,7 @@ from fs3.base.ids import ClientId, InodeId, TargetId, file_chunk
 from fs3.base.limits import block_bytes_max
 from fs3.base.status import Code
 from fs3.drivers.chunks import FileChunkStore
-from fs3.drivers.os_clock import OsClock
+from fs3.drivers.os.clock import OsClock
 from fs3.model.chunk import UpdateKind
 from fs3.sim.conformance.chunk_tools import bytes_of, noise, update_of
 
@@ -24,7 +24,7 @@ WRITER = textwrap.dedent("""
     import asyncio, os, sys
     from fs3.base.ids import InodeId, TargetId, file_chunk
     from fs3.drivers.chunks import FileChunkStore
-    from fs3.drivers.os_clock import OsClock
+    from fs3.drivers.os.clock import OsClock
     from fs3.model.chunk import Tag, UpdateKind, UpdateResult
     from fs3.base.status import Code
     from fs3.sim.conformance.chunk_tools import CLIENT, noise, update_of
@@ -100,7 +100,7 @@ REPAIRER = textwrap.dedent("""
     import asyncio, os, sys
     from fs3.base.ids import ClientId, InodeId, TargetId, file_chunk
     from fs3.drivers.chunks import FileChunkStore
-    from fs3.drivers.os_clock import OsClock
+    from fs3.drivers.os.clock import OsClock
     from fs3.model.chunk import ChannelRow, UpdateKind, UpdateResult
     from fs3.base.status import Code
     from fs3.sim.conformance.chunk_tools import noise, update_of, write
@@ -147,7 +147,7 @@ async def check_repaired(directory, merged):
         if meta is not None and meta.committed:
             result = await store.read_cold(chunk, 0, block_bytes_max)
             # A mark that was taken away may be back, but the bytes are right all the same.
-            assert (result.code is Code.CHECKSUM) == (chunk in store.bad)
+            assert (result.code is Code.CHECKSUM) == (chunk in store.bad_chunks)
             store.release(result.pin)
             assert await store.verify(chunk)
             result = await store.read_cold(chunk, 0, block_bytes_max)
@@ -163,7 +163,7 @@ async def check_repaired(directory, merged):
         elif meta is not None and not meta.committed:
             store.drop_pending(chunk)
     for number, seq in merged.items():
-        found = [store.channel(ClientId(bytes((number,)) * 16), channel) for channel in range(9)]
+        found = [store.get_channel(ClientId(bytes((number,)) * 16), channel) for channel in range(9)]
         assert len({row.seq for row in found}) == 1  # a merge of few rows is there as a whole
         assert seq <= found[0].seq <= seq + 1
     await store.close()

@@ -10,10 +10,10 @@ import asyncio, os, sys
 
 from fs3.base.errors import FS3Error
 from fs3.base.status import Code
-from fs3.drivers.local import LocalTransport
-from fs3.drivers.os_clock import OsClock
-from fs3.drivers.tcp import TcpTransport
-from fs3.sim.conformance.transport_stage import PLAIN, PULL, echo, into, pattern, ping, replying
+from fs3.drivers.framed.local import LocalTransport
+from fs3.drivers.os.clock import OsClock
+from fs3.drivers.framed.tcp import TcpTransport
+from fs3.sim.conformance.transport_harness import PLAIN, PULL, echo, into, pattern, ping, replying
 from fs3.wire.pb import storage_pb2
 
 DATA = pattern(3 << 20)

@@ -9,7 +9,7 @@ import textwrap
 import pytest
 
 from fs3.drivers.lmdb import LmdbKV
-from fs3.sim.conformance.kv import rows_of
+from fs3.sim.conformance.kv import read_all_rows
 
 WRITER = textwrap.dedent("""
     import asyncio, itertools, os, sys
@@ -38,7 +38,7 @@ WRITER = textwrap.dedent("""
 
 async def stored_keys(directory):
     kv = LmdbKV.open(directory)
-    keys = [key for key, _ in await rows_of(kv)]
+    keys = [key for key, _ in await read_all_rows(kv)]
     await kv.close()
     return keys
 

@@ -10,7 +10,7 @@ import pytest
 
 from fs3.base.prng import Prng
 from fs3.drivers.lmdb import LmdbKV
-from fs3.sim.conformance.kv import get, puts, rows_of
+from fs3.sim.conformance.kv import get, puts, read_all_rows
 from fs3.sim.conformance.kv_shared import process_peer
 
 WRITER = textwrap.dedent("""
@@ -80,7 +80,7 @@ async def test_acknowledged_transactions_of_all_survive_the_kill_of_any(tmp_path
         writer.kill()
         await rest(writer)
     kv = LmdbKV.open(tmp_path)
-    rows = dict(await rows_of(kv))
+    rows = dict(await read_all_rows(kv))
     await kv.close()
     total = int(rows.pop(b"total"))
     found: dict[bytes, set[tuple[bytes, bytes]]] = {}

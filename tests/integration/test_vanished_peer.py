@@ -7,16 +7,16 @@ import sys
 
 import pytest
 
-from fs3.base.limits import peer_silent_ns
+from fs3.base.limits import peer_unresponsive_ns
 from fs3.base.units import MILLISECOND
-from fs3.drivers.tcp import has_vanished
+from fs3.drivers.framed.tcp import has_vanished
 
 PORT = 7000
 SCRIPT = f"""
 import asyncio, subprocess
 from fs3.base.errors import FS3Error
-from fs3.drivers.os_clock import OsClock
-from fs3.drivers.tcp import TcpTransport
+from fs3.drivers.os.clock import OsClock
+from fs3.drivers.framed.tcp import TcpTransport
 from fs3.wire.methods import STORAGE
 from fs3.wire.pb import storage_pb2 as pb
 
@@ -79,9 +79,9 @@ def tcp_info(repetitions: int, probes: int, since_ms: int) -> bytes:
     ("repetitions", "probes", "since_ms", "vanished"),
     [
         (0, 0, 60_000, False),  # nothing was asked
-        (1, 0, peer_silent_ns // MILLISECOND - 1, False),  # not for long enough
-        (1, 0, peer_silent_ns // MILLISECOND, True),
-        (0, 2, peer_silent_ns // MILLISECOND, True),
+        (1, 0, peer_unresponsive_ns // MILLISECOND - 1, False),  # not for long enough
+        (1, 0, peer_unresponsive_ns // MILLISECOND, True),
+        (0, 2, peer_unresponsive_ns // MILLISECOND, True),
         (3, 0, 200, False),  # lossy, but there
     ],
 )

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from fs3.cli.local import LocalCluster
-from fs3.sim.drill import wait_well
-from fs3.sim.load_process import LoadProcess
-from fs3.sim.oracle import Books
-from fs3.sim.verify import verify_now
+from fs3.drill.journal import Journal
+from fs3.drill.load_process import LoadProcess
+from fs3.drill.roles import wait_healthy
+from fs3.drill.verify import verify_now
 
 _SEEDS = count(1)
 Rehearse = Callable[..., AbstractContextManager[LoadProcess]]
@@ -52,19 +52,19 @@ def under_load(tmp_path: Path) -> Rehearse:
         }
         with LoadProcess(url or cluster.url, tmp_path / f"journal-{seed}", **settings) as load:
             yield load
-            wait_well(cluster)
-            books = load.stop()
-        check(cluster, books, may_fail)
+            wait_healthy(cluster)
+            journal = load.stop()
+        check(cluster, journal, may_fail)
 
     return run
 
 
-def check(cluster: LocalCluster, books: Books, may_fail: Callable[[str, str], bool]) -> None:
+def check(cluster: LocalCluster, journal: Journal, may_fail: Callable[[str, str], bool]) -> None:
     """Nothing was wrong, nothing failed that may not, and every byte is there on every replica."""
-    assert books.wrong == []
-    assert [each for each in books.failed if not may_fail(*each)] == []
-    verdict = verify_now(cluster.url, books)
+    assert journal.wrong == []
+    assert [each for each in journal.failed if not may_fail(*each)] == []
+    verdict = verify_now(cluster.url, journal)
     assert verdict.wrong == []
-    assert verdict.registers >= len(books.registers)
-    assert verdict.files == len(books.files)
-    assert verdict.pages == len(books.pages)
+    assert verdict.registers >= len(journal.registers)
+    assert verdict.files == len(journal.files)
+    assert verdict.pages == len(journal.pages)

@@ -19,9 +19,9 @@ from fs3.api.connect import connect
 from fs3.base.ids import ROOT_INODE, ChainId, InodeId, file_chunk
 from fs3.base.status import Code
 from fs3.cli.local import LocalCluster, free_ports
-from fs3.client.storage import WriteIO
+from fs3.client.storage.client import WriteIO
 from fs3.core.meta import keys, rows
-from fs3.core.meta.problems import name_of
+from fs3.core.meta.fsck.problems import name_of
 from fs3.drivers.lmdb import LmdbKV
 from fs3.model.check import ProblemKind
 from fs3.model.chunk import UpdateKind

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fs3.cli.local import LocalCluster
-from fs3.sim.drill import is_out, status_of, wait_status, wait_well, who_is
+from fs3.drill.roles import is_excluded, process_in_role, status_of, wait_healthy, wait_status
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
 
@@ -28,14 +28,14 @@ def test_nothing_is_found_while_nodes_come_and_go(drilled: LocalCluster, under_l
         load.wait_progress("file", 20, 60)
         assert fsck(drilled) == (0, [], "")
         for role in ("head", "tail"):
-            victim = who_is(status_of(drilled), role)
+            victim = process_in_role(status_of(drilled), role)
             drilled.kill(victim)
             status, problems, _ = fsck(drilled)
             assert (status in (0, 2), problems) == (True, []), "at worst it cannot be checked"
-            wait_status(drilled, is_out(victim), 20, f"{victim} to be left out")
+            wait_status(drilled, is_excluded(victim), 20, f"{victim} to be left out")
             assert fsck(drilled)[:2] == (0, [])
             drilled.start(only=victim)
             assert fsck(drilled)[1] == []
-            wait_well(drilled)
+            wait_healthy(drilled)
             assert fsck(drilled)[:2] == (0, [])
     assert fsck(drilled) == (0, [], "")

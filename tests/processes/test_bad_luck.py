@@ -14,7 +14,7 @@ import pytest
 
 from fs3.base.errors import FS3Error
 from fs3.cli.local import LocalCluster, free_ports
-from fs3.sim.drill import is_dead, is_out, status_of, wait_status, wait_well, who_is
+from fs3.drill.roles import is_dead, is_excluded, process_in_role, status_of, wait_healthy, wait_status
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
 
@@ -32,7 +32,7 @@ def said(cluster: LocalCluster, name: str) -> str:
 def out(cluster: LocalCluster, name: str) -> Iterator[Path]:
     """A process is dead and its chain goes on without it; afterwards it runs on the directory it had and is well again."""
     cluster.kill(name)
-    wait_status(cluster, is_out(name), 20, f"{name} to be left out")
+    wait_status(cluster, is_excluded(name), 20, f"{name} to be left out")
     aside = home(cluster, name).with_name(f"{name}.aside")
     home(cluster, name).rename(aside)
     try:
@@ -44,7 +44,7 @@ def out(cluster: LocalCluster, name: str) -> Iterator[Path]:
         shutil.rmtree(home(cluster, name), ignore_errors=True)
         aside.rename(home(cluster, name))
         cluster.start(only=name)
-    wait_well(cluster)
+    wait_healthy(cluster)
 
 
 def refused(cluster: LocalCluster, name: str) -> str:
@@ -55,8 +55,8 @@ def refused(cluster: LocalCluster, name: str) -> str:
 
 
 def test_the_disk_of_another_node(drilled: LocalCluster, under_load) -> None:
-    victim = who_is(status_of(drilled), "tail")
-    other = who_is(status_of(drilled), "middle")
+    victim = process_in_role(status_of(drilled), "tail")
+    other = process_in_role(status_of(drilled), "middle")
     with under_load(drilled) as load, out(drilled, victim):
         shutil.copytree(home(drilled, other), home(drilled, victim), ignore=shutil.ignore_patterns("*.lock"))
         message = refused(drilled, victim)
@@ -67,7 +67,7 @@ def test_the_disk_of_another_node(drilled: LocalCluster, under_load) -> None:
 
 def test_a_target_of_another_node_among_the_own(drilled: LocalCluster, under_load) -> None:
     """Only that target is refused, and its directory is left as it is."""
-    victim, other = who_is(status_of(drilled), "tail"), who_is(status_of(drilled), "middle")
+    victim, other = process_in_role(status_of(drilled), "tail"), process_in_role(status_of(drilled), "middle")
     with under_load(drilled) as load, out(drilled, victim) as aside:
         shutil.copytree(aside, home(drilled, victim))
         (own,) = (home(drilled, victim) / "targets").iterdir()
@@ -77,7 +77,7 @@ def test_a_target_of_another_node_among_the_own(drilled: LocalCluster, under_loa
         drilled.start(only=victim)
         status = wait_status(drilled, lambda status: bool(reason_of(status, victim)), 20, "the target to be refused")
         assert foreign.name in reason_of(status, victim)
-        assert is_out(victim)(status)
+        assert is_excluded(victim)(status)
         assert own.exists()
         load.wait_progress("write", 50, 20)
 
@@ -89,7 +89,7 @@ def reason_of(status: dict, node: str) -> str:
 def test_a_disk_from_another_cluster(drilled: LocalCluster, under_load, tmp_path: Path) -> None:
     with LocalCluster(tmp_path / "other", targets=1) as other:
         foreign = other.status()["cluster_id"]
-    victim = who_is(status_of(drilled), "tail")
+    victim = process_in_role(status_of(drilled), "tail")
     with under_load(drilled) as load, out(drilled, victim):
         shutil.copytree(tmp_path / "other" / victim, home(drilled, victim))
         message = refused(drilled, victim)
@@ -99,7 +99,7 @@ def test_a_disk_from_another_cluster(drilled: LocalCluster, under_load, tmp_path
 
 
 def test_two_processes_on_one_directory(drilled: LocalCluster, under_load) -> None:
-    victim = who_is(status_of(drilled), "head")
+    victim = process_in_role(status_of(drilled), "head")
     process = drilled.processes[victim]
     with under_load(drilled) as load:
         command = [
@@ -113,21 +113,21 @@ def test_two_processes_on_one_directory(drilled: LocalCluster, under_load) -> No
         assert "Traceback" not in message
         assert str(process.pid) in message or str(home(drilled, victim)) in message
         load.wait_progress("write", 100, 20)
-        assert drilled.directory.holder(victim) == process.pid
-        assert not is_out(victim)(status_of(drilled))
+        assert drilled.directory.running_pid(victim) == process.pid
+        assert not is_excluded(victim)(status_of(drilled))
 
 
 @pytest.mark.parametrize("where", ["first pages", "everywhere", "zeros"])
 def test_an_index_whose_bytes_have_changed(drilled: LocalCluster, under_load, where: str) -> None:
     """The process says so, serves nothing of it, keeps it for people, and is filled from the chain."""
-    victim = who_is(status_of(drilled), "tail")
+    victim = process_in_role(status_of(drilled), "tail")
     with under_load(drilled) as load:
         drilled.kill(victim)
-        wait_status(drilled, is_out(victim), 20, f"{victim} to be left out")
+        wait_status(drilled, is_excluded(victim), 20, f"{victim} to be left out")
         (index,) = (home(drilled, victim) / "targets").glob("[0-9]*/index/data.mdb")
         spoil(index, where)
         drilled.start(only=victim)
-        wait_well(drilled)
+        wait_healthy(drilled)
         load.wait_progress("write", 50, 20)
         kept = list((home(drilled, victim) / "targets").glob("*.damaged-*"))
         assert kept, "nothing is thrown away"
@@ -158,13 +158,13 @@ def test_a_manager_restored_from_an_old_copy(drilled: LocalCluster, under_load) 
     drilled.kill("mgmtd")
     shutil.copytree(store, old)
     drilled.start(only="mgmtd")
-    wait_well(drilled)
-    victim = who_is(status_of(drilled), "tail")
+    wait_healthy(drilled)
+    victim = process_in_role(status_of(drilled), "tail")
     with under_load(drilled, may_fail=lambda kind, why: True) as load:
         drilled.kill(victim)
-        wait_status(drilled, is_out(victim), 20, f"{victim} to be left out")
+        wait_status(drilled, is_excluded(victim), 20, f"{victim} to be left out")
         drilled.start(only=victim)
-        wait_well(drilled)
+        wait_healthy(drilled)
         known = status_of(drilled)["routing_version"]
         drilled.kill("mgmtd")
         store.rename(new)
@@ -179,5 +179,5 @@ def test_a_manager_restored_from_an_old_copy(drilled: LocalCluster, under_load) 
         shutil.rmtree(store)
         new.rename(store)
         drilled.start(only="mgmtd")
-        wait_well(drilled)
+        wait_healthy(drilled)
         load.wait_progress("write", 50, 40)

@@ -93,9 +93,9 @@ def healthy(service: dict[str, Any]) -> None:
 
 
 def test_they_make_a_cluster(compose: dict[str, Any], processes: dict[str, subprocess.Popen[bytes]]) -> None:
-    from fs3.cli.status import wait_until_serving
+    from fs3.cli.status import wait_until_healthy
 
-    wait_until_serving([f"{ADDRESSES['mgmtd']}:8000"])
+    wait_until_healthy([f"{ADDRESSES['mgmtd']}:8000"])
     assert all(child.poll() is None for child in processes.values())
     filesystem = fsspec.filesystem("fs3", cluster=f"{ADDRESSES['mgmtd']}:8000")
     filesystem.pipe_file("/hello", b"from compose")

@@ -17,11 +17,11 @@ from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.cli.local import LocalCluster
 from fs3.client.routing import StaticRouting
-from fs3.client.storage import ReadIO
-from fs3.sim.drill import is_out, serving, status_of, wait_status, wait_well, who_is
-from fs3.sim.load import FIRST_SETTLED, REGISTERS_MAX
-from fs3.sim.oracle import register_bytes, register_chunk
-from fs3.sim.verify import only_replica
+from fs3.client.storage.client import ReadIO
+from fs3.drill.journal import register_bytes, register_chunk
+from fs3.drill.load import FIRST_SETTLED, REGISTERS_MAX
+from fs3.drill.roles import is_excluded, process_in_role, serving_processes, status_of, wait_healthy, wait_status
+from fs3.drill.verify import pin_replica
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(180)]
 
@@ -50,8 +50,8 @@ async def _read_at(cluster: LocalCluster, name: str, register: int, size: int) -
     """A register as one process has it."""
     async with await connect(cluster.url) as client:
         chain = min(client.manager.routing.chains)
-        place = serving(await asyncio.to_thread(status_of, cluster), chain).index(name)
-        pinned = client.storage.over(StaticRouting(only_replica(client.manager.routing, place)))
+        place = serving_processes(await asyncio.to_thread(status_of, cluster), chain).index(name)
+        pinned = client.storage.with_routing(StaticRouting(pin_replica(client.manager.routing, place)))
         buffer = bytearray(size)
         (outcome,) = await pinned.read([ReadIO(register_chunk(register), chain, 0, memoryview(buffer))], timeout_ns=2 * SECOND)
         await pinned.close()
@@ -61,7 +61,7 @@ async def _read_at(cluster: LocalCluster, name: str, register: int, size: int) -
 @pytest.mark.parametrize("role", ["head", "tail"])
 def test_a_block_that_went_bad(drilled: LocalCluster, under_load, role: str) -> None:
     """A read finds it: the reader gets the bytes elsewhere, and the block is filled again from the chain."""
-    victim = who_is(status_of(drilled), role)
+    victim = process_in_role(status_of(drilled), role)
     with under_load(drilled, register_bytes=200_000, registers=4, settled=4) as load:
         settled = load.options.seed * REGISTERS_MAX + FIRST_SETTLED
         content = register_bytes(settled, 1, 200_000)
@@ -75,19 +75,19 @@ def test_a_block_that_went_bad(drilled: LocalCluster, under_load, role: str) -> 
         asyncio.run(until_repaired())
         load.wait_progress("settled", 50, 20)
         load.wait_progress("write", 50, 20)
-        assert serving(status_of(drilled), 1), "no target had to leave for it"
+        assert serving_processes(status_of(drilled), 1), "no target had to leave for it"
 
 
 def test_an_index_that_was_cut_off(drilled: LocalCluster, under_load) -> None:
     """The process starts with half an index: it says so, serves nothing of it, and is filled from the chain."""
-    victim = who_is(status_of(drilled), "middle")
+    victim = process_in_role(status_of(drilled), "middle")
     with under_load(drilled) as load:
         drilled.kill(victim)
-        wait_status(drilled, is_out(victim), 20, f"{victim} to be left out")
+        wait_status(drilled, is_excluded(victim), 20, f"{victim} to be left out")
         (index,) = data_of(drilled, victim).glob("*/index/data.mdb")
         os.truncate(index, index.stat().st_size // 2)
         drilled.start(only=victim)
-        wait_well(drilled)
+        wait_healthy(drilled)
         load.wait_progress("write", 50, 20)
     said = drilled.directory.log_path(victim).read_text()
     assert "index" in said
@@ -97,25 +97,25 @@ def test_an_index_that_was_cut_off(drilled: LocalCluster, under_load) -> None:
 
 def test_a_disk_that_was_replaced_by_an_empty_one(drilled: LocalCluster, under_load) -> None:
     """Everything of the process is gone; it rejoins by itself and is filled."""
-    victim = who_is(status_of(drilled), "tail")
+    victim = process_in_role(status_of(drilled), "tail")
     with under_load(drilled) as load:
         drilled.kill(victim)
-        wait_status(drilled, is_out(victim), 20, f"{victim} to be left out")
+        wait_status(drilled, is_excluded(victim), 20, f"{victim} to be left out")
         shutil.rmtree(drilled.directory.path / victim)
         drilled.start(only=victim)
-        wait_well(drilled)
+        wait_healthy(drilled)
         load.wait_progress("write", 50, 20)
 
 
 def test_an_empty_disk_at_once(drilled: LocalCluster, under_load) -> None:
     """It comes back empty before anybody has noticed that it was gone."""
-    victim = who_is(status_of(drilled), "head")
+    victim = process_in_role(status_of(drilled), "head")
     with under_load(drilled) as load:
         drilled.kill(victim)
         shutil.rmtree(drilled.directory.path / victim)
         drilled.start(only=victim)
         load.wait_progress("write", 100, 30)
-        wait_well(drilled)
+        wait_healthy(drilled)
         load.wait_progress("write", 50, 20)
 
 
@@ -143,7 +143,7 @@ def test_a_disk_that_fills_and_is_freed(small_disk: Path, under_load) -> None:
         ballast = small_disk / "storage-2" / "ballast"
         with ballast.open("wb") as out:
             os.posix_fallocate(out.fileno(), 0, os.statvfs(small_disk / "storage-2").f_bavail * 4096 - (100 << 20))
-        load.wait(lambda books: any("NO_SPACE" in why for _, why in books.failed), 30, "a refused write")
+        load.wait(lambda journal: any("NO_SPACE" in why for _, why in journal.failed), 30, "a refused write")
         load.wait_progress("settled", 100, 20)
         ballast.unlink()
         load.wait_progress("write", 100, 30)

@@ -13,12 +13,12 @@ from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.cli.local import LocalCluster
 from fs3.client.routing import StaticRouting
-from fs3.client.storage import ReadIO, StorageClient, WriteIO
+from fs3.client.storage.client import ReadIO, StorageClient, WriteIO
+from fs3.drill.journal import register_chunk
+from fs3.drill.roles import is_excluded, process_in_role, status_of, wait_healthy, wait_status
+from fs3.drill.verify import pin_replica
 from fs3.model.chunk import UpdateKind
 from fs3.model.routing import Routing
-from fs3.sim.drill import is_out, status_of, wait_status, wait_well, who_is
-from fs3.sim.oracle import register_chunk
-from fs3.sim.verify import only_replica
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(180)]
 
@@ -30,25 +30,25 @@ PATIENCE_NS = 9 * SECOND
 def test_a_paused_process_wakes_after_its_lease(drilled: LocalCluster, under_load, role: str) -> None:
     """The chain has moved on without it. Requests that waited in its sockets, and those of a client that still believes in it,
     are refused, all of them; then it catches up."""
-    victim = who_is(status_of(drilled), role)
+    victim = process_in_role(status_of(drilled), role)
     place = ["head", "middle", "tail"].index(role)
     with under_load(drilled) as load:
         asyncio.run(_wake_and_ask(drilled, load, victim, place))
-        wait_well(drilled)
+        wait_healthy(drilled)
         load.wait_progress("write", 100, 30)
 
 
 async def _wake_and_ask(cluster: LocalCluster, load, victim: str, place: int) -> None:
     registers = sorted(number for number, register in load.refresh().registers.items() if register.acknowledged)
     async with await connect(cluster.url) as client:
-        old = only_replica(client.manager.routing, place)
-        believer = client.storage.over(StaticRouting(old))
+        old = pin_replica(client.manager.routing, place)
+        believer = client.storage.with_routing(StaticRouting(old))
         assert await _codes(believer, old, registers) == {Code.OK}
         await asyncio.to_thread(cluster.kill, victim, number=signal.SIGSTOP)
         try:
             waiting = asyncio.ensure_future(_codes(believer, old, registers, PATIENCE_NS))
             writing = asyncio.ensure_future(_write(believer, old))
-            await asyncio.to_thread(wait_status, cluster, is_out(victim), 20, f"{victim} to be left out")
+            await asyncio.to_thread(wait_status, cluster, is_excluded(victim), 20, f"{victim} to be left out")
             await asyncio.to_thread(load.wait_progress, "write", 100, 30)
         finally:
             await asyncio.to_thread(cluster.kill, victim, number=signal.SIGCONT)
@@ -91,7 +91,7 @@ def test_pages_while_nobody_answers(drilled: LocalCluster) -> None:
                 assert await cache.put_from(["c"], [page]) == [Status.TIMEOUT]
             finally:
                 await asyncio.to_thread(drilled.resume, *storage)
-            await asyncio.to_thread(wait_well, drilled)
+            await asyncio.to_thread(wait_healthy, drilled)
             found = Status.TIMEOUT
             while found is Status.TIMEOUT:
                 found, missing = await cache.get_into(["a", "b"], buffers)

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from fs3.cli.local import LocalCluster
-from fs3.sim.drill import wait_well
+from fs3.drill.roles import wait_healthy
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
 
@@ -18,7 +18,7 @@ def test_roll_every_process(drilled: LocalCluster, under_load) -> None:
         for name in drilled.shape.names():
             drilled.kill(name, number=signal.SIGTERM)
             drilled.start(only=name)
-            wait_well(drilled)
+            wait_healthy(drilled)
             load.wait_progress("write", 50, 40)
             load.wait_progress("file", 3, 40)
 
@@ -29,6 +29,6 @@ def test_a_service_dies_and_comes_back(drilled: LocalCluster, under_load, name: 
     with under_load(drilled) as load:
         drilled.kill(name)
         drilled.start(only=name)
-        wait_well(drilled)
+        wait_healthy(drilled)
         load.wait_progress("write", 50, 30)
         load.wait_progress("file", 5, 30)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from fs3.cli.local import LocalCluster
-from fs3.sim.drill import is_out, status_of, wait_status, wait_well, who_is
+from fs3.drill.roles import is_excluded, process_in_role, status_of, wait_healthy, wait_status
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(180)]
 
@@ -39,13 +39,13 @@ def test_the_primary_manager_is_killed(doubled: LocalCluster, under_load) -> Non
         wait_status(doubled, lambda status: status["epoch"] > epoch, 30, "another manager to lead")
         assert primary(doubled) != first
         load.wait_progress("write", 50, 30)
-        victim = who_is(status_of(doubled), "head")
+        victim = process_in_role(status_of(doubled), "head")
         doubled.kill(victim)
-        wait_status(doubled, is_out(victim), 20, f"{victim} to be left out")
+        wait_status(doubled, is_excluded(victim), 20, f"{victim} to be left out")
         load.wait_progress("write", 50, 30)
         doubled.start(only=first)
         doubled.start(only=victim)
-        wait_well(doubled)
+        wait_healthy(doubled)
         load.wait_progress("write", 50, 30)
 
 
@@ -60,7 +60,7 @@ def test_the_primary_manager_stands_still(doubled: LocalCluster, under_load) -> 
             load.wait_progress("write", 50, 30)
         finally:
             doubled.resume(first)
-        wait_well(doubled)
+        wait_healthy(doubled)
         load.wait_progress("write", 50, 30)
         assert primary(doubled) != first
 

@@ -67,7 +67,7 @@ def test_random_bytes_on_every_port(cluster: LocalCluster) -> None:
                         stranger.sendall(data)
                     tried += 1
     assert tried >= 5 * 3 * 14
-    assert all(cluster.directory.holder(name) == process.pid for name, process in cluster.processes.items())
+    assert all(cluster.directory.running_pid(name) == process.pid for name, process in cluster.processes.items())
 
     async def still_works() -> None:
         async with await connect(cluster.url) as client:

@@ -141,7 +141,7 @@ async def test_another_keys_page_is_a_miss(cache: KVCache) -> None:
     await cache.put_from([b"other"], [page_of(b"other")])
     # Plant the other key's page, trailer and all, under this key's chunk.
     stored = memoryview(page_of(b"other") + os.urandom(64))
-    chain = cache._place().chain(ChunkId(mine.chunk))
+    chain = cache._get_placement().chain(ChunkId(mine.chunk))
     await client.storage.update([WriteIO(mine.chunk, chain, UpdateKind.PUT, 0, stored, tagged=False)])
     assert await cache.get_into([b"mine"], [bytearray(PAGE)]) == [Status.MISS]
 

@@ -1,5 +1,5 @@
 """Metadata processes on one store die in turn, again and again, under load. Whoever was told that something happened, or did not,
-was told the truth: the test keeps its own books."""
+was told the truth: the test keeps its own journal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fs3.api.connect import connect
 from fs3.base.errors import Exists, FS3Error, NotFound
 from fs3.base.prng import Prng
 from fs3.cli.local import LocalCluster
-from fs3.core.meta.check import check_namespace
+from fs3.core.meta.fsck.snapshot_check import check_namespace
 from fs3.drivers.lmdb import LmdbKV
 from fs3.model.namespace import RemoveKind, RenameMode
 
@@ -33,7 +33,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
         yield cluster
 
 
-class Books:
+class Journal:
     """One client's own directory as it must be, by what the client was told; and how far it is."""
 
     def __init__(self, number: int) -> None:
@@ -84,28 +84,28 @@ class Books:
 
 
 async def told(asked: Awaitable[T], refusal: type[FS3Error], refused: bool) -> T | None:
-    """The answer of a request, which is refused exactly when the books say so."""
+    """The answer of a request, which is refused exactly when the journal say so."""
     try:
         answer = await asked
     except refusal:
-        assert refused, f"{refusal.__name__}, but the books do not say so"
+        assert refused, f"{refusal.__name__}, but the journal do not say so"
         return None
-    assert not refused, f"not {refusal.__name__}, but the books say so"
+    assert not refused, f"not {refusal.__name__}, but the journal say so"
     return answer
 
 
 async def under_load(cluster: LocalCluster, trouble: Callable[[Callable[[int], Awaitable[None]]], Awaitable[None]]) -> None:
     """Clients work while `trouble` makes trouble; it is given a function that waits for so many operations of every client."""
     stop = asyncio.Event()
-    books = [Books(number) for number in range(CLIENTS)]
-    clients = [await connect(cluster.url) for _ in books]
+    journal = [Journal(number) for number in range(CLIENTS)]
+    clients = [await connect(cluster.url) for _ in journal]
     await clients[0].mkdir("/shared")
-    working = [asyncio.ensure_future(book.work(client, stop)) for book, client in zip(books, clients, strict=True)]
+    working = [asyncio.ensure_future(book.work(client, stop)) for book, client in zip(journal, clients, strict=True)]
 
     async def progress(count: int) -> None:
-        wanted = [book.done + count for book in books]
+        wanted = [book.done + count for book in journal]
         async with asyncio.timeout(60):
-            while any(book.done < goal for book, goal in zip(books, wanted, strict=True)):
+            while any(book.done < goal for book, goal in zip(journal, wanted, strict=True)):
                 for task in working:
                     if task.done():
                         task.result()
@@ -116,14 +116,14 @@ async def under_load(cluster: LocalCluster, trouble: Callable[[Callable[[int], A
     finally:
         stop.set()
         await asyncio.gather(*working)
-    for book, client in zip(books, clients, strict=True):
+    for book, client in zip(journal, clients, strict=True):
         found = {f"{book.home}/{entry.name}": entry.inode_id async for entry in client.meta.entries(book.home)}
         assert found == book.names
     shared = {int(entry.name) async for entry in clients[0].meta.entries("/shared")}
-    won = [number for book in books for number in book.won]
+    won = [number for book in journal for number in book.won]
     assert len(won) == len(set(won)), "two were told to have made the same name"
     assert set(won) == shared
-    for book in books:
+    for book in journal:
         await clients[0].meta.remove(book.home, RemoveKind.TREE)
     await clients[0].meta.remove("/shared", RemoveKind.TREE)
     for client in clients:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from fs3.sim.bugs import BUGS, FAST_SEEDS, first_caught
-from fs3.sim.ring1 import run_seed
-from fs3.sim.scenario import play
-from fs3.sim.target_host import Parts
+from fs3.sim.ring1.bugs import BUGS, FAST_SEEDS, first_caught
+from fs3.sim.ring1.run import run_seed
+from fs3.sim.ring1.scenario import play
+from fs3.sim.ring1.target_host import Parts
 
 SCENARIOS = Path(__file__).parents[1] / "scenarios"
 SEEDS = Path(__file__).parent / "seeds.txt"

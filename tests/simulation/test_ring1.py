@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from fs3.base.prng import Prng
-from fs3.sim.bugs import BUGS
-from fs3.sim.ring1 import World, run_seed
-from fs3.sim.swarm import Swarm, swarm_of
-from fs3.sim.target_host import Parts
+from fs3.sim.ring1.bugs import BUGS
+from fs3.sim.ring1.run import ChainRun, run_seed
+from fs3.sim.ring1.swarm import ChainSwarm, draw_swarm
+from fs3.sim.ring1.target_host import Parts
 
 FRESH_SEEDS = 200
 REMEMBERED = Path(__file__).parent / "seeds.txt"
@@ -47,7 +47,7 @@ def test_a_run_is_the_same_in_every_process() -> None:
     here = [run_seed(seed).fingerprint for seed in seeds]
     for hash_seed in ("0", "12345"):
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
-        program = f"from fs3.sim.ring1 import run_seed\nprint([run_seed(seed).fingerprint for seed in {seeds}])"
+        program = f"from fs3.sim.ring1.run import run_seed\nprint([run_seed(seed).fingerprint for seed in {seeds}])"
         there = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
         assert there.stdout.strip() == str(here)
 
@@ -63,19 +63,19 @@ def test_tracing_changes_nothing() -> None:
 
 
 def test_every_kind_of_trouble_is_drawn() -> None:
-    swarms = [swarm_of(Prng(seed)) for seed in range(100)]
-    for name in Swarm.__dataclass_fields__:
+    swarms = [draw_swarm(Prng(seed)) for seed in range(100)]
+    for name in ChainSwarm.__dataclass_fields__:
         assert len({getattr(swarm, name) for swarm in swarms}) > 1, f"{name} is always the same"
 
 
 def test_runs_reach_what_they_are_for() -> None:
-    worlds = [World(seed, Parts()) for seed in range(120)]
+    worlds = [ChainRun(seed, Parts()) for seed in range(120)]
     outcomes = [world.run() for world in worlds]
     assert sum(outcome.operations for outcome in outcomes) > 40 * len(outcomes)
-    assert all(len(world.manager.chain.serving()) == len(world.hosts) for world in worlds)
+    assert all(len(world.manager.chain.serving_slots()) == len(world.hosts) for world in worlds)
     assert sum(outcome.chain_versions > 1 for outcome in outcomes) > len(outcomes) // 3
     assert any(host.incarnation > 1 for world in worlds for host in world.hosts.values())
-    assert any(world.manager.life > 1 for world in worlds)
+    assert any(world.manager.incarnation > 1 for world in worlds)
     history = [operation for world in worlds for client in world.clients.values() for operation in client.history]
     assert max(operation.attempts for operation in history) > 3
     assert any(operation.code is None for operation in history)

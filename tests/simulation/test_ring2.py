@@ -14,8 +14,8 @@ import pytest
 from fs3.base.prng import Prng
 from fs3.sim.ring2 import run_seed
 from fs3.sim.ring2.bugs import BUGS
-from fs3.sim.ring2.run import main, run_with
-from fs3.sim.ring2.swarm import Swarm, swarm_of
+from fs3.sim.ring2.run import main, run_seed_with_bug
+from fs3.sim.ring2.swarm import ClusterSwarm, draw_swarm
 
 FRESH_SEEDS = 40
 REMEMBERED = Path(__file__).parent / "seeds-ring2.txt"
@@ -38,10 +38,10 @@ def test_fresh_seeds_are_clean() -> None:
 
 @pytest.mark.parametrize(("seed", "bug", "cause"), remembered())
 def test_remembered_seeds(seed: int, bug: str, cause: str) -> None:
-    outcome = run_with(seed, None)
+    outcome = run_seed_with_bug(seed, None)
     assert outcome.is_clean, f"{cause}: {outcome.failures}"
     if bug != "-":
-        assert not run_with(seed, BUGS[bug]).is_clean, f"seed {seed} no longer notices: {cause}"
+        assert not run_seed_with_bug(seed, BUGS[bug]).is_clean, f"seed {seed} no longer notices: {cause}"
 
 
 SEEDS = (1, 33, 204)
@@ -94,8 +94,8 @@ def test_telling_changes_nothing() -> None:
 
 
 def test_every_kind_of_trouble_is_drawn() -> None:
-    swarms = [swarm_of(Prng(seed)) for seed in range(200)]
-    for name in set(Swarm.__dataclass_fields__) - {"lease_ns"}:
+    swarms = [draw_swarm(Prng(seed)) for seed in range(200)]
+    for name in set(ClusterSwarm.__dataclass_fields__) - {"lease_ns"}:
         assert len({getattr(swarm, name) for swarm in swarms}) > 1, f"{name} is always the same"
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fs3.sim.ring2.bugs import BUGS, planted
-from fs3.sim.ring2.run import caught
+from fs3.sim.ring2.bugs import BUGS, plant
+from fs3.sim.ring2.run import find_catcher
 from fs3.sim.ring2.scenes import SCENES, play
 
 QUICK_SEEDS = 20
@@ -21,7 +21,7 @@ QUICK = [name for name, bug in BUGS.items() if bug.seeds <= QUICK_SEEDS or os.en
 
 @pytest.mark.parametrize("name", QUICK)
 def test_it_is_found(name: str) -> None:
-    assert caught(name), f"{BUGS[name].what}: not found"
+    assert find_catcher(name), f"{BUGS[name].what}: not found"
 
 
 @pytest.mark.parametrize("name", SCENES)
@@ -37,7 +37,7 @@ def test_every_bug_has_a_way_to_be_found() -> None:
 def test_a_bug_is_gone_after_its_run() -> None:
     before = {name: [owner.__dict__.get(attribute) for owner, attribute, _ in bug.patches] for name, bug in BUGS.items()}
     for bug in BUGS.values():
-        with planted(bug):
+        with plant(bug):
             assert all(owner.__dict__[attribute] is other for owner, attribute, other in bug.patches)
     assert before == {name: [owner.__dict__.get(attribute) for owner, attribute, _ in bug.patches] for name, bug in BUGS.items()}
 

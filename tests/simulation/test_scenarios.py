@@ -1,6 +1,6 @@
 """Scripted runs and the traces they must produce.
 
-`python -m fs3.sim.scenario --rewrite tests/scenarios/*.txt` writes the traces anew.
+`python -m fs3.sim.ring1.scenario --rewrite tests/scenarios/*.txt` writes the traces anew.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from fs3.sim import scenario
-from fs3.sim.scenario import ScenarioError, play
+from fs3.sim.ring1 import scenario
+from fs3.sim.ring1.scenario import ScenarioError, play
 
 SCENARIOS = sorted((Path(__file__).parents[1] / "scenarios").glob("*.txt"))
 

@@ -2,10 +2,10 @@
 
 Processes are spawned, not forked: a fork would copy the locks, threads and connections of whatever
 file system the caller has open. Each worker has one pipe. Down it go tasks, one at a time; up it
-come `Ready`, then for each task any number of `Moved` and one `Done` or `Failed`.
+come `OnCapacity`, then for each task any number of `EndpointsChanged` and one `OnDone` or `LeaseIOFailed`.
 
     what happens             the other side learns by       and
-    a task raises            `Failed`                       raises StageError
+    a task raises            `LeaseIOFailed`                       raises StageError
     a worker dies            end of file on the pipe        raises StageError with the exit code
     a worker hangs           silence > stall_seconds_max    raises StageError
     the coordinator dies     end of file on the pipe        exits

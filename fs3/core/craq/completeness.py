@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from fs3.base.ids import ChainId, TargetId
 from fs3.base.status import Code
-from fs3.core.craq.admission import Place
-from fs3.core.craq.standing import Standing
+from fs3.core.craq.admission.table import ChainRole
+from fs3.core.craq.position import ChainPosition
 from fs3.model.chain import Chain, LocalState, PublicState
 
 
@@ -26,35 +26,37 @@ class Completeness:
         """The store has been complete since the target first got one; see `Opened.whole`."""
         self._finished: tuple[ChainId, int] | None = None
 
-    def may_stand(self, chain: Chain | None) -> bool:
+    def may_take_role(self, chain: Chain | None) -> bool:
         """Whether the target may take the place the chain gives it. A store that is not whole may only be brought up to date."""
         if self.whole or chain is None:
             return True
         slot = chain.slot(self.target_id)
         return slot is not None and slot.state is PublicState.SYNCING
 
-    def fence(self, standing: Standing, chain: ChainId, chain_version: int, source: TargetId, incarnation: int) -> Code:
-        """Whether a resync request may be answered; see `Replica.resync_fence`."""
-        if standing.place is Place.OUT:
+    def check_fence(
+        self, position: ChainPosition, chain: ChainId, chain_version: int, source: TargetId, incarnation: int
+    ) -> Code:
+        """Whether a resync request may be answered; see `Replica.check_resync_fence`."""
+        if position.role is ChainRole.OUT:
             return Code.NOT_SERVING
-        if (chain, chain_version) != (standing.chain, standing.version):
+        if (chain, chain_version) != (position.chain, position.version):
             return Code.WRONG_CHAIN_VERSION
-        if standing.place is not Place.SYNCING or source != standing.predecessor:
+        if position.role is not ChainRole.SYNCING or source != position.predecessor:
             return Code.NOT_SERVING
         return Code.OLD_INCARNATION if incarnation not in (0, self.incarnation) else Code.OK
 
-    def finish(self, standing: Standing) -> None:
+    def finish(self, position: ChainPosition) -> None:
         """Everything is here, and the chain says from now on whether this target is complete."""
-        self._finished = (standing.chain, standing.version)
+        self._finished = (position.chain, position.version)
         self.whole = True
 
-    def finished(self, standing: Standing) -> bool:
+    def has_finished(self, position: ChainPosition) -> bool:
         """Everything was said to be here, under this very chain version."""
-        return standing.place is Place.SYNCING and self._finished == (standing.chain, standing.version)
+        return position.role is ChainRole.SYNCING and self._finished == (position.chain, position.version)
 
-    def local_state(self, standing: Standing, chain: Chain | None) -> LocalState:
+    def local_state(self, position: ChainPosition, chain: Chain | None) -> LocalState:
         """What to tell the manager of a target that works."""
-        if self.finished(standing):
+        if self.has_finished(position):
             return LocalState.UPTODATE
         slot = chain.slot(self.target_id) if chain is not None else None
         if self.whole and slot is not None and slot.state in (PublicState.SERVING, PublicState.LASTSRV):

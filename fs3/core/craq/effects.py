@@ -1,12 +1,12 @@
 """What a replica wants done. The shell carries effects out in the order they are returned.
 
-Order of durability: a `Forward` and a `Commit` of a version are only returned after the `Staged` event of that version, and a
+Order of durability: a `Forward` and a `Commit` of a version are only returned after the `StageDone` event of that version, and a
 `Reply` with OK only after the `Commit` of it was returned. So an acknowledged update is durable on every live target.
 
 Carried out before the next step: `Commit`, which the store's view must show by then. The rest may be gathered over many steps.
 
-Answered, each exactly once, in a later step: `Stage` by `Staged`, `Forward` by `Acked`, `DropPending` by `Dropped`. `Filled` is
-itself the answer to `FillAsked`; the shell hands it to its resync machine as an event.
+Answered, each exactly once, in a later step: `Stage` by `StageDone`, `Forward` by `ForwardDone`, `DropPending` by `DropDone`.
+`FillDone` is itself the answer to `FillRequested`; the shell hands it to its resync machine as an event.
 
 Buffers. The data of an update belongs to whoever asked for it; it may be let go once the `Reply` to *that* token has been
 returned and every `Forward` that was started with it has been answered or given up. Nothing returned later uses it.
@@ -23,7 +23,7 @@ from fs3.model.chunk import Tag, Update, UpdateResult
 
 @dataclass(slots=True)
 class Stage:
-    """Make `update` durable as the pending version; answer with `Staged`. At most one per chunk is under way."""
+    """Make `update` durable as the pending version; answer with `StageDone`. At most one per chunk is under way."""
 
     update: Update
     """With its version and the chain version it is staged under."""
@@ -31,18 +31,18 @@ class Stage:
 
 @dataclass(slots=True)
 class Forward:
-    """Send `update` to the successor; answer with `Acked`, also when it fails (its code then says why)."""
+    """Send `update` to the successor; answer with `ForwardDone`, also when it fails (its code then says why)."""
 
     target: TargetId
     update: Update
     """A FILL without data means: read the pending version back from the store (`read_cold(..., pending=True)`) and
     send all of it. Pending updates that a restart interrupted are forwarded so, under their own version and tag. It is the
-    answer `Acked(NOT_FOUND)` to this sending when the store has no pending version of that number (any more)."""
+    answer `ForwardDone(NOT_FOUND)` to this sending when the store has no pending version of that number (any more)."""
     attempt: int
-    """Number of this sending, for `Acked`; no two sendings of a target have the same. Also `update.serial`."""
+    """Number of this sending, for `ForwardDone`; no two sendings of a target have the same. Also `update.serial`."""
     committed: bool = False
-    """Of a resync, a FILL without data: read the *committed* version back and send all of it. `Acked(NOT_FOUND)` when the store
-    has another version by now, the code of the failure (CHECKSUM, DISK) when it cannot be read, which sends nothing."""
+    """Of a resync, a FILL without data: read the *committed* version back and send all of it. `ForwardDone(NOT_FOUND)` when the
+    store has another version by now, the code of the failure (CHECKSUM, DISK) when it cannot be read, which sends nothing."""
 
 
 @dataclass(slots=True)
@@ -58,7 +58,7 @@ class Commit:
 
 @dataclass(slots=True)
 class DropPending:
-    """Forget the pending version, durably; answer with `Dropped` once it would not come back after a loss of power.
+    """Forget the pending version, durably; answer with `DropDone` once it would not come back after a loss of power.
 
     Only for an update that nobody can have acknowledged: the successor has refused it for want of space (see `flying`), or it was
     left behind by an earlier chain version and this target is being brought up to date."""
@@ -68,8 +68,9 @@ class DropPending:
 
 
 @dataclass(slots=True)
-class Filled:
-    """The answer to `FillAsked`. OK: under `chain_version` the successor has made durable what is committed here, or newer."""
+class FillDone:
+    """The answer to `FillRequested`. OK: under `chain_version` the successor has made durable what is committed here, or
+    newer."""
 
     chunk: ChunkId
     chain_version: int
@@ -85,11 +86,11 @@ class Filled:
 
 
 @dataclass(slots=True)
-class Reply:
+class AnswerUpdate:
     """Answer the update that came with `token`."""
 
     token: int
     result: UpdateResult
 
 
-Effect = Stage | Forward | Commit | DropPending | Reply | Filled
+Effect = Stage | Forward | Commit | DropPending | AnswerUpdate | FillDone

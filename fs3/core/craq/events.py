@@ -19,7 +19,7 @@ class UpdateReceived:
 
 
 @dataclass(slots=True)
-class Staged:
+class StageDone:
     """The store finished a `Stage` effect: durable as the pending version when the code is OK, without any trace otherwise."""
 
     chunk: ChunkId
@@ -31,7 +31,7 @@ class Staged:
 
 
 @dataclass(slots=True)
-class Acked:
+class ForwardDone:
     """The successor answered a `Forward` effect. `attempt` is the effect's, so that a late answer to an old sending is known."""
 
     chunk: ChunkId
@@ -48,7 +48,7 @@ class ChainChanged:
 
 
 @dataclass(slots=True)
-class Opened:
+class StoreOpened:
     """The store was opened and has these pending chunks; comes once, after the first ChainChanged. Until then this target takes
     no place in its chain: it accepts no updates and must serve no reads (`Replica.readable_chain`)."""
 
@@ -59,7 +59,7 @@ class Opened:
 
 
 @dataclass(slots=True)
-class Dropped:
+class DropDone:
     """The store finished a `DropPending` effect: the pending version is gone, also after a loss of power."""
 
     chunk: ChunkId
@@ -67,11 +67,11 @@ class Dropped:
 
 
 @dataclass(slots=True)
-class FillAsked:
+class FillRequested:
     """Bring the successor's copy of one chunk up to date with the committed one here; from the resync machine (`resync.Fill`).
 
-    Answered with exactly one `Filled` effect, at the latest in the step of the next `ChainChanged` to a newer version. Never two
-    at a time for one chunk and chain version. A chunk that does not exist here is removed there."""
+    Answered with exactly one `FillDone` effect, at the latest in the step of the next `ChainChanged` to a newer version. Never
+    two at a time for one chunk and chain version. A chunk that does not exist here is removed there."""
 
     chunk: ChunkId
     chain_version: int
@@ -83,4 +83,4 @@ class Tick:
     """A deadline the machine asked for (`next_deadline`) has passed."""
 
 
-Event = UpdateReceived | Staged | Acked | ChainChanged | Opened | Dropped | FillAsked | Tick
+Event = UpdateReceived | StageDone | ForwardDone | ChainChanged | StoreOpened | DropDone | FillRequested | Tick

@@ -7,14 +7,14 @@ from enum import IntEnum
 
 from fs3.base.ids import ChainId, ChunkId
 from fs3.base.status import Code
-from fs3.core.craq.admission import UNTAGGED
+from fs3.core.craq.admission.table import UNTAGGED
 from fs3.model.chunk import ChunkMeta, Update, UpdateKind, UpdateResult
 
 NEVER = 1 << 62
 """Later than any time."""
 
 
-class Phase(IntEnum):
+class FlightPhase(IntEnum):
     """Where a flight is."""
 
     STAGING = 1
@@ -39,11 +39,11 @@ class Flight:
 
     update: Update
     """As it was staged, with its version."""
-    phase: Phase
-    askers: list[int]
+    phase: FlightPhase
+    waiters: list[int]
     """Tokens of everybody who asked for this very update; all get one answer."""
     expires_ns: int
-    """When the askers are answered DEADLINE. The flight goes on without them."""
+    """When the waiters are answered DEADLINE. The flight goes on without them."""
     retry_ns: int = NEVER
     serial: int = 0
     """Of the sending that is waited for; 0 when none is."""
@@ -53,11 +53,11 @@ class Flight:
     checksum: int = 0
     """Of the chunk once this update is committed."""
     has_data: bool = True
-    """`update.data` may be sent. Not after a restart, nor once the askers, whose buffers it is in, have been answered."""
-    whole: bool = False
+    """`update.data` may be sent. Not after a restart, nor once the waiters, whose buffers it is in, have been answered."""
+    needs_whole: bool = False
     """The successor wants all of the chunk: it has not got the version before."""
     is_fill: bool = False
-    """Nothing is staged here: the successor is sent what is committed. Has no askers, and ends with a `Filled`."""
+    """Nothing is staged here: the successor is sent what is committed. Has no waiters, and ends with a `FillDone`."""
     abandoned: bool = False
     """This target left the live chain while the store was staging or forgetting it."""
     refusal: Code = Code.OK
@@ -68,11 +68,11 @@ class Flight:
     @property
     def due_ns(self) -> int:
         """When something has to be done about it. While the store works on it nothing can be."""
-        if self.phase is Phase.STAGING or self.phase is Phase.DROPPING:
+        if self.phase is FlightPhase.STAGING or self.phase is FlightPhase.DROPPING:
             return NEVER
-        return min(self.retry_ns, self.expires_ns) if self.askers else self.retry_ns
+        return min(self.retry_ns, self.expires_ns) if self.waiters else self.retry_ns
 
-    def difference(self, result: UpdateResult) -> str:
+    def describe_difference(self, result: UpdateResult) -> str:
         """How what a successor staged differs from what is here; "" when it does not. Nothing is left to compare of a removal."""
         version = self.update.version
         if result.version == version:
@@ -86,7 +86,7 @@ class Flight:
         )
 
 
-def resumed(template: Update, meta: ChunkMeta, askers: list[int], expires_ns: int) -> Flight:
+def make_resumed_flight(template: Update, meta: ChunkMeta, waiters: list[int], expires_ns: int) -> Flight:
     """The flight of a pending version that is in the store only. `template` names chunk and chain; the rest is stored with it."""
     kind = UpdateKind.REMOVE if meta.pending_kind is UpdateKind.REMOVE else UpdateKind.FILL
     update = Update(
@@ -101,8 +101,8 @@ def resumed(template: Update, meta: ChunkMeta, askers: list[int], expires_ns: in
     )
     return Flight(
         update,
-        Phase.RESTING,
-        askers,
+        FlightPhase.RESTING,
+        waiters,
         expires_ns,
         length=meta.pending_length,
         checksum=meta.pending_checksum,
@@ -110,7 +110,7 @@ def resumed(template: Update, meta: ChunkMeta, askers: list[int], expires_ns: in
     )
 
 
-def fill_of(chunk: ChunkId, chain: ChainId, chain_version: int, meta: ChunkMeta | None) -> Flight:
+def make_fill_flight(chunk: ChunkId, chain: ChainId, chain_version: int, meta: ChunkMeta | None) -> Flight:
     """The flight that brings the successor's copy of a chunk up to date with what is committed here; a removal when nothing is.
 
     A removal needs no version: whatever the successor has of the chunk goes.
@@ -119,4 +119,4 @@ def fill_of(chunk: ChunkId, chain: ChainId, chain_version: int, meta: ChunkMeta 
     if meta is not None and meta.committed:
         kind, version, length, checksum = UpdateKind.FILL, meta.committed, meta.length, meta.checksum
     update = Update(chunk, kind, chain, chain_version, version, 0, length, UNTAGGED)
-    return Flight(update, Phase.RESTING, [], NEVER, length=length, checksum=checksum, has_data=False, is_fill=True)
+    return Flight(update, FlightPhase.RESTING, [], NEVER, length=length, checksum=checksum, has_data=False, is_fill=True)

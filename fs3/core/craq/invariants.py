@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fs3.base.ids import ChunkId
-from fs3.core.craq.admission import Place
-from fs3.core.craq.flight import NEVER, Phase
+from fs3.core.craq.admission.table import ChainRole
+from fs3.core.craq.flight import NEVER, FlightPhase
 from fs3.core.craq.lanes import Lane
 from fs3.core.craq.replica import Replica
 from fs3.model.chunk import UpdateKind
@@ -24,13 +24,13 @@ def check(replica: Replica, pending: Iterable[ChunkId] | None = None) -> None:
     for chunk, lane in replica.lanes.items():
         _check_lane(replica, chunk, lane, f"{who} chunk {chunk.hex()}")
         assert due <= lane.due_ns, f"{who} chunk {chunk.hex()}: its deadline is not armed"
-        askers = [token for entry in lane.waiting or () for token in entry.askers] + lane.flight.askers
-        count = len(tokens) + len(askers)
-        tokens.update(askers)
+        waiters = [token for entry in lane.queue or () for token in entry.waiters] + lane.flight.waiters
+        count = len(tokens) + len(waiters)
+        tokens.update(waiters)
         assert len(tokens) == count, f"{who} chunk {chunk.hex()}: a token waits twice"
-    if pending is not None and replica.opened:
+    if pending is not None and replica.is_open:
         for chunk in pending:
-            settled = chunk in replica.lanes or (chunk in replica.orphans and not replica.standing.serves)
+            settled = chunk in replica.lanes or (chunk in replica.orphans and not replica.position.serves)
             assert settled, f"{who} chunk {chunk.hex()}: nobody takes care of its pending version"
 
 
@@ -40,29 +40,29 @@ def _check_lane(replica: Replica, chunk: ChunkId, lane: Lane, who: str) -> None:
     meta = replica.view.get(chunk)
     assert flight.update.chunk == chunk, f"{who}: flight of another chunk"
     assert flight.update.version > 0, f"{who}: a flight without version"
-    assert len(lane.waiting or ()) <= replica.limits.lane_waiting_max, f"{who}: too many updates wait"
-    assert len(flight.askers) <= replica.limits.askers_max, f"{who}: too many ask for one update"
-    assert (flight.serial != 0) == (phase is Phase.FORWARDING), f"{who}: serial {flight.serial} while {phase.name}"
-    if phase is Phase.STAGING or phase is Phase.DROPPING:
-        assert replica.standing.place is not Place.OUT or flight.abandoned, f"{who}: {phase.name} outside the live chain"
+    assert len(lane.queue or ()) <= replica.limits.lane_waiting_max, f"{who}: too many updates wait"
+    assert len(flight.waiters) <= replica.limits.waiters_max, f"{who}: too many ask for one update"
+    assert (flight.serial != 0) == (phase is FlightPhase.FORWARDING), f"{who}: serial {flight.serial} while {phase.name}"
+    if phase is FlightPhase.STAGING or phase is FlightPhase.DROPPING:
+        assert replica.position.role is not ChainRole.OUT or flight.abandoned, f"{who}: {phase.name} outside the live chain"
         return
-    assert replica.standing.place is not Place.OUT, f"{who}: {phase.name} outside the live chain"
-    assert not replica.standing.is_last, f"{who}: {phase.name} with nobody behind it"
+    assert replica.position.role is not ChainRole.OUT, f"{who}: {phase.name} outside the live chain"
+    assert not replica.position.is_last, f"{who}: {phase.name} with nobody behind it"
     assert not flight.abandoned, f"{who}: abandoned but {phase.name}"
     if flight.is_fill:
         has = meta.committed if meta is not None else 0
         removes = flight.update.kind is UpdateKind.REMOVE
-        assert replica.standing.serves, f"{who}: a fill by somebody who does not serve"
-        assert replica.standing.successor_syncs, f"{who}: a fill with nobody to fill"
+        assert replica.position.serves, f"{who}: a fill by somebody who does not serve"
+        assert replica.position.successor_syncs, f"{who}: a fill with nobody to fill"
         assert has == (0 if removes else flight.update.version), (
             f"{who}: a fill of {flight.update.version} but the store has {meta}"
         )
-        assert lane.fill_version == replica.standing.version, f"{who}: a fill of an older chain version"
-        assert not flight.askers, f"{who}: somebody waits for a fill"
+        assert lane.fill_version == replica.position.version, f"{who}: a fill of an older chain version"
+        assert not flight.waiters, f"{who}: somebody waits for a fill"
         return
     assert meta is not None, f"{who}: {phase.name} but the store has nothing"
     assert meta.pending == flight.update.version, f"{who}: {phase.name} of {flight.update.version} but the store has {meta}"
-    if replica.standing.serves:
+    if replica.position.serves:
         assert meta.committed < meta.pending, f"{who}: pending {meta.pending} behind committed {meta.committed}"
-    if phase is not Phase.HALTED:
+    if phase is not FlightPhase.HALTED:
         assert flight.retry_ns < NEVER, f"{who}: {phase.name} without a deadline"

@@ -10,19 +10,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fs3.base import limits
-from fs3.core.craq.admission import LaneState
-from fs3.core.craq.facts import same_tag
-from fs3.core.craq.flight import Flight, Phase
+from fs3.core.craq.admission.facts import is_same_tag
+from fs3.core.craq.admission.table import LaneState
+from fs3.core.craq.flight import Flight, FlightPhase
 from fs3.model.chunk import Update
+
+waiters_per_flight_max = 64
+"""Senders of one and the same update that wait for its answer."""
+
+flights_per_target_max = 1024
 
 
 @dataclass(frozen=True)
 class ReplicaLimits:
     """Limits and times of one replica; see `fs3.base.limits`."""
 
-    lane_waiting_max: int = limits.lane_waiting_max
-    flights_max: int = limits.flights_per_target_max
-    askers_max: int = limits.askers_per_flight_max
+    lane_waiting_max: int = 256
+    """Updates waiting behind one chunk's flight."""
+    flights_max: int = flights_per_target_max
+    waiters_max: int = waiters_per_flight_max
     flight_deadline_ns: int = limits.flight_deadline_ns
     forward_timeout_min_ns: int = limits.forward_timeout_min_ns
     forward_timeout_max_ns: int = limits.forward_timeout_max_ns
@@ -42,11 +48,11 @@ DEFAULT_LIMITS = ReplicaLimits()
 
 
 @dataclass(slots=True)
-class Waiting:
+class QueuedUpdate:
     """An update that has not been admitted yet, and everybody who asked for it."""
 
     update: Update
-    askers: list[int]
+    waiters: list[int]
     expires_ns: int
 
 
@@ -55,63 +61,63 @@ class Lane:
     """One chunk's flight and queue."""
 
     flight: Flight
-    waiting: deque[Waiting] | None = None
+    queue: deque[QueuedUpdate] | None = None
     fill_version: int = 0
     """Chain version under which the successor is to be brought up to date with this chunk: a fill is under way, or comes next. 0:
     not asked for."""
 
-    def find(self, update: Update) -> Flight | Waiting | None:
+    def find(self, update: Update) -> Flight | QueuedUpdate | None:
         """This very update, in flight or waiting.
 
         A client's update is known by its tag alone: it has no version yet. One without tag never equals another. What a
         predecessor sends is known by version and tag. A fill is no update, and nobody asks for it.
         """
         if update.from_target:
-            return next((entry for entry in self._all() if _same_forwarded(entry.update, update)), None)
+            return next((entry for entry in self._all() if _is_same_forwarded(entry.update, update)), None)
         if update.tag.client:
             return next((entry for entry in self._all() if entry.update.tag == update.tag), None)
         return None
 
-    def _all(self) -> Iterator[Flight | Waiting]:
+    def _all(self) -> Iterator[Flight | QueuedUpdate]:
         if not self.flight.is_fill:
             yield self.flight
-        if self.waiting:
-            yield from self.waiting
+        if self.queue:
+            yield from self.queue
 
-    def state(self, update: Update, waiting_max: int, askers_max: int) -> LaneState:
+    def state(self, update: Update, waiting_max: int, waiters_max: int) -> LaneState:
         """What an update that arrives now meets."""
-        if self.flight.phase is Phase.HALTED:
+        if self.flight.phase is FlightPhase.HALTED:
             return LaneState.HALTED
         same = self.find(update)
         if same is not None:
-            return LaneState.SAME if len(same.askers) < askers_max else LaneState.FULL
-        return LaneState.FULL if self.waiting and len(self.waiting) >= waiting_max else LaneState.TAKEN
+            return LaneState.SAME if len(same.waiters) < waiters_max else LaneState.FULL
+        return LaneState.FULL if self.queue and len(self.queue) >= waiting_max else LaneState.TAKEN
 
-    def wait(self, entry: Waiting) -> None:
+    def enqueue(self, entry: QueuedUpdate) -> None:
         """Put an update behind all others."""
-        if self.waiting is None:
-            self.waiting = deque()
-        self.waiting.append(entry)
+        if self.queue is None:
+            self.queue = deque()
+        self.queue.append(entry)
 
     def describe(self) -> str:
         """Version, phase, sendings and how many wait, in a few characters."""
         flight = self.flight
         sent = f"#{flight.attempts}" if flight.attempts else ""
-        waiting = f"+{len(self.waiting)}" if self.waiting else ""
+        waiting = f"+{len(self.queue)}" if self.queue else ""
         return f"{flight.update.chunk.hex()[-6:]}@{flight.update.version}:{flight.phase.name.lower()}{sent}{waiting}"
 
-    def take_waiting(self) -> list[Waiting]:
+    def take_queue(self) -> list[QueuedUpdate]:
         """Remove and return everything that waits."""
-        entries = list(self.waiting or ())
-        self.waiting = None
+        entries = list(self.queue or ())
+        self.queue = None
         return entries
 
     @property
     def due_ns(self) -> int:
         """When something has to be done about the flight or about who waits longest."""
         due = self.flight.due_ns
-        return min(due, self.waiting[0].expires_ns) if self.waiting else due
+        return min(due, self.queue[0].expires_ns) if self.queue else due
 
 
-def _same_forwarded(one: Update, other: Update) -> bool:
-    return one.version == other.version and same_tag(one.tag, other.tag)
+def _is_same_forwarded(one: Update, other: Update) -> bool:
+    return one.version == other.version and is_same_tag(one.tag, other.tag)

@@ -12,42 +12,42 @@ from itertools import product
 from fs3.base.status import Code
 
 
-class Store(IntEnum):
+class StoreState(IntEnum):
     """Whether the target has looked at what its store has pending, and the store is whole."""
 
     OPEN = 0
     CLOSED = 1
 
 
-class Asked(IntEnum):
+class VersionMatch(IntEnum):
     """The chain version of the request against the target's."""
 
     EQUAL = 0
     OTHER = 1
 
 
-class Slot(IntEnum):
+class SlotState(IntEnum):
     """The target's place in its chain."""
 
     SERVES = 0
     ELSE = 1
 
 
-class Lease(IntEnum):
+class LeaseState(IntEnum):
     """The node's lease, by its own monotonic clock."""
 
     RUNNING = 0
     OVER = 1
 
 
-class Behind(IntEnum):
+class Downstream(IntEnum):
     """Whether the live chain goes on behind this target, syncing targets included."""
 
     NOBODY = 0
     SOMEBODY = 1
 
 
-class Known(IntEnum):
+class ChunkState(IntEnum):
     """What the store has of the chunk."""
 
     NOTHING = 0
@@ -59,12 +59,12 @@ class Known(IntEnum):
 
 
 COLUMNS: dict[str, type[IntEnum]] = {
-    "store": Store,
-    "asked": Asked,
-    "slot": Slot,
-    "lease": Lease,
-    "behind": Behind,
-    "known": Known,
+    "store": StoreState,
+    "asked": VersionMatch,
+    "slot": SlotState,
+    "lease": LeaseState,
+    "behind": Downstream,
+    "known": ChunkState,
 }
 
 
@@ -89,48 +89,48 @@ def _row(code: Code, why: str, **columns: IntEnum | tuple[IntEnum, ...]) -> Read
     return ReadRow(code, why, tuple(when))
 
 
-_MAY = {"store": Store.OPEN, "asked": Asked.EQUAL, "slot": Slot.SERVES, "lease": Lease.RUNNING}
+_MAY = {"store": StoreState.OPEN, "asked": VersionMatch.EQUAL, "slot": SlotState.SERVES, "lease": LeaseState.RUNNING}
 
 READS: tuple[ReadRow, ...] = (
-    _row(Code.NOT_SERVING, "a commit that clients have seen may be lost here and not made again yet", store=Store.CLOSED),
-    _row(Code.WRONG_CHAIN_VERSION, "one of the two does not know who serves", store=Store.OPEN, asked=Asked.OTHER),
+    _row(Code.NOT_SERVING, "a commit that clients have seen may be lost here and not made again yet", store=StoreState.CLOSED),
+    _row(Code.WRONG_CHAIN_VERSION, "one of the two does not know who serves", store=StoreState.OPEN, asked=VersionMatch.OTHER),
     _row(
         Code.NOT_SERVING,
         "it is out of the live chain, or it is being brought up to date",
-        store=Store.OPEN,
-        asked=Asked.EQUAL,
-        slot=Slot.ELSE,
+        store=StoreState.OPEN,
+        asked=VersionMatch.EQUAL,
+        slot=SlotState.ELSE,
     ),
     _row(
         Code.LEASE,
         "the chain may have gone on without it",
-        store=Store.OPEN,
-        asked=Asked.EQUAL,
-        slot=Slot.SERVES,
-        lease=Lease.OVER,
+        store=StoreState.OPEN,
+        asked=VersionMatch.EQUAL,
+        slot=SlotState.SERVES,
+        lease=LeaseState.OVER,
     ),
-    _row(Code.NOT_FOUND, "a hole", **_MAY, known=Known.NOTHING),
-    _row(Code.OK, "nothing newer can have been shown or acknowledged by anybody", **_MAY, known=Known.COMMITTED),
+    _row(Code.NOT_FOUND, "a hole", **_MAY, known=ChunkState.NOTHING),
+    _row(Code.OK, "nothing newer can have been shown or acknowledged by anybody", **_MAY, known=ChunkState.COMMITTED),
     _row(
         Code.DIRTY,
         "somebody behind it may have committed the pending version, and shown it: the tail knows",
         **_MAY,
-        behind=Behind.SOMEBODY,
-        known=(Known.BOTH, Known.PENDING),
+        behind=Downstream.SOMEBODY,
+        known=(ChunkState.BOTH, ChunkState.PENDING),
     ),
     _row(
         Code.OK,
         "nobody is behind it: the committed version, until it commits the next itself",
         **_MAY,
-        behind=Behind.NOBODY,
-        known=Known.BOTH,
+        behind=Downstream.NOBODY,
+        known=ChunkState.BOTH,
     ),
     _row(
         Code.NOT_FOUND,
         "nobody is behind it: a hole, until it commits the chunk itself",
         **_MAY,
-        behind=Behind.NOBODY,
-        known=Known.PENDING,
+        behind=Downstream.NOBODY,
+        known=ChunkState.PENDING,
     ),
 )
 

@@ -15,6 +15,6 @@ class ChunkView(Protocol):
         """What is known of a chunk. None: it does not exist."""
         ...
 
-    def channel(self, client: ClientId, channel: int) -> ChannelRow | None:
+    def get_channel(self, client: ClientId, channel: int) -> ChannelRow | None:
         """The last update committed for a channel."""
         ...

@@ -7,7 +7,7 @@ the targets keep: the most recently freed one is taken first.
 
 from __future__ import annotations
 
-from fs3.base.limits import channels_per_client_max
+channels_per_client_max = 4096
 
 
 class ChannelPool:
@@ -22,11 +22,11 @@ class ChannelPool:
         self._taken = 0
 
     @property
-    def taken(self) -> int:
+    def in_use(self) -> int:
         """Channels with an update under way."""
         return self._taken
 
-    def take(self) -> tuple[int, int] | None:
+    def acquire(self) -> tuple[int, int] | None:
         """A free channel and the number of its next update; None while `channels_max` are taken."""
         if self._taken >= self._channels_max:
             return None
@@ -40,7 +40,7 @@ class ChannelPool:
         self._seqs[channel] = seq
         return channel, seq
 
-    def give_back(self, channel: int) -> None:
+    def release(self, channel: int) -> None:
         """Its update was answered."""
         self._taken -= 1
         self._free.append(channel)

@@ -34,7 +34,7 @@ def plan_read(layout: Layout, inode: InodeId, offset: int, length: int, file_len
     return slices(layout, inode, offset, max(0, min(length, file_length - offset)))
 
 
-def read_ios(plan: Iterable[Slice], into: memoryview) -> list[ReadIO]:
+def make_read_ios(plan: Iterable[Slice], into: memoryview) -> list[ReadIO]:
     """The slices as reads into one buffer, each at its place."""
     return [ReadIO(cut.chunk, cut.chain, cut.offset, into[cut.at : cut.at + cut.length]) for cut in plan]
 

@@ -29,7 +29,7 @@ class Readahead:
         """Bytes kept ahead of the reader; 0 while it does not read in order."""
         return self._window
 
-    def after(self, offset: int, length: int, file_length: int) -> tuple[int, int] | None:
+    def on_read(self, offset: int, length: int, file_length: int) -> tuple[int, int] | None:
         """Called for each read of [offset, offset + length): the range (offset, length) to fetch now, or None.
 
         A new range starts where the last one ended and is asked for when less than half of the window is left, so that requests

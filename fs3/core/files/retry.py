@@ -20,7 +20,7 @@ BAD_DATA_ATTEMPTS_MAX = 3
 """How often data that arrives with a wrong checksum is sent again: the wire may have changed it, a bad disk will again."""
 
 
-class Do(Enum):
+class RetryAction(Enum):
     """The next step."""
 
     FAIL = "fail"
@@ -58,12 +58,12 @@ class Row(NamedTuple):
 
     why: str
     when: Callable[[Situation], bool]
-    do: Do
+    do: RetryAction
 
 
 _BAD_DATA = frozenset((Code.CHECKSUM, Code.DISK))
 """This replica cannot give the data; the others may."""
-_SILENT = frozenset(
+_UNRESPONSIVE = frozenset(
     (
         Code.DEADLINE, Code.DISCONNECTED, Code.UNAVAILABLE, Code.SHUTTING_DOWN,
         Code.LEASE, Code.NOT_SERVING, Code.NO_SUCH_TARGET,
@@ -72,11 +72,11 @@ _SILENT = frozenset(
 """This node is not there, or must not answer; the others may."""
 
 
-def _elsewhere(it: Situation) -> bool:
-    return it.read and it.others and (it.code in _BAD_DATA or it.code in _SILENT or it.code is Code.BUSY)
+def _has_other_replica(it: Situation) -> bool:
+    return it.read and it.others and (it.code in _BAD_DATA or it.code in _UNRESPONSIVE or it.code is Code.BUSY)
 
 
-def _bad_data(it: Situation) -> bool:
+def _is_bad_data(it: Situation) -> bool:
     return it.code is Code.CHECKSUM or (it.code is Code.DISK and it.read)
 
 
@@ -84,34 +84,38 @@ def _may_be_done(it: Situation) -> bool:
     return it.code.retry is Retry.MAYBE and not it.read and not it.repeatable
 
 
-def _moved(it: Situation) -> bool:
+def _is_routing_stale(it: Situation) -> bool:
     """The chain is, or will be, another one than this client believes."""
-    return it.code.retry in (Retry.REFRESH, Retry.MAYBE) and not _elsewhere(it) and not _may_be_done(it)
+    return it.code.retry in (Retry.REFRESH, Retry.MAYBE) and not _has_other_replica(it) and not _may_be_done(it)
 
 
 TABLE: tuple[Row, ...] = (
-    Row("the answer stands", lambda it: it.code.retry is Retry.NEVER and not _bad_data(it), Do.FAIL),
-    Row("another replica can answer", _elsewhere, Do.OTHER),
+    Row("the answer stands", lambda it: it.code.retry is Retry.NEVER and not _is_bad_data(it), RetryAction.FAIL),
+    Row("another replica can answer", _has_other_replica, RetryAction.OTHER),
     Row(
         "bytes went bad on the way, perhaps",
-        lambda it: _bad_data(it) and not _elsewhere(it) and it.attempt < BAD_DATA_ATTEMPTS_MAX,
-        Do.WAIT,
+        lambda it: _is_bad_data(it) and not _has_other_replica(it) and it.attempt < BAD_DATA_ATTEMPTS_MAX,
+        RetryAction.WAIT,
     ),
     Row(
         "bytes are bad wherever they come from",
-        lambda it: _bad_data(it) and not _elsewhere(it) and it.attempt >= BAD_DATA_ATTEMPTS_MAX,
-        Do.FAIL,
+        lambda it: _is_bad_data(it) and not _has_other_replica(it) and it.attempt >= BAD_DATA_ATTEMPTS_MAX,
+        RetryAction.FAIL,
     ),
-    Row("a write is under way here, the tail knows", lambda it: it.code is Code.DIRTY and not it.asked_tail, Do.TAIL),
-    Row("who was the tail is not any more", lambda it: it.code is Code.DIRTY and it.asked_tail, Do.WAIT),
-    Row("too much to do there", lambda it: it.code is Code.BUSY and not _elsewhere(it), Do.WAIT),
-    Row("it may have happened and must not happen twice", _may_be_done, Do.FAIL),
-    Row("routing is old", lambda it: _moved(it) and it.routing_age_ns >= ROUTING_FRESH_NS, Do.REFRESH),
-    Row("routing is new, the manager is still deciding", lambda it: _moved(it) and it.routing_age_ns < ROUTING_FRESH_NS, Do.WAIT),
+    Row("a write is under way here, the tail knows", lambda it: it.code is Code.DIRTY and not it.asked_tail, RetryAction.TAIL),
+    Row("who was the tail is not any more", lambda it: it.code is Code.DIRTY and it.asked_tail, RetryAction.WAIT),
+    Row("too much to do there", lambda it: it.code is Code.BUSY and not _has_other_replica(it), RetryAction.WAIT),
+    Row("it may have happened and must not happen twice", _may_be_done, RetryAction.FAIL),
+    Row("routing is old", lambda it: _is_routing_stale(it) and it.routing_age_ns >= ROUTING_FRESH_NS, RetryAction.REFRESH),
+    Row(
+        "routing is new, the manager is still deciding",
+        lambda it: _is_routing_stale(it) and it.routing_age_ns < ROUTING_FRESH_NS,
+        RetryAction.WAIT,
+    ),
 )
 
 
-def decide(situation: Situation) -> Do:
+def decide(situation: Situation) -> RetryAction:
     """The action of the one row that matches."""
     return next(row.do for row in TABLE if row.when(situation))
 

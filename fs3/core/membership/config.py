@@ -12,10 +12,12 @@ from fs3.base.limits import (
     name_bytes_max,
     nodes_max,
     replicas_max,
-    routing_deltas_max,
     targets_per_node_max,
 )
 from fs3.base.units import MILLISECOND, SECOND
+
+routing_deltas_max = 256
+"""Deltas the manager keeps; whoever is further behind gets the whole."""
 
 
 class MgmtdConfig(msgspec.Struct, frozen=True, kw_only=True):

@@ -36,7 +36,7 @@ class DeltaLog:
         if version == newest:
             return Delta(newest, newest)
         if not self._deltas or not self._deltas[0].from_version <= version < newest:
-            return self._routing.whole()
+            return self._routing.to_full_delta()
         missed = [delta for delta in self._deltas if delta.version > version]
         nodes: dict[int, Node] = {}
         chains: dict[int, Chain] = {}

@@ -14,7 +14,7 @@ the record, and a lease it grants to a node counts from a sending that was befor
 presumes that every lease runs.
 
     phase       what it does
-    WATCHING    looks at the record every `look_ns`
+    WATCHING    looks at the record every `poll_ns`
     TAKING      its takeover is being stored
     LEADING     it is the primary until `until`, and renews every `renew_ns`
 
@@ -28,7 +28,7 @@ from enum import Enum
 
 import msgspec
 
-from fs3.base.limits import clock_drift_ns, manager_lease_ns, manager_look_ns, manager_renew_ns
+from fs3.base.limits import clock_drift_ns, manager_lease_ns, manager_lease_poll_ns, manager_renew_ns
 
 _NEVER = 1 << 62
 
@@ -63,47 +63,47 @@ class ElectionTimes(msgspec.Struct, frozen=True, kw_only=True):
         return self.lease_ns * manager_renew_ns // manager_lease_ns
 
     @property
-    def look_ns(self) -> int:
+    def poll_ns(self) -> int:
         """How often the others look at it."""
-        return self.lease_ns * manager_look_ns // manager_lease_ns
+        return self.lease_ns * manager_lease_poll_ns // manager_lease_ns
 
 
 # --- events ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
+class ElectionTick:
     """A deadline (`next_deadline`) has passed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """The record, as answer to `Look`; None when there is none yet."""
+class LeaseRead:
+    """The record, as answer to `ReadLease`; None when there is none yet."""
 
     record: LeaseRecord | None
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
-    """The record of `Write` is durable."""
+class LeaseWritten:
+    """The record of `WriteLease` is durable."""
 
 
 @dataclass(frozen=True, slots=True)
-class Overtaken:
-    """`Write` found another record than it expected, and left it alone."""
+class LeaseConflict:
+    """`WriteLease` found another record than it expected, and left it alone."""
 
     record: LeaseRecord | None
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
-    """`Look` or `Write` failed; what was to be written may be stored or not."""
+class LeaseIOFailed:
+    """`ReadLease` or `WriteLease` failed; what was to be written may be stored or not."""
 
     problem: str
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
+class EndpointsChanged:
     """This manager listens somewhere else now; the record says so with the next renewal."""
 
     endpoints: tuple[str, ...]
@@ -114,19 +114,19 @@ class Resign:
     """This manager is about to stop: give the record back, so that nobody has to wait."""
 
 
-ElectionEvent = Due | Seen | Stored | Overtaken | Failed | Moved | Resign
+ElectionEvent = ElectionTick | LeaseRead | LeaseWritten | LeaseConflict | LeaseIOFailed | EndpointsChanged | Resign
 
 # --- effects ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """Read the record; answer with `Seen` or `Failed`."""
+class ReadLease:
+    """Read the record; answer with `Seen` or `LeaseIOFailed`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Write:
-    """In one transaction: replace the record when it is `expected`. Answer with `Stored`, `Overtaken` or `Failed`."""
+class WriteLease:
+    """In one transaction: replace the record when it is `expected`. Answer with `Stored`, `LeaseConflict` or `LeaseIOFailed`."""
 
     expected: LeaseRecord | None
     record: LeaseRecord
@@ -146,10 +146,10 @@ class StepDown:
     why: str
 
 
-ElectionEffect = Look | Write | Lead | StepDown
+ElectionEffect = ReadLease | WriteLease | Lead | StepDown
 
 
-class Phase(Enum):
+class ElectionPhase(Enum):
     """See the module."""
 
     WATCHING = "watching"
@@ -158,17 +158,17 @@ class Phase(Enum):
 
 
 class Election:
-    """One manager's part in the election. At most one `Look` or `Write` is under way."""
+    """One manager's part in the election. At most one `ReadLease` or `WriteLease` is under way."""
 
     def __init__(self, now: int, me: Holder, times: ElectionTimes, *, sole: bool = False) -> None:
         """`sole`: no other process can use the store, so whoever holds the record is dead, and nothing need be renewed."""
-        self.phase = Phase.WATCHING
+        self.phase = ElectionPhase.WATCHING
         self.record: LeaseRecord | None = None
         """As it was seen, or written, last."""
         self._me = me
         self._times = times
         self._sole = sole
-        self._seen_at = now
+        self._unchanged_since = now
         """Since when the record is known to be what it is."""
         self._until = now
         """May act until then, while LEADING."""
@@ -182,11 +182,11 @@ class Election:
 
     def may_act(self, now: int) -> bool:
         """It is the primary, and its lease is running."""
-        return self.phase is Phase.LEADING and now < self._until
+        return self.phase is ElectionPhase.LEADING and now < self._until
 
     def next_deadline(self) -> int | None:
-        """When to step with `Due`; None while there is nothing to wait for but an answer, and once it has resigned."""
-        if self.phase is Phase.LEADING:
+        """When to step with `ElectionTick`; None while there is nothing to wait for but an answer, and once it has resigned."""
+        if self.phase is ElectionPhase.LEADING:
             return self._until if self._busy else min(self._until, self._next_at)
         return None if self._busy or self._resigning else self._next_at
 
@@ -194,27 +194,27 @@ class Election:
         """Take one event in. Effects in the order to carry them out."""
         effects: list[ElectionEffect] = []
         # A renewal that is stored late still counts from its beginning, and nothing was done meanwhile.
-        if self.phase is Phase.LEADING and now >= self._until and not isinstance(event, Stored):
+        if self.phase is ElectionPhase.LEADING and now >= self._until and not isinstance(event, LeaseWritten):
             effects += self._watch(now, "its lease could not be renewed in time")
         match event:
-            case Due():
+            case ElectionTick():
                 pass
-            case Seen():
+            case LeaseRead():
                 self._busy = False
-                self._next_at = now + self._times.look_ns
+                self._next_at = now + self._times.poll_ns
                 effects += self._consider(now, event.record)
-            case Stored():
-                effects += self._stored(now)
-            case Overtaken():
-                effects += self._overtaken(now, event.record)
-            case Failed():
-                effects += self._failed(now)
-            case Moved():
+            case LeaseWritten():
+                effects += self._on_written(now)
+            case LeaseConflict():
+                effects += self._on_conflict(now, event.record)
+            case LeaseIOFailed():
+                effects += self._on_failed(now)
+            case EndpointsChanged():
                 self._me = msgspec.structs.replace(self._me, endpoints=event.endpoints)
                 self._next_at = now
             case Resign():
                 self._resigning = True
-                if self.phase is Phase.LEADING:
+                if self.phase is ElectionPhase.LEADING:
                     # Before the record is given back: from then on, another may act at any time.
                     effects += self._watch(now, "it stops")
         return effects + self._proceed(now)
@@ -229,45 +229,45 @@ class Election:
                 return [self._write(now, LeaseRecord(record.epoch, None, record.renewal + 1))]
         elif now < self._next_at:
             pass
-        elif self.phase is Phase.LEADING:
+        elif self.phase is ElectionPhase.LEADING:
             assert record is not None
             return [self._write(now, LeaseRecord(record.epoch, self._me, record.renewal + 1))]
-        elif self.phase is Phase.WATCHING:
+        elif self.phase is ElectionPhase.WATCHING:
             self._busy = True
-            return [Look()]
+            return [ReadLease()]
         return []
 
     def _consider(self, now: int, record: LeaseRecord | None) -> list[ElectionEffect]:
         """Take over when the holder cannot be acting any more."""
-        if self.phase is not Phase.WATCHING or self._resigning:
+        if self.phase is not ElectionPhase.WATCHING or self._resigning:
             return []
         if record is None or record != self.record:
-            self.record, self._seen_at = record, now
+            self.record, self._unchanged_since = record, now
         over = (
             record is None
             or record.holder is None
             # Only while it leads does this process renew; now it does not.
             or record.holder.instance == self._me.instance
             or self._sole
-            or now - self._seen_at >= self._times.lease_ns + self._times.drift_ns
+            or now - self._unchanged_since >= self._times.lease_ns + self._times.drift_ns
         )
         if not over:
             return []
-        self.phase = Phase.TAKING
+        self.phase = ElectionPhase.TAKING
         return [self._write(now, LeaseRecord(record.epoch + 1 if record else 1, self._me, 0))]
 
-    def _write(self, now: int, record: LeaseRecord) -> Write:
+    def _write(self, now: int, record: LeaseRecord) -> WriteLease:
         self._busy = True
         self._began_at = now
         self._writing = record
-        return Write(self.record, record)
+        return WriteLease(self.record, record)
 
-    def _stored(self, now: int) -> list[ElectionEffect]:
+    def _on_written(self, now: int) -> list[ElectionEffect]:
         self._busy = False
-        self.record, self._writing, self._seen_at = self._writing, None, now
+        self.record, self._writing, self._unchanged_since = self._writing, None, now
         assert self.record is not None
-        if self.phase is Phase.WATCHING or self._resigning:
-            self.phase = Phase.WATCHING
+        if self.phase is ElectionPhase.WATCHING or self._resigning:
+            self.phase = ElectionPhase.WATCHING
             return []  # it stepped down meanwhile
         until = _NEVER if self._sole else self._began_at + self._times.lease_ns
         if now >= until:
@@ -276,16 +276,16 @@ class Election:
         # A renewal that tells of new endpoints may have become due meanwhile.
         rested = _NEVER if self._sole else self._began_at + self._times.renew_ns
         self._next_at = now if self.record.holder != self._me else rested
-        if self.phase is Phase.TAKING:
-            self.phase = Phase.LEADING
+        if self.phase is ElectionPhase.TAKING:
+            self.phase = ElectionPhase.LEADING
             return [Lead(self.record.epoch)]
         return []
 
-    def _overtaken(self, now: int, record: LeaseRecord | None) -> list[ElectionEffect]:
+    def _on_conflict(self, now: int, record: LeaseRecord | None) -> list[ElectionEffect]:
         self._busy = False
         ours = self.record
-        self.record, self._writing, self._seen_at = record, None, now
-        if self.phase is Phase.LEADING and record is not None and ours is not None:
+        self.record, self._writing, self._unchanged_since = record, None, now
+        if self.phase is ElectionPhase.LEADING and record is not None and ours is not None:
             mine = record.holder is not None and record.holder.instance == self._me.instance and record.epoch == ours.epoch
             if mine:
                 return []  # a renewal that seemed to fail was stored after all
@@ -293,23 +293,23 @@ class Election:
         return self._watch(now, f"{who} has taken over, in epoch {record.epoch if record else 0}")
 
     @property
-    def resigned(self) -> bool:
+    def has_resigned(self) -> bool:
         """Nothing of this manager is left in the record, or under way to it."""
         record = self.record
         ours = record is not None and record.holder is not None and record.holder.instance == self._me.instance
         return self._resigning and not self._busy and not ours
 
-    def _failed(self, now: int) -> list[ElectionEffect]:
+    def _on_failed(self, now: int) -> list[ElectionEffect]:
         self._busy = False
         self._writing = None
-        self._next_at = now + self._times.look_ns
+        self._next_at = now + self._times.poll_ns
         if self._resigning:
             self.record = None  # tried once; the others will wait for the lease
-        return self._watch(now, "") if self.phase is Phase.TAKING else []
+        return self._watch(now, "") if self.phase is ElectionPhase.TAKING else []
 
     def _watch(self, now: int, why: str) -> list[ElectionEffect]:
         """Watch, until it can take over again."""
-        led = self.phase is Phase.LEADING
-        self.phase = Phase.WATCHING
-        self._next_at = min(self._next_at, now + self._times.look_ns)
+        led = self.phase is ElectionPhase.LEADING
+        self.phase = ElectionPhase.WATCHING
+        self._next_at = min(self._next_at, now + self._times.poll_ns)
         return [StepDown(why)] if led else []

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from fs3.base.ids import NodeId, TableId, TargetId
 from fs3.base.status import Code
-from fs3.core.membership.state import Namespace, Rows
+from fs3.core.membership.state import CacheNamespace, Rows
 from fs3.model.chain import LocalState
 from fs3.model.routing import Delta, Role
 
@@ -22,7 +22,7 @@ from fs3.model.routing import Delta, Role
 
 @dataclass(frozen=True, slots=True)
 class RegisterNode:
-    """A process announces itself. Answered with `Registered`."""
+    """A process announces itself. Answered with `RegistrationAck`."""
 
     token: int
     name: str
@@ -39,7 +39,7 @@ class RegisterNode:
 
 
 @dataclass(frozen=True, slots=True)
-class Repair:
+class UpkeepProgress:
     """How far a target is with bringing its successor up to date and with verifying itself. For people; decides nothing."""
 
     resync_target_id: int = 0
@@ -67,14 +67,14 @@ class TargetReport:
     free_bytes: int = 0
     chunks: int = 0
     reason: str = ""
-    repair: Repair = Repair()
+    upkeep: UpkeepProgress = UpkeepProgress()
     unreachable: TargetId | None = None
     """Its successor under `chain_version`, when it hears nothing of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """A node reports. Answered with `Beaten`."""
+    """A node reports. Answered with `HeartbeatAck`."""
 
     token: int
     node: NodeId
@@ -96,7 +96,7 @@ class EnsureTable:
 
 @dataclass(frozen=True, slots=True)
 class OpenNamespace:
-    """Somebody needs a KVCache namespace. Answered with the `Namespace`."""
+    """Somebody needs a KVCache namespace. Answered with the `CacheNamespace`."""
 
     token: int
     name: str
@@ -115,7 +115,7 @@ class SetConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class Tick:
+class ManagerTick:
     """A deadline of the manager (`next_deadline`) has passed."""
 
 
@@ -126,7 +126,7 @@ class Persisted:
     problem: str = ""
 
 
-Event = RegisterNode | Heartbeat | EnsureTable | OpenNamespace | SetConfig | Tick | Persisted
+Event = RegisterNode | Heartbeat | EnsureTable | OpenNamespace | SetConfig | ManagerTick | Persisted
 
 # --- effects ---------------------------------------------------------------------------------------------------------
 
@@ -146,7 +146,7 @@ class Publish:
 
 
 @dataclass(frozen=True, slots=True)
-class Registered:
+class RegistrationAck:
     """Answer to `RegisterNode`."""
 
     node: NodeId
@@ -157,7 +157,7 @@ class Registered:
 
 
 @dataclass(frozen=True, slots=True)
-class Beaten:
+class HeartbeatAck:
     """Answer to `Heartbeat`."""
 
     seq: int
@@ -171,7 +171,7 @@ class Beaten:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class Rejection:
     """Answer to a request that cannot be granted."""
 
     code: Code
@@ -179,11 +179,11 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class Respond:
     """Answer the request that came with `token`. For a request that changed something, only after that was persisted."""
 
     token: int
-    answer: Registered | Beaten | TableId | Namespace | int | Refused
+    answer: RegistrationAck | HeartbeatAck | TableId | CacheNamespace | int | Rejection
 
 
-Effect = Persist | Publish | Reply
+Effect = Persist | Publish | Respond

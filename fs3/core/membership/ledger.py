@@ -8,14 +8,16 @@ from typing import Any
 import msgspec
 
 from fs3.base.ids import ChainId, NodeId, TableId, TargetId
-from fs3.base.limits import manager_waiting_max
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.core.membership.deltas import DeltaLog
-from fs3.core.membership.events import Effect, Persist, Persisted, Publish, Refused, Reply
-from fs3.core.membership.state import Namespace, Rows, State, StoredConfig
+from fs3.core.membership.events import Effect, Persist, Persisted, Publish, Rejection, Respond
+from fs3.core.membership.state import CacheNamespace, RoleConfig, Rows, State
 from fs3.model.chain import Chain, ChainTable
 from fs3.model.routing import Delta, Node, Role
+
+manager_waiting_max = 4096
+"""Requests waiting for the manager's next commit."""
 
 _RETRY_NS = SECOND
 """After a commit that failed."""
@@ -31,7 +33,7 @@ class _Batch:
     namespaces: dict[str, None] = field(default_factory=dict)
     configs: dict[Role, None] = field(default_factory=dict)
     born: list[TargetId] = field(default_factory=list)
-    replies: list[Reply] = field(default_factory=list)
+    replies: list[Respond] = field(default_factory=list)
 
     def changes_routing(self) -> bool:
         return bool(self.nodes or self.chains or self.tables)
@@ -46,7 +48,7 @@ class _Commit:
 
     rows: Rows
     delta: Delta | None
-    replies: list[Reply]
+    replies: list[Respond]
 
 
 class Ledger:
@@ -58,13 +60,13 @@ class Ledger:
     def __init__(self, state: State, deltas_kept: int) -> None:
         self.state = state
         """Working records."""
-        self.log = DeltaLog(state.routing(), deltas_kept)
+        self.delta_log = DeltaLog(state.routing(), deltas_kept)
         """Durable routing info and what led to it."""
         self.durable_namespaces = dict(state.namespaces)
         self.durable_configs = dict(state.configs)
         self.retry_at: int | None = None
         """When to try a failed commit again."""
-        self.births_waiting: set[TargetId] = set()
+        self.pending_births: set[TargetId] = set()
         """Born, and not stored yet."""
         self._batch = _Batch()
         self._commit: _Commit | None = None
@@ -79,7 +81,7 @@ class Ledger:
         """The routing version that has everything decided so far; it may not be stored yet."""
         return self.next_version if self._batch.changes_routing() else self.state.counters.routing
 
-    def count(self, **counters: int) -> None:
+    def set_counters(self, **counters: int) -> None:
         """Set counters; stored with the next commit."""
         self.state.counters = msgspec.structs.replace(self.state.counters, **counters)
 
@@ -98,12 +100,12 @@ class Ledger:
         self.state.tables[table.id] = table
         self._batch.tables[table.id] = None
 
-    def put_namespace(self, namespace: Namespace) -> None:
+    def put_namespace(self, namespace: CacheNamespace) -> None:
         """Add a namespace."""
         self.state.namespaces[namespace.name] = namespace
         self._batch.namespaces[namespace.name] = None
 
-    def put_config(self, config: StoredConfig) -> None:
+    def put_config(self, config: RoleConfig) -> None:
         """Set the configuration of a role."""
         self.state.configs[config.role] = config
         self._batch.configs[config.role] = None
@@ -111,17 +113,17 @@ class Ledger:
     def put_born(self, target: TargetId) -> None:
         """A target has been complete for the first time."""
         self.state.born.add(target)
-        self.births_waiting.add(target)
+        self.pending_births.add(target)
         self._batch.born.append(target)
 
-    def full(self) -> bool:
+    def is_full(self) -> bool:
         """As many requests wait for commits as may."""
         waiting = len(self._batch.replies) + (len(self._commit.replies) if self._commit is not None else 0)
         return waiting >= manager_waiting_max
 
-    def answer(self, token: int, answer: Any) -> list[Effect]:
+    def respond_when_durable(self, token: int, answer: Any) -> list[Effect]:
         """Answer a request once everything it has changed or seen is durable: now, if it is."""
-        reply = Reply(token, answer)
+        reply = Respond(token, answer)
         if self._batch:
             self._batch.replies.append(reply)
         elif self._commit is not None:
@@ -139,7 +141,7 @@ class Ledger:
         delta = None
         if batch.changes_routing():
             version = self.next_version
-            self.count(routing=version)
+            self.set_counters(routing=version)
             delta = Delta(
                 version - 1,
                 version,
@@ -159,24 +161,24 @@ class Ledger:
         self._commit = _Commit(rows, delta, batch.replies)
         return [Persist(rows)]
 
-    def persisted(self, now: int, event: Persisted) -> list[Effect]:
+    def on_persisted(self, now: int, event: Persisted) -> list[Effect]:
         """The commit under way is durable, or has failed."""
         commit = self._commit
         assert commit is not None, "nothing was being persisted"
         if event.problem:
             # The working state stays: what was numbered stays numbered, and is stored as soon as the store works again.
             self.retry_at = now + _RETRY_NS
-            refused = Refused(Code.INTERNAL, f"the manager cannot store this now: {event.problem}; it will try again")
-            effects: list[Effect] = [Reply(reply.token, refused) for reply in commit.replies]
+            refused = Rejection(Code.INTERNAL, f"the manager cannot store this now: {event.problem}; it will try again")
+            effects: list[Effect] = [Respond(reply.token, refused) for reply in commit.replies]
             commit.replies = []
             return effects
         self._commit = None
-        self.births_waiting.difference_update(commit.rows.born)
+        self.pending_births.difference_update(commit.rows.born)
         self.durable_namespaces.update((namespace.name, namespace) for namespace in commit.rows.namespaces)
         self.durable_configs.update((config.role, config) for config in commit.rows.configs)
         effects = []
         if commit.delta is not None:
-            self.log.append(commit.delta)
+            self.delta_log.append(commit.delta)
             effects.append(Publish(commit.delta))
         return effects + commit.replies
 

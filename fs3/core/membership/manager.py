@@ -13,35 +13,37 @@ from dataclasses import dataclass
 import msgspec
 
 from fs3.base.ids import ChainId, NodeId, TableId, TargetId
-from fs3.base.limits import namespaces_max, nodes_max, page_bytes_max, replicas_max, routing_bytes_max, tables_max
+from fs3.base.limits import nodes_max, page_bytes_max, replicas_max, routing_bytes_max, tables_max
 from fs3.base.status import Code
-from fs3.core.membership.accusations import Accusations
-from fs3.core.membership.admission import Refusal, check_cluster, check_heartbeat, check_targets, incarnation_of
 from fs3.core.membership.config import MgmtdConfig
 from fs3.core.membership.deltas import routing_bytes
 from fs3.core.membership.events import (
-    Beaten,
     Effect,
     EnsureTable,
     Event,
     Heartbeat,
+    HeartbeatAck,
+    ManagerTick,
     OpenNamespace,
     Persisted,
-    Refused,
-    Registered,
     RegisterNode,
-    Reply,
+    RegistrationAck,
+    Rejection,
+    Respond,
     SetConfig,
     TargetReport,
-    Tick,
 )
-from fs3.core.membership.health import Health
+from fs3.core.membership.lease_health import LeaseHealth
 from fs3.core.membership.ledger import Ledger
+from fs3.core.membership.link_faults import LinkFaults
+from fs3.core.membership.node_admission import RequestRejected, admit_incarnation, check_cluster, check_heartbeat, check_targets
 from fs3.core.membership.placement import place
-from fs3.core.membership.state import Namespace, State, StoredConfig
+from fs3.core.membership.state import CacheNamespace, RoleConfig, State
 from fs3.core.membership.transition import next_chain
 from fs3.model.chain import Chain, ChainTable, LocalState, PublicState, Slot
 from fs3.model.routing import Delta, Node, Role, Routing
+
+namespaces_max = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,41 +68,41 @@ class Manager:
         self._names = {node.name: node.id for node in state.nodes.values()}
         self._bytes = routing_bytes(state.nodes.values(), state.chains.values(), state.tables.values())
         """At least the encoded size of the routing info."""
-        self._home: dict[NodeId, dict[TargetId, ChainId]] = {}
+        self._targets_by_node: dict[NodeId, dict[TargetId, ChainId]] = {}
         """The targets of each node, and which chain they are in."""
-        self._health = Health(config)
-        self._accusations = Accusations(config, self._health)
+        self._health = LeaseHealth(config)
+        self._link_faults = LinkFaults(config, self._health)
         for node in state.nodes:
             # Leases that the former primary granted may still run, and whom it had fenced is not stored.
-            self._health.presume(now, node, state.counters.routing if config.reconfigure else 0)
+            self._health.assume_lease(now, node, state.counters.routing if config.reconfigure else 0)
         for chain in state.chains.values():
-            self._settle(now, chain)
+            self._index_targets(now, chain)
         self._tick_ns = config.heartbeat_ns // 2
         self._tick_at = now + self._tick_ns
-        self._reviewed_at: int | None = now + config.lease_ns + config.drift_ns
+        self._review_due_at: int | None = now + config.lease_ns + config.drift_ns
         """When every lease of the former primary has run out: then all chains are looked at once. None after that."""
-        self._alone = any(node.role is Role.STORAGE for node in state.nodes.values())
+        self._awaits_first_storage = any(node.role is Role.STORAGE for node in state.nodes.values())
         """No storage node has been heard yet. Perhaps the whole cluster is being started, and nobody is late; and if all of them
         are dead, there is nothing to be done for anybody."""
-        self._awake_at = now
+        self._last_step_at = now
 
     # --- the machine -------------------------------------------------------------------------------------------------
 
     def step(self, now: int, event: Event) -> list[Effect]:
         """Take one event in. Effects in the order to carry them out."""
         # Ticks come four times in this time: the process was stopped or starved, and what was sent to it lies unread.
-        if now - self._awake_at > 2 * self._config.heartbeat_ns:
-            self._health.slept(self._awake_at, now)
-            if self._reviewed_at is not None:
-                self._reviewed_at += now - self._awake_at
-        self._awake_at = now
+        if now - self._last_step_at > 2 * self._config.heartbeat_ns:
+            self._health.on_process_paused(self._last_step_at, now)
+            if self._review_due_at is not None:
+                self._review_due_at += now - self._last_step_at
+        self._last_step_at = now
         match event:
             case Heartbeat():
                 effects: list[Effect] = self._heartbeat(now, event)
-            case Tick():
+            case ManagerTick():
                 effects = self._tick(now)
             case Persisted():
-                effects = self._ledger.persisted(now, event)
+                effects = self._ledger.on_persisted(now, event)
             case _:
                 effects = self._request(now, event)
         return effects + self._ledger.flush()
@@ -111,35 +113,35 @@ class Manager:
         return self._tick_at if retry_at is None else min(self._tick_at, retry_at)
 
     def _request(self, now: int, event: RegisterNode | EnsureTable | OpenNamespace | SetConfig) -> list[Effect]:
-        if self._ledger.full():
-            return [Reply(event.token, Refused(Code.BUSY, "too many requests wait for the manager's store"))]
+        if self._ledger.is_full():
+            return [Respond(event.token, Rejection(Code.BUSY, "too many requests wait for the manager's store"))]
         try:
-            answer: Registered | TableId | Namespace | int
+            answer: RegistrationAck | TableId | CacheNamespace | int
             match event:
                 case RegisterNode():
                     answer = self._register(now, event)
                 case EnsureTable():
-                    answer = self._table(now, event.replicas).id
+                    answer = self._ensure_table(now, event.replicas).id
                 case OpenNamespace():
                     answer = self._open_namespace(now, event)
                 case SetConfig():
                     answer = self._set_config(event)
-        except Refusal as refusal:
-            return [Reply(event.token, refusal.refused)]
-        return self._ledger.answer(event.token, answer)
+        except RequestRejected as refusal:
+            return [Respond(event.token, refusal.rejection)]
+        return self._ledger.respond_when_durable(event.token, answer)
 
     def _tick(self, now: int) -> list[Effect]:
         effects = self._ledger.retry(now)
         if now < self._tick_at:
             return effects
         self._tick_at = now + self._tick_ns
-        if self._alone:
+        if self._awaits_first_storage:
             return effects
         for node in list(self._state.nodes.values()):
-            if node.alive and not self._health.alive(now, node.id):
-                self._gone(now, node)
-        if self._reviewed_at is not None and now >= self._reviewed_at:
-            self._reviewed_at = None
+            if node.alive and not self._health.is_alive(now, node.id):
+                self._on_node_gone(now, node)
+        if self._review_due_at is not None and now >= self._review_due_at:
+            self._review_due_at = None
             self._reconfigure(now, self._state.chains)
         return effects
 
@@ -158,21 +160,21 @@ class Manager:
     @property
     def published(self) -> Routing:
         """The newest persisted routing info."""
-        return self._ledger.log.routing
+        return self._ledger.delta_log.routing
 
     def since(self, version: int) -> Delta:
         """What leads from a version to `published`."""
-        return self._ledger.log.since(version)
+        return self._ledger.delta_log.since(version)
 
-    def stored_config(self, role: Role) -> StoredConfig:
+    def role_config(self, role: Role) -> RoleConfig:
         """The distributed configuration of a role; version 0 and empty when there is none."""
-        return self._ledger.durable_configs.get(role, StoredConfig(role, 0, ""))
+        return self._ledger.durable_configs.get(role, RoleConfig(role, 0, ""))
 
-    def namespaces(self) -> list[Namespace]:
+    def namespaces(self) -> list[CacheNamespace]:
         """All of them, by id."""
         return sorted(self._ledger.durable_namespaces.values(), key=lambda namespace: namespace.id)
 
-    def targets(self, now: int) -> list[TargetStatus]:
+    def target_statuses(self, now: int) -> list[TargetStatus]:
         """Every target of every chain, as published and as reported."""
         return [
             TargetStatus(
@@ -191,51 +193,51 @@ class Manager:
         """How long a node may still serve; negative when its lease has run out."""
         return self._health.lease_left_ns(now, node)
 
-    def silent_ns(self, now: int, node: NodeId) -> int | None:
+    def heartbeat_age_ns(self, now: int, node: NodeId) -> int | None:
         """Since a node was last heard; None when it has not been since this manager took over."""
-        return self._health.silent_ns(now, node)
+        return self._health.heartbeat_age_ns(now, node)
 
     # --- nodes -------------------------------------------------------------------------------------------------------
 
-    def _register(self, now: int, event: RegisterNode) -> Registered:
+    def _register(self, now: int, event: RegisterNode) -> RegistrationAck:
         check_cluster(self._state.cluster, event)
         known = self._state.nodes.get(self._names.get(event.name, NodeId(0)))
-        incarnation = incarnation_of(known, event, alive=known is not None and self._health.alive(now, known.id))
+        incarnation = admit_incarnation(known, event, alive=known is not None and self._health.is_alive(now, known.id))
         if known is None and len(self._state.nodes) >= nodes_max:
-            raise Refusal(Code.TOO_LARGE, f"the cluster has {nodes_max} nodes, the most it can have")
+            raise RequestRejected(Code.TOO_LARGE, f"the cluster has {nodes_max} nodes, the most it can have")
         number = known.id if known is not None else NodeId(self._state.counters.node + 1)
-        check_targets(number, event, self._home, self._state.nodes)
+        check_targets(number, event, self._targets_by_node, self._state.nodes)
         node = Node(number, event.name, event.role, event.endpoints, event.host, incarnation, alive=True, pid=event.pid)
         more = routing_bytes([node]) - (routing_bytes([known]) if known is not None else 0)
         self._check_size(more)
-        self._heard(now, event.role)
-        self._health.registered(now, number, again=known is not None and known.incarnation == incarnation)
+        self._on_storage_heard(now, event.role)
+        self._health.on_registered(now, number, same_incarnation=known is not None and known.incarnation == incarnation)
         if node != known:
             self._bytes += more
-            self._ledger.count(node=max(self._state.counters.node, number))
+            self._ledger.set_counters(node=max(self._state.counters.node, number))
             self._names[node.name] = number
             self._ledger.put_node(node)
         self._make_first_table(now)
-        born = tuple(target for target in sorted(self._home.get(number, ())) if target in self._state.born)
-        return Registered(number, incarnation, born)
+        born = tuple(target for target in sorted(self._targets_by_node.get(number, ())) if target in self._state.born)
+        return RegistrationAck(number, incarnation, born)
 
     def _heartbeat(self, now: int, event: Heartbeat) -> list[Effect]:
         try:
             node = check_heartbeat(self._state.nodes.get(event.node), event, self._ledger.last_version)
-        except Refusal as refusal:
-            return [Reply(event.token, refusal.refused)]
-        self._heard(now, node.role)
-        own = self._home.get(node.id, {})
+        except RequestRejected as refusal:
+            return [Respond(event.token, refusal.rejection)]
+        self._on_storage_heard(now, node.role)
+        own = self._targets_by_node.get(node.id, {})
         versions = {target: self._state.chains[chain].version for target, chain in own.items()}
-        granted, changed = self._health.heard(now, event, versions)
-        alive = self._health.alive(now, node.id)
+        granted, changed = self._health.on_heartbeat(now, event, versions)
+        alive = self._health.is_alive(now, node.id)
         if node.alive and not alive:
-            self._gone(now, node)
+            self._on_node_gone(now, node)
         elif alive and not node.alive:
             self._ledger.put_node(msgspec.structs.replace(node, alive=True))
             self._reconfigure(now, own.values())
             # Those that the cluster waited for may have registered while this one was not heard.
-            with contextlib.suppress(Refusal):
+            with contextlib.suppress(RequestRejected):
                 self._make_first_table(now)
         elif changed:
             self._reconfigure(now, [own[target] for target in changed])
@@ -243,29 +245,29 @@ class Manager:
             for report in event.targets:
                 if report.state is LocalState.UPTODATE and report.target in own and report.target not in self._state.born:
                     self._ledger.put_born(report.target)
-        self._accusations.heard(event, own)
+        self._link_faults.on_heartbeat(event, own)
         # One that leaves hears of its replacement, and one that is born serves, only after that was stored.
-        later = event.leaving or not self._ledger.births_waiting.isdisjoint(own)
-        beaten = Beaten(
+        later = event.leaving or not self._ledger.pending_births.isdisjoint(own)
+        ack = HeartbeatAck(
             seq=event.seq,
             lease_ns=self._config.lease_ns if granted else 0,
             routing_version=self._ledger.last_version if later else self.published.version,
-            config_version=self.stored_config(node.role).version,
-            leave=self._accusations.to_leave(now, own, self._state.chains),
+            config_version=self.role_config(node.role).version,
+            leave=self._link_faults.targets_to_leave(now, own, self._state.chains),
         )
-        return self._ledger.answer(event.token, beaten) if later else [Reply(event.token, beaten)]
+        return self._ledger.respond_when_durable(event.token, ack) if later else [Respond(event.token, ack)]
 
-    def _heard(self, now: int, role: Role) -> None:
+    def _on_storage_heard(self, now: int, role: Role) -> None:
         """From the first storage node on, the others are waited for as long as their leases may run."""
-        if self._alone and role is Role.STORAGE:
-            self._alone = False
-            self._health.presume_again(now)
-            self._reviewed_at = now + self._config.lease_ns + self._config.drift_ns
+        if self._awaits_first_storage and role is Role.STORAGE:
+            self._awaits_first_storage = False
+            self._health.renew_assumed_leases(now)
+            self._review_due_at = now + self._config.lease_ns + self._config.drift_ns
 
-    def _gone(self, now: int, node: Node) -> None:
+    def _on_node_gone(self, now: int, node: Node) -> None:
         """Its lease has run out, or it has handed over."""
         self._ledger.put_node(msgspec.structs.replace(node, alive=False))
-        self._reconfigure(now, self._home.get(node.id, {}).values())
+        self._reconfigure(now, self._targets_by_node.get(node.id, {}).values())
 
     # --- chains ------------------------------------------------------------------------------------------------------
 
@@ -283,18 +285,18 @@ class Manager:
             following = next_chain(chain, states)
             if following is chain:
                 continue
-            for slot in chain.serving():
+            for slot in chain.serving_slots():
                 after = following.slot(slot.target)
                 if after is None or after.state is not PublicState.SERVING:
                     # It may not know yet that it has been replaced: no new lease before it does.
                     self._health.fence(slot.node, self._ledger.next_version)
-            self._accusations.changed(chain, following)
+            self._link_faults.on_chain_changed(chain, following)
             self._ledger.put_chain(following)
 
-    def _settle(self, now: int, chain: Chain) -> None:
+    def _index_targets(self, now: int, chain: Chain) -> None:
         for slot in chain.slots:
-            self._home.setdefault(slot.node, {})[slot.target] = chain.id
-            self._health.given(now, slot.node, slot.target)
+            self._targets_by_node.setdefault(slot.node, {})[slot.target] = chain.id
+            self._health.on_assigned(now, slot.node, slot.target)
 
     def _storage_nodes(self) -> list[Node]:
         """Those that are here, by id."""
@@ -302,19 +304,19 @@ class Manager:
             (node for node in self._state.nodes.values() if node.role is Role.STORAGE and node.alive), key=lambda node: node.id
         )
 
-    def _table(self, now: int, replicas: int) -> ChainTable:
+    def _ensure_table(self, now: int, replicas: int) -> ChainTable:
         """The table with so many replicas, made when there is none; 0: the default table."""
         if not replicas:
             replicas = next((table.replicas for table in self._state.tables.values()), self._config.replicas)
         if not 1 <= replicas <= replicas_max:
-            raise Refusal(Code.INVALID, f"replicas is {replicas}, must be 1 to {replicas_max}")
+            raise RequestRejected(Code.INVALID, f"replicas is {replicas}, must be 1 to {replicas_max}")
         for table in self._state.tables.values():
             if table.replicas == replicas:
                 return table
         here, expected = len(self._storage_nodes()), self._config.storage_nodes
         if here < expected:
             # A table made now would leave out whoever is still starting, for ever.
-            raise Refusal(Code.BUSY, f"chains are made when {expected} storage nodes are here, there are {here}")
+            raise RequestRejected(Code.BUSY, f"chains are made when {expected} storage nodes are here, there are {here}")
         if not self._state.tables:
             default = self._make_table(now, self._config.replicas)
             if default.replicas == replicas:
@@ -329,13 +331,13 @@ class Manager:
     def _make_table(self, now: int, replicas: int) -> ChainTable:
         """Another table, with fresh targets on all storage nodes. All of it is new and empty, so every target serves."""
         if len(self._state.tables) >= tables_max:
-            raise Refusal(Code.TOO_LARGE, f"the cluster has {tables_max} chain tables, the most it can have")
+            raise RequestRejected(Code.TOO_LARGE, f"the cluster has {tables_max} chain tables, the most it can have")
         nodes, per_node, counters = self._storage_nodes(), self._config.targets_per_node, self._state.counters
         number = TableId(counters.table + 1)
         try:
             places = place(len(nodes), per_node, replicas, seed=number)
         except ValueError as problem:
-            raise Refusal(Code.INVALID, str(problem)) from None
+            raise RequestRejected(Code.INVALID, str(problem)) from None
         chains = []
         for index, members in enumerate(places):
             slots = [
@@ -347,17 +349,19 @@ class Manager:
         more = routing_bytes(chains=chains, tables=[table])
         self._check_size(more)
         self._bytes += more
-        self._ledger.count(table=number, chain=counters.chain + len(chains), target=counters.target + len(nodes) * per_node)
+        self._ledger.set_counters(
+            table=number, chain=counters.chain + len(chains), target=counters.target + len(nodes) * per_node
+        )
         for chain in chains:
             self._ledger.put_chain(chain)
-            self._settle(now, chain)
+            self._index_targets(now, chain)
         self._ledger.put_table(table)
         return table
 
     def _check_size(self, more: int) -> None:
         """The whole routing info must fit into one message."""
         if self._bytes + more > routing_bytes_max:
-            raise Refusal(
+            raise RequestRejected(
                 Code.TOO_LARGE,
                 f"routing info would have {self._bytes + more} bytes, at most {routing_bytes_max} fit into one message: "
                 "use fewer targets_per_node or fewer chain tables",
@@ -365,39 +369,39 @@ class Manager:
 
     # --- namespaces and configuration --------------------------------------------------------------------------------
 
-    def _open_namespace(self, now: int, event: OpenNamespace) -> Namespace:
+    def _open_namespace(self, now: int, event: OpenNamespace) -> CacheNamespace:
         found = self._state.namespaces.get(event.name)
         if found is not None:
             if event.page_bytes != found.page_bytes:
-                raise Refusal(
+                raise RequestRejected(
                     Code.NAMESPACE_DIFFERS,
                     f"namespace {event.name!r} has pages of {found.page_bytes} bytes, not {event.page_bytes}",
                 )
             if event.replicas not in (0, found.replicas):
-                raise Refusal(
+                raise RequestRejected(
                     Code.NAMESPACE_DIFFERS, f"namespace {event.name!r} has {found.replicas} replicas, not {event.replicas}"
                 )
             return found
         if not 1 <= event.page_bytes <= page_bytes_max:
-            raise Refusal(Code.INVALID, f"page_bytes is {event.page_bytes}, must be 1 to {page_bytes_max}")
+            raise RequestRejected(Code.INVALID, f"page_bytes is {event.page_bytes}, must be 1 to {page_bytes_max}")
         if len(self._state.namespaces) >= namespaces_max:
-            raise Refusal(Code.TOO_LARGE, f"the cluster has {namespaces_max} namespaces, the most it can have")
-        table = self._table(now, event.replicas)
-        made = Namespace(self._state.counters.namespace + 1, event.name, event.page_bytes, table.replicas, table.id)
-        self._ledger.count(namespace=made.id)
+            raise RequestRejected(Code.TOO_LARGE, f"the cluster has {namespaces_max} namespaces, the most it can have")
+        table = self._ensure_table(now, event.replicas)
+        made = CacheNamespace(self._state.counters.namespace + 1, event.name, event.page_bytes, table.replicas, table.id)
+        self._ledger.set_counters(namespace=made.id)
         self._ledger.put_namespace(made)
         return made
 
     def _set_config(self, event: SetConfig) -> int:
-        current = self._state.configs.get(event.role, StoredConfig(event.role, 0, ""))
+        current = self._state.configs.get(event.role, RoleConfig(event.role, 0, ""))
         if event.expected_version not in (0, current.version):
-            raise Refusal(
+            raise RequestRejected(
                 Code.STALE,
                 f"configuration of role {event.role.name.lower()} has version {current.version}, not {event.expected_version}",
             )
         if event.toml == current.toml and current.version:
             return current.version
-        made = StoredConfig(event.role, self._state.counters.config + 1, event.toml)
-        self._ledger.count(config=made.version)
+        made = RoleConfig(event.role, self._state.counters.config + 1, event.toml)
+        self._ledger.set_counters(config=made.version)
         self._ledger.put_config(made)
         return made.version

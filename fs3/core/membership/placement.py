@@ -27,14 +27,14 @@ _EXCHANGES = 40_000
 """Exchanges tried at most."""
 
 
-class Place(NamedTuple):
+class TargetPosition(NamedTuple):
     """One target: its node, and which of the node's targets it is. Both count from 0."""
 
     node: int
     ordinal: int
 
 
-def place(nodes: int, targets_per_node: int, replicas: int, seed: int) -> list[tuple[Place, ...]]:
+def place(nodes: int, targets_per_node: int, replicas: int, seed: int) -> list[tuple[TargetPosition, ...]]:
     """The chains of a table, in chain order (head first). ValueError naming what cannot be met.
 
     At most r - 1 targets are left over when n*k is not a multiple of r.
@@ -54,13 +54,13 @@ def place(nodes: int, targets_per_node: int, replicas: int, seed: int) -> list[t
     used = [0] * nodes
     placed = []
     for chain in ordered:
-        placed.append(tuple(Place(node, used[node]) for node in chain))
+        placed.append(tuple(TargetPosition(node, used[node]) for node in chain))
         for node in chain:
             used[node] += 1
     return placed
 
 
-def pair_counts(chains: list[tuple[Place, ...]], nodes: int) -> list[list[int]]:
+def pair_counts(chains: list[tuple[TargetPosition, ...]], nodes: int) -> list[list[int]]:
     """How many chains each two nodes share, which is what one of them reads from the other after losing everything."""
     return _count_pairs([[place.node for place in chain] for chain in chains], nodes)
 

@@ -20,7 +20,7 @@ class ClusterRow(msgspec.Struct, frozen=True, array_like=True):
     name: str
 
 
-class Counters(msgspec.Struct, frozen=True, array_like=True):
+class IdCounters(msgspec.Struct, frozen=True, array_like=True):
     """The last number of each kind that was given out; none is used twice."""
 
     routing: int = 0
@@ -33,7 +33,7 @@ class Counters(msgspec.Struct, frozen=True, array_like=True):
     config: int = 0
 
 
-class Namespace(msgspec.Struct, frozen=True, array_like=True):
+class CacheNamespace(msgspec.Struct, frozen=True, array_like=True):
     """A KVCache namespace."""
 
     id: int
@@ -43,7 +43,7 @@ class Namespace(msgspec.Struct, frozen=True, array_like=True):
     table: TableId
 
 
-class StoredConfig(msgspec.Struct, frozen=True, array_like=True):
+class RoleConfig(msgspec.Struct, frozen=True, array_like=True):
     """The distributed configuration of one role. Versions rise over all roles, so a role's version never repeats."""
 
     role: Role
@@ -55,12 +55,12 @@ class State(msgspec.Struct):
     """Everything, as it was stored."""
 
     cluster: ClusterRow
-    counters: Counters = Counters()
+    counters: IdCounters = IdCounters()
     nodes: dict[NodeId, Node] = {}
     chains: dict[ChainId, Chain] = {}
     tables: dict[TableId, ChainTable] = {}
-    namespaces: dict[str, Namespace] = {}
-    configs: dict[Role, StoredConfig] = {}
+    namespaces: dict[str, CacheNamespace] = {}
+    configs: dict[Role, RoleConfig] = {}
     born: set[TargetId] = set()
     """Targets that have been reported complete (UPTODATE) at least once. Before that an empty store is a new one, and complete:
     a target serves only after the manager has acknowledged such a report, so nothing was ever acknowledged by it. After
@@ -74,10 +74,10 @@ class State(msgspec.Struct):
 class Rows(msgspec.Struct, frozen=True):
     """What one commit changes: these records, whole, and the counters."""
 
-    counters: Counters
+    counters: IdCounters
     nodes: tuple[Node, ...] = ()
     chains: tuple[Chain, ...] = ()
     tables: tuple[ChainTable, ...] = ()
-    namespaces: tuple[Namespace, ...] = ()
-    configs: tuple[StoredConfig, ...] = ()
+    namespaces: tuple[CacheNamespace, ...] = ()
+    configs: tuple[RoleConfig, ...] = ()
     born: tuple[TargetId, ...] = ()

@@ -42,7 +42,7 @@ class Outlook(Enum):
 CARRIED, LOST, BACK, DOWN = Outlook.CARRIED, Outlook.LOST, Outlook.BACK, Outlook.DOWN
 
 
-class Row(NamedTuple):
+class TransitionRow(NamedTuple):
     """One line of the table: any of these states, reports and outlooks lead to `next`."""
 
     public: PublicState
@@ -54,26 +54,28 @@ class Row(NamedTuple):
 
 _ANY = (CARRIED, LOST, BACK, DOWN)
 
-TABLE: tuple[Row, ...] = (
-    Row(SERVING, (UPTODATE, UNKNOWN), (CARRIED,), SERVING, "it goes on"),
-    Row(SERVING, (ONLINE, OFFLINE), (CARRIED,), GONE, "others serve; it must come back through syncing"),
-    Row(SERVING, (ONLINE, OFFLINE), (LOST,), LASTSRV, "nobody is left: it is evidence of where the newest data is"),
-    Row(LASTSRV, (UPTODATE,), (BACK,), SERVING, "complete, so it restarts the chain; several may at once"),
-    Row(LASTSRV, (ONLINE, OFFLINE, UNKNOWN), (BACK,), GONE, "the chain went on without it"),
-    Row(LASTSRV, (ONLINE, OFFLINE, UNKNOWN), (DOWN,), LASTSRV, "the chain waits for one of these"),
-    Row(LASTSRV, (UPTODATE, ONLINE, OFFLINE, UNKNOWN), (CARRIED, LOST), GONE, "somebody has served since"),
-    Row(SYNCING, (UPTODATE,), (CARRIED,), SERVING, "it has everything"),
-    Row(SYNCING, (ONLINE, UNKNOWN), (CARRIED,), SYNCING, "still under way"),
-    Row(SYNCING, (ONLINE, UNKNOWN), (LOST, BACK, DOWN), WAITING, "nobody to sync from"),
-    Row(SYNCING, (OFFLINE,), _ANY, GONE, "dead"),
-    Row(WAITING, (ONLINE,), (CARRIED, BACK), SYNCING, "somebody to sync from"),
-    Row(WAITING, (ONLINE,), (LOST, DOWN), WAITING, "nobody to sync from"),
-    Row(WAITING, (UPTODATE, UNKNOWN), _ANY, WAITING, "what it remembers of an older chain is no proof of being complete"),
-    Row(WAITING, (OFFLINE,), _ANY, GONE, "dead"),
-    Row(GONE, (ONLINE,), (CARRIED, BACK), SYNCING, "it is back, and somebody to sync from"),
-    Row(GONE, (ONLINE,), (LOST, DOWN), WAITING, "it is back, nobody to sync from"),
-    Row(GONE, (UPTODATE,), _ANY, WAITING, "what it remembers of an older chain is no proof of being complete"),
-    Row(GONE, (OFFLINE, UNKNOWN), _ANY, GONE, "dead"),
+TABLE: tuple[TransitionRow, ...] = (
+    TransitionRow(SERVING, (UPTODATE, UNKNOWN), (CARRIED,), SERVING, "it goes on"),
+    TransitionRow(SERVING, (ONLINE, OFFLINE), (CARRIED,), GONE, "others serve; it must come back through syncing"),
+    TransitionRow(SERVING, (ONLINE, OFFLINE), (LOST,), LASTSRV, "nobody is left: it is evidence of where the newest data is"),
+    TransitionRow(LASTSRV, (UPTODATE,), (BACK,), SERVING, "complete, so it restarts the chain; several may at once"),
+    TransitionRow(LASTSRV, (ONLINE, OFFLINE, UNKNOWN), (BACK,), GONE, "the chain went on without it"),
+    TransitionRow(LASTSRV, (ONLINE, OFFLINE, UNKNOWN), (DOWN,), LASTSRV, "the chain waits for one of these"),
+    TransitionRow(LASTSRV, (UPTODATE, ONLINE, OFFLINE, UNKNOWN), (CARRIED, LOST), GONE, "somebody has served since"),
+    TransitionRow(SYNCING, (UPTODATE,), (CARRIED,), SERVING, "it has everything"),
+    TransitionRow(SYNCING, (ONLINE, UNKNOWN), (CARRIED,), SYNCING, "still under way"),
+    TransitionRow(SYNCING, (ONLINE, UNKNOWN), (LOST, BACK, DOWN), WAITING, "nobody to sync from"),
+    TransitionRow(SYNCING, (OFFLINE,), _ANY, GONE, "dead"),
+    TransitionRow(WAITING, (ONLINE,), (CARRIED, BACK), SYNCING, "somebody to sync from"),
+    TransitionRow(WAITING, (ONLINE,), (LOST, DOWN), WAITING, "nobody to sync from"),
+    TransitionRow(
+        WAITING, (UPTODATE, UNKNOWN), _ANY, WAITING, "what it remembers of an older chain is no proof of being complete"
+    ),
+    TransitionRow(WAITING, (OFFLINE,), _ANY, GONE, "dead"),
+    TransitionRow(GONE, (ONLINE,), (CARRIED, BACK), SYNCING, "it is back, and somebody to sync from"),
+    TransitionRow(GONE, (ONLINE,), (LOST, DOWN), WAITING, "it is back, nobody to sync from"),
+    TransitionRow(GONE, (UPTODATE,), _ANY, WAITING, "what it remembers of an older chain is no proof of being complete"),
+    TransitionRow(GONE, (OFFLINE, UNKNOWN), _ANY, GONE, "dead"),
 )
 """A state, report and outlook that cannot occur together (`possible`) have no row."""
 
@@ -82,7 +84,7 @@ _NEXT = {(row.public, local, outlook): row.next for row in TABLE for local in ro
 _ORDER = {state: rank for rank, state in enumerate((SERVING, LASTSRV, SYNCING, WAITING, GONE))}
 
 
-def possible(public: PublicState, local: LocalState | None, outlook: Outlook) -> bool:
+def is_possible(public: PublicState, local: LocalState | None, outlook: Outlook) -> bool:
     """Whether a slot can be in this situation: the outlook follows from the slots, so some combinations contradict it."""
     if public is SERVING:
         return outlook is CARRIED if local in (UPTODATE, UNKNOWN) else outlook in (CARRIED, LOST)
@@ -111,7 +113,7 @@ def _is_in_order(chain: Chain) -> bool:
 
 def _is_confirmed(chain: Chain, local_states: Mapping[TargetId, LocalState]) -> bool:
     """Somebody said that it goes on, or nobody leaves."""
-    serving = [local_states.get(slot.target) for slot in chain.serving()]
+    serving = [local_states.get(slot.target) for slot in chain.serving_slots()]
     syncing = [local_states.get(slot.target) for slot in chain.slots if slot.state is SYNCING]
     return UPTODATE in serving or UPTODATE in syncing or not (ONLINE in serving or OFFLINE in serving)
 

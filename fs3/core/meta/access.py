@@ -21,7 +21,7 @@ GROUP_EXECUTE: Final = 0o010
 MODE_BITS: Final = 0o7777
 
 
-def permitted(user: User, inode: Inode, want: int) -> bool:
+def has_permission(user: User, inode: Inode, want: int) -> bool:
     """`user` has all the bits of `want`. Exactly one class of bits applies: an owner without a bit is not helped by "others"."""
     uid = user.uid
     if uid == 0:
@@ -29,25 +29,25 @@ def permitted(user: User, inode: Inode, want: int) -> bool:
     mode = inode.mode
     if uid == inode.uid:
         mode >>= 6
-    elif in_group(user, inode.gid):
+    elif is_in_group(user, inode.gid):
         mode >>= 3
     return mode & want == want
 
 
-def in_group(user: User, gid: int) -> bool:
+def is_in_group(user: User, gid: int) -> bool:
     """`gid` is the user's primary or one of the supplementary groups."""
     return gid == user.gid or gid in user.groups
 
 
 def require(user: User, inode: Inode, want: int, path: str) -> None:
     """Raises ACCESS unless the user has all the bits of `want`."""
-    if not permitted(user, inode, want):
+    if not has_permission(user, inode, want):
         raise MetaError(Code.ACCESS, "permission denied", path)
 
 
 def require_change(user: User, directory: Inode, path: str = "") -> None:
     """Raises unless the user may add and remove entries of a directory."""
-    if not permitted(user, directory, WRITE | EXECUTE):
+    if not has_permission(user, directory, WRITE | EXECUTE):
         raise MetaError(Code.ACCESS, "permission denied to change the directory", path)
     if directory.nlink == 0:
         raise MetaError(Code.NOT_FOUND, "the directory was removed", path)
@@ -79,7 +79,7 @@ def mode_of_new(user: User, directory: Inode, mode: int, *, is_directory: bool) 
     gid = directory.gid
     if is_directory:
         return mode | SET_GID, gid
-    if mode & SET_GID and mode & GROUP_EXECUTE and user.uid and not in_group(user, gid):
+    if mode & SET_GID and mode & GROUP_EXECUTE and user.uid and not is_in_group(user, gid):
         mode &= ~SET_GID
     return mode, gid
 

@@ -21,18 +21,18 @@ SHUFFLES = 64
 """Orders of a table's chains that directories choose from: few enough to keep, enough that directories differ."""
 
 
-async def take_ids(txn: Txn, *, inodes: int, others: int = 0) -> int:
+async def allocate_ids(txn: Txn, *, inodes: int, others: int = 0) -> int:
     """The first of `inodes + others` fresh ids, and counts the inodes."""
     counters = await rows.get_counters(txn)
     first = counters.next_id
-    rows.put_counters(txn, rows.Counters(first + inodes + others, counters.inodes + inodes, counters.garbage))
+    rows.put_counters(txn, rows.NamespaceCounters(first + inodes + others, counters.inodes + inodes, counters.garbage))
     return first
 
 
-async def count_change(txn: Txn, *, inodes: int = 0, garbage: int = 0) -> None:
+async def adjust_counts(txn: Txn, *, inodes: int = 0, garbage: int = 0) -> None:
     """Adds to the counts of inode rows and garbage rows."""
     counters = await rows.get_counters(txn)
-    rows.put_counters(txn, rows.Counters(counters.next_id, counters.inodes + inodes, counters.garbage + garbage))
+    rows.put_counters(txn, rows.NamespaceCounters(counters.next_id, counters.inodes + inodes, counters.garbage + garbage))
 
 
 def file_layout(ctx: OpContext, directory: Inode, asked: Layout | None, path: str) -> Layout:

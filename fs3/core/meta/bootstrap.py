@@ -14,7 +14,7 @@ from fs3.core.txn import Txn
 from fs3.model.inode import Inode, InodeType
 
 FORMAT = 1
-_decode_store = msgspec.msgpack.Decoder(rows.Store).decode
+_decode_store = msgspec.msgpack.Decoder(rows.StoreIdent).decode
 
 
 async def claim_store(txn: Txn, cluster: bytes) -> None:
@@ -25,7 +25,7 @@ async def claim_store(txn: Txn, cluster: bytes) -> None:
         try:
             store = _decode_store(row)
         except msgspec.MsgspecError as error:
-            rows.malformed(keys.STORE, error)
+            rows.raise_malformed(keys.STORE, error)
         if store.format > FORMAT:
             raise MetaError(Code.UNSUPPORTED, f"the store has rows of format {store.format}, this software knows {FORMAT}")
         if store.cluster and cluster and store.cluster != cluster:
@@ -37,7 +37,7 @@ async def claim_store(txn: Txn, cluster: bytes) -> None:
         raise MetaError(
             Code.UNSUPPORTED, f"the store holds something else than a namespace, for instance the row {found[0][0]!r}"
         )
-    txn.put(keys.STORE, rows.encode(rows.Store(FORMAT, cluster)))
+    txn.put(keys.STORE, rows.encode(rows.StoreIdent(FORMAT, cluster)))
 
 
 async def ensure_root(txn: Txn, ctx: OpContext, *, mode: int = 0o755) -> Inode:
@@ -49,5 +49,5 @@ async def ensure_root(txn: Txn, ctx: OpContext, *, mode: int = 0o755) -> Inode:
     user = ctx.user
     root = Inode(ROOT_INODE, InodeType.DIRECTORY, mode, user.uid, user.gid, 2, 0, now, now, now, now, 1, ROOT_INODE, NO_LAYOUT)
     rows.put_inode(txn, root)
-    rows.put_counters(txn, rows.Counters(ROOT_INODE + 1, 1, 0))
+    rows.put_counters(txn, rows.NamespaceCounters(ROOT_INODE + 1, 1, 0))
     return root

@@ -12,10 +12,10 @@ from fs3.base.ids import InodeId, TableId
 from fs3.base.status import Code
 from fs3.core.meta import keys, rows
 from fs3.core.meta.access import mode_of_new
-from fs3.core.meta.allocation import take_ids
+from fs3.core.meta.allocation import allocate_ids
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.errors import MetaError
-from fs3.core.meta.resolve import Place
+from fs3.core.meta.resolve import PathTarget
 from fs3.core.txn import Txn
 from fs3.model.inode import Inode, InodeType, Layout
 
@@ -23,7 +23,7 @@ NO_LAYOUT = Layout(TableId(0), 0, 0)
 """Of symlinks, and of directories that leave everything to the cluster's defaults."""
 
 
-def changed(ctx: OpContext, directory: Inode, *, entries: int = 0, subdirectories: int = 0, created: int = 0) -> Inode:
+def with_entry_change(ctx: OpContext, directory: Inode, *, entries: int = 0, subdirectories: int = 0, created: int = 0) -> Inode:
     """A directory after entries came or went."""
     return replace(
         directory,
@@ -36,7 +36,7 @@ def changed(ctx: OpContext, directory: Inode, *, entries: int = 0, subdirectorie
     )
 
 
-def touched(ctx: OpContext, inode: Inode, nlink: int) -> Inode:
+def with_nlink(ctx: OpContext, inode: Inode, nlink: int) -> Inode:
     """An inode after its number of names or its place changed."""
     return replace(inode, nlink=nlink, ctime_ns=ctx.wall_ns, change=inode.change + 1)
 
@@ -54,24 +54,24 @@ def new_inode(
     return Inode(InodeId(inode), kind, mode, uid, gid, nlink, length, now, now, now, now, 1, parent, layout, target)
 
 
-async def make_directory(txn: Txn, ctx: OpContext, place: Place, mode: int, layout: Layout) -> Inode:
+async def make_directory(txn: Txn, ctx: OpContext, place: PathTarget, mode: int, layout: Layout) -> Inode:
     """Creates a directory at a place where nothing is. The caller has checked that it may."""
     directory = place.directory
-    inode = new_inode(ctx, await take_ids(txn, inodes=1), InodeType.DIRECTORY, mode, directory, layout, nlink=2)
+    inode = new_inode(ctx, await allocate_ids(txn, inodes=1), InodeType.DIRECTORY, mode, directory, layout, nlink=2)
     rows.put_inode(txn, inode)
     rows.put_dirent(txn, place.key, inode)
-    rows.put_inode(txn, changed(ctx, directory, entries=1, subdirectories=1))
+    rows.put_inode(txn, with_entry_change(ctx, directory, entries=1, subdirectories=1))
     return inode
 
 
-def add_entry(txn: Txn, ctx: OpContext, place: Place, inode: Inode, *, created: int = 0) -> None:
+def add_entry(txn: Txn, ctx: OpContext, place: PathTarget, inode: Inode, *, created: int = 0) -> None:
     """Gives a file or symlink a name at a place where nothing is, and stores both. The caller has checked that it may."""
     rows.put_inode(txn, inode)
     rows.put_dirent(txn, place.key, inode)
-    rows.put_inode(txn, changed(ctx, place.directory, entries=1, created=created))
+    rows.put_inode(txn, with_entry_change(ctx, place.directory, entries=1, created=created))
 
 
-def require_absent(place: Place) -> None:
+def require_absent(place: PathTarget) -> None:
     """Raises EXISTS when something is at a place; NOT_FOUND for a path with a trailing slash, which only mkdir may create."""
     if place.dirent is not None:
         raise MetaError(Code.EXISTS, "the name is taken", place.path)

@@ -13,9 +13,9 @@ from __future__ import annotations
 from fs3.base.ids import InodeId
 from fs3.base.status import Code
 from fs3.core.meta import keys, rows
-from fs3.core.meta.allocation import count_change
+from fs3.core.meta.allocation import adjust_counts
 from fs3.core.meta.context import OpContext
-from fs3.core.meta.entries import changed, is_empty, touched
+from fs3.core.meta.entries import is_empty, with_entry_change, with_nlink
 from fs3.core.meta.errors import MetaError
 from fs3.core.meta.rows import Garbage, GarbageKind
 from fs3.core.txn import ReadTxn, Txn
@@ -25,11 +25,13 @@ from fs3.model.inode import Inode, InodeType
 async def unlink(txn: Txn, ctx: OpContext, inode: Inode) -> Inode:
     """Takes one name away from a file or symlink; with the last one a symlink is gone and a file is given up."""
     if inode.type is InodeType.DIRECTORY or inode.nlink <= 0:
-        rows.malformed(keys.inode_key(inode.id), f"a name leads to it, but it is a {inode.type.name} with {inode.nlink} names")
-    after = touched(ctx, inode, inode.nlink - 1)
+        rows.raise_malformed(
+            keys.inode_key(inode.id), f"a name leads to it, but it is a {inode.type.name} with {inode.nlink} names"
+        )
+    after = with_nlink(ctx, inode, inode.nlink - 1)
     if after.nlink == 0 and inode.type is InodeType.SYMLINK:
         txn.delete(keys.inode_key(inode.id))
-        await count_change(txn, inodes=-1)
+        await adjust_counts(txn, inodes=-1)
         return after
     rows.put_inode(txn, after)
     if after.nlink == 0:
@@ -45,14 +47,14 @@ async def queue_unless_open(txn: Txn, ctx: OpContext, inode: Inode) -> None:
 
 async def detach(txn: Txn, ctx: OpContext, directory: Inode) -> None:
     """Queues a directory whose entry is being removed; from now on nothing can be created in it."""
-    rows.put_inode(txn, touched(ctx, directory, 0))
+    rows.put_inode(txn, with_nlink(ctx, directory, 0))
     await _queue(txn, ctx, directory, GarbageKind.TREE)
 
 
 async def delete_directory(txn: Txn, directory: Inode) -> None:
     """Removes the inode of an empty directory."""
     txn.delete(keys.inode_key(directory.id))
-    await count_change(txn, inodes=-1)
+    await adjust_counts(txn, inodes=-1)
 
 
 async def next_garbage(
@@ -75,7 +77,7 @@ async def next_garbage(
     return found
 
 
-async def finish(txn: Txn, garbage: Garbage) -> bool:
+async def delete_file(txn: Txn, garbage: Garbage) -> bool:
     """The chunks of a file are gone: forget it. False when somebody else has done so already."""
     if garbage.kind is not GarbageKind.FILE:
         raise MetaError(Code.INVALID, f"inode {garbage.inode} is a tree; dismantle takes it apart")
@@ -83,7 +85,7 @@ async def finish(txn: Txn, garbage: Garbage) -> bool:
         return False
     txn.delete(garbage.key)
     txn.delete(keys.inode_key(garbage.inode))
-    await count_change(txn, inodes=-1, garbage=-1)
+    await adjust_counts(txn, inodes=-1, garbage=-1)
     return True
 
 
@@ -108,16 +110,16 @@ async def dismantle(txn: Txn, ctx: OpContext, limit: int) -> int:
     if len(found) < limit:
         txn.delete(garbage.key)
         txn.delete(keys.inode_key(directory.id))
-        await count_change(txn, inodes=-1, garbage=-1)
+        await adjust_counts(txn, inodes=-1, garbage=-1)
     else:
-        rows.put_inode(txn, changed(ctx, directory, entries=-len(found)))
+        rows.put_inode(txn, with_entry_change(ctx, directory, entries=-len(found)))
     return len(found) + 1
 
 
 async def _queue(txn: Txn, ctx: OpContext, inode: Inode, kind: GarbageKind) -> None:
     garbage = Garbage(inode.id, kind, _unsigned(ctx.wall_ns))
     txn.put(garbage.key, rows.encode(garbage))
-    await count_change(txn, garbage=1)
+    await adjust_counts(txn, garbage=1)
 
 
 def _unsigned(wall_ns: int) -> int:

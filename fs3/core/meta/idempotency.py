@@ -29,7 +29,7 @@ R = TypeVar("R")
 Op = Callable[Concatenate[Txn, OpContext, P], Coroutine[Any, Any, R]]
 
 
-def once(verb: str, result: type[R]) -> Callable[[Op[P, R]], Op[P, R]]:
+def idempotent(verb: str, result: type[R]) -> Callable[[Op[P, R]], Op[P, R]]:
     """Makes an operation idempotent by its request's name. `result` is what it returns, a type that msgpack can carry."""
     decode = msgspec.msgpack.Decoder(result).decode
     encode = rows.encode
@@ -45,14 +45,14 @@ def once(verb: str, result: type[R]) -> Callable[[Op[P, R]], Op[P, R]]:
             if row is not None:
                 return _recall(key, row)
             answer = await op(txn, ctx, *args, **kwargs)
-            txn.put(key, encode(rows.Remembered(verb, ctx.wall_ns, raw(encode(answer)))))
+            txn.put(key, encode(rows.RequestRecord(verb, ctx.wall_ns, raw(encode(answer)))))
             return answer
 
         update_wrapper(run, op)
         return run
 
     def _recall(key: bytes, row: bytes) -> R:
-        remembered = rows.decode_remembered(key, row)
+        remembered = rows.decode_request(key, row)
         if remembered.verb == _REFUSED:
             raise _refusal(key, remembered)
         if remembered.verb != verb:
@@ -60,18 +60,18 @@ def once(verb: str, result: type[R]) -> Callable[[Op[P, R]], Op[P, R]]:
         try:
             return decode(remembered.result)
         except msgspec.MsgspecError as error:
-            rows.malformed(key, error)
+            rows.raise_malformed(key, error)
 
     return decorate
 
 
-async def refuse(txn: Txn, ctx: OpContext, why: MetaError) -> bool:
+async def record_refusal(txn: Txn, ctx: OpContext, why: MetaError) -> bool:
     """Remembers that this request was refused. False when another sending of it has an answer already: run it again."""
     key = _key(ctx.client, ctx.request_seq)
     if await txn.get(key) is not None:
         return False
     said = msgspec.Raw(rows.encode((why.code, why.message, why.path)))
-    txn.put(key, rows.encode(rows.Remembered(_REFUSED, ctx.wall_ns, said)))
+    txn.put(key, rows.encode(rows.RequestRecord(_REFUSED, ctx.wall_ns, said)))
     return True
 
 
@@ -80,11 +80,11 @@ _REFUSED = "refused"
 _decode_refusal = msgspec.msgpack.Decoder(tuple[int, str, str]).decode
 
 
-def _refusal(key: bytes, remembered: rows.Remembered) -> MetaError:
+def _refusal(key: bytes, remembered: rows.RequestRecord) -> MetaError:
     try:
         code, message, path = _decode_refusal(remembered.result)
     except msgspec.MsgspecError as error:
-        rows.malformed(key, error)
+        rows.raise_malformed(key, error)
     return MetaError(Code.from_wire(code), message, path)
 
 
@@ -113,7 +113,7 @@ async def sweep(txn: Txn, wall_ns: int, client: ClientId, limit: int) -> tuple[C
             return None, forgotten
         for key, row in found:
             looked_at += 1
-            if rows.decode_remembered(key, row).wall_ns > oldest:
+            if rows.decode_request(key, row).wall_ns > oldest:
                 begin = keys.after_client(keys.client_of(key))
                 stretch = 1
                 break

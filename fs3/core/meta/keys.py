@@ -28,7 +28,7 @@ SESSION: Final = b"SESS"
 REQUEST: Final = b"IDEM"
 GARBAGE: Final = b"GARB"
 COUNTERS: Final = b"CNTR"
-LIFE: Final = b"LIFE"
+CLIENT: Final = b"LIFE"
 PRUNED: Final = b"PRUN"
 DUTIES: Final = b"DUTY"
 STORE: Final = b"CLUS"
@@ -74,9 +74,9 @@ def sessions_range(inode: InodeId) -> tuple[bytes, bytes]:
     return _one(SESSION, inode), _one(SESSION, inode + 1)
 
 
-def life_key(client: ClientId) -> bytes:
+def client_key(client: ClientId) -> bytes:
     """Of the row that counts a client's signs of life."""
-    return _life(LIFE, client)
+    return _life(CLIENT, client)
 
 
 def pruned_key(inode: InodeId, session: SessionId) -> bytes:

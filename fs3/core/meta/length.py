@@ -25,7 +25,9 @@ def check_length(length: int, inode: int) -> None:
         raise MetaError(Code.FILE_TOO_LARGE, f"length {length} of inode {inode} is more than {file_bytes_max}")
 
 
-def merged(ctx: OpContext, inode: Inode, length: int | None, modified: bool, truncations: int | None = None) -> Inode:
+def with_written_length(
+    ctx: OpContext, inode: Inode, length: int | None, modified: bool, truncations: int | None = None
+) -> Inode:
     """A file after a writer told what it wrote; the same object when that changes nothing.
 
     `truncations`: those the writer knows of. LengthUnknown when there was another one since and the length would rise.
@@ -47,7 +49,7 @@ def merged(ctx: OpContext, inode: Inode, length: int | None, modified: bool, tru
     )
 
 
-def cut_or_grown(ctx: OpContext, inode: Inode, length: int) -> Inode:
+def with_truncated_length(ctx: OpContext, inode: Inode, length: int) -> Inode:
     """A file after truncation to `length`."""
     check_length(length, inode.id)
     shorter = length < inode.length

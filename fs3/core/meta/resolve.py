@@ -9,21 +9,25 @@ from __future__ import annotations
 import msgspec
 
 from fs3.base.ids import ROOT_INODE, InodeId
-from fs3.base.limits import name_bytes_max, path_bytes_max, path_depth_max, symlinks_followed_max
+from fs3.base.limits import name_bytes_max, symlinks_followed_max
 from fs3.base.status import Code
 from fs3.core.meta import keys, rows
-from fs3.core.meta.access import EXECUTE, check_inode_id, permitted
+from fs3.core.meta.access import EXECUTE, check_inode_id, has_permission
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.errors import MetaError
 from fs3.core.txn import ReadTxn
 from fs3.model.inode import Dirent, Inode, InodeType
 from fs3.model.namespace import PathRef
 
+path_depth_max = 256
+
+path_bytes_max = 4096
+
 _DIRECTORY = InodeType.DIRECTORY
 _SYMLINK = InodeType.SYMLINK
 
 
-class Place(msgspec.Struct, frozen=True):
+class PathTarget(msgspec.Struct, frozen=True):
     """Where a path leads: an entry of a directory, which may be missing, or an inode without looking at a last entry."""
 
     directory: Inode
@@ -39,7 +43,7 @@ class Place(msgspec.Struct, frozen=True):
     path: str = ""
     """The path as the caller gave it."""
 
-    def existing(self) -> Dirent:
+    def require_dirent(self) -> Dirent:
         """The entry. Raises NOT_FOUND when nothing is there, NOT_A_DIRECTORY when a trailing slash forbids what is."""
         if self.dirent is None:
             raise MetaError(Code.NOT_FOUND, "no such file or directory", self.path)
@@ -48,7 +52,7 @@ class Place(msgspec.Struct, frozen=True):
         return self.dirent
 
 
-async def find_place(txn: ReadTxn, ctx: OpContext, ref: PathRef, *, follow: bool) -> Place:
+async def resolve_path(txn: ReadTxn, ctx: OpContext, ref: PathRef, *, follow: bool) -> PathTarget:
     """Walks a path up to its last entry, which need not exist.
 
     Symlinks on the way are followed, with `follow` also a last one, to wherever the chain of them ends. Raises NOT_FOUND,
@@ -56,14 +60,14 @@ async def find_place(txn: ReadTxn, ctx: OpContext, ref: PathRef, *, follow: bool
     """
     path = ref.path
     if not path:
-        return Place(await find_start(txn, ref), "")
-    todo, must_be_directory = components(path, path)
-    current = await find_start(txn, ref)
+        return PathTarget(await resolve_start(txn, ref), "")
+    todo, must_be_directory = split_path(path, path)
+    current = await resolve_start(txn, ref)
     if current.type is not _DIRECTORY:
         raise MetaError(Code.NOT_A_DIRECTORY, "the path does not start at a directory", path)
     followed = 0
     while todo:
-        if not permitted(ctx.user, current, EXECUTE):
+        if not has_permission(ctx.user, current, EXECUTE):
             raise MetaError(Code.ACCESS, "permission denied to search a directory of the path", path)
         name = todo.pop()
         if name == "..":
@@ -77,7 +81,7 @@ async def find_place(txn: ReadTxn, ctx: OpContext, ref: PathRef, *, follow: bool
         if dirent is None:
             if todo:
                 raise MetaError(Code.NOT_FOUND, "a directory of the path does not exist", path)
-            return Place(current, name, key, None, must_be_directory, path)
+            return PathTarget(current, name, key, None, must_be_directory, path)
         if dirent.type is _SYMLINK and (todo or follow):
             followed += 1
             if followed > symlinks_followed_max:
@@ -85,47 +89,47 @@ async def find_place(txn: ReadTxn, ctx: OpContext, ref: PathRef, *, follow: bool
             target = (await rows.get_inode(txn, dirent.inode)).target
             if target.startswith("/"):
                 current = await _root(txn)
-            further, slash = components(target, path)
+            further, slash = split_path(target, path)
             must_be_directory = must_be_directory or (slash and not todo)
             todo += further
         elif not todo:
-            return Place(current, name, key, dirent, must_be_directory, path)
+            return PathTarget(current, name, key, dirent, must_be_directory, path)
         elif dirent.type is _DIRECTORY:
             current = await rows.get_inode(txn, dirent.inode)
         else:
             raise MetaError(Code.NOT_A_DIRECTORY, "a component of the path is not a directory", path)
-    return Place(current, "", must_be_directory=True, path=path)
+    return PathTarget(current, "", must_be_directory=True, path=path)
 
 
-async def find_inode(txn: ReadTxn, ctx: OpContext, ref: PathRef, *, follow: bool) -> Inode:
-    """The inode a path names, which exists; with a trailing slash it is a directory. Errors as of `find_place`."""
-    return await inode_at(txn, await find_place(txn, ctx, ref, follow=follow or ref.path.endswith(("/", "/."))))
+async def resolve_inode(txn: ReadTxn, ctx: OpContext, ref: PathRef, *, follow: bool) -> Inode:
+    """The inode a path names, which exists; with a trailing slash it is a directory. Errors as of `resolve_path`."""
+    return await load_inode(txn, await resolve_path(txn, ctx, ref, follow=follow or ref.path.endswith(("/", "/."))))
 
 
-async def inode_at(txn: ReadTxn, place: Place) -> Inode:
+async def load_inode(txn: ReadTxn, place: PathTarget) -> Inode:
     """The inode at a place. Raises NOT_FOUND and NOT_A_DIRECTORY as `Place.existing`."""
-    return await rows.get_inode(txn, place.existing().inode) if place.name else place.directory
+    return await rows.get_inode(txn, place.require_dirent().inode) if place.name else place.directory
 
 
-async def find_directory(txn: ReadTxn, ctx: OpContext, ref: PathRef) -> Inode:
+async def resolve_directory(txn: ReadTxn, ctx: OpContext, ref: PathRef) -> Inode:
     """The directory a path names, symlinks followed. Raises NOT_A_DIRECTORY for anything else."""
-    inode = await find_inode(txn, ctx, ref, follow=True)
+    inode = await resolve_inode(txn, ctx, ref, follow=True)
     if inode.type is not _DIRECTORY:
         raise MetaError(Code.NOT_A_DIRECTORY, "not a directory", ref.path)
     return inode
 
 
-async def find_named(txn: ReadTxn, ctx: OpContext, ref: PathRef, refusal: Code = Code.INVALID) -> Place:
-    """`find_place` for operations that change an entry: the last one is not followed, and a path without one is refused."""
-    place = await find_place(txn, ctx, ref, follow=False)
+async def resolve_entry(txn: ReadTxn, ctx: OpContext, ref: PathRef, refusal: Code = Code.INVALID) -> PathTarget:
+    """`resolve_path` for operations that change an entry: the last one is not followed, and a path without one is refused."""
+    place = await resolve_path(txn, ctx, ref, follow=False)
     if place.name:
         if not _ends_in_dot(ref.path):
             return place
-        place.existing()
+        place.require_dirent()
     raise MetaError(refusal, "the path does not end in a name", ref.path)
 
 
-async def find_start(txn: ReadTxn, ref: PathRef) -> Inode:
+async def resolve_start(txn: ReadTxn, ref: PathRef) -> Inode:
     """The inode a path starts at. Raises STALE when it is gone: the caller remembered it from before it was removed."""
     start = check_inode_id(ref.parent or ROOT_INODE, ref.path)
     inode = await rows.find_inode(txn, start)
@@ -150,7 +154,7 @@ def check_text(text: str, path: str) -> None:
         raise MetaError(Code.NAME_TOO_LONG, f"a path is longer than {path_bytes_max} bytes", path[:name_bytes_max])
 
 
-def components(text: str, path: str) -> tuple[list[str], bool]:
+def split_path(text: str, path: str) -> tuple[list[str], bool]:
     """Takes a path apart, after `check_text`: (components in reverse order, whether the last one must be a directory)."""
     check_text(text, path)
     parts = text.split("/")

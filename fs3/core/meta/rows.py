@@ -15,7 +15,7 @@ from fs3.core.txn import ReadTxn, Txn
 from fs3.model.inode import Dirent, FileSession, Inode
 
 
-class Counters(msgspec.Struct, frozen=True, array_like=True):
+class NamespaceCounters(msgspec.Struct, frozen=True, array_like=True):
     """The one row that counts. Inodes and sessions draw their ids from the same sequence, so a create rewrites it once."""
 
     next_id: int
@@ -25,7 +25,7 @@ class Counters(msgspec.Struct, frozen=True, array_like=True):
     """Garbage rows."""
 
 
-class Store(msgspec.Struct, frozen=True, array_like=True):
+class StoreIdent(msgspec.Struct, frozen=True, array_like=True):
     """What the rows are."""
 
     format: int
@@ -57,7 +57,7 @@ class Garbage(msgspec.Struct, frozen=True, array_like=True):
         return keys.garbage_key(self.kind, self.queued_ns, self.inode)
 
 
-class Pruned(msgspec.Struct, frozen=True, array_like=True):
+class PrunedSession(msgspec.Struct, frozen=True, array_like=True):
     """A session that was ended because its client was silent. Should it come back, its length still counts."""
 
     session: FileSession
@@ -65,7 +65,7 @@ class Pruned(msgspec.Struct, frozen=True, array_like=True):
     """Wall clock."""
 
 
-class Remembered(msgspec.Struct, frozen=True, array_like=True):
+class RequestRecord(msgspec.Struct, frozen=True, array_like=True):
     """What a request answered."""
 
     verb: str
@@ -78,13 +78,13 @@ encode = msgspec.msgpack.Encoder().encode
 _inode = msgspec.msgpack.Decoder(Inode).decode
 _dirent = msgspec.msgpack.Decoder(Dirent).decode
 _session = msgspec.msgpack.Decoder(FileSession).decode
-_pruned = msgspec.msgpack.Decoder(Pruned).decode
+_pruned = msgspec.msgpack.Decoder(PrunedSession).decode
 _garbage = msgspec.msgpack.Decoder(Garbage).decode
-_counters = msgspec.msgpack.Decoder(Counters).decode
-_remembered = msgspec.msgpack.Decoder(Remembered).decode
+_counters = msgspec.msgpack.Decoder(NamespaceCounters).decode
+_remembered = msgspec.msgpack.Decoder(RequestRecord).decode
 
 
-def malformed(key: bytes, why: Any) -> NoReturn:
+def raise_malformed(key: bytes, why: Any) -> NoReturn:
     """A row cannot be read, or is missing where another one says it exists."""
     raise MetaError(Code.INTERNAL, f"row {key!r} is malformed: {why}")
 
@@ -98,7 +98,7 @@ async def find_inode(txn: ReadTxn, inode: InodeId) -> Inode | None:
     try:
         return _inode(row)
     except msgspec.MsgspecError as error:
-        malformed(key, error)
+        raise_malformed(key, error)
 
 
 async def get_inode(txn: ReadTxn, inode: InodeId) -> Inode:
@@ -106,11 +106,11 @@ async def get_inode(txn: ReadTxn, inode: InodeId) -> Inode:
     key = keys.inode_key(inode)
     row = await txn.get(key)
     if row is None:
-        malformed(key, "it is missing, but another row names it")
+        raise_malformed(key, "it is missing, but another row names it")
     try:
         return _inode(row)
     except msgspec.MsgspecError as error:
-        malformed(key, error)
+        raise_malformed(key, error)
 
 
 def put_inode(txn: Txn, inode: Inode) -> None:
@@ -129,7 +129,7 @@ def decode_dirent(key: bytes, row: bytes) -> Dirent:
     try:
         return _dirent(row)
     except msgspec.MsgspecError as error:
-        malformed(key, error)
+        raise_malformed(key, error)
 
 
 def put_dirent(txn: Txn, key: bytes, inode: Inode) -> None:
@@ -142,7 +142,7 @@ def decode_inode(key: bytes, row: bytes) -> Inode:
     try:
         return _inode(row)
     except msgspec.MsgspecError as error:
-        malformed(key, error)
+        raise_malformed(key, error)
 
 
 def decode_session(key: bytes, row: bytes) -> FileSession:
@@ -150,15 +150,15 @@ def decode_session(key: bytes, row: bytes) -> FileSession:
     try:
         return _session(row)
     except msgspec.MsgspecError as error:
-        malformed(key, error)
+        raise_malformed(key, error)
 
 
-def decode_pruned(key: bytes, row: bytes) -> Pruned:
+def decode_pruned_session(key: bytes, row: bytes) -> PrunedSession:
     """A session that was ended, from its row."""
     try:
         return _pruned(row)
     except msgspec.MsgspecError as error:
-        malformed(key, error)
+        raise_malformed(key, error)
 
 
 def decode_garbage(key: bytes, row: bytes) -> Garbage:
@@ -166,31 +166,31 @@ def decode_garbage(key: bytes, row: bytes) -> Garbage:
     try:
         garbage = _garbage(row)
     except msgspec.MsgspecError as error:
-        malformed(key, error)
+        raise_malformed(key, error)
     if garbage.key != key:
-        malformed(key, f"it says {garbage}")
+        raise_malformed(key, f"it says {garbage}")
     return garbage
 
 
-def decode_remembered(key: bytes, row: bytes) -> Remembered:
+def decode_request(key: bytes, row: bytes) -> RequestRecord:
     """A request's result from its row."""
     try:
         return _remembered(row)
     except msgspec.MsgspecError as error:
-        malformed(key, error)
+        raise_malformed(key, error)
 
 
-async def get_counters(txn: ReadTxn) -> Counters:
+async def get_counters(txn: ReadTxn) -> NamespaceCounters:
     """The counters."""
     row = await txn.get(keys.COUNTERS)
     if row is None:
-        malformed(keys.COUNTERS, "it is missing; the namespace was never created")
+        raise_malformed(keys.COUNTERS, "it is missing; the namespace was never created")
     try:
         return _counters(row)
     except msgspec.MsgspecError as error:
-        malformed(keys.COUNTERS, error)
+        raise_malformed(keys.COUNTERS, error)
 
 
-def put_counters(txn: Txn, counters: Counters) -> None:
+def put_counters(txn: Txn, counters: NamespaceCounters) -> None:
     """Store the counters."""
     txn.put(keys.COUNTERS, encode(counters))

@@ -9,11 +9,12 @@ from __future__ import annotations
 from fs3.base.ids import InodeId, SessionId
 from fs3.base.limits import requests_remembered_ns
 from fs3.base.status import Code
-from fs3.core.meta import garbage, keys, liveness, rows
+from fs3.core.meta import client_liveness as liveness
+from fs3.core.meta import garbage, keys, rows
 from fs3.core.meta.access import check_inode_id
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.errors import MetaError
-from fs3.core.meta.length import merged
+from fs3.core.meta.length import with_written_length
 from fs3.core.txn import ReadTxn, Txn
 from fs3.model.inode import FileSession, Inode
 
@@ -22,10 +23,10 @@ async def start(txn: Txn, ctx: OpContext, inode: InodeId, session: SessionId, un
     """Stores a new session; `unnamed_in` is the directory an unnamed file was created for."""
     row = FileSession(session, inode, ctx.client, ctx.wall_ns, unnamed_in is not None, unnamed_in or InodeId(0))
     txn.put(keys.session_key(inode, session), rows.encode(row))
-    await liveness.begin(txn, ctx.client)
+    await liveness.register_client(txn, ctx.client)
 
 
-async def find(txn: Txn, ctx: OpContext, inode: InodeId, session: SessionId) -> FileSession:
+async def find_or_revive(txn: Txn, ctx: OpContext, inode: InodeId, session: SessionId) -> FileSession:
     """A session of this client. One that was ended because the client was silent is taken up again, if its file is still there.
 
     NO_SESSION when there is none: it never was, has ended, or belongs to somebody else.
@@ -46,7 +47,7 @@ async def _revive(txn: Txn, ctx: OpContext, inode: InodeId, session: SessionId) 
     row = await txn.get(key)
     if row is None:
         return None
-    found = rows.decode_pruned(key, row).session
+    found = rows.decode_pruned_session(key, row).session
     if found.client != ctx.client:
         return None
     file = await rows.find_inode(txn, inode)
@@ -56,11 +57,11 @@ async def _revive(txn: Txn, ctx: OpContext, inode: InodeId, session: SessionId) 
         raise MetaError(Code.NO_SESSION, f"session {session} was ended, its client was silent too long; its file {what}")
     txn.delete(key)
     txn.put(keys.session_key(inode, session), rows.encode(found))
-    await liveness.begin(txn, ctx.client)
+    await liveness.register_client(txn, ctx.client)
     return found
 
 
-async def of_client(txn: ReadTxn, ctx: OpContext, inode: InodeId) -> bool:
+async def is_open_by_client(txn: ReadTxn, ctx: OpContext, inode: InodeId) -> bool:
     """This client has the file open for writing."""
     begin, end = keys.sessions_range(inode)
     while True:
@@ -99,10 +100,10 @@ async def prune(
     if await txn.get(keys.session_key(session.inode, session.id)) is None:
         return None
     inode = await rows.get_inode(txn, session.inode)
-    after = merged(ctx, inode, length, False, truncations)
+    after = with_written_length(ctx, inode, length, False, truncations)
     if after is not inode:
         rows.put_inode(txn, after)
-    txn.put(keys.pruned_key(session.inode, session.id), rows.encode(rows.Pruned(session, ctx.wall_ns)))
+    txn.put(keys.pruned_key(session.inode, session.id), rows.encode(rows.PrunedSession(session, ctx.wall_ns)))
     await end(txn, ctx, session, after)
     return after
 
@@ -115,7 +116,7 @@ async def forget_pruned(txn: Txn, wall_ns: int, begin: bytes, limit: int) -> tup
     found = await txn.scan(begin or keys.PRUNED, keys.end_of(keys.PRUNED), limit)
     forgotten = 0
     for key, row in found:
-        if rows.decode_pruned(key, row).pruned_ns <= wall_ns - requests_remembered_ns:
+        if rows.decode_pruned_session(key, row).pruned_ns <= wall_ns - requests_remembered_ns:
             txn.delete(key)
             forgotten += 1
     return (found[-1][0] + b"\0" if len(found) == limit else None), forgotten

@@ -11,30 +11,30 @@ import lmdb
 
 from fs3.base.ids import ChunkId
 from fs3.base.status import Code
-from fs3.drivers.chunks import channels
+from fs3.drivers.chunks import channel_table as channels
+from fs3.drivers.chunks.bad_chunks import pack_reason
+from fs3.drivers.chunks.block_writes import BlockDamaged, WriteJob, execute_job, group_adjacent, write_group
 from fs3.drivers.chunks.files import BlockFiles
 from fs3.drivers.chunks.index import Index, IndexFull, IndexNoSpace, pack_key
-from fs3.drivers.chunks.marks import pack_why
-from fs3.drivers.chunks.rows import Row, encode
-from fs3.drivers.chunks.writing import Damaged, Job, carry_out, groups_of, write_group
+from fs3.drivers.chunks.rows import IndexRow, encode
 from fs3.ports.chunk_store import ChannelKey
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True, slots=True)
-class Changes:
+class ChangeSet:
     """What changed in memory since the barrier before began."""
 
-    rows: dict[ChunkId, Row]
+    rows: dict[ChunkId, IndexRow]
     """Commits and dropped pendings."""
-    channels: dict[ChannelKey, channels.Entry | None]
-    epoch: int
+    channels: dict[ChannelKey, channels.ChannelEntry | None]
+    channel_epoch: int
     """Channel epoch, 0 when it is the same."""
-    marks: dict[ChunkId, str | None]
+    bad_chunks: dict[ChunkId, str | None]
 
     def __bool__(self) -> bool:
-        return bool(self.rows or self.channels or self.epoch or self.marks)
+        return bool(self.rows or self.channels or self.channel_epoch or self.bad_chunks)
 
 
 class Barrier:
@@ -42,16 +42,16 @@ class Barrier:
 
     def __init__(
         self,
-        jobs: Sequence[Job],
-        changes: Changes,
-        let: list[tuple[int, bool]],
+        jobs: Sequence[WriteJob],
+        changes: ChangeSet,
+        retired: list[tuple[int, bool]],
         vacant: list[int],
         covers: int,
         measure: bool,
     ) -> None:
         self.jobs = jobs
         self.changes = changes
-        self.let = let
+        self.retired = retired
         self.vacant = vacant
         """Free blocks whose space goes back to the file system."""
         self.covers = covers
@@ -62,9 +62,9 @@ class Barrier:
         """Of the file system, when it was to be measured."""
         self.index_full = False
         """The index must grow; then `commit` again."""
-        self.index_failed = ""
+        self.index_failure = ""
         """The index has not been written, for lack of room: why."""
-        self.broken = ""
+        self.failure = ""
         """A sync or the index failed in a way after which nobody knows what is on the disk: why."""
 
     def run(self, files: BlockFiles, index: Index, scratch: memoryview) -> None:
@@ -74,15 +74,15 @@ class Barrier:
                 files.may_punch = False  # whatever the reason, asking again would only repeat it
                 break
             self.emptied.append(place)
-        small: list[Job] = []
+        small: list[WriteJob] = []
         for job in self.jobs:
             try:
-                carry_out(job, files, scratch, small)
-            except Damaged as why:
+                execute_job(job, files, scratch, small)
+            except BlockDamaged as why:
                 job.code, job.message, job.damaged = Code.CHECKSUM, str(why), True
             except OSError as why:
-                _refuse(job, why, "writing")
-        for group in groups_of(small):
+                _fail_job(job, why, "writing")
+        for group in group_adjacent(small):
             try:
                 write_group(group)
             except OSError:
@@ -90,15 +90,15 @@ class Barrier:
                     try:
                         write_group([job])
                     except OSError as why:
-                        _refuse(job, why, "writing")
+                        _fail_job(job, why, "writing")
         self._sync(files)
-        if not self.broken:
+        if not self.failure:
             self.commit(index)
         if self._measure or self.emptied or any(job.code is Code.NO_SPACE for job in self.jobs):
             self.free_bytes = files.free_bytes()
 
     def _sync(self, files: BlockFiles) -> None:
-        by_file: dict[int, list[Job]] = {}
+        by_file: dict[int, list[WriteJob]] = {}
         for job in self.jobs:
             if job.fd >= 0 and job.code is Code.OK:
                 by_file.setdefault(job.fd, []).append(job)
@@ -107,14 +107,14 @@ class Barrier:
                 os.fdatasync(fd)
             except OSError as why:
                 for job in jobs:
-                    _refuse(job, why, "syncing")
+                    _fail_job(job, why, "syncing")
                 if why.errno not in _NO_ROOM:
                     # The system marks pages it could not write as clean: a later sync would succeed and mean nothing.
-                    self.broken = f"data could not be synced: {why.strerror}"
+                    self.failure = f"data could not be synced: {why.strerror}"
         try:
             files.sync_names()
         except OSError as why:
-            self.broken = f"the directory could not be synced: {why.strerror}"
+            self.failure = f"the directory could not be synced: {why.strerror}"
 
     def commit(self, index: Index) -> None:
         """Write the index rows of everything that succeeded."""
@@ -125,10 +125,10 @@ class Barrier:
             if job.code is Code.OK:
                 was = job.row
                 if job.repairs:
-                    job.after = Row(job.made, was.pending, was.kind, was.tag)
+                    job.new_row = IndexRow(job.new_version, was.pending, was.kind, was.tag)
                 else:
-                    job.after = Row(was.committed, job.made, job.update.kind, job.update.tag)
-                rows[job.update.chunk] = job.after
+                    job.new_row = IndexRow(was.committed, job.new_version, job.update.kind, job.update.tag)
+                rows[job.update.chunk] = job.new_row
         if not rows and not changes:
             return
         try:
@@ -138,17 +138,17 @@ class Barrier:
                     (key, channels.encode(pack_key(key), entry) if entry is not None else None)
                     for key, entry in changes.channels.items()
                 ),
-                ((chunk, pack_why(why)) for chunk, why in changes.marks.items()),
-                changes.epoch,
+                ((chunk, pack_reason(why)) for chunk, why in changes.bad_chunks.items()),
+                changes.channel_epoch,
             )
         except IndexFull:
             self.index_full = True
         except IndexNoSpace as why:
-            self.index_failed = str(why)
+            self.index_failure = str(why)
         except lmdb.Error as why:
-            self.broken = f"the index could not be written: {why}"
+            self.failure = f"the index could not be written: {why}"
 
 
-def _refuse(job: Job, why: OSError, doing: str) -> None:
+def _fail_job(job: WriteJob, why: OSError, doing: str) -> None:
     job.code = Code.NO_SPACE if why.errno in _NO_ROOM else Code.DISK
     job.message = f"{doing} chunk {job.update.chunk.hex()}: {why.strerror}"

@@ -25,7 +25,7 @@ from fs3.base.ids import CLIENT_ID_BYTES, ChunkId, ClientId, TargetId
 from fs3.base.status import Code
 from fs3.base.units import format_size
 from fs3.drivers.chunks.files import sync_directory
-from fs3.drivers.chunks.pages import check_file
+from fs3.drivers.lmdb.file_check import check_file
 from fs3.ports.chunk_store import ChannelKey, StoreDamaged
 
 log = logging.getLogger("fs3.chunks")
@@ -141,7 +141,7 @@ class Index:
         with self._env.begin(write=True) as txn:
             self._chunks = self._env.open_db(b"chunks", txn=txn)
             self._channels = self._env.open_db(b"channels", txn=txn)
-            self._marks = self._env.open_db(b"bad", txn=txn)
+            self._bad_chunks = self._env.open_db(b"bad", txn=txn)
             row.checksum = row.sum()
             txn.put(_TARGET_KEY, msgspec.msgpack.encode(row))
         sync_directory(self._directory / "index")
@@ -149,12 +149,12 @@ class Index:
 
     # --- the loop's side ---------------------------------------------------------------------------------------------
 
-    def chunk(self, chunk: ChunkId) -> bytes | None:
+    def get_chunk(self, chunk: ChunkId) -> bytes | None:
         """The packed row of a chunk in the snapshot."""
         found: bytes | None = self._txn.get(chunk, db=self._chunks)
         return found
 
-    def channel(self, key: ChannelKey) -> bytes | None:
+    def get_channel(self, key: ChannelKey) -> bytes | None:
         """The packed row of an update channel in the snapshot."""
         found: bytes | None = self._txn.get(pack_key(key), db=self._channels)
         return found
@@ -167,16 +167,16 @@ class Index:
         """The same for channel rows, by packed key."""
         return self._scan(self._channels, after, step)
 
-    def scan_marks(self) -> Iterator[tuple[ChunkId, bytes]]:
+    def scan_bad_chunks(self) -> Iterator[tuple[ChunkId, bytes]]:
         """Bad chunks, and what was found (UTF-8)."""
-        return self._scan(self._marks, None, _SCAN_ROWS)
+        return self._scan(self._bad_chunks, None, _SCAN_ROWS)
 
-    def channel_count(self) -> int:
+    def count_channels(self) -> int:
         """Channel rows in the snapshot."""
         count: int = self._txn.stat(self._channels)["entries"]
         return count
 
-    def channel_epoch(self) -> int:
+    def read_channel_epoch(self) -> int:
         """The channel epoch in the snapshot; 1 when none was ever stored. Raises StoreDamaged."""
         found = self._txn.get(_EPOCH_KEY)
         if found is None:
@@ -241,7 +241,7 @@ class Index:
         self,
         rows: Iterable[tuple[ChunkId, bytes | None]],
         channels: Iterable[tuple[ChannelKey, bytes | None]],
-        marks: Iterable[tuple[ChunkId, bytes | None]] = (),
+        bad_chunks: Iterable[tuple[ChunkId, bytes | None]] = (),
         epoch: int = 0,
     ) -> None:
         """Commit packed rows (None deletes) as one synced transaction; the channel epoch unless it is 0.
@@ -252,7 +252,7 @@ class Index:
             with self._env.begin(write=True) as txn:
                 _put(txn, self._chunks, rows)
                 _put(txn, self._channels, ((pack_key(key), packed) for key, packed in channels))
-                _put(txn, self._marks, marks)
+                _put(txn, self._bad_chunks, bad_chunks)
                 if epoch:
                     packed = epoch.to_bytes(4, "little")
                     txn.put(_EPOCH_KEY, packed + crc32c(packed).to_bytes(4, "little"))

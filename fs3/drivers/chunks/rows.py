@@ -63,7 +63,7 @@ class Version:
         """Stored sums of the blocks first <= i < last."""
         return list(struct.unpack(f"<{last - first}I", self.sums[4 * first : 4 * last]))
 
-    def want_pieces(self) -> int:
+    def reserve_piece_sums(self) -> int:
         """Make room for piece sums. Returns the bytes it takes, 0 when there was room already."""
         if self.pieces is not None:
             return 0
@@ -81,7 +81,7 @@ def pack_sums(sums: tuple[int, ...] | list[int]) -> bytes:
     return struct.pack(f"<{len(sums)}I", *sums)
 
 
-class Row:
+class IndexRow:
     """A chunk: its committed and its pending version. Neither: it is absent (a row that is to be deleted)."""
 
     __slots__ = ("committed", "kind", "meta", "pending", "tag")
@@ -130,7 +130,7 @@ class Row:
         return self.meta
 
 
-def encode(chunk: ChunkId, row: Row) -> bytes:
+def encode(chunk: ChunkId, row: IndexRow) -> bytes:
     """The packed form."""
     body = b""
     flags = 0
@@ -163,7 +163,7 @@ def check(chunk: bytes, packed: bytes) -> int:
     return packed[4]
 
 
-def decode(chunk: ChunkId, packed: bytes, files: BlockFiles) -> Row:
+def decode(chunk: ChunkId, packed: bytes, files: BlockFiles) -> IndexRow:
     """The row. Raises RowDamaged."""
     flags = check(chunk, packed)
     at = _HEAD.size
@@ -175,7 +175,7 @@ def decode(chunk: ChunkId, packed: bytes, files: BlockFiles) -> Row:
         pending, at = _decode_version(packed, at, files)
         number, client_bytes, client, channel, seq = _PENDING.unpack_from(packed, at)
         kind, tag = UpdateKind(number), Tag(ClientId(client[:client_bytes]), channel, seq)
-    return Row(committed, pending, kind, tag)
+    return IndexRow(committed, pending, kind, tag)
 
 
 def _decode_version(packed: bytes, at: int, files: BlockFiles) -> tuple[Version, int]:
@@ -216,7 +216,7 @@ def describe(chunk: ChunkId, packed: bytes) -> ChunkMeta:
     return ChunkMeta(committed, pending, chain_version, length, digest, UpdateKind(kind), tag, pending_length, pending_digest)
 
 
-def places(chunk: bytes, packed: bytes, ends: dict[int, int]) -> tuple[int, int, bool]:
+def parse_places(chunk: bytes, packed: bytes, ends: dict[int, int]) -> tuple[int, int, bool]:
     """(committed place, pending place, is there a pending version), for opening a target. Raises RowDamaged.
 
     `ends` learns, by class, how long its file must at least be. The cheap part of `decode`: a target may have millions of rows.

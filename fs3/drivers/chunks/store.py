@@ -18,7 +18,7 @@ Why a crash never finds a wrong byte
     Nor can D come to refer to a block later without a stage having written it: commit and drop only remove references.
     Behind the committed length of a block there may be bytes D refers to all the same: those of a pending version appended in
     place, or of a longer version that a TRUNCATE cut without copying. Such a block is guarded: nothing is appended to it in
-    place until the version in question has become the committed one, or is gone from D (`fs3.drivers.chunks.holds`). Hence
+    place until the version in question has become the committed one, or is gone from D (`fs3.drivers.chunks.reclaimer`). Hence
     replacing an appended pending version goes to a fresh block, and a crash in the middle finds the old one intact.
     An append shares the file system page of the last committed bytes. A page that is torn by power loss has, in either half,
     the same committed bytes; only a sector that becomes unreadable loses them, and then their sum says so.
@@ -44,19 +44,19 @@ from types import MappingProxyType
 from fs3.base.errors import error
 from fs3.base.ids import ChunkId, ClientId, TargetId
 from fs3.base.status import Code
-from fs3.drivers.chunks.cache import Rows
+from fs3.drivers.chunks.allocator import BlockAllocator
 from fs3.drivers.chunks.files import BlockFiles, path_of, sync_directory
-from fs3.drivers.chunks.holds import Holds
 from fs3.drivers.chunks.index import Index
-from fs3.drivers.chunks.planning import ChunkStoreConfig
-from fs3.drivers.chunks.rows import RowDamaged, decode, places
-from fs3.drivers.chunks.scrubbing import Scrubber
-from fs3.drivers.chunks.serving import Serving
-from fs3.drivers.chunks.slots import Slots
-from fs3.drivers.chunks.updates import Updates
-from fs3.drivers.lmdb.lock import DirectoryLock
+from fs3.drivers.chunks.planner import ChunkStoreConfig
+from fs3.drivers.chunks.read_path import ReadPath
+from fs3.drivers.chunks.reclaimer import BlockReclaimer
+from fs3.drivers.chunks.row_cache import RowCache
+from fs3.drivers.chunks.rows import RowDamaged, decode, parse_places
+from fs3.drivers.chunks.verifier import ChunkVerifier
+from fs3.drivers.chunks.write_path import WritePath
+from fs3.drivers.os.directory_lock import DirectoryLock
 from fs3.model.chunk import ChannelRow, ChunkMeta, Tag, Update, UpdateResult
-from fs3.ports.chunk_store import ChannelKey, ReadBatch, ReadResult, ScrubStep, Space, StageResult, StoreDamaged
+from fs3.ports.chunk_store import ChannelKey, ReadGather, ReadResult, ScrubStep, StageResult, StoreDamaged, StoreSpace
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import FileRange
 
@@ -108,30 +108,30 @@ class FileChunkStore:
         self._lock = lock
         self._files = files
         self._index = index
-        self._rows = Rows(index, files, config.row_cache_bytes)
-        self._slots = Slots()
-        self._holds = Holds(self._slots, config.block_reuse_delay_ns)
-        self._updates = Updates(directory, config, clock, index, files, self._rows, self._slots, self._holds)
-        self._commits = self._updates.commits
-        self._marks = self._commits.marks
-        self._serving = Serving(self._rows, self._holds, self._marks, clock, directory.name, config.cold_readers)
-        self._scrubber = Scrubber(directory, index, self._rows, self._marks, self._serving)
+        self._rows = RowCache(index, files, config.row_cache_bytes)
+        self._allocator = BlockAllocator()
+        self._reclaimer = BlockReclaimer(self._allocator, config.block_reuse_delay_ns)
+        self._write_path = WritePath(directory, config, clock, index, files, self._rows, self._allocator, self._reclaimer)
+        self._pending_changes = self._write_path.pending_changes
+        self._bad_chunks = self._pending_changes.bad_chunks
+        self._read_path = ReadPath(self._rows, self._reclaimer, self._bad_chunks, clock, directory.name, config.cold_readers)
+        self._verifier = ChunkVerifier(directory, index, self._rows, self._bad_chunks, self._read_path)
         self._closing = False
         self._closed = False
-        self._read_index()
+        self._load_index()
 
-    def _read_index(self) -> None:
-        claim = self._slots.claim
+    def _load_index(self) -> None:
+        claim = self._allocator.claim
         count = 0
         ends: dict[int, int] = {}
         for chunk, packed in self._index.scan(None):
             try:
-                committed, pending, is_pending = places(chunk, packed, ends)
+                committed, pending, is_pending = parse_places(chunk, packed, ends)
                 if is_pending:
-                    self._commits.pending[chunk] = None
+                    self._pending_changes.pending_chunks[chunk] = None
                     row = decode(chunk, packed, self._files)
                     if row.committed and row.pending and committed == pending and row.pending.length > row.committed.length:
-                        self._holds.guard(committed)
+                        self._reclaimer.guard(committed)
             except RowDamaged as why:
                 raise self._damaged(why) from why
             sound = committed < 0 or claim(committed)
@@ -146,12 +146,12 @@ class FileChunkStore:
             if size < end:
                 raise StoreDamaged(f"the file has {size} bytes, the index refers to {end}", str(path))
         try:
-            self._commits.channels.check()
+            self._pending_changes.channels.check()
         except RowDamaged as why:
             raise self._damaged(why) from why
-        self._commits.chunks = count
-        self._slots.claimed()
-        self._marks.load(self._index)
+        self._pending_changes.chunk_count = count
+        self._allocator.finish_claims()
+        self._bad_chunks.load(self._index)
 
     def _damaged(self, why: RowDamaged) -> StoreDamaged:
         return StoreDamaged(str(why), str(self._directory))
@@ -160,48 +160,48 @@ class FileChunkStore:
 
     def get(self, chunk: ChunkId) -> ChunkMeta | None:
         """`ChunkStore.get`. Raises StoreDamaged."""
-        row = self._rows.young.get(chunk) or self._commits.find(chunk)
+        row = self._rows.young.get(chunk) or self._pending_changes.find(chunk)
         if row is None:
             return None
         return row.meta or row.describe()
 
-    def channel(self, client: ClientId, channel: int) -> ChannelRow | None:
+    def get_channel(self, client: ClientId, channel: int) -> ChannelRow | None:
         """`ChunkStore.channel`."""
-        return self._commits.find_channel((client, channel)) if client else None
+        return self._pending_changes.find_channel((client, channel)) if client else None
 
-    def channels(self, after: ChannelKey | None, limit: int) -> list[tuple[ChannelKey, ChannelRow]]:
+    def list_channels(self, after: ChannelKey | None, limit: int) -> list[tuple[ChannelKey, ChannelRow]]:
         """`ChunkStore.channels`. Raises StoreDamaged."""
         try:
-            return self._commits.channels.page(after, limit)
+            return self._pending_changes.channels.page(after, limit)
         except RowDamaged as why:
             raise self._damaged(why) from why
 
     async def merge_channels(self, rows: Sequence[tuple[ChannelKey, ChannelRow]]) -> None:
         """`ChunkStore.merge_channels`."""
-        await self._updates.merge_channels(rows)
+        await self._write_path.merge_channels(rows)
 
     @property
     def channel_room(self) -> int:
         """`ChunkStore.channel_room`."""
-        return self._commits.channels.room
+        return self._pending_changes.channels.room
 
     @property
     def channel_count(self) -> int:
         """`ChunkStore.channel_count`."""
-        return self._commits.channels.count
+        return self._pending_changes.channels.count
 
     @property
     def channel_epoch(self) -> int:
         """`ChunkStore.channel_epoch`."""
-        return self._commits.channels.epoch
+        return self._pending_changes.channels.epoch
 
     def advance_channel_epoch(self) -> None:
         """`ChunkStore.advance_channel_epoch`."""
-        self._updates.advance_channel_epoch()
+        self._write_path.advance_channel_epoch()
 
-    def pending(self) -> Sequence[ChunkId]:
+    def list_pending(self) -> Sequence[ChunkId]:
         """`ChunkStore.pending`."""
-        return list(self._commits.pending)
+        return list(self._pending_changes.pending_chunks)
 
     def list(self, after: ChunkId | None, limit: int, until: ChunkId | None = None) -> list[tuple[ChunkId, ChunkMeta]]:
         """`ChunkStore.list`. Raises StoreDamaged."""
@@ -225,26 +225,26 @@ class FileChunkStore:
     @property
     def on_bad(self) -> Callable[[ChunkId], None] | None:
         """`ChunkStore.on_bad`."""
-        return self._marks.on_bad
+        return self._bad_chunks.on_bad
 
     @on_bad.setter
     def on_bad(self, callback: Callable[[ChunkId], None] | None) -> None:
-        self._marks.on_bad = callback
+        self._bad_chunks.on_bad = callback
 
     @property
-    def bad(self) -> Mapping[ChunkId, str]:
+    def bad_chunks(self) -> Mapping[ChunkId, str]:
         """`ChunkStore.bad`."""
-        return MappingProxyType(self._marks.chunks)
+        return MappingProxyType(self._bad_chunks.reasons)
 
     def mark_bad(self, chunk: ChunkId, why: str = "") -> None:
         """`ChunkStore.mark_bad`."""
-        self._marks.mark(chunk, why or f"bytes of chunk {chunk.hex()} are said to be wrong")
+        self._bad_chunks.mark(chunk, why or f"bytes of chunk {chunk.hex()} are said to be wrong")
 
     async def verify(self, chunk: ChunkId) -> bool:
         """`ChunkStore.verify`. Raises StoreDamaged; SHUTTING_DOWN when the store is being closed."""
         self._check_open()
         try:
-            return await self._scrubber.verify(chunk)
+            return await self._verifier.verify(chunk)
         except RowDamaged as why:
             raise self._damaged(why) from why
 
@@ -252,13 +252,13 @@ class FileChunkStore:
         """`ChunkStore.scrub`. Raises StoreDamaged; SHUTTING_DOWN when the store is being closed."""
         self._check_open()
         try:
-            return await self._scrubber.scrub(after, limit_bytes)
+            return await self._verifier.scrub(after, limit_bytes)
         except RowDamaged as why:
             raise self._damaged(why) from why
 
     async def repair(self, chunk: ChunkId, version: int, data: memoryview) -> bool:
         """`ChunkStore.repair`."""
-        return await self._updates.repair(chunk, version, data)
+        return await self._write_path.repair(chunk, version, data)
 
     def _check_open(self) -> None:
         if self._closing:
@@ -266,57 +266,62 @@ class FileChunkStore:
 
     def locate(self, chunk: ChunkId) -> FileRange | None:
         """Where the committed bytes are, for tools. None when they are in the index, or when there are none."""
-        row = self._commits.find(chunk)
+        row = self._pending_changes.find(chunk)
         version = row.committed if row is not None else None
         if version is None or version.place < 0:
             return None
         return FileRange(version.fd, version.base, version.length)
 
-    def space(self) -> Space:
+    def get_space(self) -> StoreSpace:
         """`ChunkStore.space`. `used` includes `pinned`: blocks no chunk refers to that are not free yet."""
-        self._holds.rested(self._clock.now())
-        return Space(self._slots.used_bytes, self._updates.planner.free_bytes, self._commits.chunks, self._holds.held_bytes)
+        self._reclaimer.free_due(self._clock.now())
+        return StoreSpace(
+            self._allocator.used_bytes,
+            self._write_path.planner.free_bytes,
+            self._pending_changes.chunk_count,
+            self._reclaimer.retired_bytes,
+        )
 
     # --- reads -------------------------------------------------------------------------------------------------------
 
     def read(self, chunk: ChunkId, offset: int, length: int) -> ReadResult | None:
         """`ChunkStore.read`."""
-        return self._serving.read(chunk, offset, length)
+        return self._read_path.read(chunk, offset, length)
 
     def read_many(
-        self, chunks: Sequence[ChunkId], batch: ReadBatch, which: Sequence[int], *, refuse_dirty: bool
+        self, chunks: Sequence[ChunkId], batch: ReadGather, which: Sequence[int], *, refuse_dirty: bool
     ) -> Sequence[int]:
         """`ChunkStore.read_many`."""
-        return self._serving.read_many(self, chunks, batch, which, refuse_dirty)
+        return self._read_path.read_many(self, chunks, batch, which, refuse_dirty)
 
     async def read_cold(self, chunk: ChunkId, offset: int, length: int, *, pending: bool = False) -> ReadResult:
         """`ChunkStore.read_cold`."""
-        return await self._serving.read_cold(chunk, offset, length, pending)
+        return await self._read_path.read_cold(chunk, offset, length, pending)
 
     def release(self, pin: int) -> None:
         """`ChunkStore.release`."""
         if pin:
-            self._serving.release(pin)
-            if self._closed and not self._holds.pins:
-                self._let_go()
+            self._read_path.release(pin)
+            if self._closed and not self._reclaimer.pin_count:
+                self._release_files()
 
     # --- changes -----------------------------------------------------------------------------------------------------
 
     async def stage(self, update: Update, version: int, chain_version: int) -> StageResult:
         """`ChunkStore.stage`."""
-        return await self._updates.stage(update, version, chain_version)
+        return await self._write_path.stage(update, version, chain_version)
 
     def commit(self, chunk: ChunkId, version: int, tag: Tag, result: UpdateResult) -> None:
         """`ChunkStore.commit`. Raises ValueError when that version is not pending."""
-        self._commits.commit(chunk, version, tag, result)
+        self._pending_changes.commit(chunk, version, tag, result)
 
     def drop_pending(self, chunk: ChunkId) -> None:
         """`ChunkStore.drop_pending`. A chunk without a pending version is left as it is."""
-        self._commits.drop_pending(chunk)
+        self._pending_changes.drop_pending(chunk)
 
     async def flush(self) -> None:
         """`ChunkStore.flush`. Raises FS3Error NO_SPACE or DISK naming the directory when it cannot be done."""
-        await self._updates.flush()
+        await self._write_path.flush()
 
     async def close(self) -> None:
         """`ChunkStore.close`. Files that readers have pinned are let go of by the last `release`."""
@@ -324,15 +329,15 @@ class FileChunkStore:
             return
         self._closing = True
         try:
-            await self._updates.close()
+            await self._write_path.close()
         finally:
-            await self._serving.close()
-            self._scrubber.close()
+            await self._read_path.close()
+            self._verifier.close()
             self._closed = True
             self._index.close()
-            if not self._holds.pins:
-                self._let_go()
+            if not self._reclaimer.pin_count:
+                self._release_files()
 
-    def _let_go(self) -> None:
+    def _release_files(self) -> None:
         self._files.close()
         self._lock.release()

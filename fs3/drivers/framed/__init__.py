@@ -1,1 +1,1 @@
-"""The framed wire on any stream socket; `fs3.drivers.tcp` and `fs3.drivers.local` say which sockets."""
+"""The framed wire on any stream socket; `fs3.drivers.framed.tcp` and `fs3.drivers.framed.local` say which sockets."""

@@ -15,25 +15,25 @@ from fs3.base.limits import (
     calls_per_connection_max,
     connect_attempt_ns,
     copied_parts_bytes_max,
-    peer_silent_ns,
+    peer_unresponsive_ns,
     receive_stall_ns,
     transport_sweep_ns,
 )
 from fs3.base.status import Code
 from fs3.base.units import SECOND
-from fs3.drivers.channel import ClientChannel, PendingCall, StreamCall
 from fs3.drivers.framed.connection import Connection
-from fs3.drivers.payload import destinations
+from fs3.drivers.rpc.channel import ClientChannel, PendingCall, StreamCall
+from fs3.drivers.rpc.payload import destinations
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import FileRange, Reply
 from fs3.wire.errors import decode_error
-from fs3.wire.frames import TIMEOUT_MS_MAX, Frame, FrameError, Kind, pack
+from fs3.wire.frames import TIMEOUT_MS_MAX, Frame, FrameError, FrameKind, pack
 
 log = logging.getLogger("fs3.transport")
 
-_REQUEST, _REPLY, _MORE, _CANCEL = Kind.REQUEST.value, Kind.REPLY.value, Kind.MORE.value, Kind.CANCEL.value
+_REQUEST, _REPLY, _MORE, _CANCEL = FrameKind.REQUEST.value, FrameKind.REPLY.value, FrameKind.MORE.value, FrameKind.CANCEL.value
 
-Vanished = Callable[[socket.socket], bool]
+HasVanished = Callable[[socket.socket], bool]
 """The host at the other end of a connected socket has gone."""
 Dial = Callable[[], Awaitable[socket.socket]]
 """Returns a connected, non-blocking socket; raises OSError, or FS3Error when it has more to say."""
@@ -56,7 +56,7 @@ class ClientConnection(Connection):
     def __repr__(self) -> str:
         return f"<connection to {self._channel.endpoint}>"
 
-    def _head(self, frame: Frame, header: bytes | bytearray | memoryview) -> None:
+    def _on_header(self, frame: Frame, header: bytes | bytearray | memoryview) -> None:
         kind, _, code, request_id, _, length, _ = frame
         if kind == _REPLY:
             call = self._pending.get(request_id)
@@ -82,8 +82,8 @@ class ClientConnection(Connection):
 
     def _finish(self, call: PendingCall, code: int, header: bytes | bytearray | memoryview) -> None:
         """The outcome of a call without a payload."""
-        if call.outgoing is not None:  # refused before all of it was sent
-            self.take_back(call.outgoing)
+        if call.wire_state is not None:  # refused before all of it was sent
+            self.take_back(call.wire_state)
         if code:
             call.set_exception(decode_error(code, header, self._channel.describe(call)))
             return
@@ -125,13 +125,13 @@ class ClientConnection(Connection):
             self._divert()
         return super()._receive_part()
 
-    def _landed(self) -> None:
+    def _on_payload(self) -> None:
         call, message, payload = self._sink, self._message, self._payload
         self._sink = self._message = self._payload = None
         assert call is not None
         del self._pending[call.request_id]
-        if call.outgoing is not None:
-            self.take_back(call.outgoing)
+        if call.wire_state is not None:
+            self.take_back(call.wire_state)
         call.set_result(Reply(message, payload))
 
     def _receive_message(self, call: StreamCall, header: bytes | bytearray | memoryview) -> None:
@@ -148,9 +148,9 @@ class ClientConnection(Connection):
     def _unreadable(self, call: PendingCall, problem: DecodeError) -> FS3Error:
         return error(Code.PROTOCOL, f"the reply of {self._channel.describe(call)} cannot be read: {problem}")
 
-    def _woken(self) -> None:
+    def _on_received(self) -> None:
         self._read_at = self._now()
-        self._channel.heard += 1
+        self._channel.activity += 1
         if self._channel.waiting:
             self._channel.pump()
 
@@ -159,14 +159,14 @@ class ClientConnection(Connection):
         if self.is_mid_frame and self._now() - self._read_at >= receive_stall_ns:
             self.close("the server stopped in the middle of a frame")
 
-    def _refuse(self, problem: FrameError, first_bytes: bytes | None) -> None:
+    def _on_bad_frame(self, problem: FrameError, first_bytes: bytes | None) -> None:
         log.warning("%r ends: %s", self, problem)
         self._code = Code.PROTOCOL
         self.close(str(problem))
 
-    def _gone(self, reason: str) -> None:
+    def _on_closed(self, reason: str) -> None:
         self._sink = self._message = self._payload = None
-        self._channel.lost(self, self._code, reason)
+        self._channel.on_connection_lost(self, self._code, reason)
 
 
 class FramedChannel(ClientChannel):
@@ -177,22 +177,22 @@ class FramedChannel(ClientChannel):
         endpoint: str,
         clock: Clock,
         dial: Dial,
-        vanished: Vanished = lambda _: False,
+        has_vanished: HasVanished = lambda _: False,
         calls_max: int = calls_per_connection_max,
     ) -> None:
         super().__init__(endpoint, clock, calls_max)
-        self._vanished = vanished
+        self._has_vanished = has_vanished
         self._sweeper: asyncio.TimerHandle | None = None
         self._clock = clock
         self._dial_socket = dial
         self._connection: ClientConnection | None = None
         self._connecting: asyncio.Task[None] | None = None
 
-    def lost(self, connection: ClientConnection, code: Code, reason: str) -> None:
+    def on_connection_lost(self, connection: ClientConnection, code: Code, reason: str) -> None:
         """The connection has ended."""
         if connection is self._connection:
             self._connection = None
-            self._broken(code, reason)
+            self._on_disconnected(code, reason)
 
     def _dial(self) -> None:
         assert self._loop is not None
@@ -203,17 +203,17 @@ class FramedChannel(ClientChannel):
             async with asyncio.timeout(connect_attempt_ns / SECOND):
                 sock = await self._dial_socket()
         except FS3Error as problem:
-            self._refused(problem)
+            self._on_connect_failed(problem)
         except TimeoutError:
             text = f"{self.endpoint} does not accept a connection within {connect_attempt_ns / SECOND:.3g} s"
-            self._refused(error(Code.UNAVAILABLE, text))
+            self._on_connect_failed(error(Code.UNAVAILABLE, text))
         except OSError as problem:
-            self._refused(error(Code.UNAVAILABLE, f"{self.endpoint} cannot be reached: {problem.strerror or problem}"))
+            self._on_connect_failed(error(Code.UNAVAILABLE, f"{self.endpoint} cannot be reached: {problem.strerror or problem}"))
         else:
             assert self._loop is not None
             self._connection = ClientConnection(self, self._loop, sock, self._clock)
             self._sweep_later()
-            self._opened()
+            self._on_connected()
 
     def _sweep_later(self) -> None:
         if self._sweeper is None and self._loop is not None:
@@ -224,8 +224,8 @@ class FramedChannel(ClientChannel):
         self._sweeper = None
         connection = self._connection
         if connection is not None:
-            if connection.asks(self._vanished):
-                connection.close(f"its host has acknowledged nothing for {peer_silent_ns / SECOND:.3g} s")
+            if connection.check_socket(self._has_vanished):
+                connection.close(f"its host has acknowledged nothing for {peer_unresponsive_ns / SECOND:.3g} s")
             else:
                 self._sweep_later()
 
@@ -242,15 +242,15 @@ class FramedChannel(ClientChannel):
         elif length <= copied_parts_bytes_max and not any(type(part) is FileRange for part in call.parts):
             connection.send(b"".join((head, *call.parts)))  # type: ignore[arg-type]
         else:
-            call.outgoing = connection.send_parts((head, *call.parts), len(head) + length, None)
+            call.wire_state = connection.send_parts((head, *call.parts), len(head) + length, None)
         call.data = b""
         call.parts = ()
 
-    def _withdraw(self, call: PendingCall) -> None:
+    def _cancel_request(self, call: PendingCall) -> None:
         connection = self._connection
-        if connection is None or connection.closed:
+        if connection is None or connection.is_closed:
             return
-        if call.outgoing is not None and connection.take_back(call.outgoing):
+        if call.wire_state is not None and connection.take_back(call.wire_state):
             return  # it never left
         connection.send(pack(_CANCEL, call.method.id, call.request_id, 0))
         connection.close_if_stalled()

@@ -21,7 +21,7 @@ from fs3.base.limits import long_header_bytes, staging_bytes, wake_bytes_max
 from fs3.base.units import KIB
 from fs3.drivers.framed.sender import FrameSender
 from fs3.drivers.framed.staging import staging_of
-from fs3.wire.frames import HEADER_BYTES, Frame, FrameError, stranger, unpack
+from fs3.wire.frames import HEADER_BYTES, Frame, FrameError, foreign_protocol, unpack
 
 log = logging.getLogger("fs3.transport")
 
@@ -51,14 +51,14 @@ class Connection(FrameSender):
         self._reparse = False  # `_carry` may hold whole frames
         self._peek = _PEEK_FIRST
         self._drained = False
-        self._left = 0  # bytes still to come of what is expected
+        self._remaining = 0  # bytes still to come of what is expected
         self._targets: list[memoryview] | None = []  # where they go; none: nowhere; None: it must be waited for
         self._long_frame: Frame | None = None  # whose protobuf header is being received
         self._long_header: memoryview | None = None
         self._discarding = False
         self._expected = 0  # bytes of what is or was expected, as a whole
         self._has_low_water = sock.family != socket.AF_UNIX  # which ignores it
-        self._sleeps_deep = False
+        self._is_low_water_raised = False
         self._paused = 0
         self.frames = 0
         """Frames whose header has arrived."""
@@ -68,15 +68,15 @@ class Connection(FrameSender):
     @property
     def is_mid_frame(self) -> bool:
         """Part of a frame has arrived and the rest is owed by the peer."""
-        return not self._paused and (self._left > 0 or len(self._carry) > 0)
+        return not self._paused and (self._remaining > 0 or len(self._carry) > 0)
 
     # --- what a subclass says ------------------------------------------------------------------------------------------
 
-    def _head(self, frame: Frame, header: bytes | bytearray | memoryview) -> None:
+    def _on_header(self, frame: Frame, header: bytes | bytearray | memoryview) -> None:
         """A frame without its payload has arrived. With a payload: must call `_expect` or `_wait_for`. Raises FrameError."""
         raise NotImplementedError
 
-    def _landed(self) -> None:
+    def _on_payload(self) -> None:
         """The payload is in the buffers that were given to `_expect`; not called when it was thrown away."""
         raise NotImplementedError
 
@@ -84,18 +84,18 @@ class Connection(FrameSender):
         """A long protobuf header follows: must call `_expect` or `_wait_for`."""
         raise NotImplementedError
 
-    def _refuse(self, problem: FrameError, first_bytes: bytes | None) -> None:
+    def _on_bad_frame(self, problem: FrameError, first_bytes: bytes | None) -> None:
         """The peer sent something that is no frame; `first_bytes` when nothing before it was one. Must close."""
         raise NotImplementedError
 
-    def _woken(self) -> None:
+    def _on_received(self) -> None:
         """What has arrived was handled."""
 
     # --- receiving -----------------------------------------------------------------------------------------------------
 
     def _expect(self, length: int, targets: list[memoryview]) -> None:
         """The next `length` bytes go into `targets`, which hold exactly as many; with none, they are thrown away."""
-        self._left = self._expected = length
+        self._remaining = self._expected = length
         self._targets = targets
         self._discarding = not targets
         if self._long_frame is not None:
@@ -104,13 +104,13 @@ class Connection(FrameSender):
 
     def _wait_for(self, length: int, why: int) -> None:
         """The next `length` bytes have no place yet: read nothing until `_provide`."""
-        self._left = length
+        self._remaining = length
         self._targets = None
         self.pause(why)
 
     def _provide(self, target: memoryview, why: int) -> None:
         """The place that was waited for."""
-        self._expect(self._left, [target])
+        self._expect(self._remaining, [target])
         self.resume(why)
 
     def _divert(self) -> None:
@@ -120,7 +120,7 @@ class Connection(FrameSender):
 
     def pause(self, why: int) -> None:
         """Read nothing more until `resume` for this reason (a bit) and all others."""
-        if not self._paused and not self.closed:
+        if not self._paused and not self.is_closed:
             self._loop.remove_reader(self._fd)
         self._paused |= why
 
@@ -129,29 +129,29 @@ class Connection(FrameSender):
         if not self._paused & why:
             return
         self._paused &= ~why
-        if self._paused or self.closed:
+        if self._paused or self.is_closed:
             return
         self._loop.add_reader(self._fd, self._on_readable)
-        if self._carry or self._left:
+        if self._carry or self._remaining:
             # No event will announce what has been received already.
             self._reparse = True
             self._loop.call_soon(self._on_readable)
 
     def _on_readable(self) -> None:
-        if self._paused or self.closed:
+        if self._paused or self.is_closed:
             return
         self._corked = True
         self._drained = False
         budget = wake_bytes_max
         try:
-            while budget > 0 and not (self._drained or self._paused or self.closed):
-                budget -= self._receive_part() if self._left and not self._reparse else self._receive_frames()
+            while budget > 0 and not (self._drained or self._paused or self.is_closed):
+                budget -= self._receive_part() if self._remaining and not self._reparse else self._receive_frames()
         except (BlockingIOError, InterruptedError):
             pass
         except PeerClosed:
             self.close("the peer closed it in the middle of a frame" if self.is_mid_frame else "the peer closed it")
         except FrameError as problem:
-            self._refuse(problem, None if self.frames else bytes(self._staging[:16]))
+            self._on_bad_frame(problem, None if self.frames else bytes(self._staging[:16]))
         except OSError as problem:
             self.close(problem.strerror or type(problem).__name__)
         except Exception:
@@ -161,17 +161,17 @@ class Connection(FrameSender):
             self.close("interrupted")
             raise
         self._corked = False
-        if self._left >= _WAKE_FOR_BYTES or self._sleeps_deep:
+        if self._remaining >= _WAKE_FOR_BYTES or self._is_low_water_raised:
             self._set_low_water()
-        self._woken()
+        self._on_received()
         self.flush()
 
     def _set_low_water(self) -> None:
         """In the middle of a large payload, be woken for a good piece of it and not for every segment: over loopback that saves a
         quarter of the processor time per byte, on both sides. The peer's end of stream wakes us all the same."""
-        deep = self._left >= _WAKE_FOR_BYTES
-        if deep != self._sleeps_deep and self._has_low_water and not self.closed:
-            self._sleeps_deep = deep
+        deep = self._remaining >= _WAKE_FOR_BYTES
+        if deep != self._is_low_water_raised and self._has_low_water and not self.is_closed:
+            self._is_low_water_raised = deep
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, _WAKE_FOR_BYTES if deep else 1)
 
     def _receive_frames(self) -> int:
@@ -202,16 +202,16 @@ class Connection(FrameSender):
         staging = self._staging
         at = 0
         while True:
-            if self._left:
+            if self._remaining:
                 if self._targets is None:
                     return at
                 at = self._take(at, end)
-                if self._left:
+                if self._remaining:
                     return at
-                self._part_done()
+                self._on_part_received()
             else:
                 body = at + HEADER_BYTES
-                if not self.frames and end > at and (who := stranger(staging[at : min(end, body)])):
+                if not self.frames and end > at and (who := foreign_protocol(staging[at : min(end, body)])):
                     raise FrameError(who)
                 if body > end:
                     return at
@@ -220,22 +220,22 @@ class Connection(FrameSender):
                 if stop <= end:
                     at = stop
                     self.frames += 1
-                    self._head(frame, staging[body:stop])
+                    self._on_header(frame, staging[body:stop])
                 elif frame.header_length > long_header_bytes:
                     at = body
                     self._long_frame = frame
                     self._reserve_header(frame.header_length)
                 else:
                     return at
-            if self._paused or self.closed:
+            if self._paused or self.is_closed:
                 return at
 
     def _take(self, at: int, end: int) -> int:
         """Move staged bytes to where they are expected."""
         targets = self._targets
         assert targets is not None
-        count = min(self._left, end - at)
-        self._left -= count
+        count = min(self._remaining, end - at)
+        self._remaining -= count
         if not targets:
             return at + count
         while count:
@@ -255,12 +255,12 @@ class Connection(FrameSender):
         targets = self._targets
         assert targets is not None
         if not targets:
-            wanted = min(self._left, staging_bytes)
+            wanted = min(self._remaining, staging_bytes)
             got = self._socket.recv_into(self._view[:wanted])
         elif len(targets) == 1:
-            wanted = min(self._left, wake_bytes_max)
+            wanted = min(self._remaining, wake_bytes_max)
             got = self._socket.recv_into(targets[0], wanted)
-            if got < self._left:
+            if got < self._remaining:
                 targets[0] = targets[0][got:]
         else:
             some = targets[:_SCATTER_MAX]
@@ -279,12 +279,12 @@ class Connection(FrameSender):
         self.received_bytes += got
         if got < wanted:
             self._drained = True
-        self._left -= got
-        if not self._left:
-            self._part_done()
+        self._remaining -= got
+        if not self._remaining:
+            self._on_part_received()
         return got
 
-    def _part_done(self) -> None:
+    def _on_part_received(self) -> None:
         self._targets = []  # lets go of the destination
         frame = self._long_frame
         if frame is not None:
@@ -292,10 +292,10 @@ class Connection(FrameSender):
             self._long_frame = self._long_header = None
             assert header is not None
             self.frames += 1
-            self._head(frame, header)
+            self._on_header(frame, header)
         elif not self._discarding:
-            self._landed()
+            self._on_payload()
 
-    def _let_go(self) -> None:
+    def _discard_received(self) -> None:
         self._carry = b""
         self._targets = []

@@ -13,31 +13,31 @@ import weakref
 from typing import Protocol
 
 
-class HoldsSocket(Protocol):
+class SocketOwner(Protocol):
     """Something with a socket that must not live on in a child."""
 
-    def drop_copy(self) -> None:
+    def close_in_child(self) -> None:
         """In the child: close the descriptor and do nothing else, now and later."""
         ...
 
 
-_holders: weakref.WeakSet[HoldsSocket] = weakref.WeakSet()
+_owners: weakref.WeakSet[SocketOwner] = weakref.WeakSet()
 
 
-def register(holder: HoldsSocket) -> None:
-    """From now on `holder.drop_copy` is called in every child."""
-    _holders.add(holder)
+def register(holder: SocketOwner) -> None:
+    """From now on `holder.close_in_child` is called in every child."""
+    _owners.add(holder)
 
 
-def unregister(holder: HoldsSocket) -> None:
+def unregister(holder: SocketOwner) -> None:
     """The socket is closed."""
-    _holders.discard(holder)
+    _owners.discard(holder)
 
 
 def _after_fork() -> None:
-    for holder in list(_holders):
-        holder.drop_copy()
-    _holders.clear()
+    for holder in list(_owners):
+        holder.close_in_child()
+    _owners.clear()
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 
 from fs3.base.limits import wake_bytes_max
 from fs3.drivers.framed import forks
-from fs3.drivers.framed.outgoing import FileEnded, Outgoing, SendQueue
-from fs3.drivers.serving import run_guarded
+from fs3.drivers.framed.send_queue import FileEnded, OutgoingFrame, SendQueue
+from fs3.drivers.rpc.server_call import run_guarded
 from fs3.ports.rpc import Part
 
 log = logging.getLogger("fs3.transport")
@@ -31,18 +31,18 @@ class FrameSender:
         self._out = SendQueue()
         self._flush_state = _IDLE
         self._corked = False  # a flush follows anyway
-        self.closed = False
+        self.is_closed = False
         forks.register(self)
 
     # --- what a subclass says ------------------------------------------------------------------------------------------
 
-    def _sent(self) -> None:
+    def _on_sent(self) -> None:
         """Some of what was queued has left."""
 
-    def _let_go(self) -> None:
+    def _discard_received(self) -> None:
         """The connection is closed: drop what was received and not consumed."""
 
-    def _gone(self, reason: str) -> None:
+    def _on_closed(self, reason: str) -> None:
         """The connection is closed, and everything that was queued has been let go."""
         raise NotImplementedError
 
@@ -60,7 +60,7 @@ class FrameSender:
 
     def send(self, frame: bytes) -> None:
         """Queue a whole small frame."""
-        if self.closed:
+        if self.is_closed:
             return
         self._out.add_small(frame)
         if self._flush_state == _IDLE:
@@ -68,41 +68,41 @@ class FrameSender:
             if not self._corked:
                 self._loop.call_soon(self.flush)
 
-    def send_parts(self, parts: Sequence[Part], length: int, sent: Callable[[], None] | None) -> Outgoing | None:
+    def send_parts(self, parts: Sequence[Part], length: int, on_sent: Callable[[], None] | None) -> OutgoingFrame | None:
         """Queue a frame of `length` bytes whose parts are not copied. None when the connection is closed (`sent` was called)."""
-        if self.closed:
-            if sent is not None:
-                run_guarded(sent)
+        if self.is_closed:
+            if on_sent is not None:
+                run_guarded(on_sent)
             return None
-        outgoing = self._out.add(parts, length, sent)
+        outgoing = self._out.add(parts, length, on_sent)
         if self._flush_state == _IDLE:
             self._flush_state = _DUE
             if not self._corked:
                 self._loop.call_soon(self.flush)
         return outgoing
 
-    def take_back(self, outgoing: Outgoing) -> bool:
+    def take_back(self, outgoing: OutgoingFrame) -> bool:
         """The owner of the parts wants them back. True: nothing of the frame was sent and it is forgotten; False: what was left
         has been copied and is sent still, because a frame cannot be broken off."""
-        if self.closed or not outgoing.parts:
+        if self.is_closed or not outgoing.parts:
             return False
-        if outgoing.started:
+        if outgoing.is_started:
             outgoing.snapshot()
             return False
         self._out.remove(outgoing)
         return True
 
-    def asks(self, question: Callable[[socket.socket], bool]) -> bool:
+    def check_socket(self, predicate: Callable[[socket.socket], bool]) -> bool:
         """The answer to a question about the socket; False when it is closed."""
-        return not self.closed and question(self._socket)
+        return not self.is_closed and predicate(self._socket)
 
     def flush(self) -> None:
         """Send now what would leave at the end of this turn."""
-        if self._flush_state == _DUE and not self.closed:
+        if self._flush_state == _DUE and not self.is_closed:
             self._send_now()
 
     def _on_writable(self) -> None:
-        if not self.closed:
+        if not self.is_closed:
             self._send_now()
 
     def _send_now(self) -> None:
@@ -120,7 +120,7 @@ class FrameSender:
                 log.error("%r: a part cannot be sent: %s", self, problem.strerror)
             self.close(problem.strerror or type(problem).__name__)
             return
-        if self.closed:  # by a callback
+        if self.is_closed:  # by a callback
             return
         if done and blocked:
             self._loop.remove_writer(self._fd)
@@ -128,15 +128,15 @@ class FrameSender:
             # Also when the socket would take more: the others' turn comes first, then the loop calls again.
             self._loop.add_writer(self._fd, self._on_writable)
         self._flush_state = _IDLE if done else _BLOCKED
-        self._sent()
+        self._on_sent()
 
     # --- the end -------------------------------------------------------------------------------------------------------
 
     def close(self, reason: str) -> None:
         """Disconnect; what is queued is dropped. Harmless when closed already."""
-        if self.closed:
+        if self.is_closed:
             return
-        self.closed = True
+        self.is_closed = True
         forks.unregister(self)
         self._loop.remove_reader(self._fd)
         if self._flush_state == _BLOCKED:
@@ -145,11 +145,11 @@ class FrameSender:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
-        self._let_go()
+        self._discard_received()
         self._out.drop()
-        self._gone(reason)
+        self._on_closed(reason)
 
-    def drop_copy(self) -> None:
+    def close_in_child(self) -> None:
         """See `forks`: the connection is the parent's."""
-        self.closed = True
+        self.is_closed = True
         os.close(self._socket.detach())

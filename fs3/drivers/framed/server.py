@@ -12,22 +12,22 @@ from google.protobuf.message import DecodeError
 
 from fs3.base import limits
 from fs3.base.status import Code
-from fs3.base.units import MILLISECOND, SECOND
-from fs3.drivers.channel import NEVER
+from fs3.base.units import MIB, MILLISECOND, SECOND
 from fs3.drivers.framed.connection import Connection
-from fs3.drivers.pool import Claim
-from fs3.drivers.serving import Served, ServerCall, run_guarded
+from fs3.drivers.rpc.channel import NEVER
+from fs3.drivers.rpc.receive_pool import Claim
+from fs3.drivers.rpc.server_call import MethodBinding, ServerCall, run_guarded
 from fs3.model.method import Method
 from fs3.ports.rpc import FileRange, Part
 from fs3.wire.errors import encode_error
-from fs3.wire.frames import MAGIC_BYTES, Frame, FrameError, Kind, pack
+from fs3.wire.frames import MAGIC_BYTES, Frame, FrameError, FrameKind, pack
 
 if TYPE_CHECKING:
     from fs3.drivers.framed.listener import FramedListener
 
 log = logging.getLogger("fs3.transport")
 
-_REQUEST, _REPLY, _MORE, _CANCEL = Kind.REQUEST.value, Kind.REPLY.value, Kind.MORE.value, Kind.CANCEL.value
+_REQUEST, _REPLY, _MORE, _CANCEL = FrameKind.REQUEST.value, FrameKind.REPLY.value, FrameKind.MORE.value, FrameKind.CANCEL.value
 _NO_BUFFER, _QUEUE_FULL = 1, 2  # why a connection is not read
 
 
@@ -37,10 +37,13 @@ class ServerLimits:
 
     calls_per_connection_max: int = limits.calls_per_connection_max
     connections_max: int = limits.connections_max
-    send_queue_bytes_max: int = limits.send_queue_bytes_max
+    send_queue_bytes_max: int = 64 * MIB
+    """Reply bytes in memory that one connection may have queued before its requests are no longer read."""
     stream_queue_bytes_max: int = limits.stream_queue_bytes_max
     receive_stall_ns: int = limits.receive_stall_ns
-    receive_rate_min: int = limits.receive_rate_min
+    receive_rate_min: int = 1 * MIB
+    """Bytes per second: a frame may take `receive_stall_ns` and the time this rate needs for it, then the peer is
+    disconnected."""
     send_stall_ns: int = limits.send_stall_ns
     connection_idle_ns_max: int = limits.connection_idle_ns_max
     sweep_ns: int = limits.transport_sweep_ns
@@ -63,12 +66,12 @@ class FramedCall(ServerCall):
         if payload is not None:
             self._connection.pool.release(payload)
 
-    def _end(self) -> None:
-        self._connection.ended(self)
+    def _on_end(self) -> None:
+        self._connection.on_call_ended(self)
         if self.payload is not None:
             self.release()
 
-    def _answer(self, data: bytes, parts: Sequence[Part], length: int, sent: Callable[[], None] | None) -> None:
+    def _send_reply(self, data: bytes, parts: Sequence[Part], length: int, on_sent: Callable[[], None] | None) -> None:
         connection = self._connection
         head = pack(_REPLY, self.method.id, self.request_id, len(data), length) + data
         if not length:
@@ -76,20 +79,22 @@ class FramedCall(ServerCall):
         elif length <= limits.copied_parts_bytes_max and not any(type(part) is FileRange for part in parts):
             connection.send(b"".join((head, *parts)))  # type: ignore[arg-type]
         else:
-            connection.send_parts((head, *parts), len(head) + length, sent)
+            connection.send_parts((head, *parts), len(head) + length, on_sent)
             connection.check_queue()
             return
-        if sent is not None:
-            run_guarded(sent)
+        if on_sent is not None:
+            run_guarded(on_sent)
 
-    def _refuse(self, code: Code, message: str, routing_version: int) -> None:
+    def _send_error(self, code: Code, message: str, routing_version: int) -> None:
         self._connection.send_error(self.method.id, self.request_id, code, message, routing_version)
 
-    def _more(self, data: bytes) -> bool:
+    def _send_message(self, data: bytes) -> bool:
         connection = self._connection
         head = pack(_MORE, self.method.id, self.request_id, len(data))
         length = len(head) + len(data)
-        if connection.closed or (self._queued_bytes and self._queued_bytes + length > connection.limits.stream_queue_bytes_max):
+        if connection.is_closed or (
+            self._queued_bytes and self._queued_bytes + length > connection.limits.stream_queue_bytes_max
+        ):
             return False
         self._queued_bytes += length
 
@@ -99,7 +104,7 @@ class FramedCall(ServerCall):
         connection.send_parts((head, data), length, left)
         return True
 
-    def _finish_stream(self) -> None:
+    def _send_end(self) -> None:
         self._connection.send(pack(_REPLY, self.method.id, self.request_id, 0))
 
 
@@ -115,10 +120,10 @@ class ServerConnection(Connection):
         self.peer = peer
         self._calls: dict[int, FramedCall] = {}
         self._open_calls = 0  # not ended by their handlers, cancelled ones too
-        self._incoming: tuple[FramedCall, Served] | None = None  # whose payload is being received
+        self._incoming: tuple[FramedCall, MethodBinding] | None = None  # whose payload is being received
         self._buffer: memoryview | None = None  # of the pool, being received into
         self._claim: Claim | None = None
-        self._frame_seen = self._received_seen = self._sent_seen = 0
+        self._last_frames = self._last_received_bytes = self._last_sent_bytes = 0
         self._frame_since = self._received_since = self._sent_since = self._idle_since = listener.clock.now()
         super().__init__(listener.loop, sock)
 
@@ -126,13 +131,13 @@ class ServerConnection(Connection):
         return f"<connection of {self.peer}, {self._open_calls} calls under way, {self.queued_bytes} bytes queued>"
 
     @property
-    def is_quiet(self) -> bool:
+    def is_idle(self) -> bool:
         """No call under way and nothing left to send."""
         return not self._open_calls and not self.queued_bytes and self._incoming is None
 
     # --- requests ------------------------------------------------------------------------------------------------------
 
-    def _head(self, frame: Frame, header: bytes | bytearray | memoryview) -> None:
+    def _on_header(self, frame: Frame, header: bytes | bytearray | memoryview) -> None:
         if type(header) is memoryview:  # a long one, in a buffer of the pool
             header = bytes(header)
             self._release_buffer()
@@ -155,7 +160,7 @@ class ServerConnection(Connection):
             self._decline(frame, Code.INVALID, f"requests of {served.method!r} carry no payload")
         elif self._open_calls >= self.limits.calls_per_connection_max:
             self._decline(frame, Code.BUSY, f"{self._open_calls} calls of this connection are under way")
-        elif self._listener.closing:
+        elif self._listener.is_closing:
             self._decline(frame, Code.SHUTTING_DOWN, f"{self._listener.endpoint} is shutting down")
         else:
             try:
@@ -167,7 +172,7 @@ class ServerConnection(Connection):
                 call = FramedCall(self, served.method, request, deadline, request_id)
                 if length:
                     self._incoming = (call, served)
-                    self._want(length)
+                    self._acquire_buffer(length)
                 else:
                     self._admit(call, served)
 
@@ -178,13 +183,13 @@ class ServerConnection(Connection):
             self._expect(frame.payload_length, [])
         self.check_queue()
 
-    def _admit(self, call: FramedCall, served: Served) -> None:
+    def _admit(self, call: FramedCall, binding: MethodBinding) -> None:
         self._calls[call.request_id] = call
         self._open_calls += 1
-        call.dispatch(served.handler)
+        call.dispatch(binding.handler)
         self.check_queue()
 
-    def _landed(self) -> None:
+    def _on_payload(self) -> None:
         assert self._incoming is not None
         (call, served), self._incoming = self._incoming, None
         call.payload, self._buffer = self._buffer, None
@@ -196,18 +201,18 @@ class ServerConnection(Connection):
             self._admit(call, served)
 
     def _reserve_header(self, length: int) -> None:
-        self._want(length)
+        self._acquire_buffer(length)
 
-    def _want(self, length: int) -> None:
+    def _acquire_buffer(self, length: int) -> None:
         """Receive into a buffer of the pool, now or when it is our turn."""
         self._buffer = self.pool.acquire(length)
         if self._buffer is not None:
             self._expect(length, [self._buffer])
         else:
             self._wait_for(length, _NO_BUFFER)
-            self._claim = self.pool.claim(length, self._granted)
+            self._claim = self.pool.claim(length, self._on_buffer_granted)
 
-    def _granted(self, buffer: memoryview) -> None:
+    def _on_buffer_granted(self, buffer: memoryview) -> None:
         self._claim = None
         self._buffer = buffer
         self._provide(buffer, _NO_BUFFER)
@@ -229,24 +234,24 @@ class ServerConnection(Connection):
         if self.queued_bytes > self.limits.send_queue_bytes_max:
             self.pause(_QUEUE_FULL)
 
-    def ended(self, call: FramedCall) -> None:
+    def on_call_ended(self, call: FramedCall) -> None:
         """The handler has done with a call."""
         self._open_calls -= 1
         if self._calls.get(call.request_id) is call:
             del self._calls[call.request_id]
-        if self._listener.closing:  # not before the answer is queued
-            self._loop.call_soon(self._listener.progressed)
+        if self._listener.is_closing:  # not before the answer is queued
+            self._loop.call_soon(self._listener.on_progress)
 
-    def _sent(self) -> None:
+    def _on_sent(self) -> None:
         if self._paused and self.queued_bytes <= self.limits.send_queue_bytes_max // 2:
             self.resume(_QUEUE_FULL)
-        if self._listener.closing:
-            self._listener.progressed()
+        if self._listener.is_closing:
+            self._listener.on_progress()
 
     # --- bad peers and the end -----------------------------------------------------------------------------------------
 
-    def _refuse(self, problem: FrameError, first_bytes: bytes | None) -> None:
-        self._listener.quiet.warning("%s disconnects %s: %s", self._listener.endpoint, self.peer, problem)
+    def _on_bad_frame(self, problem: FrameError, first_bytes: bytes | None) -> None:
+        self._listener.peer_log.warning("%s disconnects %s: %s", self._listener.endpoint, self.peer, problem)
         if first_bytes is None or first_bytes.startswith(MAGIC_BYTES):
             self.send_error(0, 0, Code.PROTOCOL, str(problem), 0)
             self.flush()
@@ -256,24 +261,24 @@ class ServerConnection(Connection):
         """Called about once a second: disconnects a peer that owes us the rest of a frame, that takes nothing of ours, that says
         nothing at all, or whose host has vanished."""
         bounds = self.limits
-        if not self.is_mid_frame or self.frames != self._frame_seen:
-            self._frame_seen = self.frames
+        if not self.is_mid_frame or self.frames != self._last_frames:
+            self._last_frames = self.frames
             self._frame_since = self._received_since = now
-        if self.received_bytes != self._received_seen:
-            self._received_seen = self.received_bytes
+        if self.received_bytes != self._last_received_bytes:
+            self._last_received_bytes = self.received_bytes
             self._received_since = self._idle_since = now
-        if not self.queued_bytes or self.sent_bytes != self._sent_seen:
-            self._sent_seen = self.sent_bytes
+        if not self.queued_bytes or self.sent_bytes != self._last_sent_bytes:
+            self._last_sent_bytes = self.sent_bytes
             self._sent_since = now
-        expected = self._expected if self._left else limits.long_header_bytes
+        expected = self._expected if self._remaining else limits.long_header_bytes
         if now - self._received_since >= bounds.receive_stall_ns:
             self._give_up(f"it stopped in the middle of a frame, {bounds.receive_stall_ns / SECOND:.3g} s ago")
         elif now - self._frame_since >= bounds.receive_stall_ns + expected * SECOND // bounds.receive_rate_min:
             self._give_up(f"it sends a frame of {expected} bytes slower than {bounds.receive_rate_min} bytes per second")
         elif now - self._sent_since >= bounds.send_stall_ns:
             self._give_up(f"it has taken none of {self.queued_bytes} bytes for {bounds.send_stall_ns / SECOND:.3g} s")
-        elif self.asks(self._listener.vanished):
-            self._give_up(f"its host has acknowledged nothing for {limits.peer_silent_ns / SECOND:.3g} s")
+        elif self.check_socket(self._listener.has_vanished):
+            self._give_up(f"its host has acknowledged nothing for {limits.peer_unresponsive_ns / SECOND:.3g} s")
         elif now - self._idle_since >= bounds.connection_idle_ns_max and not self._has_streams():
             log.debug("%s closes the connection of %s: nothing has arrived for long", self._listener.endpoint, self.peer)
             self.close("it was idle for too long")
@@ -281,7 +286,7 @@ class ServerConnection(Connection):
     def _has_streams(self) -> bool:
         return any(call.method.streaming for call in self._calls.values())
 
-    def excuse(self, gap_ns: int) -> None:
+    def on_process_paused(self, gap_ns: int) -> None:
         """This process itself stood still for so long: that must not count against the peer. (Being idle is nothing that counts
         against it: what has not been heard of for so long may be closed whoever slept.)"""
         self._frame_since += gap_ns
@@ -289,13 +294,13 @@ class ServerConnection(Connection):
         self._sent_since += gap_ns
 
     def _give_up(self, reason: str) -> None:
-        self._listener.quiet.warning("%s disconnects %s: %s", self._listener.endpoint, self.peer, reason)
+        self._listener.peer_log.warning("%s disconnects %s: %s", self._listener.endpoint, self.peer, reason)
         self.close(reason)
 
-    def _gone(self, reason: str) -> None:
+    def _on_closed(self, reason: str) -> None:
         log.debug("%s: %s has gone: %s", self._listener.endpoint, self.peer, reason)
         if self._claim is not None:
-            self.pool.withdraw(self._claim)
+            self.pool.cancel(self._claim)
             self._claim = None
         self._incoming = None
         self._release_buffer()

@@ -9,14 +9,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from fs3.base.errors import error
-from fs3.base.limits import calls_per_connection_max, listen_backlog
+from fs3.base.limits import calls_per_connection_max
 from fs3.base.status import Code
 from fs3.drivers.framed.client import FramedChannel
 from fs3.drivers.framed.listener import FramedListener
 from fs3.drivers.framed.server import ServerLimits
-from fs3.drivers.pool import ReceivePool
+from fs3.drivers.rpc.receive_pool import ReceivePool
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Bindings, Channel, Listener
+
+listen_backlog = 1024
 
 Address = tuple[socket.AddressFamily, Any]
 """Family and address as `socket` takes them."""
@@ -56,7 +58,7 @@ class FramedTransport:
         """Set the options of a connected socket."""
         raise NotImplementedError
 
-    def _vanished(self, sock: socket.socket) -> bool:
+    def _has_vanished(self, sock: socket.socket) -> bool:
         """The peer's host does not answer any more, although the connection looks open. Asked about once a second."""
         return False
 
@@ -69,7 +71,7 @@ class FramedTransport:
     def connect(self, endpoint: str) -> Channel:
         """See `fs3.ports.rpc.Transport.connect`."""
         self._check(endpoint)
-        return FramedChannel(endpoint, self._clock, lambda: self._dial(endpoint), self._vanished, self._calls_max)
+        return FramedChannel(endpoint, self._clock, lambda: self._dial(endpoint), self._has_vanished, self._calls_max)
 
     async def serve(self, endpoint: str, bindings: Bindings) -> Listener:
         """See `fs3.ports.rpc.Transport.serve`."""
@@ -97,7 +99,7 @@ class FramedTransport:
             raise error(Code.UNAVAILABLE, f"nobody listens at {endpoint}")
         raise problem or error(Code.UNAVAILABLE, f"{endpoint} has no address")
 
-    def _listen(self, sock: socket.socket, endpoint: str, bindings: Bindings, removed: Any = lambda: None) -> FramedListener:
+    def _listen(self, sock: socket.socket, endpoint: str, bindings: Bindings, on_closed: Any = lambda: None) -> FramedListener:
         """A listener on a bound socket."""
 
         def adopt(accepted: socket.socket) -> str:
@@ -106,4 +108,6 @@ class FramedTransport:
 
         sock.setblocking(False)
         sock.listen(listen_backlog)
-        return FramedListener(sock, endpoint, bindings, self._clock, self._bounds, self._pool, adopt, self._vanished, removed)
+        return FramedListener(
+            sock, endpoint, bindings, self._clock, self._bounds, self._pool, adopt, self._has_vanished, on_closed
+        )

@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 
 from fs3.base.limits import calls_per_connection_max
-from fs3.drivers.pool import ReceivePool
+from fs3.drivers.rpc.receive_pool import ReceivePool
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Bindings, Channel, Listener
-from fs3.wire.endpoints import host_port
+from fs3.wire.endpoints import parse_host_port
 
 __all__ = ["GrpcTransport"]
 
@@ -42,7 +42,7 @@ class GrpcTransport:
 
     def connect(self, endpoint: str) -> Channel:
         """See `fs3.ports.rpc.Transport.connect`."""
-        host_port(endpoint, "grpc")
+        parse_host_port(endpoint, "grpc")
         _prepare()
         from fs3.drivers.grpc.channel import GrpcChannel
 
@@ -50,7 +50,7 @@ class GrpcTransport:
 
     async def serve(self, endpoint: str, bindings: Bindings) -> Listener:
         """See `fs3.ports.rpc.Transport.serve`. Adds the standard health and reflection services."""
-        host_port(endpoint, "grpc")
+        parse_host_port(endpoint, "grpc")
         _prepare()
         from fs3.drivers.grpc.server import serve
 

@@ -14,13 +14,13 @@ from fs3.base.errors import error
 from fs3.base.limits import connect_backoff_max_ns, connect_timeout_ns
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND
-from fs3.drivers.channel import ClientChannel, PendingCall, StreamCall
 from fs3.drivers.grpc.codes import OPTIONS, error_of, take_payload, with_payload
-from fs3.drivers.payload import copy_parts, destinations
+from fs3.drivers.rpc.channel import ClientChannel, PendingCall, StreamCall
+from fs3.drivers.rpc.payload import copy_parts, destinations
 from fs3.model.method import Method, PayloadSide
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Reply
-from fs3.wire.endpoints import rest_of
+from fs3.wire.endpoints import strip_scheme
 
 _CHANNEL_OPTIONS = (
     *OPTIONS,
@@ -42,12 +42,12 @@ class GrpcChannel(ClientChannel):
 
     def _dial(self) -> None:
         assert self._loop is not None
-        self._channel = grpc.aio.insecure_channel(rest_of(self.endpoint, "grpc"), options=_CHANNEL_OPTIONS)
-        self._loop.call_soon(self._dialled)
+        self._channel = grpc.aio.insecure_channel(strip_scheme(self.endpoint, "grpc"), options=_CHANNEL_OPTIONS)
+        self._loop.call_soon(self._finish_dial)
 
-    def _dialled(self) -> None:
-        if not self._closed:
-            self._opened()
+    def _finish_dial(self) -> None:
+        if not self._is_closed:
+            self._on_connected()
 
     def _transmit(self, call: PendingCall, timeout_ms: int) -> None:
         assert self._loop is not None
@@ -61,7 +61,7 @@ class GrpcChannel(ClientChannel):
         timeout_s = timeout_ms / 1000 if timeout_ms else None
         rpc = self._callable(call.method)(data, timeout=timeout_s)
         run = self._follow(call, rpc) if isinstance(call, StreamCall) else self._finish(call, rpc)
-        call.outgoing = self._loop.create_task(run)
+        call.wire_state = self._loop.create_task(run)
 
     def _callable(self, method: Method) -> Any:
         found = self._callables.get(method)
@@ -75,7 +75,7 @@ class GrpcChannel(ClientChannel):
     async def _finish(self, call: PendingCall, rpc: Any) -> None:
         try:
             data = await rpc
-            self.heard += 1
+            self.activity += 1
             reply = self._take(call, data)
         except AioRpcError as problem:
             self._settle(call, error_of(problem, self.endpoint, self.describe(call)))
@@ -93,7 +93,7 @@ class GrpcChannel(ClientChannel):
     async def _follow(self, call: StreamCall, rpc: Any) -> None:
         try:
             async for data in rpc:
-                self.heard += 1
+                self.activity += 1
                 call.push(call.method.reply.FromString(data), len(data))
         except AioRpcError as problem:
             self._settle(call, error_of(problem, self.endpoint, self.describe(call)))
@@ -128,9 +128,9 @@ class GrpcChannel(ClientChannel):
                 call.set_exception(outcome)
         self.pump()
 
-    def _withdraw(self, call: PendingCall) -> None:
-        if call.outgoing is not None:
-            call.outgoing.cancel()
+    def _cancel_request(self, call: PendingCall) -> None:
+        if call.wire_state is not None:
+            call.wire_state.cancel()
 
     def _hang_up(self) -> None:
         """`close` awaits what there is to do."""

@@ -11,7 +11,7 @@ from grpc.aio import AioRpcError
 from fs3.base.errors import FS3Error, error
 from fs3.base.limits import frame_header_bytes_max, frame_payload_bytes_max
 from fs3.base.status import Code
-from fs3.drivers.payload import joined
+from fs3.drivers.rpc.payload import join_parts
 from fs3.ports.rpc import Part
 from fs3.wire.errors import decode_error
 
@@ -103,7 +103,7 @@ def with_payload(data: bytes, message_type: type[Any], parts: Sequence[Part], le
     """A serialised message whose `payload` field is set to the parts. Appending the field by hand saves protobuf's copies."""
     if not length:
         return data
-    return b"".join((data, _payload_key(message_type), _varint(length), joined(parts)))
+    return b"".join((data, _payload_key(message_type), _varint(length), join_parts(parts)))
 
 
 def take_payload(message: Any) -> bytes:

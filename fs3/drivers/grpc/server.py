@@ -19,14 +19,14 @@ from fs3.base.errors import FS3Error, error
 from fs3.base.limits import calls_per_connection_max, connection_idle_ns_max, stream_queue_bytes_max
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
-from fs3.drivers.channel import NEVER
 from fs3.drivers.grpc.codes import ERROR_TRAILER, OPTIONS, status_of, take_payload, with_payload
-from fs3.drivers.pool import ReceivePool, pool_of
-from fs3.drivers.serving import Served, ServerCall, run_guarded, served_by_id
+from fs3.drivers.rpc.channel import NEVER
+from fs3.drivers.rpc.receive_pool import ReceivePool, pool_of
+from fs3.drivers.rpc.server_call import MethodBinding, ServerCall, bindings_by_id, run_guarded
 from fs3.model.method import Method
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Bindings, Part
-from fs3.wire.endpoints import format_host_port, host_port
+from fs3.wire.endpoints import format_host_port, parse_host_port
 from fs3.wire.errors import encode_error
 
 _SERVER_OPTIONS = (
@@ -46,13 +46,13 @@ _FAR_S = 3600.0 * 24 * 365
 class GrpcCall(ServerCall):
     """One request on the gRPC wire; answers wait here for the coroutine that gRPC runs for it."""
 
-    __slots__ = ("_changed", "_held", "_listener", "failure", "messages", "outcome", "queued_bytes")
+    __slots__ = ("_charged_bytes", "_listener", "_waiter", "failure", "messages", "outcome", "queued_bytes")
 
     def __init__(self, listener: GrpcListener, method: Method, request: object, peer: str, deadline: int) -> None:
         super().__init__(method, request, peer, deadline)
         self._listener = listener
-        self._held = 0  # bytes charged to the pool
-        self._changed: asyncio.Future[None] | None = None
+        self._charged_bytes = 0  # bytes charged to the pool
+        self._waiter: asyncio.Future[None] | None = None
         self.outcome: bytes | None = None
         self.failure: tuple[Code, str, int] | None = None
         self.messages: deque[bytes] = deque()
@@ -63,48 +63,48 @@ class GrpcCall(ServerCall):
         """Nothing more will be queued."""
         return self.outcome is not None or self.failure is not None
 
-    async def changed(self) -> None:
+    async def wait_changed(self) -> None:
         """Wait until there is a message or an outcome."""
-        self._changed = asyncio.get_running_loop().create_future()
-        await self._changed
+        self._waiter = asyncio.get_running_loop().create_future()
+        await self._waiter
 
     def hold(self, payload: bytes) -> bool:
         """Keep the payload of the request; False when the process holds too much already."""
         if not self._listener.pool.charge(len(payload)):
             return False
-        self._held = len(payload)
+        self._charged_bytes = len(payload)
         self.payload = memoryview(payload)
         return True
 
     def release(self) -> None:
         """See `fs3.ports.rpc.Call.release`."""
         self.payload = None
-        held, self._held = self._held, 0
+        held, self._charged_bytes = self._charged_bytes, 0
         if held:
             self._listener.pool.discharge(held)
 
     def _wake(self) -> None:
-        if self._changed is not None and not self._changed.done():
-            self._changed.set_result(None)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
-    def _end(self) -> None:
-        self._listener.ended(self)
+    def _on_end(self) -> None:
+        self._listener.on_call_ended(self)
         self.release()
 
-    def _answer(self, data: bytes, parts: Sequence[Part], length: int, sent: Callable[[], None] | None) -> None:
+    def _send_reply(self, data: bytes, parts: Sequence[Part], length: int, on_sent: Callable[[], None] | None) -> None:
         try:
             self.outcome = with_payload(data, self.method.reply, parts, length)
         except FS3Error as problem:
             self.failure = (Code.DISK, str(problem), 0)
         self._wake()
-        if sent is not None:
-            run_guarded(sent)
+        if on_sent is not None:
+            run_guarded(on_sent)
 
-    def _refuse(self, code: Code, message: str, routing_version: int) -> None:
+    def _send_error(self, code: Code, message: str, routing_version: int) -> None:
         self.failure = (code, message, routing_version)
         self._wake()
 
-    def _more(self, data: bytes) -> bool:
+    def _send_message(self, data: bytes) -> bool:
         if self.messages and self.queued_bytes + len(data) > stream_queue_bytes_max:
             return False
         self.messages.append(data)
@@ -112,7 +112,7 @@ class GrpcCall(ServerCall):
         self._wake()
         return True
 
-    def _finish_stream(self) -> None:
+    def _send_end(self) -> None:
         self.outcome = b""
         self._wake()
 
@@ -126,12 +126,12 @@ class GrpcListener:
         self._calls_max = calls_max
         self._calls: Counter[str] = Counter()  # by peer, which names one connection
         self._idle = asyncio.Event()
-        self._closing = self._stopped = False
+        self._is_closing = self._stopped = False
         self._endpoint = ""
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(options=(*OPTIONS, *_SERVER_OPTIONS))
         services: dict[str, dict[str, Any]] = {}
-        for served in served_by_id(bindings).values():
+        for served in bindings_by_id(bindings).values():
             services.setdefault(served.method.service, {})[served.method.name] = self._handler(served)
         for name, handlers in services.items():
             self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
@@ -146,7 +146,7 @@ class GrpcListener:
 
     async def start(self, endpoint: str) -> None:
         """Listen. FS3Error naming the endpoint."""
-        host, port = host_port(endpoint, "grpc")
+        host, port = parse_host_port(endpoint, "grpc")
         try:
             port = self._server.add_insecure_port(endpoint.partition("://")[2])
         except RuntimeError:
@@ -162,7 +162,7 @@ class GrpcListener:
     async def close(self, grace_ns: int = 0) -> None:
         """See `fs3.ports.rpc.Listener.close`."""
         await self._health.enter_graceful_shutdown()
-        self._closing = True
+        self._is_closing = True
         if grace_ns > 0 and not self._stopped:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(grace_ns / SECOND):
@@ -174,7 +174,7 @@ class GrpcListener:
         self._stopped = True
         await self._server.stop(None)
 
-    def ended(self, call: ServerCall) -> None:
+    def on_call_ended(self, call: ServerCall) -> None:
         """The handler has done with a call."""
         self._calls[call.peer] -= 1
         if self._calls[call.peer] <= 0:
@@ -182,11 +182,11 @@ class GrpcListener:
         if not self._calls:
             self._idle.set()
 
-    def _handler(self, served: Served) -> Any:
-        if served.method.streaming:
+    def _handler(self, binding: MethodBinding) -> Any:
+        if binding.method.streaming:
 
             async def stream(data: bytes, context: Any) -> AsyncIterator[bytes]:
-                call = await self._begin(served, data, context)
+                call = await self._begin(binding, data, context)
                 try:
                     while True:
                         while call.messages:
@@ -195,7 +195,7 @@ class GrpcListener:
                             call.queued_bytes -= len(message)
                         if call.is_over:
                             break
-                        await call.changed()
+                        await call.wait_changed()
                     if call.failure is not None:
                         await _abort(context, *call.failure)
                 finally:
@@ -204,10 +204,10 @@ class GrpcListener:
             return grpc.unary_stream_rpc_method_handler(stream)
 
         async def unary(data: bytes, context: Any) -> bytes:
-            call = await self._begin(served, data, context)
+            call = await self._begin(binding, data, context)
             try:
                 if not call.is_over:
-                    await call.changed()
+                    await call.wait_changed()
             finally:
                 call.cancel()
             if call.failure is not None:
@@ -217,24 +217,24 @@ class GrpcListener:
 
         return grpc.unary_unary_rpc_method_handler(unary)
 
-    async def _begin(self, served: Served, data: bytes, context: Any) -> GrpcCall:
+    async def _begin(self, binding: MethodBinding, data: bytes, context: Any) -> GrpcCall:
         """Check a request and hand it to its handler."""
-        method, peer = served.method, context.peer()
-        if self._closing:
+        method, peer = binding.method, context.peer()
+        if self._is_closing:
             await _abort(context, Code.SHUTTING_DOWN, f"{self._endpoint} is shutting down")
         if self._calls[peer] >= self._calls_max:
             await _abort(context, Code.BUSY, f"{self._calls[peer]} calls of this connection are under way")
         try:
-            request = served.parse(data)
+            request = binding.parse(data)
         except DecodeError as problem:
             await _abort(context, Code.INVALID, f"the request of {method!r} cannot be read: {problem}")
         remaining_s = context.time_remaining()
         deadline = NEVER if remaining_s is None or remaining_s > _FAR_S else self._now() + int(remaining_s * SECOND)
         call = GrpcCall(self, method, request, peer, deadline)
-        if served.takes_payload and (payload := take_payload(request)) and not call.hold(payload):
+        if binding.takes_payload and (payload := take_payload(request)) and not call.hold(payload):
             await _abort(context, Code.BUSY, f"{self.pool.held_bytes} bytes of requests are held already")
         self._calls[peer] += 1
-        call.dispatch(served.handler)
+        call.dispatch(binding.handler)
         return call
 
 
@@ -253,7 +253,7 @@ async def _abort(context: Any, code: Code, message: str, routing_version: int = 
 
 def _why_not(endpoint: str) -> FS3Error:
     """gRPC only says that it could not bind."""
-    host, port = host_port(endpoint, "grpc")
+    host, port = parse_host_port(endpoint, "grpc")
     with contextlib.suppress(OSError):
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, socket.SOCK_STREAM) as probe:

@@ -7,23 +7,23 @@ from typing import Any
 
 from fs3.base.errors import FS3Error, error
 from fs3.drivers.lmdb.overlay import WriteSet
-from fs3.ports.kv import Done, WriteOp
+from fs3.ports.kv import OnDone, WriteOp
 
 
-class Batch:
+class CommitBatch:
     """Operations that share a commit: what they write, and for each how to run it again and what to tell its caller."""
 
     __slots__ = ("outcomes", "writes")
 
     def __init__(self) -> None:
         self.writes = WriteSet()
-        self.outcomes: list[tuple[WriteOp[Any], Done[Any], Any, Exception | None]] = []
+        self.outcomes: list[tuple[WriteOp[Any], OnDone[Any], Any, Exception | None]] = []
 
 
-class Counters:
+class KVStats:
     """What a store has done since it was opened."""
 
-    __slots__ = ("commit_ns", "commits", "conflicts", "rerun", "rows", "transactions")
+    __slots__ = ("commit_ns", "commits", "conflicts", "reruns", "rows", "transactions")
 
     def __init__(self) -> None:
         self.transactions = 0
@@ -36,17 +36,17 @@ class Counters:
         """From handing a batch to the writer until it was durable; 0 without a clock."""
         self.conflicts = 0
         """Batches that met a commit of another process."""
-        self.rerun = 0
+        self.reruns = 0
         """Operations run again: the commit they built on failed, or another process was faster."""
 
 
-def refused(batch: Batch, why: FS3Error) -> Batch:
+def fail_batch(batch: CommitBatch, why: FS3Error) -> CommitBatch:
     """The batch with an error for everybody: one each, since raising one object in many places would chain their tracebacks."""
     batch.outcomes = [(op, done, None, error(why.code, why.strerror or "", why.filename)) for op, done, _, _ in batch.outcomes]
     return batch
 
 
-def new_future() -> tuple[asyncio.Future[Any], Done[Any]]:
+def future_callback() -> tuple[asyncio.Future[Any], OnDone[Any]]:
     """A future, and a callback that settles it unless its owner has given up."""
     future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 

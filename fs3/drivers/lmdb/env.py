@@ -15,7 +15,7 @@ import lmdb
 from fs3.base.errors import FS3Error, error
 from fs3.base.status import Code
 from fs3.base.units import format_size
-from fs3.drivers.lmdb.lock import DirectoryLock
+from fs3.drivers.os.directory_lock import DirectoryLock
 
 log = logging.getLogger("fs3.lmdb")
 
@@ -51,7 +51,7 @@ class Environment:
                 str(directory), map_size=map_bytes, max_dbs=1, max_readers=_READERS_MAX, mode=0o600, sync=True, metasync=True
             )
             try:
-                self.forget_dead_readers()
+                self.clear_stale_readers()
                 self._check_format(f"fs3 {kind} {version}".encode())
                 if fresh:
                     _sync_directory(directory)
@@ -105,7 +105,7 @@ class Environment:
             raise
         return changed
 
-    def forget_dead_readers(self) -> None:
+    def clear_stale_readers(self) -> None:
         """Free the pages that only snapshots of processes hold which have been killed."""
         count = self._env.reader_check()
         if count:
@@ -138,11 +138,11 @@ class Environment:
         size: int = self._env.info()["map_size"]
         return size
 
-    def used_bytes(self) -> int:
+    def measure_used_bytes(self) -> int:
         """Bytes of the data file."""
         return (self.directory / "data.mdb").stat().st_size
 
-    def entries(self) -> int:
+    def count_rows(self) -> int:
         """Rows committed."""
         with self._env.begin(db=self._rows) as txn:
             count: int = txn.stat(self._rows)["entries"]

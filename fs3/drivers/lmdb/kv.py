@@ -33,25 +33,29 @@ import lmdb
 from fs3.base.coroutines import run
 from fs3.base.errors import FS3Error, error
 from fs3.base.limits import (
-    lmdb_crowded_commits,
     lmdb_map_bytes_default,
     lmdb_map_bytes_max,
-    lmdb_slow_commit_ns,
     transactions_per_commit_max,
     transactions_per_turn_max,
     transactions_waiting_max,
 )
 from fs3.base.status import Code
 from fs3.base.units import SECOND
-from fs3.drivers.lmdb.batch import Batch, Counters, new_future, refused
+from fs3.drivers.lmdb.batch import CommitBatch, KVStats, fail_batch, future_callback
+from fs3.drivers.lmdb.commit_thread import CommitOutcome, CommitReceipt, CommitThread, LockGrant
 from fs3.drivers.lmdb.env import Environment
 from fs3.drivers.lmdb.overlay import NO_STATE, Overlay
 from fs3.drivers.lmdb.snapshots import Snapshots
-from fs3.drivers.lmdb.writer import Committed, Locked, Outcome, Writer
 from fs3.ports.clock import Clock
-from fs3.ports.kv import Done, ReadOp, WriteOp
+from fs3.ports.kv import OnDone, ReadOp, WriteOp
 
 log = logging.getLogger("fs3.lmdb")
+
+lmdb_crowded_commits = 16
+"""So many commits after one that met another process' a store takes the lock before it runs operations, not after."""
+
+lmdb_slow_commit_ns = 2 * SECOND
+"""A commit that waits so long for the lock or the disk is worth a line in the log."""
 
 T = TypeVar("T")
 _KIND = "kv"
@@ -66,30 +70,30 @@ class LmdbKV:
         self._environment = environment
         self._clock = clock
         self._snapshots = Snapshots(environment)
-        self._writer = Writer(environment)
+        self._writer = CommitThread(environment)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._inbox: deque[tuple[WriteOp[Any], Done[Any]]] = deque()
-        self._gathering = Batch()
-        self._flying: Batch | None = None
-        self._flying_state = NO_STATE
+        self._inbox: deque[tuple[WriteOp[Any], OnDone[Any]]] = deque()
+        self._gathering_batch = CommitBatch()
+        self._committing: CommitBatch | None = None
+        self._committing_state = NO_STATE
         """What the flying batch was run on."""
-        self._flying_since = 0
+        self._committing_since = 0
         self._drain_is_scheduled = False
         self._room = transactions_per_commit_max
         """Operations of one commit; fewer while the store is full, so that what fits is kept."""
-        self._crowded = 0
+        self._contended_commits = 0
         """Commits for which the lock is taken first."""
         self._own_state = NO_STATE
         """The state after our last commit."""
-        self._stranded: list[tuple[ReadOp[Any], Done[Any]]] = []
+        self._stranded_reads: list[tuple[ReadOp[Any], OnDone[Any]]] = []
         """Reads that need a larger map while the writer is at work in the old one."""
-        self._broken: FS3Error | None = None
+        self._failure: FS3Error | None = None
         self._closing = False
         self._idle: asyncio.Future[None] | None = None
-        self.counters = Counters()
+        self.stats = KVStats()
         self._slow: asyncio.TimerHandle | None = None
         """Looks whether the flying batch is the same as last time."""
-        _opened.add(self)
+        _open_stores.add(self)
 
     @classmethod
     def open(
@@ -110,7 +114,7 @@ class LmdbKV:
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
-    def submit_read(self, op: ReadOp[T], done: Done[T]) -> None:
+    def submit_read(self, op: ReadOp[T], done: OnDone[T]) -> None:
         """See the port. `done` is called before this returns, but in the one moment when another process has outgrown the map
         and this one is committing."""
         if self._closing:
@@ -120,7 +124,7 @@ class LmdbKV:
             self._snapshots.renew()
             result: T = run(op(self._snapshots.newest))  # type: ignore[arg-type]
         except lmdb.MapResizedError:
-            self._stranded.append((op, done))
+            self._stranded_reads.append((op, done))
             return
         except Exception as why:
             done(None, why)
@@ -134,17 +138,17 @@ class LmdbKV:
         try:
             self._snapshots.renew()
         except lmdb.MapResizedError:
-            future, done = new_future()
-            self._stranded.append((op, done))
+            future, done = future_callback()
+            self._stranded_reads.append((op, done))
             result: T = await future
             return result
         return run(op(self._snapshots.newest))  # type: ignore[arg-type]
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
-    def submit(self, op: WriteOp[T], done: Done[T]) -> None:
+    def submit(self, op: WriteOp[T], done: OnDone[T]) -> None:
         """See the port. Operations take effect in the order in which they were submitted."""
-        if self._closing or self._broken is not None or len(self._inbox) >= transactions_waiting_max:
+        if self._closing or self._failure is not None or len(self._inbox) >= transactions_waiting_max:
             done(None, self._refusal())
             return
         self._inbox.append((op, done))
@@ -153,15 +157,15 @@ class LmdbKV:
 
     async def transact(self, op: WriteOp[T]) -> T:
         """See the port."""
-        future, done = new_future()
+        future, done = future_callback()
         self.submit(op, done)
         result: T = await future
         return result
 
     def _refusal(self) -> FS3Error:
         directory = str(self._environment.directory)
-        if self._broken is not None:
-            return error(self._broken.code, f"the key-value store has failed: {self._broken.strerror}", directory)
+        if self._failure is not None:
+            return error(self._failure.code, f"the key-value store has failed: {self._failure.strerror}", directory)
         if self._closing:
             return error(Code.SHUTTING_DOWN, "the key-value store is closed", directory)
         return error(Code.BUSY, f"{transactions_waiting_max} operations are waiting already", directory)
@@ -175,33 +179,33 @@ class LmdbKV:
     def _drain(self) -> None:
         """Run what waits, into the gathering batch; hand the batch over when the writer is free."""
         self._drain_is_scheduled = False
-        batch = self._gathering
-        if self._flying is None:
+        batch = self._gathering_batch
+        if self._committing is None:
             if not self._inbox:
-                self._settle()
+                self._continue_or_idle()
                 return
-            if self._crowded:
+            if self._contended_commits:
                 # What ran now would have to run again. An empty batch gets the lock.
-                self._fly(Batch(), NO_STATE)
+                self._commit(CommitBatch(), NO_STATE)
                 return
             try:
                 self._snapshots.rebase()
             except FS3Error as why:
                 self._break(why)
                 return
-        elif self._crowded:
+        elif self._contended_commits:
             return
-        self._run_waiting(batch, self._flying)
-        if self._flying is None:
-            self._launch(self._snapshots.base.state)
+        self._run_waiting(batch, self._committing)
+        if self._committing is None:
+            self._submit_batch(self._snapshots.base.state)
         # A full batch behind a commit under way: its end continues here.
-        if self._inbox and not self._drain_is_scheduled and len(self._gathering.outcomes) < self._room:
+        if self._inbox and not self._drain_is_scheduled and len(self._gathering_batch.outcomes) < self._room:
             self._schedule_drain()
 
-    def _run_waiting(self, batch: Batch, flying: Batch | None) -> None:
+    def _run_waiting(self, batch: CommitBatch, committing: CommitBatch | None) -> None:
         """Run a turn's worth of operations, as far as there is room in the batch."""
         inbox = self._inbox
-        layers = (batch.writes,) if flying is None else (batch.writes, flying.writes)
+        layers = (batch.writes,) if committing is None else (batch.writes, committing.writes)
         for _ in range(min(len(inbox), self._room - len(batch.outcomes), transactions_per_turn_max)):
             op, done = inbox.popleft()
             txn = Overlay(self._snapshots.base, layers)
@@ -215,42 +219,42 @@ class LmdbKV:
                 batch.writes.rows.update(txn.own.rows)
             batch.outcomes.append((op, done, result, failure))
 
-    def _launch(self, state: int) -> None:
+    def _submit_batch(self, state: int) -> None:
         """The gathering batch, which was run on `state`, goes to the writer; a new one gathers. A batch that writes nothing
         needs no commit."""
-        batch = self._gathering
+        batch = self._gathering_batch
         if batch.outcomes:
-            self._gathering = Batch()
+            self._gathering_batch = CommitBatch()
             if batch.writes.rows:
-                self._fly(batch, state)
+                self._commit(batch, state)
                 return
             self._answer(batch)
-        self._settle()
+        self._continue_or_idle()
 
-    def _fly(self, batch: Batch, state: int) -> None:
-        self._flying = batch
-        self._flying_state = state
+    def _commit(self, batch: CommitBatch, state: int) -> None:
+        self._committing = batch
+        self._committing_state = state
         self._snapshots.busy = True
-        self._flying_since = self._clock.now() if self._clock else 0
+        self._committing_since = self._clock.now() if self._clock else 0
         assert self._loop is not None
         if self._slow is None:
-            self._slow = self._loop.call_later(lmdb_slow_commit_ns / SECOND, self._look_at, batch)
-        self._writer.commit(batch.writes.rows, state, self._loop, self._landed)
+            self._slow = self._loop.call_later(lmdb_slow_commit_ns / SECOND, self._warn_if_slow, batch)
+        self._writer.commit(batch.writes.rows, state, self._loop, self._commit_done)
 
-    def _look_at(self, batch: Batch) -> None:
+    def _warn_if_slow(self, batch: CommitBatch) -> None:
         """What was under way a while ago."""
         self._slow = None
-        if self._flying is None:
+        if self._committing is None:
             return
-        if self._flying is batch:
+        if self._committing is batch:
             what = "another process holds the lock (is one stopped?), or the disk does not finish"
             log.warning(
                 "%s: a commit has been waiting for %d s: %s", self._environment.directory, lmdb_slow_commit_ns // SECOND, what
             )
         assert self._loop is not None
-        self._slow = self._loop.call_later(lmdb_slow_commit_ns / SECOND, self._look_at, self._flying)
+        self._slow = self._loop.call_later(lmdb_slow_commit_ns / SECOND, self._warn_if_slow, self._committing)
 
-    def _settle(self) -> None:
+    def _continue_or_idle(self) -> None:
         """Nothing is under way: go on with what waits, or tell whoever closes that nothing does."""
         if self._inbox:
             if not self._drain_is_scheduled:
@@ -260,86 +264,86 @@ class LmdbKV:
 
     # --- what the writer says -----------------------------------------------------------------------------------------
 
-    def _landed(self, outcome: Outcome) -> None:
+    def _commit_done(self, outcome: CommitOutcome) -> None:
         """On the loop, after the writer has done with the flying batch."""
-        batch, self._flying = self._flying, None
+        batch, self._committing = self._committing, None
         assert batch is not None
         self._snapshots.busy = False
         try:
-            if isinstance(outcome, Committed):
-                self._committed(batch, outcome.state)
-            elif isinstance(outcome, Locked):
-                self._run_locked(batch, outcome.state)
+            if isinstance(outcome, CommitReceipt):
+                self._on_committed(batch, outcome.state)
+            elif isinstance(outcome, LockGrant):
+                self._on_locked(batch, outcome.state)
             elif isinstance(outcome, lmdb.MapResizedError):
-                self._conflict(batch)
+                self._on_conflict(batch)
                 self._snapshots.reopen()
-                self._settle()
+                self._continue_or_idle()
             elif isinstance(outcome, lmdb.MapFullError) and self._grow_map():
-                self._fly(batch, self._flying_state)
+                self._commit(batch, self._committing_state)
             else:
-                self._failed(batch, outcome)
+                self._on_failure(batch, outcome)
         except FS3Error as why:
             self._break(why)
-            self._answer(refused(batch, why))
-            if isinstance(outcome, Locked):
-                self._fly(Batch(), outcome.state)
-            self._settle()
-        if self._stranded:
-            stranded, self._stranded = self._stranded, []
+            self._answer(fail_batch(batch, why))
+            if isinstance(outcome, LockGrant):
+                self._commit(CommitBatch(), outcome.state)
+            self._continue_or_idle()
+        if self._stranded_reads:
+            stranded, self._stranded_reads = self._stranded_reads, []
             for op, done in stranded:
                 self.submit_read(op, done)
 
-    def _committed(self, batch: Batch, state: int) -> None:
-        counters = self.counters
+    def _on_committed(self, batch: CommitBatch, state: int) -> None:
+        counters = self.stats
         if batch.writes.rows:
             counters.commits += 1
             counters.rows += len(batch.writes.rows)
             if self._clock:
-                counters.commit_ns += self._clock.now() - self._flying_since
+                counters.commit_ns += self._clock.now() - self._committing_since
         self._own_state = state
         self._room = min(2 * self._room, transactions_per_commit_max)
         try:
             # The newest state is visible before anybody hears of it, and the disk has its next work before we talk.
             self._snapshots.rebase()
-            if self._snapshots.base.state == state or not self._gathering.outcomes:
-                self._launch(state)
+            if self._snapshots.base.state == state or not self._gathering_batch.outcomes:
+                self._submit_batch(state)
             else:
-                self._conflict()
-                self._settle()
+                self._on_conflict()
+                self._continue_or_idle()
         except FS3Error as why:
             self._break(why)
         self._answer(batch)
 
-    def _run_locked(self, batch: Batch, state: int) -> None:
+    def _on_locked(self, batch: CommitBatch, state: int) -> None:
         """The lock is ours, and the newest state with it: run what waits, on that state."""
         if batch.outcomes:
-            self._conflict(batch)
+            self._on_conflict(batch)
         elif state != self._own_state:
-            self._crowded = lmdb_crowded_commits
+            self._contended_commits = lmdb_crowded_commits
         else:
-            self._crowded -= 1
+            self._contended_commits -= 1
         self._snapshots.rebase()
         assert self._snapshots.base.state == state, "somebody has committed without the lock"
-        batch = Batch()
+        batch = CommitBatch()
         self._run_waiting(batch, None)
         # Even when it has written nothing: the lock is given back.
-        self._fly(batch, state)
+        self._commit(batch, state)
 
-    def _conflict(self, batch: Batch | None = None) -> None:
+    def _on_conflict(self, batch: CommitBatch | None = None) -> None:
         """Another process has committed what these operations have not seen."""
-        self.counters.conflicts += 1
-        self._crowded = lmdb_crowded_commits
-        self._run_again(batch)
+        self.stats.conflicts += 1
+        self._contended_commits = lmdb_crowded_commits
+        self._requeue(batch)
 
-    def _run_again(self, batch: Batch | None = None) -> None:
+    def _requeue(self, batch: CommitBatch | None = None) -> None:
         """Put back what was run, in order: that of `batch`, then what gathered behind it."""
         again = [] if batch is None else batch.outcomes
-        again += self._gathering.outcomes
-        self._gathering = Batch()
-        self.counters.rerun += len(again)
+        again += self._gathering_batch.outcomes
+        self._gathering_batch = CommitBatch()
+        self.stats.reruns += len(again)
         self._inbox.extendleft((op, done) for op, done, _, _ in reversed(again))
 
-    def _failed(self, batch: Batch, problem: BaseException) -> None:
+    def _on_failure(self, batch: CommitBatch, problem: BaseException) -> None:
         """The batch is as if it had never been. Whoever ran after it may have read its writes, and runs again."""
         why = self._environment.explain(problem)
         if why.code is not Code.NO_SPACE:
@@ -348,24 +352,24 @@ class LmdbKV:
         if len(batch.outcomes) > 1:
             # Some of it may fit. Halves end at the operations that do not.
             self._room = len(batch.outcomes) // 2
-            self._run_again(batch)
+            self._requeue(batch)
         else:
             log.warning("%s: an operation fails: %s", self._environment.directory, why.strerror)
-            self._run_again()
-            self._answer(refused(batch, why))
-        self._settle()
+            self._requeue()
+            self._answer(fail_batch(batch, why))
+        self._continue_or_idle()
 
     def _break(self, why: FS3Error) -> None:
         """Accept no further write: everything that is not committed fails. A person or a supervisor opens the store anew."""
         log.error("%s: %s; no further write is accepted", self._environment.directory, why.strerror)
-        self._broken = why
-        waiting, self._gathering = self._gathering, Batch()
+        self._failure = why
+        waiting, self._gathering_batch = self._gathering_batch, CommitBatch()
         waiting.outcomes += [(op, done, None, None) for op, done in self._inbox]
         self._inbox.clear()
-        self._answer(refused(waiting, why))
+        self._answer(fail_batch(waiting, why))
 
-    def _answer(self, batch: Batch) -> None:
-        self.counters.transactions += len(batch.outcomes)
+    def _answer(self, batch: CommitBatch) -> None:
+        self.stats.transactions += len(batch.outcomes)
         for _, done, result, failure in batch.outcomes:
             try:
                 done(result, failure)
@@ -381,16 +385,16 @@ class LmdbKV:
 
     # --- the rest -----------------------------------------------------------------------------------------------------
 
-    def used_bytes(self) -> int:
+    def measure_used_bytes(self) -> int:
         """Bytes the store takes on its disk."""
-        return self._environment.used_bytes()
+        return self._environment.measure_used_bytes()
 
     async def close(self) -> None:
         """See the port. Closing twice is fine."""
         if self._closing:
             return
         self._closing = True
-        if self._inbox or self._gathering.outcomes or self._flying is not None:
+        if self._inbox or self._gathering_batch.outcomes or self._committing is not None:
             self._idle = asyncio.get_running_loop().create_future()
             await self._idle
         self._writer.stop()
@@ -399,19 +403,19 @@ class LmdbKV:
         self._snapshots.stop()
         self._environment.close()
 
-    def forked(self) -> None:
+    def on_fork(self) -> None:
         """In a forked child: nothing of this object can be used, or even closed. Its thread, its lock and its place among the
         readers are the parent's."""
         self._closing = True
-        self._broken = error(Code.SHUTTING_DOWN, "this process was forked by the one that opened it; a spawned one can open it")
+        self._failure = error(Code.SHUTTING_DOWN, "this process was forked by the one that opened it; a spawned one can open it")
 
 
-_opened: weakref.WeakSet[LmdbKV] = weakref.WeakSet()
+_open_stores: weakref.WeakSet[LmdbKV] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    for kv in list(_opened):
-        kv.forked()
+    for kv in list(_open_stores):
+        kv.on_fork()
 
 
 os.register_at_fork(after_in_child=_after_fork)

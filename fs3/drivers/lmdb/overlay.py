@@ -63,12 +63,12 @@ class Snapshot:
         self._cursor = txn.cursor
 
     async def get(self, key: bytes) -> bytes | None:
-        return self.value(key)
+        return self.get_nowait(key)
 
     async def scan(self, begin: bytes, end: bytes, limit: int, *, reverse: bool = False) -> list[tuple[bytes, bytes]]:
-        return self.rows(begin, end, limit, reverse)
+        return self.scan_nowait(begin, end, limit, reverse)
 
-    def value(self, key: bytes) -> bytes | None:
+    def get_nowait(self, key: bytes) -> bytes | None:
         """The value of a key. A key LMDB cannot hold (empty, too long) is absent."""
         try:
             found: bytes | None = self._get(key)
@@ -78,7 +78,7 @@ class Snapshot:
         except lmdb.Error as why:
             raise error(Code.DISK, f"reading the key-value store: {why}") from why
 
-    def rows(self, begin: bytes, end: bytes, limit: int, reverse: bool) -> list[tuple[bytes, bytes]]:
+    def scan_nowait(self, begin: bytes, end: bytes, limit: int, reverse: bool) -> list[tuple[bytes, bytes]]:
         """See `ReadTxn.scan`."""
         if limit <= 0 or begin >= end:
             return []
@@ -138,7 +138,7 @@ class Overlay:
                 if value is not _UNKNOWN:
                     break
             else:
-                return self._snapshot.value(key)
+                return self._snapshot.get_nowait(key)
         result: bytes | None = value
         return result
 
@@ -151,10 +151,10 @@ class Overlay:
             for key in layer.keys(begin, end):
                 changed[key] = rows[key]
         if not changed:
-            return self._snapshot.rows(begin, end, limit, reverse)
+            return self._snapshot.scan_nowait(begin, end, limit, reverse)
         # A deleted key can hide one row of the snapshot, so with that many more the first `limit` are surely among them.
         hidden = sum(value is None for value in changed.values())
-        merged: Rows = dict(self._snapshot.rows(begin, end, limit + hidden, reverse))
+        merged: Rows = dict(self._snapshot.scan_nowait(begin, end, limit + hidden, reverse))
         merged.update(changed)
         found = [(key, value) for key, value in merged.items() if value is not None]
         found.sort(reverse=reverse)

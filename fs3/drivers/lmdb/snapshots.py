@@ -6,10 +6,12 @@ import asyncio
 
 import lmdb
 
-from fs3.base.limits import lmdb_snapshot_rest_ns
-from fs3.base.units import SECOND
+from fs3.base.units import MILLISECOND, SECOND
 from fs3.drivers.lmdb.env import Environment
 from fs3.drivers.lmdb.overlay import Snapshot
+
+lmdb_snapshot_rest_ns = 100 * MILLISECOND
+"""A store that nobody has used for so long lets go of the state it has read."""
 
 
 class Snapshots:
@@ -25,7 +27,7 @@ class Snapshots:
         self.busy = False
         """The writer is at work: the map cannot be moved, and `base` has to stay."""
         self._used = False
-        self._rest: asyncio.TimerHandle | None = None
+        self._close_timer: asyncio.TimerHandle | None = None
         self.close()
 
     def renew(self) -> None:
@@ -48,8 +50,8 @@ class Snapshots:
         self.newest = Snapshot(txn)
         if newest is not self.base:
             newest.close()
-        if self._rest is None:
-            self._rest_later()
+        if self._close_timer is None:
+            self._schedule_close()
 
     def rebase(self) -> None:
         """Let the next batch run on the newest state. None is under way. Raises FS3Error."""
@@ -73,8 +75,8 @@ class Snapshots:
         except lmdb.Error as why:
             raise self._environment.explain(why) from why
         self.newest = self.base = Snapshot(txn)
-        if self._rest is None:
-            self._rest_later()
+        if self._close_timer is None:
+            self._schedule_close()
 
     def close(self) -> None:
         """Show nothing; moving the map, for one, invalidates every open transaction. `renew` opens again."""
@@ -83,18 +85,18 @@ class Snapshots:
 
     def stop(self) -> None:
         """Close for good."""
-        if self._rest is not None:
-            self._rest.cancel()
+        if self._close_timer is not None:
+            self._close_timer.cancel()
         self.close()
 
-    def _rest_later(self) -> None:
+    def _schedule_close(self) -> None:
         self._used = False
-        self._rest = asyncio.get_running_loop().call_later(lmdb_snapshot_rest_ns / SECOND, self._rest_now)
+        self._close_timer = asyncio.get_running_loop().call_later(lmdb_snapshot_rest_ns / SECOND, self._close_if_unused)
 
-    def _rest_now(self) -> None:
+    def _close_if_unused(self) -> None:
         """Nothing has been read for a while: let the pages of the snapshot be used again."""
-        self._rest = None
+        self._close_timer = None
         if self._used or self.busy:
-            self._rest_later()
+            self._schedule_close()
         else:
             self.close()

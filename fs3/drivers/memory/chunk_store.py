@@ -27,9 +27,9 @@ from fs3.base.limits import (
 )
 from fs3.base.prng import Prng
 from fs3.base.status import Code
-from fs3.drivers.memory.chunk_versions import Chunk, Version, bytes_of, merge, refuse
+from fs3.drivers.memory.chunk_versions import MemoryChunk, MemoryVersion, bytes_of, check_update, overlay_data
 from fs3.model.chunk import ChannelRow, ChunkMeta, Tag, Update, UpdateKind, UpdateResult
-from fs3.ports.chunk_store import ChannelKey, ReadBatch, ReadResult, ScrubStep, Space, StageResult
+from fs3.ports.chunk_store import ChannelKey, ReadGather, ReadResult, ScrubStep, StageResult, StoreSpace
 
 
 class MemoryChunkStore:
@@ -39,7 +39,7 @@ class MemoryChunkStore:
         """`capacity_bytes` of content, committed and pending together; 0: no limit."""
         self.capacity_bytes = capacity_bytes
         self.channels_max = channels_max
-        self.full = False
+        self.is_full = False
         """Updates with data are refused with NO_SPACE."""
         self.on_bad: Callable[[ChunkId], None] | None = None
         self.channel_epoch = 1
@@ -47,15 +47,15 @@ class MemoryChunkStore:
         self._bad: dict[ChunkId, str] = {}
         self._epochs: dict[ChannelKey, int] = {}
         """Of the last use of each channel row."""
-        self._chunks: dict[ChunkId, Chunk] = {}
+        self._chunks: dict[ChunkId, MemoryChunk] = {}
         self._channels: dict[ChannelKey, ChannelRow] = {}
-        self._durable: dict[ChunkId, Chunk] = {}
+        self._durable: dict[ChunkId, MemoryChunk] = {}
         """Chunks that were changed in memory since the last barrier, as that barrier left them."""
         self._durable_channels: dict[ChunkId, list[tuple[ChannelKey, ChannelRow]]] = {}
         """Channel rows that were set since the last barrier, by the chunk whose commit set them."""
         self._old_channels: dict[ChannelKey, ChannelRow | None] = {}
         """What those were before."""
-        self._pins: dict[int, Version] = {}
+        self._pins: dict[int, MemoryVersion] = {}
         self._last_pin = 0
         self._closed = False
 
@@ -66,11 +66,11 @@ class MemoryChunkStore:
         found = self._chunks.get(chunk)
         return found.describe() if found is not None else None
 
-    def channel(self, client: ClientId, channel: int) -> ChannelRow | None:
+    def get_channel(self, client: ClientId, channel: int) -> ChannelRow | None:
         """`ChunkStore.channel`."""
         return self._channels.get((client, channel))
 
-    def channels(self, after: ChannelKey | None, limit: int) -> list[tuple[ChannelKey, ChannelRow]]:
+    def list_channels(self, after: ChannelKey | None, limit: int) -> list[tuple[ChannelKey, ChannelRow]]:
         """`ChunkStore.channels`."""
         keys = sorted(self._channels)
         begin = 0 if after is None else bisect_right(keys, after)
@@ -105,10 +105,10 @@ class MemoryChunkStore:
         for key, row in rows:
             if key not in self._channels and len(self._channels) >= 2 * self.channels_max:
                 raise error(Code.NO_SPACE, f"there are {len(self._channels)} channel rows already")
-            self._use_channel(key, row)
-        self._barrier()
+            self._record_channel(key, row)
+        self._sync()
 
-    def _use_channel(self, key: ChannelKey, row: ChannelRow) -> bool:
+    def _record_channel(self, key: ChannelKey, row: ChannelRow) -> bool:
         """The row is the channel's, unless that has a later one."""
         found = self._channels.get(key)
         self._epochs[key] = self.channel_epoch
@@ -117,7 +117,7 @@ class MemoryChunkStore:
         self._channels[key] = row
         return True
 
-    def pending(self) -> Sequence[ChunkId]:
+    def list_pending(self) -> Sequence[ChunkId]:
         """`ChunkStore.pending`."""
         return sorted(chunk for chunk, found in self._chunks.items() if found.pending is not None)
 
@@ -128,13 +128,13 @@ class MemoryChunkStore:
         end = len(keys) if until is None else bisect_left(keys, until)
         return [(chunk, self._chunks[chunk].describe()) for chunk in keys[begin : min(begin + limit, end)]]
 
-    def space(self) -> Space:
+    def get_space(self) -> StoreSpace:
         """`ChunkStore.space`, in bytes of content: there are no blocks."""
         named = {id(version) for chunk in self._chunks.values() for version in (chunk.committed, chunk.pending)}
         held = {id(version): len(version.content) for version in self._pins.values() if id(version) not in named}
         used = sum(bytes_of(chunk) for chunk in self._chunks.values())
         free = max(self.capacity_bytes - used, 0) if self.capacity_bytes else 1 << 50
-        return Space(used + sum(held.values()), 0 if self.full else free, len(self._chunks), sum(held.values()))
+        return StoreSpace(used + sum(held.values()), 0 if self.is_full else free, len(self._chunks), sum(held.values()))
 
     # --- changes -----------------------------------------------------------------------------------------------------
 
@@ -142,8 +142,8 @@ class MemoryChunkStore:
         """`ChunkStore.stage`. Never suspends."""
         if self._closed:
             return StageResult(Code.SHUTTING_DOWN, message="the store is closed")
-        chunk = self._chunks.get(update.chunk, Chunk())
-        refused = refuse(update, version, chunk)
+        chunk = self._chunks.get(update.chunk, MemoryChunk())
+        refused = check_update(update, version, chunk)
         if refused is not None:
             return refused
         old = chunk.committed.content if chunk.committed is not None else b""
@@ -154,7 +154,7 @@ class MemoryChunkStore:
         else:
             data = bytes(update.data) if update.data is not None else b""
             if update.kind is UpdateKind.WRITE:
-                content = merge(old, update.offset, data) if data else old
+                content = overlay_data(old, update.offset, data) if data else old
             else:
                 content = data
         if len(content) > block_bytes_max:
@@ -164,29 +164,31 @@ class MemoryChunkStore:
         if chunk.committed is not None and kept and not chunk.committed.keeps_sound(update, len(content)):
             self.mark_bad(update.chunk)
             return StageResult(Code.CHECKSUM, message=f"bytes of chunk {update.chunk.hex()} have changed on the disk")
-        pending = Version(version, chain_version, content)
-        after = Chunk(chunk.committed, pending, update.kind, update.tag)
-        if update.length and (self.full or (self.capacity_bytes and self._used_with(update.chunk, after) > self.capacity_bytes)):
+        pending = MemoryVersion(version, chain_version, content)
+        after = MemoryChunk(chunk.committed, pending, update.kind, update.tag)
+        if update.length and (
+            self.is_full or (self.capacity_bytes and self._used_with(update.chunk, after) > self.capacity_bytes)
+        ):
             return StageResult(Code.NO_SPACE, message=f"no room for {len(content)} bytes of chunk {update.chunk.hex()}")
         self._chunks[update.chunk] = after
-        self._barrier()
+        self._sync()
         return StageResult(Code.OK, len(content), digest_of(pending.sums))
 
-    def _used_with(self, chunk: ChunkId, after: Chunk) -> int:
+    def _used_with(self, chunk: ChunkId, after: MemoryChunk) -> int:
         return sum(bytes_of(found) for key, found in self._chunks.items() if key != chunk) + bytes_of(after)
 
     def commit(self, chunk: ChunkId, version: int, tag: Tag, result: UpdateResult) -> None:
         """`ChunkStore.commit`. Raises ValueError when that version is not pending."""
-        found = self._chunks.get(chunk, Chunk())
+        found = self._chunks.get(chunk, MemoryChunk())
         if found.pending is None or found.pending.version != version:
             raise ValueError(f"version {version} of chunk {chunk.hex()} is not pending")
         self._remember(chunk, found)
-        self._show(chunk, Chunk() if found.kind is UpdateKind.REMOVE else Chunk(found.pending))
+        self._show(chunk, MemoryChunk() if found.kind is UpdateKind.REMOVE else MemoryChunk(found.pending))
         self._bad.pop(chunk, None)  # `stage` has found all bytes good that are kept
         if tag.client:
             key = (tag.client, tag.channel)
             before, row = self._channels.get(key), ChannelRow(tag.seq, chunk, result)
-            if self._use_channel(key, row):
+            if self._record_channel(key, row):
                 self._old_channels.setdefault(key, before)
                 self._durable_channels.setdefault(chunk, []).append((key, row))
 
@@ -195,18 +197,18 @@ class MemoryChunkStore:
         found = self._chunks.get(chunk)
         if found is not None and found.pending is not None:
             self._remember(chunk, found)
-            self._show(chunk, Chunk(found.committed))
+            self._show(chunk, MemoryChunk(found.committed))
 
-    def _remember(self, chunk: ChunkId, found: Chunk) -> None:
+    def _remember(self, chunk: ChunkId, found: MemoryChunk) -> None:
         self._durable.setdefault(chunk, found)
 
-    def _show(self, chunk: ChunkId, after: Chunk) -> None:
+    def _show(self, chunk: ChunkId, after: MemoryChunk) -> None:
         if after.exists:
             self._chunks[chunk] = after
         else:
             self._chunks.pop(chunk, None)
 
-    def _barrier(self) -> None:
+    def _sync(self) -> None:
         """All that was changed in memory is durable."""
         self._durable.clear()
         self._durable_channels.clear()
@@ -214,11 +216,11 @@ class MemoryChunkStore:
 
     async def flush(self) -> None:
         """`ChunkStore.flush`."""
-        self._barrier()
+        self._sync()
 
     async def close(self) -> None:
         """`ChunkStore.close`."""
-        self._barrier()
+        self._sync()
         self._closed = True
 
     # --- reads -------------------------------------------------------------------------------------------------------
@@ -237,17 +239,17 @@ class MemoryChunkStore:
         part = memoryview(version.content)[offset:stop]
         if len(part) < small_read_bytes:
             if not version.is_sound(offset, stop):
-                return self._rotten(chunk, offset, stop)
+                return self._report_rot(chunk, offset, stop)
             return ReadResult(Code.OK, version.version, len(part), (part,), checksums(part, offset, PIECE_BYTES), PIECE_BYTES)
         sums = version.sums_of(offset, stop)
         if sums is None:
-            return self._rotten(chunk, offset, stop)
+            return self._report_rot(chunk, offset, stop)
         self._last_pin += 1
         self._pins[self._last_pin] = version
         return ReadResult(Code.OK, version.version, stop - offset, (part,), sums, BLOCK_BYTES, self._last_pin)
 
     def read_many(
-        self, chunks: Sequence[ChunkId], batch: ReadBatch, which: Sequence[int], *, refuse_dirty: bool
+        self, chunks: Sequence[ChunkId], batch: ReadGather, which: Sequence[int], *, refuse_dirty: bool
     ) -> Sequence[int]:
         """`ChunkStore.read_many`."""
         for index in which:
@@ -272,7 +274,7 @@ class MemoryChunkStore:
         if stop <= offset:
             return ReadResult(Code.OK, version.version, piece_bytes=PIECE_BYTES)
         if not version.is_sound(offset, stop):
-            return _rotten_pending(chunk, offset, stop) if pending else self._rotten(chunk, offset, stop)
+            return _report_pending_rot(chunk, offset, stop) if pending else self._report_rot(chunk, offset, stop)
         part = memoryview(version.content)[offset:stop]
         piece = PIECE_BYTES if len(part) < small_read_bytes else BLOCK_BYTES
         return ReadResult(Code.OK, version.version, len(part), (part,), checksums(part, offset, piece), piece)
@@ -285,7 +287,7 @@ class MemoryChunkStore:
     # --- bad chunks --------------------------------------------------------------------------------------------------
 
     @property
-    def bad(self) -> Mapping[ChunkId, str]:
+    def bad_chunks(self) -> Mapping[ChunkId, str]:
         """`ChunkStore.bad`."""
         return MappingProxyType(self._bad)
 
@@ -298,7 +300,7 @@ class MemoryChunkStore:
         if self.on_bad is not None:
             self.on_bad(chunk)
 
-    def _rotten(self, chunk: ChunkId, start: int, stop: int) -> ReadResult:
+    def _report_rot(self, chunk: ChunkId, start: int, stop: int) -> ReadResult:
         self.mark_bad(chunk, f"bytes {start} to {stop} of chunk {chunk.hex()} have changed on the disk")
         return ReadResult(Code.CHECKSUM, message=f"bytes {start} to {stop} of chunk {chunk.hex()} have changed on the disk")
 
@@ -328,7 +330,7 @@ class MemoryChunkStore:
             if step.bytes >= limit_bytes:
                 rows = rows[: index + 1]
                 break
-        step.bad = bad
+        step.bad_chunks = bad
         if not self.list(step.after, 1) or not rows:
             step.after = None
         return step
@@ -340,14 +342,14 @@ class MemoryChunkStore:
         found = self._chunks.get(chunk)
         if found is None or found.committed is None or found.committed.version != version:
             return False
-        repaired = Version(version, found.committed.chain_version, bytes(data))
+        repaired = MemoryVersion(version, found.committed.chain_version, bytes(data))
         if len(repaired.content) != len(found.committed.content) or repaired.sums != found.committed.sums:
             raise error(Code.CHECKSUM, f"the bytes to repair chunk {chunk.hex()} with are not those of its version {version}")
-        if self.full:
+        if self.is_full:
             raise error(Code.NO_SPACE, f"no room for {len(data)} bytes of chunk {chunk.hex()}")
-        self._chunks[chunk] = Chunk(repaired, found.pending, found.kind, found.tag)
+        self._chunks[chunk] = MemoryChunk(repaired, found.pending, found.kind, found.tag)
         self._bad.pop(chunk, None)
-        self._barrier()
+        self._sync()
         return True
 
     # --- disasters ---------------------------------------------------------------------------------------------------
@@ -394,6 +396,6 @@ class MemoryChunkStore:
         version.content = bytes(content)
 
 
-def _rotten_pending(chunk: ChunkId, start: int, stop: int) -> ReadResult:
+def _report_pending_rot(chunk: ChunkId, start: int, stop: int) -> ReadResult:
     message = f"bytes {start} to {stop} of the pending version of chunk {chunk.hex()} have changed on the disk"
     return ReadResult(Code.CHECKSUM, message=message)

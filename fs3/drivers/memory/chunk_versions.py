@@ -8,7 +8,7 @@ from fs3.model.chunk import ChunkMeta, Tag, Update, UpdateKind
 from fs3.ports.chunk_store import StageResult
 
 
-class Version:
+class MemoryVersion:
     """Bytes and the sums they had when they were written."""
 
     __slots__ = ("chain_version", "content", "sums", "version")
@@ -53,15 +53,15 @@ class Version:
         return sums
 
 
-class Chunk:
+class MemoryChunk:
     """Immutable: a change makes another."""
 
     __slots__ = ("committed", "kind", "pending", "tag")
 
     def __init__(
         self,
-        committed: Version | None = None,
-        pending: Version | None = None,
+        committed: MemoryVersion | None = None,
+        pending: MemoryVersion | None = None,
         kind: UpdateKind = UpdateKind.WRITE,
         tag: Tag | None = None,
     ) -> None:
@@ -91,16 +91,16 @@ class Chunk:
         )
 
 
-def merge(old: bytes, offset: int, data: bytes) -> bytes:
+def overlay_data(old: bytes, offset: int, data: bytes) -> bytes:
     """`data` over `old` from an offset on; a gap between them is zeros."""
     return old[:offset].ljust(offset, b"\0") + data + old[offset + len(data) :]
 
 
-def bytes_of(chunk: Chunk) -> int:
+def bytes_of(chunk: MemoryChunk) -> int:
     return sum(len(version.content) for version in (chunk.committed, chunk.pending) if version is not None)
 
 
-def refuse(update: Update, version: int, chunk: Chunk) -> StageResult | None:
+def check_update(update: Update, version: int, chunk: MemoryChunk) -> StageResult | None:
     """What is wrong with an update of a chunk; None: nothing."""
     size = len(update.data) if update.data is not None else 0
     whole = update.kind in (UpdateKind.PUT, UpdateKind.FILL)

@@ -12,17 +12,17 @@ from google.protobuf.message import DecodeError
 from fs3.base.limits import stream_queue_bytes_max
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND
-from fs3.drivers.channel import NEVER, PendingCall
-from fs3.drivers.memory.network import Lane, MemoryNetwork
-from fs3.drivers.payload import copy_parts, joined
-from fs3.drivers.serving import Served, ServerCall, run_guarded
+from fs3.drivers.memory.network import MemoryNetwork, MemoryPipe
+from fs3.drivers.rpc.channel import NEVER, PendingCall
+from fs3.drivers.rpc.payload import copy_parts, join_parts
+from fs3.drivers.rpc.server_call import MethodBinding, ServerCall, run_guarded
 from fs3.model.method import Method
 from fs3.ports.rpc import Part
 from fs3.wire.errors import encode_error
 from fs3.wire.frames import HEADER_BYTES
 
 if TYPE_CHECKING:
-    from fs3.drivers.memory.rpc import MemoryChannel, MemoryListener
+    from fs3.drivers.memory.transport import MemoryChannel, MemoryListener
 
 
 class MemoryCall(ServerCall):
@@ -42,49 +42,49 @@ class MemoryCall(ServerCall):
         if payload is not None:
             self._connection.listener.pool.release(payload)
 
-    def _end(self) -> None:
-        self._connection.ended(self)
+    def _on_end(self) -> None:
+        self._connection.on_call_ended(self)
         self.release()
 
-    def _answer(self, data: bytes, parts: Sequence[Part], length: int, sent: Callable[[], None] | None) -> None:
+    def _send_reply(self, data: bytes, parts: Sequence[Part], length: int, on_sent: Callable[[], None] | None) -> None:
         connection = self._connection
-        if sent is None:
+        if on_sent is None:
             connection.down.push(
-                HEADER_BYTES + len(data) + length, lambda: connection.answered(self.request_id, data, parts, length)
+                HEADER_BYTES + len(data) + length, lambda: connection.on_reply(self.request_id, data, parts, length)
             )
             return
-        gone = sent
+        gone = on_sent
 
         def over() -> None:
             # The server's own business, which must not run where its answer arrives.
             asyncio.get_running_loop().call_soon(run_guarded, gone, context=connection.listener.context)
 
         def deliver() -> None:
-            connection.answered(self.request_id, data, parts, length)
+            connection.on_reply(self.request_id, data, parts, length)
             over()
 
         connection.down.push(HEADER_BYTES + len(data) + length, deliver, over)
 
-    def _refuse(self, code: Code, message: str, routing_version: int) -> None:
-        self._connection.refuse(self.request_id, code, message, routing_version)
+    def _send_error(self, code: Code, message: str, routing_version: int) -> None:
+        self._connection.send_error(self.request_id, code, message, routing_version)
 
-    def _more(self, data: bytes) -> bool:
+    def _send_message(self, data: bytes) -> bool:
         connection = self._connection
         size = HEADER_BYTES + len(data)
-        if connection.down.closed or (self._queued_bytes and self._queued_bytes + size > stream_queue_bytes_max):
+        if connection.down.is_closed or (self._queued_bytes and self._queued_bytes + size > stream_queue_bytes_max):
             return False
         self._queued_bytes += size
 
         def deliver() -> None:
             self._queued_bytes -= size
-            connection.streamed(self.request_id, data)
+            connection.on_message(self.request_id, data)
 
         connection.down.push(size, deliver)
         return True
 
-    def _finish_stream(self) -> None:
+    def _send_end(self) -> None:
         connection = self._connection
-        connection.down.push(HEADER_BYTES, lambda: connection.answered(self.request_id, b"", (), 0))
+        connection.down.push(HEADER_BYTES, lambda: connection.on_reply(self.request_id, b"", (), 0))
 
 
 class MemoryConnection:
@@ -98,9 +98,9 @@ class MemoryConnection:
         self._calls: dict[int, MemoryCall] = {}
         self.open_calls = 0
         cut = f"the network between {channel.host!r} and {listener.host!r} broke"
-        self.up = Lane(network, channel.host, listener.host, lambda: self.broken(cut), listener.context)
-        self.down = Lane(network, listener.host, channel.host, lambda: self.broken(cut), channel.context)
-        self.lanes = (self.up, self.down)
+        self.up = MemoryPipe(network, channel.host, listener.host, lambda: self.disconnect(cut), listener.context)
+        self.down = MemoryPipe(network, listener.host, channel.host, lambda: self.disconnect(cut), channel.context)
+        self.pipes = (self.up, self.down)
         network.connections[self] = None
         listener.connections[self] = None
 
@@ -109,17 +109,17 @@ class MemoryConnection:
     def request(self, call: PendingCall, timeout_ms: int) -> None:
         """Send a request."""
         request_id, method, data, length = call.request_id, call.method, call.data, call.length
-        parcel = call.outgoing = _Parcel(call.parts) if length else None
+        parcel = call.wire_state = _RequestPayload(call.parts) if length else None
 
         def deliver() -> None:
-            self._arrived(request_id, method.id, data, length, parcel, timeout_ms)
+            self._on_request(request_id, method.id, data, length, parcel, timeout_ms)
 
         self.up.push(HEADER_BYTES + len(data) + length, deliver)
 
-    def withdraw(self, call: PendingCall) -> None:
+    def cancel_request(self, call: PendingCall) -> None:
         """The client does not wait any more. The request may still arrive, as over any network."""
-        if call.outgoing is not None:
-            call.outgoing.snapshot()
+        if call.wire_state is not None:
+            call.wire_state.snapshot()
         request_id = call.request_id
 
         def deliver() -> None:
@@ -129,27 +129,27 @@ class MemoryConnection:
 
         self.up.push(HEADER_BYTES, deliver)
 
-    def _arrived(
-        self, request_id: int, method_id: int, data: bytes, length: int, parcel: _Parcel | None, timeout_ms: int
+    def _on_request(
+        self, request_id: int, method_id: int, data: bytes, length: int, parcel: _RequestPayload | None, timeout_ms: int
     ) -> None:
         listener = self.listener
         served = listener.table.get(method_id)
         if served is None:
-            self.refuse(request_id, Code.UNSUPPORTED, f"no method {method_id:#06x} is served here")
+            self.send_error(request_id, Code.UNSUPPORTED, f"no method {method_id:#06x} is served here")
             return
         if length and not served.takes_payload:
-            self.refuse(request_id, Code.INVALID, f"requests of {served.method!r} carry no payload")
+            self.send_error(request_id, Code.INVALID, f"requests of {served.method!r} carry no payload")
             return
         if self.open_calls >= listener.calls_max:
-            self.refuse(request_id, Code.BUSY, f"{self.open_calls} calls of this connection are under way")
+            self.send_error(request_id, Code.BUSY, f"{self.open_calls} calls of this connection are under way")
             return
-        if listener.closing:
-            self.refuse(request_id, Code.SHUTTING_DOWN, f"{listener.endpoint} is shutting down")
+        if listener.is_closing:
+            self.send_error(request_id, Code.SHUTTING_DOWN, f"{listener.endpoint} is shutting down")
             return
         try:
             request = served.parse(data)
         except DecodeError as problem:
-            self.refuse(request_id, Code.INVALID, f"the request of {served.method!r} cannot be read: {problem}")
+            self.send_error(request_id, Code.INVALID, f"the request of {served.method!r} cannot be read: {problem}")
             return
         deadline = self._network.clock.now() + timeout_ms * MILLISECOND if timeout_ms else NEVER
         call = MemoryCall(self, served.method, request, deadline, request_id)
@@ -164,7 +164,7 @@ class MemoryConnection:
         self.up.pause()
 
         def granted(buffer: memoryview) -> None:
-            if self.up.closed:
+            if self.up.is_closed:
                 listener.pool.release(buffer)
                 return
             asyncio.get_running_loop().call_soon(resume, buffer)
@@ -175,76 +175,76 @@ class MemoryConnection:
 
         listener.pool.claim(length, granted)
 
-    def _take_payload(self, call: MemoryCall, served: Served, parcel: _Parcel, buffer: memoryview) -> None:
+    def _take_payload(self, call: MemoryCall, binding: MethodBinding, parcel: _RequestPayload, buffer: memoryview) -> None:
         call.payload = buffer
         try:
             copy_parts(parcel.parts, [buffer])
         except OSError as problem:
             call.release()
-            self.broken(f"a part of a request could not be read: {problem}")
+            self.disconnect(f"a part of a request could not be read: {problem}")
             return
         parcel.parts = ()
         if self._network.clock.now() >= call.deadline:
             call.release()
-            self.refuse(call.request_id, Code.DEADLINE, f"{call.method!r} arrived too late")
+            self.send_error(call.request_id, Code.DEADLINE, f"{call.method!r} arrived too late")
         else:
-            self._admit(call, served)
+            self._admit(call, binding)
 
-    def _admit(self, call: MemoryCall, served: Served) -> None:
+    def _admit(self, call: MemoryCall, binding: MethodBinding) -> None:
         self._calls[call.request_id] = call
         self.open_calls += 1
-        call.dispatch(served.handler)
+        call.dispatch(binding.handler)
 
-    def ended(self, call: MemoryCall) -> None:
+    def on_call_ended(self, call: MemoryCall) -> None:
         """The handler has done with a call."""
         self.open_calls -= 1
         if self._calls.get(call.request_id) is call:
             del self._calls[call.request_id]
         # Its answer is pushed after this, and the listener must not close before it has arrived.
-        if self.listener.closing:
-            asyncio.get_running_loop().call_soon(self.listener.progressed)
+        if self.listener.is_closing:
+            asyncio.get_running_loop().call_soon(self.listener.on_progress)
 
     # --- towards the client --------------------------------------------------------------------------------------------
 
-    def refuse(self, request_id: int, code: Code, message: str, routing_version: int = 0) -> None:
+    def send_error(self, request_id: int, code: Code, message: str, routing_version: int = 0) -> None:
         """Send an error."""
         data = encode_error(code, message, routing_version)
-        self.down.push(HEADER_BYTES + len(data), lambda: self._channel.refused_by_server(request_id, code, data))
+        self.down.push(HEADER_BYTES + len(data), lambda: self._channel.on_error(request_id, code, data))
 
-    def answered(self, request_id: int, data: bytes, parts: Sequence[Part], length: int) -> None:
+    def on_reply(self, request_id: int, data: bytes, parts: Sequence[Part], length: int) -> None:
         """A reply arrives."""
-        self._channel.answered(request_id, data, parts, length)
-        if self.listener.closing:
-            self.listener.progressed()
+        self._channel.on_reply(request_id, data, parts, length)
+        if self.listener.is_closing:
+            self.listener.on_progress()
 
-    def streamed(self, request_id: int, data: bytes) -> None:
+    def on_message(self, request_id: int, data: bytes) -> None:
         """A message of a stream arrives."""
-        self._channel.streamed(request_id, data)
+        self._channel.on_message(request_id, data)
 
     # --- the end -------------------------------------------------------------------------------------------------------
 
     def hang_up(self) -> None:
         """The client closes. What it has sent arrives first, then the server notices."""
         self.down.close()
-        self.up.push(0, lambda: self._server_lost(), lambda: None)
+        self.up.push(0, lambda: self._on_client_hung_up(), lambda: None)
 
-    def broken(self, reason: str) -> None:
-        """See `Breakable.broken`."""
+    def disconnect(self, reason: str) -> None:
+        """See `NetworkConnection.broken`."""
         self._forget()
         loop = asyncio.get_running_loop()
-        loop.call_soon(self._channel.lost, self, reason, context=self._channel.context)
+        loop.call_soon(self._channel.on_connection_lost, self, reason, context=self._channel.context)
         loop.call_soon(self._cancel_calls, context=self.listener.context)
 
-    def crashed(self, host: str) -> None:
-        """See `Breakable.crashed`."""
+    def on_host_crash(self, host: str) -> None:
+        """See `NetworkConnection.crashed`."""
         reason = f"host {host!r} crashed"
         self._forget()
         if self._channel.host != host:
-            asyncio.get_running_loop().call_soon(self._channel.lost, self, reason, context=self._channel.context)
+            asyncio.get_running_loop().call_soon(self._channel.on_connection_lost, self, reason, context=self._channel.context)
         if self.listener.host != host:
             asyncio.get_running_loop().call_soon(self._cancel_calls, context=self.listener.context)
 
-    def _server_lost(self) -> None:
+    def _on_client_hung_up(self) -> None:
         self._forget()
         self._cancel_calls()
 
@@ -258,10 +258,10 @@ class MemoryConnection:
         calls, self._calls = list(self._calls.values()), {}
         for call in calls:
             call.cancel()
-        self.listener.progressed()
+        self.listener.on_progress()
 
 
-class _Parcel:
+class _RequestPayload:
     """The payload of a request on the way."""
 
     __slots__ = ("parts",)
@@ -273,4 +273,4 @@ class _Parcel:
         """The caller wants its memory back."""
         if self.parts:
             with contextlib.suppress(OSError):
-                self.parts = (joined(self.parts),)
+                self.parts = (join_parts(self.parts),)

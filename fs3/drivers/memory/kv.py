@@ -22,7 +22,7 @@ from fs3.base.limits import (
 )
 from fs3.base.status import Code
 from fs3.drivers.memory.sorted_rows import SortedRows
-from fs3.ports.kv import Done, ReadOp, WriteOp
+from fs3.ports.kv import OnDone, ReadOp, WriteOp
 
 T = TypeVar("T")
 log = logging.getLogger("fs3.kv")
@@ -38,17 +38,17 @@ class MemoryKV:
     def __init__(self, rows: SortedRows | None = None) -> None:
         """`rows`: those of another store, to share them."""
         self._rows = SortedRows() if rows is None else rows
-        self._waiting: deque[tuple[WriteOp[Any], Done[Any]]] = deque()
+        self._waiting: deque[tuple[WriteOp[Any], OnDone[Any]]] = deque()
         self._armed = False
         self._closed = False
         self.commits = 0
         """Groups of transactions that were committed together."""
 
-    def another(self) -> MemoryKV:
+    def open_again(self) -> MemoryKV:
         """A second opening of the same store: it has the same rows, and is closed by itself."""
         return MemoryKV(self._rows)
 
-    def submit_read(self, op: ReadOp[T], done: Done[T]) -> None:
+    def submit_read(self, op: ReadOp[T], done: OnDone[T]) -> None:
         """Run `op` on what is committed; `done` is called before this returns."""
         try:
             result = self.read_now(op)
@@ -57,7 +57,7 @@ class MemoryKV:
         else:
             done(result, None)
 
-    def submit(self, op: WriteOp[T], done: Done[T]) -> None:
+    def submit(self, op: WriteOp[T], done: OnDone[T]) -> None:
         """Run `op` in a transaction on a later turn of the loop."""
         if self._closed:
             done(None, error(Code.SHUTTING_DOWN, "the store is closed"))
@@ -123,7 +123,7 @@ class MemoryKV:
     def _commit(self) -> None:
         if not self._waiting:
             return
-        answers: list[tuple[Done[Any], Any, Exception | None]] = []
+        answers: list[tuple[OnDone[Any], Any, Exception | None]] = []
         for _ in range(min(len(self._waiting), transactions_per_commit_max)):
             op, done = self._waiting.popleft()
             try:

@@ -17,11 +17,11 @@ from contextvars import Context, copy_context
 from typing import Final, Protocol
 
 from fs3.base.units import SECOND
-from fs3.drivers.channel import NEVER
-from fs3.drivers.serving import run_guarded
+from fs3.drivers.rpc.channel import NEVER
+from fs3.drivers.rpc.server_call import run_guarded
 from fs3.ports.clock import Clock
 
-HELD: Final = -1
+HOLD: Final = -1
 """Verdict: it stays on the way until `MemoryNetwork.release` asks the policy again. A partition."""
 CUT: Final = -2
 """Verdict: the connection breaks; both ends notice. For a connection that is being made: nobody answers."""
@@ -31,14 +31,14 @@ class LinkPolicy(Protocol):
     """How a network treats what is sent."""
 
     def carry(self, source: str, target: str, size: int) -> int:
-        """Nanoseconds until `size` bytes that host `source` sends to host `target` now have arrived, HELD, or CUT.
+        """Nanoseconds until `size` bytes that host `source` sends to host `target` now have arrived, HOLD, or CUT.
 
         Asked once per frame, and with size 0 once per connection that is being made. Frames of one lane never overtake.
         """
         ...
 
 
-class AtOnce:
+class ImmediateDelivery:
     """Everything arrives in the next turn of the loop."""
 
     def carry(self, source: str, target: str, size: int) -> int:
@@ -46,52 +46,52 @@ class AtOnce:
         return 0
 
 
-class _Item:
-    __slots__ = ("at", "deliver", "dropped", "size")
+class _Delivery:
+    __slots__ = ("at", "deliver", "on_dropped", "size")
 
-    def __init__(self, size: int, deliver: Callable[[], None], dropped: Callable[[], None] | None) -> None:
+    def __init__(self, size: int, deliver: Callable[[], None], on_dropped: Callable[[], None] | None) -> None:
         self.at = NEVER
         self.size = size
         self.deliver = deliver
-        self.dropped = dropped
+        self.on_dropped = on_dropped
 
 
-class Lane:
+class MemoryPipe:
     """One direction of one connection."""
 
     def __init__(
-        self, network: MemoryNetwork, source: str, target: str, broke: Callable[[], None], context: Context | None = None
+        self, network: MemoryNetwork, source: str, target: str, on_broken: Callable[[], None], context: Context | None = None
     ) -> None:
         """`broke` is called when the policy cuts the connection; what arrives is delivered in `context`."""
         self.source = source
         self.target = target
         self.queued_bytes = 0
-        self.closed = False
+        self.is_closed = False
         self._network = network
-        self._broke = broke
+        self._on_broken = on_broken
         self._context = context
-        self._items: deque[_Item] = deque()
+        self._items: deque[_Delivery] = deque()
         self._last_at = 0
         self._paused = False
         self._due: asyncio.Handle | None = None
         self._due_at = NEVER
 
-    def push(self, size: int, deliver: Callable[[], None], dropped: Callable[[], None] | None = None) -> None:
+    def push(self, size: int, deliver: Callable[[], None], on_dropped: Callable[[], None] | None = None) -> None:
         """Send a frame of `size` bytes: either `deliver` or `dropped` will be called, later."""
-        if self.closed:
-            if dropped is not None:
-                run_guarded(dropped)
+        if self.is_closed:
+            if on_dropped is not None:
+                run_guarded(on_dropped)
             return
-        item = _Item(size, deliver, dropped)
+        item = _Delivery(size, deliver, on_dropped)
         self._items.append(item)
         self.queued_bytes += size
-        self._judge(item)
+        self._ask_policy(item)
 
     def release(self) -> None:
         """Ask the policy again about what is held."""
         for item in list(self._items):
-            if item.at >= NEVER and not self.closed:
-                self._judge(item)
+            if item.at >= NEVER and not self.is_closed:
+                self._ask_policy(item)
 
     def pause(self) -> None:
         """Deliver nothing until `resume`."""
@@ -104,18 +104,18 @@ class Lane:
 
     def close(self) -> None:
         """Drop what is on the way."""
-        self.closed = True
+        self.is_closed = True
         self.queued_bytes = 0
         items, self._items = self._items, deque()
         for item in items:
-            if item.dropped is not None:
-                run_guarded(item.dropped)
+            if item.on_dropped is not None:
+                run_guarded(item.on_dropped)
 
-    def _judge(self, item: _Item) -> None:
+    def _ask_policy(self, item: _Delivery) -> None:
         verdict = self._network.policy.carry(self.source, self.target, item.size)
         if verdict == CUT:
-            asyncio.get_running_loop().call_soon(self._broke, context=self._network.context)
-        elif verdict != HELD:
+            asyncio.get_running_loop().call_soon(self._on_broken, context=self._network.context)
+        elif verdict != HOLD:
             item.at = self._last_at = max(self._network.clock.now() + verdict, self._last_at)
             self._schedule()
 
@@ -149,21 +149,21 @@ class Lane:
         self._schedule()
 
 
-class Breakable(Protocol):
+class NetworkConnection(Protocol):
     """A connection, as its network knows it."""
 
-    lanes: tuple[Lane, Lane]
+    pipes: tuple[MemoryPipe, MemoryPipe]
 
-    def broken(self, reason: str) -> None:
+    def disconnect(self, reason: str) -> None:
         """Both ends notice now."""
         ...
 
-    def crashed(self, host: str) -> None:
+    def on_host_crash(self, host: str) -> None:
         """`host` is no more: its end falls silent, the other one notices."""
         ...
 
 
-class Door(Protocol):
+class NetworkListener(Protocol):
     """A listener, as its network knows it."""
 
     host: str
@@ -176,17 +176,17 @@ class MemoryNetwork:
         self.clock = clock
         self.context = copy_context()
         """Of what happens on the way, which belongs to no host."""
-        self.policy: LinkPolicy = policy or AtOnce()
-        self.listeners: dict[str, Door] = {}
+        self.policy: LinkPolicy = policy or ImmediateDelivery()
+        self.listeners: dict[str, NetworkListener] = {}
         """By name."""
-        self.connections: dict[Breakable, None] = {}
+        self.connections: dict[NetworkConnection, None] = {}
         self.held_dials: dict[Callable[[], None], None] = {}
         """Connections that are being made and held by the policy."""
 
     def release(self) -> None:
         """The policy has changed its mind: ask it again about everything it held."""
         for connection in list(self.connections):
-            for lane in connection.lanes:
+            for lane in connection.pipes:
                 lane.release()
         dials, self.held_dials = list(self.held_dials), {}
         for dial in dials:
@@ -195,13 +195,13 @@ class MemoryNetwork:
     def cut(self, first: str, second: str) -> None:
         """Break every connection between two hosts, in either direction."""
         for connection in list(self.connections):
-            if {connection.lanes[0].source, connection.lanes[0].target} == {first, second}:
-                connection.broken(f"{first} and {second} were cut off from each other")
+            if {connection.pipes[0].source, connection.pipes[0].target} == {first, second}:
+                connection.disconnect(f"{first} and {second} were cut off from each other")
 
     def crash(self, host: str) -> None:
         """Power off: the host's listeners are gone and nothing is delivered to it; the others see their connections break."""
         for name in [name for name, door in self.listeners.items() if door.host == host]:
             del self.listeners[name]
         for connection in list(self.connections):
-            if host in (connection.lanes[0].source, connection.lanes[0].target):
-                connection.crashed(host)
+            if host in (connection.pipes[0].source, connection.pipes[0].target):
+                connection.on_host_crash(host)

@@ -10,14 +10,16 @@ from fs3.base.limits import (
     chunk_bytes_default,
     chunk_bytes_max,
     chunk_bytes_min,
-    contacts_flush_ns,
-    duty_lease_ns,
-    session_silence_ns,
-    sessions_look_ns,
+    client_presumed_dead_ns,
+    last_seen_flush_ns,
+    sessions_check_ns,
     stripe_default,
     stripe_max,
 )
-from fs3.base.units import MILLISECOND
+from fs3.base.units import MILLISECOND, SECOND
+
+duty_lease_ns = 5 * SECOND
+"""Of the service that does the duties for all on one store; if it dies, they rest for so long."""
 
 
 class MetaConfig(msgspec.Struct, frozen=True):
@@ -39,11 +41,11 @@ class MetaConfig(msgspec.Struct, frozen=True):
     """Pause of the reclaiming duty when nothing is due."""
     requests_interval_ms: Annotated[int, msgspec.Meta(ge=1)] = 60_000
     """Pause between sweeps of remembered requests."""
-    contacts_interval_ms: Annotated[int, msgspec.Meta(ge=1)] = contacts_flush_ns // MILLISECOND
+    contacts_interval_ms: Annotated[int, msgspec.Meta(ge=1)] = last_seen_flush_ns // MILLISECOND
     """Pause between two notes of which clients were heard of."""
-    sessions_interval_ms: Annotated[int, msgspec.Meta(ge=1)] = sessions_look_ns // MILLISECOND
+    sessions_interval_ms: Annotated[int, msgspec.Meta(ge=1)] = sessions_check_ns // MILLISECOND
     """Pause between two looks for clients that are silent."""
-    session_silence_ms: Annotated[int, msgspec.Meta(ge=1)] = session_silence_ns // MILLISECOND
+    session_silence_ms: Annotated[int, msgspec.Meta(ge=1)] = client_presumed_dead_ns // MILLISECOND
     """A client with open write sessions that is silent for so long is presumed dead, and its sessions are ended."""
     duty_lease_ms: Annotated[int, msgspec.Meta(ge=100)] = duty_lease_ns // MILLISECOND
     """Of several services on one store one reclaims and repairs; if it dies, another one begins after so long."""

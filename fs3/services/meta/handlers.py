@@ -47,9 +47,9 @@ from fs3.model.requests import (
 )
 from fs3.model.routing import Routing
 from fs3.ports.clock import Clock
-from fs3.ports.kv import KV, Done
+from fs3.ports.kv import KV, OnDone
 from fs3.ports.rpc import Bindings, Call, Handler
-from fs3.services.meta.changes import Run, is_final
+from fs3.services.meta.change_executor import MetaOperation, is_final
 from fs3.wire.meta import caller_from_pb, fill_inode, inode_bytes_max, malformed
 from fs3.wire.meta_verbs import VERB_OF_ITEM, VERBS, Verb
 from fs3.wire.methods import META
@@ -60,9 +60,9 @@ log = logging.getLogger("fs3.meta")
 REPLY_BYTES_MAX = frame_header_bytes_max - 64 * 1024
 """A reply is cut before it outgrows its frame; one result fits into the difference."""
 
-Change = Callable[[Run, OpContext, Request, Done[Any]], None]
+Change = Callable[[MetaOperation, OpContext, Request, OnDone[Any]], None]
 
-_RUN: dict[type[Request], Run] = {
+_RUN: dict[type[Request], MetaOperation] = {
     Lookup: lambda txn, ctx, it: lookup(txn, ctx, it.path),
     Stat: lambda txn, ctx, it: stat(txn, ctx, it.path, it.follow),
     List: lambda txn, ctx, it: list_directory(txn, ctx, it.path, after=it.after, limit=it.limit, with_inodes=it.with_inodes),
@@ -116,7 +116,7 @@ _RUN: dict[type[Request], Run] = {
 assert set(_RUN) == set(VERBS), "a verb has no operation"
 
 
-class Handlers:
+class VerbHandlers:
     """The handlers of every method but StatFs, which asks storage."""
 
     def __init__(
@@ -163,7 +163,7 @@ class Handlers:
 
             def done(result: Any, why: BaseException | None) -> None:
                 if why is not None:
-                    self.fail(call, ctx, why, request.named)
+                    self.fail(call, ctx, why, request.error_path)
                     return
                 reply = reply_type()
                 fill(reply, result)
@@ -258,7 +258,7 @@ class Handlers:
         async def op(txn: ReadTxn) -> None:
             for index, each in enumerate(parsed):
                 try:
-                    outcomes[index] = _refused(each) or (await _RUN[each[0].record](txn, whole, each[1]), None)
+                    outcomes[index] = _parse_failure(each) or (await _RUN[each[0].record](txn, whole, each[1]), None)
                 except (MetaError, FS3Error) as why:
                     outcomes[index] = (None, why)
 
@@ -281,7 +281,7 @@ class Handlers:
                 _answer_batch(call, whole, parsed, outcomes)
 
         for index, each in enumerate(parsed):
-            refused = _refused(each)
+            refused = _parse_failure(each)
             if refused is not None:
                 finished(index, *refused)
                 continue
@@ -359,5 +359,5 @@ def _parse_item(item: pb.BatchItem) -> tuple[Verb, Request, int]:
     return verb, request, seq if request.mutates else 0
 
 
-def _refused(each: Any) -> tuple[None, FS3Error] | None:
+def _parse_failure(each: Any) -> tuple[None, FS3Error] | None:
     return (None, each) if isinstance(each, FS3Error) else None

@@ -12,7 +12,7 @@ from fs3.client.routing import RoutingSource
 from fs3.core.meta.bootstrap import claim_store, ensure_root
 from fs3.core.meta.context import LayoutDefaults, OpContext
 from fs3.core.meta.errors import MetaError
-from fs3.core.meta.ops.statfs import count
+from fs3.core.meta.ops.statfs import statfs
 from fs3.core.txn import Txn
 from fs3.model.inode import Inode, User
 from fs3.model.namespace import Counts
@@ -20,18 +20,18 @@ from fs3.model.routing import Routing
 from fs3.ports.clock import Clock
 from fs3.ports.kv import KV
 from fs3.ports.rpc import Bindings, Call
-from fs3.services.meta.administer import Administer
-from fs3.services.meta.changes import Changes
-from fs3.services.meta.chunks import Chunks
+from fs3.services.meta.admin_handlers import AdminHandlers
+from fs3.services.meta.capacity import CapacityCache
+from fs3.services.meta.change_executor import ChangeExecutor
+from fs3.services.meta.chunk_client import ChunkClient
 from fs3.services.meta.config import MetaConfig
-from fs3.services.meta.duties.contacts import ContactsDuty
 from fs3.services.meta.duties.duty import Duty
 from fs3.services.meta.duties.garbage import GarbageDuty
+from fs3.services.meta.duties.last_seen import LastSeenDuty
 from fs3.services.meta.duties.lease import DutyLease
 from fs3.services.meta.duties.requests import RequestsDuty
 from fs3.services.meta.duties.sessions import SessionsDuty
-from fs3.services.meta.handlers import Handlers
-from fs3.services.meta.space import Space
+from fs3.services.meta.handlers import VerbHandlers
 from fs3.wire.methods import META
 from fs3.wire.pb import common_pb2
 from fs3.wire.pb import meta_pb2 as pb
@@ -45,7 +45,7 @@ class MetaService:
         kv: KV,
         clock: Clock,
         routing: RoutingSource,
-        storage: Chunks,
+        storage: ChunkClient,
         config: MetaConfig,
         entropy: Callable[[int], bytes],
         *,
@@ -61,12 +61,12 @@ class MetaService:
         self._config = config
         self._owner = owner or User(os.getuid(), os.getgid())
         self._defaults: tuple[Routing | None, LayoutDefaults] = (None, LayoutDefaults())
-        self.contacts = ContactsDuty(kv, config.contacts_interval_ms)
-        self._changes = Changes(kv, storage)
-        self._handlers = Handlers(
-            kv, clock, lambda: routing.routing, self._layout_defaults, self._changes.submit, self.contacts.heard
+        self.last_seen = LastSeenDuty(kv, config.contacts_interval_ms)
+        self._changes = ChangeExecutor(kv, storage)
+        self._handlers = VerbHandlers(
+            kv, clock, lambda: routing.routing, self._layout_defaults, self._changes.submit, self.last_seen.record
         )
-        self._space = Space(clock, routing, storage, config.space_age_ms)
+        self._capacity = CapacityCache(clock, routing, storage, config.space_age_ms)
         # Several services on one store would otherwise take the same rows at the same time, to no harm but for nothing.
         first_pause_ns = int.from_bytes(entropy(8), "big") % (config.garbage_interval_ms * MILLISECOND)
         self.garbage = GarbageDuty(
@@ -88,9 +88,9 @@ class MetaService:
             interval_ms=config.sessions_interval_ms,
         )
         self.lease = DutyLease(kv, clock, entropy, config.duty_lease_ms)
-        self._duties: tuple[Duty, ...] = (self.contacts, self.garbage, self.requests, self.sessions)
+        self._duties: tuple[Duty, ...] = (self.last_seen, self.garbage, self.requests, self.sessions)
         for duty in (self.garbage, self.requests, self.sessions):
-            duty.may_work = lambda: self.lease.held
+            duty.may_work = lambda: self.lease.is_held
 
     async def start(self) -> None:
         """Create the root directory on the very first start; begin the duties.
@@ -114,7 +114,7 @@ class MetaService:
     def bindings(self) -> Bindings:
         """Every method of the service."""
         bindings = dict(self._handlers.bindings())
-        bindings.update(Administer(self._kv, self._handlers).bindings())
+        bindings.update(AdminHandlers(self._kv, self._handlers).bindings())
         bindings[META.StatFs] = self._statfs
         bindings[META.KeepAlive] = self._keep_alive
         assert set(bindings) == set(META.methods), "a method has no handler"
@@ -129,7 +129,7 @@ class MetaService:
             await duty.stop()
         await self.lease.stop()
         await self._changes.stop()
-        await self._space.stop()
+        await self._capacity.stop()
 
     def _layout_defaults(self, routing: Routing) -> LayoutDefaults:
         seen, defaults = self._defaults
@@ -145,7 +145,7 @@ class MetaService:
         except FS3Error as why:
             call.fail(why.code, why.strerror or "")
             return
-        self.contacts.heard(ctx.client)
+        self.last_seen.record(ctx.client)
         call.reply(common_pb2.Nothing())
 
     def _statfs(self, call: Call) -> None:
@@ -163,6 +163,6 @@ class MetaService:
             def ready(total: int, free: int) -> None:
                 call.reply(pb.StatFsReply(total_bytes=total, free_bytes=free, inodes=counts.inodes, garbage=counts.garbage))
 
-            self._space.ask(ctx.defaults.table, ready)
+            self._capacity.ask(ctx.defaults.table, ready)
 
-        self._kv.submit_read(count, counted)
+        self._kv.submit_read(statfs, counted)

@@ -8,27 +8,27 @@ from collections.abc import Callable, Sequence
 
 from fs3.base.units import SECOND
 from fs3.core.membership.election import (
-    Due,
     Election,
     ElectionEffect,
     ElectionEvent,
+    ElectionPhase,
+    ElectionTick,
     ElectionTimes,
-    Failed,
+    EndpointsChanged,
     Holder,
     Lead,
+    LeaseConflict,
+    LeaseIOFailed,
+    LeaseRead,
     LeaseRecord,
-    Look,
-    Moved,
-    Overtaken,
-    Phase,
+    LeaseWritten,
+    ReadLease,
     Resign,
-    Seen,
     StepDown,
-    Stored,
-    Write,
+    WriteLease,
 )
 from fs3.ports.clock import Clock
-from fs3.services.mgmtd.store import MgmtdStore, Sight
+from fs3.services.mgmtd.store import LeaseView, MgmtdStore
 
 log = logging.getLogger("fs3.mgmtd")
 
@@ -62,10 +62,10 @@ class Candidate:
         self._election = Election(clock.now(), me, times, sole=sole)
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = False
-        self._settled: asyncio.Future[None] | None = None
-        self._given_back: asyncio.Future[None] | None = None
+        self._first_round: asyncio.Future[None] | None = None
+        self._resignation: asyncio.Future[None] | None = None
         self._trouble = ""
-        self._patience: asyncio.TimerHandle | None = None
+        self._stuck_timer: asyncio.TimerHandle | None = None
         """Runs out when a write is not answered."""
 
     @property
@@ -77,7 +77,7 @@ class Candidate:
         """This manager is the primary, and its lease is running."""
         return self._election.may_act(self._clock.now())
 
-    def who_leads(self) -> str:
+    def describe_primary(self) -> str:
         """For people."""
         holder = self.record.holder if self.record is not None else None
         if holder is None:
@@ -86,28 +86,28 @@ class Candidate:
 
     async def start(self) -> None:
         """Begin. Returns once it leads, or somebody else does."""
-        self._settled = asyncio.get_running_loop().create_future()
-        self._step(Due())
-        await self._settled
+        self._first_round = asyncio.get_running_loop().create_future()
+        self._step(ElectionTick())
+        await self._first_round
 
-    def moved(self, endpoints: Sequence[str]) -> None:
+    def set_endpoints(self, endpoints: Sequence[str]) -> None:
         """Others reach this manager here; everybody is told."""
         self._me = Holder(self._me.name, self._me.instance, tuple(endpoints))
         self._join()
-        self._step(Moved(tuple(endpoints)))
+        self._step(EndpointsChanged(tuple(endpoints)))
 
     async def stop(self, patience_ns: int) -> None:
         """Give the lease back when this manager has it, so that nobody waits for its end; then do nothing more."""
         if not self._stopped:
-            self._given_back = asyncio.get_running_loop().create_future()
+            self._resignation = asyncio.get_running_loop().create_future()
             self._step(Resign())
-            await asyncio.wait((self._given_back,), timeout=patience_ns / SECOND)
+            await asyncio.wait((self._resignation,), timeout=patience_ns / SECOND)
         self.give_up()
 
     def give_up(self) -> None:
         """Be no candidate any more, without giving anything back."""
         self._stopped = True
-        for timer in (self._timer, self._patience):
+        for timer in (self._timer, self._stuck_timer):
             if timer is not None:
                 timer.cancel()
 
@@ -118,41 +118,43 @@ class Candidate:
             return
         for effect in self._election.step(self._clock.now(), event):
             self._carry_out(effect)
-        if self._settled is not None and not self._settled.done() and self._is_settled(event):
-            self._settled.set_result(None)
-        if self._given_back is not None and not self._given_back.done() and self._election.resigned:
-            self._given_back.set_result(None)
+        if self._first_round is not None and not self._first_round.done() and self._is_settled(event):
+            self._first_round.set_result(None)
+        if self._resignation is not None and not self._resignation.done() and self._election.has_resigned:
+            self._resignation.set_result(None)
         self._arm()
 
     def _is_settled(self, event: ElectionEvent) -> bool:
-        if isinstance(event, Failed):
+        if isinstance(event, LeaseIOFailed):
             return True
-        return self._election.phase is Phase.LEADING or (isinstance(event, Seen) and self._election.phase is Phase.WATCHING)
+        return self._election.phase is ElectionPhase.LEADING or (
+            isinstance(event, LeaseRead) and self._election.phase is ElectionPhase.WATCHING
+        )
 
     def _carry_out(self, effect: ElectionEffect) -> None:
         match effect:
-            case Look():
+            case ReadLease():
                 # On a later turn: an embedded store answers before this returns, and the machine takes one event at a time.
-                asyncio.get_running_loop().call_soon(self._store.look, self._looked)
-            case Write():
-                self._patience = asyncio.get_running_loop().call_later(self._times.lease_ns / SECOND, self._say_stuck)
-                self._store.swap(effect.expected, effect.record, self._written)
+                asyncio.get_running_loop().call_soon(self._store.read_lease, self._on_lease_read)
+            case WriteLease():
+                self._stuck_timer = asyncio.get_running_loop().call_later(self._times.lease_ns / SECOND, self._say_stuck)
+                self._store.swap_lease(effect.expected, effect.record, self._on_lease_written)
             case Lead():
                 assert self._election.record is not None
                 log.info("%s is the primary manager, in epoch %d", self._me.name, effect.epoch)
                 self._lead(self._election.record)
             case StepDown():
                 # To stop is what it was told to; everything else, somebody should know.
-                level = logging.INFO if self._given_back is not None else logging.WARNING
+                level = logging.INFO if self._resignation is not None else logging.WARNING
                 log.log(level, "%s is not the primary manager any more: %s", self._me.name, effect.why)
                 self._step_down(effect.why)
 
-    def _looked(self, sight: Sight | None, problem: BaseException | None) -> None:
-        if sight is None:
+    def _on_lease_read(self, view: LeaseView | None, problem: BaseException | None) -> None:
+        if view is None:
             self._step(self._failed(problem))
             return
-        self._see(sight)
-        self._step(Seen(sight.record))
+        self._note_view(view)
+        self._step(LeaseRead(view.record))
 
     def _say_stuck(self) -> None:
         log.error(
@@ -161,27 +163,27 @@ class Candidate:
             self._me.name,
         )
 
-    def _written(self, sight: Sight | None, problem: BaseException | None) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
-        if sight is None:
+    def _on_lease_written(self, view: LeaseView | None, problem: BaseException | None) -> None:
+        if self._stuck_timer is not None:
+            self._stuck_timer.cancel()
+            self._stuck_timer = None
+        if view is None:
             self._step(self._failed(problem))
             return
-        self._see(sight)
-        self._step(Stored() if sight.stored else Overtaken(sight.record))
+        self._note_view(view)
+        self._step(LeaseWritten() if view.is_swapped else LeaseConflict(view.record))
 
-    def _failed(self, problem: BaseException | None) -> Failed:
+    def _failed(self, problem: BaseException | None) -> LeaseIOFailed:
         text = str(problem)
         if text != self._trouble and not self._stopped:
             log.error("the lease record of the managers cannot be used: %s", text)
         self._trouble = text
-        return Failed(text)
+        return LeaseIOFailed(text)
 
-    def _see(self, sight: Sight) -> None:
+    def _note_view(self, view: LeaseView) -> None:
         self._trouble = ""
-        if sight.managers != self.managers:
-            self.managers = sight.managers
+        if view.managers != self.managers:
+            self.managers = view.managers
             self._managers_changed()
 
     def _join(self) -> None:
@@ -195,13 +197,13 @@ class Candidate:
                 log.error("%s cannot be put into the list of managers: %s", self._me.name, problem)
                 loop.call_later(self._times.lease_ns / SECOND, self._join)
             else:
-                self._store.look(self._joined)
+                self._store.read_lease(self._on_joined)
 
         self._store.join(self._me, joined)
 
-    def _joined(self, sight: Sight | None, problem: BaseException | None) -> None:
-        if sight is not None and not self._stopped:
-            self._see(sight)
+    def _on_joined(self, view: LeaseView | None, problem: BaseException | None) -> None:
+        if view is not None and not self._stopped:
+            self._note_view(view)
 
     def _arm(self) -> None:
         """One timer for the machine's next deadline."""
@@ -211,4 +213,4 @@ class Candidate:
         deadline = self._election.next_deadline()
         if deadline is not None and not self._stopped:
             delay = max(0, deadline - self._clock.now()) / SECOND
-            self._timer = asyncio.get_running_loop().call_later(delay, self._step, Due())
+            self._timer = asyncio.get_running_loop().call_later(delay, self._step, ElectionTick())

@@ -9,9 +9,9 @@ from typing import Any
 from fs3 import __version__
 from fs3.base.units import MILLISECOND
 from fs3.core.membership.config import MgmtdConfig
-from fs3.core.membership.events import Beaten, Registered
+from fs3.core.membership.events import HeartbeatAck, RegistrationAck
 from fs3.core.membership.manager import Manager, TargetStatus
-from fs3.core.membership.state import Namespace
+from fs3.core.membership.state import CacheNamespace
 from fs3.model.method import Method
 from fs3.services.mgmtd.candidate import Candidate
 from fs3.wire.methods import MGMTD
@@ -21,7 +21,7 @@ from fs3.wire.pb import mgmtd_pb2 as pb
 def answer(method: Method, answer: Any, config: MgmtdConfig, cluster: bytes, whole: Callable[[], pb.RoutingUpdate]) -> Any:
     """The reply to a request that the machine has answered. `whole` gives the routing info in full."""
     match answer:
-        case Registered():
+        case RegistrationAck():
             return pb.RegisterNodeReply(
                 node_id=answer.node,
                 cluster_id=cluster,
@@ -31,7 +31,7 @@ def answer(method: Method, answer: Any, config: MgmtdConfig, cluster: bytes, who
                 incarnation=answer.incarnation,
                 born_targets=answer.born,
             )
-        case Beaten():
+        case HeartbeatAck():
             return pb.HeartbeatReply(
                 seq=answer.seq,
                 lease_ms=answer.lease_ns // MILLISECOND,
@@ -39,7 +39,7 @@ def answer(method: Method, answer: Any, config: MgmtdConfig, cluster: bytes, who
                 config_version=answer.config_version,
                 leave=[pb.Leave(target_id=target, chain_version=version) for target, version in answer.leave],
             )
-        case Namespace():
+        case CacheNamespace():
             return pb.OpenNamespaceReply(namespace=namespace(answer), routing=whole())
     if method is MGMTD.EnsureTable:
         return pb.EnsureTableReply(table_id=answer, routing=whole())
@@ -54,10 +54,10 @@ def status(manager: Manager, now: int, whole: pb.RoutingUpdate) -> pb.GetStatusR
         cluster_id=manager.cluster,
         software=__version__,
         routing=whole,
-        targets=[target_status(target) for target in manager.targets(now)],
+        targets=[target_status(target) for target in manager.target_statuses(now)],
         namespaces=[namespace(found) for found in manager.namespaces()],
         lease_left_ms=[manager.lease_left_ns(now, node) // MILLISECOND for node in routing.nodes],
-        silent_ms=[-1 if (ns := manager.silent_ns(now, node)) is None else ns // MILLISECOND for node in routing.nodes],
+        silent_ms=[-1 if (ns := manager.heartbeat_age_ns(now, node)) is None else ns // MILLISECOND for node in routing.nodes],
     )
 
 
@@ -70,7 +70,7 @@ def managers(candidate: Candidate) -> list[pb.Manager]:
     ]
 
 
-def namespace(found: Namespace) -> pb.Namespace:
+def namespace(found: CacheNamespace) -> pb.Namespace:
     """One namespace."""
     return pb.Namespace(id=found.id, name=found.name, page_bytes=found.page_bytes, replicas=found.replicas, table_id=found.table)
 
@@ -80,7 +80,7 @@ def target_status(target: TargetStatus) -> pb.TargetStatus:
     report = target.report
     shown: dict[str, Any] = {}
     if report is not None:
-        shown = asdict(report.repair) | {
+        shown = asdict(report.upkeep) | {
             "used_bytes": report.used_bytes,
             "free_bytes": report.free_bytes,
             "chunks": report.chunks,

@@ -18,7 +18,15 @@ from fs3.base.limits import (
     targets_per_node_max,
 )
 from fs3.base.status import Code
-from fs3.core.membership.events import EnsureTable, Heartbeat, OpenNamespace, RegisterNode, Repair, SetConfig, TargetReport
+from fs3.core.membership.events import (
+    EnsureTable,
+    Heartbeat,
+    OpenNamespace,
+    RegisterNode,
+    SetConfig,
+    TargetReport,
+    UpkeepProgress,
+)
 from fs3.model.chain import LocalState
 from fs3.model.routing import Role
 from fs3.runtime.config import parse_config
@@ -29,7 +37,7 @@ Schemas = Mapping[Role, type[msgspec.Struct]]
 """What the distributed configuration of each role may say. A record with a method `check` is asked whether it makes sense."""
 
 _CLUSTER_ID_BYTES = 16
-_REPAIR = tuple(field.name for field in fields(Repair))
+_REPAIR = tuple(field.name for field in fields(UpkeepProgress))
 _TARGETS_MAX = targets_per_node_max * tables_max
 
 
@@ -72,7 +80,7 @@ def heartbeat(token: int, request: pb.HeartbeatRequest) -> Heartbeat:
             report.free_bytes,
             report.chunks,
             report.reason.encode()[:target_reason_bytes_max].decode(errors="ignore"),
-            Repair(*(getattr(report, name) for name in _REPAIR)),
+            UpkeepProgress(*(getattr(report, name) for name in _REPAIR)),
             TargetId(report.unreachable_target_id) if report.unreachable_target_id else None,
         )
         for index, report in enumerate(request.targets)

@@ -23,12 +23,12 @@ from fs3.core.membership.election import ElectionTimes, Holder, LeaseRecord
 from fs3.core.membership.events import (
     Effect,
     Event,
+    ManagerTick,
     Persist,
     Persisted,
     Publish,
-    Refused,
-    Reply,
-    Tick,
+    Rejection,
+    Respond,
 )
 from fs3.core.membership.manager import Manager
 from fs3.core.membership.state import FORMAT, ClusterRow, State
@@ -41,7 +41,7 @@ from fs3.services.mgmtd.candidate import Candidate
 from fs3.services.mgmtd.requests import Schemas
 from fs3.services.mgmtd.store import MgmtdStore
 from fs3.services.mgmtd.watchers import Watchers
-from fs3.wire.frames import PROTOCOL
+from fs3.wire.frames import PROTOCOL_VERSION
 from fs3.wire.methods import MGMTD
 from fs3.wire.mgmtd import enum_from_pb, routing_to_pb
 from fs3.wire.pb import mgmtd_pb2 as pb
@@ -89,18 +89,18 @@ class MgmtdService:
             Holder(name, entropy(_INSTANCE_BYTES), tuple(endpoints)),
             ElectionTimes(lease_ns=config.manager_lease_ns, drift_ns=config.drift_ns),
             sole=sole,
-            lead=self._lead,
-            step_down=self._step_down,
-            managers_changed=self._managers_changed,
+            lead=self._on_elected,
+            step_down=self._on_step_down,
+            managers_changed=self._on_managers_changed,
         )
         self._endpoints = tuple(endpoints)
         self._name = name
         self._manager: Manager | None = None
         """There while this is the primary."""
-        self._office: LeaseRecord | None = None
+        self._lease_record: LeaseRecord | None = None
         """The lease record under which it is."""
         self._primary_since = 0
-        self._taking_office: asyncio.Task[None] | None = None
+        self._term_start: asyncio.Task[None] | None = None
         self._watchers = Watchers(clock.now())
         self._inbox: deque[Event] = deque()
         self._draining = False
@@ -122,22 +122,22 @@ class MgmtdService:
         if state is not None:
             self._check_cluster(state)
         await self._candidate.start()
-        if self._taking_office is not None:
-            await self._taking_office
+        if self._term_start is not None:
+            await self._term_start
 
     async def stop(self) -> None:
         """End every stream, refuse what is waiting, give the lease back. What was answered is durable already."""
         self._stopped = True
-        self._leave_office(Code.SHUTTING_DOWN, "the management service is stopping")
-        if self._taking_office is not None:
-            self._taking_office.cancel()
-            await asyncio.gather(self._taking_office, return_exceptions=True)
+        self._end_term(Code.SHUTTING_DOWN, "the management service is stopping")
+        if self._term_start is not None:
+            self._term_start.cancel()
+            await asyncio.gather(self._term_start, return_exceptions=True)
         await self._candidate.stop(self._config.manager_lease_ns)
 
     def announce(self, endpoints: Sequence[str]) -> None:
         """Where this service listens; known once the listeners are open. The other managers and all clients are told."""
         self._endpoints = tuple(endpoints)
-        self._candidate.moved(endpoints)
+        self._candidate.set_endpoints(endpoints)
 
     @property
     def is_primary(self) -> bool:
@@ -148,15 +148,15 @@ class MgmtdService:
         """One handler for every method of the service."""
         return {
             MGMTD.GetCluster: self._get_cluster,
-            MGMTD.RegisterNode: self._event(requests.register_node),
-            MGMTD.Heartbeat: self._event(requests.heartbeat),
-            MGMTD.GetRouting: self._read(self._get_routing),
+            MGMTD.RegisterNode: self._event_handler(requests.register_node),
+            MGMTD.Heartbeat: self._event_handler(requests.heartbeat),
+            MGMTD.GetRouting: self._read_handler(self._get_routing),
             MGMTD.WatchRouting: self._watch_routing,
-            MGMTD.EnsureTable: self._event(requests.ensure_table),
-            MGMTD.OpenNamespace: self._event(requests.open_namespace),
-            MGMTD.SetConfig: self._event(requests.set_config(self._schemas)),
-            MGMTD.GetConfig: self._read(self._get_config),
-            MGMTD.GetStatus: self._read(self._get_status),
+            MGMTD.EnsureTable: self._event_handler(requests.ensure_table),
+            MGMTD.OpenNamespace: self._event_handler(requests.open_namespace),
+            MGMTD.SetConfig: self._event_handler(requests.set_config(self._schemas)),
+            MGMTD.GetConfig: self._read_handler(self._get_config),
+            MGMTD.GetStatus: self._read_handler(self._get_status),
         }
 
     def _check_cluster(self, state: State) -> None:
@@ -171,41 +171,41 @@ class MgmtdService:
 
     # --- the office --------------------------------------------------------------------------------------------------
 
-    def _lead(self, office: LeaseRecord) -> None:
-        if self._taking_office is not None:
-            self._taking_office.cancel()
-        self._taking_office = asyncio.get_running_loop().create_task(self._take_office(office))
-        self._taking_office.add_done_callback(self._office_taken)
+    def _on_elected(self, lease_record: LeaseRecord) -> None:
+        if self._term_start is not None:
+            self._term_start.cancel()
+        self._term_start = asyncio.get_running_loop().create_task(self._begin_term(lease_record))
+        self._term_start.add_done_callback(self._on_term_begun)
 
-    async def _take_office(self, office: LeaseRecord) -> None:
+    async def _begin_term(self, lease_record: LeaseRecord) -> None:
         """Load what the former primary has left, and go on with it."""
         state = await self._store.load()
         if state is None:
             cluster = ClusterRow(FORMAT, self._entropy(_CLUSTER_ID_BYTES), self._config.cluster)
-            state = await self._store.create(cluster, office)
+            state = await self._store.create(cluster, lease_record)
             log.info("initialised cluster %s (%s)", state.cluster.name, state.cluster.id.hex())
         self._check_cluster(state)
         if self._stopped or not self._candidate.may_act():
             return
-        self._office = office
+        self._lease_record = lease_record
         self._primary_since = self._clock.now()
         self._manager = Manager(self._primary_since, self._config, state)
         self._arm()
 
-    def _office_taken(self, task: asyncio.Task[None]) -> None:
+    def _on_term_begun(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (failure := task.exception()) is not None:
             # Nobody is served by a primary that cannot read what is stored. The others take over when its lease has run out.
             log.error("%s cannot be the primary manager: %s", self._name, failure)
             self._candidate.give_up()
 
-    def _step_down(self, why: str) -> None:
-        if self._taking_office is not None:
-            self._taking_office.cancel()
+    def _on_step_down(self, why: str) -> None:
+        if self._term_start is not None:
+            self._term_start.cancel()
         # Whether what is waiting was stored, nobody can say now.
-        self._leave_office(Code.DISCONNECTED, f"{self._name} is not the primary manager any more: {why}")
+        self._end_term(Code.DISCONNECTED, f"{self._name} is not the primary manager any more: {why}")
 
-    def _leave_office(self, code: Code, why: str) -> None:
-        self._manager = self._office = self._whole_update = None
+    def _end_term(self, code: Code, why: str) -> None:
+        self._manager = self._lease_record = self._whole_update = None
         self._inbox.clear()
         if self._timer is not None:
             self._timer.cancel()
@@ -216,7 +216,7 @@ class MgmtdService:
         for call in calls:
             call.fail(code, why)
 
-    def _managers_changed(self) -> None:
+    def _on_managers_changed(self) -> None:
         self._whole_update = None
         if self._manager is not None:
             self._watchers.publish(self._clock.now(), self._update(Delta.empty(self._manager.published.version)))
@@ -228,11 +228,11 @@ class MgmtdService:
 
     # --- handlers ----------------------------------------------------------------------------------------------------
 
-    def _event(self, convert: Callable[[int, Any], Event]) -> Handler:
+    def _event_handler(self, convert: Callable[[int, Any], Event]) -> Handler:
         """A handler that makes an event of a request and answers when the machine does."""
 
         def handle(call: Call) -> None:
-            if self._refuse_early(call):
+            if self._refuse_unless_primary(call):
                 return
             self._last_token += 1
             token = self._last_token
@@ -246,11 +246,11 @@ class MgmtdService:
 
         return handle
 
-    def _read(self, answer: Callable[[Manager, Any], Any]) -> Handler:
+    def _read_handler(self, answer: Callable[[Manager, Any], Any]) -> Handler:
         """A handler that answers at once from what is durable."""
 
         def handle(call: Call) -> None:
-            if self._refuse_early(call):
+            if self._refuse_unless_primary(call):
                 return
             assert self._manager is not None
             try:
@@ -262,17 +262,17 @@ class MgmtdService:
 
         return handle
 
-    def _refuse_early(self, call: Call) -> bool:
+    def _refuse_unless_primary(self, call: Call) -> bool:
         if self._stopped:
             call.fail(Code.SHUTTING_DOWN, "the management service is not running")
         elif not self.is_primary:
-            call.fail(Code.NOT_PRIMARY, f"{self._name} is not the primary manager; {self._candidate.who_leads()}")
+            call.fail(Code.NOT_PRIMARY, f"{self._name} is not the primary manager; {self._candidate.describe_primary()}")
         else:
             return False
         return True
 
     def _watch_routing(self, call: Call) -> None:
-        if not self._refuse_early(call):
+        if not self._refuse_unless_primary(call):
             assert self._manager is not None
             self._watchers.add(call, self._get_routing(self._manager, call.request))
 
@@ -285,7 +285,7 @@ class MgmtdService:
         holder = record.holder if record is not None else None
         reply = pb.GetClusterReply(
             software=__version__,
-            protocol=PROTOCOL,
+            protocol=PROTOCOL_VERSION,
             primary=self._endpoints if self.is_primary else holder.endpoints if holder is not None else (),
             is_primary=self.is_primary,
             managers=replies.managers(self._candidate),
@@ -315,18 +315,18 @@ class MgmtdService:
         assert self._manager is not None
         routing = self._manager.published
         if self._whole_update is None or self._whole_update.version != routing.version:
-            self._whole_update = self._update(routing.whole())
+            self._whole_update = self._update(routing.to_full_delta())
         return self._whole_update
 
     def _get_config(self, manager: Manager, request: pb.GetConfigRequest) -> pb.GetConfigReply:
-        stored = manager.stored_config(enum_from_pb(Role, request.role, "GetConfigRequest.role"))
+        stored = manager.role_config(enum_from_pb(Role, request.role, "GetConfigRequest.role"))
         return pb.GetConfigReply(version=stored.version, toml=stored.toml)
 
     def _get_status(self, manager: Manager, request: pb.GetStatusRequest) -> pb.GetStatusReply:
         now = self._clock.now()
         reply = replies.status(manager, now, self._whole())
         reply.managers.extend(replies.managers(self._candidate))
-        reply.epoch = self._office.epoch if self._office is not None else 0
+        reply.epoch = self._lease_record.epoch if self._lease_record is not None else 0
         reply.primary_for_ms = (now - self._primary_since) // MILLISECOND
         return reply
 
@@ -348,26 +348,26 @@ class MgmtdService:
         self._arm()
 
     def _carry_out(self, effect: Effect) -> None:
-        manager, office = self._manager, self._office
+        manager, office = self._manager, self._lease_record
         if manager is None or office is None:
             return
         match effect:
             case Persist():
-                self._store.save(effect.rows, office, partial(self._saved, manager))
+                self._store.save(effect.rows, office, partial(self._on_saved, manager))
             case Publish():
                 self._watchers.publish(self._clock.now(), self._update(effect.delta))
-            case Reply():
+            case Respond():
                 call = self._calls.pop(effect.token)
-                if isinstance(effect.answer, Refused):
+                if isinstance(effect.answer, Rejection):
                     call.fail(effect.answer.code, effect.answer.message, manager.published.version)
                 else:
                     call.reply(replies.answer(call.method, effect.answer, self._config, manager.cluster, self._whole))
 
-    def _saved(self, manager: Manager, _: None, problem: BaseException | None) -> None:
+    def _on_saved(self, manager: Manager, _: None, problem: BaseException | None) -> None:
         if manager is not self._manager:
             return  # it has stepped down meanwhile, and whoever is the primary now has loaded what was stored
         if isinstance(problem, FS3Error) and problem.code is Code.NOT_PRIMARY:
-            self._step_down(str(problem))
+            self._on_step_down(str(problem))
             return
         if problem is not None:
             log.error("the manager's state could not be stored: %s", problem)
@@ -399,4 +399,4 @@ class MgmtdService:
             return
         empty = partial(self._update, Delta.empty(self._manager.published.version))
         self._watchers.keep_alive(self._clock.now(), empty)
-        self._step(Tick())
+        self._step(ManagerTick())

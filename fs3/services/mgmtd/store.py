@@ -6,7 +6,7 @@
     mgmtd/chain/<id>         Chain
     mgmtd/table/<id>         ChainTable
     mgmtd/namespace/<id>     Namespace
-    mgmtd/config/<role>      StoredConfig
+    mgmtd/config/<role>      RoleConfig
     mgmtd/born/<target>      nothing           the target has been complete at least once
 
     mgmtd/lease              LeaseRecord       who is the primary
@@ -27,11 +27,11 @@ from fs3.base.ids import TargetId
 from fs3.base.limits import managers_max
 from fs3.base.status import Code
 from fs3.core.membership.election import Holder, LeaseRecord
-from fs3.core.membership.state import FORMAT, ClusterRow, Counters, Namespace, Rows, State, StoredConfig
+from fs3.core.membership.state import FORMAT, CacheNamespace, ClusterRow, IdCounters, RoleConfig, Rows, State
 from fs3.core.txn import ReadTxn, Txn
 from fs3.model.chain import Chain, ChainTable
 from fs3.model.routing import Node
-from fs3.ports.kv import KV, Done
+from fs3.ports.kv import KV, OnDone
 
 R = TypeVar("R")
 
@@ -50,12 +50,12 @@ _PAGE = 1024
 _encode = msgspec.msgpack.Encoder().encode
 
 
-class Sight(NamedTuple):
+class LeaseView(NamedTuple):
     """What a manager sees of the others."""
 
     record: LeaseRecord | None
     managers: tuple[Holder, ...]
-    stored: bool = False
+    is_swapped: bool = False
     """`swap` has replaced the record."""
 
 
@@ -67,23 +67,23 @@ class MgmtdStore:
 
     # --- the election ------------------------------------------------------------------------------------------------
 
-    def look(self, done: Done[Sight]) -> None:
+    def read_lease(self, done: OnDone[LeaseView]) -> None:
         """Read the lease record and the list of managers."""
-        self._kv.submit_read(_look, done)
+        self._kv.submit_read(_read_lease_view, done)
 
-    def swap(self, expected: LeaseRecord | None, record: LeaseRecord, done: Done[Sight]) -> None:
+    def swap_lease(self, expected: LeaseRecord | None, record: LeaseRecord, done: OnDone[LeaseView]) -> None:
         """Replace the lease record when it is the expected one. `done` gets what is there afterwards."""
 
-        async def op(txn: Txn) -> Sight:
-            sight = await _look(txn)
-            if sight.record != expected:
-                return sight
+        async def op(txn: Txn) -> LeaseView:
+            view = await _read_lease_view(txn)
+            if view.record != expected:
+                return view
             txn.put(_LEASE, _encode(record))
-            return Sight(record, sight.managers, stored=True)
+            return LeaseView(record, view.managers, is_swapped=True)
 
         self._kv.submit(op, done)
 
-    def join(self, manager: Holder, done: Done[None]) -> None:
+    def join(self, manager: Holder, done: OnDone[None]) -> None:
         """Put a manager into the list, with its endpoints; at most `managers_max` (TOO_LARGE)."""
 
         async def op(txn: Txn) -> None:
@@ -97,7 +97,7 @@ class MgmtdStore:
 
     # --- the state ---------------------------------------------------------------------------------------------------
 
-    def find_cluster(self, done: Done[bytes]) -> None:
+    def find_cluster(self, done: OnDone[bytes]) -> None:
         """Id of the cluster; b"" when the store has none yet."""
 
         async def op(txn: ReadTxn) -> bytes:
@@ -110,25 +110,25 @@ class MgmtdStore:
         """Everything that is stored, None when the store has no cluster yet. FS3Error naming a row that cannot be read."""
         return await self._kv.read(_load)
 
-    async def create(self, cluster: ClusterRow, office: LeaseRecord) -> State:
+    async def create(self, cluster: ClusterRow, lease_record: LeaseRecord) -> State:
         """Initialise the store for a new cluster. Durable on return. NOT_PRIMARY."""
 
         async def op(txn: Txn) -> None:
-            await _check(txn, office)
+            await _check(txn, lease_record)
             txn.put(_CLUSTER, _encode(cluster))
-            txn.put(_COUNTERS, _encode(Counters()))
+            txn.put(_COUNTERS, _encode(IdCounters()))
 
         await self._kv.transact(op)
         return State(cluster)
 
-    def save(self, rows: Rows, office: LeaseRecord, done: Done[None]) -> None:
+    def save(self, rows: Rows, lease_record: LeaseRecord, done: OnDone[None]) -> None:
         """Store one change; `done` is called when it is durable or has failed (NOT_PRIMARY: for good).
 
         `office`: the record under whose epoch the change was decided.
         """
 
         async def op(txn: Txn) -> None:
-            await _check(txn, office)
+            await _check(txn, lease_record)
             txn.put(_COUNTERS, _encode(rows.counters))
             for node in rows.nodes:
                 txn.put(_numbered(_NODE, node.id), _encode(node))
@@ -146,23 +146,30 @@ class MgmtdStore:
         self._kv.submit(op, done)
 
 
-async def _look(txn: ReadTxn) -> Sight:
+async def _read_lease_view(txn: ReadTxn) -> LeaseView:
     stored = await txn.get(_LEASE)
     record = None if stored is None else _decode(LeaseRecord, _LEASE, stored)
-    return Sight(record, tuple(await _rows(txn, _MANAGER, Holder)))
+    return LeaseView(record, tuple(await _rows(txn, _MANAGER, Holder)))
 
 
-async def _check(txn: ReadTxn, office: LeaseRecord) -> None:
+async def _check(txn: ReadTxn, lease_record: LeaseRecord) -> None:
     """Whoever decided something under an epoch may store it while the epoch lasts."""
     stored = await txn.get(_LEASE)
     record = None if stored is None else _decode(LeaseRecord, _LEASE, stored)
-    assert office.holder is not None
+    assert lease_record.holder is not None
     holder = record.holder if record is not None else None
-    if record is not None and holder is not None and (record.epoch, holder.instance) == (office.epoch, office.holder.instance):
+    if (
+        record is not None
+        and holder is not None
+        and (record.epoch, holder.instance) == (lease_record.epoch, lease_record.holder.instance)
+    ):
         return
     now = "nobody" if record is None or record.holder is None else record.holder.name
     epoch = 0 if record is None else record.epoch
-    raise error(Code.NOT_PRIMARY, f"epoch {office.epoch} of {office.holder.name} is over; {now} is the primary, in epoch {epoch}")
+    raise error(
+        Code.NOT_PRIMARY,
+        f"epoch {lease_record.epoch} of {lease_record.holder.name} is over; {now} is the primary, in epoch {epoch}",
+    )
 
 
 def _numbered(prefix: bytes, number: int) -> bytes:
@@ -186,12 +193,12 @@ async def _load(txn: ReadTxn) -> State | None:
         raise error(Code.DISK, f"the manager's row {_COUNTERS!r} is missing")
     return State(
         cluster,
-        _decode(Counters, _COUNTERS, counters),
+        _decode(IdCounters, _COUNTERS, counters),
         nodes={node.id: node for node in await _rows(txn, _NODE, Node)},
         chains={chain.id: chain for chain in await _rows(txn, _CHAIN, Chain)},
         tables={table.id: table for table in await _rows(txn, _TABLE, ChainTable)},
-        namespaces={namespace.name: namespace for namespace in await _rows(txn, _NAMESPACE, Namespace)},
-        configs={config.role: config for config in await _rows(txn, _CONFIG, StoredConfig)},
+        namespaces={namespace.name: namespace for namespace in await _rows(txn, _NAMESPACE, CacheNamespace)},
+        configs={config.role: config for config in await _rows(txn, _CONFIG, RoleConfig)},
         born={TargetId(int.from_bytes(key[len(_BORN) :], "big")) for key, _ in await _scan(txn, _BORN)},
     )
 

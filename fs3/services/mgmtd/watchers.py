@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from fs3.base.limits import watch_keepalive_ns, watchers_max
+from fs3.base.limits import watch_keepalive_ns
 from fs3.base.status import Code
 from fs3.ports.rpc import Call
 from fs3.wire.pb import mgmtd_pb2 as pb
 
 log = logging.getLogger("fs3.mgmtd")
+
+watchers_max = 8192
 
 
 class Watchers:
@@ -32,7 +34,7 @@ class Watchers:
         self._last += 1
         number = self._last
         self._calls[number] = call
-        call.on_cancel(lambda: self._forget(number))
+        call.add_cancel_callback(lambda: self._forget(number))
         self._send(number, call, first)
 
     def publish(self, now: int, update: pb.RoutingUpdate) -> None:

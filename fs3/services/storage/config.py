@@ -9,12 +9,13 @@ from fs3.base.limits import (
     call_timeout_ns,
     resync_fills_max,
     scrub_bytes_per_second_default,
-    scrub_interval_s_default,
     throttle_bytes_per_second_max,
     throttle_bytes_per_second_min,
 )
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND
+
+scrub_interval_s_default = 14 * 24 * 3600
 
 _INTERVAL_S_MAX = 366 * 24 * 3600
 

@@ -13,10 +13,10 @@ from fs3.base.status import Code
 from fs3.model.chunk import ChunkMeta
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Call
-from fs3.services.storage.following import find_following
+from fs3.services.storage.find_next import find_next
 from fs3.services.storage.target import TargetShell
 from fs3.wire.pb import storage_pb2 as pb
-from fs3.wire.storage import parse_find
+from fs3.wire.storage import find_request_from_pb
 
 _NOT_FOUND = int(Code.NOT_FOUND)
 _DIRTY = int(Code.DIRTY)
@@ -43,12 +43,12 @@ class Queries:
     def find(self, call: Call) -> None:
         """The handler of Find: a dictionary look-up per key, no disk; with `following` a look into the index instead."""
         try:
-            chunks, chains, versions = parse_find(call.request)
+            chunks, chains, versions = find_request_from_pb(call.request)
         except FS3Error as wrong:
             call.fail(wrong.code, wrong.strerror or "", self._routing_version())
             return
         if call.request.following:
-            reply = find_following(chunks, chains, versions, self._by_chain.get, self._clock.now)
+            reply = find_next(chunks, chains, versions, self._by_chain.get, self._clock.now)
             reply.routing_version = self._routing_version()
             call.reply(reply)
             return
@@ -65,7 +65,7 @@ class Queries:
                 if shell is not None:
                     asked.append(shell)
                 gate = gates[chain, version] = (int(code), dirty, shell.store.get if shell else _nothing)
-            code_now, dirty_counts, get = gate
+            code_now, pending_is_dirty, get = gate
             length = 0
             if not code_now:
                 try:
@@ -76,7 +76,7 @@ class Queries:
                     continue
                 if meta is None:
                     code_now = _NOT_FOUND
-                elif meta.pending and dirty_counts:
+                elif meta.pending and pending_is_dirty:
                     code_now = _DIRTY
                 elif meta.committed:
                     length = meta.length
@@ -119,7 +119,7 @@ class Queries:
                 chain_version=meta.chain_version,
                 length=meta.length,
                 checksum=meta.checksum,
-                bad=chunk in shell.store.bad,
+                bad=chunk in shell.store.bad_chunks,
             )
             for chunk, meta in rows[:limit]
         ]
@@ -129,7 +129,7 @@ class Queries:
         """The handler of GetSpace."""
         targets = []
         for target, shell in sorted(self._shells.items()):
-            space = shell.store.space()
+            space = shell.store.get_space()
             targets.append(
                 pb.TargetSpace(
                     target_id=target,

@@ -9,34 +9,36 @@ from collections.abc import Sequence
 
 from fs3.base.errors import FS3Error, error
 from fs3.base.ids import NodeId, TargetId
-from fs3.base.limits import handover_wait_ns
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
-from fs3.client.connect import Connector
-from fs3.client.member import Member
-from fs3.client.mgmtd import MgmtdClient
+from fs3.client.connector import Connector
+from fs3.client.mgmtd.client import MgmtdClient
+from fs3.client.mgmtd.member import Member
 from fs3.model.chunk import UpdateKind, UpdateResult
 from fs3.model.routing import Role, Routing
 from fs3.ports.clock import Clock
+from fs3.ports.disks import Disks
 from fs3.ports.rpc import Bindings, Call, Channel, Handler
 from fs3.runtime.config import parse_config
 from fs3.services.storage.config import StorageConfig
-from fs3.services.storage.disk_port import Disks
-from fs3.services.storage.duties import Duties
-from fs3.services.storage.foreground import Foreground
-from fs3.services.storage.holdings import Holdings, StoreFactory
+from fs3.services.storage.foreground_load import ForegroundLoad
+from fs3.services.storage.forwarding.payloads import Payloads, UpdateJob
+from fs3.services.storage.node_context import NodeContext
 from fs3.services.storage.queries import Queries
-from fs3.services.storage.read_path import ReadPath
-from fs3.services.storage.resync_sink import ResyncSink
-from fs3.services.storage.resync_source import ResyncBoard
-from fs3.services.storage.surroundings import Surroundings
+from fs3.services.storage.reads import ReadHandler
+from fs3.services.storage.resync.sink import ResyncSink
+from fs3.services.storage.resync.source import ResyncScheduler
 from fs3.services.storage.target import TargetShell
-from fs3.services.storage.updates import Payloads, UpdateJob
+from fs3.services.storage.target_map import StoreFactory, TargetMap
+from fs3.services.storage.upkeep.duties import Duties
 from fs3.wire.methods import STORAGE
 from fs3.wire.pb import mgmtd_pb2
-from fs3.wire.storage import parse_update
+from fs3.wire.storage import update_request_from_pb
 
 log = logging.getLogger("fs3.storage")
+
+handover_wait_ns = 1 * SECOND
+"""How long a storage node that stops waits for the routing info to show it, once the manager has been told."""
 
 NO_LEASE_NEEDED = 1 << 62
 """A lease that does not run out, where leases are not enforced."""
@@ -62,28 +64,30 @@ class StorageService:
         self._config = config
         self._channels: dict[NodeId, Channel] = {}
         self._payloads = Payloads()
-        self._foreground = Foreground(clock)
+        self._foreground = ForegroundLoad(clock)
         self._member = Member(
             mgmtd,
             clock,
             name=disks.name,
             role=Role.STORAGE,
-            incarnation=disks.count_boot(),
+            incarnation=disks.next_incarnation(),
             reports=self._reports,
-            configured=self._configured,
-            leave=self._leave,
-            keep=disks.adopt,
+            configured=self._on_config,
+            leave=self._on_leave_requests,
+            keep=disks.store_incarnation,
         )
-        self._board = ResyncBoard(clock, self._foreground, lambda: self._config)
-        around = Surroundings(clock, self._payloads, self._peer, self._lease_until, self._board, self._target_changed)
+        self._scheduler = ResyncScheduler(clock, self._foreground, lambda: self._config)
+        around = NodeContext(clock, self._payloads, self._channel_to, self._lease_until, self._scheduler, self._on_target_changed)
         by_chain: dict[int, TargetShell] = {}
-        self._duties = Duties(by_chain, disks, clock, self._peer, self._foreground, lambda: self._config)
-        self._holdings = Holdings(disks, store_factory, around, by_chain, self._duties.begin, self._duties.end)
-        self._reads = ReadPath(by_chain.get, clock, self._routing_version)
-        self._queries = Queries(self._holdings.shells, by_chain, clock, self._routing_version, self._buffered_bytes)
-        self._sink = ResyncSink(by_chain.get, disks, self._member.poke)
+        self._duties = Duties(by_chain, disks, clock, self._channel_to, self._foreground, lambda: self._config)
+        self._target_map = TargetMap(
+            disks, store_factory, around, by_chain, self._duties.on_target_opened, self._duties.on_target_closing
+        )
+        self._reads = ReadHandler(by_chain.get, clock, self._routing_version)
+        self._queries = Queries(self._target_map.shells, by_chain, clock, self._routing_version, self._buffered_bytes)
+        self._sink = ResyncSink(by_chain.get, disks, self._member.heartbeat_now)
         self._jobs = 0
-        self._idle: asyncio.Event | None = None
+        self._all_answered: asyncio.Event | None = None
         """Set when the last update request has been answered; there while somebody waits for that."""
         self._handed_over = asyncio.Event()
         """Routing says that this node has left, and who goes on."""
@@ -99,15 +103,15 @@ class StorageService:
         `endpoints`: where others reach this node. `host`: identity of this host. Raises FS3Error when the manager refuses the
         node (WRONG_CLUSTER, OLD_INCARNATION) or cannot be reached; a target that cannot be opened is reported, not raised.
         """
-        holdings = self._holdings
+        holdings = self._target_map
         await holdings.open_stores()
-        reply = await self._member.register(self._disks.cluster, endpoints, host, os.getpid(), holdings.found())
+        reply = await self._member.register(self._disks.cluster, endpoints, host, os.getpid(), holdings.list_open())
         self._disks.join(self._mgmtd.cluster)
         born = [TargetId(target) for target in reply.born_targets]
         holdings.begin(self.node, self._member.incarnation, born, self._mgmtd.routing)
         self._accepting = True
-        self._mgmtd.on_change(self._routing_changed)
-        self._routing_changed(self._mgmtd.routing)
+        self._mgmtd.on_change(self._on_routing_changed)
+        self._on_routing_changed(self._mgmtd.routing)
         self._member.start()
 
     async def stop(self, *, hand_over: bool = True) -> None:
@@ -118,8 +122,8 @@ class StorageService:
         if self._stopping:
             return
         self._stopping = True
-        for shell in self._holdings.shells.values():
-            shell.finish_what_is_under_way()
+        for shell in self._target_map.shells.values():
+            shell.prepare_stop()
         # From here on there is no lease, so no read is served. Predecessors are still answered: what they wait for counts until
         # the chain version changes, which is what this node waits for too.
         await self._member.stop(hand_over=hand_over)
@@ -128,17 +132,17 @@ class StorageService:
                 if self._accepting and hand_over:
                     await self._wait_handed_over()
                 if self._jobs:
-                    self._idle = asyncio.Event()
-                    await self._idle.wait()
+                    self._all_answered = asyncio.Event()
+                    await self._all_answered.wait()
         except TimeoutError:
             log.warning("storage node %s stops with %d update requests under way", self._disks.name, self._jobs)
         self._accepting = False
         self._stopped = True
-        self._board.close()
+        self._scheduler.close()
         await self._duties.stop()
         await self._reads.cold.stop()
         await self._sink.stop()
-        await self._holdings.close()
+        await self._target_map.close()
 
     async def _wait_handed_over(self) -> None:
         """Until the routing info shows this node gone: it comes together with the chains that go on without it. The manager has
@@ -182,7 +186,7 @@ class StorageService:
     @property
     def targets(self) -> dict[TargetId, TargetShell]:
         """The targets that are open."""
-        return self._holdings.shells
+        return self._target_map.shells
 
     @property
     def payload_bytes(self) -> int:
@@ -197,7 +201,7 @@ class StorageService:
 
     def _when_serving(self, handler: Handler) -> Handler:
         def guarded(call: Call) -> None:
-            if self._accepting and not self._stopping and not self._member.superseded:
+            if self._accepting and not self._stopping and not self._member.is_superseded:
                 handler(call)
             else:
                 self._refuse(call)
@@ -205,7 +209,7 @@ class StorageService:
         return guarded
 
     def _refuse(self, call: Call) -> None:
-        leaving = self._stopping or self._member.superseded
+        leaving = self._stopping or self._member.is_superseded
         code = Code.SHUTTING_DOWN if leaving else Code.NOT_SERVING
         call.fail(code, f"storage node {self._disks.name} {'stops' if leaving else 'is starting'}", self._routing_version())
 
@@ -221,15 +225,15 @@ class StorageService:
 
     def _update(self, call: Call) -> None:
         forwarded = bool(call.request.from_target)
-        if not self._accepting or self._member.superseded or (self._stopping and not forwarded):
+        if not self._accepting or self._member.is_superseded or (self._stopping and not forwarded):
             self._refuse(call)
             return
         try:
-            updates = parse_update(call.request, call.payload)
+            updates = update_request_from_pb(call.request, call.payload)
         except FS3Error as wrong:
             call.fail(wrong.code, wrong.strerror or "", self._routing_version())
             return
-        job = UpdateJob(call, updates, self._payloads, self._routing_version, self._job_done)
+        job = UpdateJob(call, updates, self._payloads, self._routing_version, self._on_job_done)
         self._jobs += 1
         job.hold()
         if not forwarded or (updates and updates[0].kind is not UpdateKind.FILL):
@@ -239,7 +243,7 @@ class StorageService:
             if refusal is not None:
                 job.answer(index, refusal)
                 continue
-            shell = self._holdings.by_chain.get(update.chain)
+            shell = self._target_map.by_chain.get(update.chain)
             if shell is None:
                 message = f"storage node {self._disks.name} has no target of chain {update.chain}"
                 job.answer(index, UpdateResult(Code.NO_SUCH_TARGET, message=message))
@@ -262,28 +266,28 @@ class StorageService:
             return UpdateResult(Code.PERMISSION, message=f"storage node {self._disks.name} is read-only")
         return None
 
-    def _job_done(self) -> None:
+    def _on_job_done(self) -> None:
         self._jobs -= 1
-        if not self._jobs and self._idle is not None:
-            self._idle.set()
+        if not self._jobs and self._all_answered is not None:
+            self._all_answered.set()
 
     # --- targets and routing -----------------------------------------------------------------------------------------
 
-    def _routing_changed(self, routing: Routing) -> None:
+    def _on_routing_changed(self, routing: Routing) -> None:
         if not self._accepting:
             return
         if self._is_gone(routing):
             self._handed_over.set()
         self._channels.clear()
-        self._holdings.follow(routing)
-        self._duties.chains_changed()
+        self._target_map.on_routing_changed(routing)
+        self._duties.on_chains_changed()
 
-    def _target_changed(self) -> None:
+    def _on_target_changed(self) -> None:
         """A target has another place in its chain, or does not work any more."""
-        self._member.poke()
+        self._member.heartbeat_now()
         self._reads.cold.recheck()
 
-    def _peer(self, node: NodeId) -> Channel:
+    def _channel_to(self, node: NodeId) -> Channel:
         """The channel to another storage node. Raises FS3Error UNAVAILABLE for one the routing info does not name."""
         found = self._channels.get(node)
         if found is None:
@@ -296,40 +300,40 @@ class StorageService:
     # --- the manager's view ------------------------------------------------------------------------------------------
 
     def _reports(self) -> list[mgmtd_pb2.TargetReport]:
-        return self._holdings.reports(self._add_figures)
+        return self._target_map.make_reports(self._add_figures)
 
     def _add_figures(self, shell: TargetShell, report: mgmtd_pb2.TargetReport) -> None:
         # Of the last resync as long as there is no other, so that one that was over quickly is seen too.
         under_way = shell.source.progress
-        progress = under_way if under_way.target else shell.source.last
+        progress = under_way if under_way.target else shell.source.last_progress
         if progress.target:
             report.resync_target_id = under_way.target
             report.resync_done_chunks = progress.chunks_done
             report.resync_total_chunks = progress.chunks_total
             report.resync_bytes = progress.bytes_moved
-            report.resync_bytes_per_second = self._board.rate(shell.source)
-        report.unreachable_target_id = shell.unreachable
+            report.resync_bytes_per_second = self._scheduler.measure_rate(shell.source)
+        report.unreachable_target_id = shell.unreachable_successor
         self._duties.add_figures(shell, report)
 
-    def _leave(self, asked: Sequence[mgmtd_pb2.Leave]) -> None:
+    def _on_leave_requests(self, asked: Sequence[mgmtd_pb2.Leave]) -> None:
         for each in asked:
-            shell = self._holdings.shells.get(TargetId(each.target_id))
+            shell = self._target_map.shells.get(TargetId(each.target_id))
             if shell is not None:
-                shell.leave(each.chain_version)
+                shell.on_leave_request(each.chain_version)
 
-    def _configured(self, version: int, toml: str) -> None:
+    def _on_config(self, version: int, toml: str) -> None:
         try:
             self._config = parse_config(StorageConfig, toml, f"configuration {version} of the storage role")
         except FS3Error as wrong:
             log.error("%s; the one before stays in force", wrong)
             return
-        self._duties.configured()
+        self._duties.on_config_changed()
 
     def _lease_until(self, target: TargetId) -> int:
         if not self._config.enforce_lease and not self._stopping:
             return NO_LEASE_NEEDED
         member = self._member
-        return member.lease.until if target in member.granted else 0
+        return member.lease.until if target in member.leased_targets else 0
 
     def _buffered_bytes(self) -> int:
         return self._payloads.bytes + self._reads.cold.bytes

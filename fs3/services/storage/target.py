@@ -15,24 +15,25 @@ from typing import Any
 
 from fs3.base.errors import FS3Error
 from fs3.base.ids import ChunkId, TargetId
-from fs3.base.limits import drain_events_max
 from fs3.base.status import Code
 from fs3.base.units import SECOND
-from fs3.core.craq.effects import Commit, DropPending, Effect, Filled, Forward, Reply, Stage
-from fs3.core.craq.events import ChainChanged, Dropped, Event, FillAsked, Opened, Staged, Tick, UpdateReceived
+from fs3.core.craq.effects import AnswerUpdate, Commit, DropPending, Effect, FillDone, Forward, Stage
+from fs3.core.craq.events import ChainChanged, DropDone, Event, FillRequested, StageDone, StoreOpened, Tick, UpdateReceived
 from fs3.core.craq.reads import decide
 from fs3.core.craq.replica import Replica
-from fs3.core.craq.resync_steps import Fill
+from fs3.core.craq.resync.steps import Fill
 from fs3.model.chain import Chain, LocalState
 from fs3.model.chunk import ChunkMeta, Update, UpdateResult
 from fs3.ports.chunk_store import ChunkStore, StoreDamaged
-from fs3.services.storage.absence import Absence, NoRoom
-from fs3.services.storage.outgoing import Outgoing
-from fs3.services.storage.resync_source import ResyncSource
-from fs3.services.storage.surroundings import Surroundings
-from fs3.services.storage.updates import UpdateJob
+from fs3.services.storage.forwarding.forwarder import Forwarder
+from fs3.services.storage.forwarding.payloads import UpdateJob
+from fs3.services.storage.node_context import NodeContext
+from fs3.services.storage.resync.source import ResyncSource
+from fs3.services.storage.withdrawal import SpaceWithdrawal, Withdrawal
 
 log = logging.getLogger("fs3.storage")
+
+drain_events_max = 4096
 
 _CLEAN = ChunkMeta(1, 0, 1, 0, 0)
 """A chunk with which nothing is the matter: what `decide` says about it, it says because of chain, target or lease."""
@@ -42,36 +43,38 @@ class TargetShell:
     """Runs one target. Belongs to one event loop."""
 
     def __init__(
-        self, target: TargetId, store: ChunkStore, around: Surroundings, *, incarnation: int, whole: bool = True
+        self, target: TargetId, store: ChunkStore, context: NodeContext, *, incarnation: int, whole: bool = True
     ) -> None:
         """`incarnation` rises with every shell that is made for this target. `whole`: see `TargetNote`."""
         self.target = target
         self.store = store
         self.chain: Chain | None = None
-        self.damage = ""
+        self.failure = ""
         """Why the target cannot work; "" while it can."""
-        self.distrusted = False
+        self.is_store_damaged = False
         """Its store is not what was written; the damage is that, and not the disk's."""
-        self.under_repair: Callable[[ChunkId], bool] = lambda chunk: False
+        self.is_under_repair: Callable[[ChunkId], bool] = lambda chunk: False
         """Whether a chunk that was found bad may be good again in a moment."""
         self._machine = Replica(target, store, incarnation=incarnation)
         self._whole = whole
-        self._around = around
-        self._clock = around.clock
-        self._lease_until = around.lease_until
-        self._payloads = around.payloads
+        self._context = context
+        self._clock = context.clock
+        self._lease_until = context.lease_until
+        self._payloads = context.payloads
         self._loop = asyncio.get_running_loop()
         self._inbox: deque[Event] = deque()
         self._draining = False
-        self._askers: dict[int, tuple[UpdateJob, int]] = {}
+        self._waiters: dict[int, tuple[UpdateJob, int]] = {}
         self._next_token = 1
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._staging: dict[ChunkId, tuple[UpdateJob, int]] = {}
         """Whose bytes the store is working on."""
-        self._outgoing = Outgoing(target, store, around.payloads, around.channel, self._post, self._step_down, around.changed)
+        self._forwarder = Forwarder(
+            target, store, context.payloads, context.channel, self._post, self._on_unreadable, context.on_target_changed
+        )
         self.source = ResyncSource(
-            target, store, around.clock, around.channel, self._ask_fill, self.distrust, around.board,
-            self._outgoing.successor_asked,
+            target, store, context.clock, context.channel, self._ask_fill, self.fail, context.scheduler,
+            self._forwarder.on_successor_request,
         )  # fmt: skip
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0
@@ -79,21 +82,21 @@ class TargetShell:
         self._broken = False
         """The machine has failed and is not stepped any more."""
         self._gate_chain: Chain | None = None
-        self._dirty_counts = False
+        self._pending_is_dirty = False
         self._is_alone = False
         """The chain is this target alone: nobody else can refuse what it should not accept any more."""
-        self._no_room = NoRoom()
-        self._absence = Absence(target)
+        self._space_withdrawal = SpaceWithdrawal()
+        self._withdrawal = Withdrawal(target)
 
     def __repr__(self) -> str:
-        return f"<TargetShell {self._machine.describe()}{' damaged' if self.damage else ''}>"
+        return f"<TargetShell {self._machine.describe()}{' damaged' if self.failure else ''}>"
 
     # --- what the node asks ------------------------------------------------------------------------------------------
 
     @property
-    def busy(self) -> int:
+    def waiter_count(self) -> int:
         """Updates that are not answered yet."""
-        return len(self._askers)
+        return len(self._waiters)
 
     @property
     def replica(self) -> Replica:
@@ -103,31 +106,31 @@ class TargetShell:
     @property
     def read_back_bytes(self) -> int:
         """In memory because they are sent on."""
-        return self._outgoing.read_back_bytes
+        return self._forwarder.read_back_bytes
 
     def open(self, chain: Chain | None) -> None:
         """Begin: the chain the target is in, then what a crash may have left pending."""
-        self.chain_changed(chain)
-        self._post(Opened(tuple(self.store.pending()), self._whole))
+        self.on_chain_changed(chain)
+        self._post(StoreOpened(tuple(self.store.list_pending()), self._whole))
 
-    def chain_changed(self, chain: Chain | None) -> None:
+    def on_chain_changed(self, chain: Chain | None) -> None:
         """Newer routing. An older version of the chain is ignored."""
         if chain is not None and self.chain is not None and chain.id == self.chain.id and chain.version <= self.chain.version:
             return
         if chain is None and self.chain is None:
             return
         self.chain = chain
-        self._is_alone = chain is not None and len(chain.live()) == 1
-        self._outgoing.chain_changed(chain)
+        self._is_alone = chain is not None and len(chain.live_slots()) == 1
+        self._forwarder.on_chain_changed(chain)
         self._post(ChainChanged(chain))
 
     def submit(self, update: Update, job: UpdateJob, index: int) -> None:
         """An update of a client or of the predecessor; `job` gets its result."""
         token = self._next_token
         self._next_token = token + 1
-        self._askers[token] = (job, index)
-        if self.damage:
-            self._answer(token, UpdateResult(Code.DISK, message=f"target {self.target}: {self.damage}"))
+        self._waiters[token] = (job, index)
+        if self.failure:
+            self._answer(token, UpdateResult(Code.DISK, message=f"target {self.target}: {self.failure}"))
         elif self._is_crowded_out(update):
             message = f"target {self.target} remembers too many clients; it forgets those that have not written for hours"
             self._answer(token, UpdateResult(Code.BUSY, message=message))
@@ -139,7 +142,7 @@ class TargetShell:
         tag = update.tag
         if self.store.channel_room > 0 or not tag.client or update.from_target:
             return False
-        return self.store.channel(tag.client, tag.channel) is None
+        return self.store.get_channel(tag.client, tag.channel) is None
 
     def lease_until(self) -> int:
         """This target may serve before this moment, in monotonic nanoseconds."""
@@ -147,60 +150,62 @@ class TargetShell:
 
     def read_gate(self, chain_version: int, now: int) -> tuple[Code, bool]:
         """What `reads.decide` says to every read of this moment: (OK or why none is served, whether pending means DIRTY)."""
-        if self.damage or self._absence.reason:
+        if self.failure or self._withdrawal.reason:
             return Code.NOT_SERVING, False
         chain = self._machine.readable_chain
         if chain is not self._gate_chain:
             self._gate_chain = chain
-            self._dirty_counts = chain is not None and chain.successor(self.target) is not None
-        return decide(_CLEAN, chain, self.target, chain_version, now, self._lease_until(self.target)), self._dirty_counts
+            self._pending_is_dirty = chain is not None and chain.successor(self.target) is not None
+        return decide(_CLEAN, chain, self.target, chain_version, now, self._lease_until(self.target)), self._pending_is_dirty
 
     def local_state(self) -> LocalState | None:
         """What the manager is told; None: nothing yet."""
-        if self.damage:
+        if self.failure:
             return LocalState.OFFLINE
-        if self._absence.lasts(self._clock.now(), self._machine.chain):
+        if self._withdrawal.is_active(self._clock.now(), self._machine.chain):
             return LocalState.OFFLINE
-        if self._no_room.lasts(self.store):
+        if self._space_withdrawal.is_active(self.store):
             return LocalState.OFFLINE
         return self._machine.local_state
 
     @property
     def reason(self) -> str:
         """Why it is not what it should be, for people; "" when it is."""
-        found = self.damage or self._absence.reason or self._no_room.reason
+        found = self.failure or self._withdrawal.reason or self._space_withdrawal.reason
         if found:
             return found
         if not self._machine.completeness.whole:
             return "its store was lost; the chain fills a new one"
-        if self.unreachable:
-            return f"it cannot reach target {self.unreachable}, its successor in the chain"
+        if self.unreachable_successor:
+            return f"it cannot reach target {self.unreachable_successor}, its successor in the chain"
         return self.source.progress.reason
 
     @property
-    def unreachable(self) -> TargetId:
+    def unreachable_successor(self) -> TargetId:
         """The successor, when it cannot be reached under the chain version that is reported to the manager; 0: none."""
-        return self._outgoing.unreachable if self.chain is self._machine.chain else TargetId(0)
+        return self._forwarder.unreachable_successor if self.chain is self._machine.chain else TargetId(0)
 
-    def step_down(self, why: str) -> bool:
+    def leave_chain(self, why: str) -> bool:
         """Let the chain go on without this target, which then comes back and is brought up to date. False: it cannot leave."""
-        if self._absence.reason:
+        if self._withdrawal.reason:
             return True
-        return not self.damage and self._leaves(self._absence.begin(self._machine.chain, why))
+        return not self.failure and self._announce_withdrawal(self._withdrawal.begin(self._machine.chain, why))
 
-    def leave(self, chain_version: int) -> None:
+    def on_leave_request(self, chain_version: int) -> None:
         """The manager asks this target to leave, because a link within the chain carries nothing. Harmless when it cannot."""
-        if not self.damage:
+        if not self.failure:
             now = self._clock.now()
-            self._leaves(self._absence.asked(now, self._machine.chain, chain_version, self.unreachable))
+            self._announce_withdrawal(
+                self._withdrawal.begin_on_request(now, self._machine.chain, chain_version, self.unreachable_successor)
+            )
 
-    def _leaves(self, does: bool) -> bool:
+    def _announce_withdrawal(self, does: bool) -> bool:
         if does:
-            log.warning("target %d leaves its chain for a while: %s", self.target, self._absence.reason)
-            self._around.changed()
+            log.warning("target %d leaves its chain for a while: %s", self.target, self._withdrawal.reason)
+            self._context.on_target_changed()
         return does
 
-    def finish_what_is_under_way(self) -> None:
+    def prepare_stop(self) -> None:
         """The node stops on purpose, and what is under way is finished first: alone or not, the target may answer it."""
         self._is_alone = False
 
@@ -212,17 +217,17 @@ class TargetShell:
             self._timer = None
         self.source.close()
         self._answer_all(UpdateResult(Code.SHUTTING_DOWN, message=f"target {self.target} stops"))
-        await self._outgoing.close()
+        await self._forwarder.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         staging, self._staging = self._staging, {}
         for owner in staging.values():
-            _let_go(owner)
+            _finish_stage(owner)
         await self.store.close()
 
-    def distrust(self, failure: Exception) -> None:
+    def fail(self, failure: Exception) -> None:
         """Something that uses the store of this target found that it cannot go on."""
-        if not self.damage:
-            self._break(failure)
+        if not self.failure:
+            self._stop_machine(failure)
 
     # --- the machine -------------------------------------------------------------------------------------------------
 
@@ -246,28 +251,28 @@ class TargetShell:
             for _ in range(min(len(inbox), drain_events_max)):
                 event = inbox.popleft()
                 kind = type(event)
-                if kind is UpdateReceived and event.update.chunk in machine.lanes and not self._may_wait(event):  # type: ignore[union-attr,arg-type]
+                if kind is UpdateReceived and event.update.chunk in machine.lanes and not self._park_or_refuse(event):  # type: ignore[union-attr,arg-type]
                     continue
                 # Taken before the step: it may stage the next update of the same chunk, which then has the place.
-                staged = self._staging.pop(event.chunk, None) if kind is Staged else None  # type: ignore[union-attr]
+                staged = self._staging.pop(event.chunk, None) if kind is StageDone else None  # type: ignore[union-attr]
                 # Effects of one step before the next one: the machine looks at the store, which must show its commits.
                 for effect in machine.step(now, event):
                     self._carry_out(effect)
                 if staged is not None:
                     owner, staged = staged, None
-                    _let_go(owner)
-                if kind is ChainChanged or kind is Opened:
-                    self._absence.placed(now, machine.chain)
-                    self.source.placed(machine.chain, machine.standing)
-                    self._around.changed()
+                    _finish_stage(owner)
+                if kind is ChainChanged or kind is StoreOpened:
+                    self._withdrawal.on_chain_changed(now, machine.chain)
+                    self.source.on_position_changed(machine.chain, machine.position)
+                    self._context.on_target_changed()
             machine.check()
         except Exception as failure:
             # A damaged index row, or a mistake in the machine: what it would do next cannot be trusted.
             if staged is not None:
-                _let_go(staged)
-            self._break(failure)
+                _finish_stage(staged)
+            self._stop_machine(failure)
             return
-        self._outgoing.flush()
+        self._forwarder.flush()
         if inbox and not self._draining:
             self._draining = True
             self._loop.call_soon(self._drain)
@@ -275,34 +280,34 @@ class TargetShell:
 
     def _carry_out(self, effect: Effect) -> None:
         kind = type(effect)
-        if kind is Reply:
+        if kind is AnswerUpdate:
             self._answer(effect.token, effect.result)  # type: ignore[union-attr]
         elif kind is Commit:
             self.store.commit(effect.chunk, effect.version, effect.tag, effect.result)  # type: ignore[union-attr]
         elif kind is Stage:
             self._stage(effect.update)  # type: ignore[union-attr]
         elif isinstance(effect, Forward):
-            self._outgoing.forward(effect)
+            self._forwarder.forward(effect)
         elif isinstance(effect, DropPending):
             self.store.drop_pending(effect.chunk)
             self._run(self._drop_now(effect))
-        elif isinstance(effect, Filled):
+        elif isinstance(effect, FillDone):
             self.source.feed(effect)
 
     def _answer(self, token: int, result: UpdateResult) -> None:
-        if result.code is Code.DISK and self.damage and self.chain is not None and len(self.chain.serving()) > 1:
+        if result.code is Code.DISK and self.failure and self.chain is not None and len(self.chain.serving_slots()) > 1:
             # The chain will go on without this target: asking again is better than giving up.
             result = UpdateResult(Code.NOT_SERVING, message=result.message)
         elif self._is_alone and result.code is Code.OK and self._clock.now() >= self.lease_until():
             # Nobody else has it under the present chain version, so nobody else vouches for that version still being the present
             # one. It is applied, and the client that asks again is told so once there is a lease; or the chain has gone on.
             result = UpdateResult(Code.LEASE, message=f"target {self.target} may have lost its lease")
-        job, index = self._askers.pop(token)
+        job, index = self._waiters.pop(token)
         job.answer(index, result)
 
-    def _may_wait(self, event: UpdateReceived) -> bool:
+    def _park_or_refuse(self, event: UpdateReceived) -> bool:
         """The chunk is busy: whether an update may wait for it with its bytes. Answers BUSY when not."""
-        job, index = self._askers[event.token]
+        job, index = self._waiters[event.token]
         if self._payloads.park(job, index):
             return True
         message = f"target {self.target}: chunk {event.update.chunk.hex()} is busy, and too much waits already"
@@ -310,10 +315,10 @@ class TargetShell:
         return False
 
     def _ask_fill(self, effect: Fill) -> None:
-        self._post(FillAsked(effect.chunk, effect.chain_version))
+        self._post(FillRequested(effect.chunk, effect.chain_version))
 
     def _stage(self, update: Update) -> None:
-        owner = self._payloads.owner(update)
+        owner = self._payloads.find_owner(update)
         if owner is not None:
             job, index = owner
             if index in job.parked:
@@ -330,60 +335,60 @@ class TargetShell:
     async def _stage_now(self, update: Update) -> None:
         try:
             done = await self.store.stage(update, update.version, update.chain_version)
-            staged = Staged(update.chunk, update.version, done.code, done.length, done.checksum, done.message)
+            staged = StageDone(update.chunk, update.version, done.code, done.length, done.checksum, done.message)
         except Exception as failure:
             log.exception("target %d: staging chunk %s failed", self.target, update.chunk.hex())
-            staged = Staged(update.chunk, update.version, Code.DISK, 0, 0, f"target {self.target}: {failure}")
-        if staged.code is Code.CHECKSUM and self.under_repair(update.chunk):
+            staged = StageDone(update.chunk, update.version, Code.DISK, 0, 0, f"target {self.target}: {failure}")
+        if staged.code is Code.CHECKSUM and self.is_under_repair(update.chunk):
             # The bytes it would have to keep are wrong. They are being fetched from another replica: worth asking again.
             staged.code = Code.BUSY
         self._post(staged)
         if (self._closed or self._broken) and (owner := self._staging.pop(update.chunk, None)) is not None:
-            _let_go(owner)
-        if staged.code is Code.DISK and not self.damage:
-            self._fail(staged.message or "the disk failed")
-        elif staged.code is Code.NO_SPACE and not self._machine.standing.serves and not self._no_room.reason:
+            _finish_stage(owner)
+        if staged.code is Code.DISK and not self.failure:
+            self._go_offline(staged.message or "the disk failed")
+        elif staged.code is Code.NO_SPACE and not self._machine.position.serves and not self._space_withdrawal.reason:
             # Nobody waits for this target, and it cannot be brought up to date: let the chain forget it until there is room.
-            self._no_room.begin(self.store, staged.message)
-            self._around.changed()
+            self._space_withdrawal.begin(self.store, staged.message)
+            self._context.on_target_changed()
 
-    def _step_down(self, chunk: ChunkId, why: str) -> None:
+    def _on_unreadable(self, chunk: ChunkId, why: str) -> None:
         """A pending version cannot be read back to be sent on: it would hold its chunk up for ever. The others have it too, or it
         was never acknowledged: let them go on without this target, which then comes back and is brought up to date."""
-        self.step_down(f"pending version of chunk {chunk.hex()}: {why}")
+        self.leave_chain(f"pending version of chunk {chunk.hex()}: {why}")
 
     async def _drop_now(self, effect: DropPending) -> None:
         try:
             await self.store.flush()
         except Exception as failure:
-            self._fail(f"a refused update could not be forgotten: {failure}")
+            self._go_offline(f"a refused update could not be forgotten: {failure}")
             return
-        self._post(Dropped(effect.chunk, effect.version))
+        self._post(DropDone(effect.chunk, effect.version))
 
-    def _break(self, failure: Exception) -> None:
+    def _stop_machine(self, failure: Exception) -> None:
         """The machine must not be stepped any more."""
         self._broken = True
         if isinstance(failure, FS3Error):
-            self.distrusted = isinstance(failure, StoreDamaged)
-            self._fail(str(failure))
+            self.is_store_damaged = isinstance(failure, StoreDamaged)
+            self._go_offline(str(failure))
         else:
             log.error("target %d: its replication machine failed", self.target, exc_info=failure)
-            self._fail(f"internal error: {type(failure).__name__}: {failure}")
+            self._go_offline(f"internal error: {type(failure).__name__}: {failure}")
 
-    def _fail(self, reason: str) -> None:
+    def _go_offline(self, reason: str) -> None:
         """The target cannot go on: tell the manager, which lets the chain go on without it."""
-        self.damage = reason
+        self.failure = reason
         log.error("target %d is offline: %s", self.target, reason)
         if self._broken:
             # What is still being staged lets go of its bytes when the store is done with them.
             for event in self._inbox:
-                if type(event) is Staged and (owner := self._staging.pop(event.chunk, None)) is not None:
-                    _let_go(owner)
+                if type(event) is StageDone and (owner := self._staging.pop(event.chunk, None)) is not None:
+                    _finish_stage(owner)
             self._answer_all(UpdateResult(Code.DISK, message=f"target {self.target}: {reason}"))
-        self._around.changed()
+        self._context.on_target_changed()
 
     def _answer_all(self, result: UpdateResult) -> None:
-        for token in list(self._askers):
+        for token in list(self._waiters):
             self._answer(token, result)
 
     def _arm(self, now: int) -> None:
@@ -401,8 +406,8 @@ class TargetShell:
         self._post(Tick())
 
 
-def _let_go(owner: tuple[UpdateJob, int]) -> None:
+def _finish_stage(owner: tuple[UpdateJob, int]) -> None:
     """The machine has decided what follows a stage: whatever still needs the bytes has them now."""
     job, index = owner
-    job.staged(index)
+    job.on_staged(index)
     job.drop()

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 
 from fs3.base.ids import TargetId
 from fs3.model.chain import Chain
-from fs3.sim.chunk_view import SimChunks
+from fs3.sim.ring1.chunks import SimChunks
 
 
 def explain(chain: Chain, stores: Mapping[TargetId, SimChunks]) -> str:
     """ "" when all serving targets hold the same chunks and channel rows and nothing is pending, else the first difference."""
-    serving = [slot.target for slot in chain.serving()]
+    serving = [slot.target for slot in chain.serving_slots()]
     for target in serving:
-        pending = stores[target].pending()
+        pending = stores[target].list_pending()
         if pending:
             return f"target {target} still has chunk {pending[0].hex()} pending"
     first = stores[serving[0]]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from fs3.base.ids import TargetId
 from fs3.model.chain import Chain
 from fs3.model.chunk import Tag
-from fs3.sim.chunk_view import SimChunks
+from fs3.sim.ring1.chunks import SimChunks
 
 
 def explain(tag: Tag, chain: Chain, stores: Mapping[TargetId, SimChunks]) -> str:
@@ -16,8 +16,8 @@ def explain(tag: Tag, chain: Chain, stores: Mapping[TargetId, SimChunks]) -> str
     Of a target without store here nothing is demanded, nor of one that syncs: the head may have acknowledged under the chain
     version before it came in.
     """
-    for slot in chain.serving():
-        if slot.target in stores and not stores[slot.target].holds(tag):
+    for slot in chain.serving_slots():
+        if slot.target in stores and not stores[slot.target].has_update(tag):
             return (
                 f"update {tag.seq} of client {tag.client.hex()[-4:]}/{tag.channel} was acknowledged without target {slot.target}"
             )
@@ -27,7 +27,7 @@ def explain(tag: Tag, chain: Chain, stores: Mapping[TargetId, SimChunks]) -> str
 def explain_end(acknowledged: Iterable[Tag], chain: Chain, stores: Mapping[TargetId, SimChunks]) -> str:
     """ "" when every serving target has applied every acknowledged update, else which is missing."""
     for tag in acknowledged:
-        for slot in chain.serving():
+        for slot in chain.serving_slots():
             if not stores[slot.target].has_applied(tag):
                 return f"target {slot.target} lost update {tag.seq} of client {tag.client.hex()[-4:]}/{tag.channel}"
     return ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fs3.sim.target_host import TargetHost
+from fs3.sim.ring1.target_host import TargetHost
 
 
 def explain(hosts: Iterable[TargetHost]) -> str:
@@ -13,5 +13,5 @@ def explain(hosts: Iterable[TargetHost]) -> str:
     if len(heads) < 2:
         return ""
     return "may all serve as the head: " + "; ".join(
-        f"target {host.target} under chain version {host.replica.standing.version}" for host in heads
+        f"target {host.target} under chain version {host.replica.position.version}" for host in heads
     )

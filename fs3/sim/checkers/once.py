@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fs3.sim.chunk_view import SimChunks
+from fs3.sim.ring1.chunks import SimChunks
 
 
 def explain(stores: Iterable[tuple[int, SimChunks]]) -> str:

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 
 from fs3.base.status import Code
 from fs3.model.chunk import Tag
-from fs3.sim.chunk_view import applied
-from fs3.sim.client_model import ENDLESS, Operation
+from fs3.sim.ring1.chunks import apply_update
+from fs3.sim.ring1.client_model import ENDLESS, Operation
 
 states_max = 200_000
 """States after which the search is given up. A run's histories need a few hundred."""
@@ -24,7 +24,7 @@ def explain(history: Sequence[Operation], hint: Mapping[Tag, int] | None = None)
     `hint` says in which order updates seem to have been committed. It only decides what is tried first.
     """
     likely = hint if hint is not None else {}
-    operations = sorted((operation for operation in history if _matters(operation)), key=lambda operation: operation.invoked)
+    operations = sorted((operation for operation in history if _is_relevant(operation)), key=lambda operation: operation.invoked)
     required = sum(1 << index for index, operation in enumerate(operations) if operation.code is not None)
     seen: set[tuple[int, bytes | None]] = set()
     stack: list[tuple[int, bytes | None]] = [(0, None)]
@@ -37,7 +37,7 @@ def explain(history: Sequence[Operation], hint: Mapping[Tag, int] | None = None)
             best = placed
         if len(seen) > states_max:
             return f"gave up after {states_max} states of {len(operations)} operations"
-        for state in _following(operations, placed, content, likely):
+        for state in _next_states(operations, placed, content, likely):
             if state not in seen:
                 seen.add(state)
                 stack.append(state)
@@ -46,7 +46,7 @@ def explain(history: Sequence[Operation], hint: Mapping[Tag, int] | None = None)
     return f"no order explains these {len(rest)} of {len(operations)} operations:\n  {lines}"
 
 
-def _following(
+def _next_states(
     operations: Sequence[Operation], placed: int, content: bytes | None, likely: Mapping[Tag, int]
 ) -> list[tuple[int, bytes | None]]:
     """The states one operation on, the likeliest last.
@@ -65,11 +65,11 @@ def _following(
     for index in updates:
         operation = operations[index]
         assert operation.kind is not None
-        states.append((placed | 1 << index, applied(operation.kind, operation.offset, operation.data, content)))
+        states.append((placed | 1 << index, apply_update(operation.kind, operation.offset, operation.data, content)))
     return states
 
 
-def _matters(operation: Operation) -> bool:
+def _is_relevant(operation: Operation) -> bool:
     """Reads that were not answered say nothing, updates that were never sent did nothing."""
     return operation.code is not None or (operation.kind is not None and operation.attempts > 0)
 

@@ -38,33 +38,33 @@ class ChunkChannelTests(ChunkStoreSuite):
     async def test_channel_rows_are_paged_in_order(self, tmp_path: Path) -> None:
         rows = channel_rows(30)
         async with self.opened(tmp_path) as store:
-            assert store.channels(None, 10) == []
+            assert store.list_channels(None, 10) == []
             await store.merge_channels(rows[:10] + rows[20:])
             await store.merge_channels(rows[5:25])
             key = (CLIENT, 3)
             await use(store, *key, 9)
             last = (key, ChannelRow(9, D, UpdateResult(Code.OK, 9)))
             everything = sorted([*rows, last])
-            assert store.channels(None, 100) == everything
+            assert store.list_channels(None, 100) == everything
             for size in (1, 7, 31):
                 paged: list[tuple[ChannelKey, ChannelRow]] = []
-                while page := store.channels(paged[-1][0] if paged else None, size):
+                while page := store.list_channels(paged[-1][0] if paged else None, size):
                     assert len(page) <= size
                     paged += page
                 assert paged == everything
             assert store.channel_count == 31
-            assert all(store.channel(*name) == row for name, row in rows)
+            assert all(store.get_channel(*name) == row for name, row in rows)
 
     async def test_of_two_rows_the_later_one_stays(self, tmp_path: Path) -> None:
         (key, early), (_, late) = channel_rows(1, 5)[0], channel_rows(1, 6)[0]
         async with self.opened(tmp_path) as store:
             for rows in ([early], [late], [early], [late]):
                 await store.merge_channels([(key, row) for row in rows])
-            assert store.channel(*key) == late
+            assert store.get_channel(*key) == late
             await use(store, *key, 4)
-            assert store.channel(*key) == late
+            assert store.get_channel(*key) == late
             await use(store, *key, 7)
-            assert store.channel(*key) == ChannelRow(7, D, UpdateResult(Code.OK, 7))
+            assert store.get_channel(*key) == ChannelRow(7, D, UpdateResult(Code.OK, 7))
             assert store.channel_count == 1
 
     async def test_a_merge_is_durable(self, tmp_path: Path) -> None:
@@ -75,9 +75,9 @@ class ChunkChannelTests(ChunkStoreSuite):
             await store.merge_channels([])
             after = await self.crash(store, tmp_path)
             try:
-                assert after.channels(None, 100)[:20] == rows
+                assert after.list_channels(None, 100)[:20] == rows
                 assert after.channel_count == 21
-                assert after.channel(CLIENT, 3) is not None
+                assert after.get_channel(CLIENT, 3) is not None
             finally:
                 await after.close()
 
@@ -95,17 +95,17 @@ class ChunkChannelTests(ChunkStoreSuite):
             store.advance_channel_epoch()
             await store.flush()
             assert store.channel_epoch == 3
-            assert [key for key, _ in store.channels(None, 100)] == [used, merged[0]]
-            assert store.channel(*rows[5][0]) is None
+            assert [key for key, _ in store.list_channels(None, 100)] == [used, merged[0]]
+            assert store.get_channel(*rows[5][0]) is None
             assert store.channel_count == 2
             await use(store, *rows[5][0], 1)
             store.advance_channel_epoch()
             await store.flush()
-            assert [key for key, _ in store.channels(None, 100)] == [rows[5][0]]
+            assert [key for key, _ in store.list_channels(None, 100)] == [rows[5][0]]
             after = await self.crash(store, tmp_path)
             try:
                 assert after.channel_epoch == 4
-                assert [key for key, _ in after.channels(None, 100)] == [rows[5][0]]
+                assert [key for key, _ in after.list_channels(None, 100)] == [rows[5][0]]
                 assert after.channel_count == 1
             finally:
                 await after.close()

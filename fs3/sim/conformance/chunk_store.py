@@ -11,7 +11,7 @@ from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.base.units import MIB
 from fs3.model.chunk import ChannelRow, Tag, UpdateResult
-from fs3.ports.chunk_store import ReadBatch, ReadResult
+from fs3.ports.chunk_store import ReadGather, ReadResult
 from fs3.sim.conformance.chunk_channels import ChunkChannelTests
 from fs3.sim.conformance.chunk_tools import (
     CLIENT,
@@ -23,13 +23,13 @@ from fs3.sim.conformance.chunk_tools import (
     B,
     C,
     D,
-    applied,
     apply,
     bytes_of,
     commit,
     content,
+    expected_content,
+    has_valid_checksums,
     noise,
-    proves,
     read,
     stage,
     update_of,
@@ -91,12 +91,12 @@ class ChunkStoreTests(ChunkUpdateTests, ChunkUpkeepTests, ChunkChannelTests):
                 await store.flush()
             for result in readers:
                 assert bytes_of(result) == old
-                assert proves(result, 0)
+                assert has_valid_checksums(result, 0)
                 if result.pin:
-                    assert store.space().pinned > 0
+                    assert store.get_space().pinned > 0
                     store.release(result.pin)
             await store.flush()
-            assert store.space().pinned == 0
+            assert store.get_space().pinned == 0
 
     async def test_read_many_reads_as_read_does(self, tmp_path: Path) -> None:
         prng = Prng(4)
@@ -111,12 +111,12 @@ class ChunkStoreTests(ChunkUpdateTests, ChunkUpkeepTests, ChunkChannelTests):
                 chunks = [prng.pick((A, A, A, B, C, D, absent)) for _ in range(count)]
                 offsets = [prng.below(125) * 4096 + (prng.below(4096) if prng.chance(1, 3) else 0) for _ in range(count)]
                 lengths = [prng.pick((4096, 4096, 1, 10_000, 65_535, small_read_bytes, 200_000)) for _ in range(count)]
-                batch = ReadBatch(offsets, lengths)
+                batch = ReadGather(offsets, lengths)
                 halves = (range(0, count, 2), range(1, count, 2))
                 for which in halves:
                     for index in store.read_many(chunks, batch, which, refuse_dirty=True):
                         batch.put(index, store, await store.read_cold(chunks[index], offsets[index], lengths[index]))
-                payload = bytes_of(ReadResult(Code.OK, parts=batch.parts()))  # type: ignore[arg-type]
+                payload = bytes_of(ReadResult(Code.OK, parts=batch.join_parts()))  # type: ignore[arg-type]
                 batch.release()
                 at = 0
                 for index, (chunk, offset, length) in enumerate(zip(chunks, offsets, lengths, strict=True)):
@@ -130,7 +130,7 @@ class ChunkStoreTests(ChunkUpdateTests, ChunkUpkeepTests, ChunkChannelTests):
                     assert found == wanted
                     assert list(batch.checksums[index]) == checksums(memoryview(found), offset, batch.piece_bytes[index])
                 assert at == len(payload)
-            assert store.space().pinned == 0
+            assert store.get_space().pinned == 0
 
     async def test_read_many_can_refuse_chunks_with_a_pending_version(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:
@@ -139,10 +139,10 @@ class ChunkStoreTests(ChunkUpdateTests, ChunkUpkeepTests, ChunkChannelTests):
             await stage(store, update_of(B, WRITE, 0, b"pending"))
             await stage(store, update_of(C, WRITE, 0, b"pending"))
             for refuse, codes in ((True, [Code.OK, Code.DIRTY, Code.DIRTY]), (False, [Code.OK, Code.OK, Code.NOT_FOUND])):
-                batch = ReadBatch([0, 0, 0], [5, 5, 5])
+                batch = ReadGather([0, 0, 0], [5, 5, 5])
                 assert not store.read_many([A, B, C], batch, range(3), refuse_dirty=refuse)
                 assert batch.codes == codes
-                assert b"".join(bytes(part) for part in batch.parts()) == (b"clean" if refuse else b"cleandirty")  # type: ignore[arg-type]
+                assert b"".join(bytes(part) for part in batch.join_parts()) == (b"clean" if refuse else b"cleandirty")  # type: ignore[arg-type]
 
     async def test_chunks_are_listed_in_order_and_by_pages(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:
@@ -158,7 +158,7 @@ class ChunkStoreTests(ChunkUpdateTests, ChunkUpkeepTests, ChunkChannelTests):
             assert [chunk for chunk, _ in store.list(names[4], 3)] == left[4:7]
             assert store.list(names[-1], 3) == []
             assert all(meta == store.get(chunk) for chunk, meta in store.list(None, 100))
-            assert store.space().chunks == len(left)
+            assert store.get_space().chunks == len(left)
 
     # --- a disk that changes bytes -----------------------------------------------------------------------------------
 
@@ -176,16 +176,16 @@ class ChunkStoreTests(ChunkUpdateTests, ChunkUpkeepTests, ChunkChannelTests):
                 assert await read(store, chunk, 131_072, 131_072) == data[131_072:262_144]
                 result = store.read(chunk, offset, length)
                 if result is not None:
-                    assert result.code is Code.CHECKSUM or not proves(result, offset)
+                    assert result.code is Code.CHECKSUM or not has_valid_checksums(result, offset)
                     store.release(result.pin)
-                batch = ReadBatch([69_632], [4096])
+                batch = ReadGather([69_632], [4096])
                 if not store.read_many([chunk], batch, [0], refuse_dirty=True):
-                    found = b"".join(bytes(part) for part in batch.parts())  # type: ignore[arg-type]
+                    found = b"".join(bytes(part) for part in batch.join_parts())  # type: ignore[arg-type]
                     assert batch.codes[0] == Code.CHECKSUM or list(batch.checksums[0]) != checksums(
                         memoryview(found), 69_632, 4096
                     )
                 assert (await store.read_cold(chunk, offset, length)).code is Code.CHECKSUM
-                assert chunk in store.bad
+                assert chunk in store.bad_chunks
 
     async def test_rotten_bytes_do_not_get_a_new_sum(self, tmp_path: Path) -> None:
         data = noise(300_000)
@@ -211,14 +211,14 @@ class ChunkStoreTests(ChunkUpdateTests, ChunkUpkeepTests, ChunkChannelTests):
         await write(store, C, 0, b"gone")
         await apply(store, update_of(C, REMOVE))
         await stage(store, update_of(B, WRITE, 2, b"pending", seq=77))
-        metas, row, space = store.list(None, 10), store.channel(CLIENT, 3), store.space()
+        metas, row, space = store.list(None, 10), store.get_channel(CLIENT, 3), store.get_space()
         await store.close()
         store = await self.reopen(store, tmp_path)
         try:
             assert store.list(None, 10) == metas
-            assert store.channel(CLIENT, 3) == row
-            assert (store.space().used, store.space().chunks) == (space.used, space.chunks)
-            assert list(store.pending()) == [B]
+            assert store.get_channel(CLIENT, 3) == row
+            assert (store.get_space().used, store.get_space().chunks) == (space.used, space.chunks)
+            assert list(store.list_pending()) == [B]
             assert await content(store, A) == noise(100_000) + noise(50_000, 2)
             assert await content(store, B) == b"small"
             result = await store.read_cold(B, 0, 100, pending=True)
@@ -243,13 +243,13 @@ class ChunkStoreTests(ChunkUpdateTests, ChunkUpkeepTests, ChunkChannelTests):
                 assert meta is not None
                 if meta.committed == 1:
                     assert (meta.pending, meta.pending_tag, meta.pending_length) == (2, Tag(CLIENT, 3, 3), 100_007)
-                    assert list(after.pending()) == [A]
+                    assert list(after.list_pending()) == [A]
                     assert await content(after, A) == noise(100_000)
-                    assert after.channel(CLIENT, 3) == ChannelRow(2, B, result)
+                    assert after.get_channel(CLIENT, 3) == ChannelRow(2, B, result)
                     commit(after, third, staged)
                 assert await content(after, A) == noise(100_000) + noise(7)
                 assert await content(after, B) == noise(5000)
-                row = after.channel(CLIENT, 3)
+                row = after.get_channel(CLIENT, 3)
                 assert row is not None
                 assert row.seq == 3
             finally:
@@ -283,7 +283,7 @@ class ChunkStoreTests(ChunkUpdateTests, ChunkUpkeepTests, ChunkChannelTests):
                 data = noise(1 + prng.below(100_000), step) if kind in (WRITE, FILL) else b""
                 staged = await stage(store, update_of(chunk, kind, 0 if kind is REMOVE else offset, data))
                 assert staged.code is Code.OK
-                pending[chunk] = None if kind is REMOVE else applied(kind, old or b"", offset, data)
+                pending[chunk] = None if kind is REMOVE else expected_content(kind, old or b"", offset, data)
                 unsynced.clear()
             else:
                 after = await self.crash(store, tmp_path / str(step))

@@ -65,7 +65,7 @@ def bytes_of(result: ReadResult) -> bytes:
     return b"".join(os.pread(p.fd, p.length, p.offset) if isinstance(p, FileRange) else bytes(p) for p in result.parts)
 
 
-def proves(result: ReadResult, offset: int) -> bool:
+def has_valid_checksums(result: ReadResult, offset: int) -> bool:
     """The bytes have the sums they are served with."""
     found = memoryview(bytes_of(result))
     return list(result.checksums) == (checksums(found, offset, result.piece_bytes) if found else [])
@@ -78,7 +78,7 @@ async def read(store: ChunkStore, chunk: ChunkId, offset: int, length: int) -> b
     found = []
     for result in (cold,) if warm is None else (cold, warm):
         assert result.code is Code.OK, result.message
-        assert proves(result, offset)
+        assert has_valid_checksums(result, offset)
         found.append(bytes_of(result))
         assert result.length == len(found[-1])
         if result.pin:
@@ -100,7 +100,7 @@ async def content(store: ChunkStore, chunk: ChunkId) -> bytes | None:
     return found
 
 
-def applied(kind: UpdateKind, old: bytes, offset: int, data: bytes) -> bytes:
+def expected_content(kind: UpdateKind, old: bytes, offset: int, data: bytes) -> bytes:
     """What a chunk is after an update, said in the plainest way."""
     if kind is TRUNCATE:
         return old[:offset]

@@ -27,13 +27,13 @@ from fs3.sim.conformance.chunk_tools import (
     B,
     C,
     D,
-    applied,
     apply,
     bytes_of,
     commit,
     content,
+    expected_content,
+    has_valid_checksums,
     noise,
-    proves,
     stage,
     update_of,
     write,
@@ -79,16 +79,16 @@ class ChunkUpdateTests(ChunkStoreSuite):
     async def test_what_is_absent_is_not_found(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:
             assert store.get(A) is None
-            assert store.channel(CLIENT, 3) is None
+            assert store.get_channel(CLIENT, 3) is None
             result = store.read(A, 0, 10)
             assert result is not None
             assert result.code is Code.NOT_FOUND
             assert (await store.read_cold(A, 0, 10)).code is Code.NOT_FOUND
             assert (await store.read_cold(A, 0, 10, pending=True)).code is Code.NOT_FOUND
-            assert list(store.pending()) == []
+            assert list(store.list_pending()) == []
             assert store.list(None, 10) == []
-            assert store.space().chunks == 0
-            assert store.space().used == 0
+            assert store.get_space().chunks == 0
+            assert store.get_space().used == 0
 
     async def test_a_staged_version_is_known_but_not_readable(self, tmp_path: Path) -> None:
         data = noise(10_000)
@@ -99,10 +99,10 @@ class ChunkUpdateTests(ChunkStoreSuite):
             assert staged == StageResult(Code.OK, 10_000, checksum)
             assert store.get(A) == ChunkMeta(0, 1, 5, 0, 0, WRITE, Tag(CLIENT, 3, 9), 10_000, checksum)
             assert await content(store, A) is None
-            assert list(store.pending()) == [A]
-            assert store.channel(CLIENT, 3) is None
+            assert list(store.list_pending()) == [A]
+            assert store.get_channel(CLIENT, 3) is None
             result = await store.read_cold(A, 0, 1 << 30, pending=True)
-            assert (result.code, result.version, bytes_of(result), proves(result, 0)) == (Code.OK, 1, data, True)
+            assert (result.code, result.version, bytes_of(result), has_valid_checksums(result, 0)) == (Code.OK, 1, data, True)
             store.release(result.pin)
 
     async def test_a_commit_shows_version_and_channel_at_once(self, tmp_path: Path) -> None:
@@ -110,13 +110,13 @@ class ChunkUpdateTests(ChunkStoreSuite):
             update = update_of(A, WRITE, 0, b"first", seq=9)
             result = commit(store, update, await stage(store, update))
             assert store.get(A) == ChunkMeta(1, 0, 5, 5, result.checksum)
-            assert store.channel(CLIENT, 3) == ChannelRow(9, A, result)
-            assert store.channel(CLIENT, 4) is None
+            assert store.get_channel(CLIENT, 3) == ChannelRow(9, A, result)
+            assert store.get_channel(CLIENT, 4) is None
             assert await content(store, A) == b"first"
-            assert list(store.pending()) == []
+            assert list(store.list_pending()) == []
             await store.flush()
             assert store.get(A) == ChunkMeta(1, 0, 5, 5, result.checksum)
-            assert store.channel(CLIENT, 3) == ChannelRow(9, A, result)
+            assert store.get_channel(CLIENT, 3) == ChannelRow(9, A, result)
 
     async def test_a_tag_without_client_keeps_no_row(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:
@@ -126,7 +126,7 @@ class ChunkUpdateTests(ChunkStoreSuite):
             update = Update(page, PUT, ChainId(1), 5, 0, 0, 5000, Tag(ClientId(b""), 0, 0), sums, 0, memoryview(data))
             await apply(store, update)
             assert await content(store, page) == data
-            assert store.channel(ClientId(b""), 0) is None
+            assert store.get_channel(ClientId(b""), 0) is None
 
     async def test_the_committed_version_is_served_while_another_is_pending(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:
@@ -140,7 +140,7 @@ class ChunkUpdateTests(ChunkStoreSuite):
     async def test_a_dropped_version_leaves_no_trace(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:
             await write(store, A, 0, noise(70_000))
-            used = store.space().used
+            used = store.get_space().used
             before = store.get(A)
             for offset, size in ((0, 100), (70_000, 500), (500_000, 1)):
                 await stage(store, update_of(A, WRITE, offset, noise(size, 2)))
@@ -153,7 +153,7 @@ class ChunkUpdateTests(ChunkStoreSuite):
             assert [chunk for chunk, _ in store.list(None, 10)] == [A]
             store.drop_pending(B)
             await store.flush()
-            assert (store.space().used, store.space().chunks, store.space().pinned) == (used, 1, 0)
+            assert (store.get_space().used, store.get_space().chunks, store.get_space().pinned) == (used, 1, 0)
 
     async def test_a_pending_version_is_replaced(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:
@@ -162,7 +162,7 @@ class ChunkUpdateTests(ChunkStoreSuite):
                 staged = await stage(store, update_of(A, WRITE, offset, noise(size, seed), seq=seed), 2)
                 assert staged.code is Code.OK
                 result = await store.read_cold(A, 0, 1 << 30, pending=True)
-                assert bytes_of(result) == applied(WRITE, noise(70_000), offset, noise(size, seed))
+                assert bytes_of(result) == expected_content(WRITE, noise(70_000), offset, noise(size, seed))
                 store.release(result.pin)
                 meta = store.get(A)
                 assert meta is not None
@@ -171,7 +171,7 @@ class ChunkUpdateTests(ChunkStoreSuite):
             commit(store, update_of(A, WRITE), staged)
             assert await content(store, A) == noise(70_000) + noise(1, 6)
             await store.flush()
-            assert store.space().pinned == 0
+            assert store.get_space().pinned == 0
 
     async def test_misuse_is_refused_loudly(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:
@@ -183,7 +183,7 @@ class ChunkUpdateTests(ChunkStoreSuite):
                     assert chunk.hex() in str(why)  # noqa: PT017 - the suite does not import the test runner
                 else:
                     raise AssertionError("a version that is not pending was committed")
-            assert store.channel(CLIENT, 1) is None
+            assert store.get_channel(CLIENT, 1) is None
 
     async def test_many_updates_at_once(self, tmp_path: Path) -> None:
         chunks = [file_chunk(InodeId(9), index) for index in range(150)]
@@ -234,13 +234,13 @@ class ChunkUpdateTests(ChunkStoreSuite):
                         await write(store, chunk, 0, old)
                     data = noise(length, number)
                     staged = await apply(store, update_of(chunk, kind, offset, data))
-                    wanted = applied(kind, old, offset, data)
+                    wanted = expected_content(kind, old, offset, data)
                     assert await content(store, chunk) == wanted, (size, kind, offset, length)
                     assert (staged.length, staged.checksum) == (len(wanted), digest_of(checksums(memoryview(wanted))))
                     await apply(store, update_of(chunk, REMOVE))
                     assert store.get(chunk) is None
             await store.flush()
-            assert (store.space().used, store.space().chunks, store.space().pinned) == (0, 0, 0)
+            assert (store.get_space().used, store.get_space().chunks, store.get_space().pinned) == (0, 0, 0)
 
     async def test_appends_of_any_size(self, tmp_path: Path) -> None:
         prng = Prng(12)
@@ -290,7 +290,7 @@ class ChunkUpdateTests(ChunkStoreSuite):
             assert await content(store, A) == b"two"
             commit(store, update, staged)
             assert store.get(A) is None
-            row = store.channel(CLIENT, 3)
+            row = store.get_channel(CLIENT, 3)
             assert row is not None
             assert row.seq == 8
             await write(store, A, 0, b"again")
@@ -328,7 +328,7 @@ class ChunkUpdateTests(ChunkStoreSuite):
     async def test_wrong_checksums_are_refused(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:
             await write(store, A, 0, noise(200_000))
-            before, used = store.get(A), store.space().used
+            before, used = store.get(A), store.get_space().used
             for offset, size in ((0, 100), (0, 200_000), (100_000, 70_000), (200_000, 10)):
                 good = update_of(A, WRITE, offset, noise(size, 2))
                 sums = (*good.checksums[:-1], good.checksums[-1] ^ 1)
@@ -340,7 +340,7 @@ class ChunkUpdateTests(ChunkStoreSuite):
                 assert store.get(A) == before
                 assert await content(store, A) == noise(200_000)
             await store.flush()
-            assert store.space().used == used
+            assert store.get_space().used == used
 
     async def test_updates_that_contradict_themselves_are_refused(self, tmp_path: Path) -> None:
         tag = Tag(CLIENT, 1, 1)
@@ -365,15 +365,15 @@ class ChunkUpdateTests(ChunkStoreSuite):
             result = await stage(store, update_of(A, WRITE, block_bytes_max, b"x"))
             assert result.code is Code.TOO_LARGE
             assert store.get(A) is None
-            assert (store.space().used, store.space().chunks) == (0, 0)
+            assert (store.get_space().used, store.get_space().chunks) == (0, 0)
 
     async def test_a_full_store_refuses_writes_and_nothing_else(self, tmp_path: Path) -> None:
         block = 256 * KIB
         async with self.opened(tmp_path, 4 * block) as store:
             for chunk in (A, B, C):
                 await write(store, chunk, 0, noise(block))
-            assert store.space().used == 3 * block
-            assert store.space().free == block
+            assert store.get_space().used == 3 * block
+            assert store.get_space().free == block
             updates = [update_of(A, WRITE, 0, noise(block, 2)), update_of(D, WRITE, 0, noise(2 * block, 2)), update_of(B, REMOVE)]
             results = await asyncio.gather(*(stage(store, update) for update in updates))
             assert [result.code for result in results] == [Code.OK, Code.NO_SPACE, Code.OK]
@@ -385,7 +385,7 @@ class ChunkUpdateTests(ChunkStoreSuite):
             assert await content(store, A) == noise(block, 2)
             assert await content(store, C) == noise(block)
             await store.flush()
-            assert store.space().used == 2 * block
+            assert store.get_space().used == 2 * block
             await write(store, D, 0, noise(2 * block, 2))
             before = store.get(C)
             assert (await stage(store, update_of(C, WRITE, block, b"more"))).code is Code.NO_SPACE

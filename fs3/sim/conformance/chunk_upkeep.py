@@ -9,7 +9,7 @@ from fs3.base.errors import FS3Error
 from fs3.base.ids import ChunkId, InodeId, file_chunk
 from fs3.base.prng import Prng
 from fs3.base.status import Code
-from fs3.ports.chunk_store import ChunkStore, ReadBatch
+from fs3.ports.chunk_store import ChunkStore, ReadGather
 from fs3.sim.conformance.chunk_tools import (
     FILL,
     REMOVE,
@@ -32,13 +32,13 @@ from fs3.sim.conformance.chunk_tools import (
 from fs3.sim.conformance.chunk_updates import ChunkStoreSuite
 
 
-async def refused(store: ChunkStore, chunk: ChunkId) -> bool:
+async def is_refused(store: ChunkStore, chunk: ChunkId) -> bool:
     """Every way to read the committed version is answered CHECKSUM, and no bytes."""
     warm = store.read(chunk, 0, 100)
-    batch = ReadBatch([0, 4096], [4096, 4096])
+    batch = ReadGather([0, 4096], [4096, 4096])
     cold = store.read_many([chunk, chunk], batch, [0, 1], refuse_dirty=True)
     codes = {(await store.read_cold(chunk, 0, 1 << 30)).code, (await store.read_cold(chunk, 4096, 1)).code, *batch.codes}
-    return warm is not None and warm.code is Code.CHECKSUM and not cold and codes == {Code.CHECKSUM} and not batch.parts()
+    return warm is not None and warm.code is Code.CHECKSUM and not cold and codes == {Code.CHECKSUM} and not batch.join_parts()
 
 
 class ChunkUpkeepTests(ChunkStoreSuite):
@@ -98,7 +98,7 @@ class ChunkUpkeepTests(ChunkStoreSuite):
                     if result is None:
                         await store.read_cold(chunk, 69_700, 1000)
                 elif how == "many":
-                    batch = ReadBatch([69_700], [1000])
+                    batch = ReadGather([69_700], [1000])
                     if store.read_many([chunk], batch, [0], refuse_dirty=True):
                         await store.read_cold(chunk, 69_700, 1000)
                 elif how == "cold":
@@ -108,20 +108,20 @@ class ChunkUpkeepTests(ChunkStoreSuite):
                 elif how == "verify":
                     assert not await store.verify(chunk)
                 elif how == "scrub":
-                    assert list((await store.scrub(None, 1 << 30)).bad) == [chunk]
+                    assert list((await store.scrub(None, 1 << 30)).bad_chunks) == [chunk]
                 else:
                     store.mark_bad(chunk, "somebody says so")
                 assert found == [chunk], how
-                assert list(store.bad)[-1] == chunk
-                assert chunk.hex() in store.bad[chunk] or how == "hearsay"
-                assert await refused(store, chunk)
+                assert list(store.bad_chunks)[-1] == chunk
+                assert chunk.hex() in store.bad_chunks[chunk] or how == "hearsay"
+                assert await is_refused(store, chunk)
                 store.mark_bad(chunk)
                 assert not await store.verify(chunk)
                 assert found == [chunk]
                 meta = store.get(chunk)
                 assert meta is not None
                 assert meta.committed == 1
-            assert len(store.bad) == 7
+            assert len(store.bad_chunks) == 7
 
     async def test_a_mark_needs_a_committed_version(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:
@@ -130,7 +130,7 @@ class ChunkUpkeepTests(ChunkStoreSuite):
             await stage(store, update_of(A, WRITE, 0, noise(100_000)))
             store.mark_bad(A)
             assert await store.verify(A)
-            assert not store.bad
+            assert not store.bad_chunks
 
     async def test_a_mark_goes_with_the_bytes_and_not_before(self, tmp_path: Path) -> None:
         data = noise(200_000)
@@ -145,12 +145,12 @@ class ChunkUpkeepTests(ChunkStoreSuite):
                 await write(store, A, 0, data)
                 store.mark_bad(A)
                 staged = await stage(store, update)
-                assert await refused(store, A)
+                assert await is_refused(store, A)
                 store.drop_pending(A)
-                assert await refused(store, A)
+                assert await is_refused(store, A)
                 staged = await stage(store, update)
                 commit(store, update, staged)
-                assert not store.bad
+                assert not store.bad_chunks
                 await content(store, A)
                 await apply(store, update_of(A, REMOVE))
 
@@ -166,10 +166,10 @@ class ChunkUpkeepTests(ChunkStoreSuite):
         store = await self.reopen(store, tmp_path)
         try:
             # A mark is written with the next barrier, so what is found again after a restart may be found anew.
-            kept = [chunk for chunk in (A, C) if chunk in store.bad]
-            assert dict(store.bad) == {chunk: f"of {chunk.hex()}" for chunk in kept}
+            kept = [chunk for chunk in (A, C) if chunk in store.bad_chunks]
+            assert dict(store.bad_chunks) == {chunk: f"of {chunk.hex()}" for chunk in kept}
             for chunk in kept:
-                assert await refused(store, chunk)
+                assert await is_refused(store, chunk)
             assert await content(store, B) == b"anew"
         finally:
             await store.close()
@@ -190,19 +190,19 @@ class ChunkUpkeepTests(ChunkStoreSuite):
                     assert (why.code, A.hex() in str(why)) == (Code.CHECKSUM, True)  # noqa: PT017 - no test runner is imported
                 else:
                     raise AssertionError("other bytes than those of the version were taken")
-                assert await refused(store, A)
+                assert await is_refused(store, A)
             assert not await store.repair(A, 2, memoryview(data))
             assert not await store.repair(B, 1, memoryview(data))
             assert await store.repair(A, 1, memoryview(data))
-            assert not store.bad
+            assert not store.bad_chunks
             assert await content(store, A) == data
             assert await store.verify(A)
             assert store.get(A) == before
             await store.flush()
-            assert store.space().pinned == 0
+            assert store.get_space().pinned == 0
             after = await self.crash(store, tmp_path)
             try:
-                assert not after.bad
+                assert not after.bad_chunks
                 assert after.get(A) == before
                 assert await content(after, A) == data
             finally:
@@ -219,7 +219,7 @@ class ChunkUpkeepTests(ChunkStoreSuite):
                 assert await content(store, chunk) == data
                 await write(store, chunk, size, b"appended")
                 assert await content(store, chunk) == data + b"appended"
-            assert not store.bad
+            assert not store.bad_chunks
 
     async def test_a_repair_leaves_a_pending_version_alone(self, tmp_path: Path) -> None:
         data = noise(200_000)
@@ -235,7 +235,7 @@ class ChunkUpkeepTests(ChunkStoreSuite):
                 assert await store.repair(A, meta.committed, memoryview(data))
                 assert store.get(A) == meta
                 assert await content(store, A) == data
-                assert list(store.pending()) == [A]
+                assert list(store.list_pending()) == [A]
                 if what == "commit":
                     commit(store, update, staged)
                     assert await content(store, A) == data[:100] + b"pending" + data[107:]
@@ -244,7 +244,7 @@ class ChunkUpkeepTests(ChunkStoreSuite):
                     assert await content(store, A) == data
                 await apply(store, update_of(A, REMOVE))
             await store.flush()
-            assert (store.space().used, store.space().pinned) == (0, 0)
+            assert (store.get_space().used, store.get_space().pinned) == (0, 0)
 
     async def test_whatever_happens_during_a_repair_goes_ahead(self, tmp_path: Path) -> None:
         data, other = noise(200_000), noise(50_000, 2)
@@ -270,16 +270,16 @@ class ChunkUpkeepTests(ChunkStoreSuite):
                 assert done or again or what in ("commit", "remove")
                 wanted = {"drop": data, "again": data, "remove": None}.get(what, other)
                 assert await content(store, A) == wanted, what
-                assert not store.bad
+                assert not store.bad_chunks
                 await store.flush()
-                used = store.space().used
+                used = store.get_space().used
                 after = await self.crash(store, tmp_path / what)
                 try:
                     assert await content(after, A) == wanted
-                    assert after.space().used == used
+                    assert after.get_space().used == used
                     await apply(after, update_of(A, REMOVE))
                     await after.flush()
-                    assert (after.space().used, after.space().pinned) == (0, 0)
+                    assert (after.get_space().used, after.get_space().pinned) == (0, 0)
                 finally:
                     await after.close()
 
@@ -315,7 +315,7 @@ class ChunkUpkeepTests(ChunkStoreSuite):
                 steps = chunks = size = 0
                 while True:
                     step = await store.scrub(after, limit)
-                    found += step.bad
+                    found += step.bad_chunks
                     chunks += step.chunks
                     size += step.bytes
                     steps += 1
@@ -329,17 +329,17 @@ class ChunkUpkeepTests(ChunkStoreSuite):
                     assert size == sum(sizes.values()) + 6
                 else:
                     assert found == []
-                assert set(store.bad) == set(rotten)
+                assert set(store.bad_chunks) == set(rotten)
                 assert chunks == 31 - (0 if limit == 1 else len(rotten))
             for chunk in rotten:
                 assert await store.repair(chunk, 1, memoryview(noise(sizes[chunk])))
             step = await store.scrub(None, 1 << 30)
-            assert (step.after, step.chunks, list(step.bad)) == (None, 31, [])
+            assert (step.after, step.chunks, list(step.bad_chunks)) == (None, 31, [])
 
     async def test_a_scrub_of_an_empty_store(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:
             step = await store.scrub(None, 1)
-            assert (step.after, step.chunks, step.bytes, list(step.bad)) == (None, 0, 0, [])
+            assert (step.after, step.chunks, step.bytes, list(step.bad_chunks)) == (None, 0, 0, [])
             await write(store, A, 0, b"x")
             assert (await store.scrub(A, 1)).after is None
 
@@ -363,7 +363,7 @@ class ChunkUpkeepTests(ChunkStoreSuite):
                         wanted[chunk] = (old or b"")[:offset] + data + (old or b"")[offset + len(data) :]
                     else:
                         assert staged.code is Code.CHECKSUM
-                        assert chunk in store.bad
+                        assert chunk in store.bad_chunks
                 elif choice == 2 and len(old) > 2048:
                     self.rot(store, chunk, prng.below(len(old)))
                 elif choice == 3:
@@ -379,10 +379,10 @@ class ChunkUpkeepTests(ChunkStoreSuite):
                     if result.code is Code.OK:
                         assert bytes_of(result) == old[offset : offset + result.length]
                     else:
-                        assert chunk in store.bad
+                        assert chunk in store.bad_chunks
                     store.release(result.pin)
             await store.scrub(None, 1 << 30)
-            for chunk in list(store.bad):
+            for chunk in list(store.bad_chunks):
                 meta = store.get(chunk)
                 assert meta is not None
                 assert await store.repair(chunk, meta.committed, memoryview(wanted[chunk]))

@@ -17,7 +17,7 @@ from fs3.core.txn import ReadTxn, Txn
 from fs3.ports.kv import KV
 
 
-class Refused(Exception):
+class DeliberateError(Exception):
     """Raised by an operation of these tests."""
 
 
@@ -49,7 +49,7 @@ class KVTests(ABC):
             assert await kv.read(get(b"b")) == b""
             assert await kv.read(get(b"d")) is None
             await kv.transact(puts({b"a": b"one", b"c": None, b"absent": None}))
-            assert await rows_of(kv) == [(b"a", b"one"), (b"b", b"")]
+            assert await read_all_rows(kv) == [(b"a", b"one"), (b"b", b"")]
 
     async def test_a_transaction_sees_its_own_writes(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as kv:
@@ -65,13 +65,13 @@ class KVTests(ABC):
                 return [await txn.get(b"a"), await txn.get(b"b"), await txn.get(b"c"), await txn.get(b"d"), scanned]
 
             assert await kv.transact(op) == [None, b"two", None, b"4", [(b"b", b"two"), (b"d", b"4")]]
-            assert await rows_of(kv) == [(b"b", b"two"), (b"d", b"4")]
+            assert await read_all_rows(kv) == [(b"b", b"two"), (b"d", b"4")]
 
     async def test_keys_are_ordered_as_bytes_and_may_be_long(self, tmp_path: Path) -> None:
         keys = [b"\x00", b"\x00\x00", b"\x01", b"a", b"a\x00", b"a\xff", b"aa", b"\xff", b"\xff" * key_bytes_stored_max]
         async with self.opened(tmp_path) as kv:
             await kv.transact(puts(dict.fromkeys(reversed(keys), b"v")))
-            assert [key for key, _ in await rows_of(kv)] == sorted(keys)
+            assert [key for key, _ in await read_all_rows(kv)] == sorted(keys)
 
     async def test_scan_takes_a_half_open_range_a_limit_and_a_direction(self, tmp_path: Path) -> None:
         names = [f"{number:03}".encode() for number in range(0, 100, 2)]
@@ -102,7 +102,7 @@ class KVTests(ABC):
                 changes: dict[bytes, bytes | None] = {
                     b"k%03d" % prng.below(120): None if prng.chance(1, 3) else b"v%d" % step for _ in range(prng.below(4))
                 }
-                waiting.append((transacting(kv, puts(changes)), None))
+                waiting.append((start_transaction(kv, puts(changes)), None))
                 for key, value in changes.items():
                     model.pop(key, None)
                     if value is not None:
@@ -110,20 +110,20 @@ class KVTests(ABC):
                 begin, end = sorted((b"k%03d" % prng.below(130), b"k%03d" % prng.below(130)))
                 limit, reverse = prng.below(9), prng.chance(1, 2)
                 wanted = sorted(((k, v) for k, v in model.items() if begin <= k < end), reverse=reverse)[:limit]
-                waiting.append((transacting(kv, scan(begin, end, limit, reverse=reverse)), wanted))
+                waiting.append((start_transaction(kv, scan(begin, end, limit, reverse=reverse)), wanted))
                 if prng.chance(1, 40):
                     await waiting[prng.below(len(waiting))][0]
             for future, wanted in waiting:
                 assert await future == wanted
-            assert await rows_of(kv) == sorted(model.items())
+            assert await read_all_rows(kv) == sorted(model.items())
 
     async def test_a_bad_row_is_refused_in_the_operation_that_writes_it(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as kv:
             for key in (b"", b"x" * (key_bytes_stored_max + 1)):
-                bad, good = transacting(kv, puts({b"other": b"1", key: b"v"})), transacting(kv, puts({b"good": b"1"}))
+                bad, good = start_transaction(kv, puts({b"other": b"1", key: b"v"})), start_transaction(kv, puts({b"good": b"1"}))
                 assert isinstance(await failure(bad), ValueError)
                 await good
-            assert await rows_of(kv) == [(b"good", b"1")]
+            assert await read_all_rows(kv) == [(b"good", b"1")]
 
     # --- transactions -------------------------------------------------------------------------------------------------
 
@@ -133,13 +133,13 @@ class KVTests(ABC):
             async def refuse(txn: Txn) -> None:
                 txn.put(b"bad", b"1")
                 txn.delete(b"before")
-                raise Refused("no")
+                raise DeliberateError("no")
 
-            futures = [transacting(kv, op) for op in (puts({b"before": b"1"}), refuse, puts({b"after": b"1"}))]
+            futures = [start_transaction(kv, op) for op in (puts({b"before": b"1"}), refuse, puts({b"after": b"1"}))]
             await futures[0]
-            assert isinstance(await failure(futures[1]), Refused)
+            assert isinstance(await failure(futures[1]), DeliberateError)
             await futures[2]
-            assert await rows_of(kv) == [(b"after", b"1"), (b"before", b"1")]
+            assert await read_all_rows(kv) == [(b"after", b"1"), (b"before", b"1")]
 
     async def test_operations_take_effect_in_the_order_of_submission(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as kv:
@@ -193,7 +193,7 @@ class KVTests(ABC):
         """Two rows that are always written together are always read together."""
         async with self.opened(tmp_path) as kv:
             await kv.transact(puts({b"a": b"0", b"b": b"0"}))
-            writing = [transacting(kv, puts({b"a": b"%d" % n, b"b": b"%d" % n})) for n in range(200)]
+            writing = [start_transaction(kv, puts({b"a": b"%d" % n, b"b": b"%d" % n})) for n in range(200)]
 
             async def both(txn: ReadTxn) -> tuple[bytes | None, bytes | None]:
                 return await txn.get(b"a"), await txn.get(b"b")
@@ -208,11 +208,11 @@ class KVTests(ABC):
         async with self.opened(tmp_path) as kv:
 
             def bad(result: None, why: BaseException | None) -> None:
-                raise Refused("callback")
+                raise DeliberateError("callback")
 
             kv.submit(puts({b"a": b"1"}), bad)
             await kv.transact(puts({b"b": b"2"}))
-            assert await rows_of(kv) == [(b"a", b"1"), (b"b", b"2")]
+            assert await read_all_rows(kv) == [(b"a", b"1"), (b"b", b"2")]
 
     async def test_a_caller_that_gives_up_harms_nobody(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as kv:
@@ -226,16 +226,16 @@ class KVTests(ABC):
 
     async def test_close_finishes_what_was_submitted_and_refuses_what_comes_later(self, tmp_path: Path) -> None:
         kv = await self.open(tmp_path)
-        futures = [transacting(kv, puts({b"%04d" % number: b"v"})) for number in range(1200)]
+        futures = [start_transaction(kv, puts({b"%04d" % number: b"v"})) for number in range(1200)]
         await kv.close()
         assert all([await future is None for future in futures])
-        why = await failure(transacting(kv, puts({b"late": b"v"})))
+        why = await failure(start_transaction(kv, puts({b"late": b"v"})))
         assert isinstance(why, FS3Error)
         assert why.code is Code.SHUTTING_DOWN
         await kv.close()
         if self.persistent:
             async with self.opened(tmp_path) as again:
-                assert len(await rows_of(again)) == 1200
+                assert len(await read_all_rows(again)) == 1200
 
     async def test_rows_are_there_after_reopening(self, tmp_path: Path) -> None:
         if not self.persistent:
@@ -293,12 +293,12 @@ def append_count(key: bytes) -> Callable[[Txn], Awaitable[int]]:
     return op
 
 
-async def rows_of(kv: KV) -> list[tuple[bytes, bytes]]:
+async def read_all_rows(kv: KV) -> list[tuple[bytes, bytes]]:
     """Everything in the store."""
     return await kv.read(scan(b"", b"\xff" * (key_bytes_stored_max + 1), 1_000_000))
 
 
-def transacting(kv: KV, op: Callable[[Any], Awaitable[Any]]) -> asyncio.Future[Any]:
+def start_transaction(kv: KV, op: Callable[[Any], Awaitable[Any]]) -> asyncio.Future[Any]:
     """`transact`, submitted now."""
     future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 

@@ -14,13 +14,13 @@ from typing import Any, Protocol
 from fs3.base.prng import Prng
 from fs3.core.txn import ReadTxn, Txn
 from fs3.ports.kv import KV
-from fs3.sim.conformance.kv import append_count, failure, get, puts, rows_of, transacting
+from fs3.sim.conformance.kv import append_count, failure, get, puts, read_all_rows, start_transaction
 
 ACCOUNTS = 8
 MONEY = 800
 
 
-class Peer(Protocol):
+class KVPeer(Protocol):
     """Another user of the store, perhaps in another process."""
 
     async def run(self, task: str, *arguments: Any) -> Any:
@@ -32,7 +32,7 @@ class SharedKVTests(ABC):
     """The conformance suite. Tests are plain methods; the runner needs pytest's `tmp_path` and an asyncio mode."""
 
     @abstractmethod
-    def opened(self, directory: Path) -> AbstractAsyncContextManager[tuple[KV, Peer]]:
+    def opened(self, directory: Path) -> AbstractAsyncContextManager[tuple[KV, KVPeer]]:
         """Two openings of one store, empty when the directory is."""
 
     async def test_what_one_user_was_acknowledged_the_other_reads_next(self, tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ class SharedKVTests(ABC):
         """Phantoms: every insert takes the number of rows that are there as its name."""
         async with self.opened(tmp_path) as (kv, peer):
             await asyncio.gather(number(kv, 10, 12), peer.run("number", 10, 12))
-            assert [key for key, _ in await rows_of(kv)] == [b"row %04d" % at for at in range(240)]
+            assert [key for key, _ in await read_all_rows(kv)] == [b"row %04d" % at for at in range(240)]
 
     async def test_an_operation_that_raises_saw_the_newest_state(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as (kv, peer):
@@ -94,7 +94,7 @@ class SharedKVTests(ABC):
                 async def refuse(txn: Txn) -> None:
                     raise FileExistsError(await txn.get(b"name"))
 
-                why = await failure(transacting(kv, refuse))
+                why = await failure(start_transaction(kv, refuse))
                 assert why.args == (b"%d" % number,)
 
     async def test_one_user_may_leave_while_the_other_works(self, tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ async def _sum(txn: ReadTxn) -> int:
 # --- peers -----------------------------------------------------------------------------------------------------------
 
 
-class LocalPeer:
+class LocalKVPeer:
     """A second handle in the same process."""
 
     def __init__(self, kv: KV) -> None:
@@ -222,21 +222,21 @@ class LocalPeer:
         return await TASKS[task](self._kv, *arguments)
 
 
-class ProcessPeer:
+class ProcessKVPeer:
     """Another process with the store open, told what to do over a pipe."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
         self._answers: dict[int, asyncio.Future[Any]] = {}
-        self._asked = 0
+        self._requests_sent = 0
 
     async def run(self, task: str, *arguments: Any) -> Any:
         """See `Peer`."""
         assert self.process.stdin is not None
-        self._asked += 1
+        self._requests_sent += 1
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._answers[self._asked] = answer
-        self.process.stdin.write(json.dumps([self._asked, task, *arguments]).encode() + b"\n")
+        self._answers[self._requests_sent] = answer
+        self.process.stdin.write(json.dumps([self._requests_sent, task, *arguments]).encode() + b"\n")
         return await answer
 
     async def listen(self) -> None:
@@ -257,7 +257,7 @@ class ProcessPeer:
 
 
 @asynccontextmanager
-async def process_peer(opening: str, directory: Path) -> AsyncIterator[ProcessPeer]:
+async def process_peer(opening: str, directory: Path) -> AsyncIterator[ProcessKVPeer]:
     """A process that opens the store with the expression `opening`, in which `directory` is a Path, and serves `TASKS`."""
     script = f"import sys; from {__name__} import serve; serve(sys.argv[1], sys.argv[2])"
     process = await asyncio.create_subprocess_exec(
@@ -270,7 +270,7 @@ async def process_peer(opening: str, directory: Path) -> AsyncIterator[ProcessPe
         stdout=asyncio.subprocess.PIPE,
         limit=1 << 24,
     )
-    peer = ProcessPeer(process)
+    peer = ProcessKVPeer(process)
     listening = asyncio.ensure_future(peer.listen())
     try:
         yield peer

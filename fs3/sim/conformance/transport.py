@@ -14,13 +14,12 @@ from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.base.units import KIB, MIB
 from fs3.ports.rpc import Call, FileRange, Part
-from fs3.sim.conformance.transport_limits import LimitTests
-from fs3.sim.conformance.transport_stage import (
+from fs3.sim.conformance.transport_harness import (
     PLAIN,
     PULL,
     PUSH,
     SIZES,
-    Holder,
+    CallCollector,
     echo,
     failure,
     into,
@@ -32,6 +31,7 @@ from fs3.sim.conformance.transport_stage import (
     summing,
     sums,
 )
+from fs3.sim.conformance.transport_limits import LimitTests
 from fs3.sim.conformance.transport_streams import StreamTests
 from fs3.wire.methods import MGMTD
 from fs3.wire.pb import mgmtd_pb2, storage_pb2
@@ -50,15 +50,15 @@ class TransportTests(StreamTests, LimitTests):
             assert (await channel.call(PLAIN, ping(0))).message == mgmtd_pb2.HeartbeatReply()
 
     async def test_a_call_tells_its_handler_everything(self, tmp_path: Path) -> None:
-        holder = Holder()
+        holder = CallCollector()
         async with self.serving(tmp_path, {PLAIN: holder}) as (_, channel):
             future = channel.start(PLAIN, ping(3))
-            (call,) = await holder.has(1)
+            (call,) = await holder.wait_for_calls(1)
             assert call.method is PLAIN
             assert call.request == ping(3)
             assert call.payload is None
             assert call.peer
-            assert not call.cancelled
+            assert not call.is_cancelled
             call.reply(mgmtd_pb2.HeartbeatReply(seq=4))
             assert (await future).message.seq == 4
 
@@ -68,10 +68,10 @@ class TransportTests(StreamTests, LimitTests):
             assert [reply.message.seq for reply in await asyncio.gather(*futures)] == list(range(3000))
 
     async def test_answers_may_come_in_any_order(self, tmp_path: Path) -> None:
-        holder = Holder()
+        holder = CallCollector()
         async with self.serving(tmp_path, {PLAIN: holder}) as (_, channel):
             futures = [channel.start(PLAIN, ping(seq)) for seq in range(200)]
-            calls = list(await holder.has(200))
+            calls = list(await holder.wait_for_calls(200))
             Prng(1).shuffle(calls)
             for call in calls:
                 call.reply(mgmtd_pb2.HeartbeatReply(seq=call.request.seq))
@@ -152,10 +152,10 @@ class TransportTests(StreamTests, LimitTests):
             assert [sums(reply.message) for reply in replies] == [(len(one), zlib.crc32(one)) for one in data]
 
     async def test_the_payload_is_the_handlers_until_it_releases_it(self, tmp_path: Path) -> None:
-        holder = Holder()
+        holder = CallCollector()
         async with self.serving(tmp_path, {PUSH: holder}) as (_, channel):
             futures = [channel.start(PUSH, storage_pb2.UpdateRequest(), (pattern(70_000, seed),)) for seed in range(10)]
-            calls = await holder.has(10)
+            calls = await holder.wait_for_calls(10)
             assert {bytes(call.payload or b"") for call in calls} == {pattern(70_000, seed) for seed in range(10)}
             calls[0].release()
             calls[0].release()
@@ -351,15 +351,15 @@ class TransportTests(StreamTests, LimitTests):
             assert isinstance(await failure(transport.serve(bad, {})), InvalidArgument)
 
     async def test_a_closed_channel_says_so(self, tmp_path: Path) -> None:
-        holder = Holder()
+        holder = CallCollector()
         async with self.serving(tmp_path, {PLAIN: holder}) as (_, channel):
             future = channel.start(PLAIN, ping(1))
-            await holder.has(1)
+            await holder.wait_for_calls(1)
             await channel.close()
             await channel.close()
             assert (await failure(future)).code is Code.DISCONNECTED
             assert (await failure(channel.call(PLAIN, ping(1)))).code is Code.DISCONNECTED
-            await holder.until(lambda: len(holder.cancelled) == 1)
+            await holder.wait_until(lambda: len(holder.cancelled_calls) == 1)
 
 
 async def _soon(start: Callable[[], Any]) -> Any:

@@ -9,13 +9,13 @@ from pathlib import Path
 from fs3.base.errors import FS3Error
 from fs3.base.status import Code
 from fs3.base.units import KIB, MIB
-from fs3.drivers.pool import ReceivePool
-from fs3.sim.conformance.transport_stage import (
+from fs3.drivers.rpc.receive_pool import ReceivePool
+from fs3.sim.conformance.transport_harness import (
     PLAIN,
     PULL,
     PUSH,
-    Holder,
-    Stage,
+    CallCollector,
+    TransportHarness,
     echo,
     eventually,
     failure,
@@ -29,16 +29,16 @@ from fs3.sim.conformance.transport_stage import (
 from fs3.wire.pb import mgmtd_pb2, storage_pb2
 
 
-class LimitTests(Stage):
+class LimitTests(TransportHarness):
     """Part of `TransportTests`."""
 
     async def test_callers_wait_their_turn(self, tmp_path: Path) -> None:
-        holder = Holder()
+        holder = CallCollector()
         async with self.serving(tmp_path, {PLAIN: holder}, calls_max=8) as (_, channel):
             futures = [channel.start(PLAIN, ping(seq)) for seq in range(50)]
             ended = 0
             while ended < 50:
-                calls = await holder.has(min(ended + 8, 50))
+                calls = await holder.wait_for_calls(min(ended + 8, 50))
                 assert len(calls) - ended <= 8
                 calls[ended].reply(mgmtd_pb2.HeartbeatReply(seq=calls[ended].request.seq))
                 ended += 1
@@ -47,27 +47,27 @@ class LimitTests(Stage):
                 assert [call.request.seq for call in holder.calls] == list(range(50))
 
     async def test_waiting_callers_may_give_up(self, tmp_path: Path) -> None:
-        holder = Holder()
+        holder = CallCollector()
         async with self.serving(tmp_path, {PLAIN: holder}, calls_max=2) as (_, channel):
             futures = [channel.start(PLAIN, ping(seq)) for seq in range(6)]
-            await holder.has(2)
+            await holder.wait_for_calls(2)
             for seq in (3, 2, 0):  # the last one makes room
                 futures[seq].cancel()
-            calls = await holder.has(3)
+            calls = await holder.wait_for_calls(3)
             assert sorted(call.request.seq for call in calls) == [0, 1, 4]
             for call in calls:
                 call.reply(mgmtd_pb2.HeartbeatReply(seq=call.request.seq))
-            calls = await holder.has(4)
+            calls = await holder.wait_for_calls(4)
             calls[3].reply(mgmtd_pb2.HeartbeatReply(seq=5))
             outcomes = await settled(futures)
             assert [outcomes[seq].message.seq for seq in (1, 4, 5)] == [1, 4, 5]
             assert all(isinstance(outcomes[seq], asyncio.CancelledError) for seq in (0, 2, 3))
 
     async def test_a_server_refuses_more_than_it_takes(self, tmp_path: Path) -> None:
-        holder = Holder()
+        holder = CallCollector()
         async with self.serving(tmp_path, {PLAIN: holder, PUSH: holder}, server_calls_max=4) as (_, channel):
             futures = [channel.start(PLAIN, ping(seq)) for seq in range(4)]
-            await holder.has(4)
+            await holder.wait_for_calls(4)
             more = [channel.start(PUSH, storage_pb2.UpdateRequest(), (pattern(MIB),)), channel.start(PLAIN, ping(9))]
             for problem in await settled(more):
                 assert isinstance(problem, FS3Error)
@@ -77,12 +77,12 @@ class LimitTests(Stage):
                 call.reply(mgmtd_pb2.HeartbeatReply(seq=call.request.seq))
             assert [reply.message.seq for reply in await asyncio.gather(*futures)] == [0, 1, 2, 3]
             future = channel.start(PLAIN, ping(5))
-            (await holder.has(5))[4].fail(Code.NOT_FOUND, "but taken")
+            (await holder.wait_for_calls(5))[4].fail(Code.NOT_FOUND, "but taken")
             assert (await failure(future)).code is Code.NOT_FOUND
 
     async def test_payloads_nobody_releases_are_bounded(self, tmp_path: Path) -> None:
         """Eight connections offer 2 MiB, the server holds 1 MiB; meanwhile calls without payload are answered."""
-        holder = Holder()
+        holder = CallCollector()
         pool = ReceivePool(MIB, 0)
         data = [pattern(256 * KIB, seed) for seed in range(8)]
         async with self.serving(tmp_path, {PUSH: holder, PLAIN: echo}, pool=pool) as (listener, channel):
@@ -90,19 +90,19 @@ class LimitTests(Stage):
             channels = [transport.connect(listener.endpoint) for _ in range(8)]
             try:
                 futures = [one.start(PUSH, storage_pb2.UpdateRequest(), (data[seed],)) for seed, one in enumerate(channels)]
-                await holder.has(4)
+                await holder.wait_for_calls(4)
                 for seq in range(20):
                     assert (await channel.call(PLAIN, ping(seq))).message.seq == seq
                 assert len(holder.calls) == 4
                 assert pool.held_bytes <= MIB
                 ended = 0
                 while ended < len(holder.calls) or (self.waits_for_buffers and ended < 8):
-                    calls = await holder.has(ended + 1)
+                    calls = await holder.wait_for_calls(ended + 1)
                     assert len(calls) - ended <= 4
                     summing(calls[ended])
                     ended += 1
                     if self.waits_for_buffers:
-                        await holder.has(min(ended + 4, 8))
+                        await holder.wait_for_calls(min(ended + 4, 8))
                 for outcome, one in zip(await settled(futures), data, strict=True):
                     if isinstance(outcome, FS3Error):
                         assert not self.waits_for_buffers
@@ -115,16 +115,16 @@ class LimitTests(Stage):
                     await other.close()
 
     async def test_a_client_that_goes_does_not_block_the_queue(self, tmp_path: Path) -> None:
-        holder = Holder()
+        holder = CallCollector()
         pool = ReceivePool(MIB, 0)
         async with self.serving(tmp_path, {PUSH: holder}, pool=pool) as (listener, first):
             going, last = (self.make().connect(listener.endpoint) for _ in range(2))
             try:
                 futures = [first.start(PUSH, storage_pb2.UpdateRequest(), (pattern(MIB),))]
-                await holder.has(1)
+                await holder.wait_for_calls(1)
                 futures += [one.start(PUSH, storage_pb2.UpdateRequest(), (pattern(MIB),)) for one in (going, last)]
                 if self.waits_for_buffers:
-                    await eventually(lambda: pool.waiting == 2)
+                    await eventually(lambda: pool.waiting_count == 2)
                 await going.close()
                 assert (await failure(futures[1])).code in (Code.DISCONNECTED, Code.BUSY)
                 answered = 0

@@ -11,13 +11,13 @@ from fs3.base.errors import DeadlineExceeded, FS3Error, Unreachable
 from fs3.base.status import Code
 from fs3.base.units import KIB, MIB, MILLISECOND, SECOND
 from fs3.ports.rpc import Call
-from fs3.sim.conformance.transport_stage import (
+from fs3.sim.conformance.transport_harness import (
     PLAIN,
     PULL,
     PUSH,
     WATCH,
-    Holder,
-    Stage,
+    CallCollector,
+    TransportHarness,
     echo,
     eventually,
     failure,
@@ -28,7 +28,7 @@ from fs3.sim.conformance.transport_stage import (
 from fs3.wire.pb import mgmtd_pb2, storage_pb2
 
 
-class StreamTests(Stage):
+class StreamTests(TransportHarness):
     """Part of `TransportTests`."""
 
     # --- streams -------------------------------------------------------------------------------------------------------
@@ -54,10 +54,10 @@ class StreamTests(Stage):
             assert [update.version async for update in channel.stream(WATCH, mgmtd_pb2.GetRoutingRequest())] == [0, 9]
 
     async def test_a_stream_goes_on_for_as_long_as_the_server_likes(self, tmp_path: Path) -> None:
-        holder = Holder()
+        holder = CallCollector()
         async with self.serving(tmp_path, {WATCH: holder}) as (_, channel), aclosing(_watch(channel)) as stream:
             first = asyncio.ensure_future(anext(stream))
-            (call,) = await holder.has(1)
+            (call,) = await holder.wait_for_calls(1)
             assert not first.done()
             call.send(mgmtd_pb2.RoutingUpdate(version=1))
             assert (await first).version == 1
@@ -90,24 +90,24 @@ class StreamTests(Stage):
             assert (await failure(with_end)).code is Code.BUSY
 
     async def test_a_consumer_that_leaves_ends_the_stream(self, tmp_path: Path) -> None:
-        holder = Holder()
+        holder = CallCollector()
         async with self.serving(tmp_path, {WATCH: holder, PLAIN: echo}) as (_, channel):
             async with aclosing(_watch(channel)) as stream:
                 first = asyncio.ensure_future(anext(stream))
-                (call,) = await holder.has(1)
+                (call,) = await holder.wait_for_calls(1)
                 call.send(mgmtd_pb2.RoutingUpdate(version=1))
                 await first
-            await holder.until(lambda: holder.cancelled == [call])
-            assert call.cancelled
+            await holder.wait_until(lambda: holder.cancelled_calls == [call])
+            assert call.is_cancelled
             assert not call.send(mgmtd_pb2.RoutingUpdate(version=2))
             call.reply(None)
             assert (await channel.call(PLAIN, ping(1))).message.seq == 1
 
     async def test_a_stream_breaks_with_its_server(self, tmp_path: Path) -> None:
-        holder = Holder()
+        holder = CallCollector()
         async with self.serving(tmp_path, {WATCH: holder}) as (listener, channel), aclosing(_watch(channel)) as stream:
             first = asyncio.ensure_future(anext(stream))
-            await holder.has(1)
+            await holder.wait_for_calls(1)
             await listener.close()
             assert isinstance(await failure(first), Unreachable)
 
@@ -149,7 +149,7 @@ class StreamTests(Stage):
     # --- deadlines -----------------------------------------------------------------------------------------------------
 
     async def test_a_call_that_is_not_answered_in_time_fails(self, tmp_path: Path) -> None:
-        holder = Holder()
+        holder = CallCollector()
         async with self.serving(tmp_path, {PLAIN: holder, PULL: holder}) as (listener, channel):
             await _until_connected(channel, holder)
             slow = channel.start(PULL, storage_pb2.ReadRequest(), timeout_ns=60 * SECOND)
@@ -158,15 +158,15 @@ class StreamTests(Stage):
             assert isinstance(problem, DeadlineExceeded)
             assert listener.endpoint in str(problem)
             assert "Heartbeat" in str(problem)
-            await holder.until(lambda: len(holder.cancelled) == 1)
-            assert holder.cancelled[0].method is PLAIN
+            await holder.wait_until(lambda: len(holder.cancelled_calls) == 1)
+            assert holder.cancelled_calls[0].method is PLAIN
             assert not slow.done()
             held = next(call for call in holder.calls if call.method is PULL)
             held.reply(storage_pb2.ReadReply(), (b"late but in time",))
             assert bytes((await slow).payload or b"") == b"late but in time"
 
     async def test_every_deadline_counts(self, tmp_path: Path) -> None:
-        holder = Holder()
+        holder = CallCollector()
         async with self.serving(tmp_path, {PLAIN: holder}) as (_, channel):
             await _until_connected(channel, holder)
             futures = [channel.start(PLAIN, ping(1), timeout_ns=after * MILLISECOND) for after in (60, 20, 90)]
@@ -179,10 +179,10 @@ class StreamTests(Stage):
             assert ended == [1, 0, 2]
 
     async def test_handlers_know_the_deadline(self, tmp_path: Path) -> None:
-        holder = Holder()
+        holder = CallCollector()
         async with self.serving(tmp_path, {PLAIN: holder}) as (_, channel):
             futures = [channel.start(PLAIN, ping(1), timeout_ns=seconds * SECOND) for seconds in (5, 50)]
-            first, second = await holder.has(2)
+            first, second = await holder.wait_for_calls(2)
             if first.deadline > second.deadline:
                 first, second = second, first
             assert 40 * SECOND < second.deadline - first.deadline < 50 * SECOND
@@ -193,28 +193,28 @@ class StreamTests(Stage):
     # --- giving up -----------------------------------------------------------------------------------------------------
 
     async def test_a_cancelled_call_is_cancelled_at_the_server(self, tmp_path: Path) -> None:
-        holder = Holder()
+        holder = CallCollector()
         gone: list[int] = []
         async with self.serving(tmp_path, {PULL: holder, PLAIN: echo}) as (_, channel):
             future = channel.start(PULL, storage_pb2.ReadRequest())
-            (call,) = await holder.has(1)
+            (call,) = await holder.wait_for_calls(1)
             assert future.cancel()
-            await holder.until(lambda: holder.cancelled == [call])
-            assert call.cancelled
-            call.on_cancel(lambda: gone.append(1))
+            await holder.wait_until(lambda: holder.cancelled_calls == [call])
+            assert call.is_cancelled
+            call.add_cancel_callback(lambda: gone.append(1))
             call.reply(storage_pb2.ReadReply(), (pattern(MIB),), lambda: gone.append(2))
             assert gone == [1, 2]
             assert (await channel.call(PLAIN, ping(1))).message.seq == 1
 
     async def test_a_cancelled_task_gives_its_call_up(self, tmp_path: Path) -> None:
-        holder = Holder()
+        holder = CallCollector()
         async with self.serving(tmp_path, {PLAIN: holder}) as (_, channel):
             task = asyncio.ensure_future(channel.call(PLAIN, ping(1)))
-            await holder.has(1)
+            await holder.wait_for_calls(1)
             task.cancel()
             await asyncio.wait([task])
             assert task.cancelled()
-            await holder.until(lambda: len(holder.cancelled) == 1)
+            await holder.wait_until(lambda: len(holder.cancelled_calls) == 1)
 
     async def test_buffers_are_not_written_to_once_the_call_is_given_up(self, tmp_path: Path) -> None:
         size = 64 * MIB
@@ -235,7 +235,7 @@ class StreamTests(Stage):
     async def test_parts_are_not_read_once_the_call_is_given_up(self, tmp_path: Path) -> None:
         """Whatever part of a request was sent when it was given up: the server sees it whole, or not at all."""
         size = 48 * MIB
-        holder = Holder()
+        holder = CallCollector()
         async with self.serving(tmp_path, {PUSH: holder, PLAIN: echo}) as (_, channel):
             await channel.call(PLAIN, ping(0))
             for turns in (0, 1, 2, 3):
@@ -255,11 +255,11 @@ class StreamTests(Stage):
     # --- servers that go and come back ---------------------------------------------------------------------------------
 
     async def test_a_server_that_closes_lets_calls_finish(self, tmp_path: Path) -> None:
-        holder = Holder()
+        holder = CallCollector()
         data = pattern(3 * MIB)
         async with self.serving(tmp_path, {PULL: holder, PLAIN: echo}) as (listener, channel):
             future = channel.start(PULL, storage_pb2.ReadRequest())
-            (call,) = await holder.has(1)
+            (call,) = await holder.wait_for_calls(1)
             closing = asyncio.ensure_future(listener.close(20 * SECOND))
             await asyncio.sleep(0)
             refused = await failure(channel.call(PLAIN, ping(1)))
@@ -270,21 +270,21 @@ class StreamTests(Stage):
             await closing
 
     async def test_a_server_that_closes_at_once_breaks_calls(self, tmp_path: Path) -> None:
-        holder = Holder()
+        holder = CallCollector()
         async with self.serving(tmp_path, {PLAIN: holder}) as (listener, channel):
             future = channel.start(PLAIN, ping(1))
-            await holder.has(1)
+            await holder.wait_for_calls(1)
             await listener.close()
             problem = await failure(future)
             assert problem.code is Code.DISCONNECTED
             assert listener.endpoint in str(problem)
-            await holder.until(lambda: len(holder.cancelled) == 1)
+            await holder.wait_until(lambda: len(holder.cancelled_calls) == 1)
 
     async def test_a_grace_that_runs_out_breaks_calls(self, tmp_path: Path) -> None:
-        holder = Holder()
+        holder = CallCollector()
         async with self.serving(tmp_path, {PLAIN: holder}) as (listener, channel):
             future = channel.start(PLAIN, ping(1))
-            await holder.has(1)
+            await holder.wait_for_calls(1)
             await listener.close(20 * MILLISECOND)
             assert (await failure(future)).code is Code.DISCONNECTED
 
@@ -320,10 +320,10 @@ async def _drained(stream: Any) -> int:
     return count
 
 
-async def _until_connected(channel: Any, holder: Holder) -> None:
+async def _until_connected(channel: Any, holder: CallCollector) -> None:
     """One call there and back, so that what follows measures the call and not the connecting."""
     future = channel.start(PLAIN, ping(0))
-    (call,) = await holder.has(1)
+    (call,) = await holder.wait_for_calls(1)
     call.reply(mgmtd_pb2.HeartbeatReply())
     await future
     holder.calls.clear()

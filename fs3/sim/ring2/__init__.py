@@ -3,6 +3,6 @@
 `run_seed` runs one seed. From the command line: `python -m fs3.sim.ring2`.
 """
 
-from fs3.sim.ring2.world import Outcome, run_seed
+from fs3.sim.ring2.cluster_run import ClusterOutcome, run_seed
 
-__all__ = ["Outcome", "run_seed"]
+__all__ = ["ClusterOutcome", "run_seed"]

@@ -1,7 +1,7 @@
 """Planted bugs: mistakes one could make around the protocol machines, in services and clients, each as exchanged methods.
 
-As in ring 1 (`fs3.sim.bugs`), a simulator is trusted as far as it finds them, and the product's code knows nothing of this file:
-a bug is planted by exchanging attributes for the time of a run.
+As in ring 1 (`fs3.sim.ring1.bugs`), a simulator is trusted as far as it finds them, and the product's code knows nothing of this
+file: a bug is planted by exchanging attributes for the time of a run.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from fs3.base.ids import ChunkId
 from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
-from fs3.client.chunk_updates import UpdateBatch
-from fs3.client.member import Lease, Member
-from fs3.client.mgmtd import MgmtdClient
-from fs3.core.craq.events import Staged
+from fs3.client.mgmtd.client import MgmtdClient
+from fs3.client.mgmtd.member import Lease, Member
+from fs3.client.storage.updates import UpdateCall
+from fs3.core.craq.events import StageDone
 from fs3.core.meta import sessions
 from fs3.drivers.memory.chunk_store import MemoryChunkStore
 from fs3.model.chunk import Tag, Update, UpdateResult
-from fs3.ports.chunk_store import ReadBatch, ReadResult, StageResult
+from fs3.ports.chunk_store import ReadGather, ReadResult, StageResult
 from fs3.services.storage.service import StorageService
 from fs3.services.storage.target import TargetShell
-from fs3.sim.disk import SimChunkStore
-from fs3.sim.ring2.swarm import Swarm
+from fs3.sim.ring2.disk import SimChunkStore
+from fs3.sim.ring2.swarm import ClusterSwarm
 
 Patch = tuple[Any, str, Any]
 """(owner, attribute, what it is exchanged for)."""
 
 
 @dataclass(frozen=True)
-class Bug:
+class ServiceBug:
     """One planted bug."""
 
     what: str
@@ -42,12 +42,12 @@ class Bug:
     """Within so many seeds it must be found."""
     scene: str = ""
     """When seeds are slow to find it: the scene that goes wrong (`fs3.sim.ring2.scenes`)."""
-    focus: Callable[[Swarm], Swarm] = lambda swarm: swarm
+    focus: Callable[[ClusterSwarm], ClusterSwarm] = lambda swarm: swarm
     """The kind of trouble it shows in, so that a budget need not be thousands: what else a seed draws stays."""
 
 
 @contextmanager
-def planted(bug: Bug | None) -> Iterator[None]:
+def plant(bug: ServiceBug | None) -> Iterator[None]:
     """The product with a bug in it."""
     patches = bug.patches if bug is not None else ()
     before = [(owner, name, owner.__dict__.get(name, _ABSENT)) for owner, name, _ in patches]
@@ -86,11 +86,11 @@ def _after_crash_without_rows(self: SimChunkStore, prng: Prng) -> SimChunkStore:
     return after
 
 
-_real_after_crash = SimChunkStore.after_crash
+_real_after_crash = SimChunkStore.reopen_after_crash
 
 
 def _read_many_dirty(
-    self: SimChunkStore, chunks: Sequence[ChunkId], batch: ReadBatch, which: Sequence[int], *, refuse_dirty: bool
+    self: SimChunkStore, chunks: Sequence[ChunkId], batch: ReadGather, which: Sequence[int], *, refuse_dirty: bool
 ) -> Sequence[int]:
     """The committed version is shown while another is pending."""
     for index in which:
@@ -141,24 +141,24 @@ async def _once_counting_from_receipt(self: Member) -> None:
         del lease.extend
 
 
-_real_once = Member._once
+_real_once = Member._send_heartbeat
 
 
 # --- clients -------------------------------------------------------------------------------------------------------------
 
 
-def _plan_with_new_tags(self: UpdateBatch, indices: Any) -> Any:
+def _plan_with_new_tags(self: UpdateCall, indices: Any) -> Any:
     """What is sent again is sent as a new update."""
     again = list(indices)
     for index in again:
-        trial = self._trials[index]
-        if trial.attempt and trial.seq and (tag := self._channels._pool.take()) is not None:
-            self._channels._pool.give_back(trial.channel)
-            trial.channel, trial.seq = tag
+        state = self._attempts[index]
+        if state.attempt and state.seq and (tag := self._channels._pool.acquire()) is not None:
+            self._channels._pool.release(state.channel)
+            state.channel, state.seq = tag
     return _real_plan(self, again)
 
 
-_real_plan = UpdateBatch._plan
+_real_plan = UpdateCall._plan
 
 
 def _apply_missing_deltas(self: MgmtdClient, update: Any) -> None:
@@ -180,7 +180,7 @@ _real_apply = MgmtdClient._apply
 
 def _post_unless_cancelled(self: TargetShell, event: Any) -> None:
     """Nobody waits for the answer, so nothing needs to be done any more; and the chunk's lane stays taken."""
-    if type(event) is Staged and (owner := self._staging.get(event.chunk)) is not None and owner[0]._call.cancelled:
+    if type(event) is StageDone and (owner := self._staging.get(event.chunk)) is not None and owner[0]._call.is_cancelled:
         return
     _real_post(self, event)
 
@@ -207,86 +207,86 @@ async def _revive_nothing(*_: object) -> None:
 # --- the trouble a bug shows in ------------------------------------------------------------------------------------------
 
 
-def _contended(swarm: Swarm) -> Swarm:
+def _contended(swarm: ClusterSwarm) -> ClusterSwarm:
     """Everybody at the same chunk at the same time."""
     return replace(
         swarm, chunks=1, clients=3, chunk_operations=60, file_operations=0, page_operations=0, trouble_ns=swarm.trouble_ns // 4
     )
 
 
-def _cut_off(swarm: Swarm) -> Swarm:
+def _cut_off(swarm: ClusterSwarm) -> ClusterSwarm:
     """Nodes that the managers do not hear while clients do."""
     return replace(_contended(swarm), reconfigure=True, storages=3, replicas=3, isolations=2, trouble_ns=9 * SECOND)
 
 
-def _uneven_wires(swarm: Swarm) -> Swarm:
+def _uneven_wires(swarm: ClusterSwarm) -> ClusterSwarm:
     """Most frames are quick and some are not: while an update waits for one of those, much else happens."""
     uneven = replace(swarm.links, latency_min_ns=MILLISECOND, latency_max_ns=5 * MILLISECOND, tail_ns=2 * SECOND, tail_chance=200)
     return replace(_contended(swarm), links=uneven, storages=3, replicas=3)
 
 
-def _lossy(swarm: Swarm) -> Swarm:
+def _lossy(swarm: ClusterSwarm) -> ClusterSwarm:
     uneven = _uneven_wires(swarm)
     return replace(uneven, links=replace(uneven.links, cut_chance=2500))
 
 
-def _crashing(swarm: Swarm) -> Swarm:
+def _crashing(swarm: ClusterSwarm) -> ClusterSwarm:
     return replace(swarm, crashes=4, chunks=1)
 
 
-BUGS: dict[str, Bug] = {
-    "stage_unsynced": Bug(
+BUGS: dict[str, ServiceBug] = {
+    "stage_unsynced": ServiceBug(
         "a stage is answered before it is durable", [(SimChunkStore, "stage", _stage_unsynced)], seeds=20, focus=_crashing
     ),
-    "rows_in_memory": Bug(
+    "rows_in_memory": ServiceBug(
         "channel rows do not survive a restart",
-        [(SimChunkStore, "after_crash", _after_crash_without_rows)],
+        [(SimChunkStore, "reopen_after_crash", _after_crash_without_rows)],
         scene="retry_after_a_restart",
     ),
-    "reads_over_pending": Bug(
+    "reads_over_pending": ServiceBug(
         "a read shows the committed version while another is pending",
         [(SimChunkStore, "read_many", _read_many_dirty)],
         scene="read_while_an_update_is_under_way",
     ),
-    "frees_pinned_block": Bug(
+    "frees_pinned_block": ServiceBug(
         "a block is freed while a reader has it pinned",
         [(SimChunkStore, "read", _read_block), (SimChunkStore, "commit", _commit_frees_block)],
         scene="overwrite_what_is_being_read",
     ),
-    "no_lease": Bug(
+    "no_lease": ServiceBug(
         "the shells do not ask for the lease",
         [(StorageService, "_lease_until", _lease_for_ever)],
         scene="a_head_that_was_cut_off",
     ),
-    "lease_twice": Bug(
+    "lease_twice": ServiceBug(
         "a node believes in its lease for twice as long", [(Lease, "extend", _lease_twice)], seeds=20, focus=_cut_off
     ),
-    "lease_from_receipt": Bug(
+    "lease_from_receipt": ServiceBug(
         "the lease counts from the answer to a heartbeat, not from its sending",
-        [(Member, "_once", _once_counting_from_receipt)],
+        [(Member, "_send_heartbeat", _once_counting_from_receipt)],
         scene="leases_do_not_overlap",
     ),
-    "retry_is_new": Bug(
+    "retry_is_new": ServiceBug(
         "a client counts a retry as a new update",
-        [(UpdateBatch, "_plan", _plan_with_new_tags)],
+        [(UpdateCall, "_plan", _plan_with_new_tags)],
         scene="retry_after_a_lost_answer",
     ),
-    "misses_deltas": Bug(
+    "misses_deltas": ServiceBug(
         "a watcher misses every third delta of the routing info", [(MgmtdClient, "_apply", _apply_missing_deltas)], seeds=20,
         focus=_crashing,
     ),
-    "cancelled_leaks_lane": Bug(
+    "cancelled_leaks_lane": ServiceBug(
         "an update whose caller has gone keeps its chunk's lane for ever",
         [(TargetShell, "_post", _post_unless_cancelled)],
         seeds=60,
         focus=_lossy,
     ),
-    "repair_over_truncation": Bug(
+    "repair_over_truncation": ServiceBug(
         "the repair of a dead writer's file length undoes a truncation that came in between",
         [(sessions, "prune", _prune_unguarded)],
         scene="truncate_while_a_dead_writer_is_buried",
     ),
-    "silent_is_dead": Bug(
+    "silent_is_dead": ServiceBug(
         "a writer that was silent for too long cannot close its file any more",
         [(sessions, "_revive", _revive_nothing)],
         scene="a_silent_writer_writes_on",

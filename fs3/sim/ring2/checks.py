@@ -6,18 +6,18 @@ from collections.abc import Mapping
 
 from fs3.base.ids import ChainId, ChunkId, TargetId
 from fs3.base.status import Code
-from fs3.core.meta.check import check_namespace
+from fs3.core.meta.fsck.snapshot_check import check_namespace
 from fs3.model.chain import Chain, PublicState
 from fs3.model.chunk import Tag
 from fs3.model.routing import Routing
 from fs3.sim.checkers import register
-from fs3.sim.client_model import Operation
-from fs3.sim.disk import SimDisks
+from fs3.sim.ring1.client_model import Operation
 from fs3.sim.ring2.cluster import Cluster
+from fs3.sim.ring2.disk import SimDisks
 from fs3.sim.ring2.story import Story
 
 
-class Once:
+class OnceChecker:
     """A tagged update is committed under one version, on however many targets and however often it is sent."""
 
     def __init__(self, story: Story) -> None:
@@ -25,7 +25,7 @@ class Once:
         self._versions: dict[Tag, tuple[ChunkId, int]] = {}
         self.commits = 0
 
-    def committed(self, target: TargetId, chunk: ChunkId, version: int, tag: Tag) -> None:
+    def on_commit(self, target: TargetId, chunk: ChunkId, version: int, tag: Tag) -> None:
         """A store has committed."""
         self.commits += 1
         if not tag.client:
@@ -39,14 +39,14 @@ class Once:
             )
 
 
-def two_heads(cluster: Cluster) -> str:
+def explain_two_heads(cluster: Cluster) -> str:
     """ "" unless two processes may serve as head of one chain at this moment."""
     heads: dict[int, str] = {}
     for name, service in cluster.storages.items():
         host = cluster.hosts[name]
         process = host.process
         now = host.clock.now()
-        if process is None or not process.runs or not service.may_serve(now):
+        if process is None or not process.is_running or not service.may_serve(now):
             continue
         for target, shell in service.targets.items():
             chain = shell.chain
@@ -62,7 +62,7 @@ def two_heads(cluster: Cluster) -> str:
     return ""
 
 
-def not_serving(routing: Routing) -> str:
+def explain_not_serving(routing: Routing) -> str:
     """ "" when every target of every chain serves."""
     for chain in routing.chains.values():
         for slot in chain.slots:
@@ -71,7 +71,7 @@ def not_serving(routing: Routing) -> str:
     return "" if routing.chains else "there are no chains"
 
 
-def linearizable(operations: Mapping[ChunkId, list[Operation]]) -> str:
+def explain_histories(operations: Mapping[ChunkId, list[Operation]]) -> str:
     """ "" when the history of every chunk can be explained."""
     for chunk, history in operations.items():
         problem = register.explain(history)
@@ -80,16 +80,16 @@ def linearizable(operations: Mapping[ChunkId, list[Operation]]) -> str:
     return ""
 
 
-def converged(chains: Mapping[ChainId, Chain], disks: Mapping[str, SimDisks]) -> str:
+def explain_divergence(chains: Mapping[ChainId, Chain], disks: Mapping[str, SimDisks]) -> str:
     """ "" when the serving targets of every chain hold the same, byte for byte, and nothing is pending."""
     stores = {target: store for each in disks.values() for target, store in each.stores.items()}
     for chain in chains.values():
-        serving = [slot.target for slot in chain.serving()]
+        serving = [slot.target for slot in chain.serving_slots()]
         contents = {}
         for target in serving:
             if target not in stores:
                 return f"target {target} serves and has no store"
-            contents[target] = found = stores[target].chunks()
+            contents[target] = found = stores[target].list_contents()
             for chunk, (_, pending, _) in found.items():
                 if pending:
                     return f"target {target} still has version {pending} of chunk {chunk.hex()} pending"
@@ -106,7 +106,7 @@ def _shown(found: tuple[int, int, bytes] | None) -> str:
     return "nothing" if found is None else f"version {found[0]}, {len(found[2])} bytes {found[2][:16]!r}"
 
 
-def namespace(cluster: Cluster) -> str:
+def explain_namespace(cluster: Cluster) -> str:
     """ "" when the metadata make sense as a whole."""
-    problems = cluster.meta_rows.rows.read_now(check_namespace)
+    problems = cluster.meta_kv.memory_kv.read_now(check_namespace)
     return "; ".join(problems[:3])

@@ -11,14 +11,14 @@ from fs3.base.errors import FS3Error
 from fs3.base.ids import CLIENT_ID_BYTES, ClientId
 from fs3.base.prng import Prng
 from fs3.base.units import MILLISECOND, SECOND
-from fs3.client.connect import Connector
-from fs3.client.member import Member
-from fs3.client.meta import MetaClient
-from fs3.client.mgmtd import MgmtdClient
-from fs3.client.storage import StorageClient
+from fs3.client.connector import Connector
+from fs3.client.meta.client import MetaClient
+from fs3.client.mgmtd.client import MgmtdClient
+from fs3.client.mgmtd.member import Member
+from fs3.client.storage.client import StorageClient
 from fs3.core.membership.config import MgmtdConfig
-from fs3.drivers.memory.rpc import MemoryNetwork, MemoryTransport
-from fs3.drivers.pool import ReceivePool
+from fs3.drivers.memory.transport import MemoryNetwork, MemoryTransport
+from fs3.drivers.rpc.receive_pool import ReceivePool
 from fs3.model.chain import Chain
 from fs3.model.inode import User
 from fs3.model.routing import Role, Routing
@@ -27,13 +27,13 @@ from fs3.services.meta.service import MetaService
 from fs3.services.mgmtd.service import MgmtdService
 from fs3.services.storage.config import StorageConfig
 from fs3.services.storage.service import StorageService
-from fs3.sim.clock import SimClock, drawn_clock
-from fs3.sim.disk import Committed, SimDisk, SimDisks
-from fs3.sim.kv import SimEngine
-from fs3.sim.loop import Process, SimLoop, SimTask
-from fs3.sim.network import SimLinks
+from fs3.sim.ring2.clock import SimClock, draw_clock
+from fs3.sim.ring2.disk import OnCommit, SimDisk, SimDisks
+from fs3.sim.ring2.kv import SimKVEngine
+from fs3.sim.ring2.loop import SimLoop, SimProcess, SimTask
+from fs3.sim.ring2.network import SimLinks
 from fs3.sim.ring2.story import Story
-from fs3.sim.ring2.swarm import Swarm
+from fs3.sim.ring2.swarm import ClusterSwarm
 
 CHUNK_BYTES = 64 * 1024
 """Of files: the smallest there is."""
@@ -45,22 +45,22 @@ PID = 1
 class Host:
     """One host with its clock, and the process that runs on it."""
 
-    def __init__(self, cluster: Cluster, name: str, begin: Callable[[Host, AsyncExitStack], Awaitable[None]]) -> None:
+    def __init__(self, cluster: Cluster, name: str, start_service: Callable[[Host, AsyncExitStack], Awaitable[None]]) -> None:
         self.name = name
-        self.clock: SimClock = drawn_clock(
+        self.clock: SimClock = draw_clock(
             cluster.loop, cluster.prng, cluster.swarm.drift_ppm, 2 * SECOND if cluster.swarm.wall_jumps else 0
         )
-        self.process: Process | None = None
+        self.process: SimProcess | None = None
         """None: nothing runs here."""
         self.starts = 0
-        self.is_dark = False
+        self.is_powered_off = False
         """It lost its power and the others were not told."""
         self.is_wanted = False
         """It should run, so it is started again when it ends by itself."""
         self.prng = Prng(cluster.prng.next())
         """Entropy of its processes."""
         self._cluster = cluster
-        self._begin = begin
+        self._start_service = start_service
         self._task: SimTask[None] | None = None
         self._stopping: asyncio.Event | None = None
 
@@ -83,16 +83,16 @@ class Host:
         self.is_wanted = True
         if self.process is not None:
             return
-        if self.is_dark:
+        if self.is_powered_off:
             # Only now do its peers find out: their connections lead to somebody who does not know them.
             self._cluster.network.crash(self.name)
-            self._cluster.links.light(self.name)
-            self.is_dark = False
+            self._cluster.links.power_on(self.name)
+            self.is_powered_off = False
         self.starts += 1
-        self.process = process = Process(self.name)
+        self.process = process = SimProcess(self.name)
         self._cluster.story.say(self.name, f"starts, for the {self.starts}. time")
         self._task = self._cluster.loop.spawn(process, self._run())
-        self._task.add_done_callback(self._ended)
+        self._task.add_done_callback(self._on_task_done)
 
     def kill(self, *, silently: bool = False) -> None:
         """SIGKILL or, `silently`, a loss of power that its peers do not hear of."""
@@ -101,10 +101,10 @@ class Host:
             return
         self._cluster.story.say(self.name, "loses its power" if silently else "is killed")
         self.is_wanted = False
-        self._bury(process)
+        self._remove_process(process)
         if silently:
-            self.is_dark = True
-            self._cluster.links.darken(self.name)
+            self.is_powered_off = True
+            self._cluster.links.power_off(self.name)
         else:
             self._cluster.network.crash(self.name)
 
@@ -125,11 +125,11 @@ class Host:
     async def _run(self) -> None:
         self._stopping = asyncio.Event()
         async with AsyncExitStack() as stack:
-            await self._begin(self, stack)
+            await self._start_service(self, stack)
             self._cluster.story.say(self.name, "serves")
             await self._stopping.wait()
 
-    def _ended(self, task: SimTask[None]) -> None:
+    def _on_task_done(self, task: SimTask[None]) -> None:
         process = task.process
         if process is None or process is not self.process:
             return
@@ -140,26 +140,26 @@ class Host:
             self._cluster.story.say(self.name, f"ends: {problem}")
         else:
             self._cluster.story.fail("process", f"{self.name} ends: {type(problem).__name__}: {problem}")
-        self._bury(process, cleanly=problem is None)
+        self._remove_process(process, cleanly=problem is None)
         self._cluster.network.crash(self.name)
         if self.is_wanted:
-            self._cluster.loop.call_later(RESTART_NS / SECOND, self._start_again)
+            self._cluster.loop.call_later(RESTART_NS / SECOND, self._restart)
 
-    def _start_again(self) -> None:
+    def _restart(self) -> None:
         if self.is_wanted:
             self.start()
 
-    def _bury(self, process: Process, *, cleanly: bool = False) -> None:
+    def _remove_process(self, process: SimProcess, *, cleanly: bool = False) -> None:
         self.process = None
         self._stopping = None
         self._cluster.loop.kill(process)
-        self._cluster.died(self, process, cleanly)
+        self._cluster.on_process_death(self, process, cleanly)
 
 
 class Cluster:
     """All hosts of a run."""
 
-    def __init__(self, loop: SimLoop, prng: Prng, swarm: Swarm, story: Story, committed: Committed | None = None) -> None:
+    def __init__(self, loop: SimLoop, prng: Prng, swarm: ClusterSwarm, story: Story, on_commit: OnCommit | None = None) -> None:
         """`committed` is told of every commit of every store."""
         self.loop = loop
         self.prng = prng
@@ -167,8 +167,8 @@ class Cluster:
         self.story = story
         self.links = SimLinks(loop, Prng(prng.next()), swarm.links)
         self.network = MemoryNetwork(SimClock(loop), self.links)
-        self.mgmtd_rows = SimEngine(loop, Prng(prng.next()), swarm.commit_ns_min, swarm.commit_ns_max)
-        self.meta_rows = SimEngine(loop, Prng(prng.next()), swarm.commit_ns_min, swarm.commit_ns_max)
+        self.mgmtd_kv = SimKVEngine(loop, Prng(prng.next()), swarm.commit_ns_min, swarm.commit_ns_max)
+        self.meta_kv = SimKVEngine(loop, Prng(prng.next()), swarm.commit_ns_min, swarm.commit_ns_max)
         self.hosts: dict[str, Host] = {}
         self.managers: dict[str, MgmtdService] = {}
         """The running services, by host."""
@@ -178,21 +178,21 @@ class Cluster:
         self.disks: dict[str, SimDisks] = {}
         self.chains: dict[int, Chain] = {}
         """The newest version of each that any process has heard of."""
-        self.changes = 0
+        self.chain_changes = 0
         """Chain versions after the first of each chain."""
         for number in range(1, swarm.mgmtds + 1):
-            self._add(f"mgmtd-{number}", self._begin_mgmtd)
+            self._add_host(f"mgmtd-{number}", self._start_mgmtd_service)
         for number in range(1, swarm.metas + 1):
-            self._add(f"meta-{number}", self._begin_meta)
+            self._add_host(f"meta-{number}", self._start_meta_service)
         for number in range(1, swarm.storages + 1):
             name = f"storage-{number}"
-            self._add(name, self._begin_storage)
-            self.disks[name] = SimDisks(name, SimDisk(loop, Prng(prng.next()), swarm.disk), committed)
+            self._add_host(name, self._start_storage_service)
+            self.disks[name] = SimDisks(name, SimDisk(loop, Prng(prng.next()), swarm.disk), on_commit)
         for number in range(1, swarm.clients + 1):
-            self._add(f"client-{number}", self._begin_client)
+            self._add_host(f"client-{number}", self._start_client)
 
-    def _add(self, name: str, begin: Callable[[Host, AsyncExitStack], Awaitable[None]]) -> None:
-        self.hosts[name] = Host(self, name, begin)
+    def _add_host(self, name: str, start_service: Callable[[Host, AsyncExitStack], Awaitable[None]]) -> None:
+        self.hosts[name] = Host(self, name, start_service)
 
     @property
     def servers(self) -> list[Host]:
@@ -204,12 +204,12 @@ class Cluster:
         name = host.name
         return self.managers.get(name) or self.metas.get(name) or self.storages.get(name)
 
-    def died(self, host: Host, process: Process, cleanly: bool) -> None:
+    def on_process_death(self, host: Host, process: SimProcess, cleanly: bool) -> None:
         """A process is no more."""
         for services in (self.managers, self.metas, self.storages, self.clients):
             services.pop(host.name, None)
-        self.mgmtd_rows.died(process)
-        self.meta_rows.died(process)
+        self.mgmtd_kv.on_process_death(process)
+        self.meta_kv.on_process_death(process)
         disks = self.disks.get(host.name)
         if disks is not None:
             if cleanly:
@@ -220,10 +220,10 @@ class Cluster:
     # --- what processes do ---------------------------------------------------------------------------------------------
 
     @property
-    def _managers(self) -> list[str]:
+    def _manager_endpoints(self) -> list[str]:
         return [f"memory://{name}" for name in self.hosts if name.startswith("mgmtd")]
 
-    async def _begin_mgmtd(self, host: Host, stack: AsyncExitStack) -> None:
+    async def _start_mgmtd_service(self, host: Host, stack: AsyncExitStack) -> None:
         swarm = self.swarm
         config = MgmtdConfig(
             storage_nodes=swarm.storages,
@@ -233,7 +233,7 @@ class Cluster:
             lease_ns=swarm.lease_ns,
             reconfigure=swarm.reconfigure,
         )
-        kv = self.mgmtd_rows.open()
+        kv = self.mgmtd_kv.open()
         stack.push_async_callback(kv.close)
         service = MgmtdService(
             kv, host.clock, config, host.prng.bytes, name=host.name, endpoints=[host.endpoint], sole=swarm.mgmtds == 1
@@ -245,8 +245,8 @@ class Cluster:
         stack.push_async_callback(service.stop)
         self.managers[host.name] = service
 
-    async def _begin_meta(self, host: Host, stack: AsyncExitStack) -> None:
-        kv = self.meta_rows.open()
+    async def _start_meta_service(self, host: Host, stack: AsyncExitStack) -> None:
+        kv = self.meta_kv.open()
         stack.push_async_callback(kv.close)
         connector, mgmtd = await self._join(host, stack)
         storage = StorageClient(mgmtd, connector, host.clock, ClientId(host.prng.bytes(CLIENT_ID_BYTES)))
@@ -269,7 +269,7 @@ class Cluster:
         stack.push_async_callback(member.stop)
         self.metas[host.name] = service
 
-    async def _begin_storage(self, host: Host, stack: AsyncExitStack) -> None:
+    async def _start_storage_service(self, host: Host, stack: AsyncExitStack) -> None:
         disks = self.disks[host.name]
         connector, mgmtd = await self._join(host, stack)
         config = StorageConfig(enforce_lease=True, stop_grace_ms=2000, scrub_interval_s=10)
@@ -280,7 +280,7 @@ class Cluster:
         await service.start([host.endpoint], "")
         self.storages[host.name] = service
 
-    async def _begin_client(self, host: Host, stack: AsyncExitStack) -> None:
+    async def _start_client(self, host: Host, stack: AsyncExitStack) -> None:
         connector, mgmtd = await self._join(host, stack)
         identity = ClientId(host.prng.bytes(CLIENT_ID_BYTES))
         meta = MetaClient(mgmtd, connector, host.clock, identity, User(0, 0))
@@ -298,17 +298,17 @@ class Cluster:
         """What every process but a manager begins with. Unreachable when no manager answers."""
         connector = Connector([host.transport()], "")
         stack.push_async_callback(connector.close)
-        mgmtd = MgmtdClient(connector, self._managers, host.clock)
+        mgmtd = MgmtdClient(connector, self._manager_endpoints, host.clock)
         stack.push_async_callback(mgmtd.close)
-        mgmtd.on_change(self._heard)
+        mgmtd.on_change(self._on_routing)
         await mgmtd.start()
         return connector, mgmtd
 
-    def _heard(self, routing: Routing) -> None:
+    def _on_routing(self, routing: Routing) -> None:
         for chain in routing.chains.values():
             known = self.chains.get(chain.id)
             if known is None or known.version < chain.version:
                 self.chains[chain.id] = chain
-                self.changes += known is not None
+                self.chain_changes += known is not None
                 slots = " ".join(f"{slot.target}@{slot.node}:{slot.state.name.lower()}" for slot in chain.slots)
                 self.story.say("chain", f"{chain.id} version {chain.version}: {slots}")

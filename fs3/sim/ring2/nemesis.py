@@ -11,35 +11,35 @@ from fs3.base.prng import Prng
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.services.mgmtd.store import MgmtdStore
 from fs3.sim.ring2.cluster import Cluster, Host
-from fs3.sim.ring2.swarm import Swarm
+from fs3.sim.ring2.swarm import ClusterSwarm
 
 WIPE_TRIES = 60
 """Half a second apart."""
 
 
-class Nemesis:
-    """Plans its deeds at the beginning and carries them out in time; `heal` ends all of them."""
+class ClusterNemesis:
+    """Plans its faults at the beginning and carries them out in time; `heal` ends all of them."""
 
-    def __init__(self, cluster: Cluster, prng: Prng, swarm: Swarm) -> None:
+    def __init__(self, cluster: Cluster, prng: Prng, swarm: ClusterSwarm) -> None:
         self._cluster = cluster
         self._prng = prng
         self._swarm = swarm
-        self._paused: list[Host] = []
-        self._busy = 0
+        self._paused_hosts: list[Host] = []
+        self._faults_running = 0
         """Deeds under way that keep somebody from being heard."""
-        self._calm = asyncio.Event()
+        self._no_wipe_running = asyncio.Event()
         """No disk is being lost: only then anything else may happen."""
-        self._calm.set()
-        self._rotten: dict[ChunkId, None] = {}
-        self.lost: dict[int, None] = {}
+        self._no_wipe_running.set()
+        self._rotten_chunks: dict[ChunkId, None] = {}
+        self.lost_targets: dict[int, None] = {}
         """Targets whose disk was lost and that the manager still counted on when it took the last other one out: no software
         can bring back what they had."""
 
     async def run(self) -> None:
         """All the trouble of the run, then `heal`."""
         swarm = self._swarm
-        deeds: list[tuple[int, Callable[[], Coroutine[Any, Any, None]]]] = []
-        for times, deed in (
+        faults: list[tuple[int, Callable[[], Coroutine[Any, Any, None]]]] = []
+        for times, fault in (
             (swarm.crashes, self._crash),
             (swarm.stops, self._stop),
             (swarm.pauses, self._pause),
@@ -54,10 +54,10 @@ class Nemesis:
             (swarm.client_crashes, self._crash_client),
             (swarm.wall_jumps, self._jump_wall),
         ):
-            deeds += [(self._prng.below(swarm.trouble_ns), deed) for _ in range(times)]
+            faults += [(self._prng.below(swarm.trouble_ns), fault) for _ in range(times)]
         async with asyncio.TaskGroup() as doing:
-            for at, deed in deeds:
-                doing.create_task(self._later(at, deed))
+            for at, fault in faults:
+                doing.create_task(self._run_at(at, fault))
             doing.create_task(asyncio.sleep(swarm.trouble_ns / SECOND))
         await self.heal()
 
@@ -65,7 +65,7 @@ class Nemesis:
         """Everything works again, and every host runs."""
         cluster = self._cluster
         cluster.story.say("nemesis", "heals everything")
-        for host in self._paused:
+        for host in self._paused_hosts:
             self._resume(host)
         cluster.links.heal(cluster.network)
         for disks in cluster.disks.values():
@@ -74,59 +74,59 @@ class Nemesis:
         for host in cluster.hosts.values():
             host.start()
 
-    async def _later(self, at_ns: int, deed: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def _run_at(self, at_ns: int, fault: Callable[[], Coroutine[Any, Any, None]]) -> None:
         await asyncio.sleep(at_ns / SECOND)
-        if deed == self._wipe:
-            await deed()
+        if fault == self._wipe:
+            await fault()
             return
-        await self._calm.wait()
-        self._busy += 1
-        await deed()
-        self._busy -= 1
+        await self._no_wipe_running.wait()
+        self._faults_running += 1
+        await fault()
+        self._faults_running -= 1
 
     async def _sleep(self, low_ms: int, high_ms: int) -> None:
         await asyncio.sleep(self._prng.between(low_ms, high_ms) * MILLISECOND / SECOND)
 
-    def _one(self) -> Host:
+    def _pick_server(self) -> Host:
         return self._prng.pick(self._cluster.servers)
 
-    def _pair(self) -> tuple[str, str]:
+    def _pick_pair(self) -> tuple[str, str]:
         names = list(self._cluster.hosts)
         self._prng.shuffle(names)
         return names[0], names[1]
 
     async def _crash(self) -> None:
-        host = self._one()
+        host = self._pick_server()
         host.kill(silently=self._prng.below(1024) < self._swarm.silent)
         await self._sleep(10, 8000)
         host.start()
 
     async def _stop(self) -> None:
-        host = self._one()
+        host = self._pick_server()
         await host.stop()
         await self._sleep(10, 4000)
         host.start()
 
     async def _pause(self) -> None:
-        host = self._one()
+        host = self._pick_server()
         process = host.process
-        if process is None or not process.runs:
+        if process is None or not process.is_running:
             return
         self._cluster.story.say(host.name, "is paused")
         self._cluster.loop.pause(process)
-        self._paused.append(host)
+        self._paused_hosts.append(host)
         await self._sleep(50, 8000)
         self._resume(host)
 
     def _resume(self, host: Host) -> None:
-        if host.process is not None and not host.process.runs:
+        if host.process is not None and not host.process.is_running:
             self._cluster.story.say(host.name, "goes on")
             self._cluster.loop.resume(host.process)
 
     async def _partition(self) -> None:
         """Two hosts, or one and all others; both ways or one."""
         prng, cluster = self._prng, self._cluster
-        one, other = self._pair()
+        one, other = self._pick_pair()
         others = [other] if prng.chance(1, 2) else [name for name in cluster.hosts if name != one]
         ways: list[tuple[str, str]] = []
         direction = prng.below(3)
@@ -172,41 +172,48 @@ class Nemesis:
         name = self._prng.pick(list(cluster.disks))
         disks, host = cluster.disks[name], cluster.hosts[name]
         for _ in range(WIPE_TRIES):
-            serving = await self._serving()
+            serving = await self._load_serving()
             elsewhere = all(any(target not in disks.stores for target in chain) for chain in serving)
-            if not self._busy and host.is_up and elsewhere and all(len(chain) == self._swarm.replicas for chain in serving):
+            if (
+                not self._faults_running
+                and host.is_up
+                and elsewhere
+                and all(len(chain) == self._swarm.replicas for chain in serving)
+            ):
                 break
             await asyncio.sleep(0.5)
         else:
             return
         targets = list(disks.stores)
-        self._calm.clear()
+        self._no_wipe_running.clear()
         host.kill(silently=self._prng.below(1024) < self._swarm.silent)
         cluster.story.say(name, "loses its disk")
         disks.wipe()
         restart = asyncio.ensure_future(self._start_later(host))
         while targets:
             await asyncio.sleep(0.05)
-            for chain in await self._serving():
-                self.lost.update(dict.fromkeys(target for target in chain if chain == [target] and target in targets))
-            still = {target for chain in await self._serving() for target in chain}
+            for chain in await self._load_serving():
+                self.lost_targets.update(dict.fromkeys(target for target in chain if chain == [target] and target in targets))
+            still = {target for chain in await self._load_serving() for target in chain}
             # One that has been filled again meanwhile has been noticed, however quickly that went.
-            filled = [target for target in targets if target in disks.stores and disks.note(target).whole]
-            targets = [target for target in targets if target in still and target not in self.lost and target not in filled]
-        self._calm.set()
+            filled = [target for target in targets if target in disks.stores and disks.read_note(target).whole]
+            targets = [
+                target for target in targets if target in still and target not in self.lost_targets and target not in filled
+            ]
+        self._no_wipe_running.set()
         await restart
 
     async def _start_later(self, host: Host) -> None:
         await self._sleep(10, 8000)
         host.start()
 
-    async def _serving(self) -> list[list[int]]:
+    async def _load_serving(self) -> list[list[int]]:
         """The serving targets of each chain, as the manager has them on its disk."""
-        state = await MgmtdStore(self._cluster.mgmtd_rows.open()).load()
-        return [[slot.target for slot in chain.serving()] for chain in state.chains.values()] if state is not None else []
+        state = await MgmtdStore(self._cluster.mgmtd_kv.open()).load()
+        return [[slot.target for slot in chain.serving_slots()] for chain in state.chains.values()] if state is not None else []
 
     async def _clog(self) -> None:
-        one, other = self._pair()
+        one, other = self._pick_pair()
         self._cluster.story.say("nemesis", f"clogs {one} -> {other}")
         self._cluster.links.clog(one, other, self._prng.between(100, 5000) * MILLISECOND)
 
@@ -246,7 +253,7 @@ class Nemesis:
 
     async def _rot(self) -> None:
         """One byte of one copy of a chunk changes; never of two copies of it."""
-        serving = [chain for chain in await self._serving() if len(chain) > 1]
+        serving = [chain for chain in await self._load_serving() if len(chain) > 1]
         if not serving:
             return
         chain = self._prng.pick(serving)
@@ -255,12 +262,14 @@ class Nemesis:
             store = disks.stores.get(TargetId(target))
             if store is None:
                 continue
-            chunks = [chunk for chunk, (_, _, content) in store.chunks().items() if content and chunk not in self._rotten]
+            chunks = [
+                chunk for chunk, (_, _, content) in store.list_contents().items() if content and chunk not in self._rotten_chunks
+            ]
             if chunks:
                 chunk = self._prng.pick(chunks)
-                self._rotten[chunk] = None
+                self._rotten_chunks[chunk] = None
                 self._cluster.story.say(disks.name, f"chunk {chunk.hex()[-8:]} of target {target} rots")
-                store.rot(chunk, self._prng.below(len(store.chunks()[chunk][2])))
+                store.rot(chunk, self._prng.below(len(store.list_contents()[chunk][2])))
 
     async def _crash_client(self) -> None:
         """The process is gone with what it was about; another one comes in its place."""

@@ -16,9 +16,9 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 
 from fs3.base.units import SECOND
-from fs3.sim.ring2.bugs import BUGS, Bug, planted
+from fs3.sim.ring2.bugs import BUGS, ServiceBug, plant
+from fs3.sim.ring2.cluster_run import ClusterOutcome, run_seed, swarm_of_seed
 from fs3.sim.ring2.scenes import play
-from fs3.sim.ring2.world import Outcome, drawn_swarm, run_seed
 
 failures_shown_max = 10
 lines_shown = 40
@@ -29,30 +29,30 @@ def _say(line: str) -> None:
     sys.stdout.write(line + "\n")
 
 
-def _bug(name: str) -> Bug | None:
+def _bug(name: str) -> ServiceBug | None:
     if name and name not in BUGS:
         raise SystemExit(f"no bug is called {name!r}; there are {', '.join(sorted(BUGS))}")
     return BUGS[name] if name else None
 
 
-def run_with(
+def run_seed_with_bug(
     seed: int,
-    bug: Bug | None,
+    bug: ServiceBug | None,
     *,
     tell: Callable[[str], None] | None = None,
     steps: Callable[[int, str, str], None] | None = None,
-) -> Outcome:
+) -> ClusterOutcome:
     """One seed, with a planted bug in the kind of trouble it shows in."""
-    swarm = bug.focus(drawn_swarm(seed)) if bug is not None else None
-    with planted(bug):
+    swarm = bug.focus(swarm_of_seed(seed)) if bug is not None else None
+    with plant(bug):
         return run_seed(seed, tell=tell, steps=steps, swarm=swarm)
 
 
-def _run_range(first: int, count: int, bug: str) -> list[Outcome]:
-    return [run_with(seed, _bug(bug)) for seed in range(first, first + count)]
+def _run_range(first: int, count: int, bug: str) -> list[ClusterOutcome]:
+    return [run_seed_with_bug(seed, _bug(bug)) for seed in range(first, first + count)]
 
 
-def _outcomes(base: int, count: int, bug: str, jobs: int) -> Iterator[Outcome]:
+def _outcomes(base: int, count: int, bug: str, jobs: int) -> Iterator[ClusterOutcome]:
     """The outcomes of many seeds, in order."""
     if jobs == 1:
         for seed in range(base, base + count):
@@ -86,16 +86,16 @@ def run_many(base: int, count: int, bug: str, jobs: int) -> int:
     return 1 if failed else 0
 
 
-def caught(name: str) -> str:
+def find_catcher(name: str) -> str:
     """What notices a planted bug and has nothing to say without it; "" when nothing does within the bug's budget."""
     bug = BUGS[name]
     if bug.scene:
-        with planted(bug):
+        with plant(bug):
             problem = play(bug.scene)
         return f"scene `{bug.scene}`" if problem and not play(bug.scene) else ""
     for seed in range(bug.seeds):
-        outcome = run_with(seed, bug)
-        if not outcome.is_clean and run_with(seed, replace(bug, patches=())).is_clean:
+        outcome = run_seed_with_bug(seed, bug)
+        if not outcome.is_clean and run_seed_with_bug(seed, replace(bug, patches=())).is_clean:
             return f"seed {seed} of {bug.seeds}: `{outcome.failures[0].partition(':')[0]}`"
     return ""
 
@@ -106,7 +106,7 @@ def run_bugs() -> int:
     _say("|---|---|---|")
     missed = 0
     for name, bug in BUGS.items():
-        by = caught(name)
+        by = find_catcher(name)
         missed += not by
         _say(f"| `{name}` | {bug.what} | {by or 'nothing'} |")
     return 1 if missed else 0
@@ -133,7 +133,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say(f"{now / SECOND:12.6f} {process:<10} . {callback}")
 
     told = options.trace or options.steps
-    outcome = run_with(options.seed, _bug(options.bug), tell=_say if told else None, steps=step if options.steps else None)
+    outcome = run_seed_with_bug(
+        options.seed, _bug(options.bug), tell=_say if told else None, steps=step if options.steps else None
+    )
     if not outcome.is_clean and not told:
         for line in outcome.story[-lines_shown:]:
             _say(line)

@@ -11,46 +11,46 @@ from fs3.api.client import Client
 from fs3.base.errors import FS3Error
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
-from fs3.client.storage import ReadIO, WriteIO
+from fs3.client.storage.client import ReadIO, WriteIO
 from fs3.model.chunk import UpdateKind, UpdateResult
-from fs3.sim.loop import SimTask, running
-from fs3.sim.network import SimLinks
-from fs3.sim.ring2.checks import two_heads
+from fs3.sim.ring2.checks import explain_two_heads
 from fs3.sim.ring2.cluster import Cluster
-from fs3.sim.ring2.story import Story, logged
-from fs3.sim.ring2.swarm import Swarm
+from fs3.sim.ring2.cluster_run import ClusterRun, swarm_of_seed
+from fs3.sim.ring2.loop import SimTask, open_loop
+from fs3.sim.ring2.network import SimLinks
+from fs3.sim.ring2.story import Story, capture_logs
+from fs3.sim.ring2.swarm import ClusterSwarm
 from fs3.sim.ring2.workloads.chunks import shared_chunks
-from fs3.sim.ring2.world import World, drawn_swarm
 
 T = TypeVar("T")
 
 TIMEOUT_NS = 20 * SECOND
 LARGE_BYTES = 150_000
-LOOK_SECONDS = 0.001
-LOOKS_MAX = 5000
-GOES_ON_NS = 10 * SECOND
+POLL_SECONDS = 0.001
+POLLS_MAX = 5000
+WRITE_STALL_MAX_NS = 10 * SECOND
 """A write that meets a link that is cut is over by then."""
-REJOIN_LOOKS = 2400
+REJOIN_POLLS = 2400
 """Every 50 ms: longer than a target stays away that was asked to leave a few times in a row."""
 
 
-class Stage:
+class SceneCluster:
     """A quiet cluster on which a scene is played, and one chunk of it."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClusterRun) -> None:
         self.cluster: Cluster = world.cluster
         routing = next(iter(self.cluster.clients.values())).manager.routing
         chains = list(routing.tables[min(routing.tables)].chains)
         self.chunk, self.chain = shared_chunks(1, chains)[0]
         self._hosts = {node.id: node.name for node in routing.nodes.values()}
-        self.order = self.present_order()
+        self.initial_order = self.serving_hosts()
         """Hosts of the chain in the beginning, head first."""
 
-    def present_order(self) -> list[str]:
+    def serving_hosts(self) -> list[str]:
         """Hosts that serve the chain now, head first."""
-        return [self._hosts[slot.node] for slot in self.cluster.chains[self.chain].serving()]
+        return [self._hosts[slot.node] for slot in self.cluster.chains[self.chain].serving_slots()]
 
-    def present_version(self) -> int:
+    def current_chain_version(self) -> int:
         """Of the chain."""
         return self.cluster.chains[self.chain].version
 
@@ -66,7 +66,7 @@ class Stage:
         assert host.process is not None
         return await self.cluster.loop.spawn(host.process, work(self.cluster.clients[client]))
 
-    async def glance(self, client: str, length: int = 1000) -> bytes:
+    async def try_read(self, client: str, length: int = 1000) -> bytes:
         """The content of the chunk if somebody shows it soon, else b""."""
         buffer = bytearray(length)
         io = ReadIO(self.chunk, self.chain, 0, memoryview(buffer))
@@ -81,28 +81,28 @@ class Stage:
         assert outcome.code in (Code.OK, Code.NOT_FOUND), outcome
         return bytes(buffer[: outcome.length])
 
-    async def until_read(self, client: str, data: bytes) -> None:
+    async def wait_until_read(self, client: str, data: bytes) -> None:
         """Read until that is what there is."""
-        for _ in range(LOOKS_MAX):
+        for _ in range(POLLS_MAX):
             if await self.read(client) == data:
                 return
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
         raise TimeoutError(f"{client} never reads {data!r}")
 
 
-async def _write(stage: Stage, client: str, data: bytes) -> UpdateResult:
+async def _write(stage: SceneCluster, client: str, data: bytes) -> UpdateResult:
     io = WriteIO(stage.chunk, stage.chain, UpdateKind.WRITE, 0, memoryview(data))
     (result,) = await stage.cluster.clients[client].storage.update([io], timeout_ns=TIMEOUT_NS)
     return result
 
 
-async def retry_after_a_lost_answer(stage: Stage) -> str:
+async def retry_after_a_lost_answer(stage: SceneCluster) -> str:
     """An update has happened, its answer is lost, another update follows, then the first is sent again."""
-    cluster, head = stage.cluster, stage.order[0]
+    cluster, head = stage.cluster, stage.initial_order[0]
     await stage.write("client-2", b"before")
     cluster.links.block(head, "client-1")
     first = stage.write("client-1", b"first.")
-    await stage.until_read("client-2", b"first.")
+    await stage.wait_until_read("client-2", b"first.")
     second = await stage.write("client-2", b"second")
     assert second.code is Code.OK, second
     cluster.links.unblock(head, "client-1")
@@ -114,16 +114,16 @@ async def retry_after_a_lost_answer(stage: Stage) -> str:
     return "" if found == b"second" else f"an update that was over came back: {found!r}"
 
 
-async def retry_after_a_restart(stage: Stage) -> str:
+async def retry_after_a_restart(stage: SceneCluster) -> str:
     """The same, and all targets have been restarted before the update is sent again."""
-    cluster, head = stage.cluster, stage.order[0]
+    cluster, head = stage.cluster, stage.initial_order[0]
     await stage.write("client-2", b"before")
     cluster.links.block(head, "client-1")
     first = stage.write("client-1", b"first.")
-    await stage.until_read("client-2", b"first.")
+    await stage.wait_until_read("client-2", b"first.")
     await asyncio.sleep(0.5)
     cluster.links.block("client-1", head)
-    for name in stage.order:
+    for name in stage.initial_order:
         cluster.hosts[name].kill()
         cluster.hosts[name].start()
     second = await stage.write("client-2", b"second")
@@ -138,18 +138,18 @@ async def retry_after_a_restart(stage: Stage) -> str:
     return "" if found == b"second" else f"an update that was over came back: {found!r}"
 
 
-async def read_while_an_update_is_under_way(stage: Stage) -> str:
+async def read_while_an_update_is_under_way(stage: SceneCluster) -> str:
     """Whoever has seen the new content has seen it for everybody: no replica shows the old one afterwards."""
-    cluster, order = stage.cluster, stage.order
+    cluster, order = stage.cluster, stage.initial_order
     await stage.write("client-1", b"old")
     # The tail has committed, and the others do not hear of it.
     cluster.links.block(order[-1], order[-2])
     writing = stage.write("client-1", b"new")
     names = [name for name in cluster.clients if name != "client-1"]
-    for _ in range(LOOKS_MAX):
+    for _ in range(POLLS_MAX):
         if b"new" in [await stage.read(name) for name in names]:
             break
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(POLL_SECONDS)
     seen = {name: await stage.read(name) for name in names}
     cluster.links.unblock(order[-1], order[-2])
     cluster.network.release()
@@ -158,13 +158,13 @@ async def read_while_an_update_is_under_way(stage: Stage) -> str:
     return f"{', '.join(old)} still read the old content" if old else ""
 
 
-async def overwrite_what_is_being_read(stage: Stage) -> str:
+async def overwrite_what_is_being_read(stage: SceneCluster) -> str:
     """Large answers are on their way when what they were read from is overwritten."""
     cluster = stage.cluster
     old, new = b"o" * LARGE_BYTES, b"n" * LARGE_BYTES
     await stage.write("client-1", old)
-    cluster.network.policy = _Slow(cluster.links, "", "client", 200)
-    reading = asyncio.gather(*(stage.glance(name, LARGE_BYTES) for name in cluster.clients if name != "client-2"))
+    cluster.network.policy = _SlowLinks(cluster.links, "", "client", 200)
+    reading = asyncio.gather(*(stage.try_read(name, LARGE_BYTES) for name in cluster.clients if name != "client-2"))
     await asyncio.sleep(0.02)
     await stage.write("client-2", new)
     if any(found not in (old, new) for found in await reading):
@@ -173,53 +173,53 @@ async def overwrite_what_is_being_read(stage: Stage) -> str:
     return f"{mismatches} answers were not what their checksums say" if mismatches else ""
 
 
-async def a_head_that_was_cut_off(stage: Stage) -> str:
+async def a_head_that_was_cut_off(stage: SceneCluster) -> str:
     """The managers give a head up that they do not hear. Clients that do not hear the managers either still know it as head."""
-    cluster, head = stage.cluster, stage.order[0]
+    cluster, head = stage.cluster, stage.initial_order[0]
     await stage.write("client-2", b"old")
     left_out = [head, *(name for name in cluster.clients if name != "client-2")]
     for name in left_out:
         cluster.links.block(name, "mgmtd-1")
         cluster.links.block("mgmtd-1", name)
-    before = stage.present_version()
+    before = stage.current_chain_version()
     # Once the writer itself has heard of it: else it would ask the old head first, and leave a pending version there.
-    for _ in range(LOOKS_MAX):
+    for _ in range(POLLS_MAX):
         if cluster.clients["client-2"].manager.routing.chains[stage.chain].version > before:
             break
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(POLL_SECONDS)
     result = await stage.write("client-2", b"new")
     assert result.code is Code.OK, result
-    seen = await asyncio.gather(*(stage.glance(name) for name in left_out[1:]))
+    seen = await asyncio.gather(*(stage.try_read(name) for name in left_out[1:]))
     return f"{seen.count(b'old')} clients read what had been overwritten" if b"old" in seen else ""
 
 
-async def leases_do_not_overlap(stage: Stage) -> str:
+async def leases_do_not_overlap(stage: SceneCluster) -> str:
     """Heads are cut off again and again, while what the managers answer them takes long."""
     cluster = stage.cluster
     for attempt in range(12):
-        head = stage.present_order()[0]
-        cluster.network.policy = _Slow(cluster.links, "mgmtd-1", head, 400)
+        head = stage.serving_hosts()[0]
+        cluster.network.policy = _SlowLinks(cluster.links, "mgmtd-1", head, 400)
         await asyncio.sleep(2 + attempt * 0.037)
-        before = stage.present_version()
+        before = stage.current_chain_version()
         cluster.links.block(head, "mgmtd-1")
         cluster.links.block("mgmtd-1", head)
         for _ in range(3000):
-            if problem := two_heads(cluster):
+            if problem := explain_two_heads(cluster):
                 return problem
             await asyncio.sleep(0.002)
-        if stage.present_version() == before:
+        if stage.current_chain_version() == before:
             return f"{head} was cut off for 6 s, and the chain is what it was"
         cluster.links.unblock(head, "mgmtd-1")
         cluster.links.unblock("mgmtd-1", head)
         cluster.network.release()
-        for _ in range(LOOKS_MAX):
-            if len(stage.present_order()) == cluster.swarm.replicas:
+        for _ in range(POLLS_MAX):
+            if len(stage.serving_hosts()) == cluster.swarm.replicas:
                 break
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
     return ""
 
 
-class _Slow:
+class _SlowLinks:
     """What some hosts send to some others takes longer."""
 
     def __init__(self, links: SimLinks, source: str, target: str, by_ms: int) -> None:
@@ -236,7 +236,7 @@ class _Slow:
         return verdict + self._by_ns if meant and verdict > 0 else verdict
 
 
-class _Asked:
+class _SendDetector:
     """Notices when one host sends something to any of others."""
 
     def __init__(self, links: SimLinks, source: str, targets: list[str]) -> None:
@@ -252,7 +252,7 @@ class _Asked:
         return self._links.carry(source, target, size)
 
 
-async def truncate_while_a_dead_writer_is_buried(stage: Stage) -> str:
+async def truncate_while_a_dead_writer_is_buried(stage: SceneCluster) -> str:
     """A writer dies. While its file's length is being found out, somebody cuts the file."""
     cluster, cut = stage.cluster, stage.cluster.links
     file = await stage.call("client-1", lambda client: client.open("/f", "x"))
@@ -261,14 +261,14 @@ async def truncate_while_a_dead_writer_is_buried(stage: Stage) -> str:
     await stage.call("client-1", lambda client: client.pwrite(file, b" and not", 18))
     cluster.hosts["client-1"].kill()
     # The duty's question arrives, and its answer has to wait.
-    for name in stage.order:
+    for name in stage.initial_order:
         cut.block(name, "meta-1")
-    cluster.network.policy = asked = _Asked(cut, "meta-1", stage.order)
+    cluster.network.policy = asked = _SendDetector(cut, "meta-1", stage.initial_order)
     async with asyncio.timeout(100):
         await asked.event.wait()
     await asyncio.sleep(0.2)
     await stage.call("client-2", lambda client: client.truncate("/f", 3))
-    for name in stage.order:
+    for name in stage.initial_order:
         cut.unblock(name, "meta-1")
     cluster.network.release()
     await asyncio.sleep(20)
@@ -276,7 +276,7 @@ async def truncate_while_a_dead_writer_is_buried(stage: Stage) -> str:
     return "" if inode.length == 3 else f"the file was cut to 3 bytes and has {inode.length}"
 
 
-async def a_silent_writer_writes_on(stage: Stage) -> str:
+async def a_silent_writer_writes_on(stage: SceneCluster) -> str:
     """A writer that the metadata service does not hear is taken for dead. It goes on, and closes its file in the end."""
     cluster, cut = stage.cluster, stage.cluster.links
     file = await stage.call("client-1", lambda client: client.open("/f", "x"))
@@ -299,68 +299,68 @@ async def _content(client: Client, path: str) -> bytes:
     return await client.pread(file, 1000)
 
 
-async def a_link_within_the_chain_is_cut_for_good(stage: Stage) -> str:
+async def a_link_within_the_chain_is_cut_for_good(stage: SceneCluster) -> str:
     """Two targets of a chain cannot reach each other, and both are alive for the manager. The chain takes another order."""
-    cluster, (head, middle, tail) = stage.cluster, stage.order
+    cluster, (head, middle, tail) = stage.cluster, stage.initial_order
     await stage.write("client-1", b"before")
     cluster.links.block(head, middle)
-    if problem := await _goes_on(stage, "the head does not reach the middle"):
+    if problem := await _check_write_completes(stage, "the head does not reach the middle"):
         return problem
     cluster.links.block(middle, head)
-    if problem := await _until_order(stage, [head, tail, middle]):
+    if problem := await _wait_order(stage, [head, tail, middle]):
         return problem
     # No link is left between the head and anybody: now it is the head that is in the way.
     cluster.links.block(head, tail)
     cluster.links.block(tail, head)
-    if problem := await _goes_on(stage, "the head reaches nobody"):
+    if problem := await _check_write_completes(stage, "the head reaches nobody"):
         return problem
     await asyncio.sleep(12)
-    if head in (order := stage.present_order()):
+    if head in (order := stage.serving_hosts()):
         return f"{head} reaches nobody, and the chain is {order}"
     cluster.links.heal(cluster.network)
-    return await _until_order(stage, [middle, tail, head])
+    return await _wait_order(stage, [middle, tail, head])
 
 
-async def the_link_of_two_copies_is_cut(stage: Stage) -> str:
+async def the_link_of_two_copies_is_cut(stage: SceneCluster) -> str:
     """One of three is dead, and the two that are left cannot reach each other: the first goes on alone until they can."""
-    cluster, (head, middle, tail) = stage.cluster, stage.order
+    cluster, (head, middle, tail) = stage.cluster, stage.initial_order
     cluster.hosts[tail].kill()
-    if problem := await _until_order(stage, [head, middle]):
+    if problem := await _wait_order(stage, [head, middle]):
         return problem
     cluster.links.block(middle, head)
-    if problem := await _goes_on(stage, "the tail is not heard"):
+    if problem := await _check_write_completes(stage, "the tail is not heard"):
         return problem
     for _ in range(40):
         # It comes back now and then, and is still not heard.
-        if problem := await _goes_on(stage, "it tries again"):
+        if problem := await _check_write_completes(stage, "it tries again"):
             return problem
         await asyncio.sleep(0.5)
-    if (order := stage.present_order()) != [head]:
+    if (order := stage.serving_hosts()) != [head]:
         return f"the chain is {order}"
     cluster.links.heal(cluster.network)
-    return await _until_order(stage, [head, middle])
+    return await _wait_order(stage, [head, middle])
 
 
-async def _goes_on(stage: Stage, what: str) -> str:
+async def _check_write_completes(stage: SceneCluster, what: str) -> str:
     """A write that begins now is over soon."""
     began = stage.cluster.loop.now
     result = await stage.write("client-2", b"%d" % began)
     took = stage.cluster.loop.now - began
-    if result.code is not Code.OK or took > GOES_ON_NS:
+    if result.code is not Code.OK or took > WRITE_STALL_MAX_NS:
         return f"{what}: a write is answered {result.code.name} after {took / SECOND:.1f} s"
     return ""
 
 
-async def _until_order(stage: Stage, order: list[str]) -> str:
+async def _wait_order(stage: SceneCluster, order: list[str]) -> str:
     """Wait until these hosts serve the chain in this order."""
-    for _ in range(REJOIN_LOOKS):
-        if stage.present_order() == order:
+    for _ in range(REJOIN_POLLS):
+        if stage.serving_hosts() == order:
             return ""
         await asyncio.sleep(0.05)
-    return f"the chain is {stage.present_order()}, not {order}"
+    return f"the chain is {stage.serving_hosts()}, not {order}"
 
 
-SCENES: dict[str, Callable[[Stage], Awaitable[str]]] = {
+SCENES: dict[str, Callable[[SceneCluster], Awaitable[str]]] = {
     "a_head_that_was_cut_off": a_head_that_was_cut_off,
     "overwrite_what_is_being_read": overwrite_what_is_being_read,
     "leases_do_not_overlap": leases_do_not_overlap,
@@ -374,10 +374,10 @@ SCENES: dict[str, Callable[[Stage], Awaitable[str]]] = {
 }
 
 
-def quiet_swarm() -> Swarm:
+def faultless_swarm() -> ClusterSwarm:
     """A cluster without trouble: three copies of everything, and enough clients that each replica is somebody's favourite."""
-    swarm = drawn_swarm(0)
-    links = replace(swarm.links.quiet(), latency_min_ns=MILLISECOND // 10, latency_max_ns=MILLISECOND)
+    swarm = swarm_of_seed(0)
+    links = replace(swarm.links.without_faults(), latency_min_ns=MILLISECOND // 10, latency_max_ns=MILLISECOND)
     disk = replace(swarm.disk, access_ns_max=2 * MILLISECOND, tail_chance=0, cold_chance=0)
     return replace(
         swarm, storages=3, replicas=3, targets_per_node=1, mgmtds=1, metas=1, clients=8, links=links, disk=disk, drift_ppm=0,
@@ -387,15 +387,15 @@ def quiet_swarm() -> Swarm:
 
 def play(name: str, tell: Callable[[str], None] | None = None) -> str:
     """Play a scene. What went wrong, "" when nothing did."""
-    with running(0) as loop:
+    with open_loop(0) as loop:
         story = Story(loop, tell)
-        with logged(story):
-            problem = loop.run_until_complete(_play(World(loop, 0, story, quiet_swarm()), SCENES[name]))
-        return problem or "; ".join(story.failures + loop.unhandled)
+        with capture_logs(story):
+            problem = loop.run_until_complete(_play(ClusterRun(loop, 0, story, faultless_swarm()), SCENES[name]))
+        return problem or "; ".join(story.failures + loop.unhandled_errors)
 
 
-async def _play(world: World, scene: Callable[[Stage], Awaitable[str]]) -> str:
-    if not await world.begin():
+async def _play(world: ClusterRun, scene: Callable[[SceneCluster], Awaitable[str]]) -> str:
+    if not await world.start_hosts():
         return "the cluster does not come up"
     async with asyncio.timeout(300):
-        return await scene(Stage(world))
+        return await scene(SceneCluster(world))

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from fs3.base.errors import FS3Error
 from fs3.base.units import SECOND
 from fs3.core.meta.errors import MetaError
-from fs3.sim.loop import SimLoop, current_process
+from fs3.sim.ring2.loop import SimLoop, current_process
 
 LINES_KEPT = 400
 """Of a run that nobody watches."""
@@ -26,7 +26,7 @@ class Story:
         self._tell = tell
 
     @property
-    def is_told(self) -> bool:
+    def is_verbose(self) -> bool:
         """Somebody listens, so details are worth their cost."""
         return self._tell is not None
 
@@ -44,10 +44,10 @@ class Story:
 
 
 @contextmanager
-def logged(story: Story) -> Iterator[None]:
+def capture_logs(story: Story) -> Iterator[None]:
     """What services log goes into the story, and nowhere else."""
     logger = logging.getLogger("fs3")
-    handler, level, propagates = StoryLog(story), logger.level, logger.propagate
+    handler, level, propagates = StoryLogHandler(story), logger.level, logger.propagate
     logger.addHandler(handler)
     logger.setLevel(handler.level)
     logger.propagate = False
@@ -59,12 +59,12 @@ def logged(story: Story) -> Iterator[None]:
         logger.propagate = propagates
 
 
-class StoryLog(logging.Handler):
+class StoryLogHandler(logging.Handler):
     """Takes what services log into the story. A traceback of anything but an expected error is a failure of the run: code that
     catches everything and goes on would hide its mistakes here too."""
 
     def __init__(self, story: Story) -> None:
-        super().__init__(logging.INFO if story.is_told else logging.WARNING)
+        super().__init__(logging.INFO if story.is_verbose else logging.WARNING)
         self._story = story
 
     def emit(self, record: logging.LogRecord) -> None:

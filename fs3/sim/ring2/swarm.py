@@ -1,4 +1,4 @@
-"""Options of one run of ring 2, drawn from its seed. Each kind of trouble is on or off by itself (see `fs3.sim.swarm`)."""
+"""Options of one run of ring 2, drawn from its seed. Each kind of trouble is on or off by itself (see `fs3.sim.ring1.swarm`)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from dataclasses import dataclass, fields
 
 from fs3.base.prng import Prng
 from fs3.base.units import KIB, MICROSECOND, MILLISECOND, SECOND
-from fs3.sim.disk import DiskOptions
-from fs3.sim.network import LinkOptions
+from fs3.sim.ring2.disk import DiskOptions
+from fs3.sim.ring2.network import LinkOptions
 
 
 @dataclass(frozen=True)
-class Swarm:
+class ClusterSwarm:
     """What one run is like. Times in nanoseconds."""
 
     storages: int
@@ -71,7 +71,7 @@ class Swarm:
         return " ".join(f"{field.name}={getattr(self, field.name)}" for field in fields(self))
 
 
-def swarm_of(prng: Prng) -> Swarm:
+def draw_swarm(prng: Prng) -> ClusterSwarm:
     """Draws the options of a run."""
 
     def maybe(numerator: int, denominator: int, low: int, high: int) -> int:
@@ -85,7 +85,7 @@ def swarm_of(prng: Prng) -> Swarm:
     crashes = maybe(3, 4, 1, 4)
     rots = 0 if wipes or crashes else maybe(3, 4, 1, 3)
     latency = prng.between(30, 500) * MICROSECOND
-    return Swarm(
+    return ClusterSwarm(
         storages=storages,
         replicas=replicas,
         targets_per_node=prng.pick((1, 1, 2)) if storages < 4 else 1,

@@ -14,18 +14,19 @@ import pytest
 from fs3.api.client import Client
 from fs3.base.ids import ChainId, ChunkId, ClientId, TargetId
 from fs3.base.units import SECOND
-from fs3.client.connect import Connector
-from fs3.client.fsck import Fsck, Report
-from fs3.client.member import Member
-from fs3.client.meta import MetaClient
-from fs3.client.mgmtd import MgmtdClient
-from fs3.client.storage import StorageClient
+from fs3.client.connector import Connector
+from fs3.client.fsck.cluster import Fsck, Report
+from fs3.client.meta.client import MetaClient
+from fs3.client.mgmtd.client import MgmtdClient
+from fs3.client.mgmtd.member import Member
+from fs3.client.storage.client import StorageClient
 from fs3.core.membership.config import MgmtdConfig
-from fs3.core.meta.problems import describe, name_of
+from fs3.core.meta.fsck.problems import describe, name_of
 from fs3.drivers.memory.chunk_store import MemoryChunkStore
 from fs3.drivers.memory.kv import MemoryKV
-from fs3.drivers.memory.rpc import MemoryNetwork, MemoryTransport
-from fs3.drivers.os_clock import OsClock
+from fs3.drivers.memory.transport import MemoryNetwork, MemoryTransport
+from fs3.drivers.os.clock import OsClock
+from fs3.drivers.os.data_directories import DataDirectories
 from fs3.model.check import Problem
 from fs3.model.inode import User
 from fs3.model.routing import Role
@@ -33,7 +34,6 @@ from fs3.services.meta.config import MetaConfig
 from fs3.services.meta.service import MetaService
 from fs3.services.mgmtd.service import MgmtdService
 from fs3.services.storage.config import StorageConfig
-from fs3.services.storage.disks import DataDirectories
 from fs3.services.storage.service import StorageService
 
 ROOT = User(0, 0)

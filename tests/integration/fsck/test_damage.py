@@ -11,10 +11,10 @@ from msgspec.structs import replace
 from fs3.base.errors import FS3Error
 from fs3.base.ids import ROOT_INODE, ChainId, ChunkId, InodeId, file_chunk
 from fs3.base.status import Code
-from fs3.client.chunk_check import ChunkCheck
-from fs3.client.fsck import MetaSource
+from fs3.client.fsck.chunks import ChunkCheck
+from fs3.client.fsck.cluster import MetaSource
 from fs3.client.routing import StaticRouting
-from fs3.client.storage import WriteIO
+from fs3.client.storage.client import WriteIO
 from fs3.core.files.layout import chain_of
 from fs3.core.meta import keys, rows
 from fs3.model.chain import Chain

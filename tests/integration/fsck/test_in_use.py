@@ -13,13 +13,13 @@ from msgspec.structs import replace
 from fs3.base.errors import FS3Error
 from fs3.base.ids import ROOT_INODE, ChainId, ChunkId
 from fs3.base.status import Code
-from fs3.client.storage import WriteIO
+from fs3.client.storage.client import WriteIO
 from fs3.core.meta import keys, rows
-from fs3.core.meta.problems import describe, name_of
+from fs3.core.meta.fsck.problems import describe, name_of
 from fs3.model.check import ProblemKind
 from fs3.model.chunk import UpdateKind
 from fs3.model.namespace import RemoveKind, RenameMode
-from fs3.services.meta import administer
+from fs3.services.meta import admin_handlers as administer
 from fs3.services.storage import queries
 
 CHUNK = 1 << 16

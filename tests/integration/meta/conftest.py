@@ -9,9 +9,9 @@ import pytest
 from fs3.base.errors import error
 from fs3.base.ids import ChainId, ClientId, NodeId, TableId, TargetId
 from fs3.base.status import Code
-from fs3.client.meta import MetaClient
+from fs3.client.meta.client import MetaClient
 from fs3.client.routing import StaticRouting
-from fs3.client.storage import FindOutcome
+from fs3.client.storage.client import FindOutcome
 from fs3.drivers.lmdb import LmdbKV
 from fs3.model.chain import Chain, ChainTable, PublicState, Slot
 from fs3.model.chunk import UpdateKind, UpdateResult
@@ -50,10 +50,10 @@ class FakeCall:
         self.payload = None
         self.peer = "test"
         self.deadline = 1 << 62
-        self.cancelled = False
+        self.is_cancelled = False
         self._future = future
 
-    def reply(self, message, parts=(), sent=None):
+    def reply(self, message, parts=(), on_sent=None):
         assert isinstance(message, self.method.reply)
         if not self._future.done():
             self._future.set_result(Reply(self.method.reply.FromString(message.SerializeToString())))
@@ -142,7 +142,7 @@ class FakeChunks:
         self.largest = max(self.largest, len(keys))
         return [FindOutcome(Code.OK, 1) if key in self.there else FindOutcome(Code.NOT_FOUND) for key in keys]
 
-    async def find_following(self, keys, *, timeout_ns=0):
+    async def find_next(self, keys, *, timeout_ns=0):
         assert timeout_ns > 0
         await asyncio.sleep(0)
         self.largest = max(self.largest, len(keys))

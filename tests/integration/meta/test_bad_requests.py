@@ -3,8 +3,9 @@
 import pytest
 
 from fs3.base.errors import FS3Error
-from fs3.base.limits import batch_items_max, groups_max
+from fs3.base.limits import batch_items_max
 from fs3.base.status import Code
+from fs3.wire.meta import groups_max
 from fs3.wire.methods import META
 
 CALLER = {"client_id": b"x" * 16, "request_seq": 1, "uid": 1000, "gid": 1000}

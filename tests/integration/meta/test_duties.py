@@ -7,20 +7,16 @@ import pytest
 
 from fs3.base.errors import FS3Error
 from fs3.base.ids import ChainId, file_chunk
-from fs3.base.limits import (
-    garbage_chunks_per_step_max,
-    garbage_entries_per_step_max,
-    garbage_files_per_step_max,
-    requests_per_sweep_max,
-    requests_remembered_ns,
-)
+from fs3.base.limits import requests_remembered_ns
 from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.model.chain import Chain
 from fs3.model.namespace import PathRef, RemoveKind
 from fs3.model.requests import Mkdir, Open
 from fs3.services.meta import MetaConfig
-from fs3.services.meta.chunks import file_length
+from fs3.services.meta.chunk_client import file_length
+from fs3.services.meta.duties.garbage import garbage_chunks_per_step_max, garbage_entries_per_step_max, garbage_files_per_step_max
+from fs3.services.meta.duties.requests import requests_per_sweep_max
 
 CHUNK = 65536
 
@@ -217,16 +213,16 @@ async def test_a_step_that_fails_is_tried_again(cluster, meta, caplog):
     await cluster.start()
     failing = 3
 
-    real = cluster.chunks.find_following
+    real = cluster.chunks.find_next
 
-    async def find_following(keys, *, timeout_ns=0):
+    async def find_next(keys, *, timeout_ns=0):
         nonlocal failing
         if failing:
             failing -= 1
             raise RuntimeError("a surprise")
         return await real(keys, timeout_ns=timeout_ns)
 
-    cluster.chunks.find_following = find_following
+    cluster.chunks.find_next = find_next
     await create(cluster, meta, "f", length=CHUNK)
     await meta.remove("f")
     await reclaimed(meta)

@@ -6,13 +6,13 @@ import pytest
 
 from fs3.base.errors import Exists, NotFound
 from fs3.base.ids import ClientId
-from fs3.client.connect import Connector
-from fs3.client.meta import MetaClient
+from fs3.client.connector import Connector
+from fs3.client.meta.client import MetaClient
 from fs3.client.routing import StaticRouting
+from fs3.drivers.framed.tcp import TcpTransport
 from fs3.drivers.memory.network import MemoryNetwork
-from fs3.drivers.memory.rpc import MemoryTransport
-from fs3.drivers.os_clock import OsClock
-from fs3.drivers.tcp import TcpTransport
+from fs3.drivers.memory.transport import MemoryTransport
+from fs3.drivers.os.clock import OsClock
 from fs3.model.inode import User
 from fs3.model.namespace import PathRef
 from fs3.model.requests import Mkdir, Open

@@ -7,7 +7,7 @@ import pytest
 from fs3.base.errors import DeadlineExceeded, Exists, Unreachable, error
 from fs3.base.limits import call_timeout_ns
 from fs3.base.status import Code
-from fs3.client.meta import MetaClient
+from fs3.client.meta.client import MetaClient
 from fs3.model.namespace import PathRef, RemoveKind, RenameMode
 from fs3.model.requests import Mkdir, Open, Remove, Stat, Symlink
 

@@ -8,16 +8,16 @@ from fs3.base.errors import Exists, FS3Error
 from fs3.base.ids import file_chunk
 from fs3.base.status import Code
 from fs3.base.units import SECOND
-from fs3.client import meta_race
-from fs3.client.meta_sessions import OpenSessions
+from fs3.client.meta import hedged_request as meta_race
+from fs3.client.meta.keepalive import SessionKeepAlive
 from fs3.client.routing import StaticRouting
 from fs3.core.meta import rows
-from fs3.core.meta.liveness import list_lives
+from fs3.core.meta.client_liveness import list_clients
 from fs3.core.meta.sessions import list_sessions
 from fs3.drivers.memory.kv import MemoryKV
 from fs3.model.namespace import PathRef, RemoveKind
 from fs3.services.meta import MetaConfig, MetaService
-from fs3.sim.conformance.kv import puts, rows_of
+from fs3.sim.conformance.kv import puts, read_all_rows
 
 FIRST, SECOND_ONE = "tcp://meta-1:1", "tcp://meta-2:1"
 CHUNK = 65536
@@ -25,8 +25,8 @@ CHUNK = 65536
 
 @pytest.fixture(autouse=True)
 def no_patience(monkeypatch):
-    monkeypatch.setattr(meta_race, "meta_read_patience_ns", SECOND // 1000)
-    monkeypatch.setattr(meta_race, "meta_change_patience_ns", SECOND // 1000)
+    monkeypatch.setattr(meta_race, "meta_read_hedge_ns", SECOND // 1000)
+    monkeypatch.setattr(meta_race, "meta_change_hedge_ns", SECOND // 1000)
 
 
 @pytest.fixture
@@ -144,9 +144,9 @@ async def test_a_change_that_has_happened_is_not_refused_by_its_repetition(pair)
 
 async def held_by(pair):
     async with asyncio.timeout(20):
-        while pair.service.lease.held is pair.other.lease.held:  # noqa: ASYNC110 - nobody is told who is elected
+        while pair.service.lease.is_held is pair.other.lease.held:  # noqa: ASYNC110 - nobody is told who is elected
             await asyncio.sleep(0.001)
-    return pair.service if pair.service.lease.held else pair.other
+    return pair.service if pair.service.lease.is_held else pair.other
 
 
 async def test_one_service_does_the_duties_and_leaves_them_when_it_stops(pair):
@@ -154,15 +154,15 @@ async def test_one_service_does_the_duties_and_leaves_them_when_it_stops(pair):
     resting = pair.other if doing is pair.service else pair.service
     assert doing.garbage.may_work()
     assert not resting.garbage.may_work()
-    assert resting.contacts.may_work(), "each notes whom it hears of"
+    assert resting.last_seen.may_work(), "each notes whom it hears of"
     await doing.stop()
-    assert not doing.lease.held
+    assert not doing.lease.is_held
     pair.clock.advance(2)
     async with asyncio.timeout(20):
-        while not resting.lease.held:  # noqa: ASYNC110
+        while not resting.lease.is_held:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
     await doing.start()
-    assert resting.lease.held
+    assert resting.lease.is_held
 
 
 async def test_a_store_of_another_cluster_or_program_is_refused(cluster, make_routing_with, tmp_path):
@@ -179,9 +179,9 @@ async def test_a_store_of_another_cluster_or_program_is_refused(cluster, make_ro
     with pytest.raises(FS3Error, match="something else than a namespace") as refused:
         await service(kv, b"c" * 16).start()
     assert refused.value.code is Code.UNSUPPORTED
-    assert await rows_of(kv) == [(b"mgmtd/cluster", b"1")]
+    assert await read_all_rows(kv) == [(b"mgmtd/cluster", b"1")]
     newer = MemoryKV()
-    await newer.transact(puts({b"CLUS": rows.encode(rows.Store(2, b"c" * 16))}))
+    await newer.transact(puts({b"CLUS": rows.encode(rows.StoreIdent(2, b"c" * 16))}))
     with pytest.raises(FS3Error, match="format 2") as refused:
         await service(newer, b"c" * 16).start()
     assert refused.value.code is Code.UNSUPPORTED
@@ -219,7 +219,7 @@ async def test_a_dead_writers_file_gets_the_length_that_storage_has(cluster, met
     assert (await meta.statfs()).garbage == 1
     assert "silent for too long" in caplog.text
     await look(cluster, 10)
-    assert await cluster.kv.read(lambda txn: list_lives(txn, None, 10)) == []
+    assert await cluster.kv.read(lambda txn: list_clients(txn, None, 10)) == []
     assert (await meta.close_file(named.inode.id, named.session, length=9 * CHUNK)).length == 9 * CHUNK, "it was merely silent"
 
 
@@ -235,26 +235,26 @@ async def test_a_client_that_is_heard_of_keeps_its_sessions(pair, sign):
                 meta._nodes._turn += 1
                 meta._nodes._current = None
             await meta._keep_alive()
-        await pair.service.contacts.step()
-        await pair.other.contacts.step()
+        await pair.service.last_seen.step()
+        await pair.other.last_seen.step()
         await look(pair, 10)
     assert [session.id for session in await sessions_of(pair)] == [opened.session]
 
 
 async def test_a_client_that_wakes_up_in_time_keeps_what_is_left(cluster, meta):
-    """It was condemned, but storage did not say how long one of its files is; then it was heard of."""
+    """It was presumed_dead, but storage did not say how long one of its files is; then it was heard of."""
     kept = await meta.open("kept", write=True, create=True)
-    silent = cluster.chunks.find_following
+    silent = cluster.chunks.find_next
 
     async def fails(keys, *, timeout_ns=0):
         raise FS3Error(Code.UNAVAILABLE, "no answer")
 
-    cluster.chunks.find_following = fails
+    cluster.chunks.find_next = fails
     await look(cluster, 80)
     assert len(await sessions_of(cluster)) == 1
     await meta._keep_alive()
-    await cluster.service.contacts.step()
-    cluster.chunks.find_following = silent
+    await cluster.service.last_seen.step()
+    cluster.chunks.find_next = silent
     await look(cluster, 50)
     assert [session.id for session in await sessions_of(cluster)] == [kept.session]
     await look(cluster, 30)
@@ -263,7 +263,7 @@ async def test_a_client_that_wakes_up_in_time_keeps_what_is_left(cluster, meta):
 
 async def test_sessions_of_an_older_version_get_a_row(cluster, meta):
     opened = await meta.open("f", write=True, create=True)
-    ((client, _),) = await cluster.kv.read(lambda txn: list_lives(txn, None, 10))
+    ((client, _),) = await cluster.kv.read(lambda txn: list_clients(txn, None, 10))
 
     async def forget(txn):
         txn.delete(b"LIFE" + client)
@@ -299,7 +299,7 @@ async def test_a_close_waits_for_a_storage_that_does_not_say(cluster, meta, monk
     opened = await meta.open("f", write=True, create=True)
     await meta.sync(opened.inode.id, opened.session, length=CHUNK)
     await cluster.client().truncate(opened.inode.id, 0)
-    answers = cluster.chunks.find_following
+    answers = cluster.chunks.find_next
     refusals = [Code.UNAVAILABLE, Code.DEADLINE]
 
     async def fails(keys, *, timeout_ns=0):
@@ -307,7 +307,7 @@ async def test_a_close_waits_for_a_storage_that_does_not_say(cluster, meta, monk
             raise FS3Error(refusals.pop(), "no answer")
         return await answers(keys, timeout_ns=timeout_ns)
 
-    cluster.chunks.find_following = fails
+    cluster.chunks.find_next = fails
     assert (await meta.close_file(opened.inode.id, opened.session, length=CHUNK, truncations=0)).length == 0
     assert not refusals
 
@@ -321,16 +321,16 @@ async def test_one_keep_alive_per_client_and_only_when_it_is_silent(cluster):
     async def send():
         await told.put(len(sessions._open))
 
-    sessions = OpenSessions(cluster.clock, send, SECOND // 1000)
+    sessions = SessionKeepAlive(cluster.clock, send, SECOND // 1000)
     assert told.empty()
     for session in range(5):
-        sessions.opened(session)
+        sessions.on_open(session)
     cluster.clock.advance(1)
     for _ in range(3):
         assert await told.get() == 5
         cluster.clock.advance(1)
     for session in range(5):
-        sessions.closed(session)
+        sessions.on_close(session)
     await sessions.stop()
 
 

@@ -183,7 +183,7 @@ async def test_batch_stat_is_cut_to_frames(meta, cluster):
 
 
 async def test_batch_runs_everything_in_order_with_results_of_their_own(meta, cluster):
-    commits = cluster.kv.counters.commits
+    commits = cluster.kv.stats.commits
     answers = await meta.batch(
         [
             Mkdir(PathRef(path="d")),
@@ -219,7 +219,7 @@ async def test_batch_runs_everything_in_order_with_results_of_their_own(meta, cl
     assert answers[3].id == answers[2].inode.id
     assert answers[8].entries[0].inode.mode == 0o600
     assert answers[9].inode == answers[2].inode.id
-    assert cluster.kv.counters.commits == commits + 1, "one pass of the lane, one commit"
+    assert cluster.kv.stats.commits == commits + 1, "one pass of the lane, one commit"
     file = answers[2]
     answers = await meta.batch(
         [
@@ -234,10 +234,10 @@ async def test_batch_runs_everything_in_order_with_results_of_their_own(meta, cl
 
 
 async def test_a_batch_of_reads_needs_no_commit(meta, cluster):
-    commits = cluster.kv.counters.transactions
+    commits = cluster.kv.stats.transactions
     answers = await meta.batch([Stat(PathRef(path="")), Stat(PathRef(path="none")), List(PathRef(path=""))])
     assert [type(answer).__name__ for answer in answers] == ["Inode", "NotFound", "Listing"]
-    assert cluster.kv.counters.transactions == commits
+    assert cluster.kv.stats.transactions == commits
     assert await meta.batch([]) == []
 
 

@@ -16,9 +16,9 @@ from fs3.base.errors import error
 from fs3.base.ids import ChainId, ChunkId, ClientId, NodeId, TargetId, file_chunk
 from fs3.base.status import Code
 from fs3.base.units import SECOND
-from fs3.client.connect import Connector
+from fs3.client.connector import Connector
 from fs3.client.routing import StaticRouting
-from fs3.client.storage import ReadIO, StorageClient, WriteIO
+from fs3.client.storage.client import ReadIO, StorageClient, WriteIO
 from fs3.core.membership.transition import next_chain
 from fs3.drivers.chunks import ChunkStoreConfig, FileChunkStore
 from fs3.drivers.memory.chunk_store import MemoryChunkStore
@@ -74,17 +74,17 @@ class FakeCall:
         self.payload = memoryview(self._buffer) if payload else None
         self.peer = "fake"
         self.deadline = deadline
-        self.cancelled = False
+        self.is_cancelled = False
         self.ended = False
         self.released = False
 
-    def reply(self, message, parts=(), sent=None):
+    def reply(self, message, parts=(), on_sent=None):
         if self.ended:
             return  # the process has crashed meanwhile
         self.ended = True
         payload = b"".join(bytes_of(part) for part in parts)
-        if sent is not None:
-            sent()
+        if on_sent is not None:
+            on_sent()
         self.release()
         self.channel.answered(self, message, payload, None)
 
@@ -109,7 +109,7 @@ class FakeChannel:
     def __init__(self, network, endpoint):
         self.network = network
         self.endpoint = endpoint
-        self.heard = 0
+        self.activity = 0
 
     def start(self, method, request, parts=(), into=None, timeout_ns=0):
         loop = asyncio.get_running_loop()
@@ -168,7 +168,7 @@ class FakeChannel:
         if future.done() or self.endpoint not in self.network.servers:
             self._expire_soon(future)
             return
-        self.heard += 1
+        self.activity += 1
         if failure is not None:
             future.set_exception(failure)
             return
@@ -411,7 +411,7 @@ class StorageCluster:
                 if self.memory is not None:
                     return self.memory.setdefault(target, MemoryChunkStore())
                 store = FileChunkStore.open(
-                    disks.home(target), target, CLOCK, config=self.store_config.get(node, ChunkStoreConfig())
+                    disks.ensure_target_dir(target), target, CLOCK, config=self.store_config.get(node, ChunkStoreConfig())
                 )
                 return self.wrap(target, store)
 
@@ -437,11 +437,11 @@ class StorageCluster:
     def _settled(self, node, service):
         for chain in self.manager.routing.chains.values():
             for slot in chain.slots:
-                if slot.node != node or slot.target in service._holdings.problems:
+                if slot.node != node or slot.target in service._target_map.open_failures:
                     continue
                 shell = service.targets.get(slot.target)
                 machine = shell._machine if shell is not None else None
-                if machine is None or not machine.opened or machine.chain is not chain or machine.lanes:
+                if machine is None or not machine.is_open or machine.chain is not chain or machine.lanes:
                     return False
         return True
 
@@ -477,24 +477,24 @@ class StorageCluster:
                 call.ended = call.released = True
                 call.channel._expire_soon(call.future)
         service._accepting = False
-        service._board.close()
+        service._scheduler.close()
         await service._duties.stop()
-        service._member._beating.cancel()
-        await asyncio.gather(service._member._beating, return_exceptions=True)
-        self.manager._callbacks.remove(service._routing_changed)
+        service._member._heartbeat_task.cancel()
+        await asyncio.gather(service._member._heartbeat_task, return_exceptions=True)
+        self.manager._callbacks.remove(service._on_routing_changed)
         for shell in service.targets.values():
             shell._closed = True
             if shell._timer is not None:
                 shell._timer.cancel()
             shell.source.close()
-            await shell._outgoing.close()
+            await shell._forwarder.close()
             await asyncio.gather(*shell._tasks, return_exceptions=True)
             await shell.store.close()
 
     async def stop_node(self, node):
         service = self.services.pop(node)
         await service.stop()
-        self.manager._callbacks.remove(service._routing_changed)
+        self.manager._callbacks.remove(service._on_routing_changed)
         self.network.servers.pop(f"fake://{node}", None)
 
     async def stop(self):
@@ -531,10 +531,10 @@ class StorageCluster:
             assert service._jobs == 0
             assert service._reads.cold.bytes == 0
             for shell in service.targets.values():
-                assert shell.busy == 0
+                assert shell.waiter_count == 0
                 assert shell.read_back_bytes == 0
                 if self.memory is None:
-                    assert not shell.store._holds.pins
+                    assert not shell.store._reclaimer.pin_count
         for call in self.network.calls:
             assert call.ended, f"{call.method} was never answered"
             assert call.released

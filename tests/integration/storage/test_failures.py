@@ -67,7 +67,7 @@ async def test_a_head_that_restarts_sends_its_large_pending_chunks_again(cluster
     contents = {number: bytes([number]) * (300 * KIB) for number in range(12)}
     made.network.hold("Update", lambda request: request.from_target == 101)
     writing = asyncio.ensure_future(client.update([help.write(number, data) for number, data in contents.items()]))
-    await help.until(lambda: len(made.store(1, 1).pending()) == 12)
+    await help.until(lambda: len(made.store(1, 1).list_pending()) == 12)
     await made.crash(1)
     made.network.held.clear()
     made.network.fault = lambda endpoint, method, request: None
@@ -151,7 +151,7 @@ async def test_a_machine_that_fails_is_not_asked_again(cluster, help):
     (result,) = await client.update([help.write(1, b"x")], timeout_ns=SECOND // 10)
     assert result.code is Code.DEADLINE
     assert "planted" in result.message
-    assert "planted" in made.shell(1, 1).damage
+    assert "planted" in made.shell(1, 1).failure
     await help.until(lambda: any("planted" in report.reason for report in made.manager.beats[1].targets))
 
 
@@ -215,7 +215,7 @@ async def test_a_payload_is_kept_until_nobody_uses_it(cluster, help):
 
     store.stage = slow
     writing = asyncio.ensure_future(client.update([help.write(1, b"precious")]))
-    await help.until(lambda: made.shell(1, 1).busy == 1)
+    await help.until(lambda: made.shell(1, 1).waiter_count == 1)
     made.manager.set_chain(help.chain_of(1, 2, {2: SERVING, 3: SERVING, 1: OFFLINE}))
     await help.until(lambda: made.shell(1, 1)._machine.chain.version == 2)
     (call,) = [call for call in made.network.calls if call.method.name == "Update" and not call.request.from_target][:1]
@@ -236,7 +236,7 @@ async def test_a_disk_that_fails_at_the_head_does_not_fail_the_write(cluster, he
 
     made.store(1, 1).stage = broken
     writing = asyncio.ensure_future(client.update([help.write(1, b"data")]))
-    await help.until(lambda: made.shell(1, 1).damage)
+    await help.until(lambda: made.shell(1, 1).failure)
     made.manager.set_chain(help.chain_of(1, 2, {2: SERVING, 3: SERVING, 1: OFFLINE}))
     assert (await writing)[0].code is Code.OK
     assert await help.get(client, 1, 4) == (Code.OK, b"data")
@@ -255,14 +255,14 @@ async def test_a_chain_of_one_says_that_its_disk_failed(cluster, help):
 
 async def test_buffers_go_back_while_the_successor_is_slow(cluster, help, monkeypatch):
     """What waits for a successor is not kept in request buffers: they go back, and the store has the bytes."""
-    monkeypatch.setattr("fs3.services.storage.updates.lent_bytes_max", 1 * MIB)
+    monkeypatch.setattr("fs3.services.storage.forwarding.payloads.lent_bytes_max", 1 * MIB)
     made = await cluster(chains=1)
     client = made.client()
     contents = {number: random.Random(number).randbytes(300 * KIB) for number in range(20)}
     made.network.hold("Update", lambda request: request.from_target)
     writing = asyncio.gather(*(client.update([help.write(number, data)]) for number, data in contents.items()))
     head = made.services[1]
-    await help.until(lambda: len(made.store(1, 1).pending()) == 20 and head.payload_bytes <= 1 * MIB)
+    await help.until(lambda: len(made.store(1, 1).list_pending()) == 20 and head.payload_bytes <= 1 * MIB)
     assert head._payloads.lent_bytes <= 1 * MIB
     assert head._jobs == 20
     made.network.let_go()
@@ -275,7 +275,7 @@ async def test_buffers_go_back_while_the_successor_is_slow(cluster, help, monkey
 
 
 async def test_nothing_lent_at_all_still_works(cluster, help, monkeypatch):
-    monkeypatch.setattr("fs3.services.storage.updates.lent_bytes_max", 0)
+    monkeypatch.setattr("fs3.services.storage.forwarding.payloads.lent_bytes_max", 0)
     made = await cluster()
     client = made.client()
     image = bytearray(300_000)
@@ -295,7 +295,7 @@ async def test_nothing_lent_at_all_still_works(cluster, help, monkeypatch):
 
 
 async def test_an_update_resent_after_its_buffer_went_back_comes_from_the_store(cluster, help, monkeypatch):
-    monkeypatch.setattr("fs3.services.storage.updates.lent_bytes_max", 0)
+    monkeypatch.setattr("fs3.services.storage.forwarding.payloads.lent_bytes_max", 0)
     made = await cluster(chains=1)
     client = made.client()
     data = random.Random(1).randbytes(100_000)
@@ -311,7 +311,7 @@ async def test_an_update_resent_after_its_buffer_went_back_comes_from_the_store(
 
 
 async def test_only_so_much_waits_behind_a_busy_chunk(cluster, help, monkeypatch):
-    monkeypatch.setattr("fs3.services.storage.updates.parked_bytes_max", 100_000)
+    monkeypatch.setattr("fs3.services.storage.forwarding.payloads.parked_bytes_max", 100_000)
     made = await cluster(chains=1)
     clients = [made.client() for _ in range(6)]
     made.network.hold("Update", lambda request: request.from_target == 101)
@@ -349,7 +349,7 @@ async def test_a_machine_that_fails_keeps_the_bytes_the_disk_is_working_on(clust
     await help.until(lambda: shell._staging)
     shell._machine.step = broken
     second = asyncio.ensure_future(client.update([help.write(2, b"x")], timeout_ns=SECOND // 5))
-    await help.until(lambda: shell.damage)
+    await help.until(lambda: shell.failure)
     call = next(call for call in made.network.calls if call.method.name == "Update")
     assert not call.released
     gate.set()
@@ -361,7 +361,7 @@ async def test_a_machine_that_fails_keeps_the_bytes_the_disk_is_working_on(clust
 
 
 async def test_writers_of_one_chunk_whose_bytes_come_from_the_store(cluster, help, monkeypatch):
-    monkeypatch.setattr("fs3.services.storage.updates.lent_bytes_max", 0)
+    monkeypatch.setattr("fs3.services.storage.forwarding.payloads.lent_bytes_max", 0)
     made = await cluster(chains=1)
     clients = [made.client() for _ in range(4)]
     results = await asyncio.gather(*(client.update([help.write(1, b"%d" % n * 90_000)]) for n, client in enumerate(clients * 5)))

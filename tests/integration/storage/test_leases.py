@@ -41,10 +41,10 @@ async def test_a_target_that_the_manager_was_not_told_of_does_not_serve(cluster,
     made = await cluster(chains=1)
     await made.client().update([help.write(1, b"data")])
     service = made.services[2]
-    await help.until(lambda: TargetId(102) in service._member.granted)
-    service._member.granted = frozenset()
+    await help.until(lambda: TargetId(102) in service._member.leased_targets)
+    service._member.leased_targets = frozenset()
     assert (await ask(made, help, 2))[0] is Code.LEASE
-    await help.until(lambda: TargetId(102) in service._member.granted)
+    await help.until(lambda: TargetId(102) in service._member.leased_targets)
     assert await ask(made, help, 2) == (Code.OK, b"data")
 
 
@@ -118,7 +118,7 @@ async def test_a_chain_that_changes_while_the_disk_is_waited_for(cluster, help, 
 
 
 async def test_reads_that_wait_their_turn_hear_at_once_that_the_target_has_left(cluster, help, monkeypatch):
-    monkeypatch.setattr("fs3.services.storage.read_path.cold_read_bytes_max", 1)
+    monkeypatch.setattr("fs3.services.storage.reads.cold_read_bytes_max", 1)
     made = await cluster(chains=1)
     await made.client().update([help.write(1, b"data")])
     gate, begun = await cold(made, 2, monkeypatch)

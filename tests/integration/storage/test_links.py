@@ -8,7 +8,8 @@ from fs3.base.ids import ChainId
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND
 from fs3.model.chain import LocalState, PublicState
-from fs3.services.storage import absence, watch
+from fs3.services.storage import withdrawal as absence
+from fs3.services.storage.forwarding import successor_monitor as watch
 
 SERVING, SYNCING, OFFLINE = PublicState.SERVING, PublicState.SYNCING, PublicState.OFFLINE
 
@@ -16,8 +17,8 @@ SERVING, SYNCING, OFFLINE = PublicState.SERVING, PublicState.SYNCING, PublicStat
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """The same in a tenth of the time."""
-    monkeypatch.setattr(watch, "successor_silent_ns", 300 * MILLISECOND)
-    monkeypatch.setattr(watch, "successor_look_ns", 25 * MILLISECOND)
+    monkeypatch.setattr(watch, "successor_unresponsive_ns", 300 * MILLISECOND)
+    monkeypatch.setattr(watch, "successor_check_ns", 25 * MILLISECOND)
     monkeypatch.setattr(absence, "rejoin_min_ns", 500 * MILLISECOND)
 
 
@@ -140,9 +141,9 @@ async def test_a_successor_whose_disk_stands_still_is_not_silent(cluster, help, 
 async def test_a_target_that_is_asked_under_another_version_stays(cluster, help):
     made = await following(cluster)
     shell = made.shell(1, 2)
-    shell.leave(7)
+    shell.on_leave_request(7)
     assert shell.local_state() is LocalState.UPTODATE
-    shell.leave(1)
+    shell.on_leave_request(1)
     assert shell.local_state() is LocalState.OFFLINE
     await help.until(lambda: order(made, OFFLINE) == [2])
     await help.until(lambda: order(made) == [1, 3, 2])

@@ -37,7 +37,7 @@ async def test_a_target_that_was_complete_once_and_is_not_here_comes_back_empty_
     (report,) = made.manager.beats[2].targets
     assert report.state == LocalState.ONLINE
     assert "was lost" in report.reason
-    assert not made.services[2]._disks.note(TargetId(102)).whole
+    assert not made.services[2]._disks.read_note(TargetId(102)).whole
     # It takes no part although the chain says so: it would show holes where there are chunks.
     assert made.shell(1, 2).read_gate(1, help.CLOCK.now())[0] is Code.NOT_SERVING
 
@@ -166,7 +166,7 @@ async def test_a_superseded_process_stops_serving(cluster, help):
         return await answer(request, timeout_ns)
 
     made.manager.heartbeat = heartbeat
-    await help.until(lambda: made.services[1]._member.superseded)
+    await help.until(lambda: made.services[1]._member.is_superseded)
     with pytest.raises(FS3Error) as caught:
         await made.network.connect("fake://1").call(help.STORAGE.Find, help.pb.FindRequest())
     assert caught.value.code is Code.SHUTTING_DOWN

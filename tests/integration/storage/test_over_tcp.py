@@ -8,8 +8,8 @@ import pytest
 from fs3.base.status import Code
 from fs3.base.units import KIB, MIB
 from fs3.cli.local import free_ports
-from fs3.drivers.pool import ReceivePool
-from fs3.drivers.tcp import TcpTransport
+from fs3.drivers.framed.tcp import TcpTransport
+from fs3.drivers.rpc.receive_pool import ReceivePool
 
 
 @pytest.fixture
@@ -74,8 +74,8 @@ async def test_a_read_that_is_cancelled_half_way_spoils_nothing(over_tcp, help):
 
 async def test_nodes_whose_buffers_are_full_do_not_wait_for_each_other(over_tcp, help, monkeypatch):
     """Each node is head, middle and tail; there is less room than the clients send. Nothing may have to time out."""
-    monkeypatch.setattr("fs3.services.storage.updates.lent_bytes_max", 1 * MIB)
-    monkeypatch.setattr("fs3.services.storage.updates.parked_bytes_max", 1 * MIB)
+    monkeypatch.setattr("fs3.services.storage.forwarding.payloads.lent_bytes_max", 1 * MIB)
+    monkeypatch.setattr("fs3.services.storage.forwarding.payloads.parked_bytes_max", 1 * MIB)
     made = await over_tcp(pool_bytes=4 * MIB)
     clients = [made.client() for _ in range(3)]
     data = random.Random(5).randbytes(1 * MIB)

@@ -11,7 +11,7 @@ from fs3.base.errors import FS3Error
 from fs3.base.ids import ChainId
 from fs3.base.status import Code
 from fs3.base.units import KIB, MIB, SECOND
-from fs3.client.storage import ReadIO
+from fs3.client.storage.client import ReadIO
 from fs3.model.chain import PublicState
 from fs3.model.chunk import UpdateKind
 
@@ -175,7 +175,7 @@ async def test_a_replica_that_dies_is_replaced_by_another(cluster, help, length)
 
 
 async def test_a_replica_that_hangs_is_left_for_another(cluster, help, monkeypatch):
-    monkeypatch.setattr("fs3.client.chunk_reads.read_attempt_ns", SECOND // 20)
+    monkeypatch.setattr("fs3.client.storage.reads.read_attempt_ns", SECOND // 20)
     made = await cluster()
     client = made.client()
     await client.update([help.write(1, b"data")])
@@ -245,11 +245,11 @@ async def test_spoiled_everywhere_is_an_error_and_not_data(cluster, help):
         spoil(made.path / f"node-{node}" / "targets", data[:1000])
     (outcome,) = await client.read([help.read_io(1, 1000)])
     assert outcome.code is Code.CHECKSUM
-    assert all(made.store(1, node).bad for node in (1, 2, 3))
+    assert all(made.store(1, node).bad_chunks for node in (1, 2, 3))
 
 
 async def test_cold_reads_wait_for_memory_in_turn(cluster, help, monkeypatch):
-    monkeypatch.setattr("fs3.services.storage.read_path.cold_read_bytes_max", 300 * KIB)
+    monkeypatch.setattr("fs3.services.storage.reads.cold_read_bytes_max", 300 * KIB)
     made = await cluster(chains=1)
     client = made.client()
     data = {number: pattern(200 * KIB, number) for number in range(8)}
@@ -276,7 +276,7 @@ async def test_cold_reads_wait_for_memory_in_turn(cluster, help, monkeypatch):
 
 
 async def test_too_many_cold_reads_are_refused_with_busy(cluster, help, monkeypatch):
-    monkeypatch.setattr("fs3.services.storage.read_path.cold_reads_max", 2)
+    monkeypatch.setattr("fs3.services.storage.reads.cold_reads_max", 2)
     made = await cluster(chains=1)
     await made.client().update([help.write(number, b"data") for number in range(5)])
     monkeypatch.setattr(made.store(1, 1), "read_many", lambda chunks, batch, which, refuse_dirty: list(which))
@@ -299,7 +299,7 @@ async def test_a_wrong_chain_version_is_refused_and_refreshed(cluster, help):
     old = made.manager.routing
     made.manager.set_chain(help.chain_of(1, 2, {1: SERVING, 2: SERVING, 3: SERVING}))
     await made.settled()
-    client._routes._routing, client._routes._candidates = old, {}
+    client._router._routing, client._router._candidates = old, {}
     made.network.log.clear()
     assert await help.get(client, 1, 4) == (Code.OK, b"data")
     assert [list(request.chain_versions) for _, request in made.network.requests("Read")] == [[1], [2]]
@@ -330,7 +330,7 @@ async def test_a_read_that_nobody_answers_ends_at_its_deadline(cluster, help):
     assert outcome.code is Code.DEADLINE
     (found,) = await client.find([(help.chunk(1), ChainId(1))], timeout_ns=SECOND // 10)
     assert found.code is Code.DEADLINE
-    assert client._routes.choice._outstanding == {}
+    assert client._router.choice._outstanding == {}
 
 
 async def test_a_cancelled_read_leaves_the_buffer_alone(cluster, help):
@@ -347,7 +347,7 @@ async def test_a_cancelled_read_leaves_the_buffer_alone(cluster, help):
     made.network.let_go()
     assert await help.get(client, 1, 4) == (Code.OK, b"data")
     assert bytes(io.buffer) == bytes(4)
-    assert client._routes.choice._outstanding == {}
+    assert client._router.choice._outstanding == {}
 
 
 async def test_all_frames_of_a_cancelled_read_are_given_up(cluster, help):
@@ -364,7 +364,7 @@ async def test_all_frames_of_a_cancelled_read_are_given_up(cluster, help):
     made.network.let_go()
     assert await help.get(client, 3, 4) == (Code.OK, b"\xff" * 4)
     assert not any(any(io.buffer[:: 64 * KIB]) for io in ios)
-    assert client._routes.choice._outstanding == {}
+    assert client._router.choice._outstanding == {}
 
 
 async def test_find_asks_one_node_once(cluster, help):

@@ -53,9 +53,9 @@ async def test_a_bad_chunk_that_a_reader_finds_is_repaired_while_everybody_serve
     assert spoil(made, 2, data[70_000:71_000])
     code, _ = await ask(made, help, 2, 70_000, 1000)
     assert code is Code.CHECKSUM
-    await made.until(lambda: not made.store(1, 2).bad)
+    await made.until(lambda: not made.store(1, 2).bad_chunks)
     assert await ask(made, help, 2, 70_000, 1000) == (Code.OK, data[70_000:71_000])
-    assert made.services[2]._duties._of[TargetId(102)][1].repaired == 1
+    assert made.services[2]._duties._by_target[TargetId(102)][1].repaired_chunks == 1
     await made.until(lambda: made.manager.beats[2].targets[0].repaired_blocks == 1)
     assert made.manager.routing.chains[1].version == 1
     made.assert_clean()
@@ -71,7 +71,7 @@ async def test_a_client_never_sees_it(cluster, help):
         assert spoil(made, node, data[:5000])
     for _ in range(6):
         assert await help.get(client, 1, 1000) == (Code.OK, data[:1000])
-    await made.until(lambda: not made.store(1, 1).bad and not made.store(1, 3).bad)
+    await made.until(lambda: not made.store(1, 1).bad_chunks and not made.store(1, 3).bad_chunks)
 
 
 async def test_a_partial_overwrite_of_a_bad_chunk_goes_through(cluster, help):
@@ -107,7 +107,7 @@ async def test_a_chunk_that_is_bad_everywhere_stays_bad_and_is_named(cluster, he
     assert (await client.update([help.write(1, pattern(300 * KIB, 2), kind=UpdateKind.WRITE)]))[0].code is Code.OK
     await made.idle()
     assert await help.get(client, 1, 300 * KIB) == (Code.OK, pattern(300 * KIB, 2))
-    await made.until(lambda: not any(made.store(1, node).bad for node in (1, 2, 3)))
+    await made.until(lambda: not any(made.store(1, node).bad_chunks for node in (1, 2, 3)))
 
 
 async def test_the_scrub_finds_what_nobody_reads(cluster, help):
@@ -126,8 +126,8 @@ async def test_the_scrub_finds_what_nobody_reads(cluster, help):
     status = await scrub()
     assert (status.target_id, status.running, status.passes) == (102, False, 0)
     await scrub(begin=True)
-    duties = made.services[2]._duties._of[TargetId(102)]
-    await made.until(lambda: duties[2].passes == 1 and duties[1].repaired == 3)
+    duties = made.services[2]._duties._by_target[TargetId(102)]
+    await made.until(lambda: duties[2].passes == 1 and duties[1].repaired_chunks == 3)
     status = await scrub(target_id=102)
     assert (status.running, status.passes, status.bad_chunks, status.repaired_chunks) == (False, 1, 0, 3)
     assert status.bytes >= 40 * 150 * KIB
@@ -139,21 +139,21 @@ async def test_the_scrub_finds_what_nobody_reads(cluster, help):
 
 
 async def test_a_scrub_goes_on_where_a_restart_interrupted_it(cluster, help, monkeypatch):
-    monkeypatch.setattr("fs3.services.storage.scrub.scrub_step_bytes", 1 * MIB)
-    monkeypatch.setattr("fs3.services.storage.scrub.scrub_note_ns", 0)
+    monkeypatch.setattr("fs3.services.storage.upkeep.scrub.scrub_step_bytes", 1 * MIB)
+    monkeypatch.setattr("fs3.services.storage.upkeep.scrub.scrub_note_ns", 0)
     made = await cluster(chains=1, start=False)
     await made.start(config=StorageConfig(scrub_bytes_per_second=20 * MIB))
     client = made.client()
     await client.update([help.write(number, pattern(256 * KIB, number)) for number in range(64)])
     await made.idle()
-    scrubber = made.services[1]._duties._of[TargetId(101)][2]
+    scrubber = made.services[1]._duties._by_target[TargetId(101)][2]
     scrubber.begin()
     disks = made.services[1]._disks
-    await made.until(lambda: disks.note(TargetId(101)).scrub_after)
+    await made.until(lambda: disks.read_note(TargetId(101)).scrub_after)
     await made.stop_node(1)
-    reached = disks.note(TargetId(101)).scrub_after
+    reached = disks.read_note(TargetId(101)).scrub_after
     await made.start(1)
-    scrubber = made.services[1]._duties._of[TargetId(101)][2]
+    scrubber = made.services[1]._duties._by_target[TargetId(101)][2]
     await made.until(lambda: scrubber.passes == 1)
     left = sum(help.chunk(number) > reached for number in range(64))
     assert scrubber.done_chunks == left < 64
@@ -167,7 +167,7 @@ async def test_a_client_reports_what_arrived_wrong(cluster, help):
     assert spoil(made, 3, data[100_000:101_000])
     report = help.pb.ReportBadRequest(chunks=help.chunk(1) + help.chunk(77), chains=[1, 1])
     await made.network.connect("fake://3").call(help.STORAGE.ReportBad, report)
-    await made.until(lambda: made.services[3]._duties._of[TargetId(103)][1].repaired == 1)
+    await made.until(lambda: made.services[3]._duties._by_target[TargetId(103)][1].repaired_chunks == 1)
     with pytest.raises(FS3Error, match="chunks: 3 bytes") as caught:
         await made.network.connect("fake://3").call(help.STORAGE.ReportBad, help.pb.ReportBadRequest(chunks=b"abc", chains=[1]))
     assert caught.value.code is Code.INVALID
@@ -211,7 +211,7 @@ async def test_a_pending_version_that_cannot_be_read_back_holds_nobody_up(cluste
     await made.idle()
     assert len(set(made.replicas(1, help.chunk(1)))) == 1
     version = made.manager.routing.chains[1].version
-    await made.until(lambda: made.shell(1, 1).replica.standing.serves)
+    await made.until(lambda: made.shell(1, 1).replica.position.serves)
     assert await ask(made, help, 1, 0, 1000, version=version) == (Code.OK, data[:1000])
 
 
@@ -225,5 +225,5 @@ async def test_the_only_one_that_serves_is_repaired_by_one_that_does_not(cluster
     await made.until(lambda: made.shell(1, 1).replica.chain.version == 2)
     assert spoil(made, 1, data[:1000])
     assert (await ask(made, help, 1, 0, 1000, version=2))[0] is Code.CHECKSUM
-    await made.until(lambda: not made.store(1, 1).bad)
+    await made.until(lambda: not made.store(1, 1).bad_chunks)
     assert await ask(made, help, 1, 0, 1000, version=2) == (Code.OK, data[:1000])

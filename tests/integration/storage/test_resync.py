@@ -40,7 +40,7 @@ def contents(made, node, chain=1):
     """Chunk -> (version, length, checksum) of everything committed, and the channel rows."""
     store = made.store(chain, node)
     chunks = {chunk: (meta.committed, meta.pending, meta.length, meta.checksum) for chunk, meta in store.list(None, 10_000)}
-    channels = {key: (row.seq, row.chunk) for key, row in store.channels(None, 10_000)}
+    channels = {key: (row.seq, row.chunk) for key, row in store.list_channels(None, 10_000)}
     return chunks, channels
 
 
@@ -111,7 +111,7 @@ async def test_an_empty_replacement_disk_is_filled(cluster, help):
     await made.start(1)
     assert made.manager.registered[1].incarnation == 2, "the manager knows how often it was started"
     await all_serve(made)
-    assert made.services[1]._disks.note(TargetId(101)).whole
+    assert made.services[1]._disks.read_note(TargetId(101)).whole
     await made.idle()
     assert contents(made, 1) == contents(made, 2) == contents(made, 3)
     assert len(contents(made, 1)[0]) == 300
@@ -198,7 +198,7 @@ async def test_the_channels_of_clients_are_handed_over(cluster, help):
     for node in (1, 3):
         await made.crash(node)
         made.manager.lose(node)
-    await made.until(lambda: made.shell(1, 2)._machine.standing.is_last)
+    await made.until(lambda: made.shell(1, 2)._machine.position.is_last)
     version = made.manager.routing.chains[ChainId(1)].version
     request.chain_versions[:] = [version]
     reply = (await made.network.connect("fake://2").call(help.STORAGE.Update, request, [b"base"])).message
@@ -247,7 +247,7 @@ async def test_a_clean_stop_hands_over_and_the_return_moves_nothing(cluster, hel
 
 
 async def test_several_targets_at_once_and_no_more_than_allowed(cluster, help, monkeypatch):
-    monkeypatch.setattr("fs3.services.storage.resync_source.resync_targets_max", 2)
+    monkeypatch.setattr("fs3.services.storage.resync.source.resync_targets_max", 2)
     made = await following(cluster, nodes=2, chains=5)
     client = made.client()
     await client.update([help.write(number, b"x" * 2000, chain=1 + number % 5) for number in range(200)])
@@ -255,15 +255,15 @@ async def test_several_targets_at_once_and_no_more_than_allowed(cluster, help, m
     await made.crash(2)
     made.manager.lose(2)
     shutil.rmtree(made.path / "node-2")
-    board = made.services[1]._board
+    scheduler = made.services[1]._scheduler
     most = []
-    set_paces = board._set_paces
+    set_paces = scheduler._set_paces
 
     def watch():
         set_paces()
-        most.append(sum(source._pace.fills_max > 1 for source in board._sources))
+        most.append(sum(source._pace.fills_max > 1 for source in scheduler._sources))
 
-    board._set_paces = watch
+    scheduler._set_paces = watch
     await made.start(2)
     await all_serve(made)
     assert max(most) == 2
@@ -375,9 +375,9 @@ async def test_a_head_that_wakes_up_after_its_lease_says_nothing_stale(cluster, 
     await made.idle()
     head = made.services[1]
     # It is stopped: nothing reaches it, and its clock, which went on, says that the lease is over.
-    made.manager._callbacks.remove(head._routing_changed)
-    head._member._beating.cancel()
-    await asyncio.gather(head._member._beating, return_exceptions=True)
+    made.manager._callbacks.remove(head._on_routing_changed)
+    head._member._heartbeat_task.cancel()
+    await asyncio.gather(head._member._heartbeat_task, return_exceptions=True)
     head._member.lease.until = help.CLOCK.now()
     made.manager.lose(1)
     await made.until(lambda: made.manager.routing.chains[ChainId(1)].version > 1)
@@ -395,7 +395,7 @@ async def test_a_head_that_wakes_up_after_its_lease_says_nothing_stale(cluster, 
     assert Code(reply.codes[0]) is Code.LEASE
     for _ in range(5):
         assert await help.get(client, 1, 3) == (Code.OK, b"new")
-    made.manager.on_change(head._routing_changed)
+    made.manager.on_change(head._on_routing_changed)
 
 
 @pytest.mark.parametrize("node", [1, 2, 3])
@@ -415,14 +415,14 @@ async def test_a_silent_node_holds_nobody_up_once_the_chain_has_changed(cluster,
 
 async def test_a_node_under_load_brings_its_successor_up_to_date_slowly(cluster, help):
     made = await following(cluster, nodes=2, chains=1, memory=True)
-    board = made.services[1]._board
+    scheduler = made.services[1]._scheduler
     source = made.shell(1, 1).source
-    board.enter(source)
+    scheduler.add(source)
     made.services[1]._foreground.touch()
-    board.look()
+    scheduler.reschedule()
     assert source._pace.fills_max < StorageConfig().resync_fills_max
     made.services[1]._foreground._last_ns = 0
-    board.look()
+    scheduler.reschedule()
     assert source._pace.fills_max == StorageConfig().resync_fills_max
 
 

@@ -7,7 +7,7 @@ import pytest
 from fs3.base.ids import ChainId
 from fs3.base.status import Code
 from fs3.base.units import MIB, SECOND
-from fs3.client.storage import WriteIO
+from fs3.client.storage.client import WriteIO
 from fs3.model.chain import PublicState
 from fs3.model.chunk import UpdateKind
 
@@ -108,7 +108,7 @@ async def test_large_updates_travel_alone_and_several_are_under_way(cluster, hel
 
 @pytest.mark.parametrize("what", ["lose reply", "break"])
 async def test_an_update_whose_answer_was_lost_is_applied_once(cluster, help, what, monkeypatch):
-    monkeypatch.setattr("fs3.client.chunk_updates.update_attempt_ns", SECOND // 5)
+    monkeypatch.setattr("fs3.client.storage.updates.update_attempt_ns", SECOND // 5)
     made = await cluster()
     client = made.client()
     await client.update([help.write(1, b"base")])
@@ -125,7 +125,7 @@ async def test_an_update_whose_answer_was_lost_is_applied_once(cluster, help, wh
 
 
 async def test_a_lost_request_is_sent_again(cluster, help, monkeypatch):
-    monkeypatch.setattr("fs3.client.chunk_updates.update_attempt_ns", SECOND // 5)
+    monkeypatch.setattr("fs3.client.storage.updates.update_attempt_ns", SECOND // 5)
     made = await cluster()
     made.network.once("lose request", "Update")
     (result,) = await made.client().update([help.write(1, b"once")])
@@ -174,11 +174,11 @@ async def test_two_writes_of_one_call_to_one_chunk_are_both_applied(cluster, hel
 async def test_a_client_with_an_old_chain_version_finds_the_new_one(cluster, help):
     made = await cluster()
     client = made.client()
-    routes = client._routes
+    router = client._router
     old = made.manager.routing
     made.manager.set_chain(help.chain_of(1, 2, {1: PublicState.SERVING, 2: PublicState.SERVING, 3: PublicState.SERVING}))
     await made.settled()
-    routes._routing, routes._candidates = old, {}  # as if the push had not reached this client
+    router._routing, router._candidates = old, {}  # as if the push had not reached this client
     (result,) = await client.update([help.write(1, b"late")])
     assert result.code is Code.OK
     versions = [list(request.chain_versions) for _, request in made.network.requests("Update") if not request.from_target]
@@ -249,7 +249,7 @@ async def test_an_update_for_a_chain_nobody_has_ends_at_its_deadline(cluster, he
 async def test_a_node_without_the_chain_says_so(cluster, help):
     made = await cluster()
     client = made.client()
-    client._routes._candidates[ChainId(9)] = client._routes.candidates(ChainId(1))
+    client._router._candidates[ChainId(9)] = client._router.candidates(ChainId(1))
     (result,) = await client.update([help.write(1, b"x", chain=9)], timeout_ns=SECOND // 10)
     assert result.code is Code.DEADLINE
 
@@ -287,7 +287,7 @@ async def test_more_updates_than_channels_go_in_waves(cluster, help):
         client.update([help.write(number, b"y") for number in range(100, 105)]),
     )
     assert all(result.code is Code.OK for part in results for result in part)
-    assert client._channels._pool.taken == 0
+    assert client._channels._pool.in_use == 0
 
 
 @pytest.mark.parametrize("chain", [1, 2])

@@ -13,9 +13,9 @@ from fs3.base.status import Code
 from fs3.base.units import KIB
 from fs3.drivers.chunks import ChunkStoreConfig, FileChunkStore
 from fs3.drivers.memory.chunk_store import MemoryChunkStore
-from fs3.drivers.os_clock import OsClock
+from fs3.drivers.os.clock import OsClock
 from fs3.model.chunk import Tag, UpdateKind, UpdateResult
-from fs3.sim.conformance.chunk_tools import CLIENT, bytes_of, noise, proves, update_of
+from fs3.sim.conformance.chunk_tools import CLIENT, bytes_of, has_valid_checksums, noise, update_of
 
 CHUNKS = [file_chunk(InodeId(5), index) for index in range(4)]
 WHICH = st.integers(0, len(CHUNKS) - 1)
@@ -63,7 +63,7 @@ async def view(store, chunk):
     shown = [store.get(chunk)]
     for pending in (False, True):
         result = await store.read_cold(chunk, 0, block_bytes_max, pending=pending)
-        assert proves(result, 0)
+        assert has_valid_checksums(result, 0)
         shown += [result.code, result.version, result.length, bytes_of(result)]
         store.release(result.pin)
     return shown
@@ -122,9 +122,9 @@ async def follow(steps, directory):
             for chunk in CHUNKS:
                 assert await view(files, chunk) == await view(memory, chunk)
             assert files.list(None, 9) == memory.list(None, 9)
-            assert sorted(files.pending()) == memory.pending()
-            assert files.channel(CLIENT, 3) == memory.channel(CLIENT, 3)
-            assert files.space().chunks == memory.space().chunks
+            assert sorted(files.list_pending()) == memory.list_pending()
+            assert files.get_channel(CLIENT, 3) == memory.get_channel(CLIENT, 3)
+            assert files.get_space().chunks == memory.get_space().chunks
         release(files, pinned)
         for chunk in CHUNKS:
             meta = files.get(chunk)
@@ -133,8 +133,8 @@ async def follow(steps, directory):
                 await files.stage(update_of(chunk, UpdateKind.REMOVE), meta.committed + 1, 3)
                 files.commit(chunk, meta.committed + 1, Tag(CLIENT, 3, 0), UpdateResult(Code.OK))
         await files.flush()
-        files.space()
-        assert (files.space().used, files.space().pinned, files.space().chunks) == (0, 0, 0)
+        files.get_space()
+        assert (files.get_space().used, files.get_space().pinned, files.get_space().chunks) == (0, 0, 0)
     finally:
         await files.close()
 

@@ -18,9 +18,9 @@ from fs3.base.status import Code
 from fs3.base.units import MIB
 from fs3.drivers.chunks import ChunkStoreConfig, FileChunkStore
 from fs3.drivers.chunks.index import Index
-from fs3.drivers.os_clock import OsClock
+from fs3.drivers.os.clock import OsClock
 from fs3.model.chunk import Tag, UpdateResult
-from fs3.sim.conformance.chunk_tools import CLIENT, FILL, REMOVE, TRUNCATE, WRITE, applied, bytes_of, noise, update_of
+from fs3.sim.conformance.chunk_tools import CLIENT, FILL, REMOVE, TRUNCATE, WRITE, bytes_of, expected_content, noise, update_of
 
 CHUNKS = [file_chunk(InodeId(5), index) for index in range(4)]
 SECTOR = 512
@@ -154,7 +154,7 @@ async def work(store, disk, model, prng, steps):
                 data = b"" if kind in (TRUNCATE, REMOVE) else noise(1 + prng.below(prng.pick((300, 9000, 90_000))), seed)
                 meta = store.get(chunk)
                 updates.append((update_of(chunk, kind, offset, data), (meta.committed if meta else 0) + 1))
-                staged[chunk] = (committed, REMOVE if kind is REMOVE else applied(kind, committed or b"", offset, data))
+                staged[chunk] = (committed, REMOVE if kind is REMOVE else expected_content(kind, committed or b"", offset, data))
         if not updates:
             continue
         after = {**model.now, **staged}
@@ -173,7 +173,7 @@ async def work(store, disk, model, prng, steps):
         staging = asyncio.gather(*(store.stage(update, version, 3) for update, version in updates))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        assert store._updates._barrier is not None
+        assert store._write_path._barrier is not None
         # The barrier is under way: what changes in memory now, it does not take along.
         model.now = dict(after)
         for chunk in CHUNKS:

@@ -10,7 +10,7 @@ from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.base.units import KIB, MILLISECOND
 from fs3.drivers.chunks import ChunkStoreConfig, FileChunkStore
-from fs3.drivers.os_clock import OsClock
+from fs3.drivers.os.clock import OsClock
 from fs3.model.chunk import ChannelRow, Tag, UpdateResult
 from fs3.sim.conformance.chunk_tools import (
     CLIENT,
@@ -18,12 +18,12 @@ from fs3.sim.conformance.chunk_tools import (
     REMOVE,
     TRUNCATE,
     WRITE,
-    applied,
     apply,
     bytes_of,
     content,
+    expected_content,
+    has_valid_checksums,
     noise,
-    proves,
     update_of,
 )
 
@@ -58,7 +58,7 @@ class Storm:
                 store.drop_pending(chunk)
             else:
                 store.commit(chunk, version, Tag(CLIENT, prng.below(40), step), UpdateResult(Code.OK, version))
-                self.wanted[chunk] = None if kind is REMOVE else applied(kind, old or b"", offset, data)
+                self.wanted[chunk] = None if kind is REMOVE else expected_content(kind, old or b"", offset, data)
             await self.rest()
         self.writers -= 1
 
@@ -80,7 +80,7 @@ class Storm:
                     wanted = None  # it has changed while the disk was waited for
             if found.code is not Code.OK:
                 assert found.code in (Code.CHECKSUM, Code.NOT_FOUND)
-            elif not proves(found, offset):
+            elif not has_valid_checksums(found, offset):
                 await store.verify(chunk)
             elif wanted is not None:
                 assert bytes_of(found) == wanted[offset : offset + length]
@@ -118,7 +118,7 @@ class Storm:
             await self.rest()
             if self.prng.chance(1, 10):
                 self.store.advance_channel_epoch()
-            assert len(self.store.channels(None, 10_000)) == self.store.channel_count
+            assert len(self.store.list_channels(None, 10_000)) == self.store.channel_count
 
     async def blow(self):
         await asyncio.gather(
@@ -133,7 +133,7 @@ class Storm:
 
 
 async def mend_all(store, wanted):
-    for chunk in list(store.pending()):
+    for chunk in list(store.list_pending()):
         store.drop_pending(chunk)
     for chunk, data in wanted.items():
         meta = store.get(chunk)
@@ -170,5 +170,5 @@ async def test_a_store_in_a_storm(tmp_path, seed):
     for chunk in CHUNKS:
         await apply(store, update_of(chunk, REMOVE))
     await store.flush()
-    assert (store.space().used, store.space().pinned) == (0, 0)
+    assert (store.get_space().used, store.get_space().pinned) == (0, 0)
     await store.close()

@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from fs3.base.errors import FS3Error
 from fs3.base.units import SECOND
 from fs3.drivers.framed.listener import FramedListener
-from fs3.drivers.os_clock import OsClock
-from fs3.drivers.pool import ReceivePool
-from fs3.drivers.tcp import TcpTransport
+from fs3.drivers.framed.tcp import TcpTransport
+from fs3.drivers.os.clock import OsClock
+from fs3.drivers.rpc.receive_pool import ReceivePool
 from fs3.ports.rpc import Call, Channel
-from fs3.sim.conformance.transport_stage import PLAIN, PULL, PUSH, echo, pattern, ping, summing
-from fs3.wire.endpoints import host_port
-from fs3.wire.frames import HEADER_BYTES, Kind, pack, unpack
+from fs3.sim.conformance.transport_harness import PLAIN, PULL, PUSH, echo, pattern, ping, summing
+from fs3.wire.endpoints import parse_host_port
+from fs3.wire.frames import HEADER_BYTES, FrameKind, pack, unpack
 from fs3.wire.methods import MGMTD
 from fs3.wire.pb import mgmtd_pb2, storage_pb2
 
@@ -43,7 +43,7 @@ BINDINGS = {PLAIN: echo, PUSH: summing, PULL: read, MGMTD.SetConfig: configure}
 
 def request(method: Any, message: Any, request_id: int, payload: bytes = b"") -> bytes:
     data = message.SerializeToString()
-    return pack(Kind.REQUEST, method.id, request_id, len(data), len(payload)) + data + payload
+    return pack(FrameKind.REQUEST, method.id, request_id, len(data), len(payload)) + data + payload
 
 
 SESSION = b"".join(
@@ -51,7 +51,7 @@ SESSION = b"".join(
         request(PLAIN, ping(1), 1),
         request(PUSH, storage_pb2.UpdateRequest(), 2, pattern(50)),
         request(MGMTD.GetCluster, mgmtd_pb2.GetClusterRequest(), 3, b"nobody takes this"),
-        pack(Kind.CANCEL, PLAIN.id, 1, 0),
+        pack(FrameKind.CANCEL, PLAIN.id, 1, 0),
         request(PULL, storage_pb2.ReadRequest(lengths=[20]), 4),
         request(PLAIN, ping(2), 5),
     )
@@ -94,7 +94,7 @@ def run(scene: Callable[[FramedListener, Channel, ReceivePool], Awaitable[None]]
 async def raw(listener: FramedListener) -> socket.socket:
     sock = socket.socket()
     sock.setblocking(False)
-    await asyncio.get_running_loop().sock_connect(sock, host_port(listener.endpoint, "tcp"))
+    await asyncio.get_running_loop().sock_connect(sock, parse_host_port(listener.endpoint, "tcp"))
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock
 
@@ -200,9 +200,9 @@ def test_damaged_frames_are_refused_or_answered(damage: list[tuple[int, int]], d
 
 REPLIES = b"".join(
     (
-        pack(Kind.REPLY, PLAIN.id, 1, 2) + mgmtd_pb2.HeartbeatReply(seq=1).SerializeToString(),
-        pack(Kind.REPLY, PULL.id, 2, 0, 300) + pattern(300),
-        pack(Kind.REPLY, PLAIN.id, 3, 2) + mgmtd_pb2.HeartbeatReply(seq=3).SerializeToString(),
+        pack(FrameKind.REPLY, PLAIN.id, 1, 2) + mgmtd_pb2.HeartbeatReply(seq=1).SerializeToString(),
+        pack(FrameKind.REPLY, PULL.id, 2, 0, 300) + pattern(300),
+        pack(FrameKind.REPLY, PLAIN.id, 3, 2) + mgmtd_pb2.HeartbeatReply(seq=3).SerializeToString(),
     )
 )
 

@@ -18,13 +18,25 @@ from fs3.base.errors import FS3Error
 from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.base.units import MIB, MILLISECOND
-from fs3.drivers.local import LocalTransport
-from fs3.drivers.memory.rpc import MemoryNetwork, MemoryTransport
-from fs3.drivers.os_clock import OsClock
-from fs3.drivers.pool import ReceivePool
-from fs3.drivers.tcp import TcpTransport
+from fs3.drivers.framed.local import LocalTransport
+from fs3.drivers.framed.tcp import TcpTransport
+from fs3.drivers.memory.transport import MemoryNetwork, MemoryTransport
+from fs3.drivers.os.clock import OsClock
+from fs3.drivers.rpc.receive_pool import ReceivePool
 from fs3.ports.rpc import Call, Channel, FileRange, Transport
-from fs3.sim.conformance.transport_stage import PLAIN, PULL, PUSH, echo, eventually, into, pattern, ping, scattered, summing, sums
+from fs3.sim.conformance.transport_harness import (
+    PLAIN,
+    PULL,
+    PUSH,
+    echo,
+    eventually,
+    into,
+    pattern,
+    ping,
+    scattered,
+    summing,
+    sums,
+)
 from fs3.wire.pb import storage_pb2
 
 DATA = pattern(5 * MIB)
@@ -59,7 +71,7 @@ class Stress:
             await channel.close()
         await self.listener.close()
         await eventually(lambda: self.sent == self.due and not self.pool.held_bytes)
-        assert self.pool.waiting == 0
+        assert self.pool.waiting_count == 0
 
     # --- the server ----------------------------------------------------------------------------------------------------
 

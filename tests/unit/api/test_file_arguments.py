@@ -64,37 +64,37 @@ def test_ranges() -> None:
 def test_length_is_what_was_published_or_acknowledged() -> None:
     file = File(inode(100), "/x", SessionId(1))
     assert (file.length, file.acknowledged, file.modified) == (100, 0, False)
-    file.write_began()
-    file.write_ended(50)
+    file.begin_write()
+    file.end_write(50)
     assert (file.length, file.acknowledged, file.modified) == (100, 50, True)
-    file.write_began()
-    file.write_ended(170)
+    file.begin_write()
+    file.end_write(170)
     assert file.length == 170
-    file.resized(inode(120))
+    file.on_truncate(inode(120))
     assert (file.length, file.acknowledged) == (120, 120)
-    file.published(inode(120))
+    file.on_publish(inode(120))
     assert not file.modified
 
 
 def test_a_write_that_stored_nothing_changes_nothing() -> None:
     file = File(inode(3), "/x", SessionId(1))
-    file.write_began()
-    file.write_ended(0)
+    file.begin_write()
+    file.end_write(0)
     assert (file.length, file.modified) == (3, False)
 
 
 async def test_waiting_for_writes() -> None:
     file = File(inode(0), "/x", SessionId(1))
     await file.wait_written()
-    file.write_began()
-    file.write_began()
+    file.begin_write()
+    file.begin_write()
     waiting = [asyncio.ensure_future(file.wait_written()) for _ in range(2)]
     await asyncio.sleep(0)
     waiting[0].cancel()  # one that gives up does not take the others along
-    file.write_ended(1)
+    file.end_write(1)
     await asyncio.sleep(0)
     assert not waiting[1].done()
-    file.write_ended(2)
+    file.end_write(2)
     await waiting[1]
 
 

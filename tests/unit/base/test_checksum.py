@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fs3.base.checksum import BLOCK_BYTES, checksums, coarser, combine, crc32c, cut, digest_of, piece_count
+from fs3.base.checksum import BLOCK_BYTES, checksums, coarsen, combine, crc32c, cut, digest_of, piece_count
 
 
 def test_known_value() -> None:
@@ -55,5 +55,5 @@ def test_digest_tells_order() -> None:
 @given(st.binary(max_size=300), st.integers(0, 200), st.sampled_from((8, 16)))
 def test_fine_sums_become_coarse_ones(data: bytes, offset: int, piece: int) -> None:
     fine = checksums(memoryview(data), offset, piece)
-    assert coarser(fine, offset, len(data), piece, 64) == checksums(memoryview(data), offset, 64)
-    assert coarser(fine, offset, len(data), piece, piece) == fine
+    assert coarsen(fine, offset, len(data), piece, 64) == checksums(memoryview(data), offset, 64)
+    assert coarsen(fine, offset, len(data), piece, piece) == fine

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from fs3.cli.health import Health, health_of, problems_of
-from fs3.cli.status import describe, judged
+from fs3.cli.health import ClusterHealth, health_of, problems_of
+from fs3.cli.status import status_document, with_verdict
 from fs3.cli.status_view import PROBLEMS_SHOWN_MAX, render
 from fs3.model.chain import LocalState, PublicState
 from fs3.model.routing import Role
@@ -65,28 +65,40 @@ WELL = (SERVING, UP)
 @pytest.mark.parametrize(
     ("made", "health", "words"),
     [
-        (reply(WELL, WELL, WELL), Health.HEALTHY, ""),
-        (reply(WELL, WELL, (GONE, OFF), dead=("storage-3",)), Health.DEGRADED, "storage-3 is dead, last heard 12 s ago"),
+        (reply(WELL, WELL, WELL), ClusterHealth.HEALTHY, ""),
+        (reply(WELL, WELL, (GONE, OFF), dead=("storage-3",)), ClusterHealth.DEGRADED, "storage-3 is dead, last heard 12 s ago"),
         (
             reply(WELL, WELL, (GONE, OFF), dead=("storage-3",)),
-            Health.DEGRADED,
+            ClusterHealth.DEGRADED,
             "target 3 on storage-3 is offline: its node is dead",
         ),
-        (reply(WELL, WELL, (SYNCING, ON)), Health.DEGRADED, "target 3 on storage-3 is syncing: it is being brought up to date"),
-        (reply(WELL, WELL, (GONE, OFF), reason="the index is damaged"), Health.DEGRADED, "offline: the index is damaged"),
-        (reply(WELL, WELL, WELL, bad_blocks=2), Health.DEGRADED, "target 3 on storage-3 has 2 bad blocks without a good copy"),
+        (
+            reply(WELL, WELL, (SYNCING, ON)),
+            ClusterHealth.DEGRADED,
+            "target 3 on storage-3 is syncing: it is being brought up to date",
+        ),
+        (reply(WELL, WELL, (GONE, OFF), reason="the index is damaged"), ClusterHealth.DEGRADED, "offline: the index is damaged"),
+        (
+            reply(WELL, WELL, WELL, bad_blocks=2),
+            ClusterHealth.DEGRADED,
+            "target 3 on storage-3 has 2 bad blocks without a good copy",
+        ),
         (
             reply(WELL, WELL, (SERVING, None)),
-            Health.DEGRADED,
+            ClusterHealth.DEGRADED,
             "serves, and its node has not reported on it since the last change",
         ),
-        (reply((GONE, OFF), (LASTSRV, OFF), dead=("storage-2",)), Health.DOWN, "target 2 on storage-2 has the newest data"),
-        (reply((GONE, OFF), (LASTSRV, OFF), dead=("storage-2",)), Health.DOWN, "chain 7: nobody serves"),
-        (reply(WELL, dead=("meta",)), Health.DOWN, "no metadata node is alive"),
+        (
+            reply((GONE, OFF), (LASTSRV, OFF), dead=("storage-2",)),
+            ClusterHealth.DOWN,
+            "target 2 on storage-2 has the newest data",
+        ),
+        (reply((GONE, OFF), (LASTSRV, OFF), dead=("storage-2",)), ClusterHealth.DOWN, "chain 7: nobody serves"),
+        (reply(WELL, dead=("meta",)), ClusterHealth.DOWN, "no metadata node is alive"),
     ],
 )
-def test_verdicts(made: pb.GetStatusReply, health: Health, words: str) -> None:
-    problems = problems_of(describe(made))
+def test_verdicts(made: pb.GetStatusReply, health: ClusterHealth, words: str) -> None:
+    problems = problems_of(status_document(made))
     assert health_of(problems) is health
     if words:
         assert any(words in problem.text for problem in problems), problems
@@ -96,11 +108,11 @@ def test_verdicts(made: pb.GetStatusReply, health: Health, words: str) -> None:
 
 
 def test_a_manager_that_does_not_answer_and_a_cluster_without_table() -> None:
-    document = describe(reply(WELL))
+    document = status_document(reply(WELL))
     document["managers"][1]["answers"] = False
     assert [problem.text for problem in problems_of(document)] == ["manager mgmtd-2 does not answer"]
     document["tables"] = []
-    assert health_of(problems_of(document)) is Health.DOWN
+    assert health_of(problems_of(document)) is ClusterHealth.DOWN
 
 
 def shown(document: dict[str, Any]) -> str:
@@ -115,7 +127,7 @@ def test_a_resync_shows_how_far_it_is_and_how_long_it_takes_at_most() -> None:
     source = made.targets[0]
     source.resync_target_id, source.resync_done_chunks, source.resync_total_chunks = 2, 4, 10
     source.resync_bytes, source.resync_bytes_per_second = 3 << 20, 100
-    document = judged(describe(made))
+    document = with_verdict(status_document(made))
     [resync] = document["resyncs"]
     assert (resync["fraction"], resync["seconds_left"], resync["target"]) == (0.4, 6.0, "2 on storage-2")
     text = shown(document)
@@ -126,7 +138,9 @@ def test_a_resync_shows_how_far_it_is_and_how_long_it_takes_at_most() -> None:
 
 
 def test_everything_that_is_known_is_shown() -> None:
-    document = judged(describe(reply(WELL, WELL, scrub_done_chunks=3, scrub_total_chunks=10, scrub_passes=2, repaired_blocks=1)))
+    document = with_verdict(
+        status_document(reply(WELL, WELL, scrub_done_chunks=3, scrub_total_chunks=10, scrub_passes=2, repaired_blocks=1))
+    )
     text = shown(document)
     assert "is healthy; 1 of 1 chains have all their replicas; routing version 9" in text
     assert "primary for 5 s, epoch 3" in text

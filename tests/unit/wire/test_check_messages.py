@@ -8,7 +8,7 @@ from fs3.base.errors import FS3Error, InvalidArgument
 from fs3.base.ids import ChainId, InodeId
 from fs3.base.limits import inspect_inodes_max
 from fs3.base.prng import Prng
-from fs3.model.check import Facts, Inspection, Page, Part, Problem, ProblemKind, Table
+from fs3.model.check import CheckPage, DirectoryPart, InodeFacts, Inspection, Problem, ProblemKind, RowTable
 from fs3.model.inode import InodeType
 from fs3.wire.check import (
     fill_inspection,
@@ -36,13 +36,15 @@ def test_everything_comes_back_as_it_was_sent(seed: int) -> None:
     prng = Prng(seed)
     problem = some_problem(prng)
     assert problem_from_pb(problem_to_pb(problem)) == problem
-    part = Part(InodeId(3), 4, -1, 2, 5, 1, bool(prng.below(2)), True)
-    page = Page(b"next\xff", 3, [problem], [1, 2, 1 << 60], [0, 9, 1 << 60], [0, 1, 65_535], [0, 1, 1], [b"", b"\0k"], [part])
+    part = DirectoryPart(InodeId(3), 4, -1, 2, 5, 1, bool(prng.below(2)), True)
+    page = CheckPage(
+        b"next\xff", 3, [problem], [1, 2, 1 << 60], [0, 9, 1 << 60], [0, 1, 65_535], [0, 1, 1], [b"", b"\0k"], [part]
+    )
     message = pb.CheckPageReply()
     fill_page(message, page)
     assert page_from_pb(pb.CheckPageReply.FromString(message.SerializeToString())) == page
-    facts = Facts(InodeId(9), InodeType.FILE, -1, -3, -5, 1, 0, True, 65_536, (ChainId(1), ChainId(7)))
-    inspection = Inspection(77, [facts, Facts(InodeId(10), InodeType.DIRECTORY, 5, 2, 1, 1, 0, False, 0, ())])
+    facts = InodeFacts(InodeId(9), InodeType.FILE, -1, -3, -5, 1, 0, True, 65_536, (ChainId(1), ChainId(7)))
+    inspection = Inspection(77, [facts, InodeFacts(InodeId(10), InodeType.DIRECTORY, 5, 2, 1, 1, 0, False, 0, ())])
     reply = pb.InspectReply()
     fill_inspection(reply, inspection)
     assert inspection_from_pb(pb.InspectReply.FromString(reply.SerializeToString())) == inspection
@@ -55,7 +57,7 @@ def test_everything_comes_back_as_it_was_sent(seed: int) -> None:
         (lambda: problem_from_pb(pb.Problem(kind=1, key=b"x" * 1000)), "problem.key"),
         (lambda: problem_from_pb(pb.Problem(kind=1, name=b"x" * 1000)), "problem.key"),
         (lambda: page_request_from_pb(pb.CheckPageRequest(table=99)), "table"),
-        (lambda: page_request_from_pb(pb.CheckPageRequest(table=Table.INODES, begin=b"x" * 1000)), "begin"),
+        (lambda: page_request_from_pb(pb.CheckPageRequest(table=RowTable.INODES, begin=b"x" * 1000)), "begin"),
         (lambda: inodes_from_pb(pb.InspectRequest(inodes=[1] * (inspect_inodes_max + 1))), "inodes"),
         (lambda: inodes_from_pb(pb.InspectRequest(inodes=[1 << 56])), "inodes"),
     ],

@@ -3,7 +3,7 @@
 import pytest
 
 from fs3.base.errors import InvalidArgument
-from fs3.wire.endpoints import SOCKET_PATH_BYTES_MAX, format_host_port, host_port, socket_path, split_endpoint
+from fs3.wire.endpoints import SOCKET_PATH_BYTES_MAX, format_host_port, parse_host_port, parse_socket_path, split_endpoint
 
 
 @pytest.mark.parametrize(
@@ -11,7 +11,7 @@ from fs3.wire.endpoints import SOCKET_PATH_BYTES_MAX, format_host_port, host_por
     [("tcp://127.0.0.1:8000", "127.0.0.1", 8000), ("tcp://[::1]:0", "::1", 0), ("tcp://node-1.lan:65535", "node-1.lan", 65535)],
 )
 def test_hosts_and_ports(endpoint: str, host: str, port: int) -> None:
-    assert host_port(endpoint, "tcp") == (host, port)
+    assert parse_host_port(endpoint, "tcp") == (host, port)
     assert format_host_port("tcp", host, port) == endpoint
 
 
@@ -22,16 +22,16 @@ def test_hosts_and_ports(endpoint: str, host: str, port: int) -> None:
 )  # fmt: skip
 def test_what_is_no_host_and_port_is_refused_by_name(endpoint: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
-        host_port(endpoint, "tcp")
+        parse_host_port(endpoint, "tcp")
     assert repr(endpoint) in str(caught.value)
 
 
 def test_socket_paths() -> None:
-    assert socket_path("local:///run/fs3/s.sock") == "/run/fs3/s.sock"
-    assert socket_path("local:///" + "é" * 53) == "/" + "é" * 53
+    assert parse_socket_path("local:///run/fs3/s.sock") == "/run/fs3/s.sock"
+    assert parse_socket_path("local:///" + "é" * 53) == "/" + "é" * 53
     for bad in ("local://relative", "local:///" + "x" * SOCKET_PATH_BYTES_MAX, "local:///" + "é" * 54, "local:///a\0b"):
         with pytest.raises(InvalidArgument, match="local:///"):
-            socket_path(bad)
+            parse_socket_path(bad)
 
 
 def test_the_scheme_comes_first() -> None:

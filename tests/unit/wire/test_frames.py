@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fs3.base.limits import frame_header_bytes_max, frame_payload_bytes_max
-from fs3.wire.frames import HEADER_BYTES, MAGIC, PROTOCOL, Frame, FrameError, Kind, pack, stranger, unpack
+from fs3.wire.frames import HEADER_BYTES, MAGIC, PROTOCOL_VERSION, Frame, FrameError, FrameKind, foreign_protocol, pack, unpack
 
 FRAMES = st.builds(
     Frame,
-    kind=st.sampled_from([kind.value for kind in Kind]),
+    kind=st.sampled_from([kind.value for kind in FrameKind]),
     method=st.integers(0, 0xFFFF),
     code=st.integers(0, 0xFFFF),
     request_id=st.integers(0, 2**64 - 1),
@@ -35,15 +35,17 @@ def test_headers_come_back_as_they_were(frame: Frame, at: int) -> None:
 
 def test_the_layout_is_fixed() -> None:
     """What is on the wire must never change by accident."""
-    assert pack(Kind.REQUEST, 0x0301, 7, 3, 4, timeout_ms=5).hex() == "533f0101010300000700000000000000030000000400000005000000"
-    assert pack(Kind.REPLY, 0x0301, 7, 3, 4, code=305).hex() == "533f0102010331010700000000000000030000000400000000000000"
+    assert (
+        pack(FrameKind.REQUEST, 0x0301, 7, 3, 4, timeout_ms=5).hex() == "533f0101010300000700000000000000030000000400000005000000"
+    )
+    assert pack(FrameKind.REPLY, 0x0301, 7, 3, 4, code=305).hex() == "533f0102010331010700000000000000030000000400000000000000"
 
 
 @pytest.mark.parametrize(
     ("at", "value", "said"),
     [
         (0, b"XX", "not an fs3 frame (magic 0x5858)"),
-        (2, b"\x09", f"frame of protocol 9, this side speaks {PROTOCOL}"),
+        (2, b"\x09", f"frame of protocol 9, this side speaks {PROTOCOL_VERSION}"),
         (3, b"\x00", "unknown kind of frame 0"),
         (3, b"\x05", "unknown kind of frame 5"),
         (16, (frame_header_bytes_max + 1).to_bytes(4, "little"), "header of 1048577 bytes, at most 1048576"),
@@ -51,7 +53,7 @@ def test_the_layout_is_fixed() -> None:
     ],
 )
 def test_what_is_no_frame_is_refused_by_name(at: int, value: bytes, said: str) -> None:
-    data = bytearray(pack(Kind.REQUEST, 1, 1, 0))
+    data = bytearray(pack(FrameKind.REQUEST, 1, 1, 0))
     data[at : at + len(value)] = value
     with pytest.raises(FrameError) as caught:
         unpack(data)
@@ -62,7 +64,7 @@ def test_what_is_no_frame_is_refused_by_name(at: int, value: bytes, said: str) -
 def test_the_start_of_a_frame_is_no_stranger(frame: Frame) -> None:
     data = packed(frame)
     for length in range(1, len(data) + 1):
-        assert stranger(data[:length]) is None
+        assert foreign_protocol(data[:length]) is None
 
 
 @pytest.mark.parametrize(
@@ -79,7 +81,7 @@ def test_the_start_of_a_frame_is_no_stranger(frame: Frame) -> None:
     ],
 )
 def test_strangers_are_known_by_their_first_bytes(first: bytes, who: str) -> None:
-    found = stranger(first)
+    found = foreign_protocol(first)
     assert found is not None
     assert who in found
 

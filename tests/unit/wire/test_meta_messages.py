@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from fs3.base.errors import FS3Error, InvalidArgument
 from fs3.base.status import Code
 from fs3.model.inode import Dirent, Inode, InodeType, Layout, User
-from fs3.model.namespace import Entry, Listing, Opened, PathRef, RemoveKind, RenameMode
+from fs3.model.namespace import Entry, Listing, OpenResult, PathRef, RemoveKind, RenameMode
 from fs3.model.requests import (
     Close,
     Link,
@@ -66,7 +66,7 @@ REQUESTS = {
 }
 ANSWERS = {
     "inode": INODE,
-    "open": st.builds(Opened, INODE, U64),
+    "open": st.builds(OpenResult, INODE, U64),
     "remove": ID,
     "lookup": st.builds(Dirent, ID, TYPE),
     "list": st.builds(Listing, st.lists(st.builds(Entry, TEXT, ID, TYPE, maybe(INODE)), max_size=4), FLAG),

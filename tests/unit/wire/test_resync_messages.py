@@ -6,24 +6,24 @@ from fs3.base.errors import FS3Error
 from fs3.base.ids import ChainId, ChunkId, ClientId, TargetId
 from fs3.base.limits import channel_rows_per_merge_max, resync_range_chunks, resync_ranges_per_request_max
 from fs3.base.status import Code
-from fs3.core.craq.resync_rows import RangeDigest, RangeState, RemoteRow
-from fs3.core.craq.resync_steps import Peer
+from fs3.core.craq.resync.rows import RangeDigest, RangeState, RemoteRow
+from fs3.core.craq.resync.steps import ResyncPeer
 from fs3.model.chunk import ChannelRow, UpdateResult
 from fs3.wire.pb import storage_pb2 as pb
 from fs3.wire.resync import (
+    answer_from_pb,
     answer_to_pb,
-    compare_request,
+    compare_reply_from_pb,
+    compare_request_from_pb,
+    compare_request_to_pb,
+    fence_from_pb,
     fence_to_pb,
-    merge_request,
-    parse_answer,
-    parse_compare,
-    parse_compare_reply,
-    parse_fence,
-    parse_merge,
-    parse_rows,
+    list_reply_from_pb,
+    merge_request_from_pb,
+    merge_request_to_pb,
 )
 
-PEER = Peer(ChainId(3), 7, TargetId(11), TargetId(12), 1 << 45)
+PEER = ResyncPeer(ChainId(3), 7, TargetId(11), TargetId(12), 1 << 45)
 
 
 def key(number):
@@ -35,7 +35,7 @@ def over_the_wire(message):
 
 
 def test_a_fence_names_everything():
-    fence = parse_fence(over_the_wire(fence_to_pb(PEER)))
+    fence = fence_from_pb(over_the_wire(fence_to_pb(PEER)))
     assert fence == (3, 7, 11, 1 << 45)
 
 
@@ -44,12 +44,12 @@ def test_a_fence_without_one_of_them_is_refused(missing):
     message = fence_to_pb(PEER)
     message.ClearField(missing)
     with pytest.raises(FS3Error, match="fence") as caught:
-        parse_fence(message)
+        fence_from_pb(message)
     assert caught.value.code is Code.INVALID
 
 
 def test_an_answer_names_the_replica():
-    assert parse_answer(over_the_wire(answer_to_pb(Code.WRONG_CHAIN_VERSION, 1 << 44))) == (Code.WRONG_CHAIN_VERSION, 1 << 44)
+    assert answer_from_pb(over_the_wire(answer_to_pb(Code.WRONG_CHAIN_VERSION, 1 << 44))) == (Code.WRONG_CHAIN_VERSION, 1 << 44)
 
 
 @pytest.mark.parametrize("last_end", [b"", key(1 << 100)])
@@ -59,12 +59,12 @@ def test_ranges_arrive_as_they_were_sent(last_end):
         RangeDigest(key(5), key(900), 0, 0),
         RangeDigest(key(900), last_end, 128, 9),
     ]
-    parsed = parse_compare(over_the_wire(compare_request(PEER, ranges)))
+    parsed = compare_request_from_pb(over_the_wire(compare_request_to_pb(PEER, ranges)))
     assert parsed == [RangeDigest(bytes(16), key(5), 4, (1 << 64) - 1), *ranges[1:]]
 
 
 def test_no_ranges_are_no_ranges():
-    assert parse_compare(over_the_wire(compare_request(PEER, []))) == []
+    assert compare_request_from_pb(over_the_wire(compare_request_to_pb(PEER, []))) == []
 
 
 @pytest.mark.parametrize(
@@ -80,16 +80,16 @@ def test_no_ranges_are_no_ranges():
 )
 def test_ranges_that_make_no_sense_are_refused_by_name(change, said):
     with pytest.raises(FS3Error, match=f"^{said}: ") as caught:
-        parse_compare(pb.CompareRangesRequest(fence=fence_to_pb(PEER), **change))
+        compare_request_from_pb(pb.CompareRangesRequest(fence=fence_to_pb(PEER), **change))
     assert caught.value.code is Code.INVALID
 
 
 def test_the_states_of_ranges():
     reply = pb.CompareRangesReply(states=[0, 1, 2])
-    assert parse_compare_reply(over_the_wire(reply), 3) == (RangeState.EQUAL, RangeState.DIFFERS, RangeState.EMPTY)
+    assert compare_reply_from_pb(over_the_wire(reply), 3) == (RangeState.EQUAL, RangeState.DIFFERS, RangeState.EMPTY)
     for states in ([0, 1], [0, 1, 9]):
         with pytest.raises(FS3Error) as caught:
-            parse_compare_reply(pb.CompareRangesReply(states=states), 3)
+            compare_reply_from_pb(pb.CompareRangesReply(states=states), 3)
         assert caught.value.code is Code.PROTOCOL
 
 
@@ -98,11 +98,11 @@ def test_rows_arrive_in_order():
         pb.ChunkInfo(chunk=key(1), committed_version=3, length=10, checksum=99),
         pb.ChunkInfo(chunk=key(4), pending_version=1, bad=True),
     ]
-    rows = parse_rows(over_the_wire(pb.ListChunksReply(chunks=infos)))
+    rows = list_reply_from_pb(over_the_wire(pb.ListChunksReply(chunks=infos)))
     assert rows == (RemoteRow(key(1), 3, 0, 10, 99), RemoteRow(key(4), 0, 1, 0, 0, True))
     for wrong in ([infos[1], infos[0]], [infos[0], infos[0]], [pb.ChunkInfo(chunk=b"short")]):
         with pytest.raises(FS3Error, match="list of chunks") as caught:
-            parse_rows(pb.ListChunksReply(chunks=wrong))
+            list_reply_from_pb(pb.ListChunksReply(chunks=wrong))
         assert caught.value.code is Code.PROTOCOL
 
 
@@ -114,20 +114,20 @@ def test_channel_rows_arrive_as_they_were_sent():
         )
         for number in range(1, 4)
     ]
-    assert parse_merge(over_the_wire(merge_request(PEER, rows))) == rows
-    assert parse_merge(over_the_wire(merge_request(PEER, []))) == []
+    assert merge_request_from_pb(over_the_wire(merge_request_to_pb(PEER, rows))) == rows
+    assert merge_request_from_pb(over_the_wire(merge_request_to_pb(PEER, []))) == []
 
 
 @pytest.mark.parametrize("column", ["client_ids", "seqs", "chunks", "codes", "versions", "lengths", "checksums"])
 def test_channel_rows_with_a_short_column_are_refused_by_name(column):
     row = ((ClientId(b"c" * 16), 1), ChannelRow(2, key(3), UpdateResult(Code.OK, 1, 2, 3)))
-    message = merge_request(PEER, [row])
+    message = merge_request_to_pb(PEER, [row])
     message.ClearField(column)
     with pytest.raises(FS3Error, match=f"^{column}: ") as caught:
-        parse_merge(message)
+        merge_request_from_pb(message)
     assert caught.value.code is Code.INVALID
 
 
 def test_too_many_channel_rows_are_refused():
     with pytest.raises(FS3Error, match=r"^channels: "):
-        parse_merge(pb.MergeChannelsRequest(channels=[1] * (channel_rows_per_merge_max + 1)))
+        merge_request_from_pb(pb.MergeChannelsRequest(channels=[1] * (channel_rows_per_merge_max + 1)))

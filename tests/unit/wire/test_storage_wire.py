@@ -28,14 +28,14 @@ def read_request(count=2, **columns):
 
 
 def test_a_read_request_becomes_columns():
-    columns = storage.parse_read(read_request(2, offsets=[0, 5], lengths=[7, 8]))
+    columns = storage.read_request_from_pb(read_request(2, offsets=[0, 5], lengths=[7, 8]))
     assert columns.chunks == (CHUNK, CHUNK)
     assert columns.offsets == [0, 5]
     assert columns.lengths == [7, 8]
 
 
 def test_an_empty_read_is_fine():
-    assert storage.parse_read(pb.ReadRequest()).chains == []
+    assert storage.read_request_from_pb(pb.ReadRequest()).chains == []
 
 
 @pytest.mark.parametrize(
@@ -53,11 +53,11 @@ def test_an_empty_read_is_fine():
 )
 def test_a_bad_read_request_names_the_column(column, request_):
     with pytest.raises(InvalidArgument, match=f"^{column}: "):
-        storage.parse_read(request_)
+        storage.read_request_from_pb(request_)
 
 
 def test_one_read_may_be_as_large_as_a_chunk():
-    storage.parse_read(read_request(1, lengths=[64 * MIB + 64]))
+    storage.read_request_from_pb(read_request(1, lengths=[64 * MIB + 64]))
 
 
 def read_reply(count=2, **columns):
@@ -73,7 +73,7 @@ def read_reply(count=2, **columns):
 
 
 def test_a_read_reply_becomes_columns():
-    answer = storage.parse_read_reply(read_reply(codes=[0, 201], lengths=[4, 0]), [10, 10], 4, True)
+    answer = storage.read_reply_from_pb(read_reply(codes=[0, 201], lengths=[4, 0]), [10, 10], 4, True)
     assert answer.codes == [0, 201]
     assert answer.lengths == [4, 0]
 
@@ -91,7 +91,7 @@ def test_a_read_reply_becomes_columns():
 )
 def test_a_read_reply_that_contradicts_itself_is_refused(reply, payload_length):
     with pytest.raises(FS3Error) as caught:
-        storage.parse_read_reply(reply, [10, 10], payload_length, True)
+        storage.read_reply_from_pb(reply, [10, 10], payload_length, True)
     assert caught.value.code is Code.PROTOCOL
 
 
@@ -132,9 +132,9 @@ def updates(draw, sender):
 @given(st.data(), st.sampled_from((0, 12)))
 def test_updates_survive_the_wire(data, sender):
     sent = data.draw(st.lists(updates(sender), max_size=8))
-    message = storage.update_request(sent, sender)
+    message = storage.update_request_to_pb(sent, sender)
     payload = memoryview(b"".join(bytes(update.data) for update in sent if update.data is not None))
-    received = storage.parse_update(pb.UpdateRequest.FromString(message.SerializeToString()), payload)
+    received = storage.update_request_from_pb(pb.UpdateRequest.FromString(message.SerializeToString()), payload)
     assert received == sent
 
 
@@ -143,7 +143,7 @@ def update_request(count=1, **columns):
     update = Update(
         ChunkId(CHUNK), UpdateKind.WRITE, ChainId(1), 1, 0, 0, 10, Tag(ClientId(b"c" * 16), 1, 1), tuple(checksums(data)), 0, data
     )
-    message = storage.update_request([update] * count)
+    message = storage.update_request_to_pb([update] * count)
     for name, value in columns.items():
         if isinstance(value, list):
             del getattr(message, name)[:]
@@ -183,22 +183,22 @@ def update_request(count=1, **columns):
 def test_a_bad_update_request_names_the_column(column, changes):
     message, payload = update_request(**changes)
     with pytest.raises(InvalidArgument, match=f"^{column}: "):
-        storage.parse_update(message, payload)
+        storage.update_request_from_pb(message, payload)
 
 
 def test_a_batch_of_updates_has_limits():
     message, payload = update_request(updates_per_request_max + 1)
     with pytest.raises(InvalidArgument, match=r"^chains: "):
-        storage.parse_update(message, payload)
+        storage.update_request_from_pb(message, payload)
     message, _ = update_request(2, lengths=[5 * MIB, 5 * MIB])
     with pytest.raises(InvalidArgument, match=r"^lengths: .* in one request"):
-        storage.parse_update(message, memoryview(bytes(10 * MIB)))
+        storage.update_request_from_pb(message, memoryview(bytes(10 * MIB)))
 
 
 def test_an_update_without_the_payload_it_names_is_refused():
     message, _ = update_request()
     with pytest.raises(InvalidArgument, match=r"^lengths: 10 bytes for a payload of 0"):
-        storage.parse_update(message, None)
+        storage.update_request_from_pb(message, None)
 
 
 def test_results_survive_the_wire():
@@ -207,29 +207,31 @@ def test_results_survive_the_wire():
         UpdateResult(Code.NO_SPACE, message="target 3: full"),
         UpdateResult(Code.EXISTS, 1, 9, 8),
     ]
-    message = storage.update_reply(results, 12)
+    message = storage.update_reply_to_pb(results, 12)
     assert message.routing_version == 12
-    received = storage.parse_update_reply(message, 3)
+    received = storage.update_reply_from_pb(message, 3)
     assert received[0] == results[0]
     assert received[1] == results[1]
     assert (received[2].code, received[2].version, received[2].length) == (Code.EXISTS, 1, 9)
     with pytest.raises(FS3Error, match="answered with 3 results"):
-        storage.parse_update_reply(message, 4)
+        storage.update_reply_from_pb(message, 4)
 
 
 def test_a_code_of_the_future_is_an_internal_error():
-    message = storage.update_reply([UpdateResult(Code.OK)], 1)
+    message = storage.update_reply_to_pb([UpdateResult(Code.OK)], 1)
     message.codes[0] = 999
-    assert storage.parse_update_reply(message, 1)[0].code is Code.INTERNAL
+    assert storage.update_reply_from_pb(message, 1)[0].code is Code.INTERNAL
 
 
 def test_finds_are_checked():
-    chunks, chains, versions = storage.parse_find(pb.FindRequest(chunks=CHUNK * 2, chains=[1, 2], chain_versions=[3, 4]))
+    chunks, chains, versions = storage.find_request_from_pb(
+        pb.FindRequest(chunks=CHUNK * 2, chains=[1, 2], chain_versions=[3, 4])
+    )
     assert (chunks, chains, versions) == ((CHUNK, CHUNK), [1, 2], [3, 4])
     with pytest.raises(InvalidArgument, match=r"^chain_versions: "):
-        storage.parse_find(pb.FindRequest(chunks=CHUNK, chains=[1]))
+        storage.find_request_from_pb(pb.FindRequest(chunks=CHUNK, chains=[1]))
     with pytest.raises(InvalidArgument, match=r"^chains: "):
-        storage.parse_find(pb.FindRequest(chains=[1] * (keys_per_find_max + 1)))
-    assert storage.parse_find_reply(pb.FindReply(codes=[0], lengths=[4]), 1) == ([0], [4])
+        storage.find_request_from_pb(pb.FindRequest(chains=[1] * (keys_per_find_max + 1)))
+    assert storage.find_reply_from_pb(pb.FindReply(codes=[0], lengths=[4]), 1) == ([0], [4])
     with pytest.raises(FS3Error, match="1 chunks were looked for"):
-        storage.parse_find_reply(pb.FindReply(codes=[0, 0], lengths=[4]), 1)
+        storage.find_reply_from_pb(pb.FindReply(codes=[0, 0], lengths=[4]), 1)

@@ -7,18 +7,18 @@ from fs3.base.status import Code
 from fs3.core.meta import garbage, rows, sessions
 from fs3.core.meta.access import require_change, require_unlink
 from fs3.core.meta.context import OpContext
-from fs3.core.meta.entries import add_entry, changed, touched
+from fs3.core.meta.entries import add_entry, with_entry_change, with_nlink
 from fs3.core.meta.errors import MetaError
-from fs3.core.meta.idempotency import once
-from fs3.core.meta.length import merged
-from fs3.core.meta.ops.sync import without_session
-from fs3.core.meta.resolve import find_named
+from fs3.core.meta.idempotency import idempotent
+from fs3.core.meta.length import with_written_length
+from fs3.core.meta.ops.sync import answer_without_session
+from fs3.core.meta.resolve import resolve_entry
 from fs3.core.txn import Txn
 from fs3.model.inode import Inode, InodeType
 from fs3.model.namespace import PathRef
 
 
-@once("close", Inode)
+@idempotent("close", Inode)
 async def close_file(
     txn: Txn,
     ctx: OpContext,
@@ -41,12 +41,12 @@ async def close_file(
     """
     names = publish is not None and publish.path != ""
     if not session:
-        return await without_session(txn, inode, length is not None or modified or names or discard)
-    found = await sessions.find(txn, ctx, inode, session)
+        return await answer_without_session(txn, inode, length is not None or modified or names or discard)
+    found = await sessions.find_or_revive(txn, ctx, inode, session)
     if not found.unnamed and (names or discard):
         raise MetaError(Code.INVALID, f"inode {inode} has a name: it is neither published nor discarded")
     before = await rows.get_inode(txn, inode)
-    after = merged(ctx, before, length, modified, truncations)
+    after = with_written_length(ctx, before, length, modified, truncations)
     if publish is not None and names and not discard:
         after = await _publish(txn, ctx, after, publish, exclusive)
     elif after is not before:
@@ -56,8 +56,8 @@ async def close_file(
 
 
 async def _publish(txn: Txn, ctx: OpContext, file: Inode, path: PathRef, exclusive: bool) -> Inode:
-    place = await find_named(txn, ctx, path, Code.IS_A_DIRECTORY)
-    named = touched(ctx, file, 1)
+    place = await resolve_entry(txn, ctx, path, Code.IS_A_DIRECTORY)
+    named = with_nlink(ctx, file, 1)
     if place.dirent is None:
         if place.must_be_directory:
             raise MetaError(Code.IS_A_DIRECTORY, "a path with a trailing slash is a directory's", path.path)
@@ -66,12 +66,12 @@ async def _publish(txn: Txn, ctx: OpContext, file: Inode, path: PathRef, exclusi
         return named
     if exclusive:
         raise MetaError(Code.EXISTS, "the name is taken", path.path)
-    if place.existing().type is InodeType.DIRECTORY:
+    if place.require_dirent().type is InodeType.DIRECTORY:
         raise MetaError(Code.IS_A_DIRECTORY, "is a directory", path.path)
     replaced = await rows.get_inode(txn, place.dirent.inode)
     require_unlink(ctx.user, place.directory, replaced.uid, path.path)
     await garbage.unlink(txn, ctx, replaced)
     rows.put_inode(txn, named)
     rows.put_dirent(txn, place.key, named)
-    rows.put_inode(txn, changed(ctx, place.directory))
+    rows.put_inode(txn, with_entry_change(ctx, place.directory))
     return named

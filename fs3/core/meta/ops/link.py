@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-from fs3.base.limits import links_per_file_max
 from fs3.base.status import Code
 from fs3.core.meta.access import require_change
 from fs3.core.meta.context import OpContext
-from fs3.core.meta.entries import add_entry, require_absent, touched
+from fs3.core.meta.entries import add_entry, require_absent, with_nlink
 from fs3.core.meta.errors import MetaError
-from fs3.core.meta.idempotency import once
-from fs3.core.meta.resolve import find_inode, find_named
+from fs3.core.meta.idempotency import idempotent
+from fs3.core.meta.resolve import resolve_entry, resolve_inode
 from fs3.core.txn import Txn
 from fs3.model.inode import Inode, InodeType
 from fs3.model.namespace import PathRef
 
+links_per_file_max = 65_535
 
-@once("link", Inode)
+
+@idempotent("link", Inode)
 async def link(txn: Txn, ctx: OpContext, source: PathRef, target: PathRef) -> Inode:
     """Makes `target` another name of the file `source`; a symlink in the last component of `source` is not followed."""
-    inode = await find_inode(txn, ctx, source, follow=False)
+    inode = await resolve_inode(txn, ctx, source, follow=False)
     if inode.type is InodeType.DIRECTORY:
         raise MetaError(Code.PERMISSION, "a directory has one name only", source.path)
     if inode.nlink == 0:
         raise MetaError(Code.NOT_FOUND, "the file was removed, or is not published yet", source.path)
     if inode.nlink >= links_per_file_max:
         raise MetaError(Code.TOO_MANY_LINKS, f"the file has {inode.nlink} names already", source.path)
-    place = await find_named(txn, ctx, target, Code.EXISTS)
+    place = await resolve_entry(txn, ctx, target, Code.EXISTS)
     require_absent(place)
     require_change(ctx.user, place.directory, target.path)
-    after = touched(ctx, inode, inode.nlink + 1)
+    after = with_nlink(ctx, inode, inode.nlink + 1)
     add_entry(txn, ctx, place, after)
     return after

@@ -8,7 +8,7 @@ from fs3.core.meta import keys, rows
 from fs3.core.meta.access import EXECUTE, READ, require
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.errors import MetaError
-from fs3.core.meta.resolve import check_text, find_directory
+from fs3.core.meta.resolve import check_text, resolve_directory
 from fs3.core.txn import ReadTxn
 from fs3.model.namespace import Entry, Listing, PathRef
 
@@ -21,7 +21,7 @@ async def list_directory(
     A page costs what it holds, however large the directory is. `after` need not exist (any more), so entries that are there
     during the whole of a listing appear exactly once, whatever happens between its pages.
     """
-    directory = await find_directory(txn, ctx, path)
+    directory = await resolve_directory(txn, ctx, path)
     require(ctx.user, directory, READ | EXECUTE if with_inodes else READ, path.path)
     check_text(after, path.path)
     cursor = after.encode()
@@ -41,4 +41,4 @@ def _name(key: bytes) -> str:
     try:
         return key[keys.NAME_AT :].decode()
     except UnicodeDecodeError as error:
-        rows.malformed(key, error)
+        rows.raise_malformed(key, error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fs3.core.meta.context import OpContext
-from fs3.core.meta.resolve import find_place
+from fs3.core.meta.resolve import resolve_path
 from fs3.core.txn import ReadTxn
 from fs3.model.inode import Dirent
 from fs3.model.namespace import PathRef
@@ -11,5 +11,5 @@ from fs3.model.namespace import PathRef
 
 async def lookup(txn: ReadTxn, ctx: OpContext, path: PathRef) -> Dirent:
     """Inode id and type of what a path names; a symlink in the last component is not followed."""
-    place = await find_place(txn, ctx, path, follow=False)
-    return place.existing() if place.name else Dirent(place.directory.id, place.directory.type)
+    place = await resolve_path(txn, ctx, path, follow=False)
+    return place.require_dirent() if place.name else Dirent(place.directory.id, place.directory.type)

@@ -8,14 +8,14 @@ from fs3.core.meta.allocation import directory_layout
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.entries import make_directory
 from fs3.core.meta.errors import MetaError
-from fs3.core.meta.idempotency import once
-from fs3.core.meta.resolve import components, find_named, find_place, find_start, inode_at
+from fs3.core.meta.idempotency import idempotent
+from fs3.core.meta.resolve import load_inode, resolve_entry, resolve_path, resolve_start, split_path
 from fs3.core.txn import Txn
 from fs3.model.inode import Inode, InodeType, Layout
 from fs3.model.namespace import PathRef
 
 
-@once("mkdir", Inode)
+@idempotent("mkdir", Inode)
 async def mkdir(
     txn: Txn, ctx: OpContext, path: PathRef, *, mode: int = 0o755, parents: bool = False, layout: Layout | None = None
 ) -> Inode:
@@ -29,7 +29,7 @@ async def mkdir(
         except MetaError as error:
             # The steps know their own component only.
             raise MetaError(error.code, error.message, path.path) from None
-    place = await find_named(txn, ctx, path, Code.EXISTS)
+    place = await resolve_entry(txn, ctx, path, Code.EXISTS)
     if place.dirent is not None:
         raise MetaError(Code.EXISTS, "the name is taken", path.path)
     require_change(ctx.user, place.directory, path.path)
@@ -38,13 +38,13 @@ async def mkdir(
 
 
 async def _with_parents(txn: Txn, ctx: OpContext, path: PathRef, mode: int, layout: Layout | None) -> Inode:
-    todo, _ = components(path.path, path.path)
-    current = await find_start(txn, path)
+    todo, _ = split_path(path.path, path.path)
+    current = await resolve_start(txn, path)
     if current.type is not InodeType.DIRECTORY:
         raise MetaError(Code.NOT_A_DIRECTORY, "the path does not start at a directory")
     while todo:
         name = todo.pop()
-        place = await find_place(txn, ctx, PathRef(current.id, name), follow=True)
+        place = await resolve_path(txn, ctx, PathRef(current.id, name), follow=True)
         if place.name and place.dirent is None:
             if place.directory.id != current.id or place.name != name:
                 raise MetaError(Code.NOT_FOUND if todo else Code.EXISTS, "a symbolic link of the path leads nowhere")
@@ -54,7 +54,7 @@ async def _with_parents(txn: Txn, ctx: OpContext, path: PathRef, mode: int, layo
             needed = (WRITE | EXECUTE) << 6 if todo else 0
             current = await make_directory(txn, ctx, place, mode | needed, chosen)
         else:
-            current = await inode_at(txn, place)
+            current = await load_inode(txn, place)
             if current.type is not InodeType.DIRECTORY:
                 raise MetaError(Code.NOT_A_DIRECTORY if todo else Code.EXISTS, "not a directory")
     return current

@@ -8,29 +8,29 @@ from fs3.base.ids import InodeId, SessionId
 from fs3.base.status import Code
 from fs3.core.meta import rows, sessions
 from fs3.core.meta.access import READ, WRITE, require, require_change
-from fs3.core.meta.allocation import file_layout, take_ids
+from fs3.core.meta.allocation import allocate_ids, file_layout
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.entries import add_entry, new_inode
 from fs3.core.meta.errors import MetaError
 from fs3.core.meta.garbage import unlink
-from fs3.core.meta.idempotency import once
-from fs3.core.meta.length import cut_or_grown
-from fs3.core.meta.resolve import Place, find_directory, find_place, inode_at
+from fs3.core.meta.idempotency import idempotent
+from fs3.core.meta.length import with_truncated_length
+from fs3.core.meta.resolve import PathTarget, load_inode, resolve_directory, resolve_path
 from fs3.core.txn import ReadTxn, Txn
 from fs3.model.inode import Inode, InodeType, Layout
-from fs3.model.namespace import Opened, PathRef
+from fs3.model.namespace import OpenResult, PathRef
 
 NO_SESSION = SessionId(0)
 
 
-async def open_for_reading(txn: ReadTxn, ctx: OpContext, path: PathRef) -> Opened:
+async def open_for_reading(txn: ReadTxn, ctx: OpContext, path: PathRef) -> OpenResult:
     """Opens a file to read it: changes nothing, so a snapshot will do. Directories are not opened: IS_A_DIRECTORY."""
-    inode = await inode_at(txn, await find_place(txn, ctx, path, follow=True))
+    inode = await load_inode(txn, await resolve_path(txn, ctx, path, follow=True))
     _require_open(ctx, inode, READ, path.path)
-    return Opened(inode, NO_SESSION)
+    return OpenResult(inode, NO_SESSION)
 
 
-@once("open", Opened)
+@idempotent("open", OpenResult)
 async def open_file(
     txn: Txn,
     ctx: OpContext,
@@ -43,7 +43,7 @@ async def open_file(
     unnamed: bool = False,
     mode: int = 0o644,
     layout: Layout | None = None,
-) -> Opened:
+) -> OpenResult:
     """Opens a file, or creates it.
 
     `truncate` gives the name a fresh inode with the old one's attributes, and queues the old one. Where that is impossible
@@ -56,20 +56,20 @@ async def open_file(
     if truncate and not write:
         raise MetaError(Code.INVALID, "a file is truncated by opening it for writing", path.path)
     exclusive = create and exclusive
-    place = await find_place(txn, ctx, path, follow=not exclusive)
+    place = await resolve_path(txn, ctx, path, follow=not exclusive)
     if place.name and place.dirent is None and create:
         return await _create(txn, ctx, place, write, mode, layout)
     if exclusive:
         raise MetaError(Code.EXISTS, "the name is taken", path.path)
-    inode = await inode_at(txn, place)
+    inode = await load_inode(txn, place)
     _require_open(ctx, inode, WRITE if write else READ, path.path)
     if not write:
-        return Opened(inode, NO_SESSION)
+        return OpenResult(inode, NO_SESSION)
     if truncate and place.name and inode.nlink == 1:
         return await _open_fresh(txn, ctx, place, inode)
-    session = SessionId(await take_ids(txn, inodes=0, others=1))
+    session = SessionId(await allocate_ids(txn, inodes=0, others=1))
     await sessions.start(txn, ctx, inode.id, session)
-    return Opened(inode, session)
+    return OpenResult(inode, session)
 
 
 def _require_open(ctx: OpContext, inode: Inode, want: int, path: str) -> None:
@@ -82,42 +82,42 @@ def _require_open(ctx: OpContext, inode: Inode, want: int, path: str) -> None:
     require(ctx.user, inode, want, path)
 
 
-async def _create(txn: Txn, ctx: OpContext, place: Place, write: bool, mode: int, layout: Layout | None) -> Opened:
+async def _create(txn: Txn, ctx: OpContext, place: PathTarget, write: bool, mode: int, layout: Layout | None) -> OpenResult:
     if place.must_be_directory:
         raise MetaError(Code.IS_A_DIRECTORY, "a path with a trailing slash is a directory's", place.path)
     directory = place.directory
     require_change(ctx.user, directory, place.path)
     chosen = file_layout(ctx, directory, layout, place.path)
-    first = await take_ids(txn, inodes=1, others=1 if write else 0)
+    first = await allocate_ids(txn, inodes=1, others=1 if write else 0)
     inode = new_inode(ctx, first, InodeType.FILE, mode, directory, chosen)
     add_entry(txn, ctx, place, inode, created=1)
     if not write:
-        return Opened(inode, NO_SESSION)
+        return OpenResult(inode, NO_SESSION)
     session = SessionId(first + 1)
     await sessions.start(txn, ctx, inode.id, session)
-    return Opened(inode, session)
+    return OpenResult(inode, session)
 
 
-async def _open_fresh(txn: Txn, ctx: OpContext, place: Place, old: Inode) -> Opened:
+async def _open_fresh(txn: Txn, ctx: OpContext, place: PathTarget, old: Inode) -> OpenResult:
     # Storage need not be asked for anything, and whoever reads or writes the old content goes on doing so undisturbed.
-    first = await take_ids(txn, inodes=1, others=1)
-    inode = replace(cut_or_grown(ctx, old, 0), id=InodeId(first))
+    first = await allocate_ids(txn, inodes=1, others=1)
+    inode = replace(with_truncated_length(ctx, old, 0), id=InodeId(first))
     session = SessionId(first + 1)
     rows.put_inode(txn, inode)
     rows.put_dirent(txn, place.key, inode)
     await unlink(txn, ctx, old)
     await sessions.start(txn, ctx, inode.id, session)
-    return Opened(inode, session)
+    return OpenResult(inode, session)
 
 
-async def _create_unnamed(txn: Txn, ctx: OpContext, path: PathRef, mode: int, layout: Layout | None) -> Opened:
-    directory = await find_directory(txn, ctx, path)
+async def _create_unnamed(txn: Txn, ctx: OpContext, path: PathRef, mode: int, layout: Layout | None) -> OpenResult:
+    directory = await resolve_directory(txn, ctx, path)
     require_change(ctx.user, directory, path.path)
     chosen = file_layout(ctx, directory, layout, path.path)
-    first = await take_ids(txn, inodes=1, others=1)
+    first = await allocate_ids(txn, inodes=1, others=1)
     inode = new_inode(ctx, first, InodeType.FILE, mode, directory, chosen, nlink=0)
     session = SessionId(first + 1)
     rows.put_inode(txn, inode)
     rows.put_inode(txn, replace(directory, dirent_serial=directory.dirent_serial + 1))
     await sessions.start(txn, ctx, inode.id, session, unnamed_in=directory.id)
-    return Opened(inode, session)
+    return OpenResult(inode, session)

@@ -7,24 +7,24 @@ from fs3.base.status import Code
 from fs3.core.meta import garbage, rows
 from fs3.core.meta.access import EXECUTE, READ, WRITE, require, require_owner, require_unlink
 from fs3.core.meta.context import OpContext
-from fs3.core.meta.entries import changed, is_empty
+from fs3.core.meta.entries import is_empty, with_entry_change
 from fs3.core.meta.errors import MetaError
-from fs3.core.meta.idempotency import once
-from fs3.core.meta.resolve import find_named
+from fs3.core.meta.idempotency import idempotent
+from fs3.core.meta.resolve import resolve_entry
 from fs3.core.txn import Txn
 from fs3.model.inode import InodeType
 from fs3.model.namespace import PathRef, RemoveKind
 
 
-@once("remove", InodeId)
+@idempotent("remove", InodeId)
 async def remove(txn: Txn, ctx: OpContext, path: PathRef, kind: RemoveKind) -> InodeId:
     """Removes an entry; a symlink itself, not what it points to. The id of what had the name.
 
     TREE takes anything. A directory with entries is detached at once, in one small transaction, and dismantled later; only
     its owner (with all permissions on it) and root may do so, because nobody looks at the permissions below.
     """
-    place = await find_named(txn, ctx, path)
-    inode = await rows.get_inode(txn, place.existing().inode)
+    place = await resolve_entry(txn, ctx, path)
+    inode = await rows.get_inode(txn, place.require_dirent().inode)
     require_unlink(ctx.user, place.directory, inode.uid, path.path)
     is_directory = inode.type is InodeType.DIRECTORY
     if is_directory and kind is RemoveKind.FILE:
@@ -42,5 +42,5 @@ async def remove(txn: Txn, ctx: OpContext, path: PathRef, kind: RemoveKind) -> I
     else:
         raise MetaError(Code.NOT_EMPTY, "the directory is not empty", path.path)
     txn.delete(place.key)
-    rows.put_inode(txn, changed(ctx, place.directory, entries=-1, subdirectories=-1 if is_directory else 0))
+    rows.put_inode(txn, with_entry_change(ctx, place.directory, entries=-1, subdirectories=-1 if is_directory else 0))
     return inode.id

@@ -10,16 +10,16 @@ from fs3.base.status import Code
 from fs3.core.meta import garbage, rows
 from fs3.core.meta.access import WRITE, require, require_change, require_unlink
 from fs3.core.meta.context import OpContext
-from fs3.core.meta.entries import changed, is_empty, touched
+from fs3.core.meta.entries import is_empty, with_entry_change, with_nlink
 from fs3.core.meta.errors import MetaError
-from fs3.core.meta.idempotency import once
-from fs3.core.meta.resolve import Place, find_named
+from fs3.core.meta.idempotency import idempotent
+from fs3.core.meta.resolve import PathTarget, resolve_entry
 from fs3.core.txn import ReadTxn, Txn
 from fs3.model.inode import Inode, InodeType
 from fs3.model.namespace import PathRef, RenameMode
 
 
-@once("rename", Inode)
+@idempotent("rename", Inode)
 async def rename(txn: Txn, ctx: OpContext, source: PathRef, target: PathRef, mode: RenameMode = RenameMode.REPLACE) -> Inode:
     """Moves `source` to `target`, by POSIX rules; the inode that was moved. Symlinks in last components are not followed.
 
@@ -27,11 +27,11 @@ async def rename(txn: Txn, ctx: OpContext, source: PathRef, target: PathRef, mod
     NOREPLACE: EXISTS when anything has the name. EXCHANGE: both exist and change places, of whatever types they are.
     WOULD_LOOP when a directory would come to lie in itself.
     """
-    origin = await find_named(txn, ctx, source)
-    moved = await rows.get_inode(txn, origin.existing().inode)
-    goal = await find_named(txn, ctx, target)
+    origin = await resolve_entry(txn, ctx, source)
+    moved = await rows.get_inode(txn, origin.require_dirent().inode)
+    goal = await resolve_entry(txn, ctx, target)
     if mode is RenameMode.EXCHANGE:
-        goal.existing()
+        goal.require_dirent()
     if goal.must_be_directory and not _is_directory(moved):
         raise MetaError(Code.NOT_A_DIRECTORY, "a path with a trailing slash is a directory's", target.path)
     if goal.dirent is None:
@@ -63,7 +63,7 @@ async def rename(txn: Txn, ctx: OpContext, source: PathRef, target: PathRef, mod
     return _move(txn, ctx, moved, there, origin, goal)
 
 
-async def _check_move(txn: ReadTxn, ctx: OpContext, moved: Inode, origin: Place, goal: Place) -> None:
+async def _check_move(txn: ReadTxn, ctx: OpContext, moved: Inode, origin: PathTarget, goal: PathTarget) -> None:
     """A directory that gets another parent must not come to lie in itself, and its ".." is something to have permission for."""
     if not _is_directory(moved) or origin.directory.id == goal.directory.id:
         return
@@ -81,35 +81,35 @@ async def _check_move(txn: ReadTxn, ctx: OpContext, moved: Inode, origin: Place,
     raise MetaError(Code.NAME_TOO_LONG, f"the directory is more than {ancestors_max} directories deep", goal.path)
 
 
-def _move(txn: Txn, ctx: OpContext, moved: Inode, replaced: Inode | None, origin: Place, goal: Place) -> Inode:
+def _move(txn: Txn, ctx: OpContext, moved: Inode, replaced: Inode | None, origin: PathTarget, goal: PathTarget) -> Inode:
     txn.delete(origin.key)
     after = _put_at(txn, ctx, moved, goal)
     comes = 1 if _is_directory(moved) else 0
     leaves = 1 if replaced is not None and _is_directory(replaced) else 0
     entries = 0 if replaced is not None else 1
     if origin.directory.id == goal.directory.id:
-        rows.put_inode(txn, changed(ctx, origin.directory, entries=entries - 1, subdirectories=-leaves))
+        rows.put_inode(txn, with_entry_change(ctx, origin.directory, entries=entries - 1, subdirectories=-leaves))
     else:
-        rows.put_inode(txn, changed(ctx, origin.directory, entries=-1, subdirectories=-comes))
-        rows.put_inode(txn, changed(ctx, goal.directory, entries=entries, subdirectories=comes - leaves))
+        rows.put_inode(txn, with_entry_change(ctx, origin.directory, entries=-1, subdirectories=-comes))
+        rows.put_inode(txn, with_entry_change(ctx, goal.directory, entries=entries, subdirectories=comes - leaves))
     return after
 
 
-def _exchange(txn: Txn, ctx: OpContext, moved: Inode, there: Inode, origin: Place, goal: Place) -> Inode:
+def _exchange(txn: Txn, ctx: OpContext, moved: Inode, there: Inode, origin: PathTarget, goal: PathTarget) -> Inode:
     after = _put_at(txn, ctx, moved, goal)
     _put_at(txn, ctx, there, origin)
     gain = _is_directory(moved) - _is_directory(there)
     if origin.directory.id == goal.directory.id:
-        rows.put_inode(txn, changed(ctx, origin.directory))
+        rows.put_inode(txn, with_entry_change(ctx, origin.directory))
     else:
-        rows.put_inode(txn, changed(ctx, origin.directory, subdirectories=-gain))
-        rows.put_inode(txn, changed(ctx, goal.directory, subdirectories=gain))
+        rows.put_inode(txn, with_entry_change(ctx, origin.directory, subdirectories=-gain))
+        rows.put_inode(txn, with_entry_change(ctx, goal.directory, subdirectories=gain))
     return after
 
 
-def _put_at(txn: Txn, ctx: OpContext, inode: Inode, place: Place) -> Inode:
+def _put_at(txn: Txn, ctx: OpContext, inode: Inode, place: PathTarget) -> Inode:
     parent = place.directory.id if _is_directory(inode) else InodeId(0)
-    after = replace(touched(ctx, inode, inode.nlink), parent=parent)
+    after = replace(with_nlink(ctx, inode, inode.nlink), parent=parent)
     rows.put_inode(txn, after)
     rows.put_dirent(txn, place.key, after)
     return after

@@ -8,12 +8,12 @@ from msgspec.structs import replace
 
 from fs3.base.status import Code
 from fs3.core.meta import rows
-from fs3.core.meta.access import MODE_BITS, SET_GID, WRITE, in_group, permitted, require_owner, without_set_ids
+from fs3.core.meta.access import MODE_BITS, SET_GID, WRITE, has_permission, is_in_group, require_owner, without_set_ids
 from fs3.core.meta.allocation import check_layout
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.errors import MetaError
-from fs3.core.meta.idempotency import once
-from fs3.core.meta.resolve import find_inode
+from fs3.core.meta.idempotency import idempotent
+from fs3.core.meta.resolve import resolve_inode
 from fs3.core.txn import Txn
 from fs3.model.inode import Inode, InodeType, Layout, User
 from fs3.model.namespace import PathRef
@@ -22,7 +22,7 @@ TIME_NOW: Final = -(1 << 63)
 """As a time: the server's clock. A writer of the file may set it so without owning the file (UTIME_NOW)."""
 
 
-@once("setattr", Inode)
+@idempotent("setattr", Inode)
 async def set_attributes(
     txn: Txn,
     ctx: OpContext,
@@ -41,16 +41,16 @@ async def set_attributes(
     `layout` is for directories: it replaces what files created in it from now on get, fields of 0 being the cluster's
     default. Existing files and subdirectories keep theirs.
     """
-    inode = await find_inode(txn, ctx, path, follow=follow)
+    inode = await resolve_inode(txn, ctx, path, follow=follow)
     after = inode
     if uid is not None or gid is not None:
-        after = _owned(ctx.user, after, inode.uid if uid is None else uid, inode.gid if gid is None else gid, path.path)
+        after = _with_owner(ctx.user, after, inode.uid if uid is None else uid, inode.gid if gid is None else gid, path.path)
     if mode is not None:
         after = _with_mode(ctx.user, after, inode, mode, path.path)
     if atime_ns is not None or mtime_ns is not None:
-        after = _timed(ctx, after, inode, atime_ns, mtime_ns, path.path)
+        after = _with_times(ctx, after, inode, atime_ns, mtime_ns, path.path)
     if layout is not None:
-        after = _laid_out(ctx, after, inode, layout, path.path)
+        after = _with_layout(ctx, after, inode, layout, path.path)
     if after is inode:
         return inode
     after = replace(after, ctime_ns=ctx.wall_ns, change=inode.change + 1)
@@ -58,11 +58,11 @@ async def set_attributes(
     return after
 
 
-def _owned(user: User, inode: Inode, uid: int, gid: int, path: str) -> Inode:
+def _with_owner(user: User, inode: Inode, uid: int, gid: int, path: str) -> Inode:
     require_owner(user, inode, path)
     if user.uid and uid != inode.uid:
         raise MetaError(Code.PERMISSION, "only root gives files away", path)
-    if user.uid and gid != inode.gid and not in_group(user, gid):
+    if user.uid and gid != inode.gid and not is_in_group(user, gid):
         raise MetaError(Code.PERMISSION, f"the owner is not in group {gid}", path)
     mode = inode.mode if inode.type is InodeType.DIRECTORY else without_set_ids(inode.mode)
     return replace(inode, uid=uid, gid=gid, mode=mode)
@@ -73,18 +73,18 @@ def _with_mode(user: User, inode: Inode, before: Inode, mode: int, path: str) ->
     if inode.type is InodeType.SYMLINK:
         raise MetaError(Code.UNSUPPORTED, "a symbolic link has no permissions to change", path)
     mode &= MODE_BITS
-    if user.uid and not in_group(user, inode.gid):
+    if user.uid and not is_in_group(user, inode.gid):
         mode &= ~SET_GID
     return replace(inode, mode=mode)
 
 
-def _timed(ctx: OpContext, inode: Inode, before: Inode, atime_ns: int | None, mtime_ns: int | None, path: str) -> Inode:
+def _with_times(ctx: OpContext, inode: Inode, before: Inode, atime_ns: int | None, mtime_ns: int | None, path: str) -> Inode:
     for name, value in (("atime_ns", atime_ns), ("mtime_ns", mtime_ns)):
         if value is not None and not -(1 << 63) <= value < 1 << 63:
             raise MetaError(Code.INVALID, f"{name} {value} does not fit in 64 bits", path)
     if any(value not in (None, TIME_NOW) for value in (atime_ns, mtime_ns)):
         require_owner(ctx.user, before, path)
-    elif ctx.user.uid != before.uid and not permitted(ctx.user, before, WRITE):
+    elif ctx.user.uid != before.uid and not has_permission(ctx.user, before, WRITE):
         raise MetaError(Code.ACCESS, "only the owner and who may write set the times to now", path)
     return replace(inode, atime_ns=_time(ctx, atime_ns, inode.atime_ns), mtime_ns=_time(ctx, mtime_ns, inode.mtime_ns))
 
@@ -95,7 +95,7 @@ def _time(ctx: OpContext, asked: int | None, before: int) -> int:
     return ctx.wall_ns if asked == TIME_NOW else asked
 
 
-def _laid_out(ctx: OpContext, inode: Inode, before: Inode, layout: Layout, path: str) -> Inode:
+def _with_layout(ctx: OpContext, inode: Inode, before: Inode, layout: Layout, path: str) -> Inode:
     if inode.type is not InodeType.DIRECTORY:
         raise MetaError(Code.NOT_A_DIRECTORY, "the layout of a file cannot change", path)
     require_owner(ctx.user, before, path)

@@ -11,7 +11,7 @@ from fs3.core.meta import keys, rows
 from fs3.core.meta.access import EXECUTE, require
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.errors import MetaError
-from fs3.core.meta.resolve import check_text, find_directory, find_inode
+from fs3.core.meta.resolve import check_text, resolve_directory, resolve_inode
 from fs3.core.txn import ReadTxn
 from fs3.model.inode import Inode, InodeType
 from fs3.model.namespace import PathRef
@@ -19,7 +19,7 @@ from fs3.model.namespace import PathRef
 
 async def stat(txn: ReadTxn, ctx: OpContext, path: PathRef, follow: bool) -> Inode:
     """The inode a path names; `follow` a symlink in the last component or not."""
-    return await find_inode(txn, ctx, path, follow=follow)
+    return await resolve_inode(txn, ctx, path, follow=follow)
 
 
 async def batch_stat(
@@ -69,7 +69,7 @@ async def _stat_one(
 
 async def _searchable(txn: ReadTxn, ctx: OpContext, ref: PathRef) -> InodeId | MetaError:
     try:
-        directory = await find_directory(txn, ctx, ref)
+        directory = await resolve_directory(txn, ctx, ref)
         require(ctx.user, directory, EXECUTE, ref.path)
     except MetaError as error:
         return error

@@ -7,7 +7,7 @@ from fs3.core.txn import ReadTxn
 from fs3.model.namespace import Counts
 
 
-async def count(txn: ReadTxn) -> Counts:
+async def statfs(txn: ReadTxn) -> Counts:
     """Inodes, and those of them that wait to be reclaimed."""
     counters = await rows.get_counters(txn)
     return Counts(counters.inodes, counters.garbage)

@@ -8,13 +8,13 @@ from fs3.core.meta import rows, sessions
 from fs3.core.meta.access import check_inode_id
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.errors import MetaError
-from fs3.core.meta.idempotency import once
-from fs3.core.meta.length import merged
+from fs3.core.meta.idempotency import idempotent
+from fs3.core.meta.length import with_written_length
 from fs3.core.txn import ReadTxn, Txn
 from fs3.model.inode import Inode
 
 
-@once("sync", Inode)
+@idempotent("sync", Inode)
 async def sync(
     txn: Txn,
     ctx: OpContext,
@@ -27,16 +27,16 @@ async def sync(
 ) -> Inode:
     """The file's length becomes at least `length`; `modified` advances mtime and change. Errors as in close."""
     if not session:
-        return await without_session(txn, inode, length is not None or modified)
-    await sessions.find(txn, ctx, inode, session)
+        return await answer_without_session(txn, inode, length is not None or modified)
+    await sessions.find_or_revive(txn, ctx, inode, session)
     before = await rows.get_inode(txn, inode)
-    after = merged(ctx, before, length, modified, truncations)
+    after = with_written_length(ctx, before, length, modified, truncations)
     if after is not before:
         rows.put_inode(txn, after)
     return after
 
 
-async def without_session(txn: ReadTxn, inode: InodeId, changes: bool) -> Inode:
+async def answer_without_session(txn: ReadTxn, inode: InodeId, changes: bool) -> Inode:
     """What a reader's close and sync answer. Raises NO_SESSION when they want to change something."""
     if changes:
         raise MetaError(Code.NO_SESSION, f"only a write session changes inode {inode}")

@@ -5,16 +5,16 @@ from __future__ import annotations
 from fs3.base.ids import InodeId
 from fs3.base.status import Code
 from fs3.core.meta import rows, sessions
-from fs3.core.meta.access import WRITE, check_inode_id, permitted
+from fs3.core.meta.access import WRITE, check_inode_id, has_permission
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.errors import MetaError
-from fs3.core.meta.idempotency import once
-from fs3.core.meta.length import cut_or_grown
+from fs3.core.meta.idempotency import idempotent
+from fs3.core.meta.length import with_truncated_length
 from fs3.core.txn import Txn
 from fs3.model.inode import Inode, InodeType
 
 
-@once("truncate", Inode)
+@idempotent("truncate", Inode)
 async def truncate(txn: Txn, ctx: OpContext, inode: InodeId, length: int) -> Inode:
     """Sets the length. The client has cut or removed the chunks beyond it already; growing a file makes a hole.
 
@@ -27,10 +27,10 @@ async def truncate(txn: Txn, ctx: OpContext, inode: InodeId, length: int) -> Ino
         raise MetaError(Code.IS_A_DIRECTORY, f"inode {inode} is a directory")
     if before.type is InodeType.SYMLINK:
         raise MetaError(Code.INVALID, f"inode {inode} is a symbolic link")
-    if not (before.nlink and permitted(ctx.user, before, WRITE)) and not await sessions.of_client(txn, ctx, inode):
+    if not (before.nlink and has_permission(ctx.user, before, WRITE)) and not await sessions.is_open_by_client(txn, ctx, inode):
         if before.nlink == 0:
             raise MetaError(Code.STALE, f"inode {inode} was removed")
         raise MetaError(Code.ACCESS, f"permission denied to write inode {inode}")
-    after = cut_or_grown(ctx, before, length)
+    after = with_truncated_length(ctx, before, length)
     rows.put_inode(txn, after)
     return after

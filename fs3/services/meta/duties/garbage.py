@@ -17,29 +17,31 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 
 from fs3.base.ids import ChainId, ChunkId, ClientId, InodeId, chunk_file, file_chunk
-from fs3.base.limits import (
-    garbage_chunks_per_step_max,
-    garbage_entries_per_step_max,
-    garbage_files_per_step_max,
-    keys_per_find_max,
-)
+from fs3.base.limits import keys_per_find_max
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.client.routing import RoutingSource
 from fs3.core.files.layout import chain_of, chunk_count, chunks
 from fs3.core.files.write_plan import WriteIO
 from fs3.core.meta.context import LayoutDefaults, OpContext
-from fs3.core.meta.garbage import dismantle, finish, next_garbage
+from fs3.core.meta.garbage import delete_file, dismantle, next_garbage
 from fs3.core.meta.rows import Garbage
 from fs3.core.txn import ReadTxn, Txn
 from fs3.model.chunk import UpdateKind
 from fs3.model.inode import Inode, User
 from fs3.ports.clock import Clock
 from fs3.ports.kv import KV
-from fs3.services.meta.chunks import Chunks
+from fs3.services.meta.chunk_client import ChunkClient
 from fs3.services.meta.duties.duty import Duty
 
 log = logging.getLogger("fs3.meta")
+
+garbage_entries_per_step_max = 128
+"""Entries of a detached directory that one transaction takes apart."""
+
+garbage_files_per_step_max = 64
+
+garbage_chunks_per_step_max = 512
 
 _INDEX_MAX = 1 << 60
 """No write makes a chunk with such an index."""
@@ -47,10 +49,10 @@ _TIMEOUT_NS = 5 * SECOND
 """For one request to storage: other files wait behind it, and there is always a next time."""
 
 
-class _Work:
+class _FileReclaim:
     """What is left of one file. Kept between steps while a file takes several; lost with the process, which costs time only."""
 
-    __slots__ = ("end", "extended", "first", "garbage", "inode", "remove", "stop", "trouble")
+    __slots__ = ("end", "extended", "first", "garbage", "inode", "problem", "remove", "stop")
 
     def __init__(self, garbage: Garbage, inode: Inode) -> None:
         self.garbage = garbage
@@ -65,14 +67,14 @@ class _Work:
         """Chunks below this index will be gone after this step."""
         self.remove: list[int] = []
         """Indices this step removes, in order."""
-        self.trouble = ""
+        self.problem = ""
         """Why the rest has to wait."""
 
     def begin_step(self) -> None:
         """Go on from where the last step came to."""
         self.first = self.stop
         self.remove = []
-        self.trouble = ""
+        self.problem = ""
 
 
 class GarbageDuty(Duty):
@@ -88,7 +90,7 @@ class GarbageDuty(Duty):
         kv: KV,
         clock: Clock,
         routing: RoutingSource,
-        storage: Chunks,
+        storage: ChunkClient,
         *,
         delay_ms: int,
         interval_ms: int,
@@ -105,7 +107,7 @@ class GarbageDuty(Duty):
         self._advanced = False
         """Something was done on this walk, so another one is worth while: files take several steps, and the clock that orders
         the queue may have put a new one behind us."""
-        self._begun: dict[InodeId, _Work] = {}
+        self._begun: dict[InodeId, _FileReclaim] = {}
         """Files that take several steps."""
         self._complained = False
         self.files = 0
@@ -123,7 +125,7 @@ class GarbageDuty(Duty):
 
         page = await self._kv.read(next_page)
         if page:
-            await self._reclaim([self._begun.get(inode.id) or _Work(garbage, inode) for garbage, inode in page])
+            await self._reclaim([self._begun.get(inode.id) or _FileReclaim(garbage, inode) for garbage, inode in page])
         if len(page) == garbage_files_per_step_max:
             self._passed = page[-1][0]
             return True
@@ -135,15 +137,15 @@ class GarbageDuty(Duty):
         nobody = OpContext(User(0, 0), self._clock.wall(), ClientId(bytes(16)), 0, self._routing.routing, LayoutDefaults())
         return await dismantle(txn, nobody, garbage_entries_per_step_max)
 
-    async def _reclaim(self, works: Sequence[_Work]) -> None:
+    async def _reclaim(self, works: Sequence[_FileReclaim]) -> None:
         for work in works:
             work.begin_step()
             self._check_chains(work)
         await self._choose(works)
         await self._remove(works)
-        at_end = [work for work in works if not work.trouble and work.stop == work.end]
-        await self._look_beyond(at_end)
-        done = [work for work in at_end if not work.trouble and work.stop == work.end]
+        at_end = [work for work in works if not work.problem and work.stop == work.end]
+        await self._find_beyond_end(at_end)
+        done = [work for work in at_end if not work.problem and work.stop == work.end]
         await asyncio.gather(*(self._finish(work) for work in done))
         for work in done:
             self._begun.pop(work.inode.id, None)
@@ -152,27 +154,27 @@ class GarbageDuty(Duty):
             if id(work) in ended:
                 continue
             # Chunks were removed, or the look beyond its end has found more of them.
-            moved = work.stop > work.first or (id(work) in looked and not work.trouble)
+            moved = work.stop > work.first or (id(work) in looked and not work.problem)
             if moved or work.extended:
                 self._begun[work.inode.id] = work
             self._advanced = self._advanced or moved
         self._advanced = self._advanced or bool(done)
-        self._complain([work for work in works if work.trouble])
+        self._log_outage([work for work in works if work.problem])
 
-    def _check_chains(self, work: _Work) -> None:
+    def _check_chains(self, work: _FileReclaim) -> None:
         """A chain that nobody serves is known without waiting for it."""
         known = self._routing.routing.chains
         for chain in work.inode.layout.chains:
             if chain not in known or known[chain].head() is None:
-                work.trouble = f"chain {chain} is not served"
+                work.problem = f"chain {chain} is not served"
                 return
 
-    async def _choose(self, works: Iterable[_Work]) -> None:
+    async def _choose(self, works: Iterable[_FileReclaim]) -> None:
         """Which chunks this step removes: of files of one step's size all, of larger ones those that are there, since a file
         of many terabytes may be all holes."""
         room = garbage_chunks_per_step_max
         for work in works:
-            if work.trouble or not room:
+            if work.problem or not room:
                 continue
             if work.end <= garbage_chunks_per_step_max:
                 work.stop = min(work.end, work.first + room)
@@ -183,10 +185,10 @@ class GarbageDuty(Duty):
                 work.stop = stop if len(there) <= room else there[room]
             room -= len(work.remove)
 
-    async def _find(self, work: _Work) -> tuple[list[int], int]:
+    async def _find(self, work: _FileReclaim) -> tuple[list[int], int]:
         """(indices of chunks that exist below some index, that index). On trouble that index is `first`."""
-        nearest = (await self._following([work], work.first))[0]
-        if work.trouble:
+        nearest = (await self._find_next_chunks([work], work.first))[0]
+        if work.problem:
             return [], work.first
         begin = min(nearest, default=work.end)
         stop = min(work.end, begin + keys_per_find_max)
@@ -198,18 +200,18 @@ class GarbageDuty(Duty):
             if outcome.code is Code.OK:
                 there.append(index)
             elif outcome.code is not Code.NOT_FOUND:
-                work.trouble = f"chunk {index}: {outcome.message or outcome.code.name}"
+                work.problem = f"chunk {index}: {outcome.message or outcome.code.name}"
                 return [], work.first
         return there, stop
 
-    async def _following(self, works: Sequence[_Work], begin: int | None = None) -> list[list[int]]:
+    async def _find_next_chunks(self, works: Sequence[_FileReclaim], begin: int | None = None) -> list[list[int]]:
         """Of each file, the first chunk of each of its chains from `begin` on (None: from its end on), where there is one."""
         keys: list[tuple[ChunkId, ChainId]] = []
         for work in works:
             first = work.end if begin is None else begin
             # As many neighbouring chunks as there are chains: each chain once.
             keys += chunks(work.inode.layout, work.inode.id, first, first + len(work.inode.layout.chains))
-        outcomes = iter(await self._storage.find_following(keys, timeout_ns=_TIMEOUT_NS))
+        outcomes = iter(await self._storage.find_next(keys, timeout_ns=_TIMEOUT_NS))
         found = []
         for work in works:
             there = []
@@ -218,11 +220,11 @@ class GarbageDuty(Duty):
                 if file is not None:
                     there.append(file[1])
                 elif outcome.code is not Code.NOT_FOUND:
-                    work.trouble = f"inode {work.inode.id}: {outcome.message or outcome.code.name}"
+                    work.problem = f"inode {work.inode.id}: {outcome.message or outcome.code.name}"
             found.append(there)
         return found
 
-    async def _remove(self, works: Iterable[_Work]) -> None:
+    async def _remove(self, works: Iterable[_FileReclaim]) -> None:
         removals = [(work, index) for work in works for index in work.remove]
         if not removals:
             return
@@ -234,11 +236,11 @@ class GarbageDuty(Duty):
         for (work, index), result in zip(removals, results, strict=True):
             if result.code in (Code.OK, Code.NOT_FOUND):
                 self.chunks += 1
-            elif not work.trouble:
-                work.trouble = f"chunk {index}: {result.message or result.code.name}"
+            elif not work.problem:
+                work.problem = f"chunk {index}: {result.message or result.code.name}"
                 work.stop = index  # everything below it is gone; the others of this step are removed once more
 
-    async def _look_beyond(self, works: Sequence[_Work]) -> None:
+    async def _find_beyond_end(self, works: Sequence[_FileReclaim]) -> None:
         """Where the recorded length ends, there may be chunks whose writer died. A file that has some gets a new end, and the
         next step goes on from the first of them: what is before it does not exist."""
         begin = 0
@@ -247,23 +249,23 @@ class GarbageDuty(Duty):
             while end < len(works) and len(works[end].inode.layout.chains) <= room:
                 room -= len(works[end].inode.layout.chains)
                 end += 1
-            for work, there in zip(works[begin:end], await self._following(works[begin:end]), strict=True):
+            for work, there in zip(works[begin:end], await self._find_next_chunks(works[begin:end]), strict=True):
                 if there and max(there) < _INDEX_MAX:
                     work.stop, work.end, work.extended = min(there), max(there) + 1, True
             begin = end
 
-    async def _finish(self, work: _Work) -> None:
+    async def _finish(self, work: _FileReclaim) -> None:
         async def op(txn: Txn) -> bool:
-            return await finish(txn, work.garbage)
+            return await delete_file(txn, work.garbage)
 
         if await self._kv.transact(op):
             self.files += 1
 
-    def _complain(self, troubled: Sequence[_Work]) -> None:
+    def _log_outage(self, troubled: Sequence[_FileReclaim]) -> None:
         """Once per outage, not once per file and second."""
         if troubled and not self._complained:
             work = troubled[0]
-            log.warning("removed files wait for their storage, for instance inode %d: %s", work.inode.id, work.trouble)
+            log.warning("removed files wait for their storage, for instance inode %d: %s", work.inode.id, work.problem)
             self._complained = True
         elif not troubled and self._complained:
             log.info("removed files no longer wait for their storage")

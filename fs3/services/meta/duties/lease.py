@@ -15,21 +15,21 @@ import msgspec
 from fs3.base.errors import FS3Error
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.core.membership.election import (
-    Due,
     Election,
     ElectionEvent,
+    ElectionTick,
     ElectionTimes,
-    Failed,
     Holder,
     Lead,
+    LeaseConflict,
+    LeaseIOFailed,
+    LeaseRead,
     LeaseRecord,
-    Look,
-    Overtaken,
+    LeaseWritten,
+    ReadLease,
     Resign,
-    Seen,
     StepDown,
-    Stored,
-    Write,
+    WriteLease,
 )
 from fs3.core.meta import keys
 from fs3.core.txn import ReadTxn, Txn
@@ -56,7 +56,7 @@ class DutyLease:
         self._stepped = asyncio.Event()
 
     @property
-    def held(self) -> bool:
+    def is_held(self) -> bool:
         """This service does the duties now."""
         return self._election.may_act(self._clock.now())
 
@@ -71,7 +71,7 @@ class DutyLease:
         await self._step(Resign())
         try:
             async with asyncio.timeout(_STOP_PATIENCE_NS / SECOND):
-                while not self._election.resigned:
+                while not self._election.has_resigned:
                     self._stepped.clear()
                     await self._stepped.wait()
         except TimeoutError:
@@ -89,7 +89,7 @@ class DutyLease:
                 async with asyncio.timeout(wait):
                     await self._wake.wait()
             except TimeoutError:
-                await self._step(Due())
+                await self._step(ElectionTick())
 
     async def _step(self, event: ElectionEvent) -> None:
         """Take the event in and do what it asks for, until it asks for nothing more."""
@@ -97,9 +97,9 @@ class DutyLease:
         while events:
             for effect in self._election.step(self._clock.now(), events.pop(0)):
                 match effect:
-                    case Look():
-                        events.append(await self._look())
-                    case Write():
+                    case ReadLease():
+                        events.append(await self._read_lease())
+                    case WriteLease():
                         events.append(await self._write(effect))
                     case Lead():
                         log.info("this service does the duties for all, epoch %d", effect.epoch)
@@ -108,24 +108,24 @@ class DutyLease:
         self._wake.set()
         self._stepped.set()
 
-    async def _look(self) -> ElectionEvent:
+    async def _read_lease(self) -> ElectionEvent:
         try:
-            return Seen(await self._kv.read(_read))
+            return LeaseRead(await self._kv.read(_read))
         except FS3Error as why:
-            return Failed(str(why))
+            return LeaseIOFailed(str(why))
 
-    async def _write(self, write: Write) -> ElectionEvent:
+    async def _write(self, write: WriteLease) -> ElectionEvent:
         async def op(txn: Txn) -> ElectionEvent:
             found = await _read(txn)
             if found != write.expected:
-                return Overtaken(found)
+                return LeaseConflict(found)
             txn.put(keys.DUTIES, _encode(write.record))
-            return Stored()
+            return LeaseWritten()
 
         try:
             return await self._kv.transact(op)
         except FS3Error as why:
-            return Failed(str(why))
+            return LeaseIOFailed(str(why))
 
 
 async def _read(txn: ReadTxn) -> LeaseRecord | None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from fs3.base.ids import CLIENT_ID_BYTES, ClientId
-from fs3.base.limits import requests_per_sweep_max
 from fs3.core.meta.idempotency import sweep
 from fs3.core.txn import Txn
 from fs3.ports.clock import Clock
 from fs3.ports.kv import KV
 from fs3.services.meta.duties.duty import Duty
+
+requests_per_sweep_max = 512
+"""Remembered requests one transaction of the sweep looks at."""
 
 _FIRST = ClientId(bytes(CLIENT_ID_BYTES))
 

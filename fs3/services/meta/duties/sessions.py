@@ -11,24 +11,34 @@ from functools import partial
 
 from fs3.base.errors import FS3Error
 from fs3.base.ids import ClientId
-from fs3.base.limits import sessions_per_page_max
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.client.routing import RoutingSource
 from fs3.core.meta import rows, sessions
+from fs3.core.meta.client_liveness import (
+    ClientFailureDetector,
+    ClientRecord,
+    forget_client,
+    is_presumed_dead,
+    list_clients,
+    presume_dead,
+    register_client,
+)
 from fs3.core.meta.context import LayoutDefaults, OpContext
 from fs3.core.meta.errors import LengthUnknown
-from fs3.core.meta.liveness import Life, Silence, begin, condemn, forget, is_condemned, list_lives
 from fs3.core.txn import ReadTxn, Txn
 from fs3.model.inode import FileSession, Inode, User
 from fs3.ports.clock import Clock
 from fs3.ports.kv import KV
-from fs3.services.meta.chunks import Chunks, file_length
+from fs3.services.meta.chunk_client import ChunkClient, file_length
 from fs3.services.meta.duties.duty import Duty
 
 log = logging.getLogger("fs3.meta")
 
+sessions_per_page_max = 512
+"""Rows of clients and sessions that one read or transaction looks at."""
+
 _TIMEOUT_NS = 5 * SECOND
-_NOBODY = ClientId(bytes(16))
+_NO_CLIENT = ClientId(bytes(16))
 
 
 class SessionsDuty(Duty):
@@ -37,14 +47,14 @@ class SessionsDuty(Duty):
     name = "sessions"
 
     def __init__(
-        self, kv: KV, clock: Clock, routing: RoutingSource, storage: Chunks, *, silence_ms: int, interval_ms: int
+        self, kv: KV, clock: Clock, routing: RoutingSource, storage: ChunkClient, *, silence_ms: int, interval_ms: int
     ) -> None:
         super().__init__(interval_ms)
         self._kv = kv
         self._clock = clock
         self._routing = routing
         self._storage = storage
-        self._silence = Silence(silence_ms * MILLISECOND)
+        self._failure_detector = ClientFailureDetector(silence_ms * MILLISECOND)
         self._walked = False
         """The sessions have been looked at once: each of their clients has a row."""
         self._sweep_at = b""
@@ -53,17 +63,17 @@ class SessionsDuty(Duty):
 
     async def step(self) -> bool:
         """One look, and what follows from it."""
-        lives: list[tuple[ClientId, Life]] = []
+        lives: list[tuple[ClientId, ClientRecord]] = []
         after: ClientId | None = None
-        while page := await self._kv.read(partial(list_lives, after=after, limit=sessions_per_page_max)):
+        while page := await self._kv.read(partial(list_clients, after=after, limit=sessions_per_page_max)):
             lives += page
             after = page[-1][0]
-        condemned: dict[ClientId, int] = {}
-        for client, life in self._silence.look(self._clock.now(), lives):
-            if life.condemned or await self._condemn(client, life):
-                condemned[client] = life.beats
-        if condemned or not self._walked:
-            await self._walk({client for client, _ in lives}, condemned)
+        presumed_dead: dict[ClientId, int] = {}
+        for client, life in self._failure_detector.observe(self._clock.now(), lives):
+            if life.presumed_dead or await self._presume_dead(client, life):
+                presumed_dead[client] = life.heartbeats
+        if presumed_dead or not self._walked:
+            await self._walk({client for client, _ in lives}, presumed_dead)
             self._walked = True
         wall_ns, sweep_at = self._clock.wall(), self._sweep_at
 
@@ -74,33 +84,33 @@ class SessionsDuty(Duty):
         self._sweep_at = following or b""
         return False
 
-    async def _condemn(self, client: ClientId, life: Life) -> bool:
+    async def _presume_dead(self, client: ClientId, record: ClientRecord) -> bool:
         async def op(txn: Txn) -> bool:
-            return await condemn(txn, client, life)
+            return await presume_dead(txn, client, record)
 
         if not await self._kv.transact(op):
             return False
         log.warning("client %s has been silent for too long: its sessions are ended", client.hex())
         return True
 
-    async def _walk(self, known: set[ClientId], condemned: dict[ClientId, int]) -> None:
+    async def _walk(self, known: set[ClientId], presumed_dead: dict[ClientId, int]) -> None:
         """End the sessions of these clients. Those that have no row (an older version opened them) get one."""
         left: set[ClientId] = set()
         after: FileSession | None = None
         while page := await self._kv.read(partial(sessions.list_sessions, after=after, limit=sessions_per_page_max)):
             after = page[-1]
             for session in page:
-                if session.client in condemned:
-                    if not await self._prune(session, condemned[session.client]):
+                if session.client in presumed_dead:
+                    if not await self._prune(session, presumed_dead[session.client]):
                         left.add(session.client)
                 elif session.client not in known:
                     known.add(session.client)
-                    await self._kv.transact(partial(begin, client=session.client))
-        for client, beats in condemned.items():
+                    await self._kv.transact(partial(register_client, client=session.client))
+        for client, beats in presumed_dead.items():
             if client not in left:
-                await self._kv.transact(partial(forget, client=client, beats=beats))
+                await self._kv.transact(partial(forget_client, client=client, heartbeats=beats))
 
-    async def _prune(self, session: FileSession, beats: int) -> bool:
+    async def _prune(self, session: FileSession, heartbeats: int) -> bool:
         """False when the session has to stay for now: its client was heard of, or storage does not say how long its file is."""
 
         async def look(txn: ReadTxn) -> Inode | None:
@@ -116,10 +126,10 @@ class SessionsDuty(Duty):
                 return False
 
         async def op(txn: Txn) -> bool:
-            if not await is_condemned(txn, session.client, beats):
+            if not await is_presumed_dead(txn, session.client, heartbeats):
                 return False
             truncations = None if inode is None else inode.truncations
-            ctx = OpContext(User(0, 0), self._clock.wall(), _NOBODY, 0, self._routing.routing, LayoutDefaults())
+            ctx = OpContext(User(0, 0), self._clock.wall(), _NO_CLIENT, 0, self._routing.routing, LayoutDefaults())
             after = await sessions.prune(txn, ctx, session, length, truncations)
             if after is not None and inode is not None and after.length > inode.length:
                 repaired.append(after.length)

@@ -10,10 +10,10 @@ from fs3.base.ids import ChainId, ChunkId, ClientId, InodeId, file_chunk
 from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.base.units import KIB, SECOND
-from fs3.client.storage import ReadIO, WriteIO
-from fs3.core.craq.admission import UNTAGGED
+from fs3.client.storage.client import ReadIO, WriteIO
+from fs3.core.craq.admission.table import UNTAGGED
 from fs3.model.chunk import Tag, UpdateKind
-from fs3.sim.client_model import Operation
+from fs3.sim.ring1.client_model import Operation
 from fs3.sim.ring2.story import Story
 
 FIRST_INODE = 1 << 50
@@ -107,7 +107,7 @@ class ChunkWorkload:
         if is_known:
             operation.returned = self._history.moment()
             operation.code = code
-        if self._story.is_told:
+        if self._story.is_verbose:
             what = "read" if operation.kind is None else f"{operation.kind.name.lower()} at {operation.offset}"
             name = operation.chunk[-2:].hex()
             shown = f" {operation.data[:24]!r}" if operation.data else ""

@@ -17,7 +17,7 @@ from fs3.sim.ring2.story import Story
 BYTES_MAX = 160 * KIB
 
 
-class Finished:
+class FinishedFiles:
     """Files that are never changed again: path -> content. Whoever opens one must find all of it."""
 
     def __init__(self) -> None:
@@ -33,13 +33,13 @@ def pattern(number: int, length: int) -> bytes:
 class FileWorkload:
     """One client's operations in its directory."""
 
-    def __init__(self, number: int, client: Client, prng: Prng, finished: Finished, story: Story) -> None:
+    def __init__(self, number: int, client: Client, prng: Prng, finished: FinishedFiles, story: Story) -> None:
         self.root = f"/c{number}-{prng.below(1 << 16):x}"
         self.files: dict[str, bytes] = {}
         """Name -> content, as it must be now."""
-        self.doubtful: dict[str, None] = {}
+        self.uncertain_names: dict[str, None] = {}
         """Names that may or may not be there, with any content."""
-        self.touched: list[str] = []
+        self.touched_names: list[str] = []
         """Names that the operation under way may change; for ever when its process died."""
         self.unfinished: tuple[str, bytes] | None = None
         """A named file that is open for writing: its path, and what storage has acknowledged of it so far."""
@@ -56,12 +56,12 @@ class FileWorkload:
         prng = self._prng
         for _ in range(operations):
             await asyncio.sleep(prng.below(2 * think_ns + 1) / SECOND)
-            await self._one(prng.below(100))
+            await self._run_one(prng.below(100))
 
-    async def _one(self, draw: int) -> None:
+    async def _run_one(self, draw: int) -> None:
         names = list(self.files)
         touched: list[str] = []
-        self.touched = touched
+        self.touched_names = touched
         self.unfinished = None
         try:
             if not self._has_root:
@@ -80,20 +80,20 @@ class FileWorkload:
             elif draw < 90:
                 await self.verify_listing()
             else:
-                await self._look_at_others()
+                await self._verify_other()
         except FS3Error as failure:
             self._story.say(f"client-{self._number}", f"files: {failure.code.name} {failure}")
             if touched and failure.code in (Code.EXISTS, Code.NOT_FOUND):
                 # Its names are its own, and new ones are never used again.
-                self._wrong(f"an answer that cannot be true: {failure.code.name} {failure}")
-            self.give_up_touched()
+                self._fail(f"an answer that cannot be true: {failure.code.name} {failure}")
+            self.forget_touched()
 
-    def give_up_touched(self) -> None:
+    def forget_touched(self) -> None:
         """Nobody can tell any more what the operation under way has done."""
-        for name in self.touched:
+        for name in self.touched_names:
             self.files.pop(name, None)
-            self.doubtful[name] = None
-        self.touched.clear()
+            self.uncertain_names[name] = None
+        self.touched_names.clear()
 
     def _path(self, name: str) -> str:
         return f"{self.root}/{name}"
@@ -122,7 +122,7 @@ class FileWorkload:
         else:
             self.files[name] = content
         touched.clear()
-        self._told(f"created {name}, {len(content)} bytes")
+        self._log(f"created {name}, {len(content)} bytes")
 
     async def _append(self, name: str, touched: list[str]) -> None:
         before = self.files[name]
@@ -130,13 +130,13 @@ class FileWorkload:
         touched.append(name)
         file = await self.client.open(self._path(name), "a")
         if file.length != len(before):
-            self._wrong(f"{self._path(name)} was opened with {file.length} bytes, it was closed with {len(before)}")
+            self._fail(f"{self._path(name)} was opened with {file.length} bytes, it was closed with {len(before)}")
         self.unfinished = (self._path(name), before)
         await self._write(file, more, len(before))
         await self.client.close(file)
         self.files[name] = before + more
         touched.clear()
-        self._told(f"appended {len(more)} bytes to {name}")
+        self._log(f"appended {len(more)} bytes to {name}")
 
     async def _write(self, file: object, content: bytes, offset: int) -> None:
         begin = 0
@@ -152,7 +152,7 @@ class FileWorkload:
         """The file has the content it was closed with. Raises FS3Error when that cannot be found out."""
         await self._compare(self._path(name), self.files[name])
 
-    async def _look_at_others(self) -> None:
+    async def _verify_other(self) -> None:
         if self._finished.files:
             path = self._prng.pick(list(self._finished.files))
             await self._compare(path, self._finished.files[path])
@@ -169,8 +169,8 @@ class FileWorkload:
         file = await self.client.open(path, "r")
         found = await self.client.pread(file, len(expected), 0)
         if found != expected:
-            self._wrong(f"{path}, whose writer died, has {file.length} bytes; {len(expected)} were acknowledged to it")
-        self._told(f"{path}: what its dead writer was acknowledged is there, {len(expected)} bytes")
+            self._fail(f"{path}, whose writer died, has {file.length} bytes; {len(expected)} were acknowledged to it")
+        self._log(f"{path}: what its dead writer was acknowledged is there, {len(expected)} bytes")
 
     async def verify_finished(self) -> None:
         """Every file that anybody finished is as it was."""
@@ -181,14 +181,14 @@ class FileWorkload:
         try:
             file = await self.client.open(path, "r")
         except NotFound:
-            self._wrong(f"{path} is gone, it was closed with {len(expected)} bytes")
+            self._fail(f"{path} is gone, it was closed with {len(expected)} bytes")
             return
         found = await self.client.pread(file, len(expected) + 100, 0)
         await self.client.close(file)
         if found != expected:
             shorter = min(len(found), len(expected))
             at = next((index for index in range(shorter) if found[index] != expected[index]), shorter)
-            self._wrong(f"{path} has {len(found)} bytes and should have {len(expected)}; they differ from byte {at} on")
+            self._fail(f"{path} has {len(found)} bytes and should have {len(expected)}; they differ from byte {at} on")
 
     async def _rename(self, name: str, touched: list[str]) -> None:
         other = self._prng.pick(list(self.files)) if self._prng.chance(1, 3) else self._new_name()
@@ -198,14 +198,14 @@ class FileWorkload:
         await self.client.rename(self._path(name), self._path(other))
         self.files[other] = self.files.pop(name)
         touched.clear()
-        self._told(f"renamed {name} to {other}")
+        self._log(f"renamed {name} to {other}")
 
     async def _unlink(self, name: str, touched: list[str]) -> None:
         touched.append(name)
         await self.client.unlink(self._path(name))
         del self.files[name]
         touched.clear()
-        self._told(f"removed {name}")
+        self._log(f"removed {name}")
 
     async def verify_listing(self) -> None:
         """The directory has every name it must have and none it cannot have."""
@@ -213,13 +213,13 @@ class FileWorkload:
         entries = {entry.name for entry in await self.client.list_all(self.root)}
         finished = {path.rpartition("/")[2] for path in self._finished.files if path.startswith(f"{self.root}/")}
         missing = sorted(before - entries)
-        extra = sorted(entries - before - finished - set(self.doubtful))
+        extra = sorted(entries - before - finished - set(self.uncertain_names))
         if missing or extra:
-            self._wrong(f"{self.root} lacks {missing} and has {extra} besides what it should have")
+            self._fail(f"{self.root} lacks {missing} and has {extra} besides what it should have")
 
-    def _wrong(self, what: str) -> None:
+    def _fail(self, what: str) -> None:
         self._story.fail("files", f"client {self._number}: {what}")
 
-    def _told(self, what: str) -> None:
-        if self._story.is_told:
+    def _log(self, what: str) -> None:
+        if self._story.is_verbose:
             self._story.say(f"client-{self._number}", what)

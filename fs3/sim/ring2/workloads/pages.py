@@ -18,7 +18,7 @@ def content_of(key: str, page_bytes: int) -> bytes:
     return (word * (page_bytes // len(word) + 1))[:page_bytes]
 
 
-class Stored:
+class StoredKeys:
     """Keys that were stored and are never removed, by everybody together."""
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class PageWorkload:
     """One worker's puts, gets and lookups."""
 
     def __init__(
-        self, number: int, client: Client, prng: Prng, stored: Stored, story: Story, pages: int, page_bytes: int
+        self, number: int, client: Client, prng: Prng, stored: StoredKeys, story: Story, pages: int, page_bytes: int
     ) -> None:
         self._number = number
         self.client = client
@@ -46,16 +46,16 @@ class PageWorkload:
         for _ in range(operations):
             await asyncio.sleep(prng.below(2 * think_ns + 1) / SECOND)
             try:
-                await self._one(prng.below(10))
+                await self._run_one(prng.below(10))
             except FS3Error as failure:
                 self._story.say(f"client-{self._number}", f"pages: {failure}")
 
-    async def _one(self, draw: int) -> None:
+    async def _run_one(self, draw: int) -> None:
         if self._cache is None:
             self._cache = await KVCache.of(self.client, namespace="sim", page_bytes=self._page_bytes, timeout=8.0)
         kept = [f"kept-{index}" for index in range(self._pages)]
         passing = [f"passing-{index}" for index in range(self._pages)]
-        keys = self._some(kept + passing)
+        keys = self._pick_keys(kept + passing)
         if draw < 4:
             await self._put(keys)
         elif draw < 7:
@@ -63,9 +63,9 @@ class PageWorkload:
         elif draw < 9:
             await self._lookup(keys)
         else:
-            await self._cache.remove(self._some(passing))
+            await self._cache.remove(self._pick_keys(passing))
 
-    def _some(self, keys: list[str]) -> list[str]:
+    def _pick_keys(self, keys: list[str]) -> list[str]:
         chosen = list(keys)
         self._prng.shuffle(chosen)
         return chosen[: self._prng.between(1, 4)]
@@ -76,7 +76,7 @@ class PageWorkload:
         for key, answer in zip(keys, answers, strict=True):
             if answer.ok and key.startswith("kept"):
                 self._stored.keys[key] = None
-        self._told("put", keys, answers)
+        self._log("put", keys, answers)
 
     async def get(self, keys: list[str]) -> int:
         """Read pages. How many were there."""
@@ -89,13 +89,13 @@ class PageWorkload:
                 self._story.fail("pages", f"client {self._number} got other bytes for {key}")
             elif answer is Status.MISS and key in known:
                 self._story.fail("pages", f"client {self._number} misses {key}, which was stored")
-        self._told("get", keys, answers)
+        self._log("get", keys, answers)
         return sum(answer is Status.OK for answer in answers)
 
     async def _lookup(self, keys: list[str]) -> None:
         assert self._cache is not None
         found = await self._cache.lookup(keys)
-        self._told("lookup", keys, found.bitmap)
+        self._log("lookup", keys, found.bitmap)
 
     async def verify(self) -> None:
         """Everything that was stored is there. Only once all is healed."""
@@ -106,6 +106,6 @@ class PageWorkload:
             if found < len(keys):
                 self._story.fail("pages", f"{len(keys) - found} of {len(keys)} pages could not be read in the end")
 
-    def _told(self, what: str, keys: list[str], answers: object) -> None:
-        if self._story.is_told:
+    def _log(self, what: str, keys: list[str], answers: object) -> None:
+        if self._story.is_verbose:
             self._story.say(f"client-{self._number}", f"{what} {' '.join(keys)}: {answers}")

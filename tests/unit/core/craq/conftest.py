@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fs3.sim.one_replica import OneReplica, chain
+from fs3.sim.ring1.one_replica import OneReplica, chain
 
 
 def _member(target: int) -> OneReplica:

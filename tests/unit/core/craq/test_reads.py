@@ -4,11 +4,21 @@ import pytest
 
 from fs3.base.ids import TargetId
 from fs3.base.status import Code
-from fs3.core.craq.read_table import READS, Asked, Behind, Known, Lease, Slot, Store, all_reads, row_for
+from fs3.core.craq.read_table import (
+    READS,
+    ChunkState,
+    Downstream,
+    LeaseState,
+    SlotState,
+    StoreState,
+    VersionMatch,
+    all_reads,
+    row_for,
+)
 from fs3.core.craq.reads import decide
 from fs3.model.chain import Chain
 from fs3.model.chunk import ChunkMeta
-from fs3.sim.one_replica import chain
+from fs3.sim.ring1.one_replica import chain
 
 CLEAN = ChunkMeta(3, 0, 1, 4, 7)
 DIRTY = ChunkMeta(3, 4, 1, 4, 7)
@@ -64,20 +74,22 @@ def test_exactly_one_row_of_the_table_matches_every_case() -> None:
         assert any(row.matches(case) for case in all_reads())
 
 
-METAS = {Known.NOTHING: None, Known.COMMITTED: CLEAN, Known.BOTH: DIRTY, Known.PENDING: FRESH}
+METAS = {ChunkState.NOTHING: None, ChunkState.COMMITTED: CLEAN, ChunkState.BOTH: DIRTY, ChunkState.PENDING: FRESH}
 
 
 @pytest.mark.parametrize("case", all_reads(), ids=lambda case: "-".join(value.name.lower() for value in case))
-def test_the_function_says_what_the_table_says(case: tuple[Store, Asked, Slot, Lease, Behind, Known]) -> None:
+def test_the_function_says_what_the_table_says(
+    case: tuple[StoreState, VersionMatch, SlotState, LeaseState, Downstream, ChunkState],
+) -> None:
     store, asked, slot, lease, behind, known = case
-    target = TargetId(9 if slot is Slot.ELSE else 2)
-    where = chain(5, 1, 2, syncing=(3,) if behind is Behind.SOMEBODY else (), out=(9,))
+    target = TargetId(9 if slot is SlotState.ELSE else 2)
+    where = chain(5, 1, 2, syncing=(3,) if behind is Downstream.SOMEBODY else (), out=(9,))
     code = decide(
         METAS[known],
-        where if store is Store.OPEN else None,
+        where if store is StoreState.OPEN else None,
         target,
-        5 if asked is Asked.EQUAL else 4,
+        5 if asked is VersionMatch.EQUAL else 4,
         10,
-        20 if lease is Lease.RUNNING else 10,
+        20 if lease is LeaseState.RUNNING else 10,
     )
     assert code is row_for(case).code

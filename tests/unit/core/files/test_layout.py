@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from fs3.base.ids import ChainId, InodeId, TableId, file_chunk
 from fs3.base.units import KIB, MIB
 from fs3.core.files.layout import check_layout, chunk_count, chunks, slices
-from fs3.core.files.read_plan import ReadIO, buffer_bytes, holes, plan_read, read_ios
+from fs3.core.files.read_plan import ReadIO, buffer_bytes, holes, make_read_ios, plan_read
 from fs3.model.inode import Layout
 
 INODE = InodeId(77)
@@ -87,7 +87,7 @@ def test_a_read_is_shortened_at_the_end_of_the_file():
 
 def test_read_ios_point_into_the_buffer():
     into = memoryview(bytearray(100 * KIB))
-    ios = read_ios(plan_read(layout_of(), INODE, 60 * KIB, 100 * KIB, 1 << 30), into)
+    ios = make_read_ios(plan_read(layout_of(), INODE, 60 * KIB, 100 * KIB, 1 << 30), into)
     for number, io in enumerate(ios):
         io.buffer[:] = bytes([number + 1]) * buffer_bytes(io.buffer)
     assert bytes(into) == b"\1" * (4 * KIB) + b"\2" * (64 * KIB) + b"\3" * (32 * KIB)

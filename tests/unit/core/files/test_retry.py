@@ -8,7 +8,7 @@ from fs3.core.files.retry import (
     BACKOFF_NS_MIN,
     ROUTING_FRESH_NS,
     TABLE,
-    Do,
+    RetryAction,
     Situation,
     backoff_ns,
     decide,
@@ -38,31 +38,31 @@ def test_every_row_is_reached():
 @pytest.mark.parametrize(
     ("situation", "wanted"),
     [
-        (Situation(Code.INVALID, 1, OLD), Do.FAIL),
-        (Situation(Code.NO_SPACE, 1, OLD, read=False), Do.FAIL),
-        (Situation(Code.STALE_UPDATE, 1, OLD, read=False), Do.FAIL),
-        (Situation(Code.REPLICAS_DISAGREE, 1, OLD, read=False), Do.FAIL),
-        (Situation(Code.DISCONNECTED, 1, OLD, others=True), Do.OTHER),
-        (Situation(Code.DISCONNECTED, 1, OLD), Do.REFRESH),
-        (Situation(Code.DISCONNECTED, 1, NEW), Do.WAIT),
-        (Situation(Code.DISCONNECTED, 1, OLD, read=False, others=True), Do.REFRESH),
-        (Situation(Code.DEADLINE, 1, OLD, read=False, repeatable=False), Do.FAIL),
-        (Situation(Code.UNAVAILABLE, 1, OLD, read=False, repeatable=False), Do.REFRESH),
-        (Situation(Code.WRONG_CHAIN_VERSION, 1, OLD, others=True), Do.REFRESH),
-        (Situation(Code.NOT_SERVING, 1, OLD, others=True), Do.OTHER),
-        (Situation(Code.NOT_SERVING, 1, OLD, read=False, others=True), Do.REFRESH),
-        (Situation(Code.WRONG_CHAIN_VERSION, 5, NEW), Do.WAIT),
-        (Situation(Code.NOT_HEAD, 1, OLD, read=False), Do.REFRESH),
-        (Situation(Code.BUSY, 1, OLD, read=False), Do.WAIT),
-        (Situation(Code.BUSY, 1, OLD, others=True), Do.OTHER),
-        (Situation(Code.DIRTY, 1, OLD), Do.TAIL),
-        (Situation(Code.DIRTY, 2, OLD, asked_tail=True), Do.WAIT),
-        (Situation(Code.CHECKSUM, 1, OLD, others=True), Do.OTHER),
-        (Situation(Code.CHECKSUM, 2, OLD), Do.WAIT),
-        (Situation(Code.CHECKSUM, 3, OLD), Do.FAIL),
-        (Situation(Code.CHECKSUM, 1, OLD, read=False), Do.WAIT),
-        (Situation(Code.DISK, 1, OLD, read=False), Do.FAIL),
-        (Situation(Code.DISK, 1, OLD, others=True), Do.OTHER),
+        (Situation(Code.INVALID, 1, OLD), RetryAction.FAIL),
+        (Situation(Code.NO_SPACE, 1, OLD, read=False), RetryAction.FAIL),
+        (Situation(Code.STALE_UPDATE, 1, OLD, read=False), RetryAction.FAIL),
+        (Situation(Code.REPLICAS_DISAGREE, 1, OLD, read=False), RetryAction.FAIL),
+        (Situation(Code.DISCONNECTED, 1, OLD, others=True), RetryAction.OTHER),
+        (Situation(Code.DISCONNECTED, 1, OLD), RetryAction.REFRESH),
+        (Situation(Code.DISCONNECTED, 1, NEW), RetryAction.WAIT),
+        (Situation(Code.DISCONNECTED, 1, OLD, read=False, others=True), RetryAction.REFRESH),
+        (Situation(Code.DEADLINE, 1, OLD, read=False, repeatable=False), RetryAction.FAIL),
+        (Situation(Code.UNAVAILABLE, 1, OLD, read=False, repeatable=False), RetryAction.REFRESH),
+        (Situation(Code.WRONG_CHAIN_VERSION, 1, OLD, others=True), RetryAction.REFRESH),
+        (Situation(Code.NOT_SERVING, 1, OLD, others=True), RetryAction.OTHER),
+        (Situation(Code.NOT_SERVING, 1, OLD, read=False, others=True), RetryAction.REFRESH),
+        (Situation(Code.WRONG_CHAIN_VERSION, 5, NEW), RetryAction.WAIT),
+        (Situation(Code.NOT_HEAD, 1, OLD, read=False), RetryAction.REFRESH),
+        (Situation(Code.BUSY, 1, OLD, read=False), RetryAction.WAIT),
+        (Situation(Code.BUSY, 1, OLD, others=True), RetryAction.OTHER),
+        (Situation(Code.DIRTY, 1, OLD), RetryAction.TAIL),
+        (Situation(Code.DIRTY, 2, OLD, asked_tail=True), RetryAction.WAIT),
+        (Situation(Code.CHECKSUM, 1, OLD, others=True), RetryAction.OTHER),
+        (Situation(Code.CHECKSUM, 2, OLD), RetryAction.WAIT),
+        (Situation(Code.CHECKSUM, 3, OLD), RetryAction.FAIL),
+        (Situation(Code.CHECKSUM, 1, OLD, read=False), RetryAction.WAIT),
+        (Situation(Code.DISK, 1, OLD, read=False), RetryAction.FAIL),
+        (Situation(Code.DISK, 1, OLD, others=True), RetryAction.OTHER),
     ],
 )
 def test_examples(situation, wanted):
@@ -72,13 +72,17 @@ def test_examples(situation, wanted):
 def test_an_update_is_never_sent_elsewhere_and_never_to_the_tail():
     for code in FAILURES:
         if code is not Code.DIRTY:
-            assert decide(Situation(code, 1, OLD, read=False, others=True)) in (Do.FAIL, Do.WAIT, Do.REFRESH)
+            assert decide(Situation(code, 1, OLD, read=False, others=True)) in (
+                RetryAction.FAIL,
+                RetryAction.WAIT,
+                RetryAction.REFRESH,
+            )
 
 
 def test_what_may_have_happened_is_not_repeated_unless_it_is_recognised():
     for code in FAILURES:
         if code.retry is Retry.MAYBE:
-            assert decide(Situation(code, 1, OLD, read=False, repeatable=False)) is Do.FAIL
+            assert decide(Situation(code, 1, OLD, read=False, repeatable=False)) is RetryAction.FAIL
 
 
 def test_backoff_doubles_up_to_its_maximum():

@@ -12,25 +12,25 @@ from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.core.membership.config import MgmtdConfig
 from fs3.core.membership.events import (
-    Beaten,
     Effect,
     EnsureTable,
     Event,
     Heartbeat,
+    HeartbeatAck,
+    ManagerTick,
     OpenNamespace,
     Persist,
     Persisted,
     Publish,
-    Refused,
-    Registered,
     RegisterNode,
-    Reply,
+    RegistrationAck,
+    Rejection,
+    Respond,
     SetConfig,
     TargetReport,
-    Tick,
 )
 from fs3.core.membership.manager import Manager
-from fs3.core.membership.state import FORMAT, ClusterRow, Namespace, Rows, State
+from fs3.core.membership.state import FORMAT, CacheNamespace, ClusterRow, Rows, State
 from fs3.model.chain import LocalState, PublicState
 from fs3.model.routing import Role, Routing
 
@@ -65,7 +65,7 @@ class Cluster:
         self.stored.configs.update((config.role, config) for config in rows.configs)
         self.stored.born.update(rows.born)
 
-    def step(self, event: Event) -> list[Reply]:
+    def step(self, event: Event) -> list[Respond]:
         """One event, its commit at once."""
         replies = []
         effects: list[Effect] = list(self.manager.step(self.now, event))
@@ -102,7 +102,7 @@ class Cluster:
 
     def form(self, count: int = 3) -> None:
         for index in range(1, count + 1):
-            assert self.register(f"storage-{index}") == Registered(NodeId(index))
+            assert self.register(f"storage-{index}") == RegistrationAck(NodeId(index))
 
     def beat(self, node: int, states: Sequence[TargetReport] | None = None, **fields: object) -> object:
         number = NodeId(node)
@@ -133,7 +133,7 @@ class Cluster:
             self.now = min(end, self.manager.next_deadline())
             for node in beating:
                 self.beat(node)
-            self.step(Tick())
+            self.step(ManagerTick())
 
     @property
     def routing(self) -> Routing:
@@ -179,13 +179,13 @@ def test_registering_again_is_harmless_and_ids_stay() -> None:
     cluster = Cluster()
     cluster.form()
     version = cluster.routing.version
-    assert cluster.register("storage-2") == Registered(NodeId(2))
+    assert cluster.register("storage-2") == RegistrationAck(NodeId(2))
     assert cluster.routing.version == version
     cluster.restart()
-    assert cluster.register("storage-2", incarnation=2, pid=8) == Registered(NodeId(2), 2)
+    assert cluster.register("storage-2", incarnation=2, pid=8) == RegistrationAck(NodeId(2), 2)
     assert cluster.routing.nodes[NodeId(2)].pid == 8
     assert len(cluster.routing.tables) == 1
-    assert cluster.register("storage-4") == Registered(NodeId(4))
+    assert cluster.register("storage-4") == RegistrationAck(NodeId(4))
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_registrations_that_are_refused(fields: dict[str, object], code: Code, w
     cluster.register("storage-1", incarnation=5)
     role = fields.pop("role", Role.STORAGE)
     answer = cluster.register("storage-1", role, **fields)  # type: ignore[arg-type]
-    assert isinstance(answer, Refused)
+    assert isinstance(answer, Rejection)
     assert answer.code is code
     assert words in answer.message
     assert cluster.routing.version == 1
@@ -213,7 +213,7 @@ def test_a_name_whose_process_is_gone_can_be_taken_by_another_with_the_same_inca
     cluster = Cluster()
     cluster.register("storage-1")
     cluster.pass_time(LEASE)
-    assert cluster.register("storage-1", pid=99) == Registered(NodeId(1))
+    assert cluster.register("storage-1", pid=99) == RegistrationAck(NodeId(1))
 
 
 def test_a_disk_of_another_node_is_noticed() -> None:
@@ -221,7 +221,7 @@ def test_a_disk_of_another_node_is_noticed() -> None:
     cluster.form()
     theirs = next(slot.target for slot in cluster.routing.chains[1].slots if slot.node == 2)  # type: ignore[index]
     answer = cluster.register("storage-1", incarnation=2, targets=(theirs,))
-    assert isinstance(answer, Refused)
+    assert isinstance(answer, Rejection)
     assert f"has data of target {theirs}, but it belongs to node 'storage-2'" in answer.message
 
 
@@ -233,7 +233,7 @@ def test_a_lease_runs_out_later_for_the_manager_than_for_the_node() -> None:
     cluster.form()
     granted_at = cluster.now
     answer = cluster.beat(1)
-    assert isinstance(answer, Beaten)
+    assert isinstance(answer, HeartbeatAck)
     assert answer.lease_ns == CONFIG.lease_ns
     cluster.pass_time(CONFIG.lease_ns, beating=[2, 3])
     assert cluster.routing.nodes[NodeId(1)].alive, "the node may have sent its heartbeat just now and clocks may drift"
@@ -249,7 +249,7 @@ def test_a_leaving_node_is_gone_at_once() -> None:
     cluster = Cluster()
     cluster.form()
     answer = cluster.beat(3, leaving=True)
-    assert isinstance(answer, Beaten)
+    assert isinstance(answer, HeartbeatAck)
     assert answer.lease_ns == 0
     assert not cluster.routing.nodes[NodeId(3)].alive
     cluster.register("storage-3", incarnation=2)
@@ -261,7 +261,7 @@ def test_heartbeats_of_strangers_and_of_the_dead() -> None:
     cluster.register("storage-1", incarnation=4)
     for node, incarnation, code in ((9, 4, Code.UNKNOWN_NODE), (1, 3, Code.OLD_INCARNATION), (1, 5, Code.UNKNOWN_NODE)):
         answer = cluster.beat(node, incarnation=incarnation)
-        assert isinstance(answer, Refused)
+        assert isinstance(answer, Rejection)
         assert answer.code is code
 
 
@@ -274,14 +274,14 @@ def test_an_older_heartbeat_is_answered_and_changes_nothing() -> None:
     expiry = cluster.manager.lease_left_ns(cluster.now, NodeId(1))
     cluster.now += SECOND
     answer = cluster.beat(1, [late], seq=9)
-    assert isinstance(answer, Beaten)
+    assert isinstance(answer, HeartbeatAck)
     assert (answer.seq, answer.lease_ns) == (9, 0), "what is granted must be counted, and this one is not"
     assert cluster.manager.lease_left_ns(cluster.now, NodeId(1)) == expiry - SECOND
     again = cluster.beat(1, [late], seq=10)
-    assert isinstance(again, Beaten)
+    assert isinstance(again, HeartbeatAck)
     assert again.lease_ns == CONFIG.lease_ns, "the answer was lost and the request is repeated"
     assert cluster.manager.lease_left_ns(cluster.now, NodeId(1)) > expiry - SECOND
-    status = {target.slot.target: target.local for target in cluster.manager.targets(cluster.now)}
+    status = {target.slot.target: target.local for target in cluster.manager.target_statuses(cluster.now)}
     assert status[target.target] is LocalState.UPTODATE
 
 
@@ -291,7 +291,7 @@ def test_a_report_about_another_version_of_the_chain_is_ignored() -> None:
     target = cluster.reports(NodeId(1))[0].target
     for version in (0, 2):
         cluster.beat(1, [TargetReport(target, LocalState.OFFLINE, version)])
-    assert {status.local for status in cluster.manager.targets(cluster.now)} == {None}
+    assert {status.local for status in cluster.manager.target_statuses(cluster.now)} == {None}
 
 
 def test_leases_of_a_former_manager_are_respected() -> None:
@@ -347,7 +347,7 @@ def test_all_die_and_any_one_restarts_the_chains() -> None:
         assert cluster.states() == {(LASTSRV,) * 3}, "alive is not enough: it has to say that its data is whole"
         cluster.beat(survivor)
         assert cluster.states() == {(SERVING, OFFLINE, OFFLINE)}
-        assert all(chain.serving()[0].node == survivor for chain in cluster.routing.chains.values())
+        assert all(chain.serving_slots()[0].node == survivor for chain in cluster.routing.chains.values())
 
 
 def test_a_replaced_node_gets_no_lease_before_it_knows() -> None:
@@ -356,11 +356,11 @@ def test_a_replaced_node_gets_no_lease_before_it_knows() -> None:
     before = cluster.routing.version
     cluster.pass_time(LEASE + SECOND, beating=[2, 3])
     answer = cluster.beat(1, [], routing_version=before)
-    assert isinstance(answer, Beaten)
+    assert isinstance(answer, HeartbeatAck)
     assert answer.lease_ns == 0
     assert answer.routing_version > before
     answer = cluster.beat(1)
-    assert isinstance(answer, Beaten)
+    assert isinstance(answer, HeartbeatAck)
     assert answer.lease_ns == CONFIG.lease_ns
 
 
@@ -370,7 +370,7 @@ def test_a_replaced_node_gets_no_lease_from_the_next_manager_either() -> None:
     cluster.pass_time(LEASE + SECOND, beating=[2, 3])
     cluster.restart()
     answer = cluster.beat(1, [], routing_version=before)
-    assert isinstance(answer, Beaten)
+    assert isinstance(answer, HeartbeatAck)
     assert answer.lease_ns == 0
 
 
@@ -378,11 +378,11 @@ def test_no_lease_while_the_replacement_is_only_being_stored() -> None:
     cluster = reconfiguring()
     cluster.pass_time(LEASE - CONFIG.heartbeat_ns, beating=[2, 3])
     cluster.now += CONFIG.heartbeat_ns
-    effects = cluster.manager.step(cluster.now, Tick())
+    effects = cluster.manager.step(cluster.now, ManagerTick())
     assert [type(effect) for effect in effects] == [Persist]
     [reply] = cluster.manager.step(cluster.now, Heartbeat(1, NodeId(1), 1, 99, (), cluster.routing.version))
-    assert isinstance(reply, Reply)
-    assert isinstance(reply.answer, Beaten)
+    assert isinstance(reply, Respond)
+    assert isinstance(reply.answer, HeartbeatAck)
     assert reply.answer.lease_ns == 0
 
 
@@ -392,7 +392,7 @@ def test_no_lease_while_the_replacement_is_only_being_stored() -> None:
 def test_tables_for_other_replica_counts() -> None:
     cluster = Cluster()
     early = cluster.ask(EnsureTable(1, 2))
-    assert isinstance(early, Refused)
+    assert isinstance(early, Rejection)
     assert early.code is Code.BUSY
     assert "3 storage nodes are here, there are 0" in early.message
     cluster.form()
@@ -405,7 +405,7 @@ def test_tables_for_other_replica_counts() -> None:
     assert cluster.routing.tables[2].replicas == 1  # type: ignore[index]
     for replicas, words in ((4, "4 replicas need 4 storage nodes, there are 3"), (17, "must be 1 to 16")):
         answer = cluster.ask(EnsureTable(6, replicas))
-        assert isinstance(answer, Refused)
+        assert isinstance(answer, Rejection)
         assert words in answer.message
 
 
@@ -413,20 +413,20 @@ def test_namespaces() -> None:
     cluster = Cluster()
     cluster.form()
     made = cluster.ask(OpenNamespace(1, "dsv3", 4_500_000, 0))
-    assert made == Namespace(1, "dsv3", 4_500_000, 3, 1)  # type: ignore[arg-type]
+    assert made == CacheNamespace(1, "dsv3", 4_500_000, 3, 1)  # type: ignore[arg-type]
     assert cluster.ask(OpenNamespace(2, "dsv3", 4_500_000, 3)) == made
     other = cluster.ask(OpenNamespace(3, "cache", 1000, 1))
-    assert other == Namespace(2, "cache", 1000, 1, 2)  # type: ignore[arg-type]
+    assert other == CacheNamespace(2, "cache", 1000, 1, 2)  # type: ignore[arg-type]
     for event, words in (
         (OpenNamespace(4, "dsv3", 1, 0), "has pages of 4500000 bytes, not 1"),
         (OpenNamespace(5, "dsv3", 4_500_000, 2), "has 3 replicas, not 2"),
     ):
         answer = cluster.ask(event)
-        assert isinstance(answer, Refused)
+        assert isinstance(answer, Rejection)
         assert answer.code is Code.NAMESPACE_DIFFERS
         assert words in answer.message
     answer = cluster.ask(OpenNamespace(6, "new", 0, 0))
-    assert isinstance(answer, Refused)
+    assert isinstance(answer, Rejection)
     assert answer.code is Code.INVALID
     cluster.restart()
     assert [namespace.name for namespace in cluster.manager.namespaces()] == ["dsv3", "cache"]
@@ -439,12 +439,12 @@ def test_configuration_versions() -> None:
     assert cluster.ask(SetConfig(2, Role.META, "b = 1", 0)) == 2
     assert cluster.ask(SetConfig(3, Role.STORAGE, "a = 1", 0)) == 1, "the same again is no new version"
     stale = cluster.ask(SetConfig(4, Role.STORAGE, "a = 2", 7))
-    assert isinstance(stale, Refused)
+    assert isinstance(stale, Rejection)
     assert stale.code is Code.STALE
     assert cluster.ask(SetConfig(5, Role.STORAGE, "a = 2", 1)) == 3
-    beaten = cluster.beat(1)
-    assert isinstance(beaten, Beaten)
-    assert beaten.config_version == 3
+    ack = cluster.beat(1)
+    assert isinstance(ack, HeartbeatAck)
+    assert ack.config_version == 3
     assert cluster.routing.version == 3, "configuration is no routing"
 
 
@@ -453,9 +453,9 @@ def test_routing_that_would_not_fit_into_a_message_is_refused() -> None:
     cluster.register("storage-1")
     for index in range(2, 200):
         last = cluster.register(f"storage-{index}", endpoints=("tcp://" + "x" * 500,) * 8)
-        if isinstance(last, Refused):
+        if isinstance(last, Rejection):
             break
-    assert isinstance(last, Refused)
+    assert isinstance(last, Rejection)
     assert last.code is Code.TOO_LARGE
     assert "routing info would have" in last.message
 
@@ -470,16 +470,16 @@ def test_nothing_is_shown_or_answered_before_it_is_stored_and_what_waits_is_stor
     assert manager.step(0, RegisterNode(2, "b", Role.META, b"", 1, (), "")) == []
     assert manager.step(0, SetConfig(3, Role.META, "x", 0)) == []
     assert manager.published.version == 0
-    assert manager.stored_config(Role.META).version == 0
+    assert manager.role_config(Role.META).version == 0
     published, answered, second = manager.step(0, Persisted())
     assert isinstance(published, Publish)
     assert [node.name for node in published.delta.nodes] == ["a"]
-    assert answered == Reply(1, Registered(NodeId(1)))
+    assert answered == Respond(1, RegistrationAck(NodeId(1)))
     assert isinstance(second, Persist)
     assert (second.rows.counters.routing, second.rows.nodes[0].name, second.rows.configs[0].toml) == (2, "b", "x")
     effects = manager.step(0, Persisted())
-    assert [type(effect) for effect in effects] == [Publish, Reply, Reply]
-    assert manager.stored_config(Role.META).version == 1
+    assert [type(effect) for effect in effects] == [Publish, Respond, Respond]
+    assert manager.role_config(Role.META).version == 1
 
 
 def test_a_question_about_what_is_being_stored_waits_for_it() -> None:
@@ -488,7 +488,7 @@ def test_a_question_about_what_is_being_stored_waits_for_it() -> None:
     manager = cluster.manager
     [_] = manager.step(cluster.now, OpenNamespace(1, "n", 10, 0))
     assert manager.step(cluster.now, OpenNamespace(2, "n", 10, 0)) == []
-    assert [reply.token for reply in manager.step(cluster.now, Persisted()) if isinstance(reply, Reply)] == [1, 2]
+    assert [reply.token for reply in manager.step(cluster.now, Persisted()) if isinstance(reply, Respond)] == [1, 2]
 
 
 def test_a_store_that_fails_is_tried_again() -> None:
@@ -496,16 +496,16 @@ def test_a_store_that_fails_is_tried_again() -> None:
     now = 1000 * SECOND
     [persist] = manager.step(now, RegisterNode(1, "a", Role.META, b"", 1, (), ""))
     [failed] = manager.step(now, Persisted("disk full"))
-    assert isinstance(failed, Reply)
-    assert isinstance(failed.answer, Refused)
+    assert isinstance(failed, Respond)
+    assert isinstance(failed.answer, Rejection)
     assert "disk full" in failed.answer.message
     assert manager.step(now, RegisterNode(2, "b", Role.META, b"", 1, (), "")) == []
-    while not (effects := manager.step(now, Tick())):
+    while not (effects := manager.step(now, ManagerTick())):
         now = manager.next_deadline()
     assert effects == [persist]
     effects = manager.step(now, Persisted())
     assert [type(effect) for effect in effects] == [Publish, Persist]
-    assert [type(effect) for effect in manager.step(now, Persisted())] == [Publish, Reply]
+    assert [type(effect) for effect in manager.step(now, Persisted())] == [Publish, Respond]
     assert [node.name for node in manager.published.nodes.values()] == ["a", "b"]
 
 
@@ -515,8 +515,8 @@ def test_too_many_waiting_requests_are_refused(monkeypatch: pytest.MonkeyPatch) 
     for token in (1, 2):
         manager.step(0, RegisterNode(token, f"n{token}", Role.META, b"", 1, (), ""))
     [reply] = manager.step(0, RegisterNode(3, "n3", Role.META, b"", 1, (), ""))
-    assert isinstance(reply, Reply)
-    assert isinstance(reply.answer, Refused)
+    assert isinstance(reply, Respond)
+    assert isinstance(reply.answer, Rejection)
     assert reply.answer.code is Code.BUSY
 
 
@@ -545,22 +545,22 @@ def test_configurations_that_make_no_sense(fields: dict[str, object], words: str
 
 def test_a_process_without_incarnation_is_given_one_and_the_answer_can_be_lost() -> None:
     cluster = Cluster()
-    assert cluster.register("storage-1", incarnation=0) == Registered(NodeId(1), 1)
-    assert cluster.register("storage-1", incarnation=0) == Registered(NodeId(1), 1)
-    assert cluster.register("storage-1", incarnation=2) == Registered(NodeId(1), 2)
+    assert cluster.register("storage-1", incarnation=0) == RegistrationAck(NodeId(1), 1)
+    assert cluster.register("storage-1", incarnation=0) == RegistrationAck(NodeId(1), 1)
+    assert cluster.register("storage-1", incarnation=2) == RegistrationAck(NodeId(1), 2)
 
 
 def test_a_wiped_node_takes_its_place_once_the_former_process_serves_no_more() -> None:
     cluster = Cluster()
     cluster.register("storage-1", incarnation=4)
     answer = cluster.register("storage-1", incarnation=0, pid=99)
-    assert isinstance(answer, Refused)
+    assert isinstance(answer, Rejection)
     assert answer.code is Code.BUSY
     assert "process 7 at tcp://storage-1:1" in answer.message
     cluster.pass_time(LEASE)
-    assert cluster.register("storage-1", incarnation=0, pid=99) == Registered(NodeId(1), 5)
-    beaten = cluster.beat(1, incarnation=5)
-    assert isinstance(beaten, Beaten)
+    assert cluster.register("storage-1", incarnation=0, pid=99) == RegistrationAck(NodeId(1), 5)
+    ack = cluster.beat(1, incarnation=5)
+    assert isinstance(ack, HeartbeatAck)
 
 
 def test_after_a_takeover_a_wiped_node_waits_for_the_leases_the_former_manager_may_have_granted() -> None:
@@ -569,7 +569,7 @@ def test_after_a_takeover_a_wiped_node_waits_for_the_leases_the_former_manager_m
     cluster.pass_time(2 * LEASE)
     cluster.restart()
     answer = cluster.register("storage-1", incarnation=0, pid=99)
-    assert isinstance(answer, Refused)
+    assert isinstance(answer, Rejection)
     assert answer.code is Code.BUSY
 
 
@@ -578,7 +578,7 @@ def test_a_target_is_born_with_its_first_complete_report_and_for_ever() -> None:
     first = tuple(sorted(report.target for report in cluster.reports(NodeId(1))))
     assert cluster.stored.born == {slot.target for chain in cluster.routing.chains.values() for slot in chain.slots}
     cluster.restart()
-    assert cluster.register("storage-1", incarnation=2) == Registered(NodeId(1), 2, first)
+    assert cluster.register("storage-1", incarnation=2) == RegistrationAck(NodeId(1), 2, first)
 
 
 def test_what_crashed_before_it_was_complete_is_not_born() -> None:
@@ -586,7 +586,7 @@ def test_what_crashed_before_it_was_complete_is_not_born() -> None:
     cluster.form()
     cluster.beat(1, cluster.reports(NodeId(1), LocalState.ONLINE))
     assert not cluster.stored.born
-    assert cluster.register("storage-1", incarnation=2) == Registered(NodeId(1), 2, ())
+    assert cluster.register("storage-1", incarnation=2) == RegistrationAck(NodeId(1), 2, ())
 
 
 def test_the_lease_of_a_birth_is_granted_after_the_birth_is_stored() -> None:
@@ -599,9 +599,9 @@ def test_the_lease_of_a_birth_is_granted_after_the_birth_is_stored() -> None:
     assert set(persist.rows.born) == {report.target for report in reports}
     assert manager.step(cluster.now, Heartbeat(2, NodeId(1), 1, 2, reports, cluster.routing.version)) == []
     answers = manager.step(cluster.now, Persisted())
-    assert [reply.token for reply in answers if isinstance(reply, Reply)] == [1, 2]
+    assert [reply.token for reply in answers if isinstance(reply, Respond)] == [1, 2]
     [third] = manager.step(cluster.now, Heartbeat(3, NodeId(1), 1, 3, reports, cluster.routing.version))
-    assert isinstance(third, Reply), "from then on heartbeats wait for nothing"
+    assert isinstance(third, Respond), "from then on heartbeats wait for nothing"
 
 
 # --- what a node does not say ----------------------------------------------------------------------------------------------
@@ -622,7 +622,7 @@ def test_a_target_its_node_does_not_mention_for_a_lease_is_gone() -> None:
         cluster.now += CONFIG.heartbeat_ns
         passed += CONFIG.heartbeat_ns
         assert cluster.states() == {(SERVING,) * 3}
-        cluster.step(Tick())
+        cluster.step(ManagerTick())
     cluster.now += CONFIG.heartbeat_ns
     cluster.beat(1, half(1))
     assert cluster.routing.nodes[NodeId(1)].alive
@@ -630,7 +630,7 @@ def test_a_target_its_node_does_not_mention_for_a_lease_is_gone() -> None:
         (SERVING, SERVING, SERVING),
         (SERVING, SERVING, OFFLINE),
     ]
-    gone = [status for status in cluster.manager.targets(cluster.now) if status.slot.state is OFFLINE]
+    gone = [status for status in cluster.manager.target_statuses(cluster.now) if status.slot.state is OFFLINE]
     assert gone[0].report is not None
     assert gone[0].report.reason == "the node does not mention it"
 
@@ -644,7 +644,7 @@ def test_one_that_is_mentioned_under_an_older_chain_version_is_only_unknown() ->
         for node in (2, 3):
             cluster.beat(node)
         cluster.now += CONFIG.heartbeat_ns
-        cluster.step(Tick())
+        cluster.step(ManagerTick())
     assert cluster.states() == {(SERVING,) * 3}
 
 
@@ -658,13 +658,13 @@ def test_one_that_leaves_hears_the_version_in_which_it_was_replaced() -> None:
     assert [type(effect) for effect in effects] == [Persist]
     published, reply = cluster.manager.step(cluster.now, Persisted())
     assert isinstance(published, Publish)
-    assert isinstance(reply, Reply)
-    assert isinstance(reply.answer, Beaten)
+    assert isinstance(reply, Respond)
+    assert isinstance(reply.answer, HeartbeatAck)
     assert reply.answer.routing_version == published.delta.version == before + 1
     assert {chain.slots[-1].node for chain in published.delta.chains} == {3}
     assert {chain.slots[-1].state for chain in published.delta.chains} == {OFFLINE}
     late = cluster.beat(3, seq=100)
-    assert isinstance(late, Beaten)
+    assert isinstance(late, HeartbeatAck)
     assert late.lease_ns == 0, "whoever has left holds no lease before it registers again"
 
 
@@ -672,7 +672,7 @@ def test_a_manager_that_slept_blames_nobody_for_its_own_silence() -> None:
     cluster = reconfiguring()
     cluster.pass_time(SECOND, beating=[1, 2])
     cluster.now += 100 * LEASE
-    cluster.step(Tick())
+    cluster.step(ManagerTick())
     assert cluster.states() == {(SERVING,) * 3}
     assert all(node.alive for node in cluster.routing.nodes.values())
     cluster.pass_time(LEASE + CONFIG.heartbeat_ns, beating=[1, 2])
@@ -682,7 +682,7 @@ def test_a_manager_that_slept_blames_nobody_for_its_own_silence() -> None:
 def test_a_store_that_is_older_than_the_cluster_decides_nothing() -> None:
     cluster = reconfiguring()
     answer = cluster.beat(1, routing_version=cluster.routing.version + 3)
-    assert isinstance(answer, Refused)
+    assert isinstance(answer, Rejection)
     assert answer.code is Code.STALE
     assert "the manager's store is older than the cluster" in answer.message
 
@@ -692,7 +692,7 @@ def test_a_takeover_freezes_nothing_and_takes_out_who_stays_silent() -> None:
     cluster.restart()
     for node in (1, 2):
         answer = cluster.beat(node)
-        assert isinstance(answer, Beaten)
+        assert isinstance(answer, HeartbeatAck)
         assert answer.lease_ns == CONFIG.lease_ns, "a node that is up to date goes on with its first heartbeat"
     cluster.pass_time(LEASE + CONFIG.heartbeat_ns, beating=[1, 2])
     assert cluster.states() == {(SERVING, SERVING, OFFLINE)}
@@ -709,9 +709,9 @@ def test_when_a_whole_cluster_starts_nobody_is_late_before_the_first_one_is_here
     for _ in range(LEASE // CONFIG.heartbeat_ns):
         cluster.beat(2, incarnation=2)
         cluster.now += CONFIG.heartbeat_ns
-        cluster.step(Tick())
+        cluster.step(ManagerTick())
     assert cluster.states() == {(SERVING,) * 3}
     cluster.now += CONFIG.heartbeat_ns
     cluster.beat(2, incarnation=2)
-    cluster.step(Tick())
+    cluster.step(ManagerTick())
     assert cluster.states() == {(SERVING, OFFLINE, OFFLINE)}

@@ -7,10 +7,10 @@ from itertools import combinations
 
 import pytest
 
-from fs3.core.membership.placement import Place, pair_counts, place
+from fs3.core.membership.placement import TargetPosition, pair_counts, place
 
 
-def text(chains: list[tuple[Place, ...]]) -> list[str]:
+def text(chains: list[tuple[TargetPosition, ...]]) -> list[str]:
     return [" ".join(f"{at.node}.{at.ordinal}" for at in chain) for chain in chains]
 
 

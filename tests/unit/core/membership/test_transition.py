@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 
 from fs3.base.ids import ChainId, NodeId, TargetId
-from fs3.core.membership.transition import TABLE, Outlook, next_chain, outlook_of, possible, table_text
+from fs3.core.membership.transition import TABLE, Outlook, is_possible, next_chain, outlook_of, table_text
 from fs3.model.chain import Chain, LocalState, PublicState, Slot
 
 PUBLIC = {
@@ -39,7 +39,7 @@ def show(found: Chain) -> str:
 def test_exactly_one_row_matches_each_case() -> None:
     for public, report, outlook in product(PublicState, (*LocalState, None), Outlook):
         rows = [row for row in TABLE if row.public is public and report in row.local and outlook in row.outlook]
-        expected = 1 if possible(public, report, outlook) else 0
+        expected = 1 if is_possible(public, report, outlook) else 0
         assert len(rows) == expected, (public, report, outlook, rows)
 
 
@@ -54,7 +54,7 @@ def test_what_is_called_impossible_is_and_nothing_else() -> None:
             outlook = outlook_of(Chain(ChainId(1), 1, slots), states)
             seen.update((public, report, outlook) for public, report in combination)
     everything = product(PublicState, (*LocalState, None), Outlook)
-    assert seen == {case for case in everything if possible(*case)}
+    assert seen == {case for case in everything if is_possible(*case)}
 
 
 @pytest.mark.parametrize(

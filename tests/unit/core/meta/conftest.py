@@ -10,9 +10,9 @@ import pytest
 from fs3.base.ids import ChainId, ClientId, InodeId, TableId
 from fs3.base.status import Code
 from fs3.core.meta.bootstrap import ensure_root
-from fs3.core.meta.check import check_namespace
 from fs3.core.meta.context import LayoutDefaults, OpContext
 from fs3.core.meta.errors import MetaError
+from fs3.core.meta.fsck.snapshot_check import check_namespace
 from fs3.core.meta.ops.close import close_file
 from fs3.core.meta.ops.list import list_directory
 from fs3.core.meta.ops.mkdir import mkdir
@@ -22,7 +22,7 @@ from fs3.core.meta.ops.symlink import symlink
 from fs3.drivers.memory.kv import MemoryKV
 from fs3.model.chain import ChainTable
 from fs3.model.inode import Inode, InodeType, User
-from fs3.model.namespace import Opened, PathRef
+from fs3.model.namespace import OpenResult, PathRef
 from fs3.model.routing import Routing
 
 ROOT = User(0, 0)
@@ -99,7 +99,7 @@ class Space:
     def dir(self, path: str, mode: int = 0o755, user: User | None = None, **options: Any) -> Inode:
         return self.do(mkdir, path, mode=mode, user=user, **options)
 
-    def open(self, path: str | PathRef, **options: Any) -> Opened:
+    def open(self, path: str | PathRef, **options: Any) -> OpenResult:
         return self.do(open_file, path, **{"write": True, **options})
 
     def file(self, path: str, mode: int = 0o644, user: User | None = None, length: int = 0) -> Inode:

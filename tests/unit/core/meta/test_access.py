@@ -29,7 +29,7 @@ def inode(mode, uid=1, gid=7):
 def test_exactly_one_class_applies(mode, owner, group, others):
     for user, bits in [(OWNER, owner), (MEMBER, group), (SECOND, group), (STRANGER, others), (ROOT, 7)]:
         for want in range(8):
-            assert access.permitted(user, inode(mode), want) == (want & ~bits == 0)
+            assert access.has_permission(user, inode(mode), want) == (want & ~bits == 0)
 
 
 def test_require_says_access_and_owner_says_permission():

@@ -7,21 +7,21 @@ import pytest
 from fs3.base.ids import ChainId, InodeId, TableId
 from fs3.base.limits import chunk_bytes_max, chunk_bytes_min, stripe_max
 from fs3.base.status import Code
-from fs3.core.meta.allocation import choose_chains, count_change, take_ids
+from fs3.core.meta.allocation import adjust_counts, allocate_ids, choose_chains
 from fs3.core.meta.context import LayoutDefaults
 from fs3.core.meta.ops.mkdir import mkdir
 from fs3.core.meta.ops.open import open_file
-from fs3.core.meta.ops.statfs import count
+from fs3.core.meta.ops.statfs import statfs
 from fs3.model.inode import Layout
 
 CHAINS = tuple(ChainId(number) for number in range(1, 25))
 
 
 def test_ids_are_fresh_and_counted(space):
-    first = space.raw(lambda txn: take_ids(txn, inodes=2, others=3))
-    assert space.raw(lambda txn: take_ids(txn, inodes=0, others=1)) == first + 5
-    assert space.raw(count).inodes == 3
-    space.raw(lambda txn: count_change(txn, inodes=-2))
+    first = space.raw(lambda txn: allocate_ids(txn, inodes=2, others=3))
+    assert space.raw(lambda txn: allocate_ids(txn, inodes=0, others=1)) == first + 5
+    assert space.raw(statfs).inodes == 3
+    space.raw(lambda txn: adjust_counts(txn, inodes=-2))
 
 
 def test_ids_of_a_create_that_failed_are_drawn_again(space):

@@ -3,7 +3,7 @@
 import pytest
 
 from fs3.base.ids import InodeId
-from fs3.base.limits import name_bytes_max, path_bytes_max, path_depth_max, symlinks_followed_max
+from fs3.base.limits import name_bytes_max, symlinks_followed_max
 from fs3.base.status import Code
 from fs3.core.meta import keys
 from fs3.core.meta.errors import MetaError
@@ -12,6 +12,7 @@ from fs3.core.meta.ops.lookup import lookup
 from fs3.core.meta.ops.open import open_file
 from fs3.core.meta.ops.remove import remove
 from fs3.core.meta.ops.stat import stat
+from fs3.core.meta.resolve import path_bytes_max, path_depth_max
 from fs3.drivers.memory.kv import MemoryKV
 from fs3.model.namespace import PathRef, RemoveKind
 

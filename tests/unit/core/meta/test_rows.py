@@ -66,7 +66,7 @@ def test_a_name_that_is_not_text(damaged, space):
 
 def test_a_remembered_answer_that_is_none(damaged, space):
     key = keys.request_key(space.client, 5)
-    damaged(key, rows.encode(rows.Remembered("mkdir", 1, msgspec.Raw(rows.encode("no inode")))))
+    damaged(key, rows.encode(rows.RequestRecord("mkdir", 1, msgspec.Raw(rows.encode("no inode")))))
     assert repr(key) in space.refused(Code.INTERNAL, mkdir, "d", seq=5).message
     damaged(key, b"\xc1")
     assert repr(key) in space.refused(Code.INTERNAL, mkdir, "d", seq=5).message

@@ -5,14 +5,14 @@ import pytest
 from fs3.base.ids import InodeId
 from fs3.base.status import Code
 from fs3.core.meta import keys
-from fs3.core.meta.garbage import dismantle, finish, next_garbage
+from fs3.core.meta.garbage import delete_file, dismantle, next_garbage
 from fs3.core.meta.ops.link import link
 from fs3.core.meta.ops.mkdir import mkdir
 from fs3.core.meta.ops.open import open_file
 from fs3.core.meta.ops.remove import remove
 from fs3.core.meta.ops.rename import rename
 from fs3.core.meta.ops.stat import stat
-from fs3.core.meta.ops.statfs import count
+from fs3.core.meta.ops.statfs import statfs
 from fs3.core.meta.rows import Garbage, GarbageKind
 from fs3.core.meta.sessions import list_sessions, prune
 from fs3.model.namespace import PathRef, RemoveKind
@@ -91,14 +91,14 @@ def test_the_oldest_comes_first_and_is_finished_once(space):
     made = [space.file(f"f{number}", length=number) for number in range(5)]
     for number in (3, 1, 4, 0, 2):
         space.do(remove, f"f{number}", RemoveKind.FILE)
-    assert space.raw(count).garbage == 5
+    assert space.raw(statfs).garbage == 5
     assert [inode.length for _, inode in queued(space)] == [3, 1, 4, 0, 2]
     first, inode = queued(space, 1)[0]
     assert (first.inode, first.kind, inode.layout) == (made[3].id, GarbageKind.FILE, made[3].layout)
-    assert space.raw(lambda txn: finish(txn, first)) is True
-    assert space.raw(lambda txn: finish(txn, first)) is False
+    assert space.raw(lambda txn: delete_file(txn, first)) is True
+    assert space.raw(lambda txn: delete_file(txn, first)) is False
     space.refused(Code.STALE, stat, PathRef(first.inode), False)
-    assert (space.raw(count).garbage, space.raw(count).inodes) == (4, 5)
+    assert (space.raw(statfs).garbage, space.raw(statfs).inodes) == (4, 5)
     assert [inode.length for _, inode in queued(space)] == [1, 4, 0, 2]
 
 
@@ -134,7 +134,7 @@ def test_trees_are_not_finished_like_files(space):
     top = space.stat("t").id
     space.do(remove, "t", RemoveKind.TREE)
     with pytest.raises(Exception, match="is a tree"):
-        space.raw(lambda txn: finish(txn, Garbage(top, GarbageKind.TREE, space.wall)))
+        space.raw(lambda txn: delete_file(txn, Garbage(top, GarbageKind.TREE, space.wall)))
 
 
 # --- trees ------------------------------------------------------------------------------------------------------------
@@ -165,11 +165,11 @@ def test_nothing_is_left_of_a_tree(space, limit):
     assert steps >= 37 // limit
     assert space.stat("outside").nlink == 1
     for row, _ in queued(space):
-        assert space.raw(lambda txn, row=row: finish(txn, row))
+        assert space.raw(lambda txn, row=row: delete_file(txn, row))
     left = {key for key, _ in space.rows()} - bare
     outside = space.stat("outside").id
-    assert left == {keys.inode_key(outside), keys.dirent_key(InodeId(1), b"outside"), keys.life_key(space.client)}
-    assert (space.raw(count).inodes, space.raw(count).garbage) == (2, 0)
+    assert left == {keys.inode_key(outside), keys.dirent_key(InodeId(1), b"outside"), keys.client_key(space.client)}
+    assert (space.raw(statfs).inodes, space.raw(statfs).garbage) == (2, 0)
 
 
 def test_dismantling_nothing(space):

@@ -16,8 +16,8 @@ from fs3.base.ids import InodeId, TargetId, file_chunk
 from fs3.base.status import Code
 from fs3.base.units import MIB
 from fs3.drivers.chunks import ChunkStoreConfig, FileChunkStore
-from fs3.drivers.chunks.pages import check_file
-from fs3.drivers.os_clock import OsClock
+from fs3.drivers.lmdb.file_check import check_file
+from fs3.drivers.os.clock import OsClock
 from fs3.model.chunk import ChannelRow, UpdateResult
 from fs3.ports.chunk_store import StoreDamaged
 from fs3.sim.conformance.chunk_tools import CLIENT, REMOVE, A, B, apply, content, noise, update_of, write
@@ -58,7 +58,7 @@ class TestIndexFile:
     async def test_a_sound_one_is_opened(self, made):
         check_file(data_of(made))
         store = open_store(made)
-        assert (store.space().chunks, store.channel_count, store.channel_epoch, list(store.bad)) == (104, 200, 2, [A])
+        assert (store.get_space().chunks, store.channel_count, store.channel_epoch, list(store.bad_chunks)) == (104, 200, 2, [A])
         assert await content(store, B) == noise(9 * MIB)
         await store.close()
 
@@ -108,7 +108,7 @@ class TestIndexFile:
                 refused += 1
             else:
                 # A free page, or the same page: nothing of the store is in it.
-                assert store.space().chunks == 104
+                assert store.get_space().chunks == 104
                 for number in range(1, 120):
                     if number % 7:
                         assert await content(store, file_chunk(InodeId(4), number)) == noise(600 if number % 3 else 9000)
@@ -133,14 +133,14 @@ class TestIndexFile:
             except StoreDamaged:
                 refused += 1
             else:
-                assert (store.space().chunks, store.channel_count, store.channel_epoch) == (104, 200, 2)
+                assert (store.get_space().chunks, store.channel_count, store.channel_epoch) == (104, 200, 2)
                 await store.close()
         assert refused > 25
 
     async def test_a_garbage_lock_file_does_no_harm(self, made):
         (made / "index" / "lock.mdb").write_bytes(os.urandom(5000))
         store = open_store(made)
-        assert store.space().chunks == 104
+        assert store.get_space().chunks == 104
         await store.close()
         (made / "index" / "lock.mdb").write_bytes(b"")
         await open_store(made).close()
@@ -177,7 +177,7 @@ class TestIndexFile:
             from fs3.base.errors import FS3Error
             from fs3.base.ids import InodeId, TargetId, file_chunk
             from fs3.drivers.chunks import ChunkStoreConfig, FileChunkStore
-            from fs3.drivers.os_clock import OsClock
+            from fs3.drivers.os.clock import OsClock
             from fs3.sim.conformance.chunk_tools import REMOVE, apply, noise, update_of, write
 
             def opened(path):
@@ -269,7 +269,7 @@ class TestBlockFiles:
         warm = store.read(A, 0, 100_000)
         assert warm is None or warm.code is Code.CHECKSUM
         assert (await store.read_cold(A, 90_000, 100)).code is Code.CHECKSUM
-        assert list(store.bad) == [A]
+        assert list(store.bad_chunks) == [A]
         assert await store.repair(A, store.get(A).committed, memoryview(noise(100_000)))
         assert await content(store, A) == noise(100_000)
         os.truncate(made / "blocks-104k", 0)
@@ -286,7 +286,7 @@ class TestOldFormat:
         directory = tmp_path / "target"
         store = open_store(directory)
         await write(store, A, 0, noise(5000))
-        row = store.channel(CLIENT, 3)
+        row = store.get_channel(CLIENT, 3)
         await store.close()
         (directory / "made").unlink()
         with lmdb.open(str(directory / "index"), max_dbs=3) as env:
@@ -296,8 +296,8 @@ class TestOldFormat:
                 txn.put(b"target", msgspec.msgpack.encode((1, 1, b"")))
                 txn.drop(env.open_db(b"bad", txn=txn))
         store = open_store(directory)
-        assert (store.channel(CLIENT, 3), store.channel_count, store.channel_epoch) == (row, 1, 1)
-        assert store.channels(None, 10) == [((CLIENT, 3), row)]
+        assert (store.get_channel(CLIENT, 3), store.channel_count, store.channel_epoch) == (row, 1, 1)
+        assert store.list_channels(None, 10) == [((CLIENT, 3), row)]
         assert await content(store, A) == noise(5000)
         store.mark_bad(A)
         store.advance_channel_epoch()
@@ -305,7 +305,7 @@ class TestOldFormat:
         assert store.channel_count == 0
         await store.close()
         store = open_store(directory)
-        assert (list(store.bad), store.channel_epoch, store.channel_count) == ([A], 2, 0)
+        assert (list(store.bad_chunks), store.channel_epoch, store.channel_count) == ([A], 2, 0)
         await store.close()
 
 

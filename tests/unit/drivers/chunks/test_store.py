@@ -17,12 +17,13 @@ from fs3.base.errors import FS3Error
 from fs3.base.ids import InodeId, TargetId, file_chunk
 from fs3.base.status import Code
 from fs3.base.units import KIB, MIB, MILLISECOND, SECOND
-from fs3.drivers.chunks import ChunkStoreConfig, FileChunkStore, index, updates
+from fs3.drivers.chunks import ChunkStoreConfig, FileChunkStore, index
+from fs3.drivers.chunks import write_path as updates
 from fs3.drivers.chunks.files import BlockFiles
 from fs3.drivers.chunks.index import Index, IndexNoSpace
-from fs3.drivers.os_clock import OsClock
+from fs3.drivers.os.clock import OsClock
 from fs3.model.chunk import Tag
-from fs3.ports.chunk_store import ReadBatch, StoreDamaged
+from fs3.ports.chunk_store import ReadGather, StoreDamaged
 from fs3.sim.conformance.chunk_tools import (
     CLIENT,
     FILL,
@@ -36,8 +37,8 @@ from fs3.sim.conformance.chunk_tools import (
     bytes_of,
     commit,
     content,
+    has_valid_checksums,
     noise,
-    proves,
     stage,
     update_of,
     write,
@@ -126,15 +127,15 @@ class TestOpening:
     async def test_a_row_that_rots_later_is_noticed_when_it_is_read(self, store, monkeypatch):
         await write(store, A, 0, noise(5000))
         await store.flush()
-        monkeypatch.setattr(Index, "chunk", lambda self, chunk: b"rotten row")
-        store._rows._turn()
-        store._rows._turn()
+        monkeypatch.setattr(Index, "get_chunk", lambda self, chunk: b"rotten row")
+        store._rows._rotate()
+        store._rows._rotate()
         with pytest.raises(FS3Error, match=A.hex()):
             store.get(A)
         assert store.read(A, 0, 10).code is Code.CHECKSUM
         assert (await store.read_cold(A, 0, 10)).code is Code.CHECKSUM
         assert (await store.stage(update_of(A, WRITE, 0, b"x"), 2, 1)).code is Code.CHECKSUM
-        batch = ReadBatch([0], [10])
+        batch = ReadGather([0], [10])
         assert not store.read_many([A], batch, [0], refuse_dirty=True)
         assert batch.codes == [Code.CHECKSUM]
 
@@ -156,7 +157,7 @@ class TestFailingDisks:
     async def test_a_write_that_fails_spoils_no_other(self, store, monkeypatch, number, code):
         for chunk in (A, B, C):
             await write(store, chunk, 0, noise(100_000), 300_000)
-        used, before = store.space().used, store.get(A)
+        used, before = store.get_space().used, store.get(A)
         bad = noise(100_000, 2)
         with monkeypatch.context() as patch:
             self.fail(patch, "pwrite", number, lambda fd, data, offset: bytes(data[:100]) == bad[:100])
@@ -174,7 +175,7 @@ class TestFailingDisks:
             await write(store, chunk, 100_000, bad)
         commit(store, update_of(C, WRITE), results[2])
         await store.flush()
-        assert store.space().used == used
+        assert store.get_space().used == used
         assert await content(store, A) == noise(100_000) + bad
 
     async def test_small_blocks_written_together_fail_one_by_one(self, store, monkeypatch):
@@ -214,7 +215,7 @@ class TestFailingDisks:
         assert await content(store, A) == noise(5000)
         await store.close()
         store = open_store(tmp_path)
-        assert list(store.pending()) == []
+        assert list(store.list_pending()) == []
         assert await content(store, A) == noise(5000)
         await write(store, A, 0, noise(6000, 2))
         await store.close()
@@ -228,8 +229,8 @@ class TestFailingDisks:
                 assert (await stage(store, update_of(A, WRITE, 0, noise(6000, 2)))).code is Code.DISK
             # What is on the disk is unknown now: blocks that look free must be left alone, however little room there is.
             patch.setattr(BlockFiles, "punch", lambda *args: pytest.fail("a block was emptied"))
-            store._updates.planner.disk_free = -1
-            assert store._slots.vacant_bytes > 0
+            store._write_path.planner.disk_free_bytes = -1
+            assert store._allocator.vacant_bytes > 0
             with pytest.raises(FS3Error, match="mdb_txn_commit") as caught:
                 await store.flush()
             assert caught.value.code is Code.DISK
@@ -239,7 +240,7 @@ class TestFailingDisks:
 
     async def test_no_room_for_the_index(self, store, monkeypatch):
         await write(store, A, 0, noise(5000))
-        used = store.space().used
+        used = store.get_space().used
         real = Index.write
 
         def full(*args):
@@ -251,7 +252,7 @@ class TestFailingDisks:
         assert "index" in refused.message
         assert store.get(B) is None
         assert await content(store, A) == noise(5000)
-        assert store.space().used == used
+        assert store.get_space().used == used
         with pytest.raises(FS3Error, match="commits cannot be made durable"):
             await store.flush()
         monkeypatch.setattr(Index, "write", real)
@@ -283,23 +284,23 @@ class TestFailingDisks:
 
 class TestRoom:
     async def test_the_disk_keeps_a_reserve_of_which_fills_may_use_half(self, store, monkeypatch):
-        store._updates.planner._config = dataclasses.replace(store._config, disk_reserve_bytes=100 * MIB)
+        store._write_path.planner._config = dataclasses.replace(store._config, disk_reserve_bytes=100 * MIB)
         store._files.may_punch = False
         monkeypatch.setattr(BlockFiles, "free_bytes", lambda self: 60 * MIB)
-        store._updates.planner.disk_free = 60 * MIB
+        store._write_path.planner.disk_free_bytes = 60 * MIB
         refused = await stage(store, update_of(A, WRITE, 0, noise(5000)))
         assert refused.code is Code.NO_SPACE
         assert "100.0 MiB stay free" in refused.message
         await apply(store, update_of(A, FILL, 0, noise(5000)))
-        store._updates.planner.disk_free = 60 * MIB
+        store._write_path.planner.disk_free_bytes = 60 * MIB
         await apply(store, update_of(A, TRUNCATE, 4000))
         await apply(store, update_of(A, REMOVE))
 
     async def test_a_disk_that_somebody_else_has_freed_takes_writes_again(self, store, monkeypatch):
-        store._updates.planner._config = dataclasses.replace(store._config, disk_reserve_bytes=100 * MIB)
+        store._write_path.planner._config = dataclasses.replace(store._config, disk_reserve_bytes=100 * MIB)
         free = 60 * MIB
         monkeypatch.setattr(BlockFiles, "free_bytes", lambda self: free)
-        store._updates.planner.disk_free = 60 * MIB
+        store._write_path.planner.disk_free_bytes = 60 * MIB
         assert (await stage(store, update_of(A, WRITE, 0, noise(5000)))).code is Code.NO_SPACE
         free = 900 * MIB
         assert (await stage(store, update_of(A, WRITE, 0, noise(5000)))).code is Code.OK
@@ -307,7 +308,7 @@ class TestRoom:
     async def test_part_of_the_capacity_is_for_fills(self, tmp_path):
         store = open_store(tmp_path, capacity_bytes=256 * KIB, repair_reserve_bytes=128 * KIB)
         await write(store, A, 0, noise(128 * KIB))
-        assert store.space().free == 0
+        assert store.get_space().free == 0
         refused = await stage(store, update_of(B, WRITE, 0, noise(64 * KIB)))
         assert refused.code is Code.NO_SPACE
         assert "256.0 KiB" in refused.message
@@ -326,7 +327,7 @@ class TestRoom:
             return 10 * MIB - os.fstat(fd).st_blocks * 512
 
         monkeypatch.setattr(BlockFiles, "free_bytes", free)
-        store._updates.planner.disk_free = free(None)
+        store._write_path.planner.disk_free_bytes = free(None)
         await write(store, B, 0, noise(4 * MIB))
         assert os.fstat(fd).st_blocks * 512 < 8 * MIB
         assert await content(store, B) == noise(4 * MIB)
@@ -337,7 +338,7 @@ class TestRoom:
         await store.flush()
         monkeypatch.setattr(BlockFiles, "punch", lambda self, place: False)
         monkeypatch.setattr(BlockFiles, "free_bytes", lambda self: 0)
-        store._updates.planner.disk_free = 0
+        store._write_path.planner.disk_free_bytes = 0
         assert (await stage(store, update_of(B, WRITE, 0, noise(MIB)))).code is Code.NO_SPACE
         assert not store._files.may_punch
 
@@ -351,7 +352,7 @@ class TestRoom:
         chunks = [file_chunk(InodeId(4), number) for number in range(7)]
         results = await asyncio.gather(*(stage(store, update_of(chunk, WRITE, 0, noise(5000))) for chunk in chunks))
         assert {result.code for result in results} == {Code.OK}
-        assert list(store.pending()) == chunks
+        assert list(store.list_pending()) == chunks
 
 
 class TestBlocks:
@@ -412,7 +413,7 @@ class TestBlocks:
         with pytest.raises(asyncio.CancelledError):
             await staging
         await stage(store, update_of(B, WRITE, 0, b"x"))
-        assert set(store.pending()) == {A, B}
+        assert set(store.list_pending()) == {A, B}
 
 
 class TestCommits:
@@ -432,7 +433,7 @@ class TestCommits:
         shutil.copytree(tmp_path / "target", tmp_path / "copy" / "target")
         copy = open_store(tmp_path / "copy")
         assert (copy.get(A).committed, copy.get(A).pending) == (1, 0)
-        assert copy.channel(CLIENT, 3) is not None
+        assert copy.get_channel(CLIENT, 3) is not None
         for each in (copy, store):
             await each.close()
 
@@ -448,7 +449,7 @@ class TestCommits:
         await store.close()
         assert {result.code for result in await staging} == {Code.OK}
         store = open_store(tmp_path)
-        assert sorted(store.pending()) == [A, B]
+        assert sorted(store.list_pending()) == [A, B]
         await store.close()
 
     async def test_readers_outlive_close(self, tmp_path):
@@ -475,7 +476,7 @@ class TestCommits:
             await write(store, A, 0, noise(200_000, seed))
             await store.flush()
             assert store.locate(A).offset != where.offset
-        assert store.space().pinned > 0
+        assert store.get_space().pinned > 0
         await store.close()
 
 
@@ -492,9 +493,9 @@ class TestReads:
                     assert store.read(A, offset, length) is None
                     result = await store.read_cold(A, offset, length)
                     assert bytes_of(result) == data[offset : offset + length]
-                    assert proves(result, offset)
+                    assert has_valid_checksums(result, offset)
                     store.release(result.pin)
-                batch = ReadBatch([4096, 8192, 0], [4096, 100, 200_000])
+                batch = ReadGather([4096, 8192, 0], [4096, 100, 200_000])
                 assert list(store.read_many([A] * 3, batch, range(3), refuse_dirty=True)) == [0, 1, 2]
             if not known:
                 # With a file system that can tell, these were warm and their sums are known from here on.
@@ -525,9 +526,9 @@ class TestReads:
         reading.cancel()
         with pytest.raises(asyncio.CancelledError):
             await reading
-        await asyncio.gather(*store._serving._cold)
+        await asyncio.gather(*store._read_path._cold)
         await asyncio.sleep(0)
-        assert store._holds.pins == 0
+        assert store._reclaimer.pin_count == 0
 
     async def test_the_row_cache_is_bounded_and_only_a_cache(self, tmp_path):
         store = open_store(tmp_path, row_cache_bytes=32 * KIB)
@@ -537,11 +538,11 @@ class TestReads:
             commit(store, update, result)
         for _ in range(2):
             for seed, chunk in enumerate(chunks):
-                batch = ReadBatch([0], [4096])
+                batch = ReadGather([0], [4096])
                 if not store.read_many([chunk], batch, [0], refuse_dirty=True):
                     assert bytes(batch.view[: batch.lengths[0]]) == noise(3000, seed)
                     assert list(batch.checksums[0]) == checksums(memoryview(noise(3000, seed)), 0, 4096)
-                assert store._rows.cached < 60
+                assert store._rows.row_count < 60
             await store.flush()
         assert len(store._rows.unsynced) == 0
         await store.close()

@@ -14,10 +14,13 @@ from fs3.base.errors import FS3Error
 from fs3.base.ids import ClientId, InodeId, TargetId, file_chunk
 from fs3.base.status import Code
 from fs3.base.units import KIB, MIB, MILLISECOND
-from fs3.drivers.chunks import ChunkStoreConfig, FileChunkStore, channels, marks, scrubbing
+from fs3.drivers.chunks import ChunkStoreConfig, FileChunkStore
+from fs3.drivers.chunks import bad_chunks as marks
+from fs3.drivers.chunks import channel_table as channels
+from fs3.drivers.chunks import verifier as scrubbing
 from fs3.drivers.chunks.files import BlockFiles
 from fs3.drivers.chunks.index import Index, IndexNoSpace
-from fs3.drivers.os_clock import OsClock
+from fs3.drivers.os.clock import OsClock
 from fs3.model.chunk import ChannelRow, UpdateResult
 from fs3.ports.chunk_store import StoreDamaged
 from fs3.sim.conformance.chunk_tools import (
@@ -74,10 +77,10 @@ class TestScrub:
 
         monkeypatch.setattr(os, "preadv", preadv)
         wrong = "cache"
-        assert list((await store.scrub(None, 1 << 30)).bad) == []
+        assert list((await store.scrub(None, 1 << 30)).bad_chunks) == []
         assert cached not in read
         wrong = "disk"
-        assert list((await store.scrub(None, 1 << 30)).bad) == [A]
+        assert list((await store.scrub(None, 1 << 30)).bad_chunks) == [A]
 
     @pytest.mark.parametrize("where", ["open", "read"])
     async def test_a_file_system_without_direct_reads(self, store, monkeypatch, where):
@@ -105,7 +108,7 @@ class TestScrub:
         monkeypatch.setattr(os, "posix_fadvise", lambda fd, at, length, advice: forgotten.append(advice))
         for _ in range(2):
             step = await store.scrub(None, 1 << 30)
-        assert list(store.bad) == [B]
+        assert list(store.bad_chunks) == [B]
         assert step.bytes == 3 * MIB
         assert set(forgotten) == {os.POSIX_FADV_DONTNEED}
 
@@ -129,7 +132,7 @@ class TestScrub:
         monkeypatch.setattr(os, "posix_fadvise", forget)
         assert await store.verify(A)
         assert not rotten
-        assert not store.bad
+        assert not store.bad_chunks
 
     async def test_sums_that_have_rotted_in_memory_are_read_again(self, store):
         await write(store, A, 0, noise(200_000))
@@ -138,19 +141,19 @@ class TestScrub:
             version = store._rows.find(A).committed
             version.sums = bytes(len(version.sums))
             assert (await store.read_cold(A, 0, 4096)).code is Code.CHECKSUM
-            assert list(store.bad) == [A]
+            assert list(store.bad_chunks) == [A]
             if look:
                 assert await store.verify(A)
             else:
                 assert await store.repair(A, 1, memoryview(noise(200_000)))
-            assert not store.bad
+            assert not store.bad_chunks
             assert await content(store, A) == noise(200_000)
 
     async def test_an_unreadable_sector_is_a_bad_chunk(self, store, monkeypatch):
         await write(store, A, 0, noise(200_000))
         monkeypatch.setattr(os, "preadv", lambda *args: _fail(errno.EIO))
         assert not await store.verify(A)
-        assert "cannot be read: Input/output error" in store.bad[A]
+        assert "cannot be read: Input/output error" in store.bad_chunks[A]
 
     async def test_bytes_in_the_index_are_verified_too(self, store):
         await write(store, A, 0, b"small")
@@ -158,7 +161,7 @@ class TestScrub:
         row.committed.inline = b"smell"
         store._rows.unsynced[A] = row
         assert not await store.verify(A)
-        assert "have changed in the index" in store.bad[A]
+        assert "have changed in the index" in store.bad_chunks[A]
         del store._rows.unsynced[A]
 
     async def test_a_damaged_row_stops_a_scrub(self, store, monkeypatch):
@@ -203,14 +206,14 @@ class TestScrub:
                 await store.flush()
                 assert store.locate(A).offset != where.offset
             scrub.cancel()
-            assert store.space().pinned > 0
+            assert store.get_space().pinned > 0
         finally:
             go_on.set()
         with pytest.raises(asyncio.CancelledError):
             await scrub
-        await asyncio.gather(*store._serving._cold)
+        await asyncio.gather(*store._read_path._cold)
         await asyncio.sleep(0)
-        assert (store.space().pinned, dict(store.bad)) == (0, {})
+        assert (store.get_space().pinned, dict(store.bad_chunks)) == (0, {})
 
     async def test_a_version_that_is_gone_is_not_marked(self, store, monkeypatch):
         await write(store, A, 0, noise(200_000))
@@ -228,8 +231,8 @@ class TestScrub:
         await looking.wait()
         await write(store, A, 0, noise(200_000, 2))
         go_on.set()
-        assert list((await scrub).bad) == [A]
-        assert not store.bad
+        assert list((await scrub).bad_chunks) == [A]
+        assert not store.bad_chunks
 
     async def test_a_closed_store_is_not_scrubbed(self, tmp_path):
         store = open_store(tmp_path)
@@ -250,12 +253,12 @@ class TestMarks:
         await apply(store, update_of(B, REMOVE))
         await store.close()
         store = open_store(tmp_path)
-        assert list(store.bad) == [A]
-        assert set(store.bad[A]) == {"π"}
+        assert list(store.bad_chunks) == [A]
+        assert set(store.bad_chunks[A]) == {"π"}
         assert await store.repair(A, 1, memoryview(noise(5000)))
         await store.close()
         store = open_store(tmp_path)
-        assert not store.bad
+        assert not store.bad_chunks
         await store.close()
 
     async def test_a_mark_without_its_version_is_forgotten(self, tmp_path):
@@ -266,11 +269,11 @@ class TestMarks:
         with env, env.begin(write=True, db=env.open_db(b"bad")) as txn:
             txn.put(B, b"?")
         store = open_store(tmp_path)
-        assert not store.bad
+        assert not store.bad_chunks
         await write(store, B, 0, noise(5000))
         await store.close()
         store = open_store(tmp_path)
-        assert not store.bad
+        assert not store.bad_chunks
         await store.close()
 
     async def test_an_append_does_not_heal(self, store):
@@ -278,7 +281,7 @@ class TestMarks:
         rot(store, A, 5)
         assert not await store.verify(A)
         await write(store, A, 200_000, b"more")
-        assert list(store.bad) == [A]
+        assert list(store.bad_chunks) == [A]
         assert await store.repair(A, 2, memoryview(noise(200_000) + b"more"))
         assert await content(store, A) == noise(200_000) + b"more"
 
@@ -288,7 +291,7 @@ class TestMarks:
             await write(store, chunk, 0, noise(200_000))
             rot(store, chunk, 5)
             assert (await store.read_cold(chunk, 0, 100)).code is Code.CHECKSUM
-        assert list(store.bad) == [A]
+        assert list(store.bad_chunks) == [A]
         assert (await store.read_cold(B, 0, 100)).code is Code.CHECKSUM
 
     async def test_a_barrier_that_fails_loses_no_mark(self, store, monkeypatch):
@@ -301,8 +304,8 @@ class TestMarks:
             await store.flush()
         monkeypatch.setattr(Index, "write", real)
         await store.flush()
-        assert [chunk for chunk, _ in store._index.scan_marks()] == [A]
-        assert store._index.channel_epoch() == 2
+        assert [chunk for chunk, _ in store._index.scan_bad_chunks()] == [A]
+        assert store._index.read_channel_epoch() == 2
 
 
 class TestRepair:
@@ -350,15 +353,15 @@ class TestRepair:
     async def test_a_disk_below_its_reserve_still_repairs_fills_and_removes(self, store, monkeypatch):
         await write(store, A, 0, noise(5000))
         await write(store, B, 0, noise(5000))
-        store._updates.planner._config = dataclasses.replace(store._config, disk_reserve_bytes=100 * MIB)
+        store._write_path.planner._config = dataclasses.replace(store._config, disk_reserve_bytes=100 * MIB)
         store._files.may_punch = False
-        monkeypatch.setattr(BlockFiles, "free_bytes", lambda self: store._updates.planner.disk_free)
-        store._updates.planner.disk_free = 60 * MIB
+        monkeypatch.setattr(BlockFiles, "free_bytes", lambda self: store._write_path.planner.disk_free_bytes)
+        store._write_path.planner.disk_free_bytes = 60 * MIB
         assert (await stage(store, update_of(C, WRITE, 0, noise(5000)))).code is Code.NO_SPACE
         assert await store.repair(A, 1, memoryview(noise(5000)))
-        store._updates.planner.disk_free = 60 * MIB
+        store._write_path.planner.disk_free_bytes = 60 * MIB
         await apply(store, update_of(C, FILL, 0, noise(5000)))
-        store._updates.planner.disk_free = 0
+        store._write_path.planner.disk_free_bytes = 0
         await apply(store, update_of(B, REMOVE))
         with pytest.raises(FS3Error, match="stay free"):
             await store.repair(A, 1, memoryview(noise(5000)))
@@ -367,7 +370,7 @@ class TestRepair:
     async def test_a_repair_that_cannot_be_written_changes_nothing(self, store, monkeypatch):
         await write(store, A, 0, noise(5000))
         store.mark_bad(A)
-        used = store.space().used
+        used = store.get_space().used
         real = Index.write
         monkeypatch.setattr(Index, "write", _full)
         with pytest.raises(FS3Error, match="index") as caught:
@@ -379,8 +382,8 @@ class TestRepair:
             await store.repair(A, 1, memoryview(noise(5000)))
         assert caught.value.code is Code.DISK
         monkeypatch.undo()
-        assert list(store.bad) == [A]
-        assert store.space().used == used
+        assert list(store.bad_chunks) == [A]
+        assert store.get_space().used == used
         assert await store.repair(A, 1, memoryview(noise(5000)))
 
     async def test_a_cancelled_repair_is_finished(self, store):
@@ -393,7 +396,7 @@ class TestRepair:
             await repairing
         staged = await stage(store, update_of(A, WRITE, 0, b"x"))
         assert staged.code is Code.OK
-        assert not store.bad
+        assert not store.bad_chunks
 
     async def test_a_stage_that_is_cancelled_while_it_waits_for_a_repair(self, store):
         await write(store, A, 0, noise(5000))
@@ -433,23 +436,23 @@ class TestChannels:
         store.advance_channel_epoch()
         await store.merge_channels(rows[::2])
         counts = []
-        real = channels.Channels.sweep
+        real = channels.ChannelTable.sweep
         swept = asyncio.Event()
 
         def sweep(self):
             before = self.count
             real(self)
             counts.append(before - self.count)
-            if not self.sweeping:
+            if not self.needs_sweep:
                 swept.set()
 
-        monkeypatch.setattr(channels.Channels, "sweep", sweep)
+        monkeypatch.setattr(channels.ChannelTable, "sweep", sweep)
         store.advance_channel_epoch()
         await swept.wait()  # by itself, with nobody asking for anything
         assert max(counts) <= 10
         assert sum(counts) == 47
         await store.flush()
-        assert [key for key, _ in store.channels(None, 100)] == [key for key, _ in rows[::2]]
+        assert [key for key, _ in store.list_channels(None, 100)] == [key for key, _ in rows[::2]]
         assert store.channel_count == 48
         await store.close()
         store = open_store(tmp_path)
@@ -463,13 +466,13 @@ class TestChannels:
             store.advance_channel_epoch()
             await store.flush()
             store.advance_channel_epoch()
-            store._updates.commits.channels.sweep()
-            assert (store.channel(*key), store.channel_count, store.channels(None, 5)) == (None, 0, [])
-            store._updates.commits.use_channel(key, ChannelRow(seq, B, UpdateResult(Code.OK)))
-            assert (store.channel(*key).chunk, store.channel_count) == (B, 1)
+            store._write_path.pending_changes.channels.sweep()
+            assert (store.get_channel(*key), store.channel_count, store.list_channels(None, 5)) == (None, 0, [])
+            store._write_path.pending_changes.record_channel(key, ChannelRow(seq, B, UpdateResult(Code.OK)))
+            assert (store.get_channel(*key).chunk, store.channel_count) == (B, 1)
             await store.flush()
-            assert (store.channel(*key).chunk, store.channel_count) == (B, 1)
-            assert store._index.channel_count() == 1
+            assert (store.get_channel(*key).chunk, store.channel_count) == (B, 1)
+            assert store._index.count_channels() == 1
 
 
 class TestSnapshots:

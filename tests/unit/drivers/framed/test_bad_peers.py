@@ -19,18 +19,18 @@ from fs3.base.limits import frame_header_bytes_max, frame_payload_bytes_max, wak
 from fs3.base.status import Code
 from fs3.base.units import KIB, MIB, MILLISECOND, SECOND
 from fs3.drivers.framed import forks
+from fs3.drivers.framed.local import LocalTransport
 from fs3.drivers.framed.server import ServerLimits
-from fs3.drivers.local import LocalTransport
-from fs3.drivers.os_clock import OsClock
-from fs3.drivers.pool import ReceivePool
-from fs3.drivers.tcp import TcpTransport
+from fs3.drivers.framed.tcp import TcpTransport
+from fs3.drivers.os.clock import OsClock
+from fs3.drivers.rpc.receive_pool import ReceivePool
 from fs3.ports.rpc import Call, Channel, FileRange
-from fs3.sim.conformance.transport_stage import (
+from fs3.sim.conformance.transport_harness import (
     PLAIN,
     PULL,
     PUSH,
     WATCH,
-    Holder,
+    CallCollector,
     echo,
     eventually,
     failure,
@@ -38,9 +38,9 @@ from fs3.sim.conformance.transport_stage import (
     ping,
     summing,
 )
-from fs3.wire.endpoints import host_port
+from fs3.wire.endpoints import parse_host_port
 from fs3.wire.errors import decode_error
-from fs3.wire.frames import HEADER_BYTES, Frame, Kind, pack, unpack
+from fs3.wire.frames import HEADER_BYTES, Frame, FrameKind, pack, unpack
 from fs3.wire.pb import mgmtd_pb2, storage_pb2
 
 HASTY = ServerLimits(receive_stall_ns=60 * MILLISECOND, send_stall_ns=60 * MILLISECOND, sweep_ns=10 * MILLISECOND)
@@ -55,7 +55,7 @@ class RawPeer:
 
     @classmethod
     async def to(cls, endpoint: str) -> "RawPeer":
-        return cls(*await asyncio.open_connection(*host_port(endpoint, "tcp")))
+        return cls(*await asyncio.open_connection(*parse_host_port(endpoint, "tcp")))
 
     def send(self, data: bytes) -> None:
         self.writer.write(data)
@@ -104,7 +104,7 @@ async def alive(channel: Channel) -> None:
 
 def request(method: Any, message: Any, request_id: int, payload: bytes = b"", **fields: Any) -> bytes:
     data = message.SerializeToString()
-    return pack(Kind.REQUEST, method.id, request_id, len(data), len(payload), **fields) + data + payload
+    return pack(FrameKind.REQUEST, method.id, request_id, len(data), len(payload), **fields) + data + payload
 
 
 @pytest.mark.parametrize(
@@ -133,13 +133,13 @@ async def test_strangers_are_shown_the_door(sent: bytes, logged: str, caplog: py
     ("frame", "said"),
     [
         (b"S?\x02\x01" + bytes(24), "frame of protocol 2, this side speaks 1"),
-        (pack(Kind.REQUEST, 1, 1, frame_header_bytes_max + 1), "header of 1048577 bytes"),
-        (pack(Kind.REQUEST, 1, 1, 0, frame_payload_bytes_max + 1), "payload of 68157441 bytes"),
-        (pack(Kind.REQUEST, 1, 1, 0xFFFF_FFFF, 0xFFFF_FFFF), "header of 4294967295 bytes"),
-        (pack(Kind.REPLY, 1, 1, 0), "a client sends no frames of kind 2"),
+        (pack(FrameKind.REQUEST, 1, 1, frame_header_bytes_max + 1), "header of 1048577 bytes"),
+        (pack(FrameKind.REQUEST, 1, 1, 0, frame_payload_bytes_max + 1), "payload of 68157441 bytes"),
+        (pack(FrameKind.REQUEST, 1, 1, 0xFFFF_FFFF, 0xFFFF_FFFF), "header of 4294967295 bytes"),
+        (pack(FrameKind.REPLY, 1, 1, 0), "a client sends no frames of kind 2"),
         (pack(9, 1, 1, 0), "unknown kind of frame 9"),
-        (pack(Kind.CANCEL, 1, 1, 0, 10), "a CANCEL with a payload"),
-        (pack(Kind.REQUEST, PLAIN.id, 0, 0), "request id 0"),
+        (pack(FrameKind.CANCEL, 1, 1, 0, 10), "a CANCEL with a payload"),
+        (pack(FrameKind.REQUEST, PLAIN.id, 0, 0), "request id 0"),
     ],
 )
 async def test_broken_frames_end_the_connection_with_a_reason(frame: bytes, said: str) -> None:
@@ -154,18 +154,18 @@ async def test_broken_frames_end_the_connection_with_a_reason(frame: bytes, said
 
 
 async def test_a_request_id_is_used_once_at_a_time() -> None:
-    holder = Holder()
+    holder = CallCollector()
     async with scene({PLAIN: holder}) as (_, peer):
         peer.send(request(PLAIN, ping(1), 7) * 2)
         assert "request id 7 is under way" in await peer.goodbye()
-        await holder.until(lambda: len(holder.cancelled) == 1)
+        await holder.wait_until(lambda: len(holder.cancelled_calls) == 1)
 
 
 async def test_huge_lengths_cost_nothing() -> None:
     """A frame that announces 65 MiB and brings nothing takes no more than its place in the pool, and that only for a while."""
     pool = ReceivePool()
     async with scene({PUSH: summing, PLAIN: echo}, pool=pool, bounds=HASTY) as (channel, peer):
-        peer.send(pack(Kind.REQUEST, PUSH.id, 1, 0, frame_payload_bytes_max))
+        peer.send(pack(FrameKind.REQUEST, PUSH.id, 1, 0, frame_payload_bytes_max))
         assert await peer.goodbye() == ""
         assert pool.held_bytes == 0
         await alive(channel)
@@ -173,9 +173,9 @@ async def test_huge_lengths_cost_nothing() -> None:
 
 async def test_what_is_not_protobuf_fails_its_call_only() -> None:
     async with scene({PLAIN: echo, PUSH: summing}) as (_, peer):
-        peer.send(pack(Kind.REQUEST, PLAIN.id, 1, 3) + b"\xff\xff\xff")
-        peer.send(pack(Kind.REQUEST, PUSH.id, 2, 3, 100_000) + b"\xff\xff\xff" + bytes(100_000))
-        peer.send(pack(Kind.REQUEST, 0x7777, 3, 3, 100_000) + b"\xff\xff\xff" + bytes(100_000))
+        peer.send(pack(FrameKind.REQUEST, PLAIN.id, 1, 3) + b"\xff\xff\xff")
+        peer.send(pack(FrameKind.REQUEST, PUSH.id, 2, 3, 100_000) + b"\xff\xff\xff" + bytes(100_000))
+        peer.send(pack(FrameKind.REQUEST, 0x7777, 3, 3, 100_000) + b"\xff\xff\xff" + bytes(100_000))
         peer.send(request(PLAIN, ping(1), 4, b"payload"))
         peer.send(request(PLAIN, ping(9), 5))
         codes = {}
@@ -188,7 +188,7 @@ async def test_what_is_not_protobuf_fails_its_call_only() -> None:
 
 
 async def test_too_many_calls_of_one_peer_are_refused() -> None:
-    holder = Holder()
+    holder = CallCollector()
     async with scene({PLAIN: holder, PUSH: holder}, bounds=ServerLimits(calls_per_connection_max=3)) as (_, peer):
         peer.send(b"".join(request(PLAIN, ping(seq), seq) for seq in range(1, 4)))
         peer.send(request(PUSH, storage_pb2.UpdateRequest(), 4, bytes(MIB)))
@@ -197,16 +197,16 @@ async def test_too_many_calls_of_one_peer_are_refused() -> None:
             frame, _, _ = await peer.frame()
             assert (frame.request_id, frame.code) == (request_id, Code.BUSY)
         # A call that was given up counts until its handler has ended it.
-        peer.send(pack(Kind.CANCEL, PLAIN.id, 1, 0) + request(PLAIN, ping(6), 6))
+        peer.send(pack(FrameKind.CANCEL, PLAIN.id, 1, 0) + request(PLAIN, ping(6), 6))
         frame, _, _ = await peer.frame()
         assert (frame.request_id, frame.code) == (6, Code.BUSY)
         holder.calls[0].fail(Code.CANCELLED, "")
         peer.send(request(PLAIN, ping(7), 7))
-        await holder.has(4)
+        await holder.wait_for_calls(4)
 
 
 async def test_half_a_frame_is_waited_for_only_so_long(caplog: pytest.LogCaptureFixture) -> None:
-    for half in (b"S", pack(Kind.REQUEST, PLAIN.id, 1, 100), pack(Kind.REQUEST, PLAIN.id, 1, 100_000) + bytes(50_000)):
+    for half in (b"S", pack(FrameKind.REQUEST, PLAIN.id, 1, 100), pack(FrameKind.REQUEST, PLAIN.id, 1, 100_000) + bytes(50_000)):
         async with scene({PLAIN: echo}, bounds=HASTY) as (channel, peer):
             peer.send(half)
             assert await peer.goodbye() == ""
@@ -237,7 +237,7 @@ async def test_a_peer_that_trickles_is_not_waited_for_for_ever() -> None:
     bounds = ServerLimits(receive_stall_ns=100 * MILLISECOND, receive_rate_min=10 * MIB, sweep_ns=10 * MILLISECOND)
     pool = ReceivePool()
     async with scene({PUSH: summing}, bounds=bounds, pool=pool) as (_, peer):
-        peer.send(pack(Kind.REQUEST, PUSH.id, 1, 0, MIB))
+        peer.send(pack(FrameKind.REQUEST, PUSH.id, 1, 0, MIB))
         gone = asyncio.ensure_future(peer.goodbye())
         while not gone.done():  # a byte now and then: never a stall, always too slow
             peer.send(b"x")
@@ -258,7 +258,7 @@ async def test_an_idle_peer_is_left_alone() -> None:
 async def test_a_peer_that_stalls_gives_its_buffer_to_the_others() -> None:
     pool = ReceivePool(MIB, 0)
     async with scene({PUSH: summing, PLAIN: echo}, bounds=HASTY, pool=pool) as (channel, peer):
-        peer.send(pack(Kind.REQUEST, PUSH.id, 1, 0, MIB) + b"a little of it")
+        peer.send(pack(FrameKind.REQUEST, PUSH.id, 1, 0, MIB) + b"a little of it")
         await eventually(lambda: pool.held_bytes > 0)
         reply = await channel.call(PUSH, storage_pb2.UpdateRequest(), (pattern(MIB),))
         assert reply.message.lengths == [MIB]
@@ -312,7 +312,7 @@ async def test_errors_nobody_reads_are_bounded(tmp_path: Path) -> None:
     # A Unix socket, whose buffers are small.
     transport = LocalTransport(OsClock(), bounds=ServerLimits(send_queue_bytes_max=64 * KIB))
     listener = await transport.serve(f"local://{tmp_path}/s", {PLAIN: echo})
-    flood = pack(Kind.REQUEST, 0x7777, 1, 0) * 10_000
+    flood = pack(FrameKind.REQUEST, 0x7777, 1, 0) * 10_000
     with socket.socket(socket.AF_UNIX) as sock:
         sock.connect(f"{tmp_path}/s")
         sock.setblocking(False)
@@ -352,9 +352,9 @@ async def test_a_stream_nobody_reads_is_bounded() -> None:
         peer.writer.transport.resume_reading()  # type: ignore[attr-defined]
         for _ in range(sent):
             frame, _, _ = await peer.frame()
-            assert frame.kind == Kind.MORE
+            assert frame.kind == FrameKind.MORE
         frame, _, _ = await peer.frame()
-        assert (frame.kind, frame.code) == (Kind.REPLY, Code.BUSY)
+        assert (frame.kind, frame.code) == (FrameKind.REPLY, Code.BUSY)
 
 
 async def test_a_busy_peer_leaves_the_others_their_turn() -> None:
@@ -368,20 +368,20 @@ async def test_a_busy_peer_leaves_the_others_their_turn() -> None:
 
         def tick() -> None:
             nonlocal most, seen
-            (connection,) = (held for held in forks._holders if getattr(held, "frames", 0) and hasattr(held, "pool"))
+            (connection,) = (held for held in forks._owners if getattr(held, "frames", 0) and hasattr(held, "pool"))
             most, seen = max(most, connection.received_bytes - seen), connection.received_bytes
             if not gone.is_set():
                 loop.call_soon(tick)
 
         def flood() -> None:
-            with socket.create_connection(host_port(channel.endpoint, "tcp")) as sock:  # type: ignore[attr-defined]
+            with socket.create_connection(parse_host_port(channel.endpoint, "tcp")) as sock:  # type: ignore[attr-defined]
                 for _ in range(8):
                     sock.sendall(frame)
                     sock.recv(100)
             loop.call_soon_threadsafe(gone.set)
 
         thread = loop.run_in_executor(None, flood)
-        await eventually(lambda: any(getattr(held, "frames", 0) and hasattr(held, "pool") for held in forks._holders))
+        await eventually(lambda: any(getattr(held, "frames", 0) and hasattr(held, "pool") for held in forks._owners))
         tick()
         await gone.wait()
         await thread
@@ -390,11 +390,11 @@ async def test_a_busy_peer_leaves_the_others_their_turn() -> None:
 
 async def test_an_answer_given_before_closing_still_leaves() -> None:
     transport = TcpTransport(OsClock())
-    holder = Holder()
+    holder = CallCollector()
     listener = await transport.serve("tcp://127.0.0.1:0", {PLAIN: holder})
     channel = transport.connect(listener.endpoint)
     future = channel.start(PLAIN, ping(1))
-    (call,) = await holder.has(1)
+    (call,) = await holder.wait_for_calls(1)
     call.reply(mgmtd_pb2.HeartbeatReply(seq=8))
     await listener.close()
     assert (await future).message.seq == 8
@@ -473,13 +473,13 @@ async def bad_server(answer: bytes, *, stays: bool = False) -> AsyncIterator[Cha
         (b"", Code.DISCONNECTED, "the peer closed it"),
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", Code.PROTOCOL, "an HTTP server"),
         (b"\x00\x00\x18\x04\x00\x00\x00\x00\x00" + bytes(24), Code.PROTOCOL, "gRPC (HTTP/2) server"),
-        (pack(Kind.REQUEST, 1, 1, 0), Code.PROTOCOL, "a server sends no frames of kind 1"),
-        (pack(Kind.MORE, 1, 1, 0), Code.PROTOCOL, "a streamed message where none is due"),
-        (pack(Kind.REPLY, 1, 1, 0, 10, code=106) + bytes(10), Code.PROTOCOL, "a payload where none is due"),
-        (pack(Kind.REPLY, 1, 1, 3) + b"\xff\xff\xff", Code.PROTOCOL, "cannot be read"),
-        (pack(Kind.REPLY, 1, 1, 3, code=106) + b"\xff\xff\xff", Code.PROTOCOL, "unreadable reason"),
-        (pack(Kind.REPLY, 1, 99, 0, 100_000), Code.DISCONNECTED, "in the middle of a frame"),
-        (pack(Kind.REPLY, 1, 1, 0, 100_000) + bytes(1000), Code.DISCONNECTED, "in the middle of a frame"),
+        (pack(FrameKind.REQUEST, 1, 1, 0), Code.PROTOCOL, "a server sends no frames of kind 1"),
+        (pack(FrameKind.MORE, 1, 1, 0), Code.PROTOCOL, "a streamed message where none is due"),
+        (pack(FrameKind.REPLY, 1, 1, 0, 10, code=106) + bytes(10), Code.PROTOCOL, "a payload where none is due"),
+        (pack(FrameKind.REPLY, 1, 1, 3) + b"\xff\xff\xff", Code.PROTOCOL, "cannot be read"),
+        (pack(FrameKind.REPLY, 1, 1, 3, code=106) + b"\xff\xff\xff", Code.PROTOCOL, "unreadable reason"),
+        (pack(FrameKind.REPLY, 1, 99, 0, 100_000), Code.DISCONNECTED, "in the middle of a frame"),
+        (pack(FrameKind.REPLY, 1, 1, 0, 100_000) + bytes(1000), Code.DISCONNECTED, "in the middle of a frame"),
     ],
 )
 async def test_a_client_survives_its_server(answer: bytes, code: Code, said: str) -> None:
@@ -490,7 +490,7 @@ async def test_a_client_survives_its_server(answer: bytes, code: Code, said: str
 
 
 async def test_a_server_that_falls_silent_costs_a_deadline() -> None:
-    async with bad_server(pack(Kind.REPLY, 1, 1, 0, 100_000) + bytes(1000), stays=True) as channel:
+    async with bad_server(pack(FrameKind.REPLY, 1, 1, 0, 100_000) + bytes(1000), stays=True) as channel:
         with pytest.raises(DeadlineExceeded):
             await channel.call(PLAIN, ping(1), timeout_ns=100 * MILLISECOND)
 

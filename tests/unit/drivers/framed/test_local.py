@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from fs3.base.errors import Exists, InvalidArgument, Unreachable
-from fs3.drivers.local import LocalTransport
-from fs3.drivers.os_clock import OsClock
-from fs3.sim.conformance.transport_stage import PLAIN, Holder, echo, ping
+from fs3.drivers.framed.local import LocalTransport
+from fs3.drivers.os.clock import OsClock
+from fs3.sim.conformance.transport_harness import PLAIN, CallCollector, echo, ping
 from fs3.wire.pb import mgmtd_pb2
 
 
@@ -85,11 +85,11 @@ async def test_nobody_listens_behind_a_missing_file(tmp_path: Path) -> None:
 
 async def test_peers_are_named_by_their_process(tmp_path: Path) -> None:
     transport = LocalTransport(OsClock())
-    holder = Holder()
+    holder = CallCollector()
     listener = await transport.serve(f"local://{tmp_path}/s", {PLAIN: holder})
     channel = transport.connect(listener.endpoint)
     future = channel.start(PLAIN, ping(1))
-    (call,) = await holder.has(1)
+    (call,) = await holder.wait_for_calls(1)
     assert call.peer == f"local:pid={os.getpid()},uid={os.getuid()}"
     call.reply(mgmtd_pb2.HeartbeatReply())
     await future

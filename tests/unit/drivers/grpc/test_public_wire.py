@@ -15,9 +15,9 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 
 from fs3.base.status import Code
 from fs3.drivers.grpc import GrpcTransport
-from fs3.drivers.os_clock import OsClock
+from fs3.drivers.os.clock import OsClock
 from fs3.ports.rpc import Call
-from fs3.sim.conformance.transport_stage import PLAIN, PULL, PUSH, WATCH, echo, failure, pattern, ping, replying, summing, sums
+from fs3.sim.conformance.transport_harness import PLAIN, PULL, PUSH, WATCH, echo, failure, pattern, ping, replying, summing, sums
 from fs3.wire.pb import common_pb2, mgmtd_pb2, storage_pb2
 
 
@@ -140,8 +140,8 @@ def test_only_using_grpc_imports_it() -> None:
     """A forked process cannot use grpc once its parent has: `import fs3`, its other transports and making this one must not."""
     script = """
 import sys
-import fs3, fs3.drivers.tcp, fs3.drivers.local, fs3.drivers.memory.rpc, fs3.drivers.grpc, fs3.wire.methods
-from fs3.drivers.os_clock import OsClock
+import fs3, fs3.drivers.framed.tcp, fs3.drivers.framed.local, fs3.drivers.memory.transport, fs3.drivers.grpc, fs3.wire.methods
+from fs3.drivers.os.clock import OsClock
 fs3.drivers.grpc.GrpcTransport(OsClock())
 assert not [name for name in sys.modules if name.split(".")[0] in ("grpc", "grpc_health", "grpc_reflection")]
 """

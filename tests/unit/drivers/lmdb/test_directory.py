@@ -13,8 +13,8 @@ from fs3.base.errors import FS3Error
 from fs3.base.status import Code
 from fs3.drivers.lmdb import LmdbKV
 from fs3.drivers.lmdb.env import Environment
-from fs3.drivers.lmdb.lock import DirectoryLock
-from fs3.sim.conformance.kv import failure, get, puts, rows_of, transacting
+from fs3.drivers.os.directory_lock import DirectoryLock
+from fs3.sim.conformance.kv import failure, get, puts, read_all_rows, start_transaction
 
 
 def run(script, *arguments):
@@ -31,7 +31,7 @@ SECOND = """
     from pathlib import Path
     from fs3.base.errors import FS3Error
     from fs3.drivers.lmdb import LmdbKV
-    from fs3.drivers.lmdb.lock import DirectoryLock
+    from fs3.drivers.os.directory_lock import DirectoryLock
     try:
         kept = eval(sys.argv[2])
         print("opened")
@@ -74,7 +74,7 @@ async def test_the_same_process_is_refused_a_second_time_and_keeps_its_lock(tmp_
 def test_the_lock_ends_with_its_process_even_if_a_forked_child_lives_on(tmp_path):
     script = """
         import os, sys, time
-        from fs3.drivers.lmdb.lock import DirectoryLock
+        from fs3.drivers.os.directory_lock import DirectoryLock
         from pathlib import Path
         lock = DirectoryLock(Path(sys.argv[1]))
         read, write = os.pipe()
@@ -121,11 +121,11 @@ async def test_a_full_map_grows(tmp_path):
     kv = LmdbKV.open(tmp_path, map_bytes=128 << 10, map_bytes_max=64 << 20)
     for number in range(20):
         await kv.transact(puts({b"%03d" % number: bytes(100_000)}))
-    assert len(await rows_of(kv)) == 20
-    assert kv.used_bytes() > 2_000_000
+    assert len(await read_all_rows(kv)) == 20
+    assert kv.measure_used_bytes() > 2_000_000
     await kv.close()
     again = LmdbKV.open(tmp_path, map_bytes=128 << 10, map_bytes_max=64 << 20)
-    assert len(await rows_of(again)) == 20
+    assert len(await read_all_rows(again)) == 20
     await again.transact(puts({b"more": bytes(100_000)}))
     await again.close()
 
@@ -134,20 +134,20 @@ async def test_a_map_at_its_limit_refuses_and_works_again(tmp_path):
     kv = LmdbKV.open(tmp_path, map_bytes=1 << 20, map_bytes_max=2 << 20)
     stored, full = 0, None
     while full is None:
-        future = transacting(kv, puts({b"%03d" % stored: bytes(50_000)}))
+        future = start_transaction(kv, puts({b"%03d" % stored: bytes(50_000)}))
         await asyncio.wait({future})
         full = future.exception()
         stored += full is None
     assert full.code is Code.NO_SPACE
     assert "2.0 MiB" in str(full)
     assert stored > 20
-    assert len(await rows_of(kv)) == stored, "nothing is lost"
-    assert (await failure(transacting(kv, puts({b"xxx": bytes(50_000)})))).code is Code.NO_SPACE
+    assert len(await read_all_rows(kv)) == stored, "nothing is lost"
+    assert (await failure(start_transaction(kv, puts({b"xxx": bytes(50_000)})))).code is Code.NO_SPACE
     await kv.transact(puts({b"%03d" % number: None for number in range(10)}))
     await kv.transact(puts({b"small": b"1"}))
     for number in range(5):
         await kv.transact(puts({b"new%d" % number: bytes(50_000)}))
-    assert len(await rows_of(kv)) == stored - 10 + 6
+    assert len(await read_all_rows(kv)) == stored - 10 + 6
     await kv.close()
 
 
@@ -157,7 +157,7 @@ def test_a_full_disk_refuses_loses_nothing_and_works_again(tmp_path):
         import asyncio, resource, signal, sys
         from fs3.base.errors import FS3Error
         from fs3.drivers.lmdb import LmdbKV
-        from fs3.sim.conformance.kv import puts, rows_of
+        from fs3.sim.conformance.kv import puts, read_all_rows
 
         async def main():
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -172,14 +172,14 @@ def test_a_full_disk_refuses_loses_nothing_and_works_again(tmp_path):
                     print(why.code.name)
                     break
             assert 20 < stored < 60, stored
-            assert len(await rows_of(kv)) == stored
+            assert len(await read_all_rows(kv)) == stored
             resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
             for number in range(30):
                 await kv.transact(puts({b"later%d" % number: bytes(20_000)}))
-            assert len(await rows_of(kv)) == stored + 30
+            assert len(await read_all_rows(kv)) == stored + 30
             await kv.close()
             again = LmdbKV.open(sys.argv[1])
-            assert len(await rows_of(again)) == stored + 30
+            assert len(await read_all_rows(again)) == stored + 30
             await again.close()
 
         asyncio.run(main())

@@ -12,7 +12,7 @@ from fs3.base.limits import transactions_per_commit_max, transactions_per_turn_m
 from fs3.base.status import Code
 from fs3.drivers.lmdb.env import Environment
 from fs3.drivers.lmdb.kv import LmdbKV
-from fs3.sim.conformance.kv import append_count, failure, get, puts, rows_of, transacting
+from fs3.sim.conformance.kv import append_count, failure, get, puts, read_all_rows, start_transaction
 
 
 class Gate(Environment):
@@ -55,16 +55,16 @@ async def gated(tmp_path):
 
 async def test_operations_of_one_turn_share_a_commit(gated):
     gate, kv = gated
-    futures = [transacting(kv, append_count(b"n")) for _ in range(transactions_per_turn_max)]
+    futures = [start_transaction(kv, append_count(b"n")) for _ in range(transactions_per_turn_max)]
     gate.let()
     assert await asyncio.gather(*futures) == list(range(transactions_per_turn_max))
-    assert kv.counters.commits == 1
+    assert kv.stats.commits == 1
     assert gate.committed == [{b"n": b"%d" % transactions_per_turn_max}]
 
 
 async def test_the_next_batch_runs_while_one_is_committed(gated):
     gate, kv = gated
-    first = transacting(kv, puts({b"a": b"1"}))
+    first = start_transaction(kv, puts({b"a": b"1"}))
     await gate.commit_started()
     ran = []
 
@@ -72,7 +72,7 @@ async def test_the_next_batch_runs_while_one_is_committed(gated):
         ran.append(await txn.get(b"a"))
         txn.put(b"b", b"2")
 
-    second = transacting(kv, look)
+    second = start_transaction(kv, look)
     await asyncio.sleep(0)
     assert ran == [b"1"], "the second batch runs at once, on the uncommitted writes"
     assert await kv.read(get(b"a")) is None, "but nobody else sees them"
@@ -88,7 +88,7 @@ async def test_the_next_batch_runs_while_one_is_committed(gated):
 
 async def test_batches_are_limited(gated):
     gate, kv = gated
-    first = transacting(kv, puts({b"a": b"1"}))
+    first = start_transaction(kv, puts({b"a": b"1"}))
     await gate.commit_started()
     ran = []
 
@@ -96,7 +96,7 @@ async def test_batches_are_limited(gated):
         ran.append(1)
         txn.put(b"n", b"%d" % len(ran))
 
-    futures = [transacting(kv, count) for _ in range(2 * transactions_per_commit_max + 1)]
+    futures = [start_transaction(kv, count) for _ in range(2 * transactions_per_commit_max + 1)]
     for _ in range(100):
         await asyncio.sleep(0)
     assert len(ran) == transactions_per_commit_max, "a full batch waits for the writer, and what is behind it waits too"
@@ -112,14 +112,14 @@ async def test_batches_are_limited(gated):
 
 async def test_an_answer_that_rests_on_an_uncommitted_write_waits_for_it(gated):
     gate, kv = gated
-    first = transacting(kv, puts({b"name": b"taken"}))
+    first = start_transaction(kv, puts({b"name": b"taken"}))
     await gate.commit_started()
 
     async def create(txn):
         if await txn.get(b"name"):
             raise FileExistsError("name")
 
-    refused, looked = transacting(kv, create), transacting(kv, get(b"name"))
+    refused, looked = start_transaction(kv, create), start_transaction(kv, get(b"name"))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert not refused.done()
@@ -128,15 +128,15 @@ async def test_an_answer_that_rests_on_an_uncommitted_write_waits_for_it(gated):
     await first
     assert isinstance(await failure(refused), FileExistsError)
     assert await looked == b"taken"
-    assert kv.counters.commits == 1, "a batch that writes nothing needs no commit"
+    assert kv.stats.commits == 1, "a batch that writes nothing needs no commit"
 
 
 async def test_a_full_store_fails_only_the_operations_that_do_not_fit(gated):
     """What read writes of a failed batch runs again without them; what shared its commit is tried in smaller commits."""
     gate, kv = gated
-    first = [transacting(kv, append_count(b"n")) for _ in range(3)]
+    first = [start_transaction(kv, append_count(b"n")) for _ in range(3)]
     await gate.commit_started()
-    second = [transacting(kv, append_count(b"n")) for _ in range(3)]
+    second = [start_transaction(kv, append_count(b"n")) for _ in range(3)]
     await asyncio.sleep(0)
     for _ in range(2):
         gate.let(lmdb.DiskError("no room"))
@@ -148,17 +148,17 @@ async def test_a_full_store_fails_only_the_operations_that_do_not_fit(gated):
     assert await asyncio.gather(*first[1:], *second) == [0, 1, 2, 3, 4], "as if the first operation had never been"
     assert gate.committed[0] == {b"n": b"1"}, "one alone; then more at once"
     assert len(gate.committed) < 5
-    third = transacting(kv, append_count(b"n"))
+    third = start_transaction(kv, append_count(b"n"))
     gate.let()
     assert await third == 5
-    assert await rows_of(kv) == [(b"n", b"6")]
+    assert await read_all_rows(kv) == [(b"n", b"6")]
 
 
 async def test_order_is_kept_across_a_failed_batch(gated):
     gate, kv = gated
-    first = transacting(kv, append_count(b"n"))
+    first = start_transaction(kv, append_count(b"n"))
     await gate.commit_started()
-    more = [transacting(kv, append_count(b"n")) for _ in range(transactions_per_commit_max + 50)]
+    more = [start_transaction(kv, append_count(b"n")) for _ in range(transactions_per_commit_max + 50)]
     for _ in range(transactions_per_commit_max // transactions_per_turn_max + 2):
         await asyncio.sleep(0)
     gate.let(lmdb.DiskError("no room"))
@@ -170,21 +170,21 @@ async def test_order_is_kept_across_a_failed_batch(gated):
 
 async def test_a_disk_that_fails_ends_writing_but_not_reading(gated, caplog):
     gate, kv = gated
-    await_ = transacting(kv, puts({b"a": b"1"}))
+    await_ = start_transaction(kv, puts({b"a": b"1"}))
     gate.let()
     await await_
     await gate.commit_started()
-    futures = [transacting(kv, puts({b"b": b"1"}))]
+    futures = [start_transaction(kv, puts({b"b": b"1"}))]
     await gate.commit_started()
-    futures += [transacting(kv, puts({b"c": b"1"})) for _ in range(transactions_per_commit_max + 5)]
+    futures += [start_transaction(kv, puts({b"c": b"1"})) for _ in range(transactions_per_commit_max + 5)]
     await asyncio.sleep(0)
     gate.let(lmdb.Error("mdb_txn_commit: Input/output error"))
     for future in futures:
         why = await failure(future)
         assert isinstance(why, FS3Error)
         assert why.code is Code.DISK
-    assert (await failure(transacting(kv, puts({b"d": b"1"})))).code is Code.DISK
-    assert await rows_of(kv) == [(b"a", b"1")]
+    assert (await failure(start_transaction(kv, puts({b"d": b"1"})))).code is Code.DISK
+    assert await read_all_rows(kv) == [(b"a", b"1")]
     assert "no further write is accepted" in caplog.text
 
 
@@ -195,16 +195,16 @@ async def test_an_operation_that_waits_for_something_else_is_refused(gated):
         txn.put(b"a", b"1")
         await asyncio.sleep(0)
 
-    future = transacting(kv, sleepy)
+    future = start_transaction(kv, sleepy)
     assert isinstance(await failure(future), RuntimeError)
-    assert await rows_of(kv) == []
+    assert await read_all_rows(kv) == []
 
 
 async def test_close_waits_for_the_disk(gated):
     gate, kv = gated
-    first = transacting(kv, puts({b"a": b"1"}))
+    first = start_transaction(kv, puts({b"a": b"1"}))
     await gate.commit_started()
-    second = transacting(kv, puts({b"b": b"1"}))
+    second = start_transaction(kv, puts({b"b": b"1"}))
     closing = asyncio.ensure_future(kv.close())
     for _ in range(5):
         await asyncio.sleep(0)
@@ -229,7 +229,7 @@ async def test_exceptions_that_callers_keep_hold_no_reader_slots(tmp_path):
         raise ValueError("kept by its caller")
 
     for _ in range(300):
-        kept.append(await failure(transacting(kv, fail)))
+        kept.append(await failure(start_transaction(kv, fail)))
         with pytest.raises(ValueError, match="kept") as raised:
             await kv.read(fail)
         kept.append(raised.value)
@@ -244,9 +244,9 @@ async def test_exceptions_that_callers_keep_hold_no_reader_slots(tmp_path):
 async def test_a_snapshot_that_cannot_be_renewed_hangs_nobody(gated, monkeypatch):
     """What was committed is acknowledged; what is not fails; nothing old is shown, and nobody waits for ever."""
     gate, kv = gated
-    first = transacting(kv, puts({b"a": b"1"}))
+    first = start_transaction(kv, puts({b"a": b"1"}))
     await gate.commit_started()
-    second = [transacting(kv, puts({b"b": b"1"})) for _ in range(transactions_per_commit_max + 3)]
+    second = [start_transaction(kv, puts({b"b": b"1"})) for _ in range(transactions_per_commit_max + 3)]
     await asyncio.sleep(0)
 
     def no_reader():
@@ -257,7 +257,7 @@ async def test_a_snapshot_that_cannot_be_renewed_hangs_nobody(gated, monkeypatch
     async with asyncio.timeout(20):
         await first
         assert {(await failure(future)).code for future in second} == {Code.DISK}
-        assert (await failure(transacting(kv, puts({b"c": b"1"})))).code is Code.DISK
+        assert (await failure(start_transaction(kv, puts({b"c": b"1"})))).code is Code.DISK
         with pytest.raises(FS3Error, match="no slot"):
             await kv.read(get(b"a"))
     assert [sorted(rows) for rows in gate.committed] == [[b"a"]]
@@ -266,7 +266,7 @@ async def test_a_snapshot_that_cannot_be_renewed_hangs_nobody(gated, monkeypatch
 async def test_a_snapshot_is_not_read_after_its_end(gated):
     gate, kv = gated
     snapshot = kv._snapshots.newest
-    first = transacting(kv, puts({b"a": b"1"}))
+    first = start_transaction(kv, puts({b"a": b"1"}))
     gate.let()
     await first
     with pytest.raises(FS3Error, match="ended"):

@@ -10,14 +10,15 @@ import threading
 import pytest
 
 from fs3.base.errors import FS3Error
-from fs3.base.limits import lmdb_crowded_commits, transactions_per_turn_max
+from fs3.base.limits import transactions_per_turn_max
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.drivers.lmdb import LmdbKV
 from fs3.drivers.lmdb import kv as lane
 from fs3.drivers.lmdb.env import Environment
 from fs3.drivers.lmdb.kv import LmdbKV as Lane
-from fs3.sim.conformance.kv import append_count, failure, get, puts, rows_of, transacting
+from fs3.drivers.lmdb.kv import lmdb_crowded_commits
+from fs3.sim.conformance.kv import append_count, failure, get, puts, read_all_rows, start_transaction
 from fs3.sim.conformance.kv_shared import process_peer
 
 OPENING = "LmdbKV.open(directory, map_bytes=128 << 10)"
@@ -54,22 +55,22 @@ async def shared(tmp_path):
 
 async def test_a_batch_that_met_another_commit_runs_again_under_the_lock(shared):
     door, kv, peer = shared
-    futures = [transacting(kv, append_count(b"n")) for _ in range(3)]
+    futures = [start_transaction(kv, append_count(b"n")) for _ in range(3)]
     await door.is_waiting()
-    behind = [transacting(kv, append_count(b"n")) for _ in range(3)]
+    behind = [start_transaction(kv, append_count(b"n")) for _ in range(3)]
     await asyncio.sleep(0)
     assert await peer.run("count", "n", 1, 2) == [0, 1]
     door.open.release()
     assert await asyncio.gather(*futures, *behind) == [2, 3, 4, 5, 6, 7]
-    assert kv.counters.conflicts == 1
-    assert kv.counters.rerun == 6
-    assert kv.counters.commits == 1
+    assert kv.stats.conflicts == 1
+    assert kv.stats.reruns == 6
+    assert kv.stats.commits == 1
     assert await peer.run("get", "n") == "8"
 
 
 async def test_the_lock_is_taken_first_until_others_are_silent(shared):
     door, kv, peer = shared
-    first = transacting(kv, append_count(b"n"))
+    first = start_transaction(kv, append_count(b"n"))
     await door.is_waiting()
     await peer.run("count", "n", 1, 1)
     door.open.release()
@@ -81,23 +82,23 @@ async def test_the_lock_is_taken_first_until_others_are_silent(shared):
             ran.append(await txn.get(b"n"))
             txn.put(b"n", b"%d" % (int(ran[0]) + 1))
 
-        waiting = transacting(kv, op)
+        waiting = start_transaction(kv, op)
         await door.is_waiting()
         assert not ran, f"commit {number}: operations run once the lock is there"
         door.open.release()
         await waiting
         assert len(ran) == 1
-    assert kv.counters.conflicts == 1
-    last = transacting(kv, append_count(b"n"))
+    assert kv.stats.conflicts == 1
+    last = start_transaction(kv, append_count(b"n"))
     await door.is_waiting()
-    assert kv.counters.rerun == 1
+    assert kv.stats.reruns == 1
     door.open.release()
     assert await last == lmdb_crowded_commits + 2
 
 
 async def test_a_batch_that_fails_under_the_lock_gives_it_back(shared):
     door, kv, peer = shared
-    first = transacting(kv, append_count(b"n"))
+    first = start_transaction(kv, append_count(b"n"))
     await door.is_waiting()
     await peer.run("count", "n", 1, 1)
     door.open.release()
@@ -106,7 +107,7 @@ async def test_a_batch_that_fails_under_the_lock_gives_it_back(shared):
     async def refuse(txn):
         raise FileExistsError(await txn.get(b"n"))
 
-    refused = [transacting(kv, refuse) for _ in range(2 * transactions_per_turn_max)]
+    refused = [start_transaction(kv, refuse) for _ in range(2 * transactions_per_turn_max)]
     for _ in range(4):
         door.open.release()
     assert (await failure(refused[0])).args == (b"2",)
@@ -117,20 +118,20 @@ async def test_a_batch_that_fails_under_the_lock_gives_it_back(shared):
 
 async def test_a_read_sees_what_another_process_committed_while_our_commit_waits(shared):
     door, kv, peer = shared
-    ours = transacting(kv, puts({b"ours": b"1"}))
+    ours = start_transaction(kv, puts({b"ours": b"1"}))
     await door.is_waiting()
     await peer.run("put", "theirs", "1")
-    assert await rows_of(kv) == [(b"theirs", b"1")]
+    assert await read_all_rows(kv) == [(b"theirs", b"1")]
     door.open.release()
     await ours
-    assert await rows_of(kv) == [(b"ours", b"1"), (b"theirs", b"1")]
+    assert await read_all_rows(kv) == [(b"ours", b"1"), (b"theirs", b"1")]
 
 
 async def test_a_map_that_another_process_outgrew_is_adopted(shared):
     door, kv, peer = shared
     for number in range(30):
         await peer.run("put", f"{number:03}", "x" * 90_000)
-    assert len(await rows_of(kv)) == 30
+    assert len(await read_all_rows(kv)) == 30
     for _ in range(2):
         door.open.release()
     await kv.transact(puts({b"ours": b"1"}))
@@ -140,7 +141,7 @@ async def test_a_map_that_another_process_outgrew_is_adopted(shared):
 async def test_a_map_that_is_outgrown_while_our_commit_waits(shared):
     """It cannot be moved under the writer: reads wait for the commit, the commit is made again in the larger map."""
     door, kv, peer = shared
-    ours = [transacting(kv, append_count(b"n")) for _ in range(3)]
+    ours = [start_transaction(kv, append_count(b"n")) for _ in range(3)]
     await door.is_waiting()
     for number in range(30):
         await peer.run("put", f"{number:03}", "x" * 90_000)
@@ -160,7 +161,7 @@ async def test_a_map_that_is_outgrown_while_our_commit_waits(shared):
 async def test_a_commit_that_waits_for_another_process_is_complained_about(shared, monkeypatch, caplog):
     door, kv, _ = shared
     monkeypatch.setattr(lane, "lmdb_slow_commit_ns", SECOND // 1000)
-    ours = transacting(kv, puts({b"ours": b"1"}))
+    ours = start_transaction(kv, puts({b"ours": b"1"}))
     await door.is_waiting()
     async with asyncio.timeout(20):
         while "holds the lock" not in caplog.text:  # noqa: ASYNC110 - the log tells nobody
@@ -175,7 +176,7 @@ async def test_both_outgrow_the_map_in_turns(tmp_path):
         for number in range(0, 60, 2):
             await peer.run("put", f"{number:03}", "x" * 90_000)
             await kv.transact(puts({b"%03d" % (number + 1): b"y" * 90_000}))
-        assert len(await rows_of(kv)) == 60
+        assert len(await read_all_rows(kv)) == 60
         await kv.close()
 
 
@@ -214,7 +215,7 @@ async def test_snapshots_of_the_dead_are_forgotten(tmp_path):
     )
     dead = f" {int(died.stdout)} "
     assert dead in kv._environment._env.readers()
-    kv._environment.forget_dead_readers()
+    kv._environment.clear_stale_readers()
     assert dead not in kv._environment._env.readers()
     await kv.close()
 

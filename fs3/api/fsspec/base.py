@@ -1,0 +1,155 @@
+"""What an fsspec instance of fs3 is: its arguments, its URLs, its connections."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from fsspec.asyn import AsyncFileSystem, get_loop
+from fsspec.utils import stringify_path
+
+from fs3.api.client import Client, parent_of
+from fs3.api.connect import TRANSPORTS, connect, connect_embedded
+from fs3.api.fsspec.draft import CreateOptions, Draft
+from fs3.api.io.blocking import ClientPool, run_on
+from fs3.api.url import SCHEME, cluster_addresses, split_url
+from fs3.base.errors import NotFound, error
+from fs3.base.ids import TableId
+from fs3.base.status import Code
+from fs3.model.inode import Layout
+
+T = TypeVar("T")
+
+
+class FS3Base(AsyncFileSystem):  # type: ignore[misc]
+    """Arguments, URLs and connections; the methods are in the classes that build on it."""
+
+    protocol = SCHEME
+    root_marker = "/"
+    blocksize = 4 * 2**20
+    _pid: int
+
+    def __init__(
+        self,
+        cluster: str | None = None,
+        path: str | os.PathLike[str] | None = None,
+        transport: str = "auto",
+        verify: bool = True,
+        auto_mkdir: bool = True,
+        chunk_size: int | None = None,
+        stripe: int | None = None,
+        block_size: int | None = None,
+        **options: Any,
+    ) -> None:
+        """No I/O happens here.
+
+        `cluster`: managers as "host:port[,host:port]"; without it FS3_CLUSTER. `path`: instead of a cluster, a directory in which
+        one runs embedded in this process. `transport`: auto, tcp, local or grpc. `verify`: check every byte read against its
+        checksum. `auto_mkdir`: writing creates missing parents, as object stores seem to. `chunk_size` (bytes) and `stripe`: of
+        files created through this instance; None: as their directory says. `block_size`: bytes gathered by written files.
+        """
+        super().__init__(**options)
+        if transport not in TRANSPORTS:
+            raise error(Code.INVALID, f"transport is {transport!r}, not one of {', '.join(TRANSPORTS)}")
+        if cluster is not None and path is not None:
+            raise error(Code.INVALID, f"both cluster {cluster!r} and path {os.fspath(path)!r} were given; use one of them")
+        self.embedded = None if path is None else os.path.abspath(os.fspath(path))
+        """Directory of the embedded cluster."""
+        self.addresses = [] if path is not None else cluster_addresses(cluster or f"{SCHEME}://")
+        """Of the managers, "host:port"."""
+        self.transport = transport
+        self.verify = verify
+        self.auto_mkdir = auto_mkdir
+        self._layout = None if chunk_size is None and stripe is None else Layout(TableId(0), chunk_size or 0, stripe or 0)
+        if block_size is not None:
+            self.blocksize = block_size
+        self._block_size = block_size
+        self._pool = ClientPool(_client_factory(self.embedded, ",".join(self.addresses), transport, verify))
+        weakref.finalize(self, ClientPool.close_all, self._pool).atexit = False
+
+    # --- identity ----------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def _strip_protocol(cls, path: Any) -> Any:
+        if isinstance(path, list):
+            return [cls._strip_protocol(one) for one in path]
+        text: str = stringify_path(path)
+        if text.startswith(f"{SCHEME}://"):
+            text = split_url(text)[1]
+        elif text.startswith(f"{SCHEME}::"):
+            text = text[len(SCHEME) + 2 :]
+        text = text.rstrip("/")
+        return text if text.startswith("/") else f"/{text}"
+
+    @staticmethod
+    def _get_kwargs_from_urls(path: Any) -> dict[str, Any]:
+        text = stringify_path(path)
+        addresses = split_url(text)[0] if isinstance(text, str) and text.startswith(f"{SCHEME}://") else []
+        return {"cluster": ",".join(addresses)} if addresses else {}
+
+    def unstrip_protocol(self, name: str) -> str:
+        """The URL of a path. An embedded cluster has no address, so its URLs need `path=` to be opened."""
+        return f"{SCHEME}://{','.join(self.addresses)}{self._strip_protocol(name)}"
+
+    @property
+    def fsid(self) -> str:
+        """Names the cluster by how it is reached."""
+        return f"{SCHEME}_{self.embedded or ','.join(sorted(self.addresses))}"
+
+    @property
+    def loop(self) -> Any:
+        """The event loop blocking calls run on: fsspec's, of this process."""
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            if not self.asynchronous:
+                self._loop = get_loop()  # the parent's loop runs in the parent; fsspec has forgotten its own as well
+        return self._loop
+
+    async def _client(self) -> Client:
+        return self._pool.get_nowait() or await self._pool.get()
+
+    async def aclose(self) -> None:
+        """Disconnect on this event loop; the next call connects again."""
+        await self._pool.aclose()
+
+    def close(self) -> None:
+        """Disconnect; the next call connects again."""
+        run_on(self.loop, self.aclose())
+
+    def invalidate_cache(self, path: str | None = None) -> None:
+        """Nothing is cached."""
+
+    # --- creating ----------------------------------------------------------------------------------------------------
+
+    def _creation(self, exclusive: bool = False, chunk_size: int | None = None, stripe: int | None = None) -> CreateOptions:
+        layout = self._layout
+        if chunk_size is not None or stripe is not None:
+            layout = Layout(TableId(0), chunk_size or 0, stripe or 0)
+        return CreateOptions(exclusive, self.auto_mkdir, layout)
+
+    async def _begin_draft(self, path: str, how: CreateOptions) -> Draft:
+        return await Draft.begin(await self._client(), path, how)
+
+    async def _with_parent(self, target: str, action: Callable[[], Coroutine[Any, Any, T]], source: str = "") -> T:
+        """What needs the directory of `target`; made when it is missing and `auto_mkdir` is on."""
+        try:
+            return await action()
+        except NotFound:
+            if not self.auto_mkdir:
+                raise
+            client = await self._client()
+            if source:
+                await client.lstat(source)  # or it is the source that is missing
+        await client.makedirs(parent_of(target), exist_ok=True)
+        return await action()
+
+
+def _client_factory(
+    embedded: str | None, addresses: str, transport: str, verify: bool
+) -> Callable[[], Coroutine[Any, Any, Client]]:
+    """How a pool makes a client. It holds no reference to the filesystem, which would keep that alive."""
+    if embedded is not None:
+        return lambda: connect_embedded(embedded, verify=verify)
+    return lambda: connect(addresses, transport=transport, verify=verify)

@@ -1,0 +1,195 @@
+"""Whole files and ranges of files through fsspec."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from fsspec.callbacks import DEFAULT_CALLBACK
+
+from fs3.api.client import Client
+from fs3.api.file import File
+from fs3.api.fsspec.base import FS3Base
+from fs3.api.fsspec.draft import Draft
+from fs3.api.io.blocking import run_on
+from fs3.api.io.transfer import download, download_stream, local_length, upload
+from fs3.base.errors import FS3Error
+from fs3.model.inode import InodeType
+
+
+class ContentMethods(FS3Base):
+    """Files that are written appear at once and whole; what is read is received where it is wanted."""
+
+    async def _cat_file(self, path: str, start: int | None = None, end: int | None = None, **_: Any) -> bytes:
+        client = await self._client()
+        file = await client.open(self._strip_protocol(path), "r")
+        begin, stop = _clamp_range(start, end, file.length)
+        return await client.pread(file, stop - begin, begin)
+
+    async def _cat(
+        self, path: Any, recursive: bool = False, on_error: str = "raise", batch_size: int | None = None, **_: Any
+    ) -> Any:
+        """Whole files: the bytes of one, or {path: bytes} of many, all read at once. `recursive`: all files below directories."""
+        paths = await self._expand_path(path, recursive=recursive)
+        found = dict(zip(paths, await self._cat_ranges(paths, None, None), strict=True))
+        if recursive:
+            found = {name: data for name, data in found.items() if not isinstance(data, IsADirectoryError)}
+        for data in found.values():
+            if on_error == "raise" and isinstance(data, Exception):
+                raise data
+        if len(paths) == 1 and not isinstance(path, list) and paths[0] == self._strip_protocol(path):
+            return found.get(paths[0], {})
+        return {name: data for name, data in found.items() if on_error != "omit" or not isinstance(data, Exception)}
+
+    async def _cat_ranges(
+        self,
+        paths: Any,
+        starts: Any,
+        ends: Any,
+        max_gap: int | None = None,
+        batch_size: int | None = None,
+        on_error: str = "return",
+        **_: Any,
+    ) -> list[Any]:
+        """All ranges of all files: one request that opens the files, then one per storage node. `max_gap` is not needed.
+
+        `on_error`: "return" puts the exception in the place of a range, "raise" raises the first, "omit" leaves the range out.
+        """
+        if not isinstance(paths, list):
+            raise TypeError(f"paths is a {type(paths).__name__}, not a list")
+        if on_error not in ("return", "raise", "omit"):
+            raise ValueError(f'on_error is {on_error!r}, not "return", "raise" or "omit"')
+        starts = list(starts) if isinstance(starts, Iterable) else [starts] * len(paths)
+        ends = list(ends) if isinstance(ends, Iterable) else [ends] * len(paths)
+        if len(starts) != len(paths) or len(ends) != len(paths):
+            raise ValueError(f"{len(paths)} paths, {len(starts)} starts and {len(ends)} ends do not go together")
+        client = await self._client()
+        names = [self._strip_protocol(path) for path in paths]
+        distinct = list(dict.fromkeys(names))
+        files = dict(zip(distinct, await client.open_many(distinct), strict=True))
+        out: list[Any] = []
+        requests: list[tuple[File, int, memoryview]] = []
+        for name, start, end in zip(names, starts, ends, strict=True):
+            file = files[name]
+            if isinstance(file, FS3Error):
+                if on_error == "raise":
+                    raise file
+                out.append(file)
+                continue
+            begin, stop = _clamp_range(start, end, file.length)
+            buffer = bytearray(stop - begin)
+            out.append(buffer)
+            requests.append((file, begin, memoryview(buffer)))
+        failures = await self._read_ranges(client, requests, on_error)
+        done = iter(failures)
+        out = [one if isinstance(one, FS3Error) else next(done) or bytes(one) for one in out]
+        return [one for one in out if not isinstance(one, Exception)] if on_error == "omit" else out
+
+    @staticmethod
+    async def _read_ranges(client: Client, requests: list[Any], on_error: str) -> list[FS3Error | None]:
+        """Per request its failure. All at once; one by one only to find out which of them failed."""
+        try:
+            await client.preadv_many(requests)
+        except FS3Error:
+            if on_error == "raise":
+                raise
+            failures: list[FS3Error | None] = []
+            for request in requests:
+                try:
+                    await client.preadv_many([request])
+                except FS3Error as failure:
+                    failures.append(failure)
+                else:
+                    failures.append(None)
+            return failures
+        return [None] * len(requests)
+
+    async def _pipe_file(self, path: str, value: Any, mode: str = "overwrite", **kwargs: Any) -> None:
+        draft = await self._begin_draft(self._strip_protocol(path), self._creation(_exclusive(mode), **_layout_of(kwargs)))
+        try:
+            await draft.write(value, 0)
+        except BaseException:
+            await draft.discard()
+            raise
+        await self._publish_or_defer(draft)
+
+    async def _put_file(
+        self, lpath: str, rpath: str, callback: Any = DEFAULT_CALLBACK, mode: str = "overwrite", **kwargs: Any
+    ) -> None:
+        rpath = self._strip_protocol(rpath)
+        length = local_length(lpath)
+        if length is None:
+            await (await self._client()).makedirs(rpath, exist_ok=True)
+            return
+        callback.set_size(length)
+        draft = await self._begin_draft(rpath, self._creation(_exclusive(mode), **_layout_of(kwargs)))
+        try:
+            await upload(draft.client, lpath, draft.file, callback.relative_update)
+        except BaseException:
+            await draft.discard()
+            raise
+        await self._publish_or_defer(draft)
+
+    async def _publish_or_defer(self, draft: Draft) -> None:
+        """Publish, or leave that to the transaction that is under way."""
+        if self._intrans:
+            self.transaction.files.append(_DeferredPublish(self, draft))
+        else:
+            await draft.publish()
+
+    async def _get_file(self, rpath: str, lpath: Any, callback: Any = DEFAULT_CALLBACK, **_: Any) -> None:
+        client = await self._client()
+        rpath = self._strip_protocol(rpath)
+        try:
+            file = await client.open(rpath, "r")
+        except IsADirectoryError:
+            os.makedirs(lpath, exist_ok=True)
+            return
+        callback.set_size(file.length)
+        if hasattr(lpath, "write"):
+            await download_stream(client, file, lpath, callback.relative_update)
+        else:
+            await download(client, file, os.fspath(lpath), callback.relative_update)
+
+    async def _cp_file(self, path1: str, path2: str, **_: Any) -> None:
+        client = await self._client()
+        source, target = self._strip_protocol(path1), self._strip_protocol(path2)
+        try:
+            await self._with_parent(target, lambda: client.copy_file(source, target), source)
+        except IsADirectoryError:
+            if (await client.stat(source)).type is not InodeType.DIRECTORY:
+                raise
+            await client.makedirs(target, exist_ok=True)
+
+
+class _DeferredPublish:
+    """A written file whose name waits for the end of a transaction."""
+
+    def __init__(self, fs: FS3Base, draft: Draft) -> None:
+        self._fs = fs
+        self._draft = draft
+
+    def commit(self) -> None:
+        """Give it its name."""
+        run_on(self._fs.loop, self._draft.publish())
+
+    def discard(self) -> None:
+        """Let it vanish."""
+        run_on(self._fs.loop, self._draft.discard())
+
+
+def _clamp_range(start: int | None, end: int | None, size: int) -> tuple[int, int]:
+    """A range as Python slices it, within the file."""
+    begin, stop, _ = slice(start, end).indices(size)
+    return begin, max(begin, stop)
+
+
+def _exclusive(mode: str) -> bool:
+    if mode not in ("overwrite", "create"):
+        raise ValueError(f'mode is {mode!r}, not "overwrite" or "create"')
+    return mode == "create"
+
+
+def _layout_of(kwargs: dict[str, Any]) -> dict[str, Any]:
+    return {key: kwargs[key] for key in ("chunk_size", "stripe") if key in kwargs}

@@ -1,0 +1,116 @@
+"""Writing a file that appears at once and whole: an unnamed file now, its name when everything is in it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from fs3.api.client import Client, is_missing, parent_of
+from fs3.api.file import File
+from fs3.api.fsspec.walk import join
+from fs3.base.errors import FS3Error, NotFound, error
+from fs3.base.limits import symlinks_followed_max
+from fs3.base.status import Code
+from fs3.model.inode import Inode, InodeType, Layout
+from fs3.model.namespace import PathRef
+
+
+@dataclass(frozen=True)
+class CreateOptions:
+    """How files come into being."""
+
+    exclusive: bool = False
+    """Fail with Exists when the name is taken, at once and again when it is published."""
+    make_parents: bool = True
+    """Create missing directories above it."""
+    layout: Layout | None = None
+
+
+class Draft:
+    """An unnamed file that is meant to become `path`."""
+
+    def __init__(self, client: Client, file: File, path: str, how: CreateOptions, replaced: Inode | None) -> None:
+        self.client = client
+        self.file = file
+        self.path = path
+        """Where it will be: behind the symlinks the caller's path ends in."""
+        self._how = how
+        self._replaced = replaced
+
+    @classmethod
+    async def begin(cls, client: Client, path: str, how: CreateOptions) -> Draft:
+        """An empty one. Exists, IsADirectory and NoPermission are raised here, before anything is written, where they can be."""
+        target, there, file = await cls._resolve(client, path, how)
+        draft = cls(client, file, target, how, there)
+        try:
+            if there is not None and how.exclusive:
+                raise error(Code.EXISTS, "the name is taken", path)
+            if there is not None and there.type is InodeType.DIRECTORY:
+                raise error(Code.IS_A_DIRECTORY, "is a directory", path)
+        except FS3Error:
+            await draft.discard()
+            raise
+        return draft
+
+    @classmethod
+    async def _resolve(cls, client: Client, path: str, how: CreateOptions) -> tuple[str, Inode | None, File]:
+        """The path behind symlinks, what is there now, and an unnamed file in its directory."""
+        target = path
+        for _ in range(symlinks_followed_max):
+            # Both questions leave together, so knowing early costs nothing.
+            there, opened = await asyncio.gather(client.lstat(target), cls._open(client, target, how), return_exceptions=True)
+            if isinstance(opened, BaseException):
+                raise opened
+            if isinstance(there, Inode) and there.type is InodeType.SYMLINK and not how.exclusive:
+                await client.abandon(opened)
+                target = there.target if there.target.startswith("/") else join(parent_of(target), there.target)
+                continue
+            if isinstance(there, BaseException):
+                if not isinstance(there, FS3Error) or not is_missing(there):
+                    await client.abandon(opened)
+                    raise there
+                return target, None, opened
+            return target, there, opened
+        raise error(Code.TOO_MANY_SYMLINKS, "too many symlinks", path)
+
+    @staticmethod
+    async def _open(client: Client, path: str, how: CreateOptions) -> File:
+        directory = parent_of(path)
+        try:
+            return await client.open_unnamed(directory, how.layout)
+        except NotFound:
+            if not how.make_parents:
+                raise error(Code.NOT_FOUND, "no such directory", path) from None
+        await client.makedirs(directory, exist_ok=True)
+        return await client.open_unnamed(directory, how.layout)
+
+    async def write(self, data: Any, offset: int) -> int:
+        """Durable when it returns."""
+        return await self.client.pwrite(self.file, data, offset)
+
+    async def publish(self) -> Inode:
+        """Give it its name. On failure it is discarded."""
+        try:
+            if self._replaced is not None and not self._how.exclusive:
+                await self._keep_attributes(self._replaced)
+            return await self.client.close(self.file, self.path, exclusive=self._how.exclusive)
+        except BaseException:
+            await self.discard()
+            raise
+
+    async def discard(self) -> None:
+        """Let it vanish."""
+        await self.client.abandon(self.file)
+
+    async def _keep_attributes(self, replaced: Inode) -> None:
+        """The content is replaced, not who may read it."""
+        mine = self.file.inode
+        here = PathRef(mine.id, "")
+        if (mine.uid, mine.gid) != (replaced.uid, replaced.gid):
+            # Somebody else's file in a directory we may write to becomes ours, as with any replacing rename.
+            with suppress(PermissionError):
+                await self.client.meta.setattr(here, uid=replaced.uid, gid=replaced.gid)
+        if mine.mode != replaced.mode:
+            await self.client.meta.setattr(here, mode=replaced.mode)

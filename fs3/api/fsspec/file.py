@@ -1,0 +1,360 @@
+"""Files of the fsspec filesystem."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import sys
+import warnings
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from fsspec.caching import caches
+from fsspec.spec import AbstractBufferedFile
+
+from fs3.api.client import Client
+from fs3.api.file import File, source_of, target_of
+from fs3.api.fsspec.draft import CreateOptions, Draft
+from fs3.api.fsspec.info import info_of
+from fs3.api.fsspec.wrappers import is_exit_by_exception
+from fs3.api.io.blocking import run_on, start_on
+from fs3.api.io.buffers import ReadBuffer
+from fs3.api.io.read_ahead import ReadAheadReader
+from fs3.api.io.write_behind import WriteBehindWriter
+from fs3.base.errors import error
+from fs3.base.status import Code
+
+if TYPE_CHECKING:
+    from fs3.api.fsspec.filesystem import FS3FileSystem
+
+OWN_CACHE = "ahead"
+"""Name of fs3's own read cache among fsspec's `cache_type`s: fetches ahead while reads are in order, in place otherwise."""
+log = logging.getLogger("fs3.client")
+
+MODES = ("rb", "wb", "xb", "ab", "r+b")
+
+
+class FS3File(AbstractBufferedFile):  # type: ignore[misc]
+    """A file object with blocking methods.
+
+    - rb: of the length it had when it was opened.
+    - wb, xb: written to an unnamed file, which gets its name when it is closed; an exception in the `with` block, or dropping the
+      object without closing it, leaves no trace.
+    - ab: appended bytes count from the moment it is closed.
+    - r+b: reads and writes in place, each durable when it returns.
+
+    With `autocommit=False`, `commit` or `discard` after `close` decide what becomes of what was written.
+    """
+
+    def __init__(
+        self,
+        fs: FS3FileSystem,
+        path: str,
+        mode: str = "rb",
+        block_size: int | str | None = None,
+        autocommit: bool = True,
+        cache_type: str = OWN_CACHE,
+        cache_options: dict[str, Any] | None = None,
+        size: int | None = None,
+        how: CreateOptions | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """`size` is accepted and not needed: opening tells the length. `how`: for files that are created."""
+        self.fs = fs
+        self.path = path
+        self.mode = mode
+        self.loc = 0
+        self.autocommit = autocommit
+        self.kwargs = kwargs
+        self.forced = False
+        self.cache: Any = None
+        self._cache_type = cache_type
+        self._cache_options = cache_options or {}
+        self._pid = os.getpid()
+        self._reader: ReadAheadReader | None = None
+        self._writer: WriteBehindWriter | None = None
+        self._draft: Draft | None = None
+        self._client: Client | None = None
+        self._file: File
+        self._decided = False
+        """What was written has been published or discarded."""
+        if mode not in MODES:
+            raise error(Code.INVALID, f"mode is {mode!r}, not one of {', '.join(MODES)}", path)
+        if block_size is not None and block_size != "default" and int(block_size) < 0:
+            raise error(Code.INVALID, f"block_size {block_size} is negative", path)
+        wanted = 0 if block_size in (None, "default") else int(block_size or 0)
+        self.blocksize = wanted or fs.blocksize
+        if mode == "rb":
+            self._open_to_read()
+        elif mode in ("wb", "xb"):
+            self._draft = run_on(fs.loop, fs._begin_draft(path, how or CreateOptions(exclusive=mode == "xb")))
+            self._client, self._file = self._draft.client, self._draft.file
+            self._write_behind(wanted)
+        else:
+            self._client, self._file = run_on(
+                fs.loop, fs._open_named(path, "a" if mode == "ab" else "r+", how or CreateOptions())
+            )
+            if mode == "ab":
+                self._write_behind(wanted)
+                self.loc = self._file.length
+        self.closed = False
+
+    def _open_to_read(self) -> None:
+        self._file = run_on(self.fs.loop, self.fs._open_reading(self.path))
+        self.size = self._file.length
+        fs, file = self.fs, self._file
+
+        async def fetch(offset: int, view: memoryview) -> int:
+            # A client of whatever process and loop this is; not through `self`, which would be a cycle and outlive its last user.
+            return await (await fs._client()).pread_into(file, view, offset)
+
+        self._fetch = fetch
+        if self._cache_type in (OWN_CACHE, "none"):
+            self._reader = ReadAheadReader(lambda: fs.loop, fetch, self.size, ahead=self._cache_type == OWN_CACHE)
+        elif self._cache_type in caches:
+            self.cache = caches[self._cache_type](self.blocksize, self._fetch_range, self.size, **self._cache_options)
+        else:
+            known = ", ".join([OWN_CACHE, *(str(name) for name in caches if name)])
+            raise error(Code.INVALID, f"cache_type is {self._cache_type!r}, not one of {known}", self.path)
+
+    def _write_behind(self, block: int) -> None:
+        assert self._client is not None
+        client, file = self._client, self._file
+        chunk = file.inode.layout.chunk_size
+        self._writer = WriteBehindWriter(
+            self.fs.loop, lambda data, offset: client.pwrite(file, data, offset), self.path, file.length, chunk, block
+        )
+        if not block:
+            self.blocksize = self._writer.block
+
+    # --- what kind of file ---------------------------------------------------------------------------------------------
+
+    def readable(self) -> bool:
+        """Opened for reading, and still open."""
+        return self.mode in ("rb", "r+b") and not self.closed
+
+    def writable(self) -> bool:
+        """Opened for writing, and still open."""
+        return self.mode != "rb" and not self.closed
+
+    def seekable(self) -> bool:
+        """`seek` works."""
+        return self.readable()
+
+    def fileno(self) -> NoReturn:
+        """There is no descriptor: io.UnsupportedOperation. `flush` is what makes written bytes durable."""
+        raise io.UnsupportedOperation("fileno: an fs3 file has no descriptor")
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """The info of the file as it was when it was opened."""
+        return info_of(self.path, self._file.inode)
+
+    # --- reading ---------------------------------------------------------------------------------------------------------
+
+    def _fetch_range(self, start: int, end: int) -> bytes:
+        """What fsspec's own caches ask for."""
+        buffer = ReadBuffer(max(0, min(end, self.size) - start))
+        return buffer.take(run_on(self.fs.loop, self._fetch(start, buffer.view)))
+
+    def read(self, length: int | None = -1) -> bytes:
+        """At most `length` bytes, all that are left when it is negative or None."""
+        self._check("readable")
+        count = -1 if length is None else int(length)
+        if count < 0:
+            count = max(0, self._end() - self.loc)
+        if not count:
+            return b""
+        if self._reader is not None:
+            data = self._reader.read(self.loc, count)
+        elif self.cache is not None:
+            data = bytes(self.cache._fetch(self.loc, min(self.loc + count, self.size)))
+        else:
+            assert self._client is not None
+            data = run_on(self.fs.loop, self._client.pread(self._file, count, self.loc))
+        self.loc += len(data)
+        return data
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a writable buffer; received in place where nothing was fetched ahead. How many bytes."""
+        self._check("readable")
+        view = target_of(buffer, self.path)
+        if self._reader is not None:
+            count = self._reader.read_into(self.loc, view)
+        elif self.cache is not None:
+            data = self.cache._fetch(self.loc, min(self.loc + len(view), self.size))
+            count = len(data)
+            view[:count] = data
+        else:
+            assert self._client is not None
+            count = run_on(self.fs.loop, self._client.pread_into(self._file, view, self.loc))
+        self.loc += count
+        return count
+
+    def read1(self, length: int = -1) -> bytes:
+        """As `read`; without a length, what one request brings."""
+        return self.read(self.blocksize if length is None or length < 0 else length)
+
+    def seek(self, loc: int, whence: int = 0) -> int:
+        """Move to a position; 0 from the beginning, 1 from here, 2 from the end."""
+        if self.closed:
+            raise ValueError("I/O operation on closed file.")
+        if not self.seekable():
+            raise io.UnsupportedOperation(f"seek: {self.path!r} is open for writing in order")
+        if whence not in (0, 1, 2):
+            raise ValueError(f"invalid whence ({whence}, should be 0, 1 or 2)")
+        to = int(loc) + (0, self.loc, self._end())[whence]
+        if to < 0:
+            raise ValueError(f"negative seek position {to}")
+        self.loc = to
+        return to
+
+    def _end(self) -> int:
+        return self.size if self.mode == "rb" else self._file.length
+
+    # --- writing ---------------------------------------------------------------------------------------------------------
+
+    def write(self, data: Any) -> int:
+        """Write bytes; all of them. Stored in the background (r+b: when it returns); `flush` waits for that."""
+        self._check("writable")
+        if self.forced:
+            raise ValueError("This file has been force-flushed, can only close")
+        if self._writer is not None:
+            count = self._writer.write(data)
+        else:
+            assert self._client is not None
+            count = run_on(self.fs.loop, self._client.pwrite(self._file, source_of(data, self.path), self.loc))
+        self.loc += count
+        return count
+
+    def flush(self, force: bool = False) -> None:
+        """Everything written so far is durable when it returns (and of `ab` and `r+b` files, visible).
+
+        With `force` the file is finished as by `close`, and can only be closed.
+        """
+        if self.closed:
+            raise ValueError("Flush on closed file")
+        if force and self.forced:
+            raise ValueError("Force flush cannot be called more than once")
+        if self.mode == "rb" or self.forced:
+            return
+        self._check_process()
+        if self._writer is not None:
+            self._writer.flush()
+        if force:
+            self.forced = True
+            if self.autocommit:
+                self.commit()
+        elif self._draft is None and self.autocommit:
+            assert self._client is not None
+            run_on(self.fs.loop, self._client.fsync(self._file))
+
+    def truncate(self, size: int | None = None) -> int:
+        """Set the length; only r+b."""
+        self._check("writable")
+        if self.mode != "r+b":
+            raise io.UnsupportedOperation(f"truncate: {self.path!r} is open for writing in order")
+        assert self._client is not None
+        wanted = self.loc if size is None else size
+        run_on(self.fs.loop, self._client.truncate(self._file, wanted))
+        return wanted
+
+    # --- the end ---------------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Finish: what was written becomes visible as a whole, or waits for `commit` when `autocommit` is off."""
+        if self.closed:
+            return
+        if self.mode == "rb":
+            self.closed = True
+            if self._reader is not None:
+                self._reader.close()
+                self._reader = None
+            self.cache = None
+            return
+        if self._pid != os.getpid():
+            self.closed = True  # a forked process drops its copy; the file is the parent's to finish
+            return
+        if not self._decided and self.mode != "r+b" and is_exit_by_exception(sys._getframe().f_back):
+            self.closed = True
+            self.discard()
+            return
+        try:
+            if not self.forced:
+                self.flush(force=True)
+        except BaseException:
+            self.closed = True
+            self.discard()
+            raise
+        self.closed = True
+
+    def commit(self) -> None:
+        """Make what was written visible under the file's name."""
+        if self._decided:
+            return
+        self._decided = True
+        if self._draft is not None:
+            run_on(self.fs.loop, self._draft.publish())
+        elif self._client is not None:
+            run_on(self.fs.loop, self._client.close(self._file))
+
+    def discard(self) -> None:
+        """Drop what was written; of `ab` files what was appended. Bytes written in place (r+b) stay."""
+        if self._decided or self._client is None:
+            return
+        self._decided = True
+        if self._writer is not None:
+            self._writer.abandon()
+        run_on(self.fs.loop, self._client.abandon(self._file))
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and self.mode in ("wb", "xb", "ab") and not self.closed and self._pid == os.getpid():
+            self.closed = True
+            self.discard()
+        else:
+            self.close()
+
+    def drop(self) -> None:
+        """What happens to a file that is not closed: nothing that was written is kept. Does not wait.
+
+        Whoever did not come to `close` was interrupted, and half a file must not look like a whole one.
+        """
+        if self.closed:
+            return
+        self.closed = True
+        if self.mode == "rb" or self._pid != os.getpid() or self._decided or self._client is None:
+            return
+        self._decided = True
+        with suppress(RuntimeError):  # the loop is gone: the lease of the session ends it
+            start_on(self.fs.loop, self._client.abandon(self._file))
+        if not sys.is_finalizing():
+            # Also to the log, which unlike a ResourceWarning is shown by default.
+            log.warning("%s was not closed: what was written to it is dropped", self.path)
+            warnings.warn(f"{self.path!r} was not closed: what was written to it is dropped", ResourceWarning, stacklevel=3)
+
+    def __del__(self) -> None:
+        self.drop()
+
+    def _check(self, what: str) -> None:
+        if self.closed:
+            raise ValueError("I/O operation on closed file.")
+        if not (self.readable() if what == "readable" else self.writable()):
+            raise io.UnsupportedOperation(f"{self.path!r} is open in mode {self.mode!r}, which is not {what}")
+        if self.mode != "rb":
+            self._check_process()
+
+    def _check_process(self) -> None:
+        if self._pid != os.getpid():
+            raise error(Code.INVALID, "the file was opened for writing in another process", self.path)
+
+    def __reduce__(self) -> Any:
+        if self.mode != "rb":
+            raise RuntimeError("Pickling a writeable file is not supported")
+        return _reopen, (self.fs, self.path, self.blocksize, self.loc, self._cache_type, self._cache_options)
+
+
+def _reopen(fs: FS3FileSystem, path: str, block: int, loc: int, cache_type: str, cache_options: dict[str, Any]) -> FS3File:
+    file: FS3File = fs.open(path, "rb", block_size=block, cache_type=cache_type, cache_options=cache_options)
+    file.seek(loc)
+    return file

@@ -1,0 +1,109 @@
+"""`fsspec.filesystem("fs3", …)`: the cluster for pandas, pyarrow, datasets, torch, zarr, dask and all else that takes fsspec.
+
+Nothing is cached between calls: every listing and every info asks the service, so all ranks and processes see the same. Instances
+are plain values (they pickle as their arguments) and work after fork(), in many threads, and on many event loops at once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fsspec.asyn import sync_wrapper
+from fsspec.compression import compr
+from fsspec.core import get_compression
+
+from fs3.api.client import Client
+from fs3.api.file import File
+from fs3.api.fsspec.async_file import FS3AsyncFile
+from fs3.api.fsspec.contents import ContentMethods
+from fs3.api.fsspec.draft import CreateOptions
+from fs3.api.fsspec.file import FS3File
+from fs3.api.fsspec.namespace import NamespaceMethods
+from fs3.api.fsspec.wrappers import FS3CompressedFile, FS3TextFile
+from fs3.base.errors import error
+from fs3.base.status import Code
+
+__all__ = ["FS3AsyncFile", "FS3File", "FS3FileSystem"]
+
+
+class FS3FileSystem(NamespaceMethods, ContentMethods):
+    """The filesystem. Paths begin with "/"; URLs are fs3://host:port[,host:port]/path, or fs3:///path with FS3_CLUSTER set."""
+
+    cachable = True
+
+    def open(
+        self,
+        path: str,
+        mode: str = "rb",
+        block_size: int | str | None = None,
+        cache_options: dict[str, Any] | None = None,
+        compression: str | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """A file object; see `FS3File`. Text modes and `compression` work as everywhere in fsspec, and leave no trace of a file
+        whose `with` block an exception has left."""
+        if "b" not in mode:
+            text = {key: kwargs.pop(key) for key in ("encoding", "errors", "newline") if key in kwargs}
+            plain = mode.replace("t", "") + "b"
+            return FS3TextFile(self.open(path, plain, block_size, cache_options, compression, **kwargs), **text)
+        if compression is None:
+            return super().open(path, mode, block_size=block_size, cache_options=cache_options, **kwargs)
+        how = compr[get_compression(self._strip_protocol(path), compression)] if compression else None
+        file = self.open(path, mode, block_size, cache_options, **kwargs)
+        if how is None:
+            return file
+        return how(file, mode=mode[0]) if "r" in mode else FS3CompressedFile(how(file, mode=mode[0]), file)
+
+    def _open(
+        self,
+        path: str,
+        mode: str = "rb",
+        block_size: int | str | None = None,
+        autocommit: bool = True,
+        cache_options: dict[str, Any] | None = None,
+        chunk_size: int | None = None,
+        stripe: int | None = None,
+        **kwargs: Any,
+    ) -> FS3File:
+        how = self._creation(mode.startswith("x"), chunk_size, stripe)
+        block = self._block_size if block_size is None else block_size
+        return FS3File(self, path, _canonical(mode), block, autocommit, cache_options=cache_options, how=how, **kwargs)
+
+    async def open_async(self, path: str, mode: str = "rb", **kwargs: Any) -> FS3AsyncFile:
+        """A file object with coroutine methods: rb (which can seek), wb, xb, ab."""
+        if "b" not in mode or kwargs.pop("compression", None):
+            raise error(Code.INVALID, f"mode is {mode!r}: only binary files without compression are opened so", path)
+        path = self._strip_protocol(path)
+        how = self._creation(mode.startswith("x"), kwargs.pop("chunk_size", None), kwargs.pop("stripe", None))
+        return await FS3AsyncFile.open(self, path, _canonical(mode), how, kwargs.pop("block_size", None))
+
+    async def _open_reading(self, path: str) -> File:
+        return await (await self._client()).open(self._strip_protocol(path), "r")
+
+    async def _open_named(self, path: str, mode: str, how: CreateOptions) -> tuple[Client, File]:
+        """An existing file to change in place ("r+"), or one to append to ("a"), which is created when it is missing."""
+        client = await self._client()
+        if mode == "r+":
+            return client, await client.open(path, mode)
+        return client, await self._with_parent(path, lambda: client.open(path, mode, how.layout))
+
+    # fsspec makes blocking twins of the coroutines it knows; these are the others.
+    rmdir = sync_wrapper(NamespaceMethods._rmdir)
+    mv = sync_wrapper(NamespaceMethods._mv)
+    mv_file = sync_wrapper(NamespaceMethods._mv_file)
+    touch = sync_wrapper(NamespaceMethods._touch)
+    lexists = sync_wrapper(NamespaceMethods._lexists)
+    created = sync_wrapper(NamespaceMethods._created)
+    modified = sync_wrapper(NamespaceMethods._modified)
+    ukey = sync_wrapper(NamespaceMethods._ukey)
+    checksum = sync_wrapper(NamespaceMethods._checksum)
+    chmod = sync_wrapper(NamespaceMethods._chmod)
+    chown = sync_wrapper(NamespaceMethods._chown)
+    symlink = sync_wrapper(NamespaceMethods._symlink)
+    link = sync_wrapper(NamespaceMethods._link)
+
+
+def _canonical(mode: str) -> str:
+    """The spelling of a binary mode that `FS3File` knows: "br+", "rb+" and "r+b" are one."""
+    letters = mode.replace("b", "").replace("+", "")
+    return f"{letters}+b" if "+" in mode else f"{letters}b"

@@ -1,0 +1,141 @@
+"""Looking at names through fsspec: info, ls, find, walk and what is made of them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Any
+
+from fs3.api.client import Client, is_missing
+from fs3.api.fsspec.base import FS3Base
+from fs3.api.fsspec.info import Info, moment
+from fs3.api.fsspec.walk import find_infos, info_at, join, list_infos
+from fs3.base.errors import FS3Error
+
+
+class ListingMethods(FS3Base):
+    """Every answer comes from the service; nothing is cached."""
+
+    async def _info(self, path: str, **_: Any) -> Info:
+        return await info_at(await self._client(), self._strip_protocol(path))
+
+    async def _ls(self, path: str, detail: bool = True, **_: Any) -> Any:
+        path = self._strip_protocol(path)
+        client = await self._client()
+        try:
+            if detail:
+                return await list_infos(client, path)
+            return [join(path, entry.name) for entry in await client.list_all(path)]
+        except NotADirectoryError:
+            info = await info_at(client, path)
+            return [info] if detail else [path]
+
+    async def _find(
+        self, path: str, maxdepth: int | None = None, withdirs: bool = False, detail: bool = False, prefix: str = "", **_: Any
+    ) -> Any:
+        if maxdepth is not None and maxdepth < 1:
+            raise ValueError("maxdepth must be at least 1")
+        path = self._strip_protocol(path)
+        client = await self._client()
+        try:
+            found = await find_infos(client, path, maxdepth, prefix or "")
+            if withdirs:
+                top = await info_at(client, path) if not prefix else None
+                found = [*([top] if top else []), *found]
+            else:
+                found = [info for info in found if info["type"] != "directory"]
+        except FS3Error as failure:
+            if not is_missing(failure):
+                raise
+            found = await self._only(client, path)
+        by_name = {info["name"]: info for info in sorted(found, key=lambda info: str(info["name"]))}
+        return by_name if detail else list(by_name)
+
+    @staticmethod
+    async def _only(client: Client, path: str) -> list[Info]:
+        """What a walk finds where there is no directory: the file itself, or nothing."""
+        try:
+            return [await info_at(client, path)]
+        except FS3Error as failure:
+            if not is_missing(failure):
+                raise
+            return []
+
+    async def _walk(
+        self, path: str, maxdepth: int | None = None, topdown: bool = True, on_error: Any = "omit", **kwargs: Any
+    ) -> AsyncIterator[tuple[str, Any, Any]]:
+        """As `os.walk`: symlinks to directories are listed among the directories and not entered."""
+        if maxdepth is not None and maxdepth < 1:
+            raise ValueError("maxdepth must be at least 1")
+        path = self._strip_protocol(path)
+        detail = kwargs.pop("detail", False)
+        try:
+            listing = await self._ls(path, detail=True)
+        except OSError as failure:
+            if on_error == "raise":
+                raise
+            if callable(on_error):
+                on_error(failure)
+            yield (path, {}, {}) if detail else (path, [], [])
+            return
+        dirs: Any = {}
+        files: Any = {}
+        for info in listing:
+            name = "" if info["name"] == path else info["name"].rpartition("/")[2]
+            (dirs if info["type"] == "directory" else files)[name] = info
+        links = {name for name, info in dirs.items() if info["islink"]}
+        if not detail:
+            dirs, files = list(dirs), list(files)
+        if topdown:
+            yield path, dirs, files
+        if maxdepth is None or maxdepth > 1:
+            for name in list(dirs):
+                if name in links:
+                    continue
+                deeper = self._walk(
+                    join(path, name), None if maxdepth is None else maxdepth - 1, topdown, on_error, detail=detail
+                )
+                async for step in deeper:
+                    yield step
+        if not topdown:
+            yield path, dirs, files
+
+    async def _du(
+        self, path: str, total: bool = True, maxdepth: int | None = None, withdirs: bool = False, **_: Any
+    ) -> int | dict[str, int]:
+        found = await self._find(path, maxdepth=maxdepth, withdirs=withdirs, detail=True)
+        sizes = {name: info["size"] for name, info in found.items()}
+        return sum(sizes.values()) if total else sizes
+
+    async def _is(self, path: str, *types: str) -> bool:
+        try:
+            return (await self._info(path))["type"] in types
+        except FS3Error as failure:
+            # Anything else says that nobody could tell; a guess would let ranks disagree.
+            if is_missing(failure):
+                return False
+            raise
+
+    async def _exists(self, path: str, **_: Any) -> bool:
+        return await self._is(path, "file", "directory", "other")
+
+    async def _isfile(self, path: str) -> bool:
+        return await self._is(path, "file")
+
+    async def _isdir(self, path: str) -> bool:
+        return await self._is(path, "directory")
+
+    async def _created(self, path: str) -> datetime:
+        return moment((await self._info(path))["created"])
+
+    async def _modified(self, path: str) -> datetime:
+        return moment((await self._info(path))["mtime"])
+
+    async def _ukey(self, path: str) -> str:
+        """Another one after every change of the file."""
+        return str((await self._info(path))["ETag"])
+
+    async def _checksum(self, path: str) -> int:
+        """The same as a number."""
+        inode, _, change = (await self._ukey(path)).partition("-")
+        return int(inode, 16) << 64 | int(change, 16)

@@ -1,0 +1,162 @@
+"""Making, moving and removing names through fsspec."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from glob import has_magic
+from typing import Any
+
+from fs3.api.client import REPLACE, TIME_NOW, is_missing
+from fs3.api.fsspec.listing import ListingMethods
+from fs3.api.fsspec.walk import join
+from fs3.base.errors import FS3Error, NotFound, error
+from fs3.base.status import Code
+from fs3.model.namespace import RemoveKind
+
+
+class NamespaceMethods(ListingMethods):
+    """Each is one atomic operation of the metadata service, however much hangs on the name."""
+
+    async def _mkdir(self, path: str, create_parents: bool = True, **_: Any) -> None:
+        client = await self._client()
+        path = self._strip_protocol(path)
+        await (client.makedirs(path) if create_parents else client.mkdir(path))
+
+    async def _makedirs(self, path: str, exist_ok: bool = False) -> None:
+        await (await self._client()).makedirs(self._strip_protocol(path), exist_ok=exist_ok)
+
+    async def _rmdir(self, path: str) -> None:
+        await (await self._client()).rmdir(self._strip_protocol(path))
+
+    async def _rm_file(self, path: str, **_: Any) -> None:
+        await (await self._client()).unlink(self._strip_protocol(path))
+
+    async def _rm(
+        self,
+        path: str | Sequence[str],
+        recursive: bool = False,
+        batch_size: int | None = None,
+        maxdepth: int | None = None,
+        **_: Any,
+    ) -> None:
+        """Remove files, or with `recursive` whatever is there with all below it: gone at once, whatever its size.
+
+        FileNotFoundError when a path, or everything a pattern stands for, is not there; IsADirectoryError for a directory
+        without `recursive`.
+        """
+        if maxdepth is not None:
+            for one in reversed(await self._expand_path(path, recursive=recursive, maxdepth=maxdepth)):
+                await self._remove_one(one)
+            return
+        names = await self._expand_names([path] if isinstance(path, str) else list(path))
+        if recursive:
+            names = _topmost(names)
+            if names[0] == "/":
+                raise error(Code.INVALID, "the root cannot be removed", "/")
+        kind = RemoveKind.TREE if recursive else RemoveKind.FILE
+        for failure in await (await self._client()).remove_many(names, kind):
+            if failure is not None:
+                raise failure
+
+    async def _remove_one(self, path: str) -> None:
+        """A file, or a directory that has nothing left."""
+        client = await self._client()
+        try:
+            await client.unlink(path)
+        except IsADirectoryError:
+            try:
+                await client.rmdir(path)
+            except FS3Error as failure:
+                if failure.code is not Code.NOT_EMPTY:  # what is below maxdepth stays, and so does this
+                    raise
+
+    async def _expand_names(self, paths: Sequence[str]) -> list[str]:
+        """The paths, patterns replaced by what they match, in order of name. NotFound when that is nothing."""
+        found: set[str] = set()
+        for path in paths:
+            name = self._strip_protocol(path)
+            found.update(await self._glob(name) if has_magic(name) else [name])
+        if not found:
+            raise NotFound(Code.NOT_FOUND, "nothing matches", ", ".join(paths))
+        return sorted(found, key=lambda name: name.split("/"))
+
+    async def _mv_file(self, path1: str, path2: str, **_: Any) -> None:
+        """One atomic rename, which replaces what has the name."""
+        client = await self._client()
+        source, target = self._strip_protocol(path1), self._strip_protocol(path2)
+        await self._with_parent(target, lambda: client.rename(source, target, REPLACE), source)
+
+    async def _mv(
+        self,
+        path1: str | Sequence[str],
+        path2: str | Sequence[str],
+        recursive: bool = False,
+        maxdepth: int | None = None,
+        **_: Any,
+    ) -> None:
+        """Move files and directories, each by one rename; into `path2` when that is a directory or ends with a slash."""
+        if isinstance(path1, str) and isinstance(path2, str) and not has_magic(path1):
+            source, target = self._strip_protocol(path1), self._strip_protocol(path2)
+            if source == target:
+                return
+            if path2.endswith("/") or await self._isdir(target):
+                target = join(target, source.rpartition("/")[2])
+            await self._mv_file(source, target)
+            return
+        if not isinstance(path1, str) and not isinstance(path2, str):
+            if len(path1) != len(path2):
+                raise ValueError(f"{len(path1)} sources and {len(path2)} targets do not go together")
+            pairs = list(zip(path1, path2, strict=True))
+        elif isinstance(path2, str):
+            directory = self._strip_protocol(path2)
+            await self._makedirs(directory, exist_ok=True)
+            sources = await self._expand_names([path1] if isinstance(path1, str) else path1)
+            pairs = [(name, join(directory, name.rpartition("/")[2])) for name in sources]
+        else:
+            raise ValueError("several targets need as many sources")
+        for source, target in pairs:
+            await self._mv_file(source, target)
+
+    async def _touch(self, path: str, truncate: bool = True, **kwargs: Any) -> None:
+        """Create an empty file. Of one that is there, `truncate` takes the content away; without it the time is set."""
+        client = await self._client()
+        path = self._strip_protocol(path)
+        if not truncate:
+            try:
+                await client.utimes(path, TIME_NOW, TIME_NOW)
+            except FS3Error as failure:
+                if not is_missing(failure):
+                    raise
+            else:
+                return
+        how = self._creation(**kwargs)
+        await client.close(await self._with_parent(path, lambda: client.open(path, "w", how.layout)))
+
+    async def _lexists(self, path: str, **_: Any) -> bool:
+        """The name is taken, if only by a symlink that leads nowhere."""
+        return await self._exists(path)
+
+    async def _chmod(self, path: str, mode: int) -> None:
+        """Set the permission bits."""
+        await (await self._client()).chmod(self._strip_protocol(path), mode)
+
+    async def _chown(self, path: str, uid: int | None = None, gid: int | None = None) -> None:
+        """Set owner and group."""
+        await (await self._client()).chown(self._strip_protocol(path), uid, gid)
+
+    async def _symlink(self, target: str, path: str) -> None:
+        """Create a symlink at `path` that says `target`."""
+        await (await self._client()).symlink(target, self._strip_protocol(path))
+
+    async def _link(self, source: str, path: str) -> None:
+        """Make `path` another name of a file."""
+        await (await self._client()).link(self._strip_protocol(source), self._strip_protocol(path))
+
+
+def _topmost(names: Sequence[str]) -> list[str]:
+    """Of names in order, those that are not below another one: they go with it."""
+    tops: list[str] = []
+    for name in names:
+        if not tops or not f"{name}/".startswith(f"{tops[-1].rstrip('/')}/"):
+            tops.append(name)
+    return tops

@@ -1,0 +1,79 @@
+"""Memory that bytes arrive in.
+
+Fresh memory is dear: the system zeroes and maps every page of it at first touch, which takes longer than receiving into it. So
+blocks are used again, and bytes that are handed out are received into the very object.
+"""
+
+from __future__ import annotations
+
+import io
+
+from fs3.base.units import KIB, MIB
+
+spare_buffer_bytes_max = 64 * MIB
+"""Blocks of memory a client process keeps for the next transfer."""
+
+_COPY_BYTES = 64 * KIB
+
+
+class ReadBuffer:
+    """Room for so many bytes, of which `take` makes a `bytes`; large ones without a copy."""
+
+    __slots__ = ("_buffer", "_stream", "view")
+
+    def __init__(self, length: int) -> None:
+        self._stream: io.BytesIO | None = None
+        self._buffer: bytearray | None = None
+        if length <= _COPY_BYTES:
+            self._buffer = bytearray(length)
+            self.view = memoryview(self._buffer)
+            """Where the bytes go."""
+        else:
+            # CPython's BytesIO hands out its inner buffer as the value, unless somebody still looks at it.
+            self._stream = io.BytesIO()
+            self._stream.seek(length - 1)
+            self._stream.write(b"\0")
+            self.view = self._stream.getbuffer()
+
+    def take(self, count: int) -> bytes:
+        """The first `count` bytes. The view is gone afterwards."""
+        if self._stream is None:
+            return bytes(self.view[:count])
+        length = len(self.view)
+        self.view.release()
+        if count < length:
+            self._stream.truncate(count)
+        return self._stream.getvalue()
+
+
+class BufferPool:
+    """Blocks of memory to use again, of any sizes, `limit` bytes of them at most. May be used from any thread."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._spare: list[bytearray] = []
+
+    def take(self, size: int) -> bytearray:
+        """A block of exactly this size, with anything in it."""
+        spare = self._spare
+        for _ in range(len(spare)):
+            try:
+                block = spare.pop()
+            except IndexError:  # another thread was faster
+                break
+            if len(block) == size:
+                return block
+            spare.insert(0, block)
+        return bytearray(size)
+
+    def give(self, block: bytearray) -> None:
+        """A block nobody looks at any more."""
+        spare = self._spare
+        while spare and sum(map(len, spare)) + len(block) > self._limit:
+            spare.pop(0)
+        if len(block) <= self._limit:
+            spare.append(block)
+
+
+buffer_pool = BufferPool(spare_buffer_bytes_max)
+"""The ones of this process."""

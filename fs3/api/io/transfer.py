@@ -1,0 +1,154 @@
+"""Whole files between this machine and the cluster: bounded memory, several parts under way, nothing half-done left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+from io import FileIO
+from typing import Any, Self
+
+from fs3.api.client import Client
+from fs3.api.file import File
+from fs3.api.io.budget import gather_bounded
+from fs3.api.io.buffers import buffer_pool
+from fs3.base.errors import error
+from fs3.base.limits import client_write_call_bytes
+from fs3.base.status import Code
+
+transfer_parts_max = 4
+"""Parts of `client_write_call_bytes` that one upload or download of a local file holds in memory."""
+
+BytesProgress = Callable[[int], Any]
+"""Called with the bytes of every part that has arrived."""
+
+PART_BYTES = client_write_call_bytes
+
+
+def local_length(path: str) -> int | None:
+    """Bytes of a local file; None for a directory."""
+    found = os.stat(path)
+    return None if stat.S_ISDIR(found.st_mode) else found.st_size
+
+
+async def upload(client: Client, local: str, file: File, progress: BytesProgress) -> None:
+    """The bytes of a local file into an open file. An OSError of the local side passes through."""
+    with FileIO(local, "rb") as source:
+        about = os.fstat(source.fileno())
+        if not stat.S_ISREG(about.st_mode):
+            await _upload_stream(client, source, file, progress)
+            return
+        length = about.st_size
+
+        async def part(offset: int) -> None:
+            block = buffer_pool.take(PART_BYTES)
+            wanted = memoryview(block)[: length - offset]
+            count = await asyncio.to_thread(_pread_full, source.fileno(), wanted, offset)
+            if count < len(wanted):
+                raise error(Code.INVALID, "the local file became shorter while it was read", local)
+            await client.pwrite(file, wanted, offset)
+            buffer_pool.give(block)
+            progress(count)
+
+        await gather_bounded((part(offset) for offset in range(0, length, PART_BYTES)), transfer_parts_max)
+
+
+async def _upload_stream(client: Client, source: FileIO, file: File, progress: BytesProgress) -> None:
+    """A pipe or device: in order, until it ends."""
+    offset = 0
+    while data := await asyncio.to_thread(source.read, PART_BYTES):
+        await client.pwrite(file, data, offset)
+        offset += len(data)
+        progress(len(data))
+
+
+async def download(client: Client, file: File, local: str, progress: BytesProgress) -> None:
+    """The bytes of an open file into a local one, which appears whole or stays as it was. Missing directories are made."""
+    target = _AtomicLocalFile(local)
+    if target.device is not None:
+        with target.device:
+            await download_stream(client, file, target.device, progress)
+        return
+    with target:
+        length = file.length
+
+        async def part(offset: int) -> None:
+            block = buffer_pool.take(PART_BYTES)
+            count = await client.pread_into(file, memoryview(block)[: length - offset], offset)
+            await asyncio.to_thread(_pwrite_all, target.fd, memoryview(block)[:count], offset)
+            buffer_pool.give(block)
+            progress(count)
+
+        await gather_bounded((part(offset) for offset in range(0, length, PART_BYTES)), transfer_parts_max)
+
+
+class _AtomicLocalFile:
+    """A local file that is replaced as a whole when its `with` block ends well."""
+
+    def __init__(self, path: str) -> None:
+        self._path = os.path.realpath(path)
+        self.device: FileIO | None = None
+        """A pipe or /dev/null: there is nothing to replace."""
+        self.fd = -1
+        """Of the temporary file."""
+        self._mode: int | None = None
+        directory, name = os.path.split(self._path)
+        try:
+            before = os.stat(self._path)
+        except FileNotFoundError:
+            os.makedirs(directory, exist_ok=True)
+        else:
+            if not stat.S_ISREG(before.st_mode):
+                self.device = FileIO(self._path, "wb")  # IsADirectoryError for a directory
+                return
+            self._mode = stat.S_IMODE(before.st_mode)
+        self._temporary = os.path.join(directory, f".{name[:48]}.{os.urandom(6).hex()}.part")
+        self.fd = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                if self._mode is not None:
+                    os.fchmod(self.fd, self._mode)
+                os.replace(self._temporary, self._path)
+        finally:
+            os.close(self.fd)
+            with suppress(FileNotFoundError):
+                os.unlink(self._temporary)
+
+
+async def download_stream(client: Client, file: File, out: Any, progress: BytesProgress) -> None:
+    """The bytes of an open file, in order, into something with a `write`."""
+    for offset in range(0, file.length, PART_BYTES):
+        data = await client.pread(file, PART_BYTES, offset)
+        await asyncio.to_thread(_write_all, out, data)
+        progress(len(data))
+
+
+def _pread_full(fd: int, buffer: memoryview, offset: int) -> int:
+    at = 0
+    while at < len(buffer):
+        count = os.preadv(fd, [buffer[at:]], offset + at)
+        if not count:
+            break
+        at += count
+    return at
+
+
+def _pwrite_all(fd: int, data: memoryview, offset: int) -> None:
+    at = 0
+    while at < len(data):
+        at += os.pwrite(fd, data[at:], offset + at)
+
+
+def _write_all(out: Any, data: bytes) -> None:
+    """A raw file may take less than it is given; one that does not say took all."""
+    view = memoryview(data)
+    while view:
+        taken = out.write(view)
+        view = view[len(view) if taken is None else taken :]

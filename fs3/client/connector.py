@@ -1,0 +1,241 @@
+"""Which wire reaches a node: the best transport both sides have, and the next one when that fails."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from fs3.base.errors import FS3Error, error
+from fs3.base.limits import connections_max
+from fs3.base.status import Code
+from fs3.base.units import SECOND
+from fs3.model.method import Method
+from fs3.ports.rpc import BufferProvider, Channel, Part, Reply, Transport
+
+log = logging.getLogger("fs3.client")
+
+transport_retry_ns = 30 * SECOND
+"""How long a transport that failed its first transfer is left alone."""
+
+_BROKEN = (Code.UNAVAILABLE, Code.DISCONNECTED)
+
+
+class Connector:
+    """Owns the channels of one process or client. Belongs to one event loop."""
+
+    def __init__(self, transports: Sequence[Transport], host: str) -> None:
+        """`transports`: most preferred first. `host`: identity of this host (`fs3.drivers.os.host.host_identity`), "" unknown."""
+        self._transports = tuple(transports)
+        self._host = host
+        self._channels: dict[str, Channel] = {}
+        """One per endpoint, oldest first."""
+        self._resolved: dict[tuple[tuple[str, ...], str], Channel] = {}
+        """What `channel` has answered."""
+        self._closing: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    def channel(self, endpoints: Sequence[str], host: str = "") -> Channel:
+        """A channel to the node that listens at `endpoints` on the host of identity `host`. No I/O yet; cached.
+
+        The `local` transport is a candidate only when both hosts are known and equal. FS3Error (UNAVAILABLE) when no transport
+        is common, InvalidArgument for an endpoint that its transport cannot parse.
+        """
+        asked = (tuple(endpoints), host)
+        found = self._resolved.get(asked)
+        if found is not None:
+            return found
+        if self._closed:
+            raise error(Code.SHUTTING_DOWN, "the connector is closed")
+        usable = self._candidates(endpoints, host)
+        if not usable:
+            speaks = ", ".join(transport.scheme for transport in self._transports) or "nothing"
+            offered = ", ".join(endpoints) or "no endpoint"
+            raise error(Code.UNAVAILABLE, f"no common transport: the node offers {offered}, this side speaks {speaks}")
+        ways = [(endpoint, self._open(transport, endpoint)) for transport, endpoint in usable]
+        found = self._resolved[asked] = ways[0][1] if len(ways) == 1 else _FallbackChannel(ways)
+        return found
+
+    async def close(self) -> None:
+        """Disconnect everybody; calls under way fail."""
+        self._closed = True
+        channels = list(self._channels.values())
+        self._channels.clear()
+        self._resolved.clear()
+        await asyncio.gather(*(channel.close() for channel in channels), *self._closing)
+
+    def _candidates(self, endpoints: Sequence[str], host: str) -> list[tuple[Transport, str]]:
+        same_host = bool(host) and host == self._host
+        return [
+            (transport, endpoint)
+            for transport in self._transports
+            if transport.scheme != "local" or same_host
+            for endpoint in endpoints
+            if endpoint.partition("://")[0] == transport.scheme
+        ]
+
+    def _open(self, transport: Transport, endpoint: str) -> Channel:
+        found = self._channels.get(endpoint)
+        if found is None:
+            if len(self._channels) >= connections_max:
+                self._evict_oldest()
+            found = self._channels[endpoint] = transport.connect(endpoint)
+        return found
+
+    def _evict_oldest(self) -> None:
+        """Nodes that restarted on other ports leave channels behind, and a process may live long."""
+        closing = asyncio.get_running_loop().create_task(self._channels.pop(next(iter(self._channels))).close())
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+        self._resolved.clear()
+
+
+class _FallbackCall(asyncio.Future[Reply]):
+    """A call that may have to be sent again on another way. Giving it up gives up the sending under way, at once: its buffers
+    must not be written to afterwards."""
+
+    attempt: asyncio.Future[Reply]
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """As `Future.cancel`."""
+        if not super().cancel(msg):
+            return False
+        self.attempt.cancel(msg)
+        return True
+
+
+class _FallbackChannel:
+    """Several ways to one node. The best one is used until its first transfer breaks; then the next one, for a while.
+
+    A way that has carried an answer is trusted: its calls go straight through. When a trusted one breaks it must prove itself
+    again, so a node that is merely restarting costs one failed call, as with a single transport.
+    """
+
+    def __init__(self, ways: list[tuple[str, Channel]]) -> None:
+        self._ways = ways
+        self._skipped_until = [0.0] * len(ways)
+        self._trusted = -1
+        self._trusted_call: asyncio.Future[Reply] | None = None
+        """The call whose failure would tell that the trusted way has broken; one under way is enough."""
+        self._warned: set[int] = set()
+
+    def start(
+        self, method: Method, request: Any, parts: Sequence[Part] = (), into: BufferProvider | None = None, timeout_ns: int = 0
+    ) -> asyncio.Future[Reply]:
+        """As `Channel.start`; while no way is trusted, a call that broke is sent again on the next way if that is harmless."""
+        way = self._choose()
+        future = self._ways[way][1].start(method, request, parts, into, timeout_ns)
+        if way == self._trusted:
+            if self._trusted_call is None or self._trusted_call.done():
+                self._trusted_call = future
+                future.add_done_callback(self._on_trusted_call_done)
+            return future
+        loop = asyncio.get_running_loop()
+        answer = _FallbackCall(loop=loop)
+        deadline = loop.time() + timeout_ns / SECOND if timeout_ns else 0.0
+
+        def follow(tried: asyncio.Future[Reply], way: int) -> None:
+            answer.attempt = tried
+            tried.add_done_callback(lambda done: settle(done, way))
+
+        def settle(tried: asyncio.Future[Reply], way: int) -> None:
+            if answer.done():
+                if not tried.cancelled():
+                    tried.exception()
+                return
+            if tried.cancelled():
+                answer.cancel()
+                return
+            failure = tried.exception()
+            if failure is None:
+                self._trusted = way
+                answer.set_result(tried.result())
+                return
+            if not self._is_broken(failure):
+                if isinstance(failure, FS3Error) and failure.code not in (Code.DEADLINE, Code.CANCELLED, Code.PROTOCOL):
+                    self._trusted = way
+                answer.set_exception(failure)
+                return
+            following = self._fail_over(way, failure)
+            remaining_ns = int((deadline - loop.time()) * SECOND) if deadline else 0
+            harmless = method.repeatable or (isinstance(failure, FS3Error) and failure.code is Code.UNAVAILABLE)
+            if following is None or not harmless or (deadline and remaining_ns <= 0):
+                answer.set_exception(failure)
+                return
+            try:
+                again = self._ways[following][1].start(method, request, parts, into, remaining_ns)
+            except FS3Error as problem:
+                answer.set_exception(problem)
+                return
+            follow(again, following)
+
+        follow(future, way)
+        return answer
+
+    @property
+    def activity(self) -> int:
+        """As `Channel.heard`, on any way."""
+        return sum(channel.activity for _, channel in self._ways)
+
+    async def call(
+        self, method: Method, request: Any, parts: Sequence[Part] = (), into: BufferProvider | None = None, timeout_ns: int = 0
+    ) -> Reply:
+        """`start`, awaited."""
+        return await self.start(method, request, parts, into, timeout_ns)
+
+    async def stream(self, method: Method, request: Any) -> AsyncIterator[Any]:
+        """As `Channel.stream`; a way that breaks before the first message is left for the next one."""
+        way = self._choose()
+        while True:
+            begun = False
+            messages = self._ways[way][1].stream(method, request)
+            try:
+                async for message in messages:
+                    begun = True
+                    self._trusted = way
+                    yield message
+                return
+            except FS3Error as failure:
+                if begun and self._is_broken(failure) and self._trusted == way:
+                    self._trusted = -1
+                following = None if begun or not self._is_broken(failure) else self._fail_over(way, failure)
+                if following is None:
+                    raise
+                way = following
+            finally:
+                if (close := getattr(messages, "aclose", None)) is not None:
+                    await close()
+
+    async def close(self) -> None:
+        """Close every way."""
+        await asyncio.gather(*(channel.close() for _, channel in self._ways))
+
+    def _choose(self) -> int:
+        """The best way that is not distrusted; the last one is never distrusted."""
+        if self._trusted == 0:
+            return 0
+        now = asyncio.get_running_loop().time()
+        for way, until in enumerate(self._skipped_until):
+            if until <= now:
+                return way
+        return len(self._ways) - 1
+
+    def _is_broken(self, failure: BaseException) -> bool:
+        return isinstance(failure, FS3Error) and failure.code in _BROKEN
+
+    def _fail_over(self, way: int, failure: BaseException) -> int | None:
+        """Leave a way for a while. The next way to try, None when it was the last."""
+        if self._trusted == way:
+            self._trusted = -1
+        if way + 1 == len(self._ways):
+            return None
+        self._skipped_until[way] = asyncio.get_running_loop().time() + transport_retry_ns / SECOND
+        if way not in self._warned:
+            self._warned.add(way)
+            log.warning("%s does not work (%s); using %s", self._ways[way][0], failure, self._ways[way + 1][0])
+        return way + 1
+
+    def _on_trusted_call_done(self, done: asyncio.Future[Reply]) -> None:
+        if not done.cancelled() and (failure := done.exception()) is not None and self._is_broken(failure):
+            self._trusted = -1

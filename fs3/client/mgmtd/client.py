@@ -1,0 +1,363 @@
+"""Talking to the management service: find it, keep routing info fresh, ask it things.
+
+Routing info is pushed: one watch stream per client carries deltas. Whoever learns from a data reply that newer routing exists
+calls `refresh`, and all who do so at one time share one pull. When the manager goes away, its addresses are tried in turn,
+with growing pauses; the snapshot at hand stays usable meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Self
+
+from fs3.base.errors import FS3Error, error
+from fs3.base.ids import TableId
+from fs3.base.limits import (
+    call_timeout_ns,
+    connect_timeout_ns,
+    manager_read_ns,
+    manager_write_ns,
+    reconnect_backoff_min_ns,
+    watch_keepalive_ns,
+)
+from fs3.base.prng import Prng
+from fs3.base.status import Code
+from fs3.base.units import SECOND
+from fs3.client.connector import Connector
+from fs3.client.mgmtd.selector import JitteredBackoff, PrimarySelector
+from fs3.model.method import Method
+from fs3.model.routing import Role, Routing
+from fs3.ports.clock import Clock
+from fs3.ports.rpc import Channel
+from fs3.wire.methods import MGMTD
+from fs3.wire.mgmtd import routing_from_pb
+from fs3.wire.pb import mgmtd_pb2 as pb
+
+log = logging.getLogger("fs3.client")
+
+refresh_wait_ns = 1 * SECOND
+"""How long somebody who needs newer routing waits for one pull."""
+
+routing_poll_ns = 1 * SECOND
+"""Between pulls while the manager's streams cannot be used."""
+
+_GONE = (Code.UNAVAILABLE, Code.SHUTTING_DOWN, Code.NOT_PRIMARY)
+"""Answers after which another address is tried and nothing has happened."""
+_LOST = (Code.DISCONNECTED, Code.DEADLINE)
+"""The same, but something may have happened."""
+
+
+class MgmtdClient:
+    """The cluster as one process sees it. A `RoutingSource`. Belongs to one event loop.
+
+    The connector is the caller's: `close` ends the watch and leaves its channels alone.
+    """
+
+    def __init__(
+        self,
+        connector: Connector,
+        addresses: Sequence[str],
+        clock: Clock,
+        *,
+        expected_cluster: bytes = b"",
+        connect_timeout_ns: int = connect_timeout_ns,
+    ) -> None:
+        """`addresses`: endpoints of the cluster's mgmtds. `expected_cluster`: the id it must have, b"" for any."""
+        self._clock = clock
+        self._connect_timeout_ns = connect_timeout_ns
+        self._prng = Prng(clock.now())
+        self._selector = PrimarySelector(
+            connector,
+            addresses,
+            clock,
+            self._prng,
+            expected_cluster=expected_cluster,
+            connect_timeout_ns=connect_timeout_ns,
+        )
+        self._routing = Routing()
+        self._callbacks: list[Callable[[Routing], None]] = []
+        self._pulling: asyncio.Task[None] | None = None
+        self._next_snapshot: asyncio.Future[None] | None = None
+        """Done with the next newer snapshot; there while somebody waits for one."""
+        self._watching: asyncio.Task[None] | None = None
+        self._streaming: asyncio.Task[None] | None = None
+        self._stream_is_alive = False
+        """The stream has carried something."""
+        self._stale_store_logged = False
+        """It was said that the manager's routing is older than ours."""
+        self._closed = False
+
+    # --- life --------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Find the cluster, get the first routing info, begin to watch.
+
+        Unreachable, within the connect timeout, when no address answers as the manager of the expected cluster; its message
+        names every address and what was wrong with it.
+        """
+        await self._selector.search()
+        await self._pull()
+        if self._watching is None:
+            self._watching = asyncio.get_running_loop().create_task(self._watch())
+
+    async def close(self) -> None:
+        """End the watch. Waiters get what there is."""
+        self._closed = True
+        tasks = [task for task in (self._watching, self._streaming, self._pulling) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, self._selector.close(), return_exceptions=True)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    # --- routing -----------------------------------------------------------------------------------------------------
+
+    @property
+    def cluster(self) -> bytes:
+        """Id of the cluster; b"" before it is known."""
+        return self._selector.cluster
+
+    @property
+    def routing(self) -> Routing:
+        """The newest snapshot; never blocks."""
+        return self._routing
+
+    async def refresh(self, newer_than: int) -> Routing:
+        """See `RoutingSource.refresh`."""
+        for _ in range(2):
+            if self._routing.version > newer_than or self._closed:
+                break
+            # One that was under way may have been answered before the caller learned what it knows: then one more.
+            joined = self._pulling is not None
+            pulling = self._begin_pull()
+            if self._next_snapshot is None:
+                self._next_snapshot = asyncio.get_running_loop().create_future()
+            await asyncio.wait(
+                (pulling, self._next_snapshot), timeout=refresh_wait_ns / SECOND, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not joined:
+                break
+        return self._routing
+
+    def on_change(self, callback: Callable[[Routing], None]) -> None:
+        """Call back with every newer snapshot."""
+        self._callbacks.append(callback)
+
+    async def wait_routing(self, condition: Callable[[Routing], bool], timeout_ns: int) -> Routing:
+        """The first snapshot that satisfies a condition. DeadlineExceeded when there is none in time."""
+        found: asyncio.Future[Routing] = asyncio.get_running_loop().create_future()
+
+        def look(routing: Routing) -> None:
+            if not found.done() and condition(routing):
+                found.set_result(routing)
+
+        look(self._routing)
+        self._callbacks.append(look)
+        try:
+            async with asyncio.timeout(timeout_ns / SECOND):
+                return await found
+        except TimeoutError:
+            raise error(Code.DEADLINE, f"routing version {self._routing.version} is not what was waited for") from None
+        finally:
+            self._callbacks.remove(look)
+
+    # --- calls -------------------------------------------------------------------------------------------------------
+
+    async def register(self, request: pb.RegisterNodeRequest) -> pb.RegisterNodeReply:
+        """Announce this process. The routing info in the answer is applied. WRONG_CLUSTER, OLD_INCARNATION: do not go on."""
+        reply: pb.RegisterNodeReply = await self._call(MGMTD.RegisterNode, request)
+        self._selector.check_cluster(reply.cluster_id)
+        self._apply(reply.routing)
+        return reply
+
+    async def heartbeat(
+        self, request: pb.HeartbeatRequest, timeout_ns: int = SECOND, *, attempt_ns: int = manager_read_ns
+    ) -> pb.HeartbeatReply:
+        """Report; the lease it grants (`lease_ms`, 0: none, apply newer routing first) counts from before this call.
+
+        A primary that does not answer within `attempt_ns` is left for the next one.
+        """
+        reply: pb.HeartbeatReply = await self._call(MGMTD.Heartbeat, request, timeout_ns, attempt_ns)
+        return reply
+
+    async def ensure_table(self, replicas: int) -> TableId:
+        """The chain table with so many replicas (0: the cluster's default), which `routing` shows on return."""
+        reply: pb.EnsureTableReply = await self._call(MGMTD.EnsureTable, pb.EnsureTableRequest(replicas=replicas))
+        self._apply(reply.routing)
+        return TableId(reply.table_id)
+
+    async def open_namespace(self, name: str, page_bytes: int, replicas: int = 0) -> pb.Namespace:
+        """A KVCache namespace, made when absent; `routing` shows its table on return. NAMESPACE_DIFFERS."""
+        request = pb.OpenNamespaceRequest(name=name, page_bytes=page_bytes, replicas=replicas)
+        reply: pb.OpenNamespaceReply = await self._call(MGMTD.OpenNamespace, request)
+        self._apply(reply.routing)
+        return reply.namespace
+
+    async def status(self) -> pb.GetStatusReply:
+        """Everything `fs3 status` shows."""
+        reply: pb.GetStatusReply = await self._call(MGMTD.GetStatus, pb.GetStatusRequest(), attempt_ns=manager_read_ns)
+        return reply
+
+    async def get_config(self, role: Role) -> pb.GetConfigReply:
+        """The distributed configuration of a role; version 0 when there is none."""
+        reply: pb.GetConfigReply = await self._call(MGMTD.GetConfig, pb.GetConfigRequest(role=int(role)))  # type: ignore[arg-type]
+        return reply
+
+    async def set_config(self, role: Role, toml: str, expected_version: int = 0) -> int:
+        """Distribute a configuration; its version. CONFIG naming the key that is wrong; STALE when another is there already."""
+        request = pb.SetConfigRequest(role=int(role), toml=toml, expected_version=expected_version)  # type: ignore[arg-type]
+        reply: pb.SetConfigReply = await self._call(MGMTD.SetConfig, request)
+        return reply.version
+
+    async def _call(
+        self, method: Method, request: Any, timeout_ns: int = call_timeout_ns, attempt_ns: int = manager_write_ns
+    ) -> Any:
+        """One request, on whichever address answers, until the timeout. Raises the last failure."""
+        deadline = self._clock.now() + timeout_ns
+        backoff = JitteredBackoff(self._prng)
+        while True:
+            if self._closed:
+                raise error(Code.SHUTTING_DOWN, "the client is closed")
+            remaining = deadline - self._clock.now()
+            channel = None
+            try:
+                channel = self._selector.channel or await self._selector.search(remaining)
+                reply = await channel.call(method, request, timeout_ns=min(remaining, attempt_ns))
+                return reply.message
+            except FS3Error as failure:
+                again = failure.code in _GONE or (failure.code in _LOST and method.repeatable)
+                if channel is not None and (again or failure.code in _LOST):
+                    self._on_channel_failed(channel)
+                remaining = deadline - self._clock.now()
+                if self._closed or remaining <= reconnect_backoff_min_ns or not (again or failure.code is Code.BUSY):
+                    raise
+                # Nobody answers: the search has used its own time for trying, the caller need not wait for a second round.
+                if channel is None and remaining < self._connect_timeout_ns:
+                    raise
+            await backoff.pause(remaining)
+
+    def _on_channel_failed(self, channel: Channel) -> None:
+        """A channel failed: the next request looks for the primary anew, and so does the watch."""
+        if self._selector.mark_failed(channel) and self._streaming is not None:
+            self._streaming.cancel()
+
+    # --- staying fresh -----------------------------------------------------------------------------------------------
+
+    def _request(self) -> pb.GetRoutingRequest:
+        return pb.GetRoutingRequest(known_version=self._routing.version, cluster_id=self._selector.cluster)
+
+    def _apply(self, update: pb.RoutingUpdate) -> None:
+        """Take an update in. Raises InvalidArgument for a malformed one, ValueError for one that leaves a gap."""
+        delta, cluster = routing_from_pb(update)
+        self._selector.check_cluster(cluster)
+        self._selector.learn(update.managers)
+        routing = self._routing.apply(delta, cluster)
+        if routing is self._routing:
+            return
+        self._routing = routing
+        if self._next_snapshot is not None:
+            if not self._next_snapshot.done():
+                self._next_snapshot.set_result(None)
+            self._next_snapshot = None
+        for callback in list(self._callbacks):
+            try:
+                callback(routing)
+            except Exception:
+                log.exception("a callback failed on routing version %d", routing.version)
+
+    async def _pull(self) -> None:
+        request = self._request()
+        update = await self._call(MGMTD.GetRouting, request, self._connect_timeout_ns, manager_read_ns)
+        self._apply(update)
+        if update.version < request.known_version and not self._stale_store_logged:
+            self._stale_store_logged = True
+            log.error(
+                "the manager's routing version is %d, this process has %d already and keeps it: the manager's store is older "
+                "than the cluster, perhaps an old copy",
+                update.version,
+                request.known_version,
+            )
+
+    def _begin_pull(self) -> asyncio.Task[None]:
+        """The pull everybody shares."""
+        if self._pulling is None:
+            self._pulling = asyncio.get_running_loop().create_task(self._pull())
+            self._pulling.add_done_callback(self._on_pull_done)
+        return self._pulling
+
+    def _on_pull_done(self, task: asyncio.Task[None]) -> None:
+        self._pulling = None
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            log.debug("routing could not be refreshed: %s", failure)
+
+    async def _watch(self) -> None:
+        """Keep a watch stream open for as long as the client lives."""
+        backoff = JitteredBackoff(self._prng)
+        lost = False
+        while not self._closed:
+            self._stream_is_alive = False
+            try:
+                channel = self._selector.channel or await self._selector.search()
+                if lost:
+                    log.info("the management service answers again")
+                    lost = False
+                self._streaming = asyncio.get_running_loop().create_task(self._stream(channel))
+                await asyncio.wait((self._streaming,))
+                problem = None if self._streaming.cancelled() else self._streaming.exception()
+                self._streaming = None
+                if isinstance(problem, FS3Error):
+                    if problem.code is Code.UNSUPPORTED:
+                        await self._poll()
+                    if problem.code in _GONE or problem.code in _LOST:
+                        self._on_channel_failed(channel)
+                    elif problem.code not in (Code.BUSY, Code.UNSUPPORTED):
+                        log.warning("the watch on routing was refused: %s", problem)
+                    log.debug("the watch on routing ended: %s", problem)
+                elif problem is not None:
+                    log.warning("the watch on routing broke: %s", problem, exc_info=problem)
+            except FS3Error as failure:
+                if not lost:
+                    log.warning("%s; using routing version %d meanwhile", failure, self._routing.version)
+                    lost = True
+            except Exception:
+                log.exception("the watch on routing failed; it is begun again")
+            if self._stream_is_alive:
+                backoff.reset()
+            await backoff.pause()
+
+    async def _stream(self, channel: Channel) -> None:
+        """One watch stream, until it ends, breaks or falls silent."""
+        loop = asyncio.get_running_loop()
+        silence = 3 * watch_keepalive_ns / SECOND
+        updates: AsyncIterator[Any] = channel.stream(MGMTD.WatchRouting, self._request())
+        try:
+            async with asyncio.timeout(silence) as limit:
+                async for update in updates:
+                    limit.reschedule(loop.time() + silence)
+                    self._stream_is_alive = True
+                    self._apply(update)
+        except FS3Error:
+            raise
+        except TimeoutError:
+            raise error(Code.DISCONNECTED, "the watch stream fell silent") from None
+        except ValueError as gap:
+            log.debug("%s; asking again", gap)
+        finally:
+            if (close := getattr(updates, "aclose", None)) is not None:
+                await close()
+
+    async def _poll(self) -> None:
+        """Pull now and then, over a wire or a server that has no streams; until a pull fails."""
+        while not self._closed:
+            await asyncio.sleep(routing_poll_ns / SECOND)
+            pulling = self._begin_pull()
+            await asyncio.wait((pulling,))
+            if not pulling.cancelled():
+                pulling.result()

@@ -1,0 +1,173 @@
+"""The storage client: chunks read, changed and looked for, on whatever nodes hold them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from fs3.base.errors import FS3Error, error
+from fs3.base.ids import ChainId, ChunkId, ClientId, NodeId, TargetId
+from fs3.base.limits import call_timeout_ns, read_attempt_ns, update_retry_ns_max
+from fs3.base.status import Code
+from fs3.client.connector import Connector
+from fs3.client.routing import RoutingSource
+from fs3.client.storage.finds import FindCall, FindOutcome
+from fs3.client.storage.listing import ChunkPage, list_chunks
+from fs3.client.storage.read_single import read_single
+from fs3.client.storage.reads import ReadCall, ReadCounters, ReadOutcome
+from fs3.client.storage.router import ReplicaRouter
+from fs3.client.storage.updates import ChannelAllocator, UpdateCall, UpdateCounters
+from fs3.core.files.channel_pool import ChannelPool
+from fs3.core.files.read_plan import ReadIO
+from fs3.core.files.write_plan import WriteIO
+from fs3.model.chunk import UpdateResult
+from fs3.model.routing import Role, Routing
+from fs3.ports.clock import Clock
+from fs3.ports.rpc import Reply
+from fs3.wire.methods import STORAGE
+from fs3.wire.pb import storage_pb2 as pb
+
+__all__ = ["FindOutcome", "ReadIO", "ReadOutcome", "StorageClient", "WriteIO"]
+
+
+class StorageClient:
+    """Chunk IO for one client. Belongs to one event loop; any number of calls may be under way at once.
+
+    No method raises for what happens to a single IO: each has its own outcome. Every call ends by its deadline.
+    """
+
+    def __init__(
+        self,
+        routing: RoutingSource,
+        connector: Connector,
+        clock: Clock,
+        client_id: ClientId,
+        *,
+        verify: bool = True,
+        host: str = "",
+        timeout_ns: int = call_timeout_ns,
+    ) -> None:
+        """`client_id`: 16 random bytes of this client's life. `verify`: check every byte read against its checksum.
+        `host`: identity of this host, so that replicas on it are preferred; "" unknown."""
+        self.reads = ReadCounters()
+        self.updates = UpdateCounters()
+        self._router = ReplicaRouter(routing, connector, clock, host, int.from_bytes(client_id[:8], "little"))
+        self._clock = clock
+        self._client_id = client_id
+        self._verify = verify
+        self._timeout_ns = timeout_ns
+        self._channels = ChannelAllocator(ChannelPool())
+        self._update_calls: dict[UpdateCall, None] = {}
+        self._closed = False
+        self._connector = connector
+        self._host = host
+        routing.on_change(self._on_routing_changed)
+
+    async def read(self, ios: Sequence[ReadIO], *, timeout_ns: int = 0) -> list[ReadOutcome]:
+        """Fill the buffers of these reads, one frame per node. On anything but OK a buffer's content is undefined.
+
+        OK with a `length` below the buffer's size: the chunk ends there; the rest of the buffer is untouched.
+        """
+        deadline = self._deadline_after(timeout_ns)
+        self.reads.ios += len(ios)
+        if len(ios) == 1:
+            alone = await read_single(self._router, self._clock, self.reads, ios[0], deadline, self._verify)
+            if isinstance(alone, ReadOutcome):
+                return [alone]
+            return await ReadCall(self._router, self._clock, self.reads, ios, deadline, self._verify).run(alone)
+        return await ReadCall(self._router, self._clock, self.reads, ios, deadline, self._verify).run()
+
+    async def update(self, writes: Sequence[WriteIO], *, timeout_ns: int = 0) -> list[UpdateResult]:
+        """Apply these updates, each exactly once when it is tagged; they are independent of each other. No update is repeated for
+        longer than `update_retry_ns_max`, whatever `timeout_ns` says.
+
+        OK: durable on every replica. EXISTS: a PUT of a chunk that is already there. DEADLINE: it may or may not have happened,
+        or may yet.
+        """
+        deadline = self._deadline_after(min(timeout_ns, update_retry_ns_max))
+        batch = UpdateCall(self._router, self._clock, self.updates, self._channels, self._client_id, writes, deadline)
+        self._update_calls[batch] = None
+        try:
+            return await batch.run()
+        finally:
+            del self._update_calls[batch]
+
+    async def find(self, keys: Sequence[tuple[ChunkId, ChainId]], *, timeout_ns: int = 0) -> list[FindOutcome]:
+        """Which of these chunks are there, and how long: one request per node."""
+        return await FindCall(self._router, self._clock, keys, self._deadline_after(timeout_ns)).run()
+
+    async def find_next(self, keys: Sequence[tuple[ChunkId, ChainId]], *, timeout_ns: int = 0) -> list[FindOutcome]:
+        """For each key, the first chunk of the same file from it on that is on its chain: one request per node."""
+        return await FindCall(self._router, self._clock, keys, self._deadline_after(timeout_ns), following=True).run()
+
+    async def list_chunks(
+        self,
+        chain: ChainId,
+        target: TargetId,
+        *,
+        after: ChunkId | None = None,
+        until: ChunkId | None = None,
+        limit: int = 0,
+        timeout_ns: int = 0,
+    ) -> ChunkPage:
+        """A page of what one target of a chain has, whatever its state: for administration. Raises FS3Error when it does not
+        answer."""
+        return await list_chunks(self._router, self._clock, chain, target, after, until, limit, self._deadline_after(timeout_ns))
+
+    async def scrub(self, node: NodeId, *, begin: bool, timeout_ns: int = 0) -> pb.ScrubReply:
+        """How far the scrub of a node's targets is; `begin`: begin one where none is under way. Raises FS3Error."""
+        left = self._deadline_after(timeout_ns) - self._clock.now()
+        reply = await self._router.channel(node).start(STORAGE.Scrub, pb.ScrubRequest(begin=begin), timeout_ns=left)
+        answer: pb.ScrubReply = reply.message
+        return answer
+
+    async def resync(self, node: NodeId, target: TargetId, *, timeout_ns: int = 0) -> None:
+        """Have a target leave its chain for a moment and come back through a resync. Raises FS3Error: BUSY when nobody else of
+        its chain serves, NO_SUCH_TARGET."""
+        left = self._deadline_after(timeout_ns) - self._clock.now()
+        await self._router.channel(node).start(STORAGE.Resync, pb.ResyncRequest(target_id=target), timeout_ns=left)
+
+    async def space(self, *, timeout_ns: int = 0) -> list[pb.TargetSpace]:
+        """Room and use of every target that answers; nodes that do not are left out."""
+        deadline = self._deadline_after(timeout_ns)
+        calls: list[asyncio.Future[Reply]] = []
+        for node in self._router.routing.nodes.values():
+            if node.role is Role.STORAGE and node.alive:
+                try:
+                    left = min(read_attempt_ns, deadline - self._clock.now())
+                    calls.append(self._router.channel(node.id).start(STORAGE.GetSpace, pb.GetSpaceRequest(), timeout_ns=left))
+                except FS3Error:
+                    continue
+        found: list[pb.TargetSpace] = []
+        for answer in await asyncio.gather(*calls, return_exceptions=True):
+            if isinstance(answer, Reply):
+                found += answer.message.targets
+            elif not isinstance(answer, FS3Error):
+                raise answer
+        return found
+
+    def with_routing(self, routing: RoutingSource) -> StorageClient:
+        """Another client on the same channels that follows other routing: tools look at one replica after another with it."""
+        return StorageClient(
+            routing,
+            self._connector,
+            self._clock,
+            self._client_id,
+            verify=self._verify,
+            host=self._host,
+            timeout_ns=self._timeout_ns,
+        )
+
+    async def close(self) -> None:
+        """Take no more calls. The channels belong to the connector."""
+        self._closed = True
+        self._router.close()
+
+    def _deadline_after(self, timeout_ns: int) -> int:
+        if self._closed:
+            raise error(Code.SHUTTING_DOWN, "the storage client is closed")
+        return self._clock.now() + (timeout_ns or self._timeout_ns)
+
+    def _on_routing_changed(self, routing: Routing) -> None:
+        for batch in self._update_calls:
+            batch.on_routing_changed()

@@ -1,0 +1,340 @@
+"""Reads of chunks: planned into one frame per node, received into the callers' buffers, verified, tried elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+from crc32c import crc32c
+
+from fs3.base.checksum import checksums, checksums_of_parts
+from fs3.base.errors import FS3Error, error
+from fs3.base.ids import ChainId, NodeId
+from fs3.base.limits import ios_per_read_max, read_attempt_ns, read_frame_bytes, slow_ns_per_byte
+from fs3.base.status import Code
+from fs3.base.units import KIB
+from fs3.client.storage.attempts import Attempts
+from fs3.client.storage.node_request import NodeRequest, send_windowed
+from fs3.client.storage.router import ReplicaRouter
+from fs3.core.files.read_plan import ReadIO, buffer_bytes
+from fs3.core.files.replica_selector import ReplicaSelector
+from fs3.ports.clock import Clock
+from fs3.ports.rpc import Reply
+from fs3.wire.methods import STORAGE
+from fs3.wire.pb import storage_pb2 as pb
+from fs3.wire.storage import ReadReplyColumns, read_reply_from_pb
+
+read_frames_max = 8
+
+COALESCE_BYTES = 512 * KIB
+"""While a frame holds less, further chains of the call join it when its node serves them: a frame costs more than they do."""
+_OK = Code.OK
+_NOT_FOUND = Code.NOT_FOUND
+
+
+class ReadOutcome(msgspec.Struct, frozen=True, gc=False):
+    """What became of one read. NOT_FOUND: the chunk does not exist; `length` below the buffer's: it ends earlier."""
+
+    code: Code
+    length: int = 0
+    version: int = 0
+    message: str = ""
+
+
+class ReadRefusal(NamedTuple):
+    """What a node answered that is not the end of an IO."""
+
+    node: NodeId
+    code: Code
+    message: str
+
+
+class ReadCounters:
+    """What a client's reads met, for status pages and tests."""
+
+    def __init__(self) -> None:
+        self.ios = 0
+        self.bytes = 0
+        self.frames = 0
+        self.retries = 0
+        self.checksum_mismatches = 0
+        """Pieces that arrived with other bytes than their checksum says, each then read elsewhere."""
+
+
+class _NodeReadRequest(NodeRequest):
+    """One request under way."""
+
+    __slots__ = (
+        "answer",
+        "bytes",
+        "indices",
+        "ios",
+        "lengths",
+        "plain",
+        "reported_bytes",
+        "verify",
+        "versions",
+    )  # fmt: skip
+    chains: list[int]
+
+    def __init__(self, node: NodeId, ios: Sequence[ReadIO], verify: bool) -> None:
+        super().__init__(node, [])
+        self.ios = ios
+        self.verify = verify
+        self.indices: list[int] = []
+        self.versions: list[int] = []
+        self.lengths: list[int] = []
+        self.bytes = 0
+        self.reported_bytes = 0
+        """Of `bytes`, what the choice of targets knows of."""
+        self.plain = True
+        """Every IO has one buffer."""
+        self.answer: ReadReplyColumns | None = None
+
+    def has_room(self, length: int) -> bool:
+        """One more IO of `length` bytes may join."""
+        return self.bytes + length <= read_frame_bytes and len(self.indices) < ios_per_read_max
+
+    def report_load(self, choice: ReplicaSelector) -> None:
+        """Let the next choice know what this node is asked for."""
+        if self.bytes > self.reported_bytes:
+            choice.on_sent(self.node, self.bytes - self.reported_bytes)
+            self.reported_bytes = self.bytes
+
+    def request(self) -> pb.ReadRequest:
+        ios = self.ios
+        indices = self.indices
+        return pb.ReadRequest(
+            chunks=b"".join([ios[index].chunk for index in indices]),
+            chains=self.chains,
+            chain_versions=self.versions,
+            offsets=[ios[index].offset for index in indices],
+            lengths=self.lengths,
+            without_checksums=not self.verify,
+        )
+
+    def into(self, message: Any, payload_length: int) -> Sequence[memoryview]:
+        """Where the payload goes: the buffers of the ranges that were found, shortened where a chunk ends earlier."""
+        answer = self.answer = read_reply_from_pb(message, self.lengths, payload_length, self.verify)
+        ios = self.ios
+        if self.plain and answer.lengths == self.lengths:
+            return [ios[index].buffer for index in self.indices]  # type: ignore[misc]
+        buffers: list[memoryview] = []
+        for index, asked, length in zip(self.indices, self.lengths, answer.lengths, strict=True):
+            if length:
+                buffer = ios[index].buffer
+                if isinstance(buffer, tuple):
+                    buffers += _clip_buffers(buffer, length)
+                else:
+                    buffers.append(buffer if length == asked else buffer[:length])
+        return buffers
+
+    def find_corrupt(self) -> set[int]:
+        """The IOs (their places in the frame) whose bytes are not what the replica says it sent."""
+        answer = self.answer
+        assert answer is not None
+        ios = self.ios
+        sums = answer.checksums
+        bad: set[int] = set()
+        one_piece_each = (
+            self.plain and len(sums) == len(self.indices) and answer.lengths == self.lengths and 0 not in self.lengths
+        )
+        # Nearly every batch of small reads. Which piece is bad, if one is, is found out below.
+        if one_piece_each and [crc32c(ios[index].buffer) for index in self.indices] == sums:  # type: ignore[arg-type]
+            return bad
+        at = 0
+        for place, (index, length, piece) in enumerate(zip(self.indices, answer.lengths, answer.piece_bytes, strict=True)):
+            if not length:
+                continue
+            io = ios[index]
+            buffer = io.buffer
+            if io.offset % piece + length <= piece and type(buffer) is memoryview:
+                if at >= len(sums) or crc32c(buffer if length == len(buffer) else buffer[:length]) != sums[at]:
+                    bad.add(place)
+                at += 1
+                continue
+            parts = _clip_buffers(buffer if isinstance(buffer, tuple) else (buffer,), length)
+            one = len(parts) == 1
+            found = checksums(parts[0], io.offset, piece) if one else checksums_of_parts(parts, io.offset, piece)
+            if found != sums[at : at + len(found)]:
+                bad.add(place)
+            at += len(found)
+        return bad
+
+
+def _clip_buffers(buffers: Sequence[memoryview], length: int) -> list[memoryview]:
+    """The first `length` bytes of several buffers."""
+    taken = []
+    for buffer in buffers:
+        if length <= 0:
+            break
+        taken.append(buffer if len(buffer) <= length else buffer[:length])
+        length -= len(buffer)
+    return taken
+
+
+class ReadCall:
+    """One call of `StorageClient.read`."""
+
+    def __init__(
+        self, router: ReplicaRouter, clock: Clock, counters: ReadCounters, ios: Sequence[ReadIO], deadline: int, verify: bool
+    ) -> None:
+        self._router = router
+        self._clock = clock
+        self._counters = counters
+        self._ios = ios
+        self._deadline = deadline
+        self._verify = verify
+        self._attempts = Attempts(router, clock, deadline, lambda index: ios[index].chain)
+        self._outcomes: list[ReadOutcome | None] = [None] * len(ios)
+
+    async def run(self, refused: ReadRefusal | None = None) -> list[ReadOutcome]:
+        """The outcome of each IO, whatever it takes until the deadline. `refused`: the first IO was asked for already."""
+        if refused is not None:
+            self._attempts.on_refusal(0, *refused)
+        else:
+            await self._send_all(self._plan_one() or self._plan(range(len(self._ios))))
+        while self._attempts:
+            left, given_up = await self._attempts.next_round()
+            for index, code, message in given_up:
+                self._outcomes[index] = ReadOutcome(code, message=message)
+            self._counters.retries += len(left)
+            if not left:
+                break
+            await self._send_all(self._plan(left))
+        return self._outcomes  # type: ignore[return-value]
+
+    def _plan_one(self) -> list[_NodeReadRequest] | None:
+        """One frame for everything, when it is little and somebody serves all of it: `_plan` for the common batch, by columns."""
+        ios = self._ios
+        if not 1 < len(ios) <= ios_per_read_max:
+            return None
+        buffers = [io.buffer for io in ios]
+        lengths = list(map(len, buffers))
+        if sum(lengths) > COALESCE_BYTES or tuple in set(map(type, buffers)):
+            return None
+        chains = [io.chain for io in ios]
+        router = self._router
+        node = router.choice.pick(router.candidates(chains[0]), self._clock.now())
+        versions = {}
+        for chain in dict.fromkeys(chains):
+            who = router.candidates(chain)
+            if node not in who.nodes:
+                return None
+            versions[chain] = who.version
+        assert node is not None
+        frame = _NodeReadRequest(node, ios, self._verify)
+        frame.indices = list(range(len(ios)))
+        frame.chains = chains  # type: ignore[assignment]
+        frame.versions = [versions[chain] for chain in chains]
+        frame.lengths = lengths
+        frame.bytes = sum(lengths)
+        frame.report_load(router.choice)
+        return [frame]
+
+    def _plan(self, indices: Iterable[int]) -> list[_NodeReadRequest]:
+        """Frames for these IOs. One whose chain nobody serves is refused at once."""
+        ios = self._ios
+        attempts = self._attempts
+        choice = self._router.choice
+        frames: list[_NodeReadRequest] = []
+        open_frames: dict[NodeId, _NodeReadRequest] = {}
+        memo: dict[ChainId, tuple[_NodeReadRequest, int]] = {}
+        retry = bool(attempts)
+        for index in indices:
+            io = ios[index]
+            buffer = io.buffer
+            plain = type(buffer) is memoryview
+            length = len(buffer) if plain else buffer_bytes(buffer)
+            chain = io.chain
+            known = memo.get(chain)
+            if known is not None and known[0].bytes + length <= read_frame_bytes and len(known[0].indices) < ios_per_read_max:
+                frame, version = known
+            else:
+                for frame in frames:
+                    frame.report_load(choice)
+                who = self._router.candidates(chain)
+                version = who.version
+                small = {node for node, frame in open_frames.items() if frame.bytes + length <= COALESCE_BYTES}
+                node = attempts.choose_node(index, who, small)
+                if node is None:
+                    attempts.on_refusal(index, None, Code.NOT_SERVING, f"nobody serves chain {chain}")
+                    continue
+                found = open_frames.get(node)
+                if found is None or not found.has_room(length):
+                    found = open_frames[node] = _NodeReadRequest(node, ios, self._verify)
+                    frames.append(found)
+                frame = found
+                if not retry:
+                    memo[chain] = (frame, version)
+            frame.indices.append(index)
+            frame.chains.append(chain)
+            frame.versions.append(version)
+            frame.lengths.append(length)
+            frame.bytes += length
+            if not plain:
+                frame.plain = False
+        for frame in frames:
+            frame.report_load(choice)
+        return frames
+
+    async def _send_all(self, frames: list[_NodeReadRequest]) -> None:
+        await send_windowed(frames, read_frames_max, self.send, self.on_reply, self.on_error, self.on_end)
+
+    def send(self, frame: _NodeReadRequest) -> None:
+        left = self._deadline - self._clock.now()
+        self._counters.frames += 1
+        if left <= 0:
+            raise error(Code.DEADLINE, "no time left to ask")
+        self._router.check_responsive(frame)
+        patience = min(left, read_attempt_ns + read_frames_max * frame.bytes * slow_ns_per_byte)
+        channel = self._router.channel(frame.node)
+        frame.future = channel.start(STORAGE.Read, frame.request(), (), frame.into, patience)
+        self._router.liveness.begin(frame, channel)
+
+    def on_reply(self, frame: _NodeReadRequest, reply: Reply) -> None:
+        self._router.note_routing_version(reply.message.routing_version)
+        choice = self._router.choice
+        self.on_end(frame)
+        choice.on_succeeded(frame.node)
+        outcomes = self._outcomes
+        counters = self._counters
+        attempts = self._attempts
+        bad = frame.find_corrupt() if self._verify else ()
+        answer = frame.answer
+        assert answer is not None
+        counters.bytes += sum(answer.lengths)
+        retry = bool(attempts)
+        if not bad and not retry and not any(answer.codes):
+            for index, length, version in zip(frame.indices, answer.lengths, answer.versions, strict=True):
+                outcomes[index] = ReadOutcome(_OK, length, version)
+            return
+        columns = zip(frame.indices, answer.codes, answer.lengths, answer.versions, strict=True)
+        for place, (index, code, length, version) in enumerate(columns):
+            if code == _OK and place not in bad:
+                outcomes[index] = ReadOutcome(_OK, length, version)
+            elif code == _NOT_FOUND:
+                outcomes[index] = ReadOutcome(_NOT_FOUND)
+            elif code == _OK:
+                counters.checksum_mismatches += 1
+                self._router.report_bad(frame.node, self._ios[index].chunk, self._ios[index].chain)
+                attempts.on_refusal(index, frame.node, Code.CHECKSUM, f"bytes from node {frame.node} fail verification")
+                continue
+            else:
+                attempts.on_refusal(index, frame.node, Code.from_wire(code))
+                continue
+            if retry:
+                attempts.on_answer(index)
+
+    def on_error(self, frame: _NodeReadRequest, failure: FS3Error) -> None:
+        """The whole frame got no answer, or a refusal as a whole."""
+        self.on_end(frame)
+        self._router.on_failure(frame.node, failure)
+        for index in frame.indices:
+            self._attempts.on_refusal(index, frame.node, failure.code, failure.strerror or "")
+
+    def on_end(self, frame: _NodeReadRequest) -> None:
+        """A frame is not waited for any more."""
+        self._router.liveness.end(frame)
+        self._router.choice.on_answered(frame.node, frame.bytes)

@@ -1,0 +1,161 @@
+"""Who holds which chain, as one client sees it: replicas for reads, heads for updates, channels to nodes."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fs3.base.errors import FS3Error, error
+from fs3.base.ids import ChainId, ChunkId, NodeId
+from fs3.base.limits import probe_timeout_ns
+from fs3.base.prng import Prng
+from fs3.base.status import Code
+from fs3.base.units import SECOND
+from fs3.client.connector import Connector
+from fs3.client.routing import RoutingSource
+from fs3.client.storage.liveness import UNRESPONSIVE, HealthProber, LivenessMonitor
+from fs3.client.storage.node_request import NodeRequest
+from fs3.core.files.replica_selector import Candidates, ReplicaSelector, candidates
+from fs3.core.files.retry import RetryAction, Situation, backoff_ns, decide
+from fs3.model.routing import Routing
+from fs3.ports.clock import Clock
+from fs3.ports.rpc import Channel, Reply
+from fs3.wire.methods import STORAGE
+from fs3.wire.pb import storage_pb2 as pb
+
+bad_reports_max = 16
+"""Reports of bad chunks one client has under way; further ones are left to whoever reads them next."""
+
+_LONG_AGO = -(1 << 62)
+_NO_CANDIDATES = Candidates(0, (), ())
+
+
+class ReplicaRouter:
+    """A routing source with what chunk IOs need of it kept at hand for as long as a snapshot is the newest."""
+
+    def __init__(self, source: RoutingSource, connector: Connector, clock: Clock, host: str, seed: int) -> None:
+        self.choice = ReplicaSelector(seed % 1024)
+        self._source = source
+        self._connector = connector
+        self._clock = clock
+        self._host = host
+        self._prng = Prng(seed)
+        self._routing = Routing()
+        self._learned_at = clock.now()
+        self._candidates: dict[ChainId, Candidates] = {}
+        self._channels: dict[NodeId, Channel] = {}
+        self._prober = HealthProber(self._probe_channel, self.choice.on_succeeded)
+        self._reports: set[asyncio.Future[Reply]] = set()
+        self.liveness = LivenessMonitor(self.has_alternative, self._suspect)
+        source.on_change(self._on_routing_changed)
+        self._on_routing_changed(source.routing)
+
+    @property
+    def routing(self) -> Routing:
+        """The newest snapshot."""
+        return self._routing
+
+    def candidates(self, chain: ChainId) -> Candidates:
+        """The serving replicas of a chain; none for a chain nobody knows."""
+        found = self._candidates.get(chain)
+        if found is None:
+            members = self._routing.chains.get(chain)
+            found = candidates(members, self._routing, self._host) if members is not None else _NO_CANDIDATES
+            self._candidates[chain] = found
+        return found
+
+    def channel(self, node: NodeId) -> Channel:
+        """The channel to a node. Raises FS3Error (UNAVAILABLE) naming a node that is not known or that no wire reaches."""
+        found = self._channels.get(node)
+        if found is None:
+            known = self._routing.nodes.get(node)
+            if known is None:
+                raise error(Code.UNAVAILABLE, f"node {node} is not in the routing info of version {self._routing.version}")
+            found = self._channels[node] = self._connector.channel(known.endpoints, known.host)
+        return found
+
+    def note_routing_version(self, routing_version: int) -> None:
+        """A node answered with the routing version it knows: when that is newer, routing here is old, whatever its age."""
+        if routing_version > self._routing.version:
+            self._learned_at = _LONG_AGO
+
+    def on_failure(self, node: NodeId, failure: FS3Error) -> None:
+        """A request to a node failed as a whole; when the node is the reason, others are preferred for a while."""
+        self.note_routing_version(failure.routing_version)
+        if failure.code in UNRESPONSIVE:
+            self._suspect(node)
+
+    def report_bad(self, node: NodeId, chunk: ChunkId, chain: ChainId) -> None:
+        """Bytes of a chunk arrived from a node with other sums than the node's index has: let it look at its copy. Nobody waits
+        for that."""
+        if len(self._reports) >= bad_reports_max:
+            return
+        try:
+            report = self.channel(node).start(
+                STORAGE.ReportBad, pb.ReportBadRequest(chunks=chunk, chains=(chain,)), timeout_ns=probe_timeout_ns
+            )
+        except FS3Error:
+            return
+        self._reports.add(report)
+        report.add_done_callback(self._on_report_done)
+
+    def _on_report_done(self, report: asyncio.Future[Reply]) -> None:
+        self._reports.discard(report)
+        if not report.cancelled():
+            report.exception()  # the next reader will report again
+
+    def has_alternative(self, frame: NodeRequest) -> bool:
+        """Something a frame asks for can be asked of another node, one that is not silent itself."""
+        now = self._clock.now()
+        return any(
+            node != frame.node and not self.choice.is_suspect(node, now)
+            for chain in frame.chain_ids()
+            for node in self.candidates(chain).nodes
+        )
+
+    def check_responsive(self, frame: NodeRequest) -> None:
+        """FS3Error (DEADLINE) when the node of a frame that was planned earlier has fallen silent since, and others serve."""
+        if self.choice.is_suspect(frame.node, self._clock.now()) and self.has_alternative(frame):
+            raise error(Code.DEADLINE, f"node {frame.node} has fallen silent")
+
+    def close(self) -> None:
+        """Watch and probe nobody any more."""
+        self.liveness.close()
+        self._prober.close()
+        for report in list(self._reports):
+            report.cancel()
+
+    def decide_retry(
+        self, code: Code, attempt: int, *, read: bool, repeatable: bool, others: bool, asked_tail: bool
+    ) -> RetryAction:
+        """The retry table's answer."""
+        age = self._clock.now() - self._learned_at
+        return decide(Situation(code, attempt, age, read, repeatable, others, asked_tail))
+
+    async def prepare_retry(self, todo: set[RetryAction], attempt: int, deadline: int) -> None:
+        """Do what has to be done before trying again; at most until the deadline."""
+        now = self._clock.now()
+        if RetryAction.REFRESH in todo:
+            try:
+                async with asyncio.timeout(max(0, deadline - now) / SECOND):
+                    self._on_routing_changed(await self._source.refresh(self._routing.version))
+            except TimeoutError:
+                return
+            self._learned_at = self._clock.now()
+        elif RetryAction.WAIT in todo:
+            await asyncio.sleep(min(backoff_ns(attempt, self._prng.next()), max(0, deadline - now)) / SECOND)
+
+    def _suspect(self, node: NodeId) -> None:
+        self.choice.on_failed(node, self._clock.now())
+        self._prober.suspect(node)
+
+    def _probe_channel(self, node: NodeId) -> Channel | None:
+        known = self._routing.nodes.get(node)
+        return self.channel(node) if known is not None and known.alive else None
+
+    def _on_routing_changed(self, routing: Routing) -> None:
+        if routing.version <= self._routing.version and self._routing.version:
+            return
+        self._routing = routing
+        self._learned_at = self._clock.now()
+        self._candidates = {}
+        self._channels = {}

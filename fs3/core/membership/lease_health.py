@@ -1,0 +1,187 @@
+"""Who is here: heartbeats in, leases and local states out.
+
+A node counts its lease from when it *sent* a heartbeat, the manager from when it received one, and the manager adds what
+clocks may drift. So when the manager says that a lease has run out, the node has stopped serving, whatever the network did.
+
+A node serves only the targets that its last acknowledged heartbeat mentioned. So one that it does not mention may be replaced
+although the node's lease is running.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from fs3.base.ids import NodeId, TargetId
+from fs3.core.membership.config import MgmtdConfig
+from fs3.core.membership.events import Heartbeat, TargetReport
+from fs3.model.chain import LocalState, Slot
+
+
+@dataclass(slots=True)
+class NodeHealth:
+    """What is known of one node since the manager started."""
+
+    lease_until: int
+    """The node may believe until then that it holds a lease."""
+    here_since: int
+    """When it registered, came back, or the manager began to know it."""
+    seq: int = 0
+    """Of its newest heartbeat."""
+    last_heartbeat_at: int | None = None
+    """When that arrived; None before the first."""
+    has_left: bool = False
+    """It has handed over."""
+    fence_version: int = 0
+    """Routing version the node must have applied before its lease is extended: in it, the node lost something it served."""
+    reports: dict[TargetId, TargetReport] = field(default_factory=dict)
+    """Newest accepted report of each of its targets."""
+    mentioned_at: dict[TargetId, int] = field(default_factory=dict)
+    """When it last said anything of a target, or got it."""
+
+
+class LeaseHealth:
+    """Leases of all nodes, by the manager's monotonic clock."""
+
+    def __init__(self, config: MgmtdConfig) -> None:
+        self._config = config
+        self._nodes: dict[NodeId, NodeHealth] = {}
+
+    def assume_lease(self, now: int, node: NodeId, fence_version: int = 0) -> None:
+        """A node the manager knew before it was restarted: another lease may be running that it knows nothing of."""
+        self._nodes[node] = NodeHealth(self._until(now), now, fence_version=fence_version)
+
+    def renew_assumed_leases(self, now: int) -> None:
+        """Whoever has not been heard yet gets a whole lease from now on."""
+        for health in self._nodes.values():
+            if health.last_heartbeat_at is None and health.lease_until:
+                health.lease_until = max(health.lease_until, self._until(now))
+
+    def on_registered(self, now: int, node: NodeId, *, same_incarnation: bool) -> None:
+        """A process has registered; `again`: one that had, in the same incarnation.
+
+        What another incarnation said of its targets counts no longer: their files may have been replaced meanwhile.
+        """
+        health = self._nodes.setdefault(node, NodeHealth(0, now))
+        health.lease_until = self._until(now)
+        health.here_since = now
+        health.has_left = False
+        if not same_incarnation:
+            health.seq = 0
+            health.reports.clear()
+
+    def on_assigned(self, now: int, node: NodeId, target: TargetId) -> None:
+        """The node has a new target: it cannot have mentioned it before it learns of it."""
+        self._nodes[node].mentioned_at[target] = now
+
+    def on_process_paused(self, since: int, now: int) -> None:
+        """The manager did nothing from `since` to `now` (it was stopped, or starved): that nobody was heard says nothing."""
+        for health in self._nodes.values():
+            if health.lease_until > since:
+                health.lease_until += now - since
+            health.here_since = max(health.here_since, now)
+
+    def on_heartbeat(self, now: int, beat: Heartbeat, chain_versions: dict[TargetId, int]) -> tuple[bool, set[TargetId]]:
+        """A heartbeat of a registered node in its present incarnation.
+
+        `chain_versions`: version of the chain of each target of this node. Returns whether it may extend its lease, and the
+        targets whose local state is news. One that is older than the last changes nothing, so it grants nothing either: what is
+        granted must have been counted. The last one again, because its answer was lost, is granted again.
+        """
+        health = self._nodes[beat.node]
+        if beat.seq < health.seq or health.has_left:
+            return False, set()
+        if beat.seq == health.seq:
+            granted = beat.routing_version >= health.fence_version
+            if granted:
+                health.lease_until = self._until(now)
+            return granted, set()
+        if now >= health.lease_until:
+            health.here_since = now
+        health.seq = beat.seq
+        health.last_heartbeat_at = now
+        changed = self._take_reports(now, health, beat, chain_versions)
+        if beat.leaving:
+            health.has_left = True
+            health.lease_until = now
+            return False, changed | set(chain_versions)
+        if beat.routing_version < health.fence_version:
+            return False, changed
+        health.lease_until = self._until(now)
+        return True, changed
+
+    def _take_reports(self, now: int, health: NodeHealth, beat: Heartbeat, chain_versions: dict[TargetId, int]) -> set[TargetId]:
+        changed = set()
+        mentioned = set()
+        for report in beat.targets:
+            version = chain_versions.get(report.target)
+            if version is None:
+                continue
+            mentioned.add(report.target)
+            health.mentioned_at[report.target] = now
+            # Made under another chain version, it says nothing about this one; "uptodate" least of all.
+            if version != report.chain_version:
+                continue
+            if _accept(health, report):
+                changed.add(report.target)
+        patience = self._config.lease_ns + self._config.drift_ns
+        for target, version in chain_versions.items():
+            if target in mentioned:
+                continue
+            if now - max(health.mentioned_at.get(target, 0), health.here_since) >= patience:
+                missing = TargetReport(target, LocalState.OFFLINE, version, reason="the node does not mention it")
+                if _accept(health, missing):
+                    changed.add(target)
+        return changed
+
+    def fence(self, node: NodeId, routing_version: int) -> None:
+        """The node lost something it served, in this routing version."""
+        health = self._nodes[node]
+        health.fence_version = max(health.fence_version, routing_version)
+
+    def is_alive(self, now: int, node: NodeId) -> bool:
+        """Its lease is running, as far as the node can know."""
+        health = self._nodes[node]
+        return not health.has_left and now < health.lease_until
+
+    def local_state(self, now: int, node: NodeId, target: TargetId, chain_version: int) -> LocalState | None:
+        """What to believe of a target of a chain of this version; None when nothing is known yet.
+
+        A change of the chain makes earlier reports void: above all, to have finished syncing counts under one version only.
+        """
+        if not self.is_alive(now, node):
+            return LocalState.OFFLINE
+        report = self._nodes[node].reports.get(target)
+        return report.state if report is not None and report.chain_version == chain_version else None
+
+    def has_link_fault(self, now: int, slot: Slot, successor: Slot, chain_version: int) -> bool:
+        """A target says that it cannot reach its successor, and both were heard just now: neither is about to be given up."""
+        recently = 2 * self._config.heartbeat_ns
+        for node in (slot.node, successor.node):
+            silent = self.heartbeat_age_ns(now, node)
+            if silent is None or silent > recently or not self.is_alive(now, node):
+                return False
+        report = self.report(slot.node, slot.target)
+        return report is not None and (report.chain_version, report.unreachable) == (chain_version, successor.target)
+
+    def report(self, node: NodeId, target: TargetId) -> TargetReport | None:
+        """The newest accepted report of a target."""
+        return self._nodes[node].reports.get(target)
+
+    def lease_left_ns(self, now: int, node: NodeId) -> int:
+        """Negative when it has run out. Without the drift: what the node itself may count on."""
+        return self._nodes[node].lease_until - self._config.drift_ns - now
+
+    def heartbeat_age_ns(self, now: int, node: NodeId) -> int | None:
+        """Since its newest heartbeat; None when this manager has heard none."""
+        heard_at = self._nodes[node].last_heartbeat_at
+        return None if heard_at is None else now - heard_at
+
+    def _until(self, now: int) -> int:
+        return now + self._config.lease_ns + self._config.drift_ns
+
+
+def _accept(health: NodeHealth, report: TargetReport) -> bool:
+    """Whether the state it reports is news."""
+    before = health.reports.get(report.target)
+    health.reports[report.target] = report
+    return before is None or (before.state, before.chain_version) != (report.state, report.chain_version)

@@ -1,0 +1,92 @@
+"""Who may be a node: what speaks against a registration or a heartbeat, and what to say then."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fs3.base.ids import ChainId, NodeId, TargetId
+from fs3.base.status import Code
+from fs3.core.membership.events import Heartbeat, RegisterNode, Rejection
+from fs3.core.membership.state import ClusterRow
+from fs3.model.routing import Node
+
+
+class RequestRejected(Exception):
+    """A request cannot be granted."""
+
+    def __init__(self, code: Code, message: str) -> None:
+        self.rejection = Rejection(code, message)
+
+
+def check_cluster(cluster: ClusterRow, event: RegisterNode) -> None:
+    """Its data belongs to this cluster, or to none yet."""
+    if event.cluster and event.cluster != cluster.id:
+        raise RequestRejected(
+            Code.WRONG_CLUSTER,
+            f"node {event.name!r} belongs to cluster {event.cluster.hex()}, this is {cluster.id.hex()} ({cluster.name})",
+        )
+
+
+def admit_incarnation(known: Node | None, event: RegisterNode, *, alive: bool) -> int:
+    """The incarnation under which a process may have its name. `alive`: the lease of the known one may be running."""
+    if known is None:
+        return event.incarnation or 1
+    if event.role is not known.role:
+        raise RequestRejected(Code.INVALID, f"node {known.name!r} is a {known.role.name}, not a {event.role.name}")
+    same = (event.host, event.pid, event.endpoints) == (known.host, known.pid, known.endpoints)
+    running = f"process {known.pid} at {', '.join(known.endpoints) or 'no endpoint'}"
+    if event.incarnation:
+        if event.incarnation < known.incarnation:
+            raise RequestRejected(Code.OLD_INCARNATION, superseded_message(known, event.incarnation))
+        if event.incarnation == known.incarnation and not same and alive:
+            raise RequestRejected(Code.OLD_INCARNATION, f"node {known.name!r} is running already: {running}")
+        return event.incarnation
+    # Its directory is new. Another directory means another lock: nothing but time proves that the former process serves no more.
+    if not alive:
+        return known.incarnation + 1
+    if same:
+        return known.incarnation  # it asks again: the answer was lost
+    raise RequestRejected(
+        Code.BUSY,
+        f"node {known.name!r} may still run ({running}): "
+        "a process with a new directory takes its place once its lease has run out",
+    )
+
+
+def check_targets(
+    number: NodeId,
+    event: RegisterNode,
+    targets_by_node: Mapping[NodeId, Mapping[TargetId, ChainId]],
+    nodes: Mapping[NodeId, Node],
+) -> None:
+    """Data on a node's disks must be data of targets that are this node's."""
+    own = targets_by_node.get(number, {})
+    for target in event.targets:
+        if target in own:
+            continue
+        owner = next((node for node, targets in targets_by_node.items() if target in targets), None)
+        where = f"it belongs to node {nodes[owner].name!r}" if owner else "it belongs to no chain"
+        raise RequestRejected(Code.INVALID, f"node {event.name!r} has data of target {target}, but {where}")
+
+
+def check_heartbeat(node: Node | None, event: Heartbeat, newest_version: int) -> Node:
+    """The node a heartbeat is of. `newest_version`: of the routing info that this manager knows of."""
+    if node is None:
+        raise RequestRejected(Code.UNKNOWN_NODE, f"node {event.node} is not registered here")
+    if event.incarnation < node.incarnation:
+        raise RequestRejected(Code.OLD_INCARNATION, superseded_message(node, event.incarnation))
+    if event.incarnation > node.incarnation:
+        raise RequestRejected(Code.UNKNOWN_NODE, f"incarnation {event.incarnation} of node {node.name!r} has not registered")
+    if event.routing_version > newest_version:
+        # Nothing is published before it is stored. Chains may be further than this store knows, so it must decide nothing.
+        raise RequestRejected(
+            Code.STALE,
+            f"node {node.name!r} has routing version {event.routing_version}, the newest of this manager is {newest_version}: "
+            "the manager's store is older than the cluster, perhaps an old copy",
+        )
+    return node
+
+
+def superseded_message(node: Node, incarnation: int) -> str:
+    """What to tell a process that was replaced."""
+    return f"incarnation {incarnation} of node {node.name!r} is over, {node.incarnation} has registered"

@@ -1,0 +1,365 @@
+"""Looking at the namespace's rows a page at a time, while everybody goes on working.
+
+A page is read in one transaction, so what it finds wrong *is* wrong: no operation ever leaves such rows behind. What cannot be
+seen from a page and the rows it names is left to whoever puts the pages together (`fs3.core.meta.fsck.namespace_check`): how many
+names an inode has, whether a removed file is queued, how many entries a directory of several pages has. For that a page hands out
+columns with each inode's `change`, which rises with every change of its names and of its entries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+import msgspec
+
+from fs3.base.ids import ROOT_INODE, ClientId, InodeId
+from fs3.base.limits import ancestors_max
+from fs3.base.status import Code
+from fs3.core.meta import client_liveness as liveness
+from fs3.core.meta import keys, rows
+from fs3.core.meta.errors import MetaError
+from fs3.core.meta.rows import GarbageKind
+from fs3.core.txn import ReadTxn
+from fs3.model.check import CheckPage, DirectoryPart, InodeFacts, Inspection, Problem, ProblemKind, RowTable
+from fs3.model.inode import Inode, InodeType
+
+_DIRECTORY = InodeType.DIRECTORY
+_PREFIX = {
+    RowTable.INODES: keys.INODE,
+    RowTable.ENTRIES: keys.DIRENT,
+    RowTable.SESSIONS: keys.SESSION,
+    RowTable.GARBAGE: keys.GARBAGE,
+    RowTable.REQUESTS: keys.REQUEST,
+    RowTable.CLIENTS: keys.CLIENT,
+    RowTable.PRUNED: keys.PRUNED,
+}
+_DECODERS: dict[RowTable, Callable[[bytes, bytes], object]] = {
+    RowTable.REQUESTS: rows.decode_request,
+    RowTable.CLIENTS: liveness.decode_client,
+    RowTable.PRUNED: rows.decode_pruned_session,
+}
+"""Of rows of which nothing is asked but that they can be read."""
+
+
+_ENDING = (RowTable.INODES, RowTable.ENTRIES, RowTable.SESSIONS, RowTable.GARBAGE)
+
+
+def _range(table: RowTable) -> tuple[bytes, bytes]:
+    return _PREFIX[table], keys.end_of(_PREFIX[table])
+
+
+async def check_page(txn: ReadTxn, table: RowTable, begin: bytes, limit: int) -> CheckPage:
+    """The rows of a table from the key `begin` on (empty: from the first), at most `limit` of them.
+
+    Raises MetaError INVALID when `begin` is not a key of the table.
+    """
+    page = CheckPage(b"", 0, [], [], [], [], [], [], [])
+    if table is RowTable.COUNTERS:
+        files_end = keys.garbage_range(GarbageKind.FILE)[1]
+        page.keys.append(await txn.get(keys.COUNTERS) or b"")
+        for begin_of, end_of in (*(_range(each) for each in _ENDING), (keys.GARBAGE, files_end)):
+            last = await txn.scan(begin_of, end_of, 1, reverse=True)
+            page.keys.append(last[0][0] if last else b"")
+        return page
+    prefix = _PREFIX[table]
+    if begin and not begin.startswith(prefix):
+        raise MetaError(Code.INVALID, f"{begin!r} is not a key of the table {table.name.lower()}")
+    found = await txn.scan(begin or prefix, _range(table)[1], limit + 1)
+    following = found[limit][0] if len(found) > limit else b""
+    page.next = following
+    del found[limit:]
+    page.rows = len(found)
+    if table is RowTable.ENTRIES:
+        await _check_entries(txn, page, begin, found)
+    elif table in _DECODERS:
+        _check_readable(page, found, _DECODERS[table])
+    else:
+        await _CHECKS[table](txn, page, found)
+        if table is RowTable.INODES and not begin and await txn.get(keys.inode_key(ROOT_INODE)) is None:
+            page.problems.append(Problem(ProblemKind.NO_ROOT, ROOT_INODE))
+    # A reply has its limits; what is cut off is found once the others are repaired.
+    del page.problems[limit:]
+    return page
+
+
+async def inspect_inodes(txn: ReadTxn, inodes: Sequence[int]) -> Inspection:
+    """These inodes as they are now. One whose row cannot be read has no chunk size."""
+    facts = []
+    for number in inodes:
+        key = keys.inode_key(InodeId(number))
+        row = await txn.get(key)
+        if row is None:
+            continue
+        try:
+            inode = rows.decode_inode(key, row)
+        except MetaError:
+            # It is there, and nothing is known of it: nobody may take it for gone.
+            facts.append(InodeFacts(InodeId(number), InodeType.FILE, -1, 0, 0, 0, 0, True, 0, ()))
+            continue
+        is_open = await _is_open(txn, inode)
+        names, queued = _expected(inode, is_open)
+        layout = inode.layout
+        known = inode.change, inode.nlink, inode.length, names, queued, is_open, layout.chunk_size
+        facts.append(InodeFacts(inode.id, inode.type, *known, layout.chains if inode.type is InodeType.FILE else ()))
+    counters = parse_counters(await txn.get(keys.COUNTERS) or b"")
+    return Inspection(0 if counters is None else counters.next_id, facts)
+
+
+async def find_readable_inode(txn: ReadTxn, inode: InodeId) -> Inode | None:
+    """The inode with an id; None as well for one whose row cannot be read, which is a problem of its own."""
+    try:
+        return await rows.find_inode(txn, inode)
+    except MetaError:
+        return None
+
+
+Found = Sequence[tuple[bytes, bytes]]
+
+
+async def _check_inodes(txn: ReadTxn, page: CheckPage, found: Found) -> None:
+    add = page.problems.append
+    hanging: dict[InodeId, bool] = {ROOT_INODE: True}
+    largest = 0
+    for key, row in found:
+        try:
+            inode = rows.decode_inode(key, row)
+        except MetaError:
+            add(Problem(ProblemKind.UNREADABLE, _number(key), key=key))
+            continue
+        if keys.inode_key(inode.id) != key:
+            add(Problem(ProblemKind.UNREADABLE, _number(key), key=key, expected=1))
+            continue
+        largest = inode.id
+        names, queued = _expected(inode, inode.nlink == 0 and await _is_open(txn, inode))
+        page.inodes.append(inode.id)
+        page.changes.append(inode.change)
+        page.names.append(names)
+        page.queued.append(queued)
+        if inode.type is _DIRECTORY:
+            if not await txn.scan(*keys.dirents_range(inode.id), 1):
+                page.problems += check_directory_counts(inode.id, inode.change, inode.length, inode.nlink, 0, 0)
+            if not await _hangs(txn, inode, hanging):
+                page.problems += await _loop(txn, inode)
+        elif inode.type is InodeType.SYMLINK and inode.length != len(inode.target.encode()):
+            size = len(inode.target.encode())
+            add(Problem(ProblemKind.SYMLINK_LENGTH, inode.id, change=inode.change, found=inode.length, expected=size))
+    await _check_next_id(txn, page, largest)
+
+
+async def _check_entries(txn: ReadTxn, page: CheckPage, begin: bytes, found: Found) -> None:
+    add = page.problems.append
+    parent: Inode | None = None
+    current = -1
+    entries = subdirectories = 0
+    begins = True
+
+    def leave(ends: bool) -> None:
+        if parent is not None and parent.type is _DIRECTORY:
+            so_far = (parent.id, parent.change, parent.length, parent.nlink, entries, subdirectories)
+            if begins and ends:
+                page.problems.extend(check_directory_counts(*so_far))
+            else:
+                page.parts.append(DirectoryPart(*so_far, begins, ends))
+
+    for key, row in found:
+        number = _number(key)
+        name = key[keys.NAME_AT :]
+        if number != current:
+            leave(True)
+            # Where the page begins behind a directory's first possible key, the directory began in another one.
+            begins = current >= 0 or not begin.startswith(key[: keys.NAME_AT]) or begin == key[: keys.NAME_AT]
+            parent = await find_readable_inode(txn, InodeId(number))
+            current, entries, subdirectories = number, 0, 0
+        entries += 1
+        try:
+            dirent = rows.decode_dirent(key, row)
+        except MetaError:
+            add(Problem(ProblemKind.UNREADABLE, 0, number, name, key))
+            page.inodes.append(0)
+            continue
+        page.inodes.append(dirent.inode)
+        subdirectories += dirent.type is _DIRECTORY
+        if parent is None or parent.type is not _DIRECTORY:
+            add(Problem(ProblemKind.ENTRY_WITHOUT_DIRECTORY, dirent.inode, number, name))
+        if not name or b"/" in name or b"\0" in name or name in (b".", b".."):
+            add(Problem(ProblemKind.ENTRY_MISNAMED, dirent.inode, number, name))
+        inode_key = keys.inode_key(dirent.inode)
+        inode_row = await txn.get(inode_key)
+        if inode_row is None:
+            add(Problem(ProblemKind.ENTRY_WITHOUT_INODE, dirent.inode, number, name))
+            continue
+        try:
+            inode = rows.decode_inode(inode_key, inode_row)
+        except MetaError:
+            continue  # said once, of the inode
+        if inode.type is not dirent.type:
+            add(Problem(ProblemKind.ENTRY_OF_OTHER_TYPE, inode.id, number, name, found=dirent.type, expected=inode.type))
+        elif inode.type is _DIRECTORY and inode.parent != number and inode.id != ROOT_INODE:
+            add(Problem(ProblemKind.ENTRY_OF_OTHER_PARENT, inode.id, number, name, found=inode.parent))
+    ends = _number(page.next) != current
+    leave(ends)
+    if ends:
+        # The next page begins with the next directory, not with what is its first entry now.
+        page.next = page.next[: keys.NAME_AT]
+
+
+async def _check_sessions(txn: ReadTxn, page: CheckPage, found: Found) -> None:
+    largest = 0
+    clients: dict[ClientId, bool] = {}
+    for key, row in found:
+        try:
+            session = rows.decode_session(key, row)
+        except MetaError:
+            page.problems.append(Problem(ProblemKind.UNREADABLE, _number(key), key=key))
+            continue
+        if keys.session_key(session.inode, session.id) != key:
+            page.problems.append(Problem(ProblemKind.UNREADABLE, _number(key), key=key, expected=1))
+            continue
+        page.inodes.append(session.id)
+        largest = max(largest, session.id)
+        if not await session_has_file(txn, session.inode):
+            page.problems.append(Problem(ProblemKind.SESSION_OF_NOTHING, session.inode, key=key))
+        if session.client not in clients:
+            clients[session.client] = await txn.get(keys.client_key(session.client)) is not None
+        if not clients[session.client]:
+            page.problems.append(Problem(ProblemKind.SESSION_OF_NOBODY, session.inode, key=key))
+    await _check_next_id(txn, page, largest)
+
+
+async def _check_garbage(txn: ReadTxn, page: CheckPage, found: Found) -> None:
+    for key, row in found:
+        try:
+            garbage = rows.decode_garbage(key, row)
+        except MetaError:
+            page.problems.append(Problem(ProblemKind.UNREADABLE, 0, key=key))
+            continue
+        page.inodes.append(garbage.inode)
+        page.keys.append(key)
+        problem = await find_garbage_problem(txn, garbage)
+        if problem is not None:
+            page.problems.append(problem)
+
+
+def _check_readable(page: CheckPage, found: Found, decode: Callable[[bytes, bytes], object]) -> None:
+    for key, row in found:
+        try:
+            decode(key, row)
+        except MetaError:
+            page.problems.append(Problem(ProblemKind.UNREADABLE, 0, key=key))
+
+
+_CHECKS: dict[RowTable, Callable[[ReadTxn, CheckPage, Found], Awaitable[None]]] = {
+    RowTable.INODES: _check_inodes,
+    RowTable.SESSIONS: _check_sessions,
+    RowTable.GARBAGE: _check_garbage,
+}
+
+
+# --- premises that repairs ask again ---------------------------------------------------------------------------------
+
+
+def check_directory_counts(
+    inode: InodeId, change: int, length: int, nlink: int, entries: int, subdirectories: int
+) -> list[Problem]:
+    """What is wrong with a directory's own idea of how much is in it. One that is being dismantled keeps its nlink of 0."""
+    expected = 2 + subdirectories if nlink else 0
+    if (length, nlink) == (entries, expected):
+        return []
+    kind = ProblemKind.DIRECTORY_MISCOUNTED
+    return [Problem(kind, inode, change=change, found=length, expected=entries, found_too=nlink, expected_too=expected)]
+
+
+def parse_counters(row: bytes) -> rows.NamespaceCounters | None:
+    """The counters from their row; None when it is missing or cannot be read."""
+    try:
+        return msgspec.msgpack.decode(row, type=rows.NamespaceCounters)
+    except msgspec.MsgspecError:
+        return None
+
+
+async def session_has_file(txn: ReadTxn, inode: InodeId) -> bool:
+    """The inode of a session is a file, or its row cannot be read."""
+    if await txn.get(keys.inode_key(inode)) is None:
+        return False
+    found = await find_readable_inode(txn, inode)
+    return found is None or found.type is InodeType.FILE
+
+
+async def find_garbage_problem(txn: ReadTxn, garbage: rows.Garbage) -> Problem | None:
+    """Why a garbage row must not be there; None when it may."""
+    if await txn.get(keys.inode_key(garbage.inode)) is None:
+        return Problem(ProblemKind.GARBAGE_OF_NOTHING, garbage.inode, key=garbage.key)
+    inode = await find_readable_inode(txn, garbage.inode)
+    if inode is None:
+        return None
+    wanted = InodeType.FILE if garbage.kind is GarbageKind.FILE else _DIRECTORY
+    if inode.type is not wanted:
+        return Problem(ProblemKind.GARBAGE_OF_NOTHING, garbage.inode, key=garbage.key)
+    is_open = wanted is InodeType.FILE and await _is_open(txn, inode)
+    if inode.nlink or is_open:
+        return Problem(ProblemKind.GARBAGE_IN_USE, inode.id, key=garbage.key, found=inode.nlink, expected=int(is_open))
+    return None
+
+
+async def find_loop(txn: ReadTxn, directory: Inode) -> list[InodeId]:
+    """The directories of the loop that one is in or hangs below; empty when it hangs below something else."""
+    path: list[InodeId] = []
+    seen: set[InodeId] = set()
+    current: Inode | None = directory
+    while current is not None and current.id not in seen:
+        if current.id == ROOT_INODE or current.nlink == 0 or len(path) > ancestors_max:
+            return []
+        path.append(current.id)
+        seen.add(current.id)
+        current = await find_readable_inode(txn, current.parent)
+    return path[path.index(current.id) :] if current is not None else []
+
+
+# --- pieces ----------------------------------------------------------------------------------------------------------
+
+
+def _number(key: bytes) -> int:
+    return int.from_bytes(key[keys.PREFIX_BYTES : keys.NAME_AT], "big")
+
+
+def _expected(inode: Inode, is_open: bool) -> tuple[int, int]:
+    """(names, garbage rows) an inode should have."""
+    if inode.type is _DIRECTORY:
+        return (1 if inode.nlink and inode.id != ROOT_INODE else 0), int(inode.nlink == 0)
+    return inode.nlink, int(inode.nlink == 0 and not is_open)
+
+
+async def _is_open(txn: ReadTxn, inode: Inode) -> bool:
+    return inode.type is InodeType.FILE and bool(await txn.scan(*keys.sessions_range(inode.id), 1))
+
+
+async def _hangs(txn: ReadTxn, directory: Inode, known: dict[InodeId, bool]) -> bool:
+    """A directory hangs below the root, below a detached one, or below nothing (which its entry's check says); not in a loop."""
+    path = []
+    current: Inode | None = directory
+    while current is not None and current.id not in known:
+        path.append(current.id)
+        known[current.id] = False  # met again on the way up: a loop
+        if current.nlink == 0:
+            break
+        current = await find_readable_inode(txn, current.parent)
+    answer = current is None or current.nlink == 0 or known[current.id]
+    for inode in path:
+        known[inode] = answer
+    return answer
+
+
+async def _loop(txn: ReadTxn, directory: Inode) -> list[Problem]:
+    """A loop is said once, of the smallest id in it."""
+    members = await find_loop(txn, directory)
+    if not members or min(members) != directory.id:
+        return []
+    return [Problem(ProblemKind.DIRECTORY_LOOP, directory.id, change=directory.change, expected=len(members))]
+
+
+async def _check_next_id(txn: ReadTxn, page: CheckPage, largest: int) -> None:
+    if not largest:
+        return
+    counters = parse_counters(await txn.get(keys.COUNTERS) or b"")  # if it cannot be read, that is said once, by the survey
+    if counters is not None and largest >= counters.next_id:
+        page.problems.append(Problem(ProblemKind.ID_IN_USE, largest, found=counters.next_id))

@@ -1,0 +1,354 @@
+"""Repairing what a check of the namespace found: one small transaction per problem.
+
+Each begins by asking again for what made it a problem; when that is no longer so, nothing is done. A repair keeps what there
+is: what has lost its name gets one in /lost+found, and only rows that name nothing are deleted. One repair may bring another
+problem to light (an entry that is deleted leaves a directory that counts one too many); checking and repairing again ends that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from msgspec.structs import replace
+
+from fs3.base.ids import ROOT_INODE, InodeId
+from fs3.base.limits import check_rows_per_page
+from fs3.base.status import Code
+from fs3.core.meta import client_liveness as liveness
+from fs3.core.meta import garbage, keys, rows
+from fs3.core.meta.allocation import adjust_counts
+from fs3.core.meta.context import OpContext
+from fs3.core.meta.entries import NO_LAYOUT, with_nlink
+from fs3.core.meta.errors import MetaError
+from fs3.core.meta.fsck.lost_found import LOST_FOUND, find_names, reconnect, remove_entry
+from fs3.core.meta.fsck.pages import find_garbage_problem, find_loop, find_readable_inode, parse_counters, session_has_file
+from fs3.core.meta.idempotency import idempotent
+from fs3.core.meta.length import with_written_length
+from fs3.core.txn import ReadTxn, Txn
+from fs3.model.check import Problem, ProblemKind, RepairResult
+from fs3.model.inode import Dirent, Inode, InodeType
+
+_DIRECTORY = InodeType.DIRECTORY
+_GONE = RepairResult(False, "it is no longer so")
+
+
+@idempotent("repair", RepairResult)
+async def repair(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResult:
+    """Repairs one problem of the namespace. Raises MetaError INVALID for a kind that is none of the namespace's."""
+    run = _REPAIRS.get(problem.kind)
+    if run is None:
+        raise MetaError(Code.INVALID, f"{problem.kind.name} is not repaired by the metadata service")
+    return await run(txn, ctx, problem)
+
+
+# --- entries ---------------------------------------------------------------------------------------------------------
+
+
+async def _entry_without_inode(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResult:
+    dirent = await _entry(txn, problem)
+    if dirent is None or await txn.get(keys.inode_key(dirent.inode)) is not None:
+        return _GONE
+    return await _delete_entry(txn, ctx, problem, dirent)
+
+
+async def _entry_without_directory(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResult:
+    dirent = await _entry(txn, problem)
+    if dirent is None:
+        return _GONE
+    parent = await rows.find_inode(txn, InodeId(problem.parent))
+    if parent is not None and parent.type is _DIRECTORY:
+        return _GONE
+    return await _delete_entry(txn, ctx, problem, dirent)
+
+
+async def _entry_misnamed(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResult:
+    name = problem.name
+    dirent = await _entry(txn, problem)
+    if dirent is None or not (not name or b"/" in name or b"\0" in name or name in (b".", b"..")):
+        return _GONE
+    return await _delete_entry(txn, ctx, problem, dirent)
+
+
+async def _entry_type(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResult:
+    dirent = await _entry(txn, problem)
+    inode = None if dirent is None else await find_readable_inode(txn, dirent.inode)
+    if dirent is None or inode is None or dirent.type is inode.type:
+        return _GONE
+    rows.put_dirent(txn, keys.dirent_key(InodeId(problem.parent), problem.name), inode)
+    return RepairResult(True, f"the entry says {inode.type.name.lower()} now")
+
+
+async def _entry_parent(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResult:
+    """The directory's own parent is right if there is an entry for it there; then this entry is one too many."""
+    dirent = await _entry(txn, problem)
+    inode = None if dirent is None else await find_readable_inode(txn, dirent.inode)
+    if dirent is None or inode is None or inode.type is not _DIRECTORY or inode.parent == problem.parent:
+        return _GONE
+    if await find_names(txn, inode.parent, inode.id):
+        return await _delete_entry(txn, ctx, problem, dirent)
+    moved = replace(with_nlink(ctx, inode, inode.nlink), parent=InodeId(problem.parent))
+    rows.put_inode(txn, moved)
+    if await find_loop(txn, moved):
+        raise MetaError(Code.WOULD_LOOP, "with that parent the directory would lie in itself")
+    return RepairResult(True, f"its parent is inode {problem.parent} now")
+
+
+# --- directories -----------------------------------------------------------------------------------------------------
+
+
+async def _miscounted_directory(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResult:
+    inode = await _unchanged(txn, problem)
+    if inode is None or inode.type is not _DIRECTORY:
+        return _GONE
+    rows.put_inode(txn, replace(with_nlink(ctx, inode, problem.expected_too), length=problem.expected))
+    return RepairResult(True, f"it has {problem.expected} entries and nlink {problem.expected_too} now")
+
+
+async def _loop(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResult:
+    inode = await find_readable_inode(txn, InodeId(problem.inode))
+    if inode is None or inode.type is not _DIRECTORY or inode.id not in await find_loop(txn, inode):
+        return _GONE
+    for name in await find_names(txn, inode.parent, inode.id):
+        await remove_entry(txn, ctx, inode.parent, name, _DIRECTORY)
+    # Taking its name away has changed the directory above, which in a loop of one is the directory itself.
+    inode = await rows.get_inode(txn, inode.id)
+    given = await reconnect(txn, ctx, with_nlink(ctx, inode, inode.nlink))
+    return RepairResult(True, f"it is /{LOST_FOUND}/{given} now")
+
+
+async def _directory_names(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResult:
+    inode = await _unchanged(txn, problem)
+    if inode is None or inode.type is not _DIRECTORY:
+        return _GONE
+    keep = int(inode.id != ROOT_INODE)
+    names = (await find_names(txn, inode.parent, inode.id))[keep:]
+    if not names:
+        return RepairResult(False, "the other names are in other directories, whose entries are repaired first")
+    for name in names:
+        await remove_entry(txn, ctx, inode.parent, name, _DIRECTORY)
+    now = await rows.get_inode(txn, inode.id)
+    rows.put_inode(txn, with_nlink(ctx, now, now.nlink))
+    return RepairResult(True, f"{len(names)} names of it were removed")
+
+
+async def _no_root(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResult:
+    if await txn.get(keys.inode_key(ROOT_INODE)) is not None:
+        return _GONE
+    now, user = ctx.wall_ns, ctx.user
+    root = Inode(ROOT_INODE, _DIRECTORY, 0o755, user.uid, user.gid, 2, 0, now, now, now, now, 1, ROOT_INODE, NO_LAYOUT)
+    rows.put_inode(txn, root)
+    return RepairResult(True, f"there is a root directory again, owned by user {user.uid}")
+
+
+# --- inodes ----------------------------------------------------------------------------------------------------------
+
+
+async def _without_name(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResult:
+    inode = await _unchanged(txn, problem)
+    if inode is None or inode.id == ROOT_INODE:
+        return _GONE
+    name = await reconnect(txn, ctx, with_nlink(ctx, inode, inode.nlink if inode.type is _DIRECTORY else 1))
+    return RepairResult(True, f"it is /{LOST_FOUND}/{name} now")
+
+
+async def _wrong_nlink(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResult:
+    inode = await _unchanged(txn, problem)
+    if inode is None:
+        return _GONE
+    names = 2 if inode.type is _DIRECTORY else problem.expected
+    rows.put_inode(txn, with_nlink(ctx, inode, names))
+    return RepairResult(True, f"its nlink is {names} now")
+
+
+async def _symlink_length(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResult:
+    inode = await _unchanged(txn, problem)
+    if inode is None or inode.type is not InodeType.SYMLINK:
+        return _GONE
+    size = len(inode.target.encode())
+    rows.put_inode(txn, replace(with_nlink(ctx, inode, inode.nlink), length=size))
+    return RepairResult(True, f"its length is {size} now")
+
+
+async def _not_queued(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResult:
+    inode = await _unchanged(txn, problem)
+    if inode is None or inode.nlink:
+        return _GONE
+    if inode.type is InodeType.SYMLINK:
+        txn.delete(keys.inode_key(inode.id))
+        await adjust_counts(txn, inodes=-1)
+        return RepairResult(True, "it was removed")
+    # With another `change`, so that a second check that saw the same does not queue it again.
+    after = with_nlink(ctx, inode, 0)
+    if inode.type is _DIRECTORY:
+        await garbage.detach(txn, ctx, after)
+    else:
+        rows.put_inode(txn, after)
+        await garbage.queue_unless_open(txn, ctx, after)
+    return RepairResult(True, "it is queued for reclaiming")
+
+
+async def _too_short(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResult:
+    inode = await _unchanged(txn, problem)
+    if inode is None or inode.type is not InodeType.FILE or inode.length >= problem.expected:
+        return _GONE
+    if await txn.scan(*keys.sessions_range(inode.id), 1):
+        return RepairResult(False, "somebody has it open for writing")
+    rows.put_inode(txn, with_written_length(ctx, inode, problem.expected, False))
+    return RepairResult(True, f"its length is {problem.expected} now")
+
+
+# --- rows ------------------------------------------------------------------------------------------------------------
+
+
+async def _unreadable(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResult:
+    key = problem.key
+    row = await txn.get(key)
+    prefix = key[: keys.PREFIX_BYTES]
+    if row is None or _is_readable(prefix, key, row):
+        return _GONE
+    if prefix not in _DECODERS:
+        return RepairResult(False, "an inode is not made up: remove its names, or restore the store from a copy")
+    txn.delete(key)
+    if prefix == keys.GARBAGE:
+        await adjust_counts(txn, garbage=-1)
+    return RepairResult(True, "the row was deleted")
+
+
+async def _delete_garbage(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResult:
+    row = await txn.get(problem.key)
+    if row is None or not problem.key.startswith(keys.GARBAGE):
+        return _GONE
+    found = await find_garbage_problem(txn, rows.decode_garbage(problem.key, row))
+    if found is None:
+        return _GONE
+    txn.delete(problem.key)
+    await adjust_counts(txn, garbage=-1)
+    return RepairResult(True, "it is no longer queued")
+
+
+async def _queued_twice(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResult:
+    inode = await find_readable_inode(txn, InodeId(problem.inode))
+    row = await txn.get(problem.key)
+    if row is None or inode is None or not problem.key.startswith(keys.GARBAGE):
+        return _GONE
+    kind = rows.decode_garbage(problem.key, row).kind
+    # The other row, which stays, has the same kind; it is looked for, because the queue may have been worked off meanwhile.
+    begin, end = keys.garbage_range(kind)
+    while page := await txn.scan(begin, end, check_rows_per_page):
+        for key, other in page:
+            if key != problem.key and rows.decode_garbage(key, other).inode == inode.id:
+                txn.delete(problem.key)
+                await adjust_counts(txn, garbage=-1)
+                return RepairResult(True, "one of its rows was deleted")
+        begin = page[-1][0] + b"\0"
+    return _GONE
+
+
+async def _session_of_nothing(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResult:
+    row = await txn.get(problem.key)
+    if row is None or not problem.key.startswith(keys.SESSION):
+        return _GONE
+    if await session_has_file(txn, rows.decode_session(problem.key, row).inode):
+        return _GONE
+    txn.delete(problem.key)
+    return RepairResult(True, "the session was ended")
+
+
+async def _session_of_nobody(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResult:
+    row = await txn.get(problem.key)
+    if row is None or not problem.key.startswith(keys.SESSION):
+        return _GONE
+    client = rows.decode_session(problem.key, row).client
+    if await txn.get(keys.client_key(client)) is not None:
+        return _GONE
+    await liveness.register_client(txn, client)
+    return RepairResult(True, "its client is waited for now: if nothing is heard of it, its sessions are ended")
+
+
+async def _id_in_use(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResult:
+    counters = await rows.get_counters(txn)
+    if counters.next_id > problem.inode:
+        return _GONE
+    rows.put_counters(txn, replace(counters, next_id=problem.inode + 1))
+    return RepairResult(True, f"the next id is {problem.inode + 1} now")
+
+
+async def _miscounted(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResult:
+    row = await txn.get(keys.COUNTERS) or b""
+    counters = parse_counters(row)
+    if row != problem.key:
+        return _GONE
+    next_id = problem.change if counters is None else counters.next_id
+    rows.put_counters(txn, rows.NamespaceCounters(next_id, problem.expected, problem.expected_too))
+    return RepairResult(True, f"the counters say {problem.expected} inodes and {problem.expected_too} garbage rows now")
+
+
+_REPAIRS: dict[ProblemKind, Callable[[Txn, OpContext, Problem], Awaitable[RepairResult]]] = {
+    ProblemKind.UNREADABLE: _unreadable,
+    ProblemKind.NO_ROOT: _no_root,
+    ProblemKind.ENTRY_WITHOUT_INODE: _entry_without_inode,
+    ProblemKind.ENTRY_WITHOUT_DIRECTORY: _entry_without_directory,
+    ProblemKind.ENTRY_OF_OTHER_TYPE: _entry_type,
+    ProblemKind.ENTRY_MISNAMED: _entry_misnamed,
+    ProblemKind.ENTRY_OF_OTHER_PARENT: _entry_parent,
+    ProblemKind.DIRECTORY_MISCOUNTED: _miscounted_directory,
+    ProblemKind.DIRECTORY_LOOP: _loop,
+    ProblemKind.DIRECTORY_NAMES: _directory_names,
+    ProblemKind.WITHOUT_NAME: _without_name,
+    ProblemKind.WRONG_NLINK: _wrong_nlink,
+    ProblemKind.SYMLINK_LENGTH: _symlink_length,
+    ProblemKind.NOT_QUEUED: _not_queued,
+    ProblemKind.QUEUED_TWICE: _queued_twice,
+    ProblemKind.GARBAGE_OF_NOTHING: _delete_garbage,
+    ProblemKind.GARBAGE_IN_USE: _delete_garbage,
+    ProblemKind.SESSION_OF_NOTHING: _session_of_nothing,
+    ProblemKind.SESSION_OF_NOBODY: _session_of_nobody,
+    ProblemKind.ID_IN_USE: _id_in_use,
+    ProblemKind.MISCOUNTED: _miscounted,
+    ProblemKind.TOO_SHORT: _too_short,
+}
+
+_DECODERS: dict[bytes, Callable[[bytes, bytes], object]] = {
+    keys.DIRENT: rows.decode_dirent,
+    keys.SESSION: rows.decode_session,
+    keys.GARBAGE: rows.decode_garbage,
+    keys.REQUEST: rows.decode_request,
+    keys.CLIENT: liveness.decode_client,
+    keys.PRUNED: rows.decode_pruned_session,
+}
+
+
+# --- pieces ----------------------------------------------------------------------------------------------------------
+
+
+def _is_readable(prefix: bytes, key: bytes, row: bytes) -> bool:
+    try:
+        decode = _DECODERS.get(prefix)
+        if decode is None:
+            return prefix != keys.INODE or keys.inode_key(rows.decode_inode(key, row).id) == key
+        decode(key, row)
+        if prefix == keys.SESSION:
+            session = rows.decode_session(key, row)
+            return keys.session_key(session.inode, session.id) == key
+    except MetaError:
+        return False
+    return True
+
+
+async def _entry(txn: ReadTxn, problem: Problem) -> Dirent | None:
+    """The entry a problem is about; None when it is gone or names another inode."""
+    if not problem.name and problem.kind is not ProblemKind.ENTRY_MISNAMED:
+        return None
+    dirent = await rows.find_dirent(txn, keys.dirent_key(InodeId(problem.parent), problem.name))
+    return dirent if dirent is not None and dirent.inode == problem.inode else None
+
+
+async def _unchanged(txn: ReadTxn, problem: Problem) -> Inode | None:
+    """The inode a problem is about; None when it is gone or has changed since."""
+    inode = await find_readable_inode(txn, InodeId(problem.inode))
+    return inode if inode is not None and inode.change == problem.change else None
+
+
+async def _delete_entry(txn: Txn, ctx: OpContext, problem: Problem, dirent: Dirent) -> RepairResult:
+    await remove_entry(txn, ctx, InodeId(problem.parent), problem.name, dirent.type)
+    return RepairResult(True, "the entry was removed")

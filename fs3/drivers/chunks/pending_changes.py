@@ -1,0 +1,127 @@
+"""Changes of rows in memory: commits, dropped pendings, channel rows and marks, until a barrier takes them along."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from fs3.base.ids import ChunkId
+from fs3.drivers.chunks.bad_chunks import BadChunks
+from fs3.drivers.chunks.channel_table import ChannelTable
+from fs3.drivers.chunks.index import Index
+from fs3.drivers.chunks.reclaimer import BlockReclaimer
+from fs3.drivers.chunks.row_cache import RowCache
+from fs3.drivers.chunks.rows import IndexRow, RowDamaged
+from fs3.model.chunk import ChannelRow, Tag, UpdateKind, UpdateResult
+from fs3.ports.chunk_store import ChannelKey, StoreDamaged
+
+
+class PendingChanges:
+    """What the loop changes without the disk. `WritePath` makes it durable."""
+
+    def __init__(
+        self,
+        directory: Path,
+        index: Index,
+        rows: RowCache,
+        reclaimer: BlockReclaimer,
+        channels_max: int,
+        on_change: Callable[[], None],
+    ) -> None:
+        """`changed` is called when a barrier has something to take along."""
+        self._directory = directory
+        self._rows = rows
+        self._reclaimer = reclaimer
+        self._notify = on_change
+        self.pending_chunks: dict[ChunkId, None] = {}
+        """Chunks that have a pending version; a set that keeps its order."""
+        self.chunk_count = 0
+        """How many there are."""
+        self.channels = ChannelTable(index, channels_max)
+        self.bad_chunks = BadChunks(rows, on_change)
+        self.staging: set[ChunkId] = set()
+        """Chunks with a `stage` under way."""
+        self.changed_rows: dict[ChunkId, IndexRow] = {}
+        """Unsynced rows that no barrier has taken yet; a part of `Rows.unsynced`."""
+
+    def find(self, chunk: ChunkId) -> IndexRow | None:
+        """The current row. Raises StoreDamaged."""
+        try:
+            return self._rows.find(chunk)
+        except RowDamaged as why:
+            raise StoreDamaged(str(why), str(self._directory)) from why
+
+    def commit(self, chunk: ChunkId, version: int, tag: Tag, result: UpdateResult) -> None:
+        """`ChunkStore.commit`. Raises ValueError when that version is not pending, StoreDamaged."""
+        row = self._find_unstaged(chunk)
+        committed, pending = row.committed, row.pending
+        if pending is None or pending.version != version:
+            raise ValueError(
+                f"version {version} of chunk {chunk.hex()} is not pending, {pending.version if pending else None} is"
+            )
+        reclaimer = self._reclaimer
+        if row.kind is UpdateKind.REMOVE:
+            if committed is not None:
+                reclaimer.retire_block(committed.place)
+            self.chunk_count -= 1
+            after = IndexRow(None, None, UpdateKind.WRITE, None)
+        else:
+            if committed is not None and committed.place >= 0:
+                if committed.place != pending.place:
+                    reclaimer.retire_block(committed.place)
+                elif pending.length > committed.length:
+                    reclaimer.unguard(committed.place)
+                elif pending.length < committed.length:
+                    reclaimer.guard(committed.place)
+                    reclaimer.retire_guard(committed.place)
+            after = IndexRow(pending, None, UpdateKind.WRITE, None)
+        if tag.client:
+            self.record_channel((tag.client, tag.channel), ChannelRow(tag.seq, chunk, result))
+        if after.committed is None or after.committed.place < 0 or committed is None or after.committed.place != committed.place:
+            self.bad_chunks.clear(chunk)  # of the old bytes, those that remain were copied, and verified on the way
+        self._change(chunk, after)
+
+    def record_channel(self, key: ChannelKey, row: ChannelRow) -> None:
+        """The row is the channel's, unless that has a later one. Raises StoreDamaged."""
+        try:
+            self.channels.record(key, row)
+        except RowDamaged as why:
+            raise StoreDamaged(str(why), str(self._directory)) from why
+
+    def drop_pending(self, chunk: ChunkId) -> None:
+        """`ChunkStore.drop_pending`. A chunk without a pending version is left as it is."""
+        row = self._find_unstaged(chunk)
+        if row.pending is None:
+            return
+        self.discard_pending(row)
+        if row.committed is None:
+            self.chunk_count -= 1
+        self._change(chunk, IndexRow(row.committed, None, UpdateKind.WRITE, None))
+
+    def _find_unstaged(self, chunk: ChunkId) -> IndexRow:
+        if chunk in self.staging:
+            raise ValueError(f"chunk {chunk.hex()} is changed while an update of it is being staged")
+        return self.find(chunk) or IndexRow(None, None, UpdateKind.WRITE, None)
+
+    def discard_pending(self, row: IndexRow) -> None:
+        """The pending version goes without having been committed."""
+        committed, pending = row.committed, row.pending
+        if pending is None or pending.place < 0:
+            return
+        if committed is None or committed.place != pending.place:
+            self._reclaimer.retire_block(pending.place)
+        elif pending.length > committed.length:
+            self._reclaimer.retire_guard(pending.place)
+
+    def _change(self, chunk: ChunkId, row: IndexRow) -> None:
+        self.pending_chunks.pop(chunk, None)
+        self._rows.set_unsynced(chunk, row)
+        self.changed_rows[chunk] = row
+        self._notify()
+
+    def find_channel(self, key: ChannelKey) -> ChannelRow | None:
+        """The row of a channel. Raises StoreDamaged."""
+        try:
+            return self.channels.find(key)
+        except RowDamaged as why:
+            raise StoreDamaged(str(why), str(self._directory)) from why

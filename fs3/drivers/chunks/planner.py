@@ -1,0 +1,238 @@
+"""What an update will do to its chunk, decided on the loop before the disk thread does it: result length, block, room."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from enum import Enum
+
+from fs3.base import limits
+from fs3.base.checksum import piece_count
+from fs3.base.ids import CHUNK_ID_BYTES, CLIENT_ID_BYTES
+from fs3.base.status import Code
+from fs3.base.units import KIB, MIB, MILLISECOND, SECOND, format_size
+from fs3.drivers.chunks.allocator import BlockAllocator
+from fs3.drivers.chunks.block_writes import WriteJob
+from fs3.drivers.chunks.files import BlockFiles
+from fs3.drivers.chunks.reclaimer import BlockReclaimer
+from fs3.drivers.chunks.row_cache import RowCache
+from fs3.drivers.chunks.rows import IndexRow, RowDamaged, Version
+from fs3.drivers.chunks.sizes import INLINE, NOWHERE, SIZES, block_bytes, class_for
+from fs3.model.chunk import Update, UpdateKind
+from fs3.ports.chunk_store import StageResult
+
+cold_readers_per_target = 4
+"""Threads that wait for the disk on behalf of cold reads."""
+
+_U32 = 0xFFFF_FFFF
+_U64 = 0xFFFF_FFFF_FFFF_FFFF
+_ROW_ROOM = 16 * KIB
+"""Disk space an update may need besides its block: pages of the index."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkStoreConfig:
+    """How much a target may use of what."""
+
+    capacity_bytes: int = 0
+    """Blocks of this target together; 0: as much as the file system has."""
+    repair_reserve_bytes: int = 0
+    """Part of the capacity that only fills of a resync may use."""
+    disk_reserve_bytes: int = 256 * MIB
+    """Bytes the file system keeps free. Fills may use half of them."""
+    index_map_bytes: int = limits.lmdb_map_bytes_default
+    """Address space of the index at first; it doubles when needed."""
+    index_map_bytes_max: int = limits.lmdb_map_bytes_max
+    channels_max: int = limits.channels_per_target_max
+    row_cache_bytes: int = 32 * MIB
+    """Decoded index rows and piece sums one target keeps in memory."""
+    commit_sync_ns: int = 100 * MILLISECOND
+    """A commit that no barrier has taken along by then is made durable by itself."""
+    block_reuse_delay_ns: int = 2 * SECOND
+    """A block that left by sendfile rests so long after its last reader: its pages may still be in a socket."""
+    cold_readers: int = cold_readers_per_target
+
+
+class Deferral(Enum):
+    """Not an answer yet."""
+
+    AFTER_RECLAIM = 1
+    """There may be room once space of free blocks went back to the file system."""
+
+
+class Planner:
+    """Turns updates into jobs, and keeps the account of room."""
+
+    def __init__(
+        self, config: ChunkStoreConfig, rows: RowCache, allocator: BlockAllocator, reclaimer: BlockReclaimer, files: BlockFiles
+    ) -> None:
+        self._config = config
+        self._rows = rows
+        self._allocator = allocator
+        self._reclaimer = reclaimer
+        self._files = files
+        self.disk_free_bytes = files.free_bytes()
+        """Of the file system, when it was last measured, less what was planned since."""
+
+    def plan(
+        self, update: Update, version: int, chain_version: int, done: asyncio.Future[StageResult]
+    ) -> WriteJob | StageResult | Deferral:
+        """A job whose block is taken, or the answer when there is nothing to do on the disk."""
+        problem = find_contradiction(update, version, chain_version)
+        if problem:
+            return StageResult(Code.INVALID, message=f"update of chunk {update.chunk.hex()}: {problem}")
+        try:
+            row = self._rows.find(update.chunk) or IndexRow(None, None, UpdateKind.WRITE, None)
+        except RowDamaged as why:
+            return StageResult(Code.CHECKSUM, message=str(why))
+        committed = row.committed
+        if update.kind is UpdateKind.PUT and committed is not None:
+            return StageResult(Code.EXISTS, committed.length, committed.digest)
+        base = committed if update.kind in (UpdateKind.WRITE, UpdateKind.TRUNCATE) else None
+        had = base.length if base is not None else 0
+        if update.kind is UpdateKind.REMOVE:
+            length = 0
+        elif update.kind is UpdateKind.TRUNCATE:
+            length = min(had, update.offset)
+        else:
+            length = max(had, update.offset + update.length) if update.length else had
+        if length > limits.block_bytes_max:
+            return StageResult(
+                Code.TOO_LARGE,
+                message=f"chunk {update.chunk.hex()} would have {length} bytes, at most {limits.block_bytes_max} are allowed",
+            )
+        job = WriteJob(update, version, chain_version, done, row, base, length, NOWHERE, False)
+        return self._assign_block(job)
+
+    def plan_repair(self, update: Update, version: int, done: asyncio.Future[StageResult]) -> WriteJob | StageResult | Deferral:
+        """The same for a repair of the committed version by `update.data`, whose length and sums are those of the version.
+
+        STALE_UPDATE when that is not the committed version, or when its block has the pending one in it too.
+        """
+        try:
+            row = self._rows.find(update.chunk)
+        except RowDamaged as why:
+            return StageResult(Code.CHECKSUM, message=str(why))
+        if row is None or row.committed is None or row.committed.version != version or row.committed.length != update.length:
+            return StageResult(Code.STALE_UPDATE)
+        place = row.committed.place
+        if row.pending is not None and row.pending.place == place >= 0:
+            return StageResult(Code.STALE_UPDATE)
+        job = WriteJob(update, version, row.committed.chain_version, done, row, None, update.length, place, False, repairs=True)
+        if place < 0:
+            return job
+        # A block of the same size: what the chunk was expected to reach, it still is.
+        return self._allocate_block(job, place >> 32, update.length)
+
+    def _assign_block(self, job: WriteJob) -> WriteJob | StageResult | Deferral:
+        update, base, length = job.update, job.base, job.length
+        grows = bool(update.length)
+        if length == 0:
+            return job
+        if length <= limits.inline_chunk_bytes_max:
+            job.place = INLINE
+            return self._check_disk(job, _ROW_ROOM) if grows else job
+        wanted = class_for(min(max(length, update.reserve), limits.block_bytes_max))
+        if base is not None and base.place >= 0 and self._fits_in_place(base, update, length, wanted):
+            short = self._check_disk(job, update.length + _ROW_ROOM) if grows else job
+            if short is not job:
+                return short
+            job.place = base.place
+            if grows:
+                self._reclaimer.guard(base.place)
+            return job
+        planned = self._allocate_block(job, wanted, length)
+        if planned is not job and update.kind is UpdateKind.TRUNCATE and base is not None and base.place >= 0:
+            job.place = base.place  # in a block that is too large, but without needing another one
+            return job
+        return planned
+
+    def _allocate_block(self, job: WriteJob, class_number: int, length: int) -> WriteJob | StageResult | Deferral:
+        """A new block for `length` bytes."""
+        refused = self._check_capacity(job, SIZES[class_number]) or self._check_disk(job, length + _ROW_ROOM)
+        if refused is not job:
+            return refused
+        self.disk_free_bytes -= length
+        job.place = self._allocator.allocate(class_number)
+        job.fresh = True
+        # Opens, and perhaps creates, the file here, so that the disk thread never does: the table of files is the loop's.
+        self._files.locate(job.place)
+        return job
+
+    def _fits_in_place(self, base: Version, update: Update, length: int, wanted: int) -> bool:
+        """The new version can use the block of the committed one."""
+        if length == base.length and not update.length:
+            return True
+        if update.kind is UpdateKind.TRUNCATE:
+            return base.place >> 32 == wanted
+        return update.offset >= base.length and length <= block_bytes(base.place) and not self._reclaimer.is_guarded(base.place)
+
+    def _check_capacity(self, job: WriteJob, need: int) -> StageResult | None:
+        config = self._config
+        if not config.capacity_bytes:
+            return None
+        room = config.capacity_bytes - self._allocator.used_bytes
+        if job.update.kind is not UpdateKind.FILL:
+            room -= config.repair_reserve_bytes
+        if need <= room:
+            return None
+        return _no_space(job, need, room, f"the target's capacity of {format_size(config.capacity_bytes)}")
+
+    def _check_disk(self, job: WriteJob, need: int) -> WriteJob | StageResult | Deferral:
+        reserve = self._config.disk_reserve_bytes
+        room = self.disk_free_bytes - (reserve // 2 if job.update.kind is UpdateKind.FILL else reserve)
+        if need <= room:
+            return job
+        if self._allocator.vacant_bytes and self._files.may_punch:
+            return Deferral.AFTER_RECLAIM
+        # Barriers measure, and a refused update causes none: somebody else may have made room long ago.
+        room += self._files.free_bytes() - self.disk_free_bytes
+        if need <= room:
+            self.disk_free_bytes = self._files.free_bytes()
+            return job
+        return _no_space(job, need, room, f"the disk, of which {format_size(reserve)} stay free")
+
+    @property
+    def is_disk_low(self) -> bool:
+        """Time to give the space of free blocks back."""
+        return self.disk_free_bytes < 4 * self._config.disk_reserve_bytes
+
+    @property
+    def free_bytes(self) -> int:
+        """What new blocks may still take under every limit, counting space of free blocks, which is given back when needed."""
+        config = self._config
+        room = self.disk_free_bytes + self._allocator.vacant_bytes - config.disk_reserve_bytes
+        if config.capacity_bytes:
+            room = min(room, config.capacity_bytes - config.repair_reserve_bytes - self._allocator.used_bytes)
+        return max(room, 0)
+
+
+def _no_space(job: WriteJob, need: int, room: int, limit: str) -> StageResult:
+    return StageResult(
+        Code.NO_SPACE,
+        message=f"chunk {job.update.chunk.hex()} needs {format_size(need)}, {format_size(max(room, 0))} are left of {limit}",
+    )
+
+
+def find_contradiction(update: Update, version: int, chain_version: int) -> str:
+    """What is wrong with an update whatever the chunk is; "" nothing."""
+    tag = update.tag
+    if len(update.chunk) != CHUNK_ID_BYTES:
+        return f"its id has {len(update.chunk)} bytes, not {CHUNK_ID_BYTES}"
+    if not 0 < version <= _U32 or not 0 <= chain_version <= _U32:
+        return f"version {version} or chain version {chain_version} is out of range"
+    if len(tag.client) not in (0, CLIENT_ID_BYTES) or not 0 <= tag.channel <= _U32 or not 0 <= tag.seq <= _U64:
+        return f"its tag ({tag.client.hex()}, {tag.channel}, {tag.seq}) is out of range"
+    if update.offset < 0 or update.length < 0 or update.reserve < 0:
+        return f"offset {update.offset}, length {update.length} or reserve {update.reserve} is negative"
+    if update.kind in (UpdateKind.REMOVE, UpdateKind.TRUNCATE):
+        return f"{update.kind.name} carries no data, but its length is {update.length}" if update.length else ""
+    if update.kind in (UpdateKind.PUT, UpdateKind.FILL) and update.offset:
+        return f"{update.kind.name} replaces the whole chunk, but starts at {update.offset}"
+    size = len(update.data) if update.data is not None else 0
+    if size != update.length:
+        return f"it says {update.length} bytes of data and has {size}"
+    pieces = piece_count(update.offset, update.length)
+    if len(update.checksums) != pieces:
+        return f"it has {len(update.checksums)} checksums for {pieces} pieces"
+    return ""

@@ -1,0 +1,259 @@
+"""Reads of one target: warm ones at once, on the loop; cold ones on reader threads."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from fs3.base.checksum import BLOCK_BYTES, PIECE_BYTES
+from fs3.base.ids import ChunkId
+from fs3.base.limits import small_read_bytes
+from fs3.base.status import Code
+from fs3.drivers.chunks import range_reads as reading
+from fs3.drivers.chunks.bad_chunks import BadChunks
+from fs3.drivers.chunks.block_writes import BlockDamaged, describe_range
+from fs3.drivers.chunks.files import read_all, read_warm
+from fs3.drivers.chunks.reclaimer import BlockReclaimer
+from fs3.drivers.chunks.row_cache import RowCache
+from fs3.drivers.chunks.rows import RowDamaged, Version
+from fs3.ports.chunk_store import ChunkStore, ReadGather, ReadResult
+from fs3.ports.clock import Clock
+from fs3.ports.rpc import FileRange
+
+_OK = int(Code.OK)
+_DIRTY = int(Code.DIRTY)
+_NOT_FOUND = int(Code.NOT_FOUND)
+_NO_WAIT = os.RWF_NOWAIT
+_IN_PIECE = PIECE_BYTES - 1
+_PIECE_SHIFT = PIECE_BYTES.bit_length() - 1
+_T = TypeVar("_T")
+
+
+class ReadPath:
+    """The read path of a store."""
+
+    def __init__(
+        self, rows: RowCache, reclaimer: BlockReclaimer, bad_chunks: BadChunks, clock: Clock, name: str, cold_readers: int
+    ) -> None:
+        self._rows = rows
+        self._reclaimer = reclaimer
+        self._bad_chunks = bad_chunks
+        self._clock = clock
+        self._readers = ThreadPoolExecutor(cold_readers, f"fs3-read-{name}")
+        self._cold: set[asyncio.Future[Any]] = set()
+
+    def read(self, chunk: ChunkId, offset: int, length: int) -> ReadResult | None:
+        """`ChunkStore.read`."""
+        if chunk in self._bad_chunks.reasons:
+            return ReadResult(Code.CHECKSUM, message=self._bad_chunks.reasons[chunk])
+        try:
+            row = self._rows.find(chunk)
+            version = row.committed if row is not None else None
+            if version is None:
+                return ReadResult(Code.NOT_FOUND)
+            stop = min(offset + length, version.length)
+            if stop - offset >= small_read_bytes:
+                return self._read_large(version, chunk, offset, stop)
+            if stop <= offset:
+                return ReadResult(Code.OK, version.version, piece_bytes=PIECE_BYTES)
+            into = memoryview(bytearray(stop - offset))
+            self._rows.reserve_piece_sums(version)
+            sums = reading.read_small(version, chunk, offset, stop, into, read_warm, check=False)
+            if sums is None:
+                return None
+            return ReadResult(Code.OK, version.version, len(into), (into,), sums, PIECE_BYTES)
+        except BlockDamaged as why:
+            self._bad_chunks.mark(chunk, str(why))
+            return ReadResult(Code.CHECKSUM, message=str(why))
+        except RowDamaged as why:
+            return ReadResult(Code.CHECKSUM, message=str(why))
+
+    def _read_large(self, version: Version, chunk: ChunkId, offset: int, stop: int) -> ReadResult | None:
+        if not reading.is_resident(version, offset, stop):
+            return None
+        found = reading.read_large(version, chunk, offset, stop, read_warm)
+        if found is None:
+            return None
+        parts, sums = found
+        pin = self._reclaimer.pin(version.place) if any(isinstance(part, FileRange) for part in parts) else 0
+        return ReadResult(Code.OK, version.version, stop - offset, parts, sums, BLOCK_BYTES, pin)
+
+    def read_many(
+        self, store: ChunkStore, chunks: Sequence[ChunkId], batch: ReadGather, which: Sequence[int], refuse_dirty: bool
+    ) -> list[int]:
+        """`ChunkStore.read_many`. What a read of one piece with a known sum needs is a local: no loop is hotter than this."""
+        cold: list[int] = []
+        rows = self._rows
+        young = rows.young
+        preadv, no_wait = os.preadv, _NO_WAIT
+        view, positions, offsets, wanted = batch.view, batch.positions, batch.offsets, batch.wanted
+        codes, lengths, versions = batch.codes, batch.lengths, batch.versions
+        checksums, piece_bytes = batch.checksums, batch.piece_bytes
+        marked = self._bad_chunks.reasons
+        for index in which:
+            chunk = chunks[index]
+            if marked and chunk in marked:
+                batch.refuse(index, Code.CHECKSUM)
+                continue
+            row = young.get(chunk)
+            if row is None:
+                try:
+                    row = rows.find(chunk)
+                except RowDamaged:
+                    batch.refuse(index, Code.CHECKSUM)
+                    continue
+                young = rows.young
+                if row is None:
+                    codes[index] = _NOT_FOUND
+                    continue
+            if refuse_dirty and row.pending is not None:
+                codes[index] = _DIRTY
+                continue
+            version = row.committed
+            if version is None:
+                codes[index] = _NOT_FOUND
+                continue
+            offset = offsets[index]
+            pieces = version.pieces
+            if (
+                pieces is not None
+                and wanted[index] == PIECE_BYTES
+                and not offset & _IN_PIECE
+                and offset + PIECE_BYTES <= version.length
+                and (known := pieces[offset >> _PIECE_SHIFT]) >= 0
+            ):
+                at = positions[index]
+                try:
+                    found = preadv(version.fd, (view[at : at + PIECE_BYTES],), version.base + offset, no_wait)
+                except OSError:
+                    found = 0
+                if found != PIECE_BYTES:
+                    cold.append(index)
+                    continue
+                codes[index] = _OK
+                lengths[index] = piece_bytes[index] = PIECE_BYTES
+                versions[index] = version.version
+                checksums[index] = (known,)
+                continue
+            if not self._read_uncommon(store, chunk, batch, index, version):
+                cold.append(index)
+            young = rows.young
+        return cold
+
+    def _read_uncommon(self, store: ChunkStore, chunk: ChunkId, batch: ReadGather, index: int, version: Version) -> bool:
+        """One read of a batch that is not the common one. False when it is cold."""
+        offset, wanted = batch.offsets[index], batch.wanted[index]
+        length = min(offset + wanted, version.length) - offset
+        if wanted >= small_read_bytes or length <= 0:
+            result = self.read(chunk, offset, wanted)
+            if result is not None:
+                batch.put(index, store, result)
+            return result is not None
+        at = batch.positions[index]
+        self._rows.reserve_piece_sums(version)
+        try:
+            sums = reading.read_small(
+                version, chunk, offset, offset + length, batch.view[at : at + length], read_warm, check=False
+            )
+        except BlockDamaged as why:
+            self._bad_chunks.mark(chunk, str(why))
+            batch.refuse(index, Code.CHECKSUM)
+            return True
+        if sums is None:
+            return False
+        batch.codes[index] = _OK
+        batch.lengths[index] = length
+        batch.versions[index] = version.version
+        batch.checksums[index] = sums
+        batch.piece_bytes[index] = PIECE_BYTES
+        return True
+
+    async def read_cold(self, chunk: ChunkId, offset: int, length: int, pending: bool) -> ReadResult:
+        """`ChunkStore.read_cold`."""
+        if not pending and chunk in self._bad_chunks.reasons:
+            return ReadResult(Code.CHECKSUM, message=self._bad_chunks.reasons[chunk])
+        try:
+            row = self._rows.find(chunk)
+        except RowDamaged as why:
+            return ReadResult(Code.CHECKSUM, message=str(why))
+        version = None if row is None else row.pending if pending else row.committed
+        if version is None:
+            return ReadResult(Code.NOT_FOUND)
+        stop = min(offset + length, version.length)
+        if stop <= offset:
+            return ReadResult(Code.OK, version.version, piece_bytes=PIECE_BYTES)
+        if stop - offset < small_read_bytes:
+            self._rows.reserve_piece_sums(version)
+        if version.place < 0:
+            return _read_blocking(version, chunk, offset, stop)
+        pin = self._reclaimer.pin(version.place)
+        future = self._on_reader(lambda: _read_blocking(version, chunk, offset, stop))
+        try:
+            result = await asyncio.shield(future)
+        except asyncio.CancelledError:
+            # The thread reads on; the block is its until it is done, and nobody will release what it found.
+            future.add_done_callback(lambda _: self.release(pin, sent=False))
+            raise
+        if not pending and result.code in (Code.CHECKSUM, Code.DISK):
+            self._bad_chunks.record_check(chunk, version, result.message)
+        if any(isinstance(part, FileRange) for part in result.parts):
+            result.pin = pin
+        else:
+            self.release(pin, sent=False)
+        return result
+
+    async def run_pinned(self, check: Callable[[], _T], places: Sequence[int], on_result: Callable[[_T], None]) -> _T:
+        """`look` on a reader thread while blocks are pinned; `then`, on the loop and also when the caller is cancelled, before
+        they are let go of."""
+        pins = [self._reclaimer.pin(place) for place in places]
+        future = self._on_reader(check)
+
+        def over(_: asyncio.Future[_T]) -> None:
+            try:
+                if not future.cancelled() and future.exception() is None:
+                    on_result(future.result())
+            finally:
+                for pin in pins:
+                    self.release(pin, sent=False)
+
+        future.add_done_callback(over)
+        return await asyncio.shield(future)
+
+    def _on_reader(self, work: Callable[[], _T]) -> asyncio.Future[_T]:
+        future = asyncio.get_running_loop().run_in_executor(self._readers, work)
+        self._cold.add(future)
+        future.add_done_callback(self._cold.discard)
+        return future
+
+    def release(self, pin: int, *, sent: bool = True) -> None:
+        """A reader is done; `sent` by sendfile."""
+        self._reclaimer.unpin(pin, self._clock.now(), sent=sent)
+
+    async def close(self) -> None:
+        """Wait for cold reads under way."""
+        if self._cold:
+            await asyncio.wait(self._cold)
+        self._readers.shutdown()
+
+
+def _read_blocking(version: Version, chunk: ChunkId, offset: int, stop: int) -> ReadResult:
+    """On a reader thread: a range of a pinned version, every byte verified."""
+    try:
+        if stop - offset < small_read_bytes:
+            into = memoryview(bytearray(stop - offset))
+            sums = reading.read_small(version, chunk, offset, stop, into, read_all, check=True)
+            if sums is not None:
+                return ReadResult(Code.OK, version.version, len(into), (into,), sums, PIECE_BYTES)
+        else:
+            reading.verify_range(version, chunk, offset, stop)
+            found = reading.read_large(version, chunk, offset, stop, read_all)
+            if found is not None:
+                return ReadResult(Code.OK, version.version, stop - offset, *found, BLOCK_BYTES)
+        return ReadResult(Code.CHECKSUM, message=describe_range(chunk, version, offset, stop) + " are missing on the disk")
+    except BlockDamaged as why:
+        return ReadResult(Code.CHECKSUM, message=str(why))
+    except OSError as why:
+        return ReadResult(Code.DISK, message=f"{describe_range(chunk, version, offset, stop)} cannot be read: {why.strerror}")

@@ -1,0 +1,150 @@
+"""When may a block be used again?
+
+Three things keep a block after its chunk has let go of it: the durable index, which still refers to it until the next barrier;
+readers that have it pinned; and sockets, which may hold its page-cache pages for a while after `sendfile` said that it was
+done (a reply waits there until its client reads it). Blocks pass these in this order, then they are free.
+
+A *guard* is the same for the part of a block behind the committed length. Appends go there in place, unless a version that
+was dropped, or a longer one that was cut, may still be found there by a reader or after a crash.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from fs3.drivers.chunks.allocator import BlockAllocator
+from fs3.drivers.chunks.sizes import block_bytes
+
+Retired = tuple[int, bool]
+"""(place, only its guard) that was let go of."""
+
+
+class BlockReclaimer:
+    """Pins, guards, and blocks on their way to being free. Times in nanoseconds of one monotonic clock."""
+
+    def __init__(self, allocator: BlockAllocator, reuse_delay_ns: int) -> None:
+        self._allocator = allocator
+        self._reuse_delay_ns = reuse_delay_ns
+        self._pins: dict[int, int] = {}
+        self._last_pin = 0
+        self._readers: dict[int, int] = {}
+        """Pins by place."""
+        self._guards: dict[int, int] = {}
+        """How many reasons there are to guard a place."""
+        self._retired: list[Retired] = []
+        """Let go of since the last barrier began."""
+        self._pinned: dict[int, list[Retired]] = {}
+        """Let go of durably, but pinned."""
+        self._resting: deque[tuple[int, Retired]] = deque()
+        """Free from a time on; in the order of time."""
+        self._sent: dict[int, int] = {}
+        """When the last reader of a place was done, while that is less than `rest_ns` ago; in the order of time."""
+        self.retired_bytes = 0
+        """Of blocks that no chunk refers to and that are not free."""
+
+    # --- readers -----------------------------------------------------------------------------------------------------
+
+    def pin(self, place: int) -> int:
+        """A reader begins. Returns its handle."""
+        self._last_pin += 1
+        self._pins[self._last_pin] = place
+        self._readers[place] = self._readers.get(place, 0) + 1
+        return self._last_pin
+
+    def unpin(self, pin: int, now: int, *, sent: bool = True) -> None:
+        """A reader is done. `sent`: its bytes left by sendfile."""
+        place = self._pins.pop(pin)
+        left = self._readers[place] - 1
+        if sent and self._reuse_delay_ns:
+            self._sent.pop(place, None)
+            self._sent[place] = now
+            self._forget_sent(now)
+        if left:
+            self._readers[place] = left
+            return
+        del self._readers[place]
+        for let in self._pinned.pop(place, ()):
+            self._delay_or_free(let, now)
+
+    def _forget_sent(self, now: int) -> None:
+        while self._sent:
+            place, when = next(iter(self._sent.items()))
+            if now - when < self._reuse_delay_ns:
+                return
+            del self._sent[place]
+
+    @property
+    def pin_count(self) -> int:
+        """Readers under way."""
+        return len(self._pins)
+
+    # --- guards ------------------------------------------------------------------------------------------------------
+
+    def is_guarded(self, place: int) -> bool:
+        """Nothing may be appended in place to this block."""
+        return place in self._guards
+
+    def guard(self, place: int) -> None:
+        """Keep the part behind the committed length as it is, until `unguard` or until what `retire_guard` waits for is over."""
+        self._guards[place] = self._guards.get(place, 0) + 1
+
+    def unguard(self, place: int) -> None:
+        """There is one reason less: that part has become the chunk's own."""
+        left = self._guards[place] - 1
+        if left:
+            self._guards[place] = left
+        else:
+            del self._guards[place]
+
+    # --- letting go --------------------------------------------------------------------------------------------------
+
+    def retire_block(self, place: int) -> None:
+        """No chunk refers to this block any more, but the durable index may until the next barrier."""
+        if place >= 0:
+            self.retired_bytes += block_bytes(place)
+            self._retired.append((place, False))
+
+    def retire_guard(self, place: int) -> None:
+        """Nobody needs the guarded part any more, but for the durable index and those who read it already."""
+        self._retired.append((place, True))
+
+    def take_retired(self) -> list[Retired]:
+        """What was let go of until now, and will be durably so after the barrier that begins."""
+        taken, self._retired = self._retired, []
+        return taken
+
+    def put_back(self, retired: list[Retired]) -> None:
+        """That barrier failed."""
+        self._retired = retired + self._retired
+
+    def reclaim(self, retired: list[Retired], now: int) -> None:
+        """The durable index does not refer to these any more."""
+        for item in retired:
+            if item[0] in self._readers:
+                self._pinned.setdefault(item[0], []).append(item)
+            else:
+                self._delay_or_free(item, now)
+
+    def _delay_or_free(self, retired: Retired, now: int) -> None:
+        place, only_guard = retired
+        sent = self._sent.get(place)
+        if (sent is not None and now - sent < self._reuse_delay_ns) or (place in self._guards and not only_guard):
+            # Counted from now, not from `sent`: that keeps the queue in order. A guard is let go of before its block and leaves
+            # before it, so a block that still has one queues up behind it.
+            self._resting.append((now + self._reuse_delay_ns, retired))
+        else:
+            self._free(retired)
+
+    def free_due(self, now: int) -> None:
+        """Free what has rested long enough."""
+        while self._resting and self._resting[0][0] <= now:
+            self._free(self._resting.popleft()[1])
+
+    def _free(self, retired: Retired) -> None:
+        place, only_guard = retired
+        if only_guard:
+            self.unguard(place)
+        else:
+            assert place not in self._guards, "a block is freed before its guard"
+            self.retired_bytes -= block_bytes(place)
+            self._allocator.free(place)

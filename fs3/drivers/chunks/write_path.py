@@ -1,0 +1,401 @@
+"""Changes of chunks: commits in memory, and the barriers that make updates durable.
+
+The loop plans a barrier, hands it to the disk thread and takes its outcome back; meanwhile the next one gathers. So there is
+one barrier at a time, and group commit comes by itself: what arrives while the disk is busy shares the next sync.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import lmdb
+
+from fs3.base.errors import error
+from fs3.base.ids import ChainId, ChunkId, ClientId
+from fs3.base.limits import batch_items_max, channel_rows_per_merge_max
+from fs3.base.status import Code
+from fs3.base.units import GIB, MILLISECOND, SECOND
+from fs3.drivers.chunks.allocator import BlockAllocator
+from fs3.drivers.chunks.barrier import Barrier, ChangeSet
+from fs3.drivers.chunks.block_writes import COPY_BYTES, WriteJob
+from fs3.drivers.chunks.files import BlockFiles
+from fs3.drivers.chunks.index import Index
+from fs3.drivers.chunks.pending_changes import PendingChanges
+from fs3.drivers.chunks.planner import ChunkStoreConfig, Deferral, Planner
+from fs3.drivers.chunks.reclaimer import BlockReclaimer
+from fs3.drivers.chunks.row_cache import RowCache
+from fs3.drivers.chunks.rows import IndexRow, Version
+from fs3.model.chunk import ChannelRow, Tag, Update, UpdateKind
+from fs3.ports.chunk_store import ChannelKey, StageResult
+from fs3.ports.clock import Clock
+
+log = logging.getLogger("fs3.chunks")
+
+reclaim_bytes_per_barrier_max = 4 * GIB
+"""Free blocks whose disk space one barrier gives back when the disk runs low."""
+
+stages_per_barrier_max = 1024
+"""Updates one barrier of a target makes durable together; the rest wait for the next."""
+
+_MEASURE_NS = 200 * MILLISECOND
+"""Between two looks at the room on the file system; in between, what was planned is subtracted."""
+
+_Call = tuple[Update, int, int, "asyncio.Future[StageResult]", bool]
+"""A `stage`, or a `repair` (True), that waits for a barrier."""
+_NO_TAG = Tag(ClientId(b""), 0, 0)
+
+
+class WritePath:
+    """The write path of a store."""
+
+    def __init__(
+        self,
+        directory: Path,
+        config: ChunkStoreConfig,
+        clock: Clock,
+        index: Index,
+        files: BlockFiles,
+        rows: RowCache,
+        allocator: BlockAllocator,
+        reclaimer: BlockReclaimer,
+    ) -> None:
+        self._directory = directory
+        self._config = config
+        self._clock = clock
+        self._index = index
+        self._files = files
+        self._rows = rows
+        self._allocator = allocator
+        self._reclaimer = reclaimer
+        self.planner = Planner(config, rows, allocator, reclaimer, files)
+        self._disk = ThreadPoolExecutor(1, f"fs3-disk-{directory.name}")
+        self._scratch = memoryview(bytearray(COPY_BYTES))
+
+        self.pending_changes = PendingChanges(directory, index, rows, reclaimer, config.channels_max, self.on_change)
+        self._waiting: deque[_Call] = deque()
+        self._repairing: dict[ChunkId, asyncio.Future[StageResult]] = {}
+        """Chunks with a `repair` under way; a `stage` waits for it."""
+        self._change_count = 0
+        self._durable_change_count = 0
+        self._barrier: Barrier | None = None
+        self._barrier_done: asyncio.Future[str] | None = None
+        """Resolved with what went wrong with the index, "" nothing."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_begin_scheduled = False
+        self._measured = clock.now()
+        """When the room on the file system was last asked for."""
+        self._failure = ""
+        self._closing = False
+
+    def on_change(self) -> None:
+        """There is something for the next barrier to take along."""
+        self._change_count += 1
+        if self._timer is None and self._barrier is None:
+            self._set_timer()
+
+    def _set_timer(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self._config.commit_sync_ns / SECOND, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._begin_barrier()
+
+    def advance_channel_epoch(self) -> None:
+        """`ChunkStore.advance_channel_epoch`."""
+        self.pending_changes.channels.advance_epoch()
+        self.on_change()
+
+    async def merge_channels(self, rows: Sequence[tuple[ChannelKey, ChannelRow]]) -> None:
+        """`ChunkStore.merge_channels`. Raises FS3Error as there."""
+        name = str(self._directory)
+        if self._closing:
+            raise error(Code.SHUTTING_DOWN, f"{self._directory} is being closed", name)
+        if len(rows) > channel_rows_per_merge_max:
+            raise error(
+                Code.INVALID, f"{len(rows)} channel rows in one merge, at most {channel_rows_per_merge_max} are allowed", name
+            )
+        for key, row in rows:
+            if (
+                self.pending_changes.channels.count >= self.pending_changes.channels.rows_max
+                and self.pending_changes.find_channel(key) is None
+            ):
+                raise error(Code.NO_SPACE, f"there are {self.pending_changes.channels.count} channel rows already", name)
+            self.pending_changes.record_channel(key, row)
+        if rows:
+            self.on_change()
+            await self.flush()
+
+    # --- barriers ----------------------------------------------------------------------------------------------------
+
+    async def stage(self, update: Update, version: int, chain_version: int) -> StageResult:
+        """`ChunkStore.stage`."""
+        if self._closing:
+            return StageResult(Code.SHUTTING_DOWN, message=f"{self._directory} is being closed")
+        if len(self._waiting) >= batch_items_max:
+            return StageResult(Code.BUSY, message=f"{len(self._waiting)} updates wait for the disk already")
+        chunk = update.chunk
+        if chunk in self.pending_changes.staging:
+            raise ValueError(f"an update of chunk {chunk.hex()} is being staged already")
+        self.pending_changes.staging.add(chunk)
+        if chunk in self._repairing:
+            return await self._stage_after_repair(update, version, chain_version)
+        return await self._submit(update, version, chain_version, repairs=False)
+
+    async def _stage_after_repair(self, update: Update, version: int, chain_version: int) -> StageResult:
+        try:
+            await asyncio.wait((self._repairing[update.chunk],))
+        except asyncio.CancelledError:
+            self.pending_changes.staging.discard(update.chunk)
+            raise
+        if self._closing:
+            self.pending_changes.staging.discard(update.chunk)
+            return StageResult(Code.SHUTTING_DOWN, message=f"{self._directory} is being closed")
+        return await self._submit(update, version, chain_version, repairs=False)
+
+    def _submit(self, update: Update, version: int, chain_version: int, *, repairs: bool) -> asyncio.Future[StageResult]:
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[StageResult] = loop.create_future()
+        self._waiting.append((update, version, chain_version, done, repairs))
+        if self._barrier is None and not self._is_begin_scheduled:
+            # At the end of this turn of the loop, so that all updates that arrived in it share the barrier.
+            self._is_begin_scheduled = True
+            loop.call_soon(self._begin_barrier)
+        return done
+
+    async def repair(self, chunk: ChunkId, version: int, data: memoryview) -> bool:
+        """`ChunkStore.repair`. Raises FS3Error as there."""
+        name = str(self._directory)
+        if self._closing:
+            raise error(Code.SHUTTING_DOWN, f"{self._directory} is being closed", name)
+        if len(self._waiting) >= batch_items_max:
+            raise error(Code.BUSY, f"{len(self._waiting)} updates wait for the disk already", name)
+        row = self.pending_changes.find(chunk)
+        committed = row.committed if row is not None else None
+        if committed is None or committed.version != version or chunk in self.pending_changes.staging or chunk in self._repairing:
+            return False
+        if committed.length != len(data):
+            raise error(Code.CHECKSUM, f"{len(data)} bytes to repair chunk {chunk.hex()} with, it has {committed.length}", name)
+        sums = tuple(committed.sums_of(0, len(committed.sums) // 4))
+        kind = UpdateKind.FILL
+        update = Update(chunk, kind, ChainId(0), committed.chain_version, version, 0, len(data), _NO_TAG, sums, 0, data)
+        done = self._repairing[chunk] = self._submit(update, version, committed.chain_version, repairs=True)
+        result = await asyncio.shield(done)
+        if result.code is Code.STALE_UPDATE:
+            return False
+        if result.code is not Code.OK:
+            raise error(result.code, result.message, name)
+        return True
+
+    def _begin_barrier(self) -> None:
+        """Hand everything that waits to the disk thread, unless it is busy."""
+        self._is_begin_scheduled = False
+        if self._barrier is not None:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._reclaimer.free_due(self._clock.now())
+        if self.pending_changes.channels.needs_sweep:
+            self.pending_changes.channels.sweep()
+        jobs, short = self._plan()
+        vacant: list[int] = []
+        if (short or self.planner.is_disk_low) and self._files.may_punch and not self._failure:
+            # Not when broken: the index may then refer to a block that counts as free here.
+            vacant = list(self._allocator.find_vacant(reclaim_bytes_per_barrier_max))
+        channels, epoch = self.pending_changes.channels.take_changes()
+        changes = ChangeSet(self.pending_changes.changed_rows, channels, epoch, self.pending_changes.bad_chunks.take_changes())
+        if not (jobs or vacant or changes):
+            self._durable_change_count = self._change_count
+            self._set_timer_if_needed()
+            return
+        self.pending_changes.changed_rows = {}
+        measure = self._clock.now() - self._measured >= _MEASURE_NS
+        barrier = Barrier(jobs, changes, self._reclaimer.take_retired(), vacant, self._change_count, measure)
+        self._barrier = barrier
+        self._barrier_done = asyncio.get_running_loop().create_future()
+        self._on_disk(lambda: barrier.run(self._files, self._index, self._scratch))
+
+    def _plan(self) -> tuple[list[WriteJob], bool]:
+        """Jobs for what waits, up to the limit; and whether the next one lacks only space that free blocks occupy."""
+        jobs: list[WriteJob] = []
+        while self._waiting and len(jobs) < stages_per_barrier_max:
+            update, version, chain_version, done, repairs = self._waiting[0]
+            if self._failure:
+                planned: WriteJob | StageResult | Deferral = StageResult(Code.DISK, message=self._failure)
+            elif repairs:
+                planned = self.planner.plan_repair(update, version, done)
+            else:
+                planned = self.planner.plan(update, version, chain_version, done)
+            if isinstance(planned, Deferral):
+                return jobs, True
+            self._waiting.popleft()
+            if isinstance(planned, WriteJob):
+                jobs.append(planned)
+            else:
+                self._answer(update.chunk, done, planned, repairs=repairs)
+        return jobs, False
+
+    def _on_disk(self, work: Callable[[], None]) -> None:
+        loop = asyncio.get_running_loop()
+        loop.run_in_executor(self._disk, work).add_done_callback(self._on_barrier_done)
+
+    def _on_barrier_done(self, future: asyncio.Future[None]) -> None:
+        """The disk thread is done with the barrier."""
+        barrier = self._barrier
+        assert barrier is not None
+        why = future.exception()
+        if why is not None:
+            log.critical("%s: writing failed by a mistake in this program", self._directory, exc_info=why)
+            barrier.failure = f"internal error: {why!r}"
+        if barrier.index_full:
+            if self._index.grow():
+                self._on_disk(lambda: barrier.commit(self._index))
+                return
+            barrier.index_failure = "the index has reached its limit"
+        self._take_outcome(barrier)
+        self._barrier = None
+        if self._barrier_done is not None:
+            self._barrier_done.set_result(barrier.failure or barrier.index_failure)
+        if self._waiting:
+            self._begin_barrier()
+        else:
+            self._set_timer_if_needed()
+
+    def _set_timer_if_needed(self) -> None:
+        """Nothing has to be done at once; what has to be done soon?"""
+        if self._failure or self._closing or self._timer is not None:
+            return
+        if (
+            self.pending_changes.changed_rows
+            or self.pending_changes.channels.has_changes
+            or self.pending_changes.channels.needs_sweep
+            or self.pending_changes.bad_chunks.changes
+        ):
+            self._set_timer()
+
+    def _take_outcome(self, barrier: Barrier) -> None:
+        changes = barrier.changes
+        try:
+            self._index.advance()
+        except lmdb.Error as why:
+            barrier.failure = barrier.failure or f"the index cannot be read any more: {why}"
+        if barrier.failure or barrier.index_failure:
+            if barrier.failure:
+                self._failure = f"{self._directory}: {barrier.failure}; reads go on, writes need the target to be opened again"
+                log.error("%s", self._failure)
+            self.pending_changes.changed_rows = {**changes.rows, **self.pending_changes.changed_rows}
+            self.pending_changes.channels.put_back(changes.channels, changes.channel_epoch)
+            self.pending_changes.bad_chunks.put_back(changes.bad_chunks)
+            self._reclaimer.put_back(barrier.retired)
+        else:
+            for chunk, row in changes.rows.items():
+                self._rows.mark_durable(chunk, row)
+            self.pending_changes.channels.mark_durable(changes.channels)
+            self._reclaimer.reclaim(barrier.retired, self._clock.now())
+            self._durable_change_count = barrier.covers
+        for place in barrier.emptied:
+            self._allocator.mark_empty(place)
+        if barrier.free_bytes is not None:
+            self.planner.disk_free_bytes = barrier.free_bytes
+            self._measured = self._clock.now()
+        for job in barrier.jobs:
+            self._finish(job, barrier)
+
+    def _finish(self, job: WriteJob, barrier: Barrier) -> None:
+        chunk = job.update.chunk
+        if job.code is Code.OK and barrier.failure:
+            job.code, job.message = Code.DISK, self._failure
+        elif job.code is Code.OK and barrier.index_failure:
+            job.code, job.message = Code.NO_SPACE, f"no room for the index row of chunk {chunk.hex()}: {barrier.index_failure}"
+        if job.code is not Code.OK:
+            # Nothing durable refers to what was written (or nobody knows, but then nothing is written any more either).
+            if job.fresh:
+                self._allocator.free(job.place)
+            elif job.place >= 0 and job.update.length:
+                self._reclaimer.unguard(job.place)
+            if job.damaged:
+                self.pending_changes.bad_chunks.mark(chunk, job.message)
+            self._answer(chunk, job.done, StageResult(job.code, message=job.message), repairs=job.repairs)
+            return
+        assert job.new_row is not None
+        assert job.new_version is not None
+        if job.repairs:
+            done = self._apply_repair(job, job.new_version, job.new_row)
+            self._answer(chunk, job.done, StageResult(Code.OK if done else Code.STALE_UPDATE), repairs=True)
+            return
+        if job.row.pending is not None:
+            self._retire_durable(lambda: self.pending_changes.discard_pending(job.row))
+        if not job.row.exists:
+            self.pending_changes.chunk_count += 1
+        self._rows.set_durable(chunk, job.new_row)
+        self.pending_changes.pending_chunks[chunk] = None
+        self._answer(chunk, job.done, StageResult(Code.OK, job.new_version.length, job.new_version.digest))
+
+    def _retire_durable(self, retire: Callable[[], None]) -> None:
+        """`let_go` lets go of what the durable index does not refer to: the list for the next barrier would only keep it."""
+        before = self._reclaimer.take_retired()
+        retire()
+        self._reclaimer.reclaim(self._reclaimer.take_retired(), self._clock.now())
+        self._reclaimer.put_back(before)
+
+    def _apply_repair(self, job: WriteJob, made: Version, after: IndexRow) -> bool:
+        """The durable index has the repaired version in its new block. False when the chunk has moved on meanwhile."""
+        chunk, was = job.update.chunk, job.row.committed
+        assert was is not None
+        now = self.pending_changes.changed_rows.get(chunk)
+        if now is None:
+            self._rows.set_durable(chunk, after)
+        elif now.committed is None or (now.committed.place, now.committed.version) != (was.place, was.version):
+            # Whatever changed it is written by the next barrier, and that is when the index lets go of the new block.
+            self._reclaimer.retire_block(job.place)
+            return False
+        else:
+            # Its pending version was dropped meanwhile; the row that waits for the next barrier has the old block in it.
+            self.pending_changes.changed_rows[chunk] = IndexRow(made, now.pending, now.kind, now.tag)
+            self._rows.set_unsynced(chunk, self.pending_changes.changed_rows[chunk])
+        self._retire_durable(lambda: self._reclaimer.retire_block(was.place))
+        self.pending_changes.bad_chunks.clear(chunk)
+        return True
+
+    def _answer(self, chunk: ChunkId, done: asyncio.Future[StageResult], result: StageResult, *, repairs: bool = False) -> None:
+        if repairs:
+            del self._repairing[chunk]
+        else:
+            self.pending_changes.staging.discard(chunk)
+        if not done.done():
+            done.set_result(result)
+
+    # --- the end -----------------------------------------------------------------------------------------------------
+
+    async def flush(self) -> None:
+        """`ChunkStore.flush`. Raises FS3Error NO_SPACE or DISK naming the directory when it cannot be done."""
+        wanted = self._change_count
+        while self._durable_change_count < wanted:
+            self._begin_barrier()
+            barrier, over = self._barrier, self._barrier_done
+            if barrier is None or over is None:
+                continue  # it turned out that nothing had changed
+            why = await asyncio.shield(over)
+            if why and self._durable_change_count < wanted:
+                code = Code.DISK if barrier.failure else Code.NO_SPACE
+                raise error(code, f"commits cannot be made durable: {why}", str(self._directory))
+
+    async def close(self) -> None:
+        """Finish what waits, then make all commits durable. Raises as `flush` does, but lets go of the disk thread."""
+        self._closing = True
+        try:
+            while self._waiting or self._barrier is not None:
+                self._begin_barrier()
+                if self._barrier_done is not None:
+                    await asyncio.shield(self._barrier_done)
+            await self.flush()
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._disk.shutdown()

@@ -1,0 +1,363 @@
+"""The client's side of calls, as far as all wires share it: places, waiting, deadlines, giving up, connecting again.
+
+A wire subclasses `ClientChannel` and says how to connect, how to send one call and how to take one back. There is no task and
+no timer per call: a call is a future in a table, and one timer is armed for the earliest deadline of all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Any, Final
+
+from fs3.base.errors import FS3Error, error
+from fs3.base.limits import (
+    call_timeout_ns,
+    calls_per_connection_max,
+    connect_backoff_max_ns,
+    connect_backoff_min_ns,
+    frame_header_bytes_max,
+    stream_queue_bytes_max,
+)
+from fs3.base.status import Code
+from fs3.base.units import MILLISECOND, SECOND
+from fs3.drivers.rpc.payload import payload_length
+from fs3.model.method import Method, PayloadSide
+from fs3.ports.clock import Clock
+from fs3.ports.rpc import BufferProvider, Part, Reply
+
+calls_waiting_max = 65_536
+"""Callers of one channel that wait for one of its `calls_per_connection_max` places; further ones are answered BUSY."""
+
+NEVER: Final = 1 << 62
+"""A deadline that does not come, in monotonic nanoseconds."""
+
+_getpid = os.getpid
+_get_running_loop = asyncio.get_running_loop
+
+
+class PendingCall(asyncio.Future[Reply]):
+    """One request of this side, from `start` to its outcome."""
+
+    __slots__ = ("channel", "data", "deadline", "into", "length", "method", "parts", "request_id", "timeout_ns", "wire_state")
+
+    channel: ClientChannel
+    method: Method
+    data: bytes
+    """The request, serialised."""
+    parts: Sequence[Part]
+    length: int
+    """Bytes of `parts`."""
+    into: BufferProvider | None
+    timeout_ns: int
+    deadline: int
+    request_id: int
+    """0 while it waits for a place."""
+    wire_state: Any
+    """What the wire keeps of the request while it is being sent."""
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """As `Future.cancel`; the server is told, and the place is given to the next caller."""
+        if not super().cancel(msg):
+            return False
+        self.channel.on_call_cancelled(self)
+        return True
+
+
+class StreamCall(PendingCall):
+    """A call of a streaming method: messages that have arrived and are not consumed yet."""
+
+    __slots__ = ("messages", "queued_bytes", "waiter")
+
+    messages: deque[tuple[Any, int]]
+    queued_bytes: int
+    waiter: asyncio.Future[None] | None
+
+    def push(self, message: Any, size: int) -> None:
+        """One more message of `size` bytes. A consumer that is too far behind loses the stream: BUSY."""
+        if self.messages and self.queued_bytes + size > stream_queue_bytes_max:
+            self.channel.abandon(
+                self, error(Code.BUSY, f"{self.channel.describe(self)}: messages come faster than they are read")
+            )
+            return
+        self.messages.append((message, size))
+        self.queued_bytes += size
+        self.wake()
+
+    def wake(self, _done: object = None) -> None:
+        """Let the consumer look again."""
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(None)
+
+
+class ClientChannel:
+    """What `fs3.ports.rpc.Channel` promises, on top of a wire. Belongs to the event loop it is first used on."""
+
+    def __init__(self, endpoint: str, clock: Clock, calls_max: int = calls_per_connection_max) -> None:
+        self.endpoint = endpoint
+        self.pending: dict[int, PendingCall] = {}
+        """Request id -> call that was handed to the wire."""
+        self.waiting: deque[PendingCall] = deque()
+        """Calls without a place, oldest first; some may have ended meanwhile."""
+        self.activity = 0
+        """See `fs3.ports.rpc.Channel.heard`; a wire counts it up."""
+        self._now = clock.now
+        self._calls_max = calls_max
+        self._pid = os.getpid()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_open = False
+        self._is_opening = False
+        self._is_closed = False
+        self._last_id = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = NEVER
+        self._retry_at = 0
+        self._backoff_ns = connect_backoff_min_ns
+        self._connect_error: FS3Error | None = None
+
+    def __repr__(self) -> str:
+        state = "closed" if self._is_closed else "open" if self._is_open else "opening" if self._is_opening else "idle"
+        return f"<{type(self).__name__} {self.endpoint} {state}, {len(self.pending)} under way, {len(self.waiting)} waiting>"
+
+    # --- what a wire provides ------------------------------------------------------------------------------------------
+
+    def _dial(self) -> None:
+        """Begin to connect; ends with `_opened` or `_refused`, not before this returns."""
+        raise NotImplementedError
+
+    def _transmit(self, call: PendingCall, timeout_ms: int) -> None:
+        """Send a call that is in `pending` now. `timeout_ms` 0: none."""
+        raise NotImplementedError
+
+    def _cancel_request(self, call: PendingCall) -> None:
+        """A call ended without an answer after `_transmit`: stop using its memory and tell the server."""
+        raise NotImplementedError
+
+    def _hang_up(self) -> None:
+        """Disconnect; every call has ended already."""
+        raise NotImplementedError
+
+    # --- the port ------------------------------------------------------------------------------------------------------
+
+    def start(
+        self, method: Method, request: Any, parts: Sequence[Part] = (), into: BufferProvider | None = None, timeout_ns: int = 0
+    ) -> asyncio.Future[Reply]:
+        """See `fs3.ports.rpc.Channel.start`."""
+        loop = self._loop
+        if _get_running_loop() is not loop or _getpid() != self._pid:
+            loop = self._adopt()
+        return self._launch(PendingCall(loop=loop), method, request, parts, into, timeout_ns or call_timeout_ns)
+
+    async def call(
+        self, method: Method, request: Any, parts: Sequence[Part] = (), into: BufferProvider | None = None, timeout_ns: int = 0
+    ) -> Reply:
+        """`start`, awaited."""
+        return await self.start(method, request, parts, into, timeout_ns)
+
+    async def stream(self, method: Method, request: Any) -> AsyncIterator[Any]:
+        """See `fs3.ports.rpc.Channel.stream`."""
+        if not method.streaming:
+            raise error(Code.INVALID, f"{method!r} is not a streaming method")
+        loop = self._adopt()
+        call = StreamCall(loop=loop)
+        call.messages = deque()
+        call.queued_bytes = 0
+        call.waiter = None
+        call.add_done_callback(call.wake)
+        self._launch(call, method, request, (), None, NEVER)
+        try:
+            while True:
+                while call.messages:
+                    message, size = call.messages.popleft()
+                    call.queued_bytes -= size
+                    yield message
+                if call.done():
+                    call.result()
+                    return
+                call.waiter = loop.create_future()
+                await call.waiter
+        finally:
+            # A consumer that leaves the loop early gives the stream up. One whose stream has ended does not care any more why.
+            if not call.cancel() and not call.cancelled():
+                call.exception()
+
+    async def close(self) -> None:
+        """Fail what is under way and disconnect."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._is_open = False
+        if _getpid() != self._pid:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._fail_all(self._take_all(), Code.DISCONNECTED, f"the channel to {self.endpoint} was closed")
+        self._hang_up()
+
+    # --- a call's life -------------------------------------------------------------------------------------------------
+
+    def _launch(
+        self, call: PendingCall, method: Method, request: Any, parts: Sequence[Part], into: BufferProvider | None, timeout_ns: int
+    ) -> PendingCall:
+        if type(request) is not method.request:
+            raise error(Code.INVALID, f"{method!r} takes {method.request.__name__}, not {type(request).__name__}")
+        length = payload_length(parts) if parts else 0
+        if length and method.payload is not PayloadSide.REQUEST:
+            raise error(Code.INVALID, f"requests of {method!r} carry no payload")
+        data = request.SerializeToString()
+        if len(data) > frame_header_bytes_max:
+            raise error(
+                Code.TOO_LARGE, f"request of {method!r} with {len(data)} bytes, at most {frame_header_bytes_max} are allowed"
+            )
+        now = self._now()
+        call.channel = self
+        call.method = method
+        call.data = data
+        call.parts = parts
+        call.length = length
+        call.into = into
+        call.timeout_ns = timeout_ns
+        call.deadline = deadline = now + timeout_ns
+        call.wire_state = None
+        if deadline < self._timer_at:
+            self._arm(deadline, now)
+        if self._is_open and not self.waiting and len(self.pending) < self._calls_max:
+            self._last_id = call.request_id = request_id = self._last_id + 1
+            self.pending[request_id] = call
+            self._transmit(call, 0 if timeout_ns is NEVER else timeout_ns // MILLISECOND + 1)
+        else:
+            call.request_id = 0
+            self._enqueue(call, now)
+        return call
+
+    def _enqueue(self, call: PendingCall, now: int) -> None:
+        if self._is_closed:
+            call.set_exception(error(Code.DISCONNECTED, f"the channel to {self.endpoint} was closed"))
+            return
+        if not self._is_open and not self._is_opening:
+            if now < self._retry_at and self._connect_error is not None:
+                # Nobody listened a moment ago: say so at once, so that the caller can turn to another node.
+                call.set_exception(error(self._connect_error.code, str(self._connect_error)))
+                return
+            self._is_opening = True
+            self._dial()
+        if len(self.waiting) >= calls_waiting_max:
+            self.waiting = deque(other for other in self.waiting if not other.done())
+            if len(self.waiting) >= calls_waiting_max:
+                call.set_exception(error(Code.BUSY, f"{len(self.waiting)} calls wait for {self.endpoint} already"))
+                return
+        self.waiting.append(call)
+
+    def pump(self) -> None:
+        """Give free places to the callers that have waited longest."""
+        while self.waiting and self._is_open and len(self.pending) < self._calls_max:
+            call = self.waiting.popleft()
+            if call.done():
+                continue
+            self._last_id = call.request_id = self._last_id + 1
+            self.pending[call.request_id] = call
+            remaining_ms = max(call.deadline - self._now(), 0) // MILLISECOND + 1
+            self._transmit(call, 0 if call.timeout_ns is NEVER else remaining_ms)
+
+    def on_call_cancelled(self, call: PendingCall) -> None:
+        """The caller has cancelled."""
+        if self.pending.pop(call.request_id, None) is not None:
+            self._cancel_request(call)
+            self.pump()
+
+    def abandon(self, call: PendingCall, problem: BaseException) -> None:
+        """End a call with an error of this side's making."""
+        if not call.done():
+            call.set_exception(problem)
+            self.on_call_cancelled(call)
+
+    def describe(self, call: PendingCall) -> str:
+        """For messages: the method and where it was asked."""
+        return f"{call.method!r} at {self.endpoint}"
+
+    # --- deadlines -----------------------------------------------------------------------------------------------------
+
+    def _arm(self, deadline: int, now: int) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = deadline
+        assert self._loop is not None
+        self._timer = self._loop.call_later(max(deadline - now, 0) / SECOND, self._expire)
+
+    def _expire(self) -> None:
+        """Ends what is overdue. Calls that ended in time left the timer armed: then this only looks for the next deadline."""
+        self._timer = None
+        self._timer_at = NEVER
+        now = self._now()
+        overdue = [call for call in self.pending.values() if call.deadline <= now]
+        overdue += [call for call in self.waiting if call.deadline <= now]
+        for call in overdue:
+            within = f"{call.timeout_ns / SECOND:.3g} s"
+            state = "did not answer" if call.request_id else "had no place for" if self._is_open else "could not be reached for"
+            self.abandon(call, error(Code.DEADLINE, f"{self.endpoint} {state} {call.method!r} within {within}"))
+        while self.waiting and self.waiting[0].done():
+            self.waiting.popleft()
+        # Those that wait behind a live one may have ended; their deadlines are nobody's business any more.
+        alive = (call for calls in (self.pending.values(), self.waiting) for call in calls if not call.done())
+        earliest = min((call.deadline for call in alive), default=NEVER)
+        if earliest < self._timer_at:
+            self._arm(earliest, now)
+
+    # --- connections ---------------------------------------------------------------------------------------------------
+
+    def _on_connected(self) -> None:
+        self._is_opening = False
+        self._is_open = True
+        self._connect_error = None
+        self._backoff_ns = connect_backoff_min_ns
+        self.pump()
+
+    def _on_connect_failed(self, problem: FS3Error) -> None:
+        """Nobody to talk to: those who wait are told, and further callers for a while."""
+        self._is_opening = False
+        self._connect_error = problem
+        self._retry_at = self._now() + self._backoff_ns
+        self._backoff_ns = min(2 * self._backoff_ns, connect_backoff_max_ns)
+        waiting = list(self.waiting)
+        self.waiting.clear()
+        self._fail_all(waiting, problem.code, str(problem))
+
+    def _on_disconnected(self, code: Code, reason: str) -> None:
+        """The connection has gone. Calls under way fail; those that were never sent get another one."""
+        self._is_open = False
+        lost = list(self.pending.values())
+        self.pending.clear()
+        self._fail_all(lost, code, f"the connection to {self.endpoint} broke: {reason}")
+        if self._is_closed or self._is_opening:
+            return
+        if any(not call.done() for call in self.waiting):
+            self._is_opening = True
+            self._dial()
+
+    def _take_all(self) -> list[PendingCall]:
+        calls = [*self.pending.values(), *self.waiting]
+        self.pending.clear()
+        self.waiting.clear()
+        return calls
+
+    @staticmethod
+    def _fail_all(calls: Iterable[PendingCall], code: Code, message: str) -> None:
+        for call in calls:
+            if not call.done():
+                call.set_exception(error(code, message))
+
+    def _adopt(self) -> asyncio.AbstractEventLoop:
+        """The running loop, which becomes the channel's. Raises FS3Error when the channel belongs elsewhere."""
+        if _getpid() != self._pid:
+            # Writing here would mix two processes' frames in one stream.
+            text = f"the channel to {self.endpoint} was made in process {self._pid}; process {_getpid()} must make its own"
+            raise error(Code.UNSUPPORTED, text)
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:
+            raise error(Code.UNSUPPORTED, f"the channel to {self.endpoint} belongs to another event loop")
+        return loop

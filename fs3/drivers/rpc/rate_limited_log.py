@@ -1,0 +1,35 @@
+"""Complaints about peers, at most one line a second: whoever can reach a port must not be able to fill a disk with logs."""
+
+from __future__ import annotations
+
+import logging
+
+from fs3.base.units import SECOND
+from fs3.ports.clock import Clock
+
+log = logging.getLogger("fs3.transport")
+
+log_interval_ns = 1 * SECOND
+"""A repeated complaint about peers is logged at most so often."""
+
+
+class RateLimitedLog:
+    """Warnings of one listener. What was left out is counted in the next line."""
+
+    def __init__(self, clock: Clock, interval_ns: int = log_interval_ns) -> None:
+        self._now = clock.now
+        self._interval_ns = interval_ns
+        self._next = -1 << 62
+        self._left_out = 0
+
+    def warning(self, message: str, *arguments: object) -> None:
+        """As `Logger.warning`."""
+        now = self._now()
+        if now < self._next:
+            self._left_out += 1
+            return
+        self._next = now + self._interval_ns
+        if self._left_out:
+            message += f" ({self._left_out} similar lines left out)"
+            self._left_out = 0
+        log.warning(message, *arguments)

@@ -1,0 +1,183 @@
+"""The server's side of calls, as far as all wires share it: finding the handler, answering once, cancelling, releasing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from fs3.base.errors import FS3Error, error
+from fs3.base.limits import frame_header_bytes_max
+from fs3.base.status import Code
+from fs3.drivers.rpc.payload import payload_length
+from fs3.model.method import Method, PayloadSide
+from fs3.ports.rpc import Bindings, Handler, Part
+
+log = logging.getLogger("fs3.transport")
+
+
+class MethodBinding(NamedTuple):
+    """One row of a server's table."""
+
+    method: Method
+    handler: Handler
+    parse: Callable[[bytes | bytearray], Any]
+    takes_payload: bool
+
+
+def bindings_by_id(bindings: Bindings) -> Mapping[int, MethodBinding]:
+    """Method number -> what to do with its requests."""
+    return {
+        method.id: MethodBinding(method, handler, method.request.FromString, method.payload is PayloadSide.REQUEST)
+        for method, handler in bindings.items()
+    }
+
+
+def run_guarded(callback: Callable[[], None]) -> None:
+    """Call back; what it raises is logged, because it must not spoil a connection that serves others too."""
+    try:
+        callback()
+    except Exception:
+        log.exception("callback %r failed", callback)
+
+
+class ServerCall:
+    """`fs3.ports.rpc.Call` without a wire: a subclass sends the answers."""
+
+    __slots__ = ("_callbacks", "_ended", "deadline", "is_cancelled", "method", "payload", "peer", "request")
+
+    def __init__(self, method: Method, request: Any, peer: str, deadline: int) -> None:
+        self.method = method
+        self.request = request
+        self.payload: memoryview | None = None
+        self.peer = peer
+        self.deadline = deadline
+        self.is_cancelled = False
+        self._ended = False
+        self._callbacks: list[Callable[[], None]] | None = None
+
+    def __repr__(self) -> str:
+        state = "cancelled" if self.is_cancelled else "ended" if self._ended else "under way"
+        return f"<{type(self).__name__} {self.method!r} of {self.peer}, {state}>"
+
+    # --- what a wire provides ------------------------------------------------------------------------------------------
+
+    def _send_reply(self, data: bytes, parts: Sequence[Part], length: int, on_sent: Callable[[], None] | None) -> None:
+        """Send the only answer, `length` bytes of payload in `parts`; `sent` is called exactly once."""
+        raise NotImplementedError
+
+    def _send_error(self, code: Code, message: str, routing_version: int) -> None:
+        """Send the error that ends the call."""
+        raise NotImplementedError
+
+    def _send_message(self, data: bytes) -> bool:
+        """Send one message of a stream; False when too much is queued already."""
+        raise NotImplementedError
+
+    def _send_end(self) -> None:
+        """Send the end of a stream."""
+        raise NotImplementedError
+
+    def _on_end(self) -> None:
+        """The call is over, answered or not: it is no longer counted, and its buffer can be used again."""
+        raise NotImplementedError
+
+    def release(self) -> None:
+        """See `fs3.ports.rpc.Call.release`."""
+        raise NotImplementedError
+
+    # --- the port ------------------------------------------------------------------------------------------------------
+
+    def reply(self, message: Any, parts: Sequence[Part] = (), on_sent: Callable[[], None] | None = None) -> None:
+        """See `fs3.ports.rpc.Call.reply`."""
+        if self._ended or self.is_cancelled:
+            self._mark_ended()
+            if on_sent is not None:
+                run_guarded(on_sent)
+            return
+        try:
+            data, length = self._check_reply(message, parts)
+        except FS3Error as problem:
+            # The handler's mistake, not the caller's.
+            log.error("%r cannot be answered: %s", self, problem)
+            self.fail(Code.INTERNAL, f"the answer of {self.method!r} cannot be sent: {problem}")
+            if on_sent is not None:
+                run_guarded(on_sent)
+            return
+        self._mark_ended()
+        if not self.method.streaming:
+            self._send_reply(data, parts, length, on_sent)
+            return
+        if message is None or self._send_message(data):
+            self._send_end()
+        else:
+            self._send_error(Code.BUSY, f"the messages of {self.method!r} are read too slowly", 0)
+        if on_sent is not None:
+            run_guarded(on_sent)
+
+    def fail(self, code: Code, message: str, routing_version: int = 0) -> None:
+        """See `fs3.ports.rpc.Call.fail`."""
+        unanswered = not self._ended and not self.is_cancelled
+        self._mark_ended()
+        if unanswered:
+            self._send_error(code, message, routing_version)
+
+    def send(self, message: Any) -> bool:
+        """See `fs3.ports.rpc.Call.send`."""
+        if self._ended or self.is_cancelled:
+            return False
+        if not self.method.streaming:
+            raise error(Code.INVALID, f"{self.method!r} is answered once, not by a stream")
+        data, _ = self._check_reply(message, ())
+        return self._send_message(data)
+
+    def add_cancel_callback(self, callback: Callable[[], None]) -> None:
+        """See `fs3.ports.rpc.Call.add_cancel_callback`. Called at once when the caller has gone already."""
+        if self._ended:
+            return
+        if self.is_cancelled:
+            run_guarded(callback)
+        elif self._callbacks is None:
+            self._callbacks = [callback]
+        else:
+            self._callbacks.append(callback)
+
+    # --- for the wire --------------------------------------------------------------------------------------------------
+
+    def cancel(self) -> None:
+        """Nobody waits for the answer any more."""
+        if self._ended or self.is_cancelled:
+            return
+        self.is_cancelled = True
+        callbacks, self._callbacks = self._callbacks, None
+        for callback in callbacks or ():
+            run_guarded(callback)
+
+    def dispatch(self, handler: Handler) -> None:
+        """Hand the call to its handler."""
+        try:
+            handler(self)
+        except Exception as problem:
+            log.exception("the handler of %r failed", self.method)
+            self.fail(Code.INTERNAL, f"{self.method!r} failed: {type(problem).__name__}: {problem}")
+
+    def _mark_ended(self) -> None:
+        if not self._ended:
+            self._ended = True
+            self._callbacks = None
+            self._on_end()
+
+    def _check_reply(self, message: Any, parts: Sequence[Part]) -> tuple[bytes, int]:
+        """The serialised message and the length of the payload. FS3Error for an answer this method cannot give."""
+        method = self.method
+        if message is None and method.streaming:
+            return b"", 0
+        if type(message) is not method.reply:
+            raise error(Code.INVALID, f"{method!r} returns {method.reply.__name__}, not {type(message).__name__}")
+        length = payload_length(parts) if parts else 0
+        if length and method.payload is not PayloadSide.REPLY:
+            raise error(Code.INVALID, f"replies of {method!r} carry no payload")
+        data: bytes = message.SerializeToString()
+        if len(data) > frame_header_bytes_max:
+            raise error(Code.TOO_LARGE, f"message of {len(data)} bytes, at most {frame_header_bytes_max} are allowed")
+        return data, length

@@ -1,0 +1,72 @@
+"""What a storage service needs to know of its disks, whatever they are made of."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from fs3.base.ids import TargetId
+
+
+class TargetNote(msgspec.Struct, frozen=True):
+    """What is written down beside a target's store."""
+
+    whole: bool = True
+    """The store has everything the target ever acknowledged, as long as the target keeps serving. An empty store in the place of
+    a lost one has not, until the chain has filled it."""
+    scrub_after: bytes = b""
+    """The chunk a scrub under way has reached; b"" when none is."""
+    scrub_passes: int = 0
+    """Scrubs that went through the whole store."""
+
+
+class Disks(Protocol):
+    """What a storage service needs to know of its disks; `DataDirectories` is the one of production."""
+
+    name: str
+    """Of the node."""
+    cluster: bytes
+    """Id of the cluster the data belongs to; b"" before the node has joined one."""
+
+    def next_incarnation(self) -> int:
+        """Count one more start, durably: the node's incarnation. 0 when the directories are new and nothing is known: then the
+        manager says which one this is, and `adopt` keeps it."""
+        ...
+
+    def store_incarnation(self, incarnation: int) -> None:
+        """Remember the incarnation the manager gave, durably. Before anything is served."""
+        ...
+
+    def join(self, cluster: bytes) -> None:
+        """Remember the cluster, durably. WRONG_CLUSTER when the data belongs to another one."""
+        ...
+
+    def targets(self) -> list[TargetId]:
+        """Targets whose data is here and may be opened."""
+        ...
+
+    def lost_targets(self) -> dict[TargetId, str]:
+        """Targets that were made here and whose data is gone for good, with what to tell people. `make` one anew: not whole."""
+        ...
+
+    def failed_targets(self) -> dict[TargetId, str]:
+        """Targets whose data cannot be used and may come back: their disk does not work, or it is not theirs. With why."""
+        ...
+
+    def make(self, target: TargetId, *, whole: bool) -> None:
+        """A place for a target that has none, durably: a store opened there is empty. DISK when no disk takes it."""
+        ...
+
+    def read_note(self, target: TargetId) -> TargetNote:
+        """What is written down about a target that is here."""
+        ...
+
+    def write_note(self, target: TargetId, note: TargetNote) -> None:
+        """Write it down, durably. DISK when that fails."""
+        ...
+
+    def quarantine(self, target: TargetId) -> str:
+        """Move the data of a target, whose store is closed, out of the way; nothing is deleted. Returns where it is now. The
+        target is `lost` then. DISK when it cannot be moved."""
+        ...

@@ -1,0 +1,112 @@
+"""How a change is carried out: usually by one transaction, and by more when its first one says what is missing."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
+from typing import Any
+
+from msgspec.structs import replace
+
+from fs3.base.errors import FS3Error
+from fs3.base.status import Code, Retry
+from fs3.base.units import SECOND
+from fs3.core.meta import rows
+from fs3.core.meta.context import OpContext
+from fs3.core.meta.errors import LengthUnknown, MetaError
+from fs3.core.meta.idempotency import record_refusal
+from fs3.core.txn import Txn
+from fs3.model.requests import Close, Request, Sync
+from fs3.ports.kv import KV, OnDone
+from fs3.services.meta.chunk_client import ChunkClient, file_length
+
+log = logging.getLogger("fs3.meta")
+
+MetaOperation = Callable[[Any, OpContext, Any], Awaitable[Any]]
+
+_TIMEOUT_NS = 2 * SECOND
+"""For one round of requests to storage; a writer waits for the answer, and asks again if there is none."""
+_TRUNCATIONS_MET_MAX = 5
+
+
+class ChangeExecutor:
+    """Carries out changes and calls back with what became of them."""
+
+    def __init__(self, kv: KV, storage: ChunkClient) -> None:
+        self._kv = kv
+        self._storage = storage
+        self._asking: set[asyncio.Task[None]] = set()
+
+    def submit(self, run: MetaOperation, ctx: OpContext, request: Request, done: OnDone[Any]) -> None:
+        """Run an operation in a transaction of its own; `done` gets its result or why not, on the loop."""
+
+        def settled(result: Any, why: BaseException | None) -> None:
+            if why is None:
+                done(result, None)
+            elif isinstance(why, LengthUnknown) and isinstance(request, Close | Sync):
+                self._begin(self._with_length(run, ctx, request, why, done))
+            elif ctx.repeated and isinstance(why, MetaError) and is_final(ctx, why):
+                self._refuse(run, ctx, request, why, done)
+            else:
+                done(None, why)
+
+        self._kv.submit(partial(_run, run, ctx, request), settled)
+
+    async def stop(self) -> None:
+        """Leave those unanswered who wait for storage."""
+        for task in self._asking:
+            task.cancel()
+        await asyncio.gather(*self._asking, return_exceptions=True)
+
+    def _refuse(self, run: MetaOperation, ctx: OpContext, request: Request, why: MetaError, done: OnDone[Any]) -> None:
+        """See `fs3.core.meta.idempotency`: another sending of this request may still arrive."""
+
+        def stored(first: bool | None, problem: BaseException | None) -> None:
+            if problem is not None:
+                done(None, problem)
+            elif first:
+                done(None, why)
+            else:
+                self._kv.submit(partial(_run, run, ctx, request), done)
+
+        self._kv.submit(lambda txn: record_refusal(txn, ctx, why), stored)
+
+    def _begin(self, asking: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(asking)
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
+
+    async def _with_length(
+        self, run: MetaOperation, ctx: OpContext, request: Close | Sync, why: MetaError, done: OnDone[Any]
+    ) -> None:
+        """The file was made shorter since the writer opened it: its length counts as far as storage has the bytes."""
+        try:
+            for _ in range(_TRUNCATIONS_MET_MAX):
+                inode = await self._kv.read(lambda txn: rows.find_inode(txn, request.inode))
+                known = request
+                if inode is not None and request.length is not None:
+                    length = min(request.length, await file_length(self._storage, inode, timeout_ns=_TIMEOUT_NS))
+                    known = replace(request, length=length, truncations=inode.truncations)
+                try:
+                    result = await self._kv.transact(partial(_run, run, ctx, known))
+                except LengthUnknown as again:
+                    why = again
+                    continue
+                done(result, None)
+                return
+            done(None, why)
+        except FS3Error as failure:
+            done(None, MetaError(Code.BUSY, f"storage does not say how long inode {request.inode} is: {failure.strerror}"))
+        except MetaError as failure:
+            done(None, failure)
+
+
+def is_final(ctx: OpContext, why: MetaError) -> bool:
+    """Asking again changes nothing. A cluster whose storage nodes are still to come is waited for."""
+    return why.code.retry is Retry.NEVER and not (why.code is Code.NO_TABLE and not ctx.routing.tables)
+
+
+def _run(run: MetaOperation, ctx: OpContext, request: Request, txn: Txn) -> Awaitable[Any]:
+    return run(txn, ctx, request)

@@ -1,0 +1,120 @@
+"""The lane from one target to its successor: everything forwarded in one turn of the loop leaves in as few frames as possible."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from fs3.base.errors import FS3Error, error
+from fs3.base.ids import NodeId, TargetId
+from fs3.base.limits import flight_deadline_ns, update_bytes_per_request_max, updates_per_request_max
+from fs3.base.status import Code
+from fs3.core.craq.events import ForwardDone
+from fs3.model.chunk import Update, UpdateResult
+from fs3.ports.rpc import Channel, Part, Reply
+from fs3.services.storage.forwarding.successor_monitor import SuccessorMonitor
+from fs3.wire.methods import STORAGE
+from fs3.wire.storage import update_reply_from_pb, update_request_to_pb
+
+forward_requests_max = 32
+"""Requests one target has under way to its successor; further updates wait and then leave together."""
+
+
+class _QueuedForward:
+    __slots__ = ("attempt", "parts", "release", "update")
+
+    def __init__(self, update: Update, attempt: int, parts: Sequence[Part], release: Callable[[], None]) -> None:
+        self.update = update
+        self.attempt = attempt
+        self.parts = parts
+        self.release = release
+
+
+class ForwardQueue:
+    """Forwards of one target to one successor. Each is answered with exactly one `ForwardDone`, whatever happens."""
+
+    def __init__(
+        self,
+        source: TargetId,
+        target: TargetId,
+        node: NodeId,
+        channel: Callable[[NodeId], Channel],
+        deliver: Callable[[ForwardDone], None],
+        monitor: SuccessorMonitor,
+    ) -> None:
+        """`channel` gives the channel to a node or raises FS3Error; `deliver` takes the answers; `watch` is told what is sent."""
+        self.target = target
+        self.node = node
+        self._source = source
+        self._channel = channel
+        self._deliver = deliver
+        self._monitor = monitor
+        self._waiting: deque[_QueuedForward] = deque()
+        self._under_way: dict[asyncio.Future[Reply], list[_QueuedForward]] = {}
+
+    @property
+    def unanswered_bytes(self) -> int | None:
+        """Bytes of updates that were sent and not answered; None when none was."""
+        if not self._under_way:
+            return None
+        return sum(item.update.length for items in self._under_way.values() for item in items)
+
+    def put(self, update: Update, attempt: int, parts: Sequence[Part], release: Callable[[], None]) -> None:
+        """Queue an update for the next `flush`. `parts` are its bytes; `release` is called once they are not needed any more."""
+        self._waiting.append(_QueuedForward(update, attempt, parts, release))
+
+    def flush(self) -> None:
+        """Send what waits, as far as requests may be under way; the rest follows when one is answered."""
+        while self._waiting and len(self._under_way) < forward_requests_max:
+            items: list[_QueuedForward] = []
+            size = 0
+            while self._waiting and len(items) < updates_per_request_max:
+                length = self._waiting[0].update.length
+                if items and size + length > update_bytes_per_request_max:
+                    break
+                items.append(self._waiting.popleft())
+                size += length
+            self._send(items)
+
+    def close(self) -> None:
+        """The successor is another one now: give up what is under way and what waits."""
+        for future in list(self._under_way):
+            future.cancel()
+        waiting, self._waiting = self._waiting, deque()
+        if waiting:
+            self._refuse(list(waiting), error(Code.DISCONNECTED, f"target {self.target} is not the successor any more"))
+
+    def _send(self, items: list[_QueuedForward]) -> None:
+        request = update_request_to_pb([item.update for item in items], self._source)
+        parts = [part for item in items for part in item.parts]
+        self._monitor.on_request_sent()
+        try:
+            future = self._channel(self.node).start(STORAGE.Update, request, parts, None, flight_deadline_ns)
+        except FS3Error as failure:
+            self._refuse(items, failure)
+            return
+        self._under_way[future] = items
+        future.add_done_callback(self._on_answer)
+
+    def _on_answer(self, future: asyncio.Future[Reply]) -> None:
+        items = self._under_way.pop(future)
+        if future.cancelled():
+            self._refuse(items, error(Code.DISCONNECTED, f"the update to target {self.target} was given up"))
+        else:
+            try:
+                results = update_reply_from_pb(future.result().message, len(items))
+            except FS3Error as failure:
+                self._refuse(items, failure)
+            else:
+                for item, result in zip(items, results, strict=True):
+                    item.release()
+                    self._deliver(ForwardDone(item.update.chunk, item.update.version, item.attempt, result))
+        if self._waiting:
+            self.flush()
+
+    def _refuse(self, items: Sequence[_QueuedForward], failure: FS3Error) -> None:
+        result = UpdateResult(failure.code, message=f"successor target {self.target}: {failure.strerror}")
+        for item in items:
+            item.release()
+            self._deliver(ForwardDone(item.update.chunk, item.update.version, item.attempt, result))

@@ -1,0 +1,308 @@
+"""The targets of a node: opening them, making new ones, replacing lost and damaged ones, and what the manager is told of each.
+
+    routing says this node has a target, and here is …                      then
+    its store                                                               it is opened
+    nothing, and it was never complete anywhere (newborn)                   an empty store is made; it is whole
+    nothing, and it was complete once (the disk was replaced)               an empty store is made; it is not whole: ONLINE
+    a store that is damaged, while others of the chain serve                it is moved away, and an empty one made: ONLINE
+    a store that is damaged, and nobody else serves                         nothing is touched: OFFLINE, with the reason
+    a store on a disk that does not work, or of somebody else               nothing is touched: OFFLINE, with the reason
+
+"Was complete once": the node made it before and knows that, or the manager says that it was reported complete.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from fs3.base.errors import FS3Error
+from fs3.base.ids import NodeId, TargetId
+from fs3.base.limits import target_reason_bytes_max
+from fs3.base.status import Code
+from fs3.base.units import SECOND
+from fs3.model.chain import Chain, LocalState, PublicState
+from fs3.model.routing import Routing
+from fs3.ports.chunk_store import ChunkStore, StoreDamaged
+from fs3.ports.disks import Disks
+from fs3.services.storage.node_context import NodeContext
+from fs3.services.storage.target import TargetShell
+from fs3.wire.pb import mgmtd_pb2
+
+log = logging.getLogger("fs3.storage")
+
+target_rebuild_ns = 1 * SECOND
+"""How often a target that does not work is looked at again."""
+
+target_open_ns_max = 5 * SECOND
+"""A target whose store takes longer to open or to make is reported as not working, so that its chain goes on."""
+
+StoreFactory = Callable[[TargetId], Awaitable[ChunkStore]]
+"""Opens the store of a target the disks have a place for. Raises FS3Error when it cannot be used, StoreDamaged when it is not
+what was written."""
+
+
+@dataclass(frozen=True)
+class _OpenFailure:
+    """Why a target cannot be opened."""
+
+    reason: str
+    is_store_damaged: bool = False
+    """Its store may be replaced by an empty one, as soon as others serve."""
+    is_store_busy: bool = False
+    """Another process has it open: a former one of this node that has not quite ended, for example."""
+
+
+class TargetMap:
+    """All targets of one node. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        disks: Disks,
+        store_factory: StoreFactory,
+        context: NodeContext,
+        by_chain: dict[int, TargetShell],
+        on_opened: Callable[[TargetShell], None],
+        on_closing: Callable[[TargetId], Awaitable[None]],
+    ) -> None:
+        """`by_chain` is kept up to date. `opened` is told of every target that begins to work, `closing` of one whose store is
+        about to be closed because it is replaced."""
+        self.shells: dict[TargetId, TargetShell] = {}
+        """Targets that are open. Not all of them work: see `TargetShell.damage`."""
+        self.by_chain = by_chain
+        self.chains: dict[TargetId, Chain] = {}
+        """Chain of every target that routing assigns to this node."""
+        self.open_failures: dict[TargetId, _OpenFailure] = {}
+        """Targets that are here, or should be, and could not be opened."""
+        self._disks = disks
+        self._factory = store_factory
+        self._context = context
+        self._on_opened = on_opened
+        self._on_closing = on_closing
+        self._born: set[TargetId] = set()
+        self._making: dict[TargetId, tuple[asyncio.Task[None], int]] = {}
+        """Targets whose store is being made or replaced, and since when."""
+        self._stores: dict[TargetId, ChunkStore] = {}
+        """Opened, before the node knows which one it is."""
+        self._node = NodeId(0)
+        self._incarnation = 0
+        self._retry: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    # --- life --------------------------------------------------------------------------------------------------------
+
+    async def open_stores(self) -> None:
+        """Open every store there is; what cannot be opened is remembered and reported, the others go on."""
+        await asyncio.gather(*(self._open_first(target) for target in self._disks.targets()))
+
+    def list_open(self) -> list[TargetId]:
+        """Targets whose store is open."""
+        return sorted(self._stores.keys() | self.shells.keys())
+
+    def begin(self, node: NodeId, incarnation: int, born: Iterable[TargetId], routing: Routing) -> None:
+        """The node is registered: its targets take their places. `born`: those that were complete once."""
+        self._node = node
+        self._incarnation = incarnation
+        self._born.update(born)
+        self._born.update(self._disks.lost_targets())
+        self._learn(routing)
+        stores, self._stores = self._stores, {}
+        for target, store in stores.items():
+            self._start(target, store, incarnation)
+        self.on_routing_changed(routing)
+
+    def on_routing_changed(self, routing: Routing) -> None:
+        """Newer routing."""
+        self._learn(routing)
+        for target, shell in self.shells.items():
+            shell.on_chain_changed(self.chains.get(target))
+        self._map_chains()
+        if self._reconcile():
+            self._context.on_target_changed()
+
+    async def close(self) -> None:
+        """Nothing new is begun; every store is closed, which makes everything durable."""
+        self._closed = True
+        if self._retry is not None:
+            self._retry.cancel()
+        making = [task for task, _ in self._making.values()]
+        for task in making:
+            task.cancel()
+        await asyncio.gather(*making, return_exceptions=True)
+        names = [*self.shells, *self._stores]
+        stores = [*(shell.close() for shell in self.shells.values()), *(store.close() for store in self._stores.values())]
+        for target, problem in zip(names, await asyncio.gather(*stores, return_exceptions=True), strict=True):
+            if isinstance(problem, BaseException):
+                log.error("target %d did not close well: %s", target, problem)
+
+    # --- reports -----------------------------------------------------------------------------------------------------
+
+    def make_reports(self, add: Callable[[TargetShell, mgmtd_pb2.TargetReport], None]) -> list[mgmtd_pb2.TargetReport]:
+        """Every target of this node, each with its state. `add` fills in what is known of one that is open."""
+        found = []
+        for target in sorted(self.chains.keys() | self.shells.keys() | self.open_failures.keys()):
+            shell = self.shells.get(target)
+            # Of an open target, the chain its machine knows: what it says of itself is true under that version only.
+            chain = shell.replica.chain if shell is not None else self.chains.get(target)
+            state, reason = self._state_of(target, shell)
+            if state is None:
+                continue
+            number: Any = int(state)
+            report = mgmtd_pb2.TargetReport(
+                target_id=target, state=number, chain_version=chain.version if chain is not None else 0, reason=_cut(reason)
+            )
+            if shell is not None:
+                space = shell.store.get_space()
+                report.used_bytes, report.free_bytes, report.chunks = space.used, space.free, space.chunks
+                add(shell, report)
+            found.append(report)
+        return found
+
+    def _state_of(self, target: TargetId, shell: TargetShell | None) -> tuple[LocalState | None, str]:
+        making = self._making.get(target)
+        if making is not None:
+            # A newborn one is not mentioned, and so not missed, for as long as it may take. One that is made again is missed.
+            if self._context.clock.now() - making[1] > target_open_ns_max:
+                return LocalState.OFFLINE, "its store is still being opened"
+            return None, ""
+        problem = self.open_failures.get(target)
+        if problem is not None:
+            return LocalState.OFFLINE, problem.reason
+        if shell is None:
+            return LocalState.OFFLINE, f"storage node {self._disks.name} has no data of target {target}"
+        return shell.local_state(), shell.reason
+
+    # --- mending -----------------------------------------------------------------------------------------------------
+
+    def _learn(self, routing: Routing) -> None:
+        node = self._node
+        self.chains = {slot.target: chain for chain in routing.chains.values() for slot in chain.slots if slot.node == node}
+
+    def _reconcile(self) -> bool:
+        """Make what is missing, replace what is damaged and may be replaced. True when there is something to report."""
+        if self._closed:
+            return False
+        news = False
+        failed = self._disks.failed_targets()
+        for target, chain in self.chains.items():
+            if target in self._making:
+                continue
+            shell = self.shells.get(target)
+            problem = self.open_failures.get(target)
+            if (shell is not None and shell.is_store_damaged) or (problem is not None and problem.is_store_damaged):
+                if _others_serve(chain, target):
+                    self._start_making(target, self._replace(target))
+            elif shell is None and target in failed:
+                news = news or problem is None
+                self.open_failures[target] = _OpenFailure(failed[target])
+            elif shell is None and problem is None:
+                self._start_making(target, self._make_empty(target))
+        return news
+
+    def _start_making(self, target: TargetId, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(self._run_making(target, work))
+        self._making[target] = (task, self._context.clock.now())
+
+    async def _run_making(self, target: TargetId, work: Any) -> None:
+        try:
+            await work
+        except (FS3Error, OSError) as failure:
+            log.error("target %d cannot be made: %s", target, failure)
+            self.open_failures[target] = _OpenFailure(str(failure))
+        finally:
+            self._making.pop(target, None)
+        self._map_chains()
+        self._context.on_target_changed()
+
+    async def _make_empty(self, target: TargetId) -> None:
+        """An empty store for a target that has none here."""
+        whole = target not in self._born and target not in self._disks.lost_targets()
+        if not whole:
+            log.warning("target %d has no data here any more: an empty store takes its place, for the chain to fill", target)
+        self._disks.make(target, whole=whole)
+        store = await self._open_store(target)
+        if store is not None:
+            self._start(target, store, self._incarnation if whole else self._next_incarnation())
+
+    async def _replace(self, target: TargetId) -> None:
+        """An empty store in the place of a damaged one, which is kept."""
+        shell = self.shells.pop(target, None)
+        if shell is not None:
+            self._map_chains()
+            await self._on_closing(target)
+            try:
+                await shell.close()
+            except FS3Error as failure:
+                log.warning("the damaged store of target %d did not close well: %s", target, failure)
+        place = self._disks.quarantine(target)
+        log.warning("the damaged store of target %d is kept in %s; an empty one takes its place", target, place)
+        self.open_failures.pop(target, None)
+        self._born.add(target)
+        self._disks.make(target, whole=False)
+        store = await self._open_store(target)
+        if store is not None:
+            self._start(target, store, self._next_incarnation())
+
+    def _next_incarnation(self) -> int:
+        """One that no replica of this node ever had: what an earlier one was told must not count for it."""
+        return self._disks.next_incarnation() or self._incarnation
+
+    async def _open_first(self, target: TargetId) -> None:
+        store = await self._open_store(target)
+        if store is not None:
+            self._stores[target] = store
+
+    async def _open_store(self, target: TargetId) -> ChunkStore | None:
+        """A failure is remembered and reported; the other targets go on."""
+        try:
+            store = await self._factory(target)
+        except (FS3Error, OSError) as failure:
+            log.error("target %d cannot be opened: %s", target, failure)
+            busy = isinstance(failure, FS3Error) and failure.code is Code.BUSY
+            self.open_failures[target] = _OpenFailure(str(failure), isinstance(failure, StoreDamaged), busy)
+            if busy and self._retry is None:
+                self._retry = asyncio.get_running_loop().call_later(target_rebuild_ns / SECOND, self._look_again)
+            return None
+        self.open_failures.pop(target, None)
+        return store
+
+    def _look_again(self) -> None:
+        self._retry = None
+        if not self._closed:
+            for target, problem in list(self.open_failures.items()):
+                if problem.is_store_busy and target not in self._making:
+                    self._start_making(target, self._open_late(target))
+
+    async def _open_late(self, target: TargetId) -> None:
+        store = await self._open_store(target)
+        if store is not None:
+            self._start(target, store, self._incarnation)
+
+    def _start(self, target: TargetId, store: ChunkStore, incarnation: int) -> None:
+        note = self._disks.read_note(target)
+        shell = TargetShell(target, store, self._context, incarnation=incarnation, whole=note.whole)
+        self.shells[target] = shell
+        shell.open(self.chains.get(target))
+        self._map_chains()
+        self._on_opened(shell)
+
+    def _map_chains(self) -> None:
+        self.by_chain.clear()
+        self.by_chain.update({shell.chain.id: shell for shell in self.shells.values() if shell.chain is not None})
+
+
+def _others_serve(chain: Chain, target: TargetId) -> bool:
+    """The chain goes on without this target: whatever it has, somebody else has it too."""
+    slot = chain.slot(target)
+    out = slot is not None and slot.state not in (PublicState.SERVING, PublicState.LASTSRV)
+    return out and any(other.target != target for other in chain.serving_slots())
+
+
+def _cut(reason: str) -> str:
+    encoded = reason.encode()
+    if len(encoded) <= target_reason_bytes_max:
+        return reason
+    return encoded[: target_reason_bytes_max - 3].decode(errors="ignore") + "…"

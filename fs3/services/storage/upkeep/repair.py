@@ -1,0 +1,195 @@
+"""Bad chunks of one target: their bytes are fetched from another target of the chain. The chain does not change for it.
+
+A chunk is bad when its committed bytes are not what was written; the store marks it, and from then on every read of it is refused
+here and goes to another replica. The bytes are taken over only when they are of the very version that is committed here and have
+the checksums that this target's own index has: so a repair can never bring in anything but what was here before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fs3.base.errors import FS3Error
+from fs3.base.ids import ChunkId, NodeId
+from fs3.base.limits import attempt_timeout_ns, repair_retry_max_ns, repair_retry_min_ns, slow_ns_per_byte
+from fs3.base.status import Code
+from fs3.base.units import SECOND
+from fs3.model.chain import Chain, Slot
+from fs3.model.chunk import ChunkMeta
+from fs3.ports.chunk_store import StoreDamaged
+from fs3.ports.clock import Clock
+from fs3.ports.rpc import Channel
+from fs3.services.storage.target import TargetShell
+from fs3.wire.methods import STORAGE
+from fs3.wire.pb import storage_pb2 as pb
+
+log = logging.getLogger("fs3.storage")
+
+suspects_max = 256
+"""Chunks of one target that clients say they received wrongly, and that were not looked at yet."""
+
+
+@dataclass(slots=True)
+class _RepairState:
+    """A bad chunk, and how repairing it went so far."""
+
+    due_ns: int = 0
+    failures: int = 0
+    why: str = ""
+
+
+class Repairer:
+    """Repairs one target's bad chunks, one at a time, for as long as the target is open."""
+
+    def __init__(self, shell: TargetShell, clock: Clock, channel: Callable[[NodeId], Channel]) -> None:
+        """`channel` reaches a node or raises FS3Error."""
+        self._shell = shell
+        self._store = shell.store
+        self._clock = clock
+        self._channel = channel
+        self._bad: dict[ChunkId, _RepairState] = {chunk: _RepairState() for chunk in shell.store.bad_chunks}
+        self._suspects: deque[ChunkId] = deque()
+        self.repaired_chunks = 0
+        """Chunks repaired since the process started."""
+        self._woken = asyncio.Event()
+        self._woken.set()
+        self._store.on_bad = self._on_bad
+        self._task = asyncio.get_running_loop().create_task(self._work())
+
+    @property
+    def reason(self) -> str:
+        """What could not be repaired, for people; "" when there is nothing."""
+        failed = [(chunk, trouble) for chunk, trouble in self._bad.items() if trouble.failures]
+        if not failed:
+            return ""
+        chunk, trouble = failed[0]
+        return f"{len(failed)} bad chunks without a good copy, the first is {chunk.hex()}: {trouble.why}"
+
+    def may_be_repaired(self, chunk: ChunkId) -> bool:
+        """It is bad, and nobody has failed to repair it yet: it may be good in a moment."""
+        trouble = self._bad.get(chunk)
+        return trouble is not None and not trouble.failures and self._find_donors() is not None
+
+    def suspect(self, chunk: ChunkId) -> None:
+        """Somebody received wrong bytes of it: look at it. Too many at once are left to the scrub."""
+        if len(self._suspects) < suspects_max and chunk not in self._suspects:
+            self._suspects.append(chunk)
+            self._woken.set()
+
+    def on_chain_changed(self) -> None:
+        """There may be somebody to ask now who was not there before."""
+        for trouble in self._bad.values():
+            trouble.due_ns = 0
+        if self._bad:
+            self._woken.set()
+
+    async def stop(self) -> None:
+        """Before the store is closed."""
+        self._store.on_bad = None
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    def _on_bad(self, chunk: ChunkId) -> None:
+        self._bad.setdefault(chunk, _RepairState())
+        self._woken.set()
+
+    async def _work(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(self._rest_seconds()):
+                    await self._woken.wait()
+            except TimeoutError:
+                pass
+            self._woken.clear()
+            try:
+                while self._suspects:
+                    await self._store.verify(self._suspects.popleft())
+                await self._repair_due()
+            except Exception as failure:
+                # The store does not do what it should: nothing of it can be relied on.
+                self._shell.fail(failure)
+                return
+
+    def _rest_seconds(self) -> float | None:
+        """Until the next chunk is due; None: until somebody wakes it."""
+        if not self._bad or self._find_donors() is None:
+            return None
+        return max(0, min(trouble.due_ns for trouble in self._bad.values()) - self._clock.now()) / SECOND
+
+    def _find_donors(self) -> tuple[Chain, list[Slot]] | None:
+        """The chain, and who else is in it: whoever has the right bytes may give them, serving or not. None while this target
+        does not serve itself: then it is brought up to date anyway."""
+        replica = self._shell.replica
+        chain = replica.chain
+        if self._shell.failure or chain is None or not replica.position.serves:
+            return None
+        return chain, [slot for slot in chain.slots if slot.target != self._shell.target]
+
+    async def _repair_due(self) -> None:
+        now = self._clock.now()
+        for chunk, trouble in list(self._bad.items()):
+            helpers = self._find_donors()
+            if helpers is None:
+                return
+            if trouble.due_ns > now:
+                continue
+            why = await self._repair(chunk, *helpers)
+            if why is None:
+                del self._bad[chunk]
+                if chunk in self._store.bad_chunks:
+                    self._on_bad(chunk)  # found bad again meanwhile
+                continue
+            if not trouble.failures:
+                log.error("target %d: chunk %s cannot be repaired: %s", self._shell.target, chunk.hex(), why)
+            trouble.why = why
+            trouble.due_ns = self._clock.now() + min(repair_retry_max_ns, repair_retry_min_ns << min(trouble.failures, 20))
+            trouble.failures += 1
+
+    async def _repair(self, chunk: ChunkId, chain: Chain, others: list[Slot]) -> str | None:
+        """None: it is good now, or not there any more. Else why not."""
+        why = "its chain has no other target"
+        for slot in others:
+            meta = self._store.get(chunk)
+            if chunk not in self._store.bad_chunks or meta is None or not meta.committed:
+                return None
+            try:
+                data = await self._fetch(chunk, chain, slot, meta)
+            except FS3Error as failure:
+                why = f"target {slot.target}: {failure.strerror}"
+                continue
+            try:
+                if await self._store.repair(chunk, meta.committed, data):
+                    self.repaired_chunks += 1
+                    log.info("target %d: chunk %s is repaired from target %d", self._shell.target, chunk.hex(), slot.target)
+                    return None
+                why = "it is being updated"
+            except FS3Error as failure:
+                if isinstance(failure, StoreDamaged) or failure.code is Code.DISK:
+                    raise
+                why = failure.strerror or failure.code.name
+        return None if chunk not in self._store.bad_chunks else why
+
+    async def _fetch(self, chunk: ChunkId, chain: Chain, slot: Slot, meta: ChunkMeta) -> memoryview:
+        """The committed bytes of another replica. Raises FS3Error when it has not the same version."""
+        request = pb.ReadRequest(
+            chunks=chunk,
+            chains=[chain.id],
+            chain_versions=[chain.version],
+            offsets=[0],
+            lengths=[meta.length],
+            without_checksums=True,
+            repair_version=meta.committed,
+        )
+        timeout_ns = attempt_timeout_ns + slow_ns_per_byte * meta.length
+        reply = await self._channel(slot.node).call(STORAGE.Read, request, timeout_ns=timeout_ns)
+        code = Code.from_wire(reply.message.codes[0]) if reply.message.codes else Code.PROTOCOL
+        if code is not Code.OK:
+            raise FS3Error(code, f"it answers {code.name}")
+        version = reply.message.versions[0] if reply.message.versions else 0
+        if version != meta.committed:
+            raise FS3Error(Code.NOT_FOUND, f"it has version {version}, here is {meta.committed}")
+        return reply.payload if reply.payload is not None else memoryview(b"")

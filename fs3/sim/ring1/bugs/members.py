@@ -1,0 +1,117 @@
+"""Mistakes around the manager: leases, who is complete, who may restart a chain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from fs3.base.ids import ChainId, TargetId
+from fs3.base.status import Code
+from fs3.core.craq.completeness import Completeness
+from fs3.core.craq.position import ChainPosition
+from fs3.core.craq.replica import Replica
+from fs3.core.membership.config import MgmtdConfig
+from fs3.core.membership.events import RegistrationAck
+from fs3.core.membership.manager import Manager
+from fs3.core.membership.state import State
+from fs3.model.chain import Chain, LocalState, PublicState, Slot
+from fs3.sim.ring1.node_model import NodeModel
+
+
+class LeaseFromReceipt(NodeModel):
+    """The lease is counted from when the answer to the heartbeat arrived."""
+
+    def counted_from(self, sent_ns: int) -> int:
+        return self.host.clock
+
+
+class EmptyIsWhole(NodeModel):
+    """A disk that was exchanged takes itself for that of a new target."""
+
+    def is_born(self, answer: RegistrationAck) -> bool:
+        return False
+
+
+class LeaveAndServe(NodeModel):
+    """A clean stop is announced while the target goes on serving."""
+
+    def leave(self) -> None:
+        until = self.host.lease_until_ns
+        super().leave()
+        self.host.lease_until_ns = until
+
+
+class InAHurry(Manager):
+    """Chains change before the leases of the lost targets have run out."""
+
+    def __init__(self, now: int, config: MgmtdConfig, state: State) -> None:
+        super().__init__(now, config, state)
+        self._health._config = msgspec.structs.replace(config, lease_ns=config.lease_ns // 3, drift_ns=0)
+
+
+class NoDrift(Manager):
+    """The manager trusts all clocks to run alike."""
+
+    def __init__(self, now: int, config: MgmtdConfig, state: State) -> None:
+        super().__init__(now, config, state)
+        self._health._config = msgspec.structs.replace(config, drift_ns=0)
+
+
+class AnybodyRestarts(Manager):
+    """When nobody serves, whoever is there first restarts the chain, complete or not."""
+
+    def _reconfigure(self, now: int, chains: Iterable[ChainId]) -> None:
+        numbers = set(chains)
+        super()._reconfigure(now, numbers)
+        for number in sorted(numbers):
+            chain = self._state.chains[number]
+            here = [
+                slot
+                for slot in chain.slots
+                if self._health.local_state(now, slot.node, slot.target, chain.version)
+                in (LocalState.UPTODATE, LocalState.ONLINE)
+            ]
+            if not chain.serving_slots() and here:
+                slots = [Slot(here[0].target, here[0].node, PublicState.SERVING)]
+                slots += [Slot(slot.target, slot.node, PublicState.OFFLINE) for slot in chain.slots if slot != here[0]]
+                self._ledger.put_chain(Chain(chain.id, chain.version + 1, tuple(slots)))
+
+
+class _AlwaysComplete(Completeness):
+    """Whoever is whole says that it is complete, whatever the chain says of it."""
+
+    def local_state(self, position: ChainPosition, chain: Chain | None) -> LocalState:
+        return LocalState.UPTODATE if self.whole else super().local_state(position, chain)
+
+
+class _CompleteForEver(Completeness):
+    """To have been brought up to date once counts under every later chain version."""
+
+    def has_finished(self, position: ChainPosition) -> bool:
+        return self._finished is not None and super().has_finished(ChainPosition(*self._finished, position.role))
+
+
+class _AnyIncarnation(Completeness):
+    """What the predecessor says is believed, whichever incarnation it has brought up to date."""
+
+    def check_fence(
+        self, position: ChainPosition, chain: ChainId, chain_version: int, source: TargetId, incarnation: int
+    ) -> Code:
+        return super().check_fence(position, chain, chain_version, source, 0)
+
+
+def complete(kind: type[Completeness]) -> type[Replica]:
+    """A replica with a mistake in what it takes itself for."""
+
+    class MistakenReplica(Replica):
+        def __init__(self, *arguments: object, **named: object) -> None:
+            super().__init__(*arguments, **named)  # type: ignore[arg-type]
+            self.completeness = kind(self.target_id, self.incarnation)
+
+    return MistakenReplica
+
+
+SaysUptodate = complete(_AlwaysComplete)
+CompleteForEver = complete(_CompleteForEver)
+AnyIncarnation = complete(_AnyIncarnation)

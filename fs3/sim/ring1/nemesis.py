@@ -1,0 +1,218 @@
+"""The part of a run that breaks things: when, what and for how long is drawn from the seed. After the healing it rests.
+
+It breaks nothing that cannot be made good: a disk is exchanged only while another target has everything, and a byte is changed
+only of a chunk that everybody else has intact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from fs3.base.checksum import crc32c
+from fs3.base.ids import ChunkId, TargetId
+from fs3.base.prng import Prng
+from fs3.model.chain import PublicState
+from fs3.sim.ring1.chunks import SimChunks
+from fs3.sim.ring1.messages import MANAGER
+from fs3.sim.ring1.target_host import TargetHost
+
+if TYPE_CHECKING:
+    from fs3.sim.ring1.run import ChainRun
+
+
+class ChainNemesis:
+    """Trouble for one run."""
+
+    def __init__(self, world: ChainRun, prng: Prng) -> None:
+        self.world = world
+        self.prng = prng
+
+    def plan(self) -> None:
+        """Draw when each trouble begins."""
+        swarm = self.world.swarm
+        kinds: Sequence[tuple[int, Callable[[], None]]] = (
+            (swarm.crashes, self._crash),
+            (swarm.cuts, self._cut),
+            (swarm.isolations, self._isolate),
+            (swarm.pauses, self._pause),
+            (swarm.leaves, self._leave),
+            (swarm.managers, self._kill_manager),
+            (swarm.disk_replacements, self._replace_disk),
+            (swarm.fillings, self._fill_up),
+            (swarm.rots, self._rot),
+        )
+        for count, begin in kinds:
+            for _ in range(count):
+                self.world.heap.after(self.prng.below(swarm.trouble_ns), self._begin, begin)
+
+    def _begin(self, action: Callable[[], None]) -> None:
+        if not self.world.is_healed:
+            action()
+
+    def _victim(self) -> TargetHost:
+        return self.world.hosts[TargetId(self.prng.between(1, self.world.swarm.targets))]
+
+    def heal(self) -> None:
+        """Everything works again."""
+        world = self.world
+        world.links.heal()
+        if not world.manager.up:
+            world.manager.restart()
+        for host in world.hosts.values():
+            host.chunks.is_full = False
+            world.resume(host)
+            self._restart(host, host.process)
+
+    # --- processes ---------------------------------------------------------------------------------------------------
+
+    def _crash(self) -> None:
+        host = self._victim()
+        if host.up:
+            self._kill(host)
+            # Half of the restarts are faster than the manager notices: the target comes back into the same chain version.
+            swarm = self.world.swarm
+            patience = swarm.lease_ns // 4 if self.prng.chance(1, 2) else swarm.trouble_ns
+            self.restart_within(host, patience)
+
+    def _kill(self, host: TargetHost) -> None:
+        lost = self.prng.below(host.chunks.unsynced_count + 1)
+        done = self.prng.chance(1, 2)
+        self.world.say(f"crash {host.target}, {lost} of {host.chunks.unsynced_count} unsynced commits lost")
+        self.world.forget(host)
+        host.crash(lost, barrier_done=done)
+
+    def restart_within(self, host: TargetHost, patience_ns: int) -> None:
+        """Start a process again after a while."""
+        self.world.heap.after(self.prng.between(1, patience_ns), self._restart, host, host.process)
+
+    def _restart(self, host: TargetHost, process: int) -> None:
+        if not host.up and host.process == process:
+            self.world.say(f"restart {host.target}")
+            self.world.start(host)
+
+    def _pause(self) -> None:
+        host = self._victim()
+        if host.up and self.world.pause(host):
+            self.world.say(f"pause {host.target}")
+            self.world.heap.after(self.prng.between(1, 2 * self.world.swarm.lease_ns), self.world.resume, host)
+
+    def _leave(self) -> None:
+        host = self._victim()
+        if host.up:
+            self.world.say(f"{host.target} leaves")
+            self.world.nodes[host.target].leave()
+
+    def _kill_manager(self) -> None:
+        world = self.world
+        if world.manager.up:
+            world.say("the manager is killed")
+            world.manager.crash()
+            world.heap.after(self.prng.between(1, 2 * world.swarm.lease_ns), self._take_over, world.manager.incarnation)
+
+    def _take_over(self, life: int) -> None:
+        if not self.world.manager.up and self.world.manager.incarnation == life:
+            self.world.say("another manager takes over")
+            self.world.manager.restart()
+
+    # --- links -------------------------------------------------------------------------------------------------------
+
+    def _cut(self) -> None:
+        one: int = self._victim().target
+        other = self.prng.pick([MANAGER, *self.world.hosts, *self.world.clients])
+        pairs = {(one, other)} if self.prng.chance(1, 3) else {(one, other), (other, one)}
+        if self.prng.chance(1, 3):
+            pairs = {(other, one)}
+        self.world.say(f"cut {sorted(pairs)}")
+        self.world.links.cuts |= pairs
+        self.world.heap.after(self.prng.between(1, self.world.swarm.trouble_ns // 2), self._mend, pairs)
+
+    def _isolate(self) -> None:
+        one = self._victim().target
+        others: list[int] = [MANAGER]
+        if self.prng.chance(1, 2):
+            others += [host for host in self.world.hosts if host != one]
+        pairs = {pair for other in others for pair in ((one, other), (other, one))}
+        self.world.say(f"isolate {one} from {others}")
+        self.world.links.cuts |= pairs
+        lease = self.world.swarm.lease_ns
+        self.world.heap.after(self.prng.between(lease // 2, 4 * lease), self._mend, pairs)
+
+    def _mend(self, pairs: set[tuple[int, int]]) -> None:
+        self.world.links.cuts -= pairs
+
+    # --- disks -------------------------------------------------------------------------------------------------------
+
+    def _replace_disk(self) -> None:
+        """A disk is lost, and sometimes everything else of the node.
+
+        When nothing else goes wrong in this run, the process is back before anybody has noticed. Otherwise the chain has to go on
+        without it first: were the complete targets taken out before, the chain would wait for what was on this disk for ever.
+        """
+        host = self._victim()
+        serving = self.world.manager.chain.serving_slots()
+        if not any(slot.target != host.target and self._is_complete(TargetId(slot.target)) for slot in serving):
+            return
+        if host.up:
+            self._kill(host)
+        self._replace_disk_when_out(host, host.process)
+
+    def _replace_disk_when_out(self, host: TargetHost, process: int) -> None:
+        if host.up or host.process != process:
+            return
+        world = self.world
+        slot = world.manager.chain.slot(host.target)
+        others = [slot for slot in world.manager.chain.serving_slots() if slot.target != host.target]
+        is_out = slot is not None and slot.state not in (PublicState.SERVING, PublicState.LASTSRV) and bool(others)
+        if is_out or world.swarm.has_disk_trouble_only:
+            world.say(f"the disk of {host.target} is exchanged")
+            host.replace_disk(node_too=self.prng.chance(1, 2))
+            self.restart_within(host, world.swarm.lease_ns * self.prng.between(1, 8) // 4)
+        elif not world.is_healed:
+            world.heap.after(world.swarm.heartbeat_ns, self._replace_disk_when_out, host, process)
+
+    def _is_complete(self, target: TargetId) -> bool:
+        chunks = self.world.hosts[target].chunks
+        up = self.world.hosts[target].up
+        return up and target in self.world.manager.stored.born and chunks.whole and not chunks.is_new
+
+    def _fill_up(self) -> None:
+        host = self._victim()
+        self.world.say(f"the disk of {host.target} is full")
+        host.chunks.is_full = True
+        self.world.heap.after(self.prng.between(1, self.world.swarm.trouble_ns // 2), self._empty, host)
+
+    def _empty(self, host: TargetHost) -> None:
+        host.chunks.is_full = False
+
+    def _rot(self) -> None:
+        """A byte of one copy of a chunk changes, as soon as all targets serve and have it alike."""
+        host = self._victim()
+        chunk = self._intact()
+        if chunk is None:
+            self.world.heap.after(self.world.swarm.heartbeat_ns, self._begin, self._rot)
+            return
+        self.world.say(f"the disk of {host.target} changes chunk {chunk.hex()[-6:]}")
+        host.chunks.rot(chunk)
+
+    def _intact(self) -> ChunkId | None:
+        """A chunk of which every target has the same good copy.
+
+        A commit that may still be lost counts as no copy: what is pending is dropped when its target is brought up to date.
+        """
+        one, *others = [host.chunks for host in self.world.hosts.values()]
+        if not others or len(self.world.manager.chain.serving_slots()) <= len(others):
+            return None
+        for chunk, record in sorted(one.records.items()):
+            like = (record.meta.committed, 0, record.meta.checksum)
+            if not record.content or not all(_good_copy(store, chunk, like) for store in (one, *others)):
+                continue
+            return chunk
+        return None
+
+
+def _good_copy(store: SimChunks, chunk: ChunkId, like: tuple[int, int, int]) -> bool:
+    record = store.records.get(chunk)
+    if record is None or (record.meta.committed, record.meta.pending, record.meta.checksum) != like:
+        return False
+    return store.is_synced(chunk) and crc32c(record.content) == record.meta.checksum

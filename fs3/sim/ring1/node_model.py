@@ -1,0 +1,134 @@
+"""The node around a simulated target, as the manager sees it: it registers, heartbeats, holds a lease, and hands over.
+
+Each node has one target, of the same number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from fs3.base.ids import NodeId
+from fs3.base.status import Code
+from fs3.core.membership.events import Heartbeat, HeartbeatAck, RegistrationAck, Rejection, TargetReport
+from fs3.sim.ring1.messages import MANAGER, ChainNotice, ChainRequest, HeartbeatCall, ManagerAnswer, Message, RegisterCall
+from fs3.sim.ring1.target_host import TargetHost
+
+
+class NodeEnvironment(Protocol):
+    """What a node finds around it."""
+
+    def send(self, source: int, target: int, message: Message) -> None:
+        """Put a message on its way."""
+        ...
+
+    def call_at(self, host: TargetHost, due_ns: int, action: Callable[..., None], *arguments: Any) -> None:
+        """Call back at a time of the host's clock, unless it has died."""
+        ...
+
+    def on_exit(self, host: TargetHost) -> None:
+        """The process ends by itself, and is started again after a while."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _SentHeartbeat:
+    sent_ns: int
+    mentions: bool
+    """It reports the target: only then does the lease that it may be granted let the target serve."""
+
+
+class NodeModel:
+    """What a process does about the manager. A new one for each start of the host."""
+
+    def __init__(self, host: TargetHost, env: NodeEnvironment, heartbeat_ns: int) -> None:
+        self.host = host
+        self.env = env
+        self.heartbeat_ns = heartbeat_ns
+        self.is_registered = False
+        self.is_leaving = False
+        self.routing = 0
+        """Routing version that was applied."""
+        self._seq = 0
+        self._call = 0
+        self._beats: dict[int, _SentHeartbeat] = {}
+
+    def begin(self) -> None:
+        """The process has started."""
+        self._turn()
+
+    def _turn(self) -> None:
+        if self.is_registered:
+            self.heartbeat()
+        else:
+            self._register()
+        self.env.call_at(self.host, self.host.clock + self.heartbeat_ns, self._turn)
+
+    def _register(self) -> None:
+        host = self.host
+        self.env.send(host.target, MANAGER, RegisterCall(host.process, host.incarnation if host.knows_itself else 0))
+
+    def heartbeat(self) -> None:
+        """Tell the manager that this target is there."""
+        if not self.is_registered:
+            return
+        host = self.host
+        host.repairs.ask()
+        self._seq += 1
+        state, chain = host.local_state, host.chain
+        reports: tuple[TargetReport, ...] = ()
+        if state is not None and chain is not None:
+            reports = (TargetReport(host.target, state, chain.version),)
+        self._beats[self._seq] = _SentHeartbeat(host.clock, bool(reports))
+        beat = Heartbeat(0, NodeId(host.target), host.incarnation, self._seq, reports, self.routing, self.is_leaving)
+        self.env.send(host.target, MANAGER, HeartbeatCall(self._seq, beat))
+
+    def leave(self) -> None:
+        """A clean stop: serve no more, then say so, then end."""
+        self.is_leaving = True
+        self.host.lease_until_ns = 0
+        self.heartbeat()
+
+    def receive(self, message: ManagerAnswer | ChainNotice) -> bool:
+        """A message of the manager. False: it is for the target."""
+        if isinstance(message, ChainNotice):
+            if message.routing >= self.routing and self.is_registered:
+                self.routing = message.routing
+                self.host.receive(MANAGER, message)
+            return True
+        answer = message.answer
+        if isinstance(answer, Rejection):
+            if answer.code is Code.OLD_INCARNATION:
+                self.env.on_exit(self.host)
+            elif answer.code is Code.UNKNOWN_NODE:
+                self.is_registered = False
+        elif isinstance(answer, RegistrationAck):
+            if not self.is_registered and message.call == self.host.process:
+                self.is_registered = True
+                self.host.begin(answer.incarnation, is_born=self.is_born(answer))
+                self.env.send(self.host.target, MANAGER, ChainRequest())
+                self.heartbeat()
+        else:
+            self._on_heartbeat_ack(message.call, answer)
+        return True
+
+    def is_born(self, answer: RegistrationAck) -> bool:
+        """The target was complete once: when there is no store for it, that was lost."""
+        return self.host.target in answer.born
+
+    def _on_heartbeat_ack(self, seq: int, answer: HeartbeatAck) -> None:
+        beat = self._beats.pop(seq, None)
+        if beat is None:
+            return
+        if self.is_leaving:
+            self.env.on_exit(self.host)
+            return
+        if answer.lease_ns and beat.mentions:
+            self.host.lease_until_ns = max(self.host.lease_until_ns, self.counted_from(beat.sent_ns) + answer.lease_ns)
+        if answer.routing_version > self.routing:
+            self.env.send(self.host.target, MANAGER, ChainRequest())
+
+    def counted_from(self, sent_ns: int) -> int:
+        """When a lease begins: the manager counts from later than when the heartbeat was sent, never from earlier."""
+        return sent_ns

@@ -1,0 +1,169 @@
+"""What a simulated target does beside its replica: both sides of a resync, and the repair of chunks whose bytes went bad."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fs3.base.ids import ChunkId
+from fs3.base.status import Code
+from fs3.core.craq.events import FillRequested, Tick
+from fs3.core.craq.resync.rows import ChannelKey, StoreView, compare_ranges, list_rows
+from fs3.core.craq.resync.steps import (
+    Compare,
+    CompareAnswer,
+    Fill,
+    Finish,
+    FinishAnswer,
+    ListRows,
+    ListRowsAnswer,
+    MergeAnswer,
+    MergeChannels,
+    PositionChanged,
+    ResyncEvent,
+    ResyncPhase,
+)
+from fs3.model.chunk import ChannelRow
+from fs3.sim.ring1.messages import ResyncCall, ResyncReply, SimReadAnswer, SimReadCall
+
+if TYPE_CHECKING:
+    from fs3.sim.ring1.target_host import TargetHost
+
+_FIRST_REPAIR = 1 << 40
+"""Calls of repairs are above those of clients, for people who read traces."""
+
+
+@dataclass(frozen=True, slots=True)
+class MergeJob:
+    """Channel rows on their way to the disk, and whom to tell."""
+
+    source: int
+    process: int
+    request: MergeChannels
+    rows: tuple[tuple[ChannelKey, ChannelRow], ...]
+
+
+class ResyncHost:
+    """Both sides of a resync at one target."""
+
+    def __init__(self, host: TargetHost) -> None:
+        self.host = host
+        self.machine = host.parts.resync(host.target, host.chunks, host.resync_limits)
+        self.rows: StoreView = host.chunks
+        """What the predecessor's questions are answered from."""
+        self._asked: dict[int, Compare | ListRows | MergeChannels | Finish] = {}
+
+    @property
+    def is_idle(self) -> bool:
+        """Nobody is brought up to date from here."""
+        return self.machine.phase is ResyncPhase.IDLE
+
+    # --- as the source -----------------------------------------------------------------------------------------------
+
+    def on_position_changed(self) -> None:
+        """The replica may have another place."""
+        self.feed(PositionChanged(self.host.replica.position, len(self.host.chunks.records)))
+
+    def feed(self, event: ResyncEvent) -> None:
+        """One step, and what it wants."""
+        host = self.host
+        effects = self.machine.step(host.clock, event)
+        if effects or not isinstance(event, PositionChanged | Tick):
+            host.env.record(host, event, effects)
+        for effect in effects:
+            if isinstance(effect, Fill):
+                host.feed(FillRequested(effect.chunk, effect.chain_version))
+            else:
+                self._asked[effect.request] = effect
+                host.env.send(host.target, effect.peer.target, ResyncCall(host.process, effect))
+                host.env.call_at(host, host.clock + host.query_timeout_ns, self._timed_out, effect.request)
+        host.arm()
+
+    def on_answer(self, message: ResyncReply) -> None:
+        """The successor answers."""
+        if message.process == self.host.process and self._asked.pop(message.answer.request, None) is not None:
+            self.feed(message.answer)
+
+    def _timed_out(self, request: int) -> None:
+        asked = self._asked.pop(request, None)
+        if asked is not None:
+            self.feed(_refuse(asked, Code.DEADLINE, 0))
+
+    # --- as the successor --------------------------------------------------------------------------------------------
+
+    def serve(self, source: int, message: ResyncCall) -> None:
+        """The predecessor asks."""
+        host = self.host
+        request = message.request
+        peer = request.peer
+        code = host.replica.check_resync_fence(peer.chain, peer.chain_version, peer.source, peer.incarnation)
+        if code is Code.OK and isinstance(request, MergeChannels):
+            host.add_job(MergeJob(source, message.process, request, request.rows))
+            return
+        answer = _refuse(request, code, host.replica.incarnation)
+        if code is Code.OK and isinstance(request, Compare):
+            answer = CompareAnswer(
+                request.request, code, host.replica.incarnation, compare_ranges(self.rows, host.chunks.bad_chunks, request.ranges)
+            )
+        elif code is Code.OK and isinstance(request, ListRows):
+            rows, more = list_rows(self.rows, host.chunks.bad_chunks, request.begin, request.end, request.limit)
+            answer = ListRowsAnswer(request.request, code, host.replica.incarnation, rows, more)
+        elif isinstance(request, Finish):
+            code = host.replica.finish_resync(peer.chain, peer.chain_version, peer.source, peer.incarnation)
+            answer = FinishAnswer(request.request, code, host.replica.incarnation)
+            if code is Code.OK:
+                host.chunks.whole = True
+                host.env.on_resync_finished(host)
+        host.env.send(host.target, source, ResyncReply(message.process, answer))
+
+    def on_merge_durable(self, job: MergeJob) -> None:
+        """Rows are durable here."""
+        host = self.host
+        peer = job.request.peer
+        code = host.replica.check_resync_fence(peer.chain, peer.chain_version, peer.source, peer.incarnation)
+        answer = MergeAnswer(job.request.request, code, host.replica.incarnation)
+        host.env.send(host.target, job.source, ResyncReply(job.process, answer))
+
+
+def _refuse(
+    asked: Compare | ListRows | MergeChannels | Finish, code: Code, incarnation: int
+) -> CompareAnswer | ListRowsAnswer | MergeAnswer | FinishAnswer:
+    if isinstance(asked, Compare):
+        return CompareAnswer(asked.request, code, incarnation)
+    if isinstance(asked, ListRows):
+        return ListRowsAnswer(asked.request, code, incarnation)
+    if isinstance(asked, MergeChannels):
+        return MergeAnswer(asked.request, code, incarnation)
+    return FinishAnswer(asked.request, code, incarnation)
+
+
+class Repairs:
+    """Bad chunks are fetched from other serving targets: the bytes of the very version that is committed here, or nothing."""
+
+    def __init__(self, host: TargetHost) -> None:
+        self.host = host
+        self._call = _FIRST_REPAIR
+        self._asked: dict[int, ChunkId] = {}
+
+    def ask(self) -> None:
+        """Ask another replica for each bad chunk; a different one each time."""
+        host = self.host
+        chain = host.replica.readable_chain
+        if chain is None:
+            return
+        others = [slot.target for slot in chain.serving_slots() if slot.target != host.target]
+        for chunk in list(host.chunks.bad_chunks) if others else ():
+            self._call += 1
+            self._asked[self._call] = chunk
+            host.env.send(host.target, others[self._call % len(others)], SimReadCall(self._call, chunk, chain.version))
+
+    def take(self, answer: SimReadAnswer) -> None:
+        """Another replica has answered."""
+        chunk = self._asked.pop(answer.call, None)
+        if chunk is not None and answer.code is Code.OK:
+            self.host.chunks.repair(chunk, answer.version, answer.content)
+
+    def scrub(self) -> None:
+        """Look at every chunk."""
+        for chunk in list(self.host.chunks.records):
+            self.host.chunks.verify(chunk)

@@ -1,0 +1,269 @@
+"""The disks of a simulated storage node: chunk stores that take their time, lose power, go bad, fill up, and are replaced.
+
+The bytes and their rules are those of `MemoryChunkStore`. Added is what time does: a stage becomes durable at some moment within
+its call, so a crash meanwhile leaves it there or not; reads are warm or cold as drawn; a slow disk is slow for everybody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from fs3.base.coroutines import run
+from fs3.base.errors import error
+from fs3.base.ids import ChunkId, TargetId
+from fs3.base.prng import Prng
+from fs3.base.status import Code
+from fs3.base.units import SECOND
+from fs3.drivers.memory.chunk_store import MemoryChunkStore
+from fs3.model.chunk import Tag, Update, UpdateResult
+from fs3.ports.chunk_store import ReadGather, ReadResult, StageResult
+from fs3.ports.disks import TargetNote
+from fs3.sim.ring2.loop import SimLoop
+
+
+@dataclass(frozen=True)
+class DiskOptions:
+    """Times in nanoseconds, chances in parts of 1024 per access."""
+
+    access_ns_min: int
+    access_ns_max: int
+    tail_ns: int
+    tail_chance: int
+    cold_chance: int
+    """Of a read, to need the disk."""
+
+
+OnCommit = Callable[[TargetId, ChunkId, int, Tag], None]
+"""Told of every commit: (target, chunk, version, tag)."""
+
+
+class SimDisk:
+    """How long accesses take, for all targets of a node."""
+
+    def __init__(self, loop: SimLoop, prng: Prng, options: DiskOptions) -> None:
+        self.options = options
+        self.prng = prng
+        self.slow_ns = 0
+        """Added to every access."""
+        self._loop = loop
+
+    async def access(self) -> None:
+        """Wait as an access does."""
+        options, prng = self.options, self.prng
+        wait = prng.between(options.access_ns_min, options.access_ns_max) + self.slow_ns
+        if options.tail_chance and prng.below(1024) < options.tail_chance:
+            wait += options.tail_ns >> prng.below(8)
+        await asyncio.sleep(wait / SECOND)
+
+    def is_cold(self) -> bool:
+        """Draw whether a read needs the disk."""
+        return self.prng.below(1024) < self.options.cold_chance
+
+
+class SimChunkStore(MemoryChunkStore):
+    """`fs3.ports.chunk_store.ChunkStore` on a simulated disk."""
+
+    disk: SimDisk
+    target: TargetId
+    on_commit: OnCommit | None
+
+    def attach(self, disk: SimDisk, target: TargetId, on_commit: OnCommit | None) -> None:
+        """Where it is and whose."""
+        self.disk = disk
+        self.target = target
+        self.on_commit = on_commit
+        self._staging: dict[ChunkId, tuple[Update, int, int]] = {}
+
+    async def stage(self, update: Update, version: int, chain_version: int) -> StageResult:
+        """See `ChunkStore.stage`."""
+        self._staging[update.chunk] = (update, version, chain_version)
+        await self.disk.access()
+        result = await super().stage(update, version, chain_version)
+        del self._staging[update.chunk]
+        return result
+
+    def commit(self, chunk: ChunkId, version: int, tag: Tag, result: UpdateResult) -> None:
+        """See `ChunkStore.commit`."""
+        super().commit(chunk, version, tag, result)
+        if self.on_commit is not None:
+            self.on_commit(self.target, chunk, version, tag)
+
+    def read(self, chunk: ChunkId, offset: int, length: int) -> ReadResult | None:
+        """See `ChunkStore.read`."""
+        return None if self.disk.is_cold() else super().read(chunk, offset, length)
+
+    def read_many(
+        self, chunks: Sequence[ChunkId], batch: ReadGather, which: Sequence[int], *, refuse_dirty: bool
+    ) -> Sequence[int]:
+        """See `ChunkStore.read_many`."""
+        cold = []
+        for index in which:
+            meta = self.get(chunks[index])
+            if refuse_dirty and meta is not None and meta.pending:
+                batch.refuse(index, Code.DIRTY)
+                continue
+            result = self.read(chunks[index], batch.offsets[index], batch.wanted[index])
+            if result is None:
+                cold.append(index)
+            else:
+                batch.put(index, self, result)
+        return cold
+
+    async def read_cold(self, chunk: ChunkId, offset: int, length: int, *, pending: bool = False) -> ReadResult:
+        """See `ChunkStore.read_cold`: what the chunk is at some moment within the call."""
+        before = await super().read_cold(chunk, offset, length, pending=pending) if self.disk.prng.chance(1, 2) else None
+        await self.disk.access()
+        return before or await super().read_cold(chunk, offset, length, pending=pending)
+
+    async def flush(self) -> None:
+        """See `ChunkStore.flush`."""
+        await self.disk.access()
+        await super().flush()
+
+    def reopen_after_crash(self, prng: Prng) -> SimChunkStore:
+        """The store that a restarted process finds; what was being staged is there or is not."""
+        for update, version, chain_version in list(self._staging.values()):
+            if prng.chance(1, 2):
+                run(super().stage(update, version, chain_version))
+        return self._again(self.crash(prng))
+
+    def reopen(self) -> SimChunkStore:
+        """The store after a clean stop."""
+        return self._again(self)
+
+    def _again(self, state: MemoryChunkStore) -> SimChunkStore:
+        other = SimChunkStore()
+        other.__dict__.update(vars(state))
+        other.attach(self.disk, self.target, self.on_commit)
+        other.on_bad = None
+        other.is_full = False
+        other._pins = {}
+        other._closed = False
+        return other
+
+    def list_contents(self) -> dict[ChunkId, tuple[int, int, bytes]]:
+        """Chunk -> (committed version, pending version, committed content), for checkers."""
+        found = {}
+        for chunk, record in sorted(self._chunks.items()):
+            committed, pending = record.committed, record.pending
+            content = committed.content if committed else b""
+            found[chunk] = (committed.version if committed else 0, pending.version if pending else 0, content)
+        return found
+
+
+class SimDisks:
+    """`fs3.drivers.os.data_directories.Disks` of one node. Outlives its processes."""
+
+    def __init__(self, name: str, disk: SimDisk, on_commit: OnCommit | None = None) -> None:
+        self.name = name
+        self.cluster = b""
+        self.disk = disk
+        self.stores: dict[TargetId, SimChunkStore] = {}
+        self.quarantined = 0
+        self._on_commit = on_commit
+        self._boots = 0
+        self._is_new = False
+        self._notes: dict[TargetId, TargetNote] = {}
+        self._lost: dict[TargetId, str] = {}
+        self._is_full = False
+
+    @property
+    def is_full(self) -> bool:
+        """No store takes another block."""
+        return self._is_full
+
+    @is_full.setter
+    def is_full(self, value: bool) -> None:
+        self._is_full = value
+        for store in self.stores.values():
+            store.is_full = value
+
+    # --- Disks --------------------------------------------------------------------------------------------------------
+
+    def next_incarnation(self) -> int:
+        """See `Disks.next_incarnation`."""
+        if self._is_new:
+            return 0
+        self._boots += 1
+        return self._boots
+
+    def store_incarnation(self, incarnation: int) -> None:
+        """See `Disks.adopt`."""
+        self._boots = incarnation
+        self._is_new = False
+
+    def join(self, cluster: bytes) -> None:
+        """See `Disks.join`."""
+        if self.cluster not in (b"", cluster):
+            raise error(Code.WRONG_CLUSTER, f"the data of node {self.name} belongs to another cluster")
+        self.cluster = cluster
+
+    def targets(self) -> list[TargetId]:
+        """See `Disks.targets`."""
+        return sorted(self.stores)
+
+    def lost_targets(self) -> dict[TargetId, str]:
+        """See `Disks.lost`."""
+        return dict(self._lost)
+
+    def failed_targets(self) -> dict[TargetId, str]:
+        """See `Disks.failed`."""
+        return {}
+
+    def make(self, target: TargetId, *, whole: bool) -> None:
+        """See `Disks.make`."""
+        self._lost.pop(target, None)
+        self.stores[target] = self._new_store(target)
+        self._notes[target] = TargetNote(whole=whole)
+
+    def read_note(self, target: TargetId) -> TargetNote:
+        """See `Disks.note`."""
+        return self._notes[target]
+
+    def write_note(self, target: TargetId, note: TargetNote) -> None:
+        """See `Disks.write_note`."""
+        self._notes[target] = note
+
+    def quarantine(self, target: TargetId) -> str:
+        """See `Disks.quarantine`."""
+        del self.stores[target]
+        self.quarantined += 1
+        self._lost[target] = f"the data of target {target} was moved away"
+        return f"quarantine {self.quarantined}"
+
+    async def open_store(self, target: TargetId) -> SimChunkStore:
+        """The store factory."""
+        await self.disk.access()
+        if target not in self.stores:
+            self.make(target, whole=True)
+        return self.stores[target]
+
+    # --- disasters ----------------------------------------------------------------------------------------------------
+
+    def crash(self, prng: Prng) -> None:
+        """The node's process or its power is gone."""
+        for target, store in sorted(self.stores.items()):
+            self.stores[target] = store.reopen_after_crash(prng)
+        self.is_full = self._is_full
+
+    def reopen(self) -> None:
+        """The node's process has ended well."""
+        for target, store in sorted(self.stores.items()):
+            self.stores[target] = store.reopen()
+        self.is_full = self._is_full
+
+    def wipe(self) -> None:
+        """Somebody has put in another, empty disk."""
+        self.stores.clear()
+        self._notes.clear()
+        self._lost.clear()
+        self.cluster = b""
+        self._is_new = True
+
+    def _new_store(self, target: TargetId) -> SimChunkStore:
+        store = SimChunkStore()
+        store.attach(self.disk, target, self._on_commit)
+        store.is_full = self._is_full
+        return store
