@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: setup check fmt test test-slow sim soak bench plots demo clean
+.PHONY: setup check fmt test sim fresh docs soak bench plots demo clean
 
 $(STAMP): pyproject.toml hatch_build.py $(wildcard proto/fs3/v1/*.proto)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -28,8 +28,14 @@ fmt: $(STAMP)  ## format
 test: $(STAMP) check  ## everything CI runs
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
-sim: $(STAMP)  ## simulation: make sim ARGS="--seeds 10000" or ARGS="--seed 42 --trace"
-	PYTHONHASHSEED=0 $(BIN)/python -m fs3.sim.run $(ARGS)
+sim: $(STAMP)  ## simulation: make sim ARGS="ring1 run --seeds 10000" or ARGS="ring2 replay --seed 42 --trace"; see ARGS="--help"
+	PYTHONHASHSEED=0 $(BIN)/python -m fs3.sim $(or $(ARGS),ring1 run)
+
+fresh: $(STAMP)  ## simulation with the seeds of the day, both rings; make fresh ARGS="--base N" replays those of another
+	PYTHONHASHSEED=0 $(BIN)/python -m fs3.sim fresh --jobs 2 $(ARGS)
+
+docs: $(STAMP)  ## write the tables in docs/ anew, as the code has them
+	$(BIN)/python -m fs3.sim tables --write
 
 soak: $(STAMP)  ## real processes killed, paused, wiped and restarted under checked load: make soak ARGS="--seconds 3600 --seed 7"
 	$(BIN)/python -m fs3.drill.soak $(ARGS)

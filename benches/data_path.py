@@ -32,14 +32,17 @@ from benches.run import table
 from fs3.base.ids import ChainId, ClientId, NodeId, TargetId, file_chunk
 from fs3.client.connector import Connector
 from fs3.client.routing import StaticRouting
-from fs3.client.storage.client import ReadIO, StorageClient, WriteIO
+from fs3.client.storage.client import StorageClient
+from fs3.core.files.read_plan import ReadIO
+from fs3.core.files.write_plan import WriteIO
 from fs3.drivers.chunks import FileChunkStore
 from fs3.drivers.framed.tcp import TcpTransport
 from fs3.drivers.os.clock import OsClock
+from fs3.drivers.os.data_directories import DataDirectories
 from fs3.model.chain import Chain, PublicState, Slot
 from fs3.model.chunk import UpdateKind
 from fs3.model.routing import Node, Role, Routing
-from fs3.services.storage import DataDirectories, StorageConfig, StorageService
+from fs3.services.storage import StorageConfig, StorageService
 from fs3.wire.methods import STORAGE
 from fs3.wire.pb import mgmtd_pb2
 from fs3.wire.pb import storage_pb2 as pb

@@ -40,7 +40,7 @@ from fs3.drivers.os.clock import OsClock
 from fs3.model.chain import Chain, ChainTable, PublicState, Slot
 from fs3.model.inode import User
 from fs3.model.namespace import OpenResult, PathRef
-from fs3.model.requests import Open
+from fs3.model.requests import Mkdir, Open, Stat
 from fs3.model.routing import Node, Role, Routing
 from fs3.ports.rpc import Transport
 from fs3.services.meta import MetaConfig, MetaService
@@ -144,24 +144,25 @@ class RawCommits:
 async def _measure(client: MetaClient, run: int, seconds: float, commits: RawCommits) -> dict[str, float]:
     """Figures of one run, in operations/s, each the mean over slices that take turns with bare commits."""
     where = f"run-{run}"
-    await client.mkdir(where)
+    await client.ask(Mkdir(PathRef.of(where)))
     paths = [f"{where}/{index:06}" for index in range(FILES)]
-    await client.batch([Open(PathRef(path=path), create=True) for path in paths])
+    await client.batch([Open(PathRef.of(path), create=True) for path in paths])
     names = itertools.count()
 
     async def stat(index: int) -> int:
-        await client.stat(paths[index % FILES])
+        await client.ask(Stat(PathRef.of(paths[index % FILES])))
         return 1
 
     async def create(index: int) -> int:
-        await client.open(f"{where}/new-{next(names)}", write=True, create=True, exclusive=True)
+        path = PathRef.of(f"{where}/new-{next(names)}")
+        await client.ask(Open(path, write=True, create=True, exclusive=True))
         return 1
 
     async def batch_stat(index: int) -> int:
         return len(await client.batch_stat(paths[:BATCH]))
 
     async def batch_create(index: int) -> int:
-        answers = await client.batch([Open(PathRef(path=f"{where}/batch-{next(names)}"), create=True) for _ in range(BATCH)])
+        answers = await client.batch([Open(PathRef.of(f"{where}/batch-{next(names)}"), create=True) for _ in range(BATCH)])
         assert all(isinstance(answer, OpenResult) for answer in answers), "a create failed"
         return len(answers)
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fs3.base.version import __version__
+
 if TYPE_CHECKING:
     from fs3.api.client import Client
     from fs3.api.connect import connect, connect_embedded
     from fs3.api.kvcache import KVCache
 
 __all__ = ["Client", "KVCache", "__version__", "connect", "connect_embedded"]
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "Client": "fs3.api.client",

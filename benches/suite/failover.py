@@ -26,7 +26,7 @@ from fs3.base.status import Code
 from fs3.base.units import MIB, SECOND
 from fs3.cli.local import LocalCluster
 from fs3.cli.status import fetch_status
-from fs3.client.storage.client import WriteIO
+from fs3.core.files.write_plan import WriteIO
 from fs3.drill.journal import Journal
 from fs3.drill.load_process import LoadProcess
 from fs3.drill.roles import ROLES, is_excluded, is_healthy, process_in_role, status_of, wait_healthy, wait_status

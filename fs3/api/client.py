@@ -16,19 +16,34 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Self
 
 from fs3.api.data import FileData
-from fs3.api.file import READ_ONLY, File, check_length, check_range, source_of, target_of
+from fs3.api.file import READ_ONLY, BytesProgress, File, check_length, check_range, source_of, target_of
 from fs3.api.io.buffers import ReadBuffer
 from fs3.base.errors import FS3Error, NotFound, error
 from fs3.base.ids import InodeId
 from fs3.base.limits import list_entries_max
 from fs3.base.status import Code
 from fs3.base.units import SECOND
-from fs3.client.meta.client import TIME_NOW, MetaClient
+from fs3.client.meta.client import MetaClient
 from fs3.client.mgmtd.client import MgmtdClient
 from fs3.client.storage.client import StorageClient
 from fs3.model.inode import Inode, InodeType, Layout
-from fs3.model.namespace import Entry, OpenResult, PathRef, RemoveKind, RenameMode
-from fs3.model.requests import FileSystemSpace, Open, Remove
+from fs3.model.namespace import Entry, FileSystemSpace, OpenResult, PathRef, RemoveKind, RenameMode
+from fs3.model.requests import (
+    TIME_NOW,
+    Close,
+    Link,
+    List,
+    Mkdir,
+    Open,
+    Remove,
+    Rename,
+    SetAttributes,
+    Stat,
+    StatFs,
+    Symlink,
+    Sync,
+    Truncate,
+)
 
 __all__ = ["EXCHANGE", "NOREPLACE", "REPLACE", "TIME_NOW", "Client", "File"]
 
@@ -111,14 +126,16 @@ class Client:
         """
         if mode not in ("r", "r+", "w", "x", "a"):
             raise error(Code.INVALID, f'mode is {mode!r}, not one of "r", "r+", "w", "x", "a"', path)
-        opened = await self.meta.open(
-            PathRef(path=path),
-            write=mode != "r",
-            create=mode in ("w", "x", "a"),
-            exclusive=mode == "x",
-            truncate=mode == "w",
-            mode=permissions & ~self._umask,
-            layout=layout,
+        opened = await self.meta.ask(
+            Open(
+                PathRef.of(path),
+                write=mode != "r",
+                create=mode in ("w", "x", "a"),
+                exclusive=mode == "x",
+                truncate=mode == "w",
+                mode=permissions & ~self._umask,
+                layout=layout,
+            )
         )
         file = File(opened.inode, path, opened.session)
         if opened.inode.type is not InodeType.FILE:
@@ -132,20 +149,20 @@ class Client:
 
     async def open_many(self, paths: Sequence[str]) -> Opens:
         """Opens many files for reading, in one request: its handle or its error for each."""
-        answers = await self.meta.batch([Open(PathRef(path=path)) for path in paths]) if paths else []
+        answers = await self.meta.batch([Open(PathRef.of(path)) for path in paths]) if paths else []
         return [
             File(answer.inode, path) if isinstance(answer, OpenResult) else answer
             for path, answer in zip(paths, answers, strict=True)
         ]
 
     async def open_unnamed(self, directory: str = "/", layout: Layout | None = None, *, permissions: int = 0o666) -> File:
-        """A new file that nobody sees until `close(file, publish=path)` gives it a name at once and whole.
+        """A new file that no other client sees until `close(file, publish=path)` gives it a name at once and whole.
 
         `directory` is where it is meant to go: its layout and permissions count. A file that is never published vanishes.
         """
-        opened = await self.meta.open(
-            PathRef(path=directory), write=True, create=True, unnamed=True, mode=permissions & ~self._umask, layout=layout
-        )
+        mode = permissions & ~self._umask
+        request = Open(PathRef.of(directory), write=True, create=True, unnamed=True, mode=mode, layout=layout)
+        opened = await self.meta.ask(request)
         file = File(opened.inode, directory, opened.session, unnamed=True)
         self._sessions.add(file)
         return file
@@ -168,15 +185,17 @@ class Client:
         keep = not discard
         if discard and not file.unnamed and file.acknowledged > file.inode.length:
             await self._data.truncate_chunks(file.inode.layout, file.inode.id, file.acknowledged, file.inode.length, file.path)
-        inode = await self.meta.close_file(
-            file.inode.id,
-            file.session,
-            length=file.acknowledged if keep and file.modified else None,
-            modified=keep and file.modified,
-            publish=None if publish is None or discard else PathRef(path=publish),
-            exclusive=exclusive,
-            discard=discard and file.unnamed,
-            truncations=file.inode.truncations,
+        inode = await self.meta.ask(
+            Close(
+                file.inode.id,
+                file.session,
+                length=file.acknowledged if keep and file.modified else None,
+                modified=keep and file.modified,
+                publish=None if publish is None or discard else PathRef.of(publish),
+                exclusive=exclusive,
+                discard=discard and file.unnamed,
+                truncations=file.inode.truncations,
+            )
         )
         file.closed = True
         self._sessions.discard(file)
@@ -191,9 +210,8 @@ class Client:
         file.check_open()
         await file.wait_written()
         if file.session != READ_ONLY and file.modified:
-            inode = await self.meta.sync(
-                file.inode.id, file.session, length=file.acknowledged, modified=True, truncations=file.inode.truncations
-            )
+            request = Sync(file.inode.id, file.session, file.acknowledged, modified=True, truncations=file.inode.truncations)
+            inode = await self.meta.ask(request)
             file.on_publish(inode)
 
     # --- bytes -------------------------------------------------------------------------------------------------------
@@ -243,17 +261,12 @@ class Client:
         length = check_length(length, file.path)
         await file.wait_written()
         await self._data.truncate_chunks(file.inode.layout, file.inode.id, file.length, length, file.path)
-        inode = await self.meta.truncate(file.inode.id, length)
+        inode = await self.meta.ask(Truncate(file.inode.id, length))
         file.on_truncate(inode)
         return inode
 
-    async def copy_file(
-        self, source: str, target: str, *, exclusive: bool = False, done: Callable[[int], None] | None = None
-    ) -> Inode:
-        """Copy a file's bytes and permission bits, several chunks under way; the target appears at once and whole.
-
-        `done` is called with the bytes of every part that has arrived.
-        """
+    async def copy_file(self, source: str, target: str, *, exclusive: bool = False, done: BytesProgress | None = None) -> Inode:
+        """Copy a file's bytes and permission bits, several chunks under way; the target appears at once and whole."""
         reading = await self.open(source, "r")
         writing = await self.open_unnamed(parent_of(target), permissions=reading.inode.mode & 0o777)
         try:
@@ -278,17 +291,17 @@ class Client:
         return buffer.take(got)
 
     async def _fetch_inode(self, inode: InodeId) -> Inode:
-        return await self.meta.stat(PathRef(inode, ""), follow=False)
+        return await self.meta.ask(Stat(PathRef(inode, ""), follow=False))
 
     # --- names -------------------------------------------------------------------------------------------------------
 
     async def stat(self, path: str) -> Inode:
         """Attributes of what a path names; a symlink is followed."""
-        return await self.meta.stat(PathRef(path=path), follow=True)
+        return await self.meta.ask(Stat(PathRef.of(path), follow=True))
 
     async def lstat(self, path: str) -> Inode:
         """The same, of a symlink itself."""
-        return await self.meta.stat(PathRef(path=path), follow=False)
+        return await self.meta.ask(Stat(PathRef.of(path), follow=False))
 
     async def batch_stat(self, paths: Sequence[str], *, follow: bool = True) -> Stats:
         """Stat of many paths, in one request: its inode or its error for each."""
@@ -307,7 +320,7 @@ class Client:
     async def list(self, path: str = "/", *, with_inodes: bool = False, after: str = "") -> AsyncIterator[Entry]:
         """Entries of a directory in the order of their names' bytes, loaded page by page; those that come after a name."""
         while True:
-            page = await self.meta.list(PathRef(path=path), after=after, limit=list_entries_max, with_inodes=with_inodes)
+            page = await self.meta.ask(List(PathRef.of(path), after, list_entries_max, with_inodes))
             for entry in page.entries:
                 yield entry
             if not page.more or not page.entries:
@@ -320,7 +333,7 @@ class Client:
 
     async def mkdir(self, path: str, mode: int = 0o777, layout: Layout | None = None) -> Inode:
         """Create one directory. Exists when the name is taken, NotFound when its parent is missing."""
-        return await self.meta.mkdir(PathRef(path=path), mode=mode & ~self._umask, layout=layout)
+        return await self.meta.ask(Mkdir(PathRef.of(path), mode=mode & ~self._umask, layout=layout))
 
     async def makedirs(self, path: str, mode: int = 0o777, *, exist_ok: bool = False) -> Inode:
         """Create a directory and its missing parents. Exists when it is there and `exist_ok` is not set, or is no directory."""
@@ -328,34 +341,34 @@ class Client:
             try:
                 return await self.mkdir(path, mode)
             except NotFound:
-                await self.meta.mkdir(PathRef(path=parent_of(path)), mode=mode & ~self._umask, parents=True)
+                await self.meta.ask(Mkdir(PathRef.of(parent_of(path)), mode=mode & ~self._umask, parents=True))
             return await self.mkdir(path, mode)
-        return await self.meta.mkdir(PathRef(path=path), mode=mode & ~self._umask, parents=True)
+        return await self.meta.ask(Mkdir(PathRef.of(path), mode=mode & ~self._umask, parents=True))
 
     async def unlink(self, path: str) -> None:
         """Remove a file or symlink."""
-        await self.meta.remove(PathRef(path=path), RemoveKind.FILE)
+        await self.meta.ask(Remove(PathRef.of(path), RemoveKind.FILE))
 
     async def rmdir(self, path: str) -> None:
         """Remove an empty directory."""
-        await self.meta.remove(PathRef(path=path), RemoveKind.DIRECTORY)
+        await self.meta.ask(Remove(PathRef.of(path), RemoveKind.DIRECTORY))
 
     async def rmtree(self, path: str) -> None:
         """Remove whatever is there with all below it: gone at once, its space is reclaimed in the background."""
-        await self.meta.remove(PathRef(path=path), RemoveKind.TREE)
+        await self.meta.ask(Remove(PathRef.of(path), RemoveKind.TREE))
 
     async def remove_many(self, paths: Sequence[str], kind: RemoveKind = RemoveKind.FILE) -> Failures:
         """Remove many, in few requests and commits: None or its error for each."""
-        answers = await self.meta.batch([Remove(PathRef(path=path), kind) for path in paths]) if paths else []
+        answers = await self.meta.batch([Remove(PathRef.of(path), kind) for path in paths]) if paths else []
         return [answer if isinstance(answer, FS3Error) else None for answer in answers]
 
     async def rename(self, source: str, target: str, mode: RenameMode = REPLACE) -> Inode:
         """Move a file, symlink or directory, atomically: REPLACE as POSIX does · NOREPLACE: Exists · EXCHANGE: swap the two."""
-        return await self.meta.rename(PathRef(path=source), PathRef(path=target), mode)
+        return await self.meta.ask(Rename(PathRef.of(source), PathRef.of(target), mode))
 
     async def symlink(self, target: str, path: str) -> Inode:
         """Create a symlink at `path` that says `target`."""
-        return await self.meta.symlink(PathRef(path=path), target)
+        return await self.meta.ask(Symlink(PathRef.of(path), target))
 
     async def readlink(self, path: str) -> str:
         """What a symlink says. InvalidArgument for anything else."""
@@ -366,27 +379,27 @@ class Client:
 
     async def link(self, source: str, path: str) -> Inode:
         """Make `path` another name of the file `source`."""
-        return await self.meta.link(PathRef(path=source), PathRef(path=path))
+        return await self.meta.ask(Link(PathRef.of(source), PathRef.of(path)))
 
     async def chmod(self, path: str, mode: int) -> Inode:
         """Set the permission bits."""
-        return await self.meta.setattr(PathRef(path=path), mode=mode)
+        return await self.meta.ask(SetAttributes(PathRef.of(path), mode=mode))
 
     async def chown(self, path: str, uid: int | None = None, gid: int | None = None) -> Inode:
         """Set owner and group; None leaves one as it is."""
-        return await self.meta.setattr(PathRef(path=path), uid=uid, gid=gid)
+        return await self.meta.ask(SetAttributes(PathRef.of(path), uid=uid, gid=gid))
 
     async def utimes(self, path: str, atime_ns: int | None = None, mtime_ns: int | None = None) -> Inode:
         """Set times, nanoseconds since the epoch; None leaves one as it is, `TIME_NOW` is the service's clock."""
-        return await self.meta.setattr(PathRef(path=path), atime_ns=atime_ns, mtime_ns=mtime_ns)
+        return await self.meta.ask(SetAttributes(PathRef.of(path), atime_ns=atime_ns, mtime_ns=mtime_ns))
 
     async def set_layout(self, path: str, layout: Layout) -> Inode:
         """What files created below a directory get from now on; fields of 0 are inherited."""
-        return await self.meta.setattr(PathRef(path=path), layout=layout)
+        return await self.meta.ask(SetAttributes(PathRef.of(path), layout=layout))
 
     async def statfs(self) -> FileSystemSpace:
         """Space and counts of the whole file system."""
-        return await self.meta.statfs()
+        return await self.meta.ask(StatFs())
 
 
 def parent_of(path: str) -> str:
@@ -395,5 +408,5 @@ def parent_of(path: str) -> str:
 
 
 def is_missing(failure: FS3Error) -> bool:
-    """The error says that the path names nothing, rather than that nobody could tell."""
+    """The error says that the path names nothing, rather than that no service could tell."""
     return failure.code in (Code.NOT_FOUND, Code.NOT_A_DIRECTORY, Code.NAME_TOO_LONG, Code.TOO_MANY_SYMLINKS)

@@ -31,7 +31,7 @@ TRANSPORTS = ("auto", "tcp", "local", "grpc")
 
 
 class EmbeddedCluster(Protocol):
-    """The services of a cluster, running on the loop of whoever launched them."""
+    """The services of a cluster, running on the loop they were launched on."""
 
     @property
     def connector(self) -> Connector: ...
@@ -141,7 +141,7 @@ class _SharedCluster:
             shared._users -= 1
             async with shared._changing:
                 if shared._users:
-                    return  # somebody came while others were going
+                    return  # another client came while the last one was going
                 try:
                     if shared._embedded is not None:
                         await shared._embedded.close()

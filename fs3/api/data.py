@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from itertools import islice
 
-from fs3.api.file import READ_ONLY, File
+from fs3.api.file import READ_ONLY, BytesProgress, File
 from fs3.api.io.budget import ByteBudget, gather_bounded
 from fs3.api.io.buffers import buffer_pool
 from fs3.base.errors import FS3Error, NotFound, error
@@ -13,10 +13,11 @@ from fs3.base.ids import InodeId, file_chunk
 from fs3.base.limits import client_write_bytes_max, client_write_call_bytes, updates_per_request_max
 from fs3.base.status import Code
 from fs3.base.units import MIB
-from fs3.client.storage.client import ReadIO, ReadOutcome, StorageClient, WriteIO
+from fs3.client.storage.client import StorageClient
+from fs3.client.storage.reads import ReadOutcome
 from fs3.core.files.layout import Slice
-from fs3.core.files.read_plan import holes, make_read_ios, plan_read
-from fs3.core.files.write_plan import plan_truncate, plan_write
+from fs3.core.files.read_plan import ReadIO, holes, make_read_ios, plan_read
+from fs3.core.files.write_plan import WriteIO, plan_truncate, plan_write
 from fs3.model.inode import Inode, Layout
 
 client_read_calls_max = 2
@@ -37,7 +38,7 @@ class FileData:
     """The data path of one client. Belongs to one event loop."""
 
     def __init__(self, storage: StorageClient, fetch_inode: Callable[[InodeId], Awaitable[Inode]]) -> None:
-        """`newest`: the attributes of an inode as they are now; NotFound when it is gone."""
+        """`fetch_inode`: the attributes of an inode as they are now; NotFound when it is gone."""
         self._storage = storage
         self._fetch_inode = fetch_inode
         self._write_budget = ByteBudget(client_write_bytes_max)
@@ -175,11 +176,8 @@ class FileData:
 
     # --- copying -----------------------------------------------------------------------------------------------------
 
-    async def copy(self, source: File, target: File, done: Callable[[int], None] | None = None) -> int:
-        """Bytes of one file into another, several chunks under way; holes stay holes. Returns the length.
-
-        `done` is called with the number of bytes of every part that has arrived.
-        """
+    async def copy(self, source: File, target: File, done: BytesProgress | None = None) -> int:
+        """Bytes of one file into another, several chunks under way; holes stay holes. Returns the length."""
         length = source.length
         size = target.inode.layout.chunk_size
         step = max(size, client_write_call_bytes // size * size)

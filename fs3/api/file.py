@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from msgspec.structs import replace
@@ -14,6 +15,9 @@ from fs3.base.status import Code
 from fs3.model.inode import Inode
 
 READ_ONLY = SessionId(0)
+
+BytesProgress = Callable[[int], Any]
+"""Called with the bytes of every part of a file that has arrived."""
 
 
 class File:
@@ -97,7 +101,7 @@ class File:
     def on_publish(self, inode: Inode) -> None:
         """The service knows the length and times now."""
         if inode.truncations != self.inode.truncations:
-            # Somebody else made it shorter: what was acknowledged before that never counts again, so the next length that is
+            # Another handle made it shorter: what was acknowledged before that never counts again, so the next length that is
             # told must not look as if it was from after it.
             inode = replace(inode, truncations=self.inode.truncations)
         self.inode = inode

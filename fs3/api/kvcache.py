@@ -14,11 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+from fs3.api.client import Client
 from fs3.base import limits
 from fs3.base.errors import FS3Error, error
-from fs3.base.ids import TableId
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.core.files.read_plan import ReadIO
@@ -26,9 +26,7 @@ from fs3.core.files.write_plan import WriteIO
 from fs3.core.kvcache.pages import PageKey, is_trailer_of, page_keys, trailer
 from fs3.core.kvcache.placement import Placement
 from fs3.model.chunk import UpdateKind
-
-if TYPE_CHECKING:
-    from fs3.api.client import Client
+from fs3.model.cluster import CacheNamespace
 
 key_bytes_max = 4096
 
@@ -72,7 +70,9 @@ class LookupResult(NamedTuple):
 class KVCache:
     """One namespace of pages. Use `KVCache.open`. Belongs to the event loop it was opened on."""
 
-    def __init__(self, client: Client, namespace: Any, *, owns_client: bool = False, timeout: float = TIMEOUT_SECONDS) -> None:
+    def __init__(
+        self, client: Client, namespace: CacheNamespace, *, owns_client: bool = False, timeout: float = TIMEOUT_SECONDS
+    ) -> None:
         self._client = client
         self._owns_client = owns_client
         self._namespace = namespace
@@ -225,7 +225,7 @@ class KVCache:
 
     def _get_placement(self) -> Placement:
         routing = self._client.manager.routing
-        table = routing.tables.get(TableId(self._namespace.table_id))
+        table = routing.tables.get(self._namespace.table)
         if table is None or not table.chains:
             raise error(Code.NO_TABLE, f"the chain table of namespace {self.name!r} is not known here", self.name)
         if self._placement is None or self._placement[0] != table.version:

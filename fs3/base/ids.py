@@ -13,7 +13,7 @@ ChainId = NewType("ChainId", int)
 TableId = NewType("TableId", int)
 """A chain table; u32, from 1."""
 InodeId = NewType("InodeId", int)
-"""A file, directory or symlink; u64 below 2**56, never reused. 1 is the root directory."""
+"""A file, directory or symlink; u64 below `INODE_IDS_END`, never reused. 1 is the root directory."""
 ChunkId = NewType("ChunkId", bytes)
 """16 bytes. First byte 0: a chunk of a file (8 bytes inode, 8 bytes index, big-endian). First byte >= 0x80: a KVCache page."""
 ClientId = NewType("ClientId", bytes)
@@ -22,6 +22,8 @@ SessionId = NewType("SessionId", int)
 """A writer's open of one file; u64, from 1."""
 
 ROOT_INODE = InodeId(1)
+INODE_IDS_END = 1 << 56
+"""No inode has this id or a larger one: the first byte of a file's chunk id stays 0."""
 CHUNK_ID_BYTES = 16
 CLIENT_ID_BYTES = 16
 

@@ -247,7 +247,6 @@ page_trailer_bytes = 64
 namespace_name_bytes_max = 255
 
 # --- embedded stores -------------------------------------------------------------------------------------------------
-value_bytes_stored_max = 1 * MIB
 lmdb_map_bytes_default = 64 * GIB
 """Address space, not disk or memory."""
 lmdb_map_bytes_max = 1024 * GIB

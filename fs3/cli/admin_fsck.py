@@ -72,7 +72,7 @@ async def check(client: Client, *, repair: bool, as_json: bool, names: bool, fil
 
 
 async def _totals(client: Client) -> dict[str, int]:
-    space = await client.meta.statfs()
+    space = await client.statfs()
     return {"inodes": space.inodes, "garbage": space.garbage}
 
 

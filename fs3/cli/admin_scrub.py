@@ -7,11 +7,10 @@ from typing import Any
 
 from fs3.api.client import Client
 from fs3.base.errors import FS3Error
-from fs3.base.ids import CHUNK_ID_BYTES
 from fs3.base.units import SECOND
 from fs3.core.meta.fsck.problems import chunk_name
 from fs3.model.routing import Node, Role
-from fs3.wire.pb import storage_pb2 as pb
+from fs3.model.upkeep import ScrubStatus
 
 _SCRUB_TIMEOUT_NS = 5 * SECOND
 
@@ -28,27 +27,25 @@ async def gather_scrubs(client: Client, *, begin: bool) -> dict[str, Any]:
         if isinstance(answer, FS3Error):
             silent[node.name] = answer.strerror or str(answer)
             continue
-        for target in answer.targets:
-            packed: bytes = target.bad
-            bad = [packed[at : at + CHUNK_ID_BYTES] for at in range(0, len(packed), CHUNK_ID_BYTES)]
-            targets.append(
-                {
-                    "target": target.target_id,
-                    "node": node.name,
-                    "running": target.running,
-                    "done_chunks": target.done_chunks,
-                    "total_chunks": target.total_chunks,
-                    "bytes": target.bytes,
-                    "passes": target.passes,
-                    "repaired_chunks": target.repaired_chunks,
-                    "bad_chunks": target.bad_chunks,
-                    "bad": [chunk_name(chunk) for chunk in bad],
-                }
-            )
+        targets += [
+            {
+                "target": target.target_id,
+                "node": node.name,
+                "running": target.running,
+                "done_chunks": target.done_chunks,
+                "total_chunks": target.total_chunks,
+                "bytes": target.bytes,
+                "passes": target.passes,
+                "repaired_chunks": target.repaired_chunks,
+                "bad_chunks": target.bad_chunks,
+                "bad": [chunk_name(chunk) for chunk in target.bad],
+            }
+            for target in answer
+        ]
     return {"targets": sorted(targets, key=lambda target: target["target"]), "silent": silent}
 
 
-async def _ask_node(client: Client, node: Node, begin: bool) -> pb.ScrubReply | FS3Error:
+async def _ask_node(client: Client, node: Node, begin: bool) -> list[ScrubStatus] | FS3Error:
     try:
         return await client.storage.scrub(node.id, begin=begin, timeout_ns=_SCRUB_TIMEOUT_NS)
     except FS3Error as why:

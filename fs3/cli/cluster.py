@@ -19,7 +19,7 @@ from fs3.base.errors import FS3Error, error
 from fs3.base.limits import managers_max
 from fs3.base.status import Code
 from fs3.cli.directory import ClusterDirectory, Process, Shape
-from fs3.cli.serve import STOP_TOGETHER
+from fs3.cli.options import STOP_TOGETHER
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 30.0

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from contextlib import AsyncExitStack
-from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -17,7 +16,7 @@ from fs3.cli.directory import acquire_process_lock
 from fs3.cli.wiring import chunk_store_factory
 from fs3.client.connector import Connector
 from fs3.client.mgmtd.client import MgmtdClient
-from fs3.client.mgmtd.member import Member, count_start, store_incarnation
+from fs3.client.mgmtd.member import Member
 from fs3.client.storage.client import StorageClient
 from fs3.core.membership.config import MgmtdConfig
 from fs3.drivers.lmdb import LmdbKV
@@ -25,6 +24,7 @@ from fs3.drivers.memory.transport import MemoryNetwork, MemoryTransport
 from fs3.drivers.os.clock import OsClock
 from fs3.drivers.os.data_directories import DataDirectories
 from fs3.model.routing import Role
+from fs3.runtime.incarnation import IncarnationFile
 from fs3.services.meta.config import MetaConfig
 from fs3.services.meta.service import MetaService
 from fs3.services.mgmtd.service import MgmtdService
@@ -100,10 +100,8 @@ async def launch(path: Path) -> EmbeddedServices:
         await meta.start()
         stack.push_async_callback((await transport.serve(_META, meta.bindings())).close)
         stack.push_async_callback(meta.stop)
-        boots = path / "meta" / "incarnation"
-        member = Member(
-            mgmtd, clock, name="meta", role=Role.META, incarnation=count_start(boots), keep=partial(store_incarnation, boots)
-        )
+        starts = IncarnationFile(path / "meta" / "incarnation")
+        member = Member(mgmtd, clock, starts, name="meta", role=Role.META)
         await member.register(mgmtd.cluster, [_META], "", os.getpid())
         member.start()
         stack.push_async_callback(member.stop)

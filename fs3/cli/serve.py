@@ -9,8 +9,6 @@ import os
 import signal
 import sys
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -19,52 +17,9 @@ import typer
 from fs3.base.errors import error
 from fs3.base.status import Code
 from fs3.cli.directory import acquire_process_lock
+from fs3.cli.options import STOP_TOGETHER, ServeOptions, ServiceRole
 
 log = logging.getLogger("fs3.serve")
-
-STOP_TOGETHER = signal.SIGUSR1
-"""Stop, and hand nothing over: all other processes of the cluster are being stopped as well."""
-
-
-class ServiceRole(StrEnum):
-    """What a process can be."""
-
-    mgmtd = "mgmtd"
-    meta = "meta"
-    storage = "storage"
-
-
-@dataclass
-class Shutdown:
-    """How the process is being stopped."""
-
-    hand_over: bool = True
-    """The others go on, and take over at once what this process had. Not so when all processes of a cluster stop together:
-    then everything stays as it is, so that it is the same when they start again."""
-
-
-@dataclass(frozen=True)
-class ServeOptions:
-    """One service process, as its command line describes it."""
-
-    role: ServiceRole
-    name: str
-    data_dir: Path
-    listen: str
-    grpc_listen: str
-    local_listen: str
-    advertise: str
-    mgmtd: tuple[str, ...]
-    storage: int
-    replicas: int
-    targets: int
-    config: Path | None
-    kv: Path | None = None
-    shutdown: Shutdown = field(default_factory=Shutdown)
-
-    def kv_path(self) -> Path:
-        """Where the transactional store of a manager or metadata process is."""
-        return self.kv if self.kv is not None else self.data_dir / "kv"
 
 
 def serve(

@@ -6,34 +6,31 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.live import Live
 
 from fs3.base.errors import FS3Error, error
+from fs3.base.ids import NodeId
 from fs3.base.limits import manager_probe_ns
 from fs3.base.status import Code
-from fs3.base.units import SECOND, parse_duration
+from fs3.base.units import MILLISECOND, SECOND, parse_duration
 from fs3.cli.directory import ClusterDirectory, Shape
 from fs3.cli.health import ClusterHealth, health_of, problems_of
 from fs3.cli.status_view import list_resyncs, render
-from fs3.model.chain import LocalState, PublicState
-from fs3.model.routing import Role
+from fs3.model.cluster import ClusterStatus, NodeStatus, TargetStatus
+
+if TYPE_CHECKING:
+    from fs3.client.connector import Connector
 
 SERVING_SECONDS = 60.0
 _PIPED_COLUMNS = 200
 _WATCH_SECONDS = 0.5
-_TARGET_COUNTERS = (
-    "used_bytes", "free_bytes", "chunks", "reason", "resync_target_id", "resync_done_chunks", "resync_total_chunks",
-    "resync_bytes", "resync_bytes_per_second", "bad_blocks", "repaired_blocks", "scrub_done_chunks", "scrub_total_chunks",
-    "scrub_passes", "born",
-)  # fmt: skip
-"""Shown as the node reported them."""
 
 
 def status(
@@ -90,7 +87,7 @@ async def fetch_status(addresses: Sequence[str]) -> dict[str, Any]:
     client = MgmtdClient(connector, [f"tcp://{address}" for address in addresses], clock)
     try:
         document = status_document(await client.status())
-        answers = await asyncio.gather(*(_is_answering(connector, manager) for manager in document["managers"]))
+        answers = await asyncio.gather(*(_is_answering(connector, manager["endpoints"]) for manager in document["managers"]))
         for manager, answer in zip(document["managers"], answers, strict=True):
             manager["answers"] = answer
         return with_verdict(document)
@@ -99,77 +96,84 @@ async def fetch_status(addresses: Sequence[str]) -> dict[str, Any]:
         await connector.close()
 
 
-async def _is_answering(connector: Any, manager: dict[str, Any]) -> bool:
-    from fs3.wire.methods import MGMTD
-    from fs3.wire.pb import mgmtd_pb2 as pb
+async def _is_answering(connector: Connector, endpoints: Sequence[str]) -> bool:
+    from fs3.client.mgmtd.selector import ask_cluster
 
     try:
-        channel = connector.channel(manager["endpoints"])
-        await channel.call(MGMTD.GetCluster, pb.GetClusterRequest(), timeout_ns=manager_probe_ns)
+        await ask_cluster(connector.channel(endpoints), manager_probe_ns)
     except FS3Error:
         return False
     return True
 
 
-def status_document(reply: Any) -> dict[str, Any]:
-    """A GetStatusReply as plain data: the shape `fs3 status --json` prints, before `judged`."""
-    routing = reply.routing
-    names = {node.id: node.name for node in routing.nodes}
+def status_document(status: ClusterStatus) -> dict[str, Any]:
+    """The status as plain data: the shape `fs3 status --json` prints, before `with_verdict`."""
+    routing = status.routing
+    names = {node.id: node.name for node in routing.nodes.values()}
     return {
-        "cluster_id": reply.cluster_id.hex(),
-        "software": reply.software,
+        "cluster_id": routing.cluster.hex(),
+        "software": status.software,
         "routing_version": routing.version,
-        "epoch": reply.epoch,
-        "primary_for_ms": reply.primary_for_ms,
+        "epoch": status.epoch,
+        "primary_for_ms": status.primary_for_ns // MILLISECOND,
         "managers": [
             {"name": manager.name, "primary": manager.is_primary, "answers": True, "endpoints": list(manager.endpoints)}
-            for manager in reply.managers
+            for manager in status.managers
         ],
-        "nodes": [
-            {
-                "id": node.id,
-                "name": node.name,
-                "role": Role(node.role).name.lower(),
-                "alive": node.alive,
-                "incarnation": node.incarnation,
-                "pid": node.pid,
-                "lease_left_ms": left,
-                "silent_ms": silent,
-                "endpoints": list(node.endpoints),
-            }
-            for node, left, silent in zip(routing.nodes, reply.lease_left_ms, reply.silent_ms, strict=False)
-        ],
+        "nodes": [_node_document(node) for node in status.nodes],
         "chains": [
             {
                 "chain": chain.id,
                 "version": chain.version,
                 "targets": [
-                    {"target": slot.target_id, "node": names.get(slot.node_id, ""), "state": _state(PublicState, slot.state)}
+                    {"target": slot.target, "node": names.get(slot.node, ""), "state": slot.state.name.lower()}
                     for slot in chain.slots
                 ],
             }
-            for chain in routing.chains
+            for chain in routing.chains.values()
         ],
         "tables": [
             {"table": table.id, "version": table.version, "replicas": table.replicas, "chains": list(table.chains)}
-            for table in routing.tables
+            for table in routing.tables.values()
         ],
-        "targets": [
-            {
-                "target": target.target_id,
-                "node": names.get(target.node_id, str(target.node_id)),
-                "chain": target.chain_id,
-                "public_state": _state(PublicState, target.public_state),
-                "local_state": _state(LocalState, target.local_state),
-                "chain_version": target.chain_version,
-            }
-            | {name: getattr(target, name) for name in _TARGET_COUNTERS}
-            for target in reply.targets
-        ],
+        "targets": [_target_document(target, names) for target in status.targets],
         "namespaces": [
             {"id": space.id, "name": space.name, "page_bytes": space.page_bytes, "replicas": space.replicas}
-            for space in reply.namespaces
+            for space in status.namespaces
         ],
+    }
+
+
+def _node_document(status: NodeStatus) -> dict[str, Any]:
+    node, age = status.node, status.heartbeat_age_ns
+    return {
+        "id": node.id,
+        "name": node.name,
+        "role": node.role.name.lower(),
+        "alive": node.alive,
+        "incarnation": node.incarnation,
+        "pid": node.pid,
+        "lease_left_ms": status.lease_left_ns // MILLISECOND,
+        "silent_ms": -1 if age is None else age // MILLISECOND,
+        "endpoints": list(node.endpoints),
+    }
+
+
+def _target_document(target: TargetStatus, names: Mapping[NodeId, str]) -> dict[str, Any]:
+    slot, upkeep = target.slot, target.upkeep
+    return {
+        "target": slot.target,
+        "node": names.get(slot.node, str(slot.node)),
+        "chain": target.chain,
+        "public_state": slot.state.name.lower(),
+        "local_state": target.local.name.lower() if target.local is not None else "unknown",
+        "chain_version": target.chain_version,
+        "used_bytes": target.used_bytes,
+        "free_bytes": target.free_bytes,
+        "chunks": target.chunks,
+        "reason": target.reason,
+        **{name: getattr(upkeep, name) for name in upkeep.__struct_fields__},
+        "born": target.born,
     }
 
 
@@ -253,10 +257,3 @@ def _watch(addresses: Sequence[str], data_dir: Path | None) -> None:
                 console.print(render(document))
                 sys.stdout.flush()
             time.sleep(_WATCH_SECONDS)
-
-
-def _state(kind: type[PublicState] | type[LocalState], number: int) -> str:
-    try:
-        return kind(number).name.lower()
-    except ValueError:
-        return "unknown"

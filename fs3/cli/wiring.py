@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from contextlib import AsyncExitStack
-from functools import partial
 
 import msgspec
 
@@ -12,10 +11,10 @@ from fs3.base.errors import error
 from fs3.base.ids import ClientId, TargetId
 from fs3.base.status import Code
 from fs3.base.units import SECOND
-from fs3.cli.serve import ServeOptions, ServiceRole
+from fs3.cli.options import ServeOptions, ServiceRole
 from fs3.client.connector import Connector
 from fs3.client.mgmtd.client import MgmtdClient
-from fs3.client.mgmtd.member import Member, count_start, store_incarnation
+from fs3.client.mgmtd.member import Member
 from fs3.client.storage.client import StorageClient
 from fs3.core.membership.config import MgmtdConfig
 from fs3.drivers.chunks.store import FileChunkStore
@@ -28,14 +27,15 @@ from fs3.drivers.os.data_directories import DataDirectories
 from fs3.drivers.os.host import host_identity
 from fs3.model.routing import Role
 from fs3.ports.chunk_store import ChunkStore
+from fs3.ports.disks import StoreFactory
 from fs3.ports.rpc import Bindings, Transport
 from fs3.runtime.config import load_config
+from fs3.runtime.incarnation import IncarnationFile
 from fs3.services.meta.config import MetaConfig
 from fs3.services.meta.service import MetaService
 from fs3.services.mgmtd.service import MgmtdService
 from fs3.services.storage.config import StorageConfig
 from fs3.services.storage.service import StorageService
-from fs3.services.storage.target_map import StoreFactory
 
 STOP_GRACE_NS = 5 * SECOND
 
@@ -135,15 +135,8 @@ async def _start_meta(options: ServeOptions, stack: AsyncExitStack) -> dict[str,
     await service.start()
     endpoints = await _Listeners(options, stack, clock).open(service.bindings())
     stack.push_async_callback(service.stop)
-    boots = options.data_dir / "incarnation"
-    member = Member(
-        mgmtd,
-        clock,
-        name=options.name,
-        role=Role.META,
-        incarnation=count_start(boots),
-        keep=partial(store_incarnation, boots),
-    )
+    starts = IncarnationFile(options.data_dir / "incarnation")
+    member = Member(mgmtd, clock, starts, name=options.name, role=Role.META)
     await member.register(mgmtd.cluster, list(endpoints.values()), host_identity(), os.getpid())
     member.start()
     stack.push_async_callback(member.stop)

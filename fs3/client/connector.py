@@ -13,6 +13,7 @@ from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.model.method import Method
 from fs3.ports.rpc import BufferProvider, Channel, Part, Reply, Transport
+from fs3.runtime.tasks import TaskSet
 
 log = logging.getLogger("fs3.client")
 
@@ -33,7 +34,7 @@ class Connector:
         """One per endpoint, oldest first."""
         self._resolved: dict[tuple[tuple[str, ...], str], Channel] = {}
         """What `channel` has answered."""
-        self._closing: set[asyncio.Task[None]] = set()
+        self._closing = TaskSet()
         self._closed = False
 
     def channel(self, endpoints: Sequence[str], host: str = "") -> Channel:
@@ -58,12 +59,12 @@ class Connector:
         return found
 
     async def close(self) -> None:
-        """Disconnect everybody; calls under way fail."""
+        """Disconnect from every node; calls under way fail."""
         self._closed = True
         channels = list(self._channels.values())
         self._channels.clear()
         self._resolved.clear()
-        await asyncio.gather(*(channel.close() for channel in channels), *self._closing)
+        await asyncio.gather(*(channel.close() for channel in channels), self._closing.join())
 
     def _candidates(self, endpoints: Sequence[str], host: str) -> list[tuple[Transport, str]]:
         same_host = bool(host) and host == self._host
@@ -85,9 +86,7 @@ class Connector:
 
     def _evict_oldest(self) -> None:
         """Nodes that restarted on other ports leave channels behind, and a process may live long."""
-        closing = asyncio.get_running_loop().create_task(self._channels.pop(next(iter(self._channels))).close())
-        self._closing.add(closing)
-        closing.add_done_callback(self._closing.discard)
+        self._closing.start(self._channels.pop(next(iter(self._channels))).close())
         self._resolved.clear()
 
 
@@ -175,7 +174,7 @@ class _FallbackChannel:
 
     @property
     def activity(self) -> int:
-        """As `Channel.heard`, on any way."""
+        """As `Channel.activity`, on any way."""
         return sum(channel.activity for _, channel in self._ways)
 
     async def call(
@@ -212,7 +211,7 @@ class _FallbackChannel:
         await asyncio.gather(*(channel.close() for _, channel in self._ways))
 
     def _choose(self) -> int:
-        """The best way that is not distrusted; the last one is never distrusted."""
+        """The best way that is not left alone for a while; the last one never is."""
         if self._trusted == 0:
             return 0
         now = asyncio.get_running_loop().time()

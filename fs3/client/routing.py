@@ -9,7 +9,7 @@ from fs3.model.routing import Routing
 
 
 class RoutingSource(Protocol):
-    """The newest routing info somebody has, and a way to ask for newer. `MgmtdClient` is the one of production."""
+    """The newest routing info this process has, and a way to ask for newer. `MgmtdClient` is the one of production."""
 
     @property
     def routing(self) -> Routing:
@@ -50,7 +50,7 @@ class StaticRouting(RoutingSource):
         self._callbacks.append(callback)
 
     def set(self, routing: Routing) -> None:
-        """Replace the snapshot and tell everybody."""
+        """Replace the snapshot and call back."""
         self._routing = routing
         for callback in self._callbacks:
             callback(routing)

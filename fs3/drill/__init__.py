@@ -1,0 +1,7 @@
+"""Drills: real processes of a local cluster are broken on purpose, under a load that knows what it may be answered.
+
+A load (`load`, in a process of its own: `load_process`) writes down what it was told in a journal (`journal`); afterwards every
+byte is held against it (`verify`). `proxy` breaks the network between processes, `roles` says which process is head, middle and
+tail of a chain. `soak` is hours of that; `failover_demo` is half a minute of it, to watch. Process tests and benches use the
+same parts.
+"""

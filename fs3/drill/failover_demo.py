@@ -1,4 +1,4 @@
-"""What `fs3 demo failover` does and shows; in a file of its own so that other commands need not load it."""
+"""What `fs3 demo failover` does and shows. The command finds it by the entry point `failover` of the group `fs3.demos`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fs3.base.units import SECOND, format_size
 from fs3.cli.local import LocalCluster
 from fs3.drill.journal import Journal
 from fs3.drill.load_process import LoadProcess
-from fs3.drill.roles import is_excluded, is_healthy, process_in_role, status_of
+from fs3.drill.roles import ROLES, is_excluded, is_healthy, process_in_role, status_of
 from fs3.drill.verify import Verdict, verify_now
 
 CALM_SECONDS = 4.0
@@ -30,7 +30,9 @@ STORAGE = 3
 
 
 def run_demo(directory: Path | None, role: str, speed: float) -> None:
-    """The whole demo. FS3Error when the cluster did not heal, or something was wrong."""
+    """The whole demo. FS3Error when the role is none of a chain, the cluster did not heal, or something was wrong."""
+    if role not in ROLES:
+        raise error(Code.INVALID, f"--role {role}: {', '.join(ROLES)}")
     work = Path(tempfile.mkdtemp(prefix="fs3-demo-"))
     console = Console(highlight=False)
     try:

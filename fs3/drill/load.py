@@ -25,7 +25,8 @@ from fs3.base.errors import FS3Error
 from fs3.base.ids import ChainId
 from fs3.base.status import Code
 from fs3.base.units import KIB, SECOND
-from fs3.client.storage.client import ReadIO, WriteIO
+from fs3.core.files.read_plan import ReadIO
+from fs3.core.files.write_plan import WriteIO
 from fs3.drill.journal import Journal, JournalWriter, Register, WrongBytes, apply_record, contents, register_bytes, register_chunk
 from fs3.model.chunk import UpdateKind
 

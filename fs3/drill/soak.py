@@ -2,7 +2,7 @@
 
 Round after round: a load with an oracle, one to three things that happen to processes of the cluster while it runs (drawn from
 the seed), then healing, then every byte is looked at. Stops at the first wrong byte, failed operation, or chain that does not
-heal, and leaves the cluster's directory and the journal for whoever wants to know why.
+heal, and leaves the cluster's directory and the journal for the one who looks for the reason.
 """
 
 from __future__ import annotations

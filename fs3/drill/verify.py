@@ -12,11 +12,10 @@ from fs3.api.client import Client
 from fs3.api.connect import connect
 from fs3.api.kvcache import KVCache, Status
 from fs3.base.errors import FS3Error
-from fs3.base.ids import ChainId
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.client.routing import StaticRouting
-from fs3.client.storage.client import ReadIO
+from fs3.core.files.read_plan import ReadIO
 from fs3.drill.journal import Journal, Register, WrongBytes, contents, register_chunk
 from fs3.drill.load import NAMESPACE
 from fs3.model.routing import Routing
@@ -137,31 +136,6 @@ async def _pages(client: Client, journal: Journal, verdict: Verdict, show: Calla
             elif buffer != contents(f"page {key}", size):
                 verdict.wrong.append(f"page {key}: other bytes")
         show(verdict)
-
-
-async def wait_healthy(url: str, timeout: float, transport: str = "auto") -> Routing:
-    """Routing once every slot of every chain serves. TimeoutError names what does not."""
-    async with await connect(url, transport=transport) as client:
-        try:
-            return await client.manager.wait_routing(is_healthy, round(timeout * 1e9))
-        except FS3Error:
-            routing = client.manager.routing
-            ill = [
-                f"chain {chain.id} v{chain.version}: " + ", ".join(f"{slot.target} {slot.state.name}" for slot in chain.slots)
-                for chain in routing.chains.values()
-                if not is_chain_healthy(routing, chain.id)
-            ]
-            raise TimeoutError(f"after {timeout:.0f} s: {'; '.join(ill)}") from None
-
-
-def is_chain_healthy(routing: Routing, chain: ChainId) -> bool:
-    """Every slot serves."""
-    return len(routing.chains[chain].serving_slots()) == len(routing.chains[chain].slots)
-
-
-def is_healthy(routing: Routing) -> bool:
-    """Every slot of every chain serves."""
-    return bool(routing.chains) and all(is_chain_healthy(routing, chain) for chain in routing.chains)
 
 
 def verify_now(url: str, journal: Journal, transport: str = "auto") -> Verdict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Protocol
 
 import msgspec
 
@@ -28,8 +29,41 @@ class Tag(msgspec.Struct, frozen=True, array_like=True):
     seq: int
 
 
+class PayloadHandle(Protocol):
+    """The place of an update's data in the buffer its request arrived in, which its service wants back."""
+
+    @property
+    def is_gone(self) -> bool:
+        """The buffer went back: the data may not be looked at any more, and nothing else may be asked of the handle."""
+        ...
+
+    def hold(self) -> None:
+        """The store works on the data from now on."""
+        ...
+
+    def drop(self) -> None:
+        """The store has what it needs, and the machine has seen that."""
+        ...
+
+    def lend(self) -> bool:
+        """Let a forward send the data; `give_back` follows. False: it must read them from the store instead."""
+        ...
+
+    def give_back(self) -> None:
+        """The forward is done with the data."""
+        ...
+
+    def park(self) -> bool:
+        """The update waits behind another one of its chunk, with its data. False: there is no room for that."""
+        ...
+
+    def unpark(self) -> None:
+        """It does not wait any more, or never did."""
+        ...
+
+
 class Update(msgspec.Struct, frozen=True):
-    """A change to one chunk, as it travels down a chain. `data` is not looked at by the machine, only handed on."""
+    """A change to one chunk, as it travels down a chain. The machine looks at neither `data` nor `payload`; it hands them on."""
 
     chunk: ChunkId
     kind: UpdateKind
@@ -51,6 +85,12 @@ class Update(msgspec.Struct, frozen=True):
     """Number of this sending between two neighbours of a chain; rises with every sending, also over restarts. 0 from a client."""
     floor: int = 0
     """The sender waits for no answer to a sending with a lower serial; whoever receives one later than this drops it."""
+    payload: PayloadHandle | None = None
+    """Of `data`, in a service; whoever replaces `data` by nothing may leave it."""
+
+
+ChannelKey = tuple[ClientId, int]
+"""Names an update channel: the client, and its number there."""
 
 
 class ChunkMeta(msgspec.Struct, frozen=True):
@@ -71,6 +111,20 @@ class ChunkMeta(msgspec.Struct, frozen=True):
     """Tag of the pending update, so that whoever rolls it forward does so under the right name."""
     pending_length: int = 0
     pending_checksum: int = 0
+
+
+def apply_update(kind: UpdateKind, offset: int, data: bytes, content: bytes | None) -> bytes | None:
+    """The content of a chunk after an update. None: the chunk does not exist."""
+    if kind is UpdateKind.REMOVE:
+        return None
+    if kind is UpdateKind.PUT or kind is UpdateKind.FILL:
+        return data
+    before = content or b""
+    if kind is UpdateKind.TRUNCATE:
+        return before[:offset]
+    if not data:
+        return before
+    return before[:offset].ljust(offset, b"\0") + data + before[offset + len(data) :]
 
 
 class UpdateResult(msgspec.Struct, frozen=True, array_like=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Final
 
 import msgspec
 
@@ -27,6 +28,13 @@ class Layout(msgspec.Struct, frozen=True, array_like=True):
     chunk_size: int
     stripe: int
     chains: tuple[ChainId, ...] = ()
+
+
+NO_LAYOUT = Layout(TableId(0), 0, 0)
+"""Of symlinks, and of directories that leave everything to the cluster's defaults."""
+
+MODE_BITS: Final = 0o7777
+"""Permissions, set-user-id, set-group-id and sticky: all that a mode may have."""
 
 
 class Inode(msgspec.Struct, frozen=True, array_like=True):

@@ -21,6 +21,11 @@ class PathRef(msgspec.Struct, frozen=True):
     """0 means the root as well."""
     path: str = ""
 
+    @classmethod
+    def of(cls, path: str | PathRef) -> PathRef:
+        """A text is a path below the root."""
+        return cls(ROOT_INODE, path) if isinstance(path, str) else path
+
 
 class RemoveKind(IntEnum):
     """What a removal may remove. Numbers as on the wire."""
@@ -73,3 +78,13 @@ class Counts(msgspec.Struct, frozen=True):
     inodes: int
     garbage: int
     """Files whose chunks wait to be reclaimed, and removed directories that wait to be dismantled."""
+
+
+class FileSystemSpace(msgspec.Struct, frozen=True):
+    """The answer to statfs."""
+
+    total_bytes: int
+    free_bytes: int
+    inodes: int
+    garbage: int
+    """Files whose chunks wait to be reclaimed, removed directories that wait to be dismantled."""

@@ -1,21 +1,42 @@
 """One request to the metadata service as a record, so that requests can be put in a list and sent as one batch.
 
-Each record says what it answers, whether it changes anything, and which path its errors are about.
+A record is a `Request` of what it is answered with: `Rename` is a `Request[Inode]`. It says as well whether it changes anything,
+and which path its errors are about. Its fields and their defaults are spelled here, once for clients, wire and operations;
+`fs3.core.meta.operations` has the operation of each.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final, Generic, TypeVar
 
 import msgspec
 
-from fs3.base.ids import InodeId, SessionId
-from fs3.model.inode import Layout
-from fs3.model.namespace import PathRef, RemoveKind, RenameMode
+from fs3.base.ids import ClientId, InodeId, SessionId
+from fs3.base.status import Code
+from fs3.model.check import CheckPage, Inspection, Problem, RepairResult, RowTable
+from fs3.model.inode import Dirent, Inode, Layout, User
+from fs3.model.namespace import FileSystemSpace, Listing, OpenResult, PathRef, RemoveKind, RenameMode
+
+TIME_NOW: Final = -(1 << 63)
+"""As a time: the server's clock. A writer of the file may set it so without owning the file (UTIME_NOW)."""
+
+R = TypeVar("R")
 
 
-class Request(msgspec.Struct, frozen=True):
-    """Any of the records below."""
+class Caller(msgspec.Struct, frozen=True):
+    """Who sends a request, and which of its requests it is."""
+
+    client: ClientId
+    user: User
+    """Whom permissions are checked for."""
+    request_seq: int = 0
+    """With `client` it names a request that changes something, for ever. 0: nothing has to be remembered."""
+    repeated: bool = False
+    """The client has sent this request before, and that sending may still arrive somewhere."""
+
+
+class Request(msgspec.Struct, Generic[R], frozen=True):
+    """Any of the records below; `R` is what it is answered with."""
 
     mutates: ClassVar[bool] = True
     """It changes the namespace, so it carries a number by which a repetition is recognised."""
@@ -26,7 +47,7 @@ class Request(msgspec.Struct, frozen=True):
         return ""
 
 
-class PathRequest(Request, frozen=True):
+class PathRequest(Request[R], Generic[R], frozen=True):
     """A request about what a path names."""
 
     path: PathRef
@@ -36,22 +57,22 @@ class PathRequest(Request, frozen=True):
         return self.path.path
 
 
-class Lookup(PathRequest, frozen=True):
-    """-> Dirent: inode id and type, a symlink in the last component not followed."""
+class Lookup(PathRequest[Dirent], frozen=True):
+    """Inode id and type of a directory entry, a symlink in the last component not followed."""
 
     mutates: ClassVar[bool] = False
 
 
-class Stat(PathRequest, frozen=True):
-    """-> Inode."""
+class Stat(PathRequest[Inode], frozen=True):
+    """Attributes and layout."""
 
     mutates: ClassVar[bool] = False
     follow: bool = True
     """Follow a symlink in the last component."""
 
 
-class List(PathRequest, frozen=True):
-    """-> Listing: one page of a directory."""
+class List(PathRequest[Listing], frozen=True):
+    """One page of a directory, in name order; a page may end early, `Listing.more` says whether."""
 
     mutates: ClassVar[bool] = False
     after: str = ""
@@ -61,14 +82,15 @@ class List(PathRequest, frozen=True):
     with_inodes: bool = False
 
 
-class Open(PathRequest, frozen=True):
-    """-> Opened. See `fs3.core.meta.ops.open`."""
+class Open(PathRequest[OpenResult], frozen=True):
+    """Open a file, or create it. See `fs3.core.meta.ops.open`."""
 
     write: bool = False
     create: bool = False
     exclusive: bool = False
     truncate: bool = False
     unnamed: bool = False
+    """Create a file that gets its name when it is closed, below the directory `path`."""
     mode: int = 0o644
     """The client has applied its umask."""
     layout: Layout | None = None
@@ -80,8 +102,8 @@ class Open(PathRequest, frozen=True):
         return self.write or self.create or self.truncate or self.unnamed
 
 
-class Close(Request, frozen=True):
-    """-> Inode. Ends a session; publishes an unnamed file."""
+class Close(Request[Inode], frozen=True):
+    """End a write session; publish an unnamed file."""
 
     inode: InodeId
     session: SessionId
@@ -93,15 +115,16 @@ class Close(Request, frozen=True):
     exclusive: bool = False
     discard: bool = False
     truncations: int | None = None
-    """Of the inode, as far as the writer knows; None when it does not care."""
+    """Of the inode as the writer was answered last: a length from before another client made the file shorter then counts only as
+    far as storage has the bytes. None: the writer does not care."""
 
     @property
     def error_path(self) -> str:
         return self.publish.path if self.publish else ""
 
 
-class Sync(Request, frozen=True):
-    """-> Inode. Publishes length and times of an open file."""
+class Sync(Request[Inode], frozen=True):
+    """Publish length and times of a file that stays open; fields as in `Close`."""
 
     inode: InodeId
     session: SessionId
@@ -110,8 +133,8 @@ class Sync(Request, frozen=True):
     truncations: int | None = None
 
 
-class Mkdir(PathRequest, frozen=True):
-    """-> Inode."""
+class Mkdir(PathRequest[Inode], frozen=True):
+    """Create a directory."""
 
     mode: int = 0o755
     parents: bool = False
@@ -120,14 +143,14 @@ class Mkdir(PathRequest, frozen=True):
     """What files below get; fields of 0 are inherited."""
 
 
-class Remove(PathRequest, frozen=True):
-    """-> InodeId of what had the name."""
+class Remove(PathRequest[InodeId], frozen=True):
+    """Remove a file, an empty directory or a tree; the answer is the id of what had the name."""
 
     kind: RemoveKind = RemoveKind.FILE
 
 
-class Rename(Request, frozen=True):
-    """-> Inode that was moved."""
+class Rename(Request[Inode], frozen=True):
+    """Move an entry; the answer is what was moved."""
 
     source: PathRef
     target: PathRef
@@ -138,14 +161,14 @@ class Rename(Request, frozen=True):
         return self.source.path
 
 
-class Symlink(PathRequest, frozen=True):
-    """-> Inode of the link."""
+class Symlink(PathRequest[Inode], frozen=True):
+    """Create a symbolic link at `path` that says `target`."""
 
     target: str
 
 
-class Link(Request, frozen=True):
-    """-> Inode of the file."""
+class Link(Request[Inode], frozen=True):
+    """Make `target` another name of the file `source`."""
 
     source: PathRef
     target: PathRef
@@ -155,32 +178,75 @@ class Link(Request, frozen=True):
         return self.target.path
 
 
-class SetAttributes(PathRequest, frozen=True):
-    """-> Inode. What is None stays."""
+class SetAttributes(PathRequest[Inode], frozen=True):
+    """Change attributes; what is None stays."""
 
     follow: bool = True
     mode: int | None = None
     uid: int | None = None
     gid: int | None = None
     atime_ns: int | None = None
-    """`fs3.core.meta.ops.setattr.TIME_NOW`: the server's clock."""
+    """`TIME_NOW`: the server's clock."""
     mtime_ns: int | None = None
     layout: Layout | None = None
     """Directories: what files created below from now on get."""
 
 
-class Truncate(Request, frozen=True):
-    """-> Inode. The client has cut the chunks beyond the new length already."""
+class Truncate(Request[Inode], frozen=True):
+    """Set the length of a file. The client has cut the chunks beyond it already."""
 
     inode: InodeId
     length: int
 
 
-class FileSystemSpace(msgspec.Struct, frozen=True):
-    """The answer to statfs."""
+# --- many, or all ----------------------------------------------------------------------------------------------------
 
-    total_bytes: int
-    free_bytes: int
-    inodes: int
-    garbage: int
-    """Files whose chunks wait to be reclaimed, removed directories that wait to be dismantled."""
+
+class BatchStat(Request[list[Inode | Code]], frozen=True):
+    """Per path below one directory its inode, or why there is none. A reply that is full answers the first paths only."""
+
+    mutates: ClassVar[bool] = False
+    parent: InodeId
+    paths: list[str]
+    follow: bool = True
+
+    @property
+    def error_path(self) -> str:
+        return self.paths[0] if self.paths else ""
+
+
+class StatFs(Request[FileSystemSpace], frozen=True):
+    """Space and inode counts."""
+
+    mutates: ClassVar[bool] = False
+
+
+class KeepAlive(Request[None], frozen=True):
+    """The client has open write sessions, and is still there."""
+
+    mutates: ClassVar[bool] = False
+
+
+# --- of administrators: root and the owner of the root directory -----------------------------------------------------
+
+
+class CheckRows(Request[CheckPage], frozen=True):
+    """A look at some rows of a table, from the key `begin` on; empty: from the first one."""
+
+    mutates: ClassVar[bool] = False
+    table: RowTable
+    begin: bytes = b""
+
+
+class InspectInodes(Request[Inspection], frozen=True):
+    """Facts about inodes as they are now."""
+
+    mutates: ClassVar[bool] = False
+    inodes: list[int]
+    """At most `inspect_inodes_max`."""
+
+
+class Repair(Request[RepairResult], frozen=True):
+    """Repair one problem of the namespace, if it is still one."""
+
+    problem: Problem

@@ -2,7 +2,7 @@
 
 Two worlds meet here. The loop asks for metadata and for warm data and never waits for the disk. Everything that must be
 durable goes through `stage`, whose implementation gathers whatever is waiting into one barrier: data synced, then the index
-committed, then everybody answered.
+committed, then all callers answered.
 """
 
 from __future__ import annotations
@@ -13,21 +13,19 @@ from itertools import accumulate
 from typing import Protocol
 
 from fs3.base.errors import FS3Error
-from fs3.base.ids import ChunkId, ClientId
+from fs3.base.ids import ChunkId
 from fs3.base.limits import small_read_bytes
 from fs3.base.status import Code
-from fs3.model.chunk import ChannelRow, ChunkMeta, Tag, Update, UpdateResult
+from fs3.core.craq.resync.rows import StoreView
+from fs3.model.chunk import ChannelKey, ChannelRow, Tag, Update, UpdateResult
 from fs3.ports.rpc import FileRange, Part
-
-ChannelKey = tuple[ClientId, int]
-"""Names an update channel: the client, and its number there."""
 
 
 class StoreDamaged(FS3Error):
     """The store of a target is not what was written: truncated, or full of other bytes, in a way no single chunk stands for.
 
-    Whoever opened it must not serve it. It is moved out of the way, never deleted, and an empty one is filled by the chain.
-    A store of somebody else's is no case of this: CONFIG (target), WRONG_CLUSTER, UNSUPPORTED (format), BUSY (another process).
+    The node that opened it must not serve it: it moves it out of the way, never deletes it, and an empty one is filled by the
+    chain. A store of another owner is no case of this: CONFIG (target), WRONG_CLUSTER, UNSUPPORTED (format), BUSY (process).
     """
 
     def __init__(self, message: str, filename: str | None = None) -> None:
@@ -83,8 +81,8 @@ class ReadGather:
     """Many reads gathered for one reply. Columns: element i of every list belongs to IO i.
 
     Small ranges (below `small_read_bytes`) land side by side in one buffer, so that a reply of 64 of them leaves as one part.
-    Whoever gathers the batch asks each store for its share of it (`read_many`), then reads what was cold (`read_cold`, `put`),
-    or refuses an IO itself (`refuse`); when every IO is answered, the columns and `parts` are the reply.
+    The service that gathers the batch asks each store for its share of it (`read_many`), then reads what was cold (`read_cold`,
+    `put`), or refuses an IO itself (`refuse`); when every IO is answered, the columns and `parts` are the reply.
     """
 
     __slots__ = (
@@ -125,7 +123,8 @@ class ReadGather:
         self.piece_bytes = [0] * count
         self.large_parts: dict[int, Sequence[memoryview | bytes | FileRange]] = {}
         """Parts of the IOs that are not in the buffer."""
-        self.pins: list[tuple[Callable[[int], None], int]] = []
+        self.pins: list[tuple[ChunkStore, int]] = []
+        """Held until `release`."""
 
     def refuse(self, index: int, code: Code) -> None:
         """IO `index` is answered with a code."""
@@ -135,7 +134,7 @@ class ReadGather:
         """IO `index` is answered with what `store` read for it alone."""
         self.codes[index] = int(result.code)
         if result.pin:
-            self.pins.append((store.release, result.pin))
+            self.pins.append((store, result.pin))
         if result.code is Code.OK:
             self.lengths[index] = result.length
             self.versions[index] = result.version
@@ -170,8 +169,8 @@ class ReadGather:
 
     def release(self) -> None:
         """The parts are gone."""
-        for unpin, pin in self.pins:
-            unpin(pin)
+        for store, pin in self.pins:
+            store.release(pin)
         self.pins.clear()
 
 
@@ -188,12 +187,13 @@ class StoreSpace:
     pinned: int
 
 
-class ChunkStore(Protocol):
+class ChunkStore(StoreView, Protocol):
     """Durable chunks of one target. All methods are called on one loop; those that are not `async` never touch a cold disk
-    for longer than an index lookup.
+    for longer than an index lookup. What a replica and a resync ask is in `StoreView`; listing costs about 2 µs a chunk, and
+    `get`, `get_channel`, `list` and `list_channels` raise StoreDamaged when a row is not what was written.
 
-    A chunk is *bad* when its committed bytes are not what their stored sums say, or cannot be read. Whoever finds out marks it:
-    `read`, `read_cold`, a `stage` that keeps some of the bytes, `verify` and `scrub` here; `mark_bad` for everybody else. While
+    A chunk is *bad* when its committed bytes are not what their stored sums say, or cannot be read. It is marked by what finds
+    out: `read`, `read_cold`, a `stage` that keeps some of the bytes, `verify` and `scrub` here; `mark_bad` for callers. While
     it is marked every read of the committed version is answered CHECKSUM at once. The mark goes with the bytes: `repair`
     replaces them, and so does a commit that leaves none of the old block (of a FILL, a PUT, a REMOVE, an update for which all
     remaining bytes were copied and found good). The marks are kept over a restart. There are `bad_chunks_max` of them; beyond
@@ -204,20 +204,8 @@ class ChunkStore(Protocol):
     """
 
     on_bad: Callable[[ChunkId], None] | None
-    """Called on the loop when a chunk is marked that was not; set by whoever can repair it. Never for marks found at opening:
-    those are in `bad`."""
-
-    def get(self, chunk: ChunkId) -> ChunkMeta | None:
-        """What is known of a chunk, with every stage and commit that has completed. None: it does not exist."""
-        ...
-
-    def get_channel(self, client: ClientId, channel: int) -> ChannelRow | None:
-        """The last update committed for a channel, unless that is so long ago that it has been dropped."""
-        ...
-
-    def list_channels(self, after: ChannelKey | None, limit: int) -> list[tuple[ChannelKey, ChannelRow]]:
-        """Channel rows in the order of (client, channel) after a key, with every commit and merge so far."""
-        ...
+    """Called on the loop when a chunk is marked that was not; set by the service that repairs it. Never for marks found at
+    opening: those are in `bad_chunks`."""
 
     async def merge_channels(self, rows: Sequence[tuple[ChannelKey, ChannelRow]]) -> None:
         """Take over channel rows of another replica: of each channel the row with the higher seq stays. Durable on return.
@@ -293,7 +281,8 @@ class ChunkStore(Protocol):
         self, chunks: Sequence[ChunkId], batch: ReadGather, which: Sequence[int], *, refuse_dirty: bool
     ) -> Sequence[int]:
         """`read` for the IOs `which` of a batch, with next to no cost for each: IO i reads `chunks[i]`. Returns those that are
-        cold, for `read_cold` and `batch.put`. With `refuse_dirty`, a chunk that has a pending version is answered DIRTY."""
+        cold, for `read_cold` and `batch.put`. The codes are those of `core.craq.reads.answer`, with `refuse_dirty` as its
+        `pending_is_dirty`: DIRTY for a chunk that has a pending version then, CHECKSUM for one that is marked bad in any case."""
         ...
 
     async def read_cold(self, chunk: ChunkId, offset: int, length: int, *, pending: bool = False) -> ReadResult:
@@ -309,13 +298,6 @@ class ChunkStore(Protocol):
 
     def list_pending(self) -> Sequence[ChunkId]:
         """Chunks that have a pending version; after opening, those a crash interrupted."""
-        ...
-
-    def list(self, after: ChunkId | None, limit: int, until: ChunkId | None = None) -> list[tuple[ChunkId, ChunkMeta]]:
-        """Chunks in key order after a key and before `until`; with every stage and commit that has completed.
-
-        About 2 µs a chunk. Which of them are bad is in `bad`. Raises StoreDamaged.
-        """
         ...
 
     # --- bad chunks --------------------------------------------------------------------------------------------------
@@ -362,5 +344,5 @@ class ChunkStore(Protocol):
         ...
 
     async def close(self) -> None:
-        """Flush and let go of the files."""
+        """Flush and close the files."""
         ...

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import msgspec
 
 from fs3.base.ids import TargetId
+from fs3.ports.chunk_store import ChunkStore
+
+StoreFactory = Callable[[TargetId], Awaitable[ChunkStore]]
+"""Opens the store of a target the disks have a place for. Raises FS3Error when it cannot be used, StoreDamaged when it is not
+what was written."""
 
 
 class TargetNote(msgspec.Struct, frozen=True):

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
+from fs3.base.errors import InvalidArgument
+from fs3.base.limits import key_bytes_stored_max
+from fs3.base.status import Code
+from fs3.base.units import MIB
 from fs3.core.txn import ReadTxn, Txn
+
+value_bytes_stored_max = 1 * MIB
+"""Of a value in the transactional store."""
 
 T = TypeVar("T")
 
@@ -18,7 +26,7 @@ OnDone = Callable[[T | None, BaseException | None], None]
 class KV(Protocol):
     """Keys and values are bytes, keys ordered; keys of 1 to 480 bytes, values up to 1 MiB.
 
-    `transact` is strictly serializable and durable when it returns: a later `read`, by anybody, sees it, also after power is
+    `transact` is strictly serializable and durable when it returns: a later `read`, by any process, sees it, also after power is
     lost. An exception raised by an operation drops its writes and is raised to its caller; operations of other callers that
     happen to share its commit are not affected. Operations may be run more than once and must only act through their txn.
     """
@@ -43,5 +51,38 @@ class KV(Protocol):
         ...
 
     async def close(self) -> None:
-        """Finish what was submitted, then let go of the files."""
+        """Finish what was submitted, then close the files."""
         ...
+
+
+def future_callback() -> tuple[asyncio.Future[Any], OnDone[Any]]:
+    """A future, and a callback for `submit` that settles it unless its owner has given up. On the running loop."""
+    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def done(result: Any, why: BaseException | None) -> None:
+        if future.done():
+            return
+        if why is not None:
+            future.set_exception(why)
+        else:
+            future.set_result(result)
+
+    return future, done
+
+
+def check_row(key: bytes, value: bytes) -> None:
+    """Raises InvalidArgument for a row that not every store can hold: in the operation that is wrong, since at the commit it
+    would fail the operations that share it."""
+    if type(value) is not bytes or len(value) > value_bytes_stored_max:
+        raise InvalidArgument(Code.INVALID, f"a value is at most {value_bytes_stored_max} bytes, this is {_describe(value)}")
+    check_key(key)
+
+
+def check_key(key: bytes) -> None:
+    """Raises InvalidArgument for a key that not every store can hold."""
+    if type(key) is not bytes or not 0 < len(key) <= key_bytes_stored_max:
+        raise InvalidArgument(Code.INVALID, f"a key is 1 to {key_bytes_stored_max} bytes, this is {_describe(key)}")
+
+
+def _describe(value: object) -> str:
+    return f"{len(value)} bytes" if isinstance(value, bytes) else f"a {type(value).__name__}"

@@ -20,7 +20,7 @@ from fs3.model.method import Method
 class FileRange:
     """Bytes of an open file, to be sent from the page cache without passing through the process.
 
-    `sent` says that the kernel has taken them, which on a socket means that it refers to the pages, not that it has copied
+    `on_sent` says that the kernel has taken them, which on a socket means that it refers to the pages, not that it has copied
     them: a range that is overwritten in place soon after may arrive changed. The receiver's checksums find that.
     """
 
@@ -37,6 +37,13 @@ BufferProvider = Callable[[Any, int], Sequence[memoryview]]
 
 Called once for every OK reply, also when its payload is empty; what it raises becomes the outcome of the call.
 """
+
+
+OnSent = Callable[[], None]
+"""Called exactly once, when the parts of a reply are no longer needed: they were sent, or dropped with the connection."""
+
+OnCancel = Callable[[], None]
+"""Called once, when the client of a call goes away or gives the call up before the answer."""
 
 
 @dataclass(slots=True)
@@ -68,24 +75,22 @@ class Call(Protocol):
 
     @property
     def peer(self) -> str:
-        """Who asks, for logs and messages."""
+        """The client's name, for logs and messages."""
         ...
 
     @property
     def deadline(self) -> int:
-        """Monotonic nanoseconds after which nobody waits for the answer any more."""
+        """Monotonic nanoseconds after which the client waits no longer; `NEVER` when it always will."""
         ...
 
     @property
     def is_cancelled(self) -> bool:
-        """The caller has gone or has given up."""
+        """The client has gone, or has given the call up."""
         ...
 
-    def reply(self, message: Any, parts: Sequence[Part] = (), on_sent: Callable[[], None] | None = None) -> None:
-        """Answer. `sent` is called exactly once, when the parts are no longer needed: sent, or dropped with the connection.
-
-        It may be called before `reply` returns. Streaming methods: ends the stream, after `message` unless that is None.
-        """
+    def reply(self, message: Any, parts: Sequence[Part] = (), on_sent: OnSent | None = None) -> None:
+        """Answer. `on_sent` may be called before this returns. Streaming methods: ends the stream, after `message` unless that is
+        None."""
         ...
 
     def fail(self, code: Code, message: str, routing_version: int = 0) -> None:
@@ -93,11 +98,11 @@ class Call(Protocol):
         ...
 
     def send(self, message: Any) -> bool:
-        """Streaming methods: one more message. False when the caller has gone or its queue is full: stop, and `fail` or drop."""
+        """Streaming methods: one more message. False when the client has gone or its queue is full: stop, and `fail` or drop."""
         ...
 
-    def add_cancel_callback(self, callback: Callable[[], None]) -> None:
-        """Call back when the caller goes away or gives up before the answer."""
+    def add_cancel_callback(self, callback: OnCancel) -> None:
+        """Have `callback` called; at once, when the call is cancelled already."""
         ...
 
     def release(self) -> None:
@@ -116,7 +121,7 @@ class Channel(Protocol):
 
     @property
     def activity(self) -> int:
-        """A number that rises whenever anything arrives from the peer: part of a payload, an answer to somebody else's call."""
+        """A number that rises whenever anything arrives from the server: part of a payload, the answer to any call."""
         ...
 
     def start(
@@ -166,7 +171,8 @@ class Listener(Protocol):
         ...
 
     async def close(self, grace_ns: int = 0) -> None:
-        """Stop accepting, let calls under way finish for so long, then disconnect everybody."""
+        """Stop accepting, let calls under way finish for `grace_ns`, then disconnect all clients. Meanwhile new requests are
+        answered SHUTTING_DOWN."""
         ...
 
 
@@ -179,9 +185,9 @@ class Transport(Protocol):
         ...
 
     def connect(self, endpoint: str) -> Channel:
-        """A channel; does no I/O yet. Raises InvalidArgument for an endpoint it cannot parse."""
+        """A channel; does no I/O yet. Raises FS3Error INVALID for an endpoint it cannot parse."""
         ...
 
     async def serve(self, endpoint: str, bindings: Bindings) -> Listener:
-        """Listen and dispatch. Raises FS3Error naming the endpoint when it is taken or not ours."""
+        """Listen and dispatch. Raises FS3Error naming the endpoint, EXISTS when it is taken, INVALID otherwise."""
         ...

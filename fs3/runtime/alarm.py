@@ -15,10 +15,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from fs3.base.units import SECOND
+from fs3.base.units import NEVER, SECOND
 
-NEVER = 1 << 63
-"""Later than every time of any clock."""
+__all__ = ["NEVER", "Alarm"]
 
 
 class Alarm:

@@ -1,13 +1,18 @@
-"""Pages, facts and problems of a check to and from protobuf. What arrives is not trusted: see `fs3.wire.meta`."""
+"""What administrators ask, and pages, facts and problems of a check, to and from protobuf.
+
+What arrives is not trusted: see `fs3.wire.meta`.
+"""
 
 from __future__ import annotations
 
 from fs3.base.errors import error
-from fs3.base.ids import ChainId, InodeId
+from fs3.base.ids import INODE_IDS_END, ChainId, InodeId
 from fs3.base.limits import inspect_inodes_max, key_bytes_stored_max
 from fs3.base.status import Code
 from fs3.model.check import CheckPage, DirectoryPart, InodeFacts, Inspection, Problem, ProblemKind, RepairResult, RowTable
-from fs3.wire.meta import INODE_TYPES, malformed
+from fs3.model.requests import CheckRows, InspectInodes, Repair
+from fs3.wire.malformed import malformed
+from fs3.wire.meta import INODE_TYPES
 from fs3.wire.pb import meta_pb2 as pb
 
 _KINDS = {int(kind): kind for kind in ProblemKind}
@@ -51,17 +56,23 @@ def problem_from_pb(message: pb.Problem) -> Problem:
     )
 
 
-def page_request_from_pb(message: pb.CheckPageRequest) -> tuple[RowTable, bytes]:
-    """(table, first key) of a request."""
+def fill_check_rows(message: pb.CheckPageRequest, request: CheckRows) -> None:
+    """Write the request for a page into an empty message."""
+    message.table = request.table
+    message.begin = request.begin
+
+
+def check_rows_from_pb(message: pb.CheckPageRequest) -> CheckRows:
+    """The request for a page. Raises InvalidArgument for a table that this software does not know, and for an endless key."""
     table = _TABLES.get(message.table)
     if table is None:
         raise malformed("table", f"{message.table} is none this software knows")
     if len(message.begin) > key_bytes_stored_max:
         raise malformed("begin", f"is longer than {key_bytes_stored_max} bytes")
-    return table, message.begin
+    return CheckRows(table, message.begin)
 
 
-def fill_page(message: pb.CheckPageReply, page: CheckPage) -> None:
+def fill_page(message: pb.CheckPageReply, page: CheckPage, _room: int) -> None:
     """Write a page into an empty message."""
     message.next = page.next
     message.rows = page.rows
@@ -104,16 +115,21 @@ def page_from_pb(message: pb.CheckPageReply) -> CheckPage:
     return CheckPage(message.next, message.rows, problems, *columns, parts)
 
 
-def inodes_from_pb(message: pb.InspectRequest) -> list[int]:
-    """The ids of a request. Raises InvalidArgument for too many."""
+def fill_inspect_inodes(message: pb.InspectRequest, request: InspectInodes) -> None:
+    """Write the request for facts into an empty message."""
+    message.inodes.extend(request.inodes)
+
+
+def inspect_inodes_from_pb(message: pb.InspectRequest) -> InspectInodes:
+    """The request for facts. Raises InvalidArgument for too many, and for an id that no inode has."""
     if len(message.inodes) > inspect_inodes_max:
         raise malformed("inodes", f"{len(message.inodes)} in one request, at most {inspect_inodes_max} are allowed")
-    if any(inode >> 56 for inode in message.inodes):
+    if any(inode >= INODE_IDS_END for inode in message.inodes):
         raise malformed("inodes", "one is not below 2**56")
-    return message.inodes[:]
+    return InspectInodes(message.inodes[:])
 
 
-def fill_inspection(message: pb.InspectReply, inspection: Inspection) -> None:
+def fill_inspection(message: pb.InspectReply, inspection: Inspection, _room: int) -> None:
     """Write facts into an empty message."""
     message.next_id = inspection.next_id
     for facts in inspection.facts:
@@ -154,6 +170,22 @@ def inspection_from_pb(message: pb.InspectReply) -> Inspection:
             )
         )
     return Inspection(message.next_id, found)
+
+
+def fill_repair(message: pb.RepairRequest, request: Repair) -> None:
+    """Write the request for a repair into an empty message."""
+    message.problem.CopyFrom(problem_to_pb(request.problem))
+
+
+def repair_from_pb(message: pb.RepairRequest) -> Repair:
+    """The request for a repair. Errors as of `problem_from_pb`."""
+    return Repair(problem_from_pb(message.problem))
+
+
+def fill_repair_result(message: pb.RepairReply, result: RepairResult, _room: int) -> None:
+    """Write what came of a repair into an empty message."""
+    message.done = result.done
+    message.what = result.what
 
 
 def repair_result_from_pb(message: pb.RepairReply) -> RepairResult:

@@ -6,10 +6,14 @@ say (paths, names, lengths, layouts) is checked by the operations themselves, wh
 
 from __future__ import annotations
 
-from fs3.base.errors import InvalidArgument, error
+from typing import Any
+
+from fs3.base.errors import error
 from fs3.base.ids import CLIENT_ID_BYTES, ChainId, ClientId, TableId
 from fs3.base.status import Code
-from fs3.model.inode import Inode, InodeType, Layout, User
+from fs3.model.inode import NO_LAYOUT, Inode, InodeType, Layout, User
+from fs3.model.requests import Caller
+from fs3.wire.malformed import malformed
 from fs3.wire.pb import common_pb2
 from fs3.wire.pb import meta_pb2 as pb
 
@@ -17,12 +21,6 @@ groups_max = 1024
 """Supplementary groups of one caller."""
 
 INODE_TYPES = {int(member): member for member in InodeType}
-_NO_LAYOUT = Layout(TableId(0), 0, 0)
-
-
-def malformed(field: str, problem: str) -> InvalidArgument:
-    """The error for a field that cannot be what it claims to be."""
-    return InvalidArgument(Code.INVALID, f"{field}: {problem}")
 
 
 # --- inodes ----------------------------------------------------------------------------------------------------------
@@ -94,7 +92,7 @@ def fill_layout(message: pb.Layout, layout: Layout) -> None:
 def layout_from_pb(message: pb.Layout) -> Layout:
     """The layout of a message."""
     if not message.ByteSize():
-        return _NO_LAYOUT
+        return NO_LAYOUT
     chains = tuple(ChainId(chain) for chain in message.chains)
     return Layout(TableId(message.table_id), message.chunk_size, message.stripe, chains)
 
@@ -108,18 +106,24 @@ def inode_bytes_max(inode: Inode) -> int:
 
 
 def caller_to_pb(client: ClientId, user: User) -> common_pb2.Caller:
-    """The caller of every request of one client; its `request_seq` is set per request."""
+    """The caller of every request of one client; `request_seq` and `repeated` are set per request."""
     return common_pb2.Caller(client_id=client, uid=user.uid, gid=user.gid, groups=user.groups)
 
 
-def caller_from_pb(message: common_pb2.Caller) -> tuple[ClientId, User]:
-    """(client, user) of a request."""
+def caller_from_pb(message: common_pb2.Caller) -> Caller:
+    """The caller of a request."""
     client = message.client_id
     if len(client) != CLIENT_ID_BYTES:
         raise malformed("caller.client_id", f"{len(client)} bytes, {CLIENT_ID_BYTES} are needed")
     groups = message.groups
     if not groups:
-        return ClientId(client), User(message.uid, message.gid)
+        return Caller(ClientId(client), User(message.uid, message.gid), message.request_seq, message.repeated)
     if len(groups) > groups_max:
         raise malformed("caller.groups", f"{len(groups)} groups, at most {groups_max} are allowed")
-    return ClientId(client), User(message.uid, message.gid, tuple(groups[:]))
+    user = User(message.uid, message.gid, tuple(groups[:]))
+    return Caller(ClientId(client), user, message.request_seq, message.repeated)
+
+
+def mark_repeated(message: Any) -> None:
+    """Says in a request's message that it is sent once more, while an earlier sending may still arrive."""
+    message.caller.repeated = True

@@ -1,23 +1,29 @@
 """Requests to the metadata service and their answers, to and from protobuf, and the one table of verbs both sides read.
 
-What arrives is not trusted: every conversion from protobuf raises InvalidArgument naming the malformed field.
+What arrives is not trusted: every conversion from protobuf raises InvalidArgument naming the malformed field. A reply must not
+outgrow its frame, so what fills an answer in is told how many bytes there is room for; only listings and batches of stats may be
+too long, and are cut. Many requests in one message are in `fs3.wire.meta_batch`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar, cast
 
-from fs3.base.errors import FS3Error, error
+from fs3.base.errors import InvalidArgument, error
 from fs3.base.ids import ROOT_INODE, InodeId, SessionId
-from fs3.base.limits import name_bytes_max
+from fs3.base.limits import batch_items_max, frame_header_bytes_max, name_bytes_max
 from fs3.base.status import Code
-from fs3.model.inode import Dirent, Inode, InodeType, Layout
+from fs3.model.inode import MODE_BITS, Dirent, Inode, InodeType, Layout
 from fs3.model.method import Method
-from fs3.model.namespace import Entry, Listing, OpenResult, PathRef, RemoveKind, RenameMode
+from fs3.model.namespace import Entry, FileSystemSpace, Listing, OpenResult, PathRef, RemoveKind, RenameMode
 from fs3.model.requests import (
+    BatchStat,
+    CheckRows,
     Close,
+    InspectInodes,
+    KeepAlive,
     Link,
     List,
     Lookup,
@@ -25,18 +31,37 @@ from fs3.model.requests import (
     Open,
     Remove,
     Rename,
+    Repair,
     Request,
     SetAttributes,
     Stat,
+    StatFs,
     Symlink,
     Sync,
     Truncate,
 )
-from fs3.wire.meta import INODE_TYPES, fill_inode, fill_layout, inode_from_pb, layout_from_pb, malformed
+from fs3.wire.check import (
+    check_rows_from_pb,
+    fill_check_rows,
+    fill_inspect_inodes,
+    fill_inspection,
+    fill_page,
+    fill_repair,
+    fill_repair_result,
+    inspect_inodes_from_pb,
+    inspection_from_pb,
+    page_from_pb,
+    repair_from_pb,
+    repair_result_from_pb,
+)
+from fs3.wire.malformed import malformed
+from fs3.wire.meta import INODE_TYPES, fill_inode, fill_layout, inode_bytes_max, inode_from_pb, layout_from_pb
 from fs3.wire.methods import META
+from fs3.wire.pb import common_pb2
 from fs3.wire.pb import meta_pb2 as pb
 
-MODE_MAX = 0o7777
+REPLY_BYTES_MAX = frame_header_bytes_max - 64 * 1024
+"""A reply is cut before it outgrows its frame; one result fits into the difference."""
 
 # --- requests --------------------------------------------------------------------------------------------------------
 
@@ -52,8 +77,8 @@ def _path(message: pb.PathRef) -> PathRef:
 
 
 def _mode(mode: int) -> int:
-    if mode > MODE_MAX:
-        raise malformed("mode", f"{mode:#o} has more than the permission bits {MODE_MAX:#o}")
+    if mode > MODE_BITS:
+        raise malformed("mode", f"{mode:#o} has more than the permission bits {MODE_BITS:#o}")
     return mode
 
 
@@ -247,10 +272,39 @@ def _truncate(message: pb.TruncateRequest) -> Truncate:
     return Truncate(_inode_id(message), message.length)
 
 
+def _fill_batch_stat(message: pb.BatchStatRequest, request: BatchStat) -> None:
+    message.parent = request.parent
+    message.paths.extend(request.paths)
+    message.follow = request.follow
+
+
+def _batch_stat(message: pb.BatchStatRequest) -> BatchStat:
+    check_count("paths", len(message.paths))
+    return BatchStat(InodeId(message.parent), message.paths[:], message.follow)
+
+
+def _fill_bare(message: Any, request: Any) -> None:
+    """A request that says nothing but who sends it."""
+
+
+def _statfs(message: pb.StatFsRequest) -> StatFs:
+    return StatFs()
+
+
+def _keep_alive(message: pb.KeepAliveRequest) -> KeepAlive:
+    return KeepAlive()
+
+
+def check_count(field: str, count: int) -> None:
+    """Raises FS3Error TOO_LARGE when a request has more elements than one may have."""
+    if count > batch_items_max:
+        raise error(Code.TOO_LARGE, f"{field}: {count} in one request, at most {batch_items_max} are allowed")
+
+
 # --- answers ---------------------------------------------------------------------------------------------------------
 
 
-def _fill_inode_reply(message: pb.InodeReply, inode: Inode) -> None:
+def _fill_inode_reply(message: pb.InodeReply, inode: Inode, _room: int) -> None:
     fill_inode(message.inode, inode)
 
 
@@ -258,7 +312,7 @@ def _inode_reply(message: pb.InodeReply) -> Inode:
     return inode_from_pb(message.inode)
 
 
-def _fill_opened(message: pb.OpenReply, opened: OpenResult) -> None:
+def _fill_opened(message: pb.OpenReply, opened: OpenResult, _room: int) -> None:
     fill_inode(message.inode, opened.inode)
     message.session_id = opened.session
 
@@ -267,7 +321,7 @@ def _opened(message: pb.OpenReply) -> OpenResult:
     return OpenResult(inode_from_pb(message.inode), SessionId(message.session_id))
 
 
-def _fill_removed(message: pb.RemoveReply, inode: InodeId) -> None:
+def _fill_removed(message: pb.RemoveReply, inode: InodeId, _room: int) -> None:
     message.inode_id = inode
 
 
@@ -275,7 +329,7 @@ def _removed(message: pb.RemoveReply) -> InodeId:
     return InodeId(message.inode_id)
 
 
-def _fill_dirent(message: pb.LookupReply, dirent: Dirent) -> None:
+def _fill_dirent(message: pb.LookupReply, dirent: Dirent, _room: int) -> None:
     message.inode_id = dirent.inode
     message.type = dirent.type  # type: ignore[assignment]
 
@@ -284,9 +338,14 @@ def _dirent(message: pb.LookupReply) -> Dirent:
     return Dirent(InodeId(message.inode_id), _type(message.type))
 
 
-def _fill_listing(message: pb.ListReply, listing: Listing) -> None:
+def _fill_listing(message: pb.ListReply, listing: Listing, room: int) -> None:
+    """The listing, or its beginning as far as the room reaches; at least one entry, so that a reader gets on."""
     add = message.entries.add
-    for entry in listing.entries:
+    for count, entry in enumerate(listing.entries):
+        room -= 24 + 4 * len(entry.name) + (inode_bytes_max(entry.inode) if entry.inode else 0)
+        if room < 0 and count:
+            message.more = True
+            return
         row = add()
         row.name = entry.name
         row.inode_id = entry.inode_id
@@ -309,6 +368,47 @@ def _listing(message: pb.ListReply) -> Listing:
     return Listing(entries, message.more)
 
 
+def _fill_stats(message: pb.BatchStatReply, answers: list[Inode | Code], room: int) -> None:
+    """One code per path that is answered, and the inodes of those that are OK; the paths behind them are asked for anew."""
+    codes: list[int] = []
+    add = message.inodes.add
+    room -= 5 * len(answers)
+    for answer in answers:
+        if isinstance(answer, Code):
+            codes.append(answer)
+            continue
+        room -= inode_bytes_max(answer)
+        if room < 0:
+            break
+        fill_inode(add(), answer)
+        codes.append(0)
+    message.codes.extend(codes)
+
+
+def _stats(message: pb.BatchStatReply) -> list[Inode | Code]:
+    inodes = iter(message.inodes)
+    return [Code.from_wire(number) if number else inode_from_pb(next(inodes)) for number in message.codes]
+
+
+def _fill_space(message: pb.StatFsReply, space: FileSystemSpace, _room: int) -> None:
+    message.total_bytes = space.total_bytes
+    message.free_bytes = space.free_bytes
+    message.inodes = space.inodes
+    message.garbage = space.garbage
+
+
+def _space(message: pb.StatFsReply) -> FileSystemSpace:
+    return FileSystemSpace(message.total_bytes, message.free_bytes, message.inodes, message.garbage)
+
+
+def _fill_nothing(message: Any, answer: None, _room: int) -> None:
+    pass
+
+
+def _nothing(message: Any) -> None:
+    return None
+
+
 def _type(number: int) -> InodeType:
     kind = INODE_TYPES.get(number)
     if kind is None:
@@ -318,58 +418,94 @@ def _type(number: int) -> InodeType:
 
 # --- the table -------------------------------------------------------------------------------------------------------
 
+Q = TypeVar("Q", bound=Request[Any])
+A = TypeVar("A")
+
 
 @dataclass(frozen=True, slots=True)
-class Verb:
+class AnswerCodec(Generic[A]):
+    """One kind of answer."""
+
+    field: str
+    """Of BatchResult; empty when it is of a request that travels alone only."""
+    fill: Callable[[Any, A, int], None]
+    """Write an answer into an empty message, as far as so many bytes reach."""
+    from_pb: Callable[[Any], A]
+
+
+@dataclass(frozen=True, slots=True)
+class Verb(Generic[Q, A]):
     """One kind of request: its method, its places in a batch, and its conversions. The one table both sides read."""
 
-    record: type[Request]
+    record: type[Q]
     method: Method
     item: str
-    """Field of BatchItem."""
-    reply: str
-    """Field of BatchResult."""
-    fill_request: Callable[[Any, Any], None]
-    request_from: Callable[[Any], Request]
-    fill_reply: Callable[[Any, Any], None]
-    reply_from: Callable[[Any], Any]
+    """Field of BatchItem; empty for a request that travels alone only."""
+    fill: Callable[[Any, Q], None]
+    """Write a request into an empty message. What protobuf cannot carry is a ValueError or a TypeError."""
+    request_from_pb: Callable[[Any], Q]
+    answer: AnswerCodec[A]
+
+    def fill_request(self, message: Any, request: Q, seq: int) -> None:
+        """Write a request and its number into an empty message. Raises InvalidArgument for what protobuf cannot carry."""
+        try:
+            self.fill(message, request)
+        except (ValueError, TypeError) as why:
+            # A surrogate in a path, a negative length: protobuf says what it cannot carry.
+            what = f"{self.item or self.method.name}: {why}"
+            raise InvalidArgument(Code.INVALID, what, request.error_path or None) from why
+        if seq:
+            message.caller.request_seq = seq
+
+    def request_to_pb(self, request: Q, caller: common_pb2.Caller, seq: int) -> Any:
+        """The message of a request. `seq`: its number, 0 when it changes nothing."""
+        message = self.method.request()
+        message.caller.CopyFrom(caller)
+        self.fill_request(message, request, seq)
+        return message
+
+    def reply_to_pb(self, answer: A) -> Any:
+        """The message of an answer; a longer one than a frame takes is cut."""
+        message = self.method.reply()
+        self.answer.fill(message, answer, REPLY_BYTES_MAX)
+        return message
 
 
-_INODE = ("inode", _fill_inode_reply, _inode_reply)
-_ROWS: Sequence[tuple[type[Request], Method, str, Any, Any, tuple[str, Any, Any]]] = (
-    (Lookup, META.Lookup, "lookup", _fill_on_path, _lookup, ("lookup", _fill_dirent, _dirent)),
-    (Stat, META.Stat, "stat", _fill_stat, _stat, _INODE),
-    (List, META.List, "list", _fill_list, _list, ("list", _fill_listing, _listing)),
-    (Open, META.Open, "open", _fill_open, _open, ("open", _fill_opened, _opened)),
-    (Close, META.Close, "close", _fill_close, _close, _INODE),
-    (Sync, META.Sync, "sync", _fill_sync, _sync, _INODE),
-    (Mkdir, META.Mkdir, "mkdir", _fill_mkdir, _mkdir, _INODE),
-    (Remove, META.Remove, "remove", _fill_remove, _remove, ("remove", _fill_removed, _removed)),
-    (Rename, META.Rename, "rename", _fill_rename, _rename, _INODE),
-    (Symlink, META.Symlink, "symlink", _fill_symlink, _symlink, _INODE),
-    (Link, META.Link, "link", _fill_link, _link, _INODE),
-    (SetAttributes, META.SetAttr, "setattr", _fill_setattr, _setattr, _INODE),
-    (Truncate, META.Truncate, "truncate", _fill_truncate, _truncate, _INODE),
+_INODE = AnswerCodec("inode", _fill_inode_reply, _inode_reply)
+_VERBS: tuple[Verb[Any, Any], ...] = (
+    Verb(Lookup, META.Lookup, "lookup", _fill_on_path, _lookup, AnswerCodec("lookup", _fill_dirent, _dirent)),
+    Verb(Stat, META.Stat, "stat", _fill_stat, _stat, _INODE),
+    Verb(List, META.List, "list", _fill_list, _list, AnswerCodec("list", _fill_listing, _listing)),
+    Verb(Open, META.Open, "open", _fill_open, _open, AnswerCodec("open", _fill_opened, _opened)),
+    Verb(Close, META.Close, "close", _fill_close, _close, _INODE),
+    Verb(Sync, META.Sync, "sync", _fill_sync, _sync, _INODE),
+    Verb(Mkdir, META.Mkdir, "mkdir", _fill_mkdir, _mkdir, _INODE),
+    Verb(Remove, META.Remove, "remove", _fill_remove, _remove, AnswerCodec("remove", _fill_removed, _removed)),
+    Verb(Rename, META.Rename, "rename", _fill_rename, _rename, _INODE),
+    Verb(Symlink, META.Symlink, "symlink", _fill_symlink, _symlink, _INODE),
+    Verb(Link, META.Link, "link", _fill_link, _link, _INODE),
+    Verb(SetAttributes, META.SetAttr, "setattr", _fill_setattr, _setattr, _INODE),
+    Verb(Truncate, META.Truncate, "truncate", _fill_truncate, _truncate, _INODE),
+    Verb(BatchStat, META.BatchStat, "", _fill_batch_stat, _batch_stat, AnswerCodec("", _fill_stats, _stats)),
+    Verb(StatFs, META.StatFs, "", _fill_bare, _statfs, AnswerCodec("", _fill_space, _space)),
+    Verb(KeepAlive, META.KeepAlive, "", _fill_bare, _keep_alive, AnswerCodec("", _fill_nothing, _nothing)),
+    Verb(CheckRows, META.CheckPage, "", fill_check_rows, check_rows_from_pb, AnswerCodec("", fill_page, page_from_pb)),
+    Verb(
+        InspectInodes,
+        META.Inspect,
+        "",
+        fill_inspect_inodes,
+        inspect_inodes_from_pb,
+        AnswerCodec("", fill_inspection, inspection_from_pb),
+    ),
+    Verb(Repair, META.Repair, "", fill_repair, repair_from_pb, AnswerCodec("", fill_repair_result, repair_result_from_pb)),
 )
-VERBS: dict[type[Request], Verb] = {
-    record: Verb(record, method, item, reply[0], fill, parse, reply[1], reply[2])
-    for record, method, item, fill, parse, reply in _ROWS
-}
-"""Request record -> its verb. StatFs, BatchStat and Batch are not requests of one path and stand beside it."""
-VERB_OF_ITEM: dict[str, Verb] = {verb.item: verb for verb in VERBS.values()}
-"""Field of a BatchItem -> its verb."""
+VERBS: dict[type[Request[Any]], Verb[Any, Any]] = {verb.record: verb for verb in _VERBS}
+"""Request record -> its verb. Batch alone stands beside it: it carries others."""
 
-assert set(VERB_OF_ITEM) == {field.name for field in pb.BatchItem.DESCRIPTOR.fields}, "an item of a batch has no verb"
+assert {verb.method for verb in _VERBS} == set(META.methods) - {META.Batch}, "a method has no verb"
 
 
-def outcome_from_pb(verb: Verb, result: pb.BatchResult, error_path: str) -> Any:
-    """The answer in one result of a batch, or the FS3Error it is."""
-    if result.code:
-        return error(Code.from_wire(result.code), result.message, error_path or None)
-    reply = result.WhichOneof("reply")
-    if reply != verb.reply:
-        return error(Code.PROTOCOL, f"the answer to {verb.item} is {reply!r}, not {verb.reply!r}", error_path or None)
-    try:
-        return verb.reply_from(getattr(result, reply))
-    except FS3Error as problem:
-        return problem
+def verb_of(request: Request[A]) -> Verb[Request[A], A]:
+    """The verb of a request."""
+    return cast("Verb[Request[A], A]", VERBS[type(request)])

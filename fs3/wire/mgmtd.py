@@ -9,24 +9,22 @@ from collections.abc import Iterable
 from enum import IntEnum
 from typing import TypeVar
 
-from fs3.base.errors import InvalidArgument
 from fs3.base.ids import ChainId, NodeId, TableId, TargetId
 from fs3.base.limits import name_bytes_max, replicas_max
-from fs3.base.status import Code
 from fs3.model.chain import Chain, ChainTable, PublicState, Slot
+from fs3.model.cluster import CacheNamespace, ManagerInfo, RoutingUpdate
 from fs3.model.routing import Delta, Node, Role
+from fs3.wire.malformed import malformed
 from fs3.wire.pb import mgmtd_pb2 as pb
 
 endpoint_bytes_max = 512
 
 endpoints_per_node_max = 8
 
+EncodedRouting = pb.RoutingUpdate
+"""A routing update as it goes out. Whoever makes it once for many readers hands it on and does not look inside."""
+
 E = TypeVar("E", bound=IntEnum)
-
-
-def malformed(field: str, problem: str) -> InvalidArgument:
-    """The error for a field that cannot be what it claims to be."""
-    return InvalidArgument(Code.INVALID, f"{field}: {problem}")
 
 
 def enum_from_pb(kind: type[E], number: int, field: str) -> E:
@@ -134,21 +132,49 @@ def table_from_pb(message: pb.ChainTable, field: str = "ChainTable") -> ChainTab
     return ChainTable(TableId(_id(message.id, f"{field}.id")), message.version, message.replicas, chains)
 
 
-def routing_to_pb(delta: Delta, cluster: bytes) -> pb.RoutingUpdate:
-    """A delta, or a whole snapshot (`Routing.whole`)."""
+def manager_to_pb(manager: ManagerInfo) -> pb.Manager:
+    """One manager."""
+    return pb.Manager(name=manager.name, endpoints=manager.endpoints, is_primary=manager.is_primary)
+
+
+def managers_from_pb(messages: Iterable[pb.Manager]) -> tuple[ManagerInfo, ...]:
+    """Managers. Their endpoints are not checked here: one that cannot be used must not hide the others."""
+    return tuple(ManagerInfo(manager.name, tuple(manager.endpoints), manager.is_primary) for manager in messages)
+
+
+def namespace_to_pb(namespace: CacheNamespace) -> pb.Namespace:
+    """One KVCache namespace."""
+    return pb.Namespace(
+        id=namespace.id,
+        name=namespace.name,
+        page_bytes=namespace.page_bytes,
+        replicas=namespace.replicas,
+        table_id=namespace.table,
+    )
+
+
+def namespace_from_pb(message: pb.Namespace) -> CacheNamespace:
+    """One KVCache namespace."""
+    return CacheNamespace(message.id, message.name, message.page_bytes, message.replicas, TableId(message.table_id))
+
+
+def routing_to_pb(update: RoutingUpdate) -> EncodedRouting:
+    """An update: a delta, or a whole snapshot (`Routing.to_full_delta`)."""
+    delta = update.delta
     return pb.RoutingUpdate(
-        cluster_id=cluster,
+        cluster_id=update.cluster,
         version=delta.version,
         from_version=delta.from_version,
         nodes=[node_to_pb(node) for node in delta.nodes],
         chains=[chain_to_pb(chain) for chain in delta.chains],
         tables=[table_to_pb(table) for table in delta.tables],
         removed_nodes=delta.removed_nodes,
+        managers=[manager_to_pb(manager) for manager in update.managers],
     )
 
 
-def routing_from_pb(message: pb.RoutingUpdate, field: str = "RoutingUpdate") -> tuple[Delta, bytes]:
-    """(delta, id of the cluster it belongs to)."""
+def routing_from_pb(message: EncodedRouting, field: str = "RoutingUpdate") -> RoutingUpdate:
+    """An update."""
     if message.from_version > message.version:
         raise malformed(f"{field}.from_version", f"{message.from_version} is after version {message.version}")
     delta = Delta(
@@ -159,4 +185,4 @@ def routing_from_pb(message: pb.RoutingUpdate, field: str = "RoutingUpdate") -> 
         tables=tuple(table_from_pb(table, f"{field}.tables[{index}]") for index, table in enumerate(message.tables)),
         removed_nodes=tuple(NodeId(node) for node in message.removed_nodes),
     )
-    return delta, message.cluster_id
+    return RoutingUpdate(delta, message.cluster_id, managers_from_pb(message.managers))

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from fs3.base.errors import error
 from fs3.base.ids import CHUNK_ID_BYTES, CLIENT_ID_BYTES, ChainId, ChunkId, ClientId, TargetId
 from fs3.base.limits import channel_rows_per_merge_max, list_entries_max, resync_range_chunks, resync_ranges_per_request_max
 from fs3.base.status import Code
-from fs3.core.craq.resync.rows import ChannelKey, RangeDigest, RangeState, RemoteRow
+from fs3.core.craq.resync.rows import RangeDigest, RangeState, RemoteRow, key_after, key_before
 from fs3.core.craq.resync.steps import ResyncPeer
-from fs3.model.chunk import ChannelRow, UpdateResult
+from fs3.model.chunk import ChannelKey, ChannelRow, UpdateResult
+from fs3.wire.malformed import malformed
 from fs3.wire.pb import storage_pb2 as pb
-from fs3.wire.storage import malformed, split_ids
+from fs3.wire.storage import split_ids
 
 _FIRST = bytes(CHUNK_ID_BYTES)
 
 
 class ResyncFence(NamedTuple):
-    """What `Replica.check_resync_fence` is asked about a request."""
+    """Who asks, under what: what `Replica.check_resync_fence` decides about each request."""
 
     chain: ChainId
     chain_version: int
@@ -88,6 +89,11 @@ def compare_request_from_pb(request: pb.CompareRangesRequest) -> list[RangeDiges
     return ranges
 
 
+def compare_reply_to_pb(states: Iterable[RangeState], code: Code, incarnation: int) -> pb.CompareRangesReply:
+    """How each range of a request compares; none when `code` is not OK."""
+    return pb.CompareRangesReply(states=map(int, states), answer=answer_to_pb(code, incarnation))
+
+
 def compare_reply_from_pb(reply: pb.CompareRangesReply, count: int) -> tuple[RangeState, ...]:
     """How each range compares. PROTOCOL when there are not `count`, or for a number that means nothing."""
     if len(reply.states) != count:
@@ -99,6 +105,49 @@ def compare_reply_from_pb(reply: pb.CompareRangesReply, count: int) -> tuple[Ran
 
 
 # --- rows ------------------------------------------------------------------------------------------------------------
+
+
+class ListRowsColumns(NamedTuple):
+    """A checked request for rows, beside its fence."""
+
+    begin: bytes
+    """First key; b"" is before all."""
+    end: bytes
+    """Ends before this key; b"" is behind all."""
+    limit: int
+    """Rows at most, `list_entries_max` at most."""
+
+
+def list_request_to_pb(peer: ResyncPeer, begin: bytes, end: bytes, limit: int) -> pb.ListChunksRequest:
+    """Asks the successor for its rows from `begin` on and before `end`, `limit` at most."""
+    return pb.ListChunksRequest(
+        target_id=peer.target, after=key_before(begin) or b"", until=end, limit=limit, fence=fence_to_pb(peer)
+    )
+
+
+def list_request_from_pb(request: pb.ListChunksRequest) -> ListRowsColumns:
+    """What a predecessor asks for. INVALID naming a key that is none."""
+    for name, key in (("after", request.after), ("until", request.until)):
+        if len(key) not in (0, CHUNK_ID_BYTES):
+            raise malformed(name, f"{len(key)} bytes are not a chunk id of {CHUNK_ID_BYTES} bytes")
+    begin = key_after(request.after) if request.after else b""
+    return ListRowsColumns(begin, request.until, min(request.limit or list_entries_max, list_entries_max))
+
+
+def list_reply_to_pb(rows: Sequence[RemoteRow], more: bool, code: Code, incarnation: int) -> pb.ListChunksReply:
+    """Rows in key order; none when `code` is not OK. `more`: there are rows behind the last of them."""
+    infos = [
+        pb.ChunkInfo(
+            chunk=row.chunk,
+            committed_version=row.committed,
+            pending_version=row.pending,
+            length=row.length,
+            checksum=row.checksum,
+            bad=row.bad,
+        )
+        for row in rows
+    ]
+    return pb.ListChunksReply(chunks=infos, more=more, answer=answer_to_pb(code, incarnation))
 
 
 def list_reply_from_pb(reply: pb.ListChunksReply) -> tuple[RemoteRow, ...]:
@@ -165,3 +214,21 @@ def merge_request_from_pb(request: pb.MergeChannelsRequest) -> list[tuple[Channe
         result = UpdateResult(Code.from_wire(code), version, length, checksum)
         rows.append(((ClientId(client), channel), ChannelRow(seq, ChunkId(chunk), result)))
     return rows
+
+
+def merge_reply_to_pb(code: Code, incarnation: int) -> pb.MergeChannelsReply:
+    """OK: every row, or one with a higher seq, is durable here."""
+    return pb.MergeChannelsReply(answer=answer_to_pb(code, incarnation))
+
+
+# --- the end ---------------------------------------------------------------------------------------------------------
+
+
+def finish_request_to_pb(peer: ResyncPeer) -> pb.FinishResyncRequest:
+    """Tells the successor that it has everything."""
+    return pb.FinishResyncRequest(fence=fence_to_pb(peer))
+
+
+def finish_reply_to_pb(code: Code, incarnation: int) -> pb.FinishResyncReply:
+    """OK: the target that was asked counts as one that has everything."""
+    return pb.FinishResyncReply(answer=answer_to_pb(code, incarnation))

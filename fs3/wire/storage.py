@@ -1,19 +1,19 @@
 """Storage messages as records and back.
 
 Requests and replies carry columns, one element per IO. What arrives is checked here, once: columns of different lengths, sizes
-beyond the limits or unknown kinds are refused with the name of the column, so that nobody behind this file has to look again.
+beyond the limits or unknown kinds are refused with the name of the column, so that no caller has to look again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from operator import add
 from struct import Struct
 from typing import Any, NamedTuple
 
 from fs3.base.checksum import BLOCK_BYTES
-from fs3.base.errors import FS3Error, error
+from fs3.base.errors import error
 from fs3.base.ids import CHUNK_ID_BYTES, CLIENT_ID_BYTES, ChainId, ChunkId, ClientId, TargetId
 from fs3.base.limits import (
     block_bytes_max,
@@ -27,20 +27,22 @@ from fs3.base.limits import (
 )
 from fs3.base.status import Code
 from fs3.model.chunk import Tag, Update, UpdateKind, UpdateResult
+from fs3.wire.malformed import malformed
 from fs3.wire.pb import storage_pb2 as pb
 
 CONTENT_BYTES_MAX = chunk_bytes_max + page_trailer_bytes
 """The longest a chunk gets."""
 UNTAGGED = Tag(ClientId(b""), 0, 0)
-"""On the wire: a client id of 16 zero bytes."""
-_NO_CLIENT = bytes(CLIENT_ID_BYTES)
+"""On the wire: `NO_CLIENT`."""
+NO_CLIENT = bytes(CLIENT_ID_BYTES)
+"""The client id of an update without tag, on the wire."""
 _KINDS = {int(kind): kind for kind in UpdateKind}
 _WITH_DATA = frozenset((UpdateKind.WRITE, UpdateKind.PUT, UpdateKind.FILL))
 _WHOLE = frozenset((UpdateKind.PUT, UpdateKind.FILL, UpdateKind.REMOVE))
 
 
 class ReadRequestColumns(NamedTuple):
-    """A checked read request; one element per IO in each."""
+    """A read request, checked where it arrives; one element per IO in each."""
 
     chunks: Sequence[bytes]
     chains: Sequence[int]
@@ -59,9 +61,34 @@ class ReadReplyColumns(NamedTuple):
     checksums: Sequence[int]
 
 
-def malformed(column: str, why: str) -> FS3Error:
-    """INVALID naming a column."""
-    return error(Code.INVALID, f"{column}: {why}")
+class SingleReadReply(NamedTuple):
+    """The answer to a read of one range. `checksums` are of its pieces."""
+
+    code: int
+    length: int
+    version: int
+    piece_bytes: int
+    checksums: Sequence[int]
+
+
+class UpdateRequestColumns(NamedTuple):
+    """An update request about to leave; one element per update in each, but for the checksums, which are of all pieces of all."""
+
+    chunks: Sequence[bytes]
+    kinds: Sequence[UpdateKind]
+    chains: Sequence[int]
+    chain_versions: Sequence[int]
+    offsets: Sequence[int]
+    lengths: Sequence[int]
+    """Bytes of each in the payload."""
+    versions: Sequence[int]
+    """0 from a client."""
+    checksums: Sequence[int]
+    clients: Sequence[bytes]
+    """`NO_CLIENT` of an update without tag."""
+    channels: Sequence[int]
+    seqs: Sequence[int]
+    reserves: Sequence[int]
 
 
 @lru_cache(maxsize=256)
@@ -88,7 +115,39 @@ def _check_range(offset: int, length: int) -> None:
     raise malformed("lengths", f"{length} bytes at {offset} end past {CONTENT_BYTES_MAX}, the longest a chunk can be")
 
 
+def routing_version_of(reply: pb.ReadReply | pb.UpdateReply | pb.FindReply) -> int:
+    """The version of the routing info that the answering node knows."""
+    return reply.routing_version
+
+
 # --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def read_request_to_pb(columns: ReadRequestColumns, with_checksums: bool, repair_version: int = 0) -> pb.ReadRequest:
+    """The message of a read. `repair_version`: the version another replica repairs its copy of; 0 from a client."""
+    return pb.ReadRequest(
+        chunks=b"".join(columns.chunks),
+        chains=columns.chains,
+        chain_versions=columns.chain_versions,
+        offsets=columns.offsets,
+        lengths=columns.lengths,
+        without_checksums=not with_checksums,
+        repair_version=repair_version,
+    )
+
+
+def single_read_request_to_pb(
+    chunk: bytes, chain: int, chain_version: int, offset: int, length: int, with_checksums: bool
+) -> pb.ReadRequest:
+    """The same for one range: a read by itself has no columns to make."""
+    return pb.ReadRequest(
+        chunks=chunk,
+        chains=(chain,),
+        chain_versions=(chain_version,),
+        offsets=(offset,),
+        lengths=(length,),
+        without_checksums=not with_checksums,
+    )
 
 
 def read_request_from_pb(request: pb.ReadRequest) -> ReadRequestColumns:
@@ -110,6 +169,25 @@ def read_request_from_pb(request: pb.ReadRequest) -> ReadRequestColumns:
     return ReadRequestColumns(chunks, chains, versions, offsets, lengths)
 
 
+def read_reply_to_pb(
+    codes: Sequence[int],
+    lengths: Sequence[int],
+    versions: Sequence[int],
+    piece_bytes: Sequence[int],
+    checksums: Iterable[int],
+    routing_version: int,
+) -> pb.ReadReply:
+    """The answer to a read, one element per IO; `checksums` are of all pieces of all IOs, none when they are not wanted."""
+    return pb.ReadReply(
+        codes=codes,
+        lengths=lengths,
+        versions=versions,
+        checksums=checksums,
+        piece_bytes=piece_bytes,
+        routing_version=routing_version,
+    )
+
+
 def read_reply_from_pb(reply: pb.ReadReply, wanted: Sequence[int], payload_length: int, with_checksums: bool) -> ReadReplyColumns:
     """The checked columns of an answer to a request for `wanted` bytes per IO. Raises PROTOCOL when they contradict."""
     codes = reply.codes[:]
@@ -127,33 +205,66 @@ def read_reply_from_pb(reply: pb.ReadReply, wanted: Sequence[int], payload_lengt
     return ReadReplyColumns(codes, lengths, versions, piece_bytes, reply.checksums[:])
 
 
+def single_read_reply_from_pb(reply: pb.ReadReply) -> SingleReadReply:
+    """The answer to a read of one range. Raises PROTOCOL when it is of another number; its length is the caller's to compare."""
+    codes, lengths, versions, piece_bytes = reply.codes, reply.lengths, reply.versions, reply.piece_bytes
+    if not len(codes) == len(lengths) == len(versions) == len(piece_bytes) == 1:
+        raise error(Code.PROTOCOL, f"a read of one range was answered with {len(codes)}")
+    return SingleReadReply(codes[0], lengths[0], versions[0], piece_bytes[0], reply.checksums[:])
+
+
 # --- updating --------------------------------------------------------------------------------------------------------
 
 
+def update_columns_to_pb(
+    columns: UpdateRequestColumns, from_target: int = 0, serials: Sequence[int] = (), floor: int = 0
+) -> pb.UpdateRequest:
+    """The message of a batch whose payload is the updates' data, in order. `from_target` forwards them, each under its serial
+    (`Update.serial`, `Update.floor`); 0: a client sends them."""
+    kinds: Sequence[Any] = columns.kinds
+    return pb.UpdateRequest(
+        chunks=b"".join(columns.chunks),
+        kinds=kinds,
+        chains=columns.chains,
+        chain_versions=columns.chain_versions,
+        offsets=columns.offsets,
+        lengths=columns.lengths,
+        versions=columns.versions,
+        checksums=columns.checksums,
+        client_ids=b"".join(columns.clients),
+        channels=columns.channels,
+        seqs=columns.seqs,
+        reserves=columns.reserves,
+        from_target=from_target,
+        serials=serials,
+        floor=floor,
+    )
+
+
 def update_request_to_pb(updates: Sequence[Update], from_target: int = 0) -> pb.UpdateRequest:
-    """The message of a batch; its payload is the updates' data, in order. `from_target` forwards them; 0: a client sends them."""
+    """The same for updates that are records already."""
     checksums: list[int] = []
     for update in updates:
         checksums += update.checksums
     tags = [update.tag for update in updates]
-    kinds: list[Any] = [update.kind for update in updates]
-    return pb.UpdateRequest(
-        chunks=b"".join([update.chunk for update in updates]),
-        kinds=kinds,
+    columns = UpdateRequestColumns(
+        chunks=[update.chunk for update in updates],
+        kinds=[update.kind for update in updates],
         chains=[update.chain for update in updates],
         chain_versions=[update.chain_version for update in updates],
         offsets=[update.offset for update in updates],
         lengths=[update.length if update.kind in _WITH_DATA else 0 for update in updates],
         versions=[update.version for update in updates],
         checksums=checksums,
-        client_ids=b"".join([tag.client or _NO_CLIENT for tag in tags]),
+        clients=[tag.client or NO_CLIENT for tag in tags],
         channels=[tag.channel for tag in tags],
         seqs=[tag.seq for tag in tags],
         reserves=[update.reserve for update in updates],
-        from_target=from_target,
-        serials=[update.serial for update in updates] if from_target else (),
-        floor=max([update.floor for update in updates], default=0) if from_target else 0,
     )
+    if not from_target:
+        return update_columns_to_pb(columns)
+    floor = max([update.floor for update in updates], default=0)
+    return update_columns_to_pb(columns, from_target, [update.serial for update in updates], floor)
 
 
 def update_request_from_pb(request: pb.UpdateRequest, payload: memoryview | None) -> list[Update]:
@@ -225,7 +336,7 @@ def update_request_from_pb(request: pb.UpdateRequest, payload: memoryview | None
         if kind is UpdateKind.FILL and not sender:
             raise malformed("kinds", "FILL from a client")
         client = clients[i]
-        if client == _NO_CLIENT:
+        if client == NO_CLIENT:
             tag = UNTAGGED
         elif not seqs[i]:
             raise malformed("seqs", "0 with a client id")
@@ -274,12 +385,31 @@ def update_reply_from_pb(reply: pb.UpdateReply, count: int) -> list[UpdateResult
 # --- finding ---------------------------------------------------------------------------------------------------------
 
 
+def find_request_to_pb(
+    chunks: Sequence[bytes], chains: Sequence[int], chain_versions: Sequence[int], following: bool = False
+) -> pb.FindRequest:
+    """The message of a search, one element per key. `following`: for the first chunk of the same file from each key on."""
+    return pb.FindRequest(chunks=b"".join(chunks), chains=chains, chain_versions=chain_versions, following=following)
+
+
+def probe_request_to_pb() -> pb.FindRequest:
+    """A search for nothing, which any storage node answers at once, whatever its disks do."""
+    return pb.FindRequest()
+
+
 def find_request_from_pb(request: pb.FindRequest) -> tuple[Sequence[bytes], Sequence[int], Sequence[int]]:
     """(chunks, chains, chain versions) of a request. Raises INVALID naming the column."""
     chains = request.chains[:]
     versions = request.chain_versions[:]
     _check_columns(len(chains), keys_per_find_max, chain_versions=versions)
     return split_ids(request.chunks, len(chains), "chunks"), chains, versions
+
+
+def find_reply_to_pb(
+    codes: Sequence[int], lengths: Sequence[int], chunks: Sequence[bytes] = (), *, routing_version: int
+) -> pb.FindReply:
+    """The answer to a search, one element per key. `chunks`: with `following`, those that were found."""
+    return pb.FindReply(codes=codes, lengths=lengths, chunks=b"".join(chunks), routing_version=routing_version)
 
 
 def find_reply_from_pb(reply: pb.FindReply, count: int) -> tuple[Sequence[int], Sequence[int]]:
@@ -289,3 +419,9 @@ def find_reply_from_pb(reply: pb.FindReply, count: int) -> tuple[Sequence[int], 
     if not len(codes) == len(lengths) == count:
         raise error(Code.PROTOCOL, f"{count} chunks were looked for and {len(codes)} answered")
     return codes, lengths
+
+
+def found_chunks_from_pb(reply: pb.FindReply, count: int) -> Sequence[bytes]:
+    """Of a search for following chunks: the one each key found, zeros where there is none. Raises INVALID when there are not
+    `count`."""
+    return split_ids(reply.chunks, count, "chunks")

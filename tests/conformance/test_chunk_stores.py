@@ -34,7 +34,7 @@ class TestFiles(ChunkStoreTests):
     async def crash(self, store: ChunkStore, directory: Path) -> FileChunkStore:
         # No barrier is under way when the suite asks for a crash, so a copy is what a killed process would leave.
         copy = directory / "after"
-        shutil.copytree(store._directory, copy / "target")
+        shutil.copytree(store.directory, copy / "target")
         return await self.open(copy)
 
     def rot(self, store: ChunkStore, chunk: ChunkId, offset: int) -> None:

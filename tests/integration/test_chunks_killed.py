@@ -122,7 +122,7 @@ REPAIRER = textwrap.dedent("""
 
     async def merger(store, number):
         client = ClientId(bytes((number,)) * 16)
-        row = store.channel(client, 1)
+        row = store.get_channel(client, 1)
         seq = row.seq if row is not None else 0
         while True:
             seq += 1

@@ -19,7 +19,7 @@ from fs3.api.connect import connect
 from fs3.base.ids import ROOT_INODE, ChainId, InodeId, file_chunk
 from fs3.base.status import Code
 from fs3.cli.local import LocalCluster, free_ports
-from fs3.client.storage.client import WriteIO
+from fs3.core.files.write_plan import WriteIO
 from fs3.core.meta import keys, rows
 from fs3.core.meta.fsck.problems import name_of
 from fs3.drivers.lmdb import LmdbKV
@@ -129,9 +129,9 @@ def test_damage_of_the_namespace(cluster: LocalCluster) -> None:
     async def look() -> None:
         async with await connect(cluster.url) as client:
             assert sorted([entry.name async for entry in client.meta.entries("/d")]) == ["e", "g"]
-            assert (await client.meta.stat("/d/g")).length == 100_000
+            assert (await client.stat("/d/g")).length == 100_000
             (found,) = [entry.name async for entry in client.meta.entries("/lost+found")]
-            assert (await client.meta.stat(f"/lost+found/{found}")).length == 100_000
+            assert (await client.stat(f"/lost+found/{found}")).length == 100_000
 
     asyncio.run(look())
 

@@ -17,7 +17,7 @@ from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.cli.local import LocalCluster
 from fs3.client.routing import StaticRouting
-from fs3.client.storage.client import ReadIO
+from fs3.core.files.read_plan import ReadIO
 from fs3.drill.journal import register_bytes, register_chunk
 from fs3.drill.load import FIRST_SETTLED, REGISTERS_MAX
 from fs3.drill.roles import is_excluded, process_in_role, serving_processes, status_of, wait_healthy, wait_status

@@ -13,7 +13,9 @@ from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.cli.local import LocalCluster
 from fs3.client.routing import StaticRouting
-from fs3.client.storage.client import ReadIO, StorageClient, WriteIO
+from fs3.client.storage.client import StorageClient
+from fs3.core.files.read_plan import ReadIO
+from fs3.core.files.write_plan import WriteIO
 from fs3.drill.journal import register_chunk
 from fs3.drill.roles import is_excluded, process_in_role, status_of, wait_healthy, wait_status
 from fs3.drill.verify import pin_replica
@@ -39,7 +41,7 @@ def test_a_paused_process_wakes_after_its_lease(drilled: LocalCluster, under_loa
 
 
 async def _wake_and_ask(cluster: LocalCluster, load, victim: str, place: int) -> None:
-    registers = sorted(number for number, register in load.refresh().registers.items() if register.acknowledged)
+    registers = sorted(number for number, register in load.refresh().registers.items() if register.acknowledged_seq)
     async with await connect(cluster.url) as client:
         old = pin_replica(client.manager.routing, place)
         believer = client.storage.with_routing(StaticRouting(old))

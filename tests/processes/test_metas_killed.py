@@ -17,7 +17,8 @@ from fs3.base.prng import Prng
 from fs3.cli.local import LocalCluster
 from fs3.core.meta.fsck.snapshot_check import check_namespace
 from fs3.drivers.lmdb import LmdbKV
-from fs3.model.namespace import RemoveKind, RenameMode
+from fs3.model.namespace import PathRef, RenameMode
+from fs3.model.requests import Remove
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
 
@@ -67,17 +68,17 @@ class Journal:
                     self.names[other] = self.names.pop(name)
             case 3:
                 both = name in self.names and other in self.names
-                swapped = await told(client.meta.rename(name, other, RenameMode.EXCHANGE), NotFound, not both)
+                swapped = await told(client.rename(name, other, RenameMode.EXCHANGE), NotFound, not both)
                 if swapped is not None:
                     self.names[name], self.names[other] = self.names[other], self.names[name]
             case 4:
-                removed = await told(client.meta.remove(name), NotFound, name not in self.names)
+                removed = await told(client.meta.ask(Remove(PathRef.of(name))), NotFound, name not in self.names)
                 if removed is not None:
                     assert removed == self.names.pop(name)
             case 5:
                 number = self.done // 10
                 try:
-                    await client.meta.mkdir(f"/shared/{number}")
+                    await client.mkdir(f"/shared/{number}")
                     self.won.append(number)
                 except Exists:
                     pass
@@ -124,8 +125,8 @@ async def under_load(cluster: LocalCluster, trouble: Callable[[Callable[[int], A
     assert len(won) == len(set(won)), "two were told to have made the same name"
     assert set(won) == shared
     for book in journal:
-        await clients[0].meta.remove(book.home, RemoveKind.TREE)
-    await clients[0].meta.remove("/shared", RemoveKind.TREE)
+        await clients[0].rmtree(book.home)
+    await clients[0].rmtree("/shared")
     for client in clients:
         await client.aclose()
 

@@ -1,44 +1,29 @@
-"""Fresh seeds, remembered seeds, and proof that a seed is one run."""
+"""Remembered seeds, and proof that a seed is one run. Fresh seeds are a command of their own: `python -m fs3.sim fresh`."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from fs3.base.prng import Prng
+from fs3.sim.remembered import read_seeds
 from fs3.sim.ring1.bugs import BUGS
 from fs3.sim.ring1.run import ChainRun, run_seed
 from fs3.sim.ring1.swarm import ChainSwarm, draw_swarm
 from fs3.sim.ring1.target_host import Parts
 
-FRESH_SEEDS = 200
 REMEMBERED = Path(__file__).parent / "seeds.txt"
 
 
-def remembered() -> list[tuple[int, str, str]]:
-    """(seed, planted bug it finds or "-", cause)"""
-    lines = [line.split(maxsplit=2) for line in REMEMBERED.read_text().splitlines() if line and not line.startswith("#")]
-    return [(int(seed), bug, cause) for seed, bug, cause in lines]
-
-
-def test_fresh_seeds_are_clean() -> None:
-    # Every day has its own seeds; the base is in the message, and replays them anywhere.
-    base = int(os.environ.get("FS3_SEED_BASE", int(time.time()) // 86_400 * 1_000_000))
-    sys.stdout.write(f"fresh seeds from {base}\n")
-    failed = {seed: outcome.failures for seed in range(base, base + FRESH_SEEDS) if not (outcome := run_seed(seed)).is_clean}
-    assert not failed, f"of {FRESH_SEEDS} seeds from {base} (FS3_SEED_BASE={base} replays them)"
-
-
-@pytest.mark.parametrize(("seed", "bug", "cause"), remembered())
+@pytest.mark.parametrize(("seed", "bug", "cause"), read_seeds(REMEMBERED))
 def test_remembered_seeds(seed: int, bug: str, cause: str) -> None:
     outcome = run_seed(seed)
     assert outcome.is_clean, f"{cause}: {outcome.failures}"
-    if bug != "-":
+    if bug:
         assert not run_seed(seed, BUGS[bug].parts).is_clean, f"seed {seed} no longer notices: {cause}"
 
 
@@ -69,11 +54,12 @@ def test_every_kind_of_trouble_is_drawn() -> None:
 
 
 def test_runs_reach_what_they_are_for() -> None:
-    worlds = [ChainRun(seed, Parts()) for seed in range(120)]
-    outcomes = [world.run() for world in worlds]
+    runs = [ChainRun(seed, Parts()) for seed in range(120)]
+    outcomes = [run.run() for run in runs]
+    worlds = [run.cluster for run in runs]
     assert sum(outcome.operations for outcome in outcomes) > 40 * len(outcomes)
     assert all(len(world.manager.chain.serving_slots()) == len(world.hosts) for world in worlds)
-    assert sum(outcome.chain_versions > 1 for outcome in outcomes) > len(outcomes) // 3
+    assert sum(outcome.figures["chain versions"] > 1 for outcome in outcomes) > len(outcomes) // 3
     assert any(host.incarnation > 1 for world in worlds for host in world.hosts.values())
     assert any(world.manager.incarnation > 1 for world in worlds)
     history = [operation for world in worlds for client in world.clients.values() for operation in client.history]

@@ -1,4 +1,4 @@
-"""Ring 2: fresh seeds, remembered seeds, and proof that a seed is one run, whatever the process and the Python version."""
+"""Ring 2: remembered seeds, and proof that a seed is one run, whatever the process and the Python version."""
 
 from __future__ import annotations
 
@@ -6,46 +6,30 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from fs3.base.prng import Prng
-from fs3.sim.ring2 import run_seed
-from fs3.sim.ring2.bugs import BUGS
-from fs3.sim.ring2.run import main, run_seed_with_bug
+from fs3.sim.remembered import read_seeds
+from fs3.sim.ring2.cluster_run import run_seed
+from fs3.sim.ring2.ring import ClusterRing
 from fs3.sim.ring2.swarm import ClusterSwarm, draw_swarm
 
-FRESH_SEEDS = 40
 REMEMBERED = Path(__file__).parent / "seeds-ring2.txt"
 OTHER_PYTHONS = ("python3.11", "python3.12", "python3.13", "python3.14")
 
 
-def remembered() -> list[tuple[int, str, str]]:
-    """(seed, planted bug it finds or "-", cause)"""
-    lines = [line.split(maxsplit=2) for line in REMEMBERED.read_text().splitlines() if line and not line.startswith("#")]
-    return [(int(seed), bug, cause) for seed, bug, cause in lines]
-
-
-def test_fresh_seeds_are_clean() -> None:
-    # Every day has its own seeds; the base is in the message, and replays them anywhere.
-    base = int(os.environ.get("FS3_SEED_BASE", int(time.time()) // 86_400 * 1_000_000))
-    sys.stdout.write(f"fresh seeds from {base}\n")
-    failed = {seed: outcome.failures for seed in range(base, base + FRESH_SEEDS) if not (outcome := run_seed(seed)).is_clean}
-    assert not failed, f"of {FRESH_SEEDS} seeds from {base} (FS3_SEED_BASE={base} replays them)"
-
-
-@pytest.mark.parametrize(("seed", "bug", "cause"), remembered())
+@pytest.mark.parametrize(("seed", "bug", "cause"), read_seeds(REMEMBERED))
 def test_remembered_seeds(seed: int, bug: str, cause: str) -> None:
-    outcome = run_seed_with_bug(seed, None)
+    outcome = run_seed(seed)
     assert outcome.is_clean, f"{cause}: {outcome.failures}"
-    if bug != "-":
-        assert not run_seed_with_bug(seed, BUGS[bug]).is_clean, f"seed {seed} no longer notices: {cause}"
+    if bug:
+        assert not ClusterRing().run(seed, bug).is_clean, f"seed {seed} no longer notices: {cause}"
 
 
 SEEDS = (1, 33, 204)
-PROGRAM = f"from fs3.sim.ring2 import run_seed\nprint([run_seed(seed).fingerprint for seed in {SEEDS}])"
+PROGRAM = f"from fs3.sim.ring2.cluster_run import run_seed\nprint([run_seed(seed).fingerprint for seed in {SEEDS}])"
 
 
 def elsewhere(python: str, hash_seed: str) -> str:
@@ -103,21 +87,10 @@ def test_runs_reach_what_they_are_for() -> None:
     lines: list[str] = []
     outcomes = [run_seed(seed, tell=lines.append) for seed in range(12)]
     assert sum(outcome.operations for outcome in outcomes) > 20 * len(outcomes)
-    assert sum(outcome.acknowledged for outcome in outcomes) > 5 * len(outcomes)
+    assert sum(outcome.figures["acknowledged"] for outcome in outcomes) > 5 * len(outcomes)
     told = "\n".join(lines)
     for happened in (
         "is killed", "loses its power", "is paused", "cuts ", "created f", "put ", "in epoch 2", ":offline", ":syncing",
         "has everything now",
     ):  # fmt: skip
         assert happened in told, f"never: {happened}"
-
-
-def test_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--seeds", "2", "--base", "30"]) == 0
-    assert "2 seeds from 30, 0 failed" in capsys.readouterr().out
-    assert main(["--seed", "3", "--trace"]) == 0
-    text = capsys.readouterr().out
-    assert "heals everything" in text
-    assert "seed 3 fingerprint " in text
-    with pytest.raises(SystemExit, match="no bug is called 'nonsense'"):
-        main(["--seed", "3", "--bug", "nonsense"])

@@ -1,5 +1,5 @@
 """Ring 2 is trusted as far as it finds planted bugs. The quick ones are looked for here, all of them by
-`python -m fs3.sim.ring2 --bugs` (or with FS3_ALL_BUGS set)."""
+`python -m fs3.sim ring2 bugs` (or with FS3_ALL_BUGS set)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from fs3.sim.ring import caught_by, find_catcher
 from fs3.sim.ring2.bugs import BUGS, plant
-from fs3.sim.ring2.run import find_catcher
+from fs3.sim.ring2.ring import ClusterRing
 from fs3.sim.ring2.scenes import SCENES, play
 
 QUICK_SEEDS = 20
@@ -21,7 +22,7 @@ QUICK = [name for name, bug in BUGS.items() if bug.seeds <= QUICK_SEEDS or os.en
 
 @pytest.mark.parametrize("name", QUICK)
 def test_it_is_found(name: str) -> None:
-    assert find_catcher(name), f"{BUGS[name].what}: not found"
+    assert find_catcher(ClusterRing(), name), f"{BUGS[name].what}: not found"
 
 
 @pytest.mark.parametrize("name", SCENES)
@@ -37,13 +38,24 @@ def test_every_bug_has_a_way_to_be_found() -> None:
 def test_a_bug_is_gone_after_its_run() -> None:
     before = {name: [owner.__dict__.get(attribute) for owner, attribute, _ in bug.patches] for name, bug in BUGS.items()}
     for bug in BUGS.values():
-        with plant(bug):
+        with plant(bug.patches):
             assert all(owner.__dict__[attribute] is other for owner, attribute, other in bug.patches)
     assert before == {name: [owner.__dict__.get(attribute) for owner, attribute, _ in bug.patches] for name, bug in BUGS.items()}
+
+
+def test_a_bug_that_would_change_nothing_is_refused() -> None:
+    class Service:
+        lease = 1
+
+    with (
+        pytest.raises(AssertionError, match="Service has no leases that a bug"),
+        plant([(Service, "lease", 2), (Service, "leases", 2)]),
+    ):
+        pass
+    assert Service.lease == 1
 
 
 def test_the_documentation_lists_them() -> None:
     text = (Path(__file__).parents[2] / "docs" / "simulation-ring2.md").read_text()
     for name, bug in BUGS.items():
-        by = f"scene `{bug.scene}`" if bug.scene else f"seeds: within {bug.seeds}"
-        assert f"| `{name}` | {bug.what} | {by} |" in text
+        assert f"| `{name}` | {bug.what} | {caught_by(bug)} |" in text

@@ -1,6 +1,6 @@
 """Scripted runs and the traces they must produce.
 
-`python -m fs3.sim.ring1.scenario --rewrite tests/scenarios/*.txt` writes the traces anew.
+`python -m fs3.sim ring1 scenario --rewrite tests/scenarios/*.txt` writes the traces anew.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fs3.sim.ring1 import scenario
+from fs3.sim.command import main
 from fs3.sim.ring1.scenario import ScenarioError, play
 
 SCENARIOS = sorted((Path(__file__).parents[1] / "scenarios").glob("*.txt"))
@@ -45,9 +45,9 @@ def test_bad_commands_are_named(command: str, says: str) -> None:
 def test_files_are_checked_and_rewritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "one.txt"
     path.write_text("chain 1\nstate\n----\n")
-    assert scenario.main([str(path)]) == 1
+    assert main(["ring1", "scenario", str(path)]) == 1
     assert "differs" in capsys.readouterr().out
-    assert scenario.main(["--rewrite", str(path)]) == 0
+    assert main(["ring1", "scenario", "--rewrite", str(path)]) == 0
     assert "rewritten" in capsys.readouterr().out
-    assert scenario.main([str(path)]) == 0
+    assert main(["ring1", "scenario", str(path)]) == 0
     assert "head v1" in path.read_text()

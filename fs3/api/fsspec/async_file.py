@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from fsspec.asyn import AbstractAsyncStreamedFile
 
 from fs3.api.client import Client
 from fs3.api.file import File, source_of, target_of
+from fs3.api.fsspec.base import FS3Base
 from fs3.api.fsspec.draft import CreateOptions, Draft
 from fs3.api.fsspec.info import info_of
 from fs3.base.errors import error
 from fs3.base.status import Code
 from fs3.base.units import MIB
-
-if TYPE_CHECKING:
-    from fs3.api.fsspec.filesystem import FS3FileSystem
 
 BLOCK_BYTES = 16 * MIB
 """Gathered before it is sent, as several chunks at once."""
@@ -28,9 +26,7 @@ class FS3AsyncFile(AbstractAsyncStreamedFile):  # type: ignore[misc]
     As with `FS3File`, what was written appears when it is closed, and not at all when an exception leaves the `async with` block.
     """
 
-    def __init__(
-        self, fs: FS3FileSystem, path: str, mode: str, client: Client, file: File, draft: Draft | None, block: int
-    ) -> None:
+    def __init__(self, fs: FS3Base, path: str, mode: str, client: Client, file: File, draft: Draft | None, block: int) -> None:
         self.fs = fs
         self.path = path
         self.mode = mode
@@ -46,7 +42,7 @@ class FS3AsyncFile(AbstractAsyncStreamedFile):  # type: ignore[misc]
         self.closed = False
 
     @classmethod
-    async def open(cls, fs: FS3FileSystem, path: str, mode: str, how: CreateOptions, block: int | None = None) -> Self:
+    async def open(cls, fs: FS3Base, path: str, mode: str, how: CreateOptions, block: int | None = None) -> Self:
         """Open `path`: rb, wb, xb or ab."""
         if mode not in ("rb", "wb", "xb", "ab"):
             raise error(Code.INVALID, f"mode is {mode!r}, not one of rb, wb, xb, ab", path)

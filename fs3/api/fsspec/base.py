@@ -12,8 +12,10 @@ from fsspec.utils import stringify_path
 
 from fs3.api.client import Client, parent_of
 from fs3.api.connect import TRANSPORTS, connect, connect_embedded
+from fs3.api.file import File
+from fs3.api.fsspec.client_pool import ClientPool
 from fs3.api.fsspec.draft import CreateOptions, Draft
-from fs3.api.io.blocking import ClientPool, run_on
+from fs3.api.io.blocking import run_on
 from fs3.api.url import SCHEME, cluster_addresses, split_url
 from fs3.base.errors import NotFound, error
 from fs3.base.ids import TableId
@@ -121,7 +123,17 @@ class FS3Base(AsyncFileSystem):  # type: ignore[misc]
     def invalidate_cache(self, path: str | None = None) -> None:
         """Nothing is cached."""
 
-    # --- creating ----------------------------------------------------------------------------------------------------
+    # --- opening and creating ------------------------------------------------------------------------------------------
+
+    async def _open_reading(self, path: str) -> File:
+        return await (await self._client()).open(self._strip_protocol(path), "r")
+
+    async def _open_named(self, path: str, mode: str, how: CreateOptions) -> tuple[Client, File]:
+        """An existing file to change in place ("r+"), or one to append to ("a"), which is created when it is missing."""
+        client = await self._client()
+        if mode == "r+":
+            return client, await client.open(path, mode)
+        return client, await self._with_parent(path, lambda: client.open(path, mode, how.layout))
 
     def _creation(self, exclusive: bool = False, chunk_size: int | None = None, stripe: int | None = None) -> CreateOptions:
         layout = self._layout

@@ -15,6 +15,7 @@ from fs3.base.limits import symlinks_followed_max
 from fs3.base.status import Code
 from fs3.model.inode import Inode, InodeType, Layout
 from fs3.model.namespace import PathRef
+from fs3.model.requests import SetAttributes
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,6 @@ class Draft:
         if (mine.uid, mine.gid) != (replaced.uid, replaced.gid):
             # Somebody else's file in a directory we may write to becomes ours, as with any replacing rename.
             with suppress(PermissionError):
-                await self.client.meta.setattr(here, uid=replaced.uid, gid=replaced.gid)
+                await self.client.meta.ask(SetAttributes(here, uid=replaced.uid, gid=replaced.gid))
         if mine.mode != replaced.mode:
-            await self.client.meta.setattr(here, mode=replaced.mode)
+            await self.client.meta.ask(SetAttributes(here, mode=replaced.mode))

@@ -2,37 +2,54 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import logging
 import os
 import sys
 import warnings
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from fsspec.caching import caches
 from fsspec.spec import AbstractBufferedFile
 
 from fs3.api.client import Client
 from fs3.api.file import File, source_of, target_of
+from fs3.api.fsspec.base import FS3Base
 from fs3.api.fsspec.draft import CreateOptions, Draft
 from fs3.api.fsspec.info import info_of
 from fs3.api.fsspec.wrappers import is_exit_by_exception
 from fs3.api.io.blocking import run_on, start_on
 from fs3.api.io.buffers import ReadBuffer
-from fs3.api.io.read_ahead import ReadAheadReader
+from fs3.api.io.read_ahead import RangeSource, ReadAheadReader
 from fs3.api.io.write_behind import WriteBehindWriter
 from fs3.base.errors import error
 from fs3.base.status import Code
-
-if TYPE_CHECKING:
-    from fs3.api.fsspec.filesystem import FS3FileSystem
 
 OWN_CACHE = "ahead"
 """Name of fs3's own read cache among fsspec's `cache_type`s: fetches ahead while reads are in order, in place otherwise."""
 log = logging.getLogger("fs3.client")
 
 MODES = ("rb", "wb", "xb", "ab", "r+b")
+
+
+class _FileRanges(RangeSource):
+    """The bytes of a file opened for reading. It does not know its `FS3File`: a cycle would outlive its last user."""
+
+    def __init__(self, fs: FS3Base, file: File) -> None:
+        self._fs = fs
+        self._file = file
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The filesystem's, of this process."""
+        loop: asyncio.AbstractEventLoop = self._fs.loop
+        return loop
+
+    async def fetch(self, offset: int, view: memoryview) -> int:
+        """Read with the client of this process and loop."""
+        return await (await self._fs._client()).pread_into(self._file, view, offset)
 
 
 class FS3File(AbstractBufferedFile):  # type: ignore[misc]
@@ -49,7 +66,7 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
 
     def __init__(
         self,
-        fs: FS3FileSystem,
+        fs: FS3Base,
         path: str,
         mode: str = "rb",
         block_size: int | str | None = None,
@@ -103,15 +120,9 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
     def _open_to_read(self) -> None:
         self._file = run_on(self.fs.loop, self.fs._open_reading(self.path))
         self.size = self._file.length
-        fs, file = self.fs, self._file
-
-        async def fetch(offset: int, view: memoryview) -> int:
-            # A client of whatever process and loop this is; not through `self`, which would be a cycle and outlive its last user.
-            return await (await fs._client()).pread_into(file, view, offset)
-
-        self._fetch = fetch
+        self._ranges = _FileRanges(self.fs, self._file)
         if self._cache_type in (OWN_CACHE, "none"):
-            self._reader = ReadAheadReader(lambda: fs.loop, fetch, self.size, ahead=self._cache_type == OWN_CACHE)
+            self._reader = ReadAheadReader(self._ranges, self.size, ahead=self._cache_type == OWN_CACHE)
         elif self._cache_type in caches:
             self.cache = caches[self._cache_type](self.blocksize, self._fetch_range, self.size, **self._cache_options)
         else:
@@ -156,7 +167,7 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
     def _fetch_range(self, start: int, end: int) -> bytes:
         """What fsspec's own caches ask for."""
         buffer = ReadBuffer(max(0, min(end, self.size) - start))
-        return buffer.take(run_on(self.fs.loop, self._fetch(start, buffer.view)))
+        return buffer.take(run_on(self.fs.loop, self._ranges.fetch(start, buffer.view)))
 
     def read(self, length: int | None = -1) -> bytes:
         """At most `length` bytes, all that are left when it is negative or None."""
@@ -354,7 +365,7 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         return _reopen, (self.fs, self.path, self.blocksize, self.loc, self._cache_type, self._cache_options)
 
 
-def _reopen(fs: FS3FileSystem, path: str, block: int, loc: int, cache_type: str, cache_options: dict[str, Any]) -> FS3File:
+def _reopen(fs: FS3Base, path: str, block: int, loc: int, cache_type: str, cache_options: dict[str, Any]) -> FS3File:
     file: FS3File = fs.open(path, "rb", block_size=block, cache_type=cache_type, cache_options=cache_options)
     file.seek(loc)
     return file

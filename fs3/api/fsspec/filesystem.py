@@ -12,11 +12,8 @@ from fsspec.asyn import sync_wrapper
 from fsspec.compression import compr
 from fsspec.core import get_compression
 
-from fs3.api.client import Client
-from fs3.api.file import File
 from fs3.api.fsspec.async_file import FS3AsyncFile
 from fs3.api.fsspec.contents import ContentMethods
-from fs3.api.fsspec.draft import CreateOptions
 from fs3.api.fsspec.file import FS3File
 from fs3.api.fsspec.namespace import NamespaceMethods
 from fs3.api.fsspec.wrappers import FS3CompressedFile, FS3TextFile
@@ -76,16 +73,6 @@ class FS3FileSystem(NamespaceMethods, ContentMethods):
         path = self._strip_protocol(path)
         how = self._creation(mode.startswith("x"), kwargs.pop("chunk_size", None), kwargs.pop("stripe", None))
         return await FS3AsyncFile.open(self, path, _canonical(mode), how, kwargs.pop("block_size", None))
-
-    async def _open_reading(self, path: str) -> File:
-        return await (await self._client()).open(self._strip_protocol(path), "r")
-
-    async def _open_named(self, path: str, mode: str, how: CreateOptions) -> tuple[Client, File]:
-        """An existing file to change in place ("r+"), or one to append to ("a"), which is created when it is missing."""
-        client = await self._client()
-        if mode == "r+":
-            return client, await client.open(path, mode)
-        return client, await self._with_parent(path, lambda: client.open(path, mode, how.layout))
 
     # fsspec makes blocking twins of the coroutines it knows; these are the others.
     rmdir = sync_wrapper(NamespaceMethods._rmdir)

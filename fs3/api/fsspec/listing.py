@@ -111,7 +111,7 @@ class ListingMethods(FS3Base):
         try:
             return (await self._info(path))["type"] in types
         except FS3Error as failure:
-            # Anything else says that nobody could tell; a guess would let ranks disagree.
+            # Anything else says that no service could tell; a guess would let ranks disagree.
             if is_missing(failure):
                 return False
             raise

@@ -88,4 +88,4 @@ async def _wait_any(running: set[asyncio.Task[T]]) -> None:
     if failures:
         raise failures[0]
     for task in done:
-        task.result()  # CancelledError, when somebody cancelled it behind our back
+        task.result()  # CancelledError, when it was cancelled from elsewhere

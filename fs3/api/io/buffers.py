@@ -29,7 +29,7 @@ class ReadBuffer:
             self.view = memoryview(self._buffer)
             """Where the bytes go."""
         else:
-            # CPython's BytesIO hands out its inner buffer as the value, unless somebody still looks at it.
+            # CPython's BytesIO hands out its inner buffer as the value, unless a view of it is left.
             self._stream = io.BytesIO()
             self._stream.seek(length - 1)
             self._stream.write(b"\0")
@@ -67,7 +67,7 @@ class BufferPool:
         return bytearray(size)
 
     def give(self, block: bytearray) -> None:
-        """A block nobody looks at any more."""
+        """A block that the caller does not look at any more."""
         spare = self._spare
         while spare and sum(map(len, spare)) + len(block) > self._limit:
             spare.pop(0)
@@ -76,4 +76,4 @@ class BufferPool:
 
 
 buffer_pool = BufferPool(spare_buffer_bytes_max)
-"""The ones of this process."""
+"""The one of this process."""

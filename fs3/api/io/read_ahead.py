@@ -6,8 +6,7 @@ import asyncio
 import concurrent.futures
 import os
 from collections import deque
-from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Protocol
 
 from fs3.api.io.blocking import run_on, start_on
 from fs3.api.io.buffers import ReadBuffer, buffer_pool
@@ -22,8 +21,18 @@ READ_AROUND_BYTES = 128 * KIB
 SEGMENT_BYTES = 4 * MIB
 """A range fetched ahead is cut into parts of this size, so that its beginning can be used while the rest arrives."""
 
-Fetch = Callable[[int, memoryview], Coroutine[Any, Any, int]]
-"""(offset, where the bytes go) -> how many there were."""
+
+class RangeSource(Protocol):
+    """The bytes of one open file, fetched on an event loop."""
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Where `fetch` runs. Asked anew each time, since a forked process has another."""
+        ...
+
+    async def fetch(self, offset: int, view: memoryview) -> int:
+        """Fill a buffer from `offset`; how many bytes there were. Raises OSError."""
+        ...
 
 
 class _Segment:
@@ -41,10 +50,9 @@ class _Segment:
 class ReadAheadReader:
     """Reads of one open file of a known length. For one thread at a time, as any file object."""
 
-    def __init__(self, loop: Callable[[], asyncio.AbstractEventLoop], fetch: Fetch, length: int, ahead: bool = True) -> None:
-        """`loop`: where `fetch` runs; asked anew each time, since a forked process has another. `ahead`: fetch ahead at all."""
-        self._loop = loop
-        self._fetch = fetch
+    def __init__(self, source: RangeSource, length: int, ahead: bool = True) -> None:
+        """`length`: of the file, in bytes. `ahead`: fetch ahead at all."""
+        self._source = source
         self._length = length
         self._ahead = Readahead(WINDOW_BYTES_MIN, file_ahead_bytes_max) if ahead else None
         self._segments: deque[_Segment] = deque()
@@ -59,7 +67,7 @@ class ReadAheadReader:
             return b""
         if not self._advance(offset, count):
             buffer = ReadBuffer(count)
-            return buffer.take(run_on(self._loop(), self._fetch(offset, buffer.view)))
+            return buffer.take(self._fetch(offset, buffer.view))
         segment = self._segment_at(offset)
         if segment is not None and offset + count <= segment.end and self._wait_segment(segment):
             at = offset - segment.start
@@ -73,7 +81,7 @@ class ReadAheadReader:
         if count <= 0:
             return 0
         if not self._advance(offset, count):
-            return run_on(self._loop(), self._fetch(offset, view[:count]))
+            return self._fetch(offset, view[:count])
         return self._collect(offset, view[:count])
 
     def close(self) -> None:
@@ -104,16 +112,16 @@ class ReadAheadReader:
         return bool(self._segments)
 
     def _prefetch(self, start: int, end: int) -> None:
-        loop = self._loop()
+        loop = self._source.loop
         while start < end:
             stop = min(start + SEGMENT_BYTES, end)
             buffer = buffer_pool.take(SEGMENT_BYTES) if stop - start > READ_AROUND_BYTES else bytearray(stop - start)
-            arriving = start_on(loop, self._fetch(start, memoryview(buffer)[: stop - start]))
+            arriving = start_on(loop, self._source.fetch(start, memoryview(buffer)[: stop - start]))
             self._segments.append(_Segment(start, stop, buffer, arriving))
             start = stop
 
     def _drop_before(self, before: int) -> None:
-        """Forget what lies before a position. What is still on its way arrives in a buffer that nobody looks at."""
+        """Forget what lies before a position. What is still on its way arrives in a buffer that is not looked at."""
         segments = self._segments
         while segments and segments[0].end <= before:
             gone = segments.popleft()
@@ -123,6 +131,10 @@ class ReadAheadReader:
                 buffer_pool.give(gone.buffer)
 
     # --- taking what there is ----------------------------------------------------------------------------------------
+
+    def _fetch(self, offset: int, view: memoryview) -> int:
+        """In place: waits for it."""
+        return run_on(self._source.loop, self._source.fetch(offset, view))
 
     def _segment_at(self, offset: int) -> _Segment | None:
         return next((segment for segment in self._segments if segment.start <= offset < segment.end), None)
@@ -156,7 +168,7 @@ class ReadAheadReader:
                 continue
             stop = min((one.start for one in self._segments if one.start > here), default=offset + len(view))
             wanted = min(len(view) - at, stop - here)
-            got = run_on(self._loop(), self._fetch(here, view[at : at + wanted]))
+            got = self._fetch(here, view[at : at + wanted])
             at += got
             if got < wanted:
                 break

@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from collections.abc import Callable
 from contextlib import suppress
 from io import FileIO
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
-from fs3.api.client import Client
-from fs3.api.file import File
+from fs3.api.file import BytesProgress, File
 from fs3.api.io.budget import gather_bounded
 from fs3.api.io.buffers import buffer_pool
 from fs3.base.errors import error
@@ -21,10 +19,23 @@ from fs3.base.status import Code
 transfer_parts_max = 4
 """Parts of `client_write_call_bytes` that one upload or download of a local file holds in memory."""
 
-BytesProgress = Callable[[int], Any]
-"""Called with the bytes of every part that has arrived."""
-
 PART_BYTES = client_write_call_bytes
+
+
+class FileBytes(Protocol):
+    """Reads and writes of open files. `fs3.api.client.Client` is the one of production, and says what they raise."""
+
+    async def pread(self, file: File, length: int, offset: int = 0) -> bytes:
+        """At most `length` bytes at `offset`; fewer at the end of the file."""
+        ...
+
+    async def pread_into(self, file: File, buffer: Any, offset: int = 0) -> int:
+        """Fill a buffer from `offset`; how many bytes, fewer at the end of the file."""
+        ...
+
+    async def pwrite(self, file: File, data: Any, offset: int = 0) -> int:
+        """Write bytes at `offset`; durable when it returns."""
+        ...
 
 
 def local_length(path: str) -> int | None:
@@ -33,7 +44,7 @@ def local_length(path: str) -> int | None:
     return None if stat.S_ISDIR(found.st_mode) else found.st_size
 
 
-async def upload(client: Client, local: str, file: File, progress: BytesProgress) -> None:
+async def upload(client: FileBytes, local: str, file: File, progress: BytesProgress) -> None:
     """The bytes of a local file into an open file. An OSError of the local side passes through."""
     with FileIO(local, "rb") as source:
         about = os.fstat(source.fileno())
@@ -55,7 +66,7 @@ async def upload(client: Client, local: str, file: File, progress: BytesProgress
         await gather_bounded((part(offset) for offset in range(0, length, PART_BYTES)), transfer_parts_max)
 
 
-async def _upload_stream(client: Client, source: FileIO, file: File, progress: BytesProgress) -> None:
+async def _upload_stream(client: FileBytes, source: FileIO, file: File, progress: BytesProgress) -> None:
     """A pipe or device: in order, until it ends."""
     offset = 0
     while data := await asyncio.to_thread(source.read, PART_BYTES):
@@ -64,7 +75,7 @@ async def _upload_stream(client: Client, source: FileIO, file: File, progress: B
         progress(len(data))
 
 
-async def download(client: Client, file: File, local: str, progress: BytesProgress) -> None:
+async def download(client: FileBytes, file: File, local: str, progress: BytesProgress) -> None:
     """The bytes of an open file into a local one, which appears whole or stays as it was. Missing directories are made."""
     target = _AtomicLocalFile(local)
     if target.device is not None:
@@ -122,7 +133,7 @@ class _AtomicLocalFile:
                 os.unlink(self._temporary)
 
 
-async def download_stream(client: Client, file: File, out: Any, progress: BytesProgress) -> None:
+async def download_stream(client: FileBytes, file: File, out: Any, progress: BytesProgress) -> None:
     """The bytes of an open file, in order, into something with a `write`."""
     for offset in range(0, file.length, PART_BYTES):
         data = await client.pread(file, PART_BYTES, offset)

@@ -3,7 +3,7 @@
 It runs while everything is in use. Whatever looks wrong in a listing is asked about again in an order that proves it:
 
 - A file's inode is older than its chunks and its id is never used again. So a chunk that is listed, whose inode is absent *after*
-  that, and which is there still *after* that, belongs to nobody and never will.
+  that, and which is there still *after* that, belongs to no file and never will.
 - A length is too short if storage has more between two looks at the inode that show the same `change` and no session.
 - Every update is staged on every replica before any replica commits it. So a replica that has shown the same committed version
   before and after another one was looked at, and nothing pending, is not just behind.
@@ -26,12 +26,12 @@ from fs3.base.units import SECOND
 from fs3.client.routing import RoutingSource
 from fs3.client.storage.client import StorageClient
 from fs3.client.storage.file_end import find_file_end
-from fs3.client.storage.listing import ChunkRow
 from fs3.core.files.layout import chain_of
 from fs3.core.meta.fsck.namespace_check import CheckSource, Progress
 from fs3.model.chain import Chain
 from fs3.model.check import InodeFacts, Problem, ProblemKind
 from fs3.model.inode import InodeType, Layout
+from fs3.model.upkeep import ChunkRow
 
 check_replica_attempts_max = 12
 """How often the replicas of a chunk that is being written are compared before the check goes on."""
@@ -79,7 +79,7 @@ class ChunkCheck:
     async def run(self, *, files: bool = True, replicas: bool = True) -> None:
         """Look at every chain. `files`: compare with the namespace. `replicas`: compare replicas with each other.
 
-        Raises FS3Error when a chain has nobody who serves it, or somebody who does not answer.
+        Raises FS3Error when a chain has no target that serves it, or one that does not answer.
         """
         await self._refresh()
         for chain in sorted(self._routing.routing.chains):
@@ -90,7 +90,7 @@ class ChunkCheck:
                     await self._check_chain(chain, files, replicas)
                     break
                 except FS3Error:
-                    # Somebody who served when it began may have died, and the chain goes on without him.
+                    # A target that served when it began may have died, and the chain goes on without it.
                     self.chunks, left_out = begun
                     del self.skipped_targets[left_out:]
                     await self._refresh()
@@ -178,7 +178,7 @@ class ChunkCheck:
         for _ in range(check_rounds_max):
             if facts.open or not facts.nlink:
                 return
-            end = await find_file_end(self._storage.find_next, facts.inode, _layout(facts), facts.length)
+            end = await find_file_end(self._storage, facts.inode, _layout(facts), facts.length)
             if end <= facts.length:
                 return  # it was cut, or told its length, meanwhile
             now = (await self._source.inspect([facts.inode])).facts
@@ -198,8 +198,8 @@ class ChunkCheck:
         for _ in range(check_replica_attempts_max):
             members = self._members(chain)
             looks = [await self.inspect_replicas(chain, chunk) for _ in range(3)]
-            quiet = all(not (row and row.pending) for look in looks for row in look.values())
-            if quiet and looks[0] == looks[1] == looks[2]:
+            is_settled = all(not (row and row.pending) for look in looks for row in look.values())
+            if is_settled and looks[0] == looks[1] == looks[2]:
                 found = _differences(chain, chunk, looks[0])
                 if found:
                     await self._refresh()  # one that no longer serves may be behind, and answers all the same

@@ -16,31 +16,26 @@ from fs3.core.files.write_plan import WriteIO
 from fs3.core.meta.fsck.namespace_check import CheckSource, NamespaceCheck, Progress
 from fs3.model.check import CheckPage, Inspection, Problem, ProblemKind, RepairResult, RowTable
 from fs3.model.chunk import UpdateKind
-from fs3.wire.check import inspection_from_pb, page_from_pb, problem_to_pb, repair_result_from_pb
-from fs3.wire.methods import META
-from fs3.wire.pb import meta_pb2 as pb
+from fs3.model.requests import CheckRows, InspectInodes, Repair
 
 
 class MetaSource(CheckSource):
-    """Pages and facts from whichever metadata process answers, and repairs by it. All methods raise FS3Error."""
+    """Pages and facts from the metadata process that answers, and repairs by it. All methods raise FS3Error."""
 
     def __init__(self, meta: MetaClient) -> None:
         self._meta = meta
 
     async def page(self, table: RowTable, begin: bytes) -> CheckPage:
         """The page of a table that begins at a key."""
-        request = pb.CheckPageRequest(table=table, begin=begin)
-        return page_from_pb(await self._meta.administer(META.CheckPage, request, changes=False))
+        return await self._meta.ask(CheckRows(table, begin))
 
     async def inspect(self, inodes: Sequence[int]) -> Inspection:
         """At most `inspect_inodes_max` inodes as they are now."""
-        request = pb.InspectRequest(inodes=inodes)
-        return inspection_from_pb(await self._meta.administer(META.Inspect, request, changes=False))
+        return await self._meta.ask(InspectInodes(list(inodes)))
 
     async def repair(self, problem: Problem) -> RepairResult:
         """Repair one problem of the namespace, if it is still one."""
-        request = pb.RepairRequest(problem=problem_to_pb(problem))
-        return repair_result_from_pb(await self._meta.administer(META.Repair, request, changes=True))
+        return await self._meta.ask(Repair(problem))
 
 
 @dataclass
@@ -61,7 +56,7 @@ class Report:
 
 
 class Fsck:
-    """Checks and repairs one cluster, in use. All methods raise FS3Error when somebody who must be asked does not answer."""
+    """Checks and repairs one cluster, in use. All methods raise FS3Error when a process that must be asked does not answer."""
 
     def __init__(
         self,

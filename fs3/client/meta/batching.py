@@ -1,12 +1,11 @@
-"""Where a long list of paths or requests is cut, so that each piece fits into a frame and keeps nobody else waiting."""
+"""Where a long list of paths is cut, so that each piece fits into a frame and holds up other requests for a short while only."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fs3.base.limits import batch_items_max, batch_stat_paths_max, request_bytes_max
+from fs3.base.limits import batch_stat_paths_max, request_bytes_max
 from fs3.base.status import Code, Retry
-from fs3.wire.pb import meta_pb2 as pb
 
 
 def split_paths(paths: Sequence[str]) -> list[Sequence[str]]:
@@ -29,15 +28,3 @@ def split_paths(paths: Sequence[str]) -> list[Sequence[str]]:
 def is_retryable(code: Code, index: int) -> bool:
     """An item of a batch that is answered so is worth another try; TOO_LARGE means that its answer did not fit any more."""
     return code.retry is not Retry.NEVER or (code is Code.TOO_LARGE and index > 0)
-
-
-def batch_end(items: Sequence[pb.BatchItem], begin: int) -> int:
-    """Where the request that starts at `begin` ends."""
-    room = request_bytes_max
-    end = begin
-    while end < len(items) and end - begin < batch_items_max:
-        room -= items[end].ByteSize() + 8
-        if room < 0 and end > begin:
-            break
-        end += 1
-    return end

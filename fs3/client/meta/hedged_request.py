@@ -14,14 +14,15 @@ from fs3.client.meta.selector import MetaEndpoint, MetaSelector
 from fs3.model.method import Method
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Reply
+from fs3.wire.meta import mark_repeated
 
 
 class HedgedRequest:
     """Sends a request to one service and, when that is silent, to the next one as well. The first answer counts.
 
-    Each service may carry out a change at any later time, whoever has answered meanwhile. So a change that is sent again says so
-    (`repeated`), and then its refusal is remembered too: it stays refused, wherever else it still arrives. A refusal of the
-    first sending does not bind the second one, and is not believed once there is a second one.
+    Each service may carry out a change at any later time, although another one has answered meanwhile. So a change that is
+    sent again says so (`repeated`), and then its refusal is remembered too: it stays refused, wherever else it still
+    arrives. A refusal of the first sending does not bind the second one, and is not believed once there is a second one.
     """
 
     def __init__(self, nodes: MetaSelector, clock: Clock, method: Method, message: Any, deadline: int, *, changes: bool) -> None:
@@ -36,7 +37,7 @@ class HedgedRequest:
         self._timer: asyncio.TimerHandle | None = None
         self._sent = 0
         self.may_have_happened = False
-        """A change may have happened although nobody said so."""
+        """A change may have happened although no service said so."""
 
     async def run(self) -> Any:
         """The reply message of one round: of every node that is asked until one has answered. FS3Error: the last failure."""
@@ -64,7 +65,7 @@ class HedgedRequest:
             return False
         repeated = self._changes and self._sent > 0
         if repeated:
-            self._message.caller.repeated = True
+            mark_repeated(self._message)
         self._sent += 1
         timeout_ns = max(1, min(self._deadline - self._clock.now(), attempt_timeout_ns))
         future = place.channel.start(self._method, self._message, timeout_ns=timeout_ns)
@@ -77,15 +78,17 @@ class HedgedRequest:
     def _hedge(self) -> None:
         self._timer = None
         with contextlib.suppress(FS3Error):
-            # Nobody else can be asked now? Who is asked already may still answer.
+            # No other service can be asked now? Those that are asked already may still answer.
             self._send()
 
     def _on_done(self, future: asyncio.Future[Reply]) -> None:
-        place, repeated = self._in_flight.pop(future)
-        if self._answer.done():
+        asked = self._in_flight.pop(future, None)
+        if asked is None or self._answer.done():
+            # Too late to count; it may even have been answered in the turn in which this round ended.
             if not future.cancelled():
                 future.exception()
             return
+        place, repeated = asked
         if future.cancelled():
             self._answer.cancel()
             return

@@ -95,7 +95,7 @@ class MetaSelector:
         return node.id in self._suspects, not node.alive, 0 if current else 1, own % count
 
     def _apply_routing(self) -> None:
-        """What routing says now. When services come or go, everybody goes back to his own, so that the load is spread again."""
+        """What routing says now. When services come or go, each client goes back to its own, so that the load is spread again."""
         routing = self._routing.routing
         self._applied = routing
         nodes = sorted((node for node in routing.nodes.values() if node.role is Role.META), key=lambda node: node.id)

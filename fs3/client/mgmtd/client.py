@@ -1,8 +1,8 @@
 """Talking to the management service: find it, keep routing info fresh, ask it things.
 
-Routing info is pushed: one watch stream per client carries deltas. Whoever learns from a data reply that newer routing exists
-calls `refresh`, and all who do so at one time share one pull. When the manager goes away, its addresses are tried in turn,
-with growing pauses; the snapshot at hand stays usable meanwhile.
+Routing info is pushed: one watch stream per client carries deltas. A caller that learns from a data reply that newer routing
+exists calls `refresh`, and all callers that do so at one time share one pull. When the manager goes away, its addresses are tried
+in turn, with growing pauses; the snapshot at hand stays usable meanwhile.
 """
 
 from __future__ import annotations
@@ -27,18 +27,40 @@ from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.client.connector import Connector
 from fs3.client.mgmtd.selector import JitteredBackoff, PrimarySelector
+from fs3.model.cluster import (
+    CacheNamespace,
+    ClusterStatus,
+    EnsureTable,
+    GetConfig,
+    GetRouting,
+    Heartbeat,
+    HeartbeatAck,
+    OpenNamespace,
+    RegisterNode,
+    RegistrationAck,
+    RoleConfig,
+    RoutingUpdate,
+    SetConfig,
+)
 from fs3.model.method import Method
 from fs3.model.routing import Role, Routing
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Channel
 from fs3.wire.methods import MGMTD
 from fs3.wire.mgmtd import routing_from_pb
-from fs3.wire.pb import mgmtd_pb2 as pb
+from fs3.wire.mgmtd_queries import (
+    get_config_to_pb,
+    get_routing_to_pb,
+    get_status_to_pb,
+    role_config_from_pb,
+    status_from_pb,
+)
+from fs3.wire.mgmtd_verbs import VERBS
 
 log = logging.getLogger("fs3.client")
 
 refresh_wait_ns = 1 * SECOND
-"""How long somebody who needs newer routing waits for one pull."""
+"""How long a caller that needs newer routing waits for one pull."""
 
 routing_poll_ns = 1 * SECOND
 """Between pulls while the manager's streams cannot be used."""
@@ -80,7 +102,7 @@ class MgmtdClient:
         self._callbacks: list[Callable[[Routing], None]] = []
         self._pulling: asyncio.Task[None] | None = None
         self._next_snapshot: asyncio.Future[None] | None = None
-        """Done with the next newer snapshot; there while somebody waits for one."""
+        """Done with the next newer snapshot; there while a caller waits for one."""
         self._watching: asyncio.Task[None] | None = None
         self._streaming: asyncio.Task[None] | None = None
         self._stream_is_alive = False
@@ -170,56 +192,57 @@ class MgmtdClient:
 
     # --- calls -------------------------------------------------------------------------------------------------------
 
-    async def register(self, request: pb.RegisterNodeRequest) -> pb.RegisterNodeReply:
+    async def register(self, request: RegisterNode) -> RegistrationAck:
         """Announce this process. The routing info in the answer is applied. WRONG_CLUSTER, OLD_INCARNATION: do not go on."""
-        reply: pb.RegisterNodeReply = await self._call(MGMTD.RegisterNode, request)
-        self._selector.check_cluster(reply.cluster_id)
-        self._apply(reply.routing)
-        return reply
+        ack: RegistrationAck = await self._ask(request)
+        return ack
 
-    async def heartbeat(
-        self, request: pb.HeartbeatRequest, timeout_ns: int = SECOND, *, attempt_ns: int = manager_read_ns
-    ) -> pb.HeartbeatReply:
-        """Report; the lease it grants (`lease_ms`, 0: none, apply newer routing first) counts from before this call.
+    async def heartbeat(self, request: Heartbeat, timeout_ns: int = SECOND, *, attempt_ns: int = manager_read_ns) -> HeartbeatAck:
+        """Report; the lease it grants (`lease_ns`, 0: none, apply newer routing first) counts from before this call.
 
         A primary that does not answer within `attempt_ns` is left for the next one.
         """
-        reply: pb.HeartbeatReply = await self._call(MGMTD.Heartbeat, request, timeout_ns, attempt_ns)
-        return reply
+        ack: HeartbeatAck = await self._ask(request, timeout_ns, attempt_ns)
+        return ack
 
     async def ensure_table(self, replicas: int) -> TableId:
         """The chain table with so many replicas (0: the cluster's default), which `routing` shows on return."""
-        reply: pb.EnsureTableReply = await self._call(MGMTD.EnsureTable, pb.EnsureTableRequest(replicas=replicas))
-        self._apply(reply.routing)
-        return TableId(reply.table_id)
+        table: TableId = await self._ask(EnsureTable(replicas))
+        return table
 
-    async def open_namespace(self, name: str, page_bytes: int, replicas: int = 0) -> pb.Namespace:
+    async def open_namespace(self, name: str, page_bytes: int, replicas: int = 0) -> CacheNamespace:
         """A KVCache namespace, made when absent; `routing` shows its table on return. NAMESPACE_DIFFERS."""
-        request = pb.OpenNamespaceRequest(name=name, page_bytes=page_bytes, replicas=replicas)
-        reply: pb.OpenNamespaceReply = await self._call(MGMTD.OpenNamespace, request)
-        self._apply(reply.routing)
-        return reply.namespace
-
-    async def status(self) -> pb.GetStatusReply:
-        """Everything `fs3 status` shows."""
-        reply: pb.GetStatusReply = await self._call(MGMTD.GetStatus, pb.GetStatusRequest(), attempt_ns=manager_read_ns)
-        return reply
-
-    async def get_config(self, role: Role) -> pb.GetConfigReply:
-        """The distributed configuration of a role; version 0 when there is none."""
-        reply: pb.GetConfigReply = await self._call(MGMTD.GetConfig, pb.GetConfigRequest(role=int(role)))  # type: ignore[arg-type]
-        return reply
+        namespace: CacheNamespace = await self._ask(OpenNamespace(name, page_bytes, replicas))
+        return namespace
 
     async def set_config(self, role: Role, toml: str, expected_version: int = 0) -> int:
         """Distribute a configuration; its version. CONFIG naming the key that is wrong; STALE when another is there already."""
-        request = pb.SetConfigRequest(role=int(role), toml=toml, expected_version=expected_version)  # type: ignore[arg-type]
-        reply: pb.SetConfigReply = await self._call(MGMTD.SetConfig, request)
-        return reply.version
+        version: int = await self._ask(SetConfig(role, toml, expected_version))
+        return version
+
+    async def get_config(self, role: Role) -> RoleConfig:
+        """The distributed configuration of a role; version 0 when there is none."""
+        return role_config_from_pb(await self._call(MGMTD.GetConfig, get_config_to_pb(GetConfig(role))), role)
+
+    async def status(self) -> ClusterStatus:
+        """Everything `fs3 status` shows."""
+        return status_from_pb(await self._call(MGMTD.GetStatus, get_status_to_pb(), attempt_ns=manager_read_ns))
+
+    async def _ask(self, request: Any, timeout_ns: int = call_timeout_ns, attempt_ns: int = manager_write_ns) -> Any:
+        """The answer to one of the requests of `VERBS`. The routing info that comes with it is applied before it is returned."""
+        verb = VERBS[type(request)]
+        message = await self._call(verb.method, verb.to_pb(request), timeout_ns, attempt_ns)
+        answer = verb.answer_from_pb(message)
+        if isinstance(answer, RegistrationAck):
+            self._selector.check_cluster(answer.cluster)
+        if verb.has_routing:
+            self._apply(routing_from_pb(message.routing))
+        return answer
 
     async def _call(
         self, method: Method, request: Any, timeout_ns: int = call_timeout_ns, attempt_ns: int = manager_write_ns
     ) -> Any:
-        """One request, on whichever address answers, until the timeout. Raises the last failure."""
+        """The reply message to one request, from the first address that answers, until the timeout. Raises the last failure."""
         deadline = self._clock.now() + timeout_ns
         backoff = JitteredBackoff(self._prng)
         while True:
@@ -238,7 +261,7 @@ class MgmtdClient:
                 remaining = deadline - self._clock.now()
                 if self._closed or remaining <= reconnect_backoff_min_ns or not (again or failure.code is Code.BUSY):
                     raise
-                # Nobody answers: the search has used its own time for trying, the caller need not wait for a second round.
+                # No address answers: the search has used its own time for trying, the caller need not wait for a second round.
                 if channel is None and remaining < self._connect_timeout_ns:
                     raise
             await backoff.pause(remaining)
@@ -250,15 +273,14 @@ class MgmtdClient:
 
     # --- staying fresh -----------------------------------------------------------------------------------------------
 
-    def _request(self) -> pb.GetRoutingRequest:
-        return pb.GetRoutingRequest(known_version=self._routing.version, cluster_id=self._selector.cluster)
+    def _request(self) -> GetRouting:
+        return GetRouting(self._routing.version, self._selector.cluster)
 
-    def _apply(self, update: pb.RoutingUpdate) -> None:
-        """Take an update in. Raises InvalidArgument for a malformed one, ValueError for one that leaves a gap."""
-        delta, cluster = routing_from_pb(update)
-        self._selector.check_cluster(cluster)
+    def _apply(self, update: RoutingUpdate) -> None:
+        """Take an update in. Raises FS3Error WRONG_CLUSTER for one of another cluster, ValueError for one that leaves a gap."""
+        self._selector.check_cluster(update.cluster)
         self._selector.learn(update.managers)
-        routing = self._routing.apply(delta, cluster)
+        routing = self._routing.apply(update.delta, update.cluster)
         if routing is self._routing:
             return
         self._routing = routing
@@ -274,19 +296,20 @@ class MgmtdClient:
 
     async def _pull(self) -> None:
         request = self._request()
-        update = await self._call(MGMTD.GetRouting, request, self._connect_timeout_ns, manager_read_ns)
+        message = await self._call(MGMTD.GetRouting, get_routing_to_pb(request), self._connect_timeout_ns, manager_read_ns)
+        update = routing_from_pb(message)
         self._apply(update)
-        if update.version < request.known_version and not self._stale_store_logged:
+        if update.delta.version < request.known_version and not self._stale_store_logged:
             self._stale_store_logged = True
             log.error(
                 "the manager's routing version is %d, this process has %d already and keeps it: the manager's store is older "
                 "than the cluster, perhaps an old copy",
-                update.version,
+                update.delta.version,
                 request.known_version,
             )
 
     def _begin_pull(self) -> asyncio.Task[None]:
-        """The pull everybody shares."""
+        """The pull that all callers of this moment share."""
         if self._pulling is None:
             self._pulling = asyncio.get_running_loop().create_task(self._pull())
             self._pulling.add_done_callback(self._on_pull_done)
@@ -336,13 +359,13 @@ class MgmtdClient:
         """One watch stream, until it ends, breaks or falls silent."""
         loop = asyncio.get_running_loop()
         silence = 3 * watch_keepalive_ns / SECOND
-        updates: AsyncIterator[Any] = channel.stream(MGMTD.WatchRouting, self._request())
+        updates: AsyncIterator[Any] = channel.stream(MGMTD.WatchRouting, get_routing_to_pb(self._request()))
         try:
             async with asyncio.timeout(silence) as limit:
                 async for update in updates:
                     limit.reschedule(loop.time() + silence)
                     self._stream_is_alive = True
-                    self._apply(update)
+                    self._apply(routing_from_pb(update))
         except FS3Error:
             raise
         except TimeoutError:

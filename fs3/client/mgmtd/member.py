@@ -11,52 +11,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-from collections.abc import Callable, Sequence, Set
-from pathlib import Path
+from collections.abc import Sequence, Set
+from typing import Protocol
 
-from fs3 import __version__
-from fs3.base.errors import FS3Error, error
+import msgspec
+
+from fs3.base.errors import FS3Error
 from fs3.base.ids import NodeId, TargetId
 from fs3.base.limits import heartbeat_attempt_ns, heartbeat_ns, heartbeat_retry_ns
 from fs3.base.status import Code
-from fs3.base.units import MILLISECOND, SECOND
+from fs3.base.units import SECOND
 from fs3.client.mgmtd.client import MgmtdClient
+from fs3.model.cluster import Heartbeat, LeaveRequest, RegisterNode, RegistrationAck, RoleConfig
 from fs3.model.routing import Role
+from fs3.model.target_report import TargetReport
 from fs3.ports.clock import Clock
-from fs3.wire.pb import mgmtd_pb2 as pb
+from fs3.runtime.incarnation import IncarnationCounter
 
 log = logging.getLogger("fs3.member")
-
-
-def count_start(path: Path) -> int:
-    """Count one more start in a boot counter file; durable before it returns. 0 when there is no such file: the manager gives
-    one out, and `store_incarnation` writes it. FS3Error DISK naming a file that is no counter."""
-    try:
-        incarnation = int(path.read_text()) + 1
-    except FileNotFoundError:
-        return 0
-    except ValueError:
-        told = "this is not a boot counter; without the file, the node is given a new incarnation"
-        raise error(Code.DISK, told, str(path)) from None
-    store_incarnation(path, incarnation)
-    return incarnation
-
-
-def store_incarnation(path: Path, incarnation: int) -> None:
-    """Write a boot counter file; durable before it returns."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".new")
-    with temporary.open("w") as out:
-        out.write(str(incarnation))
-        out.flush()
-        os.fsync(out.fileno())
-    temporary.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 class Lease:
@@ -75,27 +47,40 @@ class Lease:
         self.until = max(self.until, sent_at + lease_ns)
 
 
+class MemberOwner(Protocol):
+    """A service with targets and a distributed configuration, which its `Member` speaks for."""
+
+    def target_reports(self) -> Sequence[TargetReport]:
+        """The state of every target of the node, for the heartbeat that is sent now."""
+        ...
+
+    def on_config(self, config: RoleConfig) -> None:
+        """There is a newer configuration of the node's role."""
+        ...
+
+    def on_leave_requests(self, requests: Sequence[LeaveRequest]) -> None:
+        """The manager asks targets of this node to leave their chains."""
+        ...
+
+
 class Member:
-    """Registers one node and keeps its lease running."""
+    """Registers one node and keeps its lease running.
+
+    Usage: `register` once, then `start`; `heartbeat_now` when the manager should hear of a change at once; `stop` at the end.
+    """
 
     def __init__(
         self,
         mgmtd: MgmtdClient,
         clock: Clock,
+        counter: IncarnationCounter,
         *,
         name: str,
         role: Role,
-        incarnation: int,
-        reports: Callable[[], Sequence[pb.TargetReport]] = tuple,
-        configured: Callable[[int, str], None] | None = None,
-        leave: Callable[[Sequence[pb.Leave]], None] | None = None,
-        keep: Callable[[int], None] | None = None,
+        owner: MemberOwner | None = None,
     ) -> None:
-        """`incarnation`: 0 when the process knows none; then the manager gives one out, and `keep` makes it durable.
-
-        `reports` gives the state of every target; `configured` takes a newer configuration (version, TOML) of the role; `leave`
-        is told of targets that the manager asks to leave their chains.
-        """
+        """Counts one more start of the node (FS3Error when `counter` cannot). `owner`: None for a process without targets, which
+        then takes no configuration either."""
         self.lease = Lease()
         self.leased_targets: Set[TargetId] = frozenset()
         """Targets of the newest heartbeat that extended the lease. No other may serve: the manager may have replaced it."""
@@ -106,14 +91,12 @@ class Member:
         self._clock = clock
         self._name = name
         self._role = role
-        self.incarnation = incarnation
+        self._counter = counter
+        self._owner = owner
+        self.incarnation = counter.next_incarnation()
         """Of this process; 0 before it is known."""
-        self._keep = keep
-        self._reports = reports
-        self._configured = configured
-        self._leave = leave
         self._config_version = 0
-        self._registration = pb.RegisterNodeRequest()
+        self._registration: RegisterNode | None = None
         self._interval_ns = heartbeat_ns
         self._seq = 0
         self._heartbeat_requested = asyncio.Event()
@@ -121,21 +104,13 @@ class Member:
 
     async def register(
         self, cluster: bytes, endpoints: Sequence[str], host: str, pid: int, targets: Sequence[TargetId] = ()
-    ) -> pb.RegisterNodeReply:
+    ) -> RegistrationAck:
         """Announce the node and learn its id, and its incarnation when it has none.
 
         Raises FS3Error: WRONG_CLUSTER, OLD_INCARNATION, Unreachable, BUSY when a former process of this node may still run.
         """
-        self._registration = pb.RegisterNodeRequest(
-            name=self._name,
-            role=int(self._role),  # type: ignore[arg-type]
-            cluster_id=cluster,
-            incarnation=self.incarnation,
-            endpoints=list(endpoints),
-            host=host,
-            pid=pid,
-            targets=list(targets),
-            software=__version__,
+        self._registration = RegisterNode(
+            self._name, self._role, cluster, self.incarnation, tuple(endpoints), host, pid, tuple(targets)
         )
         return await self._register()
 
@@ -162,26 +137,27 @@ class Member:
             except FS3Error as failure:
                 log.info("the manager could not be told that node %s stops: %s", self._name, failure)
 
-    async def _register(self) -> pb.RegisterNodeReply:
-        reply = await self._mgmtd.register(self._registration)
+    async def _register(self) -> RegistrationAck:
+        assert self._registration is not None
+        ack = await self._mgmtd.register(self._registration)
         if not self.incarnation:
-            self.incarnation = self._registration.incarnation = reply.incarnation
-            if self._keep is not None:
-                self._keep(reply.incarnation)
-        self.node = NodeId(reply.node_id)
-        self._interval_ns = reply.heartbeat_ms * MILLISECOND or heartbeat_ns
-        return reply
+            self.incarnation = ack.incarnation
+            self._registration = msgspec.structs.replace(self._registration, incarnation=ack.incarnation)
+            self._counter.store_incarnation(ack.incarnation)
+        self.node = ack.node
+        self._interval_ns = ack.heartbeat_ns or heartbeat_ns
+        return ack
 
-    def _request(self, *, leaving: bool = False) -> pb.HeartbeatRequest:
+    def _request(self, *, leaving: bool = False) -> Heartbeat:
         self._seq += 1
-        return pb.HeartbeatRequest(
-            node_id=self.node,
+        return Heartbeat(
+            node=self.node,
             incarnation=self.incarnation,
             seq=self._seq,
-            targets=self._reports(),
+            targets=tuple(self._owner.target_reports()) if self._owner is not None else (),
             routing_version=self._mgmtd.routing.version,
-            config_version=self._config_version,
             leaving=leaving,
+            config_version=self._config_version,
         )
 
     async def _heartbeat_loop(self) -> None:
@@ -212,7 +188,7 @@ class Member:
         request = self._request()
         sent_at = self._clock.now()
         try:
-            reply = await self._mgmtd.heartbeat(request, heartbeat_attempt_ns)
+            ack = await self._mgmtd.heartbeat(request, heartbeat_attempt_ns)
         except FS3Error as failure:
             if failure.code is Code.UNKNOWN_NODE:
                 log.info("the manager does not know node %s; registering again", self._name)
@@ -226,16 +202,16 @@ class Member:
                 self.leased_targets = frozenset()
                 return
             raise
-        if reply.lease_ms and reply.seq == request.seq:
-            self.leased_targets = frozenset(TargetId(report.target_id) for report in request.targets)
-            self.lease.extend(sent_at, reply.lease_ms * MILLISECOND)
-        if reply.leave and self._leave is not None:
-            self._leave(reply.leave)
-        if reply.routing_version > self._mgmtd.routing.version:
-            await self._mgmtd.refresh(reply.routing_version - 1)
-            if not reply.lease_ms and self._mgmtd.routing.version >= reply.routing_version:
+        if ack.lease_ns and ack.seq == request.seq:
+            self.leased_targets = frozenset(report.target for report in request.targets)
+            self.lease.extend(sent_at, ack.lease_ns)
+        if ack.leave and self._owner is not None:
+            self._owner.on_leave_requests(ack.leave)
+        if ack.routing_version > self._mgmtd.routing.version:
+            await self._mgmtd.refresh(ack.routing_version - 1)
+            if not ack.lease_ns and self._mgmtd.routing.version >= ack.routing_version:
                 self.heartbeat_now()  # the lease was withheld until this had been applied
-        if self._configured is not None and reply.config_version > self._config_version:
+        if self._owner is not None and ack.config_version > self._config_version:
             config = await self._mgmtd.get_config(self._role)
             self._config_version = config.version
-            self._configured(config.version, config.toml)
+            self._owner.on_config(config)

@@ -1,7 +1,7 @@
 """Finding the primary among the managers of a cluster, and saying clearly why none of them will do.
 
-All addresses are asked at the same time, a little apart: one that is dead, or takes requests and never answers, keeps nobody
-waiting. Whoever answers names the managers it knows, so one address is enough to begin with, and the next primary is found when
+All addresses are asked at the same time, a little apart: one that is dead, or takes requests and never answers, keeps no client
+waiting. A manager that answers names those it knows, so one address is enough to begin with, and the next primary is found when
 the one that was known first is gone.
 """
 
@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from fs3 import __version__
 from fs3.base.backoff import Backoff
 from fs3.base.errors import FS3Error, Unreachable, error
 from fs3.base.limits import (
@@ -24,12 +23,14 @@ from fs3.base.limits import (
 from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
+from fs3.base.version import __version__
 from fs3.client.connector import Connector
+from fs3.model.cluster import ClusterInfo, ManagerInfo
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Channel
 from fs3.wire.frames import PROTOCOL_VERSION
 from fs3.wire.methods import MGMTD
-from fs3.wire.pb import mgmtd_pb2 as pb
+from fs3.wire.mgmtd_queries import cluster_info_from_pb, get_cluster_to_pb
 
 reconnect_backoff_max_ns = 1 * SECOND
 
@@ -41,6 +42,12 @@ _FINAL = (Code.WRONG_CLUSTER, Code.PROTOCOL, Code.INVALID)
 
 Address = tuple[str, ...]
 """Endpoints of one manager."""
+
+
+async def ask_cluster(channel: Channel, timeout_ns: int) -> ClusterInfo:
+    """What the manager at the other end says of its cluster. FS3Error when it does not answer, or is no manager."""
+    reply = await channel.call(MGMTD.GetCluster, get_cluster_to_pb(), timeout_ns=timeout_ns)
+    return cluster_info_from_pb(reply.message)
 
 
 class JitteredBackoff:
@@ -92,7 +99,7 @@ class PrimarySelector:
         self._searching: asyncio.Task[Channel] | None = None
 
     async def search(self, within_ns: int = 0) -> Channel:
-        """The channel to the primary, found by one search that everybody shares. Unreachable."""
+        """The channel to the primary, found by one search that all callers share. Unreachable."""
         if self._searching is None:
             self._searching = asyncio.get_running_loop().create_task(self._find_primary())
             self._searching.add_done_callback(self._search_done)
@@ -110,10 +117,10 @@ class PrimarySelector:
                 raise error(Code.SHUTTING_DOWN, "the client is closed") from None
             raise
 
-    def learn(self, managers: Iterable[pb.Manager]) -> None:
+    def learn(self, managers: Iterable[ManagerInfo]) -> None:
         """Remember where managers are, for the time when the primary is gone."""
         for manager in managers:
-            address = tuple(manager.endpoints)
+            address = manager.endpoints
             if not address or address in self._addresses:
                 continue
             if len(self._addresses) - len(self._given) >= 2 * managers_max:
@@ -130,14 +137,14 @@ class PrimarySelector:
         return True
 
     def check_cluster(self, cluster: bytes) -> None:
-        """Whoever answers must belong to the cluster that is expected, or was found first. WRONG_CLUSTER."""
+        """The manager that answers must belong to the cluster that is expected, or was found first. WRONG_CLUSTER."""
         if not self.cluster:
             self.cluster = cluster
         elif cluster != self.cluster:
             raise error(Code.WRONG_CLUSTER, f"it belongs to cluster {cluster.hex()}, expected was {self.cluster.hex()}")
 
     async def close(self) -> None:
-        """End the search; who waits for it gets SHUTTING_DOWN."""
+        """End the search; callers that wait for it get SHUTTING_DOWN."""
         if self._searching is not None:
             self._searching.cancel()
             await asyncio.gather(self._searching, return_exceptions=True)
@@ -192,7 +199,7 @@ class _PrimarySearch:
             for task in self._asked.values():
                 task.cancel()
             await asyncio.gather(*self._asked.values(), return_exceptions=True)
-        # An answer that asking again will not change keeps its code, so that nobody does.
+        # An answer that asking again will not change keeps its code, so that the caller does not ask again.
         final = next(iter(self._troubles.values())).code if all(t.code in _FINAL for t in self._troubles.values()) else None
         listed = "; ".join(f"{_text(address)}: {_likely_cause(trouble)}" for address, trouble in self._troubles.items())
         raise Unreachable(final or Code.UNAVAILABLE, f"no fs3 management service can be used ({listed})")
@@ -226,19 +233,18 @@ class _PrimarySearch:
         except FS3Error as failure:
             raise error(Code.INVALID, str(failure)) from failure  # it stays so, however often it is tried
         timeout = max(1, min(self._probe_ns, self._deadline - self._clock.now()))
-        reply = await channel.call(MGMTD.GetCluster, pb.GetClusterRequest(), timeout_ns=timeout)
-        cluster: pb.GetClusterReply = reply.message
+        cluster = await ask_cluster(channel, timeout)
         if cluster.protocol < PROTOCOL_VERSION:
             raise error(
                 Code.PROTOCOL,
                 f"it runs fs3 {cluster.software} and speaks protocol {cluster.protocol}; "
                 f"this is fs3 {__version__}, which speaks protocol {PROTOCOL_VERSION}",
             )
-        self._selector.check_cluster(cluster.cluster_id)
+        self._selector.check_cluster(cluster.cluster)
         self._selector.learn(cluster.managers)
         if cluster.is_primary:
             return channel
-        for other in (*(tuple(manager.endpoints) for manager in cluster.managers), tuple(cluster.primary)):
+        for other in (*(manager.endpoints for manager in cluster.managers), cluster.primary):
             if other:
                 self._ask(other)
         if not cluster.primary:

@@ -1,8 +1,9 @@
-"""IOs that any serving replica can answer, and what each has been through: reads and finds try again elsewhere with this."""
+"""IOs that were not answered for good, and what each has been through: reads, finds and updates try again with this."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Container
+from typing import NamedTuple
 
 from fs3.base.ids import ChainId, NodeId
 from fs3.base.status import Code
@@ -15,9 +16,11 @@ from fs3.ports.clock import Clock
 class _RetryState:
     """One IO whose first try has failed."""
 
-    __slots__ = ("asked_tail", "attempt", "code", "message", "tail_only", "tried")
+    __slots__ = ("asked_tail", "attempt", "chain", "code", "message", "repeatable", "tail_only", "tried")
 
-    def __init__(self) -> None:
+    def __init__(self, chain: ChainId, repeatable: bool) -> None:
+        self.chain = chain
+        self.repeatable = repeatable
         self.attempt = 0
         self.code = Code.OK
         self.message = ""
@@ -26,43 +29,61 @@ class _RetryState:
         self.asked_tail = False
 
 
+GivenUp = tuple[int, Code, str]
+"""(IO, code, message)."""
+
+
+class RetryRound(NamedTuple):
+    """What becomes of the IOs that were refused."""
+
+    again: list[int]
+    """To be tried again now, in order."""
+    refused: list[GivenUp]
+    """Given up: the refusal stands."""
+    expired: list[GivenUp]
+    """Given up: the deadline has come (DEADLINE, with the last refusal in the message)."""
+
+
 class Attempts:
     """The IOs of one call that have no final answer yet after having been refused, by their index in the call."""
 
-    def __init__(self, router: ReplicaRouter, clock: Clock, deadline: int, chain_of: Callable[[int], ChainId]) -> None:
+    def __init__(self, router: ReplicaRouter, clock: Clock, deadline: int, *, read: bool) -> None:
+        """`read`: every serving replica can answer; an update only the head."""
         self._router = router
         self._clock = clock
         self._deadline = deadline
-        self._chain_of = chain_of
-        self._attempts: dict[int, _RetryState] = {}
+        self._read = read
+        self._states: dict[int, _RetryState] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._attempts)
+        return bool(self._states)
 
     def __contains__(self, index: int) -> bool:
-        return index in self._attempts
+        return index in self._states
 
-    def choose_node(self, index: int, who: Candidates, preferred: Container[NodeId] = ()) -> NodeId | None:
-        """Whom to ask about an IO: the table's choice for one that was refused, else one of `preferred` that serves, else whoever
-        is cheapest. None when nobody serves."""
+    def choose_node(self, index: int, replicas: Candidates, preferred: Container[NodeId] = ()) -> NodeId | None:
+        """Which replica to ask about a read: the table's choice for one that was refused, else one of `preferred` that serves,
+        else the cheapest. None when none serves."""
         choice = self._router.choice
-        state = self._attempts.get(index)
+        state = self._states.get(index)
         if state is None:
-            for node in who.nodes:
+            for node in replicas.nodes:
                 if node in preferred:
                     return node
-            return choice.pick(who, self._clock.now())
+            return choice.pick(replicas, self._clock.now())
         if state.tail_only:
             state.asked_tail = True
-            return who.nodes[-1] if who.nodes else None
+            return replicas.nodes[-1] if replicas.nodes else None
         now = self._clock.now()
-        return choice.pick(who, now, state.tried) or choice.pick(who, now)
+        return choice.pick(replicas, now, state.tried) or choice.pick(replicas, now)
 
-    def on_refusal(self, index: int, node: NodeId | None, code: Code, message: str = "") -> None:
-        """An IO was refused, or not answered, by a node (None: there was nobody to ask)."""
-        state = self._attempts.get(index)
+    def on_refusal(
+        self, index: int, chain: ChainId, node: NodeId | None, code: Code, message: str = "", *, repeatable: bool = True
+    ) -> None:
+        """An IO was refused, or not answered, by a node (None: none serves its chain)."""
+        state = self._states.get(index)
         if state is None:
-            state = self._attempts[index] = _RetryState()
+            state = self._states[index] = _RetryState(chain, repeatable)
         state.attempt += 1
         state.code = code
         state.message = message
@@ -71,21 +92,26 @@ class Attempts:
 
     def on_answer(self, index: int) -> None:
         """An IO has its final answer."""
-        self._attempts.pop(index, None)
+        self._states.pop(index, None)
 
-    async def next_round(self) -> tuple[list[int], list[tuple[int, Code, str]]]:
-        """(IOs to try again now, IOs that are given up with code and message), once what the table asks for has been done."""
-        again = []
-        given_up = []
+    async def next_round(self) -> RetryRound:
+        """What becomes of the IOs that were refused, once what the retry table asks for has been done."""
+        again: list[int] = []
+        refused: list[GivenUp] = []
+        expired: list[GivenUp] = []
         todo: set[RetryAction] = set()
         attempt = 1
-        for index, state in self._attempts.items():
-            others = any(node not in state.tried for node in self._router.candidates(self._chain_of(index)).nodes)
+        for index, state in self._states.items():
             step = self._router.decide_retry(
-                state.code, state.attempt, read=True, repeatable=True, others=others, asked_tail=state.asked_tail
+                state.code,
+                state.attempt,
+                read=self._read,
+                repeatable=state.repeatable,
+                others=self._read and any(node not in state.tried for node in self._router.candidates(state.chain).nodes),
+                asked_tail=state.asked_tail,
             )
             if step is RetryAction.FAIL:
-                given_up.append((index, state.code, state.message))
+                refused.append((index, state.code, state.message))
                 continue
             state.tail_only = step is RetryAction.TAIL or (state.asked_tail and state.code is Code.DIRTY)
             if step in (RetryAction.REFRESH, RetryAction.WAIT):
@@ -98,11 +124,11 @@ class Attempts:
             await self._router.prepare_retry(todo, attempt, self._deadline)
         if self._clock.now() >= self._deadline:
             for index in again:
-                state = self._attempts[index]
+                state = self._states[index]
                 message = f"no answer in time; the last one was {state.code.name} {state.message}".rstrip()
-                given_up.append((index, Code.DEADLINE, message))
+                expired.append((index, Code.DEADLINE, message))
             again = []
-        for index, _, _ in given_up:
-            del self._attempts[index]
+        for index, _, _ in (*refused, *expired):
+            del self._states[index]
         again.sort()
-        return again, given_up
+        return RetryRound(again, refused, expired)

@@ -12,7 +12,7 @@ from fs3.base.status import Code
 from fs3.client.connector import Connector
 from fs3.client.routing import RoutingSource
 from fs3.client.storage.finds import FindCall, FindOutcome
-from fs3.client.storage.listing import ChunkPage, list_chunks
+from fs3.client.storage.listing import list_chunks
 from fs3.client.storage.read_single import read_single
 from fs3.client.storage.reads import ReadCall, ReadCounters, ReadOutcome
 from fs3.client.storage.router import ReplicaRouter
@@ -22,12 +22,17 @@ from fs3.core.files.read_plan import ReadIO
 from fs3.core.files.write_plan import WriteIO
 from fs3.model.chunk import UpdateResult
 from fs3.model.routing import Role, Routing
+from fs3.model.upkeep import ChunkPage, ScrubStatus, TargetSpace
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Reply
 from fs3.wire.methods import STORAGE
-from fs3.wire.pb import storage_pb2 as pb
-
-__all__ = ["FindOutcome", "ReadIO", "ReadOutcome", "StorageClient", "WriteIO"]
+from fs3.wire.storage_upkeep import (
+    resync_request_to_pb,
+    scrub_reply_from_pb,
+    scrub_request_to_pb,
+    space_reply_from_pb,
+    space_request_to_pb,
+)
 
 
 class StorageClient:
@@ -64,18 +69,19 @@ class StorageClient:
         routing.on_change(self._on_routing_changed)
 
     async def read(self, ios: Sequence[ReadIO], *, timeout_ns: int = 0) -> list[ReadOutcome]:
-        """Fill the buffers of these reads, one frame per node. On anything but OK a buffer's content is undefined.
+        """Fill the buffers of these reads, one request per node. On anything but OK a buffer's content is undefined.
 
         OK with a `length` below the buffer's size: the chunk ends there; the rest of the buffer is untouched.
         """
         deadline = self._deadline_after(timeout_ns)
         self.reads.ios += len(ios)
+        refusal = None
         if len(ios) == 1:
-            alone = await read_single(self._router, self._clock, self.reads, ios[0], deadline, self._verify)
-            if isinstance(alone, ReadOutcome):
-                return [alone]
-            return await ReadCall(self._router, self._clock, self.reads, ios, deadline, self._verify).run(alone)
-        return await ReadCall(self._router, self._clock, self.reads, ios, deadline, self._verify).run()
+            answer = await read_single(self._router, self._clock, self.reads, ios[0], deadline, self._verify)
+            if isinstance(answer, ReadOutcome):
+                return [answer]
+            refusal = answer
+        return await ReadCall(self._router, self._clock, self.reads, ios, deadline, self._verify).run(refusal)
 
     async def update(self, writes: Sequence[WriteIO], *, timeout_ns: int = 0) -> list[UpdateResult]:
         """Apply these updates, each exactly once when it is tagged; they are independent of each other. No update is repeated for
@@ -85,12 +91,12 @@ class StorageClient:
         or may yet.
         """
         deadline = self._deadline_after(min(timeout_ns, update_retry_ns_max))
-        batch = UpdateCall(self._router, self._clock, self.updates, self._channels, self._client_id, writes, deadline)
-        self._update_calls[batch] = None
+        call = UpdateCall(self._router, self._clock, self.updates, self._channels, self._client_id, writes, deadline)
+        self._update_calls[call] = None
         try:
-            return await batch.run()
+            return await call.run()
         finally:
-            del self._update_calls[batch]
+            del self._update_calls[call]
 
     async def find(self, keys: Sequence[tuple[ChunkId, ChainId]], *, timeout_ns: int = 0) -> list[FindOutcome]:
         """Which of these chunks are there, and how long: one request per node."""
@@ -114,20 +120,19 @@ class StorageClient:
         answer."""
         return await list_chunks(self._router, self._clock, chain, target, after, until, limit, self._deadline_after(timeout_ns))
 
-    async def scrub(self, node: NodeId, *, begin: bool, timeout_ns: int = 0) -> pb.ScrubReply:
-        """How far the scrub of a node's targets is; `begin`: begin one where none is under way. Raises FS3Error."""
+    async def scrub(self, node: NodeId, *, begin: bool, timeout_ns: int = 0) -> list[ScrubStatus]:
+        """How far the scrub of each target of a node is; `begin`: begin one where none is under way. Raises FS3Error."""
         left = self._deadline_after(timeout_ns) - self._clock.now()
-        reply = await self._router.channel(node).start(STORAGE.Scrub, pb.ScrubRequest(begin=begin), timeout_ns=left)
-        answer: pb.ScrubReply = reply.message
-        return answer
+        reply = await self._router.channel(node).start(STORAGE.Scrub, scrub_request_to_pb(begin), timeout_ns=left)
+        return scrub_reply_from_pb(reply.message)
 
     async def resync(self, node: NodeId, target: TargetId, *, timeout_ns: int = 0) -> None:
-        """Have a target leave its chain for a moment and come back through a resync. Raises FS3Error: BUSY when nobody else of
-        its chain serves, NO_SUCH_TARGET."""
+        """Have a target leave its chain for a moment and come back through a resync. Raises FS3Error: BUSY when no other
+        target of its chain serves, NO_SUCH_TARGET."""
         left = self._deadline_after(timeout_ns) - self._clock.now()
-        await self._router.channel(node).start(STORAGE.Resync, pb.ResyncRequest(target_id=target), timeout_ns=left)
+        await self._router.channel(node).start(STORAGE.Resync, resync_request_to_pb(target), timeout_ns=left)
 
-    async def space(self, *, timeout_ns: int = 0) -> list[pb.TargetSpace]:
+    async def space(self, *, timeout_ns: int = 0) -> list[TargetSpace]:
         """Room and use of every target that answers; nodes that do not are left out."""
         deadline = self._deadline_after(timeout_ns)
         calls: list[asyncio.Future[Reply]] = []
@@ -135,13 +140,13 @@ class StorageClient:
             if node.role is Role.STORAGE and node.alive:
                 try:
                     left = min(read_attempt_ns, deadline - self._clock.now())
-                    calls.append(self._router.channel(node.id).start(STORAGE.GetSpace, pb.GetSpaceRequest(), timeout_ns=left))
+                    calls.append(self._router.channel(node.id).start(STORAGE.GetSpace, space_request_to_pb(), timeout_ns=left))
                 except FS3Error:
                     continue
-        found: list[pb.TargetSpace] = []
+        found: list[TargetSpace] = []
         for answer in await asyncio.gather(*calls, return_exceptions=True):
             if isinstance(answer, Reply):
-                found += answer.message.targets
+                found += space_reply_from_pb(answer.message)
             elif not isinstance(answer, FS3Error):
                 raise answer
         return found
@@ -169,5 +174,5 @@ class StorageClient:
         return self._clock.now() + (timeout_ns or self._timeout_ns)
 
     def _on_routing_changed(self, routing: Routing) -> None:
-        for batch in self._update_calls:
-            batch.on_routing_changed()
+        for call in self._update_calls:
+            call.on_routing_changed()

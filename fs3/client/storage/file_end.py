@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 from fs3.base.errors import error
 from fs3.base.ids import ChainId, ChunkId, InodeId, chunk_file, file_chunk
@@ -11,8 +12,13 @@ from fs3.base.status import Code
 from fs3.client.storage.finds import FindOutcome
 from fs3.model.inode import Layout
 
-FindNext = Callable[[Sequence[tuple[ChunkId, ChainId]]], Awaitable[Sequence[FindOutcome]]]
-"""For each key, the first chunk of the same file that is on its chain, from it on."""
+
+class ChunkFinder(Protocol):
+    """Where chunks are looked for. `StorageClient` is the one of production."""
+
+    async def find_next(self, keys: Sequence[tuple[ChunkId, ChainId]], *, timeout_ns: int = 0) -> Sequence[FindOutcome]:
+        """For each key, the first chunk of the same file that is on its chain, from it on."""
+        ...
 
 
 class _LastChunkSearch:
@@ -66,18 +72,18 @@ class _LastChunkSearch:
             self._probe = (self._low + 1 + self._high) // 2
 
 
-async def find_file_end(find: FindNext, inode: InodeId, layout: Layout, length: int) -> int:
+async def find_file_end(chunks: ChunkFinder, inode: InodeId, layout: Layout, length: int, *, timeout_ns: int = 0) -> int:
     """The end of the last byte that storage has of a file, at least `length` bytes: what is before that is not looked at.
 
-    Exact whatever gaps there are; one round of requests where nothing is behind `length`. Raises FS3Error when a chain of the
-    file does not answer.
+    Exact whatever gaps there are; one round of requests where nothing is behind `length`. `timeout_ns`: of each round, 0 the
+    finder's. Raises FS3Error when a chain of the file does not answer.
     """
     first = length // layout.chunk_size
     searches = [_LastChunkSearch(layout, inode, place, first) for place in range(len(layout.chains))]
     end = length
     open_searches = searches
     while open_searches:
-        outcomes = await find([search.key() for search in open_searches])
+        outcomes = await chunks.find_next([search.key() for search in open_searches], timeout_ns=timeout_ns)
         for search, outcome in zip(open_searches, outcomes, strict=True):
             if outcome.code is Code.NOT_FOUND:
                 search.on_nothing()

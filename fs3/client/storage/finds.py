@@ -6,18 +6,17 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from fs3.base.errors import FS3Error, error
+from fs3.base.errors import FS3Error
 from fs3.base.ids import ChainId, ChunkId, NodeId
 from fs3.base.limits import keys_per_find_max, read_attempt_ns
 from fs3.base.status import Code
 from fs3.client.storage.attempts import Attempts
-from fs3.client.storage.node_request import NodeRequest, send_windowed
+from fs3.client.storage.node_request import NodeRequest, ReplicaHealth, send_windowed
 from fs3.client.storage.router import ReplicaRouter
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Reply
 from fs3.wire.methods import STORAGE
-from fs3.wire.pb import storage_pb2 as pb
-from fs3.wire.storage import find_reply_from_pb, split_ids
+from fs3.wire.storage import find_reply_from_pb, find_request_to_pb, found_chunks_from_pb, routing_version_of
 
 _FOUND_OR_NOT = (int(Code.OK), int(Code.NOT_FOUND))
 
@@ -37,11 +36,13 @@ _NO_CHUNK = ChunkId(b"")
 
 
 class _NodeFindRequest(NodeRequest):
+    """One request under way."""
+
     __slots__ = ("indices", "versions")
     chains: list[int]
 
-    def __init__(self, node: NodeId) -> None:
-        super().__init__(node, [])
+    def __init__(self, node: NodeId, health: ReplicaHealth) -> None:
+        super().__init__(node, [], health)
         self.indices: list[int] = []
         self.versions: list[int] = []
 
@@ -64,7 +65,7 @@ class FindCall:
         self._clock = clock
         self._keys = keys
         self._deadline = deadline
-        self._attempts = Attempts(router, clock, deadline, lambda index: keys[index][1])
+        self._attempts = Attempts(router, clock, deadline, read=True)
         self._outcomes: list[FindOutcome | None] = [None] * len(keys)
 
     async def run(self) -> list[FindOutcome]:
@@ -74,76 +75,74 @@ class FindCall:
             await self._send_all(self._plan(left))
             if not self._attempts:
                 return self._outcomes  # type: ignore[return-value]
-            left, given_up = await self._attempts.next_round()
-            for index, code, message in given_up:
+            step = await self._attempts.next_round()
+            for index, code, message in (*step.refused, *step.expired):
                 self._outcomes[index] = FindOutcome(code, message=message)
-            if not left:
+            if not step.again:
                 return self._outcomes  # type: ignore[return-value]
+            left = step.again
 
     def _plan(self, indices: Iterable[int]) -> list[_NodeFindRequest]:
         keys = self._keys
         attempts = self._attempts
-        frames: list[_NodeFindRequest] = []
-        open_frames: dict[NodeId, _NodeFindRequest] = {}
+        requests: list[_NodeFindRequest] = []
+        open_requests: dict[NodeId, _NodeFindRequest] = {}
         memo: dict[ChainId, tuple[_NodeFindRequest, int]] = {}
         for index in indices:
             chain = keys[index][1]
             known = memo.get(chain) if not attempts else None
             if known is None or len(known[0].indices) >= keys_per_find_max:
-                who = self._router.candidates(chain)
-                node = attempts.choose_node(index, who, open_frames)
+                replicas = self._router.candidates(chain)
+                node = attempts.choose_node(index, replicas, open_requests)
                 if node is None:
-                    attempts.on_refusal(index, None, Code.NOT_SERVING, f"nobody serves chain {chain}")
+                    attempts.on_refusal(index, chain, None, Code.NOT_SERVING, f"nobody serves chain {chain}")
                     continue
-                frame = open_frames.get(node)
-                if frame is None or len(frame.indices) >= keys_per_find_max:
-                    frame = open_frames[node] = _NodeFindRequest(node)
-                    frames.append(frame)
-                known = memo[chain] = (frame, who.version)
-            frame, version = known
-            frame.indices.append(index)
-            frame.chains.append(chain)
-            frame.versions.append(version)
-        return frames
+                request = open_requests.get(node)
+                if request is None or len(request.indices) >= keys_per_find_max:
+                    request = open_requests[node] = _NodeFindRequest(node, self._router)
+                    requests.append(request)
+                known = memo[chain] = (request, replicas.version)
+            request, version = known
+            request.indices.append(index)
+            request.chains.append(chain)
+            request.versions.append(version)
+        return requests
 
-    async def _send_all(self, frames: list[_NodeFindRequest]) -> None:
-        await send_windowed(frames, len(frames), self.send, self.on_reply, self.on_error, self._router.liveness.end)
+    async def _send_all(self, requests: list[_NodeFindRequest]) -> None:
+        await send_windowed(requests, len(requests), self)
 
-    def send(self, frame: _NodeFindRequest) -> None:
+    # --- the requests' handler (`RequestHandler`) ---------------------------------------------------------------------
+
+    def send(self, request: _NodeFindRequest) -> None:
+        """All requests of a call are under way at once: they are small."""
         keys = self._keys
-        left = self._deadline - self._clock.now()
-        if left <= 0:
-            raise error(Code.DEADLINE, "no time left to ask")
-        self._router.check_responsive(frame)
-        request = pb.FindRequest(
-            chunks=b"".join([keys[index][0] for index in frame.indices]),
-            chains=frame.chains,
-            chain_versions=frame.versions,
-            following=self._following,
-        )
-        channel = self._router.channel(frame.node)
-        frame.future = channel.start(STORAGE.Find, request, (), None, min(left, read_attempt_ns))
-        self._router.liveness.begin(frame, channel)
+        chunks = [keys[index][0] for index in request.indices]
+        message = find_request_to_pb(chunks, request.chains, request.versions, self._following)
+        self._router.start(request, STORAGE.Find, message, None, read_attempt_ns, self._deadline)
 
-    def on_reply(self, frame: _NodeFindRequest, reply: Reply) -> None:
-        codes, lengths = find_reply_from_pb(reply.message, len(frame.indices))
-        self._router.liveness.end(frame)
-        self._router.note_routing_version(reply.message.routing_version)
-        self._router.choice.on_succeeded(frame.node)
+    def on_reply(self, request: _NodeFindRequest, reply: Reply) -> None:
+        """Each key has its outcome, or was refused."""
+        codes, lengths = find_reply_from_pb(reply.message, len(request.indices))
+        self._router.note_routing_version(routing_version_of(reply.message))
+        self._router.choice.on_succeeded(request.node)
         outcomes = self._outcomes
         attempts = self._attempts
-        found = split_ids(reply.message.chunks, len(codes), "chunks") if self._following else None
-        for at, (index, code, length) in enumerate(zip(frame.indices, codes, lengths, strict=True)):
+        found = found_chunks_from_pb(reply.message, len(codes)) if self._following else None
+        for at, (index, code, length) in enumerate(zip(request.indices, codes, lengths, strict=True)):
             if code in _FOUND_OR_NOT:
                 chunk = ChunkId(found[at]) if found is not None else _NO_CHUNK
                 outcomes[index] = _NOT_FOUND if code else FindOutcome(Code.OK, length, chunk=chunk)
                 if attempts:
                     attempts.on_answer(index)
             else:
-                attempts.on_refusal(index, frame.node, Code.from_wire(code))
+                attempts.on_refusal(index, self._keys[index][1], request.node, Code.from_wire(code))
 
-    def on_error(self, frame: _NodeFindRequest, failure: FS3Error) -> None:
-        self._router.liveness.end(frame)
-        self._router.on_failure(frame.node, failure)
-        for index in frame.indices:
-            self._attempts.on_refusal(index, frame.node, failure.code, failure.strerror or "")
+    def on_error(self, request: _NodeFindRequest, failure: FS3Error) -> None:
+        """All of its keys were refused."""
+        self._router.on_failure(request.node, failure)
+        for index in request.indices:
+            self._attempts.on_refusal(index, self._keys[index][1], request.node, failure.code, failure.strerror or "")
+
+    def on_end(self, request: _NodeFindRequest) -> None:
+        """Its node is watched no longer."""
+        self._router.liveness.end(request)

@@ -4,42 +4,18 @@ from __future__ import annotations
 
 import asyncio
 
-import msgspec
-
 from fs3.base.backoff import Backoff
 from fs3.base.errors import FS3Error, error
-from fs3.base.ids import CHUNK_ID_BYTES, ChainId, ChunkId, TargetId
+from fs3.base.ids import ChainId, ChunkId, TargetId
 from fs3.base.limits import attempt_timeout_ns, retry_backoff_max_ns, retry_backoff_min_ns
 from fs3.base.status import Code, Retry
 from fs3.base.units import SECOND
 from fs3.client.storage.router import ReplicaRouter
 from fs3.core.files.retry import RetryAction
+from fs3.model.upkeep import ChunkPage
 from fs3.ports.clock import Clock
 from fs3.wire.methods import STORAGE
-from fs3.wire.pb import storage_pb2 as pb
-
-
-class ChunkRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One chunk as one target has it."""
-
-    chunk: ChunkId
-    committed: int
-    """Readable version, 0 none."""
-    pending: int
-    """Staged version, 0 none."""
-    chain_version: int
-    length: int
-    """Bytes of the committed version."""
-    checksum: int
-    bad: bool
-    """The target knows that its bytes are wrong."""
-
-
-class ChunkPage(msgspec.Struct, frozen=True):
-    """Chunks of one target in key order."""
-
-    rows: list[ChunkRow]
-    more: bool
+from fs3.wire.storage_upkeep import chunk_page_from_pb, list_request_to_pb
 
 
 async def list_chunks(
@@ -54,7 +30,7 @@ async def list_chunks(
 ) -> ChunkPage:
     """A page of one target of a chain; `limit` 0: as many as it likes. Raises FS3Error naming the target when it does not answer
     until the deadline."""
-    request = pb.ListChunksRequest(target_id=target, after=after or b"", until=until or b"", limit=limit)
+    request = list_request_to_pb(target, after, until, limit)
     backoff = Backoff(retry_backoff_min_ns, retry_backoff_max_ns)
     failure: FS3Error | None = None
     while True:
@@ -69,7 +45,7 @@ async def list_chunks(
                 raise error(Code.NO_SUCH_TARGET, f"chain {chain} has no such target")
             channel = router.channel(slot.node)
             reply = await channel.start(STORAGE.ListChunks, request, timeout_ns=min(left, attempt_timeout_ns))
-            return _page(reply.message)
+            return chunk_page_from_pb(reply.message)
         except FS3Error as why_not:
             failure = why_not
         if failure.code.retry is Retry.NEVER:
@@ -77,23 +53,3 @@ async def list_chunks(
         if failure.code.retry is Retry.REFRESH:
             await router.prepare_retry({RetryAction.REFRESH}, 1, deadline)
         await asyncio.sleep(min(backoff.next_ns(), max(0, deadline - clock.now())) / SECOND)
-
-
-def _page(reply: pb.ListChunksReply) -> ChunkPage:
-    rows = [
-        ChunkRow(
-            ChunkId(info.chunk),
-            info.committed_version,
-            info.pending_version,
-            info.chain_version,
-            info.length,
-            info.checksum,
-            info.bad,
-        )
-        for info in reply.chunks
-    ]
-    if any(len(row.chunk) != CHUNK_ID_BYTES for row in rows):
-        raise error(Code.PROTOCOL, f"a chunk id is not of {CHUNK_ID_BYTES} bytes")
-    if reply.more and not rows:
-        raise error(Code.PROTOCOL, "a page of chunks says that there are more, and is empty")
-    return ChunkPage(rows, reply.more)

@@ -3,31 +3,50 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
 
-from fs3.base.errors import FS3Error
+from fs3.base.errors import FS3Error, error
 from fs3.base.ids import ChainId, NodeId
+from fs3.base.limits import liveness_idle_ticks_max, liveness_tick_ns
+from fs3.base.status import Code
+from fs3.base.units import MILLISECOND
 from fs3.ports.rpc import Channel, Reply
 
 
 class NodeRequest:
-    """One request at one node."""
+    """One request at one node. A read or find is `Watched` while it is under way: another replica may answer it as well."""
 
-    __slots__ = ("abort_reason", "activity", "chains", "channel", "future", "idle_ticks", "node")
+    __slots__ = ("abort_reason", "chains", "channel", "future", "health", "idle_ticks", "last_activity", "node")
 
-    def __init__(self, node: NodeId, chains: Sequence[int]) -> None:
+    def __init__(self, node: NodeId, chains: Sequence[int], health: ReplicaHealth) -> None:
         self.node = node
         self.chains = chains
         """The chain of each of its IOs."""
+        self.health = health
         self.future: asyncio.Future[Reply] | None = None
         """While it is under way."""
         self.abort_reason: FS3Error | None = None
         """Why this side stopped waiting."""
-        self.channel: Channel | None = None
-        self.activity = 0
+        self.channel: Channel
+        """Set before it is watched."""
+        self.last_activity = 0
         self.idle_ticks = 0
-        """Kept by `LivenessMonitor`."""
+
+    @property
+    def activity(self) -> int:
+        """As `Channel.activity`: of the node, whichever request it was for."""
+        return self.channel.activity
+
+    def on_active(self) -> None:
+        """The node sends something; the answer is waited for."""
+
+    def on_idle(self) -> None:
+        """Once the node has said nothing for long enough, stop waiting if another one can be asked."""
+        if self.idle_ticks >= liveness_idle_ticks_max and self.health.has_alternative(self):
+            self.health.on_unresponsive(self.node)
+            idle_ms = self.idle_ticks * liveness_tick_ns // MILLISECOND
+            self.abort(error(Code.DEADLINE, f"node {self.node} has said nothing for {idle_ms} ms"))
 
     def abort(self, reason: FS3Error) -> None:
         """Stop waiting for the answer. The caller's buffers are not written to any more, whatever arrives later."""
@@ -40,59 +59,108 @@ class NodeRequest:
         return [ChainId(chain) for chain in dict.fromkeys(self.chains)]
 
 
+class ReplicaHealth(Protocol):
+    """What is known of the nodes' health, and told of it. `ReplicaRouter` is the one of production."""
+
+    def has_alternative(self, request: NodeRequest) -> bool:
+        """Something a request asks for can be asked of another node, one that is not suspect itself."""
+        ...
+
+    def on_unresponsive(self, node: NodeId) -> None:
+        """A node was found to say nothing."""
+        ...
+
+    def probe_channel(self, node: NodeId) -> Channel | None:
+        """How to reach a node; None when a probe is not worth it (it has left, or the manager knows that it is dead). Raises
+        FS3Error when no wire reaches it."""
+        ...
+
+    def on_recovered(self, node: NodeId) -> None:
+        """A probe was answered."""
+        ...
+
+
+R = TypeVar("R", bound=NodeRequest)
+RC = TypeVar("RC", bound=NodeRequest, contravariant=True)
+
+
+class RequestHandler(Protocol[RC]):
+    """What one kind of call does with its requests, called by `send_windowed`.
+
+    `on_end` is called exactly once for every request, and after it `on_reply` or `on_error`, or neither when the call itself is
+    cancelled. An `on_reply` that raises FS3Error is followed by `on_error`.
+    """
+
+    def send(self, request: RC) -> None:
+        """Send a request: set its future. Or raise FS3Error, which ends it."""
+        ...
+
+    def on_reply(self, request: RC, reply: Reply) -> None:
+        """The node has answered. Raises FS3Error for an answer that makes no sense."""
+        ...
+
+    def on_error(self, request: RC, failure: FS3Error) -> None:
+        """It was not sent, not answered, refused as a whole, answered with nonsense, or aborted."""
+        ...
+
+    def on_end(self, request: RC) -> None:
+        """It is not waited for any more, or never will be."""
+        ...
+
+
 def cancellation_count() -> int:
-    """How often the running task has been cancelled: what tells a frame that was given up from a caller that was."""
+    """How often the running task has been cancelled: what tells a request that was aborted from a caller that was cancelled."""
     task = asyncio.current_task()
     return task.cancelling() if task is not None else 0
 
 
-F = TypeVar("F", bound=NodeRequest)
+async def send_windowed(requests: Sequence[R], window: int, handler: RequestHandler[R]) -> None:
+    """Send every request, `window` of them at a time, and hand over what comes back, in the order of the requests.
 
-
-async def send_windowed(
-    requests: Sequence[F],
-    window: int,
-    send: Callable[[F], None],
-    on_reply: Callable[[F, Reply], None],
-    on_error: Callable[[F, FS3Error], None],
-    on_end: Callable[[F], None],
-) -> None:
-    """Send every frame, `window` of them at a time, and hand over what comes back, in the order of the frames.
-
-    `start` sets the frame's future, or raises FS3Error. Exactly one of the others is called for every frame: `answered` (which
-    may raise FS3Error for an answer that makes no sense: then `failed` follows), `failed`, or `dropped` when this call is
-    cancelled.
+    `NodeRequest.abort` ends one of them with its reason; the cancellation of the caller ends all of them.
     """
     before = cancellation_count()
     started = 0
-    place = 0
     try:
-        for place, frame in enumerate(requests):
+        for place, request in enumerate(requests):
             while started < len(requests) and started < place + window:
                 following = requests[started]
                 started += 1
                 try:
-                    send(following)
+                    handler.send(following)
                 except FS3Error as failure:
-                    on_error(following, failure)
-            future = frame.future
-            if future is None:
+                    handler.on_end(following)
+                    handler.on_error(following, failure)
+            if request.future is None:
                 continue
             try:
-                on_reply(frame, await future)
+                reply = await request.future
+                _end(request, handler)
+                handler.on_reply(request, reply)
             except FS3Error as failure:
-                on_error(frame, failure)
+                _end(request, handler)
+                handler.on_error(request, failure)
             except asyncio.CancelledError:
-                if frame.abort_reason is None or cancellation_count() > before:
+                # Both look the same from here: the caller was cancelled, or the request was aborted, which cancels its future.
+                if request.abort_reason is None or cancellation_count() > before:
                     raise
-                on_error(frame, frame.abort_reason)
-            frame.future = None
+                _end(request, handler)
+                handler.on_error(request, request.abort_reason)
     except BaseException:
         # The callers' buffers must not be written to once this call has ended.
-        for index, frame in enumerate(requests):
-            future, frame.future = frame.future, None
-            if future is not None and not future.cancel() and not future.cancelled():
-                future.exception()  # it was answered meanwhile; nobody else will look
-            if future is not None or index >= started:
-                on_end(frame)
+        for index, request in enumerate(requests):
+            future = request.future
+            if future is not None:
+                if not future.cancel() and not future.cancelled():
+                    future.exception()  # it was answered meanwhile; nothing else will look
+                _end(request, handler)
+            elif index >= started:
+                handler.on_end(request)
         raise
+
+
+def _end(request: R, handler: RequestHandler[R]) -> None:
+    """A request that was under way ends, once."""
+    if request.future is not None:
+        request.future = None
+        handler.on_end(request)

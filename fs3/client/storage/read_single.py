@@ -16,7 +16,12 @@ from fs3.client.storage.router import ReplicaRouter
 from fs3.core.files.read_plan import ReadIO
 from fs3.ports.clock import Clock
 from fs3.wire.methods import STORAGE
-from fs3.wire.pb import storage_pb2 as pb
+from fs3.wire.storage import (
+    SingleReadReply,
+    routing_version_of,
+    single_read_reply_from_pb,
+    single_read_request_to_pb,
+)
 
 _OK = Code.OK
 _NOT_FOUND = Code.NOT_FOUND
@@ -26,13 +31,17 @@ async def read_single(
     router: ReplicaRouter, clock: Clock, counters: ReadCounters, io: ReadIO, deadline: int, verify: bool
 ) -> ReadOutcome | ReadRefusal | None:
     """The outcome of a read that goes well at the first replica asked, or finds a hole there. What else that replica answered is
-    for `ReadBatch` to go on from; None: nobody was asked."""
+    for `ReadCall` to go on from; None: no replica was asked.
+
+    One request needs no window, so this does inline what `send_windowed` and `ReplicaRouter.start` do for many: the same watch,
+    and the same way to tell an aborted request from a cancelled caller. A test compares the two.
+    """
     buffer = io.buffer
     if type(buffer) is not memoryview:
         return None
     now = clock.now()
-    who = router.candidates(io.chain)
-    node = router.choice.pick(who, now)
+    replicas = router.candidates(io.chain)
+    node = router.choice.pick(replicas, now)
     if node is None or deadline <= now:
         return None
     wanted = len(buffer)
@@ -45,59 +54,53 @@ async def read_single(
             raise error(Code.PROTOCOL, f"a read of {wanted} bytes was answered with {payload_length}")
         return (buffer if payload_length == wanted else buffer[:payload_length],)
 
-    request = pb.ReadRequest(
-        chunks=io.chunk,
-        chains=(io.chain,),
-        chain_versions=(who.version,),
-        offsets=(io.offset,),
-        lengths=(wanted,),
-        without_checksums=not verify,
-    )
-    counters.frames += 1
+    message = single_read_request_to_pb(io.chunk, io.chain, replicas.version, io.offset, wanted, verify)
+    counters.requests += 1
     router.choice.on_sent(node, wanted)
-    frame = NodeRequest(node, (io.chain,))
+    request = NodeRequest(node, (io.chain,), router)
     before = cancellation_count()
     try:
         patience = min(deadline - now, read_attempt_ns + wanted * slow_ns_per_byte)
-        channel = router.channel(node)
-        frame.future = channel.start(STORAGE.Read, request, (), into, patience)
-        router.liveness.begin(frame, channel)
-        reply = await frame.future
+        channel = request.channel = router.channel(node)
+        request.future = channel.start(STORAGE.Read, message, (), into, patience)
+        router.liveness.begin(request)
+        reply = await request.future
     except FS3Error as failure:
         router.on_failure(node, failure)
         return ReadRefusal(node, failure.code, failure.strerror or "")
     except asyncio.CancelledError:
-        if frame.abort_reason is None or cancellation_count() > before:
+        if request.abort_reason is None or cancellation_count() > before:
             raise
-        return ReadRefusal(node, frame.abort_reason.code, frame.abort_reason.strerror or "")
+        return ReadRefusal(node, request.abort_reason.code, request.abort_reason.strerror or "")
     finally:
-        router.liveness.end(frame)
+        router.liveness.end(request)
         router.choice.on_answered(node, wanted)
-    answer: pb.ReadReply = reply.message
-    router.note_routing_version(answer.routing_version)
-    if len(answer.codes) != 1 or len(answer.lengths) != 1 or len(answer.versions) != 1 or len(answer.piece_bytes) != 1:
-        return ReadRefusal(node, Code.PROTOCOL, f"node {node} answered a read of one range with {len(answer.codes)}")
-    if answer.codes[0]:
-        code = Code.from_wire(answer.codes[0])
+    router.note_routing_version(routing_version_of(reply.message))
+    try:
+        answer = single_read_reply_from_pb(reply.message)
+    except FS3Error as nonsense:
+        return ReadRefusal(node, nonsense.code, f"node {node}: {nonsense.strerror}")
+    if answer.code:
+        code = Code.from_wire(answer.code)
         return ReadOutcome(_NOT_FOUND) if code is _NOT_FOUND else ReadRefusal(node, code, "")
-    length = answer.lengths[0]
+    length = answer.length
     if length != got or not _intact(buffer[:length], io.offset, answer, verify):
         counters.checksum_mismatches += 1
         router.report_bad(node, io.chunk, io.chain)
         return ReadRefusal(node, Code.CHECKSUM, f"bytes from node {node} fail verification")
     router.choice.on_succeeded(node)
     counters.bytes += length
-    return ReadOutcome(_OK, length, answer.versions[0])
+    return ReadOutcome(_OK, length, answer.version)
 
 
-def _intact(data: memoryview, offset: int, answer: pb.ReadReply, verify: bool) -> bool:
+def _intact(data: memoryview, offset: int, answer: SingleReadReply, verify: bool) -> bool:
     """The bytes are those the replica says it sent."""
     if not verify or not len(data):
         return True
-    piece = answer.piece_bytes[0]
+    piece = answer.piece_bytes
     if not piece:
         return False
     sums = answer.checksums
     if offset % piece + len(data) <= piece:
         return len(sums) == 1 and crc32c(data) == sums[0]
-    return checksums(data, offset, piece) == sums[:]
+    return checksums(data, offset, piece) == sums

@@ -1,4 +1,4 @@
-"""Reads of chunks: planned into one frame per node, received into the callers' buffers, verified, tried elsewhere."""
+"""Reads of chunks: planned into one request per node, received into the callers' buffers, verified, tried elsewhere."""
 
 from __future__ import annotations
 
@@ -9,26 +9,32 @@ import msgspec
 from crc32c import crc32c
 
 from fs3.base.checksum import checksums, checksums_of_parts
-from fs3.base.errors import FS3Error, error
+from fs3.base.errors import FS3Error
 from fs3.base.ids import ChainId, NodeId
 from fs3.base.limits import ios_per_read_max, read_attempt_ns, read_frame_bytes, slow_ns_per_byte
 from fs3.base.status import Code
 from fs3.base.units import KIB
 from fs3.client.storage.attempts import Attempts
-from fs3.client.storage.node_request import NodeRequest, send_windowed
+from fs3.client.storage.node_request import NodeRequest, ReplicaHealth, send_windowed
 from fs3.client.storage.router import ReplicaRouter
 from fs3.core.files.read_plan import ReadIO, buffer_bytes
 from fs3.core.files.replica_selector import ReplicaSelector
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Reply
 from fs3.wire.methods import STORAGE
-from fs3.wire.pb import storage_pb2 as pb
-from fs3.wire.storage import ReadReplyColumns, read_reply_from_pb
+from fs3.wire.storage import (
+    ReadReplyColumns,
+    ReadRequestColumns,
+    read_reply_from_pb,
+    read_request_to_pb,
+    routing_version_of,
+)
 
-read_frames_max = 8
+read_requests_max = 8
+"""Requests one call has under way at once."""
 
 COALESCE_BYTES = 512 * KIB
-"""While a frame holds less, further chains of the call join it when its node serves them: a frame costs more than they do."""
+"""While a request holds less, further chains of the call join it when its node serves them: a request costs more than they do."""
 _OK = Code.OK
 _NOT_FOUND = Code.NOT_FOUND
 
@@ -56,7 +62,7 @@ class ReadCounters:
     def __init__(self) -> None:
         self.ios = 0
         self.bytes = 0
-        self.frames = 0
+        self.requests = 0
         self.retries = 0
         self.checksum_mismatches = 0
         """Pieces that arrived with other bytes than their checksum says, each then read elsewhere."""
@@ -78,8 +84,8 @@ class _NodeReadRequest(NodeRequest):
     )  # fmt: skip
     chains: list[int]
 
-    def __init__(self, node: NodeId, ios: Sequence[ReadIO], verify: bool) -> None:
-        super().__init__(node, [])
+    def __init__(self, node: NodeId, ios: Sequence[ReadIO], verify: bool, health: ReplicaHealth) -> None:
+        super().__init__(node, [], health)
         self.ios = ios
         self.verify = verify
         self.indices: list[int] = []
@@ -102,17 +108,12 @@ class _NodeReadRequest(NodeRequest):
             choice.on_sent(self.node, self.bytes - self.reported_bytes)
             self.reported_bytes = self.bytes
 
-    def request(self) -> pb.ReadRequest:
+    def columns(self) -> ReadRequestColumns:
+        """What is asked for."""
         ios = self.ios
         indices = self.indices
-        return pb.ReadRequest(
-            chunks=b"".join([ios[index].chunk for index in indices]),
-            chains=self.chains,
-            chain_versions=self.versions,
-            offsets=[ios[index].offset for index in indices],
-            lengths=self.lengths,
-            without_checksums=not self.verify,
-        )
+        chunks = [ios[index].chunk for index in indices]
+        return ReadRequestColumns(chunks, self.chains, self.versions, [ios[index].offset for index in indices], self.lengths)
 
     def into(self, message: Any, payload_length: int) -> Sequence[memoryview]:
         """Where the payload goes: the buffers of the ranges that were found, shortened where a chunk ends earlier."""
@@ -131,7 +132,7 @@ class _NodeReadRequest(NodeRequest):
         return buffers
 
     def find_corrupt(self) -> set[int]:
-        """The IOs (their places in the frame) whose bytes are not what the replica says it sent."""
+        """The IOs (their places in the request) whose bytes are not what the replica says it sent."""
         answer = self.answer
         assert answer is not None
         ios = self.ios
@@ -186,27 +187,27 @@ class ReadCall:
         self._ios = ios
         self._deadline = deadline
         self._verify = verify
-        self._attempts = Attempts(router, clock, deadline, lambda index: ios[index].chain)
+        self._attempts = Attempts(router, clock, deadline, read=True)
         self._outcomes: list[ReadOutcome | None] = [None] * len(ios)
 
     async def run(self, refused: ReadRefusal | None = None) -> list[ReadOutcome]:
         """The outcome of each IO, whatever it takes until the deadline. `refused`: the first IO was asked for already."""
         if refused is not None:
-            self._attempts.on_refusal(0, *refused)
+            self._attempts.on_refusal(0, self._ios[0].chain, *refused)
         else:
             await self._send_all(self._plan_one() or self._plan(range(len(self._ios))))
         while self._attempts:
-            left, given_up = await self._attempts.next_round()
-            for index, code, message in given_up:
+            step = await self._attempts.next_round()
+            for index, code, message in (*step.refused, *step.expired):
                 self._outcomes[index] = ReadOutcome(code, message=message)
-            self._counters.retries += len(left)
-            if not left:
+            self._counters.retries += len(step.again)
+            if not step.again:
                 break
-            await self._send_all(self._plan(left))
+            await self._send_all(self._plan(step.again))
         return self._outcomes  # type: ignore[return-value]
 
     def _plan_one(self) -> list[_NodeReadRequest] | None:
-        """One frame for everything, when it is little and somebody serves all of it: `_plan` for the common batch, by columns."""
+        """One request for everything, when it is little and one node serves it all: `_plan` for the common batch, by columns."""
         ios = self._ios
         if not 1 < len(ios) <= ios_per_read_max:
             return None
@@ -219,27 +220,27 @@ class ReadCall:
         node = router.choice.pick(router.candidates(chains[0]), self._clock.now())
         versions = {}
         for chain in dict.fromkeys(chains):
-            who = router.candidates(chain)
-            if node not in who.nodes:
+            replicas = router.candidates(chain)
+            if node not in replicas.nodes:
                 return None
-            versions[chain] = who.version
+            versions[chain] = replicas.version
         assert node is not None
-        frame = _NodeReadRequest(node, ios, self._verify)
-        frame.indices = list(range(len(ios)))
-        frame.chains = chains  # type: ignore[assignment]
-        frame.versions = [versions[chain] for chain in chains]
-        frame.lengths = lengths
-        frame.bytes = sum(lengths)
-        frame.report_load(router.choice)
-        return [frame]
+        request = _NodeReadRequest(node, ios, self._verify, router)
+        request.indices = list(range(len(ios)))
+        request.chains = chains  # type: ignore[assignment]
+        request.versions = [versions[chain] for chain in chains]
+        request.lengths = lengths
+        request.bytes = sum(lengths)
+        request.report_load(router.choice)
+        return [request]
 
     def _plan(self, indices: Iterable[int]) -> list[_NodeReadRequest]:
-        """Frames for these IOs. One whose chain nobody serves is refused at once."""
+        """Requests for these IOs. One whose chain no node serves is refused at once."""
         ios = self._ios
         attempts = self._attempts
         choice = self._router.choice
-        frames: list[_NodeReadRequest] = []
-        open_frames: dict[NodeId, _NodeReadRequest] = {}
+        requests: list[_NodeReadRequest] = []
+        open_requests: dict[NodeId, _NodeReadRequest] = {}
         memo: dict[ChainId, tuple[_NodeReadRequest, int]] = {}
         retry = bool(attempts)
         for index in indices:
@@ -250,67 +251,64 @@ class ReadCall:
             chain = io.chain
             known = memo.get(chain)
             if known is not None and known[0].bytes + length <= read_frame_bytes and len(known[0].indices) < ios_per_read_max:
-                frame, version = known
+                request, version = known
             else:
-                for frame in frames:
-                    frame.report_load(choice)
-                who = self._router.candidates(chain)
-                version = who.version
-                small = {node for node, frame in open_frames.items() if frame.bytes + length <= COALESCE_BYTES}
-                node = attempts.choose_node(index, who, small)
+                for request in requests:
+                    request.report_load(choice)
+                replicas = self._router.candidates(chain)
+                version = replicas.version
+                small = {node for node, request in open_requests.items() if request.bytes + length <= COALESCE_BYTES}
+                node = attempts.choose_node(index, replicas, small)
                 if node is None:
-                    attempts.on_refusal(index, None, Code.NOT_SERVING, f"nobody serves chain {chain}")
+                    attempts.on_refusal(index, chain, None, Code.NOT_SERVING, f"nobody serves chain {chain}")
                     continue
-                found = open_frames.get(node)
+                found = open_requests.get(node)
                 if found is None or not found.has_room(length):
-                    found = open_frames[node] = _NodeReadRequest(node, ios, self._verify)
-                    frames.append(found)
-                frame = found
+                    found = open_requests[node] = _NodeReadRequest(node, ios, self._verify, self._router)
+                    requests.append(found)
+                request = found
                 if not retry:
-                    memo[chain] = (frame, version)
-            frame.indices.append(index)
-            frame.chains.append(chain)
-            frame.versions.append(version)
-            frame.lengths.append(length)
-            frame.bytes += length
+                    memo[chain] = (request, version)
+            request.indices.append(index)
+            request.chains.append(chain)
+            request.versions.append(version)
+            request.lengths.append(length)
+            request.bytes += length
             if not plain:
-                frame.plain = False
-        for frame in frames:
-            frame.report_load(choice)
-        return frames
+                request.plain = False
+        for request in requests:
+            request.report_load(choice)
+        return requests
 
-    async def _send_all(self, frames: list[_NodeReadRequest]) -> None:
-        await send_windowed(frames, read_frames_max, self.send, self.on_reply, self.on_error, self.on_end)
+    async def _send_all(self, requests: list[_NodeReadRequest]) -> None:
+        await send_windowed(requests, read_requests_max, self)
 
-    def send(self, frame: _NodeReadRequest) -> None:
-        left = self._deadline - self._clock.now()
-        self._counters.frames += 1
-        if left <= 0:
-            raise error(Code.DEADLINE, "no time left to ask")
-        self._router.check_responsive(frame)
-        patience = min(left, read_attempt_ns + read_frames_max * frame.bytes * slow_ns_per_byte)
-        channel = self._router.channel(frame.node)
-        frame.future = channel.start(STORAGE.Read, frame.request(), (), frame.into, patience)
-        self._router.liveness.begin(frame, channel)
+    # --- the requests' handler (`RequestHandler`) ---------------------------------------------------------------------
 
-    def on_reply(self, frame: _NodeReadRequest, reply: Reply) -> None:
-        self._router.note_routing_version(reply.message.routing_version)
-        choice = self._router.choice
-        self.on_end(frame)
-        choice.on_succeeded(frame.node)
+    def send(self, request: _NodeReadRequest) -> None:
+        """Receives into the IOs' buffers; the patience grows with what may be ahead of it on the wire."""
+        self._counters.requests += 1
+        message = read_request_to_pb(request.columns(), self._verify)
+        patience = read_attempt_ns + read_requests_max * request.bytes * slow_ns_per_byte
+        self._router.start(request, STORAGE.Read, message, request.into, patience, self._deadline)
+
+    def on_reply(self, request: _NodeReadRequest, reply: Reply) -> None:
+        """Each IO has its outcome, or was refused."""
+        self._router.note_routing_version(routing_version_of(reply.message))
+        self._router.choice.on_succeeded(request.node)
         outcomes = self._outcomes
         counters = self._counters
         attempts = self._attempts
-        bad = frame.find_corrupt() if self._verify else ()
-        answer = frame.answer
+        bad = request.find_corrupt() if self._verify else ()
+        answer = request.answer
         assert answer is not None
         counters.bytes += sum(answer.lengths)
         retry = bool(attempts)
         if not bad and not retry and not any(answer.codes):
-            for index, length, version in zip(frame.indices, answer.lengths, answer.versions, strict=True):
+            for index, length, version in zip(request.indices, answer.lengths, answer.versions, strict=True):
                 outcomes[index] = ReadOutcome(_OK, length, version)
             return
-        columns = zip(frame.indices, answer.codes, answer.lengths, answer.versions, strict=True)
+        columns = zip(request.indices, answer.codes, answer.lengths, answer.versions, strict=True)
         for place, (index, code, length, version) in enumerate(columns):
             if code == _OK and place not in bad:
                 outcomes[index] = ReadOutcome(_OK, length, version)
@@ -318,23 +316,24 @@ class ReadCall:
                 outcomes[index] = ReadOutcome(_NOT_FOUND)
             elif code == _OK:
                 counters.checksum_mismatches += 1
-                self._router.report_bad(frame.node, self._ios[index].chunk, self._ios[index].chain)
-                attempts.on_refusal(index, frame.node, Code.CHECKSUM, f"bytes from node {frame.node} fail verification")
+                io = self._ios[index]
+                self._router.report_bad(request.node, io.chunk, io.chain)
+                why = f"bytes from node {request.node} fail verification"
+                attempts.on_refusal(index, io.chain, request.node, Code.CHECKSUM, why)
                 continue
             else:
-                attempts.on_refusal(index, frame.node, Code.from_wire(code))
+                attempts.on_refusal(index, self._ios[index].chain, request.node, Code.from_wire(code))
                 continue
             if retry:
                 attempts.on_answer(index)
 
-    def on_error(self, frame: _NodeReadRequest, failure: FS3Error) -> None:
-        """The whole frame got no answer, or a refusal as a whole."""
-        self.on_end(frame)
-        self._router.on_failure(frame.node, failure)
-        for index in frame.indices:
-            self._attempts.on_refusal(index, frame.node, failure.code, failure.strerror or "")
+    def on_error(self, request: _NodeReadRequest, failure: FS3Error) -> None:
+        """All of its IOs were refused."""
+        self._router.on_failure(request.node, failure)
+        for index in request.indices:
+            self._attempts.on_refusal(index, self._ios[index].chain, request.node, failure.code, failure.strerror or "")
 
-    def on_end(self, frame: _NodeReadRequest) -> None:
-        """A frame is not waited for any more."""
-        self._router.liveness.end(frame)
-        self._router.choice.on_answered(frame.node, frame.bytes)
+    def on_end(self, request: _NodeReadRequest) -> None:
+        """Its node is watched no longer, and owes nothing more."""
+        self._router.liveness.end(request)
+        self._router.choice.on_answered(request.node, request.bytes)

@@ -1,35 +1,38 @@
-"""Who holds which chain, as one client sees it: replicas for reads, heads for updates, channels to nodes."""
+"""Which nodes hold which chain, as one client sees it: replicas for reads, heads for updates, channels to nodes."""
 
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from fs3.base.errors import FS3Error, error
 from fs3.base.ids import ChainId, ChunkId, NodeId
-from fs3.base.limits import probe_timeout_ns
+from fs3.base.limits import liveness_tick_ns, probe_timeout_ns
 from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.client.connector import Connector
 from fs3.client.routing import RoutingSource
-from fs3.client.storage.liveness import UNRESPONSIVE, HealthProber, LivenessMonitor
-from fs3.client.storage.node_request import NodeRequest
+from fs3.client.storage.health import UNRESPONSIVE, HealthProber
+from fs3.client.storage.node_request import NodeRequest, ReplicaHealth
 from fs3.core.files.replica_selector import Candidates, ReplicaSelector, candidates
 from fs3.core.files.retry import RetryAction, Situation, backoff_ns, decide
+from fs3.model.method import Method
 from fs3.model.routing import Routing
 from fs3.ports.clock import Clock
-from fs3.ports.rpc import Channel, Reply
+from fs3.ports.rpc import BufferProvider, Channel, Reply
+from fs3.runtime.liveness import LivenessMonitor
 from fs3.wire.methods import STORAGE
-from fs3.wire.pb import storage_pb2 as pb
+from fs3.wire.storage_upkeep import report_bad_request_to_pb
 
 bad_reports_max = 16
-"""Reports of bad chunks one client has under way; further ones are left to whoever reads them next."""
+"""Reports of bad chunks one client has under way; further ones are left to the next client that reads them."""
 
 _LONG_AGO = -(1 << 62)
 _NO_CANDIDATES = Candidates(0, (), ())
 
 
-class ReplicaRouter:
+class ReplicaRouter(ReplicaHealth):
     """A routing source with what chunk IOs need of it kept at hand for as long as a snapshot is the newest."""
 
     def __init__(self, source: RoutingSource, connector: Connector, clock: Clock, host: str, seed: int) -> None:
@@ -43,9 +46,10 @@ class ReplicaRouter:
         self._learned_at = clock.now()
         self._candidates: dict[ChainId, Candidates] = {}
         self._channels: dict[NodeId, Channel] = {}
-        self._prober = HealthProber(self._probe_channel, self.choice.on_succeeded)
+        self._prober = HealthProber(self)
         self._reports: set[asyncio.Future[Reply]] = set()
-        self.liveness = LivenessMonitor(self.has_alternative, self._suspect)
+        self.liveness = LivenessMonitor[NodeRequest](liveness_tick_ns)
+        """Reads and finds under way."""
         source.on_change(self._on_routing_changed)
         self._on_routing_changed(source.routing)
 
@@ -55,7 +59,7 @@ class ReplicaRouter:
         return self._routing
 
     def candidates(self, chain: ChainId) -> Candidates:
-        """The serving replicas of a chain; none for a chain nobody knows."""
+        """The serving replicas of a chain; none for a chain that the routing info does not have."""
         found = self._candidates.get(chain)
         if found is None:
             members = self._routing.chains.get(chain)
@@ -73,6 +77,33 @@ class ReplicaRouter:
             found = self._channels[node] = self._connector.channel(known.endpoints, known.host)
         return found
 
+    def time_left(self, deadline: int) -> int:
+        """Nanoseconds until a deadline. Raises FS3Error (DEADLINE) when there are none."""
+        left = deadline - self._clock.now()
+        if left <= 0:
+            raise error(Code.DEADLINE, "no time left to ask")
+        return left
+
+    def start(
+        self,
+        request: NodeRequest,
+        method: Method,
+        message: Any,
+        into: BufferProvider | None,
+        patience_ns: int,
+        deadline: int,
+    ) -> None:
+        """Send a request that another replica could answer as well, and watch its node until `liveness.end`.
+
+        Raises FS3Error: DEADLINE when there is no time left, or when its node is suspect by now and others serve; UNAVAILABLE as
+        `channel` does.
+        """
+        left = self.time_left(deadline)
+        self.check_responsive(request)
+        request.channel = self.channel(request.node)
+        request.future = request.channel.start(method, message, (), into, min(left, patience_ns))
+        self.liveness.begin(request)
+
     def note_routing_version(self, routing_version: int) -> None:
         """A node answered with the routing version it knows: when that is newer, routing here is old, whatever its age."""
         if routing_version > self._routing.version:
@@ -82,17 +113,16 @@ class ReplicaRouter:
         """A request to a node failed as a whole; when the node is the reason, others are preferred for a while."""
         self.note_routing_version(failure.routing_version)
         if failure.code in UNRESPONSIVE:
-            self._suspect(node)
+            self.on_unresponsive(node)
 
     def report_bad(self, node: NodeId, chunk: ChunkId, chain: ChainId) -> None:
-        """Bytes of a chunk arrived from a node with other sums than the node's index has: let it look at its copy. Nobody waits
+        """Bytes of a chunk arrived from a node with other sums than the node's index has: let it look at its copy. No read waits
         for that."""
         if len(self._reports) >= bad_reports_max:
             return
         try:
-            report = self.channel(node).start(
-                STORAGE.ReportBad, pb.ReportBadRequest(chunks=chunk, chains=(chain,)), timeout_ns=probe_timeout_ns
-            )
+            message = report_bad_request_to_pb([(chunk, chain)])
+            report = self.channel(node).start(STORAGE.ReportBad, message, timeout_ns=probe_timeout_ns)
         except FS3Error:
             return
         self._reports.add(report)
@@ -103,22 +133,36 @@ class ReplicaRouter:
         if not report.cancelled():
             report.exception()  # the next reader will report again
 
-    def has_alternative(self, frame: NodeRequest) -> bool:
-        """Something a frame asks for can be asked of another node, one that is not silent itself."""
+    def has_alternative(self, request: NodeRequest) -> bool:
+        """As `ReplicaHealth.has_alternative`, by the routing info of now."""
         now = self._clock.now()
         return any(
-            node != frame.node and not self.choice.is_suspect(node, now)
-            for chain in frame.chain_ids()
+            node != request.node and not self.choice.is_suspect(node, now)
+            for chain in request.chain_ids()
             for node in self.candidates(chain).nodes
         )
 
-    def check_responsive(self, frame: NodeRequest) -> None:
-        """FS3Error (DEADLINE) when the node of a frame that was planned earlier has fallen silent since, and others serve."""
-        if self.choice.is_suspect(frame.node, self._clock.now()) and self.has_alternative(frame):
-            raise error(Code.DEADLINE, f"node {frame.node} has fallen silent")
+    def check_responsive(self, request: NodeRequest) -> None:
+        """FS3Error (DEADLINE) when the node of a request that was planned earlier is suspect by now, and others serve."""
+        if self.choice.is_suspect(request.node, self._clock.now()) and self.has_alternative(request):
+            raise error(Code.DEADLINE, f"node {request.node} has fallen silent")
+
+    def on_unresponsive(self, node: NodeId) -> None:
+        """Ask it last for a while, and probe it."""
+        self.choice.on_failed(node, self._clock.now())
+        self._prober.suspect(node)
+
+    def probe_channel(self, node: NodeId) -> Channel | None:
+        """As `ReplicaHealth.probe_channel`."""
+        known = self._routing.nodes.get(node)
+        return self.channel(node) if known is not None and known.alive else None
+
+    def on_recovered(self, node: NodeId) -> None:
+        """It is asked again as others are."""
+        self.choice.on_succeeded(node)
 
     def close(self) -> None:
-        """Watch and probe nobody any more."""
+        """Watch and probe no node any more."""
         self.liveness.close()
         self._prober.close()
         for report in list(self._reports):
@@ -143,14 +187,6 @@ class ReplicaRouter:
             self._learned_at = self._clock.now()
         elif RetryAction.WAIT in todo:
             await asyncio.sleep(min(backoff_ns(attempt, self._prng.next()), max(0, deadline - now)) / SECOND)
-
-    def _suspect(self, node: NodeId) -> None:
-        self.choice.on_failed(node, self._clock.now())
-        self._prober.suspect(node)
-
-    def _probe_channel(self, node: NodeId) -> Channel | None:
-        known = self._routing.nodes.get(node)
-        return self.channel(node) if known is not None and known.alive else None
 
     def _on_routing_changed(self, routing: Routing) -> None:
         if routing.version <= self._routing.version and self._routing.version:

@@ -1,10 +1,9 @@
-"""Updates of chunks: sent to the heads, many small ones in a frame, repeated under the same tag until they are answered."""
+"""Updates of chunks: sent to the heads, many small ones in a request, repeated under the same tag until they are answered."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from fs3.base.errors import FS3Error, error
 from fs3.base.ids import ChainId, ClientId, NodeId
@@ -17,23 +16,27 @@ from fs3.base.limits import (
 )
 from fs3.base.status import Code, Retry
 from fs3.base.units import SECOND
-from fs3.client.storage.node_request import NodeRequest, send_windowed
+from fs3.client.storage.attempts import Attempts
+from fs3.client.storage.node_request import NodeRequest, ReplicaHealth, send_windowed
 from fs3.client.storage.router import ReplicaRouter
 from fs3.core.files.channel_pool import ChannelPool
 from fs3.core.files.read_plan import buffer_bytes
-from fs3.core.files.retry import RetryAction
 from fs3.core.files.write_plan import WriteIO, sums_of
 from fs3.model.chunk import UpdateKind, UpdateResult
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Reply
 from fs3.wire.methods import STORAGE
-from fs3.wire.pb import storage_pb2 as pb
-from fs3.wire.storage import update_reply_from_pb
+from fs3.wire.storage import (
+    NO_CLIENT,
+    UpdateRequestColumns,
+    routing_version_of,
+    update_columns_to_pb,
+    update_reply_from_pb,
+)
 
-update_frames_max = 8
+update_requests_max = 8
 """Requests one call has under way at once."""
 
-_NO_CLIENT = bytes(16)
 _DONE = (Code.OK, Code.EXISTS)
 
 
@@ -43,12 +46,12 @@ class UpdateCounters:
     def __init__(self) -> None:
         self.updates = 0
         self.bytes = 0
-        self.frames = 0
+        self.requests = 0
         self.retries = 0
 
 
 class ChannelAllocator:
-    """The client's update channels, and who waits for one."""
+    """The client's update channels, and the calls that wait for one."""
 
     def __init__(self, pool: ChannelPool) -> None:
         self._pool = pool
@@ -105,14 +108,17 @@ class _UpdateState:
         self.channel = 0
         self.seq = 0
         self.attempt = 0
+        """How often it was sent."""
 
 
 class _NodeUpdateRequest(NodeRequest):
+    """One request under way."""
+
     __slots__ = ("bytes", "indices", "versions")
     chains: list[int]
 
-    def __init__(self, node: NodeId) -> None:
-        super().__init__(node, [])
+    def __init__(self, node: NodeId, health: ReplicaHealth) -> None:
+        super().__init__(node, [], health)
         self.indices: list[int] = []
         self.versions: list[int] = []
         self.bytes = 0
@@ -137,25 +143,26 @@ class UpdateCall:
         self._channels = channels
         self._client_id = client_id
         self._deadline = deadline
-        self._attempts = [_UpdateState(write) for write in writes]
+        self._updates = [_UpdateState(write) for write in writes]
+        self._attempts = Attempts(router, clock, deadline, read=False)
         self._results: list[UpdateResult | None] = [None] * len(writes)
-        self._frames: list[_NodeUpdateRequest] = []
+        self._requests: list[_NodeUpdateRequest] = []
 
     async def run(self) -> list[UpdateResult]:
         """The result of each update, whatever it takes until the deadline."""
-        attempts = self._attempts
+        updates = self._updates
         done = 0
-        while done < len(attempts):
+        while done < len(updates):
             # As many at once as there are channels; usually all.
-            tagged = sum(state.write.tagged for state in attempts[done:])
+            tagged = sum(state.write.tagged for state in updates[done:])
             tags = await self._channels.take(tagged, max(0, self._deadline - self._clock.now())) if tagged else []
             if tagged and not tags:
-                for index in range(done, len(attempts)):
+                for index in range(done, len(updates)):
                     self._results[index] = UpdateResult(Code.DEADLINE, message="all update channels of this client are taken")
                 break
             wave: list[int] = []
-            for index in range(done, len(attempts)):
-                state = attempts[index]
+            for index in range(done, len(updates)):
+                state = updates[index]
                 if state.write.tagged:
                     if not tags:
                         break
@@ -166,155 +173,153 @@ class UpdateCall:
         return self._results  # type: ignore[return-value]
 
     def on_routing_changed(self) -> None:
-        """Routing has changed: a frame that waits for a node which is not the head of all its chains any more is given up, and
-        its updates are sent again under their tags: whatever became of them there, each happens once.
+        """Routing has changed: a request to a node which is not the head of all its chains any more is given up, and its updates
+        are sent again under their tags: whatever became of them there, each happens once.
 
         A head that stays one is waited for although its chain has changed: it sends what is under way along the new chain.
         """
-        for frame in self._frames:
-            if any(self._head_of(chain)[0] != frame.node for chain in frame.chain_ids()):
-                frame.abort(error(Code.DISCONNECTED, f"node {frame.node} is no head any more"))
+        for request in self._requests:
+            if not self._is_head(request):
+                request.abort(error(Code.DISCONNECTED, f"node {request.node} is no head any more"))
 
     async def _send_wave(self, wave: list[int]) -> None:
         left = wave
         try:
             while left:
-                self._frames = self._plan(left)
-                await self._send_all(self._frames)
-                left = await self._next_round(left)
+                self._requests = self._plan(left)
+                await send_windowed(self._requests, update_requests_max, self)
+                left = await self._next_round() if self._attempts else []
         finally:
             for index in wave:
                 self._finish(index)
 
-    def _head(self, index: int) -> tuple[NodeId | None, int]:
-        """(node, chain version) an update goes to."""
-        return self._head_of(self._attempts[index].write.chain)
-
     def _head_of(self, chain: ChainId) -> tuple[NodeId | None, int]:
-        who = self._router.candidates(chain)
-        return (who.nodes[0] if who.nodes else None), who.version
+        """(node, chain version) an update of a chain goes to."""
+        replicas = self._router.candidates(chain)
+        return (replicas.nodes[0] if replicas.nodes else None), replicas.version
+
+    def _is_head(self, request: _NodeUpdateRequest) -> bool:
+        """The node of a request is the head of all its chains still."""
+        return all(self._head_of(chain)[0] == request.node for chain in request.chain_ids())
 
     def _plan(self, indices: Iterable[int]) -> list[_NodeUpdateRequest]:
-        frames: list[_NodeUpdateRequest] = []
-        open_frames: dict[NodeId, _NodeUpdateRequest] = {}
+        requests: list[_NodeUpdateRequest] = []
+        open_requests: dict[NodeId, _NodeUpdateRequest] = {}
         for index in indices:
-            state = self._attempts[index]
+            state = self._updates[index]
             state.attempt += 1
-            node, version = self._head(index)
+            chain = state.write.chain
+            node, version = self._head_of(chain)
             if node is None:
-                message = f"nobody serves chain {state.write.chain}"
-                self._results[index] = UpdateResult(Code.NOT_SERVING, message=message)
+                self._refuse(index, None, UpdateResult(Code.NOT_SERVING, message=f"nobody serves chain {chain}"))
                 continue
             if state.checksums is None:
                 data = state.write.data
                 state.checksums = sums_of(data, state.write.offset) if data is not None else ()
-            frame = open_frames.get(node)
+            request = open_requests.get(node)
             if (
-                frame is None
-                or len(frame.indices) >= updates_per_request_max
-                or frame.bytes + state.length > update_bytes_per_request_max
+                request is None
+                or len(request.indices) >= updates_per_request_max
+                or request.bytes + state.length > update_bytes_per_request_max
                 or state.length >= update_single_bytes
             ):
-                frame = _NodeUpdateRequest(node)
-                frames.append(frame)
+                request = _NodeUpdateRequest(node, self._router)
+                requests.append(request)
                 if state.length < update_single_bytes:
-                    open_frames[node] = frame
-            frame.indices.append(index)
-            frame.chains.append(state.write.chain)
-            frame.versions.append(version)
-            frame.bytes += state.length
-        return frames
+                    open_requests[node] = request
+            request.indices.append(index)
+            request.chains.append(chain)
+            request.versions.append(version)
+            request.bytes += state.length
+        return requests
 
-    def _request(self, frame: _NodeUpdateRequest) -> tuple[pb.UpdateRequest, list[memoryview]]:
-        attempts = [self._attempts[index] for index in frame.indices]
-        writes = [state.write for state in attempts]
+    def _columns(self, request: _NodeUpdateRequest) -> tuple[UpdateRequestColumns, list[memoryview]]:
+        """(columns, payload) of a request."""
+        updates = [self._updates[index] for index in request.indices]
+        writes = [state.write for state in updates]
         checksums: list[int] = []
         parts: list[memoryview] = []
-        for state, write in zip(attempts, writes, strict=True):
+        for state, write in zip(updates, writes, strict=True):
             checksums += state.checksums or ()
             if isinstance(write.data, tuple):
                 parts += write.data
             elif write.data is not None:
                 parts.append(write.data)
-        kinds: list[Any] = [write.kind for write in writes]
         client = self._client_id
-        request = pb.UpdateRequest(
-            chunks=b"".join([write.chunk for write in writes]),
-            kinds=kinds,
-            chains=frame.chains,
-            chain_versions=frame.versions,
+        columns = UpdateRequestColumns(
+            chunks=[write.chunk for write in writes],
+            kinds=[write.kind for write in writes],
+            chains=request.chains,
+            chain_versions=request.versions,
             offsets=[write.offset for write in writes],
-            lengths=[state.length for state in attempts],
-            versions=[0] * len(attempts),
+            lengths=[state.length for state in updates],
+            versions=[0] * len(updates),
             checksums=checksums,
-            client_ids=b"".join([client if state.seq else _NO_CLIENT for state in attempts]),
-            channels=[state.channel for state in attempts],
-            seqs=[state.seq for state in attempts],
+            clients=[client if state.seq else NO_CLIENT for state in updates],
+            channels=[state.channel for state in updates],
+            seqs=[state.seq for state in updates],
             reserves=[write.reserve for write in writes],
         )
-        return request, parts
+        return columns, parts
 
-    async def _send_all(self, frames: list[_NodeUpdateRequest]) -> None:
-        await send_windowed(frames, update_frames_max, self.send, self.on_reply, self.on_error, lambda frame: None)
+    async def _next_round(self) -> list[int]:
+        """The updates to send again. What was refused for good keeps the result it has."""
+        step = await self._attempts.next_round()
+        for index, code, message in step.expired:
+            self._results[index] = UpdateResult(code, message=message)
+        self._counters.retries += len(step.again)
+        return step.again
 
-    def send(self, frame: _NodeUpdateRequest) -> None:
-        left = self._deadline - self._clock.now()
-        self._counters.frames += 1
-        if left <= 0:
-            raise error(Code.DEADLINE, "no time left to ask")
-        if any(self._head_of(chain)[0] != frame.node for chain in frame.chain_ids()):
-            raise error(Code.UNAVAILABLE, f"node {frame.node} is no head any more")
-        request, parts = self._request(frame)
-        patience = min(left, update_attempt_ns + update_frames_max * frame.bytes * slow_ns_per_byte)
-        frame.future = self._router.channel(frame.node).start(STORAGE.Update, request, parts, None, patience)
+    def _refuse(self, index: int, node: NodeId | None, result: UpdateResult) -> None:
+        """An update has this result, unless it is sent again."""
+        self._results[index] = result
+        write = self._updates[index].write
+        # Sent twice, it still happens once, or ends the same.
+        repeatable = write.tagged or write.kind in (UpdateKind.PUT, UpdateKind.REMOVE)
+        self._attempts.on_refusal(index, write.chain, node, result.code, result.message, repeatable=repeatable)
 
-    def on_reply(self, frame: _NodeUpdateRequest, reply: Reply) -> None:
-        results = update_reply_from_pb(reply.message, len(frame.indices))
-        self._router.choice.on_succeeded(frame.node)
-        self._router.note_routing_version(reply.message.routing_version)
-        for index, result in zip(frame.indices, results, strict=True):
+    # --- the requests' handler (`RequestHandler`) ---------------------------------------------------------------------
+
+    def send(self, request: _NodeUpdateRequest) -> None:
+        """No other node could answer it, so its node is not watched: `on_routing_changed` tells when to stop waiting."""
+        self._counters.requests += 1
+        left = self._router.time_left(self._deadline)
+        if not self._is_head(request):
+            raise error(Code.UNAVAILABLE, f"node {request.node} is no head any more")
+        columns, parts = self._columns(request)
+        patience = min(left, update_attempt_ns + update_requests_max * request.bytes * slow_ns_per_byte)
+        channel = self._router.channel(request.node)
+        request.future = channel.start(STORAGE.Update, update_columns_to_pb(columns), parts, None, patience)
+
+    def on_reply(self, request: _NodeUpdateRequest, reply: Reply) -> None:
+        """Each update has its result, or was refused."""
+        results = update_reply_from_pb(reply.message, len(request.indices))
+        self._router.choice.on_succeeded(request.node)
+        self._router.note_routing_version(routing_version_of(reply.message))
+        retry = bool(self._attempts)
+        for index, result in zip(request.indices, results, strict=True):
+            if result.code not in _DONE:
+                self._refuse(index, request.node, result)
+                continue
             self._results[index] = result
+            if retry:
+                self._attempts.on_answer(index)
 
-    def on_error(self, frame: _NodeUpdateRequest, failure: FS3Error) -> None:
-        self._router.on_failure(frame.node, failure)
+    def on_error(self, request: _NodeUpdateRequest, failure: FS3Error) -> None:
+        """All of its updates were refused."""
+        self._router.on_failure(request.node, failure)
         result = UpdateResult(failure.code, message=failure.strerror or "")
-        for index in frame.indices:
-            self._results[index] = result
+        for index in request.indices:
+            self._refuse(index, request.node, result)
 
-    async def _next_round(self, left: Sequence[int]) -> list[int]:
-        again = []
-        todo: set[RetryAction] = set()
-        attempt = 1
-        for index in left:
-            state = self._attempts[index]
-            result = self._results[index]
-            assert result is not None
-            if result.code in _DONE:
-                continue
-            repeatable = state.write.tagged or state.write.kind in (UpdateKind.PUT, UpdateKind.REMOVE)
-            step = self._router.decide_retry(
-                result.code, state.attempt, read=False, repeatable=repeatable, others=False, asked_tail=False
-            )
-            if step is RetryAction.FAIL:
-                continue
-            again.append(index)
-            todo.add(step)
-            attempt = max(attempt, state.attempt)
-        if again and self._clock.now() < self._deadline:
-            self._counters.retries += len(again)
-            await self._router.prepare_retry(todo, attempt, self._deadline)
-        if self._clock.now() >= self._deadline:
-            for index in again:
-                result = self._results[index]
-                assert result is not None
-                message = f"no answer in time; the last one was {result.code.name} {result.message}".rstrip()
-                self._results[index] = UpdateResult(Code.DEADLINE, message=message)
-            return []
-        return again
+    def on_end(self, request: _NodeUpdateRequest) -> None:
+        """Nothing was begun for it."""
+
+    # --- the end ------------------------------------------------------------------------------------------------------
 
     def _finish(self, index: int) -> None:
         """Its channel is free again, unless the update may still happen."""
-        state = self._attempts[index]
+        state = self._updates[index]
         result = self._results[index]
         if result is not None and result.code is Code.OK:
             self._counters.updates += 1

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from fs3.base.ids import ChainId, TargetId
 from fs3.base.status import Code
-from fs3.core.craq.admission.table import ChainRole
-from fs3.core.craq.position import ChainPosition
+from fs3.core.craq.position import ChainPosition, ChainRole
 from fs3.model.chain import Chain, LocalState, PublicState
 
 
 class Completeness:
-    """What one incarnation of a replica knows of itself."""
+    """What one incarnation of a replica knows of itself. The replica asks; nothing here does anything."""
 
     __slots__ = ("_finished", "incarnation", "target_id", "whole")
 
@@ -23,7 +22,7 @@ class Completeness:
         self.target_id = target_id
         self.incarnation = incarnation
         self.whole = True
-        """The store has been complete since the target first got one; see `Opened.whole`."""
+        """The store has been complete since the target first got one; see `StoreOpened.whole`."""
         self._finished: tuple[ChainId, int] | None = None
 
     def may_take_role(self, chain: Chain | None) -> bool:

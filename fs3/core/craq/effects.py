@@ -1,15 +1,15 @@
 """What a replica wants done. The shell carries effects out in the order they are returned.
 
-Order of durability: a `Forward` and a `Commit` of a version are only returned after the `StageDone` event of that version, and a
-`Reply` with OK only after the `Commit` of it was returned. So an acknowledged update is durable on every live target.
+Order of durability: a `Forward` and a `Commit` of a version are only returned after the `StageDone` event of that version, and an
+`AnswerUpdate` with OK only after the `Commit` of it was returned. So an acknowledged update is durable on every live target.
 
 Carried out before the next step: `Commit`, which the store's view must show by then. The rest may be gathered over many steps.
 
 Answered, each exactly once, in a later step: `Stage` by `StageDone`, `Forward` by `ForwardDone`, `DropPending` by `DropDone`.
 `FillDone` is itself the answer to `FillRequested`; the shell hands it to its resync machine as an event.
 
-Buffers. The data of an update belongs to whoever asked for it; it may be let go once the `Reply` to *that* token has been
-returned and every `Forward` that was started with it has been answered or given up. Nothing returned later uses it.
+Buffers. The data of an update belongs to the sending that brought it; it may be freed once the `AnswerUpdate` to *that* token has
+been returned and every `Forward` that was started with it has been answered or given up. Nothing returned later uses it.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class Commit:
 class DropPending:
     """Forget the pending version, durably; answer with `DropDone` once it would not come back after a loss of power.
 
-    Only for an update that nobody can have acknowledged: the successor has refused it for want of space (see `flying`), or it was
-    left behind by an earlier chain version and this target is being brought up to date."""
+    Only for an update that no target can have acknowledged: the successor has refused it for want of space (see `flight`), or it
+    was left behind by an earlier chain version and this target is being brought up to date."""
 
     chunk: ChunkId
     version: int = 0

@@ -12,7 +12,7 @@ from fs3.model.chunk import Update, UpdateResult
 
 @dataclass(slots=True)
 class UpdateReceived:
-    """A client or the predecessor asks for an update. `token` comes back in the `Reply` effect; each token is answered once."""
+    """A client or the predecessor asks for an update. `token` comes back in one `AnswerUpdate`."""
 
     update: Update
     token: int

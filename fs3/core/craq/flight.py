@@ -1,13 +1,29 @@
-"""One update in progress on one target: from being staged until it is committed here."""
+"""One update in progress on one target: from being staged until it is committed here.
+
+Three ends of a flight that is not committed:
+
+- The store refuses to stage it: nothing is left of it, and its waiters are told why.
+- The successor answers NO_SPACE. It has nothing pending for this version then, whatever was sent before: had an earlier sending
+  been staged there, it would have gone on with that; and whatever copy of a sending is still under way to it, it drops as late
+  (`DuplicateFilter.expire_latest`). No target further down can have what the successor has not. So the pending version is
+  dropped here, durably, before NO_SPACE goes upstream, where the same follows; the head tells the client, for whom nothing has
+  happened. The number is free again. A *syncing* successor without room is no reason to refuse anything: it reports itself
+  OFFLINE and the chain goes on without it.
+- This target leaves the live chain: nothing here decides anything any more, and what is pending stays pending, until it serves
+  again (all were lost and it restarts the chain) or comes back to be brought up to date (`Flights.resume_orphans`).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
 
-from fs3.base.ids import ChainId, ChunkId
+import msgspec
+
+from fs3.base.ids import ChainId, ChunkId, TargetId
 from fs3.base.status import Code
 from fs3.core.craq.admission.table import UNTAGGED
+from fs3.core.craq.effects import AnswerUpdate, Effect
 from fs3.model.chunk import ChunkMeta, Update, UpdateKind, UpdateResult
 
 NEVER = 1 << 62
@@ -41,7 +57,7 @@ class Flight:
     """As it was staged, with its version."""
     phase: FlightPhase
     waiters: list[int]
-    """Tokens of everybody who asked for this very update; all get one answer."""
+    """Tokens of the client's or predecessor's sendings of this very update; all get one answer."""
     expires_ns: int
     """When the waiters are answered DEADLINE. The flight goes on without them."""
     retry_ns: int = NEVER
@@ -71,6 +87,16 @@ class Flight:
         if self.phase is FlightPhase.STAGING or self.phase is FlightPhase.DROPPING:
             return NEVER
         return min(self.retry_ns, self.expires_ns) if self.waiters else self.retry_ns
+
+    def make_sending(self, chain_version: int, source: TargetId, serial: int, floor: int) -> Update:
+        """What the successor is sent: the update as it came, while its bytes are in memory and the successor can take them; else
+        a FILL without data, which the shell reads back from the store."""
+        update = self.update
+        if update.kind is not UpdateKind.REMOVE and (self.needs_whole or not self.has_data):
+            update = msgspec.structs.replace(
+                update, kind=UpdateKind.FILL, offset=0, length=self.length, checksums=(), reserve=0, data=None
+            )
+        return msgspec.structs.replace(update, chain_version=chain_version, from_target=source, serial=serial, floor=floor)
 
     def describe_difference(self, result: UpdateResult) -> str:
         """How what a successor staged differs from what is here; "" when it does not. Nothing is left to compare of a removal."""
@@ -120,3 +146,9 @@ def make_fill_flight(chunk: ChunkId, chain: ChainId, chain_version: int, meta: C
         kind, version, length, checksum = UpdateKind.FILL, meta.committed, meta.length, meta.checksum
     update = Update(chunk, kind, chain, chain_version, version, 0, length, UNTAGGED)
     return Flight(update, FlightPhase.RESTING, [], NEVER, length=length, checksum=checksum, has_data=False, is_fill=True)
+
+
+def answer_all(waiters: list[int], result: UpdateResult, out: list[Effect]) -> None:
+    """All tokens get the same answer, once: `waiters` is empty afterwards."""
+    out += [AnswerUpdate(token, result) for token in waiters]
+    waiters.clear()

@@ -1,19 +1,7 @@
-"""The life of a flight: staged here, forwarded, acknowledged, committed; or given up, or dropped, or a fill of the successor.
+"""The updates under way at one target: admitted, staged here, forwarded, acknowledged, committed; or given up, or dropped.
 
-The half of `Replica` that is about updates under way. The other half, `replica`, is about what arrives: updates, chain versions,
-time. What keeps both right is written there.
-
-Three ends of a flight that is not committed:
-
-- The store refuses to stage it: nothing is left of it, and its waiters are told why.
-- The successor answers NO_SPACE. It has nothing pending for this version then, whatever was sent before: had an earlier sending
-  been staged there, it would have gone on with that; and whatever copy of a sending is still under way to it, it drops as late
-  (`DuplicateFilter.refuse`). Nobody further down can have what the successor has not. So the pending version is dropped here,
-  durably, before NO_SPACE goes upstream, where the same follows; the head tells the client, for whom nothing has happened. The
-  number is free again. A *syncing* successor without room is no reason to refuse anything: it reports itself OFFLINE and the
-  chain goes on without it.
-- This target leaves the live chain: nothing here decides anything any more, and what is pending stays pending, until it serves
-  again (all were lost and it restarts the chain) or comes back to be brought up to date (`_settle`).
+`Replica` owns the flights of its target and tells them what happens; what keeps both right is written there. Flights know the
+target's position in its chain, not the chain. They call nothing but the store's view: what is to be done goes out as effects.
 """
 
 from __future__ import annotations
@@ -23,39 +11,63 @@ import msgspec
 from fs3.base.ids import ChunkId, TargetId
 from fs3.base.status import Code
 from fs3.core.craq.admission.admitter import Admitter
-from fs3.core.craq.admission.table import UNTAGGED, Action, AdmissionRow, ChainRole, LaneState
-from fs3.core.craq.completeness import Completeness
-from fs3.core.craq.effects import AnswerUpdate, Commit, DropPending, Effect, FillDone, Forward, Stage
-from fs3.core.craq.events import DropDone, FillRequested, ForwardDone, StageDone
-from fs3.core.craq.flight import NEVER, Flight, FlightPhase, make_fill_flight, make_resumed_flight
-from fs3.core.craq.lanes import DEFAULT_LIMITS, Lane, ReplicaLimits
-from fs3.core.craq.position import ChainPosition
+from fs3.core.craq.admission.table import UNTAGGED, Action, AdmissionRow, LaneState
+from fs3.core.craq.effects import Commit, DropPending, Effect, FillDone, Forward, Stage
+from fs3.core.craq.events import DropDone, FillRequested, ForwardDone, StageDone, UpdateReceived
+from fs3.core.craq.flight import NEVER, Flight, FlightPhase, answer_all, make_fill_flight, make_resumed_flight
+from fs3.core.craq.lanes import Lane, QueuedUpdate, ReplicaLimits
+from fs3.core.craq.position import ChainPosition, ChainRole
 from fs3.core.craq.send_window import SendWindow
 from fs3.core.craq.view import ChunkView
-from fs3.model.chain import Chain
-from fs3.model.chunk import ChannelRow, ChunkMeta, Tag, Update, UpdateKind, UpdateResult
+from fs3.model.chunk import ChannelRow, ChunkMeta, Update, UpdateKind, UpdateResult
 
 
 class Flights:
-    """State of a replica, and what happens to its flights."""
+    """The lanes of one target, and what waits in them. Every event handler appends what it wants to `out`."""
 
-    def __init__(self, target_id: TargetId, view: ChunkView, *, incarnation: int, limits: ReplicaLimits = DEFAULT_LIMITS) -> None:
-        """`incarnation` rises with every replica that is made for this target, also over restarts and exchanges of its disk:
-        successors drop what has lower serials than they have heard, and a resync begins anew when it changes."""
+    def __init__(self, target_id: TargetId, view: ChunkView, *, incarnation: int, limits: ReplicaLimits) -> None:
+        """`incarnation`: see `Replica`; serials begin with it."""
         self.target_id = target_id
-        self.incarnation = incarnation
         self.limits = limits
         self.view = view
-        self.chain: Chain | None = None
         self.position = ChainPosition()
-        self.is_open = False
         self.lanes: dict[ChunkId, Lane] = {}
         self.orphans: dict[ChunkId, None] = {}
         """Chunks with a pending version and no flight: found when the store was opened, or left behind with the live chain."""
         self.send_window = SendWindow(incarnation)
         self.admitter = Admitter(target_id, view)
-        self.completeness = Completeness(target_id, incarnation)
         self._due_ns = NEVER
+
+    # --- updates arrive ----------------------------------------------------------------------------------------------
+
+    def on_update_received(self, now: int, event: UpdateReceived, out: list[Effect]) -> None:
+        """A client's or the predecessor's update: the admission table says what becomes of it."""
+        update = event.update
+        lane = self.lanes.get(update.chunk)
+        if lane is None:
+            meta = self.view.get(update.chunk)
+            state = LaneState.FREE if len(self.lanes) < self.limits.flights_max else LaneState.FULL
+            row = self.admitter.admit(update, state, meta)
+            flight = self._apply_row(now, row, update, [event.token], meta, out)
+            if flight is not None:
+                self.begin(now, Lane(flight), out)
+            return
+        row = self.admitter.admit(update, lane.state(update, self.limits.lane_waiting_max, self.limits.waiters_max), None)
+        if row.action is Action.WAIT:
+            expires = now + self.limits.flight_deadline_ns
+            lane.enqueue(QueuedUpdate(update, [event.token], expires))
+            self._arm(expires)
+        elif row.action is Action.ATTACH:
+            same = lane.find(update)
+            assert same is not None
+            if isinstance(same, QueuedUpdate):
+                same.update = update  # the newer sending: the older would be late when its turn comes
+            elif not same.waiters:
+                same.expires_ns = now + self.limits.flight_deadline_ns
+            same.waiters.append(event.token)
+            self._arm(lane.due_ns)
+        else:
+            self._apply_row(now, row, update, [event.token], None, out)
 
     def _apply_row(
         self, now: int, row: AdmissionRow, update: Update, waiters: list[int], meta: ChunkMeta | None, out: list[Effect]
@@ -74,7 +86,7 @@ class Flights:
         answer_all(waiters, self.admitter.answer(row, update, meta), out)
         return None
 
-    # --- forward -----------------------------------------------------------------------------------------------------
+    # --- staged and forwarded ----------------------------------------------------------------------------------------
 
     def begin(self, now: int, lane: Lane, out: list[Effect]) -> None:
         """The lane's flight begins."""
@@ -87,7 +99,8 @@ class Flights:
         else:
             self._forward_or_commit(now, lane, out)
 
-    def _on_stage_done(self, now: int, event: StageDone, out: list[Effect]) -> None:
+    def on_stage_done(self, now: int, event: StageDone, out: list[Effect]) -> None:
+        """The flight is durable here, or the store has nothing of it. AssertionError when no flight is being staged."""
         lane = self.lanes.get(event.chunk)
         assert lane is not None, f"target {self.target_id}: {event} without a flight"
         flight = lane.flight
@@ -115,7 +128,6 @@ class Flights:
         """Send it to the successor: as it came, while its bytes are in memory. A successor that syncs takes that when it has the
         version before under this chain version; when it says that it has not, it is sent the whole chunk."""
         flight = lane.flight
-        update = flight.update
         at = self.position
         serial, floor = self.send_window.add(instead_of=flight.serial)
         flight.serial = serial
@@ -123,22 +135,16 @@ class Flights:
         flight.retry_ns = now + self.limits.timeout_ns(flight.attempts)
         flight.attempts += 1
         self._arm(flight.due_ns)
-        if update.kind is not UpdateKind.REMOVE and (flight.needs_whole or not flight.has_data):
-            whole = flight.length
-            update = msgspec.structs.replace(
-                update, kind=UpdateKind.FILL, offset=0, length=whole, checksums=(), reserve=0, data=None
-            )
-        sending = msgspec.structs.replace(
-            update, chain_version=at.version, from_target=self.target_id, serial=serial, floor=floor
-        )
-        out.append(Forward(at.successor, sending, serial, committed=flight.is_fill and update.kind is UpdateKind.FILL))
+        sending = flight.make_sending(at.version, self.target_id, serial, floor)
+        out.append(Forward(at.successor, sending, serial, committed=flight.is_fill and sending.kind is UpdateKind.FILL))
 
-    # --- back --------------------------------------------------------------------------------------------------------
+    # --- acknowledged and committed ----------------------------------------------------------------------------------
 
-    def _on_forward_done(self, now: int, event: ForwardDone, out: list[Effect]) -> None:
+    def on_forward_done(self, now: int, event: ForwardDone, out: list[Effect]) -> None:
+        """The successor's answer. It counts only for the latest sending of the chunk's flight."""
         lane = self.lanes.get(event.chunk)
         if lane is None or not self._is_awaited(lane.flight, event):
-            return  # the answer to a sending that nobody waits for any more
+            return  # to an earlier sending; what it says was said under another chain version, or is about to be said again
         flight = lane.flight
         self.send_window.release(flight.serial)
         flight.serial = 0
@@ -156,9 +162,11 @@ class Flights:
         elif result.code is Code.REPLICAS_DISAGREE:
             self._halt(lane, result.message, out)
         elif result.code is Code.MISSING_UPDATE and self.position.successor_syncs and not flight.needs_whole:
+            # It has not the version before under this chain version. Once only: whole, it needs no version before.
             flight.needs_whole = True
             self._forward(now, lane, out)
         elif result.code is Code.NO_SPACE and not self.position.successor_syncs:
+            # The one case in which a pending version is taken back: the successor has nothing of it (see `flight`).
             self._drop(lane, result, out)
         else:
             flight.phase = FlightPhase.RESTING
@@ -178,35 +186,29 @@ class Flights:
         return f"chunk {flight.update.chunk.hex()}: target {self.target_id} and target {self.position.successor}: {difference}"
 
     def _commit(self, now: int, lane: Lane, out: list[Effect]) -> None:
+        """The flight has got through: commit, answer its waiters, begin what waits behind it."""
         flight = lane.flight
         update = flight.update
         chunk = update.chunk
         result = UpdateResult(Code.OK, update.version, flight.length, flight.checksum)
-        tag = self._row_tag(update.tag)
+        tag = self.admitter.choose_row_tag(update.tag)
         if tag.client:
             self.admitter.step_rows[tag.client, tag.channel] = ChannelRow(tag.seq, chunk, result)
         out.append(Commit(chunk, update.version, tag, result))
         answer_all(flight.waiters, result, out)
         if lane.fill_version:
-            self._end_fill(lane, Code.OK, out)  # the successor has just acknowledged something newer
+            out.append(lane.end_fill(Code.OK))  # the successor has just acknowledged something newer
         if not lane.queue:
             del self.lanes[chunk]
             return
+        # What the view will show once the effects of this step are carried out; it does not yet.
         meta = None
         if update.kind is not UpdateKind.REMOVE:
             meta = ChunkMeta(update.version, 0, update.chain_version, flight.length, flight.checksum)
         self._begin_next(now, chunk, lane, meta, out)
 
-    def _row_tag(self, tag: Tag) -> Tag:
-        """The tag to set the channel row with: none when the client has gone on to a newer update, which the row must keep."""
-        if tag.client:
-            row = self.admitter.find_channel_row(tag)
-            if row is not None and row.seq > tag.seq:
-                return UNTAGGED
-        return tag
-
     def _halt(self, lane: Lane, message: str, out: list[Effect]) -> None:
-        """The replicas have different bytes: nobody may see this version before the chain has changed."""
+        """The replicas have different bytes: no client may see this version before the chain has changed."""
         flight = lane.flight
         flight.phase = FlightPhase.HALTED
         flight.retry_ns = NEVER
@@ -214,9 +216,8 @@ class Flights:
         result = UpdateResult(Code.REPLICAS_DISAGREE, message=message)
         answer_all(flight.waiters, result, out)
         if lane.fill_version:
-            self._end_fill(lane, result.code, out, message)
-        for entry in lane.take_queue():
-            answer_all(entry.waiters, result, out)
+            out.append(lane.end_fill(result.code, message))
+        lane.answer_queue(result, out)
 
     # --- other ends --------------------------------------------------------------------------------------------------
 
@@ -230,7 +231,8 @@ class Flights:
         flight.why = result.message
         out.append(DropPending(flight.update.chunk, flight.update.version))
 
-    def _on_drop_done(self, now: int, event: DropDone, out: list[Effect]) -> None:
+    def on_drop_done(self, now: int, event: DropDone, out: list[Effect]) -> None:
+        """The pending version is gone, durably: its waiters may be told. AssertionError when no flight is being dropped."""
         lane = self.lanes.get(event.chunk)
         assert lane is not None, f"target {self.target_id}: {event} without a flight"
         flight = lane.flight
@@ -255,7 +257,7 @@ class Flights:
             self.orphans[chunk] = None
         self._begin_next(now, chunk, lane, meta, out)
         if self.orphans:
-            self._resume_orphans(now, out)
+            self.resume_orphans(now, out)
 
     def _begin_next(self, now: int, chunk: ChunkId, lane: Lane, meta: ChunkMeta | None, out: list[Effect]) -> None:
         """The flight is over: begin the first of those that wait and can begin. `meta` is what the chunk is by now."""
@@ -273,12 +275,57 @@ class Flights:
                 self.begin(now, lane, out)
                 return
 
-    def _resume_orphans(self, now: int, out: list[Effect]) -> None:
-        """Pending versions without a flight go on, in whoever serves or syncs. A restarted tail may commit them: everybody
-        upstream has them.
+    def _not_serving(self) -> UpdateResult:
+        return UpdateResult(Code.NOT_SERVING, message=f"target {self.target_id} left the live chain")
+
+    # --- the chain changes -------------------------------------------------------------------------------------------
+
+    def set_position(self, position: ChainPosition) -> None:
+        """The target's place in its chain from now on. What is under way is told by what the replica calls next."""
+        self.position = position
+        self.admitter.set_position(position)
+
+    def leave_chain(self, out: list[Effect]) -> None:
+        """Nothing under way here decides anything any more. What is staged stays staged."""
+        for chunk, lane in list(self.lanes.items()):
+            lane.answer_queue(self._not_serving(), out)
+            if lane.fill_version:
+                out.append(lane.end_fill(Code.WRONG_CHAIN_VERSION))
+            flight = lane.flight
+            if flight.phase is FlightPhase.STAGING or flight.phase is FlightPhase.DROPPING:
+                flight.abandoned = True  # answered once the store has done with it
+                continue
+            answer_all(flight.waiters, self._not_serving(), out)
+            if not flight.is_fill:
+                self.orphans[chunk] = None
+            del self.lanes[chunk]
+        self.send_window.clear()
+
+    def resend_all(self, now: int, out: list[Effect]) -> None:
+        """Serving under a new chain version: what waits for a successor is sent to the present one, or committed."""
+        message = f"target {self.target_id}: the chain version is {self.position.version} now"
+        for chunk, lane in list(self.lanes.items()):
+            lane.answer_queue(UpdateResult(Code.WRONG_CHAIN_VERSION, message=message), out)
+            if lane.fill_version:
+                out.append(lane.end_fill(Code.WRONG_CHAIN_VERSION))
+            flight = lane.flight
+            flight.abandoned = False
+            # An answer to a sending under the old version must not count any more: the successor may be another one.
+            self.send_window.release(flight.serial)
+            flight.serial = 0
+            if flight.is_fill:
+                del self.lanes[chunk]
+            elif flight.phase is not FlightPhase.STAGING and flight.phase is not FlightPhase.DROPPING:
+                flight.attempts = 0
+                flight.needs_whole = False
+                self._forward_or_commit(now, lane, out)
+
+    def resume_orphans(self, now: int, out: list[Effect]) -> None:
+        """Pending versions without a flight go on, at a target that serves or syncs. A restarted tail may commit them: every
+        target upstream has them.
 
         A target that syncs goes on with what it has staged under this very chain version. What is pending from an earlier one may
-        never have been acknowledged, and nobody will ask for it any more: it is dropped, and until that is durable the target
+        never have been acknowledged, and no predecessor will send it again: it is dropped, and until that is durable the target
         answers no question of a resync (`Replica.check_resync_fence`), so it cannot come to serve with it.
         """
         at = self.position
@@ -303,8 +350,38 @@ class Flights:
         self.lanes[flight.update.chunk] = lane
         out.append(DropPending(flight.update.chunk, flight.update.version))
 
-    def _not_serving(self) -> UpdateResult:
-        return UpdateResult(Code.NOT_SERVING, message=f"target {self.target_id} left the live chain")
+    # --- time --------------------------------------------------------------------------------------------------------
+
+    def next_deadline(self) -> int | None:
+        """When `on_tick` is due, at the latest; None while nothing is under way."""
+        return self._due_ns if self.lanes and self._due_ns < NEVER else None
+
+    def on_tick(self, now: int, out: list[Effect]) -> None:
+        """Look through all lanes: rare, since flights end long before their deadline unless something is wrong."""
+        if now < self._due_ns:
+            return
+        self._due_ns = NEVER
+        for lane in list(self.lanes.values()):
+            if lane.due_ns <= now:
+                self._expire_lane(now, lane, out)
+            self._arm(lane.due_ns)
+
+    def _expire_lane(self, now: int, lane: Lane, out: list[Effect]) -> None:
+        """Give up waiting in a lane, not the flight: its pending version may be staged further down."""
+        flight = lane.flight
+        who = f"target {self.target_id}: chunk {flight.update.chunk.hex()}"
+        while lane.queue and lane.queue[0].expires_ns <= now:
+            busy = UpdateResult(Code.BUSY, message=f"{who}: the update before is not done")
+            answer_all(lane.queue.popleft().waiters, busy, out)
+        if flight.phase is FlightPhase.STAGING or flight.phase is FlightPhase.DROPPING:
+            return
+        if flight.waiters and flight.expires_ns <= now:
+            said = f", which says {flight.refusal.name}" if flight.refusal else ""
+            message = f"{who}: waits for target {self.position.successor}{said}"
+            answer_all(flight.waiters, UpdateResult(Code.DEADLINE, message=message), out)
+            flight.has_data = False
+        if flight.retry_ns <= now:
+            self._forward(now, lane, out)
 
     def _arm(self, due: int) -> None:
         if due < self._due_ns:
@@ -312,7 +389,7 @@ class Flights:
 
     # --- fills of a resync -------------------------------------------------------------------------------------------
 
-    def _on_fill_requested(self, now: int, event: FillRequested, out: list[Effect]) -> None:
+    def on_fill_requested(self, now: int, event: FillRequested, out: list[Effect]) -> None:
         """The chunk's lane comes first: what is under way in it brings the successor up to date by itself, if it gets through."""
         at = self.position
         chunk = event.chunk
@@ -323,7 +400,7 @@ class Flights:
             assert not lane.fill_version, f"target {self.target_id}: a second fill of chunk {chunk.hex()}"
             lane.fill_version = at.version
             if lane.flight.phase is FlightPhase.HALTED:
-                self._end_fill(lane, Code.REPLICAS_DISAGREE, out)
+                out.append(lane.end_fill(Code.REPLICAS_DISAGREE))
         elif len(self.lanes) >= self.limits.flights_max:
             out.append(FillDone(chunk, at.version, Code.BUSY))
         else:
@@ -331,24 +408,10 @@ class Flights:
             self.begin(now, lane, out)
 
     def _on_fill_acked(self, now: int, lane: Lane, result: UpdateResult, out: list[Effect]) -> None:
-        """The successor has it, or not: whoever asked will ask again."""
+        """The successor has it, or not: then the resync machine will ask again."""
         flight = lane.flight
         message = self._compare(flight, result) if result.code is Code.OK else result.message
         code = Code.REPLICAS_DISAGREE if result.code is Code.OK and message else result.code
-        self._end_fill(lane, code, out, message)
+        out.append(lane.end_fill(code, message))
         chunk = flight.update.chunk
         self._begin_next(now, chunk, lane, self.view.get(chunk), out)
-
-    def _end_fill(self, lane: Lane, code: Code, out: list[Effect], message: str = "") -> None:
-        flight = lane.flight
-        done = flight.is_fill and code is Code.OK
-        removed = done and flight.update.kind is UpdateKind.REMOVE
-        length = flight.length if done else 0
-        out.append(FillDone(flight.update.chunk, lane.fill_version, code, length, done and not removed, removed, message))
-        lane.fill_version = 0
-
-
-def answer_all(waiters: list[int], result: UpdateResult, out: list[Effect]) -> None:
-    """Everybody who asked gets the same answer, once."""
-    out += [AnswerUpdate(token, result) for token in waiters]
-    waiters.clear()

@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fs3.base import limits
+from fs3.base.status import Code
 from fs3.core.craq.admission.facts import is_same_tag
 from fs3.core.craq.admission.table import LaneState
-from fs3.core.craq.flight import Flight, FlightPhase
-from fs3.model.chunk import Update
+from fs3.core.craq.effects import Effect, FillDone
+from fs3.core.craq.flight import Flight, FlightPhase, answer_all
+from fs3.model.chunk import Update, UpdateKind, UpdateResult
 
 waiters_per_flight_max = 64
 """Senders of one and the same update that wait for its answer."""
@@ -49,7 +51,7 @@ DEFAULT_LIMITS = ReplicaLimits()
 
 @dataclass(slots=True)
 class QueuedUpdate:
-    """An update that has not been admitted yet, and everybody who asked for it."""
+    """An update that has not been admitted yet, and the tokens of its sendings."""
 
     update: Update
     waiters: list[int]
@@ -70,7 +72,7 @@ class Lane:
         """This very update, in flight or waiting.
 
         A client's update is known by its tag alone: it has no version yet. One without tag never equals another. What a
-        predecessor sends is known by version and tag. A fill is no update, and nobody asks for it.
+        predecessor sends is known by version and tag. A fill is no update: no sender asks for it.
         """
         if update.from_target:
             return next((entry for entry in self._all() if _is_same_forwarded(entry.update, update)), None)
@@ -106,11 +108,25 @@ class Lane:
         waiting = f"+{len(self.queue)}" if self.queue else ""
         return f"{flight.update.chunk.hex()[-6:]}@{flight.update.version}:{flight.phase.name.lower()}{sent}{waiting}"
 
+    def answer_queue(self, result: UpdateResult, out: list[Effect]) -> None:
+        """Answer everything that waits; nothing waits any more."""
+        for entry in self.take_queue():
+            answer_all(entry.waiters, result, out)
+
     def take_queue(self) -> list[QueuedUpdate]:
         """Remove and return everything that waits."""
         entries = list(self.queue or ())
         self.queue = None
         return entries
+
+    def end_fill(self, code: Code, message: str = "") -> FillDone:
+        """The answer to the resync machine's `FillRequested` for this chunk; none is asked for any more."""
+        flight = self.flight
+        done = flight.is_fill and code is Code.OK
+        removed = done and flight.update.kind is UpdateKind.REMOVE
+        length = flight.length if done else 0
+        version, self.fill_version = self.fill_version, 0
+        return FillDone(flight.update.chunk, version, code, length, done and not removed, removed, message)
 
     @property
     def due_ns(self) -> int:

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 
 from fs3.base.ids import ChainId, TargetId
-from fs3.core.craq.admission.table import ChainRole
 from fs3.model.chain import Chain, PublicState
 
 NO_CHAIN = ChainId(0)
 NO_TARGET = TargetId(0)
+
+
+class ChainRole(IntEnum):
+    """Where this target is in its chain."""
+
+    OUT = 0
+    """Not in the live chain, or its store is not open yet."""
+    HEAD = 1
+    BODY = 2
+    """Serving, but not the head; the tail is one of them."""
+    SYNCING = 3
 
 
 @dataclass(frozen=True, slots=True)

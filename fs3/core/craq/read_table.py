@@ -1,15 +1,16 @@
-"""What `reads.decide` does, as a table of which exactly one row matches every case. The tests hold the two together.
+"""What `reads.gate` and `reads.answer` do together, as a table of which exactly one row matches every case.
 
-The function is on the path of every read, the table is for people: it says the same with a reason for each line.
+The functions are on the path of every read, the table is for people: it says the same with a reason for each line. The tests hold
+them together.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
-from itertools import product
 
 from fs3.base.status import Code
+from fs3.core.decision_table import Column, DecisionTable, Fact, Row, allowed
 
 
 class StoreState(IntEnum):
@@ -58,40 +59,39 @@ class ChunkState(IntEnum):
     """A pending version only."""
 
 
-COLUMNS: dict[str, type[IntEnum]] = {
-    "store": StoreState,
-    "asked": VersionMatch,
-    "slot": SlotState,
-    "lease": LeaseState,
-    "behind": Downstream,
-    "known": ChunkState,
+COLUMNS = {
+    "store": Column(StoreState),
+    "asked": Column(VersionMatch, "chain version asked for"),
+    "slot": Column(SlotState, "its slot"),
+    "lease": Column(LeaseState),
+    "behind": Column(Downstream, "behind it"),
+    "known": Column(ChunkState, "the chunk"),
 }
 
 
-@dataclass(frozen=True)
-class ReadRow:
+@dataclass(frozen=True, kw_only=True)
+class ReadRow(Row):
     """One line of the table."""
 
     code: Code
-    why: str
-    when: tuple[frozenset[IntEnum], ...] = field(repr=False)
 
-    def matches(self, case: tuple[IntEnum, ...]) -> bool:
-        """The row decides this case."""
-        return all(value in allowed for value, allowed in zip(case, self.when, strict=True))
+    def outcome(self) -> tuple[str, ...]:
+        """The answer and why."""
+        return self.code.name, self.why
 
 
-def _row(code: Code, why: str, **columns: IntEnum | tuple[IntEnum, ...]) -> ReadRow:
-    when = []
-    for column, values in COLUMNS.items():
-        allowed = columns.get(column, tuple(values))
-        when.append(frozenset(allowed if isinstance(allowed, tuple) else (allowed,)))
-    return ReadRow(code, why, tuple(when))
+def _row(code: Code, why: str, **facts: Fact | tuple[Fact, ...]) -> ReadRow:
+    return ReadRow(code=code, why=why, when=allowed(COLUMNS, **facts))
 
 
-_MAY = {"store": StoreState.OPEN, "asked": VersionMatch.EQUAL, "slot": SlotState.SERVES, "lease": LeaseState.RUNNING}
+_MAY: dict[str, Fact] = {
+    "store": StoreState.OPEN,
+    "asked": VersionMatch.EQUAL,
+    "slot": SlotState.SERVES,
+    "lease": LeaseState.RUNNING,
+}
 
-READS: tuple[ReadRow, ...] = (
+_ROWS = (
     _row(Code.NOT_SERVING, "a commit that clients have seen may be lost here and not made again yet", store=StoreState.CLOSED),
     _row(Code.WRONG_CHAIN_VERSION, "one of the two does not know who serves", store=StoreState.OPEN, asked=VersionMatch.OTHER),
     _row(
@@ -134,27 +134,4 @@ READS: tuple[ReadRow, ...] = (
     ),
 )
 
-
-def all_reads() -> list[tuple[IntEnum, ...]]:
-    """Every combination of facts."""
-    return list(product(*COLUMNS.values()))
-
-
-def row_for(case: tuple[IntEnum, ...]) -> ReadRow:
-    """The one row that matches."""
-    (row,) = (row for row in READS if row.matches(case))
-    return row
-
-
-def reads_text() -> str:
-    """The table for people and for the documentation."""
-    heads = ["store", "chain version asked for", "its slot", "lease", "behind it", "the chunk"]
-    lines = [f"| {' | '.join(heads)} | answer | why |", "|---" * (len(heads) + 2) + "|"]
-    for row in READS:
-        cells = []
-        for values, allowed in zip(COLUMNS.values(), row.when, strict=True):
-            cells.append(
-                "any" if len(allowed) == len(values) else "/".join(value.name.lower() for value in values if value in allowed)
-            )
-        lines.append(f"| {' | '.join(cells)} | {row.code.name} | {row.why} |")
-    return "\n".join(lines)
+READS = DecisionTable(COLUMNS, _ROWS, outcome=("answer", "why"))

@@ -1,7 +1,24 @@
 """The replica of one target on one chain: a machine that is told what happened and answers what to do.
 
     client → head → … → tail       Stage, then Forward, at each; the tail commits what it has staged
-             head ← … ← tail       ForwardDone, then Commit and Reply, at each
+             head ← … ← tail       ForwardDone, then Commit and AnswerUpdate, at each
+
+How a shell runs it (`services/storage/target.py`, `sim/ring1/target_host.py`):
+
+1. Make one per target and start of its process, with an `incarnation` higher than any before, and a view of its store.
+2. Tell it the chain (`ChainChanged`), then, once, what a crash left pending (`StoreOpened`). Until both it takes no place in its
+   chain: it refuses updates and `readable_chain` is None. Tell it every newer chain; older ones are ignored.
+3. Call `step(now_ns, event)` for one event at a time, with a clock that never goes back, and carry the effects out in their
+   order. `Commit` must show in the view before the next step; the rest may be gathered over many steps. Nothing in a step waits.
+4. Answer each `Stage`, `Forward` and `DropPending` with exactly one event of a later step, also when it failed. `StageDone` with
+   OK and `DropDone` only once they would survive a loss of power.
+5. Send the answer of each `AnswerUpdate` to the sender of that token. Buffers: see `effects`.
+6. Step a `Tick` when `next_deadline` has passed; ask for it after every batch of steps.
+7. Reads and resync questions do not go through `step`: ask `reads.gate` with `readable_chain`, `check_resync_fence` and
+   `finish_resync`, between two steps.
+8. Tell the manager `local_state` after every `ChainChanged`, `StoreOpened` and `finish_resync`; nothing while it is None.
+9. An AssertionError from `step` means that this shell broke a rule above, or that the machine is wrong: stop the target, and tell
+   the manager that it is OFFLINE.
 
 What keeps it right, beside the admission table:
 
@@ -11,8 +28,8 @@ What keeps it right, beside the admission table:
   answer that counts was given to a sending under the chain version this target has now.
 - A pending version is never taken back while it may be staged further down: a late duplicate would bring it to life again under
   a number that has been given to another update. It is sent again until it is committed, the chain changes, or the successor
-  has said that it has no room for it (see `flying`).
-- A tag is looked up where an update is numbered. Everybody else follows its predecessor.
+  has said that it has no room for it (see `flight`).
+- A tag is looked up where an update is numbered, at the head. Every other target follows its predecessor.
 
 The order in which serving targets stand in the chain never changes but by targets leaving it (and coming back at its end): what
 a target has staged is then also staged at every target before it. The manager keeps that.
@@ -24,50 +41,73 @@ from itertools import islice
 
 from fs3.base.ids import ChainId, TargetId
 from fs3.base.status import Code
-from fs3.core.craq.admission.table import Action, ChainRole, LaneState
+from fs3.core.craq.completeness import Completeness
 from fs3.core.craq.effects import Effect
 from fs3.core.craq.events import ChainChanged, DropDone, Event, FillRequested, ForwardDone, StageDone, StoreOpened, UpdateReceived
-from fs3.core.craq.flight import NEVER, FlightPhase
-from fs3.core.craq.flights import Flights, answer_all
-from fs3.core.craq.lanes import Lane, QueuedUpdate
-from fs3.core.craq.position import ChainPosition, position_in
+from fs3.core.craq.flights import Flights
+from fs3.core.craq.lanes import DEFAULT_LIMITS, ReplicaLimits
+from fs3.core.craq.position import ChainPosition, ChainRole, position_in
+from fs3.core.craq.view import ChunkView
 from fs3.model.chain import Chain, LocalState
-from fs3.model.chunk import UpdateResult
 
 
-class Replica(Flights):
-    """One target's replication. Not thread-safe; nothing in it waits.
+class Replica:
+    """One target's replication: its place in the chain, how complete it is, and its flights. Not thread-safe."""
 
-    The effects of a step are carried out before the next step, at least as far as the store's view shows them: `Commit`.
-    """
-
-    # --- the shell's side --------------------------------------------------------------------------------------------
+    def __init__(
+        self,
+        target_id: TargetId,
+        view: ChunkView,
+        *,
+        incarnation: int,
+        limits: ReplicaLimits = DEFAULT_LIMITS,
+        flights: type[Flights] = Flights,
+    ) -> None:
+        """`incarnation` rises with every replica that is made for this target, also over restarts and exchanges of its disk:
+        successors drop what has lower serials than they have heard, and a resync begins anew when it changes. `flights` is for
+        simulations that plant a mistake there."""
+        self.target_id = target_id
+        self.incarnation = incarnation
+        self.view = view
+        self.chain: Chain | None = None
+        """The newest it was told of."""
+        self.is_open = False
+        self.flights = flights(target_id, view, incarnation=incarnation, limits=limits)
+        self.completeness = Completeness(target_id, incarnation)
 
     def step(self, now_ns: int, event: Event) -> list[Effect]:
         """What follows from an event. Raises AssertionError when the shell breaks the rules of events.py."""
         out: list[Effect] = []
-        self.admitter.step_rows.clear()
+        flights = self.flights
+        flights.admitter.step_rows.clear()
         if isinstance(event, UpdateReceived):
-            self._on_update_received(now_ns, event, out)
+            flights.on_update_received(now_ns, event, out)
         elif isinstance(event, StageDone):
-            self._on_stage_done(now_ns, event, out)
+            flights.on_stage_done(now_ns, event, out)
         elif isinstance(event, ForwardDone):
-            self._on_forward_done(now_ns, event, out)
+            flights.on_forward_done(now_ns, event, out)
         elif isinstance(event, ChainChanged):
             self._on_chain_changed(now_ns, event.chain, out)
         elif isinstance(event, StoreOpened):
             self._on_store_opened(now_ns, event, out)
         elif isinstance(event, FillRequested):
-            self._on_fill_requested(now_ns, event, out)
+            flights.on_fill_requested(now_ns, event, out)
         elif isinstance(event, DropDone):
-            self._on_drop_done(now_ns, event, out)
+            flights.on_drop_done(now_ns, event, out)
         else:
-            self._on_tick(now_ns, out)
+            flights.on_tick(now_ns, out)
         return out
 
     def next_deadline(self) -> int | None:
         """When a Tick is due, at the latest; None while nothing is under way."""
-        return self._due_ns if self.lanes and self._due_ns < NEVER else None
+        return self.flights.next_deadline()
+
+    # --- what others ask between steps -------------------------------------------------------------------------------
+
+    @property
+    def position(self) -> ChainPosition:
+        """The place this target takes in its chain."""
+        return self.flights.position
 
     @property
     def readable_chain(self) -> Chain | None:
@@ -78,7 +118,7 @@ class Replica(Flights):
     @property
     def local_state(self) -> LocalState | None:
         """What the manager is to be told of this target, if nothing is wrong with its disk: UPTODATE or ONLINE, under the chain
-        version of `chain`. None before `Opened`: nothing is known yet, and nothing is to be said."""
+        version of `chain`. None before `StoreOpened`: nothing is known yet, and nothing is to be said."""
         return self.completeness.local_state(self.position, self.chain) if self.is_open else None
 
     def check_resync_fence(self, chain: ChainId, chain_version: int, source: TargetId, incarnation: int) -> Code:
@@ -95,11 +135,11 @@ class Replica(Flights):
         version: then the source has overlooked it, and begins anew.
 
         When the answer is OK, `local_state` is UPTODATE until the chain version changes: tell the manager at once. The shell of a
-        store that was not whole writes down that it is, durably, before it tells anybody."""
+        store that was not whole writes down that it is, durably, before it tells the manager or the source."""
         code = self.check_resync_fence(chain, chain_version, source, incarnation or -1)
         if code is not Code.OK:
             return code
-        for chunk in self.orphans:
+        for chunk in self.flights.orphans:
             meta = self.view.get(chunk)
             if meta is not None and meta.pending and meta.chain_version != chain_version:
                 return Code.MISSING_UPDATE
@@ -108,81 +148,24 @@ class Replica(Flights):
 
     def _has_leftovers(self) -> bool:
         """The store is still staging something of an earlier chain version, which will look pending once it is done."""
-        return any(lane.flight.abandoned for lane in self.lanes.values())
+        return any(lane.flight.abandoned for lane in self.flights.lanes.values())
 
     def check(self) -> None:
         """Cheap invariants, after every batch; `invariants.check` has them all."""
         who = f"target {self.target_id}"
-        assert len(self.send_window) <= len(self.lanes), f"{who} waits for more answers than it has flights"
-        assert self.position.successor or not self.send_window, f"{who} waits for answers, but nobody is behind it"
-        assert self.position.role is not ChainRole.OUT or not self.position.is_last, f"{who} is out and yet the last"
+        at, flights = self.position, self.flights
+        assert len(flights.send_window) <= len(flights.lanes), f"{who} waits for more answers than it has flights"
+        assert at.successor or not flights.send_window, f"{who} waits for answers, but nobody is behind it"
+        assert at.role is not ChainRole.OUT or not at.is_last, f"{who} is out and yet the last"
 
     def describe(self) -> str:
         """One line: neighbours, place, chain version, flights."""
-        at = self.position
+        at, flights = self.position, self.flights
         neighbours = f"{at.predecessor or '·'}→{self.target_id}→{at.successor or '·'}"
         state = at.role.name.lower() if self.is_open else "closed"
-        orphans = f" orphans {len(self.orphans)}" if self.orphans else ""
-        flights = " ".join(lane.describe() for lane in islice(self.lanes.values(), 8))
-        return f"{neighbours} {state} v{at.version} flights {len(self.lanes)}{orphans} {flights}".rstrip()
-
-    # --- updates arrive ----------------------------------------------------------------------------------------------
-
-    def _on_update_received(self, now: int, event: UpdateReceived, out: list[Effect]) -> None:
-        update = event.update
-        lane = self.lanes.get(update.chunk)
-        if lane is None:
-            meta = self.view.get(update.chunk)
-            state = LaneState.FREE if len(self.lanes) < self.limits.flights_max else LaneState.FULL
-            row = self.admitter.admit(update, state, meta)
-            flight = self._apply_row(now, row, update, [event.token], meta, out)
-            if flight is not None:
-                self.begin(now, Lane(flight), out)
-            return
-        row = self.admitter.admit(update, lane.state(update, self.limits.lane_waiting_max, self.limits.waiters_max), None)
-        if row.action is Action.WAIT:
-            expires = now + self.limits.flight_deadline_ns
-            lane.enqueue(QueuedUpdate(update, [event.token], expires))
-            self._arm(expires)
-        elif row.action is Action.ATTACH:
-            same = lane.find(update)
-            assert same is not None
-            if isinstance(same, QueuedUpdate):
-                same.update = update  # the newer sending: the older would be late when its turn comes
-            elif not same.waiters:
-                same.expires_ns = now + self.limits.flight_deadline_ns
-            same.waiters.append(event.token)
-            self._arm(lane.due_ns)
-        else:
-            self._apply_row(now, row, update, [event.token], None, out)
-
-    # --- time --------------------------------------------------------------------------------------------------------
-
-    def _on_tick(self, now: int, out: list[Effect]) -> None:
-        """Look through all lanes: rare, since flights end long before their deadline unless something is wrong."""
-        if now < self._due_ns:
-            return
-        self._due_ns = NEVER
-        for lane in list(self.lanes.values()):
-            if lane.due_ns <= now:
-                self._expire_lane(now, lane, out)
-            self._arm(lane.due_ns)
-
-    def _expire_lane(self, now: int, lane: Lane, out: list[Effect]) -> None:
-        flight = lane.flight
-        who = f"target {self.target_id}: chunk {flight.update.chunk.hex()}"
-        while lane.queue and lane.queue[0].expires_ns <= now:
-            busy = UpdateResult(Code.BUSY, message=f"{who}: the update before is not done")
-            answer_all(lane.queue.popleft().waiters, busy, out)
-        if flight.phase is FlightPhase.STAGING or flight.phase is FlightPhase.DROPPING:
-            return
-        if flight.waiters and flight.expires_ns <= now:
-            said = f", which says {flight.refusal.name}" if flight.refusal else ""
-            message = f"{who}: waits for target {self.position.successor}{said}"
-            answer_all(flight.waiters, UpdateResult(Code.DEADLINE, message=message), out)
-            flight.has_data = False
-        if flight.retry_ns <= now:
-            self._forward(now, lane, out)
+        orphans = f" orphans {len(flights.orphans)}" if flights.orphans else ""
+        lanes = " ".join(lane.describe() for lane in islice(flights.lanes.values(), 8))
+        return f"{neighbours} {state} v{at.version} flights {len(flights.lanes)}{orphans} {lanes}".rstrip()
 
     # --- the chain ---------------------------------------------------------------------------------------------------
 
@@ -190,62 +173,27 @@ class Replica(Flights):
         assert not self.is_open, f"target {self.target_id}: Opened came twice"
         self.is_open = True
         self.completeness.whole = event.whole
-        self.orphans.update(dict.fromkeys(event.pending))
+        self.flights.orphans.update(dict.fromkeys(event.pending))
         self._update_position()
-        self._resume_orphans(now, out)
+        self.flights.resume_orphans(now, out)
 
     def _on_chain_changed(self, now: int, chain: Chain | None, out: list[Effect]) -> None:
-        if chain is not None and chain.id == self.position.chain and chain.version <= self.position.version:
+        at = self.position
+        if chain is not None and chain.id == at.chain and chain.version <= at.version:
             return  # routing may come in any order
         self.chain = chain
         self._update_position()
         if self.position.serves:
-            self._resend_all(now, out)
-            self._resume_orphans(now, out)
+            self.flights.resend_all(now, out)
         else:
-            # Also who syncs: it is sent everything again, and it may have missed a version in which it was out.
-            self._leave_chain(out)
-            self._resume_orphans(now, out)
+            # Also a target that syncs: it is sent everything again, and it may have missed a version in which it was out.
+            self.flights.leave_chain(out)
+        self.flights.resume_orphans(now, out)
 
     def _update_position(self) -> None:
         """Find place and neighbours in the chain. Before the store is open this target is OUT, whatever the chain says."""
-        before = ChainPosition(self.position.chain, self.position.version)
-        takes_part = self.is_open and self.completeness.may_take_role(self.chain)
-        self.position = before if self.chain is None else position_in(self.chain, self.target_id, takes_part=takes_part)
-        self.admitter.set_position(self.position)
-
-    def _leave_chain(self, out: list[Effect]) -> None:
-        """Nothing under way here decides anything any more. What is staged stays staged."""
-        for chunk, lane in list(self.lanes.items()):
-            for entry in lane.take_queue():
-                answer_all(entry.waiters, self._not_serving(), out)
-            if lane.fill_version:
-                self._end_fill(lane, Code.WRONG_CHAIN_VERSION, out)
-            flight = lane.flight
-            if flight.phase is FlightPhase.STAGING or flight.phase is FlightPhase.DROPPING:
-                flight.abandoned = True  # answered once the store has done with it
-                continue
-            answer_all(flight.waiters, self._not_serving(), out)
-            if not flight.is_fill:
-                self.orphans[chunk] = None
-            del self.lanes[chunk]
-        self.send_window.clear()
-
-    def _resend_all(self, now: int, out: list[Effect]) -> None:
-        """Serving under a new chain version: what waits for a successor is sent to the present one, or committed."""
-        message = f"target {self.target_id}: the chain version is {self.position.version} now"
-        for chunk, lane in list(self.lanes.items()):
-            for entry in lane.take_queue():
-                answer_all(entry.waiters, UpdateResult(Code.WRONG_CHAIN_VERSION, message=message), out)
-            if lane.fill_version:
-                self._end_fill(lane, Code.WRONG_CHAIN_VERSION, out)
-            flight = lane.flight
-            flight.abandoned = False
-            self.send_window.release(flight.serial)
-            flight.serial = 0
-            if flight.is_fill:
-                del self.lanes[chunk]
-            elif flight.phase is not FlightPhase.STAGING and flight.phase is not FlightPhase.DROPPING:
-                flight.attempts = 0
-                flight.needs_whole = False
-                self._forward_or_commit(now, lane, out)
+        at = ChainPosition(self.position.chain, self.position.version)
+        if self.chain is not None:
+            takes_part = self.is_open and self.completeness.may_take_role(self.chain)
+            at = position_in(self.chain, self.target_id, takes_part=takes_part)
+        self.flights.set_position(at)

@@ -1,13 +1,16 @@
 """Numbers of what a target sends to its successor, so that the successor can tell a late duplicate.
 
+Intuition: a copy of a sending may arrive long after its update is over; a number that rises with every sending tells.
+
 For most duplicates the version tells: it is committed already. Not for a chunk that was removed since, whose versions start at 1
 again. So every sending gets a serial that rises for ever, and what arrives for a chunk after something newer was heard for it is
-dropped: per chunk, the receiver sees sendings in the order they were made.
+dropped: per chunk, the receiver takes sendings in the order they were made.
 
 It need not remember serials for ever. The sender says with each sending below which serial (its floor) it waits for nothing any
 more; whatever is below the highest floor heard is late, and the rest is as many as are under way.
 
-The receiver forgets when it restarts. It may, because whatever was sent to a process dies with its connections.
+Limits: the receiver forgets when it restarts. It may, because what was sent to a process dies with its connections. Only what
+comes from the present predecessor is told apart; a stranger's sendings are refused before (`admission`).
 """
 
 from __future__ import annotations
@@ -49,7 +52,7 @@ class SendWindow:
         return serial, order[0]
 
     def release(self, serial: int) -> None:
-        """Nobody waits for this one any more."""
+        """The sender waits for this one no more: it was answered, or is given up."""
         self._waiting.discard(serial)
 
     def skip_ahead(self) -> None:
@@ -58,7 +61,7 @@ class SendWindow:
         self._serial += 1 << SERIAL_BITS
 
     def clear(self) -> None:
-        """Nobody waits for any."""
+        """The sender waits for none."""
         self._waiting.clear()
 
 
@@ -82,7 +85,8 @@ class DuplicateFilter:
             self._order.clear()
 
     def is_late(self, update: Update) -> bool:
-        """The predecessor has sent something newer for this chunk, or waits for no answer to this. Otherwise takes note of it."""
+        """Whether the predecessor has sent something newer for this chunk, or waits for no answer to this. If not, takes note of
+        its serial and floor; so it is to be asked once per arrival."""
         serial = update.serial
         if serial < self._floor:
             return True

@@ -1,4 +1,4 @@
-"""What a replica asks of its store, synchronously. The chunk store port has the same methods; core may not import ports."""
+"""What a replica asks of its store, synchronously: the part of the chunk store port that the core needs, kept here."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ class ChunkView(Protocol):
         ...
 
     def get_channel(self, client: ClientId, channel: int) -> ChannelRow | None:
-        """The last update committed for a channel."""
+        """The last update committed for a channel, unless that is so long ago that it has been dropped."""
         ...

@@ -24,11 +24,25 @@ class Slice(NamedTuple):
     """Bytes, from the beginning of the range that was cut."""
 
 
+CHUNK_SIZES = f"a power of two from {chunk_bytes_min} to {chunk_bytes_max}"
+"""In words: which chunk sizes a file may be given."""
+
+
+def is_chunk_size(size: int) -> bool:
+    """A file may be given chunks of so many bytes."""
+    return chunk_bytes_min <= size <= chunk_bytes_max and not size & (size - 1)
+
+
+def is_stripe(count: int) -> bool:
+    """A file may be striped over so many chains."""
+    return 1 <= count <= stripe_max
+
+
 def check_layout(layout: Layout) -> None:
     """Raises ValueError naming what no file can have: chunk size or stripe out of bounds, no chains."""
     if not chunk_bytes_min <= layout.chunk_size <= chunk_bytes_max:
         raise ValueError(f"chunk size {layout.chunk_size} is not between {chunk_bytes_min} and {chunk_bytes_max} bytes")
-    if not 1 <= len(layout.chains) <= stripe_max:
+    if not is_stripe(len(layout.chains)):
         raise ValueError(f"a file is striped over 1 to {stripe_max} chains, this layout has {len(layout.chains)}")
 
 

@@ -5,12 +5,14 @@ Nothing here knows the time left: the caller gives up at its deadline whatever t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 from typing import NamedTuple
 
 from fs3.base.status import Code, Retry
 from fs3.base.units import MILLISECOND
+from fs3.core.decision_table import Case, Column, DecisionTable, Fact, Row, allowed
 
 BACKOFF_NS_MIN = 1 * MILLISECOND
 BACKOFF_NS_MAX = 100 * MILLISECOND
@@ -53,12 +55,111 @@ class Situation(NamedTuple):
     """Reads: the tail gave this answer."""
 
 
-class Row(NamedTuple):
+class Refusal(Enum):
+    """What kind of refusal it was."""
+
+    FINAL = 0
+    """The answer stands wherever it is asked for."""
+    BAD_DATA = 1
+    """This replica cannot give the data, or the bytes of an update arrived changed."""
+    DIRTY = 2
+    BUSY = 3
+    MOVED = 4
+    """The node is not there, or must not answer: the chain is, or will be, another one than this client believes."""
+
+
+class OtherReplica(Enum):
+    """Whether another replica can answer."""
+
+    LEFT = 0
+    NONE = 1
+
+
+class DataAttempts(Enum):
+    """Whether data that arrived with a wrong checksum may be sent again; see `BAD_DATA_ATTEMPTS_MAX`."""
+
+    LEFT = 0
+    USED = 1
+
+
+class Asked(Enum):
+    """Who gave this answer."""
+
+    TAIL = 0
+    ELSE = 1
+
+
+class Repetition(Enum):
+    """Whether sending it again could apply it twice: it may have been done, and would not be known again."""
+
+    SAFE = 0
+    UNSAFE = 1
+
+
+class RoutingAge(Enum):
+    """What this client knows of the chain; see `ROUTING_FRESH_NS`."""
+
+    OLD = 0
+    FRESH = 1
+
+
+COLUMNS = {
+    "refusal": Column(Refusal),
+    "other": Column(OtherReplica, "other replica"),
+    "attempts": Column(DataAttempts),
+    "asked": Column(Asked),
+    "again": Column(Repetition, "repetition"),
+    "routing": Column(RoutingAge),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetryRow(Row):
     """One line of the table."""
 
-    why: str
-    when: Callable[[Situation], bool]
-    do: RetryAction
+    action: RetryAction
+
+    def outcome(self) -> tuple[str, ...]:
+        """The action and why."""
+        return self.action.name, self.why
+
+
+def _row(why: str, action: RetryAction, **facts: Fact | tuple[Fact, ...]) -> RetryRow:
+    return RetryRow(action=action, why=why, when=allowed(COLUMNS, **facts))
+
+
+_BAD, _MOVED = Refusal.BAD_DATA, Refusal.MOVED
+_LEFT, _NONE = OtherReplica.LEFT, OtherReplica.NONE
+
+_ROWS = (
+    _row("the answer stands", RetryAction.FAIL, refusal=Refusal.FINAL),
+    _row("another replica can answer", RetryAction.OTHER, refusal=(_BAD, Refusal.BUSY, _MOVED), other=_LEFT),
+    _row(
+        "bytes went bad on the way, perhaps",
+        RetryAction.WAIT, refusal=_BAD, other=_NONE, attempts=DataAttempts.LEFT,
+    ),
+    _row(
+        "bytes are bad wherever they come from",
+        RetryAction.FAIL, refusal=_BAD, other=_NONE, attempts=DataAttempts.USED,
+    ),
+    _row("a write is under way here, the tail knows", RetryAction.TAIL, refusal=Refusal.DIRTY, asked=Asked.ELSE),
+    _row("who was the tail is not any more", RetryAction.WAIT, refusal=Refusal.DIRTY, asked=Asked.TAIL),
+    _row("too much to do there", RetryAction.WAIT, refusal=Refusal.BUSY, other=_NONE),
+    _row(
+        "it may have happened and must not happen twice",
+        RetryAction.FAIL, refusal=_MOVED, other=_NONE, again=Repetition.UNSAFE,
+    ),
+    _row(
+        "routing is old",
+        RetryAction.REFRESH, refusal=_MOVED, other=_NONE, again=Repetition.SAFE, routing=RoutingAge.OLD,
+    ),
+    _row(
+        "routing is new, the manager is still deciding",
+        RetryAction.WAIT, refusal=_MOVED, other=_NONE, again=Repetition.SAFE, routing=RoutingAge.FRESH,
+    ),
+)  # fmt: skip
+
+RETRIES = DecisionTable(COLUMNS, _ROWS, outcome=("action", "why"))
 
 
 _BAD_DATA = frozenset((Code.CHECKSUM, Code.DISK))
@@ -72,52 +173,44 @@ _UNRESPONSIVE = frozenset(
 """This node is not there, or must not answer; the others may."""
 
 
+def _refusal_of(it: Situation) -> Refusal:
+    if it.code is Code.CHECKSUM or (it.code is Code.DISK and it.read):
+        return Refusal.BAD_DATA
+    if it.code is Code.DIRTY:
+        return Refusal.DIRTY
+    if it.code is Code.BUSY:
+        return Refusal.BUSY
+    return Refusal.FINAL if it.code.retry is Retry.NEVER else Refusal.MOVED
+
+
 def _has_other_replica(it: Situation) -> bool:
     return it.read and it.others and (it.code in _BAD_DATA or it.code in _UNRESPONSIVE or it.code is Code.BUSY)
-
-
-def _is_bad_data(it: Situation) -> bool:
-    return it.code is Code.CHECKSUM or (it.code is Code.DISK and it.read)
 
 
 def _may_be_done(it: Situation) -> bool:
     return it.code.retry is Retry.MAYBE and not it.read and not it.repeatable
 
 
-def _is_routing_stale(it: Situation) -> bool:
-    """The chain is, or will be, another one than this client believes."""
-    return it.code.retry in (Retry.REFRESH, Retry.MAYBE) and not _has_other_replica(it) and not _may_be_done(it)
+def facts_of(it: Situation) -> Case:
+    """The case of the table that a situation is."""
+    return (
+        _refusal_of(it),
+        OtherReplica.LEFT if _has_other_replica(it) else OtherReplica.NONE,
+        DataAttempts.LEFT if it.attempt < BAD_DATA_ATTEMPTS_MAX else DataAttempts.USED,
+        Asked.TAIL if it.asked_tail else Asked.ELSE,
+        Repetition.UNSAFE if _may_be_done(it) else Repetition.SAFE,
+        RoutingAge.OLD if it.routing_age_ns >= ROUTING_FRESH_NS else RoutingAge.FRESH,
+    )
 
 
-TABLE: tuple[Row, ...] = (
-    Row("the answer stands", lambda it: it.code.retry is Retry.NEVER and not _is_bad_data(it), RetryAction.FAIL),
-    Row("another replica can answer", _has_other_replica, RetryAction.OTHER),
-    Row(
-        "bytes went bad on the way, perhaps",
-        lambda it: _is_bad_data(it) and not _has_other_replica(it) and it.attempt < BAD_DATA_ATTEMPTS_MAX,
-        RetryAction.WAIT,
-    ),
-    Row(
-        "bytes are bad wherever they come from",
-        lambda it: _is_bad_data(it) and not _has_other_replica(it) and it.attempt >= BAD_DATA_ATTEMPTS_MAX,
-        RetryAction.FAIL,
-    ),
-    Row("a write is under way here, the tail knows", lambda it: it.code is Code.DIRTY and not it.asked_tail, RetryAction.TAIL),
-    Row("who was the tail is not any more", lambda it: it.code is Code.DIRTY and it.asked_tail, RetryAction.WAIT),
-    Row("too much to do there", lambda it: it.code is Code.BUSY and not _has_other_replica(it), RetryAction.WAIT),
-    Row("it may have happened and must not happen twice", _may_be_done, RetryAction.FAIL),
-    Row("routing is old", lambda it: _is_routing_stale(it) and it.routing_age_ns >= ROUTING_FRESH_NS, RetryAction.REFRESH),
-    Row(
-        "routing is new, the manager is still deciding",
-        lambda it: _is_routing_stale(it) and it.routing_age_ns < ROUTING_FRESH_NS,
-        RetryAction.WAIT,
-    ),
-)
+@cache
+def _action_for(case: Case) -> RetryAction:
+    return RETRIES.row_for(case).action
 
 
 def decide(situation: Situation) -> RetryAction:
     """The action of the one row that matches."""
-    return next(row.do for row in TABLE if row.when(situation))
+    return _action_for(facts_of(situation))
 
 
 def backoff_ns(attempt: int, random: int) -> int:

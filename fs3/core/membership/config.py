@@ -17,7 +17,7 @@ from fs3.base.limits import (
 from fs3.base.units import MILLISECOND, SECOND
 
 routing_deltas_max = 256
-"""Deltas the manager keeps; whoever is further behind gets the whole."""
+"""Deltas the manager keeps; a client that is further behind gets the whole routing info."""
 
 
 class MgmtdConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,7 +38,7 @@ class MgmtdConfig(msgspec.Struct, frozen=True, kw_only=True):
     manager_lease_ns: int = manager_lease_ns
     """Of the primary among the managers; the same for all of them. It is renewed five times in that time."""
     deltas_kept: int = routing_deltas_max
-    """Routing deltas kept for whoever is a little behind."""
+    """Routing deltas kept for clients that are a little behind."""
     reconfigure: bool = True
     """Change chains when targets come and go (`next_chain`). Without it, leases are granted, enforced and shown, and chains stay
     as they were made: for looking at a cluster that must not change."""

@@ -1,4 +1,4 @@
-"""The last changes of the routing info, so that whoever is a little behind gets what changed and not everything."""
+"""The last changes of the routing info, so that a client that is a little behind gets what changed and not everything."""
 
 from __future__ import annotations
 

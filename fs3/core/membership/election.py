@@ -1,4 +1,4 @@
-"""Which manager is the primary: one lease record in the shared store, and nobody's wall clock.
+"""Which manager is the primary: one lease record in the shared store, and no wall clock.
 
     LeaseRecord   epoch      rises with every takeover
                   holder     who took it; None when it was given back
@@ -38,7 +38,7 @@ class Holder(msgspec.Struct, frozen=True, array_like=True):
 
     name: str
     instance: bytes
-    """Drawn at each start: the same name after a restart is somebody else."""
+    """Drawn at each start: the same name after a restart is another candidate."""
     endpoints: tuple[str, ...] = ()
 
 
@@ -111,7 +111,7 @@ class EndpointsChanged:
 
 @dataclass(frozen=True, slots=True)
 class Resign:
-    """This manager is about to stop: give the record back, so that nobody has to wait."""
+    """This manager is about to stop: give the record back, so that no candidate has to wait for its end."""
 
 
 ElectionEvent = ElectionTick | LeaseRead | LeaseWritten | LeaseConflict | LeaseIOFailed | EndpointsChanged | Resign
@@ -121,12 +121,13 @@ ElectionEvent = ElectionTick | LeaseRead | LeaseWritten | LeaseConflict | LeaseI
 
 @dataclass(frozen=True, slots=True)
 class ReadLease:
-    """Read the record; answer with `Seen` or `LeaseIOFailed`."""
+    """Read the record. The shell answers with `LeaseRead` or `LeaseIOFailed`."""
 
 
 @dataclass(frozen=True, slots=True)
 class WriteLease:
-    """In one transaction: replace the record when it is `expected`. Answer with `Stored`, `LeaseConflict` or `LeaseIOFailed`."""
+    """In one transaction: replace the record when it is `expected`. The shell answers with `LeaseWritten`, `LeaseConflict` or
+    `LeaseIOFailed`."""
 
     expected: LeaseRecord | None
     record: LeaseRecord
@@ -158,10 +159,15 @@ class ElectionPhase(Enum):
 
 
 class Election:
-    """One manager's part in the election. At most one `ReadLease` or `WriteLease` is under way."""
+    """One manager's part in the election.
+
+    The shell's part of the contract: it posts one answer to every `ReadLease` and `WriteLease`, of which at most one is under
+    way; it posts an `ElectionTick` when `next_deadline()` has come; and it asks `may_act` before everything it does as the
+    primary, also while a renewal is under way.
+    """
 
     def __init__(self, now: int, me: Holder, times: ElectionTimes, *, sole: bool = False) -> None:
-        """`sole`: no other process can use the store, so whoever holds the record is dead, and nothing need be renewed."""
+        """`sole`: no other process can use the store, so the holder of a record found there is dead, and none needs renewing."""
         self.phase = ElectionPhase.WATCHING
         self.record: LeaseRecord | None = None
         """As it was seen, or written, last."""
@@ -191,7 +197,7 @@ class Election:
         return None if self._busy or self._resigning else self._next_at
 
     def step(self, now: int, event: ElectionEvent) -> list[ElectionEffect]:
-        """Take one event in. Effects in the order to carry them out."""
+        """Take one event in. Returns the effects in the order to carry them out. `now`: this manager's monotonic clock."""
         effects: list[ElectionEffect] = []
         # A renewal that is stored late still counts from its beginning, and nothing was done meanwhile.
         if self.phase is ElectionPhase.LEADING and now >= self._until and not isinstance(event, LeaseWritten):
@@ -246,7 +252,7 @@ class Election:
         over = (
             record is None
             or record.holder is None
-            # Only while it leads does this process renew; now it does not.
+            # A record of this very process: it renews only while LEADING, and now it is WATCHING.
             or record.holder.instance == self._me.instance
             or self._sole
             or now - self._unchanged_since >= self._times.lease_ns + self._times.drift_ns

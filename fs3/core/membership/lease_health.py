@@ -1,10 +1,20 @@
-"""Who is here: heartbeats in, leases and local states out.
+"""Which nodes are alive, and what to believe of their targets: heartbeats in, leases and local states out.
 
-A node counts its lease from when it *sent* a heartbeat, the manager from when it received one, and the manager adds what
-clocks may drift. So when the manager says that a lease has run out, the node has stopped serving, whatever the network did.
+Intuition: a node that does not answer may be dead, or only unheard and still serving. The two cannot be told apart, so the
+manager does not try to: it waits until a node it does not hear can no longer believe that it may serve.
 
-A node serves only the targets that its last acknowledged heartbeat mentioned. So one that it does not mention may be replaced
-although the node's lease is running.
+Algorithm: a node counts its lease from when it *sent* a heartbeat, the manager from when it received that heartbeat, and the
+manager adds what two clocks may drift apart in one lease. So when the manager says that a lease has run out, the node has stopped
+serving, whatever the network did. Beside that:
+
+- A node that lost something it served gets no new lease before it has applied the routing version that says so (`fence`).
+- A node serves only the targets that its last acknowledged heartbeat mentioned. So a target that it has not mentioned for a whole
+  lease counts as OFFLINE, although the node is alive.
+- What a node reports of a target counts under the chain version it names, and under no other.
+
+Limits: clocks are assumed to drift by at most `drift_ns` in one lease. Nothing here is stored, so a manager that takes over
+assumes a running lease of every node it knows (`assume_lease`). A manager that was itself stopped for a while says so
+(`on_process_paused`), because it may have heard no node for that reason alone. All times are the manager's monotonic clock.
 """
 
 from __future__ import annotations
@@ -13,8 +23,9 @@ from dataclasses import dataclass, field
 
 from fs3.base.ids import NodeId, TargetId
 from fs3.core.membership.config import MgmtdConfig
-from fs3.core.membership.events import Heartbeat, TargetReport
 from fs3.model.chain import LocalState, Slot
+from fs3.model.cluster import Heartbeat
+from fs3.model.target_report import TargetReport
 
 
 @dataclass(slots=True)
@@ -22,7 +33,7 @@ class NodeHealth:
     """What is known of one node since the manager started."""
 
     lease_until: int
-    """The node may believe until then that it holds a lease."""
+    """The node may believe until then that it holds a lease; 0 before it has had one."""
     here_since: int
     """When it registered, came back, or the manager began to know it."""
     seq: int = 0
@@ -47,17 +58,20 @@ class LeaseHealth:
         self._nodes: dict[NodeId, NodeHealth] = {}
 
     def assume_lease(self, now: int, node: NodeId, fence_version: int = 0) -> None:
-        """A node the manager knew before it was restarted: another lease may be running that it knows nothing of."""
+        """A node that a former manager has stored: a lease granted by that one may be running.
+
+        `fence_version`: the routing version it must have applied before it gets another.
+        """
         self._nodes[node] = NodeHealth(self._until(now), now, fence_version=fence_version)
 
     def renew_assumed_leases(self, now: int) -> None:
-        """Whoever has not been heard yet gets a whole lease from now on."""
+        """Every node that has not been heard yet is given a whole lease from now on to be heard."""
         for health in self._nodes.values():
             if health.last_heartbeat_at is None and health.lease_until:
                 health.lease_until = max(health.lease_until, self._until(now))
 
     def on_registered(self, now: int, node: NodeId, *, same_incarnation: bool) -> None:
-        """A process has registered; `again`: one that had, in the same incarnation.
+        """A process has registered. `same_incarnation`: it had before, and registers again.
 
         What another incarnation said of its targets counts no longer: their files may have been replaced meanwhile.
         """
@@ -74,45 +88,47 @@ class LeaseHealth:
         self._nodes[node].mentioned_at[target] = now
 
     def on_process_paused(self, since: int, now: int) -> None:
-        """The manager did nothing from `since` to `now` (it was stopped, or starved): that nobody was heard says nothing."""
+        """The manager did nothing from `since` to `now` (it was stopped, or starved): that it heard no node then says nothing."""
         for health in self._nodes.values():
             if health.lease_until > since:
                 health.lease_until += now - since
             health.here_since = max(health.here_since, now)
 
-    def on_heartbeat(self, now: int, beat: Heartbeat, chain_versions: dict[TargetId, int]) -> tuple[bool, set[TargetId]]:
+    def on_heartbeat(self, now: int, heartbeat: Heartbeat, chain_versions: dict[TargetId, int]) -> tuple[bool, set[TargetId]]:
         """A heartbeat of a registered node in its present incarnation.
 
         `chain_versions`: version of the chain of each target of this node. Returns whether it may extend its lease, and the
         targets whose local state is news. One that is older than the last changes nothing, so it grants nothing either: what is
         granted must have been counted. The last one again, because its answer was lost, is granted again.
         """
-        health = self._nodes[beat.node]
-        if beat.seq < health.seq or health.has_left:
+        health = self._nodes[heartbeat.node]
+        if heartbeat.seq < health.seq or health.has_left:
             return False, set()
-        if beat.seq == health.seq:
-            granted = beat.routing_version >= health.fence_version
+        if heartbeat.seq == health.seq:
+            granted = heartbeat.routing_version >= health.fence_version
             if granted:
                 health.lease_until = self._until(now)
             return granted, set()
         if now >= health.lease_until:
             health.here_since = now
-        health.seq = beat.seq
+        health.seq = heartbeat.seq
         health.last_heartbeat_at = now
-        changed = self._take_reports(now, health, beat, chain_versions)
-        if beat.leaving:
+        changed = self._take_reports(now, health, heartbeat, chain_versions)
+        if heartbeat.leaving:
             health.has_left = True
             health.lease_until = now
             return False, changed | set(chain_versions)
-        if beat.routing_version < health.fence_version:
+        if heartbeat.routing_version < health.fence_version:
             return False, changed
         health.lease_until = self._until(now)
         return True, changed
 
-    def _take_reports(self, now: int, health: NodeHealth, beat: Heartbeat, chain_versions: dict[TargetId, int]) -> set[TargetId]:
+    def _take_reports(
+        self, now: int, health: NodeHealth, heartbeat: Heartbeat, chain_versions: dict[TargetId, int]
+    ) -> set[TargetId]:
         changed = set()
         mentioned = set()
-        for report in beat.targets:
+        for report in heartbeat.targets:
             version = chain_versions.get(report.target)
             if version is None:
                 continue
@@ -139,7 +155,7 @@ class LeaseHealth:
         health.fence_version = max(health.fence_version, routing_version)
 
     def is_alive(self, now: int, node: NodeId) -> bool:
-        """Its lease is running, as far as the node can know."""
+        """Its lease is running, as far as the node can know. KeyError for a node that is not known."""
         health = self._nodes[node]
         return not health.has_left and now < health.lease_until
 
@@ -154,7 +170,8 @@ class LeaseHealth:
         return report.state if report is not None and report.chain_version == chain_version else None
 
     def has_link_fault(self, now: int, slot: Slot, successor: Slot, chain_version: int) -> bool:
-        """A target says that it cannot reach its successor, and both were heard just now: neither is about to be given up."""
+        """A target reports that it cannot reach its successor, and both nodes were heard just now: neither is about to be given
+        up."""
         recently = 2 * self._config.heartbeat_ns
         for node in (slot.node, successor.node):
             silent = self.heartbeat_age_ns(now, node)
@@ -168,7 +185,7 @@ class LeaseHealth:
         return self._nodes[node].reports.get(target)
 
     def lease_left_ns(self, now: int, node: NodeId) -> int:
-        """Negative when it has run out. Without the drift: what the node itself may count on."""
+        """What is left of a node's lease; negative when it has run out. Without the drift: what the node itself may count on."""
         return self._nodes[node].lease_until - self._config.drift_ns - now
 
     def heartbeat_age_ns(self, now: int, node: NodeId) -> int | None:

@@ -12,8 +12,9 @@ from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.core.membership.deltas import DeltaLog
 from fs3.core.membership.events import Effect, Persist, Persisted, Publish, Rejection, Respond
-from fs3.core.membership.state import CacheNamespace, RoleConfig, Rows, State
+from fs3.core.membership.state import Rows, State
 from fs3.model.chain import Chain, ChainTable
+from fs3.model.cluster import CacheNamespace, RoleConfig
 from fs3.model.routing import Delta, Node, Role
 
 manager_waiting_max = 4096

@@ -1,12 +1,12 @@
-"""Who has to leave a chain when one of its targets cannot reach the next one, although both are alive for the manager.
+"""Which target has to leave a chain when one of its targets cannot reach the next one, although both are alive for the manager.
 
 Updates travel from each target of the live chain to the next one. If one link carries nothing, all writes of the chain stand
 still, and no lease runs out. So one of the two is asked to leave: it reports itself OFFLINE, the chain goes on by the
-public-state table, and it comes back at the end of the chain, where it has another predecessor. Nobody is taken out who has not
-said that it leaves.
+public-state table, and it comes back at the end of the chain, where it has another predecessor. No target is taken out before it
+has said that it leaves.
 
 Nearly always it is the successor that has to leave. If the same target could not reach another successor either, and that one is
-still out for it, then it is what both have in common, and leaves itself. Nobody is asked without whom nobody would serve.
+still out for it, then it is what both have in common, and leaves itself. The last target that serves is never asked.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from dataclasses import dataclass
 
 from fs3.base.ids import ChainId, TargetId
 from fs3.core.membership.config import MgmtdConfig
-from fs3.core.membership.events import Heartbeat
 from fs3.core.membership.lease_health import LeaseHealth
 from fs3.model.chain import Chain, PublicState
+from fs3.model.cluster import Heartbeat, LeaveRequest
 
 
 @dataclass(frozen=True, slots=True)
-class _LeaveRequest:
+class _PendingLeave:
     """One target of a chain was told to leave."""
 
     chain_version: int
@@ -38,59 +38,59 @@ class LinkFaults:
         self._config = config
         self._health = health
         self._chains: set[ChainId] = set()
-        """Chains in which somebody may be accused."""
-        self._asked: dict[ChainId, _LeaveRequest] = {}
+        """Chains with a link that may carry nothing."""
+        self._asked: dict[ChainId, _PendingLeave] = {}
         self._reporter_of: dict[TargetId, TargetId] = {}
         """Targets that left and do not serve yet again, each with the one that could not reach it."""
 
-    def on_heartbeat(self, beat: Heartbeat, own: Mapping[TargetId, ChainId]) -> None:
-        """A heartbeat, which `Health` has taken in. `own`: the chains of the node's targets."""
+    def on_heartbeat(self, heartbeat: Heartbeat, own: Mapping[TargetId, ChainId]) -> None:
+        """A heartbeat, which `LeaseHealth` has taken in. `own`: the chains of the node's targets."""
         if not self._config.reconfigure:
             return
-        for report in beat.targets:
+        for report in heartbeat.targets:
             # Only what was accepted: made under the present version of the chain, in a heartbeat newer than the last.
-            if report.unreachable and self._health.report(beat.node, report.target) is report:
+            if report.unreachable and self._health.report(heartbeat.node, report.target) is report:
                 self._chains.add(own[report.target])
 
     def targets_to_leave(
         self, now: int, own: Mapping[TargetId, ChainId], chains: Mapping[ChainId, Chain]
-    ) -> tuple[tuple[TargetId, int], ...]:
+    ) -> tuple[LeaveRequest, ...]:
         """Which of a node's targets are to be told now to leave, each with the version of its chain."""
         found = []
         if self._chains:
             for target, number in own.items():
                 if number in self._chains and self._must_leave(now, chains[number], target):
-                    found.append((target, chains[number].version))
+                    found.append(LeaveRequest(target, chains[number].version))
         return tuple(found)
 
     def _must_leave(self, now: int, chain: Chain, target: TargetId) -> bool:
-        accused = [
+        broken_links = [
             (slot.target, successor.target)
             for slot in chain.live_slots()
             if (successor := chain.successor(slot.target)) is not None
             and self._health.has_link_fault(now, slot, successor, chain.version)
         ]
-        if not accused:
+        if not broken_links:
             self._chains.discard(chain.id)
-        return self.choose_leaver(now, chain, accused) == target
+        return self.choose_leaver(now, chain, broken_links) == target
 
     def choose_leaver(self, now: int, chain: Chain, faulty_links: Iterable[tuple[TargetId, TargetId]]) -> TargetId | None:
-        """Who is to be told to leave now, if anybody. At most one for each version of the chain, until a
-        lease later it has not left: two might leave nobody behind.
+        """Which target is to be told to leave now, None when none is. At most one for each version of the chain, until a lease
+        later it has not left: two that leave might leave no replica behind.
 
-        `accused`: (target, its successor that it cannot reach), in the order of the chain; none that is not so any more, nor one
-        whose successor is not alive: that one is left to its lease.
+        `broken_links`: (target, its successor that it cannot reach), in the order of the chain; none that is not so any more, nor
+        one whose successor is not alive: that one is left to its lease.
         """
         asked = self._asked.get(chain.id)
         if asked is not None and (asked.chain_version != chain.version or now - asked.told_at >= self._config.lease_ns):
             del self._asked[chain.id]
             asked = None
         for reporter, successor in faulty_links:
-            # The first is nearest to the head. A target that neither reaches nor is reached is accused before it accuses.
+            # The first is nearest to the head. A target that neither reaches nor is reached is a suspect before it reports.
             found = self._who_leaves(chain, reporter, successor) if asked is None else asked.leaver
             if found is None or (asked is not None and asked.reporter != reporter):
                 continue
-            self._asked[chain.id] = _LeaveRequest(chain.version, found, reporter, now)
+            self._asked[chain.id] = _PendingLeave(chain.version, found, reporter, now)
             return found
         return None
 
@@ -114,5 +114,5 @@ class LinkFaults:
 
 
 def _goes_on_without(chain: Chain, target: TargetId) -> bool:
-    """Somebody else serves."""
+    """Another target of the chain serves."""
     return any(slot.target != target for slot in chain.serving_slots())

@@ -1,14 +1,13 @@
 """The management machine: nodes, leases, chain tables, namespaces, configuration.
 
-`step(now, event)` changes the working state at once and returns what to do. What others may see (`published`, `since`, ...) is
-only what has been persisted.
+`step(now, event)` changes the working state at once and returns what to do; `events` says what the shell owes in return. What
+clients and nodes may see (`published`, `since`, ...) is only what has been persisted.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import msgspec
 
@@ -17,49 +16,35 @@ from fs3.base.limits import nodes_max, page_bytes_max, replicas_max, routing_byt
 from fs3.base.status import Code
 from fs3.core.membership.config import MgmtdConfig
 from fs3.core.membership.deltas import routing_bytes
-from fs3.core.membership.events import (
-    Effect,
-    EnsureTable,
-    Event,
-    Heartbeat,
-    HeartbeatAck,
-    ManagerTick,
-    OpenNamespace,
-    Persisted,
-    RegisterNode,
-    RegistrationAck,
-    Rejection,
-    Respond,
-    SetConfig,
-    TargetReport,
-)
+from fs3.core.membership.events import Effect, Event, ManagerRequest, ManagerTick, Persisted, Rejection, Respond
 from fs3.core.membership.lease_health import LeaseHealth
 from fs3.core.membership.ledger import Ledger
 from fs3.core.membership.link_faults import LinkFaults
 from fs3.core.membership.node_admission import RequestRejected, admit_incarnation, check_cluster, check_heartbeat, check_targets
 from fs3.core.membership.placement import place
-from fs3.core.membership.state import CacheNamespace, RoleConfig, State
+from fs3.core.membership.state import State
 from fs3.core.membership.transition import next_chain
 from fs3.model.chain import Chain, ChainTable, LocalState, PublicState, Slot
+from fs3.model.cluster import (
+    CacheNamespace,
+    EnsureTable,
+    Heartbeat,
+    HeartbeatAck,
+    NodeStatus,
+    OpenNamespace,
+    RegisterNode,
+    RegistrationAck,
+    RoleConfig,
+    SetConfig,
+    TargetStatus,
+)
 from fs3.model.routing import Delta, Node, Role, Routing
 
 namespaces_max = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class TargetStatus:
-    """One target, for people."""
-
-    chain: ChainId
-    chain_version: int
-    slot: Slot
-    local: LocalState | None
-    report: TargetReport | None
-    born: bool
-
-
 class Manager:
-    """The primary's state. Made from what was stored; `now` is the manager's monotonic clock."""
+    """The primary's machine, made anew for every term from what is stored. `now` is always the manager's monotonic clock."""
 
     def __init__(self, now: int, config: MgmtdConfig, state: State) -> None:
         self._config = config.check()
@@ -82,8 +67,8 @@ class Manager:
         self._review_due_at: int | None = now + config.lease_ns + config.drift_ns
         """When every lease of the former primary has run out: then all chains are looked at once. None after that."""
         self._awaits_first_storage = any(node.role is Role.STORAGE for node in state.nodes.values())
-        """No storage node has been heard yet. Perhaps the whole cluster is being started, and nobody is late; and if all of them
-        are dead, there is nothing to be done for anybody."""
+        """No storage node has been heard yet. Perhaps the whole cluster is being started, and no node is late; and if all of them
+        are dead, no change of a chain would help."""
         self._last_step_at = now
 
     # --- the machine -------------------------------------------------------------------------------------------------
@@ -97,38 +82,40 @@ class Manager:
                 self._review_due_at += now - self._last_step_at
         self._last_step_at = now
         match event:
-            case Heartbeat():
-                effects: list[Effect] = self._heartbeat(now, event)
+            case ManagerRequest(token, Heartbeat() as heartbeat):
+                effects = self._heartbeat(now, token, heartbeat)
+            case ManagerRequest():
+                effects = self._request(now, event)
             case ManagerTick():
                 effects = self._tick(now)
             case Persisted():
                 effects = self._ledger.on_persisted(now, event)
-            case _:
-                effects = self._request(now, event)
         return effects + self._ledger.flush()
 
     def next_deadline(self) -> int:
-        """When to step with a Tick."""
+        """When to step with a `ManagerTick`."""
         retry_at = self._ledger.retry_at
         return self._tick_at if retry_at is None else min(self._tick_at, retry_at)
 
-    def _request(self, now: int, event: RegisterNode | EnsureTable | OpenNamespace | SetConfig) -> list[Effect]:
+    def _request(self, now: int, request: ManagerRequest) -> list[Effect]:
         if self._ledger.is_full():
-            return [Respond(event.token, Rejection(Code.BUSY, "too many requests wait for the manager's store"))]
+            return [Respond(request.token, Rejection(Code.BUSY, "too many requests wait for the manager's store"))]
         try:
             answer: RegistrationAck | TableId | CacheNamespace | int
-            match event:
-                case RegisterNode():
-                    answer = self._register(now, event)
-                case EnsureTable():
-                    answer = self._ensure_table(now, event.replicas).id
-                case OpenNamespace():
-                    answer = self._open_namespace(now, event)
-                case SetConfig():
-                    answer = self._set_config(event)
+            match request.body:
+                case RegisterNode() as registration:
+                    answer = self._register(now, registration)
+                case EnsureTable() as wanted:
+                    answer = self._ensure_table(now, wanted.replicas).id
+                case OpenNamespace() as wanted:
+                    answer = self._open_namespace(now, wanted)
+                case SetConfig() as config:
+                    answer = self._set_config(config)
+                case Heartbeat():
+                    raise AssertionError("heartbeats are taken in without the ledger")
         except RequestRejected as refusal:
-            return [Respond(event.token, refusal.rejection)]
-        return self._ledger.respond_when_durable(event.token, answer)
+            return [Respond(request.token, refusal.rejection)]
+        return self._ledger.respond_when_durable(request.token, answer)
 
     def _tick(self, now: int) -> list[Effect]:
         effects = self._ledger.retry(now)
@@ -176,17 +163,22 @@ class Manager:
 
     def target_statuses(self, now: int) -> list[TargetStatus]:
         """Every target of every chain, as published and as reported."""
+        return [self._target_status(now, chain, slot) for chain in self.published.chains.values() for slot in chain.slots]
+
+    def _target_status(self, now: int, chain: Chain, slot: Slot) -> TargetStatus:
+        local = self._health.local_state(now, slot.node, slot.target, chain.version)
+        born = slot.target in self._state.born
+        report = self._health.report(slot.node, slot.target)
+        if report is None:
+            return TargetStatus(chain.id, chain.version, slot, local, born)
+        space = (report.used_bytes, report.free_bytes, report.chunks)
+        return TargetStatus(chain.id, chain.version, slot, local, born, *space, report.reason, report.upkeep)
+
+    def node_statuses(self, now: int) -> list[NodeStatus]:
+        """Every published node, with its lease and when it was heard last."""
         return [
-            TargetStatus(
-                chain.id,
-                chain.version,
-                slot,
-                self._health.local_state(now, slot.node, slot.target, chain.version),
-                self._health.report(slot.node, slot.target),
-                slot.target in self._state.born,
-            )
-            for chain in self.published.chains.values()
-            for slot in chain.slots
+            NodeStatus(node, self.lease_left_ns(now, node.id), self.heartbeat_age_ns(now, node.id))
+            for node in self.published.nodes.values()
         ]
 
     def lease_left_ns(self, now: int, node: NodeId) -> int:
@@ -219,17 +211,18 @@ class Manager:
             self._ledger.put_node(node)
         self._make_first_table(now)
         born = tuple(target for target in sorted(self._targets_by_node.get(number, ())) if target in self._state.born)
-        return RegistrationAck(number, incarnation, born)
+        config = self._config
+        return RegistrationAck(number, self.cluster, config.lease_ns, config.heartbeat_ns, incarnation, born)
 
-    def _heartbeat(self, now: int, event: Heartbeat) -> list[Effect]:
+    def _heartbeat(self, now: int, token: int, heartbeat: Heartbeat) -> list[Effect]:
         try:
-            node = check_heartbeat(self._state.nodes.get(event.node), event, self._ledger.last_version)
+            node = check_heartbeat(self._state.nodes.get(heartbeat.node), heartbeat, self._ledger.last_version)
         except RequestRejected as refusal:
-            return [Respond(event.token, refusal.rejection)]
+            return [Respond(token, refusal.rejection)]
         self._on_storage_heard(now, node.role)
         own = self._targets_by_node.get(node.id, {})
         versions = {target: self._state.chains[chain].version for target, chain in own.items()}
-        granted, changed = self._health.on_heartbeat(now, event, versions)
+        granted, changed = self._health.on_heartbeat(now, heartbeat, versions)
         alive = self._health.is_alive(now, node.id)
         if node.alive and not alive:
             self._on_node_gone(now, node)
@@ -242,20 +235,20 @@ class Manager:
         elif changed:
             self._reconfigure(now, [own[target] for target in changed])
         if granted:
-            for report in event.targets:
+            for report in heartbeat.targets:
                 if report.state is LocalState.UPTODATE and report.target in own and report.target not in self._state.born:
                     self._ledger.put_born(report.target)
-        self._link_faults.on_heartbeat(event, own)
+        self._link_faults.on_heartbeat(heartbeat, own)
         # One that leaves hears of its replacement, and one that is born serves, only after that was stored.
-        later = event.leaving or not self._ledger.pending_births.isdisjoint(own)
+        later = heartbeat.leaving or not self._ledger.pending_births.isdisjoint(own)
         ack = HeartbeatAck(
-            seq=event.seq,
+            seq=heartbeat.seq,
             lease_ns=self._config.lease_ns if granted else 0,
             routing_version=self._ledger.last_version if later else self.published.version,
             config_version=self.role_config(node.role).version,
             leave=self._link_faults.targets_to_leave(now, own, self._state.chains),
         )
-        return self._ledger.respond_when_durable(event.token, ack) if later else [Respond(event.token, ack)]
+        return self._ledger.respond_when_durable(token, ack) if later else [Respond(token, ack)]
 
     def _on_storage_heard(self, now: int, role: Role) -> None:
         """From the first storage node on, the others are waited for as long as their leases may run."""
@@ -315,7 +308,7 @@ class Manager:
                 return table
         here, expected = len(self._storage_nodes()), self._config.storage_nodes
         if here < expected:
-            # A table made now would leave out whoever is still starting, for ever.
+            # A table made now would leave out the nodes that are still starting, for ever.
             raise RequestRejected(Code.BUSY, f"chains are made when {expected} storage nodes are here, there are {here}")
         if not self._state.tables:
             default = self._make_table(now, self._config.replicas)

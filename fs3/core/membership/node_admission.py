@@ -1,4 +1,4 @@
-"""Who may be a node: what speaks against a registration or a heartbeat, and what to say then."""
+"""Which process may be which node: what speaks against a registration or a heartbeat, and what to tell the process then."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 from fs3.base.ids import ChainId, NodeId, TargetId
 from fs3.base.status import Code
-from fs3.core.membership.events import Heartbeat, RegisterNode, Rejection
+from fs3.core.membership.events import Rejection
 from fs3.core.membership.state import ClusterRow
+from fs3.model.cluster import Heartbeat, RegisterNode
 from fs3.model.routing import Node
 
 
@@ -19,7 +20,7 @@ class RequestRejected(Exception):
 
 
 def check_cluster(cluster: ClusterRow, event: RegisterNode) -> None:
-    """Its data belongs to this cluster, or to none yet."""
+    """RequestRejected unless the data of the process belongs to this cluster, or to none yet."""
     if event.cluster and event.cluster != cluster.id:
         raise RequestRejected(
             Code.WRONG_CLUSTER,
@@ -28,7 +29,10 @@ def check_cluster(cluster: ClusterRow, event: RegisterNode) -> None:
 
 
 def admit_incarnation(known: Node | None, event: RegisterNode, *, alive: bool) -> int:
-    """The incarnation under which a process may have its name. `alive`: the lease of the known one may be running."""
+    """The incarnation under which a process may have its name; RequestRejected when it may not.
+
+    `known`: the node that has the name. `alive`: its lease may be running.
+    """
     if known is None:
         return event.incarnation or 1
     if event.role is not known.role:
@@ -59,7 +63,7 @@ def check_targets(
     targets_by_node: Mapping[NodeId, Mapping[TargetId, ChainId]],
     nodes: Mapping[NodeId, Node],
 ) -> None:
-    """Data on a node's disks must be data of targets that are this node's."""
+    """RequestRejected when the process has data of a target that is not this node's."""
     own = targets_by_node.get(number, {})
     for target in event.targets:
         if target in own:
@@ -70,7 +74,7 @@ def check_targets(
 
 
 def check_heartbeat(node: Node | None, event: Heartbeat, newest_version: int) -> Node:
-    """The node a heartbeat is of. `newest_version`: of the routing info that this manager knows of."""
+    """The node a heartbeat is of; RequestRejected when it is of none. `newest_version`: newest routing this manager knows of."""
     if node is None:
         raise RequestRejected(Code.UNKNOWN_NODE, f"node {event.node} is not registered here")
     if event.incarnation < node.incarnation:

@@ -6,6 +6,7 @@ import msgspec
 
 from fs3.base.ids import ChainId, NodeId, TableId, TargetId
 from fs3.model.chain import Chain, ChainTable
+from fs3.model.cluster import CacheNamespace, RoleConfig
 from fs3.model.routing import Node, Role, Routing
 
 FORMAT = 1
@@ -31,24 +32,6 @@ class IdCounters(msgspec.Struct, frozen=True, array_like=True):
     table: int = 0
     namespace: int = 0
     config: int = 0
-
-
-class CacheNamespace(msgspec.Struct, frozen=True, array_like=True):
-    """A KVCache namespace."""
-
-    id: int
-    name: str
-    page_bytes: int
-    replicas: int
-    table: TableId
-
-
-class RoleConfig(msgspec.Struct, frozen=True, array_like=True):
-    """The distributed configuration of one role. Versions rise over all roles, so a role's version never repeats."""
-
-    role: Role
-    version: int
-    toml: str
 
 
 class State(msgspec.Struct):

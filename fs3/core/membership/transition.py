@@ -14,11 +14,12 @@ The manager adds OFFLINE for a node whose lease has run out, and nothing (unknow
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple
 
 from fs3.base.ids import TargetId
+from fs3.core.decision_table import Column, DecisionTable, Fact, Row, allowed
 from fs3.model.chain import Chain, LocalState, PublicState, Slot
 
 SERVING, SYNCING, WAITING = PublicState.SERVING, PublicState.SYNCING, PublicState.WAITING
@@ -42,50 +43,34 @@ class Outlook(Enum):
 CARRIED, LOST, BACK, DOWN = Outlook.CARRIED, Outlook.LOST, Outlook.BACK, Outlook.DOWN
 
 
-class TransitionRow(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class TransitionRow(Row):
     """One line of the table: any of these states, reports and outlooks lead to `next`."""
 
-    public: PublicState
-    local: tuple[LocalState | None, ...]
-    outlook: tuple[Outlook, ...]
     next: PublicState
-    why: str
+
+    def outcome(self) -> tuple[str, ...]:
+        """The next state and why."""
+        return self.next.name, self.why
 
 
-_ANY = (CARRIED, LOST, BACK, DOWN)
+COLUMNS = {
+    "public": Column((SERVING, SYNCING, WAITING, LASTSRV, GONE), is_code=True),
+    "local": Column((UPTODATE, ONLINE, OFFLINE, UNKNOWN), is_code=True),
+    "outlook": Column(Outlook),
+}
 
-TABLE: tuple[TransitionRow, ...] = (
-    TransitionRow(SERVING, (UPTODATE, UNKNOWN), (CARRIED,), SERVING, "it goes on"),
-    TransitionRow(SERVING, (ONLINE, OFFLINE), (CARRIED,), GONE, "others serve; it must come back through syncing"),
-    TransitionRow(SERVING, (ONLINE, OFFLINE), (LOST,), LASTSRV, "nobody is left: it is evidence of where the newest data is"),
-    TransitionRow(LASTSRV, (UPTODATE,), (BACK,), SERVING, "complete, so it restarts the chain; several may at once"),
-    TransitionRow(LASTSRV, (ONLINE, OFFLINE, UNKNOWN), (BACK,), GONE, "the chain went on without it"),
-    TransitionRow(LASTSRV, (ONLINE, OFFLINE, UNKNOWN), (DOWN,), LASTSRV, "the chain waits for one of these"),
-    TransitionRow(LASTSRV, (UPTODATE, ONLINE, OFFLINE, UNKNOWN), (CARRIED, LOST), GONE, "somebody has served since"),
-    TransitionRow(SYNCING, (UPTODATE,), (CARRIED,), SERVING, "it has everything"),
-    TransitionRow(SYNCING, (ONLINE, UNKNOWN), (CARRIED,), SYNCING, "still under way"),
-    TransitionRow(SYNCING, (ONLINE, UNKNOWN), (LOST, BACK, DOWN), WAITING, "nobody to sync from"),
-    TransitionRow(SYNCING, (OFFLINE,), _ANY, GONE, "dead"),
-    TransitionRow(WAITING, (ONLINE,), (CARRIED, BACK), SYNCING, "somebody to sync from"),
-    TransitionRow(WAITING, (ONLINE,), (LOST, DOWN), WAITING, "nobody to sync from"),
-    TransitionRow(
-        WAITING, (UPTODATE, UNKNOWN), _ANY, WAITING, "what it remembers of an older chain is no proof of being complete"
-    ),
-    TransitionRow(WAITING, (OFFLINE,), _ANY, GONE, "dead"),
-    TransitionRow(GONE, (ONLINE,), (CARRIED, BACK), SYNCING, "it is back, and somebody to sync from"),
-    TransitionRow(GONE, (ONLINE,), (LOST, DOWN), WAITING, "it is back, nobody to sync from"),
-    TransitionRow(GONE, (UPTODATE,), _ANY, WAITING, "what it remembers of an older chain is no proof of being complete"),
-    TransitionRow(GONE, (OFFLINE, UNKNOWN), _ANY, GONE, "dead"),
-)
-"""A state, report and outlook that cannot occur together (`possible`) have no row."""
 
-_NEXT = {(row.public, local, outlook): row.next for row in TABLE for local in row.local for outlook in row.outlook}
+class TransitionTable(DecisionTable[TransitionRow]):
+    """Rows over a slot's public state, its target's report and the outlook of the chain."""
 
-_ORDER = {state: rank for rank, state in enumerate((SERVING, LASTSRV, SYNCING, WAITING, GONE))}
+    def is_possible(self, case: Sequence[Fact]) -> bool:
+        """The outlook follows from the slots, so some combinations contradict it."""
+        return is_possible(*case)  # type: ignore[arg-type]
 
 
 def is_possible(public: PublicState, local: LocalState | None, outlook: Outlook) -> bool:
-    """Whether a slot can be in this situation: the outlook follows from the slots, so some combinations contradict it."""
+    """Whether a slot can be in this situation."""
     if public is SERVING:
         return outlook is CARRIED if local in (UPTODATE, UNKNOWN) else outlook in (CARRIED, LOST)
     if public is LASTSRV and local is UPTODATE:
@@ -93,6 +78,43 @@ def is_possible(public: PublicState, local: LocalState | None, outlook: Outlook)
     if public is SYNCING and local is UPTODATE:
         return outlook is CARRIED
     return True
+
+
+def _row(
+    public: PublicState, local: tuple[LocalState | None, ...], outlook: tuple[Outlook, ...], next: PublicState, why: str
+) -> TransitionRow:
+    return TransitionRow(next=next, why=why, when=allowed(COLUMNS, public=public, local=local, outlook=outlook))
+
+
+_ANY = (CARRIED, LOST, BACK, DOWN)
+
+_ROWS = (
+    _row(SERVING, (UPTODATE, UNKNOWN), (CARRIED,), SERVING, "it goes on"),
+    _row(SERVING, (ONLINE, OFFLINE), (CARRIED,), GONE, "others serve; it must come back through syncing"),
+    _row(SERVING, (ONLINE, OFFLINE), (LOST,), LASTSRV, "nobody is left: it is evidence of where the newest data is"),
+    _row(LASTSRV, (UPTODATE,), (BACK,), SERVING, "complete, so it restarts the chain; several may at once"),
+    _row(LASTSRV, (ONLINE, OFFLINE, UNKNOWN), (BACK,), GONE, "the chain went on without it"),
+    _row(LASTSRV, (ONLINE, OFFLINE, UNKNOWN), (DOWN,), LASTSRV, "the chain waits for one of these"),
+    _row(LASTSRV, (UPTODATE, ONLINE, OFFLINE, UNKNOWN), (CARRIED, LOST), GONE, "somebody has served since"),
+    _row(SYNCING, (UPTODATE,), (CARRIED,), SERVING, "it has everything"),
+    _row(SYNCING, (ONLINE, UNKNOWN), (CARRIED,), SYNCING, "still under way"),
+    _row(SYNCING, (ONLINE, UNKNOWN), (LOST, BACK, DOWN), WAITING, "nobody to sync from"),
+    _row(SYNCING, (OFFLINE,), _ANY, GONE, "dead"),
+    _row(WAITING, (ONLINE,), (CARRIED, BACK), SYNCING, "somebody to sync from"),
+    _row(WAITING, (ONLINE,), (LOST, DOWN), WAITING, "nobody to sync from"),
+    _row(WAITING, (UPTODATE, UNKNOWN), _ANY, WAITING, "what it remembers of an older chain is no proof of being complete"),
+    _row(WAITING, (OFFLINE,), _ANY, GONE, "dead"),
+    _row(GONE, (ONLINE,), (CARRIED, BACK), SYNCING, "it is back, and somebody to sync from"),
+    _row(GONE, (ONLINE,), (LOST, DOWN), WAITING, "it is back, nobody to sync from"),
+    _row(GONE, (UPTODATE,), _ANY, WAITING, "what it remembers of an older chain is no proof of being complete"),
+    _row(GONE, (OFFLINE, UNKNOWN), _ANY, GONE, "dead"),
+)
+TRANSITIONS = TransitionTable(COLUMNS, _ROWS, outcome=("next", "why"))
+"""A state, report and outlook that cannot occur together (`is_possible`) have no row."""
+
+_NEXT = {case: TRANSITIONS.row_for(case).next for case in TRANSITIONS.cases() if TRANSITIONS.is_possible(case)}
+
+_ORDER = {state: rank for rank, state in enumerate((SERVING, LASTSRV, SYNCING, WAITING, GONE))}
 
 
 def outlook_of(chain: Chain, local_states: Mapping[TargetId, LocalState]) -> Outlook:
@@ -137,16 +159,3 @@ def next_chain(chain: Chain, local_states: Mapping[TargetId, LocalState]) -> Cha
     if tuple(slots) == chain.slots:
         return chain
     return Chain(chain.id, chain.version + 1, tuple(slots))
-
-
-def table_text() -> str:
-    """The table for people and for the documentation."""
-
-    def names(states: tuple[LocalState | None, ...]) -> str:
-        return "/".join("unknown" if state is None else state.name for state in states)
-
-    lines = ["| public | local | outlook | next | why |", "|---|---|---|---|---|"]
-    for row in TABLE:
-        outlooks = "any" if row.outlook == _ANY else "/".join(outlook.value for outlook in row.outlook)
-        lines.append(f"| {row.public.name} | {names(row.local)} | {outlooks} | {row.next.name} | {row.why} |")
-    return "\n".join(lines)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from fs3.base.ids import InodeId
+from fs3.base.ids import INODE_IDS_END, InodeId
 from fs3.base.status import Code
 from fs3.core.meta.errors import MetaError
-from fs3.model.inode import Inode, User
+from fs3.model.inode import MODE_BITS, Inode, User
 
 READ: Final = 4
 WRITE: Final = 2
@@ -18,7 +18,6 @@ SET_UID: Final = 0o4000
 SET_GID: Final = 0o2000
 STICKY: Final = 0o1000
 GROUP_EXECUTE: Final = 0o010
-MODE_BITS: Final = 0o7777
 
 
 def has_permission(user: User, inode: Inode, want: int) -> bool:
@@ -62,7 +61,7 @@ def require_unlink(user: User, directory: Inode, inode_uid: int, path: str) -> N
 
 
 def require_owner(user: User, inode: Inode, path: str) -> None:
-    """Raises PERMISSION for anybody but the owner and root."""
+    """Raises PERMISSION for all users but the owner and root."""
     if user.uid not in (0, inode.uid):
         raise MetaError(Code.PERMISSION, "only the owner may do this", path)
 
@@ -85,7 +84,7 @@ def mode_of_new(user: User, directory: Inode, mode: int, *, is_directory: bool) 
 
 
 def without_set_ids(mode: int) -> int:
-    """The mode of a file after somebody changed its content or owner: it no longer lends its owner's identity."""
+    """The mode of a file after its content or owner was changed: it no longer lends its owner's identity."""
     mode &= ~SET_UID
     if mode & GROUP_EXECUTE:  # without it the bit never lent anything
         mode &= ~SET_GID
@@ -94,6 +93,6 @@ def without_set_ids(mode: int) -> int:
 
 def check_inode_id(inode: int, path: str = "") -> InodeId:
     """An inode id as it came from outside. Raises STALE for a number that no inode ever has."""
-    if 0 < inode < 1 << 56:
+    if 0 < inode < INODE_IDS_END:
         return InodeId(inode)
     raise MetaError(Code.STALE, f"there is no inode {inode}", path)

@@ -8,9 +8,10 @@ from __future__ import annotations
 from functools import lru_cache
 
 from fs3.base.ids import ChainId, InodeId, TableId
-from fs3.base.limits import chunk_bytes_max, chunk_bytes_min, stripe_max
+from fs3.base.limits import stripe_max
 from fs3.base.prng import Prng
 from fs3.base.status import Code
+from fs3.core.files.layout import CHUNK_SIZES, is_chunk_size, is_stripe
 from fs3.core.meta import rows
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.errors import MetaError
@@ -38,7 +39,7 @@ async def adjust_counts(txn: Txn, *, inodes: int = 0, garbage: int = 0) -> None:
 def file_layout(ctx: OpContext, directory: Inode, asked: Layout | None, path: str) -> Layout:
     """The layout of the next file of a directory: what is asked for, else what the directory says, else the default.
 
-    Raises NO_TABLE when routing has no such table, or nobody says which one; INVALID for what `check_layout` refuses.
+    Raises NO_TABLE when routing has no such table, or nothing says which one; INVALID for what `check_layout` refuses.
     """
     if asked is not None:
         check_layout(ctx, asked, path)
@@ -65,10 +66,9 @@ def directory_layout(ctx: OpContext, inherited: Layout, asked: Layout | None, pa
 def check_layout(ctx: OpContext, layout: Layout, path: str) -> None:
     """Raises INVALID or NO_TABLE, naming the field, for a layout that cannot be asked for. Fields of 0 say "inherit"."""
     size = layout.chunk_size
-    if size and (size & (size - 1) or not chunk_bytes_min <= size <= chunk_bytes_max):
-        why = f"a power of two from {chunk_bytes_min} to {chunk_bytes_max}"
-        raise MetaError(Code.INVALID, f"layout.chunk_size {size} is not {why}", path)
-    if not 0 <= layout.stripe <= stripe_max:
+    if size and not is_chunk_size(size):
+        raise MetaError(Code.INVALID, f"layout.chunk_size {size} is not {CHUNK_SIZES}", path)
+    if layout.stripe and not is_stripe(layout.stripe):
         raise MetaError(Code.INVALID, f"layout.stripe {layout.stripe} is not from 1 to {stripe_max}", path)
     if layout.chains:
         raise MetaError(Code.INVALID, "layout.chains cannot be asked for: they are chosen from the table", path)

@@ -8,10 +8,10 @@ from fs3.base.ids import ROOT_INODE
 from fs3.base.status import Code
 from fs3.core.meta import keys, rows
 from fs3.core.meta.context import OpContext
-from fs3.core.meta.entries import NO_LAYOUT
+from fs3.core.meta.entries import empty_root
 from fs3.core.meta.errors import MetaError
 from fs3.core.txn import Txn
-from fs3.model.inode import Inode, InodeType
+from fs3.model.inode import Inode
 
 FORMAT = 1
 _decode_store = msgspec.msgpack.Decoder(rows.StoreIdent).decode
@@ -45,9 +45,7 @@ async def ensure_root(txn: Txn, ctx: OpContext, *, mode: int = 0o755) -> Inode:
     root = await rows.find_inode(txn, ROOT_INODE)
     if root is not None:
         return root
-    now = ctx.wall_ns
-    user = ctx.user
-    root = Inode(ROOT_INODE, InodeType.DIRECTORY, mode, user.uid, user.gid, 2, 0, now, now, now, now, 1, ROOT_INODE, NO_LAYOUT)
+    root = empty_root(ctx, mode)
     rows.put_inode(txn, root)
     rows.put_counters(txn, rows.NamespaceCounters(ROOT_INODE + 1, 1, 0))
     return root

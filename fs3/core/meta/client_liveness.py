@@ -1,12 +1,28 @@
-"""Which writers are still there.
+"""Which clients with open write sessions are still there.
 
-A client with open write sessions has one row, and while it has them it says now and then that it lives: with any change it asks
-for, or by a keep-alive. Whichever metadata service hears it notes that and soon adds one to the count in its row (`beat`). One
-service looks at all rows now and then; a count that stays the same for `client_presumed_dead_ns` of its own monotonic clock
-belongs to a client that is presumed dead (`ClientFailureDetector`).
+Intuition: a writer may die at any time, and its file then has to be closed for it. A service cannot tell a dead client from one
+that is cut off or stopped, so it only presumes, from silence; and a presumption must cost a client that comes back nothing that
+it was acknowledged.
 
-A presumption may be wrong: the client was cut off, or stopped. So its row is marked first (`presume_dead`), each of its sessions
-is ended by a transaction that finds the mark still there, and whatever the client does takes the mark away.
+Algorithm: a client with open write sessions has one row, and while it has them it says now and then that it lives: with any
+change it asks for, or by a keep-alive. The metadata service that hears it soon adds one to the heartbeats in its row
+(`record_heartbeats`). One service looks at all rows now and then; heartbeats that stay the same for `client_presumed_dead_ns` of
+its own monotonic clock belong to a client that is presumed dead (`ClientFailureDetector`). Then
+
+1. `presume_dead` marks its row, if nothing has changed in it since it was looked at;
+2. each of its sessions is ended (`fs3.core.meta.sessions.prune`) by a transaction that finds the mark still there
+   (`is_presumed_dead`);
+3. `forget_client` deletes the row, if the mark is still there.
+
+Whatever the client does takes the mark away (`record_heartbeats`, `register_client`) and with it ends the steps that are left.
+Clocks of different machines are never compared: a row holds a count, not a time.
+
+Limits: silence is measured from when a service first saw the count, so one that has just begun to look waits for the whole
+timeout, and so does one that did not look for half of it: it may have been stopped itself, and the clients' heartbeats with it.
+Heartbeats come in the interval of the services' notes (`last_seen_flush_ns`) on top of that of the client's keep-alives
+(`session_keepalive_ns`); the timeout is at least twice the sum of these and of the interval of the looks. A client whose
+session was ended wrongly takes it up again with its next close or sync, for as long as ended sessions are remembered; an unnamed
+file is gone.
 """
 
 from __future__ import annotations
@@ -24,16 +40,16 @@ class ClientRecord(msgspec.Struct, frozen=True, array_like=True):
     """The row of one client."""
 
     heartbeats: int
-    """Rises with every sign of life."""
+    """Rises with every note that the client was heard of."""
     presumed_dead: bool = False
-    """Presumed dead; its sessions are being ended."""
+    """Its sessions are being ended."""
 
 
 _decode = msgspec.msgpack.Decoder(ClientRecord).decode
 
 
 def decode_client(key: bytes, row: bytes) -> ClientRecord:
-    """A client's row."""
+    """What a client's row says. Raises MetaError INTERNAL when it cannot be read."""
     try:
         return _decode(row)
     except msgspec.MsgspecError as error:
@@ -41,17 +57,17 @@ def decode_client(key: bytes, row: bytes) -> ClientRecord:
 
 
 async def register_client(txn: Txn, client: ClientId) -> None:
-    """The client opens a session."""
+    """The client opens a session, or takes one up again: from now on it has a row, and is not presumed dead."""
     key = keys.client_key(client)
     row = await txn.get(key)
     if row is None:
         txn.put(key, rows.encode(ClientRecord(1)))
-    elif (life := decode_client(key, row)).presumed_dead:
-        txn.put(key, rows.encode(ClientRecord(life.heartbeats + 1)))
+    elif (record := decode_client(key, row)).presumed_dead:
+        txn.put(key, rows.encode(ClientRecord(record.heartbeats + 1)))
 
 
 async def record_heartbeats(txn: Txn, clients: Iterable[ClientId]) -> int:
-    """These clients were heard of. Of how many that is noted: those without a session have no row."""
+    """These clients were heard of since the last note. How many rows say so now: clients without a session have none."""
     noted = 0
     for client in clients:
         key = keys.client_key(client)
@@ -63,14 +79,14 @@ async def record_heartbeats(txn: Txn, clients: Iterable[ClientId]) -> int:
 
 
 async def list_clients(txn: ReadTxn, after: ClientId | None, limit: int) -> list[tuple[ClientId, ClientRecord]]:
-    """At most `limit` clients behind one, in key order."""
+    """At most `limit` clients whose ids come after `after` (None: from the first), in the order of their ids."""
     begin = keys.CLIENT if after is None else keys.client_key(after) + b"\0"
     found = await txn.scan(begin, keys.end_of(keys.CLIENT), limit)
     return [(keys.client_of(key), decode_client(key, row)) for key, row in found]
 
 
 async def presume_dead(txn: Txn, client: ClientId, record: ClientRecord) -> bool:
-    """Marks a client that nobody has heard of since its row was `life`. False when somebody has."""
+    """Marks a client whose row is still `record`. False when it was heard of since, or has no session any more."""
     key = keys.client_key(client)
     row = await txn.get(key)
     if row is None or decode_client(key, row) != record:
@@ -80,7 +96,7 @@ async def presume_dead(txn: Txn, client: ClientId, record: ClientRecord) -> bool
 
 
 async def is_presumed_dead(txn: ReadTxn, client: ClientId, heartbeats: int) -> bool:
-    """Nobody has heard of it since it was marked."""
+    """The client was marked at this count of heartbeats, and was not heard of since."""
     key = keys.client_key(client)
     row = await txn.get(key)
     return row is not None and decode_client(key, row) == ClientRecord(heartbeats, True)
@@ -95,30 +111,31 @@ async def forget_client(txn: Txn, client: ClientId, heartbeats: int) -> bool:
 
 
 class ClientFailureDetector:
-    """Since when has nobody heard of each client? Pure: time comes in."""
+    """Since when has each client been silent? Pure: the time of each look comes in, as monotonic nanoseconds."""
 
     def __init__(self, timeout_ns: int) -> None:
-        self._patience_ns = timeout_ns
+        """`timeout_ns`: a client that is silent for so long is presumed dead."""
+        self._timeout_ns = timeout_ns
         self._seen: dict[ClientId, tuple[int, int]] = {}
-        """Client -> (beats, since when they are what they are)."""
+        """Client -> (heartbeats, since when they are what they are)."""
         self._looked_at: int | None = None
 
     def observe(self, now: int, clients: Iterable[tuple[ClientId, ClientRecord]]) -> list[tuple[ClientId, ClientRecord]]:
-        """All rows there are, as they are now. Who is presumed dead: those without a sign of life for the whole patience, and
-        those that were marked before.
+        """The clients that are presumed dead, of all that have a row now: those whose heartbeats stayed the same for the whole
+        timeout, and those that were marked before.
 
-        Whoever looks too seldom may have been stopped himself, and those that tried to reach him meanwhile with him. So a long
-        time without a look counts for nobody.
+        When half the timeout has passed since the last look, this service was perhaps stopped, and could not hear the clients
+        meanwhile: then the silence of each begins anew.
         """
-        interrupted = self._looked_at is not None and now - self._looked_at > self._patience_ns // 2
+        interrupted = self._looked_at is not None and now - self._looked_at > self._timeout_ns // 2
         self._looked_at = now
         before, self._seen = self._seen, {}
         dead = []
-        for client, life in clients:
-            beats, since = before.get(client, (-1, now))
-            if beats != life.heartbeats or interrupted:
+        for client, record in clients:
+            heartbeats, since = before.get(client, (-1, now))
+            if heartbeats != record.heartbeats or interrupted:
                 since = now
-            self._seen[client] = life.heartbeats, since
-            if life.presumed_dead or now - since >= self._patience_ns:
-                dead.append((client, life))
+            self._seen[client] = record.heartbeats, since
+            if record.presumed_dead or now - since >= self._timeout_ns:
+                dead.append((client, record))
         return dead

@@ -8,7 +8,8 @@ from __future__ import annotations
 import msgspec
 
 from fs3.base.ids import ClientId, TableId
-from fs3.base.limits import chunk_bytes_default, chunk_bytes_max, chunk_bytes_min, stripe_default, stripe_max
+from fs3.base.limits import chunk_bytes_default, stripe_default, stripe_max
+from fs3.core.files.layout import CHUNK_SIZES, is_chunk_size, is_stripe
 from fs3.model.inode import User
 from fs3.model.routing import Routing
 
@@ -22,14 +23,14 @@ class LayoutDefaults(msgspec.Struct, frozen=True):
     stripe: int = stripe_default
 
     def __post_init__(self) -> None:
-        if not chunk_bytes_min <= self.chunk_size <= chunk_bytes_max or self.chunk_size & (self.chunk_size - 1):
-            raise ValueError(f"default chunk_size {self.chunk_size}: a power of two from {chunk_bytes_min} to {chunk_bytes_max}")
-        if not 1 <= self.stripe <= stripe_max:
+        if not is_chunk_size(self.chunk_size):
+            raise ValueError(f"default chunk_size {self.chunk_size} is not {CHUNK_SIZES}")
+        if not is_stripe(self.stripe):
             raise ValueError(f"default stripe {self.stripe} is not from 1 to {stripe_max}")
 
 
 class OpContext(msgspec.Struct):
-    """One request's surroundings. Made by the service per request; operations only read it."""
+    """Who sends one request, when, and what the cluster looks like. Made by the service per request; operations only read it."""
 
     user: User
     """Whom permissions are checked for; uid 0 may do everything."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from fs3.base.ids import InodeId, TableId
+from fs3.base.ids import ROOT_INODE, InodeId
 from fs3.base.status import Code
 from fs3.core.meta import keys, rows
 from fs3.core.meta.access import mode_of_new
@@ -17,10 +17,7 @@ from fs3.core.meta.context import OpContext
 from fs3.core.meta.errors import MetaError
 from fs3.core.meta.resolve import PathTarget
 from fs3.core.txn import Txn
-from fs3.model.inode import Inode, InodeType, Layout
-
-NO_LAYOUT = Layout(TableId(0), 0, 0)
-"""Of symlinks, and of directories that leave everything to the cluster's defaults."""
+from fs3.model.inode import NO_LAYOUT, Inode, InodeType, Layout
 
 
 def with_entry_change(ctx: OpContext, directory: Inode, *, entries: int = 0, subdirectories: int = 0, created: int = 0) -> Inode:
@@ -44,7 +41,7 @@ def with_nlink(ctx: OpContext, inode: Inode, nlink: int) -> Inode:
 def new_inode(
     ctx: OpContext, inode: int, kind: InodeType, mode: int, directory: Inode, layout: Layout, *, nlink: int = 1, target: str = ""
 ) -> Inode:
-    """A fresh inode, owned by whoever asks, by the rules of the directory it is made for."""
+    """A fresh inode, owned by the user of `ctx`, by the rules of the directory it is made for."""
     is_directory = kind is InodeType.DIRECTORY
     mode, gid = mode_of_new(ctx.user, directory, mode, is_directory=is_directory)
     now = ctx.wall_ns
@@ -52,6 +49,12 @@ def new_inode(
     length = len(target.encode())
     uid = ctx.user.uid
     return Inode(InodeId(inode), kind, mode, uid, gid, nlink, length, now, now, now, now, 1, parent, layout, target)
+
+
+def empty_root(ctx: OpContext, mode: int) -> Inode:
+    """The root directory of an empty namespace, of the user of `ctx`. It is its own parent."""
+    now, user = ctx.wall_ns, ctx.user
+    return Inode(ROOT_INODE, InodeType.DIRECTORY, mode, user.uid, user.gid, 2, 0, now, now, now, now, 1, ROOT_INODE, NO_LAYOUT)
 
 
 async def make_directory(txn: Txn, ctx: OpContext, place: PathTarget, mode: int, layout: Layout) -> Inode:
@@ -79,6 +82,11 @@ def require_absent(place: PathTarget) -> None:
         raise MetaError(Code.NOT_FOUND, "no such directory", place.path)
 
 
+def is_entry_name(name: bytes) -> bool:
+    """An entry may have this name, as far as the characters go."""
+    return bool(name) and b"/" not in name and b"\0" not in name and name not in (b".", b"..")
+
+
 async def is_empty(txn: Txn, directory: Inode) -> bool:
-    """A directory has no entries. Its `length` says so; the rows are asked as well before a directory is let go for good."""
+    """A directory has no entries. Its `length` says so; the rows are asked as well before a directory is deleted."""
     return directory.length == 0 and not await txn.scan(*keys.dirents_range(directory.id), 1)

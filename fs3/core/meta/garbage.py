@@ -1,11 +1,11 @@
 """What waits to be reclaimed: rows of one shared queue per kind, written by the operation that gives something up.
 
-- FILE: a file without a name and without a writer. Whoever reclaims takes `next_garbage`, removes the chunks from storage,
-  then calls `finish`. A file that is unlinked while somebody writes it has no row before its last session ends.
+- FILE: a file without a name and without a writer. The service takes `next_garbage`, removes the chunks from storage, then
+  calls `delete_file`. A file that is unlinked while a client writes it has no row before its last session ends.
 - TREE: a directory that was detached with all below it. `dismantle` takes it apart in small transactions; what it finds is
   unlinked, or queued as the next tree, so neither deep nor wide trees need more than `limit` entries at once.
 
-The queue belongs to nobody: any process may take any row at any time, and two that take the same one do no harm.
+The queue has no owner: any service may take any row at any time, and two that take the same one do no harm.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ async def next_garbage(
 
 
 async def delete_file(txn: Txn, garbage: Garbage) -> bool:
-    """The chunks of a file are gone: forget it. False when somebody else has done so already."""
+    """The chunks of a file are gone: forget it. False when that was done already."""
     if garbage.kind is not GarbageKind.FILE:
         raise MetaError(Code.INVALID, f"inode {garbage.inode} is a tree; dismantle takes it apart")
     if await txn.get(garbage.key) is None:

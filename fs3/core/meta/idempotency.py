@@ -1,17 +1,17 @@
 """A request that is repeated has no further effect and gets the first answer.
 
-The answer is stored under (client, request_seq) in the transaction of the effect, so whoever asks again, after whatever was
-lost, gets it. A request that is refused the first time it is sent leaves no row: it had no effect, and asking again is asking
-anew. When it was sent before, that sending may still be on its way, and must not succeed after its sender has been told of the
-refusal: so then the refusal is stored (`refuse`), as the result of whatever sending arrives later. Rows are forgotten after
-`requests_remembered_ns`, far longer than anybody repeats a request.
+The answer is stored under (client, request_seq) in the transaction of the effect, so a client that asks again, after whatever
+was lost, gets it. A request that is refused the first time it is sent leaves no row: it had no effect, and asking again is
+asking anew. When it was sent before, that sending may still be on its way, and must not succeed after the client has been told
+of the refusal: so then the refusal is stored (`record_refusal`), as the result of whatever sending arrives later. Rows are
+forgotten after `requests_remembered_ns`, far longer than a client repeats a request.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from functools import update_wrapper
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -23,28 +23,32 @@ from fs3.core.meta.context import OpContext
 from fs3.core.meta.errors import MetaError
 from fs3.core.txn import Txn
 
-P = ParamSpec("P")
+Q = TypeVar("Q")
 R = TypeVar("R")
 
-Op = Callable[Concatenate[Txn, OpContext, P], Coroutine[Any, Any, R]]
+ChangeOperation = Callable[[Txn, OpContext, Q], Coroutine[Any, Any, R]]
+"""What changes the namespace for one request, and the answer."""
 
 
-def idempotent(verb: str, result: type[R]) -> Callable[[Op[P, R]], Op[P, R]]:
-    """Makes an operation idempotent by its request's name. `result` is what it returns, a type that msgpack can carry."""
+def idempotent(verb: str, result: type[R]) -> Callable[[ChangeOperation[Q, R]], ChangeOperation[Q, R]]:
+    """Makes an operation idempotent by its request's name. `result` is what it returns, a type that msgpack can carry.
+
+    `verb` stands in the rows of the store: an operation keeps it, whatever its function is called.
+    """
     decode = msgspec.msgpack.Decoder(result).decode
     encode = rows.encode
     raw = msgspec.Raw
 
-    def decorate(op: Op[P, R]) -> Op[P, R]:
-        async def run(txn: Txn, ctx: OpContext, /, *args: P.args, **kwargs: P.kwargs) -> R:
+    def decorate(op: ChangeOperation[Q, R]) -> ChangeOperation[Q, R]:
+        async def run(txn: Txn, ctx: OpContext, request: Q) -> R:
             seq = ctx.request_seq
             if not seq:
-                return await op(txn, ctx, *args, **kwargs)
+                return await op(txn, ctx, request)
             key = _key(ctx.client, seq)
             row = await txn.get(key)
             if row is not None:
                 return _recall(key, row)
-            answer = await op(txn, ctx, *args, **kwargs)
+            answer = await op(txn, ctx, request)
             txn.put(key, encode(rows.RequestRecord(verb, ctx.wall_ns, raw(encode(answer)))))
             return answer
 

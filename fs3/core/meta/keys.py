@@ -7,7 +7,7 @@
 | SESS inode(8) session(8) | a writer's open |
 | IDEM client(16) seq(8) | the result of a request; the requests of one client are in the order they were made |
 | GARB kind(1) queued_ns(8) inode(8) | something to reclaim; oldest first |
-| LIFE client(16) | a client with write sessions: how often it was heard of |
+| LIFE client(16) | a client with write sessions: its heartbeats, and whether it is presumed dead |
 | PRUN inode(8) session(8) | a session that was ended because its client was silent |
 | DUTY | which service does the duties |
 | CLUS | the format of the rows, and the cluster they belong to |
@@ -40,7 +40,7 @@ NAME_AT = PREFIX_BYTES + 8
 _one = Struct(">4sQ").pack
 _two = Struct(">4sQQ").pack
 _client = Struct(">4s16sQ").pack
-_life = Struct(">4s16s").pack
+_client_only = Struct(">4s16s").pack
 _garbage = Struct(">4sBQQ").pack
 
 assert NAME_AT + name_bytes_max <= key_bytes_stored_max
@@ -75,8 +75,8 @@ def sessions_range(inode: InodeId) -> tuple[bytes, bytes]:
 
 
 def client_key(client: ClientId) -> bytes:
-    """Of the row that counts a client's signs of life."""
-    return _life(CLIENT, client)
+    """Of the row that counts a client's heartbeats."""
+    return _client_only(CLIENT, client)
 
 
 def pruned_key(inode: InodeId, session: SessionId) -> bytes:

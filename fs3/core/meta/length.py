@@ -1,7 +1,7 @@
 """The length of a file: what its writers know they were acknowledged.
 
 A writer tells the largest end offset of its acknowledged writes when it closes or syncs, and the length becomes at least
-that. So a close is one small transaction. Storage is asked only after a writer died without closing, or when somebody has made
+that. So a close is one small transaction. Storage is asked only after a writer died without closing, or when a client has made
 the file shorter since the writer opened it: `truncations` in the inode counts that, and writers say which count they know.
 """
 

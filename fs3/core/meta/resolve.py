@@ -107,7 +107,7 @@ async def resolve_inode(txn: ReadTxn, ctx: OpContext, ref: PathRef, *, follow: b
 
 
 async def load_inode(txn: ReadTxn, place: PathTarget) -> Inode:
-    """The inode at a place. Raises NOT_FOUND and NOT_A_DIRECTORY as `Place.existing`."""
+    """The inode at a place. Raises NOT_FOUND and NOT_A_DIRECTORY as `PathTarget.require_dirent`."""
     return await rows.get_inode(txn, place.require_dirent().inode) if place.name else place.directory
 
 
@@ -180,7 +180,7 @@ async def _root(txn: ReadTxn) -> Inode:
 async def _parent_of(txn: ReadTxn, directory: Inode, path: str) -> Inode:
     if directory.parent == directory.id:
         return directory
-    # The directories above a removed tree go one by one, and one in it may still be somebody's starting point.
+    # The directories above a removed tree go one by one, and one in it may still be where a client's path starts.
     parent = await rows.find_inode(txn, InodeId(directory.parent))
     if parent is None:
         raise MetaError(Code.NOT_FOUND, "the directory above was removed", path)

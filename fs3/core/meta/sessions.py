@@ -29,7 +29,7 @@ async def start(txn: Txn, ctx: OpContext, inode: InodeId, session: SessionId, un
 async def find_or_revive(txn: Txn, ctx: OpContext, inode: InodeId, session: SessionId) -> FileSession:
     """A session of this client. One that was ended because the client was silent is taken up again, if its file is still there.
 
-    NO_SESSION when there is none: it never was, has ended, or belongs to somebody else.
+    NO_SESSION when there is none: it never was, has ended, or is another client's.
     """
     key = keys.session_key(check_inode_id(inode), session)
     row = await txn.get(key)
@@ -81,7 +81,7 @@ async def end(txn: Txn, ctx: OpContext, session: FileSession, inode: Inode) -> N
 
 
 async def list_sessions(txn: ReadTxn, after: FileSession | None, limit: int) -> list[FileSession]:
-    """At most `limit` sessions of all files that come after one, in a fixed order: for looking for dead clients'."""
+    """At most `limit` sessions of all files that come after one, in a fixed order: for ending those of dead clients."""
     begin = keys.SESSION if after is None else keys.session_key(after.inode, after.id) + b"\0"
     found = await txn.scan(begin, keys.end_of(keys.SESSION), limit)
     return [rows.decode_session(key, row) for key, row in found]
@@ -90,12 +90,12 @@ async def list_sessions(txn: ReadTxn, after: FileSession | None, limit: int) -> 
 async def prune(
     txn: Txn, ctx: OpContext, session: FileSession, length: int | None, truncations: int | None = None
 ) -> Inode | None:
-    """Ends the session of a client that is presumed dead. `length` is what storage has of the file, None when nobody asked;
-    `truncations` those of the inode that was asked for.
+    """Ends the session of a client that is presumed dead. `length` is what storage has of the file, None when it was not asked;
+    `truncations` those of the inode that it was asked for.
 
     None when the session has ended meanwhile. A file that has a name gets at least that length; one without is reclaimed.
     LengthUnknown when it was truncated since. The session is remembered for a while, so that a client that was merely silent
-    still has its later writes counted; see `find`.
+    still has its later writes counted; see `find_or_revive`.
     """
     if await txn.get(keys.session_key(session.inode, session.id)) is None:
         return None

@@ -69,7 +69,7 @@ class BlockAllocator:
         return True
 
     def finish_claims(self) -> None:
-        """Opening is over: what nobody claimed may be full of bytes of earlier days."""
+        """Opening is over: a block that no chunk has claimed may be full of bytes of earlier days."""
         for class_number, states in enumerate(self._states):
             self.vacant_bytes += states.count(_EMPTY) * SIZES[class_number]
             states[:] = states.replace(bytes((_EMPTY,)), bytes((_VACANT,)))

@@ -7,9 +7,11 @@ from collections.abc import Callable
 
 from fs3.base.ids import ChunkId
 from fs3.base.limits import bad_chunks_max
+from fs3.drivers.chunks.change_count import ChangeCount
 from fs3.drivers.chunks.index import Index
 from fs3.drivers.chunks.row_cache import RowCache
-from fs3.drivers.chunks.rows import RowDamaged, Version
+from fs3.drivers.chunks.rows import Version
+from fs3.ports.chunk_store import StoreDamaged
 
 log = logging.getLogger("fs3.chunks")
 
@@ -17,12 +19,11 @@ _WHY_BYTES_MAX = 400
 
 
 class BadChunks:
-    """The marks of a target. Belongs to the loop; the index has them too, from the next barrier on."""
+    """The bad chunks of a target. Belongs to the loop; the index has them too, from the next barrier on."""
 
-    def __init__(self, rows: RowCache, on_change: Callable[[], None]) -> None:
-        """`changed` is called when a barrier has something to take along."""
+    def __init__(self, rows: RowCache, changes: ChangeCount) -> None:
         self._rows = rows
-        self._notify = on_change
+        self._count = changes
         self.reasons: dict[ChunkId, str] = {}
         """Marked chunks, and what was found."""
         self.on_bad: Callable[[ChunkId], None] | None = None
@@ -30,7 +31,7 @@ class BadChunks:
         """What no barrier has taken yet; None: not marked any more."""
 
     def load(self, index: Index) -> None:
-        """The marks of earlier days."""
+        """Take over what the index has, for opening a target. Raises StoreDamaged."""
         for chunk, why in index.scan_bad_chunks():
             if self._committed(chunk) is not None:
                 self.reasons[chunk] = why.decode("utf-8", "replace")
@@ -44,7 +45,7 @@ class BadChunks:
         log.error("%s", why)
         self._rows.forget(chunk)  # what is wrong may be the sums, in memory
         self.reasons[chunk] = self.changes[chunk] = why
-        self._notify()
+        self._count.add()
         if self.on_bad is not None:
             self.on_bad(chunk)
 
@@ -62,15 +63,15 @@ class BadChunks:
     def _committed(self, chunk: ChunkId) -> Version | None:
         try:
             row = self._rows.find(chunk)
-        except RowDamaged:
-            return None  # a mark would help nobody: everything that needs the row says so
+        except StoreDamaged:
+            return None  # a mark would add nothing: everything that needs the row says so
         return row.committed if row is not None else None
 
     def clear(self, chunk: ChunkId) -> None:
         """Nothing is left of the bad bytes."""
         if self.reasons.pop(chunk, None) is not None:
             self.changes[chunk] = None
-            self._notify()
+            self._count.add()
 
     def take_changes(self) -> dict[ChunkId, str | None]:
         """What a barrier that begins has to write."""

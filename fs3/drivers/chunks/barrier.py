@@ -1,4 +1,4 @@
-"""One barrier on the disk thread: data written, data synced, index committed. In this order, and nobody is answered before."""
+"""One barrier on the disk thread: data written, data synced, index committed. In this order, before any caller is answered."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fs3.drivers.chunks.block_writes import BlockDamaged, WriteJob, execute_job,
 from fs3.drivers.chunks.files import BlockFiles
 from fs3.drivers.chunks.index import Index, IndexFull, IndexNoSpace, pack_key
 from fs3.drivers.chunks.rows import IndexRow, encode
-from fs3.ports.chunk_store import ChannelKey
+from fs3.model.chunk import ChannelKey
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -65,7 +65,7 @@ class Barrier:
         self.index_failure = ""
         """The index has not been written, for lack of room: why."""
         self.failure = ""
-        """A sync or the index failed in a way after which nobody knows what is on the disk: why."""
+        """A sync or the index failed in a way after which it is not known what is on the disk: why."""
 
     def run(self, files: BlockFiles, index: Index, scratch: memoryview) -> None:
         """All of it. Never raises for what a disk can do. `scratch` holds COPY_BYTES."""

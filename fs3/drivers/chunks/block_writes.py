@@ -56,7 +56,7 @@ class WriteJob:
     """Of the version it makes, bytes."""
     place: int
     fresh: bool
-    """The place was taken for this job: its bytes are nobody else's."""
+    """The place was taken for this job: no chunk has its bytes yet."""
     repairs: bool = False
     """The update has the bytes the committed version should have, and takes its place."""
     fd: int = -1

@@ -1,4 +1,4 @@
-"""Channel rows: what was the last update committed for each channel, for as long as anybody may ask.
+"""Channel rows: what was the last update committed for each channel, for as long as a client may ask.
 
     kind u8 = 1 | crc u32 | epoch u32 | msgpack of the ChannelRow          (format 1 of the index: the msgpack alone, epoch 0)
 
@@ -13,8 +13,8 @@ import msgspec
 from fs3.base.checksum import crc32c
 from fs3.drivers.chunks.index import Index, pack_key, unpack_key
 from fs3.drivers.chunks.rows import RowDamaged
-from fs3.model.chunk import ChannelRow
-from fs3.ports.chunk_store import ChannelKey
+from fs3.model.chunk import ChannelKey, ChannelRow
+from fs3.ports.chunk_store import StoreDamaged
 
 channels_per_sweep_max = 512
 """Channel rows looked at by one barrier that forgets old ones."""
@@ -63,7 +63,7 @@ class ChannelTable:
         return self._epoch_changed or bool(self._changes)
 
     def find(self, key: ChannelKey) -> ChannelRow | None:
-        """The row of a channel. Raises RowDamaged."""
+        """The row of a channel. Raises StoreDamaged."""
         found = self._find(key)
         return None if found is None else found[0]
 
@@ -71,10 +71,10 @@ class ChannelTable:
         if key in self._unsynced:
             return self._unsynced[key]
         packed = self._index.get_channel(key)
-        return None if packed is None else decode(pack_key(key), packed)
+        return None if packed is None else self._decode(pack_key(key), packed)
 
     def record(self, key: ChannelKey, row: ChannelRow) -> None:
-        """The row is the channel's, unless that has a later one. Raises RowDamaged."""
+        """The row is the channel's, unless that has a later one. Raises StoreDamaged."""
         found = self._find(key)
         if found is None:
             self.count += 1
@@ -85,7 +85,7 @@ class ChannelTable:
         self._unsynced[key] = self._changes[key] = (row, self.epoch)
 
     def page(self, after: ChannelKey | None, limit: int) -> list[tuple[ChannelKey, ChannelRow]]:
-        """`ChunkStore.channels`. Raises RowDamaged."""
+        """`ChunkStore.list_channels`. Raises StoreDamaged."""
         start = None if after is None else pack_key(after)
         fresh = sorted((pack_key(key), entry) for key, entry in self._unsynced.items() if start is None or pack_key(key) > start)
         found: list[tuple[ChannelKey, ChannelRow]] = []
@@ -100,7 +100,7 @@ class ChannelTable:
                 _take(found, *fresh[at])
                 at += 1
             else:
-                _take(found, packed_key, decode(packed_key, packed))
+                _take(found, packed_key, self._decode(packed_key, packed))
         for packed_key, entry in fresh[at:]:
             if len(found) >= limit:
                 break
@@ -108,9 +108,18 @@ class ChannelTable:
         return found
 
     def check(self) -> None:
-        """Look at every row of the index once, for opening a target. Raises RowDamaged."""
-        for key, packed in self._index.scan_channels(None):
-            check(key, packed)
+        """Look at every row of the index once, for opening a target. Raises StoreDamaged."""
+        try:
+            for key, packed in self._index.scan_channels(None):
+                check(key, packed)
+        except RowDamaged as why:
+            raise StoreDamaged(str(why), str(self._index.directory)) from why
+
+    def _decode(self, key: bytes, packed: bytes) -> ChannelEntry:
+        try:
+            return decode(key, packed)
+        except RowDamaged as why:
+            raise StoreDamaged(str(why), str(self._index.directory)) from why
 
     # --- forgetting --------------------------------------------------------------------------------------------------
 

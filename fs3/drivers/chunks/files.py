@@ -13,6 +13,7 @@ from pathlib import Path
 
 from fs3.base.units import KIB, MIB
 from fs3.drivers.chunks.sizes import SIZES, split_place
+from fs3.drivers.os.sync import sync_directory
 
 _ZEROS = memoryview(bytes(1 * MIB))
 _KEEP_SIZE = 0x01
@@ -26,7 +27,7 @@ class BlockFiles:
     """Open block files of one directory."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        self.directory = directory
         self._fds: dict[int, int] = {}
         self.may_punch = _fallocate is not None
         """False once the file system said that it cannot."""
@@ -43,7 +44,7 @@ class BlockFiles:
         return fd, slot * SIZES[class_number]
 
     def _open(self, class_number: int) -> int:
-        path = path_of(self._directory, class_number)
+        path = path_of(self.directory, class_number)
         try:
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -55,7 +56,7 @@ class BlockFiles:
     def sync_names(self) -> None:
         """Make the names of new files durable. Before an index commit that refers to them."""
         if not self._names_synced:
-            sync_directory(self._directory)
+            sync_directory(self.directory)
             self._names_synced = True
 
     def zero(self, fd: int, offset: int, length: int) -> None:
@@ -83,11 +84,11 @@ class BlockFiles:
 
     def free_bytes(self) -> int:
         """Bytes the file system has left for us."""
-        status = os.statvfs(self._directory)
+        status = os.statvfs(self.directory)
         return status.f_bavail * status.f_frsize
 
     def close(self) -> None:
-        """Let go of all files."""
+        """Close all files."""
         for fd in self._fds.values():
             os.close(fd)
         self._fds.clear()
@@ -96,15 +97,6 @@ class BlockFiles:
 def path_of(directory: Path, class_number: int) -> Path:
     """The file of a class."""
     return directory / f"blocks-{SIZES[class_number] // KIB}k"
-
-
-def sync_directory(directory: Path) -> None:
-    """Make the names in a directory durable."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def write_all(fd: int, data: memoryview, offset: int) -> None:

@@ -24,9 +24,10 @@ from fs3.base.errors import error
 from fs3.base.ids import CLIENT_ID_BYTES, ChunkId, ClientId, TargetId
 from fs3.base.status import Code
 from fs3.base.units import format_size
-from fs3.drivers.chunks.files import sync_directory
-from fs3.drivers.lmdb.file_check import check_file
-from fs3.ports.chunk_store import ChannelKey, StoreDamaged
+from fs3.drivers.lmdb.file_check import FileDamaged, check_file
+from fs3.drivers.os.sync import sync_directory
+from fs3.model.chunk import ChannelKey
+from fs3.ports.chunk_store import StoreDamaged
 
 log = logging.getLogger("fs3.chunks")
 
@@ -73,7 +74,7 @@ class Index:
         cluster's directory, DISK when it cannot be read, StoreDamaged. `cluster` b"" is not checked; a directory without one
         takes it over.
         """
-        self._directory = directory
+        self.directory = directory
         self.map_bytes = map_bytes
         self._map_bytes_max = max(map_bytes, map_bytes_max)
         path = directory / "index"
@@ -100,41 +101,43 @@ class Index:
         """Before LMDB may touch it: is the file sound, or rightly absent?"""
         try:
             size = path.stat().st_size if path.exists() else 0
-            was_one = (self._directory / _MARKER).exists() or any(self._directory.glob("blocks-*"))
+            was_one = (self.directory / _MARKER).exists() or any(self.directory.glob("blocks-*"))
             if size:
                 check_file(path)
             elif was_one:
                 raise StoreDamaged("the chunk index is gone", str(path))
+        except FileDamaged as why:
+            raise StoreDamaged(f"the chunk index is damaged: {why}", str(path)) from why
         except StoreDamaged:
             raise
         except OSError as why:
             raise error(Code.DISK, f"cannot read the chunk index: {why.strerror}", str(path)) from why
 
     def _open(self, target: TargetId, cluster: bytes) -> None:
-        marker = self._directory / _MARKER
+        marker = self.directory / _MARKER
         with self._env.begin() as txn:
             found = txn.get(_TARGET_KEY)
             if found is None and txn.stat()["entries"]:
-                raise error(Code.UNSUPPORTED, "the chunk index is not one of fs3", str(self._directory))
+                raise error(Code.UNSUPPORTED, "the chunk index is not one of fs3", str(self.directory))
         row = _TargetRow(FORMAT, target, cluster)
         if found is not None:
             try:
                 row = msgspec.msgpack.decode(found, type=_TargetRow)
             except msgspec.DecodeError as why:
-                raise StoreDamaged(f"the chunk index does not say whose it is: {why}", str(self._directory)) from why
+                raise StoreDamaged(f"the chunk index does not say whose it is: {why}", str(self.directory)) from why
             if row.format > 1 and row.checksum != row.sum():
-                raise StoreDamaged("the row that says whose the chunk index is, is damaged", str(self._directory))
+                raise StoreDamaged("the row that says whose the chunk index is, is damaged", str(self.directory))
         elif marker.exists():
-            raise StoreDamaged("the chunk index is empty", str(self._directory))
+            raise StoreDamaged("the chunk index is empty", str(self.directory))
         if row.format not in _READABLE:
-            raise error(Code.UNSUPPORTED, f"chunks are in format {row.format}, this is format {FORMAT}", str(self._directory))
+            raise error(Code.UNSUPPORTED, f"chunks are in format {row.format}, this is format {FORMAT}", str(self.directory))
         if row.target != target:
-            raise error(Code.CONFIG, f"the directory belongs to target {row.target}, not {target}", str(self._directory))
+            raise error(Code.CONFIG, f"the directory belongs to target {row.target}, not {target}", str(self.directory))
         if cluster and row.cluster not in (b"", cluster):
             raise error(
                 Code.WRONG_CLUSTER,
                 f"the directory belongs to cluster {row.cluster.hex()}, not {cluster.hex()}",
-                str(self._directory),
+                str(self.directory),
             )
         row.cluster = row.cluster or cluster
         row.format = FORMAT
@@ -144,7 +147,7 @@ class Index:
             self._bad_chunks = self._env.open_db(b"bad", txn=txn)
             row.checksum = row.sum()
             txn.put(_TARGET_KEY, msgspec.msgpack.encode(row))
-        sync_directory(self._directory / "index")
+        sync_directory(self.directory / "index")
         marker.touch(0o600)  # durable as soon as the caller syncs the directory
 
     # --- the loop's side ---------------------------------------------------------------------------------------------
@@ -182,11 +185,11 @@ class Index:
         if found is None:
             return 1
         if len(found) != 8 or crc32c(found[:4]) != int.from_bytes(found[4:], "little"):
-            raise StoreDamaged("the channel epoch is damaged", str(self._directory))
+            raise StoreDamaged("the channel epoch is damaged", str(self.directory))
         return int.from_bytes(found[:4], "little")
 
     def _scan(self, rows: Any, after: bytes | None, step: int) -> Iterator[tuple[Any, bytes]]:
-        # No cursor is held over a `yield`: a scan that somebody leaves half done would keep the transaction's reader slot.
+        # No cursor is held over a `yield`: a scan that its caller leaves half done would keep the transaction's reader slot.
         while page := self._page(rows, after, step):
             yield from page
             if len(page) < step:
@@ -202,7 +205,7 @@ class Index:
                     found = cursor.set_range(after) and (cursor.key() != after or cursor.next())
                 return list(islice(cursor.iternext(), limit)) if found else []
         except lmdb.Error as why:
-            raise StoreDamaged(f"the chunk index cannot be read: {why}", str(self._directory)) from why
+            raise StoreDamaged(f"the chunk index cannot be read: {why}", str(self.directory)) from why
 
     def advance(self) -> None:
         """Move the snapshot to the newest commit. Raises lmdb.Error; then the snapshot is the old one."""
@@ -213,25 +216,25 @@ class Index:
     def grow(self) -> bool:
         """Double the map. False at its limit. Only while no write transaction is under way."""
         if self.map_bytes >= self._map_bytes_max:
-            log.error("%s: the index has reached its limit of %s", self._directory, format_size(self._map_bytes_max))
+            log.error("%s: the index has reached its limit of %s", self.directory, format_size(self._map_bytes_max))
             return False
         wanted = min(2 * self.map_bytes, self._map_bytes_max)
         self._txn.abort()
         try:
             self._env.set_mapsize(wanted)
             self.map_bytes = wanted
-            log.info("%s: index map grown to %s", self._directory, format_size(wanted))
+            log.info("%s: index map grown to %s", self.directory, format_size(wanted))
             return True
         except lmdb.Error as why:
             # By then the old map is gone; reading without one would touch memory that is not there.
             self._env.set_mapsize(self.map_bytes)
-            log.error("%s: the index map cannot be grown to %s: %s", self._directory, format_size(wanted), why)
+            log.error("%s: the index map cannot be grown to %s: %s", self.directory, format_size(wanted), why)
             return False
         finally:
             self._txn = self._env.begin()
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         self._txn.abort()
         self._env.close()
 
@@ -246,7 +249,7 @@ class Index:
     ) -> None:
         """Commit packed rows (None deletes) as one synced transaction; the channel epoch unless it is 0.
 
-        Raises IndexFull and IndexNoSpace, after which nothing of it is there, and lmdb.Error, after which nobody knows.
+        Raises IndexFull and IndexNoSpace, after which nothing of it is there, and lmdb.Error, after which some of it may be.
         """
         try:
             with self._env.begin(write=True) as txn:

@@ -1,55 +1,36 @@
-"""Changes of rows in memory: commits, dropped pendings, channel rows and marks, until a barrier takes them along."""
+"""Changes of rows in memory: commits, dropped pendings, channel rows and bad chunks, until a barrier takes them along."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 from fs3.base.ids import ChunkId
 from fs3.drivers.chunks.bad_chunks import BadChunks
+from fs3.drivers.chunks.change_count import ChangeCount
 from fs3.drivers.chunks.channel_table import ChannelTable
-from fs3.drivers.chunks.index import Index
 from fs3.drivers.chunks.reclaimer import BlockReclaimer
 from fs3.drivers.chunks.row_cache import RowCache
-from fs3.drivers.chunks.rows import IndexRow, RowDamaged
+from fs3.drivers.chunks.rows import IndexRow
 from fs3.model.chunk import ChannelRow, Tag, UpdateKind, UpdateResult
-from fs3.ports.chunk_store import ChannelKey, StoreDamaged
 
 
 class PendingChanges:
     """What the loop changes without the disk. `WritePath` makes it durable."""
 
     def __init__(
-        self,
-        directory: Path,
-        index: Index,
-        rows: RowCache,
-        reclaimer: BlockReclaimer,
-        channels_max: int,
-        on_change: Callable[[], None],
+        self, rows: RowCache, reclaimer: BlockReclaimer, channels: ChannelTable, bad_chunks: BadChunks, changes: ChangeCount
     ) -> None:
-        """`changed` is called when a barrier has something to take along."""
-        self._directory = directory
         self._rows = rows
         self._reclaimer = reclaimer
-        self._notify = on_change
+        self.channels = channels
+        self.bad_chunks = bad_chunks
+        self.count = changes
         self.pending_chunks: dict[ChunkId, None] = {}
         """Chunks that have a pending version; a set that keeps its order."""
         self.chunk_count = 0
         """How many there are."""
-        self.channels = ChannelTable(index, channels_max)
-        self.bad_chunks = BadChunks(rows, on_change)
         self.staging: set[ChunkId] = set()
         """Chunks with a `stage` under way."""
         self.changed_rows: dict[ChunkId, IndexRow] = {}
-        """Unsynced rows that no barrier has taken yet; a part of `Rows.unsynced`."""
-
-    def find(self, chunk: ChunkId) -> IndexRow | None:
-        """The current row. Raises StoreDamaged."""
-        try:
-            return self._rows.find(chunk)
-        except RowDamaged as why:
-            raise StoreDamaged(str(why), str(self._directory)) from why
+        """Unsynced rows that no barrier has taken yet; a part of `RowCache.unsynced`."""
 
     def commit(self, chunk: ChunkId, version: int, tag: Tag, result: UpdateResult) -> None:
         """`ChunkStore.commit`. Raises ValueError when that version is not pending, StoreDamaged."""
@@ -76,17 +57,10 @@ class PendingChanges:
                     reclaimer.retire_guard(committed.place)
             after = IndexRow(pending, None, UpdateKind.WRITE, None)
         if tag.client:
-            self.record_channel((tag.client, tag.channel), ChannelRow(tag.seq, chunk, result))
+            self.channels.record((tag.client, tag.channel), ChannelRow(tag.seq, chunk, result))
         if after.committed is None or after.committed.place < 0 or committed is None or after.committed.place != committed.place:
             self.bad_chunks.clear(chunk)  # of the old bytes, those that remain were copied, and verified on the way
         self._change(chunk, after)
-
-    def record_channel(self, key: ChannelKey, row: ChannelRow) -> None:
-        """The row is the channel's, unless that has a later one. Raises StoreDamaged."""
-        try:
-            self.channels.record(key, row)
-        except RowDamaged as why:
-            raise StoreDamaged(str(why), str(self._directory)) from why
 
     def drop_pending(self, chunk: ChunkId) -> None:
         """`ChunkStore.drop_pending`. A chunk without a pending version is left as it is."""
@@ -101,7 +75,7 @@ class PendingChanges:
     def _find_unstaged(self, chunk: ChunkId) -> IndexRow:
         if chunk in self.staging:
             raise ValueError(f"chunk {chunk.hex()} is changed while an update of it is being staged")
-        return self.find(chunk) or IndexRow(None, None, UpdateKind.WRITE, None)
+        return self._rows.find(chunk) or IndexRow(None, None, UpdateKind.WRITE, None)
 
     def discard_pending(self, row: IndexRow) -> None:
         """The pending version goes without having been committed."""
@@ -117,11 +91,4 @@ class PendingChanges:
         self.pending_chunks.pop(chunk, None)
         self._rows.set_unsynced(chunk, row)
         self.changed_rows[chunk] = row
-        self._notify()
-
-    def find_channel(self, key: ChannelKey) -> ChannelRow | None:
-        """The row of a channel. Raises StoreDamaged."""
-        try:
-            return self.channels.find(key)
-        except RowDamaged as why:
-            raise StoreDamaged(str(why), str(self._directory)) from why
+        self.count.add()

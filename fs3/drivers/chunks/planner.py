@@ -3,54 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from enum import Enum
 
 from fs3.base import limits
 from fs3.base.checksum import piece_count
 from fs3.base.ids import CHUNK_ID_BYTES, CLIENT_ID_BYTES
 from fs3.base.status import Code
-from fs3.base.units import KIB, MIB, MILLISECOND, SECOND, format_size
+from fs3.base.units import KIB, format_size
 from fs3.drivers.chunks.allocator import BlockAllocator
 from fs3.drivers.chunks.block_writes import WriteJob
+from fs3.drivers.chunks.config import ChunkStoreConfig
 from fs3.drivers.chunks.files import BlockFiles
 from fs3.drivers.chunks.reclaimer import BlockReclaimer
 from fs3.drivers.chunks.row_cache import RowCache
-from fs3.drivers.chunks.rows import IndexRow, RowDamaged, Version
+from fs3.drivers.chunks.rows import IndexRow, Version
 from fs3.drivers.chunks.sizes import INLINE, NOWHERE, SIZES, block_bytes, class_for
 from fs3.model.chunk import Update, UpdateKind
-from fs3.ports.chunk_store import StageResult
-
-cold_readers_per_target = 4
-"""Threads that wait for the disk on behalf of cold reads."""
+from fs3.ports.chunk_store import StageResult, StoreDamaged
 
 _U32 = 0xFFFF_FFFF
 _U64 = 0xFFFF_FFFF_FFFF_FFFF
 _ROW_ROOM = 16 * KIB
 """Disk space an update may need besides its block: pages of the index."""
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkStoreConfig:
-    """How much a target may use of what."""
-
-    capacity_bytes: int = 0
-    """Blocks of this target together; 0: as much as the file system has."""
-    repair_reserve_bytes: int = 0
-    """Part of the capacity that only fills of a resync may use."""
-    disk_reserve_bytes: int = 256 * MIB
-    """Bytes the file system keeps free. Fills may use half of them."""
-    index_map_bytes: int = limits.lmdb_map_bytes_default
-    """Address space of the index at first; it doubles when needed."""
-    index_map_bytes_max: int = limits.lmdb_map_bytes_max
-    channels_max: int = limits.channels_per_target_max
-    row_cache_bytes: int = 32 * MIB
-    """Decoded index rows and piece sums one target keeps in memory."""
-    commit_sync_ns: int = 100 * MILLISECOND
-    """A commit that no barrier has taken along by then is made durable by itself."""
-    block_reuse_delay_ns: int = 2 * SECOND
-    """A block that left by sendfile rests so long after its last reader: its pages may still be in a socket."""
-    cold_readers: int = cold_readers_per_target
 
 
 class Deferral(Enum):
@@ -83,8 +57,8 @@ class Planner:
             return StageResult(Code.INVALID, message=f"update of chunk {update.chunk.hex()}: {problem}")
         try:
             row = self._rows.find(update.chunk) or IndexRow(None, None, UpdateKind.WRITE, None)
-        except RowDamaged as why:
-            return StageResult(Code.CHECKSUM, message=str(why))
+        except StoreDamaged as why:
+            return StageResult(Code.CHECKSUM, message=str(why.strerror))
         committed = row.committed
         if update.kind is UpdateKind.PUT and committed is not None:
             return StageResult(Code.EXISTS, committed.length, committed.digest)
@@ -111,8 +85,8 @@ class Planner:
         """
         try:
             row = self._rows.find(update.chunk)
-        except RowDamaged as why:
-            return StageResult(Code.CHECKSUM, message=str(why))
+        except StoreDamaged as why:
+            return StageResult(Code.CHECKSUM, message=str(why.strerror))
         if row is None or row.committed is None or row.committed.version != version or row.committed.length != update.length:
             return StageResult(Code.STALE_UPDATE)
         place = row.committed.place
@@ -185,7 +159,7 @@ class Planner:
             return job
         if self._allocator.vacant_bytes and self._files.may_punch:
             return Deferral.AFTER_RECLAIM
-        # Barriers measure, and a refused update causes none: somebody else may have made room long ago.
+        # Barriers measure, and a refused update causes none: other users of the disk may have made room long ago.
         room += self._files.free_bytes() - self.disk_free_bytes
         if need <= room:
             self.disk_free_bytes = self._files.free_bytes()

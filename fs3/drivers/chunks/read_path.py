@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from fs3.base.checksum import BLOCK_BYTES, PIECE_BYTES
 from fs3.base.ids import ChunkId
@@ -18,8 +18,8 @@ from fs3.drivers.chunks.block_writes import BlockDamaged, describe_range
 from fs3.drivers.chunks.files import read_all, read_warm
 from fs3.drivers.chunks.reclaimer import BlockReclaimer
 from fs3.drivers.chunks.row_cache import RowCache
-from fs3.drivers.chunks.rows import RowDamaged, Version
-from fs3.ports.chunk_store import ChunkStore, ReadGather, ReadResult
+from fs3.drivers.chunks.rows import Version
+from fs3.ports.chunk_store import ChunkStore, ReadGather, ReadResult, StoreDamaged
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import FileRange
 
@@ -32,8 +32,20 @@ _PIECE_SHIFT = PIECE_BYTES.bit_length() - 1
 _T = TypeVar("_T")
 
 
+class PinnedCheck(Protocol[_T]):
+    """Work on blocks that must not be reused meanwhile."""
+
+    def run(self) -> _T:
+        """On a reader thread, while the blocks are pinned."""
+        ...
+
+    def on_result(self, result: _T) -> None:
+        """On the loop, before the blocks are unpinned; also when the caller was cancelled, but not when `run` raised."""
+        ...
+
+
 class ReadPath:
-    """The read path of a store."""
+    """The read path of a store. Belongs to the loop, but for what it hands to its reader threads."""
 
     def __init__(
         self, rows: RowCache, reclaimer: BlockReclaimer, bad_chunks: BadChunks, clock: Clock, name: str, cold_readers: int
@@ -68,8 +80,8 @@ class ReadPath:
         except BlockDamaged as why:
             self._bad_chunks.mark(chunk, str(why))
             return ReadResult(Code.CHECKSUM, message=str(why))
-        except RowDamaged as why:
-            return ReadResult(Code.CHECKSUM, message=str(why))
+        except StoreDamaged as why:
+            return ReadResult(Code.CHECKSUM, message=str(why.strerror))
 
     def _read_large(self, version: Version, chunk: ChunkId, offset: int, stop: int) -> ReadResult | None:
         if not reading.is_resident(version, offset, stop):
@@ -84,7 +96,8 @@ class ReadPath:
     def read_many(
         self, store: ChunkStore, chunks: Sequence[ChunkId], batch: ReadGather, which: Sequence[int], refuse_dirty: bool
     ) -> list[int]:
-        """`ChunkStore.read_many`. What a read of one piece with a known sum needs is a local: no loop is hotter than this."""
+        """`ChunkStore.read_many`. What a read of one piece with a known sum needs is a local: no loop is hotter than this, so
+        `core.craq.reads.answer` is written out in it. A test compares the two over every state of a chunk."""
         cold: list[int] = []
         rows = self._rows
         young = rows.young
@@ -102,7 +115,7 @@ class ReadPath:
             if row is None:
                 try:
                     row = rows.find(chunk)
-                except RowDamaged:
+                except StoreDamaged:
                     batch.refuse(index, Code.CHECKSUM)
                     continue
                 young = rows.young
@@ -177,8 +190,8 @@ class ReadPath:
             return ReadResult(Code.CHECKSUM, message=self._bad_chunks.reasons[chunk])
         try:
             row = self._rows.find(chunk)
-        except RowDamaged as why:
-            return ReadResult(Code.CHECKSUM, message=str(why))
+        except StoreDamaged as why:
+            return ReadResult(Code.CHECKSUM, message=str(why.strerror))
         version = None if row is None else row.pending if pending else row.committed
         if version is None:
             return ReadResult(Code.NOT_FOUND)
@@ -194,7 +207,7 @@ class ReadPath:
         try:
             result = await asyncio.shield(future)
         except asyncio.CancelledError:
-            # The thread reads on; the block is its until it is done, and nobody will release what it found.
+            # The thread reads on; the block is its until it is done, and the caller will not release what it found.
             future.add_done_callback(lambda _: self.release(pin, sent=False))
             raise
         if not pending and result.code in (Code.CHECKSUM, Code.DISK):
@@ -205,16 +218,15 @@ class ReadPath:
             self.release(pin, sent=False)
         return result
 
-    async def run_pinned(self, check: Callable[[], _T], places: Sequence[int], on_result: Callable[[_T], None]) -> _T:
-        """`look` on a reader thread while blocks are pinned; `then`, on the loop and also when the caller is cancelled, before
-        they are let go of."""
+    async def run_pinned(self, check: PinnedCheck[_T], places: Sequence[int]) -> _T:
+        """Run a check while the blocks at `places` are pinned. Raises what its `run` raises."""
         pins = [self._reclaimer.pin(place) for place in places]
-        future = self._on_reader(check)
+        future = self._on_reader(check.run)
 
         def over(_: asyncio.Future[_T]) -> None:
             try:
                 if not future.cancelled() and future.exception() is None:
-                    on_result(future.result())
+                    check.on_result(future.result())
             finally:
                 for pin in pins:
                     self.release(pin, sent=False)
@@ -227,6 +239,11 @@ class ReadPath:
         self._cold.add(future)
         future.add_done_callback(self._cold.discard)
         return future
+
+    @property
+    def cold_count(self) -> int:
+        """Calls on reader threads."""
+        return len(self._cold)
 
     def release(self, pin: int, *, sent: bool = True) -> None:
         """A reader is done; `sent` by sendfile."""

@@ -1,6 +1,6 @@
 """When may a block be used again?
 
-Three things keep a block after its chunk has let go of it: the durable index, which still refers to it until the next barrier;
+Three things keep a block after its chunk has dropped it: the durable index, which still refers to it until the next barrier;
 readers that have it pinned; and sockets, which may hold its page-cache pages for a while after `sendfile` said that it was
 done (a reply waits there until its client reads it). Blocks pass these in this order, then they are free.
 
@@ -16,7 +16,7 @@ from fs3.drivers.chunks.allocator import BlockAllocator
 from fs3.drivers.chunks.sizes import block_bytes
 
 Retired = tuple[int, bool]
-"""(place, only its guard) that was let go of."""
+"""(place, only its guard) that was retired."""
 
 
 class BlockReclaimer:
@@ -32,9 +32,9 @@ class BlockReclaimer:
         self._guards: dict[int, int] = {}
         """How many reasons there are to guard a place."""
         self._retired: list[Retired] = []
-        """Let go of since the last barrier began."""
+        """Since the last barrier began."""
         self._pinned: dict[int, list[Retired]] = {}
-        """Let go of durably, but pinned."""
+        """Durably retired, but pinned."""
         self._resting: deque[tuple[int, Retired]] = deque()
         """Free from a time on; in the order of time."""
         self._sent: dict[int, int] = {}
@@ -63,8 +63,8 @@ class BlockReclaimer:
             self._readers[place] = left
             return
         del self._readers[place]
-        for let in self._pinned.pop(place, ()):
-            self._delay_or_free(let, now)
+        for retired in self._pinned.pop(place, ()):
+            self._delay_or_free(retired, now)
 
     def _forget_sent(self, now: int) -> None:
         while self._sent:
@@ -96,7 +96,7 @@ class BlockReclaimer:
         else:
             del self._guards[place]
 
-    # --- letting go --------------------------------------------------------------------------------------------------
+    # --- retiring ----------------------------------------------------------------------------------------------------
 
     def retire_block(self, place: int) -> None:
         """No chunk refers to this block any more, but the durable index may until the next barrier."""
@@ -105,11 +105,11 @@ class BlockReclaimer:
             self._retired.append((place, False))
 
     def retire_guard(self, place: int) -> None:
-        """Nobody needs the guarded part any more, but for the durable index and those who read it already."""
+        """Only the durable index and readers under way need the guarded part any more."""
         self._retired.append((place, True))
 
     def take_retired(self) -> list[Retired]:
-        """What was let go of until now, and will be durably so after the barrier that begins."""
+        """What was retired until now, and will be durably so after the barrier that begins."""
         taken, self._retired = self._retired, []
         return taken
 
@@ -129,7 +129,7 @@ class BlockReclaimer:
         place, only_guard = retired
         sent = self._sent.get(place)
         if (sent is not None and now - sent < self._reuse_delay_ns) or (place in self._guards and not only_guard):
-            # Counted from now, not from `sent`: that keeps the queue in order. A guard is let go of before its block and leaves
+            # Counted from now, not from `sent`: that keeps the queue in order. A guard is retired before its block and leaves
             # before it, so a block that still has one queues up behind it.
             self._resting.append((now + self._reuse_delay_ns, retired))
         else:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from fs3.base.ids import ChunkId
 from fs3.drivers.chunks.files import BlockFiles
 from fs3.drivers.chunks.index import Index
-from fs3.drivers.chunks.rows import IndexRow, Version, decode, describe
+from fs3.drivers.chunks.rows import IndexRow, RowDamaged, Version, decode, describe
 from fs3.model.chunk import ChunkMeta
+from fs3.ports.chunk_store import StoreDamaged
 
 
 class RowCache:
@@ -18,7 +19,7 @@ class RowCache:
 
     def __init__(self, index: Index, files: BlockFiles, bytes_max: int) -> None:
         self._index = index
-        self.files = files
+        self._files = files
         self._half = max(bytes_max // 2, 1)
         self.unsynced: dict[ChunkId, IndexRow] = {}
         """Rows that differ from the durable index. A row that does not exist stands for its absence."""
@@ -28,7 +29,7 @@ class RowCache:
         self._young_bytes = 0
 
     def find(self, chunk: ChunkId) -> IndexRow | None:
-        """The current row, None when the chunk is absent. Raises RowDamaged."""
+        """The current row, None when the chunk is absent. Raises StoreDamaged."""
         row = self.young.get(chunk)
         if row is not None:
             return row
@@ -42,17 +43,30 @@ class RowCache:
                 packed = self._index.get_chunk(chunk)
                 if packed is None:
                     return None
-                row = decode(chunk, packed, self.files)
+                row = self.decode(chunk, packed)
         self._keep(chunk, row)
         return row
 
     def peek(self, chunk: ChunkId, packed: bytes) -> ChunkMeta | None:
-        """What is known of a chunk whose row the caller has found in the index; leaves the cache as it is. Raises RowDamaged."""
+        """What is known of a chunk whose row the caller has found in the index; leaves the cache as it is.
+        Raises StoreDamaged."""
         row = self.unsynced.get(chunk)
         if row is not None:
             return row.describe() if row.exists else None
         row = self.young.get(chunk)
-        return row.describe() if row is not None else describe(chunk, packed)
+        if row is not None:
+            return row.describe()
+        try:
+            return describe(chunk, packed)
+        except RowDamaged as why:
+            raise StoreDamaged(str(why), str(self._files.directory)) from why
+
+    def decode(self, chunk: ChunkId, packed: bytes) -> IndexRow:
+        """The row that the index has under a key; leaves the cache as it is. Raises StoreDamaged."""
+        try:
+            return decode(chunk, packed, self._files)
+        except RowDamaged as why:
+            raise StoreDamaged(str(why), str(self._files.directory)) from why
 
     def forget(self, chunk: ChunkId) -> None:
         """The next `find` looks into the index, unless that is behind."""

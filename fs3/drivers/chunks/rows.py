@@ -30,7 +30,7 @@ _ROW_BYTES = 700
 
 
 class RowDamaged(Exception):
-    """An index row is not what was written."""
+    """An index row is not what was written. `RowCache` and `ChannelTable` make StoreDamaged of it, which names the store."""
 
 
 class Version:

@@ -10,8 +10,8 @@ Why a crash never finds a wrong byte
     1. a barrier writes blocks, syncs them, and only then commits the rows that refer to them;
     2. a barrier writes to blocks that D does not refer to, or, appending in place, behind every byte D refers to;
     3. LMDB commits whole transactions.
-    For 2: a block becomes free when the last reference to it has left D. A row only ever lets go of a block on the loop (commit,
-    drop, replacement); the changed row is unsynced from then on, and the block is on the list that the next barrier to *begin*
+    For 2: a block becomes free when the last reference to it has left D. A row only ever drops a block on the loop (commit, drop,
+    replacement); the changed row is unsynced from then on, and the block is on the list that the next barrier to *begin*
     takes along with it. A barrier that was under way at that moment may still write an older row that refers to the block, but
     it has not taken the block along. When the barrier that has done so is committed, D has the changed row or a later one,
     none of which refers to the block. If it fails, rows and list go to the one after it.
@@ -29,10 +29,10 @@ Why a crash never finds a wrong byte
 Readers see a block as it was: it is not reused while it is pinned, and committed bytes are never written over.
 
 A repair is a barrier's job like any other: it writes the bytes of the committed version to a fresh block and the row that refers
-to it. The chunk may be committed or dropped meanwhile; then the next barrier writes the later row, and lets go of the new block.
+to it. The chunk may be committed or dropped meanwhile; then the next barrier writes the later row, and the new block is retired.
 
-Memory: one byte per block, the pending set, the marks, and `row_cache_bytes` of decoded rows; nothing per idle chunk. (LMDB's
-pages are file-backed and the system's to drop.) Opening looks at all pages and rows of the index once, about 3 µs a row.
+Memory: one byte per block, the pending set, the bad chunks, and `row_cache_bytes` of decoded rows; nothing per idle chunk.
+(LMDB's pages are file-backed and the system's to drop.) Opening looks at all pages and rows of the index once, about 3 µs a row.
 """
 
 from __future__ import annotations
@@ -45,18 +45,25 @@ from fs3.base.errors import error
 from fs3.base.ids import ChunkId, ClientId, TargetId
 from fs3.base.status import Code
 from fs3.drivers.chunks.allocator import BlockAllocator
-from fs3.drivers.chunks.files import BlockFiles, path_of, sync_directory
+from fs3.drivers.chunks.bad_chunks import BadChunks
+from fs3.drivers.chunks.change_count import ChangeCount
+from fs3.drivers.chunks.channel_table import ChannelTable
+from fs3.drivers.chunks.config import ChunkStoreConfig
+from fs3.drivers.chunks.files import BlockFiles, path_of
 from fs3.drivers.chunks.index import Index
-from fs3.drivers.chunks.planner import ChunkStoreConfig
+from fs3.drivers.chunks.pending_changes import PendingChanges
+from fs3.drivers.chunks.planner import Planner
 from fs3.drivers.chunks.read_path import ReadPath
 from fs3.drivers.chunks.reclaimer import BlockReclaimer
 from fs3.drivers.chunks.row_cache import RowCache
-from fs3.drivers.chunks.rows import RowDamaged, decode, parse_places
+from fs3.drivers.chunks.rows import RowDamaged, parse_places
+from fs3.drivers.chunks.state import ChunkStoreState
 from fs3.drivers.chunks.verifier import ChunkVerifier
 from fs3.drivers.chunks.write_path import WritePath
 from fs3.drivers.os.directory_lock import DirectoryLock
-from fs3.model.chunk import ChannelRow, ChunkMeta, Tag, Update, UpdateResult
-from fs3.ports.chunk_store import ChannelKey, ReadGather, ReadResult, ScrubStep, StageResult, StoreDamaged, StoreSpace
+from fs3.drivers.os.sync import sync_directory
+from fs3.model.chunk import ChannelKey, ChannelRow, ChunkMeta, Tag, Update, UpdateResult
+from fs3.ports.chunk_store import ReadGather, ReadResult, ScrubStep, StageResult, StoreDamaged, StoreSpace
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import FileRange
 
@@ -108,12 +115,25 @@ class FileChunkStore:
         self._lock = lock
         self._files = files
         self._index = index
+        changes = ChangeCount()
         self._rows = RowCache(index, files, config.row_cache_bytes)
         self._allocator = BlockAllocator()
         self._reclaimer = BlockReclaimer(self._allocator, config.block_reuse_delay_ns)
-        self._write_path = WritePath(directory, config, clock, index, files, self._rows, self._allocator, self._reclaimer)
-        self._pending_changes = self._write_path.pending_changes
-        self._bad_chunks = self._pending_changes.bad_chunks
+        self._channels = ChannelTable(index, config.channels_max)
+        self._bad_chunks = BadChunks(self._rows, changes)
+        self._pending_changes = PendingChanges(self._rows, self._reclaimer, self._channels, self._bad_chunks, changes)
+        self._planner = Planner(config, self._rows, self._allocator, self._reclaimer, files)
+        self._write_path = WritePath(
+            config.commit_sync_ns,
+            clock,
+            index,
+            files,
+            self._rows,
+            self._allocator,
+            self._reclaimer,
+            self._planner,
+            self._pending_changes,
+        )
         self._read_path = ReadPath(self._rows, self._reclaimer, self._bad_chunks, clock, directory.name, config.cold_readers)
         self._verifier = ChunkVerifier(directory, index, self._rows, self._bad_chunks, self._read_path)
         self._closing = False
@@ -129,11 +149,11 @@ class FileChunkStore:
                 committed, pending, is_pending = parse_places(chunk, packed, ends)
                 if is_pending:
                     self._pending_changes.pending_chunks[chunk] = None
-                    row = decode(chunk, packed, self._files)
+                    row = self._rows.decode(chunk, packed)
                     if row.committed and row.pending and committed == pending and row.pending.length > row.committed.length:
                         self._reclaimer.guard(committed)
             except RowDamaged as why:
-                raise self._damaged(why) from why
+                raise StoreDamaged(str(why), str(self._directory)) from why
             sound = committed < 0 or claim(committed)
             if pending >= 0 and pending != committed:
                 sound = claim(pending) and sound
@@ -145,36 +165,27 @@ class FileChunkStore:
             size = path.stat().st_size if path.exists() else 0
             if size < end:
                 raise StoreDamaged(f"the file has {size} bytes, the index refers to {end}", str(path))
-        try:
-            self._pending_changes.channels.check()
-        except RowDamaged as why:
-            raise self._damaged(why) from why
+        self._channels.check()
         self._pending_changes.chunk_count = count
         self._allocator.finish_claims()
         self._bad_chunks.load(self._index)
-
-    def _damaged(self, why: RowDamaged) -> StoreDamaged:
-        return StoreDamaged(str(why), str(self._directory))
 
     # --- metadata ----------------------------------------------------------------------------------------------------
 
     def get(self, chunk: ChunkId) -> ChunkMeta | None:
         """`ChunkStore.get`. Raises StoreDamaged."""
-        row = self._rows.young.get(chunk) or self._pending_changes.find(chunk)
+        row = self._rows.young.get(chunk) or self._rows.find(chunk)
         if row is None:
             return None
         return row.meta or row.describe()
 
     def get_channel(self, client: ClientId, channel: int) -> ChannelRow | None:
-        """`ChunkStore.channel`."""
-        return self._pending_changes.find_channel((client, channel)) if client else None
+        """`ChunkStore.get_channel`. Raises StoreDamaged."""
+        return self._channels.find((client, channel)) if client else None
 
     def list_channels(self, after: ChannelKey | None, limit: int) -> list[tuple[ChannelKey, ChannelRow]]:
-        """`ChunkStore.channels`. Raises StoreDamaged."""
-        try:
-            return self._pending_changes.channels.page(after, limit)
-        except RowDamaged as why:
-            raise self._damaged(why) from why
+        """`ChunkStore.list_channels`. Raises StoreDamaged."""
+        return self._channels.page(after, limit)
 
     async def merge_channels(self, rows: Sequence[tuple[ChannelKey, ChannelRow]]) -> None:
         """`ChunkStore.merge_channels`."""
@@ -183,41 +194,38 @@ class FileChunkStore:
     @property
     def channel_room(self) -> int:
         """`ChunkStore.channel_room`."""
-        return self._pending_changes.channels.room
+        return self._channels.room
 
     @property
     def channel_count(self) -> int:
         """`ChunkStore.channel_count`."""
-        return self._pending_changes.channels.count
+        return self._channels.count
 
     @property
     def channel_epoch(self) -> int:
         """`ChunkStore.channel_epoch`."""
-        return self._pending_changes.channels.epoch
+        return self._channels.epoch
 
     def advance_channel_epoch(self) -> None:
         """`ChunkStore.advance_channel_epoch`."""
         self._write_path.advance_channel_epoch()
 
     def list_pending(self) -> Sequence[ChunkId]:
-        """`ChunkStore.pending`."""
+        """`ChunkStore.list_pending`."""
         return list(self._pending_changes.pending_chunks)
 
     def list(self, after: ChunkId | None, limit: int, until: ChunkId | None = None) -> list[tuple[ChunkId, ChunkMeta]]:
         """`ChunkStore.list`. Raises StoreDamaged."""
         # Rows that were removed but not durably are in the snapshot still, and a row is never first unsynced and then new
-        # to the index: a stage makes it durable before anybody sees it. So the snapshot has all keys.
+        # to the index: a stage makes it durable before any caller sees it. So the snapshot has all keys.
         found: list[tuple[ChunkId, ChunkMeta]] = []
         peek = self._rows.peek
-        try:
-            for chunk, packed in self._index.scan(after, limit):
-                if len(found) >= limit or (until is not None and chunk >= until):
-                    break
-                meta = peek(chunk, packed)
-                if meta is not None:
-                    found.append((chunk, meta))
-        except RowDamaged as why:
-            raise self._damaged(why) from why
+        for chunk, packed in self._index.scan(after, limit):
+            if len(found) >= limit or (until is not None and chunk >= until):
+                break
+            meta = peek(chunk, packed)
+            if meta is not None:
+                found.append((chunk, meta))
         return found
 
     # --- bad chunks --------------------------------------------------------------------------------------------------
@@ -233,7 +241,7 @@ class FileChunkStore:
 
     @property
     def bad_chunks(self) -> Mapping[ChunkId, str]:
-        """`ChunkStore.bad`."""
+        """`ChunkStore.bad_chunks`."""
         return MappingProxyType(self._bad_chunks.reasons)
 
     def mark_bad(self, chunk: ChunkId, why: str = "") -> None:
@@ -243,18 +251,12 @@ class FileChunkStore:
     async def verify(self, chunk: ChunkId) -> bool:
         """`ChunkStore.verify`. Raises StoreDamaged; SHUTTING_DOWN when the store is being closed."""
         self._check_open()
-        try:
-            return await self._verifier.verify(chunk)
-        except RowDamaged as why:
-            raise self._damaged(why) from why
+        return await self._verifier.verify(chunk)
 
     async def scrub(self, after: ChunkId | None, limit_bytes: int) -> ScrubStep:
         """`ChunkStore.scrub`. Raises StoreDamaged; SHUTTING_DOWN when the store is being closed."""
         self._check_open()
-        try:
-            return await self._verifier.scrub(after, limit_bytes)
-        except RowDamaged as why:
-            raise self._damaged(why) from why
+        return await self._verifier.scrub(after, limit_bytes)
 
     async def repair(self, chunk: ChunkId, version: int, data: memoryview) -> bool:
         """`ChunkStore.repair`."""
@@ -266,18 +268,36 @@ class FileChunkStore:
 
     def locate(self, chunk: ChunkId) -> FileRange | None:
         """Where the committed bytes are, for tools. None when they are in the index, or when there are none."""
-        row = self._pending_changes.find(chunk)
+        row = self._rows.find(chunk)
         version = row.committed if row is not None else None
         if version is None or version.place < 0:
             return None
         return FileRange(version.fd, version.base, version.length)
 
+    @property
+    def directory(self) -> Path:
+        """Where it is."""
+        return self._directory
+
+    def inspect(self) -> ChunkStoreState:
+        """Its counters now."""
+        return ChunkStoreState(
+            pins=self._reclaimer.pin_count,
+            cold_reads=self._read_path.cold_count,
+            is_barrier_running=self._write_path.is_barrier_running,
+            rows_cached=self._rows.row_count,
+            rows_unsynced=len(self._rows.unsynced),
+            vacant_bytes=self._allocator.vacant_bytes,
+            may_punch=self._files.may_punch,
+            index_map_bytes=self._index.map_bytes,
+        )
+
     def get_space(self) -> StoreSpace:
-        """`ChunkStore.space`. `used` includes `pinned`: blocks no chunk refers to that are not free yet."""
+        """`ChunkStore.get_space`. `used` includes `pinned`: blocks no chunk refers to that are not free yet."""
         self._reclaimer.free_due(self._clock.now())
         return StoreSpace(
             self._allocator.used_bytes,
-            self._write_path.planner.free_bytes,
+            self._planner.free_bytes,
             self._pending_changes.chunk_count,
             self._reclaimer.retired_bytes,
         )
@@ -324,7 +344,7 @@ class FileChunkStore:
         await self._write_path.flush()
 
     async def close(self) -> None:
-        """`ChunkStore.close`. Files that readers have pinned are let go of by the last `release`."""
+        """`ChunkStore.close`. Files that readers have pinned are closed by the last `release`."""
         if self._closing:
             return
         self._closing = True

@@ -13,7 +13,7 @@ import errno
 import mmap
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from fs3.base.checksum import BLOCK_BYTES, checksums
@@ -25,7 +25,7 @@ from fs3.drivers.chunks.files import path_of, read_all
 from fs3.drivers.chunks.index import Index
 from fs3.drivers.chunks.read_path import ReadPath
 from fs3.drivers.chunks.row_cache import RowCache
-from fs3.drivers.chunks.rows import IndexRow, Version, decode, pack_sums
+from fs3.drivers.chunks.rows import IndexRow, Version, pack_sums
 from fs3.ports.chunk_store import ScrubStep
 
 _ALIGNMENT = 4096
@@ -117,7 +117,7 @@ class DiskReader:
             return fd
 
     def close(self) -> None:
-        """Let go of the files. Nobody reads any more."""
+        """Close the files. No reader thread is in a call any more."""
         for fd in {*self._direct.values(), *self._unused} - {-1}:
             os.close(fd)
         self._direct.clear()
@@ -139,6 +139,34 @@ def _inline_problem(version: Version, chunk: ChunkId) -> str:
     return describe_range(chunk, version, 0, version.length) + " have changed in the index"
 
 
+class _VersionCheck:
+    """Committed versions, looked at on a reader thread; what is found is noted on the loop. See `PinnedCheck`."""
+
+    def __init__(
+        self, disk: DiskReader, bad_chunks: BadChunks, versions: Sequence[tuple[ChunkId, Version]], *, cached: bool
+    ) -> None:
+        """`cached`: look at what readers get, too."""
+        self.versions = versions
+        self._disk = disk
+        self._bad_chunks = bad_chunks
+        self._cached = cached
+
+    def run(self) -> list[str]:
+        """What is wrong with each; "" nothing."""
+        return [self._find_problem(chunk, version) for chunk, version in self.versions]
+
+    def _find_problem(self, chunk: ChunkId, version: Version) -> str:
+        found = self._disk.find_problem(version, chunk)
+        if found or not self._cached:
+            return found
+        return self._disk.find_cached_problem(version, chunk)
+
+    def on_result(self, result: list[str]) -> None:
+        """Mark the chunks that are bad; those that were and are not any more lose their mark."""
+        for (chunk, version), why in zip(self.versions, result, strict=True):
+            self._bad_chunks.record_check(chunk, version, why)
+
+
 class ChunkVerifier:
     """`verify` and `scrub` of one store. Belongs to the loop."""
 
@@ -150,21 +178,18 @@ class ChunkVerifier:
         self._disk = DiskReader(directory)
 
     async def verify(self, chunk: ChunkId) -> bool:
-        """`ChunkStore.verify`. Raises RowDamaged."""
+        """`ChunkStore.verify`. Raises StoreDamaged."""
         self._rows.forget(chunk)  # what memory has of it is under suspicion, too
         row = self._rows.find(chunk)
         version = row.committed if row is not None else None
         if version is None:
             return True
 
-        def look() -> list[str]:
-            return [self._disk.find_problem(version, chunk) or self._disk.find_cached_problem(version, chunk)]
-
-        (why,) = await self._run_checks(look, [(chunk, version)])
+        (why,) = await self._run(_VersionCheck(self._disk, self._bad_chunks, [(chunk, version)], cached=True))
         return not why
 
     async def scrub(self, after: ChunkId | None, limit_bytes: int) -> ScrubStep:
-        """`ChunkStore.scrub`. Raises RowDamaged."""
+        """`ChunkStore.scrub`. Raises StoreDamaged."""
         picked: list[tuple[ChunkId, Version]] = []
         size = 0
         last: ChunkId | None = None
@@ -172,7 +197,7 @@ class ChunkVerifier:
             if size >= limit_bytes or count == scrub_rows_max:
                 break
             last = chunk
-            stored = decode(chunk, packed, self._rows.files)
+            stored = self._rows.decode(chunk, packed)
             row: IndexRow | None = self._rows.unsynced.get(chunk, stored)
             if row is not None and row.committed is not None and chunk not in self._bad_chunks.reasons:
                 picked.append((chunk, row.committed))
@@ -180,19 +205,12 @@ class ChunkVerifier:
         else:
             last = None
 
-        def look() -> list[str]:
-            return [self._disk.find_problem(version, chunk) for chunk, version in picked]
-
-        found = await self._run_checks(look, picked) if picked else []
+        found = await self._run(_VersionCheck(self._disk, self._bad_chunks, picked, cached=False)) if picked else []
         return ScrubStep(last, len(picked), size, [chunk for (chunk, _), why in zip(picked, found, strict=True) if why])
 
-    async def _run_checks(self, look: Callable[[], list[str]], versions: Sequence[tuple[ChunkId, Version]]) -> list[str]:
-        def mark(found: list[str]) -> None:
-            for (chunk, version), why in zip(versions, found, strict=True):
-                self._bad_chunks.record_check(chunk, version, why)
-
-        return await self._read_path.run_pinned(look, [version.place for _, version in versions], mark)
+    async def _run(self, check: _VersionCheck) -> list[str]:
+        return await self._read_path.run_pinned(check, [version.place for _, version in check.versions])
 
     def close(self) -> None:
-        """Let go of the files. Nobody reads any more."""
+        """Close the files. No reader thread is in a call any more."""
         self._disk.close()

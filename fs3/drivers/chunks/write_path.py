@@ -11,7 +11,6 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import lmdb
 
@@ -19,20 +18,21 @@ from fs3.base.errors import error
 from fs3.base.ids import ChainId, ChunkId, ClientId
 from fs3.base.limits import batch_items_max, channel_rows_per_merge_max
 from fs3.base.status import Code
-from fs3.base.units import GIB, MILLISECOND, SECOND
+from fs3.base.units import GIB, MILLISECOND
 from fs3.drivers.chunks.allocator import BlockAllocator
 from fs3.drivers.chunks.barrier import Barrier, ChangeSet
 from fs3.drivers.chunks.block_writes import COPY_BYTES, WriteJob
 from fs3.drivers.chunks.files import BlockFiles
 from fs3.drivers.chunks.index import Index
 from fs3.drivers.chunks.pending_changes import PendingChanges
-from fs3.drivers.chunks.planner import ChunkStoreConfig, Deferral, Planner
+from fs3.drivers.chunks.planner import Deferral, Planner
 from fs3.drivers.chunks.reclaimer import BlockReclaimer
 from fs3.drivers.chunks.row_cache import RowCache
 from fs3.drivers.chunks.rows import IndexRow, Version
-from fs3.model.chunk import ChannelRow, Tag, Update, UpdateKind
-from fs3.ports.chunk_store import ChannelKey, StageResult
+from fs3.model.chunk import ChannelKey, ChannelRow, Tag, Update, UpdateKind
+from fs3.ports.chunk_store import StageResult
 from fs3.ports.clock import Clock
+from fs3.runtime.alarm import NEVER, Alarm
 
 log = logging.getLogger("fs3.chunks")
 
@@ -51,69 +51,73 @@ _NO_TAG = Tag(ClientId(b""), 0, 0)
 
 
 class WritePath:
-    """The write path of a store."""
+    """The write path of a store. Belongs to the loop, but for the barrier it has handed to the disk thread."""
 
     def __init__(
         self,
-        directory: Path,
-        config: ChunkStoreConfig,
+        commit_sync_ns: int,
         clock: Clock,
         index: Index,
         files: BlockFiles,
         rows: RowCache,
         allocator: BlockAllocator,
         reclaimer: BlockReclaimer,
+        planner: Planner,
+        pending_changes: PendingChanges,
     ) -> None:
-        self._directory = directory
-        self._config = config
+        """It makes itself the scheduler of `pending_changes.count`; `commit_sync_ns`: see `ChunkStoreConfig`."""
+        self._directory = files.directory
+        self._commit_sync_ns = commit_sync_ns
         self._clock = clock
         self._index = index
         self._files = files
         self._rows = rows
         self._allocator = allocator
         self._reclaimer = reclaimer
-        self.planner = Planner(config, rows, allocator, reclaimer, files)
-        self._disk = ThreadPoolExecutor(1, f"fs3-disk-{directory.name}")
+        self._planner = planner
+        self._changes = pending_changes
+        self._count = pending_changes.count
+        self._count.scheduler = self
+        self._disk = ThreadPoolExecutor(1, f"fs3-disk-{self._directory.name}")
         self._scratch = memoryview(bytearray(COPY_BYTES))
 
-        self.pending_changes = PendingChanges(directory, index, rows, reclaimer, config.channels_max, self.on_change)
         self._waiting: deque[_Call] = deque()
         self._repairing: dict[ChunkId, asyncio.Future[StageResult]] = {}
         """Chunks with a `repair` under way; a `stage` waits for it."""
-        self._change_count = 0
-        self._durable_change_count = 0
         self._barrier: Barrier | None = None
         self._barrier_done: asyncio.Future[str] | None = None
         """Resolved with what went wrong with the index, "" nothing."""
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(self._begin_barrier)
+        """Begins a barrier for changes that none has taken along."""
         self._is_begin_scheduled = False
         self._measured = clock.now()
         """When the room on the file system was last asked for."""
         self._failure = ""
         self._closing = False
 
+    @property
+    def is_barrier_running(self) -> bool:
+        """The disk thread has work."""
+        return self._barrier is not None
+
     def on_change(self) -> None:
-        """There is something for the next barrier to take along."""
-        self._change_count += 1
-        if self._timer is None and self._barrier is None:
-            self._set_timer()
+        """See `BarrierScheduler`."""
+        if self._alarm.due_ns == NEVER and self._barrier is None:
+            self._set_alarm()
 
-    def _set_timer(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(self._config.commit_sync_ns / SECOND, self._on_timer)
-
-    def _on_timer(self) -> None:
-        self._timer = None
-        self._begin_barrier()
+    def _set_alarm(self) -> None:
+        now = self._clock.now()
+        self._alarm.set(now + self._commit_sync_ns, now)
 
     def advance_channel_epoch(self) -> None:
         """`ChunkStore.advance_channel_epoch`."""
-        self.pending_changes.channels.advance_epoch()
-        self.on_change()
+        self._changes.channels.advance_epoch()
+        self._count.add()
 
     async def merge_channels(self, rows: Sequence[tuple[ChannelKey, ChannelRow]]) -> None:
         """`ChunkStore.merge_channels`. Raises FS3Error as there."""
         name = str(self._directory)
+        channels = self._changes.channels
         if self._closing:
             raise error(Code.SHUTTING_DOWN, f"{self._directory} is being closed", name)
         if len(rows) > channel_rows_per_merge_max:
@@ -121,14 +125,11 @@ class WritePath:
                 Code.INVALID, f"{len(rows)} channel rows in one merge, at most {channel_rows_per_merge_max} are allowed", name
             )
         for key, row in rows:
-            if (
-                self.pending_changes.channels.count >= self.pending_changes.channels.rows_max
-                and self.pending_changes.find_channel(key) is None
-            ):
-                raise error(Code.NO_SPACE, f"there are {self.pending_changes.channels.count} channel rows already", name)
-            self.pending_changes.record_channel(key, row)
+            if channels.count >= channels.rows_max and channels.find(key) is None:
+                raise error(Code.NO_SPACE, f"there are {channels.count} channel rows already", name)
+            channels.record(key, row)
         if rows:
-            self.on_change()
+            self._count.add()
             await self.flush()
 
     # --- barriers ----------------------------------------------------------------------------------------------------
@@ -140,9 +141,9 @@ class WritePath:
         if len(self._waiting) >= batch_items_max:
             return StageResult(Code.BUSY, message=f"{len(self._waiting)} updates wait for the disk already")
         chunk = update.chunk
-        if chunk in self.pending_changes.staging:
+        if chunk in self._changes.staging:
             raise ValueError(f"an update of chunk {chunk.hex()} is being staged already")
-        self.pending_changes.staging.add(chunk)
+        self._changes.staging.add(chunk)
         if chunk in self._repairing:
             return await self._stage_after_repair(update, version, chain_version)
         return await self._submit(update, version, chain_version, repairs=False)
@@ -151,10 +152,10 @@ class WritePath:
         try:
             await asyncio.wait((self._repairing[update.chunk],))
         except asyncio.CancelledError:
-            self.pending_changes.staging.discard(update.chunk)
+            self._changes.staging.discard(update.chunk)
             raise
         if self._closing:
-            self.pending_changes.staging.discard(update.chunk)
+            self._changes.staging.discard(update.chunk)
             return StageResult(Code.SHUTTING_DOWN, message=f"{self._directory} is being closed")
         return await self._submit(update, version, chain_version, repairs=False)
 
@@ -175,9 +176,9 @@ class WritePath:
             raise error(Code.SHUTTING_DOWN, f"{self._directory} is being closed", name)
         if len(self._waiting) >= batch_items_max:
             raise error(Code.BUSY, f"{len(self._waiting)} updates wait for the disk already", name)
-        row = self.pending_changes.find(chunk)
+        row = self._rows.find(chunk)
         committed = row.committed if row is not None else None
-        if committed is None or committed.version != version or chunk in self.pending_changes.staging or chunk in self._repairing:
+        if committed is None or committed.version != version or chunk in self._changes.staging or chunk in self._repairing:
             return False
         if committed.length != len(data):
             raise error(Code.CHECKSUM, f"{len(data)} bytes to repair chunk {chunk.hex()} with, it has {committed.length}", name)
@@ -197,26 +198,24 @@ class WritePath:
         self._is_begin_scheduled = False
         if self._barrier is not None:
             return
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._alarm.cancel()
         self._reclaimer.free_due(self._clock.now())
-        if self.pending_changes.channels.needs_sweep:
-            self.pending_changes.channels.sweep()
+        if self._changes.channels.needs_sweep:
+            self._changes.channels.sweep()
         jobs, short = self._plan()
         vacant: list[int] = []
-        if (short or self.planner.is_disk_low) and self._files.may_punch and not self._failure:
+        if (short or self._planner.is_disk_low) and self._files.may_punch and not self._failure:
             # Not when broken: the index may then refer to a block that counts as free here.
             vacant = list(self._allocator.find_vacant(reclaim_bytes_per_barrier_max))
-        channels, epoch = self.pending_changes.channels.take_changes()
-        changes = ChangeSet(self.pending_changes.changed_rows, channels, epoch, self.pending_changes.bad_chunks.take_changes())
+        channels, epoch = self._changes.channels.take_changes()
+        changes = ChangeSet(self._changes.changed_rows, channels, epoch, self._changes.bad_chunks.take_changes())
         if not (jobs or vacant or changes):
-            self._durable_change_count = self._change_count
-            self._set_timer_if_needed()
+            self._count.durable = self._count.made
+            self._set_alarm_if_needed()
             return
-        self.pending_changes.changed_rows = {}
+        self._changes.changed_rows = {}
         measure = self._clock.now() - self._measured >= _MEASURE_NS
-        barrier = Barrier(jobs, changes, self._reclaimer.take_retired(), vacant, self._change_count, measure)
+        barrier = Barrier(jobs, changes, self._reclaimer.take_retired(), vacant, self._count.made, measure)
         self._barrier = barrier
         self._barrier_done = asyncio.get_running_loop().create_future()
         self._on_disk(lambda: barrier.run(self._files, self._index, self._scratch))
@@ -229,9 +228,9 @@ class WritePath:
             if self._failure:
                 planned: WriteJob | StageResult | Deferral = StageResult(Code.DISK, message=self._failure)
             elif repairs:
-                planned = self.planner.plan_repair(update, version, done)
+                planned = self._planner.plan_repair(update, version, done)
             else:
-                planned = self.planner.plan(update, version, chain_version, done)
+                planned = self._planner.plan(update, version, chain_version, done)
             if isinstance(planned, Deferral):
                 return jobs, True
             self._waiting.popleft()
@@ -265,19 +264,19 @@ class WritePath:
         if self._waiting:
             self._begin_barrier()
         else:
-            self._set_timer_if_needed()
+            self._set_alarm_if_needed()
 
-    def _set_timer_if_needed(self) -> None:
+    def _set_alarm_if_needed(self) -> None:
         """Nothing has to be done at once; what has to be done soon?"""
-        if self._failure or self._closing or self._timer is not None:
+        if self._failure or self._closing or self._alarm.due_ns != NEVER:
             return
         if (
-            self.pending_changes.changed_rows
-            or self.pending_changes.channels.has_changes
-            or self.pending_changes.channels.needs_sweep
-            or self.pending_changes.bad_chunks.changes
+            self._changes.changed_rows
+            or self._changes.channels.has_changes
+            or self._changes.channels.needs_sweep
+            or self._changes.bad_chunks.changes
         ):
-            self._set_timer()
+            self._set_alarm()
 
     def _take_outcome(self, barrier: Barrier) -> None:
         changes = barrier.changes
@@ -289,20 +288,20 @@ class WritePath:
             if barrier.failure:
                 self._failure = f"{self._directory}: {barrier.failure}; reads go on, writes need the target to be opened again"
                 log.error("%s", self._failure)
-            self.pending_changes.changed_rows = {**changes.rows, **self.pending_changes.changed_rows}
-            self.pending_changes.channels.put_back(changes.channels, changes.channel_epoch)
-            self.pending_changes.bad_chunks.put_back(changes.bad_chunks)
+            self._changes.changed_rows = {**changes.rows, **self._changes.changed_rows}
+            self._changes.channels.put_back(changes.channels, changes.channel_epoch)
+            self._changes.bad_chunks.put_back(changes.bad_chunks)
             self._reclaimer.put_back(barrier.retired)
         else:
             for chunk, row in changes.rows.items():
                 self._rows.mark_durable(chunk, row)
-            self.pending_changes.channels.mark_durable(changes.channels)
+            self._changes.channels.mark_durable(changes.channels)
             self._reclaimer.reclaim(barrier.retired, self._clock.now())
-            self._durable_change_count = barrier.covers
+            self._count.durable = barrier.covers
         for place in barrier.emptied:
             self._allocator.mark_empty(place)
         if barrier.free_bytes is not None:
-            self.planner.disk_free_bytes = barrier.free_bytes
+            self._planner.disk_free_bytes = barrier.free_bytes
             self._measured = self._clock.now()
         for job in barrier.jobs:
             self._finish(job, barrier)
@@ -314,13 +313,13 @@ class WritePath:
         elif job.code is Code.OK and barrier.index_failure:
             job.code, job.message = Code.NO_SPACE, f"no room for the index row of chunk {chunk.hex()}: {barrier.index_failure}"
         if job.code is not Code.OK:
-            # Nothing durable refers to what was written (or nobody knows, but then nothing is written any more either).
+            # Nothing durable refers to what was written; if that is not known, nothing is written any more either.
             if job.fresh:
                 self._allocator.free(job.place)
             elif job.place >= 0 and job.update.length:
                 self._reclaimer.unguard(job.place)
             if job.damaged:
-                self.pending_changes.bad_chunks.mark(chunk, job.message)
+                self._changes.bad_chunks.mark(chunk, job.message)
             self._answer(chunk, job.done, StageResult(job.code, message=job.message), repairs=job.repairs)
             return
         assert job.new_row is not None
@@ -330,15 +329,16 @@ class WritePath:
             self._answer(chunk, job.done, StageResult(Code.OK if done else Code.STALE_UPDATE), repairs=True)
             return
         if job.row.pending is not None:
-            self._retire_durable(lambda: self.pending_changes.discard_pending(job.row))
+            self._retire_durable(lambda: self._changes.discard_pending(job.row))
         if not job.row.exists:
-            self.pending_changes.chunk_count += 1
+            self._changes.chunk_count += 1
         self._rows.set_durable(chunk, job.new_row)
-        self.pending_changes.pending_chunks[chunk] = None
+        self._changes.pending_chunks[chunk] = None
         self._answer(chunk, job.done, StageResult(Code.OK, job.new_version.length, job.new_version.digest))
 
     def _retire_durable(self, retire: Callable[[], None]) -> None:
-        """`let_go` lets go of what the durable index does not refer to: the list for the next barrier would only keep it."""
+        """Reclaim at once what `retire` retires: the durable index has never referred to it, or does not since this barrier, so
+        that waiting for the next barrier would only keep the space."""
         before = self._reclaimer.take_retired()
         retire()
         self._reclaimer.reclaim(self._reclaimer.take_retired(), self._clock.now())
@@ -348,26 +348,26 @@ class WritePath:
         """The durable index has the repaired version in its new block. False when the chunk has moved on meanwhile."""
         chunk, was = job.update.chunk, job.row.committed
         assert was is not None
-        now = self.pending_changes.changed_rows.get(chunk)
+        now = self._changes.changed_rows.get(chunk)
         if now is None:
             self._rows.set_durable(chunk, after)
         elif now.committed is None or (now.committed.place, now.committed.version) != (was.place, was.version):
-            # Whatever changed it is written by the next barrier, and that is when the index lets go of the new block.
+            # Whatever changed it is written by the next barrier, and that is when the index drops the new block.
             self._reclaimer.retire_block(job.place)
             return False
         else:
             # Its pending version was dropped meanwhile; the row that waits for the next barrier has the old block in it.
-            self.pending_changes.changed_rows[chunk] = IndexRow(made, now.pending, now.kind, now.tag)
-            self._rows.set_unsynced(chunk, self.pending_changes.changed_rows[chunk])
+            self._changes.changed_rows[chunk] = IndexRow(made, now.pending, now.kind, now.tag)
+            self._rows.set_unsynced(chunk, self._changes.changed_rows[chunk])
         self._retire_durable(lambda: self._reclaimer.retire_block(was.place))
-        self.pending_changes.bad_chunks.clear(chunk)
+        self._changes.bad_chunks.clear(chunk)
         return True
 
     def _answer(self, chunk: ChunkId, done: asyncio.Future[StageResult], result: StageResult, *, repairs: bool = False) -> None:
         if repairs:
             del self._repairing[chunk]
         else:
-            self.pending_changes.staging.discard(chunk)
+            self._changes.staging.discard(chunk)
         if not done.done():
             done.set_result(result)
 
@@ -375,19 +375,19 @@ class WritePath:
 
     async def flush(self) -> None:
         """`ChunkStore.flush`. Raises FS3Error NO_SPACE or DISK naming the directory when it cannot be done."""
-        wanted = self._change_count
-        while self._durable_change_count < wanted:
+        wanted = self._count.made
+        while self._count.durable < wanted:
             self._begin_barrier()
             barrier, over = self._barrier, self._barrier_done
             if barrier is None or over is None:
                 continue  # it turned out that nothing had changed
             why = await asyncio.shield(over)
-            if why and self._durable_change_count < wanted:
+            if why and self._count.durable < wanted:
                 code = Code.DISK if barrier.failure else Code.NO_SPACE
                 raise error(code, f"commits cannot be made durable: {why}", str(self._directory))
 
     async def close(self) -> None:
-        """Finish what waits, then make all commits durable. Raises as `flush` does, but lets go of the disk thread."""
+        """Finish what waits, then make all commits durable. Raises as `flush` does; the disk thread has ended either way."""
         self._closing = True
         try:
             while self._waiting or self._barrier is not None:
@@ -396,6 +396,5 @@ class WritePath:
                     await asyncio.shield(self._barrier_done)
             await self.flush()
         finally:
-            if self._timer is not None:
-                self._timer.cancel()
+            self._alarm.cancel()
             self._disk.shutdown()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -22,6 +21,7 @@ from fs3.base.limits import (
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.drivers.framed.connection import Connection
+from fs3.drivers.framed.sockets import StreamSockets
 from fs3.drivers.rpc.channel import ClientChannel, PendingCall, StreamCall
 from fs3.drivers.rpc.payload import destinations
 from fs3.ports.clock import Clock
@@ -32,11 +32,6 @@ from fs3.wire.frames import TIMEOUT_MS_MAX, Frame, FrameError, FrameKind, pack
 log = logging.getLogger("fs3.transport")
 
 _REQUEST, _REPLY, _MORE, _CANCEL = FrameKind.REQUEST.value, FrameKind.REPLY.value, FrameKind.MORE.value, FrameKind.CANCEL.value
-
-HasVanished = Callable[[socket.socket], bool]
-"""The host at the other end of a connected socket has gone."""
-Dial = Callable[[], Awaitable[socket.socket]]
-"""Returns a connected, non-blocking socket; raises OSError, or FS3Error when it has more to say."""
 
 
 class ClientConnection(Connection):
@@ -120,7 +115,7 @@ class ClientConnection(Connection):
 
     def _receive_part(self) -> int:
         if self._sink is not None and self._sink.done():
-            # Given up: the buffers are their owner's again.
+            # The call ended on this side while its payload arrives: the buffers are the caller's again.
             self._sink = self._message = self._payload = None
             self._divert()
         return super()._receive_part()
@@ -155,7 +150,7 @@ class ClientConnection(Connection):
             self._channel.pump()
 
     def close_if_stalled(self) -> None:
-        """Called when a call ran out of time. A server that stopped in the middle of a frame keeps all others waiting too."""
+        """Close when the server has stopped in the middle of a frame for `receive_stall_ns`: all answers wait behind it."""
         if self.is_mid_frame and self._now() - self._read_at >= receive_stall_ns:
             self.close("the server stopped in the middle of a frame")
 
@@ -176,15 +171,13 @@ class FramedChannel(ClientChannel):
         self,
         endpoint: str,
         clock: Clock,
-        dial: Dial,
-        has_vanished: HasVanished = lambda _: False,
+        sockets: StreamSockets,
         calls_max: int = calls_per_connection_max,
     ) -> None:
         super().__init__(endpoint, clock, calls_max)
-        self._has_vanished = has_vanished
         self._sweeper: asyncio.TimerHandle | None = None
         self._clock = clock
-        self._dial_socket = dial
+        self._sockets = sockets
         self._connection: ClientConnection | None = None
         self._connecting: asyncio.Task[None] | None = None
 
@@ -201,7 +194,7 @@ class FramedChannel(ClientChannel):
     async def _connect(self) -> None:
         try:
             async with asyncio.timeout(connect_attempt_ns / SECOND):
-                sock = await self._dial_socket()
+                sock = await self._sockets.dial(self.endpoint)
         except FS3Error as problem:
             self._on_connect_failed(problem)
         except TimeoutError:
@@ -220,11 +213,12 @@ class FramedChannel(ClientChannel):
             self._sweeper = self._loop.call_later(transport_sweep_ns / SECOND, self._sweep)
 
     def _sweep(self) -> None:
-        """About once a second while connected, also when nothing is under way: the next call must not be the one to find out."""
+        """Look every `transport_sweep_ns` while connected whether the server's host is there; also when nothing is under way, so
+        that it is not the next call that finds out."""
         self._sweeper = None
         connection = self._connection
         if connection is not None:
-            if connection.check_socket(self._has_vanished):
+            if connection.has_vanished(self._sockets):
                 connection.close(f"its host has acknowledged nothing for {peer_unresponsive_ns / SECOND:.3g} s")
             else:
                 self._sweep_later()

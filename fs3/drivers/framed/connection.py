@@ -1,7 +1,14 @@
 """One stream socket: frames in, parts out.
 
 Works on any asyncio loop that has `add_reader` and `add_writer`; asyncio's own streams and protocols would copy every payload
-twice. What a frame means is said by the two subclasses, in `server` and `client`.
+twice. What a frame means is said by the two ends that subclass it, in `server` and `client`:
+
+1. `_on_header` gets every frame as it arrives, without its payload. An end that is owed a payload says where it goes before it
+   returns: `_expect(buffers)`, `_expect(nothing)` to throw it away, or `_wait_for` until there is a buffer, then `_provide`.
+2. `_on_payload` tells that the payload is in those buffers; it is not called for one that was thrown away, by `_divert` too.
+3. `_reserve_header` asks for a buffer for a protobuf header that is too long for the staging buffer; `_on_header` follows.
+4. `_on_received` ends every wake-up by the socket, one that has closed the connection too; `_on_sent` follows every write.
+5. `_on_bad_frame` must close. `_on_closed` is called once, whatever the cause; no frame and no payload comes after it.
 
 Receiving. Between frames, whatever has arrived is read into the loop's staging buffer and parsed there, many frames per `recv`.
 A payload that reaches beyond it is received into its destination (`_expect`). Everything received but not consumed is carried:
@@ -114,7 +121,7 @@ class Connection(FrameSender):
         self.resume(why)
 
     def _divert(self) -> None:
-        """Throw away what is still to come of the payload; its destination is not ours any more."""
+        """Throw away what is still to come of the payload; its destination may not be written to any more."""
         self._targets = []
         self._discarding = True
 
@@ -157,7 +164,7 @@ class Connection(FrameSender):
         except Exception:
             log.exception("%r failed", self)
             self.close("internal error")
-        except BaseException:  # an interrupt: nobody knows where in the stream we are
+        except BaseException:  # an interrupt: where in the stream it came is not known
             self.close("interrupted")
             raise
         self._corked = False
@@ -168,7 +175,7 @@ class Connection(FrameSender):
 
     def _set_low_water(self) -> None:
         """In the middle of a large payload, be woken for a good piece of it and not for every segment: over loopback that saves a
-        quarter of the processor time per byte, on both sides. The peer's end of stream wakes us all the same."""
+        quarter of the processor time per byte, on both sides. The peer's end of stream wakes it all the same."""
         deep = self._remaining >= _WAKE_FOR_BYTES
         if deep != self._is_low_water_raised and self._has_low_water and not self.is_closed:
             self._is_low_water_raised = deep
@@ -179,7 +186,7 @@ class Connection(FrameSender):
         have = len(self._carry)
         if have:
             staging[:have] = self._carry
-        if self._reparse:
+        if self._reparse:  # what `resume` found carried: nothing new is read first
             self._reparse = False
             got = 0
         else:
@@ -188,7 +195,7 @@ class Connection(FrameSender):
             if not got:
                 raise PeerClosed
             self.received_bytes += got
-            if got < room:
+            if got < room:  # the socket is empty; asking it again would cost a system call to learn that
                 self._drained = True
             elif self._peek < staging_bytes:
                 self._peek *= 2
@@ -211,8 +218,8 @@ class Connection(FrameSender):
                 self._on_part_received()
             else:
                 body = at + HEADER_BYTES
-                if not self.frames and end > at and (who := foreign_protocol(staging[at : min(end, body)])):
-                    raise FrameError(who)
+                if not self.frames and end > at and (problem := foreign_protocol(staging[at : min(end, body)])):
+                    raise FrameError(problem)
                 if body > end:
                     return at
                 frame = unpack(staging, at)
@@ -225,9 +232,9 @@ class Connection(FrameSender):
                     at = body
                     self._long_frame = frame
                     self._reserve_header(frame.header_length)
-                else:
+                else:  # a short header that has not arrived as a whole is carried
                     return at
-            if self._paused or self.is_closed:
+            if self._paused or self.is_closed:  # by what was called
                 return at
 
     def _take(self, at: int, end: int) -> int:
@@ -285,7 +292,7 @@ class Connection(FrameSender):
         return got
 
     def _on_part_received(self) -> None:
-        self._targets = []  # lets go of the destination
+        self._targets = []  # keep no view of the destination
         frame = self._long_frame
         if frame is not None:
             header = self._long_header

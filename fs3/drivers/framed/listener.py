@@ -1,21 +1,17 @@
-"""Accepting connections on the framed wire, watching over them, and closing in good order."""
+"""The listening side of the framed wire: accepts connections, looks after them, closes them in good order."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import socket
-from collections.abc import Callable, Mapping
 
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.drivers.framed import forks
-from fs3.drivers.framed.server import ServerConnection, ServerLimits
-from fs3.drivers.rpc.rate_limited_log import RateLimitedLog
-from fs3.drivers.rpc.receive_pool import ReceivePool, pool_of
-from fs3.drivers.rpc.server_call import MethodBinding, bindings_by_id
-from fs3.ports.clock import Clock
-from fs3.ports.rpc import Bindings
+from fs3.drivers.framed.server import ServerConnection, ServerContext
+from fs3.drivers.rpc.drain import Drain
+
+listen_backlog = 1024
 
 accept_rest_ns = 500 * MILLISECOND
 """A listener that cannot accept (no descriptors left) tries again after so long."""
@@ -26,83 +22,66 @@ accepts_per_wake_max = 64
 class FramedListener:
     """`fs3.ports.rpc.Listener` on a listening socket. Belongs to the running loop."""
 
-    def __init__(
-        self,
-        sock: socket.socket,
-        endpoint: str,
-        bindings: Bindings,
-        clock: Clock,
-        bounds: ServerLimits,
-        pool: ReceivePool | None,
-        adopt: Callable[[socket.socket], str],
-        has_vanished: Callable[[socket.socket], bool],
-        on_closed: Callable[[], None] = lambda: None,
-    ) -> None:
-        """`sock` listens already. `adopt` sets an accepted socket's options and returns the peer's name; `vanished` tells
-        that the peer's host has gone; `removed` is called when the socket is closed (a Unix socket's file goes then)."""
-        self.loop = asyncio.get_running_loop()
-        self.clock = clock
-        self.limits = bounds
-        self.pool = pool if pool is not None else pool_of(self.loop)
-        self.table: Mapping[int, MethodBinding] = bindings_by_id(bindings)
-        self.peer_log = RateLimitedLog(clock)
-        self.is_closing = False
+    def __init__(self, sock: socket.socket, context: ServerContext) -> None:
+        """`sock` is bound; from here on it listens. Raises OSError when it cannot."""
+        sock.setblocking(False)
+        sock.listen(listen_backlog)
+        self._context = context
+        self._admission = context.admission
+        self._loop = context.loop
         self._socket = sock
-        self._endpoint = endpoint
-        self._adopt = adopt
-        self.has_vanished = has_vanished
-        self._on_closed = on_closed
         self._connections: dict[ServerConnection, None] = {}
         self._sweeper: asyncio.TimerHandle | None = None
         self._sweep_due = 0
-        self._idle_waiter: asyncio.Future[None] | None = None
+        self._drain = Drain(self)
         forks.register(self)
-        self.loop.add_reader(sock.fileno(), self._on_acceptable)
+        self._loop.add_reader(sock.fileno(), self._on_acceptable)
 
     def __repr__(self) -> str:
-        return f"<FramedListener {self._endpoint}, {len(self._connections)} connections{', closing' if self.is_closing else ''}>"
+        closing = ", closing" if self._admission.is_closing else ""
+        return f"<{type(self).__name__} {self.endpoint}, {len(self._connections)} connections{closing}>"
 
     @property
     def endpoint(self) -> str:
         """Where it really listens."""
-        return self._endpoint
+        return self._admission.endpoint
+
+    @property
+    def is_idle(self) -> bool:
+        """No call is under way, and no answer is left to send."""
+        return all(connection.is_idle for connection in self._connections)
 
     async def close(self, grace_ns: int = 0) -> None:
-        """See `fs3.ports.rpc.Listener.close`. Meanwhile new requests are answered SHUTTING_DOWN."""
-        if not self.is_closing:
-            self.is_closing = True
+        """See `fs3.ports.rpc.Listener.close`."""
+        if not self._admission.is_closing:
+            self._admission.is_closing = True
             forks.unregister(self)
-            self.loop.remove_reader(self._socket.fileno())
+            self._loop.remove_reader(self._socket.fileno())
             self._socket.close()
             self._on_closed()
-        if grace_ns > 0 and not self._is_idle():
-            self._idle_waiter = self.loop.create_future()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(grace_ns / SECOND):
-                    await self._idle_waiter
+        await self._drain.wait(grace_ns)
         if self._sweeper is not None:
             self._sweeper.cancel()
         for connection in list(self._connections):
             connection.flush()
             connection.close("the server shut down")
 
-    def forget(self, connection: ServerConnection) -> None:
-        """A connection has gone."""
+    def _on_closed(self) -> None:
+        """The listening socket is closed; connections may still be there."""
+
+    def on_connection_closed(self, connection: ServerConnection) -> None:
+        """See `ConnectionOwner.on_connection_closed`."""
         self._connections.pop(connection, None)
-        self.on_progress()
+        self._drain.on_progress()
 
     def on_progress(self) -> None:
-        """A call has ended, or something was sent: while closing, that may have been the last."""
-        if self._idle_waiter is not None and not self._idle_waiter.done() and self._is_idle():
-            self._idle_waiter.set_result(None)
+        """See `ConnectionOwner.on_progress`."""
+        self._drain.on_progress()
 
     def close_in_child(self) -> None:
         """See `forks`: the port is the parent's."""
-        self.is_closing = True
+        self._admission.is_closing = True
         os.close(self._socket.detach())
-
-    def _is_idle(self) -> bool:
-        return all(connection.is_idle for connection in self._connections)
 
     def _on_acceptable(self) -> None:
         for _ in range(accepts_per_wake_max):
@@ -112,33 +91,34 @@ class FramedListener:
                 return
             except OSError as problem:
                 # Out of descriptors, most likely. The event would come again at once: rest a while instead.
-                self.peer_log.warning("%s cannot accept connections: %s", self._endpoint, problem.strerror)
-                self.loop.remove_reader(self._socket.fileno())
-                self.loop.call_later(accept_rest_ns / SECOND, self._accept_again)
+                self._context.peer_log.warning("%s cannot accept connections: %s", self.endpoint, problem.strerror)
+                self._loop.remove_reader(self._socket.fileno())
+                self._loop.call_later(accept_rest_ns / SECOND, self._accept_again)
                 return
-            if len(self._connections) >= self.limits.connections_max:
-                self.peer_log.warning("%s has %d connections already and refuses another", self._endpoint, len(self._connections))
+            if len(self._connections) >= self._context.limits.connections_max:
+                count = len(self._connections)
+                self._context.peer_log.warning("%s has %d connections already and refuses another", self.endpoint, count)
                 sock.close()
                 continue
             sock.setblocking(False)
             try:
-                peer = self._adopt(sock)
+                peer = self._context.sockets.adopt(sock)
             except OSError:  # gone already
                 sock.close()
                 continue
-            self._connections[ServerConnection(self, sock, peer)] = None
+            self._connections[ServerConnection(self, self._context, sock, peer)] = None
             if self._sweeper is None:
                 self._sweep_later()
 
     def _accept_again(self) -> None:
-        if not self.is_closing:
-            self.loop.add_reader(self._socket.fileno(), self._on_acceptable)
+        if not self._admission.is_closing:
+            self._loop.add_reader(self._socket.fileno(), self._on_acceptable)
 
     def _sweep(self) -> None:
-        now = self.clock.now()
+        now = self._context.clock.now()
         late = now - self._sweep_due
         for connection in list(self._connections):
-            if late > self.limits.sweep_ns:
+            if late > self._context.limits.sweep_ns:
                 connection.on_process_paused(late)
             connection.sweep(now)
         self._sweeper = None
@@ -146,5 +126,5 @@ class FramedListener:
             self._sweep_later()
 
     def _sweep_later(self) -> None:
-        self._sweep_due = self.clock.now() + self.limits.sweep_ns
-        self._sweeper = self.loop.call_later(self.limits.sweep_ns / SECOND, self._sweep)
+        self._sweep_due = self._context.clock.now() + self._context.limits.sweep_ns
+        self._sweeper = self._loop.call_later(self._context.limits.sweep_ns / SECOND, self._sweep)

@@ -14,6 +14,8 @@ from typing import Any
 from fs3.base.errors import error
 from fs3.base.status import Code
 from fs3.base.units import MIB
+from fs3.drivers.framed.listener import FramedListener
+from fs3.drivers.framed.server import ServerContext
 from fs3.drivers.framed.transport import Address, FramedTransport
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Bindings, Listener
@@ -31,7 +33,7 @@ class LocalTransport(FramedTransport):
     scheme = "local"
 
     def __init__(self, clock: Clock, *, mode: int = 0o600, **options: Any) -> None:
-        """`mode`: permissions of the socket files served; 0o600 admits the server's own user, 0o666 everybody. `options`: see
+        """`mode`: permissions of the socket files served; 0o600 admits the server's own user, 0o666 all users. `options`: see
         `FramedTransport`."""
         super().__init__(clock, **options)
         self._mode = mode
@@ -54,17 +56,9 @@ class LocalTransport(FramedTransport):
                     raise
                 _remove_stale(path, endpoint)
                 sock.bind(path)
-            # Before `listen`, so that nobody gets in meanwhile.
+            # Before the listener is made: until it listens, no client gets in.
             os.chmod(path, self._mode)
-            ours = _identity(path)
-
-            def remove() -> None:
-                # Whatever has taken our place since is not ours to remove.
-                if _identity(path) == ours:
-                    with contextlib.suppress(OSError):
-                        os.unlink(path)
-
-            return self._listen(sock, endpoint, bindings, remove)
+            return LocalListener(sock, self._server_context(endpoint, bindings), path)
         except OSError as problem:
             sock.close()
             if isinstance(problem, type(error(Code.EXISTS, ""))):
@@ -81,8 +75,24 @@ class LocalTransport(FramedTransport):
         return f"local:pid={pid},uid={uid}"
 
 
+class LocalListener(FramedListener):
+    """A listener whose socket file goes when it closes, unless another server has put its own there since."""
+
+    def __init__(self, sock: socket.socket, context: ServerContext, path: str) -> None:
+        """`sock` is bound to `path`."""
+        self._path = path
+        self._file = _identity(path)
+        super().__init__(sock, context)
+
+    def _on_closed(self) -> None:
+        if _identity(self._path) == self._file:
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)
+
+
 def _remove_stale(path: str, endpoint: str) -> None:
-    """Remove a socket file nobody listens behind. FS3Error when somebody does, or when it is another kind of file."""
+    """Remove a socket file that a dead server left. Raises FS3Error EXISTS when a server listens there, or for another kind of
+    file."""
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
             raise error(Code.EXISTS, f"cannot listen at {endpoint}: there is a file of another kind")
@@ -99,7 +109,7 @@ def _remove_stale(path: str, endpoint: str) -> None:
         except FileNotFoundError:
             return
         except OSError:
-            pass  # a full backlog, or no permission: somebody is there
+            pass  # a full backlog, or no permission: there is a server
     raise error(Code.EXISTS, f"{endpoint} is taken: another server listens there")
 
 

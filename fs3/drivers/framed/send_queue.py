@@ -6,11 +6,11 @@ import errno
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from fs3.drivers.rpc.payload import flat_view, part_length, read_file_range
 from fs3.drivers.rpc.server_call import run_guarded
-from fs3.ports.rpc import FileRange, Part
+from fs3.ports.rpc import FileRange, OnSent, Part
 
 _GATHER_MAX = 64
 """Buffers per sendmsg. The kernel admits 1024; more than this saves nothing measurable."""
@@ -31,7 +31,7 @@ class OutgoingFrame:
 
     __slots__ = ("is_started", "on_sent", "parts")
 
-    def __init__(self, parts: Sequence[Part], on_sent: Callable[[], None] | None = None) -> None:
+    def __init__(self, parts: Sequence[Part], on_sent: OnSent | None = None) -> None:
         self.parts: deque[memoryview | FileRange] = deque()
         for part in parts:
             if type(part) is FileRange:
@@ -43,8 +43,8 @@ class OutgoingFrame:
         self.is_started = False
 
     def snapshot(self) -> None:
-        """Copy what is left, so that the owner of the parts can have them back. A file that cannot be read becomes zeros: nobody
-        waits for the answer any more, only the frame must keep its length."""
+        """Copy what is left, so that the owner of the parts can have them back. A file that cannot be read becomes zeros: the
+        client has given the answer up, and only the frame must keep its length."""
         copies: deque[memoryview | FileRange] = deque()
         for part in self.parts:
             if isinstance(part, FileRange):
@@ -60,7 +60,7 @@ class OutgoingFrame:
 
 
 class SendQueue:
-    """Frames in order. `send` moves what the socket takes."""
+    """Frames of one connection, in the order they leave."""
 
     __slots__ = ("_queue", "_small", "queued_bytes", "sent_bytes")
 
@@ -80,7 +80,7 @@ class SendQueue:
         self._small.append(frame)
         self.queued_bytes += len(frame)
 
-    def add(self, parts: Sequence[Part], length: int, on_sent: Callable[[], None] | None) -> OutgoingFrame:
+    def add(self, parts: Sequence[Part], length: int, on_sent: OnSent | None) -> OutgoingFrame:
         """A frame of `length` bytes in parts that are not copied."""
         self._settle_small()
         outgoing = OutgoingFrame(parts, on_sent)
@@ -94,8 +94,8 @@ class SendQueue:
         self.queued_bytes -= sum(map(part_length, outgoing.parts))
 
     def send(self, sock: socket.socket, budget: int) -> bool:
-        """Send about `budget` bytes; True when nothing is left. BlockingIOError: the socket is full. OSError: it is broken, or a
-        file could not be read. FileEnded."""
+        """Send about `budget` bytes; True when nothing is left. Raises BlockingIOError when the socket is full, OSError when it
+        is broken or a file cannot be read, FileEnded."""
         if not self._queue and self._small:
             # The common case by far: replies to small calls, in one write.
             small = self._small
@@ -119,7 +119,7 @@ class SendQueue:
         return True
 
     def drop(self) -> None:
-        """Forget everything: the connection has gone."""
+        """Forget everything; `on_sent` of every frame is called."""
         queue, self._queue = self._queue, deque()
         self._small.clear()
         self.queued_bytes = 0
@@ -129,7 +129,7 @@ class SendQueue:
                 run_guarded(outgoing.on_sent)
 
     def _settle_small(self) -> None:
-        """Queue the small frames so far, so that something can follow them."""
+        """Queue the small frames so far as one, so that a large one can follow them."""
         if self._small:
             self._queue.append(OutgoingFrame((b"".join(self._small),)))
             self._small.clear()
@@ -146,6 +146,7 @@ class SendQueue:
             if count == 0:
                 raise FileEnded(f"file {head.fd} ends at byte {head.offset}, {head.length} bytes before its range does")
             return count
+        # Gather across frames, up to the next file range: that goes by `sendfile`, alone.
         buffers: list[memoryview] = []
         flags = 0
         for outgoing in self._queue:
@@ -163,7 +164,7 @@ class SendQueue:
     def _advance(self, count: int) -> None:
         self.queued_bytes -= count
         self.sent_bytes += count
-        finished: list[Callable[[], None]] = []
+        finished: list[OnSent] = []
         while count:
             outgoing = self._queue[0]
             outgoing.is_started = True

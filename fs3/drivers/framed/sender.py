@@ -8,13 +8,14 @@ import errno
 import logging
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from fs3.base.limits import wake_bytes_max
 from fs3.drivers.framed import forks
 from fs3.drivers.framed.send_queue import FileEnded, OutgoingFrame, SendQueue
+from fs3.drivers.framed.sockets import StreamSockets
 from fs3.drivers.rpc.server_call import run_guarded
-from fs3.ports.rpc import Part
+from fs3.ports.rpc import OnSent, Part
 
 log = logging.getLogger("fs3.transport")
 
@@ -43,7 +44,7 @@ class FrameSender:
         """The connection is closed: drop what was received and not consumed."""
 
     def _on_closed(self, reason: str) -> None:
-        """The connection is closed, and everything that was queued has been let go."""
+        """The connection is closed, and what was queued is dropped."""
         raise NotImplementedError
 
     # --- sending -------------------------------------------------------------------------------------------------------
@@ -68,8 +69,8 @@ class FrameSender:
             if not self._corked:
                 self._loop.call_soon(self.flush)
 
-    def send_parts(self, parts: Sequence[Part], length: int, on_sent: Callable[[], None] | None) -> OutgoingFrame | None:
-        """Queue a frame of `length` bytes whose parts are not copied. None when the connection is closed (`sent` was called)."""
+    def send_parts(self, parts: Sequence[Part], length: int, on_sent: OnSent | None) -> OutgoingFrame | None:
+        """Queue a frame of `length` bytes whose parts are not copied. None when it is closed; `on_sent` was called."""
         if self.is_closed:
             if on_sent is not None:
                 run_guarded(on_sent)
@@ -82,8 +83,8 @@ class FrameSender:
         return outgoing
 
     def take_back(self, outgoing: OutgoingFrame) -> bool:
-        """The owner of the parts wants them back. True: nothing of the frame was sent and it is forgotten; False: what was left
-        has been copied and is sent still, because a frame cannot be broken off."""
+        """Give the parts of a frame back to their owner. True: nothing of it was sent, and it is forgotten. False: what was left
+        is copied and sent still, because a frame cannot be broken off."""
         if self.is_closed or not outgoing.parts:
             return False
         if outgoing.is_started:
@@ -92,9 +93,9 @@ class FrameSender:
         self._out.remove(outgoing)
         return True
 
-    def check_socket(self, predicate: Callable[[socket.socket], bool]) -> bool:
-        """The answer to a question about the socket; False when it is closed."""
-        return not self.is_closed and predicate(self._socket)
+    def has_vanished(self, sockets: StreamSockets) -> bool:
+        """The peer's host has gone; False when the connection is closed."""
+        return not self.is_closed and sockets.has_vanished(self._socket)
 
     def flush(self) -> None:
         """Send now what would leave at the end of this turn."""

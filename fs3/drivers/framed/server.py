@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-from google.protobuf.message import DecodeError
+from typing import Protocol
 
 from fs3.base import limits
 from fs3.base.status import Code
-from fs3.base.units import MIB, MILLISECOND, SECOND
+from fs3.base.units import MIB, MILLISECOND, NEVER, SECOND
 from fs3.drivers.framed.connection import Connection
-from fs3.drivers.rpc.channel import NEVER
-from fs3.drivers.rpc.receive_pool import Claim
+from fs3.drivers.framed.sockets import StreamSockets
+from fs3.drivers.rpc.admission import RequestAdmission, RequestRefused
+from fs3.drivers.rpc.rate_limited_log import RateLimitedLog
+from fs3.drivers.rpc.receive_pool import Claim, ReceivePool
 from fs3.drivers.rpc.server_call import MethodBinding, ServerCall, run_guarded
 from fs3.model.method import Method
-from fs3.ports.rpc import FileRange, Part
+from fs3.ports.clock import Clock
+from fs3.ports.rpc import FileRange, OnSent, Part
 from fs3.wire.errors import encode_error
 from fs3.wire.frames import MAGIC_BYTES, Frame, FrameError, FrameKind, pack
-
-if TYPE_CHECKING:
-    from fs3.drivers.framed.listener import FramedListener
 
 log = logging.getLogger("fs3.transport")
 
@@ -49,6 +48,32 @@ class ServerLimits:
     sweep_ns: int = limits.transport_sweep_ns
 
 
+@dataclass(frozen=True, slots=True)
+class ServerContext:
+    """What a listener and its connections have in common."""
+
+    loop: asyncio.AbstractEventLoop
+    clock: Clock
+    admission: RequestAdmission
+    """Knows the endpoint, and that the listener closes."""
+    limits: ServerLimits
+    pool: ReceivePool
+    peer_log: RateLimitedLog
+    sockets: StreamSockets
+
+
+class ConnectionOwner(Protocol):
+    """The listener that has accepted a connection."""
+
+    def on_progress(self) -> None:
+        """The listener closes, and a call has ended or something was sent."""
+        ...
+
+    def on_connection_closed(self, connection: ServerConnection) -> None:
+        """The connection is closed; it calls back no more."""
+        ...
+
+
 class FramedCall(ServerCall):
     """One request of one connection."""
 
@@ -71,7 +96,7 @@ class FramedCall(ServerCall):
         if self.payload is not None:
             self.release()
 
-    def _send_reply(self, data: bytes, parts: Sequence[Part], length: int, on_sent: Callable[[], None] | None) -> None:
+    def _send_reply(self, data: bytes, parts: Sequence[Part], length: int, on_sent: OnSent | None) -> None:
         connection = self._connection
         head = pack(_REPLY, self.method.id, self.request_id, len(data), length) + data
         if not length:
@@ -111,12 +136,14 @@ class FramedCall(ServerCall):
 class ServerConnection(Connection):
     """A client, as its server sees it."""
 
-    def __init__(self, listener: FramedListener, sock: socket.socket, peer: str) -> None:
-        self._listener = listener
-        self._table = listener.table
-        self._now = listener.clock.now
-        self.limits = listener.limits
-        self.pool = listener.pool
+    def __init__(self, owner: ConnectionOwner, context: ServerContext, sock: socket.socket, peer: str) -> None:
+        self._owner = owner
+        self._context = context
+        # What is looked at for every request is kept here.
+        self._admission = context.admission
+        self._now = context.clock.now
+        self.limits = context.limits
+        self.pool = context.pool
         self.peer = peer
         self._calls: dict[int, FramedCall] = {}
         self._open_calls = 0  # not ended by their handlers, cancelled ones too
@@ -124,8 +151,8 @@ class ServerConnection(Connection):
         self._buffer: memoryview | None = None  # of the pool, being received into
         self._claim: Claim | None = None
         self._last_frames = self._last_received_bytes = self._last_sent_bytes = 0
-        self._frame_since = self._received_since = self._sent_since = self._idle_since = listener.clock.now()
-        super().__init__(listener.loop, sock)
+        self._frame_since = self._received_since = self._sent_since = self._idle_since = self._now()
+        super().__init__(context.loop, sock)
 
     def __repr__(self) -> str:
         return f"<connection of {self.peer}, {self._open_calls} calls under way, {self.queued_bytes} bytes queued>"
@@ -153,32 +180,22 @@ class ServerConnection(Connection):
             return
         if request_id in self._calls or not request_id:
             raise FrameError(f"request id {request_id} is under way already")
-        served = self._table.get(method_id)
-        if served is None:
-            self._decline(frame, Code.UNSUPPORTED, f"no method {method_id:#06x} is served here")
-        elif length and not served.takes_payload:
-            self._decline(frame, Code.INVALID, f"requests of {served.method!r} carry no payload")
-        elif self._open_calls >= self.limits.calls_per_connection_max:
-            self._decline(frame, Code.BUSY, f"{self._open_calls} calls of this connection are under way")
-        elif self._listener.is_closing:
-            self._decline(frame, Code.SHUTTING_DOWN, f"{self._listener.endpoint} is shutting down")
+        try:
+            binding, request = self._admission.admit(method_id, header, length, self._open_calls)
+        except RequestRefused as refusal:
+            self._decline(frame, refusal)
+            return
+        deadline = self._now() + timeout_ms * MILLISECOND if timeout_ms else NEVER
+        call = FramedCall(self, binding.method, request, deadline, request_id)
+        if length:
+            self._incoming = (call, binding)
+            self._acquire_buffer(length)
         else:
-            try:
-                request = served.parse(header)
-            except DecodeError as problem:
-                self._decline(frame, Code.INVALID, f"the request of {served.method!r} cannot be read: {problem}")
-            else:
-                deadline = self._now() + timeout_ms * MILLISECOND if timeout_ms else NEVER
-                call = FramedCall(self, served.method, request, deadline, request_id)
-                if length:
-                    self._incoming = (call, served)
-                    self._acquire_buffer(length)
-                else:
-                    self._admit(call, served)
+            self._admit(call, binding)
 
-    def _decline(self, frame: Frame, code: Code, message: str) -> None:
+    def _decline(self, frame: Frame, refusal: RequestRefused) -> None:
         """Answer without a handler, and throw the payload away."""
-        self.send_error(frame.method, frame.request_id, code, message, 0)
+        self.send_error(frame.method, frame.request_id, refusal.code, refusal.message, 0)
         if frame.payload_length:
             self._expect(frame.payload_length, [])
         self.check_queue()
@@ -191,28 +208,29 @@ class ServerConnection(Connection):
 
     def _on_payload(self) -> None:
         assert self._incoming is not None
-        (call, served), self._incoming = self._incoming, None
+        (call, binding), self._incoming = self._incoming, None
         call.payload, self._buffer = self._buffer, None
         if self._now() >= call.deadline:
-            # Nobody waits any more: the work would be for nothing.
+            # The client has given the call up: the work would be for nothing.
             self.send_error(call.method.id, call.request_id, Code.DEADLINE, f"{call.method!r} arrived too late", 0)
             call.release()
         else:
-            self._admit(call, served)
+            self._admit(call, binding)
 
     def _reserve_header(self, length: int) -> None:
         self._acquire_buffer(length)
 
     def _acquire_buffer(self, length: int) -> None:
-        """Receive into a buffer of the pool, now or when it is our turn."""
+        """Receive `length` bytes into a buffer of the pool, now or when the pool grants one."""
         self._buffer = self.pool.acquire(length)
         if self._buffer is not None:
             self._expect(length, [self._buffer])
         else:
             self._wait_for(length, _NO_BUFFER)
-            self._claim = self.pool.claim(length, self._on_buffer_granted)
+            self._claim = self.pool.claim(length, self)
 
-    def _on_buffer_granted(self, buffer: memoryview) -> None:
+    def on_buffer_granted(self, buffer: memoryview) -> None:
+        """See `BufferWaiter.on_buffer_granted`."""
         self._claim = None
         self._buffer = buffer
         self._provide(buffer, _NO_BUFFER)
@@ -230,37 +248,39 @@ class ServerConnection(Connection):
         self.send(pack(_REPLY, method_id, request_id, len(data), 0, code) + data)
 
     def check_queue(self) -> None:
-        """A peer that does not read its answers is not asked for more requests."""
+        """Read no more requests of a client that does not read its answers."""
         if self.queued_bytes > self.limits.send_queue_bytes_max:
             self.pause(_QUEUE_FULL)
 
     def on_call_ended(self, call: FramedCall) -> None:
-        """The handler has done with a call."""
+        """The handler has ended a call; its answer is not queued yet."""
         self._open_calls -= 1
         if self._calls.get(call.request_id) is call:
             del self._calls[call.request_id]
-        if self._listener.is_closing:  # not before the answer is queued
-            self._loop.call_soon(self._listener.on_progress)
+        if self._admission.is_closing:  # not before the answer is queued
+            self._loop.call_soon(self._owner.on_progress)
 
     def _on_sent(self) -> None:
         if self._paused and self.queued_bytes <= self.limits.send_queue_bytes_max // 2:
             self.resume(_QUEUE_FULL)
-        if self._listener.is_closing:
-            self._listener.on_progress()
+        if self._admission.is_closing:
+            self._owner.on_progress()
 
     # --- bad peers and the end -----------------------------------------------------------------------------------------
 
     def _on_bad_frame(self, problem: FrameError, first_bytes: bytes | None) -> None:
-        self._listener.peer_log.warning("%s disconnects %s: %s", self._listener.endpoint, self.peer, problem)
+        self._context.peer_log.warning("%s disconnects %s: %s", self._admission.endpoint, self.peer, problem)
         if first_bytes is None or first_bytes.startswith(MAGIC_BYTES):
             self.send_error(0, 0, Code.PROTOCOL, str(problem), 0)
             self.flush()
         self.close(str(problem))
 
     def sweep(self, now: int) -> None:
-        """Called about once a second: disconnects a peer that owes us the rest of a frame, that takes nothing of ours, that says
-        nothing at all, or whose host has vanished."""
+        """Called every `sweep_ns`: disconnects a client that owes the rest of a frame, that takes none of what is queued for it,
+        that is idle for too long, or whose host has vanished."""
         bounds = self.limits
+        # A frame has two clocks: since its last byte, which finds a client that has stopped, and since its beginning, which finds
+        # one that sends a byte now and then for ever.
         if not self.is_mid_frame or self.frames != self._last_frames:
             self._last_frames = self.frames
             self._frame_since = self._received_since = now
@@ -277,34 +297,34 @@ class ServerConnection(Connection):
             self._give_up(f"it sends a frame of {expected} bytes slower than {bounds.receive_rate_min} bytes per second")
         elif now - self._sent_since >= bounds.send_stall_ns:
             self._give_up(f"it has taken none of {self.queued_bytes} bytes for {bounds.send_stall_ns / SECOND:.3g} s")
-        elif self.check_socket(self._listener.has_vanished):
+        elif self.has_vanished(self._context.sockets):
             self._give_up(f"its host has acknowledged nothing for {limits.peer_unresponsive_ns / SECOND:.3g} s")
         elif now - self._idle_since >= bounds.connection_idle_ns_max and not self._has_streams():
-            log.debug("%s closes the connection of %s: nothing has arrived for long", self._listener.endpoint, self.peer)
+            log.debug("%s closes the connection of %s: nothing has arrived for long", self._admission.endpoint, self.peer)
             self.close("it was idle for too long")
 
     def _has_streams(self) -> bool:
         return any(call.method.streaming for call in self._calls.values())
 
     def on_process_paused(self, gap_ns: int) -> None:
-        """This process itself stood still for so long: that must not count against the peer. (Being idle is nothing that counts
-        against it: what has not been heard of for so long may be closed whoever slept.)"""
+        """This process itself stood still for `gap_ns`, which must not count against the client. (It may count as idle time: an
+        idle connection can be closed at no harm.)"""
         self._frame_since += gap_ns
         self._received_since += gap_ns
         self._sent_since += gap_ns
 
     def _give_up(self, reason: str) -> None:
-        self._listener.peer_log.warning("%s disconnects %s: %s", self._listener.endpoint, self.peer, reason)
+        self._context.peer_log.warning("%s disconnects %s: %s", self._admission.endpoint, self.peer, reason)
         self.close(reason)
 
     def _on_closed(self, reason: str) -> None:
-        log.debug("%s: %s has gone: %s", self._listener.endpoint, self.peer, reason)
+        log.debug("%s: %s has gone: %s", self._admission.endpoint, self.peer, reason)
         if self._claim is not None:
             self.pool.cancel(self._claim)
             self._claim = None
         self._incoming = None
         self._release_buffer()
-        self._listener.forget(self)
+        self._owner.on_connection_closed(self)
         calls, self._calls = list(self._calls.values()), {}
         for call in calls:
             call.cancel()

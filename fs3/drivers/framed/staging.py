@@ -8,8 +8,8 @@ import weakref
 from fs3.base.limits import staging_bytes
 
 
-class Staging:
-    """One buffer for all connections of a loop: whoever is awake uses it, and copies out what is left before the next one."""
+class StagingBuffer:
+    """One buffer for all connections of a loop. A connection uses it while it handles one event, and copies out what is left."""
 
     __slots__ = ("__weakref__", "data", "view")
 
@@ -18,12 +18,12 @@ class Staging:
         self.view = memoryview(self.data)
 
 
-_stagings: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Staging] = weakref.WeakKeyDictionary()
+_stagings: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, StagingBuffer] = weakref.WeakKeyDictionary()
 
 
-def staging_of(loop: asyncio.AbstractEventLoop) -> Staging:
+def staging_of(loop: asyncio.AbstractEventLoop) -> StagingBuffer:
     """The staging buffer of a loop."""
     found = _stagings.get(loop)
     if found is None:
-        found = _stagings[loop] = Staging()
+        found = _stagings[loop] = StagingBuffer()
     return found

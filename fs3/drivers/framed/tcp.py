@@ -13,6 +13,7 @@ from fs3.base.errors import error
 from fs3.base.limits import peer_unresponsive_ns
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND
+from fs3.drivers.framed.listener import FramedListener
 from fs3.drivers.framed.transport import Address, FramedTransport
 from fs3.ports.rpc import Bindings, Listener
 from fs3.wire.endpoints import format_host_port, parse_host_port
@@ -61,7 +62,7 @@ class TcpTransport(FramedTransport):
             answers = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except socket.gaierror as problem:
             raise error(Code.UNAVAILABLE, f"{endpoint}: no address is known for {host!r} ({problem.strerror})") from None
-        # IPv4 first: "localhost" answers with both, and our servers listen on what they were told, mostly IPv4.
+        # IPv4 first: "localhost" answers with both, and fs3's servers listen on what they were told, mostly IPv4.
         return sorted(((family, address) for family, _, _, _, address in answers), key=lambda one: one[0] != socket.AF_INET)
 
     async def serve(self, endpoint: str, bindings: Bindings) -> Listener:
@@ -74,7 +75,7 @@ class TcpTransport(FramedTransport):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 sock.bind(address)
                 real = format_host_port("tcp", *sock.getsockname()[:2])
-                return self._listen(sock, real, bindings)
+                return FramedListener(sock, self._server_context(real, bindings))
             except OSError as failure:
                 problem = failure
                 sock.close()
@@ -83,9 +84,9 @@ class TcpTransport(FramedTransport):
         raise error(Code.INVALID, f"cannot listen at {endpoint}: {problem.strerror if problem else 'it has no address'}")
 
     def _tune(self, sock: socket.socket) -> None:
-        # Small frames must not wait for an acknowledgement; we gather them ourselves.
+        # Small frames must not wait for an acknowledgement; `FrameSender` gathers them already.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # A host that dies says nothing. Keepalive asks on an idle connection; `_has_vanished` looks whether anybody answers.
+        # A host that dies says nothing. Keepalive asks on an idle connection; `has_vanished` looks whether it answers.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in (
             ("TCP_KEEPIDLE", tcp_keepalive_idle_s),
@@ -95,7 +96,8 @@ class TcpTransport(FramedTransport):
             if (number := getattr(socket, option, None)) is not None:
                 sock.setsockopt(socket.IPPROTO_TCP, number, value)
 
-    def _has_vanished(self, sock: socket.socket) -> bool:
+    def has_vanished(self, sock: socket.socket) -> bool:
+        """See `StreamSockets.has_vanished`."""
         option = getattr(socket, "TCP_INFO", None)
         return option is not None and has_vanished(sock.getsockopt(socket.IPPROTO_TCP, option, _TCP_INFO.size))
 

@@ -1,4 +1,4 @@
-"""What `tcp` and `local` have in common."""
+"""What `tcp` and `local` have in common: connecting, and what a server needs to know."""
 
 from __future__ import annotations
 
@@ -12,20 +12,19 @@ from fs3.base.errors import error
 from fs3.base.limits import calls_per_connection_max
 from fs3.base.status import Code
 from fs3.drivers.framed.client import FramedChannel
-from fs3.drivers.framed.listener import FramedListener
-from fs3.drivers.framed.server import ServerLimits
-from fs3.drivers.rpc.receive_pool import ReceivePool
+from fs3.drivers.framed.server import ServerContext, ServerLimits
+from fs3.drivers.rpc.admission import RequestAdmission
+from fs3.drivers.rpc.rate_limited_log import RateLimitedLog
+from fs3.drivers.rpc.receive_pool import ReceivePool, pool_of
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Bindings, Channel, Listener
-
-listen_backlog = 1024
 
 Address = tuple[socket.AddressFamily, Any]
 """Family and address as `socket` takes them."""
 
 
 class FramedTransport:
-    """`fs3.ports.rpc.Transport` on stream sockets; a subclass knows the addresses."""
+    """`fs3.ports.rpc.Transport` on stream sockets, and the `StreamSockets` of its channels and listeners."""
 
     scheme = ""
 
@@ -47,7 +46,7 @@ class FramedTransport:
     # --- what a subclass says ------------------------------------------------------------------------------------------
 
     def _check(self, endpoint: str) -> None:
-        """Raises InvalidArgument for an endpoint that cannot be parsed."""
+        """Raises FS3Error INVALID for an endpoint that cannot be parsed."""
         raise NotImplementedError
 
     async def _resolve(self, endpoint: str) -> Sequence[Address]:
@@ -58,12 +57,8 @@ class FramedTransport:
         """Set the options of a connected socket."""
         raise NotImplementedError
 
-    def _has_vanished(self, sock: socket.socket) -> bool:
-        """The peer's host does not answer any more, although the connection looks open. Asked about once a second."""
-        return False
-
     def _peer(self, sock: socket.socket) -> str:
-        """The name of the peer of an accepted socket."""
+        """The name of the client of an accepted socket."""
         raise NotImplementedError
 
     # --- the port ------------------------------------------------------------------------------------------------------
@@ -71,7 +66,7 @@ class FramedTransport:
     def connect(self, endpoint: str) -> Channel:
         """See `fs3.ports.rpc.Transport.connect`."""
         self._check(endpoint)
-        return FramedChannel(endpoint, self._clock, lambda: self._dial(endpoint), self._has_vanished, self._calls_max)
+        return FramedChannel(endpoint, self._clock, self, self._calls_max)
 
     async def serve(self, endpoint: str, bindings: Bindings) -> Listener:
         """See `fs3.ports.rpc.Transport.serve`."""
@@ -79,7 +74,8 @@ class FramedTransport:
 
     # --- sockets -------------------------------------------------------------------------------------------------------
 
-    async def _dial(self, endpoint: str) -> socket.socket:
+    async def dial(self, endpoint: str) -> socket.socket:
+        """See `StreamSockets.dial`."""
         problem: OSError | None = None
         for family, address in await self._resolve(endpoint):
             sock = socket.socket(family, socket.SOCK_STREAM)
@@ -99,15 +95,24 @@ class FramedTransport:
             raise error(Code.UNAVAILABLE, f"nobody listens at {endpoint}")
         raise problem or error(Code.UNAVAILABLE, f"{endpoint} has no address")
 
-    def _listen(self, sock: socket.socket, endpoint: str, bindings: Bindings, on_closed: Any = lambda: None) -> FramedListener:
-        """A listener on a bound socket."""
+    def adopt(self, sock: socket.socket) -> str:
+        """See `StreamSockets.adopt`."""
+        self._tune(sock)
+        return self._peer(sock)
 
-        def adopt(accepted: socket.socket) -> str:
-            self._tune(accepted)
-            return self._peer(accepted)
+    def has_vanished(self, sock: socket.socket) -> bool:
+        """See `StreamSockets.has_vanished`. A host that has its peers on it does not vanish."""
+        return False
 
-        sock.setblocking(False)
-        sock.listen(listen_backlog)
-        return FramedListener(
-            sock, endpoint, bindings, self._clock, self._bounds, self._pool, adopt, self._has_vanished, on_closed
+    def _server_context(self, endpoint: str, bindings: Bindings) -> ServerContext:
+        """What a listener at `endpoint` and its connections share. Within the running loop."""
+        loop = asyncio.get_running_loop()
+        return ServerContext(
+            loop=loop,
+            clock=self._clock,
+            admission=RequestAdmission(bindings, endpoint, self._bounds.calls_per_connection_max),
+            limits=self._bounds,
+            pool=self._pool if self._pool is not None else pool_of(loop),
+            peer_log=RateLimitedLog(self._clock),
+            sockets=self,
         )

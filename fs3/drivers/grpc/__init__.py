@@ -58,5 +58,5 @@ class GrpcTransport:
 
 
 def _prepare() -> None:
-    # What its C core would write to stderr (ports taken, peers gone) is said by our own errors.
+    # What its C core would write to stderr (ports taken, peers gone) is said by the errors that are raised.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")

@@ -15,8 +15,7 @@ from fs3.base.limits import connect_backoff_max_ns, connect_timeout_ns
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND
 from fs3.drivers.grpc.codes import OPTIONS, error_of, take_payload, with_payload
-from fs3.drivers.rpc.channel import ClientChannel, PendingCall, StreamCall
-from fs3.drivers.rpc.payload import copy_parts, destinations
+from fs3.drivers.rpc.channel import ClientChannel, PendingCall, StreamCall, deliver_reply
 from fs3.model.method import Method, PayloadSide
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Reply
@@ -33,7 +32,7 @@ _CHANNEL_OPTIONS = (
 
 
 class GrpcChannel(ClientChannel):
-    """`fs3.ports.rpc.Channel` on grpc.aio. The library keeps the connection; the places, deadlines and errors are ours."""
+    """`fs3.ports.rpc.Channel` on grpc.aio. The library keeps the connection; `ClientChannel` the places, deadlines and errors."""
 
     def __init__(self, endpoint: str, clock: Clock, calls_max: int) -> None:
         super().__init__(endpoint, clock, calls_max)
@@ -67,7 +66,7 @@ class GrpcChannel(ClientChannel):
         found = self._callables.get(method)
         if found is None:
             assert self._channel is not None
-            # Without serialisers: messages travel as the bytes we make.
+            # Without serialisers: messages travel as the bytes `with_payload` makes.
             make = self._channel.unary_stream if method.streaming else self._channel.unary_unary
             found = self._callables[method] = make(f"/{method.service}/{method.name}")
         return found
@@ -110,14 +109,7 @@ class GrpcChannel(ClientChannel):
         method = call.method
         message = method.reply.FromString(data)
         payload = take_payload(message) if method.payload is PayloadSide.REPLY else b""
-        if call.done():
-            return Reply(message)
-        if call.into is None:
-            return Reply(message, memoryview(bytearray(payload)) if payload else None)
-        targets = destinations(call.into, message, len(payload))
-        if payload and not call.done():
-            copy_parts((payload,), targets)
-        return Reply(message, targets[0] if len(targets) == 1 else None)
+        return deliver_reply(call, message, (payload,), len(payload))
 
     def _settle(self, call: PendingCall, outcome: Reply | BaseException) -> None:
         self.pending.pop(call.request_id, None)

@@ -7,25 +7,25 @@ import contextlib
 import errno
 import socket
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, NoReturn
 
 import grpc
-from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from fs3.base.errors import FS3Error, error
 from fs3.base.limits import calls_per_connection_max, connection_idle_ns_max, stream_queue_bytes_max
 from fs3.base.status import Code
-from fs3.base.units import MILLISECOND, SECOND
+from fs3.base.units import MILLISECOND, NEVER, SECOND
 from fs3.drivers.grpc.codes import ERROR_TRAILER, OPTIONS, status_of, take_payload, with_payload
-from fs3.drivers.rpc.channel import NEVER
+from fs3.drivers.rpc.admission import RequestAdmission, RequestRefused
+from fs3.drivers.rpc.drain import Drain
 from fs3.drivers.rpc.receive_pool import ReceivePool, pool_of
-from fs3.drivers.rpc.server_call import MethodBinding, ServerCall, bindings_by_id, run_guarded
+from fs3.drivers.rpc.server_call import ServerCall, run_guarded
 from fs3.model.method import Method
 from fs3.ports.clock import Clock
-from fs3.ports.rpc import Bindings, Part
+from fs3.ports.rpc import Bindings, OnSent, Part
 from fs3.wire.endpoints import format_host_port, parse_host_port
 from fs3.wire.errors import encode_error
 
@@ -38,7 +38,8 @@ _SERVER_OPTIONS = (
     ("grpc.server.max_pending_requests", 4 * calls_per_connection_max),
     ("grpc.server.max_pending_requests_hard_limit", 8 * calls_per_connection_max),
 )
-_LINGER_S = 0.1
+_LINGER_NS = 100 * MILLISECOND
+"""`stop` resets connections whose last answer has been handed to the socket but not read yet: they get so long for it."""
 _FAR_S = 3600.0 * 24 * 365
 """gRPC reports a call without a deadline as one in the far future."""
 
@@ -91,7 +92,7 @@ class GrpcCall(ServerCall):
         self._listener.on_call_ended(self)
         self.release()
 
-    def _send_reply(self, data: bytes, parts: Sequence[Part], length: int, on_sent: Callable[[], None] | None) -> None:
+    def _send_reply(self, data: bytes, parts: Sequence[Part], length: int, on_sent: OnSent | None) -> None:
         try:
             self.outcome = with_payload(data, self.method.reply, parts, length)
         except FS3Error as problem:
@@ -120,19 +121,18 @@ class GrpcCall(ServerCall):
 class GrpcListener:
     """`fs3.ports.rpc.Listener` on grpc.aio."""
 
-    def __init__(self, bindings: Bindings, clock: Clock, calls_max: int, pool: ReceivePool) -> None:
+    def __init__(self, endpoint: str, bindings: Bindings, clock: Clock, calls_max: int, pool: ReceivePool) -> None:
         self.pool = pool
         self._now = clock.now
-        self._calls_max = calls_max
+        self._admission = RequestAdmission(bindings, endpoint, calls_max)
         self._calls: Counter[str] = Counter()  # by peer, which names one connection
-        self._idle = asyncio.Event()
-        self._is_closing = self._stopped = False
-        self._endpoint = ""
+        self._drain = Drain(self)
+        self._is_stopped = False
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(options=(*OPTIONS, *_SERVER_OPTIONS))
         services: dict[str, dict[str, Any]] = {}
-        for served in bindings_by_id(bindings).values():
-            services.setdefault(served.method.service, {})[served.method.name] = self._handler(served)
+        for method in bindings:
+            services.setdefault(method.service, {})[method.name] = self._handler(method)
         for name, handlers in services.items():
             self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -142,10 +142,16 @@ class GrpcListener:
     @property
     def endpoint(self) -> str:
         """Where it really listens."""
-        return self._endpoint
+        return self._admission.endpoint
 
-    async def start(self, endpoint: str) -> None:
-        """Listen. FS3Error naming the endpoint."""
+    @property
+    def is_idle(self) -> bool:
+        """No call is under way."""
+        return not self._calls
+
+    async def start(self) -> None:
+        """Listen. Raises FS3Error naming the endpoint."""
+        endpoint = self.endpoint
         host, port = parse_host_port(endpoint, "grpc")
         try:
             port = self._server.add_insecure_port(endpoint.partition("://")[2])
@@ -154,7 +160,7 @@ class GrpcListener:
         if not port:
             await self._server.stop(None)
             raise _why_not(endpoint)
-        self._endpoint = format_host_port("grpc", host, port)
+        self._admission.endpoint = format_host_port("grpc", host, port)
         await self._server.start()
         for name in ("", *self._services):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -162,31 +168,24 @@ class GrpcListener:
     async def close(self, grace_ns: int = 0) -> None:
         """See `fs3.ports.rpc.Listener.close`."""
         await self._health.enter_graceful_shutdown()
-        self._is_closing = True
-        if grace_ns > 0 and not self._stopped:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(grace_ns / SECOND):
-                    while self._calls:
-                        self._idle.clear()
-                        await self._idle.wait()
-                    # `stop` resets connections whose last answer has been handed to the socket but not read yet.
-                    await asyncio.sleep(_LINGER_S)
-        self._stopped = True
+        self._admission.is_closing = True
+        if not self._is_stopped:
+            await self._drain.wait(grace_ns, _LINGER_NS)
+        self._is_stopped = True
         await self._server.stop(None)
 
     def on_call_ended(self, call: ServerCall) -> None:
-        """The handler has done with a call."""
+        """The handler has ended a call."""
         self._calls[call.peer] -= 1
         if self._calls[call.peer] <= 0:
             del self._calls[call.peer]
-        if not self._calls:
-            self._idle.set()
+        self._drain.on_progress()
 
-    def _handler(self, binding: MethodBinding) -> Any:
-        if binding.method.streaming:
+    def _handler(self, method: Method) -> Any:
+        if method.streaming:
 
             async def stream(data: bytes, context: Any) -> AsyncIterator[bytes]:
-                call = await self._begin(binding, data, context)
+                call = await self._begin(method, data, context)
                 try:
                     while True:
                         while call.messages:
@@ -204,7 +203,7 @@ class GrpcListener:
             return grpc.unary_stream_rpc_method_handler(stream)
 
         async def unary(data: bytes, context: Any) -> bytes:
-            call = await self._begin(binding, data, context)
+            call = await self._begin(method, data, context)
             try:
                 if not call.is_over:
                     await call.wait_changed()
@@ -217,17 +216,14 @@ class GrpcListener:
 
         return grpc.unary_unary_rpc_method_handler(unary)
 
-    async def _begin(self, binding: MethodBinding, data: bytes, context: Any) -> GrpcCall:
+    async def _begin(self, method: Method, data: bytes, context: Any) -> GrpcCall:
         """Check a request and hand it to its handler."""
-        method, peer = binding.method, context.peer()
-        if self._is_closing:
-            await _abort(context, Code.SHUTTING_DOWN, f"{self._endpoint} is shutting down")
-        if self._calls[peer] >= self._calls_max:
-            await _abort(context, Code.BUSY, f"{self._calls[peer]} calls of this connection are under way")
+        peer = context.peer()
         try:
-            request = binding.parse(data)
-        except DecodeError as problem:
-            await _abort(context, Code.INVALID, f"the request of {method!r} cannot be read: {problem}")
+            # The payload is in the message on this wire: it is looked at once that is parsed.
+            binding, request = self._admission.admit(method.id, data, 0, self._calls[peer])
+        except RequestRefused as refusal:
+            await _abort(context, refusal.code, refusal.message)
         remaining_s = context.time_remaining()
         deadline = NEVER if remaining_s is None or remaining_s > _FAR_S else self._now() + int(remaining_s * SECOND)
         call = GrpcCall(self, method, request, peer, deadline)
@@ -240,15 +236,16 @@ class GrpcListener:
 
 async def serve(endpoint: str, bindings: Bindings, clock: Clock, calls_max: int, pool: ReceivePool | None) -> GrpcListener:
     """A listener at `endpoint`."""
-    listener = GrpcListener(bindings, clock, calls_max, pool or pool_of(asyncio.get_running_loop()))
-    await listener.start(endpoint)
+    listener = GrpcListener(endpoint, bindings, clock, calls_max, pool or pool_of(asyncio.get_running_loop()))
+    await listener.start()
     return listener
 
 
-async def _abort(context: Any, code: Code, message: str, routing_version: int = 0) -> None:
+async def _abort(context: Any, code: Code, message: str, routing_version: int = 0) -> NoReturn:
     """End a call with an error; does not return."""
     trailer = ((ERROR_TRAILER, encode_error(code, message, routing_version)),)
     await context.abort(status_of(code), message, trailer)
+    raise AssertionError("abort has returned")
 
 
 def _why_not(endpoint: str) -> FS3Error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from fs3.base.errors import FS3Error, error
@@ -41,21 +40,6 @@ class KVStats:
 
 
 def fail_batch(batch: CommitBatch, why: FS3Error) -> CommitBatch:
-    """The batch with an error for everybody: one each, since raising one object in many places would chain their tracebacks."""
+    """The batch with an error for every caller: one each, since one object raised in many places would chain tracebacks."""
     batch.outcomes = [(op, done, None, error(why.code, why.strerror or "", why.filename)) for op, done, _, _ in batch.outcomes]
     return batch
-
-
-def future_callback() -> tuple[asyncio.Future[Any], OnDone[Any]]:
-    """A future, and a callback that settles it unless its owner has given up."""
-    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-
-    def done(result: Any, why: BaseException | None) -> None:
-        if future.done():
-            return
-        if why is not None:
-            future.set_exception(why)
-        else:
-            future.set_result(result)
-
-    return future, done

@@ -57,7 +57,7 @@ class CommitThread:
     def commit(self, rows: Rows, state: int, loop: asyncio.AbstractEventLoop, finished: OnOutcome) -> None:
         """Write `rows`, which were made for a state, and call `finished` on `loop`: `Committed`, an error (then nothing is
         written), or `LockGrant` when another process has committed since. After that the next commit is for the locked state
-        whatever it says, and must come soon: nobody else can write until then. `rows` must not change before `finished`."""
+        whatever it says, and must come soon: no other process can write until then. `rows` must not change before `finished`."""
         self._jobs.put((rows, state, loop, finished))
 
     def stop(self) -> None:

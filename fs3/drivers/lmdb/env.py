@@ -16,6 +16,7 @@ from fs3.base.errors import FS3Error, error
 from fs3.base.status import Code
 from fs3.base.units import format_size
 from fs3.drivers.os.directory_lock import DirectoryLock
+from fs3.drivers.os.sync import sync_directory
 
 log = logging.getLogger("fs3.lmdb")
 
@@ -40,7 +41,7 @@ class Environment:
 
         `kind` and `version` name what the rows mean, e.g. "kv" and 1. `map_bytes` is address space, not memory or disk; it is
         doubled as needed up to `map_bytes_max`. Raises FS3Error: BUSY when this process has the directory open, or another one
-        that shares it with nobody; UNSUPPORTED for other contents; DISK when it cannot be read.
+        that does not share it; UNSUPPORTED for other contents; DISK when it cannot be read.
         """
         self.directory = directory
         self.map_bytes_max = max(map_bytes, map_bytes_max)
@@ -54,8 +55,9 @@ class Environment:
                 self.clear_stale_readers()
                 self._check_format(f"fs3 {kind} {version}".encode())
                 if fresh:
-                    _sync_directory(directory)
-                    _sync_directory(directory.parent)
+                    # LMDB syncs its files, not the names it gave them.
+                    sync_directory(directory)
+                    sync_directory(directory.parent)
             except BaseException:
                 self._env.close()
                 raise
@@ -164,12 +166,3 @@ class Environment:
         """Close and unlock. No transaction may be open."""
         self._env.close()
         self._lock.release()
-
-
-def _sync_directory(directory: Path) -> None:
-    # LMDB syncs its files, not the names it gave them.
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -3,19 +3,19 @@
     submit ─► inbox ─► drain (one per turn of the loop): every operation runs to its end on an Overlay over
                          its batch's writes · the batch being committed · a snapshot of the newest state
     batch  ─► writer thread: lock, one synced commit      while it runs, the next batch gathers and *runs*
-    commit ─► new snapshot ─► next batch to the writer ─► everybody of this batch is answered
+    commit ─► new snapshot ─► next batch to the writer ─► all callers of this batch are answered
 
 An operation may thus have read writes that are not durable yet. Its own batch is committed after theirs, so its answer is
 given after theirs are durable; should their commit fail, nothing of it is kept and it runs again without them. An operation
 that raised, or wrote nothing, waits in the same way: its answer too may rest on those writes.
 
 **Several processes.** A batch was run on one state, and is committed only onto that state. When the writer has the lock and
-finds another one, it keeps the lock: the operations run again on what is there now, and commit without anybody in between, so
+finds another one, it keeps the lock: the operations run again on what is there now, and commit with no other in between, so
 none runs in vain twice. From then on, until other processes have been silent for some commits, the lock is taken first and
-the operations run once, under it. Reads begin on the newest state, so whoever hears of a commit finds it, in any process.
+the operations run once, under it. Reads begin on the newest state, so any process that has heard of a commit finds it.
 
-A process that is stopped while it has the lock keeps everybody else from writing until it goes on or ends; reads go on. One
-that is killed leaves a lock that the next writer repairs, and a snapshot that somebody sweeps up.
+A process that is stopped while it has the lock keeps all others from writing until it goes on or ends; reads go on. One
+that is killed leaves a lock that the next writer repairs, and a snapshot that another process sweeps up (`clear_stale_readers`).
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ from fs3.base.limits import (
 )
 from fs3.base.status import Code
 from fs3.base.units import SECOND
-from fs3.drivers.lmdb.batch import CommitBatch, KVStats, fail_batch, future_callback
+from fs3.drivers.lmdb.batch import CommitBatch, KVStats, fail_batch
 from fs3.drivers.lmdb.commit_thread import CommitOutcome, CommitReceipt, CommitThread, LockGrant
 from fs3.drivers.lmdb.env import Environment
 from fs3.drivers.lmdb.overlay import NO_STATE, Overlay
 from fs3.drivers.lmdb.snapshots import Snapshots
 from fs3.ports.clock import Clock
-from fs3.ports.kv import OnDone, ReadOp, WriteOp
+from fs3.ports.kv import OnDone, ReadOp, WriteOp, future_callback
 
 log = logging.getLogger("fs3.lmdb")
 
@@ -76,7 +76,7 @@ class LmdbKV:
         self._gathering_batch = CommitBatch()
         self._committing: CommitBatch | None = None
         self._committing_state = NO_STATE
-        """What the flying batch was run on."""
+        """What the batch being committed was run on."""
         self._committing_since = 0
         self._drain_is_scheduled = False
         self._room = transactions_per_commit_max
@@ -92,7 +92,7 @@ class LmdbKV:
         self._idle: asyncio.Future[None] | None = None
         self.stats = KVStats()
         self._slow: asyncio.TimerHandle | None = None
-        """Looks whether the flying batch is the same as last time."""
+        """Looks whether the batch being committed is the same as last time."""
         _open_stores.add(self)
 
     @classmethod
@@ -255,7 +255,7 @@ class LmdbKV:
         self._slow = self._loop.call_later(lmdb_slow_commit_ns / SECOND, self._warn_if_slow, self._committing)
 
     def _continue_or_idle(self) -> None:
-        """Nothing is under way: go on with what waits, or tell whoever closes that nothing does."""
+        """Nothing is under way: go on with what waits, or tell `close` that nothing does."""
         if self._inbox:
             if not self._drain_is_scheduled:
                 self._schedule_drain()
@@ -265,7 +265,7 @@ class LmdbKV:
     # --- what the writer says -----------------------------------------------------------------------------------------
 
     def _commit_done(self, outcome: CommitOutcome) -> None:
-        """On the loop, after the writer has done with the flying batch."""
+        """On the loop, after the writer has done with the batch being committed."""
         batch, self._committing = self._committing, None
         assert batch is not None
         self._snapshots.busy = False
@@ -303,7 +303,7 @@ class LmdbKV:
         self._own_state = state
         self._room = min(2 * self._room, transactions_per_commit_max)
         try:
-            # The newest state is visible before anybody hears of it, and the disk has its next work before we talk.
+            # The newest state is visible before any caller hears of it, and the disk has its next work before we talk.
             self._snapshots.rebase()
             if self._snapshots.base.state == state or not self._gathering_batch.outcomes:
                 self._submit_batch(state)
@@ -323,7 +323,7 @@ class LmdbKV:
         else:
             self._contended_commits -= 1
         self._snapshots.rebase()
-        assert self._snapshots.base.state == state, "somebody has committed without the lock"
+        assert self._snapshots.base.state == state, "another process has committed without the lock"
         batch = CommitBatch()
         self._run_waiting(batch, None)
         # Even when it has written nothing: the lock is given back.
@@ -344,10 +344,10 @@ class LmdbKV:
         self._inbox.extendleft((op, done) for op, done, _, _ in reversed(again))
 
     def _on_failure(self, batch: CommitBatch, problem: BaseException) -> None:
-        """The batch is as if it had never been. Whoever ran after it may have read its writes, and runs again."""
+        """The batch is as if it had never been. Operations that ran after it may have read its writes, and run again."""
         why = self._environment.explain(problem)
         if why.code is not Code.NO_SPACE:
-            # After a failed sync nobody knows what the disk has.
+            # After a failed sync it is not known what the disk has.
             raise why
         if len(batch.outcomes) > 1:
             # Some of it may fit. Halves end at the operations that do not.

@@ -12,9 +12,9 @@ from typing import Any, NoReturn
 
 import lmdb
 
-from fs3.base.errors import InvalidArgument, error
-from fs3.base.limits import key_bytes_stored_max, value_bytes_stored_max
+from fs3.base.errors import error
 from fs3.base.status import Code
+from fs3.ports.kv import check_key, check_row
 
 Rows = dict[bytes, bytes | None]
 """Key -> value; None: deleted."""
@@ -108,7 +108,7 @@ class Snapshot:
         """Let the pages of this state be reused. Reading from it is an error afterwards.
 
         py-lmdb gives the reader's slot back when the transaction *object* goes, not when it is aborted. The traceback of an
-        operation that raised reaches this snapshot, and whoever keeps the exception would keep the slot: so nothing of the
+        operation that raised reaches this snapshot, and keeping the exception would keep the slot: so nothing of the
         transaction, not even a bound method, stays here.
         """
         if self._txn is not None:
@@ -119,7 +119,7 @@ class Snapshot:
 
 
 class Overlay:
-    """The `Txn` of one operation. Its writes are in `own.rows`; whoever ran the operation keeps them or drops them."""
+    """The `Txn` of one operation. Its writes are in `own.rows`; the store that ran the operation keeps or drops them."""
 
     __slots__ = ("_below", "_rows", "_snapshot", "own")
 
@@ -161,25 +161,13 @@ class Overlay:
         return found[:limit]
 
     def put(self, key: bytes, value: bytes) -> None:
-        # Checked here, in the operation that is wrong: in the writer a bad row would fail everybody's commit.
-        if type(value) is not bytes or len(value) > value_bytes_stored_max:
-            raise InvalidArgument(Code.INVALID, f"a value is at most {value_bytes_stored_max} bytes, this is {_describe(value)}")
-        _check_key(key)
+        check_row(key, value)
         self._rows[key] = value
 
     def delete(self, key: bytes) -> None:
-        _check_key(key)
+        check_key(key)
         self._rows[key] = None
 
 
 def _ended(*_: object) -> NoReturn:
     raise error(Code.SHUTTING_DOWN, "the transaction has ended")
-
-
-def _check_key(key: bytes) -> None:
-    if type(key) is not bytes or not 0 < len(key) <= key_bytes_stored_max:
-        raise InvalidArgument(Code.INVALID, f"a key is 1 to {key_bytes_stored_max} bytes, this is {_describe(key)}")
-
-
-def _describe(value: object) -> str:
-    return f"{len(value)} bytes" if isinstance(value, bytes) else f"a {type(value).__name__}"

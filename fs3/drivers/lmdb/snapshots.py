@@ -11,7 +11,7 @@ from fs3.drivers.lmdb.env import Environment
 from fs3.drivers.lmdb.overlay import Snapshot
 
 lmdb_snapshot_rest_ns = 100 * MILLISECOND
-"""A store that nobody has used for so long lets go of the state it has read."""
+"""A store that has not been read for so long closes the state it has in view."""
 
 
 class Snapshots:

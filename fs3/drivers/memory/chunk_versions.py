@@ -56,7 +56,7 @@ class MemoryVersion:
 class MemoryChunk:
     """Immutable: a change makes another."""
 
-    __slots__ = ("committed", "kind", "pending", "tag")
+    __slots__ = ("_meta", "committed", "kind", "pending", "tag")
 
     def __init__(
         self,
@@ -69,12 +69,26 @@ class MemoryChunk:
         self.pending = pending
         self.kind = kind
         self.tag = tag
+        self._meta: ChunkMeta | None = None
 
     @property
     def exists(self) -> bool:
+        """There is a version of either kind."""
         return self.committed is not None or self.pending is not None
 
-    def describe(self) -> ChunkMeta:
+    @property
+    def content(self) -> bytes:
+        """Of the committed version; none without."""
+        return self.committed.content if self.committed is not None else b""
+
+    @property
+    def meta(self) -> ChunkMeta:
+        """What the store tells of it."""
+        if self._meta is None:
+            self._meta = self._describe()
+        return self._meta
+
+    def _describe(self) -> ChunkMeta:
         committed, pending = self.committed, self.pending
         newest = pending or committed
         assert newest is not None
@@ -91,12 +105,8 @@ class MemoryChunk:
         )
 
 
-def overlay_data(old: bytes, offset: int, data: bytes) -> bytes:
-    """`data` over `old` from an offset on; a gap between them is zeros."""
-    return old[:offset].ljust(offset, b"\0") + data + old[offset + len(data) :]
-
-
 def bytes_of(chunk: MemoryChunk) -> int:
+    """Bytes of content of both versions."""
     return sum(len(version.content) for version in (chunk.committed, chunk.pending) if version is not None)
 
 

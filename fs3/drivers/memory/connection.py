@@ -1,189 +1,173 @@
-"""A client and a server of one process that talk to each other, over two lanes of a `MemoryNetwork`."""
+"""A connection between a client and a server of one process, over two pipes of a `MemoryNetwork`.
+
+What travels are the frames at the end of this file: each knows what happens where it arrives.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
-
-from google.protobuf.message import DecodeError
+from collections.abc import Sequence
+from contextvars import Context
+from typing import Protocol
 
 from fs3.base.limits import stream_queue_bytes_max
 from fs3.base.status import Code
-from fs3.base.units import MILLISECOND
-from fs3.drivers.memory.network import MemoryNetwork, MemoryPipe
-from fs3.drivers.rpc.channel import NEVER, PendingCall
+from fs3.base.units import MILLISECOND, NEVER
+from fs3.drivers.memory.network import MemoryFrame, MemoryNetwork, MemoryPipe
+from fs3.drivers.rpc.admission import RequestAdmission, RequestRefused
+from fs3.drivers.rpc.channel import PendingCall
 from fs3.drivers.rpc.payload import copy_parts, join_parts
+from fs3.drivers.rpc.receive_pool import ReceivePool
 from fs3.drivers.rpc.server_call import MethodBinding, ServerCall, run_guarded
 from fs3.model.method import Method
-from fs3.ports.rpc import Part
+from fs3.ports.rpc import OnSent, Part
 from fs3.wire.errors import encode_error
 from fs3.wire.frames import HEADER_BYTES
 
-if TYPE_CHECKING:
-    from fs3.drivers.memory.transport import MemoryChannel, MemoryListener
+
+class ClientEnd(Protocol):
+    """The channel at one end of a connection."""
+
+    host: str
+    context: Context
+    """In which its side of the connection is handled."""
+
+    def on_reply(self, request_id: int, data: bytes, parts: Sequence[Part], length: int) -> None:
+        """The last or only answer of a call: the message, serialised, and a payload of `length` bytes."""
+        ...
+
+    def on_error(self, request_id: int, code: Code, data: bytes) -> None:
+        """The error that ends a call, as `encode_error` makes it."""
+        ...
+
+    def on_message(self, request_id: int, data: bytes) -> None:
+        """One message of a stream, serialised."""
+        ...
+
+    def on_connection_lost(self, connection: MemoryConnection, reason: str) -> None:
+        """The connection has ended, and not by `hang_up`."""
+        ...
+
+
+class ServerEnd(Protocol):
+    """The listener at the other end."""
+
+    host: str
+    context: Context
+    """In which its side of the connection is handled."""
+    admission: RequestAdmission
+    pool: ReceivePool
+    connections: dict[MemoryConnection, None]
+
+    def on_progress(self) -> None:
+        """A call has ended or an answer has arrived, or a connection has gone."""
+        ...
 
 
 class MemoryCall(ServerCall):
     """One request, as its server sees it."""
 
-    __slots__ = ("_connection", "_queued_bytes", "request_id")
+    __slots__ = ("connection", "queued_bytes", "request_id")
 
     def __init__(self, connection: MemoryConnection, method: Method, request: object, deadline: int, request_id: int) -> None:
         super().__init__(method, request, connection.peer, deadline)
-        self._connection = connection
-        self._queued_bytes = 0
+        self.connection = connection
+        self.queued_bytes = 0
+        """Messages of a stream that have not arrived."""
         self.request_id = request_id
 
     def release(self) -> None:
         """See `fs3.ports.rpc.Call.release`."""
         payload, self.payload = self.payload, None
         if payload is not None:
-            self._connection.listener.pool.release(payload)
+            self.connection.server.pool.release(payload)
 
     def _on_end(self) -> None:
-        self._connection.on_call_ended(self)
+        self.connection.on_call_ended(self)
         self.release()
 
-    def _send_reply(self, data: bytes, parts: Sequence[Part], length: int, on_sent: Callable[[], None] | None) -> None:
-        connection = self._connection
-        if on_sent is None:
-            connection.down.push(
-                HEADER_BYTES + len(data) + length, lambda: connection.on_reply(self.request_id, data, parts, length)
-            )
-            return
-        gone = on_sent
-
-        def over() -> None:
-            # The server's own business, which must not run where its answer arrives.
-            asyncio.get_running_loop().call_soon(run_guarded, gone, context=connection.listener.context)
-
-        def deliver() -> None:
-            connection.on_reply(self.request_id, data, parts, length)
-            over()
-
-        connection.down.push(HEADER_BYTES + len(data) + length, deliver, over)
+    def _send_reply(self, data: bytes, parts: Sequence[Part], length: int, on_sent: OnSent | None) -> None:
+        self.connection.down.push(_ReplyFrame(self.connection, self.request_id, data, parts, length, on_sent))
 
     def _send_error(self, code: Code, message: str, routing_version: int) -> None:
-        self._connection.send_error(self.request_id, code, message, routing_version)
+        self.connection.send_error(self.request_id, code, message, routing_version)
 
     def _send_message(self, data: bytes) -> bool:
-        connection = self._connection
-        size = HEADER_BYTES + len(data)
-        if connection.down.is_closed or (self._queued_bytes and self._queued_bytes + size > stream_queue_bytes_max):
+        down = self.connection.down
+        frame = _MessageFrame(self, data)
+        if down.is_closed or (self.queued_bytes and self.queued_bytes + frame.size > stream_queue_bytes_max):
             return False
-        self._queued_bytes += size
-
-        def deliver() -> None:
-            self._queued_bytes -= size
-            connection.on_message(self.request_id, data)
-
-        connection.down.push(size, deliver)
+        self.queued_bytes += frame.size
+        down.push(frame)
         return True
 
     def _send_end(self) -> None:
-        connection = self._connection
-        connection.down.push(HEADER_BYTES, lambda: connection.on_reply(self.request_id, b"", (), 0))
+        self.connection.down.push(_ReplyFrame(self.connection, self.request_id, b"", (), 0, None))
 
 
 class MemoryConnection:
     """A client and a server that talk to each other."""
 
-    def __init__(self, network: MemoryNetwork, channel: MemoryChannel, listener: MemoryListener) -> None:
-        self.listener = listener
-        self.peer = f"memory:{channel.host or 'client'}"
-        self._network = network
-        self._channel = channel
-        self._calls: dict[int, MemoryCall] = {}
+    def __init__(self, network: MemoryNetwork, client: ClientEnd, server: ServerEnd) -> None:
+        self.client = client
+        self.server = server
+        self.peer = f"memory:{client.host or 'client'}"
+        self.calls: dict[int, MemoryCall] = {}
+        """By request id: neither ended by their handlers nor cancelled."""
         self.open_calls = 0
-        cut = f"the network between {channel.host!r} and {listener.host!r} broke"
-        self.up = MemoryPipe(network, channel.host, listener.host, lambda: self.disconnect(cut), listener.context)
-        self.down = MemoryPipe(network, listener.host, channel.host, lambda: self.disconnect(cut), channel.context)
+        """Not ended by their handlers, cancelled ones too."""
+        self._network = network
+        self.up = MemoryPipe(network, self, client.host, server.host, server.context)
+        self.down = MemoryPipe(network, self, server.host, client.host, client.context)
         self.pipes = (self.up, self.down)
         network.connections[self] = None
-        listener.connections[self] = None
+        server.connections[self] = None
 
     # --- towards the server --------------------------------------------------------------------------------------------
 
     def request(self, call: PendingCall, timeout_ms: int) -> None:
-        """Send a request."""
-        request_id, method, data, length = call.request_id, call.method, call.data, call.length
-        parcel = call.wire_state = _RequestPayload(call.parts) if length else None
-
-        def deliver() -> None:
-            self._on_request(request_id, method.id, data, length, parcel, timeout_ms)
-
-        self.up.push(HEADER_BYTES + len(data) + length, deliver)
+        """Send a request. `timeout_ms` 0: it has no deadline."""
+        payload = call.wire_state = _RequestPayload(call.parts) if call.length else None
+        self.up.push(_RequestFrame(self, call, payload, timeout_ms))
 
     def cancel_request(self, call: PendingCall) -> None:
-        """The client does not wait any more. The request may still arrive, as over any network."""
+        """The client has given a call up. The request may still arrive, as over any network."""
         if call.wire_state is not None:
             call.wire_state.snapshot()
-        request_id = call.request_id
+        self.up.push(_CancelFrame(self, call.request_id))
 
-        def deliver() -> None:
-            found = self._calls.pop(request_id, None)
-            if found is not None:
-                found.cancel()
-
-        self.up.push(HEADER_BYTES, deliver)
-
-    def _on_request(
-        self, request_id: int, method_id: int, data: bytes, length: int, parcel: _RequestPayload | None, timeout_ms: int
-    ) -> None:
-        listener = self.listener
-        served = listener.table.get(method_id)
-        if served is None:
-            self.send_error(request_id, Code.UNSUPPORTED, f"no method {method_id:#06x} is served here")
-            return
-        if length and not served.takes_payload:
-            self.send_error(request_id, Code.INVALID, f"requests of {served.method!r} carry no payload")
-            return
-        if self.open_calls >= listener.calls_max:
-            self.send_error(request_id, Code.BUSY, f"{self.open_calls} calls of this connection are under way")
-            return
-        if listener.is_closing:
-            self.send_error(request_id, Code.SHUTTING_DOWN, f"{listener.endpoint} is shutting down")
-            return
+    def on_request(self, frame: _RequestFrame) -> None:
+        """A request arrives."""
+        server, request_id, length = self.server, frame.request_id, frame.length
         try:
-            request = served.parse(data)
-        except DecodeError as problem:
-            self.send_error(request_id, Code.INVALID, f"the request of {served.method!r} cannot be read: {problem}")
+            binding, request = server.admission.admit(frame.method_id, frame.data, length, self.open_calls)
+        except RequestRefused as refusal:
+            self.send_error(request_id, refusal.code, refusal.message)
             return
-        deadline = self._network.clock.now() + timeout_ms * MILLISECOND if timeout_ms else NEVER
-        call = MemoryCall(self, served.method, request, deadline, request_id)
-        if parcel is None:
-            self._admit(call, served)
+        deadline = self._network.clock.now() + frame.timeout_ms * MILLISECOND if frame.timeout_ms else NEVER
+        call = MemoryCall(self, binding.method, request, deadline, request_id)
+        if frame.payload is None:
+            self._admit(call, binding)
             return
-        buffer = listener.pool.acquire(length)
+        buffer = server.pool.acquire(length)
         if buffer is not None:
-            self._take_payload(call, served, parcel, buffer)
+            self.take_payload(call, binding, frame.payload, buffer)
             return
         # As on a socket: nothing more is read from this connection until there is room.
         self.up.pause()
+        server.pool.claim(length, _WaitingRequest(call, binding, frame.payload))
 
-        def granted(buffer: memoryview) -> None:
-            if self.up.is_closed:
-                listener.pool.release(buffer)
-                return
-            asyncio.get_running_loop().call_soon(resume, buffer)
-
-        def resume(buffer: memoryview) -> None:
-            self._take_payload(call, served, parcel, buffer)
-            self.up.resume()
-
-        listener.pool.claim(length, granted)
-
-    def _take_payload(self, call: MemoryCall, binding: MethodBinding, parcel: _RequestPayload, buffer: memoryview) -> None:
+    def take_payload(self, call: MemoryCall, binding: MethodBinding, payload: _RequestPayload, buffer: memoryview) -> None:
+        """Copy the payload of a request into a buffer of the pool, and go on with it."""
         call.payload = buffer
         try:
-            copy_parts(parcel.parts, [buffer])
+            copy_parts(payload.parts, [buffer])
         except OSError as problem:
             call.release()
             self.disconnect(f"a part of a request could not be read: {problem}")
             return
-        parcel.parts = ()
+        payload.parts = ()
         if self._network.clock.now() >= call.deadline:
             call.release()
             self.send_error(call.request_id, Code.DEADLINE, f"{call.method!r} arrived too late")
@@ -191,74 +175,68 @@ class MemoryConnection:
             self._admit(call, binding)
 
     def _admit(self, call: MemoryCall, binding: MethodBinding) -> None:
-        self._calls[call.request_id] = call
+        self.calls[call.request_id] = call
         self.open_calls += 1
         call.dispatch(binding.handler)
 
     def on_call_ended(self, call: MemoryCall) -> None:
-        """The handler has done with a call."""
+        """The handler has ended a call; its answer is not sent yet."""
         self.open_calls -= 1
-        if self._calls.get(call.request_id) is call:
-            del self._calls[call.request_id]
+        if self.calls.get(call.request_id) is call:
+            del self.calls[call.request_id]
         # Its answer is pushed after this, and the listener must not close before it has arrived.
-        if self.listener.is_closing:
-            asyncio.get_running_loop().call_soon(self.listener.on_progress)
+        if self.server.admission.is_closing:
+            asyncio.get_running_loop().call_soon(self.server.on_progress)
 
     # --- towards the client --------------------------------------------------------------------------------------------
 
     def send_error(self, request_id: int, code: Code, message: str, routing_version: int = 0) -> None:
-        """Send an error."""
-        data = encode_error(code, message, routing_version)
-        self.down.push(HEADER_BYTES + len(data), lambda: self._channel.on_error(request_id, code, data))
-
-    def on_reply(self, request_id: int, data: bytes, parts: Sequence[Part], length: int) -> None:
-        """A reply arrives."""
-        self._channel.on_reply(request_id, data, parts, length)
-        if self.listener.is_closing:
-            self.listener.on_progress()
-
-    def on_message(self, request_id: int, data: bytes) -> None:
-        """A message of a stream arrives."""
-        self._channel.on_message(request_id, data)
+        """Send the error that ends a call."""
+        self.down.push(_ErrorFrame(self, request_id, code, encode_error(code, message, routing_version)))
 
     # --- the end -------------------------------------------------------------------------------------------------------
 
     def hang_up(self) -> None:
         """The client closes. What it has sent arrives first, then the server notices."""
         self.down.close()
-        self.up.push(0, lambda: self._on_client_hung_up(), lambda: None)
+        self.up.push(_HangUpFrame(self))
 
-    def disconnect(self, reason: str) -> None:
-        """See `NetworkConnection.broken`."""
-        self._forget()
-        loop = asyncio.get_running_loop()
-        loop.call_soon(self._channel.on_connection_lost, self, reason, context=self._channel.context)
-        loop.call_soon(self._cancel_calls, context=self.listener.context)
-
-    def on_host_crash(self, host: str) -> None:
-        """See `NetworkConnection.crashed`."""
-        reason = f"host {host!r} crashed"
-        self._forget()
-        if self._channel.host != host:
-            asyncio.get_running_loop().call_soon(self._channel.on_connection_lost, self, reason, context=self._channel.context)
-        if self.listener.host != host:
-            asyncio.get_running_loop().call_soon(self._cancel_calls, context=self.listener.context)
-
-    def _on_client_hung_up(self) -> None:
+    def on_hang_up(self) -> None:
+        """The client has closed, and everything it sent has arrived."""
         self._forget()
         self._cancel_calls()
+
+    def on_cut(self) -> None:
+        """See `NetworkConnection.on_cut`."""
+        self.disconnect(f"the network between {self.client.host!r} and {self.server.host!r} broke")
+
+    def disconnect(self, reason: str) -> None:
+        """See `NetworkConnection.disconnect`."""
+        self._forget()
+        loop = asyncio.get_running_loop()
+        loop.call_soon(self.client.on_connection_lost, self, reason, context=self.client.context)
+        loop.call_soon(self._cancel_calls, context=self.server.context)
+
+    def on_host_crash(self, host: str) -> None:
+        """See `NetworkConnection.on_host_crash`."""
+        reason = f"host {host!r} crashed"
+        self._forget()
+        if self.client.host != host:
+            asyncio.get_running_loop().call_soon(self.client.on_connection_lost, self, reason, context=self.client.context)
+        if self.server.host != host:
+            asyncio.get_running_loop().call_soon(self._cancel_calls, context=self.server.context)
 
     def _forget(self) -> None:
         self.up.close()
         self.down.close()
         self._network.connections.pop(self, None)
-        self.listener.connections.pop(self, None)
+        self.server.connections.pop(self, None)
 
     def _cancel_calls(self) -> None:
-        calls, self._calls = list(self._calls.values()), {}
+        calls, self.calls = list(self.calls.values()), {}
         for call in calls:
             call.cancel()
-        self.listener.on_progress()
+        self.server.on_progress()
 
 
 class _RequestPayload:
@@ -270,7 +248,137 @@ class _RequestPayload:
         self.parts = parts
 
     def snapshot(self) -> None:
-        """The caller wants its memory back."""
+        """Copy what has not arrived, so that the caller can have its memory back."""
         if self.parts:
             with contextlib.suppress(OSError):
                 self.parts = (join_parts(self.parts),)
+
+
+class _WaitingRequest:
+    """A request that has arrived and waits for a buffer; its connection is paused meanwhile."""
+
+    __slots__ = ("_binding", "_call", "_payload")
+
+    def __init__(self, call: MemoryCall, binding: MethodBinding, payload: _RequestPayload) -> None:
+        self._call = call
+        self._binding = binding
+        self._payload = payload
+
+    def on_buffer_granted(self, buffer: memoryview) -> None:
+        """See `BufferWaiter.on_buffer_granted`."""
+        connection = self._call.connection
+        if connection.up.is_closed:
+            connection.server.pool.release(buffer)
+        else:  # later: this runs within the `release` of another request, of another connection perhaps
+            asyncio.get_running_loop().call_soon(self._resume, buffer)
+
+    def _resume(self, buffer: memoryview) -> None:
+        connection = self._call.connection
+        connection.take_payload(self._call, self._binding, self._payload, buffer)
+        connection.up.resume()
+
+
+class _RequestFrame(MemoryFrame):
+    __slots__ = ("_connection", "data", "length", "method_id", "payload", "request_id", "timeout_ms")
+
+    def __init__(self, connection: MemoryConnection, call: PendingCall, payload: _RequestPayload | None, timeout_ms: int) -> None:
+        super().__init__(HEADER_BYTES + len(call.data) + call.length)
+        self._connection = connection
+        self.request_id = call.request_id
+        self.method_id = call.method.id
+        self.data = call.data
+        self.length = call.length
+        self.payload = payload
+        self.timeout_ms = timeout_ms
+
+    def deliver(self) -> None:
+        self._connection.on_request(self)
+
+
+class _CancelFrame(MemoryFrame):
+    __slots__ = ("_connection", "_request_id")
+
+    def __init__(self, connection: MemoryConnection, request_id: int) -> None:
+        super().__init__(HEADER_BYTES)
+        self._connection = connection
+        self._request_id = request_id
+
+    def deliver(self) -> None:
+        call = self._connection.calls.pop(self._request_id, None)
+        if call is not None:
+            call.cancel()
+
+
+class _HangUpFrame(MemoryFrame):
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: MemoryConnection) -> None:
+        super().__init__(0)
+        self._connection = connection
+
+    def deliver(self) -> None:
+        self._connection.on_hang_up()
+
+
+class _ReplyFrame(MemoryFrame):
+    __slots__ = ("_connection", "_data", "_length", "_on_sent", "_parts", "_request_id")
+
+    def __init__(
+        self,
+        connection: MemoryConnection,
+        request_id: int,
+        data: bytes,
+        parts: Sequence[Part],
+        length: int,
+        on_sent: OnSent | None,
+    ) -> None:
+        super().__init__(HEADER_BYTES + len(data) + length)
+        self._connection = connection
+        self._request_id = request_id
+        self._data = data
+        self._parts = parts
+        self._length = length
+        self._on_sent = on_sent
+
+    def deliver(self) -> None:
+        server = self._connection.server
+        self._connection.client.on_reply(self._request_id, self._data, self._parts, self._length)
+        if server.admission.is_closing:
+            server.on_progress()
+        self._release_parts()
+
+    def drop(self) -> None:
+        self._release_parts()
+
+    def _release_parts(self) -> None:
+        # Arrived or lost, the parts are not needed any more. That is the server's business: it must not run in the client's
+        # context, where replies arrive.
+        if self._on_sent is not None:
+            asyncio.get_running_loop().call_soon(run_guarded, self._on_sent, context=self._connection.server.context)
+
+
+class _ErrorFrame(MemoryFrame):
+    __slots__ = ("_code", "_connection", "_data", "_request_id")
+
+    def __init__(self, connection: MemoryConnection, request_id: int, code: Code, data: bytes) -> None:
+        super().__init__(HEADER_BYTES + len(data))
+        self._connection = connection
+        self._request_id = request_id
+        self._code = code
+        self._data = data
+
+    def deliver(self) -> None:
+        self._connection.client.on_error(self._request_id, self._code, self._data)
+
+
+class _MessageFrame(MemoryFrame):
+    __slots__ = ("_call", "_data")
+
+    def __init__(self, call: MemoryCall, data: bytes) -> None:
+        super().__init__(HEADER_BYTES + len(data))
+        self._call = call
+        self._data = data
+
+    def deliver(self) -> None:
+        self._call.queued_bytes -= self.size
+        self._call.connection.client.on_message(self._call.request_id, self._data)

@@ -13,16 +13,11 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar, cast
 
 from fs3.base.coroutines import run
-from fs3.base.errors import InvalidArgument, error
-from fs3.base.limits import (
-    key_bytes_stored_max,
-    transactions_per_commit_max,
-    transactions_waiting_max,
-    value_bytes_stored_max,
-)
+from fs3.base.errors import error
+from fs3.base.limits import transactions_per_commit_max, transactions_waiting_max
 from fs3.base.status import Code
 from fs3.drivers.memory.sorted_rows import SortedRows
-from fs3.ports.kv import OnDone, ReadOp, WriteOp
+from fs3.ports.kv import OnDone, ReadOp, WriteOp, check_key, check_row, future_callback
 
 T = TypeVar("T")
 log = logging.getLogger("fs3.kv")
@@ -73,18 +68,10 @@ class MemoryKV:
 
     async def transact(self, op: WriteOp[T]) -> T:
         """`submit`, awaited."""
-        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-
-        def done(result: T | None, why: BaseException | None) -> None:
-            if answer.cancelled():
-                return
-            if why is not None:
-                answer.set_exception(why)
-            else:
-                answer.set_result(cast("T", result))
-
+        future, done = future_callback()
         self.submit(op, done)
-        return await answer
+        result: T = await future
+        return result
 
     async def close(self) -> None:
         """Finish what was submitted, then refuse everything."""
@@ -166,7 +153,7 @@ class _ReadTxn:
         return self._rows.scan(begin, end, limit, reverse=reverse)
 
     def end(self) -> None:
-        """Whoever kept the transaction beyond its operation gets an AttributeError instead of other people's rows."""
+        """A caller that kept the transaction beyond its operation gets an AttributeError instead of later rows."""
         del self._rows
 
 
@@ -179,14 +166,12 @@ class _Txn(_ReadTxn):
 
     def put(self, key: bytes, value: bytes) -> None:
         """Set a key. Raises InvalidArgument for a row that other stores could not hold either."""
-        _check_key(key)
-        if type(value) is not bytes or len(value) > value_bytes_stored_max:
-            raise InvalidArgument(Code.INVALID, f"a value is at most {value_bytes_stored_max} bytes, this is {_described(value)}")
+        check_row(key, value)
         self._replaced.append((key, self._rows.put(key, value)))
 
     def delete(self, key: bytes) -> None:
         """Remove a key; removing an absent one is fine."""
-        _check_key(key)
+        check_key(key)
         before = self._rows.delete(key)
         if before is not None:
             self._replaced.append((key, before))
@@ -198,12 +183,3 @@ class _Txn(_ReadTxn):
                 self._rows.delete(key)
             else:
                 self._rows.put(key, before)
-
-
-def _check_key(key: bytes) -> None:
-    if type(key) is not bytes or not 0 < len(key) <= key_bytes_stored_max:
-        raise InvalidArgument(Code.INVALID, f"a key is 1 to {key_bytes_stored_max} bytes, this is {_described(key)}")
-
-
-def _described(value: object) -> str:
-    return f"{len(value)} bytes" if isinstance(value, bytes) else f"a {type(value).__name__}"

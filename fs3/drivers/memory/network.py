@@ -1,11 +1,11 @@
-"""A network inside one process: lanes that carry frames between named hosts, in order, when its policy says so.
+"""A network inside one process: pipes that carry frames between named hosts, in order, when its policy says so.
 
 It behaves as TCP does as far as programs can tell: what one connection carries in one direction arrives complete and in order, or
 the connection breaks. A simulator decides when, by a `LinkPolicy`. Nothing is delivered from within the call that sends it: what
 was sent in one turn of the loop arrives together in a later one.
 
 What arrives is handled in the context (`contextvars`) of the side it arrives at: that of the channel's or the listener's making.
-Nothing of one side ever runs on behalf of the other, so a simulator can tell by the context which host a callback belongs to.
+Nothing of one side ever runs in the other's context, so a simulator can tell by the context which host a callback belongs to.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ from collections.abc import Callable
 from contextvars import Context, copy_context
 from typing import Final, Protocol
 
-from fs3.base.units import SECOND
-from fs3.drivers.rpc.channel import NEVER
+from fs3.base.units import NEVER, SECOND
 from fs3.drivers.rpc.server_call import run_guarded
 from fs3.ports.clock import Clock
 
 HOLD: Final = -1
 """Verdict: it stays on the way until `MemoryNetwork.release` asks the policy again. A partition."""
 CUT: Final = -2
-"""Verdict: the connection breaks; both ends notice. For a connection that is being made: nobody answers."""
+"""Verdict: the connection breaks; both ends notice. For a connection that is being made: no host answers."""
 
 
 class LinkPolicy(Protocol):
@@ -33,7 +32,7 @@ class LinkPolicy(Protocol):
     def carry(self, source: str, target: str, size: int) -> int:
         """Nanoseconds until `size` bytes that host `source` sends to host `target` now have arrived, HOLD, or CUT.
 
-        Asked once per frame, and with size 0 once per connection that is being made. Frames of one lane never overtake.
+        Asked once per frame, and with size 0 once per connection that is being made. Frames of one pipe never overtake.
         """
         ...
 
@@ -46,52 +45,57 @@ class ImmediateDelivery:
         return 0
 
 
-class _Delivery:
-    __slots__ = ("at", "deliver", "on_dropped", "size")
+class MemoryFrame:
+    """Something on its way through a pipe. Exactly one of `deliver` and `drop` is called, once."""
 
-    def __init__(self, size: int, deliver: Callable[[], None], on_dropped: Callable[[], None] | None) -> None:
-        self.at = NEVER
+    __slots__ = ("arrives_at", "size")
+
+    def __init__(self, size: int) -> None:
+        """`size`: bytes it would have on a wire."""
         self.size = size
-        self.deliver = deliver
-        self.on_dropped = on_dropped
+        self.arrives_at = NEVER
+        """`NEVER` while the policy holds it."""
+
+    def deliver(self) -> None:
+        """It arrives; runs in the context of the side it arrives at."""
+        raise NotImplementedError
+
+    def drop(self) -> None:
+        """It is lost with its connection."""
 
 
 class MemoryPipe:
     """One direction of one connection."""
 
-    def __init__(
-        self, network: MemoryNetwork, source: str, target: str, on_broken: Callable[[], None], context: Context | None = None
-    ) -> None:
-        """`broke` is called when the policy cuts the connection; what arrives is delivered in `context`."""
+    def __init__(self, network: MemoryNetwork, connection: NetworkConnection, source: str, target: str, context: Context) -> None:
+        """From host `source` to host `target`; what arrives is delivered in `context`."""
         self.source = source
         self.target = target
         self.queued_bytes = 0
         self.is_closed = False
         self._network = network
-        self._on_broken = on_broken
+        self._connection = connection
         self._context = context
-        self._items: deque[_Delivery] = deque()
+        self._frames: deque[MemoryFrame] = deque()
         self._last_at = 0
         self._paused = False
         self._due: asyncio.Handle | None = None
         self._due_at = NEVER
 
-    def push(self, size: int, deliver: Callable[[], None], on_dropped: Callable[[], None] | None = None) -> None:
-        """Send a frame of `size` bytes: either `deliver` or `dropped` will be called, later."""
+    def push(self, frame: MemoryFrame) -> None:
+        """Send a frame. It arrives in a later turn of the loop; a closed pipe drops it at once."""
         if self.is_closed:
-            if on_dropped is not None:
-                run_guarded(on_dropped)
+            run_guarded(frame.drop)
             return
-        item = _Delivery(size, deliver, on_dropped)
-        self._items.append(item)
-        self.queued_bytes += size
-        self._ask_policy(item)
+        self._frames.append(frame)
+        self.queued_bytes += frame.size
+        self._ask_policy(frame)
 
     def release(self) -> None:
         """Ask the policy again about what is held."""
-        for item in list(self._items):
-            if item.at >= NEVER and not self.is_closed:
-                self._ask_policy(item)
+        for frame in list(self._frames):
+            if frame.arrives_at >= NEVER and not self.is_closed:
+                self._ask_policy(frame)
 
     def pause(self) -> None:
         """Deliver nothing until `resume`."""
@@ -106,24 +110,26 @@ class MemoryPipe:
         """Drop what is on the way."""
         self.is_closed = True
         self.queued_bytes = 0
-        items, self._items = self._items, deque()
-        for item in items:
-            if item.on_dropped is not None:
-                run_guarded(item.on_dropped)
+        frames, self._frames = self._frames, deque()
+        for frame in frames:
+            run_guarded(frame.drop)
 
-    def _ask_policy(self, item: _Delivery) -> None:
-        verdict = self._network.policy.carry(self.source, self.target, item.size)
+    def _ask_policy(self, frame: MemoryFrame) -> None:
+        verdict = self._network.policy.carry(self.source, self.target, frame.size)
         if verdict == CUT:
-            asyncio.get_running_loop().call_soon(self._on_broken, context=self._network.context)
+            asyncio.get_running_loop().call_soon(self._connection.on_cut, context=self._network.context)
         elif verdict != HOLD:
-            item.at = self._last_at = max(self._network.clock.now() + verdict, self._last_at)
+            frame.arrives_at = self._last_at = max(self._network.clock.now() + verdict, self._last_at)
             self._schedule()
 
     def _schedule(self) -> None:
-        """Arm for the oldest frame; what is behind it cannot overtake."""
-        if self._paused or not self._items:
+        """Arm for the oldest frame; what is behind it cannot overtake.
+
+        Not an `Alarm`: what is due now leaves by `call_soon`, and the pipe's own context must be the one that delivers.
+        """
+        if self._paused or not self._frames:
             return
-        at = self._items[0].at
+        at = self._frames[0].arrives_at
         if at >= self._due_at:
             return
         if self._due is not None:
@@ -140,12 +146,12 @@ class MemoryPipe:
         self._due = None
         self._due_at = NEVER
         now = self._network.clock.now()
-        for _ in range(len(self._items)):
-            if self._paused or not self._items or self._items[0].at > now:
+        for _ in range(len(self._frames)):  # what is sent meanwhile arrives in a later turn
+            if self._paused or not self._frames or self._frames[0].arrives_at > now:
                 break
-            item = self._items.popleft()
-            self.queued_bytes -= item.size
-            item.deliver()
+            frame = self._frames.popleft()
+            self.queued_bytes -= frame.size
+            frame.deliver()
         self._schedule()
 
 
@@ -154,8 +160,12 @@ class NetworkConnection(Protocol):
 
     pipes: tuple[MemoryPipe, MemoryPipe]
 
+    def on_cut(self) -> None:
+        """The policy breaks it: both ends notice."""
+        ...
+
     def disconnect(self, reason: str) -> None:
-        """Both ends notice now."""
+        """End it for `reason`: both ends notice."""
         ...
 
     def on_host_crash(self, host: str) -> None:
@@ -186,8 +196,8 @@ class MemoryNetwork:
     def release(self) -> None:
         """The policy has changed its mind: ask it again about everything it held."""
         for connection in list(self.connections):
-            for lane in connection.pipes:
-                lane.release()
+            for pipe in connection.pipes:
+                pipe.release()
         dials, self.held_dials = list(self.held_dials), {}
         for dial in dials:
             dial()
@@ -200,7 +210,7 @@ class MemoryNetwork:
 
     def crash(self, host: str) -> None:
         """Power off: the host's listeners are gone and nothing is delivered to it; the others see their connections break."""
-        for name in [name for name, door in self.listeners.items() if door.host == host]:
+        for name in [name for name, listener in self.listeners.items() if listener.host == host]:
             del self.listeners[name]
         for connection in list(self.connections):
             if host in (connection.pipes[0].source, connection.pipes[0].target):

@@ -7,7 +7,6 @@ when they arrive: a file range is read straight into the caller's buffer.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 from contextvars import copy_context
 from typing import Any
@@ -18,10 +17,10 @@ from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.drivers.memory.connection import MemoryConnection
 from fs3.drivers.memory.network import CUT, HOLD, MemoryNetwork
-from fs3.drivers.rpc.channel import ClientChannel, PendingCall, StreamCall
-from fs3.drivers.rpc.payload import copy_parts, destinations
+from fs3.drivers.rpc.admission import RequestAdmission
+from fs3.drivers.rpc.channel import ClientChannel, PendingCall, StreamCall, deliver_reply
+from fs3.drivers.rpc.drain import Drain
 from fs3.drivers.rpc.receive_pool import ReceivePool, pool_of
-from fs3.drivers.rpc.server_call import bindings_by_id
 from fs3.ports.rpc import Bindings, Channel, Listener, Part, Reply
 from fs3.wire.endpoints import strip_scheme
 from fs3.wire.errors import decode_error
@@ -89,12 +88,12 @@ class MemoryChannel(ClientChannel):
         self._try_connect()
 
     def _try_connect(self) -> None:
-        """Ask the network for a way to the listener; again when it has held us."""
+        """Ask the network's policy how the connection is made; again when it has held it."""
         if not self._is_opening or self._is_closed:
             return
         assert self._loop is not None
-        door = self._network.listeners.get(self._name)
-        target = door.host if door is not None else self._name
+        listener = self._network.listeners.get(self._name)
+        target = listener.host if listener is not None else self._name
         verdict = self._network.policy.carry(self.host, target, 0)
         if verdict == HOLD:
             self._network.held_dials[self._try_connect] = None
@@ -109,7 +108,7 @@ class MemoryChannel(ClientChannel):
         if not self._is_opening or self._is_closed:
             return
         listener = self._network.listeners.get(self._name)
-        if not isinstance(listener, MemoryListener) or listener.is_closing:
+        if not isinstance(listener, MemoryListener) or listener.admission.is_closing:
             self._end_dial()
             self._on_connect_failed(error(Code.UNAVAILABLE, f"nobody listens at {self.endpoint}"))
             return
@@ -129,7 +128,7 @@ class MemoryChannel(ClientChannel):
             self._dial_timer = None
 
     def on_connection_lost(self, connection: MemoryConnection, reason: str) -> None:
-        """The connection has ended."""
+        """See `ClientEnd.on_connection_lost`."""
         if connection is self._connection:
             self._connection = None
             self._on_disconnected(Code.DISCONNECTED, reason)
@@ -153,13 +152,16 @@ class MemoryChannel(ClientChannel):
     # --- replies -------------------------------------------------------------------------------------------------------
 
     def on_reply(self, request_id: int, data: bytes, parts: Sequence[Part], length: int) -> None:
-        """The last or only answer of a call."""
+        """See `ClientEnd.on_reply`."""
         self.activity += 1
         call = self.pending.pop(request_id, None)
         if call is None:
             return
         try:
-            reply = self._take(call, data, parts, length)
+            if isinstance(call, StreamCall):
+                reply = Reply(None)
+            else:
+                reply = deliver_reply(call, call.method.reply.FromString(data), parts, length)
         except Exception as problem:  # of `into`, or of a file that cannot be read
             if not call.done():
                 call.set_exception(problem)
@@ -168,22 +170,8 @@ class MemoryChannel(ClientChannel):
                 call.set_result(reply)
         self.pump()
 
-    def _take(self, call: PendingCall, data: bytes, parts: Sequence[Part], length: int) -> Reply:
-        if isinstance(call, StreamCall):
-            return Reply(None)
-        message = call.method.reply.FromString(data)
-        if call.into is not None:
-            targets = destinations(call.into, message, length)
-            if call.done():  # by `into`: the buffers are the caller's again
-                return Reply(message)
-        else:
-            targets = [memoryview(bytearray(length))] if length else []
-        if length:
-            copy_parts(parts, list(targets))
-        return Reply(message, targets[0] if len(targets) == 1 else None)
-
     def on_error(self, request_id: int, code: Code, data: bytes) -> None:
-        """A call that failed."""
+        """See `ClientEnd.on_error`."""
         self.activity += 1
         call = self.pending.pop(request_id, None)
         if call is not None and not call.done():
@@ -191,7 +179,7 @@ class MemoryChannel(ClientChannel):
         self.pump()
 
     def on_message(self, request_id: int, data: bytes) -> None:
-        """One message of a stream."""
+        """See `ClientEnd.on_message`."""
         self.activity += 1
         call = self.pending.get(request_id)
         if isinstance(call, StreamCall):
@@ -208,37 +196,32 @@ class MemoryListener:
         self.host = host
         self.context = copy_context()
         """In which its side of every connection is handled."""
-        self.table = bindings_by_id(bindings)
-        self.calls_max = calls_max
+        self.admission = RequestAdmission(bindings, f"memory://{name}", calls_max)
         self.pool = pool
-        self.is_closing = False
         self.connections: dict[MemoryConnection, None] = {}
         self._network = network
         self._name = name
-        self._idle_waiter: asyncio.Future[None] | None = None
+        self._drain = Drain(self)
 
     @property
     def endpoint(self) -> str:
         """ "memory://name"."""
-        return f"memory://{self._name}"
+        return self.admission.endpoint
+
+    @property
+    def is_idle(self) -> bool:
+        """No call is under way, and no answer on its way."""
+        return not any(connection.open_calls or connection.down.queued_bytes for connection in self.connections)
 
     async def close(self, grace_ns: int = 0) -> None:
         """See `fs3.ports.rpc.Listener.close`."""
-        self.is_closing = True
+        self.admission.is_closing = True
         if self._network.listeners.get(self._name) is self:
             del self._network.listeners[self._name]
-        if grace_ns > 0 and not self._is_idle():
-            self._idle_waiter = asyncio.get_running_loop().create_future()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(grace_ns / SECOND):
-                    await self._idle_waiter
+        await self._drain.wait(grace_ns)
         for connection in list(self.connections):
             connection.disconnect("the server shut down")
 
     def on_progress(self) -> None:
-        """A call has ended or an answer has arrived: while closing, that may have been the last."""
-        if self._idle_waiter is not None and not self._idle_waiter.done() and self._is_idle():
-            self._idle_waiter.set_result(None)
-
-    def _is_idle(self) -> bool:
-        return not any(connection.open_calls or connection.down.queued_bytes for connection in self.connections)
+        """See `ServerEnd.on_progress`."""
+        self._drain.on_progress()

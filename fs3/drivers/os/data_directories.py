@@ -12,7 +12,6 @@ says so on the disk until the chain has filled it. A disk that cannot be used ta
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from fs3.base.errors import FS3Error, error
 from fs3.base.ids import TargetId
 from fs3.base.status import Code
 from fs3.ports.disks import TargetNote
+from fs3.runtime.durable_files import sync_directory, write_durably
 
 log = logging.getLogger("fs3.storage")
 
@@ -156,7 +156,7 @@ class DataDirectories:
             fresh.mkdir(exist_ok=True)
             self._write(fresh, target, note)
             fresh.rename(home)
-            _sync(home.parent)
+            sync_directory(home.parent)
         except OSError as problem:
             raise error(Code.DISK, f"no place for target {target}: {problem.strerror}", str(home)) from problem
         self._homes[target] = home
@@ -195,7 +195,7 @@ class DataDirectories:
         try:
             place = next(place for place in places if not place.exists())
             home.rename(place)
-            _sync(home.parent)
+            sync_directory(home.parent)
         except StopIteration:
             raise error(Code.DISK, f"there are {_DAMAGED_MAX} damaged stores of target {target} here", str(home)) from None
         except OSError as problem:
@@ -229,7 +229,7 @@ class DataDirectories:
         """Write every node.json; a disk that does not take it is left out from now on. DISK when none does."""
         for path, identity in list(self._identities.items()):
             try:
-                _replace(path / "node.json", msgspec.json.encode(identity))
+                write_durably(path / "node.json", msgspec.json.encode(identity))
             except OSError as problem:
                 why = f"node.json cannot be written: {problem.strerror}"
                 if len(self._identities) == 1:
@@ -280,7 +280,7 @@ class DataDirectories:
     def _write(self, home: Path, target: TargetId, note: TargetNote) -> None:
         cluster = self.cluster.hex()
         said = _TargetFile(FORMAT, cluster, target, note.whole, note.scrub_after.hex(), note.scrub_passes)
-        _replace(home / "target.json", msgspec.json.encode(said))
+        write_durably(home / "target.json", msgspec.json.encode(said))
 
 
 def _load(path: Path, name: str) -> _NodeFile:
@@ -312,34 +312,12 @@ def _initialise(path: Path, name: str) -> _NodeFile:
     try:
         orphans = [home.name for home in (path / "targets").iterdir() if home.name.isdecimal()]
         if not orphans:
-            _replace(path / "node.json", msgspec.json.encode(identity))
+            write_durably(path / "node.json", msgspec.json.encode(identity))
     except OSError as problem:
         raise error(Code.DISK, f"the data directory cannot be used: {problem.strerror}", str(path)) from problem
     if orphans:
         raise error(Code.CONFIG, "there are targets, but node.json, which says whose they are, is missing", str(path))
     return identity
-
-
-def _replace(file: Path, text: bytes) -> None:
-    """Write a file anew, durably."""
-    temporary = file.with_name(file.name + ".new")
-    with temporary.open("wb") as out:
-        out.write(text)
-        out.flush()
-        os.fsync(out.fileno())
-    temporary.replace(file)
-    _sync(file.parent)
-
-
-def _sync(path: Path) -> None:
-    directory = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    except OSError as problem:
-        if problem.errno != errno.EINVAL:  # a file system that has no such thing
-            raise
-    finally:
-        os.close(directory)
 
 
 def _total_bytes(path: Path) -> int:

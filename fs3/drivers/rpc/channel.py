@@ -1,7 +1,20 @@
 """The client's side of calls, as far as all wires share it: places, waiting, deadlines, giving up, connecting again.
 
-A wire subclasses `ClientChannel` and says how to connect, how to send one call and how to take one back. There is no task and
-no timer per call: a call is a future in a table, and one timer is armed for the earliest deadline of all.
+There is no task and no timer per call: a call is a future in a table, and one alarm is set to the earliest deadline of all.
+
+A wire subclasses `ClientChannel`. The contract between the two:
+
+1. `_dial` is called when a call needs a connection and there is none. The wire answers once, in a later turn of the loop, with
+   `_on_connected` or `_on_connect_failed`; until then it is not asked again.
+2. `_transmit(call)` is called only while connected, for a call that is in `pending` under its `request_id`. What the wire must
+   remember of it goes into `call.wire_state`.
+3. The wire ends a call: it takes it out of `pending`, sets its result or exception unless it is done, and calls `pump`, once for
+   all that ended together, so that the next callers get the places.
+4. `_cancel_request(call)` is called when a transmitted call ended on this side (cancelled, overdue, refused by `into`). It is no
+   longer in `pending`; from its return on the wire touches none of the caller's memory.
+5. `_on_disconnected` is called by the wire when the connection is lost. It fails what is in `pending` and dials again if there
+   are callers that wait.
+6. `_hang_up` is called once, by `close`, when no call is left. The wire disconnects and calls back no more.
 """
 
 from __future__ import annotations
@@ -10,7 +23,7 @@ import asyncio
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Sequence
-from typing import Any, Final
+from typing import Any
 
 from fs3.base.errors import FS3Error, error
 from fs3.base.limits import (
@@ -22,24 +35,22 @@ from fs3.base.limits import (
     stream_queue_bytes_max,
 )
 from fs3.base.status import Code
-from fs3.base.units import MILLISECOND, SECOND
-from fs3.drivers.rpc.payload import payload_length
+from fs3.base.units import MILLISECOND, NEVER, SECOND
+from fs3.drivers.rpc.payload import copy_parts, destinations, payload_length
 from fs3.model.method import Method, PayloadSide
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import BufferProvider, Part, Reply
+from fs3.runtime.alarm import Alarm
 
 calls_waiting_max = 65_536
 """Callers of one channel that wait for one of its `calls_per_connection_max` places; further ones are answered BUSY."""
-
-NEVER: Final = 1 << 62
-"""A deadline that does not come, in monotonic nanoseconds."""
 
 _getpid = os.getpid
 _get_running_loop = asyncio.get_running_loop
 
 
 class PendingCall(asyncio.Future[Reply]):
-    """One request of this side, from `start` to its outcome."""
+    """One request of the client, from `start` to its outcome."""
 
     __slots__ = ("channel", "data", "deadline", "into", "length", "method", "parts", "request_id", "timeout_ns", "wire_state")
 
@@ -52,14 +63,16 @@ class PendingCall(asyncio.Future[Reply]):
     """Bytes of `parts`."""
     into: BufferProvider | None
     timeout_ns: int
+    """`NEVER` (that very object) for none."""
     deadline: int
+    """Of the channel's clock."""
     request_id: int
     """0 while it waits for a place."""
     wire_state: Any
     """What the wire keeps of the request while it is being sent."""
 
     def cancel(self, msg: Any | None = None) -> bool:
-        """As `Future.cancel`; the server is told, and the place is given to the next caller."""
+        """As `Future.cancel`. The server is told, and the place goes to the next caller."""
         if not super().cancel(msg):
             return False
         self.channel.on_call_cancelled(self)
@@ -67,16 +80,17 @@ class PendingCall(asyncio.Future[Reply]):
 
 
 class StreamCall(PendingCall):
-    """A call of a streaming method: messages that have arrived and are not consumed yet."""
+    """A call of a streaming method, with the messages that have arrived and are not consumed yet."""
 
     __slots__ = ("messages", "queued_bytes", "waiter")
 
     messages: deque[tuple[Any, int]]
+    """Each with its size in bytes."""
     queued_bytes: int
     waiter: asyncio.Future[None] | None
 
     def push(self, message: Any, size: int) -> None:
-        """One more message of `size` bytes. A consumer that is too far behind loses the stream: BUSY."""
+        """Queue a message of `size` bytes. Beyond `stream_queue_bytes_max` the call fails with BUSY instead."""
         if self.messages and self.queued_bytes + size > stream_queue_bytes_max:
             self.channel.abandon(
                 self, error(Code.BUSY, f"{self.channel.describe(self)}: messages come faster than they are read")
@@ -87,22 +101,22 @@ class StreamCall(PendingCall):
         self.wake()
 
     def wake(self, _done: object = None) -> None:
-        """Let the consumer look again."""
+        """Resume the consumer, if it waits."""
         if self.waiter is not None and not self.waiter.done():
             self.waiter.set_result(None)
 
 
 class ClientChannel:
-    """What `fs3.ports.rpc.Channel` promises, on top of a wire. Belongs to the event loop it is first used on."""
+    """`fs3.ports.rpc.Channel` on top of a wire. It belongs to the event loop it is first used on and to its process."""
 
     def __init__(self, endpoint: str, clock: Clock, calls_max: int = calls_per_connection_max) -> None:
         self.endpoint = endpoint
         self.pending: dict[int, PendingCall] = {}
         """Request id -> call that was handed to the wire."""
         self.waiting: deque[PendingCall] = deque()
-        """Calls without a place, oldest first; some may have ended meanwhile."""
+        """Calls without a place, oldest first; some of them may have ended."""
         self.activity = 0
-        """See `fs3.ports.rpc.Channel.heard`; a wire counts it up."""
+        """See `fs3.ports.rpc.Channel.activity`; the wire counts it up."""
         self._now = clock.now
         self._calls_max = calls_max
         self._pid = os.getpid()
@@ -111,8 +125,8 @@ class ClientChannel:
         self._is_opening = False
         self._is_closed = False
         self._last_id = 0
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = NEVER
+        self._alarm = Alarm(self._expire)
+        """Set to the earliest deadline, or earlier: calls that end in time leave it alone."""
         self._retry_at = 0
         self._backoff_ns = connect_backoff_min_ns
         self._connect_error: FS3Error | None = None
@@ -124,19 +138,19 @@ class ClientChannel:
     # --- what a wire provides ------------------------------------------------------------------------------------------
 
     def _dial(self) -> None:
-        """Begin to connect; ends with `_opened` or `_refused`, not before this returns."""
+        """Begin to connect; ends with `_on_connected` or `_on_connect_failed`, not before this returns."""
         raise NotImplementedError
 
     def _transmit(self, call: PendingCall, timeout_ms: int) -> None:
-        """Send a call that is in `pending` now. `timeout_ms` 0: none."""
+        """Send a call that is in `pending`. `timeout_ms`: until its deadline, 0 for none."""
         raise NotImplementedError
 
     def _cancel_request(self, call: PendingCall) -> None:
-        """A call ended without an answer after `_transmit`: stop using its memory and tell the server."""
+        """Stop using the memory of a call that ended on this side after `_transmit`, and tell the server."""
         raise NotImplementedError
 
     def _hang_up(self) -> None:
-        """Disconnect; every call has ended already."""
+        """Disconnect. Every call has ended already."""
         raise NotImplementedError
 
     # --- the port ------------------------------------------------------------------------------------------------------
@@ -179,7 +193,7 @@ class ClientChannel:
                 call.waiter = loop.create_future()
                 await call.waiter
         finally:
-            # A consumer that leaves the loop early gives the stream up. One whose stream has ended does not care any more why.
+            # A consumer that leaves early gives the stream up. Of one that has ended, the outcome counts as seen.
             if not call.cancel() and not call.cancelled():
                 call.exception()
 
@@ -191,9 +205,7 @@ class ClientChannel:
         self._is_open = False
         if _getpid() != self._pid:
             return
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._alarm.cancel()
         self._fail_all(self._take_all(), Code.DISCONNECTED, f"the channel to {self.endpoint} was closed")
         self._hang_up()
 
@@ -222,8 +234,8 @@ class ClientChannel:
         call.timeout_ns = timeout_ns
         call.deadline = deadline = now + timeout_ns
         call.wire_state = None
-        if deadline < self._timer_at:
-            self._arm(deadline, now)
+        if deadline < self._alarm.due_ns:  # here, not in `set`: this runs for every call and is seldom true
+            self._alarm.set(deadline, now)
         if self._is_open and not self.waiting and len(self.pending) < self._calls_max:
             self._last_id = call.request_id = request_id = self._last_id + 1
             self.pending[request_id] = call
@@ -235,11 +247,12 @@ class ClientChannel:
 
     def _enqueue(self, call: PendingCall, now: int) -> None:
         if self._is_closed:
+            self._alarm.cancel()
             call.set_exception(error(Code.DISCONNECTED, f"the channel to {self.endpoint} was closed"))
             return
         if not self._is_open and not self._is_opening:
             if now < self._retry_at and self._connect_error is not None:
-                # Nobody listened a moment ago: say so at once, so that the caller can turn to another node.
+                # No server listened a moment ago: fail at once, so that the caller can turn to another node.
                 call.set_exception(error(self._connect_error.code, str(self._connect_error)))
                 return
             self._is_opening = True
@@ -263,13 +276,13 @@ class ClientChannel:
             self._transmit(call, 0 if call.timeout_ns is NEVER else remaining_ms)
 
     def on_call_cancelled(self, call: PendingCall) -> None:
-        """The caller has cancelled."""
+        """A call has ended on this side: its place is free, and the wire takes it back if it was transmitted."""
         if self.pending.pop(call.request_id, None) is not None:
             self._cancel_request(call)
             self.pump()
 
     def abandon(self, call: PendingCall, problem: BaseException) -> None:
-        """End a call with an error of this side's making."""
+        """Fail a call for a reason of the client's own. Harmless when it is done."""
         if not call.done():
             call.set_exception(problem)
             self.on_call_cancelled(call)
@@ -280,17 +293,11 @@ class ClientChannel:
 
     # --- deadlines -----------------------------------------------------------------------------------------------------
 
-    def _arm(self, deadline: int, now: int) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_at = deadline
-        assert self._loop is not None
-        self._timer = self._loop.call_later(max(deadline - now, 0) / SECOND, self._expire)
-
     def _expire(self) -> None:
-        """Ends what is overdue. Calls that ended in time left the timer armed: then this only looks for the next deadline."""
-        self._timer = None
-        self._timer_at = NEVER
+        """End what is overdue, and set the alarm to the earliest deadline that is left.
+
+        Often nothing is overdue: the call the alarm was set for has ended in time, and only the next deadline is looked for.
+        """
         now = self._now()
         overdue = [call for call in self.pending.values() if call.deadline <= now]
         overdue += [call for call in self.waiting if call.deadline <= now]
@@ -300,11 +307,9 @@ class ClientChannel:
             self.abandon(call, error(Code.DEADLINE, f"{self.endpoint} {state} {call.method!r} within {within}"))
         while self.waiting and self.waiting[0].done():
             self.waiting.popleft()
-        # Those that wait behind a live one may have ended; their deadlines are nobody's business any more.
+        # Calls that wait behind a live one may be done; their deadlines count no more.
         alive = (call for calls in (self.pending.values(), self.waiting) for call in calls if not call.done())
-        earliest = min((call.deadline for call in alive), default=NEVER)
-        if earliest < self._timer_at:
-            self._arm(earliest, now)
+        self._alarm.set(min((call.deadline for call in alive), default=None), now)
 
     # --- connections ---------------------------------------------------------------------------------------------------
 
@@ -316,7 +321,7 @@ class ClientChannel:
         self.pump()
 
     def _on_connect_failed(self, problem: FS3Error) -> None:
-        """Nobody to talk to: those who wait are told, and further callers for a while."""
+        """There is no server to talk to: the calls that wait fail, and for a while so do new ones."""
         self._is_opening = False
         self._connect_error = problem
         self._retry_at = self._now() + self._backoff_ns
@@ -326,7 +331,7 @@ class ClientChannel:
         self._fail_all(waiting, problem.code, str(problem))
 
     def _on_disconnected(self, code: Code, reason: str) -> None:
-        """The connection has gone. Calls under way fail; those that were never sent get another one."""
+        """The connection is lost. Calls under way fail; those that were never sent get another one."""
         self._is_open = False
         lost = list(self.pending.values())
         self.pending.clear()
@@ -350,7 +355,7 @@ class ClientChannel:
                 call.set_exception(error(code, message))
 
     def _adopt(self) -> asyncio.AbstractEventLoop:
-        """The running loop, which becomes the channel's. Raises FS3Error when the channel belongs elsewhere."""
+        """The running loop, which becomes the channel's. Raises FS3Error UNSUPPORTED when the channel belongs elsewhere."""
         if _getpid() != self._pid:
             # Writing here would mix two processes' frames in one stream.
             text = f"the channel to {self.endpoint} was made in process {self._pid}; process {_getpid()} must make its own"
@@ -361,3 +366,22 @@ class ClientChannel:
         elif self._loop is not loop:
             raise error(Code.UNSUPPORTED, f"the channel to {self.endpoint} belongs to another event loop")
         return loop
+
+
+def deliver_reply(call: PendingCall, message: Any, parts: Sequence[Part], length: int) -> Reply:
+    """The reply of a call whose payload, `length` bytes in `parts`, is copied to where the caller wants it.
+
+    Nothing is copied for a call that is done, or that `into` ends: the buffers are the caller's again. What `into` raises passes
+    through; FS3Error INVALID for buffers of another length, DISK for a part that cannot be read.
+    """
+    if call.done():
+        return Reply(message)
+    if call.into is None:
+        targets = [memoryview(bytearray(length))] if length else []
+    else:
+        targets = destinations(call.into, message, length)
+        if call.done():
+            return Reply(message)
+    if length:
+        copy_parts(parts, targets)
+    return Reply(message, targets[0] if len(targets) == 1 else None)

@@ -38,7 +38,7 @@ def payload_length(parts: Sequence[Part]) -> int:
 
 
 def flat_view(part: bytes | bytearray | memoryview) -> memoryview:
-    """The bytes of a buffer, whatever its items are. InvalidArgument when they do not lie side by side."""
+    """The bytes of a buffer, whatever its items are. Raises FS3Error INVALID when they do not lie side by side."""
     view = memoryview(part)
     if not view.c_contiguous:
         raise error(Code.INVALID, f"a buffer with strides {view.strides} is not contiguous")
@@ -46,8 +46,8 @@ def flat_view(part: bytes | bytearray | memoryview) -> memoryview:
 
 
 def destinations(into: BufferProvider, message: object, length: int) -> list[memoryview]:
-    """The buffers for a payload, flat and without empty ones. InvalidArgument when they do not hold exactly `length` bytes;
-    whatever `into` raises passes through."""
+    """The buffers for a payload, flat and without empty ones. Raises FS3Error INVALID when they do not hold exactly
+    `length` bytes; what `into` raises passes through."""
     views = []
     total = 0
     for buffer in into(message, length):

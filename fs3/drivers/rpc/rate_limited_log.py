@@ -1,10 +1,10 @@
-"""Complaints about peers, at most one line a second: whoever can reach a port must not be able to fill a disk with logs."""
+"""Complaints about peers, at most one line a second: a client that reaches a port must not be able to fill a disk with logs."""
 
 from __future__ import annotations
 
 import logging
 
-from fs3.base.units import SECOND
+from fs3.base.units import NEVER, SECOND
 from fs3.ports.clock import Clock
 
 log = logging.getLogger("fs3.transport")
@@ -14,12 +14,12 @@ log_interval_ns = 1 * SECOND
 
 
 class RateLimitedLog:
-    """Warnings of one listener. What was left out is counted in the next line."""
+    """Warnings of one listener, one per `interval_ns` at most; the next line tells how many were left out."""
 
     def __init__(self, clock: Clock, interval_ns: int = log_interval_ns) -> None:
         self._now = clock.now
         self._interval_ns = interval_ns
-        self._next = -1 << 62
+        self._next = -NEVER
         self._left_out = 0
 
     def warning(self, message: str, *arguments: object) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections import deque
-from collections.abc import Callable
+from typing import Protocol
 
 from fs3.base.limits import receive_bytes_max
 from fs3.base.units import MIB
@@ -19,18 +19,26 @@ receive_idle_bytes_max = 32 * MIB
 _SMALLEST = 4096
 
 
+class BufferWaiter(Protocol):
+    """What waits for a buffer of the pool."""
+
+    def on_buffer_granted(self, buffer: memoryview) -> None:
+        """The buffer, which the waiter must release. Called from within the `release` of another one."""
+        ...
+
+
 class Claim:
     """A place in the queue for a buffer."""
 
-    __slots__ = ("length", "on_grant")
+    __slots__ = ("length", "waiter")
 
-    def __init__(self, length: int, on_grant: Callable[[memoryview], None]) -> None:
+    def __init__(self, length: int, waiter: BufferWaiter) -> None:
         self.length = length
-        self.on_grant = on_grant
+        self.waiter = waiter
 
 
 class ReceivePool:
-    """Request buffers of one process, `bytes_max` in use at most; whoever asks for more waits its turn.
+    """Request buffers of one process, `bytes_max` in use at most; a request for more waits its turn.
 
     Sizes are rounded up by an eighth at most. Not thread-safe: the pool belongs to one event loop.
     """
@@ -50,7 +58,7 @@ class ReceivePool:
 
     @property
     def waiting_count(self) -> int:
-        """How many wait for a buffer."""
+        """Claims that were not granted yet."""
         return len(self._claims)
 
     def acquire(self, length: int) -> memoryview | None:
@@ -62,14 +70,14 @@ class ReceivePool:
             return None
         return self._take(size)[:length]
 
-    def claim(self, length: int, on_grant: Callable[[memoryview], None]) -> Claim:
-        """Wait for a buffer; `granted` is called with it from within a `release`."""
-        claim = Claim(length, on_grant)
+    def claim(self, length: int, waiter: BufferWaiter) -> Claim:
+        """Queue for a buffer of exactly `length` bytes."""
+        claim = Claim(length, waiter)
         self._claims.append(claim)
         return claim
 
     def cancel(self, claim: Claim) -> None:
-        """Give a place in the queue up."""
+        """Give a place in the queue up. Harmless when it was granted."""
         if claim in self._claims:
             self._claims.remove(claim)
             self._serve()
@@ -103,7 +111,7 @@ class ReceivePool:
             if self.held_bytes + size > self.bytes_max and self.held_bytes:
                 return
             claim = self._claims.popleft()
-            claim.on_grant(self._take(size)[: claim.length])
+            claim.waiter.on_buffer_granted(self._take(size)[: claim.length])
 
     def _take(self, size: int) -> memoryview:
         self.held_bytes += size

@@ -1,4 +1,4 @@
-"""The server's side of calls, as far as all wires share it: finding the handler, answering once, cancelling, releasing."""
+"""The server's side of calls, as far as all wires share it: answering once, cancelling, releasing."""
 
 from __future__ import annotations
 
@@ -11,30 +11,31 @@ from fs3.base.limits import frame_header_bytes_max
 from fs3.base.status import Code
 from fs3.drivers.rpc.payload import payload_length
 from fs3.model.method import Method, PayloadSide
-from fs3.ports.rpc import Bindings, Handler, Part
+from fs3.ports.rpc import Bindings, Handler, OnCancel, OnSent, Part
 
 log = logging.getLogger("fs3.transport")
 
 
 class MethodBinding(NamedTuple):
-    """One row of a server's table."""
+    """How a server serves one method."""
 
     method: Method
     handler: Handler
     parse: Callable[[bytes | bytearray], Any]
+    """The message of a request. Raises DecodeError."""
     takes_payload: bool
 
 
 def bindings_by_id(bindings: Bindings) -> Mapping[int, MethodBinding]:
-    """Method number -> what to do with its requests."""
+    """A server's table by method number."""
     return {
         method.id: MethodBinding(method, handler, method.request.FromString, method.payload is PayloadSide.REQUEST)
         for method, handler in bindings.items()
     }
 
 
-def run_guarded(callback: Callable[[], None]) -> None:
-    """Call back; what it raises is logged, because it must not spoil a connection that serves others too."""
+def run_guarded(callback: OnSent | OnCancel) -> None:
+    """Call back. What it raises is logged and goes no further: the connection serves other calls too."""
     try:
         callback()
     except Exception:
@@ -54,7 +55,7 @@ class ServerCall:
         self.deadline = deadline
         self.is_cancelled = False
         self._ended = False
-        self._callbacks: list[Callable[[], None]] | None = None
+        self._callbacks: list[OnCancel] | None = None
 
     def __repr__(self) -> str:
         state = "cancelled" if self.is_cancelled else "ended" if self._ended else "under way"
@@ -62,8 +63,8 @@ class ServerCall:
 
     # --- what a wire provides ------------------------------------------------------------------------------------------
 
-    def _send_reply(self, data: bytes, parts: Sequence[Part], length: int, on_sent: Callable[[], None] | None) -> None:
-        """Send the only answer, `length` bytes of payload in `parts`; `sent` is called exactly once."""
+    def _send_reply(self, data: bytes, parts: Sequence[Part], length: int, on_sent: OnSent | None) -> None:
+        """Send the only answer, `length` bytes of payload in `parts`. The wire calls `on_sent` exactly once."""
         raise NotImplementedError
 
     def _send_error(self, code: Code, message: str, routing_version: int) -> None:
@@ -71,7 +72,7 @@ class ServerCall:
         raise NotImplementedError
 
     def _send_message(self, data: bytes) -> bool:
-        """Send one message of a stream; False when too much is queued already."""
+        """Send one message of a stream; False when the client has gone or too much is queued for it."""
         raise NotImplementedError
 
     def _send_end(self) -> None:
@@ -79,7 +80,7 @@ class ServerCall:
         raise NotImplementedError
 
     def _on_end(self) -> None:
-        """The call is over, answered or not: it is no longer counted, and its buffer can be used again."""
+        """The handler has ended the call: it counts no longer, its buffer is released. Called once, before the answer is sent."""
         raise NotImplementedError
 
     def release(self) -> None:
@@ -88,7 +89,7 @@ class ServerCall:
 
     # --- the port ------------------------------------------------------------------------------------------------------
 
-    def reply(self, message: Any, parts: Sequence[Part] = (), on_sent: Callable[[], None] | None = None) -> None:
+    def reply(self, message: Any, parts: Sequence[Part] = (), on_sent: OnSent | None = None) -> None:
         """See `fs3.ports.rpc.Call.reply`."""
         if self._ended or self.is_cancelled:
             self._mark_ended()
@@ -98,7 +99,7 @@ class ServerCall:
         try:
             data, length = self._check_reply(message, parts)
         except FS3Error as problem:
-            # The handler's mistake, not the caller's.
+            # A mistake of the handler, not of the client: the client gets INTERNAL, the log says what is wrong.
             log.error("%r cannot be answered: %s", self, problem)
             self.fail(Code.INTERNAL, f"the answer of {self.method!r} cannot be sent: {problem}")
             if on_sent is not None:
@@ -131,8 +132,8 @@ class ServerCall:
         data, _ = self._check_reply(message, ())
         return self._send_message(data)
 
-    def add_cancel_callback(self, callback: Callable[[], None]) -> None:
-        """See `fs3.ports.rpc.Call.add_cancel_callback`. Called at once when the caller has gone already."""
+    def add_cancel_callback(self, callback: OnCancel) -> None:
+        """See `fs3.ports.rpc.Call.add_cancel_callback`."""
         if self._ended:
             return
         if self.is_cancelled:
@@ -145,7 +146,7 @@ class ServerCall:
     # --- for the wire --------------------------------------------------------------------------------------------------
 
     def cancel(self) -> None:
-        """Nobody waits for the answer any more."""
+        """The client has gone or given the call up: the handler is told, and its answer will be dropped."""
         if self._ended or self.is_cancelled:
             return
         self.is_cancelled = True
@@ -154,7 +155,7 @@ class ServerCall:
             run_guarded(callback)
 
     def dispatch(self, handler: Handler) -> None:
-        """Hand the call to its handler."""
+        """Hand the call to its handler; what that raises fails the call as INTERNAL."""
         try:
             handler(self)
         except Exception as problem:
@@ -168,7 +169,7 @@ class ServerCall:
             self._on_end()
 
     def _check_reply(self, message: Any, parts: Sequence[Part]) -> tuple[bytes, int]:
-        """The serialised message and the length of the payload. FS3Error for an answer this method cannot give."""
+        """The serialised message and the length of the payload. Raises FS3Error for an answer this method cannot give."""
         method = self.method
         if message is None and method.streaming:
             return b"", 0

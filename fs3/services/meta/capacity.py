@@ -21,7 +21,7 @@ _TIMEOUT_NS = 2 * SECOND
 
 
 class CapacityCache:
-    """Asks storage, at most once per `age_ms`, for whoever wants to know; all who ask meanwhile share the answer.
+    """Asks storage for its space, at most once per `age_ms`; all statfs requests that wait meanwhile share the answer.
 
     A chain holds as much as its fullest target still takes. Chains whose targets do not answer count as full.
     """
@@ -46,7 +46,7 @@ class CapacityCache:
             self._task = asyncio.get_running_loop().create_task(self._refresh())
 
     async def stop(self) -> None:
-        """Answer nobody any more."""
+        """Leave unanswered the requests that wait for storage."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

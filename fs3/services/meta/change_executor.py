@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
@@ -17,14 +15,16 @@ from fs3.core.meta import rows
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.errors import LengthUnknown, MetaError
 from fs3.core.meta.idempotency import record_refusal
+from fs3.core.meta.operations import operation_of
 from fs3.core.txn import Txn
 from fs3.model.requests import Close, Request, Sync
 from fs3.ports.kv import KV, OnDone
+from fs3.runtime.tasks import TaskSet
 from fs3.services.meta.chunk_client import ChunkClient, file_length
 
 log = logging.getLogger("fs3.meta")
 
-MetaOperation = Callable[[Any, OpContext, Any], Awaitable[Any]]
+R = TypeVar("R")
 
 _TIMEOUT_NS = 2 * SECOND
 """For one round of requests to storage; a writer waits for the answer, and asks again if there is none."""
@@ -37,30 +37,30 @@ class ChangeExecutor:
     def __init__(self, kv: KV, storage: ChunkClient) -> None:
         self._kv = kv
         self._storage = storage
-        self._asking: set[asyncio.Task[None]] = set()
+        self._tasks = TaskSet()
+        """One per change that waits for storage."""
 
-    def submit(self, run: MetaOperation, ctx: OpContext, request: Request, done: OnDone[Any]) -> None:
-        """Run an operation in a transaction of its own; `done` gets its result or why not, on the loop."""
+    def submit(self, ctx: OpContext, request: Request[R], done: OnDone[R]) -> None:
+        """Carry out a request in a transaction of its own; `done` gets its answer or why there is none, on the loop."""
+        operation = operation_of(request)
 
-        def settled(result: Any, why: BaseException | None) -> None:
+        def settled(answer: R | None, why: BaseException | None) -> None:
             if why is None:
-                done(result, None)
+                done(answer, None)
             elif isinstance(why, LengthUnknown) and isinstance(request, Close | Sync):
-                self._begin(self._with_length(run, ctx, request, why, done))
+                self._tasks.start(self._with_length(ctx, request, why, done))
             elif ctx.repeated and isinstance(why, MetaError) and is_final(ctx, why):
-                self._refuse(run, ctx, request, why, done)
+                self._refuse(ctx, request, why, done)
             else:
                 done(None, why)
 
-        self._kv.submit(partial(_run, run, ctx, request), settled)
+        self._kv.submit(lambda txn: operation(txn, ctx, request), settled)
 
     async def stop(self) -> None:
-        """Leave those unanswered who wait for storage."""
-        for task in self._asking:
-            task.cancel()
-        await asyncio.gather(*self._asking, return_exceptions=True)
+        """Leave unanswered the changes that wait for storage."""
+        await self._tasks.cancel()
 
-    def _refuse(self, run: MetaOperation, ctx: OpContext, request: Request, why: MetaError, done: OnDone[Any]) -> None:
+    def _refuse(self, ctx: OpContext, request: Request[R], why: MetaError, done: OnDone[R]) -> None:
         """See `fs3.core.meta.idempotency`: another sending of this request may still arrive."""
 
         def stored(first: bool | None, problem: BaseException | None) -> None:
@@ -69,18 +69,12 @@ class ChangeExecutor:
             elif first:
                 done(None, why)
             else:
-                self._kv.submit(partial(_run, run, ctx, request), done)
+                operation = operation_of(request)
+                self._kv.submit(lambda txn: operation(txn, ctx, request), done)
 
         self._kv.submit(lambda txn: record_refusal(txn, ctx, why), stored)
 
-    def _begin(self, asking: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(asking)
-        self._asking.add(task)
-        task.add_done_callback(self._asking.discard)
-
-    async def _with_length(
-        self, run: MetaOperation, ctx: OpContext, request: Close | Sync, why: MetaError, done: OnDone[Any]
-    ) -> None:
+    async def _with_length(self, ctx: OpContext, request: Close | Sync, why: MetaError, done: OnDone[Any]) -> None:
         """The file was made shorter since the writer opened it: its length counts as far as storage has the bytes."""
         try:
             for _ in range(_TRUNCATIONS_MET_MAX):
@@ -90,11 +84,11 @@ class ChangeExecutor:
                     length = min(request.length, await file_length(self._storage, inode, timeout_ns=_TIMEOUT_NS))
                     known = replace(request, length=length, truncations=inode.truncations)
                 try:
-                    result = await self._kv.transact(partial(_run, run, ctx, known))
+                    answer = await self._kv.transact(partial(_carry_out, ctx, known))
                 except LengthUnknown as again:
                     why = again
                     continue
-                done(result, None)
+                done(answer, None)
                 return
             done(None, why)
         except FS3Error as failure:
@@ -103,10 +97,10 @@ class ChangeExecutor:
             done(None, failure)
 
 
+async def _carry_out(ctx: OpContext, request: Request[R], txn: Txn) -> R:
+    return await operation_of(request)(txn, ctx, request)
+
+
 def is_final(ctx: OpContext, why: MetaError) -> bool:
     """Asking again changes nothing. A cluster whose storage nodes are still to come is waited for."""
     return why.code.retry is Retry.NEVER and not (why.code is Code.NO_TABLE and not ctx.routing.tables)
-
-
-def _run(run: MetaOperation, ctx: OpContext, request: Request, txn: Txn) -> Awaitable[Any]:
-    return run(txn, ctx, request)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from fs3.base.ids import ChainId, ChunkId
-from fs3.client.storage.client import FindOutcome
 from fs3.client.storage.file_end import find_file_end
+from fs3.client.storage.finds import FindOutcome
 from fs3.core.files.write_plan import WriteIO
 from fs3.model.chunk import UpdateResult
 from fs3.model.inode import Inode
+from fs3.model.upkeep import TargetSpace
 
 
 class ChunkClient(Protocol):
@@ -28,8 +29,8 @@ class ChunkClient(Protocol):
         """For each key, the first chunk of the same file from it on that is on its chain."""
         ...
 
-    async def space(self, *, timeout_ns: int = 0) -> Sequence[Any]:
-        """`TargetSpace` of every target that answers."""
+    async def space(self, *, timeout_ns: int = 0) -> Sequence[TargetSpace]:
+        """Room and use of every target that answers."""
         ...
 
 
@@ -37,11 +38,7 @@ async def file_length(chunks: ChunkClient, inode: Inode, *, timeout_ns: int) -> 
     """The length of a file by what storage has: its recorded length, or the end of the last byte behind it, whatever gaps there
     are. `timeout_ns` is for each round of requests; there are few, and one where nothing is behind the recorded length.
 
-    It says what there was when it was asked: whoever repairs a length with it sees to it that nobody writes the file meanwhile.
-    Raises FS3Error when a chain of the file does not answer.
+    It says what there was when it was asked: the caller that repairs a length with it sees to it that no client writes the file
+    meanwhile. Raises FS3Error when a chain of the file does not answer.
     """
-
-    async def find(keys: Sequence[tuple[ChunkId, ChainId]]) -> Sequence[FindOutcome]:
-        return await chunks.find_next(keys, timeout_ns=timeout_ns)
-
-    return await find_file_end(find, inode.id, inode.layout, inode.length)
+    return await find_file_end(chunks, inode.id, inode.layout, inode.length, timeout_ns=timeout_ns)

@@ -17,6 +17,8 @@ from fs3.base.limits import (
     stripe_max,
 )
 from fs3.base.units import MILLISECOND, SECOND
+from fs3.core.files.layout import CHUNK_SIZES, is_chunk_size
+from fs3.model.inode import MODE_BITS
 
 duty_lease_ns = 5 * SECOND
 """Of the service that does the duties for all on one store; if it dies, they rest for so long."""
@@ -31,10 +33,10 @@ class MetaConfig(msgspec.Struct, frozen=True):
     """Bytes per chunk of files whose directory does not say; a power of two."""
     stripe: Annotated[int, msgspec.Meta(ge=1, le=stripe_max)] = stripe_default
     """Chains per file where the directory does not say."""
-    root_mode: Annotated[int, msgspec.Meta(ge=0, le=0o7777)] = 0o755
-    """Permissions of the root directory when it is created, once. 0o755: whoever runs the cluster decides who gets a place in
-    it, and makes directories for the others, as on any Unix file system. A world-writable root would let everybody rename
-    everybody's top directories, and is hard to take back; `chmod 1777` on it is easy."""
+    root_mode: Annotated[int, msgspec.Meta(ge=0, le=MODE_BITS)] = 0o755
+    """Permissions of the root directory when it is created, once. 0o755: the cluster's owner decides who gets a place in it,
+    and makes directories for the others, as on any Unix file system. A world-writable root would let every user rename every
+    other user's top directories, and is hard to take back; `chmod 1777` on it is easy."""
     garbage_delay_ms: Annotated[int, msgspec.Meta(ge=0)] = 60_000
     """The chunks of a removed file stay for so long: readers that have it open see holes afterwards."""
     garbage_interval_ms: Annotated[int, msgspec.Meta(ge=1)] = 1_000
@@ -53,5 +55,5 @@ class MetaConfig(msgspec.Struct, frozen=True):
     """Storage is asked for its free space at most so often."""
 
     def __post_init__(self) -> None:
-        if self.chunk_size & (self.chunk_size - 1):
-            raise ValueError(f"chunk_size {self.chunk_size} is not a power of two")
+        if not is_chunk_size(self.chunk_size):
+            raise ValueError(f"chunk_size {self.chunk_size} is not {CHUNK_SIZES}")

@@ -5,26 +5,23 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from fs3.base.errors import FS3Error, error
-from fs3.base.ids import ClientId, TableId
+from fs3.base.errors import error
+from fs3.base.ids import ClientId
 from fs3.base.units import MILLISECOND
 from fs3.client.routing import RoutingSource
 from fs3.core.meta.bootstrap import claim_store, ensure_root
 from fs3.core.meta.context import LayoutDefaults, OpContext
 from fs3.core.meta.errors import MetaError
-from fs3.core.meta.ops.statfs import statfs
 from fs3.core.txn import Txn
 from fs3.model.inode import Inode, User
-from fs3.model.namespace import Counts
-from fs3.model.routing import Routing
 from fs3.ports.clock import Clock
 from fs3.ports.kv import KV
-from fs3.ports.rpc import Bindings, Call
-from fs3.services.meta.admin_handlers import AdminHandlers
+from fs3.ports.rpc import Bindings
 from fs3.services.meta.capacity import CapacityCache
 from fs3.services.meta.change_executor import ChangeExecutor
 from fs3.services.meta.chunk_client import ChunkClient
 from fs3.services.meta.config import MetaConfig
+from fs3.services.meta.contexts import RequestContexts
 from fs3.services.meta.duties.duty import Duty
 from fs3.services.meta.duties.garbage import GarbageDuty
 from fs3.services.meta.duties.last_seen import LastSeenDuty
@@ -33,8 +30,6 @@ from fs3.services.meta.duties.requests import RequestsDuty
 from fs3.services.meta.duties.sessions import SessionsDuty
 from fs3.services.meta.handlers import VerbHandlers
 from fs3.wire.methods import META
-from fs3.wire.pb import common_pb2
-from fs3.wire.pb import meta_pb2 as pb
 
 
 class MetaService:
@@ -51,25 +46,25 @@ class MetaService:
         *,
         owner: User | None = None,
     ) -> None:
-        """`storage` removes chunks; `owner` gets the root directory when it is created: by default whoever runs this process.
+        """`storage` removes chunks; `owner` gets the root directory when it is created: by default the user of this process.
 
-        The KV store is the caller's, who closes it after `stop`.
+        The KV store belongs to the caller, who closes it after `stop`.
         """
         self._kv = kv
         self._clock = clock
         self._routing = routing
         self._config = config
         self._owner = owner or User(os.getuid(), os.getgid())
-        self._defaults: tuple[Routing | None, LayoutDefaults] = (None, LayoutDefaults())
         self.last_seen = LastSeenDuty(kv, config.contacts_interval_ms)
         self._changes = ChangeExecutor(kv, storage)
-        self._handlers = VerbHandlers(
-            kv, clock, lambda: routing.routing, self._layout_defaults, self._changes.submit, self.last_seen.record
-        )
         self._capacity = CapacityCache(clock, routing, storage, config.space_age_ms)
+        contexts = RequestContexts(clock, routing, config, self.last_seen)
+        self._handlers = VerbHandlers(kv, contexts, self._changes, self._capacity)
         # Several services on one store would otherwise take the same rows at the same time, to no harm but for nothing.
         first_pause_ns = int.from_bytes(entropy(8), "big") % (config.garbage_interval_ms * MILLISECOND)
+        self.lease = DutyLease(kv, clock, entropy, config.duty_lease_ms)
         self.garbage = GarbageDuty(
+            self.lease,
             kv,
             clock,
             routing,
@@ -78,8 +73,9 @@ class MetaService:
             interval_ms=config.garbage_interval_ms,
             first_pause_ns=first_pause_ns,
         )
-        self.requests = RequestsDuty(kv, clock, config.requests_interval_ms, first_pause_ns)
+        self.requests = RequestsDuty(self.lease, kv, clock, config.requests_interval_ms, first_pause_ns)
         self.sessions = SessionsDuty(
+            self.lease,
             kv,
             clock,
             routing,
@@ -87,10 +83,7 @@ class MetaService:
             silence_ms=config.session_silence_ms,
             interval_ms=config.sessions_interval_ms,
         )
-        self.lease = DutyLease(kv, clock, entropy, config.duty_lease_ms)
         self._duties: tuple[Duty, ...] = (self.last_seen, self.garbage, self.requests, self.sessions)
-        for duty in (self.garbage, self.requests, self.sessions):
-            duty.may_work = lambda: self.lease.is_held
 
     async def start(self) -> None:
         """Create the root directory on the very first start; begin the duties.
@@ -113,10 +106,7 @@ class MetaService:
 
     def bindings(self) -> Bindings:
         """Every method of the service."""
-        bindings = dict(self._handlers.bindings())
-        bindings.update(AdminHandlers(self._kv, self._handlers).bindings())
-        bindings[META.StatFs] = self._statfs
-        bindings[META.KeepAlive] = self._keep_alive
+        bindings = self._handlers.bindings()
         assert set(bindings) == set(META.methods), "a method has no handler"
         return bindings
 
@@ -130,39 +120,3 @@ class MetaService:
         await self.lease.stop()
         await self._changes.stop()
         await self._capacity.stop()
-
-    def _layout_defaults(self, routing: Routing) -> LayoutDefaults:
-        seen, defaults = self._defaults
-        if seen is not routing:
-            table = self._config.table or min(routing.tables, default=0)
-            defaults = LayoutDefaults(TableId(table), self._config.chunk_size, self._config.stripe)
-            self._defaults = (routing, defaults)
-        return defaults
-
-    def _keep_alive(self, call: Call) -> None:
-        try:
-            ctx = self._handlers.context(call.request.caller, False)
-        except FS3Error as why:
-            call.fail(why.code, why.strerror or "")
-            return
-        self.last_seen.record(ctx.client)
-        call.reply(common_pb2.Nothing())
-
-    def _statfs(self, call: Call) -> None:
-        try:
-            ctx = self._handlers.context(call.request.caller, False)
-        except FS3Error as why:
-            call.fail(why.code, why.strerror or "")
-            return
-
-        def counted(counts: Counts | None, why: BaseException | None) -> None:
-            if why is not None or counts is None:
-                self._handlers.fail(call, ctx, why, "")
-                return
-
-            def ready(total: int, free: int) -> None:
-                call.reply(pb.StatFsReply(total_bytes=total, free_bytes=free, inodes=counts.inodes, garbage=counts.garbage))
-
-            self._capacity.ask(ctx.defaults.table, ready)
-
-        self._kv.submit_read(statfs, counted)

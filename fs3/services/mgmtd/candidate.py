@@ -1,10 +1,11 @@
-"""The shell of the election: looks at the lease record, writes it, and says when this manager leads and when no longer."""
+"""The shell of the election: reads the lease record, writes it, and says when this manager is the primary and when no longer."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 from fs3.base.units import SECOND
 from fs3.core.membership.election import (
@@ -28,9 +29,26 @@ from fs3.core.membership.election import (
     WriteLease,
 )
 from fs3.ports.clock import Clock
+from fs3.runtime.alarm import Alarm
 from fs3.services.mgmtd.store import LeaseView, MgmtdStore
 
 log = logging.getLogger("fs3.mgmtd")
+
+
+class CandidateOwner(Protocol):
+    """The manager that the candidate belongs to."""
+
+    def on_elected(self, lease_record: LeaseRecord) -> None:
+        """This manager is the primary, under this record."""
+        ...
+
+    def on_step_down(self, why: str) -> None:
+        """This manager is not the primary any more."""
+        ...
+
+    def on_managers_changed(self) -> None:
+        """`Candidate.managers` has changed."""
+        ...
 
 
 class Candidate:
@@ -42,31 +60,27 @@ class Candidate:
         clock: Clock,
         me: Holder,
         times: ElectionTimes,
+        owner: CandidateOwner,
         *,
         sole: bool,
-        lead: Callable[[LeaseRecord], None],
-        step_down: Callable[[str], None],
-        managers_changed: Callable[[], None],
     ) -> None:
-        """`lead` is called with the record under which this manager is the primary; `step_down` with the reason."""
+        """`sole`: no other process has the store, so a lease found there need not be waited for."""
         self.managers: tuple[Holder, ...] = ()
         """Every manager that has ever joined, as far as is known."""
         self._store = store
         self._clock = clock
         self._me = me
         self._times = times
-        self._sole = sole
-        self._lead = lead
-        self._step_down = step_down
-        self._managers_changed = managers_changed
+        self._owner = owner
         self._election = Election(clock.now(), me, times, sole=sole)
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(lambda: self._step(ElectionTick()))
         self._stopped = False
         self._first_round: asyncio.Future[None] | None = None
         self._resignation: asyncio.Future[None] | None = None
         self._trouble = ""
-        self._stuck_timer: asyncio.TimerHandle | None = None
-        """Runs out when a write is not answered."""
+        self._stuck = Alarm(self._say_stuck)
+        """Fires when a write is not answered."""
+        self._rejoin = Alarm(self._join)
 
     @property
     def record(self) -> LeaseRecord | None:
@@ -78,26 +92,29 @@ class Candidate:
         return self._election.may_act(self._clock.now())
 
     def describe_primary(self) -> str:
-        """For people."""
+        """Which manager is the primary, in words for an error message."""
         holder = self.record.holder if self.record is not None else None
         if holder is None:
             return "nobody is at the moment"
         return f"{holder.name} was when it looked last, at {', '.join(holder.endpoints) or 'no endpoint yet'}"
 
     async def start(self) -> None:
-        """Begin. Returns once it leads, or somebody else does."""
+        """Begin. Returns once this manager is the primary, or has seen the lease record, or could not read it."""
         self._first_round = asyncio.get_running_loop().create_future()
         self._step(ElectionTick())
         await self._first_round
 
     def set_endpoints(self, endpoints: Sequence[str]) -> None:
-        """Others reach this manager here; everybody is told."""
+        """Other managers and clients reach this manager here; they are told through the store and the routing updates."""
         self._me = Holder(self._me.name, self._me.instance, tuple(endpoints))
         self._join()
         self._step(EndpointsChanged(tuple(endpoints)))
 
     async def stop(self, patience_ns: int) -> None:
-        """Give the lease back when this manager has it, so that nobody waits for its end; then do nothing more."""
+        """Give the lease back when this manager has it, so that the next one need not wait for its end; then do nothing more.
+
+        `patience_ns`: how long the store may take for that.
+        """
         if not self._stopped:
             self._resignation = asyncio.get_running_loop().create_future()
             self._step(Resign())
@@ -107,9 +124,8 @@ class Candidate:
     def give_up(self) -> None:
         """Be no candidate any more, without giving anything back."""
         self._stopped = True
-        for timer in (self._timer, self._stuck_timer):
-            if timer is not None:
-                timer.cancel()
+        for alarm in (self._alarm, self._stuck, self._rejoin):
+            alarm.cancel()
 
     # --- the machine -------------------------------------------------------------------------------------------------
 
@@ -137,17 +153,18 @@ class Candidate:
                 # On a later turn: an embedded store answers before this returns, and the machine takes one event at a time.
                 asyncio.get_running_loop().call_soon(self._store.read_lease, self._on_lease_read)
             case WriteLease():
-                self._stuck_timer = asyncio.get_running_loop().call_later(self._times.lease_ns / SECOND, self._say_stuck)
+                now = self._clock.now()
+                self._stuck.reset(now + self._times.lease_ns, now)
                 self._store.swap_lease(effect.expected, effect.record, self._on_lease_written)
             case Lead():
                 assert self._election.record is not None
                 log.info("%s is the primary manager, in epoch %d", self._me.name, effect.epoch)
-                self._lead(self._election.record)
+                self._owner.on_elected(self._election.record)
             case StepDown():
-                # To stop is what it was told to; everything else, somebody should know.
+                # A manager that was told to stop does what it was told; of everything else the operator should know.
                 level = logging.INFO if self._resignation is not None else logging.WARNING
                 log.log(level, "%s is not the primary manager any more: %s", self._me.name, effect.why)
-                self._step_down(effect.why)
+                self._owner.on_step_down(effect.why)
 
     def _on_lease_read(self, view: LeaseView | None, problem: BaseException | None) -> None:
         if view is None:
@@ -164,9 +181,7 @@ class Candidate:
         )
 
     def _on_lease_written(self, view: LeaseView | None, problem: BaseException | None) -> None:
-        if self._stuck_timer is not None:
-            self._stuck_timer.cancel()
-            self._stuck_timer = None
+        self._stuck.cancel()
         if view is None:
             self._step(self._failed(problem))
             return
@@ -184,18 +199,19 @@ class Candidate:
         self._trouble = ""
         if view.managers != self.managers:
             self.managers = view.managers
-            self._managers_changed()
+            self._owner.on_managers_changed()
 
     def _join(self) -> None:
         """Into the list, once and for all; tried again until it is stored."""
         if self._stopped:
             return
-        loop = asyncio.get_running_loop()
 
         def joined(_: None, problem: BaseException | None) -> None:
             if problem is not None:
                 log.error("%s cannot be put into the list of managers: %s", self._me.name, problem)
-                loop.call_later(self._times.lease_ns / SECOND, self._join)
+                if not self._stopped:
+                    now = self._clock.now()
+                    self._rejoin.reset(now + self._times.lease_ns, now)
             else:
                 self._store.read_lease(self._on_joined)
 
@@ -206,11 +222,5 @@ class Candidate:
             self._note_view(view)
 
     def _arm(self) -> None:
-        """One timer for the machine's next deadline."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        deadline = self._election.next_deadline()
-        if deadline is not None and not self._stopped:
-            delay = max(0, deadline - self._clock.now()) / SECOND
-            self._timer = asyncio.get_running_loop().call_later(delay, self._step, ElectionTick())
+        # Reset, not set: stepped before its deadline, the machine would read the lease record more often than it needs.
+        self._alarm.reset(None if self._stopped else self._election.next_deadline(), self._clock.now())

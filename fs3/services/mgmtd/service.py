@@ -1,8 +1,8 @@
 """The management service: requests in, the machine stepped, its effects carried out.
 
-Several of them may share one store. One is the primary and has a `Manager`; the others answer NOT_PRIMARY, and `GetCluster`,
-which names the primary. Whoever becomes primary loads what is stored. What was not answered when it steps down may have
-been stored or not.
+Several managers may share one store. One is the primary and has a `Manager`; the others answer NOT_PRIMARY, and `GetCluster`,
+which names the primary. A manager that becomes the primary loads what is stored. A request that was not answered when the primary
+steps down may have been stored or not.
 """
 
 from __future__ import annotations
@@ -12,17 +12,18 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
-from fs3 import __version__
+import msgspec
+
 from fs3.base.errors import FS3Error, error
 from fs3.base.status import Code
-from fs3.base.units import MILLISECOND, SECOND
+from fs3.base.version import __version__
 from fs3.core.membership.config import MgmtdConfig
 from fs3.core.membership.election import ElectionTimes, Holder, LeaseRecord
 from fs3.core.membership.events import (
     Effect,
     Event,
+    ManagerRequest,
     ManagerTick,
     Persist,
     Persisted,
@@ -32,19 +33,28 @@ from fs3.core.membership.events import (
 )
 from fs3.core.membership.manager import Manager
 from fs3.core.membership.state import FORMAT, ClusterRow, State
-from fs3.model.routing import Delta, Role
+from fs3.model.cluster import ClusterInfo, ClusterStatus, GetRouting, SetConfig
+from fs3.model.routing import Delta
 from fs3.ports.clock import Clock
 from fs3.ports.kv import KV
 from fs3.ports.rpc import Bindings, Call, Handler
-from fs3.services.mgmtd import replies, requests
+from fs3.runtime.alarm import Alarm
 from fs3.services.mgmtd.candidate import Candidate
-from fs3.services.mgmtd.requests import Schemas
+from fs3.services.mgmtd.publisher import RoutingPublisher
+from fs3.services.mgmtd.schemas import Schemas, check_config
 from fs3.services.mgmtd.store import MgmtdStore
 from fs3.services.mgmtd.watchers import Watchers
 from fs3.wire.frames import PROTOCOL_VERSION
 from fs3.wire.methods import MGMTD
-from fs3.wire.mgmtd import enum_from_pb, routing_to_pb
-from fs3.wire.pb import mgmtd_pb2 as pb
+from fs3.wire.mgmtd import EncodedRouting
+from fs3.wire.mgmtd_queries import (
+    cluster_info_to_pb,
+    get_config_from_pb,
+    get_routing_from_pb,
+    role_config_to_pb,
+    status_to_pb,
+)
+from fs3.wire.mgmtd_verbs import VERBS, MgmtdVerb
 
 log = logging.getLogger("fs3.mgmtd")
 
@@ -53,7 +63,7 @@ _INSTANCE_BYTES = 8
 
 
 class MgmtdService:
-    """One manager."""
+    """One manager. `bindings` may be served before `start`, `announce` is called when they are, and `stop` ends it for good."""
 
     def __init__(
         self,
@@ -88,11 +98,10 @@ class MgmtdService:
             clock,
             Holder(name, entropy(_INSTANCE_BYTES), tuple(endpoints)),
             ElectionTimes(lease_ns=config.manager_lease_ns, drift_ns=config.drift_ns),
+            self,
             sole=sole,
-            lead=self._on_elected,
-            step_down=self._on_step_down,
-            managers_changed=self._on_managers_changed,
         )
+        self._publisher = RoutingPublisher(self._candidate)
         self._endpoints = tuple(endpoints)
         self._name = name
         self._manager: Manager | None = None
@@ -104,12 +113,11 @@ class MgmtdService:
         self._watchers = Watchers(clock.now())
         self._inbox: deque[Event] = deque()
         self._draining = False
-        self._calls: dict[int, Call] = {}
+        self._calls: dict[int, tuple[Call, MgmtdVerb]] = {}
+        """What the machine has not answered yet, by token."""
         self._last_token = 0
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0
+        self._alarm = Alarm(self._on_alarm)
         self._stopped = False
-        self._whole_update: pb.RoutingUpdate | None = None
 
     # --- life --------------------------------------------------------------------------------------------------------
 
@@ -146,17 +154,12 @@ class MgmtdService:
 
     def bindings(self) -> Bindings:
         """One handler for every method of the service."""
-        return {
+        return {verb.method: self._make_handler(verb) for verb in VERBS.values()} | {
             MGMTD.GetCluster: self._get_cluster,
-            MGMTD.RegisterNode: self._event_handler(requests.register_node),
-            MGMTD.Heartbeat: self._event_handler(requests.heartbeat),
-            MGMTD.GetRouting: self._read_handler(self._get_routing),
+            MGMTD.GetRouting: self._get_routing,
             MGMTD.WatchRouting: self._watch_routing,
-            MGMTD.EnsureTable: self._event_handler(requests.ensure_table),
-            MGMTD.OpenNamespace: self._event_handler(requests.open_namespace),
-            MGMTD.SetConfig: self._event_handler(requests.set_config(self._schemas)),
-            MGMTD.GetConfig: self._read_handler(self._get_config),
-            MGMTD.GetStatus: self._read_handler(self._get_status),
+            MGMTD.GetConfig: self._get_config,
+            MGMTD.GetStatus: self._get_status,
         }
 
     def _check_cluster(self, state: State) -> None:
@@ -169,9 +172,10 @@ class MgmtdService:
 
         self._cluster = state.cluster.id
 
-    # --- the office --------------------------------------------------------------------------------------------------
+    # --- the term ----------------------------------------------------------------------------------------------------
 
-    def _on_elected(self, lease_record: LeaseRecord) -> None:
+    def on_elected(self, lease_record: LeaseRecord) -> None:
+        """See `CandidateOwner`. A term begins: what is stored is loaded, then requests are taken."""
         if self._term_start is not None:
             self._term_start.cancel()
         self._term_start = asyncio.get_running_loop().create_task(self._begin_term(lease_record))
@@ -194,71 +198,56 @@ class MgmtdService:
 
     def _on_term_begun(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (failure := task.exception()) is not None:
-            # Nobody is served by a primary that cannot read what is stored. The others take over when its lease has run out.
+            # A primary that cannot read what is stored serves no client. Another one takes over when its lease has run out.
             log.error("%s cannot be the primary manager: %s", self._name, failure)
             self._candidate.give_up()
 
-    def _on_step_down(self, why: str) -> None:
+    def on_step_down(self, why: str) -> None:
+        """See `CandidateOwner`. The term ends."""
         if self._term_start is not None:
             self._term_start.cancel()
-        # Whether what is waiting was stored, nobody can say now.
+        # What is waiting may have been stored or not: DISCONNECTED says exactly that.
         self._end_term(Code.DISCONNECTED, f"{self._name} is not the primary manager any more: {why}")
 
     def _end_term(self, code: Code, why: str) -> None:
-        self._manager = self._lease_record = self._whole_update = None
+        self._manager = self._lease_record = None
+        self._publisher.forget()
         self._inbox.clear()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._alarm.cancel()
         self._watchers.close(Code.NOT_PRIMARY if code is Code.DISCONNECTED else code, why)
         calls = list(self._calls.values())
         self._calls.clear()
-        for call in calls:
+        for call, _ in calls:
             call.fail(code, why)
 
-    def _on_managers_changed(self) -> None:
-        self._whole_update = None
+    def on_managers_changed(self) -> None:
+        """See `CandidateOwner`. Every client that watches is told."""
+        self._publisher.forget()
         if self._manager is not None:
-            self._watchers.publish(self._clock.now(), self._update(Delta.empty(self._manager.published.version)))
+            self._publish_empty(self._manager)
 
-    def _update(self, delta: Delta) -> pb.RoutingUpdate:
-        update = routing_to_pb(delta, self._cluster)
-        update.managers.extend(replies.managers(self._candidate))
-        return update
+    def _publish_empty(self, manager: Manager) -> None:
+        empty = Delta.empty(manager.published.version)
+        self._watchers.publish(self._clock.now(), self._publisher.encode(empty, manager.cluster))
 
     # --- handlers ----------------------------------------------------------------------------------------------------
 
-    def _event_handler(self, convert: Callable[[int, Any], Event]) -> Handler:
-        """A handler that makes an event of a request and answers when the machine does."""
+    def _make_handler(self, verb: MgmtdVerb) -> Handler:
+        """A handler that posts the request to the machine, and answers when that does."""
 
         def handle(call: Call) -> None:
             if self._refuse_unless_primary(call):
+                return
+            try:
+                body = verb.from_pb(call.request)
+                if isinstance(body, SetConfig):
+                    check_config(self._schemas, body)
+            except FS3Error as wrong:
+                call.fail(wrong.code, str(wrong))
                 return
             self._last_token += 1
-            token = self._last_token
-            try:
-                event = convert(token, call.request)
-            except FS3Error as wrong:
-                call.fail(wrong.code, str(wrong))
-                return
-            self._calls[token] = call
-            self._step(event)
-
-        return handle
-
-    def _read_handler(self, answer: Callable[[Manager, Any], Any]) -> Handler:
-        """A handler that answers at once from what is durable."""
-
-        def handle(call: Call) -> None:
-            if self._refuse_unless_primary(call):
-                return
-            assert self._manager is not None
-            try:
-                reply = answer(self._manager, call.request)
-            except FS3Error as wrong:
-                call.fail(wrong.code, str(wrong))
-                return
-            call.reply(reply)
+            self._calls[self._last_token] = (call, verb)
+            self._step(ManagerRequest(self._last_token, body))
 
         return handle
 
@@ -271,11 +260,6 @@ class MgmtdService:
             return False
         return True
 
-    def _watch_routing(self, call: Call) -> None:
-        if not self._refuse_unless_primary(call):
-            assert self._manager is not None
-            self._watchers.add(call, self._get_routing(self._manager, call.request))
-
     def _get_cluster(self, call: Call) -> None:
         """Answered by every manager, as far as it knows."""
         if self._stopped:
@@ -283,20 +267,21 @@ class MgmtdService:
             return
         record = self._candidate.record
         holder = record.holder if record is not None else None
-        reply = pb.GetClusterReply(
+        # As it is now: until the store has answered, this manager may win or lose an election.
+        info = ClusterInfo(
+            cluster=b"",
             software=__version__,
             protocol=PROTOCOL_VERSION,
-            primary=self._endpoints if self.is_primary else holder.endpoints if holder is not None else (),
             is_primary=self.is_primary,
-            managers=replies.managers(self._candidate),
+            primary=self._endpoints if self.is_primary else holder.endpoints if holder is not None else (),
+            managers=self._publisher.managers(),
             epoch=record.epoch if record is not None else 0,
         )
 
         def known(cluster: bytes | None, problem: BaseException | None) -> None:
             self._cluster = cluster or b""
             if self._cluster:
-                reply.cluster_id = self._cluster
-                call.reply(reply)
+                call.reply(cluster_info_to_pb(msgspec.structs.replace(info, cluster=self._cluster)))
             else:
                 call.fail(Code.NOT_PRIMARY, str(problem) if problem is not None else "no manager has initialised the cluster yet")
 
@@ -305,30 +290,50 @@ class MgmtdService:
         else:
             self._store.find_cluster(known)
 
-    def _get_routing(self, manager: Manager, request: pb.GetRoutingRequest) -> pb.RoutingUpdate:
-        ours = request.cluster_id in (b"", manager.cluster)
-        delta = manager.since(request.known_version if ours else 0)
-        return self._update(delta) if delta.from_version else self._whole()
+    def _get_routing(self, call: Call) -> None:
+        if not self._refuse_unless_primary(call):
+            call.reply(self._routing_for(get_routing_from_pb(call.request)))
 
-    def _whole(self) -> pb.RoutingUpdate:
-        """The published routing info in full; made once per version, because every new client asks for it."""
+    def _watch_routing(self, call: Call) -> None:
+        if not self._refuse_unless_primary(call):
+            self._watchers.add(call, self._routing_for(get_routing_from_pb(call.request)))
+
+    def _routing_for(self, request: GetRouting) -> EncodedRouting:
+        """What leads a client to the published routing info: a delta when there is one, else the whole."""
+        manager = self._manager
+        assert manager is not None
+        delta = manager.since(request.known_version if request.cluster in (b"", manager.cluster) else 0)
+        if delta.from_version:
+            return self._publisher.encode(delta, manager.cluster)
+        return self._publisher.encode_full(manager.published)
+
+    def _get_config(self, call: Call) -> None:
+        if self._refuse_unless_primary(call):
+            return
         assert self._manager is not None
-        routing = self._manager.published
-        if self._whole_update is None or self._whole_update.version != routing.version:
-            self._whole_update = self._update(routing.to_full_delta())
-        return self._whole_update
+        try:
+            request = get_config_from_pb(call.request)
+        except FS3Error as wrong:
+            call.fail(wrong.code, str(wrong))
+            return
+        call.reply(role_config_to_pb(self._manager.role_config(request.role)))
 
-    def _get_config(self, manager: Manager, request: pb.GetConfigRequest) -> pb.GetConfigReply:
-        stored = manager.role_config(enum_from_pb(Role, request.role, "GetConfigRequest.role"))
-        return pb.GetConfigReply(version=stored.version, toml=stored.toml)
-
-    def _get_status(self, manager: Manager, request: pb.GetStatusRequest) -> pb.GetStatusReply:
-        now = self._clock.now()
-        reply = replies.status(manager, now, self._whole())
-        reply.managers.extend(replies.managers(self._candidate))
-        reply.epoch = self._lease_record.epoch if self._lease_record is not None else 0
-        reply.primary_for_ms = (now - self._primary_since) // MILLISECOND
-        return reply
+    def _get_status(self, call: Call) -> None:
+        if self._refuse_unless_primary(call):
+            return
+        manager, now = self._manager, self._clock.now()
+        assert manager is not None
+        status = ClusterStatus(
+            software=__version__,
+            routing=manager.published,
+            nodes=tuple(manager.node_statuses(now)),
+            targets=tuple(manager.target_statuses(now)),
+            namespaces=tuple(manager.namespaces()),
+            managers=self._publisher.managers(),
+            epoch=self._lease_record.epoch if self._lease_record is not None else 0,
+            primary_for_ns=now - self._primary_since,
+        )
+        call.reply(status_to_pb(status, self._publisher.encode_full(manager.published)))
 
     # --- the machine -------------------------------------------------------------------------------------------------
 
@@ -339,7 +344,7 @@ class MgmtdService:
             return
         self._draining = True
         try:
-            # An effect may end the office.
+            # An effect may end the term.
             while self._inbox and self._manager is not None:
                 for effect in self._manager.step(self._clock.now(), self._inbox.popleft()):
                     self._carry_out(effect)
@@ -348,55 +353,45 @@ class MgmtdService:
         self._arm()
 
     def _carry_out(self, effect: Effect) -> None:
-        manager, office = self._manager, self._lease_record
-        if manager is None or office is None:
+        manager, lease_record = self._manager, self._lease_record
+        if manager is None or lease_record is None:
             return
         match effect:
             case Persist():
-                self._store.save(effect.rows, office, partial(self._on_saved, manager))
+                self._store.save(effect.rows, lease_record, partial(self._on_saved, manager))
             case Publish():
-                self._watchers.publish(self._clock.now(), self._update(effect.delta))
+                self._watchers.publish(self._clock.now(), self._publisher.encode(effect.delta, manager.cluster))
             case Respond():
-                call = self._calls.pop(effect.token)
+                call, verb = self._calls.pop(effect.token)
                 if isinstance(effect.answer, Rejection):
                     call.fail(effect.answer.code, effect.answer.message, manager.published.version)
                 else:
-                    call.reply(replies.answer(call.method, effect.answer, self._config, manager.cluster, self._whole))
+                    routing = self._publisher.encode_full(manager.published) if verb.has_routing else None
+                    call.reply(verb.answer_to_pb(effect.answer, routing))
 
     def _on_saved(self, manager: Manager, _: None, problem: BaseException | None) -> None:
         if manager is not self._manager:
-            return  # it has stepped down meanwhile, and whoever is the primary now has loaded what was stored
+            return  # it has stepped down meanwhile, and the next primary has loaded what was stored
         if isinstance(problem, FS3Error) and problem.code is Code.NOT_PRIMARY:
-            self._on_step_down(str(problem))
+            self.on_step_down(str(problem))
             return
         if problem is not None:
             log.error("the manager's state could not be stored: %s", problem)
         self._step(Persisted(str(problem) or type(problem).__name__ if problem is not None else ""))
 
-    # --- duties ------------------------------------------------------------------------------------------------------
-
     def _arm(self) -> None:
-        """One timer for the machine's next deadline."""
-        if self._manager is None:
-            return
-        deadline = self._manager.next_deadline()
-        if self._timer is not None and self._timer_at <= deadline:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_at = deadline
-        delay = max(0, deadline - self._clock.now()) / SECOND
-        self._timer = asyncio.get_running_loop().call_later(delay, self._tick)
+        if self._manager is not None:
+            self._alarm.set(self._manager.next_deadline(), self._clock.now())
 
-    def _tick(self) -> None:
-        self._timer = None
-        if self._manager is None:
+    def _on_alarm(self) -> None:
+        manager = self._manager
+        if manager is None:
             return
+        now = self._clock.now()
         if not self._candidate.may_act():
             # It decides nothing. Either the lease is renewed in a moment, or it steps down.
-            self._timer_at = self._clock.now() + self._config.heartbeat_ns
-            self._timer = asyncio.get_running_loop().call_later(self._config.heartbeat_ns / SECOND, self._tick)
+            self._alarm.set(now + self._config.heartbeat_ns, now)
             return
-        empty = partial(self._update, Delta.empty(self._manager.published.version))
-        self._watchers.keep_alive(self._clock.now(), empty)
+        if self._watchers.is_idle(now):
+            self._publish_empty(manager)
         self._step(ManagerTick())

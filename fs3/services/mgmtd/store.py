@@ -1,19 +1,19 @@
 """The manager's rows on the key-value port.
 
     mgmtd/cluster            ClusterRow        written once
-    mgmtd/counters           Counters          with every change
+    mgmtd/counters           IdCounters        with every change
     mgmtd/node/<id>          Node              ids as 4 bytes, big-endian
     mgmtd/chain/<id>         Chain
     mgmtd/table/<id>         ChainTable
-    mgmtd/namespace/<id>     Namespace
+    mgmtd/namespace/<id>     CacheNamespace
     mgmtd/config/<role>      RoleConfig
     mgmtd/born/<target>      nothing           the target has been complete at least once
 
     mgmtd/lease              LeaseRecord       who is the primary
     mgmtd/manager/<name>     Holder            every manager that has ever joined, with its endpoints
 
-Values are msgpack arrays. All rows of one change are written in one transaction, which checks in the lease record that whoever
-writes is still the primary: NOT_PRIMARY, and nothing is written, when it is not.
+Values are msgpack arrays. All rows of one change are written in one transaction, which checks in the lease record that the
+manager that writes is still the primary: NOT_PRIMARY, and nothing is written, when it is not.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ from fs3.base.ids import TargetId
 from fs3.base.limits import managers_max
 from fs3.base.status import Code
 from fs3.core.membership.election import Holder, LeaseRecord
-from fs3.core.membership.state import FORMAT, CacheNamespace, ClusterRow, IdCounters, RoleConfig, Rows, State
+from fs3.core.membership.state import FORMAT, ClusterRow, IdCounters, Rows, State
 from fs3.core.txn import ReadTxn, Txn
 from fs3.model.chain import Chain, ChainTable
+from fs3.model.cluster import CacheNamespace, RoleConfig
 from fs3.model.routing import Node
 from fs3.ports.kv import KV, OnDone
 
@@ -56,7 +57,7 @@ class LeaseView(NamedTuple):
     record: LeaseRecord | None
     managers: tuple[Holder, ...]
     is_swapped: bool = False
-    """`swap` has replaced the record."""
+    """`swap_lease` has replaced the record."""
 
 
 class MgmtdStore:
@@ -124,7 +125,7 @@ class MgmtdStore:
     def save(self, rows: Rows, lease_record: LeaseRecord, done: OnDone[None]) -> None:
         """Store one change; `done` is called when it is durable or has failed (NOT_PRIMARY: for good).
 
-        `office`: the record under whose epoch the change was decided.
+        `lease_record`: the one under whose epoch the change was decided.
         """
 
         async def op(txn: Txn) -> None:
@@ -153,7 +154,7 @@ async def _read_lease_view(txn: ReadTxn) -> LeaseView:
 
 
 async def _check(txn: ReadTxn, lease_record: LeaseRecord) -> None:
-    """Whoever decided something under an epoch may store it while the epoch lasts."""
+    """NOT_PRIMARY unless the epoch of the manager that writes lasts: what was decided under an epoch is stored within it."""
     stored = await txn.get(_LEASE)
     record = None if stored is None else _decode(LeaseRecord, _LEASE, stored)
     assert lease_record.holder is not None

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 
 from fs3.base.errors import FS3Error
 from fs3.base.ids import CHUNK_ID_BYTES, ChunkId
 from fs3.base.status import Code
+from fs3.core.craq.reads import answer
 from fs3.ports.chunk_store import ChunkStore
+from fs3.ports.clock import Clock
 from fs3.services.storage.target import TargetShell
-from fs3.wire.pb import storage_pb2 as pb
 
 _NONE = bytes(CHUNK_ID_BYTES)
 _ROWS = 16
@@ -20,16 +21,17 @@ def find_next(
     chunks: Sequence[bytes],
     chains: Sequence[int],
     versions: Sequence[int],
-    shell_of: Callable[[int], TargetShell | None],
-    now: Callable[[], int],
-) -> pb.FindReply:
-    """The reply, but for its routing version. The gate is that of every read, closed again if the lease ends meanwhile."""
+    by_chain: Mapping[int, TargetShell],
+    clock: Clock,
+) -> tuple[list[int], list[int], list[bytes]]:
+    """(codes, lengths, chunks that were found: zeros unless OK). The gate is that of every read, closed again if the lease ends
+    meanwhile."""
     codes, lengths, found = [], [], []
     asked: list[TargetShell] = []
     gates: dict[tuple[int, int], tuple[Code, bool]] = {}
-    begun = now()
+    begun = clock.now()
     for chunk, chain, version in zip(chunks, chains, versions, strict=True):
-        shell = shell_of(chain)
+        shell = by_chain.get(chain)
         gate = gates.get((chain, version))
         if gate is None:
             gate = gates[chain, version] = shell.read_gate(version, begun) if shell else (Code.NO_SUCH_TARGET, False)
@@ -44,11 +46,11 @@ def find_next(
         codes.append(int(code))
         lengths.append(length)
         found.append(there)
-    ended = now()
+    ended = clock.now()
     if any(ended >= shell.lease_until() for shell in asked):
         count = len(codes)
         codes, lengths, found = [int(Code.LEASE)] * count, [0] * count, [_NONE] * count
-    return pb.FindReply(codes=codes, lengths=lengths, chunks=b"".join(found))
+    return codes, lengths, found
 
 
 def next_chunk_of_file(store: ChunkStore, chunk: ChunkId, *, pending_is_dirty: bool) -> tuple[Code, bytes, int]:
@@ -59,9 +61,8 @@ def next_chunk_of_file(store: ChunkStore, chunk: ChunkId, *, pending_is_dirty: b
     until = ChunkId((last + 1).to_bytes(CHUNK_ID_BYTES, "big")) if last + 1 < 1 << 8 * CHUNK_ID_BYTES else None
     while rows := store.list(after, _ROWS, until):
         for found, meta in rows:
-            if meta.pending and pending_is_dirty:
-                return Code.DIRTY, _NONE, 0
-            if meta.committed:
-                return Code.OK, found, meta.length
+            code = answer(meta, pending_is_dirty)
+            if code is not Code.NOT_FOUND:  # of a chunk that is only pending, with no target behind: not there yet
+                return (code, found, meta.length) if code is Code.OK else (code, _NONE, 0)
         after = rows[-1][0]
     return Code.NOT_FOUND, _NONE, 0

@@ -2,9 +2,9 @@
 
 The lease and paused processes. A read is linearizable when what it returns was the chunk's value at some moment between the
 request and the reply. What a target picks (which version of the chunk, found under a gate that said OK) is that value as long as
-nobody can have gone on without it: within its lease, under the chain version that was asked for. How long the reply takes after
-that does not matter: blocks that were picked are pinned and never written again. So what must lie within the lease is the *pick*,
-and a process may be stopped between any two instructions. Hence
+the chain cannot have gone on without it: within its lease, under the chain version that was asked for. How long the reply takes
+after that does not matter: blocks that were picked are pinned and never written again. So what must lie within the lease is the
+*pick*, and a process may be stopped between any two instructions. Hence
 
 - the gate is asked before the pick, which spares the work, and the clock is read again after it. Lease running after the pick:
   it was running at the pick. A process that is stopped later, even for an hour, sends a reply that is late but was true when it
@@ -18,23 +18,22 @@ and a process may be stopped between any two instructions. Hence
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain as flatten
-from typing import Any
 
 from fs3.base.errors import FS3Error
 from fs3.base.ids import ChunkId
 from fs3.base.status import Code
 from fs3.base.units import MIB
 from fs3.ports.chunk_store import ChunkStore, ReadGather, ReadResult
-from fs3.ports.clock import Clock
 from fs3.ports.rpc import Call
+from fs3.runtime.tasks import TaskSet
+from fs3.services.storage.node_context import NodeContext
 from fs3.services.storage.target import TargetShell
-from fs3.wire.pb import storage_pb2 as pb
-from fs3.wire.storage import read_request_from_pb
+from fs3.services.storage.target_map import TargetMap
+from fs3.wire.storage import read_reply_to_pb, read_request_from_pb
 
 log = logging.getLogger("fs3.storage")
 
@@ -46,7 +45,7 @@ cold_reads_max = 4096
 
 
 class ColdReads:
-    """The reads of one process that wait for its disks, and how much memory their answers take.
+    """The reads of one node that wait for its disks, and how much memory their answers take.
 
     What is read cold may be in memory until it is sent. Beyond `cold_read_bytes_max` further requests wait in order; beyond
     `cold_reads_max` reads are refused.
@@ -54,11 +53,17 @@ class ColdReads:
 
     def __init__(self) -> None:
         self._waiting: deque[_ReadJob] = deque()
-        self._tasks: dict[asyncio.Task[None], None] = {}
+        self.tasks = TaskSet()
+        """Reads under way."""
         self.count = 0
         """Reads that wait or are being read."""
         self.bytes = 0
         """Asked of the disks, and not sent yet."""
+
+    @property
+    def waiting_count(self) -> int:
+        """Requests whose turn has not come."""
+        return len(self._waiting)
 
     def put(self, job: _ReadJob) -> None:
         """Read what is cold of a request, in turn. Its bytes count until it is sent."""
@@ -71,7 +76,7 @@ class ColdReads:
         self._next()
 
     def recheck(self) -> None:
-        """Chains have changed: whoever waits for a target that may not serve it any more hears of it now."""
+        """Chains have changed: a client that waits for a target that may not serve it any more hears of it now."""
         waiting, self._waiting = self._waiting, deque()
         for job in waiting:
             if job.drop_refused():
@@ -80,18 +85,12 @@ class ColdReads:
                 self._waiting.append(job)
         self._next()
 
-    def run(self, reading: Coroutine[Any, Any, None]) -> None:
-        """Start one read of a request whose turn it is."""
-        task = asyncio.get_running_loop().create_task(reading)
-        self._tasks[task] = None
-        task.add_done_callback(self._tasks.pop)
-
     async def stop(self) -> None:
         """Wait for what is being read; refuse what waits."""
         waiting, self._waiting = self._waiting, deque()
         for job in waiting:
             job.refuse()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.tasks.join()
 
     def _next(self) -> None:
         # A request is let in whole: half of one would hold memory and wait for the memory of the other half.
@@ -104,14 +103,14 @@ class ColdReads:
 class _ReadJob:
     """One Read call some of whose IOs are cold."""
 
-    __slots__ = ("_batch", "_begun", "_call", "_cold", "_gates", "_ios", "_left", "_path", "_with_checksums", "bytes")
+    __slots__ = ("_batch", "_begun", "_call", "_cold", "_gates", "_handler", "_ios", "_left", "_with_checksums", "bytes")
 
-    def __init__(self, path: ReadHandler, call: Call, batch: ReadGather, with_checksums: bool) -> None:
-        self._path = path
+    def __init__(self, handler: ReadHandler, call: Call, batch: ReadGather, with_checksums: bool) -> None:
+        self._handler = handler
         self._call = call
         self._batch = batch
         self._with_checksums = with_checksums
-        self._cold = path.cold
+        self._cold = handler.cold
         self._gates: list[tuple[TargetShell, int, list[int]]] = []
         """(target, chain version, its cold IOs)"""
         self._ios: dict[int, tuple[ChunkStore, ChunkId]] = {}
@@ -137,7 +136,7 @@ class _ReadJob:
         """Its turn has come."""
         self._begun = True
         for index, (store, chunk) in self._ios.items():
-            self._cold.run(self._read(store, chunk, index))
+            self._cold.tasks.start(self._read(store, chunk, index))
         if not self._ios:
             self.finish()
 
@@ -154,7 +153,7 @@ class _ReadJob:
     def _find_refused(self) -> list[tuple[int, Code]]:
         found: list[tuple[int, Code]] = []
         for shell, chain_version, indices in self._gates:
-            code = self._path.recheck_gate(shell, chain_version)
+            code = self._handler.recheck_gate(shell, chain_version)
             if code is not Code.OK:
                 found += [(index, code) for index in indices]
         return found
@@ -185,7 +184,7 @@ class _ReadJob:
         """Everything is read or refused."""
         for index, code in self._find_refused():
             _revoke(self._batch, index, code)
-        self._path.answer(self._call, self._batch, self._with_checksums, self._on_sent)
+        self._handler.answer(self._call, self._batch, self._with_checksums, self._on_sent)
 
     def _on_sent(self) -> None:
         self._batch.release()
@@ -196,17 +195,11 @@ class _ReadJob:
 class ReadHandler:
     """Answers Read calls for the targets of one node."""
 
-    def __init__(
-        self,
-        shell_of: Callable[[int], TargetShell | None],
-        clock: Clock,
-        routing_version: Callable[[], int],
-    ) -> None:
-        """`shell_of` gives the target of a chain id, None when this node has none."""
+    def __init__(self, targets: TargetMap, context: NodeContext) -> None:
         self.cold = ColdReads()
-        self._shell_of = shell_of
-        self._clock = clock
-        self._routing_version = routing_version
+        self._by_chain = targets.by_chain
+        self._context = context
+        self._clock = context.clock
 
     def read(self, call: Call) -> None:
         """The handler of Read."""
@@ -226,7 +219,7 @@ class ReadHandler:
         now = self._clock.now()
         served: list[tuple[TargetShell, Sequence[int]]] = []
         for chain, version, which in _groups(chains, versions, count):
-            shell = self._shell_of(chain)
+            shell = self._by_chain.get(chain)
             code, refuse_dirty = shell.read_gate(version, now) if shell else (Code.NO_SUCH_TARGET, False)
             if shell is None or code is not Code.OK:
                 for index in which:
@@ -251,14 +244,14 @@ class ReadHandler:
     def _read_for_repair(self, call: Call, chains: Sequence[int], chunks: Sequence[bytes], lengths: Sequence[int]) -> None:
         """Bytes for a target of the same chain that knows what they must be. No gate: it compares them with its own checksums, so
         neither lease nor chain version nor whether they are committed here makes a difference."""
-        shell = self._shell_of(chains[0]) if len(chains) == 1 else None
+        shell = self._by_chain.get(chains[0]) if len(chains) == 1 else None
         if shell is None or shell.failure:
             call.fail(Code.NO_SUCH_TARGET, "a read for a repair names one chunk of a chain that has a target here")
         elif self.cold.count >= cold_reads_max:
             call.fail(Code.BUSY, f"{self.cold.count} reads wait for the disks already")
         else:
             self.cold.count += 1
-            self.cold.run(self._answer_repair(call, shell.store, ChunkId(chunks[0]), lengths[0]))
+            self.cold.tasks.start(self._answer_repair(call, shell.store, ChunkId(chunks[0]), lengths[0]))
 
     async def _answer_repair(self, call: Call, store: ChunkStore, chunk: ChunkId, length: int) -> None:
         wanted: int = call.request.repair_version
@@ -283,13 +276,9 @@ class ReadHandler:
 
     def answer(self, call: Call, batch: ReadGather, with_checksums: bool, sent: Callable[[], None] | None) -> None:
         """Send the reply of a batch whose every IO is answered."""
-        reply = pb.ReadReply(
-            codes=batch.codes,
-            lengths=batch.lengths,
-            versions=batch.versions,
-            checksums=flatten.from_iterable(batch.checksums) if with_checksums else (),
-            piece_bytes=batch.piece_bytes,
-            routing_version=self._routing_version(),
+        checksums = flatten.from_iterable(batch.checksums) if with_checksums else ()
+        reply = read_reply_to_pb(
+            batch.codes, batch.lengths, batch.versions, batch.piece_bytes, checksums, self._context.routing_version
         )
         call.reply(reply, batch.join_parts(), sent)
 

@@ -2,7 +2,7 @@
 
 Whatever happens becomes an event in the inbox. Once per turn of the loop the inbox is drained, the machine is stepped over all of
 it, and the effects are carried out in their order; nothing here waits, results come back as further events. Staging gathers in
-the store, forwards of one turn leave together, and one timer is armed for the machine's next deadline.
+the store, forwards of one turn leave together, and one alarm is set to the machine's next deadline.
 """
 
 from __future__ import annotations
@@ -10,42 +10,57 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine
-from typing import Any
 
 from fs3.base.errors import FS3Error
 from fs3.base.ids import ChunkId, TargetId
 from fs3.base.status import Code
-from fs3.base.units import SECOND
+from fs3.core.craq import reads
 from fs3.core.craq.effects import AnswerUpdate, Commit, DropPending, Effect, FillDone, Forward, Stage
-from fs3.core.craq.events import ChainChanged, DropDone, Event, FillRequested, StageDone, StoreOpened, Tick, UpdateReceived
-from fs3.core.craq.reads import decide
+from fs3.core.craq.events import (
+    ChainChanged,
+    DropDone,
+    Event,
+    FillRequested,
+    ForwardDone,
+    StageDone,
+    StoreOpened,
+    Tick,
+    UpdateReceived,
+)
 from fs3.core.craq.replica import Replica
 from fs3.core.craq.resync.steps import Fill
 from fs3.model.chain import Chain, LocalState
-from fs3.model.chunk import ChunkMeta, Update, UpdateResult
+from fs3.model.chunk import PayloadHandle, Update, UpdateResult
 from fs3.ports.chunk_store import ChunkStore, StoreDamaged
+from fs3.runtime.alarm import Alarm
 from fs3.services.storage.forwarding.forwarder import Forwarder
 from fs3.services.storage.forwarding.payloads import UpdateJob
 from fs3.services.storage.node_context import NodeContext
+from fs3.services.storage.resync.scheduler import ResyncScheduler
 from fs3.services.storage.resync.source import ResyncSource
+from fs3.services.storage.staging import Staging
 from fs3.services.storage.withdrawal import SpaceWithdrawal, Withdrawal
 
 log = logging.getLogger("fs3.storage")
 
 drain_events_max = 4096
 
-_CLEAN = ChunkMeta(1, 0, 1, 0, 0)
-"""A chunk with which nothing is the matter: what `decide` says about it, it says because of chain, target or lease."""
-
 
 class TargetShell:
     """Runs one target. Belongs to one event loop."""
 
     def __init__(
-        self, target: TargetId, store: ChunkStore, context: NodeContext, *, incarnation: int, whole: bool = True
+        self,
+        target: TargetId,
+        store: ChunkStore,
+        context: NodeContext,
+        scheduler: ResyncScheduler,
+        *,
+        incarnation: int,
+        whole: bool = True,
     ) -> None:
-        """`incarnation` rises with every shell that is made for this target. `whole`: see `TargetNote`."""
+        """`store` is open, and the shell closes it. `scheduler` is the one of the node. `incarnation` rises with every shell that
+        is made for this target. `whole`: see `TargetNote`."""
         self.target = target
         self.store = store
         self.chain: Chain | None = None
@@ -53,38 +68,27 @@ class TargetShell:
         """Why the target cannot work; "" while it can."""
         self.is_store_damaged = False
         """Its store is not what was written; the damage is that, and not the disk's."""
-        self.is_under_repair: Callable[[ChunkId], bool] = lambda chunk: False
-        """Whether a chunk that was found bad may be good again in a moment."""
         self._machine = Replica(target, store, incarnation=incarnation)
         self._whole = whole
         self._context = context
         self._clock = context.clock
         self._lease_until = context.lease_until
-        self._payloads = context.payloads
         self._loop = asyncio.get_running_loop()
         self._inbox: deque[Event] = deque()
         self._draining = False
         self._waiters: dict[int, tuple[UpdateJob, int]] = {}
         self._next_token = 1
-        self._tasks: dict[asyncio.Task[None], None] = {}
-        self._staging: dict[ChunkId, tuple[UpdateJob, int]] = {}
-        """Whose bytes the store is working on."""
-        self._forwarder = Forwarder(
-            target, store, context.payloads, context.channel, self._post, self._on_unreadable, context.on_target_changed
-        )
-        self.source = ResyncSource(
-            target, store, context.clock, context.channel, self._ask_fill, self.fail, context.scheduler,
-            self._forwarder.on_successor_request,
-        )  # fmt: skip
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0
+        self.staging = Staging(target, store, self)
+        self._forwarder = Forwarder(target, store, context, self)
+        self.source = ResyncSource(target, store, context, scheduler, self)
+        self._alarm = Alarm(self._on_alarm)
         self._closed = False
         self._broken = False
         """The machine has failed and is not stepped any more."""
         self._gate_chain: Chain | None = None
         self._pending_is_dirty = False
         self._is_alone = False
-        """The chain is this target alone: nobody else can refuse what it should not accept any more."""
+        """The chain is this target alone: no other replica can refuse what this one should not accept any more."""
         self._space_withdrawal = SpaceWithdrawal()
         self._withdrawal = Withdrawal(target)
 
@@ -149,14 +153,14 @@ class TargetShell:
         return self._lease_until(self.target)
 
     def read_gate(self, chain_version: int, now: int) -> tuple[Code, bool]:
-        """What `reads.decide` says to every read of this moment: (OK or why none is served, whether pending means DIRTY)."""
+        """What holds for every read of this moment: (`reads.gate`: OK or why none is served, `reads.pending_is_dirty`)."""
         if self.failure or self._withdrawal.reason:
             return Code.NOT_SERVING, False
         chain = self._machine.readable_chain
         if chain is not self._gate_chain:
             self._gate_chain = chain
-            self._pending_is_dirty = chain is not None and chain.successor(self.target) is not None
-        return decide(_CLEAN, chain, self.target, chain_version, now, self._lease_until(self.target)), self._pending_is_dirty
+            self._pending_is_dirty = reads.pending_is_dirty(chain, self.target)
+        return reads.gate(chain, self.target, chain_version, now, self._lease_until(self.target)), self._pending_is_dirty
 
     def local_state(self) -> LocalState | None:
         """What the manager is told; None: nothing yet."""
@@ -211,23 +215,70 @@ class TargetShell:
 
     async def close(self) -> None:
         """Stop: what is being staged is finished, nothing further begins; then the store is closed, which flushes it."""
-        self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self.source.close()
         self._answer_all(UpdateResult(Code.SHUTTING_DOWN, message=f"target {self.target} stops"))
-        await self._forwarder.close()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        staging, self._staging = self._staging, {}
-        for owner in staging.values():
-            _finish_stage(owner)
+        await self._end()
+        self.staging.drop_all()
         await self.store.close()
+
+    async def abort(self) -> None:
+        """As `close`, but what is under way is not answered: for a process that is taken for killed."""
+        await self._end()
+        await self.store.close()
+
+    async def _end(self) -> None:
+        self._closed = True
+        self._alarm.cancel()
+        self.source.close()
+        await self._forwarder.close()
+        await self.staging.join()
 
     def fail(self, failure: Exception) -> None:
         """Something that uses the store of this target found that it cannot go on."""
         if not self.failure:
             self._stop_machine(failure)
+
+    # --- what its parts tell it --------------------------------------------------------------------------------------
+
+    def on_staged(self, done: StageDone) -> None:
+        """See `StagingOwner`."""
+        self._post(done)
+        if self._closed or self._broken:
+            self.staging.drop(done.chunk)
+        if done.code is Code.DISK and not self.failure:
+            self._go_offline(done.message or "the disk failed")
+        elif done.code is Code.NO_SPACE and not self._machine.position.serves and not self._space_withdrawal.reason:
+            # No client waits for this target, and it cannot be brought up to date: let the chain forget it until there is room.
+            self._space_withdrawal.begin(self.store, done.message)
+            self._context.on_target_changed()
+
+    def on_dropped(self, done: DropDone) -> None:
+        """See `StagingOwner`."""
+        self._post(done)
+
+    def on_drop_failed(self, failure: Exception) -> None:
+        """See `StagingOwner`."""
+        self._go_offline(f"a refused update could not be forgotten: {failure}")
+
+    def on_forward_done(self, done: ForwardDone) -> None:
+        """See `ForwarderOwner`."""
+        self._post(done)
+
+    def on_pending_unreadable(self, chunk: ChunkId, why: str) -> None:
+        """See `ForwarderOwner`. The chunk would be held up for ever. The other targets have the version too, or it was never
+        acknowledged: let them go on without this target, which then comes back and is brought up to date."""
+        self.leave_chain(f"pending version of chunk {chunk.hex()}: {why}")
+
+    def on_reachability_changed(self) -> None:
+        """See `ForwarderOwner`."""
+        self._context.on_target_changed()
+
+    def ask_fill(self, fill: Fill) -> None:
+        """See `ResyncOwner`."""
+        self._post(FillRequested(fill.chunk, fill.chain_version))
+
+    def on_successor_request(self) -> None:
+        """See `ResyncOwner`."""
+        self._forwarder.on_successor_request()
 
     # --- the machine -------------------------------------------------------------------------------------------------
 
@@ -246,21 +297,23 @@ class TargetShell:
         machine = self._machine
         now = self._clock.now()
         inbox = self._inbox
-        staged: tuple[UpdateJob, int] | None = None
+        lanes = machine.flights.lanes
+        staged: PayloadHandle | None = None
         try:
             for _ in range(min(len(inbox), drain_events_max)):
                 event = inbox.popleft()
                 kind = type(event)
-                if kind is UpdateReceived and event.update.chunk in machine.lanes and not self._park_or_refuse(event):  # type: ignore[union-attr,arg-type]
+                if kind is UpdateReceived and event.update.chunk in lanes and not self._park_or_refuse(event):  # type: ignore[union-attr,arg-type]
                     continue
                 # Taken before the step: it may stage the next update of the same chunk, which then has the place.
-                staged = self._staging.pop(event.chunk, None) if kind is StageDone else None  # type: ignore[union-attr]
+                staged = self.staging.take(event.chunk) if kind is StageDone else None  # type: ignore[union-attr]
                 # Effects of one step before the next one: the machine looks at the store, which must show its commits.
                 for effect in machine.step(now, event):
                     self._carry_out(effect)
                 if staged is not None:
-                    owner, staged = staged, None
-                    _finish_stage(owner)
+                    # The machine has decided what follows the stage: whatever still needs the bytes has them now.
+                    payload, staged = staged, None
+                    payload.drop()
                 if kind is ChainChanged or kind is StoreOpened:
                     self._withdrawal.on_chain_changed(now, machine.chain)
                     self.source.on_position_changed(machine.chain, machine.position)
@@ -269,14 +322,14 @@ class TargetShell:
         except Exception as failure:
             # A damaged index row, or a mistake in the machine: what it would do next cannot be trusted.
             if staged is not None:
-                _finish_stage(staged)
+                staged.drop()
             self._stop_machine(failure)
             return
         self._forwarder.flush()
         if inbox and not self._draining:
             self._draining = True
             self._loop.call_soon(self._drain)
-        self._arm(now)
+        self._alarm.set(machine.next_deadline(), now)
 
     def _carry_out(self, effect: Effect) -> None:
         kind = type(effect)
@@ -285,12 +338,11 @@ class TargetShell:
         elif kind is Commit:
             self.store.commit(effect.chunk, effect.version, effect.tag, effect.result)  # type: ignore[union-attr]
         elif kind is Stage:
-            self._stage(effect.update)  # type: ignore[union-attr]
+            self.staging.stage(effect.update)  # type: ignore[union-attr]
         elif isinstance(effect, Forward):
             self._forwarder.forward(effect)
         elif isinstance(effect, DropPending):
-            self.store.drop_pending(effect.chunk)
-            self._run(self._drop_now(effect))
+            self.staging.drop_pending(effect)
         elif isinstance(effect, FillDone):
             self.source.feed(effect)
 
@@ -299,7 +351,7 @@ class TargetShell:
             # The chain will go on without this target: asking again is better than giving up.
             result = UpdateResult(Code.NOT_SERVING, message=result.message)
         elif self._is_alone and result.code is Code.OK and self._clock.now() >= self.lease_until():
-            # Nobody else has it under the present chain version, so nobody else vouches for that version still being the present
+            # No other target has it under the present chain version, so none vouches for that version still being the present
             # one. It is applied, and the client that asks again is told so once there is a lease; or the chain has gone on.
             result = UpdateResult(Code.LEASE, message=f"target {self.target} may have lost its lease")
         job, index = self._waiters.pop(token)
@@ -307,63 +359,12 @@ class TargetShell:
 
     def _park_or_refuse(self, event: UpdateReceived) -> bool:
         """The chunk is busy: whether an update may wait for it with its bytes. Answers BUSY when not."""
-        job, index = self._waiters[event.token]
-        if self._payloads.park(job, index):
+        payload = event.update.payload
+        if payload is None or payload.park():
             return True
         message = f"target {self.target}: chunk {event.update.chunk.hex()} is busy, and too much waits already"
         self._answer(event.token, UpdateResult(Code.BUSY, message=message))
         return False
-
-    def _ask_fill(self, effect: Fill) -> None:
-        self._post(FillRequested(effect.chunk, effect.chain_version))
-
-    def _stage(self, update: Update) -> None:
-        owner = self._payloads.find_owner(update)
-        if owner is not None:
-            job, index = owner
-            if index in job.parked:
-                self._payloads.unpark(job, index)
-            job.hold()
-            self._staging[update.chunk] = owner
-        self._run(self._stage_now(update))
-
-    def _run(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self._loop.create_task(work)
-        self._tasks[task] = None
-        task.add_done_callback(self._tasks.pop)
-
-    async def _stage_now(self, update: Update) -> None:
-        try:
-            done = await self.store.stage(update, update.version, update.chain_version)
-            staged = StageDone(update.chunk, update.version, done.code, done.length, done.checksum, done.message)
-        except Exception as failure:
-            log.exception("target %d: staging chunk %s failed", self.target, update.chunk.hex())
-            staged = StageDone(update.chunk, update.version, Code.DISK, 0, 0, f"target {self.target}: {failure}")
-        if staged.code is Code.CHECKSUM and self.is_under_repair(update.chunk):
-            # The bytes it would have to keep are wrong. They are being fetched from another replica: worth asking again.
-            staged.code = Code.BUSY
-        self._post(staged)
-        if (self._closed or self._broken) and (owner := self._staging.pop(update.chunk, None)) is not None:
-            _finish_stage(owner)
-        if staged.code is Code.DISK and not self.failure:
-            self._go_offline(staged.message or "the disk failed")
-        elif staged.code is Code.NO_SPACE and not self._machine.position.serves and not self._space_withdrawal.reason:
-            # Nobody waits for this target, and it cannot be brought up to date: let the chain forget it until there is room.
-            self._space_withdrawal.begin(self.store, staged.message)
-            self._context.on_target_changed()
-
-    def _on_unreadable(self, chunk: ChunkId, why: str) -> None:
-        """A pending version cannot be read back to be sent on: it would hold its chunk up for ever. The others have it too, or it
-        was never acknowledged: let them go on without this target, which then comes back and is brought up to date."""
-        self.leave_chain(f"pending version of chunk {chunk.hex()}: {why}")
-
-    async def _drop_now(self, effect: DropPending) -> None:
-        try:
-            await self.store.flush()
-        except Exception as failure:
-            self._go_offline(f"a refused update could not be forgotten: {failure}")
-            return
-        self._post(DropDone(effect.chunk, effect.version))
 
     def _stop_machine(self, failure: Exception) -> None:
         """The machine must not be stepped any more."""
@@ -380,10 +381,10 @@ class TargetShell:
         self.failure = reason
         log.error("target %d is offline: %s", self.target, reason)
         if self._broken:
-            # What is still being staged lets go of its bytes when the store is done with them.
+            # What is still being staged drops its bytes when the store is done with them (`on_staged`).
             for event in self._inbox:
-                if type(event) is StageDone and (owner := self._staging.pop(event.chunk, None)) is not None:
-                    _finish_stage(owner)
+                if type(event) is StageDone:
+                    self.staging.drop(event.chunk)
             self._answer_all(UpdateResult(Code.DISK, message=f"target {self.target}: {reason}"))
         self._context.on_target_changed()
 
@@ -391,23 +392,5 @@ class TargetShell:
         for token in list(self._waiters):
             self._answer(token, result)
 
-    def _arm(self, now: int) -> None:
-        """One timer. One that is armed for earlier than needed is left alone: when it fires, nothing is due yet."""
-        due = self._machine.next_deadline()
-        if due is None or (self._timer is not None and self._timer_at <= due):
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_at = due
-        self._timer = self._loop.call_later(max(0, due - now) / SECOND, self._tick)
-
-    def _tick(self) -> None:
-        self._timer = None
+    def _on_alarm(self) -> None:
         self._post(Tick())
-
-
-def _finish_stage(owner: tuple[UpdateJob, int]) -> None:
-    """The machine has decided what follows a stage: whatever still needs the bytes has them now."""
-    job, index = owner
-    job.on_staged(index)
-    job.drop()

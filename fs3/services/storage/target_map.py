@@ -5,8 +5,8 @@
     nothing, and it was never complete anywhere (newborn)                   an empty store is made; it is whole
     nothing, and it was complete once (the disk was replaced)               an empty store is made; it is not whole: ONLINE
     a store that is damaged, while others of the chain serve                it is moved away, and an empty one made: ONLINE
-    a store that is damaged, and nobody else serves                         nothing is touched: OFFLINE, with the reason
-    a store on a disk that does not work, or of somebody else               nothing is touched: OFFLINE, with the reason
+    a store that is damaged, and no other target serves                     nothing is touched: OFFLINE, with the reason
+    a store on a disk that does not work, or is not this node's             nothing is touched: OFFLINE, with the reason
 
 "Was complete once": the node made it before and knows that, or the manager says that it was reported complete.
 """
@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from fs3.base.errors import FS3Error
 from fs3.base.ids import NodeId, TargetId
@@ -26,11 +26,12 @@ from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.model.chain import Chain, LocalState, PublicState
 from fs3.model.routing import Routing
+from fs3.model.target_report import TargetReport
 from fs3.ports.chunk_store import ChunkStore, StoreDamaged
-from fs3.ports.disks import Disks
+from fs3.ports.disks import Disks, StoreFactory
 from fs3.services.storage.node_context import NodeContext
+from fs3.services.storage.resync.scheduler import ResyncScheduler
 from fs3.services.storage.target import TargetShell
-from fs3.wire.pb import mgmtd_pb2
 
 log = logging.getLogger("fs3.storage")
 
@@ -39,10 +40,6 @@ target_rebuild_ns = 1 * SECOND
 
 target_open_ns_max = 5 * SECOND
 """A target whose store takes longer to open or to make is reported as not working, so that its chain goes on."""
-
-StoreFactory = Callable[[TargetId], Awaitable[ChunkStore]]
-"""Opens the store of a target the disks have a place for. Raises FS3Error when it cannot be used, StoreDamaged when it is not
-what was written."""
 
 
 @dataclass(frozen=True)
@@ -57,22 +54,59 @@ class _OpenFailure:
 
 
 class TargetMap:
-    """All targets of one node. Belongs to one event loop."""
+    """The open targets of one node. Not all of them work: see `TargetShell.failure`."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[TargetId, TargetShell] = {}
+        self._by_chain: dict[int, TargetShell] = {}
+        self.by_id: Mapping[TargetId, TargetShell] = self._by_id
+        """The same mapping for as long as the node lives, so that a handler may keep it."""
+        self.by_chain: Mapping[int, TargetShell] = self._by_chain
+        """By the id of the chain each is in; likewise the same one always."""
+
+    def add(self, shell: TargetShell) -> None:
+        """A target has been opened."""
+        self._by_id[shell.target] = shell
+        self.index_chains()
+
+    def remove(self, target: TargetId) -> TargetShell | None:
+        """The target will be closed. None when it is not open."""
+        shell = self._by_id.pop(target, None)
+        if shell is not None:
+            self.index_chains()
+        return shell
+
+    def index_chains(self) -> None:
+        """Targets have learnt of other chains."""
+        self._by_chain.clear()
+        self._by_chain.update({shell.chain.id: shell for shell in self._by_id.values() if shell.chain is not None})
+
+
+class TargetListener(Protocol):
+    """Works beside each target that is open."""
+
+    def on_target_opened(self, shell: TargetShell) -> None:
+        """A target begins to work."""
+        ...
+
+    async def on_target_closing(self, target: TargetId) -> None:
+        """The store of a target is about to be closed because it is replaced; it is, once this returns."""
+        ...
+
+
+class TargetKeeper:
+    """Keeps open what routing says this node has. Belongs to one event loop."""
 
     def __init__(
         self,
         disks: Disks,
         store_factory: StoreFactory,
         context: NodeContext,
-        by_chain: dict[int, TargetShell],
-        on_opened: Callable[[TargetShell], None],
-        on_closing: Callable[[TargetId], Awaitable[None]],
+        scheduler: ResyncScheduler,
+        targets: TargetMap,
+        listener: TargetListener,
     ) -> None:
-        """`by_chain` is kept up to date. `opened` is told of every target that begins to work, `closing` of one whose store is
-        about to be closed because it is replaced."""
-        self.shells: dict[TargetId, TargetShell] = {}
-        """Targets that are open. Not all of them work: see `TargetShell.damage`."""
-        self.by_chain = by_chain
+        """`targets` is kept up to date; the keeper alone changes it."""
         self.chains: dict[TargetId, Chain] = {}
         """Chain of every target that routing assigns to this node."""
         self.open_failures: dict[TargetId, _OpenFailure] = {}
@@ -80,8 +114,10 @@ class TargetMap:
         self._disks = disks
         self._factory = store_factory
         self._context = context
-        self._on_opened = on_opened
-        self._on_closing = on_closing
+        self._scheduler = scheduler
+        self._targets = targets
+        self._shells = targets.by_id
+        self._listener = listener
         self._born: set[TargetId] = set()
         self._making: dict[TargetId, tuple[asyncio.Task[None], int]] = {}
         """Targets whose store is being made or replaced, and since when."""
@@ -100,7 +136,7 @@ class TargetMap:
 
     def list_open(self) -> list[TargetId]:
         """Targets whose store is open."""
-        return sorted(self._stores.keys() | self.shells.keys())
+        return sorted(self._stores.keys() | self._shells.keys())
 
     def begin(self, node: NodeId, incarnation: int, born: Iterable[TargetId], routing: Routing) -> None:
         """The node is registered: its targets take their places. `born`: those that were complete once."""
@@ -117,14 +153,30 @@ class TargetMap:
     def on_routing_changed(self, routing: Routing) -> None:
         """Newer routing."""
         self._learn(routing)
-        for target, shell in self.shells.items():
+        for target, shell in self._shells.items():
             shell.on_chain_changed(self.chains.get(target))
-        self._map_chains()
+        self._targets.index_chains()
         if self._reconcile():
             self._context.on_target_changed()
 
     async def close(self) -> None:
         """Nothing new is begun; every store is closed, which makes everything durable."""
+        await self._stop_making()
+        names = [*self._shells, *self._stores]
+        stores = [*(shell.close() for shell in self._shells.values()), *(store.close() for store in self._stores.values())]
+        for target, problem in zip(names, await asyncio.gather(*stores, return_exceptions=True), strict=True):
+            if isinstance(problem, BaseException):
+                log.error("target %d did not close well: %s", target, problem)
+
+    async def abort(self) -> None:
+        """As `close`, but what is under way is not answered: for a process that is taken for killed."""
+        await self._stop_making()
+        for shell in self._shells.values():
+            await shell.abort()
+        for store in self._stores.values():
+            await store.close()
+
+    async def _stop_making(self) -> None:
         self._closed = True
         if self._retry is not None:
             self._retry.cancel()
@@ -132,33 +184,25 @@ class TargetMap:
         for task in making:
             task.cancel()
         await asyncio.gather(*making, return_exceptions=True)
-        names = [*self.shells, *self._stores]
-        stores = [*(shell.close() for shell in self.shells.values()), *(store.close() for store in self._stores.values())]
-        for target, problem in zip(names, await asyncio.gather(*stores, return_exceptions=True), strict=True):
-            if isinstance(problem, BaseException):
-                log.error("target %d did not close well: %s", target, problem)
 
     # --- reports -----------------------------------------------------------------------------------------------------
 
-    def make_reports(self, add: Callable[[TargetShell, mgmtd_pb2.TargetReport], None]) -> list[mgmtd_pb2.TargetReport]:
-        """Every target of this node, each with its state. `add` fills in what is known of one that is open."""
+    def make_reports(self) -> list[TargetReport]:
+        """Every target of this node, each with its state, and the space its store has when it is open."""
         found = []
-        for target in sorted(self.chains.keys() | self.shells.keys() | self.open_failures.keys()):
-            shell = self.shells.get(target)
+        for target in sorted(self.chains.keys() | self._shells.keys() | self.open_failures.keys()):
+            shell = self._shells.get(target)
             # Of an open target, the chain its machine knows: what it says of itself is true under that version only.
             chain = shell.replica.chain if shell is not None else self.chains.get(target)
             state, reason = self._state_of(target, shell)
             if state is None:
                 continue
-            number: Any = int(state)
-            report = mgmtd_pb2.TargetReport(
-                target_id=target, state=number, chain_version=chain.version if chain is not None else 0, reason=_cut(reason)
-            )
-            if shell is not None:
+            version = chain.version if chain is not None else 0
+            if shell is None:
+                found.append(TargetReport(target, state, version, reason=_cut(reason)))
+            else:
                 space = shell.store.get_space()
-                report.used_bytes, report.free_bytes, report.chunks = space.used, space.free, space.chunks
-                add(shell, report)
-            found.append(report)
+                found.append(TargetReport(target, state, version, space.used, space.free, space.chunks, _cut(reason)))
         return found
 
     def _state_of(self, target: TargetId, shell: TargetShell | None) -> tuple[LocalState | None, str]:
@@ -190,7 +234,7 @@ class TargetMap:
         for target, chain in self.chains.items():
             if target in self._making:
                 continue
-            shell = self.shells.get(target)
+            shell = self._shells.get(target)
             problem = self.open_failures.get(target)
             if (shell is not None and shell.is_store_damaged) or (problem is not None and problem.is_store_damaged):
                 if _others_serve(chain, target):
@@ -202,11 +246,11 @@ class TargetMap:
                 self._start_making(target, self._make_empty(target))
         return news
 
-    def _start_making(self, target: TargetId, work: Any) -> None:
+    def _start_making(self, target: TargetId, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(self._run_making(target, work))
         self._making[target] = (task, self._context.clock.now())
 
-    async def _run_making(self, target: TargetId, work: Any) -> None:
+    async def _run_making(self, target: TargetId, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
         except (FS3Error, OSError) as failure:
@@ -214,7 +258,7 @@ class TargetMap:
             self.open_failures[target] = _OpenFailure(str(failure))
         finally:
             self._making.pop(target, None)
-        self._map_chains()
+        self._targets.index_chains()
         self._context.on_target_changed()
 
     async def _make_empty(self, target: TargetId) -> None:
@@ -229,10 +273,9 @@ class TargetMap:
 
     async def _replace(self, target: TargetId) -> None:
         """An empty store in the place of a damaged one, which is kept."""
-        shell = self.shells.pop(target, None)
+        shell = self._targets.remove(target)
         if shell is not None:
-            self._map_chains()
-            await self._on_closing(target)
+            await self._listener.on_target_closing(target)
             try:
                 await shell.close()
             except FS3Error as failure:
@@ -283,19 +326,15 @@ class TargetMap:
 
     def _start(self, target: TargetId, store: ChunkStore, incarnation: int) -> None:
         note = self._disks.read_note(target)
-        shell = TargetShell(target, store, self._context, incarnation=incarnation, whole=note.whole)
-        self.shells[target] = shell
+        shell = TargetShell(target, store, self._context, self._scheduler, incarnation=incarnation, whole=note.whole)
+        self._targets.add(shell)
         shell.open(self.chains.get(target))
-        self._map_chains()
-        self._on_opened(shell)
-
-    def _map_chains(self) -> None:
-        self.by_chain.clear()
-        self.by_chain.update({shell.chain.id: shell for shell in self.shells.values() if shell.chain is not None})
+        self._targets.index_chains()
+        self._listener.on_target_opened(shell)
 
 
 def _others_serve(chain: Chain, target: TargetId) -> bool:
-    """The chain goes on without this target: whatever it has, somebody else has it too."""
+    """The chain goes on without this target: whatever it has, the targets that serve have it too."""
     slot = chain.slot(target)
     out = slot is not None and slot.state not in (PublicState.SERVING, PublicState.LASTSRV)
     return out and any(other.target != target for other in chain.serving_slots())

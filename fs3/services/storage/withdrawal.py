@@ -1,7 +1,8 @@
 """A target that leaves its chain of its own accord: why, and for how long it stays away.
 
-Nobody is taken out of a chain while its lease runs. So a target that the chain should go on without is asked to leave, and says
-itself that it is OFFLINE. From then on it serves no reads; its updates are fenced by the chain version like everybody's.
+The manager takes no target out of a chain while its lease runs. So a target that the chain should go on without is asked to
+leave, and says itself that it is OFFLINE. From then on it serves no reads; its updates are fenced by the chain version like all
+others.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Withdrawal:
             self._served_since = now
 
     def begin(self, chain: Chain | None, why: str) -> bool:
-        """Leave, and come back as soon as the chain has gone on. False: it does not serve, or nobody else does."""
+        """Leave, and come back as soon as the chain has gone on. False: it does not serve, or no other target does."""
         serving = _serving(chain)
         if self._target not in serving or len(serving) < 2:
             return False
@@ -65,7 +66,7 @@ class Withdrawal:
         return True
 
     def is_active(self, now: int, chain: Chain | None) -> bool:
-        """It is to be reported OFFLINE. Nobody stays away from a chain in which nobody else serves."""
+        """It is to be reported OFFLINE. It does not stay away from a chain in which no other target serves."""
         if not self.reason:
             return False
         if self._others_serve(chain) and (self._target in _serving(chain) or now < self._until):

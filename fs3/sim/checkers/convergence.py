@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fs3.base.ids import TargetId
+from fs3.base.ids import ChunkId, TargetId
 from fs3.model.chain import Chain
-from fs3.sim.ring1.chunks import SimChunks
+from fs3.sim.checkers.stores import CheckedStore
 
 
-def explain(chain: Chain, stores: Mapping[TargetId, SimChunks]) -> str:
+def explain(chain: Chain, stores: Mapping[TargetId, CheckedStore]) -> str:
     """ "" when all serving targets hold the same chunks and channel rows and nothing is pending, else the first difference."""
     serving = [slot.target for slot in chain.serving_slots()]
     for target in serving:
@@ -29,6 +29,6 @@ def explain(chain: Chain, stores: Mapping[TargetId, SimChunks]) -> str:
     return ""
 
 
-def _shown(chunks: SimChunks, chunk: object) -> tuple[int, bytes] | None:
-    record = chunks.records.get(chunk)  # type: ignore[call-overload]
+def _shown(chunks: CheckedStore, chunk: ChunkId) -> tuple[int, bytes] | None:
+    record = chunks.records.get(chunk)
     return (record.meta.committed, record.content) if record is not None else None

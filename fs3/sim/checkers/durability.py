@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from fs3.base.ids import TargetId
 from fs3.model.chain import Chain
 from fs3.model.chunk import Tag
-from fs3.sim.ring1.chunks import SimChunks
+from fs3.sim.checkers.stores import CheckedStore
 
 
-def explain(tag: Tag, chain: Chain, stores: Mapping[TargetId, SimChunks]) -> str:
+def explain(tag: Tag, chain: Chain, stores: Mapping[TargetId, CheckedStore]) -> str:
     """ "" when every serving target has the update committed or pending, else who has not.
 
     Of a target without store here nothing is demanded, nor of one that syncs: the head may have acknowledged under the chain
@@ -24,7 +24,7 @@ def explain(tag: Tag, chain: Chain, stores: Mapping[TargetId, SimChunks]) -> str
     return ""
 
 
-def explain_end(acknowledged: Iterable[Tag], chain: Chain, stores: Mapping[TargetId, SimChunks]) -> str:
+def explain_end(acknowledged: Iterable[Tag], chain: Chain, stores: Mapping[TargetId, CheckedStore]) -> str:
     """ "" when every serving target has applied every acknowledged update, else which is missing."""
     for tag in acknowledged:
         for slot in chain.serving_slots():

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fs3.sim.ring1.target_host import TargetHost
+from fs3.sim.checkers.stores import CheckedHost
 
 
-def explain(hosts: Iterable[TargetHost]) -> str:
+def explain(hosts: Iterable[CheckedHost]) -> str:
     """ "" when at most one target takes itself for the head and holds a lease, else which do."""
     heads = [host for host in hosts if host.may_be_head()]
     if len(heads) < 2:

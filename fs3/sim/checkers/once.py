@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fs3.sim.ring1.chunks import SimChunks
+from fs3.sim.checkers.stores import CheckedStore
 
 
-def explain(stores: Iterable[tuple[int, SimChunks]]) -> str:
+def explain(stores: Iterable[tuple[int, CheckedStore]]) -> str:
     """ "" when no target has applied a tag twice, else which did."""
     for target, chunks in stores:
         for tag, count in chunks.applications.items():

@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from fs3.base.status import Code
-from fs3.model.chunk import Tag
-from fs3.sim.ring1.chunks import apply_update
-from fs3.sim.ring1.client_model import ENDLESS, Operation
+from fs3.model.chunk import Tag, apply_update
+from fs3.sim.checkers.history import ENDLESS, Operation
 
 states_max = 200_000
 """States after which the search is given up. A run's histories need a few hundred."""

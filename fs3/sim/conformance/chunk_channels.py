@@ -8,8 +8,8 @@ from fs3.base.errors import FS3Error
 from fs3.base.ids import ClientId
 from fs3.base.limits import channel_rows_per_merge_max
 from fs3.base.status import Code
-from fs3.model.chunk import ChannelRow, Tag, UpdateResult
-from fs3.ports.chunk_store import ChannelKey, ChunkStore
+from fs3.model.chunk import ChannelKey, ChannelRow, Tag, UpdateResult
+from fs3.ports.chunk_store import ChunkStore
 from fs3.sim.conformance.chunk_tools import CLIENT, WRITE, A, D, stage, update_of
 from fs3.sim.conformance.chunk_updates import ChunkStoreSuite
 

@@ -25,6 +25,7 @@ from fs3.sim.conformance.chunk_tools import (
     D,
     apply,
     bytes_of,
+    check_read_codes,
     commit,
     content,
     expected_content,
@@ -143,6 +144,10 @@ class ChunkStoreTests(ChunkUpdateTests, ChunkUpkeepTests, ChunkChannelTests):
                 assert not store.read_many([A, B, C], batch, range(3), refuse_dirty=refuse)
                 assert batch.codes == codes
                 assert b"".join(bytes(part) for part in batch.join_parts()) == (b"clean" if refuse else b"cleandirty")  # type: ignore[arg-type]
+
+    async def test_read_many_answers_what_the_protocol_says_of_every_state(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            await check_read_codes(store)
 
     async def test_chunks_are_listed_in_order_and_by_pages(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:

@@ -9,8 +9,9 @@ from fs3.base.ids import ChainId, ChunkId, ClientId, InodeId, file_chunk
 from fs3.base.limits import block_bytes_max
 from fs3.base.prng import Prng
 from fs3.base.status import Code
+from fs3.core.craq.reads import answer
 from fs3.model.chunk import Tag, Update, UpdateKind, UpdateResult
-from fs3.ports.chunk_store import ChunkStore, ReadResult, StageResult
+from fs3.ports.chunk_store import ChunkStore, ReadGather, ReadResult, StageResult
 from fs3.ports.rpc import FileRange
 
 CLIENT = ClientId(b"client-of-tests!")
@@ -98,6 +99,36 @@ async def content(store: ChunkStore, chunk: ChunkId) -> bytes | None:
     assert meta.length == len(found)
     assert meta.checksum == digest_of(checksums(memoryview(found)))
     return found
+
+
+async def check_read_codes(store: ChunkStore) -> None:
+    """`read_many` of an empty store answers what `core.craq.reads.answer` says of every state that a chunk can be in: nothing,
+    committed, pending, both, each marked bad or not (without a committed version there is nothing to mark)."""
+    ranges = ((0, 4096), (4096, 4096), (1, 10), (0, 100_000), (200_000, 10))
+    data = noise(100_000)
+    chunks = [file_chunk(InodeId(30), index) for index in range(8)]
+    for index, chunk in enumerate(chunks):
+        committed, pending, bad = index & 1, index & 2, index & 4
+        if committed:
+            await write(store, chunk, 0, data)
+            await store.read_cold(chunk, 0, 4096)  # sums of pieces are known from now on
+        if pending:
+            staged = await stage(store, update_of(chunk, FILL, 0, b"pending", seq=2))
+            assert staged.code is Code.OK
+        if bad:
+            store.mark_bad(chunk, "somebody says so")
+        meta = store.get(chunk)
+        assert (meta is not None and meta.committed > 0, meta is not None and meta.pending > 0) == (committed > 0, pending > 0)
+        assert (chunk in store.bad_chunks) == (committed > 0 and bad > 0)
+    offsets, lengths = zip(*ranges, strict=True)
+    for refuse in (False, True):
+        for chunk in chunks:
+            batch = ReadGather(list(offsets), list(lengths))
+            for index in store.read_many([chunk] * len(ranges), batch, range(len(ranges)), refuse_dirty=refuse):
+                batch.put(index, store, await store.read_cold(chunk, offsets[index], lengths[index]))
+            expected = answer(store.get(chunk), refuse, is_bad=chunk in store.bad_chunks)
+            assert batch.codes == [expected] * len(ranges), f"{store.get(chunk)}, bad {chunk in store.bad_chunks}, {refuse}"
+            batch.release()
 
 
 def expected_content(kind: UpdateKind, old: bytes, offset: int, data: bytes) -> bytes:

@@ -6,7 +6,6 @@ It keeps a history of what it asked and was told; the checkers decide whether th
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 from fs3.base.ids import ChunkId, ClientId
@@ -15,6 +14,7 @@ from fs3.base.status import Code, Retry
 from fs3.core.craq.admission.table import UNTAGGED
 from fs3.model.chain import Chain, Slot
 from fs3.model.chunk import Tag, Update, UpdateKind
+from fs3.sim.checkers.history import Operation
 from fs3.sim.ring1.messages import (
     MANAGER,
     ChainNotice,
@@ -26,37 +26,6 @@ from fs3.sim.ring1.messages import (
     SimUpdateCall,
 )
 from fs3.sim.ring1.swarm import ChainSwarm
-
-ENDLESS = 1 << 62
-"""Return time of an operation nobody knows the end of."""
-
-
-@dataclass(slots=True)
-class Operation:
-    """One entry of the history. Times are positions in the order of all events of the run, so no two are equal."""
-
-    client: int
-    chunk: ChunkId
-    kind: UpdateKind | None
-    """None: a read."""
-    offset: int
-    data: bytes
-    """What was written; for a read that was answered, what was read."""
-    tag: Tag
-    invoked: int
-    returned: int = ENDLESS
-    code: Code | None = None
-    """None: never answered. For a read OK or NOT_FOUND."""
-    attempts: int = 0
-
-    def describe(self) -> str:
-        """One line."""
-        what = "read" if self.kind is None else f"{self.kind.name.lower()} at {self.offset}"
-        end = "…" if self.returned == ENDLESS else str(self.returned)
-        code = self.code.name if self.code is not None else "unknown"
-        return (
-            f"[{self.invoked}, {end}] client {self.client} {what} {self.chunk.hex()[-4:]} {self.data!r}: {code} x{self.attempts}"
-        )
 
 
 class ClientEnvironment(Protocol):
@@ -76,7 +45,7 @@ class ClientEnvironment(Protocol):
 
     @property
     def is_healed(self) -> bool:
-        """There is no more trouble: whoever waits will be answered."""
+        """There is no more trouble: a client that waits will be answered."""
         ...
 
     def on_operation_end(self, operation: Operation) -> None:

@@ -7,7 +7,6 @@ is stored, as after a takeover.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Protocol
 
 from fs3.base.ids import ChainId, NodeId, TableId, TargetId
@@ -15,19 +14,18 @@ from fs3.core.membership.config import MgmtdConfig
 from fs3.core.membership.events import (
     Effect,
     Event,
-    HeartbeatAck,
+    ManagerRequest,
     ManagerTick,
     Persist,
     Persisted,
     Publish,
-    RegisterNode,
-    RegistrationAck,
     Rejection,
     Respond,
 )
 from fs3.core.membership.manager import Manager
 from fs3.core.membership.state import ClusterRow, IdCounters, Rows, State
 from fs3.model.chain import Chain, ChainTable, PublicState, Slot
+from fs3.model.cluster import HeartbeatAck, RegisterNode, RegistrationAck
 from fs3.model.routing import Node, Role
 from fs3.sim.ring1.messages import ChainNotice, ChainRequest, HeartbeatCall, ManagerAnswer, Message, RegisterCall
 
@@ -132,21 +130,11 @@ class ManagerModel:
         assert isinstance(message, RegisterCall | HeartbeatCall)
         self._tokens[self._token] = (source, message.call)
         if isinstance(message, HeartbeatCall):
-            self._step(replace(message.heartbeat, token=self._token))
+            self._step(ManagerRequest(self._token, message.heartbeat))
             return
-        self._step(
-            RegisterNode(
-                self._token,
-                f"node-{source}",
-                Role.STORAGE,
-                b"",
-                message.incarnation,
-                (),
-                "",
-                message.call,
-                (TargetId(source),),
-            )
-        )
+        targets = (TargetId(source),)
+        body = RegisterNode(f"node-{source}", Role.STORAGE, b"", message.incarnation, (), "", message.call, targets)
+        self._step(ManagerRequest(self._token, body))
 
     def _tell(self, target: int) -> None:
         published = self.machine.published

@@ -16,9 +16,10 @@ from fs3.core.craq.resync.steps import (
     MergeAnswer,
     MergeChannels,
 )
-from fs3.core.membership.events import Heartbeat, HeartbeatAck, RegistrationAck, Rejection
+from fs3.core.membership.events import Rejection
 from fs3.model.chain import Chain
 from fs3.model.chunk import Update, UpdateResult
+from fs3.model.cluster import Heartbeat, HeartbeatAck, RegistrationAck
 
 MANAGER = 0
 FIRST_CLIENT = 100

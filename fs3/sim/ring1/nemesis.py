@@ -7,30 +7,28 @@ only of a chunk that everybody else has intact.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
-from fs3.base.checksum import crc32c
 from fs3.base.ids import ChunkId, TargetId
 from fs3.base.prng import Prng
 from fs3.model.chain import PublicState
 from fs3.sim.ring1.chunks import SimChunks
+from fs3.sim.ring1.cluster import ChainCluster
 from fs3.sim.ring1.messages import MANAGER
 from fs3.sim.ring1.target_host import TargetHost
 
-if TYPE_CHECKING:
-    from fs3.sim.ring1.run import ChainRun
-
 
 class ChainNemesis:
-    """Trouble for one run."""
+    """Trouble for one cluster."""
 
-    def __init__(self, world: ChainRun, prng: Prng) -> None:
-        self.world = world
+    def __init__(self, cluster: ChainCluster, prng: Prng, losses: Prng) -> None:
+        """`losses` draws which changes a crash takes; apart, so that it shifts no other draw of a remembered seed."""
+        self.cluster = cluster
         self.prng = prng
+        self._losses = losses
 
     def plan(self) -> None:
         """Draw when each trouble begins."""
-        swarm = self.world.swarm
+        swarm = self.cluster.swarm
         kinds: Sequence[tuple[int, Callable[[], None]]] = (
             (swarm.crashes, self._crash),
             (swarm.cuts, self._cut),
@@ -44,24 +42,24 @@ class ChainNemesis:
         )
         for count, begin in kinds:
             for _ in range(count):
-                self.world.heap.after(self.prng.below(swarm.trouble_ns), self._begin, begin)
+                self.cluster.heap.after(self.prng.below(swarm.trouble_ns), self._begin, begin)
 
     def _begin(self, action: Callable[[], None]) -> None:
-        if not self.world.is_healed:
+        if not self.cluster.is_healed:
             action()
 
     def _victim(self) -> TargetHost:
-        return self.world.hosts[TargetId(self.prng.between(1, self.world.swarm.targets))]
+        return self.cluster.hosts[TargetId(self.prng.between(1, self.cluster.swarm.targets))]
 
     def heal(self) -> None:
         """Everything works again."""
-        world = self.world
-        world.links.heal()
-        if not world.manager.up:
-            world.manager.restart()
-        for host in world.hosts.values():
+        cluster = self.cluster
+        cluster.links.heal()
+        if not cluster.manager.up:
+            cluster.manager.restart()
+        for host in cluster.hosts.values():
             host.chunks.is_full = False
-            world.resume(host)
+            cluster.resume(host)
             self._restart(host, host.process)
 
     # --- processes ---------------------------------------------------------------------------------------------------
@@ -71,75 +69,76 @@ class ChainNemesis:
         if host.up:
             self._kill(host)
             # Half of the restarts are faster than the manager notices: the target comes back into the same chain version.
-            swarm = self.world.swarm
+            swarm = self.cluster.swarm
             patience = swarm.lease_ns // 4 if self.prng.chance(1, 2) else swarm.trouble_ns
             self.restart_within(host, patience)
 
     def _kill(self, host: TargetHost) -> None:
-        lost = self.prng.below(host.chunks.unsynced_count + 1)
+        lost = self.prng.below(len(host.chunks.unsynced_chunks) + 1)
+        loss = host.chunks.draw_loss(self._losses, lost)
         done = self.prng.chance(1, 2)
-        self.world.say(f"crash {host.target}, {lost} of {host.chunks.unsynced_count} unsynced commits lost")
-        self.world.forget(host)
-        host.crash(lost, barrier_done=done)
+        self.cluster.say(f"crash {host.target}, {lost} of {len(host.chunks.unsynced_chunks)} unsynced commits lost")
+        self.cluster.forget(host)
+        host.crash(loss, barrier_done=done)
 
     def restart_within(self, host: TargetHost, patience_ns: int) -> None:
         """Start a process again after a while."""
-        self.world.heap.after(self.prng.between(1, patience_ns), self._restart, host, host.process)
+        self.cluster.heap.after(self.prng.between(1, patience_ns), self._restart, host, host.process)
 
     def _restart(self, host: TargetHost, process: int) -> None:
         if not host.up and host.process == process:
-            self.world.say(f"restart {host.target}")
-            self.world.start(host)
+            self.cluster.say(f"restart {host.target}")
+            self.cluster.start(host)
 
     def _pause(self) -> None:
         host = self._victim()
-        if host.up and self.world.pause(host):
-            self.world.say(f"pause {host.target}")
-            self.world.heap.after(self.prng.between(1, 2 * self.world.swarm.lease_ns), self.world.resume, host)
+        if host.up and self.cluster.pause(host):
+            self.cluster.say(f"pause {host.target}")
+            self.cluster.heap.after(self.prng.between(1, 2 * self.cluster.swarm.lease_ns), self.cluster.resume, host)
 
     def _leave(self) -> None:
         host = self._victim()
         if host.up:
-            self.world.say(f"{host.target} leaves")
-            self.world.nodes[host.target].leave()
+            self.cluster.say(f"{host.target} leaves")
+            self.cluster.nodes[host.target].leave()
 
     def _kill_manager(self) -> None:
-        world = self.world
-        if world.manager.up:
-            world.say("the manager is killed")
-            world.manager.crash()
-            world.heap.after(self.prng.between(1, 2 * world.swarm.lease_ns), self._take_over, world.manager.incarnation)
+        cluster = self.cluster
+        if cluster.manager.up:
+            cluster.say("the manager is killed")
+            cluster.manager.crash()
+            cluster.heap.after(self.prng.between(1, 2 * cluster.swarm.lease_ns), self._take_over, cluster.manager.incarnation)
 
-    def _take_over(self, life: int) -> None:
-        if not self.world.manager.up and self.world.manager.incarnation == life:
-            self.world.say("another manager takes over")
-            self.world.manager.restart()
+    def _take_over(self, incarnation: int) -> None:
+        if not self.cluster.manager.up and self.cluster.manager.incarnation == incarnation:
+            self.cluster.say("another manager takes over")
+            self.cluster.manager.restart()
 
     # --- links -------------------------------------------------------------------------------------------------------
 
     def _cut(self) -> None:
         one: int = self._victim().target
-        other = self.prng.pick([MANAGER, *self.world.hosts, *self.world.clients])
+        other = self.prng.pick([MANAGER, *self.cluster.hosts, *self.cluster.clients])
         pairs = {(one, other)} if self.prng.chance(1, 3) else {(one, other), (other, one)}
         if self.prng.chance(1, 3):
             pairs = {(other, one)}
-        self.world.say(f"cut {sorted(pairs)}")
-        self.world.links.cuts |= pairs
-        self.world.heap.after(self.prng.between(1, self.world.swarm.trouble_ns // 2), self._mend, pairs)
+        self.cluster.say(f"cut {sorted(pairs)}")
+        self.cluster.links.cuts |= pairs
+        self.cluster.heap.after(self.prng.between(1, self.cluster.swarm.trouble_ns // 2), self._mend, pairs)
 
     def _isolate(self) -> None:
         one = self._victim().target
         others: list[int] = [MANAGER]
         if self.prng.chance(1, 2):
-            others += [host for host in self.world.hosts if host != one]
+            others += [host for host in self.cluster.hosts if host != one]
         pairs = {pair for other in others for pair in ((one, other), (other, one))}
-        self.world.say(f"isolate {one} from {others}")
-        self.world.links.cuts |= pairs
-        lease = self.world.swarm.lease_ns
-        self.world.heap.after(self.prng.between(lease // 2, 4 * lease), self._mend, pairs)
+        self.cluster.say(f"isolate {one} from {others}")
+        self.cluster.links.cuts |= pairs
+        lease = self.cluster.swarm.lease_ns
+        self.cluster.heap.after(self.prng.between(lease // 2, 4 * lease), self._mend, pairs)
 
     def _mend(self, pairs: set[tuple[int, int]]) -> None:
-        self.world.links.cuts -= pairs
+        self.cluster.links.cuts -= pairs
 
     # --- disks -------------------------------------------------------------------------------------------------------
 
@@ -150,7 +149,7 @@ class ChainNemesis:
         without it first: were the complete targets taken out before, the chain would wait for what was on this disk for ever.
         """
         host = self._victim()
-        serving = self.world.manager.chain.serving_slots()
+        serving = self.cluster.manager.chain.serving_slots()
         if not any(slot.target != host.target and self._is_complete(TargetId(slot.target)) for slot in serving):
             return
         if host.up:
@@ -160,27 +159,27 @@ class ChainNemesis:
     def _replace_disk_when_out(self, host: TargetHost, process: int) -> None:
         if host.up or host.process != process:
             return
-        world = self.world
-        slot = world.manager.chain.slot(host.target)
-        others = [slot for slot in world.manager.chain.serving_slots() if slot.target != host.target]
+        cluster = self.cluster
+        slot = cluster.manager.chain.slot(host.target)
+        others = [slot for slot in cluster.manager.chain.serving_slots() if slot.target != host.target]
         is_out = slot is not None and slot.state not in (PublicState.SERVING, PublicState.LASTSRV) and bool(others)
-        if is_out or world.swarm.has_disk_trouble_only:
-            world.say(f"the disk of {host.target} is exchanged")
+        if is_out or cluster.swarm.has_disk_trouble_only:
+            cluster.say(f"the disk of {host.target} is exchanged")
             host.replace_disk(node_too=self.prng.chance(1, 2))
-            self.restart_within(host, world.swarm.lease_ns * self.prng.between(1, 8) // 4)
-        elif not world.is_healed:
-            world.heap.after(world.swarm.heartbeat_ns, self._replace_disk_when_out, host, process)
+            self.restart_within(host, cluster.swarm.lease_ns * self.prng.between(1, 8) // 4)
+        elif not cluster.is_healed:
+            cluster.heap.after(cluster.swarm.heartbeat_ns, self._replace_disk_when_out, host, process)
 
     def _is_complete(self, target: TargetId) -> bool:
-        chunks = self.world.hosts[target].chunks
-        up = self.world.hosts[target].up
-        return up and target in self.world.manager.stored.born and chunks.whole and not chunks.is_new
+        chunks = self.cluster.hosts[target].chunks
+        up = self.cluster.hosts[target].up
+        return up and target in self.cluster.manager.stored.born and chunks.whole and not chunks.is_new
 
     def _fill_up(self) -> None:
         host = self._victim()
-        self.world.say(f"the disk of {host.target} is full")
+        self.cluster.say(f"the disk of {host.target} is full")
         host.chunks.is_full = True
-        self.world.heap.after(self.prng.between(1, self.world.swarm.trouble_ns // 2), self._empty, host)
+        self.cluster.heap.after(self.prng.between(1, self.cluster.swarm.trouble_ns // 2), self._empty, host)
 
     def _empty(self, host: TargetHost) -> None:
         host.chunks.is_full = False
@@ -190,9 +189,9 @@ class ChainNemesis:
         host = self._victim()
         chunk = self._intact()
         if chunk is None:
-            self.world.heap.after(self.world.swarm.heartbeat_ns, self._begin, self._rot)
+            self.cluster.heap.after(self.cluster.swarm.heartbeat_ns, self._begin, self._rot)
             return
-        self.world.say(f"the disk of {host.target} changes chunk {chunk.hex()[-6:]}")
+        self.cluster.say(f"the disk of {host.target} changes chunk {chunk.hex()[-6:]}")
         host.chunks.rot(chunk)
 
     def _intact(self) -> ChunkId | None:
@@ -200,19 +199,20 @@ class ChainNemesis:
 
         A commit that may still be lost counts as no copy: what is pending is dropped when its target is brought up to date.
         """
-        one, *others = [host.chunks for host in self.world.hosts.values()]
-        if not others or len(self.world.manager.chain.serving_slots()) <= len(others):
+        one, *others = [host.chunks for host in self.cluster.hosts.values()]
+        if not others or len(self.cluster.manager.chain.serving_slots()) <= len(others):
             return None
         for chunk, record in sorted(one.records.items()):
             like = (record.meta.committed, 0, record.meta.checksum)
-            if not record.content or not all(_good_copy(store, chunk, like) for store in (one, *others)):
+            if not record.content or not all(_is_good_copy(store, chunk, like) for store in (one, *others)):
                 continue
             return chunk
         return None
 
 
-def _good_copy(store: SimChunks, chunk: ChunkId, like: tuple[int, int, int]) -> bool:
+def _is_good_copy(store: SimChunks, chunk: ChunkId, like: tuple[int, int, int]) -> bool:
     record = store.records.get(chunk)
     if record is None or (record.meta.committed, record.meta.pending, record.meta.checksum) != like:
         return False
-    return store.is_synced(chunk) and crc32c(record.content) == record.meta.checksum
+    assert record.committed is not None
+    return chunk not in store.unsynced_chunks and record.committed.is_sound(0, len(record.content))

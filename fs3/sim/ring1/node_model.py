@@ -11,7 +11,9 @@ from typing import Any, Protocol
 
 from fs3.base.ids import NodeId
 from fs3.base.status import Code
-from fs3.core.membership.events import Heartbeat, HeartbeatAck, RegistrationAck, Rejection, TargetReport
+from fs3.core.membership.events import Rejection
+from fs3.model.cluster import Heartbeat, HeartbeatAck, RegistrationAck
+from fs3.model.target_report import TargetReport
 from fs3.sim.ring1.messages import MANAGER, ChainNotice, ChainRequest, HeartbeatCall, ManagerAnswer, Message, RegisterCall
 from fs3.sim.ring1.target_host import TargetHost
 
@@ -52,7 +54,7 @@ class NodeModel:
         """Routing version that was applied."""
         self._seq = 0
         self._call = 0
-        self._beats: dict[int, _SentHeartbeat] = {}
+        self._unanswered: dict[int, _SentHeartbeat] = {}
 
     def begin(self) -> None:
         """The process has started."""
@@ -80,9 +82,9 @@ class NodeModel:
         reports: tuple[TargetReport, ...] = ()
         if state is not None and chain is not None:
             reports = (TargetReport(host.target, state, chain.version),)
-        self._beats[self._seq] = _SentHeartbeat(host.clock, bool(reports))
-        beat = Heartbeat(0, NodeId(host.target), host.incarnation, self._seq, reports, self.routing, self.is_leaving)
-        self.env.send(host.target, MANAGER, HeartbeatCall(self._seq, beat))
+        self._unanswered[self._seq] = _SentHeartbeat(host.clock, bool(reports))
+        heartbeat = Heartbeat(NodeId(host.target), host.incarnation, self._seq, reports, self.routing, self.is_leaving)
+        self.env.send(host.target, MANAGER, HeartbeatCall(self._seq, heartbeat))
 
     def leave(self) -> None:
         """A clean stop: serve no more, then say so, then end."""
@@ -118,14 +120,14 @@ class NodeModel:
         return self.host.target in answer.born
 
     def _on_heartbeat_ack(self, seq: int, answer: HeartbeatAck) -> None:
-        beat = self._beats.pop(seq, None)
-        if beat is None:
+        heartbeat = self._unanswered.pop(seq, None)
+        if heartbeat is None:
             return
         if self.is_leaving:
             self.env.on_exit(self.host)
             return
-        if answer.lease_ns and beat.mentions:
-            self.host.lease_until_ns = max(self.host.lease_until_ns, self.counted_from(beat.sent_ns) + answer.lease_ns)
+        if answer.lease_ns and heartbeat.mentions:
+            self.host.lease_until_ns = max(self.host.lease_until_ns, self.counted_from(heartbeat.sent_ns) + answer.lease_ns)
         if answer.routing_version > self.routing:
             self.env.send(self.host.target, MANAGER, ChainRequest())
 

@@ -19,7 +19,7 @@ from fs3.core.craq.lanes import ReplicaLimits
 from fs3.core.craq.replica import Replica
 from fs3.model.chain import Chain, PublicState, Slot
 from fs3.model.chunk import Tag, Update, UpdateKind, UpdateResult
-from fs3.sim.ring1.chunks import SimChunks
+from fs3.sim.ring1.chunks import SimChunks, newest_lost
 
 CHAIN = ChainId(7)
 E = TypeVar("E", bound=Effect)
@@ -88,7 +88,7 @@ class OneReplica:
 
     def restart(self, lost: int = 0) -> Replica:
         """A new replica over what a crash leaves of the store."""
-        self.store.crash(lost)
+        self.store.crash(newest_lost(self.store, lost))
         self.incarnation += 1
         self.replica = Replica(self.target, self.store, incarnation=self.incarnation, limits=self.limits)
         return self.replica

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
-from fs3.base.ids import ChunkId
+from fs3.base.ids import ChunkId, TargetId
 from fs3.base.status import Code
-from fs3.core.craq.events import FillRequested, Tick
-from fs3.core.craq.resync.rows import ChannelKey, StoreView, compare_ranges, list_rows
+from fs3.core.craq.events import Event, FillRequested, Tick
+from fs3.core.craq.replica import Replica
+from fs3.core.craq.resync.machine import Resync
+from fs3.core.craq.resync.rows import StoreView, compare_ranges, list_rows
 from fs3.core.craq.resync.steps import (
     Compare,
     CompareAnswer,
@@ -20,14 +23,13 @@ from fs3.core.craq.resync.steps import (
     MergeAnswer,
     MergeChannels,
     PositionChanged,
+    ResyncEffect,
     ResyncEvent,
     ResyncPhase,
 )
-from fs3.model.chunk import ChannelRow
-from fs3.sim.ring1.messages import ResyncCall, ResyncReply, SimReadAnswer, SimReadCall
-
-if TYPE_CHECKING:
-    from fs3.sim.ring1.target_host import TargetHost
+from fs3.model.chunk import ChannelKey, ChannelRow
+from fs3.sim.ring1.chunks import SimChunks
+from fs3.sim.ring1.messages import Message, ResyncCall, ResyncReply, SimReadAnswer, SimReadCall
 
 _FIRST_REPAIR = 1 << 40
 """Calls of repairs are above those of clients, for people who read traces."""
@@ -43,12 +45,55 @@ class MergeJob:
     rows: tuple[tuple[ChannelKey, ChannelRow], ...]
 
 
+class ResyncEnvironment(Protocol):
+    """The target around a resync."""
+
+    target: TargetId
+    process: int
+    chunks: SimChunks
+    replica: Replica
+    query_timeout_ns: int
+
+    @property
+    def clock(self) -> int:
+        """Its monotonic clock, nanoseconds."""
+        ...
+
+    def feed(self, event: Event) -> None:
+        """A step of its replica."""
+        ...
+
+    def arm(self) -> None:
+        """Have the machines called when the first of them wants it."""
+        ...
+
+    def add_job(self, job: MergeJob) -> None:
+        """For the next barrier of its disk; `ResyncHost.on_merge_durable` is told when that is done."""
+        ...
+
+    def send(self, target: int, message: Message) -> None:
+        """Put a message of this target on its way."""
+        ...
+
+    def call_at(self, due_ns: int, action: Callable[..., None], *arguments: Any) -> None:
+        """Call back at a time of its clock, unless it has died."""
+        ...
+
+    def record(self, event: ResyncEvent, effects: list[ResyncEffect]) -> None:
+        """A step of the resync: for traces and fingerprints."""
+        ...
+
+    def on_resync_finished(self) -> None:
+        """It has been brought up to date."""
+        ...
+
+
 class ResyncHost:
     """Both sides of a resync at one target."""
 
-    def __init__(self, host: TargetHost) -> None:
+    def __init__(self, host: ResyncEnvironment, machine: Resync) -> None:
         self.host = host
-        self.machine = host.parts.resync(host.target, host.chunks, host.resync_limits)
+        self.machine = machine
         self.rows: StoreView = host.chunks
         """What the predecessor's questions are answered from."""
         self._asked: dict[int, Compare | ListRows | MergeChannels | Finish] = {}
@@ -69,14 +114,14 @@ class ResyncHost:
         host = self.host
         effects = self.machine.step(host.clock, event)
         if effects or not isinstance(event, PositionChanged | Tick):
-            host.env.record(host, event, effects)
+            host.record(event, effects)
         for effect in effects:
             if isinstance(effect, Fill):
                 host.feed(FillRequested(effect.chunk, effect.chain_version))
             else:
                 self._asked[effect.request] = effect
-                host.env.send(host.target, effect.peer.target, ResyncCall(host.process, effect))
-                host.env.call_at(host, host.clock + host.query_timeout_ns, self._timed_out, effect.request)
+                host.send(effect.peer.target, ResyncCall(host.process, effect))
+                host.call_at(host.clock + host.query_timeout_ns, self._timed_out, effect.request)
         host.arm()
 
     def on_answer(self, message: ResyncReply) -> None:
@@ -113,8 +158,8 @@ class ResyncHost:
             answer = FinishAnswer(request.request, code, host.replica.incarnation)
             if code is Code.OK:
                 host.chunks.whole = True
-                host.env.on_resync_finished(host)
-        host.env.send(host.target, source, ResyncReply(message.process, answer))
+                host.on_resync_finished()
+        host.send(source, ResyncReply(message.process, answer))
 
     def on_merge_durable(self, job: MergeJob) -> None:
         """Rows are durable here."""
@@ -122,7 +167,7 @@ class ResyncHost:
         peer = job.request.peer
         code = host.replica.check_resync_fence(peer.chain, peer.chain_version, peer.source, peer.incarnation)
         answer = MergeAnswer(job.request.request, code, host.replica.incarnation)
-        host.env.send(host.target, job.source, ResyncReply(job.process, answer))
+        host.send(job.source, ResyncReply(job.process, answer))
 
 
 def _refuse(
@@ -140,7 +185,7 @@ def _refuse(
 class Repairs:
     """Bad chunks are fetched from other serving targets: the bytes of the very version that is committed here, or nothing."""
 
-    def __init__(self, host: TargetHost) -> None:
+    def __init__(self, host: ResyncEnvironment) -> None:
         self.host = host
         self._call = _FIRST_REPAIR
         self._asked: dict[int, ChunkId] = {}
@@ -155,7 +200,7 @@ class Repairs:
         for chunk in list(host.chunks.bad_chunks) if others else ():
             self._call += 1
             self._asked[self._call] = chunk
-            host.env.send(host.target, others[self._call % len(others)], SimReadCall(self._call, chunk, chain.version))
+            host.send(others[self._call % len(others)], SimReadCall(self._call, chunk, chain.version))
 
     def take(self, answer: SimReadAnswer) -> None:
         """Another replica has answered."""

@@ -1,8 +1,8 @@
 """Scenarios: scripted runs of a chain in text files, with the trace they must produce.
 
 A file is a sequence of blocks: commands, a line `----`, and what they lead to, up to an empty line. Lines that begin with `#`
-are comments. Nothing happens by itself: messages, disks and clocks move when a command says so. `python -m fs3.sim.ring1.scenario
---rewrite FILES` writes what happens now in place of what was expected; the difference is for a person to look at.
+are comments. Nothing happens by itself: messages, disks and clocks move when a command says so. `python -m fs3.sim ring1
+scenario --rewrite FILES` writes what happens now in place of what was expected; the difference is for a person to look at.
 
     chain 1 2 3              start these targets as one chain, in this order
     write c1 x0 TEXT [at N]  client c1 sends an update to the head; also put, truncate … at N, remove; `untagged` at the end
@@ -33,15 +33,10 @@ are comments. Nothing happens by itself: messages, disks and clocks move when a 
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Sequence
-from pathlib import Path
-
 from fs3.sim.ring1.scenario_runner import ScenarioError, ScenarioRunner
 from fs3.sim.ring1.target_host import Parts
 
-__all__ = ["ScenarioError", "main", "play"]
+__all__ = ["ScenarioError", "play"]
 
 
 def play(text: str, parts: Parts | None = None) -> str:
@@ -65,25 +60,3 @@ def play(text: str, parts: Parts | None = None) -> str:
         elif line and not line.startswith("#"):
             stage.command(line)
     return "\n".join(out) + "\n"
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Check scenario files, or rewrite them."""
-    parser = argparse.ArgumentParser(prog="python -m fs3.sim.ring1.scenario", description="Play scenario files.")
-    parser.add_argument("--rewrite", action="store_true", help="write what happens now in place of what was expected")
-    parser.add_argument("files", nargs="+", type=Path)
-    options = parser.parse_args(arguments)
-    differ = 0
-    for path in options.files:
-        text = path.read_text()
-        now = play(text)
-        if now != text:
-            differ += 1
-            if options.rewrite:
-                path.write_text(now)
-            sys.stdout.write(f"{path}: {'rewritten' if options.rewrite else 'differs'}\n")
-    return 1 if differ and not options.rewrite else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -20,6 +20,7 @@ from fs3.core.craq.resync.plan import ResyncLimits
 from fs3.core.craq.resync.steps import ResyncEffect, ResyncEvent
 from fs3.model.chain import Chain, PublicState, Slot
 from fs3.model.chunk import Tag, Update, UpdateKind
+from fs3.sim.ring1.chunks import newest_lost
 from fs3.sim.ring1.messages import FIRST_CLIENT, ChainNotice, Message, SimReadAnswer, SimReadCall, SimUpdateAnswer, SimUpdateCall
 from fs3.sim.ring1.show import show_chunk, show_effect, show_event, show_message, show_result, show_tag
 from fs3.sim.ring1.target_host import Parts, TargetHost
@@ -90,6 +91,12 @@ class ScenarioRunner:
     def on_resync_finished(self, host: TargetHost) -> None:
         """It would tell the manager."""
         self.lines.append(f"{host.target}: is up to date")
+
+    def on_acknowledged(self, update: Update) -> None:
+        """The answer is in the trace."""
+
+    def on_admitted(self) -> None:
+        """The step is in the trace."""
 
     def record(self, host: TargetHost, event: Event | ResyncEvent | str, effects: list[Effect] | list[ResyncEffect]) -> None:
         """A line of the trace."""
@@ -172,7 +179,8 @@ class ScenarioRunner:
         host.finish_barrier()
 
     def _do_crash(self, target: str, lost: str = "0") -> None:
-        self._hosts[int(target)].crash(int(lost))
+        host = self._hosts[int(target)]
+        host.crash(newest_lost(host.chunks, int(lost)))
 
     def _do_restart(self, target: str) -> None:
         self._start(self._hosts[int(target)])

@@ -16,15 +16,17 @@ import msgspec
 from fs3.base.ids import TargetId
 from fs3.base.status import Code
 from fs3.core.craq import invariants
-from fs3.core.craq.admission.table import ChainRole
 from fs3.core.craq.effects import AnswerUpdate, Commit, DropPending, Effect, FillDone, Forward, Stage
 from fs3.core.craq.events import ChainChanged, DropDone, Event, ForwardDone, StageDone, StoreOpened, Tick, UpdateReceived
+from fs3.core.craq.flights import Flights
 from fs3.core.craq.lanes import ReplicaLimits
-from fs3.core.craq.reads import decide
+from fs3.core.craq.position import ChainRole
+from fs3.core.craq.reads import answer, gate, pending_is_dirty
 from fs3.core.craq.replica import Replica
 from fs3.core.craq.resync.machine import Resync
 from fs3.core.craq.resync.plan import ResyncLimits
 from fs3.core.craq.resync.steps import ResyncEffect, ResyncEvent
+from fs3.drivers.memory.unsynced import BarrierMark, Loss
 from fs3.model.chain import Chain, LocalState, PublicState
 from fs3.model.chunk import ChunkMeta, Update, UpdateKind, UpdateResult
 from fs3.sim.ring1.chunks import SimChunks
@@ -40,7 +42,9 @@ from fs3.sim.ring1.messages import (
 )
 from fs3.sim.ring1.resync_host import MergeJob, Repairs, ResyncHost
 
-Decide = Callable[[ChunkMeta | None, Chain | None, TargetId, int, int, int], Code]
+Gate = Callable[[Chain | None, TargetId, int, int, int], Code]
+Answer = Callable[[ChunkMeta | None, bool], Code]
+NOTHING_LOST = Loss()
 Job = Stage | DropPending | MergeJob
 """What a barrier carries."""
 
@@ -76,14 +80,24 @@ class HostEnvironment(Protocol):
         """The target has been brought up to date: the manager is to be told at once."""
         ...
 
+    def on_acknowledged(self, update: Update) -> None:
+        """A client is answered OK; the answer has not left yet. For checkers."""
+        ...
+
+    def on_admitted(self) -> None:
+        """An update of a client is let in. For checkers."""
+        ...
+
 
 @dataclass(frozen=True)
 class Parts:
     """What hosts are made of, so that a planted bug can exchange a part."""
 
     replica: type[Replica] = Replica
+    flights: type[Flights] = Flights
     chunks: type[SimChunks] = SimChunks
-    decide: Decide = decide
+    gate: Gate = gate
+    answer: Answer = answer
     tells_pending: bool = True
     """The store's pending versions are told to the replica when it starts."""
     resync: type[Resync] = Resync
@@ -122,24 +136,22 @@ class TargetHost:
         """The node's disk says who it is."""
         self.lease_until_ns = 0
         """By its own clock."""
-        self.on_acknowledged: Callable[[Update], None] = lambda update: None
-        """Called when a client is answered OK, before the answer leaves. For checkers."""
-        self.on_admitted: Callable[[], None] = lambda: None
-        """Called when an update or read of a client is let in. For checkers."""
         self.out_of_room = False
         """It found no room for what it was brought up to date with."""
         self._reset()
 
     def _reset(self) -> None:
-        self.replica = self.parts.replica(self.target, self.chunks, incarnation=self.incarnation, limits=self.limits)
-        self.resync = self.parts.host(self)
+        self.replica = self.parts.replica(
+            self.target, self.chunks, incarnation=self.incarnation, limits=self.limits, flights=self.parts.flights
+        )
+        self.resync = self.parts.host(self, self.parts.resync(self.target, self.chunks, self.resync_limits))
         self.repairs = Repairs(self)
         self._tokens: dict[int, tuple[int, SimUpdateCall]] = {}
         self._token = 0
         self._queue: deque[Event] = deque()
         self._is_feeding = False
         self._jobs: list[Job] = []
-        self._barrier: tuple[int, list[Job]] | None = None
+        self._barrier: tuple[BarrierMark, list[Job]] | None = None
         self._armed_ns = 0
         self._checks = 0
 
@@ -161,9 +173,9 @@ class TargetHost:
             self.chunks.whole = not is_born
         self._reset()
 
-    def crash(self, commits_lost: int, *, barrier_done: bool = False) -> None:
-        """The process is killed and the newest commits are lost with the machine's memory. `barrier_done`: what the disk was
-        working on is durable, though nobody heard of it."""
+    def crash(self, loss: Loss = NOTHING_LOST, *, barrier_done: bool = False) -> None:
+        """The process is killed; the disk keeps what it must and loses what is told. `barrier_done`: what the disk was working on
+        is durable, though its answers were never given."""
         assert self.up
         self.up = False
         if barrier_done and self._barrier is not None:
@@ -171,7 +183,7 @@ class TargetHost:
             self.chunks.end_barrier(mark)
             for job in jobs:
                 self._do(job)
-        self.chunks.crash(min(commits_lost, self.chunks.unsynced_count))
+        self.chunks.crash(loss)
 
     def replace_disk(self, *, node_too: bool) -> None:
         """The disk is lost and replaced by an empty one; `node_too`: and the one that says who the node is."""
@@ -183,7 +195,8 @@ class TargetHost:
     @property
     def is_idle(self) -> bool:
         """Nothing is under way and nobody waits for an answer."""
-        return not self.replica.lanes and not self._tokens and not self._jobs and self._barrier is None and self.resync.is_idle
+        busy = self.replica.flights.lanes or self._tokens or self._jobs or self._barrier is not None
+        return not busy and self.resync.is_idle
 
     @property
     def clock(self) -> int:
@@ -243,17 +256,17 @@ class TargetHost:
                 result = UpdateResult(Code.LEASE, message=f"target {self.target} has no lease")
                 self.env.send(self.target, source, SimUpdateAnswer(message.call, message.update.chunk, 0, result))
                 return
-            self.on_admitted()
+            self.env.on_admitted()
         self._token += 1
         self._tokens[self._token] = (source, message)
         self.feed(UpdateReceived(message.update, self._token))
 
     def read(self, message: SimReadCall) -> SimReadAnswer:
         """Serve a read, or say why not."""
-        meta = self.chunks.get(message.chunk)
-        code = self.parts.decide(
-            meta, self.replica.readable_chain, self.target, message.chain_version, self.clock, self.lease_until_ns
-        )
+        chain = self.replica.readable_chain
+        code = self.parts.gate(chain, self.target, message.chain_version, self.clock, self.lease_until_ns)
+        if code is Code.OK:
+            code = self.parts.answer(self.chunks.get(message.chunk), pending_is_dirty(chain, self.target))
         if code is Code.OK and not self.chunks.verify(message.chunk):
             code = Code.CHECKSUM
         if code is not Code.OK:
@@ -335,8 +348,26 @@ class TargetHost:
         source, message = self._tokens.pop(effect.token)
         update = message.update
         if not update.from_target and effect.result.code is Code.OK:
-            self.on_acknowledged(update)
+            self.env.on_acknowledged(update)
         self.env.send(self.target, source, SimUpdateAnswer(message.call, update.chunk, update.version, effect.result))
+
+    # --- surroundings of the resync ------------------------------------------------------------------------------------
+
+    def send(self, target: int, message: Message) -> None:
+        """Put a message of this target on its way."""
+        self.env.send(self.target, target, message)
+
+    def call_at(self, due_ns: int, action: Callable[..., None], *arguments: Any) -> None:
+        """Call back at a time of its clock, unless it has died."""
+        self.env.call_at(self, due_ns, action, *arguments)
+
+    def record(self, event: ResyncEvent, effects: list[ResyncEffect]) -> None:
+        """A step of the resync."""
+        self.env.record(self, event, effects)
+
+    def on_resync_finished(self) -> None:
+        """It has been brought up to date."""
+        self.env.on_resync_finished(self)
 
     # --- the disk ----------------------------------------------------------------------------------------------------
 

@@ -1,36 +1,19 @@
-"""What came of a run of ring 1: the checks at its end, and the outcome."""
+"""What came of a run of ring 1: the checks at its end."""
 
 from __future__ import annotations
 
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 from fs3.base.ids import TargetId
 from fs3.base.status import Code
 from fs3.model.chain import Chain
 from fs3.model.chunk import Tag, Update
 from fs3.sim.checkers import convergence, durability, once, register
-from fs3.sim.ring1.client_model import Operation, is_page, page_content
+from fs3.sim.checkers.history import Operation
+from fs3.sim.ring1.client_model import is_page, page_content
 from fs3.sim.ring1.messages import MANAGER
 from fs3.sim.ring1.target_host import TargetHost
-
-
-@dataclass
-class ChainOutcome:
-    """What came of a run."""
-
-    seed: int
-    fingerprint: str
-    failures: list[str] = field(default_factory=list)
-    steps: int = 0
-    operations: int = 0
-    chain_versions: int = 0
-
-    @property
-    def is_clean(self) -> bool:
-        """Every promise was kept."""
-        return not self.failures
 
 
 def describe_frames(failed: BaseException) -> str:

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from msgspec import structs
+
 from fs3.base.ids import ChunkId
 from fs3.base.prng import Prng
 from fs3.base.status import Code
@@ -22,7 +24,9 @@ from fs3.core.craq.events import StageDone
 from fs3.core.meta import sessions
 from fs3.drivers.memory.chunk_store import MemoryChunkStore
 from fs3.model.chunk import Tag, Update, UpdateResult
+from fs3.model.cluster import RoutingUpdate
 from fs3.ports.chunk_store import ReadGather, ReadResult, StageResult
+from fs3.services.storage.forwarding.payloads import Payload
 from fs3.services.storage.service import StorageService
 from fs3.services.storage.target import TargetShell
 from fs3.sim.ring2.disk import SimChunkStore
@@ -45,11 +49,18 @@ class ServiceBug:
     focus: Callable[[ClusterSwarm], ClusterSwarm] = lambda swarm: swarm
     """The kind of trouble it shows in, so that a budget need not be thousands: what else a seed draws stays."""
 
+    @property
+    def arranged(self) -> str:
+        """The scene, as documents name it; "" without one."""
+        return f"scene `{self.scene}`" if self.scene else ""
+
 
 @contextmanager
-def plant(bug: ServiceBug | None) -> Iterator[None]:
-    """The product with a bug in it."""
-    patches = bug.patches if bug is not None else ()
+def plant(patches: Sequence[Patch]) -> Iterator[None]:
+    """The product with attributes exchanged, for the length of a `with` block. AssertionError naming an attribute that its owner
+    does not have: something was renamed, and the bug would silently be none."""
+    for owner, name, _ in patches:
+        assert hasattr(owner, name), f"{owner.__name__} has no {name} that a bug could be planted in"
     before = [(owner, name, owner.__dict__.get(name, _ABSENT)) for owner, name, _ in patches]
     for owner, name, other in patches:
         setattr(owner, name, other)
@@ -73,15 +84,15 @@ async def _stage_unsynced(self: SimChunkStore, update: Update, version: int, cha
     """Answered at once; whether a crash finds it is a matter of luck."""
     result = await MemoryChunkStore.stage(self, update, version, chain_version)
     if result.code is Code.OK:
-        before = self._chunks[update.chunk]
-        self._durable.setdefault(update.chunk, type(before)(before.committed))
+        before = self.chunks[update.chunk]
+        self.unsynced.add_change(update.chunk, type(before)(before.committed))
     return result
 
 
 def _after_crash_without_rows(self: SimChunkStore, prng: Prng) -> SimChunkStore:
     """Channel rows were in memory only: the next start knows none."""
     after = _real_after_crash(self, prng)
-    after._channels.clear()
+    after.channel_rows.clear()
     after._epochs.clear()
     return after
 
@@ -151,7 +162,7 @@ def _plan_with_new_tags(self: UpdateCall, indices: Any) -> Any:
     """What is sent again is sent as a new update."""
     again = list(indices)
     for index in again:
-        state = self._attempts[index]
+        state = self._updates[index]
         if state.attempt and state.seq and (tag := self._channels._pool.acquire()) is not None:
             self._channels._pool.release(state.channel)
             state.channel, state.seq = tag
@@ -161,14 +172,11 @@ def _plan_with_new_tags(self: UpdateCall, indices: Any) -> Any:
 _real_plan = UpdateCall._plan
 
 
-def _apply_missing_deltas(self: MgmtdClient, update: Any) -> None:
+def _apply_missing_deltas(self: MgmtdClient, update: RoutingUpdate) -> None:
     """Every third delta only moves the version on."""
     missed = self.__dict__["_sim_updates"] = self.__dict__.get("_sim_updates", 0) + 1
-    if update.from_version and missed % 3 == 0:
-        other = type(update)()
-        other.CopyFrom(update)
-        other.ClearField("chains")
-        update = other
+    if update.delta.from_version and missed % 3 == 0:
+        update = structs.replace(update, delta=structs.replace(update.delta, chains=()))
     _real_apply(self, update)
 
 
@@ -180,7 +188,8 @@ _real_apply = MgmtdClient._apply
 
 def _post_unless_cancelled(self: TargetShell, event: Any) -> None:
     """Nobody waits for the answer, so nothing needs to be done any more; and the chunk's lane stays taken."""
-    if type(event) is StageDone and (owner := self._staging.get(event.chunk)) is not None and owner[0]._call.is_cancelled:
+    payload = self.staging.find(event.chunk) if type(event) is StageDone else None
+    if isinstance(payload, Payload) and payload.job.is_cancelled:
         return
     _real_post(self, event)
 
@@ -255,7 +264,7 @@ BUGS: dict[str, ServiceBug] = {
     ),
     "no_lease": ServiceBug(
         "the shells do not ask for the lease",
-        [(StorageService, "_lease_until", _lease_for_ever)],
+        [(StorageService, "lease_until", _lease_for_ever)],
         scene="a_head_that_was_cut_off",
     ),
     "lease_twice": ServiceBug(

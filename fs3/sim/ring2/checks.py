@@ -11,7 +11,7 @@ from fs3.model.chain import Chain, PublicState
 from fs3.model.chunk import Tag
 from fs3.model.routing import Routing
 from fs3.sim.checkers import register
-from fs3.sim.ring1.client_model import Operation
+from fs3.sim.checkers.history import Operation
 from fs3.sim.ring2.cluster import Cluster
 from fs3.sim.ring2.disk import SimDisks
 from fs3.sim.ring2.story import Story

@@ -22,6 +22,7 @@ from fs3.drivers.rpc.receive_pool import ReceivePool
 from fs3.model.chain import Chain
 from fs3.model.inode import User
 from fs3.model.routing import Role, Routing
+from fs3.runtime.incarnation import GivenIncarnation
 from fs3.services.meta.config import MetaConfig
 from fs3.services.meta.service import MetaService
 from fs3.services.mgmtd.service import MgmtdService
@@ -263,7 +264,7 @@ class Cluster:
         listener = await host.transport().serve(host.endpoint, service.bindings())
         stack.push_async_callback(listener.close, SECOND)
         stack.push_async_callback(service.stop)
-        member = Member(mgmtd, host.clock, name=host.name, role=Role.META, incarnation=host.starts)
+        member = Member(mgmtd, host.clock, GivenIncarnation(host.starts), name=host.name, role=Role.META)
         await member.register(mgmtd.cluster, [host.endpoint], "", PID)
         member.start()
         stack.push_async_callback(member.stop)

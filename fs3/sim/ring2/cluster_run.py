@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from fs3.api.client import Client
 from fs3.base.errors import FS3Error
@@ -13,6 +12,7 @@ from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.model.routing import Role, Routing
+from fs3.sim.ring import Outcome
 from fs3.sim.ring2 import checks
 from fs3.sim.ring2.cluster import Cluster
 from fs3.sim.ring2.loop import Deadlock, SimLoop, SimProcess, SimTask, open_loop
@@ -31,26 +31,6 @@ HEALED_NS = 60 * SECOND
 """And then every target serves again."""
 HEAD_CHECK_NS = 50 * MILLISECOND
 """How often what must always hold is looked at."""
-
-
-@dataclass
-class ClusterOutcome:
-    """What came of a run."""
-
-    seed: int
-    failures: list[str]
-    fingerprint: int
-    steps: int
-    virtual_ns: int
-    operations: int
-    acknowledged: int
-    story: list[str] = field(default_factory=list)
-    """The last lines of it."""
-
-    @property
-    def is_clean(self) -> bool:
-        """Everything held."""
-        return not self.failures
 
 
 class ClusterRun:
@@ -312,14 +292,14 @@ def run_seed(
     tell: Callable[[str], None] | None = None,
     steps: Callable[[int, str, str], None] | None = None,
     swarm: ClusterSwarm | None = None,
-) -> ClusterOutcome:
+) -> Outcome:
     """Run one seed. `tell` hears the story as it happens, `steps` every callback of the loop; neither changes it."""
     with open_loop(seed) as loop:
         loop.on_step = steps
         return _run(loop, seed, Story(loop, tell), swarm)
 
 
-def _run(loop: SimLoop, seed: int, story: Story, swarm: ClusterSwarm | None) -> ClusterOutcome:
+def _run(loop: SimLoop, seed: int, story: Story, swarm: ClusterSwarm | None) -> Outcome:
     with capture_logs(story):
         world = ClusterRun(loop, seed, story, swarm)
         story.say("world", world.swarm.describe())
@@ -327,13 +307,6 @@ def _run(loop: SimLoop, seed: int, story: Story, swarm: ClusterSwarm | None) -> 
             loop.run_until_complete(world.run())
         except Deadlock as stuck:
             story.fail("deadlock", str(stuck))
-    return ClusterOutcome(
-        seed,
-        story.failures,
-        loop.fingerprint,
-        loop.steps,
-        loop.now,
-        sum(map(len, world.history.operations.values())),
-        world.history.acknowledged,
-        list(story.lines),
-    )
+    operations = sum(map(len, world.history.operations.values()))
+    figures = {"acknowledged": world.history.acknowledged, "virtual ms": loop.now // MILLISECOND}
+    return Outcome(seed, f"{loop.fingerprint:016x}", story.failures, loop.steps, operations, figures)

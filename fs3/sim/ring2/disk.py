@@ -1,7 +1,8 @@
 """The disks of a simulated storage node: chunk stores that take their time, lose power, go bad, fill up, and are replaced.
 
 The bytes and their rules are those of `MemoryChunkStore`. Added is what time does: a stage becomes durable at some moment within
-its call, so a crash meanwhile leaves it there or not; reads are warm or cold as drawn; a slow disk is slow for everybody.
+its call, so a crash meanwhile leaves it there or not, and with it what was committed before the call; reads are warm or cold as
+drawn; a slow disk is slow for every target on it.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from fs3.base.coroutines import run
 from fs3.base.errors import error
 from fs3.base.ids import ChunkId, TargetId
 from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.base.units import SECOND
+from fs3.core.craq.reads import answer
 from fs3.drivers.memory.chunk_store import MemoryChunkStore
+from fs3.drivers.memory.unsynced import BarrierMark
 from fs3.model.chunk import Tag, Update, UpdateResult
 from fs3.ports.chunk_store import ReadGather, ReadResult, StageResult
 from fs3.ports.disks import TargetNote
@@ -74,14 +76,22 @@ class SimChunkStore(MemoryChunkStore):
         self.disk = disk
         self.target = target
         self.on_commit = on_commit
-        self._staging: dict[ChunkId, tuple[Update, int, int]] = {}
+        self._staging: dict[ChunkId, tuple[Update, int, int, BarrierMark]] = {}
 
     async def stage(self, update: Update, version: int, chain_version: int) -> StageResult:
         """See `ChunkStore.stage`."""
-        self._staging[update.chunk] = (update, version, chain_version)
+        mark = self.begin_barrier()
+        self._staging[update.chunk] = (update, version, chain_version, mark)
         await self.disk.access()
-        result = await super().stage(update, version, chain_version)
+        result = self._finish_stage(update, version, chain_version, mark)
         del self._staging[update.chunk]
+        return result
+
+    def _finish_stage(self, update: Update, version: int, chain_version: int, mark: BarrierMark) -> StageResult:
+        """The barrier is on the disk: what was committed after it began is not."""
+        result = self.stage_within(update, version, chain_version)
+        if result.code is Code.OK:
+            self.end_barrier(mark)
         return result
 
     def commit(self, chunk: ChunkId, version: int, tag: Tag, result: UpdateResult) -> None:
@@ -100,11 +110,11 @@ class SimChunkStore(MemoryChunkStore):
         """See `ChunkStore.read_many`."""
         cold = []
         for index in which:
-            meta = self.get(chunks[index])
-            if refuse_dirty and meta is not None and meta.pending:
+            chunk = chunks[index]
+            if answer(self.get(chunk), refuse_dirty, is_bad=chunk in self.bad_chunks) is Code.DIRTY:
                 batch.refuse(index, Code.DIRTY)
                 continue
-            result = self.read(chunks[index], batch.offsets[index], batch.wanted[index])
+            result = self.read(chunk, batch.offsets[index], batch.wanted[index])
             if result is None:
                 cold.append(index)
             else:
@@ -119,14 +129,15 @@ class SimChunkStore(MemoryChunkStore):
 
     async def flush(self) -> None:
         """See `ChunkStore.flush`."""
+        mark = self.begin_barrier()
         await self.disk.access()
-        await super().flush()
+        self.end_barrier(mark)
 
     def reopen_after_crash(self, prng: Prng) -> SimChunkStore:
         """The store that a restarted process finds; what was being staged is there or is not."""
-        for update, version, chain_version in list(self._staging.values()):
+        for update, version, chain_version, mark in list(self._staging.values()):
             if prng.chance(1, 2):
-                run(super().stage(update, version, chain_version))
+                self._finish_stage(update, version, chain_version, mark)
         return self._again(self.crash(prng))
 
     def reopen(self) -> SimChunkStore:
@@ -142,15 +153,6 @@ class SimChunkStore(MemoryChunkStore):
         other._pins = {}
         other._closed = False
         return other
-
-    def list_contents(self) -> dict[ChunkId, tuple[int, int, bytes]]:
-        """Chunk -> (committed version, pending version, committed content), for checkers."""
-        found = {}
-        for chunk, record in sorted(self._chunks.items()):
-            committed, pending = record.committed, record.pending
-            content = committed.content if committed else b""
-            found[chunk] = (committed.version if committed else 0, pending.version if pending else 0, content)
-        return found
 
 
 class SimDisks:
@@ -255,7 +257,7 @@ class SimDisks:
         self.is_full = self._is_full
 
     def wipe(self) -> None:
-        """Somebody has put in another, empty disk."""
+        """The operator has put in another, empty disk."""
         self.stores.clear()
         self._notes.clear()
         self._lost.clear()

@@ -1,14 +1,14 @@
 """The transactional store of simulated services: one engine, shared by the processes that open it, with commits that take time.
 
 As in an embedded store, what waits for a commit dies with the process that submitted it, some of it perhaps just after it became
-durable and before anybody was told; what was answered is there for ever.
+durable and before its caller was told; what was answered is there for ever.
 """
 
 from __future__ import annotations
 
 import asyncio
 from contextvars import Context, copy_context
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from fs3.base.errors import error
 from fs3.base.limits import transactions_per_commit_max, transactions_waiting_max
@@ -16,7 +16,7 @@ from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.drivers.memory.kv import MemoryKV
-from fs3.ports.kv import OnDone, ReadOp, WriteOp
+from fs3.ports.kv import OnDone, ReadOp, WriteOp, future_callback
 from fs3.sim.ring2.loop import SimLoop, SimProcess, current_process
 
 T = TypeVar("T")
@@ -103,18 +103,10 @@ class SimKV:
 
     async def transact(self, op: WriteOp[T]) -> T:
         """`submit`, awaited."""
-        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-
-        def done(result: T | None, why: BaseException | None) -> None:
-            if answer.cancelled():
-                return
-            if why is not None:
-                answer.set_exception(why)
-            else:
-                answer.set_result(cast("T", result))
-
+        future, done = future_callback()
         self.submit(op, done)
-        return await answer
+        result: T = await future
+        return result
 
     async def close(self) -> None:
         """See `KV.close`."""
@@ -128,7 +120,7 @@ class SimKV:
 
         def done(_: None, __: BaseException | None) -> None:
             if not ended.done():
-                ended.set_result(None)
+                ended.set_result(None)  # also when it failed: what was submitted before has ended all the same
 
         self._engine.submit(nothing, done)
         await ended

@@ -334,7 +334,7 @@ def open_loop(seed: int) -> Iterator[SimLoop]:
         yield loop
     finally:
         sys.unraisablehook = lambda _: None
-        quiet = logging.root.manager.disable
+        disabled_level = logging.root.manager.disable
         logging.disable()
         try:
             with warnings.catch_warnings():
@@ -344,7 +344,7 @@ def open_loop(seed: int) -> Iterator[SimLoop]:
                 gc.collect()
         finally:
             sys.unraisablehook = hook
-            logging.disable(quiet)
+            logging.disable(disabled_level)
             gc.unfreeze()
             if collecting:
                 gc.enable()

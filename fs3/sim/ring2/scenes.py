@@ -11,7 +11,8 @@ from fs3.api.client import Client
 from fs3.base.errors import FS3Error
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
-from fs3.client.storage.client import ReadIO, WriteIO
+from fs3.core.files.read_plan import ReadIO
+from fs3.core.files.write_plan import WriteIO
 from fs3.model.chunk import UpdateKind, UpdateResult
 from fs3.sim.ring2.checks import explain_two_heads
 from fs3.sim.ring2.cluster import Cluster

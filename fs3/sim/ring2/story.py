@@ -1,9 +1,8 @@
-"""What happened in a run, in words: for whoever replays a seed that failed."""
+"""What happened in a run, in words: for the one who replays a seed that failed."""
 
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -12,16 +11,12 @@ from fs3.base.units import SECOND
 from fs3.core.meta.errors import MetaError
 from fs3.sim.ring2.loop import SimLoop, current_process
 
-LINES_KEPT = 400
-"""Of a run that nobody watches."""
-
 
 class Story:
-    """Lines with virtual time and who; shown as they come, or kept for a failure."""
+    """Lines with virtual time and who, told as they come; and what has failed."""
 
     def __init__(self, loop: SimLoop, tell: Callable[[str], None] | None = None) -> None:
         self.failures: list[str] = []
-        self.lines: deque[str] = deque(maxlen=LINES_KEPT)
         self._loop = loop
         self._tell = tell
 
@@ -32,10 +27,8 @@ class Story:
 
     def say(self, who: str, what: str) -> None:
         """One line."""
-        line = f"{self._loop.now / SECOND:12.6f} {who:<10} {what}"
-        self.lines.append(line)
         if self._tell is not None:
-            self._tell(line)
+            self._tell(f"{self._loop.now / SECOND:12.6f} {who:<10} {what}")
 
     def fail(self, checker: str, what: str) -> None:
         """Something that must not happen did."""

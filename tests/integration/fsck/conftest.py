@@ -30,6 +30,7 @@ from fs3.drivers.os.data_directories import DataDirectories
 from fs3.model.check import Problem
 from fs3.model.inode import User
 from fs3.model.routing import Role
+from fs3.runtime.incarnation import GivenIncarnation
 from fs3.services.meta.config import MetaConfig
 from fs3.services.meta.service import MetaService
 from fs3.services.mgmtd.service import MgmtdService
@@ -134,7 +135,7 @@ async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
         await meta.start()
         stack.push_async_callback((await transport.serve("memory://meta", meta.bindings())).close)
         stack.push_async_callback(meta.stop)
-        member = Member(mgmtd, clock, name="meta", role=Role.META, incarnation=1, keep=lambda incarnation: None)
+        member = Member(mgmtd, clock, GivenIncarnation(1), name="meta", role=Role.META)
         await member.register(mgmtd.cluster, ["memory://meta"], "", os.getpid())
         member.start()
         stack.push_async_callback(member.stop)

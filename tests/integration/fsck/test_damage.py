@@ -14,8 +14,8 @@ from fs3.base.status import Code
 from fs3.client.fsck.chunks import ChunkCheck
 from fs3.client.fsck.cluster import MetaSource
 from fs3.client.routing import StaticRouting
-from fs3.client.storage.client import WriteIO
 from fs3.core.files.layout import chain_of
+from fs3.core.files.write_plan import WriteIO
 from fs3.core.meta import keys, rows
 from fs3.model.chain import Chain
 from fs3.model.chunk import UpdateKind
@@ -28,7 +28,7 @@ async def write(client: Any, path: str, data: bytes, at: int = 0) -> Inode:
     file = await client.open(path, "w")
     await client.pwrite(file, data, at)
     await client.close(file)
-    inode: Inode = await client.meta.stat(path)
+    inode: Inode = await client.stat(path)
     return inode
 
 
@@ -60,7 +60,7 @@ async def put_chunk(client: Any, inode: int, index: int, chain: int, data: bytes
 
 
 async def test_a_dirent_without_inode(cluster: Any, client: Any) -> None:
-    g = await client.meta.stat("/d/g")
+    g = await client.stat("/d/g")
 
     async def lose(txn: Any) -> None:
         txn.delete(keys.inode_key(g.id))
@@ -75,7 +75,7 @@ async def test_a_dirent_without_inode(cluster: Any, client: Any) -> None:
 
 
 async def test_an_inode_without_dirent_comes_back_with_its_content(cluster: Any, client: Any) -> None:
-    f = await client.meta.stat("/d/f")
+    f = await client.stat("/d/f")
 
     async def lose(txn: Any) -> None:
         parent = (await rows.find_dirent(txn, keys.dirent_key(ROOT_INODE, b"d"))).inode  # type: ignore[union-attr]
@@ -96,7 +96,7 @@ async def test_a_wrong_nlink(cluster: Any, client: Any) -> None:
     await cluster.damage(change)
     assert await cluster.kinds(client) == ["wrong-nlink"]
     assert await cluster.repair(client) == []
-    assert (await client.meta.stat("/d/g")).nlink == 1
+    assert (await client.stat("/d/g")).nlink == 1
 
 
 async def client_inode(txn: Any, name: bytes) -> Inode:
@@ -107,11 +107,11 @@ async def client_inode(txn: Any, name: bytes) -> Inode:
 @pytest.mark.parametrize("index", [3, 4, 5, 90, 100_000])
 async def test_a_length_that_is_too_short(cluster: Any, client: Any, index: int) -> None:
     """Of a file in whose storage there is more, near or behind any gap."""
-    f = await client.meta.stat("/d/f")
+    f = await client.stat("/d/f")
     await put_chunk(client, f.id, index, chain_of(f.layout, index), b"z" * 1000)
     assert await cluster.kinds(client) == ["too-short"]
     assert await cluster.repair(client) == []
-    assert (await client.meta.stat("/d/f")).length == index * CHUNK + 1000
+    assert (await client.stat("/d/f")).length == index * CHUNK + 1000
     assert (await content(client, "/d/f", 3 * CHUNK)) == b"f" * 3 * CHUNK
 
 
@@ -120,16 +120,16 @@ async def test_a_file_that_is_open_for_writing_may_be_longer_in_storage(cluster:
     await client.pwrite(file, b"more", 10 * CHUNK)
     assert await cluster.kinds(client) == []
     await client.close(file)
-    assert (await client.meta.stat("/d/f")).length == 10 * CHUNK + 4
+    assert (await client.stat("/d/f")).length == 10 * CHUNK + 4
     assert await cluster.kinds(client) == []
 
 
 async def test_orphan_and_misplaced_chunks(cluster: Any, client: Any) -> None:
-    f, d = await client.meta.stat("/d/f"), await client.meta.stat("/d")
+    f, d = await client.stat("/d/f"), await client.stat("/d")
     removed = await write(client, "/gone", b"gone")
     await client.unlink("/gone")
     async with asyncio.timeout(20):
-        while (await client.meta.statfs()).garbage:  # noqa: ASYNC110 - the service tells nobody when it is done
+        while (await client.statfs()).garbage:  # noqa: ASYNC110 - the service tells nobody when it is done
             await asyncio.sleep(0.01)
     await put_chunk(client, removed.id, 7, removed.layout.chains[1])
     elsewhere = next(chain for chain in cluster.mgmtd.routing.chains if chain != chain_of(f.layout, 1))
@@ -160,21 +160,21 @@ async def test_pages_of_a_cache_belong_to_nobody_and_stay(cluster: Any, client: 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
 async def test_a_chunk_that_is_missing_on_a_replica(cluster: Any, client: Any, place: int) -> None:
-    f = await client.meta.stat("/d/f")
+    f = await client.stat("/d/f")
     chunk = file_chunk(f.id, 1)
     target = cluster.holders(chunk)[place]
-    del cluster.stores[target]._chunks[chunk]
+    del cluster.stores[target].chunks[chunk]
     (problem,) = await cluster.problems(client)
     assert (problem.kind.name, problem.found, problem.key) == ("REPLICA_MISSING", target, chunk)
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
 async def test_a_replica_that_differs(cluster: Any, client: Any, place: int) -> None:
-    f = await client.meta.stat("/d/f")
-    chunk, other = file_chunk(f.id, 1), file_chunk((await client.meta.stat("/d/g")).id, 0)
+    f = await client.stat("/d/f")
+    chunk, other = file_chunk(f.id, 1), file_chunk((await client.stat("/d/g")).id, 0)
     target = cluster.holders(chunk)[place]
     store = cluster.stores[cluster.holders(other)[0]]
-    cluster.stores[target]._chunks[chunk] = store._chunks[other]
+    cluster.stores[target].chunks[chunk] = store.chunks[other]
     (problem,) = await cluster.problems(client)
     assert (problem.kind.name, problem.found, problem.key) == ("REPLICA_DIFFERS", target, chunk)
 
@@ -193,7 +193,7 @@ async def test_garbage_that_does_not_end(cluster: Any, client: Any) -> None:
     assert await cluster.kinds(client) == ["garbage-of-nothing"]
     assert await cluster.repair(client) == []
     async with asyncio.timeout(60):
-        while (await client.meta.statfs()).garbage:  # noqa: ASYNC110 - the service tells nobody when it is done
+        while (await client.statfs()).garbage:  # noqa: ASYNC110 - the service tells nobody when it is done
             await asyncio.sleep(0.05)
 
 

@@ -13,14 +13,14 @@ from msgspec.structs import replace
 from fs3.base.errors import FS3Error
 from fs3.base.ids import ROOT_INODE, ChainId, ChunkId
 from fs3.base.status import Code
-from fs3.client.storage.client import WriteIO
+from fs3.core.files.write_plan import WriteIO
 from fs3.core.meta import keys, rows
 from fs3.core.meta.fsck.problems import describe, name_of
+from fs3.core.meta.ops import administer
 from fs3.model.check import ProblemKind
 from fs3.model.chunk import UpdateKind
-from fs3.model.namespace import RemoveKind, RenameMode
-from fs3.services.meta import admin_handlers as administer
-from fs3.services.storage import queries
+from fs3.model.namespace import RenameMode
+from fs3.wire import storage_upkeep
 
 CHUNK = 1 << 16
 EXPECTED = (Code.NOT_FOUND, Code.EXISTS, Code.STALE, Code.NOT_EMPTY, Code.NOT_A_DIRECTORY, Code.IS_A_DIRECTORY, Code.WOULD_LOOP)
@@ -72,16 +72,16 @@ class Worker:
                         await client.close(file)
             case 4 | 5:
                 mode = rand.choice([RenameMode.REPLACE, RenameMode.EXCHANGE])
-                await client.meta.rename(self.path(), self.path(), mode)
+                await client.rename(self.path(), self.path(), mode)
             case 6:
                 await client.unlink(self.path())
             case 7:
-                await client.meta.link(self.path(), self.path())
+                await client.link(self.path(), self.path())
             case 8:
                 name = f"/w{rand.randrange(4)}/d{rand.randrange(4)}"
-                await client.meta.mkdir(name)
-                await client.meta.rename(name, f"/w{rand.randrange(4)}/d{rand.randrange(4)}")
-                await client.meta.remove(name, RemoveKind.TREE)
+                await client.mkdir(name)
+                await client.rename(name, f"/w{rand.randrange(4)}/d{rand.randrange(4)}")
+                await client.rmtree(name)
 
 
 async def put_pages(client: Any, seed: int) -> None:
@@ -98,7 +98,7 @@ async def put_pages(client: Any, seed: int) -> None:
 async def workers(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[Worker]]:
     """Three clients at work, and a service whose pages are so small that much happens between any two."""
     monkeypatch.setattr(administer, "check_rows_per_page", 11)
-    monkeypatch.setattr(queries, "list_entries_max", 7)
+    monkeypatch.setattr(storage_upkeep, "list_entries_max", 7)
     clients = [cluster.client() for _ in range(4)]
     for number in range(4):
         await clients[0].makedirs(f"/w{number}")
@@ -157,5 +157,5 @@ async def test_what_is_wrong_is_found_and_repaired_meanwhile(cluster: Any, worke
         kind.name.lower().replace("_", "-") for kind in planted
     )
     assert await cluster.repair(admin) == []
-    assert (await admin.meta.stat("/quiet/short")).length == 2 * CHUNK + 5
+    assert (await admin.stat("/quiet/short")).length == 2 * CHUNK + 5
     await admin.aclose()

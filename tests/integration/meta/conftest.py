@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 
@@ -11,15 +12,32 @@ from fs3.base.ids import ChainId, ClientId, NodeId, TableId, TargetId
 from fs3.base.status import Code
 from fs3.client.meta.client import MetaClient
 from fs3.client.routing import StaticRouting
-from fs3.client.storage.client import FindOutcome
+from fs3.client.storage.finds import FindOutcome
 from fs3.drivers.lmdb import LmdbKV
 from fs3.model.chain import Chain, ChainTable, PublicState, Slot
 from fs3.model.chunk import UpdateKind, UpdateResult
 from fs3.model.inode import User
+from fs3.model.namespace import PathRef
+from fs3.model.requests import (
+    Close,
+    Link,
+    List,
+    Lookup,
+    Mkdir,
+    Open,
+    Remove,
+    Rename,
+    SetAttributes,
+    Stat,
+    StatFs,
+    Symlink,
+    Sync,
+    Truncate,
+)
 from fs3.model.routing import Node, Role, Routing
+from fs3.model.upkeep import TargetSpace
 from fs3.ports.rpc import Reply
 from fs3.services.meta import MetaConfig, MetaService
-from fs3.wire.pb import storage_pb2
 
 ALICE = User(1000, 1000)
 
@@ -170,6 +188,41 @@ def make_routing(*, chains=6, metas=("tcp://meta-1:1",), version=5):
     return Routing(b"c" * 16, version, nodes, slots, tables)
 
 
+VERBS = {
+    "lookup": Lookup,
+    "stat": Stat,
+    "list": List,
+    "open": Open,
+    "close_file": Close,
+    "sync": Sync,
+    "mkdir": Mkdir,
+    "remove": Remove,
+    "rename": Rename,
+    "symlink": Symlink,
+    "link": Link,
+    "setattr": SetAttributes,
+    "truncate": Truncate,
+    "statfs": StatFs,
+}
+
+
+class VerbClient(MetaClient):
+    """A client with a short way to ask for each verb: `meta.mkdir("d", mode=0o700)` asks `Mkdir(PathRef.of("d"), mode=0o700)`."""
+
+    def __getattr__(self, name):
+        if name not in VERBS:
+            raise AttributeError(name)
+        return partial(self._ask_for, VERBS[name])
+
+    def _ask_for(self, record, *args, **options):
+        fields = dict(zip(record.__struct_fields__, args, strict=False)) | options
+        paths = {"path", "source", "publish"} | (set() if record is Symlink else {"target"})
+        for name in paths & fields.keys():
+            if fields[name] is not None:
+                fields[name] = PathRef.of(fields[name])
+        return self.ask(record(**fields))
+
+
 class Cluster:
     """One store, one service at `tcp://meta-1:1`, any number of clients."""
 
@@ -198,7 +251,7 @@ class Cluster:
 
     def client(self, user=ALICE, **options):
         self.clients += 1
-        return MetaClient(self.routing, self.wire, self.clock, ClientId(self.clients.to_bytes(16, "big")), user, **options)
+        return VerbClient(self.routing, self.wire, self.clock, ClientId(self.clients.to_bytes(16, "big")), user, **options)
 
 
 @pytest.fixture
@@ -221,5 +274,10 @@ def make_routing_with():
 
 
 @pytest.fixture
+def client_class():
+    return VerbClient
+
+
+@pytest.fixture
 def target_space():
-    return storage_pb2.TargetSpace
+    return TargetSpace

@@ -7,7 +7,6 @@ import pytest
 from fs3.base.errors import Exists, NotFound
 from fs3.base.ids import ClientId
 from fs3.client.connector import Connector
-from fs3.client.meta.client import MetaClient
 from fs3.client.routing import StaticRouting
 from fs3.drivers.framed.tcp import TcpTransport
 from fs3.drivers.memory.network import MemoryNetwork
@@ -19,7 +18,7 @@ from fs3.model.requests import Mkdir, Open
 
 
 @pytest.fixture(params=["memory", "tcp"])
-async def wired(request, cluster, make_routing_with):
+async def wired(request, cluster, make_routing_with, client_class):
     clock = OsClock()
     if request.param == "memory":
         network = MemoryNetwork(clock)
@@ -29,7 +28,7 @@ async def wired(request, cluster, make_routing_with):
     listener = await transport.serve(wanted, cluster.service.bindings())
     connector = Connector([transport], "")
     routing = StaticRouting(make_routing_with(metas=(listener.endpoint,)))
-    yield lambda number: MetaClient(routing, connector, clock, ClientId(bytes([number]) * 16), User(1000, 1000))
+    yield lambda number: client_class(routing, connector, clock, ClientId(bytes([number]) * 16), User(1000, 1000))
     await connector.close()
     await listener.close()
 

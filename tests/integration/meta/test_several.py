@@ -144,7 +144,7 @@ async def test_a_change_that_has_happened_is_not_refused_by_its_repetition(pair)
 
 async def held_by(pair):
     async with asyncio.timeout(20):
-        while pair.service.lease.is_held is pair.other.lease.held:  # noqa: ASYNC110 - nobody is told who is elected
+        while pair.service.lease.is_held is pair.other.lease.is_held:  # noqa: ASYNC110 - nobody is told who is elected
             await asyncio.sleep(0.001)
     return pair.service if pair.service.lease.is_held else pair.other
 

@@ -8,10 +8,10 @@ from fs3.base.errors import Exists, FS3Error, InvalidArgument, IsADirectory, NoP
 from fs3.base.ids import ROOT_INODE, InodeId, TableId
 from fs3.base.limits import list_entries_max
 from fs3.base.status import Code
-from fs3.core.meta.ops.setattr import TIME_NOW
 from fs3.model.inode import InodeType, Layout, User
 from fs3.model.namespace import PathRef, RemoveKind, RenameMode
 from fs3.model.requests import (
+    TIME_NOW,
     Close,
     Link,
     List,
@@ -204,7 +204,7 @@ async def test_batch_runs_everything_in_order_with_results_of_their_own(meta, cl
     assert kinds == [
         "Inode",
         "Exists",
-        "Opened",
+        "OpenResult",
         "Inode",
         "Inode",
         "Inode",

@@ -15,20 +15,25 @@ import pytest
 from fs3.base.errors import error
 from fs3.base.ids import ChainId, ChunkId, ClientId, NodeId, TargetId, file_chunk
 from fs3.base.status import Code
-from fs3.base.units import SECOND
+from fs3.base.units import MILLISECOND, SECOND
 from fs3.client.connector import Connector
 from fs3.client.routing import StaticRouting
-from fs3.client.storage.client import ReadIO, StorageClient, WriteIO
+from fs3.client.storage.client import StorageClient
+from fs3.core.files.read_plan import ReadIO
+from fs3.core.files.write_plan import WriteIO
 from fs3.core.membership.transition import next_chain
 from fs3.drivers.chunks import ChunkStoreConfig, FileChunkStore
 from fs3.drivers.memory.chunk_store import MemoryChunkStore
+from fs3.drivers.os.data_directories import DataDirectories
 from fs3.model.chain import Chain, LocalState, PublicState, Slot
 from fs3.model.chunk import UpdateKind
+from fs3.model.cluster import HeartbeatAck, LeaveRequest, RegistrationAck, RoleConfig
 from fs3.model.routing import Node, Role, Routing
 from fs3.ports.rpc import FileRange, Reply
-from fs3.services.storage import DataDirectories, StorageConfig, StorageService
+from fs3.services.storage import StorageConfig, StorageService
+from fs3.services.storage.service import HeldResources
 from fs3.wire.methods import STORAGE
-from fs3.wire.pb import mgmtd_pb2, storage_pb2
+from fs3.wire.pb import storage_pb2
 
 CLUSTER = b"c" * 16
 SERVING = PublicState.SERVING
@@ -268,55 +273,55 @@ class FakeManager(StaticRouting):
         node = int(request.name.rpartition("-")[2])
         known = self.registered.get(node)
         if not request.incarnation:
-            request.incarnation = known.incarnation + 1 if known is not None else 1
+            request = msgspec.structs.replace(request, incarnation=known.incarnation + 1 if known is not None else 1)
         self.registered[node] = request
         self.beats.pop(node, None)
         self.dead.discard(node)
         self._set_alive(node, True, request.incarnation)
         own = {slot.target for chain in self.routing.chains.values() for slot in chain.slots if slot.node == node}
-        return mgmtd_pb2.RegisterNodeReply(
-            node_id=node,
-            cluster_id=CLUSTER,
-            lease_ms=self.lease_ms,
-            heartbeat_ms=20,
+        return RegistrationAck(
+            node=NodeId(node),
+            cluster=CLUSTER,
+            lease_ns=self.lease_ms * MILLISECOND,
+            heartbeat_ns=20 * MILLISECOND,
             incarnation=request.incarnation,
-            born_targets=sorted(own & self.born),
+            born=tuple(sorted(own & self.born)),
         )
 
     async def heartbeat(self, request, timeout_ns=SECOND, attempt_ns=0):
         if not self.answer_beats:
             raise error(Code.DEADLINE, "the manager is silent")
-        self.beats[request.node_id] = request
+        self.beats[request.node] = request
         complete = (report for report in request.targets if report.state == LocalState.UPTODATE)
-        self.born.update(TargetId(report.target_id) for report in complete)
+        self.born.update(report.target for report in complete)
         if request.leaving:
-            self._set_alive(request.node_id, False)
-            self.dead.add(request.node_id)
+            self._set_alive(request.node, False)
+            self.dead.add(request.node)
         self.follow()
-        return mgmtd_pb2.HeartbeatReply(
+        return HeartbeatAck(
             seq=request.seq,
-            lease_ms=self.lease_ms,
+            lease_ns=self.lease_ms * MILLISECOND,
             routing_version=self.routing.version,
             config_version=self.config[0],
-            leave=self._to_leave(request.node_id) if self.asks_to_leave else (),
+            leave=self._to_leave(request.node) if self.asks_to_leave else (),
         )
 
     def _to_leave(self, node):
         accused = {
-            (report.unreachable_target_id, report.chain_version)
+            (report.unreachable, report.chain_version)
             for beat in self.beats.values()
             for report in beat.targets
-            if report.unreachable_target_id
+            if report.unreachable
         }
-        return [
-            mgmtd_pb2.Leave(target_id=slot.target, chain_version=chain.version)
+        return tuple(
+            LeaveRequest(slot.target, chain.version)
             for chain in self.routing.chains.values()
             for slot in chain.slots
             if slot.node == node and (slot.target, chain.version) in accused
-        ]
+        )
 
     async def get_config(self, role):
-        return mgmtd_pb2.GetConfigReply(version=self.config[0], toml=self.config[1])
+        return RoleConfig(role, *self.config)
 
     def set_chain(self, chain):
         routing = self.routing
@@ -340,7 +345,7 @@ class FakeManager(StaticRouting):
                     continue
                 beat = self.beats.get(slot.node)
                 for report in beat.targets if beat is not None else ():
-                    if report.target_id == slot.target and report.chain_version == chain.version:
+                    if report.target == slot.target and report.chain_version == chain.version:
                         states[slot.target] = LocalState(report.state)
             following = next_chain(chain, states)
             if following is not chain:
@@ -437,11 +442,11 @@ class StorageCluster:
     def _settled(self, node, service):
         for chain in self.manager.routing.chains.values():
             for slot in chain.slots:
-                if slot.node != node or slot.target in service._target_map.open_failures:
+                if slot.node != node or slot.target in service.keeper.open_failures:
                     continue
                 shell = service.targets.get(slot.target)
-                machine = shell._machine if shell is not None else None
-                if machine is None or not machine.is_open or machine.chain is not chain or machine.lanes:
+                machine = shell.replica if shell is not None else None
+                if machine is None or not machine.is_open or machine.chain is not chain or machine.flights.lanes:
                     return False
         return True
 
@@ -450,7 +455,7 @@ class StorageCluster:
     async def idle(self):
         """No update is under way anywhere."""
         shells = [shell for service in self.services.values() for shell in service.targets.values()]
-        await until(lambda: not any(shell._machine.lanes for shell in shells))
+        await until(lambda: not any(shell.replica.flights.lanes for shell in shells))
 
     def client(self, **options) -> StorageClient:
         client_id = ClientId(next(self._clients).to_bytes(16, "little"))
@@ -476,25 +481,11 @@ class StorageCluster:
             if call.channel.endpoint == f"fake://{node}":
                 call.ended = call.released = True
                 call.channel._expire_soon(call.future)
-        service._accepting = False
-        service._scheduler.close()
-        await service._duties.stop()
-        service._member._heartbeat_task.cancel()
-        await asyncio.gather(service._member._heartbeat_task, return_exceptions=True)
-        self.manager._callbacks.remove(service._on_routing_changed)
-        for shell in service.targets.values():
-            shell._closed = True
-            if shell._timer is not None:
-                shell._timer.cancel()
-            shell.source.close()
-            await shell._forwarder.close()
-            await asyncio.gather(*shell._tasks, return_exceptions=True)
-            await shell.store.close()
+        await service.abort()
 
     async def stop_node(self, node):
         service = self.services.pop(node)
         await service.stop()
-        self.manager._callbacks.remove(service._on_routing_changed)
         self.network.servers.pop(f"fake://{node}", None)
 
     async def stop(self):
@@ -524,17 +515,10 @@ class StorageCluster:
     def assert_clean(self):
         """Nothing is held any more."""
         for service in self.services.values():
-            assert service.payload_bytes == 0
-            assert service._payloads.lent_bytes == 0
-            assert service._payloads.parked_bytes == 0
-            assert service._payloads._owners == {}
-            assert service._jobs == 0
-            assert service._reads.cold.bytes == 0
+            assert service.held() == HeldResources(0, 0, 0, 0, 0, 0, 0, 0)
             for shell in service.targets.values():
-                assert shell.waiter_count == 0
-                assert shell.read_back_bytes == 0
                 if self.memory is None:
-                    assert not shell.store._reclaimer.pin_count
+                    assert not shell.store.inspect().pins
         for call in self.network.calls:
             assert call.ended, f"{call.method} was never answered"
             assert call.released

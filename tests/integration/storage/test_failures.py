@@ -21,7 +21,7 @@ async def test_everything_is_there_after_a_clean_restart(cluster, help):
     for node in (1, 2, 3):
         await made.stop_node(node)
     await made.start()
-    assert all(shell._machine.orphans == {} for service in made.services.values() for shell in service.targets.values())
+    assert all(shell.replica.flights.orphans == {} for service in made.services.values() for shell in service.targets.values())
     for number in range(20):
         assert await help.get(client, number, 5000, chain=1 + number % 2) == (Code.OK, bytes([number]) * 5000)
     made.assert_clean()
@@ -125,7 +125,7 @@ async def test_a_disk_that_fails_takes_its_target_offline_and_no_other(cluster, 
     store.stage = broken
     writing = asyncio.ensure_future(client.update([help.write(1, b"more")]))
     await help.until(lambda: any(report.reason for report in made.manager.beats[2].targets))
-    reports = {report.target_id: report for report in made.manager.beats[2].targets}
+    reports = {report.target: report for report in made.manager.beats[2].targets}
     assert reports[102].state == LocalState.OFFLINE
     assert "input/output error" in reports[102].reason
     assert reports[202].state == LocalState.UPTODATE
@@ -217,7 +217,7 @@ async def test_a_payload_is_kept_until_nobody_uses_it(cluster, help):
     writing = asyncio.ensure_future(client.update([help.write(1, b"precious")]))
     await help.until(lambda: made.shell(1, 1).waiter_count == 1)
     made.manager.set_chain(help.chain_of(1, 2, {2: SERVING, 3: SERVING, 1: OFFLINE}))
-    await help.until(lambda: made.shell(1, 1)._machine.chain.version == 2)
+    await help.until(lambda: made.shell(1, 1).replica.chain.version == 2)
     (call,) = [call for call in made.network.calls if call.method.name == "Update" and not call.request.from_target][:1]
     assert not call.released
     gate.set()
@@ -262,9 +262,9 @@ async def test_buffers_go_back_while_the_successor_is_slow(cluster, help, monkey
     made.network.hold("Update", lambda request: request.from_target)
     writing = asyncio.gather(*(client.update([help.write(number, data)]) for number, data in contents.items()))
     head = made.services[1]
-    await help.until(lambda: len(made.store(1, 1).list_pending()) == 20 and head.payload_bytes <= 1 * MIB)
-    assert head._payloads.lent_bytes <= 1 * MIB
-    assert head._jobs == 20
+    await help.until(lambda: len(made.store(1, 1).list_pending()) == 20 and head.held().payload_bytes <= 1 * MIB)
+    assert head.held().lent_bytes <= 1 * MIB
+    assert head.held().jobs == 20
     made.network.let_go()
     assert all(result.code is Code.OK and result.version == 1 for (result,) in await writing)
     await made.idle()
@@ -302,7 +302,7 @@ async def test_an_update_resent_after_its_buffer_went_back_comes_from_the_store(
     made.network.hold("Update", lambda request: request.from_target == 101)
     writing = asyncio.ensure_future(client.update([help.write(1, data)]))
     await help.until(lambda: made.network.held)
-    assert made.services[1].payload_bytes == 0
+    assert made.services[1].held().payload_bytes == 0
     made.network.held.clear()
     made.network.fault = lambda endpoint, method, request: None
     made.manager.set_chain(help.chain_of(1, 2, {1: SERVING, 3: SERVING, 2: OFFLINE}))
@@ -319,7 +319,7 @@ async def test_only_so_much_waits_behind_a_busy_chunk(cluster, help, monkeypatch
     await help.until(lambda: made.network.held)
     others = asyncio.gather(*(client.update([help.write(1, b"%d" % n * 40_000)]) for n, client in enumerate(clients[1:])))
     await help.until(lambda: sum(client.updates.retries for client in clients) > 3)
-    assert made.services[1]._payloads.parked_bytes == 80_000
+    assert made.services[1].held().parked_bytes == 80_000
     made.network.let_go()
     assert (await first)[0].code is Code.OK
     assert all(result.code is Code.OK for (result,) in await others)
@@ -346,7 +346,7 @@ async def test_a_machine_that_fails_keeps_the_bytes_the_disk_is_working_on(clust
 
     shell.store.stage = slow
     first = asyncio.ensure_future(client.update([help.write(1, b"precious")], timeout_ns=SECOND // 5))
-    await help.until(lambda: shell._staging)
+    await help.until(lambda: len(shell.staging))
     shell._machine.step = broken
     second = asyncio.ensure_future(client.update([help.write(2, b"x")], timeout_ns=SECOND // 5))
     await help.until(lambda: shell.failure)
@@ -357,7 +357,7 @@ async def test_a_machine_that_fails_keeps_the_bytes_the_disk_is_working_on(clust
     assert seen == [b"precious"]
     shell._machine.step = step
     assert {result.code for (result,) in await asyncio.gather(first, second)} == {Code.DEADLINE}
-    assert made.services[1].payload_bytes == 0
+    assert made.services[1].held().payload_bytes == 0
 
 
 async def test_writers_of_one_chunk_whose_bytes_come_from_the_store(cluster, help, monkeypatch):

@@ -16,7 +16,7 @@ SERVING, OFFLINE = PublicState.SERVING, PublicState.OFFLINE
 def end_lease(made, node):
     """As if the process had been stopped, here and now, until its lease was over; nothing else has happened yet."""
     made.manager.answer_beats = False
-    made.services[node]._member.lease.until = 0
+    made.services[node].member.lease.until = 0
 
 
 async def ask(made, help, node, version=1, length=4, chunk=1):
@@ -41,10 +41,10 @@ async def test_a_target_that_the_manager_was_not_told_of_does_not_serve(cluster,
     made = await cluster(chains=1)
     await made.client().update([help.write(1, b"data")])
     service = made.services[2]
-    await help.until(lambda: TargetId(102) in service._member.leased_targets)
-    service._member.leased_targets = frozenset()
+    await help.until(lambda: TargetId(102) in service.member.leased_targets)
+    service.member.leased_targets = frozenset()
     assert (await ask(made, help, 2))[0] is Code.LEASE
-    await help.until(lambda: TargetId(102) in service._member.leased_targets)
+    await help.until(lambda: TargetId(102) in service.member.leased_targets)
     assert await ask(made, help, 2) == (Code.OK, b"data")
 
 
@@ -125,7 +125,7 @@ async def test_reads_that_wait_their_turn_hear_at_once_that_the_target_has_left(
     first = asyncio.ensure_future(ask(made, help, 2))
     await help.until(lambda: begun)
     others = [asyncio.ensure_future(ask(made, help, 2)) for _ in range(5)]
-    await help.until(lambda: len(made.services[2]._reads.cold._waiting) == 5)
+    await help.until(lambda: made.services[2].held().cold_reads == 5)
     made.manager.set_chain(help.chain_of(1, 2, {1: SERVING, 3: SERVING, 2: OFFLINE}))
     codes = {code for code, _ in await asyncio.gather(*others)}
     assert codes <= {Code.WRONG_CHAIN_VERSION, Code.NOT_SERVING}
@@ -145,7 +145,7 @@ async def test_forwarded_updates_are_fenced_by_the_chain_version_and_not_by_the_
     await help.until(lambda: made.network.held)
     made.manager.answer_beats = False
     for service in made.services.values():
-        service._member.lease.until = 0
+        service.member.lease.until = 0
     made.network.let_go()
     (result,) = await writing
     assert (result.code, result.version, result.length) == (Code.OK, 2, 8)
@@ -165,7 +165,7 @@ async def test_a_head_that_is_alone_answers_within_its_lease_only(cluster, help)
 
     store.stage = slow
     writing = asyncio.ensure_future(client.update([help.write(1, b"once")]))
-    await help.until(lambda: made.shell(1, 1)._machine.lanes)
+    await help.until(lambda: made.shell(1, 1).replica.flights.lanes)
     end_lease(made, 1)
     gate.set()
     await help.until(lambda: client.updates.retries > 0)

@@ -78,7 +78,7 @@ async def test_it_says_why_it_is_away(cluster, help):
     cut(made, 1, 2)
     made.manager.asks_to_leave = False
     writing = asyncio.ensure_future(client.update([help.write(1, b"one")]))
-    await help.until(lambda: report_of(made, 1).unreachable_target_id == 102)
+    await help.until(lambda: report_of(made, 1).unreachable == 102)
     assert report_of(made, 1).reason == "it cannot reach target 102, its successor in the chain"
     assert (report_of(made, 1).state, report_of(made, 2).state) == (LocalState.UPTODATE, LocalState.UPTODATE)
     made.manager.asks_to_leave = True
@@ -93,9 +93,9 @@ async def test_a_link_that_is_mended_in_time_changes_nothing(cluster, help):
     made.manager.asks_to_leave = False
     cut(made, 1, 2)
     writing = asyncio.ensure_future(client.update([help.write(1, b"one")]))
-    await help.until(lambda: report_of(made, 1).unreachable_target_id)
+    await help.until(lambda: report_of(made, 1).unreachable)
     made.network.let_go()
-    await help.until(lambda: not report_of(made, 1).unreachable_target_id)
+    await help.until(lambda: not report_of(made, 1).unreachable)
     made.manager.asks_to_leave = True
     assert (await writing)[0].code is Code.OK
     assert order(made) == [1, 2, 3]
@@ -132,7 +132,7 @@ async def test_a_successor_whose_disk_stands_still_is_not_silent(cluster, help, 
     writing = asyncio.ensure_future(client.update([help.write(1, b"slowly")]))
     # Asked several times over, for longer than silence would have been borne.
     await help.until(lambda: len(made.network.requests("Find")) >= 3)
-    assert not report_of(made, 1).unreachable_target_id
+    assert not report_of(made, 1).unreachable
     gate.set()
     assert (await writing)[0].code is Code.OK
     assert order(made) == [1, 2, 3]

@@ -9,8 +9,9 @@ from fs3.base.ids import ChainId, TargetId
 from fs3.base.limits import list_entries_max
 from fs3.base.status import Code
 from fs3.base.units import MIB, SECOND
+from fs3.drivers.os.data_directories import DataDirectories
 from fs3.model.chain import LocalState, PublicState
-from fs3.services.storage import DataDirectories, StorageConfig
+from fs3.services.storage import StorageConfig
 
 SERVING = PublicState.SERVING
 
@@ -25,7 +26,7 @@ async def test_targets_of_new_chains_are_made(cluster, help):
     assert (made.path / "node-2" / "targets" / "902").is_dir()
     (result,) = await made.client().update([help.write(1, b"x", chain=9)])
     assert result.code is Code.OK
-    await help.until(lambda: {report.target_id for report in made.manager.beats[2].targets} == {102, 902})
+    await help.until(lambda: {report.target for report in made.manager.beats[2].targets} == {102, 902})
     assert {report.state for report in made.manager.beats[2].targets} == {LocalState.UPTODATE}
 
 
@@ -55,7 +56,7 @@ async def test_a_target_that_cannot_be_opened_does_not_keep_the_others(cluster, 
                 inner.write_bytes(b"\xff" * 5000)
     await made.start(2)
     await help.until(lambda: 2 in made.manager.beats and not made.manager.beats[2].leaving)
-    reports = {report.target_id: report for report in made.manager.beats[2].targets}
+    reports = {report.target: report for report in made.manager.beats[2].targets}
     assert reports[102].state == LocalState.OFFLINE
     assert reports[102].reason
     assert reports[202].state == LocalState.UPTODATE
@@ -98,7 +99,7 @@ async def test_the_lease_counts_from_the_sending_and_runs_out(cluster, help):
     service = made.services[1]
     await help.until(lambda: service.may_serve(help.CLOCK.now()))
     made.manager.answer_beats = False
-    until = service._member.lease.until
+    until = service.member.lease.until
     assert until <= help.CLOCK.now() + 3 * SECOND
     assert service.may_serve(until - 1)
     assert not service.may_serve(until)
@@ -112,7 +113,7 @@ async def test_an_enforced_lease_stops_reads_and_writes(cluster, help):
     await client.update([help.write(1, b"data")])
     made.manager.answer_beats = False
     for service in made.services.values():
-        service._member.lease.until = 0
+        service.member.lease.until = 0
     request = help.pb.ReadRequest(chunks=help.chunk(1), chains=[1], chain_versions=[1], offsets=[0], lengths=[4])
     reply = await made.network.connect("fake://1").call(help.STORAGE.Read, request)
     assert Code(reply.message.codes[0]) is Code.LEASE
@@ -127,15 +128,15 @@ async def test_configuration_is_applied_while_running(cluster, help):
     made = await cluster(chains=1)
     client = made.client()
     made.manager.config = (1, "read_only = true\n")
-    await help.until(lambda: all(service._config.read_only for service in made.services.values()))
+    await help.until(lambda: all(service.config.read_only for service in made.services.values()))
     (result,) = await client.update([help.write(1, b"x")])
     assert result.code is Code.PERMISSION
     # A mistake is named in the log and changes nothing.
     made.manager.config = (2, "read_only = 5\n")
     await help.until(lambda: all(beat.config_version == 2 for beat in made.manager.beats.values()))
-    assert made.services[1]._config.read_only
+    assert made.services[1].config.read_only
     made.manager.config = (3, "")
-    await help.until(lambda: not any(service._config.read_only for service in made.services.values()))
+    await help.until(lambda: not any(service.config.read_only for service in made.services.values()))
     assert (await client.update([help.write(1, b"x")]))[0].code is Code.OK
 
 
@@ -146,7 +147,7 @@ async def test_a_node_the_manager_forgot_registers_again(cluster, help):
     forgot = []
 
     async def heartbeat(request, timeout_ns=SECOND, attempt_ns=0):
-        if request.node_id == 1 and not forgot:
+        if request.node == 1 and not forgot:
             forgot.append(manager.registered.pop(1))
             raise FS3Error(Code.UNKNOWN_NODE, "who?")
         return await answer(request, timeout_ns)
@@ -161,12 +162,12 @@ async def test_a_superseded_process_stops_serving(cluster, help):
     answer = made.manager.heartbeat
 
     async def heartbeat(request, timeout_ns=SECOND, attempt_ns=0):
-        if request.node_id == 1:
+        if request.node == 1:
             raise FS3Error(Code.OLD_INCARNATION, "started elsewhere")
         return await answer(request, timeout_ns)
 
     made.manager.heartbeat = heartbeat
-    await help.until(lambda: made.services[1]._member.is_superseded)
+    await help.until(lambda: made.services[1].member.is_superseded)
     with pytest.raises(FS3Error) as caught:
         await made.network.connect("fake://1").call(help.STORAGE.Find, help.pb.FindRequest())
     assert caught.value.code is Code.SHUTTING_DOWN

@@ -11,7 +11,7 @@ from fs3.base.errors import FS3Error
 from fs3.base.ids import ChainId
 from fs3.base.status import Code
 from fs3.base.units import KIB, MIB, SECOND
-from fs3.client.storage.client import ReadIO
+from fs3.core.files.read_plan import ReadIO
 from fs3.model.chain import PublicState
 from fs3.model.chunk import UpdateKind
 
@@ -262,7 +262,7 @@ async def test_cold_reads_wait_for_memory_in_turn(cluster, help, monkeypatch):
 
         async def watched(*where, service=service, read_cold=read_cold, **options):
             nonlocal peak
-            peak = max(peak, service._reads.cold.bytes)
+            peak = max(peak, service.held().cold_bytes)
             return await read_cold(*where, **options)
 
         monkeypatch.setattr(store, "read_cold", watched)

@@ -55,8 +55,8 @@ async def test_a_bad_chunk_that_a_reader_finds_is_repaired_while_everybody_serve
     assert code is Code.CHECKSUM
     await made.until(lambda: not made.store(1, 2).bad_chunks)
     assert await ask(made, help, 2, 70_000, 1000) == (Code.OK, data[70_000:71_000])
-    assert made.services[2]._duties._by_target[TargetId(102)][1].repaired_chunks == 1
-    await made.until(lambda: made.manager.beats[2].targets[0].repaired_blocks == 1)
+    assert made.services[2].duties.by_target[TargetId(102)].repairer.repaired_chunks == 1
+    await made.until(lambda: made.manager.beats[2].targets[0].upkeep.repaired_blocks == 1)
     assert made.manager.routing.chains[1].version == 1
     made.assert_clean()
 
@@ -101,7 +101,7 @@ async def test_a_chunk_that_is_bad_everywhere_stays_bad_and_is_named(cluster, he
     (outcome,) = await client.read([help.read_io(1, 1000)])
     assert outcome.code is Code.CHECKSUM
     await made.until(lambda: help.chunk(1).hex() in made.manager.beats[1].targets[0].reason)
-    assert made.manager.beats[1].targets[0].bad_blocks == 1
+    assert made.manager.beats[1].targets[0].upkeep.bad_blocks == 1
     assert await help.get(client, 2, 4) == (Code.OK, b"fine")
     # Whoever writes it anew heals it.
     assert (await client.update([help.write(1, pattern(300 * KIB, 2), kind=UpdateKind.WRITE)]))[0].code is Code.OK
@@ -126,7 +126,7 @@ async def test_the_scrub_finds_what_nobody_reads(cluster, help):
     status = await scrub()
     assert (status.target_id, status.running, status.passes) == (102, False, 0)
     await scrub(begin=True)
-    duties = made.services[2]._duties._by_target[TargetId(102)]
+    duties = made.services[2].duties.by_target[TargetId(102)]
     await made.until(lambda: duties[2].passes == 1 and duties[1].repaired_chunks == 3)
     status = await scrub(target_id=102)
     assert (status.running, status.passes, status.bad_chunks, status.repaired_chunks) == (False, 1, 0, 3)
@@ -146,14 +146,14 @@ async def test_a_scrub_goes_on_where_a_restart_interrupted_it(cluster, help, mon
     client = made.client()
     await client.update([help.write(number, pattern(256 * KIB, number)) for number in range(64)])
     await made.idle()
-    scrubber = made.services[1]._duties._by_target[TargetId(101)][2]
+    scrubber = made.services[1].duties.by_target[TargetId(101)].scrubber
     scrubber.begin()
     disks = made.services[1]._disks
     await made.until(lambda: disks.read_note(TargetId(101)).scrub_after)
     await made.stop_node(1)
     reached = disks.read_note(TargetId(101)).scrub_after
     await made.start(1)
-    scrubber = made.services[1]._duties._by_target[TargetId(101)][2]
+    scrubber = made.services[1].duties.by_target[TargetId(101)].scrubber
     await made.until(lambda: scrubber.passes == 1)
     left = sum(help.chunk(number) > reached for number in range(64))
     assert scrubber.done_chunks == left < 64
@@ -167,7 +167,7 @@ async def test_a_client_reports_what_arrived_wrong(cluster, help):
     assert spoil(made, 3, data[100_000:101_000])
     report = help.pb.ReportBadRequest(chunks=help.chunk(1) + help.chunk(77), chains=[1, 1])
     await made.network.connect("fake://3").call(help.STORAGE.ReportBad, report)
-    await made.until(lambda: made.services[3]._duties._by_target[TargetId(103)][1].repaired_chunks == 1)
+    await made.until(lambda: made.services[3].duties.by_target[TargetId(103)].repairer.repaired_chunks == 1)
     with pytest.raises(FS3Error, match="chunks: 3 bytes") as caught:
         await made.network.connect("fake://3").call(help.STORAGE.ReportBad, help.pb.ReportBadRequest(chunks=b"abc", chains=[1]))
     assert caught.value.code is Code.INVALID

@@ -163,7 +163,7 @@ async def test_a_resync_that_another_chain_change_interrupts_goes_on(cluster, he
     await client.update([help.write(number, bytes([3]) * 20_000) for number in range(100)])
     # Slowly enough that it is under way when the next node goes.
     made.manager.config = (1, "resync_bytes_per_second = 1000000\n")
-    await made.until(lambda: all(service._config.resync_bytes_per_second for service in made.services.values()))
+    await made.until(lambda: all(service.config.resync_bytes_per_second for service in made.services.values()))
     since = len(made.network.log)
     await made.start(3)
     await made.until(lambda: len(filled(made, since)) >= 10)
@@ -198,7 +198,7 @@ async def test_the_channels_of_clients_are_handed_over(cluster, help):
     for node in (1, 3):
         await made.crash(node)
         made.manager.lose(node)
-    await made.until(lambda: made.shell(1, 2)._machine.position.is_last)
+    await made.until(lambda: made.shell(1, 2).replica.position.is_last)
     version = made.manager.routing.chains[ChainId(1)].version
     request.chain_versions[:] = [version]
     reply = (await made.network.connect("fake://2").call(help.STORAGE.Update, request, [b"base"])).message
@@ -247,7 +247,7 @@ async def test_a_clean_stop_hands_over_and_the_return_moves_nothing(cluster, hel
 
 
 async def test_several_targets_at_once_and_no_more_than_allowed(cluster, help, monkeypatch):
-    monkeypatch.setattr("fs3.services.storage.resync.source.resync_targets_max", 2)
+    monkeypatch.setattr("fs3.services.storage.resync.scheduler.resync_targets_max", 2)
     made = await following(cluster, nodes=2, chains=5)
     client = made.client()
     await client.update([help.write(number, b"x" * 2000, chain=1 + number % 5) for number in range(200)])
@@ -280,12 +280,13 @@ async def test_progress_is_reported(cluster, help):
     made.manager.lose(2)
     shutil.rmtree(made.path / "node-2")
     made.manager.config = (1, "resync_bytes_per_second = 1500000\n")
-    await made.until(lambda: made.services[1]._config.resync_bytes_per_second)
+    await made.until(lambda: made.services[1].config.resync_bytes_per_second)
     await made.start(2)
     seen = []
 
     def look():
-        seen.extend(report for report in made.manager.beats[1].targets if report.resync_target_id and report.resync_bytes)
+        told = [report.upkeep for report in made.manager.beats[1].targets]
+        seen.extend(upkeep for upkeep in told if upkeep.resync_target_id and upkeep.resync_bytes)
         return len(seen) > 3 and seen[-1].resync_bytes > seen[0].resync_bytes and seen[-1].resync_bytes_per_second
 
     await made.until(look)
@@ -329,12 +330,12 @@ async def test_a_disk_that_fails_takes_only_its_own_targets(cluster, help):
 
     def states():
         beat = made.manager.beats.get(2)
-        return {report.target_id: LocalState(report.state) for report in beat.targets} if beat is not None else {}
+        return {report.target: LocalState(report.state) for report in beat.targets} if beat is not None else {}
 
     await made.until(
         lambda: states() == {**dict.fromkeys(good, LocalState.UPTODATE), **dict.fromkeys(broken, LocalState.OFFLINE)}
     )
-    reasons = {report.reason for report in made.manager.beats[2].targets if report.target_id in broken}
+    reasons = {report.reason for report in made.manager.beats[2].targets if report.target in broken}
     assert all("node-2-disk-2" in reason for reason in reasons)
     # The disk is back: its targets come back with what they have.
     await made.stop_node(2)
@@ -376,9 +377,9 @@ async def test_a_head_that_wakes_up_after_its_lease_says_nothing_stale(cluster, 
     head = made.services[1]
     # It is stopped: nothing reaches it, and its clock, which went on, says that the lease is over.
     made.manager._callbacks.remove(head._on_routing_changed)
-    head._member._heartbeat_task.cancel()
-    await asyncio.gather(head._member._heartbeat_task, return_exceptions=True)
-    head._member.lease.until = help.CLOCK.now()
+    head.member._heartbeat_task.cancel()
+    await asyncio.gather(head.member._heartbeat_task, return_exceptions=True)
+    head.member.lease.until = help.CLOCK.now()
     made.manager.lose(1)
     await made.until(lambda: made.manager.routing.chains[ChainId(1)].version > 1)
     assert (await client.update([help.write(1, b"new")]))[0].code is Code.OK

@@ -7,7 +7,7 @@ import pytest
 from fs3.base.ids import ChainId
 from fs3.base.status import Code
 from fs3.base.units import MIB, SECOND
-from fs3.client.storage.client import WriteIO
+from fs3.core.files.write_plan import WriteIO
 from fs3.model.chain import PublicState
 from fs3.model.chunk import UpdateKind
 
@@ -206,7 +206,7 @@ async def test_a_middle_that_dies_does_not_lose_the_update(cluster, help):
     await client.update([help.write(1, b"before")])
     await made.crash(2)
     writing = asyncio.ensure_future(client.update([help.write(1, b"after!")]))
-    await help.until(lambda: made.shell(1, 1)._machine.lanes)
+    await help.until(lambda: made.shell(1, 1).replica.flights.lanes)
     assert not writing.done()
     made.manager.set_chain(help.chain_of(1, 2, {1: PublicState.SERVING, 3: PublicState.SERVING, 2: PublicState.OFFLINE}))
     (result,) = await writing

@@ -173,7 +173,7 @@ async def work(store, disk, model, prng, steps):
         staging = asyncio.gather(*(store.stage(update, version, 3) for update, version in updates))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        assert store._write_path._barrier is not None
+        assert store.inspect().is_barrier_running
         # The barrier is under way: what changes in memory now, it does not take along.
         model.now = dict(after)
         for chunk in CHUNKS:

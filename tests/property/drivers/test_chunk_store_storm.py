@@ -53,7 +53,7 @@ class Storm:
             version = (meta.committed if meta else 0) + 1
             staged = await store.stage(update_of(chunk, kind, offset, data, reserve=prng.pick((0, 400_000))), version, 1)
             if staged.code is not Code.OK:
-                assert (staged.code, chunk in store.bad) == (Code.CHECKSUM, True)
+                assert (staged.code, chunk in store.bad_chunks) == (Code.CHECKSUM, True)
             elif prng.chance(1, 5):
                 store.drop_pending(chunk)
             else:
@@ -89,7 +89,7 @@ class Storm:
 
     async def mend(self):
         while self.writers:
-            chunk = self.prng.pick([*self.store.bad, self.prng.pick(CHUNKS)])
+            chunk = self.prng.pick([*self.store.bad_chunks, self.prng.pick(CHUNKS)])
             meta = self.store.get(chunk)
             if meta is not None and meta.committed:
                 self.repaired += await self.store.repair(chunk, meta.committed, memoryview(self.wanted[chunk]))
@@ -141,7 +141,7 @@ async def mend_all(store, wanted):
         if data is not None:
             assert await store.verify(chunk) or await store.repair(chunk, meta.committed, memoryview(data))
             assert await content(store, chunk) == data
-    assert not store.bad
+    assert not store.bad_chunks
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -6,57 +6,53 @@ from io import StringIO
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from rich.console import Console
 
+from fs3.base.ids import ChainId, NodeId, TableId, TargetId
+from fs3.base.units import MILLISECOND, SECOND
 from fs3.cli.health import ClusterHealth, health_of, problems_of
 from fs3.cli.status import status_document, with_verdict
 from fs3.cli.status_view import PROBLEMS_SHOWN_MAX, render
-from fs3.model.chain import LocalState, PublicState
-from fs3.model.routing import Role
-from fs3.wire.pb import mgmtd_pb2 as pb
+from fs3.model.chain import Chain, ChainTable, LocalState, PublicState, Slot
+from fs3.model.cluster import ClusterStatus, ManagerInfo, NodeStatus, TargetStatus
+from fs3.model.routing import Node, Role, Routing
+from fs3.model.target_report import UpkeepProgress
 
 UP, ON, OFF = LocalState.UPTODATE, LocalState.ONLINE, LocalState.OFFLINE
 SERVING, SYNCING, LASTSRV, GONE = PublicState.SERVING, PublicState.SYNCING, PublicState.LASTSRV, PublicState.OFFLINE
 
 
-def reply(*states: tuple[PublicState, LocalState | None], dead: tuple[str, ...] = (), **fields: Any) -> pb.GetStatusReply:
+UPKEEP = UpkeepProgress.__struct_fields__
+
+
+def reply(*states: tuple[PublicState, LocalState | None], dead: tuple[str, ...] = (), **fields: Any) -> ClusterStatus:
     """A cluster of one chain whose targets are in these states. `fields` go into the last target."""
-    nodes = [pb.Node(id=1, name="meta", role=int(Role.META), alive="meta" not in dead, incarnation=1)]  # type: ignore[arg-type]
+    nodes = [Node(NodeId(1), "meta", Role.META, (), "", 1, alive="meta" not in dead)]
     slots, targets = [], []
     for index, (public, local) in enumerate(states, start=1):
         name = f"storage-{index}"
-        nodes.append(pb.Node(id=1 + index, name=name, role=int(Role.STORAGE), alive=name not in dead))  # type: ignore[arg-type]
-        slots.append(pb.Slot(target_id=index, node_id=1 + index, state=int(public)))  # type: ignore[arg-type]
-        targets.append(
-            pb.TargetStatus(
-                target_id=index,
-                node_id=1 + index,
-                chain_id=7,
-                public_state=int(public),  # type: ignore[arg-type]
-                local_state=int(local or 0),  # type: ignore[arg-type]
-                chain_version=4,
-                used_bytes=1000,
-                chunks=10,
-            )
-        )
-    for name, value in fields.items():
-        setattr(targets[-1], name, value)
-    routing = pb.RoutingUpdate(
-        version=9,
-        nodes=nodes,
-        chains=[pb.Chain(id=7, version=4, slots=slots)],
-        tables=[pb.ChainTable(id=1, replicas=3, chains=[7])],
-    )
-    return pb.GetStatusReply(
-        cluster_id=b"c" * 16,
-        routing=routing,
-        targets=targets,
-        lease_left_ms=[2000] * len(nodes),
-        silent_ms=[12_000 if node.name in dead else 300 for node in nodes],
-        managers=[pb.Manager(name="mgmtd", endpoints=["tcp://m:1"], is_primary=True), pb.Manager(name="mgmtd-2")],
+        nodes.append(Node(NodeId(1 + index), name, Role.STORAGE, (), "", 0, alive=name not in dead))
+        slots.append(Slot(TargetId(index), NodeId(1 + index), public))
+        targets.append(TargetStatus(ChainId(7), 4, slots[-1], local, born=False, used_bytes=1000, chunks=10))
+    targets[-1] = changed(targets[-1], **fields)
+    chain, table = Chain(ChainId(7), 4, tuple(slots)), ChainTable(TableId(1), 0, 3, (ChainId(7),))
+    return ClusterStatus(
+        software="",
+        routing=Routing(b"c" * 16, 9, {node.id: node for node in nodes}, {chain.id: chain}, {table.id: table}),
+        nodes=tuple(NodeStatus(node, 2 * SECOND, (12_000 if node.name in dead else 300) * MILLISECOND) for node in nodes),
+        targets=tuple(targets),
+        namespaces=(),
+        managers=(ManagerInfo("mgmtd", ("tcp://m:1",), is_primary=True), ManagerInfo("mgmtd-2")),
         epoch=3,
-        primary_for_ms=5000,
+        primary_for_ns=5 * SECOND,
     )
+
+
+def changed(target: TargetStatus, **fields: Any) -> TargetStatus:
+    """A target with other values in these fields, its own or those of its upkeep."""
+    upkeep = replace(target.upkeep, **{name: value for name, value in fields.items() if name in UPKEEP})
+    return replace(target, upkeep=upkeep, **{name: value for name, value in fields.items() if name not in UPKEEP})
 
 
 WELL = (SERVING, UP)
@@ -97,7 +93,7 @@ WELL = (SERVING, UP)
         (reply(WELL, dead=("meta",)), ClusterHealth.DOWN, "no metadata node is alive"),
     ],
 )
-def test_verdicts(made: pb.GetStatusReply, health: ClusterHealth, words: str) -> None:
+def test_verdicts(made: ClusterStatus, health: ClusterHealth, words: str) -> None:
     problems = problems_of(status_document(made))
     assert health_of(problems) is health
     if words:
@@ -124,10 +120,15 @@ def shown(document: dict[str, Any]) -> str:
 
 def test_a_resync_shows_how_far_it_is_and_how_long_it_takes_at_most() -> None:
     made = reply(WELL, (SYNCING, ON))
-    source = made.targets[0]
-    source.resync_target_id, source.resync_done_chunks, source.resync_total_chunks = 2, 4, 10
-    source.resync_bytes, source.resync_bytes_per_second = 3 << 20, 100
-    document = with_verdict(status_document(made))
+    source = changed(
+        made.targets[0],
+        resync_target_id=2,
+        resync_done_chunks=4,
+        resync_total_chunks=10,
+        resync_bytes=3 << 20,
+        resync_bytes_per_second=100,
+    )
+    document = with_verdict(status_document(replace(made, targets=(source, *made.targets[1:]))))
     [resync] = document["resyncs"]
     assert (resync["fraction"], resync["seconds_left"], resync["target"]) == (0.4, 6.0, "2 on storage-2")
     text = shown(document)

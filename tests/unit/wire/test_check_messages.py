@@ -11,12 +11,12 @@ from fs3.base.prng import Prng
 from fs3.model.check import CheckPage, DirectoryPart, InodeFacts, Inspection, Problem, ProblemKind, RowTable
 from fs3.model.inode import InodeType
 from fs3.wire.check import (
+    check_rows_from_pb,
     fill_inspection,
     fill_page,
-    inodes_from_pb,
+    inspect_inodes_from_pb,
     inspection_from_pb,
     page_from_pb,
-    page_request_from_pb,
     problem_from_pb,
     problem_to_pb,
 )
@@ -41,12 +41,12 @@ def test_everything_comes_back_as_it_was_sent(seed: int) -> None:
         b"next\xff", 3, [problem], [1, 2, 1 << 60], [0, 9, 1 << 60], [0, 1, 65_535], [0, 1, 1], [b"", b"\0k"], [part]
     )
     message = pb.CheckPageReply()
-    fill_page(message, page)
+    fill_page(message, page, 0)
     assert page_from_pb(pb.CheckPageReply.FromString(message.SerializeToString())) == page
     facts = InodeFacts(InodeId(9), InodeType.FILE, -1, -3, -5, 1, 0, True, 65_536, (ChainId(1), ChainId(7)))
     inspection = Inspection(77, [facts, InodeFacts(InodeId(10), InodeType.DIRECTORY, 5, 2, 1, 1, 0, False, 0, ())])
     reply = pb.InspectReply()
-    fill_inspection(reply, inspection)
+    fill_inspection(reply, inspection, 0)
     assert inspection_from_pb(pb.InspectReply.FromString(reply.SerializeToString())) == inspection
 
 
@@ -56,10 +56,10 @@ def test_everything_comes_back_as_it_was_sent(seed: int) -> None:
         (lambda: problem_from_pb(pb.Problem(kind=999)), "problem.kind"),
         (lambda: problem_from_pb(pb.Problem(kind=1, key=b"x" * 1000)), "problem.key"),
         (lambda: problem_from_pb(pb.Problem(kind=1, name=b"x" * 1000)), "problem.key"),
-        (lambda: page_request_from_pb(pb.CheckPageRequest(table=99)), "table"),
-        (lambda: page_request_from_pb(pb.CheckPageRequest(table=RowTable.INODES, begin=b"x" * 1000)), "begin"),
-        (lambda: inodes_from_pb(pb.InspectRequest(inodes=[1] * (inspect_inodes_max + 1))), "inodes"),
-        (lambda: inodes_from_pb(pb.InspectRequest(inodes=[1 << 56])), "inodes"),
+        (lambda: check_rows_from_pb(pb.CheckPageRequest(table=99)), "table"),
+        (lambda: check_rows_from_pb(pb.CheckPageRequest(table=RowTable.INODES, begin=b"x" * 1000)), "begin"),
+        (lambda: inspect_inodes_from_pb(pb.InspectRequest(inodes=[1] * (inspect_inodes_max + 1))), "inodes"),
+        (lambda: inspect_inodes_from_pb(pb.InspectRequest(inodes=[1 << 56])), "inodes"),
     ],
 )
 def test_what_is_malformed_is_named(call, named: str) -> None:

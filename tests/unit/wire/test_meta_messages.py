@@ -4,12 +4,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fs3.base.errors import FS3Error, InvalidArgument
+from fs3.base.errors import FS3Error, InvalidArgument, error
+from fs3.base.limits import batch_items_max, frame_header_bytes_max
 from fs3.base.status import Code
+from fs3.model.check import CheckPage, Inspection, Problem, ProblemKind, RepairResult, RowTable
 from fs3.model.inode import Dirent, Inode, InodeType, Layout, User
-from fs3.model.namespace import Entry, Listing, OpenResult, PathRef, RemoveKind, RenameMode
+from fs3.model.namespace import Entry, FileSystemSpace, Listing, OpenResult, PathRef, RemoveKind, RenameMode
 from fs3.model.requests import (
+    BatchStat,
+    Caller,
+    CheckRows,
     Close,
+    InspectInodes,
+    KeepAlive,
     Link,
     List,
     Lookup,
@@ -17,15 +24,27 @@ from fs3.model.requests import (
     Open,
     Remove,
     Rename,
+    Repair,
     Request,
     SetAttributes,
     Stat,
+    StatFs,
     Symlink,
     Sync,
     Truncate,
 )
 from fs3.wire.meta import caller_from_pb, caller_to_pb, fill_inode, inode_bytes_max, inode_from_pb
-from fs3.wire.meta_verbs import VERB_OF_ITEM, VERBS, outcome_from_pb
+from fs3.wire.meta_batch import (
+    VERB_OF_ITEM,
+    BatchedRequest,
+    batch_from_pb,
+    batch_reply_from_pb,
+    batch_reply_to_pb,
+    batch_to_pb,
+    item_to_pb,
+    outcome_from_pb,
+)
+from fs3.wire.meta_verbs import REPLY_BYTES_MAX, VERBS, verb_of
 from fs3.wire.methods import META
 from fs3.wire.pb import common_pb2
 from fs3.wire.pb import meta_pb2 as pb
@@ -64,6 +83,17 @@ REQUESTS = {
     ),
     Truncate: st.builds(Truncate, ID, U64),
 }
+PROBLEM = st.builds(Problem, st.sampled_from(ProblemKind), ID, ID, st.binary(max_size=9), st.binary(max_size=9), U32)
+ALONE = {
+    BatchStat: st.builds(BatchStat, ID, st.lists(TEXT, max_size=4), FLAG),
+    StatFs: st.just(StatFs()),
+    KeepAlive: st.just(KeepAlive()),
+    CheckRows: st.builds(CheckRows, st.sampled_from(RowTable), st.binary(max_size=9)),
+    InspectInodes: st.builds(InspectInodes, st.lists(ID, max_size=4)),
+    Repair: st.builds(Repair, PROBLEM),
+}
+"""Requests that are in no batch."""
+CALLER = Caller(b"sixteen bytes id", User(1, 2, (3,)), 0)
 ANSWERS = {
     "inode": INODE,
     "open": st.builds(OpenResult, INODE, U64),
@@ -71,47 +101,87 @@ ANSWERS = {
     "lookup": st.builds(Dirent, ID, TYPE),
     "list": st.builds(Listing, st.lists(st.builds(Entry, TEXT, ID, TYPE, maybe(INODE)), max_size=4), FLAG),
 }
+ANSWERS_ALONE = {
+    BatchStat: st.lists(INODE | st.sampled_from([Code.NOT_FOUND, Code.ACCESS]), max_size=4),
+    StatFs: st.builds(FileSystemSpace, U64, U64, U64, U64),
+    KeepAlive: st.none(),
+    CheckRows: st.builds(
+        CheckPage, st.binary(max_size=9), U32, st.lists(PROBLEM, max_size=2), *[st.lists(U32, max_size=2)] * 3,
+        st.lists(st.integers(0, 1), max_size=2), st.lists(st.binary(max_size=9), max_size=2), st.just([]),
+    ),
+    InspectInodes: st.builds(Inspection, U64, st.just([])),
+    Repair: st.builds(RepairResult, FLAG, TEXT),
+}  # fmt: skip
 
 
 def test_every_verb_is_tested_and_in_the_table():
-    assert set(REQUESTS) == set(VERBS)
-    beside = {META.StatFs, META.BatchStat, META.Batch, META.KeepAlive, META.CheckPage, META.Inspect, META.Repair}
-    assert {verb.method for verb in VERBS.values()} == set(META.methods) - beside
+    assert {**REQUESTS, **ALONE}.keys() == VERBS.keys()
+    assert ALONE.keys() == ANSWERS_ALONE.keys()
+    assert set(REQUESTS) == {verb.record for verb in VERBS.values() if verb.item}
+    assert {verb.method for verb in VERBS.values()} == set(META.methods) - {META.Batch}
     assert {field.name for field in pb.BatchResult.DESCRIPTOR.oneofs[0].fields} == set(ANSWERS)
 
 
-@given(st.one_of(*REQUESTS.values()))
-def test_requests_survive_the_wire(request):
-    verb = VERBS[type(request)]
-    message = verb.method.request()
-    verb.fill_request(message, request)
-    assert verb.request_from(verb.method.request.FromString(message.SerializeToString())) == request
+@given(st.one_of(*REQUESTS.values(), *ALONE.values()), U64)
+def test_requests_survive_the_wire(request, seq):
+    verb = verb_of(request)
+    message = verb.request_to_pb(request, caller_to_pb(CALLER.client, CALLER.user), seq)
+    arrived = verb.method.request.FromString(message.SerializeToString())
+    assert verb.request_from_pb(arrived) == request
+    assert caller_from_pb(arrived.caller) == Caller(CALLER.client, CALLER.user, seq)
 
 
 @given(st.one_of(*REQUESTS.values()))
 def test_requests_survive_a_batch(request):
-    verb = VERBS[type(request)]
-    item = pb.BatchItem()
-    message = getattr(item, verb.item)
-    message.SetInParent()
-    verb.fill_request(message, request)
-    arrived = pb.BatchItem.FromString(item.SerializeToString())
-    field = arrived.WhichOneof("request")
-    assert VERB_OF_ITEM[field] is verb
-    assert verb.request_from(getattr(arrived, field)) == request
+    item = item_to_pb(request, 7)
+    assert VERB_OF_ITEM[item.WhichOneof("request")] is verb_of(request)
+    message = batch_to_pb([item, pb.BatchItem()], caller_to_pb(CALLER.client, CALLER.user))
+    arrived, unknown = batch_from_pb(pb.BatchRequest.FromString(message.SerializeToString()))
+    assert arrived == BatchedRequest(request, 7 if request.mutates else 0)
+    assert isinstance(unknown, InvalidArgument)
 
 
-@given(st.data(), st.sampled_from(list(VERBS)))
+@given(st.data(), st.sampled_from(list(REQUESTS)))
 def test_answers_survive_the_wire_and_a_batch(data, record):
     verb = VERBS[record]
-    answer = data.draw(ANSWERS[verb.reply])
-    message = verb.method.reply()
-    verb.fill_reply(message, answer)
-    assert verb.reply_from(verb.method.reply.FromString(message.SerializeToString())) == answer
-    result = pb.BatchResult()
-    getattr(result, verb.reply).SetInParent()
-    verb.fill_reply(getattr(result, verb.reply), answer)
-    assert outcome_from_pb(verb, pb.BatchResult.FromString(result.SerializeToString()), "") == answer
+    answer = data.draw(ANSWERS[verb.answer.field])
+    message = verb.reply_to_pb(answer)
+    assert verb.answer.from_pb(verb.method.reply.FromString(message.SerializeToString())) == answer
+    request = data.draw(REQUESTS[record])
+    refusal = error(Code.ACCESS, "no")
+    reply = batch_reply_to_pb([BatchedRequest(request, 0), refusal], [answer, refusal])
+    arrived, refused = batch_reply_from_pb([request, request], pb.BatchReply.FromString(reply.SerializeToString()))
+    assert arrived == answer
+    assert refused.code is Code.ACCESS
+
+
+@given(st.data(), st.sampled_from(list(ALONE)))
+def test_other_answers_survive_the_wire(data, record):
+    verb = VERBS[record]
+    answer = data.draw(ANSWERS_ALONE[record])
+    message = verb.reply_to_pb(answer)
+    assert verb.answer.from_pb(verb.method.reply.FromString(message.SerializeToString())) == answer
+
+
+def test_what_does_not_fit_into_a_reply_is_cut():
+    layout = Layout(1, 65536, 500, tuple(range((1 << 32) - 500, 1 << 32)))
+    inode = Inode(5, InodeType.FILE, 0o644, 1, 2, 1, 3, 4, 5, 6, 7, 8, 0, layout)
+    count = batch_items_max
+    listing = Listing([Entry("n", 5, InodeType.FILE, inode)] * count, False)
+    message = VERBS[List].reply_to_pb(listing)
+    assert message.ByteSize() <= REPLY_BYTES_MAX
+    assert message.more
+    assert 0 < len(message.entries) < count
+    stats = VERBS[BatchStat].reply_to_pb([Code.NOT_FOUND, *[inode] * count])
+    assert stats.ByteSize() <= REPLY_BYTES_MAX
+    assert len(stats.codes) == len(stats.inodes) + 1 < count
+    reply = batch_reply_to_pb([BatchedRequest(Stat(PathRef()), 0)] * count, [inode] * count)
+    assert reply.ByteSize() <= frame_header_bytes_max
+    answers = batch_reply_from_pb([Stat(PathRef())] * count, reply)
+    assert answers[0] == inode
+    assert answers[-1].code is Code.TOO_LARGE
+    with pytest.raises(FS3Error, match="results"):
+        batch_reply_from_pb([Stat(PathRef())], reply)
 
 
 @given(INODE)
@@ -149,7 +219,7 @@ def test_results_of_a_batch_that_are_not_answers():
 @given(st.builds(User, U32, U32, st.lists(U32, max_size=20).map(tuple)), st.binary(min_size=16, max_size=16))
 def test_callers_survive_the_wire(user, client):
     message = common_pb2.Caller.FromString(caller_to_pb(client, user).SerializeToString())
-    assert caller_from_pb(message) == (client, user)
+    assert caller_from_pb(message) == Caller(client, user)
 
 
 @pytest.mark.parametrize(
@@ -168,11 +238,12 @@ def test_callers_survive_the_wire(user, client):
 )
 def test_malformed_fields_are_named(record, message, field):
     with pytest.raises(InvalidArgument, match=field):
-        VERBS[record].request_from(message)
+        VERBS[record].request_from_pb(message)
 
 
 def test_what_changes_something_needs_a_number():
-    assert [record.__name__ for record in VERBS if record not in (Open,) and not record.mutates] == ["Lookup", "Stat", "List"]
+    reads = {record for record in VERBS if record is not Open and not record.mutates}
+    assert reads == {Lookup, Stat, List, *ALONE} - {Repair}
     assert not Open(PathRef()).mutates
     for flag in ("write", "create", "truncate", "unnamed"):
         assert Open(PathRef(), **{flag: True}).mutates

@@ -4,7 +4,7 @@ import pytest
 
 from fs3.base.errors import FS3Error
 from fs3.base.ids import ChainId, ChunkId, ClientId, TargetId
-from fs3.base.limits import channel_rows_per_merge_max, resync_range_chunks, resync_ranges_per_request_max
+from fs3.base.limits import channel_rows_per_merge_max, list_entries_max, resync_range_chunks, resync_ranges_per_request_max
 from fs3.base.status import Code
 from fs3.core.craq.resync.rows import RangeDigest, RangeState, RemoteRow
 from fs3.core.craq.resync.steps import ResyncPeer
@@ -14,11 +14,18 @@ from fs3.wire.resync import (
     answer_from_pb,
     answer_to_pb,
     compare_reply_from_pb,
+    compare_reply_to_pb,
     compare_request_from_pb,
     compare_request_to_pb,
     fence_from_pb,
     fence_to_pb,
+    finish_reply_to_pb,
+    finish_request_to_pb,
     list_reply_from_pb,
+    list_reply_to_pb,
+    list_request_from_pb,
+    list_request_to_pb,
+    merge_reply_to_pb,
     merge_request_from_pb,
     merge_request_to_pb,
 )
@@ -91,6 +98,45 @@ def test_the_states_of_ranges():
         with pytest.raises(FS3Error) as caught:
             compare_reply_from_pb(pb.CompareRangesReply(states=states), 3)
         assert caught.value.code is Code.PROTOCOL
+
+
+def test_states_arrive_as_they_were_sent_with_who_says_so():
+    reply = over_the_wire(compare_reply_to_pb((RangeState.DIFFERS, RangeState.EMPTY), Code.OK, 5))
+    assert compare_reply_from_pb(reply, 2) == (RangeState.DIFFERS, RangeState.EMPTY)
+    assert answer_from_pb(reply.answer) == (Code.OK, 5)
+
+
+@pytest.mark.parametrize("begin", [b"", key(1), key(1 << 100)])
+def test_a_request_for_rows_arrives_as_it_was_sent(begin):
+    request = over_the_wire(list_request_to_pb(PEER, begin, key(1 << 101), 7))
+    assert list_request_from_pb(request) == (begin, key(1 << 101), 7)
+    assert fence_from_pb(request.fence) == (3, 7, 11, 1 << 45)
+
+
+def test_a_request_for_rows_has_limits():
+    assert list_request_from_pb(pb.ListChunksRequest()).limit == list_entries_max
+    assert list_request_from_pb(pb.ListChunksRequest(limit=list_entries_max + 1)).limit == list_entries_max
+    for name in ("after", "until"):
+        with pytest.raises(FS3Error, match=f"^{name}: ") as caught:
+            list_request_from_pb(pb.ListChunksRequest(**{name: b"short"}))
+        assert caught.value.code is Code.INVALID
+
+
+def test_rows_arrive_as_they_were_sent():
+    rows = (RemoteRow(key(1), 3, 0, 10, 99), RemoteRow(key(4), 0, 1, 0, 0, True))
+    reply = over_the_wire(list_reply_to_pb(rows, True, Code.OK, 9))
+    assert list_reply_from_pb(reply) == rows
+    assert reply.more
+    assert answer_from_pb(reply.answer) == (Code.OK, 9)
+
+
+@pytest.mark.parametrize("reply", [merge_reply_to_pb, finish_reply_to_pb])
+def test_short_answers_name_the_replica_too(reply):
+    assert answer_from_pb(over_the_wire(reply(Code.NOT_SERVING, 8)).answer) == (Code.NOT_SERVING, 8)
+
+
+def test_the_end_is_said_under_the_fence():
+    assert fence_from_pb(over_the_wire(finish_request_to_pb(PEER)).fence) == (3, 7, 11, 1 << 45)
 
 
 def test_rows_arrive_in_order():

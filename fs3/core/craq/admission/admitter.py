@@ -6,9 +6,9 @@ from fs3.base.ids import ClientId, TargetId
 from fs3.base.status import Code
 from fs3.core.craq.admission.facts import check_tag, client_step, explain_malformed, forwarded_step, shortcut_of
 from fs3.core.craq.admission.table import (
+    UNTAGGED,
     Action,
     AdmissionRow,
-    ChainRole,
     FenceCheck,
     Form,
     LaneState,
@@ -19,7 +19,7 @@ from fs3.core.craq.admission.table import (
     pack,
     row_for,
 )
-from fs3.core.craq.position import ChainPosition
+from fs3.core.craq.position import ChainPosition, ChainRole
 from fs3.core.craq.send_window import DuplicateFilter
 from fs3.core.craq.view import ChunkView
 from fs3.model.chunk import ChannelRow, ChunkMeta, Tag, Update, UpdateResult
@@ -85,6 +85,15 @@ class Admitter:
             if row is not None:
                 return row
         return self.view.get_channel(tag.client, tag.channel)
+
+    def choose_row_tag(self, tag: Tag) -> Tag:
+        """The tag that a commit sets the channel row with: none when the client has gone on to a newer update, which the row must
+        keep."""
+        if tag.client:
+            row = self.find_channel_row(tag)
+            if row is not None and row.seq > tag.seq:
+                return UNTAGGED
+        return tag
 
     def answer(self, row: AdmissionRow, update: Update, meta: ChunkMeta | None) -> UpdateResult:
         """The answer to an update that begins nothing. `meta` is what the row was found with."""

@@ -1,4 +1,4 @@
-"""The facts of an admission case: an update against what is known of its chunk and its channel. See `admission`."""
+"""The facts of an admission case: an update against what is known of its chunk and its channel. See `admission.table`."""
 
 from __future__ import annotations
 
@@ -76,8 +76,9 @@ def forwarded_step(update: Update, meta: ChunkMeta | None, row: ChannelRow | Non
 def _syncing_step(update: Update, meta: ChunkMeta) -> Step:
     """A version against what a syncing target has of the chunk.
 
-    A FILL or REMOVE replaces whatever is there: what the predecessor says last of a chunk is right, and `sendings` tell what it
-    said last. But it never goes back behind what is committed under this chain version: that would be a late duplicate after all.
+    A FILL or REMOVE replaces whatever is there: what the predecessor says last of a chunk is right, and serials tell what it said
+    last (`send_window`). But it never goes back behind what is committed under this chain version: that would be a late duplicate
+    after all.
     Anything else needs the version before, staged under this very chain version; the sender then falls back to a FILL.
     """
     version = update.version

@@ -1,24 +1,25 @@
 """Chunk admission: what a replica does with an update, as a table of which exactly one row matches every case.
 
 A case is eight facts about (update, what is known of its chunk, the client's channel row, the chunk's lane, the place of this
-target in its chain). `facts` finds them; `ROWS` says what follows from them. Rows do not depend on their order.
+target in its chain). `facts` finds them; `ADMISSION` says what follows from them. Rows do not depend on their order.
 
-Who may give an update its version: the head numbers what a client sends (committed + 1), everybody else takes the number of its
-predecessor, whose history contains its own. Fencing is equality of (chain, chain version) and nothing else.
+Who may give an update its version: the head numbers what a client sends (committed + 1), every other target takes the number of
+its predecessor, whose history contains its own. Fencing is equality of (chain, chain version) and nothing else.
 
 Late duplicates. Between two neighbours an update may be sent several times, and a sending may arrive long after its update is
-over. For most the version tells; not after a REMOVE, when versions start at 1 again. See `sendings`.
+over. For most the version tells; not after a REMOVE, when versions start at 1 again. See `send_window`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache
-from itertools import product
 
 from fs3.base.ids import ClientId
 from fs3.base.status import Code
+from fs3.core.craq.position import ChainRole
+from fs3.core.decision_table import Column, DecisionTable, Fact, Row, allowed
 from fs3.model.chunk import Tag
 
 UNTAGGED = Tag(ClientId(b""), 0, 0)
@@ -30,17 +31,6 @@ class Form(IntEnum):
 
     GOOD = 0
     BAD = 1
-
-
-class ChainRole(IntEnum):
-    """Where this target is in its chain."""
-
-    OUT = 0
-    """Not in the live chain, or its store is not open yet."""
-    HEAD = 1
-    BODY = 2
-    """Serving, but not the head; the tail is one of them."""
-    SYNCING = 3
 
 
 class FenceCheck(IntEnum):
@@ -140,48 +130,35 @@ class Action(IntEnum):
     """Answer OK: there is nothing to do."""
 
 
-COLUMNS: dict[str, type[IntEnum]] = {
-    "form": Form,
-    "place": ChainRole,
-    "fence": FenceCheck,
-    "sender": Sender,
-    "seen": TagCheck,
-    "lane": LaneState,
-    "step": Step,
-    "shortcut": Shortcut,
+COLUMNS = {
+    "form": Column(Form),
+    "place": Column(ChainRole),
+    "fence": Column(FenceCheck),
+    "sender": Column(Sender),
+    "seen": Column(TagCheck),
+    "lane": Column(LaneState),
+    "step": Column(Step),
+    "shortcut": Column(Shortcut),
 }
 """The facts of a case, in the order of `pack`."""
 
 Case = tuple[Form, ChainRole, FenceCheck, Sender, TagCheck, LaneState, Step, Shortcut]
 
 
-@dataclass(frozen=True)
-class AdmissionRow:
-    """One line of the table: in these cases, do this."""
+@dataclass(frozen=True, kw_only=True)
+class AdmissionRow(Row):
+    """One line of the table: in these cases, do this. `why` goes into the message of a refusal."""
 
-    name: str
     action: Action
     code: Code
-    why: str
-    """For the message of a refusal."""
-    when: tuple[frozenset[IntEnum], ...] = field(repr=False)
-    """The allowed values of every column."""
 
-    def matches(self, case: Case) -> bool:
-        """The row decides this case."""
-        return all(value in allowed for value, allowed in zip(case, self.when, strict=True))
+    def outcome(self) -> tuple[str, ...]:
+        """Action, and the code where the action does not say it."""
+        return self.action.name, self.code.name if self.action in (Action.REFUSE, Action.EXISTS) else ""
 
 
-def _row(
-    name: str, action: Action, code: Code = Code.OK, why: str = "", **columns: IntEnum | tuple[IntEnum, ...]
-) -> AdmissionRow:
-    when = []
-    for column, values in COLUMNS.items():
-        allowed = columns.pop(column, tuple(values))
-        when.append(frozenset(allowed if isinstance(allowed, tuple) else (allowed,)))
-    if columns:
-        raise ValueError(f"no such columns: {', '.join(columns)}")
-    return AdmissionRow(name, action, code, why, tuple(when))
+def _row(name: str, action: Action, code: Code = Code.OK, why: str = "", **facts: Fact | tuple[Fact, ...]) -> AdmissionRow:
+    return AdmissionRow(name=name, action=action, code=code, why=why, when=allowed(COLUMNS, **facts))
 
 
 _LIVE = (ChainRole.HEAD, ChainRole.BODY, ChainRole.SYNCING)
@@ -190,8 +167,8 @@ _NOT_NEXT = tuple(step for step in Step if step is not Step.NEXT)
 
 
 def _rows() -> tuple[AdmissionRow, ...]:
-    def gate(name: str, code: Code, why: str, **columns: IntEnum | tuple[IntEnum, ...]) -> AdmissionRow:
-        return _row(name, Action.REFUSE, code, why, form=Form.GOOD, fence=FenceCheck.EQUAL, **columns)
+    def gate(name: str, code: Code, why: str, **facts: Fact | tuple[Fact, ...]) -> AdmissionRow:
+        return _row(name, Action.REFUSE, code, why, form=Form.GOOD, fence=FenceCheck.EQUAL, **facts)
 
     def client(
         name: str,
@@ -199,7 +176,7 @@ def _rows() -> tuple[AdmissionRow, ...]:
         code: Code = Code.OK,
         why: str = "",
         seen: TagCheck = TagCheck.FRESH,
-        **columns: IntEnum | tuple[IntEnum, ...],
+        **facts: Fact | tuple[Fact, ...],
     ) -> AdmissionRow:
         return _row(
             name,
@@ -211,14 +188,14 @@ def _rows() -> tuple[AdmissionRow, ...]:
             place=ChainRole.HEAD,
             sender=Sender.CLIENT,
             seen=seen,
-            **columns,
+            **facts,
         )
 
     def neighbour(
-        name: str, action: Action, code: Code = Code.OK, why: str = "", **columns: IntEnum | tuple[IntEnum, ...]
+        name: str, action: Action, code: Code = Code.OK, why: str = "", **facts: Fact | tuple[Fact, ...]
     ) -> AdmissionRow:
         return _row(
-            name, action, code, why, form=Form.GOOD, fence=FenceCheck.EQUAL, place=_BELOW, sender=Sender.PREDECESSOR, **columns
+            name, action, code, why, form=Form.GOOD, fence=FenceCheck.EQUAL, place=_BELOW, sender=Sender.PREDECESSOR, **facts
         )
 
     return (
@@ -279,7 +256,7 @@ def _rows() -> tuple[AdmissionRow, ...]:
     )
 
 
-ROWS: tuple[AdmissionRow, ...] = _rows()
+ADMISSION = DecisionTable(COLUMNS, _rows(), outcome=("action", "code"), unconstrained="", row_head="row")
 
 
 def pack(form: int, place: int, fence: int, sender: int, seen: int, lane: int, step: int, shortcut: int) -> int:
@@ -304,24 +281,4 @@ def unpack(key: int) -> Case:
 @cache
 def row_for(key: int) -> AdmissionRow:
     """The one row that matches a packed case. There are few cases in practice, so each is looked for once."""
-    case = unpack(key)
-    (row,) = (row for row in ROWS if row.matches(case))
-    return row
-
-
-def all_cases() -> list[Case]:
-    """Every combination of facts, possible or not."""
-    return list(product(*COLUMNS.values()))  # type: ignore[arg-type]
-
-
-def admission_text() -> str:
-    """The table for people and for the documentation. A column that a row does not look at is left empty."""
-    lines = [f"| row | {' | '.join(COLUMNS)} | action | code |", "|---" * (len(COLUMNS) + 3) + "|"]
-    for row in ROWS:
-        cells = []
-        for values, allowed in zip(COLUMNS.values(), row.when, strict=True):
-            named = "/".join(value.name.lower() for value in values if value in allowed)
-            cells.append("" if len(allowed) == len(values) else named)
-        code = row.code.name if row.action in (Action.REFUSE, Action.EXISTS) else ""
-        lines.append(f"| {row.name} | {' | '.join(cells)} | {row.action.name} | {code} |")
-    return "\n".join(lines)
+    return ADMISSION.row_for(unpack(key))

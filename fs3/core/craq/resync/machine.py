@@ -34,14 +34,13 @@ from fs3.base.units import SECOND
 from fs3.core.craq.effects import FillDone
 from fs3.core.craq.flight import NEVER
 from fs3.core.craq.position import ChainPosition
+from fs3.core.craq.resync.choice import Choice, choice_for
 from fs3.core.craq.resync.plan import DEFAULT_LIMITS, DifferingRange, FillRetry, Plan, RequestSubject, ResyncLimits
 from fs3.core.craq.resync.rows import (
-    Choice,
     RangeDigest,
     RangeState,
     RemoteRow,
     StoreView,
-    choice_for,
     digest_rows,
     key_after,
     key_before,
@@ -92,7 +91,7 @@ class Resync:
     # --- the shell's side --------------------------------------------------------------------------------------------
 
     def step(self, now_ns: int, event: ResyncEvent) -> list[ResyncEffect]:
-        """What follows from an event; see `resync_steps` for which effect is answered by which event."""
+        """What follows from an event; see `resync.steps` for which effect is answered by which event."""
         out: list[ResyncEffect] = []
         if isinstance(event, FillDone):
             self._on_fill_done(now_ns, event)
@@ -158,6 +157,8 @@ class Resync:
         if (at.chain, at.version, at.role) == (self._position.chain, self._position.version, self._position.role):
             return
         self._position = at
+        # Everything, also when the successor stays the same: it may have been out in a version that this target has not heard of,
+        # and has missed what was acknowledged then.
         self._filling.clear()
         self._filling_bytes = 0
         self._asked.clear()
@@ -196,7 +197,7 @@ class Resync:
         return incarnation not in (0, plan.peer.incarnation)
 
     def _restart(self, now: int, plan: Plan, incarnation: int, code: Code) -> None:
-        """What the successor said before counts for nothing; answers to what it was asked do not either."""
+        """Begin anew with this incarnation: what the successor said before counts for nothing, nor do answers under way."""
         self._asked.clear()
         peer = replace(plan.peer, incarnation=incarnation)
         self._plan = Plan(peer, plan.total, rest_until=now + self.limits.retry_min_ns, why=f"begun anew: {code.name}")
@@ -266,6 +267,7 @@ class Resync:
     # --- what is next ------------------------------------------------------------------------------------------------
 
     def _advance(self, now: int, plan: Plan, out: list[ResyncEffect]) -> None:
+        """Whatever the plan allows now: fills, questions, then channel rows, then `Finish`."""
         self._due_ns = NEVER
         if not self._fills_max and not plan.channels_done:
             return
@@ -280,6 +282,7 @@ class Resync:
         if not plan.channels_done:
             self._merge(plan, out)
         if plan.channels_done and not self._asked:
+            # Equal rows are not enough: an update that is pending here may have been acknowledged before this target restarted.
             if not self._has_settled(plan):
                 plan.finish_at = now + self.limits.retry_min_ns
             elif now >= plan.finish_at:
@@ -337,6 +340,7 @@ class Resync:
         return not plan.unsettled
 
     def _fill(self, now: int, plan: Plan, out: list[ResyncEffect]) -> None:
+        """Begin fills while there is room, those that failed before first."""
         for chunk, later in plan.retries.items():
             if chunk in self._filling:
                 continue

@@ -10,9 +10,9 @@ import msgspec
 from fs3.base import limits
 from fs3.base.ids import ChunkId
 from fs3.base.units import SECOND
-from fs3.core.craq.resync.rows import ChannelKey, RangeDigest
+from fs3.core.craq.resync.rows import RangeDigest
 from fs3.core.craq.resync.steps import ResyncPeer
-from fs3.model.chunk import ChannelRow
+from fs3.model.chunk import ChannelKey, ChannelRow
 
 resync_finish_ns = 1 * SECOND
 """How often a successor is told that it has everything, until the chain version changes."""

@@ -1,4 +1,4 @@
-"""What two replicas compare to find out where they differ: rows of chunks, digests of ranges of them, and what to do about each.
+"""What two replicas compare to find out where they differ: rows of chunks and digests of ranges of them.
 
 Everything here is asked by both sides: the source of a resync (`resync`) about its own store, and the target that is brought up
 to date about its own, in answer to the source's requests.
@@ -9,17 +9,13 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import cache
 from hashlib import blake2b
-from itertools import product
 from struct import Struct
 from typing import Protocol
 
-from fs3.base.ids import CHUNK_ID_BYTES, ChunkId, ClientId
+from fs3.base.ids import CHUNK_ID_BYTES, ChunkId
 from fs3.core.craq.view import ChunkView
-from fs3.model.chunk import ChannelRow, ChunkMeta
-
-ChannelKey = tuple[ClientId, int]
+from fs3.model.chunk import ChannelKey, ChannelRow, ChunkMeta
 
 _SUM_BITS = (1 << 64) - 1
 _ROW = Struct(f"<{CHUNK_ID_BYTES}sQQI")
@@ -27,7 +23,7 @@ _U64 = Struct("<Q")
 
 
 class StoreView(ChunkView, Protocol):
-    """What a resync asks of a store, synchronously. The chunk store port has the same methods."""
+    """What a resync asks of a store, synchronously. The chunk store port extends it."""
 
     def list(self, after: ChunkId | None, limit: int, until: ChunkId | None = None) -> list[tuple[ChunkId, ChunkMeta]]:
         """Chunks in key order after a key and before `until`, pending ones too, with every stage and commit so far."""
@@ -138,142 +134,3 @@ def list_rows(
         RemoteRow(chunk, meta.committed, meta.pending, meta.length, meta.checksum, chunk in bad) for chunk, meta in found[:limit]
     )
     return rows, len(found) > limit
-
-
-# --- the resync-choice table ------------------------------------------------------------------------------------------
-
-
-class SourceState(IntEnum):
-    """What the source has of a chunk. A pending version there is on its way to the successor anyway, as an update."""
-
-    NOTHING = 0
-    COMMITTED = 1
-
-
-class SuccessorState(IntEnum):
-    """What the successor has of it."""
-
-    NOTHING = 0
-    COMMITTED = 1
-    PENDING = 2
-    """With or without a committed version. Left behind by an earlier chain version, or about to be committed: the source cannot
-    tell, so it sends what it has."""
-    BAD = 3
-    """Its committed bytes are known to be wrong."""
-
-
-class Match(IntEnum):
-    """Version, length and checksum of the two committed versions."""
-
-    SAME = 0
-    OTHER = 1
-
-
-class Choice(IntEnum):
-    """What the source does."""
-
-    SKIP = 0
-    FILL = 1
-    """Send the whole committed version."""
-    REMOVE = 2
-    """Have it removed there."""
-
-
-@dataclass(frozen=True)
-class ChoiceRow:
-    """One line of the table."""
-
-    mine: tuple[SourceState, ...]
-    theirs: tuple[SuccessorState, ...]
-    match: tuple[Match, ...]
-    choice: Choice
-    why: str
-
-    def matches(self, mine: SourceState, theirs: SuccessorState, match: Match) -> bool:
-        """The row decides this case."""
-        return mine in self.mine and theirs in self.theirs and match in self.match
-
-
-_ANY_MATCH = (Match.SAME, Match.OTHER)
-
-CHOICES: tuple[ChoiceRow, ...] = (
-    ChoiceRow((SourceState.NOTHING,), (SuccessorState.NOTHING,), _ANY_MATCH, Choice.SKIP, "nobody has it"),
-    ChoiceRow(
-        (SourceState.NOTHING,),
-        (SuccessorState.COMMITTED, SuccessorState.PENDING, SuccessorState.BAD),
-        _ANY_MATCH,
-        Choice.REMOVE,
-        "it was removed while the successor was away, or never acknowledged",
-    ),
-    ChoiceRow(
-        (SourceState.COMMITTED,),
-        (SuccessorState.NOTHING,),
-        _ANY_MATCH,
-        Choice.FILL,
-        "it was created while the successor was away",
-    ),
-    ChoiceRow((SourceState.COMMITTED,), (SuccessorState.COMMITTED,), (Match.SAME,), Choice.SKIP, "it has the same bytes"),
-    ChoiceRow(
-        (SourceState.COMMITTED,),
-        (SuccessorState.COMMITTED,),
-        (Match.OTHER,),
-        Choice.FILL,
-        "another version, or other bytes under the same number: versions begin at 1 again after a removal",
-    ),
-    ChoiceRow(
-        (SourceState.COMMITTED,),
-        (SuccessorState.PENDING,),
-        _ANY_MATCH,
-        Choice.FILL,
-        "what it has pending may be an update that never was acknowledged, and must not be committed",
-    ),
-    ChoiceRow((SourceState.COMMITTED,), (SuccessorState.BAD,), _ANY_MATCH, Choice.FILL, "its copy is damaged"),
-)
-
-
-@cache
-def choose(mine: SourceState, theirs: SuccessorState, match: Match) -> Choice:
-    """What the one row that matches says."""
-    (row,) = (row for row in CHOICES if row.matches(mine, theirs, match))
-    return row.choice
-
-
-def all_choices() -> list[tuple[SourceState, SuccessorState, Match]]:
-    """Every combination of facts."""
-    return list(product(SourceState, SuccessorState, Match))
-
-
-def choice_for(meta: ChunkMeta | None, row: RemoteRow | None) -> Choice:
-    """What to do about one chunk: `meta` is the source's, `row` the successor's; None: it has nothing."""
-    mine = SourceState.COMMITTED if meta is not None and meta.committed else SourceState.NOTHING
-    theirs = SuccessorState.NOTHING
-    match = Match.OTHER
-    if row is not None:
-        theirs = (
-            SuccessorState.PENDING
-            if row.pending or not row.committed
-            else SuccessorState.BAD
-            if row.bad
-            else SuccessorState.COMMITTED
-        )
-        if meta is not None and (meta.committed, meta.length, meta.checksum) == (row.committed, row.length, row.checksum):
-            match = Match.SAME
-    return choose(mine, theirs, match)
-
-
-def choices_text() -> str:
-    """The table for people and for the documentation."""
-
-    def names(values: Sequence[IntEnum], all_values: int) -> str:
-        return "any" if len(values) == all_values else "/".join(value.name.lower() for value in values)
-
-    lines = ["| the source has | the successor has | version, length and checksum | choice | why |", "|---|---|---|---|---|"]
-    for row in CHOICES:
-        cells = (
-            names(row.mine, len(SourceState)),
-            names(row.theirs, len(SuccessorState)),
-            names(row.match, len(Match)),
-            row.choice.name,
-        )
-        lines.append(f"| {' | '.join(cells)} | {row.why} |")
-    return "\n".join(lines)

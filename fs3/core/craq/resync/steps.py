@@ -21,8 +21,8 @@ from fs3.base.status import Code
 from fs3.core.craq.effects import FillDone
 from fs3.core.craq.events import Tick
 from fs3.core.craq.position import NO_TARGET, ChainPosition
-from fs3.core.craq.resync.rows import ChannelKey, RangeDigest, RangeState, RemoteRow
-from fs3.model.chunk import ChannelRow
+from fs3.core.craq.resync.rows import RangeDigest, RangeState, RemoteRow
+from fs3.model.chunk import ChannelKey, ChannelRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class ResyncPeer:
 
 @dataclass(slots=True)
 class PositionChanged:
-    """`Replica.position` after a ChainChanged or Opened step, fed once the `FillDone` effects of that step have been fed."""
+    """`Replica.position` after a ChainChanged or StoreOpened step, fed once the `FillDone` effects of that step have been fed."""
 
     position: ChainPosition
     chunks: int
@@ -65,7 +65,7 @@ class Pace:
 
 @dataclass(slots=True)
 class CompareAnswer:
-    """The answer to `Compare`: `resync_rows.compare_ranges` of the successor."""
+    """The answer to `Compare`: `rows.compare_ranges` of the successor."""
 
     request: int
     code: Code
@@ -76,7 +76,7 @@ class CompareAnswer:
 
 @dataclass(slots=True)
 class ListRowsAnswer:
-    """The answer to `ListRows`: `resync_rows.list_rows` of the successor."""
+    """The answer to `ListRows`: `rows.list_rows` of the successor."""
 
     request: int
     code: Code
@@ -170,7 +170,7 @@ class ResyncPhase(IntEnum):
     """How far a resync is."""
 
     IDLE = 0
-    """Nobody to bring up to date, or this target does not serve."""
+    """The successor does not sync, or there is none, or this target does not serve."""
     CHUNKS = 1
     CHANNELS = 2
     FINISHING = 3

@@ -9,12 +9,12 @@ from fs3.base.limits import check_rows_per_page
 from fs3.base.status import Code
 from fs3.core.meta import keys, rows
 from fs3.core.meta.context import OpContext
-from fs3.core.meta.entries import NO_LAYOUT, make_directory, with_entry_change
+from fs3.core.meta.entries import make_directory, with_entry_change
 from fs3.core.meta.errors import MetaError
 from fs3.core.meta.fsck.pages import find_readable_inode
 from fs3.core.meta.resolve import resolve_path
 from fs3.core.txn import ReadTxn, Txn
-from fs3.model.inode import Inode, InodeType
+from fs3.model.inode import NO_LAYOUT, Inode, InodeType
 from fs3.model.namespace import PathRef
 
 LOST_FOUND = "lost+found"

@@ -1,4 +1,4 @@
-"""The check of a whole namespace that is in use: pages put together, in bounded memory and without stopping anybody.
+"""The check of a whole namespace that is in use: pages put together, in bounded memory and without stopping any client.
 
 Pages are read one after the other while names come and go, so what they add up to may be nonsense: a file that is renamed
 from where the check has not been to where it has been is seen twice or never. An inode's `change` tells: it rises with every

@@ -1,9 +1,9 @@
-"""Looking at the namespace's rows a page at a time, while everybody goes on working.
+"""Looking at the namespace's rows a page at a time, while clients go on working.
 
 A page is read in one transaction, so what it finds wrong *is* wrong: no operation ever leaves such rows behind. What cannot be
-seen from a page and the rows it names is left to whoever puts the pages together (`fs3.core.meta.fsck.namespace_check`): how many
-names an inode has, whether a removed file is queued, how many entries a directory of several pages has. For that a page hands out
-columns with each inode's `change`, which rises with every change of its names and of its entries.
+seen from a page and the rows it names is left to the check that puts the pages together (`fs3.core.meta.fsck.namespace_check`):
+how many names an inode has, whether a removed file is queued, how many entries a directory of several pages has. For that a page
+hands out columns with each inode's `change`, which rises with every change of its names and of its entries.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from fs3.base.limits import ancestors_max
 from fs3.base.status import Code
 from fs3.core.meta import client_liveness as liveness
 from fs3.core.meta import keys, rows
+from fs3.core.meta.entries import is_entry_name
 from fs3.core.meta.errors import MetaError
 from fs3.core.meta.rows import GarbageKind
 from fs3.core.txn import ReadTxn
@@ -33,13 +34,16 @@ _PREFIX = {
     RowTable.CLIENTS: keys.CLIENT,
     RowTable.PRUNED: keys.PRUNED,
 }
-_DECODERS: dict[RowTable, Callable[[bytes, bytes], object]] = {
-    RowTable.REQUESTS: rows.decode_request,
-    RowTable.CLIENTS: liveness.decode_client,
-    RowTable.PRUNED: rows.decode_pruned_session,
+ROW_DECODERS: dict[bytes, Callable[[bytes, bytes], object]] = {
+    keys.DIRENT: rows.decode_dirent,
+    keys.SESSION: rows.decode_session,
+    keys.GARBAGE: rows.decode_garbage,
+    keys.REQUEST: rows.decode_request,
+    keys.CLIENT: liveness.decode_client,
+    keys.PRUNED: rows.decode_pruned_session,
 }
-"""Of rows of which nothing is asked but that they can be read."""
-
+"""Key prefix -> (key, row) -> what the row says, MetaError when it cannot be read. Of the rows that a repair may delete: inodes
+are not among them."""
 
 _ENDING = (RowTable.INODES, RowTable.ENTRIES, RowTable.SESSIONS, RowTable.GARBAGE)
 
@@ -71,8 +75,9 @@ async def check_page(txn: ReadTxn, table: RowTable, begin: bytes, limit: int) ->
     page.rows = len(found)
     if table is RowTable.ENTRIES:
         await _check_entries(txn, page, begin, found)
-    elif table in _DECODERS:
-        _check_readable(page, found, _DECODERS[table])
+    elif table not in _CHECKS:
+        # Nothing is asked of these rows but that they can be read.
+        _check_readable(page, found, ROW_DECODERS[prefix])
     else:
         await _CHECKS[table](txn, page, found)
         if table is RowTable.INODES and not begin and await txn.get(keys.inode_key(ROOT_INODE)) is None:
@@ -93,7 +98,7 @@ async def inspect_inodes(txn: ReadTxn, inodes: Sequence[int]) -> Inspection:
         try:
             inode = rows.decode_inode(key, row)
         except MetaError:
-            # It is there, and nothing is known of it: nobody may take it for gone.
+            # It is there, and nothing is known of it: the check must not take it for gone.
             facts.append(InodeFacts(InodeId(number), InodeType.FILE, -1, 0, 0, 0, 0, True, 0, ()))
             continue
         is_open = await _is_open(txn, inode)
@@ -181,7 +186,7 @@ async def _check_entries(txn: ReadTxn, page: CheckPage, begin: bytes, found: Fou
         subdirectories += dirent.type is _DIRECTORY
         if parent is None or parent.type is not _DIRECTORY:
             add(Problem(ProblemKind.ENTRY_WITHOUT_DIRECTORY, dirent.inode, number, name))
-        if not name or b"/" in name or b"\0" in name or name in (b".", b".."):
+        if not is_entry_name(name):
             add(Problem(ProblemKind.ENTRY_MISNAMED, dirent.inode, number, name))
         inode_key = keys.inode_key(dirent.inode)
         inode_row = await txn.get(inode_key)
@@ -360,6 +365,6 @@ async def _loop(txn: ReadTxn, directory: Inode) -> list[Problem]:
 async def _check_next_id(txn: ReadTxn, page: CheckPage, largest: int) -> None:
     if not largest:
         return
-    counters = parse_counters(await txn.get(keys.COUNTERS) or b"")  # if it cannot be read, that is said once, by the survey
+    counters = parse_counters(await txn.get(keys.COUNTERS) or b"")  # unreadable: said once, by NamespaceCheck
     if counters is not None and largest >= counters.next_id:
         page.problems.append(Problem(ProblemKind.ID_IN_USE, largest, found=counters.next_id))

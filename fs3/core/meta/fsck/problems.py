@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fs3.base.ids import CHUNK_ID_BYTES, ChunkId, chunk_file
+from fs3.base.ids import CHUNK_ID_BYTES, INODE_IDS_END, ChunkId, chunk_file
 from fs3.model.check import Problem, ProblemKind
 from fs3.model.inode import InodeType
 
@@ -33,7 +33,7 @@ def parse_chunk_name(text: str) -> ChunkId:
             number, place = int(inode), int(index)
         except ValueError:
             raise ValueError(f"{text!r} is not a chunk: write inode/index, or 32 hexadecimal digits") from None
-        if not (0 < number < 1 << 56 and 0 <= place < 1 << 64):
+        if not (0 < number < INODE_IDS_END and 0 <= place < 1 << 64):
             raise ValueError(f"{text!r} is not a chunk: an inode is below 2**56, an index below 2**64")
         return ChunkId(((number << 64) | place).to_bytes(CHUNK_ID_BYTES, "big"))
     try:

@@ -18,10 +18,17 @@ from fs3.core.meta import client_liveness as liveness
 from fs3.core.meta import garbage, keys, rows
 from fs3.core.meta.allocation import adjust_counts
 from fs3.core.meta.context import OpContext
-from fs3.core.meta.entries import NO_LAYOUT, with_nlink
+from fs3.core.meta.entries import empty_root, is_entry_name, with_nlink
 from fs3.core.meta.errors import MetaError
 from fs3.core.meta.fsck.lost_found import LOST_FOUND, find_names, reconnect, remove_entry
-from fs3.core.meta.fsck.pages import find_garbage_problem, find_loop, find_readable_inode, parse_counters, session_has_file
+from fs3.core.meta.fsck.pages import (
+    ROW_DECODERS,
+    find_garbage_problem,
+    find_loop,
+    find_readable_inode,
+    parse_counters,
+    session_has_file,
+)
 from fs3.core.meta.idempotency import idempotent
 from fs3.core.meta.length import with_written_length
 from fs3.core.txn import ReadTxn, Txn
@@ -62,9 +69,8 @@ async def _entry_without_directory(txn: Txn, ctx: OpContext, problem: Problem) -
 
 
 async def _entry_misnamed(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResult:
-    name = problem.name
     dirent = await _entry(txn, problem)
-    if dirent is None or not (not name or b"/" in name or b"\0" in name or name in (b".", b"..")):
+    if dirent is None or is_entry_name(problem.name):
         return _GONE
     return await _delete_entry(txn, ctx, problem, dirent)
 
@@ -134,10 +140,8 @@ async def _directory_names(txn: Txn, ctx: OpContext, problem: Problem) -> Repair
 async def _no_root(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResult:
     if await txn.get(keys.inode_key(ROOT_INODE)) is not None:
         return _GONE
-    now, user = ctx.wall_ns, ctx.user
-    root = Inode(ROOT_INODE, _DIRECTORY, 0o755, user.uid, user.gid, 2, 0, now, now, now, now, 1, ROOT_INODE, NO_LAYOUT)
-    rows.put_inode(txn, root)
-    return RepairResult(True, f"there is a root directory again, owned by user {user.uid}")
+    rows.put_inode(txn, empty_root(ctx, 0o755))
+    return RepairResult(True, f"there is a root directory again, owned by user {ctx.user.uid}")
 
 
 # --- inodes ----------------------------------------------------------------------------------------------------------
@@ -206,7 +210,7 @@ async def _unreadable(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResul
     prefix = key[: keys.PREFIX_BYTES]
     if row is None or _is_readable(prefix, key, row):
         return _GONE
-    if prefix not in _DECODERS:
+    if prefix not in ROW_DECODERS:
         return RepairResult(False, "an inode is not made up: remove its names, or restore the store from a copy")
     txn.delete(key)
     if prefix == keys.GARBAGE:
@@ -308,22 +312,12 @@ _REPAIRS: dict[ProblemKind, Callable[[Txn, OpContext, Problem], Awaitable[Repair
     ProblemKind.TOO_SHORT: _too_short,
 }
 
-_DECODERS: dict[bytes, Callable[[bytes, bytes], object]] = {
-    keys.DIRENT: rows.decode_dirent,
-    keys.SESSION: rows.decode_session,
-    keys.GARBAGE: rows.decode_garbage,
-    keys.REQUEST: rows.decode_request,
-    keys.CLIENT: liveness.decode_client,
-    keys.PRUNED: rows.decode_pruned_session,
-}
-
-
 # --- pieces ----------------------------------------------------------------------------------------------------------
 
 
 def _is_readable(prefix: bytes, key: bytes, row: bytes) -> bool:
     try:
-        decode = _DECODERS.get(prefix)
+        decode = ROW_DECODERS.get(prefix)
         if decode is None:
             return prefix != keys.INODE or keys.inode_key(rows.decode_inode(key, row).id) == key
         decode(key, row)

@@ -1,4 +1,4 @@
-"""Is a namespace whole, at one moment? For tests, and for whatever holds a store that nobody else changes.
+"""Is a namespace whole, at one moment? For tests, and for a program that alone holds the store.
 
 `fs3.core.meta.fsck.namespace_check` is the check of a namespace in use; this is the same over a single transaction.
 """

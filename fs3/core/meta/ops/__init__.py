@@ -1,1 +1,1 @@
-"""The verbs of the namespace, one file each: `async def verb(txn, ctx, ...)`. MetaError says why one is refused."""
+"""The verbs of the namespace, one file each: `async def verb(txn, ctx, request)`. MetaError says why one is refused."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fs3.base.ids import InodeId, SessionId
 from fs3.base.status import Code
 from fs3.core.meta import garbage, rows, sessions
 from fs3.core.meta.access import require_change, require_unlink
@@ -16,39 +15,29 @@ from fs3.core.meta.resolve import resolve_entry
 from fs3.core.txn import Txn
 from fs3.model.inode import Inode, InodeType
 from fs3.model.namespace import PathRef
+from fs3.model.requests import Close
 
 
 @idempotent("close", Inode)
-async def close_file(
-    txn: Txn,
-    ctx: OpContext,
-    inode: InodeId,
-    session: SessionId,
-    *,
-    length: int | None = None,
-    modified: bool = False,
-    truncations: int | None = None,
-    publish: PathRef | None = None,
-    exclusive: bool = False,
-    discard: bool = False,
-) -> Inode:
+async def close_file(txn: Txn, ctx: OpContext, request: Close) -> Inode:
     """Ends a session. The file's length becomes at least `length`, the largest end offset its writer had acknowledged.
     `truncations`: those the writer knows of; LengthUnknown when there were more since, and the length would rise.
 
     Unnamed files: `publish` gives the file its name, replacing what is there as rename does (or failing with EXISTS when
     `exclusive`); None, an empty path, or `discard` queue it for reclaiming. A publish that is refused leaves the session open.
-    NO_SESSION when the session is not one of this client's on this inode. Session 0, of a read open, changes nothing.
+    Raises NO_SESSION when the session is not one of this client's on this inode. Session 0, of a read open, changes nothing.
     """
+    inode, length, publish, discard = request.inode, request.length, request.publish, request.discard
     names = publish is not None and publish.path != ""
-    if not session:
-        return await answer_without_session(txn, inode, length is not None or modified or names or discard)
-    found = await sessions.find_or_revive(txn, ctx, inode, session)
+    if not request.session:
+        return await answer_without_session(txn, inode, length is not None or request.modified or names or discard)
+    found = await sessions.find_or_revive(txn, ctx, inode, request.session)
     if not found.unnamed and (names or discard):
         raise MetaError(Code.INVALID, f"inode {inode} has a name: it is neither published nor discarded")
     before = await rows.get_inode(txn, inode)
-    after = with_written_length(ctx, before, length, modified, truncations)
+    after = with_written_length(ctx, before, length, request.modified, request.truncations)
     if publish is not None and names and not discard:
-        after = await _publish(txn, ctx, after, publish, exclusive)
+        after = await _publish(txn, ctx, after, publish, request.exclusive)
     elif after is not before:
         rows.put_inode(txn, after)
     await sessions.end(txn, ctx, found, after)

@@ -11,14 +11,15 @@ from fs3.core.meta.idempotency import idempotent
 from fs3.core.meta.resolve import resolve_entry, resolve_inode
 from fs3.core.txn import Txn
 from fs3.model.inode import Inode, InodeType
-from fs3.model.namespace import PathRef
+from fs3.model.requests import Link
 
 links_per_file_max = 65_535
 
 
 @idempotent("link", Inode)
-async def link(txn: Txn, ctx: OpContext, source: PathRef, target: PathRef) -> Inode:
+async def link(txn: Txn, ctx: OpContext, request: Link) -> Inode:
     """Makes `target` another name of the file `source`; a symlink in the last component of `source` is not followed."""
+    source, target = request.source, request.target
     inode = await resolve_inode(txn, ctx, source, follow=False)
     if inode.type is InodeType.DIRECTORY:
         raise MetaError(Code.PERMISSION, "a directory has one name only", source.path)

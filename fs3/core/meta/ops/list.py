@@ -10,17 +10,17 @@ from fs3.core.meta.context import OpContext
 from fs3.core.meta.errors import MetaError
 from fs3.core.meta.resolve import check_text, resolve_directory
 from fs3.core.txn import ReadTxn
-from fs3.model.namespace import Entry, Listing, PathRef
+from fs3.model.namespace import Entry, Listing
+from fs3.model.requests import List
 
 
-async def list_directory(
-    txn: ReadTxn, ctx: OpContext, path: PathRef, *, after: str = "", limit: int = 0, with_inodes: bool = False
-) -> Listing:
+async def list_directory(txn: ReadTxn, ctx: OpContext, request: List) -> Listing:
     """At most `limit` entries that come after the name `after`; limit 0 or beyond it means `list_entries_max`.
 
     A page costs what it holds, however large the directory is. `after` need not exist (any more), so entries that are there
     during the whole of a listing appear exactly once, whatever happens between its pages.
     """
+    path, after, limit, with_inodes = request.path, request.after, request.limit, request.with_inodes
     directory = await resolve_directory(txn, ctx, path)
     require(ctx.user, directory, READ | EXECUTE if with_inodes else READ, path.path)
     check_text(after, path.path)

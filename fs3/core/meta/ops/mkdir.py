@@ -13,17 +13,17 @@ from fs3.core.meta.resolve import load_inode, resolve_entry, resolve_path, resol
 from fs3.core.txn import Txn
 from fs3.model.inode import Inode, InodeType, Layout
 from fs3.model.namespace import PathRef
+from fs3.model.requests import Mkdir
 
 
 @idempotent("mkdir", Inode)
-async def mkdir(
-    txn: Txn, ctx: OpContext, path: PathRef, *, mode: int = 0o755, parents: bool = False, layout: Layout | None = None
-) -> Inode:
+async def mkdir(txn: Txn, ctx: OpContext, request: Mkdir) -> Inode:
     """Creates a directory, with `parents` also the missing ones above it, and is then content with an existing directory.
 
     A directory starts with the layout of the one it is in; `layout` overrides that, field by field, for the last one only.
     """
-    if parents:
+    path, mode, layout = request.path, request.mode, request.layout
+    if request.parents:
         try:
             return await _with_parents(txn, ctx, path, mode, layout)
         except MetaError as error:
@@ -50,7 +50,7 @@ async def _with_parents(txn: Txn, ctx: OpContext, path: PathRef, mode: int, layo
                 raise MetaError(Code.NOT_FOUND if todo else Code.EXISTS, "a symbolic link of the path leads nowhere")
             require_change(ctx.user, current)
             chosen = directory_layout(ctx, current.layout, None if todo else layout, path.path)
-            # Whoever creates the directory above must be able to create the next one in it, whatever mode the last one gets.
+            # The user who creates the directory above must be able to create the next one in it, whatever mode the last one gets.
             needed = (WRITE | EXECUTE) << 6 if todo else 0
             current = await make_directory(txn, ctx, place, mode | needed, chosen)
         else:

@@ -16,49 +16,34 @@ from fs3.core.meta.garbage import unlink
 from fs3.core.meta.idempotency import idempotent
 from fs3.core.meta.length import with_truncated_length
 from fs3.core.meta.resolve import PathTarget, load_inode, resolve_directory, resolve_path
-from fs3.core.txn import ReadTxn, Txn
+from fs3.core.txn import Txn
 from fs3.model.inode import Inode, InodeType, Layout
 from fs3.model.namespace import OpenResult, PathRef
+from fs3.model.requests import Open
 
 NO_SESSION = SessionId(0)
 
 
-async def open_for_reading(txn: ReadTxn, ctx: OpContext, path: PathRef) -> OpenResult:
-    """Opens a file to read it: changes nothing, so a snapshot will do. Directories are not opened: IS_A_DIRECTORY."""
-    inode = await load_inode(txn, await resolve_path(txn, ctx, path, follow=True))
-    _require_open(ctx, inode, READ, path.path)
-    return OpenResult(inode, NO_SESSION)
-
-
 @idempotent("open", OpenResult)
-async def open_file(
-    txn: Txn,
-    ctx: OpContext,
-    path: PathRef,
-    *,
-    write: bool = False,
-    create: bool = False,
-    exclusive: bool = False,
-    truncate: bool = False,
-    unnamed: bool = False,
-    mode: int = 0o644,
-    layout: Layout | None = None,
-) -> OpenResult:
-    """Opens a file, or creates it.
+async def open_file(txn: Txn, ctx: OpContext, request: Open) -> OpenResult:
+    """Opens a file, or creates it. Directories are not opened: IS_A_DIRECTORY.
+
+    A request that does not mutate (`Open.mutates`) reads only, so a snapshot will do for its `txn`.
 
     `truncate` gives the name a fresh inode with the old one's attributes, and queues the old one. Where that is impossible
     (the file has other names, or was named by its inode id) the answered inode still has its length, and the client cuts the
     file itself as for ftruncate. `unnamed` creates a file without a name for the directory `path`; its session's close
     publishes it. `layout` is for a new file, fields of 0 are inherited. `mode` has the client's umask applied.
     """
-    if unnamed:
-        return await _create_unnamed(txn, ctx, path, mode, layout)
+    path, write, truncate = request.path, request.write, request.truncate
+    if request.unnamed:
+        return await _create_unnamed(txn, ctx, path, request.mode, request.layout)
     if truncate and not write:
         raise MetaError(Code.INVALID, "a file is truncated by opening it for writing", path.path)
-    exclusive = create and exclusive
+    exclusive = request.create and request.exclusive
     place = await resolve_path(txn, ctx, path, follow=not exclusive)
-    if place.name and place.dirent is None and create:
-        return await _create(txn, ctx, place, write, mode, layout)
+    if place.name and place.dirent is None and request.create:
+        return await _create(txn, ctx, place, write, request.mode, request.layout)
     if exclusive:
         raise MetaError(Code.EXISTS, "the name is taken", path.path)
     inode = await load_inode(txn, place)
@@ -99,7 +84,7 @@ async def _create(txn: Txn, ctx: OpContext, place: PathTarget, write: bool, mode
 
 
 async def _open_fresh(txn: Txn, ctx: OpContext, place: PathTarget, old: Inode) -> OpenResult:
-    # Storage need not be asked for anything, and whoever reads or writes the old content goes on doing so undisturbed.
+    # Storage need not be asked for anything, and clients that read or write the old content go on undisturbed.
     first = await allocate_ids(txn, inodes=1, others=1)
     inode = replace(with_truncated_length(ctx, old, 0), id=InodeId(first))
     session = SessionId(first + 1)

@@ -13,16 +13,18 @@ from fs3.core.meta.idempotency import idempotent
 from fs3.core.meta.resolve import resolve_entry
 from fs3.core.txn import Txn
 from fs3.model.inode import InodeType
-from fs3.model.namespace import PathRef, RemoveKind
+from fs3.model.namespace import RemoveKind
+from fs3.model.requests import Remove
 
 
 @idempotent("remove", InodeId)
-async def remove(txn: Txn, ctx: OpContext, path: PathRef, kind: RemoveKind) -> InodeId:
+async def remove(txn: Txn, ctx: OpContext, request: Remove) -> InodeId:
     """Removes an entry; a symlink itself, not what it points to. The id of what had the name.
 
     TREE takes anything. A directory with entries is detached at once, in one small transaction, and dismantled later; only
-    its owner (with all permissions on it) and root may do so, because nobody looks at the permissions below.
+    its owner (with all permissions on it) and root may do so, because the permissions below are not looked at.
     """
+    path, kind = request.path, request.kind
     place = await resolve_entry(txn, ctx, path)
     inode = await rows.get_inode(txn, place.require_dirent().inode)
     require_unlink(ctx.user, place.directory, inode.uid, path.path)

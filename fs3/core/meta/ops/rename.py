@@ -16,17 +16,19 @@ from fs3.core.meta.idempotency import idempotent
 from fs3.core.meta.resolve import PathTarget, resolve_entry
 from fs3.core.txn import ReadTxn, Txn
 from fs3.model.inode import Inode, InodeType
-from fs3.model.namespace import PathRef, RenameMode
+from fs3.model.namespace import RenameMode
+from fs3.model.requests import Rename
 
 
 @idempotent("rename", Inode)
-async def rename(txn: Txn, ctx: OpContext, source: PathRef, target: PathRef, mode: RenameMode = RenameMode.REPLACE) -> Inode:
+async def rename(txn: Txn, ctx: OpContext, request: Rename) -> Inode:
     """Moves `source` to `target`, by POSIX rules; the inode that was moved. Symlinks in last components are not followed.
 
     REPLACE: a file replaces anything but a directory, a directory an empty directory; two names of one file stay both.
     NOREPLACE: EXISTS when anything has the name. EXCHANGE: both exist and change places, of whatever types they are.
     WOULD_LOOP when a directory would come to lie in itself.
     """
+    source, target, mode = request.source, request.target, request.mode
     origin = await resolve_entry(txn, ctx, source)
     moved = await rows.get_inode(txn, origin.require_dirent().inode)
     goal = await resolve_entry(txn, ctx, target)

@@ -2,55 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from msgspec.structs import replace
 
 from fs3.base.status import Code
 from fs3.core.meta import rows
-from fs3.core.meta.access import MODE_BITS, SET_GID, WRITE, has_permission, is_in_group, require_owner, without_set_ids
+from fs3.core.meta.access import SET_GID, WRITE, has_permission, is_in_group, require_owner, without_set_ids
 from fs3.core.meta.allocation import check_layout
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.errors import MetaError
 from fs3.core.meta.idempotency import idempotent
 from fs3.core.meta.resolve import resolve_inode
 from fs3.core.txn import Txn
-from fs3.model.inode import Inode, InodeType, Layout, User
-from fs3.model.namespace import PathRef
-
-TIME_NOW: Final = -(1 << 63)
-"""As a time: the server's clock. A writer of the file may set it so without owning the file (UTIME_NOW)."""
+from fs3.model.inode import MODE_BITS, Inode, InodeType, Layout, User
+from fs3.model.requests import TIME_NOW, SetAttributes
 
 
 @idempotent("setattr", Inode)
-async def set_attributes(
-    txn: Txn,
-    ctx: OpContext,
-    path: PathRef,
-    *,
-    follow: bool = True,
-    mode: int | None = None,
-    uid: int | None = None,
-    gid: int | None = None,
-    atime_ns: int | None = None,
-    mtime_ns: int | None = None,
-    layout: Layout | None = None,
-) -> Inode:
+async def set_attributes(txn: Txn, ctx: OpContext, request: SetAttributes) -> Inode:
     """Changes what is not None, by POSIX rules.
 
     `layout` is for directories: it replaces what files created in it from now on get, fields of 0 being the cluster's
     default. Existing files and subdirectories keep theirs.
     """
-    inode = await resolve_inode(txn, ctx, path, follow=follow)
+    path, uid, gid = request.path.path, request.uid, request.gid
+    inode = await resolve_inode(txn, ctx, request.path, follow=request.follow)
     after = inode
     if uid is not None or gid is not None:
-        after = _with_owner(ctx.user, after, inode.uid if uid is None else uid, inode.gid if gid is None else gid, path.path)
-    if mode is not None:
-        after = _with_mode(ctx.user, after, inode, mode, path.path)
-    if atime_ns is not None or mtime_ns is not None:
-        after = _with_times(ctx, after, inode, atime_ns, mtime_ns, path.path)
-    if layout is not None:
-        after = _with_layout(ctx, after, inode, layout, path.path)
+        after = _with_owner(ctx.user, after, inode.uid if uid is None else uid, inode.gid if gid is None else gid, path)
+    if request.mode is not None:
+        after = _with_mode(ctx.user, after, inode, request.mode, path)
+    if request.atime_ns is not None or request.mtime_ns is not None:
+        after = _with_times(ctx, after, inode, request.atime_ns, request.mtime_ns, path)
+    if request.layout is not None:
+        after = _with_layout(ctx, after, inode, request.layout, path)
     if after is inode:
         return inode
     after = replace(after, ctime_ns=ctx.wall_ns, change=inode.change + 1)

@@ -15,14 +15,21 @@ from fs3.core.meta.resolve import check_text, resolve_directory, resolve_inode
 from fs3.core.txn import ReadTxn
 from fs3.model.inode import Inode, InodeType
 from fs3.model.namespace import PathRef
+from fs3.model.requests import BatchStat, Stat
 
 
-async def stat(txn: ReadTxn, ctx: OpContext, path: PathRef, follow: bool) -> Inode:
+async def stat(txn: ReadTxn, ctx: OpContext, request: Stat) -> Inode:
     """The inode a path names; `follow` a symlink in the last component or not."""
-    return await resolve_inode(txn, ctx, path, follow=follow)
+    return await resolve_inode(txn, ctx, request.path, follow=request.follow)
 
 
-async def batch_stat(
+async def batch_stat(txn: ReadTxn, ctx: OpContext, request: BatchStat) -> list[Inode | Code]:
+    """Stat of many paths below one directory: see `stat_paths`, of whose errors only the codes are answered."""
+    found = await stat_paths(txn, ctx, request.parent, request.paths, request.follow)
+    return [answer.code if isinstance(answer, MetaError) else answer for answer in found]
+
+
+async def stat_paths(
     txn: ReadTxn, ctx: OpContext, parent: InodeId, paths: Sequence[str], follow: bool
 ) -> list[Inode | MetaError]:
     """Stat of many paths below one directory (0: the root), in their order; a path that cannot be answered has its error.
@@ -48,7 +55,7 @@ async def _stat_one(
     cut = path.rfind("/") + 1
     name = path[cut:]
     if name in ("", ".", ".."):
-        return await stat(txn, ctx, PathRef(parent, path), follow)
+        return await resolve_inode(txn, ctx, PathRef(parent, path), follow=follow)
     check_text(path, path)
     above = path[:cut]
     directory = directories.get(above)
@@ -63,7 +70,7 @@ async def _stat_one(
     if dirent is None:
         raise MetaError(Code.NOT_FOUND, "no such file or directory", path)
     if follow and dirent.type is InodeType.SYMLINK:
-        return await stat(txn, ctx, PathRef(parent, path), follow)
+        return await resolve_inode(txn, ctx, PathRef(parent, path), follow=follow)
     return await rows.get_inode(txn, dirent.inode)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fs3.base.ids import InodeId, SessionId
+from fs3.base.ids import InodeId
 from fs3.base.status import Code
 from fs3.core.meta import rows, sessions
 from fs3.core.meta.access import check_inode_id
@@ -12,25 +12,18 @@ from fs3.core.meta.idempotency import idempotent
 from fs3.core.meta.length import with_written_length
 from fs3.core.txn import ReadTxn, Txn
 from fs3.model.inode import Inode
+from fs3.model.requests import Sync
 
 
 @idempotent("sync", Inode)
-async def sync(
-    txn: Txn,
-    ctx: OpContext,
-    inode: InodeId,
-    session: SessionId,
-    *,
-    length: int | None = None,
-    modified: bool = False,
-    truncations: int | None = None,
-) -> Inode:
+async def sync(txn: Txn, ctx: OpContext, request: Sync) -> Inode:
     """The file's length becomes at least `length`; `modified` advances mtime and change. Errors as in close."""
-    if not session:
-        return await answer_without_session(txn, inode, length is not None or modified)
-    await sessions.find_or_revive(txn, ctx, inode, session)
+    inode = request.inode
+    if not request.session:
+        return await answer_without_session(txn, inode, request.length is not None or request.modified)
+    await sessions.find_or_revive(txn, ctx, inode, request.session)
     before = await rows.get_inode(txn, inode)
-    after = with_written_length(ctx, before, length, modified, truncations)
+    after = with_written_length(ctx, before, request.length, request.modified, request.truncations)
     if after is not before:
         rows.put_inode(txn, after)
     return after

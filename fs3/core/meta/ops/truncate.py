@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fs3.base.ids import InodeId
 from fs3.base.status import Code
 from fs3.core.meta import rows, sessions
 from fs3.core.meta.access import WRITE, check_inode_id, has_permission
@@ -12,14 +11,16 @@ from fs3.core.meta.idempotency import idempotent
 from fs3.core.meta.length import with_truncated_length
 from fs3.core.txn import Txn
 from fs3.model.inode import Inode, InodeType
+from fs3.model.requests import Truncate
 
 
 @idempotent("truncate", Inode)
-async def truncate(txn: Txn, ctx: OpContext, inode: InodeId, length: int) -> Inode:
+async def truncate(txn: Txn, ctx: OpContext, request: Truncate) -> Inode:
     """Sets the length. The client has cut or removed the chunks beyond it already; growing a file makes a hole.
 
     Needs write permission on the file, or a write session of this client on it.
     """
+    inode, length = request.inode, request.length
     before = await rows.find_inode(txn, check_inode_id(inode))
     if before is None:
         raise MetaError(Code.STALE, f"inode {inode} is gone")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 
 from fs3.base.backoff import Backoff
 from fs3.base.errors import FS3Error
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.core.meta.errors import MetaError
+from fs3.services.meta.duties.lease import DutyLease
 
 log = logging.getLogger("fs3.meta")
 
@@ -22,12 +22,13 @@ class Duty(ABC):
 
     name: str
 
-    may_work: Callable[[], bool] = staticmethod(lambda: True)
-    """Whether it is for this process to do it now."""
+    def __init__(self, lease: DutyLease | None, interval_ms: int, first_pause_ns: int = 0) -> None:
+        """`lease`: held by the one process on this store that does the duty; None when each process does its own.
 
-    def __init__(self, interval_ms: int, first_pause_ns: int = 0) -> None:
-        """`interval_ms`: pause when there was nothing to do. `first_pause_ns`: before the first step, so that the duties of
-        several processes on one store do not walk in step."""
+        `interval_ms`: pause when there was nothing to do. `first_pause_ns`: before the first step, so that the duties of
+        several processes on one store do not walk in step.
+        """
+        self._lease = lease
         self._interval_ns = interval_ms * MILLISECOND
         self._first_pause_ns = first_pause_ns
         self._task: asyncio.Task[None] | None = None
@@ -37,6 +38,10 @@ class Duty(ABC):
     @abstractmethod
     async def step(self) -> bool:
         """Do a bounded piece of work. True when there may be more of it now."""
+
+    def may_work(self) -> bool:
+        """It is for this process to do it now."""
+        return self._lease is None or self._lease.is_held
 
     def start(self) -> None:
         """Begin."""
@@ -62,5 +67,5 @@ class Duty(ABC):
                 busy, pause_ns = False, backoff.next_ns()
                 expected = isinstance(why, (FS3Error, MetaError))
                 log.warning("%s: %s", self.name, why, exc_info=None if expected else why)
-            # Even a busy duty lets everybody else have a turn.
+            # Even a busy duty lets the requests of clients have a turn.
             await asyncio.sleep(0 if busy else pause_ns / SECOND)

@@ -33,6 +33,7 @@ from fs3.ports.clock import Clock
 from fs3.ports.kv import KV
 from fs3.services.meta.chunk_client import ChunkClient
 from fs3.services.meta.duties.duty import Duty
+from fs3.services.meta.duties.lease import DutyLease
 
 log = logging.getLogger("fs3.meta")
 
@@ -87,6 +88,7 @@ class GarbageDuty(Duty):
 
     def __init__(
         self,
+        lease: DutyLease | None,
         kv: KV,
         clock: Clock,
         routing: RoutingSource,
@@ -96,7 +98,7 @@ class GarbageDuty(Duty):
         interval_ms: int,
         first_pause_ns: int = 0,
     ) -> None:
-        super().__init__(interval_ms, first_pause_ns)
+        super().__init__(lease, interval_ms, first_pause_ns)
         self._kv = kv
         self._clock = clock
         self._routing = routing
@@ -134,8 +136,8 @@ class GarbageDuty(Duty):
         return dismantled > 0 or advanced
 
     async def _dismantle(self, txn: Txn) -> int:
-        nobody = OpContext(User(0, 0), self._clock.wall(), ClientId(bytes(16)), 0, self._routing.routing, LayoutDefaults())
-        return await dismantle(txn, nobody, garbage_entries_per_step_max)
+        ctx = OpContext(User(0, 0), self._clock.wall(), ClientId(bytes(16)), 0, self._routing.routing, LayoutDefaults())
+        return await dismantle(txn, ctx, garbage_entries_per_step_max)
 
     async def _reclaim(self, works: Sequence[_FileReclaim]) -> None:
         for work in works:
@@ -162,7 +164,7 @@ class GarbageDuty(Duty):
         self._log_outage([work for work in works if work.problem])
 
     def _check_chains(self, work: _FileReclaim) -> None:
-        """A chain that nobody serves is known without waiting for it."""
+        """A chain without a target that serves is known without waiting for it."""
         known = self._routing.routing.chains
         for chain in work.inode.layout.chains:
             if chain not in known or known[chain].head() is None:

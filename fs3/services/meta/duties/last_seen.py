@@ -1,4 +1,4 @@
-"""Noting which clients were heard of, so that whoever looks for dead ones sees it."""
+"""Noting which clients were heard of, for the service that looks for dead ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class LastSeenDuty(Duty):
     name = "last_seen"
 
     def __init__(self, kv: KV, interval_ms: int) -> None:
-        super().__init__(interval_ms)
+        super().__init__(None, interval_ms)
         self._kv = kv
         self._clients: set[ClientId] = set()
 

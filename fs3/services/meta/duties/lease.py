@@ -1,7 +1,8 @@
 """Which of several metadata services does the duties that one does for all: a lease record in the store they share.
 
-The same machine elects the manager: see `fs3.core.membership.election`. Two that do a duty at the same time do no harm, so a
-step that was begun under the lease may end after it.
+The same machine elects the manager: see `fs3.core.membership.election`. This is a shell of its own all the same, not the
+manager's (`fs3.services.mgmtd.candidate`): nothing is founded or announced here, and two that do a duty at the same time do no
+harm, so a step that was begun under the lease may end after it.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ _STOP_PATIENCE_NS = 2 * SECOND
 
 
 class DutyLease:
-    """Takes part in the election for as long as the service runs."""
+    """Takes part in the election from `start` to `stop`. Belongs to one event loop."""
 
     def __init__(self, kv: KV, clock: Clock, entropy: Callable[[int], bytes], lease_ms: int) -> None:
         self._kv = kv

@@ -1,4 +1,4 @@
-"""Forgetting requests that nobody repeats any more."""
+"""Forgetting requests that no client repeats any more."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from fs3.core.txn import Txn
 from fs3.ports.clock import Clock
 from fs3.ports.kv import KV
 from fs3.services.meta.duties.duty import Duty
+from fs3.services.meta.duties.lease import DutyLease
 
 requests_per_sweep_max = 512
 """Remembered requests one transaction of the sweep looks at."""
@@ -16,12 +17,12 @@ _FIRST = ClientId(bytes(CLIENT_ID_BYTES))
 
 
 class RequestsDuty(Duty):
-    """Walks over the remembered requests of all clients, in small transactions between everybody else's."""
+    """Walks over the remembered requests of all clients, in small transactions between those of requests."""
 
     name = "requests"
 
-    def __init__(self, kv: KV, clock: Clock, interval_ms: int, first_pause_ns: int = 0) -> None:
-        super().__init__(interval_ms, first_pause_ns)
+    def __init__(self, lease: DutyLease | None, kv: KV, clock: Clock, interval_ms: int, first_pause_ns: int = 0) -> None:
+        super().__init__(lease, interval_ms, first_pause_ns)
         self._kv = kv
         self._clock = clock
         self._next = _FIRST

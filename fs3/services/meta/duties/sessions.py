@@ -31,6 +31,7 @@ from fs3.ports.clock import Clock
 from fs3.ports.kv import KV
 from fs3.services.meta.chunk_client import ChunkClient, file_length
 from fs3.services.meta.duties.duty import Duty
+from fs3.services.meta.duties.lease import DutyLease
 
 log = logging.getLogger("fs3.meta")
 
@@ -47,9 +48,17 @@ class SessionsDuty(Duty):
     name = "sessions"
 
     def __init__(
-        self, kv: KV, clock: Clock, routing: RoutingSource, storage: ChunkClient, *, silence_ms: int, interval_ms: int
+        self,
+        lease: DutyLease | None,
+        kv: KV,
+        clock: Clock,
+        routing: RoutingSource,
+        storage: ChunkClient,
+        *,
+        silence_ms: int,
+        interval_ms: int,
     ) -> None:
-        super().__init__(interval_ms)
+        super().__init__(lease, interval_ms)
         self._kv = kv
         self._clock = clock
         self._routing = routing
@@ -63,17 +72,17 @@ class SessionsDuty(Duty):
 
     async def step(self) -> bool:
         """One look, and what follows from it."""
-        lives: list[tuple[ClientId, ClientRecord]] = []
+        clients: list[tuple[ClientId, ClientRecord]] = []
         after: ClientId | None = None
         while page := await self._kv.read(partial(list_clients, after=after, limit=sessions_per_page_max)):
-            lives += page
+            clients += page
             after = page[-1][0]
         presumed_dead: dict[ClientId, int] = {}
-        for client, life in self._failure_detector.observe(self._clock.now(), lives):
-            if life.presumed_dead or await self._presume_dead(client, life):
-                presumed_dead[client] = life.heartbeats
+        for client, record in self._failure_detector.observe(self._clock.now(), clients):
+            if record.presumed_dead or await self._presume_dead(client, record):
+                presumed_dead[client] = record.heartbeats
         if presumed_dead or not self._walked:
-            await self._walk({client for client, _ in lives}, presumed_dead)
+            await self._walk({client for client, _ in clients}, presumed_dead)
             self._walked = True
         wall_ns, sweep_at = self._clock.wall(), self._sweep_at
 
@@ -106,9 +115,9 @@ class SessionsDuty(Duty):
                 elif session.client not in known:
                     known.add(session.client)
                     await self._kv.transact(partial(register_client, client=session.client))
-        for client, beats in presumed_dead.items():
+        for client, heartbeats in presumed_dead.items():
             if client not in left:
-                await self._kv.transact(partial(forget_client, client=client, heartbeats=beats))
+                await self._kv.transact(partial(forget_client, client=client, heartbeats=heartbeats))
 
     async def _prune(self, session: FileSession, heartbeats: int) -> bool:
         """False when the session has to stay for now: its client was heard of, or storage does not say how long its file is."""

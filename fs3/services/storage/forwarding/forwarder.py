@@ -1,16 +1,15 @@
-"""What one target sends down its chain: the lane to its successor, and the bytes that have to be read back from the store first.
+"""What one target sends down its chain: the queue to its successor, and the bytes that have to be read back from the store first.
 
-A lane belongs to one chain version. When the version changes everything under way is given up at once, answered or not: the
-machine sends it again under the new version, and an answer to a sending of the old one would not count. So nothing waits for a
-successor that is dead, silent, or no successor any more, for longer than it takes the chain to change.
+A queue belongs to one chain version. When the version changes everything under way is given up at once, answered or not: the
+machine sends it again under the new version, and an answer to what was sent under the old one would not count. So nothing waits
+for a successor that is dead, unresponsive, or no successor any more, for longer than it takes the chain to change.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from typing import Protocol
 
 import msgspec
 
@@ -25,9 +24,10 @@ from fs3.model.chain import Chain
 from fs3.model.chunk import UpdateResult
 from fs3.ports.chunk_store import ChunkStore, ReadResult
 from fs3.ports.rpc import Channel
-from fs3.services.storage.forwarding.payloads import Payloads
-from fs3.services.storage.forwarding.queue import ForwardQueue
+from fs3.runtime.tasks import TaskSet
+from fs3.services.storage.forwarding.queue import ForwardAnswers, ForwardQueue
 from fs3.services.storage.forwarding.successor_monitor import SuccessorMonitor
+from fs3.services.storage.node_context import NodeContext
 
 log = logging.getLogger("fs3.storage")
 
@@ -35,51 +35,47 @@ fill_bytes_max = 64 * MIB
 """Bytes one target may have read back from its store to send them on."""
 
 
+class ForwarderOwner(ForwardAnswers, Protocol):
+    """The target whose updates are forwarded."""
+
+    def on_pending_unreadable(self, chunk: ChunkId, why: str) -> None:
+        """The disk does not give a pending version back that has to be sent on. `why` is for people."""
+        ...
+
+    def on_reachability_changed(self) -> None:
+        """`Forwarder.unreachable_successor` is another one."""
+        ...
+
+
 class Forwarder:
     """Carries `Forward` effects out; each is answered with exactly one `ForwardDone`, unless the target stops before."""
 
-    def __init__(
-        self,
-        target: TargetId,
-        store: ChunkStore,
-        payloads: Payloads,
-        channel: Callable[[NodeId], Channel],
-        deliver: Callable[[ForwardDone], None],
-        on_unreadable: Callable[[ChunkId, str], None],
-        on_reachability_changed: Callable[[], None],
-    ) -> None:
-        """`channel` reaches a node or raises FS3Error; `unreadable` is told of a pending version that the disk does not give;
-        `silent` when `unreachable` is another one."""
+    def __init__(self, target: TargetId, store: ChunkStore, context: NodeContext, owner: ForwarderOwner) -> None:
         self._target = target
         self._store = store
-        self._payloads = payloads
-        self._channel = channel
-        self._deliver = deliver
-        self._on_unreadable = on_unreadable
-        self._on_reachability_changed = on_reachability_changed
+        self._context = context
+        self._owner = owner
         self._monitor: SuccessorMonitor | None = None
         self._chain: Chain | None = None
         self._queue: ForwardQueue | None = None
         self._waiting: deque[Forward] = deque()
-        """Sendings whose bytes have to be read back, for which there is no memory yet."""
-        self._tasks: dict[asyncio.Task[None], None] = {}
+        """Those whose bytes have to be read back, for which there is no memory yet."""
+        self._tasks = TaskSet()
         self.read_back_bytes = 0
         """In memory to be sent, or being read for that."""
 
     def on_chain_changed(self, chain: Chain | None) -> None:
         """Another chain version: what is under way is given up."""
         self._chain = chain
-        lane, self._queue = self._queue, None
-        if lane is not None:
-            lane.close()
+        queue, self._queue = self._queue, None
+        if queue is not None:
+            queue.close()
         watch, self._monitor = self._monitor, None
         if watch is not None:
             watch.close()
         successor = chain.successor(self._target) if chain is not None else None
         if successor is not None:
-            self._monitor = SuccessorMonitor(
-                successor.target, successor.node, self._channel, self._unanswered_bytes, self._on_reachability_changed
-            )
+            self._monitor = SuccessorMonitor(successor.target, successor.node, self)
 
     @property
     def unreachable_successor(self) -> TargetId:
@@ -87,24 +83,37 @@ class Forwarder:
         return self._monitor.target if self._monitor is not None and self._monitor.is_unresponsive else TargetId(0)
 
     def on_successor_request(self) -> None:
-        """Somebody else has asked something of the successor."""
+        """The resync of this target has asked something of the successor."""
         if self._monitor is not None:
             self._monitor.on_request_sent()
 
-    def _unanswered_bytes(self) -> int | None:
+    # --- what its monitor asks (`SuccessorOwner`) ---------------------------------------------------------------------
+
+    def channel_to(self, node: NodeId) -> Channel:
+        """The channel to a node; raises FS3Error."""
+        return self._context.channel_to(node)
+
+    def unanswered_bytes(self) -> int | None:
+        """Of what was sent to the successor and not answered; None when nothing is."""
         return self._queue.unanswered_bytes if self._queue is not None else None
+
+    def on_reachability_changed(self) -> None:
+        """`unreachable_successor` is another one."""
+        self._owner.on_reachability_changed()
+
+    # --- forwarding -----------------------------------------------------------------------------------------------------
 
     def forward(self, effect: Forward) -> None:
         """Send an update; it leaves with the next `flush`, or once its bytes have been read."""
         update = effect.update
-        lane = self._lane_to(effect.target)
-        if lane is None:
+        queue = self._queue_to(effect.target)
+        if queue is None:
             # The chain has changed since; the machine will hear of it next and send again.
-            self._deliver(ForwardDone(update.chunk, update.version, effect.attempt, UpdateResult(Code.NOT_SERVING)))
+            self._finish(effect, UpdateResult(Code.NOT_SERVING))
         elif not update.length:
-            lane.put(update, effect.attempt, (), _nothing)
-        elif update.data is not None and (give_back := self._payloads.lend(update)) is not None:
-            lane.put(update, effect.attempt, (update.data,), give_back)
+            queue.put(update, effect.attempt)
+        elif update.data is not None and update.payload is not None and update.payload.lend():
+            queue.put(update, effect.attempt, (update.data,), update.payload)
         else:
             self._waiting.append(effect)
             self._read_back()
@@ -118,16 +127,19 @@ class Forwarder:
         """Give everything up, and wait for the store to be done with what is being read."""
         self.on_chain_changed(None)
         self._waiting.clear()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.join()
 
-    def _lane_to(self, target: TargetId) -> ForwardQueue | None:
+    def _queue_to(self, target: TargetId) -> ForwardQueue | None:
         if self._queue is None and self._chain is not None:
             successor = self._chain.successor(self._target)
             if successor is not None and self._monitor is not None:
-                self._queue = ForwardQueue(
-                    self._target, successor.target, successor.node, self._channel, self._deliver, self._monitor
-                )
+                self._queue = ForwardQueue(self._target, successor, self._context, self._owner, self._monitor)
         return self._queue if self._queue is not None and self._queue.target == target else None
+
+    def _finish(self, effect: Forward, result: UpdateResult) -> None:
+        """The answer to what was not sent."""
+        update = effect.update
+        self._owner.on_forward_done(ForwardDone(update.chunk, update.version, effect.attempt, result))
 
     # --- from the store ----------------------------------------------------------------------------------------------
 
@@ -138,9 +150,14 @@ class Forwarder:
         ):
             effect = self._waiting.popleft()
             self.read_back_bytes += effect.update.length
-            task = asyncio.get_running_loop().create_task(self._send_from_store(effect))
-            self._tasks[task] = None
-            task.add_done_callback(self._tasks.pop)
+            self._tasks.start(self._send_from_store(effect))
+
+    def on_read_back_given_back(self, found: ReadResult, length: int) -> None:
+        """What was read back is not needed any more: the next may be read."""
+        if found.pin:
+            self._store.release(found.pin)
+        self.read_back_bytes -= length
+        self._read_back()
 
     async def _send_from_store(self, effect: Forward) -> None:
         """Forward an update with the bytes that the pending version, or in a resync the committed one, has in its range."""
@@ -152,31 +169,36 @@ class Forwarder:
         except Exception as failure:
             log.exception("target %d: reading chunk %s back failed", self._target, update.chunk.hex())
             found = ReadResult(Code.DISK, message=str(failure))
-
-        def release() -> None:
-            if found.pin:
-                self._store.release(found.pin)
-            self.read_back_bytes -= update.length
-            self._read_back()
-
+        read_back = _ReadBack(self, found, update.length)
         code = found.code
         if code is Code.OK and (found.version != update.version or found.length != update.length):
             code = Code.NOT_FOUND
-        lane = self._lane_to(effect.target) if code is Code.OK else None
-        if lane is not None:
+        queue = self._queue_to(effect.target) if code is Code.OK else None
+        if queue is not None:
             if not update.checksums:
                 sums = coarsen(found.checksums, update.offset, update.length, found.piece_bytes)
                 update = msgspec.structs.replace(update, checksums=tuple(sums))
-            lane.put(update, effect.attempt, found.parts, release)
-            lane.flush()
+            queue.put(update, effect.attempt, found.parts, read_back)
+            queue.flush()
             return
         if code is Code.OK:
             code = Code.NOT_SERVING
         elif not effect.committed and code in (Code.CHECKSUM, Code.DISK):
-            self._on_unreadable(update.chunk, found.message or code.name)
-        release()
-        self._deliver(ForwardDone(update.chunk, update.version, effect.attempt, UpdateResult(code, message=found.message)))
+            self._owner.on_pending_unreadable(update.chunk, found.message or code.name)
+        read_back.give_back()
+        self._finish(effect, UpdateResult(code, message=found.message))
 
 
-def _nothing() -> None:
-    """There are no bytes to give back."""
+class _ReadBack:
+    """Bytes of one forward that were read back from the store."""
+
+    __slots__ = ("_forwarder", "_found", "_length")
+
+    def __init__(self, forwarder: Forwarder, found: ReadResult, length: int) -> None:
+        self._forwarder = forwarder
+        self._found = found
+        self._length = length
+
+    def give_back(self) -> None:
+        """See `ForwardedBytes`."""
+        self._forwarder.on_read_back_given_back(self._found, self._length)

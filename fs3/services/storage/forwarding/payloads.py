@@ -11,7 +11,9 @@ stand still. What waits for the disk is fine, disks do not wait. What waits for 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
 
 from fs3.base.limits import lent_bytes_max, parked_bytes_max
 from fs3.model.chunk import Update, UpdateResult
@@ -19,51 +21,68 @@ from fs3.ports.rpc import Call
 from fs3.wire.storage import update_reply_to_pb
 
 
+class Payloads:
+    """How much of a node's memory the buffers of its Update calls take, and what they wait for."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        """In the buffers of all calls that have theirs."""
+        self.lent_bytes = 0
+        """In buffers that forwards use."""
+        self.parked_bytes = 0
+        """In buffers with updates that wait behind another one of their chunk."""
+
+
+class UpdateJobOwner(Protocol):
+    """Who answers the Update calls of a node."""
+
+    @property
+    def routing_version(self) -> int:
+        """Of the newest routing the node has; every reply names it."""
+        ...
+
+    def on_job_answered(self) -> None:
+        """A job is about to send its reply."""
+        ...
+
+
 class UpdateJob:
-    """One Update call."""
+    """One Update call: it is answered when each of its updates is, and when its buffer is in use no more."""
 
     __slots__ = (
-        "_call",
-        "_holds",
-        "_left",
-        "_on_done",
-        "_payloads",
-        "_results",
-        "_routing_version",
-        "_unstaged",
-        "bytes",
-        "datas",
-        "is_released",
-        "lent",
-        "parked",
+        "_call", "_left", "_owner", "_results", "_unstaged", "buffer_bytes", "holds", "is_released", "lent", "parked", "payloads",
+        "updates",
     )  # fmt: skip
 
-    def __init__(
-        self,
-        call: Call,
-        updates: list[Update],
-        payloads: Payloads,
-        routing_version: Callable[[], int],
-        on_done: Callable[[], None],
-    ) -> None:
+    def __init__(self, owner: UpdateJobOwner, call: Call, updates: list[Update], payloads: Payloads) -> None:
+        """`updates` are those of the request. The buffer is held once, until the owner has handed them all out: `drop`."""
+        self._owner = owner
         self._call = call
         self._results: list[UpdateResult | None] = [None] * len(updates)
         self._left = len(updates)
-        self._holds = 0
-        self._payloads = payloads
-        self._routing_version = routing_version
-        self._on_done = on_done
-        self.bytes = len(call.payload) if call.payload is not None else 0
-        self.datas = {index: update.data for index, update in enumerate(updates) if update.data is not None}
-        self._unstaged = set(self.datas)
+        self.payloads = payloads
+        self.buffer_bytes = len(call.payload) if call.payload is not None else 0
+        self.holds = 1
+        """Users of the buffer: stores and forwards."""
+        self._unstaged = {index for index, update in enumerate(updates) if update.data is not None}
         """Updates whose bytes are not in the store yet, nor refused."""
         self.lent = 0
         """Forwards that use the buffer."""
         self.parked: set[int] = set()
         """Updates that wait behind another one of their chunk."""
         self.is_released = False
-        """The buffer has gone back; nobody may look at the bytes any more."""
-        payloads.add(self)
+        """The buffer has gone back; its bytes may not be looked at any more."""
+        payloads.bytes += self.buffer_bytes
+
+    @property
+    def is_cancelled(self) -> bool:
+        """The caller has gone or has given up."""
+        return self._call.is_cancelled
+
+    def attach(self, update: Update, index: int) -> Update:
+        """The update with the handle of its data, if it has any."""
+        # The job itself keeps no handles: job and handle would be a cycle, and the garbage collector's business for every call.
+        return msgspec.structs.replace(update, payload=Payload(self, index)) if update.data is not None else update
 
     def answer(self, index: int, result: UpdateResult) -> None:
         """The result of one update; each is answered once."""
@@ -72,107 +91,97 @@ class UpdateJob:
         self._left -= 1
         self._unstaged.discard(index)
         if index in self.parked:
-            self._payloads.unpark(self, index)
+            self.unpark(index)
         self._settle()
 
-    def on_staged(self, index: int) -> None:
-        """The bytes of one update are in the store."""
-        self._unstaged.discard(index)
-        self._settle()
+    def unpark(self, index: int) -> None:
+        """The turn of an update that was parked has come, or it was answered."""
+        self.parked.discard(index)
+        if not self.parked:
+            self.payloads.parked_bytes -= self.buffer_bytes
 
-    def hold(self) -> None:
-        """Somebody uses the buffer."""
-        self._holds += 1
-
-    def drop(self) -> None:
-        """Somebody is done with it."""
-        self._holds -= 1
+    def drop(self, staged: int = -1) -> None:
+        """One user of the buffer less. `staged`: it was the store, which has the bytes of that update now."""
+        self._unstaged.discard(staged)
+        self.holds -= 1
         self._settle()
 
     def _settle(self) -> None:
-        """Answering the call gives its buffer back too, so the answer also waits until nobody uses that any more."""
-        if self._holds:
+        """Answering the call gives its buffer back too, so the answer also waits until stores and forwards are done with it."""
+        if self.holds:
             return
         if not self._left:
-            self._payloads.remove(self)
-            self._on_done()
+            self._release()
+            self._owner.on_job_answered()
             self._call.reply(
-                update_reply_to_pb([result for result in self._results if result is not None], self._routing_version())
+                update_reply_to_pb([result for result in self._results if result is not None], self._owner.routing_version)
             )
-        elif not self._unstaged and not self.is_released and self.bytes:
-            self.is_released = True
-            self._payloads.on_released(self)
+        elif not self._unstaged and not self.is_released and self.buffer_bytes:
+            self._release()
             self._call.release()
 
+    def _release(self) -> None:
+        if not self.is_released:
+            self.is_released = True
+            self.payloads.bytes -= self.buffer_bytes
 
-class Payloads:
-    """The buffers of all Update calls of a node. The machine replaces updates as it numbers them; their data stays the same."""
 
-    def __init__(self) -> None:
-        self._owners: dict[int, tuple[UpdateJob, int]] = {}
-        """id of an update's data -> whose it is. (The job keeps the view alive, so no other object has its id meanwhile.)"""
-        self.bytes = 0
-        """In the buffers of all calls that have theirs."""
-        self.lent_bytes = 0
-        """In buffers that forwards use."""
-        self.parked_bytes = 0
-        """In buffers with updates that wait behind another one of their chunk."""
+class Payload:
+    """The data of one update of a job: the `PayloadHandle` of a storage service."""
 
-    def add(self, job: UpdateJob) -> None:
-        """A request has arrived."""
-        self.bytes += job.bytes
-        for index, data in job.datas.items():
-            self._owners[id(data)] = (job, index)
+    __slots__ = ("_index", "job")
 
-    def on_released(self, job: UpdateJob) -> None:
-        """Its buffer has gone back before its answer."""
-        self.bytes -= job.bytes
+    def __init__(self, job: UpdateJob, index: int) -> None:
+        self.job = job
+        self._index = index
 
-    def remove(self, job: UpdateJob) -> None:
-        """It is answered."""
-        if not job.is_released:
-            self.bytes -= job.bytes
-        for data in job.datas.values():
-            del self._owners[id(data)]
+    @property
+    def is_gone(self) -> bool:
+        """See `PayloadHandle`."""
+        return self.job.is_released
 
-    def find_owner(self, update: Update) -> tuple[UpdateJob, int] | None:
-        """The request whose bytes an update has, and which of its updates it is."""
-        return self._owners.get(id(update.data)) if update.data is not None else None
+    def hold(self) -> None:
+        """See `PayloadHandle`."""
+        self.job.holds += 1
 
-    def lend(self, update: Update) -> Callable[[], None] | None:
-        """Let a forward use the bytes of an update; call what is returned when it is done. None: take them from the store."""
-        owner = self.find_owner(update)
-        if owner is None or owner[0].is_released:
-            return None
-        job = owner[0]
+    def drop(self) -> None:
+        """See `PayloadHandle`."""
+        self.job.drop(self._index)
+
+    def lend(self) -> bool:
+        """See `PayloadHandle`."""
+        job = self.job
+        if job.is_released:
+            return False
         if not job.lent:
-            if self.lent_bytes + job.bytes > lent_bytes_max:
-                return None
-            self.lent_bytes += job.bytes
-        job.lent += 1
-        job.hold()
-
-        def give_back() -> None:
-            job.lent -= 1
-            if not job.lent:
-                self.lent_bytes -= job.bytes
-            job.drop()
-
-        return give_back
-
-    def park(self, job: UpdateJob, index: int) -> bool:
-        """An update has to wait behind another one; False when there is no room for that."""
-        if index not in job.datas:
-            return True
-        if not job.parked:
-            if self.parked_bytes + job.bytes > parked_bytes_max:
+            payloads = job.payloads
+            if payloads.lent_bytes + job.buffer_bytes > lent_bytes_max:
                 return False
-            self.parked_bytes += job.bytes
-        job.parked.add(index)
+            payloads.lent_bytes += job.buffer_bytes
+        job.lent += 1
+        job.holds += 1
         return True
 
-    def unpark(self, job: UpdateJob, index: int) -> None:
-        """Its turn has come, or it was answered."""
-        job.parked.discard(index)
+    def give_back(self) -> None:
+        """See `PayloadHandle`."""
+        job = self.job
+        job.lent -= 1
+        if not job.lent:
+            job.payloads.lent_bytes -= job.buffer_bytes
+        job.drop()
+
+    def park(self) -> bool:
+        """See `PayloadHandle`."""
+        job = self.job
         if not job.parked:
-            self.parked_bytes -= job.bytes
+            payloads = job.payloads
+            if payloads.parked_bytes + job.buffer_bytes > parked_bytes_max:
+                return False
+            payloads.parked_bytes += job.buffer_bytes
+        job.parked.add(self._index)
+        return True
+
+    def unpark(self) -> None:
+        """See `PayloadHandle`."""
+        if self._index in self.job.parked:
+            self.job.unpark(self._index)

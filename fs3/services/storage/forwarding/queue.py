@@ -1,19 +1,22 @@
-"""The lane from one target to its successor: everything forwarded in one turn of the loop leaves in as few frames as possible."""
+"""The queue from one target to its successor: what is forwarded in one turn of the loop leaves in as few frames as possible."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 from fs3.base.errors import FS3Error, error
-from fs3.base.ids import NodeId, TargetId
+from fs3.base.ids import TargetId
 from fs3.base.limits import flight_deadline_ns, update_bytes_per_request_max, updates_per_request_max
 from fs3.base.status import Code
 from fs3.core.craq.events import ForwardDone
+from fs3.model.chain import Slot
 from fs3.model.chunk import Update, UpdateResult
-from fs3.ports.rpc import Channel, Part, Reply
+from fs3.ports.rpc import Part, Reply
 from fs3.services.storage.forwarding.successor_monitor import SuccessorMonitor
+from fs3.services.storage.node_context import NodeContext
 from fs3.wire.methods import STORAGE
 from fs3.wire.storage import update_reply_from_pb, update_request_to_pb
 
@@ -21,14 +24,30 @@ forward_requests_max = 32
 """Requests one target has under way to its successor; further updates wait and then leave together."""
 
 
-class _QueuedForward:
-    __slots__ = ("attempt", "parts", "release", "update")
+class ForwardAnswers(Protocol):
+    """Where the answers of the successor go."""
 
-    def __init__(self, update: Update, attempt: int, parts: Sequence[Part], release: Callable[[], None]) -> None:
+    def on_forward_done(self, done: ForwardDone) -> None:
+        """A `Forward` of the machine has its answer; for each there is exactly one."""
+        ...
+
+
+class ForwardedBytes(Protocol):
+    """Memory that a forward uses: a part of a request's buffer, or what was read back from the store."""
+
+    def give_back(self) -> None:
+        """The successor has answered, or is not waited for any more."""
+        ...
+
+
+class _QueuedForward:
+    __slots__ = ("attempt", "lent", "parts", "update")
+
+    def __init__(self, update: Update, attempt: int, parts: Sequence[Part], lent: ForwardedBytes | None) -> None:
         self.update = update
         self.attempt = attempt
         self.parts = parts
-        self.release = release
+        self.lent = lent
 
 
 class ForwardQueue:
@@ -37,18 +56,17 @@ class ForwardQueue:
     def __init__(
         self,
         source: TargetId,
-        target: TargetId,
-        node: NodeId,
-        channel: Callable[[NodeId], Channel],
-        deliver: Callable[[ForwardDone], None],
+        successor: Slot,
+        context: NodeContext,
+        answers: ForwardAnswers,
         monitor: SuccessorMonitor,
     ) -> None:
-        """`channel` gives the channel to a node or raises FS3Error; `deliver` takes the answers; `watch` is told what is sent."""
-        self.target = target
-        self.node = node
+        """`monitor` is told of every request to the successor."""
+        self.target = successor.target
+        self._node = successor.node
         self._source = source
-        self._channel = channel
-        self._deliver = deliver
+        self._context = context
+        self._answers = answers
         self._monitor = monitor
         self._waiting: deque[_QueuedForward] = deque()
         self._under_way: dict[asyncio.Future[Reply], list[_QueuedForward]] = {}
@@ -60,9 +78,9 @@ class ForwardQueue:
             return None
         return sum(item.update.length for items in self._under_way.values() for item in items)
 
-    def put(self, update: Update, attempt: int, parts: Sequence[Part], release: Callable[[], None]) -> None:
-        """Queue an update for the next `flush`. `parts` are its bytes; `release` is called once they are not needed any more."""
-        self._waiting.append(_QueuedForward(update, attempt, parts, release))
+    def put(self, update: Update, attempt: int, parts: Sequence[Part] = (), lent: ForwardedBytes | None = None) -> None:
+        """Queue an update for the next `flush`. `parts` are its bytes; `lent` is given back once they are not needed any more."""
+        self._waiting.append(_QueuedForward(update, attempt, parts, lent))
 
     def flush(self) -> None:
         """Send what waits, as far as requests may be under way; the rest follows when one is answered."""
@@ -90,7 +108,7 @@ class ForwardQueue:
         parts = [part for item in items for part in item.parts]
         self._monitor.on_request_sent()
         try:
-            future = self._channel(self.node).start(STORAGE.Update, request, parts, None, flight_deadline_ns)
+            future = self._context.channel_to(self._node).start(STORAGE.Update, request, parts, None, flight_deadline_ns)
         except FS3Error as failure:
             self._refuse(items, failure)
             return
@@ -108,13 +126,16 @@ class ForwardQueue:
                 self._refuse(items, failure)
             else:
                 for item, result in zip(items, results, strict=True):
-                    item.release()
-                    self._deliver(ForwardDone(item.update.chunk, item.update.version, item.attempt, result))
+                    self._finish(item, result)
         if self._waiting:
             self.flush()
 
     def _refuse(self, items: Sequence[_QueuedForward], failure: FS3Error) -> None:
         result = UpdateResult(failure.code, message=f"successor target {self.target}: {failure.strerror}")
         for item in items:
-            item.release()
-            self._deliver(ForwardDone(item.update.chunk, item.update.version, item.attempt, result))
+            self._finish(item, result)
+
+    def _finish(self, item: _QueuedForward, result: UpdateResult) -> None:
+        if item.lent is not None:
+            item.lent.give_back()
+        self._answers.on_forward_done(ForwardDone(item.update.chunk, item.update.version, item.attempt, result))

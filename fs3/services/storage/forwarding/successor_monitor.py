@@ -1,109 +1,104 @@
 """Whether the successor is there at all: noticed by the target that waits for it, and told to the manager.
 
-What counts is silence, not slowness. Anything that arrives from the successor's node is a sign of life, whoever had asked for
-it; and a node that is only slow (its disk stands still, say) still answers the small question it is asked after half of the time.
-Time is counted in looks of this process' own loop, so that one that stood still itself blames nobody.
+What counts is that nothing arrives, not that it is slow. Anything that arrives from the successor's node is a sign of life,
+whichever target had asked for it; and a node that is only slow (its disk stands still, say) still answers the small question it
+is asked after half of the time. Time is counted in ticks of this process's own loop (`fs3.runtime.liveness`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from typing import Protocol
 
 from fs3.base.errors import FS3Error
 from fs3.base.ids import NodeId, TargetId
-from fs3.base.limits import probe_timeout_ns, slow_ns_per_byte, successor_check_ns, successor_unresponsive_ns
+from fs3.base.limits import slow_ns_per_byte, successor_check_ns, successor_unresponsive_ns
 from fs3.base.status import Code
-from fs3.base.units import SECOND
+from fs3.client.storage.health import start_probe
 from fs3.ports.rpc import Channel, Reply
-from fs3.wire.methods import STORAGE
-from fs3.wire.pb import storage_pb2 as pb
+from fs3.runtime.liveness import LivenessMonitor
 
 _NO_ANSWER = (Code.DEADLINE, Code.DISCONNECTED, Code.UNAVAILABLE)
-"""What a question ends with that was not answered."""
+"""What a probe ends with that was not answered. A client (`fs3.client.storage.health.UNRESPONSIVE`) counts SHUTTING_DOWN too: it
+does well to ask elsewhere. But a successor that says so is there, and takes its own leave from the manager."""
+
+
+class SuccessorOwner(Protocol):
+    """What sends to a successor. `Forwarder` is the one of production."""
+
+    def channel_to(self, node: NodeId) -> Channel:
+        """The channel to a node. Raises FS3Error when no wire reaches it."""
+        ...
+
+    def unanswered_bytes(self) -> int | None:
+        """Bytes of what was sent to the successor and not answered; None when nothing is."""
+        ...
+
+    def on_reachability_changed(self) -> None:
+        """`SuccessorMonitor.is_unresponsive` is another one."""
+        ...
 
 
 class SuccessorMonitor:
-    """The successor of one target under one chain version. One timer, only while something is waited for."""
+    """The successor of one target under one chain version, watched while something is waited for (`Watched`)."""
 
-    def __init__(
-        self,
-        target: TargetId,
-        node: NodeId,
-        channel: Callable[[NodeId], Channel],
-        unanswered_bytes: Callable[[], int | None],
-        on_changed: Callable[[], None],
-    ) -> None:
-        """`channel` reaches a node or raises FS3Error. `unanswered_bytes`: of what was sent to the successor and not answered;
-        None when nothing is. `changed`: `is_silent` is another one."""
+    def __init__(self, target: TargetId, node: NodeId, owner: SuccessorOwner) -> None:
         self.target = target
         self.is_unresponsive = False
-        """Nothing has been heard of it for longer than it should ever take."""
+        """Nothing has arrived from it for longer than it should ever take."""
         self._node = node
-        self._channel = channel
-        self._unanswered_bytes = unanswered_bytes
-        self._on_changed = on_changed
-        self._timer: asyncio.TimerHandle | None = None
-        self._activity = 0
-        self._idle_ticks = 0
-        """Looks in a row at which there was nothing."""
+        self._owner = owner
+        self._monitor = LivenessMonitor[SuccessorMonitor](successor_check_ns)
         self._probe: asyncio.Future[Reply] | None = None
+        self.last_activity = 0
+        self.idle_ticks = 0
 
     def on_request_sent(self) -> None:
         """Something was sent to the successor, or could not be sent."""
-        if self._timer is None:
-            self._idle_ticks = 0
-            self._activity = self._read_activity()
-            self._arm()
+        if self not in self._monitor:
+            self._monitor.begin(self)
 
     def close(self) -> None:
         """The target has no such successor any more."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._monitor.close()
         if self._probe is not None:
             self._probe.cancel()
             self._probe = None
 
-    def _arm(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(successor_check_ns / SECOND, self._tick)
+    @property
+    def activity(self) -> int:
+        """Of the channel to its node; what it was, while no wire reaches the node."""
+        try:
+            return self._owner.channel_to(self._node).activity
+        except FS3Error:
+            return self.last_activity
 
-    def _tick(self) -> None:
-        self._timer = None
-        heard = self._read_activity()
-        owed = self._unanswered_bytes()
-        if heard != self._activity:
-            self._activity = heard
-            self._on_activity()
-            if owed is None:
-                return
-        else:
-            self._idle_ticks += 1
-            patience = successor_unresponsive_ns + slow_ns_per_byte * (owed or 0)
-            quiet_ns = self._idle_ticks * successor_check_ns
-            if 2 * quiet_ns >= patience and self._probe is None:
-                self._send_probe()
-            if quiet_ns >= patience and not self.is_unresponsive:
-                self.is_unresponsive = True
-                self._on_changed()
-        self._arm()
+    def on_active(self) -> None:
+        """It is there; watched on only while it owes an answer."""
+        owes = self._owner.unanswered_bytes() is not None
+        self._on_answer()
+        if not owes:
+            self._monitor.end(self)
 
-    def _on_activity(self) -> None:
-        self._idle_ticks = 0
+    def on_idle(self) -> None:
+        """Probed after half of the time that what it owes may take, unresponsive after all of it. Watched on either way."""
+        patience_ns = successor_unresponsive_ns + slow_ns_per_byte * (self._owner.unanswered_bytes() or 0)
+        idle_ns = self.idle_ticks * successor_check_ns
+        if 2 * idle_ns >= patience_ns and self._probe is None:
+            self._send_probe()
+        if idle_ns >= patience_ns and not self.is_unresponsive:
+            self.is_unresponsive = True
+            self._owner.on_reachability_changed()
+
+    def _on_answer(self) -> None:
+        self.idle_ticks = 0
         if self.is_unresponsive:
             self.is_unresponsive = False
-            self._on_changed()
-
-    def _read_activity(self) -> int:
-        try:
-            return self._channel(self._node).activity
-        except FS3Error:
-            return self._activity
+            self._owner.on_reachability_changed()
 
     def _send_probe(self) -> None:
-        """Something that any storage node answers at once, whatever its disks do."""
         try:
-            probe = self._channel(self._node).start(STORAGE.Find, pb.FindRequest(), timeout_ns=probe_timeout_ns)
+            probe = start_probe(self._owner.channel_to(self._node))
         except FS3Error:
             return
         self._probe = probe
@@ -115,4 +110,4 @@ class SuccessorMonitor:
             return
         self._probe = None
         if not (isinstance(failure, FS3Error) and failure.code in _NO_ANSWER):
-            self._on_activity()
+            self._on_answer()

@@ -2,28 +2,54 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import msgspec
 
 from fs3.base.errors import FS3Error
-from fs3.base.ids import CHUNK_ID_BYTES, ChunkId
-from fs3.base.limits import list_entries_max
+from fs3.base.ids import TargetId
 from fs3.base.status import Code
-from fs3.core.craq.resync.rows import compare_ranges, key_after, list_rows
-from fs3.model.chunk import ChannelRow
-from fs3.ports.chunk_store import ChannelKey
+from fs3.core.craq.replica import Replica
+from fs3.core.craq.resync.rows import RangeState, RemoteRow, compare_ranges, list_rows
+from fs3.model.chunk import ChannelKey, ChannelRow
+from fs3.ports.chunk_store import ChunkStore
 from fs3.ports.disks import Disks
 from fs3.ports.rpc import Call
-from fs3.services.storage.target import TargetShell
-from fs3.wire.pb import storage_pb2 as pb
-from fs3.wire.resync import ResyncFence, answer_to_pb, compare_request_from_pb, fence_from_pb, merge_request_from_pb
-from fs3.wire.storage import malformed
+from fs3.runtime.tasks import TaskSet
+from fs3.services.storage.node_context import NodeContext
+from fs3.wire.resync import (
+    ResyncFence,
+    compare_reply_to_pb,
+    compare_request_from_pb,
+    fence_from_pb,
+    finish_reply_to_pb,
+    list_reply_to_pb,
+    list_request_from_pb,
+    merge_reply_to_pb,
+    merge_request_from_pb,
+)
 
 log = logging.getLogger("fs3.storage")
+
+
+class SyncingTarget(Protocol):
+    """A target that its predecessor may bring up to date. `TargetShell` is the one of production."""
+
+    target: TargetId
+    store: ChunkStore
+    failure: str
+    """Why it cannot work; "" while it can."""
+
+    @property
+    def replica(self) -> Replica:
+        """The machine, which knows whether a fence holds."""
+        ...
+
+    def fail(self, failure: Exception) -> None:
+        """Its store, or what is noted beside it, cannot be relied on."""
+        ...
 
 
 class ResyncSink:
@@ -33,12 +59,12 @@ class ResyncSink:
     under exactly that chain version. The answer names the replica that gives it, also when it refuses.
     """
 
-    def __init__(self, shell_of: Callable[[int], TargetShell | None], disks: Disks, on_complete: Callable[[], None]) -> None:
-        """`changed` is called when the manager should hear at once that a target is complete."""
-        self._shell_of = shell_of
+    def __init__(self, by_chain: Mapping[int, SyncingTarget], disks: Disks, context: NodeContext) -> None:
+        """`by_chain` has the open targets of the node by the id of their chain, and changes with them."""
+        self._by_chain = by_chain
         self._disks = disks
-        self._on_complete = on_complete
-        self._tasks: dict[asyncio.Task[None], None] = {}
+        self._context = context
+        self._tasks = TaskSet()
 
     def compare(self, call: Call) -> None:
         """The handler of CompareRanges."""
@@ -49,49 +75,33 @@ class ResyncSink:
             call.fail(wrong.code, wrong.strerror or "")
             return
         shell, code = self._admit(fence)
-        states: Any = ()
+        states: Sequence[RangeState] = ()
         if shell is not None and not code:
             try:
                 states = compare_ranges(shell.store, shell.store.bad_chunks, ranges)
             except FS3Error as damaged:
                 shell.fail(damaged)
                 code = damaged.code
-        call.reply(pb.CompareRangesReply(states=map(int, states), answer=_answer(shell, code)))
+        call.reply(compare_reply_to_pb(states, code, _incarnation_of(shell)))
 
     def list_rows(self, call: Call) -> None:
         """The handler of ListChunks, from a predecessor."""
-        request: pb.ListChunksRequest = call.request
         try:
-            fence = fence_from_pb(request.fence)
-            for name, key in (("after", request.after), ("until", request.until)):
-                if len(key) not in (0, CHUNK_ID_BYTES):
-                    raise malformed(name, f"{len(key)} bytes are not a chunk id of {CHUNK_ID_BYTES} bytes")
+            fence = fence_from_pb(call.request.fence)
+            wanted = list_request_from_pb(call.request)
         except FS3Error as wrong:
             call.fail(wrong.code, wrong.strerror or "")
             return
         shell, code = self._admit(fence)
-        reply = pb.ListChunksReply()
+        rows: Sequence[RemoteRow] = ()
+        more = False
         if shell is not None and not code:
-            limit = min(request.limit or list_entries_max, list_entries_max)
-            begin = key_after(ChunkId(request.after)) if request.after else b""
             try:
-                rows, reply.more = list_rows(shell.store, shell.store.bad_chunks, begin, request.until, limit)
+                rows, more = list_rows(shell.store, shell.store.bad_chunks, *wanted)
             except FS3Error as damaged:
                 shell.fail(damaged)
-                rows, code = (), damaged.code
-            reply.chunks.extend(
-                pb.ChunkInfo(
-                    chunk=row.chunk,
-                    committed_version=row.committed,
-                    pending_version=row.pending,
-                    length=row.length,
-                    checksum=row.checksum,
-                    bad=row.bad,
-                )
-                for row in rows
-            )
-        reply.answer.CopyFrom(_answer(shell, code))
-        call.reply(reply)
+                code = damaged.code
+        call.reply(list_reply_to_pb(rows, more, code, _incarnation_of(shell)))
 
     def merge(self, call: Call) -> None:
         """The handler of MergeChannels."""
@@ -103,11 +113,9 @@ class ResyncSink:
             return
         shell, code = self._admit(fence)
         if shell is None or code:
-            call.reply(pb.MergeChannelsReply(answer=_answer(shell, code)))
+            call.reply(merge_reply_to_pb(code, _incarnation_of(shell)))
             return
-        task = asyncio.get_running_loop().create_task(self._merge(call, shell, fence, rows))
-        self._tasks[task] = None
-        task.add_done_callback(self._tasks.pop)
+        self._tasks.start(self._merge(call, shell, fence, rows))
 
     def finish(self, call: Call) -> None:
         """The handler of FinishResync."""
@@ -121,33 +129,36 @@ class ResyncSink:
             code = shell.replica.finish_resync(*fence)
             if not code:
                 code = self._note_whole(shell)
-        call.reply(pb.FinishResyncReply(answer=_answer(shell, code)))
+        call.reply(finish_reply_to_pb(code, _incarnation_of(shell)))
         if not code:
-            self._on_complete()
+            self._context.on_target_changed()
 
     async def stop(self) -> None:
         """Wait for what is being merged."""
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.join()
 
-    def _admit(self, fence: ResyncFence) -> tuple[TargetShell | None, Code]:
-        shell = self._shell_of(fence.chain)
+    def _admit(self, fence: ResyncFence) -> tuple[SyncingTarget | None, Code]:
+        shell = self._by_chain.get(fence.chain)
         if shell is None:
             return None, Code.NO_SUCH_TARGET
         if shell.failure:
             return shell, Code.NOT_SERVING
         return shell, shell.replica.check_resync_fence(*fence)
 
-    async def _merge(self, call: Call, shell: TargetShell, fence: ResyncFence, rows: list[tuple[ChannelKey, ChannelRow]]) -> None:
+    async def _merge(
+        self, call: Call, shell: SyncingTarget, fence: ResyncFence, rows: list[tuple[ChannelKey, ChannelRow]]
+    ) -> None:
         try:
             await shell.store.merge_channels(rows)
             code = shell.replica.check_resync_fence(*fence)
         except FS3Error as failure:
             log.warning("target %d: channel rows of its predecessor cannot be stored: %s", shell.target, failure)
             code = failure.code
-        call.reply(pb.MergeChannelsReply(answer=_answer(shell, code)))
+        call.reply(merge_reply_to_pb(code, _incarnation_of(shell)))
 
-    def _note_whole(self, shell: TargetShell) -> Code:
-        """Written down before anybody is told: the target counts as one that has everything, from now on and after a restart."""
+    def _note_whole(self, shell: SyncingTarget) -> Code:
+        """Written down before the predecessor or the manager is told: the target counts as one that has everything, from now on
+        and after a restart."""
         try:
             note = self._disks.read_note(shell.target)
             if not note.whole:
@@ -158,5 +169,5 @@ class ResyncSink:
         return Code.OK
 
 
-def _answer(shell: TargetShell | None, code: Code) -> pb.ResyncAnswer:
-    return answer_to_pb(code, shell.replica.incarnation if shell is not None else 0)
+def _incarnation_of(shell: SyncingTarget | None) -> int:
+    return shell.replica.incarnation if shell is not None else 0

@@ -10,22 +10,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from fs3.base.errors import FS3Error
-from fs3.base.ids import ChunkId, NodeId
+from fs3.base.ids import ChunkId
 from fs3.base.limits import attempt_timeout_ns, repair_retry_max_ns, repair_retry_min_ns, slow_ns_per_byte
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.model.chain import Chain, Slot
 from fs3.model.chunk import ChunkMeta
 from fs3.ports.chunk_store import StoreDamaged
-from fs3.ports.clock import Clock
-from fs3.ports.rpc import Channel
+from fs3.services.storage.node_context import NodeContext
 from fs3.services.storage.target import TargetShell
 from fs3.wire.methods import STORAGE
-from fs3.wire.pb import storage_pb2 as pb
+from fs3.wire.storage import ReadRequestColumns, read_request_to_pb, single_read_reply_from_pb
 
 log = logging.getLogger("fs3.storage")
 
@@ -45,12 +43,11 @@ class _RepairState:
 class Repairer:
     """Repairs one target's bad chunks, one at a time, for as long as the target is open."""
 
-    def __init__(self, shell: TargetShell, clock: Clock, channel: Callable[[NodeId], Channel]) -> None:
-        """`channel` reaches a node or raises FS3Error."""
+    def __init__(self, shell: TargetShell, context: NodeContext) -> None:
         self._shell = shell
         self._store = shell.store
-        self._clock = clock
-        self._channel = channel
+        self._context = context
+        self._clock = context.clock
         self._bad: dict[ChunkId, _RepairState] = {chunk: _RepairState() for chunk in shell.store.bad_chunks}
         self._suspects: deque[ChunkId] = deque()
         self.repaired_chunks = 0
@@ -70,18 +67,18 @@ class Repairer:
         return f"{len(failed)} bad chunks without a good copy, the first is {chunk.hex()}: {trouble.why}"
 
     def may_be_repaired(self, chunk: ChunkId) -> bool:
-        """It is bad, and nobody has failed to repair it yet: it may be good in a moment."""
+        """It is bad, and no repair of it has failed yet: it may be good in a moment."""
         trouble = self._bad.get(chunk)
         return trouble is not None and not trouble.failures and self._find_donors() is not None
 
     def suspect(self, chunk: ChunkId) -> None:
-        """Somebody received wrong bytes of it: look at it. Too many at once are left to the scrub."""
+        """A client received wrong bytes of it: look at it. Too many at once are left to the scrub."""
         if len(self._suspects) < suspects_max and chunk not in self._suspects:
             self._suspects.append(chunk)
             self._woken.set()
 
     def on_chain_changed(self) -> None:
-        """There may be somebody to ask now who was not there before."""
+        """There may be a target to ask now that was not there before."""
         for trouble in self._bad.values():
             trouble.due_ns = 0
         if self._bad:
@@ -115,14 +112,14 @@ class Repairer:
                 return
 
     def _rest_seconds(self) -> float | None:
-        """Until the next chunk is due; None: until somebody wakes it."""
+        """Until the next chunk is due; None: until `_woken` is set."""
         if not self._bad or self._find_donors() is None:
             return None
         return max(0, min(trouble.due_ns for trouble in self._bad.values()) - self._clock.now()) / SECOND
 
     def _find_donors(self) -> tuple[Chain, list[Slot]] | None:
-        """The chain, and who else is in it: whoever has the right bytes may give them, serving or not. None while this target
-        does not serve itself: then it is brought up to date anyway."""
+        """The chain, and the other targets in it: each that has the right bytes may give them, serving or not. None while this
+        target does not serve itself: then it is brought up to date anyway."""
         replica = self._shell.replica
         chain = replica.chain
         if self._shell.failure or chain is None or not replica.position.serves:
@@ -175,21 +172,14 @@ class Repairer:
 
     async def _fetch(self, chunk: ChunkId, chain: Chain, slot: Slot, meta: ChunkMeta) -> memoryview:
         """The committed bytes of another replica. Raises FS3Error when it has not the same version."""
-        request = pb.ReadRequest(
-            chunks=chunk,
-            chains=[chain.id],
-            chain_versions=[chain.version],
-            offsets=[0],
-            lengths=[meta.length],
-            without_checksums=True,
-            repair_version=meta.committed,
-        )
+        columns = ReadRequestColumns([chunk], [chain.id], [chain.version], [0], [meta.length])
+        request = read_request_to_pb(columns, with_checksums=False, repair_version=meta.committed)
         timeout_ns = attempt_timeout_ns + slow_ns_per_byte * meta.length
-        reply = await self._channel(slot.node).call(STORAGE.Read, request, timeout_ns=timeout_ns)
-        code = Code.from_wire(reply.message.codes[0]) if reply.message.codes else Code.PROTOCOL
+        reply = await self._context.channel_to(slot.node).call(STORAGE.Read, request, timeout_ns=timeout_ns)
+        answer = single_read_reply_from_pb(reply.message)
+        code = Code.from_wire(answer.code)
         if code is not Code.OK:
             raise FS3Error(code, f"it answers {code.name}")
-        version = reply.message.versions[0] if reply.message.versions else 0
-        if version != meta.committed:
-            raise FS3Error(Code.NOT_FOUND, f"it has version {version}, here is {meta.committed}")
+        if answer.version != meta.committed:
+            raise FS3Error(Code.NOT_FOUND, f"it has version {answer.version}, here is {meta.committed}")
         return reply.payload if reply.payload is not None else memoryview(b"")

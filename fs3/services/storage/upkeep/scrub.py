@@ -1,6 +1,6 @@
 """The scrub of one target: every committed chunk is read back and verified in the background, again and again.
 
-It goes through the chunks in key order, at a limited rate, and lets everybody else go first. The place it has reached is written
+It goes through the chunks in key order, at a limited rate, and lets clients go first. The place it has reached is written
 down now and then, so that a restart goes on from there. What it finds is marked by the store and repaired like any other.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 
 import msgspec
 
@@ -16,11 +15,11 @@ from fs3.base.errors import FS3Error
 from fs3.base.ids import ChunkId
 from fs3.base.limits import scrub_bytes_per_second_default
 from fs3.base.units import MIB, MINUTE, SECOND
-from fs3.ports.clock import Clock
 from fs3.ports.disks import Disks
-from fs3.services.storage.config import StorageConfig
-from fs3.services.storage.foreground_load import ForegroundLoad, Throttle
+from fs3.services.storage.foreground_load import ForegroundLoad
+from fs3.services.storage.node_context import NodeContext
 from fs3.services.storage.target import TargetShell
+from fs3.services.storage.upkeep.throttle import Throttle
 
 log = logging.getLogger("fs3.storage")
 
@@ -31,15 +30,13 @@ scrub_first_ns = 10 * MINUTE
 """After a target was opened, before its first scrub begins; one that a restart interrupted goes on at once."""
 
 scrub_step_bytes = 4 * MIB
-"""What one step of a scrub reads before it looks whether somebody else needs the disk."""
+"""What one step of a scrub reads before it looks whether clients need the disk."""
 
 
 class Scrubber:
     """Scrubs one target for as long as it is open."""
 
-    def __init__(
-        self, shell: TargetShell, disks: Disks, clock: Clock, foreground: ForegroundLoad, config: Callable[[], StorageConfig]
-    ) -> None:
+    def __init__(self, shell: TargetShell, disks: Disks, context: NodeContext, foreground: ForegroundLoad) -> None:
         self.is_running = False
         self.done_chunks = 0
         """Verified by the one under way."""
@@ -50,12 +47,12 @@ class Scrubber:
         self._shell = shell
         self._store = shell.store
         self._disks = disks
-        self._clock = clock
+        self._context = context
+        self._clock = context.clock
         self._foreground = foreground
-        self._config = config
-        self._throttle = Throttle(clock)
+        self._throttle = Throttle(context.clock)
         self._is_requested = False
-        self._first_at = clock.now() + (0 if disks.read_note(shell.target).scrub_after else scrub_first_ns)
+        self._first_at = self._clock.now() + (0 if disks.read_note(shell.target).scrub_after else scrub_first_ns)
         self._begun_at: int | None = None
         self._woken = asyncio.Event()
         self._task = asyncio.get_running_loop().create_task(self._work())
@@ -98,7 +95,7 @@ class Scrubber:
     async def _wait_turn(self) -> None:
         while not self._is_requested:
             now = self._clock.now()
-            config = self._config()
+            config = self._context.config
             due = self._first_at if self._begun_at is None else self._begun_at + config.scrub_interval_s * SECOND
             if config.scrub_bytes_per_second and now >= due:
                 return
@@ -131,7 +128,7 @@ class Scrubber:
                 noted_at = self._clock.now()
                 self._write(scrub_after=bytes(after))
             # One that was asked for while none is wanted in the background goes at the usual rate.
-            rate = self._config().scrub_bytes_per_second or scrub_bytes_per_second_default
+            rate = self._context.config.scrub_bytes_per_second or scrub_bytes_per_second_default
             await self._throttle.take(max(step.bytes, 1), rate)
         self.passes += 1
         self._write(scrub_after=b"", scrub_passes=self._disks.read_note(target).scrub_passes + 1)

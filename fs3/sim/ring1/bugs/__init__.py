@@ -6,10 +6,10 @@ machines (a collector of garbage against a reader's pin, the repair of lengths a
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from fs3.core.craq.admission.admitter import Admitter
+from fs3.core.craq.flights import Flights
 from fs3.core.craq.replica import Replica
 from fs3.sim.ring1.bugs import admitters, members, replicas, resyncs, stores
 from fs3.sim.ring1.target_host import Parts
@@ -26,65 +26,78 @@ class ProtocolBug:
     scenario: str = ""
     """When seeds are slow to find it: the scenario file that it changes."""
 
+    @property
+    def arranged(self) -> str:
+        """The scenario, as documents name it; "" without one."""
+        return f"scenario `{self.scenario}`" if self.scenario else ""
+
 
 def _replica(kind: type[Replica]) -> Parts:
     return Parts(replica=kind)
 
 
+def _flights(kind: type[Flights]) -> Parts:
+    return Parts(flights=kind)
+
+
 BUGS: dict[str, ProtocolBug] = {
     "commit_before_ack": ProtocolBug(
-        "a target commits before its successor has acknowledged", _replica(replicas.CommitsBeforeAck), 40
+        "a target commits before its successor has acknowledged", _flights(replicas.CommitsBeforeAck), 40
     ),
-    "early_ack": ProtocolBug("the client is answered before the successors have staged", _replica(replicas.AnswersEarly), 40),
+    "early_ack": ProtocolBug("the client is answered before the successors have staged", _flights(replicas.AnswersEarly), 40),
     "no_duplicate_suppression": ProtocolBug(
-        "channel rows are not looked at", _replica(admitters.with_admitter(admitters.ForgetsTags)), 60
+        "channel rows are not looked at", _flights(admitters.with_admitter(admitters.ForgetsTags)), 60
     ),
     "rows_in_memory": ProtocolBug("channel rows do not survive a restart", Parts(chunks=stores.RowsInMemory), 100),
     "tag_not_staged": ProtocolBug("the pending version is stored without its tag", Parts(chunks=stores.StagesNoTag), 100),
     "waits_twice": ProtocolBug(
-        "a retry waits behind its own first sending and is applied again", _replica(replicas.WaitsTwice), 60
+        "a retry waits behind its own first sending and is applied again", _flights(replicas.WaitsTwice), 60
     ),
     "dirty_read": ProtocolBug(
-        "a read shows the pending version", Parts(chunks=stores.ShowsPending, decide=stores.reads_while_pending), 60
+        "a read shows the pending version", Parts(chunks=stores.ShowsPending, answer=stores.reads_while_pending), 60
     ),
     "stale_read": ProtocolBug(
-        "a read shows the committed version while another is pending", Parts(decide=stores.reads_while_pending), 400
+        "a read shows the committed version while another is pending", Parts(answer=stores.reads_while_pending), 400
     ),
-    "no_lease": ProtocolBug("reads are served after the lease has run out", Parts(decide=stores.reads_without_lease), 200),
+    "no_lease": ProtocolBug("reads are served after the lease has run out", Parts(gate=stores.reads_without_lease), 200),
     "reads_before_opened": ProtocolBug(
         "a restarted target serves before it has looked", _replica(replicas.ReadsBeforeOpened), 2000
     ),
     "pendings_forgotten": ProtocolBug("pending versions are not looked at after a restart", Parts(tells_pending=False), 60),
-    "settles_by_itself": ProtocolBug("any restarted target commits its pending versions", _replica(replicas.SettlesByItself), 60),
-    "no_successor_is_tail": ProtocolBug("a target that left the live chain commits", _replica(replicas.TakesItselfForTail), 400),
+    "settles_by_itself": ProtocolBug("any restarted target commits its pending versions", _flights(replicas.SettlesByItself), 60),
+    "no_successor_is_tail": ProtocolBug("a target that left the live chain commits", _flights(replicas.TakesItselfForTail), 400),
     "forgets_when_leaving": ProtocolBug(
-        "a target forgets its pending versions when it leaves", _replica(replicas.ForgetsWhenLeaving), 100
+        "a target forgets its pending versions when it leaves", _flights(replicas.ForgetsWhenLeaving), 100
     ),
-    "ignores_change": ProtocolBug("flights do not notice a new chain version", _replica(replicas.IgnoresChange), 60),
-    "takes_back": ProtocolBug("a pending version is dropped when nobody waits for it", _replica(replicas.TakesBack), 100),
+    "ignores_change": ProtocolBug("flights do not notice a new chain version", _flights(replicas.IgnoresChange), 60),
+    "takes_back": ProtocolBug("a pending version is dropped when nobody waits for it", _flights(replicas.TakesBack), 100),
     "takes_late": ProtocolBug(
-        "late duplicates are taken for new updates", _replica(admitters.with_admitter(Admitter, admitters.NeverLate)), 400
+        "late duplicates are taken for new updates", _flights(admitters.with_admitter(Admitter, admitters.NeverLate)), 400
     ),
-    "any_ack_counts": ProtocolBug("late answers count", _replica(replicas.AnyAckCounts), 1000),
+    "any_ack_counts": ProtocolBug("late answers count", _flights(replicas.AnyAckCounts), 1000),
     "stage_unsynced": ProtocolBug("a stage is answered before it is durable", Parts(chunks=stores.StagesUnsynced), 100),
     "only_floor": ProtocolBug(
         "only the floor tells what is late",
-        _replica(admitters.with_admitter(Admitter, admitters.OnlyFloor)),
+        _flights(admitters.with_admitter(Admitter, admitters.OnlyFloor)),
         scenario="late_duplicates",
     ),
     "row_goes_back": ProtocolBug(
-        "an older update sets the channel row back", _replica(replicas.RowGoesBack), scenario="restart_head"
+        "an older update sets the channel row back",
+        _flights(admitters.with_admitter(admitters.RowGoesBack)),
+        scenario="restart_head",
     ),
     "row_of_view": ProtocolBug(
-        "two commits of one step do not see each other's channel rows", _replica(replicas.RowOfView), scenario="one_step"
+        "two commits of one step do not see each other's channel rows",
+        _flights(admitters.with_admitter(admitters.RowOfView)),
+        scenario="one_step",
     ),
     "no_fence": ProtocolBug(
-        "chain versions are not compared", _replica(admitters.with_admitter(admitters.FencesNothing)), scenario="fences"
+        "chain versions are not compared", _flights(admitters.with_admitter(admitters.FencesNothing)), scenario="fences"
     ),
     "no_read_fence": ProtocolBug(
-        "chain versions of reads are not compared", Parts(decide=stores.reads_any_version), scenario="fences"
+        "chain versions of reads are not compared", Parts(gate=stores.reads_any_version), scenario="fences"
     ),
-    "no_compare": ProtocolBug("replica checksums are not compared", _replica(replicas.ComparesNothing), scenario="disagree"),
+    "no_compare": ProtocolBug("replica checksums are not compared", _flights(replicas.ComparesNothing), scenario="disagree"),
     # Failover.
     "lease_from_receipt": ProtocolBug(
         "the lease is counted from the answer to a heartbeat", Parts(node=members.LeaseFromReceipt), 1000
@@ -106,7 +119,7 @@ BUGS: dict[str, ProtocolBug] = {
     ),
     "same_again": ProtocolBug(
         "a copy of a sending that was refused for want of room is taken",
-        _replica(admitters.with_admitter(Admitter, admitters.SameAgain)),
+        _flights(admitters.with_admitter(Admitter, admitters.SameAgain)),
         scenario="no_space",
     ),
     # Resync.
@@ -134,18 +147,18 @@ BUGS: dict[str, ProtocolBug] = {
     ),
     "late_fill": ProtocolBug(
         "a late duplicate of a fill undoes a newer write",
-        _replica(admitters.with_admitter(admitters.FillsGoBack, admitters.FillsAreNeverLate)),
+        _flights(admitters.with_admitter(admitters.FillsGoBack, admitters.FillsAreNeverLate)),
         scenario="late_fill",
     ),
-    "fills_beside_lanes": ProtocolBug("fills are not ordered with updates", _replica(resyncs.FillsBesideLanes), 200),
+    "fills_beside_lanes": ProtocolBug("fills are not ordered with updates", _flights(resyncs.FillsBesideLanes), 200),
     "finishes_once": ProtocolBug("done is said once and never repeated", Parts(resync=resyncs.FinishesOnce), 400),
     "keeps_leftovers": ProtocolBug(
         "a returning target commits what it had pending once it serves",
-        Parts(replica=resyncs.KeepsLeftovers, host=resyncs.HidesPending),
+        Parts(replica=resyncs.OverlooksLeftovers, flights=resyncs.KeepsLeftovers, host=resyncs.HidesPending),
         400,
     ),
     "commits_leftovers": ProtocolBug(
-        "a returning target commits what it had pending at once", _replica(resyncs.CommitsLeftovers), 600
+        "a returning target commits what it had pending at once", _flights(resyncs.CommitsLeftovers), 600
     ),
     "answers_too_early": ProtocolBug(
         "a resync looks at a target that is still staging what an earlier chain version left",
@@ -154,13 +167,5 @@ BUGS: dict[str, ProtocolBug] = {
     ),
 }
 
-Runner = Callable[[int, Parts], bool]
-
-
 FAST_SEEDS = 200
 """Bugs with at most this budget are looked for in every run of the tests; of the others, a remembered seed is replayed."""
-
-
-def first_caught(bug: ProtocolBug, caught: Runner, base: int) -> int | None:
-    """How many seeds, counted from `base`, it took to catch the bug; None when its budget was not enough."""
-    return next((count + 1 for count in range(bug.seeds) if caught(base + count, bug.parts)), None)

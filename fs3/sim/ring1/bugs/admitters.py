@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from fs3.base.ids import ChunkId, TargetId
 from fs3.core.craq.admission.admitter import Admitter
-from fs3.core.craq.admission.table import ChainRole, FenceCheck, Step
+from fs3.core.craq.admission.table import UNTAGGED, FenceCheck, Step
+from fs3.core.craq.flights import Flights
 from fs3.core.craq.lanes import ReplicaLimits
-from fs3.core.craq.replica import Replica
+from fs3.core.craq.position import ChainRole
 from fs3.core.craq.send_window import DuplicateFilter
 from fs3.core.craq.view import ChunkView
 from fs3.model.chunk import ChannelRow, ChunkMeta, Tag, Update, UpdateKind
@@ -26,6 +27,21 @@ class FencesNothing(Admitter):
         return FenceCheck.EQUAL
 
 
+class RowGoesBack(Admitter):
+    """The channel row is set to whatever was committed last, also when that is older."""
+
+    def choose_row_tag(self, tag: Tag) -> Tag:
+        return tag
+
+
+class RowOfView(Admitter):
+    """The channel row is compared with the store's, which does not show yet what the same step committed before."""
+
+    def choose_row_tag(self, tag: Tag) -> Tag:
+        row = self.view.get_channel(tag.client, tag.channel)
+        return UNTAGGED if row is not None and row.seq > tag.seq else tag
+
+
 class NeverLate(DuplicateFilter):
     """A forwarded update that arrives after everything is over is taken for a new one."""
 
@@ -42,8 +58,8 @@ class OnlyFloor(DuplicateFilter):
         return super().is_late(update)
 
 
-def with_admitter(admitter: type[Admitter], duplicates: type[DuplicateFilter] = DuplicateFilter) -> type[Replica]:
-    class MistakenAdmission(Replica):
+def with_admitter(admitter: type[Admitter], duplicates: type[DuplicateFilter] = DuplicateFilter) -> type[Flights]:
+    class MistakenAdmission(Flights):
         def __init__(self, target_id: TargetId, view: ChunkView, *, incarnation: int, limits: ReplicaLimits) -> None:
             super().__init__(target_id, view, incarnation=incarnation, limits=limits)
             self.admitter = admitter(target_id, view)

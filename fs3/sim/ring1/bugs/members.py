@@ -12,10 +12,10 @@ from fs3.core.craq.completeness import Completeness
 from fs3.core.craq.position import ChainPosition
 from fs3.core.craq.replica import Replica
 from fs3.core.membership.config import MgmtdConfig
-from fs3.core.membership.events import RegistrationAck
 from fs3.core.membership.manager import Manager
 from fs3.core.membership.state import State
 from fs3.model.chain import Chain, LocalState, PublicState, Slot
+from fs3.model.cluster import RegistrationAck
 from fs3.sim.ring1.node_model import NodeModel
 
 

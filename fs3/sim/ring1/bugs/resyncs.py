@@ -11,6 +11,7 @@ from fs3.base.status import Code
 from fs3.core.craq.effects import Effect, FillDone, Forward
 from fs3.core.craq.events import FillRequested
 from fs3.core.craq.flight import NEVER, make_fill_flight
+from fs3.core.craq.flights import Flights
 from fs3.core.craq.replica import Replica
 from fs3.core.craq.resync.machine import Resync
 from fs3.core.craq.resync.plan import Plan
@@ -18,8 +19,7 @@ from fs3.core.craq.resync.rows import RangeDigest, RemoteRow
 from fs3.core.craq.resync.steps import Finish, PositionChanged, ResyncEffect
 from fs3.model.chunk import ChunkMeta, UpdateKind
 from fs3.sim.ring1.chunks import SimChunks
-from fs3.sim.ring1.resync_host import ResyncHost
-from fs3.sim.ring1.target_host import TargetHost
+from fs3.sim.ring1.resync_host import ResyncEnvironment, ResyncHost
 
 
 class _Versions(SimChunks):
@@ -37,10 +37,9 @@ class _Versions(SimChunks):
 class ByVersion(ResyncHost):
     """Copies of a chunk that have the same version are taken for the same."""
 
-    def __init__(self, host: TargetHost) -> None:
-        super().__init__(host)
+    def __init__(self, host: ResyncEnvironment, machine: Resync) -> None:
+        super().__init__(host, machine)
         self.rows = _Versions(host.chunks)
-        source = self.machine
 
         class VersionOnlyResync(Resync):
             def _rows(self, begin: bytes, end: bytes) -> list[tuple[ChunkId, ChunkMeta]]:
@@ -54,7 +53,7 @@ class ByVersion(ResyncHost):
                 finally:
                     self.view = real
 
-        self.machine = VersionOnlyResync(host.target, host.chunks, source.limits)
+        self.machine = VersionOnlyResync(host.target, host.chunks, machine.limits)
 
 
 class _NothingPending(SimChunks):
@@ -72,32 +71,36 @@ class _NothingPending(SimChunks):
 class HidesPending(ResyncHost):
     """What is pending at the successor is not compared."""
 
-    def __init__(self, host: TargetHost) -> None:
-        super().__init__(host)
+    def __init__(self, host: ResyncEnvironment, machine: Resync) -> None:
+        super().__init__(host, machine)
         self.rows = _NothingPending(host.chunks)
 
 
-class KeepsLeftovers(Replica):
+class KeepsLeftovers(Flights):
     """What an earlier chain version left pending is kept while the target syncs, and committed when it serves."""
 
-    def _resume_orphans(self, now: int, out: list[Effect]) -> None:
+    def resume_orphans(self, now: int, out: list[Effect]) -> None:
         if self.position.serves:
-            super()._resume_orphans(now, out)
+            super().resume_orphans(now, out)
+
+
+class OverlooksLeftovers(Replica):
+    """What an earlier chain version left pending is no reason not to be complete."""
 
     def finish_resync(self, chain: ChainId, chain_version: int, source: TargetId, incarnation: int) -> Code:
-        orphans, self.orphans = self.orphans, {}
+        orphans, self.flights.orphans = self.flights.orphans, {}
         code = super().finish_resync(chain, chain_version, source, incarnation)
-        self.orphans = orphans
+        self.flights.orphans = orphans
         return code
 
 
-class CommitsLeftovers(Replica):
+class CommitsLeftovers(Flights):
     """What an earlier chain version left pending is committed as soon as the target syncs."""
 
-    def _resume_orphans(self, now: int, out: list[Effect]) -> None:
+    def resume_orphans(self, now: int, out: list[Effect]) -> None:
         at = self.position
         self.position = replace(at, serves=at.serves or at.successor == 0)
-        super()._resume_orphans(now, out)
+        super().resume_orphans(now, out)
         self.position = at
 
 
@@ -179,14 +182,14 @@ class ForgetsIncarnation(Resync):
         return False
 
 
-class FillsBesideLanes(Replica):
+class FillsBesideLanes(Flights):
     """A fill is sent at once, whatever is under way for its chunk."""
 
-    def _on_fill_requested(self, now: int, event: FillRequested, out: list[Effect]) -> None:
+    def on_fill_requested(self, now: int, event: FillRequested, out: list[Effect]) -> None:
         lane = self.lanes.get(event.chunk)
         at = self.position
         if lane is None or event.chain_version != at.version or not at.successor_syncs:
-            super()._on_fill_requested(now, event, out)
+            super().on_fill_requested(now, event, out)
             return
         update = make_fill_flight(event.chunk, at.chain, at.version, self.view.get(event.chunk)).update
         serial, floor = self.send_window.add(instead_of=0)

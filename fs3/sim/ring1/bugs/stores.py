@@ -6,25 +6,31 @@ from collections.abc import Sequence
 
 from fs3.base.ids import ChunkId, TargetId
 from fs3.base.status import Code
-from fs3.core.craq.reads import decide
+from fs3.core.craq import reads
+from fs3.drivers.memory.chunk_versions import MemoryChunk
+from fs3.drivers.memory.unsynced import BarrierMark, Loss
 from fs3.model.chain import Chain
-from fs3.model.chunk import ChannelRow, ChunkMeta, Tag, Update
-from fs3.sim.ring1.chunks import ChannelKey, Record, SimChunks
+from fs3.model.chunk import ChannelKey, ChannelRow, ChunkMeta, Update, UpdateKind
+from fs3.sim.ring1.chunks import SimChunks
 
 
 class RowsInMemory(SimChunks):
     """Channel rows are kept in memory only."""
 
-    def crash(self, lost: int) -> None:
-        super().crash(lost)
+    def crash(self, loss: Loss) -> None:
+        super().crash(loss)
         self.rows.clear()
 
 
 class StagesNoTag(SimChunks):
     """The pending version is stored without its tag."""
 
-    def choose_stored_tag(self, update: Update) -> Tag | None:
-        return None
+    def stage(self, update: Update) -> tuple[Code, int, int]:
+        result = super().stage(update)
+        if result[0] is Code.OK:
+            found = self.records[update.chunk]
+            self.records[update.chunk] = MemoryChunk(found.committed, found.pending, found.kind, None)
+        return result
 
 
 class StagesUnsynced(SimChunks):
@@ -32,18 +38,18 @@ class StagesUnsynced(SimChunks):
 
     def __init__(self, *, is_new: bool = False) -> None:
         super().__init__(is_new=is_new)
-        self._volatile: dict[ChunkId, Record | None] = {}
+        self._volatile: dict[ChunkId, MemoryChunk | None] = {}
 
     def stage(self, update: Update) -> tuple[Code, int, int]:
         self._volatile.setdefault(update.chunk, self.records.get(update.chunk))
         return super().stage(update)
 
-    def end_barrier(self, mark: int) -> None:
+    def end_barrier(self, mark: BarrierMark) -> None:
         super().end_barrier(mark)
         self._volatile.clear()
 
-    def crash(self, lost: int) -> None:
-        super().crash(lost)
+    def crash(self, loss: Loss) -> None:
+        super().crash(loss)
         for chunk, record in self._volatile.items():
             now = self.records.get(chunk)
             if now is None or not now.meta.pending:
@@ -60,7 +66,7 @@ class DropsUnsynced(SimChunks):
 
     def __init__(self, *, is_new: bool = False) -> None:
         super().__init__(is_new=is_new)
-        self._dropped: dict[ChunkId, Record] = {}
+        self._dropped: dict[ChunkId, MemoryChunk] = {}
 
     def drop_pending(self, chunk: ChunkId) -> None:
         self._dropped[chunk] = self.records[chunk]
@@ -70,8 +76,8 @@ class DropsUnsynced(SimChunks):
         self._dropped.pop(update.chunk, None)
         return super().stage(update)
 
-    def crash(self, lost: int) -> None:
-        super().crash(lost)
+    def crash(self, loss: Loss) -> None:
+        super().crash(loss)
         for chunk, record in self._dropped.items():
             now = self.records.get(chunk)
             if (now.meta.committed if now is not None else 0) == record.meta.committed:
@@ -93,8 +99,8 @@ class MergesInMemory(SimChunks):
                 self._before[key] = before
                 self.rows[key] = row
 
-    def crash(self, lost: int) -> None:
-        super().crash(lost)
+    def crash(self, loss: Loss) -> None:
+        super().crash(loss)
         for key, before in self._before.items():
             if before is None:
                 self.rows.pop(key, None)
@@ -108,23 +114,19 @@ class ShowsPending(SimChunks):
 
     def read(self, chunk: ChunkId) -> tuple[int, bytes]:
         record = self.records[chunk]
-        if record.meta.pending and record.pending is not None:
-            return record.meta.pending, record.pending
+        if record.pending is not None and record.kind is not UpdateKind.REMOVE:
+            return record.pending.version, record.pending.content
         return record.meta.committed, record.content
 
 
-def reads_while_pending(
-    meta: ChunkMeta | None, chain: Chain | None, target: TargetId, version: int, now: int, lease: int
-) -> Code:
-    code = decide(meta, chain, target, version, now, lease)
+def reads_while_pending(meta: ChunkMeta | None, pending_is_dirty: bool) -> Code:
+    code = reads.answer(meta, pending_is_dirty)
     return Code.OK if code is Code.DIRTY and meta is not None and meta.committed else code
 
 
-def reads_without_lease(
-    meta: ChunkMeta | None, chain: Chain | None, target: TargetId, version: int, now: int, lease: int
-) -> Code:
-    return decide(meta, chain, target, version, 0, 1)
+def reads_without_lease(chain: Chain | None, target: TargetId, version: int, now: int, lease: int) -> Code:
+    return reads.gate(chain, target, version, 0, 1)
 
 
-def reads_any_version(meta: ChunkMeta | None, chain: Chain | None, target: TargetId, version: int, now: int, lease: int) -> Code:
-    return decide(meta, chain, target, chain.version if chain is not None else version, now, lease)
+def reads_any_version(chain: Chain | None, target: TargetId, version: int, now: int, lease: int) -> Code:
+    return reads.gate(chain, target, chain.version if chain is not None else version, now, lease)

@@ -10,10 +10,11 @@ from fs3.base.ids import ChainId, ChunkId, ClientId, InodeId, file_chunk
 from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.base.units import KIB, SECOND
-from fs3.client.storage.client import ReadIO, WriteIO
 from fs3.core.craq.admission.table import UNTAGGED
+from fs3.core.files.read_plan import ReadIO
+from fs3.core.files.write_plan import WriteIO
 from fs3.model.chunk import Tag, UpdateKind
-from fs3.sim.ring1.client_model import Operation
+from fs3.sim.checkers.history import Operation
 from fs3.sim.ring2.story import Story
 
 FIRST_INODE = 1 << 50

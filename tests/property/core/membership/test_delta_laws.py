@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from fs3.base.ids import ChainId, NodeId, TableId, TargetId
 from fs3.core.membership.deltas import DeltaLog, routing_bytes
 from fs3.model.chain import Chain, ChainTable, PublicState, Slot
+from fs3.model.cluster import RoutingUpdate
 from fs3.model.routing import Delta, Node, Role, Routing
 from fs3.wire.mgmtd import routing_to_pb
 
@@ -78,4 +79,4 @@ def test_any_version_is_led_to_the_newest(kept: int, history: list) -> None:  # 
 def test_the_size_is_never_underestimated(some_nodes, some_chains, some_tables) -> None:  # type: ignore[no-untyped-def]
     delta = Delta(0, 1 << 40, some_nodes, some_chains, some_tables)
     # 32: the update's own fields.
-    assert routing_to_pb(delta, CLUSTER).ByteSize() <= 32 + routing_bytes(some_nodes, some_chains, some_tables)
+    assert routing_to_pb(RoutingUpdate(delta, CLUSTER)).ByteSize() <= 32 + routing_bytes(some_nodes, some_chains, some_tables)

@@ -22,22 +22,13 @@ from fs3.base.ids import ChainId, NodeId, TargetId
 from fs3.base.prng import Prng
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.core.membership.config import MgmtdConfig
-from fs3.core.membership.events import (
-    Heartbeat,
-    HeartbeatAck,
-    ManagerTick,
-    Persist,
-    Persisted,
-    RegisterNode,
-    RegistrationAck,
-    Rejection,
-    Respond,
-    TargetReport,
-)
+from fs3.core.membership.events import ManagerRequest, ManagerTick, Persist, Persisted, Rejection, Respond
 from fs3.core.membership.manager import Manager
 from fs3.core.membership.state import FORMAT, ClusterRow, Rows, State
 from fs3.model.chain import Chain, LocalState, PublicState, Slot
+from fs3.model.cluster import Heartbeat, HeartbeatAck, RegisterNode, RegistrationAck
 from fs3.model.routing import Role, Routing
+from fs3.model.target_report import TargetReport
 
 CONFIG = MgmtdConfig(storage_nodes=3, replicas=3, targets_per_node=2, reconfigure=True)
 SERVING, SYNCING, LASTSRV = PublicState.SERVING, PublicState.SYNCING, PublicState.LASTSRV
@@ -157,13 +148,13 @@ class World:
         self.serial += 1
         self.mail.append((self.now + self.prng.below(200 * MILLISECOND), self.serial, finish))
 
-    def ask(self, make: Callable[[int], Any], hear: Callable[[Any], None]) -> None:
+    def ask(self, make: Callable[[], Any], hear: Callable[[Any], None]) -> None:
         self.serial += 1
         token = self.serial
 
         def arrive() -> None:
             self.asked[token] = hear
-            self.step(make(token))
+            self.step(ManagerRequest(token, make()))
 
         self.later(arrive)
 
@@ -186,7 +177,7 @@ class World:
         node.lease_until = 0
         node.seq += 1
         seq, incarnation, version = node.seq, node.incarnation, node.view.version
-        self.ask(lambda token: Heartbeat(token, node.number, incarnation, seq, (), version, leaving=True), lambda answer: None)
+        self.ask(lambda: Heartbeat(node.number, incarnation, seq, (), version, leaving=True), lambda answer: None)
         self.kill(node)
 
     def wipe(self, node: NodeProcess) -> None:
@@ -201,7 +192,7 @@ class World:
                 node.number, node.incarnation, node.born = answer.node, answer.incarnation, frozenset(answer.born)
 
         held = tuple(node.targets)
-        self.ask(lambda token: RegisterNode(token, node.name, Role.STORAGE, b"", incarnation, (), "", process, held), hear)
+        self.ask(lambda: RegisterNode(node.name, Role.STORAGE, b"", incarnation, (), "", process, held), hear)
 
     def report(self, node: NodeProcess, chain: Chain, slot: Slot) -> TargetReport:
         target = node.targets[slot.target]
@@ -228,7 +219,7 @@ class World:
                 node.lease_until = max(node.lease_until, node.sent_at[answer.seq] + answer.lease_ns + CONFIG.drift_ns - 1)
                 node.granted = frozenset(report.target for report in reports)
 
-        self.ask(lambda token: Heartbeat(token, node.number, incarnation, seq, reports, version), hear)
+        self.ask(lambda: Heartbeat(node.number, incarnation, seq, reports, version), hear)
 
     def pull(self, node: NodeProcess) -> None:
         def arrive() -> None:

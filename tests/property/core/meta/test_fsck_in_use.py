@@ -20,6 +20,7 @@ from fs3.core.meta.fsck.problems import describe, name_of
 from fs3.core.meta.fsck.repair import repair
 from fs3.core.meta.fsck.snapshot_check import check_namespace
 from fs3.core.meta.garbage import delete_file, dismantle, next_garbage
+from fs3.core.meta.operations import OPERATIONS
 from fs3.core.meta.ops.close import close_file
 from fs3.core.meta.ops.link import link
 from fs3.core.meta.ops.mkdir import mkdir
@@ -36,6 +37,14 @@ from fs3.model.routing import Routing
 
 ROUTING = Routing(tables={TableId(1): ChainTable(TableId(1), 1, 1, tuple(ChainId(number) for number in range(1, 4)))})
 NAMES = "abcde"
+
+RECORDS = {operation: record for record, operation in OPERATIONS.items()}
+
+
+def call(verb: Any, txn: Any, ctx: OpContext, *args: Any, **options: Any) -> Any:
+    """A verb takes its record, made of these fields; other functions take what is given."""
+    record = RECORDS.get(verb)
+    return verb(txn, ctx, *args, **options) if record is None else verb(txn, ctx, record(*args, **options))
 
 
 class Busy:
@@ -56,20 +65,20 @@ class Busy:
     def act(self, verb: Callable[..., Any], *args: Any, **options: Any) -> Any:
         self.wall += 1
         ctx = OpContext(User(0, 0), self.wall, ClientId(b"somebody busy!!!"), 0, ROUTING, LayoutDefaults(TableId(1), 1 << 20, 2))
-        return self.kv.transact_now(lambda txn: verb(txn, ctx, *args, **options))
+        return self.kv.transact_now(lambda txn: call(verb, txn, ctx, *args, **options))
 
     def path(self) -> PathRef:
         return PathRef(path="/".join(self.prng.pick(NAMES) for _ in range(1 + self.prng.below(3))))
 
     def there(self) -> PathRef:
         """Something that exists."""
-        found = [key for key, _ in self.kv.read_now(entries) if not self.is_quiet(key)]
+        found = [key for key, _ in self.kv.read_now(entries) if not self.is_idle(key)]
         if not found:
             return self.path()
         key = self.prng.pick(found)
         return PathRef(InodeId(int.from_bytes(key[4:12], "big")), key[keys.NAME_AT :].decode())
 
-    def is_quiet(self, key: bytes) -> bool:
+    def is_idle(self, key: bytes) -> bool:
         return key[4:12] in self.quiet or key[keys.NAME_AT :] in (b"quiet", b"lost+found") or b"#" in key[keys.NAME_AT :]
 
     def new(self) -> PathRef:

@@ -22,6 +22,7 @@ from fs3.core.meta.errors import MetaError
 from fs3.core.meta.fsck.snapshot_check import check_namespace
 from fs3.core.meta.garbage import delete_file, dismantle, next_garbage
 from fs3.core.meta.idempotency import sweep
+from fs3.core.meta.operations import OPERATIONS
 from fs3.core.meta.ops.close import close_file
 from fs3.core.meta.ops.link import link
 from fs3.core.meta.ops.list import list_directory
@@ -31,7 +32,7 @@ from fs3.core.meta.ops.open import open_file
 from fs3.core.meta.ops.remove import remove
 from fs3.core.meta.ops.rename import rename
 from fs3.core.meta.ops.setattr import set_attributes
-from fs3.core.meta.ops.stat import batch_stat, stat
+from fs3.core.meta.ops.stat import stat, stat_paths
 from fs3.core.meta.ops.statfs import statfs
 from fs3.core.meta.ops.symlink import symlink
 from fs3.core.meta.ops.truncate import truncate
@@ -40,6 +41,7 @@ from fs3.drivers.memory.kv import MemoryKV
 from fs3.model.chain import ChainTable
 from fs3.model.inode import InodeType, User
 from fs3.model.namespace import PathRef, RemoveKind, RenameMode
+from fs3.model.requests import List, Stat
 from fs3.model.routing import Routing
 from fs3.sim.namespace_model import ModelError, ModelNode, NamespaceModel
 
@@ -64,6 +66,14 @@ USER = st.sampled_from(USERS)
 MODES = st.sampled_from([0o777, 0o777, 0o755, 0o700, 0o1777, 0o070, 0o007])
 DIRECTORY_MODES = st.one_of(MODES, st.just(0o2777))
 LENGTHS = st.integers(0, 3)
+
+RECORDS = {operation: record for record, operation in OPERATIONS.items()}
+
+
+def call(verb: Any, txn: Any, ctx: OpContext, *args: Any, **options: Any) -> Any:
+    """A verb takes its record, made of these fields; other functions take what is given."""
+    record = RECORDS.get(verb)
+    return verb(txn, ctx, *args, **options) if record is None else verb(txn, ctx, record(*args, **options))
 
 
 class Namespaces(RuleBasedStateMachine):
@@ -90,7 +100,7 @@ class Namespaces(RuleBasedStateMachine):
         """A verb, once."""
         self.wall += 1
         ctx = self.context(user, 0)
-        return self.kv.transact_now(lambda txn: verb(txn, ctx, *args, **options))
+        return self.kv.transact_now(lambda txn: call(verb, txn, ctx, *args, **options))
 
     def twice(self, expected: Any, verb: Any, *args: Any, user: User, **options: Any) -> Any:
         """A verb and its repetition, against what the dumb namespace says: (what it answered, the dumb one's node), or None."""
@@ -103,7 +113,7 @@ class Namespaces(RuleBasedStateMachine):
         ctx = self.context(user, self.seq)
         before, refusal = self.rows(), None
         try:
-            answer = self.kv.transact_now(lambda txn: verb(txn, ctx, *args, **options))
+            answer = self.kv.transact_now(lambda txn: call(verb, txn, ctx, *args, **options))
         except MetaError as error:
             refusal = error
         if refusal is not None:
@@ -115,7 +125,7 @@ class Namespaces(RuleBasedStateMachine):
         after = self.rows()
         self.wall += 1
         repeated = self.context(user, self.seq)
-        assert self.kv.transact_now(lambda txn: verb(txn, repeated, *args, **options)) == answer
+        assert self.kv.transact_now(lambda txn: call(verb, txn, repeated, *args, **options)) == answer
         assert self.rows() == after
         return answer, node
 
@@ -257,7 +267,7 @@ class Namespaces(RuleBasedStateMachine):
     def stat(self, user: User, spots: list[Any], follow: bool) -> None:
         paths = [self.path(spot) for spot in spots]
         ctx = self.context(user, 0)
-        together = self.see(lambda txn: batch_stat(txn, ctx, InodeId(0), paths, follow))
+        together = self.see(lambda txn: stat_paths(txn, ctx, InodeId(0), paths, follow))
         for path, answer in zip(paths, together, strict=True):
             try:
                 expected: Any = self.model.find(user, path, follow).id
@@ -265,7 +275,7 @@ class Namespaces(RuleBasedStateMachine):
                 expected = fail.code
             assert (answer.code if isinstance(answer, MetaError) else answer.id) == expected
             try:
-                alone: Any = self.see(lambda txn, path=path: stat(txn, ctx, PathRef(path=path), follow))
+                alone: Any = self.see(lambda txn, path=path: stat(txn, ctx, Stat(PathRef(path=path), follow)))
             except MetaError as error:
                 alone = error.code
             assert alone == (answer.code if isinstance(answer, MetaError) else answer)
@@ -276,7 +286,7 @@ class Namespaces(RuleBasedStateMachine):
         assert (done > 0) == bool(self.model.detached_directories)
         self.model.dismantle(limit)
 
-    @precondition(lambda self: self.model.garbage())
+    @precondition(lambda self: self.model.list_garbage())
     @rule()
     def reclaim(self) -> None:
         row, inode = self.see(lambda txn: next_garbage(txn, 1))[0]
@@ -296,13 +306,13 @@ class Namespaces(RuleBasedStateMachine):
         kinds = {"f": InodeType.FILE, "d": InodeType.DIRECTORY, "l": InodeType.SYMLINK}
         while todo:
             node, ref = todo.pop()
-            inode = self.see(lambda txn, ref=ref: stat(txn, ctx, ref, False))
+            inode = self.see(lambda txn, ref=ref: stat(txn, ctx, Stat(ref, False)))
             ours = (node.id, kinds[node.kind], node.mode, node.uid, node.gid, self.model.count_links(node), node.target)
             assert (inode.id, inode.type, inode.mode, inode.uid, inode.gid, inode.nlink, inode.target) == ours
             assert inode.length == (len(node.entries) if node.kind == "d" else node.length)
             if node.kind == "d":
                 assert inode.parent == (node.parent or node).id
-                listing = self.see(lambda txn, id=inode.id: list_directory(txn, ctx, PathRef(id)))
+                listing = self.see(lambda txn, id=inode.id: list_directory(txn, ctx, List(PathRef(id))))
                 assert [entry.name for entry in listing.entries] == sorted(node.entries)
                 todo += [(child, PathRef(inode.id, name)) for name, child in node.entries.items()]
 

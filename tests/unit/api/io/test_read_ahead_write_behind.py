@@ -34,8 +34,9 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 class FakeFile:
     """Bytes, and what was asked of them."""
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: bytes, loop: asyncio.AbstractEventLoop) -> None:
         self.content = content
+        self.loop = loop
         self.asked: list[tuple[int, int]] = []
         self.failures = 0
 
@@ -51,8 +52,8 @@ class FakeFile:
 
 
 def make(length: int, loop: asyncio.AbstractEventLoop, ahead: bool = True) -> tuple[FakeFile, ReadAheadReader]:
-    file = FakeFile(random.Random(1).randbytes(length))
-    return file, ReadAheadReader(lambda: loop, file.fetch, length, ahead)
+    file = FakeFile(random.Random(1).randbytes(length), loop)
+    return file, ReadAheadReader(file, length, ahead)
 
 
 def test_reads_of_all_kinds_return_the_file(loop: asyncio.AbstractEventLoop) -> None:

@@ -17,6 +17,7 @@ from fs3.base.units import MILLISECOND, SECOND
 from fs3.client.mgmtd.client import MgmtdClient
 from fs3.client.routing import StaticRouting
 from fs3.drivers.memory.kv import MemoryKV
+from fs3.model.cluster import Heartbeat, ManagerInfo, RegisterNode
 from fs3.model.routing import Role, Routing
 from fs3.ports.rpc import Call
 from fs3.services.mgmtd import MgmtdConfig
@@ -28,8 +29,8 @@ WAIT = 10 * SECOND
 FIRST, SECOND_ONE = "tcp://m:1", "tcp://m:2"
 
 
-def registration(name: str) -> pb.RegisterNodeRequest:
-    return pb.RegisterNodeRequest(name=name, role=int(Role.META), incarnation=1)  # type: ignore[arg-type]
+def registration(name: str) -> RegisterNode:
+    return RegisterNode(name, Role.META, b"", 1, (), "")
 
 
 def answering(cluster: pb.GetClusterReply) -> Any:
@@ -159,7 +160,7 @@ async def test_requests_move_to_the_next_address(world: Any) -> None:
     world.network.stop(FIRST)
     await service.stop()
     await world.serve(kv, endpoint=SECOND_ONE)
-    assert (await client.register(registration("n2"))).node_id == 2
+    assert (await client.register(registration("n2"))).node == 2
     assert world.network.calls[SECOND_ONE, "RegisterNode"] == 1
 
 
@@ -170,7 +171,7 @@ async def test_what_may_have_happened_is_repeated_only_when_that_is_harmless(wor
     with pytest.raises(Unreachable, match="torn"):
         await client.set_config(Role.META, "replicas = 1")
     world.network.faults[FIRST] = [error(Code.DISCONNECTED, "torn")]
-    assert (await client.register(registration("n"))).node_id == 1
+    assert (await client.register(registration("n"))).node == 1
     world.network.faults[FIRST] = [error(Code.NOT_PRIMARY, "not any more")]
     assert await client.set_config(Role.META, "replicas = 1") == 1
 
@@ -180,7 +181,7 @@ async def test_a_call_without_manager_fails_in_time(world: Any) -> None:
     client = await world.started(connect_timeout_ns=50 * MILLISECOND)
     world.network.stop(FIRST)
     with pytest.raises(Unreachable):
-        await client.heartbeat(pb.HeartbeatRequest(node_id=1, incarnation=1, seq=1), timeout_ns=20 * MILLISECOND)
+        await client.heartbeat(Heartbeat(NodeId(1), 1, 1), timeout_ns=20 * MILLISECOND)
 
 
 async def test_a_server_without_streams_is_polled(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,7 +244,8 @@ async def test_refresh_gets_what_is_pushed_while_its_pull_hangs(world: Any) -> N
     world.network.bindings[FIRST] = unanswered
     waiting = asyncio.create_task(client.refresh(0))
     await asyncio.sleep(0)
-    other = await world.network.connector().channel([FIRST]).call(MGMTD.RegisterNode, registration("n"))
+    request = pb.RegisterNodeRequest(name="n", role=int(Role.META), incarnation=1)  # type: ignore[arg-type]
+    other = await world.network.connector().channel([FIRST]).call(MGMTD.RegisterNode, request)
     assert other.message.node_id == 1
     assert (await waiting).version == 1
 
@@ -326,7 +328,7 @@ async def test_addresses_of_managers_that_moved_do_not_pile_up(world: Any) -> No
     await world.serve()
     client = await world.started()
     for index in range(200):
-        client._selector.learn([pb.Manager(name="m", endpoints=[f"tcp://moved:{index}"])])
+        client._selector.learn([ManagerInfo("m", (f"tcp://moved:{index}",))])
     known = client._selector._addresses
     assert len(known) <= 2 * managers_max + 1
     assert (FIRST,) in known

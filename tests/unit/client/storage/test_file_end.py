@@ -25,7 +25,7 @@ class Chunks:
         self.rounds = 0
         self.asked = 0
 
-    async def find_next(self, keys: Sequence[tuple[ChunkId, ChainId]]) -> list[FindOutcome]:
+    async def find_next(self, keys: Sequence[tuple[ChunkId, ChainId]], *, timeout_ns: int = 0) -> list[FindOutcome]:
         self.rounds += 1
         self.asked += len(keys)
         answers = []
@@ -50,7 +50,7 @@ def layout(stripe: int) -> Layout:
 
 def run(chunks: Chunks, stripe: int, length: int) -> int:
     try:
-        find_file_end(chunks.find_next, INODE, layout(stripe), length).send(None)
+        find_file_end(chunks, INODE, layout(stripe), length).send(None)
     except StopIteration as done:
         return int(done.value)
     raise AssertionError("nothing here waits")
@@ -92,8 +92,9 @@ def test_a_file_whose_length_is_right_costs_one_round() -> None:
 
 
 async def test_a_chain_that_does_not_answer_is_named() -> None:
-    async def find(keys: Sequence[tuple[ChunkId, ChainId]]) -> list[FindOutcome]:
-        return [FindOutcome(Code.NOT_SERVING, message="nobody serves") for _ in keys]
+    class Unserved:
+        async def find_next(self, keys: Sequence[tuple[ChunkId, ChainId]], *, timeout_ns: int = 0) -> list[FindOutcome]:
+            return [FindOutcome(Code.NOT_SERVING, message="nobody serves") for _ in keys]
 
     with pytest.raises(FS3Error, match="chain 1 does not tell where inode 77 ends: nobody serves"):
-        await find_file_end(find, INODE, layout(2), 0)
+        await find_file_end(Unserved(), INODE, layout(2), 0)

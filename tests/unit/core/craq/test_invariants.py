@@ -18,13 +18,13 @@ def test_a_healthy_replica_passes(head: OneReplica) -> None:
 
 
 def test_a_deadline_that_is_not_armed_is_noticed(head: OneReplica) -> None:
-    flying(head).replica._due_ns = NEVER
+    flying(head).replica.flights._due_ns = NEVER
     with pytest.raises(AssertionError, match="not armed"):
         invariants.check(head.replica)
 
 
 def test_a_token_that_waits_twice_is_noticed(head: OneReplica) -> None:
-    (lane,) = flying(head).replica.lanes.values()
+    (lane,) = flying(head).replica.flights.lanes.values()
     lane.flight.waiters.append(1)
     with pytest.raises(AssertionError, match="waits twice"):
         invariants.check(head.replica)
@@ -37,40 +37,40 @@ def test_a_flight_without_its_pending_version_is_noticed(head: OneReplica) -> No
 
 
 def test_a_pending_version_nobody_takes_care_of_is_noticed(head: OneReplica) -> None:
-    flying(head).replica.lanes.clear()
-    head.replica.send_window.clear()
+    flying(head).replica.flights.lanes.clear()
+    head.replica.flights.send_window.clear()
     with pytest.raises(AssertionError, match="nobody takes care"):
         invariants.check(head.replica, head.store.list_pending())
 
 
 def test_waiting_for_an_answer_without_a_serial_is_noticed(head: OneReplica) -> None:
-    (lane,) = flying(head).replica.lanes.values()
+    (lane,) = flying(head).replica.flights.lanes.values()
     lane.flight.serial = 0
     with pytest.raises(AssertionError, match="serial 0 while FORWARDING"):
         invariants.check(head.replica)
 
 
 def test_resting_without_a_deadline_is_noticed(head: OneReplica) -> None:
-    (lane,) = flying(head).replica.lanes.values()
+    (lane,) = flying(head).replica.flights.lanes.values()
     lane.flight.phase = FlightPhase.RESTING
     lane.flight.serial = 0
     lane.flight.retry_ns = NEVER
-    head.replica.send_window.clear()
+    head.replica.flights.send_window.clear()
     with pytest.raises(AssertionError, match="RESTING without a deadline"):
         invariants.check(head.replica)
 
 
 def test_flights_outside_the_live_chain_are_noticed(head: OneReplica) -> None:
-    lanes = dict(flying(head).replica.lanes)
+    lanes = dict(flying(head).replica.flights.lanes)
     head.join(chain(2, 2, 3, out=(1,)))
-    head.replica.lanes.update(lanes)
+    head.replica.flights.lanes.update(lanes)
     with pytest.raises(AssertionError, match="outside the live chain"):
         invariants.check(head.replica)
 
 
 def test_the_cheap_check_notices_answers_waited_for_without_a_successor(tail: OneReplica) -> None:
     tail.replica.check()
-    tail.replica.send_window.add(instead_of=0)
+    tail.replica.flights.send_window.add(instead_of=0)
     with pytest.raises(AssertionError, match="more answers than it has flights"):
         tail.replica.check()
 
@@ -94,7 +94,7 @@ def test_a_fill_of_another_version_than_what_is_committed_is_noticed() -> None:
 
 def test_a_fill_that_somebody_waits_for_is_noticed() -> None:
     source = filling()
-    (lane,) = source.replica.lanes.values()
+    (lane,) = source.replica.flights.lanes.values()
     lane.flight.waiters.append(7)
     with pytest.raises(AssertionError, match="somebody waits for a fill"):
         invariants.check(source.replica)
@@ -102,7 +102,7 @@ def test_a_fill_that_somebody_waits_for_is_noticed() -> None:
 
 def test_a_fill_of_an_older_chain_version_is_noticed() -> None:
     source = filling()
-    (lane,) = source.replica.lanes.values()
+    (lane,) = source.replica.flights.lanes.values()
     lane.fill_version = 1
     with pytest.raises(AssertionError, match="older chain version"):
         invariants.check(source.replica)

@@ -3,8 +3,7 @@ from __future__ import annotations
 import pytest
 
 from fs3.base.ids import TargetId
-from fs3.core.craq.admission.table import ChainRole
-from fs3.core.craq.position import position_in
+from fs3.core.craq.position import ChainRole, position_in
 from fs3.sim.ring1.one_replica import CHAIN, chain
 
 MIXED = chain(5, 1, 2, 3, syncing=(4, 5), out=(6,))

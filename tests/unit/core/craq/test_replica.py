@@ -43,7 +43,7 @@ def test_the_head_numbers_stages_forwards_and_commits_in_this_order(head: OneRep
     effects = head.ack(effects)
     assert kinds(effects) == ["Commit", "AnswerUpdate"]
     assert codes(effects) == [Code.OK]
-    assert not head.replica.lanes
+    assert not head.replica.flights.lanes
     assert head.replica.next_deadline() is None
 
 
@@ -72,8 +72,8 @@ def test_what_cannot_be_staged_leaves_nothing_behind(head: OneReplica) -> None:
     effects = head.complete_stage(head.ask(write(1)), Code.NO_SPACE)
     assert kinds(effects) == ["AnswerUpdate"]
     assert codes(effects) == [Code.NO_SPACE]
-    assert not head.replica.lanes
-    assert not head.replica.orphans
+    assert not head.replica.flights.lanes
+    assert not head.replica.flights.orphans
 
 
 def test_a_tail_that_is_not_open_yet_takes_no_place() -> None:
@@ -293,7 +293,7 @@ def test_after_the_deadline_the_asker_is_told_and_the_update_goes_on(head: OneRe
     for _ in range(100):
         effects += head.tick(10)
     assert codes(effects) == [Code.DEADLINE]
-    (lane,) = head.replica.lanes.values()
+    (lane,) = head.replica.flights.lanes.values()
     assert lane.flight.phase is FlightPhase.FORWARDING
     # A repetition attaches, and gets its own deadline.
     assert head.ask(write(1)) == []
@@ -323,7 +323,7 @@ def test_any_difference_is_a_disagreement(head: OneReplica, changes: dict[str, i
 def test_a_disagreement_further_down_is_passed_on(head: OneReplica) -> None:
     effects = head.ack(head.complete_stage(head.ask(write(1))), Code.REPLICAS_DISAGREE)
     assert codes(effects) == [Code.REPLICAS_DISAGREE]
-    (lane,) = head.replica.lanes.values()
+    (lane,) = head.replica.flights.lanes.values()
     assert lane.flight.phase is FlightPhase.HALTED
 
 

@@ -136,8 +136,8 @@ def test_who_leaves_the_live_chain_refuses_everything_and_commits_nothing(body: 
     effects = body.join(chain(2, 1, 3, out=(2,)))
     assert kinds(effects) == ["AnswerUpdate", "AnswerUpdate"]
     assert codes(effects) == [Code.NOT_SERVING, Code.NOT_SERVING]
-    assert not body.replica.lanes
-    assert list(body.replica.orphans) == [chunk(0)]
+    assert not body.replica.flights.lanes
+    assert list(body.replica.flights.orphans) == [chunk(0)]
 
 
 @pytest.mark.parametrize("gone", [None, chain(2, 1, 3)])
@@ -146,7 +146,7 @@ def test_who_leaves_while_the_disk_works_answers_when_it_is_done(body: OneReplic
     assert body.join(gone) == []  # type: ignore[arg-type]
     effects = body.complete_stage(effects)
     assert codes(effects) == [Code.NOT_SERVING]
-    assert list(body.replica.orphans) == [chunk(0)]
+    assert list(body.replica.flights.orphans) == [chunk(0)]
 
 
 def test_who_leaves_and_is_back_before_the_disk_is_done_goes_on(body: OneReplica) -> None:

@@ -6,9 +6,10 @@ import pytest
 
 from fs3.base.ids import ChainId, NodeId, TargetId
 from fs3.base.status import Code
-from fs3.core.craq.admission.table import UNTAGGED, ChainRole
+from fs3.core.craq.admission.table import UNTAGGED
 from fs3.core.craq.effects import Effect, FillDone, Forward
 from fs3.core.craq.events import FillRequested, ForwardDone, StoreOpened
+from fs3.core.craq.position import ChainRole
 from fs3.model.chain import Chain, LocalState, PublicState, Slot
 from fs3.model.chunk import UpdateKind, UpdateResult
 from fs3.sim.ring1.one_replica import (
@@ -53,7 +54,7 @@ def test_a_fill_sends_what_is_committed_and_stages_nothing_here(source: OneRepli
     result = UpdateResult(Code.OK, 1, meta.length, meta.checksum)
     effects = source.feed(ForwardDone(chunk(0), 1, forward.attempt, result))
     assert [(effect.code, effect.length) for effect in effects if isinstance(effect, FillDone)] == [(Code.OK, 4)]
-    assert not source.replica.lanes
+    assert not source.replica.flights.lanes
 
 
 def test_filling_a_chunk_that_is_not_here_removes_it_there(source: OneReplica) -> None:

@@ -6,12 +6,13 @@ from fs3.base.status import Code, Retry
 from fs3.core.files.retry import (
     BACKOFF_NS_MAX,
     BACKOFF_NS_MIN,
+    RETRIES,
     ROUTING_FRESH_NS,
-    TABLE,
     RetryAction,
     Situation,
     backoff_ns,
     decide,
+    facts_of,
 )
 
 OLD, NEW = ROUTING_FRESH_NS, ROUTING_FRESH_NS - 1
@@ -19,10 +20,11 @@ FAILURES = [code for code in Code if code is not Code.OK]
 
 
 def test_exactly_one_row_matches_every_situation():
+    RETRIES.check()
     flags = (False, True)
     for code, attempt, age, read, repeatable, others, tail in product(FAILURES, (1, 2, 3, 9), (0, NEW, OLD), *(flags,) * 4):
         situation = Situation(code, attempt, age, read, repeatable, others, tail)
-        rows = [row.why for row in TABLE if row.when(situation)]
+        rows = [row.why for row in RETRIES.rows if row.matches(facts_of(situation))]
         assert len(rows) == 1, f"{situation}: {rows}"
 
 
@@ -31,8 +33,8 @@ def test_every_row_is_reached():
     reached = set()
     for code, attempt, age, read, repeatable, others, tail in product(FAILURES, (1, 3), (NEW, OLD), *(flags,) * 4):
         situation = Situation(code, attempt, age, read, repeatable, others, tail)
-        reached.add(next(row.why for row in TABLE if row.when(situation)))
-    assert reached == {row.why for row in TABLE}
+        reached.add(RETRIES.row_for(facts_of(situation)).why)
+    assert reached == {row.why for row in RETRIES.rows}
 
 
 @pytest.mark.parametrize(

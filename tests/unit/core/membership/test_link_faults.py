@@ -7,24 +7,16 @@ import msgspec
 from fs3.base.ids import ChainId, NodeId, TargetId
 from fs3.base.units import SECOND
 from fs3.core.membership.config import MgmtdConfig
-from fs3.core.membership.events import (
-    Effect,
-    Heartbeat,
-    HeartbeatAck,
-    ManagerTick,
-    Persist,
-    Persisted,
-    RegisterNode,
-    Respond,
-    TargetReport,
-)
+from fs3.core.membership.events import Effect, ManagerRequest, ManagerTick, Persist, Persisted, Respond
 from fs3.core.membership.lease_health import LeaseHealth
 from fs3.core.membership.link_faults import LinkFaults
 from fs3.core.membership.manager import Manager
 from fs3.core.membership.state import FORMAT, ClusterRow, State
 from fs3.core.membership.transition import next_chain
 from fs3.model.chain import Chain, LocalState, PublicState, Slot
+from fs3.model.cluster import Heartbeat, HeartbeatAck, RegisterNode
 from fs3.model.routing import Role
+from fs3.model.target_report import TargetReport
 
 SERVING, SYNCING, WAITING, OFFLINE = PublicState.SERVING, PublicState.SYNCING, PublicState.WAITING, PublicState.OFFLINE
 CONFIG = MgmtdConfig(storage_nodes=3, replicas=3, targets_per_node=1)
@@ -148,7 +140,7 @@ class Cluster:
         self.manager = Manager(self.now, config, State(ClusterRow(FORMAT, b"c" * 16, "fs3")))
         self.seq = 0
         for number in (1, 2, 3):
-            self.step(RegisterNode(0, f"storage-{number}", Role.STORAGE, b"", 1, (f"tcp://{number}:1",), "h"))
+            self.step(ManagerRequest(0, RegisterNode(f"storage-{number}", Role.STORAGE, b"", 1, (f"tcp://{number}:1",), "h")))
         self.beat_all()
 
     def step(self, event: object) -> list[Respond]:
@@ -182,7 +174,7 @@ class Cluster:
             state = LocalState.UPTODATE if slot.state is SERVING else LocalState.ONLINE
         self.seq += 1
         report = TargetReport(slot.target, state, version or self.chain.version, unreachable=unreachable)
-        [reply] = self.step(Heartbeat(0, node, 1, self.seq, (report,), self.manager.published.version))
+        [reply] = self.step(ManagerRequest(0, Heartbeat(node, 1, self.seq, (report,), self.manager.published.version)))
         assert isinstance(reply.answer, HeartbeatAck)
         return reply.answer.leave
 

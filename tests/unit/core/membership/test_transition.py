@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 
 from fs3.base.ids import ChainId, NodeId, TargetId
-from fs3.core.membership.transition import TABLE, Outlook, is_possible, next_chain, outlook_of, table_text
+from fs3.core.membership.transition import TRANSITIONS, Outlook, is_possible, next_chain, outlook_of
 from fs3.model.chain import Chain, LocalState, PublicState, Slot
 
 PUBLIC = {
@@ -37,10 +37,8 @@ def show(found: Chain) -> str:
 
 
 def test_exactly_one_row_matches_each_case() -> None:
-    for public, report, outlook in product(PublicState, (*LocalState, None), Outlook):
-        rows = [row for row in TABLE if row.public is public and report in row.local and outlook in row.outlook]
-        expected = 1 if is_possible(public, report, outlook) else 0
-        assert len(rows) == expected, (public, report, outlook, rows)
+    TRANSITIONS.check()
+    assert set(TRANSITIONS.cases()) == set(product(PublicState, (*LocalState, None), Outlook))
 
 
 def test_what_is_called_impossible_is_and_nothing_else() -> None:
@@ -96,6 +94,6 @@ def test_an_unchanged_chain_is_the_same_object() -> None:
 
 
 def test_the_table_can_be_printed() -> None:
-    lines = table_text().splitlines()
-    assert len(lines) == len(TABLE) + 2
+    lines = TRANSITIONS.markdown().splitlines()
+    assert len(lines) == len(TRANSITIONS.rows) + 2
     assert "| LASTSRV | UPTODATE | back | SERVING | complete, so it restarts the chain; several may at once |" in lines

@@ -13,6 +13,7 @@ from fs3.core.meta.bootstrap import ensure_root
 from fs3.core.meta.context import LayoutDefaults, OpContext
 from fs3.core.meta.errors import MetaError
 from fs3.core.meta.fsck.snapshot_check import check_namespace
+from fs3.core.meta.operations import OPERATIONS
 from fs3.core.meta.ops.close import close_file
 from fs3.core.meta.ops.list import list_directory
 from fs3.core.meta.ops.mkdir import mkdir
@@ -61,12 +62,12 @@ class Space:
         """A verb in a transaction of its own."""
         self.wall += 1000
         ctx = self.context(user, client, seq)
-        return self.kv.transact_now(lambda txn: op(txn, ctx, *_refs(args), **_refs_of(options)))
+        return self.kv.transact_now(lambda txn: _call(op, txn, ctx, _refs(args), _refs_of(options)))
 
     def see(self, op: Any, *args: Any, **options: Any) -> Any:
         """A verb that only reads, on a snapshot; the clock stands still."""
         ctx = self.context()
-        return self.kv.read_now(lambda txn: op(txn, ctx, *_refs(args), **options))
+        return self.kv.read_now(lambda txn: _call(op, txn, ctx, _refs(args), options))
 
     def raw(self, op: Any) -> Any:
         """A function of a transaction alone."""
@@ -123,6 +124,15 @@ class Space:
             else:
                 found.add(below)
         return found
+
+
+_RECORDS = {operation: record for record, operation in OPERATIONS.items()}
+
+
+def _call(op: Any, txn: Any, ctx: OpContext, args: list[Any], options: dict[str, Any]) -> Any:
+    """`mkdir, "d", mode=0o700` is the verb of `Mkdir(PathRef.of("d"), mode=0o700)`; other functions take what is given."""
+    record = _RECORDS.get(op)
+    return op(txn, ctx, *args, **options) if record is None else op(txn, ctx, record(*args, **options))
 
 
 def _refs(args: tuple[Any, ...]) -> list[Any]:

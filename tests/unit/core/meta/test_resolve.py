@@ -15,6 +15,7 @@ from fs3.core.meta.ops.stat import stat
 from fs3.core.meta.resolve import path_bytes_max, path_depth_max
 from fs3.drivers.memory.kv import MemoryKV
 from fs3.model.namespace import PathRef, RemoveKind
+from fs3.model.requests import Stat
 
 
 @pytest.fixture
@@ -230,4 +231,4 @@ def test_a_row_that_cannot_be_read_names_itself(space):
 def test_a_store_without_a_namespace():
     kv = MemoryKV()
     with pytest.raises(MetaError, match="missing"):
-        kv.read_now(lambda txn: stat(txn, None, PathRef(path="a"), True))
+        kv.read_now(lambda txn: stat(txn, None, Stat(PathRef(path="a"))))

@@ -7,8 +7,8 @@ import pytest
 from fs3.base.errors import FS3Error
 from fs3.base.ids import TargetId
 from fs3.base.status import Code
+from fs3.drivers.os.data_directories import DataDirectories
 from fs3.ports.disks import TargetNote
-from fs3.services.storage import DataDirectories
 
 
 def directories(tmp_path, *names, node="storage-1"):

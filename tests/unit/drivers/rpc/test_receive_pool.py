@@ -1,10 +1,19 @@
 """Request buffers: bounded, used again, handed out in turn."""
 
+from collections.abc import Callable
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fs3.base.units import KIB, MIB
 from fs3.drivers.rpc.receive_pool import ReceivePool
+
+
+class Waiter:
+    """Passes on what it is granted."""
+
+    def __init__(self, take: Callable[[memoryview], object]) -> None:
+        self.on_buffer_granted = take
 
 
 def test_buffers_have_the_length_that_was_asked_for() -> None:
@@ -47,8 +56,8 @@ def test_whoever_waits_is_served_in_turn_however_small_the_others_are() -> None:
     held = [pool.acquire(256 * KIB) for _ in range(4)]
     served: list[tuple[str, memoryview]] = []
     assert pool.acquire(1) is None
-    pool.claim(512 * KIB, lambda view: served.append(("large", view)))
-    pool.claim(1, lambda view: served.append(("small", view)))
+    pool.claim(512 * KIB, Waiter(lambda view: served.append(("large", view))))
+    pool.claim(1, Waiter(lambda view: served.append(("small", view))))
     assert pool.waiting_count == 2
     pool.release(held[0])  # type: ignore[arg-type]
     assert not served
@@ -64,8 +73,8 @@ def test_a_place_that_is_given_up_lets_the_next_one_in() -> None:
     pool = ReceivePool(bytes_max=MIB)
     held = pool.acquire(512 * KIB)
     served: list[str] = []
-    large = pool.claim(MIB, lambda view: served.append("large"))
-    pool.claim(KIB, lambda view: served.append("small"))
+    large = pool.claim(MIB, Waiter(lambda view: served.append("large")))
+    pool.claim(KIB, Waiter(lambda view: served.append("small")))
     pool.cancel(large)
     assert served == ["small"]
     pool.cancel(large)
@@ -85,7 +94,7 @@ def test_what_others_allocated_counts_too() -> None:
     assert not pool.charge(200 * KIB)
     assert pool.acquire(200 * KIB) is None
     served: list[memoryview] = []
-    pool.claim(200 * KIB, served.append)
+    pool.claim(200 * KIB, Waiter(served.append))
     pool.discharge(900 * KIB)
     assert len(served) == 1
 
@@ -102,7 +111,7 @@ def test_the_bounds_always_hold(steps: list[tuple[bool, int]]) -> None:
                 held.append(view)
             else:
                 claims += 1
-                pool.claim(size, held.append)
+                pool.claim(size, Waiter(held.append))
         elif held:
             pool.release(held.pop(size % len(held)))
         assert pool.held_bytes <= MIB

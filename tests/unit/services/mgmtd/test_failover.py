@@ -13,7 +13,9 @@ from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.client.mgmtd.member import Member
 from fs3.drivers.memory.kv import MemoryKV
+from fs3.model.cluster import RegisterNode
 from fs3.model.routing import Role
+from fs3.runtime.incarnation import GivenIncarnation
 from fs3.services.mgmtd import MgmtdConfig
 from fs3.wire.methods import MGMTD
 from fs3.wire.pb import mgmtd_pb2 as pb
@@ -25,8 +27,12 @@ CONFIG = MgmtdConfig(
 )
 
 
-def registration(name: str, role: Role = Role.META, **more: Any) -> pb.RegisterNodeRequest:
-    return pb.RegisterNodeRequest(name=name, role=int(role), **({"incarnation": 1} | more))  # type: ignore[arg-type]
+def registration(name: str) -> RegisterNode:
+    return RegisterNode(name, Role.META, b"", 1, (), "")
+
+
+def registration_to_pb(name: str) -> pb.RegisterNodeRequest:
+    return pb.RegisterNodeRequest(name=name, role=int(Role.META), incarnation=1)  # type: ignore[arg-type]
 
 
 class Stoppable(MemoryKV):
@@ -77,7 +83,7 @@ async def test_a_second_manager_stands_by_and_names_the_first(world: Any) -> Non
     assert (first.is_primary, second.is_primary) == (True, False)
     channel = world.network.connector().channel([OTHER])
     with pytest.raises(FS3Error) as failure:
-        await channel.call(MGMTD.RegisterNode, registration("n"))
+        await channel.call(MGMTD.RegisterNode, registration_to_pb("n"))
     assert failure.value.code is Code.NOT_PRIMARY
     assert "mgmtd-2 is not the primary manager; mgmtd was when it looked last" in str(failure.value)
     client = await world.started(OTHER)
@@ -97,17 +103,17 @@ async def test_when_the_primary_is_killed_the_next_one_goes_on(world: Any) -> No
     await client.wait_routing(lambda routing: True, WAIT)
     await until(lambda: len(client._selector._addresses) == 2)
     world.kill(FIRST)
-    assert (await client.register(registration("n2"))).node_id == 2
+    assert (await client.register(registration("n2"))).node == 2
     said = await primary_at(world, OTHER)
     assert said.epoch == 2
     status = await client.status()
     assert [(manager.name, manager.is_primary) for manager in status.managers] == [("mgmtd", False), ("mgmtd-2", True)]
-    assert [node.name for node in status.routing.nodes] == ["n1", "n2"]
+    assert [node.name for node in status.routing.nodes.values()] == ["n1", "n2"]
 
 
 async def test_one_that_stops_hands_over_at_once(world: Any) -> None:
     kv = MemoryKV()
-    slow = MgmtdConfig(manager_lease_ns=1500 * SECOND)
+    slow = MgmtdConfig(manager_lease_ns=15 * SECOND)
     first = await world.serve(kv, slow)
     await world.serve(kv, slow, OTHER, name="mgmtd-2")
     client = await world.started(FIRST)
@@ -115,7 +121,7 @@ async def test_one_that_stops_hands_over_at_once(world: Any) -> None:
     await stopping
     record = (await world.network.connector().channel([OTHER]).call(MGMTD.GetCluster, pb.GetClusterRequest())).message
     assert not record.is_primary
-    world.clock.added += 100 * SECOND  # it looks at the record; the lease is not nearly over
+    world.clock.added += 1 * SECOND  # it looks at the record; the lease is not nearly over
     await primary_at(world, OTHER)
     assert client.cluster == b"c" * 16
 
@@ -129,7 +135,7 @@ async def test_a_stopped_primary_that_wakes_up_harms_nobody(world: Any) -> None:
     client = await world.started(FIRST)
     await client.register(registration("n1"))
     mine.hanging = []
-    request = asyncio.create_task(world.network.connector().channel([FIRST]).call(MGMTD.RegisterNode, registration("lost")))
+    request = asyncio.create_task(world.network.connector().channel([FIRST]).call(MGMTD.RegisterNode, registration_to_pb("lost")))
     await asyncio.sleep(0)
     second = await world.serve(Stoppable(shared), CONFIG, OTHER, name="mgmtd-2")
     await primary_at(world, OTHER)
@@ -138,7 +144,7 @@ async def test_a_stopped_primary_that_wakes_up_harms_nobody(world: Any) -> None:
         await request
     assert failure.value.code is Code.DISCONNECTED, "it may have been stored, for all anybody knows"
     mine.wake()
-    assert (await client.register(registration("n2"))).node_id == 2
+    assert (await client.register(registration("n2"))).node == 2
     assert second.is_primary
     assert not first.is_primary
     assert {node.name for node in client.routing.nodes.values()} == {"n1", "n2"}
@@ -167,7 +173,7 @@ async def test_a_silent_primary_is_left_for_the_next_one_while_the_lease_runs(
     mine = Stoppable(shared)
     await world.serve(mine, CONFIG)
     client = await world.started(FIRST)
-    member = Member(client, world.clock, name="n", role=Role.META, incarnation=0)
+    member = Member(client, world.clock, GivenIncarnation(0), name="n", role=Role.META)
     await member.register(b"", ["tcp://n:1"], "h", 1)
     assert member.incarnation == 1
     member.start()
@@ -180,5 +186,5 @@ async def test_a_silent_primary_is_left_for_the_next_one_while_the_lease_runs(
         assert member.lease.may_serve(world.clock.now())
         await asyncio.sleep(0.005)
     assert world.network.calls[OTHER, "RegisterNode"] + world.network.calls[FIRST, "RegisterNode"] == registered
-    assert (await client.status()).routing.nodes[0].alive
+    assert (await client.status()).nodes[0].node.alive
     await member.stop()

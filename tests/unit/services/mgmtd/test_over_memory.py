@@ -12,16 +12,16 @@ from fs3.client.mgmtd.client import MgmtdClient
 from fs3.drivers.memory.kv import MemoryKV
 from fs3.drivers.memory.transport import MemoryNetwork, MemoryTransport
 from fs3.drivers.os.clock import OsClock
+from fs3.model.cluster import RegisterNode
 from fs3.model.routing import Role
 from fs3.services.mgmtd import MgmtdConfig, MgmtdService
-from fs3.wire.pb import mgmtd_pb2 as pb
 
 ENDPOINT = "memory://mgmtd"
 WAIT = 10 * SECOND
 
 
-def registration(name: str, role: Role) -> pb.RegisterNodeRequest:
-    return pb.RegisterNodeRequest(name=name, role=int(role), incarnation=1, endpoints=[f"memory://{name}"])  # type: ignore[arg-type]
+def registration(name: str, role: Role) -> RegisterNode:
+    return RegisterNode(name, role, b"", 1, (f"memory://{name}",), "")
 
 
 async def test_a_cluster_forms_and_survives_a_restart_of_its_manager() -> None:
@@ -48,7 +48,7 @@ async def test_a_cluster_forms_and_survives_a_restart_of_its_manager() -> None:
     await service.stop()
     await listener.close()
     service, listener = await serve()
-    assert (await clients[0].register(registration("meta-1", Role.META))).node_id == 4
+    assert (await clients[0].register(registration("meta-1", Role.META))).node == 4
     for client in clients:
         routing = await client.wait_routing(lambda routing: len(routing.nodes) == 4, WAIT)
         assert routing == clients[0].routing

@@ -17,7 +17,9 @@ from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.drivers.memory.kv import MemoryKV
 from fs3.model.chain import LocalState, PublicState
+from fs3.model.cluster import Heartbeat, RegisterNode, RoleConfig
 from fs3.model.routing import Role
+from fs3.model.target_report import TargetReport
 from fs3.services.mgmtd import MgmtdConfig, MgmtdService
 from fs3.wire.methods import MGMTD
 from fs3.wire.pb import mgmtd_pb2 as pb
@@ -26,9 +28,9 @@ WAIT = 10 * SECOND
 ADDRESS = "tcp://m:1"
 
 
-def registration(name: str, role: Role = Role.STORAGE, **more: Any) -> pb.RegisterNodeRequest:
-    values = {"incarnation": 1, "endpoints": [f"tcp://{name}:1"], "host": "h", "pid": 5} | more
-    return pb.RegisterNodeRequest(name=name, role=int(role), **values)  # type: ignore[arg-type]
+def registration(name: str, role: Role = Role.STORAGE, **more: Any) -> RegisterNode:
+    values = {"cluster": b"", "incarnation": 1, "endpoints": (f"tcp://{name}:1",), "host": "h", "pid": 5} | more
+    return RegisterNode(name, role, **values)  # type: ignore[arg-type]
 
 
 async def form(client: Any, count: int = 3) -> None:
@@ -36,24 +38,14 @@ async def form(client: Any, count: int = 3) -> None:
         await client.register(registration(f"storage-{index}"))
 
 
-def beat(client: Any, node: int, seq: int, state: LocalState = LocalState.UPTODATE, **more: Any) -> pb.HeartbeatRequest:
-    reports = [
-        pb.TargetReport(
-            target_id=slot.target,
-            state=int(state),  # type: ignore[arg-type]
-            chain_version=chain.version,
-            used_bytes=100,
-            free_bytes=900,
-            chunks=3,
-            reason="r" * 500,
-        )
+def beat(client: Any, node: int, seq: int, state: LocalState = LocalState.UPTODATE) -> Heartbeat:
+    reports = tuple(
+        TargetReport(slot.target, state, chain.version, used_bytes=100, free_bytes=900, chunks=3, reason="r" * 500)
         for chain in client.routing.chains.values()
         for slot in chain.slots
         if slot.node == node
-    ]
-    return pb.HeartbeatRequest(
-        node_id=node, incarnation=1, seq=seq, targets=reports, routing_version=client.routing.version, **more
     )
+    return Heartbeat(NodeId(node), 1, seq, reports, client.routing.version)
 
 
 async def refused(code: Code, words: str, asked: Any) -> None:
@@ -68,8 +60,8 @@ async def test_a_cluster_forms_and_everybody_is_told(world: Any) -> None:
     client, other = await world.started(), await world.started()
     seen: list[int] = []
     other.on_change(lambda routing: seen.append(routing.version))
-    reply = await client.register(registration("storage-1"))
-    assert (reply.node_id, reply.cluster_id, reply.heartbeat_ms, reply.lease_ms) == (1, b"c" * 16, 20, 3000)
+    ack = await client.register(registration("storage-1"))
+    assert (ack.node, ack.cluster, ack.heartbeat_ns, ack.lease_ns) == (1, b"c" * 16, 20 * MILLISECOND, 3 * SECOND)
     await client.register(registration("storage-2"))
     await client.register(registration("storage-3"))
     assert len(client.routing.chains) == 2
@@ -95,8 +87,8 @@ async def test_everything_survives_a_restart(world: Any) -> None:
     assert again.cluster == b"c" * 16
     assert await again.ensure_table(1) == table
     assert await again.open_namespace("dsv3", 1000) == namespace
-    assert await again.get_config(Role.STORAGE) == pb.GetConfigReply(version=version, toml="replicas = 2")
-    assert (await again.register(registration("storage-2", incarnation=2))).node_id == 2
+    assert await again.get_config(Role.STORAGE) == RoleConfig(Role.STORAGE, version, "replicas = 2")
+    assert (await again.register(registration("storage-2", incarnation=2))).node == 2
 
 
 async def test_a_store_on_disk_survives_too(world: Any, tmp_path: Path) -> None:
@@ -141,8 +133,8 @@ async def test_a_node_whose_lease_runs_out_is_shown_so(world: Any) -> None:
     await world.serve(config=MgmtdConfig(heartbeat_ns=20 * MILLISECOND, lease_ns=100 * MILLISECOND, drift_ns=10 * MILLISECOND))
     client = await world.started()
     await form(client)
-    reply = await client.heartbeat(beat(client, 1, 1))
-    assert (reply.seq, reply.lease_ms) == (1, 100)
+    ack = await client.heartbeat(beat(client, 1, 1))
+    assert (ack.seq, ack.lease_ns) == (1, 100 * MILLISECOND)
     routing = await client.wait_routing(lambda routing: not any(node.alive for node in routing.nodes.values()), WAIT)
     lost = [{slot.state for slot in chain.slots} for chain in routing.chains.values()]
     assert all(PublicState.LASTSRV in states and PublicState.SERVING not in states for states in lost)
@@ -159,16 +151,17 @@ async def test_status_shows_what_people_ask_for(world: Any) -> None:
     await client.open_namespace("dsv3", 1000)
     await client.heartbeat(beat(client, 2, 1, LocalState.ONLINE))
     status = await client.status()
-    assert (status.cluster_id, status.software, status.routing.version) == (b"c" * 16, __version__, client.routing.version)
-    assert [node.name for node in status.routing.nodes] == ["storage-1", "storage-2", "storage-3", "meta-1"]
-    assert all(0 < left <= 3000 for left in status.lease_left_ms)
-    assert len(status.lease_left_ms) == 4
+    assert (status.routing.cluster, status.software, status.routing.version) == (b"c" * 16, __version__, client.routing.version)
+    assert [node.name for node in status.routing.nodes.values()] == ["storage-1", "storage-2", "storage-3", "meta-1"]
+    assert all(0 < node.lease_left_ns <= 3 * SECOND for node in status.nodes)
+    assert [node.node for node in status.nodes] == list(status.routing.nodes.values())
+    assert len(status.nodes) == 4
     assert [namespace.name for namespace in status.namespaces] == ["dsv3"]
     assert len(status.targets) == 6
     for target in status.targets:
-        assert target.public_state == PublicState.SERVING
-        heard = target.node_id == 2
-        assert target.local_state == (LocalState.ONLINE if heard else 0)
+        assert target.slot.state is PublicState.SERVING
+        heard = target.slot.node == 2
+        assert target.local is (LocalState.ONLINE if heard else None)
         assert (target.used_bytes, target.free_bytes, target.chunks) == ((100, 900, 3) if heard else (0, 0, 0))
         assert len(target.reason) == (200 if heard else 0)
 
@@ -177,20 +170,23 @@ async def test_refusals_carry_their_code_and_name_the_thing(world: Any) -> None:
     await world.serve()
     client = await world.started()
     await refused(Code.UNKNOWN_NODE, "node 4 is not registered", client.heartbeat(beat(client, 4, 1)))
-    await refused(Code.WRONG_CLUSTER, "this is 6363", client.register(registration("s", cluster_id=b"d" * 16)))
+    await refused(Code.WRONG_CLUSTER, "this is 6363", client.register(registration("s", cluster=b"d" * 16)))
     await client.register(registration("s", incarnation=3))
     await refused(Code.OLD_INCARNATION, "incarnation 1 of node 's' is over", client.register(registration("s", incarnation=1)))
     for request, words in (
         (registration("s", Role.CLIENT), "RegisterNodeRequest.role: clients do not register"),
         (registration("", incarnation=1), "RegisterNodeRequest.name: is empty"),
-        (registration("s", cluster_id=b"short"), "RegisterNodeRequest.cluster_id: 5 bytes"),
-        (registration("s", endpoints=["x"]), "RegisterNodeRequest.endpoints[0]: 'x' is not an endpoint"),
+        (registration("s", cluster=b"short"), "RegisterNodeRequest.cluster_id: 5 bytes"),
+        (registration("s", endpoints=("x",)), "RegisterNodeRequest.endpoints[0]: 'x' is not an endpoint"),
         (registration("s", host="h" * 999), "RegisterNodeRequest.host"),
     ):
         await refused(Code.INVALID, words, client.register(request))
-    await refused(Code.INVALID, "HeartbeatRequest.seq", client.heartbeat(pb.HeartbeatRequest(node_id=1, incarnation=3)))
+    await refused(Code.INVALID, "HeartbeatRequest.seq", client.heartbeat(Heartbeat(NodeId(1), 3, seq=0)))
+    channel = world.network.connector().channel([ADDRESS])
     nonsense = pb.HeartbeatRequest(node_id=1, incarnation=3, seq=1, targets=[pb.TargetReport(target_id=1)])
-    await refused(Code.INVALID, "HeartbeatRequest.targets[0].state: 0 is not a LocalState", client.heartbeat(nonsense))
+    await refused(
+        Code.INVALID, "HeartbeatRequest.targets[0].state: 0 is not a LocalState", channel.call(MGMTD.Heartbeat, nonsense)
+    )
     await refused(Code.INVALID, "OpenNamespaceRequest.name", client.open_namespace("", 10))
     await refused(Code.INVALID, "GetConfigRequest.role", client.get_config(0))  # type: ignore[arg-type]
 
@@ -234,7 +230,7 @@ async def test_tables_and_namespaces_are_in_routing_on_return(world: Any) -> Non
     assert client.routing.tables[table].replicas == 2
     assert all(chain in client.routing.chains for chain in client.routing.tables[table].chains)
     namespace = await client.open_namespace("n", 4096, 1)
-    assert client.routing.tables[namespace.table_id].replicas == 1  # type: ignore[index]
+    assert client.routing.tables[namespace.table].replicas == 1
     await refused(Code.NAMESPACE_DIFFERS, "has pages of 4096 bytes", client.open_namespace("n", 4097))
     await refused(Code.INVALID, "4 replicas need 4 storage nodes", client.ensure_table(4))
 

@@ -8,10 +8,9 @@ import pytest
 
 from fs3.base.status import Code
 from fs3.core.craq.admission.table import UNTAGGED
-from fs3.model.chunk import UpdateKind
+from fs3.model.chunk import UpdateKind, apply_update
+from fs3.sim.checkers.history import ENDLESS, Operation
 from fs3.sim.checkers.register import explain
-from fs3.sim.ring1.chunks import apply_update
-from fs3.sim.ring1.client_model import ENDLESS, Operation
 from fs3.sim.ring1.one_replica import chunk, tag
 
 

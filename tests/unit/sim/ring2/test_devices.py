@@ -17,6 +17,7 @@ from fs3.core.txn import ReadTxn, Txn
 from fs3.drivers.memory.network import CUT, HOLD, MemoryNetwork
 from fs3.model.chunk import Tag, Update, UpdateKind, UpdateResult
 from fs3.ports.chunk_store import ReadGather
+from fs3.sim.conformance.chunk_tools import check_read_codes
 from fs3.sim.ring2.clock import SimClock
 from fs3.sim.ring2.disk import DiskOptions, SimChunkStore, SimDisk, SimDisks
 from fs3.sim.ring2.kv import SimKVEngine
@@ -213,6 +214,13 @@ def test_commits_are_reported_and_reads_may_be_cold() -> None:
         cold = store.read_many([CHUNK] * 20, batch, range(20), refuse_dirty=True)
         assert 0 < len(cold) < 20
         assert bytes((await store.read_cold(CHUNK, 0, 10)).parts[0]) == b"data"
+
+    play(work)
+
+
+def test_reads_are_answered_what_the_protocol_says() -> None:
+    async def work(loop: SimLoop) -> None:
+        await check_read_codes(new_store(loop))
 
     play(work)
 

@@ -5,14 +5,7 @@ import pytest
 from fs3.base.ids import ChunkId
 from fs3.base.status import Code
 from fs3.core.craq.resync.rows import (
-    CHOICES,
-    Choice,
     RangeState,
-    RemoteRow,
-    all_choices,
-    choice_for,
-    choices_text,
-    choose,
     compare_ranges,
     digest_rows,
     key_after,
@@ -43,49 +36,8 @@ def digest(chunks: SimChunks, begin: bytes = b"", end: bytes = b"") -> object:
     return digest_rows(begin, end, chunks.list(key_before(begin), 1000, until))
 
 
-# --- the table -------------------------------------------------------------------------------------------------------
-
-
-def test_exactly_one_row_matches_every_case() -> None:
-    for case in all_choices():
-        assert sum(row.matches(*case) for row in CHOICES) == 1, case
-
-
-def test_every_row_decides_something_and_says_why() -> None:
-    for row in CHOICES:
-        assert row.why
-        assert any(row.matches(*case) for case in all_choices())
-    assert {choose(*case) for case in all_choices()} == set(Choice)
-    assert choices_text().count("\n") == len(CHOICES) + 1
-
-
 def meta(committed: int, pending: int = 0, length: int = 4, checksum: int = 7) -> ChunkMeta:
     return ChunkMeta(committed, pending, 1, length, checksum)
-
-
-@pytest.mark.parametrize(
-    ("mine", "theirs", "choice"),
-    [
-        (None, None, Choice.SKIP),
-        (meta(0, 1), None, Choice.SKIP),
-        (None, (3, 0, 4, 7, False), Choice.REMOVE),
-        (None, (0, 1, 0, 0, False), Choice.REMOVE),
-        (meta(0, 1), (0, 1, 0, 0, False), Choice.REMOVE),
-        (None, (3, 0, 4, 7, True), Choice.REMOVE),
-        (meta(3), None, Choice.FILL),
-        (meta(3), (3, 0, 4, 7, False), Choice.SKIP),
-        (meta(3, 4), (3, 0, 4, 7, False), Choice.SKIP),
-        (meta(3), (4, 0, 4, 7, False), Choice.FILL),
-        (meta(3), (3, 0, 5, 7, False), Choice.FILL),
-        (meta(3), (3, 0, 4, 8, False), Choice.FILL),
-        (meta(3), (3, 4, 4, 7, False), Choice.FILL),
-        (meta(3), (0, 3, 0, 0, False), Choice.FILL),
-        (meta(3), (3, 0, 4, 7, True), Choice.FILL),
-    ],
-)
-def test_choices(mine: ChunkMeta | None, theirs: tuple[int, int, int, int, bool] | None, choice: Choice) -> None:
-    row = RemoteRow(chunk(0), *theirs) if theirs is not None else None
-    assert choice_for(mine, row) is choice
 
 
 # --- keys and digests ------------------------------------------------------------------------------------------------

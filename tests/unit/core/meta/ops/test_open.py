@@ -7,11 +7,12 @@ from fs3.base.status import Code
 from fs3.core.meta.garbage import next_garbage
 from fs3.core.meta.ops.close import close_file
 from fs3.core.meta.ops.link import link
-from fs3.core.meta.ops.open import open_file, open_for_reading
+from fs3.core.meta.ops.open import open_file
 from fs3.core.meta.ops.remove import remove
 from fs3.core.meta.sessions import list_sessions
 from fs3.model.inode import InodeType, Layout
 from fs3.model.namespace import PathRef, RemoveKind
+from fs3.model.requests import Open
 
 
 def queued(space):
@@ -99,12 +100,12 @@ def test_reading_needs_only_a_snapshot(space):
     space.link("s", "f")
     ctx = space.context(space.alice)
     for path in ("f", "s", "./f"):
-        opened = space.kv.read_now(lambda txn, path=path: open_for_reading(txn, ctx, PathRef(path=path)))
+        opened = space.kv.read_now(lambda txn, path=path: open_file(txn, ctx, Open(PathRef(path=path))))
         assert (opened.inode, opened.session) == (made, 0)
     assert space.open("f", write=False).inode == made
-    space.refused(Code.ACCESS, open_for_reading, "f", user=space.eve)
-    space.refused(Code.IS_A_DIRECTORY, open_for_reading, "")
-    space.refused(Code.NOT_FOUND, open_for_reading, "x")
+    space.refused(Code.ACCESS, open_file, "f", user=space.eve)
+    space.refused(Code.IS_A_DIRECTORY, open_file, "")
+    space.refused(Code.NOT_FOUND, open_file, "x")
 
 
 @pytest.mark.parametrize(
@@ -151,7 +152,7 @@ def test_by_inode_id(space):
     space.refused(Code.TOO_MANY_SYMLINKS, open_file, PathRef(space.stat("s").id), write=True)
     space.do(remove, "f", RemoveKind.FILE)
     space.refused(Code.STALE, open_file, PathRef(made.id), write=True)
-    space.refused(Code.STALE, open_for_reading, PathRef(made.id))
+    space.refused(Code.STALE, open_file, PathRef(made.id))
     space.refused(Code.STALE, open_file, PathRef(InodeId(12345)), write=True)
 
 

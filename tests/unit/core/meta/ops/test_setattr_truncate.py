@@ -7,10 +7,11 @@ from fs3.base.limits import file_bytes_max
 from fs3.base.status import Code
 from fs3.core.meta.ops.close import close_file
 from fs3.core.meta.ops.remove import remove
-from fs3.core.meta.ops.setattr import TIME_NOW, set_attributes
+from fs3.core.meta.ops.setattr import set_attributes
 from fs3.core.meta.ops.truncate import truncate
 from fs3.model.inode import Layout, User
 from fs3.model.namespace import PathRef, RemoveKind
+from fs3.model.requests import TIME_NOW
 
 
 def test_nothing_asked_changes_nothing(space):

@@ -9,7 +9,7 @@ from fs3.core.meta.errors import MetaError
 from fs3.core.meta.ops.list import list_directory
 from fs3.core.meta.ops.lookup import lookup
 from fs3.core.meta.ops.remove import remove
-from fs3.core.meta.ops.stat import batch_stat, stat
+from fs3.core.meta.ops.stat import batch_stat, stat, stat_paths
 from fs3.core.meta.ops.statfs import statfs
 from fs3.model.inode import Dirent, InodeType
 from fs3.model.namespace import PathRef, RemoveKind
@@ -17,7 +17,7 @@ from fs3.model.namespace import PathRef, RemoveKind
 
 def stats(space, paths, parent=0, follow=True, user=None):
     ctx = space.context(user)
-    return space.kv.read_now(lambda txn: batch_stat(txn, ctx, parent, paths, follow))
+    return space.kv.read_now(lambda txn: stat_paths(txn, ctx, parent, paths, follow))
 
 
 def outcome(answer):
@@ -108,6 +108,7 @@ def test_batch_stat_answers_what_stat_answers(space):
                         one_by_one.append(error.code)
                 together = stats(space, paths, parent, follow, user)
                 assert [outcome(answer) for answer in together] == one_by_one
+                assert space.do(batch_stat, parent, paths, follow, user=user) == one_by_one
                 for path, answer in zip(paths, together, strict=True):
                     assert not isinstance(answer, MetaError) or answer.path == path
 
@@ -126,7 +127,7 @@ def test_batch_stat_reads_a_directory_once(space):
             reads.append(key)
             return await self.txn.get(key)
 
-    space.kv.read_now(lambda txn: batch_stat(Counting(txn), ctx, InodeId(0), [f"a/b/c/{n}" for n in range(50)], True))
+    space.kv.read_now(lambda txn: stat_paths(Counting(txn), ctx, InodeId(0), [f"a/b/c/{n}" for n in range(50)], True))
     assert len(reads) <= 2 * 50 + 10
 
 

@@ -1,0 +1,34 @@
+"""What an operator may set about one target's store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fs3.base import limits
+from fs3.base.units import MIB, MILLISECOND, SECOND
+
+cold_readers_per_target = 4
+"""Threads that wait for the disk on behalf of cold reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkStoreConfig:
+    """How much a target may use of what."""
+
+    capacity_bytes: int = 0
+    """Blocks of this target together; 0: as much as the file system has."""
+    repair_reserve_bytes: int = 0
+    """Part of the capacity that only fills of a resync may use."""
+    disk_reserve_bytes: int = 256 * MIB
+    """Bytes the file system keeps free. Fills may use half of them."""
+    index_map_bytes: int = limits.lmdb_map_bytes_default
+    """Address space of the index at first; it doubles when needed."""
+    index_map_bytes_max: int = limits.lmdb_map_bytes_max
+    channels_max: int = limits.channels_per_target_max
+    row_cache_bytes: int = 32 * MIB
+    """Decoded index rows and piece sums one target keeps in memory."""
+    commit_sync_ns: int = 100 * MILLISECOND
+    """A commit that no barrier has taken along by then is made durable by itself."""
+    block_reuse_delay_ns: int = 2 * SECOND
+    """A block that left by sendfile rests so long after its last reader: its pages may still be in a socket."""
+    cold_readers: int = cold_readers_per_target

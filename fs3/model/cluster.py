@@ -1,0 +1,228 @@
+"""What clients, nodes and managers say to each other: each request of the management service and its answer, as a record.
+
+Times are nanoseconds; on the wire they are whole milliseconds.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from fs3.base.ids import ChainId, NodeId, TableId, TargetId
+from fs3.model.chain import LocalState, Slot
+from fs3.model.routing import Delta, Node, Role, Routing
+from fs3.model.target_report import TargetReport, UpkeepProgress
+
+# --- nodes -----------------------------------------------------------------------------------------------------------
+
+
+class RegisterNode(msgspec.Struct, frozen=True):
+    """A process announces itself. Answered with `RegistrationAck`."""
+
+    name: str
+    role: Role
+    cluster: bytes
+    """Id of the cluster it belongs to; b"" when it has never joined one."""
+    incarnation: int
+    """0: it knows none, because its directory is new; the manager gives one out."""
+    endpoints: tuple[str, ...]
+    host: str
+    pid: int = 0
+    targets: tuple[TargetId, ...] = ()
+    """Targets it has data of."""
+
+
+class RegistrationAck(msgspec.Struct, frozen=True):
+    """Answer to `RegisterNode`."""
+
+    node: NodeId
+    cluster: bytes
+    lease_ns: int
+    """How long a lease lasts, counted from the sending of the heartbeat that earns it."""
+    heartbeat_ns: int
+    """How often the node shall send heartbeats."""
+    incarnation: int = 1
+    """The one that was registered: the request's, or the one given out."""
+    born: tuple[TargetId, ...] = ()
+    """Targets of the node that have been complete at least once: one of them without data has lost it."""
+
+
+class Heartbeat(msgspec.Struct, frozen=True):
+    """A node reports. Answered with `HeartbeatAck`."""
+
+    node: NodeId
+    incarnation: int
+    seq: int
+    """Rises with every heartbeat of this incarnation, from 1."""
+    targets: tuple[TargetReport, ...] = ()
+    routing_version: int = 0
+    """Newest routing the node has applied."""
+    leaving: bool = False
+    """The node hands over and serves no more."""
+    config_version: int = 0
+    """Newest configuration of its role the node has applied."""
+
+
+class LeaveRequest(NamedTuple):
+    """A target is asked to leave its chain. Under any other version of the chain it is not meant."""
+
+    target: TargetId
+    chain_version: int
+
+
+class HeartbeatAck(msgspec.Struct, frozen=True):
+    """Answer to `Heartbeat`."""
+
+    seq: int
+    """Of the heartbeat that is answered: the lease counts from the sending of that one."""
+    lease_ns: int
+    """0: no lease before newer routing is applied."""
+    routing_version: int
+    """What the node should apply. In the answer to one that leaves: the version in which it has been replaced."""
+    config_version: int
+    leave: tuple[LeaveRequest, ...] = ()
+    """Targets of the node that are asked to leave their chains."""
+
+
+# --- tables, namespaces, configuration -------------------------------------------------------------------------------
+
+
+class EnsureTable(msgspec.Struct, frozen=True):
+    """A client needs chains of so many replicas (0: the default). Answered with the `TableId`."""
+
+    replicas: int
+
+
+class CacheNamespace(msgspec.Struct, frozen=True, array_like=True):
+    """A KVCache namespace. Also a row of the manager's store: new fields go at the end with a default."""
+
+    id: int
+    name: str
+    page_bytes: int
+    replicas: int
+    table: TableId
+
+
+class OpenNamespace(msgspec.Struct, frozen=True):
+    """A client needs a KVCache namespace. Answered with the `CacheNamespace`."""
+
+    name: str
+    page_bytes: int
+    replicas: int
+    """0: whatever it has, or the cluster's default when it is made."""
+
+
+class RoleConfig(msgspec.Struct, frozen=True, array_like=True):
+    """The distributed configuration of one role; version 0 and empty when there is none. Versions rise over all roles, so a
+    role's version never repeats. Also a row of the manager's store: new fields go at the end with a default."""
+
+    role: Role
+    version: int
+    toml: str
+
+
+class SetConfig(msgspec.Struct, frozen=True):
+    """Distribute a configuration. Answered with its version."""
+
+    role: Role
+    toml: str
+    expected_version: int
+    """Store only when the present version is this one; 0 stores always."""
+
+
+class GetConfig(msgspec.Struct, frozen=True):
+    """Answered with the `RoleConfig`."""
+
+    role: Role
+
+
+# --- managers and routing --------------------------------------------------------------------------------------------
+
+
+class ManagerInfo(msgspec.Struct, frozen=True):
+    """One management process."""
+
+    name: str
+    endpoints: tuple[str, ...] = ()
+    is_primary: bool = False
+    """It holds the lease record, as far as the manager that answers knows."""
+
+
+class ClusterInfo(msgspec.Struct, frozen=True):
+    """What any manager says of its cluster, primary or not."""
+
+    cluster: bytes
+    software: str
+    """fs3 version of the manager that answers."""
+    protocol: int
+    """Highest protocol version it speaks."""
+    is_primary: bool = False
+    """The manager that answers is the primary."""
+    primary: tuple[str, ...] = ()
+    """Endpoints of the primary, as far as the manager that answers knows; the primary may have died meanwhile."""
+    managers: tuple[ManagerInfo, ...] = ()
+    epoch: int = 0
+    """Of the primary's lease record; rises with every takeover."""
+
+
+class GetRouting(msgspec.Struct, frozen=True):
+    """A client asks for routing info, once or as a stream. Answered with `RoutingUpdate`."""
+
+    known_version: int = 0
+    cluster: bytes = b""
+    """Cluster whose routing the client has: a delta is never sent across clusters."""
+
+
+class RoutingUpdate(msgspec.Struct, frozen=True):
+    """What leads a client's snapshot to the manager's, and where the managers are."""
+
+    delta: Delta
+    cluster: bytes
+    managers: tuple[ManagerInfo, ...] = ()
+    """Every manager; sent with every update, also with empty ones."""
+
+
+# --- status ----------------------------------------------------------------------------------------------------------
+
+
+class NodeStatus(msgspec.Struct, frozen=True):
+    """One node, for people."""
+
+    node: Node
+    lease_left_ns: int
+    """Negative when its lease has run out."""
+    heartbeat_age_ns: int | None
+    """Since its newest heartbeat; None when it sent none since this manager became the primary."""
+
+
+class TargetStatus(msgspec.Struct, frozen=True):
+    """One target, for people: its place in its chain, and what its node reported of it last."""
+
+    chain: ChainId
+    chain_version: int
+    slot: Slot
+    local: LocalState | None
+    """None: nothing is known under this version of the chain."""
+    born: bool
+    """It has been complete at least once."""
+    used_bytes: int = 0
+    free_bytes: int = 0
+    chunks: int = 0
+    reason: str = ""
+    upkeep: UpkeepProgress = UpkeepProgress()
+
+
+class ClusterStatus(msgspec.Struct, frozen=True):
+    """What the primary knows of its cluster."""
+
+    software: str
+    routing: Routing
+    nodes: tuple[NodeStatus, ...]
+    """In the order of `routing.nodes`."""
+    targets: tuple[TargetStatus, ...]
+    namespaces: tuple[CacheNamespace, ...]
+    managers: tuple[ManagerInfo, ...]
+    epoch: int
+    primary_for_ns: int
+    """Since this manager became the primary."""

@@ -1,0 +1,52 @@
+"""What each operation is told of the world, for all handlers of one service."""
+
+from __future__ import annotations
+
+from fs3.base.ids import ClientId, TableId
+from fs3.client.routing import RoutingSource
+from fs3.core.meta.context import LayoutDefaults, OpContext
+from fs3.model.requests import Caller
+from fs3.model.routing import Routing
+from fs3.ports.clock import Clock
+from fs3.services.meta.config import MetaConfig
+from fs3.services.meta.duties.last_seen import LastSeenDuty
+from fs3.wire.malformed import malformed
+
+
+class RequestContexts:
+    """Makes the context of a request from its caller, the clock, and the routing of this moment."""
+
+    def __init__(self, clock: Clock, routing: RoutingSource, config: MetaConfig, last_seen: LastSeenDuty) -> None:
+        self._clock = clock
+        self._routing = routing
+        self._config = config
+        self._last_seen = last_seen
+        self._defaults: tuple[Routing | None, LayoutDefaults] = (None, LayoutDefaults())
+        """Of the routing that was seen last: they are worked out once per version of it, not once per request."""
+
+    def context_of(self, caller: Caller, *, mutates: bool) -> OpContext:
+        """The context of one request. A client that asks for a change is alive, which is noted.
+
+        Raises InvalidArgument for a change without a number.
+        """
+        routing = self._routing.routing
+        if not mutates:
+            return OpContext(caller.user, self._clock.wall(), caller.client, 0, routing, self._layout_defaults(routing))
+        seq = caller.request_seq
+        if not seq:
+            raise malformed("caller.request_seq", "0, but the request changes something and may have to be repeated")
+        self._last_seen.record(caller.client)
+        defaults = self._layout_defaults(routing)
+        return OpContext(caller.user, self._clock.wall(), caller.client, seq, routing, defaults, caller.repeated)
+
+    def record_heartbeat(self, client: ClientId) -> None:
+        """The client is alive."""
+        self._last_seen.record(client)
+
+    def _layout_defaults(self, routing: Routing) -> LayoutDefaults:
+        seen, defaults = self._defaults
+        if seen is not routing:
+            table = self._config.table or min(routing.tables, default=0)
+            defaults = LayoutDefaults(TableId(table), self._config.chunk_size, self._config.stripe)
+            self._defaults = (routing, defaults)
+        return defaults

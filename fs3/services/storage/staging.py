@@ -1,0 +1,114 @@
+"""What the store of one target is working on, and the bytes that must stay where they are meanwhile."""
+
+from __future__ import annotations
+
+import logging
+from typing import Protocol
+
+from fs3.base.ids import ChunkId, TargetId
+from fs3.base.status import Code
+from fs3.core.craq.effects import DropPending
+from fs3.core.craq.events import DropDone, StageDone
+from fs3.model.chunk import PayloadHandle, Update
+from fs3.ports.chunk_store import ChunkStore
+from fs3.runtime.tasks import TaskSet
+
+log = logging.getLogger("fs3.storage")
+
+
+class ChunkRepairs(Protocol):
+    """What works on the bad chunks of a target."""
+
+    def may_be_repaired(self, chunk: ChunkId) -> bool:
+        """The chunk was found bad, and may be good again in a moment."""
+        ...
+
+
+class StagingOwner(Protocol):
+    """The target whose updates are staged."""
+
+    def on_staged(self, done: StageDone) -> None:
+        """An update is durable as its chunk's pending version, or cannot be."""
+        ...
+
+    def on_dropped(self, done: DropDone) -> None:
+        """A pending version is durably gone."""
+        ...
+
+    def on_drop_failed(self, failure: Exception) -> None:
+        """The store cannot make it durable that a pending version is gone."""
+        ...
+
+
+class Staging:
+    """Carries `Stage` and `DropPending` effects out; each is answered once. At most one update of a chunk is staged at a time."""
+
+    def __init__(self, target: TargetId, store: ChunkStore, owner: StagingOwner) -> None:
+        self.repairs: ChunkRepairs | None = None
+        """There once the node's duties have begun for the target."""
+        self._target = target
+        self._store = store
+        self._owner = owner
+        self._payloads: dict[ChunkId, PayloadHandle] = {}
+        self._tasks = TaskSet()
+
+    def __len__(self) -> int:
+        """Updates whose bytes are in use."""
+        return len(self._payloads)
+
+    def stage(self, update: Update) -> None:
+        """Have the store make an update its chunk's pending version. Its bytes are held until they are taken (`take`)."""
+        payload = update.payload
+        if payload is not None and update.data is not None and not payload.is_gone:
+            payload.unpark()
+            payload.hold()
+            self._payloads[update.chunk] = payload
+        self._tasks.start(self._stage(update))
+
+    def drop_pending(self, effect: DropPending) -> None:
+        """Have the store forget a pending version: at once in memory, then durably."""
+        self._store.drop_pending(effect.chunk)
+        self._tasks.start(self._flush(effect))
+
+    def find(self, chunk: ChunkId) -> PayloadHandle | None:
+        """The bytes that are held for a chunk."""
+        return self._payloads.get(chunk)
+
+    def take(self, chunk: ChunkId) -> PayloadHandle | None:
+        """The same, to be dropped by the caller: the place belongs to the next update of the chunk."""
+        return self._payloads.pop(chunk, None)
+
+    def drop(self, chunk: ChunkId) -> None:
+        """The machine will not see the end of this stage: its bytes are held for nothing."""
+        payload = self._payloads.pop(chunk, None)
+        if payload is not None:
+            payload.drop()
+
+    def drop_all(self) -> None:
+        """The same for every chunk."""
+        for chunk in list(self._payloads):
+            self.drop(chunk)
+
+    async def join(self) -> None:
+        """Until the store has finished what it was given."""
+        await self._tasks.join()
+
+    async def _stage(self, update: Update) -> None:
+        try:
+            result = await self._store.stage(update, update.version, update.chain_version)
+            done = StageDone(update.chunk, update.version, result.code, result.length, result.checksum, result.message)
+        except Exception as failure:
+            log.exception("target %d: staging chunk %s failed", self._target, update.chunk.hex())
+            done = StageDone(update.chunk, update.version, Code.DISK, 0, 0, f"target {self._target}: {failure}")
+        if done.code is Code.CHECKSUM and self.repairs is not None and self.repairs.may_be_repaired(update.chunk):
+            # The bytes it would have to keep are wrong. They are being fetched from another replica: worth asking again.
+            done.code = Code.BUSY
+        self._owner.on_staged(done)
+
+    async def _flush(self, effect: DropPending) -> None:
+        try:
+            await self._store.flush()
+        except Exception as failure:
+            self._owner.on_drop_failed(failure)
+            return
+        self._owner.on_dropped(DropDone(effect.chunk, effect.version))

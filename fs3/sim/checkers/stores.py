@@ -1,0 +1,66 @@
+"""What the checkers ask of the stores and hosts of a chain, whichever ring they are of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from fs3.base.ids import ChunkId, ClientId, TargetId
+from fs3.core.craq.replica import Replica
+from fs3.model.chunk import ChannelRow, ChunkMeta, Tag
+
+
+class CheckedChunk(Protocol):
+    """One chunk of a store."""
+
+    @property
+    def meta(self) -> ChunkMeta:
+        """What is known of it."""
+        ...
+
+    @property
+    def content(self) -> bytes:
+        """The bytes of the committed version."""
+        ...
+
+
+class CheckedStore(Protocol):
+    """The store of one target."""
+
+    @property
+    def records(self) -> Mapping[ChunkId, CheckedChunk]:
+        """Every chunk."""
+        ...
+
+    @property
+    def rows(self) -> Mapping[tuple[ClientId, int], ChannelRow]:
+        """(client, channel) -> its last update here."""
+        ...
+
+    @property
+    def applications(self) -> Mapping[Tag, int]:
+        """How often each tagged update was committed, lost commits not counted."""
+        ...
+
+    def list_pending(self) -> Sequence[ChunkId]:
+        """Chunks that have a pending version."""
+        ...
+
+    def has_update(self, tag: Tag) -> bool:
+        """The update is committed or pending here, or came with a resync."""
+        ...
+
+    def has_applied(self, tag: Tag) -> bool:
+        """The update was committed here, or where this store was brought up to date from."""
+        ...
+
+
+class CheckedHost(Protocol):
+    """One target of a chain, with its machine."""
+
+    target: TargetId
+    replica: Replica
+
+    def may_be_head(self) -> bool:
+        """It takes itself for the head and holds a lease, so it would admit a client's update."""
+        ...

@@ -1,0 +1,172 @@
+"""What a manager is only asked (cluster, routing, configuration, status) and answers at once, to and from protobuf.
+
+What arrives is not trusted: unless they say otherwise, `*_from_pb` raise InvalidArgument naming the malformed field.
+"""
+
+from __future__ import annotations
+
+from fs3.base.ids import ChainId, NodeId, TargetId
+from fs3.base.units import MILLISECOND
+from fs3.model.chain import LocalState, PublicState, Slot
+from fs3.model.cluster import ClusterInfo, ClusterStatus, GetConfig, GetRouting, NodeStatus, RoleConfig, TargetStatus
+from fs3.model.routing import Role, Routing
+from fs3.model.target_report import UpkeepProgress
+from fs3.wire.malformed import malformed
+from fs3.wire.mgmtd import (
+    EncodedRouting,
+    enum_from_pb,
+    manager_to_pb,
+    managers_from_pb,
+    namespace_from_pb,
+    namespace_to_pb,
+    routing_from_pb,
+)
+from fs3.wire.pb import mgmtd_pb2 as pb
+
+_UPKEEP = UpkeepProgress.__struct_fields__
+"""Spelled alike in the record and in the message."""
+
+# --- cluster, routing, configuration ---------------------------------------------------------------------------------
+
+
+def get_cluster_to_pb() -> pb.GetClusterRequest:
+    """The question which cluster a manager belongs to."""
+    return pb.GetClusterRequest()
+
+
+def cluster_info_to_pb(info: ClusterInfo) -> pb.GetClusterReply:
+    """The answer to GetCluster."""
+    return pb.GetClusterReply(
+        cluster_id=info.cluster,
+        software=info.software,
+        protocol=info.protocol,
+        primary=info.primary,
+        is_primary=info.is_primary,
+        managers=[manager_to_pb(manager) for manager in info.managers],
+        epoch=info.epoch,
+    )
+
+
+def cluster_info_from_pb(message: pb.GetClusterReply) -> ClusterInfo:
+    """The answer to GetCluster. Nothing is checked: another version of fs3 may answer, and its name is what matters then."""
+    return ClusterInfo(
+        cluster=message.cluster_id,
+        software=message.software,
+        protocol=message.protocol,
+        is_primary=message.is_primary,
+        primary=tuple(message.primary),
+        managers=managers_from_pb(message.managers),
+        epoch=message.epoch,
+    )
+
+
+def get_routing_to_pb(request: GetRouting) -> pb.GetRoutingRequest:
+    """The request of GetRouting and WatchRouting."""
+    return pb.GetRoutingRequest(known_version=request.known_version, cluster_id=request.cluster)
+
+
+def get_routing_from_pb(message: pb.GetRoutingRequest) -> GetRouting:
+    """The request of GetRouting and WatchRouting."""
+    return GetRouting(message.known_version, message.cluster_id)
+
+
+def get_config_to_pb(request: GetConfig) -> pb.GetConfigRequest:
+    """The request of GetConfig."""
+    return pb.GetConfigRequest(role=int(request.role))  # type: ignore[arg-type]
+
+
+def get_config_from_pb(message: pb.GetConfigRequest) -> GetConfig:
+    """The request of GetConfig."""
+    return GetConfig(enum_from_pb(Role, message.role, "GetConfigRequest.role"))
+
+
+def role_config_to_pb(config: RoleConfig) -> pb.GetConfigReply:
+    """The answer to GetConfig."""
+    return pb.GetConfigReply(version=config.version, toml=config.toml)
+
+
+def role_config_from_pb(message: pb.GetConfigReply, role: Role) -> RoleConfig:
+    """The answer to GetConfig for a role."""
+    return RoleConfig(role, message.version, message.toml)
+
+
+# --- status ----------------------------------------------------------------------------------------------------------
+
+
+def get_status_to_pb() -> pb.GetStatusRequest:
+    """The question how the cluster is."""
+    return pb.GetStatusRequest()
+
+
+def status_to_pb(status: ClusterStatus, routing: EncodedRouting) -> pb.GetStatusReply:
+    """The answer to GetStatus. `routing`: all of `status.routing`, encoded already."""
+    return pb.GetStatusReply(
+        cluster_id=status.routing.cluster,
+        software=status.software,
+        routing=routing,
+        targets=[_target_status_to_pb(target) for target in status.targets],
+        namespaces=[namespace_to_pb(namespace) for namespace in status.namespaces],
+        lease_left_ms=[node.lease_left_ns // MILLISECOND for node in status.nodes],
+        silent_ms=[-1 if node.heartbeat_age_ns is None else node.heartbeat_age_ns // MILLISECOND for node in status.nodes],
+        managers=[manager_to_pb(manager) for manager in status.managers],
+        epoch=status.epoch,
+        primary_for_ms=status.primary_for_ns // MILLISECOND,
+    )
+
+
+def status_from_pb(message: pb.GetStatusReply) -> ClusterStatus:
+    """The answer to GetStatus."""
+    update = routing_from_pb(message.routing, "GetStatusReply.routing")
+    if not len(update.delta.nodes) == len(message.lease_left_ms) == len(message.silent_ms):
+        raise malformed(
+            "GetStatusReply.lease_left_ms",
+            f"{len(message.lease_left_ms)} leases and {len(message.silent_ms)} ages of {len(update.delta.nodes)} nodes",
+        )
+    return ClusterStatus(
+        software=message.software,
+        routing=Routing(message.cluster_id).apply(update.delta, message.cluster_id),
+        nodes=tuple(
+            NodeStatus(node, left * MILLISECOND, None if age < 0 else age * MILLISECOND)
+            for node, left, age in zip(update.delta.nodes, message.lease_left_ms, message.silent_ms, strict=True)
+        ),
+        targets=tuple(
+            _target_status_from_pb(target, f"GetStatusReply.targets[{index}]") for index, target in enumerate(message.targets)
+        ),
+        namespaces=tuple(namespace_from_pb(namespace) for namespace in message.namespaces),
+        managers=managers_from_pb(message.managers),
+        epoch=message.epoch,
+        primary_for_ns=message.primary_for_ms * MILLISECOND,
+    )
+
+
+def _target_status_to_pb(target: TargetStatus) -> pb.TargetStatus:
+    return pb.TargetStatus(
+        target_id=target.slot.target,
+        node_id=target.slot.node,
+        chain_id=target.chain,
+        public_state=int(target.slot.state),  # type: ignore[arg-type]
+        local_state=int(target.local or 0),  # type: ignore[arg-type]
+        chain_version=target.chain_version,
+        used_bytes=target.used_bytes,
+        free_bytes=target.free_bytes,
+        chunks=target.chunks,
+        reason=target.reason,
+        born=target.born,
+        **{name: getattr(target.upkeep, name) for name in _UPKEEP},
+    )
+
+
+def _target_status_from_pb(message: pb.TargetStatus, field: str) -> TargetStatus:
+    state = enum_from_pb(PublicState, message.public_state, f"{field}.public_state")
+    return TargetStatus(
+        chain=ChainId(message.chain_id),
+        chain_version=message.chain_version,
+        slot=Slot(TargetId(message.target_id), NodeId(message.node_id), state),
+        local=enum_from_pb(LocalState, message.local_state, f"{field}.local_state") if message.local_state else None,
+        born=message.born,
+        used_bytes=message.used_bytes,
+        free_bytes=message.free_bytes,
+        chunks=message.chunks,
+        reason=message.reason,
+        upkeep=UpkeepProgress(*(getattr(message, name) for name in _UPKEEP)),
+    )

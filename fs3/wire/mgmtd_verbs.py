@@ -1,0 +1,290 @@
+"""What the manager's machine is asked and answers, to and from protobuf, and the one table of verbs both sides read.
+
+What arrives is not trusted: every `*_from_pb` raises InvalidArgument naming the malformed field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fs3.base.ids import NodeId, TableId, TargetId
+from fs3.base.limits import name_bytes_max, namespace_name_bytes_max, tables_max, target_reason_bytes_max, targets_per_node_max
+from fs3.base.units import MILLISECOND
+from fs3.base.version import __version__
+from fs3.model.chain import LocalState
+from fs3.model.cluster import (
+    CacheNamespace,
+    EnsureTable,
+    Heartbeat,
+    HeartbeatAck,
+    LeaveRequest,
+    OpenNamespace,
+    RegisterNode,
+    RegistrationAck,
+    SetConfig,
+)
+from fs3.model.method import Method
+from fs3.model.routing import Role
+from fs3.model.target_report import TargetReport, UpkeepProgress
+from fs3.wire.malformed import malformed
+from fs3.wire.methods import MGMTD
+from fs3.wire.mgmtd import (
+    EncodedRouting,
+    endpoints_from_pb,
+    enum_from_pb,
+    name_from_pb,
+    namespace_from_pb,
+    namespace_to_pb,
+)
+from fs3.wire.pb import mgmtd_pb2 as pb
+
+_CLUSTER_ID_BYTES = 16
+_TARGETS_MAX = targets_per_node_max * tables_max
+_UPKEEP = UpkeepProgress.__struct_fields__
+"""Spelled alike in the record and in both messages."""
+
+# --- registration ----------------------------------------------------------------------------------------------------
+
+
+def _register_node_to_pb(request: RegisterNode) -> pb.RegisterNodeRequest:
+    return pb.RegisterNodeRequest(
+        name=request.name,
+        role=int(request.role),  # type: ignore[arg-type]
+        cluster_id=request.cluster,
+        incarnation=request.incarnation,
+        endpoints=request.endpoints,
+        host=request.host,
+        pid=request.pid,
+        targets=request.targets,
+        software=__version__,
+    )
+
+
+def _register_node_from_pb(message: pb.RegisterNodeRequest) -> RegisterNode:
+    role = enum_from_pb(Role, message.role, "RegisterNodeRequest.role")
+    if role is Role.CLIENT:
+        raise malformed("RegisterNodeRequest.role", "clients do not register")
+    if len(message.cluster_id) not in (0, _CLUSTER_ID_BYTES):
+        raise malformed("RegisterNodeRequest.cluster_id", f"{len(message.cluster_id)} bytes, must be 0 or {_CLUSTER_ID_BYTES}")
+    if len(message.host.encode()) > name_bytes_max:
+        raise malformed("RegisterNodeRequest.host", f"longer than {name_bytes_max} bytes")
+    if len(message.targets) > _TARGETS_MAX:
+        raise malformed("RegisterNodeRequest.targets", f"{len(message.targets)} targets, at most {_TARGETS_MAX} are allowed")
+    return RegisterNode(
+        name=name_from_pb(message.name, "RegisterNodeRequest.name"),
+        role=role,
+        cluster=message.cluster_id,
+        incarnation=message.incarnation,
+        endpoints=endpoints_from_pb(message.endpoints, "RegisterNodeRequest.endpoints"),
+        host=message.host,
+        pid=message.pid,
+        targets=tuple(TargetId(target) for target in message.targets),
+    )
+
+
+def _registration_to_pb(ack: RegistrationAck, routing: EncodedRouting | None) -> pb.RegisterNodeReply:
+    return pb.RegisterNodeReply(
+        node_id=ack.node,
+        cluster_id=ack.cluster,
+        lease_ms=ack.lease_ns // MILLISECOND,
+        heartbeat_ms=ack.heartbeat_ns // MILLISECOND,
+        routing=routing,
+        incarnation=ack.incarnation,
+        born_targets=ack.born,
+    )
+
+
+def _registration_from_pb(message: pb.RegisterNodeReply) -> RegistrationAck:
+    return RegistrationAck(
+        node=NodeId(message.node_id),
+        cluster=message.cluster_id,
+        lease_ns=message.lease_ms * MILLISECOND,
+        heartbeat_ns=message.heartbeat_ms * MILLISECOND,
+        incarnation=message.incarnation,
+        born=tuple(TargetId(target) for target in message.born_targets),
+    )
+
+
+# --- heartbeats ------------------------------------------------------------------------------------------------------
+
+
+def _report_to_pb(report: TargetReport) -> pb.TargetReport:
+    return pb.TargetReport(
+        target_id=report.target,
+        state=int(report.state),  # type: ignore[arg-type]
+        chain_version=report.chain_version,
+        used_bytes=report.used_bytes,
+        free_bytes=report.free_bytes,
+        chunks=report.chunks,
+        reason=report.reason,
+        unreachable_target_id=report.unreachable or 0,
+        **{name: getattr(report.upkeep, name) for name in _UPKEEP},
+    )
+
+
+def _report_from_pb(message: pb.TargetReport, field: str) -> TargetReport:
+    return TargetReport(
+        target=TargetId(message.target_id),
+        state=enum_from_pb(LocalState, message.state, f"{field}.state"),
+        chain_version=message.chain_version,
+        used_bytes=message.used_bytes,
+        free_bytes=message.free_bytes,
+        chunks=message.chunks,
+        reason=message.reason.encode()[:target_reason_bytes_max].decode(errors="ignore"),
+        upkeep=UpkeepProgress(*(getattr(message, name) for name in _UPKEEP)),
+        unreachable=TargetId(message.unreachable_target_id) if message.unreachable_target_id else None,
+    )
+
+
+def _heartbeat_to_pb(request: Heartbeat) -> pb.HeartbeatRequest:
+    return pb.HeartbeatRequest(
+        node_id=request.node,
+        incarnation=request.incarnation,
+        seq=request.seq,
+        targets=[_report_to_pb(report) for report in request.targets],
+        routing_version=request.routing_version,
+        config_version=request.config_version,
+        leaving=request.leaving,
+    )
+
+
+def _heartbeat_from_pb(message: pb.HeartbeatRequest) -> Heartbeat:
+    if not message.seq:
+        raise malformed("HeartbeatRequest.seq", "starts at 1")
+    if len(message.targets) > _TARGETS_MAX:
+        raise malformed("HeartbeatRequest.targets", f"{len(message.targets)} targets, at most {_TARGETS_MAX} are allowed")
+    return Heartbeat(
+        node=NodeId(message.node_id),
+        incarnation=message.incarnation,
+        seq=message.seq,
+        targets=tuple(
+            _report_from_pb(report, f"HeartbeatRequest.targets[{index}]") for index, report in enumerate(message.targets)
+        ),
+        routing_version=message.routing_version,
+        leaving=message.leaving,
+        config_version=message.config_version,
+    )
+
+
+def _heartbeat_ack_to_pb(ack: HeartbeatAck, routing: EncodedRouting | None) -> pb.HeartbeatReply:
+    return pb.HeartbeatReply(
+        seq=ack.seq,
+        lease_ms=ack.lease_ns // MILLISECOND,
+        routing_version=ack.routing_version,
+        config_version=ack.config_version,
+        leave=[pb.Leave(target_id=leave.target, chain_version=leave.chain_version) for leave in ack.leave],
+    )
+
+
+def _heartbeat_ack_from_pb(message: pb.HeartbeatReply) -> HeartbeatAck:
+    return HeartbeatAck(
+        seq=message.seq,
+        lease_ns=message.lease_ms * MILLISECOND,
+        routing_version=message.routing_version,
+        config_version=message.config_version,
+        leave=tuple(LeaveRequest(TargetId(leave.target_id), leave.chain_version) for leave in message.leave),
+    )
+
+
+# --- tables, namespaces, configuration -------------------------------------------------------------------------------
+
+
+def _ensure_table_to_pb(request: EnsureTable) -> pb.EnsureTableRequest:
+    return pb.EnsureTableRequest(replicas=request.replicas)
+
+
+def _ensure_table_from_pb(message: pb.EnsureTableRequest) -> EnsureTable:
+    return EnsureTable(message.replicas)
+
+
+def _table_id_to_pb(table: TableId, routing: EncodedRouting | None) -> pb.EnsureTableReply:
+    return pb.EnsureTableReply(table_id=table, routing=routing)
+
+
+def _table_id_from_pb(message: pb.EnsureTableReply) -> TableId:
+    return TableId(message.table_id)
+
+
+def _open_namespace_to_pb(request: OpenNamespace) -> pb.OpenNamespaceRequest:
+    return pb.OpenNamespaceRequest(name=request.name, page_bytes=request.page_bytes, replicas=request.replicas)
+
+
+def _open_namespace_from_pb(message: pb.OpenNamespaceRequest) -> OpenNamespace:
+    name = name_from_pb(message.name, "OpenNamespaceRequest.name")
+    if len(name.encode()) > namespace_name_bytes_max:
+        raise malformed("OpenNamespaceRequest.name", f"longer than {namespace_name_bytes_max} bytes")
+    return OpenNamespace(name, message.page_bytes, message.replicas)
+
+
+def _opened_namespace_to_pb(namespace: CacheNamespace, routing: EncodedRouting | None) -> pb.OpenNamespaceReply:
+    return pb.OpenNamespaceReply(namespace=namespace_to_pb(namespace), routing=routing)
+
+
+def _opened_namespace_from_pb(message: pb.OpenNamespaceReply) -> CacheNamespace:
+    return namespace_from_pb(message.namespace)
+
+
+def _set_config_to_pb(request: SetConfig) -> pb.SetConfigRequest:
+    role: Any = int(request.role)
+    return pb.SetConfigRequest(role=role, toml=request.toml, expected_version=request.expected_version)
+
+
+def _set_config_from_pb(message: pb.SetConfigRequest) -> SetConfig:
+    return SetConfig(enum_from_pb(Role, message.role, "SetConfigRequest.role"), message.toml, message.expected_version)
+
+
+def _config_version_to_pb(version: int, routing: EncodedRouting | None) -> pb.SetConfigReply:
+    return pb.SetConfigReply(version=version)
+
+
+def _config_version_from_pb(message: pb.SetConfigReply) -> int:
+    return message.version
+
+
+# --- the table -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class MgmtdVerb:
+    """How one kind of request that the manager's machine answers, and its answer, are written on the wire."""
+
+    method: Method
+    to_pb: Callable[[Any], Any]
+    from_pb: Callable[[Any], Any]
+    answer_to_pb: Callable[[Any, EncodedRouting | None], Any]
+    answer_from_pb: Callable[[Any], Any]
+    has_routing: bool = False
+    """The reply carries the whole routing info, so that the client has what the answer speaks of."""
+
+
+VERBS: dict[type[Any], MgmtdVerb] = {
+    RegisterNode: MgmtdVerb(
+        MGMTD.RegisterNode,
+        _register_node_to_pb,
+        _register_node_from_pb,
+        _registration_to_pb,
+        _registration_from_pb,
+        has_routing=True,
+    ),
+    Heartbeat: MgmtdVerb(MGMTD.Heartbeat, _heartbeat_to_pb, _heartbeat_from_pb, _heartbeat_ack_to_pb, _heartbeat_ack_from_pb),
+    EnsureTable: MgmtdVerb(
+        MGMTD.EnsureTable,
+        _ensure_table_to_pb,
+        _ensure_table_from_pb,
+        _table_id_to_pb,
+        _table_id_from_pb,
+        has_routing=True,
+    ),
+    OpenNamespace: MgmtdVerb(
+        MGMTD.OpenNamespace,
+        _open_namespace_to_pb,
+        _open_namespace_from_pb,
+        _opened_namespace_to_pb,
+        _opened_namespace_from_pb,
+        has_routing=True,
+    ),
+    SetConfig: MgmtdVerb(MGMTD.SetConfig, _set_config_to_pb, _set_config_from_pb, _config_version_to_pb, _config_version_from_pb),
+}
+"""Type of the request -> how it is written."""

@@ -1,0 +1,149 @@
+"""Requests to the management service and their answers survive the wire."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fs3.base.errors import InvalidArgument
+from fs3.base.ids import ChainId, NodeId, TableId, TargetId
+from fs3.base.units import MILLISECOND, SECOND
+from fs3.model.chain import Chain, ChainTable, LocalState, PublicState, Slot
+from fs3.model.cluster import (
+    CacheNamespace,
+    ClusterInfo,
+    ClusterStatus,
+    EnsureTable,
+    GetConfig,
+    GetRouting,
+    Heartbeat,
+    HeartbeatAck,
+    LeaveRequest,
+    ManagerInfo,
+    NodeStatus,
+    OpenNamespace,
+    RegisterNode,
+    RegistrationAck,
+    RoleConfig,
+    RoutingUpdate,
+    SetConfig,
+    TargetStatus,
+)
+from fs3.model.routing import Node, Role, Routing
+from fs3.model.target_report import TargetReport, UpkeepProgress
+from fs3.wire.methods import MGMTD
+from fs3.wire.mgmtd import routing_from_pb, routing_to_pb
+from fs3.wire.mgmtd_queries import (
+    cluster_info_from_pb,
+    cluster_info_to_pb,
+    get_config_from_pb,
+    get_config_to_pb,
+    get_routing_from_pb,
+    get_routing_to_pb,
+    role_config_from_pb,
+    role_config_to_pb,
+    status_from_pb,
+    status_to_pb,
+)
+from fs3.wire.mgmtd_verbs import VERBS
+
+CLUSTER = b"0123456789abcdef"
+UPKEEP = UpkeepProgress(*range(1, 1 + len(UpkeepProgress.__struct_fields__)))
+REPORT = TargetReport(TargetId(5), LocalState.ONLINE, 3, 10, 20, 30, "why", UPKEEP, unreachable=TargetId(6))
+WELL = TargetReport(TargetId(7), LocalState.UPTODATE, 3)
+MANAGERS = (ManagerInfo("m1", ("tcp://m:1",), is_primary=True), ManagerInfo("m2"))
+NODES = (
+    Node(NodeId(1), "storage-1", Role.STORAGE, ("tcp://s:1",), "h", 2, alive=True, pid=9),
+    Node(NodeId(2), "meta", Role.META, (), "h", 1, alive=False),
+)
+CHAIN = Chain(
+    ChainId(8), 2, (Slot(TargetId(5), NodeId(1), PublicState.SERVING), Slot(TargetId(6), NodeId(1), PublicState.OFFLINE))
+)
+TABLE = ChainTable(TableId(1), 1, 2, (CHAIN.id,))
+ROUTING = Routing(CLUSTER, 12, {node.id: node for node in NODES}, {CHAIN.id: CHAIN}, {TABLE.id: TABLE})
+UPDATE = RoutingUpdate(ROUTING.to_full_delta(), CLUSTER, MANAGERS)
+
+REQUESTS = [
+    RegisterNode("storage-1", Role.STORAGE, CLUSTER, 4, ("tcp://s:1",), "h", 9, (TargetId(5), TargetId(7))),
+    Heartbeat(NodeId(1), 4, 17, (REPORT, WELL), 12, leaving=True, config_version=3),
+    EnsureTable(3),
+    OpenNamespace("dsv3", 4096, 2),
+    SetConfig(Role.STORAGE, "a = 1", 7),
+]
+ANSWERS = [
+    RegistrationAck(NodeId(1), CLUSTER, 3 * SECOND, 500 * MILLISECOND, 4, (TargetId(5),)),
+    HeartbeatAck(17, 3 * SECOND, 12, 3, (LeaveRequest(TargetId(5), 2),)),
+    TableId(2),
+    CacheNamespace(1, "dsv3", 4096, 2, TableId(2)),
+    8,
+]
+
+
+def sent(message: Any) -> Any:
+    """As it arrives."""
+    return type(message).FromString(message.SerializeToString())
+
+
+def test_every_verb_is_asked_here() -> None:
+    assert {type(request) for request in REQUESTS} == set(VERBS)
+    methods = {verb.method for verb in VERBS.values()}
+    assert set(MGMTD.methods) - methods == {
+        MGMTD.GetCluster,
+        MGMTD.GetRouting,
+        MGMTD.WatchRouting,
+        MGMTD.GetConfig,
+        MGMTD.GetStatus,
+    }
+
+
+@pytest.mark.parametrize(("request_", "answer"), list(zip(REQUESTS, ANSWERS, strict=True)))
+def test_requests_and_answers_survive(request_: Any, answer: Any) -> None:
+    verb = VERBS[type(request_)]
+    message = sent(verb.to_pb(request_))
+    assert type(message) is verb.method.request
+    assert verb.from_pb(message) == request_
+    reply = sent(verb.answer_to_pb(answer, routing_to_pb(UPDATE) if verb.has_routing else None))
+    assert type(reply) is verb.method.reply
+    assert verb.answer_from_pb(reply) == answer
+    if verb.has_routing:
+        assert routing_from_pb(reply.routing) == UPDATE
+
+
+def test_questions_survive() -> None:
+    assert get_routing_from_pb(sent(get_routing_to_pb(GetRouting(12, CLUSTER)))) == GetRouting(12, CLUSTER)
+    assert get_config_from_pb(sent(get_config_to_pb(GetConfig(Role.META)))) == GetConfig(Role.META)
+    config = RoleConfig(Role.META, 3, "a = 1")
+    assert role_config_from_pb(sent(role_config_to_pb(config)), Role.META) == config
+    info = ClusterInfo(CLUSTER, "0.1.0", 1, is_primary=True, primary=("tcp://m:1",), managers=MANAGERS, epoch=4)
+    assert cluster_info_from_pb(sent(cluster_info_to_pb(info))) == info
+
+
+STATUS = ClusterStatus(
+    software="0.1.0",
+    routing=ROUTING,
+    nodes=(NodeStatus(NODES[0], 2 * SECOND, 300 * MILLISECOND), NodeStatus(NODES[1], -7 * MILLISECOND, None)),
+    targets=(
+        TargetStatus(CHAIN.id, 2, CHAIN.slots[0], LocalState.UPTODATE, True, 10, 20, 30, "why", UPKEEP),
+        TargetStatus(CHAIN.id, 2, CHAIN.slots[1], None, False),
+    ),
+    namespaces=(CacheNamespace(1, "dsv3", 4096, 2, TableId(1)),),
+    managers=MANAGERS,
+    epoch=4,
+    primary_for_ns=5 * SECOND,
+)
+
+
+def test_the_status_survives() -> None:
+    assert status_from_pb(sent(status_to_pb(STATUS, routing_to_pb(UPDATE)))) == STATUS
+
+
+def test_a_status_that_does_not_fit_together_is_refused_by_field() -> None:
+    message = status_to_pb(STATUS, routing_to_pb(UPDATE))
+    message.targets[1].local_state = 9  # type: ignore[assignment]
+    with pytest.raises(InvalidArgument, match=r"GetStatusReply.targets\[1\].local_state: 9 is not a LocalState"):
+        status_from_pb(message)
+    message.targets[1].local_state = 0  # type: ignore[assignment]
+    message.silent_ms.pop()
+    with pytest.raises(InvalidArgument, match="2 leases and 1 ages of 2 nodes"):
+        status_from_pb(message)
