@@ -19,7 +19,6 @@ from fs3.api.data import FileData
 from fs3.api.file import READ_ONLY, BytesProgress, File, check_length, check_range, source_of, target_of
 from fs3.api.io.buffers import ReadBuffer
 from fs3.base.errors import FS3Error, NotFound, error
-from fs3.base.ids import InodeId
 from fs3.base.limits import list_entries_max
 from fs3.base.status import Code
 from fs3.base.units import SECOND
@@ -44,6 +43,7 @@ from fs3.model.requests import (
     Sync,
     Truncate,
 )
+from fs3.runtime.tasks import TaskSet
 
 __all__ = ["EXCHANGE", "NOREPLACE", "REPLACE", "TIME_NOW", "Client", "File"]
 
@@ -84,8 +84,10 @@ class Client:
         """Chunk IO."""
         self._disconnect = disconnect
         self._umask = umask
-        self._data = FileData(storage, self._fetch_inode)
+        self._data = FileData(storage, self._refresh)
         self._sessions: set[File] = set()
+        self._tasks = TaskSet()
+        meta.on_return(lambda: self._tasks.start(self._check_sessions()))
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -104,6 +106,7 @@ class Client:
         if self._closed:
             return
         self._closed = True
+        await self._tasks.cancel()
         try:
             if self._sessions:
                 ending = [self.close(file, discard=file.unnamed) for file in list(self._sessions)]
@@ -142,8 +145,9 @@ class Client:
             raise error(Code.IS_A_DIRECTORY, "is a directory", path)
         if mode != "r":
             self._sessions.add(file)
-        if mode == "w" and opened.inode.length:
-            # The service keeps the inode of a file that has other names too; then its content is cut as by ftruncate.
+        if mode == "w" and (opened.inode.length or opened.inode.nlink > 1):
+            # The service keeps the inode of a file that has other names too; then it is truncated, also where its length is 0:
+            # others may have written what they have not published yet.
             await self.truncate(file, 0)
         return file
 
@@ -171,8 +175,9 @@ class Client:
         """Ends the handle; when it returns, every later open and stat of any client sees the length.
 
         Unnamed files: `publish` is the name they get, replacing what has it (`exclusive`: Exists instead; the handle then stays
-        open). Without one, or with `discard`, they vanish. `discard` of a named file takes back what was written behind the end
-        it had. Writes that are under way are waited for. Closing twice is fine.
+        open). Without one, or with `discard`, they vanish. `discard` of a named file publishes nothing, and takes back what was
+        written behind the end it has, unless another client has it open for writing. Writes that are under way are waited for.
+        Closing twice is fine.
         """
         if file.closed:
             return file.inode
@@ -183,23 +188,20 @@ class Client:
             file.closed = True
             return file.inode
         keep = not discard
-        if discard and not file.unnamed and file.acknowledged > file.inode.length:
-            await self._data.truncate_chunks(file.inode.layout, file.inode.id, file.acknowledged, file.inode.length, file.path)
-        inode = await self.meta.ask(
-            Close(
-                file.inode.id,
-                file.session,
-                length=file.acknowledged if keep and file.modified else None,
-                modified=keep and file.modified,
-                publish=None if publish is None or discard else PathRef.of(publish),
-                exclusive=exclusive,
-                discard=discard and file.unnamed,
-                truncations=file.inode.truncations,
-            )
+        request = Close(
+            file.inode.id,
+            file.session,
+            length=file.acknowledged if keep and file.modified else None,
+            modified=keep and file.modified,
+            publish=None if publish is None or discard else PathRef.of(publish),
+            exclusive=exclusive,
+            discard=discard and (file.unnamed or file.acknowledged > file.inode.length),
+            truncations=file.truncations,
         )
+        inode = await self._ask_with_session(file, request)
         file.closed = True
         self._sessions.discard(file)
-        file.on_publish(inode)
+        file.on_told(inode)
         if publish is not None:
             file.path = publish
             file.unnamed = False
@@ -210,9 +212,7 @@ class Client:
         file.check_open()
         await file.wait_written()
         if file.session != READ_ONLY and file.modified:
-            request = Sync(file.inode.id, file.session, file.acknowledged, modified=True, truncations=file.inode.truncations)
-            inode = await self.meta.ask(request)
-            file.on_publish(inode)
+            await self._publish(file)
 
     # --- bytes -------------------------------------------------------------------------------------------------------
 
@@ -260,9 +260,12 @@ class Client:
         file.check_writable()
         length = check_length(length, file.path)
         await file.wait_written()
-        await self._data.truncate_chunks(file.inode.layout, file.inode.id, file.length, length, file.path)
+        if file.modified:
+            # What lies behind the recorded end is left alone by a truncation to a longer length: it may be somebody else's.
+            await self._publish(file)
+        writes = file.writes
         inode = await self.meta.ask(Truncate(file.inode.id, length))
-        file.on_truncate(inode)
+        file.on_told(inode, writes)
         return inode
 
     async def copy_file(self, source: str, target: str, *, exclusive: bool = False, done: BytesProgress | None = None) -> Inode:
@@ -271,8 +274,8 @@ class Client:
         writing = await self.open_unnamed(parent_of(target), permissions=reading.inode.mode & 0o777)
         try:
             length = await self._data.copy(reading, writing, done)
-            if length > writing.length:
-                await self.truncate(writing, length)  # it ends in a hole
+            if length != writing.length:
+                await self.truncate(writing, length)  # it ends in a hole, or the source has become shorter
             return await self.close(writing, target, exclusive=exclusive)
         except BaseException:
             await self.abandon(writing)
@@ -290,8 +293,63 @@ class Client:
         (got,) = await self._data.read([(file, offset, buffer.view)])
         return buffer.take(got)
 
-    async def _fetch_inode(self, inode: InodeId) -> Inode:
-        return await self.meta.ask(Stat(PathRef(inode, ""), follow=False))
+    async def _publish(self, file: File) -> None:
+        """Tell what was acknowledged. No write is under way."""
+        writes = file.writes
+        request = Sync(
+            file.inode.id,
+            file.session,
+            file.acknowledged if file.modified else None,
+            modified=file.modified,
+            truncations=file.truncations,
+        )
+        file.on_told(await self._ask_with_session(file, request), writes)
+
+    async def _ask_with_session(self, file: File, request: Close | Sync) -> Inode:
+        try:
+            return await self.meta.ask(request)
+        except FS3Error as failure:
+            if failure.code in (Code.NO_SESSION, Code.STALE):
+                file.is_lost = True
+            raise
+
+    async def _refresh(self, file: File) -> None:
+        """What the service has of an open file now. STALE when it is gone, or has no name and no writer any more and so may be
+        partly gone."""
+        file.check_found()
+        inode: Inode | None = None
+        try:
+            inode = await self.meta.ask(Stat(PathRef(file.inode.id, ""), follow=False))
+        except FS3Error as failure:
+            if failure.code not in (Code.NOT_FOUND, Code.STALE):
+                raise
+        if file.session != READ_ONLY and not file.closed and inode is not None:
+            if inode.nlink and inode.truncations == file.inode.truncations:
+                file.inode = inode
+                return
+            # Its session keeps a file without a name; and what it has acknowledged may be from before a truncation. Both is known
+            # to the service only.
+            await file.wait_written()
+            try:
+                await self._publish(file)
+            except FS3Error as failure:
+                if not file.is_lost:
+                    raise
+                log.info("%s: %s", file.path, failure)
+                file.check_found()
+            return
+        if inode is None or inode.nlink == 0:
+            file.is_lost = file.session != READ_ONLY
+            raise error(Code.STALE, "the file was replaced or removed while it was read", file.path)
+        file.inode = inode
+
+    async def _check_sessions(self) -> None:
+        """The service has not heard of this client for long: which of its sessions are still there?"""
+        for file in list(self._sessions):
+            try:
+                await self._ask_with_session(file, Sync(file.inode.id, file.session))
+            except FS3Error as failure:
+                log.warning("%s: %s", file.path, failure)
 
     # --- names -------------------------------------------------------------------------------------------------------
 

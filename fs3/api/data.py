@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from itertools import islice
 
-from fs3.api.file import READ_ONLY, BytesProgress, File
+from fs3.api.file import BytesProgress, File
 from fs3.api.io.budget import ByteBudget, gather_bounded
 from fs3.api.io.buffers import buffer_pool
-from fs3.base.errors import FS3Error, NotFound, error
-from fs3.base.ids import InodeId, file_chunk
-from fs3.base.limits import client_write_bytes_max, client_write_call_bytes, updates_per_request_max
+from fs3.base.errors import FS3Error, error
+from fs3.base.ids import file_chunk
+from fs3.base.limits import client_write_bytes_max, client_write_call_bytes
 from fs3.base.status import Code
 from fs3.base.units import MIB
 from fs3.client.storage.client import StorageClient
 from fs3.client.storage.reads import ReadOutcome
 from fs3.core.files.layout import Slice
 from fs3.core.files.read_plan import ReadIO, holes, make_read_ios, plan_read
-from fs3.core.files.write_plan import WriteIO, plan_truncate, plan_write
-from fs3.model.inode import Inode, Layout
+from fs3.core.files.write_plan import plan_write
+from fs3.model.inode import Layout
 
 client_read_calls_max = 2
 """A longer read is cut into calls of this size, so many under way: each call has its own deadline."""
 
 client_read_call_bytes = 64 * MIB
 
+read_rounds_max = 4
+"""How often one read begins anew because its file was truncated meanwhile."""
+
 ReadRequest = tuple[File, int, memoryview]
 """(file, offset in bytes, where the bytes go)."""
+
+Refresh = Callable[[File], Awaitable[None]]
+"""Brings `File.inode` up to date."""
 
 _ZEROS = bytes(1 << 18)
 _WRITES_AT_ONCE = client_write_bytes_max // client_write_call_bytes
@@ -37,10 +42,10 @@ _NOT_FOUND = Code.NOT_FOUND
 class FileData:
     """The data path of one client. Belongs to one event loop."""
 
-    def __init__(self, storage: StorageClient, fetch_inode: Callable[[InodeId], Awaitable[Inode]]) -> None:
-        """`fetch_inode`: the attributes of an inode as they are now; NotFound when it is gone."""
+    def __init__(self, storage: StorageClient, refresh: Refresh) -> None:
+        """`refresh`: brings `File.inode` up to date; STALE when the file is gone, or may be partly gone."""
         self._storage = storage
-        self._fetch_inode = fetch_inode
+        self._refresh = refresh
         self._write_budget = ByteBudget(client_write_bytes_max)
 
     # --- reading -----------------------------------------------------------------------------------------------------
@@ -51,10 +56,13 @@ class FileData:
         Raises FS3Error with the path of the first file whose bytes could not be had; buffers are undefined then.
         """
         plans: list[list[Slice] | None] = []
+        known: list[int] = []
+        """Of each file, the truncations that its plan knows of."""
         ios: list[ReadIO] = []
         for file, offset, buffer in requests:
             inode = file.inode
             layout = inode.layout
+            known.append(inode.truncations)
             index, start = divmod(offset, layout.chunk_size)
             if 0 < len(buffer) <= layout.chunk_size - start and offset + len(buffer) <= file.length:
                 # Within one chunk and within the file, as nearly every read of a batch: it needs no plan.
@@ -67,20 +75,21 @@ class FileData:
         outcomes = await self._read_ios(ios)
         counts: list[int] = []
         at = 0
-        for (file, offset, buffer), known in zip(requests, plans, strict=True):
-            if known is None:
+        for (file, offset, buffer), planned, truncations in zip(requests, plans, known, strict=True):
+            if planned is None:
                 outcome = outcomes[at]
                 at += 1
                 if outcome.code is _OK and outcome.length == len(buffer):
                     counts.append(outcome.length)
                     continue
-                plan, mine = plan_read(file.inode.layout, file.inode.id, offset, len(buffer), file.length), [outcome]
+                # Planned with the length that reached so far.
+                plan, mine = plan_read(file.inode.layout, file.inode.id, offset, len(buffer), offset + len(buffer)), [outcome]
             else:
-                plan, mine = known, outcomes[at : at + len(known)]
-                at += len(known)
-            wanted = plan[-1].at + plan[-1].length if plan else 0
-            if any(outcome.code is not _OK or outcome.length < cut.length for cut, outcome in zip(plan, mine, strict=True)):
-                wanted = await self._fill_holes(file, offset, buffer, plan, mine, wanted)
+                plan, mine = planned, outcomes[at : at + len(planned)]
+                at += len(planned)
+            wanted = _planned_bytes(plan)
+            if _has_holes(plan, mine):
+                wanted = await self._fill_holes(file, offset, buffer, plan, mine, truncations)
             counts.append(wanted)
         return counts
 
@@ -93,30 +102,26 @@ class FileData:
         return [outcome for answer in answers for outcome in answer]
 
     async def _fill_holes(
-        self, file: File, offset: int, buffer: memoryview, plan: list[Slice], outcomes: list[ReadOutcome], wanted: int
+        self, file: File, offset: int, buffer: memoryview, plan: list[Slice], outcomes: list[ReadOutcome], truncations: int
     ) -> int:
-        """Zeros where the chunks have nothing; how many bytes the read returns."""
-        for outcome in outcomes:
-            if outcome.code is not _OK and outcome.code is not _NOT_FOUND:
-                raise error(outcome.code, outcome.message or _read_failure(outcome.code), file.path)
-        if file.session == READ_ONLY:
-            # A missing chunk is a hole only while the file exists: readers hold no session, so the chunks of a file that was
-            # replaced or removed go away under them. Asked after the read, the answer covers it.
-            wanted = min(wanted, max(0, await self._fetch_length(file) - offset))
+        """Zeros where the chunks have nothing; how many bytes the read returns. `truncations`: those that the plan knows of."""
+        for attempt in range(1, read_rounds_max + 1):
+            for outcome in outcomes:
+                if outcome.code is not _OK and outcome.code is not _NOT_FOUND:
+                    raise error(outcome.code, outcome.message or _read_failure(outcome.code), file.path)
+            # What is missing is a hole only while the file exists and nobody has truncated it. Both is known before the first
+            # chunk goes away, so the answer to a question after the read covers it.
+            await self._refresh(file)
+            if file.inode.truncations == truncations or attempt == read_rounds_max:
+                break
+            truncations = file.inode.truncations
+            plan = plan_read(file.inode.layout, file.inode.id, offset, len(buffer), file.length)
+            outcomes = await self._read_ios(make_read_ios(plan, buffer))
+            if not _has_holes(plan, outcomes):
+                return _planned_bytes(plan)
         for at, length in holes(plan, [outcome.length for outcome in outcomes]):
             fill_zeros(buffer[at : at + length])
-        return wanted
-
-    async def _fetch_length(self, file: File) -> int:
-        """The file's length now. STALE when it is gone, or has no name any more and so may be partly gone."""
-        try:
-            inode = await self._fetch_inode(file.inode.id)
-        except NotFound:
-            inode = None
-        if inode is None or inode.nlink == 0:
-            raise error(Code.STALE, "the file was replaced or removed while it was read", file.path)
-        file.inode = inode
-        return inode.length
+        return min(_planned_bytes(plan), max(0, file.length - offset))
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
@@ -162,43 +167,47 @@ class FileData:
             file.end_write(end)
         return length
 
-    async def truncate_chunks(self, layout: Layout, inode: InodeId, old_length: int, new_length: int, path: str) -> None:
-        """Take away what lies behind a new, shorter end. Nothing for a file that grows."""
-        updates = plan_truncate(layout, inode, old_length, new_length)
-        while batch := list(islice(updates, updates_per_request_max)):
-            await self.apply(batch, path)
-
-    async def apply(self, writes: Sequence[WriteIO], path: str) -> None:
-        """Updates that all have to succeed."""
-        for result in await self._storage.update(writes):
-            if result.code is not _OK:
-                raise error(result.code, result.message or _write_failure(result.code), path)
-
     # --- copying -----------------------------------------------------------------------------------------------------
 
     async def copy(self, source: File, target: File, done: BytesProgress | None = None) -> int:
-        """Bytes of one file into another, several chunks under way; holes stay holes. Returns the length."""
-        length = source.length
+        """Bytes of one file into another, several chunks under way; holes stay holes. Returns the length: the shortest that the
+        source had, when it is truncated meanwhile."""
+        length = end = source.length
+        begun_with = source.inode.truncations
         size = target.inode.layout.chunk_size
         step = max(size, client_write_call_bytes // size * size)
 
         async def copy_part(offset: int) -> None:
+            nonlocal end
             count = min(step, length - offset)
             block = buffer_pool.take(step)
             buffer = memoryview(block)[:count]
+            truncations = source.inode.truncations
             plan = plan_read(source.inode.layout, source.inode.id, offset, count, length)
             outcomes = await self._storage.read(make_read_ios(plan, buffer))
             if any(outcome.code is not _NOT_FOUND for outcome in outcomes):
-                await self._fill_holes(source, offset, buffer, plan, outcomes, count)
-                await self.write(target, offset, buffer)
-            elif source.session == READ_ONLY:
-                await self._fetch_length(source)
+                got = count
+                if _has_holes(plan, outcomes):
+                    got = await self._fill_holes(source, offset, buffer, plan, outcomes, truncations)
+                await self.write(target, offset, buffer[:got])
+            else:
+                await self._refresh(source)
+            if source.inode.truncations != begun_with:
+                end = min(end, source.length)
             buffer_pool.give(block)
             if done is not None:
                 done(count)
 
         await gather_bounded((copy_part(offset) for offset in range(0, length, step)), max(1, client_write_bytes_max // step))
-        return length
+        return end
+
+
+def _planned_bytes(plan: Sequence[Slice]) -> int:
+    return plan[-1].at + plan[-1].length if plan else 0
+
+
+def _has_holes(plan: Sequence[Slice], outcomes: Sequence[ReadOutcome]) -> bool:
+    return any(outcome.code is not _OK or outcome.length < cut.length for cut, outcome in zip(plan, outcomes, strict=True))
 
 
 def fill_zeros(view: memoryview) -> None:

@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from msgspec.structs import replace
-
 from fs3.base.errors import error
 from fs3.base.ids import SessionId
 from fs3.base.limits import file_bytes_max
@@ -28,7 +26,20 @@ class File:
     are fine; nothing here is thread-safe.
     """
 
-    __slots__ = ("_acknowledged", "_idle", "_writing", "closed", "inode", "modified", "path", "session", "unnamed")
+    __slots__ = (
+        "_acknowledged",
+        "_idle",
+        "_writes",
+        "_writing",
+        "closed",
+        "inode",
+        "is_lost",
+        "modified",
+        "path",
+        "session",
+        "truncations",
+        "unnamed",
+    )
 
     def __init__(self, inode: Inode, path: str, session: SessionId = READ_ONLY, *, unnamed: bool = False) -> None:
         self.inode = inode
@@ -42,7 +53,12 @@ class File:
         self.modified = False
         """Written to since the last close or sync told so."""
         self.closed = False
+        self.is_lost = False
+        """Its session was ended because the client was silent, and its file is gone: nothing that is written can count."""
+        self.truncations = inode.truncations
+        """Of the file, as far as every acknowledged write is from after them."""
         self._acknowledged = 0
+        self._writes = 0
         self._writing = 0
         self._idle: asyncio.Future[None] | None = None
 
@@ -60,20 +76,32 @@ class File:
         """Largest end offset of this handle's writes that storage has acknowledged."""
         return self._acknowledged
 
+    @property
+    def writes(self) -> int:
+        """Writes that were begun so far."""
+        return self._writes
+
     def check_open(self) -> None:
         """Raises InvalidArgument for a closed handle."""
         if self.closed:
             raise error(Code.INVALID, "the file is closed", self.path)
 
+    def check_found(self) -> None:
+        """Raises STALE for a handle whose file is gone, and which would write to nothing."""
+        if self.is_lost:
+            raise error(Code.STALE, "its session has ended: the client was silent for too long, the file is gone", self.path)
+
     def check_writable(self) -> None:
-        """Raises InvalidArgument for a handle that is closed or was opened for reading."""
+        """Raises InvalidArgument for a handle that is closed or was opened for reading, STALE as `check_found`."""
         self.check_open()
         if not self.session:
             raise error(Code.INVALID, "the file was opened for reading only", self.path)
+        self.check_found()
 
     def begin_write(self) -> None:
         """A write is under way."""
         self._writing += 1
+        self._writes += 1
 
     def end_write(self, end: int) -> None:
         """It has ended; storage has acknowledged bytes up to `end`, 0 none."""
@@ -93,19 +121,17 @@ class File:
                 self._idle = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._idle)
 
-    def on_truncate(self, inode: Inode) -> None:
-        """The file was truncated through this handle."""
+    def on_told(self, inode: Inode, writes: int | None = None) -> None:
+        """The service was told what was acknowledged, or has truncated the file, and answered with this. `writes`: those that had
+        been begun when it was asked, and had all ended; None: they are still all."""
         self.inode = inode
-        self._acknowledged = min(self._acknowledged, inode.length)
-
-    def on_publish(self, inode: Inode) -> None:
-        """The service knows the length and times now."""
-        if inode.truncations != self.inode.truncations:
-            # Another handle made it shorter: what was acknowledged before that never counts again, so the next length that is
-            # told must not look as if it was from after it.
-            inode = replace(inode, truncations=self.inode.truncations)
-        self.inode = inode
-        self.modified = False
+        if writes is None or writes == self._writes:
+            # The length that was answered counts all of them, and none that a truncation has taken away.
+            self.truncations = inode.truncations
+            self._acknowledged = min(self._acknowledged, inode.length)
+            self.modified = False
+        # Else one may be from before a truncation that the answer knows of. The next length that is told must not look as if it
+        # was from after it: then the service asks storage.
 
 
 def source_of(data: Any, path: str) -> memoryview:

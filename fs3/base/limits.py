@@ -18,8 +18,28 @@ frame_payload_bytes_max = 64 * MIB + 1 * MIB
 """Payload part of one frame: one chunk of the largest size, with room for a page trailer."""
 calls_per_connection_max = 1024
 """Requests under way on one connection; further ones wait in the client, and a server that sees more answers BUSY."""
-receive_bytes_max = 96 * MIB
-"""Request payloads one server process holds at once; connections stop being read beyond it."""
+receive_bytes_max = 112 * MIB
+"""Request payloads of clients that one server process holds at once; connections stop being read beyond it."""
+receive_forward_bytes_max = 112 * MIB
+"""The same for what storage nodes forward to each other: forwards never wait for clients."""
+receive_header_bytes_max = 8 * MIB
+"""The same for protobuf headers longer than `long_header_bytes`."""
+receive_step_bytes = 256 * KIB
+"""Memory is given to a request this far ahead of what has arrived of it; once more has arrived, as far ahead as that, and
+`wake_bytes_max` at most."""
+receive_unfinished_bytes_max = 24 * MIB
+"""Of a budget, held by requests that need more before they are complete, all but one of them together."""
+receive_share_bytes_max = 32 * MIB
+"""Request payloads of one connection, arriving or with their handlers; a single larger one is served alone."""
+reply_bytes_max = 256 * MIB
+"""Replies in memory that one server process holds at once, or has promised to calls under way. Requests are not served beyond
+it."""
+reply_share_bytes_max = 64 * MIB
+"""Of that, what one connection may hold before its requests are no longer read; a single larger one is served."""
+reply_small_bytes = 256 * KIB
+"""Requests whose replies are not larger are served by those who owe nothing, from what is kept for them, however many wait."""
+reply_small_bytes_max = 32 * MIB
+"""Kept for those."""
 connections_max = 4096
 stream_queue_bytes_max = 4 * MIB
 """Messages of one streamed answer queued on either side; a consumer that falls further behind loses the stream (BUSY)."""
@@ -210,6 +230,8 @@ receive_stall_ns = 10 * SECOND
 """A peer that has begun a frame and sends nothing of it for so long is disconnected."""
 send_stall_ns = 30 * SECOND
 """A peer that takes nothing of what is queued for it for so long is disconnected."""
+peer_patience_ns = 2 * SECOND
+"""A peer that holds memory others wait for may be too slow for so long."""
 transport_sweep_ns = 1 * SECOND
 """How often connections are checked for stalls."""
 
@@ -255,7 +277,13 @@ lmdb_map_bytes_max = 1024 * GIB
 assert client_write_call_bytes <= client_write_bytes_max
 assert page_bytes_max + page_trailer_bytes <= block_bytes_max
 assert frame_payload_bytes_max >= chunk_bytes_max + page_trailer_bytes
-assert frame_payload_bytes_max <= receive_bytes_max
+assert receive_step_bytes <= wake_bytes_max <= receive_unfinished_bytes_max
+assert 2 * update_bytes_per_request_max <= receive_share_bytes_max <= receive_bytes_max // 2
+assert receive_share_bytes_max <= receive_forward_bytes_max // 2
+assert 2 * frame_header_bytes_max <= receive_header_bytes_max
+assert 2 * read_bytes_per_request_max <= reply_share_bytes_max <= reply_bytes_max // 4
+assert reply_small_bytes < reply_small_bytes_max <= reply_bytes_max // 8
+assert transport_sweep_ns < peer_patience_ns < receive_stall_ns
 assert update_bytes_per_request_max <= frame_payload_bytes_max
 assert request_bytes_max + 64 * KIB <= frame_header_bytes_max
 assert batch_stat_paths_max <= batch_items_max
@@ -297,8 +325,9 @@ assert forward_backoff_min_ns < forward_backoff_max_ns <= forward_timeout_min_ns
 assert forward_timeout_min_ns < flight_deadline_ns < call_timeout_ns
 assert read_frame_bytes <= read_bytes_per_request_max
 assert update_bytes_per_request_max <= parked_bytes_max
-# A frame of the largest size always finds a buffer (sizes are rounded up by an eighth), however many others wait for somebody.
-assert lent_bytes_max + parked_bytes_max + frame_payload_bytes_max * 9 // 8 <= receive_bytes_max
+# One frame of the largest size can always be received to its end, whatever the others have and however many wait for somebody.
+unfinished_and_kept_bytes_max = lent_bytes_max + parked_bytes_max + receive_unfinished_bytes_max
+assert unfinished_and_kept_bytes_max + frame_payload_bytes_max <= min(receive_bytes_max, receive_forward_bytes_max)
 assert update_single_bytes <= update_bytes_per_request_max
 assert resync_retry_min_ns <= resync_retry_max_ns
 assert repair_retry_min_ns <= repair_retry_max_ns

@@ -37,6 +37,15 @@ MODE_BITS: Final = 0o7777
 """Permissions, set-user-id, set-group-id and sticky: all that a mode may have."""
 
 
+class Trim(msgspec.Struct, frozen=True, array_like=True):
+    """The part of a truncation that is still to be done: chunks may hold bytes behind `start` that are from before it."""
+
+    serial: int
+    """`Inode.truncations` with this truncation counted."""
+    start: int
+    """Bytes: where the file ended when it was truncated."""
+
+
 class Inode(msgspec.Struct, frozen=True, array_like=True):
     """One row of the inode table. New fields go at the end with a default, so that older rows stay readable."""
 
@@ -62,7 +71,10 @@ class Inode(msgspec.Struct, frozen=True, array_like=True):
     dirent_serial: int = 0
     """Directories: counts creations, so that new files rotate over the chains of the table."""
     truncations: int = 0
-    """Files: how often the length was made smaller. A length that a writer was acknowledged before says nothing afterwards."""
+    """Files: how often what lies behind an end was cut away, whether the recorded length shrank or not. A length that a writer
+    was acknowledged before says nothing afterwards."""
+    trim: Trim | None = None
+    """Files: the newest truncation, until storage has cut all chunks. Meanwhile the length may not grow."""
 
 
 class Dirent(msgspec.Struct, frozen=True, array_like=True):

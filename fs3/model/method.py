@@ -33,6 +33,14 @@ class Method:
     """The server answers with a stream of replies."""
     repeatable: bool
     """May be sent again without being asked to."""
+    is_forwardable: bool = False
+    """Its request may come from a storage target, which it names then (`from_target`)."""
+    is_sized: bool = False
+    """Its request says how long the pieces of the reply may be (`lengths`)."""
+
+    def is_forward(self, request: Any) -> bool:
+        """The request comes from the storage target before, and not from a client."""
+        return self.is_forwardable and bool(request.from_target)
 
     def __repr__(self) -> str:
         return f"<{self.service.rpartition('.')[2]}.{self.name}>"

@@ -193,7 +193,7 @@ class SetAttributes(PathRequest[Inode], frozen=True):
 
 
 class Truncate(Request[Inode], frozen=True):
-    """Set the length of a file. The client has cut the chunks beyond it already."""
+    """Set the length of a file. It is answered when the chunks beyond it are cut."""
 
     inode: InodeId
     length: int

@@ -35,6 +35,8 @@ def _method(service: Any, descriptor: Any) -> Method:
         payload=PayloadSide(spec.payload),
         streaming=descriptor.server_streaming,
         repeatable=spec.repeatable,
+        is_forwardable="from_target" in descriptor.input_type.fields_by_name,
+        is_sized=PayloadSide(spec.payload) is PayloadSide.REPLY and "lengths" in descriptor.input_type.fields_by_name,
     )
 
 

@@ -61,6 +61,8 @@ class TestGrpcOnUvloop(TestGrpc):
 
 
 class TestMemory(TransportTests):
+    bounds_replies = False
+
     @pytest.fixture(autouse=True)
     def _network(self) -> None:
         self.network = MemoryNetwork(OsClock())

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -95,6 +96,13 @@ async def test_acknowledged_transactions_of_all_survive_the_kill_of_any(tmp_path
     assert len(acknowledged) > 1000
 
 
+async def stop_process(pid: int) -> None:
+    """SIGSTOP, and until it stands still: a signal that was sent may be delivered a little later."""
+    os.kill(pid, signal.SIGSTOP)
+    while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":  # noqa: ASYNC110 - the kernel tells nobody
+        await asyncio.sleep(0.001)
+
+
 @pytest.mark.processes
 async def test_a_stopped_process_stops_no_reader_and_one_that_is_killed_no_writer(tmp_path):
     writer = await start_writer(tmp_path, 1)
@@ -103,13 +111,13 @@ async def test_a_stopped_process_stops_no_reader_and_one_that_is_killed_no_write
         kv = LmdbKV.open(tmp_path)
         assert await peer.run("get", "ours") is None, "it is open: that takes the lock once"
         for _ in range(5):
-            os.kill(writer.pid, signal.SIGSTOP)
+            await stop_process(writer.pid)
             before = await kv.read(get(b"total"))
             assert await peer.run("get", "total") == before.decode()
             os.kill(writer.pid, signal.SIGCONT)
             while await kv.read(get(b"total")) == before:
                 await writer.stdout.readline()
-        os.kill(writer.pid, signal.SIGSTOP)
+        await stop_process(writer.pid)
         waiting = [asyncio.ensure_future(peer.run("put", "ours", "1")), asyncio.ensure_future(kv.transact(puts({b"own": b"1"})))]
         writer.kill()
         await asyncio.gather(*waiting)

@@ -143,7 +143,7 @@ def test_a_disk_that_fills_and_is_freed(small_disk: Path, under_load) -> None:
         ballast = small_disk / "storage-2" / "ballast"
         with ballast.open("wb") as out:
             os.posix_fallocate(out.fileno(), 0, os.statvfs(small_disk / "storage-2").f_bavail * 4096 - (100 << 20))
-        load.wait(lambda journal: any("NO_SPACE" in why for _, why in journal.failed), 30, "a refused write")
+        load.wait_until(lambda journal: any("NO_SPACE" in why for _, why in journal.failed), 30, "a refused write")
         load.wait_progress("settled", 100, 20)
         ballast.unlink()
         load.wait_progress("write", 100, 30)

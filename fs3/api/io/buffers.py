@@ -37,12 +37,10 @@ class ReadBuffer:
 
     def take(self, count: int) -> bytes:
         """The first `count` bytes. The view is gone afterwards."""
-        if self._stream is None:
+        if self._stream is None or count < len(self.view):
+            # Parts of the view may be held still, and a stream with parts that are held cannot be made shorter.
             return bytes(self.view[:count])
-        length = len(self.view)
         self.view.release()
-        if count < length:
-            self._stream.truncate(count)
         return self._stream.getvalue()
 
 

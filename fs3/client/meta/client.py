@@ -22,13 +22,13 @@ from fs3.base.units import SECOND
 from fs3.client.connector import Connector
 from fs3.client.meta.batching import is_retryable, split_paths
 from fs3.client.meta.hedged_request import HedgedRequest
-from fs3.client.meta.keepalive import SessionKeepAlive
+from fs3.client.meta.keepalive import OnReturn, SessionKeepAlive
 from fs3.client.meta.selector import MetaSelector
 from fs3.client.routing import RoutingSource
 from fs3.model.inode import Inode, User
 from fs3.model.method import Method
 from fs3.model.namespace import Entry, OpenResult, PathRef
-from fs3.model.requests import BatchStat, Close, KeepAlive, List, Request
+from fs3.model.requests import BatchStat, Close, KeepAlive, List, Request, Truncate
 from fs3.ports.clock import Clock
 from fs3.wire.meta import caller_to_pb
 from fs3.wire.meta_batch import batch_end, batch_reply_from_pb, batch_to_pb, item_to_pb
@@ -76,6 +76,11 @@ class MetaClient:
         self._sessions = SessionKeepAlive(clock, self._keep_alive)
         self._nodes = MetaSelector(routing, connector, clock, int.from_bytes(client_id[8:12], "big"))
 
+    def on_return(self, call: OnReturn) -> None:
+        """`call` is called when a service has heard of this client again, after so long a silence that its open write sessions
+        may have been ended."""
+        self._sessions.on_return = call
+
     async def close(self) -> None:
         """Say no more that this client lives. Sessions that are open are left to the services, which end them after a while."""
         await self._sessions.stop()
@@ -94,6 +99,9 @@ class MetaClient:
         except FS3Error as why:
             if isinstance(request, Close) and why.code in (Code.NO_SESSION, Code.STALE):
                 self._sessions.on_close(request.session)
+            if isinstance(request, Truncate) and why.code is Code.BUSY:
+                # It waits for storage: its first step is done, and a service will do the others.
+                raise error(Code.DEADLINE, f"it may happen later: {why.strerror}", request.error_path or None) from why
             raise
         if changes:
             self._track_sessions(request, answer)

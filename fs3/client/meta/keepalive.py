@@ -14,6 +14,12 @@ from fs3.ports.clock import Clock
 
 log = logging.getLogger("fs3.client")
 
+OnReturn = Callable[[], object]
+"""A service has heard of this client again."""
+
+_SILENT_INTERVALS = 2
+"""A client that was not heard of for so many intervals asks what has become of its sessions."""
+
 
 class SessionKeepAlive:
     """Sends one tiny request per client, not per file, and only when nothing else has told of the client for a while."""
@@ -28,10 +34,15 @@ class SessionKeepAlive:
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopped = False
+        self.on_return: OnReturn = lambda: None
+        """Called when a service knows again that this client lives, and may have taken it for dead before."""
 
     def on_acknowledged(self) -> None:
         """A change was answered: a service knows that this client lives."""
-        self._acknowledged_at = self._clock.now()
+        now = self._clock.now()
+        silence_ns, self._acknowledged_at = now - self._acknowledged_at, now
+        if self._open and silence_ns > _SILENT_INTERVALS * self._interval_ns and not self._stopped:
+            self.on_return()
 
     def on_open(self, session: SessionId) -> None:
         """A write session has begun."""

@@ -99,14 +99,18 @@ class ChannelAllocator:
 class _UpdateState:
     """One update until it is answered for good."""
 
-    __slots__ = ("attempt", "channel", "checksums", "length", "seq", "write")
+    __slots__ = ("attempt", "channel", "checksums", "client", "drawn", "length", "seq", "write")
 
     def __init__(self, write: WriteIO) -> None:
         self.write = write
         self.length = buffer_bytes(write.data) if write.data is not None else 0
         self.checksums = write.checksums
-        self.channel = 0
-        self.seq = 0
+        tag = write.tag
+        self.client = tag.client if tag else NO_CLIENT
+        self.channel = tag.channel if tag else 0
+        self.seq = tag.seq if tag else 0
+        self.drawn = False
+        """Its tag is of a channel of this client, which gets it back."""
         self.attempt = 0
         """How often it was sent."""
 
@@ -154,7 +158,7 @@ class UpdateCall:
         done = 0
         while done < len(updates):
             # As many at once as there are channels; usually all.
-            tagged = sum(state.write.tagged for state in updates[done:])
+            tagged = sum(_draws_tag(state.write) for state in updates[done:])
             tags = await self._channels.take(tagged, max(0, self._deadline - self._clock.now())) if tagged else []
             if tagged and not tags:
                 for index in range(done, len(updates)):
@@ -163,10 +167,11 @@ class UpdateCall:
             wave: list[int] = []
             for index in range(done, len(updates)):
                 state = updates[index]
-                if state.write.tagged:
+                if _draws_tag(state.write):
                     if not tags:
                         break
                     state.channel, state.seq = tags.pop()
+                    state.client, state.drawn = self._client_id, True
                 wave.append(index)
             done += len(wave)
             await self._send_wave(wave)
@@ -245,7 +250,6 @@ class UpdateCall:
                 parts += write.data
             elif write.data is not None:
                 parts.append(write.data)
-        client = self._client_id
         columns = UpdateRequestColumns(
             chunks=[write.chunk for write in writes],
             kinds=[write.kind for write in writes],
@@ -255,7 +259,7 @@ class UpdateCall:
             lengths=[state.length for state in updates],
             versions=[0] * len(updates),
             checksums=checksums,
-            clients=[client if state.seq else NO_CLIENT for state in updates],
+            clients=[state.client for state in updates],
             channels=[state.channel for state in updates],
             seqs=[state.seq for state in updates],
             reserves=[write.reserve for write in writes],
@@ -324,7 +328,7 @@ class UpdateCall:
         if result is not None and result.code is Code.OK:
             self._counters.updates += 1
             self._counters.bytes += state.length
-        if not state.seq:
+        if not state.drawn:
             return
         answered = result is not None and (
             result.code in _DONE
@@ -335,3 +339,7 @@ class UpdateCall:
             self._channels.give_back(state.channel)
         else:
             self._channels.retire(state.channel)
+
+
+def _draws_tag(write: WriteIO) -> bool:
+    return write.tagged and write.tag is None

@@ -10,7 +10,7 @@ from fs3.base.checksum import checksums, checksums_of_parts
 from fs3.base.ids import ChainId, ChunkId, InodeId, file_chunk
 from fs3.core.files.layout import chain_of, chunk_count, slices
 from fs3.core.files.read_plan import Buffers
-from fs3.model.chunk import UpdateKind
+from fs3.model.chunk import Tag, UpdateKind
 from fs3.model.inode import Layout
 
 
@@ -30,6 +30,8 @@ class WriteIO(msgspec.Struct, frozen=True, gc=False):
     """Apply it exactly once. Without a tag a retry may apply it again, which a PUT and a REMOVE do not notice."""
     checksums: tuple[int, ...] | None = None
     """CRC32C of the data, cut at multiples of 64 KiB of chunk offset; None: made by the client when it sends."""
+    tag: Tag | None = None
+    """The name of an update that several clients may send and that happens once; None: the client makes one that is its own."""
 
 
 def sums_of(data: Buffers, offset: int) -> tuple[int, ...]:

@@ -23,6 +23,17 @@ class MetaError(Exception):
         return f"{self.message}: {self.path!r}" if self.path else self.message
 
 
+class TrimOutstanding(MetaError):
+    """The length would rise, and a truncation has not cut all chunks yet: bytes from before it would come back. The service
+    finishes it, and runs the operation again."""
+
+    __slots__ = ("inode",)
+
+    def __init__(self, inode: InodeId) -> None:
+        super().__init__(Code.BUSY, f"a truncation of inode {inode} is under way")
+        self.inode = inode
+
+
 class LengthUnknown(MetaError):
     """A writer tells a length from before the file was made shorter. What it wrote before that is gone, what it wrote since is
     not, and only storage knows which is which: the service asks it, and runs the operation again with its answer."""

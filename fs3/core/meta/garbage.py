@@ -85,6 +85,7 @@ async def delete_file(txn: Txn, garbage: Garbage) -> bool:
         return False
     txn.delete(garbage.key)
     txn.delete(keys.inode_key(garbage.inode))
+    txn.delete(keys.trim_key(garbage.inode))
     await adjust_counts(txn, inodes=-1, garbage=-1)
     return True
 

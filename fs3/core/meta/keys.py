@@ -9,6 +9,7 @@
 | GARB kind(1) queued_ns(8) inode(8) | something to reclaim; oldest first |
 | LIFE client(16) | a client with write sessions: its heartbeats, and whether it is presumed dead |
 | PRUN inode(8) session(8) | a session that was ended because its client was silent |
+| TRIM inode(8) | a truncation that has not cut all chunks yet |
 | DUTY | which service does the duties |
 | CLUS | the format of the rows, and the cluster they belong to |
 | CNTR | the counters |
@@ -32,6 +33,7 @@ CLIENT: Final = b"LIFE"
 PRUNED: Final = b"PRUN"
 DUTIES: Final = b"DUTY"
 STORE: Final = b"CLUS"
+TRIM: Final = b"TRIM"
 
 PREFIX_BYTES = 4
 NAME_AT = PREFIX_BYTES + 8
@@ -74,6 +76,16 @@ def sessions_range(inode: InodeId) -> tuple[bytes, bytes]:
     return _one(SESSION, inode), _one(SESSION, inode + 1)
 
 
+def trim_key(inode: InodeId) -> bytes:
+    """Of the row that says that a file is being truncated."""
+    return _one(TRIM, inode)
+
+
+def inode_of_trim(key: bytes) -> InodeId:
+    """The file in the key of such a row."""
+    return InodeId(int.from_bytes(key[PREFIX_BYTES:], "big"))
+
+
 def client_key(client: ClientId) -> bytes:
     """Of the row that counts a client's heartbeats."""
     return _client_only(CLIENT, client)
@@ -82,6 +94,11 @@ def client_key(client: ClientId) -> bytes:
 def pruned_key(inode: InodeId, session: SessionId) -> bytes:
     """Of the row that remembers a session of a client that was silent."""
     return _two(PRUNED, inode, session)
+
+
+def pruned_range(inode: InodeId) -> tuple[bytes, bytes]:
+    """(begin, end) of those rows of a file."""
+    return _one(PRUNED, inode), _one(PRUNED, inode + 1)
 
 
 def request_key(client: ClientId, seq: int) -> bytes:

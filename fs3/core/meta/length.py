@@ -1,8 +1,9 @@
 """The length of a file: what its writers know they were acknowledged.
 
 A writer tells the largest end offset of its acknowledged writes when it closes or syncs, and the length becomes at least
-that. So a close is one small transaction. Storage is asked only after a writer died without closing, or when a client has made
-the file shorter since the writer opened it: `truncations` in the inode counts that, and writers say which count they know.
+that. So a close is one small transaction. Storage is asked only after a writer died without closing, or when a client has
+truncated the file since the writer opened it: `truncations` in the inode counts that, and writers say which count they know.
+While a truncation has not cut all chunks (`Inode.trim`) no length grows: see docs/protocols/truncation.md.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from fs3.base.limits import file_bytes_max
 from fs3.base.status import Code
 from fs3.core.meta.access import without_set_ids
 from fs3.core.meta.context import OpContext
-from fs3.core.meta.errors import LengthUnknown, MetaError
-from fs3.model.inode import Inode
+from fs3.core.meta.errors import LengthUnknown, MetaError, TrimOutstanding
+from fs3.model.inode import Inode, Trim
 
 
 def check_length(length: int, inode: int) -> None:
@@ -30,11 +31,14 @@ def with_written_length(
 ) -> Inode:
     """A file after a writer told what it wrote; the same object when that changes nothing.
 
-    `truncations`: those the writer knows of. LengthUnknown when there was another one since and the length would rise.
+    `truncations`: those the writer knows of. LengthUnknown when there was another one since and the length would rise,
+    TrimOutstanding when it would while chunks may still hold bytes from before a truncation.
     """
     longer = length is not None and length > inode.length
     if length is not None:
         check_length(length, inode.id)
+    if longer and inode.trim is not None:
+        raise TrimOutstanding(inode.id)
     if longer and truncations is not None and truncations != inode.truncations:
         raise LengthUnknown(inode.id)
     if not longer and not modified:
@@ -50,9 +54,17 @@ def with_written_length(
 
 
 def with_truncated_length(ctx: OpContext, inode: Inode, length: int) -> Inode:
-    """A file after truncation to `length`."""
+    """A file after truncation to `length`; what is stored behind that is from before it, and still to be cut.
+
+    A longer length only moves the end, and cuts nothing: what others were acknowledged there stays. TrimOutstanding as for
+    writers.
+    """
     check_length(length, inode.id)
-    shorter = length < inode.length
+    longer = length > inode.length
+    if longer and inode.trim is not None:
+        raise TrimOutstanding(inode.id)
+    # Also when the recorded length stays: there may be bytes behind it that no close has told of.
+    count = inode.truncations + (not longer)
     return replace(
         inode,
         mode=inode.mode if ctx.user.uid == 0 else without_set_ids(inode.mode),
@@ -60,5 +72,6 @@ def with_truncated_length(ctx: OpContext, inode: Inode, length: int) -> Inode:
         mtime_ns=ctx.wall_ns,
         ctime_ns=ctx.wall_ns,
         change=inode.change + 1,
-        truncations=inode.truncations + shorter,
+        truncations=count,
+        trim=None if longer else Trim(count, length),
     )

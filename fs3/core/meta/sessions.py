@@ -73,6 +73,16 @@ async def is_open_by_client(txn: ReadTxn, ctx: OpContext, inode: InodeId) -> boo
         begin = found[-1][0] + b"\0"
 
 
+async def has_other_writers(txn: ReadTxn, session: FileSession) -> bool:
+    """Another session is open on the file, or was ended because its client was silent and may be taken up again."""
+    begin, end = keys.sessions_range(session.inode)
+    mine = keys.session_key(session.inode, session.id)
+    if any(key != mine for key, _ in await txn.scan(begin, end, 2)):
+        return True
+    begin, end = keys.pruned_range(session.inode)
+    return bool(await txn.scan(begin, end, 1))
+
+
 async def end(txn: Txn, ctx: OpContext, session: FileSession, inode: Inode) -> None:
     """Removes a session; `inode` is its file as it is in this transaction. A file without a name and writers is queued."""
     txn.delete(keys.session_key(session.inode, session.id))
@@ -94,8 +104,8 @@ async def prune(
     `truncations` those of the inode that it was asked for.
 
     None when the session has ended meanwhile. A file that has a name gets at least that length; one without is reclaimed.
-    LengthUnknown when it was truncated since. The session is remembered for a while, so that a client that was merely silent
-    still has its later writes counted; see `find_or_revive`.
+    LengthUnknown when it was truncated since, TrimOutstanding while that truncation cuts. The session is remembered for a
+    while, so that a client that was merely silent still has its later writes counted; see `find_or_revive`.
     """
     if await txn.get(keys.session_key(session.inode, session.id)) is None:
         return None

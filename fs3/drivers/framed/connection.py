@@ -4,7 +4,8 @@ Works on any asyncio loop that has `add_reader` and `add_writer`; asyncio's own 
 twice. What a frame means is said by the two ends that subclass it, in `server` and `client`:
 
 1. `_on_header` gets every frame as it arrives, without its payload. An end that is owed a payload says where it goes before it
-   returns: `_expect(buffers)`, `_expect(nothing)` to throw it away, or `_wait_for` until there is a buffer, then `_provide`.
+   returns: `_expect(buffers)`, `_expect(nothing)` to throw it away, or `_wait_for` until there is a buffer, then `_provide`. With
+   a meter, memory for the buffer is given in steps; `_on_no_room` pauses until there is more.
 2. `_on_payload` tells that the payload is in those buffers; it is not called for one that was thrown away, by `_divert` too.
 3. `_reserve_header` asks for a buffer for a protobuf header that is too long for the staging buffer; `_on_header` follows.
 4. `_on_received` ends every wake-up by the socket, one that has closed the connection too; `_on_sent` follows every write.
@@ -23,6 +24,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from typing import Protocol
 
 from fs3.base.limits import long_header_bytes, staging_bytes, wake_bytes_max
 from fs3.base.units import KIB
@@ -40,6 +42,17 @@ _BULK_BYTES = 32 * KIB
 _WAKE_FOR_BYTES = 256 * KIB
 _SCATTER_MAX = 64
 """Buffers per recvmsg_into."""
+
+
+class Meter(Protocol):
+    """How much of a payload there is memory for."""
+
+    arrived: int
+    """Bytes received so far."""
+
+    def room(self) -> int:
+        """How many more may be received now."""
+        ...
 
 
 class PeerClosed(Exception):
@@ -60,6 +73,7 @@ class Connection(FrameSender):
         self._drained = False
         self._remaining = 0  # bytes still to come of what is expected
         self._targets: list[memoryview] | None = []  # where they go; none: nowhere; None: it must be waited for
+        self._meter: Meter | None = None  # of what is expected, when its memory is given in steps
         self._long_frame: Frame | None = None  # whose protobuf header is being received
         self._long_header: memoryview | None = None
         self._discarding = False
@@ -98,10 +112,16 @@ class Connection(FrameSender):
     def _on_received(self) -> None:
         """What has arrived was handled."""
 
+    def _on_no_room(self) -> None:
+        """There is no memory for more of what is expected: must pause."""
+        raise NotImplementedError
+
     # --- receiving -----------------------------------------------------------------------------------------------------
 
-    def _expect(self, length: int, targets: list[memoryview]) -> None:
-        """The next `length` bytes go into `targets`, which hold exactly as many; with none, they are thrown away."""
+    def _expect(self, length: int, targets: list[memoryview], meter: Meter | None = None) -> None:
+        """The next `length` bytes go into `targets`, which hold exactly as many; with none, they are thrown away. With a `meter`
+        there is one target, which is filled as there is room."""
+        self._meter = meter
         self._remaining = self._expected = length
         self._targets = targets
         self._discarding = not targets
@@ -115,9 +135,9 @@ class Connection(FrameSender):
         self._targets = None
         self.pause(why)
 
-    def _provide(self, target: memoryview, why: int) -> None:
+    def _provide(self, target: memoryview, why: int, meter: Meter | None = None) -> None:
         """The place that was waited for."""
-        self._expect(self._remaining, [target])
+        self._expect(self._remaining, [target], meter)
         self.resume(why)
 
     def _divert(self) -> None:
@@ -214,6 +234,8 @@ class Connection(FrameSender):
                     return at
                 at = self._take(at, end)
                 if self._remaining:
+                    if at < end and not self._paused:
+                        continue
                     return at
                 self._on_part_received()
             else:
@@ -242,6 +264,13 @@ class Connection(FrameSender):
         targets = self._targets
         assert targets is not None
         count = min(self._remaining, end - at)
+        meter = self._meter
+        if meter is not None and count:
+            count = min(count, meter.room())
+            if not count:
+                self._on_no_room()
+                return at
+            meter.arrived += count
         self._remaining -= count
         if not targets:
             return at + count
@@ -266,6 +295,12 @@ class Connection(FrameSender):
             got = self._socket.recv_into(self._view[:wanted])
         elif len(targets) == 1:
             wanted = min(self._remaining, wake_bytes_max)
+            meter = self._meter
+            if meter is not None:
+                wanted = min(wanted, meter.room())
+                if not wanted:
+                    self._on_no_room()
+                    return 0
             got = self._socket.recv_into(targets[0], wanted)
             if got < self._remaining:
                 targets[0] = targets[0][got:]
@@ -286,6 +321,8 @@ class Connection(FrameSender):
         self.received_bytes += got
         if got < wanted:
             self._drained = True
+        if targets and self._meter is not None:
+            self._meter.arrived += got
         self._remaining -= got
         if not self._remaining:
             self._on_part_received()
@@ -293,6 +330,7 @@ class Connection(FrameSender):
 
     def _on_part_received(self) -> None:
         self._targets = []  # keep no view of the destination
+        self._meter = None
         frame = self._long_frame
         if frame is not None:
             header = self._long_header

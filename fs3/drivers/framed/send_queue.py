@@ -42,6 +42,11 @@ class OutgoingFrame:
         self.on_sent = on_sent
         self.is_started = False
 
+    @property
+    def file_bytes(self) -> int:
+        """What is left of file ranges."""
+        return sum([part.length for part in self.parts if type(part) is FileRange])
+
     def snapshot(self) -> None:
         """Copy what is left, so that the owner of the parts can have them back. A file that cannot be read becomes zeros: the
         client has given the answer up, and only the frame must keep its length."""
@@ -62,13 +67,15 @@ class OutgoingFrame:
 class SendQueue:
     """Frames of one connection, in the order they leave."""
 
-    __slots__ = ("_queue", "_small", "queued_bytes", "sent_bytes")
+    __slots__ = ("_queue", "_small", "file_bytes", "queued_bytes", "sent_bytes")
 
     def __init__(self) -> None:
         self._queue: deque[OutgoingFrame] = deque()
         self._small: list[bytes] = []
         """Whole small frames after everything in `_queue`; they leave in one write."""
         self.queued_bytes = 0
+        self.file_bytes = 0
+        """Of those, in file ranges; the others are in memory."""
         self.sent_bytes = 0
         """Ever sent; tells a stalled peer from a slow one."""
 
@@ -86,12 +93,19 @@ class SendQueue:
         outgoing = OutgoingFrame(parts, on_sent)
         self._queue.append(outgoing)
         self.queued_bytes += length
+        self.file_bytes += outgoing.file_bytes
         return outgoing
 
     def remove(self, outgoing: OutgoingFrame) -> None:
         """Forget a frame of which nothing was sent."""
         self._queue.remove(outgoing)
+        self.file_bytes -= outgoing.file_bytes
         self.queued_bytes -= sum(map(part_length, outgoing.parts))
+
+    def snapshot(self, outgoing: OutgoingFrame) -> None:
+        """See `OutgoingFrame.snapshot`."""
+        self.file_bytes -= outgoing.file_bytes
+        outgoing.snapshot()
 
     def send(self, sock: socket.socket, budget: int) -> bool:
         """Send about `budget` bytes; True when nothing is left. Raises BlockingIOError when the socket is full, OSError when it
@@ -122,7 +136,7 @@ class SendQueue:
         """Forget everything; `on_sent` of every frame is called."""
         queue, self._queue = self._queue, deque()
         self._small.clear()
-        self.queued_bytes = 0
+        self.queued_bytes = self.file_bytes = 0
         for outgoing in queue:
             outgoing.parts.clear()
             if outgoing.on_sent is not None:
@@ -171,7 +185,11 @@ class SendQueue:
             parts = outgoing.parts
             while parts and count:
                 part = parts[0]
-                length = part.length if isinstance(part, FileRange) else len(part)
+                if isinstance(part, FileRange):
+                    length = part.length
+                    self.file_bytes -= min(count, length)
+                else:
+                    length = len(part)
                 if count >= length:
                     parts.popleft()
                     count -= length

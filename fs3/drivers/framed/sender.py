@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import fcntl
 import logging
 import os
 import socket
+import sys
+import termios
 from collections.abc import Sequence
 
 from fs3.base.limits import wake_bytes_max
@@ -55,9 +58,27 @@ class FrameSender:
         return self._out.queued_bytes
 
     @property
+    def queued_memory_bytes(self) -> int:
+        """Not yet in the socket, and not in files."""
+        return self._out.queued_bytes - self._out.file_bytes
+
+    @property
+    def is_blocked(self) -> bool:
+        """The socket takes no more at the moment."""
+        return self._flush_state == _BLOCKED
+
+    @property
     def sent_bytes(self) -> int:
         """Ever taken by the socket."""
         return self._out.sent_bytes
+
+    @property
+    def unread_bytes(self) -> int:
+        """Arrived in the socket, and not received."""
+        try:
+            return int.from_bytes(fcntl.ioctl(self._fd, termios.FIONREAD, bytes(4)), sys.byteorder)
+        except OSError:
+            return 0
 
     def send(self, frame: bytes) -> None:
         """Queue a whole small frame."""
@@ -88,7 +109,7 @@ class FrameSender:
         if self.is_closed or not outgoing.parts:
             return False
         if outgoing.is_started:
-            outgoing.snapshot()
+            self._out.snapshot(outgoing)
             return False
         self._out.remove(outgoing)
         return True

@@ -16,7 +16,8 @@ from fs3.drivers.framed.connection import Connection
 from fs3.drivers.framed.sockets import StreamSockets
 from fs3.drivers.rpc.admission import RequestAdmission, RequestRefused
 from fs3.drivers.rpc.rate_limited_log import RateLimitedLog
-from fs3.drivers.rpc.receive_pool import Claim, ReceivePool
+from fs3.drivers.rpc.receive_pool import ReceiveBudget, ReceivePool, Reception
+from fs3.drivers.rpc.reply_budget import ReplyBudget, reply_bytes_of
 from fs3.drivers.rpc.server_call import MethodBinding, ServerCall, run_guarded
 from fs3.model.method import Method
 from fs3.ports.clock import Clock
@@ -27,7 +28,7 @@ from fs3.wire.frames import MAGIC_BYTES, Frame, FrameError, FrameKind, pack
 log = logging.getLogger("fs3.transport")
 
 _REQUEST, _REPLY, _MORE, _CANCEL = FrameKind.REQUEST.value, FrameKind.REPLY.value, FrameKind.MORE.value, FrameKind.CANCEL.value
-_NO_BUFFER, _QUEUE_FULL = 1, 2  # why a connection is not read
+_NO_ROOM, _SHARE_FULL, _QUEUE_FULL, _NO_REPLY_ROOM = 1, 2, 4, 8  # why a connection is not read
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +38,18 @@ class ServerLimits:
     calls_per_connection_max: int = limits.calls_per_connection_max
     connections_max: int = limits.connections_max
     send_queue_bytes_max: int = 64 * MIB
-    """Reply bytes in memory that one connection may have queued before its requests are no longer read."""
+    """Reply bytes, files and memory, that one connection may have queued before its requests are no longer read."""
     stream_queue_bytes_max: int = limits.stream_queue_bytes_max
+    receive_share_bytes_max: int = limits.receive_share_bytes_max
     receive_stall_ns: int = limits.receive_stall_ns
     receive_rate_min: int = 1 * MIB
-    """Bytes per second: a frame may take `receive_stall_ns` and the time this rate needs for it, then the peer is
-    disconnected."""
+    """Bytes per second: a frame may take `receive_stall_ns` and the time this rate needs for it, then the peer is disconnected;
+    after `patience_ns` while others wait for memory."""
+    reply_share_bytes_max: int = limits.reply_share_bytes_max
+    reply_rate_min: int = 1 * MIB
+    """Bytes per second: a peer that takes its replies more slowly is disconnected after `patience_ns` while others wait for the
+    memory."""
+    patience_ns: int = limits.peer_patience_ns
     send_stall_ns: int = limits.send_stall_ns
     connection_idle_ns_max: int = limits.connection_idle_ns_max
     sweep_ns: int = limits.transport_sweep_ns
@@ -58,6 +65,7 @@ class ServerContext:
     """Knows the endpoint, and that the listener closes."""
     limits: ServerLimits
     pool: ReceivePool
+    replies: ReplyBudget
     peer_log: RateLimitedLog
     sockets: StreamSockets
 
@@ -77,24 +85,28 @@ class ConnectionOwner(Protocol):
 class FramedCall(ServerCall):
     """One request of one connection."""
 
-    __slots__ = ("_connection", "_queued_bytes", "request_id")
+    __slots__ = ("_connection", "_queued_bytes", "request_id", "reserved_bytes")
 
     def __init__(self, connection: ServerConnection, method: Method, request: object, deadline: int, request_id: int) -> None:
         super().__init__(method, request, connection.peer, deadline)
         self._connection = connection
         self._queued_bytes = 0  # messages of a stream that have not left
         self.request_id = request_id
+        self.reserved_bytes = 0
+        """Reply memory promised to it."""
 
     def release(self) -> None:
         """See `fs3.ports.rpc.Call.release`."""
         payload, self.payload = self.payload, None
         if payload is not None:
-            self._connection.pool.release(payload)
+            self._connection.release_payload(payload)
 
     def _on_end(self) -> None:
         self._connection.on_call_ended(self)
         if self.payload is not None:
             self.release()
+        if self.is_cancelled:  # no answer follows
+            self._connection.on_answered(self)
 
     def _send_reply(self, data: bytes, parts: Sequence[Part], length: int, on_sent: OnSent | None) -> None:
         connection = self._connection
@@ -105,13 +117,16 @@ class FramedCall(ServerCall):
             connection.send(b"".join((head, *parts)))  # type: ignore[arg-type]
         else:
             connection.send_parts((head, *parts), len(head) + length, on_sent)
-            connection.check_queue()
+            connection.on_answered(self)
             return
+        if self.reserved_bytes or connection.is_blocked:
+            connection.on_answered(self)
         if on_sent is not None:
             run_guarded(on_sent)
 
     def _send_error(self, code: Code, message: str, routing_version: int) -> None:
         self._connection.send_error(self.method.id, self.request_id, code, message, routing_version)
+        self._connection.on_answered(self)
 
     def _send_message(self, data: bytes) -> bool:
         connection = self._connection
@@ -127,6 +142,8 @@ class FramedCall(ServerCall):
             self._queued_bytes -= length
 
         connection.send_parts((head, data), length, left)
+        if connection.is_blocked:
+            connection.check_queue()
         return True
 
     def _send_end(self) -> None:
@@ -148,10 +165,21 @@ class ServerConnection(Connection):
         self._calls: dict[int, FramedCall] = {}
         self._open_calls = 0  # not ended by their handlers, cancelled ones too
         self._incoming: tuple[FramedCall, MethodBinding] | None = None  # whose payload is being received
-        self._buffer: memoryview | None = None  # of the pool, being received into
-        self._claim: Claim | None = None
+        self._reception: Reception | None = None
+        self._destination: memoryview | None = None  # where it is received
+        self._replies = context.replies
+        self._reserved_bytes = 0  # reply memory promised to calls under way
+        self._counted_bytes = 0  # reply memory that the budget knows to be queued here
+        self._unserved: tuple[FramedCall, MethodBinding] | None = None  # for whose reply there is no room
+        self._is_waiting_for_reply = False
+        self._taken_bytes = 0  # with `_taken_since`: since when, and since which byte, it has taken too little
+        self._postponed: ReceiveBudget | None = None  # of a request for which the connection's own share has no room
+        self.held_bytes = 0
+        """Lengths of the payloads that arrive or are with their handlers."""
+        self._rate_since = self._rate_bytes = 0  # since when, and since which byte, it has sent too slowly
+        self._room_missing_since = 0
         self._last_frames = self._last_received_bytes = self._last_sent_bytes = 0
-        self._frame_since = self._received_since = self._sent_since = self._idle_since = self._now()
+        self._frame_since = self._received_since = self._sent_since = self._idle_since = self._taken_since = self._now()
         super().__init__(context.loop, sock)
 
     def __repr__(self) -> str:
@@ -160,14 +188,14 @@ class ServerConnection(Connection):
     @property
     def is_idle(self) -> bool:
         """No call under way and nothing left to send."""
-        return not self._open_calls and not self.queued_bytes and self._incoming is None
+        return not self._open_calls and not self.queued_bytes and self._incoming is None and self._unserved is None
 
     # --- requests ------------------------------------------------------------------------------------------------------
 
     def _on_header(self, frame: Frame, header: bytes | bytearray | memoryview) -> None:
         if type(header) is memoryview:  # a long one, in a buffer of the pool
             header = bytes(header)
-            self._release_buffer()
+            self._release_reception()
         kind, method_id, _, request_id, _, length, timeout_ms = frame
         if kind != _REQUEST:
             if kind != _CANCEL:
@@ -189,7 +217,7 @@ class ServerConnection(Connection):
         call = FramedCall(self, binding.method, request, deadline, request_id)
         if length:
             self._incoming = (call, binding)
-            self._acquire_buffer(length)
+            self._begin(length, self.pool.budget(is_forward=binding.method.is_forward(request)))
         else:
             self._admit(call, binding)
 
@@ -201,6 +229,48 @@ class ServerConnection(Connection):
         self.check_queue()
 
     def _admit(self, call: FramedCall, binding: MethodBinding) -> None:
+        """Serve a call, or read no further until there is room for its reply."""
+        length = reply_bytes_of(binding.method, call.request) if binding.method.is_sized else 0
+        if length:
+            call.reserved_bytes = length
+            if not self._fits_reply(length) or not self._replies.reserve(length, owes_nothing=not self.queued_memory_bytes):
+                self._unserved = (call, binding)
+                self.pause(_NO_REPLY_ROOM)
+                if self._fits_reply(length):
+                    self._is_waiting_for_reply = True
+                    self._replies.wait(length, self)
+                return
+            self._reserved_bytes += length
+        self._serve(call, binding)
+
+    def _fits_reply(self, length: int) -> bool:
+        """The connection's own share has room for a reply; a single one is always served."""
+        own = self._reserved_bytes + self._counted_bytes
+        return not own or own + length <= self.limits.reply_share_bytes_max
+
+    def on_reply_room(self) -> None:
+        """See `ReplyWaiter.on_reply_room`."""
+        assert self._unserved is not None
+        self._is_waiting_for_reply = False
+        (call, binding), self._unserved = self._unserved, None
+        self._reserved_bytes += call.reserved_bytes
+        # Later: this runs within the answer of another call, of another connection perhaps.
+        self._loop.call_soon(self._serve_late, call, binding)
+
+    def _serve_late(self, call: FramedCall, binding: MethodBinding) -> None:
+        if self.is_closed:
+            call.release()
+        elif self._now() >= call.deadline:
+            self.send_error(
+                call.method.id, call.request_id, Code.DEADLINE, f"there was no room for the reply of {call.method!r}", 0
+            )
+            self.on_answered(call)
+            call.release()
+        else:
+            self._serve(call, binding)
+        self.resume(_NO_REPLY_ROOM)
+
+    def _serve(self, call: FramedCall, binding: MethodBinding) -> None:
         self._calls[call.request_id] = call
         self._open_calls += 1
         call.dispatch(binding.handler)
@@ -209,7 +279,7 @@ class ServerConnection(Connection):
     def _on_payload(self) -> None:
         assert self._incoming is not None
         (call, binding), self._incoming = self._incoming, None
-        call.payload, self._buffer = self._buffer, None
+        call.payload, self._destination, self._reception = self._destination, None, None
         if self._now() >= call.deadline:
             # The client has given the call up: the work would be for nothing.
             self.send_error(call.method.id, call.request_id, Code.DEADLINE, f"{call.method!r} arrived too late", 0)
@@ -218,27 +288,65 @@ class ServerConnection(Connection):
             self._admit(call, binding)
 
     def _reserve_header(self, length: int) -> None:
-        self._acquire_buffer(length)
+        self._begin(length, self.pool.headers)
 
-    def _acquire_buffer(self, length: int) -> None:
-        """Receive `length` bytes into a buffer of the pool, now or when the pool grants one."""
-        self._buffer = self.pool.acquire(length)
-        if self._buffer is not None:
-            self._expect(length, [self._buffer])
+    def _begin(self, length: int, budget: ReceiveBudget) -> None:
+        """Receive `length` bytes into memory of the pool, as it is given."""
+        if self.held_bytes and self.held_bytes + length > self.limits.receive_share_bytes_max:
+            self._postponed = budget
+            self._wait_for(length, _SHARE_FULL)
+            return
+        self.held_bytes += length
+        reception = self._reception = self.pool.begin(length, budget)
+        if reception.room():
+            self._expect(length, [self._open(reception)], None if reception.is_whole else reception)
         else:
-            self._wait_for(length, _NO_BUFFER)
-            self._claim = self.pool.claim(length, self)
+            self._wait_for(length, _NO_ROOM)
+            self._wait_for_room(reception)
 
-    def on_buffer_granted(self, buffer: memoryview) -> None:
-        """See `BufferWaiter.on_buffer_granted`."""
-        self._claim = None
-        self._buffer = buffer
-        self._provide(buffer, _NO_BUFFER)
+    def _open(self, reception: Reception) -> memoryview:
+        self._destination = reception.view
+        return self._destination
 
-    def _release_buffer(self) -> None:
-        buffer, self._buffer = self._buffer, None
-        if buffer is not None:
-            self.pool.release(buffer)
+    def _on_no_room(self) -> None:
+        assert self._reception is not None
+        self.pause(_NO_ROOM)
+        self._wait_for_room(self._reception)
+
+    def _wait_for_room(self, reception: Reception) -> None:
+        self._room_missing_since = self._now()
+        reception.wait(self)
+
+    def on_room_granted(self) -> None:
+        """See `RoomWaiter.on_room_granted`."""
+        self._rate_since += self._now() - self._room_missing_since
+        reception = self._reception
+        assert reception is not None
+        if self._targets is None:
+            self._provide(self._open(reception), _NO_ROOM, None if reception.is_whole else reception)
+        else:
+            self.resume(_NO_ROOM)
+
+    def _release_reception(self) -> None:
+        reception, self._reception, self._destination = self._reception, None, None
+        if reception is not None:
+            self._on_released(reception.length)
+            reception.release()
+
+    def release_payload(self, payload: memoryview) -> None:
+        """The handler of a call needs the payload no longer."""
+        self._on_released(len(payload))
+        self.pool.release(payload)
+
+    def _on_released(self, length: int) -> None:
+        self.held_bytes -= length
+        budget = self._postponed
+        if budget is not None and not self.is_closed:
+            waiting = self._remaining
+            if not self.held_bytes or self.held_bytes + waiting <= self.limits.receive_share_bytes_max:
+                self._postponed = None
+                self._begin(waiting, budget)
+                self.resume(_SHARE_FULL)
 
     # --- answers -------------------------------------------------------------------------------------------------------
 
@@ -249,8 +357,34 @@ class ServerConnection(Connection):
 
     def check_queue(self) -> None:
         """Read no more requests of a client that does not read its answers."""
-        if self.queued_bytes > self.limits.send_queue_bytes_max:
+        if self.queued_memory_bytes != self._counted_bytes:
+            self._count_replies(0)
+        if self.queued_bytes > self._queued_bytes_max:
             self.pause(_QUEUE_FULL)
+
+    @property
+    def _queued_bytes_max(self) -> int:
+        return limits.reply_small_bytes if self._replies.is_short and self._counted_bytes else self.limits.send_queue_bytes_max
+
+    def on_answered(self, call: FramedCall) -> None:
+        """The answer of a call is queued, or there will be none: what was promised to it is replaced by what it takes."""
+        reserved, call.reserved_bytes = call.reserved_bytes, 0
+        self._reserved_bytes -= reserved
+        self._count_replies(-reserved)
+        if not self.is_closed:
+            self.check_queue()
+
+    def _count_replies(self, delta: int) -> None:
+        """Tell the budget what is queued now, and `delta` besides."""
+        queued = self.queued_memory_bytes
+        delta += queued - self._counted_bytes
+        self._counted_bytes = queued
+        if delta:
+            self._replies.change(delta)
+        unserved = self._unserved
+        if delta < 0 and unserved is not None and not self._is_waiting_for_reply and self._fits_reply(unserved[0].reserved_bytes):
+            self._is_waiting_for_reply = True
+            self._replies.wait(unserved[0].reserved_bytes, self)
 
     def on_call_ended(self, call: FramedCall) -> None:
         """The handler has ended a call; its answer is not queued yet."""
@@ -261,7 +395,9 @@ class ServerConnection(Connection):
             self._loop.call_soon(self._owner.on_progress)
 
     def _on_sent(self) -> None:
-        if self._paused and self.queued_bytes <= self.limits.send_queue_bytes_max // 2:
+        if self.queued_memory_bytes != self._counted_bytes:
+            self._count_replies(0)
+        if self._paused and self.queued_bytes <= self._queued_bytes_max // 2:
             self.resume(_QUEUE_FULL)
         if self._admission.is_closing:
             self._owner.on_progress()
@@ -283,7 +419,8 @@ class ServerConnection(Connection):
         # one that sends a byte now and then for ever.
         if not self.is_mid_frame or self.frames != self._last_frames:
             self._last_frames = self.frames
-            self._frame_since = self._received_since = now
+            self._frame_since = self._received_since = self._rate_since = now
+            self._rate_bytes = self.received_bytes
         if self.received_bytes != self._last_received_bytes:
             self._last_received_bytes = self.received_bytes
             self._received_since = self._idle_since = now
@@ -291,6 +428,16 @@ class ServerConnection(Connection):
             self._last_sent_bytes = self.sent_bytes
             self._sent_since = now
         expected = self._expected if self._remaining else limits.long_header_bytes
+        reception = self._reception
+        if reception is not None and self._is_too_slow(reception, now):
+            self._drop_slow(reception)
+            return
+        if self._takes_too_little(now):
+            reason = (
+                f"it takes {self.queued_bytes} bytes slower than {bounds.reply_rate_min} bytes per second, and others wait for"
+            )
+            self._give_up(f"{reason} reply memory")
+            return
         if now - self._received_since >= bounds.receive_stall_ns:
             self._give_up(f"it stopped in the middle of a frame, {bounds.receive_stall_ns / SECOND:.3g} s ago")
         elif now - self._frame_since >= bounds.receive_stall_ns + expected * SECOND // bounds.receive_rate_min:
@@ -303,6 +450,39 @@ class ServerConnection(Connection):
             log.debug("%s closes the connection of %s: nothing has arrived for long", self._admission.endpoint, self.peer)
             self.close("it was idle for too long")
 
+    def _is_too_slow(self, reception: Reception, now: int) -> bool:
+        """It has sent too slowly for too long, and others wait for the memory."""
+        if self._paused:
+            return False
+        took = now - self._rate_since
+        if (self.received_bytes - self._rate_bytes) * SECOND >= took * self.limits.receive_rate_min:
+            self._rate_since, self._rate_bytes = now, self.received_bytes
+            return False
+        if took < self.limits.patience_ns or not reception.is_contended:
+            return False
+        if self.unread_bytes >= limits.receive_step_bytes:  # it is this process that is slow
+            self._rate_since, self._rate_bytes = now, self.received_bytes
+            return False
+        return True
+
+    def _takes_too_little(self, now: int) -> bool:
+        """It has taken its replies too slowly for too long, and others wait for the memory."""
+        took = now - self._taken_since
+        fast = (self.sent_bytes - self._taken_bytes) * SECOND >= took * self.limits.reply_rate_min
+        if fast or not self.is_blocked or not self.queued_memory_bytes:
+            self._taken_since, self._taken_bytes = now, self.sent_bytes
+            return False
+        return took >= self.limits.patience_ns and self._replies.waiting_count > 0
+
+    def _drop_slow(self, reception: Reception) -> None:
+        rate = self.limits.receive_rate_min
+        reason = f"it sends {reception.length} bytes slower than {rate} bytes per second, and others wait for memory"
+        if self._incoming is not None:
+            call = self._incoming[0]
+            self.send_error(call.method.id, call.request_id, Code.BUSY, f"{self._admission.endpoint} disconnects: {reason}", 0)
+            self.flush()
+        self._give_up(reason)
+
     def _has_streams(self) -> bool:
         return any(call.method.streaming for call in self._calls.values())
 
@@ -311,6 +491,8 @@ class ServerConnection(Connection):
         idle connection can be closed at no harm.)"""
         self._frame_since += gap_ns
         self._received_since += gap_ns
+        self._rate_since += gap_ns
+        self._taken_since += gap_ns
         self._sent_since += gap_ns
 
     def _give_up(self, reason: str) -> None:
@@ -319,11 +501,13 @@ class ServerConnection(Connection):
 
     def _on_closed(self, reason: str) -> None:
         log.debug("%s: %s has gone: %s", self._admission.endpoint, self.peer, reason)
-        if self._claim is not None:
-            self.pool.cancel(self._claim)
-            self._claim = None
-        self._incoming = None
-        self._release_buffer()
+        self._incoming = self._postponed = None
+        self._release_reception()
+        unserved, self._unserved = self._unserved, None
+        if unserved is not None:
+            self._replies.cancel(self)
+            unserved[0].release()
+        self._count_replies(0)
         self._owner.on_connection_closed(self)
         calls, self._calls = list(self._calls.values()), {}
         for call in calls:

@@ -16,6 +16,7 @@ from fs3.drivers.framed.server import ServerContext, ServerLimits
 from fs3.drivers.rpc.admission import RequestAdmission
 from fs3.drivers.rpc.rate_limited_log import RateLimitedLog
 from fs3.drivers.rpc.receive_pool import ReceivePool, pool_of
+from fs3.drivers.rpc.reply_budget import ReplyBudget, reply_budget_of
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Bindings, Channel, Listener
 
@@ -35,13 +36,15 @@ class FramedTransport:
         calls_max: int = calls_per_connection_max,
         bounds: ServerLimits | None = None,
         pool: ReceivePool | None = None,
+        replies: ReplyBudget | None = None,
     ) -> None:
-        """`calls_max`: calls under way per channel. `bounds`: what servers grant a peer. `pool`: request buffers of servers;
-        by default all listeners of a loop share one."""
+        """`calls_max`: calls under way per channel. `bounds`: what servers grant a peer. `pool`, `replies`: memory of servers for
+        requests and replies; by default all listeners of a loop share one of each."""
         self._clock = clock
         self._calls_max = calls_max
         self._bounds = bounds or ServerLimits()
         self._pool = pool
+        self._replies = replies
 
     # --- what a subclass says ------------------------------------------------------------------------------------------
 
@@ -113,6 +116,7 @@ class FramedTransport:
             admission=RequestAdmission(bindings, endpoint, self._bounds.calls_per_connection_max),
             limits=self._bounds,
             pool=self._pool if self._pool is not None else pool_of(loop),
+            replies=self._replies if self._replies is not None else reply_budget_of(loop),
             peer_log=RateLimitedLog(self._clock),
             sockets=self,
         )

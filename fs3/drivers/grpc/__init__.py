@@ -10,6 +10,7 @@ import os
 
 from fs3.base.limits import calls_per_connection_max
 from fs3.drivers.rpc.receive_pool import ReceivePool
+from fs3.drivers.rpc.reply_budget import ReplyBudget
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Bindings, Channel, Listener
 from fs3.wire.endpoints import parse_host_port
@@ -27,13 +28,15 @@ class GrpcTransport:
         calls_max: int = calls_per_connection_max,
         server_calls_max: int = calls_per_connection_max,
         pool: ReceivePool | None = None,
+        replies: ReplyBudget | None = None,
     ) -> None:
         """`calls_max`: calls under way per channel. `server_calls_max`: per peer of a server. `pool`: what the payloads of
-        requests are counted against; by default that of the loop."""
+        requests are counted against, `replies`: the same of replies; by default those of the loop."""
         self._clock = clock
         self._calls_max = calls_max
         self._server_calls_max = server_calls_max
         self._pool = pool
+        self._replies = replies
 
     @property
     def scheme(self) -> str:
@@ -54,7 +57,7 @@ class GrpcTransport:
         _prepare()
         from fs3.drivers.grpc.server import serve
 
-        return await serve(endpoint, bindings, self._clock, self._server_calls_max, self._pool)
+        return await serve(endpoint, bindings, self._clock, self._server_calls_max, self._pool, self._replies)
 
 
 def _prepare() -> None:

@@ -22,6 +22,7 @@ from fs3.drivers.grpc.codes import ERROR_TRAILER, OPTIONS, status_of, take_paylo
 from fs3.drivers.rpc.admission import RequestAdmission, RequestRefused
 from fs3.drivers.rpc.drain import Drain
 from fs3.drivers.rpc.receive_pool import ReceivePool, pool_of
+from fs3.drivers.rpc.reply_budget import ReplyBudget, reply_budget_of, reply_bytes_of
 from fs3.drivers.rpc.server_call import ServerCall, run_guarded
 from fs3.model.method import Method
 from fs3.ports.clock import Clock
@@ -47,12 +48,13 @@ _FAR_S = 3600.0 * 24 * 365
 class GrpcCall(ServerCall):
     """One request on the gRPC wire; answers wait here for the coroutine that gRPC runs for it."""
 
-    __slots__ = ("_charged_bytes", "_listener", "_waiter", "failure", "messages", "outcome", "queued_bytes")
+    __slots__ = ("_charged_bytes", "_listener", "_reply_bytes", "_waiter", "failure", "messages", "outcome", "queued_bytes")
 
     def __init__(self, listener: GrpcListener, method: Method, request: object, peer: str, deadline: int) -> None:
         super().__init__(method, request, peer, deadline)
         self._listener = listener
         self._charged_bytes = 0  # bytes charged to the pool
+        self._reply_bytes = 0  # of the reply budget
         self._waiter: asyncio.Future[None] | None = None
         self.outcome: bytes | None = None
         self.failure: tuple[Code, str, int] | None = None
@@ -71,7 +73,8 @@ class GrpcCall(ServerCall):
 
     def hold(self, payload: bytes) -> bool:
         """Keep the payload of the request; False when the process holds too much already."""
-        if not self._listener.pool.charge(len(payload)):
+        budget = self._listener.pool.budget(is_forward=self.method.is_forward(self.request))
+        if not budget.charge(len(payload)):
             return False
         self._charged_bytes = len(payload)
         self.payload = memoryview(payload)
@@ -82,7 +85,19 @@ class GrpcCall(ServerCall):
         self.payload = None
         held, self._charged_bytes = self._charged_bytes, 0
         if held:
-            self._listener.pool.discharge(held)
+            self._listener.pool.budget(is_forward=self.method.is_forward(self.request)).discharge(held)
+
+    def hold_reply(self, length: int) -> None:
+        """The reply takes `length` bytes now, in place of what was reserved for it. gRPC keeps it until the client takes it."""
+        self._listener.replies.change(length - self._reply_bytes)
+        self._reply_bytes = length
+
+    async def reserve_reply(self, length: int) -> None:
+        """Wait for room for the reply."""
+        replies = self._listener.replies
+        if not replies.reserve(length, owes_nothing=True):
+            await _RoomForReply().wait(replies, length)
+        self._reply_bytes = length
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -97,6 +112,8 @@ class GrpcCall(ServerCall):
             self.outcome = with_payload(data, self.method.reply, parts, length)
         except FS3Error as problem:
             self.failure = (Code.DISK, str(problem), 0)
+        if self._reply_bytes:
+            self.hold_reply(len(self.outcome or b""))
         self._wake()
         if on_sent is not None:
             run_guarded(on_sent)
@@ -118,11 +135,40 @@ class GrpcCall(ServerCall):
         self._wake()
 
 
+class _RoomForReply:
+    """A call that waits until there is room for its reply."""
+
+    def __init__(self) -> None:
+        self._granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._is_granted = False
+
+    async def wait(self, replies: ReplyBudget, length: int) -> None:
+        """Queue, and return once `length` bytes are reserved."""
+        replies.wait(length, self)
+        try:
+            await self._granted
+        except asyncio.CancelledError:
+            if self._is_granted:
+                replies.change(-length)
+            else:
+                replies.cancel(self)
+            raise
+
+    def on_reply_room(self) -> None:
+        """See `ReplyWaiter.on_reply_room`."""
+        self._is_granted = True
+        if not self._granted.done():
+            self._granted.set_result(None)
+
+
 class GrpcListener:
     """`fs3.ports.rpc.Listener` on grpc.aio."""
 
-    def __init__(self, endpoint: str, bindings: Bindings, clock: Clock, calls_max: int, pool: ReceivePool) -> None:
+    def __init__(
+        self, endpoint: str, bindings: Bindings, clock: Clock, calls_max: int, pool: ReceivePool, replies: ReplyBudget
+    ) -> None:
         self.pool = pool
+        self.replies = replies
         self._now = clock.now
         self._admission = RequestAdmission(bindings, endpoint, calls_max)
         self._calls: Counter[str] = Counter()  # by peer, which names one connection
@@ -229,14 +275,20 @@ class GrpcListener:
         call = GrpcCall(self, method, request, peer, deadline)
         if binding.takes_payload and (payload := take_payload(request)) and not call.hold(payload):
             await _abort(context, Code.BUSY, f"{self.pool.held_bytes} bytes of requests are held already")
+        if length := reply_bytes_of(method, request):
+            context.add_done_callback(lambda _: call.hold_reply(0))
+            await call.reserve_reply(length)
         self._calls[peer] += 1
         call.dispatch(binding.handler)
         return call
 
 
-async def serve(endpoint: str, bindings: Bindings, clock: Clock, calls_max: int, pool: ReceivePool | None) -> GrpcListener:
+async def serve(
+    endpoint: str, bindings: Bindings, clock: Clock, calls_max: int, pool: ReceivePool | None, replies: ReplyBudget | None
+) -> GrpcListener:
     """A listener at `endpoint`."""
-    listener = GrpcListener(endpoint, bindings, clock, calls_max, pool or pool_of(asyncio.get_running_loop()))
+    loop = asyncio.get_running_loop()
+    listener = GrpcListener(endpoint, bindings, clock, calls_max, pool or pool_of(loop), replies or reply_budget_of(loop))
     await listener.start()
     return listener
 

@@ -150,13 +150,14 @@ class MemoryConnection:
         if frame.payload is None:
             self._admit(call, binding)
             return
-        buffer = server.pool.acquire(length)
+        is_forward = binding.method.is_forward(request)
+        buffer = server.pool.acquire(length, is_forward=is_forward)
         if buffer is not None:
             self.take_payload(call, binding, frame.payload, buffer)
             return
         # As on a socket: nothing more is read from this connection until there is room.
         self.up.pause()
-        server.pool.claim(length, _WaitingRequest(call, binding, frame.payload))
+        server.pool.claim(length, _WaitingRequest(call, binding, frame.payload), is_forward=is_forward)
 
     def take_payload(self, call: MemoryCall, binding: MethodBinding, payload: _RequestPayload, buffer: memoryview) -> None:
         """Copy the payload of a request into a buffer of the pool, and go on with it."""

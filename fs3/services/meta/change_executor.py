@@ -13,14 +13,16 @@ from fs3.base.status import Code, Retry
 from fs3.base.units import SECOND
 from fs3.core.meta import rows
 from fs3.core.meta.context import OpContext
-from fs3.core.meta.errors import LengthUnknown, MetaError
+from fs3.core.meta.errors import LengthUnknown, MetaError, TrimOutstanding
 from fs3.core.meta.idempotency import record_refusal
 from fs3.core.meta.operations import operation_of
 from fs3.core.txn import Txn
-from fs3.model.requests import Close, Request, Sync
+from fs3.model.inode import Inode
+from fs3.model.requests import Close, Request, Sync, Truncate
 from fs3.ports.kv import KV, OnDone
 from fs3.runtime.tasks import TaskSet
 from fs3.services.meta.chunk_client import ChunkClient, file_length
+from fs3.services.meta.trimmer import Trimmer
 
 log = logging.getLogger("fs3.meta")
 
@@ -34,9 +36,10 @@ _TRUNCATIONS_MET_MAX = 5
 class ChangeExecutor:
     """Carries out changes and calls back with what became of them."""
 
-    def __init__(self, kv: KV, storage: ChunkClient) -> None:
+    def __init__(self, kv: KV, storage: ChunkClient, trimmer: Trimmer) -> None:
         self._kv = kv
         self._storage = storage
+        self._trimmer = trimmer
         self._tasks = TaskSet()
         """One per change that waits for storage."""
 
@@ -46,9 +49,13 @@ class ChangeExecutor:
 
         def settled(answer: R | None, why: BaseException | None) -> None:
             if why is None:
-                done(answer, None)
-            elif isinstance(why, LengthUnknown) and isinstance(request, Close | Sync):
-                self._tasks.start(self._with_length(ctx, request, why, done))
+                if truncates(request) and isinstance(answer, Inode) and answer.trim is not None:
+                    # Also when it is a first sending's answer that was remembered: that one may have got no further.
+                    self._tasks.start(self._after_trim(answer, done))
+                else:
+                    done(answer, None)
+            elif isinstance(why, TrimOutstanding | LengthUnknown):
+                self._tasks.start(self._with_storage(ctx, request, why, done))
             elif ctx.repeated and isinstance(why, MetaError) and is_final(ctx, why):
                 self._refuse(ctx, request, why, done)
             else:
@@ -74,31 +81,53 @@ class ChangeExecutor:
 
         self._kv.submit(lambda txn: record_refusal(txn, ctx, why), stored)
 
-    async def _with_length(self, ctx: OpContext, request: Close | Sync, why: MetaError, done: OnDone[Any]) -> None:
-        """The file was made shorter since the writer opened it: its length counts as far as storage has the bytes."""
+    async def _after_trim(self, answer: Inode, done: OnDone[Any]) -> None:
+        """The first transaction of a truncation is done: the others, then the answer. A client that gets none asks again."""
+        try:
+            await self._trimmer.finish(answer.id)
+            done(answer, None)
+        except (FS3Error, MetaError) as failure:
+            done(None, failure)
+
+    async def _with_storage(self, ctx: OpContext, request: Request[R], why: MetaError, done: OnDone[Any]) -> None:
+        """Storage has to do or say something before the change can be made."""
         try:
             for _ in range(_TRUNCATIONS_MET_MAX):
-                inode = await self._kv.read(lambda txn: rows.find_inode(txn, request.inode))
-                known = request
-                if inode is not None and request.length is not None:
-                    length = min(request.length, await file_length(self._storage, inode, timeout_ns=_TIMEOUT_NS))
-                    known = replace(request, length=length, truncations=inode.truncations)
+                known: Request[Any] = request
+                if isinstance(why, TrimOutstanding):
+                    await self._trimmer.finish(why.inode)
+                elif isinstance(request, Close | Sync):
+                    known = await self._with_length(request)
                 try:
                     answer = await self._kv.transact(partial(_carry_out, ctx, known))
-                except LengthUnknown as again:
+                except (TrimOutstanding, LengthUnknown) as again:
                     why = again
                     continue
                 done(answer, None)
                 return
             done(None, why)
-        except FS3Error as failure:
-            done(None, MetaError(Code.BUSY, f"storage does not say how long inode {request.inode} is: {failure.strerror}"))
-        except MetaError as failure:
+        except (FS3Error, MetaError) as failure:
             done(None, failure)
+
+    async def _with_length(self, request: Close | Sync) -> Close | Sync:
+        """The file was truncated since the writer opened it: its length counts as far as storage has the bytes."""
+        inode = await self._kv.read(lambda txn: rows.find_inode(txn, request.inode))
+        if inode is None or inode.trim is not None or request.length is None:
+            return request
+        try:
+            length = min(request.length, await file_length(self._storage, inode, timeout_ns=_TIMEOUT_NS))
+        except FS3Error as failure:
+            raise MetaError(Code.BUSY, f"storage does not say how long inode {request.inode} is: {failure.strerror}") from failure
+        return replace(request, length=length, truncations=inode.truncations)
 
 
 async def _carry_out(ctx: OpContext, request: Request[R], txn: Txn) -> R:
     return await operation_of(request)(txn, ctx, request)
+
+
+def truncates(request: Request[Any]) -> bool:
+    """It is answered only when storage has done its part."""
+    return isinstance(request, Truncate) or (isinstance(request, Close) and request.discard)
 
 
 def is_final(ctx: OpContext, why: MetaError) -> bool:

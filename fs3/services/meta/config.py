@@ -49,6 +49,8 @@ class MetaConfig(msgspec.Struct, frozen=True):
     """Pause between two looks for clients that are silent."""
     session_silence_ms: Annotated[int, msgspec.Meta(ge=1)] = client_presumed_dead_ns // MILLISECOND
     """A client with open write sessions that is silent for so long is presumed dead, and its sessions are ended."""
+    trims_interval_ms: Annotated[int, msgspec.Meta(ge=1)] = 5_000
+    """Pause between two looks for truncations that a service has left half done."""
     duty_lease_ms: Annotated[int, msgspec.Meta(ge=100)] = duty_lease_ns // MILLISECOND
     """Of several services on one store one reclaims and repairs; if it dies, another one begins after so long."""
     space_age_ms: Annotated[int, msgspec.Meta(ge=0)] = 1_000

@@ -21,7 +21,7 @@ from fs3.model.requests import Caller, KeepAlive, Repair, StatFs
 from fs3.ports.kv import KV
 from fs3.ports.rpc import Bindings, Call, Handler
 from fs3.services.meta.capacity import CapacityCache
-from fs3.services.meta.change_executor import ChangeExecutor, is_final
+from fs3.services.meta.change_executor import ChangeExecutor, is_final, truncates
 from fs3.services.meta.contexts import RequestContexts
 from fs3.wire.meta import caller_from_pb
 from fs3.wire.meta_batch import BatchedRequest, batch_from_pb, batch_reply_to_pb
@@ -119,8 +119,8 @@ class VerbHandlers:
     # --- many at once -------------------------------------------------------------------------------------------------
 
     def _batch(self, call: Call) -> None:
-        """Everything is submitted in this turn, so it is run in order, and committed together unless it is too much for one
-        commit. Only requests that read are answered from one snapshot instead."""
+        """Everything up to a truncation is submitted in one turn, so it is run in order, and committed together unless it is
+        too much for one commit. Only requests that read are answered from one snapshot instead."""
         try:
             items = batch_from_pb(call.request)
             # The identity is that of the batch; each item has its own number.
@@ -158,23 +158,40 @@ class VerbHandlers:
 
     def _batch_of_changes(self, call: Call, caller: Caller, whole: OpContext, items: BatchItems) -> None:
         outcomes: Outcomes = [None] * len(items)
-        left = len(items)
+        begun = left = 0
 
         def finished(index: int, answer: Any, why: BaseException | None) -> None:
             nonlocal left
             outcomes[index] = answer if why is None else why
             left -= 1
-            if not left:
+            if left:
+                return
+            if begun == len(items):
                 _answer_batch(call, whole, items, outcomes)
+            else:
+                submit()
 
-        for index, item in enumerate(items):
-            if isinstance(item, FS3Error):
-                finished(index, None, item)
-                continue
-            seq = item.seq
-            repeated = caller.repeated and bool(seq)
-            ctx = OpContext(whole.user, whole.wall_ns, whole.client, seq, whole.routing, whole.defaults, repeated)
-            self._changes.submit(ctx, item.request, partial(finished, index))
+        def submit() -> None:
+            """Up to a truncation: it is over when storage has cut, and what comes after it has to find it so."""
+            nonlocal begun, left
+            begin = begun
+            while begun < len(items):
+                item = items[begun]
+                begun += 1
+                if not isinstance(item, FS3Error) and truncates(item.request):
+                    break
+            left = begun - begin
+            for index in range(begin, begun):
+                item = items[index]
+                if isinstance(item, FS3Error):
+                    finished(index, None, item)
+                    continue
+                seq = item.seq
+                repeated = caller.repeated and bool(seq)
+                ctx = OpContext(whole.user, whole.wall_ns, whole.client, seq, whole.routing, whole.defaults, repeated)
+                self._changes.submit(ctx, item.request, partial(finished, index))
+
+        submit()
 
 
 def _answer_batch(call: Call, whole: OpContext, items: BatchItems, outcomes: Outcomes) -> None:

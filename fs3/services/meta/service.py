@@ -28,7 +28,9 @@ from fs3.services.meta.duties.last_seen import LastSeenDuty
 from fs3.services.meta.duties.lease import DutyLease
 from fs3.services.meta.duties.requests import RequestsDuty
 from fs3.services.meta.duties.sessions import SessionsDuty
+from fs3.services.meta.duties.trims import TrimsDuty
 from fs3.services.meta.handlers import VerbHandlers
+from fs3.services.meta.trimmer import Trimmer
 from fs3.wire.methods import META
 
 
@@ -56,7 +58,8 @@ class MetaService:
         self._config = config
         self._owner = owner or User(os.getuid(), os.getgid())
         self.last_seen = LastSeenDuty(kv, config.contacts_interval_ms)
-        self._changes = ChangeExecutor(kv, storage)
+        self._trimmer = Trimmer(kv, storage)
+        self._changes = ChangeExecutor(kv, storage, self._trimmer)
         self._capacity = CapacityCache(clock, routing, storage, config.space_age_ms)
         contexts = RequestContexts(clock, routing, config, self.last_seen)
         self._handlers = VerbHandlers(kv, contexts, self._changes, self._capacity)
@@ -80,10 +83,12 @@ class MetaService:
             clock,
             routing,
             storage,
+            self._trimmer,
             silence_ms=config.session_silence_ms,
             interval_ms=config.sessions_interval_ms,
         )
-        self._duties: tuple[Duty, ...] = (self.last_seen, self.garbage, self.requests, self.sessions)
+        self.trims = TrimsDuty(self.lease, kv, self._trimmer, config.trims_interval_ms)
+        self._duties: tuple[Duty, ...] = (self.last_seen, self.garbage, self.requests, self.sessions, self.trims)
 
     async def start(self) -> None:
         """Create the root directory on the very first start; begin the duties.

@@ -14,6 +14,7 @@ from fs3.base.errors import FS3Error
 from fs3.base.limits import calls_per_connection_max
 from fs3.base.units import KIB, MIB
 from fs3.drivers.rpc.receive_pool import ReceivePool
+from fs3.drivers.rpc.reply_budget import ReplyBudget
 from fs3.ports.rpc import Bindings, BufferProvider, Call, Channel, Handler, Listener, Transport
 from fs3.wire.methods import MGMTD, STORAGE
 from fs3.wire.pb import mgmtd_pb2, storage_pb2
@@ -36,6 +37,8 @@ class TransportHarness(ABC):
 
     waits_for_buffers = True
     """A server without room for a payload reads on later; False: it answers BUSY."""
+    bounds_replies = True
+    """Replies are served as there is room for them. False: they take no memory, as within one process."""
     starts_leave_together = True
     """Requests started in one turn of the loop arrive in one turn, the first one perhaps before."""
 
@@ -46,9 +49,10 @@ class TransportHarness(ABC):
         calls_max: int = calls_per_connection_max,
         server_calls_max: int = calls_per_connection_max,
         pool: ReceivePool | None = None,
+        replies: ReplyBudget | None = None,
     ) -> Transport:
         """A transport. `calls_max`: what its channels have under way at most; `server_calls_max`: what its servers take of one
-        connection; `pool`: what its servers hold."""
+        connection; `pool`: what its servers hold; `replies`, where it `bounds_replies`: what the replies of its servers take."""
 
     @abstractmethod
     def endpoint(self, directory: Path) -> str:

@@ -10,6 +10,8 @@ from fs3.base.errors import FS3Error
 from fs3.base.status import Code
 from fs3.base.units import KIB, MIB
 from fs3.drivers.rpc.receive_pool import ReceivePool
+from fs3.drivers.rpc.reply_budget import ReplyBudget
+from fs3.ports.rpc import Call
 from fs3.sim.conformance.transport_harness import (
     PLAIN,
     PULL,
@@ -142,6 +144,57 @@ class LimitTests(TransportHarness):
             finally:
                 await going.close()
                 await last.close()
+
+    async def test_clients_and_forwards_fill_their_own_memory_only(self, tmp_path: Path) -> None:
+        holder = CallCollector()
+        pool = ReceivePool(MIB, 0, forward_bytes_max=MIB)
+
+        def handle(call: Call) -> None:
+            (summing if call.request.from_target else holder)(call)
+
+        data = pattern(512 * KIB)
+        async with self.serving(tmp_path, {PUSH: handle}, pool=pool) as (listener, channel):
+            node = self.make().connect(listener.endpoint)
+            try:
+                futures = [channel.start(PUSH, storage_pb2.UpdateRequest(), (data,)) for _ in range(2)]
+                await holder.wait_for_calls(2)
+                for _ in range(4):
+                    reply = await node.call(PUSH, storage_pb2.UpdateRequest(from_target=9), (data,))
+                    assert sums(reply.message) == (len(data), zlib.crc32(data))
+                assert pool.clients.held_bytes >= MIB
+                assert pool.forwards.held_bytes == 0
+                for call in holder.calls:
+                    summing(call)
+                await asyncio.gather(*futures)
+                assert pool.held_bytes == 0
+            finally:
+                await node.close()
+
+    async def test_replies_wait_for_room(self, tmp_path: Path) -> None:
+        """Four clients ask for eight times what the replies of the process may take; each is served in its turn."""
+        if not self.bounds_replies:
+            return
+        replies = ReplyBudget(2 * MIB, 256 * KIB)
+        data = pattern(512 * KIB)
+        most = 0
+
+        def serve(call: Call) -> None:
+            nonlocal most
+            most = max(most, replies.held_bytes)
+            call.reply(storage_pb2.ReadReply(), (data,))
+
+        batch = storage_pb2.ReadRequest(lengths=[32 * KIB] * 16)
+        async with self.serving(tmp_path, {PULL: serve}, replies=replies) as (listener, _):
+            channels = [self.make().connect(listener.endpoint) for _ in range(4)]
+            try:
+                for reply in await asyncio.gather(*[one.call(PULL, batch) for one in channels for _ in range(8)]):
+                    assert bytes(reply.payload or b"") == data
+                assert 512 * KIB <= most <= 2 * MIB
+                await eventually(lambda: replies.held_bytes == 0)
+                assert replies.waiting_count == 0
+            finally:
+                for one in channels:
+                    await one.close()
 
     async def test_everything_at_once(self, tmp_path: Path) -> None:
         """Small calls, payloads in both directions, cancellations and failures on one connection do not disturb each other."""

@@ -21,11 +21,19 @@ from fs3.client.mgmtd.client import MgmtdClient
 from fs3.client.mgmtd.member import Lease, Member
 from fs3.client.storage.updates import UpdateCall
 from fs3.core.craq.events import StageDone
-from fs3.core.meta import sessions
+from fs3.core.meta import rows, sessions, trims
+from fs3.core.meta.length import with_truncated_length, with_written_length
+from fs3.core.meta.ops import close as close_op
+from fs3.core.meta.ops import sync as sync_op
+from fs3.core.meta.ops import truncate as truncate_op
 from fs3.drivers.memory.chunk_store import MemoryChunkStore
 from fs3.model.chunk import Tag, Update, UpdateResult
 from fs3.model.cluster import RoutingUpdate
+from fs3.model.inode import Inode, Trim
+from fs3.model.requests import Truncate
 from fs3.ports.chunk_store import ReadGather, ReadResult, StageResult
+from fs3.services.meta.change_executor import ChangeExecutor
+from fs3.services.meta.duties.sessions import SessionsDuty
 from fs3.services.storage.forwarding.payloads import Payload
 from fs3.services.storage.service import StorageService
 from fs3.services.storage.target import TargetShell
@@ -200,12 +208,53 @@ _real_post = TargetShell._post
 # --- metadata ------------------------------------------------------------------------------------------------------------
 
 
-async def _prune_unguarded(txn: Any, ctx: Any, session: Any, length: int | None, truncations: int | None = None) -> Any:
+def _with_any_length(ctx: Any, inode: Inode, length: int | None, modified: bool, truncations: int | None = None) -> Inode:
     """What storage said of the length holds, whoever has cut the file meanwhile."""
-    return await _real_prune(txn, ctx, session, length)
+    return _grown(ctx, inode, length, modified, None)
 
 
-_real_prune = sessions.prune
+def _grown(ctx: Any, inode: Inode, length: int | None, modified: bool, truncations: int | None = None) -> Inode:
+    """A length may rise while a truncation cuts."""
+    after = with_written_length(ctx, structs.replace(inode, trim=None), length, modified, truncations)
+    return structs.replace(after, trim=inode.trim)
+
+
+async def _trim_nothing(*_: object) -> None:
+    """The duty asks storage although a truncation is still cutting."""
+
+
+def _truncated_if_shorter(ctx: Any, inode: Inode, length: int) -> Inode:
+    """A truncation counts only when the recorded length shrinks."""
+    after = with_truncated_length(ctx, inode, length)
+    return after if length < inode.length else structs.replace(after, trim=None, truncations=inode.truncations)
+
+
+def _truncated_as_recorded(ctx: Any, inode: Inode, length: int) -> Inode:
+    """It counts, but cuts only what the recorded length covers."""
+    after = with_truncated_length(ctx, inode, length)
+    return after if length < inode.length else structs.replace(after, trim=None)
+
+
+def _submit_cutting_first(self: ChangeExecutor, ctx: Any, request: Any, done: Any) -> None:
+    """The chunks are cut before the length changes."""
+
+    async def cut() -> None:
+        inode = await self._kv.read(lambda txn: rows.find_inode(txn, request.inode))
+        assert inode is not None
+        await self._trimmer._cut(structs.replace(inode, trim=Trim(inode.truncations + 1, request.length)))
+        _real_submit(self, ctx, request, done)
+
+    if isinstance(request, Truncate):
+        self._tasks.start(cut())
+    else:
+        _real_submit(self, ctx, request, done)
+
+
+_real_submit = ChangeExecutor.submit
+
+
+def _check_nothing(inode: Inode) -> None:
+    """Writers learn of a truncation that is still cutting."""
 
 
 async def _revive_nothing(*_: object) -> None:
@@ -292,8 +341,37 @@ BUGS: dict[str, ServiceBug] = {
     ),
     "repair_over_truncation": ServiceBug(
         "the repair of a dead writer's file length undoes a truncation that came in between",
-        [(sessions, "prune", _prune_unguarded)],
+        [(sessions, "with_written_length", _with_any_length)],
         scene="truncate_while_a_dead_writer_is_buried",
+    ),
+    "repair_before_cut": ServiceBug(
+        "the repair of a dead writer's file length believes storage while a truncation is still cutting",
+        [(sessions, "with_written_length", _grown), (SessionsDuty, "_finish_trim", _trim_nothing)],
+        scene="bury_while_a_truncation_is_stuck",
+    ),
+    "counts_if_shorter": ServiceBug(
+        "a truncation counts only when the recorded length shrinks",
+        [(truncate_op, "with_truncated_length", _truncated_if_shorter)],
+        scene="truncate_what_is_not_published",
+    ),
+    "cuts_what_is_recorded": ServiceBug(
+        "a truncation cuts only as far as the recorded length",
+        [(truncate_op, "with_truncated_length", _truncated_as_recorded)],
+        scene="truncate_what_is_not_published",
+    ),
+    "cuts_before_length": ServiceBug(
+        "the chunks are cut before the length changes",
+        [(ChangeExecutor, "submit", _submit_cutting_first)],
+        scene="read_while_a_file_is_truncated",
+    ),
+    "grows_while_cut": ServiceBug(
+        "a file grows while a truncation is still cutting",
+        [
+            (close_op, "with_written_length", _grown),
+            (sync_op, "with_written_length", _grown),
+            (trims, "check_trimmed", _check_nothing),
+        ],
+        scene="write_on_while_a_truncation_is_stuck",
     ),
     "silent_is_dead": ServiceBug(
         "a writer that was silent for too long cannot close its file any more",

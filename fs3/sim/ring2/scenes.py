@@ -8,12 +8,16 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from fs3.api.client import Client
-from fs3.base.errors import FS3Error
+from fs3.base.errors import FS3Error, error
+from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.core.files.read_plan import ReadIO
 from fs3.core.files.write_plan import WriteIO
 from fs3.model.chunk import UpdateKind, UpdateResult
+from fs3.services.meta.trimmer import Trimmer
+from fs3.sim.checkers import shared_files
+from fs3.sim.ring2.bugs import plant
 from fs3.sim.ring2.checks import explain_two_heads
 from fs3.sim.ring2.cluster import Cluster
 from fs3.sim.ring2.cluster_run import ClusterRun, swarm_of_seed
@@ -22,6 +26,7 @@ from fs3.sim.ring2.network import SimLinks
 from fs3.sim.ring2.story import Story, capture_logs
 from fs3.sim.ring2.swarm import ClusterSwarm
 from fs3.sim.ring2.workloads.chunks import shared_chunks
+from fs3.sim.ring2.workloads.shared_files import SharedFileWorkload, SharedHistory
 
 T = TypeVar("T")
 
@@ -66,6 +71,12 @@ class SceneCluster:
         host = self.cluster.hosts[client]
         assert host.process is not None
         return await self.cluster.loop.spawn(host.process, work(self.cluster.clients[client]))
+
+    def start(self, client: str, work: Callable[[Client], Coroutine[Any, Any, T]]) -> SimTask[T]:
+        """The same, under way."""
+        host = self.cluster.hosts[client]
+        assert host.process is not None
+        return self.cluster.loop.spawn(host.process, work(self.cluster.clients[client]))
 
     async def try_read(self, client: str, length: int = 1000) -> bytes:
         """The content of the chunk if somebody shows it soon, else b""."""
@@ -268,13 +279,130 @@ async def truncate_while_a_dead_writer_is_buried(stage: SceneCluster) -> str:
     async with asyncio.timeout(100):
         await asked.event.wait()
     await asyncio.sleep(0.2)
-    await stage.call("client-2", lambda client: client.truncate("/f", 3))
+    cutting = stage.start("client-2", lambda client: client.truncate("/f", 3))
+    await _wait_length(stage, 3)
     for name in stage.initial_order:
         cut.unblock(name, "meta-1")
     cluster.network.release()
+    await cutting
     await asyncio.sleep(20)
     inode = await stage.call("client-3", lambda client: client.stat("/f"))
     return "" if inode.length == 3 else f"the file was cut to 3 bytes and has {inode.length}"
+
+
+async def several_writers_of_one_file(stage: SceneCluster) -> str:
+    """They write, truncate and read, while the metadata service is killed now and then; every read can be explained."""
+    cluster, prng = stage.cluster, Prng(1)
+    histories = [SharedHistory(f"/shared-{number}") for number in range(3)]
+    works = []
+    for history in histories:
+        await stage.call("client-1", lambda client, path=history.path: _put(client, path, b""))  # type: ignore[misc]
+        for number, name in enumerate(cluster.clients, 1):
+            host = cluster.hosts[name]
+            work = SharedFileWorkload(number, cluster.clients[name], Prng(prng.next()), history, cluster.hosts["meta-1"].clock)
+            assert host.process is not None
+            works.append(cluster.loop.spawn(host.process, work.run(25, 30 * MILLISECOND)))
+    for _ in range(4):
+        await asyncio.sleep(0.7)
+        cluster.hosts["meta-1"].kill()
+        cluster.hosts["meta-1"].start()
+    await asyncio.gather(*works)
+    for history in histories:
+        reader = SharedFileWorkload(9, cluster.clients["client-1"], prng, history, cluster.hosts["meta-1"].clock)
+        await stage.call("client-1", lambda _, reader=reader: reader.read())  # type: ignore[misc]
+        if problem := shared_files.explain(history.writes, history.cuts, history.reads):
+            return f"{history.path}: {problem}"
+    return ""
+
+
+async def truncate_what_is_not_published(stage: SceneCluster) -> str:
+    """Only their writer knows of the bytes that a truncation has to take away."""
+    file = await stage.call("client-1", lambda client: client.open("/f", "x"))
+    await stage.call("client-1", lambda client: client.pwrite(file, b"o" * LARGE_BYTES, 0))
+    await stage.call("client-2", lambda client: client.truncate("/f", 0))
+    await stage.call("client-1", lambda client: client.close(file))
+    await stage.call("client-2", lambda client: client.truncate("/f", LARGE_BYTES))
+    found = await stage.call("client-3", lambda client: _content(client, "/f"))
+    return "" if found == bytes(LARGE_BYTES) else f"the file was cut to nothing, and {len(found.strip(bytes(1)))} bytes are back"
+
+
+async def read_while_a_file_is_truncated(stage: SceneCluster) -> str:
+    """Readers see the old file or the new one."""
+    old = b"o" * LARGE_BYTES
+    await stage.call("client-1", lambda client: _put(client, "/f", old))
+    seen: set[bytes] = set()
+
+    async def read_on(client: Client) -> None:
+        while not cutting.done():
+            seen.add(await _content(client, "/f"))
+
+    cutting = stage.start("client-2", lambda client: client.truncate("/f", 7))
+    await asyncio.gather(*(stage.start(f"client-{number}", read_on) for number in range(3, 9)))
+    await cutting
+    strange = seen - {old, old[:7]}
+    return f"readers saw {sorted(found[:10] + found[-10:] for found in strange)}" if strange else ""
+
+
+async def write_on_while_a_truncation_is_stuck(stage: SceneCluster) -> str:
+    """A truncation has made the length small, and its service comes no further. A writer makes the file longer again."""
+    await stage.call("client-1", lambda client: _put(client, "/f", b"o" * LARGE_BYTES))
+    file = await stage.call("client-3", lambda client: client.open("/f", "r+"))
+    with plant(_STUCK_TRIMS):
+        cutting = stage.start("client-2", lambda client: client.truncate("/f", 0))
+        await _wait_length(stage, 0)
+        await stage.call("client-3", lambda client: client.pwrite(file, b"n", LARGE_BYTES + 10))
+        closing = stage.start("client-3", lambda client: client.close(file))
+        # One that opens the file only now knows of the truncation.
+        opening = stage.start("client-5", _append_far)
+        await asyncio.sleep(2)
+        early = await stage.call("client-4", lambda client: _content(client, "/f"))
+    await asyncio.gather(cutting, closing, opening)
+    late = await stage.call("client-4", lambda client: _content(client, "/f"))
+    return "bytes from before the truncation are back" if b"o" in early + late else ""
+
+
+async def bury_while_a_truncation_is_stuck(stage: SceneCluster) -> str:
+    """The same, and the session of a dead writer is ended meanwhile."""
+    file = await stage.call("client-1", lambda client: client.open("/f", "x"))
+    await stage.call("client-1", lambda client: client.pwrite(file, b"known", 0))
+    await stage.call("client-1", lambda client: client.fsync(file))
+    await stage.call("client-1", lambda client: client.pwrite(file, b"o" * LARGE_BYTES, 5))
+    stage.cluster.hosts["client-1"].kill()
+    with plant(_STUCK_TRIMS):
+        cutting = stage.start("client-2", lambda client: client.truncate("/f", 3))
+        await asyncio.sleep(stage.cluster.swarm.session_silence_ms / 1000 + 40)
+        await asyncio.gather(cutting, return_exceptions=True)
+    await asyncio.sleep(30)
+    inode = await stage.call("client-3", lambda client: client.stat("/f"))
+    return "" if inode.length == 3 else f"the file was cut to 3 bytes and has {inode.length}"
+
+
+async def _stuck(self: Trimmer, updates: Any) -> None:
+    await asyncio.sleep(0.05)
+    raise error(Code.UNAVAILABLE, "as the scene wants it")
+
+
+_STUCK_TRIMS = [(Trimmer, "_apply", _stuck)]
+
+
+async def _append_far(client: Client) -> None:
+    file = await client.open("/f", "r+")
+    await client.pwrite(file, b"n", LARGE_BYTES + 20)
+    await client.close(file)
+
+
+async def _wait_length(stage: SceneCluster, length: int) -> None:
+    for _ in range(POLLS_MAX):
+        if (await stage.call("client-8", lambda client: client.stat("/f"))).length == length:
+            return
+        await asyncio.sleep(POLL_SECONDS)
+    raise TimeoutError(f"the file never has {length} bytes")
+
+
+async def _put(client: Client, path: str, data: bytes) -> None:
+    file = await client.open(path, "x")
+    await client.pwrite(file, data, 0)
+    await client.close(file)
 
 
 async def a_silent_writer_writes_on(stage: SceneCluster) -> str:
@@ -297,7 +425,7 @@ async def a_silent_writer_writes_on(stage: SceneCluster) -> str:
 
 async def _content(client: Client, path: str) -> bytes:
     file = await client.open(path, "r")
-    return await client.pread(file, 1000)
+    return await client.pread(file, 2 * LARGE_BYTES)
 
 
 async def a_link_within_the_chain_is_cut_for_good(stage: SceneCluster) -> str:
@@ -369,6 +497,11 @@ SCENES: dict[str, Callable[[SceneCluster], Awaitable[str]]] = {
     "retry_after_a_restart": retry_after_a_restart,
     "read_while_an_update_is_under_way": read_while_an_update_is_under_way,
     "truncate_while_a_dead_writer_is_buried": truncate_while_a_dead_writer_is_buried,
+    "several_writers_of_one_file": several_writers_of_one_file,
+    "truncate_what_is_not_published": truncate_what_is_not_published,
+    "read_while_a_file_is_truncated": read_while_a_file_is_truncated,
+    "write_on_while_a_truncation_is_stuck": write_on_while_a_truncation_is_stuck,
+    "bury_while_a_truncation_is_stuck": bury_while_a_truncation_is_stuck,
     "a_silent_writer_writes_on": a_silent_writer_writes_on,
     "a_link_within_the_chain_is_cut_for_good": a_link_within_the_chain_is_cut_for_good,
     "the_link_of_two_copies_is_cut": the_link_of_two_copies_is_cut,

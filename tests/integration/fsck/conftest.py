@@ -50,6 +50,7 @@ class Cluster:
         self.connector = connector
         self.mgmtd = mgmtd
         self.rows = MemoryKV()
+        self.meta: MetaService
         self.stores: dict[TargetId, MemoryChunkStore] = {}
 
     def client(self, user: User = ROOT) -> Client:
@@ -132,6 +133,7 @@ async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
         stack.push_async_callback(chunks.close)
         settings = MetaConfig(chunk_size=CHUNK, stripe=2, garbage_delay_ms=0, garbage_interval_ms=20)
         meta = MetaService(made.rows, clock, mgmtd, chunks, settings, os.urandom, owner=ROOT)
+        made.meta = meta
         await meta.start()
         stack.push_async_callback((await transport.serve("memory://meta", meta.bindings())).close)
         stack.push_async_callback(meta.stop)

@@ -70,10 +70,8 @@ def test_length_is_what_was_published_or_acknowledged() -> None:
     file.begin_write()
     file.end_write(170)
     assert file.length == 170
-    file.on_truncate(inode(120))
-    assert (file.length, file.acknowledged) == (120, 120)
-    file.on_publish(inode(120))
-    assert not file.modified
+    file.on_told(inode(120))
+    assert (file.length, file.acknowledged, file.modified) == (120, 120, False)
 
 
 def test_a_write_that_stored_nothing_changes_nothing() -> None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from fs3.base.status import Code
-from fs3.core.meta import garbage, rows, sessions
+from fs3.core.meta import garbage, rows, sessions, trims
 from fs3.core.meta.access import require_change, require_unlink
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.entries import add_entry, with_entry_change, with_nlink
 from fs3.core.meta.errors import MetaError
 from fs3.core.meta.idempotency import idempotent
-from fs3.core.meta.length import with_written_length
+from fs3.core.meta.length import with_truncated_length, with_written_length
 from fs3.core.meta.ops.sync import answer_without_session
 from fs3.core.meta.resolve import resolve_entry
 from fs3.core.txn import Txn
-from fs3.model.inode import Inode, InodeType
+from fs3.model.inode import FileSession, Inode, InodeType
 from fs3.model.namespace import PathRef
 from fs3.model.requests import Close
 
@@ -25,6 +25,8 @@ async def close_file(txn: Txn, ctx: OpContext, request: Close) -> Inode:
 
     Unnamed files: `publish` gives the file its name, replacing what is there as rename does (or failing with EXISTS when
     `exclusive`); None, an empty path, or `discard` queue it for reclaiming. A publish that is refused leaves the session open.
+    `discard` of a file that has a name publishes nothing; it is a truncation to the recorded length, which takes back what was
+    written behind it, unless another client has the file open for writing, or may come back to it: then it cuts nothing.
     Raises NO_SESSION when the session is not one of this client's on this inode. Session 0, of a read open, changes nothing.
     """
     inode, length, publish, discard = request.inode, request.length, request.publish, request.discard
@@ -32,15 +34,26 @@ async def close_file(txn: Txn, ctx: OpContext, request: Close) -> Inode:
     if not request.session:
         return await answer_without_session(txn, inode, length is not None or request.modified or names or discard)
     found = await sessions.find_or_revive(txn, ctx, inode, request.session)
-    if not found.unnamed and (names or discard):
-        raise MetaError(Code.INVALID, f"inode {inode} has a name: it is neither published nor discarded")
+    if not found.unnamed and names:
+        raise MetaError(Code.INVALID, f"inode {inode} has a name already")
     before = await rows.get_inode(txn, inode)
+    if discard and not found.unnamed:
+        return await _take_back(txn, ctx, found, before)
     after = with_written_length(ctx, before, length, request.modified, request.truncations)
     if publish is not None and names and not discard:
         after = await _publish(txn, ctx, after, publish, request.exclusive)
     elif after is not before:
         rows.put_inode(txn, after)
     await sessions.end(txn, ctx, found, after)
+    return after
+
+
+async def _take_back(txn: Txn, ctx: OpContext, session: FileSession, before: Inode) -> Inode:
+    after = before
+    if not await sessions.has_other_writers(txn, session):
+        after = with_truncated_length(ctx, before, before.length)
+        trims.put_truncated(txn, after)
+    await sessions.end(txn, ctx, session, after)
     return after
 
 

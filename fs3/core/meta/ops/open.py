@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from fs3.base.ids import InodeId, SessionId
 from fs3.base.status import Code
-from fs3.core.meta import rows, sessions
+from fs3.core.meta import rows, sessions, trims
 from fs3.core.meta.access import READ, WRITE, require, require_change
 from fs3.core.meta.allocation import allocate_ids, file_layout
 from fs3.core.meta.context import OpContext
@@ -31,9 +31,10 @@ async def open_file(txn: Txn, ctx: OpContext, request: Open) -> OpenResult:
     A request that does not mutate (`Open.mutates`) reads only, so a snapshot will do for its `txn`.
 
     `truncate` gives the name a fresh inode with the old one's attributes, and queues the old one. Where that is impossible
-    (the file has other names, or was named by its inode id) the answered inode still has its length, and the client cuts the
-    file itself as for ftruncate. `unnamed` creates a file without a name for the directory `path`; its session's close
-    publishes it. `layout` is for a new file, fields of 0 are inherited. `mode` has the client's umask applied.
+    (the file has other names, or was named by its inode id) the answered inode still has its content, and the client asks for a
+    truncation. `unnamed` creates a file without a name for the directory `path`; its session's close
+    publishes it. TrimOutstanding for a write session while a truncation cuts. `layout` is for a new file, fields of 0 are
+    inherited. `mode` has the client's umask applied.
     """
     path, write, truncate = request.path, request.write, request.truncate
     if request.unnamed:
@@ -52,6 +53,7 @@ async def open_file(txn: Txn, ctx: OpContext, request: Open) -> OpenResult:
         return OpenResult(inode, NO_SESSION)
     if truncate and place.name and inode.nlink == 1:
         return await _open_fresh(txn, ctx, place, inode)
+    trims.check_trimmed(inode)
     session = SessionId(await allocate_ids(txn, inodes=0, others=1))
     await sessions.start(txn, ctx, inode.id, session)
     return OpenResult(inode, session)
@@ -86,7 +88,7 @@ async def _create(txn: Txn, ctx: OpContext, place: PathTarget, write: bool, mode
 async def _open_fresh(txn: Txn, ctx: OpContext, place: PathTarget, old: Inode) -> OpenResult:
     # Storage need not be asked for anything, and clients that read or write the old content go on undisturbed.
     first = await allocate_ids(txn, inodes=1, others=1)
-    inode = replace(with_truncated_length(ctx, old, 0), id=InodeId(first))
+    inode = replace(with_truncated_length(ctx, old, 0), id=InodeId(first), trim=None)
     session = SessionId(first + 1)
     rows.put_inode(txn, inode)
     rows.put_dirent(txn, place.key, inode)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fs3.base.ids import InodeId
 from fs3.base.status import Code
-from fs3.core.meta import rows, sessions
+from fs3.core.meta import rows, sessions, trims
 from fs3.core.meta.access import check_inode_id
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.errors import MetaError
@@ -17,12 +17,14 @@ from fs3.model.requests import Sync
 
 @idempotent("sync", Inode)
 async def sync(txn: Txn, ctx: OpContext, request: Sync) -> Inode:
-    """The file's length becomes at least `length`; `modified` advances mtime and change. Errors as in close."""
+    """The file's length becomes at least `length`; `modified` advances mtime and change. Errors as in close;
+    TrimOutstanding also when nothing rises, since the writer goes on with the truncations it is answered."""
     inode = request.inode
     if not request.session:
         return await answer_without_session(txn, inode, request.length is not None or request.modified)
     await sessions.find_or_revive(txn, ctx, inode, request.session)
     before = await rows.get_inode(txn, inode)
+    trims.check_trimmed(before)
     after = with_written_length(ctx, before, request.length, request.modified, request.truncations)
     if after is not before:
         rows.put_inode(txn, after)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fs3.base.status import Code
-from fs3.core.meta import rows, sessions
+from fs3.core.meta import rows, sessions, trims
 from fs3.core.meta.access import WRITE, check_inode_id, has_permission
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.errors import MetaError
@@ -16,7 +16,7 @@ from fs3.model.requests import Truncate
 
 @idempotent("truncate", Inode)
 async def truncate(txn: Txn, ctx: OpContext, request: Truncate) -> Inode:
-    """Sets the length. The client has cut or removed the chunks beyond it already; growing a file makes a hole.
+    """Sets the length: the first of three steps, `fs3.core.meta.trims` has the others. Growing a file makes a hole.
 
     Needs write permission on the file, or a write session of this client on it.
     """
@@ -33,5 +33,5 @@ async def truncate(txn: Txn, ctx: OpContext, request: Truncate) -> Inode:
             raise MetaError(Code.STALE, f"inode {inode} was removed")
         raise MetaError(Code.ACCESS, f"permission denied to write inode {inode}")
     after = with_truncated_length(ctx, before, length)
-    rows.put_inode(txn, after)
+    trims.put_truncated(txn, after)
     return after

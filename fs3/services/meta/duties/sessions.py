@@ -24,7 +24,7 @@ from fs3.core.meta.client_liveness import (
     register_client,
 )
 from fs3.core.meta.context import LayoutDefaults, OpContext
-from fs3.core.meta.errors import LengthUnknown
+from fs3.core.meta.errors import LengthUnknown, MetaError, TrimOutstanding
 from fs3.core.txn import ReadTxn, Txn
 from fs3.model.inode import FileSession, Inode, User
 from fs3.ports.clock import Clock
@@ -32,6 +32,7 @@ from fs3.ports.kv import KV
 from fs3.services.meta.chunk_client import ChunkClient, file_length
 from fs3.services.meta.duties.duty import Duty
 from fs3.services.meta.duties.lease import DutyLease
+from fs3.services.meta.trimmer import Trimmer
 
 log = logging.getLogger("fs3.meta")
 
@@ -54,6 +55,7 @@ class SessionsDuty(Duty):
         clock: Clock,
         routing: RoutingSource,
         storage: ChunkClient,
+        trimmer: Trimmer,
         *,
         silence_ms: int,
         interval_ms: int,
@@ -63,6 +65,7 @@ class SessionsDuty(Duty):
         self._clock = clock
         self._routing = routing
         self._storage = storage
+        self._trimmer = trimmer
         self._failure_detector = ClientFailureDetector(silence_ms * MILLISECOND)
         self._walked = False
         """The sessions have been looked at once: each of their clients has a row."""
@@ -129,8 +132,13 @@ class SessionsDuty(Duty):
         length: int | None = None
         if inode is not None and inode.nlink:
             try:
+                if inode.trim is not None:
+                    await self._finish_trim(inode)
+                    inode = await self._kv.read(look)
+                    if inode is None:
+                        return False
                 length = await file_length(self._storage, inode, timeout_ns=_TIMEOUT_NS)
-            except FS3Error as why:
+            except (FS3Error, MetaError) as why:
                 log.warning("inode %d of a dead writer waits for its storage: %s", session.inode, why)
                 return False
 
@@ -147,10 +155,14 @@ class SessionsDuty(Duty):
         repaired: list[int] = []
         try:
             done = await self._kv.transact(op)
-        except LengthUnknown:
-            return False  # it was made shorter just now; the next walk asks again
+        except (LengthUnknown, TrimOutstanding):
+            return False  # it was truncated just now; the next walk asks again
         if done:
             self.pruned += 1
             if repaired and inode is not None:
                 log.info("inode %d: a dead writer left %d bytes, %d were known", inode.id, repaired[-1], inode.length)
         return done
+
+    async def _finish_trim(self, inode: Inode) -> None:
+        """Storage has bytes from before a truncation: its word counts when they are gone."""
+        await self._trimmer.finish(inode.id)

@@ -36,7 +36,9 @@ from fs3.core.meta.ops.stat import stat, stat_paths
 from fs3.core.meta.ops.statfs import statfs
 from fs3.core.meta.ops.symlink import symlink
 from fs3.core.meta.ops.truncate import truncate
+from fs3.core.meta.rows import find_inode
 from fs3.core.meta.sessions import forget_pruned, list_sessions, prune
+from fs3.core.meta.trims import finish_trim
 from fs3.drivers.memory.kv import MemoryKV
 from fs3.model.chain import ChainTable
 from fs3.model.inode import InodeType, User
@@ -262,6 +264,9 @@ class Namespaces(RuleBasedStateMachine):
         node = files[index % len(files)]
         node.length = length
         self.identify(self.twice(lambda: node, truncate, InodeId(node.id), length, user=USERS[0]))
+        # What the service does before it answers.
+        row = self.see(lambda txn: find_inode(txn, InodeId(node.id)))
+        self.kv.transact_now(lambda txn: finish_trim(txn, row.id, row.trim))
 
     @rule(user=USER, spots=st.lists(SPOTS, max_size=6), follow=st.booleans())
     def stat(self, user: User, spots: list[Any], follow: bool) -> None:

@@ -20,6 +20,7 @@ from fs3.core.meta.ops.mkdir import mkdir
 from fs3.core.meta.ops.open import open_file
 from fs3.core.meta.ops.stat import stat
 from fs3.core.meta.ops.symlink import symlink
+from fs3.core.meta.trims import finish_trim
 from fs3.drivers.memory.kv import MemoryKV
 from fs3.model.chain import ChainTable
 from fs3.model.inode import Inode, InodeType, User
@@ -106,6 +107,10 @@ class Space:
     def file(self, path: str, mode: int = 0o644, user: User | None = None, length: int = 0) -> Inode:
         opened = self.open(path, create=True, exclusive=True, mode=mode, user=user)
         return self.do(close_file, opened.inode.id, opened.session, length=length, user=user)
+
+    def finish_trim(self, inode: Inode) -> Inode | None:
+        """What the service does when storage has cut what a truncation says."""
+        return self.raw(lambda txn: finish_trim(txn, inode.id, inode.trim))  # type: ignore[no-any-return]
 
     def link(self, path: str, target: str, user: User | None = None) -> Inode:
         return self.do(symlink, path, target=target, user=user)

@@ -213,10 +213,9 @@ def test_discard(space, options):
     assert queued(space) == [opened.inode.id]
 
 
-def test_only_unnamed_files_are_published_or_discarded(space):
+def test_only_unnamed_files_are_published(space):
     opened = space.open("f", create=True)
-    for options in ({"publish": "g"}, {"discard": True}):
-        space.refused(Code.INVALID, close_file, opened.inode.id, opened.session, **options)
+    space.refused(Code.INVALID, close_file, opened.inode.id, opened.session, publish="g")
 
 
 def test_publish_into_a_removed_directory(space):
