@@ -26,14 +26,13 @@ from fs3.base.limits import (
     updates_per_request_max,
 )
 from fs3.base.status import Code
+from fs3.core.craq.admission.table import UNTAGGED
 from fs3.model.chunk import Tag, Update, UpdateKind, UpdateResult
 from fs3.wire.malformed import malformed
 from fs3.wire.pb import storage_pb2 as pb
 
 CONTENT_BYTES_MAX = chunk_bytes_max + page_trailer_bytes
 """The longest a chunk gets."""
-UNTAGGED = Tag(ClientId(b""), 0, 0)
-"""On the wire: `NO_CLIENT`."""
 NO_CLIENT = bytes(CLIENT_ID_BYTES)
 """The client id of an update without tag, on the wire."""
 _KINDS = {int(kind): kind for kind in UpdateKind}

@@ -22,12 +22,10 @@ import msgspec
 
 from fs3.base.ids import ChainId, ChunkId, TargetId
 from fs3.base.status import Code
+from fs3.base.units import NEVER
 from fs3.core.craq.admission.table import UNTAGGED
 from fs3.core.craq.effects import AnswerUpdate, Effect
 from fs3.model.chunk import ChunkMeta, Update, UpdateKind, UpdateResult
-
-NEVER = 1 << 62
-"""Later than any time."""
 
 
 class FlightPhase(IntEnum):

@@ -10,11 +10,12 @@ import msgspec
 
 from fs3.base.ids import ChunkId, TargetId
 from fs3.base.status import Code
+from fs3.base.units import NEVER
 from fs3.core.craq.admission.admitter import Admitter
 from fs3.core.craq.admission.table import UNTAGGED, Action, AdmissionRow, LaneState
 from fs3.core.craq.effects import Commit, DropPending, Effect, FillDone, Forward, Stage
 from fs3.core.craq.events import DropDone, FillRequested, ForwardDone, StageDone, UpdateReceived
-from fs3.core.craq.flight import NEVER, Flight, FlightPhase, answer_all, make_fill_flight, make_resumed_flight
+from fs3.core.craq.flight import Flight, FlightPhase, answer_all, make_fill_flight, make_resumed_flight
 from fs3.core.craq.lanes import Lane, QueuedUpdate, ReplicaLimits
 from fs3.core.craq.position import ChainPosition, ChainRole
 from fs3.core.craq.send_window import SendWindow

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fs3.base.ids import ChunkId
-from fs3.core.craq.flight import NEVER, FlightPhase
+from fs3.base.units import NEVER
+from fs3.core.craq.flight import FlightPhase
 from fs3.core.craq.lanes import Lane
 from fs3.core.craq.position import ChainRole
 from fs3.core.craq.replica import Replica

@@ -29,8 +29,7 @@ from enum import Enum
 import msgspec
 
 from fs3.base.limits import clock_drift_ns, manager_lease_ns, manager_lease_poll_ns, manager_renew_ns
-
-_NEVER = 1 << 62
+from fs3.base.units import NEVER
 
 
 class Holder(msgspec.Struct, frozen=True, array_like=True):
@@ -275,12 +274,12 @@ class Election:
         if self.phase is ElectionPhase.WATCHING or self._resigning:
             self.phase = ElectionPhase.WATCHING
             return []  # it stepped down meanwhile
-        until = _NEVER if self._sole else self._began_at + self._times.lease_ns
+        until = NEVER if self._sole else self._began_at + self._times.lease_ns
         if now >= until:
             return self._watch(now, "its lease could not be stored in time")
         self._until = until
         # A renewal that tells of new endpoints may have become due meanwhile.
-        rested = _NEVER if self._sole else self._began_at + self._times.renew_ns
+        rested = NEVER if self._sole else self._began_at + self._times.renew_ns
         self._next_at = now if self.record.holder != self._me else rested
         if self.phase is ElectionPhase.TAKING:
             self.phase = ElectionPhase.LEADING

@@ -30,9 +30,8 @@ from dataclasses import replace
 
 from fs3.base.ids import ChunkId, TargetId
 from fs3.base.status import Code
-from fs3.base.units import SECOND
+from fs3.base.units import NEVER, SECOND
 from fs3.core.craq.effects import FillDone
-from fs3.core.craq.flight import NEVER
 from fs3.core.craq.position import ChainPosition
 from fs3.core.craq.resync.choice import Choice, choice_for
 from fs3.core.craq.resync.plan import DEFAULT_LIMITS, DifferingRange, FillRetry, Plan, RequestSubject, ResyncLimits

@@ -8,9 +8,10 @@ import msgspec
 
 from fs3.base.ids import ChainId, ChunkId, TargetId
 from fs3.base.status import Code
+from fs3.base.units import NEVER
 from fs3.core.craq.effects import Effect, FillDone, Forward
 from fs3.core.craq.events import FillRequested
-from fs3.core.craq.flight import NEVER, make_fill_flight
+from fs3.core.craq.flight import make_fill_flight
 from fs3.core.craq.flights import Flights
 from fs3.core.craq.replica import Replica
 from fs3.core.craq.resync.machine import Resync

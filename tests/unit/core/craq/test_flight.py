@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from fs3.base.units import NEVER
 from fs3.core.craq.admission.table import UNTAGGED
-from fs3.core.craq.flight import NEVER, Flight, FlightPhase, make_resumed_flight
+from fs3.core.craq.flight import Flight, FlightPhase, make_resumed_flight
 from fs3.model.chunk import ChunkMeta, UpdateKind
 from fs3.sim.ring1.one_replica import tag, write
 

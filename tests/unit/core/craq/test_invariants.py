@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from fs3.base.units import NEVER
 from fs3.core.craq import invariants
 from fs3.core.craq.events import FillRequested
-from fs3.core.craq.flight import NEVER, FlightPhase
+from fs3.core.craq.flight import FlightPhase
 from fs3.sim.ring1.one_replica import OneReplica, chain, chunk, write
 
 

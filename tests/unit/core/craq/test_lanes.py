@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+from fs3.base.units import NEVER
 from fs3.core.craq.admission.table import UNTAGGED, LaneState
-from fs3.core.craq.flight import NEVER, Flight, FlightPhase
+from fs3.core.craq.flight import Flight, FlightPhase
 from fs3.core.craq.lanes import Lane, QueuedUpdate, ReplicaLimits
 from fs3.model.chunk import UpdateKind
 from fs3.sim.ring1.one_replica import write
