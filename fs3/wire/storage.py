@@ -58,6 +58,8 @@ class ReadReplyColumns(NamedTuple):
     versions: Sequence[int]
     piece_bytes: Sequence[int]
     checksums: Sequence[int]
+    promise_ms: int | None
+    """See `fs3.core.craq.block_reuse`; None: the payload needs none."""
 
 
 class SingleReadReply(NamedTuple):
@@ -68,6 +70,7 @@ class SingleReadReply(NamedTuple):
     version: int
     piece_bytes: int
     checksums: Sequence[int]
+    promise_ms: int | None
 
 
 class UpdateRequestColumns(NamedTuple):
@@ -175,6 +178,7 @@ def read_reply_to_pb(
     piece_bytes: Sequence[int],
     checksums: Iterable[int],
     routing_version: int,
+    promise_ms: int | None,
 ) -> pb.ReadReply:
     """The answer to a read, one element per IO; `checksums` are of all pieces of all IOs, none when they are not wanted."""
     return pb.ReadReply(
@@ -184,6 +188,7 @@ def read_reply_to_pb(
         checksums=checksums,
         piece_bytes=piece_bytes,
         routing_version=routing_version,
+        promise_ms=promise_ms,
     )
 
 
@@ -201,7 +206,7 @@ def read_reply_from_pb(reply: pb.ReadReply, wanted: Sequence[int], payload_lengt
     for code, length, asked, piece in zip(codes, lengths, wanted, piece_bytes, strict=True):
         if length > asked or (code and length) or (length and not piece and with_checksums):
             raise error(Code.PROTOCOL, f"a read of {asked} bytes was answered with {length} (code {code}, pieces of {piece})")
-    return ReadReplyColumns(codes, lengths, versions, piece_bytes, reply.checksums[:])
+    return ReadReplyColumns(codes, lengths, versions, piece_bytes, reply.checksums[:], _promise_of(reply))
 
 
 def single_read_reply_from_pb(reply: pb.ReadReply) -> SingleReadReply:
@@ -209,7 +214,11 @@ def single_read_reply_from_pb(reply: pb.ReadReply) -> SingleReadReply:
     codes, lengths, versions, piece_bytes = reply.codes, reply.lengths, reply.versions, reply.piece_bytes
     if not len(codes) == len(lengths) == len(versions) == len(piece_bytes) == 1:
         raise error(Code.PROTOCOL, f"a read of one range was answered with {len(codes)}")
-    return SingleReadReply(codes[0], lengths[0], versions[0], piece_bytes[0], reply.checksums[:])
+    return SingleReadReply(codes[0], lengths[0], versions[0], piece_bytes[0], reply.checksums[:], _promise_of(reply))
+
+
+def _promise_of(reply: pb.ReadReply) -> int | None:
+    return reply.promise_ms if reply.HasField("promise_ms") else None
 
 
 # --- updating --------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from fs3.base.units import KIB
 from fs3.client.storage.attempts import Attempts
 from fs3.client.storage.node_request import NodeRequest, ReplicaHealth, send_windowed
 from fs3.client.storage.router import ReplicaRouter
+from fs3.core.craq.block_reuse import is_kept
 from fs3.core.files.read_plan import ReadIO, buffer_bytes
 from fs3.core.files.replica_selector import ReplicaSelector
 from fs3.ports.clock import Clock
@@ -66,6 +67,13 @@ class ReadCounters:
         self.retries = 0
         self.checksum_mismatches = 0
         """Pieces that arrived with other bytes than their checksum says, each then read elsewhere."""
+        self.late = 0
+        """Unverified replies whose bytes came after their promise had run out, and were read again with checksums."""
+
+
+def late_message(node: NodeId, promise: int) -> str:
+    """Why an unverified reply is not taken."""
+    return f"bytes from node {node} came later than the {promise} ms within which they need no checksum"
 
 
 class _NodeReadRequest(NodeRequest):
@@ -79,6 +87,7 @@ class _NodeReadRequest(NodeRequest):
         "lengths",
         "plain",
         "reported_bytes",
+        "sent_at",
         "verify",
         "versions",
     )  # fmt: skip
@@ -97,6 +106,8 @@ class _NodeReadRequest(NodeRequest):
         self.plain = True
         """Every IO has one buffer."""
         self.answer: ReadReplyColumns | None = None
+        self.sent_at = 0
+        """Or earlier."""
 
     def has_room(self, length: int) -> bool:
         """One more IO of `length` bytes may join."""
@@ -243,6 +254,8 @@ class ReadCall:
         open_requests: dict[NodeId, _NodeReadRequest] = {}
         memo: dict[ChainId, tuple[_NodeReadRequest, int]] = {}
         retry = bool(attempts)
+        # What is read again is verified, whatever the caller wants: one cause is bytes that came too late to be taken without.
+        verify = self._verify or retry
         for index in indices:
             io = ios[index]
             buffer = io.buffer
@@ -264,7 +277,7 @@ class ReadCall:
                     continue
                 found = open_requests.get(node)
                 if found is None or not found.has_room(length):
-                    found = open_requests[node] = _NodeReadRequest(node, ios, self._verify, self._router)
+                    found = open_requests[node] = _NodeReadRequest(node, ios, verify, self._router)
                     requests.append(found)
                 request = found
                 if not retry:
@@ -288,7 +301,8 @@ class ReadCall:
     def send(self, request: _NodeReadRequest) -> None:
         """Receives into the IOs' buffers; the patience grows with what may be ahead of it on the wire."""
         self._counters.requests += 1
-        message = read_request_to_pb(request.columns(), self._verify)
+        message = read_request_to_pb(request.columns(), request.verify)
+        request.sent_at = self._clock.now()
         patience = read_attempt_ns + read_requests_max * request.bytes * slow_ns_per_byte
         self._router.start(request, STORAGE.Read, message, request.into, patience, self._deadline)
 
@@ -299,9 +313,15 @@ class ReadCall:
         outcomes = self._outcomes
         counters = self._counters
         attempts = self._attempts
-        bad = request.find_corrupt() if self._verify else ()
         answer = request.answer
         assert answer is not None
+        promise = answer.promise_ms
+        if promise is not None and not request.verify and not is_kept(request.sent_at, self._clock.now(), promise):
+            counters.late += 1
+            for index in request.indices:
+                attempts.on_refusal(index, self._ios[index].chain, request.node, Code.BUSY, late_message(request.node, promise))
+            return
+        bad = request.find_corrupt() if request.verify else ()
         counters.bytes += sum(answer.lengths)
         retry = bool(attempts)
         if not bad and not retry and not any(answer.codes):

@@ -56,6 +56,7 @@ def test_free_space_is_told_apart_from_space_to_give_back():
     assert slots.claim(place_of(C64, 3))
     assert not slots.claim(place_of(C64, 3))
     slots.finish_claims()
+    slots.end_rest()
     assert slots.vacant_bytes == 3 * 64 * KIB
     assert [split_place(place)[1] for place in slots.find_vacant(1 << 40)] == [0, 1, 2]
     assert [split_place(place)[1] for place in slots.find_vacant(65 * KIB)] == [0, 1]
@@ -149,7 +150,7 @@ class TestHolds:
 
     def holds(self, rest_ns=0):
         slots = BlockAllocator()
-        return BlockReclaimer(slots, rest_ns), slots, slots.allocate(C64)
+        return BlockReclaimer(slots, rest_ns, None), slots, slots.allocate(C64)
 
     def test_the_barrier_comes_first(self):
         holds, slots, place = self.holds()
