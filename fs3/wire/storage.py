@@ -58,8 +58,8 @@ class ReadReplyColumns(NamedTuple):
     versions: Sequence[int]
     piece_bytes: Sequence[int]
     checksums: Sequence[int]
-    promise_ms: int | None
-    """See `fs3.core.craq.block_reuse`; None: the payload needs none."""
+    block_lease_ms: int | None
+    """See `fs3.core.craq.block_lease`; None: the payload is a copy and needs none."""
 
 
 class SingleReadReply(NamedTuple):
@@ -70,7 +70,7 @@ class SingleReadReply(NamedTuple):
     version: int
     piece_bytes: int
     checksums: Sequence[int]
-    promise_ms: int | None
+    block_lease_ms: int | None
 
 
 class UpdateRequestColumns(NamedTuple):
@@ -178,7 +178,7 @@ def read_reply_to_pb(
     piece_bytes: Sequence[int],
     checksums: Iterable[int],
     routing_version: int,
-    promise_ms: int | None,
+    block_lease_ms: int | None,
 ) -> pb.ReadReply:
     """The answer to a read, one element per IO; `checksums` are of all pieces of all IOs, none when they are not wanted."""
     return pb.ReadReply(
@@ -188,7 +188,7 @@ def read_reply_to_pb(
         checksums=checksums,
         piece_bytes=piece_bytes,
         routing_version=routing_version,
-        promise_ms=promise_ms,
+        block_lease_ms=block_lease_ms,
     )
 
 
@@ -206,7 +206,7 @@ def read_reply_from_pb(reply: pb.ReadReply, wanted: Sequence[int], payload_lengt
     for code, length, asked, piece in zip(codes, lengths, wanted, piece_bytes, strict=True):
         if length > asked or (code and length) or (length and not piece and with_checksums):
             raise error(Code.PROTOCOL, f"a read of {asked} bytes was answered with {length} (code {code}, pieces of {piece})")
-    return ReadReplyColumns(codes, lengths, versions, piece_bytes, reply.checksums[:], _promise_of(reply))
+    return ReadReplyColumns(codes, lengths, versions, piece_bytes, reply.checksums[:], _block_lease_of(reply))
 
 
 def single_read_reply_from_pb(reply: pb.ReadReply) -> SingleReadReply:
@@ -214,11 +214,11 @@ def single_read_reply_from_pb(reply: pb.ReadReply) -> SingleReadReply:
     codes, lengths, versions, piece_bytes = reply.codes, reply.lengths, reply.versions, reply.piece_bytes
     if not len(codes) == len(lengths) == len(versions) == len(piece_bytes) == 1:
         raise error(Code.PROTOCOL, f"a read of one range was answered with {len(codes)}")
-    return SingleReadReply(codes[0], lengths[0], versions[0], piece_bytes[0], reply.checksums[:], _promise_of(reply))
+    return SingleReadReply(codes[0], lengths[0], versions[0], piece_bytes[0], reply.checksums[:], _block_lease_of(reply))
 
 
-def _promise_of(reply: pb.ReadReply) -> int | None:
-    return reply.promise_ms if reply.HasField("promise_ms") else None
+def _block_lease_of(reply: pb.ReadReply) -> int | None:
+    return reply.block_lease_ms if reply.HasField("block_lease_ms") else None
 
 
 # --- updating --------------------------------------------------------------------------------------------------------

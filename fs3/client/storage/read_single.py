@@ -13,7 +13,7 @@ from fs3.base.status import Code
 from fs3.client.storage.node_request import NodeRequest, cancellation_count
 from fs3.client.storage.reads import ReadCounters, ReadOutcome, ReadRefusal, late_message
 from fs3.client.storage.router import ReplicaRouter
-from fs3.core.craq.block_reuse import is_kept
+from fs3.core.craq.block_lease import is_within_block_lease
 from fs3.core.files.read_plan import ReadIO
 from fs3.ports.clock import Clock
 from fs3.wire.methods import STORAGE
@@ -85,10 +85,10 @@ async def read_single(
         code = Code.from_wire(answer.code)
         return ReadOutcome(_NOT_FOUND) if code is _NOT_FOUND else ReadRefusal(node, code, "")
     length = answer.length
-    promise = answer.promise_ms
-    if promise is not None and not verify and not is_kept(now, clock.now(), promise):
+    lease_ms = None if verify else answer.block_lease_ms
+    if lease_ms is not None and not is_within_block_lease(now, clock.now(), lease_ms):
         counters.late += 1
-        return ReadRefusal(node, Code.BUSY, late_message(node, promise))
+        return ReadRefusal(node, Code.BUSY, late_message(node, lease_ms))
     if length != got or not _intact(buffer[:length], io.offset, answer, verify):
         counters.checksum_mismatches += 1
         router.report_bad(node, io.chunk, io.chain)

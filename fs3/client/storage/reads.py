@@ -17,7 +17,7 @@ from fs3.base.units import KIB
 from fs3.client.storage.attempts import Attempts
 from fs3.client.storage.node_request import NodeRequest, ReplicaHealth, send_windowed
 from fs3.client.storage.router import ReplicaRouter
-from fs3.core.craq.block_reuse import is_kept
+from fs3.core.craq.block_lease import is_within_block_lease
 from fs3.core.files.read_plan import ReadIO, buffer_bytes
 from fs3.core.files.replica_selector import ReplicaSelector
 from fs3.ports.clock import Clock
@@ -68,12 +68,12 @@ class ReadCounters:
         self.checksum_mismatches = 0
         """Pieces that arrived with other bytes than their checksum says, each then read elsewhere."""
         self.late = 0
-        """Unverified replies whose bytes came after their promise had run out, and were read again with checksums."""
+        """Unverified replies whose bytes came after their block lease had run out, and were read again with checksums."""
 
 
-def late_message(node: NodeId, promise: int) -> str:
+def late_message(node: NodeId, lease_ms: int) -> str:
     """Why an unverified reply is not taken."""
-    return f"bytes from node {node} came later than the {promise} ms within which they need no checksum"
+    return f"bytes from node {node} came later than the {lease_ms} ms within which they need no checksum"
 
 
 class _NodeReadRequest(NodeRequest):
@@ -315,11 +315,11 @@ class ReadCall:
         attempts = self._attempts
         answer = request.answer
         assert answer is not None
-        promise = answer.promise_ms
-        if promise is not None and not request.verify and not is_kept(request.sent_at, self._clock.now(), promise):
+        lease_ms = None if request.verify else answer.block_lease_ms
+        if lease_ms is not None and not is_within_block_lease(request.sent_at, self._clock.now(), lease_ms):
             counters.late += 1
             for index in request.indices:
-                attempts.on_refusal(index, self._ios[index].chain, request.node, Code.BUSY, late_message(request.node, promise))
+                attempts.on_refusal(index, self._ios[index].chain, request.node, Code.BUSY, late_message(request.node, lease_ms))
             return
         bad = request.find_corrupt() if request.verify else ()
         counters.bytes += sum(answer.lengths)

@@ -161,13 +161,13 @@ class Planner:
             return job
         if self._allocator.vacant_bytes and self._files.may_punch:
             return Deferral.AFTER_RECLAIM
-        if self._allocator.resting_bytes and self._files.may_punch:
-            return Deferral.AFTER_REST
         # Barriers measure, and a refused update causes none: other users of the disk may have made room long ago.
         room += self._files.free_bytes() - self.disk_free_bytes
         if need <= room:
             self.disk_free_bytes = self._files.free_bytes()
             return job
+        if self._allocator.resting_bytes and self._files.may_punch:
+            return Deferral.AFTER_REST
         return _no_space(job, need, room, f"the disk, of which {format_size(reserve)} stay free")
 
     @property

@@ -27,7 +27,7 @@ from fs3.base.errors import FS3Error
 from fs3.base.ids import ChunkId
 from fs3.base.status import Code
 from fs3.base.units import MIB
-from fs3.core.craq.block_reuse import promise_ms
+from fs3.core.craq.block_lease import grant_block_lease_ms
 from fs3.ports.chunk_store import ChunkStore, ReadGather, ReadResult
 from fs3.ports.rpc import Call
 from fs3.runtime.tasks import TaskSet
@@ -278,14 +278,15 @@ class ReadHandler:
     def answer(self, call: Call, batch: ReadGather, arrived: int, sent: Callable[[], None] | None) -> None:
         """Send the reply of a batch whose every IO is answered. `arrived`: when its request did, or later."""
         checksums: Iterable[int] = ()
-        promise: int | None = None
+        block_lease_ms: int | None = None
         if not call.request.without_checksums:
             checksums = flatten.from_iterable(batch.checksums)
         elif batch.pins:
             delay = min(store.block_reuse_delay_ns for store, _ in batch.pins)
-            promise = promise_ms(arrived, self._clock.now(), delay)
+            block_lease_ms = grant_block_lease_ms(arrived, self._clock.now(), delay)
+        routing_version = self._context.routing_version
         reply = read_reply_to_pb(
-            batch.codes, batch.lengths, batch.versions, batch.piece_bytes, checksums, self._context.routing_version, promise
+            batch.codes, batch.lengths, batch.versions, batch.piece_bytes, checksums, routing_version, block_lease_ms
         )
         call.reply(reply, batch.join_parts(), sent)
 
