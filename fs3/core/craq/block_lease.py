@@ -1,4 +1,4 @@
-"""Reads that nobody verifies: when are the bytes those of the version that was read?
+"""Reads without verification: when are the bytes those of the version that was read?
 
 The question. A large read leaves the page cache by `sendfile`, without a copy. What waits in a socket refers to pages of the
 block that was read, and over loopback it still does when TCP has acknowledged it: the receiver's queue has the same pages. A

@@ -84,7 +84,7 @@ class BlockAllocator:
             states[:] = states.replace(bytes((_EMPTY,)), bytes((_RESTING,)))
 
     def end_rest(self) -> None:
-        """Nobody looks at what was free at opening any more."""
+        """Blocks that were free at opening may be used."""
         for class_number, states in enumerate(self._states):
             if _RESTING in states:
                 states[:] = states.replace(bytes((_RESTING,)), bytes((_VACANT,)))
