@@ -6,10 +6,10 @@ done (a reply waits there until its client reads it). Blocks pass these in this 
 
 For the sockets there is a time, the *reuse delay*: a block is not written again before it has passed since the last `sendfile`
 was done. Alone it does not keep a client from reading it later, one that was stopped for an hour for instance. So readers that
-do not verify what they get have a lease of that length, and take no bytes that came later (`fs3.core.craq.block_lease`). A process
-that ends takes its account of readers with it, but not what its sockets hold. So the next one acts as if every block had been
-sent just before it opened them: before the delay has passed, what is free then is not used, what is retired is not freed, and
-nothing is appended in place.
+do not verify what they get have a lease of that length, and take no bytes that came later (`fs3.core.craq.block_lease`). A
+process that ends takes its account of readers with it, but not what its sockets hold. So the next one acts as if every block had
+been sent just before it opened them: before the delay has passed, what is free then is not used, what is retired is not freed,
+and nothing is appended in place.
 
 A *guard* is the same for the part of a block behind the committed length. Appends go there in place, unless a version that
 was dropped, or a longer one that was cut, may still be found there by a reader or after a crash.
