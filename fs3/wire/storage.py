@@ -58,8 +58,6 @@ class ReadReplyColumns(NamedTuple):
     versions: Sequence[int]
     piece_bytes: Sequence[int]
     checksums: Sequence[int]
-    block_lease_ms: int | None
-    """See `fs3.core.craq.block_lease`; None: the payload is a copy and needs none."""
 
 
 class SingleReadReply(NamedTuple):
@@ -70,7 +68,6 @@ class SingleReadReply(NamedTuple):
     version: int
     piece_bytes: int
     checksums: Sequence[int]
-    block_lease_ms: int | None
 
 
 class UpdateRequestColumns(NamedTuple):
@@ -206,7 +203,7 @@ def read_reply_from_pb(reply: pb.ReadReply, wanted: Sequence[int], payload_lengt
     for code, length, asked, piece in zip(codes, lengths, wanted, piece_bytes, strict=True):
         if length > asked or (code and length) or (length and not piece and with_checksums):
             raise error(Code.PROTOCOL, f"a read of {asked} bytes was answered with {length} (code {code}, pieces of {piece})")
-    return ReadReplyColumns(codes, lengths, versions, piece_bytes, reply.checksums[:], _block_lease_of(reply))
+    return ReadReplyColumns(codes, lengths, versions, piece_bytes, reply.checksums[:])
 
 
 def single_read_reply_from_pb(reply: pb.ReadReply) -> SingleReadReply:
@@ -214,10 +211,11 @@ def single_read_reply_from_pb(reply: pb.ReadReply) -> SingleReadReply:
     codes, lengths, versions, piece_bytes = reply.codes, reply.lengths, reply.versions, reply.piece_bytes
     if not len(codes) == len(lengths) == len(versions) == len(piece_bytes) == 1:
         raise error(Code.PROTOCOL, f"a read of one range was answered with {len(codes)}")
-    return SingleReadReply(codes[0], lengths[0], versions[0], piece_bytes[0], reply.checksums[:], _block_lease_of(reply))
+    return SingleReadReply(codes[0], lengths[0], versions[0], piece_bytes[0], reply.checksums[:])
 
 
-def _block_lease_of(reply: pb.ReadReply) -> int | None:
+def block_lease_of(reply: pb.ReadReply) -> int | None:
+    """The block lease (ms) of a reply without checksums; None: its payload is a copy and needs none."""
     return reply.block_lease_ms if reply.HasField("block_lease_ms") else None
 
 

@@ -19,6 +19,7 @@ from fs3.ports.clock import Clock
 from fs3.wire.methods import STORAGE
 from fs3.wire.storage import (
     SingleReadReply,
+    block_lease_of,
     routing_version_of,
     single_read_reply_from_pb,
     single_read_request_to_pb,
@@ -85,7 +86,7 @@ async def read_single(
         code = Code.from_wire(answer.code)
         return ReadOutcome(_NOT_FOUND) if code is _NOT_FOUND else ReadRefusal(node, code, "")
     length = answer.length
-    lease_ms = None if verify else answer.block_lease_ms
+    lease_ms = None if verify else block_lease_of(reply.message)
     if lease_ms is not None and not is_within_block_lease(now, clock.now(), lease_ms):
         counters.late += 1
         return ReadRefusal(node, Code.BUSY, late_message(node, lease_ms))

@@ -26,6 +26,7 @@ from fs3.wire.methods import STORAGE
 from fs3.wire.storage import (
     ReadReplyColumns,
     ReadRequestColumns,
+    block_lease_of,
     read_reply_from_pb,
     read_request_to_pb,
     routing_version_of,
@@ -315,7 +316,7 @@ class ReadCall:
         attempts = self._attempts
         answer = request.answer
         assert answer is not None
-        lease_ms = None if request.verify else answer.block_lease_ms
+        lease_ms = None if request.verify else block_lease_of(reply.message)
         if lease_ms is not None and not is_within_block_lease(request.sent_at, self._clock.now(), lease_ms):
             counters.late += 1
             for index in request.indices:

@@ -14,7 +14,7 @@ from fs3.drivers.framed.client import FramedChannel
 from fs3.drivers.framed.local import LocalTransport
 from fs3.drivers.framed.tcp import TcpTransport
 from fs3.model.chunk import UpdateKind
-from fs3.wire.storage import single_read_reply_from_pb, single_read_request_to_pb
+from fs3.wire.storage import block_lease_of, single_read_request_to_pb
 
 LENGTH = 64 * KIB
 """Left by `sendfile`, and little enough to lie in the sockets as a whole."""
@@ -107,7 +107,7 @@ async def test_a_block_lease_is_granted_where_one_is_needed_and_counts_from_the_
     async def lease_of(length, with_checksums):
         request = single_read_request_to_pb(help.chunk(1), 1, 1, 0, length, with_checksums)
         reply = await made.network.connect("fake://1").call(help.STORAGE.Read, request)
-        return single_read_reply_from_pb(reply.message).block_lease_ms
+        return block_lease_of(reply.message)
 
     assert await lease_of(LENGTH - 1, False) is None
     assert await lease_of(LENGTH, True) is None

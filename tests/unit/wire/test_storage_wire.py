@@ -81,8 +81,7 @@ def test_a_read_reply_becomes_columns():
 @pytest.mark.parametrize("lease_ms", [None, 0, 2000])
 def test_a_block_lease_travels_and_none_is_another_thing_than_a_short_one(lease_ms):
     reply = pb.ReadReply.FromString(storage.read_reply_to_pb([0], [10], [1], [0], (), 1, lease_ms).SerializeToString())
-    assert storage.read_reply_from_pb(reply, [10], 10, False).block_lease_ms == lease_ms
-    assert storage.single_read_reply_from_pb(reply).block_lease_ms == lease_ms
+    assert storage.block_lease_of(reply) == lease_ms
 
 
 @pytest.mark.parametrize(
