@@ -1,4 +1,4 @@
-"""What `pip install fs3` does to the environment it lands in, and that what it declares is enough. Skipped without a package index."""
+"""What `pip install fs3` does to the environment it lands in, and that what it declares is enough. Skipped without an index."""
 
 from __future__ import annotations
 

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import fsspec
 from upath import UPath
+
+from fs3.api.fsspec import FS3FileSystem
+
+# What a URL means is asked of the file system's class, and that only where fsspec has loaded it already.
+fsspec.register_implementation("fs3", FS3FileSystem, clobber=True)
 
 
 class FS3Path(UPath):
