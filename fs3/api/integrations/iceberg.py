@@ -13,7 +13,7 @@ CLUSTER_PROPERTY = "fs3.cluster"
 """host:port of the manager, for locations that do not say it."""
 
 
-class FS3FileIO(FsspecFileIO):
+class FS3FileIO(FsspecFileIO):  # type: ignore[misc]
     """`pyiceberg.io.FileIO` on fs3. A location that names its cluster is looked for there; others in that of `fs3.cluster`, or of
     the catalog's `warehouse`."""
 

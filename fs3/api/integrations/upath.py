@@ -11,7 +11,7 @@ from fs3.api.fsspec import FS3FileSystem
 fsspec.register_implementation("fs3", FS3FileSystem, clobber=True)
 
 
-class FS3Path(UPath):
+class FS3Path(UPath):  # type: ignore[misc]
     """`pathlib` on fs3. `str` gives the whole URL; the path of an embedded file system has no host in it."""
 
     __slots__ = ()
@@ -20,4 +20,4 @@ class FS3Path(UPath):
         cluster = self.storage_options.get("cluster")
         if self.is_absolute() and cluster:
             return f"fs3://{cluster}{self.path}"
-        return super().__str__()
+        return str(super().__str__())

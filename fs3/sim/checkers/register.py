@@ -4,8 +4,8 @@ Depth-first search over orders, remembering (set of operations placed, content) 
 and Verifying Concurrent Objects", 1993, with the memory of Lowe, "Testing for linearizability", 2017. An update whose end
 nobody knows may take effect at any time after it began, or never. Written values are unique, which keeps the search short.
 
-Many updates of unknown end on one chunk make the number of orders explode. So the search first leaves out those that no read shows
-anything of: an order without them explains the answers as well as one with them, and only when there is none are they tried.
+Many updates of unknown end on one chunk make the number of orders explode. So the search first leaves out those that no read
+shows anything of: an order without them explains the answers as well, and only when there is none are they tried.
 """
 
 from __future__ import annotations
