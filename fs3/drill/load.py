@@ -1,8 +1,10 @@
 """A load with an oracle, against a running cluster: `python -m fs3.drill.load URL JOURNAL [--seconds N] [--…]`.
 
 Registers, files and KVCache pages are written and read by several tasks at once; what was acknowledged goes into the journal
-before anything else happens, and every read is held against it at once. It runs until its time is over or SIGTERM comes (what it
-adds to the cluster is bounded in bytes, not in time: `LoadOptions.new_bytes_max`), finishes what is under way, and exits with 1 when a read showed what it must not. `fs3.drill.verify` looks at everything afterwards.
+before anything else happens, and every read is held against it at once. It runs until its time is over or SIGTERM comes, finishes
+what is under way, and exits with 1 when a read showed what it must not. `fs3.drill.verify` looks at everything afterwards.
+
+What it adds to the cluster is bounded in bytes, not in time: `LoadOptions.new_bytes_max`.
 """
 
 from __future__ import annotations
@@ -76,7 +78,7 @@ class LoadOptions:
     """Seconds after which an operation has failed."""
 
 
-class ByteBudget:
+class WriteAllowance:
     """What may still be written."""
 
     def __init__(self, bytes_max: int) -> None:
@@ -98,8 +100,8 @@ class Load:
         self.options = options
         self.journal = Journal()
         self.stopping = asyncio.Event()
-        self.file_budget = ByteBudget(options.new_bytes_max)
-        self.page_budget = ByteBudget(options.new_bytes_max)
+        self.file_allowance = WriteAllowance(options.new_bytes_max)
+        self.page_allowance = WriteAllowance(options.new_bytes_max)
         self._writer = writer
         self._prng = random.Random(options.seed)
         self._timeout_ns = round(options.patience * SECOND)
@@ -234,7 +236,7 @@ class _FileTask:
             name = f"{self._prefix}{self._count}"
             self._count += 1
             size = FILE_SIZES[self._count % len(FILE_SIZES)]
-            if not load.file_budget.take(size):
+            if not load.file_allowance.take(size):
                 size = 0
             if await load.run_timed("file", _write_file(client, name, contents(name, size))) is not None:
                 load.record("file", name, size)
@@ -286,7 +288,7 @@ class _PageTask:
         load = self._load
         size = load.options.page_bytes
         pages = load.journal.pages
-        if (not pages or self._prng.random() < 0.3) and load.page_budget.take(PAGES_PER_PUT * size):
+        if (not pages or self._prng.random() < 0.3) and load.page_allowance.take(PAGES_PER_PUT * size):
             keys = [f"{load.options.seed}-{self._number}-{self._count + index}" for index in range(PAGES_PER_PUT)]
             self._count += PAGES_PER_PUT
             statuses = await load.run_timed("put", self._cache.put_from(keys, [contents(f"page {key}", size) for key in keys]))

@@ -90,7 +90,7 @@ def guard(tmp_path: Path, session: pytest.Session) -> SpaceGuard:
 def test_what_is_lent_is_gone_afterwards(tmp_path: Path, guard: SpaceGuard) -> None:
     with guard.lend("one") as directory:
         write(directory / "blocks-64k", LEFT_BYTES_MAX + MIB)
-        with pytest.raises(AssertionError, match="are left in .*: one/blocks-64k"):
+        with pytest.raises(AssertionError, match=r"are left in .*: one/blocks-64k"):
             guard.check_left()
     guard.check_left()
     assert list(tmp_path.iterdir()) == []
@@ -119,5 +119,5 @@ def test_more_than_a_worker_has_is_noticed(tmp_path: Path, guard: SpaceGuard, mo
     write(tmp_path / "small", 1000)
     guard.check_peak()
     write(tmp_path / "large", 2 * MIB)
-    with pytest.raises(AssertionError, match="the tests occupy .*large 2.0 MiB"):
+    with pytest.raises(AssertionError, match=r"the tests occupy .*large 2.0 MiB"):
         guard.check_peak()

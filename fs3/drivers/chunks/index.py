@@ -148,7 +148,9 @@ class Index:
             row.checksum = row.sum()
             txn.put(_TARGET_KEY, msgspec.msgpack.encode(row))
         sync_directory(self.directory / "index")
-        marker.touch(0o600)  # durable as soon as the caller syncs the directory
+        if not marker.exists():
+            sync_directory(self.directory)  # names are durable in any order: the marker must not be there without the index
+            marker.touch(0o600)  # durable as soon as the caller syncs the directory
 
     # --- the loop's side ---------------------------------------------------------------------------------------------
 
