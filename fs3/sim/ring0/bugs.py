@@ -12,8 +12,8 @@ from fs3.drivers.chunks.channel_table import ChannelEntry, ChannelTable
 from fs3.drivers.chunks.files import BlockFiles
 from fs3.drivers.chunks.reclaimer import BlockReclaimer, Retired
 from fs3.drivers.chunks.write_path import WritePath
-from fs3.drivers.os.sync import sync_directory
 from fs3.model.chunk import ChannelKey
+from fs3.runtime.durable_files import sync_directory
 from fs3.sim.planting import Patch
 
 

@@ -17,8 +17,8 @@ ROUNDS = 25
 WINDOW = 4
 """Updates under way at any time."""
 BARRIERS_BEHIND = 3
-"""A block that a commit has retired is taken along by the next barrier that begins and free when that is over; one more barrier may
-have begun before the commit. Until then it stays beside the blocks that those barriers write."""
+"""A block that a commit has retired is taken along by the next barrier that begins, and free when that is over; one more barrier
+may have begun before the commit. Until then it stays beside the blocks that those barriers write."""
 
 
 def open_store(directory, **config):
