@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from fs3.base.ids import CHUNK_ID_BYTES, INODE_IDS_END, ChunkId, chunk_file
-from fs3.base.limits import check_problems_max
 from fs3.model.check import Problem, ProblemKind
 from fs3.model.inode import InodeType
+
+check_problems_max = 10_000
+"""One run of a check says no more; the rest is found once these are repaired."""
 
 
 class ProblemCollector:
