@@ -37,6 +37,8 @@ REGISTERS_MAX = 10_000
 """Register numbers of one load."""
 FIRST_SETTLED = 5_000
 FILE_SIZES = (0, 1, 4095, 65_536, 65_537, 300_001, 1 << 20, (5 << 20) + 3)
+FILES_MAX = 100
+"""Files of one task at any time: whoever looks at them all has an end to it."""
 PAGES_PER_PUT = 4
 NEW_BYTES_MAX = 16 * MIB
 """What a load writes anew unless told otherwise: every size of files twice, and some eighty pages."""
@@ -232,7 +234,7 @@ class _FileTask:
         client = load.client
         mine = [name for name in load.journal.files if name.startswith(self._prefix)]
         chance = self._prng.random()
-        if chance < 0.5 or not mine:
+        if (chance < 0.5 and len(mine) < FILES_MAX) or not mine:
             name = f"{self._prefix}{self._count}"
             self._count += 1
             size = FILE_SIZES[self._count % len(FILE_SIZES)]
