@@ -32,7 +32,7 @@ test: $(STAMP) check  ## lint, types, floors and all tests but those of consumer
 sim: $(STAMP)  ## simulation: make sim ARGS="ring1 run --seeds 10000" or ARGS="ring2 replay --seed 42 --trace"; see ARGS="--help"
 	PYTHONHASHSEED=0 $(BIN)/python -m fs3.sim $(or $(ARGS),ring1 run)
 
-fresh: $(STAMP)  ## simulation with the seeds of the day, both rings; make fresh ARGS="--base N" replays those of another
+fresh: $(STAMP)  ## simulation with the seeds of the day, all rings; make fresh ARGS="--base N" replays those of another
 	PYTHONHASHSEED=0 $(BIN)/python -m fs3.sim fresh --jobs 2 $(ARGS)
 
 $(CONSUMERS)/.ready: tests/external/requirements.txt pyproject.toml

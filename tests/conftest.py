@@ -1,11 +1,14 @@
-"""A real cluster on loopback, for the tests that need one; started once, by whoever asks first."""
+"""A real cluster on loopback, for the tests that need one, started once, by whoever asks first; and the room all tests take."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import fsspec
@@ -13,6 +16,7 @@ import pytest
 from hypothesis import settings
 
 from fs3.cli.local import free_ports
+from tests.space import SpaceGuard, explain_shortage, remove_bulk
 
 # A deadline for each example is a timed assertion, and machines are shared.
 settings.register_profile("fs3", deadline=None)
@@ -22,10 +26,59 @@ STORAGE = 3
 FS3 = [sys.executable, "-m", "fs3.cli.main"]
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Before anything is written: is there room for it?"""
+    config = session.config
+    if hasattr(config, "workerinput") or config.option.collectonly:
+        return
+    where = Path(config.option.basetemp or os.environ.get("PYTEST_DEBUG_TEMPROOT") or tempfile.gettempdir()).absolute()
+    where = next(path for path in (where, *where.parents) if path.exists())
+    workers = getattr(config.option, "numprocesses", None) or 1
+    is_whole = config.args_source is not pytest.Config.ArgsSource.ARGS
+    if problem := explain_shortage(shutil.disk_usage(where).free, workers, where, is_whole=is_whole):
+        raise pytest.UsageError(problem)
+
+
 @pytest.fixture(scope="session")
-def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def space_guard(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SpaceGuard]:
+    """Looks at what all tests of this worker occupy. Whatever asks for a temporary directory meanwhile, in this process or in one
+    that it starts, gets it where the guard looks."""
+    directory = tmp_path_factory.getbasetemp()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(directory))
+        patch.setattr(tempfile, "tempdir", str(directory))
+        yield SpaceGuard(tmp_path_factory, request.session)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def leave_nothing(space_guard: SpaceGuard) -> Iterator[None]:
+    """What the tests of a module have written is gone when they are over."""
+    yield
+    space_guard.check_left()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
+    """A test with processes stays within the worker's room; one that fails keeps its logs, not its blocks."""
+    arguments: dict[str, object] = getattr(item, "funcargs", None) or {}
+    guard, own = arguments.get("space_guard"), arguments.get("tmp_path")
+    try:
+        if isinstance(guard, SpaceGuard) and item.get_closest_marker("processes"):
+            guard.check_peak()
+    finally:
+        yield
+        if isinstance(own, Path) and own.exists():
+            remove_bulk(own)
+
+
+@pytest.fixture(scope="session")
+def cluster_url(space_guard: SpaceGuard) -> Iterator[str]:
     """fs3://host:port of a cluster of processes: mgmtd, meta and three storage nodes, three copies of everything."""
-    directory = tmp_path_factory.mktemp("cluster")
+    with space_guard.lend("cluster", shared=True) as directory:
+        yield from _run_cluster(directory)
+
+
+def _run_cluster(directory: Path) -> Iterator[str]:
     port = free_ports(2 * (STORAGE + 2))
     up = [*FS3, "up", "--data-dir", str(directory), "--port", str(port), "--storage", str(STORAGE), "--targets", "1", "--detach"]
     try:
@@ -41,12 +94,16 @@ def _logs(directory: Path) -> str:
 
 
 @pytest.fixture(scope="session", params=[pytest.param("cluster", marks=pytest.mark.processes), "embedded"])
-def fs3_options(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def fs3_options(request: pytest.FixtureRequest, space_guard: SpaceGuard) -> Iterator[dict[str, str]]:
     """Arguments of `fsspec.filesystem("fs3", …)`: for a cluster of processes, and for one inside this process."""
     if request.param == "embedded":
-        return {"path": str(tmp_path_factory.mktemp("embedded"))}
-    url: str = request.getfixturevalue("cluster_url")
-    return {"cluster": url.partition("://")[2]}
+        with space_guard.lend("embedded", shared=True) as directory:
+            options = {"path": str(directory)}
+            yield options
+            fsspec.filesystem("fs3", **options).close()
+    else:
+        url: str = request.getfixturevalue("cluster_url")
+        yield {"cluster": url.partition("://")[2]}
 
 
 @pytest.fixture

@@ -149,8 +149,6 @@ inspect_inodes_max = 1024
 """Inodes that one request of a check asks about."""
 check_rounds_max = 6
 """How often a check looks again at what is changing."""
-check_problems_max = 10_000
-"""One run of a check says no more; the rest is found once these are repaired."""
 
 session_keepalive_ns = 10 * SECOND
 """A client with open write sessions is heard of at least so often."""

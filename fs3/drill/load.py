@@ -3,6 +3,8 @@
 Registers, files and KVCache pages are written and read by several tasks at once; what was acknowledged goes into the journal
 before anything else happens, and every read is held against it at once. It runs until its time is over or SIGTERM comes, finishes
 what is under way, and exits with 1 when a read showed what it must not. `fs3.drill.verify` looks at everything afterwards.
+
+What it adds to the cluster is bounded in bytes, not in time: `LoadOptions.new_bytes_max`.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from fs3.api.kvcache import KVCache, Status
 from fs3.base.errors import FS3Error
 from fs3.base.ids import ChainId
 from fs3.base.status import Code
-from fs3.base.units import KIB, SECOND
+from fs3.base.units import KIB, MIB, SECOND
 from fs3.core.files.read_plan import ReadIO
 from fs3.core.files.write_plan import WriteIO
 from fs3.drill.journal import Journal, JournalWriter, Register, WrongBytes, apply_record, contents, register_bytes, register_chunk
@@ -35,6 +37,16 @@ REGISTERS_MAX = 10_000
 """Register numbers of one load."""
 FIRST_SETTLED = 5_000
 FILE_SIZES = (0, 1, 4095, 65_536, 65_537, 300_001, 1 << 20, (5 << 20) + 3)
+FILES_MAX = 100
+"""Files of one task at any time: whoever looks at them all has an end to it."""
+PAGES_PER_PUT = 4
+NEW_BYTES_MAX = 16 * MIB
+"""What a load writes anew unless told otherwise: every size of files twice, and some eighty pages."""
+
+
+def home_of(seed: int) -> str:
+    """The directory of the files of a load."""
+    return f"/oracle/{seed}"
 
 
 @dataclass(frozen=True)
@@ -58,11 +70,28 @@ class LoadOptions:
     pages: int = 1
     """Tasks that put and get pages."""
     page_bytes: int = 200_000
+    new_bytes_max: int = NEW_BYTES_MAX
+    """Bytes of files, and once more of pages, that are written: a faster machine does more, and fills no more. After that,
+    files are written empty and pages are only read; registers are overwritten on and on."""
     pause_ms: float = 5.0
     """Between two operations of a task."""
     transport: str = "auto"
     patience: float = 60.0
     """Seconds after which an operation has failed."""
+
+
+class WriteAllowance:
+    """What may still be written."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self._left = bytes_max
+
+    def take(self, size: int) -> bool:
+        """Use so many bytes of it. False, and nothing is used, when there are not so many left."""
+        if size > self._left:
+            return False
+        self._left -= size
+        return True
 
 
 class Load:
@@ -73,6 +102,8 @@ class Load:
         self.options = options
         self.journal = Journal()
         self.stopping = asyncio.Event()
+        self.file_allowance = WriteAllowance(options.new_bytes_max)
+        self.page_allowance = WriteAllowance(options.new_bytes_max)
         self._writer = writer
         self._prng = random.Random(options.seed)
         self._timeout_ns = round(options.patience * SECOND)
@@ -99,7 +130,7 @@ class Load:
         if settled:
             tasks += [lambda: self._read_register(self._prng.choice(settled), "settled")] * options.settled_readers
         if options.files:
-            await self.client.makedirs(f"/oracle/{options.seed}", exist_ok=True)
+            await self.client.makedirs(home_of(options.seed), exist_ok=True)
         tasks += [_FileTask(self, number) for number in range(options.files)]
         if options.pages:
             cache = await KVCache.of(self.client, namespace=NAMESPACE, page_bytes=options.page_bytes, timeout=options.patience)
@@ -195,7 +226,7 @@ class _FileTask:
         self._load = load
         self._number = number
         self._count = 0
-        self._prefix = f"/oracle/{load.options.seed}/{number}-"
+        self._prefix = f"{home_of(load.options.seed)}/{number}-"
         self._prng = random.Random(f"{load.options.seed} files {number}")
 
     async def __call__(self) -> None:
@@ -203,10 +234,12 @@ class _FileTask:
         client = load.client
         mine = [name for name in load.journal.files if name.startswith(self._prefix)]
         chance = self._prng.random()
-        if chance < 0.5 or not mine:
+        if (chance < 0.5 and len(mine) < FILES_MAX) or not mine:
             name = f"{self._prefix}{self._count}"
             self._count += 1
             size = FILE_SIZES[self._count % len(FILE_SIZES)]
+            if not load.file_allowance.take(size):
+                size = 0
             if await load.run_timed("file", _write_file(client, name, contents(name, size))) is not None:
                 load.record("file", name, size)
         elif chance < 0.9:
@@ -256,9 +289,10 @@ class _PageTask:
     async def __call__(self) -> None:
         load = self._load
         size = load.options.page_bytes
-        if not load.journal.pages or self._prng.random() < 0.3:
-            keys = [f"{load.options.seed}-{self._number}-{self._count + index}" for index in range(4)]
-            self._count += 4
+        pages = load.journal.pages
+        if (not pages or self._prng.random() < 0.3) and load.page_allowance.take(PAGES_PER_PUT * size):
+            keys = [f"{load.options.seed}-{self._number}-{self._count + index}" for index in range(PAGES_PER_PUT)]
+            self._count += PAGES_PER_PUT
             statuses = await load.run_timed("put", self._cache.put_from(keys, [contents(f"page {key}", size) for key in keys]))
             for key, status in zip(keys, statuses or (), strict=False):
                 if status.ok:
@@ -266,7 +300,10 @@ class _PageTask:
                 else:
                     load.record("failed", "put", status.name)
             return
-        keys = [self._prng.choice(load.journal.pages) for _ in range(4)]
+        if not pages:  # each put has failed, which the journal says
+            await asyncio.sleep(0.1)
+            return
+        keys = [self._prng.choice(pages) for _ in range(PAGES_PER_PUT)]
         buffers = [bytearray(size) for _ in keys]
         statuses = await load.run_timed("get", self._cache.get_into(keys, buffers))
         for key, status, buffer in zip(keys, statuses or (), buffers, strict=False):

@@ -1,7 +1,8 @@
 """Hours of what can go wrong, on real processes: `python -m fs3.drill.soak --seconds 3600 --seed 7`.
 
 Round after round: a load with an oracle, one to three things that happen to processes of the cluster while it runs (drawn from
-the seed), then healing, then every byte is looked at. Stops at the first wrong byte, failed operation, or chain that does not
+the seed), then healing, then every byte is looked at and removed: however long it takes, the disks hold what a few rounds have
+written (`fs3.drill.load.NEW_BYTES_MAX` bounds each). Stops at the first wrong byte, failed operation, or chain that does not
 heal, and leaves the cluster's directory and the journal for the one who looks for the reason.
 """
 
@@ -19,7 +20,7 @@ from pathlib import Path
 from fs3.cli.local import LocalCluster
 from fs3.drill.load_process import LoadProcess
 from fs3.drill.roles import is_excluded, process_in_role, status_of, wait_healthy, wait_status
-from fs3.drill.verify import verify_now
+from fs3.drill.verify import remove_written_now, verify_now
 
 HEAL_SECONDS = 120.0
 
@@ -153,6 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if verdict.wrong or journal.failed:
                 say(f"wrong: {verdict.wrong[:10]}\nfailed: {journal.failed[:10]}\nsee {work}\n")
                 return 1
+            remove_written_now(url, journal, rounds)
             (work / f"journal-{rounds}").unlink()
     say(f"{rounds} rounds, {looked_at >> 20} MiB compared, nothing wrong\n")
     shutil.rmtree(work, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The end of a load: every register on every replica, every file and every page is held against the journal."""
+"""The end of a load: every register on every replica, every file and every page is held against the journal, then removed."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ import msgspec
 from fs3.api.client import Client
 from fs3.api.connect import connect
 from fs3.api.kvcache import KVCache, Status
-from fs3.base.errors import FS3Error
+from fs3.base.errors import FS3Error, error
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.client.routing import StaticRouting
 from fs3.core.files.read_plan import ReadIO
+from fs3.core.files.write_plan import WriteIO
 from fs3.drill.journal import Journal, Register, WrongBytes, contents, register_chunk
-from fs3.drill.load import NAMESPACE
+from fs3.drill.load import NAMESPACE, home_of
+from fs3.model.chunk import UpdateKind
 from fs3.model.routing import Routing
 
 BATCH = 16
@@ -141,3 +143,30 @@ async def _pages(client: Client, journal: Journal, verdict: Verdict, show: Calla
 def verify_now(url: str, journal: Journal, transport: str = "auto") -> Verdict:
     """`verify`, for callers without a loop."""
     return asyncio.run(verify(url, journal, transport=transport))
+
+
+async def remove_written(url: str, journal: Journal, seed: int) -> None:
+    """Remove everything that the load of a seed has written, so that one more does not find the disks fuller. FS3Error when that
+    is refused."""
+    async with await connect(url) as client:
+        chains = tuple(sorted(client.manager.routing.chains))
+        registers = list(journal.registers)
+        for first in range(0, len(registers), BATCH):
+            writes = [
+                WriteIO(register_chunk(number), chains[number % len(chains)], UpdateKind.REMOVE, 0)
+                for number in registers[first : first + BATCH]
+            ]
+            for result in await client.storage.update(writes, timeout_ns=PATIENCE_NS):
+                if result.code not in (Code.OK, Code.NOT_FOUND):
+                    raise error(result.code, f"a register cannot be removed: {result.message}")
+        if await client.exists(home_of(seed)):
+            await client.rmtree(home_of(seed))
+        if journal.pages:
+            cache = await KVCache.of(client, namespace=NAMESPACE, page_bytes=journal.page_bytes)
+            for first in range(0, len(journal.pages), BATCH):
+                await cache.remove(journal.pages[first : first + BATCH])
+
+
+def remove_written_now(url: str, journal: Journal, seed: int) -> None:
+    """`remove_written`, for callers without a loop."""
+    asyncio.run(remove_written(url, journal, seed))

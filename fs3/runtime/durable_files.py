@@ -22,7 +22,8 @@ def write_durably(file: Path, content: bytes) -> None:
 
 
 def sync_directory(directory: Path) -> None:
-    """Which names are in a directory is durable on return. Raises OSError."""
+    """Which names are in a directory is durable on return: a file that is synced can still lose its name when the power fails.
+    Raises OSError."""
     handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)

@@ -1,4 +1,5 @@
-"""The command line of the simulation. RING is ring1 (protocol machines on a heap of events) or ring2 (real services).
+"""The command line of the simulation. RING is ring0 (the store on files, on a disk that loses power), ring1 (protocol machines
+on a heap of events) or ring2 (real services).
 
 python -m fs3.sim RING run --seeds 1000 [--base N] [--jobs N]   many seeds; ends with 1 when one fails
 python -m fs3.sim RING run --seeds 100000 --journal FILE        a long run, which goes on where it was when it is started again
@@ -6,7 +7,7 @@ python -m fs3.sim RING run --seeds 600 --bug NAME               with a planted b
 python -m fs3.sim RING replay --seed 42 [--trace] [--bug NAME]  one seed, with everything that happens
 python -m fs3.sim RING bugs [--only NAME] [--base N]            every planted bug: how soon it is found, as a table
 python -m fs3.sim ring1 scenario [--rewrite] FILES              scripted runs and the traces they must produce
-python -m fs3.sim fresh [--base N] [--jobs N]                   fresh seeds of both rings, others every day
+python -m fs3.sim fresh [--base N] [--jobs N]                   fresh seeds of all rings, others every day
 python -m fs3.sim tables [--write] [FILES]                      tables in documents that are made from the code
 """
 
@@ -28,7 +29,7 @@ from fs3.sim.seed_runs import RINGS, SeedJournal, load_ring, replay_command, run
 lines_shown = 40
 """The last lines of a run that failed, when its trace was not asked for."""
 
-FRESH_SEEDS = {"ring1": 200, "ring2": 40}
+FRESH_SEEDS = {"ring0": 4, "ring1": 200, "ring2": 40}
 """A few seconds of each ring."""
 
 
@@ -69,7 +70,7 @@ def make_parser() -> argparse.ArgumentParser:
             scenarios.add_argument("--rewrite", action="store_true", help="write what happens now in place of what was expected")
             scenarios.add_argument("files", nargs="+", type=Path)
             scenarios.set_defaults(run=_scenario)
-    fresh = rings.add_parser("fresh", help="fresh seeds of both rings")
+    fresh = rings.add_parser("fresh", help="fresh seeds of all rings")
     fresh.add_argument("--base", type=int, help="the first of them; else FS3_SEED_BASE, else one of today")
     fresh.add_argument("--jobs", type=int, default=1, help="processes")
     fresh.set_defaults(run=_fresh)

@@ -1,4 +1,4 @@
-"""What the two rings of the simulation have in common: a seed is a run, a run has an outcome, and planted bugs must be found."""
+"""What the rings of the simulation have in common: a seed is a run, a run has an outcome, and planted bugs must be found."""
 
 from __future__ import annotations
 

@@ -14,15 +14,16 @@ from fs3.drill.journal import Journal
 from fs3.drill.load_process import LoadProcess
 from fs3.drill.roles import wait_healthy
 from fs3.drill.verify import verify_now
+from tests.space import SpaceGuard
 
 _SEEDS = count(1)
 Rehearse = Callable[..., AbstractContextManager[LoadProcess]]
 
 
 @pytest.fixture(scope="module")
-def drilled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+def drilled(space_guard: SpaceGuard) -> Iterator[LocalCluster]:
     """A cluster of three storage processes on one chain, which every test of the module leaves well."""
-    with LocalCluster(tmp_path_factory.mktemp("drill") / "cluster", targets=1) as cluster:
+    with space_guard.lend("drill") as home, LocalCluster(home / "cluster", targets=1) as cluster:
         yield cluster
 
 

@@ -20,6 +20,8 @@ import fsspec
 import pytest
 import yaml
 
+from tests.space import SpaceGuard
+
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(180)]
 
 COMPOSE = Path(__file__).parents[2] / "deploy" / "compose" / "compose.yaml"
@@ -55,9 +57,13 @@ def test_every_service_has_what_it_needs(compose: dict[str, Any]) -> None:
 
 
 @pytest.fixture(scope="module")
-def processes(compose: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
+def processes(compose: dict[str, Any], space_guard: SpaceGuard) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
     """The services of the file as processes, in the order of their dependencies."""
-    root = tmp_path_factory.mktemp("compose")
+    with space_guard.lend("compose") as root:
+        yield from _run_services(compose, root)
+
+
+def _run_services(compose: dict[str, Any], root: Path) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
     running: dict[str, subprocess.Popen[bytes]] = {}
     try:
         for name in SERVICES:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -12,6 +11,7 @@ from fs3.cli.local import LocalCluster
 from fs3.drill import proxy
 from fs3.drill.proxy import ADVERTISED, REAL, FaultyNetwork
 from fs3.drill.roles import is_excluded, process_in_role, status_of, wait_healthy, wait_status
+from tests.space import SpaceGuard
 
 pytestmark = [
     pytest.mark.processes,
@@ -29,7 +29,7 @@ class Proxied:
 
 
 @pytest.fixture(scope="module")
-def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
+def proxied(space_guard: SpaceGuard) -> Iterator[Proxied]:
     """Every process is reached through a faulty network, over TCP, except the manager by the test itself."""
     patch = pytest.MonkeyPatch()
     plain = processes.serve_command
@@ -43,7 +43,12 @@ def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
         return [*parts[:at], *parts[at + 2 :], "--advertise", ADVERTISED]
 
     patch.setattr(processes, "serve_command", command)
-    local = LocalCluster(Path(tmp_path_factory.mktemp("proxied")) / "cluster", targets=1)
+    with space_guard.lend("proxied") as home:
+        yield from _run_proxied(LocalCluster(home / "cluster", targets=1))
+    patch.undo()
+
+
+def _run_proxied(local: LocalCluster) -> Iterator[Proxied]:
     ports = {name: processes.ports_of(local.shape, name) for name in local.shape.names()}
 
     def pids() -> dict[str, int]:
@@ -52,7 +57,6 @@ def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
     with FaultyNetwork(ports, pids) as network, local:
         yield Proxied(local, network)
         network.heal()
-    patch.undo()
 
 
 def _pairs(parts: list[str]) -> list[tuple[str, str]]:

@@ -8,14 +8,18 @@ import pytest
 
 from fs3.cli.local import LocalCluster
 from fs3.drill.roles import is_excluded, process_in_role, status_of, wait_healthy, wait_status
+from tests.space import SpaceGuard
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(180)]
 
 
 @pytest.fixture(scope="module")
-def doubled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+def doubled(space_guard: SpaceGuard) -> Iterator[LocalCluster]:
     """A cluster with two of everything that is not storage."""
-    with LocalCluster(tmp_path_factory.mktemp("doubled") / "cluster", targets=1, mgmtds=2, metas=2) as cluster:
+    with (
+        space_guard.lend("doubled") as home,
+        LocalCluster(home / "cluster", targets=1, mgmtds=2, metas=2) as cluster,
+    ):
         yield cluster
 
 

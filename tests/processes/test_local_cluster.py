@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import fsspec
@@ -31,6 +30,11 @@ def fs3(*arguments: str, check: bool = True, **options: object) -> subprocess.Co
     if check and done.returncode:
         raise AssertionError(f"{' '.join(command)}\n{done.stdout}\n{done.stderr}")
     return done
+
+
+FILES_BEFORE_KILL = 30
+FILES_MAX = 60
+"""The load ends with the cluster it was killed with, and with this many files in any case."""
 
 
 def is_running(pid: int) -> bool:
@@ -93,16 +97,14 @@ def test_kill_everything_while_writing(tmp_path: Path) -> None:
         files: dict[str, bytes] = {}
         keys: dict[bytes, bytes] = {}
 
-        async def load(seconds: float) -> None:
+        async def load() -> None:
             client = await connect(cluster.url)
             cache = await KVCache.of(client, namespace="kill", page_bytes=100_000, replicas=2, timeout=5)
             await client.makedirs("/kill")
-            deadline = time.monotonic() + seconds
             killed = False
-            index = 0
             try:
-                while time.monotonic() < deadline:
-                    if not killed and index >= 30:
+                for index in range(FILES_MAX):
+                    if index == FILES_BEFORE_KILL:
                         cluster.kill()
                         killed = True
                     data = contents(index)
@@ -115,15 +117,14 @@ def test_kill_everything_while_writing(tmp_path: Path) -> None:
                     (stored,) = await cache.put_from([b"%d" % index], [page])
                     if stored.ok:
                         keys[b"%d" % index] = page
-                    index += 1
             except (OSError, TimeoutError):
                 assert killed
             finally:
                 await client.aclose()
 
-        asyncio.run(load(20))
-        assert len(files) >= 30
-        assert len(keys) >= 29
+        asyncio.run(load())
+        assert len(files) >= FILES_BEFORE_KILL
+        assert len(keys) >= FILES_BEFORE_KILL - 1
         cluster.start()
 
         async def verify() -> None:

@@ -19,6 +19,7 @@ from fs3.core.meta.fsck.snapshot_check import check_namespace
 from fs3.drivers.lmdb import LmdbKV
 from fs3.model.namespace import PathRef, RenameMode
 from fs3.model.requests import Remove
+from tests.space import SpaceGuard
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
 
@@ -28,9 +29,12 @@ METAS = ("meta", "meta-2")
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+def pair(space_guard: SpaceGuard) -> Iterator[LocalCluster]:
     """Two metadata processes."""
-    with LocalCluster(tmp_path_factory.mktemp("metas") / "cluster", storage=1, replicas=1, targets=1, metas=2) as cluster:
+    with (
+        space_guard.lend("metas") as home,
+        LocalCluster(home / "cluster", storage=1, replicas=1, targets=1, metas=2) as cluster,
+    ):
         yield cluster
 
 

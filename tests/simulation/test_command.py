@@ -1,4 +1,4 @@
-"""The run command of both rings."""
+"""The run command of all rings."""
 
 from __future__ import annotations
 

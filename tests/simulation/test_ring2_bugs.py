@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from fs3.sim.planting import plant
 from fs3.sim.ring import caught_by, find_catcher
-from fs3.sim.ring2.bugs import BUGS, plant
+from fs3.sim.ring2.bugs import BUGS
 from fs3.sim.ring2.ring import ClusterRing
 from fs3.sim.ring2.scenes import SCENES, play
 

@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 
 from fs3.base.backoff import Backoff
 from fs3.base.errors import FS3Error, error
 from fs3.base.ids import CHUNK_ID_BYTES, ChainId, ChunkId, InodeId, TableId, TargetId, chunk_file
-from fs3.base.limits import check_problems_max, check_rounds_max, inspect_inodes_max, retry_backoff_max_ns, retry_backoff_min_ns
+from fs3.base.limits import check_rounds_max, inspect_inodes_max, retry_backoff_max_ns, retry_backoff_min_ns
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.client.routing import RoutingSource
@@ -28,6 +28,7 @@ from fs3.client.storage.client import StorageClient
 from fs3.client.storage.file_end import find_file_end
 from fs3.core.files.layout import chain_of
 from fs3.core.meta.fsck.namespace_check import CheckSource, Progress
+from fs3.core.meta.fsck.problems import ProblemCollector
 from fs3.model.chain import Chain
 from fs3.model.check import InodeFacts, Problem, ProblemKind
 from fs3.model.inode import InodeType, Layout
@@ -49,7 +50,7 @@ ReplicaDigest = tuple[int, int, int]
 """(committed version, length, checksum): what replicas must agree on."""
 
 
-class ChunkCheck:
+class ChunkCheck(ProblemCollector):
     """One check of some chains. `run`, then `problems` and `unsettled`."""
 
     def __init__(
@@ -59,14 +60,11 @@ class ChunkCheck:
         source: CheckSource,
         progress: Progress = lambda what, rows: None,
     ) -> None:
+        super().__init__()
         self._storage = storage
         self._routing = routing
         self._source = source
         self._progress = progress
-        self.problems: list[Problem] = []
-        """At most `check_problems_max`."""
-        self.more = False
-        """There were more problems than that."""
         self.unsettled: set[ChunkId] = set()
         """Chunks that were being written whenever their replicas were compared."""
         self.chunks = 0
@@ -74,7 +72,6 @@ class ChunkCheck:
         self.skipped_targets: list[tuple[ChainId, TargetId]] = []
         """Targets that do not serve, so that their copies were not compared."""
         self._short: set[InodeId] = set()
-        self._seen: set[Problem] = set()
 
     async def run(self, *, files: bool = True, replicas: bool = True) -> None:
         """Look at every chain. `files`: compare with the namespace. `replicas`: compare replicas with each other.
@@ -170,7 +167,7 @@ class ChunkCheck:
         outcomes = await self._storage.find([(ChunkId(problem.key), chain) for problem in strays])
         for problem, outcome in zip(strays, outcomes, strict=True):
             if outcome.code is Code.OK:
-                self._add([problem])
+                self.add_problems([problem])
             elif outcome.code is not Code.NOT_FOUND:
                 raise error(outcome.code, f"chain {chain} does not tell what it has: {outcome.message or outcome.code.name}")
 
@@ -186,7 +183,7 @@ class ChunkCheck:
                 return
             if now[0].change == facts.change and not now[0].open:
                 kind = ProblemKind.TOO_SHORT
-                self._add([Problem(kind, facts.inode, change=facts.change, found=facts.length, expected=end)])
+                self.add_problems([Problem(kind, facts.inode, change=facts.change, found=facts.length, expected=end)])
                 return
             facts = now[0]
 
@@ -204,7 +201,7 @@ class ChunkCheck:
                 if found:
                     await self._refresh()  # one that no longer serves may be behind, and answers all the same
                 if self._members(chain) == members:
-                    self._add(found)
+                    self.add_problems(found)
                     return
             await asyncio.sleep(backoff.next_ns() / SECOND)
         self.unsettled.add(chunk)
@@ -254,16 +251,6 @@ class ChunkCheck:
         if members is None or not members.serving_slots():
             raise error(Code.NOT_SERVING, f"nobody serves chain {chain}")
         return members
-
-    def _add(self, problems: Iterable[Problem]) -> None:
-        for problem in problems:
-            if problem in self._seen:
-                continue
-            if len(self.problems) >= check_problems_max:
-                self.more = True
-                return
-            self._seen.add(problem)
-            self.problems.append(problem)
 
 
 def _digest_of(row: ChunkRow) -> ReplicaDigest:

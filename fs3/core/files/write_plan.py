@@ -64,21 +64,6 @@ def plan_write(layout: Layout, inode: InodeId, offset: int, data: memoryview, ex
     return writes
 
 
-def plan_truncate(layout: Layout, inode: InodeId, old_length: int, new_length: int) -> Iterator[WriteIO]:
-    """The updates that shorten a file: the chunk the new end falls into is cut, those behind it are removed.
-
-    Chunk by chunk, since a file may have millions. Nothing for a file that grows: what was never written reads as zeros.
-    """
-    size = layout.chunk_size
-    first_gone = chunk_count(layout, new_length)
-    inside = new_length % size
-    if inside and old_length > new_length:
-        index = new_length // size
-        yield WriteIO(file_chunk(inode, index), chain_of(layout, index), UpdateKind.TRUNCATE, inside)
-    for index in range(first_gone, chunk_count(layout, old_length)):
-        yield WriteIO(file_chunk(inode, index), chain_of(layout, index), UpdateKind.REMOVE, 0)
-
-
 def plan_remove(layout: Layout, inode: InodeId, length: int, first: int = 0) -> Iterator[WriteIO]:
     """The updates that remove the chunks of a file that is gone, from chunk `first` on.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fs3.base.units import KIB, MIB
 from fs3.drivers.chunks.sizes import SIZES, split_place
-from fs3.drivers.os.sync import sync_directory
+from fs3.runtime.durable_files import sync_directory
 
 _ZEROS = memoryview(bytes(1 * MIB))
 _KEEP_SIZE = 0x01

@@ -25,9 +25,9 @@ from fs3.base.ids import CLIENT_ID_BYTES, ChunkId, ClientId, TargetId
 from fs3.base.status import Code
 from fs3.base.units import format_size
 from fs3.drivers.lmdb.file_check import FileDamaged, check_file
-from fs3.drivers.os.sync import sync_directory
 from fs3.model.chunk import ChannelKey
 from fs3.ports.chunk_store import StoreDamaged
+from fs3.runtime.durable_files import sync_directory
 
 log = logging.getLogger("fs3.chunks")
 
@@ -148,7 +148,9 @@ class Index:
             row.checksum = row.sum()
             txn.put(_TARGET_KEY, msgspec.msgpack.encode(row))
         sync_directory(self.directory / "index")
-        marker.touch(0o600)  # durable as soon as the caller syncs the directory
+        if not marker.exists():
+            sync_directory(self.directory)  # names are durable in any order: the marker must not be there without the index
+            marker.touch(0o600)  # durable as soon as the caller syncs the directory
 
     # --- the loop's side ---------------------------------------------------------------------------------------------
 

@@ -62,11 +62,11 @@ from fs3.drivers.chunks.state import ChunkStoreState
 from fs3.drivers.chunks.verifier import ChunkVerifier
 from fs3.drivers.chunks.write_path import WritePath
 from fs3.drivers.os.directory_lock import DirectoryLock
-from fs3.drivers.os.sync import sync_directory
 from fs3.model.chunk import ChannelKey, ChannelRow, ChunkMeta, Tag, Update, UpdateResult
 from fs3.ports.chunk_store import ReadGather, ReadResult, ScrubStep, StageResult, StoreDamaged, StoreSpace
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import FileRange
+from fs3.runtime.durable_files import sync_directory
 
 
 class FileChunkStore:

@@ -16,7 +16,7 @@ from fs3.base.errors import FS3Error, error
 from fs3.base.status import Code
 from fs3.base.units import format_size
 from fs3.drivers.os.directory_lock import DirectoryLock
-from fs3.drivers.os.sync import sync_directory
+from fs3.runtime.durable_files import sync_directory
 
 log = logging.getLogger("fs3.lmdb")
 

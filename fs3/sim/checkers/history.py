@@ -1,4 +1,4 @@
-"""What clients asked and were told, for the checkers of both rings."""
+"""What clients asked and were told, for the checkers of rings 1 and 2."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Files that several clients write and truncate at once: what a fresh open may show of them.
 
 Writers put tags of `TAG_BYTES` into slots; a truncation cuts at the beginning of a slot. A history has what each client asked and
-was told, in real time. A read is wrong when a slot shows
+was told, in real time; an operation whose client was not told ended NEVER. A read is wrong when a slot shows
 
 - what no writer has put there,
 - a tag whose write was over before a truncation began that took the slot away and was over before the read began,
@@ -16,8 +16,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 TAG_BYTES = 16
-NEVER = 1 << 62
-"""When an operation ended whose client was not told."""
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@ file: a bug is planted by exchanging attributes for the time of a run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,15 +32,14 @@ from fs3.model.inode import Inode, Trim
 from fs3.model.requests import Truncate
 from fs3.ports.chunk_store import ReadGather, ReadResult, StageResult
 from fs3.services.meta.change_executor import ChangeExecutor
+from fs3.services.meta.duties import sessions as sessions_duty
 from fs3.services.meta.duties.sessions import SessionsDuty
 from fs3.services.storage.forwarding.payloads import Payload
 from fs3.services.storage.service import StorageService
 from fs3.services.storage.target import TargetShell
+from fs3.sim.planting import Patch
 from fs3.sim.ring2.disk import SimChunkStore
 from fs3.sim.ring2.swarm import ClusterSwarm
-
-Patch = tuple[Any, str, Any]
-"""(owner, attribute, what it is exchanged for)."""
 
 
 @dataclass(frozen=True)
@@ -61,28 +59,6 @@ class ServiceBug:
     def arranged(self) -> str:
         """The scene, as documents name it; "" without one."""
         return f"scene `{self.scene}`" if self.scene else ""
-
-
-@contextmanager
-def plant(patches: Sequence[Patch]) -> Iterator[None]:
-    """The product with attributes exchanged, for the length of a `with` block. AssertionError naming an attribute that its owner
-    does not have: something was renamed, and the bug would silently be none."""
-    for owner, name, _ in patches:
-        assert hasattr(owner, name), f"{owner.__name__} has no {name} that a bug could be planted in"
-    before = [(owner, name, owner.__dict__.get(name, _ABSENT)) for owner, name, _ in patches]
-    for owner, name, other in patches:
-        setattr(owner, name, other)
-    try:
-        yield
-    finally:
-        for owner, name, was in before:
-            if was is _ABSENT:
-                delattr(owner, name)
-            else:
-                setattr(owner, name, was)
-
-
-_ABSENT = object()
 
 
 # --- stores --------------------------------------------------------------------------------------------------------------
@@ -257,6 +233,11 @@ def _check_nothing(inode: Inode) -> None:
     """Writers learn of a truncation that is still cutting."""
 
 
+async def _still_presumed_dead(*_: object) -> bool:
+    """Who was found to be silent for too long stays dead, whatever was heard since."""
+    return True
+
+
 async def _revive_nothing(*_: object) -> None:
     """Who was silent for too long is dead, and what it says afterwards does not count."""
     return None
@@ -377,5 +358,10 @@ BUGS: dict[str, ServiceBug] = {
         "a writer that was silent for too long cannot close its file any more",
         [(sessions, "_revive", _revive_nothing)],
         scene="a_silent_writer_writes_on",
+    ),
+    "prunes_who_came_back": ServiceBug(
+        "the sessions of a silent writer are ended without asking again whether it was heard of",
+        [(sessions_duty, "is_presumed_dead", _still_presumed_dead)],
+        scene="a_writer_is_heard_while_its_sessions_are_ended",
     ),
 }  # fmt: skip

@@ -17,7 +17,7 @@ from fs3.core.files.write_plan import WriteIO
 from fs3.model.chunk import UpdateKind, UpdateResult
 from fs3.services.meta.trimmer import Trimmer
 from fs3.sim.checkers import shared_files
-from fs3.sim.ring2.bugs import plant
+from fs3.sim.planting import plant
 from fs3.sim.ring2.checks import explain_two_heads
 from fs3.sim.ring2.cluster import Cluster
 from fs3.sim.ring2.cluster_run import ClusterRun, swarm_of_seed
@@ -423,6 +423,36 @@ async def a_silent_writer_writes_on(stage: SceneCluster) -> str:
     return "" if found == b"early and late" else f"after the close the file has {found!r}"
 
 
+async def a_writer_is_heard_while_its_sessions_are_ended(stage: SceneCluster) -> str:
+    """A writer was silent for too long. While the first of its sessions is being ended it is heard again: all of them go on."""
+    cluster, cut = stage.cluster, stage.cluster.links
+    named = await stage.call("client-1", lambda client: client.open("/f", "x"))
+    await stage.call("client-1", lambda client: client.pwrite(named, b"named", 0))
+    unnamed = await stage.call("client-1", lambda client: client.open_unnamed())
+    await stage.call("client-1", lambda client: client.pwrite(unnamed, b"early", 0))
+    cut.block("client-1", "meta-1")
+    # The duty asks how long the named file is, and the answer has to wait.
+    for name in stage.initial_order:
+        cut.block(name, "meta-1")
+    cluster.network.policy = asked = _SendDetector(cut, "meta-1", stage.initial_order)
+    async with asyncio.timeout(100):
+        await asked.event.wait()
+    cut.unblock("client-1", "meta-1")
+    cluster.network.release()
+    await stage.call("client-1", lambda client: client.open("/g", "x"))
+    for name in stage.initial_order:
+        cut.unblock(name, "meta-1")
+    cluster.network.release()
+    await asyncio.sleep(15)
+    await stage.call("client-1", lambda client: client.pwrite(unnamed, b" and late", 5))
+    try:
+        await stage.call("client-1", lambda client: client.close(unnamed, "/published"))
+    except FS3Error as failure:
+        return f"close: {failure.code.name} {failure}"
+    found = await stage.call("client-2", lambda client: _content(client, "/published"))
+    return "" if found == b"early and late" else f"after the close the file has {found!r}"
+
+
 async def _content(client: Client, path: str) -> bytes:
     file = await client.open(path, "r")
     return await client.pread(file, 2 * LARGE_BYTES)
@@ -503,6 +533,7 @@ SCENES: dict[str, Callable[[SceneCluster], Awaitable[str]]] = {
     "write_on_while_a_truncation_is_stuck": write_on_while_a_truncation_is_stuck,
     "bury_while_a_truncation_is_stuck": bury_while_a_truncation_is_stuck,
     "a_silent_writer_writes_on": a_silent_writer_writes_on,
+    "a_writer_is_heard_while_its_sessions_are_ended": a_writer_is_heard_while_its_sessions_are_ended,
     "a_link_within_the_chain_is_cut_for_good": a_link_within_the_chain_is_cut_for_good,
     "the_link_of_two_copies_is_cut": the_link_of_two_copies_is_cut,
 }

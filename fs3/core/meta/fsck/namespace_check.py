@@ -19,9 +19,10 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequenc
 from typing import NamedTuple, Protocol
 
 from fs3.base.ids import ROOT_INODE, InodeId
-from fs3.base.limits import check_problems_max, check_rounds_max, inspect_inodes_max
+from fs3.base.limits import check_rounds_max, inspect_inodes_max
 from fs3.core.meta import keys
 from fs3.core.meta.fsck.pages import check_directory_counts, check_page, inspect_inodes, parse_counters
+from fs3.core.meta.fsck.problems import ProblemCollector
 from fs3.core.meta.rows import GarbageKind
 from fs3.core.txn import ReadTxn
 from fs3.model.check import CheckPage, DirectoryPart, InodeFacts, Inspection, Problem, ProblemKind, RowTable
@@ -65,25 +66,21 @@ class TxnSource(CheckSource):
         return await inspect_inodes(self._txn, inodes)
 
 
-class NamespaceCheck:
+class NamespaceCheck(ProblemCollector):
     """One check. `run`, then `problems` and `unsettled`."""
 
     def __init__(
         self, source: CheckSource, progress: Progress = lambda what, rows: None, per_pass: int = check_inodes_per_pass
     ) -> None:
+        super().__init__()
         self._source = source
         self._progress = progress
         self._per_pass = per_pass
-        self.problems: list[Problem] = []
-        """At most `check_problems_max`."""
-        self.more = False
-        """There were more problems than that."""
         self.unsettled: set[int] = set()
         """Inodes that changed every time they were looked at: nothing can be said of what they add up to."""
         self.counts: dict[RowTable, int] = {}
         """Rows of each table."""
         self._largest = 0
-        self._seen: set[Problem] = set()
 
     async def run(self) -> None:
         """Look at everything."""
@@ -111,7 +108,7 @@ class NamespaceCheck:
         rows = 0
         while len(noted.ids) < self._per_pass:
             page = await self._source.page(RowTable.INODES, begin)
-            self._add(page.problems)
+            self.add_problems(page.problems)
             noted.add(page.inodes, page.changes, page.names, page.queued)
             self._largest = max(self._largest, *page.inodes[-1:], 0)
             self._progress("inodes", page.rows)
@@ -131,9 +128,9 @@ class NamespaceCheck:
             noted.count_names(page.inodes)
             entries += page.rows
             if everything:
-                self._add(page.problems)
+                self.add_problems(page.problems)
                 for part in page.parts:
-                    self._add(directories.add(part))
+                    self.add_problems(directories.add(part))
         directories.end()
         garbage = 0
         for begin, end in ((b"", now.files), (keys.garbage_range(GarbageKind.TREE)[0], now.garbage)):
@@ -142,7 +139,7 @@ class NamespaceCheck:
                 noted.count_garbage(page.inodes[:met], page.keys[:met])
                 garbage += page.rows - len(page.keys) + met
                 if everything:
-                    self._add(page.problems)
+                    self.add_problems(page.problems)
         if everything:
             self.counts[RowTable.ENTRIES], self.counts[RowTable.GARBAGE] = entries, garbage
         busy = await self._recheck_suspects(noted)
@@ -161,7 +158,7 @@ class NamespaceCheck:
                 if problems is None:
                     busy.add(inode)
                 else:
-                    self._add(problems)
+                    self.add_problems(problems)
         return busy
 
     async def _settle(self, busy: set[int]) -> None:
@@ -191,10 +188,10 @@ class NamespaceCheck:
         while begin:
             page = await self._source.page(RowTable.ENTRIES, begin)
             # Other directories of the same page are judged by it as well; only this one is asked about.
-            self._add(problem for problem in page.problems if problem.inode == directory and problem.kind in _COUNTING)
+            self.add_problems(problem for problem in page.problems if problem.inode == directory and problem.kind in _COUNTING)
             parts = [part for part in page.parts if part.inode == directory]
             for part in parts:
-                self._add(joined.add(part))
+                self.add_problems(joined.add(part))
             if not parts or parts[-1].ends:
                 break
             begin = page.next
@@ -204,7 +201,7 @@ class NamespaceCheck:
     async def _through(self, table: RowTable, end: bytes) -> None:
         rows = 0
         async for page in self._pages(table, table.name.lower(), b"", end):
-            self._add(page.problems)
+            self.add_problems(page.problems)
             self._largest = max(self._largest, *page.inodes, 0)
             rows += page.rows
         self.counts[table] = rows
@@ -234,7 +231,7 @@ class NamespaceCheck:
         else:
             # Ids are never drawn twice, and chunks of files that are long gone may still be somewhere.
             next_id = self._largest + _ID_MARGIN
-        self._add(
+        self.add_problems(
             [
                 Problem(
                     ProblemKind.MISCOUNTED,
@@ -247,16 +244,6 @@ class NamespaceCheck:
                 )
             ]
         )
-
-    def _add(self, problems: Iterable[Problem]) -> None:
-        for problem in problems:
-            if problem in self._seen:
-                continue
-            if len(self.problems) >= check_problems_max:
-                self.more = True
-                return
-            self._seen.add(problem)
-            self.problems.append(problem)
 
 
 _ID_MARGIN = 1 << 32

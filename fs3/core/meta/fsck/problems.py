@@ -1,12 +1,37 @@
-"""Problems in words."""
+"""Problems, each said once, and in words."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from fs3.base.ids import CHUNK_ID_BYTES, INODE_IDS_END, ChunkId, chunk_file
 from fs3.model.check import Problem, ProblemKind
 from fs3.model.inode import InodeType
+
+check_problems_max = 10_000
+"""One run of a check says no more; the rest is found once these are repaired."""
+
+
+class ProblemCollector:
+    """What a check has found: each problem once, however often it is met."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+        """At most `check_problems_max`."""
+        self.more = False
+        """There were more problems than that."""
+        self._seen: set[Problem] = set()
+
+    def add_problems(self, problems: Iterable[Problem]) -> None:
+        """Take these in; those that are too many are not looked at."""
+        for problem in problems:
+            if problem in self._seen:
+                continue
+            if len(self.problems) >= check_problems_max:
+                self.more = True
+                return
+            self._seen.add(problem)
+            self.problems.append(problem)
 
 
 def describe(problem: Problem) -> str:

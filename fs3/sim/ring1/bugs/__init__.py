@@ -1,7 +1,8 @@
 """Planted bugs: mistakes one could make in the replication protocol, each as an exchanged part.
 
 A simulator is trusted as far as it finds them. The product's code knows nothing of this package. Mistakes in what is above the
-machines (a collector of garbage against a reader's pin, the repair of lengths against a writer) are planted in ring 2.
+machines (a collector of garbage against a reader's pin, the repair of lengths against a writer) are planted in ring 2, those of
+the store on files in ring 0.
 """
 
 from __future__ import annotations

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from fs3.api.client import Client
 from fs3.base.errors import FS3Error
 from fs3.base.prng import Prng
-from fs3.base.units import SECOND
+from fs3.base.units import NEVER, SECOND
 from fs3.ports.clock import Clock
-from fs3.sim.checkers.shared_files import NEVER, TAG_BYTES, Cut, SlotRead, SlotWrite
+from fs3.sim.checkers.shared_files import TAG_BYTES, Cut, SlotRead, SlotWrite
 
 SLOT_BYTES = 40_000
 """From one slot to the next: some share a chunk, and no tag lies across two."""

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from fs3.base.checksum import BLOCK_BYTES, checksums, checksums_of_parts, crc32c
 from fs3.base.ids import ChainId, InodeId, TableId, file_chunk
 from fs3.base.units import KIB
-from fs3.core.files.write_plan import plan_remove, plan_truncate, plan_write, sums_of
+from fs3.core.files.write_plan import plan_remove, plan_write, sums_of
 from fs3.model.chunk import UpdateKind
 from fs3.model.inode import Layout
 
@@ -59,27 +59,6 @@ def test_sums_of_several_buffers_are_those_of_one(lengths, offset):
     assert sums_of(tuple(parts), offset) == sums_of(memoryview(whole), offset)
     assert len(checksums_of_parts(parts, offset, 1 << 30)) <= 1 or offset % (1 << 30) + len(whole) > 1 << 30
     assert BLOCK_BYTES == 64 * KIB
-
-
-def test_truncating_cuts_one_chunk_and_removes_those_behind():
-    steps = list(plan_truncate(LAYOUT, INODE, 500 * KIB, 130 * KIB))
-    assert [(step.kind, int.from_bytes(step.chunk[8:], "big"), step.offset, step.chain) for step in steps] == [
-        (UpdateKind.TRUNCATE, 1, 2 * KIB, 4),
-        (UpdateKind.REMOVE, 2, 0, 3),
-        (UpdateKind.REMOVE, 3, 0, 4),
-    ]
-    # A late repetition would remove what is written there next, so it has to be recognised.
-    assert all(step.tagged for step in steps)
-
-
-def test_truncating_at_a_border_only_removes():
-    assert [step.kind for step in plan_truncate(LAYOUT, INODE, 500 * KIB, 256 * KIB)] == [UpdateKind.REMOVE] * 2
-    assert len(list(plan_truncate(LAYOUT, INODE, 500 * KIB, 0))) == 4
-
-
-def test_a_file_that_grows_needs_nothing():
-    assert list(plan_truncate(LAYOUT, INODE, 100, 5000)) == []
-    assert list(plan_truncate(LAYOUT, INODE, 100, 100)) == []
 
 
 def test_removing_a_file_removes_every_chunk_without_tag():

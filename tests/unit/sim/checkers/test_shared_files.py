@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fs3.sim.checkers.shared_files import NEVER, Cut, SlotRead, SlotWrite, explain
+from fs3.base.units import NEVER
+from fs3.sim.checkers.shared_files import Cut, SlotRead, SlotWrite, explain
 
 A = SlotWrite(0, b"a", 10, 20, 30)
 
