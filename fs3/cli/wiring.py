@@ -9,6 +9,7 @@ import msgspec
 
 from fs3.base.errors import error
 from fs3.base.ids import ClientId, TargetId
+from fs3.base.limits import manager_lease_ns, manager_lock_lease_ns
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.cli.options import ServeOptions, ServiceRole
@@ -113,9 +114,11 @@ async def _start_mgmtd(options: ServeOptions, stack: AsyncExitStack) -> dict[str
     config = load_config(MgmtdConfig, options.config)
     if options.config is None:
         config = MgmtdConfig(storage_nodes=options.storage, replicas=options.replicas, targets_per_node=options.targets)
-    kv = LmdbKV.open(options.kv_path(), clock=clock)
+    lock_lease_ns = config.manager_lease_ns * manager_lock_lease_ns // manager_lease_ns
+    on_given_up = options.shutdown.fail
+    kv = LmdbKV.open(options.kv_path(), clock=clock, lock_lease_ns=lock_lease_ns, on_given_up=on_given_up)
     stack.push_async_callback(kv.close)
-    service = MgmtdService(kv, clock, config, os.urandom, name=options.name, schemas=SCHEMAS)
+    service = MgmtdService(kv, clock, config, os.urandom, name=options.name, schemas=SCHEMAS, on_given_up=on_given_up)
     await service.start()
     endpoints = await _Listeners(options, stack, clock).open(service.bindings())
     service.announce(list(endpoints.values()))
@@ -126,7 +129,7 @@ async def _start_mgmtd(options: ServeOptions, stack: AsyncExitStack) -> dict[str
 async def _start_meta(options: ServeOptions, stack: AsyncExitStack) -> dict[str, str]:
     clock = OsClock()
     config = load_config(MetaConfig, options.config)
-    kv = LmdbKV.open(options.kv_path(), clock=clock)
+    kv = LmdbKV.open(options.kv_path(), clock=clock, on_given_up=options.shutdown.fail)
     stack.push_async_callback(kv.close)
     mgmtd = await _connect_mgmtd(options, stack, clock)
     storage = StorageClient(mgmtd, _data_connector(stack, clock), clock, ClientId(os.urandom(16)))

@@ -22,8 +22,7 @@ class Snapshots:
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
-        self._begin = environment.begin_read
-        self.newest = self.base = Snapshot(self._begin())
+        self.newest = self.base = Snapshot(environment.begin_read())
         self.busy = False
         """The writer is at work: the map cannot be moved, and `base` has to stay."""
         self._used = False
@@ -35,7 +34,7 @@ class Snapshots:
         newest = self.newest
         self._used = True
         try:
-            txn = self._begin()
+            txn = self._environment.begin_read()
             if txn.id() == newest.state:
                 # Cheaper than to ask whether there is a newer one; py-lmdb keeps the reader's slot for the next time.
                 txn.abort()
@@ -68,10 +67,10 @@ class Snapshots:
         self.close()
         try:
             try:
-                txn = self._begin()
+                txn = self._environment.begin_read()
             except lmdb.MapResizedError:
                 self._environment.adopt_map()
-                txn = self._begin()
+                txn = self._environment.begin_read()
         except lmdb.Error as why:
             raise self._environment.explain(why) from why
         self.newest = self.base = Snapshot(txn)
