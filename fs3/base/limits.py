@@ -253,8 +253,6 @@ manager_probe_pause_max_ns = 200 * MILLISECOND
 manager_lock_lease_ns = 1 * SECOND
 """As `lmdb_lock_lease_ns`, in the managers' store. A primary that stands still with the write lock has lost it by the time
 another manager may take over, and so holds up nobody."""
-manager_terms_failed_max = 5
-"""A manager that is elected so often in a row and can never begin its term ends."""
 managers_max = 16
 nodes_max = 4096
 targets_per_node_max = 256
@@ -280,8 +278,6 @@ lmdb_map_bytes_max = 1024 * GIB
 """How far a full map is grown."""
 lmdb_lock_lease_ns = lease_ns
 """A process that has the write lock of a shared store and gives no sign for so long is killed by one that waits for it."""
-lmdb_trouble_ns_max = 30 * SECOND
-"""A store that cannot write to its disk for so long, for another reason than that it is full, is given up: its process ends."""
 
 assert client_write_call_bytes <= client_write_bytes_max
 assert page_bytes_max + page_trailer_bytes <= block_bytes_max

@@ -128,4 +128,3 @@ def test_the_primary_manager(pair: LocalCluster) -> None:
     assert [manager["name"] for manager in after["managers"] if manager["primary"]] == [other]
     versions = [[(chain["chain"], chain["version"]) for chain in status["chains"]] for status in (before, after)]
     assert versions[0] == versions[1], "the nodes found the next manager while their leases ran"
-

@@ -20,9 +20,9 @@ another process sweeps up (`clear_stale_readers`).
 
 **A disk that fails.** Without room, the operations that do not fit fail with NO_SPACE, and all is as before once there is room.
 After any other failure the files are opened anew and the batch is tried once more. That is sound: all that a state rests on was
-synced before the page that names the state was written, and what a failed commit has left of its pages is named by nobody, and
-written as a whole before anybody names it. While that fails too, operations fail with DISK, each attempt opens the files anew,
-and after `lmdb_trouble_ns_max` the store is given up: whoever opened it is told, and ends the process.
+synced before the page that names the state was written, and what a failed commit has left of its pages is named by no page,
+and written as a whole before one names it. While that fails too, operations fail with DISK, each attempt opens the files anew,
+and after `lmdb_trouble_ns_max` the store is given up: its owner is told (`on_given_up`), and ends the process.
 """
 
 from __future__ import annotations

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fs3.base.errors import FS3Error
-from fs3.base.limits import lmdb_trouble_ns_max
 from fs3.base.units import SECOND
 
 log = logging.getLogger("fs3.lmdb")
+
+lmdb_trouble_ns_max = 30 * SECOND
+"""A store that cannot write to its disk for so long, for another reason than that it is full, is given up: its process ends."""
 
 OnGivenUp = Callable[[FS3Error], None]
 """Called once, with the reason."""

@@ -1,7 +1,7 @@
 """The lock of all who write to one store, with a lease: a holder that stands still loses it, and is ended.
 
 LMDB's own write lock is a mutex in shared memory. It survives the death of its holder; but a holder that stands still (stopped,
-frozen, hanging) keeps it from everybody for as long as it does, nobody can wait for it for a limited time, and nobody can ask
+frozen, hanging) keeps it from all others for as long as it does, they cannot wait for it for a limited time, and cannot ask
 whose it is. So it is taken only under this lock:
 
     byte 0       locked by the process that may write
@@ -9,13 +9,13 @@ whose it is. So it is taken only under this lock:
 
 Both are record locks (fcntl) on an empty file; byte 1 is left out, since to the kernel neighbouring bytes are one lock. They are
 in the memory of the kernel, so no disk that is full or hangs stands in the way of a renewal; they end with their process; and the
-kernel tells who has them, in the pids of whoever asks.
+kernel tells who has them, in the pids of the process that asks.
 
 The holder renews from its event loop, while another thread waits for the disk: one that has a slow disk keeps the lock, one that
-is stopped does not. Whoever has seen the same n for a whole lease of its own time, and waits, sends SIGKILL. What the holder was
-about to commit is as if it had never been, since LMDB shows a commit only once it is whole. Only a process that has the lock of
-this very file is ever ended, so one of the same store; the system allows it for processes of the same user only. A holder in a
-pid namespace that cannot be seen from here (another container) cannot be ended: the log says so, and the wait goes on.
+is stopped does not. A process that has seen the same n for a whole lease of its own time, and waits, sends SIGKILL. What the
+holder was about to commit is as if it had never been, since LMDB shows a commit only once it is whole. Only a process that has
+the lock of this very file is ever ended, so one of the same store; the system allows it for processes of the same user only. A
+holder in a pid namespace that cannot be seen from here (another container) cannot be ended: the log says so, and the wait goes on.
 """
 
 from __future__ import annotations
@@ -120,11 +120,16 @@ class WriteLock:
         self._on_acquired()
 
     def acquire_ticking(self) -> None:
-        """`acquire` where nobody calls `tick`. FS3Error BUSY when a holder that cannot be ended does not give the lock away."""
+        """`acquire`, calling `tick` itself. FS3Error BUSY when a holder that cannot be ended does not give the lock away."""
         self._waiting = True
         began = time.monotonic_ns()
         try:
-            while not self._try_acquire():
+            while True:
+                try:
+                    fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)
+                    break
+                except (BlockingIOError, PermissionError):
+                    pass  # EAGAIN or EACCES: another process has it
                 now = time.monotonic_ns()
                 self.tick(now)
                 if now - began > _LEASES_WAITED_MAX * self._lease_ns:
@@ -176,15 +181,6 @@ class WriteLock:
         """Release, for good."""
         os.close(self._fd)
 
-    def _try_acquire(self) -> bool:
-        try:
-            fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)
-        except OSError as why:
-            if why.errno not in (errno.EAGAIN, errno.EACCES):
-                raise
-            return False
-        return True
-
     def _on_acquired(self) -> None:
         with self._guard:
             self._held = True
@@ -215,7 +211,7 @@ class WriteLock:
         except OSError as why:
             return str(why)
         try:
-            # Once more, with the process in hand: whoever has the lock *now* has this pid, so the pid was not given to another.
+            # Once more, with the process in hand: the one that has the lock *now* has this pid, so no other was given the pid.
             if self.find_holder() != holder:
                 return ""
             signal.pidfd_send_signal(process, signal.SIGKILL)

@@ -16,7 +16,6 @@ from functools import partial
 import msgspec
 
 from fs3.base.errors import FS3Error, error
-from fs3.base.limits import manager_terms_failed_max
 from fs3.base.status import Code
 from fs3.base.version import __version__
 from fs3.core.membership.config import MgmtdConfig
@@ -61,6 +60,9 @@ log = logging.getLogger("fs3.mgmtd")
 
 OnGivenUp = Callable[[BaseException], None]
 """Called once, with the reason."""
+
+manager_terms_failed_max = 5
+"""A manager that is elected so often in a row and can never begin its term ends."""
 
 _CLUSTER_ID_BYTES = 16
 _INSTANCE_BYTES = 8

@@ -10,12 +10,12 @@ import lmdb
 import pytest
 
 from fs3.base.errors import FS3Error, error
-from fs3.base.limits import lmdb_trouble_ns_max, transactions_per_commit_max
+from fs3.base.limits import transactions_per_commit_max
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.drivers.lmdb import LmdbKV
 from fs3.drivers.lmdb.env import Environment
-from fs3.drivers.lmdb.trouble import StoreTrouble
+from fs3.drivers.lmdb.trouble import StoreTrouble, lmdb_trouble_ns_max
 from fs3.sim.conformance.kv import append_count, failure, get, puts, read_all_rows, start_transaction
 
 EIO = "mdb_txn_commit: Input/output error"
