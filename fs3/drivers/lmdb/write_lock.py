@@ -15,7 +15,7 @@ The holder renews from its event loop, while another thread waits for the disk: 
 is stopped does not. A process that has seen the same n for a whole lease of its own time, and waits, sends SIGKILL. What the
 holder was about to commit is as if it had never been, since LMDB shows a commit only once it is whole. Only a process that has
 the lock of this very file is ever ended, so one of the same store; the system allows it for processes of the same user only. A
-holder in a pid namespace that cannot be seen from here (another container) cannot be ended: the log says so, and the wait goes on.
+holder in a pid namespace that cannot be seen from here (another container) cannot be ended: the log says so, and the wait lasts.
 """
 
 from __future__ import annotations
