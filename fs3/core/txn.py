@@ -9,9 +9,29 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from fs3.base.errors import FS3Error
+from fs3.base.status import Code
+
+
+class KVRowDamaged(FS3Error):
+    """A row is not what was written, or one may be missing because its key has become another one: absence is no answer there.
+
+    The transaction it is raised in leaves no trace, as with any other error.
+    """
+
+    def __init__(self, key: bytes, damaged: bytes | None = None) -> None:
+        """`key`: what was asked for; `damaged`: the key under which the damage was found, when that is another one."""
+        self.key = key
+        self.damaged = key if damaged is None else damaged
+        where = "" if self.damaged == key else f" (or absent: beside it is the damaged row {self.damaged!r})"
+        super().__init__(Code.DATA_LOSS, f"row {key!r} is damaged{where}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (KVRowDamaged, (self.key, self.damaged))
+
 
 class ReadTxn(Protocol):
-    """A consistent view of the store."""
+    """A consistent view of the store. Its methods raise KVRowDamaged: what is damaged is never shown, and never absent."""
 
     async def get(self, key: bytes) -> bytes | None:
         """The value of a key, None when absent."""

@@ -24,7 +24,8 @@ from fs3.base.errors import error
 from fs3.base.ids import CLIENT_ID_BYTES, ChunkId, ClientId, TargetId
 from fs3.base.status import Code
 from fs3.base.units import format_size
-from fs3.drivers.lmdb.file_check import FileDamaged, check_file
+from fs3.drivers.lmdb.file_check import check_file
+from fs3.drivers.lmdb.page_file import FileDamaged
 from fs3.drivers.os.sync import sync_directory
 from fs3.model.chunk import ChannelKey
 from fs3.ports.chunk_store import StoreDamaged

@@ -43,11 +43,14 @@ from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.drivers.lmdb.batch import CommitBatch, KVStats, fail_batch
 from fs3.drivers.lmdb.commit_thread import CommitOutcome, CommitReceipt, CommitThread, LockGrant
+from fs3.drivers.lmdb.damage import KnownDamage
 from fs3.drivers.lmdb.env import Environment
 from fs3.drivers.lmdb.overlay import NO_STATE, Overlay
+from fs3.drivers.lmdb.page_file import FileDamaged
+from fs3.drivers.lmdb.scrub import scrub_pages
 from fs3.drivers.lmdb.snapshots import Snapshots
 from fs3.ports.clock import Clock
-from fs3.ports.kv import OnDone, ReadOp, WriteOp, future_callback
+from fs3.ports.kv import KVScrubStep, OnDone, ReadOp, WriteOp, future_callback
 
 log = logging.getLogger("fs3.lmdb")
 
@@ -59,7 +62,7 @@ lmdb_slow_commit_ns = 2 * SECOND
 
 T = TypeVar("T")
 _KIND = "kv"
-_VERSION = 1
+_VERSION = 2
 
 
 class LmdbKV:
@@ -69,7 +72,8 @@ class LmdbKV:
         """Use `open`."""
         self._environment = environment
         self._clock = clock
-        self._snapshots = Snapshots(environment)
+        self._damage = KnownDamage(environment.damaged)
+        self._snapshots = Snapshots(environment, self._damage)
         self._writer = CommitThread(environment)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._inbox: deque[tuple[WriteOp[Any], OnDone[Any]]] = deque()
@@ -88,6 +92,8 @@ class LmdbKV:
         self._stranded_reads: list[tuple[ReadOp[Any], OnDone[Any]]] = []
         """Reads that need a larger map while the writer is at work in the old one."""
         self._failure: FS3Error | None = None
+        self._is_unreadable = False
+        """A page is damaged: LMDB must follow nothing in the file any more."""
         self._closing = False
         self._idle: asyncio.Future[None] | None = None
         self.stats = KVStats()
@@ -108,7 +114,8 @@ class LmdbKV:
 
         `map_bytes` is address space; a map that is full is doubled up to `map_bytes_max`, then operations fail with NO_SPACE.
         Raises FS3Error: BUSY when this process has the directory open already (or another one has it for itself), UNSUPPORTED
-        for a directory of another version or program, DISK when it cannot be read.
+        for a directory of another version or program, DISK when it cannot be read, DATA_LOSS when its pages are damaged. Single
+        rows that are damaged do not keep it from being opened: they, and what may be missing beside them, are answered DATA_LOSS.
         """
         return cls(Environment(Path(path), _KIND, _VERSION, map_bytes=map_bytes, map_bytes_max=map_bytes_max), clock)
 
@@ -117,7 +124,7 @@ class LmdbKV:
     def submit_read(self, op: ReadOp[T], done: OnDone[T]) -> None:
         """See the port. `done` is called before this returns, but in the one moment when another process has outgrown the map
         and this one is committing."""
-        if self._closing:
+        if self._closing or self._is_unreadable:
             done(None, self._refusal())
             return
         try:
@@ -133,7 +140,7 @@ class LmdbKV:
 
     async def read(self, op: ReadOp[T]) -> T:
         """See the port."""
-        if self._closing:
+        if self._closing or self._is_unreadable:
             raise self._refusal()
         try:
             self._snapshots.renew()
@@ -295,6 +302,8 @@ class LmdbKV:
 
     def _on_committed(self, batch: CommitBatch, state: int) -> None:
         counters = self.stats
+        if self._damage:
+            self._damage.forget(batch.writes.rows)
         if batch.writes.rows:
             counters.commits += 1
             counters.rows += len(batch.writes.rows)
@@ -363,6 +372,7 @@ class LmdbKV:
         """Accept no further write: everything that is not committed fails. A person or a supervisor opens the store anew."""
         log.error("%s: %s; no further write is accepted", self._environment.directory, why.strerror)
         self._failure = why
+        self._is_unreadable = self._is_unreadable or why.code is Code.DATA_LOSS
         waiting, self._gathering_batch = self._gathering_batch, CommitBatch()
         waiting.outcomes += [(op, done, None, None) for op, done in self._inbox]
         self._inbox.clear()
@@ -382,6 +392,42 @@ class LmdbKV:
         grown = self._environment.grow()
         self._snapshots.reopen()
         return grown
+
+    # --- damage -------------------------------------------------------------------------------------------------------
+
+    async def scrub(self, begin: bytes) -> KVScrubStep:
+        """See `ScrubbedKV`."""
+        if self._closing or self._is_unreadable:
+            raise self._refusal()
+        environment = self._environment
+        held = environment.hold_state()
+        try:
+            found = await asyncio.to_thread(scrub_pages, environment.file, environment.rows_name, held.state, begin)
+        except FileDamaged as why:
+            self._break(environment.explain(why))
+            raise self._refusal() from why
+        except OSError as why:
+            raise error(Code.DISK, f"reading the key-value store: {why.strerror}", str(environment.file)) from why
+        finally:
+            held.release()
+        if found is None:
+            return KVScrubStep(begin or None, 0, 0)
+        known = {*self._damage.rows}
+        self._damage.replace(found.begin, found.end, found.damaged)
+        for row in found.damaged:
+            if row.key not in known:
+                log.error("%s: row %r is damaged", environment.directory, row.key)
+        return KVScrubStep(found.end, found.bytes, found.rows)
+
+    @property
+    def damaged_rows(self) -> tuple[bytes, ...]:
+        """See `ScrubbedKV`."""
+        return tuple(self._damage.rows)
+
+    @property
+    def failure(self) -> FS3Error | None:
+        """See `ScrubbedKV`."""
+        return self._failure
 
     # --- the rest -----------------------------------------------------------------------------------------------------
 

@@ -12,8 +12,11 @@ from typing import Any, NoReturn
 
 import lmdb
 
-from fs3.base.errors import error
+from fs3.base.checksum import ROW_SUM_BYTES, is_sealed
+from fs3.base.errors import FS3Error, error
 from fs3.base.status import Code
+from fs3.core.txn import KVRowDamaged
+from fs3.drivers.lmdb.damage import KnownDamage
 from fs3.ports.kv import check_key, check_row
 
 Rows = dict[bytes, bytes | None]
@@ -53,10 +56,11 @@ class WriteSet:
 class Snapshot:
     """A `ReadTxn` on one committed state, whose id is `state`; `NO_STATE` once it is closed."""
 
-    __slots__ = ("_cursor", "_get", "_txn", "state")
+    __slots__ = ("_cursor", "_get", "_txn", "damage", "state")
 
-    def __init__(self, txn: Any) -> None:
-        """`txn`: a read transaction whose default database holds the rows."""
+    def __init__(self, txn: Any, damage: KnownDamage) -> None:
+        """`txn`: a read transaction whose default database holds the rows, sealed."""
+        self.damage = damage
         self.state: int = txn.id()
         self._txn = txn
         self._get = txn.get
@@ -71,12 +75,18 @@ class Snapshot:
     def get_nowait(self, key: bytes) -> bytes | None:
         """The value of a key. A key LMDB cannot hold (empty, too long) is absent."""
         try:
-            found: bytes | None = self._get(key)
-            return found
+            sealed: bytes | None = self._get(key)
         except lmdb.BadValsizeError:
             return None
         except lmdb.Error as why:
-            raise error(Code.DISK, f"reading the key-value store: {why}") from why
+            raise _explain(why, "reading") from why
+        if sealed is None:
+            if self.damage:
+                self.damage.require_absent(key)
+            return None
+        if not is_sealed(key, sealed):
+            raise KVRowDamaged(key)
+        return sealed[ROW_SUM_BYTES:]
 
     def scan_nowait(self, begin: bytes, end: bytes, limit: int, reverse: bool) -> list[tuple[bytes, bytes]]:
         """See `ReadTxn.scan`."""
@@ -92,17 +102,27 @@ class Snapshot:
                 for row in islice(cursor.iterprev(), limit):
                     if row[0] < begin:
                         break
-                    found.append(row)
+                    found.append(_unseal(row))
             else:
                 if not cursor.set_range(begin[:_PROBE_BYTES_MAX]):
                     return found
                 for row in islice(cursor.iternext(), limit):
                     if row[0] >= end:
                         break
-                    found.append(row)
+                    found.append(_unseal(row))
         except lmdb.Error as why:
-            raise error(Code.DISK, f"scanning the key-value store: {why}") from why
+            raise _explain(why, "scanning") from why
+        if self.damage:
+            self._require_whole(begin, end, found if len(found) == limit else None, reverse)
         return found
+
+    def _require_whole(self, begin: bytes, end: bytes, full: list[tuple[bytes, bytes]] | None, reverse: bool) -> None:
+        """Nothing is missing from what was scanned: from a range, or from its part up to the last row of a `full` answer."""
+        if full and reverse:
+            begin = full[-1][0]
+        elif full:
+            end = full[-1][0] + b"\0"
+        self.damage.require_whole(begin, end)
 
     def close(self) -> None:
         """Let the pages of this state be reused. Reading from it is an error afterwards.
@@ -162,12 +182,28 @@ class Overlay:
 
     def put(self, key: bytes, value: bytes) -> None:
         check_row(key, value)
+        if self._snapshot.damage:
+            self._snapshot.damage.require_writable(key)
         self._rows[key] = value
 
     def delete(self, key: bytes) -> None:
         check_key(key)
+        if self._snapshot.damage:
+            self._snapshot.damage.require_writable(key)
         self._rows[key] = None
 
 
 def _ended(*_: object) -> NoReturn:
     raise error(Code.SHUTTING_DOWN, "the transaction has ended")
+
+
+def _unseal(row: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+    key, sealed = row
+    if not is_sealed(key, sealed):
+        raise KVRowDamaged(key)
+    return key, sealed[ROW_SUM_BYTES:]
+
+
+def _explain(why: lmdb.Error, what: str) -> FS3Error:
+    code = Code.DATA_LOSS if isinstance(why, lmdb.CorruptedError | lmdb.PageNotFoundError) else Code.DISK
+    return error(code, f"{what} the key-value store: {why}")
