@@ -19,7 +19,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+from fs3.base.units import GIB
 from fs3.drivers.lmdb.page_file import DamagedRow, FileDamaged, PageFile, describe_tree, is_layout_known
+
+lmdb_opening_check_bytes_max = 1 * GIB
+"""A larger file is not read completely before it is used: its pages of rows are left to the scrub, all others are looked at."""
 
 damaged_rows_max = 1000
 """Of one file; with more of them, the file as a whole is damaged."""
@@ -39,7 +43,8 @@ class FileReport(NamedTuple):
 def check_file(path: Path, sealed: bytes = b"", state: int | None = None) -> FileReport:
     """Look at everything in the newest state of a file that nobody writes, or in a state that a read transaction holds.
 
-    `sealed` names the tree whose rows carry sums. Raises FileDamaged naming the first page that is wrong, StateReplaced, OSError
+    `sealed` names the tree whose rows carry sums; in a file of more than `lmdb_opening_check_bytes_max` not these, but only the
+    pages that lead to them. Raises FileDamaged naming the first page that is wrong, StateReplaced, OSError
     when it cannot be read.
     """
     if not is_layout_known():
@@ -64,7 +69,8 @@ def _check(file: PageFile, sealed: bytes, state: int | None) -> FileReport:
             tree = describe_tree(key, value)
             if key == sealed:
                 count = tree.entries
-            for leaf in file.leaves(tree, sealed=key == sealed):
+            whole = key != sealed or file.bytes <= lmdb_opening_check_bytes_max
+            for leaf in file.leaves(tree, sealed=key == sealed, whole=whole):
                 damaged += leaf.damaged
                 if len(damaged) > damaged_rows_max:
                     raise FileDamaged(f"more than {damaged_rows_max} of {tree.name} are not what was written")

@@ -411,7 +411,7 @@ class LmdbKV:
         finally:
             held.release()
         if found is None:
-            return KVScrubStep(begin or None, 0, 0)
+            return KVScrubStep(begin, 0, 0)
         known = {*self._damage.rows}
         self._damage.replace(found.begin, found.end, found.damaged)
         for row in found.damaged:

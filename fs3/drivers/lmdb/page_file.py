@@ -93,7 +93,7 @@ class PageFile:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._size = os.fstat(fd).st_size
+        self.bytes = os.fstat(fd).st_size
         self.page_bytes = 4096
         self.last = 0
         """The last page of the state."""
@@ -136,7 +136,7 @@ class PageFile:
             raise FileDamaged("its two meta pages differ in the size of a page")
         if free.flags != _INTEGER_KEYS or main.flags:
             raise FileDamaged(f"its flags are {free.flags:#x} and {main.flags:#x}")
-        pages = -(-self._size // self.page_bytes)
+        pages = -(-self.bytes // self.page_bytes)
         if self.last < 1 or self.last >= pages + _SLACK_PAGES:
             raise FileDamaged(f"its last page is {self.last}, the file has {pages}")
         return free, main
@@ -147,7 +147,7 @@ class PageFile:
     def _meta(self, number: int) -> tuple[Tree, Tree, int, int]:
         page = os.pread(self._fd, _HEAD + _META.size + 2 * _TREE.size + _LAST.size, number * self.page_bytes)
         if len(page) < _HEAD + _META.size + 2 * _TREE.size + _LAST.size:
-            raise FileDamaged(f"the file has {self._size} bytes, meta page {number} is missing")
+            raise FileDamaged(f"the file has {self.bytes} bytes, meta page {number} is missing")
         _, _, flags, _, _ = _PAGE.unpack_from(page)
         magic, version, _, _ = _META.unpack_from(page, _HEAD)
         if flags != _META_PAGE or magic != _MAGIC or version != _VERSION:
@@ -160,9 +160,9 @@ class PageFile:
 
     # --- trees -------------------------------------------------------------------------------------------------------
 
-    def leaves(self, tree: Tree, *, sealed: bool = False, begin: bytes = b"") -> Iterator[Leaf]:
+    def leaves(self, tree: Tree, *, sealed: bool = False, begin: bytes = b"", whole: bool = True) -> Iterator[Leaf]:
         """The pages of rows of a tree in key order, from the one on which `begin` has its place; with all values when these
-        carry sums. Everything on the way is looked at. Raises FileDamaged."""
+        carry sums. Everything on the way is looked at; unless it is to be `whole`, no pages of rows. Raises FileDamaged."""
         integers = tree.flags & _INTEGER_KEYS
         if tree.flags & ~_INTEGER_KEYS:
             raise FileDamaged(f"{tree.name} have flags {tree.flags:#x}")
@@ -178,6 +178,9 @@ class PageFile:
         while todo:
             number, depth, low, high = todo.pop()
             leaf = depth == tree.depth
+            if leaf and not whole:
+                self._use(number, 1, tree.name)
+                continue
             page = self._page(number, 1, _LEAF if leaf else _BRANCH, tree.name)
             nodes = self._nodes(number, page, leaf=leaf, least=1 if leaf or integers else 2)
             keys = [node[0] for node in nodes]
@@ -205,7 +208,7 @@ class PageFile:
                 end = keys[index + 1] if index + 1 < len(keys) else high
                 if end is None or end > begin:
                     todo.append((child, depth + 1, keys[index] or None, end))
-        if self.used is not None and counts != [tree.branches, tree.leaves, tree.overflows, tree.entries]:
+        if self.used is not None and whole and counts != [tree.branches, tree.leaves, tree.overflows, tree.entries]:
             raise FileDamaged(
                 f"{tree.name} have {counts} branches, leaves, overflow pages and entries, not "
                 f"{[tree.branches, tree.leaves, tree.overflows, tree.entries]}"
@@ -227,20 +230,24 @@ class PageFile:
 
     def _page(self, number: int, pages: int, flags: int, name: str) -> bytes:
         """The bytes of a page, that nothing else refers to."""
+        self._use(number, pages, name)
+        size = pages * self.page_bytes
+        page = os.pread(self._fd, size, number * self.page_bytes)
+        if len(page) < size:
+            raise FileDamaged(f"page {number} of {name} is missing, the file has {self.bytes} bytes")
+        found, _, found_flags, _, _ = _PAGE.unpack_from(page)
+        if found != number or found_flags != flags:
+            raise FileDamaged(f"page {number} of {name} says that it is page {found} with flags {found_flags:#x}, not {flags:#x}")
+        return page
+
+    def _use(self, number: int, pages: int, name: str) -> None:
+        """Something refers to pages."""
         if not 2 <= number <= self.last + 1 - pages:
             raise FileDamaged(f"{name} refer to page {number}, the last one is {self.last}")
         if self.used is not None:
             if any(self.used[number : number + pages]):
                 raise FileDamaged(f"{name} refer to page {number}, and so does something else")
             self.used[number : number + pages] = b"\1" * pages
-        size = pages * self.page_bytes
-        page = os.pread(self._fd, size, number * self.page_bytes)
-        if len(page) < size:
-            raise FileDamaged(f"page {number} of {name} is missing, the file has {self._size} bytes")
-        found, _, found_flags, _, _ = _PAGE.unpack_from(page)
-        if found != number or found_flags != flags:
-            raise FileDamaged(f"page {number} of {name} says that it is page {found} with flags {found_flags:#x}, not {flags:#x}")
-        return page
 
     def _nodes(self, number: int, page: bytes, *, leaf: bool, least: int) -> list[Node]:
         """(key, value or page, flags) of each node."""
