@@ -7,7 +7,7 @@ functions run concurrently and are repeated on conflict. An operation therefore 
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, Self
 
 from fs3.base.errors import FS3Error
 from fs3.base.status import Code
@@ -30,6 +30,10 @@ class KVRowDamaged(FS3Error):
         return (KVRowDamaged, (self.key, self.damaged))
 
 
+DAMAGED_VALUE = b"\xc1"
+"""What a tolerant transaction shows of a damaged row: nothing that msgpack can read, so it is a row that cannot be read."""
+
+
 class ReadTxn(Protocol):
     """A consistent view of the store. Its methods raise KVRowDamaged: what is damaged is never shown, and never absent."""
 
@@ -39,6 +43,11 @@ class ReadTxn(Protocol):
 
     async def scan(self, begin: bytes, end: bytes, limit: int, *, reverse: bool = False) -> list[tuple[bytes, bytes]]:
         """At most `limit` rows with begin <= key < end, in key order (or in reverse, from the last)."""
+        ...
+
+    def tolerant(self) -> Self:
+        """The same view, for who looks for damage in order to repair it: damaged rows, and those that may be missing beside them,
+        have the value DAMAGED_VALUE and raise nothing."""
         ...
 
 

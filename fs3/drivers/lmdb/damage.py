@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 
 from fs3.core.txn import KVRowDamaged
 from fs3.drivers.lmdb.page_file import DamagedRow
+
+log = logging.getLogger("fs3.lmdb")
 
 
 class KnownDamage:
@@ -18,6 +21,12 @@ class KnownDamage:
 
     def __bool__(self) -> bool:
         return bool(self.rows)
+
+    def note(self, key: bytes) -> None:
+        """A damaged row was met under a key. What may be missing beside it is known once the scrub has looked at its page."""
+        if key not in self.rows:
+            log.error("row %r is damaged", key)
+            self.rows[key] = DamagedRow(key, key, key + b"\0")
 
     def require_absent(self, key: bytes) -> None:
         """The key was not found. Raises KVRowDamaged where it may be there nevertheless."""

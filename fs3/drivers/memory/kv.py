@@ -10,14 +10,15 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Coroutine
-from typing import Any, TypeVar, cast
+from copy import copy
+from typing import Any, Self, TypeVar, cast
 
 from fs3.base.checksum import ROW_SUM_BYTES, is_sealed, seal_row
 from fs3.base.coroutines import run
 from fs3.base.errors import error
 from fs3.base.limits import transactions_per_commit_max, transactions_waiting_max
 from fs3.base.status import Code
-from fs3.core.txn import KVRowDamaged
+from fs3.core.txn import DAMAGED_VALUE, KVRowDamaged
 from fs3.drivers.memory.sorted_rows import SortedRows
 from fs3.ports.kv import OnDone, ReadOp, WriteOp, check_key, check_row, future_callback
 
@@ -141,19 +142,33 @@ class MemoryKV:
 
 
 class _ReadTxn:
-    __slots__ = ("_rows",)
+    __slots__ = ("_rows", "_tolerant")
 
     def __init__(self, rows: SortedRows) -> None:
         self._rows = rows
+        self._tolerant = False
 
     async def get(self, key: bytes) -> bytes | None:
         """The value of a key, None when absent."""
         sealed = self._rows.values.get(key)
-        return None if sealed is None else _unseal(key, sealed)
+        return None if sealed is None else self._unseal(key, sealed)
 
     async def scan(self, begin: bytes, end: bytes, limit: int, *, reverse: bool = False) -> list[tuple[bytes, bytes]]:
         """At most `limit` rows with begin <= key < end."""
-        return [(key, _unseal(key, sealed)) for key, sealed in self._rows.scan(begin, end, limit, reverse=reverse)]
+        return [(key, self._unseal(key, sealed)) for key, sealed in self._rows.scan(begin, end, limit, reverse=reverse)]
+
+    def tolerant(self) -> Self:
+        """See `ReadTxn`."""
+        other = copy(self)
+        other._tolerant = True
+        return other
+
+    def _unseal(self, key: bytes, sealed: bytes) -> bytes:
+        if is_sealed(key, sealed):
+            return sealed[ROW_SUM_BYTES:]
+        if self._tolerant:
+            return DAMAGED_VALUE
+        raise KVRowDamaged(key)
 
     def end(self) -> None:
         """A caller that kept the transaction beyond its operation gets an AttributeError instead of later rows."""
@@ -186,9 +201,3 @@ class _Txn(_ReadTxn):
                 self._rows.delete(key)
             else:
                 self._rows.put(key, before)
-
-
-def _unseal(key: bytes, sealed: bytes) -> bytes:
-    if not is_sealed(key, sealed):
-        raise KVRowDamaged(key)
-    return sealed[ROW_SUM_BYTES:]

@@ -218,7 +218,7 @@ class TestScrub:
                 if seal_row(KEYS[501], value_of(KEYS[501])) in whole[at : at + PAGE]:
                     out.seek(at)
                     out.write(bytes(PAGE))
-        with pytest.raises(FS3Error, match="page .* docs/metadata-recovery.md"):
+        with pytest.raises(FS3Error, match=r"page .* docs/metadata-recovery.md"):
             await scrub_all(kv)
         assert kv.failure.code is Code.DATA_LOSS
         for refused in (kv.read(get(KEYS[501])), kv.transact(puts({b"a": b"1"})), kv.scrub(b"")):

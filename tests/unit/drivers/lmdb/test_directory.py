@@ -111,7 +111,7 @@ def test_a_foreign_environment_is_refused(tmp_path):
 
 def test_a_file_that_is_no_environment_is_refused(tmp_path):
     (tmp_path / "data.mdb").write_bytes(b"hello" * 5000)
-    with pytest.raises(FS3Error, match="is damaged.*not an LMDB file.*copy") as refused:
+    with pytest.raises(FS3Error, match=r"is damaged.*not an LMDB file.*copy") as refused:
         LmdbKV.open(tmp_path)
     assert refused.value.code is Code.DATA_LOSS
     assert str(tmp_path) in str(refused.value)
