@@ -153,6 +153,16 @@ class Environment:
         except lmdb.Error as why:
             raise self.explain(why) from why
 
+    def copy_to(self, directory: Path) -> None:
+        """Write the newest state into an existing directory, without free pages. On any thread; others may write meanwhile.
+
+        Raises FS3Error.
+        """
+        try:
+            self._env.copy(str(directory), compact=True)
+        except lmdb.Error as why:
+            raise self.explain(why) from why
+
     def begin_write(self) -> Any:
         """A write transaction; waits until no process has one. All on one thread. Raises lmdb.Error as `begin_read`."""
         return self._env.begin(write=True, db=self._rows)

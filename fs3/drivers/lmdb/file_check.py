@@ -40,24 +40,24 @@ class FileReport(NamedTuple):
     """In that tree."""
 
 
-def check_file(path: Path, sealed: bytes = b"", state: int | None = None) -> FileReport:
+def check_file(path: Path, sealed: bytes = b"", state: int | None = None, *, everything: bool = False) -> FileReport:
     """Look at everything in the newest state of a file that nobody writes, or in a state that a read transaction holds.
 
     `sealed` names the tree whose rows carry sums; in a file of more than `lmdb_opening_check_bytes_max` not these, but only the
-    pages that lead to them. Raises FileDamaged naming the first page that is wrong, StateReplaced, OSError
-    when it cannot be read.
+    pages that lead to them, unless `everything` is asked for. Raises FileDamaged naming the first page that is wrong,
+    StateReplaced, OSError when it cannot be read.
     """
     if not is_layout_known():
         return FileReport((), 0, ())
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_WILLNEED)
-        return _check(PageFile(fd), sealed, state)
+        return _check(PageFile(fd), sealed, state, everything=everything)
     finally:
         os.close(fd)
 
 
-def _check(file: PageFile, sealed: bytes, state: int | None) -> FileReport:
+def _check(file: PageFile, sealed: bytes, state: int | None, *, everything: bool) -> FileReport:
     free, main = file.find_state(state)
     file.used = used = bytearray(file.last + 1)
     used[0] = used[1] = 1
@@ -69,7 +69,7 @@ def _check(file: PageFile, sealed: bytes, state: int | None) -> FileReport:
             tree = describe_tree(key, value)
             if key == sealed:
                 count = tree.entries
-            whole = key != sealed or file.bytes <= lmdb_opening_check_bytes_max
+            whole = everything or key != sealed or file.bytes <= lmdb_opening_check_bytes_max
             for leaf in file.leaves(tree, sealed=key == sealed, whole=whole):
                 damaged += leaf.damaged
                 if len(damaged) > damaged_rows_max:

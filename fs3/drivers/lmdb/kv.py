@@ -429,6 +429,13 @@ class LmdbKV:
         """See `ScrubbedKV`."""
         return self._failure
 
+    async def copy_to(self, directory: Path) -> None:
+        """Write everything committed, as one state, into an existing empty directory. Raises FS3Error.
+
+        The map must not grow meanwhile, so it is for a process that writes nothing.
+        """
+        await asyncio.to_thread(self._environment.copy_to, directory)
+
     # --- the rest -----------------------------------------------------------------------------------------------------
 
     def measure_used_bytes(self) -> int:
