@@ -23,7 +23,7 @@ are."""
 
 def first_id_at(wall_ns: int) -> int:
     """What a namespace that is restored at this moment goes on from."""
-    return wall_ns // SECOND * inode_ids_per_second_max
+    return wall_ns * inode_ids_per_second_max // SECOND
 
 
 async def next_id(txn: ReadTxn) -> int:
