@@ -1,4 +1,4 @@
-"""Reads a key-value store back, slowly and for ever, so that damage is found before somebody needs what it has hit."""
+"""Reads a key-value store back, slowly and for ever, so that damage is found before it is met."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ store_scrub_bytes_per_second = 256 * KIB
 """Read back of one store: a hundredth of a core, and a gigabyte in little more than an hour."""
 store_scrub_pass_ns_min = 10 * MINUTE
 """From the beginning of one pass over a store to that of the next, at least."""
+store_scrub_damaged_pass_ns_min = 10 * SECOND
+"""The same while damage is known: another process on the store may have repaired it."""
 _PAUSE_AFTER_ERROR_NS = 1 * MINUTE
 
 
@@ -68,5 +70,6 @@ class StoreScrub:
                 following = step.next
                 await asyncio.sleep(step.bytes / store_scrub_bytes_per_second)
             self.passes += 1
-            rest_ns = began_at + store_scrub_pass_ns_min - self._clock.now()
+            pass_ns_min = store_scrub_damaged_pass_ns_min if self._kv.damaged_rows else store_scrub_pass_ns_min
+            rest_ns = began_at + pass_ns_min - self._clock.now()
             await asyncio.sleep(max(rest_ns, 0) / SECOND)

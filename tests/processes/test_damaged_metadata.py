@@ -1,4 +1,4 @@
-"""Damage to the metadata of a running cluster is EIO and shown by `fs3 status`; the document's commands repair it and put back a copy."""
+"""Damaged metadata of a cluster are EIO and shown by `fs3 status`; the document's commands repair them and put back a copy."""
 
 from __future__ import annotations
 

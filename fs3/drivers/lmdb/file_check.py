@@ -41,7 +41,7 @@ class FileReport(NamedTuple):
 
 
 def check_file(path: Path, sealed: bytes = b"", state: int | None = None, *, everything: bool = False) -> FileReport:
-    """Look at everything in the newest state of a file that nobody writes, or in a state that a read transaction holds.
+    """Look at everything in the newest state of a file that is not being written, or in a state that a read transaction holds.
 
     `sealed` names the tree whose rows carry sums; in a file of more than `lmdb_opening_check_bytes_max` not these, but only the
     pages that lead to them, unless `everything` is asked for. Raises FileDamaged naming the first page that is wrong,

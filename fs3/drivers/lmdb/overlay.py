@@ -83,7 +83,7 @@ class Snapshot:
         except lmdb.Error as why:
             raise _explain(why, "reading") from why
         if sealed is None:
-            return self._explain_absence(key) if self.damage else None
+            return self._value_of_absent(key) if self.damage else None
         return sealed[ROW_SUM_BYTES:] if is_sealed(key, sealed) else self._damaged_value(key)
 
     def scan_nowait(self, begin: bytes, end: bytes, limit: int, reverse: bool) -> list[tuple[bytes, bytes]]:
@@ -130,7 +130,7 @@ class Snapshot:
             return DAMAGED_VALUE
         raise KVRowDamaged(key)
 
-    def _explain_absence(self, key: bytes) -> bytes | None:
+    def _value_of_absent(self, key: bytes) -> bytes | None:
         try:
             self.damage.require_absent(key)
         except KVRowDamaged:
