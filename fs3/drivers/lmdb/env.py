@@ -32,7 +32,7 @@ _STATES_TRIED_MAX = 16
 _DAMAGED = (lmdb.InvalidError, lmdb.CorruptedError, lmdb.PageNotFoundError, FileDamaged)
 """What says that the file is not what was written."""
 _READERS_MAX = 126
-"""Snapshots of all processes together; one has up to three."""
+"""Snapshots of all processes together; one has up to four."""
 _NO_ROOM = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT))
 """Texts of ENOSPC, EFBIG and EDQUOT: py-lmdb gives a class to the first only."""
 

@@ -90,7 +90,8 @@ class KVTests(ABC):
 
             assert isinstance(await failure(asyncio.ensure_future(kv.transact(op))), KVRowDamaged)
             assert await kv.read(get(b"x")) is None
-            await kv.transact(puts({b"c": None}))
+            deleted: dict[bytes, bytes | None] = {b"c": None}
+            await kv.transact(puts(deleted))
             assert await read_all_rows(kv) == [(b"a", b"1"), (b"e", b"2")], "deleted, and so repaired"
         finally:
             await kv.close()

@@ -53,7 +53,7 @@ CHILD = """
     async def main():
         prng = Prng(int(os.environ.get("DAMAGE_SEED", "3")))
         counts = {"refused to open": 0, "some names refused": 0, "no harm": 0}
-        for trial in range(int(os.environ.get("DAMAGE_TRIALS", "30"))):
+        for trial in range(int(os.environ.get("DAMAGE_TRIALS", "20"))):
             rotten = bytearray(whole)
             page = used[prng.below(len(used))]
             if prng.below(5) == 0:

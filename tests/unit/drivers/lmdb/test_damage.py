@@ -88,7 +88,7 @@ CHILD = """
     async def main():
         prng = Prng(int(os.environ.get("DAMAGE_SEED", "7")))
         counts = {"refused to open": 0, "some rows refused": 0, "no harm": 0}
-        for trial in range(int(os.environ.get("DAMAGE_TRIALS", "250"))):
+        for trial in range(int(os.environ.get("DAMAGE_TRIALS", "120"))):
             rotten = bytearray(whole)
             page = used[prng.below(len(used))]
             how = prng.below(10)
@@ -126,7 +126,7 @@ def test_damage_at_random_places_is_answered_as_damage(made):
     )
     assert done.returncode == 0, done.stdout[-200:] + done.stderr
     counts = eval(done.stdout.splitlines()[-1])
-    assert min(counts.values()) > 10, counts
+    assert min(counts.values()) > 4, counts
 
 
 async def test_a_row_that_rotted_is_refused_and_the_others_are_not(made):
@@ -175,6 +175,28 @@ def test_a_store_whose_file_is_gone_is_not_a_new_one(made, content):
     with pytest.raises(FS3Error, match=r"gone or empty.*docs/metadata-recovery.md") as refused:
         LmdbKV.open(made)
     assert refused.value.code is Code.DATA_LOSS
+
+
+def test_rows_whose_name_has_changed_are_not_made_anew(made):
+    file = made / "data.mdb"
+    file.write_bytes(file.read_bytes().replace(b"rows", b"rowr"))
+    with pytest.raises(FS3Error, match=r"damaged.*the rows are not among") as refused:
+        LmdbKV.open(made)
+    assert refused.value.code is Code.DATA_LOSS
+
+
+def test_a_state_that_a_meta_page_forgets_is_not_taken_back(made):
+    """LMDB goes by the meta page that says the higher number: a rotten one would undo the last commit."""
+    whole = (made / "data.mdb").read_bytes()
+    at = 16 + 24 + 2 * 48 + 8
+    states = [int.from_bytes(whole[page * PAGE + at : page * PAGE + at + 8], "little") for page in (0, 1)]
+    newest = states.index(max(states))
+    for wrong in (1, 64):
+        rotten = bytearray(whole)
+        rotten[newest * PAGE + at : newest * PAGE + at + 8] = (max(states) ^ wrong).to_bytes(8, "little")
+        (made / "data.mdb").write_bytes(rotten)
+        with pytest.raises(FS3Error, match="meta pages are of the states"):
+            LmdbKV.open(made)
 
 
 class TestScrub:
