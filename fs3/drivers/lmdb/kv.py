@@ -51,13 +51,16 @@ from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.drivers.lmdb.batch import CommitBatch, KVStats, fail_batch
 from fs3.drivers.lmdb.commit_thread import CommitOutcome, CommitReceipt, CommitThread, LockGrant
+from fs3.drivers.lmdb.damage import KnownDamage
 from fs3.drivers.lmdb.env import Environment
 from fs3.drivers.lmdb.overlay import NO_STATE, Overlay
+from fs3.drivers.lmdb.page_file import FileDamaged
+from fs3.drivers.lmdb.scrub import scrub_pages
 from fs3.drivers.lmdb.snapshots import Snapshots
 from fs3.drivers.lmdb.trouble import OnGivenUp, StoreTrouble
 from fs3.drivers.lmdb.write_lock import WriteLockTimer
 from fs3.ports.clock import Clock
-from fs3.ports.kv import OnDone, ReadOp, WriteOp, future_callback
+from fs3.ports.kv import KVScrubStep, OnDone, ReadOp, WriteOp, future_callback
 
 log = logging.getLogger("fs3.lmdb")
 
@@ -69,7 +72,7 @@ lmdb_slow_commit_ns = 2 * SECOND
 
 T = TypeVar("T")
 _KIND = "kv"
-_VERSION = 1
+_VERSION = 2
 
 
 class LmdbKV:
@@ -80,7 +83,8 @@ class LmdbKV:
         self._environment = environment
         self._clock = clock
         self._trouble = StoreTrouble(environment.directory, on_given_up)
-        self._snapshots = Snapshots(environment)
+        self._damage = KnownDamage(environment.damaged)
+        self._snapshots = Snapshots(environment, self._damage)
         self._writer = CommitThread(environment)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._inbox: deque[tuple[WriteOp[Any], OnDone[Any]]] = deque()
@@ -98,6 +102,8 @@ class LmdbKV:
         """The state after our last commit."""
         self._stranded_reads: list[tuple[ReadOp[Any], OnDone[Any]]] = []
         """Reads that need a larger map while the writer is at work in the old one."""
+        self._is_unreadable = False
+        """A page is damaged: LMDB must follow nothing in the file any more."""
         self._closing = False
         self._idle: asyncio.Future[None] | None = None
         self.stats = KVStats()
@@ -123,7 +129,8 @@ class LmdbKV:
         `lock_lease_ns`: see `WriteLock`; the same for all processes of the store. `on_given_up` is called once, when the store
         has not worked for so long that it never will. Raises FS3Error: BUSY when this process has the directory open already (or
         another one has it for itself), or the write lock cannot be had; UNSUPPORTED for a directory of another version or
-        program; NO_SPACE; DISK when it cannot be read.
+        program; NO_SPACE; DISK when it cannot be read; DATA_LOSS when its pages are damaged. Single rows that are damaged do not
+        keep it from being opened: they, and what may be missing beside them, are answered DATA_LOSS.
         """
         environment = Environment(
             Path(path), _KIND, _VERSION, map_bytes=map_bytes, map_bytes_max=map_bytes_max, lock_lease_ns=lock_lease_ns
@@ -135,7 +142,7 @@ class LmdbKV:
     def submit_read(self, op: ReadOp[T], done: OnDone[T]) -> None:
         """See the port. `done` is called before this returns, but in the one moment when another process has outgrown the map
         and this one is committing."""
-        if self._closing:
+        if self._closing or self._is_unreadable:
             done(None, self._refusal())
             return
         try:
@@ -151,7 +158,7 @@ class LmdbKV:
 
     async def read(self, op: ReadOp[T]) -> T:
         """See the port."""
-        if self._closing:
+        if self._closing or self._is_unreadable:
             raise self._refusal()
         try:
             self._snapshots.renew()
@@ -318,6 +325,8 @@ class LmdbKV:
 
     def _on_committed(self, batch: CommitBatch, state: int) -> None:
         counters = self.stats
+        if self._damage:
+            self._damage.forget(batch.writes.rows)
         if batch.writes.rows:
             counters.commits += 1
             counters.rows += len(batch.writes.rows)
@@ -386,7 +395,7 @@ class LmdbKV:
         """The first time, all of the batch is tried again, unless it may have been stored after all. Raises `why` else."""
         is_first = not self._trouble.is_failing
         self._note_failure(why)
-        if not is_first:
+        if not is_first or self._is_unreadable:
             raise why
         self._reopen()
         if self._snapshots.base.state != self._committing_state:
@@ -394,6 +403,10 @@ class LmdbKV:
         self._requeue(batch)
 
     def _note_failure(self, why: FS3Error) -> None:
+        if why.code is Code.DATA_LOSS:
+            self._is_unreadable = True
+            self._trouble.note_damage(why)
+            return
         assert self._loop is not None
         self._trouble.note_failure(int(self._loop.time() * SECOND), why)
 
@@ -426,6 +439,49 @@ class LmdbKV:
         grown = self._environment.grow()
         self._snapshots.reopen()
         return grown
+
+    # --- damage -------------------------------------------------------------------------------------------------------
+
+    async def scrub(self, begin: bytes) -> KVScrubStep:
+        """See `ScrubbedKV`."""
+        if self._closing or self._is_unreadable:
+            raise self._refusal()
+        environment = self._environment
+        held = environment.hold_state()
+        try:
+            found = await asyncio.to_thread(scrub_pages, environment.file, environment.rows_name, held.state, begin)
+        except FileDamaged as why:
+            self._fail_waiting(environment.explain(why))
+            raise self._refusal() from why
+        except OSError as why:
+            raise error(Code.DISK, f"reading the key-value store: {why.strerror}", str(environment.file)) from why
+        finally:
+            held.release()
+        if found is None:
+            return KVScrubStep(begin, 0, 0)
+        known = {*self._damage.rows}
+        self._damage.replace(found.begin, found.end, found.damaged)
+        for row in found.damaged:
+            if row.key not in known:
+                log.error("%s: row %r is damaged", environment.directory, row.key)
+        return KVScrubStep(found.end, found.bytes, found.rows)
+
+    @property
+    def damaged_rows(self) -> tuple[bytes, ...]:
+        """See `ScrubbedKV`."""
+        return tuple(self._damage.rows)
+
+    @property
+    def failure(self) -> FS3Error | None:
+        """See `ScrubbedKV`."""
+        return self._trouble.failure
+
+    async def copy_to(self, directory: Path) -> None:
+        """Write everything committed, as one state, into an existing empty directory. Raises FS3Error.
+
+        The map must not grow meanwhile, so it is for a process that writes nothing.
+        """
+        await asyncio.to_thread(self._environment.copy_to, directory)
 
     # --- the rest -----------------------------------------------------------------------------------------------------
 

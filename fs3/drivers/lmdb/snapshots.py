@@ -7,6 +7,7 @@ import asyncio
 import lmdb
 
 from fs3.base.units import MILLISECOND, SECOND
+from fs3.drivers.lmdb.damage import KnownDamage
 from fs3.drivers.lmdb.env import Environment
 from fs3.drivers.lmdb.overlay import Snapshot
 
@@ -20,9 +21,11 @@ class Snapshots:
     Both are closed while the store is idle, since no process can use those pages again that a snapshot of any process shows.
     """
 
-    def __init__(self, environment: Environment) -> None:
+    def __init__(self, environment: Environment, damage: KnownDamage) -> None:
+        """`damage`: what every snapshot knows of, whenever it became known."""
         self._environment = environment
-        self.newest = self.base = Snapshot(environment.begin_read())
+        self._damage = damage
+        self.newest = self.base = Snapshot(environment.begin_read(), damage)
         self.busy = False
         """The writer is at work: the map cannot be moved, and `base` has to stay."""
         self._used = False
@@ -46,7 +49,7 @@ class Snapshots:
             return
         except lmdb.Error as why:
             raise self._environment.explain(why) from why
-        self.newest = Snapshot(txn)
+        self.newest = Snapshot(txn, self._damage)
         if newest is not self.base:
             newest.close()
         if self._close_timer is None:
@@ -73,7 +76,7 @@ class Snapshots:
                 txn = self._environment.begin_read()
         except lmdb.Error as why:
             raise self._environment.explain(why) from why
-        self.newest = self.base = Snapshot(txn)
+        self.newest = self.base = Snapshot(txn, self._damage)
         if self._close_timer is None:
             self._schedule_close()
 

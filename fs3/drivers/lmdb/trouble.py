@@ -54,6 +54,12 @@ class StoreTrouble:
             log.critical("%s: %s, for %d s now; it is given up", self._directory, why.strerror, (now - self._since) // SECOND)
             self._on_given_up(why)
 
+    def note_damage(self, why: FS3Error) -> None:
+        """What is stored is damaged: no attempt makes it better. Nothing more is written, and the process stays to say so."""
+        if self.failure is None:
+            self.failure = why
+            log.error("%s: %s; no further write is accepted", self._directory, why.strerror)
+
     def end(self) -> None:
         """Something was written."""
         if self._is_full or self._since is not None:

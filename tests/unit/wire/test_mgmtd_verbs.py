@@ -122,7 +122,7 @@ def test_questions_survive() -> None:
 STATUS = ClusterStatus(
     software="0.1.0",
     routing=ROUTING,
-    nodes=(NodeStatus(NODES[0], 2 * SECOND, 300 * MILLISECOND), NodeStatus(NODES[1], -7 * MILLISECOND, None)),
+    nodes=(NodeStatus(NODES[0], 2 * SECOND, 300 * MILLISECOND), NodeStatus(NODES[1], -7 * MILLISECOND, None, "damaged")),
     targets=(
         TargetStatus(CHAIN.id, 2, CHAIN.slots[0], LocalState.UPTODATE, True, 10, 20, 30, "why", UPKEEP),
         TargetStatus(CHAIN.id, 2, CHAIN.slots[1], None, False),
