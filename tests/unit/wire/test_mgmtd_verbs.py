@@ -145,5 +145,5 @@ def test_a_status_that_does_not_fit_together_is_refused_by_field() -> None:
         status_from_pb(message)
     message.targets[1].local_state = 0  # type: ignore[assignment]
     message.silent_ms.pop()
-    with pytest.raises(InvalidArgument, match="2 leases and 1 ages of 2 nodes"):
+    with pytest.raises(InvalidArgument, match="2 leases, 1 ages and 2 problems of 2 nodes"):
         status_from_pb(message)
