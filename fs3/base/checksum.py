@@ -18,6 +18,8 @@ BLOCK_BYTES = 64 * KIB
 """Bytes per stored checksum."""
 PIECE_BYTES = 4 * KIB
 """Bytes per checksum of a small read."""
+ROW_SUM_BYTES = 4
+"""Of the sum that `seal_row` puts before a value."""
 
 _KEEP_LOCK = 0  # gil_release_mode of the crc32c package
 _POLYNOMIAL = 0x82F63B78  # reflected
@@ -104,6 +106,19 @@ def coarsen(sums: Sequence[int], offset: int, length: int, piece: int, coarse: i
 def digest_of(sums: Sequence[int]) -> int:
     """One number for a chunk's block checksums, for comparing replicas: CRC32C over them, 4 bytes little-endian each."""
     return crc32c(b"".join(value.to_bytes(4, "little") for value in sums))
+
+
+def seal_row(key: bytes, value: bytes) -> bytes:
+    """A row of a store as it is kept: its sum, then its value. The sum covers the key as well, so a row that rotted, or that a
+    rotten page shows under another key, is noticed when it is read."""
+    return int(_crc32c(value, _crc32c(key, 0, _KEEP_LOCK), _KEEP_LOCK)).to_bytes(ROW_SUM_BYTES, "little") + value
+
+
+def is_sealed(key: bytes, sealed: bytes) -> bool:
+    """The row is what `seal_row` made for this key; its value begins at `ROW_SUM_BYTES`."""
+    return len(sealed) >= ROW_SUM_BYTES and _crc32c(
+        sealed[ROW_SUM_BYTES:], _crc32c(key, 0, _KEEP_LOCK), _KEEP_LOCK
+    ) == int.from_bytes(sealed[:ROW_SUM_BYTES], "little")
 
 
 def _apply(matrix: tuple[int, ...], vector: int) -> int:

@@ -248,6 +248,9 @@ manager_probe_ns = 1 * SECOND
 manager_probe_pause_min_ns = 20 * MILLISECOND
 manager_probe_pause_max_ns = 200 * MILLISECOND
 """Between two tries of one address."""
+manager_lock_lease_ns = 1 * SECOND
+"""As `lmdb_lock_lease_ns`, in the managers' store. A primary that stands still with the write lock has lost it by the time
+another manager may take over, and so holds up nobody."""
 managers_max = 16
 nodes_max = 4096
 targets_per_node_max = 256
@@ -271,6 +274,8 @@ lmdb_map_bytes_default = 64 * GIB
 """Address space, not disk or memory."""
 lmdb_map_bytes_max = 1024 * GIB
 """How far a full map is grown."""
+lmdb_lock_lease_ns = lease_ns
+"""A process that has the write lock of a shared store and gives no sign for so long is killed by one that waits for it."""
 
 assert client_write_call_bytes <= client_write_bytes_max
 assert page_bytes_max + page_trailer_bytes <= block_bytes_max
@@ -298,6 +303,8 @@ assert 3 * heartbeat_ns <= lease_ns
 assert heartbeat_retry_ns < heartbeat_attempt_ns <= heartbeat_ns
 assert 3 * manager_renew_ns <= manager_lease_ns
 assert manager_lease_poll_ns <= manager_renew_ns
+# A primary takes the lock at the latest `manager_renew_ns` after the last renewal that others saw; they look 8 times a lease.
+assert manager_renew_ns + manager_lock_lease_ns + 2 * manager_lock_lease_ns // 8 <= manager_lease_ns + clock_drift_ns
 # When the primary dies right after it renewed, and a node's last acknowledged heartbeat is as old as it can be, the next
 # primary is there and found before the node's lease has run out.
 assert manager_lease_poll_ns + manager_lease_ns + clock_drift_ns + manager_probe_pause_max_ns + heartbeat_ns < lease_ns

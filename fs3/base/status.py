@@ -39,6 +39,7 @@ class Code(IntEnum):
     PROTOCOL = 109
     TOO_LARGE = 110
     SHUTTING_DOWN = 111
+    DATA_LOSS = 112
 
     NOT_FOUND = 201
     EXISTS = 202
@@ -138,4 +139,5 @@ _ERRNO = {
     Code.CHECKSUM: errno.EBADMSG,
     Code.NO_SPACE: errno.ENOSPC,
     Code.DISK: errno.EIO,
+    Code.DATA_LOSS: errno.EIO,
 }

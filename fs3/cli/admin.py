@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
+import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -255,3 +257,35 @@ def scrub(
         raise typer.Exit(NOT_CHECKED)
     if any(target["bad_chunks"] for target in found["targets"]):
         raise typer.Exit(FOUND)
+
+
+StoreDir = Annotated[
+    Path, typer.Argument(metavar="STORE", help="data directory of a cluster on this machine, or of a metadata store (--kv)")
+]
+CopyDir = Annotated[Path, typer.Argument(metavar="COPY", help="directory of the copy")]
+
+
+@app.command()
+def backup_meta(store: StoreDir, copy: CopyDir, as_json: AsJson = False) -> None:
+    """Copy the metadata into a new directory, as they are at one moment. The cluster may be in use."""
+    from fs3.cli.metadata_copy import back_up, store_of
+
+    made = back_up(store_of(store), copy)
+    if as_json:
+        print_json(msgspec.to_builtins(made))
+    else:
+        sys.stdout.write(f"{made.rows} rows, {format_size(made.bytes)}, are copied to {copy}\n")
+
+
+@app.command()
+def restore_meta(copy: CopyDir, store: StoreDir, as_json: AsJson = False) -> None:
+    """Put a copy in the place of a metadata store. Its metadata processes must be stopped; what was there is kept beside it."""
+    from fs3.cli.metadata_copy import put_back, store_of, when
+
+    done = put_back(copy, store_of(store), time.time_ns())
+    if as_json:
+        print_json(done)
+    else:
+        kept = f"; what was there is {done['replaced']}" if done["replaced"] else ""
+        sys.stdout.write(f"{done['store']} has the {done['rows']} rows of {when(done['made_at_ns'])}{kept}\n")
+        sys.stdout.write("start the cluster, then look at `fs3 admin fsck`: docs/metadata-recovery.md\n")

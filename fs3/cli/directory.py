@@ -30,6 +30,7 @@ from fs3.base.status import Code
 FORMAT = 1
 _SOCKET_PATH_MAX = 100
 """sockaddr_un holds 108 bytes; some are left for the name."""
+_LAST_LINE_BYTES_MAX = 4096
 
 
 @dataclass
@@ -170,6 +171,16 @@ class ClusterDirectory:
         """Where process `name` writes what it has to say."""
         return self.path / "log" / f"{name}.log"
 
+    def last_line(self, name: str) -> str:
+        """The last line process `name` wrote: why it ended, when it ended by itself."""
+        try:
+            with self.log_path(name).open("rb") as lines:
+                lines.seek(max(0, lines.seek(0, os.SEEK_END) - _LAST_LINE_BYTES_MAX))
+                said = lines.read().decode("utf-8", "replace").strip().splitlines()
+        except OSError:
+            return ""
+        return said[-1] if said else ""
+
     def socket_path(self, name: str) -> Path:
         """Local endpoint of a process: below DIR, or in the temporary directory when DIR's path is too long for a socket."""
         path = self.path / "run" / f"{name}.sock"
@@ -190,6 +201,8 @@ def acquire_process_lock(path: Path) -> int:
         holder = os.pread(handle, 32, 0).decode(errors="replace").strip() or "unknown"
         os.close(handle)
         raise error(Code.BUSY, f"already served by pid {holder}", str(path.parent)) from None
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, str(os.getpid()).encode(), 0)
+    pid = str(os.getpid()).encode()
+    # In place, and cut afterwards: this needs no room on a disk that is full.
+    os.pwrite(handle, pid, 0)
+    os.ftruncate(handle, len(pid))
     return handle

@@ -25,6 +25,7 @@ from fs3.drivers.os.clock import OsClock
 from fs3.drivers.os.data_directories import DataDirectories
 from fs3.model.routing import Role
 from fs3.runtime.incarnation import IncarnationFile
+from fs3.runtime.store_scrub import StoreScrub
 from fs3.services.meta.config import MetaConfig
 from fs3.services.meta.service import MetaService
 from fs3.services.mgmtd.service import MgmtdService
@@ -73,6 +74,9 @@ async def launch(path: Path) -> EmbeddedServices:
 
         state = LmdbKV.open(path / "mgmtd", clock=clock)
         stack.push_async_callback(state.close)
+        state_scrub = StoreScrub(state, clock)
+        stack.push_async_callback(state_scrub.stop)
+        state_scrub.start()
         config = MgmtdConfig(storage_nodes=1, replicas=1, targets_per_node=1)
         manager = MgmtdService(state, clock, config, os.urandom, sole=True)
         await manager.start()
@@ -94,6 +98,9 @@ async def launch(path: Path) -> EmbeddedServices:
 
         rows = LmdbKV.open(path / "meta", clock=clock)
         stack.push_async_callback(rows.close)
+        scrub = StoreScrub(rows, clock)
+        stack.push_async_callback(scrub.stop)
+        scrub.start()
         chunks = StorageClient(mgmtd, connector, clock, ClientId(os.urandom(16)))
         stack.push_async_callback(chunks.close)
         meta = MetaService(rows, clock, mgmtd, chunks, MetaConfig(), os.urandom)
@@ -101,7 +108,7 @@ async def launch(path: Path) -> EmbeddedServices:
         stack.push_async_callback((await transport.serve(_META, meta.bindings())).close)
         stack.push_async_callback(meta.stop)
         starts = IncarnationFile(path / "meta" / "incarnation")
-        member = Member(mgmtd, clock, starts, name="meta", role=Role.META)
+        member = Member(mgmtd, clock, starts, name="meta", role=Role.META, kept=scrub)
         await member.register(mgmtd.cluster, [_META], "", os.getpid())
         member.start()
         stack.push_async_callback(member.stop)

@@ -58,6 +58,9 @@ def _of_nodes(nodes: list[dict[str, Any]]) -> list[HealthProblem]:
     found = [
         HealthProblem(ClusterHealth.DEGRADED, f"node {node['name']} {why_dead(node)}") for node in nodes if not node["alive"]
     ]
+    found += [
+        HealthProblem(ClusterHealth.DEGRADED, f"node {node['name']}: {node['problem']}") for node in nodes if node["problem"]
+    ]
     if not any(node["alive"] for node in metas):
         found.append(HealthProblem(ClusterHealth.DOWN, "no metadata node is alive: files cannot be opened"))
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -21,11 +22,22 @@ class ServiceRole(StrEnum):
 
 @dataclass
 class Shutdown:
-    """How the process is being stopped."""
+    """When, how and why the process is being stopped."""
+
+    requested: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once it is to stop."""
+    failure: BaseException | None = None
+    """Why it cannot do its duty any more: it stops, and ends with this reason."""
 
     hand_over: bool = True
     """The others go on, and take over at once what this process had. Not so when all processes of a cluster stop together:
     then everything stays as it is, so that it is the same when they start again."""
+
+    def fail(self, why: BaseException) -> None:
+        """The process cannot do its duty any more. The first reason counts."""
+        if self.failure is None:
+            self.failure = why
+        self.requested.set()
 
 
 @dataclass(frozen=True)

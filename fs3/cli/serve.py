@@ -67,7 +67,7 @@ def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
 
 
 async def _run(options: ServeOptions, ready_fd: int | None) -> None:
-    stopping = asyncio.Event()
+    stopping = options.shutdown.requested
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
@@ -86,6 +86,7 @@ async def _run(options: ServeOptions, ready_fd: int | None) -> None:
         if not starting.done():
             starting.cancel()
             await asyncio.wait({starting})
+            _raise_failure(options)
             return
         endpoints = await starting
         log.info("%s serves on %s", options.name, ", ".join(endpoints.values()))
@@ -94,4 +95,11 @@ async def _run(options: ServeOptions, ready_fd: int | None) -> None:
             os.close(ready_fd)
         await stopped_early
         log.info("%s stops", options.name)
+    _raise_failure(options)
     log.info("%s has stopped", options.name)
+
+
+def _raise_failure(options: ServeOptions) -> None:
+    """FS3Error with the reason when the process has ended because it could not do its duty: the last line it says."""
+    if options.shutdown.failure is not None:
+        raise error(Code.UNAVAILABLE, f"{options.name} has ended, as it cannot do its duty: {options.shutdown.failure}")

@@ -154,6 +154,7 @@ def _node_document(status: NodeStatus) -> dict[str, Any]:
         "incarnation": node.incarnation,
         "pid": node.pid,
         "lease_left_ms": status.lease_left_ns // MILLISECOND,
+        "problem": status.problem,
         "silent_ms": -1 if age is None else age // MILLISECOND,
         "endpoints": list(node.endpoints),
     }

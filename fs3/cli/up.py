@@ -124,7 +124,8 @@ def _supervise(directory: ClusterDirectory, names: list[str]) -> None:
         for name in names:
             if name not in reported and directory.running_pid(name) is None:
                 reported.add(name)
-                say(f"{name} has ended; see {directory.log_path(name)}")
+                said = directory.last_line(name)
+                say(f"{name} has ended{f': {said}' if said else ''}; see {directory.log_path(name)}")
         if len(reported) == len(names):
             raise error(Code.UNAVAILABLE, "every process has ended", str(directory.path))
     with directory.lock_changes():

@@ -9,6 +9,7 @@ import msgspec
 
 from fs3.base.errors import error
 from fs3.base.ids import ClientId, TargetId
+from fs3.base.limits import manager_lease_ns, manager_lock_lease_ns
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.cli.options import ServeOptions, ServiceRole
@@ -31,6 +32,7 @@ from fs3.ports.disks import StoreFactory
 from fs3.ports.rpc import Bindings, Transport
 from fs3.runtime.config import load_config
 from fs3.runtime.incarnation import IncarnationFile
+from fs3.runtime.store_scrub import StoreScrub
 from fs3.services.meta.config import MetaConfig
 from fs3.services.meta.service import MetaService
 from fs3.services.mgmtd.service import MgmtdService
@@ -113,9 +115,14 @@ async def _start_mgmtd(options: ServeOptions, stack: AsyncExitStack) -> dict[str
     config = load_config(MgmtdConfig, options.config)
     if options.config is None:
         config = MgmtdConfig(storage_nodes=options.storage, replicas=options.replicas, targets_per_node=options.targets)
-    kv = LmdbKV.open(options.kv_path(), clock=clock)
+    lock_lease_ns = config.manager_lease_ns * manager_lock_lease_ns // manager_lease_ns
+    on_given_up = options.shutdown.fail
+    kv = LmdbKV.open(options.kv_path(), clock=clock, lock_lease_ns=lock_lease_ns, on_given_up=on_given_up)
     stack.push_async_callback(kv.close)
-    service = MgmtdService(kv, clock, config, os.urandom, name=options.name, schemas=SCHEMAS)
+    scrub = StoreScrub(kv, clock)
+    stack.push_async_callback(scrub.stop)
+    scrub.start()
+    service = MgmtdService(kv, clock, config, os.urandom, name=options.name, schemas=SCHEMAS, on_given_up=on_given_up)
     await service.start()
     endpoints = await _Listeners(options, stack, clock).open(service.bindings())
     service.announce(list(endpoints.values()))
@@ -126,8 +133,11 @@ async def _start_mgmtd(options: ServeOptions, stack: AsyncExitStack) -> dict[str
 async def _start_meta(options: ServeOptions, stack: AsyncExitStack) -> dict[str, str]:
     clock = OsClock()
     config = load_config(MetaConfig, options.config)
-    kv = LmdbKV.open(options.kv_path(), clock=clock)
+    kv = LmdbKV.open(options.kv_path(), clock=clock, on_given_up=options.shutdown.fail)
     stack.push_async_callback(kv.close)
+    scrub = StoreScrub(kv, clock)
+    stack.push_async_callback(scrub.stop)
+    scrub.start()
     mgmtd = await _connect_mgmtd(options, stack, clock)
     storage = StorageClient(mgmtd, _data_connector(stack, clock), clock, ClientId(os.urandom(16)))
     stack.push_async_callback(storage.close)
@@ -136,7 +146,7 @@ async def _start_meta(options: ServeOptions, stack: AsyncExitStack) -> dict[str,
     endpoints = await _Listeners(options, stack, clock).open(service.bindings())
     stack.push_async_callback(service.stop)
     starts = IncarnationFile(options.data_dir / "incarnation")
-    member = Member(mgmtd, clock, starts, name=options.name, role=Role.META)
+    member = Member(mgmtd, clock, starts, name=options.name, role=Role.META, kept=scrub)
     await member.register(mgmtd.cluster, list(endpoints.values()), host_identity(), os.getpid())
     member.start()
     stack.push_async_callback(member.stop)

@@ -74,6 +74,8 @@ class Soak:
             self._wait_writes(load)
         finally:
             self.cluster.resume(victim)
+            if self.cluster.directory.running_pid(victim) is None:
+                self.cluster.start(only=victim)  # stopped in the middle of a commit to a shared store, it has been killed
         return f"{victim} paused"
 
     def _restart(self, load: LoadProcess) -> str:

@@ -62,6 +62,8 @@ class Heartbeat(msgspec.Struct, frozen=True):
     """The node hands over and serves no more."""
     config_version: int = 0
     """Newest configuration of its role the node has applied."""
+    problem: str = ""
+    """What is wrong with what the node keeps besides targets; empty when nothing is."""
 
 
 class LeaveRequest(NamedTuple):
@@ -194,6 +196,8 @@ class NodeStatus(msgspec.Struct, frozen=True):
     """Negative when its lease has run out."""
     heartbeat_age_ns: int | None
     """Since its newest heartbeat; None when it sent none since this manager became the primary."""
+    problem: str = ""
+    """What it said last is wrong with what it keeps; empty: nothing."""
 
 
 class TargetStatus(msgspec.Struct, frozen=True):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
-from fs3.base.errors import InvalidArgument
+from fs3.base.errors import FS3Error, InvalidArgument
 from fs3.base.limits import key_bytes_stored_max
 from fs3.base.status import Code
 from fs3.base.units import MIB
@@ -29,6 +29,8 @@ class KV(Protocol):
     `transact` is strictly serializable and durable when it returns: a later `read`, by any process, sees it, also after power is
     lost. An exception raised by an operation drops its writes and is raised to its caller; operations of other callers that
     happen to share its commit are not affected. Operations may be run more than once and must only act through their txn.
+
+    Every row carries a sum over key and value: who meets one that is not what was written gets KVRowDamaged, never "absent".
     """
 
     def submit_read(self, op: ReadOp[T], done: OnDone[T]) -> None:
@@ -52,6 +54,37 @@ class KV(Protocol):
 
     async def close(self) -> None:
         """Finish what was submitted, then close the files."""
+        ...
+
+
+class KVScrubStep(NamedTuple):
+    """What one step of a scrub has looked at."""
+
+    next: bytes | None
+    """Where the next step begins; None: that was the end."""
+    bytes: int
+    rows: int
+
+
+class ScrubbedKV(KV, Protocol):
+    """A store on a disk, which may become damaged, and looks for it."""
+
+    async def scrub(self, begin: bytes) -> KVScrubStep:
+        """Read back some rows from the key `begin` on, b"" at first, and compare them with their sums.
+
+        A damaged row, and an absent one whose place is beside it, is answered KVRowDamaged from then on, until it is deleted or
+        replaced. Raises FS3Error: DATA_LOSS when the damage is such that the whole store must not be used any more.
+        """
+        ...
+
+    @property
+    def damaged_rows(self) -> tuple[bytes, ...]:
+        """Keys under which damaged rows are known to be."""
+        ...
+
+    @property
+    def failure(self) -> FS3Error | None:
+        """Why nothing is written any more."""
         ...
 
 

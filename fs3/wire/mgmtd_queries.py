@@ -111,23 +111,27 @@ def status_to_pb(status: ClusterStatus, routing: EncodedRouting) -> pb.GetStatus
         managers=[manager_to_pb(manager) for manager in status.managers],
         epoch=status.epoch,
         primary_for_ms=status.primary_for_ns // MILLISECOND,
+        node_problems=[node.problem for node in status.nodes],
     )
 
 
 def status_from_pb(message: pb.GetStatusReply) -> ClusterStatus:
     """The answer to GetStatus."""
     update = routing_from_pb(message.routing, "GetStatusReply.routing")
-    if not len(update.delta.nodes) == len(message.lease_left_ms) == len(message.silent_ms):
+    if not len(update.delta.nodes) == len(message.lease_left_ms) == len(message.silent_ms) == len(message.node_problems):
         raise malformed(
             "GetStatusReply.lease_left_ms",
-            f"{len(message.lease_left_ms)} leases and {len(message.silent_ms)} ages of {len(update.delta.nodes)} nodes",
+            f"{len(message.lease_left_ms)} leases, {len(message.silent_ms)} ages and {len(message.node_problems)} problems of "
+            f"{len(update.delta.nodes)} nodes",
         )
     return ClusterStatus(
         software=message.software,
         routing=Routing(message.cluster_id).apply(update.delta, message.cluster_id),
         nodes=tuple(
-            NodeStatus(node, left * MILLISECOND, None if age < 0 else age * MILLISECOND)
-            for node, left, age in zip(update.delta.nodes, message.lease_left_ms, message.silent_ms, strict=True)
+            NodeStatus(node, left * MILLISECOND, None if age < 0 else age * MILLISECOND, problem)
+            for node, left, age, problem in zip(
+                update.delta.nodes, message.lease_left_ms, message.silent_ms, message.node_problems, strict=True
+            )
         ),
         targets=tuple(
             _target_status_from_pb(target, f"GetStatusReply.targets[{index}]") for index, target in enumerate(message.targets)

@@ -132,10 +132,14 @@ def _report_from_pb(message: pb.TargetReport, field: str) -> TargetReport:
         used_bytes=message.used_bytes,
         free_bytes=message.free_bytes,
         chunks=message.chunks,
-        reason=message.reason.encode()[:target_reason_bytes_max].decode(errors="ignore"),
+        reason=_shortened(message.reason),
         upkeep=UpkeepProgress(*(getattr(message, name) for name in _UPKEEP)),
         unreachable=TargetId(message.unreachable_target_id) if message.unreachable_target_id else None,
     )
+
+
+def _shortened(text: str) -> str:
+    return text.encode()[:target_reason_bytes_max].decode(errors="ignore")
 
 
 def _heartbeat_to_pb(request: Heartbeat) -> pb.HeartbeatRequest:
@@ -147,6 +151,7 @@ def _heartbeat_to_pb(request: Heartbeat) -> pb.HeartbeatRequest:
         routing_version=request.routing_version,
         config_version=request.config_version,
         leaving=request.leaving,
+        problem=request.problem,
     )
 
 
@@ -165,6 +170,7 @@ def _heartbeat_from_pb(message: pb.HeartbeatRequest) -> Heartbeat:
         routing_version=message.routing_version,
         leaving=message.leaving,
         config_version=message.config_version,
+        problem=_shortened(message.problem),
     )
 
 

@@ -3,6 +3,8 @@
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import lmdb
+
 from fs3.drivers.lmdb import LmdbKV
 from fs3.drivers.memory.kv import MemoryKV
 from fs3.ports.kv import KV
@@ -10,12 +12,26 @@ from fs3.sim.conformance.kv import KVTests
 from fs3.sim.conformance.kv_shared import LocalKVPeer, SharedKVTests, process_peer
 
 
+async def write_behind_its_back(kv: KV, directory: Path, rows: dict[bytes, bytes]) -> None:
+    """Rows as they are in the file; the store is closed."""
+    await kv.close()
+    with lmdb.open(str(directory / "kv"), max_dbs=1, map_size=1 << 20) as env:
+        database = env.open_db(b"rows")
+        with env.begin(write=True, db=database) as txn:
+            for key, sealed in rows.items():
+                txn.put(key, sealed)
+
+
 class TestLmdb(KVTests):
+    async def damage(self, kv: KV, directory: Path, rows: dict[bytes, bytes]) -> KV:
+        await write_behind_its_back(kv, directory, rows)
+        return await self.open(directory)
+
     async def open(self, directory: Path) -> KV:
         return LmdbKV.open(directory / "kv")
 
 
-class TestLmdbThatGrows(KVTests):
+class TestLmdbThatGrows(TestLmdb):
     """The same on a map so small that it is grown on the way."""
 
     async def open(self, directory: Path) -> KV:
@@ -27,6 +43,12 @@ class TestMemory(KVTests):
 
     async def open(self, directory: Path) -> KV:
         return MemoryKV()
+
+    async def damage(self, kv: KV, directory: Path, rows: dict[bytes, bytes]) -> KV:
+        assert isinstance(kv, MemoryKV)
+        for key, sealed in rows.items():
+            kv._rows.put(key, sealed)
+        return kv
 
 
 class TestLmdbShared(SharedKVTests):

@@ -45,6 +45,12 @@ def serving(status: dict[str, Any]) -> list[tuple[int, int]]:
     return [(chain["chain"], chain["version"]) for chain in status["chains"]]
 
 
+def start_if_ended(cluster: LocalCluster, name: str) -> None:
+    """Who was stopped in the very middle of a commit has been killed by one that waited."""
+    if cluster.directory.running_pid(name) is None:
+        cluster.start(only=name)
+
+
 @pytest.mark.parametrize("how", ["kill", "pause"])
 def test_the_next_manager_takes_over_and_chains_stay_as_they_are(cluster: LocalCluster, how: str) -> None:
     before = cluster.status()
@@ -66,6 +72,7 @@ def test_the_next_manager_takes_over_and_chains_stay_as_they_are(cluster: LocalC
         cluster.start(only=first)
     else:
         cluster.resume(first)
+        start_if_ended(cluster, first)
     cluster.wait_healthy()
     now = cluster.status()
     assert primary_of(now) == primary_of(after), "who comes back stands by"

@@ -63,6 +63,14 @@ class MemberOwner(Protocol):
         ...
 
 
+class KeptData(Protocol):
+    """What a node keeps besides targets."""
+
+    def describe_problem(self) -> str:
+        """What a person has to know of it; empty when nothing is wrong."""
+        ...
+
+
 class Member:
     """Registers one node and keeps its lease running.
 
@@ -78,9 +86,10 @@ class Member:
         name: str,
         role: Role,
         owner: MemberOwner | None = None,
+        kept: KeptData | None = None,
     ) -> None:
         """Counts one more start of the node (FS3Error when `counter` cannot). `owner`: None for a process without targets, which
-        then takes no configuration either."""
+        then takes no configuration either. `kept`: of which every heartbeat says whether something is wrong with it."""
         self.lease = Lease()
         self.leased_targets: Set[TargetId] = frozenset()
         """Targets of the newest heartbeat that extended the lease. No other may serve: the manager may have replaced it."""
@@ -93,6 +102,7 @@ class Member:
         self._role = role
         self._counter = counter
         self._owner = owner
+        self._kept = kept
         self.incarnation = counter.next_incarnation()
         """Of this process; 0 before it is known."""
         self._config_version = 0
@@ -158,6 +168,7 @@ class Member:
             routing_version=self._mgmtd.routing.version,
             leaving=leaving,
             config_version=self._config_version,
+            problem=self._kept.describe_problem() if self._kept is not None else "",
         )
 
     async def _heartbeat_loop(self) -> None:

@@ -113,7 +113,14 @@ class Resign:
     """This manager is about to stop: give the record back, so that no candidate has to wait for its end."""
 
 
-ElectionEvent = ElectionTick | LeaseRead | LeaseWritten | LeaseConflict | LeaseIOFailed | EndpointsChanged | Resign
+@dataclass(frozen=True, slots=True)
+class TermFailed:
+    """This manager leads and cannot do what a primary does. The others may try; it tries again when they had the time to."""
+
+    why: str
+
+
+ElectionEvent = ElectionTick | LeaseRead | LeaseWritten | LeaseConflict | LeaseIOFailed | EndpointsChanged | Resign | TermFailed
 
 # --- effects ---------------------------------------------------------------------------------------------------------
 
@@ -217,6 +224,10 @@ class Election:
             case EndpointsChanged():
                 self._me = msgspec.structs.replace(self._me, endpoints=event.endpoints)
                 self._next_at = now
+            case TermFailed():
+                if self.phase is ElectionPhase.LEADING:
+                    effects += self._watch(now, event.why)
+                    self._next_at = now + 2 * self._times.lease_ns + self._times.drift_ns
             case Resign():
                 self._resigning = True
                 if self.phase is ElectionPhase.LEADING:

@@ -44,6 +44,8 @@ class NodeHealth:
     """It has handed over."""
     fence_version: int = 0
     """Routing version the node must have applied before its lease is extended: in it, the node lost something it served."""
+    problem: str = ""
+    """What it said last is wrong with what it keeps."""
     reports: dict[TargetId, TargetReport] = field(default_factory=dict)
     """Newest accepted report of each of its targets."""
     mentioned_at: dict[TargetId, int] = field(default_factory=dict)
@@ -113,6 +115,7 @@ class LeaseHealth:
             health.here_since = now
         health.seq = heartbeat.seq
         health.last_heartbeat_at = now
+        health.problem = heartbeat.problem
         changed = self._take_reports(now, health, heartbeat, chain_versions)
         if heartbeat.leaving:
             health.has_left = True
@@ -192,6 +195,10 @@ class LeaseHealth:
         """Since its newest heartbeat; None when this manager has heard none."""
         heard_at = self._nodes[node].last_heartbeat_at
         return None if heard_at is None else now - heard_at
+
+    def problem(self, node: NodeId) -> str:
+        """What the node said last is wrong with what it keeps."""
+        return self._nodes[node].problem
 
     def _until(self, now: int) -> int:
         return now + self._config.lease_ns + self._config.drift_ns

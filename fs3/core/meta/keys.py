@@ -127,6 +127,25 @@ def garbage_range(kind: int) -> tuple[bytes, bytes]:
     return GARBAGE + bytes((kind,)), GARBAGE + bytes((kind + 1,))
 
 
+def describe(key: bytes) -> str:
+    """What the row of a key is about, for people."""
+    number = int.from_bytes(key[PREFIX_BYTES:NAME_AT], "big")
+    match key[:PREFIX_BYTES]:
+        case b"INOD":
+            return f"the row of inode {number}"
+        case b"DENT" if len(key) > NAME_AT:
+            return f"the entry {key[NAME_AT:].decode(errors='replace')!r} of directory {number}"
+        case b"DENT":
+            return f"an entry of directory {number}"
+        case b"SESS" | b"PRUN":
+            return f"a session on inode {number}"
+        case b"TRIM":
+            return f"the truncation of inode {number}"
+        case b"CNTR":
+            return "the row of the counters"
+    return f"row {key!r}"
+
+
 def end_of(prefix: bytes) -> bytes:
     """The first key after all keys with a prefix."""
     return prefix[:-1] + bytes((prefix[-1] + 1,))

@@ -24,7 +24,8 @@ from fs3.base.errors import error
 from fs3.base.ids import CLIENT_ID_BYTES, ChunkId, ClientId, TargetId
 from fs3.base.status import Code
 from fs3.base.units import format_size
-from fs3.drivers.lmdb.file_check import FileDamaged, check_file
+from fs3.drivers.lmdb.file_check import check_file
+from fs3.drivers.lmdb.page_file import FileDamaged
 from fs3.model.chunk import ChannelKey
 from fs3.ports.chunk_store import StoreDamaged
 from fs3.runtime.durable_files import sync_directory
@@ -39,6 +40,7 @@ _MARKER = "made"
 """Name of an empty file that says: there was an index here once."""
 _TARGET_KEY = b"target"
 _EPOCH_KEY = b"channel epoch"
+_CHUNKS, _CHANNELS, _BAD_CHUNKS = b"chunks", b"channels", b"bad"
 _SCAN_ROWS = 512
 _NO_ROOM = {os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)}
 
@@ -78,6 +80,8 @@ class Index:
         self.map_bytes = map_bytes
         self._map_bytes_max = max(map_bytes, map_bytes_max)
         path = directory / "index"
+        self._names: tuple[bytes, ...] = ()
+        """Of what was in the environment when it was opened."""
         self._look(path / "data.mdb")
         try:
             # One reader at a time needs a slot, two for a moment. There are more because a slot is only given back when the last
@@ -103,7 +107,7 @@ class Index:
             size = path.stat().st_size if path.exists() else 0
             was_one = (self.directory / _MARKER).exists() or any(self.directory.glob("blocks-*"))
             if size:
-                check_file(path)
+                self._names = check_file(path).names
             elif was_one:
                 raise StoreDamaged("the chunk index is gone", str(path))
         except FileDamaged as why:
@@ -118,6 +122,8 @@ class Index:
         with self._env.begin() as txn:
             found = txn.get(_TARGET_KEY)
             if found is None and txn.stat()["entries"]:
+                if marker.exists():
+                    raise StoreDamaged("the chunk index does not say whose it is", str(self.directory))
                 raise error(Code.UNSUPPORTED, "the chunk index is not one of fs3", str(self.directory))
         row = _TargetRow(FORMAT, target, cluster)
         if found is not None:
@@ -139,18 +145,28 @@ class Index:
                 f"the directory belongs to cluster {row.cluster.hex()}, not {cluster.hex()}",
                 str(self.directory),
             )
+        self._check_names(row.format)
         row.cluster = row.cluster or cluster
         row.format = FORMAT
         with self._env.begin(write=True) as txn:
-            self._chunks = self._env.open_db(b"chunks", txn=txn)
-            self._channels = self._env.open_db(b"channels", txn=txn)
-            self._bad_chunks = self._env.open_db(b"bad", txn=txn)
+            self._chunks = self._env.open_db(_CHUNKS, txn=txn)
+            self._channels = self._env.open_db(_CHANNELS, txn=txn)
+            self._bad_chunks = self._env.open_db(_BAD_CHUNKS, txn=txn)
             row.checksum = row.sum()
             txn.put(_TARGET_KEY, msgspec.msgpack.encode(row))
         sync_directory(self.directory / "index")
         if not marker.exists():
             sync_directory(self.directory)  # names are durable in any order: the marker must not be there without the index
             marker.touch(0o600)  # durable as soon as the caller syncs the directory
+
+    def _check_names(self, found_format: int) -> None:
+        """A database whose name has changed would be made anew, empty. Raises StoreDamaged."""
+        names = {*self._names}
+        if not names:
+            return
+        made = {_CHUNKS, _CHANNELS, _BAD_CHUNKS} if found_format == FORMAT else {_CHUNKS, _CHANNELS}
+        if not made <= names or names - {_TARGET_KEY, _EPOCH_KEY, _CHUNKS, _CHANNELS, _BAD_CHUNKS}:
+            raise StoreDamaged(f"the chunk index has {sorted(names)}", str(self.directory))
 
     # --- the loop's side ---------------------------------------------------------------------------------------------
 

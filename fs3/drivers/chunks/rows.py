@@ -12,7 +12,7 @@ from __future__ import annotations
 import struct
 from array import array
 
-from fs3.base.checksum import BLOCK_BYTES, PIECE_BYTES, crc32c
+from fs3.base.checksum import BLOCK_BYTES, PIECE_BYTES, ROW_SUM_BYTES, crc32c, is_sealed, seal_row
 from fs3.base.ids import ChunkId, ClientId
 from fs3.drivers.chunks.files import BlockFiles
 from fs3.drivers.chunks.sizes import INLINE, NOWHERE, SIZES, place_of, split_place
@@ -143,8 +143,7 @@ def encode(chunk: ChunkId, row: IndexRow) -> bytes:
         assert row.tag is not None
         client = row.tag.client
         body += _PENDING.pack(row.kind, len(client), client, row.tag.channel, row.tag.seq)
-    body = bytes((flags,)) + body
-    return crc32c(body, crc32c(chunk)).to_bytes(4, "little") + body
+    return seal_row(chunk, bytes((flags,)) + body)
 
 
 def _encode_version(version: Version) -> bytes:
@@ -158,9 +157,9 @@ def _encode_version(version: Version) -> bytes:
 
 def check(chunk: bytes, packed: bytes) -> int:
     """The flags of a packed row. Raises RowDamaged when it is not as it was written."""
-    if len(packed) < _HEAD.size or crc32c(packed[4:], crc32c(chunk)) != int.from_bytes(packed[:4], "little"):
+    if len(packed) < _HEAD.size or not is_sealed(chunk, packed):
         raise RowDamaged(f"the index row of chunk {chunk.hex()} is damaged")
-    return packed[4]
+    return packed[ROW_SUM_BYTES]
 
 
 def decode(chunk: ChunkId, packed: bytes, files: BlockFiles) -> IndexRow:

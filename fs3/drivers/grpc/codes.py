@@ -49,6 +49,7 @@ _TO_STATUS = {
     Code.ACCESS: _Status.PERMISSION_DENIED,
     Code.CHECKSUM: _Status.DATA_LOSS,
     Code.DISK: _Status.DATA_LOSS,
+    Code.DATA_LOSS: _Status.DATA_LOSS,
 }
 """Every other code is FAILED_PRECONDITION; the exact one is in the trailer."""
 

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import lmdb
+
 from fs3.drivers.lmdb.env import Environment
 from fs3.drivers.lmdb.overlay import Rows
 
@@ -95,10 +97,13 @@ class CommitThread:
         changed = environment.write(txn, rows)
         self._commits += 1
         if self._commits % lmdb_reader_check_commits == 0:
-            environment.clear_stale_readers()
+            try:
+                environment.clear_stale_readers()
+            except lmdb.Error as why:
+                log.warning("%s: stale readers cannot be looked for: %s", environment.directory, why)
         return CommitReceipt(found + changed)
 
     def _give_up(self) -> None:
         if self._held is not None:
-            self._held.abort()
+            self._environment.abort_write(self._held)
             self._held = None

@@ -14,8 +14,15 @@ finds another one, it keeps the lock: the operations run again on what is there 
 none runs in vain twice. From then on, until other processes have been silent for some commits, the lock is taken first and
 the operations run once, under it. Reads begin on the newest state, so any process that has heard of a commit finds it.
 
-A process that is stopped while it has the lock keeps all others from writing until it goes on or ends; reads go on. One
-that is killed leaves a lock that the next writer repairs, and a snapshot that another process sweeps up (`clear_stale_readers`).
+A process that stands still while it has the lock keeps all others from writing until its lease is over, and is then killed by
+one that waits (`WriteLock`); reads go on. One that is killed leaves a lock that the next writer repairs, and a snapshot that
+another process sweeps up (`clear_stale_readers`).
+
+**A disk that fails.** Without room, the operations that do not fit fail with NO_SPACE, and all is as before once there is room.
+After any other failure the files are opened anew and the batch is tried once more. That is sound: all that a state rests on was
+synced before the page that names the state was written, and what a failed commit has left of its pages is named by no page,
+and written as a whole before one names it. While that fails too, operations fail with DISK, each attempt opens the files anew,
+and after `lmdb_trouble_ns_max` the store is given up: its owner is told (`on_given_up`), and ends the process.
 """
 
 from __future__ import annotations
@@ -33,6 +40,7 @@ import lmdb
 from fs3.base.coroutines import run
 from fs3.base.errors import FS3Error, error
 from fs3.base.limits import (
+    lmdb_lock_lease_ns,
     lmdb_map_bytes_default,
     lmdb_map_bytes_max,
     transactions_per_commit_max,
@@ -43,11 +51,16 @@ from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.drivers.lmdb.batch import CommitBatch, KVStats, fail_batch
 from fs3.drivers.lmdb.commit_thread import CommitOutcome, CommitReceipt, CommitThread, LockGrant
+from fs3.drivers.lmdb.damage import KnownDamage
 from fs3.drivers.lmdb.env import Environment
 from fs3.drivers.lmdb.overlay import NO_STATE, Overlay
+from fs3.drivers.lmdb.page_file import FileDamaged
+from fs3.drivers.lmdb.scrub import scrub_pages
 from fs3.drivers.lmdb.snapshots import Snapshots
+from fs3.drivers.lmdb.trouble import OnGivenUp, StoreTrouble
+from fs3.drivers.lmdb.write_lock import WriteLockTimer
 from fs3.ports.clock import Clock
-from fs3.ports.kv import OnDone, ReadOp, WriteOp, future_callback
+from fs3.ports.kv import KVScrubStep, OnDone, ReadOp, WriteOp, future_callback
 
 log = logging.getLogger("fs3.lmdb")
 
@@ -59,17 +72,19 @@ lmdb_slow_commit_ns = 2 * SECOND
 
 T = TypeVar("T")
 _KIND = "kv"
-_VERSION = 1
+_VERSION = 2
 
 
 class LmdbKV:
     """`KV` on one directory. All methods are called on one loop. A forked child cannot use it."""
 
-    def __init__(self, environment: Environment, clock: Clock | None) -> None:
+    def __init__(self, environment: Environment, clock: Clock | None, on_given_up: OnGivenUp | None = None) -> None:
         """Use `open`."""
         self._environment = environment
         self._clock = clock
-        self._snapshots = Snapshots(environment)
+        self._trouble = StoreTrouble(environment.directory, on_given_up)
+        self._damage = KnownDamage(environment.damaged)
+        self._snapshots = Snapshots(environment, self._damage)
         self._writer = CommitThread(environment)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._inbox: deque[tuple[WriteOp[Any], OnDone[Any]]] = deque()
@@ -87,12 +102,14 @@ class LmdbKV:
         """The state after our last commit."""
         self._stranded_reads: list[tuple[ReadOp[Any], OnDone[Any]]] = []
         """Reads that need a larger map while the writer is at work in the old one."""
-        self._failure: FS3Error | None = None
+        self._is_unreadable = False
+        """A page is damaged: LMDB must follow nothing in the file any more."""
         self._closing = False
         self._idle: asyncio.Future[None] | None = None
         self.stats = KVStats()
         self._slow: asyncio.TimerHandle | None = None
         """Looks whether the batch being committed is the same as last time."""
+        self._lock_timer = WriteLockTimer(environment.write_lock)
         _open_stores.add(self)
 
     @classmethod
@@ -103,21 +120,29 @@ class LmdbKV:
         map_bytes: int = lmdb_map_bytes_default,
         map_bytes_max: int = lmdb_map_bytes_max,
         clock: Clock | None = None,
+        lock_lease_ns: int = lmdb_lock_lease_ns,
+        on_given_up: OnGivenUp | None = None,
     ) -> Self:
         """Open the store in a directory, creating it when absent. Other processes may have it open.
 
         `map_bytes` is address space; a map that is full is doubled up to `map_bytes_max`, then operations fail with NO_SPACE.
-        Raises FS3Error: BUSY when this process has the directory open already (or another one has it for itself), UNSUPPORTED
-        for a directory of another version or program, DISK when it cannot be read.
+        `lock_lease_ns`: see `WriteLock`; the same for all processes of the store. `on_given_up` is called once, when the store
+        has not worked for so long that it never will. Raises FS3Error: BUSY when this process has the directory open already (or
+        another one has it for itself), or the write lock cannot be had; UNSUPPORTED for a directory of another version or
+        program; NO_SPACE; DISK when it cannot be read; DATA_LOSS when its pages are damaged. Single rows that are damaged do not
+        keep it from being opened: they, and what may be missing beside them, are answered DATA_LOSS.
         """
-        return cls(Environment(Path(path), _KIND, _VERSION, map_bytes=map_bytes, map_bytes_max=map_bytes_max), clock)
+        environment = Environment(
+            Path(path), _KIND, _VERSION, map_bytes=map_bytes, map_bytes_max=map_bytes_max, lock_lease_ns=lock_lease_ns
+        )
+        return cls(environment, clock, on_given_up)
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
     def submit_read(self, op: ReadOp[T], done: OnDone[T]) -> None:
         """See the port. `done` is called before this returns, but in the one moment when another process has outgrown the map
         and this one is committing."""
-        if self._closing:
+        if self._closing or self._is_unreadable:
             done(None, self._refusal())
             return
         try:
@@ -133,7 +158,7 @@ class LmdbKV:
 
     async def read(self, op: ReadOp[T]) -> T:
         """See the port."""
-        if self._closing:
+        if self._closing or self._is_unreadable:
             raise self._refusal()
         try:
             self._snapshots.renew()
@@ -148,7 +173,7 @@ class LmdbKV:
 
     def submit(self, op: WriteOp[T], done: OnDone[T]) -> None:
         """See the port. Operations take effect in the order in which they were submitted."""
-        if self._closing or self._failure is not None or len(self._inbox) >= transactions_waiting_max:
+        if self._closing or self._trouble.failure is not None or len(self._inbox) >= transactions_waiting_max:
             done(None, self._refusal())
             return
         self._inbox.append((op, done))
@@ -164,8 +189,9 @@ class LmdbKV:
 
     def _refusal(self) -> FS3Error:
         directory = str(self._environment.directory)
-        if self._failure is not None:
-            return error(self._failure.code, f"the key-value store has failed: {self._failure.strerror}", directory)
+        if self._trouble.failure is not None:
+            failure = self._trouble.failure
+            return error(failure.code, f"the key-value store was given up: {failure.strerror}", directory)
         if self._closing:
             return error(Code.SHUTTING_DOWN, "the key-value store is closed", directory)
         return error(Code.BUSY, f"{transactions_waiting_max} operations are waiting already", directory)
@@ -173,6 +199,7 @@ class LmdbKV:
     def _schedule_drain(self) -> None:
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
+            self._lock_timer.start(self._loop)
         self._drain_is_scheduled = True
         self._loop.call_soon(self._drain)
 
@@ -184,14 +211,17 @@ class LmdbKV:
             if not self._inbox:
                 self._continue_or_idle()
                 return
-            if self._contended_commits:
-                # What ran now would have to run again. An empty batch gets the lock.
-                self._commit(CommitBatch(), NO_STATE)
-                return
             try:
+                if self._trouble.needs_reopening:
+                    self._reopen()
+                if self._contended_commits:
+                    # What ran now would have to run again. An empty batch gets the lock.
+                    self._commit(CommitBatch(), NO_STATE)
+                    return
                 self._snapshots.rebase()
             except FS3Error as why:
-                self._break(why)
+                self._fail_waiting(why)
+                self._continue_or_idle()
                 return
         elif self._contended_commits:
             return
@@ -283,7 +313,7 @@ class LmdbKV:
             else:
                 self._on_failure(batch, outcome)
         except FS3Error as why:
-            self._break(why)
+            self._fail_waiting(why)
             self._answer(fail_batch(batch, why))
             if isinstance(outcome, LockGrant):
                 self._commit(CommitBatch(), outcome.state)
@@ -295,11 +325,14 @@ class LmdbKV:
 
     def _on_committed(self, batch: CommitBatch, state: int) -> None:
         counters = self.stats
+        if self._damage:
+            self._damage.forget(batch.writes.rows)
         if batch.writes.rows:
             counters.commits += 1
             counters.rows += len(batch.writes.rows)
             if self._clock:
                 counters.commit_ns += self._clock.now() - self._committing_since
+            self._trouble.end()
         self._own_state = state
         self._room = min(2 * self._room, transactions_per_commit_max)
         try:
@@ -311,7 +344,7 @@ class LmdbKV:
                 self._on_conflict()
                 self._continue_or_idle()
         except FS3Error as why:
-            self._break(why)
+            self._fail_waiting(why)
         self._answer(batch)
 
     def _on_locked(self, batch: CommitBatch, state: int) -> None:
@@ -347,22 +380,46 @@ class LmdbKV:
         """The batch is as if it had never been. Operations that ran after it may have read its writes, and run again."""
         why = self._environment.explain(problem)
         if why.code is not Code.NO_SPACE:
-            # After a failed sync it is not known what the disk has.
-            raise why
-        if len(batch.outcomes) > 1:
+            self._on_trouble(batch, why)
+        elif len(batch.outcomes) > 1:
             # Some of it may fit. Halves end at the operations that do not.
             self._room = len(batch.outcomes) // 2
             self._requeue(batch)
         else:
-            log.warning("%s: an operation fails: %s", self._environment.directory, why.strerror)
+            self._trouble.note_full(why)
             self._requeue()
             self._answer(fail_batch(batch, why))
         self._continue_or_idle()
 
-    def _break(self, why: FS3Error) -> None:
-        """Accept no further write: everything that is not committed fails. A person or a supervisor opens the store anew."""
-        log.error("%s: %s; no further write is accepted", self._environment.directory, why.strerror)
-        self._failure = why
+    def _on_trouble(self, batch: CommitBatch, why: FS3Error) -> None:
+        """The first time, all of the batch is tried again, unless it may have been stored after all. Raises `why` else."""
+        is_first = not self._trouble.is_failing
+        self._note_failure(why)
+        if not is_first or self._is_unreadable:
+            raise why
+        self._reopen()
+        if self._snapshots.base.state != self._committing_state:
+            raise why
+        self._requeue(batch)
+
+    def _note_failure(self, why: FS3Error) -> None:
+        if why.code is Code.DATA_LOSS:
+            self._is_unreadable = True
+            self._trouble.note_damage(why)
+            return
+        assert self._loop is not None
+        self._trouble.note_failure(int(self._loop.time() * SECOND), why)
+
+    def _reopen(self) -> None:
+        """The writer is idle. Raises FS3Error; then nothing can be read until the next attempt."""
+        self._snapshots.close()
+        self._environment.reopen()
+        self._snapshots.reopen()
+        self._trouble.needs_reopening = False
+
+    def _fail_waiting(self, why: FS3Error) -> None:
+        """Everything fails that is not being committed."""
+        self._note_failure(why)
         waiting, self._gathering_batch = self._gathering_batch, CommitBatch()
         waiting.outcomes += [(op, done, None, None) for op, done in self._inbox]
         self._inbox.clear()
@@ -383,6 +440,49 @@ class LmdbKV:
         self._snapshots.reopen()
         return grown
 
+    # --- damage -------------------------------------------------------------------------------------------------------
+
+    async def scrub(self, begin: bytes) -> KVScrubStep:
+        """See `ScrubbedKV`."""
+        if self._closing or self._is_unreadable:
+            raise self._refusal()
+        environment = self._environment
+        held = environment.hold_state()
+        try:
+            found = await asyncio.to_thread(scrub_pages, environment.file, environment.rows_name, held.state, begin)
+        except FileDamaged as why:
+            self._fail_waiting(environment.explain(why))
+            raise self._refusal() from why
+        except OSError as why:
+            raise error(Code.DISK, f"reading the key-value store: {why.strerror}", str(environment.file)) from why
+        finally:
+            held.release()
+        if found is None:
+            return KVScrubStep(begin, 0, 0)
+        known = {*self._damage.rows}
+        self._damage.replace(found.begin, found.end, found.damaged)
+        for row in found.damaged:
+            if row.key not in known:
+                log.error("%s: row %r is damaged", environment.directory, row.key)
+        return KVScrubStep(found.end, found.bytes, found.rows)
+
+    @property
+    def damaged_rows(self) -> tuple[bytes, ...]:
+        """See `ScrubbedKV`."""
+        return tuple(self._damage.rows)
+
+    @property
+    def failure(self) -> FS3Error | None:
+        """See `ScrubbedKV`."""
+        return self._trouble.failure
+
+    async def copy_to(self, directory: Path) -> None:
+        """Write everything committed, as one state, into an existing empty directory. Raises FS3Error.
+
+        The map must not grow meanwhile, so it is for a process that writes nothing.
+        """
+        await asyncio.to_thread(self._environment.copy_to, directory)
+
     # --- the rest -----------------------------------------------------------------------------------------------------
 
     def measure_used_bytes(self) -> int:
@@ -400,6 +500,7 @@ class LmdbKV:
         self._writer.stop()
         if self._slow is not None:
             self._slow.cancel()
+        self._lock_timer.stop()
         self._snapshots.stop()
         self._environment.close()
 
@@ -407,7 +508,9 @@ class LmdbKV:
         """In a forked child: nothing of this object can be used, or even closed. Its thread, its lock and its place among the
         readers are the parent's."""
         self._closing = True
-        self._failure = error(Code.SHUTTING_DOWN, "this process was forked by the one that opened it; a spawned one can open it")
+        self._trouble.failure = error(
+            Code.SHUTTING_DOWN, "this process was forked by the one that opened it; a spawned one can open it"
+        )
 
 
 _open_stores: weakref.WeakSet[LmdbKV] = weakref.WeakSet()

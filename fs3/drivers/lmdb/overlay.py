@@ -7,13 +7,17 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Sequence
+from copy import copy
 from itertools import islice
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 import lmdb
 
-from fs3.base.errors import error
+from fs3.base.checksum import ROW_SUM_BYTES, is_sealed
+from fs3.base.errors import FS3Error, error
 from fs3.base.status import Code
+from fs3.core.txn import DAMAGED_VALUE, KVRowDamaged
+from fs3.drivers.lmdb.damage import KnownDamage
 from fs3.ports.kv import check_key, check_row
 
 Rows = dict[bytes, bytes | None]
@@ -53,10 +57,12 @@ class WriteSet:
 class Snapshot:
     """A `ReadTxn` on one committed state, whose id is `state`; `NO_STATE` once it is closed."""
 
-    __slots__ = ("_cursor", "_get", "_txn", "state")
+    __slots__ = ("_cursor", "_get", "_tolerant", "_txn", "damage", "state")
 
-    def __init__(self, txn: Any) -> None:
-        """`txn`: a read transaction whose default database holds the rows."""
+    def __init__(self, txn: Any, damage: KnownDamage) -> None:
+        """`txn`: a read transaction whose default database holds the rows, sealed."""
+        self.damage = damage
+        self._tolerant = False
         self.state: int = txn.id()
         self._txn = txn
         self._get = txn.get
@@ -71,12 +77,14 @@ class Snapshot:
     def get_nowait(self, key: bytes) -> bytes | None:
         """The value of a key. A key LMDB cannot hold (empty, too long) is absent."""
         try:
-            found: bytes | None = self._get(key)
-            return found
+            sealed: bytes | None = self._get(key)
         except lmdb.BadValsizeError:
             return None
         except lmdb.Error as why:
-            raise error(Code.DISK, f"reading the key-value store: {why}") from why
+            raise _explain(why, "reading") from why
+        if sealed is None:
+            return self._value_of_absent(key) if self.damage else None
+        return sealed[ROW_SUM_BYTES:] if is_sealed(key, sealed) else self._damaged_value(key)
 
     def scan_nowait(self, begin: bytes, end: bytes, limit: int, reverse: bool) -> list[tuple[bytes, bytes]]:
         """See `ReadTxn.scan`."""
@@ -92,17 +100,52 @@ class Snapshot:
                 for row in islice(cursor.iterprev(), limit):
                     if row[0] < begin:
                         break
-                    found.append(row)
+                    found.append(self._unseal(row))
             else:
                 if not cursor.set_range(begin[:_PROBE_BYTES_MAX]):
                     return found
                 for row in islice(cursor.iternext(), limit):
                     if row[0] >= end:
                         break
-                    found.append(row)
+                    found.append(self._unseal(row))
         except lmdb.Error as why:
-            raise error(Code.DISK, f"scanning the key-value store: {why}") from why
+            raise _explain(why, "scanning") from why
+        if self.damage and not self._tolerant:
+            self._require_whole(begin, end, found if len(found) == limit else None, reverse)
         return found
+
+    def tolerant(self) -> Self:
+        """See `ReadTxn`."""
+        other = copy(self)
+        other._tolerant = True
+        return other
+
+    def _unseal(self, row: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+        key, sealed = row
+        return key, sealed[ROW_SUM_BYTES:] if is_sealed(key, sealed) else self._damaged_value(key)
+
+    def _damaged_value(self, key: bytes) -> bytes:
+        self.damage.note(key)
+        if self._tolerant:
+            return DAMAGED_VALUE
+        raise KVRowDamaged(key)
+
+    def _value_of_absent(self, key: bytes) -> bytes | None:
+        try:
+            self.damage.require_absent(key)
+        except KVRowDamaged:
+            if self._tolerant:
+                return DAMAGED_VALUE
+            raise
+        return None
+
+    def _require_whole(self, begin: bytes, end: bytes, full: list[tuple[bytes, bytes]] | None, reverse: bool) -> None:
+        """Nothing is missing from what was scanned: from a range, or from its part up to the last row of a `full` answer."""
+        if full and reverse:
+            begin = full[-1][0]
+        elif full:
+            end = full[-1][0] + b"\0"
+        self.damage.require_whole(begin, end)
 
     def close(self) -> None:
         """Let the pages of this state be reused. Reading from it is an error afterwards.
@@ -160,14 +203,29 @@ class Overlay:
         found.sort(reverse=reverse)
         return found[:limit]
 
+    def tolerant(self) -> Self:
+        """See `ReadTxn`. Writes go to the same place."""
+        other = copy(self)
+        other._snapshot = self._snapshot.tolerant()
+        return other
+
     def put(self, key: bytes, value: bytes) -> None:
         check_row(key, value)
+        if self._snapshot.damage:
+            self._snapshot.damage.require_writable(key)
         self._rows[key] = value
 
     def delete(self, key: bytes) -> None:
         check_key(key)
+        if self._snapshot.damage:
+            self._snapshot.damage.require_writable(key)
         self._rows[key] = None
 
 
 def _ended(*_: object) -> NoReturn:
     raise error(Code.SHUTTING_DOWN, "the transaction has ended")
+
+
+def _explain(why: lmdb.Error, what: str) -> FS3Error:
+    code = Code.DATA_LOSS if isinstance(why, lmdb.CorruptedError | lmdb.PageNotFoundError) else Code.DISK
+    return error(code, f"{what} the key-value store: {why}")

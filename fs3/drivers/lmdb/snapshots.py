@@ -7,6 +7,7 @@ import asyncio
 import lmdb
 
 from fs3.base.units import MILLISECOND, SECOND
+from fs3.drivers.lmdb.damage import KnownDamage
 from fs3.drivers.lmdb.env import Environment
 from fs3.drivers.lmdb.overlay import Snapshot
 
@@ -20,10 +21,11 @@ class Snapshots:
     Both are closed while the store is idle, since no process can use those pages again that a snapshot of any process shows.
     """
 
-    def __init__(self, environment: Environment) -> None:
+    def __init__(self, environment: Environment, damage: KnownDamage) -> None:
+        """`damage`: what every snapshot knows of, whenever it became known."""
         self._environment = environment
-        self._begin = environment.begin_read
-        self.newest = self.base = Snapshot(self._begin())
+        self._damage = damage
+        self.newest = self.base = Snapshot(environment.begin_read(), damage)
         self.busy = False
         """The writer is at work: the map cannot be moved, and `base` has to stay."""
         self._used = False
@@ -35,7 +37,7 @@ class Snapshots:
         newest = self.newest
         self._used = True
         try:
-            txn = self._begin()
+            txn = self._environment.begin_read()
             if txn.id() == newest.state:
                 # Cheaper than to ask whether there is a newer one; py-lmdb keeps the reader's slot for the next time.
                 txn.abort()
@@ -47,7 +49,7 @@ class Snapshots:
             return
         except lmdb.Error as why:
             raise self._environment.explain(why) from why
-        self.newest = Snapshot(txn)
+        self.newest = Snapshot(txn, self._damage)
         if newest is not self.base:
             newest.close()
         if self._close_timer is None:
@@ -68,13 +70,13 @@ class Snapshots:
         self.close()
         try:
             try:
-                txn = self._begin()
+                txn = self._environment.begin_read()
             except lmdb.MapResizedError:
                 self._environment.adopt_map()
-                txn = self._begin()
+                txn = self._environment.begin_read()
         except lmdb.Error as why:
             raise self._environment.explain(why) from why
-        self.newest = self.base = Snapshot(txn)
+        self.newest = self.base = Snapshot(txn, self._damage)
         if self._close_timer is None:
             self._schedule_close()
 

@@ -1,7 +1,7 @@
 """The transactional key-value store in memory: for tests, the simulator, and clusters that need not outlive their process.
 
 Deterministic and strictly serial. A transaction writes straight into the rows and keeps what it replaced, so that a failed
-one can be undone; that is enough, because nothing else runs before it has ended.
+one can be undone; that is enough, because nothing else runs before it has ended. Rows carry sums, as they do on a disk.
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Coroutine
-from typing import Any, TypeVar, cast
+from copy import copy
+from typing import Any, Self, TypeVar, cast
 
+from fs3.base.checksum import ROW_SUM_BYTES, is_sealed, seal_row
 from fs3.base.coroutines import run
 from fs3.base.errors import error
 from fs3.base.limits import transactions_per_commit_max, transactions_waiting_max
 from fs3.base.status import Code
+from fs3.core.txn import DAMAGED_VALUE, KVRowDamaged
 from fs3.drivers.memory.sorted_rows import SortedRows
 from fs3.ports.kv import OnDone, ReadOp, WriteOp, check_key, check_row, future_callback
 
@@ -31,7 +34,7 @@ class MemoryKV:
     """
 
     def __init__(self, rows: SortedRows | None = None) -> None:
-        """`rows`: those of another store, to share them."""
+        """`rows`: those of another store, to share them; values are sealed (`fs3.base.checksum.seal_row`)."""
         self._rows = SortedRows() if rows is None else rows
         self._waiting: deque[tuple[WriteOp[Any], OnDone[Any]]] = deque()
         self._armed = False
@@ -139,18 +142,33 @@ class MemoryKV:
 
 
 class _ReadTxn:
-    __slots__ = ("_rows",)
+    __slots__ = ("_rows", "_tolerant")
 
     def __init__(self, rows: SortedRows) -> None:
         self._rows = rows
+        self._tolerant = False
 
     async def get(self, key: bytes) -> bytes | None:
         """The value of a key, None when absent."""
-        return self._rows.values.get(key)
+        sealed = self._rows.values.get(key)
+        return None if sealed is None else self._unseal(key, sealed)
 
     async def scan(self, begin: bytes, end: bytes, limit: int, *, reverse: bool = False) -> list[tuple[bytes, bytes]]:
         """At most `limit` rows with begin <= key < end."""
-        return self._rows.scan(begin, end, limit, reverse=reverse)
+        return [(key, self._unseal(key, sealed)) for key, sealed in self._rows.scan(begin, end, limit, reverse=reverse)]
+
+    def tolerant(self) -> Self:
+        """See `ReadTxn`."""
+        other = copy(self)
+        other._tolerant = True
+        return other
+
+    def _unseal(self, key: bytes, sealed: bytes) -> bytes:
+        if is_sealed(key, sealed):
+            return sealed[ROW_SUM_BYTES:]
+        if self._tolerant:
+            return DAMAGED_VALUE
+        raise KVRowDamaged(key)
 
     def end(self) -> None:
         """A caller that kept the transaction beyond its operation gets an AttributeError instead of later rows."""
@@ -167,7 +185,7 @@ class _Txn(_ReadTxn):
     def put(self, key: bytes, value: bytes) -> None:
         """Set a key. Raises InvalidArgument for a row that other stores could not hold either."""
         check_row(key, value)
-        self._replaced.append((key, self._rows.put(key, value)))
+        self._replaced.append((key, self._rows.put(key, seal_row(key, value))))
 
     def delete(self, key: bytes) -> None:
         """Remove a key; removing an absent one is fine."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from fs3.base.errors import error
@@ -38,9 +39,11 @@ class DirectoryLock:
             owner = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
             os.close(self._fd)
             raise error(Code.BUSY, f"in use by another process (pid {owner})", str(directory)) from why
-        # Of several that share it, the file names the last to come.
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        # Of several that share it, the file names the last to come; on a full disk, nobody.
+        name_of_owner = f"{os.getpid()}\n".encode()
+        with suppress(OSError):
+            os.pwrite(self._fd, name_of_owner, 0)
+            os.ftruncate(self._fd, len(name_of_owner))
         _held[self._key] = os.getpid()
 
     def release(self) -> None:

@@ -9,12 +9,13 @@ from typing import Any
 
 from fs3.base.errors import FS3Error, error
 from fs3.base.status import Code, Retry
+from fs3.core.meta import keys
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.errors import MetaError
 from fs3.core.meta.fsck.problems import describe
 from fs3.core.meta.operations import OPERATIONS
 from fs3.core.meta.ops.statfs import statfs
-from fs3.core.txn import ReadTxn
+from fs3.core.txn import KVRowDamaged, ReadTxn
 from fs3.model.method import Method
 from fs3.model.namespace import Counts, FileSystemSpace
 from fs3.model.requests import Caller, KeepAlive, Repair, StatFs
@@ -215,6 +216,9 @@ def _explain(ctx: OpContext, why: BaseException, named: str) -> tuple[Code, str]
         if why.code.retry is Retry.NEVER and not is_final(ctx, why):
             return Code.UNAVAILABLE, "the cluster has no chain table yet: its storage nodes have not registered"
         return why.code, why.message if why.path in ("", named) else f"{why.message}: {why.path!r}"
+    if isinstance(why, KVRowDamaged):
+        absent = "" if why.key == why.damaged else ", or was never there"
+        return why.code, f"{keys.describe(why.key)} is damaged{absent}: `fs3 admin fsck` and docs/metadata-recovery.md say more"
     if isinstance(why, FS3Error):
         return why.code, why.strerror or why.code.name
     log.error("an operation failed", exc_info=why)

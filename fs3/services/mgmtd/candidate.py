@@ -26,6 +26,7 @@ from fs3.core.membership.election import (
     ReadLease,
     Resign,
     StepDown,
+    TermFailed,
     WriteLease,
 )
 from fs3.ports.clock import Clock
@@ -121,6 +122,10 @@ class Candidate:
             await asyncio.wait((self._resignation,), timeout=patience_ns / SECOND)
         self.give_up()
 
+    def fail_term(self, why: str) -> None:
+        """This manager leads and cannot do what a primary does: it steps down, and stays a candidate."""
+        self._step(TermFailed(why))
+
     def give_up(self) -> None:
         """Be no candidate any more, without giving anything back."""
         self._stopped = True
@@ -175,8 +180,8 @@ class Candidate:
 
     def _say_stuck(self) -> None:
         log.error(
-            "%s cannot write the lease record of the managers: the store does not answer. Its disk hangs, or a process that was "
-            "stopped in the middle of a commit has its lock: continue or kill that",
+            "%s cannot write the lease record of the managers: the store does not answer. Its disk hangs, or a process that "
+            "cannot be ended from here has its lock",
             self._me.name,
         )
 

@@ -58,6 +58,12 @@ from fs3.wire.mgmtd_verbs import VERBS, MgmtdVerb
 
 log = logging.getLogger("fs3.mgmtd")
 
+OnGivenUp = Callable[[BaseException], None]
+"""Called once, with the reason."""
+
+manager_terms_failed_max = 5
+"""A manager that is elected so often in a row and can never begin its term ends."""
+
 _CLUSTER_ID_BYTES = 16
 _INSTANCE_BYTES = 8
 
@@ -76,11 +82,14 @@ class MgmtdService:
         schemas: Schemas | None = None,
         endpoints: Sequence[str] = (),
         sole: bool = False,
+        on_given_up: OnGivenUp | None = None,
     ) -> None:
         """`entropy` draws the id of a new cluster, and tells starts of this process apart. `name`: unique among the managers.
 
         `schemas`: what SetConfig accepts for each role. `sole`: the caller makes sure that no other process has the store, so
-        a lease that a killed process has left in it need not be waited for. The caller closes `kv`.
+        a lease that a killed process has left in it need not be waited for. The caller closes `kv`. `on_given_up` is called once,
+        when this manager will never be of use: what is stored is of another cluster or format, or it was elected
+        `manager_terms_failed_max` times in a row and could not read it. The caller then ends the process, with that reason.
         """
         try:
             config.check()
@@ -110,6 +119,9 @@ class MgmtdService:
         """The lease record under which it is."""
         self._primary_since = 0
         self._term_start: asyncio.Task[None] | None = None
+        self._terms_failed = 0
+        """In a row."""
+        self._on_given_up = on_given_up
         self._watchers = Watchers(clock.now())
         self._inbox: deque[Event] = deque()
         self._draining = False
@@ -131,7 +143,11 @@ class MgmtdService:
             self._check_cluster(state)
         await self._candidate.start()
         if self._term_start is not None:
-            await self._term_start
+            try:
+                await self._term_start
+            except BaseException:
+                self._candidate.give_up()
+                raise
 
     async def stop(self) -> None:
         """End every stream, refuse what is waiting, give the lease back. What was answered is durable already."""
@@ -192,15 +208,29 @@ class MgmtdService:
         if self._stopped or not self._candidate.may_act():
             return
         self._lease_record = lease_record
+        self._terms_failed = 0
         self._primary_since = self._clock.now()
         self._manager = Manager(self._primary_since, self._config, state)
         self._arm()
 
     def _on_term_begun(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (failure := task.exception()) is not None:
-            # A primary that cannot read what is stored serves no client. Another one takes over when its lease has run out.
-            log.error("%s cannot be the primary manager: %s", self._name, failure)
-            self._candidate.give_up()
+        if task.cancelled() or (failure := task.exception()) is None:
+            return
+        # A primary that cannot read what is stored serves no client. Another one takes over when its lease has run out.
+        log.error("%s cannot be the primary manager: %s", self._name, failure)
+        if not (isinstance(failure, FS3Error) and failure.code is Code.NOT_PRIMARY):
+            self._terms_failed += 1
+        if not self._is_hopeless(failure):
+            self._candidate.fail_term(f"it cannot begin its term: {failure}")
+            return
+        self._candidate.give_up()
+        if self._on_given_up is not None:
+            self._on_given_up(failure)
+
+    def _is_hopeless(self, failure: BaseException) -> bool:
+        if isinstance(failure, FS3Error) and failure.code in (Code.WRONG_CLUSTER, Code.UNSUPPORTED):
+            return True
+        return self._terms_failed >= manager_terms_failed_max and self._on_given_up is not None
 
     def on_step_down(self, why: str) -> None:
         """See `CandidateOwner`. The term ends."""

@@ -9,11 +9,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from fs3.base.checksum import seal_row
 from fs3.base.errors import FS3Error
 from fs3.base.limits import key_bytes_stored_max
 from fs3.base.prng import Prng
 from fs3.base.status import Code
-from fs3.core.txn import ReadTxn, Txn
+from fs3.core.txn import DAMAGED_VALUE, KVRowDamaged, ReadTxn, Txn
 from fs3.ports.kv import KV
 
 
@@ -30,6 +31,11 @@ class KVTests(ABC):
     @abstractmethod
     async def open(self, directory: Path) -> KV:
         """A store in `directory`, empty when that is."""
+
+    @abstractmethod
+    async def damage(self, kv: KV, directory: Path, rows: dict[bytes, bytes]) -> KV:
+        """Put rows into a store behind its back, as they are kept: with a sum, or with what is none. Returns the store, which may
+        have been opened anew for it."""
 
     @asynccontextmanager
     async def opened(self, directory: Path) -> AsyncIterator[KV]:
@@ -50,6 +56,72 @@ class KVTests(ABC):
             assert await kv.read(get(b"d")) is None
             await kv.transact(puts({b"a": b"one", b"c": None, b"absent": None}))
             assert await read_all_rows(kv) == [(b"a", b"one"), (b"b", b"")]
+
+    # --- damage -------------------------------------------------------------------------------------------------------
+
+    async def test_a_damaged_row_is_refused_and_never_absent(self, tmp_path: Path) -> None:
+        kv = await self.open(tmp_path)
+        sound = {b"a": b"1", b"b": b"2", b"d": b"4"}
+        await kv.transact(puts(sound))
+        # One that rotted, one that is another key's, one that is too short for a sum.
+        rotten = {b"c": seal_row(b"c", b"3")[:-1] + b"4", b"e": seal_row(b"d", b"4"), b"f": b"ab"}
+        kv = await self.damage(kv, tmp_path, rotten)
+        try:
+            for key in rotten:
+                for op in (get(key), scan(key, key + b"\0", 10), scan(b"", b"z", 100)):
+                    why = await failure(asyncio.ensure_future(kv.read(op)))
+                    assert isinstance(why, KVRowDamaged)
+                    assert why.code is Code.DATA_LOSS
+                    assert {why.key, why.damaged} & {*rotten}
+            assert [await kv.read(get(key)) for key in sound] == [*sound.values()]
+            assert await kv.read(scan(b"", b"z", 2)) == [(b"a", b"1"), (b"b", b"2")]
+        finally:
+            await kv.close()
+
+    async def test_a_transaction_that_meets_damage_leaves_no_trace(self, tmp_path: Path) -> None:
+        kv = await self.open(tmp_path)
+        await kv.transact(puts({b"a": b"1", b"e": b"2"}))
+        kv = await self.damage(kv, tmp_path, {b"c": b"damaged"})
+        try:
+
+            async def op(txn: Txn) -> None:
+                txn.put(b"x", b"written")
+                await txn.get(b"c")
+
+            assert isinstance(await failure(asyncio.ensure_future(kv.transact(op))), KVRowDamaged)
+            assert await kv.read(get(b"x")) is None
+            deleted: dict[bytes, bytes | None] = {b"c": None}
+            await kv.transact(puts(deleted))
+            assert await read_all_rows(kv) == [(b"a", b"1"), (b"e", b"2")], "deleted, and so repaired"
+        finally:
+            await kv.close()
+
+    async def test_who_looks_for_damage_is_shown_it(self, tmp_path: Path) -> None:
+        kv = await self.open(tmp_path)
+        await kv.transact(puts({b"a": b"1", b"z": b"2"}))
+        kv = await self.damage(kv, tmp_path, {b"c": b"damaged"})
+        try:
+
+            async def look(txn: ReadTxn) -> list[Any]:
+                view = txn.tolerant()
+                return [await view.get(b"a"), await view.get(b"c"), await view.scan(b"", b"zz", 10)]
+
+            async def replace(txn: Txn) -> list[Any]:
+                view = txn.tolerant()
+                view.put(b"c", b"3")
+                return [await view.get(b"c"), await txn.get(b"c"), await view.scan(b"b", b"d", 10)]
+
+            assert await kv.read(look) == [
+                b"1",
+                DAMAGED_VALUE,
+                [(b"a", b"1"), (b"c", DAMAGED_VALUE), (b"z", b"2")],
+            ]
+            assert await kv.transact(replace) == [b"3", b"3", [(b"c", b"3")]]
+            assert await kv.read(get(b"c")) == b"3"
+        finally:
+            await kv.close()
+
+    # --- transactions -------------------------------------------------------------------------------------------------
 
     async def test_a_transaction_sees_its_own_writes(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as kv:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from typing import Any
 
 import pytest
@@ -210,3 +211,37 @@ async def test_a_chain_without_anybody_who_serves_cannot_be_checked(cluster: Any
     static = StaticRouting(type(routing)(routing.cluster, routing.version, routing.nodes, dead, routing.tables))
     with pytest.raises(FS3Error, match="nobody serves chain 1"):
         await ChunkCheck(client.storage, static, MetaSource(client.meta)).run()
+
+
+async def test_rows_with_wrong_sums_are_unreadable(cluster: Any, client: Any) -> None:
+    """What the store itself refuses to show is found like what cannot be decoded, and mended like it."""
+    found = await client.stat("/d/g")
+    directory = await client.stat("/d")
+    key = keys.dirent_key(directory.id, b"g")
+    cluster.rows._rows.put(key, b"\0\0\0\0" + rows.encode([found.id, 1]))
+    with pytest.raises(FS3Error, match=r"the entry 'g' of directory .* is damaged.*fsck") as refused:
+        await client.stat("/d/g")
+    assert (refused.value.code, refused.value.errno) == (Code.DATA_LOSS, errno.EIO)
+    assert await content(client, "/d/f", 10) == b"f" * 10, "everything else goes on"
+    assert "unreadable" in await cluster.kinds(client)
+    assert await cluster.repair(client) == []
+    assert [(await client.stat(f"/lost+found/{entry.name}")).id for entry in await client.list_all("/lost+found")] == [found.id]
+
+
+async def test_damaged_counters_are_counted_again(cluster: Any, client: Any) -> None:
+    cluster.rows._rows.put(keys.COUNTERS, b"rotten")
+    with pytest.raises(FS3Error, match="the row of the counters is damaged"):
+        await client.mkdir("/new")
+    assert await cluster.kinds(client) == ["miscounted"]
+    assert await cluster.repair(client) == []
+    await client.mkdir("/new")
+
+
+async def test_an_inode_whose_row_is_damaged_keeps_its_name_and_its_chunks(cluster: Any, client: Any) -> None:
+    found = await client.stat("/d/f")
+    cluster.rows._rows.put(keys.inode_key(found.id), b"rotten")
+    with pytest.raises(FS3Error, match=f"the row of inode {found.id} is damaged"):
+        await client.stat("/d/f")
+    assert await cluster.repair(client) == ["unreadable"]
+    assert "f" in [entry.name for entry in await client.list_all("/d")]
+    assert cluster.holders(file_chunk(found.id, 0))

@@ -58,6 +58,14 @@ def changed(target: TargetStatus, **fields: Any) -> TargetStatus:
 WELL = (SERVING, UP)
 
 
+def test_what_a_node_says_of_its_store_is_shown() -> None:
+    made = reply(WELL, WELL, WELL)
+    nodes = (replace(made.nodes[0], problem="its store has damaged rows"), *made.nodes[1:])
+    document = with_verdict(status_document(replace(made, nodes=nodes)))
+    assert document["health"] == "degraded"
+    assert [problem["text"] for problem in document["problems"]] == ["node meta: its store has damaged rows"]
+
+
 @pytest.mark.parametrize(
     ("made", "health", "words"),
     [

@@ -122,7 +122,7 @@ def test_questions_survive() -> None:
 STATUS = ClusterStatus(
     software="0.1.0",
     routing=ROUTING,
-    nodes=(NodeStatus(NODES[0], 2 * SECOND, 300 * MILLISECOND), NodeStatus(NODES[1], -7 * MILLISECOND, None)),
+    nodes=(NodeStatus(NODES[0], 2 * SECOND, 300 * MILLISECOND), NodeStatus(NODES[1], -7 * MILLISECOND, None, "damaged")),
     targets=(
         TargetStatus(CHAIN.id, 2, CHAIN.slots[0], LocalState.UPTODATE, True, 10, 20, 30, "why", UPKEEP),
         TargetStatus(CHAIN.id, 2, CHAIN.slots[1], None, False),
@@ -145,5 +145,5 @@ def test_a_status_that_does_not_fit_together_is_refused_by_field() -> None:
         status_from_pb(message)
     message.targets[1].local_state = 0  # type: ignore[assignment]
     message.silent_ms.pop()
-    with pytest.raises(InvalidArgument, match="2 leases and 1 ages of 2 nodes"):
+    with pytest.raises(InvalidArgument, match="2 leases, 1 ages and 2 problems of 2 nodes"):
         status_from_pb(message)

@@ -20,25 +20,25 @@ from fs3.model.requests import CheckRows, InspectInodes, Repair
 async def check_rows(txn: ReadTxn, ctx: OpContext, request: CheckRows) -> CheckPage:
     """One page of a table. Raises INVALID when `begin` is not a key of the table."""
     await _require_administrator(txn, ctx)
-    return await check_page(txn, request.table, request.begin, check_rows_per_page)
+    return await check_page(txn.tolerant(), request.table, request.begin, check_rows_per_page)
 
 
 async def inspect(txn: ReadTxn, ctx: OpContext, request: InspectInodes) -> Inspection:
     """Facts about inodes; those that do not exist are left out."""
     await _require_administrator(txn, ctx)
-    return await inspect_inodes(txn, request.inodes)
+    return await inspect_inodes(txn.tolerant(), request.inodes)
 
 
 async def repair_problem(txn: Txn, ctx: OpContext, request: Repair) -> RepairResult:
     """What came of a repair. Raises INVALID for a kind of problem that is none of the namespace's."""
     await _require_administrator(txn, ctx)
-    return await repair(txn, ctx, request.problem)
+    return await repair(txn.tolerant(), ctx, request.problem)
 
 
 async def _require_administrator(txn: ReadTxn, ctx: OpContext) -> None:
     """Raises PERMISSION. Where there is no root directory, only root is left."""
     if ctx.user.uid == 0:
         return
-    root = await find_readable_inode(txn, ROOT_INODE)
+    root = await find_readable_inode(txn.tolerant(), ROOT_INODE)
     if root is None or root.uid != ctx.user.uid:
         raise MetaError(Code.PERMISSION, "only root and the owner of the root directory may administer the namespace")

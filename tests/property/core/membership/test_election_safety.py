@@ -26,6 +26,7 @@ from fs3.core.membership.election import (
     ReadLease,
     Resign,
     StepDown,
+    TermFailed,
     WriteLease,
 )
 
@@ -93,6 +94,8 @@ class Process:
         match effect:
             case Lead():
                 self.leads, self.epoch = True, effect.epoch
+                if world.trouble and world.prng.chance(1, 10):
+                    world.later(lambda: self.deliver(starts, lambda: self.step(TermFailed("cannot load"))))
             case StepDown():
                 self.leads = False
             case ReadLease():
@@ -256,3 +259,22 @@ def test_one_that_resigns_is_replaced_at_once() -> None:
     while primary in world.acting() or not world.acting():
         world.run(10 * MILLISECOND)
     assert world.now - resigned_at < 2 * TIMES.poll_ns
+
+
+def test_who_cannot_begin_its_term_lets_the_others_try_first() -> None:
+    me = Holder("a", b"a")
+    election = Election(0, me, TIMES)
+    assert election.step(0, ElectionTick()) == [ReadLease()]
+    [write] = election.step(1, LeaseRead(None))
+    assert isinstance(write, WriteLease)
+    assert election.step(2, LeaseWritten()) == [Lead(1)]
+    assert election.step(3, TermFailed("no disk")) == [StepDown("no disk")]
+    assert not election.may_act(3)
+    again = election.next_deadline()
+    assert again is not None
+    assert again > 3 + TIMES.lease_ns + TIMES.drift_ns + TIMES.poll_ns, "by then another candidate may take over"
+    assert election.step(4, TermFailed("no disk")) == [], "it leads no more"
+    assert election.step(again, ElectionTick()) == [ReadLease()]
+    [write] = election.step(again, LeaseRead(write.record))
+    assert isinstance(write, WriteLease)
+    assert write.record.epoch == 2, "a term of its own"

@@ -137,6 +137,14 @@ class TestIndexFile:
                 await store.close()
         assert refused > 25
 
+    @pytest.mark.parametrize("name", [b"chunks", b"channels", b"bad", b"channel epoch", b"target"])
+    async def test_a_name_that_has_changed_is_not_made_anew(self, made, name):
+        """A bit of it, which leaves the names in order."""
+        whole = data_of(made).read_bytes()
+        data_of(made).write_bytes(whole.replace(name, name[:-1] + bytes((name[-1] ^ 1,))))
+        with pytest.raises(StoreDamaged):
+            open_store(made)
+
     async def test_a_garbage_lock_file_does_no_harm(self, made):
         (made / "index" / "lock.mdb").write_bytes(os.urandom(5000))
         store = open_store(made)

@@ -93,11 +93,11 @@ def test_the_lock_ends_with_its_process_even_if_a_forked_child_lives_on(tmp_path
 
 
 def test_another_version_is_refused(tmp_path):
-    Environment(tmp_path, "kv", 2, map_bytes=1 << 20, map_bytes_max=1 << 20).close()
-    with pytest.raises(FS3Error, match=r"'fs3 kv 2', this software reads 'fs3 kv 1'") as refused:
+    Environment(tmp_path, "kv", 3, map_bytes=1 << 20, map_bytes_max=1 << 20).close()
+    with pytest.raises(FS3Error, match=r"'fs3 kv 3', this software reads 'fs3 kv 2'") as refused:
         LmdbKV.open(tmp_path)
     assert refused.value.code is Code.UNSUPPORTED
-    Environment(tmp_path, "kv", 2, map_bytes=1 << 20, map_bytes_max=1 << 20).close()
+    Environment(tmp_path, "kv", 3, map_bytes=1 << 20, map_bytes_max=1 << 20).close()
 
 
 def test_a_foreign_environment_is_refused(tmp_path):
@@ -111,9 +111,9 @@ def test_a_foreign_environment_is_refused(tmp_path):
 
 def test_a_file_that_is_no_environment_is_refused(tmp_path):
     (tmp_path / "data.mdb").write_bytes(b"hello" * 5000)
-    with pytest.raises(FS3Error, match="cannot open") as refused:
+    with pytest.raises(FS3Error, match=r"is damaged.*not an LMDB file.*copy") as refused:
         LmdbKV.open(tmp_path)
-    assert refused.value.code is Code.DISK
+    assert refused.value.code is Code.DATA_LOSS
     assert str(tmp_path) in str(refused.value)
 
 

@@ -28,7 +28,7 @@ class Door(Environment):
     """An environment whose writer stops before it asks for the lock."""
 
     def __init__(self, directory, map_bytes=512 << 10):
-        super().__init__(directory, "kv", 1, map_bytes=map_bytes, map_bytes_max=1 << 30)
+        super().__init__(directory, "kv", 2, map_bytes=map_bytes, map_bytes_max=1 << 30)
         self.waiting = threading.Semaphore(0)
         self.open = threading.Semaphore(0)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fs3.base.errors import FS3Error
+from fs3.base.errors import FS3Error, error
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.client.mgmtd.member import Member
@@ -17,6 +17,7 @@ from fs3.model.cluster import RegisterNode
 from fs3.model.routing import Role
 from fs3.runtime.incarnation import GivenIncarnation
 from fs3.services.mgmtd import MgmtdConfig
+from fs3.services.mgmtd.service import manager_terms_failed_max
 from fs3.wire.methods import MGMTD
 from fs3.wire.pb import mgmtd_pb2 as pb
 
@@ -188,3 +189,52 @@ async def test_a_silent_primary_is_left_for_the_next_one_while_the_lease_runs(
     assert world.network.calls[OTHER, "RegisterNode"] + world.network.calls[FIRST, "RegisterNode"] == registered
     assert (await client.status()).nodes[0].node.alive
     await member.stop()
+
+
+class Unreadable(Stoppable):
+    """A way to the shared store on which the manager's state cannot be loaded, for a while; the election goes on."""
+
+    def __init__(self, shared: MemoryKV) -> None:
+        super().__init__(shared)
+        self.problem: FS3Error | None = None
+        self.loads = 0
+
+    async def read(self, op: Any) -> Any:
+        self.loads += 1
+        if self.problem is not None:
+            raise self.problem
+        return await super().read(op)
+
+
+async def test_an_elected_manager_that_cannot_load_the_state_stays_a_candidate(world: Any) -> None:
+    shared = MemoryKV()
+    await world.serve(shared, CONFIG)
+    kv = Unreadable(shared)
+    given_up: list[BaseException] = []
+    second = await world.serve(kv, CONFIG, OTHER, name="mgmtd-2", on_given_up=given_up.append)
+    kv.problem = error(Code.DISK, "the disk fails")
+    world.kill(FIRST)
+    failed = kv.loads + 2
+    await until(lambda: kv.loads >= failed)
+    assert not second.is_primary
+    kv.problem = None
+    said = await primary_at(world, OTHER)
+    assert said.epoch > 3, "each attempt was a term of its own"
+    assert given_up == []
+
+
+async def test_a_manager_that_can_never_begin_a_term_says_so_once_and_leaves_it_to_others(world: Any) -> None:
+    shared = MemoryKV()
+    await world.serve(shared, CONFIG)
+    kv = Unreadable(shared)
+    given_up: list[BaseException] = []
+    await world.serve(kv, CONFIG, OTHER, name="mgmtd-2", on_given_up=given_up.append)
+    kv.problem = error(Code.DISK, "the disk fails")
+    before = kv.loads
+    world.kill(FIRST)
+    await until(lambda: bool(given_up))
+    assert given_up == [kv.problem]
+    assert kv.loads - before == manager_terms_failed_max
+    await world.serve(shared, CONFIG, THIRD, name="mgmtd-3")
+    await primary_at(world, THIRD)
+    assert kv.loads - before == manager_terms_failed_max
