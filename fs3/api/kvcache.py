@@ -155,7 +155,6 @@ class KVCache:
                 0,
                 (view, memoryview(trailer(page.check, self.page_bytes))),
                 stored,
-                tagged=False,
             )
             for page, view in zip(pages, views, strict=True)
         ]
@@ -216,7 +215,7 @@ class KVCache:
         """Remove pages. OK: there is no such page any more, whether or not there was one."""
         pages = self._pages(keys)
         placement = self._get_placement()
-        writes = [WriteIO(page.chunk, placement.chain(page.chunk), UpdateKind.REMOVE, 0, None, tagged=False) for page in pages]
+        writes = [WriteIO(page.chunk, placement.chain(page.chunk), UpdateKind.REMOVE, 0) for page in pages]
         try:
             results = await self._client.storage.update(writes, timeout_ns=self._timeout_ns)
         except FS3Error as failure:

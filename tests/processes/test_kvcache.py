@@ -142,7 +142,7 @@ async def test_another_keys_page_is_a_miss(cache: KVCache) -> None:
     # Plant the other key's page, trailer and all, under this key's chunk.
     stored = memoryview(page_of(b"other") + os.urandom(64))
     chain = cache._get_placement().chain(ChunkId(mine.chunk))
-    await client.storage.update([WriteIO(mine.chunk, chain, UpdateKind.PUT, 0, stored, tagged=False)])
+    await client.storage.update([WriteIO(mine.chunk, chain, UpdateKind.PUT, 0, stored)])
     assert await cache.get_into([b"mine"], [bytearray(PAGE)]) == [Status.MISS]
 
 

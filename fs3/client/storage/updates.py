@@ -278,8 +278,8 @@ class UpdateCall:
         """An update has this result, unless it is sent again."""
         self._results[index] = result
         write = self._updates[index].write
-        # Sent twice, it still happens once, or ends the same.
-        repeatable = write.tagged or write.kind in (UpdateKind.PUT, UpdateKind.REMOVE)
+        # Sent twice, it still happens once; or nothing is left that removing it again could remove.
+        repeatable = write.tagged or write.kind is UpdateKind.REMOVE
         self._attempts.on_refusal(index, write.chain, node, result.code, result.message, repeatable=repeatable)
 
     # --- the requests' handler (`RequestHandler`) ---------------------------------------------------------------------

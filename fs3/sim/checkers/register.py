@@ -3,6 +3,8 @@
 Depth-first search over orders, remembering (set of operations placed, content) pairs that led nowhere: Wing and Gong, "Testing
 and Verifying Concurrent Objects", 1993, with the memory of Lowe, "Testing for linearizability", 2017. An update whose end
 nobody knows may take effect at any time after it began, or never. Written values are unique, which keeps the search short.
+
+A PUT is write-once: OK says that there was nothing before, EXISTS that there was something, which stays.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from fs3.base.status import Code
-from fs3.model.chunk import Tag, apply_update
+from fs3.model.chunk import Tag, UpdateKind, apply_update
 from fs3.sim.checkers.history import ENDLESS, Operation
 
 states_max = 200_000
@@ -64,7 +66,14 @@ def _next_states(
     for index in updates:
         operation = operations[index]
         assert operation.kind is not None
-        states.append((placed | 1 << index, apply_update(operation.kind, operation.offset, operation.data, content)))
+        after = apply_update(operation.kind, operation.offset, operation.data, content)
+        if operation.kind is UpdateKind.PUT and content is not None:
+            if operation.code is Code.OK:
+                continue
+            after = content
+        elif operation.code is Code.EXISTS:
+            continue
+        states.append((placed | 1 << index, after))
     return states
 
 

@@ -100,7 +100,8 @@ class ClientModel:
         is_page = page >= swarm.chunks
         chunk = ChunkId(((0x80 << 120) | page if is_page else page).to_bytes(16, "big"))
         kind, offset, data = (self._page_update if is_page else self._file_update)(page)
-        tagged = kind is not None and not (is_page and prng.chance(1, 2))
+        # What may go without a tag is the removal of what nobody ever writes again: here nothing is.
+        tagged = kind is not None
         self._current = Operation(
             self.node, chunk, kind, offset, data, self._tag() if tagged else UNTAGGED, self._env.next_moment()
         )
