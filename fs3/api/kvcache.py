@@ -80,6 +80,7 @@ class KVCache:
         self._placement: tuple[int, Placement] | None = None
         self.page_bytes: int = namespace.page_bytes
         self.name: str = namespace.name
+        self.namespace_id: int = namespace.id
         self.replicas: int = namespace.replicas
 
     @classmethod

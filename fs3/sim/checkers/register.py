@@ -59,7 +59,7 @@ def _next_states(
         operation = operations[index]
         if operation.kind is not None:
             updates.append(index)
-        elif content == (None if operation.code is Code.NOT_FOUND else operation.data):
+        elif content is not None if operation.only_presence else content == _content_read(operation):
             return [(placed | 1 << index, content)]
     updates.sort(key=lambda index: (likely.get(operations[index].tag, ENDLESS), operations[index].returned), reverse=True)
     states = []
@@ -75,6 +75,10 @@ def _next_states(
             continue
         states.append((placed | 1 << index, after))
     return states
+
+
+def _content_read(operation: Operation) -> bytes | None:
+    return None if operation.code is Code.NOT_FOUND else operation.data
 
 
 def _is_relevant(operation: Operation) -> bool:
