@@ -41,6 +41,11 @@ def chunk_file(chunk: ChunkId) -> tuple[InodeId, int] | None:
     return InodeId(packed >> 64), packed & 0xFFFF_FFFF_FFFF_FFFF
 
 
+def absent_chunk(client: ClientId, channel: int) -> ChunkId:
+    """The id of a chunk that does not exist, for a client's channel: no file has inode 0."""
+    return file_chunk(InodeId(0), int.from_bytes(client[:6], "big") << 16 | channel & 0xFFFF)
+
+
 def page_chunk(digest: bytes) -> ChunkId:
     """The id of a KVCache page from 16 bytes of its key's digest (127 of its bits are kept)."""
     return ChunkId(bytes((digest[0] | 0x80,)) + digest[1:CHUNK_ID_BYTES])
