@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from fs3.api.io.byte_view import byte_view
+from fs3.api.byte_view import byte_view
 from fs3.base.errors import error
 from fs3.base.ids import SessionId
 from fs3.base.limits import file_bytes_max

@@ -22,6 +22,7 @@ from fs3.client.mgmtd.member import Lease, Member
 from fs3.client.storage import updates
 from fs3.client.storage.updates import UpdateCall
 from fs3.core.craq.admission import admitter
+from fs3.core.craq.admission.facts import explain_malformed
 from fs3.core.craq.events import StageDone
 from fs3.core.files.write_plan import WriteIO
 from fs3.core.meta import rows, sessions, trims
@@ -196,7 +197,7 @@ def _explain_malformed_but_pages(update: Update) -> str:
     return "" if _is_page(update.chunk) else _real_explain_malformed(update)
 
 
-_real_explain_malformed = admitter.explain_malformed
+_real_explain_malformed = explain_malformed
 
 
 def _is_page(chunk: ChunkId) -> bool:

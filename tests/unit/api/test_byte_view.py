@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fs3.api.io.byte_view import byte_view
+from fs3.api.byte_view import byte_view
 
 RAW = bytes(range(16))
 
