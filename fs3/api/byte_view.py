@@ -1,7 +1,7 @@
 """The bytes of whatever a caller hands over to be written or read into: one flat view, and never a copy.
 
 Buffers are what PEP 3118 knows, and two kinds of arrays that it has no format for: numpy arrays of types such as datetime64,
-bfloat16 and float8, and torch tensors in CPU memory. Neither library is imported here: whoever has such an object has it already.
+bfloat16 and float8, and torch tensors in CPU memory. Neither library is imported here: a caller with such an object has done so.
 """
 
 from __future__ import annotations

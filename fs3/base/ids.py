@@ -25,6 +25,8 @@ ROOT_INODE = InodeId(1)
 INODE_IDS_END = 1 << 56
 """No inode has this id or a larger one: the first byte of a file's chunk id stays 0."""
 CHUNK_ID_BYTES = 16
+NAMESPACE_IDS_END = 1 << 31
+"""No KVCache namespace has this id or a larger one: 31 bits of a page's chunk id are its namespace's."""
 _PAGE_PREFIX_BYTES = 4
 _PAGE = 1 << 31
 CLIENT_ID_BYTES = 16

@@ -267,14 +267,8 @@ reconnect_backoff_min_ns = 20 * MILLISECOND
 page_bytes_max = 64 * MIB
 page_trailer_bytes = 64
 namespace_name_bytes_max = 255
-namespaces_max = 1 << 16
-"""At one time, of one cluster: the manager has them in memory."""
-namespace_ids_max = (1 << 31) - 1
-"""Namespaces that a cluster can ever have had: the ids of pages begin with 31 bits of their namespace's."""
 namespaces_per_page_max = 512
 """Namespaces in one answer to ListNamespaces."""
-namespace_check_ns = 1 * SECOND
-"""How long a cache waits for the manager to say whether its namespace is still there, before it goes on as if it was."""
 
 # --- embedded stores -------------------------------------------------------------------------------------------------
 lmdb_map_bytes_default = 64 * GIB

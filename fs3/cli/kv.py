@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 from rich.console import Console
@@ -24,6 +24,8 @@ Cluster = Annotated[
     str | None,
     typer.Option("--cluster", help="fs3://host:port, or the data directory of a cluster on this machine; else FS3_CLUSTER"),
 ]
+_Action: TypeAlias = "Callable[[Client, str, OnRemoved], Awaitable[int]]"
+"""Given a client, the name of a namespace, and what to call with pages that were removed; returns how many those were."""
 Names = Annotated[list[str], typer.Argument(help="names of namespaces")]
 
 
@@ -81,9 +83,7 @@ def clear(names: Names, cluster: Cluster = None) -> None:
     _for_each(names, cluster, "emptied", empty)
 
 
-def _for_each(
-    names: list[str], cluster: str | None, done: str, action: Callable[[Client, str, OnRemoved], Awaitable[int]]
-) -> None:
+def _for_each(names: list[str], cluster: str | None, done: str, action: _Action) -> None:
     """Do something to each, with a count of pages while it goes on."""
 
     async def go() -> None:

@@ -51,7 +51,7 @@ class Delta(msgspec.Struct, frozen=True, array_like=True):
 
     @classmethod
     def empty(cls, version: int) -> Self:
-        """Nothing changes: whoever has this version has what comes with it."""
+        """Nothing changes."""
         return cls(version, version)
 
 

@@ -37,7 +37,7 @@ from fs3.api.kvcache.namespaces import (
     remove_pages,
 )
 from fs3.base.errors import FS3Error, error
-from fs3.base.limits import namespace_check_ns, page_trailer_bytes
+from fs3.base.limits import page_trailer_bytes
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.core.files.read_plan import ReadIO
@@ -48,6 +48,8 @@ from fs3.model.chunk import UpdateKind
 from fs3.model.cluster import CacheNamespace
 
 TIMEOUT_SECONDS = 10.0
+presence_check_ns = 1 * SECOND
+"""How long a call waits for the manager to say whether its namespace is still there, before it goes on as if it was."""
 
 
 class Status(Enum):
@@ -176,8 +178,8 @@ class KVCache:
         """Delete a namespace and free what its pages took. Returns how many pages were removed. `source`: a client, or the
         cluster's URL.
 
-        Nobody opens it any more from the beginning; those who have it open find no pages and store none. When it is interrupted,
-        call it again. Afterwards the name is free, for a namespace that has nothing of this one.
+        No client opens it any more from the beginning; those that have it open find no pages and store none. When it is
+        interrupted, call it again. Afterwards the name is free, for a namespace that has nothing of this one.
 
         Raises NotFound when there is no such namespace, FS3Error when storage or the manager does not answer.
         """
@@ -319,7 +321,7 @@ class KVCache:
         now = asyncio.get_running_loop().time
         begun = now()
         try:
-            found = await self._client.manager.find_namespace(self.name, min(namespace_check_ns, self._timeout_ns))
+            found = await self._client.manager.find_namespace(self.name, min(presence_check_ns, self._timeout_ns))
         except FS3Error:
             return max(1, self._timeout_ns - round((now() - begun) * SECOND))
         self._is_deleted = found is None or found.id != self.namespace_id or found.deleting

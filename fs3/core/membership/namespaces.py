@@ -1,17 +1,21 @@
 """KVCache namespaces as the manager keeps them: opened by name, listed, and deleted in two steps.
 
-Deleting: marked first, so that nobody opens it any more and whoever has it open hears of it through the routing info; forgotten
-when whoever deletes it has removed its pages. An id names one namespace for ever, so both steps may be repeated.
+A client that deletes one has it marked first, so that no client opens it any more and those that have it open hear of it through
+the routing info; then it removes its pages and has it forgotten. An id names one namespace for ever: both steps may be repeated.
 """
 
 from __future__ import annotations
 
-from fs3.base.limits import namespace_ids_max, namespaces_max, namespaces_per_page_max, page_bytes_max
+from fs3.base.ids import NAMESPACE_IDS_END
+from fs3.base.limits import namespaces_per_page_max, page_bytes_max
 from fs3.base.status import Code
 from fs3.core.membership.ledger import Ledger
 from fs3.core.membership.node_admission import RequestRejected
 from fs3.model.chain import ChainTable
 from fs3.model.cluster import CacheNamespace, DeleteNamespace, ListNamespaces, NamespacePage, OpenNamespace
+
+namespaces_max = 1 << 16
+"""At one time: the manager has them in memory."""
 
 
 class Namespaces:
@@ -61,8 +65,8 @@ class Namespaces:
             raise RequestRejected(
                 Code.TOO_LARGE, f"the cluster has {namespaces_max} namespaces, the most it can have; delete those of no more use"
             )
-        if state.counters.namespace >= namespace_ids_max:
-            raise RequestRejected(Code.TOO_LARGE, f"the cluster has had {namespace_ids_max} namespaces, the most it can")
+        if state.counters.namespace + 1 >= NAMESPACE_IDS_END:
+            raise RequestRejected(Code.TOO_LARGE, f"the cluster has had {NAMESPACE_IDS_END - 1} namespaces, the most it can")
 
     def create(self, wanted: OpenNamespace, table: ChainTable) -> CacheNamespace:
         """A new one, on the chains of a table."""

@@ -507,7 +507,7 @@ def test_there_is_a_most_of_namespaces(monkeypatch: pytest.MonkeyPatch) -> None:
     for emptied in (False, True):
         cluster.ask(ManagerRequest(1, DeleteNamespace(1, emptied)))
     assert cluster.ask(ManagerRequest(1, OpenNamespace("c", 1000, 0))).id == 3
-    monkeypatch.setattr("fs3.core.membership.namespaces.namespace_ids_max", 3)
+    monkeypatch.setattr("fs3.core.membership.namespaces.NAMESPACE_IDS_END", 4)
     cluster.ask(ManagerRequest(1, DeleteNamespace(2, emptied=False)))
     cluster.ask(ManagerRequest(1, DeleteNamespace(2, emptied=True)))
     answer = cluster.ask(ManagerRequest(1, OpenNamespace("d", 1000, 0)))
