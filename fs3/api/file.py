@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from fs3.api.byte_view import byte_view
 from fs3.base.errors import error
 from fs3.base.ids import SessionId
 from fs3.base.limits import file_bytes_max
@@ -149,16 +150,9 @@ def target_of(buffer: Any, path: str) -> memoryview:
 
 def _flat(thing: Any, argument: str, path: str) -> memoryview:
     try:
-        view = memoryview(thing)
-    except TypeError:
-        raise error(Code.INVALID, f"{argument} is not bytes-like but {type(thing).__name__}", path) from None
-    if view.format == "B" and view.ndim == 1 and view.contiguous:
-        return view
-    if not view.c_contiguous:
-        raise error(Code.INVALID, f"{argument} is not contiguous", path)
-    if not view.nbytes:
-        return memoryview(bytearray())  # a shape with a zero in it cannot be cast
-    return view.cast("B")
+        return byte_view(thing)
+    except (TypeError, ValueError) as wrong:
+        raise error(Code.INVALID, f"{argument} {wrong}", path) from None
 
 
 def check_range(offset: Any, length: int, path: str) -> int:

@@ -41,7 +41,7 @@ class FS3Error(OSError):
 
 
 class NotFound(FS3Error, FileNotFoundError):
-    """No such file, directory or chunk."""
+    """No such file, directory, chunk or namespace."""
 
 
 class Exists(FS3Error, FileExistsError):
@@ -74,6 +74,7 @@ class InvalidArgument(FS3Error, ValueError):
 
 _CLASSES: dict[Code, type[FS3Error]] = {
     Code.NOT_FOUND: NotFound,
+    Code.NO_NAMESPACE: NotFound,
     Code.EXISTS: Exists,
     Code.NOT_A_DIRECTORY: NotADirectory,
     Code.IS_A_DIRECTORY: IsADirectory,

@@ -25,6 +25,10 @@ ROOT_INODE = InodeId(1)
 INODE_IDS_END = 1 << 56
 """No inode has this id or a larger one: the first byte of a file's chunk id stays 0."""
 CHUNK_ID_BYTES = 16
+NAMESPACE_IDS_END = 1 << 31
+"""No KVCache namespace has this id or a larger one: 31 bits of a page's chunk id are its namespace's."""
+_PAGE_PREFIX_BYTES = 4
+_PAGE = 1 << 31
 CLIENT_ID_BYTES = 16
 
 
@@ -41,6 +45,25 @@ def chunk_file(chunk: ChunkId) -> tuple[InodeId, int] | None:
     return InodeId(packed >> 64), packed & 0xFFFF_FFFF_FFFF_FFFF
 
 
-def page_chunk(digest: bytes) -> ChunkId:
-    """The id of a KVCache page from 16 bytes of its key's digest (127 of its bits are kept)."""
-    return ChunkId(bytes((digest[0] | 0x80,)) + digest[1:CHUNK_ID_BYTES])
+def absent_chunk(client: ClientId, channel: int) -> ChunkId:
+    """The id of a chunk that does not exist, for a client's channel: no file has inode 0."""
+    return file_chunk(InodeId(0), int.from_bytes(client[:6], "big") << 16 | channel & 0xFFFF)
+
+
+def page_chunk(namespace_id: int, digest: bytes) -> ChunkId:
+    """The id of a KVCache page: the highest bit, 31 bits of its namespace's id, 96 bits of its key's digest. The pages of a
+    namespace are neighbours in key order."""
+    return ChunkId((_PAGE | namespace_id).to_bytes(_PAGE_PREFIX_BYTES, "big") + digest[: CHUNK_ID_BYTES - _PAGE_PREFIX_BYTES])
+
+
+def page_namespace(chunk: ChunkId) -> int:
+    """The id of the namespace that a KVCache page belongs to."""
+    return int.from_bytes(chunk[:_PAGE_PREFIX_BYTES], "big") ^ _PAGE
+
+
+def page_range(namespace_id: int) -> tuple[ChunkId, ChunkId | None]:
+    """The ids of a namespace's pages come after the first of these and before the second; None: they are the last there are."""
+    bits = 8 * (CHUNK_ID_BYTES - _PAGE_PREFIX_BYTES)
+    first, end = (_PAGE | namespace_id) << bits, (_PAGE | namespace_id) + 1 << bits
+    after = ChunkId((first - 1).to_bytes(CHUNK_ID_BYTES, "big"))
+    return after, ChunkId(end.to_bytes(CHUNK_ID_BYTES, "big")) if end < 1 << 8 * CHUNK_ID_BYTES else None

@@ -268,6 +268,8 @@ reconnect_backoff_min_ns = 20 * MILLISECOND
 page_bytes_max = 64 * MIB
 page_trailer_bytes = 64
 namespace_name_bytes_max = 255
+namespaces_per_page_max = 512
+"""Namespaces in one answer to ListNamespaces."""
 
 # --- embedded stores -------------------------------------------------------------------------------------------------
 lmdb_map_bytes_default = 64 * GIB
@@ -279,6 +281,7 @@ lmdb_lock_lease_ns = lease_ns
 
 assert client_write_call_bytes <= client_write_bytes_max
 assert page_bytes_max + page_trailer_bytes <= block_bytes_max
+assert namespaces_per_page_max * (namespace_name_bytes_max + 64) <= frame_header_bytes_max
 assert frame_payload_bytes_max >= chunk_bytes_max + page_trailer_bytes
 assert receive_step_bytes <= wake_bytes_max <= receive_unfinished_bytes_max
 assert 2 * update_bytes_per_request_max <= receive_share_bytes_max <= receive_bytes_max // 2

@@ -76,6 +76,7 @@ class Code(IntEnum):
     NO_TABLE = 405
     NAMESPACE_DIFFERS = 406
     CONFIG = 407
+    NO_NAMESPACE = 408
 
     @property
     def retry(self) -> Retry:
@@ -137,6 +138,7 @@ _ERRNO = {
     Code.STALE: errno.ESTALE,
     Code.FILE_TOO_LARGE: errno.EFBIG,
     Code.CHECKSUM: errno.EBADMSG,
+    Code.NO_NAMESPACE: errno.ENOENT,
     Code.NO_SPACE: errno.ENOSPC,
     Code.DISK: errno.EIO,
     Code.DATA_LOSS: errno.EIO,

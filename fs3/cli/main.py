@@ -38,7 +38,7 @@ for command in (files.ls, files.cat, files.cp, files.mv, files.rm, files.mkdir, 
 
 
 def _add_cluster_commands() -> None:
-    from fs3.cli import admin, demo, serve, status, up
+    from fs3.cli import admin, demo, kv, serve, status, up
 
     app.command()(up.up)
     app.command()(up.down)
@@ -46,6 +46,7 @@ def _add_cluster_commands() -> None:
     app.command()(status.status)
     app.add_typer(demo.app)
     app.add_typer(admin.app)
+    app.add_typer(kv.app)
     app.command(hidden=True)(serve.serve)
 
 

@@ -137,10 +137,7 @@ def status_document(status: ClusterStatus) -> dict[str, Any]:
             for table in routing.tables.values()
         ],
         "targets": [_target_document(target, names) for target in status.targets],
-        "namespaces": [
-            {"id": space.id, "name": space.name, "page_bytes": space.page_bytes, "replicas": space.replicas}
-            for space in status.namespaces
-        ],
+        "namespaces": status.namespaces,
     }
 
 

@@ -25,8 +25,8 @@ def render(document: dict[str, Any]) -> RenderableType:
         parts.append(_problems(document["problems"]))
     parts += [table for table in (_managers(document), _nodes(document)) if table.row_count]
     parts += [table for table in (_chains(document), _resyncs(document), _scrubs(document)) if table.row_count]
-    for space in document["namespaces"]:
-        parts.append(Text(f"namespace {space['name']}: pages of {space['page_bytes']} bytes, {space['replicas']} replicas"))
+    if document["namespaces"]:
+        parts.append(Text(f"namespaces: {document['namespaces']} (fs3 kv ls)"))
     if document.get("processes"):
         parts.append(_processes(document["processes"]))
     return Group(*parts)

@@ -104,6 +104,35 @@ class CacheNamespace(msgspec.Struct, frozen=True, array_like=True):
     page_bytes: int
     replicas: int
     table: TableId
+    deleting: bool = False
+    """Its pages are being removed, and nobody may open it any more."""
+
+
+class ListNamespaces(msgspec.Struct, frozen=True):
+    """A client asks which namespaces there are. Answered with a `NamespacePage`."""
+
+    prefix: str = ""
+    """Only names that begin with this."""
+    after: str = ""
+    """Start after this name."""
+    limit: int = 0
+    """0: as many as the manager likes."""
+
+
+class NamespacePage(msgspec.Struct, frozen=True):
+    """Namespaces in the order of their names."""
+
+    namespaces: tuple[CacheNamespace, ...]
+    more: bool
+    """There are more behind the last of them."""
+
+
+class DeleteNamespace(msgspec.Struct, frozen=True):
+    """A client deletes a namespace. Answered with its id."""
+
+    id: int
+    emptied: bool
+    """It has no pages any more: forget it. Else: mark it, so that nobody opens it any more."""
 
 
 class OpenNamespace(msgspec.Struct, frozen=True):
@@ -225,7 +254,8 @@ class ClusterStatus(msgspec.Struct, frozen=True):
     nodes: tuple[NodeStatus, ...]
     """In the order of `routing.nodes`."""
     targets: tuple[TargetStatus, ...]
-    namespaces: tuple[CacheNamespace, ...]
+    namespaces: int
+    """How many KVCache namespaces there are."""
     managers: tuple[ManagerInfo, ...]
     epoch: int
     primary_for_ns: int

@@ -46,6 +46,8 @@ class Delta(msgspec.Struct, frozen=True, array_like=True):
     chains: tuple[Chain, ...] = ()
     tables: tuple[ChainTable, ...] = ()
     removed_nodes: tuple[NodeId, ...] = ()
+    namespace_deletions: int = 0
+    """As of `version`; see `Routing`."""
 
     @classmethod
     def empty(cls, version: int) -> Self:
@@ -61,6 +63,8 @@ class Routing(msgspec.Struct, frozen=True):
     nodes: dict[NodeId, Node] = {}
     chains: dict[ChainId, Chain] = {}
     tables: dict[TableId, ChainTable] = {}
+    namespace_deletions: int = 0
+    """How many KVCache namespaces have ever been deleted: whoever uses one asks again when it rises."""
 
     def apply(self, delta: Delta, cluster: bytes = b"") -> Self:
         """The snapshot after a delta.
@@ -77,11 +81,19 @@ class Routing(msgspec.Struct, frozen=True):
         nodes = {} if whole else {key: value for key, value in self.nodes.items() if key not in delta.removed_nodes}
         chains = {} if whole else dict(self.chains)
         tables = {} if whole else dict(self.tables)
+        deletions = delta.namespace_deletions if whole else max(self.namespace_deletions, delta.namespace_deletions)
         nodes.update((node.id, node) for node in delta.nodes)
         chains.update((chain.id, chain) for chain in delta.chains)
         tables.update((table.id, table) for table in delta.tables)
-        return type(self)(cluster or self.cluster, delta.version, nodes, chains, tables)
+        return type(self)(cluster or self.cluster, delta.version, nodes, chains, tables, deletions)
 
     def to_full_delta(self) -> Delta:
         """This snapshot as a delta that replaces everything."""
-        return Delta(0, self.version, tuple(self.nodes.values()), tuple(self.chains.values()), tuple(self.tables.values()))
+        return Delta(
+            0,
+            self.version,
+            tuple(self.nodes.values()),
+            tuple(self.chains.values()),
+            tuple(self.tables.values()),
+            namespace_deletions=self.namespace_deletions,
+        )

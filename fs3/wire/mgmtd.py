@@ -150,12 +150,15 @@ def namespace_to_pb(namespace: CacheNamespace) -> pb.Namespace:
         page_bytes=namespace.page_bytes,
         replicas=namespace.replicas,
         table_id=namespace.table,
+        deleting=namespace.deleting,
     )
 
 
 def namespace_from_pb(message: pb.Namespace) -> CacheNamespace:
     """One KVCache namespace."""
-    return CacheNamespace(message.id, message.name, message.page_bytes, message.replicas, TableId(message.table_id))
+    return CacheNamespace(
+        message.id, message.name, message.page_bytes, message.replicas, TableId(message.table_id), message.deleting
+    )
 
 
 def routing_to_pb(update: RoutingUpdate) -> EncodedRouting:
@@ -170,6 +173,7 @@ def routing_to_pb(update: RoutingUpdate) -> EncodedRouting:
         tables=[table_to_pb(table) for table in delta.tables],
         removed_nodes=delta.removed_nodes,
         managers=[manager_to_pb(manager) for manager in update.managers],
+        namespace_deletions=delta.namespace_deletions,
     )
 
 
@@ -184,5 +188,6 @@ def routing_from_pb(message: EncodedRouting, field: str = "RoutingUpdate") -> Ro
         chains=tuple(chain_from_pb(chain, f"{field}.chains[{index}]") for index, chain in enumerate(message.chains)),
         tables=tuple(table_from_pb(table, f"{field}.tables[{index}]") for index, table in enumerate(message.tables)),
         removed_nodes=tuple(NodeId(node) for node in message.removed_nodes),
+        namespace_deletions=message.namespace_deletions,
     )
     return RoutingUpdate(delta, message.cluster_id, managers_from_pb(message.managers))

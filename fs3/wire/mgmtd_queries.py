@@ -6,9 +6,20 @@ What arrives is not trusted: unless they say otherwise, `*_from_pb` raise Invali
 from __future__ import annotations
 
 from fs3.base.ids import ChainId, NodeId, TargetId
+from fs3.base.limits import namespace_name_bytes_max
 from fs3.base.units import MILLISECOND
 from fs3.model.chain import LocalState, PublicState, Slot
-from fs3.model.cluster import ClusterInfo, ClusterStatus, GetConfig, GetRouting, NodeStatus, RoleConfig, TargetStatus
+from fs3.model.cluster import (
+    ClusterInfo,
+    ClusterStatus,
+    GetConfig,
+    GetRouting,
+    ListNamespaces,
+    NamespacePage,
+    NodeStatus,
+    RoleConfig,
+    TargetStatus,
+)
 from fs3.model.routing import Role, Routing
 from fs3.model.target_report import UpkeepProgress
 from fs3.wire.malformed import malformed
@@ -90,6 +101,32 @@ def role_config_from_pb(message: pb.GetConfigReply, role: Role) -> RoleConfig:
     return RoleConfig(role, message.version, message.toml)
 
 
+# --- namespaces ------------------------------------------------------------------------------------------------------
+
+
+def list_namespaces_to_pb(wanted: ListNamespaces) -> pb.ListNamespacesRequest:
+    """The request of ListNamespaces."""
+    return pb.ListNamespacesRequest(prefix=wanted.prefix, after=wanted.after, limit=wanted.limit)
+
+
+def list_namespaces_from_pb(message: pb.ListNamespacesRequest) -> ListNamespaces:
+    """The request of ListNamespaces."""
+    for field in ("prefix", "after"):
+        if len(getattr(message, field).encode()) > namespace_name_bytes_max:
+            raise malformed(f"ListNamespacesRequest.{field}", f"longer than {namespace_name_bytes_max} bytes")
+    return ListNamespaces(message.prefix, message.after, message.limit)
+
+
+def namespace_page_to_pb(page: NamespacePage) -> pb.ListNamespacesReply:
+    """The answer to ListNamespaces."""
+    return pb.ListNamespacesReply(namespaces=[namespace_to_pb(namespace) for namespace in page.namespaces], more=page.more)
+
+
+def namespace_page_from_pb(message: pb.ListNamespacesReply) -> NamespacePage:
+    """The answer to ListNamespaces."""
+    return NamespacePage(tuple(namespace_from_pb(namespace) for namespace in message.namespaces), message.more)
+
+
 # --- status ----------------------------------------------------------------------------------------------------------
 
 
@@ -105,7 +142,7 @@ def status_to_pb(status: ClusterStatus, routing: EncodedRouting) -> pb.GetStatus
         software=status.software,
         routing=routing,
         targets=[_target_status_to_pb(target) for target in status.targets],
-        namespaces=[namespace_to_pb(namespace) for namespace in status.namespaces],
+        namespaces=status.namespaces,
         lease_left_ms=[node.lease_left_ns // MILLISECOND for node in status.nodes],
         silent_ms=[-1 if node.heartbeat_age_ns is None else node.heartbeat_age_ns // MILLISECOND for node in status.nodes],
         managers=[manager_to_pb(manager) for manager in status.managers],
@@ -136,7 +173,7 @@ def status_from_pb(message: pb.GetStatusReply) -> ClusterStatus:
         targets=tuple(
             _target_status_from_pb(target, f"GetStatusReply.targets[{index}]") for index, target in enumerate(message.targets)
         ),
-        namespaces=tuple(namespace_from_pb(namespace) for namespace in message.namespaces),
+        namespaces=message.namespaces,
         managers=managers_from_pb(message.managers),
         epoch=message.epoch,
         primary_for_ns=message.primary_for_ms * MILLISECOND,

@@ -16,6 +16,7 @@ from fs3.base.version import __version__
 from fs3.model.chain import LocalState
 from fs3.model.cluster import (
     CacheNamespace,
+    DeleteNamespace,
     EnsureTable,
     Heartbeat,
     HeartbeatAck,
@@ -232,6 +233,22 @@ def _opened_namespace_from_pb(message: pb.OpenNamespaceReply) -> CacheNamespace:
     return namespace_from_pb(message.namespace)
 
 
+def _delete_namespace_to_pb(request: DeleteNamespace) -> pb.DeleteNamespaceRequest:
+    return pb.DeleteNamespaceRequest(id=request.id, emptied=request.emptied)
+
+
+def _delete_namespace_from_pb(message: pb.DeleteNamespaceRequest) -> DeleteNamespace:
+    return DeleteNamespace(message.id, message.emptied)
+
+
+def _deleted_namespace_to_pb(_: int, routing: EncodedRouting | None) -> pb.DeleteNamespaceReply:
+    return pb.DeleteNamespaceReply()
+
+
+def _deleted_namespace_from_pb(_: pb.DeleteNamespaceReply) -> None:
+    return None
+
+
 def _set_config_to_pb(request: SetConfig) -> pb.SetConfigRequest:
     role: Any = int(request.role)
     return pb.SetConfigRequest(role=role, toml=request.toml, expected_version=request.expected_version)
@@ -290,6 +307,13 @@ VERBS: dict[type[Any], MgmtdVerb] = {
         _opened_namespace_to_pb,
         _opened_namespace_from_pb,
         has_routing=True,
+    ),
+    DeleteNamespace: MgmtdVerb(
+        MGMTD.DeleteNamespace,
+        _delete_namespace_to_pb,
+        _delete_namespace_from_pb,
+        _deleted_namespace_to_pb,
+        _deleted_namespace_from_pb,
     ),
     SetConfig: MgmtdVerb(MGMTD.SetConfig, _set_config_to_pb, _set_config_from_pb, _config_version_to_pb, _config_version_from_pb),
 }

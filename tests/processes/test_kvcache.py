@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import fs3
 from fs3.api.kvcache import KVCache, Status
 from fs3.base.errors import FS3Error, InvalidArgument
 from fs3.base.ids import ChunkId
 from fs3.base.status import Code
+from fs3.base.units import SECOND
 from fs3.cli.local import LocalCluster
+from fs3.cli.main import app
 from fs3.core.files.write_plan import WriteIO
 from fs3.core.kvcache.pages import page_keys
 from fs3.model.chunk import UpdateKind
@@ -24,6 +29,7 @@ pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
 
 PAGE = 100_003
 """Not a multiple of anything."""
+WAIT_NS = 10 * SECOND
 
 
 def page_of(key: bytes) -> bytes:
@@ -80,12 +86,18 @@ async def test_statuses_are_never_shifted(cache: KVCache) -> None:
             assert bytes(buffer) == page_of(key)
 
 
-async def test_keys_are_bytes_or_text_and_buffers_are_buffers(cache: KVCache) -> None:
+async def test_keys_are_bytes_or_text_and_buffers_are_buffers(cluster: LocalCluster, cache: KVCache) -> None:
     assert await cache.put_from(["text"], [memoryview(page_of(b"text"))]) == [Status.OK]
     larger = bytearray(PAGE + 10)
     assert await cache.get_into([b"text"], [larger]) == [Status.OK]
     assert bytes(larger[:PAGE]) == page_of(b"text")
     assert larger[PAGE:] == bytes(10)
+    dates = np.frombuffer(os.urandom(PAGE // 8 * 8), "M8[ns]")
+    async with await KVCache.open(cluster.url, namespace="arrays", page_bytes=dates.nbytes) as arrays:
+        assert await arrays.put_from([bytearray(b"dates"), memoryview(b"again")], [dates, dates]) == [Status.OK] * 2
+        found = np.zeros_like(dates)
+        assert await arrays.get_into([b"dates"], [found]) == [Status.OK]
+        assert (found == dates).all()
     assert await cache.put_from([], []) == []
     assert await cache.lookup([]) == (0, [])
 
@@ -98,8 +110,8 @@ async def test_keys_are_bytes_or_text_and_buffers_are_buffers(cache: KVCache) ->
         ([b"a", b"b"], [bytes(PAGE)], False, "2 keys and 1 buffers"),
         ([b""], [bytes(PAGE)], False, "key 0 has 0 bytes"),
         ([b"x" * 5000], [bytes(PAGE)], False, "key 0 has 5000 bytes"),
-        ([b"a"], [memoryview(bytes(2 * PAGE))[::2]], False, "buffer 0 is not a contiguous buffer"),
-        ([b"a"], ["text"], False, "buffer 0 is not a contiguous buffer"),
+        ([b"a"], [memoryview(bytes(2 * PAGE))[::2]], False, "buffer 0 is not contiguous"),
+        ([b"a"], ["text"], False, "buffer 0 is not bytes-like but str"),
         ([b"a"], [bytes(PAGE)], True, "buffer 0 is read-only"),
         ([b"a"], [bytearray(PAGE - 1)], True, "buffer 0 has 100002 bytes"),
     ],
@@ -134,6 +146,97 @@ async def test_namespaces_do_not_share_keys(cluster: LocalCluster) -> None:
         assert (await right.lookup([b"k"])).hits == 0
 
 
+async def test_a_deleted_namespace_leaves_nothing_behind(cluster: LocalCluster) -> None:
+    keys, pages = [b"%d" % number for number in range(50)], [page_of(b"%d" % number) for number in range(50)]
+    async with await fs3.connect(cluster.url) as client, await fs3.connect(cluster.url) as other:
+        cache = await KVCache.of(client, namespace="brief", page_bytes=PAGE)
+        beside = await KVCache.of(client, namespace="beside", page_bytes=PAGE)
+        assert await cache.put_from(keys, pages) == [Status.OK] * 50
+        assert await beside.put_from(keys[:3], pages[:3]) == [Status.OK] * 3
+        before = await chunk_count(client)
+
+        counted: list[int] = []
+        assert await KVCache.delete_namespace(other, "brief", progress=counted.append) == sum(counted) == 50
+        assert await chunk_count(client) == before - 3 * 50
+        assert [each.name for each in await KVCache.list_namespaces(other, "b")] == ["beside"]
+
+        # Who has it open finds nothing, and is told when it stores.
+        await client.manager.wait_routing(lambda routing: routing.namespace_deletions == 1, WAIT_NS)
+        assert await cache.get_into([b"1"], [bytearray(PAGE)]) == [Status.MISS]
+        assert await cache.lookup([b"1"]) == (0, [False])
+        assert await cache.remove([b"1"]) == [Status.OK]
+        assert await cache.clear() == 0
+        with pytest.raises(FileNotFoundError, match="the namespace was deleted: 'brief'"):
+            await cache.put_from([b"1"], [pages[1]])
+        # Nor does it find what is stored under its name afterwards.
+        again = await KVCache.of(other, namespace="brief", page_bytes=PAGE)
+        assert await again.put_from([b"1"], [pages[2]]) == [Status.OK]
+        assert await cache.get_into([b"1"], [bytearray(PAGE)]) == [Status.MISS]
+        assert (await beside.lookup(keys)).hits == 3
+        with pytest.raises(FileNotFoundError, match="no such namespace: 'gone'"):
+            await KVCache.delete_namespace(other, "gone")
+
+
+async def test_a_deletion_that_was_interrupted_is_completed_by_another(cluster: LocalCluster) -> None:
+    keys, page = [b"%d" % number for number in range(50)], page_of(b"page")
+    async with await fs3.connect(cluster.url) as client:
+        cache = await KVCache.of(client, namespace="cut", page_bytes=PAGE)
+        assert await cache.put_from(keys, [page] * 50) == [Status.OK] * 50
+
+        def die(_: int) -> None:
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            await KVCache.delete_namespace(client, "cut", progress=die)
+        (left,) = await KVCache.list_namespaces(client, "cut")
+        assert left.deleting
+        with pytest.raises(FileNotFoundError, match="'cut' is being deleted"):
+            await KVCache.of(client, namespace="cut", page_bytes=PAGE)
+        removed = await KVCache.delete_namespace(client, "cut")
+        assert 0 < removed < 50
+        assert await KVCache.list_namespaces(client, "cut") == []
+        fresh = await KVCache.of(client, namespace="cut", page_bytes=1000)
+        assert (await fresh.lookup(keys)).hits == 0
+
+
+async def test_a_namespace_is_emptied(cache: KVCache, cluster: LocalCluster) -> None:
+    keys = [b"%d" % number for number in range(20)]
+    await cache.put_from(keys, [page_of(key) for key in keys])
+    assert await cache.clear() == 20
+    assert await cache.lookup(keys) == (0, [False] * 20)
+    assert await cache.put_from(keys[:1], [page_of(b"0")]) == [Status.OK]
+    assert await KVCache.clear_namespace(cluster.url, cache.name) == 1
+
+
+def test_namespaces_on_the_command_line(cluster: LocalCluster) -> None:
+    async def make() -> None:
+        async with await fs3.connect(cluster.url) as client:
+            for name in ("cli/old", "cli/new"):
+                cache = await KVCache.of(client, namespace=name, page_bytes=2000)
+                assert await cache.put_from(["a", "b"], [bytes(2000)] * 2) == [Status.OK] * 2
+
+    def run(*arguments: str) -> str:
+        result = CliRunner().invoke(app, ["kv", *arguments, "--cluster", cluster.url])
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    asyncio.run(make())
+    assert [line.split()[0] for line in run("ls", "cli/").splitlines()[1:]] == ["cli/new", "cli/old"]
+    assert run("clear", "cli/new") == "cli/new: emptied, 2 pages removed\n"
+    assert run("rm", "cli/old", "cli/new").splitlines() == [
+        "cli/old: deleted, 2 pages removed",
+        "cli/new: deleted, 0 pages removed",
+    ]
+    assert json.loads(run("ls", "cli/", "--json")) == []
+    missing = CliRunner().invoke(app, ["kv", "rm", "cli/old", "--cluster", cluster.url])
+    assert isinstance(missing.exception, FileNotFoundError)
+
+
+async def chunk_count(client: fs3.Client) -> int:
+    """Of all targets."""
+    return sum(target.chunks for target in await client.storage.space())
+
+
 async def test_another_keys_page_is_a_miss(cache: KVCache) -> None:
     """Were two keys to share a chunk id, the trailer behind the page would tell them apart."""
     client = cache._client
@@ -142,7 +245,7 @@ async def test_another_keys_page_is_a_miss(cache: KVCache) -> None:
     # Plant the other key's page, trailer and all, under this key's chunk.
     stored = memoryview(page_of(b"other") + os.urandom(64))
     chain = cache._get_placement().chain(ChunkId(mine.chunk))
-    await client.storage.update([WriteIO(mine.chunk, chain, UpdateKind.PUT, 0, stored, tagged=False)])
+    await client.storage.update([WriteIO(mine.chunk, chain, UpdateKind.PUT, 0, stored)])
     assert await cache.get_into([b"mine"], [bytearray(PAGE)]) == [Status.MISS]
 
 

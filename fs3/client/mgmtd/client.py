@@ -30,11 +30,14 @@ from fs3.client.mgmtd.selector import JitteredBackoff, PrimarySelector
 from fs3.model.cluster import (
     CacheNamespace,
     ClusterStatus,
+    DeleteNamespace,
     EnsureTable,
     GetConfig,
     GetRouting,
     Heartbeat,
     HeartbeatAck,
+    ListNamespaces,
+    NamespacePage,
     OpenNamespace,
     RegisterNode,
     RegistrationAck,
@@ -52,6 +55,8 @@ from fs3.wire.mgmtd_queries import (
     get_config_to_pb,
     get_routing_to_pb,
     get_status_to_pb,
+    list_namespaces_to_pb,
+    namespace_page_from_pb,
     role_config_from_pb,
     status_from_pb,
 )
@@ -214,6 +219,23 @@ class MgmtdClient:
         """A KVCache namespace, made when absent; `routing` shows its table on return. NAMESPACE_DIFFERS."""
         namespace: CacheNamespace = await self._ask(OpenNamespace(name, page_bytes, replicas))
         return namespace
+
+    async def list_namespaces(self, prefix: str = "", after: str = "") -> NamespacePage:
+        """A page of the namespaces whose names begin with `prefix` and come after `after`, by name."""
+        return await self._list_namespaces(ListNamespaces(prefix, after), call_timeout_ns)
+
+    async def find_namespace(self, name: str, timeout_ns: int = call_timeout_ns) -> CacheNamespace | None:
+        """The namespace with this name, None when there is none."""
+        page = await self._list_namespaces(ListNamespaces(prefix=name, limit=1), timeout_ns)
+        return next((namespace for namespace in page.namespaces if namespace.name == name), None)
+
+    async def delete_namespace(self, namespace_id: int, *, emptied: bool) -> None:
+        """Mark a namespace as being deleted; then, `emptied`, forget it. Nothing happens to one that is gone already."""
+        await self._ask(DeleteNamespace(namespace_id, emptied))
+
+    async def _list_namespaces(self, wanted: ListNamespaces, timeout_ns: int) -> NamespacePage:
+        request = list_namespaces_to_pb(wanted)
+        return namespace_page_from_pb(await self._call(MGMTD.ListNamespaces, request, timeout_ns, manager_read_ns))
 
     async def set_config(self, role: Role, toml: str, expected_version: int = 0) -> int:
         """Distribute a configuration; its version. CONFIG naming the key that is wrong; STALE when another is there already."""

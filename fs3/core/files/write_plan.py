@@ -27,7 +27,8 @@ class WriteIO(msgspec.Struct, frozen=True, gc=False):
     reserve: int = 0
     """Bytes the chunk is expected to reach, so that one block is chosen for it; 0 unknown."""
     tagged: bool = True
-    """Apply it exactly once. Without a tag a retry may apply it again, which a PUT and a REMOVE do not notice."""
+    """Apply it exactly once. Only a REMOVE of what nobody will ever write again may go without: it leaves no channel row behind,
+    and a retry may remove again."""
     checksums: tuple[int, ...] | None = None
     """CRC32C of the data, cut at multiples of 64 KiB of chunk offset; None: made by the client when it sends."""
     tag: Tag | None = None

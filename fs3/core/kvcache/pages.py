@@ -1,8 +1,9 @@
 """KVCache pages as chunks: from a key to a chunk id, and the trailer that proves a page is the key's.
 
-A key (any bytes an engine chose) is hashed together with its namespace's id. 16 bytes of the digest name the chunk, 32 other
-bytes stand in the trailer behind the page. A reader compares them after the bytes have arrived, so that neither a collision of
-the short id nor a reused block nor a page of another layout can be taken for the key's: it is a miss.
+A key (any bytes an engine chose) is hashed together with its namespace's id. 12 bytes of the digest name the chunk, behind the
+namespace's id, so that the pages of a namespace are one range of chunk ids; 32 other bytes stand in the trailer behind the page.
+A reader compares them after the bytes have arrived, so that neither a collision of the short id nor a reused block nor a page of
+another layout can be taken for the key's: it is a miss.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def page_keys(namespace_id: int, keys: Iterable[bytes]) -> list[PageKey]:
     result = []
     for key in keys:
         digest = blake2b(key, digest_size=CHUNK_ID_BYTES + _CHECK_BYTES, salt=salt).digest()
-        result.append(PageKey(page_chunk(digest), digest[CHUNK_ID_BYTES:]))
+        result.append(PageKey(page_chunk(namespace_id, digest), digest[CHUNK_ID_BYTES:]))
     return result
 
 

@@ -34,7 +34,7 @@ class DeltaLog:
         """
         newest = self._routing.version
         if version == newest:
-            return Delta(newest, newest)
+            return Delta.empty(newest)
         if not self._deltas or not self._deltas[0].from_version <= version < newest:
             return self._routing.to_full_delta()
         missed = [delta for delta in self._deltas if delta.version > version]
@@ -58,6 +58,7 @@ class DeltaLog:
             tuple(chains.values()),
             tuple(tables.values()),
             tuple(removed),  # type: ignore[arg-type]
+            self._routing.namespace_deletions,
         )
 
 

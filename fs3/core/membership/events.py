@@ -22,6 +22,7 @@ from fs3.base.status import Code
 from fs3.core.membership.state import Rows
 from fs3.model.cluster import (
     CacheNamespace,
+    DeleteNamespace,
     EnsureTable,
     Heartbeat,
     HeartbeatAck,
@@ -40,7 +41,7 @@ class ManagerRequest:
     """A node or client asks for something. Answered with one `Respond` of the same token."""
 
     token: int
-    body: RegisterNode | Heartbeat | EnsureTable | OpenNamespace | SetConfig
+    body: RegisterNode | Heartbeat | EnsureTable | OpenNamespace | DeleteNamespace | SetConfig
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,15 +33,17 @@ class _Batch:
     chains: dict[ChainId, None] = field(default_factory=dict)
     tables: dict[TableId, None] = field(default_factory=dict)
     namespaces: dict[str, None] = field(default_factory=dict)
+    forgotten_namespaces: list[CacheNamespace] = field(default_factory=list)
     configs: dict[Role, None] = field(default_factory=dict)
     born: list[TargetId] = field(default_factory=list)
     replies: list[Respond] = field(default_factory=list)
+    deletes_namespaces: bool = False
 
     def changes_routing(self) -> bool:
-        return bool(self.nodes or self.chains or self.tables)
+        return bool(self.nodes or self.chains or self.tables or self.deletes_namespaces)
 
     def __bool__(self) -> bool:
-        return self.changes_routing() or bool(self.namespaces or self.configs or self.born)
+        return self.changes_routing() or bool(self.namespaces or self.forgotten_namespaces or self.configs or self.born)
 
 
 @dataclass(slots=True)
@@ -69,8 +72,23 @@ class Ledger:
         """When to try a failed commit again."""
         self.pending_births: set[TargetId] = set()
         """Born, and not stored yet."""
+        self._namespace_names: list[str] | None = None
+        """Of the durable ones, sorted; None: not known now."""
         self._batch = _Batch()
         self._commit: _Commit | None = None
+
+    def list_namespaces(self, prefix: str, after: str, limit: int) -> tuple[list[CacheNamespace], bool]:
+        """A page of the durable namespaces whose names begin with `prefix` and come after `after`, by name; and whether there are
+        more."""
+        if self._namespace_names is None:
+            self._namespace_names = sorted(self.durable_namespaces)
+        names = self._namespace_names
+        at = max(bisect_left(names, prefix), bisect_right(names, after) if after else 0)
+        found: list[CacheNamespace] = []
+        while at < len(names) and names[at].startswith(prefix) and len(found) < limit:
+            found.append(self.durable_namespaces[names[at]])
+            at += 1
+        return found, at < len(names) and names[at].startswith(prefix)
 
     @property
     def next_version(self) -> int:
@@ -102,9 +120,21 @@ class Ledger:
         self._batch.tables[table.id] = None
 
     def put_namespace(self, namespace: CacheNamespace) -> None:
-        """Add a namespace."""
+        """Add or change a namespace."""
         self.state.namespaces[namespace.name] = namespace
         self._batch.namespaces[namespace.name] = None
+
+    def mark_namespace(self, namespace: CacheNamespace) -> None:
+        """A namespace is being deleted from now on, and routing says that one more is."""
+        self.put_namespace(msgspec.structs.replace(namespace, deleting=True))
+        self.set_counters(namespace_deletion=self.state.counters.namespace_deletion + 1)
+        self._batch.deletes_namespaces = True
+
+    def forget_namespace(self, namespace: CacheNamespace) -> None:
+        """A namespace is gone."""
+        del self.state.namespaces[namespace.name]
+        self._batch.namespaces.pop(namespace.name, None)
+        self._batch.forgotten_namespaces.append(namespace)
 
     def put_config(self, config: RoleConfig) -> None:
         """Set the configuration of a role."""
@@ -149,6 +179,7 @@ class Ledger:
                 tuple(state.nodes[node] for node in batch.nodes),
                 tuple(state.chains[chain] for chain in batch.chains),
                 tuple(state.tables[table] for table in batch.tables),
+                namespace_deletions=state.counters.namespace_deletion,
             )
         rows = Rows(
             state.counters,
@@ -156,6 +187,7 @@ class Ledger:
             chains=delta.chains if delta else (),
             tables=delta.tables if delta else (),
             namespaces=tuple(state.namespaces[name] for name in batch.namespaces),
+            forgotten_namespaces=tuple(batch.forgotten_namespaces),
             configs=tuple(state.configs[role] for role in batch.configs),
             born=tuple(batch.born),
         )
@@ -175,6 +207,9 @@ class Ledger:
             return effects
         self._commit = None
         self.pending_births.difference_update(commit.rows.born)
+        for namespace in commit.rows.forgotten_namespaces:
+            self.durable_namespaces.pop(namespace.name, None)
+        self._namespace_names = None
         self.durable_namespaces.update((namespace.name, namespace) for namespace in commit.rows.namespaces)
         self.durable_configs.update((config.role, config) for config in commit.rows.configs)
         effects = []

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import msgspec
 
 from fs3.base.ids import ChainId, NodeId, TableId, TargetId
-from fs3.base.limits import nodes_max, page_bytes_max, replicas_max, routing_bytes_max, tables_max
+from fs3.base.limits import nodes_max, replicas_max, routing_bytes_max, tables_max
 from fs3.base.status import Code
 from fs3.core.membership.config import MgmtdConfig
 from fs3.core.membership.deltas import routing_bytes
@@ -20,6 +20,7 @@ from fs3.core.membership.events import Effect, Event, ManagerRequest, ManagerTic
 from fs3.core.membership.lease_health import LeaseHealth
 from fs3.core.membership.ledger import Ledger
 from fs3.core.membership.link_faults import LinkFaults
+from fs3.core.membership.namespaces import Namespaces
 from fs3.core.membership.node_admission import RequestRejected, admit_incarnation, check_cluster, check_heartbeat, check_targets
 from fs3.core.membership.placement import place
 from fs3.core.membership.state import State
@@ -27,6 +28,7 @@ from fs3.core.membership.transition import next_chain
 from fs3.model.chain import Chain, ChainTable, LocalState, PublicState, Slot
 from fs3.model.cluster import (
     CacheNamespace,
+    DeleteNamespace,
     EnsureTable,
     Heartbeat,
     HeartbeatAck,
@@ -40,8 +42,6 @@ from fs3.model.cluster import (
 )
 from fs3.model.routing import Delta, Node, Role, Routing
 
-namespaces_max = 1024
-
 
 class Manager:
     """The primary's machine, made anew for every term from what is stored. `now` is always the manager's monotonic clock."""
@@ -50,6 +50,7 @@ class Manager:
         self._config = config.check()
         self._ledger = Ledger(state, config.deltas_kept)
         self._state = state
+        self.namespaces = Namespaces(self._ledger)
         self._names = {node.name: node.id for node in state.nodes.values()}
         self._bytes = routing_bytes(state.nodes.values(), state.chains.values(), state.tables.values())
         """At least the encoded size of the routing info."""
@@ -108,7 +109,10 @@ class Manager:
                 case EnsureTable() as wanted:
                     answer = self._ensure_table(now, wanted.replicas).id
                 case OpenNamespace() as wanted:
-                    answer = self._open_namespace(now, wanted)
+                    found = self.namespaces.find(wanted)
+                    answer = found or self.namespaces.create(wanted, self._ensure_table(now, wanted.replicas))
+                case DeleteNamespace() as deletion:
+                    answer = self.namespaces.delete(deletion)
                 case SetConfig() as config:
                     answer = self._set_config(config)
                 case Heartbeat():
@@ -156,10 +160,6 @@ class Manager:
     def role_config(self, role: Role) -> RoleConfig:
         """The distributed configuration of a role; version 0 and empty when there is none."""
         return self._ledger.durable_configs.get(role, RoleConfig(role, 0, ""))
-
-    def namespaces(self) -> list[CacheNamespace]:
-        """All of them, by id."""
-        return sorted(self._ledger.durable_namespaces.values(), key=lambda namespace: namespace.id)
 
     def target_statuses(self, now: int) -> list[TargetStatus]:
         """Every target of every chain, as published and as reported."""
@@ -360,30 +360,7 @@ class Manager:
                 "use fewer targets_per_node or fewer chain tables",
             )
 
-    # --- namespaces and configuration --------------------------------------------------------------------------------
-
-    def _open_namespace(self, now: int, event: OpenNamespace) -> CacheNamespace:
-        found = self._state.namespaces.get(event.name)
-        if found is not None:
-            if event.page_bytes != found.page_bytes:
-                raise RequestRejected(
-                    Code.NAMESPACE_DIFFERS,
-                    f"namespace {event.name!r} has pages of {found.page_bytes} bytes, not {event.page_bytes}",
-                )
-            if event.replicas not in (0, found.replicas):
-                raise RequestRejected(
-                    Code.NAMESPACE_DIFFERS, f"namespace {event.name!r} has {found.replicas} replicas, not {event.replicas}"
-                )
-            return found
-        if not 1 <= event.page_bytes <= page_bytes_max:
-            raise RequestRejected(Code.INVALID, f"page_bytes is {event.page_bytes}, must be 1 to {page_bytes_max}")
-        if len(self._state.namespaces) >= namespaces_max:
-            raise RequestRejected(Code.TOO_LARGE, f"the cluster has {namespaces_max} namespaces, the most it can have")
-        table = self._ensure_table(now, event.replicas)
-        made = CacheNamespace(self._state.counters.namespace + 1, event.name, event.page_bytes, table.replicas, table.id)
-        self._ledger.set_counters(namespace=made.id)
-        self._ledger.put_namespace(made)
-        return made
+    # --- configuration -----------------------------------------------------------------------------------------------
 
     def _set_config(self, event: SetConfig) -> int:
         current = self._state.configs.get(event.role, RoleConfig(event.role, 0, ""))

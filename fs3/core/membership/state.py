@@ -25,13 +25,14 @@ class IdCounters(msgspec.Struct, frozen=True, array_like=True):
     """The last number of each kind that was given out; none is used twice."""
 
     routing: int = 0
-    """Routing version: rises by one with every stored change of nodes, chains and tables."""
+    """Routing version: rises by one with every stored change of nodes, chains and tables, and with the deletion of namespaces."""
     node: int = 0
     target: int = 0
     chain: int = 0
     table: int = 0
     namespace: int = 0
     config: int = 0
+    namespace_deletion: int = 0
 
 
 class State(msgspec.Struct):
@@ -51,7 +52,14 @@ class State(msgspec.Struct):
 
     def routing(self) -> Routing:
         """The stored routing info."""
-        return Routing(self.cluster.id, self.counters.routing, dict(self.nodes), dict(self.chains), dict(self.tables))
+        return Routing(
+            self.cluster.id,
+            self.counters.routing,
+            dict(self.nodes),
+            dict(self.chains),
+            dict(self.tables),
+            self.counters.namespace_deletion,
+        )
 
 
 class Rows(msgspec.Struct, frozen=True):
@@ -62,5 +70,7 @@ class Rows(msgspec.Struct, frozen=True):
     chains: tuple[Chain, ...] = ()
     tables: tuple[ChainTable, ...] = ()
     namespaces: tuple[CacheNamespace, ...] = ()
+    forgotten_namespaces: tuple[CacheNamespace, ...] = ()
+    """Their rows are deleted."""
     configs: tuple[RoleConfig, ...] = ()
     born: tuple[TargetId, ...] = ()

@@ -51,6 +51,8 @@ from fs3.wire.mgmtd_queries import (
     cluster_info_to_pb,
     get_config_from_pb,
     get_routing_from_pb,
+    list_namespaces_from_pb,
+    namespace_page_to_pb,
     role_config_to_pb,
     status_to_pb,
 )
@@ -176,6 +178,7 @@ class MgmtdService:
             MGMTD.WatchRouting: self._watch_routing,
             MGMTD.GetConfig: self._get_config,
             MGMTD.GetStatus: self._get_status,
+            MGMTD.ListNamespaces: self._list_namespaces,
         }
 
     def _check_cluster(self, state: State) -> None:
@@ -348,6 +351,17 @@ class MgmtdService:
             return
         call.reply(role_config_to_pb(self._manager.role_config(request.role)))
 
+    def _list_namespaces(self, call: Call) -> None:
+        if self._refuse_unless_primary(call):
+            return
+        assert self._manager is not None
+        try:
+            wanted = list_namespaces_from_pb(call.request)
+        except FS3Error as wrong:
+            call.fail(wrong.code, str(wrong))
+            return
+        call.reply(namespace_page_to_pb(self._manager.namespaces.list(wanted)))
+
     def _get_status(self, call: Call) -> None:
         if self._refuse_unless_primary(call):
             return
@@ -358,7 +372,7 @@ class MgmtdService:
             routing=manager.published,
             nodes=tuple(manager.node_statuses(now)),
             targets=tuple(manager.target_statuses(now)),
-            namespaces=tuple(manager.namespaces()),
+            namespaces=manager.namespaces.count,
             managers=self._publisher.managers(),
             epoch=self._lease_record.epoch if self._lease_record is not None else 0,
             primary_for_ns=now - self._primary_since,

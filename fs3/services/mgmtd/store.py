@@ -139,6 +139,8 @@ class MgmtdStore:
                 txn.put(_numbered(_TABLE, table.id), _encode(table))
             for namespace in rows.namespaces:
                 txn.put(_numbered(_NAMESPACE, namespace.id), _encode(namespace))
+            for forgotten in rows.forgotten_namespaces:
+                txn.delete(_numbered(_NAMESPACE, forgotten.id))
             for config in rows.configs:
                 txn.put(_numbered(_CONFIG, config.role), _encode(config))
             for target in rows.born:

@@ -29,6 +29,8 @@ class Operation:
     code: Code | None = None
     """None: never answered. For a read OK or NOT_FOUND."""
     attempts: int = 0
+    only_presence: bool = False
+    """A read that says that there is something, and not what."""
 
     def describe(self) -> str:
         """One line."""

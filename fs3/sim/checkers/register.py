@@ -4,6 +4,8 @@ Depth-first search over orders, remembering (set of operations placed, content) 
 and Verifying Concurrent Objects", 1993, with the memory of Lowe, "Testing for linearizability", 2017. An update whose end
 nobody knows may take effect at any time after it began, or never. Written values are unique, which keeps the search short.
 
+A PUT is write-once: OK says that there was nothing before, EXISTS that there was something, which stays.
+
 Many updates of unknown end on one chunk make the number of orders explode. So the search first leaves out those that no read
 shows anything of: an order without them explains the answers as well, and only when there is none are they tried.
 """
@@ -13,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from fs3.base.status import Code
-from fs3.model.chunk import Tag, apply_update
+from fs3.model.chunk import Tag, UpdateKind, apply_update
 from fs3.sim.checkers.history import ENDLESS, Operation
 
 states_max = 200_000
@@ -72,15 +74,26 @@ def _next_states(
         operation = operations[index]
         if operation.kind is not None:
             updates.append(index)
-        elif content == (None if operation.code is Code.NOT_FOUND else operation.data):
+        elif content is not None if operation.only_presence else content == _content_read(operation):
             return [(placed | 1 << index, content)]
     updates.sort(key=lambda index: (likely.get(operations[index].tag, ENDLESS), operations[index].returned), reverse=True)
     states = []
     for index in updates:
         operation = operations[index]
         assert operation.kind is not None
-        states.append((placed | 1 << index, apply_update(operation.kind, operation.offset, operation.data, content)))
+        after = apply_update(operation.kind, operation.offset, operation.data, content)
+        if operation.kind is UpdateKind.PUT and content is not None:
+            if operation.code is Code.OK:
+                continue
+            after = content
+        elif operation.code is Code.EXISTS:
+            continue
+        states.append((placed | 1 << index, after))
     return states
+
+
+def _content_read(operation: Operation) -> bytes | None:
+    return None if operation.code is Code.NOT_FOUND else operation.data
 
 
 def _is_visible(operation: Operation, read: Sequence[bytes]) -> bool:

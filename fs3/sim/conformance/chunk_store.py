@@ -151,7 +151,7 @@ class ChunkStoreTests(ChunkUpdateTests, ChunkUpkeepTests, ChunkChannelTests):
 
     async def test_chunks_are_listed_in_order_and_by_pages(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:
-            names = sorted([*(file_chunk(InodeId(n), i) for n in (1, 2, 300) for i in (0, 1, 256)), page_chunk(b"\x00" * 16)])
+            names = sorted([*(file_chunk(InodeId(n), i) for n in (1, 2, 300) for i in (0, 1, 256)), page_chunk(1, b"\x00" * 16)])
             for name in reversed(names):
                 await write(store, name, 0, b"x")
             await apply(store, update_of(names[4], REMOVE))

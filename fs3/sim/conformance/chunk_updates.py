@@ -120,7 +120,7 @@ class ChunkUpdateTests(ChunkStoreSuite):
 
     async def test_a_tag_without_client_keeps_no_row(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:
-            page = page_chunk(b"\x11" * 16)
+            page = page_chunk(1, b"\x11" * 16)
             data = noise(5000)
             sums = tuple(checksums(memoryview(data)))
             update = Update(page, PUT, ChainId(1), 5, 0, 0, 5000, Tag(ClientId(b""), 0, 0), sums, 0, memoryview(data))

@@ -100,7 +100,8 @@ class ClientModel:
         is_page = page >= swarm.chunks
         chunk = ChunkId(((0x80 << 120) | page if is_page else page).to_bytes(16, "big"))
         kind, offset, data = (self._page_update if is_page else self._file_update)(page)
-        tagged = kind is not None and not (is_page and prng.chance(1, 2))
+        # What may go without a tag is the removal of what nobody ever writes again: here nothing is.
+        tagged = kind is not None
         self._current = Operation(
             self.node, chunk, kind, offset, data, self._tag() if tagged else UNTAGGED, self._env.next_moment()
         )
@@ -195,11 +196,11 @@ class ClientModel:
         if self._current is None or message.call < self._first_call:
             return
         code, data = (message.code, message.content) if isinstance(message, SimReadAnswer) else (message.result.code, b"")
-        if code in (Code.OK, Code.EXISTS) or (code is Code.NOT_FOUND and self._current.kind is None):
-            self._finish(code, data)
-        elif code is Code.NO_SPACE:
-            # Nothing has come of this attempt. An earlier one may still be on its way.
+        if code is Code.NO_SPACE or (code is Code.EXISTS and self._current.attempts > 1):
+            # Nothing has come of this attempt. An earlier one may still be on its way, and no channel row keeps it out.
             self._finish(None, b"")
+        elif code in (Code.OK, Code.EXISTS) or (code is Code.NOT_FOUND and self._current.kind is None):
+            self._finish(code, data)
         elif code is Code.CHECKSUM:
             self._retry_later()
         elif code.retry is Retry.NEVER:

@@ -11,7 +11,6 @@ from fs3.model.chain import Chain
 from fs3.model.chunk import Tag, Update
 from fs3.sim.checkers import convergence, durability, once, register
 from fs3.sim.checkers.history import Operation
-from fs3.sim.ring1.client_model import is_page, page_content
 from fs3.sim.ring1.messages import MANAGER
 from fs3.sim.ring1.target_host import TargetHost
 
@@ -41,13 +40,6 @@ def final_read(host: TargetHost, like: Operation, begun: int, ended: int) -> Ope
 
 
 def explain_history(history: Sequence[Operation], order: Mapping[Tag, int]) -> str:
-    """ "" when the history of one chunk can be true. Of pages, which have one content only, each read is looked at by itself."""
-    chunk = history[0].chunk
-    if is_page(chunk):
-        content = page_content(int.from_bytes(chunk[8:], "big"))
-        for operation in history:
-            if operation.kind is None and operation.code is not None and operation.data not in (b"", content):
-                return f"page: {operation.describe()}"
-        return ""
+    """ "" when the history of one chunk can be true."""
     wrong = register.explain(history, order)
     return f"linearizability: {wrong}" if wrong else ""

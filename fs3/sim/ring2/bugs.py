@@ -12,14 +12,18 @@ from typing import Any
 
 from msgspec import structs
 
-from fs3.base.ids import ChunkId
+from fs3.base.ids import ChunkId, chunk_file
 from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.client.mgmtd.client import MgmtdClient
 from fs3.client.mgmtd.member import Lease, Member
+from fs3.client.storage import updates
 from fs3.client.storage.updates import UpdateCall
+from fs3.core.craq.admission import admitter
+from fs3.core.craq.admission.facts import explain_malformed
 from fs3.core.craq.events import StageDone
+from fs3.core.files.write_plan import WriteIO
 from fs3.core.meta import rows, sessions, trims
 from fs3.core.meta.length import with_truncated_length, with_written_length
 from fs3.core.meta.ops import close as close_op
@@ -156,6 +160,26 @@ def _plan_with_new_tags(self: UpdateCall, indices: Any) -> Any:
 _real_plan = UpdateCall._plan
 
 
+def _draws_no_tag_for_pages(write: WriteIO) -> bool:
+    """Puts and removals of pages are sent without a tag, and sent again when no answer comes."""
+    return _real_draws_tag(write) and not _is_page(write.chunk)
+
+
+_real_draws_tag = updates._draws_tag
+
+
+def _explain_malformed_but_pages(update: Update) -> str:
+    """A target takes what it gets."""
+    return "" if _is_page(update.chunk) else _real_explain_malformed(update)
+
+
+_real_explain_malformed = explain_malformed
+
+
+def _is_page(chunk: ChunkId) -> bool:
+    return chunk_file(chunk) is None
+
+
 def _apply_missing_deltas(self: MgmtdClient, update: RoutingUpdate) -> None:
     """Every third delta only moves the version on."""
     missed = self.__dict__["_sim_updates"] = self.__dict__.get("_sim_updates", 0) + 1
@@ -269,6 +293,12 @@ def _lossy(swarm: ClusterSwarm) -> ClusterSwarm:
     return replace(uneven, links=replace(uneven.links, cut_chance=2500))
 
 
+def _contended_pages(swarm: ClusterSwarm) -> ClusterSwarm:
+    """Everybody at a few pages, over wires that break."""
+    lossy = _lossy(swarm)
+    return replace(lossy, chunk_operations=3, page_operations=120, pages=1, page_bytes=100, trouble_ns=swarm.trouble_ns)
+
+
 def _crashing(swarm: ClusterSwarm) -> ClusterSwarm:
     return replace(swarm, crashes=4, chunks=1)
 
@@ -309,6 +339,12 @@ BUGS: dict[str, ServiceBug] = {
         "a client counts a retry as a new update",
         [(UpdateCall, "_plan", _plan_with_new_tags)],
         scene="retry_after_a_lost_answer",
+    ),
+    "kv_untagged": ServiceBug(
+        "puts and removals of pages carry no tag",
+        [(updates, "_draws_tag", _draws_no_tag_for_pages), (admitter, "explain_malformed", _explain_malformed_but_pages)],
+        seeds=20,
+        focus=_contended_pages,
     ),
     "misses_deltas": ServiceBug(
         "a watcher misses every third delta of the routing info", [(MgmtdClient, "_apply", _apply_missing_deltas)], seeds=20,

@@ -45,6 +45,7 @@ class ClusterRun:
         self.once = checks.OnceChecker(story)
         self.history = ChunkHistory()
         self.finished_files = FinishedFiles()
+        self.page_history = ChunkHistory()
         self.stored_keys = StoredKeys()
         self.cluster = Cluster(loop, Prng(prng.next()), self.swarm, story, self.once.on_commit)
         self.nemesis = ClusterNemesis(self.cluster, Prng(prng.next()), self.swarm)
@@ -115,7 +116,16 @@ class ClusterRun:
             assert process is not None
             chunk_work = ChunkWorkload(number, client, Prng(prng.next()), self.history, self.story, swarm.large_chance)
             files = FileWorkload(number, client, Prng(prng.next()), self.finished_files, self.story)
-            pages = PageWorkload(number, client, Prng(prng.next()), self.stored_keys, self.story, swarm.pages, swarm.page_bytes)
+            pages = PageWorkload(
+                number,
+                client,
+                Prng(prng.next()),
+                self.page_history,
+                self.stored_keys,
+                self.story,
+                swarm.pages,
+                swarm.page_bytes,
+            )
             self._files.append(files)
             self._pages.append(pages)
             mine, think = share(swarm.chunk_operations, number)
@@ -256,9 +266,9 @@ class ClusterRun:
         mismatches = sum(each.storage.reads.checksum_mismatches for each in self.cluster.clients.values())
         if mismatches and not self.swarm.rots:
             story.fail("sums", f"{mismatches} reads arrived with other bytes than were written, and no disk has changed any")
-        unexplained = checks.explain_histories(self.history.operations)
-        if unexplained:
-            story.fail("register", unexplained)
+        for what, history in (("register", self.history), ("pages", self.page_history)):
+            if unexplained := checks.explain_histories(history.operations):
+                story.fail(what, unexplained)
 
     async def _ask_scrub(self, client: Client, node: NodeId) -> None:
         for _ in range(30):
@@ -307,6 +317,6 @@ def _run(loop: SimLoop, seed: int, story: Story, swarm: ClusterSwarm | None) -> 
             loop.run_until_complete(world.run())
         except Deadlock as stuck:
             story.fail("deadlock", str(stuck))
-    operations = sum(map(len, world.history.operations.values()))
+    operations = sum(map(len, (*world.history.operations.values(), *world.page_history.operations.values())))
     figures = {"acknowledged": world.history.acknowledged, "virtual ms": loop.now // MILLISECOND}
     return Outcome(seed, f"{loop.fingerprint:016x}", story.failures, loop.steps, operations, figures)

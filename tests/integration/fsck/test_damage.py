@@ -153,7 +153,7 @@ async def test_chunks_of_inodes_that_never_were_are_said_and_left_alone(cluster:
 
 async def test_pages_of_a_cache_belong_to_nobody_and_stay(cluster: Any, client: Any) -> None:
     page = ChunkId(b"\x80" + bytes(range(15)))
-    write = WriteIO(page, ChainId(1), UpdateKind.PUT, 0, memoryview(b"page"), tagged=False)
+    write = WriteIO(page, ChainId(1), UpdateKind.PUT, 0, memoryview(b"page"))
     assert (await client.storage.update([write]))[0].code is Code.OK
     assert await cluster.kinds(client) == []
     assert cluster.holders(page)

@@ -88,7 +88,7 @@ async def put_pages(client: Any, seed: int) -> None:
     rand = random.Random(seed)
     while True:
         page = ChunkId(bytes((0x80 | rand.randrange(128),)) + rand.randbytes(15))
-        write = WriteIO(page, ChainId(1 + rand.randrange(2)), UpdateKind.PUT, 0, memoryview(rand.randbytes(2000)), tagged=False)
+        write = WriteIO(page, ChainId(1 + rand.randrange(2)), UpdateKind.PUT, 0, memoryview(rand.randbytes(2000)))
         (result,) = await client.storage.update([write])
         assert result.code is Code.OK
         await asyncio.sleep(0)

@@ -71,7 +71,7 @@ async def test_one_io_may_fill_several_buffers(cluster, help):
     made = await cluster()
     client = made.client()
     data = pattern(200_064)
-    await client.update([help.write(1, data, kind=UpdateKind.PUT, tagged=False)])
+    await client.update([help.write(1, data, kind=UpdateKind.PUT)])
     buffers = tuple(memoryview(bytearray(size)) for size in (100_000, 100_000, 64, 50))
     (outcome,) = await client.read([ReadIO(help.chunk(1), ChainId(1), 0, buffers)])
     assert (outcome.code, outcome.length) == (Code.OK, 200_064)
@@ -151,7 +151,7 @@ async def test_dirty_pages_are_not_found_as_holes(cluster, help):
     made = await cluster(chains=1)
     client = made.client()
     made.network.hold("Update", lambda request: request.from_target == 102)
-    writing = asyncio.ensure_future(client.update([help.write(1, b"page", kind=UpdateKind.PUT, tagged=False)]))
+    writing = asyncio.ensure_future(client.update([help.write(1, b"page", kind=UpdateKind.PUT)]))
     await help.until(lambda: made.network.held)
     outcomes = [(await made.client().find([(help.chunk(1), ChainId(1))]))[0] for _ in range(3)]
     assert {outcome.code for outcome in outcomes} == {Code.NOT_FOUND}, "the tail has not got it: it is not there"

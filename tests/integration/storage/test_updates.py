@@ -38,7 +38,7 @@ async def test_a_write_is_on_every_replica_when_it_is_answered(cluster, help):
 async def test_every_kind_of_update(cluster, help):
     made = await cluster()
     client = made.client()
-    results = await client.update([help.write(1, b"x" * 100_000), help.write(2, b"page", kind=PUT, tagged=False)])
+    results = await client.update([help.write(1, b"x" * 100_000), help.write(2, b"page", kind=PUT)])
     assert [result.code for result in results] == [Code.OK, Code.OK]
     (result,) = await client.update([help.write(1, b"YY", offset=10)])
     assert (result.version, result.length) == (2, 100_000)
@@ -48,7 +48,7 @@ async def test_every_kind_of_update(cluster, help):
     assert result.length == 100_006
     expected = b"x" * 10 + b"YY" + b"x" * 99_988 + bytes(5) + b"e"
     assert await help.get(client, 1, 200_000) == (Code.OK, expected)
-    (result,) = await client.update([help.write(2, b"other", kind=PUT, tagged=False)])
+    (result,) = await client.update([help.write(2, b"other", kind=PUT)])
     assert result.code is Code.EXISTS
     assert await help.get(client, 2, 10) == (Code.OK, b"page")
     assert [result.code for result in await client.update([help.change(1, REMOVE), help.change(2, REMOVE)])] == [Code.OK] * 2
@@ -64,7 +64,7 @@ async def test_data_in_several_buffers_is_one_update(cluster, help):
     made = await cluster()
     client = made.client()
     parts = (memoryview(b"a" * 70_000), memoryview(b"b" * 60_001), memoryview(b"c" * 64))
-    (result,) = await client.update([WriteIO(help.chunk(1), ChainId(1), PUT, 0, parts, 131_000, False)])
+    (result,) = await client.update([WriteIO(help.chunk(1), ChainId(1), PUT, 0, parts, 131_000)])
     assert (result.code, result.length) == (Code.OK, 130_065)
     assert (await help.get(client, 1, 200_000))[1] == b"".join(bytes(part) for part in parts)
 

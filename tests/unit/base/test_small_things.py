@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fs3.base.backoff import Backoff
-from fs3.base.ids import InodeId, chunk_file, file_chunk, page_chunk
+from fs3.base.ids import NAMESPACE_IDS_END, InodeId, chunk_file, file_chunk, page_chunk, page_namespace, page_range
 from fs3.base.prng import Prng
 from fs3.base.units import MIB, SECOND, format_size, parse_duration, parse_size
 
@@ -45,11 +45,20 @@ def test_file_chunks_sort_by_file_then_index(inode: int, index: int) -> None:
     assert chunk < file_chunk(InodeId(inode), index + 1) < file_chunk(InodeId(inode + 1), 0)
 
 
-@given(st.binary(min_size=16, max_size=32))
-def test_page_chunks_are_never_file_chunks(digest: bytes) -> None:
-    chunk = page_chunk(digest)
+@given(st.integers(0, NAMESPACE_IDS_END - 1), st.binary(min_size=16, max_size=32))
+def test_page_chunks_are_never_file_chunks_and_lie_in_the_range_of_their_namespace(namespace: int, digest: bytes) -> None:
+    chunk = page_chunk(namespace, digest)
     assert len(chunk) == 16
     assert chunk_file(chunk) is None
+    assert page_namespace(chunk) == namespace
+    after, until = page_range(namespace)
+    assert after < chunk
+    assert until is None or chunk < until
+    assert (until is None) == (namespace == NAMESPACE_IDS_END - 1)
+    if namespace:
+        before = page_range(namespace - 1)[1]
+        assert before is not None
+        assert after < before <= chunk
 
 
 def test_prng_golden_vectors() -> None:

@@ -42,7 +42,7 @@ def reply(*states: tuple[PublicState, LocalState | None], dead: tuple[str, ...] 
         routing=Routing(b"c" * 16, 9, {node.id: node for node in nodes}, {chain.id: chain}, {table.id: table}),
         nodes=tuple(NodeStatus(node, 2 * SECOND, (12_000 if node.name in dead else 300) * MILLISECOND) for node in nodes),
         targets=tuple(targets),
-        namespaces=(),
+        namespaces=0,
         managers=(ManagerInfo("mgmtd", ("tcp://m:1",), is_primary=True), ManagerInfo("mgmtd-2")),
         epoch=3,
         primary_for_ns=5 * SECOND,

@@ -14,13 +14,16 @@ from fs3.model.cluster import (
     CacheNamespace,
     ClusterInfo,
     ClusterStatus,
+    DeleteNamespace,
     EnsureTable,
     GetConfig,
     GetRouting,
     Heartbeat,
     HeartbeatAck,
     LeaveRequest,
+    ListNamespaces,
     ManagerInfo,
+    NamespacePage,
     NodeStatus,
     OpenNamespace,
     RegisterNode,
@@ -41,6 +44,10 @@ from fs3.wire.mgmtd_queries import (
     get_config_to_pb,
     get_routing_from_pb,
     get_routing_to_pb,
+    list_namespaces_from_pb,
+    list_namespaces_to_pb,
+    namespace_page_from_pb,
+    namespace_page_to_pb,
     role_config_from_pb,
     role_config_to_pb,
     status_from_pb,
@@ -61,7 +68,7 @@ CHAIN = Chain(
     ChainId(8), 2, (Slot(TargetId(5), NodeId(1), PublicState.SERVING), Slot(TargetId(6), NodeId(1), PublicState.OFFLINE))
 )
 TABLE = ChainTable(TableId(1), 1, 2, (CHAIN.id,))
-ROUTING = Routing(CLUSTER, 12, {node.id: node for node in NODES}, {CHAIN.id: CHAIN}, {TABLE.id: TABLE})
+ROUTING = Routing(CLUSTER, 12, {node.id: node for node in NODES}, {CHAIN.id: CHAIN}, {TABLE.id: TABLE}, namespace_deletions=5)
 UPDATE = RoutingUpdate(ROUTING.to_full_delta(), CLUSTER, MANAGERS)
 
 REQUESTS = [
@@ -69,13 +76,15 @@ REQUESTS = [
     Heartbeat(NodeId(1), 4, 17, (REPORT, WELL), 12, leaving=True, config_version=3),
     EnsureTable(3),
     OpenNamespace("dsv3", 4096, 2),
+    DeleteNamespace(3, emptied=True),
     SetConfig(Role.STORAGE, "a = 1", 7),
 ]
 ANSWERS = [
     RegistrationAck(NodeId(1), CLUSTER, 3 * SECOND, 500 * MILLISECOND, 4, (TargetId(5),)),
     HeartbeatAck(17, 3 * SECOND, 12, 3, (LeaveRequest(TargetId(5), 2),)),
     TableId(2),
-    CacheNamespace(1, "dsv3", 4096, 2, TableId(2)),
+    CacheNamespace(1, "dsv3", 4096, 2, TableId(2), deleting=True),
+    None,
     8,
 ]
 
@@ -94,6 +103,7 @@ def test_every_verb_is_asked_here() -> None:
         MGMTD.WatchRouting,
         MGMTD.GetConfig,
         MGMTD.GetStatus,
+        MGMTD.ListNamespaces,
     }
 
 
@@ -113,6 +123,12 @@ def test_requests_and_answers_survive(request_: Any, answer: Any) -> None:
 def test_questions_survive() -> None:
     assert get_routing_from_pb(sent(get_routing_to_pb(GetRouting(12, CLUSTER)))) == GetRouting(12, CLUSTER)
     assert get_config_from_pb(sent(get_config_to_pb(GetConfig(Role.META)))) == GetConfig(Role.META)
+    wanted = ListNamespaces("m/", "m/1", 10)
+    assert list_namespaces_from_pb(sent(list_namespaces_to_pb(wanted))) == wanted
+    page = NamespacePage((CacheNamespace(1, "m/2", 4096, 2, TableId(2), deleting=True),), more=True)
+    assert namespace_page_from_pb(sent(namespace_page_to_pb(page))) == page
+    with pytest.raises(InvalidArgument, match=r"ListNamespacesRequest\.after: longer than 255 bytes"):
+        list_namespaces_from_pb(list_namespaces_to_pb(ListNamespaces(after="x" * 256)))
     config = RoleConfig(Role.META, 3, "a = 1")
     assert role_config_from_pb(sent(role_config_to_pb(config)), Role.META) == config
     info = ClusterInfo(CLUSTER, "0.1.0", 1, is_primary=True, primary=("tcp://m:1",), managers=MANAGERS, epoch=4)
@@ -127,7 +143,7 @@ STATUS = ClusterStatus(
         TargetStatus(CHAIN.id, 2, CHAIN.slots[0], LocalState.UPTODATE, True, 10, 20, 30, "why", UPKEEP),
         TargetStatus(CHAIN.id, 2, CHAIN.slots[1], None, False),
     ),
-    namespaces=(CacheNamespace(1, "dsv3", 4096, 2, TableId(1)),),
+    namespaces=7,
     managers=MANAGERS,
     epoch=4,
     primary_for_ns=5 * SECOND,

@@ -22,7 +22,7 @@ def explain_malformed(update: Update) -> str:
         return f"version {update.version} from a client: the head numbers updates"
     if kind is UpdateKind.FILL:
         return "FILL from a client"
-    if not update.tag.client and kind is not UpdateKind.PUT and kind is not UpdateKind.REMOVE:
+    if not update.tag.client and kind is not UpdateKind.REMOVE:
         return f"{kind.name} without a tag cannot be applied exactly once"
     return ""
 

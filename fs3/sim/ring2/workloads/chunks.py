@@ -37,6 +37,20 @@ class ChunkHistory:
         """A position later than all before."""
         return next(self._moments)
 
+    def begin(self, client: int, chunk: ChunkId, kind: UpdateKind | None, offset: int, data: bytes) -> Operation:
+        """A client begins an operation. `kind` None: a read."""
+        operation = Operation(client, chunk, kind, offset, data, UNTAGGED, self.moment(), attempts=1)
+        self.operations.setdefault(chunk, []).append(operation)
+        if kind is not None:
+            # Not what the client sends: a name of this operation, so that the checker can tell them apart.
+            operation.tag = Tag(ClientId(b"operation".ljust(16)), client, operation.invoked)
+        return operation
+
+    def end(self, operation: Operation, code: Code) -> None:
+        """It was answered, and what it was told counts."""
+        operation.returned = self.moment()
+        operation.code = code
+
     def value(self, prng: Prng, large_chance: int) -> bytes:
         """Bytes that nobody has written yet."""
         text = f"<{next(self._values)}>".encode()
@@ -96,18 +110,11 @@ class ChunkWorkload:
         return result.code
 
     def _begin(self, chunk: ChunkId, kind: UpdateKind | None, offset: int, data: bytes) -> Operation:
-        history = self._history
-        operation = Operation(self._number, chunk, kind, offset, data, UNTAGGED, history.moment(), attempts=1)
-        history.operations.setdefault(chunk, []).append(operation)
-        if kind is not None:
-            # Not what the client sends: a name of this operation, so that the checker can tell them apart.
-            operation.tag = Tag(ClientId(b"operation".ljust(16)), self._number, operation.invoked)
-        return operation
+        return self._history.begin(self._number, chunk, kind, offset, data)
 
     def _end(self, operation: Operation, code: Code, is_known: bool, message: str) -> None:
         if is_known:
-            operation.returned = self._history.moment()
-            operation.code = code
+            self._history.end(operation, code)
         if self._story.is_verbose:
             what = "read" if operation.kind is None else f"{operation.kind.name.lower()} at {operation.offset}"
             name = operation.chunk[-2:].hex()

@@ -151,13 +151,21 @@ def test_commits_of_one_step_see_each_others_rows(body: OneReplica) -> None:
 
 
 def test_a_page_is_put_once(head: OneReplica) -> None:
-    put = write(0, kind=UpdateKind.PUT, tag=UNTAGGED)
+    put, other = write(1, kind=UpdateKind.PUT), write(1, kind=UpdateKind.PUT, client=2)
     effects = head.ask(put)
-    assert head.ask(put) == []
+    assert head.ask(other) == []
     effects = head.ack(head.complete_stage(effects))
     assert codes(effects) == [Code.OK, Code.EXISTS]
-    assert codes(head.ask(put)) == [Code.EXISTS]
-    assert not head.store.rows
+    assert codes(head.ask(other)) == [Code.EXISTS]
+
+
+def test_a_put_that_is_sent_again_is_told_what_it_was_told(head: OneReplica) -> None:
+    put = write(1, kind=UpdateKind.PUT)
+    put_through(head, put)
+    assert codes(head.ask(put)) == [Code.OK]
+    put_through(head, remove(1, tag=tag(1, client=2)))
+    assert codes(head.ask(put)) == [Code.OK]
+    assert head.store.get(chunk(0)) is None
 
 
 # --- lanes -----------------------------------------------------------------------------------------------------------

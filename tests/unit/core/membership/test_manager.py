@@ -17,9 +17,11 @@ from fs3.core.membership.state import FORMAT, ClusterRow, Rows, State
 from fs3.model.chain import LocalState, PublicState
 from fs3.model.cluster import (
     CacheNamespace,
+    DeleteNamespace,
     EnsureTable,
     Heartbeat,
     HeartbeatAck,
+    ListNamespaces,
     OpenNamespace,
     RegisterNode,
     RegistrationAck,
@@ -61,6 +63,9 @@ class Cluster:
         self.stored.chains.update((chain.id, chain) for chain in rows.chains)
         self.stored.tables.update((table.id, table) for table in rows.tables)
         self.stored.namespaces.update((namespace.name, namespace) for namespace in rows.namespaces)
+        for forgotten in rows.forgotten_namespaces:
+            if self.stored.namespaces[forgotten.name].id == forgotten.id:
+                del self.stored.namespaces[forgotten.name]
         self.stored.configs.update((config.role, config) for config in rows.configs)
         self.stored.born.update(rows.born)
 
@@ -428,7 +433,86 @@ def test_namespaces() -> None:
     assert isinstance(answer, Rejection)
     assert answer.code is Code.INVALID
     cluster.restart()
-    assert [namespace.name for namespace in cluster.manager.namespaces()] == ["dsv3", "cache"]
+    assert list_names(cluster) == ["cache", "dsv3"]
+
+
+def list_names(cluster: Cluster, prefix: str = "", after: str = "") -> list[str]:
+    page = cluster.manager.namespaces.list(ListNamespaces(prefix, after))
+    assert not page.more
+    return [namespace.name for namespace in page.namespaces]
+
+
+def test_a_namespace_is_deleted_in_two_steps() -> None:
+    cluster = Cluster()
+    cluster.form()
+    for number, name in enumerate(("a", "b"), 1):
+        assert cluster.ask(ManagerRequest(number, OpenNamespace(name, 1000, 0))).id == number
+    version = cluster.routing.version
+    early = cluster.ask(ManagerRequest(3, DeleteNamespace(1, emptied=True)))
+    assert isinstance(early, Rejection)
+    assert "has to be marked first" in early.message
+    for token in (4, 5):
+        assert cluster.ask(ManagerRequest(token, DeleteNamespace(1, emptied=False))) == 1
+    # Whoever has it open hears of that; once, however often it is marked.
+    assert (cluster.routing.version, cluster.routing.namespace_deletions) == (version + 1, 1)
+    for _ in range(2):
+        refused = cluster.ask(ManagerRequest(6, OpenNamespace("a", 1000, 0)))
+        assert isinstance(refused, Rejection)
+        assert (refused.code, "is being deleted" in refused.message) == (Code.NO_NAMESPACE, True)
+        assert [each.deleting for each in cluster.manager.namespaces.list(ListNamespaces()).namespaces] == [True, False]
+        cluster.restart()
+    assert cluster.routing.namespace_deletions == 1
+    for token in (7, 8):
+        assert cluster.ask(ManagerRequest(token, DeleteNamespace(1, emptied=True))) == 1
+    assert list_names(cluster) == ["b"]
+    # The name is free, and the number is not.
+    again = cluster.ask(ManagerRequest(9, OpenNamespace("a", 2000, 0)))
+    assert (again.id, again.page_bytes, again.deleting) == (3, 2000, False)
+    # A repetition that comes late means the one that is gone.
+    for emptied in (False, True):
+        assert cluster.ask(ManagerRequest(10, DeleteNamespace(1, emptied))) == 1
+    cluster.restart()
+    assert list_names(cluster) == ["a", "b"]
+    assert cluster.manager.namespaces.find(OpenNamespace("a", 2000, 0)) == again
+    for unknown in (0, 4):
+        refused = cluster.ask(ManagerRequest(11, DeleteNamespace(unknown, emptied=False)))
+        assert isinstance(refused, Rejection)
+        assert refused.code is Code.NO_NAMESPACE
+
+
+def test_namespaces_are_listed_by_name_in_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster()
+    cluster.form()
+    for name in ("m/2", "m/1", "n", "m", "m/3", "a"):
+        cluster.ask(ManagerRequest(1, OpenNamespace(name, 1000, 0)))
+    assert list_names(cluster) == ["a", "m", "m/1", "m/2", "m/3", "n"]
+    assert list_names(cluster, "m/") == ["m/1", "m/2", "m/3"]
+    assert list_names(cluster, "m/", "m/1") == ["m/2", "m/3"]
+    assert list_names(cluster, "m", "m/3") == list_names(cluster, "x") == list_names(cluster, "", "n") == []
+    page = cluster.manager.namespaces.list(ListNamespaces("m", "m", limit=2))
+    assert ([each.name for each in page.namespaces], page.more) == (["m/1", "m/2"], True)
+    monkeypatch.setattr("fs3.core.membership.namespaces.namespaces_per_page_max", 4)
+    assert len(cluster.manager.namespaces.list(ListNamespaces(limit=100)).namespaces) == 4
+
+
+def test_there_is_a_most_of_namespaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster()
+    cluster.form()
+    monkeypatch.setattr("fs3.core.membership.namespaces.namespaces_max", 2)
+    for name in ("a", "b"):
+        cluster.ask(ManagerRequest(1, OpenNamespace(name, 1000, 0)))
+    answer = cluster.ask(ManagerRequest(1, OpenNamespace("c", 1000, 0)))
+    assert isinstance(answer, Rejection)
+    assert (answer.code, "delete those" in answer.message) == (Code.TOO_LARGE, True)
+    for emptied in (False, True):
+        cluster.ask(ManagerRequest(1, DeleteNamespace(1, emptied)))
+    assert cluster.ask(ManagerRequest(1, OpenNamespace("c", 1000, 0))).id == 3
+    monkeypatch.setattr("fs3.core.membership.namespaces.NAMESPACE_IDS_END", 4)
+    cluster.ask(ManagerRequest(1, DeleteNamespace(2, emptied=False)))
+    cluster.ask(ManagerRequest(1, DeleteNamespace(2, emptied=True)))
+    answer = cluster.ask(ManagerRequest(1, OpenNamespace("d", 1000, 0)))
+    assert isinstance(answer, Rejection)
+    assert "has had 3 namespaces" in answer.message
 
 
 def test_configuration_versions() -> None:

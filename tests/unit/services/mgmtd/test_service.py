@@ -156,7 +156,7 @@ async def test_status_shows_what_people_ask_for(world: Any) -> None:
     assert all(0 < node.lease_left_ns <= 3 * SECOND for node in status.nodes)
     assert [node.node for node in status.nodes] == list(status.routing.nodes.values())
     assert len(status.nodes) == 4
-    assert [namespace.name for namespace in status.namespaces] == ["dsv3"]
+    assert status.namespaces == 1
     assert len(status.targets) == 6
     for target in status.targets:
         assert target.slot.state is PublicState.SERVING
@@ -233,6 +233,31 @@ async def test_tables_and_namespaces_are_in_routing_on_return(world: Any) -> Non
     assert client.routing.tables[namespace.table].replicas == 1
     await refused(Code.NAMESPACE_DIFFERS, "has pages of 4096 bytes", client.open_namespace("n", 4097))
     await refused(Code.INVALID, "4 replicas need 4 storage nodes", client.ensure_table(4))
+
+
+async def test_namespaces_are_listed_and_deleted(world: Any) -> None:
+    await world.serve()
+    client = await world.started()
+    watcher = await world.started()
+    await form(client)
+    opened = await client.open_namespace("models/new", 4096, 1)
+    await client.open_namespace("models", 4096, 1)
+    page = await client.list_namespaces("models")
+    assert ([each.name for each in page.namespaces], page.more) == (["models", "models/new"], False)
+    assert (await client.list_namespaces("models", "models")).namespaces == (opened,)
+    assert await client.find_namespace("models/new") == opened
+    assert await client.find_namespace("model") is None
+    await client.delete_namespace(opened.id, emptied=False)
+    await watcher.wait_routing(lambda routing: routing.namespace_deletions == 1, WAIT)
+    marked = await client.find_namespace("models/new")
+    assert marked is not None
+    assert marked.deleting
+    await refused(Code.NO_NAMESPACE, "is being deleted", client.open_namespace("models/new", 4096))
+    await client.delete_namespace(opened.id, emptied=True)
+    assert await client.find_namespace("models/new") is None
+    await refused(Code.NO_NAMESPACE, "never been a namespace with id 9", client.delete_namespace(9, emptied=False))
+    late = await world.started()
+    assert late.routing.namespace_deletions == 1
 
 
 async def test_a_table_is_waited_for_while_the_cluster_forms(world: Any) -> None:

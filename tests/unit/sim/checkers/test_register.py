@@ -20,6 +20,13 @@ def put(begin: int, end: int | None, data: bytes, kind: UpdateKind = UpdateKind.
     return Operation(1, chunk(0), kind, offset, data, tag(begin), begin, ENDLESS if end is None else end, code, 1)
 
 
+def page(begin: int, end: int | None, data: bytes, code: Code = Code.OK) -> Operation:
+    """A put of a page; `end` None: nobody knows."""
+    operation = put(begin, end, data, UpdateKind.PUT)
+    operation.code = code if end is not None else None
+    return operation
+
+
 def seen(begin: int, end: int, data: bytes | None) -> Operation:
     """A read."""
     code = Code.NOT_FOUND if data is None else Code.OK
@@ -42,6 +49,12 @@ def seen(begin: int, end: int, data: bytes | None) -> Operation:
         [put(1, 2, b"abc"), put(3, 4, b"X", offset=1), seen(5, 6, b"aXc")],
         [put(1, 2, b"abc"), put(3, 4, b"", UpdateKind.TRUNCATE, 1), seen(5, 6, b"a")],
         [put(1, 2, b"abc"), put(3, 4, b"", UpdateKind.REMOVE), seen(5, 6, None)],
+        # A page is put once: what is there stays.
+        [page(1, 2, b"a"), page(3, 4, b"b", Code.EXISTS), seen(5, 6, b"a")],
+        [page(1, 10, b"a", Code.EXISTS), page(2, 9, b"b"), seen(11, 12, b"b")],
+        [page(1, None, b"a"), page(3, 4, b"b"), seen(5, 6, b"b")],
+        [page(1, None, b"a"), page(3, 4, b"b", Code.EXISTS), seen(5, 6, b"a")],
+        [page(1, 2, b"a"), put(3, 4, b"", UpdateKind.REMOVE), page(5, 6, b"b"), seen(7, 8, b"b")],
         # A write of unknown end that only its last bytes show.
         [put(1, None, b"<1>++?"), put(2, 3, b"<2>++"), seen(4, 5, b"<2>++?")],
     ],
@@ -66,6 +79,13 @@ def test_many_updates_of_unknown_end() -> None:
         # Going back.
         [put(1, 10, b"a"), seen(2, 3, b"a"), seen(4, 5, None)],
         [put(1, 2, b"a"), put(3, 4, b"b"), seen(5, 6, b"a")],
+        # A page that was put over another one, and one that was there before anybody put it.
+        [page(1, 2, b"a"), page(3, 4, b"b")],
+        [page(1, 2, b"a"), page(3, 4, b"b", Code.EXISTS), seen(5, 6, b"b")],
+        [page(1, 2, b"a", Code.EXISTS)],
+        # A put and a removal that took effect again: afterwards there is what had been removed, or not what was put.
+        [page(1, 2, b"a"), put(3, 4, b"", UpdateKind.REMOVE), seen(5, 6, b"a")],
+        [page(1, 2, b"a"), put(3, 4, b"", UpdateKind.REMOVE), seen(5, 6, None), page(7, 8, b"b"), seen(9, 10, None)],
         # A value nobody wrote.
         [put(1, 2, b"a"), seen(3, 4, b"b")],
         # A write that shows before it began.

@@ -148,7 +148,7 @@ def test_what_a_predecessor_sends(facts: dict[str, object], action: Action, code
         ({"kind": UpdateKind.FILL}, "FILL from a client"),
         ({"tag": UNTAGGED}, "without a tag"),
         ({"tag": UNTAGGED, "kind": UpdateKind.TRUNCATE}, "without a tag"),
-        ({"tag": UNTAGGED, "kind": UpdateKind.PUT}, ""),
+        ({"tag": UNTAGGED, "kind": UpdateKind.PUT}, "without a tag"),
         ({"tag": UNTAGGED, "kind": UpdateKind.REMOVE}, ""),
         ({"from_target": 1}, "without version"),
         ({"from_target": 1, "version": 2}, ""),

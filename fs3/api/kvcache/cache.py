@@ -4,6 +4,7 @@
     await cache.put_from(keys, buffers)         # list[Status], one per key
     found = await cache.lookup(keys)            # found.hits: how many from the first on are there
     await cache.get_into(keys[: found.hits], buffers)
+    await KVCache.delete_namespace("fs3://127.0.0.1:8000", "model@old/fp8")
 
 A put is one chain write and a get is one read, in one request per storage node; no metadata service is asked. Failures are clean
 misses: every call answers within its timeout with one status per key, never shifted, and a buffer whose status is not OK must be
@@ -12,13 +13,31 @@ taken as undefined. Bytes with status OK are the key's own: their checksums and 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from enum import Enum
 from typing import Any, NamedTuple
 
 from fs3.api.client import Client
-from fs3.base import limits
+from fs3.api.kvcache.arguments import (
+    Key,
+    check_name,
+    check_page_bytes,
+    check_replicas,
+    check_timeout,
+    pack_keys,
+    page_views,
+)
+from fs3.api.kvcache.namespaces import (
+    Progress,
+    clear_namespace,
+    client_of,
+    delete_namespace,
+    list_namespaces,
+    remove_pages,
+)
 from fs3.base.errors import FS3Error, error
+from fs3.base.limits import page_trailer_bytes
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.core.files.read_plan import ReadIO
@@ -28,10 +47,9 @@ from fs3.core.kvcache.placement import Placement
 from fs3.model.chunk import UpdateKind
 from fs3.model.cluster import CacheNamespace
 
-key_bytes_max = 4096
-
 TIMEOUT_SECONDS = 10.0
-Key = bytes | str
+presence_check_ns = 1 * SECOND
+"""How long a call waits for the manager to say whether its namespace is still there, before it goes on as if it was."""
 
 
 class Status(Enum):
@@ -40,7 +58,7 @@ class Status(Enum):
     OK = "ok"
     """Stored and durable on every replica; or read and verified."""
     EXISTS = "exists"
-    """Put: the page was there already. Counts as success."""
+    """Put: another put had stored the page already. Counts as success."""
     MISS = "miss"
     """Get: there is no such page."""
     CORRUPT = "corrupt"
@@ -67,6 +85,10 @@ class LookupResult(NamedTuple):
     """Per key."""
 
 
+def _no_progress(_: int) -> None:
+    pass
+
+
 class KVCache:
     """One namespace of pages. Use `KVCache.open`. Belongs to the event loop it was opened on."""
 
@@ -76,10 +98,14 @@ class KVCache:
         self._client = client
         self._owns_client = owns_client
         self._namespace = namespace
-        self._timeout_ns = round(timeout * SECOND)
+        self._timeout_ns = check_timeout(timeout)
+        self._deletions = 0
+        """Deletions of namespaces that routing told of when the manager last said that this one is there."""
+        self._is_deleted = False
         self._placement: tuple[int, Placement] | None = None
         self.page_bytes: int = namespace.page_bytes
         self.name: str = namespace.name
+        self.namespace_id: int = namespace.id
         self.replicas: int = namespace.replicas
 
     @classmethod
@@ -98,15 +124,16 @@ class KVCache:
         `page_bytes` is the size of every page; `replicas` 0 takes the cluster's number. Put everything that makes pages
         incompatible into the name: model, revision, dtype, layout. `timeout` in seconds bounds each later call.
 
-        Raises InvalidArgument for a bad argument, FS3Error NAMESPACE_DIFFERS when the namespace exists with another page size or
-        replica count, Unreachable when no manager answers.
+        Raises TypeError or InvalidArgument for a bad argument, FS3Error NAMESPACE_DIFFERS when the namespace exists with another
+        page size or replica count, NotFound while it is being deleted, Unreachable when no manager answers.
         """
         from fs3.api.connect import connect
 
-        _check_namespace(namespace, page_bytes, timeout)
+        wanted = check_name(namespace), check_page_bytes(page_bytes), check_replicas(replicas)
+        check_timeout(timeout)
         client = await connect(url, transport=transport)
         try:
-            return await cls.of(client, namespace=namespace, page_bytes=page_bytes, replicas=replicas, timeout=timeout, _own=True)
+            return await cls._open(client, *wanted, timeout, owns_client=True)
         except BaseException:
             await client.aclose()
             raise
@@ -120,12 +147,52 @@ class KVCache:
         page_bytes: int,
         replicas: int = 0,
         timeout: float = TIMEOUT_SECONDS,
-        _own: bool = False,
     ) -> KVCache:
         """`open`, over a client that is connected already and stays the caller's."""
-        _check_namespace(namespace, page_bytes, timeout)
-        opened = await client.manager.open_namespace(namespace, page_bytes, replicas)
-        return cls(client, opened, owns_client=_own, timeout=timeout)
+        wanted = check_name(namespace), check_page_bytes(page_bytes), check_replicas(replicas)
+        check_timeout(timeout)
+        return await cls._open(client, *wanted, timeout, owns_client=False)
+
+    @classmethod
+    async def _open(
+        cls, client: Client, name: str, page_bytes: int, replicas: int, timeout: float, *, owns_client: bool
+    ) -> KVCache:
+        deletions = client.manager.routing.namespace_deletions
+        cache = cls(
+            client, await client.manager.open_namespace(name, page_bytes, replicas), owns_client=owns_client, timeout=timeout
+        )
+        cache._deletions = deletions
+        return cache
+
+    @staticmethod
+    async def list_namespaces(source: Client | str, prefix: str = "") -> list[CacheNamespace]:
+        """The namespaces of a cluster whose names begin with `prefix`, by name. `source`: a client, or the cluster's URL.
+
+        Raises Unreachable when no manager answers.
+        """
+        async with client_of(source) as client:
+            return await list_namespaces(client, prefix)
+
+    @staticmethod
+    async def delete_namespace(source: Client | str, name: str, *, progress: Progress = _no_progress) -> int:
+        """Delete a namespace and free what its pages took. Returns how many pages were removed. `source`: a client, or the
+        cluster's URL.
+
+        No client opens it any more from the beginning; those that have it open find no pages and store none. When it is
+        interrupted, call it again. Afterwards the name is free, for a namespace that has nothing of this one.
+
+        Raises NotFound when there is no such namespace, FS3Error when storage or the manager does not answer.
+        """
+        check_name(name)
+        async with client_of(source) as client:
+            return await delete_namespace(client, name, progress)
+
+    @staticmethod
+    async def clear_namespace(source: Client | str, name: str, *, progress: Progress = _no_progress) -> int:
+        """`clear`, of a namespace that need not be open. Raises NotFound when there is no such namespace."""
+        check_name(name)
+        async with client_of(source) as client:
+            return await clear_namespace(client, name, progress)
 
     async def __aenter__(self) -> KVCache:
         return self
@@ -141,12 +208,16 @@ class KVCache:
     async def put_from(self, keys: Sequence[Key], buffers: Sequence[Any]) -> list[Status]:
         """Store one page per key from buffers of exactly `page_bytes` bytes, which must not change until this returns.
 
-        Raises InvalidArgument, before anything is sent, for a key or buffer that cannot be.
+        After OK and EXISTS it is over, after any other status a page may be stored, or may yet be. Raises TypeError or
+        InvalidArgument, before anything is sent, for a key or buffer that cannot be; NotFound when the namespace was deleted.
         """
         pages = self._pages(keys)
-        views = self._views(keys, buffers, writable=False)
+        views = page_views(buffers, len(pages), self.page_bytes, writable=False)
+        timeout_ns = await self._check_presence()
+        if self._is_deleted:
+            raise error(Code.NO_NAMESPACE, "the namespace was deleted", self.name)
         placement = self._get_placement()
-        stored = self.page_bytes + limits.page_trailer_bytes
+        stored = self.page_bytes + page_trailer_bytes
         writes = [
             WriteIO(
                 page.chunk,
@@ -155,12 +226,11 @@ class KVCache:
                 0,
                 (view, memoryview(trailer(page.check, self.page_bytes))),
                 stored,
-                tagged=False,
             )
             for page, view in zip(pages, views, strict=True)
         ]
         try:
-            results = await self._client.storage.update(writes, timeout_ns=self._timeout_ns)
+            results = await self._client.storage.update(writes, timeout_ns=timeout_ns)
         except FS3Error as failure:
             return [_status_of(failure.code)] * len(pages)
         return [_status_of(result.code) for result in results]
@@ -168,19 +238,22 @@ class KVCache:
     async def get_into(self, keys: Sequence[Key], buffers: Sequence[Any]) -> list[Status]:
         """Read one page per key into writable buffers of at least `page_bytes` bytes; the first `page_bytes` are filled.
 
-        Raises InvalidArgument, before anything is sent, for a key or buffer that cannot be.
+        Raises TypeError or InvalidArgument, before anything is sent, for a key or buffer that cannot be.
         """
         pages = self._pages(keys)
-        views = self._views(keys, buffers, writable=True)
+        views = page_views(buffers, len(pages), self.page_bytes, writable=True)
+        timeout_ns = await self._check_presence()
+        if self._is_deleted:
+            return [Status.MISS] * len(pages)
         placement = self._get_placement()
-        size = limits.page_trailer_bytes
+        size = page_trailer_bytes
         trailers = memoryview(bytearray(size * len(pages)))
         reads = [
             ReadIO(page.chunk, placement.chain(page.chunk), 0, (view, trailers[index * size : (index + 1) * size]))
             for index, (page, view) in enumerate(zip(pages, views, strict=True))
         ]
         try:
-            outcomes = await self._client.storage.read(reads, timeout_ns=self._timeout_ns)
+            outcomes = await self._client.storage.read(reads, timeout_ns=timeout_ns)
         except FS3Error as failure:
             return [_status_of(failure.code)] * len(pages)
         return [
@@ -192,36 +265,71 @@ class KVCache:
         if code is not Code.OK:
             return _status_of(code)
         # Another key's page under the same chunk id is a miss for this key, whatever its size.
-        if length != self.page_bytes + limits.page_trailer_bytes or not is_trailer_of(found, page.check, self.page_bytes):
+        if length != self.page_bytes + page_trailer_bytes or not is_trailer_of(found, page.check, self.page_bytes):
             return Status.MISS
         return Status.OK
 
     async def lookup(self, keys: Sequence[Key]) -> LookupResult:
         """Which of the keys have pages: one request per storage node, for up to thousands of keys. Pins nothing.
 
-        Nodes that cannot be asked within the timeout count as not having the page. Raises InvalidArgument for a bad key.
+        Nodes that cannot be asked within the timeout count as not having the page. Raises TypeError or InvalidArgument for a bad
+        key.
         """
         pages = self._pages(keys)
+        timeout_ns = await self._check_presence()
+        if self._is_deleted:
+            return LookupResult(0, [False] * len(pages))
         placement = self._get_placement()
-        stored = self.page_bytes + limits.page_trailer_bytes
+        stored = self.page_bytes + page_trailer_bytes
         asked = [(page.chunk, placement.chain(page.chunk)) for page in pages]
         try:
-            outcomes = await self._client.storage.find(asked, timeout_ns=self._timeout_ns)
+            outcomes = await self._client.storage.find(asked, timeout_ns=timeout_ns)
         except FS3Error:
             return LookupResult(0, [False] * len(pages))
         bitmap = [outcome.code is Code.OK and outcome.length == stored for outcome in outcomes]
         return LookupResult(bitmap.index(False) if False in bitmap else len(bitmap), bitmap)
 
     async def remove(self, keys: Sequence[Key]) -> list[Status]:
-        """Remove pages. OK: there is no such page any more, whether or not there was one."""
+        """Remove pages. OK: there is no such page any more, whether or not there was one. After any other status it may be
+        removed, or may yet be. Raises TypeError or InvalidArgument for a bad key."""
         pages = self._pages(keys)
+        timeout_ns = await self._check_presence()
+        if self._is_deleted:
+            return [Status.OK] * len(pages)
         placement = self._get_placement()
-        writes = [WriteIO(page.chunk, placement.chain(page.chunk), UpdateKind.REMOVE, 0, None, tagged=False) for page in pages]
+        writes = [WriteIO(page.chunk, placement.chain(page.chunk), UpdateKind.REMOVE, 0) for page in pages]
         try:
-            results = await self._client.storage.update(writes, timeout_ns=self._timeout_ns)
+            results = await self._client.storage.update(writes, timeout_ns=timeout_ns)
         except FS3Error as failure:
             return [_status_of(failure.code)] * len(pages)
         return [_status_of(result.code) for result in results]
+
+    async def clear(self, *, progress: Progress = _no_progress) -> int:
+        """Remove every page there is now; the namespace stays. Returns how many those were. Not bounded by the timeout.
+
+        Raises FS3Error when storage does not answer; what was removed stays removed.
+        """
+        await self._check_presence()
+        return 0 if self._is_deleted else await remove_pages(self._client, self._namespace, progress)
+
+    async def _check_presence(self) -> int:
+        """Ask the manager whether the namespace is still there, when one was deleted since that was asked last. A manager that
+        does not answer is asked again by the next call. Returns what is left of the timeout, in nanoseconds."""
+        deletions = self._client.manager.routing.namespace_deletions
+        if self._is_deleted or deletions == self._deletions:
+            return self._timeout_ns
+        now = asyncio.get_running_loop().time
+        begun = now()
+        try:
+            found = await self._client.manager.find_namespace(self.name, min(presence_check_ns, self._timeout_ns))
+        except FS3Error:
+            return max(1, self._timeout_ns - round((now() - begun) * SECOND))
+        self._is_deleted = found is None or found.id != self.namespace_id or found.deleting
+        self._deletions = deletions
+        return max(1, self._timeout_ns - round((now() - begun) * SECOND))
+
+    def _pages(self, keys: Sequence[Key]) -> list[PageKey]:
+        return page_keys(self.namespace_id, pack_keys(keys))
 
     def _get_placement(self) -> Placement:
         routing = self._client.manager.routing
@@ -231,45 +339,6 @@ class KVCache:
         if self._placement is None or self._placement[0] != table.version:
             self._placement = (table.version, Placement(table.chains))
         return self._placement[1]
-
-    def _pages(self, keys: Sequence[Key]) -> list[PageKey]:
-        packed = []
-        for index, key in enumerate(keys):
-            data = key.encode() if isinstance(key, str) else bytes(key)
-            if not 1 <= len(data) <= key_bytes_max:
-                raise error(Code.INVALID, f"key {index} has {len(data)} bytes; 1 to {key_bytes_max} are allowed")
-            packed.append(data)
-        return page_keys(self._namespace.id, packed)
-
-    def _views(self, keys: Sequence[Key], buffers: Sequence[Any], *, writable: bool) -> list[memoryview]:
-        if len(buffers) != len(keys):
-            raise error(Code.INVALID, f"{len(keys)} keys and {len(buffers)} buffers")
-        views = []
-        for index, buffer in enumerate(buffers):
-            try:
-                view = memoryview(buffer)
-                if not view.c_contiguous:
-                    raise TypeError("its bytes do not follow each other")
-                view = view if view.format == "B" and view.ndim == 1 else view.cast("B")
-            except TypeError as wrong:
-                raise error(Code.INVALID, f"buffer {index} is not a contiguous buffer of bytes: {wrong}") from wrong
-            if writable and view.readonly:
-                raise error(Code.INVALID, f"buffer {index} is read-only")
-            if len(view) < self.page_bytes or (not writable and len(view) != self.page_bytes):
-                raise error(Code.INVALID, f"buffer {index} has {len(view)} bytes; pages here have {self.page_bytes}")
-            views.append(view[: self.page_bytes])
-        return views
-
-
-def _check_namespace(namespace: str, page_bytes: int, timeout: float) -> None:
-    if not 1 <= len(namespace.encode()) <= limits.namespace_name_bytes_max:
-        raise error(
-            Code.INVALID, f"namespace {namespace!r} has {len(namespace.encode())} bytes; 1 to {limits.namespace_name_bytes_max}"
-        )
-    if not 1 <= page_bytes <= limits.page_bytes_max:
-        raise error(Code.INVALID, f"page_bytes {page_bytes}: 1 to {limits.page_bytes_max} are allowed")
-    if timeout <= 0:
-        raise error(Code.INVALID, f"timeout {timeout}: seconds, more than 0")
 
 
 _STATUS = {

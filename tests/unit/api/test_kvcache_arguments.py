@@ -1,0 +1,92 @@
+"""What a KVCache is called with: a wrong type is a TypeError, a wrong value a ValueError, and both name the argument."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fs3.api.kvcache import arguments
+
+
+def test_keys() -> None:
+    keys = [b"bytes", bytearray(b"bytearray"), memoryview(b"memoryview"), "text", "\u00e9", b"\0", b"x" * 4096]
+    packed = [b"bytes", b"bytearray", b"memoryview", b"text", b"\xc3\xa9", b"\0", b"x" * 4096]
+    assert arguments.pack_keys(keys) == arguments.pack_keys(tuple(keys)) == packed
+    assert arguments.pack_keys([]) == []
+
+
+@pytest.mark.parametrize("key", [7, 2**40, -5, None, 1.5, True, [1, 2], (b"a",), np.int64(3), object()], ids=repr)
+def test_a_key_of_another_type(key: Any) -> None:
+    with pytest.raises(TypeError, match=f"key 1 is neither bytes nor str but {type(key).__name__}"):
+        arguments.pack_keys([b"good", key])
+
+
+@pytest.mark.parametrize("keys", [b"k", "k", bytearray(b"k"), memoryview(b"k"), {b"k"}, iter([b"k"]), 7, None], ids=repr)
+def test_keys_that_are_no_sequence(keys: Any) -> None:
+    with pytest.raises(TypeError, match=f"keys: one {type(keys).__name__}"):
+        arguments.pack_keys(keys)
+
+
+@pytest.mark.parametrize(
+    ("key", "says"), [(b"", "has 0 bytes"), ("", "has 0 bytes"), (b"x" * 4097, "has 4097 bytes"), ("\udcff", "has no UTF-8")]
+)
+def test_a_key_that_cannot_be(key: Any, says: str) -> None:
+    with pytest.raises(ValueError, match=f"key 0 .*{says}"):
+        arguments.pack_keys([key])
+
+
+def test_buffers() -> None:
+    rows = np.zeros((3, 8), "M8[ns]")
+    assert [len(view) for view in arguments.page_views(rows, 3, 64, writable=True)] == [64] * 3
+    arguments.page_views(rows, 3, 64, writable=True)[1][:] = b"1" * 64
+    assert rows[1].tobytes() == b"1" * 64
+    for one in (b"k" * 64, "text", bytearray(64), memoryview(bytes(64)), 7, iter([])):
+        with pytest.raises(TypeError, match=f"buffers: one {type(one).__name__}"):
+            arguments.page_views(one, 1, 64, writable=False)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("good", [1, 0.5, np.float32(2), np.int16(3), Fraction(1, 3), 1e-12, 24 * 3600])
+def test_timeouts(good: Any) -> None:
+    assert arguments.check_timeout(good) == max(1, round(float(good) * 1_000_000_000))
+
+
+@pytest.mark.parametrize("bad", [0, -1, float("inf"), float("nan"), 1e300, 24 * 3600 + 1])
+def test_a_timeout_that_cannot_be(bad: Any) -> None:
+    with pytest.raises(ValueError, match=r"timeout .*: seconds, more than 0"):
+        arguments.check_timeout(bad)
+
+
+@pytest.mark.parametrize("bad", ["1", None, True, b"1", [1], 1j, Decimal(1)])
+def test_a_timeout_of_another_type(bad: Any) -> None:
+    with pytest.raises(TypeError, match=f"timeout is not a number of seconds but {type(bad).__name__}"):
+        arguments.check_timeout(bad)
+
+
+def test_sizes_and_replicas() -> None:
+    assert arguments.check_page_bytes(np.int64(4096)) == 4096
+    assert arguments.check_replicas(0) == 0
+    for bad in ("1", 1.0, None, True):
+        with pytest.raises(TypeError, match=f"page_bytes is not an integer but {type(bad).__name__}"):
+            arguments.check_page_bytes(bad)
+        with pytest.raises(TypeError, match=f"replicas is not an integer but {type(bad).__name__}"):
+            arguments.check_replicas(bad)
+    for number in (0, -1, 2**40, 2**70):
+        with pytest.raises(ValueError, match=f"page_bytes {number}: 1 to "):
+            arguments.check_page_bytes(number)
+    for number in (-1, 17, 2**70):
+        with pytest.raises(ValueError, match=f"replicas {number}: 0 to 16"):
+            arguments.check_replicas(number)
+
+
+def test_names() -> None:
+    assert arguments.check_name("model@rev/fp8") == "model@rev/fp8"
+    for bad in (7, None, b"name", ["n"]):
+        with pytest.raises(TypeError, match=f"namespace is not str but {type(bad).__name__}"):
+            arguments.check_name(bad)
+    for text, says in (("", "has 0 bytes"), ("\u00e9" * 128, "has 256 bytes"), ("\udcff", "has no UTF-8")):
+        with pytest.raises(ValueError, match=f"namespace .*{says}"):
+            arguments.check_name(text)
