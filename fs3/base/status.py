@@ -54,6 +54,7 @@ class Code(IntEnum):
     NO_SESSION = 212
     STALE = 213
     FILE_TOO_LARGE = 214
+    NOT_ITS_TURN = 215
 
     WRONG_CHAIN_VERSION = 301
     NOT_SERVING = 302
@@ -135,6 +136,7 @@ _ERRNO = {
     Code.NO_SESSION: errno.EBADF,
     Code.STALE: errno.ESTALE,
     Code.FILE_TOO_LARGE: errno.EFBIG,
+    Code.NOT_ITS_TURN: errno.EAGAIN,
     Code.CHECKSUM: errno.EBADMSG,
     Code.NO_SPACE: errno.ENOSPC,
     Code.DISK: errno.EIO,
