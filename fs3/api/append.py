@@ -44,7 +44,8 @@ Piece = Callable[[int, int], Awaitable[memoryview]]
 
 
 class _TurnLostError(Exception):
-    """The end of the file was moved, or another one took the turn over: nothing was appended, and what was written is behind the end."""
+    """The end of the file was moved, or another one took the turn over: nothing was appended, and what was written is behind the
+    end."""
 
 
 class _Turn:
@@ -149,9 +150,7 @@ class Appender:
             raise
         turn.proven_ns = asked_ns
 
-    async def _step(
-        self, file: File, step: AppendStep, serial: int = 0, renewals: int = 0, length: int = 0
-    ) -> Inode:
+    async def _step(self, file: File, step: AppendStep, serial: int = 0, renewals: int = 0, length: int = 0) -> Inode:
         try:
             return await self._meta.ask(Append(file.inode.id, file.session, step, serial, renewals, length))
         except FS3Error as failure:

@@ -126,9 +126,9 @@ class Client:
     async def open(self, path: str, mode: str = "r", layout: Layout | None = None, *, permissions: int = 0o666) -> File:
         """Opens a file: "r" read · "r+" read and write · "w" create or replace the content · "x" create · "a" create or append.
 
-        Every mode but "r" may read too; with "a" bytes are written by `append` only. `layout` (fields of 0 are inherited from the directory) and `permissions` (less the
-        umask) are for a file that is created. NotFound, Exists, IsADirectory, NoPermission.
-        """
+        Every mode but "r" may read too; with "a" bytes are written by `append` only. `layout` (fields of 0 are inherited from the
+        directory) and `permissions` (less the umask) are for a file that is created. NotFound, Exists, IsADirectory,
+        NoPermission."""
         if mode not in ("r", "r+", "w", "x", "a"):
             raise error(Code.INVALID, f'mode is {mode!r}, not one of "r", "r+", "w", "x", "a"', path)
         opened = await self.meta.ask(

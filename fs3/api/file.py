@@ -42,7 +42,9 @@ class File:
         "unnamed",
     )
 
-    def __init__(self, inode: Inode, path: str, session: SessionId = READ_ONLY, *, unnamed: bool = False, appends: bool = False) -> None:
+    def __init__(
+        self, inode: Inode, path: str, session: SessionId = READ_ONLY, *, unnamed: bool = False, appends: bool = False
+    ) -> None:
         self.inode = inode
         """As the service last told it."""
         self.path = path

@@ -19,11 +19,11 @@ from fs3.model.requests import Append, AppendStep
 async def append(txn: Txn, ctx: OpContext, request: Append) -> Inode:
     """One step of an append, by a session that was opened for appending.
 
-    TAKE gives the session the turn, with the next serial: bytes go to the end that is answered. NOT_ITS_TURN while another session
-    has it, unless the request names that very turn, with as many renewals: its holder was silent for long. TrimOutstanding while
-    a truncation cuts. PUBLISH makes the file `length` bytes long and ends the turn; NOT_ITS_TURN when the end was moved since by
-    anybody, or the turn was taken over. STALE when the file has no name any more: it was removed, or replaced by another one.
-    """
+    TAKE gives the session the turn, with the next serial: bytes go to the end that is answered. NOT_ITS_TURN while another
+    session has it, unless the request names that very turn, with as many renewals: its holder was silent for long.
+    TrimOutstanding while a truncation cuts. PUBLISH makes the file `length` bytes long and ends the turn; NOT_ITS_TURN when the
+    end was moved since by anybody, or the turn was taken over. STALE when the file has no name any more: it was removed, or
+    replaced by another one."""
     found = await sessions.find_or_revive(txn, ctx, request.inode, request.session)
     if not found.append:
         raise MetaError(Code.INVALID, f"session {found.id} on inode {found.inode} was not opened for appending")
