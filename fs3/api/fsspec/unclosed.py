@@ -102,7 +102,7 @@ _ending = False
 
 
 def _close_open(files: list[Unclosed]) -> None:
-    global _ending  # noqa: PLW0603
+    global _ending
     _ending = True
     for file in files:
         file.close_unclosed()
