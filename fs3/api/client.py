@@ -177,11 +177,10 @@ class Client:
     async def close(self, file: File, publish: str | None = None, *, exclusive: bool = False, discard: bool = False) -> Inode:
         """Ends the handle; when it returns, every later open and stat of any client sees the length.
 
-        Unnamed files: `publish` is the name they get, replacing what has it (`exclusive`: Exists instead; the handle then stays
-        open). Without one, or with `discard`, they vanish. `discard` of a named file publishes nothing, and takes back what was
-        written behind the end it has, unless another client has it open for writing. Writes that are under way are waited for.
-        Closing twice is fine.
-        """
+        Unnamed files: `publish` is the name they get. A file that has it is replaced, its mode, owner and time of birth are kept
+        (`exclusive`: Exists instead; the handle then stays open). Without one, or with `discard`, they vanish. `discard` of a
+        named file publishes nothing, and takes back what was written behind the end it has, unless another client has it open for
+        writing. Writes that are under way are waited for. Closing twice is fine."""
         if file.closed:
             return file.inode
         if publish is not None and not file.unnamed:

@@ -63,6 +63,6 @@ class AppendPlan:
         first = (self.start + at) // layout.chunk_size
         writes = plan_write(layout, self._inode.id, self.start + at, data, self.start + self._length)
         return [
-            replace(write, tag=Tag(self._client, 1 + (first + place) // layout.stripe % append_lanes, seq))
+            replace(write, tag=Tag(self._client, 1 + (first + place) // len(layout.chains) % append_lanes, seq))
             for place, write in enumerate(writes)
         ]
