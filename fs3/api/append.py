@@ -17,7 +17,6 @@ from fs3.base.limits import (
     append_proof_ns,
     append_renewal_ns,
     append_silence_ns,
-    append_wait_ns,
     file_bytes_max,
 )
 from fs3.base.status import Code
@@ -29,6 +28,8 @@ from fs3.model.inode import AppendTurn, Inode
 from fs3.model.namespace import PathRef
 from fs3.model.requests import Append, AppendStep, Stat
 
+append_wait_ns = 60 * SECOND
+"""An append that does not get the turn for so long fails."""
 append_attempts_max = 16
 """Turns that one append loses to truncations, other writers and takeovers before it fails."""
 
@@ -93,7 +94,7 @@ class Appender:
     # --- the turn -----------------------------------------------------------------------------------------------------
 
     async def _take(self, file: File, length: int) -> _Turn:
-        """The turn, once nobody has it. One whose holder has not been heard of for `append_silence_ns` is taken over."""
+        """The turn, once it is free. One whose holder has not been heard of for `append_silence_ns` is taken over."""
         clock = self._meta.clock
         begun_ns = clock.now()
         seen: AppendTurn | None = None

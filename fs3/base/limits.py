@@ -153,11 +153,10 @@ check_problems_max = 10_000
 """One run of a check says no more; the rest is found once these are repaired."""
 
 append_renewal_ns = 500 * MILLISECOND
-"""Who has the turn to append to a file says so often that it goes on."""
+"""The holder of the turn to append to a file says so often that it goes on."""
 append_silence_ns = 2 * SECOND
-"""A turn that was not renewed for so long is taken over by who waits for it. That is safe at any time, and this long polite."""
-append_wait_ns = 60 * SECOND
-"""An append that does not get the turn for so long fails."""
+"""A turn that was not renewed for so long is taken over by an appender that waits for it. That is safe at any time, and this long
+polite."""
 append_proof_ns = 60 * SECOND
 """An appender that was stopped for longer asks whether the turn is still its own before it sends anything."""
 

@@ -6,7 +6,6 @@ import asyncio
 import io
 import os
 import sys
-from collections.abc import Callable
 from typing import Any, NoReturn
 
 from fsspec.caching import caches
@@ -57,7 +56,7 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
     - rb: of the length it had when it was opened.
     - wb, xb: written to an unnamed file, which gets its name when it is closed; an exception in the `with` block leaves no trace.
     - ab: bytes are appended when it is flushed or closed: all that were written since the last time together, at the end as it is
-      then, whoever else appends. An exception in the `with` block leaves no trace of what was not flushed.
+      then, however many others append. An exception in the `with` block leaves no trace of what was not flushed.
     - r+b: reads and writes in place, each durable when it returns.
 
     A file that is dropped without closing it, or open when the program ends, is closed; see `fs3.api.fsspec.unclosed`. With
@@ -358,9 +357,10 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         self._is_wrapped = is_wrapped
         (unclosed.unwatch if is_wrapped or self.closed else unclosed.watch)(self)
 
-    def close_unclosed(self, flush: Callable[[], object] | None = None) -> None:
-        """Nobody is going to close the file: it is closed here. Only a program that dies of an exception drops what was written,
-        for half a file must not look like a whole one. `flush`: has what lies around the file write what it holds still."""
+    def close_unclosed(self, flush: unclosed.Flush | None = None) -> None:
+        """The file is not closed and is going away: it is closed here. Only a program that dies of an exception drops what was
+        written, for half a file must not look like a whole one. `flush`: has what lies around the file write what it holds
+        still."""
         if self.closed:
             return
         client = self._client

@@ -1,4 +1,4 @@
-"""Written files that nobody closes: their last reference goes away, or the program ends.
+"""Written files that are never closed: their last reference goes away, or the program ends.
 
 Builtin files are closed then, with what was written, and code relies on it: `json.dump(x, fs.open(path, "w"))`. So are these.
 Only a program that dies of an exception leaves no half files behind: what it had open is dropped, and said."""
@@ -13,7 +13,7 @@ import sys
 import threading
 import warnings
 import weakref
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from fs3.api.fsspec.base import FS3Base
@@ -26,13 +26,17 @@ for."""
 log = logging.getLogger("fs3.client")
 
 
+Flush = Callable[[], object]
+"""Has what lies around a file write into it what it holds still."""
+
+
 class Unclosed(Protocol):
     """The outermost object of a file that is written."""
 
     fs: FS3Base
 
     def close_unclosed(self) -> None:
-        """Nobody is going to close it."""
+        """Its last reference is gone, or the program ends."""
         ...
 
 
@@ -50,7 +54,7 @@ def unwatch(file: Unclosed) -> None:
 
 
 def is_dying() -> bool:
-    """The program ends by an exception that nobody has handled."""
+    """The program ends by an unhandled exception."""
     return _ending and not hasattr(sys, "ps1") and getattr(sys, "last_value", None) is not None
 
 

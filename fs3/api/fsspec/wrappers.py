@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any
@@ -48,7 +47,7 @@ class FS3CompressedFile:
         self._is_wrapped = is_wrapped
         (unclosed.unwatch if is_wrapped else unclosed.watch)(self)
 
-    def close_unclosed(self, flush: Callable[[], object] | None = None) -> None:
+    def close_unclosed(self, flush: unclosed.Flush | None = None) -> None:
         """See `FS3File.close_unclosed`."""
 
         def flush_both() -> None:

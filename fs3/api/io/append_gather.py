@@ -48,7 +48,7 @@ class Appending(Protocol):
 class AppendGather:
     """Bytes that are going to be appended to one open file, all together or not at all.
 
-    One call at a time. The first failure is raised again by every later call: nobody knows what became of the bytes.
+    One call at a time. The first failure is raised again by every later call: what became of the bytes is not known.
     """
 
     def __init__(self, client: Appending, file: File, directory: str) -> None:
@@ -81,7 +81,7 @@ class AppendGather:
                 except FS3Error as failure:
                     if failure.code not in (Code.ACCESS, Code.PERMISSION):
                         raise
-                    # Who may write the file and not its directory has no place for it: then in parts.
+                    # A user who may write the file and not its directory has no place for it: then in parts.
                     await self._append_gathered()
                     await self._client.append(self._file, view)
                     return

@@ -1,9 +1,9 @@
 """Bytes behind the end of a file as updates of chunks, of which those of a turn that was taken over have no effect any more.
 
 A client whose turn was taken over may be stopped for a minute and go on, or its frames be late. So all appends to a file go
-through channels that are the file's own, whoever sends them, and the turn's serial comes first in their numbers: once a chunk has
-an update of a later turn, those of earlier turns are refused there as STALE_UPDATE. What they wrote before that lies where the
-later turn writes, or behind its end.
+through channels that are the file's own, whichever client sends them, and the turn's serial comes first in their numbers: once a
+chunk has an update of a later turn, those of earlier turns are refused there as STALE_UPDATE. What they wrote before that lies
+where the later turn writes, or behind its end.
 
 A target keeps the last update of a channel. The chunks of a chain are dealt out to `append_lanes` channels, and of each channel
 one update is sent at a time."""

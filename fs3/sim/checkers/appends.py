@@ -1,4 +1,4 @@
-"""A file that several clients append to at once, and nobody does anything else to: what a fresh open may show of it.
+"""A file that several clients append to at once, and do nothing else to: what a fresh open may show of it.
 
 Every record is unlike all others, and none is a part of another. A read is wrong when it shows
 

@@ -21,7 +21,7 @@ _real_plan = AppendPlan.plan
 
 
 def grant_always(inode: Inode, request: Append) -> Inode:
-    """Nobody waits for anybody."""
+    """No appender waits for another one."""
     serial = inode.appends + 1
     return replace(inode, append=AppendTurn(serial, request.session), appends=serial)
 
@@ -32,7 +32,7 @@ def has_any_turn(inode: Inode, request: Append) -> bool:
 
 
 def take_behind_reserved(inode: Inode, request: Append) -> Inode:
-    """Each turn has reserved a place: who takes one over writes behind that, and nobody writes into it any more."""
+    """Each turn has reserved a place: an appender that takes it over writes behind that place, which stays empty."""
     return _real_take(replace(inode, length=inode.length + RESERVED_BYTES) if request.serial else inode, request)
 
 
