@@ -60,9 +60,10 @@ class AppendPlan:
         """The updates of a piece."""
         layout = self._inode.layout
         seq = ((self.serial & ((1 << _SERIAL_BITS) - 1)) << _PIECE_BITS) + number
+        # No two chunks of a piece share a name, on whatever chains they are.
         first = (self.start + at) // layout.chunk_size
         writes = plan_write(layout, self._inode.id, self.start + at, data, self.start + self._length)
         return [
-            replace(write, tag=Tag(self._client, 1 + (first + place) // len(layout.chains) % append_lanes, seq))
+            replace(write, tag=Tag(self._client, 1 + (first + place) % (append_lanes * len(layout.chains)), seq))
             for place, write in enumerate(writes)
         ]
