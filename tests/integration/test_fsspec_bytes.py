@@ -8,6 +8,8 @@ import gzip
 import io
 import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -278,6 +280,41 @@ def test_a_file_that_is_dropped_on_the_loops_own_thread_is_closed(fs: Any, room:
     assert len(endings) == 3
     concurrent.futures.wait(endings)
     assert fs.cat(room, recursive=True) == {f"{room}/wb": noise(300_000), f"{room}/w": b"text", f"{room}/ab": b"more"}
+
+
+LEFT_OPEN = """
+import fsspec, sys
+fs = fsspec.filesystem("fs3", path=sys.argv[1])
+binary = fs.open("/binary", "wb")
+binary.write(b"x" * 300_000)
+text = fs.open("/text", "w", compression="gzip")
+text.write("text")
+log = fs.open("/log", "ab")
+log.write(b"line")
+done = fs.open("/done", "w")
+done.write("done")
+done.close()
+"""
+
+
+def test_what_is_open_when_the_program_ends_is_closed(tmp_path: Path) -> None:
+    ended = subprocess.run([sys.executable, "-c", LEFT_OPEN, tmp_path / "fs3"], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0
+    assert ended.stderr.count("was not closed: it is closed now") == 3
+    fs = fsspec.filesystem("fs3", path=tmp_path / "fs3")
+    assert fs.open("/text", "r", compression="gzip").read() == "text"
+    assert fs.cat(["/binary", "/log", "/done"]) == {"/binary": b"x" * 300_000, "/log": b"line", "/done": b"done"}
+    fs.close()
+
+
+def test_what_is_open_when_the_program_dies_of_an_exception_is_dropped(tmp_path: Path) -> None:
+    dying = [sys.executable, "-c", LEFT_OPEN + "raise KeyError", tmp_path / "fs3"]
+    ended = subprocess.run(dying, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1
+    assert ended.stderr.count("was not closed: what was written to it is dropped") == 3
+    fs = fsspec.filesystem("fs3", path=tmp_path / "fs3")
+    assert fs.cat("/", recursive=True) == {"/log": b"", "/done": b"done"}
+    fs.close()
 
 
 def test_a_detached_text_file_leaves_the_end_to_the_binary_one(fs: Any, room: str) -> None:
