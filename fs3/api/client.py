@@ -15,11 +15,12 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Self
 
+from fs3.api.append import Appender
 from fs3.api.data import FileData
 from fs3.api.file import READ_ONLY, BytesProgress, File, check_length, check_range, source_of, target_of
 from fs3.api.io.buffers import ReadBuffer
 from fs3.base.errors import FS3Error, NotFound, error
-from fs3.base.limits import list_entries_max
+from fs3.base.limits import client_write_call_bytes, list_entries_max
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.client.meta.client import MetaClient
@@ -85,6 +86,7 @@ class Client:
         self._disconnect = disconnect
         self._umask = umask
         self._data = FileData(storage, self._refresh)
+        self._appender = Appender(meta, storage, self._data.write_budget)
         self._sessions: set[File] = set()
         self._tasks = TaskSet()
         meta.on_return(lambda: self._tasks.start(self._check_sessions()))
@@ -124,9 +126,9 @@ class Client:
     async def open(self, path: str, mode: str = "r", layout: Layout | None = None, *, permissions: int = 0o666) -> File:
         """Opens a file: "r" read · "r+" read and write · "w" create or replace the content · "x" create · "a" create or append.
 
-        Every mode but "r" may read too. `layout` (fields of 0 are inherited from the directory) and `permissions` (less the
-        umask) are for a file that is created. NotFound, Exists, IsADirectory, NoPermission.
-        """
+        Every mode but "r" may read too; with "a" bytes are written by `append` only. `layout` (fields of 0 are inherited from the
+        directory) and `permissions` (less the umask) are for a file that is created. NotFound, Exists, IsADirectory,
+        NoPermission."""
         if mode not in ("r", "r+", "w", "x", "a"):
             raise error(Code.INVALID, f'mode is {mode!r}, not one of "r", "r+", "w", "x", "a"', path)
         opened = await self.meta.ask(
@@ -138,9 +140,10 @@ class Client:
                 truncate=mode == "w",
                 mode=permissions & ~self._umask,
                 layout=layout,
+                append=mode == "a",
             )
         )
-        file = File(opened.inode, path, opened.session)
+        file = File(opened.inode, path, opened.session, appends=mode == "a")
         if opened.inode.type is not InodeType.FILE:
             raise error(Code.IS_A_DIRECTORY, "is a directory", path)
         if mode != "r":
@@ -174,11 +177,10 @@ class Client:
     async def close(self, file: File, publish: str | None = None, *, exclusive: bool = False, discard: bool = False) -> Inode:
         """Ends the handle; when it returns, every later open and stat of any client sees the length.
 
-        Unnamed files: `publish` is the name they get, replacing what has it (`exclusive`: Exists instead; the handle then stays
-        open). Without one, or with `discard`, they vanish. `discard` of a named file publishes nothing, and takes back what was
-        written behind the end it has, unless another client has it open for writing. Writes that are under way are waited for.
-        Closing twice is fine.
-        """
+        Unnamed files: `publish` is the name they get. A file that has it is replaced, its mode, owner and time of birth are kept
+        (`exclusive`: Exists instead; the handle then stays open). Without one, or with `discard`, they vanish. `discard` of a
+        named file publishes nothing, and takes back what was written behind the end it has, unless another client has it open for
+        writing. Writes that are under way are waited for. Closing twice is fine."""
         if file.closed:
             return file.inode
         if publish is not None and not file.unnamed:
@@ -244,9 +246,37 @@ class Client:
         Bytes between the old end and `offset` become a hole. The new length is published by `fsync` and `close`. When it fails,
         or is cancelled, any part of the range may have been written.
         """
-        file.check_writable()
+        file.check_appends(False)
         view = source_of(data, file.path)
         return await self._data.write(file, check_range(offset, len(view), file.path), view)
+
+    async def append(self, file: File, data: Any) -> int:
+        """Write bytes at the end of a file opened with "a", wherever that is by now; the offset they got.
+
+        However many append at once, the bytes of one call stay together, and are durable and seen by every later open when it
+        returns. When it fails nothing of them is ever seen, unless it says that it may have happened. The data must not change
+        until then. STALE when the file was removed, or replaced by another one.
+        """
+        file.check_appends(True)
+        view = source_of(data, file.path)
+
+        async def piece(at: int, size: int) -> memoryview:
+            return view[at : at + size]
+
+        return await self._appender.append(file, len(view), piece)
+
+    async def append_file(self, file: File, source: File) -> int:
+        """The same with all bytes of another open file."""
+        file.check_appends(True)
+        buffer = bytearray(min(source.length, client_write_call_bytes))
+
+        async def piece(at: int, size: int) -> memoryview:
+            view = memoryview(buffer)[:size]
+            if await self.pread_into(source, view, at) < size:
+                raise error(Code.STALE, "the file became shorter while it was appended to another one", source.path)
+            return view
+
+        return await self._appender.append(file, source.length, piece)
 
     async def truncate(self, file: File | str, length: int) -> Inode:
         """Set the length of an open file or of a path: what lies behind is gone for good, what is new reads as zeros."""

@@ -46,7 +46,8 @@ class FileData:
         """`refresh`: brings `File.inode` up to date; STALE when the file is gone, or may be partly gone."""
         self._storage = storage
         self._refresh = refresh
-        self._write_budget = ByteBudget(client_write_bytes_max)
+        self.write_budget = ByteBudget(client_write_bytes_max)
+        """Of written bytes that are under way."""
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
@@ -139,14 +140,14 @@ class FileData:
 
         async def write_piece(at: int, size: int) -> None:
             nonlocal end
-            taken = await self._write_budget.take(size)
+            taken = await self.write_budget.take(size)
             try:
                 # Planned here, when its turn has come: the plan makes the checksums, which for a gigabyte would stall the loop.
                 inode = file.inode
                 plan = plan_write(inode.layout, inode.id, offset + at, data[at : at + size], offset + length)
                 results = await self._storage.update(plan)
             finally:
-                self._write_budget.give(taken)
+                self.write_budget.give(taken)
             stored = at
             failure: FS3Error | None = None
             for write, result in zip(plan, results, strict=True):

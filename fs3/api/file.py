@@ -32,6 +32,7 @@ class File:
         "_idle",
         "_writes",
         "_writing",
+        "appends",
         "closed",
         "inode",
         "is_lost",
@@ -42,7 +43,9 @@ class File:
         "unnamed",
     )
 
-    def __init__(self, inode: Inode, path: str, session: SessionId = READ_ONLY, *, unnamed: bool = False) -> None:
+    def __init__(
+        self, inode: Inode, path: str, session: SessionId = READ_ONLY, *, unnamed: bool = False, appends: bool = False
+    ) -> None:
         self.inode = inode
         """As the service last told it."""
         self.path = path
@@ -51,6 +54,8 @@ class File:
         """0: open for reading only."""
         self.unnamed = unnamed
         """It has no name yet; `Client.close(file, publish=...)` gives it one."""
+        self.appends = appends
+        """It was opened for appending: `Client.append` decides where bytes go."""
         self.modified = False
         """Written to since the last close or sync told so."""
         self.closed = False
@@ -98,6 +103,13 @@ class File:
         if not self.session:
             raise error(Code.INVALID, "the file was opened for reading only", self.path)
         self.check_found()
+
+    def check_appends(self, wanted: bool) -> None:
+        """Raises as `check_writable`, and InvalidArgument for a handle that was opened for the other kind of writing."""
+        self.check_writable()
+        if self.appends != wanted:
+            how = "not for appending" if wanted else "for appending, which is done by `append`"
+            raise error(Code.INVALID, f"the file was opened {how}", self.path)
 
     def begin_write(self) -> None:
         """A write is under way."""

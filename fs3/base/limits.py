@@ -150,6 +150,14 @@ inspect_inodes_max = 1024
 check_rounds_max = 6
 """How often a check looks again at what is changing."""
 
+append_renewal_ns = 500 * MILLISECOND
+"""The holder of the turn to append to a file says so often that it goes on."""
+append_silence_ns = 2 * SECOND
+"""A turn that was not renewed for so long is taken over by an appender that waits for it. That is safe at any time, and this long
+polite."""
+append_proof_ns = 60 * SECOND
+"""An appender that was stopped for longer asks whether the turn is still its own before it sends anything."""
+
 session_keepalive_ns = 10 * SECOND
 """A client with open write sessions is heard of at least so often."""
 last_seen_flush_ns = 5 * SECOND
@@ -301,6 +309,9 @@ assert liveness_idle_ticks_max * liveness_tick_ns < read_attempt_ns
 assert probe_backoff_min_ns <= probe_backoff_max_ns < suspect_ns
 assert call_timeout_ns < update_retry_ns_max
 assert 2 * (update_retry_ns_max + connection_idle_ns_max) <= channel_forget_ns
+assert 2 * append_renewal_ns <= append_silence_ns < append_proof_ns
+# An update of a turn that was taken over arrives while the channel rows of later turns are there.
+assert append_proof_ns + update_retry_ns_max + connection_idle_ns_max <= channel_forget_ns
 assert transport_sweep_ns < peer_unresponsive_ns < receive_stall_ns <= send_stall_ns < connection_idle_ns_max
 assert 3 * heartbeat_ns <= lease_ns
 assert heartbeat_retry_ns < heartbeat_attempt_ns <= heartbeat_ns

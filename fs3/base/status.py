@@ -55,6 +55,7 @@ class Code(IntEnum):
     NO_SESSION = 212
     STALE = 213
     FILE_TOO_LARGE = 214
+    NOT_ITS_TURN = 215
 
     WRONG_CHAIN_VERSION = 301
     NOT_SERVING = 302
@@ -137,6 +138,7 @@ _ERRNO = {
     Code.NO_SESSION: errno.EBADF,
     Code.STALE: errno.ESTALE,
     Code.FILE_TOO_LARGE: errno.EFBIG,
+    Code.NOT_ITS_TURN: errno.EAGAIN,
     Code.CHECKSUM: errno.EBADMSG,
     Code.NO_NAMESPACE: errno.ENOENT,
     Code.NO_SPACE: errno.ENOSPC,

@@ -46,6 +46,17 @@ class Trim(msgspec.Struct, frozen=True, array_like=True):
     """Bytes: where the file ended when it was truncated."""
 
 
+class AppendTurn(msgspec.Struct, frozen=True, array_like=True):
+    """Who may write behind the end of a file, so that it becomes longer by what was appended and by nothing else."""
+
+    serial: int
+    """Of the turns on this file; it orders the updates of chunks that appenders send."""
+    session: SessionId
+    """The appender's."""
+    renewals: int = 0
+    """How often its holder said that it goes on."""
+
+
 class Inode(msgspec.Struct, frozen=True, array_like=True):
     """One row of the inode table. New fields go at the end with a default, so that older rows stay readable."""
 
@@ -75,6 +86,10 @@ class Inode(msgspec.Struct, frozen=True, array_like=True):
     was acknowledged before says nothing afterwards."""
     trim: Trim | None = None
     """Files: the newest truncation, until storage has cut all chunks. Meanwhile the length may not grow."""
+    append: AppendTurn | None = None
+    """Files: the append that is under way. Whatever moves the end takes the turn away."""
+    appends: int = 0
+    """Files: turns that were given so far."""
 
 
 class Dirent(msgspec.Struct, frozen=True, array_like=True):
@@ -95,6 +110,8 @@ class FileSession(msgspec.Struct, frozen=True, array_like=True):
     """The file has no name yet; closing the session publishes or discards it."""
     parent: InodeId = InodeId(0)
     """Unnamed: the directory it was created for."""
+    append: bool = False
+    """It appends, and what it was acknowledged is published already: storage may have more, which counts for nothing."""
 
 
 class User(msgspec.Struct, frozen=True):

@@ -7,6 +7,7 @@ and which path its errors are about. Its fields and their defaults are spelled h
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import ClassVar, Final, Generic, TypeVar
 
 import msgspec
@@ -95,6 +96,8 @@ class Open(PathRequest[OpenResult], frozen=True):
     """The client has applied its umask."""
     layout: Layout | None = None
     """Of a new file; fields of 0 are inherited."""
+    append: bool = False
+    """With `write`: the session appends, and does nothing else."""
 
     @property
     def mutates(self) -> bool:  # type: ignore[override]
@@ -131,6 +134,33 @@ class Sync(Request[Inode], frozen=True):
     length: int | None = None
     modified: bool = False
     truncations: int | None = None
+
+
+class AppendStep(IntEnum):
+    """What an appender wants. Numbers as on the wire."""
+
+    TAKE = 1
+    """The turn: the answer's `length` is where the bytes go, its `append.serial` names the turn."""
+    RENEW = 2
+    """The turn is used still."""
+    PUBLISH = 3
+    """The bytes are durable: the file becomes longer by them, and the turn ends."""
+    GIVE_UP = 4
+    """The turn ends without them."""
+
+
+class Append(Request[Inode], frozen=True):
+    """A step of an append. See `fs3.core.meta.ops.append`."""
+
+    inode: InodeId
+    session: SessionId
+    step: AppendStep
+    serial: int = 0
+    """The caller's turn. TAKE: the turn of another one that was silent for long, and may be taken over; 0: none."""
+    renewals: int = 0
+    """TAKE: of that turn, as the caller saw them last."""
+    length: int = 0
+    """PUBLISH: where the file ends then."""
 
 
 class Mkdir(PathRequest[Inode], frozen=True):

@@ -264,7 +264,15 @@ class NamespaceModel:
             if self.require_node(where).kind == "d":
                 raise ModelError(Code.IS_A_DIRECTORY)
             self.check_may_change(user, directory, there)
+            if there.kind == "f":
+                node.mode = there.mode if user.uid == 0 else self._without_set_ids(there.mode)
+                if self.may_access(user, there, 2):
+                    node.uid, node.gid = there.uid, there.gid
         directory.entries[name] = node
+
+    @staticmethod
+    def _without_set_ids(mode: int) -> int:
+        return mode & ~(0o6000 if mode & 0o010 else 0o4000)
 
     def remove(self, user: User, path: str, kind: RemoveKind) -> ModelNode:
         """Takes an entry away; a directory with entries is queued."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from fs3.base.errors import error
-from fs3.base.ids import CLIENT_ID_BYTES, ChainId, ClientId, TableId
+from fs3.base.ids import CLIENT_ID_BYTES, ChainId, ClientId, SessionId, TableId
 from fs3.base.status import Code
-from fs3.model.inode import NO_LAYOUT, Inode, InodeType, Layout, User
+from fs3.model.inode import NO_LAYOUT, AppendTurn, Inode, InodeType, Layout, User
 from fs3.model.requests import Caller
 from fs3.wire.malformed import malformed
 from fs3.wire.pb import common_pb2
@@ -43,6 +43,10 @@ def fill_inode(message: pb.Inode, inode: Inode) -> None:
     message.change = inode.change
     if inode.truncations:
         message.truncations = inode.truncations
+    if inode.append is not None:
+        message.append.serial = inode.append.serial
+        message.append.session_id = inode.append.session
+        message.append.renewals = inode.append.renewals
     if inode.parent:
         message.parent = inode.parent
     if inode.target:
@@ -77,7 +81,13 @@ def inode_from_pb(message: pb.Inode) -> Inode:
         message.target,
         0,
         message.truncations,
+        None,
+        _append_turn(message.append) if message.HasField("append") else None,
     )
+
+
+def _append_turn(message: pb.AppendTurn) -> AppendTurn:
+    return AppendTurn(message.serial, SessionId(message.session_id), message.renewals)
 
 
 def fill_layout(message: pb.Layout, layout: Layout) -> None:

@@ -19,6 +19,8 @@ from fs3.model.inode import MODE_BITS, Dirent, Inode, InodeType, Layout
 from fs3.model.method import Method
 from fs3.model.namespace import Entry, FileSystemSpace, Listing, OpenResult, PathRef, RemoveKind, RenameMode
 from fs3.model.requests import (
+    Append,
+    AppendStep,
     BatchStat,
     CheckRows,
     Close,
@@ -130,6 +132,7 @@ def _fill_open(message: pb.OpenRequest, request: Open) -> None:
     message.truncate = request.truncate
     message.unnamed = request.unnamed
     message.mode = request.mode
+    message.append = request.append
     if request.layout is not None:
         message.layout.SetInParent()
         fill_layout(message.layout, request.layout)
@@ -145,6 +148,7 @@ def _open(message: pb.OpenRequest) -> Open:
         message.unnamed,
         _mode(message.mode),
         _request_layout(message),
+        message.append,
     )
 
 
@@ -184,6 +188,24 @@ def _sync(message: pb.SyncRequest) -> Sync:
     length = message.length if message.has_length else None
     truncations = message.truncations if message.HasField("truncations") else None
     return Sync(_inode_id(message), SessionId(message.session_id), length, message.modified, truncations)
+
+
+def _fill_append(message: pb.AppendRequest, request: Append) -> None:
+    message.inode_id = request.inode
+    message.session_id = request.session
+    message.step = request.step  # type: ignore[assignment]
+    message.serial = request.serial
+    message.renewals = request.renewals
+    message.length = request.length
+
+
+def _append(message: pb.AppendRequest) -> Append:
+    try:
+        step = AppendStep(message.step)
+    except ValueError:
+        raise malformed("step", f"{message.step} is not a step of an append") from None
+    session = SessionId(message.session_id)
+    return Append(_inode_id(message), session, step, message.serial, message.renewals, message.length)
 
 
 def _fill_mkdir(message: pb.MkdirRequest, request: Mkdir) -> None:
@@ -479,6 +501,7 @@ _VERBS: tuple[Verb[Any, Any], ...] = (
     Verb(Open, META.Open, "open", _fill_open, _open, AnswerCodec("open", _fill_opened, _opened)),
     Verb(Close, META.Close, "close", _fill_close, _close, _INODE),
     Verb(Sync, META.Sync, "sync", _fill_sync, _sync, _INODE),
+    Verb(Append, META.Append, "", _fill_append, _append, _INODE),
     Verb(Mkdir, META.Mkdir, "mkdir", _fill_mkdir, _mkdir, _INODE),
     Verb(Remove, META.Remove, "remove", _fill_remove, _remove, AnswerCodec("remove", _fill_removed, _removed)),
     Verb(Rename, META.Rename, "rename", _fill_rename, _rename, _INODE),

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import gc
 import gzip
 import io
 import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import pytest
 from fsspec.callbacks import Callback
+
+from fs3.api.fsspec import unclosed
+from fs3.api.io.append_gather import append_gather_bytes
 
 CHUNK = 64 * 1024
 """Smallest chunk size: files of a few hundred KiB span several."""
@@ -225,17 +231,100 @@ def test_closing_in_an_except_block_keeps_the_file(fs: Any, room: str) -> None:
     assert fs.cat_file(f"{room}/report") == b"what went wrong"
 
 
+UNCLOSED: dict[str, dict[str, Any]] = {
+    "binary": {"mode": "wb"},
+    "text": {"mode": "w"},
+    "gzip": {"mode": "wb", "compression": "gzip"},
+    "gzip text": {"mode": "w", "compression": "gzip"},
+    "append": {"mode": "ab"},
+    "append text": {"mode": "a"},
+}
+
+
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_a_dropped_writer_leaves_no_file(fs: Any, room: str, caplog: pytest.LogCaptureFixture) -> None:
-    for options in ({"mode": "wb"}, {"mode": "w"}, {"mode": "wb", "compression": "gzip"}, {"mode": "ab"}):
-        caplog.clear()
-        file = fs.open(f"{room}/{options['mode']}", **options)
-        file.write("half" if options["mode"] == "w" else b"half")
-        del file
+@pytest.mark.parametrize("way", UNCLOSED)
+def test_a_file_that_is_dropped_is_closed(fs: Any, room: str, caplog: pytest.LogCaptureFixture, way: str) -> None:
+    file = fs.open(f"{room}/x", **UNCLOSED[way])
+    file.write("all" if "text" in way else b"all")
+    del file
+    gc.collect()
+    assert fs.open(f"{room}/x", compression="gzip" if "gzip" in way else None).read() == b"all"
+    assert caplog.messages == [f"{room}/x was not closed: it is closed now"]
+
+
+def test_a_dropped_file_warns(fs: Any, room: str) -> None:
+    with pytest.warns(ResourceWarning, match="/x' was not closed"):
+        fs.open(f"{room}/x", "wb").write(b"x")
+    file = fs.open(f"{room}/y", "wb")
+    file.write(b"y")
+    file.itself = file  # a cycle, which only the collector finds
+    del file
+    with pytest.warns(ResourceWarning, match="/y' was not closed"):
         gc.collect()
-        assert "not closed" in caplog.text
-    assert fs.du(room) == 0
-    assert fs.ls(room, detail=False) == [f"{room}/ab"]
+    assert fs.cat(room, recursive=True) == {f"{room}/x": b"x", f"{room}/y": b"y"}
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_file_that_is_dropped_on_the_loops_own_thread_is_closed(fs: Any, room: str) -> None:
+    contents = {"wb": noise(300_000), "w": "text", "ab": b"more"}
+    held = [fs.open(f"{room}/{mode}", mode) for mode in contents]
+    for file, data in zip(held, contents.values(), strict=True):
+        file.write(data)
+    del file
+
+    async def drop() -> list[Any]:
+        held.clear()
+        return list(unclosed._endings)
+
+    endings = fsspec.asyn.sync(fs.loop, drop)
+    assert len(endings) == 3
+    concurrent.futures.wait(endings)
+    assert fs.cat(room, recursive=True) == {f"{room}/wb": noise(300_000), f"{room}/w": b"text", f"{room}/ab": b"more"}
+
+
+LEFT_OPEN = """
+import fsspec, sys
+fs = fsspec.filesystem("fs3", path=sys.argv[1])
+binary = fs.open("/binary", "wb")
+binary.write(b"x" * 300_000)
+text = fs.open("/text", "w", compression="gzip")
+text.write("text")
+log = fs.open("/log", "ab")
+log.write(b"line")
+done = fs.open("/done", "w")
+done.write("done")
+done.close()
+"""
+
+
+def test_what_is_open_when_the_program_ends_is_closed(tmp_path: Path) -> None:
+    ended = subprocess.run([sys.executable, "-c", LEFT_OPEN, tmp_path / "fs3"], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0
+    assert ended.stderr.count("was not closed: it is closed now") == 3
+    fs = fsspec.filesystem("fs3", path=tmp_path / "fs3")
+    assert fs.open("/text", "r", compression="gzip").read() == "text"
+    assert fs.cat(["/binary", "/log", "/done"]) == {"/binary": b"x" * 300_000, "/log": b"line", "/done": b"done"}
+    fs.close()
+
+
+def test_what_is_open_when_the_program_dies_of_an_exception_is_dropped(tmp_path: Path) -> None:
+    dying = [sys.executable, "-c", LEFT_OPEN + "raise KeyError", tmp_path / "fs3"]
+    ended = subprocess.run(dying, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1
+    assert ended.stderr.count("was not closed: what was written to it is dropped") == 3
+    fs = fsspec.filesystem("fs3", path=tmp_path / "fs3")
+    assert fs.cat("/", recursive=True) == {"/log": b"", "/done": b"done"}
+    fs.close()
+
+
+def test_a_detached_text_file_leaves_the_end_to_the_binary_one(fs: Any, room: str) -> None:
+    text = fs.open(f"{room}/x", "w")
+    text.write("abc")
+    file = text.detach()
+    del text
+    file.write(b"def")
+    file.close()
+    assert fs.cat_file(f"{room}/x") == b"abcdef"
 
 
 def test_append(fs: Any, room: str) -> None:
@@ -258,6 +347,50 @@ def test_append(fs: Any, room: str) -> None:
     with fs.open(path, "ab") as file:
         file.write(b"!")
     assert fs.cat_file(path) == b"first" + data + b"end!"
+
+
+def test_appends_of_two_handles_are_both_there(fs: Any, room: str) -> None:
+    path = f"{room}/log"
+    first, second = fs.open(path, "ab"), fs.open(path, "ab")
+    first.write(b"A" * 10)
+    second.write(b"B" * 10)
+    first.flush()
+    assert first.tell() == 10
+    second.write(b"C")
+    second.close()
+    first.write(b"D")
+    first.close()
+    assert fs.cat_file(path) == b"A" * 10 + b"B" * 10 + b"C" + b"D"
+    with fs.open(path, "a") as text:
+        text.write("line\n")
+    assert fs.cat_file(path).endswith(b"Dline\n")
+
+
+def test_what_is_appended_at_once_stays_together_whatever_its_size(fs: Any, room: str) -> None:
+    path = f"{room}/log"
+    data = noise(3 * append_gather_bytes + 17)
+    with fs.open(path, "ab") as large:
+        for at in range(0, len(data), 4_000_001):
+            large.write(data[at : at + 4_000_001])
+            with fs.open(path, "ab") as small:
+                small.write(b"-")
+        before = fs.size(path)
+    assert fs.cat_file(path) == b"-" * before + data
+    with pytest.raises(Stop), fs.open(path, "ab") as large:  # noqa: PT012
+        large.write(data)
+        raise Stop
+    assert fs.size(path) == before + len(data)
+
+
+def test_an_appender_is_told_that_its_file_was_removed(fs: Any, room: str) -> None:
+    file = fs.open(f"{room}/log", "ab")
+    file.write(b"lost")
+    fs.rm(f"{room}/log")
+    with pytest.raises(OSError, match="removed, or replaced") as caught:
+        file.close()
+    assert caught.value.filename == f"{room}/log"
+    assert file.closed
+    assert fs.ls(room) == []
 
 
 def test_write_in_place(fs: Any, room: str) -> None:

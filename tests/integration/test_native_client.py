@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import random
 from collections.abc import AsyncIterator, Sequence
@@ -196,8 +197,18 @@ async def test_modes_of_open(client: Client) -> None:
     assert await content(client, "/x") == b"1X345"
     file = await client.open("/x", "a")
     assert file.length == 5
-    await client.pwrite(file, b"67", file.length)
+    with pytest.raises(InvalidArgument, match="appending"):
+        await client.pwrite(file, b"67", file.length)
+    assert await client.append(file, b"6") == 5
+    assert file.length == 6
+    assert await content(client, "/x") == b"1X3456"
+    assert await client.append(file, b"") == 6
+    assert await client.append(file, b"7") == 6
     await client.close(file)
+    other = await client.open("/x", "r+")
+    with pytest.raises(InvalidArgument, match="not for appending"):
+        await client.append(other, b"8")
+    await client.close(other)
     assert await content(client, "/x") == b"1X34567"
     await client.link("/x", "/other-name")
     await client.close(await client.open("/x", "w"))
@@ -254,14 +265,58 @@ async def test_a_read_of_many_chunks_ends_well_when_the_file_shrinks(
     assert not ends
 
 
-async def test_discarding_takes_back_what_was_appended(client: Client) -> None:
+async def test_discarding_takes_back_what_was_written_behind_the_end(client: Client) -> None:
     await put(client, "/x", b"kept")
-    file = await client.open("/x", "a")
+    file = await client.open("/x", "r+")
     await client.pwrite(file, os.urandom(3 * CHUNK), 4)
     await client.close(file, discard=True)
     assert await content(client, "/x") == b"kept"
     await client.truncate("/x", 2 * CHUNK)
     assert await content(client, "/x") == b"kept" + bytes(2 * CHUNK - 4)
+
+
+async def test_many_append_to_one_file(client: Client) -> None:
+    def record(number: int, turn: int) -> bytes:
+        return b"<%d.%d>" % (number, turn) * (1 if turn % 5 else CHUNK // 3)
+
+    async def append(number: int) -> None:
+        for turn in range(10):
+            file = await client.open("/log", "a", SMALL)
+            await client.append(file, record(number, turn))
+            await client.close(file)
+
+    await asyncio.gather(*(append(number) for number in range(5)))
+    found = await content(client, "/log")
+    order = sorted(((number, turn) for number in range(5) for turn in range(10)), key=lambda one: found.index(record(*one)))
+    assert b"".join(record(*one) for one in order) == found
+    for one in range(5):
+        assert [turn for number, turn in order if number == one] == list(range(10))
+
+
+async def test_an_appender_is_told_that_its_file_was_removed_or_replaced(client: Client) -> None:
+    for replace in (lambda: client.unlink("/x"), lambda: client.rename("/y", "/x")):
+        await put(client, "/y", b"new")
+        await put(client, "/x", b"old")
+        file = await client.open("/x", "a")
+        await client.append(file, b"er")
+        await replace()
+        with pytest.raises(OSError, match="removed, or replaced") as caught:
+            await client.append(file, b"est")
+        assert caught.value.errno == errno.ESTALE
+        assert caught.value.filename == "/x"
+        await client.close(file)
+    assert await content(client, "/x") == b"new"
+
+
+async def test_an_append_is_behind_a_truncation_that_came_first(client: Client) -> None:
+    await put(client, "/x", b"0" * 3 * CHUNK)
+    file = await client.open("/x", "a")
+    await client.truncate("/x", CHUNK + 1)
+    assert await client.append(file, b"end") == CHUNK + 1
+    await client.truncate("/x", 2 * CHUNK)
+    assert await client.append(file, b"!") == 2 * CHUNK
+    await client.close(file)
+    assert await content(client, "/x") == b"0" * (CHUNK + 1) + b"end" + bytes(CHUNK - 4) + b"!"
 
 
 async def test_closing_the_client_ends_its_sessions(tmp_path: Path) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+import os
+import sys
 from typing import Any, Self
 
 from fsspec.asyn import AbstractAsyncStreamedFile
 
-from fs3.api.client import Client
+from fs3.api.client import Client, parent_of
 from fs3.api.file import File, source_of, target_of
+from fs3.api.fsspec import unclosed
 from fs3.api.fsspec.base import FS3Base
 from fs3.api.fsspec.draft import CreateOptions, Draft
 from fs3.api.fsspec.info import info_of
+from fs3.api.io.append_gather import AppendGather
 from fs3.base.errors import error
 from fs3.base.status import Code
 from fs3.base.units import MIB
@@ -24,7 +29,7 @@ class FS3AsyncFile(AbstractAsyncStreamedFile):  # type: ignore[misc]
     """An open file of one event loop. Reads go where they are told and may be concurrent; writes are in order.
 
     As with `FS3File`, what was written appears when it is closed, and not at all when an exception leaves the `async with` block.
-    """
+    One that is dropped without closing it is closed in the background, if its loop still runs."""
 
     def __init__(self, fs: FS3Base, path: str, mode: str, client: Client, file: File, draft: Draft | None, block: int) -> None:
         self.fs = fs
@@ -37,8 +42,11 @@ class FS3AsyncFile(AbstractAsyncStreamedFile):  # type: ignore[misc]
         self._client = client
         self._file = file
         self._draft = draft
+        self._gather = AppendGather(client, file, parent_of(path)) if mode == "ab" else None
         self._buffer = bytearray()
-        self._stored = self.loc
+        self._stored = 0
+        self._pid = os.getpid()
+        self._loop = asyncio.get_running_loop()
         self.closed = False
 
     @classmethod
@@ -91,6 +99,11 @@ class FS3AsyncFile(AbstractAsyncStreamedFile):  # type: ignore[misc]
         if self.forced:
             raise ValueError("This file has been force-flushed, can only close")
         view = source_of(data, self.path)
+        if self._gather is not None:
+            if not self._gather.add(view):
+                await self._gather.spill(view)
+            self.loc += len(view)
+            return len(view)
         self._buffer += view
         self.loc += len(view)
         if len(self._buffer) >= self.blocksize:
@@ -98,17 +111,29 @@ class FS3AsyncFile(AbstractAsyncStreamedFile):  # type: ignore[misc]
         return len(view)
 
     async def flush(self, force: bool = False) -> None:
-        """Everything written so far is durable when it returns. With `force` the file is finished as by `close`."""
+        """Everything written so far is durable when it returns, and of `ab` files visible. With `force` the file is finished as
+        by `close`."""
         if self.closed:
             raise ValueError("Flush on closed file")
         if force and self.forced:
             raise ValueError("Force flush cannot be called more than once")
         if self.mode == "rb" or self.forced:
             return
-        await self._send()
         if force:
             self.forced = True
-            await (self._draft.publish() if self._draft is not None else self._client.close(self._file))
+            await self._finish()
+        elif self._gather is not None:
+            await self._gather.publish()
+            self.loc = self._file.length
+        else:
+            await self._send()
+
+    async def _finish(self) -> None:
+        if self._gather is not None:
+            await self._gather.finish()
+        elif self._draft is not None:
+            await self._send()
+            await self._draft.publish()
 
     async def close(self) -> None:
         """Finish: what was written becomes visible as a whole."""
@@ -123,9 +148,11 @@ class FS3AsyncFile(AbstractAsyncStreamedFile):  # type: ignore[misc]
         self.closed = True
 
     async def discard(self) -> None:
-        """Drop what was written; of `ab` files what was appended."""
+        """Drop what was written; of `ab` files what was not flushed."""
         self.closed = True
-        if self.mode != "rb":
+        if self._gather is not None:
+            await self._gather.discard()
+        elif self.mode != "rb":
             await self._client.abandon(self._file)
 
     async def _send(self) -> None:
@@ -148,5 +175,18 @@ class FS3AsyncFile(AbstractAsyncStreamedFile):  # type: ignore[misc]
             await self.close()
 
     def __del__(self) -> None:
-        # The base class would call the coroutine `close`. An unnamed file vanishes with its session.
-        self._closed = True
+        # The base class would call the coroutine `close`.
+        if self.closed:
+            return
+        self.closed = True
+        if self.mode == "rb" or self._pid != os.getpid() or sys.is_finalizing():
+            return
+        unclosed.say(self.path, "it is closed now")
+        unclosed.start(self._loop, self.path, self._finish_or_drop())
+
+    async def _finish_or_drop(self) -> None:
+        try:
+            await self._finish()
+        except BaseException:
+            await self.discard()
+            raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +13,6 @@ from fs3.base.errors import FS3Error, NotFound, error
 from fs3.base.limits import symlinks_followed_max
 from fs3.base.status import Code
 from fs3.model.inode import Inode, InodeType, Layout
-from fs3.model.namespace import PathRef
-from fs3.model.requests import SetAttributes
 
 
 @dataclass(frozen=True)
@@ -32,19 +29,18 @@ class CreateOptions:
 class Draft:
     """An unnamed file that is meant to become `path`."""
 
-    def __init__(self, client: Client, file: File, path: str, how: CreateOptions, replaced: Inode | None) -> None:
+    def __init__(self, client: Client, file: File, path: str, how: CreateOptions) -> None:
         self.client = client
         self.file = file
         self.path = path
         """Where it will be: behind the symlinks the caller's path ends in."""
         self._how = how
-        self._replaced = replaced
 
     @classmethod
     async def begin(cls, client: Client, path: str, how: CreateOptions) -> Draft:
         """An empty one. Exists, IsADirectory and NoPermission are raised here, before anything is written, where they can be."""
         target, there, file = await cls._resolve(client, path, how)
-        draft = cls(client, file, target, how, there)
+        draft = cls(client, file, target, how)
         try:
             if there is not None and how.exclusive:
                 raise error(Code.EXISTS, "the name is taken", path)
@@ -92,10 +88,9 @@ class Draft:
         return await self.client.pwrite(self.file, data, offset)
 
     async def publish(self) -> Inode:
-        """Give it its name. On failure it is discarded."""
+        """Give it its name, or its content to the file that has the name, with the attributes that one has now. On failure it is
+        discarded."""
         try:
-            if self._replaced is not None and not self._how.exclusive:
-                await self._keep_attributes(self._replaced)
             return await self.client.close(self.file, self.path, exclusive=self._how.exclusive)
         except BaseException:
             await self.discard()
@@ -104,14 +99,3 @@ class Draft:
     async def discard(self) -> None:
         """Let it vanish."""
         await self.client.abandon(self.file)
-
-    async def _keep_attributes(self, replaced: Inode) -> None:
-        """The content is replaced, not who may read it."""
-        mine = self.file.inode
-        here = PathRef(mine.id, "")
-        if (mine.uid, mine.gid) != (replaced.uid, replaced.gid):
-            # Somebody else's file in a directory we may write to becomes ours, as with any replacing rename.
-            with suppress(PermissionError):
-                await self.client.meta.ask(SetAttributes(here, uid=replaced.uid, gid=replaced.gid))
-        if mine.mode != replaced.mode:
-            await self.client.meta.ask(SetAttributes(here, mode=replaced.mode))

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import io
-import logging
 import os
 import sys
-import warnings
-from contextlib import suppress
 from typing import Any, NoReturn
 
 from fsspec.caching import caches
 from fsspec.spec import AbstractBufferedFile
 
-from fs3.api.client import Client
+from fs3.api.client import Client, parent_of
 from fs3.api.file import File, source_of, target_of
+from fs3.api.fsspec import unclosed
 from fs3.api.fsspec.base import FS3Base
 from fs3.api.fsspec.draft import CreateOptions, Draft
 from fs3.api.fsspec.info import info_of
 from fs3.api.fsspec.wrappers import is_exit_by_exception
-from fs3.api.io.blocking import run_on, start_on
+from fs3.api.io.append_gather import AppendGather
+from fs3.api.io.blocking import run_on
 from fs3.api.io.buffers import ReadBuffer
 from fs3.api.io.read_ahead import RangeSource, ReadAheadReader
 from fs3.api.io.write_behind import WriteBehindWriter
@@ -29,7 +28,6 @@ from fs3.base.status import Code
 
 OWN_CACHE = "ahead"
 """Name of fs3's own read cache among fsspec's `cache_type`s: fetches ahead while reads are in order, in place otherwise."""
-log = logging.getLogger("fs3.client")
 
 MODES = ("rb", "wb", "xb", "ab", "r+b")
 
@@ -56,13 +54,16 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
     """A file object with blocking methods.
 
     - rb: of the length it had when it was opened.
-    - wb, xb: written to an unnamed file, which gets its name when it is closed; an exception in the `with` block, or dropping the
-      object without closing it, leaves no trace.
-    - ab: appended bytes count from the moment it is closed.
+    - wb, xb: written to an unnamed file, which gets its name when it is closed; an exception in the `with` block leaves no trace.
+    - ab: bytes are appended when it is flushed or closed: all that were written since the last time together, at the end as it is
+      then, however many others append. An exception in the `with` block leaves no trace of what was not flushed.
     - r+b: reads and writes in place, each durable when it returns.
 
-    With `autocommit=False`, `commit` or `discard` after `close` decide what becomes of what was written.
-    """
+    A file that is dropped without closing it, or open when the program ends, is closed; see `fs3.api.fsspec.unclosed`. With
+    `autocommit=False`, `commit` or `discard` after `close` decide what becomes of what was written."""
+
+    _is_wrapped = False
+    """Something around it has `close_unclosed` called."""
 
     def __init__(
         self,
@@ -91,6 +92,8 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         self._pid = os.getpid()
         self._reader: ReadAheadReader | None = None
         self._writer: WriteBehindWriter | None = None
+        self._gather: AppendGather | None = None
+        self._is_last_write = False
         self._draft: Draft | None = None
         self._client: Client | None = None
         self._file: File
@@ -113,9 +116,11 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
                 fs.loop, fs._open_named(path, "a" if mode == "ab" else "r+", how or CreateOptions())
             )
             if mode == "ab":
-                self._write_behind(wanted)
+                self._gather = AppendGather(self._client, self._file, parent_of(path))
                 self.loc = self._file.length
         self.closed = False
+        if mode != "rb":
+            unclosed.watch(self)
 
     def _open_to_read(self) -> None:
         self._file = run_on(self.fs.loop, self.fs._open_reading(self.path))
@@ -232,7 +237,12 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         if self.forced:
             raise ValueError("This file has been force-flushed, can only close")
         if self._writer is not None:
-            count = self._writer.write(data)
+            count = self._writer.write(data, wait=not self._is_last_write)
+        elif self._gather is not None:
+            view = source_of(data, self.path)
+            count = len(view)
+            if not self._gather.add(view, always=self._is_last_write):
+                run_on(self.fs.loop, self._gather.spill(view))
         else:
             assert self._client is not None
             count = run_on(self.fs.loop, self._client.pwrite(self._file, source_of(data, self.path), self.loc))
@@ -240,7 +250,7 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         return count
 
     def flush(self, force: bool = False) -> None:
-        """Everything written so far is durable when it returns (and of `ab` and `r+b` files, visible).
+        """Everything written so far is durable when it returns (and of `ab` and `r+b` files, visible; not within a transaction).
 
         With `force` the file is finished as by `close`, and can only be closed.
         """
@@ -248,7 +258,7 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
             raise ValueError("Flush on closed file")
         if force and self.forced:
             raise ValueError("Force flush cannot be called more than once")
-        if self.mode == "rb" or self.forced:
+        if self.mode == "rb" or self.forced or self._is_last_write:
             return
         self._check_process()
         if self._writer is not None:
@@ -257,6 +267,9 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
             self.forced = True
             if self.autocommit:
                 self.commit()
+        elif self._gather is not None and self.autocommit:
+            run_on(self.fs.loop, self._gather.publish())
+            self.loc = self._file.length
         elif self._draft is None and self.autocommit:
             assert self._client is not None
             run_on(self.fs.loop, self._client.fsync(self._file))
@@ -286,6 +299,7 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
             return
         if self._pid != os.getpid():
             self.closed = True  # a forked process drops its copy; the file is the parent's to finish
+            unclosed.unwatch(self)
             return
         if not self._decided and self.mode != "r+b" and is_exit_by_exception(sys._getframe().f_back):
             self.closed = True
@@ -302,22 +316,34 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
 
     def commit(self) -> None:
         """Make what was written visible under the file's name."""
-        if self._decided:
-            return
-        self._decided = True
-        if self._draft is not None:
-            run_on(self.fs.loop, self._draft.publish())
-        elif self._client is not None:
-            run_on(self.fs.loop, self._client.close(self._file))
-
-    def discard(self) -> None:
-        """Drop what was written; of `ab` files what was appended. Bytes written in place (r+b) stay."""
         if self._decided or self._client is None:
             return
-        self._decided = True
+        self._decide()
+        run_on(self.fs.loop, self._keep(self._client))
+
+    async def _keep(self, client: Client) -> None:
+        if self._draft is not None:
+            await self._draft.publish()
+        elif self._gather is not None:
+            await self._gather.finish()
+        else:
+            await client.close(self._file)
+
+    def discard(self) -> None:
+        """Drop what was written; of `ab` files what was not flushed. Bytes written in place (r+b) stay."""
+        if self._decided or self._client is None:
+            return
+        self._decide()
         if self._writer is not None:
             self._writer.abandon()
-        run_on(self.fs.loop, self._client.abandon(self._file))
+        run_on(self.fs.loop, self._drop(self._client))
+
+    async def _drop(self, client: Client) -> None:
+        await (client.abandon(self._file) if self._gather is None else self._gather.discard())
+
+    def _decide(self) -> None:
+        self._decided = True
+        unclosed.unwatch(self)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None and self.mode in ("wb", "xb", "ab") and not self.closed and self._pid == os.getpid():
@@ -326,26 +352,47 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         else:
             self.close()
 
-    def drop(self) -> None:
-        """What happens to a file that is not closed: nothing that was written is kept. Does not wait.
+    def wrap(self, is_wrapped: bool = True) -> None:
+        """Something around it holds written bytes still, and has `close_unclosed` called in its place; or does so no more."""
+        self._is_wrapped = is_wrapped
+        (unclosed.unwatch if is_wrapped or self.closed else unclosed.watch)(self)
 
-        Whoever did not come to `close` was interrupted, and half a file must not look like a whole one.
-        """
+    def close_unclosed(self, flush: unclosed.Flush | None = None) -> None:
+        """The file is not closed and is going away: it is closed here. Only a program that dies of an exception drops what was
+        written, for half a file must not look like a whole one. `flush`: has what lies around the file write what it holds
+        still."""
         if self.closed:
             return
-        self.closed = True
-        if self.mode == "rb" or self._pid != os.getpid() or self._decided or self._client is None:
+        client = self._client
+        if self.mode == "rb" or self._pid != os.getpid() or self._decided or client is None or sys.is_finalizing():
+            self.closed = True
             return
-        self._decided = True
-        with suppress(RuntimeError):  # the loop is gone: the lease of the session ends it
-            start_on(self.fs.loop, self._client.abandon(self._file))
-        if not sys.is_finalizing():
-            # Also to the log, which unlike a ResourceWarning is shown by default.
-            log.warning("%s was not closed: what was written to it is dropped", self.path)
-            warnings.warn(f"{self.path!r} was not closed: what was written to it is dropped", ResourceWarning, stacklevel=3)
+        if unclosed.is_dying() or not self.autocommit:
+            self.closed = True
+            unclosed.say(self.path, "what was written to it is dropped")
+            self._decide()
+            unclosed.finish(self.fs.loop, self.path, self._drop(client))
+            return
+        unclosed.say(self.path, "it is closed now")
+        self._is_last_write = True
+        if flush is not None:
+            flush()
+        self.closed = True
+        self._decide()
+        unclosed.finish(self.fs.loop, self.path, self._finish(client))
+
+    async def _finish(self, client: Client) -> None:
+        try:
+            if self._writer is not None:
+                await self._writer.finish()
+        except BaseException:
+            await self._drop(client)
+            raise
+        await self._keep(client)
 
     def __del__(self) -> None:
-        self.drop()
+        if not self._is_wrapped:
+            self.close_unclosed()
 
     def _check(self, what: str) -> None:
         if self.closed:

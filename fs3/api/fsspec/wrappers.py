@@ -10,13 +10,20 @@ from typing import Any
 from fsspec.core import OpenFile
 from fsspec.spec import AbstractBufferedFile
 
+from fs3.api.fsspec import unclosed
+
 
 class FS3CompressedFile:
     """A file behind a compressor: closing it closes both, which compressors alone do not do."""
 
+    _is_wrapped = False
+
     def __init__(self, compressor: Any, file: Any) -> None:
         self._compressor = compressor
         self._file = file
+        self.fs = file.fs
+        file.wrap()
+        unclosed.watch(self)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._compressor, name)
@@ -35,9 +42,24 @@ class FS3CompressedFile:
         else:
             self.close()
 
-    def drop(self) -> None:
-        """It is not going to be closed: what was written is dropped."""
-        self._file.drop()
+    def wrap(self, is_wrapped: bool = True) -> None:
+        """See `FS3File.wrap`."""
+        self._is_wrapped = is_wrapped
+        (unclosed.unwatch if is_wrapped else unclosed.watch)(self)
+
+    def close_unclosed(self, flush: unclosed.Flush | None = None) -> None:
+        """See `FS3File.close_unclosed`."""
+
+        def flush_both() -> None:
+            if flush is not None:
+                flush()
+            self._compressor.close()
+
+        self._file.close_unclosed(flush_both)
+
+    def __del__(self) -> None:
+        if not self._is_wrapped:
+            self.close_unclosed()
 
     def close(self) -> None:
         """Write what the compressor still holds, then close the file."""
@@ -50,15 +72,34 @@ class FS3CompressedFile:
 class FS3TextFile(io.TextIOWrapper):
     """A text file whose `with` block, left by an exception, leaves no trace of what was written."""
 
+    def __init__(self, buffer: Any, **options: Any) -> None:
+        super().__init__(buffer, **options)
+        if isinstance(buffer, AbstractBufferedFile | FS3CompressedFile) and buffer.writable():
+            self.fs = buffer.fs
+            buffer.wrap()
+            unclosed.watch(self)
+
+    def detach(self) -> Any:
+        """The binary file, with all that was written in it; this one is of no use any more."""
+        buffer = super().detach()
+        if isinstance(buffer, AbstractBufferedFile | FS3CompressedFile):
+            unclosed.unwatch(self)
+            buffer.wrap(False)
+        return buffer
+
+    def close_unclosed(self) -> None:
+        """See `FS3File.close_unclosed`."""
+        self.buffer.close_unclosed(self.flush)  # type: ignore[attr-defined]
+
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         if kind is not None and isinstance(self.buffer, AbstractBufferedFile | FS3CompressedFile):
             self.buffer.__exit__(kind, value, trace)  # before the wrapper flushes into it
         super().__exit__(kind, value, trace)
 
     def __del__(self) -> None:
-        # The base class would flush and close, which publishes; see `FS3File.drop`.
+        # The base class would close, which waits for the event loop and may be on its thread.
         with suppress(ValueError, AttributeError):  # it was detached, or is another kind of file
-            self.buffer.drop()  # type: ignore[attr-defined]
+            self.close_unclosed()
 
 
 def is_exit_by_exception(frame: FrameType | None) -> bool:

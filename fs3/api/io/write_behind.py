@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 from collections import deque
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 from fs3.api.file import source_of
@@ -50,8 +51,8 @@ class WriteBehindWriter:
         """Where the next byte goes."""
         return self._offset + self._filled
 
-    def write(self, data: Any) -> int:
-        """Take bytes; all of them. They may change as soon as this returns."""
+    def write(self, data: Any, *, wait: bool = True) -> int:
+        """Take bytes; all of them. They may change as soon as this returns. Without `wait`, however many are on their way."""
         view = source_of(data, self._path)
         self._raise_failure()
         length = len(view)
@@ -62,7 +63,7 @@ class WriteBehindWriter:
             room = self._room() - self._filled
             if keeps and not self._filled and length - at >= room:
                 whole = (min(length - at, max(room, client_write_call_bytes)) - room) // self.block * self.block
-                self._send(view[at : at + room + whole], None)
+                self._send(view[at : at + room + whole], None, wait=wait)
                 at += room + whole
                 continue
             count = min(room, length - at)
@@ -73,7 +74,7 @@ class WriteBehindWriter:
             self._filled += count
             at += count
             if count == room:
-                self._send_buffer()
+                self._send_buffer(wait=wait)
         return length
 
     def flush(self) -> None:
@@ -81,6 +82,15 @@ class WriteBehindWriter:
         self._raise_failure()
         self._send_buffer()
         while self._in_flight:
+            self._wait_oldest()
+
+    async def finish(self) -> None:
+        """As `flush`, on the event loop. Nothing is written afterwards."""
+        self._raise_failure()
+        self._send_buffer(wait=False)
+        while self._in_flight:
+            with suppress(Exception):
+                await asyncio.wrap_future(self._in_flight[0][0])
             self._wait_oldest()
 
     def abandon(self) -> None:
@@ -99,15 +109,15 @@ class WriteBehindWriter:
         """Bytes from the beginning of the buffer to where its block ends."""
         return self.block - self._offset % self.block
 
-    def _send_buffer(self) -> None:
+    def _send_buffer(self, *, wait: bool = True) -> None:
         if self._filled:
             assert self._buffer is not None
             buffer, self._buffer = self._buffer, None
-            self._send(memoryview(buffer)[: self._filled], buffer)
+            self._send(memoryview(buffer)[: self._filled], buffer, wait=wait)
             self._filled = 0
 
-    def _send(self, data: memoryview, buffer: bytearray | None) -> None:
-        while self._in_flight and self._in_flight_bytes + len(data) > file_behind_bytes_max:
+    def _send(self, data: memoryview, buffer: bytearray | None, *, wait: bool) -> None:
+        while wait and self._in_flight and self._in_flight_bytes + len(data) > file_behind_bytes_max:
             self._wait_oldest()
         self._in_flight.append((start_on(self._loop, self._store(data, self._offset)), len(data), buffer))
         self._in_flight_bytes += len(data)

@@ -87,6 +87,11 @@ class MetaClient:
 
     # --- verbs --------------------------------------------------------------------------------------------------------
 
+    @property
+    def clock(self) -> Clock:
+        """Of this client."""
+        return self._clock
+
     async def ask(self, request: Request[R], *, deadline: int = 0) -> R:
         """The answer to a request. `deadline`: monotonic nanoseconds; 0: the timeout of this client from now."""
         verb = verb_of(request)

@@ -47,6 +47,7 @@ def with_written_length(
         inode,
         mode=inode.mode if ctx.user.uid == 0 else without_set_ids(inode.mode),
         length=length if longer else inode.length,
+        append=None if longer else inode.append,
         mtime_ns=ctx.wall_ns,
         ctime_ns=ctx.wall_ns,
         change=inode.change + 1,
@@ -74,4 +75,5 @@ def with_truncated_length(ctx: OpContext, inode: Inode, length: int) -> Inode:
         change=inode.change + 1,
         truncations=count,
         trim=None if longer else Trim(count, length),
+        append=None,
     )

@@ -7,6 +7,7 @@ from typing import Any, TypeVar, cast
 
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.ops.administer import check_rows, inspect, repair_problem
+from fs3.core.meta.ops.append import append
 from fs3.core.meta.ops.close import close_file
 from fs3.core.meta.ops.link import link
 from fs3.core.meta.ops.list import list_directory
@@ -21,6 +22,7 @@ from fs3.core.meta.ops.symlink import symlink
 from fs3.core.meta.ops.sync import sync
 from fs3.core.meta.ops.truncate import truncate
 from fs3.model.requests import (
+    Append,
     BatchStat,
     CheckRows,
     Close,
@@ -53,6 +55,7 @@ OPERATIONS: dict[type[Request[Any]], Operation] = {
     Open: open_file,
     Close: close_file,
     Sync: sync,
+    Append: append,
     Mkdir: mkdir,
     Remove: remove,
     Rename: rename,

@@ -6,6 +6,8 @@ session queues it for reclaiming. Readers have no session: what they read of a r
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from fs3.base.ids import InodeId, SessionId
 from fs3.base.limits import requests_remembered_ns
 from fs3.base.status import Code
@@ -19,9 +21,11 @@ from fs3.core.txn import ReadTxn, Txn
 from fs3.model.inode import FileSession, Inode
 
 
-async def start(txn: Txn, ctx: OpContext, inode: InodeId, session: SessionId, unnamed_in: InodeId | None = None) -> None:
+async def start(
+    txn: Txn, ctx: OpContext, inode: InodeId, session: SessionId, unnamed_in: InodeId | None = None, *, append: bool = False
+) -> None:
     """Stores a new session; `unnamed_in` is the directory an unnamed file was created for."""
-    row = FileSession(session, inode, ctx.client, ctx.wall_ns, unnamed_in is not None, unnamed_in or InodeId(0))
+    row = FileSession(session, inode, ctx.client, ctx.wall_ns, unnamed_in is not None, unnamed_in or InodeId(0), append)
     txn.put(keys.session_key(inode, session), rows.encode(row))
     await liveness.register_client(txn, ctx.client)
 
@@ -86,6 +90,8 @@ async def has_other_writers(txn: ReadTxn, session: FileSession) -> bool:
 async def end(txn: Txn, ctx: OpContext, session: FileSession, inode: Inode) -> None:
     """Removes a session; `inode` is its file as it is in this transaction. A file without a name and writers is queued."""
     txn.delete(keys.session_key(session.inode, session.id))
+    if inode.append is not None and inode.append.session == session.id:
+        rows.put_inode(txn, replace(inode, append=None))
     if inode.nlink == 0:
         await garbage.queue_unless_open(txn, ctx, inode)
 

@@ -23,9 +23,11 @@ from fs3.client.storage.updates import UpdateCall
 from fs3.core.craq.admission import admitter
 from fs3.core.craq.admission.facts import explain_malformed
 from fs3.core.craq.events import StageDone
+from fs3.core.files.append_plan import AppendPlan
 from fs3.core.files.write_plan import WriteIO
 from fs3.core.meta import rows, sessions, trims
 from fs3.core.meta.length import with_truncated_length, with_written_length
+from fs3.core.meta.ops import append as append_op
 from fs3.core.meta.ops import close as close_op
 from fs3.core.meta.ops import sync as sync_op
 from fs3.core.meta.ops import truncate as truncate_op
@@ -42,6 +44,13 @@ from fs3.services.storage.forwarding.payloads import Payload
 from fs3.services.storage.service import StorageService
 from fs3.services.storage.target import TargetShell
 from fs3.sim.planting import Patch
+from fs3.sim.ring2.append_bugs import (
+    grant_always,
+    has_any_turn,
+    plan_without_tags,
+    prune_with_length,
+    take_behind_reserved,
+)
 from fs3.sim.ring2.disk import SimChunkStore
 from fs3.sim.ring2.swarm import ClusterSwarm
 
@@ -399,5 +408,30 @@ BUGS: dict[str, ServiceBug] = {
         "the sessions of a silent writer are ended without asking again whether it was heard of",
         [(sessions_duty, "is_presumed_dead", _still_presumed_dead)],
         scene="a_writer_is_heard_while_its_sessions_are_ended",
+    ),
+    "appends_unfenced": ServiceBug(
+        "the chunk updates of an append are not ordered behind those of later turns",
+        [(AppendPlan, "plan", plan_without_tags)],
+        scene="append_while_updates_of_an_appender_are_late",
+    ),
+    "appends_at_once": ServiceBug(
+        "whoever wants the turn to append gets it, and all of them publish",
+        [(append_op, "_take", grant_always), (append_op, "_has_turn", has_any_turn)],
+        scene="several_appenders_of_one_file",
+    ),
+    "publishes_lost_turn": ServiceBug(
+        "an append is published although its turn was taken over",
+        [(append_op, "_has_turn", has_any_turn)],
+        scene="append_while_an_appender_cannot_publish",
+    ),
+    "appends_reserve": ServiceBug(
+        "the place of an append that was given up stays reserved",
+        [(append_op, "_take", take_behind_reserved)],
+        scene="append_while_updates_of_an_appender_are_late",
+    ),
+    "buries_append": ServiceBug(
+        "the repair of a dead appender's file takes its length from storage",
+        [(SessionsDuty, "_prune", prune_with_length)],
+        scene="bury_an_appender",
     ),
 }  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -12,100 +12,26 @@ from fs3.base.errors import FS3Error, error
 from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
-from fs3.core.files.read_plan import ReadIO
-from fs3.core.files.write_plan import WriteIO
-from fs3.model.chunk import UpdateKind, UpdateResult
 from fs3.services.meta.trimmer import Trimmer
 from fs3.sim.checkers import shared_files
 from fs3.sim.planting import plant
+from fs3.sim.ring2.append_scenes import APPEND_SCENES
 from fs3.sim.ring2.checks import explain_two_heads
-from fs3.sim.ring2.cluster import Cluster
 from fs3.sim.ring2.cluster_run import ClusterRun, swarm_of_seed
-from fs3.sim.ring2.loop import SimTask, open_loop
+from fs3.sim.ring2.loop import open_loop
 from fs3.sim.ring2.network import SimLinks
+from fs3.sim.ring2.scene_cluster import POLL_SECONDS, POLLS_MAX, SceneCluster
 from fs3.sim.ring2.story import Story, capture_logs
 from fs3.sim.ring2.swarm import ClusterSwarm
-from fs3.sim.ring2.workloads.chunks import shared_chunks
 from fs3.sim.ring2.workloads.shared_files import SharedFileWorkload, SharedHistory
 
 T = TypeVar("T")
 
-TIMEOUT_NS = 20 * SECOND
 LARGE_BYTES = 150_000
-POLL_SECONDS = 0.001
-POLLS_MAX = 5000
 WRITE_STALL_MAX_NS = 10 * SECOND
 """A write that meets a link that is cut is over by then."""
 REJOIN_POLLS = 2400
 """Every 50 ms: longer than a target stays away that was asked to leave a few times in a row."""
-
-
-class SceneCluster:
-    """A quiet cluster on which a scene is played, and one chunk of it."""
-
-    def __init__(self, world: ClusterRun) -> None:
-        self.cluster: Cluster = world.cluster
-        routing = next(iter(self.cluster.clients.values())).manager.routing
-        chains = list(routing.tables[min(routing.tables)].chains)
-        self.chunk, self.chain = shared_chunks(1, chains)[0]
-        self._hosts = {node.id: node.name for node in routing.nodes.values()}
-        self.initial_order = self.serving_hosts()
-        """Hosts of the chain in the beginning, head first."""
-
-    def serving_hosts(self) -> list[str]:
-        """Hosts that serve the chain now, head first."""
-        return [self._hosts[slot.node] for slot in self.cluster.chains[self.chain].serving_slots()]
-
-    def current_chain_version(self) -> int:
-        """Of the chain."""
-        return self.cluster.chains[self.chain].version
-
-    def write(self, client: str, data: bytes) -> SimTask[UpdateResult]:
-        """Begin to write the chunk."""
-        host = self.cluster.hosts[client]
-        assert host.process is not None
-        return self.cluster.loop.spawn(host.process, _write(self, client, data))
-
-    async def call(self, client: str, work: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
-        """What a client is asked to do, done by its process."""
-        host = self.cluster.hosts[client]
-        assert host.process is not None
-        return await self.cluster.loop.spawn(host.process, work(self.cluster.clients[client]))
-
-    def start(self, client: str, work: Callable[[Client], Coroutine[Any, Any, T]]) -> SimTask[T]:
-        """The same, under way."""
-        host = self.cluster.hosts[client]
-        assert host.process is not None
-        return self.cluster.loop.spawn(host.process, work(self.cluster.clients[client]))
-
-    async def try_read(self, client: str, length: int = 1000) -> bytes:
-        """The content of the chunk if somebody shows it soon, else b""."""
-        buffer = bytearray(length)
-        io = ReadIO(self.chunk, self.chain, 0, memoryview(buffer))
-        (outcome,) = await self.cluster.clients[client].storage.read([io], timeout_ns=SECOND)
-        return bytes(buffer[: outcome.length]) if outcome.code is Code.OK else b""
-
-    async def read(self, client: str) -> bytes:
-        """The content of the chunk, as a client sees it."""
-        buffer = bytearray(1000)
-        io = ReadIO(self.chunk, self.chain, 0, memoryview(buffer))
-        (outcome,) = await self.cluster.clients[client].storage.read([io], timeout_ns=TIMEOUT_NS)
-        assert outcome.code in (Code.OK, Code.NOT_FOUND), outcome
-        return bytes(buffer[: outcome.length])
-
-    async def wait_until_read(self, client: str, data: bytes) -> None:
-        """Read until that is what there is."""
-        for _ in range(POLLS_MAX):
-            if await self.read(client) == data:
-                return
-            await asyncio.sleep(POLL_SECONDS)
-        raise TimeoutError(f"{client} never reads {data!r}")
-
-
-async def _write(stage: SceneCluster, client: str, data: bytes) -> UpdateResult:
-    io = WriteIO(stage.chunk, stage.chain, UpdateKind.WRITE, 0, memoryview(data))
-    (result,) = await stage.cluster.clients[client].storage.update([io], timeout_ns=TIMEOUT_NS)
-    return result
 
 
 async def retry_after_a_lost_answer(stage: SceneCluster) -> str:
@@ -536,6 +462,7 @@ SCENES: dict[str, Callable[[SceneCluster], Awaitable[str]]] = {
     "a_writer_is_heard_while_its_sessions_are_ended": a_writer_is_heard_while_its_sessions_are_ended,
     "a_link_within_the_chain_is_cut_for_good": a_link_within_the_chain_is_cut_for_good,
     "the_link_of_two_copies_is_cut": the_link_of_two_copies_is_cut,
+    **APPEND_SCENES,
 }
 
 

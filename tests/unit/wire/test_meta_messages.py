@@ -8,9 +8,11 @@ from fs3.base.errors import FS3Error, InvalidArgument, error
 from fs3.base.limits import batch_items_max, frame_header_bytes_max
 from fs3.base.status import Code
 from fs3.model.check import CheckPage, Inspection, Problem, ProblemKind, RepairResult, RowTable
-from fs3.model.inode import Dirent, Inode, InodeType, Layout, User
+from fs3.model.inode import AppendTurn, Dirent, Inode, InodeType, Layout, User
 from fs3.model.namespace import Entry, FileSystemSpace, Listing, OpenResult, PathRef, RemoveKind, RenameMode
 from fs3.model.requests import (
+    Append,
+    AppendStep,
     BatchStat,
     Caller,
     CheckRows,
@@ -59,18 +61,22 @@ FLAG = st.booleans()
 LAYOUT = st.builds(Layout, U32, U32, U32, st.lists(U32, max_size=12).map(tuple))
 PATH = st.builds(PathRef, ID, TEXT)
 TYPE = st.sampled_from(InodeType)
-INODE = st.builds(Inode, ID, TYPE, U32, U32, U32, U32, U64, S64, S64, S64, S64, U64, U64, LAYOUT, TEXT)
 
 
 def maybe(strategy):
     return st.none() | strategy
 
 
+TURN = st.builds(AppendTurn, U64, U64, U64)
+INODE = st.builds(
+    Inode, ID, TYPE, U32, U32, U32, U32, U64, S64, S64, S64, S64, U64, U64, LAYOUT, TEXT, truncations=U64, append=maybe(TURN)
+)
+
 REQUESTS = {
     Lookup: st.builds(Lookup, PATH),
     Stat: st.builds(Stat, PATH, FLAG),
     List: st.builds(List, PATH, TEXT, U32, FLAG),
-    Open: st.builds(Open, PATH, FLAG, FLAG, FLAG, FLAG, FLAG, MODE, maybe(LAYOUT)),
+    Open: st.builds(Open, PATH, FLAG, FLAG, FLAG, FLAG, FLAG, MODE, maybe(LAYOUT), FLAG),
     Close: st.builds(Close, ID, U64, maybe(U64), FLAG, maybe(PATH.filter(lambda path: path.path)), FLAG, FLAG),
     Sync: st.builds(Sync, ID, U64, maybe(U64), FLAG),
     Mkdir: st.builds(Mkdir, PATH, MODE, FLAG, maybe(LAYOUT)),
@@ -85,6 +91,7 @@ REQUESTS = {
 }
 PROBLEM = st.builds(Problem, st.sampled_from(ProblemKind), ID, ID, st.binary(max_size=9), st.binary(max_size=9), U32)
 ALONE = {
+    Append: st.builds(Append, ID, U64, st.sampled_from(AppendStep), U64, U64, U64),
     BatchStat: st.builds(BatchStat, ID, st.lists(TEXT, max_size=4), FLAG),
     StatFs: st.just(StatFs()),
     KeepAlive: st.just(KeepAlive()),
@@ -102,6 +109,7 @@ ANSWERS = {
     "list": st.builds(Listing, st.lists(st.builds(Entry, TEXT, ID, TYPE, maybe(INODE)), max_size=4), FLAG),
 }
 ANSWERS_ALONE = {
+    Append: INODE,
     BatchStat: st.lists(INODE | st.sampled_from([Code.NOT_FOUND, Code.ACCESS]), max_size=4),
     StatFs: st.builds(FileSystemSpace, U64, U64, U64, U64),
     KeepAlive: st.none(),
@@ -243,7 +251,7 @@ def test_malformed_fields_are_named(record, message, field):
 
 def test_what_changes_something_needs_a_number():
     reads = {record for record in VERBS if record is not Open and not record.mutates}
-    assert reads == {Lookup, Stat, List, *ALONE} - {Repair}
+    assert reads == {Lookup, Stat, List, *ALONE} - {Repair, Append}
     assert not Open(PathRef()).mutates
     for flag in ("write", "create", "truncate", "unnamed"):
         assert Open(PathRef(), **{flag: True}).mutates

@@ -104,8 +104,9 @@ async def inspect_inodes(txn: ReadTxn, inodes: Sequence[int]) -> Inspection:
         is_open = await _is_open(txn, inode)
         names, queued = _expected(inode, is_open)
         layout = inode.layout
-        # While a truncation cuts, chunks hold bytes that are no longer the file's: as if somebody wrote it.
-        changing = is_open or inode.trim is not None
+        # While a truncation cuts, chunks hold bytes that are no longer the file's: as if somebody wrote it. Where there were
+        # appends, what lies behind the end may be of one that was given up.
+        changing = is_open or inode.trim is not None or inode.appends > 0
         known = inode.change, inode.nlink, inode.length, names, queued, changing, layout.chunk_size
         facts.append(InodeFacts(inode.id, inode.type, *known, layout.chains if inode.type is InodeType.FILE else ()))
     counters = parse_counters(await txn.get(keys.COUNTERS) or b"")

@@ -197,6 +197,8 @@ async def _too_short(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResult
         return _GONE
     if await txn.scan(*keys.sessions_range(inode.id), 1):
         return RepairResult(False, "somebody has it open for writing")
+    if inode.appends:
+        return RepairResult(False, "it was appended to, and what lies behind its end may be an append that was given up")
     rows.put_inode(txn, with_written_length(ctx, inode, problem.expected, False))
     return RepairResult(True, f"its length is {problem.expected} now")
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from fs3.base.status import Code
 from fs3.core.meta import garbage, rows, sessions, trims
-from fs3.core.meta.access import require_change, require_unlink
+from fs3.core.meta.access import WRITE, has_permission, require_change, require_unlink, without_set_ids
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.entries import add_entry, with_entry_change, with_nlink
 from fs3.core.meta.errors import MetaError
@@ -23,12 +25,12 @@ async def close_file(txn: Txn, ctx: OpContext, request: Close) -> Inode:
     """Ends a session. The file's length becomes at least `length`, the largest end offset its writer had acknowledged.
     `truncations`: those the writer knows of; LengthUnknown when there were more since, and the length would rise.
 
-    Unnamed files: `publish` gives the file its name, replacing what is there as rename does (or failing with EXISTS when
-    `exclusive`); None, an empty path, or `discard` queue it for reclaiming. A publish that is refused leaves the session open.
-    `discard` of a file that has a name publishes nothing; it is a truncation to the recorded length, which takes back what was
-    written behind it, unless another client has the file open for writing, or may come back to it: then it cuts nothing.
-    Raises NO_SESSION when the session is not one of this client's on this inode. Session 0, of a read open, changes nothing.
-    """
+    Unnamed files: `publish` gives the file its name, replacing the content of a file that is there (or failing with EXISTS when
+    `exclusive`): its mode, owner and time of birth, as they are now, become those of the new one. None, an empty path, or
+    `discard` queue it for reclaiming. A publish that is refused leaves the session open. `discard` of a file that has a name
+    publishes nothing; it is a truncation to the recorded length, which takes back what was written behind it, unless another
+    client has the file open for writing, or may come back to it: then it cuts nothing. Raises NO_SESSION when the session is not
+    one of this client's on this inode. Session 0, of a read open, changes nothing."""
     inode, length, publish, discard = request.inode, request.length, request.publish, request.discard
     names = publish is not None and publish.path != ""
     if not request.session:
@@ -57,6 +59,15 @@ async def _take_back(txn: Txn, ctx: OpContext, session: FileSession, before: Ino
     return after
 
 
+def _with_attributes_of(ctx: OpContext, named: Inode, replaced: Inode) -> Inode:
+    """The content is replaced, not who may read it: what was taken away meanwhile stays away. Who may not write the old file
+    could only replace it, as the directory permits: the new one is theirs."""
+    mode = replaced.mode if ctx.user.uid == 0 else without_set_ids(replaced.mode)
+    if not has_permission(ctx.user, replaced, WRITE):
+        return replace(named, mode=mode)
+    return replace(named, mode=mode, uid=replaced.uid, gid=replaced.gid, birth_ns=replaced.birth_ns)
+
+
 async def _publish(txn: Txn, ctx: OpContext, file: Inode, path: PathRef, exclusive: bool) -> Inode:
     place = await resolve_entry(txn, ctx, path, Code.IS_A_DIRECTORY)
     named = with_nlink(ctx, file, 1)
@@ -73,6 +84,8 @@ async def _publish(txn: Txn, ctx: OpContext, file: Inode, path: PathRef, exclusi
     replaced = await rows.get_inode(txn, place.dirent.inode)
     require_unlink(ctx.user, place.directory, replaced.uid, path.path)
     await garbage.unlink(txn, ctx, replaced)
+    if replaced.type is InodeType.FILE:
+        named = _with_attributes_of(ctx, named, replaced)
     rows.put_inode(txn, named)
     rows.put_dirent(txn, place.key, named)
     rows.put_inode(txn, with_entry_change(ctx, place.directory))

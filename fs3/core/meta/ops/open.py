@@ -34,17 +34,19 @@ async def open_file(txn: Txn, ctx: OpContext, request: Open) -> OpenResult:
     (the file has other names, or was named by its inode id) the answered inode still has its content, and the client asks for a
     truncation. `unnamed` creates a file without a name for the directory `path`; its session's close
     publishes it. TrimOutstanding for a write session while a truncation cuts. `layout` is for a new file, fields of 0 are
-    inherited. `mode` has the client's umask applied.
+    inherited. `mode` has the client's umask applied. `append`: the session is for `fs3.core.meta.ops.append` only.
     """
     path, write, truncate = request.path, request.write, request.truncate
     if request.unnamed:
         return await _create_unnamed(txn, ctx, path, request.mode, request.layout)
     if truncate and not write:
         raise MetaError(Code.INVALID, "a file is truncated by opening it for writing", path.path)
+    if request.append and (truncate or not write):
+        raise MetaError(Code.INVALID, "a file is appended to by opening it for writing, with what is in it", path.path)
     exclusive = request.create and request.exclusive
     place = await resolve_path(txn, ctx, path, follow=not exclusive)
     if place.name and place.dirent is None and request.create:
-        return await _create(txn, ctx, place, write, request.mode, request.layout)
+        return await _create(txn, ctx, place, request)
     if exclusive:
         raise MetaError(Code.EXISTS, "the name is taken", path.path)
     inode = await load_inode(txn, place)
@@ -53,9 +55,10 @@ async def open_file(txn: Txn, ctx: OpContext, request: Open) -> OpenResult:
         return OpenResult(inode, NO_SESSION)
     if truncate and place.name and inode.nlink == 1:
         return await _open_fresh(txn, ctx, place, inode)
-    trims.check_trimmed(inode)
+    if not request.append:
+        trims.check_trimmed(inode)
     session = SessionId(await allocate_ids(txn, inodes=0, others=1))
-    await sessions.start(txn, ctx, inode.id, session)
+    await sessions.start(txn, ctx, inode.id, session, append=request.append)
     return OpenResult(inode, session)
 
 
@@ -69,19 +72,20 @@ def _require_open(ctx: OpContext, inode: Inode, want: int, path: str) -> None:
     require(ctx.user, inode, want, path)
 
 
-async def _create(txn: Txn, ctx: OpContext, place: PathTarget, write: bool, mode: int, layout: Layout | None) -> OpenResult:
+async def _create(txn: Txn, ctx: OpContext, place: PathTarget, request: Open) -> OpenResult:
+    write = request.write
     if place.must_be_directory:
         raise MetaError(Code.IS_A_DIRECTORY, "a path with a trailing slash is a directory's", place.path)
     directory = place.directory
     require_change(ctx.user, directory, place.path)
-    chosen = file_layout(ctx, directory, layout, place.path)
+    chosen = file_layout(ctx, directory, request.layout, place.path)
     first = await allocate_ids(txn, inodes=1, others=1 if write else 0)
-    inode = new_inode(ctx, first, InodeType.FILE, mode, directory, chosen)
+    inode = new_inode(ctx, first, InodeType.FILE, request.mode, directory, chosen)
     add_entry(txn, ctx, place, inode, created=1)
     if not write:
         return OpenResult(inode, NO_SESSION)
     session = SessionId(first + 1)
-    await sessions.start(txn, ctx, inode.id, session)
+    await sessions.start(txn, ctx, inode.id, session, append=request.append)
     return OpenResult(inode, session)
 
 

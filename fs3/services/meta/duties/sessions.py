@@ -130,7 +130,7 @@ class SessionsDuty(Duty):
 
         inode = await self._kv.read(look)
         length: int | None = None
-        if inode is not None and inode.nlink:
+        if inode is not None and inode.nlink and not session.append:
             try:
                 if inode.trim is not None:
                     await self._finish_trim(inode)

@@ -128,11 +128,18 @@ class FileWorkload:
         before = self.files[name]
         more = pattern(self._number << 16 | self._names << 8 | len(before) & 255, self._prng.below(BYTES_MAX // 4))
         touched.append(name)
-        file = await self.client.open(self._path(name), "a")
+        appends = len(more) % 2 == 0
+        file = await self.client.open(self._path(name), "a" if appends else "r+")
         if file.length != len(before):
             self._fail(f"{self._path(name)} was opened with {file.length} bytes, it was closed with {len(before)}")
         self.unfinished = (self._path(name), before)
-        await self._write(file, more, len(before))
+        if appends:
+            at = await self.client.append(file, more)
+            if at != len(before):
+                self._fail(f"{self._path(name)} had {len(before)} bytes, and what was appended to it is at {at}")
+            self.unfinished = (self._path(name), before + more)
+        else:
+            await self._write(file, more, len(before))
         await self.client.close(file)
         self.files[name] = before + more
         touched.clear()

@@ -9,6 +9,7 @@ from fs3.core.meta.garbage import next_garbage
 from fs3.core.meta.ops.close import close_file
 from fs3.core.meta.ops.link import link
 from fs3.core.meta.ops.remove import remove
+from fs3.core.meta.ops.setattr import set_attributes
 from fs3.core.meta.ops.sync import sync
 from fs3.core.meta.ops.truncate import truncate
 from fs3.model.namespace import PathRef, RemoveKind
@@ -155,6 +156,36 @@ def test_publish_replaces(space):
         assert space.stat(path) == closed
     assert queued(space) == [old.id]
     assert space.names("d") == ["f", "s"]
+
+
+def test_publish_keeps_what_the_replaced_file_is_by_then(space):
+    space.dir("d", mode=0o777)
+    space.file("d/f", mode=0o664, user=space.alice)
+    opened = space.open("d", unnamed=True, user=space.bob)
+    old = space.do(set_attributes, "d/f", mode=0o4620, gid=50, user=space.alice)
+    closed = space.do(close_file, opened.inode.id, opened.session, publish="d/f", user=space.bob)
+    assert (closed.mode, closed.uid, closed.gid, closed.birth_ns) == (0o620, 1000, 50, old.birth_ns)
+    assert closed.id != old.id
+    assert space.stat("d/f") == closed
+
+
+def test_who_may_not_write_the_replaced_file_owns_the_new_one(space):
+    space.dir("d", mode=0o777)
+    space.file("d/f", mode=0o640, user=space.alice)
+    opened = space.open("d", unnamed=True, user=space.eve)
+    closed = space.do(close_file, opened.inode.id, opened.session, publish="d/f", user=space.eve)
+    assert (closed.mode, closed.uid, closed.gid) == (0o640, 1002, 1002)
+
+
+def test_of_two_writers_the_later_one_replaces_all_and_keeps_what_was_changed_between(space):
+    space.dir("d")
+    space.file("d/f", mode=0o644, length=5)
+    first, second = unnamed(space), unnamed(space)
+    space.do(close_file, second.inode.id, second.session, length=7, modified=True, publish="d/f")
+    space.do(set_attributes, "d/f", mode=0o600)
+    closed = space.do(close_file, first.inode.id, first.session, length=3, modified=True, publish="d/f")
+    assert (closed.id, closed.length, closed.mode) == (first.inode.id, 3, 0o600)
+    assert space.problems() == []
 
 
 def test_publish_keeps_the_other_names_of_what_it_replaces(space):

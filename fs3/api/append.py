@@ -1,0 +1,193 @@
+"""Appending to a file that others append to as well: docs/protocols/appends.md."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from weakref import WeakValueDictionary
+
+from fs3.api.file import READ_ONLY, File
+from fs3.api.io.budget import ByteBudget
+from fs3.base.backoff import Backoff
+from fs3.base.errors import FS3Error, error
+from fs3.base.ids import InodeId
+from fs3.base.limits import (
+    append_proof_ns,
+    append_renewal_ns,
+    append_silence_ns,
+    file_bytes_max,
+)
+from fs3.base.status import Code
+from fs3.base.units import MILLISECOND, SECOND
+from fs3.client.meta.client import MetaClient
+from fs3.client.storage.client import StorageClient
+from fs3.core.files.append_plan import AppendPlan
+from fs3.model.inode import AppendTurn, Inode
+from fs3.model.namespace import PathRef
+from fs3.model.requests import Append, AppendStep, Stat
+
+append_wait_ns = 60 * SECOND
+"""An append that does not get the turn for so long fails."""
+append_attempts_max = 16
+"""Turns that one append loses to truncations, other writers and takeovers before it fails."""
+
+_POLL_MIN_NS = 1 * MILLISECOND
+_POLL_MAX_NS = 50 * MILLISECOND
+
+_NOBODY = AppendTurn(0, READ_ONLY)
+
+log = logging.getLogger("fs3.client")
+
+Piece = Callable[[int, int], Awaitable[memoryview]]
+"""(at, size): a part of the bytes to append. What it answers may be used again by the next one."""
+
+
+class _TurnLostError(Exception):
+    """The end of the file was moved, or another one took the turn over: nothing was appended, and what was written is behind the
+    end."""
+
+
+class _Turn:
+    """The turn as its holder knows it."""
+
+    def __init__(self, plan: AppendPlan, proven_ns: int) -> None:
+        self.plan = plan
+        self.proven_ns = proven_ns
+        """When the question was asked that was answered: the turn is this one."""
+        self.is_lost = False
+
+
+class Appender:
+    """The appends of one client. Belongs to one event loop."""
+
+    def __init__(self, meta: MetaClient, storage: StorageClient, budget: ByteBudget) -> None:
+        """`budget`: of written bytes that are under way."""
+        self._meta = meta
+        self._storage = storage
+        self._budget = budget
+        self._queues: WeakValueDictionary[InodeId, asyncio.Lock] = WeakValueDictionary()
+        """Per file, the appends of this client in the order they came."""
+
+    async def append(self, file: File, length: int, piece: Piece) -> int:
+        """So many bytes at the end of a file: where they are. Raises as `Client.append`."""
+        if not length:
+            return file.length
+        queue = self._queues.setdefault(file.inode.id, asyncio.Lock())
+        async with queue:
+            for _ in range(append_attempts_max):
+                turn = await self._take(file, length)
+                try:
+                    await self._store(file, turn, piece)
+                    inode = await self._step(file, AppendStep.PUBLISH, turn.plan.serial, length=turn.plan.start + length)
+                except _TurnLostError:
+                    continue
+                except BaseException:
+                    with suppress(FS3Error, _TurnLostError):
+                        await asyncio.shield(self._step(file, AppendStep.GIVE_UP, turn.plan.serial))
+                    raise
+                file.on_told(inode)
+                return turn.plan.start
+        raise error(Code.BUSY, f"the end of the file was moved {append_attempts_max} times while bytes were appended", file.path)
+
+    # --- the turn -----------------------------------------------------------------------------------------------------
+
+    async def _take(self, file: File, length: int) -> _Turn:
+        """The turn, once it is free. One whose holder has not been heard of for `append_silence_ns` is taken over."""
+        clock = self._meta.clock
+        begun_ns = clock.now()
+        seen: AppendTurn | None = None
+        since_ns = begun_ns
+        backoff = Backoff(_POLL_MIN_NS, _POLL_MAX_NS)
+        while True:
+            asked_ns = clock.now()
+            silent = seen if seen is not None and asked_ns - since_ns >= append_silence_ns else None
+            if seen is None or silent is not None or seen.session == file.session:
+                over = silent or _NOBODY
+                with suppress(_TurnLostError):
+                    inode = await self._step(file, AppendStep.TAKE, over.serial, over.renewals)
+                    return await self._plan(file, inode, length, asked_ns)
+            current = await self._current(file)
+            if current != seen:
+                seen, since_ns = current, clock.now()
+                backoff.reset()
+            if clock.now() - begun_ns >= append_wait_ns:
+                raise error(Code.DEADLINE, f"others have been appending for {append_wait_ns // SECOND} s", file.path)
+            if seen is not None:
+                await asyncio.sleep(backoff.next_ns() / SECOND)
+
+    async def _current(self, file: File) -> AppendTurn | None:
+        """Whose turn it is: asked for without a change, since those who wait ask often."""
+        try:
+            return (await self._meta.ask(Stat(PathRef(file.inode.id, ""), follow=False))).append
+        except FS3Error as failure:
+            raise error(failure.code, failure.strerror or failure.code.name, file.path) from failure
+
+    async def _plan(self, file: File, inode: Inode, length: int, asked_ns: int) -> _Turn:
+        turn = _Turn(AppendPlan(inode, length), asked_ns)
+        if turn.plan.start + length > file_bytes_max:
+            await self._step(file, AppendStep.GIVE_UP, turn.plan.serial)
+            raise error(Code.FILE_TOO_LARGE, f"{length} bytes more end beyond the largest file", file.path)
+        return turn
+
+    async def _renew(self, file: File, turn: _Turn) -> None:
+        """Say again and again that the turn is used, until it is lost."""
+        while True:
+            await asyncio.sleep(append_renewal_ns / SECOND)
+            try:
+                await self._prove(file, turn)
+            except _TurnLostError:
+                return
+            except FS3Error as failure:
+                log.info("%s: a turn to append was not renewed: %s", file.path, failure)
+
+    async def _prove(self, file: File, turn: _Turn) -> None:
+        asked_ns = self._meta.clock.now()
+        try:
+            await self._step(file, AppendStep.RENEW, turn.plan.serial)
+        except _TurnLostError:
+            turn.is_lost = True
+            raise
+        turn.proven_ns = asked_ns
+
+    async def _step(self, file: File, step: AppendStep, serial: int = 0, renewals: int = 0, length: int = 0) -> Inode:
+        try:
+            return await self._meta.ask(Append(file.inode.id, file.session, step, serial, renewals, length))
+        except FS3Error as failure:
+            if failure.code is Code.NOT_ITS_TURN:
+                raise _TurnLostError from None
+            if failure.code in (Code.NO_SESSION, Code.STALE):
+                file.is_lost = True
+            raise error(failure.code, failure.strerror or failure.code.name, file.path) from failure
+
+    # --- the bytes ----------------------------------------------------------------------------------------------------
+
+    async def _store(self, file: File, turn: _Turn, piece: Piece) -> None:
+        """The bytes behind the end, durable."""
+        renewing = asyncio.get_running_loop().create_task(self._renew(file, turn))
+        try:
+            for number, at, size in turn.plan.pieces():
+                data = await piece(at, size)
+                if self._meta.clock.now() - turn.proven_ns >= append_proof_ns:
+                    # This process was stopped for long: what orders its updates behind later turns is not kept for ever.
+                    await self._prove(file, turn)
+                if turn.is_lost:
+                    raise _TurnLostError
+                await self._store_piece(file, turn.plan, number, at, data)
+        finally:
+            renewing.cancel()
+            await asyncio.wait([renewing])
+
+    async def _store_piece(self, file: File, plan: AppendPlan, number: int, at: int, data: memoryview) -> None:
+        taken = await self._budget.take(len(data))
+        try:
+            results = await self._storage.update(plan.plan(number, at, data))
+        finally:
+            self._budget.give(taken)
+        for result in results:
+            if result.code is Code.STALE_UPDATE:
+                raise _TurnLostError
+            if result.code is not Code.OK:
+                what = result.message or result.code.name.lower().replace("_", " ")
+                raise error(result.code, f"bytes could not be appended ({what})", file.path)

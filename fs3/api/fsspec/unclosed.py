@@ -1,0 +1,128 @@
+"""Written files that are never closed: their last reference goes away, or the program ends.
+
+Builtin files are closed then, with what was written, and code relies on it: `json.dump(x, fs.open(path, "w"))`. So are these.
+Only a program that dies of an exception leaves no half files behind: what it had open is dropped, and said."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import concurrent.futures.thread
+import logging
+import sys
+import threading
+import warnings
+import weakref
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+from fs3.api.fsspec.base import FS3Base
+from fs3.api.io.blocking import is_current_loop, start_on
+
+UNCLOSED_PATIENCE_S = 60.0
+"""How long the thread that drops a file waits for it to be closed. It goes on without an answer: it may hold what others wait
+for."""
+
+log = logging.getLogger("fs3.client")
+
+
+Flush = Callable[[], object]
+"""Has what lies around a file write into it what it holds still."""
+
+
+class Unclosed(Protocol):
+    """The outermost object of a file that is written."""
+
+    fs: FS3Base
+
+    def close_unclosed(self) -> None:
+        """Its last reference is gone, or the program ends."""
+        ...
+
+
+_open: weakref.WeakSet[Unclosed] = weakref.WeakSet()
+
+
+def watch(file: Unclosed) -> None:
+    """A file that is closed at the end of the program, if it is there still."""
+    _open.add(file)
+
+
+def unwatch(file: Unclosed) -> None:
+    """Something around it, or its own end, takes care of that."""
+    _open.discard(file)
+
+
+def is_dying() -> bool:
+    """The program ends by an unhandled exception."""
+    return _ending and not hasattr(sys, "ps1") and getattr(sys, "last_value", None) is not None
+
+
+def say(path: str, what: str, depth: int = 3) -> None:
+    """To the log, which unlike a ResourceWarning is shown by default, and as one. `depth`: stack frames up to whom it is
+    about."""
+    log.warning("%s was not closed: %s", path, what)
+    warnings.warn(f"{path!r} was not closed: {what}", ResourceWarning, stacklevel=depth + 1)
+
+
+def finish(loop: asyncio.AbstractEventLoop, path: str, work: Coroutine[Any, Any, None]) -> None:
+    """`start`, and wait until it is over, unless this is the loop's own thread."""
+    ending = start(loop, path, work)
+    if ending is None or is_current_loop(loop):
+        return
+    try:
+        ending.result(UNCLOSED_PATIENCE_S)
+    except TimeoutError:
+        log.error("%s was not closed: that takes longer than %d s now", path, UNCLOSED_PATIENCE_S)
+
+
+def start(loop: asyncio.AbstractEventLoop, path: str, work: Coroutine[Any, Any, None]) -> concurrent.futures.Future[None] | None:
+    """Run what closes a file on its loop; what goes wrong is logged. None: there is no such loop any more."""
+    logged = _logged(path, work)
+    try:
+        if not loop.is_running():
+            raise RuntimeError
+        ending = start_on(loop, logged)
+    except RuntimeError:
+        logged.close()
+        work.close()
+        log.error("%s was not closed, and its event loop is gone: what was written to it is dropped", path)
+        return None
+    _endings.add(ending)
+    ending.add_done_callback(_endings.discard)
+    return ending
+
+
+async def _logged(path: str, work: Coroutine[Any, Any, None]) -> None:
+    try:
+        await work
+    except Exception as failure:
+        log.error("%s was not closed, and what was written to it is lost: %s", path, failure)
+
+
+_endings: set[concurrent.futures.Future[None]] = set()
+"""Under way."""
+_ending = False
+
+
+def _close_open(files: list[Unclosed]) -> None:
+    global _ending
+    _ending = True
+    for file in files:
+        file.close_unclosed()
+    concurrent.futures.wait(list(_endings), UNCLOSED_PATIENCE_S)
+
+
+def _before_executors_end() -> None:
+    """An embedded cluster cannot write any more once the interpreter has ended all thread pools, which is before `atexit`."""
+    _close_open([file for file in _open if file.fs.embedded])
+
+
+def _at_exit() -> None:
+    _close_open(list(_open))
+
+
+if hasattr(threading, "_register_atexit"):
+    # After the one of `concurrent.futures.thread`, which is imported for that: the last one is called first.
+    threading._register_atexit(_before_executors_end)
+atexit.register(_at_exit)

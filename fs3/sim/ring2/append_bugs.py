@@ -1,0 +1,48 @@
+"""What the planted bugs of appends exchange: see `fs3.sim.ring2.bugs`."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from fs3.core.files.append_plan import AppendPlan
+from fs3.core.files.write_plan import WriteIO
+from fs3.core.meta.ops import append as append_op
+from fs3.model.inode import AppendTurn, FileSession, Inode
+from fs3.model.requests import Append
+from fs3.services.meta.duties.sessions import SessionsDuty
+
+
+def plan_without_tags(self: AppendPlan, number: int, at: int, data: memoryview) -> list[WriteIO]:
+    """Each client sends its updates under names of its own."""
+    return [replace(write, tag=None) for write in _real_plan(self, number, at, data)]
+
+
+_real_plan = AppendPlan.plan
+
+
+def grant_always(inode: Inode, request: Append) -> Inode:
+    """No appender waits for another one."""
+    serial = inode.appends + 1
+    return replace(inode, append=AppendTurn(serial, request.session), appends=serial)
+
+
+def has_any_turn(inode: Inode, request: Append) -> bool:
+    """Whose turn it is does not matter, nor whether the end was moved."""
+    return request.length == 0 or request.length > inode.length
+
+
+def take_behind_reserved(inode: Inode, request: Append) -> Inode:
+    """Each turn has reserved a place: an appender that takes it over writes behind that place, which stays empty."""
+    return _real_take(replace(inode, length=inode.length + RESERVED_BYTES) if request.serial else inode, request)
+
+
+RESERVED_BYTES = 100
+_real_take = append_op._take
+
+
+async def prune_with_length(self: SessionsDuty, session: FileSession, heartbeats: int) -> bool:
+    """A dead appender is taken for any other writer."""
+    return await _real_prune(self, replace(session, append=False), heartbeats)
+
+
+_real_prune = SessionsDuty._prune
