@@ -16,8 +16,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Self
 
 from fs3.api.data import FileData
-from fs3.api.file import READ_ONLY, BytesProgress, File, check_length, check_range, source_of, target_of
-from fs3.api.io.buffers import ReadBuffer
+from fs3.api.file import READ_ONLY, BytesProgress, File, check_length, check_range
+from fs3.api.io.buffers import ReadBuffer, source_of, target_of
 from fs3.base.errors import FS3Error, NotFound, error
 from fs3.base.limits import list_entries_max
 from fs3.base.status import Code

@@ -134,33 +134,6 @@ class File:
         # was from after it: then the service asks storage.
 
 
-def source_of(data: Any, path: str) -> memoryview:
-    """The bytes to write, as a flat view. InvalidArgument naming the argument when there are none to be had without a copy."""
-    return _flat(data, "data", path)
-
-
-def target_of(buffer: Any, path: str) -> memoryview:
-    """The buffer to read into, as a flat view. InvalidArgument naming the argument when it cannot be written to."""
-    view = _flat(buffer, "buffer", path)
-    if view.readonly:
-        raise error(Code.INVALID, f"buffer is read-only ({type(buffer).__name__})", path)
-    return view
-
-
-def _flat(thing: Any, argument: str, path: str) -> memoryview:
-    try:
-        view = memoryview(thing)
-    except TypeError:
-        raise error(Code.INVALID, f"{argument} is not bytes-like but {type(thing).__name__}", path) from None
-    if view.format == "B" and view.ndim == 1 and view.contiguous:
-        return view
-    if not view.c_contiguous:
-        raise error(Code.INVALID, f"{argument} is not contiguous", path)
-    if not view.nbytes:
-        return memoryview(bytearray())  # a shape with a zero in it cannot be cast
-    return view.cast("B")
-
-
 def check_range(offset: Any, length: int, path: str) -> int:
     """The offset as an int. InvalidArgument for a negative one or no number, FILE_TOO_LARGE when the range ends past any file."""
     number = _integer(offset, "offset", path)

@@ -8,10 +8,11 @@ from typing import Any, Self
 from fsspec.asyn import AbstractAsyncStreamedFile
 
 from fs3.api.client import Client
-from fs3.api.file import File, source_of, target_of
+from fs3.api.file import File
 from fs3.api.fsspec.base import FS3Base
 from fs3.api.fsspec.draft import CreateOptions, Draft
 from fs3.api.fsspec.info import info_of
+from fs3.api.io.buffers import source_of, target_of
 from fs3.base.errors import error
 from fs3.base.status import Code
 from fs3.base.units import MIB

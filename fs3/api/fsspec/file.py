@@ -15,13 +15,13 @@ from fsspec.caching import caches
 from fsspec.spec import AbstractBufferedFile
 
 from fs3.api.client import Client
-from fs3.api.file import File, source_of, target_of
+from fs3.api.file import File
 from fs3.api.fsspec.base import FS3Base
 from fs3.api.fsspec.draft import CreateOptions, Draft
 from fs3.api.fsspec.info import info_of
 from fs3.api.fsspec.wrappers import is_exit_by_exception
 from fs3.api.io.blocking import run_on, start_on
-from fs3.api.io.buffers import ReadBuffer
+from fs3.api.io.buffers import ReadBuffer, source_of, target_of
 from fs3.api.io.read_ahead import RangeSource, ReadAheadReader
 from fs3.api.io.write_behind import WriteBehindWriter
 from fs3.base.errors import error
