@@ -99,9 +99,8 @@ def flat_view(thing: Any, path: str | None, argument: str) -> memoryview:
     """The memory of an object as one row of bytes, without a copy; `argument` and `path` are for errors.
 
     Takes whatever has the buffer protocol, of any format and shape; numpy arrays also of types that protocol has no letter for
-    (datetime64, bfloat16, float8); and torch tensors on the CPU. Arrays in Fortran order are taken as they lie in memory, as by
-    local files. InvalidType for other objects, text among them, and for arrays of Python objects, whose memory is addresses;
-    InvalidArgument when the bytes do not follow each other.
+    (datetime64, bfloat16, float8); and torch tensors on the CPU. InvalidType for other objects, text among them, and for
+    arrays of Python objects, whose memory is addresses; InvalidArgument when the bytes do not follow each other in C order.
     """
     if type(thing) is bytes:
         return memoryview(thing)
@@ -115,10 +114,9 @@ def flat_view(thing: Any, path: str | None, argument: str) -> memoryview:
         return view
     if view.format == "O":
         raise InvalidType(f"{argument} holds Python objects, not bytes ({type(thing).__name__})", path)
-    try:
-        return PickleBuffer(view).raw()
-    except BufferError:
-        raise error(Code.INVALID, f"{argument} is not contiguous", path) from None
+    if not view.c_contiguous:
+        raise error(Code.INVALID, f"{argument} is not contiguous", path)
+    return PickleBuffer(view).raw()  # `cast` refuses many formats
 
 
 def _array_of(thing: Any, path: str | None, argument: str) -> Any:
@@ -129,9 +127,9 @@ def _array_of(thing: Any, path: str | None, argument: str) -> Any:
         return None
     if thing.dtype.hasobject:
         raise InvalidType(f"{argument} holds Python objects, not bytes ({thing.dtype} array)", path)
-    if not thing.flags.forc:
+    if not thing.flags.c_contiguous:
         raise error(Code.INVALID, f"{argument} is not contiguous", path)
-    return numpy.asarray(thing).reshape(-1, order="A").view(numpy.uint8)
+    return numpy.asarray(thing).reshape(-1).view(numpy.uint8)
 
 
 def _library_of(thing: Any, library: str, kind: str) -> Any:
