@@ -30,8 +30,11 @@ class ContentMethods(FS3Base):
     async def _cat(
         self, path: Any, recursive: bool = False, on_error: str = "raise", batch_size: int | None = None, **_: Any
     ) -> Any:
-        """Whole files: the bytes of one, or {path: bytes} of many, all read at once. `recursive`: all files below directories."""
-        paths = await self._expand_path(path, recursive=recursive)
+        """Whole files: the bytes of one, or {path: bytes} of many, all read at once. `recursive`: all files below directories.
+
+        A single path that is not there may be a pattern; the paths of a list are names.
+        """
+        paths = await self._expand_path(path, recursive=recursive, assume_literal=not isinstance(path, str))
         found = dict(zip(paths, await self._cat_ranges(paths, None, None), strict=True))
         if recursive:
             found = {name: data for name, data in found.items() if not isinstance(data, IsADirectoryError)}

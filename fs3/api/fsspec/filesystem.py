@@ -14,7 +14,9 @@ from fsspec.core import get_compression
 
 from fs3.api.fsspec.async_file import FS3AsyncFile
 from fs3.api.fsspec.contents import ContentMethods
+from fs3.api.fsspec.copying import CopyMethods
 from fs3.api.fsspec.file import FS3File
+from fs3.api.fsspec.mapping import FS3Map
 from fs3.api.fsspec.namespace import NamespaceMethods
 from fs3.api.fsspec.wrappers import FS3CompressedFile, FS3TextFile
 from fs3.base.errors import error
@@ -23,10 +25,20 @@ from fs3.base.status import Code
 __all__ = ["FS3AsyncFile", "FS3File", "FS3FileSystem"]
 
 
-class FS3FileSystem(NamespaceMethods, ContentMethods):
-    """The filesystem. Paths begin with "/"; URLs are fs3://host:port[,host:port]/path, or fs3:///path with FS3_CLUSTER set."""
+class FS3FileSystem(NamespaceMethods, ContentMethods, CopyMethods):
+    """The filesystem. Paths begin with "/"; URLs are fs3://host:port[,host:port]/path, or fs3:///path with FS3_CLUSTER set.
+
+    A path is a name, whatever its letters. Patterns are taken by `glob` and `expand_path`; by `cat`, `get`, `put` and `copy` when
+    nothing is called so; and by `rm` and `mv`, where only "*" and "?" make one.
+    """
 
     cachable = True
+
+    def get_mapper(
+        self, root: str = "", check: bool = False, create: bool = False, missing_exceptions: tuple[type, ...] | None = None
+    ) -> FS3Map:
+        """The files below a directory as a mapping of names to bytes."""
+        return FS3Map(root, self, check=check, create=create, missing_exceptions=missing_exceptions)
 
     def open(
         self,
