@@ -11,6 +11,7 @@ from fs3.base.errors import error
 from fs3.base.ids import ClientId, TargetId
 from fs3.base.status import Code
 from fs3.base.units import SECOND
+from fs3.cli.directory import host_port
 from fs3.cli.options import ServeOptions, ServiceRole
 from fs3.client.connector import Connector
 from fs3.client.mgmtd.client import MgmtdClient
@@ -80,7 +81,7 @@ class _Listeners:
     def _advertise(self, scheme: str, endpoint: str) -> str:
         if scheme == "local" or not self._options.advertise:
             return endpoint
-        return f"{scheme}://{self._options.advertise}:{endpoint.rpartition(':')[2]}"
+        return f"{scheme}://{host_port(self._options.advertise, int(endpoint.rpartition(':')[2]))}"
 
 
 def _host_port(text: str, option: str) -> str:
