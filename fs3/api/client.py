@@ -171,13 +171,21 @@ class Client:
         self._sessions.add(file)
         return file
 
-    async def close(self, file: File, publish: str | None = None, *, exclusive: bool = False, discard: bool = False) -> Inode:
+    async def close(
+        self,
+        file: File,
+        publish: str | None = None,
+        *,
+        exclusive: bool = False,
+        discard: bool = False,
+        make_parents: bool = False,
+    ) -> Inode:
         """Ends the handle; when it returns, every later open and stat of any client sees the length.
 
         Unnamed files: `publish` is the name they get, replacing what has it (`exclusive`: Exists instead; the handle then stays
-        open). Without one, or with `discard`, they vanish. `discard` of a named file publishes nothing, and takes back what was
-        written behind the end it has, unless another client has it open for writing. Writes that are under way are waited for.
-        Closing twice is fine.
+        open); `make_parents` makes missing directories above it. Without one, or with `discard`, they vanish. `discard` of a
+        named file publishes nothing, and takes back what was written behind the end it has, unless another client has it open
+        for writing. Writes that are under way are waited for. Closing twice is fine.
         """
         if file.closed:
             return file.inode
@@ -197,6 +205,7 @@ class Client:
             exclusive=exclusive,
             discard=discard and (file.unnamed or file.acknowledged > file.inode.length),
             truncations=file.truncations,
+            parents_mode=0o777 & ~self._umask if make_parents else None,
         )
         inode = await self._ask_with_session(file, request)
         file.closed = True

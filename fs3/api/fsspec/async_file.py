@@ -109,7 +109,7 @@ class FS3AsyncFile(AbstractAsyncStreamedFile):  # type: ignore[misc]
         await self._send()
         if force:
             self.forced = True
-            await (self._draft.publish() if self._draft is not None else self._client.close(self._file))
+            await (self._draft.publish(make_parents=True) if self._draft is not None else self._client.close(self._file))
 
     async def close(self) -> None:
         """Finish: what was written becomes visible as a whole."""

@@ -10,14 +10,15 @@ from typing import Any, TypeVar
 from fsspec.asyn import AsyncFileSystem, get_loop
 from fsspec.utils import stringify_path
 
-from fs3.api.client import Client, parent_of
+from fs3.api.client import Client
 from fs3.api.connect import TRANSPORTS, connect, connect_embedded
 from fs3.api.file import File
 from fs3.api.fsspec.client_pool import ClientPool
 from fs3.api.fsspec.draft import CreateOptions, Draft
+from fs3.api.fsspec.parents import with_parents
 from fs3.api.io.blocking import run_on
 from fs3.api.url import SCHEME, cluster_addresses, split_url
-from fs3.base.errors import NotFound, error
+from fs3.base.errors import error
 from fs3.base.ids import TableId
 from fs3.base.status import Code
 from fs3.model.inode import Layout
@@ -57,7 +58,7 @@ class FS3Base(AsyncFileSystem):  # type: ignore[misc]
             raise error(Code.INVALID, f"transport is {transport!r}, not one of {', '.join(TRANSPORTS)}")
         if cluster is not None and path is not None:
             raise error(Code.INVALID, f"both cluster {cluster!r} and path {os.fspath(path)!r} were given; use one of them")
-        self.embedded = None if path is None else os.path.abspath(os.fspath(path))
+        self.embedded = None if path is None else os.path.realpath(os.fspath(path))
         """Directory of the embedded cluster."""
         self.addresses = [] if path is not None else cluster_addresses(cluster or f"{SCHEME}://")
         """Of the managers, "host:port"."""
@@ -146,16 +147,9 @@ class FS3Base(AsyncFileSystem):  # type: ignore[misc]
 
     async def _with_parent(self, target: str, action: Callable[[], Coroutine[Any, Any, T]], source: str = "") -> T:
         """What needs the directory of `target`; made when it is missing and `auto_mkdir` is on."""
-        try:
+        if not self.auto_mkdir:
             return await action()
-        except NotFound:
-            if not self.auto_mkdir:
-                raise
-            client = await self._client()
-            if source:
-                await client.lstat(source)  # or it is the source that is missing
-        await client.makedirs(parent_of(target), exist_ok=True)
-        return await action()
+        return await with_parents(await self._client(), target, action, source=source)
 
 
 def _client_factory(

@@ -306,7 +306,7 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
             return
         self._decided = True
         if self._draft is not None:
-            run_on(self.fs.loop, self._draft.publish())
+            run_on(self.fs.loop, self._draft.publish(make_parents=self.autocommit))
         elif self._client is not None:
             run_on(self.fs.loop, self._client.close(self._file))
 

@@ -10,6 +10,7 @@ from fs3.core.meta.entries import add_entry, with_entry_change, with_nlink
 from fs3.core.meta.errors import MetaError
 from fs3.core.meta.idempotency import idempotent
 from fs3.core.meta.length import with_truncated_length, with_written_length
+from fs3.core.meta.ops.mkdir import make_directories
 from fs3.core.meta.ops.sync import answer_without_session
 from fs3.core.meta.resolve import resolve_entry
 from fs3.core.txn import Txn
@@ -24,7 +25,8 @@ async def close_file(txn: Txn, ctx: OpContext, request: Close) -> Inode:
     `truncations`: those the writer knows of; LengthUnknown when there were more since, and the length would rise.
 
     Unnamed files: `publish` gives the file its name, replacing what is there as rename does (or failing with EXISTS when
-    `exclusive`); None, an empty path, or `discard` queue it for reclaiming. A publish that is refused leaves the session open.
+    `exclusive`); None, an empty path, or `discard` queue it for reclaiming. With `parents_mode` missing directories above the
+    name are made in the same transaction, so nobody removes them in between. A publish that is refused leaves the session open.
     `discard` of a file that has a name publishes nothing; it is a truncation to the recorded length, which takes back what was
     written behind it, unless another client has the file open for writing, or may come back to it: then it cuts nothing.
     Raises NO_SESSION when the session is not one of this client's on this inode. Session 0, of a read open, changes nothing.
@@ -41,6 +43,8 @@ async def close_file(txn: Txn, ctx: OpContext, request: Close) -> Inode:
         return await _take_back(txn, ctx, found, before)
     after = with_written_length(ctx, before, length, request.modified, request.truncations)
     if publish is not None and names and not discard:
+        if request.parents_mode is not None:
+            await _make_parents(txn, ctx, publish, request.parents_mode)
         after = await _publish(txn, ctx, after, publish, request.exclusive)
     elif after is not before:
         rows.put_inode(txn, after)
@@ -55,6 +59,16 @@ async def _take_back(txn: Txn, ctx: OpContext, session: FileSession, before: Ino
         trims.put_truncated(txn, after)
     await sessions.end(txn, ctx, session, after)
     return after
+
+
+async def _make_parents(txn: Txn, ctx: OpContext, path: PathRef, mode: int) -> None:
+    try:
+        await resolve_entry(txn, ctx, path, Code.IS_A_DIRECTORY)
+    except MetaError as error:
+        above = path.path.rstrip("/").rpartition("/")[0]
+        if error.code is not Code.NOT_FOUND or not above:
+            raise
+        await make_directories(txn, ctx, PathRef(path.parent, above), mode)
 
 
 async def _publish(txn: Txn, ctx: OpContext, file: Inode, path: PathRef, exclusive: bool) -> Inode:
