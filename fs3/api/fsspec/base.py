@@ -15,7 +15,9 @@ from fs3.api.connect import TRANSPORTS, connect, connect_embedded
 from fs3.api.file import File
 from fs3.api.fsspec.client_pool import ClientPool
 from fs3.api.fsspec.draft import CreateOptions, Draft
+from fs3.api.fsspec.fork import reset_loop_after_fork
 from fs3.api.fsspec.parents import with_parents
+from fs3.api.fsspec.transaction import FS3Transaction
 from fs3.api.io.blocking import run_on
 from fs3.api.url import SCHEME, cluster_addresses, split_url
 from fs3.base.errors import error
@@ -25,6 +27,8 @@ from fs3.model.inode import Layout
 
 T = TypeVar("T")
 
+reset_loop_after_fork()
+
 
 class FS3Base(AsyncFileSystem):  # type: ignore[misc]
     """Arguments, URLs and connections; the methods are in the classes that build on it."""
@@ -32,6 +36,7 @@ class FS3Base(AsyncFileSystem):  # type: ignore[misc]
     protocol = SCHEME
     root_marker = "/"
     blocksize = 4 * 2**20
+    transaction_type = FS3Transaction
     _pid: int
 
     def __init__(

@@ -6,6 +6,7 @@ are plain values (they pickle as their arguments) and work after fork(), in many
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from fsspec.asyn import sync_wrapper
@@ -19,6 +20,7 @@ from fs3.api.fsspec.file import FS3File
 from fs3.api.fsspec.mapping import FS3Map
 from fs3.api.fsspec.namespace import NamespaceMethods
 from fs3.api.fsspec.wrappers import FS3CompressedFile, FS3TextFile
+from fs3.api.io.blocking import run_on
 from fs3.base.errors import error
 from fs3.base.status import Code
 
@@ -86,6 +88,14 @@ class FS3FileSystem(NamespaceMethods, ContentMethods, CopyMethods):
         how = self._creation(mode.startswith("x"), kwargs.pop("chunk_size", None), kwargs.pop("stripe", None))
         return await FS3AsyncFile.open(self, path, _canonical(mode), how, kwargs.pop("block_size", None))
 
+    def walk(
+        self, path: str, maxdepth: int | None = None, topdown: bool = True, on_error: Any = "omit", **kwargs: Any
+    ) -> Iterator[tuple[str, Any, Any]]:
+        """As `os.walk`: (directory, names of directories, names of files). Symlinks are not followed, whatever fsspec does."""
+        steps = self._walk(path, maxdepth, topdown, on_error, **kwargs)
+        while (step := run_on(self.loop, _next_step(steps))) is not None:
+            yield step
+
     # fsspec makes blocking twins of the coroutines it knows; these are the others.
     rmdir = sync_wrapper(NamespaceMethods._rmdir)
     mv = sync_wrapper(NamespaceMethods._mv)
@@ -100,6 +110,10 @@ class FS3FileSystem(NamespaceMethods, ContentMethods, CopyMethods):
     chown = sync_wrapper(NamespaceMethods._chown)
     symlink = sync_wrapper(NamespaceMethods._symlink)
     link = sync_wrapper(NamespaceMethods._link)
+
+
+async def _next_step(steps: AsyncIterator[tuple[str, Any, Any]]) -> tuple[str, Any, Any] | None:
+    return await anext(steps, None)
 
 
 def _canonical(mode: str) -> str:
