@@ -16,6 +16,7 @@ from fsspec.core import get_compression
 from fs3.api.fsspec.async_file import FS3AsyncFile
 from fs3.api.fsspec.contents import ContentMethods
 from fs3.api.fsspec.copying import CopyMethods
+from fs3.api.fsspec.encodings import marked_encoding
 from fs3.api.fsspec.file import FS3File
 from fs3.api.fsspec.mapping import FS3Map
 from fs3.api.fsspec.namespace import NamespaceMethods
@@ -56,7 +57,15 @@ class FS3FileSystem(NamespaceMethods, ContentMethods, CopyMethods):
         if "b" not in mode:
             text = {key: kwargs.pop(key) for key in ("encoding", "errors", "newline") if key in kwargs}
             plain = mode.replace("t", "") + "b"
-            return FS3TextFile(self.open(path, plain, block_size, cache_options, compression, **kwargs), **text)
+            mark = b""
+            if "r" not in mode and (marked := marked_encoding(text.get("encoding"))) is not None:
+                mark, text["encoding"] = marked
+                if "a" in mode and self.exists(path) and self.size(path):
+                    mark = b""
+            file = self.open(path, plain, block_size, cache_options, compression, **kwargs)
+            if mark:
+                file.write(mark)
+            return FS3TextFile(file, **text)
         if compression is None:
             return super().open(path, mode, block_size=block_size, cache_options=cache_options, **kwargs)
         how = compr[get_compression(self._strip_protocol(path), compression)] if compression else None

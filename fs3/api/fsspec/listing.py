@@ -10,7 +10,7 @@ from typing import Any
 from fs3.api.client import Client, is_missing
 from fs3.api.fsspec.base import FS3Base
 from fs3.api.fsspec.info import Info, moment
-from fs3.api.fsspec.walk import find_infos, info_at, join, list_infos
+from fs3.api.fsspec.walk import find_infos, info_at, is_too_deep, join, list_infos
 from fs3.base.errors import FS3Error, NotFound
 from fs3.base.status import Code
 
@@ -47,7 +47,7 @@ class ListingMethods(FS3Base):
             else:
                 found = [info for info in found if info["type"] != "directory"]
         except FS3Error as failure:
-            if not is_missing(failure):
+            if not is_missing(failure) or is_too_deep(failure):
                 raise
             found = await self._only(client, path)
         by_name = {info["name"]: info for info in sorted(found, key=lambda info: str(info["name"]))}
@@ -112,7 +112,7 @@ class ListingMethods(FS3Base):
         try:
             listing = await self._ls(path, detail=True)
         except OSError as failure:
-            if on_error == "raise":
+            if on_error == "raise" or (is_too_deep(failure) and not callable(on_error)):
                 raise
             if callable(on_error):
                 on_error(failure)
