@@ -1,7 +1,7 @@
 """The embedded services of a directory: one set per process, on an event loop and in a thread of their own.
 
 Clients come from any loop and thread of the process and reach them through sockets in the directory, so the services do not end
-with the loop of whoever came first.
+with the loop of the client that came first.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class EmbeddedServices:
 
     @classmethod
     def stop_all(cls) -> None:
-        """Stop those of this process, whoever uses them, and wait."""
+        """Stop those of this process, although clients use them, and wait."""
         with cls._changing:
             stopping = [services for key, services in cls._running.items() if key[0] == os.getpid()]
             for services in stopping:

@@ -6,12 +6,13 @@ What cannot be copied is named, and everything else is copied nevertheless.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from fsspec.implementations.local import LocalFileSystem
 
+from fs3.api.file import BytesProgress
 from fs3.base.errors import error
 from fs3.base.status import Code
 from fs3.base.units import MIB
@@ -60,7 +61,7 @@ def tree_items(filesystem: Any, top: dict[str, Any], target: str) -> Iterator[Co
             yield from tree_items(filesystem, info, below)
 
 
-def copy_item(from_fs: Any, to_fs: Any, item: CopyItem, progress: Callable[[int], None]) -> None:
+def copy_item(from_fs: Any, to_fs: Any, item: CopyItem, progress: BytesProgress) -> None:
     """Copy one name; an OSError or ValueError says why not. `progress` is told the bytes of each part."""
     kind = item.info["type"]
     if item.is_link:

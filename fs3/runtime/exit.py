@@ -13,11 +13,14 @@ from collections.abc import Callable
 
 __all__ = ["run_at_exit"]
 
+Ending = Callable[[], None]
+"""Ends something that the process has begun."""
+
 _clients: list[Callable[[], None]] = []
 _services: list[Callable[[], None]] = []
 
 
-def run_at_exit(callback: Callable[[], None], *, services: bool = False) -> None:
+def run_at_exit(callback: Ending, *, services: bool = False) -> None:
     """Call back when the process ends; services after all clients."""
     (_services if services else _clients).append(callback)
 

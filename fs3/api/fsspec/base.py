@@ -17,7 +17,7 @@ from fs3.api.fsspec.client_pool import ClientPool
 from fs3.api.fsspec.clusters import check_options, default_addresses, interpret_url, remember_cluster
 from fs3.api.fsspec.draft import CreateOptions, Draft
 from fs3.api.fsspec.fork import reset_loop_after_fork
-from fs3.api.fsspec.parents import with_parents
+from fs3.api.fsspec.parents import Action, with_parents
 from fs3.api.fsspec.transaction import FS3Transaction
 from fs3.api.io.blocking import run_on
 from fs3.api.url import SCHEME, cluster_addresses
@@ -162,7 +162,7 @@ class FS3Base(AsyncFileSystem):  # type: ignore[misc]
     async def _begin_draft(self, path: str, how: CreateOptions) -> Draft:
         return await Draft.begin(await self._client(), path, how)
 
-    async def _with_parent(self, target: str, action: Callable[[], Coroutine[Any, Any, T]], source: str = "") -> T:
+    async def _with_parent(self, target: str, action: Action[T], source: str = "") -> T:
         """What needs the directory of `target`; made when it is missing and `auto_mkdir` is on."""
         if not self.auto_mkdir:
             return await action()

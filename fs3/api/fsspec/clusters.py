@@ -65,9 +65,9 @@ def _is_ip_address(text: str) -> bool:
 
 
 def check_options(options: Mapping[str, object], known: Collection[str]) -> None:
-    """InvalidType for a storage option nobody takes, with the word it is like.
+    """InvalidType for a storage option that fs3 does not take, with the word it is like.
 
-    One that is called as a protocol has the options of another file system: some libraries hand all of them to everybody.
+    One that is called as a protocol has the options of another file system: some libraries hand the same ones to all.
     """
     for name in options:
         if name not in known and name not in fsspec.available_protocols():

@@ -1,4 +1,4 @@
-"""Missing directories are made by who needs them, also while somebody else removes them for being empty."""
+"""Missing directories are made by the call that needs them, also while other clients remove them for being empty."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from fs3.base.errors import NotFound
 
 T = TypeVar("T")
 
+Action = Callable[[], Coroutine[Any, Any, T]]
+"""What needs a directory. It is called again after the directory was made."""
+
 parent_attempts_max = 64
 """How often the directory of one name is made again after somebody has removed it."""
 
@@ -17,7 +20,7 @@ parent_attempts_max = 64
 async def with_parents(
     client: Client,
     target: str,
-    action: Callable[[], Coroutine[Any, Any, T]],
+    action: Action[T],
     attempts: int = parent_attempts_max,
     *,
     source: str = "",

@@ -51,7 +51,7 @@ def local_length(path: str) -> int | None:
 async def upload(client: FileBytes, local: str, file: File, progress: BytesProgress) -> None:
     """The bytes of a local file into an open file. An OSError of the local side passes through.
 
-    A pipe is read until its writers close it; InvalidArgument for one that nobody has open to write.
+    A pipe is read until its writers close it; InvalidArgument for one that no process has open to write.
     """
     with open_device(local, os.O_RDONLY) as source:
         about = os.fstat(source.fileno())
@@ -77,7 +77,7 @@ async def upload(client: FileBytes, local: str, file: File, progress: BytesProgr
 
 
 def open_device(path: str, flags: int) -> FileIO:
-    """A file, pipe or device of this machine. Never waits for the other end of a pipe: ENXIO when nobody reads it."""
+    """A file, pipe or device of this machine. Never waits for the other end of a pipe: ENXIO when no process reads it."""
     fd = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISFIFO(os.fstat(fd).st_mode):
         os.set_blocking(fd, True)
