@@ -26,7 +26,8 @@ async def close_file(txn: Txn, ctx: OpContext, request: Close) -> Inode:
 
     Unnamed files: `publish` gives the file its name, replacing what is there as rename does (or failing with EXISTS when
     `exclusive`); None, an empty path, or `discard` queue it for reclaiming. With `parents_mode` missing directories above the
-    name are made in the same transaction, so no other client removes them in between. A publish that is refused leaves the session open.
+    name are made in the same transaction, so no other client removes them in between. A publish that is refused leaves the
+    session open.
     `discard` of a file that has a name publishes nothing; it is a truncation to the recorded length, which takes back what was
     written behind it, unless another client has the file open for writing, or may come back to it: then it cuts nothing.
     Raises NO_SESSION when the session is not one of this client's on this inode. Session 0, of a read open, changes nothing.
