@@ -76,10 +76,10 @@ def test_directories_are_made_while_another_client_removes_them(fs: Any, room: s
 
 def test_a_pipe_does_not_stop_the_process(fs: Any, room: str, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ValueError, match="pipe that no process writes to|pipe that nobody writes to"):
+    with pytest.raises(ValueError, match="pipe that nobody writes to"):
         fs.put_file(str(tmp_path / "pipe"), f"{room}/x")
+    fs.pipe_file(f"{room}/y", b"bytes")
     with pytest.raises(OSError, match="pipe"):
-        fs.pipe_file(f"{room}/y", b"bytes")
         fs.get_file(f"{room}/y", str(tmp_path / "pipe"))
     with ThreadPoolExecutor(1) as pool:
         reading = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)

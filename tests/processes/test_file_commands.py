@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import os
-import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import pytest
 
-from tests.conftest import FS3
+from fs3.cli.main import main
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(180)]
 
@@ -31,15 +33,23 @@ def room(fs: Any) -> Iterator[str]:
 
 
 def run(*arguments: str, cwd: Path | None = None, code: int = 0) -> str:
-    """What the command said; it must end with this status."""
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]),
-    }
-    done = subprocess.run([*FS3, *arguments], capture_output=True, text=True, timeout=90, cwd=cwd, env=environment)
-    assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
-    assert "Traceback" not in done.stderr
-    return done.stdout + done.stderr
+    """What the command said, run in this process; it must end with this status."""
+    out, err = io.BytesIO(), io.StringIO()
+    before = Path.cwd(), sys.argv
+    with io.TextIOWrapper(out, write_through=True) as text, redirect_stdout(text), redirect_stderr(err):
+        os.chdir(cwd or before[0])
+        sys.argv = ["fs3", *arguments]
+        try:
+            main()
+            ended: object = 0
+        except SystemExit as end:
+            ended = end.code
+        finally:
+            os.chdir(before[0])
+            sys.argv = before[1]
+        said = out.getvalue().decode() + err.getvalue()
+    assert (ended or 0) == code, said
+    return said
 
 
 def test_a_copied_tree_is_the_tree(fs: Any, cluster_url: str, room: str, tmp_path: Path) -> None:

@@ -50,9 +50,9 @@ def test_of_several_opened_clusters_none_is_the_default() -> None:
 
 
 def test_mistyped_options_are_refused() -> None:
-    with pytest.raises(TypeError, match="'clutser'.*did you mean 'cluster'"):
+    with pytest.raises(TypeError, match=r"'clutser'.*did you mean 'cluster'"):
         FS3FileSystem(clutser="h:1", skip_instance_cache=True)
-    with pytest.raises(TypeError, match="'nonsense'.*known are"):
+    with pytest.raises(TypeError, match=r"'nonsense'.*known are"):
         FS3FileSystem(cluster="h:1", nonsense=1, skip_instance_cache=True)
     FS3FileSystem(cluster="h:1", hf={"token": "x"}, skip_instance_cache=True)  # some libraries hand all options to all
 
