@@ -53,4 +53,7 @@ def _tensor_bytes(torch: Any, tensor: Any) -> Any:
         raise TypeError("is a tensor whose bytes in memory are not its values")
     if not tensor.is_contiguous():
         raise ValueError("is not contiguous")
-    return tensor.detach().reshape(-1).view(torch.uint8).numpy()
+    try:
+        return tensor.detach().reshape(-1).view(torch.uint8).numpy()
+    except (RuntimeError, TypeError) as wrong:  # torch without numpy, or a type of tensor without memory of its own
+        raise TypeError(f"is a tensor without bytes to be had: {wrong}") from wrong

@@ -17,8 +17,8 @@ from typing import Any, Self
 
 from fs3.api.append import Appender
 from fs3.api.data import FileData
-from fs3.api.file import READ_ONLY, BytesProgress, File, check_length, check_range, source_of, target_of
-from fs3.api.io.buffers import ReadBuffer
+from fs3.api.file import READ_ONLY, BytesProgress, File, check_length, check_range
+from fs3.api.io.buffers import ReadBuffer, source_of, target_of
 from fs3.base.errors import FS3Error, NotFound, error
 from fs3.base.limits import client_write_call_bytes, list_entries_max
 from fs3.base.status import Code
@@ -174,13 +174,23 @@ class Client:
         self._sessions.add(file)
         return file
 
-    async def close(self, file: File, publish: str | None = None, *, exclusive: bool = False, discard: bool = False) -> Inode:
+    async def close(
+        self,
+        file: File,
+        publish: str | None = None,
+        *,
+        exclusive: bool = False,
+        discard: bool = False,
+        make_parents: bool = False,
+    ) -> Inode:
         """Ends the handle; when it returns, every later open and stat of any client sees the length.
 
         Unnamed files: `publish` is the name they get. A file that has it is replaced, its mode, owner and time of birth are kept
-        (`exclusive`: Exists instead; the handle then stays open). Without one, or with `discard`, they vanish. `discard` of a
-        named file publishes nothing, and takes back what was written behind the end it has, unless another client has it open for
-        writing. Writes that are under way are waited for. Closing twice is fine."""
+        (`exclusive`: Exists instead; the handle then stays open); `make_parents` makes missing directories above it. Without a
+        name, or with `discard`, they vanish. `discard` of a named file publishes nothing, and takes back what was written behind
+        the end it has, unless another client has it open for writing. Writes that are under way are waited for. Closing twice is
+        fine.
+        """
         if file.closed:
             return file.inode
         if publish is not None and not file.unnamed:
@@ -199,6 +209,7 @@ class Client:
             exclusive=exclusive,
             discard=discard and (file.unnamed or file.acknowledged > file.inode.length),
             truncations=file.truncations,
+            parents_mode=0o777 & ~self._umask if make_parents else None,
         )
         inode = await self._ask_with_session(file, request)
         file.closed = True

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
-from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from importlib.metadata import entry_points
 from pathlib import Path
-from typing import ClassVar, Protocol
 
 from fs3.api.client import Client
+from fs3.api.embedded import EmbeddedServices
 from fs3.api.url import cluster_addresses
 from fs3.base.errors import error
 from fs3.base.ids import CLIENT_ID_BYTES, ClientId
@@ -28,25 +25,6 @@ from fs3.ports.rpc import Transport
 
 TRANSPORTS = ("auto", "tcp", "local", "grpc")
 """auto: Unix sockets where both sides are on one host, else TCP."""
-
-
-class EmbeddedCluster(Protocol):
-    """The services of a cluster, running on the loop they were launched on."""
-
-    @property
-    def connector(self) -> Connector: ...
-
-    @property
-    def addresses(self) -> list[str]:
-        """Endpoints of its manager."""
-        ...
-
-    async def close(self) -> None:
-        """Stop everything; the data stays."""
-        ...
-
-
-Launcher = Callable[[Path], Awaitable[EmbeddedCluster]]
 
 
 async def connect(url: str, *, transport: str = "auto", user: User | None = None, verify: bool = True) -> Client:
@@ -71,15 +49,20 @@ async def connect(url: str, *, transport: str = "auto", user: User | None = None
 
 
 async def connect_embedded(path: str | os.PathLike[str], *, user: User | None = None, verify: bool = True) -> Client:
-    """A client of a cluster that runs inside this process, on this loop, and keeps its data in a directory.
+    """A client of a cluster that runs inside this process, in a thread of its own, and keeps its data in a directory.
 
-    One process at a time can have a directory open. Closing the last client of a directory stops its services.
+    One process at a time can have a directory open, and all loops and threads of it may. Closing the last client of a directory
+    stops its services.
     """
+    from fs3.drivers.framed.local import EmbeddedTransport
+
     clock = OsClock()
     async with AsyncExitStack() as stack:
-        embedded, release = await _SharedCluster.take(_absolute(path))
+        addresses, release = await EmbeddedServices.take(path)
         stack.push_async_callback(release)
-        return await _build_client(stack, embedded.connector, embedded.connector, embedded.addresses, clock, "", user, verify)
+        connector = Connector([EmbeddedTransport(clock)], host="")
+        stack.push_async_callback(connector.close)
+        return await _build_client(stack, connector, connector, addresses, clock, "", user, verify)
 
 
 async def _build_client(
@@ -118,57 +101,6 @@ def _transports(transport: str, clock: Clock) -> list[Transport]:
     if transport == "local":
         return [LocalTransport(clock)]
     return [LocalTransport(clock), TcpTransport(clock)]
-
-
-class _SharedCluster:
-    """One embedded cluster and how many clients of this loop use it."""
-
-    _running: ClassVar[dict[tuple[int, asyncio.AbstractEventLoop, Path], _SharedCluster]] = {}
-
-    def __init__(self) -> None:
-        self._users = 0
-        self._changing = asyncio.Lock()
-        self._embedded: EmbeddedCluster | None = None
-
-    @classmethod
-    async def take(cls, path: Path) -> tuple[EmbeddedCluster, Callable[[], Awaitable[None]]]:
-        """The running one of a directory, launched when there is none, and how to give it back."""
-        key = (os.getpid(), asyncio.get_running_loop(), path)
-        shared = cls._running.setdefault(key, cls())
-        shared._users += 1
-
-        async def release() -> None:
-            shared._users -= 1
-            async with shared._changing:
-                if shared._users:
-                    return  # another client came while the last one was going
-                try:
-                    if shared._embedded is not None:
-                        await shared._embedded.close()
-                finally:
-                    shared._embedded = None
-                    cls._running.pop(key, None)
-
-        try:
-            async with shared._changing:
-                if shared._embedded is None:
-                    shared._embedded = await _launcher()(path)
-                return shared._embedded, release
-        except BaseException:
-            await release()
-            raise
-
-
-def _launcher() -> Launcher:
-    """How to start the services is for a higher floor to know; it says so by an entry point."""
-    for point in entry_points(group="fs3.launchers", name="embedded"):
-        launch: Launcher = point.load()
-        return launch
-    raise error(Code.UNSUPPORTED, "no embedded services are installed (entry point group fs3.launchers, name embedded)")
-
-
-def _absolute(path: str | os.PathLike[str]) -> Path:
-    return Path(path).absolute()
 
 
 def this_user() -> User:

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from fs3.api.byte_view import byte_view
 from fs3.base.errors import error
 from fs3.base.ids import SessionId
 from fs3.base.limits import file_bytes_max
@@ -145,26 +144,6 @@ class File:
             self.modified = False
         # Else one may be from before a truncation that the answer knows of. The next length that is told must not look as if it
         # was from after it: then the service asks storage.
-
-
-def source_of(data: Any, path: str) -> memoryview:
-    """The bytes to write, as a flat view. InvalidArgument naming the argument when there are none to be had without a copy."""
-    return _flat(data, "data", path)
-
-
-def target_of(buffer: Any, path: str) -> memoryview:
-    """The buffer to read into, as a flat view. InvalidArgument naming the argument when it cannot be written to."""
-    view = _flat(buffer, "buffer", path)
-    if view.readonly:
-        raise error(Code.INVALID, f"buffer is read-only ({type(buffer).__name__})", path)
-    return view
-
-
-def _flat(thing: Any, argument: str, path: str) -> memoryview:
-    try:
-        return byte_view(thing)
-    except (TypeError, ValueError) as wrong:
-        raise error(Code.INVALID, f"{argument} {wrong}", path) from None
 
 
 def check_range(offset: Any, length: int, path: str) -> int:

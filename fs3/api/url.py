@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import re
 
 from fs3.base.errors import error
 from fs3.base.status import Code
@@ -10,6 +12,8 @@ from fs3.base.status import Code
 SCHEME = "fs3"
 ENVIRONMENT = "FS3_CLUSTER"
 DEFAULT_PORT = 8000
+
+_ADDRESS = re.compile(r"(?P<host>\[[^][]+\]|[\w.-]+)(:(?P<port>[0-9]{1,5}))?")
 
 
 def split_url(url: str) -> tuple[list[str], str]:
@@ -29,16 +33,34 @@ def split_url(url: str) -> tuple[list[str], str]:
 
 
 def parse_addresses(text: str, source: str) -> list[str]:
-    """["host:port", …] of a comma-separated list; a missing port is 8000. Raises InvalidArgument naming the part."""
-    addresses = []
-    for part in text.split(","):
-        host, colon, port = part.strip().rpartition(":")
-        if not colon:
-            host, port = part.strip(), str(DEFAULT_PORT)
-        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-            raise error(Code.INVALID, f"{part!r} in {source!r} is not host:port")
-        addresses.append(f"{host}:{port}")
-    return addresses
+    """["host:port", …] of a comma-separated list; a missing port is 8000. Raises InvalidArgument naming the part.
+
+    A host is a name, an IPv4 address, or an IPv6 address in brackets: [::1]:8000.
+    """
+    return [_parse_address(part.strip(), source) for part in text.split(",")]
+
+
+def _parse_address(text: str, source: str) -> str:
+    found = _ADDRESS.fullmatch(text)
+    if found is None:
+        host, _, rest = text.rpartition(":")
+        written = f"[{text}]:{DEFAULT_PORT}" if _is_ipv6(text) else f"[{host}]:{rest}" if _is_ipv6(host) else ""
+        hint = f"; an IPv6 address is written in brackets, {written}" if written else ""
+        raise error(Code.INVALID, f"{text!r} in {source!r} is not host:port{hint}")
+    host, port = found["host"], found["port"] or str(DEFAULT_PORT)
+    if host.startswith("[") and not _is_ipv6(host[1:-1]):
+        raise error(Code.INVALID, f"{host} in {source!r} is no IPv6 address, so {text!r} is not host:port")
+    if not 0 < int(port) < 65536:
+        raise error(Code.INVALID, f"{text!r} in {source!r} is not host:port: ports are 1 to 65535")
+    return f"{host}:{port}"
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def cluster_addresses(url: str) -> list[str]:

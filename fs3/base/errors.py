@@ -10,6 +10,7 @@
         ├── DeadlineExceeded          also TimeoutError
         ├── Unreachable               also ConnectionError: nobody answers, or the connection broke
         └── InvalidArgument           also ValueError
+            └── InvalidType           also TypeError: a call on this side was given the wrong kind of object
 
 A `Code` travels between processes; an exception is raised only where a person's code is called.
 """
@@ -70,6 +71,16 @@ class Unreachable(FS3Error, ConnectionError):
 
 class InvalidArgument(FS3Error, ValueError):
     """The call itself is wrong; the message names the argument."""
+
+
+class InvalidType(InvalidArgument, TypeError):
+    """An argument is of a kind the call does not take. Raised where the call is made, and never travels."""
+
+    def __init__(self, message: str, filename: str | None = None) -> None:
+        super().__init__(Code.INVALID, message, filename)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return InvalidType, (self.strerror, self.filename)
 
 
 _CLASSES: dict[Code, type[FS3Error]] = {

@@ -18,7 +18,7 @@ from pathlib import Path
 from fs3.base.errors import FS3Error, error
 from fs3.base.limits import managers_max
 from fs3.base.status import Code
-from fs3.cli.directory import ClusterDirectory, Process, Shape
+from fs3.cli.directory import ClusterDirectory, Process, Shape, host_port
 from fs3.cli.options import STOP_TOGETHER
 
 READY_SECONDS = 60.0
@@ -76,6 +76,10 @@ def choose_shape(wanted: dict[str, int | str | None], kept: Shape | None, path: 
         shape = replace(kept, **given)  # type: ignore[arg-type]
     else:
         shape = Shape(**given)  # type: ignore[arg-type]
+    shape.host, shape.advertise = _without_brackets(shape.host), _without_brackets(shape.advertise)
+    if shape.host in ("0.0.0.0", "::", "") and not shape.advertise:
+        reached = "--advertise must say the name or address by which others reach this machine"
+        raise error(Code.INVALID, f"--host {shape.host}: it listens on every address, and {reached}")
     if not 1 <= shape.storage <= 64:
         raise error(Code.INVALID, f"--storage {shape.storage}: 1 to 64 storage processes")
     if not 1 <= shape.replicas <= shape.storage:
@@ -89,6 +93,10 @@ def choose_shape(wanted: dict[str, int | str | None], kept: Shape | None, path: 
     if not 1 <= shape.port <= 65535 - shape.port_count():
         raise error(Code.INVALID, f"--port {shape.port}: this and the next {shape.port_count() - 1} ports are needed")
     return shape
+
+
+def _without_brackets(host: str) -> str:
+    return host[1:-1] if host.startswith("[") and host.endswith("]") else host
 
 
 def start(directory: ClusterDirectory, shape: Shape, names: list[str], say: Say) -> dict[str, Process]:
@@ -193,12 +201,15 @@ def _reap(pid: int) -> None:
 
 
 def _check_port(host: str, port: int, name: str) -> None:
-    with closing(socket.socket(socket.AF_INET, socket.SOCK_STREAM)) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as wrong:
-            raise error(Code.UNAVAILABLE, f"{host}:{port} is not free, {name} needs it: {wrong.strerror}") from wrong
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        with closing(socket.socket(family, kind, protocol)) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except socket.gaierror as wrong:
+        raise error(Code.INVALID, f"--host {host}: {wrong.strerror}") from wrong
+    except OSError as wrong:
+        raise error(Code.UNAVAILABLE, f"{host_port(host, port)} is not free, {name} needs it: {wrong.strerror}") from wrong
 
 
 def serve_command(shape: Shape, directory: ClusterDirectory, name: str) -> list[str]:
@@ -207,7 +218,7 @@ def serve_command(shape: Shape, directory: ClusterDirectory, name: str) -> list[
     role = role_of(name)
     command = [
         "serve", role, "--name", name, "--data-dir", str(directory.path / name),
-        "--listen", f"{shape.host}:{framed}", "--grpc-listen", f"{shape.host}:{grpc}",
+        "--listen", host_port(shape.host, framed), "--grpc-listen", host_port(shape.host, grpc),
         "--local-listen", str(directory.socket_path(name)),
     ]  # fmt: skip
     if role in ("mgmtd", "meta"):
@@ -215,7 +226,9 @@ def serve_command(shape: Shape, directory: ClusterDirectory, name: str) -> list[
     if role == "mgmtd":
         command += ["--storage", str(shape.storage), "--replicas", str(shape.replicas), "--targets", str(shape.targets)]
     else:
-        command += ["--mgmtd", ",".join(f"{shape.host}:{shape.ports(manager)[1]}" for manager in shape.managers())]
+        command += ["--mgmtd", ",".join(shape.address(shape.ports(manager)[1]) for manager in shape.managers())]
+    if shape.advertise:
+        command += ["--advertise", shape.advertise]
     settings = directory.path / f"{role}.toml"
     return [*command, "--config", str(settings)] if settings.exists() else command
 
@@ -243,7 +256,7 @@ class _StartingProcess:
 
 
 def _launch(directory: ClusterDirectory, shape: Shape, name: str) -> _StartingProcess:
-    command = [sys.executable, "-m", "fs3.cli.main", *serve_command(shape, directory, name)]
+    command = [sys.executable, "-P", "-m", "fs3.cli.main", *serve_command(shape, directory, name)]
     log = directory.log_path(name)
     log.parent.mkdir(parents=True, exist_ok=True)
     ready_in, ready_out = os.pipe()

@@ -33,6 +33,11 @@ _SOCKET_PATH_MAX = 100
 _LAST_LINE_BYTES_MAX = 4096
 
 
+def host_port(host: str, port: int) -> str:
+    """ "host:port"; an IPv6 address comes into brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 @dataclass
 class Shape:
     """What `fs3 up` was told when it made the cluster; later starts reuse it."""
@@ -44,6 +49,12 @@ class Shape:
     host: str = "127.0.0.1"
     mgmtds: int = 1
     metas: int = 1
+    advertise: str = ""
+    """Host name or address others reach this machine by; "": `host`."""
+
+    def address(self, port: int) -> str:
+        """ "host:port", as clients and the processes among themselves use it."""
+        return host_port(self.advertise or self.host, port)
 
     def names(self) -> list[str]:
         """Process names in the order they are started."""

@@ -1,6 +1,7 @@
 """The services of a cluster inside this process, on a directory: what `fsspec.filesystem("fs3", path=…)` runs on.
 
-The same mgmtd, meta and storage services on the same stores, with one copy of everything and calls that never leave the process.
+The same mgmtd, meta and storage services on the same stores, with one copy of everything. Among each other they call through
+memory; clients, which are on other event loops, through sockets that only this process's user may open.
 """
 
 from __future__ import annotations
@@ -12,18 +13,20 @@ from typing import Self
 
 from fs3.base.ids import ClientId
 from fs3.base.units import SECOND
-from fs3.cli.directory import acquire_process_lock
+from fs3.cli.directory import ClusterDirectory, acquire_process_lock
 from fs3.cli.wiring import chunk_store_factory
 from fs3.client.connector import Connector
 from fs3.client.mgmtd.client import MgmtdClient
 from fs3.client.mgmtd.member import Member
 from fs3.client.storage.client import StorageClient
 from fs3.core.membership.config import MgmtdConfig
+from fs3.drivers.framed.local import EmbeddedTransport
 from fs3.drivers.lmdb import LmdbKV
 from fs3.drivers.memory.transport import MemoryNetwork, MemoryTransport
 from fs3.drivers.os.clock import OsClock
 from fs3.drivers.os.data_directories import DataDirectories
 from fs3.model.routing import Role
+from fs3.ports.rpc import Bindings
 from fs3.runtime.incarnation import IncarnationFile
 from fs3.runtime.store_scrub import StoreScrub
 from fs3.services.meta.config import MetaConfig
@@ -32,22 +35,16 @@ from fs3.services.mgmtd.service import MgmtdService
 from fs3.services.storage.config import StorageConfig
 from fs3.services.storage.service import StorageService
 
-_MGMTD = "memory://mgmtd"
-_META = "memory://meta"
-_STORAGE = "memory://storage"
-
 READY_NS = 30 * SECOND
 
 
-class EmbeddedServices:
+class LaunchedServices:
     """Running services, and how to reach them. Belongs to the event loop it was launched on."""
 
-    def __init__(self, stack: AsyncExitStack, connector: Connector) -> None:
+    def __init__(self, stack: AsyncExitStack, addresses: list[str]) -> None:
         self._stack = stack
-        self.connector = connector
-        """Reaches the services; belongs to this object."""
-        self.addresses = [_MGMTD]
-        """Of the manager, for a `MgmtdClient`."""
+        self.addresses = addresses
+        """Of the manager, for clients in other threads of this process."""
 
     async def close(self) -> None:
         """Stop the services, flush everything, let go of the directory."""
@@ -60,7 +57,7 @@ class EmbeddedServices:
         await self.close()
 
 
-async def launch(path: Path) -> EmbeddedServices:
+async def launch(path: Path) -> LaunchedServices:
     """Start the services on a directory, making it when it is missing.
 
     FS3Error BUSY naming the process that has the directory open, or what is wrong with the data in it.
@@ -69,6 +66,16 @@ async def launch(path: Path) -> EmbeddedServices:
         stack.callback(os.close, acquire_process_lock(path / "process.lock"))
         clock = OsClock()
         transport = MemoryTransport(MemoryNetwork(clock))
+        outside = EmbeddedTransport(clock)
+        sockets = ClusterDirectory(path)
+
+        async def listen(name: str, bindings: Bindings) -> list[str]:
+            """Serve other services and clients; the endpoints."""
+            inner, outer = f"memory://{name}", f"embedded://{sockets.socket_path(name)}"
+            stack.push_async_callback((await transport.serve(inner, bindings)).close)
+            stack.push_async_callback((await outside.serve(outer, bindings)).close)
+            return [inner, outer]
+
         connector = Connector([transport], host="")
         stack.push_async_callback(connector.close)
 
@@ -80,19 +87,19 @@ async def launch(path: Path) -> EmbeddedServices:
         config = MgmtdConfig(storage_nodes=1, replicas=1, targets_per_node=1)
         manager = MgmtdService(state, clock, config, os.urandom, sole=True)
         await manager.start()
-        stack.push_async_callback((await transport.serve(_MGMTD, manager.bindings())).close)
+        addresses = await listen("mgmtd", manager.bindings())
         stack.push_async_callback(manager.stop)
-        manager.announce([_MGMTD])
+        manager.announce(addresses)
 
-        mgmtd = MgmtdClient(connector, [_MGMTD], clock)
+        mgmtd = MgmtdClient(connector, addresses[:1], clock)
         stack.push_async_callback(mgmtd.close)
         await mgmtd.start()
 
         disks = DataDirectories([path / "storage"], "storage-1")
         storage = StorageService(disks, chunk_store_factory(disks, clock), clock, mgmtd, connector, StorageConfig())
-        stack.push_async_callback((await transport.serve(_STORAGE, storage.bindings())).close)
+        endpoints = await listen("storage", storage.bindings())
         stack.push_async_callback(storage.stop)
-        await storage.start([_STORAGE], "")
+        await storage.start(endpoints, "")
         # The first start makes the chain table; files cannot be created before it is there.
         await mgmtd.wait_routing(lambda routing: bool(routing.tables), READY_NS)
 
@@ -105,11 +112,11 @@ async def launch(path: Path) -> EmbeddedServices:
         stack.push_async_callback(chunks.close)
         meta = MetaService(rows, clock, mgmtd, chunks, MetaConfig(), os.urandom)
         await meta.start()
-        stack.push_async_callback((await transport.serve(_META, meta.bindings())).close)
+        endpoints = await listen("meta", meta.bindings())
         stack.push_async_callback(meta.stop)
         starts = IncarnationFile(path / "meta" / "incarnation")
         member = Member(mgmtd, clock, starts, name="meta", role=Role.META, kept=scrub)
-        await member.register(mgmtd.cluster, [_META], "", os.getpid())
+        await member.register(mgmtd.cluster, endpoints, "", os.getpid())
         member.start()
         stack.push_async_callback(member.stop)
-        return EmbeddedServices(stack.pop_all(), connector)
+        return LaunchedServices(stack.pop_all(), addresses[1:])

@@ -70,7 +70,7 @@ class LocalCluster:
     @property
     def address(self) -> str:
         """ "host:port" of the manager."""
-        return f"{self.shape.host}:{self.shape.port}"
+        return self.shape.address(self.shape.port)
 
     @property
     def addresses(self) -> list[str]:

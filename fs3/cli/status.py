@@ -72,7 +72,7 @@ def addresses_of(url: str | None, data_dir: Path | None) -> list[str]:
 
 def manager_addresses(shape: Shape) -> list[str]:
     """mgmtd addresses ("host:port") of a local cluster."""
-    return [f"{shape.host}:{shape.ports(name)[0]}" for name in shape.managers()]
+    return [shape.address(shape.ports(name)[0]) for name in shape.managers()]
 
 
 async def fetch_status(addresses: Sequence[str]) -> dict[str, Any]:

@@ -33,7 +33,10 @@ def up(
     mgmtds: Annotated[int | None, typer.Option(help="managers; all but one stand by (1)")] = None,
     metas: Annotated[int | None, typer.Option(help="metadata processes (1)")] = None,
     port: Annotated[int | None, typer.Option(help="first port; mgmtd's, the one in fs3:// URLs (8000)")] = None,
-    host: Annotated[str | None, typer.Option(help="address to listen on (127.0.0.1)")] = None,
+    host: Annotated[str | None, typer.Option(help="address to listen on, e.g. ::1 or 0.0.0.0 (127.0.0.1)")] = None,
+    advertise: Annotated[
+        str | None, typer.Option(help="name or address others reach this machine by; needed with 0.0.0.0 and ::")
+    ] = None,
     only: Annotated[str | None, typer.Option(help="start just this process: mgmtd, meta, storage-1 …")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="return once everything serves")] = False,
 ) -> None:
@@ -42,7 +45,7 @@ def up(
     directory = ClusterDirectory(data_dir)
     wanted: dict[str, int | str | None] = {
         "storage": storage, "replicas": replicas, "targets": targets, "port": port, "host": host, "mgmtds": mgmtds,
-        "metas": metas,
+        "metas": metas, "advertise": advertise,
     }  # fmt: skip
     with directory.lock_changes():
         kept = directory.load()
@@ -110,7 +113,7 @@ def _show(shape: Shape, processes: dict[str, Process]) -> None:
         table.add_row(process.name, str(process.pid), process.endpoints.get("tcp", ""), process.endpoints.get("grpc", ""))
     console = Console(highlight=False)
     console.print(table)
-    console.print(f"serving fs3://{shape.host}:{shape.port}/")
+    console.print(f"serving fs3://{shape.address(shape.port)}/")
 
 
 def _supervise(directory: ClusterDirectory, names: list[str]) -> None:

@@ -12,6 +12,7 @@ from fs3.base.ids import ClientId, TargetId
 from fs3.base.limits import manager_lease_ns, manager_lock_lease_ns
 from fs3.base.status import Code
 from fs3.base.units import SECOND
+from fs3.cli.directory import host_port
 from fs3.cli.options import ServeOptions, ServiceRole
 from fs3.client.connector import Connector
 from fs3.client.mgmtd.client import MgmtdClient
@@ -82,7 +83,7 @@ class _Listeners:
     def _advertise(self, scheme: str, endpoint: str) -> str:
         if scheme == "local" or not self._options.advertise:
             return endpoint
-        return f"{scheme}://{self._options.advertise}:{endpoint.rpartition(':')[2]}"
+        return f"{scheme}://{host_port(self._options.advertise, int(endpoint.rpartition(':')[2]))}"
 
 
 def _host_port(text: str, option: str) -> str:

@@ -29,7 +29,7 @@ class LoadProcess:
         self.journal = Journal()
         self.options = LoadOptions(**options)  # type: ignore[arg-type]
         self.journal_path = journal_path
-        self._command = [sys.executable, "-m", "fs3.drill.load", url, str(journal_path)]
+        self._command = [sys.executable, "-P", "-m", "fs3.drill.load", url, str(journal_path)]
         for name, value in options.items():
             self._command += [f"--{name.replace('_', '-')}", str(value)]
         self._process: subprocess.Popen[bytes] | None = None

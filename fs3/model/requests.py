@@ -120,6 +120,8 @@ class Close(Request[Inode], frozen=True):
     truncations: int | None = None
     """Of the inode as the writer was answered last: a length from before another client made the file shorter then counts only as
     far as storage has the bytes. None: the writer does not care."""
+    parents_mode: int | None = None
+    """With `publish`: missing directories are made with this mode. None: they are not."""
 
     @property
     def error_path(self) -> str:

@@ -158,6 +158,8 @@ def _fill_close(message: pb.CloseRequest, request: Close) -> None:
         _fill_path(message.publish, request.publish)
     message.exclusive = request.exclusive
     message.discard = request.discard
+    if request.parents_mode is not None:
+        message.parents_mode = request.parents_mode
 
 
 def _close(message: pb.CloseRequest) -> Close:
@@ -170,6 +172,7 @@ def _close(message: pb.CloseRequest) -> Close:
         message.exclusive,
         message.discard,
         message.truncations if message.HasField("truncations") else None,
+        _mode(message.parents_mode) if message.HasField("parents_mode") else None,
     )
 
 

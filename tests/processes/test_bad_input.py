@@ -39,6 +39,15 @@ def test_an_address_that_is_none(url: str) -> None:
     assert "is not host:port" in refused("ls", url)
 
 
+def test_the_port_of_another_service(cluster_url: str) -> None:
+    port = int(cluster_url.rpartition(":")[2]) + 2
+    assert "the port of a metadata or storage service" in refused("ls", f"fs3://127.0.0.1:{port}/")
+
+
+def test_listening_everywhere_needs_an_address_for_others(tmp_path: Path) -> None:
+    assert "--advertise" in refused("up", "--data-dir", str(tmp_path / "d"), "--host", "0.0.0.0", "--detach")
+
+
 def test_a_path_without_scheme() -> None:
     assert "write file:///etc/hostname" in refused("cat", "/etc/hostname")
     assert "has no scheme" in refused("ls", "some/dir")

@@ -11,12 +11,13 @@ from typing import Any, Self
 from fsspec.asyn import AbstractAsyncStreamedFile
 
 from fs3.api.client import Client, parent_of
-from fs3.api.file import File, source_of, target_of
+from fs3.api.file import File
 from fs3.api.fsspec import unclosed
 from fs3.api.fsspec.base import FS3Base
 from fs3.api.fsspec.draft import CreateOptions, Draft
 from fs3.api.fsspec.info import info_of
 from fs3.api.io.append_gather import AppendGather
+from fs3.api.io.buffers import source_of, target_of
 from fs3.base.errors import error
 from fs3.base.status import Code
 from fs3.base.units import MIB
@@ -133,7 +134,7 @@ class FS3AsyncFile(AbstractAsyncStreamedFile):  # type: ignore[misc]
             await self._gather.finish()
         elif self._draft is not None:
             await self._send()
-            await self._draft.publish()
+            await self._draft.publish(make_parents=True)
 
     async def close(self) -> None:
         """Finish: what was written becomes visible as a whole."""

@@ -10,19 +10,33 @@ from typing import Any, TypeVar
 from fsspec.asyn import AsyncFileSystem, get_loop
 from fsspec.utils import stringify_path
 
-from fs3.api.client import Client, parent_of
+from fs3.api.client import Client
 from fs3.api.connect import TRANSPORTS, connect, connect_embedded
 from fs3.api.file import File
 from fs3.api.fsspec.client_pool import ClientPool
+from fs3.api.fsspec.clusters import check_options, default_addresses, interpret_url, remember_cluster
 from fs3.api.fsspec.draft import CreateOptions, Draft
+from fs3.api.fsspec.fork import reset_loop_after_fork
+from fs3.api.fsspec.parents import Action, with_parents
+from fs3.api.fsspec.transaction import FS3Transaction
 from fs3.api.io.blocking import run_on
-from fs3.api.url import SCHEME, cluster_addresses, split_url
-from fs3.base.errors import NotFound, error
+from fs3.api.url import SCHEME, cluster_addresses
+from fs3.base.errors import error
 from fs3.base.ids import TableId
 from fs3.base.status import Code
 from fs3.model.inode import Layout
 
 T = TypeVar("T")
+
+reset_loop_after_fork()
+
+_OPTIONS = {
+    "cluster", "path", "transport", "verify", "auto_mkdir", "chunk_size", "stripe", "block_size",
+    # Of fsspec itself.
+    "asynchronous", "loop", "batch_size", "skip_instance_cache", "use_listings_cache", "listings_expiry_time", "max_paths",
+    "default_block_size", "default_cache_type", "default_fill_cache",
+}  # fmt: skip
+"""Storage options that mean something."""
 
 
 class FS3Base(AsyncFileSystem):  # type: ignore[misc]
@@ -31,6 +45,7 @@ class FS3Base(AsyncFileSystem):  # type: ignore[misc]
     protocol = SCHEME
     root_marker = "/"
     blocksize = 4 * 2**20
+    transaction_type = FS3Transaction
     _pid: int
 
     def __init__(
@@ -47,20 +62,23 @@ class FS3Base(AsyncFileSystem):  # type: ignore[misc]
     ) -> None:
         """No I/O happens here.
 
-        `cluster`: managers as "host:port[,host:port]"; without it FS3_CLUSTER. `path`: instead of a cluster, a directory in which
-        one runs embedded in this process. `transport`: auto, tcp, local or grpc. `verify`: check every byte read against its
-        checksum. `auto_mkdir`: writing creates missing parents, as object stores seem to. `chunk_size` (bytes) and `stripe`: of
-        files created through this instance; None: as their directory says. `block_size`: bytes gathered by written files.
+        `cluster`: managers as "host:port[,host:port]"; without it FS3_CLUSTER, or the only one this process has opened. `path`:
+        instead of a cluster, a directory in which one runs embedded in this process. `transport`: auto, tcp, local or grpc.
+        `verify`: check every byte read against its checksum. `auto_mkdir`: writing creates missing parents, as object stores seem
+        to. `chunk_size` (bytes) and `stripe`: of files created through this instance; None: as their directory says.
+        `block_size`: bytes gathered by written files. TypeError for other options.
         """
+        check_options(options, _OPTIONS)
         super().__init__(**options)
         if transport not in TRANSPORTS:
             raise error(Code.INVALID, f"transport is {transport!r}, not one of {', '.join(TRANSPORTS)}")
         if cluster is not None and path is not None:
             raise error(Code.INVALID, f"both cluster {cluster!r} and path {os.fspath(path)!r} were given; use one of them")
-        self.embedded = None if path is None else os.path.abspath(os.fspath(path))
+        self.embedded = None if path is None else os.path.realpath(os.fspath(path))
         """Directory of the embedded cluster."""
-        self.addresses = [] if path is not None else cluster_addresses(cluster or f"{SCHEME}://")
+        self.addresses = [] if path is not None else cluster_addresses(cluster) if cluster else default_addresses()
         """Of the managers, "host:port"."""
+        remember_cluster(self.addresses)
         self.transport = transport
         self.verify = verify
         self.auto_mkdir = auto_mkdir
@@ -79,7 +97,7 @@ class FS3Base(AsyncFileSystem):  # type: ignore[misc]
             return [cls._strip_protocol(one) for one in path]
         text: str = stringify_path(path)
         if text.startswith(f"{SCHEME}://"):
-            text = split_url(text)[1]
+            text = interpret_url(text)[1]
         elif text.startswith(f"{SCHEME}::"):
             text = text[len(SCHEME) + 2 :]
         text = text.rstrip("/")
@@ -88,7 +106,7 @@ class FS3Base(AsyncFileSystem):  # type: ignore[misc]
     @staticmethod
     def _get_kwargs_from_urls(path: Any) -> dict[str, Any]:
         text = stringify_path(path)
-        addresses = split_url(text)[0] if isinstance(text, str) and text.startswith(f"{SCHEME}://") else []
+        addresses = interpret_url(text)[0] if isinstance(text, str) and text.startswith(f"{SCHEME}://") else []
         return {"cluster": ",".join(addresses)} if addresses else {}
 
     def unstrip_protocol(self, name: str) -> str:
@@ -144,18 +162,11 @@ class FS3Base(AsyncFileSystem):  # type: ignore[misc]
     async def _begin_draft(self, path: str, how: CreateOptions) -> Draft:
         return await Draft.begin(await self._client(), path, how)
 
-    async def _with_parent(self, target: str, action: Callable[[], Coroutine[Any, Any, T]], source: str = "") -> T:
+    async def _with_parent(self, target: str, action: Action[T], source: str = "") -> T:
         """What needs the directory of `target`; made when it is missing and `auto_mkdir` is on."""
-        try:
+        if not self.auto_mkdir:
             return await action()
-        except NotFound:
-            if not self.auto_mkdir:
-                raise
-            client = await self._client()
-            if source:
-                await client.lstat(source)  # or it is the source that is missing
-        await client.makedirs(parent_of(target), exist_ok=True)
-        return await action()
+        return await with_parents(await self._client(), target, action, source=source)
 
 
 def _client_factory(

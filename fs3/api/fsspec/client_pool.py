@@ -7,7 +7,6 @@ without touching them (closing one would take the descriptor out of the parent's
 from __future__ import annotations
 
 import asyncio
-import atexit
 import concurrent.futures
 import os
 import weakref
@@ -19,6 +18,7 @@ from fs3.api.client import Client
 from fs3.api.io.blocking import is_current_loop
 from fs3.base.errors import error
 from fs3.base.status import Code
+from fs3.runtime.exit import run_at_exit
 from fs3.runtime.tasks import TaskSet
 
 EXIT_PATIENCE_S = 5.0
@@ -119,4 +119,4 @@ def _at_exit() -> None:
         pool.close_all(EXIT_PATIENCE_S)
 
 
-atexit.register(_at_exit)
+run_at_exit(_at_exit)

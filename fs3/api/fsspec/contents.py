@@ -13,6 +13,7 @@ from fs3.api.file import File
 from fs3.api.fsspec.base import FS3Base
 from fs3.api.fsspec.draft import Draft
 from fs3.api.io.blocking import run_on
+from fs3.api.io.buffers import source_of
 from fs3.api.io.transfer import download, download_stream, local_length, upload
 from fs3.base.errors import FS3Error
 from fs3.model.inode import InodeType
@@ -30,8 +31,11 @@ class ContentMethods(FS3Base):
     async def _cat(
         self, path: Any, recursive: bool = False, on_error: str = "raise", batch_size: int | None = None, **_: Any
     ) -> Any:
-        """Whole files: the bytes of one, or {path: bytes} of many, all read at once. `recursive`: all files below directories."""
-        paths = await self._expand_path(path, recursive=recursive)
+        """Whole files: the bytes of one, or {path: bytes} of many, all read at once. `recursive`: all files below directories.
+
+        A single path that is not there may be a pattern; the paths of a list are names.
+        """
+        paths = await self._expand_path(path, recursive=recursive, assume_literal=not isinstance(path, str))
         found = dict(zip(paths, await self._cat_ranges(paths, None, None), strict=True))
         if recursive:
             found = {name: data for name, data in found.items() if not isinstance(data, IsADirectoryError)}
@@ -106,9 +110,11 @@ class ContentMethods(FS3Base):
         return [None] * len(requests)
 
     async def _pipe_file(self, path: str, value: Any, mode: str = "overwrite", **kwargs: Any) -> None:
-        draft = await self._begin_draft(self._strip_protocol(path), self._creation(_exclusive(mode), **_layout_of(kwargs)))
+        path = self._strip_protocol(path)
+        data = source_of(value, path)
+        draft = await self._begin_draft(path, self._creation(_exclusive(mode), **_layout_of(kwargs)))
         try:
-            await draft.write(value, 0)
+            await draft.write(data, 0)
         except BaseException:
             await draft.discard()
             raise
@@ -136,7 +142,7 @@ class ContentMethods(FS3Base):
         if self._intrans:
             self.transaction.files.append(_DeferredPublish(self, draft))
         else:
-            await draft.publish()
+            await draft.publish(make_parents=True)
 
     async def _get_file(self, rpath: str, lpath: Any, callback: Any = DEFAULT_CALLBACK, **_: Any) -> None:
         client = await self._client()

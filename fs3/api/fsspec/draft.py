@@ -8,11 +8,14 @@ from typing import Any
 
 from fs3.api.client import Client, is_missing, parent_of
 from fs3.api.file import File
+from fs3.api.fsspec.parents import with_parents
 from fs3.api.fsspec.walk import join
 from fs3.base.errors import FS3Error, NotFound, error
 from fs3.base.limits import symlinks_followed_max
 from fs3.base.status import Code
 from fs3.model.inode import Inode, InodeType, Layout
+
+_DIRECTORY_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -76,22 +79,26 @@ class Draft:
     async def _open(client: Client, path: str, how: CreateOptions) -> File:
         directory = parent_of(path)
         try:
+            if how.make_parents:
+                return await with_parents(client, path, lambda: client.open_unnamed(directory, how.layout), _DIRECTORY_ATTEMPTS)
             return await client.open_unnamed(directory, how.layout)
         except NotFound:
-            if not how.make_parents:
+            if not how.make_parents or directory == "/":
                 raise error(Code.NOT_FOUND, "no such directory", path) from None
-        await client.makedirs(directory, exist_ok=True)
-        return await client.open_unnamed(directory, how.layout)
+        # Somebody removes it as often as it is made. Publishing makes it in one transaction with the name; until then any
+        # directory above will do, whose layout is the one it would inherit.
+        return await Draft._open(client, directory, how)
 
     async def write(self, data: Any, offset: int) -> int:
         """Durable when it returns."""
         return await self.client.pwrite(self.file, data, offset)
 
-    async def publish(self) -> Inode:
+    async def publish(self, *, make_parents: bool = False) -> Inode:
         """Give it its name, or its content to the file that has the name, with the attributes that one has now. On failure it is
-        discarded."""
+        discarded. `make_parents`: also when its directory was removed meanwhile."""
         try:
-            return await self.client.close(self.file, self.path, exclusive=self._how.exclusive)
+            make_parents = make_parents and self._how.make_parents
+            return await self.client.close(self.file, self.path, exclusive=self._how.exclusive, make_parents=make_parents)
         except BaseException:
             await self.discard()
             raise

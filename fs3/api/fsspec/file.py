@@ -12,7 +12,7 @@ from fsspec.caching import caches
 from fsspec.spec import AbstractBufferedFile
 
 from fs3.api.client import Client, parent_of
-from fs3.api.file import File, source_of, target_of
+from fs3.api.file import File
 from fs3.api.fsspec import unclosed
 from fs3.api.fsspec.base import FS3Base
 from fs3.api.fsspec.draft import CreateOptions, Draft
@@ -20,7 +20,7 @@ from fs3.api.fsspec.info import info_of
 from fs3.api.fsspec.wrappers import is_exit_by_exception
 from fs3.api.io.append_gather import AppendGather
 from fs3.api.io.blocking import run_on
-from fs3.api.io.buffers import ReadBuffer
+from fs3.api.io.buffers import ReadBuffer, source_of, target_of
 from fs3.api.io.read_ahead import RangeSource, ReadAheadReader
 from fs3.api.io.write_behind import WriteBehindWriter
 from fs3.base.errors import error
@@ -35,8 +35,10 @@ MODES = ("rb", "wb", "xb", "ab", "r+b")
 class _FileRanges(RangeSource):
     """The bytes of a file opened for reading. It does not know its `FS3File`: a cycle would outlive its last user."""
 
-    def __init__(self, fs: FS3Base, file: File) -> None:
+    def __init__(self, fs: FS3Base, path: str, file: File | None) -> None:
+        """Without `file` the path is opened when the first bytes are wanted."""
         self._fs = fs
+        self._path = path
         self._file = file
 
     @property
@@ -47,6 +49,8 @@ class _FileRanges(RangeSource):
 
     async def fetch(self, offset: int, view: memoryview) -> int:
         """Read with the client of this process and loop."""
+        if self._file is None:
+            self._file = await self._fs._open_reading(self._path)
         return await (await self._fs._client()).pread_into(self._file, view, offset)
 
 
@@ -78,7 +82,8 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         how: CreateOptions | None = None,
         **kwargs: Any,
     ) -> None:
-        """`size` is accepted and not needed: opening tells the length. `how`: for files that are created."""
+        """`size`: as known from before; with `cache_type` "none" the file is then opened at the first read only. `how`: for files
+        that are created."""
         self.fs = fs
         self.path = path
         self.mode = mode
@@ -106,7 +111,7 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         wanted = 0 if block_size in (None, "default") else int(block_size or 0)
         self.blocksize = wanted or fs.blocksize
         if mode == "rb":
-            self._open_to_read()
+            self._open_to_read(size)
         elif mode in ("wb", "xb"):
             self._draft = run_on(fs.loop, fs._begin_draft(path, how or CreateOptions(exclusive=mode == "xb")))
             self._client, self._file = self._draft.client, self._draft.file
@@ -122,10 +127,15 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         if mode != "rb":
             unclosed.watch(self)
 
-    def _open_to_read(self) -> None:
-        self._file = run_on(self.fs.loop, self.fs._open_reading(self.path))
-        self.size = self._file.length
-        self._ranges = _FileRanges(self.fs, self._file)
+    def _open_to_read(self, size: int | None) -> None:
+        if size is not None and self._cache_type == "none":
+            # A cache that keeps blocks is about to be put before it, and may have all that is read, also of a file that is gone.
+            self.size = size
+            self._ranges = _FileRanges(self.fs, self.path, None)
+        else:
+            self._file = run_on(self.fs.loop, self.fs._open_reading(self.path))
+            self.size = self._file.length
+            self._ranges = _FileRanges(self.fs, self.path, self._file)
         if self._cache_type in (OWN_CACHE, "none"):
             self._reader = ReadAheadReader(self._ranges, self.size, ahead=self._cache_type == OWN_CACHE)
         elif self._cache_type in caches:
@@ -165,6 +175,9 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
     @property
     def details(self) -> dict[str, Any]:
         """The info of the file as it was when it was opened."""
+        if not hasattr(self, "_file"):
+            details: dict[str, Any] = self.fs.info(self.path)
+            return details
         return info_of(self.path, self._file.inode)
 
     # --- reading ---------------------------------------------------------------------------------------------------------
@@ -182,10 +195,10 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
             count = max(0, self._end() - self.loc)
         if not count:
             return b""
-        if self._reader is not None:
-            data = self._reader.read(self.loc, count)
-        elif self.cache is not None:
+        if self.cache is not None:  # fsspec's own, or one that `blockcache` has put there
             data = bytes(self.cache._fetch(self.loc, min(self.loc + count, self.size)))
+        elif self._reader is not None:
+            data = self._reader.read(self.loc, count)
         else:
             assert self._client is not None
             data = run_on(self.fs.loop, self._client.pread(self._file, count, self.loc))
@@ -196,12 +209,12 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         """Fill a writable buffer; received in place where nothing was fetched ahead. How many bytes."""
         self._check("readable")
         view = target_of(buffer, self.path)
-        if self._reader is not None:
-            count = self._reader.read_into(self.loc, view)
-        elif self.cache is not None:
+        if self.cache is not None:
             data = self.cache._fetch(self.loc, min(self.loc + len(view), self.size))
             count = len(data)
             view[:count] = data
+        elif self._reader is not None:
+            count = self._reader.read_into(self.loc, view)
         else:
             assert self._client is not None
             count = run_on(self.fs.loop, self._client.pread_into(self._file, view, self.loc))
@@ -323,7 +336,7 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
 
     async def _keep(self, client: Client) -> None:
         if self._draft is not None:
-            await self._draft.publish()
+            await self._draft.publish(make_parents=self.autocommit)
         elif self._gather is not None:
             await self._gather.finish()
         else:

@@ -6,6 +6,7 @@ are plain values (they pickle as their arguments) and work after fork(), in many
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from fsspec.asyn import sync_wrapper
@@ -14,19 +15,33 @@ from fsspec.core import get_compression
 
 from fs3.api.fsspec.async_file import FS3AsyncFile
 from fs3.api.fsspec.contents import ContentMethods
+from fs3.api.fsspec.copying import CopyMethods
+from fs3.api.fsspec.encodings import marked_encoding
 from fs3.api.fsspec.file import FS3File
+from fs3.api.fsspec.mapping import FS3Map
 from fs3.api.fsspec.namespace import NamespaceMethods
 from fs3.api.fsspec.wrappers import FS3CompressedFile, FS3TextFile
+from fs3.api.io.blocking import run_on
 from fs3.base.errors import error
 from fs3.base.status import Code
 
 __all__ = ["FS3AsyncFile", "FS3File", "FS3FileSystem"]
 
 
-class FS3FileSystem(NamespaceMethods, ContentMethods):
-    """The filesystem. Paths begin with "/"; URLs are fs3://host:port[,host:port]/path, or fs3:///path with FS3_CLUSTER set."""
+class FS3FileSystem(NamespaceMethods, ContentMethods, CopyMethods):
+    """The filesystem. Paths begin with "/"; URLs are fs3://host:port[,host:port]/path, or fs3:///path with FS3_CLUSTER set.
+
+    A path is a name, whatever its letters. Patterns are taken by `glob` and `expand_path`; by `cat`, `get`, `put` and `copy` when
+    nothing is called so; and by `rm` and `mv`, where only "*" and "?" make one.
+    """
 
     cachable = True
+
+    def get_mapper(
+        self, root: str = "", check: bool = False, create: bool = False, missing_exceptions: tuple[type, ...] | None = None
+    ) -> FS3Map:
+        """The files below a directory as a mapping of names to bytes."""
+        return FS3Map(root, self, check=check, create=create, missing_exceptions=missing_exceptions)
 
     def open(
         self,
@@ -42,7 +57,15 @@ class FS3FileSystem(NamespaceMethods, ContentMethods):
         if "b" not in mode:
             text = {key: kwargs.pop(key) for key in ("encoding", "errors", "newline") if key in kwargs}
             plain = mode.replace("t", "") + "b"
-            return FS3TextFile(self.open(path, plain, block_size, cache_options, compression, **kwargs), **text)
+            mark = b""
+            if "r" not in mode and (marked := marked_encoding(text.get("encoding"))) is not None:
+                mark, text["encoding"] = marked
+                if "a" in mode and self.exists(path) and self.size(path):
+                    mark = b""
+            file = self.open(path, plain, block_size, cache_options, compression, **kwargs)
+            if mark:
+                file.write(mark)
+            return FS3TextFile(file, **text)
         if compression is None:
             return super().open(path, mode, block_size=block_size, cache_options=cache_options, **kwargs)
         how = compr[get_compression(self._strip_protocol(path), compression)] if compression else None
@@ -74,6 +97,14 @@ class FS3FileSystem(NamespaceMethods, ContentMethods):
         how = self._creation(mode.startswith("x"), kwargs.pop("chunk_size", None), kwargs.pop("stripe", None))
         return await FS3AsyncFile.open(self, path, _canonical(mode), how, kwargs.pop("block_size", None))
 
+    def walk(
+        self, path: str, maxdepth: int | None = None, topdown: bool = True, on_error: Any = "omit", **kwargs: Any
+    ) -> Iterator[tuple[str, Any, Any]]:
+        """As `os.walk`: (directory, names of directories, names of files). Symlinks are not followed, whatever fsspec does."""
+        steps = self._walk(path, maxdepth, topdown, on_error, **kwargs)
+        while (step := run_on(self.loop, _next_step(steps))) is not None:
+            yield step
+
     # fsspec makes blocking twins of the coroutines it knows; these are the others.
     rmdir = sync_wrapper(NamespaceMethods._rmdir)
     mv = sync_wrapper(NamespaceMethods._mv)
@@ -88,6 +119,10 @@ class FS3FileSystem(NamespaceMethods, ContentMethods):
     chown = sync_wrapper(NamespaceMethods._chown)
     symlink = sync_wrapper(NamespaceMethods._symlink)
     link = sync_wrapper(NamespaceMethods._link)
+
+
+async def _next_step(steps: AsyncIterator[tuple[str, Any, Any]]) -> tuple[str, Any, Any] | None:
+    return await anext(steps, None)
 
 
 def _canonical(mode: str) -> str:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
+from glob import has_magic
 from typing import Any
 
 from fs3.api.client import Client, is_missing
 from fs3.api.fsspec.base import FS3Base
 from fs3.api.fsspec.info import Info, moment
-from fs3.api.fsspec.walk import find_infos, info_at, join, list_infos
-from fs3.base.errors import FS3Error
+from fs3.api.fsspec.walk import find_infos, info_at, is_too_deep, join, list_infos
+from fs3.base.errors import FS3Error, NotFound
+from fs3.base.status import Code
 
 
 class ListingMethods(FS3Base):
@@ -45,7 +47,7 @@ class ListingMethods(FS3Base):
             else:
                 found = [info for info in found if info["type"] != "directory"]
         except FS3Error as failure:
-            if not is_missing(failure):
+            if not is_missing(failure) or is_too_deep(failure):
                 raise
             found = await self._only(client, path)
         by_name = {info["name"]: info for info in sorted(found, key=lambda info: str(info["name"]))}
@@ -61,6 +63,44 @@ class ListingMethods(FS3Base):
                 raise
             return []
 
+    async def _expand_path(
+        self,
+        path: str | Sequence[str],
+        recursive: bool = False,
+        maxdepth: int | None = None,
+        assume_literal: bool = False,
+        **_: Any,
+    ) -> list[str]:
+        """What paths and patterns stand for, in order; with `recursive` also everything below.
+
+        A path that is there stands for itself, whatever its letters. FileNotFoundError when nothing is found.
+        """
+        if maxdepth is not None and maxdepth < 1:
+            raise ValueError("maxdepth must be at least 1")
+        found: set[str] = set()
+        for one in [path] if isinstance(path, str) else path:
+            name = self._strip_protocol(one)
+            if assume_literal or not await self._is_pattern(name):
+                found.update(await self._expand_name(name, maxdepth) if recursive else [name])
+                continue
+            matches = await self._glob(name, maxdepth=maxdepth)
+            found.update(matches)
+            if recursive and maxdepth != 1:
+                for match in matches:
+                    found.update(await self._expand_name(match, None if maxdepth is None else maxdepth - 1))
+        if not found:
+            raise NotFound(Code.NOT_FOUND, "nothing matches", path if isinstance(path, str) else ", ".join(path))
+        return sorted(found)
+
+    async def _expand_name(self, name: str, maxdepth: int | None) -> list[str]:
+        """A path that is there and everything below it; nothing for another."""
+        below: list[str] = await self._find(name, maxdepth=maxdepth, withdirs=True)
+        return below if name in below or not await self._lexists(name) else [name, *below]
+
+    async def _is_pattern(self, name: str) -> bool:
+        """It has the letters of one, and nothing is called so."""
+        return has_magic(name) and not await self._lexists(name)
+
     async def _walk(
         self, path: str, maxdepth: int | None = None, topdown: bool = True, on_error: Any = "omit", **kwargs: Any
     ) -> AsyncIterator[tuple[str, Any, Any]]:
@@ -72,7 +112,7 @@ class ListingMethods(FS3Base):
         try:
             listing = await self._ls(path, detail=True)
         except OSError as failure:
-            if on_error == "raise":
+            if on_error == "raise" or (is_too_deep(failure) and not callable(on_error)):
                 raise
             if callable(on_error):
                 on_error(failure)
@@ -117,6 +157,10 @@ class ListingMethods(FS3Base):
             raise
 
     async def _exists(self, path: str, **_: Any) -> bool:
+        return await (await self._client()).exists(self._strip_protocol(path))
+
+    async def _lexists(self, path: str, **_: Any) -> bool:
+        """The name is taken, if only by a symlink that leads nowhere."""
         return await self._is(path, "file", "directory", "other")
 
     async def _isfile(self, path: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from glob import has_magic
 from typing import Any
 
 from fs3.api.client import REPLACE, TIME_NOW, is_missing
@@ -12,6 +11,8 @@ from fs3.api.fsspec.walk import join
 from fs3.base.errors import FS3Error, NotFound, error
 from fs3.base.status import Code
 from fs3.model.namespace import RemoveKind
+
+_WILDCARDS = frozenset("*?")
 
 
 class NamespaceMethods(ListingMethods):
@@ -41,14 +42,19 @@ class NamespaceMethods(ListingMethods):
     ) -> None:
         """Remove files, or with `recursive` whatever is there with all below it: gone at once, whatever its size.
 
+        A single path that is not there and has "*" or "?" in it is a pattern, as in a shell. Brackets never make one here, and
+        the paths of a list are names: what was removed a moment ago must not become a pattern for something else.
         FileNotFoundError when a path, or everything a pattern stands for, is not there; IsADirectoryError for a directory
         without `recursive`.
         """
+        names = await self._expand_names(path)
+        if not names:
+            return
         if maxdepth is not None:
-            for one in reversed(await self._expand_path(path, recursive=recursive, maxdepth=maxdepth)):
+            expanded = await self._expand_path(names, recursive=recursive, maxdepth=maxdepth, assume_literal=True)
+            for one in reversed(expanded):
                 await self._remove_one(one)
             return
-        names = await self._expand_names([path] if isinstance(path, str) else list(path))
         if recursive:
             names = _topmost(names)
             if names[0] == "/":
@@ -70,14 +76,17 @@ class NamespaceMethods(ListingMethods):
                 if failure.code is not Code.NOT_EMPTY:  # what is below maxdepth stays, and so does this
                     raise
 
-    async def _expand_names(self, paths: Sequence[str]) -> list[str]:
-        """The paths, patterns replaced by what they match, in order of name. NotFound when that is nothing."""
-        found: set[str] = set()
-        for path in paths:
+    async def _expand_names(self, path: str | Sequence[str]) -> list[str]:
+        """The paths to remove or to move, in order of name. NotFound when a pattern matches nothing."""
+        if not isinstance(path, str):
+            found = {self._strip_protocol(one) for one in path}
+        else:
             name = self._strip_protocol(path)
-            found.update(await self._glob(name) if has_magic(name) else [name])
-        if not found:
-            raise NotFound(Code.NOT_FOUND, "nothing matches", ", ".join(paths))
+            found = {name}
+            if set(name) & _WILDCARDS and await self._is_pattern(name):
+                found = set(await self._glob(name))
+                if not found:
+                    raise NotFound(Code.NOT_FOUND, "nothing matches", path)
         return sorted(found, key=lambda name: name.split("/"))
 
     async def _mv_file(self, path1: str, path2: str, **_: Any) -> None:
@@ -94,9 +103,13 @@ class NamespaceMethods(ListingMethods):
         maxdepth: int | None = None,
         **_: Any,
     ) -> None:
-        """Move files and directories, each by one rename; into `path2` when that is a directory or ends with a slash."""
-        if isinstance(path1, str) and isinstance(path2, str) and not has_magic(path1):
-            source, target = self._strip_protocol(path1), self._strip_protocol(path2)
+        """Move files and directories, each by one rename; into `path2` when that is a directory or ends with a slash.
+
+        `path1` is a pattern when `rm` would take it for one.
+        """
+        sources = await self._expand_names(path1)
+        if isinstance(path1, str) and isinstance(path2, str) and sources == [self._strip_protocol(path1)]:
+            source, target = sources[0], self._strip_protocol(path2)
             if source == target:
                 return
             if path2.endswith("/") or await self._isdir(target):
@@ -110,7 +123,6 @@ class NamespaceMethods(ListingMethods):
         elif isinstance(path2, str):
             directory = self._strip_protocol(path2)
             await self._makedirs(directory, exist_ok=True)
-            sources = await self._expand_names([path1] if isinstance(path1, str) else path1)
             pairs = [(name, join(directory, name.rpartition("/")[2])) for name in sources]
         else:
             raise ValueError("several targets need as many sources")
@@ -131,10 +143,6 @@ class NamespaceMethods(ListingMethods):
                 return
         how = self._creation(**kwargs)
         await client.close(await self._with_parent(path, lambda: client.open(path, "w", how.layout)))
-
-    async def _lexists(self, path: str, **_: Any) -> bool:
-        """The name is taken, if only by a symlink that leads nowhere."""
-        return await self._exists(path)
 
     async def _chmod(self, path: str, mode: int) -> None:
         """Set the permission bits."""

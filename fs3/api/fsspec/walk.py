@@ -9,6 +9,7 @@ from fs3.api.fsspec.info import Info, info_of
 from fs3.api.io.budget import gather_bounded
 from fs3.base.errors import FS3Error
 from fs3.base.limits import batch_items_max, name_bytes_max
+from fs3.base.status import Code
 from fs3.model.inode import Inode, InodeType
 from fs3.model.namespace import Entry
 
@@ -40,7 +41,8 @@ async def find_infos(client: Client, root: str, maxdepth: int | None = None, pre
     """Everything below a directory, breadth first; nothing when it does not exist. NotADirectory when it is none.
 
     `maxdepth` 1: its own entries only. `prefix`: only paths that begin with it, counted from the root; other branches are not
-    visited. Symlinks are listed and not entered, so there are no cycles. What vanishes during the walk is left out.
+    visited. Symlinks are listed and not entered, so there are no cycles. What vanishes during the walk is left out. An FS3Error
+    with NAME_TOO_LONG for what lies deeper than a path can say.
     """
     found: list[tuple[str, Inode]] = []
     level = [""]  # relative to the root
@@ -72,10 +74,18 @@ async def _list(client: Client, root: str, branch: str, prefix: str) -> list[Ent
                 continue
             entries.append(entry)
     except FS3Error as failure:
-        if not is_missing(failure) or (not branch and isinstance(failure, NotADirectoryError)):
+        if not is_missing(failure) or is_too_deep(failure) or (not branch and isinstance(failure, NotADirectoryError)):
             raise
         return []
     return entries
+
+
+def is_too_deep(failure: OSError) -> bool:
+    """The path of a directory that was just listed is longer than any call takes: what is in it must not be left out in silence.
+
+    Renames make such trees: each half is short enough.
+    """
+    return isinstance(failure, FS3Error) and failure.code is Code.NAME_TOO_LONG
 
 
 def _leads_to(directory: str, prefix: str) -> bool:

@@ -1,4 +1,4 @@
-"""Memory that bytes arrive in.
+"""Memory that bytes arrive in, and the memory of what callers hand in.
 
 Fresh memory is dear: the system zeroes and maps every page of it at first touch, which takes longer than receiving into it. So
 blocks are used again, and bytes that are handed out are received into the very object.
@@ -7,7 +7,11 @@ blocks are used again, and bytes that are handed out are received into the very 
 from __future__ import annotations
 
 import io
+from typing import Any
 
+from fs3.api.byte_view import byte_view
+from fs3.base.errors import InvalidType, error
+from fs3.base.status import Code
 from fs3.base.units import KIB, MIB
 
 spare_buffer_bytes_max = 64 * MIB
@@ -75,3 +79,30 @@ class BufferPool:
 
 buffer_pool = BufferPool(spare_buffer_bytes_max)
 """The one of this process."""
+
+
+def source_of(data: Any, path: str | None, argument: str = "data") -> memoryview:
+    """The bytes to write, as a flat view. Errors as `flat_view`."""
+    return flat_view(data, path, argument)
+
+
+def target_of(buffer: Any, path: str | None, argument: str = "buffer") -> memoryview:
+    """The memory to read into, as a flat view. Errors as `flat_view`, and InvalidType when it cannot be written to."""
+    view = flat_view(buffer, path, argument)
+    if view.readonly:
+        raise InvalidType(f"{argument} is read-only ({type(buffer).__name__})", path)
+    return view
+
+
+def flat_view(thing: Any, path: str | None, argument: str) -> memoryview:
+    """The memory of an object as one row of bytes, without a copy; `argument` and `path` are for errors.
+
+    What has bytes is what `byte_view` takes. InvalidType for other objects, text among them, and for
+    arrays of Python objects, whose memory is addresses; InvalidArgument when the bytes do not follow each other in C order.
+    """
+    try:
+        return byte_view(thing)
+    except TypeError as wrong:
+        raise InvalidType(f"{argument} {wrong}", path) from wrong
+    except ValueError as wrong:
+        raise error(Code.INVALID, f"{argument} {wrong}", path) from wrong

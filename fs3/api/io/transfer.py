@@ -15,11 +15,15 @@ from fs3.api.io.buffers import buffer_pool
 from fs3.base.errors import error
 from fs3.base.limits import client_write_call_bytes
 from fs3.base.status import Code
+from fs3.base.units import MIB
 
 transfer_parts_max = 4
 """Parts of `client_write_call_bytes` that one upload or download of a local file holds in memory."""
 
 PART_BYTES = client_write_call_bytes
+
+_PIPE_BYTES = 1 * MIB
+"""Asked of a pipe at once."""
 
 
 class FileBytes(Protocol):
@@ -45,9 +49,15 @@ def local_length(path: str) -> int | None:
 
 
 async def upload(client: FileBytes, local: str, file: File, progress: BytesProgress) -> None:
-    """The bytes of a local file into an open file. An OSError of the local side passes through."""
-    with FileIO(local, "rb") as source:
+    """The bytes of a local file into an open file. An OSError of the local side passes through.
+
+    A pipe is read until its writers close it; InvalidArgument for one that no process has open to write.
+    """
+    with open_device(local, os.O_RDONLY) as source:
         about = os.fstat(source.fileno())
+        if stat.S_ISFIFO(about.st_mode):
+            await _upload_pipe(client, source, file, progress, local)
+            return
         if not stat.S_ISREG(about.st_mode):
             await _upload_stream(client, source, file, progress)
             return
@@ -66,8 +76,53 @@ async def upload(client: FileBytes, local: str, file: File, progress: BytesProgr
         await gather_bounded((part(offset) for offset in range(0, length, PART_BYTES)), transfer_parts_max)
 
 
+def open_device(path: str, flags: int) -> FileIO:
+    """A file, pipe or device of this machine. Never waits for the other end of a pipe: ENXIO when no process reads it."""
+    fd = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISFIFO(os.fstat(fd).st_mode):
+        os.set_blocking(fd, True)
+    return FileIO(fd, "rb" if flags == os.O_RDONLY else "wb")
+
+
+async def _upload_pipe(client: FileBytes, source: FileIO, file: File, progress: BytesProgress, local: str) -> None:
+    """In order, until its writers have gone. Waits on the loop, so that a silent writer holds no thread."""
+    offset = 0
+    while (data := source.read(_PIPE_BYTES)) != b"":
+        if data is None:  # there are writers, and they have not written
+            await _wait_until_ready(source.fileno(), writing=False)
+            continue
+        await client.pwrite(file, data, offset)
+        offset += len(data)
+        progress(len(data))
+    if not offset:
+        raise error(Code.INVALID, "is a pipe that nobody writes to", local)
+
+
+async def _download_pipe(client: FileBytes, file: File, target: FileIO, progress: BytesProgress) -> None:
+    for offset in range(0, file.length, PART_BYTES):
+        view = memoryview(await client.pread(file, PART_BYTES, offset))
+        while view:
+            taken = target.write(view)
+            if taken is None:
+                await _wait_until_ready(target.fileno(), writing=True)
+                continue
+            view = view[taken:]
+            progress(taken)
+
+
+async def _wait_until_ready(fd: int, *, writing: bool) -> None:
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    add, remove = (loop.add_writer, loop.remove_writer) if writing else (loop.add_reader, loop.remove_reader)
+    add(fd, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        remove(fd)
+
+
 async def _upload_stream(client: FileBytes, source: FileIO, file: File, progress: BytesProgress) -> None:
-    """A pipe or device: in order, until it ends."""
+    """A device: in order, until it ends."""
     offset = 0
     while data := await asyncio.to_thread(source.read, PART_BYTES):
         await client.pwrite(file, data, offset)
@@ -80,7 +135,8 @@ async def download(client: FileBytes, file: File, local: str, progress: BytesPro
     target = _AtomicLocalFile(local)
     if target.device is not None:
         with target.device:
-            await download_stream(client, file, target.device, progress)
+            into_pipe = stat.S_ISFIFO(os.fstat(target.device.fileno()).st_mode)
+            await (_download_pipe if into_pipe else download_stream)(client, file, target.device, progress)
         return
     with target:
         length = file.length
@@ -112,7 +168,7 @@ class _AtomicLocalFile:
             os.makedirs(directory, exist_ok=True)
         else:
             if not stat.S_ISREG(before.st_mode):
-                self.device = FileIO(self._path, "wb")  # IsADirectoryError for a directory
+                self.device = open_device(self._path, os.O_WRONLY)  # IsADirectoryError for a directory
                 return
             self._mode = stat.S_IMODE(before.st_mode)
         self._temporary = os.path.join(directory, f".{name[:48]}.{os.urandom(6).hex()}.part")

@@ -9,9 +9,8 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
-from fs3.api.file import source_of
 from fs3.api.io.blocking import start_on
-from fs3.api.io.buffers import buffer_pool
+from fs3.api.io.buffers import buffer_pool, source_of
 from fs3.base.limits import client_write_call_bytes
 from fs3.base.units import MIB
 

@@ -37,7 +37,7 @@ reconnect_backoff_max_ns = 1 * SECOND
 manager_probe_stagger_ns = 50 * MILLISECOND
 """Between the first tries of the addresses; then all are being asked at the same time."""
 
-_FINAL = (Code.WRONG_CLUSTER, Code.PROTOCOL, Code.INVALID)
+_FINAL = (Code.WRONG_CLUSTER, Code.PROTOCOL, Code.INVALID, Code.UNSUPPORTED)
 """Asking the same address again would give the same answer."""
 
 Address = tuple[str, ...]
@@ -269,5 +269,7 @@ def _likely_cause(failure: FS3Error) -> str:
             return f"probably not the port of an fs3 management service, or of another fs3 version ({text})"
         case Code.WRONG_CLUSTER:
             return f"another cluster ({text})"
+        case Code.UNSUPPORTED:
+            return f"the port of a metadata or storage service, where that of a management service (mgmtd) is needed ({text})"
         case _:
             return text

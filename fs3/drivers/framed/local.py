@@ -19,9 +19,9 @@ from fs3.drivers.framed.server import ServerContext
 from fs3.drivers.framed.transport import Address, FramedTransport
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Bindings, Listener
-from fs3.wire.endpoints import parse_socket_path
+from fs3.wire.endpoints import parse_socket_path, strip_scheme
 
-__all__ = ["LocalTransport"]
+__all__ = ["EmbeddedTransport", "LocalTransport"]
 
 local_send_buffer_bytes = 1 * MIB
 """Of a Unix socket; the system may grant less."""
@@ -73,6 +73,29 @@ class LocalTransport(FramedTransport):
     def _peer(self, sock: socket.socket) -> str:
         pid, uid, _ = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII")))
         return f"local:pid={pid},uid={uid}"
+
+
+class EmbeddedTransport(LocalTransport):
+    """The same between the threads of one process: "embedded:///absolute/path.sock".
+
+    A scheme of its own, because such an endpoint needs no comparing of hosts, and no other process is to use it.
+    """
+
+    scheme = "embedded"
+
+    def _check(self, endpoint: str) -> None:
+        parse_socket_path(_as_local(endpoint))
+
+    async def _resolve(self, endpoint: str) -> Sequence[Address]:
+        return await super()._resolve(_as_local(endpoint))
+
+    async def serve(self, endpoint: str, bindings: Bindings) -> Listener:
+        """See `LocalTransport.serve`."""
+        return await super().serve(_as_local(endpoint), bindings)
+
+
+def _as_local(endpoint: str) -> str:
+    return f"{LocalTransport.scheme}://{strip_scheme(endpoint, EmbeddedTransport.scheme)}"
 
 
 class LocalListener(FramedListener):

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from fs3.api.file import File, check_length, check_range, source_of, target_of
+from fs3.api.file import File, check_length, check_range
+from fs3.api.io.buffers import source_of, target_of
 from fs3.base.errors import FS3Error, InvalidArgument
 from fs3.base.ids import ChainId, InodeId, SessionId, TableId
 from fs3.base.limits import file_bytes_max

@@ -12,6 +12,7 @@ from fs3.core.meta.entries import add_entry, with_entry_change, with_nlink
 from fs3.core.meta.errors import MetaError
 from fs3.core.meta.idempotency import idempotent
 from fs3.core.meta.length import with_truncated_length, with_written_length
+from fs3.core.meta.ops.mkdir import make_directories
 from fs3.core.meta.ops.sync import answer_without_session
 from fs3.core.meta.resolve import resolve_entry
 from fs3.core.txn import Txn
@@ -27,10 +28,13 @@ async def close_file(txn: Txn, ctx: OpContext, request: Close) -> Inode:
 
     Unnamed files: `publish` gives the file its name, replacing the content of a file that is there (or failing with EXISTS when
     `exclusive`): its mode, owner and time of birth, as they are now, become those of the new one. None, an empty path, or
-    `discard` queue it for reclaiming. A publish that is refused leaves the session open. `discard` of a file that has a name
-    publishes nothing; it is a truncation to the recorded length, which takes back what was written behind it, unless another
-    client has the file open for writing, or may come back to it: then it cuts nothing. Raises NO_SESSION when the session is not
-    one of this client's on this inode. Session 0, of a read open, changes nothing."""
+    `discard` queue it for reclaiming. With `parents_mode` missing directories above the name are made in the same transaction, so
+    no other client removes them in between. A publish that is refused leaves the session open.
+
+    `discard` of a file that has a name publishes nothing; it is a truncation to the recorded length, which takes back what was
+    written behind it, unless another client has the file open for writing, or may come back to it: then it cuts nothing. Raises
+    NO_SESSION when the session is not one of this client's on this inode. Session 0, of a read open, changes nothing.
+    """
     inode, length, publish, discard = request.inode, request.length, request.publish, request.discard
     names = publish is not None and publish.path != ""
     if not request.session:
@@ -43,6 +47,8 @@ async def close_file(txn: Txn, ctx: OpContext, request: Close) -> Inode:
         return await _take_back(txn, ctx, found, before)
     after = with_written_length(ctx, before, length, request.modified, request.truncations)
     if publish is not None and names and not discard:
+        if request.parents_mode is not None:
+            await _make_parents(txn, ctx, publish, request.parents_mode)
         after = await _publish(txn, ctx, after, publish, request.exclusive)
     elif after is not before:
         rows.put_inode(txn, after)
@@ -57,6 +63,16 @@ async def _take_back(txn: Txn, ctx: OpContext, session: FileSession, before: Ino
         trims.put_truncated(txn, after)
     await sessions.end(txn, ctx, session, after)
     return after
+
+
+async def _make_parents(txn: Txn, ctx: OpContext, path: PathRef, mode: int) -> None:
+    try:
+        await resolve_entry(txn, ctx, path, Code.IS_A_DIRECTORY)
+    except MetaError as error:
+        above = path.path.rstrip("/").rpartition("/")[0]
+        if error.code is not Code.NOT_FOUND or not above:
+            raise
+        await make_directories(txn, ctx, PathRef(path.parent, above), mode)
 
 
 def _with_attributes_of(ctx: OpContext, named: Inode, replaced: Inode) -> Inode:

@@ -24,17 +24,22 @@ async def mkdir(txn: Txn, ctx: OpContext, request: Mkdir) -> Inode:
     """
     path, mode, layout = request.path, request.mode, request.layout
     if request.parents:
-        try:
-            return await _with_parents(txn, ctx, path, mode, layout)
-        except MetaError as error:
-            # The steps know their own component only.
-            raise MetaError(error.code, error.message, path.path) from None
+        return await make_directories(txn, ctx, path, mode, layout)
     place = await resolve_entry(txn, ctx, path, Code.EXISTS)
     if place.dirent is not None:
         raise MetaError(Code.EXISTS, "the name is taken", path.path)
     require_change(ctx.user, place.directory, path.path)
     chosen = directory_layout(ctx, place.directory.layout, layout, path.path)
     return await make_directory(txn, ctx, place, mode, chosen)
+
+
+async def make_directories(txn: Txn, ctx: OpContext, path: PathRef, mode: int, layout: Layout | None = None) -> Inode:
+    """A directory and the missing ones above it; content with what is there already. `layout` is of the last one."""
+    try:
+        return await _with_parents(txn, ctx, path, mode, layout)
+    except MetaError as error:
+        # The steps know their own component only.
+        raise MetaError(error.code, error.message, path.path) from None
 
 
 async def _with_parents(txn: Txn, ctx: OpContext, path: PathRef, mode: int, layout: Layout | None) -> Inode:

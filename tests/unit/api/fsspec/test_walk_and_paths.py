@@ -57,7 +57,7 @@ def test_limits_are_those_of_a_slice(start: int | None, end: int | None, size: i
         ("/a//b/", "/a//b"),
         ("", "/"),
         ("/", "/"),
-        (["fs3://h/a", "b"], ["/a", "/b"]),
+        (["fs3://h:1/a", "b"], ["/a", "/b"]),
     ],
 )
 def test_stripping(given: str | list[str], expected: str | list[str]) -> None:

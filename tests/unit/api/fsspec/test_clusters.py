@@ -1,0 +1,88 @@
+"""What URLs mean that a library has taken apart and put together again, and which storage options are known."""
+
+from __future__ import annotations
+
+import pytest
+
+from fs3.api.fsspec import clusters
+from fs3.api.fsspec.filesystem import FS3FileSystem
+from fs3.api.url import split_url
+from fs3.base.errors import InvalidArgument
+
+
+@pytest.fixture(autouse=True)
+def nothing_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clusters, "_opened", {})
+    monkeypatch.delenv("FS3_CLUSTER", raising=False)
+
+
+def test_without_a_known_cluster_the_first_part_is_a_host() -> None:
+    assert clusters.interpret_url("fs3://a/b") == (["a:8000"], "/b")
+    assert FS3FileSystem._get_kwargs_from_urls("fs3://a/b") == {"cluster": "a:8000"}
+    with pytest.raises(InvalidArgument, match="FS3_CLUSTER"):
+        clusters.default_addresses()
+
+
+@pytest.mark.parametrize("opened", [["h:1"], ["h:1", "i:2"], []])
+def test_with_an_opened_cluster_it_is_a_directory(opened: list[str]) -> None:
+    clusters.remember_cluster(opened)
+    assert FS3FileSystem._strip_protocol("fs3://a/b") == "/a/b"
+    assert FS3FileSystem._strip_protocol("fs3://a") == "/a"
+    assert FS3FileSystem._get_kwargs_from_urls("fs3://a/b") == {}
+    assert clusters.interpret_url("fs3://a:8000/b") == (["a:8000"], "/b")
+    assert clusters.interpret_url("fs3://10.0.0.1/b") == (["10.0.0.1:8000"], "/b")
+    if opened:
+        assert clusters.default_addresses() == opened
+
+
+def test_with_fs3_cluster_set_it_is_a_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FS3_CLUSTER", "storage.example:8000,h:9")
+    assert clusters.interpret_url("fs3://a/b") == ([], "/a/b")
+    assert clusters.interpret_url("fs3://storage.example/b") == (["storage.example:8000"], "/b")
+    assert clusters.default_addresses() == ["storage.example:8000", "h:9"]
+
+
+def test_of_several_opened_clusters_none_is_the_default() -> None:
+    clusters.remember_cluster(["h:1"])
+    clusters.remember_cluster(["i:2"])
+    with pytest.raises(InvalidArgument, match="FS3_CLUSTER"):
+        clusters.default_addresses()
+
+
+def test_mistyped_options_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"'clutser'.*did you mean 'cluster'"):
+        FS3FileSystem(clutser="h:1", skip_instance_cache=True)
+    with pytest.raises(TypeError, match=r"'nonsense'.*known are"):
+        FS3FileSystem(cluster="h:1", nonsense=1, skip_instance_cache=True)
+    FS3FileSystem(cluster="h:1", hf={"token": "x"}, skip_instance_cache=True)  # some libraries hand all options to all
+
+
+@pytest.mark.parametrize(
+    ("url", "addresses"),
+    [
+        ("fs3://[::1]:8123/x", ["[::1]:8123"]),
+        ("fs3://[::1]/x", ["[::1]:8000"]),
+        ("fs3://[fe80::1%eth0]:1/x", ["[fe80::1%eth0]:1"]),
+        ("fs3://a, b:2/x", ["a:8000", "b:2"]),
+    ],
+)
+def test_addresses(url: str, addresses: list[str]) -> None:
+    assert split_url(url) == (addresses, "/x")
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("fs3://::1/x", r"in brackets, \[::1\]:8000"),
+        ("fs3://fe80::2:80:9000/x", "in brackets"),
+        ("fs3://[::1/x", "is not host:port"),
+        ("fs3://[name]:1/x", "no IPv6 address"),
+        ("fs3://a:70000/x", "1 to 65535"),
+        ("fs3://a:/x", "is not host:port"),
+        ("fs3://user@a:1/x", "is not host:port"),
+        ("fs3://,/x", "is not host:port"),
+    ],
+)
+def test_addresses_that_are_none(url: str, said: str) -> None:
+    with pytest.raises(InvalidArgument, match=said):
+        split_url(url)
