@@ -135,7 +135,7 @@ async def _start_meta(options: ServeOptions, stack: AsyncExitStack) -> dict[str,
     await service.start()
     endpoints = await _Listeners(options, stack, clock).open(service.bindings())
     stack.push_async_callback(service.stop)
-    starts = IncarnationFile(options.data_dir / "incarnation")
+    starts = IncarnationFile(options.data_dir / "incarnation", [options.kv_path()])
     member = Member(mgmtd, clock, starts, name=options.name, role=Role.META)
     await member.register(mgmtd.cluster, list(endpoints.values()), host_identity(), os.getpid())
     member.start()

@@ -11,6 +11,7 @@ from fs3.model.chain import LocalState, PublicState, Slot
 from fs3.model.cluster import ClusterInfo, ClusterStatus, GetConfig, GetRouting, NodeStatus, RoleConfig, TargetStatus
 from fs3.model.routing import Role, Routing
 from fs3.model.target_report import UpkeepProgress
+from fs3.wire.directories import disks_from_pb, disks_to_pb
 from fs3.wire.malformed import malformed
 from fs3.wire.mgmtd import (
     EncodedRouting,
@@ -44,6 +45,7 @@ def cluster_info_to_pb(info: ClusterInfo) -> pb.GetClusterReply:
         is_primary=info.is_primary,
         managers=[manager_to_pb(manager) for manager in info.managers],
         epoch=info.epoch,
+        disks=disks_to_pb(info.disks),
     )
 
 
@@ -57,6 +59,7 @@ def cluster_info_from_pb(message: pb.GetClusterReply) -> ClusterInfo:
         primary=tuple(message.primary),
         managers=managers_from_pb(message.managers),
         epoch=message.epoch,
+        disks=disks_from_pb(message.disks),
     )
 
 
@@ -111,23 +114,27 @@ def status_to_pb(status: ClusterStatus, routing: EncodedRouting) -> pb.GetStatus
         managers=[manager_to_pb(manager) for manager in status.managers],
         epoch=status.epoch,
         primary_for_ms=status.primary_for_ns // MILLISECOND,
+        node_disks=[pb.NodeDisks(disks=disks_to_pb(node.disks)) for node in status.nodes],
     )
 
 
 def status_from_pb(message: pb.GetStatusReply) -> ClusterStatus:
     """The answer to GetStatus."""
     update = routing_from_pb(message.routing, "GetStatusReply.routing")
-    if not len(update.delta.nodes) == len(message.lease_left_ms) == len(message.silent_ms):
+    if not len(update.delta.nodes) == len(message.lease_left_ms) == len(message.silent_ms) == len(message.node_disks):
         raise malformed(
             "GetStatusReply.lease_left_ms",
-            f"{len(message.lease_left_ms)} leases and {len(message.silent_ms)} ages of {len(update.delta.nodes)} nodes",
+            f"{len(message.lease_left_ms)} leases, {len(message.silent_ms)} ages and {len(message.node_disks)} lists of disks "
+            f"of {len(update.delta.nodes)} nodes",
         )
     return ClusterStatus(
         software=message.software,
         routing=Routing(message.cluster_id).apply(update.delta, message.cluster_id),
         nodes=tuple(
-            NodeStatus(node, left * MILLISECOND, None if age < 0 else age * MILLISECOND)
-            for node, left, age in zip(update.delta.nodes, message.lease_left_ms, message.silent_ms, strict=True)
+            NodeStatus(node, left * MILLISECOND, None if age < 0 else age * MILLISECOND, disks_from_pb(each.disks))
+            for node, left, age, each in zip(
+                update.delta.nodes, message.lease_left_ms, message.silent_ms, message.node_disks, strict=True
+            )
         ),
         targets=tuple(
             _target_status_from_pb(target, f"GetStatusReply.targets[{index}]") for index, target in enumerate(message.targets)

@@ -31,7 +31,8 @@ from fs3.services.storage.reads import ReadHandler
 from fs3.services.storage.resync.scheduler import ResyncScheduler
 from fs3.services.storage.resync.sink import ResyncSink
 from fs3.services.storage.target import TargetShell
-from fs3.services.storage.target_map import TargetKeeper, TargetMap
+from fs3.services.storage.target_keeper import TargetKeeper
+from fs3.services.storage.target_map import TargetMap
 from fs3.services.storage.updates import UpdateHandler
 from fs3.services.storage.upkeep.duties import Duties
 from fs3.wire.methods import STORAGE
@@ -93,7 +94,7 @@ class StorageService:
         targets = self._target_map = TargetMap()
         self._scheduler = ResyncScheduler(self, self._foreground)
         self._duties = Duties(targets, disks, self, self._foreground)
-        self._keeper = TargetKeeper(disks, store_factory, self, self._scheduler, targets, self._duties)
+        self._keeper = TargetKeeper(disks, store_factory, self, self._scheduler, targets, self._duties, self._member)
         self._reads = ReadHandler(targets, self)
         self._updates = UpdateHandler(targets, self, self._foreground, disks.name)
         self._queries = Queries(targets, self)
@@ -114,9 +115,10 @@ class StorageService:
         """
         keeper = self._keeper
         await keeper.open_stores()
-        ack = await self._member.register(self._disks.cluster, endpoints, host, os.getpid(), keeper.list_open())
+        claims = await keeper.begin_generations()
+        ack = await self._member.register(self._disks.cluster, endpoints, host, os.getpid(), claims)
         self._disks.join(self._mgmtd.cluster)
-        keeper.begin(self.node, self._member.incarnation, ack.born, self._mgmtd.routing)
+        await keeper.begin(self.node, self._member.incarnation, ack, self._mgmtd.routing)
         self._accepting = True
         self._mgmtd.on_change(self._on_routing_changed)
         self._on_routing_changed(self._mgmtd.routing)

@@ -20,6 +20,7 @@ from fs3.core.craq.reads import answer
 from fs3.drivers.memory.chunk_store import MemoryChunkStore
 from fs3.drivers.memory.unsynced import BarrierMark
 from fs3.model.chunk import Tag, Update, UpdateResult
+from fs3.model.cluster import DiskSpace
 from fs3.ports.chunk_store import ReadGather, ReadResult, StageResult
 from fs3.ports.disks import TargetNote
 from fs3.sim.ring2.loop import SimLoop
@@ -170,6 +171,13 @@ class SimDisks:
         self._notes: dict[TargetId, TargetNote] = {}
         self._lost: dict[TargetId, str] = {}
         self._is_full = False
+        self._copies = 0
+        self._tokens = 0
+
+    @property
+    def directory(self) -> str:
+        """See `Disks`: another one once a copy has been put back."""
+        return f"{self.name}/{self._copies}"
 
     @property
     def is_full(self) -> bool:
@@ -234,6 +242,15 @@ class SimDisks:
         self.quarantined += 1
         self._lost[target] = f"the data of target {target} was moved away"
         return f"quarantine {self.quarantined}"
+
+    def draw_token(self) -> bytes:
+        """See `Disks.draw_token`: never the same again, whatever is put back."""
+        self._tokens += 1
+        return self._tokens.to_bytes(8, "big")
+
+    def measure_space(self) -> list[DiskSpace]:
+        """See `Disks.measure_space`: nothing is known."""
+        return []
 
     async def open_store(self, target: TargetId) -> SimChunkStore:
         """The store factory."""
