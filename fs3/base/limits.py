@@ -255,6 +255,11 @@ manager_probe_pause_max_ns = 200 * MILLISECOND
 managers_max = 16
 nodes_max = 4096
 targets_per_node_max = 256
+disk_warn_free_percent = 10
+disk_warn_free_bytes = 20 * GIB
+"""A disk that has less free than both is nearly full: `fs3 status` names it."""
+disk_warn_free_bytes_min = 2 * GIB
+"""And so is one that has less free than this, however small it is."""
 reserve_bytes = 4 * MIB
 """Kept on each disk of a storage node for its own small files (`node.json`, `target.json`)."""
 reserve_step_bytes = 64 * KIB

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import AsyncExitStack
+from functools import partial
 
 import msgspec
 
@@ -30,6 +31,7 @@ from fs3.ports.chunk_store import ChunkStore
 from fs3.ports.disks import StoreFactory
 from fs3.ports.rpc import Bindings, Transport
 from fs3.runtime.config import load_config
+from fs3.runtime.durable_files import measure_space
 from fs3.runtime.incarnation import IncarnationFile
 from fs3.services.meta.config import MetaConfig
 from fs3.services.meta.service import MetaService
@@ -115,7 +117,10 @@ async def _start_mgmtd(options: ServeOptions, stack: AsyncExitStack) -> dict[str
         config = MgmtdConfig(storage_nodes=options.storage, replicas=options.replicas, targets_per_node=options.targets)
     kv = LmdbKV.open(options.kv_path(), clock=clock)
     stack.push_async_callback(kv.close)
-    service = MgmtdService(kv, clock, config, os.urandom, name=options.name, schemas=SCHEMAS)
+    directories = [options.data_dir, options.kv_path()]
+    service = MgmtdService(
+        kv, clock, config, os.urandom, name=options.name, schemas=SCHEMAS, measure_space=partial(measure_space, directories)
+    )
     await service.start()
     endpoints = await _Listeners(options, stack, clock).open(service.bindings())
     service.announce(list(endpoints.values()))

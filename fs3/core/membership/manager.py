@@ -180,7 +180,7 @@ class Manager:
     def node_statuses(self, now: int) -> list[NodeStatus]:
         """Every published node, with its lease and when it was heard last."""
         return [
-            NodeStatus(node, self.lease_left_ns(now, node.id), self.heartbeat_age_ns(now, node.id))
+            NodeStatus(node, self.lease_left_ns(now, node.id), self.heartbeat_age_ns(now, node.id), self._health.disks(node.id))
             for node in self.published.nodes.values()
         ]
 

@@ -33,7 +33,7 @@ from fs3.core.membership.events import (
 )
 from fs3.core.membership.manager import Manager
 from fs3.core.membership.state import FORMAT, ClusterRow, State
-from fs3.model.cluster import ClusterInfo, ClusterStatus, GetRouting, SetConfig
+from fs3.model.cluster import ClusterInfo, ClusterStatus, DiskSpace, GetRouting, SetConfig
 from fs3.model.routing import Delta
 from fs3.ports.clock import Clock
 from fs3.ports.kv import KV
@@ -62,6 +62,15 @@ _CLUSTER_ID_BYTES = 16
 _INSTANCE_BYTES = 8
 
 
+SpaceMeter = Callable[[], Sequence[DiskSpace]]
+"""Says how much room the disks of a process have."""
+
+
+def measure_nothing() -> Sequence[DiskSpace]:
+    """The `SpaceMeter` of a process without disks."""
+    return ()
+
+
 class MgmtdService:
     """One manager. `bindings` may be served before `start`, `announce` is called when they are, and `stop` ends it for good."""
 
@@ -76,11 +85,13 @@ class MgmtdService:
         schemas: Schemas | None = None,
         endpoints: Sequence[str] = (),
         sole: bool = False,
+        measure_space: SpaceMeter = measure_nothing,
     ) -> None:
         """`entropy` draws the id of a new cluster, and tells starts of this process apart. `name`: unique among the managers.
 
         `schemas`: what SetConfig accepts for each role. `sole`: the caller makes sure that no other process has the store, so
-        a lease that a killed process has left in it need not be waited for. The caller closes `kv`.
+        a lease that a killed process has left in it need not be waited for. `measure_space`: how much room its disks have. The
+        caller closes `kv`.
         """
         try:
             config.check()
@@ -104,6 +115,7 @@ class MgmtdService:
         self._publisher = RoutingPublisher(self._candidate)
         self._endpoints = tuple(endpoints)
         self._name = name
+        self._measure_space = measure_space
         self._manager: Manager | None = None
         """There while this is the primary."""
         self._lease_record: LeaseRecord | None = None
@@ -276,6 +288,7 @@ class MgmtdService:
             primary=self._endpoints if self.is_primary else holder.endpoints if holder is not None else (),
             managers=self._publisher.managers(),
             epoch=record.epoch if record is not None else 0,
+            disks=tuple(self._measure_space()),
         )
 
         def known(cluster: bytes | None, problem: BaseException | None) -> None:

@@ -36,6 +36,7 @@ from fs3.services.storage.target_map import TargetMap
 from fs3.services.storage.updates import UpdateHandler
 from fs3.services.storage.upkeep.duties import Duties
 from fs3.wire.methods import STORAGE
+from fs3.wire.storage_upkeep import accept_loss_reply_to_pb
 
 log = logging.getLogger("fs3.storage")
 
@@ -191,6 +192,7 @@ class StorageService:
             STORAGE.Scrub: self._when_serving(self._duties.scrub),
             STORAGE.ReportBad: self._when_serving(self._duties.report_bad),
             STORAGE.Resync: self._when_serving(self._duties.resync),
+            STORAGE.AcceptLoss: self._when_serving(self._accept_loss),
         }
 
     # --- what others may look at -------------------------------------------------------------------------------------
@@ -264,6 +266,13 @@ class StorageService:
             self._sink.list_rows(call)
         else:
             self._queries.list_chunks(call)
+
+    def _accept_loss(self, call: Call) -> None:
+        refusal = self._keeper.accept_loss(TargetId(call.request.target_id))
+        if refusal:
+            call.fail(Code.BUSY, refusal)
+        else:
+            call.reply(accept_loss_reply_to_pb())
 
     def _update(self, call: Call) -> None:
         forwarded = bool(call.request.from_target)

@@ -305,8 +305,10 @@ class TargetKeeper:
             return f"this node has no target {target} that works"
         if chain.serving_slots() or slot.state is not PublicState.LASTSRV:
             return f"target {target} is {slot.state.name}: when nobody serves, one of those that served last may"
-        if shell is not None and (shell.failure or shell.replica.completeness.whole):
-            return f"target {target} {f'does not work: {shell.failure}' if shell.failure else 'is complete'}"
+        if shell is not None and shell.failure:
+            return f"target {target} does not work: {shell.failure}"
+        if shell is not None and shell.replica.completeness.whole:
+            return ""
         self._start_making(target, self._open_accepted(target))
         return ""
 
