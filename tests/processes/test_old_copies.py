@@ -170,17 +170,8 @@ def test_a_copy_beside_the_original_is_refused(cluster: LocalCluster, tmp_path: 
     """For as long as the original sends heartbeats. The error names both."""
     write(cluster, b"some bytes")
     shutil.copytree(cluster.directory.path / "storage-2", tmp_path / "copy", ignore=shutil.ignore_patterns("*.sock"))
-    command = [
-        sys.executable,
-        "-m",
-        "fs3.cli.main",
-        "serve",
-        "storage",
-        "--name",
-        "storage-2",
-        "--data-dir",
-        str(tmp_path / "copy"),
-    ]
+    serve = [sys.executable, "-m", "fs3.cli.main", "serve", "storage"]
+    command = [*serve, "--name", "storage-2", "--data-dir", str(tmp_path / "copy")]
     manager = f"{cluster.shape.host}:{cluster.shape.ports('mgmtd')[1]}"
     done = subprocess.run([*command, "--mgmtd", manager], capture_output=True, text=True, timeout=120)
     assert done.returncode != 0

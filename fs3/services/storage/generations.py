@@ -41,10 +41,11 @@ class GenerationRegistry(Protocol):
 class TargetGenerations:
     """What is written down for each target, and what the manager is known to remember of it."""
 
-    def __init__(self, disks: Disks) -> None:
+    def __init__(self, disks: Disks, registry: GenerationRegistry) -> None:
         self.unwritten: dict[TargetId, str] = {}
         """Targets whose disk had no room for a generation of this start, and what to tell people."""
         self._disks = disks
+        self._registry = registry
         self._remembered: dict[TargetId, Generation] = {}
 
     def learn(self, remembered: Iterable[TargetGeneration]) -> None:
@@ -77,6 +78,25 @@ class TargetGenerations:
         if self.unwritten.pop(target, None):
             log.info("the disk of target %d has room again", target)
         return TargetClaim(target, written)
+
+    async def confirm(self, claim: TargetClaim) -> None:
+        """A target starts after its node has registered: have the manager know. Raises FS3Error."""
+        ack = await self._registry.confirm([claim])
+        self.learn(ack.generations)
+
+    async def write_late(self, target: TargetId) -> bool:
+        """Try again to write a generation down that found no room. True when the target may be written to."""
+        try:
+            claim = self.begin(target)
+            if target in self.unwritten:
+                return False
+            await self.confirm(claim)
+            self.settle(target)
+        except FS3Error as failure:
+            log.warning("target %d stays read-only: %s", target, failure)
+            self.unwritten.setdefault(target, str(failure))
+            return False
+        return True
 
     def settle(self, target: TargetId) -> Lineage:
         """The manager has answered: how the directory and what it remembers belong together, and have it written down."""

@@ -18,18 +18,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
-from dataclasses import dataclass
 from typing import Any, Protocol
-
-from msgspec.structs import replace
 
 from fs3.base.errors import FS3Error
 from fs3.base.ids import NodeId, TargetId
-from fs3.base.limits import target_reason_bytes_max
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.core.membership.generations import Lineage
-from fs3.model.chain import Chain, LocalState, PublicState
+from fs3.model.chain import Chain, PublicState
 from fs3.model.cluster import RegistrationAck
 from fs3.model.generation import TargetClaim
 from fs3.model.routing import Routing
@@ -42,6 +38,7 @@ from fs3.services.storage.node_context import NodeContext
 from fs3.services.storage.resync.scheduler import ResyncScheduler
 from fs3.services.storage.target import TargetShell
 from fs3.services.storage.target_map import TargetMap
+from fs3.services.storage.target_reports import OpenFailure, report_closed, report_open
 
 log = logging.getLogger("fs3.storage")
 
@@ -50,19 +47,6 @@ target_rebuild_ns = 1 * SECOND
 
 target_open_ns_max = 5 * SECOND
 """A target whose store takes longer to open or to make is reported as not working, so that its chain goes on."""
-
-
-@dataclass(frozen=True)
-class _OpenFailure:
-    """Why a target cannot be opened."""
-
-    reason: str
-    is_store_damaged: bool = False
-    """Its store may be replaced by an empty one, as soon as others serve."""
-    is_store_busy: bool = False
-    """Another process has it open: a former one of this node that has not quite ended, for example."""
-    is_ahead: bool = False
-    """The manager's store is an old copy. A person may let the target serve."""
 
 
 class TargetListener(Protocol):
@@ -93,7 +77,7 @@ class TargetKeeper:
         """`targets` is kept up to date; the keeper alone changes it."""
         self.chains: dict[TargetId, Chain] = {}
         """Chain of every target that routing assigns to this node."""
-        self.open_failures: dict[TargetId, _OpenFailure] = {}
+        self.open_failures: dict[TargetId, OpenFailure] = {}
         """Targets that are here, or should be, and could not be opened."""
         self._disks = disks
         self._factory = store_factory
@@ -102,8 +86,7 @@ class TargetKeeper:
         self._targets = targets
         self._shells = targets.by_id
         self._listener = listener
-        self._registry = registry
-        self._generations = TargetGenerations(disks)
+        self._generations = TargetGenerations(disks, registry)
         self._born: set[TargetId] = set()
         self._making: dict[TargetId, tuple[asyncio.Task[None], int]] = {}
         """Targets whose store is being made or replaced, and since when."""
@@ -188,37 +171,24 @@ class TargetKeeper:
     # --- reports -----------------------------------------------------------------------------------------------------
 
     def make_reports(self) -> list[TargetReport]:
-        """Every target of this node, each with its state, and the space its store has when it is open."""
+        """Every target of this node that there is something to say of."""
         found = []
         for target in sorted(self.chains.keys() | self._shells.keys() | self.open_failures.keys()):
-            shell = self._shells.get(target)
-            # Of an open target, the chain its machine knows: what it says of itself is true under that version only.
-            chain = shell.replica.chain if shell is not None else self.chains.get(target)
-            state, reason = self._state_of(target, shell)
-            if state is None:
-                continue
-            version = chain.version if chain is not None else 0
-            if shell is None:
-                found.append(TargetReport(target, state, version, reason=_cut(reason)))
+            shell, making = self._shells.get(target), self._making.get(target)
+            if making is not None:
+                # A newborn one is not mentioned, and so not missed, for as long as it may take. One that is made again is missed.
+                if self._context.clock.now() - making[1] <= target_open_ns_max:
+                    continue
+                found.append(report_closed(target, self.chains.get(target), "its store is still being opened"))
+            elif shell is not None and target not in self.open_failures:
+                report = report_open(shell, self._generations.newest(target))
+                if report is not None:
+                    found.append(report)
             else:
-                space = shell.store.get_space()
-                report = TargetReport(target, state, version, space.used, space.free, space.chunks, _cut(reason))
-                found.append(replace(report, generation=self._generations.newest(target)))
+                problem = self.open_failures.get(target)
+                nothing = f"storage node {self._disks.name} has no data of target {target}"
+                found.append(report_closed(target, self.chains.get(target), problem.reason if problem else nothing))
         return found
-
-    def _state_of(self, target: TargetId, shell: TargetShell | None) -> tuple[LocalState | None, str]:
-        making = self._making.get(target)
-        if making is not None:
-            # A newborn one is not mentioned, and so not missed, for as long as it may take. One that is made again is missed.
-            if self._context.clock.now() - making[1] > target_open_ns_max:
-                return LocalState.OFFLINE, "its store is still being opened"
-            return None, ""
-        problem = self.open_failures.get(target)
-        if problem is not None:
-            return LocalState.OFFLINE, problem.reason
-        if shell is None:
-            return LocalState.OFFLINE, f"storage node {self._disks.name} has no data of target {target}"
-        return shell.local_state(), shell.reason
 
     # --- mending -----------------------------------------------------------------------------------------------------
 
@@ -242,7 +212,7 @@ class TargetKeeper:
                     self._start_making(target, self._replace(target))
             elif shell is None and target in failed:
                 news = news or problem is None
-                self.open_failures[target] = _OpenFailure(failed[target])
+                self.open_failures[target] = OpenFailure(failed[target])
             elif shell is None and problem is None:
                 self._start_making(target, self._make_empty(target))
         return news
@@ -256,7 +226,7 @@ class TargetKeeper:
             await work
         except (FS3Error, OSError) as failure:
             log.error("target %d cannot be made: %s", target, failure)
-            self.open_failures[target] = _OpenFailure(str(failure))
+            self.open_failures[target] = OpenFailure(str(failure))
         finally:
             self._making.pop(target, None)
         self._targets.index_chains()
@@ -336,7 +306,7 @@ class TargetKeeper:
         except (FS3Error, OSError) as failure:
             log.error("target %d cannot be opened: %s", target, failure)
             busy = isinstance(failure, FS3Error) and failure.code is Code.BUSY
-            self.open_failures[target] = _OpenFailure(str(failure), isinstance(failure, StoreDamaged), busy)
+            self.open_failures[target] = OpenFailure(str(failure), isinstance(failure, StoreDamaged), busy)
             if busy:
                 self._look_again_soon()
             return None
@@ -359,16 +329,11 @@ class TargetKeeper:
         if store is None:
             return
         try:
-            await self._confirm(target)
+            await self._generations.confirm(self._generations.begin(target))
         except FS3Error as failure:
             await self._set_aside(target, store, str(failure), is_store_busy=True)
             return
         await self._settle(target, store, self._incarnation)
-
-    async def _confirm(self, target: TargetId) -> None:
-        """Begin a generation of a target after the node has registered."""
-        ack = await self._registry.confirm([self._generations.begin(target)])
-        self._generations.learn(ack.generations)
 
     async def _settle(self, target: TargetId, store: ChunkStore, incarnation: int) -> None:
         """The manager knows of the store's generation: it takes its place, or is left alone."""
@@ -387,7 +352,7 @@ class TargetKeeper:
     async def _set_aside(self, target: TargetId, store: ChunkStore, reason: str, **why: bool) -> None:
         """A store that opened and may not be used now."""
         log.error("target %d is left alone: %s", target, reason)
-        self.open_failures[target] = _OpenFailure(reason, **why)
+        self.open_failures[target] = OpenFailure(reason, **why)
         try:
             await store.close()
         except FS3Error as failure:
@@ -401,17 +366,9 @@ class TargetKeeper:
             await asyncio.sleep(target_rebuild_ns / SECOND)
             for target in list(waiting):
                 shell = self._shells.get(target)
-                try:
-                    if shell is not None:
-                        await self._confirm(target)
-                        if target in waiting:
-                            continue
-                        self._generations.settle(target)
-                        shell.staging.refusal = ""
-                        self._context.on_target_changed()
-                except FS3Error as failure:
-                    log.warning("target %d stays read-only: %s", target, failure)
-                    waiting.setdefault(target, str(failure))
+                if await self._generations.write_late(target) and shell is not None:
+                    shell.staging.refusal = ""
+                    self._context.on_target_changed()
 
     def _start(self, target: TargetId, store: ChunkStore, incarnation: int, *, incomplete: str = "") -> None:
         note = self._disks.read_note(target)
@@ -431,10 +388,3 @@ def _others_serve(chain: Chain, target: TargetId) -> bool:
     slot = chain.slot(target)
     out = slot is not None and slot.state not in (PublicState.SERVING, PublicState.LASTSRV)
     return out and any(other.target != target for other in chain.serving_slots())
-
-
-def _cut(reason: str) -> str:
-    encoded = reason.encode()
-    if len(encoded) <= target_reason_bytes_max:
-        return reason
-    return encoded[: target_reason_bytes_max - 3].decode(errors="ignore") + "…"

@@ -99,7 +99,7 @@ def _compare_nothing(written: Sequence[Generation], remembered: Generation | Non
 
 
 def _compare_numbers(written: Sequence[Generation], remembered: Generation | None) -> Lineage:
-    """A start that was counted as often is taken for the same start: the newest that is written is as high as what is remembered."""
+    """A start that was counted as often is taken for the same start."""
     if remembered is None or (written and written[-1].number >= remembered.number):
         return Lineage.CURRENT
     return Lineage.BEHIND

@@ -12,6 +12,7 @@ from fs3.sim.ring2.cluster import Cluster
 
 POLLS_MAX = 2400
 POLL_SECONDS = 0.05
+DEAD_SECONDS = 10
 READS = 40
 """Spread over all replicas: none of them is overlooked."""
 
@@ -39,12 +40,12 @@ async def an_old_copy_is_put_back(stage: Stage) -> str:
     """All nodes are down, so that nobody notices; one comes back with what it had before its last start."""
     cluster, victim = stage.cluster, stage.initial_order[0]
     await _write(stage, b"old")
-    _kill_all(stage)
+    await _kill_all(stage)
     copy = cluster.disks[victim].copy()
     if problem := await _start_all(stage):
         return problem
     await _write(stage, b"new")
-    _kill_all(stage)
+    await _kill_all(stage)
     cluster.disks[victim].put_back(copy)
     if problem := await _start_all(stage):
         return problem
@@ -55,12 +56,12 @@ async def all_but_the_manager_is_put_back(stage: Stage) -> str:
     """Nobody has the newest bytes: nobody serves, until the right directory is here again."""
     cluster, victim = stage.cluster, stage.initial_order[1]
     await _write(stage, b"old")
-    _kill_all(stage)
+    await _kill_all(stage)
     copies = {name: cluster.disks[name].copy() for name in stage.initial_order}
     if problem := await _start_all(stage):
         return problem
     await _write(stage, b"new")
-    _kill_all(stage)
+    await _kill_all(stage)
     newest = cluster.disks[victim].copy()
     for name, copy in copies.items():
         cluster.disks[name].put_back(copy)
@@ -80,7 +81,7 @@ async def a_copy_begins_beside_the_original(stage: Stage) -> str:
     """A copy of a node's directory is started elsewhere while the node runs, and has not what was written since."""
     cluster, victim = stage.cluster, stage.initial_order[0]
     await _write(stage, b"old")
-    _kill_all(stage)
+    await _kill_all(stage)
     copy = cluster.disks[victim].fork(f"{victim}-copy")
     if problem := await _start_all(stage):
         return problem
@@ -103,9 +104,11 @@ async def _write(stage: Stage, data: bytes) -> None:
     assert result.code is Code.OK, result
 
 
-def _kill_all(stage: Stage) -> None:
+async def _kill_all(stage: Stage) -> None:
+    """Kill all storage nodes, and wait until nobody counts them as alive: all of them served last."""
     for name in stage.initial_order:
         stage.cluster.hosts[name].kill()
+    await asyncio.sleep(DEAD_SECONDS)
 
 
 async def _start_all(stage: Stage) -> str:

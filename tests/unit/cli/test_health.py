@@ -156,11 +156,11 @@ GIB = 1 << 30
 
 @pytest.mark.parametrize(
     ("free", "total", "is_named"),
-    [(1 * GIB, 100 * GIB, True), (9 * GIB, 100 * GIB, True), (11 * GIB, 100 * GIB, False), (30 * GIB, 1000 * GIB, False)]
-    + [(1 * GIB, 3 * GIB, True), (0, 0, True)],
+    [(1, 100, True), (9, 100, True), (11, 100, False), (30, 1000, False), (1, 3, True), (0, 0, True)],
 )
 def test_a_disk_that_is_nearly_full_is_named(free: int, total: int, is_named: bool) -> None:
     """Of storage, metadata and managers alike; nobody waits for it to pass."""
+    free, total = free * GIB, total * GIB
     status = reply(WELL, WELL)
     disks = (DiskSpace("/data", total, free),)
     status = replace(status, nodes=tuple(replace(node, disks=disks) for node in status.nodes))
