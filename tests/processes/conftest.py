@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from itertools import count
@@ -57,6 +58,21 @@ def under_load(tmp_path: Path) -> Rehearse:
         check(cluster, journal, may_fail)
 
     return run
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A cluster directory whose storage-2 has a small disk of its own."""
+    data = tmp_path / "cluster"
+    mount = data / "storage-2"
+    mount.mkdir(parents=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=640m", "fs3-test", str(mount)], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
+    try:
+        yield data
+    finally:
+        subprocess.run(["umount", "-l", str(mount)], check=True)
 
 
 def check(cluster: LocalCluster, journal: Journal, may_fail: Callable[[str, str], bool]) -> None:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import mmap
 import os
 import shutil
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,13 +13,12 @@ import pytest
 from fs3.api.connect import connect
 from fs3.base.status import Code
 from fs3.base.units import SECOND
-from fs3.cli.health import problems_of
 from fs3.cli.local import LocalCluster
 from fs3.client.routing import StaticRouting
 from fs3.core.files.read_plan import ReadIO
 from fs3.drill.journal import register_bytes, register_chunk
 from fs3.drill.load import FIRST_SETTLED, REGISTERS_MAX
-from fs3.drill.roles import StatusDocument, is_excluded, process_in_role, serving_processes, status_of, wait_healthy, wait_status
+from fs3.drill.roles import is_excluded, process_in_role, serving_processes, status_of, wait_healthy, wait_status
 from fs3.drill.verify import pin_replica
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(180)]
@@ -121,21 +117,6 @@ def test_an_empty_disk_at_once(drilled: LocalCluster, under_load) -> None:
         load.wait_progress("write", 50, 20)
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A cluster directory whose storage-2 has a small disk of its own."""
-    data = tmp_path / "cluster"
-    mount = data / "storage-2"
-    mount.mkdir(parents=True)
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=640m", "fs3-test", str(mount)], capture_output=True, text=True)
-    if mounted.returncode:
-        pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
-    try:
-        yield data
-    finally:
-        subprocess.run(["umount", "-l", str(mount)], check=True)
-
-
 def test_a_disk_that_fills_and_is_freed(small_disk: Path, under_load) -> None:
     """Somebody else fills the disk: writes are refused as NO_SPACE and as nothing else, reads go on; then there is room again."""
     with (
@@ -149,45 +130,3 @@ def test_a_disk_that_fills_and_is_freed(small_disk: Path, under_load) -> None:
         load.wait_progress("settled", 100, 20)
         ballast.unlink()
         load.wait_progress("write", 100, 30)
-
-
-def fill(disk: Path) -> Path:
-    """Leave not one block free."""
-    ballast = disk / "ballast"
-    with ballast.open("ab", buffering=0) as out:
-        with contextlib.suppress(OSError):
-            os.posix_fallocate(out.fileno(), 0, os.statvfs(disk).f_bavail * 4096)
-        with contextlib.suppress(OSError):
-            while out.write(b"x" * 4096):
-                pass
-    return ballast
-
-
-@pytest.mark.parametrize("has_reserve", [True, False])
-def test_a_process_starts_on_a_full_disk(small_disk: Path, under_load, has_reserve: bool) -> None:
-    """With what is kept in reserve it starts as ever. Without, it is read-only, says so, and goes on once there is room."""
-    disk = small_disk / "storage-2"
-    with (
-        LocalCluster(small_disk, targets=1) as cluster,
-        under_load(cluster, may_fail=lambda kind, why: "NO_SPACE" in why, files=0, pages=0) as load,
-    ):
-        load.wait_progress("write", 50, 30)
-        cluster.stop("storage-2")
-        if not has_reserve:
-            (disk / "reserve").unlink()
-        ballast = fill(disk)
-        cluster.start(only="storage-2")
-        wait_healthy(cluster)
-        load.wait_progress("settled", 100, 30)
-        said = cluster.directory.log_path("storage-2").read_text()
-        texts = [problem.text for problem in problems_of(dict(status_of(cluster)))]
-        assert any("disk of storage-2 is nearly full" in text for text in texts)
-        assert has_reserve != any("read-only until there is room" in text for text in texts)
-        assert has_reserve != ("is read-only until its disk has room" in said)
-        ballast.unlink()
-        load.wait_progress("write", 100, 30)
-        wait_status(cluster, is_not_read_only, 20, "storage-2 to be written to again")
-
-
-def is_not_read_only(status: StatusDocument) -> bool:
-    return not any("read-only" in target["reason"] for target in status["targets"])

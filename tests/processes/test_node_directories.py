@@ -1,9 +1,11 @@
-"""Directories that are put back: an old copy of one is found out and filled from the chain, and never shows what it has."""
+"""Directories of storage nodes that are put back, lose a file, or are full: nothing is shown that is not the newest."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -39,15 +41,19 @@ def cluster(tmp_path: Path) -> Iterator[LocalCluster]:
         yield made
 
 
-def write(cluster: LocalCluster, data: bytes) -> None:
-    async def go() -> None:
+def try_write(cluster: LocalCluster, data: bytes) -> Code:
+    async def go() -> Code:
         async with await connect(cluster.url) as client:
             chain = min(client.manager.routing.chains)
             io = WriteIO(CHUNK, chain, UpdateKind.WRITE, 0, memoryview(data))
             (result,) = await client.storage.update([io], timeout_ns=20 * SECOND)
-            assert result.code is Code.OK, result
+            return Code(result.code)
 
-    asyncio.run(go())
+    return asyncio.run(go())
+
+
+def write(cluster: LocalCluster, data: bytes) -> None:
+    assert try_write(cluster, data) is Code.OK
 
 
 def read_everywhere(cluster: LocalCluster, size: int) -> set[bytes]:
@@ -149,7 +155,7 @@ def test_all_replicas_are_put_back_and_the_manager_is_not(cluster: LocalCluster,
 
 
 def names_accept_loss(status: StatusDocument) -> bool:
-    return any("accept-loss" in problem["text"] for problem in problems_of(dict(status)))
+    return any("accept-loss" in problem.text for problem in problems_of(dict(status)))
 
 
 def test_the_note_of_a_target_is_lost(cluster: LocalCluster) -> None:
@@ -180,3 +186,49 @@ def test_a_copy_beside_the_original_is_refused(cluster: LocalCluster, tmp_path: 
     assert done.stderr.count("tcp://") >= 2
     assert read_everywhere(cluster, 100) == {b"some bytes"}
     assert len(serving(status_of(cluster))) == 3
+
+
+def fill(disk: Path) -> Path:
+    """Leave not one block free."""
+    ballast = disk / "ballast"
+    with ballast.open("ab", buffering=0) as out:
+        with contextlib.suppress(OSError):
+            os.posix_fallocate(out.fileno(), 0, os.statvfs(disk).f_bavail * 4096)
+        with contextlib.suppress(OSError):
+            while out.write(b"x" * 4096):
+                pass
+    return ballast
+
+
+@pytest.mark.parametrize("has_reserve", [True, False])
+def test_a_node_starts_on_a_full_disk(small_disk: Path, has_reserve: bool) -> None:
+    """With what is kept in reserve it starts as ever. Without, it is read-only, says so, and goes on once there is room."""
+    disk = small_disk / "storage-2"
+    with LocalCluster(small_disk, targets=1) as cluster:
+        write(cluster, b"some bytes")
+        cluster.stop()
+        if not has_reserve:
+            (disk / "reserve").unlink()
+        ballast = fill(disk)
+        cluster.start()
+        assert len(serving(status_of(cluster))) == 3
+        assert read_everywhere(cluster, 100) == {b"some bytes"}
+        assert try_write(cluster, b"other bytes") is Code.NO_SPACE
+        wait_status(cluster, names_full_disk, 10, "the status to name the full disk")
+        assert has_reserve == is_not_read_only(status_of(cluster))
+        assert has_reserve != ("is read-only until its disk has room" in log_of(cluster, "storage-2"))
+        ballast.unlink()
+        wait_status(cluster, is_not_read_only, 20, "storage-2 to be written to again")
+        write(cluster, b"other bytes")
+        assert read_everywhere(cluster, 100) == {b"other bytes"}
+        cluster.stop()
+        cluster.start()
+        assert read_everywhere(cluster, 100) == {b"other bytes"}
+
+
+def names_full_disk(status: StatusDocument) -> bool:
+    return any("the disk of storage-2 is nearly full" in problem.text for problem in problems_of(dict(status)))
+
+
+def is_not_read_only(status: StatusDocument) -> bool:
+    return not any("read-only" in target["reason"] for target in status["targets"])
