@@ -71,7 +71,7 @@ class Index:
         """Open, or create when absent.
 
         Raises FS3Error: UNSUPPORTED for another format or foreign contents, CONFIG or WRONG_CLUSTER for another target's or
-        cluster's directory, DISK when it cannot be read, StoreDamaged. `cluster` b"" is not checked; a directory without one
+        cluster's directory, DISK when it cannot be read, NO_SPACE when it must be written to and there is no room, StoreDamaged. `cluster` b"" is not checked; a directory without one
         takes it over.
         """
         self.directory = directory
@@ -91,6 +91,8 @@ class Index:
             self._open(target, cluster)
         except lmdb.Error as why:
             self._env.close()
+            if _is_no_space(why):
+                raise error(Code.NO_SPACE, f"no room to open the chunk index: {why}", str(path)) from why
             raise StoreDamaged(f"cannot read the chunk index: {why}", str(path)) from why
         except BaseException:
             self._env.close()
@@ -141,14 +143,19 @@ class Index:
             )
         row.cluster = row.cluster or cluster
         row.format = FORMAT
-        with self._env.begin(write=True) as txn:
-            self._chunks = self._env.open_db(b"chunks", txn=txn)
-            self._channels = self._env.open_db(b"channels", txn=txn)
-            self._bad_chunks = self._env.open_db(b"bad", txn=txn)
-            row.checksum = row.sum()
-            txn.put(_TARGET_KEY, msgspec.msgpack.encode(row))
+        row.checksum = row.sum()
+        packed = msgspec.msgpack.encode(row)
+        # One that is as it should be is not written to: it can be opened on a disk that is full.
+        is_complete = packed == found and marker.exists()
+        with self._env.begin(write=not is_complete) as txn:
+            self._chunks = self._env.open_db(b"chunks", txn=txn, create=not is_complete)
+            self._channels = self._env.open_db(b"channels", txn=txn, create=not is_complete)
+            self._bad_chunks = self._env.open_db(b"bad", txn=txn, create=not is_complete)
+            if not is_complete:
+                txn.put(_TARGET_KEY, packed)
         sync_directory(self.directory / "index")
-        marker.touch(0o600)  # durable as soon as the caller syncs the directory
+        if not is_complete:
+            marker.touch(0o600)  # durable as soon as the caller syncs the directory
 
     # --- the loop's side ---------------------------------------------------------------------------------------------
 
@@ -262,10 +269,14 @@ class Index:
         except lmdb.MapFullError as why:
             raise IndexFull from why
         except lmdb.Error as why:
-            # py-lmdb gives a class of its own to ENOSPC only; the others are known by the system's text for them.
-            if isinstance(why, lmdb.DiskError) or any(text in str(why) for text in _NO_ROOM):
+            if _is_no_space(why):
                 raise IndexNoSpace(str(why)) from why
             raise
+
+
+def _is_no_space(why: lmdb.Error) -> bool:
+    """py-lmdb gives a class of its own to ENOSPC only; the others are known by the system's text for them."""
+    return isinstance(why, lmdb.DiskError) or any(text in str(why) for text in _NO_ROOM)
 
 
 def _put(txn: Any, database: Any, rows: Iterable[tuple[bytes, bytes | None]]) -> None:

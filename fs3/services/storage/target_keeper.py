@@ -305,7 +305,7 @@ class TargetKeeper:
             store = await self._factory(target)
         except (FS3Error, OSError) as failure:
             log.error("target %d cannot be opened: %s", target, failure)
-            busy = isinstance(failure, FS3Error) and failure.code is Code.BUSY
+            busy = isinstance(failure, FS3Error) and failure.code in (Code.BUSY, Code.NO_SPACE)
             self.open_failures[target] = OpenFailure(str(failure), isinstance(failure, StoreDamaged), busy)
             if busy:
                 self._look_again_soon()
