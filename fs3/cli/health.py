@@ -107,7 +107,7 @@ def _of_chains(
                 )
             if slot["state"] == "serving" and target["local_state"] == "uptodate":
                 if target["reason"]:
-                    found.append(HealthProblem(ClusterHealth.DEGRADED, f"{named} serves: {target['reason']}"))
+                    found.append(HealthProblem(ClusterHealth.DEGRADED, f"{named} serves: {target['reason']}", passes=False))
                 continue
             why = why_not_serving(target, nodes.get(target["node"]))
             if slot["state"] == "lastsrv":

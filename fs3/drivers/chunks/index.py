@@ -71,8 +71,8 @@ class Index:
         """Open, or create when absent.
 
         Raises FS3Error: UNSUPPORTED for another format or foreign contents, CONFIG or WRONG_CLUSTER for another target's or
-        cluster's directory, DISK when it cannot be read, NO_SPACE when it must be written to and there is no room, StoreDamaged. `cluster` b"" is not checked; a directory without one
-        takes it over.
+        cluster's directory, DISK when it cannot be read, NO_SPACE when it must be written to and there is no room, StoreDamaged.
+        `cluster` b"" is not checked; a directory without one takes it over.
         """
         self.directory = directory
         self.map_bytes = map_bytes
@@ -145,9 +145,9 @@ class Index:
         row.format = FORMAT
         row.checksum = row.sum()
         packed = msgspec.msgpack.encode(row)
-        # One that is as it should be is not written to: it can be opened on a disk that is full.
+        # Nothing is written to one that is as it should be, so that it opens on a full disk.
         is_complete = packed == found and marker.exists()
-        with self._env.begin(write=not is_complete) as txn:
+        with self._env.begin(write=True) as txn:
             self._chunks = self._env.open_db(b"chunks", txn=txn, create=not is_complete)
             self._channels = self._env.open_db(b"channels", txn=txn, create=not is_complete)
             self._bad_chunks = self._env.open_db(b"bad", txn=txn, create=not is_complete)

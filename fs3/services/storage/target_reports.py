@@ -20,7 +20,7 @@ class OpenFailure:
     is_store_damaged: bool = False
     """Its store may be replaced by an empty one, as soon as others serve."""
     is_store_busy: bool = False
-    """It may open in a moment: another process has it (a former one of this node that has not quite ended), or the disk is full."""
+    """It may open in a moment: another process has it (a former one of this node that ends just now), or the disk is full."""
     is_ahead: bool = False
     """The manager's store is an old copy. A person may let the target serve."""
 
