@@ -9,8 +9,6 @@ from fs3.base.units import GIB, KIB, MIB, MILLISECOND, MINUTE, SECOND
 
 # --- names and paths -------------------------------------------------------------------------------------------------
 name_bytes_max = 255
-path_shown_bytes_max = 1024
-"""Of a path that is reported for people to read."""
 symlinks_followed_max = 40
 
 # --- frames and calls ------------------------------------------------------------------------------------------------
@@ -255,17 +253,10 @@ manager_probe_pause_max_ns = 200 * MILLISECOND
 managers_max = 16
 nodes_max = 4096
 targets_per_node_max = 256
-disk_warn_free_percent = 10
-disk_warn_free_bytes = 20 * GIB
-"""A disk that has less free than both is nearly full: `fs3 status` names it."""
-disk_warn_free_bytes_min = 2 * GIB
-"""And so is one that has less free than this, however small it is."""
 reserve_bytes = 4 * MIB
 """Kept on each disk of a storage node for its own small files (`node.json`, `target.json`)."""
 reserve_step_bytes = 64 * KIB
 """Given back at once when one of them finds no room."""
-disks_per_process_max = 64
-"""Of one process, those whose free space is reported."""
 generations_kept_max = 16
 """In the directory of one target. After so many starts that never reached the manager the newest is used again, rather than
 forgetting one that the manager may have stored."""

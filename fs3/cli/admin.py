@@ -210,7 +210,7 @@ def accept_loss(
     where: Where = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let a target serve with what it has, when nobody of its chain has the newest data. What it lacks is lost."""
+    """Let a target serve with what it has, when no target of its chain has the newest data. What it lacks is lost."""
     from fs3.cli.admin_chains import accept_loss_of
 
     async def action(client: Client) -> dict[str, Any]:

@@ -118,7 +118,7 @@ async def resync_target(client: Client, target: TargetId) -> dict[str, Any]:
 
 
 async def accept_loss_of(client: Client, target: TargetId) -> dict[str, Any]:
-    """Have a target serve with what it has. Raises FS3Error: NO_SUCH_TARGET, BUSY when somebody serves or others served last."""
+    """Have a target serve with what it has. Raises FS3Error: NO_SUCH_TARGET, BUSY when a target serves or others served last."""
     place, node = _find_target(client, target)
     await client.storage.accept_loss(node, target)
     return place

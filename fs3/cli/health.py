@@ -6,8 +6,13 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from fs3.base.limits import disk_warn_free_bytes, disk_warn_free_bytes_min, disk_warn_free_percent
-from fs3.base.units import format_size
+from fs3.base.units import GIB, format_size
+
+disk_warn_free_percent = 10
+disk_warn_free_bytes = 20 * GIB
+"""A disk that has less free than both is nearly full: `fs3 status` names it."""
+disk_warn_free_bytes_min = 2 * GIB
+"""And so is one that has less free than this, however small it is."""
 
 
 class ClusterHealth(StrEnum):

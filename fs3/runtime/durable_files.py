@@ -45,7 +45,7 @@ def sync_directory(directory: Path) -> None:
 
 def directory_identity(directory: Path) -> str:
     """Which directory this is, as its host numbers them; "" when there is none. One that was copied or made anew is another one,
-    and whoever has a file in it open keeps its number from being used again."""
+    and a process that has a file in it open keeps its number from being used again."""
     try:
         status = directory.stat()
     except OSError:

@@ -8,11 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from fs3.base.ids import TargetId
-from fs3.base.limits import disks_per_process_max, generations_kept_max, path_shown_bytes_max
+from fs3.base.limits import generations_kept_max
 from fs3.model.cluster import DiskSpace
 from fs3.model.generation import GENERATION_TOKEN_BYTES, Generation, TargetClaim, TargetGeneration
 from fs3.wire.malformed import malformed
 from fs3.wire.pb import mgmtd_pb2 as pb
+
+path_shown_bytes_max = 1024
+"""Of a path that is reported for people to read."""
+
+disks_per_process_max = 64
+"""Of one process, those whose free space is reported."""
 
 
 def generation_to_pb(generation: Generation) -> pb.Generation:

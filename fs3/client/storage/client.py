@@ -134,7 +134,7 @@ class StorageClient:
         await self._router.channel(node).start(STORAGE.Resync, resync_request_to_pb(target), timeout_ns=left)
 
     async def accept_loss(self, node: NodeId, target: TargetId, *, timeout_ns: int = 0) -> None:
-        """Have a target serve with what it has, because nobody of its chain is complete. Raises FS3Error: BUSY when somebody
+        """Have a target serve with what it has, because no target of its chain is complete. Raises FS3Error: BUSY when one
         serves or the target did not serve last."""
         left = self._deadline_after(timeout_ns) - self._clock.now()
         await self._router.channel(node).start(STORAGE.AcceptLoss, accept_loss_request_to_pb(target), timeout_ns=left)

@@ -2,7 +2,7 @@
 
 Intuition: a directory that was copied while its node was down, and put back after the node had run again, looks like what it is a
 copy of. The chain that goes on serving with it shows old bytes and zeros. So every start leaves a mark in two places, in the
-directory and with the manager, and whoever comes back without the manager's mark has lost what happened since.
+directory and with the manager, and a target that comes back without the manager's mark has lost what happened since.
 
 Algorithm: a start draws a generation and writes it behind the one the directory has; then it registers with all of them. If the
 manager remembers one of them, the directory is the newest there is: the manager remembers the last one from now on, durably,

@@ -294,7 +294,7 @@ class DataDirectories:
                 self._foreign[target] = str(problem)
 
     def _read_note(self, home: Path, target: TargetId) -> TargetNote:
-        """What target.json says. It is made before the store, so without one nobody knows how far the store is: not whole."""
+        """What target.json says. It is made before the store, so without one it is not known how far the store is: not whole."""
         file = home / "target.json"
         try:
             said = msgspec.json.decode(file.read_bytes(), type=_TargetFile)

@@ -23,20 +23,19 @@ class SpaceReserve:
     def __init__(self, directory: Path) -> None:
         self._file = directory / "reserve"
 
-    def fill(self) -> bool:
-        """Make the reserve as large as it should be. False when there is no room, or it cannot be done here."""
+    def fill(self) -> None:
+        """Make the reserve as large as it should be, as far as there is room."""
         try:
             handle = os.open(self._file, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError:
-            return False
+            return
         try:
             if os.fstat(handle).st_size < reserve_bytes:
                 os.posix_fallocate(handle, 0, reserve_bytes)
-        except OSError:
-            return False
+        except OSError as problem:
+            log.debug("the reserve %s is not filled: %s", self._file, problem)
         finally:
             os.close(handle)
-        return True
 
     def write_durably(self, file: Path, content: bytes) -> None:
         """See `durable_files.write_durably`; the room is taken from the reserve when there is no other. Raises OSError."""
@@ -46,14 +45,14 @@ class SpaceReserve:
                 write_durably(file, content)
                 break
             except OSError as problem:
-                if problem.errno not in NO_ROOM or not self._shrink():
+                if problem.errno not in NO_ROOM or not self._has_shrunk():
                     raise
                 was_short = True
         if was_short:
             log.warning("%s is full: %s was written with what is kept in reserve", file.parent, file.name)
             self.fill()
 
-    def _shrink(self) -> bool:
+    def _has_shrunk(self) -> bool:
         """Give a piece back. False when there is nothing left."""
         try:
             size = self._file.stat().st_size

@@ -106,7 +106,7 @@ def _compare_numbers(written: Sequence[Generation], remembered: Generation | Non
 
 
 def _admit_newer(known: Node | None, event: RegisterNode, *, alive: bool) -> int:
-    """Nobody waits for a lease."""
+    """A newer incarnation does not wait for a lease."""
     if known is None:
         return event.incarnation or 1
     is_same = (event.directory, event.endpoints) == (known.directory, known.endpoints)

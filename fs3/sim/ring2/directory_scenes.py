@@ -17,7 +17,7 @@ READS = 40
 """Spread over all replicas: none of them is overlooked."""
 
 
-class Stage(Protocol):
+class DirectoryStage(Protocol):
     """A quiet cluster and one chunk of it; `scenes.SceneCluster`."""
 
     cluster: Cluster
@@ -36,8 +36,8 @@ class Stage(Protocol):
         ...
 
 
-async def an_old_copy_is_put_back(stage: Stage) -> str:
-    """All nodes are down, so that nobody notices; one comes back with what it had before its last start."""
+async def an_old_copy_is_put_back(stage: DirectoryStage) -> str:
+    """All nodes are down, and the manager sees no difference; one comes back with what it had before its last start."""
     cluster, victim = stage.cluster, stage.initial_order[0]
     await _write(stage, b"old")
     await _kill_all(stage)
@@ -52,8 +52,8 @@ async def an_old_copy_is_put_back(stage: Stage) -> str:
     return await _check_read(stage, b"new")
 
 
-async def all_but_the_manager_is_put_back(stage: Stage) -> str:
-    """Nobody has the newest bytes: nobody serves, until the right directory is here again."""
+async def all_but_the_manager_is_put_back(stage: DirectoryStage) -> str:
+    """No node has the newest bytes: none serves, until the right directory is here again."""
     cluster, victim = stage.cluster, stage.initial_order[1]
     await _write(stage, b"old")
     await _kill_all(stage)
@@ -77,7 +77,7 @@ async def all_but_the_manager_is_put_back(stage: Stage) -> str:
     return await _check_read(stage, b"new")
 
 
-async def a_copy_begins_beside_the_original(stage: Stage) -> str:
+async def a_copy_begins_beside_the_original(stage: DirectoryStage) -> str:
     """A copy of a node's directory is started elsewhere while the node runs, and has not what was written since."""
     cluster, victim = stage.cluster, stage.initial_order[0]
     await _write(stage, b"old")
@@ -99,19 +99,19 @@ async def a_copy_begins_beside_the_original(stage: Stage) -> str:
     return await _check_read(stage, b"new")
 
 
-async def _write(stage: Stage, data: bytes) -> None:
+async def _write(stage: DirectoryStage, data: bytes) -> None:
     result = await stage.write("client-1", data)
     assert result.code is Code.OK, result
 
 
-async def _kill_all(stage: Stage) -> None:
-    """Kill all storage nodes, and wait until nobody counts them as alive: all of them served last."""
+async def _kill_all(stage: DirectoryStage) -> None:
+    """Kill all storage nodes, and wait until the manager counts them as dead: all of them served last."""
     for name in stage.initial_order:
         stage.cluster.hosts[name].kill()
     await asyncio.sleep(DEAD_SECONDS)
 
 
-async def _start_all(stage: Stage) -> str:
+async def _start_all(stage: DirectoryStage) -> str:
     """Start all storage nodes, and wait until all of them serve."""
     for name in stage.initial_order:
         stage.cluster.hosts[name].start()
@@ -122,7 +122,7 @@ async def _start_all(stage: Stage) -> str:
     return f"only {stage.serving_hosts()} serve"
 
 
-async def _check_read(stage: Stage, data: bytes) -> str:
+async def _check_read(stage: DirectoryStage, data: bytes) -> str:
     for index in range(READS):
         found = await stage.read(f"client-{1 + index % len(stage.cluster.clients)}")
         if found != data:
