@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
+CONSUMERS ?= .venv-consumers
 
-.PHONY: setup check fmt test sim fresh docs soak bench plots demo clean
+.PHONY: setup check fmt test sim fresh consumers docs soak bench plots demo clean
 
 $(STAMP): pyproject.toml hatch_build.py $(wildcard proto/fs3/v1/*.proto)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -25,14 +26,23 @@ fmt: $(STAMP)  ## format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: $(STAMP) check  ## everything CI runs
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+test: $(STAMP) check  ## lint, types, floors and all tests but those of consumers
+	$(BIN)/python -m pytest -n 2 --ignore tests/external $(ARGS)
 
 sim: $(STAMP)  ## simulation: make sim ARGS="ring1 run --seeds 10000" or ARGS="ring2 replay --seed 42 --trace"; see ARGS="--help"
 	PYTHONHASHSEED=0 $(BIN)/python -m fs3.sim $(or $(ARGS),ring1 run)
 
 fresh: $(STAMP)  ## simulation with the seeds of the day, both rings; make fresh ARGS="--base N" replays those of another
 	PYTHONHASHSEED=0 $(BIN)/python -m fs3.sim fresh --jobs 2 $(ARGS)
+
+$(CONSUMERS)/.ready: tests/external/requirements.txt pyproject.toml
+	test -x $(CONSUMERS)/bin/python || $(PYTHON) -m venv $(CONSUMERS)
+	$(CONSUMERS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement tests/external/requirements.txt --editable '.[server]'
+	touch $@
+
+consumers: $(STAMP) $(CONSUMERS)/.ready  ## libraries that use fs3, each with a test, in an environment of their own (2.5 GB, made once)
+	$(CONSUMERS)/bin/python -m pytest tests/external --deselect tests/external/test_installs.py $(ARGS)
+	$(BIN)/python -m pytest tests/external/test_installs.py $(ARGS)
 
 docs: $(STAMP)  ## write the tables in docs/ anew, as the code has them
 	$(BIN)/python -m fs3.sim tables --write

@@ -14,6 +14,7 @@ from fs3.base.errors import error
 from fs3.base.status import Code
 from fs3.cli import cluster
 from fs3.cli.directory import ClusterDirectory, Process, Shape
+from fs3.drivers.grpc import require_grpc
 
 DataDir = Annotated[Path, typer.Option("--data-dir", help="where the cluster keeps everything; made when missing")]
 
@@ -37,6 +38,7 @@ def up(
     detach: Annotated[bool, typer.Option("--detach", help="return once everything serves")] = False,
 ) -> None:
     """Start a cluster on this machine, one process per service; or start again what is not running."""
+    require_grpc()
     directory = ClusterDirectory(data_dir)
     wanted: dict[str, int | str | None] = {
         "storage": storage, "replicas": replicas, "targets": targets, "port": port, "host": host, "mgmtds": mgmtds,
@@ -85,6 +87,7 @@ def restart(
     """Stop processes of a cluster and start them again, one by one, each once the cluster is healthy: nothing is interrupted."""
     from fs3.cli.status import manager_addresses, wait_until_healthy
 
+    require_grpc()
     directory = ClusterDirectory(data_dir)
     shape, _ = directory.require()
     for name in names:

@@ -296,6 +296,12 @@ class ChunkStore(StoreView, Protocol):
         """A reader is done."""
         ...
 
+    @property
+    def block_reuse_delay_ns(self) -> int:
+        """For at least so long after `release` the bytes of a block that was pinned stay as they are, by the store's clock, also
+        when the store is closed, or dies, and is opened again meanwhile: sockets may refer to them."""
+        ...
+
     def list_pending(self) -> Sequence[ChunkId]:
         """Chunks that have a pending version; after opening, those a crash interrupted."""
         ...

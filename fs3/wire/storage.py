@@ -175,6 +175,7 @@ def read_reply_to_pb(
     piece_bytes: Sequence[int],
     checksums: Iterable[int],
     routing_version: int,
+    block_lease_ms: int | None,
 ) -> pb.ReadReply:
     """The answer to a read, one element per IO; `checksums` are of all pieces of all IOs, none when they are not wanted."""
     return pb.ReadReply(
@@ -184,6 +185,7 @@ def read_reply_to_pb(
         checksums=checksums,
         piece_bytes=piece_bytes,
         routing_version=routing_version,
+        block_lease_ms=block_lease_ms,
     )
 
 
@@ -210,6 +212,11 @@ def single_read_reply_from_pb(reply: pb.ReadReply) -> SingleReadReply:
     if not len(codes) == len(lengths) == len(versions) == len(piece_bytes) == 1:
         raise error(Code.PROTOCOL, f"a read of one range was answered with {len(codes)}")
     return SingleReadReply(codes[0], lengths[0], versions[0], piece_bytes[0], reply.checksums[:])
+
+
+def block_lease_of(reply: pb.ReadReply) -> int | None:
+    """The block lease (ms) of a reply without checksums; None: its payload is a copy and needs none."""
+    return reply.block_lease_ms if reply.HasField("block_lease_ms") else None
 
 
 # --- updating --------------------------------------------------------------------------------------------------------

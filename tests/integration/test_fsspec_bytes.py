@@ -277,6 +277,26 @@ def test_write_in_place(fs: Any, room: str) -> None:
         fs.open(f"{room}/missing", "r+b")
 
 
+def test_truncating_takes_away_what_another_writer_has_published_meanwhile(
+    fs: Any, fs3_options: dict[str, str], room: str
+) -> None:
+    other = fsspec.filesystem("fs3", skip_instance_cache=True, **fs3_options)
+    published = noise(10_000_000, 2)
+    fs.pipe_file(f"{room}/x", noise(100), chunk_size=CHUNK)
+    with fs.open(f"{room}/x", "r+b") as file:
+        with other.open(f"{room}/x", "r+b") as theirs:
+            theirs.write(published)
+        assert file.truncate(5) == 5
+        file.seek(3 * CHUNK)
+        file.write(b"tail")
+    expected = published[:5] + bytes(3 * CHUNK - 5) + b"tail"
+    assert other.cat_file(f"{room}/x") == expected
+    with other.open(f"{room}/x", "r+b") as file:
+        file.truncate(len(published))
+    other.close()
+    assert fs.cat_file(f"{room}/x") == expected + bytes(len(published) - len(expected))
+
+
 def test_exclusive_creation(fs: Any, room: str) -> None:
     with fs.open(f"{room}/x", "xb") as file:
         file.write(b"mine")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,8 @@ from fs3.base.errors import FS3Error, InvalidArgument
 from fs3.base.ids import TableId
 from fs3.base.limits import file_bytes_max
 from fs3.base.status import Code
+from fs3.client.storage.reads import ReadOutcome
+from fs3.core.files.read_plan import ReadIO
 from fs3.core.files.write_plan import plan_truncate
 from fs3.model.inode import InodeType, Layout
 
@@ -226,6 +228,30 @@ async def test_unnamed_files(client: Client) -> None:
     assert [entry.name for entry in await client.list_all("/d")] == ["taken"]
     with pytest.raises(FileNotFoundError):
         await client.open_unnamed("/missing")
+
+
+@pytest.mark.parametrize("shrinks", ["before", "after", "before each round"])
+async def test_a_read_of_many_chunks_ends_well_when_the_file_shrinks(
+    client: Client, monkeypatch: pytest.MonkeyPatch, shrinks: str
+) -> None:
+    data = os.urandom(20 * CHUNK + 17)
+    await put(client, "/x", data)
+    file = await client.open("/x")
+    storage = client._data._storage
+    read = storage.read
+    ends = [15 * CHUNK + 5, 9 * CHUNK, 5 * CHUNK + 1, CHUNK] if shrinks == "before each round" else [2 * CHUNK + 5]
+
+    async def read_of_what_shrinks(ios: Sequence[ReadIO], **options: int) -> list[ReadOutcome]:
+        if shrinks == "after":
+            outcomes = await read(ios, **options)
+        if ends:
+            await client.truncate("/x", ends.pop(0))
+        return outcomes if shrinks == "after" else await read(ios, **options)
+
+    monkeypatch.setattr(storage, "read", read_of_what_shrinks)
+    left = {"before": data[: 2 * CHUNK + 5], "after": data, "before each round": data[:CHUNK]}[shrinks]
+    assert await client.pread(file, len(data)) == left
+    assert not ends
 
 
 async def test_discarding_takes_back_what_was_appended(client: Client) -> None:

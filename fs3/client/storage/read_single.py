@@ -11,13 +11,15 @@ from fs3.base.errors import FS3Error, error
 from fs3.base.limits import read_attempt_ns, slow_ns_per_byte
 from fs3.base.status import Code
 from fs3.client.storage.node_request import NodeRequest, cancellation_count
-from fs3.client.storage.reads import ReadCounters, ReadOutcome, ReadRefusal
+from fs3.client.storage.reads import ReadCounters, ReadOutcome, ReadRefusal, late_message
 from fs3.client.storage.router import ReplicaRouter
+from fs3.core.craq.block_lease import is_within_block_lease
 from fs3.core.files.read_plan import ReadIO
 from fs3.ports.clock import Clock
 from fs3.wire.methods import STORAGE
 from fs3.wire.storage import (
     SingleReadReply,
+    block_lease_of,
     routing_version_of,
     single_read_reply_from_pb,
     single_read_request_to_pb,
@@ -84,6 +86,10 @@ async def read_single(
         code = Code.from_wire(answer.code)
         return ReadOutcome(_NOT_FOUND) if code is _NOT_FOUND else ReadRefusal(node, code, "")
     length = answer.length
+    lease_ms = None if verify else block_lease_of(reply.message)
+    if lease_ms is not None and not is_within_block_lease(now, clock.now(), lease_ms):
+        counters.late += 1
+        return ReadRefusal(node, Code.BUSY, late_message(node, lease_ms))
     if length != got or not _intact(buffer[:length], io.offset, answer, verify):
         counters.checksum_mismatches += 1
         router.report_bad(node, io.chunk, io.chain)

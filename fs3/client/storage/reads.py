@@ -17,6 +17,7 @@ from fs3.base.units import KIB
 from fs3.client.storage.attempts import Attempts
 from fs3.client.storage.node_request import NodeRequest, ReplicaHealth, send_windowed
 from fs3.client.storage.router import ReplicaRouter
+from fs3.core.craq.block_lease import is_within_block_lease
 from fs3.core.files.read_plan import ReadIO, buffer_bytes
 from fs3.core.files.replica_selector import ReplicaSelector
 from fs3.ports.clock import Clock
@@ -25,6 +26,7 @@ from fs3.wire.methods import STORAGE
 from fs3.wire.storage import (
     ReadReplyColumns,
     ReadRequestColumns,
+    block_lease_of,
     read_reply_from_pb,
     read_request_to_pb,
     routing_version_of,
@@ -66,6 +68,13 @@ class ReadCounters:
         self.retries = 0
         self.checksum_mismatches = 0
         """Pieces that arrived with other bytes than their checksum says, each then read elsewhere."""
+        self.late = 0
+        """Unverified replies whose bytes came after their block lease had run out, and were read again with checksums."""
+
+
+def late_message(node: NodeId, lease_ms: int) -> str:
+    """Why an unverified reply is not taken."""
+    return f"bytes from node {node} came later than the {lease_ms} ms within which they need no checksum"
 
 
 class _NodeReadRequest(NodeRequest):
@@ -79,6 +88,7 @@ class _NodeReadRequest(NodeRequest):
         "lengths",
         "plain",
         "reported_bytes",
+        "sent_at",
         "verify",
         "versions",
     )  # fmt: skip
@@ -97,6 +107,8 @@ class _NodeReadRequest(NodeRequest):
         self.plain = True
         """Every IO has one buffer."""
         self.answer: ReadReplyColumns | None = None
+        self.sent_at = 0
+        """Or earlier."""
 
     def has_room(self, length: int) -> bool:
         """One more IO of `length` bytes may join."""
@@ -243,6 +255,8 @@ class ReadCall:
         open_requests: dict[NodeId, _NodeReadRequest] = {}
         memo: dict[ChainId, tuple[_NodeReadRequest, int]] = {}
         retry = bool(attempts)
+        # What is read again is verified, whatever the caller wants: one cause is bytes that came too late to be taken without.
+        verify = self._verify or retry
         for index in indices:
             io = ios[index]
             buffer = io.buffer
@@ -264,7 +278,7 @@ class ReadCall:
                     continue
                 found = open_requests.get(node)
                 if found is None or not found.has_room(length):
-                    found = open_requests[node] = _NodeReadRequest(node, ios, self._verify, self._router)
+                    found = open_requests[node] = _NodeReadRequest(node, ios, verify, self._router)
                     requests.append(found)
                 request = found
                 if not retry:
@@ -288,7 +302,8 @@ class ReadCall:
     def send(self, request: _NodeReadRequest) -> None:
         """Receives into the IOs' buffers; the patience grows with what may be ahead of it on the wire."""
         self._counters.requests += 1
-        message = read_request_to_pb(request.columns(), self._verify)
+        message = read_request_to_pb(request.columns(), request.verify)
+        request.sent_at = self._clock.now()
         patience = read_attempt_ns + read_requests_max * request.bytes * slow_ns_per_byte
         self._router.start(request, STORAGE.Read, message, request.into, patience, self._deadline)
 
@@ -299,9 +314,15 @@ class ReadCall:
         outcomes = self._outcomes
         counters = self._counters
         attempts = self._attempts
-        bad = request.find_corrupt() if self._verify else ()
         answer = request.answer
         assert answer is not None
+        lease_ms = None if request.verify else block_lease_of(reply.message)
+        if lease_ms is not None and not is_within_block_lease(request.sent_at, self._clock.now(), lease_ms):
+            counters.late += 1
+            for index in request.indices:
+                attempts.on_refusal(index, self._ios[index].chain, request.node, Code.BUSY, late_message(request.node, lease_ms))
+            return
+        bad = request.find_corrupt() if request.verify else ()
         counters.bytes += sum(answer.lengths)
         retry = bool(attempts)
         if not bad and not retry and not any(answer.codes):

@@ -14,6 +14,8 @@ _EMPTY = 0
 _USED = 1
 _VACANT = 2
 """Free, but the file system may still keep space for its old bytes."""
+_RESTING = 3
+"""Free, but a reader of the process before this one may still look at its old bytes: neither used nor given back yet."""
 
 
 class BlockAllocator:
@@ -26,6 +28,8 @@ class BlockAllocator:
         self.used_bytes = 0
         self.vacant_bytes = 0
         """At most so many bytes of free blocks still occupy the file system."""
+        self.resting_bytes = 0
+        """Bytes of free blocks that rest since opening."""
 
     def allocate(self, class_number: int) -> int:
         """The place of the lowest free block of a class, now used. Files grow at the end only when nothing is free."""
@@ -68,11 +72,25 @@ class BlockAllocator:
         self.used_bytes += SIZES[class_number]
         return True
 
+    def extend(self, class_number: int, count: int) -> None:
+        """While opening: the file of a class has so many blocks, though chunks may claim fewer."""
+        states = self._states[class_number]
+        states.extend(bytes((_EMPTY,)) * (count - len(states)))
+
     def finish_claims(self) -> None:
-        """Opening is over: a block that no chunk has claimed may be full of bytes of earlier days."""
+        """Opening is over: a block that no chunk has claimed may be full of bytes of earlier days. It rests until `end_rest`."""
         for class_number, states in enumerate(self._states):
-            self.vacant_bytes += states.count(_EMPTY) * SIZES[class_number]
-            states[:] = states.replace(bytes((_EMPTY,)), bytes((_VACANT,)))
+            self.resting_bytes += states.count(_EMPTY) * SIZES[class_number]
+            states[:] = states.replace(bytes((_EMPTY,)), bytes((_RESTING,)))
+
+    def end_rest(self) -> None:
+        """Blocks that were free at opening may be used."""
+        for class_number, states in enumerate(self._states):
+            if _RESTING in states:
+                states[:] = states.replace(bytes((_RESTING,)), bytes((_VACANT,)))
+                self._hints[class_number] = 0
+        self.vacant_bytes += self.resting_bytes
+        self.resting_bytes = 0
 
     def find_vacant(self, bytes_max: int) -> Iterator[int]:
         """Free blocks whose space could be given back to the file system, largest first, up to so many bytes."""

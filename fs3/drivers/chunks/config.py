@@ -30,5 +30,6 @@ class ChunkStoreConfig:
     commit_sync_ns: int = 100 * MILLISECOND
     """A commit that no barrier has taken along by then is made durable by itself."""
     block_reuse_delay_ns: int = 2 * SECOND
-    """A block that left by sendfile rests so long after its last reader: its pages may still be in a socket."""
+    """A block that left by sendfile is not written again for so long after its last reader: its pages may still be in a socket.
+    The length of a block lease (`fs3.core.craq.block_lease`); shorter ones make more unverified reads late."""
     cold_readers: int = cold_readers_per_target

@@ -32,6 +32,8 @@ class Deferral(Enum):
 
     AFTER_RECLAIM = 1
     """There may be room once space of free blocks went back to the file system."""
+    AFTER_REST = 2
+    """There may be room once blocks that were free at opening have rested."""
 
 
 class Planner:
@@ -164,6 +166,8 @@ class Planner:
         if need <= room:
             self.disk_free_bytes = self._files.free_bytes()
             return job
+        if self._allocator.resting_bytes and self._files.may_punch:
+            return Deferral.AFTER_REST
         return _no_space(job, need, room, f"the disk, of which {format_size(reserve)} stay free")
 
     @property
@@ -175,7 +179,8 @@ class Planner:
     def free_bytes(self) -> int:
         """What new blocks may still take under every limit, counting space of free blocks, which is given back when needed."""
         config = self._config
-        room = self.disk_free_bytes + self._allocator.vacant_bytes - config.disk_reserve_bytes
+        given_back = self._allocator.vacant_bytes + self._allocator.resting_bytes
+        room = self.disk_free_bytes + given_back - config.disk_reserve_bytes
         if config.capacity_bytes:
             room = min(room, config.capacity_bytes - config.repair_reserve_bytes - self._allocator.used_bytes)
         return max(room, 0)

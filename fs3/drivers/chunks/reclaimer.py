@@ -4,6 +4,13 @@ Three things keep a block after its chunk has dropped it: the durable index, whi
 readers that have it pinned; and sockets, which may hold its page-cache pages for a while after `sendfile` said that it was
 done (a reply waits there until its client reads it). Blocks pass these in this order, then they are free.
 
+For the sockets there is a time, the *reuse delay*: a block is not written again before it has passed since the last `sendfile`
+was done. Alone it does not keep a client from reading it later, one that was stopped for an hour for instance. So readers that
+do not verify what they get have a lease of that length, and take no bytes that came later (`fs3.core.craq.block_lease`). A
+process that ends takes its account of readers with it, but not what its sockets hold. So the next one acts as if every block had
+been sent just before it opened them: before the delay has passed, what is free then is not used, what is retired is not freed,
+and nothing is appended in place.
+
 A *guard* is the same for the part of a block behind the committed length. Appends go there in place, unless a version that
 was dropped, or a longer one that was cut, may still be found there by a reader or after a crash.
 """
@@ -22,9 +29,13 @@ Retired = tuple[int, bool]
 class BlockReclaimer:
     """Pins, guards, and blocks on their way to being free. Times in nanoseconds of one monotonic clock."""
 
-    def __init__(self, allocator: BlockAllocator, reuse_delay_ns: int) -> None:
+    def __init__(self, allocator: BlockAllocator, reuse_delay_ns: int, opened_at: int | None) -> None:
+        """`opened_at`: since then no other process has the blocks; None: none ever had."""
         self._allocator = allocator
         self._reuse_delay_ns = reuse_delay_ns
+        self._opened_at = -reuse_delay_ns if opened_at is None else opened_at
+        self._is_resting = opened_at is not None
+        """Sockets may still hold what the process before this one has sent."""
         self._pins: dict[int, int] = {}
         self._last_pin = 0
         self._readers: dict[int, int] = {}
@@ -38,7 +49,7 @@ class BlockReclaimer:
         self._resting: deque[tuple[int, Retired]] = deque()
         """Free from a time on; in the order of time."""
         self._sent: dict[int, int] = {}
-        """When the last reader of a place was done, while that is less than `rest_ns` ago; in the order of time."""
+        """When the last reader of a place was done, while that is less than the delay ago; in the order of time."""
         self.retired_bytes = 0
         """Of blocks that no chunk refers to and that are not free."""
 
@@ -82,7 +93,7 @@ class BlockReclaimer:
 
     def is_guarded(self, place: int) -> bool:
         """Nothing may be appended in place to this block."""
-        return place in self._guards
+        return self._is_resting or place in self._guards
 
     def guard(self, place: int) -> None:
         """Keep the part behind the committed length as it is, until `unguard` or until what `retire_guard` waits for is over."""
@@ -127,16 +138,24 @@ class BlockReclaimer:
 
     def _delay_or_free(self, retired: Retired, now: int) -> None:
         place, only_guard = retired
-        sent = self._sent.get(place)
-        if (sent is not None and now - sent < self._reuse_delay_ns) or (place in self._guards and not only_guard):
+        sent = self._sent.get(place, self._opened_at)
+        if now - sent < self._reuse_delay_ns or (place in self._guards and not only_guard):
             # Counted from now, not from `sent`: that keeps the queue in order. A guard is retired before its block and leaves
             # before it, so a block that still has one queues up behind it.
             self._resting.append((now + self._reuse_delay_ns, retired))
         else:
             self._free(retired)
 
+    @property
+    def rests_until(self) -> int:
+        """When what was free at opening may be used."""
+        return self._opened_at + self._reuse_delay_ns
+
     def free_due(self, now: int) -> None:
         """Free what has rested long enough."""
+        if self._is_resting and now >= self.rests_until:
+            self._is_resting = False
+            self._allocator.end_rest()
         while self._resting and self._resting[0][0] <= now:
             self._free(self._resting.popleft()[1])
 

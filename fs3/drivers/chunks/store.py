@@ -57,6 +57,7 @@ from fs3.drivers.chunks.read_path import ReadPath
 from fs3.drivers.chunks.reclaimer import BlockReclaimer
 from fs3.drivers.chunks.row_cache import RowCache
 from fs3.drivers.chunks.rows import RowDamaged, parse_places
+from fs3.drivers.chunks.sizes import SIZES
 from fs3.drivers.chunks.state import ChunkStoreState
 from fs3.drivers.chunks.verifier import ChunkVerifier
 from fs3.drivers.chunks.write_path import WritePath
@@ -97,7 +98,7 @@ class FileChunkStore:
                 if fresh:
                     sync_directory(directory.parent)
                 sync_directory(directory)
-                return cls(directory, clock, config, lock, files, index)
+                return cls(directory, clock, config, lock, files, index, None if fresh else clock.now())
             except BaseException:
                 index.close()
                 raise
@@ -107,8 +108,16 @@ class FileChunkStore:
             raise
 
     def __init__(
-        self, directory: Path, clock: Clock, config: ChunkStoreConfig, lock: DirectoryLock, files: BlockFiles, index: Index
+        self,
+        directory: Path,
+        clock: Clock,
+        config: ChunkStoreConfig,
+        lock: DirectoryLock,
+        files: BlockFiles,
+        index: Index,
+        opened_at: int | None,
     ) -> None:
+        """`opened_at`: since when the lock is held; None: the directory is new."""
         self._directory = directory
         self._clock = clock
         self._config = config
@@ -118,7 +127,7 @@ class FileChunkStore:
         changes = ChangeCount()
         self._rows = RowCache(index, files, config.row_cache_bytes)
         self._allocator = BlockAllocator()
-        self._reclaimer = BlockReclaimer(self._allocator, config.block_reuse_delay_ns)
+        self._reclaimer = BlockReclaimer(self._allocator, config.block_reuse_delay_ns, opened_at)
         self._channels = ChannelTable(index, config.channels_max)
         self._bad_chunks = BadChunks(self._rows, changes)
         self._pending_changes = PendingChanges(self._rows, self._reclaimer, self._channels, self._bad_chunks, changes)
@@ -160,14 +169,17 @@ class FileChunkStore:
             if not sound:
                 raise StoreDamaged(f"two chunks have one block, one of them is {chunk.hex()}", str(self._directory))
             count += 1
-        for class_number, end in ends.items():
+        for class_number, block_size in enumerate(SIZES):
             path = path_of(self._directory, class_number)
             size = path.stat().st_size if path.exists() else 0
+            end = ends.get(class_number, 0)
             if size < end:
                 raise StoreDamaged(f"the file has {size} bytes, the index refers to {end}", str(path))
+            self._allocator.extend(class_number, -(-size // block_size))
         self._channels.check()
         self._pending_changes.chunk_count = count
         self._allocator.finish_claims()
+        self._reclaimer.free_due(self._clock.now())
         self._bad_chunks.load(self._index)
 
     # --- metadata ----------------------------------------------------------------------------------------------------
@@ -303,6 +315,11 @@ class FileChunkStore:
         )
 
     # --- reads -------------------------------------------------------------------------------------------------------
+
+    @property
+    def block_reuse_delay_ns(self) -> int:
+        """`ChunkStore.block_reuse_delay_ns`."""
+        return self._config.block_reuse_delay_ns
 
     def read(self, chunk: ChunkId, offset: int, length: int) -> ReadResult | None:
         """`ChunkStore.read`."""

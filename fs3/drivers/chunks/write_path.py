@@ -89,6 +89,8 @@ class WritePath:
         """Resolved with what went wrong with the index, "" nothing."""
         self._alarm = Alarm(self._begin_barrier)
         """Begins a barrier for changes that none has taken along."""
+        self._rest_alarm = Alarm(self._begin_barrier)
+        """Begins one for updates that need blocks which rest since opening."""
         self._is_begin_scheduled = False
         self._measured = clock.now()
         """When the room on the file system was last asked for."""
@@ -231,6 +233,11 @@ class WritePath:
                 planned = self._planner.plan_repair(update, version, done)
             else:
                 planned = self._planner.plan(update, version, chain_version, done)
+            if planned is Deferral.AFTER_REST:
+                if not self._closing:
+                    self._rest_alarm.set(self._reclaimer.rests_until, self._clock.now())
+                    return jobs, True
+                planned = StageResult(Code.SHUTTING_DOWN, message=f"{self._directory} is being closed")
             if isinstance(planned, Deferral):
                 return jobs, True
             self._waiting.popleft()
@@ -397,4 +404,5 @@ class WritePath:
             await self.flush()
         finally:
             self._alarm.cancel()
+            self._rest_alarm.cancel()
             self._disk.shutdown()

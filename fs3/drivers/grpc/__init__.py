@@ -7,15 +7,18 @@ channel or a server is made and not before, and nothing outside this package imp
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 
+from fs3.base.errors import error
 from fs3.base.limits import calls_per_connection_max
+from fs3.base.status import Code
 from fs3.drivers.rpc.receive_pool import ReceivePool
 from fs3.drivers.rpc.reply_budget import ReplyBudget
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Bindings, Channel, Listener
 from fs3.wire.endpoints import parse_host_port
 
-__all__ = ["GrpcTransport"]
+__all__ = ["GrpcTransport", "require_grpc"]
 
 
 class GrpcTransport:
@@ -60,6 +63,14 @@ class GrpcTransport:
         return await serve(endpoint, bindings, self._clock, self._server_calls_max, self._pool, self._replies)
 
 
+def require_grpc() -> None:
+    """UNSUPPORTED, with the command that mends it, when gRPC is not installed: a client has no need of it, a service has."""
+    for module in ("grpc", "grpc_health", "grpc_reflection"):
+        if find_spec(module) is None:
+            raise error(Code.UNSUPPORTED, f"no module {module}: services speak gRPC, which comes with pip install 'fs3[server]'")
+
+
 def _prepare() -> None:
+    require_grpc()
     # What its C core would write to stderr (ports taken, peers gone) is said by the errors that are raised.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")

@@ -32,6 +32,7 @@ from fs3.base.limits import (
 )
 from fs3.base.prng import Prng
 from fs3.base.status import Code
+from fs3.base.units import NEVER
 from fs3.core.craq.reads import answer
 from fs3.drivers.memory.chunk_versions import MemoryChunk, MemoryVersion, bytes_of, check_update
 from fs3.drivers.memory.unsynced import BarrierMark, Loss, UnsyncedChanges
@@ -287,6 +288,11 @@ class MemoryChunkStore:
         part = memoryview(version.content)[offset:stop]
         piece = PIECE_BYTES if len(part) < small_read_bytes else BLOCK_BYTES
         return ReadResult(Code.OK, version.version, len(part), (part,), checksums(part, offset, piece), piece)
+
+    @property
+    def block_reuse_delay_ns(self) -> int:
+        """`ChunkStore.block_reuse_delay_ns`. Nothing is ever written over."""
+        return NEVER
 
     def release(self, pin: int) -> None:
         """`ChunkStore.release`. KeyError for a pin that is not held."""

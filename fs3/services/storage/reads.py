@@ -27,6 +27,7 @@ from fs3.base.errors import FS3Error
 from fs3.base.ids import ChunkId
 from fs3.base.status import Code
 from fs3.base.units import MIB
+from fs3.core.craq.block_lease import grant_block_lease_ms
 from fs3.ports.chunk_store import ChunkStore, ReadGather, ReadResult
 from fs3.ports.rpc import Call
 from fs3.runtime.tasks import TaskSet
@@ -103,13 +104,13 @@ class ColdReads:
 class _ReadJob:
     """One Read call some of whose IOs are cold."""
 
-    __slots__ = ("_batch", "_begun", "_call", "_cold", "_gates", "_handler", "_ios", "_left", "_with_checksums", "bytes")
+    __slots__ = ("_arrived", "_batch", "_begun", "_call", "_cold", "_gates", "_handler", "_ios", "_left", "bytes")
 
-    def __init__(self, handler: ReadHandler, call: Call, batch: ReadGather, with_checksums: bool) -> None:
+    def __init__(self, handler: ReadHandler, call: Call, batch: ReadGather, arrived: int) -> None:
         self._handler = handler
         self._call = call
         self._batch = batch
-        self._with_checksums = with_checksums
+        self._arrived = arrived
         self._cold = handler.cold
         self._gates: list[tuple[TargetShell, int, list[int]]] = []
         """(target, chain version, its cold IOs)"""
@@ -184,7 +185,7 @@ class _ReadJob:
         """Everything is read or refused."""
         for index, code in self._find_refused():
             _revoke(self._batch, index, code)
-        self._handler.answer(self._call, self._batch, self._with_checksums, self._on_sent)
+        self._handler.answer(self._call, self._batch, self._arrived, self._on_sent)
 
     def _on_sent(self) -> None:
         self._batch.release()
@@ -213,10 +214,9 @@ class ReadHandler:
             self._read_for_repair(call, chains, chunks, lengths)
             return
         batch = ReadGather(offsets, lengths)
-        with_checksums = not request.without_checksums
         count = len(chains)
         job: _ReadJob | None = None
-        now = self._clock.now()
+        arrived = now = self._clock.now()
         served: list[tuple[TargetShell, Sequence[int]]] = []
         for chain, version, which in _groups(chains, versions, count):
             shell = self._by_chain.get(chain)
@@ -229,7 +229,7 @@ class ReadHandler:
             cold = shell.store.read_many(chunks, batch, which, refuse_dirty=refuse_dirty)  # type: ignore[arg-type]
             if cold:
                 if job is None:
-                    job = _ReadJob(self, call, batch, with_checksums)
+                    job = _ReadJob(self, call, batch, arrived)
                 job.add(shell, version, chunks, cold)
         now = self._clock.now()
         for shell, which in served:
@@ -239,7 +239,7 @@ class ReadHandler:
         if job is not None:
             self.cold.put(job)
         else:
-            self.answer(call, batch, with_checksums, batch.release if batch.pins else None)
+            self.answer(call, batch, arrived, batch.release if batch.pins else None)
 
     def _read_for_repair(self, call: Call, chains: Sequence[int], chunks: Sequence[bytes], lengths: Sequence[int]) -> None:
         """Bytes for a target of the same chain that knows what they must be. No gate: it compares them with its own checksums, so
@@ -255,6 +255,7 @@ class ReadHandler:
 
     async def _answer_repair(self, call: Call, store: ChunkStore, chunk: ChunkId, length: int) -> None:
         wanted: int = call.request.repair_version
+        arrived = self._clock.now()
         batch = ReadGather([0], [length])
         try:
             meta = store.get(chunk)
@@ -268,17 +269,24 @@ class ReadHandler:
             batch.refuse(0, failure.code)
         finally:
             self.cold.count -= 1
-        self.answer(call, batch, not call.request.without_checksums, batch.release)
+        self.answer(call, batch, arrived, batch.release)
 
     def recheck_gate(self, shell: TargetShell, chain_version: int) -> Code:
         """What is said now to a read of this target under this chain version."""
         return shell.read_gate(chain_version, self._clock.now())[0]
 
-    def answer(self, call: Call, batch: ReadGather, with_checksums: bool, sent: Callable[[], None] | None) -> None:
-        """Send the reply of a batch whose every IO is answered."""
-        checksums = flatten.from_iterable(batch.checksums) if with_checksums else ()
+    def answer(self, call: Call, batch: ReadGather, arrived: int, sent: Callable[[], None] | None) -> None:
+        """Send the reply of a batch whose every IO is answered. `arrived`: when its request did, or later."""
+        checksums: Iterable[int] = ()
+        block_lease_ms: int | None = None
+        if not call.request.without_checksums:
+            checksums = flatten.from_iterable(batch.checksums)
+        elif batch.pins:
+            delay = min(store.block_reuse_delay_ns for store, _ in batch.pins)
+            block_lease_ms = grant_block_lease_ms(arrived, self._clock.now(), delay)
+        routing_version = self._context.routing_version
         reply = read_reply_to_pb(
-            batch.codes, batch.lengths, batch.versions, batch.piece_bytes, checksums, self._context.routing_version
+            batch.codes, batch.lengths, batch.versions, batch.piece_bytes, checksums, routing_version, block_lease_ms
         )
         call.reply(reply, batch.join_parts(), sent)
 

@@ -199,7 +199,7 @@ async def test_updates_under_way_survive_many_chain_changes(cluster, help):
     made.assert_clean()
 
 
-async def test_a_payload_is_kept_until_nobody_uses_it(cluster, help):
+async def test_a_payload_is_within_lease_until_nobody_uses_it(cluster, help):
     """The target leaves the chain while its disk works: the buffer must not go back before the disk is done."""
     made = await cluster(chains=1)
     client = made.client()

@@ -31,7 +31,7 @@ def test_a_file_that_is_no_counter_is_named(tmp_path: Path) -> None:
     assert failure.value.filename == str(file)
 
 
-def test_a_given_one_is_kept_while_the_process_lives() -> None:
+def test_a_given_one_is_within_lease_while_the_process_lives() -> None:
     counter = GivenIncarnation(0)
     assert counter.next_incarnation() == 0
     counter.store_incarnation(3)

@@ -78,6 +78,12 @@ def test_a_read_reply_becomes_columns():
     assert answer.lengths == [4, 0]
 
 
+@pytest.mark.parametrize("lease_ms", [None, 0, 2000])
+def test_a_block_lease_travels_and_none_is_another_thing_than_a_short_one(lease_ms):
+    reply = pb.ReadReply.FromString(storage.read_reply_to_pb([0], [10], [1], [0], (), 1, lease_ms).SerializeToString())
+    assert storage.block_lease_of(reply) == lease_ms
+
+
 @pytest.mark.parametrize(
     ("reply", "payload_length"),
     [

@@ -26,6 +26,14 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     yield loop
+
+    async def end_all() -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    asyncio.run_coroutine_threadsafe(end_all(), loop).result()
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()
@@ -175,7 +183,9 @@ def test_a_writer_waits_when_too_much_is_behind(loop: asyncio.AbstractEventLoop)
 
     thread = threading.Thread(target=write)
     thread.start()
-    thread.join(0.3)
+    while taken < file_behind_bytes_max and thread.is_alive():
+        thread.join(0.01)
+    thread.join(0.1)  # were it not to wait, it would have gone on by then
     assert thread.is_alive()
     assert file_behind_bytes_max <= taken <= file_behind_bytes_max + writer.block
     loop.call_soon_threadsafe(store.open.set)

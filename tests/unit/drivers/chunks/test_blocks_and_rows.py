@@ -55,8 +55,12 @@ def test_free_space_is_told_apart_from_space_to_give_back():
     slots = BlockAllocator()
     assert slots.claim(place_of(C64, 3))
     assert not slots.claim(place_of(C64, 3))
+    slots.extend(C64, 3)
     slots.finish_claims()
-    assert slots.vacant_bytes == 3 * 64 * KIB
+    assert (slots.resting_bytes, slots.vacant_bytes) == (3 * 64 * KIB, 0)
+    assert not list(slots.find_vacant(1 << 40))
+    slots.end_rest()
+    assert (slots.resting_bytes, slots.vacant_bytes) == (0, 3 * 64 * KIB)
     assert [split_place(place)[1] for place in slots.find_vacant(1 << 40)] == [0, 1, 2]
     assert [split_place(place)[1] for place in slots.find_vacant(65 * KIB)] == [0, 1]
     slots.mark_empty(place_of(C64, 0))
@@ -149,7 +153,7 @@ class TestHolds:
 
     def holds(self, rest_ns=0):
         slots = BlockAllocator()
-        return BlockReclaimer(slots, rest_ns), slots, slots.allocate(C64)
+        return BlockReclaimer(slots, rest_ns, None), slots, slots.allocate(C64)
 
     def test_the_barrier_comes_first(self):
         holds, slots, place = self.holds()
@@ -190,6 +194,23 @@ class TestHolds:
             holds.retire_block(place)
             holds.reclaim(holds.take_retired(), now)
             assert not slots.used_bytes
+
+    def test_after_opening_everything_rests(self):
+        slots = BlockAllocator()
+        slots.claim(place_of(C64, 1))
+        slots.finish_claims()
+        holds = BlockReclaimer(slots, 100, 1000)
+        holds.retire_block(place_of(C64, 1))
+        holds.reclaim(holds.take_retired(), 1050)
+        holds.free_due(1099)
+        assert holds.is_guarded(place_of(C64, 9))
+        assert split_place(slots.allocate(C64)) == (C64, 2)
+        holds.free_due(1100)
+        assert not holds.is_guarded(place_of(C64, 9))
+        assert split_place(slots.allocate(C64)) == (C64, 0)
+        assert slots.used_bytes == 3 * 64 * KIB
+        holds.free_due(1150)
+        assert slots.used_bytes == 2 * 64 * KIB
 
     def test_a_guard_goes_the_same_way_and_its_block_not_before_it(self):
         holds, slots, place = self.holds(rest_ns=100)

@@ -451,12 +451,19 @@ async def test_complaints_are_rationed(caplog: pytest.LogCaptureFixture) -> None
 async def bad_server(answer: bytes, *, stays: bool = False) -> AsyncIterator[Channel]:
     """A channel to a server that answers the first bytes it gets with `answer`."""
 
+    ended: list[asyncio.Event] = []
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        end = asyncio.Event()
+        ended.append(end)
         await reader.read(HEADER_BYTES)
         writer.write(answer)
         if stays:
             await reader.read()
         writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+        end.set()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     channel = TcpTransport(OsClock()).connect(f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}")
@@ -465,6 +472,8 @@ async def bad_server(answer: bytes, *, stays: bool = False) -> AsyncIterator[Cha
     finally:
         await channel.close()
         server.close()
+        for end in ended:
+            await end.wait()
 
 
 @pytest.mark.parametrize(

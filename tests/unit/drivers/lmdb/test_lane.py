@@ -154,7 +154,7 @@ async def test_a_full_store_fails_only_the_operations_that_do_not_fit(gated):
     assert await read_all_rows(kv) == [(b"n", b"6")]
 
 
-async def test_order_is_kept_across_a_failed_batch(gated):
+async def test_order_is_within_lease_across_a_failed_batch(gated):
     gate, kv = gated
     first = start_transaction(kv, append_count(b"n"))
     await gate.commit_started()

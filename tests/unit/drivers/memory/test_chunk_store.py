@@ -38,7 +38,7 @@ async def states_after_a_crash(prepare):
     return found
 
 
-async def test_each_unsynced_commit_is_kept_or_not_with_its_channel():
+async def test_each_unsynced_commit_is_within_lease_or_not_with_its_channel():
     async def prepare(store):
         first, second = update_of(A, WRITE, 0, b"one", seq=1), update_of(B, WRITE, 0, b"two", seq=2)
         results = [await stage(store, first), await stage(store, second)]

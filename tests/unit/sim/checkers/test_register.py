@@ -42,10 +42,20 @@ def seen(begin: int, end: int, data: bytes | None) -> Operation:
         [put(1, 2, b"abc"), put(3, 4, b"X", offset=1), seen(5, 6, b"aXc")],
         [put(1, 2, b"abc"), put(3, 4, b"", UpdateKind.TRUNCATE, 1), seen(5, 6, b"a")],
         [put(1, 2, b"abc"), put(3, 4, b"", UpdateKind.REMOVE), seen(5, 6, None)],
+        # A write of unknown end that only its last bytes show.
+        [put(1, None, b"<1>++?"), put(2, 3, b"<2>++"), seen(4, 5, b"<2>++?")],
     ],
 )
 def test_right(history: list[Operation]) -> None:
     assert explain(history) == ""
+
+
+def test_many_updates_of_unknown_end() -> None:
+    """Each doubles the orders there are; those that nobody saw are not tried when there is an order without them."""
+    unknown = [put(position, None, b"<%02d>" % position, offset=position % 7) for position in range(1, 15)]
+    # The second write ends last and came first: tried in the order of their ends, the two lead nowhere.
+    late = [put(20, 30, b"<20>++"), put(21, 40, b"<21>++"), seen(41, 42, b"<20>++")]
+    assert explain([*unknown, *late]) == ""
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,7 @@ def test_a_deadlock_says_who_waits_where() -> None:
         play(outer())
 
 
-def test_what_nobody_handles_is_kept() -> None:
+def test_what_nobody_handles_is_within_lease() -> None:
     async def work() -> None:
         asyncio.get_running_loop().call_soon(lambda: 1 // 0)
         await asyncio.sleep(1)

@@ -5,7 +5,7 @@ from fs3.base.units import MIB, SECOND
 from fs3.services.storage.upkeep.throttle import Throttle
 
 
-async def test_a_rate_is_kept(clock):
+async def test_a_rate_is_within_lease(clock):
     throttle = Throttle(clock)
     begun = clock.time
     for _ in range(100):

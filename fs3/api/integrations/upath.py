@@ -1,0 +1,23 @@
+"""universal-pathlib's class for `fs3://`: paths whose text names the cluster, so that it can be opened again elsewhere."""
+
+from __future__ import annotations
+
+import fsspec
+from upath import UPath
+
+from fs3.api.fsspec import FS3FileSystem
+
+# What a URL means is asked of the file system's class, and that only where fsspec has loaded it already.
+fsspec.register_implementation("fs3", FS3FileSystem, clobber=True)
+
+
+class FS3Path(UPath):  # type: ignore[misc]
+    """`pathlib` on fs3. `str` gives the whole URL; the path of an embedded file system has no host in it."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        cluster = self.storage_options.get("cluster")
+        if self.is_absolute() and cluster:
+            return f"fs3://{cluster}{self.path}"
+        return str(super().__str__())
