@@ -262,6 +262,13 @@ another manager may take over, and so holds up nobody."""
 managers_max = 16
 nodes_max = 4096
 targets_per_node_max = 256
+reserve_bytes = 4 * MIB
+"""Kept on each disk of a storage node for its own small files (`node.json`, `target.json`)."""
+reserve_step_bytes = 64 * KIB
+"""Given back at once when one of them finds no room."""
+generations_kept_max = 16
+"""In the directory of one target. After so many starts that never reached the manager the newest is used again, rather than
+forgetting one that the manager may have stored."""
 tables_max = 64
 routing_bytes_max = 512 * KIB
 """Encoded size of the whole routing info: it travels as one frame header. About 12 000 chains of three."""
@@ -354,4 +361,5 @@ assert resync_ranges_at_once <= resync_ranges_per_request_max
 assert resync_list_rows <= list_entries_max
 assert resync_channels_per_request <= channel_rows_per_merge_max
 assert throttle_bytes_per_second_min <= scrub_bytes_per_second_default <= throttle_bytes_per_second_max
+assert reserve_step_bytes <= reserve_bytes
 assert lease_ns < update_attempt_ns < flight_deadline_ns < call_timeout_ns

@@ -206,6 +206,25 @@ def resync(
         )
 
 
+@app.command("accept-loss")
+def accept_loss(
+    target: Annotated[int, typer.Argument(metavar="TARGET", help="number of the target, as `fs3 admin chains` shows it")],
+    where: Where = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let a target serve with what it has, when no target of its chain has the newest data. What it lacks is lost."""
+    from fs3.cli.admin_chains import accept_loss_of
+
+    async def action(client: Client) -> dict[str, Any]:
+        return await accept_loss_of(client, TargetId(target))
+
+    asked = run_with_client(where, action)
+    if as_json:
+        print_json(asked)
+    else:
+        sys.stdout.write(f"target {asked['target']} of {asked['node']} serves chain {asked['chain']} with what it has\n")
+
+
 def _copy_columns(copy: dict[str, Any]) -> tuple[str, ...]:
     if not copy["exists"]:
         return ("-", "-", "-", "-", "-", copy["reason"])

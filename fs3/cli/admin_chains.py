@@ -1,4 +1,4 @@
-"""`fs3 admin chains`, `chunk` and `resync`: where things are, and having a target compare itself with its chain."""
+"""`fs3 admin chains`, `chunk`, `resync` and `accept-loss`: where things are, and what people have targets do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from fs3.api.client import Client
 from fs3.base.errors import FS3Error, error
-from fs3.base.ids import CHUNK_ID_BYTES, ChainId, ChunkId, TargetId, chunk_file
+from fs3.base.ids import CHUNK_ID_BYTES, ChainId, ChunkId, NodeId, TargetId, chunk_file
 from fs3.base.status import Code
 from fs3.cli.status import status_document
 from fs3.client.fsck.cluster import MetaSource
@@ -112,10 +112,22 @@ _QUERY_TIMEOUT_NS = 3_000_000_000
 
 async def resync_target(client: Client, target: TargetId) -> dict[str, Any]:
     """Have a target compare itself with its chain. Raises FS3Error: NO_SUCH_TARGET, BUSY when nobody else of the chain serves."""
+    place, node = _find_target(client, target)
+    await client.storage.resync(node, target)
+    return place
+
+
+async def accept_loss_of(client: Client, target: TargetId) -> dict[str, Any]:
+    """Have a target serve with what it has. Raises FS3Error: NO_SUCH_TARGET, BUSY when a target serves or others served last."""
+    place, node = _find_target(client, target)
+    await client.storage.accept_loss(node, target)
+    return place
+
+
+def _find_target(client: Client, target: TargetId) -> tuple[dict[str, Any], NodeId]:
     for chain in client.manager.routing.chains.values():
         slot = chain.slot(target)
         if slot is not None:
-            node = client.manager.routing.nodes[slot.node].name
-            await client.storage.resync(slot.node, target)
-            return {"target": target, "chain": chain.id, "node": node}
+            name = client.manager.routing.nodes[slot.node].name
+            return {"target": target, "chain": chain.id, "node": name}, slot.node
     raise error(Code.NO_SUCH_TARGET, f"no chain has target {target}")

@@ -6,6 +6,14 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from fs3.base.units import GIB, format_size
+
+disk_warn_free_percent = 10
+disk_warn_free_bytes = 20 * GIB
+"""A disk that has less free than both is nearly full: `fs3 status` names it."""
+disk_warn_free_bytes_min = 2 * GIB
+"""And so is one that has less free than this, however small it is."""
+
 
 class ClusterHealth(StrEnum):
     """Of a whole cluster, best first."""
@@ -13,7 +21,7 @@ class ClusterHealth(StrEnum):
     HEALTHY = "healthy"
     """Every replica of everything serves."""
     DEGRADED = "degraded"
-    """Everything can be read and written, with fewer replicas or processes than there should be."""
+    """Everything can be read and written, with fewer replicas, processes or less room than there should be."""
     DOWN = "down"
     """Something can not be read or written."""
 
@@ -24,6 +32,8 @@ class HealthProblem(NamedTuple):
     health: ClusterHealth
     """Of the cluster because of it."""
     text: str
+    passes: bool = True
+    """It may pass by itself, so that it makes sense to wait for that."""
 
 
 def problems_of(document: dict[str, Any]) -> list[HealthProblem]:
@@ -32,6 +42,7 @@ def problems_of(document: dict[str, Any]) -> list[HealthProblem]:
     found = [
         *_of_managers(document["managers"]),
         *_of_nodes(document["nodes"]),
+        *_of_disks([*document["managers"], *(node for node in document["nodes"] if node["alive"])]),
         *_of_chains(document["chains"], {target["target"]: target for target in document["targets"]}, nodes),
     ]
     if not document["tables"]:
@@ -66,6 +77,26 @@ def _of_nodes(nodes: list[dict[str, Any]]) -> list[HealthProblem]:
     return found
 
 
+def _of_disks(processes: list[dict[str, Any]]) -> list[HealthProblem]:
+    return [
+        HealthProblem(ClusterHealth.DEGRADED, f"the disk of {process['name']} is nearly full: {_describe(disk)}", passes=False)
+        for process in processes
+        for disk in process["disks"]
+        if is_nearly_full(disk["free_bytes"], disk["total_bytes"])
+    ]
+
+
+def _describe(disk: dict[str, Any]) -> str:
+    free, total = disk["free_bytes"], disk["total_bytes"]
+    return f"{disk['path']} has {format_size(free)} free of {format_size(total)} ({100 * free / max(1, total):.1f} %)"
+
+
+def is_nearly_full(free_bytes: int, total_bytes: int) -> bool:
+    """Whether people should be told: little is left of a disk, by share and by size."""
+    is_little = free_bytes * 100 < total_bytes * disk_warn_free_percent and free_bytes < disk_warn_free_bytes
+    return is_little or free_bytes < disk_warn_free_bytes_min
+
+
 def _of_chains(
     chains: list[dict[str, Any]], targets: dict[int, dict[str, Any]], nodes: dict[str, dict[str, Any]]
 ) -> list[HealthProblem]:
@@ -83,19 +114,32 @@ def _of_chains(
                     HealthProblem(ClusterHealth.DEGRADED, f"{named} has {target['bad_blocks']} bad blocks without a good copy")
                 )
             if slot["state"] == "serving" and target["local_state"] == "uptodate":
+                if target["reason"]:
+                    found.append(HealthProblem(ClusterHealth.DEGRADED, f"{named} serves: {target['reason']}", passes=False))
                 continue
             why = why_not_serving(target, nodes.get(target["node"]))
             if slot["state"] == "lastsrv":
-                found.append(HealthProblem(ClusterHealth.DOWN, f"{named} has the newest data and {why}"))
+                what = "served last, but" if target["local_state"] == "online" else "has the newest data and"
+                found.append(HealthProblem(ClusterHealth.DOWN, f"{named} {what} {why}"))
             elif slot["state"] == "serving":
                 found.append(HealthProblem(ClusterHealth.DEGRADED, f"{named} serves, and {why}"))
             else:
                 found.append(HealthProblem(ClusterHealth.DEGRADED, f"{named} is {slot['state']}: {why}"))
         if not serving:
-            found.append(
-                HealthProblem(ClusterHealth.DOWN, f"chain {chain['chain']}: nobody serves, its chunks can not be read or written")
-            )
+            text = f"chain {chain['chain']}: nobody serves, its chunks can not be read or written{_way_out(slots, targets)}"
+            found.append(HealthProblem(ClusterHealth.DOWN, text))
     return found
+
+
+def _way_out(slots: list[dict[str, Any]], targets: dict[int, dict[str, Any]]) -> str:
+    """What a person can do when those that served last are here, and none of them has the newest data."""
+    last = [slot["target"] for slot in slots if slot["state"] == "lastsrv"]
+    if not last or not all(targets[target]["local_state"] == "online" for target in last):
+        return ""
+    return (
+        f"; bring back the newest directory of one of {', '.join(map(str, last))}, or give up what is missing "
+        "with `fs3 admin accept-loss TARGET`"
+    )
 
 
 def why_dead(node: dict[str, Any]) -> str:

@@ -23,7 +23,7 @@ from fs3.base.units import MILLISECOND, SECOND, parse_duration
 from fs3.cli.directory import ClusterDirectory, Shape
 from fs3.cli.health import ClusterHealth, health_of, problems_of
 from fs3.cli.status_view import list_resyncs, render
-from fs3.model.cluster import ClusterStatus, NodeStatus, TargetStatus
+from fs3.model.cluster import ClusterInfo, ClusterStatus, DiskSpace, NodeStatus, TargetStatus
 
 if TYPE_CHECKING:
     from fs3.client.connector import Connector
@@ -87,23 +87,24 @@ async def fetch_status(addresses: Sequence[str]) -> dict[str, Any]:
     client = MgmtdClient(connector, [f"tcp://{address}" for address in addresses], clock)
     try:
         document = status_document(await client.status())
-        answers = await asyncio.gather(*(_is_answering(connector, manager["endpoints"]) for manager in document["managers"]))
+        answers = await asyncio.gather(*(_ask_manager(connector, manager["endpoints"]) for manager in document["managers"]))
         for manager, answer in zip(document["managers"], answers, strict=True):
-            manager["answers"] = answer
+            manager["answers"] = answer is not None
+            manager["disks"] = [] if answer is None else _disk_documents(answer.disks)
         return with_verdict(document)
     finally:
         await client.close()
         await connector.close()
 
 
-async def _is_answering(connector: Connector, endpoints: Sequence[str]) -> bool:
+async def _ask_manager(connector: Connector, endpoints: Sequence[str]) -> ClusterInfo | None:
+    """What a manager says of itself; None when it does not answer."""
     from fs3.client.mgmtd.selector import ask_cluster
 
     try:
-        await ask_cluster(connector.channel(endpoints), manager_probe_ns)
+        return await ask_cluster(connector.channel(endpoints), manager_probe_ns)
     except FS3Error:
-        return False
-    return True
+        return None
 
 
 def status_document(status: ClusterStatus) -> dict[str, Any]:
@@ -117,7 +118,13 @@ def status_document(status: ClusterStatus) -> dict[str, Any]:
         "epoch": status.epoch,
         "primary_for_ms": status.primary_for_ns // MILLISECOND,
         "managers": [
-            {"name": manager.name, "primary": manager.is_primary, "answers": True, "endpoints": list(manager.endpoints)}
+            {
+                "name": manager.name,
+                "primary": manager.is_primary,
+                "answers": True,
+                "endpoints": list(manager.endpoints),
+                "disks": [],
+            }
             for manager in status.managers
         ],
         "nodes": [_node_document(node) for node in status.nodes],
@@ -154,7 +161,12 @@ def _node_document(status: NodeStatus) -> dict[str, Any]:
         "problem": status.problem,
         "silent_ms": -1 if age is None else age // MILLISECOND,
         "endpoints": list(node.endpoints),
+        "disks": _disk_documents(status.disks),
     }
+
+
+def _disk_documents(disks: Sequence[DiskSpace]) -> list[dict[str, Any]]:
+    return [{"path": disk.path, "total_bytes": disk.total_bytes, "free_bytes": disk.free_bytes} for disk in disks]
 
 
 def _target_document(target: TargetStatus, names: Mapping[NodeId, str]) -> dict[str, Any]:
@@ -192,7 +204,8 @@ def wait_until_healthy(addresses: Sequence[str], seconds: float = SERVING_SECOND
 
 
 def wait_for_health(addresses: Sequence[str], wanted: ClusterHealth, seconds: float) -> None:
-    """Return once the cluster is as well as that, or better. FS3Error saying what is missing otherwise."""
+    """Return once the cluster is as well as that, or better; what waiting does not mend (a disk that is nearly full) does not
+    count. FS3Error saying what is missing otherwise."""
     deadline = time.monotonic() + seconds
     good = list(ClusterHealth)[: list(ClusterHealth).index(wanted) + 1]
     while True:
@@ -201,9 +214,10 @@ def wait_for_health(addresses: Sequence[str], wanted: ClusterHealth, seconds: fl
         except FS3Error as wrong:
             missing = str(wrong)
         else:
-            if document["health"] in good:
+            problems = [problem for problem in problems_of(document) if problem.passes]
+            if health_of(problems) in good:
                 return
-            missing = "; ".join(problem["text"] for problem in document["problems"][:3])
+            missing = "; ".join(problem.text for problem in problems[:3])
         if time.monotonic() >= deadline:
             raise error(Code.UNAVAILABLE, f"the cluster is not {wanted.value} after {seconds:.0f} s: {missing}")
         time.sleep(0.05)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import AsyncExitStack
+from functools import partial
 
 import msgspec
 
@@ -32,6 +33,7 @@ from fs3.ports.chunk_store import ChunkStore
 from fs3.ports.disks import StoreFactory
 from fs3.ports.rpc import Bindings, Transport
 from fs3.runtime.config import load_config
+from fs3.runtime.durable_files import measure_space
 from fs3.runtime.incarnation import IncarnationFile
 from fs3.runtime.store_scrub import StoreScrub
 from fs3.services.meta.config import MetaConfig
@@ -123,7 +125,17 @@ async def _start_mgmtd(options: ServeOptions, stack: AsyncExitStack) -> dict[str
     scrub = StoreScrub(kv, clock)
     stack.push_async_callback(scrub.stop)
     scrub.start()
-    service = MgmtdService(kv, clock, config, os.urandom, name=options.name, schemas=SCHEMAS, on_given_up=on_given_up)
+    directories = [options.data_dir, options.kv_path()]
+    service = MgmtdService(
+        kv,
+        clock,
+        config,
+        os.urandom,
+        name=options.name,
+        schemas=SCHEMAS,
+        on_given_up=on_given_up,
+        measure_space=partial(measure_space, directories),
+    )
     await service.start()
     endpoints = await _Listeners(options, stack, clock).open(service.bindings())
     service.announce(list(endpoints.values()))
@@ -146,7 +158,7 @@ async def _start_meta(options: ServeOptions, stack: AsyncExitStack) -> dict[str,
     await service.start()
     endpoints = await _Listeners(options, stack, clock).open(service.bindings())
     stack.push_async_callback(service.stop)
-    starts = IncarnationFile(options.data_dir / "incarnation")
+    starts = IncarnationFile(options.data_dir / "incarnation", [options.kv_path()])
     member = Member(mgmtd, clock, starts, name=options.name, role=Role.META, kept=scrub)
     await member.register(mgmtd.cluster, list(endpoints.values()), host_identity(), os.getpid())
     member.start()

@@ -11,6 +11,7 @@ import msgspec
 
 from fs3.base.ids import ChainId, NodeId, TableId, TargetId
 from fs3.model.chain import LocalState, Slot
+from fs3.model.generation import TargetClaim, TargetGeneration
 from fs3.model.routing import Delta, Node, Role, Routing
 from fs3.model.target_report import TargetReport, UpkeepProgress
 
@@ -31,6 +32,11 @@ class RegisterNode(msgspec.Struct, frozen=True):
     pid: int = 0
     targets: tuple[TargetId, ...] = ()
     """Targets it has data of."""
+    claims: tuple[TargetClaim, ...] = ()
+    """How far the directory of each of these is."""
+    directory: str = ""
+    """Which locked directory the process has, as its host numbers them; "" when it has none. A process that has the lock of a
+    former one proves that that one has ended."""
 
 
 class RegistrationAck(msgspec.Struct, frozen=True):
@@ -46,6 +52,16 @@ class RegistrationAck(msgspec.Struct, frozen=True):
     """The one that was registered: the request's, or the one given out."""
     born: tuple[TargetId, ...] = ()
     """Targets of the node that have been complete at least once: one of them without data has lost it."""
+    generations: tuple[TargetGeneration, ...] = ()
+    """What the manager remembers of the node's targets, the registration included."""
+
+
+class DiskSpace(msgspec.Struct, frozen=True):
+    """How much room there is where a process keeps its data."""
+
+    path: str
+    total_bytes: int
+    free_bytes: int
 
 
 class Heartbeat(msgspec.Struct, frozen=True):
@@ -64,6 +80,8 @@ class Heartbeat(msgspec.Struct, frozen=True):
     """Newest configuration of its role the node has applied."""
     problem: str = ""
     """What is wrong with what the node keeps besides targets; empty when nothing is."""
+    disks: tuple[DiskSpace, ...] = ()
+    """Of the process, for people."""
 
 
 class LeaveRequest(NamedTuple):
@@ -195,6 +213,8 @@ class ClusterInfo(msgspec.Struct, frozen=True):
     managers: tuple[ManagerInfo, ...] = ()
     epoch: int = 0
     """Of the primary's lease record; rises with every takeover."""
+    disks: tuple[DiskSpace, ...] = ()
+    """Of the manager that answers."""
 
 
 class GetRouting(msgspec.Struct, frozen=True):
@@ -227,6 +247,7 @@ class NodeStatus(msgspec.Struct, frozen=True):
     """Since its newest heartbeat; None when it sent none since this manager became the primary."""
     problem: str = ""
     """What it said last is wrong with what it keeps; empty: nothing."""
+    disks: tuple[DiskSpace, ...] = ()
 
 
 class TargetStatus(msgspec.Struct, frozen=True):

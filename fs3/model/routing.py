@@ -35,6 +35,8 @@ class Node(msgspec.Struct, frozen=True, array_like=True):
     alive: bool
     """Its lease was running when this snapshot was made."""
     pid: int = 0
+    directory: str = ""
+    """Which locked directory of its host the process has. For the manager only: clients are not told."""
 
 
 class Delta(msgspec.Struct, frozen=True, array_like=True):

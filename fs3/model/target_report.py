@@ -6,6 +6,7 @@ import msgspec
 
 from fs3.base.ids import TargetId
 from fs3.model.chain import LocalState
+from fs3.model.generation import Generation
 
 
 class UpkeepProgress(msgspec.Struct, frozen=True):
@@ -41,3 +42,5 @@ class TargetReport(msgspec.Struct, frozen=True):
     upkeep: UpkeepProgress = UpkeepProgress()
     unreachable: TargetId | None = None
     """Its successor under `chain_version`, when the target hears nothing of it."""
+    generation: Generation | None = None
+    """What is written down in its directory."""

@@ -8,6 +8,8 @@ from typing import Protocol
 import msgspec
 
 from fs3.base.ids import TargetId
+from fs3.model.cluster import DiskSpace
+from fs3.model.generation import Generation
 from fs3.ports.chunk_store import ChunkStore
 
 StoreFactory = Callable[[TargetId], Awaitable[ChunkStore]]
@@ -25,6 +27,8 @@ class TargetNote(msgspec.Struct, frozen=True):
     """The chunk a scrub under way has reached; b"" when none is."""
     scrub_passes: int = 0
     """Scrubs that went through the whole store."""
+    generations: tuple[Generation, ...] = ()
+    """See `fs3.core.membership.generations`: the one the store had, then those begun since, the newest last. Empty: not known."""
 
 
 class Disks(Protocol):
@@ -35,13 +39,19 @@ class Disks(Protocol):
     cluster: bytes
     """Id of the cluster the data belongs to; b"" before the node has joined one."""
 
+    @property
+    def directory(self) -> str:
+        """Which locked directory this is, as its host numbers them: a copy of it is another one."""
+        ...
+
     def next_incarnation(self) -> int:
-        """Count one more start, durably: the node's incarnation. 0 when the directories are new and nothing is known: then the
-        manager says which one this is, and `adopt` keeps it."""
+        """Count one more start: the node's incarnation. 0 when the directories are new and nothing is known: then the manager
+        says which one this is, and `store_incarnation` keeps it. Durably, unless there is no room: then the manager tells the
+        next start from this one."""
         ...
 
     def store_incarnation(self, incarnation: int) -> None:
-        """Remember the incarnation the manager gave, durably. Before anything is served."""
+        """Remember the incarnation the manager gave, durably unless there is no room. Before anything is served."""
         ...
 
     def join(self, cluster: bytes) -> None:
@@ -69,10 +79,18 @@ class Disks(Protocol):
         ...
 
     def write_note(self, target: TargetId, note: TargetNote) -> None:
-        """Write it down, durably. DISK when that fails."""
+        """Write it down, durably. NO_SPACE when there is no room, DISK when it fails otherwise; the note is what it was then."""
         ...
 
     def quarantine(self, target: TargetId) -> str:
         """Move the data of a target, whose store is closed, out of the way; nothing is deleted. Returns where it is now. The
         target is `lost` then. DISK when it cannot be moved."""
+        ...
+
+    def draw_token(self) -> bytes:
+        """Random bytes for a generation: no other start of these disks, or of a copy of them, draws the same."""
+        ...
+
+    def measure_space(self) -> list[DiskSpace]:
+        """How much room there is on each disk that works."""
         ...

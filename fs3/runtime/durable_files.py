@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterable
 from pathlib import Path
+
+from fs3.model.cluster import DiskSpace
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What a write fails with when the file system, a quota or the limit of the process leaves no room."""
 
 
 def write_durably(file: Path, content: bytes) -> None:
@@ -13,10 +19,14 @@ def write_durably(file: Path, content: bytes) -> None:
     A power loss may leave `<file>.new` behind; the next write takes its place. For one writer at a time. Raises OSError.
     """
     temporary = file.with_name(file.name + ".new")
-    with temporary.open("wb") as out:
-        out.write(content)
-        out.flush()
-        os.fsync(out.fileno())
+    try:
+        with temporary.open("wb") as out:
+            out.write(content)
+            out.flush()
+            os.fsync(out.fileno())
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
     temporary.replace(file)
     sync_directory(file.parent)
 
@@ -32,3 +42,25 @@ def sync_directory(directory: Path) -> None:
             raise
     finally:
         os.close(handle)
+
+
+def directory_identity(directory: Path) -> str:
+    """Which directory this is, as its host numbers them; "" when there is none. One that was copied or made anew is another one,
+    and a process that has a file in it open keeps its number from being used again."""
+    try:
+        status = directory.stat()
+    except OSError:
+        return ""
+    return f"{status.st_dev:x}:{status.st_ino:x}"
+
+
+def measure_space(directories: Iterable[Path]) -> list[DiskSpace]:
+    """How much room there is for a process without privileges, once for each file system that answers."""
+    found: dict[int, DiskSpace] = {}
+    for directory in directories:
+        try:
+            usage, device = os.statvfs(directory), directory.stat().st_dev
+        except OSError:
+            continue
+        found.setdefault(device, DiskSpace(str(directory), usage.f_blocks * usage.f_frsize, usage.f_bavail * usage.f_frsize))
+    return list(found.values())

@@ -22,6 +22,7 @@ from fs3.model.cluster import (
 )
 from fs3.model.routing import Role, Routing
 from fs3.model.target_report import UpkeepProgress
+from fs3.wire.directories import disks_from_pb, disks_to_pb
 from fs3.wire.malformed import malformed
 from fs3.wire.mgmtd import (
     EncodedRouting,
@@ -55,6 +56,7 @@ def cluster_info_to_pb(info: ClusterInfo) -> pb.GetClusterReply:
         is_primary=info.is_primary,
         managers=[manager_to_pb(manager) for manager in info.managers],
         epoch=info.epoch,
+        disks=disks_to_pb(info.disks),
     )
 
 
@@ -68,6 +70,7 @@ def cluster_info_from_pb(message: pb.GetClusterReply) -> ClusterInfo:
         primary=tuple(message.primary),
         managers=managers_from_pb(message.managers),
         epoch=message.epoch,
+        disks=disks_from_pb(message.disks),
     )
 
 
@@ -149,25 +152,32 @@ def status_to_pb(status: ClusterStatus, routing: EncodedRouting) -> pb.GetStatus
         epoch=status.epoch,
         primary_for_ms=status.primary_for_ns // MILLISECOND,
         node_problems=[node.problem for node in status.nodes],
+        node_disks=[pb.NodeDisks(disks=disks_to_pb(node.disks)) for node in status.nodes],
     )
 
 
 def status_from_pb(message: pb.GetStatusReply) -> ClusterStatus:
     """The answer to GetStatus."""
     update = routing_from_pb(message.routing, "GetStatusReply.routing")
-    if not len(update.delta.nodes) == len(message.lease_left_ms) == len(message.silent_ms) == len(message.node_problems):
+    counts = (message.lease_left_ms, message.silent_ms, message.node_problems, message.node_disks)
+    if any(len(each) != len(update.delta.nodes) for each in counts):
         raise malformed(
             "GetStatusReply.lease_left_ms",
-            f"{len(message.lease_left_ms)} leases, {len(message.silent_ms)} ages and {len(message.node_problems)} problems of "
-            f"{len(update.delta.nodes)} nodes",
+            f"{len(message.lease_left_ms)} leases, {len(message.silent_ms)} ages, {len(message.node_problems)} problems and "
+            f"{len(message.node_disks)} lists of disks of {len(update.delta.nodes)} nodes",
         )
     return ClusterStatus(
         software=message.software,
         routing=Routing(message.cluster_id).apply(update.delta, message.cluster_id),
         nodes=tuple(
-            NodeStatus(node, left * MILLISECOND, None if age < 0 else age * MILLISECOND, problem)
-            for node, left, age, problem in zip(
-                update.delta.nodes, message.lease_left_ms, message.silent_ms, message.node_problems, strict=True
+            NodeStatus(node, left * MILLISECOND, None if age < 0 else age * MILLISECOND, problem, disks_from_pb(each.disks))
+            for node, left, age, problem, each in zip(
+                update.delta.nodes,
+                message.lease_left_ms,
+                message.silent_ms,
+                message.node_problems,
+                message.node_disks,
+                strict=True,
             )
         ),
         targets=tuple(

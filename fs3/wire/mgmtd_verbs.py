@@ -29,6 +29,16 @@ from fs3.model.cluster import (
 from fs3.model.method import Method
 from fs3.model.routing import Role
 from fs3.model.target_report import TargetReport, UpkeepProgress
+from fs3.wire.directories import (
+    claim_from_pb,
+    claim_to_pb,
+    disks_from_pb,
+    disks_to_pb,
+    generation_from_pb,
+    generation_to_pb,
+    target_generation_from_pb,
+    target_generation_to_pb,
+)
 from fs3.wire.malformed import malformed
 from fs3.wire.methods import MGMTD
 from fs3.wire.mgmtd import (
@@ -60,6 +70,8 @@ def _register_node_to_pb(request: RegisterNode) -> pb.RegisterNodeRequest:
         pid=request.pid,
         targets=request.targets,
         software=__version__,
+        claims=[claim_to_pb(claim) for claim in request.claims],
+        directory=request.directory,
     )
 
 
@@ -73,6 +85,10 @@ def _register_node_from_pb(message: pb.RegisterNodeRequest) -> RegisterNode:
         raise malformed("RegisterNodeRequest.host", f"longer than {name_bytes_max} bytes")
     if len(message.targets) > _TARGETS_MAX:
         raise malformed("RegisterNodeRequest.targets", f"{len(message.targets)} targets, at most {_TARGETS_MAX} are allowed")
+    if len(message.claims) > _TARGETS_MAX:
+        raise malformed("RegisterNodeRequest.claims", f"{len(message.claims)} claims, at most {_TARGETS_MAX} are allowed")
+    if len(message.directory.encode()) > name_bytes_max:
+        raise malformed("RegisterNodeRequest.directory", f"longer than {name_bytes_max} bytes")
     return RegisterNode(
         name=name_from_pb(message.name, "RegisterNodeRequest.name"),
         role=role,
@@ -82,6 +98,8 @@ def _register_node_from_pb(message: pb.RegisterNodeRequest) -> RegisterNode:
         host=message.host,
         pid=message.pid,
         targets=tuple(TargetId(target) for target in message.targets),
+        claims=tuple(claim_from_pb(claim, f"RegisterNodeRequest.claims[{index}]") for index, claim in enumerate(message.claims)),
+        directory=message.directory,
     )
 
 
@@ -94,6 +112,7 @@ def _registration_to_pb(ack: RegistrationAck, routing: EncodedRouting | None) ->
         routing=routing,
         incarnation=ack.incarnation,
         born_targets=ack.born,
+        generations=[target_generation_to_pb(each) for each in ack.generations],
     )
 
 
@@ -105,6 +124,10 @@ def _registration_from_pb(message: pb.RegisterNodeReply) -> RegistrationAck:
         heartbeat_ns=message.heartbeat_ms * MILLISECOND,
         incarnation=message.incarnation,
         born=tuple(TargetId(target) for target in message.born_targets),
+        generations=tuple(
+            target_generation_from_pb(each, f"RegisterNodeReply.generations[{index}]")
+            for index, each in enumerate(message.generations)
+        ),
     )
 
 
@@ -121,6 +144,7 @@ def _report_to_pb(report: TargetReport) -> pb.TargetReport:
         chunks=report.chunks,
         reason=report.reason,
         unreachable_target_id=report.unreachable or 0,
+        generation=None if report.generation is None else generation_to_pb(report.generation),
         **{name: getattr(report.upkeep, name) for name in _UPKEEP},
     )
 
@@ -136,6 +160,7 @@ def _report_from_pb(message: pb.TargetReport, field: str) -> TargetReport:
         reason=_shortened(message.reason),
         upkeep=UpkeepProgress(*(getattr(message, name) for name in _UPKEEP)),
         unreachable=TargetId(message.unreachable_target_id) if message.unreachable_target_id else None,
+        generation=generation_from_pb(message.generation, f"{field}.generation") if message.HasField("generation") else None,
     )
 
 
@@ -153,6 +178,7 @@ def _heartbeat_to_pb(request: Heartbeat) -> pb.HeartbeatRequest:
         config_version=request.config_version,
         leaving=request.leaving,
         problem=request.problem,
+        disks=disks_to_pb(request.disks),
     )
 
 
@@ -172,6 +198,7 @@ def _heartbeat_from_pb(message: pb.HeartbeatRequest) -> Heartbeat:
         leaving=message.leaving,
         config_version=message.config_version,
         problem=_shortened(message.problem),
+        disks=disks_from_pb(message.disks),
     )
 
 

@@ -178,3 +178,13 @@ def resync_request_to_pb(target: TargetId) -> pb.ResyncRequest:
 def resync_reply_to_pb() -> pb.ResyncReply:
     """The target leaves its chain."""
     return pb.ResyncReply()
+
+
+def accept_loss_request_to_pb(target: TargetId) -> pb.AcceptLossRequest:
+    """Has a target serve with what it has."""
+    return pb.AcceptLossRequest(target_id=target)
+
+
+def accept_loss_reply_to_pb() -> pb.AcceptLossReply:
+    """The target will serve."""
+    return pb.AcceptLossReply()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from itertools import count
@@ -58,6 +59,33 @@ def under_load(tmp_path: Path) -> Rehearse:
         check(cluster, journal, may_fail)
 
     return run
+
+
+@contextmanager
+def small_disk_below(mount: Path) -> Iterator[None]:
+    """A small file system of its own at a directory; the test is skipped where it cannot be mounted."""
+    mount.mkdir(parents=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=640m", "fs3-test", str(mount)], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(mount)], check=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A cluster directory whose storage-2 has a small disk of its own."""
+    with small_disk_below(tmp_path / "cluster" / "storage-2"):
+        yield tmp_path / "cluster"
+
+
+@pytest.fixture
+def small_only_disk(tmp_path: Path) -> Iterator[Path]:
+    """A cluster directory for one storage process, which has a small disk of its own."""
+    with small_disk_below(tmp_path / "cluster" / "storage-1"):
+        yield tmp_path / "cluster"
 
 
 def check(cluster: LocalCluster, journal: Journal, may_fail: Callable[[str, str], bool]) -> None:

@@ -6,8 +6,6 @@ import asyncio
 import mmap
 import os
 import shutil
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -117,21 +115,6 @@ def test_an_empty_disk_at_once(drilled: LocalCluster, under_load) -> None:
         load.wait_progress("write", 100, 30)
         wait_healthy(drilled)
         load.wait_progress("write", 50, 20)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A cluster directory whose storage-2 has a small disk of its own."""
-    data = tmp_path / "cluster"
-    mount = data / "storage-2"
-    mount.mkdir(parents=True)
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=640m", "fs3-test", str(mount)], capture_output=True, text=True)
-    if mounted.returncode:
-        pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
-    try:
-        yield data
-    finally:
-        subprocess.run(["umount", "-l", str(mount)], check=True)
 
 
 def test_a_disk_that_fills_and_is_freed(small_disk: Path, under_load) -> None:

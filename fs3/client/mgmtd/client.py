@@ -267,16 +267,20 @@ class MgmtdClient:
         """The reply message to one request, from the first address that answers, until the timeout. Raises the last failure."""
         deadline = self._clock.now() + timeout_ns
         backoff = JitteredBackoff(self._prng)
+        last: FS3Error | None = None
         while True:
             if self._closed:
                 raise error(Code.SHUTTING_DOWN, "the client is closed")
             remaining = deadline - self._clock.now()
+            if last is not None and remaining <= 0:
+                raise last  # and not that there was no time for one more try
             channel = None
             try:
                 channel = self._selector.channel or await self._selector.search(remaining)
                 reply = await channel.call(method, request, timeout_ns=min(remaining, attempt_ns))
                 return reply.message
             except FS3Error as failure:
+                last = failure
                 again = failure.code in _GONE or (failure.code in _LOST and method.repeatable)
                 if channel is not None and (again or failure.code in _LOST):
                     self._on_channel_failed(channel)

@@ -23,6 +23,7 @@ from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.client.mgmtd.client import MgmtdClient
 from fs3.model.cluster import Heartbeat, LeaveRequest, RegisterNode, RegistrationAck, RoleConfig
+from fs3.model.generation import TargetClaim
 from fs3.model.routing import Role
 from fs3.model.target_report import TargetReport
 from fs3.ports.clock import Clock
@@ -113,16 +114,37 @@ class Member:
         self._heartbeat_task: asyncio.Task[None] | None = None
 
     async def register(
-        self, cluster: bytes, endpoints: Sequence[str], host: str, pid: int, targets: Sequence[TargetId] = ()
+        self, cluster: bytes, endpoints: Sequence[str], host: str, pid: int, claims: Sequence[TargetClaim] = ()
     ) -> RegistrationAck:
-        """Announce the node and learn its id, and its incarnation when it has none.
+        """Announce the node and learn its id, and its incarnation when its directory has none or not the newest. `claims`: of the
+        targets it has data of.
 
-        Raises FS3Error: WRONG_CLUSTER, OLD_INCARNATION, Unreachable, BUSY when a former process of this node may still run.
+        Raises FS3Error: WRONG_CLUSTER, Unreachable, BUSY when a former process of this node may still run.
         """
         self._registration = RegisterNode(
-            self._name, self._role, cluster, self.incarnation, tuple(endpoints), host, pid, tuple(targets)
+            self._name, self._role, cluster, self.incarnation, tuple(endpoints), host, pid,
+            tuple(claim.target for claim in claims), tuple(claims), self._counter.directory,
+        )  # fmt: skip
+        try:
+            return await self._register()
+        except FS3Error as failure:
+            if failure.code is not Code.OLD_INCARNATION:
+                raise
+            log.warning("the directory of node %s is an old copy: %s; it asks for a new incarnation", self._name, failure)
+            self._registration = msgspec.structs.replace(self._registration, incarnation=0)
+            return await self._register()
+
+    async def confirm(self, claims: Sequence[TargetClaim]) -> RegistrationAck:
+        """Register again, with what has been written down in the directories of these targets since. Raises FS3Error as
+        `register` does."""
+        assert self._registration is not None
+        changed = {claim.target: claim for claim in (*self._registration.claims, *claims)}
+        registration = msgspec.structs.replace(
+            self._registration, incarnation=self.incarnation, targets=tuple(changed), claims=tuple(changed.values())
         )
-        return await self._register()
+        ack = await self._mgmtd.register(registration)
+        self._registration = registration
+        return ack
 
     def start(self) -> None:
         """Begin to send heartbeats."""
@@ -150,7 +172,7 @@ class Member:
     async def _register(self) -> RegistrationAck:
         assert self._registration is not None
         ack = await self._mgmtd.register(self._registration)
-        if not self.incarnation:
+        if self.incarnation != ack.incarnation:
             self.incarnation = ack.incarnation
             self._registration = msgspec.structs.replace(self._registration, incarnation=ack.incarnation)
             self._counter.store_incarnation(ack.incarnation)
@@ -169,6 +191,7 @@ class Member:
             leaving=leaving,
             config_version=self._config_version,
             problem=self._kept.describe_problem() if self._kept is not None else "",
+            disks=tuple(self._counter.measure_space()),
         )
 
     async def _heartbeat_loop(self) -> None:

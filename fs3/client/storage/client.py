@@ -27,6 +27,7 @@ from fs3.ports.clock import Clock
 from fs3.ports.rpc import Reply
 from fs3.wire.methods import STORAGE
 from fs3.wire.storage_upkeep import (
+    accept_loss_request_to_pb,
     resync_request_to_pb,
     scrub_reply_from_pb,
     scrub_request_to_pb,
@@ -131,6 +132,12 @@ class StorageClient:
         target of its chain serves, NO_SUCH_TARGET."""
         left = self._deadline_after(timeout_ns) - self._clock.now()
         await self._router.channel(node).start(STORAGE.Resync, resync_request_to_pb(target), timeout_ns=left)
+
+    async def accept_loss(self, node: NodeId, target: TargetId, *, timeout_ns: int = 0) -> None:
+        """Have a target serve with what it has, because no target of its chain is complete. Raises FS3Error: BUSY when one
+        serves or the target did not serve last."""
+        left = self._deadline_after(timeout_ns) - self._clock.now()
+        await self._router.channel(node).start(STORAGE.AcceptLoss, accept_loss_request_to_pb(target), timeout_ns=left)
 
     async def space(self, *, timeout_ns: int = 0) -> list[TargetSpace]:
         """Room and use of every target that answers; nodes that do not are left out."""

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from fs3.base.ids import NodeId, TargetId
 from fs3.core.membership.config import MgmtdConfig
 from fs3.model.chain import LocalState, Slot
-from fs3.model.cluster import Heartbeat
+from fs3.model.cluster import DiskSpace, Heartbeat
 from fs3.model.target_report import TargetReport
 
 
@@ -50,6 +50,8 @@ class NodeHealth:
     """Newest accepted report of each of its targets."""
     mentioned_at: dict[TargetId, int] = field(default_factory=dict)
     """When it last said anything of a target, or got it."""
+    disks: tuple[DiskSpace, ...] = ()
+    """As its newest heartbeat says."""
 
 
 class LeaseHealth:
@@ -116,6 +118,7 @@ class LeaseHealth:
         health.seq = heartbeat.seq
         health.last_heartbeat_at = now
         health.problem = heartbeat.problem
+        health.disks = heartbeat.disks
         changed = self._take_reports(now, health, heartbeat, chain_versions)
         if heartbeat.leaving:
             health.has_left = True
@@ -199,6 +202,10 @@ class LeaseHealth:
     def problem(self, node: NodeId) -> str:
         """What the node said last is wrong with what it keeps."""
         return self._nodes[node].problem
+
+    def disks(self, node: NodeId) -> tuple[DiskSpace, ...]:
+        """As its newest heartbeat says; none when this manager has heard none."""
+        return self._nodes[node].disks
 
     def _until(self, now: int) -> int:
         return now + self._config.lease_ns + self._config.drift_ns

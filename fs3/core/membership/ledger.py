@@ -16,6 +16,7 @@ from fs3.core.membership.events import Effect, Persist, Persisted, Publish, Reje
 from fs3.core.membership.state import Rows, State
 from fs3.model.chain import Chain, ChainTable
 from fs3.model.cluster import CacheNamespace, RoleConfig
+from fs3.model.generation import Generation, TargetGeneration
 from fs3.model.routing import Delta, Node, Role
 
 manager_waiting_max = 4096
@@ -36,6 +37,7 @@ class _Batch:
     forgotten_namespaces: list[CacheNamespace] = field(default_factory=list)
     configs: dict[Role, None] = field(default_factory=dict)
     born: list[TargetId] = field(default_factory=list)
+    generations: dict[TargetId, None] = field(default_factory=dict)
     replies: list[Respond] = field(default_factory=list)
     deletes_namespaces: bool = False
 
@@ -43,7 +45,8 @@ class _Batch:
         return bool(self.nodes or self.chains or self.tables or self.deletes_namespaces)
 
     def __bool__(self) -> bool:
-        return self.changes_routing() or bool(self.namespaces or self.forgotten_namespaces or self.configs or self.born)
+        stored = self.namespaces or self.forgotten_namespaces or self.configs or self.born or self.generations
+        return self.changes_routing() or bool(stored)
 
 
 @dataclass(slots=True)
@@ -71,7 +74,7 @@ class Ledger:
         self.retry_at: int | None = None
         """When to try a failed commit again."""
         self.pending_births: set[TargetId] = set()
-        """Born, and not stored yet."""
+        """Born, or of another generation, and not stored yet."""
         self._namespace_names: list[str] | None = None
         """Of the durable ones, sorted; None: not known now."""
         self._batch = _Batch()
@@ -147,6 +150,12 @@ class Ledger:
         self.pending_births.add(target)
         self._batch.born.append(target)
 
+    def put_generation(self, target: TargetId, generation: Generation) -> None:
+        """A target has begun another generation."""
+        self.state.generations[target] = generation
+        self.pending_births.add(target)
+        self._batch.generations[target] = None
+
     def is_full(self) -> bool:
         """As many requests wait for commits as may."""
         waiting = len(self._batch.replies) + (len(self._commit.replies) if self._commit is not None else 0)
@@ -190,6 +199,7 @@ class Ledger:
             forgotten_namespaces=tuple(batch.forgotten_namespaces),
             configs=tuple(state.configs[role] for role in batch.configs),
             born=tuple(batch.born),
+            generations=tuple(TargetGeneration(target, state.generations[target]) for target in batch.generations),
         )
         self._commit = _Commit(rows, delta, batch.replies)
         return [Persist(rows)]
@@ -206,7 +216,9 @@ class Ledger:
             commit.replies = []
             return effects
         self._commit = None
-        self.pending_births.difference_update(commit.rows.born)
+        # One that was put again meanwhile is in the next commit, which its own answer waits for.
+        stored = {*commit.rows.born, *(each.target for each in commit.rows.generations)}
+        self.pending_births.difference_update(stored - self._batch.generations.keys())
         for namespace in commit.rows.forgotten_namespaces:
             self.durable_namespaces.pop(namespace.name, None)
         self._namespace_names = None

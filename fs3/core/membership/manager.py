@@ -17,6 +17,7 @@ from fs3.base.status import Code
 from fs3.core.membership.config import MgmtdConfig
 from fs3.core.membership.deltas import routing_bytes
 from fs3.core.membership.events import Effect, Event, ManagerRequest, ManagerTick, Persisted, Rejection, Respond
+from fs3.core.membership.generations import Lineage, compare
 from fs3.core.membership.lease_health import LeaseHealth
 from fs3.core.membership.ledger import Ledger
 from fs3.core.membership.link_faults import LinkFaults
@@ -40,7 +41,9 @@ from fs3.model.cluster import (
     SetConfig,
     TargetStatus,
 )
+from fs3.model.generation import TargetGeneration
 from fs3.model.routing import Delta, Node, Role, Routing
+from fs3.model.target_report import TargetReport
 
 
 class Manager:
@@ -177,7 +180,13 @@ class Manager:
     def node_statuses(self, now: int) -> list[NodeStatus]:
         """Every published node, with its lease and when it was heard last."""
         return [
-            NodeStatus(node, self.lease_left_ns(now, node.id), self.heartbeat_age_ns(now, node.id), self._health.problem(node.id))
+            NodeStatus(
+                node,
+                self.lease_left_ns(now, node.id),
+                self.heartbeat_age_ns(now, node.id),
+                self._health.problem(node.id),
+                self._health.disks(node.id),
+            )
             for node in self.published.nodes.values()
         ]
 
@@ -199,7 +208,10 @@ class Manager:
             raise RequestRejected(Code.TOO_LARGE, f"the cluster has {nodes_max} nodes, the most it can have")
         number = known.id if known is not None else NodeId(self._state.counters.node + 1)
         check_targets(number, event, self._targets_by_node, self._state.nodes)
-        node = Node(number, event.name, event.role, event.endpoints, event.host, incarnation, alive=True, pid=event.pid)
+        node = Node(
+            number, event.name, event.role, event.endpoints, event.host, incarnation, alive=True, pid=event.pid,
+            directory=event.directory,
+        )  # fmt: skip
         more = routing_bytes([node]) - (routing_bytes([known]) if known is not None else 0)
         self._check_size(more)
         self._on_storage_heard(now, event.role)
@@ -209,10 +221,27 @@ class Manager:
             self._ledger.set_counters(node=max(self._state.counters.node, number))
             self._names[node.name] = number
             self._ledger.put_node(node)
+        self._begin_generations(number, event)
         self._make_first_table(now)
-        born = tuple(target for target in sorted(self._targets_by_node.get(number, ())) if target in self._state.born)
+        own = sorted(self._targets_by_node.get(number, ()))
+        born = tuple(target for target in own if target in self._state.born)
+        begun = self._state.generations
+        remembered = tuple(TargetGeneration(target, begun[target]) for target in own if target in begun)
         config = self._config
-        return RegistrationAck(number, self.cluster, config.lease_ns, config.heartbeat_ns, incarnation, born)
+        return RegistrationAck(number, self.cluster, config.lease_ns, config.heartbeat_ns, incarnation, born, remembered)
+
+    def _begin_generations(self, number: NodeId, event: RegisterNode) -> None:
+        """Targets whose directories are the newest there are go on in the generation that this start has written there.
+
+        What is remembered of the others stays: their newest directories may come back.
+        """
+        own = self._targets_by_node.get(number, {})
+        for claim in event.claims:
+            remembered = self._state.generations.get(claim.target)
+            if remembered is None or not claim.generations or claim.target not in own:
+                continue
+            if compare(claim.generations, remembered) is Lineage.CURRENT and remembered != claim.generations[-1]:
+                self._ledger.put_generation(claim.target, claim.generations[-1])
 
     def _heartbeat(self, now: int, token: int, heartbeat: Heartbeat) -> list[Effect]:
         try:
@@ -236,8 +265,8 @@ class Manager:
             self._reconfigure(now, [own[target] for target in changed])
         if granted:
             for report in heartbeat.targets:
-                if report.state is LocalState.UPTODATE and report.target in own and report.target not in self._state.born:
-                    self._ledger.put_born(report.target)
+                if report.state is LocalState.UPTODATE and report.target in own:
+                    self._on_complete(report)
         self._link_faults.on_heartbeat(heartbeat, own)
         # One that leaves hears of its replacement, and one that is born serves, only after that was stored.
         later = heartbeat.leaving or not self._ledger.pending_births.isdisjoint(own)
@@ -249,6 +278,13 @@ class Manager:
             leave=self._link_faults.targets_to_leave(now, own, self._state.chains),
         )
         return self._ledger.respond_when_durable(token, ack) if later else [Respond(token, ack)]
+
+    def _on_complete(self, report: TargetReport) -> None:
+        """A target has everything: for the first time, or again, in a directory that was empty or an old copy."""
+        if report.target not in self._state.born:
+            self._ledger.put_born(report.target)
+        if report.generation is not None and report.generation != self._state.generations.get(report.target):
+            self._ledger.put_generation(report.target, report.generation)
 
     def _on_storage_heard(self, now: int, role: Role) -> None:
         """From the first storage node on, the others are waited for as long as their leases may run."""

@@ -37,24 +37,25 @@ def admit_incarnation(known: Node | None, event: RegisterNode, *, alive: bool) -
         return event.incarnation or 1
     if event.role is not known.role:
         raise RequestRejected(Code.INVALID, f"node {known.name!r} is a {known.role.name}, not a {event.role.name}")
-    same = (event.host, event.pid, event.endpoints) == (known.host, known.pid, known.endpoints)
-    running = f"process {known.pid} at {', '.join(known.endpoints) or 'no endpoint'}"
-    if event.incarnation:
-        if event.incarnation < known.incarnation:
-            raise RequestRejected(Code.OLD_INCARNATION, superseded_message(known, event.incarnation))
-        if event.incarnation == known.incarnation and not same and alive:
-            raise RequestRejected(Code.OLD_INCARNATION, f"node {known.name!r} is running already: {running}")
-        return event.incarnation
-    # Its directory is new. Another directory means another lock: nothing but time proves that the former process serves no more.
-    if not alive:
-        return known.incarnation + 1
-    if same:
-        return known.incarnation  # it asks again: the answer was lost
-    raise RequestRejected(
-        Code.BUSY,
-        f"node {known.name!r} may still run ({running}): "
-        "a process with a new directory takes its place once its lease has run out",
-    )
+    if event.incarnation and event.incarnation < known.incarnation:
+        raise RequestRejected(Code.OLD_INCARNATION, superseded_message(known, event.incarnation))
+    is_same_directory = (event.host, event.directory) == (known.host, known.directory)
+    if is_same_directory and (event.pid, event.endpoints) == (known.pid, known.endpoints) and (event.incarnation or alive):
+        return event.incarnation or known.incarnation  # it asks again: the answer was lost
+    # The lock of its directory proves that the former process of that directory has ended. Of another one, only time does.
+    has_lock = is_same_directory and (event.directory or event.incarnation > known.incarnation)
+    if alive and not (event.incarnation and has_lock):
+        raise RequestRejected(
+            Code.BUSY,
+            f"node {known.name!r} may still run: {_describe(known)}; {_describe(event)} with another directory takes its place "
+            "once its lease has run out",
+        )
+    # What a copy of a directory counts, the former process may have counted too.
+    return event.incarnation if event.incarnation > known.incarnation else known.incarnation + 1
+
+
+def _describe(process: Node | RegisterNode) -> str:
+    return f"process {process.pid} at {', '.join(process.endpoints) or 'no endpoint'}"
 
 
 def check_targets(

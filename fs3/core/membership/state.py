@@ -7,6 +7,7 @@ import msgspec
 from fs3.base.ids import ChainId, NodeId, TableId, TargetId
 from fs3.model.chain import Chain, ChainTable
 from fs3.model.cluster import CacheNamespace, RoleConfig
+from fs3.model.generation import Generation, TargetGeneration
 from fs3.model.routing import Node, Role, Routing
 
 FORMAT = 1
@@ -49,6 +50,8 @@ class State(msgspec.Struct):
     """Targets that have been reported complete (UPTODATE) at least once. Before that an empty store is a new one, and complete:
     a target serves only after the manager has acknowledged such a report, so nothing was ever acknowledged by it. After
     that an empty store is a lost one."""
+    generations: dict[TargetId, Generation] = {}
+    """The newest start of each target that was born; see `generations`."""
 
     def routing(self) -> Routing:
         """The stored routing info."""
@@ -74,3 +77,4 @@ class Rows(msgspec.Struct, frozen=True):
     """Their rows are deleted."""
     configs: tuple[RoleConfig, ...] = ()
     born: tuple[TargetId, ...] = ()
+    generations: tuple[TargetGeneration, ...] = ()

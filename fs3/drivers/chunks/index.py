@@ -73,8 +73,8 @@ class Index:
         """Open, or create when absent.
 
         Raises FS3Error: UNSUPPORTED for another format or foreign contents, CONFIG or WRONG_CLUSTER for another target's or
-        cluster's directory, DISK when it cannot be read, StoreDamaged. `cluster` b"" is not checked; a directory without one
-        takes it over.
+        cluster's directory, DISK when it cannot be read, NO_SPACE when it must be written to and there is no room, StoreDamaged.
+        `cluster` b"" is not checked; a directory without one takes it over.
         """
         self.directory = directory
         self.map_bytes = map_bytes
@@ -95,6 +95,8 @@ class Index:
             self._open(target, cluster)
         except lmdb.Error as why:
             self._env.close()
+            if _is_no_space(why):
+                raise error(Code.NO_SPACE, f"no room to open the chunk index: {why}", str(path)) from why
             raise StoreDamaged(f"cannot read the chunk index: {why}", str(path)) from why
         except BaseException:
             self._env.close()
@@ -148,12 +150,16 @@ class Index:
         self._check_names(row.format)
         row.cluster = row.cluster or cluster
         row.format = FORMAT
+        row.checksum = row.sum()
+        packed = msgspec.msgpack.encode(row)
+        # Nothing is written to one that is as it should be, so that it opens on a full disk.
+        is_complete = packed == found and marker.exists()
         with self._env.begin(write=True) as txn:
-            self._chunks = self._env.open_db(_CHUNKS, txn=txn)
-            self._channels = self._env.open_db(_CHANNELS, txn=txn)
-            self._bad_chunks = self._env.open_db(_BAD_CHUNKS, txn=txn)
-            row.checksum = row.sum()
-            txn.put(_TARGET_KEY, msgspec.msgpack.encode(row))
+            self._chunks = self._env.open_db(_CHUNKS, txn=txn, create=not is_complete)
+            self._channels = self._env.open_db(_CHANNELS, txn=txn, create=not is_complete)
+            self._bad_chunks = self._env.open_db(_BAD_CHUNKS, txn=txn, create=not is_complete)
+            if not is_complete:
+                txn.put(_TARGET_KEY, packed)
         sync_directory(self.directory / "index")
         if not marker.exists():
             sync_directory(self.directory)  # names are durable in any order: the marker must not be there without the index
@@ -280,10 +286,14 @@ class Index:
         except lmdb.MapFullError as why:
             raise IndexFull from why
         except lmdb.Error as why:
-            # py-lmdb gives a class of its own to ENOSPC only; the others are known by the system's text for them.
-            if isinstance(why, lmdb.DiskError) or any(text in str(why) for text in _NO_ROOM):
+            if _is_no_space(why):
                 raise IndexNoSpace(str(why)) from why
             raise
+
+
+def _is_no_space(why: lmdb.Error) -> bool:
+    """py-lmdb gives a class of its own to ENOSPC only; the others are known by the system's text for them."""
+    return isinstance(why, lmdb.DiskError) or any(text in str(why) for text in _NO_ROOM)
 
 
 def _put(txn: Any, database: Any, rows: Iterable[tuple[bytes, bytes | None]]) -> None:

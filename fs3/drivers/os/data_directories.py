@@ -3,6 +3,7 @@
     <data dir>/node.json                  {"format": 1, "name": ..., "cluster": hex, "boots": n, "targets": [ids]}
     <data dir>/targets/<id>/target.json   {"format": 1, "cluster": hex, "target": id, "whole": bool, ...}
     <data dir>/targets/<id>/              the store of one target
+    <data dir>/reserve                    room for these small files when the disk is full
     <data dir>/targets/<id>.damaged-<n>/  a store that could not be trusted any more, kept for people
 
 One directory per disk. Every one of them knows all targets that were ever made on this node, so that one whose files are gone (a
@@ -21,9 +22,13 @@ import msgspec
 
 from fs3.base.errors import FS3Error, error
 from fs3.base.ids import TargetId
+from fs3.base.limits import generations_kept_max
 from fs3.base.status import Code
+from fs3.drivers.os.space_reserve import SpaceReserve
+from fs3.model.cluster import DiskSpace
+from fs3.model.generation import GENERATION_TOKEN_BYTES, Generation
 from fs3.ports.disks import TargetNote
-from fs3.runtime.durable_files import sync_directory, write_durably
+from fs3.runtime.durable_files import NO_ROOM, directory_identity, measure_space, sync_directory
 
 log = logging.getLogger("fs3.storage")
 
@@ -42,6 +47,13 @@ class _NodeFile(msgspec.Struct):
     targets: list[int] = []
 
 
+class _GenerationEntry(msgspec.Struct):
+    """A `Generation`, as target.json has it."""
+
+    number: int
+    token: str
+
+
 class _TargetFile(msgspec.Struct):
     """What target.json says."""
 
@@ -51,6 +63,7 @@ class _TargetFile(msgspec.Struct):
     whole: bool = True
     scrub_after: str = ""
     scrub_passes: int = 0
+    generations: list[_GenerationEntry] = []
 
 
 class DataDirectories:
@@ -73,9 +86,10 @@ class DataDirectories:
         self._foreign: dict[TargetId, str] = {}
         self._failed_disks: dict[Path, str] = {}
         """Disks that do not work, and why."""
+        self._reserves = {Path(path): SpaceReserve(Path(path)) for path in paths}
         for path in map(Path, paths):
             try:
-                self._identities[path] = _load(path, name)
+                self._identities[path] = _load(path, name, self._reserves[path])
             except FS3Error as failure:
                 if failure.code is not Code.DISK or len(paths) == 1:
                     raise
@@ -89,10 +103,13 @@ class DataDirectories:
         for path in list(self._identities):
             self._find_targets(path)
         self._check_any()
+        self.directory = directory_identity(next(iter(self._identities)))
+        for path in self._identities:
+            self._reserves[path].fill()
         self._known_targets = {TargetId(target) for identity in self._identities.values() for target in identity.targets}
 
     def next_incarnation(self) -> int:
-        """See `Disks.next_incarnation`. DISK when it cannot be written."""
+        """See `Disks.next_incarnation`. DISK when it cannot be written for another reason than that there is no room."""
         boots = max(identity.boots for identity in self._identities.values())
         if not boots:
             return 0
@@ -100,10 +117,15 @@ class DataDirectories:
         return boots + 1
 
     def store_incarnation(self, incarnation: int) -> None:
-        """See `Disks.adopt`. DISK when it cannot be written."""
+        """See `Disks.store_incarnation`. DISK when it cannot be written for another reason than that there is no room."""
         for identity in self._identities.values():
             identity.boots = incarnation
-        self._save_all()
+        try:
+            self._save_all()
+        except FS3Error as failure:
+            if failure.code is not Code.NO_SPACE:
+                raise
+            log.warning("incarnation %d is not written down: %s", incarnation, failure)
 
     def join(self, cluster: bytes) -> None:
         """See `Disks.join`."""
@@ -185,7 +207,8 @@ class DataDirectories:
         try:
             self._write(self._homes[target], target, note)
         except OSError as problem:
-            raise error(Code.DISK, f"target.json cannot be written: {problem.strerror}", str(self._homes[target])) from problem
+            code = Code.NO_SPACE if problem.errno in NO_ROOM else Code.DISK
+            raise error(code, f"target.json cannot be written: {problem.strerror}", str(self._homes[target])) from problem
         self._notes[target] = note
 
     def quarantine(self, target: TargetId) -> str:
@@ -203,6 +226,14 @@ class DataDirectories:
         del self._homes[target]
         del self._notes[target]
         return str(place)
+
+    def draw_token(self) -> bytes:
+        """See `Disks.draw_token`."""
+        return os.urandom(GENERATION_TOKEN_BYTES)
+
+    def measure_space(self) -> list[DiskSpace]:
+        """See `Disks.measure_space`."""
+        return measure_space(self._identities)
 
     # --- disks that do not work --------------------------------------------------------------------------------------
 
@@ -226,15 +257,22 @@ class DataDirectories:
         return sorted(self._known_targets - set(self._homes) - set(self._foreign))
 
     def _save_all(self) -> None:
-        """Write every node.json; a disk that does not take it is left out from now on. DISK when none does."""
+        """Write every node.json; a disk that does not take it is left out from now on. DISK when none does, NO_SPACE when one
+        that is full does not: what it says may be older than what the others say."""
+        full: FS3Error | None = None
         for path, identity in list(self._identities.items()):
             try:
-                write_durably(path / "node.json", msgspec.json.encode(identity))
+                self._reserves[path].write_durably(path / "node.json", msgspec.json.encode(identity))
             except OSError as problem:
                 why = f"node.json cannot be written: {problem.strerror}"
+                if problem.errno in NO_ROOM:
+                    full = error(Code.NO_SPACE, why, str(path / "node.json"))
+                    continue
                 if len(self._identities) == 1:
                     raise error(Code.DISK, why, str(path / "node.json")) from problem
                 self._leave_out(path, why)
+        if full is not None:
+            raise full
 
     def _find_targets(self, path: Path) -> None:
         try:
@@ -256,17 +294,20 @@ class DataDirectories:
                 self._foreign[target] = str(problem)
 
     def _read_note(self, home: Path, target: TargetId) -> TargetNote:
-        """What target.json says; a store without one was made before there were any, and is whole."""
+        """What target.json says. It is made before the store, so without one it is not known how far the store is: not whole."""
         file = home / "target.json"
         try:
             said = msgspec.json.decode(file.read_bytes(), type=_TargetFile)
             after = bytes.fromhex(said.scrub_after)
+            generations = tuple(Generation(each.number, bytes.fromhex(each.token)) for each in said.generations)
         except FileNotFoundError:
-            return TargetNote()
+            log.warning("%s is missing: target %d counts as one that is not complete", file, target)
+            return TargetNote(whole=False)
         except OSError as problem:
             raise error(Code.DISK, f"target.json cannot be read: {problem.strerror}", str(file)) from problem
         except (msgspec.DecodeError, ValueError) as wrong:
-            raise error(Code.CONFIG, f"target.json is damaged: {wrong}", str(file)) from wrong
+            log.warning("%s is damaged (%s): target %d counts as one that is not complete", file, wrong, target)
+            return TargetNote(whole=False)
         if said.format != FORMAT:
             raise error(Code.CONFIG, f"target.json has format {said.format}, this version of fs3 reads {FORMAT}", str(file))
         if said.target != target:
@@ -275,22 +316,23 @@ class DataDirectories:
             raise error(
                 Code.CONFIG, f"the directory belongs to cluster {said.cluster}, the node to {self.cluster.hex()}", str(file)
             )
-        return TargetNote(said.whole, after, said.scrub_passes)
+        return TargetNote(said.whole, after, said.scrub_passes, generations[-generations_kept_max:])
 
     def _write(self, home: Path, target: TargetId, note: TargetNote) -> None:
         cluster = self.cluster.hex()
-        said = _TargetFile(FORMAT, cluster, target, note.whole, note.scrub_after.hex(), note.scrub_passes)
-        write_durably(home / "target.json", msgspec.json.encode(said))
+        written = [_GenerationEntry(each.number, each.token.hex()) for each in note.generations]
+        said = _TargetFile(FORMAT, cluster, target, note.whole, note.scrub_after.hex(), note.scrub_passes, written)
+        self._reserves[home.parent.parent].write_durably(home / "target.json", msgspec.json.encode(said))
 
 
-def _load(path: Path, name: str) -> _NodeFile:
+def _load(path: Path, name: str, reserve: SpaceReserve) -> _NodeFile:
     file = path / "node.json"
     try:
         path.mkdir(parents=True, exist_ok=True)
         (path / "targets").mkdir(exist_ok=True)
         text = file.read_bytes()
     except FileNotFoundError:
-        return _initialise(path, name)
+        return _initialise(path, name, reserve)
     except OSError as problem:
         raise error(Code.DISK, f"the data directory cannot be used: {problem.strerror}", str(path)) from problem
     try:
@@ -307,12 +349,12 @@ def _load(path: Path, name: str) -> _NodeFile:
     return identity
 
 
-def _initialise(path: Path, name: str) -> _NodeFile:
+def _initialise(path: Path, name: str, reserve: SpaceReserve) -> _NodeFile:
     identity = _NodeFile(FORMAT, name)
     try:
         orphans = [home.name for home in (path / "targets").iterdir() if home.name.isdecimal()]
         if not orphans:
-            write_durably(path / "node.json", msgspec.json.encode(identity))
+            reserve.write_durably(path / "node.json", msgspec.json.encode(identity))
     except OSError as problem:
         raise error(Code.DISK, f"the data directory cannot be used: {problem.strerror}", str(path)) from problem
     if orphans:

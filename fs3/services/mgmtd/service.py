@@ -33,7 +33,7 @@ from fs3.core.membership.events import (
 )
 from fs3.core.membership.manager import Manager
 from fs3.core.membership.state import FORMAT, ClusterRow, State
-from fs3.model.cluster import ClusterInfo, ClusterStatus, GetRouting, SetConfig
+from fs3.model.cluster import ClusterInfo, ClusterStatus, DiskSpace, GetRouting, SetConfig
 from fs3.model.routing import Delta
 from fs3.ports.clock import Clock
 from fs3.ports.kv import KV
@@ -70,6 +70,15 @@ _CLUSTER_ID_BYTES = 16
 _INSTANCE_BYTES = 8
 
 
+SpaceMeter = Callable[[], Sequence[DiskSpace]]
+"""Says how much room the disks of a process have."""
+
+
+def measure_nothing() -> Sequence[DiskSpace]:
+    """The `SpaceMeter` of a process without disks."""
+    return ()
+
+
 class MgmtdService:
     """One manager. `bindings` may be served before `start`, `announce` is called when they are, and `stop` ends it for good."""
 
@@ -85,6 +94,7 @@ class MgmtdService:
         endpoints: Sequence[str] = (),
         sole: bool = False,
         on_given_up: OnGivenUp | None = None,
+        measure_space: SpaceMeter = measure_nothing,
     ) -> None:
         """`entropy` draws the id of a new cluster, and tells starts of this process apart. `name`: unique among the managers.
 
@@ -92,6 +102,7 @@ class MgmtdService:
         a lease that a killed process has left in it need not be waited for. The caller closes `kv`. `on_given_up` is called once,
         when this manager will never be of use: what is stored is of another cluster or format, or it was elected
         `manager_terms_failed_max` times in a row and could not read it. The caller then ends the process, with that reason.
+        `measure_space`: how much room its disks have.
         """
         try:
             config.check()
@@ -115,6 +126,7 @@ class MgmtdService:
         self._publisher = RoutingPublisher(self._candidate)
         self._endpoints = tuple(endpoints)
         self._name = name
+        self._measure_space = measure_space
         self._manager: Manager | None = None
         """There while this is the primary."""
         self._lease_record: LeaseRecord | None = None
@@ -309,6 +321,7 @@ class MgmtdService:
             primary=self._endpoints if self.is_primary else holder.endpoints if holder is not None else (),
             managers=self._publisher.managers(),
             epoch=record.epoch if record is not None else 0,
+            disks=tuple(self._measure_space()),
         )
 
         def known(cluster: bytes | None, problem: BaseException | None) -> None:

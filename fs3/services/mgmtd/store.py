@@ -8,6 +8,7 @@
     mgmtd/namespace/<id>     CacheNamespace
     mgmtd/config/<role>      RoleConfig
     mgmtd/born/<target>      nothing           the target has been complete at least once
+    mgmtd/generation/<target>  Generation      the newest start of a target
 
     mgmtd/lease              LeaseRecord       who is the primary
     mgmtd/manager/<name>     Holder            every manager that has ever joined, with its endpoints
@@ -31,6 +32,7 @@ from fs3.core.membership.state import FORMAT, ClusterRow, IdCounters, Rows, Stat
 from fs3.core.txn import ReadTxn, Txn
 from fs3.model.chain import Chain, ChainTable
 from fs3.model.cluster import CacheNamespace, RoleConfig
+from fs3.model.generation import Generation
 from fs3.model.routing import Node
 from fs3.ports.kv import KV, OnDone
 
@@ -45,6 +47,7 @@ _TABLE = _PREFIX + b"table/"
 _NAMESPACE = _PREFIX + b"namespace/"
 _CONFIG = _PREFIX + b"config/"
 _BORN = _PREFIX + b"born/"
+_GENERATION = _PREFIX + b"generation/"
 _LEASE = _PREFIX + b"lease"
 _MANAGER = _PREFIX + b"manager/"
 _PAGE = 1024
@@ -145,6 +148,8 @@ class MgmtdStore:
                 txn.put(_numbered(_CONFIG, config.role), _encode(config))
             for target in rows.born:
                 txn.put(_numbered(_BORN, target), b"\x01")
+            for each in rows.generations:
+                txn.put(_numbered(_GENERATION, each.target), _encode(each.generation))
 
         self._kv.submit(op, done)
 
@@ -179,6 +184,10 @@ def _numbered(prefix: bytes, number: int) -> bytes:
     return prefix + number.to_bytes(4, "big")
 
 
+def _number_of(key: bytes) -> int:
+    return int.from_bytes(key[-4:], "big")
+
+
 def _decode(kind: type[R], key: bytes, value: bytes) -> R:
     try:
         return msgspec.msgpack.decode(value, type=kind)
@@ -202,7 +211,8 @@ async def _load(txn: ReadTxn) -> State | None:
         tables={table.id: table for table in await _rows(txn, _TABLE, ChainTable)},
         namespaces={namespace.name: namespace for namespace in await _rows(txn, _NAMESPACE, CacheNamespace)},
         configs={config.role: config for config in await _rows(txn, _CONFIG, RoleConfig)},
-        born={TargetId(int.from_bytes(key[len(_BORN) :], "big")) for key, _ in await _scan(txn, _BORN)},
+        born={TargetId(_number_of(key)) for key, _ in await _scan(txn, _BORN)},
+        generations={TargetId(_number_of(key)): _decode(Generation, key, value) for key, value in await _scan(txn, _GENERATION)},
     )
 
 

@@ -31,10 +31,12 @@ from fs3.services.storage.reads import ReadHandler
 from fs3.services.storage.resync.scheduler import ResyncScheduler
 from fs3.services.storage.resync.sink import ResyncSink
 from fs3.services.storage.target import TargetShell
-from fs3.services.storage.target_map import TargetKeeper, TargetMap
+from fs3.services.storage.target_keeper import TargetKeeper
+from fs3.services.storage.target_map import TargetMap
 from fs3.services.storage.updates import UpdateHandler
 from fs3.services.storage.upkeep.duties import Duties
 from fs3.wire.methods import STORAGE
+from fs3.wire.storage_upkeep import accept_loss_reply_to_pb
 
 log = logging.getLogger("fs3.storage")
 
@@ -93,7 +95,7 @@ class StorageService:
         targets = self._target_map = TargetMap()
         self._scheduler = ResyncScheduler(self, self._foreground)
         self._duties = Duties(targets, disks, self, self._foreground)
-        self._keeper = TargetKeeper(disks, store_factory, self, self._scheduler, targets, self._duties)
+        self._keeper = TargetKeeper(disks, store_factory, self, self._scheduler, targets, self._duties, self._member)
         self._reads = ReadHandler(targets, self)
         self._updates = UpdateHandler(targets, self, self._foreground, disks.name)
         self._queries = Queries(targets, self)
@@ -114,9 +116,10 @@ class StorageService:
         """
         keeper = self._keeper
         await keeper.open_stores()
-        ack = await self._member.register(self._disks.cluster, endpoints, host, os.getpid(), keeper.list_open())
+        claims = await keeper.begin_generations()
+        ack = await self._member.register(self._disks.cluster, endpoints, host, os.getpid(), claims)
         self._disks.join(self._mgmtd.cluster)
-        keeper.begin(self.node, self._member.incarnation, ack.born, self._mgmtd.routing)
+        await keeper.begin(self.node, self._member.incarnation, ack, self._mgmtd.routing)
         self._accepting = True
         self._mgmtd.on_change(self._on_routing_changed)
         self._on_routing_changed(self._mgmtd.routing)
@@ -189,6 +192,7 @@ class StorageService:
             STORAGE.Scrub: self._when_serving(self._duties.scrub),
             STORAGE.ReportBad: self._when_serving(self._duties.report_bad),
             STORAGE.Resync: self._when_serving(self._duties.resync),
+            STORAGE.AcceptLoss: self._when_serving(self._accept_loss),
         }
 
     # --- what others may look at -------------------------------------------------------------------------------------
@@ -262,6 +266,13 @@ class StorageService:
             self._sink.list_rows(call)
         else:
             self._queries.list_chunks(call)
+
+    def _accept_loss(self, call: Call) -> None:
+        refusal = self._keeper.accept_loss(TargetId(call.request.target_id))
+        if refusal:
+            call.fail(Code.BUSY, refusal)
+        else:
+            call.reply(accept_loss_reply_to_pb())
 
     def _update(self, call: Call) -> None:
         forwarded = bool(call.request.from_target)

@@ -46,6 +46,8 @@ class Staging:
     def __init__(self, target: TargetId, store: ChunkStore, owner: StagingOwner) -> None:
         self.repairs: ChunkRepairs | None = None
         """There once the node's duties have begun for the target."""
+        self.refusal = ""
+        """Why nothing is staged: the target is read-only; "" when it is not."""
         self._target = target
         self._store = store
         self._owner = owner
@@ -94,6 +96,10 @@ class Staging:
         await self._tasks.join()
 
     async def _stage(self, update: Update) -> None:
+        if self.refusal:
+            message = f"target {self._target}: {self.refusal}"
+            self._owner.on_staged(StageDone(update.chunk, update.version, Code.NO_SPACE, 0, 0, message))
+            return
         try:
             result = await self._store.stage(update, update.version, update.chain_version)
             done = StageDone(update.chunk, update.version, result.code, result.length, result.checksum, result.message)

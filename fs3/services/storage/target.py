@@ -58,9 +58,10 @@ class TargetShell:
         *,
         incarnation: int,
         whole: bool = True,
+        incomplete: str = "",
     ) -> None:
         """`store` is open, and the shell closes it. `scheduler` is the one of the node. `incarnation` rises with every shell that
-        is made for this target. `whole`: see `TargetNote`."""
+        is made for this target. `whole`: see `TargetNote`; `incomplete`: why it is not."""
         self.target = target
         self.store = store
         self.chain: Chain | None = None
@@ -70,6 +71,7 @@ class TargetShell:
         """Its store is not what was written; the damage is that, and not the disk's."""
         self._machine = Replica(target, store, incarnation=incarnation)
         self._whole = whole
+        self._incomplete = incomplete or "its store was lost; the chain fills a new one"
         self._context = context
         self._clock = context.clock
         self._lease_until = context.lease_until
@@ -179,7 +181,9 @@ class TargetShell:
         if found:
             return found
         if not self._machine.completeness.whole:
-            return "its store was lost; the chain fills a new one"
+            return self._incomplete
+        if self.staging.refusal:
+            return self.staging.refusal
         if self.unreachable_successor:
             return f"it cannot reach target {self.unreachable_successor}, its successor in the chain"
         return self.source.progress.reason

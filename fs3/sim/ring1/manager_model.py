@@ -93,7 +93,13 @@ class ManagerModel:
     def _begin(self) -> None:
         stored = self.stored
         state = State(
-            stored.cluster, stored.counters, dict(stored.nodes), dict(stored.chains), dict(stored.tables), born=set(stored.born)
+            stored.cluster,
+            stored.counters,
+            dict(stored.nodes),
+            dict(stored.chains),
+            dict(stored.tables),
+            born=set(stored.born),
+            generations=dict(stored.generations),
         )
         self.machine = self._machine_type(self.env.manager_clock, self.config, state)
         self._tokens: dict[int, tuple[int, int]] = {}
@@ -163,6 +169,7 @@ class ManagerModel:
         stored.nodes.update((node.id, node) for node in rows.nodes)
         stored.chains.update((chain.id, chain) for chain in rows.chains)
         stored.born.update(rows.born)
+        stored.generations.update((each.target, each.generation) for each in rows.generations)
 
     def _on_persisted(self, rows: Rows) -> None:
         self.store(rows)

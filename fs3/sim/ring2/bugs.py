@@ -25,6 +25,8 @@ from fs3.core.craq.admission.facts import explain_malformed
 from fs3.core.craq.events import StageDone
 from fs3.core.files.append_plan import AppendPlan
 from fs3.core.files.write_plan import WriteIO
+from fs3.core.membership import manager
+from fs3.core.membership.generations import Lineage
 from fs3.core.meta import rows, sessions, trims
 from fs3.core.meta.length import with_truncated_length, with_written_length
 from fs3.core.meta.ops import append as append_op
@@ -33,13 +35,16 @@ from fs3.core.meta.ops import sync as sync_op
 from fs3.core.meta.ops import truncate as truncate_op
 from fs3.drivers.memory.chunk_store import MemoryChunkStore
 from fs3.model.chunk import Tag, Update, UpdateResult
-from fs3.model.cluster import RoutingUpdate
+from fs3.model.cluster import RegisterNode, RoutingUpdate
+from fs3.model.generation import Generation
 from fs3.model.inode import Inode, Trim
 from fs3.model.requests import Truncate
+from fs3.model.routing import Node
 from fs3.ports.chunk_store import ReadGather, ReadResult, StageResult
 from fs3.services.meta.change_executor import ChangeExecutor
 from fs3.services.meta.duties import sessions as sessions_duty
 from fs3.services.meta.duties.sessions import SessionsDuty
+from fs3.services.storage import generations
 from fs3.services.storage.forwarding.payloads import Payload
 from fs3.services.storage.service import StorageService
 from fs3.services.storage.target import TargetShell
@@ -72,6 +77,29 @@ class ServiceBug:
     def arranged(self) -> str:
         """The scene, as documents name it; "" without one."""
         return f"scene `{self.scene}`" if self.scene else ""
+
+
+# --- directories ---------------------------------------------------------------------------------------------------------
+
+
+def _compare_nothing(written: Sequence[Generation], remembered: Generation | None) -> Lineage:
+    """What is remembered is not looked at."""
+    return Lineage.CURRENT
+
+
+def _compare_numbers(written: Sequence[Generation], remembered: Generation | None) -> Lineage:
+    """A start that was counted as often is taken for the same start."""
+    if remembered is None or (written and written[-1].number >= remembered.number):
+        return Lineage.CURRENT
+    return Lineage.BEHIND
+
+
+def _admit_newer(known: Node | None, event: RegisterNode, *, alive: bool) -> int:
+    """A newer incarnation does not wait for a lease."""
+    if known is None:
+        return event.incarnation or 1
+    is_same = (event.directory, event.endpoints) == (known.directory, known.endpoints)
+    return max(event.incarnation, known.incarnation + (not is_same))
 
 
 # --- stores --------------------------------------------------------------------------------------------------------------
@@ -433,5 +461,20 @@ BUGS: dict[str, ServiceBug] = {
         "the repair of a dead appender's file takes its length from storage",
         [(SessionsDuty, "_prune", prune_with_length)],
         scene="bury_an_appender",
+    ),
+    "rolled_back_is_whole": ServiceBug(
+        "an old copy of a directory counts as the directory",
+        [(generations, "compare", _compare_nothing)],
+        scene="an_old_copy_is_put_back",
+    ),
+    "counts_starts_only": ServiceBug(
+        "an old copy is told by the number of its starts alone",
+        [(generations, "compare", _compare_numbers)],
+        scene="all_but_the_manager_is_put_back",
+    ),
+    "copy_replaces_at_once": ServiceBug(
+        "whoever has counted more starts replaces the process that runs",
+        [(manager, "admit_incarnation", _admit_newer)],
+        scene="a_copy_begins_beside_the_original",
     ),
 }  # fmt: skip

@@ -195,6 +195,12 @@ class Cluster:
     def _add_host(self, name: str, start_service: Callable[[Host, AsyncExitStack], Awaitable[None]]) -> None:
         self.hosts[name] = Host(self, name, start_service)
 
+    def add_storage(self, name: str, disks: SimDisks) -> Host:
+        """One more host with a storage node on it, on disks that are there."""
+        self._add_host(name, self._start_storage_service)
+        self.disks[name] = disks
+        return self.hosts[name]
+
     @property
     def servers(self) -> list[Host]:
         """Hosts of services."""

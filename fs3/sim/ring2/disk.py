@@ -8,6 +8,7 @@ drawn; a slow disk is slow for every target on it.
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ from fs3.core.craq.reads import answer
 from fs3.drivers.memory.chunk_store import MemoryChunkStore
 from fs3.drivers.memory.unsynced import BarrierMark
 from fs3.model.chunk import Tag, Update, UpdateResult
+from fs3.model.cluster import DiskSpace
 from fs3.ports.chunk_store import ReadGather, ReadResult, StageResult
 from fs3.ports.disks import TargetNote
 from fs3.sim.ring2.loop import SimLoop
@@ -144,6 +146,13 @@ class SimChunkStore(MemoryChunkStore):
         """The store after a clean stop."""
         return self._again(self)
 
+    def duplicate(self) -> SimChunkStore:
+        """Another store with the same content; no process uses this one."""
+        shared = (self.disk, self.on_commit)
+        other = SimChunkStore()
+        other.__dict__.update(copy.deepcopy(vars(self), {id(each): each for each in shared}))
+        return other
+
     def _again(self, state: MemoryChunkStore) -> SimChunkStore:
         other = SimChunkStore()
         other.__dict__.update(vars(state))
@@ -153,6 +162,18 @@ class SimChunkStore(MemoryChunkStore):
         other._pins = {}
         other._closed = False
         return other
+
+
+@dataclass(frozen=True)
+class DiskCopy:
+    """A copy of everything on a node's disks."""
+
+    stores: dict[TargetId, SimChunkStore]
+    notes: dict[TargetId, TargetNote]
+    lost: dict[TargetId, str]
+    boots: int
+    is_new: bool
+    cluster: bytes
 
 
 class SimDisks:
@@ -170,6 +191,14 @@ class SimDisks:
         self._notes: dict[TargetId, TargetNote] = {}
         self._lost: dict[TargetId, str] = {}
         self._is_full = False
+        self._copies = 0
+        self._place = name
+        self._tokens = 0
+
+    @property
+    def directory(self) -> str:
+        """See `Disks`: another one once a copy has been put back."""
+        return f"{self._place}/{self._copies}"
 
     @property
     def is_full(self) -> bool:
@@ -235,6 +264,15 @@ class SimDisks:
         self._lost[target] = f"the data of target {target} was moved away"
         return f"quarantine {self.quarantined}"
 
+    def draw_token(self) -> bytes:
+        """See `Disks.draw_token`: never the same again, whatever is put back."""
+        self._tokens += 1
+        return self._tokens.to_bytes(8, "big")
+
+    def measure_space(self) -> list[DiskSpace]:
+        """See `Disks.measure_space`: nothing is known."""
+        return []
+
     async def open_store(self, target: TargetId) -> SimChunkStore:
         """The store factory."""
         await self.disk.access()
@@ -263,6 +301,26 @@ class SimDisks:
         self._lost.clear()
         self.cluster = b""
         self._is_new = True
+
+    def copy(self) -> DiskCopy:
+        """What is on the disks now, while no process uses them."""
+        stores = {target: store.duplicate() for target, store in self.stores.items()}
+        return DiskCopy(stores, dict(self._notes), dict(self._lost), self._boots, self._is_new, self.cluster)
+
+    def put_back(self, copy: DiskCopy) -> None:
+        """The operator puts a copy in the place of what is on the disks."""
+        self.stores = {target: store.duplicate() for target, store in copy.stores.items()}
+        self._notes, self._lost = dict(copy.notes), dict(copy.lost)
+        self._boots, self._is_new, self.cluster = copy.boots, copy.is_new, copy.cluster
+        self._copies += 1
+
+    def fork(self, directory: str) -> SimDisks:
+        """A copy of the disks as they are now, of the same node, elsewhere."""
+        other = SimDisks(self.name, self.disk, self._on_commit)
+        other.put_back(self.copy())
+        other._place = directory
+        other._tokens = 1 << 32
+        return other
 
     def _new_store(self, target: TargetId) -> SimChunkStore:
         store = SimChunkStore()

@@ -15,6 +15,7 @@ from fs3.base.units import MILLISECOND, SECOND
 from fs3.services.meta.trimmer import Trimmer
 from fs3.sim.checkers import shared_files
 from fs3.sim.planting import plant
+from fs3.sim.ring2 import directory_scenes
 from fs3.sim.ring2.append_scenes import APPEND_SCENES
 from fs3.sim.ring2.checks import explain_two_heads
 from fs3.sim.ring2.cluster_run import ClusterRun, swarm_of_seed
@@ -463,6 +464,9 @@ SCENES: dict[str, Callable[[SceneCluster], Awaitable[str]]] = {
     "a_link_within_the_chain_is_cut_for_good": a_link_within_the_chain_is_cut_for_good,
     "the_link_of_two_copies_is_cut": the_link_of_two_copies_is_cut,
     **APPEND_SCENES,
+    "an_old_copy_is_put_back": directory_scenes.an_old_copy_is_put_back,
+    "all_but_the_manager_is_put_back": directory_scenes.all_but_the_manager_is_put_back,
+    "a_copy_begins_beside_the_original": directory_scenes.a_copy_begins_beside_the_original,
 }
 
 

@@ -10,12 +10,12 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from fs3.base.ids import ChainId, NodeId, TableId, TargetId
-from fs3.base.units import MILLISECOND, SECOND
+from fs3.base.units import MILLISECOND, SECOND, format_size
 from fs3.cli.health import ClusterHealth, health_of, problems_of
 from fs3.cli.status import status_document, with_verdict
 from fs3.cli.status_view import PROBLEMS_SHOWN_MAX, render
 from fs3.model.chain import Chain, ChainTable, LocalState, PublicState, Slot
-from fs3.model.cluster import ClusterStatus, ManagerInfo, NodeStatus, TargetStatus
+from fs3.model.cluster import ClusterStatus, DiskSpace, ManagerInfo, NodeStatus, TargetStatus
 from fs3.model.routing import Node, Role, Routing
 from fs3.model.target_report import UpkeepProgress
 
@@ -157,3 +157,35 @@ def test_everything_that_is_known_is_shown() -> None:
     assert "3 of 10" in text
     many = document | {"health": "degraded", "problems": [{"health": "degraded", "text": f"problem {n}"} for n in range(50)]}
     assert f"and {50 - PROBLEMS_SHOWN_MAX} more" in shown(many)
+
+
+GIB = 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("free", "total", "is_named"),
+    [(1, 100, True), (9, 100, True), (11, 100, False), (30, 1000, False), (1, 3, True), (0, 0, True)],
+)
+def test_a_disk_that_is_nearly_full_is_named(free: int, total: int, is_named: bool) -> None:
+    """Of storage, metadata and managers alike; nobody waits for it to pass."""
+    free, total = free * GIB, total * GIB
+    status = reply(WELL, WELL)
+    disks = (DiskSpace("/data", total, free),)
+    status = replace(status, nodes=tuple(replace(node, disks=disks) for node in status.nodes))
+    document = status_document(status)
+    document["managers"][0]["disks"] = [{"path": "/data", "total_bytes": total, "free_bytes": free}]
+    found = problems_of(document)
+    assert len(found) == (4 if is_named else 0)
+    if is_named:
+        assert {problem.text.split(" is nearly")[0] for problem in found} == {
+            f"the disk of {name}" for name in ("mgmtd", "meta", "storage-1", "storage-2")
+        }
+        assert f"/data has {format_size(free)} free of {format_size(total)} ({100 * free / max(1, total):.1f} %)" in found[0].text
+        assert not any(problem.passes for problem in found)
+        assert health_of(found) is ClusterHealth.DEGRADED
+
+
+def test_a_target_that_serves_and_is_read_only_is_a_problem() -> None:
+    [problem] = problems_of(status_document(reply(WELL, WELL, reason="its disk is full: read-only")))
+    assert problem.health is ClusterHealth.DEGRADED
+    assert problem.text.endswith("target 2 on storage-2 serves: its disk is full: read-only")

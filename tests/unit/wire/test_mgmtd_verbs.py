@@ -15,6 +15,7 @@ from fs3.model.cluster import (
     ClusterInfo,
     ClusterStatus,
     DeleteNamespace,
+    DiskSpace,
     EnsureTable,
     GetConfig,
     GetRouting,
@@ -33,6 +34,7 @@ from fs3.model.cluster import (
     SetConfig,
     TargetStatus,
 )
+from fs3.model.generation import Generation, TargetClaim, TargetGeneration
 from fs3.model.routing import Node, Role, Routing
 from fs3.model.target_report import TargetReport, UpkeepProgress
 from fs3.wire.methods import MGMTD
@@ -58,7 +60,8 @@ from fs3.wire.mgmtd_verbs import VERBS
 CLUSTER = b"0123456789abcdef"
 UPKEEP = UpkeepProgress(*range(1, 1 + len(UpkeepProgress.__struct_fields__)))
 REPORT = TargetReport(TargetId(5), LocalState.ONLINE, 3, 10, 20, 30, "why", UPKEEP, unreachable=TargetId(6))
-WELL = TargetReport(TargetId(7), LocalState.UPTODATE, 3)
+GENERATION = Generation(3, b"8 bytes!")
+WELL = TargetReport(TargetId(7), LocalState.UPTODATE, 3, generation=GENERATION)
 MANAGERS = (ManagerInfo("m1", ("tcp://m:1",), is_primary=True), ManagerInfo("m2"))
 NODES = (
     Node(NodeId(1), "storage-1", Role.STORAGE, ("tcp://s:1",), "h", 2, alive=True, pid=9),
@@ -71,16 +74,19 @@ TABLE = ChainTable(TableId(1), 1, 2, (CHAIN.id,))
 ROUTING = Routing(CLUSTER, 12, {node.id: node for node in NODES}, {CHAIN.id: CHAIN}, {TABLE.id: TABLE}, namespace_deletions=5)
 UPDATE = RoutingUpdate(ROUTING.to_full_delta(), CLUSTER, MANAGERS)
 
+CLAIMS = (TargetClaim(TargetId(5), (GENERATION, Generation(4, b"another!"))), TargetClaim(TargetId(7)))
+REMEMBERED = (TargetGeneration(TargetId(5), GENERATION),)
+DISKS = (DiskSpace("/data", 1000, 17), DiskSpace("/more", 2000, 0))
 REQUESTS = [
-    RegisterNode("storage-1", Role.STORAGE, CLUSTER, 4, ("tcp://s:1",), "h", 9, (TargetId(5), TargetId(7))),
-    Heartbeat(NodeId(1), 4, 17, (REPORT, WELL), 12, leaving=True, config_version=3),
+    RegisterNode("storage-1", Role.STORAGE, CLUSTER, 4, ("tcp://s:1",), "h", 9, (TargetId(5), TargetId(7)), CLAIMS, "1:2"),
+    Heartbeat(NodeId(1), 4, 17, (REPORT, WELL), 12, leaving=True, config_version=3, disks=DISKS),
     EnsureTable(3),
     OpenNamespace("dsv3", 4096, 2),
     DeleteNamespace(3, emptied=True),
     SetConfig(Role.STORAGE, "a = 1", 7),
 ]
 ANSWERS = [
-    RegistrationAck(NodeId(1), CLUSTER, 3 * SECOND, 500 * MILLISECOND, 4, (TargetId(5),)),
+    RegistrationAck(NodeId(1), CLUSTER, 3 * SECOND, 500 * MILLISECOND, 4, (TargetId(5),), REMEMBERED),
     HeartbeatAck(17, 3 * SECOND, 12, 3, (LeaveRequest(TargetId(5), 2),)),
     TableId(2),
     CacheNamespace(1, "dsv3", 4096, 2, TableId(2), deleting=True),
@@ -131,14 +137,17 @@ def test_questions_survive() -> None:
         list_namespaces_from_pb(list_namespaces_to_pb(ListNamespaces(after="x" * 256)))
     config = RoleConfig(Role.META, 3, "a = 1")
     assert role_config_from_pb(sent(role_config_to_pb(config)), Role.META) == config
-    info = ClusterInfo(CLUSTER, "0.1.0", 1, is_primary=True, primary=("tcp://m:1",), managers=MANAGERS, epoch=4)
+    info = ClusterInfo(CLUSTER, "0.1.0", 1, is_primary=True, primary=("tcp://m:1",), managers=MANAGERS, epoch=4, disks=DISKS)
     assert cluster_info_from_pb(sent(cluster_info_to_pb(info))) == info
 
 
 STATUS = ClusterStatus(
     software="0.1.0",
     routing=ROUTING,
-    nodes=(NodeStatus(NODES[0], 2 * SECOND, 300 * MILLISECOND), NodeStatus(NODES[1], -7 * MILLISECOND, None, "damaged")),
+    nodes=(
+        NodeStatus(NODES[0], 2 * SECOND, 300 * MILLISECOND, disks=DISKS),
+        NodeStatus(NODES[1], -7 * MILLISECOND, None, "damaged"),
+    ),
     targets=(
         TargetStatus(CHAIN.id, 2, CHAIN.slots[0], LocalState.UPTODATE, True, 10, 20, 30, "why", UPKEEP),
         TargetStatus(CHAIN.id, 2, CHAIN.slots[1], None, False),
@@ -161,5 +170,5 @@ def test_a_status_that_does_not_fit_together_is_refused_by_field() -> None:
         status_from_pb(message)
     message.targets[1].local_state = 0  # type: ignore[assignment]
     message.silent_ms.pop()
-    with pytest.raises(InvalidArgument, match="2 leases, 1 ages and 2 problems of 2 nodes"):
+    with pytest.raises(InvalidArgument, match="2 leases, 1 ages, 2 problems and 2 lists of disks of 2 nodes"):
         status_from_pb(message)

@@ -123,6 +123,7 @@ class World:
         self.stored.chains.update((chain.id, chain) for chain in rows.chains)
         self.stored.tables.update((table.id, table) for table in rows.tables)
         self.stored.born.update(rows.born)
+        self.stored.generations.update((each.target, each.generation) for each in rows.generations)
 
     def step(self, event: Any) -> None:
         if self.now < self.asleep_until:

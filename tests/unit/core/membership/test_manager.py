@@ -27,6 +27,7 @@ from fs3.model.cluster import (
     RegistrationAck,
     SetConfig,
 )
+from fs3.model.generation import Generation, TargetClaim
 from fs3.model.routing import Role, Routing
 from fs3.model.target_report import TargetReport
 
@@ -68,6 +69,7 @@ class Cluster:
                 del self.stored.namespaces[forgotten.name]
         self.stored.configs.update((config.role, config) for config in rows.configs)
         self.stored.born.update(rows.born)
+        self.stored.generations.update((each.target, each.generation) for each in rows.generations)
 
     def step(self, event: Event) -> list[Respond]:
         """One event, its commit at once."""
@@ -197,7 +199,7 @@ def test_registering_again_is_harmless_and_ids_stay() -> None:
     [
         ({"cluster": b"d" * 16}, Code.WRONG_CLUSTER, "64646464"),
         ({"incarnation": 1}, Code.OLD_INCARNATION, "incarnation 1 of node 'storage-1' is over, 5 has registered"),
-        ({"incarnation": 5, "pid": 99}, Code.OLD_INCARNATION, "process 7 at tcp://storage-1:1"),
+        ({"incarnation": 5, "pid": 99}, Code.BUSY, "process 7 at tcp://storage-1:1"),
         ({"incarnation": 6, "role": Role.META}, Code.INVALID, "is a STORAGE, not a META"),
         ({"incarnation": 6, "targets": (TargetId(77),)}, Code.INVALID, "target 77, but it belongs to no chain"),
     ],
@@ -213,11 +215,109 @@ def test_registrations_that_are_refused(fields: dict[str, object], code: Code, w
     assert cluster.routing.version == 1
 
 
-def test_a_name_whose_process_is_gone_can_be_taken_by_another_with_the_same_incarnation() -> None:
+def test_a_name_whose_process_is_gone_can_be_taken_by_a_copy_that_counts_alike() -> None:
+    """It is another process, so it gets a number of its own: its heartbeats begin at 1 again."""
     cluster = Cluster()
     cluster.register("storage-1")
     cluster.pass_time(LEASE)
-    assert cluster.register("storage-1", pid=99) == registered(NodeId(1))
+    assert cluster.register("storage-1", pid=99) == registered(NodeId(1), 2)
+
+
+def test_a_copy_of_a_directory_waits_for_the_lease_of_the_original() -> None:
+    cluster = Cluster()
+    cluster.register("storage-1", incarnation=5, directory="1:10")
+    copy = {"incarnation": 6, "pid": 99, "endpoints": ("tcp://elsewhere:1",), "directory": "1:11"}
+    refused = cluster.register("storage-1", **copy)
+    assert isinstance(refused, Rejection)
+    assert refused.code is Code.BUSY
+    assert "process 7 at tcp://storage-1:1" in refused.message
+    assert "process 99 at tcp://elsewhere:1" in refused.message
+    assert isinstance(cluster.beat(1, incarnation=5), HeartbeatAck), "the original goes on"
+    cluster.pass_time(LEASE)
+    assert cluster.register("storage-1", **copy) == registered(NodeId(1), 6)
+
+
+def test_the_same_directory_proves_that_the_former_process_has_ended() -> None:
+    """Whoever has it has its lock; on another host, the same number is another directory."""
+    cluster = Cluster()
+    cluster.register("storage-1", incarnation=5, directory="1:10")
+    assert cluster.register("storage-1", incarnation=6, pid=8, directory="1:10") == registered(NodeId(1), 6)
+    # One that could not write down how often it was started counts as before.
+    assert cluster.register("storage-1", incarnation=6, pid=9, directory="1:10") == registered(NodeId(1), 7)
+    refused = cluster.register("storage-1", incarnation=8, host="h2", pid=8, directory="1:10")
+    assert isinstance(refused, Rejection)
+    assert refused.code is Code.BUSY
+
+
+# --- generations ---------------------------------------------------------------------------------------------------------
+
+
+def first_target(cluster: Cluster) -> TargetId:
+    """Of storage-1."""
+    return next(slot.target for slot in cluster.routing.chains[1].slots if slot.node == 1)  # type: ignore[index]
+
+
+def generation(number: int, letter: str = "a") -> Generation:
+    return Generation(number, letter.encode() * 8)
+
+
+def remembered(answer: object) -> dict[TargetId, Generation]:
+    assert isinstance(answer, RegistrationAck), answer
+    return {each.target: each.generation for each in answer.generations}
+
+
+def form_with_generations() -> tuple[Cluster, TargetId]:
+    """storage-1 has reported its target complete, in generation 1."""
+    cluster = Cluster()
+    cluster.form()
+    reports = [msgspec.structs.replace(report, generation=generation(1)) for report in cluster.reports(NodeId(1))]
+    assert isinstance(cluster.beat(1, reports), HeartbeatAck)
+    return cluster, first_target(cluster)
+
+
+def claim(target: TargetId, *written: Generation) -> dict[str, object]:
+    return {"targets": (target,), "claims": (TargetClaim(target, written),)}
+
+
+def test_a_target_goes_on_in_the_generation_its_directory_has() -> None:
+    cluster, target = form_with_generations()
+    answer = cluster.register("storage-1", incarnation=2, **claim(target, generation(1), generation(2, "b")))
+    assert remembered(answer)[target] == generation(2, "b")
+    cluster.restart()
+    # A start that had written its generation down and did not hear the answer is taken up by the next one.
+    answer = cluster.register("storage-1", incarnation=3, **claim(target, generation(1), generation(2, "b"), generation(3, "c")))
+    assert remembered(answer)[target] == generation(3, "c")
+
+
+def test_an_old_copy_of_a_directory_changes_nothing_of_what_is_remembered() -> None:
+    cluster, target = form_with_generations()
+    cluster.register("storage-1", incarnation=2, **claim(target, generation(1), generation(2, "b")))
+    old = claim(target, generation(1), generation(2, "x"))
+    assert remembered(cluster.register("storage-1", incarnation=3, **old))[target] == generation(2, "b")
+    # The right directory may come back.
+    right = claim(target, generation(2, "b"), generation(3, "c"))
+    assert remembered(cluster.register("storage-1", incarnation=4, **right))[target] == generation(3, "c")
+
+
+def test_a_directory_that_does_not_know_how_far_it_is_changes_nothing() -> None:
+    cluster, target = form_with_generations()
+    assert remembered(cluster.register("storage-1", incarnation=2, **claim(target)))[target] == generation(1)
+
+
+def test_a_target_that_is_complete_again_begins_the_generation_it_has() -> None:
+    """It was filled by its chain: what is remembered is stored before the answer, and by the next manager too."""
+    cluster, target = form_with_generations()
+    found = cluster.reports(NodeId(1))
+    reports = [msgspec.structs.replace(report, generation=generation(1, "x")) for report in found]
+    assert isinstance(cluster.beat(1, reports), HeartbeatAck)
+    cluster.restart()
+    assert remembered(cluster.register("storage-1", incarnation=2, **claim(target)))[target] == generation(1, "x")
+
+
+def test_nobody_begins_generations_of_other_nodes_targets() -> None:
+    cluster, target = form_with_generations()
+    cluster.register("storage-2", incarnation=2, claims=(TargetClaim(target, (generation(1), generation(9))),))
+    assert remembered(cluster.register("storage-1", incarnation=2, **claim(target)))[target] == generation(1)
 
 
 def test_a_disk_of_another_node_is_noticed() -> None:

@@ -16,6 +16,7 @@ from fs3.base.ids import InodeId, TargetId, file_chunk
 from fs3.base.status import Code
 from fs3.base.units import MIB
 from fs3.drivers.chunks import ChunkStoreConfig, FileChunkStore
+from fs3.drivers.chunks.index import Index
 from fs3.drivers.lmdb.file_check import check_file
 from fs3.drivers.os.clock import OsClock
 from fs3.model.chunk import ChannelRow, UpdateResult
@@ -322,3 +323,14 @@ def test_damage_is_told_apart_from_other_reasons(tmp_path):
     assert isinstance(why, FS3Error)
     assert why.code is Code.CHECKSUM
     assert type(why.__reduce__()[0](*why.__reduce__()[1])) is StoreDamaged
+
+
+def test_an_index_that_is_as_it_should_be_is_opened_without_writing_to_it(tmp_path):
+    """So that it opens on a full disk."""
+    for _ in range(2):
+        index = Index(tmp_path, TargetId(1), b"c" * 16, 1 << 20, 1 << 20)
+        newest = index._env.info()["last_txnid"]
+        index.close()
+    again = Index(tmp_path, TargetId(1), b"c" * 16, 1 << 20, 1 << 20)
+    assert again._env.info()["last_txnid"] == newest
+    again.close()

@@ -1,14 +1,20 @@
 """The data directories of a node: whose they are, what they hold, and what becomes of lost and broken ones."""
 
+import errno
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 
 from fs3.base.errors import FS3Error
 from fs3.base.ids import TargetId
+from fs3.base.limits import reserve_bytes, reserve_step_bytes
 from fs3.base.status import Code
 from fs3.drivers.os.data_directories import DataDirectories
+from fs3.model.generation import Generation
 from fs3.ports.disks import TargetNote
+from fs3.runtime import durable_files
 
 
 def directories(tmp_path, *names, node="storage-1"):
@@ -122,13 +128,65 @@ def test_what_is_noted_about_a_target_survives(tmp_path):
     assert directories(tmp_path, "a").read_note(TargetId(1)) == note
 
 
-def test_a_store_from_before_notes_is_whole(tmp_path):
+@pytest.mark.parametrize("damage", [Path.unlink, lambda file: file.write_text('{"format": 1'), lambda file: file.write_text("")])
+def test_a_store_whose_note_is_gone_is_not_whole(tmp_path, damage):
     disks = directories(tmp_path, "a")
     disks.make(TargetId(1), whole=True)
-    (disks.ensure_target_dir(TargetId(1)) / "target.json").unlink()
+    disks.write_note(TargetId(1), TargetNote(generations=(Generation(4, b"8 bytes!"),)))
+    damage(disks.ensure_target_dir(TargetId(1)) / "target.json")
     again = directories(tmp_path, "a")
     assert again.targets() == [1]
-    assert again.read_note(TargetId(1)).whole
+    assert again.read_note(TargetId(1)) == TargetNote(whole=False)
+
+
+def test_a_full_disk_has_room_for_its_notes(tmp_path, monkeypatch):
+    """What is written durably needs room that the reserve gives back."""
+    disks = directories(tmp_path, "a")
+    disks.make(TargetId(1), whole=True)
+    reserve = tmp_path / "a" / "reserve"
+    assert reserve.stat().st_size == reserve_bytes
+    written = durable_files.write_durably
+
+    def write_when_short(file: Path, content: bytes) -> None:
+        if reserve.stat().st_size > reserve_bytes - 2 * reserve_step_bytes:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written(file, content)
+
+    monkeypatch.setattr("fs3.drivers.os.space_reserve.write_durably", write_when_short)
+    disks.write_note(TargetId(1), TargetNote(scrub_passes=5))
+    assert directories(tmp_path, "a").read_note(TargetId(1)).scrub_passes == 5
+    assert reserve.stat().st_size == reserve_bytes, "filled up again"
+
+
+def test_a_full_disk_without_a_reserve(tmp_path, monkeypatch):
+    """How often it was started need not be written down; a note must be, and is as it was."""
+    disks = directories(tmp_path, "a")
+    disks.make(TargetId(1), whole=True)
+    disks.store_incarnation(4)
+    (tmp_path / "a" / "reserve").unlink()
+
+    def refuse(file: Path, content: bytes) -> None:
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    monkeypatch.setattr("fs3.drivers.os.space_reserve.write_durably", refuse)
+    assert disks.next_incarnation() == 5
+    with pytest.raises(FS3Error, match="Disk quota exceeded") as caught:
+        disks.write_note(TargetId(1), TargetNote(scrub_passes=5))
+    assert caught.value.code is Code.NO_SPACE
+    assert disks.read_note(TargetId(1)) == TargetNote()
+
+
+def test_a_copy_is_another_directory(tmp_path):
+    directories(tmp_path, "a")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    assert directories(tmp_path, "a").directory == directories(tmp_path, "a").directory != ""
+    assert directories(tmp_path, "a").directory != directories(tmp_path, "b").directory
+
+
+def test_room_is_told_once_for_each_file_system(tmp_path):
+    [space] = directories(tmp_path, "a", "b").measure_space()
+    assert space.path == str(tmp_path / "a")
+    assert 0 < space.free_bytes < space.total_bytes
 
 
 @pytest.mark.parametrize(
