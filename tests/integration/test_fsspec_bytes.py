@@ -19,6 +19,7 @@ from fsspec.callbacks import Callback
 
 from fs3.api.fsspec import unclosed
 from fs3.api.io.append_gather import append_gather_bytes
+from fs3.api.io.blocking import run_on
 
 CHUNK = 64 * 1024
 """Smallest chunk size: files of a few hundred KiB span several."""
@@ -291,6 +292,13 @@ def test_a_file_that_is_dropped_after_a_failed_write_and_a_good_one_is_closed(
     del file
     gc.collect()
     assert fs.cat_file(f"{room}/x") == b"all"
+
+
+def test_a_write_that_fails_names_the_file_that_has_no_name_yet(fs: Any, room: str) -> None:
+    file = fs.open(f"{room}/x", "wb")
+    with pytest.raises(ValueError, match="/x'"):
+        run_on(fs.loop, file._client.pwrite(file._file, b"x", -1))
+    file.discard()
 
 
 def test_a_dropped_file_warns(fs: Any, room: str) -> None:

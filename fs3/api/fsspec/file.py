@@ -375,9 +375,9 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         (unclosed.unwatch if is_wrapped or self.closed else unclosed.watch)(self)
 
     def close_unclosed(self, flush: unclosed.Flush | None = None, is_broken_off: bool = False) -> None:
-        """The file is not closed and is going away: it is closed here. Only after a write that failed, and at the end of a program
-        that dies of an exception, what was written is dropped, for half a file must not look like a whole one. `flush`: has what
-        lies around the file write what it holds still. `is_broken_off`: the last write to what lies around it failed."""
+        """The file is not closed and is going away: it is closed here. Only after a write that failed, and at the end of a
+        program that dies of an exception, what was written is dropped, for half a file must not look like a whole one. `flush`:
+        has what lies around the file write what it holds still. `is_broken_off`: the last write to what lies around it failed."""
         if self.closed:
             return
         client = self._client
