@@ -19,8 +19,8 @@ from fs3.api.io.blocking import is_current_loop, start_on
 from fs3.runtime.exit import Stage, run_at_exit
 
 UNCLOSED_PATIENCE_S = 60.0
-"""How long the thread that drops a file waits for it to be closed. It goes on without an answer: it may hold what others wait
-for."""
+"""How long the thread that drops a file waits for it to be closed, and the end of a program for all that are open. It goes on
+without an answer: it may hold what others wait for."""
 
 log = logging.getLogger("fs3.client")
 
@@ -65,9 +65,10 @@ def say(path: str, what: str, depth: int = 3) -> None:
 
 
 def finish(loop: asyncio.AbstractEventLoop, path: str, work: Coroutine[Any, Any, None]) -> None:
-    """`start`, and wait until it is over, unless this is the loop's own thread."""
+    """`start`, and wait until it is over; but not on the loop's own thread, nor at the end of the program, which waits
+    for all files together."""
     ending = start(loop, path, work)
-    if ending is None or is_current_loop(loop):
+    if ending is None or _ending or is_current_loop(loop):
         return
     try:
         ending.result(UNCLOSED_PATIENCE_S)
@@ -116,7 +117,9 @@ def _close_open() -> None:
     _ending = True
     for file in list(_open):
         file.close_unclosed()
-    concurrent.futures.wait(list(_endings), UNCLOSED_PATIENCE_S)
+    late = concurrent.futures.wait(list(_endings), UNCLOSED_PATIENCE_S).not_done
+    if late:
+        log.error("%d files were not closed: that takes longer than %g s now", len(late), UNCLOSED_PATIENCE_S)
 
 
 run_at_exit(_close_open, Stage.FILES)
