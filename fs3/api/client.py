@@ -313,6 +313,7 @@ class Client:
         """Copy a file's bytes and permission bits, several chunks under way; the target appears at once and whole."""
         reading = await self.open(source, "r")
         writing = await self.open_unnamed(parent_of(target), permissions=reading.inode.mode & 0o777)
+        writing.path = target
         try:
             length = await self._data.copy(reading, writing, done)
             if length != writing.length:

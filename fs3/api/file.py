@@ -48,7 +48,7 @@ class File:
         self.inode = inode
         """As the service last told it."""
         self.path = path
-        """As the caller named it; of an unnamed file the directory it was created for."""
+        """As the caller named it, for failures; of an unnamed file where it is meant to go, or at least the directory."""
         self.session = session
         """0: open for reading only."""
         self.unnamed = unnamed

@@ -299,9 +299,9 @@ def backup_meta(store: StoreDir, copy: CopyDir, as_json: AsJson = False) -> None
 @app.command()
 def restore_meta(copy: CopyDir, store: StoreDir, as_json: AsJson = False) -> None:
     """Put a copy in the place of a metadata store. Its metadata processes must be stopped; what was there is kept beside it."""
-    from fs3.cli.metadata_copy import put_back, store_of, when
+    from fs3.cli.metadata_copy import place_of, put_back, when
 
-    done = put_back(copy, store_of(store), time.time_ns())
+    done = put_back(copy, place_of(store), time.time_ns())
     if as_json:
         print_json(done)
     else:

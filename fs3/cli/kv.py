@@ -84,9 +84,13 @@ def clear(names: Names, cluster: Cluster = None) -> None:
 
 
 def _for_each(names: list[str], cluster: str | None, done: str, action: _Action) -> None:
-    """Do something to each, with a count of pages while it goes on."""
+    """Do something to each that there is, with a count of pages while it goes on. Exit status 1 when one is missing."""
+    from fs3.base.errors import NotFound
+
+    missing = False
 
     async def go() -> None:
+        nonlocal missing
         bar = Progress(
             TextColumn("{task.description}: {task.completed:.0f} pages removed"),
             console=Console(stderr=True),
@@ -97,7 +101,14 @@ def _for_each(names: list[str], cluster: str | None, done: str, action: _Action)
             with bar:
                 for name in names:
                     task = bar.add_task(name, total=None)
-                    pages = await action(client, name, lambda count, task=task: bar.advance(task, count))  # type: ignore[misc]
-                    sys.stdout.write(f"{name}: {done}, {pages} pages removed\n")
+                    try:
+                        pages = await action(client, name, lambda count, task=task: bar.advance(task, count))  # type: ignore[misc]
+                    except NotFound as why:
+                        missing = True
+                        sys.stderr.write(f"fs3: {why}\n")
+                    else:
+                        sys.stdout.write(f"{name}: {done}, {pages} pages removed\n")
 
     asyncio.run(go())
+    if missing:
+        raise typer.Exit(1)

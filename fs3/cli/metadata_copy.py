@@ -66,6 +66,19 @@ def store_of(where: Path) -> Path:
     return where
 
 
+def place_of(where: Path) -> Path:
+    """`store_of`, for a copy that is to be put there. What is neither a store nor empty is some other directory.
+
+    Raises FS3Error NOT_FOUND or INVALID."""
+    store = store_of(where)
+    if store == where and not (store / _DATA).exists() and not (store / _MARKER).exists():
+        if not where.is_dir():
+            raise error(Code.NOT_FOUND, "there is no such directory", str(where))
+        if any(where.iterdir()):
+            raise error(Code.INVALID, f"this is no metadata store (no {_DATA}), and no empty directory for one", str(where))
+    return store
+
+
 def back_up(store: Path, copy: Path) -> Manifest:
     """Copy a store, which may be in use, into a directory that is made. Raises FS3Error; then there is no copy."""
     if not (store / _DATA).exists():

@@ -1,34 +1,40 @@
-"""What is done when the process ends, while its threads and executors still work.
+"""What is done when the process ends: files first, then clients, services last, so that each finds what it needs to close.
 
-`atexit` is too late: by then the executors of the standard library take no work any more, and what needs a disk's thread to
-close cannot.
+All of it comes after the end of the program's own threads, those that are no daemons, and of the executors of the standard
+library: they may use files, clients and services until then. So what closes here needs no such executor, and starts no threads.
 """
 
 from __future__ import annotations
 
 import atexit
-import concurrent.futures.thread  # noqa: F401 — its own hook must be there before ours, which then runs first
-import threading
 from collections.abc import Callable
+from enum import IntEnum
 
-__all__ = ["run_at_exit"]
+__all__ = ["Stage", "run_at_exit"]
 
 Ending = Callable[[], None]
 """Ends something that the process has begun."""
 
-_clients: list[Callable[[], None]] = []
-_services: list[Callable[[], None]] = []
+
+class Stage(IntEnum):
+    """In this order."""
+
+    FILES = 0
+    CLIENTS = 1
+    SERVICES = 2
 
 
-def run_at_exit(callback: Ending, *, services: bool = False) -> None:
-    """Call back when the process ends; services after all clients."""
-    (_services if services else _clients).append(callback)
+_endings: list[tuple[Stage, Ending]] = []
+
+
+def run_at_exit(callback: Ending, stage: Stage) -> None:
+    """Call back when the process ends."""
+    _endings.append((stage, callback))
 
 
 def _at_exit() -> None:
-    for callback in (*_clients, *_services):
+    for _, callback in sorted(_endings, key=lambda ending: ending[0]):
         callback()
 
 
-# CPython's own modules use this hook; where it should be missing one day, `atexit` is better than nothing.
-getattr(threading, "_register_atexit", atexit.register)(_at_exit)
+atexit.register(_at_exit)

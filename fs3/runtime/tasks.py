@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def start_background(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """A task that its owner keeps, and that may be dropped at any point: nothing is lost with it.
+
+    A program may end, or close its event loop, without a word to what it has open. asyncio logs every task that is left then as
+    if it were a mistake; not these.
+    """
+    task = asyncio.get_running_loop().create_task(work)
+    task._log_destroy_pending = False  # type: ignore[attr-defined]  # as `asyncio.gather` does; there is no public name
+    return task
 
 
 class TaskSet:

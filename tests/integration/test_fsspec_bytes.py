@@ -19,6 +19,7 @@ from fsspec.callbacks import Callback
 
 from fs3.api.fsspec import unclosed
 from fs3.api.io.append_gather import append_gather_bytes
+from fs3.api.io.blocking import run_on
 
 CHUNK = 64 * 1024
 """Smallest chunk size: files of a few hundred KiB span several."""
@@ -250,6 +251,54 @@ def test_a_file_that_is_dropped_is_closed(fs: Any, room: str, caplog: pytest.Log
     gc.collect()
     assert fs.open(f"{room}/x", compression="gzip" if "gzip" in way else None).read() == b"all"
     assert caplog.messages == [f"{room}/x was not closed: it is closed now"]
+
+
+BROKEN_OFF: dict[str, tuple[dict[str, Any], Any, Any]] = {
+    "no bytes": ({"mode": "wb"}, b"half", "text"),
+    "no text": ({"mode": "w"}, "half", b"bytes"),
+    "a character the encoding lacks": ({"mode": "w", "encoding": "ascii"}, "half", "\N{SNOWMAN}"),
+    "no bytes for a compressor": ({"mode": "wb", "compression": "gzip"}, b"half", "text"),
+    "no text for a compressor": ({"mode": "w", "compression": "gzip"}, "half", b"bytes"),
+    "no bytes to append": ({"mode": "ab"}, b"half", "text"),
+}
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("way", BROKEN_OFF)
+def test_a_file_that_is_dropped_after_a_write_that_failed_leaves_no_trace(
+    fs: Any, room: str, caplog: pytest.LogCaptureFixture, way: str
+) -> None:
+    how, half, wrong = BROKEN_OFF[way]
+    fs.pipe_file(f"{room}/x", b"before")
+    file = fs.open(f"{room}/x", **how)
+    file.write(half)
+    with pytest.raises((TypeError, ValueError)):
+        file.write(wrong)
+    del file
+    gc.collect()
+    assert fs.cat_file(f"{room}/x") == b"before"
+    assert caplog.messages == [f"{room}/x was not closed: its last write failed, and what was written to it is dropped"]
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize(("mode", "rest", "wrong"), [("wb", b"all", "text"), ("w", "all", b"bytes")])
+def test_a_file_that_is_dropped_after_a_failed_write_and_a_good_one_is_closed(
+    fs: Any, room: str, mode: str, rest: Any, wrong: Any
+) -> None:
+    file = fs.open(f"{room}/x", mode)
+    with pytest.raises(TypeError):
+        file.write(wrong)
+    file.write(rest)
+    del file
+    gc.collect()
+    assert fs.cat_file(f"{room}/x") == b"all"
+
+
+def test_a_write_that_fails_names_the_file_that_has_no_name_yet(fs: Any, room: str) -> None:
+    file = fs.open(f"{room}/x", "wb")
+    with pytest.raises(ValueError, match="/x'"):
+        run_on(fs.loop, file._client.pwrite(file._file, b"x", -1))
+    file.discard()
 
 
 def test_a_dropped_file_warns(fs: Any, room: str) -> None:

@@ -17,6 +17,8 @@ from typing import Any
 import fsspec
 import pytest
 
+from fs3.api.fsspec import unclosed
+
 pytestmark = [
     pytest.mark.processes,
     # Python 3.12 warns of fork() beside threads. That it works nevertheless is what is tested here.
@@ -232,6 +234,21 @@ async def test_asynchronous_methods_and_files(cluster_url: str, room: str) -> No
     assert await fs._ls(room, detail=False) == [f"{room}/x"]
     with pytest.raises(RuntimeError):
         fs.ls(room)  # blocking calls need the other kind of instance
+    await fs.aclose()
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+async def test_asynchronous_files_that_are_dropped(cluster_url: str, room: str) -> None:
+    fs = fsspec.filesystem("fs3", cluster=cluster_url.partition("://")[2], asynchronous=True, skip_instance_cache=True)
+    whole = await fs.open_async(f"{room}/whole", "wb")
+    await whole.write(DATA)
+    half = await fs.open_async(f"{room}/half", "wb")
+    await half.write(DATA)
+    with pytest.raises(TypeError):
+        await half.write("text")
+    del whole, half
+    await asyncio.gather(*map(asyncio.wrap_future, list(unclosed._endings)))
+    assert await fs._ls(room, detail=False) == [f"{room}/whole"]
     await fs.aclose()
 
 

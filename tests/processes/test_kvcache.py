@@ -228,8 +228,13 @@ def test_namespaces_on_the_command_line(cluster: LocalCluster) -> None:
         "cli/new: deleted, 0 pages removed",
     ]
     assert json.loads(run("ls", "cli/", "--json")) == []
-    missing = CliRunner().invoke(app, ["kv", "rm", "cli/old", "--cluster", cluster.url])
-    assert isinstance(missing.exception, FileNotFoundError)
+    asyncio.run(make())
+    result = CliRunner().invoke(app, ["kv", "rm", "cli/none", "cli/old", "--cluster", cluster.url])
+    assert result.exit_code == 1
+    assert sorted(result.output.splitlines()) == [
+        "cli/old: deleted, 2 pages removed",
+        "fs3: there is no such namespace: 'cli/none'",
+    ]
 
 
 async def chunk_count(client: fs3.Client) -> int:

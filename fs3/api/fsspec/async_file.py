@@ -30,7 +30,7 @@ class FS3AsyncFile(AbstractAsyncStreamedFile):  # type: ignore[misc]
     """An open file of one event loop. Reads go where they are told and may be concurrent; writes are in order.
 
     As with `FS3File`, what was written appears when it is closed, and not at all when an exception leaves the `async with` block.
-    One that is dropped without closing it is closed in the background, if its loop still runs."""
+    One that is dropped without closing it is closed in the background, if its loop still runs and its last write did not fail."""
 
     def __init__(self, fs: FS3Base, path: str, mode: str, client: Client, file: File, draft: Draft | None, block: int) -> None:
         self.fs = fs
@@ -48,6 +48,8 @@ class FS3AsyncFile(AbstractAsyncStreamedFile):  # type: ignore[misc]
         self._stored = 0
         self._pid = os.getpid()
         self._loop = asyncio.get_running_loop()
+        self._is_broken_off = False
+        """The last write failed."""
         self.closed = False
 
     @classmethod
@@ -99,16 +101,16 @@ class FS3AsyncFile(AbstractAsyncStreamedFile):  # type: ignore[misc]
         self._check("wb", "xb", "ab")
         if self.forced:
             raise ValueError("This file has been force-flushed, can only close")
+        self._is_broken_off = True
         view = source_of(data, self.path)
-        if self._gather is not None:
-            if not self._gather.add(view):
-                await self._gather.spill(view)
-            self.loc += len(view)
-            return len(view)
-        self._buffer += view
+        if self._gather is None:
+            self._buffer += view
+            if len(self._buffer) >= self.blocksize:
+                await self._send()
+        elif not self._gather.add(view):
+            await self._gather.spill(view)
+        self._is_broken_off = False
         self.loc += len(view)
-        if len(self._buffer) >= self.blocksize:
-            await self._send()
         return len(view)
 
     async def flush(self, force: bool = False) -> None:
@@ -182,8 +184,12 @@ class FS3AsyncFile(AbstractAsyncStreamedFile):  # type: ignore[misc]
         self.closed = True
         if self.mode == "rb" or self._pid != os.getpid() or sys.is_finalizing():
             return
-        unclosed.say(self.path, "it is closed now")
-        unclosed.start(self._loop, self.path, self._finish_or_drop())
+        if self._is_broken_off:
+            unclosed.say(self.path, "its last write failed, and what was written to it is dropped")
+            unclosed.start(self._loop, self.path, self.discard())
+        else:
+            unclosed.say(self.path, "it is closed now")
+            unclosed.start(self._loop, self.path, self._finish_or_drop())
 
     async def _finish_or_drop(self) -> None:
         try:

@@ -43,6 +43,7 @@ class Draft:
     async def begin(cls, client: Client, path: str, how: CreateOptions) -> Draft:
         """An empty one. Exists, IsADirectory and NoPermission are raised here, before anything is written, where they can be."""
         target, there, file = await cls._resolve(client, path, how)
+        file.path = path
         draft = cls(client, file, target, how)
         try:
             if there is not None and how.exclusive:

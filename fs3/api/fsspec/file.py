@@ -99,6 +99,8 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         self._writer: WriteBehindWriter | None = None
         self._gather: AppendGather | None = None
         self._is_last_write = False
+        self._is_broken_off = False
+        """The last write failed: of what was to be written, something is missing."""
         self._draft: Draft | None = None
         self._client: Client | None = None
         self._file: File
@@ -249,6 +251,7 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         self._check("writable")
         if self.forced:
             raise ValueError("This file has been force-flushed, can only close")
+        self._is_broken_off = True
         if self._writer is not None:
             count = self._writer.write(data, wait=not self._is_last_write)
         elif self._gather is not None:
@@ -259,6 +262,7 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         else:
             assert self._client is not None
             count = run_on(self.fs.loop, self._client.pwrite(self._file, source_of(data, self.path), self.loc))
+        self._is_broken_off = False
         self.loc += count
         return count
 
@@ -370,19 +374,20 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         self._is_wrapped = is_wrapped
         (unclosed.unwatch if is_wrapped or self.closed else unclosed.watch)(self)
 
-    def close_unclosed(self, flush: unclosed.Flush | None = None) -> None:
-        """The file is not closed and is going away: it is closed here. Only a program that dies of an exception drops what was
-        written, for half a file must not look like a whole one. `flush`: has what lies around the file write what it holds
-        still."""
+    def close_unclosed(self, flush: unclosed.Flush | None = None, is_broken_off: bool = False) -> None:
+        """The file is not closed and is going away: it is closed here. Only after a write that failed, and at the end of a
+        program that dies of an exception, what was written is dropped, for half a file must not look like a whole one. `flush`:
+        has what lies around the file write what it holds still. `is_broken_off`: the last write to what lies around it failed."""
         if self.closed:
             return
         client = self._client
         if self.mode == "rb" or self._pid != os.getpid() or self._decided or client is None or sys.is_finalizing():
             self.closed = True
             return
-        if unclosed.is_dying() or not self.autocommit:
+        is_broken_off = is_broken_off or self._is_broken_off
+        if is_broken_off or unclosed.is_dying() or not self.autocommit:
             self.closed = True
-            unclosed.say(self.path, "what was written to it is dropped")
+            unclosed.say(self.path, f"{'its last write failed, and ' * is_broken_off}what was written to it is dropped")
             self._decide()
             unclosed.finish(self.fs.loop, self.path, self._drop(client))
             return

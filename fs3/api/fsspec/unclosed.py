@@ -6,11 +6,9 @@ Only a program that dies of an exception leaves no half files behind: what it ha
 from __future__ import annotations
 
 import asyncio
-import atexit
-import concurrent.futures.thread
+import concurrent.futures
 import logging
 import sys
-import threading
 import warnings
 import weakref
 from collections.abc import Callable, Coroutine
@@ -18,10 +16,11 @@ from typing import Any, Protocol
 
 from fs3.api.fsspec.base import FS3Base
 from fs3.api.io.blocking import is_current_loop, start_on
+from fs3.runtime.exit import Stage, run_at_exit
 
 UNCLOSED_PATIENCE_S = 60.0
-"""How long the thread that drops a file waits for it to be closed. It goes on without an answer: it may hold what others wait
-for."""
+"""How long the thread that drops a file waits for it to be closed, and the end of a program for all that are open. It goes on
+without an answer: it may hold what others wait for."""
 
 log = logging.getLogger("fs3.client")
 
@@ -66,9 +65,10 @@ def say(path: str, what: str, depth: int = 3) -> None:
 
 
 def finish(loop: asyncio.AbstractEventLoop, path: str, work: Coroutine[Any, Any, None]) -> None:
-    """`start`, and wait until it is over, unless this is the loop's own thread."""
+    """`start`, and wait until it is over; but not on the loop's own thread, nor at the end of the program, which waits
+    for all files together."""
     ending = start(loop, path, work)
-    if ending is None or is_current_loop(loop):
+    if ending is None or _ending or is_current_loop(loop):
         return
     try:
         ending.result(UNCLOSED_PATIENCE_S)
@@ -89,7 +89,14 @@ def start(loop: asyncio.AbstractEventLoop, path: str, work: Coroutine[Any, Any, 
         log.error("%s was not closed, and its event loop is gone: what was written to it is dropped", path)
         return None
     _endings.add(ending)
-    ending.add_done_callback(_endings.discard)
+
+    def on_end(_: object) -> None:
+        _endings.discard(ending)
+        if ending.cancelled():
+            work.close()  # where it had not begun
+            log.error("%s was not closed, and its event loop has ended: what was written to it is dropped", path)
+
+    ending.add_done_callback(on_end)
     return ending
 
 
@@ -105,24 +112,14 @@ _endings: set[concurrent.futures.Future[None]] = set()
 _ending = False
 
 
-def _close_open(files: list[Unclosed]) -> None:
+def _close_open() -> None:
     global _ending
     _ending = True
-    for file in files:
+    for file in list(_open):
         file.close_unclosed()
-    concurrent.futures.wait(list(_endings), UNCLOSED_PATIENCE_S)
+    late = concurrent.futures.wait(list(_endings), UNCLOSED_PATIENCE_S).not_done
+    if late:
+        log.error("%d files were not closed: that takes longer than %g s now", len(late), UNCLOSED_PATIENCE_S)
 
 
-def _before_executors_end() -> None:
-    """An embedded cluster cannot write any more once the interpreter has ended all thread pools, which is before `atexit`."""
-    _close_open([file for file in _open if file.fs.embedded])
-
-
-def _at_exit() -> None:
-    _close_open(list(_open))
-
-
-if hasattr(threading, "_register_atexit"):
-    # After the one of `concurrent.futures.thread`, which is imported for that: the last one is called first.
-    threading._register_atexit(_before_executors_end)
-atexit.register(_at_exit)
+run_at_exit(_close_open, Stage.FILES)

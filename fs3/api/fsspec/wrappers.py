@@ -17,6 +17,8 @@ class FS3CompressedFile:
     """A file behind a compressor: closing it closes both, which compressors alone do not do."""
 
     _is_wrapped = False
+    _is_broken_off = False
+    """The last write failed."""
 
     def __init__(self, compressor: Any, file: Any) -> None:
         self._compressor = compressor
@@ -42,12 +44,19 @@ class FS3CompressedFile:
         else:
             self.close()
 
+    def write(self, data: Any) -> int:
+        """Compress bytes; all of them."""
+        self._is_broken_off = True
+        count: int = self._compressor.write(data)
+        self._is_broken_off = False
+        return count
+
     def wrap(self, is_wrapped: bool = True) -> None:
         """See `FS3File.wrap`."""
         self._is_wrapped = is_wrapped
         (unclosed.unwatch if is_wrapped else unclosed.watch)(self)
 
-    def close_unclosed(self, flush: unclosed.Flush | None = None) -> None:
+    def close_unclosed(self, flush: unclosed.Flush | None = None, is_broken_off: bool = False) -> None:
         """See `FS3File.close_unclosed`."""
 
         def flush_both() -> None:
@@ -55,7 +64,7 @@ class FS3CompressedFile:
                 flush()
             self._compressor.close()
 
-        self._file.close_unclosed(flush_both)
+        self._file.close_unclosed(flush_both, is_broken_off or self._is_broken_off)
 
     def __del__(self) -> None:
         if not self._is_wrapped:
@@ -72,12 +81,22 @@ class FS3CompressedFile:
 class FS3TextFile(io.TextIOWrapper):
     """A text file whose `with` block, left by an exception, leaves no trace of what was written."""
 
+    _is_broken_off = False
+    """The last write failed: it was no text, or cannot be encoded."""
+
     def __init__(self, buffer: Any, **options: Any) -> None:
         super().__init__(buffer, **options)
         if isinstance(buffer, AbstractBufferedFile | FS3CompressedFile) and buffer.writable():
             self.fs = buffer.fs
             buffer.wrap()
             unclosed.watch(self)
+
+    def write(self, text: str, /) -> int:
+        """Write text; all of it."""
+        self._is_broken_off = True
+        count = super().write(text)
+        self._is_broken_off = False
+        return count
 
     def detach(self) -> Any:
         """The binary file, with all that was written in it; this one is of no use any more."""
@@ -89,7 +108,7 @@ class FS3TextFile(io.TextIOWrapper):
 
     def close_unclosed(self) -> None:
         """See `FS3File.close_unclosed`."""
-        self.buffer.close_unclosed(self.flush)  # type: ignore[attr-defined]
+        self.buffer.close_unclosed(self.flush, self._is_broken_off)  # type: ignore[attr-defined]
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         if kind is not None and isinstance(self.buffer, AbstractBufferedFile | FS3CompressedFile):

@@ -85,6 +85,7 @@ class AppendGather:
                     await self._append_gathered()
                     await self._client.append(self._file, view)
                     return
+                self._spill.path = self._file.path
             await self._store(self._gathered)
             self._gathered = bytearray()
             if len(view) >= append_gather_bytes:

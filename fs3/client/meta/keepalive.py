@@ -11,6 +11,7 @@ from fs3.base.ids import SessionId
 from fs3.base.limits import session_keepalive_ns
 from fs3.base.units import SECOND
 from fs3.ports.clock import Clock
+from fs3.runtime.tasks import start_background
 
 log = logging.getLogger("fs3.client")
 
@@ -75,7 +76,7 @@ class SessionKeepAlive:
         if rest_ns > 0:
             self._arm(rest_ns)
         else:
-            self._task = asyncio.get_running_loop().create_task(self._send_keepalive(), name="fs3-keep-alive")
+            self._task = start_background(self._send_keepalive())
 
     async def _send_keepalive(self) -> None:
         try:

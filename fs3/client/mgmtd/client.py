@@ -49,6 +49,7 @@ from fs3.model.method import Method
 from fs3.model.routing import Role, Routing
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Channel
+from fs3.runtime.tasks import start_background
 from fs3.wire.methods import MGMTD
 from fs3.wire.mgmtd import routing_from_pb
 from fs3.wire.mgmtd_queries import (
@@ -127,7 +128,7 @@ class MgmtdClient:
         await self._selector.search()
         await self._pull()
         if self._watching is None:
-            self._watching = asyncio.get_running_loop().create_task(self._watch())
+            self._watching = start_background(self._watch())
 
     async def close(self) -> None:
         """End the watch. Waiters get what there is."""
@@ -337,7 +338,7 @@ class MgmtdClient:
     def _begin_pull(self) -> asyncio.Task[None]:
         """The pull that all callers of this moment share."""
         if self._pulling is None:
-            self._pulling = asyncio.get_running_loop().create_task(self._pull())
+            self._pulling = start_background(self._pull())
             self._pulling.add_done_callback(self._on_pull_done)
         return self._pulling
 
@@ -357,7 +358,7 @@ class MgmtdClient:
                 if lost:
                     log.info("the management service answers again")
                     lost = False
-                self._streaming = asyncio.get_running_loop().create_task(self._stream(channel))
+                self._streaming = start_background(self._stream(channel))
                 await asyncio.wait((self._streaming,))
                 problem = None if self._streaming.cancelled() else self._streaming.exception()
                 self._streaming = None
@@ -385,6 +386,7 @@ class MgmtdClient:
         """One watch stream, until it ends, breaks or falls silent."""
         loop = asyncio.get_running_loop()
         silence = 3 * watch_keepalive_ns / SECOND
+        is_abandoned = False
         updates: AsyncIterator[Any] = channel.stream(MGMTD.WatchRouting, get_routing_to_pb(self._request()))
         try:
             async with asyncio.timeout(silence) as limit:
@@ -398,8 +400,11 @@ class MgmtdClient:
             raise error(Code.DISCONNECTED, "the watch stream fell silent") from None
         except ValueError as gap:
             log.debug("%s; asking again", gap)
+        except GeneratorExit:  # the loop is gone, and this with it
+            is_abandoned = True
+            raise
         finally:
-            if (close := getattr(updates, "aclose", None)) is not None:
+            if not is_abandoned and (close := getattr(updates, "aclose", None)) is not None:
                 await close()
 
     async def _poll(self) -> None:

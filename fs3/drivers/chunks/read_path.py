@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
 from fs3.base.checksum import BLOCK_BYTES, PIECE_BYTES
@@ -22,6 +21,7 @@ from fs3.drivers.chunks.rows import Version
 from fs3.ports.chunk_store import ChunkStore, ReadGather, ReadResult, StoreDamaged
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import FileRange
+from fs3.runtime.worker_threads import WorkerThreads
 
 _OK = int(Code.OK)
 _DIRTY = int(Code.DIRTY)
@@ -54,7 +54,7 @@ class ReadPath:
         self._reclaimer = reclaimer
         self._bad_chunks = bad_chunks
         self._clock = clock
-        self._readers = ThreadPoolExecutor(cold_readers, f"fs3-read-{name}")
+        self._readers = WorkerThreads(cold_readers, f"fs3-read-{name}")
         self._cold: set[asyncio.Future[Any]] = set()
 
     def read(self, chunk: ChunkId, offset: int, length: int) -> ReadResult | None:

@@ -10,7 +10,6 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import lmdb
 
@@ -33,6 +32,7 @@ from fs3.model.chunk import ChannelKey, ChannelRow, Tag, Update, UpdateKind
 from fs3.ports.chunk_store import StageResult
 from fs3.ports.clock import Clock
 from fs3.runtime.alarm import NEVER, Alarm
+from fs3.runtime.worker_threads import WorkerThreads
 
 log = logging.getLogger("fs3.chunks")
 
@@ -78,7 +78,7 @@ class WritePath:
         self._changes = pending_changes
         self._count = pending_changes.count
         self._count.scheduler = self
-        self._disk = ThreadPoolExecutor(1, f"fs3-disk-{self._directory.name}")
+        self._disk = WorkerThreads(1, f"fs3-disk-{self._directory.name}")
         self._scratch = memoryview(bytearray(COPY_BYTES))
 
         self._waiting: deque[_Call] = deque()

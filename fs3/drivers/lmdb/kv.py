@@ -32,6 +32,7 @@ import logging
 import os
 import weakref
 from collections import deque
+from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -61,6 +62,7 @@ from fs3.drivers.lmdb.trouble import OnGivenUp, StoreTrouble
 from fs3.drivers.lmdb.write_lock import WriteLockTimer
 from fs3.ports.clock import Clock
 from fs3.ports.kv import KVScrubStep, OnDone, ReadOp, WriteOp, future_callback
+from fs3.runtime.worker_threads import WorkerThreads
 
 log = logging.getLogger("fs3.lmdb")
 
@@ -86,6 +88,7 @@ class LmdbKV:
         self._damage = KnownDamage(environment.damaged)
         self._snapshots = Snapshots(environment, self._damage)
         self._writer = CommitThread(environment)
+        self._scrubber = WorkerThreads(1, "fs3-lmdb-scrub")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._inbox: deque[tuple[WriteOp[Any], OnDone[Any]]] = deque()
         self._gathering_batch = CommitBatch()
@@ -449,7 +452,8 @@ class LmdbKV:
         environment = self._environment
         held = environment.hold_state()
         try:
-            found = await asyncio.to_thread(scrub_pages, environment.file, environment.rows_name, held.state, begin)
+            looking = partial(scrub_pages, environment.file, environment.rows_name, held.state, begin)
+            found = await asyncio.get_running_loop().run_in_executor(self._scrubber, looking)
         except FileDamaged as why:
             self._fail_waiting(environment.explain(why))
             raise self._refusal() from why
@@ -498,6 +502,7 @@ class LmdbKV:
             self._idle = asyncio.get_running_loop().create_future()
             await self._idle
         self._writer.stop()
+        self._scrubber.shutdown()
         if self._slow is not None:
             self._slow.cancel()
         self._lock_timer.stop()

@@ -26,7 +26,6 @@ import fcntl
 import logging
 import os
 import signal
-import struct
 import threading
 import time
 from pathlib import Path
@@ -35,6 +34,7 @@ from typing import NamedTuple
 from fs3.base.errors import error
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
+from fs3.drivers.os.record_lock import find_lock
 
 log = logging.getLogger("fs3.lmdb")
 
@@ -43,8 +43,6 @@ _FIRST_RENEWAL = 2
 _LOOKS_PER_LEASE = 8
 _RETRY_NS = 5 * MILLISECOND
 """Between two attempts at opening, and after the kernel has taken threads that wait for two stores for a deadlock."""
-_FLOCK = struct.Struct("@hhqqi4x")
-"""`struct flock` of 64-bit Linux: type, whence, start, length, pid."""
 _LEASES_WAITED_MAX = 4
 """Before opening a store fails."""
 _COMMAND_CHARACTERS_MAX = 200
@@ -170,11 +168,11 @@ class WriteLock:
 
     def find_holder(self) -> LockHolder | None:
         """The other process that has the lock."""
-        writer = self._find_locked(0, 1)
+        writer = find_lock(self._fd, 0, 1)
         if writer is None:
             return None
         # Right after it has taken the lock there is no such byte yet.
-        renewal = self._find_locked(_FIRST_RENEWAL, 0)
+        renewal = find_lock(self._fd, _FIRST_RENEWAL)
         return LockHolder(writer[0], 0 if renewal is None else renewal[1])
 
     def close(self) -> None:
@@ -192,12 +190,6 @@ class WriteLock:
         fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, self._renewal)
         if self._renewal > _FIRST_RENEWAL:
             fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, self._renewal - 1)
-
-    def _find_locked(self, start: int, length: int) -> tuple[int, int] | None:
-        """(pid, first byte) of another process' lock in a range; `length` 0: to the end."""
-        asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, start, length, 0)
-        kind, _, found, _, pid = _FLOCK.unpack(fcntl.fcntl(self._fd, fcntl.F_GETLK, asked))
-        return None if kind == fcntl.F_UNLCK else (pid, found)
 
     def _end(self, holder: LockHolder) -> str:
         """SIGKILL to a holder whose lease is over. Returns why that cannot be."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fs3.base.errors import error
 from fs3.base.status import Code
+from fs3.drivers.os.record_lock import find_lock
 
 _held: dict[tuple[int, int], int] = {}
 """(device, inode) of directories locked by this process -> its pid. A record lock does not see a second opening by the same
@@ -36,15 +37,22 @@ class DirectoryLock:
         try:
             fcntl.lockf(self._fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError as why:
-            owner = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            owner = self._find_owner()
             os.close(self._fd)
-            raise error(Code.BUSY, f"in use by another process (pid {owner})", str(directory)) from why
-        # Of several that share it, the file names the last to come; on a full disk, nobody.
+            raise error(Code.BUSY, f"in use by another process ({owner})", str(directory)) from why
+        # For people, and for processes of another pid namespace. Of several that share it, the file names the last to come, which
+        # may be gone; on a full disk, nobody.
         name_of_owner = f"{os.getpid()}\n".encode()
         with suppress(OSError):
             os.pwrite(self._fd, name_of_owner, 0)
             os.ftruncate(self._fd, len(name_of_owner))
         _held[self._key] = os.getpid()
+
+    def _find_owner(self) -> str:
+        found = find_lock(self._fd)
+        if found is not None and found[0] > 0:
+            return f"pid {found[0]}"
+        return f"pid {os.pread(self._fd, 32, 0).decode('ascii', 'replace').strip() or 'unknown'}"
 
     def release(self) -> None:
         """Give the directory up."""

@@ -163,6 +163,20 @@ async def test_a_copy_of_another_cluster_is_refused(copied, tmp_path):
     assert (await refusal(put_back, copy, tmp_path / "other" / "meta", now)).code is Code.WRONG_CLUSTER
 
 
+async def test_a_copy_is_put_back_only_where_a_store_is_or_may_be(copied, tmp_path):
+    _, copy = copied
+    other = tmp_path / "other"
+    assert "no such directory" in await asyncio.to_thread(admin, "restore-meta", copy, other, status=1)
+    assert not other.exists()
+    other.mkdir()
+    (other / "notes").touch()
+    assert "no metadata store" in await asyncio.to_thread(admin, "restore-meta", copy, other, status=1)
+    assert [entry.name for entry in other.iterdir()] == ["notes"]
+    (other / "notes").unlink()
+    assert "has the" in await asyncio.to_thread(admin, "restore-meta", copy, other)
+    assert (other / "data.mdb").exists()
+
+
 async def test_what_is_no_sound_metadata_store_is_not_copied(copied, tmp_path):
     store, copy = copied
     assert (await refusal(back_up, tmp_path / "nothing", tmp_path / "new")).code is Code.NOT_FOUND

@@ -46,6 +46,7 @@ async def test_processes_share_a_store_but_not_with_one_that_wants_it_alone(tmp_
     said = run(SECOND, tmp_path, "DirectoryLock(Path(sys.argv[1]))")
     assert "BUSY" in said
     assert str(tmp_path) in said
+    assert f"pid {os.getpid()}" in said, "who has it, not who had it last"
     await kv.close()
     assert run(SECOND, tmp_path, "DirectoryLock(Path(sys.argv[1]))") == "opened\n", "closed: anybody may have it"
 
