@@ -4,8 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 CONSUMERS ?= .venv-consumers
+OLDEST_FSSPEC := 2024.6.1
+OLDEST := .oldest/.ready-$(OLDEST_FSSPEC)
 
-.PHONY: setup check fmt test oldest sim fresh consumers docs soak bench plots demo clean
+.PHONY: setup check fmt test prepare-oldest oldest sim fresh consumers docs soak bench plots demo clean
 
 $(STAMP): pyproject.toml hatch_build.py $(wildcard proto/fs3/v1/*.proto)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -30,11 +32,16 @@ test: $(STAMP) check  ## lint, types, floors and all tests but those of consumer
 	$(BIN)/python -m pytest -n 2 --ignore tests/external $(ARGS)
 
 # The dependencies as in pyproject.toml, but fsspec, which is the oldest version that is declared there.
-OLDEST_FSSPEC := 2024.6.1
-oldest: $(STAMP)  ## the file system with the oldest fsspec it declares to work with
-	test -d .oldest || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target .oldest fsspec==$(OLDEST_FSSPEC)
-	PYTHONPATH=.oldest $(BIN)/python -m pytest -n 2 tests/unit/api tests/integration/test_fsspec_literal_names.py \
-	  tests/integration/test_fsspec_names.py tests/integration/test_fsspec_processes.py $(ARGS)
+$(OLDEST): $(STAMP)
+	rm -rf $(dir $@)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(dir $@) fsspec==$(OLDEST_FSSPEC)
+	touch $@
+
+prepare-oldest: $(OLDEST)  ## install that fsspec, beside the environment
+
+oldest: $(OLDEST)  ## the file system with the oldest fsspec it declares to work with
+	PYTHONPATH=$(abspath $(dir $(OLDEST))) $(BIN)/python -m pytest -n 2 tests/unit/api tests/integration/test_fsspec_names.py \
+	  tests/integration/test_fsspec_literal_names.py tests/integration/test_fsspec_processes.py $(ARGS)
 
 sim: $(STAMP)  ## simulation: make sim ARGS="ring1 run --seeds 10000" or ARGS="ring2 replay --seed 42 --trace"; see ARGS="--help"
 	PYTHONHASHSEED=0 $(BIN)/python -m fs3.sim $(or $(ARGS),ring1 run)

@@ -18,7 +18,7 @@ from typing import ClassVar, Protocol
 
 from fs3.base.errors import error
 from fs3.base.status import Code
-from fs3.runtime.exit import Stage, run_at_exit
+from fs3.runtime.exit import ExitStage, run_at_exit
 
 EXIT_PATIENCE_S = 10.0
 """How long the end of the process waits for services to close their stores."""
@@ -157,4 +157,4 @@ def _renew_lock() -> None:
 
 
 os.register_at_fork(after_in_child=_renew_lock)
-run_at_exit(EmbeddedServices.stop_all, Stage.SERVICES)
+run_at_exit(EmbeddedServices.stop_all, ExitStage.SERVICES)

@@ -10,13 +10,13 @@ import atexit
 from collections.abc import Callable
 from enum import IntEnum
 
-__all__ = ["Stage", "run_at_exit"]
+__all__ = ["ExitStage", "run_at_exit"]
 
 Ending = Callable[[], None]
 """Ends something that the process has begun."""
 
 
-class Stage(IntEnum):
+class ExitStage(IntEnum):
     """In this order."""
 
     FILES = 0
@@ -24,10 +24,10 @@ class Stage(IntEnum):
     SERVICES = 2
 
 
-_endings: list[tuple[Stage, Ending]] = []
+_endings: list[tuple[ExitStage, Ending]] = []
 
 
-def run_at_exit(callback: Ending, stage: Stage) -> None:
+def run_at_exit(callback: Ending, stage: ExitStage) -> None:
     """Call back when the process ends."""
     _endings.append((stage, callback))
 

@@ -14,7 +14,11 @@ __all__ = ["WorkerThreads"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
-Job = tuple[Future[Any], Callable[[], Any]]
+Call = Callable[P, T]
+"""A blocking call."""
+BoundCall = Callable[[], Any]
+"""The same, arguments included."""
+Job = tuple[Future[Any], BoundCall]
 Jobs = SimpleQueue[Job | None]
 """None ends one thread."""
 
@@ -23,8 +27,8 @@ class WorkerThreads(Executor):
     """So many threads that take jobs in the order they were submitted.
 
     A ThreadPoolExecutor takes no work any more once the main thread has ended, although the program's other threads go on and
-    may call a cluster of this process, which afterwards has to close its stores. These threads end with `shutdown`, or when
-    nobody refers to this object any more.
+    may call a cluster of this process, which afterwards has to close its stores. These threads end with `shutdown`, or with
+    the last reference to this object.
     """
 
     def __init__(self, count: int, name: str) -> None:
@@ -38,7 +42,7 @@ class WorkerThreads(Executor):
         self._start_thread()
         weakref.finalize(self, _end_threads, self._jobs, self._threads).atexit = False
 
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+    def submit(self, fn: Call[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Have a thread call it. RuntimeError after `shutdown`."""
         future: Future[T] = Future()
         with self._lock:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import json
+from pathlib import Path
 from typing import Any
 
 import fsspec
@@ -316,3 +318,28 @@ def test_url_round_trip() -> None:
     assert fs.unstrip_protocol(path) == "fs3://127.0.0.1:1,127.0.0.2:2/a/b c"
     again, same = fsspec.core.url_to_fs(fs.unstrip_protocol(path))
     assert (again, same) == (fs, path)
+
+
+def test_a_tree_deeper_than_a_path_can_say_is_never_left_out_in_part(fs: Any, room: str, tmp_path: Path) -> None:
+    """Renames make it, as on other file systems: each half is short enough. It can be removed, and moved up by its upper half."""
+    half = "/".join(["d"] * 150)
+    fs.pipe_file(f"{room}/x/{half}/f", b"upper")
+    fs.pipe_file(f"{room}/y/{half}/f", b"lower")
+    fs.mv(f"{room}/y", f"{room}/x/{half}/y")
+    for look in (
+        lambda: fs.find(f"{room}/x"),
+        lambda: list(fs.walk(f"{room}/x")),
+        lambda: fs.du(f"{room}/x"),
+        lambda: fs.glob(f"{room}/x/**"),
+        lambda: fs.expand_path(f"{room}/x", recursive=True),
+        lambda: fs.copy(f"{room}/x", f"{room}/copy", recursive=True),
+        lambda: fs.get(f"{room}/x", str(tmp_path / "x"), recursive=True),
+    ):
+        with pytest.raises(OSError, match="more than 256 components") as refusal:
+            look()
+        assert refusal.value.errno == errno.ENAMETOOLONG
+    fs.mv(f"{room}/x/{half}/y", f"{room}/y")
+    assert fs.cat_file(f"{room}/y/{half}/f") == b"lower"
+    fs.mv(f"{room}/y", f"{room}/x/{half}/y")
+    fs.rm(f"{room}/x", recursive=True)
+    assert not fs.exists(f"{room}/x")

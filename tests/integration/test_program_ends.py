@@ -1,4 +1,4 @@
-"""The ordinary ways a program ends without closing what it has open: nothing is printed that is not meant, and nothing is lost."""
+"""The ordinary ways a program ends without closing what it has open: only what is meant is printed, and nothing is lost."""
 
 from __future__ import annotations
 

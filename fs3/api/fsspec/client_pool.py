@@ -18,7 +18,7 @@ from fs3.api.client import Client
 from fs3.api.io.blocking import is_current_loop
 from fs3.base.errors import error
 from fs3.base.status import Code
-from fs3.runtime.exit import Stage, run_at_exit
+from fs3.runtime.exit import ExitStage, run_at_exit
 from fs3.runtime.tasks import TaskSet
 
 EXIT_PATIENCE_S = 5.0
@@ -119,4 +119,4 @@ def _at_exit() -> None:
         pool.close_all(EXIT_PATIENCE_S)
 
 
-run_at_exit(_at_exit, Stage.CLIENTS)
+run_at_exit(_at_exit, ExitStage.CLIENTS)

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from fs3.api.fsspec.base import FS3Base
 from fs3.api.io.blocking import is_current_loop, start_on
-from fs3.runtime.exit import Stage, run_at_exit
+from fs3.runtime.exit import ExitStage, run_at_exit
 
 UNCLOSED_PATIENCE_S = 60.0
 """How long the thread that drops a file waits for it to be closed, and the end of a program for all that are open. It goes on
@@ -122,4 +122,4 @@ def _close_open() -> None:
         log.error("%d files were not closed: that takes longer than %g s now", len(late), UNCLOSED_PATIENCE_S)
 
 
-run_at_exit(_close_open, Stage.FILES)
+run_at_exit(_close_open, ExitStage.FILES)

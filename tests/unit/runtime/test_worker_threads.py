@@ -56,7 +56,7 @@ def test_shutdown_finishes_what_was_submitted_or_drops_it() -> None:
         threads.submit(int)
 
 
-def test_threads_end_when_nobody_refers_to_them() -> None:
+def test_threads_end_with_the_last_reference() -> None:
     threads = WorkerThreads(2, "test")
     (thread,) = threads._threads
     del threads
