@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 from fs3.api.file import BytesProgress, File
 from fs3.api.io.budget import ByteBudget, gather_bounded
+from fs3.api.io.buffer_budget import buffer_budget
 from fs3.api.io.buffers import buffer_pool
 from fs3.base.errors import FS3Error, error
 from fs3.base.ids import file_chunk
@@ -179,10 +180,14 @@ class FileData:
         step = max(size, client_write_call_bytes // size * size)
 
         async def copy_part(offset: int) -> None:
-            nonlocal end
             count = min(step, length - offset)
-            block = buffer_pool.take(step)
-            buffer = memoryview(block)[:count]
+            async with buffer_budget.holding(count):
+                await copy_range(offset, count)
+
+        async def copy_range(offset: int, count: int) -> None:
+            nonlocal end
+            block = buffer_pool.take(count)
+            buffer = memoryview(block)
             truncations = source.inode.truncations
             plan = plan_read(source.inode.layout, source.inode.id, offset, count, length)
             outcomes = await self._storage.read(make_read_ios(plan, buffer))

@@ -11,6 +11,7 @@ from typing import Any, Protocol, Self
 
 from fs3.api.file import BytesProgress, File
 from fs3.api.io.budget import gather_bounded
+from fs3.api.io.buffer_budget import buffer_budget
 from fs3.api.io.buffers import buffer_pool
 from fs3.base.errors import error
 from fs3.base.limits import client_write_call_bytes
@@ -64,13 +65,13 @@ async def upload(client: FileBytes, local: str, file: File, progress: BytesProgr
         length = about.st_size
 
         async def part(offset: int) -> None:
-            block = buffer_pool.take(PART_BYTES)
-            wanted = memoryview(block)[: length - offset]
-            count = await asyncio.to_thread(_pread_full, source.fileno(), wanted, offset)
-            if count < len(wanted):
-                raise error(Code.INVALID, "the local file became shorter while it was read", local)
-            await client.pwrite(file, wanted, offset)
-            buffer_pool.give(block)
+            count = min(PART_BYTES, length - offset)
+            async with buffer_budget.holding(count):
+                block = buffer_pool.take(count)
+                if await asyncio.to_thread(_pread_full, source.fileno(), memoryview(block), offset) < count:
+                    raise error(Code.INVALID, "the local file became shorter while it was read", local)
+                await client.pwrite(file, memoryview(block), offset)
+                buffer_pool.give(block)
             progress(count)
 
         await gather_bounded((part(offset) for offset in range(0, length, PART_BYTES)), transfer_parts_max)
@@ -142,10 +143,12 @@ async def download(client: FileBytes, file: File, local: str, progress: BytesPro
         length = file.length
 
         async def part(offset: int) -> None:
-            block = buffer_pool.take(PART_BYTES)
-            count = await client.pread_into(file, memoryview(block)[: length - offset], offset)
-            await asyncio.to_thread(_pwrite_all, target.fd, memoryview(block)[:count], offset)
-            buffer_pool.give(block)
+            wanted = min(PART_BYTES, length - offset)
+            async with buffer_budget.holding(wanted):
+                block = buffer_pool.take(wanted)
+                count = await client.pread_into(file, memoryview(block), offset)
+                await asyncio.to_thread(_pwrite_all, target.fd, memoryview(block)[:count], offset)
+                buffer_pool.give(block)
             progress(count)
 
         await gather_bounded((part(offset) for offset in range(0, length, PART_BYTES)), transfer_parts_max)
@@ -192,8 +195,9 @@ class _AtomicLocalFile:
 async def download_stream(client: FileBytes, file: File, out: Any, progress: BytesProgress) -> None:
     """The bytes of an open file, in order, into something with a `write`."""
     for offset in range(0, file.length, PART_BYTES):
-        data = await client.pread(file, PART_BYTES, offset)
-        await asyncio.to_thread(_write_all, out, data)
+        async with buffer_budget.holding(min(PART_BYTES, file.length - offset)):
+            data = await client.pread(file, PART_BYTES, offset)
+            await asyncio.to_thread(_write_all, out, data)
         progress(len(data))
 
 
