@@ -17,7 +17,7 @@ from fs3.client.storage.client import StorageClient
 from fs3.client.storage.reads import ReadOutcome
 from fs3.core.files.layout import Slice
 from fs3.core.files.read_plan import ReadIO, holes, make_read_ios, plan_read
-from fs3.core.files.write_plan import plan_write
+from fs3.core.files.write_plan import WriteIO, plan_write
 from fs3.model.inode import Layout
 
 client_read_calls_max = 2
@@ -30,6 +30,9 @@ read_rounds_max = 4
 
 ReadRequest = tuple[File, int, memoryview]
 """(file, offset in bytes, where the bytes go)."""
+
+WriteRequest = tuple[File, int, memoryview]
+"""(file, offset in bytes, the bytes)."""
 
 Refresh = Callable[[File], Awaitable[None]]
 """Brings `File.inode` up to date."""
@@ -168,6 +171,53 @@ class FileData:
         finally:
             file.end_write(end)
         return length
+
+    async def write_many(self, requests: Sequence[WriteRequest]) -> list[FS3Error | None]:
+        """Store bytes of many files, with few requests: per request None, or why not all of it was stored."""
+        failures: list[FS3Error | None] = []
+        group: list[WriteRequest] = []
+        room = client_write_call_bytes
+        for request in requests:
+            if group and len(request[2]) > room:
+                failures += await self._write_group(group)
+                group, room = [], client_write_call_bytes
+            group.append(request)
+            room -= len(request[2])
+        return failures + await self._write_group(group) if group else failures
+
+    async def _write_group(self, group: list[WriteRequest]) -> list[FS3Error | None]:
+        if len(group) == 1:
+            try:
+                await self.write(*group[0])
+            except FS3Error as failure:
+                return [failure]
+            return [None]
+        plans: list[list[WriteIO]] = []
+        failures: list[FS3Error | None] = []
+        ends = [0] * len(group)
+        for file, _, _ in group:
+            file.begin_write()
+        try:
+            taken = await self.write_budget.take(sum(len(data) for _, _, data in group))
+            try:
+                for file, offset, data in group:
+                    plans.append(plan_write(file.inode.layout, file.inode.id, offset, data, offset + len(data)))
+                writes = [write for plan in plans for write in plan]
+                results = iter(await self._storage.update(writes) if writes else [])
+            finally:
+                self.write_budget.give(taken)
+            for index, ((file, offset, data), plan) in enumerate(zip(group, plans, strict=True)):
+                failed = [result for result, _ in zip(results, plan, strict=False) if result.code is not _OK]
+                failures.append(None)
+                if failed:
+                    first = failed[0]
+                    failures[index] = error(first.code, first.message or _write_failure(first.code), file.path)
+                elif plan:
+                    ends[index] = offset + len(data)
+        finally:
+            for (file, _, _), end in zip(group, ends, strict=True):
+                file.end_write(end)
+        return failures
 
     # --- copying -----------------------------------------------------------------------------------------------------
 

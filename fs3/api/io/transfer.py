@@ -49,6 +49,32 @@ def local_length(path: str) -> int | None:
     return None if stat.S_ISDIR(found.st_mode) else found.st_size
 
 
+def read_local(path: str, limit: int) -> bytes | None:
+    """All bytes of a local file. None when it cannot be read, has more than `limit` bytes, or is no regular file."""
+    try:
+        with open_device(path, os.O_RDONLY) as source:
+            if not stat.S_ISREG(os.fstat(source.fileno()).st_mode):
+                return None
+            data = source.read(limit + 1)
+    except OSError:
+        return None
+    return data if data is not None and len(data) <= limit else None
+
+
+def save_local(path: str, data: memoryview) -> bool:
+    """Bytes as a local file, which appears whole or stays as it was. False when it cannot be written, or is no regular file."""
+    try:
+        target = _AtomicLocalFile(path)
+        if target.device is not None:
+            target.device.close()
+            return False
+        with target:
+            _pwrite_all(target.fd, data, 0)
+    except OSError:
+        return False
+    return True
+
+
 async def upload(client: FileBytes, local: str, file: File, progress: BytesProgress) -> None:
     """The bytes of a local file into an open file. An OSError of the local side passes through.
 
