@@ -314,7 +314,8 @@ class Client:
         return await self._data.write(file, check_range(offset, len(view), file.path), view)
 
     async def pwritev_many(self, requests: Sequence[tuple[File, int, Any]]) -> Failures:
-        """Write many buffers, to any files, with few requests: (file, offset, data) each, as `pwrite`. None or its error for each."""
+        """Write many buffers, to any files, with few requests: (file, offset, data) each, as `pwrite`. None or its error for
+        each."""
         checked = []
         for file, offset, data in requests:
             file.check_appends(False)

@@ -138,7 +138,8 @@ class ContentMethods(FS3Base):
             async with buffer_budget.holding(length):
                 data = await (await self._client()).small_files.read_local(lpath, length)
                 if data is not None and await self._create_small(rpath, data, creation):
-                    callback.relative_update(len(data))
+                    if data:
+                        callback.relative_update(len(data))
                     return
         draft = await self._begin_draft(rpath, creation)
         try:
@@ -183,7 +184,8 @@ class ContentMethods(FS3Base):
             async with buffer_budget.holding(file.length):
                 data = await client.small_files.read(file)
                 if data is not None and await client.small_files.save_local(local, data):
-                    callback.relative_update(len(data))
+                    if data:
+                        callback.relative_update(len(data))
                     return
         await download(client, file, local, callback.relative_update)
 
