@@ -231,7 +231,7 @@ class FileData:
 
         async def copy_part(offset: int) -> None:
             count = min(step, length - offset)
-            async with buffer_budget.holding(count):
+            async with buffer_budget.reserve(count):
                 await copy_range(offset, count)
 
         async def copy_range(offset: int, count: int) -> None:

@@ -17,8 +17,11 @@ from fs3.api.file import File
 from fs3.api.io.batch_queue import BatchQueue
 from fs3.api.io.transfer import read_local, save_local
 from fs3.base.errors import FS3Error, NotFound
-from fs3.base.limits import small_file_bytes_max
+from fs3.base.units import KIB
 from fs3.model.inode import Inode, InodeType, Layout
+
+small_file_bytes_max = 256 * KIB
+"""Files up to this size are uploaded, downloaded and copied many in one request."""
 
 
 @dataclass(frozen=True, slots=True)

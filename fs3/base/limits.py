@@ -131,16 +131,6 @@ scrub_bytes_per_second_default = 16 * MIB
 client_write_call_bytes = 8 * MIB
 client_write_bytes_max = 64 * MIB
 """Written bytes one client has under way; further writes wait for their turn. Copies hold as much."""
-client_buffer_bytes_max = 512 * MIB
-"""Memory of a client process for what open files gathered or read ahead, and for transfers of whole files, all together."""
-client_transfer_bytes_min = 128 * MIB
-"""Of that, kept for transfers."""
-file_buffer_bytes_min = 64 * KIB
-"""What every open file may gather to write, also when nothing of that is left."""
-small_file_bytes_max = 256 * KIB
-"""Files up to this size are uploaded, downloaded and copied many in one request."""
-small_files_per_batch_max = 512
-small_batch_bytes_max = 8 * MIB
 
 # --- metadata --------------------------------------------------------------------------------------------------------
 key_bytes_stored_max = 480

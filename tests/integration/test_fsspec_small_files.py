@@ -14,7 +14,7 @@ import pytest
 from fsspec.callbacks import Callback
 
 from fs3.api.io.buffer_budget import buffer_budget
-from fs3.base.limits import small_file_bytes_max
+from fs3.api.small_files import small_file_bytes_max
 
 FILES = 300
 

@@ -135,7 +135,7 @@ class ContentMethods(FS3Base):
         callback.set_size(length)
         creation = self._creation(_exclusive(mode), **_layout_of(kwargs))
         if is_small(length) and self._is_plain(creation):
-            async with buffer_budget.holding(length):
+            async with buffer_budget.reserve(length):
                 data = await (await self._client()).small_files.read_local(lpath, length)
                 if data is not None and await self._create_small(rpath, data, creation):
                     if data:
@@ -181,7 +181,7 @@ class ContentMethods(FS3Base):
             return
         local = os.fspath(lpath)
         if is_small(file.length):
-            async with buffer_budget.holding(file.length):
+            async with buffer_budget.reserve(file.length):
                 data = await client.small_files.read(file)
                 if data is not None and await client.small_files.save_local(local, data):
                     if data:
@@ -198,7 +198,7 @@ class ContentMethods(FS3Base):
             await client.makedirs(target, exist_ok=True)
             return
         if is_small(file.length):
-            async with buffer_budget.holding(file.length):
+            async with buffer_budget.reserve(file.length):
                 data = await client.small_files.read(file)
                 how = CreateOptions(make_parents=self.auto_mkdir)
                 if data is not None and await self._create_small(target, data, how, file.inode.mode & 0o777):

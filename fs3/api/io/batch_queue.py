@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-from fs3.base.limits import small_batch_bytes_max, small_files_per_batch_max
+from fs3.base.units import MIB
 from fs3.runtime.tasks import TaskSet
 
 Item = TypeVar("Item")
@@ -15,6 +15,10 @@ Answer = TypeVar("Answer")
 
 RunBatch = Callable[[list[Item]], Awaitable[Sequence[Answer]]]
 """Does all items of a batch; one answer for each."""
+
+small_files_per_batch_max = 512
+small_batch_bytes_max = 8 * MIB
+"""Of the items of one batch."""
 
 batches_at_once_max = 2
 """So that one is made ready while the other waits for disks; what arrives meanwhile is one larger batch."""

@@ -4,7 +4,7 @@ An open file holds what it gathered to write or has read ahead, for as long as i
 refused and does with less. A file may have as much as is free then: one alone gets half of it all, N about 1/(N + 1) each, and
 something is always left for the next (dynamic thresholds: Choudhury and Hahne, IEEE/ACM ToN 6(2), 1998). Transfers of whole files
 hold memory only while bytes move, and nothing while they wait for it; so they wait in order of arrival, and part of the budget is
-kept for them, which no open file can hold. Hence nobody waits for one who waits.
+kept for them, which no open file can hold. Hence no transfer waits for one that waits.
 """
 
 from __future__ import annotations
@@ -16,7 +16,15 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fs3.base.limits import client_buffer_bytes_max, client_transfer_bytes_min
+from fs3.base.units import MIB
+
+client_buffer_bytes_max = 512 * MIB
+"""Memory of a client process for what open files gathered or read ahead, and for transfers of whole files, all together."""
+
+client_transfer_bytes_min = 128 * MIB
+"""Of that, kept for transfers."""
+
+assert client_transfer_bytes_min < client_buffer_bytes_max
 
 
 class _Waiting:
@@ -95,7 +103,7 @@ class BufferBudget:
     # --- transfers -------------------------------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def holding(self, count: int) -> AsyncIterator[None]:
+    async def reserve(self, count: int) -> AsyncIterator[None]:
         """Waits until a transfer may hold so many bytes, for as long as the `with` block runs. Who holds some must not ask for
         more. Any number is granted to one that is alone."""
         await self._take(count)

@@ -92,7 +92,7 @@ async def upload(client: FileBytes, local: str, file: File, progress: BytesProgr
 
         async def part(offset: int) -> None:
             count = min(PART_BYTES, length - offset)
-            async with buffer_budget.holding(count):
+            async with buffer_budget.reserve(count):
                 block = buffer_pool.take(count)
                 if await asyncio.to_thread(_pread_full, source.fileno(), memoryview(block), offset) < count:
                     raise error(Code.INVALID, "the local file became shorter while it was read", local)
@@ -170,7 +170,7 @@ async def download(client: FileBytes, file: File, local: str, progress: BytesPro
 
         async def part(offset: int) -> None:
             wanted = min(PART_BYTES, length - offset)
-            async with buffer_budget.holding(wanted):
+            async with buffer_budget.reserve(wanted):
                 block = buffer_pool.take(wanted)
                 count = await client.pread_into(file, memoryview(block), offset)
                 await asyncio.to_thread(_pwrite_all, target.fd, memoryview(block)[:count], offset)
@@ -221,7 +221,7 @@ class _AtomicLocalFile:
 async def download_stream(client: FileBytes, file: File, out: Any, progress: BytesProgress) -> None:
     """The bytes of an open file, in order, into something with a `write`."""
     for offset in range(0, file.length, PART_BYTES):
-        async with buffer_budget.holding(min(PART_BYTES, file.length - offset)):
+        async with buffer_budget.reserve(min(PART_BYTES, file.length - offset)):
             data = await client.pread(file, PART_BYTES, offset)
             await asyncio.to_thread(_write_all, out, data)
         progress(len(data))

@@ -12,11 +12,14 @@ from typing import Any
 from fs3.api.io.blocking import start_on
 from fs3.api.io.buffer_budget import BufferBudget, BufferShare, buffer_budget
 from fs3.api.io.buffers import buffer_pool, source_of
-from fs3.base.limits import client_write_call_bytes, file_buffer_bytes_min
+from fs3.base.limits import client_write_call_bytes
 from fs3.base.units import KIB, MIB
 
 file_behind_bytes_max = 32 * MIB
 """Accepted from a writer and not yet acknowledged by storage, per open file; a write then waits."""
+
+file_buffer_bytes_min = 64 * KIB
+"""What every open file may gather, also when nothing is left of the memory that all files share."""
 
 BLOCK_BYTES = 4 * MIB
 

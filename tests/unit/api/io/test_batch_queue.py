@@ -6,8 +6,7 @@ import asyncio
 
 import pytest
 
-from fs3.api.io.batch_queue import BatchQueue, batches_at_once_max
-from fs3.base.limits import small_batch_bytes_max, small_files_per_batch_max
+from fs3.api.io.batch_queue import BatchQueue, batches_at_once_max, small_batch_bytes_max, small_files_per_batch_max
 
 
 class Doubler:

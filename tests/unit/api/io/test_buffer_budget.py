@@ -61,7 +61,7 @@ async def test_open_files_never_keep_transfers_from_going_on() -> None:
     budget.open_share().take_anyway(1000)
     share = budget.open_share()
     share.take_anyway(1000)
-    async with asyncio.timeout(5), budget.holding(30), budget.holding(10):
+    async with asyncio.timeout(5), budget.reserve(30), budget.reserve(10):
         assert budget.held >= 1040
 
 
@@ -71,7 +71,7 @@ async def test_transfers_wait_in_order_of_arrival() -> None:
     go_on = asyncio.Event()
 
     async def move(name: str, count: int) -> None:
-        async with budget.holding(count):
+        async with budget.reserve(count):
             order.append(name)
             await go_on.wait()
 
@@ -86,7 +86,7 @@ async def test_transfers_wait_in_order_of_arrival() -> None:
 
 async def test_a_transfer_larger_than_all_goes_alone() -> None:
     budget = BufferBudget(100, 100)
-    async with asyncio.timeout(5), budget.holding(5000):
+    async with asyncio.timeout(5), budget.reserve(5000):
         assert budget.held == 5000
     assert budget.held == 0
 
@@ -95,10 +95,10 @@ async def test_transfers_that_are_cancelled_leave_no_hole() -> None:
     budget = BufferBudget(100, 100)
 
     async def move(count: int) -> None:
-        async with budget.holding(count):
+        async with budget.reserve(count):
             pass
 
-    async with budget.holding(100):
+    async with budget.reserve(100):
         first, second, third = (asyncio.ensure_future(move(100)) for _ in range(3))
         await turn()
         first.cancel()
@@ -117,13 +117,13 @@ def test_transfers_of_other_loops_are_woken() -> None:
 
     async def other() -> None:
         asyncio.get_running_loop().call_soon(waits.set)
-        async with budget.holding(100):
+        async with budget.reserve(100):
             ended.set()
 
     thread = threading.Thread(target=lambda: asyncio.run(other()))
 
     async def mine() -> None:
-        async with budget.holding(100):
+        async with budget.reserve(100):
             thread.start()
             await asyncio.to_thread(waits.wait)
             assert not ended.is_set()

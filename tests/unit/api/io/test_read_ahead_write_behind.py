@@ -13,8 +13,14 @@ from fs3.api.io import read_ahead as reading
 from fs3.api.io.buffer_budget import BufferBudget
 from fs3.api.io.buffers import BufferPool, ReadBuffer
 from fs3.api.io.read_ahead import ReadAheadReader
-from fs3.api.io.write_behind import BUFFER_BYTES_FIRST, WriteBehindWriter, block_bytes_for, file_behind_bytes_max
-from fs3.base.limits import client_write_call_bytes, file_buffer_bytes_min
+from fs3.api.io.write_behind import (
+    BUFFER_BYTES_FIRST,
+    WriteBehindWriter,
+    block_bytes_for,
+    file_behind_bytes_max,
+    file_buffer_bytes_min,
+)
+from fs3.base.limits import client_write_call_bytes
 
 KIB = 1024
 MIB = 1024 * KIB
