@@ -74,7 +74,6 @@ def test_a_single_value() -> None:
         (np.array([{}]), TypeError, "holds Python objects"),
         (np.zeros(1, [("a", "O")]), TypeError, "holds Python objects"),
     ],
-    ids=repr,
 )
 def test_what_has_no_such_bytes(thing: Any, kind: type[Exception], says: str) -> None:
     with pytest.raises(kind, match=says):

@@ -12,6 +12,11 @@ import pytest
 from fs3.api.kvcache import arguments
 
 
+def kind_of(value: Any) -> str:
+    """A name for a case that is the same in every process: `repr` may have an address in it."""
+    return type(value).__name__
+
+
 def test_keys() -> None:
     keys = [b"bytes", bytearray(b"bytearray"), memoryview(b"memoryview"), "text", "\u00e9", b"\0", b"x" * 4096]
     packed = [b"bytes", b"bytearray", b"memoryview", b"text", b"\xc3\xa9", b"\0", b"x" * 4096]
@@ -19,13 +24,13 @@ def test_keys() -> None:
     assert arguments.pack_keys([]) == []
 
 
-@pytest.mark.parametrize("key", [7, 2**40, -5, None, 1.5, True, [1, 2], (b"a",), np.int64(3), object()], ids=repr)
+@pytest.mark.parametrize("key", [7, 2**40, -5, None, 1.5, True, [1, 2], (b"a",), np.int64(3), object()], ids=kind_of)
 def test_a_key_of_another_type(key: Any) -> None:
     with pytest.raises(TypeError, match=f"key 1 is neither bytes nor str but {type(key).__name__}"):
         arguments.pack_keys([b"good", key])
 
 
-@pytest.mark.parametrize("keys", [b"k", "k", bytearray(b"k"), memoryview(b"k"), {b"k"}, iter([b"k"]), 7, None], ids=repr)
+@pytest.mark.parametrize("keys", [b"k", "k", bytearray(b"k"), memoryview(b"k"), {b"k"}, iter([b"k"]), 7, None], ids=kind_of)
 def test_keys_that_are_no_sequence(keys: Any) -> None:
     with pytest.raises(TypeError, match=f"keys: one {type(keys).__name__}"):
         arguments.pack_keys(keys)
