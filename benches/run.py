@@ -17,7 +17,7 @@ from rich.table import Table
 from benches import record
 from fs3.cli.local import LocalCluster
 
-NAMES = ("read", "write", "meta", "kv", "memory", "failover")
+NAMES = ("read", "write", "meta", "kv", "memory", "small_files", "failover")
 OWN_CLUSTERS = ("failover",)
 """Benches that make clusters of their own, to break them."""
 

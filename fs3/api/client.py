@@ -19,6 +19,7 @@ from fs3.api.append import Appender
 from fs3.api.data import FileData
 from fs3.api.file import READ_ONLY, BytesProgress, File, check_length, check_range
 from fs3.api.io.buffers import ReadBuffer, source_of, target_of
+from fs3.api.small_files import SmallFiles, UnnamedFile
 from fs3.base.errors import FS3Error, NotFound, error
 from fs3.base.limits import client_write_call_bytes, list_entries_max
 from fs3.base.status import Code
@@ -87,6 +88,8 @@ class Client:
         self._umask = umask
         self._data = FileData(storage, self._refresh)
         self._appender = Appender(meta, storage, self._data.write_budget)
+        self.small_files = SmallFiles(self)
+        """Of many coroutines, each with one small file, together."""
         self._sessions: set[File] = set()
         self._tasks = TaskSet()
         meta.on_return(lambda: self._tasks.start(self._check_sessions()))
@@ -174,6 +177,52 @@ class Client:
         self._sessions.add(file)
         return file
 
+    async def open_unnamed_many(self, wanted: Sequence[UnnamedFile]) -> Opens:
+        """The same for many files, in few requests and commits: its handle or its error for each."""
+        requests = [
+            Open(
+                PathRef.of(new.directory),
+                write=True,
+                create=True,
+                unnamed=True,
+                mode=new.permissions & ~self._umask,
+                layout=new.layout,
+            )
+            for new in wanted
+        ]
+        opens: Opens = []
+        for new, answer in zip(wanted, await self.meta.batch(requests) if requests else [], strict=True):
+            if isinstance(answer, FS3Error):
+                opens.append(answer)
+                continue
+            file = File(answer.inode, new.directory, answer.session, unnamed=True)
+            self._sessions.add(file)
+            opens.append(file)
+        return opens
+
+    async def publish_many(self, files: Sequence[tuple[File, str]]) -> Stats:
+        """Closes many unnamed files and gives them their names, in few requests and commits: its inode or its error for each.
+
+        No write of them may be under way. The handles of those that failed stay open."""
+        requests = [
+            Close(
+                file.inode.id,
+                file.session,
+                length=file.acknowledged if file.modified else None,
+                modified=file.modified,
+                publish=PathRef.of(path),
+                truncations=file.truncations,
+            )
+            for file, path in files
+        ]
+        answers: Stats = await self.meta.batch(requests) if requests else []
+        for (file, path), answer in zip(files, answers, strict=True):
+            if isinstance(answer, FS3Error):
+                file.is_lost = file.is_lost or answer.code in (Code.NO_SESSION, Code.STALE)
+                continue
+            self._on_closed(file, answer, path)
+        return answers
+
     async def close(
         self,
         file: File,
@@ -212,13 +261,16 @@ class Client:
             parents_mode=0o777 & ~self._umask if make_parents else None,
         )
         inode = await self._ask_with_session(file, request)
+        self._on_closed(file, inode, publish)
+        return inode
+
+    def _on_closed(self, file: File, inode: Inode, publish: str | None) -> None:
         file.closed = True
         self._sessions.discard(file)
         file.on_told(inode)
         if publish is not None:
             file.path = publish
             file.unnamed = False
-        return inode
 
     async def fsync(self, file: File) -> None:
         """Publish length and times of what was written. The bytes themselves are durable as soon as a write returns."""
@@ -260,6 +312,16 @@ class Client:
         file.check_appends(False)
         view = source_of(data, file.path)
         return await self._data.write(file, check_range(offset, len(view), file.path), view)
+
+    async def pwritev_many(self, requests: Sequence[tuple[File, int, Any]]) -> Failures:
+        """Write many buffers, to any files, with few requests: (file, offset, data) each, as `pwrite`. None or its error for
+        each."""
+        checked = []
+        for file, offset, data in requests:
+            file.check_appends(False)
+            view = source_of(data, file.path)
+            checked.append((file, check_range(offset, len(view), file.path), view))
+        return await self._data.write_many(checked)
 
     async def append(self, file: File, data: Any) -> int:
         """Write bytes at the end of a file opened with "a", wherever that is by now; the offset they got.

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 from fs3.api.file import BytesProgress, File
 from fs3.api.io.budget import ByteBudget, gather_bounded
+from fs3.api.io.buffer_budget import buffer_budget
 from fs3.api.io.buffers import buffer_pool
 from fs3.base.errors import FS3Error, error
 from fs3.base.ids import file_chunk
@@ -16,7 +17,7 @@ from fs3.client.storage.client import StorageClient
 from fs3.client.storage.reads import ReadOutcome
 from fs3.core.files.layout import Slice
 from fs3.core.files.read_plan import ReadIO, holes, make_read_ios, plan_read
-from fs3.core.files.write_plan import plan_write
+from fs3.core.files.write_plan import WriteIO, plan_write
 from fs3.model.inode import Layout
 
 client_read_calls_max = 2
@@ -29,6 +30,9 @@ read_rounds_max = 4
 
 ReadRequest = tuple[File, int, memoryview]
 """(file, offset in bytes, where the bytes go)."""
+
+WriteRequest = tuple[File, int, memoryview]
+"""(file, offset in bytes, the bytes)."""
 
 Refresh = Callable[[File], Awaitable[None]]
 """Brings `File.inode` up to date."""
@@ -168,6 +172,53 @@ class FileData:
             file.end_write(end)
         return length
 
+    async def write_many(self, requests: Sequence[WriteRequest]) -> list[FS3Error | None]:
+        """Store bytes of many files, with few requests: per request None, or why not all of it was stored."""
+        failures: list[FS3Error | None] = []
+        group: list[WriteRequest] = []
+        room = client_write_call_bytes
+        for request in requests:
+            if group and len(request[2]) > room:
+                failures += await self._write_group(group)
+                group, room = [], client_write_call_bytes
+            group.append(request)
+            room -= len(request[2])
+        return failures + await self._write_group(group) if group else failures
+
+    async def _write_group(self, group: list[WriteRequest]) -> list[FS3Error | None]:
+        if len(group) == 1:
+            try:
+                await self.write(*group[0])
+            except FS3Error as failure:
+                return [failure]
+            return [None]
+        plans: list[list[WriteIO]] = []
+        failures: list[FS3Error | None] = []
+        ends = [0] * len(group)
+        for file, _, _ in group:
+            file.begin_write()
+        try:
+            taken = await self.write_budget.take(sum(len(data) for _, _, data in group))
+            try:
+                for file, offset, data in group:
+                    plans.append(plan_write(file.inode.layout, file.inode.id, offset, data, offset + len(data)))
+                writes = [write for plan in plans for write in plan]
+                results = iter(await self._storage.update(writes) if writes else [])
+            finally:
+                self.write_budget.give(taken)
+            for index, ((file, offset, data), plan) in enumerate(zip(group, plans, strict=True)):
+                failed = [result for result, _ in zip(results, plan, strict=False) if result.code is not _OK]
+                failures.append(None)
+                if failed:
+                    first = failed[0]
+                    failures[index] = error(first.code, first.message or _write_failure(first.code), file.path)
+                elif plan:
+                    ends[index] = offset + len(data)
+        finally:
+            for (file, _, _), end in zip(group, ends, strict=True):
+                file.end_write(end)
+        return failures
+
     # --- copying -----------------------------------------------------------------------------------------------------
 
     async def copy(self, source: File, target: File, done: BytesProgress | None = None) -> int:
@@ -179,10 +230,14 @@ class FileData:
         step = max(size, client_write_call_bytes // size * size)
 
         async def copy_part(offset: int) -> None:
-            nonlocal end
             count = min(step, length - offset)
-            block = buffer_pool.take(step)
-            buffer = memoryview(block)[:count]
+            async with buffer_budget.reserve(count):
+                await copy_range(offset, count)
+
+        async def copy_range(offset: int, count: int) -> None:
+            nonlocal end
+            block = buffer_pool.take(count)
+            buffer = memoryview(block)
             truncations = source.inode.truncations
             plan = plan_read(source.inode.layout, source.inode.id, offset, count, length)
             outcomes = await self._storage.read(make_read_ios(plan, buffer))

@@ -8,15 +8,16 @@ from typing import Any
 
 from fsspec.callbacks import DEFAULT_CALLBACK
 
-from fs3.api.client import Client
+from fs3.api.client import Client, parent_of
 from fs3.api.file import File
 from fs3.api.fsspec.base import FS3Base
-from fs3.api.fsspec.draft import Draft
+from fs3.api.fsspec.draft import CreateOptions, Draft
 from fs3.api.io.blocking import run_on
+from fs3.api.io.buffer_budget import buffer_budget
 from fs3.api.io.buffers import source_of
 from fs3.api.io.transfer import download, download_stream, local_length, upload
+from fs3.api.small_files import NewFile, UnnamedFile, is_small
 from fs3.base.errors import FS3Error
-from fs3.model.inode import InodeType
 
 
 class ContentMethods(FS3Base):
@@ -112,7 +113,10 @@ class ContentMethods(FS3Base):
     async def _pipe_file(self, path: str, value: Any, mode: str = "overwrite", **kwargs: Any) -> None:
         path = self._strip_protocol(path)
         data = source_of(value, path)
-        draft = await self._begin_draft(path, self._creation(_exclusive(mode), **_layout_of(kwargs)))
+        creation = self._creation(_exclusive(mode), **_layout_of(kwargs))
+        if await self._create_small(path, data, creation):
+            return
+        draft = await self._begin_draft(path, creation)
         try:
             await draft.write(data, 0)
         except BaseException:
@@ -129,13 +133,32 @@ class ContentMethods(FS3Base):
             await (await self._client()).makedirs(rpath, exist_ok=True)
             return
         callback.set_size(length)
-        draft = await self._begin_draft(rpath, self._creation(_exclusive(mode), **_layout_of(kwargs)))
+        creation = self._creation(_exclusive(mode), **_layout_of(kwargs))
+        if is_small(length) and self._is_plain(creation):
+            async with buffer_budget.reserve(length):
+                data = await (await self._client()).small_files.read_local(lpath, length)
+                if data is not None and await self._create_small(rpath, data, creation):
+                    if data:
+                        callback.relative_update(len(data))
+                    return
+        draft = await self._begin_draft(rpath, creation)
         try:
             await upload(draft.client, lpath, draft.file, callback.relative_update)
         except BaseException:
             await draft.discard()
             raise
         await self._publish_or_defer(draft)
+
+    def _is_plain(self, how: CreateOptions) -> bool:
+        """Nothing but a name and bytes is wanted of a new file."""
+        return not how.exclusive and not self._intrans
+
+    async def _create_small(self, path: str, data: memoryview, how: CreateOptions, permissions: int = 0o666) -> bool:
+        """Create or replace a small file, together with others. False: it is not small, or has to be made on its own."""
+        if not is_small(len(data)) or not self._is_plain(how):
+            return False
+        new = NewFile(path, data, UnnamedFile(parent_of(path), how.layout, permissions), how.make_parents)
+        return await (await self._client()).small_files.create(new)
 
     async def _publish_or_defer(self, draft: Draft) -> None:
         """Publish, or leave that to the transaction that is under way."""
@@ -148,25 +171,39 @@ class ContentMethods(FS3Base):
         client = await self._client()
         rpath = self._strip_protocol(rpath)
         try:
-            file = await client.open(rpath, "r")
+            file = await client.small_files.open(rpath)
         except IsADirectoryError:
             os.makedirs(lpath, exist_ok=True)
             return
         callback.set_size(file.length)
         if hasattr(lpath, "write"):
             await download_stream(client, file, lpath, callback.relative_update)
-        else:
-            await download(client, file, os.fspath(lpath), callback.relative_update)
+            return
+        local = os.fspath(lpath)
+        if is_small(file.length):
+            async with buffer_budget.reserve(file.length):
+                data = await client.small_files.read(file)
+                if data is not None and await client.small_files.save_local(local, data):
+                    if data:
+                        callback.relative_update(len(data))
+                    return
+        await download(client, file, local, callback.relative_update)
 
     async def _cp_file(self, path1: str, path2: str, **_: Any) -> None:
         client = await self._client()
         source, target = self._strip_protocol(path1), self._strip_protocol(path2)
         try:
-            await self._with_parent(target, lambda: client.copy_file(source, target), source)
+            file = await client.small_files.open(source)
         except IsADirectoryError:
-            if (await client.stat(source)).type is not InodeType.DIRECTORY:
-                raise
             await client.makedirs(target, exist_ok=True)
+            return
+        if is_small(file.length):
+            async with buffer_budget.reserve(file.length):
+                data = await client.small_files.read(file)
+                how = CreateOptions(make_parents=self.auto_mkdir)
+                if data is not None and await self._create_small(target, data, how, file.inode.mode & 0o777):
+                    return
+        await self._with_parent(target, lambda: client.copy_file(source, target), source)
 
 
 class _DeferredPublish:

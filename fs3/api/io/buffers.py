@@ -17,6 +17,9 @@ from fs3.base.units import KIB, MIB
 spare_buffer_bytes_max = 64 * MIB
 """Blocks of memory a client process keeps for the next transfer."""
 
+spare_block_bytes_min = 256 * KIB
+"""Smaller ones cost no more than to look for them."""
+
 _COPY_BYTES = 64 * KIB
 
 
@@ -49,16 +52,18 @@ class ReadBuffer:
 
 
 class BufferPool:
-    """Blocks of memory to use again, of any sizes, `limit` bytes of them at most. May be used from any thread."""
+    """Blocks of memory to use again, of any sizes, `limit` bytes of them at most; those below `smallest` are made anew each time.
+    May be used from any thread."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, smallest: int = 1) -> None:
         self._limit = limit
+        self._smallest = smallest
         self._spare: list[bytearray] = []
 
     def take(self, size: int) -> bytearray:
         """A block of exactly this size, with anything in it."""
         spare = self._spare
-        for _ in range(len(spare)):
+        for _ in range(len(spare) if size >= self._smallest else 0):
             try:
                 block = spare.pop()
             except IndexError:  # another thread was faster
@@ -71,13 +76,15 @@ class BufferPool:
     def give(self, block: bytearray) -> None:
         """A block that the caller does not look at any more."""
         spare = self._spare
+        if len(block) < self._smallest:
+            return
         while spare and sum(map(len, spare)) + len(block) > self._limit:
             spare.pop(0)
         if len(block) <= self._limit:
             spare.append(block)
 
 
-buffer_pool = BufferPool(spare_buffer_bytes_max)
+buffer_pool = BufferPool(spare_buffer_bytes_max, spare_block_bytes_min)
 """The one of this process."""
 
 

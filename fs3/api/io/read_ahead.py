@@ -9,6 +9,7 @@ from collections import deque
 from typing import Protocol
 
 from fs3.api.io.blocking import run_on, start_on
+from fs3.api.io.buffer_budget import BufferBudget, buffer_budget
 from fs3.api.io.buffers import ReadBuffer, buffer_pool
 from fs3.base.units import KIB, MIB
 from fs3.core.files.readahead import WINDOW_BYTES_MIN, Readahead
@@ -20,6 +21,8 @@ READ_AROUND_BYTES = 128 * KIB
 """A small read that continues the one before, or begins the file, brings so much along: headers are read in small steps."""
 SEGMENT_BYTES = 4 * MIB
 """A range fetched ahead is cut into parts of this size, so that its beginning can be used while the rest arrives."""
+SEGMENT_BYTES_MIN = 256 * KIB
+"""When the budget is nearly spent, parts are smaller; below this, nothing is fetched ahead."""
 
 
 class RangeSource(Protocol):
@@ -48,10 +51,14 @@ class _Segment:
 
 
 class ReadAheadReader:
-    """Reads of one open file of a known length. For one thread at a time, as any file object."""
+    """Reads of one open file of a known length. For one thread at a time, as any file object.
 
-    def __init__(self, source: RangeSource, length: int, ahead: bool = True) -> None:
+    What it fetches ahead comes out of a budget that all files of the process share; when that is spent, it reads in place.
+    """
+
+    def __init__(self, source: RangeSource, length: int, ahead: bool = True, *, budget: BufferBudget = buffer_budget) -> None:
         """`length`: of the file, in bytes. `ahead`: fetch ahead at all."""
+        self._share = budget.open_share()
         self._source = source
         self._length = length
         self._ahead = Readahead(WINDOW_BYTES_MIN, file_ahead_bytes_max) if ahead else None
@@ -64,6 +71,7 @@ class ReadAheadReader:
         """At most `length` bytes; fewer at the end of the file."""
         count = min(length, self._length - offset)
         if count <= 0:
+            self.close()  # at its end, whether or not it is closed soon
             return b""
         if not self._advance(offset, count):
             buffer = ReadBuffer(count)
@@ -79,6 +87,7 @@ class ReadAheadReader:
         """Fill a buffer, in place where nothing was fetched ahead; how many bytes, fewer at the end of the file."""
         count = min(len(view), self._length - offset)
         if count <= 0:
+            self.close()
             return 0
         if not self._advance(offset, count):
             return self._fetch(offset, view[:count])
@@ -106,28 +115,42 @@ class ReadAheadReader:
         wanted = self._ahead.on_read(offset, count, self._length)
         if wanted is not None:
             start = max(wanted[0], self._segments[-1].end if self._segments else 0)
-            self._prefetch(start, wanted[0] + wanted[1])
+            end = wanted[0] + wanted[1]
+            fetched = self._prefetch(start, end)
+            if fetched < end:
+                self._ahead.on_refused(fetched)
         elif in_order and count < READ_AROUND_BYTES and not self._segments:
             self._prefetch(offset, min(self._length, offset + READ_AROUND_BYTES))
         return bool(self._segments)
 
-    def _prefetch(self, start: int, end: int) -> None:
+    def _prefetch(self, start: int, end: int) -> int:
+        """Begin to fetch a range; where that ended, because it is all or the budget is spent."""
         loop = self._source.loop
         while start < end:
             stop = min(start + SEGMENT_BYTES, end)
-            buffer = buffer_pool.take(SEGMENT_BYTES) if stop - start > READ_AROUND_BYTES else bytearray(stop - start)
+            size = SEGMENT_BYTES if stop - start > READ_AROUND_BYTES else stop - start
+            while size // 2 >= max(stop - start, SEGMENT_BYTES_MIN):
+                size //= 2
+            while not self._share.try_take(size):
+                size //= 2
+                if size < SEGMENT_BYTES_MIN:
+                    return start
+            stop = min(stop, start + size)
+            buffer = buffer_pool.take(size)
             arriving = start_on(loop, self._source.fetch(start, memoryview(buffer)[: stop - start]))
             self._segments.append(_Segment(start, stop, buffer, arriving))
             start = stop
+        return start
 
     def _drop_before(self, before: int) -> None:
         """Forget what lies before a position. What is still on its way arrives in a buffer that is not looked at."""
         segments = self._segments
         while segments and segments[0].end <= before:
             gone = segments.popleft()
+            self._share.give(len(gone.buffer))
             if gone.fetching is not None:
                 gone.fetching.cancel()
-            elif len(gone.buffer) == SEGMENT_BYTES:
+            else:
                 buffer_pool.give(gone.buffer)
 
     # --- taking what there is ----------------------------------------------------------------------------------------

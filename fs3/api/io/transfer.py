@@ -11,6 +11,7 @@ from typing import Any, Protocol, Self
 
 from fs3.api.file import BytesProgress, File
 from fs3.api.io.budget import gather_bounded
+from fs3.api.io.buffer_budget import buffer_budget
 from fs3.api.io.buffers import buffer_pool
 from fs3.base.errors import error
 from fs3.base.limits import client_write_call_bytes
@@ -48,6 +49,32 @@ def local_length(path: str) -> int | None:
     return None if stat.S_ISDIR(found.st_mode) else found.st_size
 
 
+def read_local(path: str, limit: int) -> bytes | None:
+    """All bytes of a local file. None when it cannot be read, has more than `limit` bytes, or is no regular file."""
+    try:
+        with open_device(path, os.O_RDONLY) as source:
+            if not stat.S_ISREG(os.fstat(source.fileno()).st_mode):
+                return None
+            data = source.read(limit + 1)
+    except OSError:
+        return None
+    return data if data is not None and len(data) <= limit else None
+
+
+def save_local(path: str, data: memoryview) -> bool:
+    """Bytes as a local file, which appears whole or stays as it was. False when it cannot be written, or is no regular file."""
+    try:
+        target = _AtomicLocalFile(path)
+        if target.device is not None:
+            target.device.close()
+            return False
+        with target:
+            _pwrite_all(target.fd, data, 0)
+    except OSError:
+        return False
+    return True
+
+
 async def upload(client: FileBytes, local: str, file: File, progress: BytesProgress) -> None:
     """The bytes of a local file into an open file. An OSError of the local side passes through.
 
@@ -64,13 +91,13 @@ async def upload(client: FileBytes, local: str, file: File, progress: BytesProgr
         length = about.st_size
 
         async def part(offset: int) -> None:
-            block = buffer_pool.take(PART_BYTES)
-            wanted = memoryview(block)[: length - offset]
-            count = await asyncio.to_thread(_pread_full, source.fileno(), wanted, offset)
-            if count < len(wanted):
-                raise error(Code.INVALID, "the local file became shorter while it was read", local)
-            await client.pwrite(file, wanted, offset)
-            buffer_pool.give(block)
+            count = min(PART_BYTES, length - offset)
+            async with buffer_budget.reserve(count):
+                block = buffer_pool.take(count)
+                if await asyncio.to_thread(_pread_full, source.fileno(), memoryview(block), offset) < count:
+                    raise error(Code.INVALID, "the local file became shorter while it was read", local)
+                await client.pwrite(file, memoryview(block), offset)
+                buffer_pool.give(block)
             progress(count)
 
         await gather_bounded((part(offset) for offset in range(0, length, PART_BYTES)), transfer_parts_max)
@@ -142,10 +169,12 @@ async def download(client: FileBytes, file: File, local: str, progress: BytesPro
         length = file.length
 
         async def part(offset: int) -> None:
-            block = buffer_pool.take(PART_BYTES)
-            count = await client.pread_into(file, memoryview(block)[: length - offset], offset)
-            await asyncio.to_thread(_pwrite_all, target.fd, memoryview(block)[:count], offset)
-            buffer_pool.give(block)
+            wanted = min(PART_BYTES, length - offset)
+            async with buffer_budget.reserve(wanted):
+                block = buffer_pool.take(wanted)
+                count = await client.pread_into(file, memoryview(block), offset)
+                await asyncio.to_thread(_pwrite_all, target.fd, memoryview(block)[:count], offset)
+                buffer_pool.give(block)
             progress(count)
 
         await gather_bounded((part(offset) for offset in range(0, length, PART_BYTES)), transfer_parts_max)
@@ -192,8 +221,9 @@ class _AtomicLocalFile:
 async def download_stream(client: FileBytes, file: File, out: Any, progress: BytesProgress) -> None:
     """The bytes of an open file, in order, into something with a `write`."""
     for offset in range(0, file.length, PART_BYTES):
-        data = await client.pread(file, PART_BYTES, offset)
-        await asyncio.to_thread(_write_all, out, data)
+        async with buffer_budget.reserve(min(PART_BYTES, file.length - offset)):
+            data = await client.pread(file, PART_BYTES, offset)
+            await asyncio.to_thread(_write_all, out, data)
         progress(len(data))
 
 

@@ -57,3 +57,8 @@ class Readahead:
             return None
         self._fetched = stop
         return start, stop - start
+
+    def on_refused(self, fetched: int) -> None:
+        """There was no memory for all of the range: it was fetched up to here. The window shrinks, and grows again from there."""
+        self._fetched = fetched
+        self._window = max(self._min, self._window // 2)

@@ -10,9 +10,16 @@ from collections.abc import Iterator
 import pytest
 
 from fs3.api.io import read_ahead as reading
+from fs3.api.io.buffer_budget import BufferBudget
 from fs3.api.io.buffers import BufferPool, ReadBuffer
 from fs3.api.io.read_ahead import ReadAheadReader
-from fs3.api.io.write_behind import WriteBehindWriter, block_bytes_for, file_behind_bytes_max
+from fs3.api.io.write_behind import (
+    BUFFER_BYTES_FIRST,
+    WriteBehindWriter,
+    block_bytes_for,
+    file_behind_bytes_max,
+    file_buffer_bytes_min,
+)
 from fs3.base.limits import client_write_call_bytes
 
 KIB = 1024
@@ -247,3 +254,103 @@ def test_blocks_are_used_again_within_the_limit() -> None:
     for _ in range(5):
         blocks.give(bytearray(100))
     assert len(blocks._spare) == 3
+
+
+# --- one budget for all files ------------------------------------------------------------------------------------------
+
+
+def test_a_writer_holds_memory_for_what_was_written(loop: asyncio.AbstractEventLoop) -> None:
+    budget = BufferBudget(64 * MIB, MIB)
+    writers = [WriteBehindWriter(loop, FakeStore().store, "/x", 0, 4 * MIB, budget=budget) for _ in range(500)]
+    assert budget.held == 0
+    for writer in writers:
+        writer.write(b"1")
+    assert budget.held == 500 * BUFFER_BYTES_FIRST
+    for size in (10_000, 100_000, 1_000_000):
+        before = budget.held
+        writers[0].write(bytes(size))
+        assert budget.held - before <= 2 * size
+    for writer in writers:
+        writer.flush()
+    assert budget.held == 0
+
+
+def test_many_writers_stay_within_the_budget_and_lose_nothing(loop: asyncio.AbstractEventLoop) -> None:
+    budget = BufferBudget(5 * MIB, MIB)
+    stores = [FakeStore() for _ in range(20)]
+    writers = [WriteBehindWriter(loop, store.store, "/x", 0, 4 * MIB, budget=budget) for store in stores]
+    rng = random.Random(7)
+    expected = [bytearray() for _ in writers]
+    most = 0
+    for step in range(60):
+        for writer, content in zip(writers, expected, strict=True):
+            data = rng.randbytes(rng.choice((10, 3_000, 60_000, 300_000)))
+            writer.write(data if step % 2 else bytearray(data))
+            content += data
+            most = max(most, budget.held)
+    assert most <= 4 * MIB + 2 * len(writers) * file_buffer_bytes_min
+    for writer, store, content in zip(writers, stores, expected, strict=True):
+        writer.flush()
+        assert store.content == content
+    assert budget.held == 0
+
+
+def test_a_writer_goes_on_when_nothing_of_the_budget_is_left(loop: asyncio.AbstractEventLoop) -> None:
+    budget = BufferBudget(5 * MIB, MIB)
+    idle = budget.open_share()
+    idle.take_anyway(64 * MIB)
+    store = FakeStore()
+    writer = WriteBehindWriter(loop, store.store, "/x", 0, 4 * MIB, budget=budget)
+    data = random.Random(8).randbytes(MIB)
+    for at in range(0, MIB, 10_000):
+        writer.write(data[at : at + 10_000])
+        assert budget.held - idle.held <= 2 * file_buffer_bytes_min
+    writer.flush()
+    assert store.content == data
+
+
+def test_a_failed_and_an_abandoned_writer_give_their_memory_back(loop: asyncio.AbstractEventLoop) -> None:
+    budget = BufferBudget(64 * MIB, MIB)
+    store = FakeStore()
+    store.failure = OSError(28, "no space")
+    failing = WriteBehindWriter(loop, store.store, "/x", 0, 64 * KIB, block=64 * KIB, budget=budget)
+    with pytest.raises(OSError, match="no space"):
+        failing.write(bytes(2 * file_behind_bytes_max))
+    failing.abandon()
+    writer = WriteBehindWriter(loop, FakeStore().store, "/x", 0, 4 * MIB, budget=budget)
+    writer.write(bytearray(10 * MIB))
+    writer.abandon()
+    assert budget.held == 0
+
+
+def test_many_readers_stay_within_the_budget_and_read_what_is_there(loop: asyncio.AbstractEventLoop) -> None:
+    budget = BufferBudget(9 * MIB, MIB)
+    content = random.Random(9).randbytes(20 * MIB)
+    files = [FakeFile(content, loop) for _ in range(10)]
+    readers = [ReadAheadReader(file, len(content), budget=budget) for file in files]
+    for at in range(0, len(content), 512 * KIB):
+        for reader in readers:
+            assert reader.read(at, 512 * KIB) == content[at : at + 512 * KIB]
+            assert budget.held <= 8 * MIB
+    assert all(max(length for _, length in file.asked) > reading.READ_AROUND_BYTES for file in files)
+    assert all(reader.read(len(content), 1) == b"" for reader in readers)
+    assert budget.held == 0  # at their end, though they are open
+
+
+def test_a_reader_reads_in_place_when_nothing_of_the_budget_is_left_and_ahead_again_later(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    budget = BufferBudget(9 * MIB, MIB)
+    idle = budget.open_share()
+    idle.take_anyway(64 * MIB)
+    file = FakeFile(random.Random(10).randbytes(16 * MIB), loop)
+    reader = ReadAheadReader(file, len(file.content), budget=budget)
+    for at in range(0, 8 * MIB, MIB):
+        assert reader.read(at, MIB) == file.content[at : at + MIB]
+    assert file.asked == [(at, MIB) for at in range(0, 8 * MIB, MIB)]
+    idle.give(idle.held)
+    for at in range(8 * MIB, 12 * MIB, MIB):
+        assert reader.read(at, MIB) == file.content[at : at + MIB]
+    assert budget.held > 0
+    del reader
+    assert budget.held == 0
