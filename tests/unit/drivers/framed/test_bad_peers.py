@@ -365,11 +365,15 @@ async def test_a_busy_peer_leaves_the_others_their_turn() -> None:
     async with scene(bindings) as (channel, _):
         loop = asyncio.get_running_loop()
         most = seen = 0
+        others = set(forks._owners)
+
+        def served() -> list[Any]:
+            """The server's side of the peer; none once it has hung up, which is before it says so."""
+            return [held for held in set(forks._owners) - others if getattr(held, "frames", 0) and hasattr(held, "pool")]
 
         def tick() -> None:
             nonlocal most, seen
-            for connection in [held for held in forks._owners if getattr(held, "frames", 0) and hasattr(held, "pool")]:
-                # None once the peer has hung up, which is before it says so.
+            for connection in served():
                 most, seen = max(most, connection.received_bytes - seen), connection.received_bytes
             if not gone.is_set():
                 loop.call_soon(tick)
@@ -382,7 +386,7 @@ async def test_a_busy_peer_leaves_the_others_their_turn() -> None:
             loop.call_soon_threadsafe(gone.set)
 
         thread = loop.run_in_executor(None, flood)
-        await eventually(lambda: any(getattr(held, "frames", 0) and hasattr(held, "pool") for held in forks._owners))
+        await eventually(lambda: bool(served()))
         tick()
         await gone.wait()
         await thread
