@@ -165,6 +165,6 @@ def test_ray_data(url: str) -> None:
         native = arrow.PyFileSystem(arrow.FSSpecHandler(fs))
         data.range(1000).write_parquet(f"{path}/parts", filesystem=native)
         assert data.read_parquet(f"{path}/parts", filesystem=native).count() == 1000
-        assert data.read_parquet(f"{url}/parts", filesystem=fs).sum("id") == 499_500
+        assert data.read_parquet(f"{path}/parts", filesystem=fs).sum("id") == 499_500
     finally:
         ray.shutdown()

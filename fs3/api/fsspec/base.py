@@ -14,7 +14,7 @@ from fs3.api.client import Client
 from fs3.api.connect import TRANSPORTS, connect, connect_embedded
 from fs3.api.file import File
 from fs3.api.fsspec.client_pool import ClientPool
-from fs3.api.fsspec.clusters import check_options, default_addresses, interpret_url, remember_cluster, without_authority
+from fs3.api.fsspec.clusters import check_options, default_addresses, interpret_url, remember_cluster
 from fs3.api.fsspec.draft import CreateOptions, Draft
 from fs3.api.fsspec.fork import reset_loop_after_fork
 from fs3.api.fsspec.parents import Action, with_parents
@@ -100,8 +100,6 @@ class FS3Base(AsyncFileSystem):  # type: ignore[misc]
             text = interpret_url(text)[1]
         elif text.startswith(f"{SCHEME}::"):
             text = text[len(SCHEME) + 2 :]
-        elif not text.startswith("/"):
-            text = without_authority(text)
         text = text.rstrip("/")
         return text if text.startswith("/") else f"/{text}"
 

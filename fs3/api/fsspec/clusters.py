@@ -33,15 +33,6 @@ def interpret_url(url: str) -> tuple[list[str], str]:
     return split_url(url)
 
 
-def without_authority(path: str) -> str:
-    """The path of a URL that has lost its scheme, "host:port/a/b", where that is a cluster this process knows; others as they are.
-
-    Ray Data and pyarrow cut URLs so when they are given a file system beside them.
-    """
-    authority, slash, rest = path.partition("/")
-    return f"/{rest}" if slash and authority in _known_addresses() else path
-
-
 def default_addresses() -> list[str]:
     """Of the cluster for an instance that names none: FS3_CLUSTER, or the only one this process has opened.
 
@@ -59,14 +50,10 @@ def _is_directory(authority: str) -> bool:
     configured = os.environ.get(ENVIRONMENT, "")
     if not _opened and not configured:
         return False
-    return f"{authority}:{DEFAULT_PORT}" not in _known_addresses()
-
-
-def _known_addresses() -> set[str]:
-    known = {address for cluster in _opened if cluster for address in cluster.split(",")}
-    if configured := os.environ.get(ENVIRONMENT, ""):
+    known = {address for cluster in _opened for address in cluster.split(",")}
+    if configured:
         known.update(cluster_addresses(configured))
-    return known
+    return f"{authority}:{DEFAULT_PORT}" not in known
 
 
 def _is_ip_address(text: str) -> bool:

@@ -42,15 +42,6 @@ def test_with_fs3_cluster_set_it_is_a_directory(monkeypatch: pytest.MonkeyPatch)
     assert clusters.default_addresses() == ["storage.example:8000", "h:9"]
 
 
-def test_an_address_without_a_scheme_is_cut_off_where_it_is_a_known_cluster() -> None:
-    assert FS3FileSystem._strip_protocol("h:1/a/b") == "/h:1/a/b"
-    clusters.remember_cluster(["h:1"])
-    assert FS3FileSystem._strip_protocol("h:1/a/b") == "/a/b"
-    assert FS3FileSystem._strip_protocol("/h:1/a/b") == "/h:1/a/b"
-    assert FS3FileSystem._strip_protocol("h:1") == "/h:1"
-    assert FS3FileSystem._strip_protocol("h:2/a") == "/h:2/a"
-
-
 def test_of_several_opened_clusters_none_is_the_default() -> None:
     clusters.remember_cluster(["h:1"])
     clusters.remember_cluster(["i:2"])
