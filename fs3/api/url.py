@@ -56,8 +56,13 @@ def _parse_address(text: str, source: str) -> str:
 
 
 def _is_ipv6(text: str) -> bool:
+    return ":" in text and is_ip_address(text)
+
+
+def is_ip_address(text: str) -> bool:
+    """An IPv4 or IPv6 address, without brackets."""
     try:
-        ipaddress.IPv6Address(text)
+        ipaddress.ip_address(text)
     except ValueError:
         return False
     return True

@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeAlias, TypeVar
 
 import msgspec
 import typer
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from fs3.api.client import Client
 
 app = typer.Typer(name="admin", help="Look into a cluster, check it, repair it.", no_args_is_help=True)
+
+TargetRequest: TypeAlias = "Callable[[Client, TargetId], Awaitable[dict[str, Any]]]"
+"""What one target is asked for; the answer names the target, its node and its chain."""
 
 Where = Annotated[
     str | None,
@@ -194,16 +197,7 @@ def resync(
     """Have a target leave its chain for a moment and come back: every chunk is compared, and filled where it differs."""
     from fs3.cli.admin_chains import resync_target
 
-    async def action(client: Client) -> dict[str, Any]:
-        return await resync_target(client, TargetId(target))
-
-    asked = run_with_client(where, action)
-    if as_json:
-        print_json(asked)
-    else:
-        sys.stdout.write(
-            f"target {asked['target']} of {asked['node']} is compared with chain {asked['chain']}; see fs3 status --wait\n"
-        )
+    _ask_target(where, target, resync_target, "is compared with chain {chain}; see fs3 status --wait", as_json=as_json)
 
 
 @app.command("accept-loss")
@@ -215,14 +209,27 @@ def accept_loss(
     """Let a target serve with what it has, when no target of its chain has the newest data. What it lacks is lost."""
     from fs3.cli.admin_chains import accept_loss_of
 
+    _ask_target(where, target, accept_loss_of, "serves chain {chain} with what it has", as_json=as_json)
+
+
+def _ask_target(
+    where: str | None,
+    target: int,
+    ask: TargetRequest,
+    said: str,
+    *,
+    as_json: bool,
+) -> None:
+    """Ask one target something, and say what it does now."""
+
     async def action(client: Client) -> dict[str, Any]:
-        return await accept_loss_of(client, TargetId(target))
+        return await ask(client, TargetId(target))
 
     asked = run_with_client(where, action)
     if as_json:
         print_json(asked)
     else:
-        sys.stdout.write(f"target {asked['target']} of {asked['node']} serves chain {asked['chain']} with what it has\n")
+        sys.stdout.write(f"target {asked['target']} of {asked['node']} {said.format(chain=asked['chain'])}\n")
 
 
 def _copy_columns(copy: dict[str, Any]) -> tuple[str, ...]:

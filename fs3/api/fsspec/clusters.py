@@ -7,13 +7,12 @@ So where a cluster is known, "a" is a directory; where none is, it is a host.
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import os
 from collections.abc import Collection, Mapping
 
 import fsspec
 
-from fs3.api.url import DEFAULT_PORT, ENVIRONMENT, SCHEME, cluster_addresses, split_url
+from fs3.api.url import DEFAULT_PORT, ENVIRONMENT, SCHEME, cluster_addresses, is_ip_address, split_url
 from fs3.base.errors import InvalidType
 
 _opened: dict[str, None] = {}
@@ -45,7 +44,7 @@ def default_addresses() -> list[str]:
 
 
 def _is_directory(authority: str) -> bool:
-    if ":" in authority or "," in authority or "[" in authority or _is_ip_address(authority):
+    if ":" in authority or "," in authority or "[" in authority or is_ip_address(authority):
         return False
     configured = os.environ.get(ENVIRONMENT, "")
     if not _opened and not configured:
@@ -54,14 +53,6 @@ def _is_directory(authority: str) -> bool:
     if configured:
         known.update(cluster_addresses(configured))
     return f"{authority}:{DEFAULT_PORT}" not in known
-
-
-def _is_ip_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def check_options(options: Mapping[str, object], known: Collection[str]) -> None:

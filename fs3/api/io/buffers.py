@@ -89,27 +89,22 @@ buffer_pool = BufferPool(spare_buffer_bytes_max, spare_block_bytes_min)
 
 
 def source_of(data: Any, path: str | None, argument: str = "data") -> memoryview:
-    """The bytes to write, as a flat view. Errors as `flat_view`."""
-    return flat_view(data, path, argument)
+    """The bytes to write, as one row and without a copy; `argument` and `path` are for errors.
 
-
-def target_of(buffer: Any, path: str | None, argument: str = "buffer") -> memoryview:
-    """The memory to read into, as a flat view. Errors as `flat_view`, and InvalidType when it cannot be written to."""
-    view = flat_view(buffer, path, argument)
-    if view.readonly:
-        raise InvalidType(f"{argument} is read-only ({type(buffer).__name__})", path)
-    return view
-
-
-def flat_view(thing: Any, path: str | None, argument: str) -> memoryview:
-    """The memory of an object as one row of bytes, without a copy; `argument` and `path` are for errors.
-
-    What has bytes is what `byte_view` takes. InvalidType for other objects, text among them, and for
-    arrays of Python objects, whose memory is addresses; InvalidArgument when the bytes do not follow each other in C order.
+    What has bytes is what `byte_view` takes. InvalidType for other objects, text among them, and for arrays of Python objects,
+    whose memory is addresses; InvalidArgument when the bytes do not follow each other in C order.
     """
     try:
-        return byte_view(thing)
+        return byte_view(data)
     except TypeError as wrong:
         raise InvalidType(f"{argument} {wrong}", path) from wrong
     except ValueError as wrong:
         raise error(Code.INVALID, f"{argument} {wrong}", path) from wrong
+
+
+def target_of(buffer: Any, path: str | None, argument: str = "buffer") -> memoryview:
+    """The memory to read into, likewise. Errors as `source_of`, and InvalidType when it cannot be written to."""
+    view = source_of(buffer, path, argument)
+    if view.readonly:
+        raise InvalidType(f"{argument} is read-only ({type(buffer).__name__})", path)
+    return view

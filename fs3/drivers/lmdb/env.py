@@ -309,12 +309,6 @@ class Environment:
         """Bytes of the data file."""
         return (self.directory / "data.mdb").stat().st_size
 
-    def count_rows(self) -> int:
-        """Rows committed."""
-        with self._env.begin(db=self._rows) as txn:
-            count: int = txn.stat(self._rows)["entries"]
-        return count
-
     def explain(self, why: BaseException) -> FS3Error:
         """What an error of LMDB means: NO_SPACE, DATA_LOSS, else DISK."""
         if isinstance(why, lmdb.MapFullError):

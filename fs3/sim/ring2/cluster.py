@@ -206,11 +206,6 @@ class Cluster:
         """Hosts of services."""
         return [host for name, host in self.hosts.items() if not name.startswith("client")]
 
-    def service_of(self, host: Host) -> MgmtdService | MetaService | StorageService | None:
-        """What runs on a host."""
-        name = host.name
-        return self.managers.get(name) or self.metas.get(name) or self.storages.get(name)
-
     def on_process_death(self, host: Host, process: SimProcess, cleanly: bool) -> None:
         """A process is no more."""
         for services in (self.managers, self.metas, self.storages, self.clients):

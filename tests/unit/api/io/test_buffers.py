@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fs3.api.io.buffers import flat_view, source_of, target_of
+from fs3.api.io.buffers import source_of, target_of
 from fs3.base.errors import FS3Error, InvalidArgument, InvalidType
 
 np = pytest.importorskip("numpy")
@@ -84,7 +84,7 @@ def test_tensors_that_are_not_their_memory() -> None:
 @pytest.mark.parametrize("thing", ["text", None, 5, [1, 2], object(), np.array([1, None], dtype=object)])
 def test_what_has_no_bytes_is_a_type_error(thing: Any) -> None:
     with pytest.raises(TypeError, match=r"page 3 (is not bytes-like|holds Python objects)") as caught:
-        flat_view(thing, "/x", "page 3")
+        source_of(thing, "/x", "page 3")
     assert isinstance(caught.value, FS3Error)
     assert caught.value.filename == "/x"
     again = pickle.loads(pickle.dumps(caught.value))
