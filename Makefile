@@ -4,10 +4,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 CONSUMERS ?= .venv-consumers
+SGLANG ?= .venv-sglang
 OLDEST_FSSPEC := 2024.6.1
 OLDEST := .oldest/.ready-$(OLDEST_FSSPEC)
 
-.PHONY: setup check fmt test prepare-oldest oldest sim fresh consumers docs soak bench plots demo clean
+.PHONY: setup check fmt test prepare-oldest oldest sim fresh consumers engines docs soak bench plots demo clean
 
 $(STAMP): pyproject.toml hatch_build.py $(wildcard proto/fs3/v1/*.proto)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -57,6 +58,16 @@ $(CONSUMERS)/.ready: tests/external/requirements.txt pyproject.toml
 consumers: $(STAMP) $(CONSUMERS)/.ready  ## libraries that use fs3, each with a test, in an environment of their own (2.5 GB, made once)
 	$(CONSUMERS)/bin/python -m pytest tests/external --deselect tests/external/test_installs.py $(ARGS)
 	$(BIN)/python -m pytest tests/external/test_installs.py $(ARGS)
+
+$(SGLANG)/.ready: tests/external/sglang.txt pyproject.toml
+	test -x $(SGLANG)/bin/python || $(PYTHON) -m venv $(SGLANG)
+	$(SGLANG)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(SGLANG)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps sglang==0.5.23
+	$(SGLANG)/bin/python -m pip install --quiet --disable-pip-version-check --requirement tests/external/sglang.txt --editable '.[server]'
+	touch $@
+
+engines: $(STAMP) $(SGLANG)/.ready  ## inference engines on fs3, each in an environment of its own (SGLang: 2.7 GB, made once)
+	PATH=$(abspath $(SGLANG)/bin):$$PATH $(SGLANG)/bin/python -m pytest tests/external/test_sglang.py $(ARGS)
 
 docs: $(STAMP)  ## write the tables in docs/ anew, as the code has them
 	$(BIN)/python -m fs3.sim tables --write
