@@ -54,7 +54,7 @@ class Trimmer:
 
     async def _cut(self, inode: Inode) -> None:
         assert inode.trim is not None
-        chains = [ChainTrim(inode.id, inode.layout, inode.trim, offset) for offset in range(len(inode.layout.chains))]
+        chains = [ChainTrim(inode.content_id, inode.layout, inode.trim, offset) for offset in range(len(inode.layout.chains))]
         while chains:
             nearest = await self._chunks.find_next([chain.key() for chain in chains], timeout_ns=_TIMEOUT_NS)
             steps = []
