@@ -88,7 +88,10 @@ class FileData:
                     counts.append(outcome.length)
                     continue
                 # Planned with the length that reached so far.
-                plan, mine = plan_read(file.inode.layout, file.inode.content_id, offset, len(buffer), offset + len(buffer)), [outcome]
+                plan, mine = (
+                    plan_read(file.inode.layout, file.inode.content_id, offset, len(buffer), offset + len(buffer)),
+                    [outcome],
+                )
             else:
                 plan, mine = planned, outcomes[at : at + len(planned)]
                 at += len(planned)
