@@ -71,10 +71,10 @@ class FileData:
             index, start = divmod(offset, layout.chunk_size)
             if 0 < len(buffer) <= layout.chunk_size - start and offset + len(buffer) <= file.length:
                 # Within one chunk and within the file, as nearly every read of a batch: it needs no plan.
-                ios.append(ReadIO(file_chunk(inode.id, index), layout.chains[index % len(layout.chains)], start, buffer))
+                ios.append(ReadIO(file_chunk(inode.content_id, index), layout.chains[index % len(layout.chains)], start, buffer))
                 plans.append(None)
             else:
-                plan = plan_read(layout, inode.id, offset, len(buffer), file.length)
+                plan = plan_read(layout, inode.content_id, offset, len(buffer), file.length)
                 plans.append(plan)
                 ios += make_read_ios(plan, buffer)
         outcomes = await self._read_ios(ios)
@@ -88,7 +88,10 @@ class FileData:
                     counts.append(outcome.length)
                     continue
                 # Planned with the length that reached so far.
-                plan, mine = plan_read(file.inode.layout, file.inode.id, offset, len(buffer), offset + len(buffer)), [outcome]
+                plan, mine = (
+                    plan_read(file.inode.layout, file.inode.content_id, offset, len(buffer), offset + len(buffer)),
+                    [outcome],
+                )
             else:
                 plan, mine = planned, outcomes[at : at + len(planned)]
                 at += len(planned)
@@ -120,7 +123,7 @@ class FileData:
             if file.inode.truncations == truncations or attempt == read_rounds_max:
                 break
             truncations = file.inode.truncations
-            plan = plan_read(file.inode.layout, file.inode.id, offset, len(buffer), file.length)
+            plan = plan_read(file.inode.layout, file.inode.content_id, offset, len(buffer), file.length)
             outcomes = await self._read_ios(make_read_ios(plan, buffer))
             if not _has_holes(plan, outcomes):
                 return _planned_bytes(plan)
@@ -148,7 +151,7 @@ class FileData:
             try:
                 # Planned here, when its turn has come: the plan makes the checksums, which for a gigabyte would stall the loop.
                 inode = file.inode
-                plan = plan_write(inode.layout, inode.id, offset + at, data[at : at + size], offset + length)
+                plan = plan_write(inode.layout, inode.content_id, offset + at, data[at : at + size], offset + length)
                 results = await self._storage.update(plan)
             finally:
                 self.write_budget.give(taken)
@@ -201,7 +204,7 @@ class FileData:
             taken = await self.write_budget.take(sum(len(data) for _, _, data in group))
             try:
                 for file, offset, data in group:
-                    plans.append(plan_write(file.inode.layout, file.inode.id, offset, data, offset + len(data)))
+                    plans.append(plan_write(file.inode.layout, file.inode.content_id, offset, data, offset + len(data)))
                 writes = [write for plan in plans for write in plan]
                 results = iter(await self._storage.update(writes) if writes else [])
             finally:
@@ -239,7 +242,7 @@ class FileData:
             block = buffer_pool.take(count)
             buffer = memoryview(block)
             truncations = source.inode.truncations
-            plan = plan_read(source.inode.layout, source.inode.id, offset, count, length)
+            plan = plan_read(source.inode.layout, source.inode.content_id, offset, count, length)
             outcomes = await self._storage.read(make_read_ios(plan, buffer))
             if any(outcome.code is not _NOT_FOUND for outcome in outcomes):
                 got = count

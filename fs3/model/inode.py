@@ -90,6 +90,14 @@ class Inode(msgspec.Struct, frozen=True, array_like=True):
     """Files: the append that is under way. Whatever moves the end takes the turn away."""
     appends: int = 0
     """Files: turns that were given so far."""
+    content: InodeId = InodeId(0)
+    """Files: which bytes they have, 0 those of their own id; see `content_id`."""
+
+    @property
+    def content_id(self) -> InodeId:
+        """Names the bytes of a file: its chunks, its sessions and its appends. It is drawn like an inode id and never used again.
+        Publishing a file over another one gives the inode that is there the new bytes, so the two may differ."""
+        return self.content or self.id
 
 
 class Dirent(msgspec.Struct, frozen=True, array_like=True):
@@ -100,10 +108,10 @@ class Dirent(msgspec.Struct, frozen=True, array_like=True):
 
 
 class FileSession(msgspec.Struct, frozen=True, array_like=True):
-    """A writer's open of a file."""
+    """A writer's open of a file: of the bytes that it has then, which another file may take the place of."""
 
     id: SessionId
-    inode: InodeId
+    content: InodeId
     client: ClientId
     opened_ns: int
     unnamed: bool = False

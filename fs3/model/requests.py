@@ -108,7 +108,8 @@ class Open(PathRequest[OpenResult], frozen=True):
 class Close(Request[Inode], frozen=True):
     """End a write session; publish an unnamed file."""
 
-    inode: InodeId
+    content: InodeId
+    """`Inode.content_id` of the file as the session was opened on it."""
     session: SessionId
     length: int | None = None
     """Largest end offset the writer had acknowledged."""
@@ -131,7 +132,7 @@ class Close(Request[Inode], frozen=True):
 class Sync(Request[Inode], frozen=True):
     """Publish length and times of a file that stays open; fields as in `Close`."""
 
-    inode: InodeId
+    content: InodeId
     session: SessionId
     length: int | None = None
     modified: bool = False
@@ -154,7 +155,7 @@ class AppendStep(IntEnum):
 class Append(Request[Inode], frozen=True):
     """A step of an append. See `fs3.core.meta.ops.append`."""
 
-    inode: InodeId
+    content: InodeId
     session: SessionId
     step: AppendStep
     serial: int = 0
@@ -225,9 +226,9 @@ class SetAttributes(PathRequest[Inode], frozen=True):
 
 
 class Truncate(Request[Inode], frozen=True):
-    """Set the length of a file. It is answered when the chunks beyond it are cut."""
+    """Set the length of a file that has this content. It is answered when the chunks beyond it are cut."""
 
-    inode: InodeId
+    content: InodeId
     length: int
 
 
@@ -276,6 +277,8 @@ class InspectInodes(Request[Inspection], frozen=True):
     mutates: ClassVar[bool] = False
     inodes: list[int]
     """At most `inspect_inodes_max`."""
+    contents: bool = False
+    """The ids are those of contents: what is asked for are the inodes that have them."""
 
 
 class Repair(Request[RepairResult], frozen=True):

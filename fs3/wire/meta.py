@@ -47,6 +47,8 @@ def fill_inode(message: pb.Inode, inode: Inode) -> None:
         message.append.serial = inode.append.serial
         message.append.session_id = inode.append.session
         message.append.renewals = inode.append.renewals
+    if inode.content:
+        message.content_id = inode.content
     if inode.parent:
         message.parent = inode.parent
     if inode.target:
@@ -83,6 +85,8 @@ def inode_from_pb(message: pb.Inode) -> Inode:
         message.truncations,
         None,
         _append_turn(message.append) if message.HasField("append") else None,
+        0,
+        message.content_id,  # type: ignore[arg-type]
     )
 
 
@@ -109,7 +113,7 @@ def layout_from_pb(message: pb.Layout) -> Layout:
 
 def inode_bytes_max(inode: Inode) -> int:
     """No encoded inode is larger than this; for cutting replies without encoding them twice."""
-    return 152 + 5 * len(inode.layout.chains) + 4 * len(inode.target)
+    return 164 + 5 * len(inode.layout.chains) + 4 * len(inode.target)
 
 
 # --- who and where ---------------------------------------------------------------------------------------------------

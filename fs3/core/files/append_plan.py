@@ -40,7 +40,7 @@ class AppendPlan:
         self.start = inode.length
         """Where the bytes go."""
         prefix = b"appd" + (self.serial >> _SERIAL_BITS & 0xFFFFFFFF).to_bytes(4, "big")
-        self._client = ClientId(prefix + inode.id.to_bytes(CLIENT_ID_BYTES - len(prefix), "big"))
+        self._client = ClientId(prefix + inode.content_id.to_bytes(CLIENT_ID_BYTES - len(prefix), "big"))
 
     def pieces(self) -> Iterator[tuple[int, int, int]]:
         """(number, at, size) of each piece of the bytes: whole chunks where it can be, of each chain not more than it has
@@ -62,7 +62,7 @@ class AppendPlan:
         seq = ((self.serial & ((1 << _SERIAL_BITS) - 1)) << _PIECE_BITS) + number
         # No two chunks of a piece share a name, on whatever chains they are.
         first = (self.start + at) // layout.chunk_size
-        writes = plan_write(layout, self._inode.id, self.start + at, data, self.start + self._length)
+        writes = plan_write(layout, self._inode.content_id, self.start + at, data, self.start + self._length)
         return [
             replace(write, tag=Tag(self._client, 1 + (first + place) % (append_lanes * len(layout.chains)), seq))
             for place, write in enumerate(writes)

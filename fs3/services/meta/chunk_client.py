@@ -41,4 +41,4 @@ async def file_length(chunks: ChunkClient, inode: Inode, *, timeout_ns: int) -> 
     It says what there was when it was asked: the caller that repairs a length with it sees to it that no client writes the file
     meanwhile. Raises FS3Error when a chain of the file does not answer.
     """
-    return await find_file_end(chunks, inode.id, inode.layout, inode.length, timeout_ns=timeout_ns)
+    return await find_file_end(chunks, inode.content_id, inode.layout, inode.length, timeout_ns=timeout_ns)

@@ -196,7 +196,7 @@ class GarbageDuty(Duty):
         stop = min(work.end, begin + keys_per_find_max)
         if begin >= stop:
             return [], work.end
-        keys = list(chunks(work.inode.layout, work.inode.id, begin, stop))
+        keys = list(chunks(work.inode.layout, work.inode.content_id, begin, stop))
         there = []
         for index, outcome in enumerate(await self._storage.find(keys, timeout_ns=_TIMEOUT_NS), begin):
             if outcome.code is Code.OK:
@@ -212,7 +212,7 @@ class GarbageDuty(Duty):
         for work in works:
             first = work.end if begin is None else begin
             # As many neighbouring chunks as there are chains: each chain once.
-            keys += chunks(work.inode.layout, work.inode.id, first, first + len(work.inode.layout.chains))
+            keys += chunks(work.inode.layout, work.inode.content_id, first, first + len(work.inode.layout.chains))
         outcomes = iter(await self._storage.find_next(keys, timeout_ns=_TIMEOUT_NS))
         found = []
         for work in works:
@@ -233,7 +233,7 @@ class GarbageDuty(Duty):
         writes = []
         for work, index in removals:
             layout = work.inode.layout
-            writes.append(WriteIO(file_chunk(work.inode.id, index), chain_of(layout, index), UpdateKind.REMOVE, 0))
+            writes.append(WriteIO(file_chunk(work.inode.content_id, index), chain_of(layout, index), UpdateKind.REMOVE, 0))
         results = await self._storage.update(writes, timeout_ns=_TIMEOUT_NS)
         for (work, index), result in zip(removals, results, strict=True):
             if result.code in (Code.OK, Code.NOT_FOUND):
