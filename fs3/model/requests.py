@@ -42,6 +42,9 @@ class Request(msgspec.Struct, Generic[R], frozen=True):
     mutates: ClassVar[bool] = True
     """It changes the namespace, so it carries a number by which a repetition is recognised."""
 
+    makes_room: ClassVar[bool] = False
+    """It removes more than it adds, so it must be possible on a disk that is full."""
+
     @property
     def error_path(self) -> str:
         """The path an error of this request is about; empty when it names an inode by its id."""
@@ -124,6 +127,11 @@ class Close(Request[Inode], frozen=True):
     """With `publish`: missing directories are made with this mode. None: they are not."""
 
     @property
+    def makes_room(self) -> bool:  # type: ignore[override]
+        """The session goes. A file that gets a name is one more."""
+        return self.publish is None
+
+    @property
     def error_path(self) -> str:
         return self.publish.path if self.publish else ""
 
@@ -178,6 +186,7 @@ class Mkdir(PathRequest[Inode], frozen=True):
 class Remove(PathRequest[InodeId], frozen=True):
     """Remove a file, an empty directory or a tree; the answer is the id of what had the name."""
 
+    makes_room: ClassVar[bool] = True
     kind: RemoveKind = RemoveKind.FILE
 
 
@@ -227,6 +236,7 @@ class SetAttributes(PathRequest[Inode], frozen=True):
 class Truncate(Request[Inode], frozen=True):
     """Set the length of a file. It is answered when the chunks beyond it are cut."""
 
+    makes_room: ClassVar[bool] = True
     inode: InodeId
     length: int
 
@@ -281,4 +291,5 @@ class InspectInodes(Request[Inspection], frozen=True):
 class Repair(Request[RepairResult], frozen=True):
     """Repair one problem of the namespace, if it is still one."""
 
+    makes_room: ClassVar[bool] = True
     problem: Problem
