@@ -107,6 +107,11 @@ class Open(PathRequest[OpenResult], frozen=True):
         """A read open changes nothing."""
         return self.write or self.create or self.truncate or self.unnamed
 
+    @property
+    def makes_room(self) -> bool:  # type: ignore[override]
+        """A file is opened for writing before it is cut by its path; the session goes again."""
+        return self.write and not self.create and not self.unnamed
+
 
 class Close(Request[Inode], frozen=True):
     """End a write session; publish an unnamed file."""

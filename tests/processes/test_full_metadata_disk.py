@@ -122,7 +122,7 @@ async def remove_everything(cluster: LocalCluster, disk: Path) -> None:
             await client.rmtree("/tree")
             await client.unlink("/cut")
             async with asyncio.timeout(60):
-                while any(target["chunks"] for target in (await fetch_status(cluster.addresses))["targets"]):
+                while any(target["chunks"] for target in (await fetch_status(cluster.addresses))["targets"]):  # noqa: ASYNC110
                     await asyncio.sleep(0.1)
             with pytest.raises(FS3Error) as refused:
                 await client.mkdir("/new")
