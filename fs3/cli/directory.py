@@ -68,6 +68,10 @@ class Shape:
         storage = [f"storage-{index}" for index in range(1, self.storage + 1)]
         return [*self.managers(), "meta", *(f"meta-{index}" for index in range(2, self.metas + 1)), *storage]
 
+    def manager_addresses(self) -> list[str]:
+        """ "host:port" of every manager, as clients use it."""
+        return [self.address(self.ports(name)[0]) for name in self.managers()]
+
     def managers(self) -> list[str]:
         """Names of the managers."""
         return ["mgmtd", *(f"mgmtd-{index}" for index in range(2, self.mgmtds + 1))]
