@@ -266,8 +266,6 @@ reserve_bytes = 4 * MIB
 """Kept on each disk of a storage node for its own small files (`node.json`, `target.json`)."""
 reserve_step_bytes = 64 * KIB
 """Given back at once when one of them finds no room."""
-reserve_disk_share = 16
-"""No reserve is larger than this part of its disk."""
 generations_kept_max = 16
 """In the directory of one target. After so many starts that never reached the manager the newest is used again, rather than
 forgetting one that the manager may have stored."""
@@ -293,8 +291,6 @@ lmdb_map_bytes_default = 64 * GIB
 """Address space, not disk or memory."""
 lmdb_map_bytes_max = 1024 * GIB
 """How far a full map is grown."""
-lmdb_reserve_bytes = 4 * MIB
-"""Kept beside a transactional store for transactions that make room, when its disk is full."""
 lmdb_lock_lease_ns = lease_ns
 """A process that has the write lock of a shared store and gives no sign for so long is killed by one that waits for it."""
 

@@ -9,7 +9,7 @@
     DIR/log/<name>.log    what it said
     DIR/supervised/       who is to run (`fs3.cli.supervision`), DIR/supervisor.lock: held by the process that sees to it
 
-Whether a process runs is asked of its lock, never of its pid: a pid may have been given to somebody else.
+Whether a process runs is asked of its lock, never of its pid: a pid may have been given to another one.
 """
 
 from __future__ import annotations
@@ -190,7 +190,7 @@ class ClusterDirectory:
         return self.path / name / "process.lock"
 
     def running_pid(self, name: str) -> int | None:
-        """Pid of the process that runs as `name`, None when nobody does."""
+        """Pid of the process that runs as `name`, None when none does."""
         return _find_holder(self.lock_path(name))
 
     @property
@@ -227,7 +227,7 @@ class ClusterDirectory:
 
 
 def _find_holder(path: Path) -> int | None:
-    """Pid of the process that has the lock of a file; None when nobody has, or there is no such file."""
+    """Pid of the process that has the lock of a file; None when none has, or there is no such file."""
     try:
         handle = os.open(path, os.O_RDWR)
     except FileNotFoundError:

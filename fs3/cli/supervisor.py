@@ -1,8 +1,8 @@
 """The supervisor of a local cluster: starts processes again that ended by themselves.
 
 One per directory, which holds DIR/supervisor.lock. `fs3 up` starts it when there is none, in a session of its own, so that it
-outlives the terminal; `fs3 down` ends it once all processes are stopped, and it ends by itself when nobody is to run any more, or
-the directory is gone. It need not be the parent of whom it looks after: whether a process runs is asked of that process' lock.
+outlives the terminal; `fs3 down` ends it once all processes are stopped, and it ends by itself when no process is to run any more,
+or the directory is gone. It need not be the parent of whom it looks after: whether a process runs is asked of that process' lock.
 When it is killed itself, everything goes on, and the next `fs3 up` starts another one.
 
 What it changes it changes under the lock of all commands that start and stop processes, and only until the new process has its
@@ -51,11 +51,11 @@ class Supervisor:
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
     def run(self) -> None:
-        """Until nobody is to run."""
-        while self._look_round():
+        """Until no process is to run."""
+        while self._has_looked():
             time.sleep(_LOOK_SECONDS)
 
-    def _look_round(self) -> bool:
+    def _has_looked(self) -> bool:
         """Look at everybody once. False when there is nothing left to supervise."""
         names = self._supervised.names()
         if not names:
@@ -173,7 +173,7 @@ def main() -> None:
     os.chdir("/")
     log.info("supervises the processes of %s", directory.path)
     Supervisor(directory, lock).run()
-    log.info("nobody is to run any more")
+    log.info("no process is to run any more")
 
 
 if __name__ == "__main__":

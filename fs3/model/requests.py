@@ -42,8 +42,8 @@ class Request(msgspec.Struct, Generic[R], frozen=True):
     mutates: ClassVar[bool] = True
     """It changes the namespace, so it carries a number by which a repetition is recognised."""
 
-    makes_room: ClassVar[bool] = False
-    """It removes more than it adds, so it must be possible on a disk that is full."""
+    may_use_reserve: ClassVar[bool] = False
+    """It removes more than it adds, so on a full disk it may use what the store has in reserve."""
 
     @property
     def error_path(self) -> str:
@@ -108,7 +108,7 @@ class Open(PathRequest[OpenResult], frozen=True):
         return self.write or self.create or self.truncate or self.unnamed
 
     @property
-    def makes_room(self) -> bool:  # type: ignore[override]
+    def may_use_reserve(self) -> bool:  # type: ignore[override]
         """A file is opened for writing before it is cut by its path; the session goes again."""
         return self.write and not self.create and not self.unnamed
 
@@ -132,7 +132,7 @@ class Close(Request[Inode], frozen=True):
     """With `publish`: missing directories are made with this mode. None: they are not."""
 
     @property
-    def makes_room(self) -> bool:  # type: ignore[override]
+    def may_use_reserve(self) -> bool:  # type: ignore[override]
         """The session goes. A file that gets a name is one more."""
         return self.publish is None
 
@@ -191,7 +191,7 @@ class Mkdir(PathRequest[Inode], frozen=True):
 class Remove(PathRequest[InodeId], frozen=True):
     """Remove a file, an empty directory or a tree; the answer is the id of what had the name."""
 
-    makes_room: ClassVar[bool] = True
+    may_use_reserve: ClassVar[bool] = True
     kind: RemoveKind = RemoveKind.FILE
 
 
@@ -241,7 +241,7 @@ class SetAttributes(PathRequest[Inode], frozen=True):
 class Truncate(Request[Inode], frozen=True):
     """Set the length of a file. It is answered when the chunks beyond it are cut."""
 
-    makes_room: ClassVar[bool] = True
+    may_use_reserve: ClassVar[bool] = True
     inode: InodeId
     length: int
 
@@ -296,5 +296,5 @@ class InspectInodes(Request[Inspection], frozen=True):
 class Repair(Request[RepairResult], frozen=True):
     """Repair one problem of the namespace, if it is still one."""
 
-    makes_room: ClassVar[bool] = True
+    may_use_reserve: ClassVar[bool] = True
     problem: Problem

@@ -20,11 +20,12 @@ from fs3.api.client import Client
 from fs3.api.connect import connect
 from fs3.api.kvcache import KVCache
 from fs3.base.errors import FS3Error
-from fs3.base.limits import lmdb_reserve_bytes, manager_lock_lease_ns
+from fs3.base.limits import manager_lock_lease_ns
 from fs3.cli.local import LocalCluster
 from fs3.cli.status import fetch_status
 from fs3.core.txn import Txn
 from fs3.drivers.lmdb import LmdbKV
+from fs3.drivers.lmdb.env import lmdb_reserve_bytes
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(180)]
 

@@ -15,9 +15,9 @@ import lmdb
 
 from fs3.base.checksum import seal_row
 from fs3.base.errors import FS3Error, error
-from fs3.base.limits import lmdb_lock_lease_ns, lmdb_reserve_bytes
+from fs3.base.limits import lmdb_lock_lease_ns
 from fs3.base.status import Code
-from fs3.base.units import format_size
+from fs3.base.units import MIB, format_size
 from fs3.drivers.lmdb.file_check import check_file
 from fs3.drivers.lmdb.page_file import DamagedRow, FileDamaged, StateReplaced
 from fs3.drivers.lmdb.write_lock import WriteLock
@@ -26,6 +26,9 @@ from fs3.drivers.os.space_reserve import SpaceReserve
 from fs3.runtime.durable_files import NO_ROOM, sync_directory
 
 log = logging.getLogger("fs3.lmdb")
+
+lmdb_reserve_bytes = 4 * MIB
+"""Kept beside a store for transactions that make room, when its disk is full."""
 
 _FORMAT_KEY = b"format"
 _ROWS = b"rows"
@@ -246,7 +249,7 @@ class Environment:
                     return self._commit(txn, rows)
                 except (lmdb.Error, OSError) as why:
                     full = self._find_full(why, rows)
-                    if full is None or not use_reserve or not self._reserve.give_back():
+                    if full is None or not use_reserve or not self._reserve.has_given_back():
                         raise full or why from None
                 txn = self._env.begin(write=True, db=self._rows)
         finally:

@@ -13,10 +13,13 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from fs3.base.limits import reserve_bytes, reserve_disk_share, reserve_step_bytes
+from fs3.base.limits import reserve_bytes, reserve_step_bytes
 from fs3.runtime.durable_files import NO_ROOM, write_durably
 
 log = logging.getLogger("fs3.storage")
+
+reserve_disk_share = 16
+"""No reserve is larger than this part of its disk."""
 
 
 class SpaceReserve:
@@ -58,14 +61,14 @@ class SpaceReserve:
                 write_durably(file, content)
                 break
             except OSError as problem:
-                if problem.errno not in NO_ROOM or not self.give_back():
+                if problem.errno not in NO_ROOM or not self.has_given_back():
                     raise
                 was_short = True
         if was_short:
             log.warning("%s is full: %s was written with what is kept in reserve", file.parent, file.name)
             self.fill()
 
-    def give_back(self) -> bool:
+    def has_given_back(self) -> bool:
         """Give a piece back to the file system. False when there is nothing left."""
         try:
             size = self._file.stat().st_size

@@ -126,7 +126,7 @@ def _write_op(ctx: OpContext, request: Request[R]) -> WriteOp[R]:
     def op(txn: Txn) -> Awaitable[R]:
         return operation(txn, ctx, request)
 
-    return RoomMaker(op) if request.makes_room else op
+    return RoomMaker(op) if request.may_use_reserve else op
 
 
 def truncates(request: Request[Any]) -> bool:

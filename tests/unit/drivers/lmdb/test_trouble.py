@@ -10,12 +10,13 @@ import lmdb
 import pytest
 
 from fs3.base.errors import FS3Error, error
-from fs3.base.limits import reserve_disk_share, transactions_per_commit_max
+from fs3.base.limits import transactions_per_commit_max
 from fs3.base.status import Code
 from fs3.base.units import MIB, SECOND
 from fs3.drivers.lmdb import LmdbKV
 from fs3.drivers.lmdb.env import Environment
 from fs3.drivers.lmdb.trouble import StoreTrouble, lmdb_trouble_ns_max
+from fs3.drivers.os.space_reserve import reserve_disk_share
 from fs3.ports.kv import RoomMaker
 from fs3.sim.conformance.kv import append_count, failure, get, puts, read_all_rows, start_transaction
 
