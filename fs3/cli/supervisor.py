@@ -1,9 +1,9 @@
 """The supervisor of a local cluster: starts processes again that ended by themselves.
 
 One per directory, which holds DIR/supervisor.lock. `fs3 up` starts it when there is none, in a session of its own, so that it
-outlives the terminal; `fs3 down` ends it once all processes are stopped, and it ends by itself when none is to run any more, or the
-directory is gone. It need not be the parent of the processes it looks after: whether one runs is asked of its lock. When it is
-killed itself, everything goes on, and the next `fs3 up` starts another one.
+outlives the terminal; `fs3 down` ends it once all processes are stopped, and it ends by itself when none is to run any more, or
+the directory is gone. It need not be the parent of the processes it looks after: whether one runs is asked of its lock. When it
+is killed itself, everything goes on, and the next `fs3 up` starts another one.
 
 What it changes it changes under the lock of all commands that start and stop processes, and only until the new process has its
 own lock: a command never waits for a process to get ready that it may be about to stop.
