@@ -20,6 +20,8 @@ from fs3.base.errors import error
 from fs3.base.ids import TargetId
 from fs3.base.status import Code
 from fs3.base.units import format_size
+from fs3.cli.where import HELP as where_help
+from fs3.cli.where import is_embedded, manager_addresses_of
 
 if TYPE_CHECKING:
     from fs3.api.client import Client
@@ -31,7 +33,7 @@ TargetRequest: TypeAlias = "Callable[[Client, TargetId], Awaitable[dict[str, Any
 
 Where = Annotated[
     str | None,
-    typer.Argument(help="fs3://host:port, or the data directory of a cluster on this machine; FS3_CLUSTER when left out"),
+    typer.Argument(help=where_help, metavar="CLUSTER"),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="machine-readable")]
 
@@ -45,18 +47,11 @@ T = TypeVar("T")
 async def open_client(where: str | None) -> AsyncIterator[Client]:
     """A client of a cluster. FS3Error when it cannot be reached, or the argument names none."""
     from fs3.api.connect import connect, connect_embedded
-    from fs3.cli.directory import ClusterDirectory
-    from fs3.cli.status import manager_addresses
 
-    if where is None or "://" in where:
-        made = connect(where or "fs3://")
-    elif (Path(where) / "cluster.json").exists():
-        made = connect(",".join(manager_addresses(ClusterDirectory(Path(where)).require()[0])))
-    elif (Path(where) / "meta").is_dir() and (Path(where) / "storage").is_dir():
-        made = connect_embedded(where)
+    if where is not None and is_embedded(where):
+        client = await connect_embedded(where)
     else:
-        raise error(Code.INVALID, "neither fs3://host:port nor the data directory of a cluster", where)
-    client = await made
+        client = await connect(",".join(manager_addresses_of(where)))
     try:
         yield client
     finally:

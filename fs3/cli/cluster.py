@@ -204,7 +204,7 @@ def _launch_supervisor(directory: ClusterDirectory) -> subprocess.Popen[bytes] |
 
 
 def _end_supervisor(directory: ClusterDirectory) -> None:
-    """Under the lock of changes, without which it starts nobody: nothing is left half done."""
+    """Under the lock of changes, without which it starts no process: nothing is left half done."""
     pid = directory.supervisor_pid()
     if pid is None:
         return

@@ -9,7 +9,7 @@
     DIR/log/<name>.log    what it said
     DIR/supervised/       who is to run (`fs3.cli.supervision`), DIR/supervisor.lock: held by the process that sees to it
 
-Whether a process runs is asked of its lock, never of its pid: a pid may have been given to somebody else.
+Whether a process runs is asked of its lock, never of its pid: a pid may have been given to another one.
 """
 
 from __future__ import annotations
@@ -67,6 +67,10 @@ class Shape:
         """Process names in the order they are started."""
         storage = [f"storage-{index}" for index in range(1, self.storage + 1)]
         return [*self.managers(), "meta", *(f"meta-{index}" for index in range(2, self.metas + 1)), *storage]
+
+    def manager_addresses(self) -> list[str]:
+        """ "host:port" of every manager, as clients use it."""
+        return [self.address(self.ports(name)[0]) for name in self.managers()]
 
     def managers(self) -> list[str]:
         """Names of the managers."""
@@ -186,7 +190,7 @@ class ClusterDirectory:
         return self.path / name / "process.lock"
 
     def running_pid(self, name: str) -> int | None:
-        """Pid of the process that runs as `name`, None when nobody does."""
+        """Pid of the process that runs as `name`, None when none does."""
         return _find_holder(self.lock_path(name))
 
     @property
@@ -223,7 +227,7 @@ class ClusterDirectory:
 
 
 def _find_holder(path: Path) -> int | None:
-    """Pid of the process that has the lock of a file; None when nobody has, or there is no such file."""
+    """Pid of the process that has the lock of a file; None when none has, or there is no such file."""
     try:
         handle = os.open(path, os.O_RDWR)
     except FileNotFoundError:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn
 
 from fs3.base.units import format_size
+from fs3.cli import where
 from fs3.cli.admin import AsJson, open_client, print_json, print_table
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ app = typer.Typer(name="kv", help="List, empty and delete the namespaces of KVCa
 
 Cluster = Annotated[
     str | None,
-    typer.Option("--cluster", help="fs3://host:port, or the data directory of a cluster on this machine; else FS3_CLUSTER"),
+    typer.Option("--cluster", help=where.HELP),
 ]
 _Action: TypeAlias = "Callable[[Client, str, OnRemoved], Awaitable[int]]"
 """Given a client, the name of a namespace, and what to call with pages that were removed; returns how many those were."""

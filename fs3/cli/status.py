@@ -16,11 +16,12 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
-from fs3.base.errors import FS3Error, error
+from fs3.base.errors import FS3Error, Unreachable, error
 from fs3.base.ids import NodeId
 from fs3.base.limits import manager_probe_ns
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND, parse_duration
+from fs3.cli import where
 from fs3.cli.directory import ClusterDirectory, Shape
 from fs3.cli.health import ClusterHealth, health_of, problems_of
 from fs3.cli.status_view import list_resyncs, render
@@ -36,7 +37,7 @@ _WATCH_SECONDS = 0.5
 
 
 def status(
-    url: Annotated[str | None, typer.Argument(help="fs3://host:port of a cluster; FS3_CLUSTER when left out")] = None,
+    url: Annotated[str | None, typer.Argument(help=where.HELP, metavar="CLUSTER")] = None,
     data_dir: Annotated[Path | None, typer.Option("--data-dir", help="directory of a cluster on this machine")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="go on showing it until Ctrl-C")] = False,
@@ -46,6 +47,8 @@ def status(
     timeout: Annotated[str, typer.Option(help="with --wait: give up after so long, with exit status 1")] = "60s",
 ) -> None:
     """Show whether a cluster is well: managers, nodes, chains, targets, resync and scrub."""
+    if data_dir is None and url is not None and where.is_directory(url):
+        data_dir = Path(url)
     addresses = addresses_of(url, data_dir)
     if wait is ClusterHealth.DOWN:
         raise error(Code.INVALID, "--wait down: wait for healthy or degraded")
@@ -64,17 +67,15 @@ def status(
 
 
 def addresses_of(url: str | None, data_dir: Path | None) -> list[str]:
-    """mgmtd addresses ("host:port") from a URL, a data directory, or FS3_CLUSTER. Raises FS3Error when there is none."""
-    from fs3.api.url import cluster_addresses
-
+    """mgmtd addresses ("host:port") from what names a cluster, or its data directory. Raises FS3Error when there is none."""
     if data_dir is not None:
         return manager_addresses(ClusterDirectory(data_dir).require()[0])
-    return cluster_addresses(url or "fs3:///")
+    return where.manager_addresses_of(url)
 
 
 def manager_addresses(shape: Shape) -> list[str]:
     """mgmtd addresses ("host:port") of a local cluster."""
-    return [shape.address(shape.ports(name)[0]) for name in shape.managers()]
+    return shape.manager_addresses()
 
 
 async def fetch_status(addresses: Sequence[str]) -> dict[str, Any]:
@@ -228,7 +229,11 @@ def wait_for_health(addresses: Sequence[str], wanted: ClusterHealth, seconds: fl
 def _read_status(addresses: Sequence[str], data_dir: Path | None) -> dict[str, Any]:
     """The document, and with a data directory also which processes run; then it is also there when no manager answers."""
     if data_dir is None:
-        return asyncio.run(fetch_status(addresses))
+        try:
+            return asyncio.run(fetch_status(addresses))
+        except Unreachable as why:
+            others = "; if the cluster has other managers, name them too: host:port,host:port" if len(addresses) == 1 else ""
+            raise error(why.code, f"{why.strerror}{others}", why.filename) from why
     try:
         document = asyncio.run(fetch_status(addresses))
     except FS3Error as wrong:

@@ -103,7 +103,7 @@ class SupervisedProcesses:
             return RestartRecord()
 
     def save(self, name: str, record: RestartRecord) -> None:
-        """Replace a record. A disk that is full keeps nobody from being started again: then the old one stays."""
+        """Replace a record. On a disk that is full the old one stays, and processes are started again all the same."""
         path = self._record_path(name)
         new = path.with_suffix(".new")
         with contextlib.suppress(OSError):

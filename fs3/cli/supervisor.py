@@ -1,9 +1,9 @@
 """The supervisor of a local cluster: starts processes again that ended by themselves.
 
 One per directory, which holds DIR/supervisor.lock. `fs3 up` starts it when there is none, in a session of its own, so that it
-outlives the terminal; `fs3 down` ends it once all processes are stopped, and it ends by itself when nobody is to run any more, or
-the directory is gone. It need not be the parent of whom it looks after: whether a process runs is asked of that process' lock.
-When it is killed itself, everything goes on, and the next `fs3 up` starts another one.
+outlives the terminal; `fs3 down` ends it once all processes are stopped, and it ends by itself when none is to run any more, or
+the directory is gone. It need not be the parent of the processes it looks after: whether one runs is asked of its lock. When it
+is killed itself, everything goes on, and the next `fs3 up` starts another one.
 
 What it changes it changes under the lock of all commands that start and stop processes, and only until the new process has its
 own lock: a command never waits for a process to get ready that it may be about to stop.
@@ -51,21 +51,18 @@ class Supervisor:
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
     def run(self) -> None:
-        """Until nobody is to run."""
-        while self._look_round():
+        """Until no process is to run."""
+        while self._supervised.names() or not self._is_over():
+            self._look_at_all()
             time.sleep(_LOOK_SECONDS)
 
-    def _look_round(self) -> bool:
-        """Look at everybody once. False when there is nothing left to supervise."""
+    def _look_at_all(self) -> None:
         names = self._supervised.names()
-        if not names:
-            return not self._is_over()
         for name in {*self._running, *self._due} - {*names}:
             self._forget(name)
         for name in names:
             if self._look_at(name, time.monotonic_ns()):
                 break  # not another one at once: a command may be waiting for the lock
-        return True
 
     def _is_over(self) -> bool:
         """Under the lock of all who start processes: none of them counts on a supervisor that is about to end."""
@@ -173,7 +170,7 @@ def main() -> None:
     os.chdir("/")
     log.info("supervises the processes of %s", directory.path)
     Supervisor(directory, lock).run()
-    log.info("nobody is to run any more")
+    log.info("no process is to run any more")
 
 
 if __name__ == "__main__":

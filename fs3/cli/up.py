@@ -120,7 +120,7 @@ def _show(shape: Shape, processes: dict[str, Process]) -> None:
         table.add_row(process.name, str(process.pid), process.endpoints.get("tcp", ""), process.endpoints.get("grpc", ""))
     console = Console(highlight=False)
     console.print(table)
-    console.print(f"serving fs3://{shape.address(shape.port)}/")
+    console.print(f"serving fs3://{','.join(shape.manager_addresses())}/")
 
 
 def _follow(directory: ClusterDirectory, names: list[str]) -> None:

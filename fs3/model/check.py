@@ -27,7 +27,8 @@ class RowTable(IntEnum):
 class ProblemKind(IntEnum):
     """What is wrong. Numbers as on the wire; the comments say which fields of `Problem` are set besides `inode`."""
 
-    UNREADABLE = 1  # key; expected: 1 when the row says another key than its own
+    UNREADABLE = 1  # key; expected: 1 when the row says another key than its own; parent, name, found: of an inode's row, an
+    # entry that names it and the type that it has there
     NO_ROOT = 2
     ENTRY_WITHOUT_INODE = 3  # parent, name
     ENTRY_WITHOUT_DIRECTORY = 4  # parent, name

@@ -42,6 +42,9 @@ class Request(msgspec.Struct, Generic[R], frozen=True):
     mutates: ClassVar[bool] = True
     """It changes the namespace, so it carries a number by which a repetition is recognised."""
 
+    may_use_reserve: ClassVar[bool] = False
+    """It removes more than it adds, so on a full disk it may use what the store has in reserve."""
+
     @property
     def error_path(self) -> str:
         """The path an error of this request is about; empty when it names an inode by its id."""
@@ -104,6 +107,11 @@ class Open(PathRequest[OpenResult], frozen=True):
         """A read open changes nothing."""
         return self.write or self.create or self.truncate or self.unnamed
 
+    @property
+    def may_use_reserve(self) -> bool:  # type: ignore[override]
+        """A file is opened for writing before it is cut by its path; the session goes again."""
+        return self.write and not self.create and not self.unnamed
+
 
 class Close(Request[Inode], frozen=True):
     """End a write session; publish an unnamed file."""
@@ -123,6 +131,11 @@ class Close(Request[Inode], frozen=True):
     far as storage has the bytes. None: the writer does not care."""
     parents_mode: int | None = None
     """With `publish`: missing directories are made with this mode. None: they are not."""
+
+    @property
+    def may_use_reserve(self) -> bool:  # type: ignore[override]
+        """The session goes. A file that gets a name is one more."""
+        return self.publish is None
 
     @property
     def error_path(self) -> str:
@@ -179,6 +192,7 @@ class Mkdir(PathRequest[Inode], frozen=True):
 class Remove(PathRequest[InodeId], frozen=True):
     """Remove a file, an empty directory or a tree; the answer is the id of what had the name."""
 
+    may_use_reserve: ClassVar[bool] = True
     kind: RemoveKind = RemoveKind.FILE
 
 
@@ -228,6 +242,7 @@ class SetAttributes(PathRequest[Inode], frozen=True):
 class Truncate(Request[Inode], frozen=True):
     """Set the length of a file that has this content. It is answered when the chunks beyond it are cut."""
 
+    may_use_reserve: ClassVar[bool] = True
     content: InodeId
     length: int
 
@@ -284,4 +299,5 @@ class InspectInodes(Request[Inspection], frozen=True):
 class Repair(Request[RepairResult], frozen=True):
     """Repair one problem of the namespace, if it is still one."""
 
+    may_use_reserve: ClassVar[bool] = True
     problem: Problem

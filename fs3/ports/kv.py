@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from fs3.base.errors import FS3Error, InvalidArgument
 from fs3.base.limits import key_bytes_stored_max
@@ -19,6 +19,24 @@ T = TypeVar("T")
 
 ReadOp = Callable[[ReadTxn], Awaitable[T]]
 WriteOp = Callable[[Txn], Awaitable[T]]
+
+
+class RoomMaker(Generic[T]):
+    """A write operation that makes room, or without which none is made: on a full disk it may use what its store has in reserve.
+
+    What it leaves behind must take less than what it removes; a store takes its owner's word for that.
+    """
+
+    __slots__ = ("_op",)
+
+    def __init__(self, op: WriteOp[T]) -> None:
+        self._op = op
+
+    def __call__(self, txn: Txn) -> Awaitable[T]:
+        """The operation."""
+        return self._op(txn)
+
+
 OnDone = Callable[[T | None, BaseException | None], None]
 """Called once, on the loop: (result, None) or (None, why)."""
 

@@ -16,7 +16,7 @@ import pytest
 from fs3.api.client import Client
 from fs3.api.connect import connect
 from fs3.base.errors import FS3Error
-from fs3.base.ids import ROOT_INODE
+from fs3.base.ids import ROOT_INODE, InodeId
 from fs3.cli.local import LocalCluster, free_ports
 from fs3.cli.status import fetch_status
 from fs3.core.meta import keys
@@ -67,14 +67,18 @@ async def stat(client: Client, path: str) -> int:
 def test_a_rotten_entry_is_an_error_until_it_is_repaired(tmp_path: Path) -> None:
     with LocalCluster(tmp_path / "cluster", storage=1, replicas=1, targets=1) as cluster:
 
-        async def fill() -> None:
+        async def fill() -> InodeId:
             async with await connect(cluster.url) as client:
+                await client.mkdir("/dir")
+                await client.close(await client.open("/dir/below", "x"))
                 for name in ("one", "two", "three"):
                     await client.close(await client.open(f"/{name}", "x"))
+                return (await client.stat("/dir")).id
 
         async def look() -> None:
             async with await connect(cluster.url) as client:
                 assert [await stat(client, f"/{name}") for name in ("one", "two", "three")] == [0, errno.EIO, 0]
+                assert await stat(client, "/dir/below") == errno.EIO
                 with pytest.raises(FS3Error, match=r"the entry 'two' of directory 1 is damaged.*fs3 admin fsck"):
                     await client.open("/two", "x")
                 with pytest.raises(FS3Error, match="damaged"):
@@ -85,11 +89,13 @@ def test_a_rotten_entry_is_an_error_until_it_is_repaired(tmp_path: Path) -> None
 
         async def look_again() -> None:
             async with await connect(cluster.url) as client:
-                assert {entry.name for entry in await client.list_all("/")} == {"one", "three", "lost+found"}
+                assert {entry.name for entry in await client.list_all("/")} == {"one", "three", "dir", "lost+found"}
+                assert {entry.name for entry in await client.list_all("/dir")} == {"below"}
                 assert len(await client.list_all("/lost+found")) == 1
 
-        asyncio.run(fill())
+        directory = asyncio.run(fill())
         cluster.stop("meta")
+        rot(cluster.directory.path / "meta" / "kv", keys.inode_key(directory))
         rot(cluster.directory.path / "meta" / "kv", keys.dirent_key(ROOT_INODE, b"two"))
         cluster.start("meta")
         asyncio.run(look())

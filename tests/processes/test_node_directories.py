@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from fs3.api.connect import connect
-from fs3.base.ids import TargetId
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.cli.cluster import start as start_processes
@@ -25,7 +24,7 @@ from fs3.client.routing import StaticRouting
 from fs3.core.files.read_plan import ReadIO
 from fs3.core.files.write_plan import WriteIO
 from fs3.drill.journal import register_chunk
-from fs3.drill.roles import StatusDocument, status_of, wait_healthy, wait_status
+from fs3.drill.roles import StatusDocument, is_excluded, status_of, wait_healthy, wait_status
 from fs3.drill.verify import pin_replica
 from fs3.model.chunk import UpdateKind
 
@@ -141,17 +140,76 @@ def test_all_replicas_are_put_back_and_the_manager_is_not(cluster: LocalCluster,
     wait_status(cluster, names_accept_loss, 30, "the status to name the way out")
     status = status_of(cluster)
     assert not serving(status)
-    [target, *_] = [slot["target"] for slot in status["chains"][0]["targets"] if slot["state"] == "lastsrv"]
-
-    async def accept() -> None:
-        async with await connect(cluster.url) as client:
-            slot = client.manager.routing.chains[min(client.manager.routing.chains)].slot(TargetId(target))
-            assert slot is not None
-            await client.storage.accept_loss(slot.node, TargetId(target))
-
-    asyncio.run(accept())
+    [target, *_] = last_serving(status)
+    accepted = accept_loss(cluster, target)
+    assert accepted.returncode == 0, accepted.stderr
+    assert f"target {target} of " in accepted.stdout
     wait_healthy(cluster)
     assert read_everywhere(cluster, 100) == {b"old bytes"}
+    again = accept_loss(cluster, target)
+    assert again.returncode != 0
+    assert "when nobody serves" in again.stderr
+
+
+def test_the_managers_store_is_put_back(cluster: LocalCluster, tmp_path: Path) -> None:
+    """An older copy, from before the nodes' last start. The nodes notice, and touch nothing; a person says that what they have
+    counts, for one target of each chain, and nothing is lost."""
+    write(cluster, b"old bytes")
+    cluster.stop()
+    copy = copy_of(cluster, "mgmtd", tmp_path / "copies")
+    cluster.start()
+    write(cluster, b"new bytes, and more")
+    cluster.stop()
+    put_back(cluster, copy)
+    with cluster.directory.lock_changes():
+        start_processes(cluster.directory, cluster.shape, cluster.shape.names(), lambda text: None)
+    wait_status(cluster, lambda status: bool(last_serving(status)), 30, "nobody to serve")
+    status = status_of(cluster)
+    assert not serving(status)
+    assert any("the manager's store was copied" in target["reason"] for target in status["targets"])
+    for target in last_serving(status):
+        accepted = accept_loss(cluster, target)
+        assert accepted.returncode == 0 or "when nobody serves" in accepted.stderr, accepted.stderr
+    wait_healthy(cluster)
+    assert read_everywhere(cluster, 100) == {b"new bytes, and more"}
+    write(cluster, b"newest")
+    assert read_everywhere(cluster, 100) == {b"newest"[:6] + b"tes, and more"}
+
+
+def test_the_disks_of_all_that_served_last_are_gone(cluster: LocalCluster) -> None:
+    """One left its chain before, and has not the newest data: it may not take the place of those that had, without anybody who
+    says so. With the loss accepted, the chain goes on, empty; `fs3 status` says what to do."""
+    write(cluster, b"some bytes")
+    out, *last = STORAGES
+    [outdated] = [target["target"] for target in status_of(cluster)["targets"] if target["node"] == out]
+    cluster.kill(out)
+    wait_status(cluster, is_excluded(out), 30, f"{out} to leave its chain")
+    write(cluster, b"newer")
+    cluster.kill(*last)
+    for name in last:
+        cluster.wipe(name)
+    with cluster.directory.lock_changes():
+        start_processes(cluster.directory, cluster.shape, list(STORAGES), lambda text: None)
+    wait_status(cluster, names_accept_loss, 30, "the status to name the way out")
+    status = status_of(cluster)
+    assert not serving(status)
+    refused = accept_loss(cluster, outdated)
+    assert refused.returncode != 0
+    assert "one of those that served last may" in refused.stderr
+    accepted = accept_loss(cluster, last_serving(status)[0])
+    assert accepted.returncode == 0, accepted.stderr
+    wait_healthy(cluster)
+    write(cluster, b"and on")
+    assert read_everywhere(cluster, 100) == {b"and on"}
+
+
+def accept_loss(cluster: LocalCluster, target: int) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "fs3.cli.main", "admin", "accept-loss", str(target), str(cluster.directory.path)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+def last_serving(status: StatusDocument) -> list[int]:
+    return [slot["target"] for slot in status["chains"][0]["targets"] if slot["state"] == "lastsrv"]
 
 
 def names_accept_loss(status: StatusDocument) -> bool:

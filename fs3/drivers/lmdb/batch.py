@@ -12,10 +12,12 @@ from fs3.ports.kv import OnDone, WriteOp
 class CommitBatch:
     """Operations that share a commit: what they write, and for each how to run it again and what to tell its caller."""
 
-    __slots__ = ("outcomes", "writes")
+    __slots__ = ("outcomes", "uses_reserve", "writes")
 
     def __init__(self) -> None:
         self.writes = WriteSet()
+        self.uses_reserve = False
+        """It may take what is kept in reserve, since there is no other room."""
         self.outcomes: list[tuple[WriteOp[Any], OnDone[Any], Any, Exception | None]] = []
 
 

@@ -39,7 +39,7 @@ class LockGrant:
 CommitOutcome = CommitReceipt | LockGrant | BaseException
 OnOutcome = Callable[[CommitOutcome], None]
 
-_Job = tuple[Rows, int, asyncio.AbstractEventLoop, OnOutcome]
+_Job = tuple[Rows, int, bool, asyncio.AbstractEventLoop, OnOutcome]
 
 
 class CommitThread:
@@ -56,11 +56,16 @@ class CommitThread:
         self._thread = threading.Thread(target=self._run, name="fs3-lmdb-writer", daemon=True)
         self._thread.start()
 
-    def commit(self, rows: Rows, state: int, loop: asyncio.AbstractEventLoop, finished: OnOutcome) -> None:
+    def commit(
+        self, rows: Rows, state: int, loop: asyncio.AbstractEventLoop, finished: OnOutcome, *, use_reserve: bool = False
+    ) -> None:
         """Write `rows`, which were made for a state, and call `finished` on `loop`: `Committed`, an error (then nothing is
         written), or `LockGrant` when another process has committed since. After that the next commit is for the locked state
-        whatever it says, and must come soon: no other process can write until then. `rows` must not change before `finished`."""
-        self._jobs.put((rows, state, loop, finished))
+        whatever it says, and must come soon: no other process can write until then.
+
+        `rows` must not change before `finished`. `use_reserve`: see `Environment.write`.
+        """
+        self._jobs.put((rows, state, use_reserve, loop, finished))
 
     def stop(self) -> None:
         """End the thread after what was given to it."""
@@ -69,10 +74,10 @@ class CommitThread:
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
-            rows, state, loop, finished = job
+            rows, state, use_reserve, loop, finished = job
             outcome: CommitOutcome
             try:
-                outcome = self._commit(rows, state)
+                outcome = self._commit(rows, state, use_reserve)
             except BaseException as why:
                 outcome = why
             try:
@@ -83,7 +88,7 @@ class CommitThread:
             del job, rows, finished, outcome
         self._give_up()
 
-    def _commit(self, rows: Rows, state: int) -> CommitOutcome:
+    def _commit(self, rows: Rows, state: int, use_reserve: bool) -> CommitOutcome:
         environment = self._environment
         txn, self._held = self._held, None
         if txn is None:
@@ -94,7 +99,7 @@ class CommitThread:
                 self._held = txn
                 return LockGrant(found)
         found = txn.id() - 1
-        changed = environment.write(txn, rows)
+        changed = environment.write(txn, rows, use_reserve=use_reserve)
         self._commits += 1
         if self._commits % lmdb_reader_check_commits == 0:
             try:

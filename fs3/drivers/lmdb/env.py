@@ -17,14 +17,18 @@ from fs3.base.checksum import seal_row
 from fs3.base.errors import FS3Error, error
 from fs3.base.limits import lmdb_lock_lease_ns
 from fs3.base.status import Code
-from fs3.base.units import format_size
+from fs3.base.units import MIB, format_size
 from fs3.drivers.lmdb.file_check import check_file
 from fs3.drivers.lmdb.page_file import DamagedRow, FileDamaged, StateReplaced
 from fs3.drivers.lmdb.write_lock import WriteLock
 from fs3.drivers.os.directory_lock import DirectoryLock
-from fs3.runtime.durable_files import sync_directory
+from fs3.drivers.os.space_reserve import SpaceReserve
+from fs3.runtime.durable_files import NO_ROOM, sync_directory
 
 log = logging.getLogger("fs3.lmdb")
+
+lmdb_reserve_bytes = 4 * MIB
+"""Kept beside a store for transactions that make room, when its disk is full."""
 
 _FORMAT_KEY = b"format"
 _ROWS = b"rows"
@@ -40,8 +44,7 @@ _LOCK_FILE_BYTES = 8192
 """What LMDB makes it for so many readers."""
 _PAGES_PER_ROW = 8
 """Copied at most when a row changes: those from the root down to it."""
-_NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
-_NO_ROOM_TEXTS = tuple(os.strerror(number) for number in _NO_ROOM)
+_NO_ROOM_TEXTS = tuple(os.strerror(number) for number in NO_ROOM)
 """py-lmdb gives a class to the first only."""
 _EIO_TEXT = os.strerror(errno.EIO)
 
@@ -105,6 +108,7 @@ class Environment:
         self.begin_read: Callable[[], Any]
         """A read transaction on the newest state, usable on any one thread at a time. Raises lmdb.Error; MapResizedError asks
         for `adopt_map`."""
+        self._reserve = SpaceReserve(directory, lmdb_reserve_bytes)
         try:
             fresh = not self.file.exists() or not self.file.stat().st_size
             if fresh and (directory / _MARKER).exists():
@@ -137,6 +141,7 @@ class Environment:
                 self.write_lock.acquire_ticking()
                 try:
                     self._check_format(self._format)
+                    self._reserve.fill()
                 finally:
                     self.write_lock.release()
             except BaseException:
@@ -230,21 +235,40 @@ class Environment:
         txn.abort()
         self.write_lock.release()
 
-    def write(self, txn: Any, rows: dict[bytes, bytes | None]) -> bool:
+    def write(self, txn: Any, rows: dict[bytes, bytes | None], *, use_reserve: bool = False) -> bool:
         """Put, delete (None) and commit, in key order, synced. False when that changed nothing, and there is no new state.
 
+        `use_reserve`: on a full disk, with the room that is kept for what makes room; any other commit fills that up first.
         Raises lmdb.Error, or OSError when the disk is full; then nothing of it is there. The transaction has ended either way.
         """
+        if not use_reserve:
+            self._reserve.fill()
         try:
-            return self._commit(txn, rows)
-        except lmdb.Error as why:
-            if _EIO_TEXT in str(why):
-                # LMDB calls a write that ended early by that name, and this is how a full disk begins. If there is room, it was
-                # something else; and if there is room again, the next attempt finds it.
-                self._allocate(rows)
-            raise
+            while True:
+                try:
+                    return self._commit(txn, rows)
+                except (lmdb.Error, OSError) as why:
+                    full = self._find_full(why, rows)
+                    if full is None or not use_reserve or not self._reserve.has_given_back():
+                        raise full or why from None
+                txn = self._env.begin(write=True, db=self._rows)
         finally:
+            if use_reserve:
+                # What the commit has not needed, before anybody else takes it.
+                self._reserve.fill()
             self.write_lock.release()
+
+    def _find_full(self, why: lmdb.Error | OSError, rows: dict[bytes, bytes | None]) -> lmdb.Error | OSError | None:
+        """The error that says that a commit has failed for want of room; None when it was something else."""
+        if _EIO_TEXT in str(why):
+            # LMDB calls a write that ended early by that name, and this is how a full disk begins. If there is room, it was
+            # something else; and if there is room again, the next attempt finds it.
+            try:
+                self._allocate(rows)
+            except OSError as full:
+                return full
+            return None
+        return why if self.explain(why).code is Code.NO_SPACE and not isinstance(why, lmdb.MapFullError) else None
 
     def _allocate(self, rows: dict[bytes, bytes | None]) -> None:
         """Have the file system set aside what a commit may need. OSError when there is no room, or none may be taken."""
@@ -317,7 +341,7 @@ class Environment:
                 f"the key-value store is full: its map limit is {format_size(self.map_bytes_max)}",
                 str(self.directory),
             )
-        full = why.errno in _NO_ROOM if isinstance(why, OSError) else any(text in str(why) for text in _NO_ROOM_TEXTS)
+        full = why.errno in NO_ROOM if isinstance(why, OSError) else any(text in str(why) for text in _NO_ROOM_TEXTS)
         if full or isinstance(why, lmdb.DiskError):
             return error(Code.NO_SPACE, f"no space for the key-value store: {why}", str(self.directory))
         if isinstance(why, _DAMAGED):

@@ -19,6 +19,7 @@ one that waits (`WriteLock`); reads go on. One that is killed leaves a lock that
 another process sweeps up (`clear_stale_readers`).
 
 **A disk that fails.** Without room, the operations that do not fit fail with NO_SPACE, and all is as before once there is room.
+Those that make room (`RoomMaker`) get it from a reserve (`SpaceReserve`), which has the first of what room there is afterwards.
 After any other failure the files are opened anew and the batch is tried once more. That is sound: all that a state rests on was
 synced before the page that names the state was written, and what a failed commit has left of its pages is named by no page,
 and written as a whole before one names it. While that fails too, operations fail with DISK, each attempt opens the files anew,
@@ -61,7 +62,7 @@ from fs3.drivers.lmdb.snapshots import Snapshots
 from fs3.drivers.lmdb.trouble import OnGivenUp, StoreTrouble
 from fs3.drivers.lmdb.write_lock import WriteLockTimer
 from fs3.ports.clock import Clock
-from fs3.ports.kv import KVScrubStep, OnDone, ReadOp, WriteOp, future_callback
+from fs3.ports.kv import KVScrubStep, OnDone, ReadOp, RoomMaker, WriteOp, future_callback
 from fs3.runtime.worker_threads import WorkerThreads
 
 log = logging.getLogger("fs3.lmdb")
@@ -272,7 +273,7 @@ class LmdbKV:
         assert self._loop is not None
         if self._slow is None:
             self._slow = self._loop.call_later(lmdb_slow_commit_ns / SECOND, self._warn_if_slow, batch)
-        self._writer.commit(batch.writes.rows, state, self._loop, self._commit_done)
+        self._writer.commit(batch.writes.rows, state, self._loop, self._commit_done, use_reserve=batch.uses_reserve)
 
     def _warn_if_slow(self, batch: CommitBatch) -> None:
         """What was under way a while ago."""
@@ -388,6 +389,10 @@ class LmdbKV:
             # Some of it may fit. Halves end at the operations that do not.
             self._room = len(batch.outcomes) // 2
             self._requeue(batch)
+        elif isinstance(batch.outcomes[0][0], RoomMaker) and not batch.uses_reserve:
+            batch.uses_reserve = True
+            self._commit(batch, self._committing_state)
+            return
         else:
             self._trouble.note_full(why)
             self._requeue()

@@ -57,7 +57,7 @@ class WriteSet:
 class Snapshot:
     """A `ReadTxn` on one committed state, whose id is `state`; `NO_STATE` once it is closed."""
 
-    __slots__ = ("_cursor", "_get", "_tolerant", "_txn", "damage", "state")
+    __slots__ = ("_cursor", "_get", "_probe", "_tolerant", "_txn", "damage", "state")
 
     def __init__(self, txn: Any, damage: KnownDamage) -> None:
         """`txn`: a read transaction whose default database holds the rows, sealed."""
@@ -67,6 +67,8 @@ class Snapshot:
         self._txn = txn
         self._get = txn.get
         self._cursor = txn.cursor
+        self._probe: Any = None
+        """The cursor that looks beside absent keys; one for all of them."""
 
     async def get(self, key: bytes) -> bytes | None:
         return self.get_nowait(key)
@@ -83,7 +85,7 @@ class Snapshot:
         except lmdb.Error as why:
             raise _explain(why, "reading") from why
         if sealed is None:
-            return self._value_of_absent(key) if self.damage else None
+            return self._value_of_absent(key)
         return sealed[ROW_SUM_BYTES:] if is_sealed(key, sealed) else self._damaged_value(key)
 
     def scan_nowait(self, begin: bytes, end: bytes, limit: int, reverse: bool) -> list[tuple[bytes, bytes]]:
@@ -93,12 +95,15 @@ class Snapshot:
         found: list[tuple[bytes, bytes]] = []
         try:
             cursor = self._cursor()
+            if not self._tolerant:
+                _require_sound_neighbours(cursor, end if reverse else begin, self.damage)
             if reverse:
                 # The last key below `end`: one before the first that is not below it.
                 if not (cursor.prev() if cursor.set_range(end[:_PROBE_BYTES_MAX]) else cursor.last()):
                     return found
                 for row in islice(cursor.iterprev(), limit):
                     if row[0] < begin:
+                        self._require_sound_end(begin, row)
                         break
                     found.append(self._unseal(row))
             else:
@@ -106,6 +111,7 @@ class Snapshot:
                     return found
                 for row in islice(cursor.iternext(), limit):
                     if row[0] >= end:
+                        self._require_sound_end(end, row)
                         break
                     found.append(self._unseal(row))
         except lmdb.Error as why:
@@ -130,9 +136,20 @@ class Snapshot:
             return DAMAGED_VALUE
         raise KVRowDamaged(key)
 
+    def _require_sound_end(self, bound: bytes, row: tuple[bytes, bytes]) -> None:
+        """The row that ends a scan lies beyond it by its own key, and not by one that has rotted."""
+        if not self._tolerant and not is_sealed(*row):
+            self.damage.note(row[0])
+            raise KVRowDamaged(bound, row[0])
+
     def _value_of_absent(self, key: bytes) -> bytes | None:
         try:
             self.damage.require_absent(key)
+            if self._probe is None:
+                self._probe = self._cursor()
+            _require_sound_neighbours(self._probe, key, self.damage)
+        except lmdb.Error as why:
+            raise _explain(why, "reading") from why
         except KVRowDamaged:
             if self._tolerant:
                 return DAMAGED_VALUE
@@ -158,6 +175,7 @@ class Snapshot:
             self._txn.abort()
             self._txn = None
             self.state = NO_STATE
+            self._probe = None
             self._get = self._cursor = _ended
 
 
@@ -220,6 +238,34 @@ class Overlay:
         if self._snapshot.damage:
             self._snapshot.damage.require_writable(key)
         self._rows[key] = None
+
+
+def _require_sound_neighbours(cursor: Any, key: bytes, damage: KnownDamage) -> None:
+    """The rows before and behind the place of a key are what was written, and are where they belong. Raises KVRowDamaged.
+
+    A search that a rotten key leads astray, in a page of rows or one above them, goes on towards that key and ends beside it, or
+    beside a row that should be on the other side. So where this holds, what is absent is absent, and a scan begins where it
+    should. Of one key per page that is certain; a page that was replaced by another whole one is for the scrub to find.
+    """
+    if cursor.set_range(key[:_PROBE_BYTES_MAX]):
+        row = cursor.item()
+        if row[0] < key or not is_sealed(*row):
+            _refuse(key, row, damage)
+        if row[0] == key:
+            return  # the place itself, whatever is before it
+        below = cursor.prev()
+    else:
+        below = cursor.last()
+    if below:
+        row = cursor.item()
+        if row[0] >= key or not is_sealed(*row):
+            _refuse(key, row, damage)
+
+
+def _refuse(key: bytes, beside: tuple[bytes, bytes], damage: KnownDamage) -> NoReturn:
+    if not is_sealed(*beside):
+        damage.note(beside[0])
+    raise KVRowDamaged(key, beside[0])
 
 
 def _ended(*_: object) -> NoReturn:

@@ -253,7 +253,7 @@ class WriteLockTimer:
 
 
 def _tell(pid: int, text: str) -> None:
-    """Write to the standard error of a process that is killed, as its last words: whoever looks for the reason looks there.
+    """Write to the standard error of a process that is killed, as its last words: that is where people look for the reason.
     Never waits; nothing happens when it cannot be (another user's process, a socket, a full pipe)."""
     with contextlib.suppress(OSError):
         output = os.open(f"/proc/{pid}/fd/2", os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)

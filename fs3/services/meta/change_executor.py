@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from functools import partial
+from collections.abc import Awaitable
 from typing import Any, TypeVar
 
 from msgspec.structs import replace
@@ -19,7 +19,7 @@ from fs3.core.meta.operations import operation_of
 from fs3.core.txn import Txn
 from fs3.model.inode import Inode
 from fs3.model.requests import Close, Request, Sync, Truncate
-from fs3.ports.kv import KV, OnDone
+from fs3.ports.kv import KV, OnDone, RoomMaker, WriteOp
 from fs3.runtime.tasks import TaskSet
 from fs3.services.meta.chunk_client import ChunkClient, file_length
 from fs3.services.meta.trimmer import Trimmer
@@ -45,7 +45,6 @@ class ChangeExecutor:
 
     def submit(self, ctx: OpContext, request: Request[R], done: OnDone[R]) -> None:
         """Carry out a request in a transaction of its own; `done` gets its answer or why there is none, on the loop."""
-        operation = operation_of(request)
 
         def settled(answer: R | None, why: BaseException | None) -> None:
             if why is None:
@@ -61,7 +60,7 @@ class ChangeExecutor:
             else:
                 done(None, why)
 
-        self._kv.submit(lambda txn: operation(txn, ctx, request), settled)
+        self._kv.submit(_write_op(ctx, request), settled)
 
     async def stop(self) -> None:
         """Leave unanswered the changes that wait for storage."""
@@ -76,8 +75,7 @@ class ChangeExecutor:
             elif first:
                 done(None, why)
             else:
-                operation = operation_of(request)
-                self._kv.submit(lambda txn: operation(txn, ctx, request), done)
+                self._kv.submit(_write_op(ctx, request), done)
 
         self._kv.submit(lambda txn: record_refusal(txn, ctx, why), stored)
 
@@ -99,7 +97,7 @@ class ChangeExecutor:
                 elif isinstance(request, Close | Sync):
                     known = await self._with_length(request)
                 try:
-                    answer = await self._kv.transact(partial(_carry_out, ctx, known))
+                    answer = await self._kv.transact(_write_op(ctx, known))
                 except (TrimOutstanding, LengthUnknown) as again:
                     why = again
                     continue
@@ -123,8 +121,14 @@ class ChangeExecutor:
         return replace(request, length=length, truncations=inode.truncations)
 
 
-async def _carry_out(ctx: OpContext, request: Request[R], txn: Txn) -> R:
-    return await operation_of(request)(txn, ctx, request)
+def _write_op(ctx: OpContext, request: Request[R]) -> WriteOp[R]:
+    """The operation that answers a request, for a transaction of its own."""
+    operation = operation_of(request)
+
+    def op(txn: Txn) -> Awaitable[R]:
+        return operation(txn, ctx, request)
+
+    return RoomMaker(op) if request.may_use_reserve else op
 
 
 def truncates(request: Request[Any]) -> bool:

@@ -34,7 +34,7 @@ from fs3.model.chain import Chain, ChainTable
 from fs3.model.cluster import CacheNamespace, RoleConfig
 from fs3.model.generation import Generation
 from fs3.model.routing import Node
-from fs3.ports.kv import KV, OnDone
+from fs3.ports.kv import KV, OnDone, RoomMaker
 
 R = TypeVar("R")
 
@@ -151,7 +151,8 @@ class MgmtdStore:
             for each in rows.generations:
                 txn.put(_numbered(_GENERATION, each.target), _encode(each.generation))
 
-        self._kv.submit(op, done)
+        makes_room = bool(rows.forgotten_namespaces) or any(namespace.deleting for namespace in rows.namespaces)
+        self._kv.submit(RoomMaker(op) if makes_room else op, done)
 
 
 async def _read_lease_view(txn: ReadTxn) -> LeaseView:

@@ -161,6 +161,7 @@ async def _check_inodes(txn: ReadTxn, page: CheckPage, found: Found) -> None:
 async def _check_entries(txn: ReadTxn, page: CheckPage, begin: bytes, found: Found) -> None:
     add = page.problems.append
     parent: Inode | None = None
+    is_parent_unreadable = False
     current = -1
     entries = subdirectories = 0
     begins = True
@@ -181,6 +182,7 @@ async def _check_entries(txn: ReadTxn, page: CheckPage, begin: bytes, found: Fou
             # Where the page begins behind a directory's first possible key, the directory began in another one.
             begins = current >= 0 or not begin.startswith(key[: keys.NAME_AT]) or begin == key[: keys.NAME_AT]
             parent = await find_readable_inode(txn, InodeId(number))
+            is_parent_unreadable = parent is None and await txn.get(keys.inode_key(InodeId(number))) is not None
             current, entries, subdirectories = number, 0, 0
         entries += 1
         try:
@@ -191,7 +193,7 @@ async def _check_entries(txn: ReadTxn, page: CheckPage, begin: bytes, found: Fou
             continue
         page.inodes.append(dirent.inode)
         subdirectories += dirent.type is _DIRECTORY
-        if parent is None or parent.type is not _DIRECTORY:
+        if (parent is None or parent.type is not _DIRECTORY) and not is_parent_unreadable:
             add(Problem(ProblemKind.ENTRY_WITHOUT_DIRECTORY, dirent.inode, number, name))
         if not is_entry_name(name):
             add(Problem(ProblemKind.ENTRY_MISNAMED, dirent.inode, number, name))
@@ -203,7 +205,9 @@ async def _check_entries(txn: ReadTxn, page: CheckPage, begin: bytes, found: Fou
         try:
             inode = rows.decode_inode(inode_key, inode_row)
         except MetaError:
-            continue  # said once, of the inode
+            # The inode's own row cannot say what it was; a repair must know.
+            add(Problem(ProblemKind.UNREADABLE, dirent.inode, number, name, inode_key, found=dirent.type))
+            continue
         if inode.type is not dirent.type:
             add(Problem(ProblemKind.ENTRY_OF_OTHER_TYPE, inode.id, number, name, found=dirent.type, expected=inode.type))
         elif inode.type is _DIRECTORY and inode.parent != number and inode.id != ROOT_INODE:

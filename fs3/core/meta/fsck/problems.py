@@ -76,6 +76,8 @@ def _entry(problem: Problem) -> str:
 
 def _unreadable(problem: Problem) -> str:
     what = "says another key than its own" if problem.expected else "cannot be read"
+    if problem.name and problem.inode:
+        return f"{_entry(problem)} names {_type(problem.found)} {problem.inode}, whose row {what}"
     return f"row {problem.key!r} {what}"
 
 

@@ -20,6 +20,7 @@ from fs3.core.meta.allocation import adjust_counts, allocate_ids
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.entries import empty_root, is_entry_name, with_nlink
 from fs3.core.meta.errors import MetaError
+from fs3.core.meta.fsck.damaged_inode import ROOT_MODE, repair_inode
 from fs3.core.meta.fsck.lost_found import LOST_FOUND, find_names, reconnect, remove_entry
 from fs3.core.meta.fsck.pages import (
     ROW_DECODERS,
@@ -142,7 +143,7 @@ async def _directory_names(txn: Txn, ctx: OpContext, problem: Problem) -> Repair
 async def _no_root(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResult:
     if await txn.get(keys.inode_key(ROOT_INODE)) is not None:
         return _GONE
-    rows.put_inode(txn, empty_root(ctx, 0o755))
+    rows.put_inode(txn, empty_root(ctx, ROOT_MODE))
     return RepairResult(True, f"there is a root directory again, owned by user {ctx.user.uid}")
 
 
@@ -215,7 +216,7 @@ async def _unreadable(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResul
     if row is None or _is_readable(prefix, key, row):
         return _GONE
     if prefix not in ROW_DECODERS:
-        return RepairResult(False, "an inode is not made up: remove its names, or restore the store from a copy")
+        return await repair_inode(txn, ctx, problem)
     txn.delete(key)
     if prefix == keys.GARBAGE:
         await adjust_counts(txn, garbage=-1)

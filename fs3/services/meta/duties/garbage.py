@@ -30,7 +30,7 @@ from fs3.core.txn import ReadTxn, Txn
 from fs3.model.chunk import UpdateKind
 from fs3.model.inode import Inode, User
 from fs3.ports.clock import Clock
-from fs3.ports.kv import KV
+from fs3.ports.kv import KV, RoomMaker
 from fs3.services.meta.chunk_client import ChunkClient
 from fs3.services.meta.duties.duty import Duty
 from fs3.services.meta.duties.lease import DutyLease
@@ -119,7 +119,7 @@ class GarbageDuty(Duty):
 
     async def step(self) -> bool:
         """A piece of a detached directory and a page of the queue of files. False when nothing more can be done now."""
-        dismantled = await self._kv.transact(self._dismantle)
+        dismantled = await self._kv.transact(RoomMaker(self._dismantle))
         until_ns, passed = self._clock.wall() - self._delay_ns, self._passed
 
         async def next_page(txn: ReadTxn) -> list[tuple[Garbage, Inode]]:
@@ -260,7 +260,7 @@ class GarbageDuty(Duty):
         async def op(txn: Txn) -> bool:
             return await delete_file(txn, work.garbage)
 
-        if await self._kv.transact(op):
+        if await self._kv.transact(RoomMaker(op)):
             self.files += 1
 
     def _log_outage(self, troubled: Sequence[_FileReclaim]) -> None:

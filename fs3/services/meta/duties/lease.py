@@ -35,7 +35,7 @@ from fs3.core.membership.election import (
 from fs3.core.meta import keys
 from fs3.core.txn import ReadTxn, Txn
 from fs3.ports.clock import Clock
-from fs3.ports.kv import KV
+from fs3.ports.kv import KV, RoomMaker
 
 log = logging.getLogger("fs3.meta")
 
@@ -124,7 +124,7 @@ class DutyLease:
             return LeaseWritten()
 
         try:
-            return await self._kv.transact(op)
+            return await self._kv.transact(RoomMaker(op))  # garbage is reclaimed under it
         except FS3Error as why:
             return LeaseIOFailed(str(why))
 

@@ -6,7 +6,7 @@ from fs3.base.ids import CLIENT_ID_BYTES, ClientId
 from fs3.core.meta.idempotency import sweep
 from fs3.core.txn import Txn
 from fs3.ports.clock import Clock
-from fs3.ports.kv import KV
+from fs3.ports.kv import KV, RoomMaker
 from fs3.services.meta.duties.duty import Duty
 from fs3.services.meta.duties.lease import DutyLease
 
@@ -36,7 +36,7 @@ class RequestsDuty(Duty):
         async def op(txn: Txn) -> tuple[ClientId | None, int]:
             return await sweep(txn, wall_ns, client, requests_per_sweep_max)
 
-        following, count = await self._kv.transact(op)
+        following, count = await self._kv.transact(RoomMaker(op))
         self.forgotten += count
         self._next = _FIRST if following is None else following
         return following is not None

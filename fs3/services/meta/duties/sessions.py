@@ -29,7 +29,7 @@ from fs3.core.meta.errors import LengthUnknown, MetaError, TrimOutstanding
 from fs3.core.txn import ReadTxn, Txn
 from fs3.model.inode import FileSession, Inode, User
 from fs3.ports.clock import Clock
-from fs3.ports.kv import KV
+from fs3.ports.kv import KV, RoomMaker
 from fs3.services.meta.chunk_client import ChunkClient, file_length
 from fs3.services.meta.duties.duty import Duty
 from fs3.services.meta.duties.lease import DutyLease
@@ -93,7 +93,7 @@ class SessionsDuty(Duty):
         async def sweep(txn: Txn) -> tuple[bytes | None, int]:
             return await sessions.forget_pruned(txn, wall_ns, sweep_at, sessions_per_page_max)
 
-        following, _ = await self._kv.transact(sweep)
+        following, _ = await self._kv.transact(RoomMaker(sweep))
         self._sweep_at = following or b""
         return False
 
@@ -101,7 +101,7 @@ class SessionsDuty(Duty):
         async def op(txn: Txn) -> bool:
             return await presume_dead(txn, client, record)
 
-        if not await self._kv.transact(op):
+        if not await self._kv.transact(RoomMaker(op)):
             return False
         log.warning("client %s has been silent for too long: its sessions are ended", client.hex())
         return True
@@ -121,7 +121,7 @@ class SessionsDuty(Duty):
                     await self._kv.transact(partial(register_client, client=session.client))
         for client, heartbeats in presumed_dead.items():
             if client not in left:
-                await self._kv.transact(partial(forget_client, client=client, heartbeats=heartbeats))
+                await self._kv.transact(RoomMaker(partial(forget_client, client=client, heartbeats=heartbeats)))
 
     async def _prune(self, session: FileSession, heartbeats: int) -> bool:
         """False when the session has to stay for now: its client was heard of, or storage does not say how long its file is."""
@@ -155,7 +155,7 @@ class SessionsDuty(Duty):
 
         repaired: list[int] = []
         try:
-            done = await self._kv.transact(op)
+            done = await self._kv.transact(RoomMaker(op))
         except (LengthUnknown, TrimOutstanding):
             return False  # it was truncated just now; the next walk asks again
         if done:

@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 import textwrap
+from functools import partial
 
 import lmdb
 import pytest
@@ -165,6 +166,43 @@ async def test_a_row_under_another_key_makes_absence_beside_it_untrue(made):
     again = LmdbKV.open(made)
     assert (again.damaged_rows, await again.read(get(KEYS[7]))) == ((), b"again")
     await again.close()
+
+
+@pytest.mark.parametrize("byte", [b"\0", b"\1", b"5", b"\xff"])
+@pytest.mark.parametrize("at", [0, 5, 9, 11])
+async def test_a_key_that_rots_while_the_store_is_open_is_never_absence(tmp_path, at, byte):
+    """Wherever the search for any key passes by it: in a page of rows, or as the mark between two of them."""
+    every = [b"INOD%08d" % number for number in range(400)]
+    kv = LmdbKV.open(tmp_path / "kv")
+    await kv.transact(puts({key: key * 5 for key in every}))
+    whole = (tmp_path / "kv" / "data.mdb").read_bytes()
+    absent = [key + b"x" for key in every]
+    for key in every[10:390:31]:
+        rotten = key[:at] + byte + key[at + 1 :]
+        if rotten == key:
+            continue
+        flip_on_disk(tmp_path / "kv", key, rotten)
+        for other in (*every, *absent):
+            try:
+                found = await kv.read(get(other))
+            except KVRowDamaged:
+                continue
+            assert found == (other * 5 if len(other) == 12 else None), (rotten, other)
+        for begin, end in ((b"", b"Z"), (key, key + b"\0"), (every[3], key), (key, every[-2]), (every[5], every[-5])):
+            for reverse in (False, True):
+                try:
+                    found = await kv.read(partial(read_range, begin, end, reverse))
+                except KVRowDamaged:
+                    continue
+                assert found == sorted((each for each in every if begin <= each < end), reverse=reverse), (rotten, begin, end)
+        with (tmp_path / "kv" / "data.mdb").open("r+b") as out:
+            out.write(whole)
+        kv._damage.rows.clear()
+    await kv.close()
+
+
+async def read_range(begin, end, reverse, txn):
+    return [key for key, _ in await txn.scan(begin, end, 5000, reverse=reverse)]
 
 
 @pytest.mark.parametrize("content", [None, b""])

@@ -12,10 +12,12 @@ import pytest
 from fs3.base.errors import FS3Error, error
 from fs3.base.limits import transactions_per_commit_max
 from fs3.base.status import Code
-from fs3.base.units import SECOND
+from fs3.base.units import MIB, SECOND
 from fs3.drivers.lmdb import LmdbKV
 from fs3.drivers.lmdb.env import Environment
 from fs3.drivers.lmdb.trouble import StoreTrouble, lmdb_trouble_ns_max
+from fs3.drivers.os.space_reserve import reserve_disk_share
+from fs3.ports.kv import RoomMaker
 from fs3.sim.conformance.kv import append_count, failure, get, puts, read_all_rows, start_transaction
 
 EIO = "mdb_txn_commit: Input/output error"
@@ -30,7 +32,7 @@ class FailingDisk(Environment):
         self.always = None
         self.reopened = 0
 
-    def write(self, txn, rows):
+    def write(self, txn, rows, *, use_reserve=False):
         failing, stored = self.failures.pop(0) if self.failures else (self.always, False)
         if failing is None:
             return super().write(txn, rows)
@@ -155,10 +157,48 @@ async def test_a_full_disk_is_full_for_long_and_then_there_is_room(small_disk, c
     await again.close()
 
 
-def test_a_full_disk_at_opening_is_named(small_disk):
-    with (small_disk / "ballast").open("wb") as file:
-        room = os.statvfs(small_disk)
+async def test_what_makes_room_is_done_on_a_full_disk(small_disk):
+    """No page can be used again, as somebody reads for long: every commit needs room. Only what makes room gets it."""
+    kv = LmdbKV.open(small_disk / "kv")
+    reserve = small_disk / "kv" / "reserve"
+    whole = reserve.stat().st_size
+    assert whole == 12 * MIB // reserve_disk_share
+    await kv.transact(puts({b"%04d" % number: bytes(1000) for number in range(500)}))
+    held = kv._environment.hold_state()
+    ballast = fill(small_disk)
+
+    def removal(number):
+        return puts({b"%04d" % number: None})
+
+    assert (await failure(start_transaction(kv, puts({b"new": bytes(1000)})))).code is Code.NO_SPACE
+    assert (await failure(start_transaction(kv, removal(0)))).code is Code.NO_SPACE
+    # In one batch with what does not fit, and one after another.
+    mixed = [start_transaction(kv, RoomMaker(removal(0))), start_transaction(kv, puts({b"new": bytes(1000)}))]
+    assert (await failure(mixed[1])).code is Code.NO_SPACE
+    await mixed[0]
+    for number in range(1, 20):
+        await kv.transact(RoomMaker(removal(number)))
+    assert reserve.stat().st_size < whole
+    assert (await failure(start_transaction(kv, puts({b"new": bytes(100_000)})))).code is Code.NO_SPACE
+    assert [key for key, _ in await read_all_rows(kv)] == [b"%04d" % number for number in range(20, 500)]
+    ballast.unlink()
+    await kv.transact(puts({b"new": bytes(1000)}))
+    assert reserve.stat().st_size == whole, "it is filled up before anything else gets room"
+    held.release()
+    await kv.close()
+
+
+def fill(disk):
+    """Leave not one block free."""
+    ballast = disk / "ballast"
+    with ballast.open("wb") as file:
+        room = os.statvfs(disk)
         os.posix_fallocate(file.fileno(), 0, room.f_bavail * room.f_frsize)
+    return ballast
+
+
+def test_a_full_disk_at_opening_is_named(small_disk):
+    fill(small_disk)
     with pytest.raises(FS3Error) as refused:
         LmdbKV.open(small_disk / "kv")
     assert refused.value.code is Code.NO_SPACE

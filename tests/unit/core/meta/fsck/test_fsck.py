@@ -231,13 +231,49 @@ def repaired(space, rounds=6):
     raise AssertionError("repairs do not end")
 
 
-def test_an_unreadable_inode_stays_and_is_said(healthy):
-    async def op(txn):
-        txn.put(keys.inode_key(3), b"x")
+def test_an_unreadable_directory_is_made_again_around_its_entries(healthy):
+    before, below = healthy.stat("d"), healthy.tree("d")
+    healthy.raw(spoil(before.id))
+    found = kinds(healthy)
+    assert found == {"unreadable"}, found
+    assert repaired(healthy) == "clean"
+    after = healthy.stat("d")
+    assert healthy.tree("d") == below
+    assert (after.id, after.parent, after.length, after.nlink) == (before.id, ROOT_INODE, before.length, before.nlink)
+    assert after.change > before.change
+    assert after.mode & 0o077 == 0
 
-    healthy.raw(op)
+
+def test_an_unreadable_root_is_made_again(healthy):
+    below = healthy.tree("")
+    healthy.raw(spoil(ROOT_INODE))
+    assert repaired(healthy) == "clean"
+    assert healthy.tree("") == below
+
+
+def test_an_unreadable_symlink_goes_with_its_name(healthy):
+    healthy.raw(spoil(healthy.stat("s").id))
+    assert repaired(healthy) == "clean"
+    assert "s" not in healthy.tree("")
+
+
+def test_an_unreadable_file_stays_with_its_name(healthy):
+    """What says where its bytes are may be in a copy; without the row, its chunks would be removed as nobody's."""
+    f = healthy.stat("d/f")
+    below = healthy.tree("d")
+    healthy.raw(spoil(f.id))
     assert repaired(healthy) == "cannot be repaired"
     assert kinds(healthy) == {"unreadable"}
+    said = [describe(problem) for problem in survey(healthy).problems]
+    assert f"entry 'f' of directory {healthy.stat('d').id} names file {f.id}, whose row cannot be read" in said
+    assert healthy.tree("d") == below
+
+
+def spoil(inode):
+    async def op(txn):
+        txn.put(keys.inode_key(inode), b"x")
+
+    return op
 
 
 def test_a_loop_is_found_once_and_broken(healthy):

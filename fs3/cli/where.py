@@ -1,0 +1,46 @@
+"""How every verb is told which cluster it is about: one rule for all of them.
+
+| it says | which is |
+|---|---|
+| nothing | what FS3_CLUSTER names |
+| `fs3://host:port[,host:port…]`, or the same without `fs3://` | managers; a missing port is 8000 |
+| a directory | that of a cluster on this machine, or of embedded services |
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fs3.base.errors import error
+from fs3.base.status import Code
+
+HELP = "fs3://host:port or host:port of managers, or the data directory of a cluster on this machine; FS3_CLUSTER when left out"
+
+
+def manager_addresses_of(where: str | None) -> list[str]:
+    """ "host:port" of managers. Raises FS3Error INVALID when none are named, or the directory is of embedded services."""
+    from fs3.api.url import cluster_addresses
+    from fs3.cli.directory import ClusterDirectory
+
+    if where is None:
+        return cluster_addresses("fs3:///")
+    if is_directory(where):
+        if is_embedded(where):
+            raise error(Code.INVALID, "embedded services have no managers", where)
+        if not (Path(where) / "cluster.json").exists():
+            raise error(Code.INVALID, "neither fs3://host:port nor the data directory of a cluster", where)
+        return ClusterDirectory(Path(where)).require()[0].manager_addresses()
+    return cluster_addresses(where)
+
+
+def is_directory(where: str) -> bool:
+    """It is meant as a directory: there is one, or it cannot be an address."""
+    return "://" not in where and ("/" in where or Path(where).is_dir())
+
+
+def is_embedded(where: str) -> bool:
+    """It is the directory of embedded services."""
+    home = Path(where)
+    return (
+        is_directory(where) and not (home / "cluster.json").exists() and (home / "meta").is_dir() and (home / "storage").is_dir()
+    )
