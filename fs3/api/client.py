@@ -64,6 +64,8 @@ Entries = list[Entry]
 
 log = logging.getLogger("fs3.client")
 
+_TYPE_BITS = 0o170000
+
 
 class Client:
     """One connection to a cluster. Belongs to one event loop; any number of coroutines may use it at once."""
@@ -544,8 +546,8 @@ class Client:
         return await self.meta.ask(Link(PathRef.of(source), PathRef.of(path)))
 
     async def chmod(self, path: str, mode: int) -> Inode:
-        """Set the permission bits."""
-        return await self.meta.ask(SetAttributes(PathRef.of(path), mode=mode))
+        """Set the permission bits. The type of a file, which the `st_mode` of another one brings along, is left out as by `os.chmod`."""
+        return await self.meta.ask(SetAttributes(PathRef.of(path), mode=mode & ~_TYPE_BITS))
 
     async def chown(self, path: str, uid: int | None = None, gid: int | None = None) -> Inode:
         """Set owner and group; None leaves one as it is."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import io
+import errno
 import os
 import sys
 from typing import Any, Self
@@ -18,7 +18,7 @@ from fs3.api.fsspec.draft import CreateOptions, Draft
 from fs3.api.fsspec.info import info_of
 from fs3.api.io.append_gather import AppendGather
 from fs3.api.io.buffers import source_of, target_of
-from fs3.base.errors import error
+from fs3.base.errors import UnsupportedOperation, error
 from fs3.base.status import Code
 from fs3.base.units import MIB
 
@@ -73,8 +73,8 @@ class FS3AsyncFile(AbstractAsyncStreamedFile):  # type: ignore[misc]
         return info_of(self.path, self._file.inode)
 
     def fileno(self) -> int:
-        """There is no descriptor: io.UnsupportedOperation."""
-        raise io.UnsupportedOperation("fileno: an fs3 file has no descriptor")
+        """There is no descriptor: UnsupportedOperation."""
+        raise UnsupportedOperation(errno.ENOTTY, "fileno: an fs3 file has no descriptor", self.path)
 
     async def pread(self, offset: int, length: int) -> bytes:
         """At most `length` bytes at `offset`, wherever the file stands."""
@@ -169,7 +169,7 @@ class FS3AsyncFile(AbstractAsyncStreamedFile):  # type: ignore[misc]
         if self.closed:
             raise ValueError("I/O operation on closed file.")
         if self.mode not in modes:
-            raise io.UnsupportedOperation(f"{self.path!r} is open in mode {self.mode!r}")
+            raise UnsupportedOperation(errno.EBADF, f"the file is open in mode {self.mode!r}", self.path)
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None and not self.closed:

@@ -49,7 +49,7 @@ class _InFlight:
 
 
 class WriteBehindWriter:
-    """Appends to one open file, block by block, at most `file_behind_bytes_max` bytes ahead of storage.
+    """Writes one open file, block by block, at most `file_behind_bytes_max` bytes ahead of storage.
 
     Its memory grows with what is written, out of a budget that all files of the process share. When that is spent, it sends what
     it has in smaller blocks, and is less far ahead.
@@ -161,6 +161,12 @@ class WriteBehindWriter:
         self._send_buffer()
         while self._in_flight:
             self._wait_oldest()
+
+    def move(self, offset: int) -> None:
+        """What is written next goes there. Waits until what was written before is durable, since the new bytes may lie on it."""
+        if offset != self.position:
+            self.flush()
+            self._offset = offset
 
     async def finish(self) -> None:
         """As `flush`, on the event loop. Nothing is written afterwards."""
