@@ -546,7 +546,7 @@ class Client:
         return await self.meta.ask(Link(PathRef.of(source), PathRef.of(path)))
 
     async def chmod(self, path: str, mode: int) -> Inode:
-        """Set the permission bits. The type of a file, which the `st_mode` of another one brings along, is left out as by `os.chmod`."""
+        """Set the permission bits. The type that an `st_mode` brings along is left out, as by `os.chmod`."""
         return await self.meta.ask(SetAttributes(PathRef.of(path), mode=mode & ~_TYPE_BITS))
 
     async def chown(self, path: str, uid: int | None = None, gid: int | None = None) -> Inode:

@@ -19,6 +19,7 @@ from typing import ClassVar, Protocol
 from fs3.base.errors import error
 from fs3.base.status import Code
 from fs3.runtime.exit import ExitStage, run_at_exit
+from fs3.runtime.serving import mark_serving_thread
 
 EXIT_PATIENCE_S = 10.0
 """How long the end of the process waits for services to close their stores."""
@@ -113,6 +114,7 @@ class EmbeddedServices:
             self._stop.set_result(None)
 
     def _run(self) -> None:
+        mark_serving_thread()
         failure: BaseException | None = None
         try:
             asyncio.run(self._serve())

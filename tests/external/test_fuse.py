@@ -1,7 +1,7 @@
-"""fsspec's own FUSE mount (`fsspec.fuse`), which opens files without the kernel's help: seeks before each write, and reads errno.
+"""fsspec's own FUSE mount (`fsspec.fuse`), which seeks before each read and write, and tells the kernel the errno of what fails.
 
-Its calls are made directly, which needs nothing; the same through the kernel is a skip where fusepy, libfuse, /dev/fuse or the right
-to mount is missing (`FUSE_LIBRARY_PATH` names a libfuse that is not installed)."""
+Its calls are made directly, which needs nothing; the same through the kernel is a skip where fusepy, libfuse, /dev/fuse or the
+right to mount is missing (`FUSE_LIBRARY_PATH` names a libfuse that is not installed)."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ import lmdb
 
 from fs3.drivers.lmdb.env import Environment
 from fs3.drivers.lmdb.overlay import Rows
+from fs3.runtime.serving import mark_serving_thread
 
 log = logging.getLogger("fs3.lmdb")
 
@@ -68,6 +69,7 @@ class CommitThread:
         self._thread.join()
 
     def _run(self) -> None:
+        mark_serving_thread()
         while (job := self._jobs.get()) is not None:
             rows, state, loop, finished = job
             outcome: CommitOutcome
