@@ -1,7 +1,7 @@
 """Threads of fs3 that others wait for: event loops of services, and the threads beside them that write and commit.
 
-A garbage collection, and with it the end of any object of the process, may come in each of them. What ends there must not wait for
-what such a thread has to do.
+A garbage collection, and with it the end of any object of the process, may come in each of them. What ends there must not wait
+for what such a thread has to do.
 """
 
 from __future__ import annotations

@@ -47,7 +47,9 @@ def test_files_that_are_collected_by_the_services_own_loop_are_closed(tmp_path: 
     del file
     (services,) = (one for one in EmbeddedServices._running.values() if one._path == tmp_path / "d")
     (loop,) = (
-        one for one in gc.get_objects() if isinstance(one, BaseEventLoop) and getattr(one, "_thread_id", 0) == services._thread.ident
+        one
+        for one in gc.get_objects()
+        if isinstance(one, BaseEventLoop) and getattr(one, "_thread_id", 0) == services._thread.ident
     )
     collected = threading.Event()
 

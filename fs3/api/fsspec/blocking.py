@@ -1,7 +1,7 @@
 """The blocking methods of the filesystem, each beside the coroutine it runs.
 
-fsspec makes such methods too, out of the same coroutines. Its own raise a TimeoutError without errno, name or words in the place of
-every error that is a TimeoutError, and leave the coroutine running when the caller is interrupted.
+fsspec makes such methods too, out of the same coroutines. Its own raise a TimeoutError without errno, name or words in the place
+of every error that is a TimeoutError, and leave the coroutine running when the caller is interrupted.
 """
 
 from __future__ import annotations

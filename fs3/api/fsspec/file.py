@@ -231,8 +231,8 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         return self.read(self.blocksize if length is None or length < 0 else length)
 
     def seek(self, loc: int, whence: int = 0) -> int:
-        """Move to a position; 0 from the beginning, 1 from here, 2 from the end. Not past the end of a new file (wb, xb): a program
-        that does so adds to the file that has the name, and would get zeros in the place of its bytes."""
+        """Move to a position; 0 from the beginning, 1 from here, 2 from the end. Not past the end of a new file (wb, xb): that is
+        how programs add to the file that has the name, and they would get zeros in the place of its bytes."""
         if self.closed:
             raise ValueError("I/O operation on closed file.")
         if not self.seekable() or self._is_last_write:
