@@ -118,7 +118,7 @@ class EmbeddedServices:
         failure: BaseException | None = None
         try:
             asyncio.run(self._serve())
-        except BaseException as problem:
+        except BaseException as problem:  # whatever ended the thread: who waits for the addresses is told
             failure = problem
         with self._changing:
             if self._running.get(self._key) is self:

@@ -83,7 +83,7 @@ def _work(jobs: Jobs) -> None:
         if future.set_running_or_notify_cancel():
             try:
                 result = call()
-            except BaseException as failure:
+            except BaseException as failure:  # of the job: it is its result
                 future.set_exception(failure)
             else:
                 future.set_result(result)

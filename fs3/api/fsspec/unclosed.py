@@ -104,7 +104,7 @@ def start(loop: asyncio.AbstractEventLoop, path: str, work: Coroutine[Any, Any, 
 async def _logged(path: str, work: Coroutine[Any, Any, None]) -> None:
     try:
         await work
-    except Exception as failure:
+    except Exception as failure:  # a finalizer has no caller to raise it to
         log.error("%s was not closed, and what was written to it is lost: %s", path, failure)
 
 

@@ -75,7 +75,7 @@ class CommitThread:
             outcome: CommitOutcome
             try:
                 outcome = self._commit(rows, state)
-            except BaseException as why:
+            except BaseException as why:  # it is the answer, and the thread goes on for the others
                 outcome = why
             try:
                 loop.call_soon_threadsafe(finished, outcome)
