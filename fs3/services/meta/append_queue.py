@@ -26,7 +26,7 @@ append_files_max = 65_536
 """Files whose turn is remembered."""
 
 
-class Changes(Protocol):
+class TurnChanges(Protocol):
     """What carries out changes. `fs3.services.meta.change_executor.ChangeExecutor` is the one of production."""
 
     def submit(self, ctx: OpContext, request: Append, done: OnDone[Inode]) -> None:
@@ -34,7 +34,7 @@ class Changes(Protocol):
         ...
 
 
-class Caller(Protocol):
+class TurnCaller(Protocol):
     """The call that a request came with."""
 
     @property
@@ -44,38 +44,38 @@ class Caller(Protocol):
 
 
 @dataclass(slots=True, eq=False)
-class _Waiter:
+class _TurnWaiter:
     ctx: OpContext
     request: Append
     done: OnDone[Inode]
-    caller: Caller
+    caller: TurnCaller
     timer: asyncio.TimerHandle | None = None
 
 
 @dataclass(slots=True)
-class _File:
+class _FileTurn:
     holder: SessionId
     """The session that has the turn, or is being given it."""
-    waiting: deque[_Waiter] = field(default_factory=deque)
+    waiting: deque[_TurnWaiter] = field(default_factory=deque)
     """In the order they came."""
 
 
 class AppendQueue:
     """Per file, who has the turn to append to it and who waits for that, as far as this service knows."""
 
-    def __init__(self, changes: Changes) -> None:
+    def __init__(self, changes: TurnChanges) -> None:
         self._changes = changes
-        self._files: dict[InodeId, _File] = {}
+        self._files: dict[InodeId, _FileTurn] = {}
         self._waiting = 0
 
-    def submit(self, ctx: OpContext, request: Append, done: OnDone[Inode], caller: Caller) -> None:
+    def submit(self, ctx: OpContext, request: Append, done: OnDone[Inode], caller: TurnCaller) -> None:
         """Carry out a step of an append, or keep it: a TAKE that waits its turn. Nothing is kept of a caller that has gone."""
         file = self._files.get(request.inode)
         if request.step is AppendStep.TAKE:
             # One that names a turn takes it over from a holder that is silent.
             is_waiting = file is not None and file.holder != request.session and not request.serial
             if file is not None and is_waiting and self._waiting < appends_waiting_max:
-                self._keep(file, _Waiter(ctx, request, done, caller))
+                self._keep(file, _TurnWaiter(ctx, request, done, caller))
             elif file is None and len(self._files) < append_files_max:
                 self._give(ctx, request, done)
             else:
@@ -94,7 +94,7 @@ class AppendQueue:
         self._files.clear()
         self._waiting = 0
 
-    def _keep(self, file: _File, waiter: _Waiter) -> None:
+    def _keep(self, file: _FileTurn, waiter: _TurnWaiter) -> None:
         def expire() -> None:
             file.waiting.remove(waiter)
             self._waiting -= 1
@@ -124,7 +124,7 @@ class AppendQueue:
     def _give(self, ctx: OpContext, request: Append, done: OnDone[Inode]) -> None:
         """A TAKE for which the turn seems free."""
         if request.inode not in self._files:
-            self._files[request.inode] = _File(request.session)
+            self._files[request.inode] = _FileTurn(request.session)
 
         def taken(inode: Inode | None, why: BaseException | None) -> None:
             if why is not None:

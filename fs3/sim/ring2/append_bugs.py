@@ -11,7 +11,7 @@ from fs3.core.meta.ops import append as append_op
 from fs3.model.inode import AppendTurn, FileSession, Inode
 from fs3.model.requests import Append
 from fs3.ports.kv import OnDone
-from fs3.services.meta.append_queue import AppendQueue, Caller
+from fs3.services.meta.append_queue import AppendQueue, TurnCaller
 from fs3.services.meta.duties.sessions import SessionsDuty
 
 
@@ -29,7 +29,7 @@ def grant_always(inode: Inode, request: Append) -> Inode:
     return replace(inode, append=AppendTurn(serial, request.session), appends=serial)
 
 
-def submit_at_once(self: AppendQueue, ctx: OpContext, request: Append, done: OnDone[Inode], caller: Caller) -> None:
+def submit_at_once(self: AppendQueue, ctx: OpContext, request: Append, done: OnDone[Inode], caller: TurnCaller) -> None:
     """Nor in the queue of the service, which alone would hide the former."""
     self._changes.submit(ctx, request, done)
 
