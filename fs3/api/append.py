@@ -36,7 +36,7 @@ append_attempts_max = 16
 _POLL_MIN_NS = 1 * MILLISECOND
 _POLL_MAX_NS = 50 * MILLISECOND
 
-_NOBODY = AppendTurn(0, READ_ONLY)
+_FREE = AppendTurn(0, READ_ONLY)
 
 log = logging.getLogger("fs3.client")
 
@@ -100,16 +100,19 @@ class Appender:
         seen: AppendTurn | None = None
         since_ns = begun_ns
         backoff = Backoff(_POLL_MIN_NS, _POLL_MAX_NS)
+        is_moving = True
         while True:
             asked_ns = clock.now()
             silent = seen if seen is not None and asked_ns - since_ns >= append_silence_ns else None
-            if seen is None or silent is not None or seen.session == file.session:
-                over = silent or _NOBODY
+            if is_moving or seen is None or silent is not None or seen.session == file.session:
+                over = silent or _FREE
                 with suppress(_TurnLostError):
                     inode = await self._step(file, AppendStep.TAKE, over.serial, over.renewals)
                     return await self._plan(file, inode, length, asked_ns)
             current = await self._current(file)
-            if current != seen:
+            # Who waits stands in a queue at the service while the turns go on there, and only looks while they do not.
+            is_moving = current != seen
+            if is_moving:
                 seen, since_ns = current, clock.now()
                 backoff.reset()
             if clock.now() - begun_ns >= append_wait_ns:

@@ -13,11 +13,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from typing import Any, Self
 
 from fs3.api.append import Appender
 from fs3.api.data import FileData
 from fs3.api.file import READ_ONLY, BytesProgress, File, check_length, check_range
+from fs3.api.io.buffer_budget import buffer_budget
 from fs3.api.io.buffers import ReadBuffer, source_of, target_of
 from fs3.api.small_files import SmallFiles, UnnamedFile
 from fs3.base.errors import FS3Error, NotFound, error
@@ -63,6 +65,8 @@ Stats = list[Inode | FS3Error]
 Entries = list[Entry]
 
 log = logging.getLogger("fs3.client")
+
+_TYPE_BITS = 0o170000
 
 
 class Client:
@@ -341,15 +345,22 @@ class Client:
     async def append_file(self, file: File, source: File) -> int:
         """The same with all bytes of another open file."""
         file.check_appends(True)
-        buffer = bytearray(min(source.length, client_write_call_bytes))
+        count = min(source.length, client_write_call_bytes)
+        buffer = bytearray()
 
         async def piece(at: int, size: int) -> memoryview:
+            if not buffer:
+                await reserved.enter_async_context(
+                    buffer_budget.reserve(count)
+                )  # now that bytes move: the file's end has its turn
+                buffer.extend(bytes(count))
             view = memoryview(buffer)[:size]
             if await self.pread_into(source, view, at) < size:
                 raise error(Code.STALE, "the file became shorter while it was appended to another one", source.path)
             return view
 
-        return await self._appender.append(file, source.length, piece)
+        async with AsyncExitStack() as reserved:
+            return await self._appender.append(file, source.length, piece)
 
     async def truncate(self, file: File | str, length: int) -> Inode:
         """Set the length of an open file or of a path: what lies behind is gone for good, what is new reads as zeros."""
@@ -548,8 +559,8 @@ class Client:
         return await self.meta.ask(Link(PathRef.of(source), PathRef.of(path)))
 
     async def chmod(self, path: str, mode: int) -> Inode:
-        """Set the permission bits."""
-        return await self.meta.ask(SetAttributes(PathRef.of(path), mode=mode))
+        """Set the permission bits. The type that an `st_mode` brings along is left out, as by `os.chmod`."""
+        return await self.meta.ask(SetAttributes(PathRef.of(path), mode=mode & ~_TYPE_BITS))
 
     async def chown(self, path: str, uid: int | None = None, gid: int | None = None) -> Inode:
         """Set owner and group; None leaves one as it is."""

@@ -19,6 +19,7 @@ from typing import ClassVar, Protocol
 from fs3.base.errors import error
 from fs3.base.status import Code
 from fs3.runtime.exit import ExitStage, run_at_exit
+from fs3.runtime.serving import mark_serving_thread
 
 EXIT_PATIENCE_S = 10.0
 """How long the end of the process waits for services to close their stores."""
@@ -113,10 +114,11 @@ class EmbeddedServices:
             self._stop.set_result(None)
 
     def _run(self) -> None:
+        mark_serving_thread()
         failure: BaseException | None = None
         try:
             asyncio.run(self._serve())
-        except BaseException as problem:
+        except BaseException as problem:  # whatever ended the thread: who waits for the addresses is told
             failure = problem
         with self._changing:
             if self._running.get(self._key) is self:

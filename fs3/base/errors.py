@@ -9,6 +9,7 @@
         ├── NoPermission              also PermissionError
         ├── DeadlineExceeded          also TimeoutError
         ├── Unreachable               also ConnectionError: nobody answers, or the connection broke
+        ├── UnsupportedOperation      also io.UnsupportedOperation: a file object cannot do this in its mode
         └── InvalidArgument           also ValueError
             └── InvalidType           also TypeError: a call on this side was given the wrong kind of object
 
@@ -16,6 +17,8 @@ A `Code` travels between processes; an exception is raised only where a person's
 """
 
 from __future__ import annotations
+
+import io
 
 from fs3.base.status import Code
 
@@ -81,6 +84,18 @@ class InvalidType(InvalidArgument, TypeError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return InvalidType, (self.strerror, self.filename)
+
+
+class UnsupportedOperation(FS3Error, io.UnsupportedOperation):
+    """A file object cannot do this, in the mode it was opened in. Raised where the call is made, and never travels."""
+
+    def __init__(self, number: int, message: str, filename: str) -> None:
+        """`number`: the errno that the call has on a descriptor of such a file."""
+        super().__init__(Code.UNSUPPORTED, message, filename)
+        self.errno = number
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return UnsupportedOperation, (self.errno, self.strerror, self.filename)
 
 
 _CLASSES: dict[Code, type[FS3Error]] = {

@@ -155,6 +155,8 @@ append_renewal_ns = 500 * MILLISECOND
 append_silence_ns = 2 * SECOND
 """A turn that was not renewed for so long is taken over by an appender that waits for it. That is safe at any time, and this long
 polite."""
+append_turn_wait_ns = 500 * MILLISECOND
+"""A metadata service keeps a request for the turn so long while another session has it, instead of refusing it at once."""
 append_proof_ns = 60 * SECOND
 """An appender that was stopped for longer asks whether the turn is still its own before it sends anything."""
 
@@ -316,6 +318,7 @@ assert liveness_idle_ticks_max * liveness_tick_ns < read_attempt_ns
 assert probe_backoff_min_ns <= probe_backoff_max_ns < suspect_ns
 assert call_timeout_ns < update_retry_ns_max
 assert 2 * (update_retry_ns_max + connection_idle_ns_max) <= channel_forget_ns
+assert append_turn_wait_ns < meta_change_hedge_ns
 assert 2 * append_renewal_ns <= append_silence_ns < append_proof_ns
 # An update of a turn that was taken over arrives while the channel rows of later turns are there.
 assert append_proof_ns + update_retry_ns_max + connection_idle_ns_max <= channel_forget_ns

@@ -9,6 +9,8 @@ from concurrent.futures import Executor, Future
 from queue import SimpleQueue
 from typing import Any, ParamSpec, TypeVar
 
+from fs3.runtime.serving import mark_serving_thread
+
 __all__ = ["WorkerThreads"]
 
 P = ParamSpec("P")
@@ -75,12 +77,13 @@ class WorkerThreads(Executor):
 
 
 def _work(jobs: Jobs) -> None:
+    mark_serving_thread()
     while (job := jobs.get()) is not None:
         future, call = job
         if future.set_running_or_notify_cancel():
             try:
                 result = call()
-            except BaseException as failure:
+            except BaseException as failure:  # of the job: it is its result
                 future.set_exception(failure)
             else:
                 future.set_result(result)

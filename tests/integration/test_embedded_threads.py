@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import gc
 import os
 import subprocess
 import sys
 import threading
+from asyncio import BaseEventLoop
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import pytest
+
+from fs3.api.embedded import EmbeddedServices
+from fs3.api.fsspec import unclosed
 
 
 def test_every_loop_and_thread_of_the_process_uses_it(tmp_path: Path) -> None:
@@ -29,6 +35,33 @@ def test_every_loop_and_thread_of_the_process_uses_it(tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(lambda _: asyncio.run(beside()), range(4))) == [b"1"] * 4
     assert fs.cat_file("/x") == b"1"
+    fs.close()
+
+
+def test_files_that_are_collected_by_the_services_own_loop_are_closed(tmp_path: Path) -> None:
+    """It must not wait for what it has to do itself."""
+    fs = fsspec.filesystem("fs3", path=str(tmp_path / "d"))
+    dropped = [fs.open(f"/{number}", "wb") for number in range(3)]
+    for file in dropped:
+        file.write(b"1")
+    del file
+    (services,) = (one for one in EmbeddedServices._running.values() if one._path == tmp_path / "d")
+    (loop,) = (
+        one
+        for one in gc.get_objects()
+        if isinstance(one, BaseEventLoop) and getattr(one, "_thread_id", 0) == services._thread.ident
+    )
+    collected = threading.Event()
+
+    def collect() -> None:
+        with pytest.warns(ResourceWarning, match="was not closed"):
+            dropped.clear()
+        collected.set()
+
+    loop.call_soon_threadsafe(collect)
+    assert collected.wait(60)
+    concurrent.futures.wait(list(unclosed._endings))
+    assert fs.cat(["/0", "/1", "/2"]) == {"/0": b"1", "/1": b"1", "/2": b"1"}
     fs.close()
 
 

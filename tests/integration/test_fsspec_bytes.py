@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import errno
 import gc
 import gzip
 import io
@@ -10,6 +11,8 @@ import os
 import random
 import subprocess
 import sys
+import wave
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -535,6 +538,37 @@ def test_many_small_writes_and_one_of_every_kind_of_buffer(fs: Any, room: str) -
     assert fs.cat_file(f"{room}/x") == data
 
 
+def test_a_new_file_is_written_over_after_a_seek(fs: Any, room: str) -> None:
+    data = bytearray(noise(3 * CHUNK))
+    with fs.open(f"{room}/x", "wb", chunk_size=CHUNK) as file:
+        assert file.seekable()
+        file.write(data)
+        for at, whence, to in ((5, 0, 5), (-7, 2, len(data) - 7), (-CHUNK, 1, len(data) - 7 + 4 - CHUNK)):
+            assert file.seek(at, whence) == file.tell() == to
+            file.write(b"over")
+            data[to : to + 4] = b"over"
+        assert file.seek(0, 2) == len(data)
+        file.write(b"end")
+        assert file.truncate(len(data) + 2) == len(data) + 2
+    assert fs.cat_file(f"{room}/x") == data + b"en"
+
+
+def test_libraries_that_patch_what_they_have_written(fs: Any, room: str) -> None:
+    sound = noise(5000)
+    with fs.open(f"{room}/x.zip", "wb") as file, zipfile.ZipFile(file, "w") as out:
+        for number in range(3):
+            out.writestr(f"{number}.bin", sound)
+    with fs.open(f"{room}/x.zip") as file, zipfile.ZipFile(file) as found:
+        assert found.testzip() is None
+        assert [found.read(name) for name in found.namelist()] == [sound] * 3
+    with fs.open(f"{room}/x.wav", "wb") as file, wave.open(file) as out:
+        out.setparams((1, 2, 8000, 0, "NONE", ""))
+        for start in range(0, len(sound), 1000):
+            out.writeframes(sound[start : start + 1000])
+    with fs.open(f"{room}/x.wav") as file, wave.open(file) as found:
+        assert found.readframes(5000) == sound
+
+
 def test_wrong_use_of_file_objects(fs: Any, room: str) -> None:
     fs.touch(f"{room}/x")
     with fs.open(f"{room}/x", "rb") as file:
@@ -547,8 +581,9 @@ def test_wrong_use_of_file_objects(fs: Any, room: str) -> None:
     with fs.open(f"{room}/y", "wb") as file:
         with pytest.raises(io.UnsupportedOperation):
             file.read()
-        with pytest.raises(io.UnsupportedOperation):
-            file.seek(0)
+        with pytest.raises(io.UnsupportedOperation) as refused:
+            file.seek(1)
+        assert (refused.value.errno, refused.value.filename) == (errno.ESPIPE, f"{room}/y")
         with pytest.raises(ValueError, match="data is not bytes-like"):
             file.write("text")
     with pytest.raises(ValueError, match="closed"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -128,3 +129,13 @@ def test_blocks_that_were_read_are_kept(fs: Any, room: str, fs3_options: dict[st
     with cached.open(f"{room}/x", "rb", block_size=65536) as file:
         file.seek(1_000_001)
         assert file.read(100) == data[1_000_001:1_000_101]
+
+
+@pytest.mark.parametrize("recursive", [False, True])
+def test_what_is_not_on_this_machine_is_named(fs: Any, room: str, tmp_path: Path, recursive: bool) -> None:
+    """fsspec's own error has neither errno nor name."""
+    for name in ("nothing", "nothing*"):
+        with pytest.raises(FileNotFoundError) as missing:
+            fs.put(str(tmp_path / name), f"{room}/x", recursive=recursive)
+        assert missing.value.errno == errno.ENOENT
+        assert missing.value.filename == str(tmp_path / name)

@@ -6,6 +6,8 @@ import asyncio
 import hashlib
 import json
 import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -345,3 +347,37 @@ async def test_nodes_that_do_not_answer_are_clean_misses(cluster: LocalCluster) 
             while (status := (await cache.get_into([b"k"], [bytearray(1000)]))[0]) in UNKNOWN:
                 pass
         assert status is Status.OK
+
+
+MANY_PAGES = """
+import asyncio, os, sys
+from fs3.api.kvcache.cache import KVCache
+
+def resident():
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+async def main():
+    size = 1 << 20
+    page, room = os.urandom(size), bytearray(size)
+    async with await KVCache.open(sys.argv[1], namespace="many at once", page_bytes=size, replicas=1) as cache:
+        batches = [[f"{batch}-{number}" for number in range(4)] for batch in range(24)]
+        await cache.put_from(["first"], [page])
+        before = resident()
+        put = await asyncio.gather(*(cache.put_from(keys, [page] * 4) for keys in batches))
+        got = await asyncio.gather(*(cache.get_into(keys, [room] * 4) for keys in batches))
+        assert all(status.ok for answer in put + got for status in answer), (put, got)
+        assert room == page
+        print(resident() - before)
+        await KVCache.delete_namespace(cache._client, "many at once")
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
+def test_many_pages_under_way_take_no_memory_beside_the_callers(cluster: LocalCluster) -> None:
+    """96 MiB of pages each way, all at once, out of and into one buffer: they are sent from it, and received in it."""
+    done = subprocess.run([sys.executable, "-c", MANY_PAGES, cluster.url], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 24 * 2**20

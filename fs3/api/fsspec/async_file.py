@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import io
+import errno
 import os
 import sys
 from typing import Any, Self
@@ -17,13 +17,14 @@ from fs3.api.fsspec.base import FS3Base
 from fs3.api.fsspec.draft import CreateOptions, Draft
 from fs3.api.fsspec.info import info_of
 from fs3.api.io.append_gather import AppendGather
+from fs3.api.io.buffer_budget import buffer_budget
 from fs3.api.io.buffers import source_of, target_of
-from fs3.base.errors import error
+from fs3.base.errors import UnsupportedOperation, error
 from fs3.base.status import Code
 from fs3.base.units import MIB
 
 BLOCK_BYTES = 16 * MIB
-"""Gathered before it is sent, as several chunks at once."""
+"""Gathered before it is sent, as several chunks at once; less where open files hold much memory."""
 
 
 class FS3AsyncFile(AbstractAsyncStreamedFile):  # type: ignore[misc]
@@ -45,6 +46,7 @@ class FS3AsyncFile(AbstractAsyncStreamedFile):  # type: ignore[misc]
         self._draft = draft
         self._gather = AppendGather(client, file, parent_of(path)) if mode == "ab" else None
         self._buffer = bytearray()
+        self._share = buffer_budget.open_share()
         self._stored = 0
         self._pid = os.getpid()
         self._loop = asyncio.get_running_loop()
@@ -73,8 +75,8 @@ class FS3AsyncFile(AbstractAsyncStreamedFile):  # type: ignore[misc]
         return info_of(self.path, self._file.inode)
 
     def fileno(self) -> int:
-        """There is no descriptor: io.UnsupportedOperation."""
-        raise io.UnsupportedOperation("fileno: an fs3 file has no descriptor")
+        """There is no descriptor: UnsupportedOperation."""
+        raise UnsupportedOperation(errno.ENOTTY, "fileno: an fs3 file has no descriptor", self.path)
 
     async def pread(self, offset: int, length: int) -> bytes:
         """At most `length` bytes at `offset`, wherever the file stands."""
@@ -104,9 +106,7 @@ class FS3AsyncFile(AbstractAsyncStreamedFile):  # type: ignore[misc]
         self._is_broken_off = True
         view = source_of(data, self.path)
         if self._gather is None:
-            self._buffer += view
-            if len(self._buffer) >= self.blocksize:
-                await self._send()
+            await self._write_behind(view)
         elif not self._gather.add(view):
             await self._gather.spill(view)
         self._is_broken_off = False
@@ -153,23 +153,53 @@ class FS3AsyncFile(AbstractAsyncStreamedFile):  # type: ignore[misc]
     async def discard(self) -> None:
         """Drop what was written; of `ab` files what was not flushed."""
         self.closed = True
+        self._buffer = bytearray()
+        self._share.give_all()
         if self._gather is not None:
             await self._gather.discard()
         elif self.mode != "rb":
             await self._client.abandon(self._file)
 
+    async def _write_behind(self, view: memoryview) -> None:
+        """Gather, and send whole blocks; where memory is short what there is, and large data from where it lies."""
+        at = 0
+        while at < len(view):
+            block = max(1, self.blocksize)
+            whole = (len(view) - at) // block * block
+            if whole and not self._buffer:
+                await self._store(view[at : at + whole])
+                at += whole
+                continue
+            count = min(block - len(self._buffer), len(view) - at)
+            if not self._share.try_grow(len(self._buffer) + count, block):
+                await self._send()
+                if not self._share.try_grow(count, block):
+                    await self._store(view[at : at + count])
+                    at += count
+                    continue
+            self._buffer += view[at : at + count]
+            at += count
+            if len(self._buffer) >= block:
+                await self._send()
+
     async def _send(self) -> None:
         if self._buffer:
             data, self._buffer = self._buffer, bytearray()
-            at = self._stored
-            self._stored += len(data)
-            await self._client.pwrite(self._file, data, at)
+            try:
+                await self._store(data)
+            finally:
+                self._share.give_all()
+
+    async def _store(self, data: bytearray | memoryview) -> None:
+        at = self._stored
+        self._stored += len(data)
+        await self._client.pwrite(self._file, data, at)
 
     def _check(self, *modes: str) -> None:
         if self.closed:
             raise ValueError("I/O operation on closed file.")
         if self.mode not in modes:
-            raise io.UnsupportedOperation(f"{self.path!r} is open in mode {self.mode!r}")
+            raise UnsupportedOperation(errno.EBADF, f"the file is open in mode {self.mode!r}", self.path)
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None and not self.closed:

@@ -14,7 +14,7 @@ from fs3.api.fsspec.base import FS3Base
 from fs3.api.fsspec.draft import CreateOptions, Draft
 from fs3.api.io.blocking import run_on
 from fs3.api.io.buffer_budget import buffer_budget
-from fs3.api.io.buffers import source_of
+from fs3.api.io.buffers import ReadBuffer, source_of
 from fs3.api.io.transfer import download, download_stream, local_length, upload
 from fs3.api.small_files import NewFile, UnnamedFile, is_small
 from fs3.base.errors import FS3Error
@@ -27,7 +27,8 @@ class ContentMethods(FS3Base):
         client = await self._client()
         file = await client.open(self._strip_protocol(path), "r")
         begin, stop = _clamp_range(start, end, file.length)
-        return await client.pread(file, stop - begin, begin)
+        async with buffer_budget.reserve(stop - begin):
+            return await client.pread(file, stop - begin, begin)
 
     async def _cat(
         self, path: Any, recursive: bool = False, on_error: str = "raise", batch_size: int | None = None, **_: Any
@@ -73,42 +74,47 @@ class ContentMethods(FS3Base):
         names = [self._strip_protocol(path) for path in paths]
         distinct = list(dict.fromkeys(names))
         files = dict(zip(distinct, await client.open_many(distinct), strict=True))
-        out: list[Any] = []
-        requests: list[tuple[File, int, memoryview]] = []
+        ranges: list[tuple[File, int, int] | FS3Error] = []
+        """Per path: file, offset, length."""
         for name, start, end in zip(names, starts, ends, strict=True):
             file = files[name]
             if isinstance(file, FS3Error):
                 if on_error == "raise":
                     raise file
-                out.append(file)
-                continue
-            begin, stop = _clamp_range(start, end, file.length)
-            buffer = bytearray(stop - begin)
-            out.append(buffer)
-            requests.append((file, begin, memoryview(buffer)))
-        failures = await self._read_ranges(client, requests, on_error)
-        done = iter(failures)
-        out = [one if isinstance(one, FS3Error) else next(done) or bytes(one) for one in out]
-        return [one for one in out if not isinstance(one, Exception)] if on_error == "omit" else out
+                ranges.append(file)
+            else:
+                begin, stop = _clamp_range(start, end, file.length)
+                ranges.append((file, begin, stop - begin))
+        # As long as bytes move they are in the budget; then they are the caller's.
+        async with buffer_budget.reserve(sum(one[2] for one in ranges if not isinstance(one, FS3Error))):
+            found = await self._read_ranges(client, ranges, on_error)
+        return [one for one in found if not isinstance(one, Exception)] if on_error == "omit" else found
 
     @staticmethod
-    async def _read_ranges(client: Client, requests: list[Any], on_error: str) -> list[FS3Error | None]:
-        """Per request its failure. All at once; one by one only to find out which of them failed."""
+    async def _read_ranges(
+        client: Client, ranges: list[tuple[File, int, int] | FS3Error], on_error: str
+    ) -> list[bytes | FS3Error]:
+        """Per range its bytes or its failure. All at once; one by one only to find out which of them failed."""
+        wanted = [one for one in ranges if not isinstance(one, FS3Error)]
+        buffers = [ReadBuffer(length) for _, _, length in wanted]
+        requests = [(file, offset, buffer.view) for (file, offset, _), buffer in zip(wanted, buffers, strict=True)]
+        counts: list[int | FS3Error]
         try:
-            await client.preadv_many(requests)
+            counts = [*await client.preadv_many(requests)]
         except FS3Error:
             if on_error == "raise":
                 raise
-            failures: list[FS3Error | None] = []
+            counts = []
             for request in requests:
                 try:
-                    await client.preadv_many([request])
+                    counts += await client.preadv_many([request])
                 except FS3Error as failure:
-                    failures.append(failure)
-                else:
-                    failures.append(None)
-            return failures
-        return [None] * len(requests)
+                    counts.append(failure)
+        requests.clear()  # views of what becomes bytes
+        done = (
+            count if isinstance(count, FS3Error) else buffer.take(count) for count, buffer in zip(counts, buffers, strict=True)
+        )
+        return [one if isinstance(one, FS3Error) else next(done) for one in ranges]
 
     async def _pipe_file(self, path: str, value: Any, mode: str = "overwrite", **kwargs: Any) -> None:
         path = self._strip_protocol(path)

@@ -16,6 +16,8 @@ from fsspec.utils import other_paths
 
 from fs3.api.fsspec.listing import ListingMethods
 from fs3.api.fsspec.walk import join
+from fs3.base.errors import error
+from fs3.base.status import Code
 
 Paths = str | Sequence[str]
 
@@ -51,7 +53,12 @@ class CopyMethods(ListingMethods):
         elif isinstance(rpath, str) and any(map(_is_odd_local_name, lpath)):
             lpath = await asyncio.to_thread(_expand_local, lpath, recursive, maxdepth)
             rpath = other_paths(lpath, self._strip_protocol(rpath), exists=False, flatten=True)
-        return await super()._put(lpath, rpath, recursive=recursive, maxdepth=maxdepth, **kwargs)
+        try:
+            return await super()._put(lpath, rpath, recursive=recursive, maxdepth=maxdepth, **kwargs)
+        except FileNotFoundError as missing:
+            if missing.errno is None:  # fsspec's, of a local pattern or tree
+                raise error(Code.NOT_FOUND, "nothing on this machine matches", str(lpath)) from None
+            raise
 
     async def _is_odd_name(self, name: str) -> bool:
         """It looks like a pattern, and is the name of something."""

@@ -17,7 +17,7 @@ _MARKED = {
 def marked_encoding(encoding: str | None) -> tuple[bytes, str] | None:
     """The mark and the encoding in which the text goes on; None for encodings without one.
 
-    `io.TextIOWrapper` knows whether to write the mark only of files that can seek, which written ones here cannot. LookupError
-    for an encoding Python does not know.
+    `io.TextIOWrapper` knows whether to write the mark only of files that can seek, which those that are appended to cannot.
+    LookupError for an encoding Python does not know.
     """
     return None if encoding is None else _MARKED.get(codecs.lookup(encoding).name)

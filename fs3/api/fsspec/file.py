@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import io
+import errno
 import os
 import sys
 from typing import Any, NoReturn
@@ -23,7 +23,7 @@ from fs3.api.io.blocking import run_on
 from fs3.api.io.buffers import ReadBuffer, source_of, target_of
 from fs3.api.io.read_ahead import RangeSource, ReadAheadReader
 from fs3.api.io.write_behind import WriteBehindWriter
-from fs3.base.errors import error
+from fs3.base.errors import UnsupportedOperation, error
 from fs3.base.status import Code
 
 OWN_CACHE = "ahead"
@@ -59,6 +59,7 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
 
     - rb: of the length it had when it was opened.
     - wb, xb: written to an unnamed file, which gets its name when it is closed; an exception in the `with` block leaves no trace.
+      What was written can be written over, after a `seek`.
     - ab: bytes are appended when it is flushed or closed: all that were written since the last time together, at the end as it is
       then, however many others append. An exception in the `with` block leaves no trace of what was not flushed.
     - r+b: reads and writes in place, each durable when it returns.
@@ -97,6 +98,8 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         self._pid = os.getpid()
         self._reader: ReadAheadReader | None = None
         self._writer: WriteBehindWriter | None = None
+        self._new_length = 0
+        """Of a new file, so far."""
         self._gather: AppendGather | None = None
         self._is_last_write = False
         self._is_broken_off = False
@@ -167,12 +170,12 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         return self.mode != "rb" and not self.closed
 
     def seekable(self) -> bool:
-        """`seek` works."""
-        return self.readable()
+        """`seek` works: in all modes but ab."""
+        return self.mode != "ab" and not self.closed
 
     def fileno(self) -> NoReturn:
-        """There is no descriptor: io.UnsupportedOperation. `flush` is what makes written bytes durable."""
-        raise io.UnsupportedOperation("fileno: an fs3 file has no descriptor")
+        """There is no descriptor: UnsupportedOperation. `flush` is what makes written bytes durable."""
+        raise UnsupportedOperation(errno.ENOTTY, "fileno: an fs3 file has no descriptor", self.path)
 
     @property
     def details(self) -> dict[str, Any]:
@@ -228,21 +231,29 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         return self.read(self.blocksize if length is None or length < 0 else length)
 
     def seek(self, loc: int, whence: int = 0) -> int:
-        """Move to a position; 0 from the beginning, 1 from here, 2 from the end."""
+        """Move to a position; 0 from the beginning, 1 from here, 2 from the end. Not past the end of a new file (wb, xb): that is
+        how programs add to the file that has the name, and they would get zeros in the place of its bytes."""
         if self.closed:
             raise ValueError("I/O operation on closed file.")
-        if not self.seekable():
-            raise io.UnsupportedOperation(f"seek: {self.path!r} is open for writing in order")
+        if not self.seekable() or self._is_last_write:
+            raise UnsupportedOperation(errno.ESPIPE, f"seek: the file is open in mode {self.mode!r}", self.path)
         if whence not in (0, 1, 2):
             raise ValueError(f"invalid whence ({whence}, should be 0, 1 or 2)")
         to = int(loc) + (0, self.loc, self._end())[whence]
         if to < 0:
             raise ValueError(f"negative seek position {to}")
+        if self._writer is not None:
+            self._check_process()
+            if to > self._end():
+                raise UnsupportedOperation(errno.ESPIPE, f"seek to {to}: the new file has {self._end()} bytes so far", self.path)
+            self._writer.move(to)
         self.loc = to
         return to
 
     def _end(self) -> int:
-        return self.size if self.mode == "rb" else self._file.length
+        if self.mode == "rb":
+            return self.size
+        return self._file.length if self._writer is None else self._new_length
 
     # --- writing ---------------------------------------------------------------------------------------------------------
 
@@ -264,6 +275,7 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
             count = run_on(self.fs.loop, self._client.pwrite(self._file, source_of(data, self.path), self.loc))
         self._is_broken_off = False
         self.loc += count
+        self._new_length = max(self._new_length, self.loc)
         return count
 
     def flush(self, force: bool = False) -> None:
@@ -292,12 +304,15 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
             run_on(self.fs.loop, self._client.fsync(self._file))
 
     def truncate(self, size: int | None = None) -> int:
-        """Set the length; only r+b."""
+        """Set the length, to the position where none is given; not of ab files."""
         self._check("writable")
-        if self.mode != "r+b":
-            raise io.UnsupportedOperation(f"truncate: {self.path!r} is open for writing in order")
+        if self.mode == "ab":
+            raise UnsupportedOperation(errno.EINVAL, "truncate: the file is open in mode 'ab'", self.path)
         assert self._client is not None
         wanted = self.loc if size is None else size
+        if self._writer is not None:
+            self._writer.flush()
+            self._new_length = wanted
         run_on(self.fs.loop, self._client.truncate(self._file, wanted))
         return wanted
 
@@ -416,7 +431,7 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         if self.closed:
             raise ValueError("I/O operation on closed file.")
         if not (self.readable() if what == "readable" else self.writable()):
-            raise io.UnsupportedOperation(f"{self.path!r} is open in mode {self.mode!r}, which is not {what}")
+            raise UnsupportedOperation(errno.EBADF, f"the file is open in mode {self.mode!r}, which is not {what}", self.path)
         if self.mode != "rb":
             self._check_process()
 

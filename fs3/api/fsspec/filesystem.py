@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-from fsspec.asyn import sync_wrapper
 from fsspec.compression import compr
 from fsspec.core import get_compression
 
 from fs3.api.fsspec.async_file import FS3AsyncFile
+from fs3.api.fsspec.blocking import add_blocking_twins, blocking
 from fs3.api.fsspec.contents import ContentMethods
 from fs3.api.fsspec.copying import CopyMethods
 from fs3.api.fsspec.encodings import marked_encoding
@@ -105,20 +105,23 @@ class FS3FileSystem(NamespaceMethods, ContentMethods, CopyMethods):
         while (step := run_on(self.loop, _next_step(steps))) is not None:
             yield step
 
-    # fsspec makes blocking twins of the coroutines it knows; these are the others.
-    rmdir = sync_wrapper(NamespaceMethods._rmdir)
-    mv = sync_wrapper(NamespaceMethods._mv)
-    mv_file = sync_wrapper(NamespaceMethods._mv_file)
-    touch = sync_wrapper(NamespaceMethods._touch)
-    lexists = sync_wrapper(NamespaceMethods._lexists)
-    created = sync_wrapper(NamespaceMethods._created)
-    modified = sync_wrapper(NamespaceMethods._modified)
-    ukey = sync_wrapper(NamespaceMethods._ukey)
-    checksum = sync_wrapper(NamespaceMethods._checksum)
-    chmod = sync_wrapper(NamespaceMethods._chmod)
-    chown = sync_wrapper(NamespaceMethods._chown)
-    symlink = sync_wrapper(NamespaceMethods._symlink)
-    link = sync_wrapper(NamespaceMethods._link)
+    # Of coroutines that fsspec makes no blocking methods of.
+    rmdir = blocking(NamespaceMethods._rmdir)
+    mv = blocking(NamespaceMethods._mv)
+    mv_file = blocking(NamespaceMethods._mv_file)
+    touch = blocking(NamespaceMethods._touch)
+    lexists = blocking(NamespaceMethods._lexists)
+    created = blocking(NamespaceMethods._created)
+    modified = blocking(NamespaceMethods._modified)
+    ukey = blocking(NamespaceMethods._ukey)
+    checksum = blocking(NamespaceMethods._checksum)
+    chmod = blocking(NamespaceMethods._chmod)
+    chown = blocking(NamespaceMethods._chown)
+    symlink = blocking(NamespaceMethods._symlink)
+    link = blocking(NamespaceMethods._link)
+
+
+add_blocking_twins(FS3FileSystem)
 
 
 async def _next_step(steps: AsyncIterator[tuple[str, Any, Any]]) -> tuple[str, Any, Any] | None:

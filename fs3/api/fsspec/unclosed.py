@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from fs3.api.fsspec.base import FS3Base
 from fs3.api.io.blocking import is_current_loop, start_on
 from fs3.runtime.exit import ExitStage, run_at_exit
+from fs3.runtime.serving import is_serving_thread
 
 UNCLOSED_PATIENCE_S = 60.0
 """How long the thread that drops a file waits for it to be closed, and the end of a program for all that are open. It goes on
@@ -65,10 +66,10 @@ def say(path: str, what: str, depth: int = 3) -> None:
 
 
 def finish(loop: asyncio.AbstractEventLoop, path: str, work: Coroutine[Any, Any, None]) -> None:
-    """`start`, and wait until it is over; but not on the loop's own thread, nor at the end of the program, which waits
-    for all files together."""
+    """`start`, and wait until it is over; but not on the loop's own thread or one that has to serve it, nor at the end of the
+    program, which waits for all files together."""
     ending = start(loop, path, work)
-    if ending is None or _ending or is_current_loop(loop):
+    if ending is None or _ending or is_current_loop(loop) or is_serving_thread():
         return
     try:
         ending.result(UNCLOSED_PATIENCE_S)
@@ -103,7 +104,7 @@ def start(loop: asyncio.AbstractEventLoop, path: str, work: Coroutine[Any, Any, 
 async def _logged(path: str, work: Coroutine[Any, Any, None]) -> None:
     try:
         await work
-    except Exception as failure:
+    except Exception as failure:  # a finalizer has no caller to raise it to
         log.error("%s was not closed, and what was written to it is lost: %s", path, failure)
 
 

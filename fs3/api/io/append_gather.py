@@ -6,13 +6,14 @@ import logging
 from typing import Protocol
 
 from fs3.api.file import File
+from fs3.api.io.buffer_budget import BufferBudget, buffer_budget
 from fs3.base.errors import FS3Error
 from fs3.base.limits import client_write_call_bytes
 from fs3.base.status import Code
 from fs3.model.inode import Inode, Layout
 
 append_gather_bytes = client_write_call_bytes
-"""Appended bytes that a handle holds in memory. More of them wait in an unnamed file of their own."""
+"""Appended bytes that a handle holds in memory, if there is so much. More of them wait in an unnamed file of their own."""
 
 log = logging.getLogger("fs3.client")
 
@@ -48,15 +49,17 @@ class Appending(Protocol):
 class AppendGather:
     """Bytes that are going to be appended to one open file, all together or not at all.
 
-    One call at a time. The first failure is raised again by every later call: what became of the bytes is not known.
+    One call at a time. The first failure is raised again by every later call: what became of the bytes is not known. Its memory
+    comes out of a budget that all files of the process share.
     """
 
-    def __init__(self, client: Appending, file: File, directory: str) -> None:
+    def __init__(self, client: Appending, file: File, directory: str, *, budget: BufferBudget = buffer_budget) -> None:
         """`directory`: where a file for what does not fit into memory may be made."""
         self._client = client
         self._file = file
         self._directory = directory
         self._gathered = bytearray()
+        self._share = budget.open_share()
         self._spill: File | None = None
         self._spilled = 0
         self._failure: BaseException | None = None
@@ -65,8 +68,11 @@ class AppendGather:
         """Take bytes, if there is room in memory or `always`. They may change as soon as this returns."""
         if self._failure is not None:
             raise self._failure
-        if not always and len(self._gathered) + len(view) > append_gather_bytes:
-            return False
+        need = len(self._gathered) + len(view)
+        if need > append_gather_bytes or not self._share.try_grow(need, append_gather_bytes):
+            if not always:
+                return False
+            self._share.take_anyway(max(0, need - self._share.held))
         self._gathered += view
         return True
 
@@ -87,11 +93,9 @@ class AppendGather:
                     return
                 self._spill.path = self._file.path
             await self._store(self._gathered)
-            self._gathered = bytearray()
-            if len(view) >= append_gather_bytes:
+            self._forget()
+            if len(view) >= append_gather_bytes or not self.add(view):
                 await self._store(view)
-            else:
-                self._gathered += view
         except BaseException as failure:
             self._failure = failure
             raise
@@ -106,7 +110,7 @@ class AppendGather:
                 return
             if self._gathered:
                 await self._store(self._gathered)
-                self._gathered = bytearray()
+                self._forget()
             await self._client.append_file(self._file, self._spill)
         except BaseException as failure:
             self._failure = failure
@@ -115,7 +119,7 @@ class AppendGather:
 
     async def discard(self) -> None:
         """Forget what was not appended, and end the handle: what goes wrong is only logged."""
-        self._gathered = bytearray()
+        self._forget()
         await self._drop_spill()
         await self._client.abandon(self._file)
 
@@ -129,9 +133,15 @@ class AppendGather:
         await self._client.close(self._file)
 
     async def _append_gathered(self) -> None:
-        data, self._gathered = self._gathered, bytearray()
-        if data:
-            await self._client.append(self._file, data)
+        if self._gathered:
+            try:
+                await self._client.append(self._file, self._gathered)
+            finally:
+                self._forget()
+
+    def _forget(self) -> None:
+        self._gathered = bytearray()
+        self._share.give_all()
 
     async def _store(self, data: memoryview | bytearray) -> None:
         assert self._spill is not None

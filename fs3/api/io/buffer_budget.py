@@ -1,10 +1,11 @@
 """What all open files and transfers of one process hold in memory together.
 
 An open file holds what it gathered to write or has read ahead, for as long as its user likes; so it never waits for others, it is
-refused and does with less. A file may have as much as is free then: one alone gets half of it all, N about 1/(N + 1) each, and
-something is always left for the next (dynamic thresholds: Choudhury and Hahne, IEEE/ACM ToN 6(2), 1998). Transfers of whole files
-hold memory only while bytes move, and nothing while they wait for it; so they wait in order of arrival, and part of the budget is
-kept for them, which no open file can hold. Hence no transfer waits for one that waits.
+refused and does with less. So does a transfer through a pipe or another object of the user's, whose other end may be slow. A file
+may have as much as is free then: one alone gets half of it all, N about 1/(N + 1) each, and something is always left for the next
+(dynamic thresholds: Choudhury and Hahne, IEEE/ACM ToN 6(2), 1998). Transfers of whole files hold memory only while bytes move,
+and nothing while they wait for it; so they wait in order of arrival, and part of the budget is kept for them, which no open file
+can hold. Hence no transfer waits for one that waits.
 """
 
 from __future__ import annotations
@@ -13,16 +14,22 @@ import asyncio
 import os
 import threading
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
-from fs3.base.units import MIB
+from fs3.base.units import KIB, MIB
 
 client_buffer_bytes_max = 512 * MIB
 """Memory of a client process for what open files gathered or read ahead, and for transfers of whole files, all together."""
 
 client_transfer_bytes_min = 128 * MIB
 """Of that, kept for transfers."""
+
+file_buffer_bytes_min = 64 * KIB
+"""What every open file may gather, also when nothing is left of the memory that all share."""
+
+buffer_bytes_first = 4 * KIB
+"""Memory of a file in which little was written. It doubles when it is full."""
 
 assert client_transfer_bytes_min < client_buffer_bytes_max
 
@@ -187,6 +194,36 @@ class BufferShare:
         with self._lock:
             self._budget.take_anyway(count)
             self._held += count
+
+    def try_grow(self, need: int, most: int) -> bool:
+        """Have at least `need` bytes in all; twice what there was, up to `most`, so as to grow seldom. False: there are too few
+        for all. The little that every file has is always given."""
+        with self._lock:
+            if need <= self._held:
+                return True
+            for wanted in (min(most, max(2 * self._held, buffer_bytes_first)), need):
+                if wanted >= need and self.try_take(wanted - self._held):
+                    return True
+            if need <= file_buffer_bytes_min:
+                self.take_anyway(need - self._held)
+            return need <= self._held
+
+    @contextmanager
+    def lend(self, wanted: int) -> Iterator[int]:
+        """As many of `wanted` bytes as there are, by halves, for as long as the `with` block runs; the little that every file has
+        in any case."""
+        while wanted > file_buffer_bytes_min and not self.try_take(wanted):
+            wanted //= 2
+        if wanted <= file_buffer_bytes_min:
+            self.take_anyway(wanted)
+        try:
+            yield wanted
+        finally:
+            self.give(wanted)
+
+    def give_all(self) -> None:
+        """None are held."""
+        self.give(self._held)
 
     def give(self, count: int) -> None:
         """So many bytes less. What was taken by the process that was forked is none of this one's."""

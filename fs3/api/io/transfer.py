@@ -113,28 +113,37 @@ def open_device(path: str, flags: int) -> FileIO:
 
 async def _upload_pipe(client: FileBytes, source: FileIO, file: File, progress: BytesProgress, local: str) -> None:
     """In order, until its writers have gone. Waits on the loop, so that a silent writer holds no thread."""
+    share = buffer_budget.open_share()
     offset = 0
-    while (data := source.read(_PIPE_BYTES)) != b"":
+    while True:
+        with share.lend(_PIPE_BYTES) as room:
+            data = source.read(room)
+            if data:
+                await client.pwrite(file, data, offset)
+                offset += len(data)
+                progress(len(data))
+        if data == b"":
+            break
         if data is None:  # there are writers, and they have not written
             await _wait_until_ready(source.fileno(), writing=False)
-            continue
-        await client.pwrite(file, data, offset)
-        offset += len(data)
-        progress(len(data))
     if not offset:
         raise error(Code.INVALID, "is a pipe that nobody writes to", local)
 
 
 async def _download_pipe(client: FileBytes, file: File, target: FileIO, progress: BytesProgress) -> None:
-    for offset in range(0, file.length, PART_BYTES):
-        view = memoryview(await client.pread(file, PART_BYTES, offset))
-        while view:
-            taken = target.write(view)
-            if taken is None:
-                await _wait_until_ready(target.fileno(), writing=True)
-                continue
-            view = view[taken:]
-            progress(taken)
+    share = buffer_budget.open_share()
+    offset = 0
+    while offset < file.length:
+        with share.lend(min(PART_BYTES, file.length - offset)) as room:
+            view = memoryview(await client.pread(file, room, offset))
+            offset += room
+            while view:
+                taken = target.write(view)
+                if taken is None:
+                    await _wait_until_ready(target.fileno(), writing=True)
+                    continue
+                view = view[taken:]
+                progress(taken)
 
 
 async def _wait_until_ready(fd: int, *, writing: bool) -> None:
@@ -150,9 +159,14 @@ async def _wait_until_ready(fd: int, *, writing: bool) -> None:
 
 async def _upload_stream(client: FileBytes, source: FileIO, file: File, progress: BytesProgress) -> None:
     """A device: in order, until it ends."""
+    share = buffer_budget.open_share()
     offset = 0
-    while data := await asyncio.to_thread(source.read, PART_BYTES):
-        await client.pwrite(file, data, offset)
+    while True:
+        with share.lend(PART_BYTES) as room:
+            data = await asyncio.to_thread(source.read, room)
+            if not data:
+                break
+            await client.pwrite(file, data, offset)
         offset += len(data)
         progress(len(data))
 
@@ -220,10 +234,13 @@ class _AtomicLocalFile:
 
 async def download_stream(client: FileBytes, file: File, out: Any, progress: BytesProgress) -> None:
     """The bytes of an open file, in order, into something with a `write`."""
-    for offset in range(0, file.length, PART_BYTES):
-        async with buffer_budget.reserve(min(PART_BYTES, file.length - offset)):
-            data = await client.pread(file, PART_BYTES, offset)
+    share = buffer_budget.open_share()
+    offset = 0
+    while offset < file.length:
+        with share.lend(min(PART_BYTES, file.length - offset)) as room:
+            data = await client.pread(file, room, offset)
             await asyncio.to_thread(_write_all, out, data)
+        offset += room
         progress(len(data))
 
 

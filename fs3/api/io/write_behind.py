@@ -10,21 +10,15 @@ from contextlib import suppress
 from typing import Any
 
 from fs3.api.io.blocking import start_on
-from fs3.api.io.buffer_budget import BufferBudget, BufferShare, buffer_budget
+from fs3.api.io.buffer_budget import BufferBudget, BufferShare, buffer_budget, buffer_bytes_first, file_buffer_bytes_min
 from fs3.api.io.buffers import buffer_pool, source_of
 from fs3.base.limits import client_write_call_bytes
-from fs3.base.units import KIB, MIB
+from fs3.base.units import MIB
 
 file_behind_bytes_max = 32 * MIB
 """Accepted from a writer and not yet acknowledged by storage, per open file; a write then waits."""
 
-file_buffer_bytes_min = 64 * KIB
-"""What every open file may gather, also when nothing is left of the memory that all files share."""
-
 BLOCK_BYTES = 4 * MIB
-
-BUFFER_BYTES_FIRST = 4 * KIB
-"""Memory of a file in which little was written. It doubles when it is full."""
 
 Store = Callable[[memoryview, int], Coroutine[Any, Any, int]]
 """(bytes, offset): makes them durable."""
@@ -49,7 +43,7 @@ class _InFlight:
 
 
 class WriteBehindWriter:
-    """Appends to one open file, block by block, at most `file_behind_bytes_max` bytes ahead of storage.
+    """Writes one open file, block by block, at most `file_behind_bytes_max` bytes ahead of storage.
 
     Its memory grows with what is written, out of a budget that all files of the process share. When that is spent, it sends what
     it has in smaller blocks, and is less far ahead.
@@ -128,7 +122,7 @@ class WriteBehindWriter:
         need = self._filled + wanted
         if need <= have:
             return wanted
-        size = self.block if self._has_sent_block else BUFFER_BYTES_FIRST
+        size = self.block if self._has_sent_block else buffer_bytes_first
         while size < need:
             size *= 2
         size = min(size, self.block)
@@ -161,6 +155,12 @@ class WriteBehindWriter:
         self._send_buffer()
         while self._in_flight:
             self._wait_oldest()
+
+    def move(self, offset: int) -> None:
+        """What is written next goes there. Waits until what was written before is durable, since the new bytes may lie on it."""
+        if offset != self.position:
+            self.flush()
+            self._offset = offset
 
     async def finish(self) -> None:
         """As `flush`, on the event loop. Nothing is written afterwards."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import msgspec
 
 from fs3.base.checksum import checksums, checksums_of_parts
-from fs3.base.ids import ChainId, ChunkId, InodeId, file_chunk
-from fs3.core.files.layout import chain_of, chunk_count, slices
+from fs3.base.ids import ChainId, ChunkId, InodeId
+from fs3.core.files.layout import slices
 from fs3.core.files.read_plan import Buffers
 from fs3.model.chunk import Tag, UpdateKind
 from fs3.model.inode import Layout
@@ -63,12 +61,3 @@ def plan_write(layout: Layout, inode: InodeId, offset: int, data: memoryview, ex
             )
         )
     return writes
-
-
-def plan_remove(layout: Layout, inode: InodeId, length: int, first: int = 0) -> Iterator[WriteIO]:
-    """The updates that remove the chunks of a file that is gone, from chunk `first` on.
-
-    Without tags: inode ids are never used again, so a late repetition finds nothing, and no channel row is left behind.
-    """
-    for index in range(first, chunk_count(layout, length)):
-        yield WriteIO(file_chunk(inode, index), chain_of(layout, index), UpdateKind.REMOVE, 0, tagged=False)

@@ -14,6 +14,7 @@ import lmdb
 
 from fs3.drivers.lmdb.env import Environment
 from fs3.drivers.lmdb.overlay import Rows
+from fs3.runtime.serving import mark_serving_thread
 
 log = logging.getLogger("fs3.lmdb")
 
@@ -73,12 +74,13 @@ class CommitThread:
         self._thread.join()
 
     def _run(self) -> None:
+        mark_serving_thread()
         while (job := self._jobs.get()) is not None:
             rows, state, use_reserve, loop, finished = job
             outcome: CommitOutcome
             try:
                 outcome = self._commit(rows, state, use_reserve)
-            except BaseException as why:
+            except BaseException as why:  # it is the answer, and the thread goes on for the others
                 outcome = why
             try:
                 loop.call_soon_threadsafe(finished, outcome)

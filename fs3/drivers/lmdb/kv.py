@@ -155,7 +155,7 @@ class LmdbKV:
         except lmdb.MapResizedError:
             self._stranded_reads.append((op, done))
             return
-        except Exception as why:
+        except Exception as why:  # of `op`: it is the answer to its caller
             done(None, why)
             return
         done(result, None)
@@ -247,7 +247,7 @@ class LmdbKV:
             failure: Exception | None = None
             try:
                 result = run(op(txn))  # type: ignore[arg-type]
-            except Exception as why:
+            except Exception as why:  # of `op`: it fails alone, not the batch it is in
                 failure = why
             else:
                 batch.writes.rows.update(txn.own.rows)

@@ -50,7 +50,7 @@ class MemoryKV:
         """Run `op` on what is committed; `done` is called before this returns."""
         try:
             result = self.read_now(op)
-        except Exception as why:
+        except Exception as why:  # of `op`: it is the answer to its caller
             done(None, why)
         else:
             done(result, None)
@@ -118,7 +118,7 @@ class MemoryKV:
             op, done = self._waiting.popleft()
             try:
                 result = self._execute(op)
-            except Exception as why:
+            except Exception as why:  # of `op`: it fails alone
                 answers.append((done, None, why))
             else:
                 answers.append((done, result, None))

@@ -18,9 +18,10 @@ from fs3.core.meta.ops.statfs import statfs
 from fs3.core.txn import KVRowDamaged, ReadTxn
 from fs3.model.method import Method
 from fs3.model.namespace import Counts, FileSystemSpace
-from fs3.model.requests import Caller, KeepAlive, Repair, StatFs
+from fs3.model.requests import Append, Caller, KeepAlive, Repair, StatFs
 from fs3.ports.kv import KV
 from fs3.ports.rpc import Bindings, Call, Handler
+from fs3.services.meta.append_queue import AppendQueue
 from fs3.services.meta.capacity import CapacityCache
 from fs3.services.meta.change_executor import ChangeExecutor, is_final, truncates
 from fs3.services.meta.contexts import RequestContexts
@@ -41,10 +42,13 @@ Outcomes = list[Any]
 class VerbHandlers:
     """The handlers of every method."""
 
-    def __init__(self, kv: KV, contexts: RequestContexts, changes: ChangeExecutor, capacity: CapacityCache) -> None:
+    def __init__(
+        self, kv: KV, contexts: RequestContexts, changes: ChangeExecutor, appends: AppendQueue, capacity: CapacityCache
+    ) -> None:
         self._kv = kv
         self._contexts = contexts
         self._changes = changes
+        self._appends = appends
         self._capacity = capacity
 
     def bindings(self) -> Bindings:
@@ -58,7 +62,7 @@ class VerbHandlers:
     # --- single requests ----------------------------------------------------------------------------------------------
 
     def _handler(self, verb: Verb[Any, Any]) -> Handler:
-        kv, changes, contexts = self._kv, self._changes, self._contexts
+        kv, changes, appends, contexts = self._kv, self._changes, self._appends, self._contexts
         operation = OPERATIONS[verb.record]
         is_repair = verb.record is Repair
 
@@ -80,7 +84,9 @@ class VerbHandlers:
                     log.warning("repaired for user %d: %s; %s", ctx.user.uid, describe(request.problem), answer.what)
                 call.reply(verb.reply_to_pb(answer))
 
-            if mutates:
+            if isinstance(request, Append):
+                appends.submit(ctx, request, done, call)
+            elif mutates:
                 changes.submit(ctx, request, done)
             else:
                 kv.submit_read(lambda txn: operation(txn, ctx, request), done)

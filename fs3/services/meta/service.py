@@ -17,6 +17,7 @@ from fs3.model.inode import Inode, User
 from fs3.ports.clock import Clock
 from fs3.ports.kv import KV
 from fs3.ports.rpc import Bindings
+from fs3.services.meta.append_queue import AppendQueue
 from fs3.services.meta.capacity import CapacityCache
 from fs3.services.meta.change_executor import ChangeExecutor
 from fs3.services.meta.chunk_client import ChunkClient
@@ -62,7 +63,8 @@ class MetaService:
         self._changes = ChangeExecutor(kv, storage, self._trimmer)
         self._capacity = CapacityCache(clock, routing, storage, config.space_age_ms)
         contexts = RequestContexts(clock, routing, config, self.last_seen)
-        self._handlers = VerbHandlers(kv, contexts, self._changes, self._capacity)
+        self._appends = AppendQueue(self._changes)
+        self._handlers = VerbHandlers(kv, contexts, self._changes, self._appends, self._capacity)
         # Several services on one store would otherwise take the same rows at the same time, to no harm but for nothing.
         first_pause_ns = int.from_bytes(entropy(8), "big") % (config.garbage_interval_ms * MILLISECOND)
         self.lease = DutyLease(kv, clock, entropy, config.duty_lease_ms)
@@ -123,5 +125,6 @@ class MetaService:
         for duty in self._duties:
             await duty.stop()
         await self.lease.stop()
+        self._appends.stop()
         await self._changes.stop()
         await self._capacity.stop()

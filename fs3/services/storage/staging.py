@@ -114,7 +114,7 @@ class Staging:
     async def _flush(self, effect: DropPending) -> None:
         try:
             await self._store.flush()
-        except Exception as failure:
+        except Exception as failure:  # whatever it is, the chunk stays as it was, and the target decides
             self._owner.on_drop_failed(failure)
             return
         self._owner.on_dropped(DropDone(effect.chunk, effect.version))

@@ -43,6 +43,7 @@ from fs3.model.inode import Inode, Trim
 from fs3.model.requests import Truncate
 from fs3.model.routing import Node
 from fs3.ports.chunk_store import ReadGather, ReadResult, StageResult
+from fs3.services.meta.append_queue import AppendQueue
 from fs3.services.meta.change_executor import ChangeExecutor
 from fs3.services.meta.duties import sessions as sessions_duty
 from fs3.services.meta.duties.sessions import SessionsDuty
@@ -56,6 +57,7 @@ from fs3.sim.ring2.append_bugs import (
     has_any_turn,
     plan_without_tags,
     prune_with_length,
+    submit_at_once,
     take_behind_reserved,
 )
 from fs3.sim.ring2.disk import SimChunkStore
@@ -452,7 +454,11 @@ BUGS: dict[str, ServiceBug] = {
     ),
     "appends_at_once": ServiceBug(
         "whoever wants the turn to append gets it, and all of them publish",
-        [(append_op, "_take", grant_always), (append_op, "_has_turn", has_any_turn)],
+        [
+            (append_op, "_take", grant_always),
+            (append_op, "_has_turn", has_any_turn),
+            (AppendQueue, "submit", submit_at_once),
+        ],
         scene="several_appenders_of_one_file",
     ),
     "publishes_lost_turn": ServiceBug(

@@ -6,12 +6,14 @@ import asyncio
 import threading
 import weakref
 from collections.abc import Iterator
+from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from fs3.api.fsspec import unclosed
+from fs3.runtime.worker_threads import WorkerThreads
 
 
 @pytest.fixture
@@ -38,6 +40,15 @@ class StuckFile:
 
     async def _wait(self) -> None:
         await asyncio.Event().wait()
+
+
+def test_a_thread_that_has_to_serve_it_does_not_wait_for_a_closing(loop: asyncio.AbstractEventLoop) -> None:
+    """A garbage collection comes in any thread, also in one without which nothing is closed."""
+    waited: Future[None] = WorkerThreads(1, "serving").submit(StuckFile(loop).close_unclosed)
+    waited.result()
+    (stuck,) = unclosed._endings
+    assert not stuck.done()
+    stuck.cancel()
 
 
 def test_the_end_of_a_program_waits_for_all_files_together(

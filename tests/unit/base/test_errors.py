@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import builtins
 import errno
+import io
 import pickle
 
 import pytest
 
-from fs3.base.errors import FS3Error, error
+from fs3.base.errors import FS3Error, UnsupportedOperation, error
 from fs3.base.status import Code, Retry
 
 
@@ -55,3 +56,10 @@ def test_a_request_that_may_have_happened_is_not_called_harmless() -> None:
     assert Code.DEADLINE.retry is Retry.MAYBE
     assert Code.DISCONNECTED.retry is Retry.MAYBE
     assert Code.NO_SPACE.retry is Retry.NEVER
+
+
+def test_what_a_file_cannot_do_has_the_errno_that_a_descriptor_gives() -> None:
+    raised = UnsupportedOperation(errno.ESPIPE, "seek", "/a/b")
+    assert isinstance(raised, io.UnsupportedOperation)
+    for seen in (raised, pickle.loads(pickle.dumps(raised))):
+        assert (type(seen), seen.errno, seen.filename) == (UnsupportedOperation, errno.ESPIPE, "/a/b")

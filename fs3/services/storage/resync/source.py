@@ -154,7 +154,7 @@ class ResyncSource:
         try:
             for effect in self._machine.step(now, event):
                 self._carry_out(effect)
-        except Exception as failure:
+        except Exception as failure:  # a mistake in the machine: its target can no longer be trusted
             self._closed = True
             self._scheduler.remove(self)
             self._owner.fail(failure)

@@ -10,6 +10,7 @@ import pytest
 from fs3.api.file import File
 from fs3.api.io import append_gather
 from fs3.api.io.append_gather import AppendGather
+from fs3.api.io.buffer_budget import BufferBudget, file_buffer_bytes_min
 from fs3.base.errors import error
 from fs3.base.ids import ChainId, InodeId, SessionId, TableId
 from fs3.base.status import Code
@@ -155,3 +156,18 @@ def test_a_failure_is_raised_ever_after_and_nothing_is_appended_again(client: Fa
     asyncio.run(work())
     assert client.log == []
     assert client.ended == [("abandon", handle)]
+
+
+async def test_without_memory_little_is_gathered_and_still_all_is_one_append(
+    client: FakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(append_gather, "append_gather_bytes", 8 * file_buffer_bytes_min)
+    budget = BufferBudget(2, 1)
+    gather = AppendGather(client, file(1), "/d", budget=budget)
+    parts = [bytes([number]) * (file_buffer_bytes_min // 2) for number in range(5)] + [b"x" * (file_buffer_bytes_min + 1)]
+    for part in parts:
+        await give(gather, part)
+        assert budget.held <= file_buffer_bytes_min
+    await gather.publish()
+    assert client.log == [b"".join(parts)]
+    assert budget.held == 0

@@ -9,7 +9,8 @@ import threading
 
 import pytest
 
-from fs3.api.io.buffer_budget import BufferBudget
+from fs3.api.io.buffer_budget import BufferBudget, buffer_bytes_first, file_buffer_bytes_min
+from fs3.base.units import MIB
 
 
 async def turn() -> None:
@@ -146,3 +147,41 @@ def test_a_forked_process_starts_with_nothing_held() -> None:
         os._exit(0 if buffer_budget.held == 0 and share.held == 0 else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     share.give(12_345)
+
+
+def test_memory_of_a_file_doubles_as_long_as_there_is_enough() -> None:
+    budget = BufferBudget(1000 * file_buffer_bytes_min, 1)
+    share = budget.open_share()
+    assert share.try_grow(1, MIB)
+    assert share.held == buffer_bytes_first
+    assert share.try_grow(buffer_bytes_first + 1, MIB)
+    assert share.held == 2 * buffer_bytes_first
+    assert share.try_grow(MIB - 1, MIB)
+    assert share.held == MIB - 1
+    assert share.try_grow(MIB, MIB)
+    assert share.try_grow(1, MIB)
+    assert budget.held == MIB
+    share.give_all()
+    assert budget.held == 0
+
+
+def test_where_nothing_is_left_a_file_has_the_least() -> None:
+    budget = BufferBudget(2, 1)
+    share = budget.open_share()
+    assert share.try_grow(file_buffer_bytes_min, MIB)
+    assert not share.try_grow(file_buffer_bytes_min + 1, MIB)
+    share.give_all()
+    with share.lend(MIB) as room:
+        assert room == file_buffer_bytes_min == budget.held
+    with share.lend(7) as room:
+        assert room == 7
+    assert budget.held == 0
+
+
+def test_a_stream_has_what_there_is_by_halves() -> None:
+    budget = BufferBudget(3 * MIB, 1)
+    share, other = budget.open_share(), budget.open_share()
+    with share.lend(MIB) as room, other.lend(MIB) as less:
+        assert (room, less) == (MIB, MIB)
+        with budget.open_share().lend(4 * MIB) as least:
+            assert least == MIB // 2

@@ -10,15 +10,13 @@ from collections.abc import Iterator
 import pytest
 
 from fs3.api.io import read_ahead as reading
-from fs3.api.io.buffer_budget import BufferBudget
+from fs3.api.io.buffer_budget import BufferBudget, buffer_bytes_first, file_buffer_bytes_min
 from fs3.api.io.buffers import BufferPool, ReadBuffer
 from fs3.api.io.read_ahead import ReadAheadReader
 from fs3.api.io.write_behind import (
-    BUFFER_BYTES_FIRST,
     WriteBehindWriter,
     block_bytes_for,
     file_behind_bytes_max,
-    file_buffer_bytes_min,
 )
 from fs3.base.limits import client_write_call_bytes
 
@@ -265,7 +263,7 @@ def test_a_writer_holds_memory_for_what_was_written(loop: asyncio.AbstractEventL
     assert budget.held == 0
     for writer in writers:
         writer.write(b"1")
-    assert budget.held == 500 * BUFFER_BYTES_FIRST
+    assert budget.held == 500 * buffer_bytes_first
     for size in (10_000, 100_000, 1_000_000):
         before = budget.held
         writers[0].write(bytes(size))

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from fs3.base.checksum import BLOCK_BYTES, checksums, checksums_of_parts, crc32c
 from fs3.base.ids import ChainId, InodeId, TableId, file_chunk
 from fs3.base.units import KIB
-from fs3.core.files.write_plan import plan_remove, plan_write, sums_of
+from fs3.core.files.write_plan import plan_write, sums_of
 from fs3.model.chunk import UpdateKind
 from fs3.model.inode import Layout
 
@@ -59,9 +59,3 @@ def test_sums_of_several_buffers_are_those_of_one(lengths, offset):
     assert sums_of(tuple(parts), offset) == sums_of(memoryview(whole), offset)
     assert len(checksums_of_parts(parts, offset, 1 << 30)) <= 1 or offset % (1 << 30) + len(whole) > 1 << 30
     assert BLOCK_BYTES == 64 * KIB
-
-
-def test_removing_a_file_removes_every_chunk_without_tag():
-    steps = list(plan_remove(LAYOUT, INODE, 300 * KIB))
-    assert [int.from_bytes(step.chunk[8:], "big") for step in steps] == [0, 1, 2]
-    assert not any(step.tagged for step in steps)
