@@ -111,7 +111,7 @@ class Flights:
         if event.code is not Code.OK or flight.abandoned:
             refusal = UpdateResult(event.code, message=event.message) if event.code is not Code.OK else self._not_serving()
             if event.code is Code.NO_SPACE:
-                self._refuse_copies(lane)
+                refusal = self._refuse_copies(now, lane, refusal)
             answer_all(flight.waiters, refusal, out)
             self._give_up(now, lane, out)
             return
@@ -241,15 +241,21 @@ class Flights:
         assert flight.phase is FlightPhase.DROPPING, f"target {self.target_id}: {event} in phase {flight.phase.name}"
         refusal = self._not_serving() if flight.abandoned else UpdateResult(flight.refusal, message=flight.why)
         if not flight.abandoned:
-            self._refuse_copies(lane)
+            refusal = self._refuse_copies(now, lane, refusal)
         answer_all(flight.waiters, refusal, out)
         self._give_up(now, lane, out)
 
-    def _refuse_copies(self, lane: Lane) -> None:
+    def _refuse_copies(self, now: int, lane: Lane, refusal: UpdateResult) -> UpdateResult:
         """Nothing of the flight is left here, and its number may be given to another update: no copy of its last sending may be
-        taken. If something waits, that has a higher serial, and copies of earlier sendings are late anyway."""
+        taken. If something waits, that has a higher serial, and copies of earlier sendings are late anyway. What a client is told
+        at the head is remembered. The answer to the waiters."""
+        flight = lane.flight
+        if self.position.role is ChainRole.HEAD:
+            told = flight.waiters and flight.update.tag.client
+            return self.admitter.remember_answer(now, flight.update, refusal) if told else refusal
         if not lane.queue:
-            self.admitter.duplicates.expire_latest(lane.flight.update.chunk)
+            self.admitter.duplicates.expire_latest(flight.update.chunk)
+        return refusal
 
     def _give_up(self, now: int, lane: Lane, out: list[Effect]) -> None:
         """A flight ends without commit. Whatever is pending in the store stays there."""

@@ -23,8 +23,8 @@ waiters_per_flight_max = 64
 flights_per_target_max = 1024
 
 answers_per_target_max = 1 << 18
-"""Answers to puts of pages that were there, one of each channel, that the head of a chain remembers; about 300 bytes of memory
-each. Beyond, such puts on other channels are BUSY."""
+"""Answers EXISTS and NO_SPACE, one of each channel, that the head of a chain remembers; about 300 bytes of memory each. Beyond,
+such updates of other channels are BUSY."""
 
 
 @dataclass(frozen=True)

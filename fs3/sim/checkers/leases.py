@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
-from fs3.sim.checkers.stores import CheckedHost
+from fs3.base.ids import ChainId, TargetId
 
 
-def explain(hosts: Iterable[CheckedHost]) -> str:
-    """ "" when at most one target takes itself for the head and holds a lease, else which do."""
-    heads = [host for host in hosts if host.may_be_head()]
-    if len(heads) < 2:
-        return ""
-    return "may all serve as the head: " + "; ".join(
-        f"target {host.target} under chain version {host.replica.position.version}" for host in heads
-    )
+@dataclass(frozen=True, slots=True)
+class HeadClaim:
+    """A target that would admit a client's update at this moment: it takes itself for the head and holds a lease."""
+
+    chain: ChainId
+    target: TargetId
+    version: int
+    """Of its chain, as it knows it."""
+
+
+def explain(claims: Iterable[HeadClaim]) -> str:
+    """ "" when each chain has at most one head, else which targets claim to be the head of one."""
+    heads: dict[ChainId, HeadClaim] = {}
+    for claim in claims:
+        other = heads.setdefault(claim.chain, claim)
+        if other is not claim:
+            return (
+                f"chain {claim.chain}: target {other.target} under chain version {other.version} and "
+                f"target {claim.target} under chain version {claim.version} may both serve as the head"
+            )
+    return ""

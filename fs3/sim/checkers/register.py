@@ -109,7 +109,9 @@ def _is_visible(operation: Operation, read: Sequence[bytes]) -> bool:
 
 
 def _is_relevant(operation: Operation) -> bool:
-    """Reads that were not answered say nothing, updates that were never sent did nothing."""
+    """Reads that were not answered say nothing; updates that were never sent, or refused for want of room, did nothing."""
+    if operation.code is Code.NO_SPACE:
+        return False
     return operation.code is not None or (operation.kind is not None and operation.attempts > 0)
 
 

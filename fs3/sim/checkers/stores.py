@@ -1,12 +1,11 @@
-"""What the checkers ask of the stores and hosts of a chain, whichever ring they are of."""
+"""What the checkers ask of the stores of a chain, whichever ring they are of."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from fs3.base.ids import ChunkId, ClientId, TargetId
-from fs3.core.craq.replica import Replica
+from fs3.base.ids import ChunkId, ClientId
 from fs3.model.chunk import ChannelRow, ChunkMeta, Tag
 
 
@@ -24,8 +23,8 @@ class CheckedChunk(Protocol):
         ...
 
 
-class CheckedStore(Protocol):
-    """The store of one target."""
+class ComparedStore(Protocol):
+    """The store of one target, as others of its chain are compared with it."""
 
     @property
     def records(self) -> Mapping[ChunkId, CheckedChunk]:
@@ -37,13 +36,17 @@ class CheckedStore(Protocol):
         """(client, channel) -> its last update here."""
         ...
 
+    def list_pending(self) -> Sequence[ChunkId]:
+        """Chunks that have a pending version."""
+        ...
+
+
+class CheckedStore(ComparedStore, Protocol):
+    """A store that remembers what was applied to it."""
+
     @property
     def applications(self) -> Mapping[Tag, int]:
         """How often each tagged update was committed, lost commits not counted."""
-        ...
-
-    def list_pending(self) -> Sequence[ChunkId]:
-        """Chunks that have a pending version."""
         ...
 
     def has_update(self, tag: Tag) -> bool:
@@ -52,15 +55,4 @@ class CheckedStore(Protocol):
 
     def has_applied(self, tag: Tag) -> bool:
         """The update was committed here, or where this store was brought up to date from."""
-        ...
-
-
-class CheckedHost(Protocol):
-    """One target of a chain, with its machine."""
-
-    target: TargetId
-    replica: Replica
-
-    def may_be_head(self) -> bool:
-        """It takes itself for the head and holds a lease, so it would admit a client's update."""
         ...

@@ -18,6 +18,7 @@ from fs3.core.craq.resync.steps import ResyncEffect, ResyncEvent
 from fs3.model.chunk import Tag, Update
 from fs3.sim.checkers import durability, leases
 from fs3.sim.checkers.history import Operation
+from fs3.sim.checkers.once import CommitVersions
 from fs3.sim.ring import Outcome
 from fs3.sim.ring1.cluster import ChainCluster
 from fs3.sim.ring1.fingerprint import Fingerprint
@@ -49,6 +50,7 @@ class ChainRun:
         self._trace = trace
         self._acknowledged: list[Update] = []
         self._commit_order: dict[Tag, int] = {}
+        self._commit_versions = CommitVersions()
         prng = Prng(seed)
         self.swarm = swarm if swarm is not None else draw_swarm(prng)
         self.cluster = ChainCluster(prng, self.swarm, parts, self)
@@ -154,6 +156,9 @@ class ChainRun:
             elif isinstance(effect, Commit):
                 mix(6, effect.chunk[-1], effect.version, effect.result.checksum)
                 self._commit_order.setdefault(effect.tag, len(self._commit_order))
+                wrong = self._commit_versions.explain(host.target, effect.chunk, effect.version, effect.tag)
+                if wrong:
+                    self.report_violation(f"once: {wrong}")
             elif isinstance(effect, AnswerUpdate):
                 mix(7, effect.token, effect.result.code)
             else:
@@ -173,7 +178,7 @@ class ChainRun:
 
     def on_admitted(self) -> None:
         """A target has let an update in: it must be the only one that may."""
-        wrong = leases.explain(self.cluster.hosts.values())
+        wrong = leases.explain(claim for host in self.cluster.hosts.values() if (claim := host.claim_head()) is not None)
         if wrong:
             self.report_violation(f"leases: {wrong}")
 

@@ -29,6 +29,7 @@ from fs3.core.craq.resync.steps import ResyncEffect, ResyncEvent
 from fs3.drivers.memory.unsynced import BarrierMark, Loss
 from fs3.model.chain import Chain, LocalState, PublicState
 from fs3.model.chunk import ChunkMeta, Update, UpdateKind, UpdateResult
+from fs3.sim.checkers.leases import HeadClaim
 from fs3.sim.ring1.chunks import SimChunks
 from fs3.sim.ring1.messages import (
     ChainNotice,
@@ -215,9 +216,12 @@ class TargetHost:
             return LocalState.OFFLINE
         return self.replica.local_state
 
-    def may_be_head(self) -> bool:
-        """It would admit a client's update now. For checkers."""
-        return self.up and self.replica.position.role is ChainRole.HEAD and self.clock < self.lease_until_ns
+    def claim_head(self) -> HeadClaim | None:
+        """What to check when it would admit a client's update now."""
+        at = self.replica.position
+        if self.up and at.role is ChainRole.HEAD and self.clock < self.lease_until_ns:
+            return HeadClaim(at.chain, self.target, at.version)
+        return None
 
     # --- messages ----------------------------------------------------------------------------------------------------
 

@@ -2,46 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
-from fs3.base.ids import ChainId, ChunkId, TargetId
+from fs3.base.ids import ChainId, ChunkId
 from fs3.base.status import Code
 from fs3.core.meta.fsck.snapshot_check import check_namespace
 from fs3.model.chain import Chain, PublicState
-from fs3.model.chunk import Tag
 from fs3.model.routing import Routing
-from fs3.sim.checkers import register
+from fs3.sim.checkers import convergence, register
 from fs3.sim.checkers.history import Operation
+from fs3.sim.checkers.leases import HeadClaim
 from fs3.sim.ring2.cluster import Cluster
 from fs3.sim.ring2.disk import SimDisks
-from fs3.sim.ring2.story import Story
 
 
-class OnceChecker:
-    """A tagged update is committed under one version, on however many targets and however often it is sent."""
-
-    def __init__(self, story: Story) -> None:
-        self._story = story
-        self._versions: dict[Tag, tuple[ChunkId, int]] = {}
-        self.commits = 0
-
-    def on_commit(self, target: TargetId, chunk: ChunkId, version: int, tag: Tag) -> None:
-        """A store has committed."""
-        self.commits += 1
-        if not tag.client:
-            return
-        before = self._versions.setdefault(tag, (chunk, version))
-        if before != (chunk, version):
-            self._story.fail(
-                "once",
-                f"target {target} commits update {tag.seq} of client {tag.client.hex()[-4:]}/{tag.channel} as version {version}; "
-                f"it was version {before[1]} of chunk {before[0].hex()[-8:]}",
-            )
-
-
-def explain_two_heads(cluster: Cluster) -> str:
-    """ "" unless two processes may serve as head of one chain at this moment."""
-    heads: dict[int, str] = {}
+def list_head_claims(cluster: Cluster) -> Iterator[HeadClaim]:
+    """Whichever processes may serve as the head of a chain at this moment."""
     for name, service in cluster.storages.items():
         host = cluster.hosts[name]
         process = host.process
@@ -53,13 +29,8 @@ def explain_two_heads(cluster: Cluster) -> str:
             head = chain.head() if chain is not None else None
             if chain is None or head is None or head.target != target:
                 continue
-            if shell.read_gate(chain.version, now)[0] is not Code.OK:
-                continue
-            who = f"target {target} of {name} with version {chain.version}"
-            if chain.id in heads:
-                return f"chain {chain.id}: {heads[chain.id]} and {who} are heads and may serve"
-            heads[chain.id] = who
-    return ""
+            if shell.read_gate(chain.version, now)[0] is Code.OK:
+                yield HeadClaim(chain.id, target, chain.version)
 
 
 def explain_not_serving(routing: Routing) -> str:
@@ -83,27 +54,7 @@ def explain_histories(operations: Mapping[ChunkId, list[Operation]]) -> str:
 def explain_divergence(chains: Mapping[ChainId, Chain], disks: Mapping[str, SimDisks]) -> str:
     """ "" when the serving targets of every chain hold the same, byte for byte, and nothing is pending."""
     stores = {target: store for each in disks.values() for target, store in each.stores.items()}
-    for chain in chains.values():
-        serving = [slot.target for slot in chain.serving_slots()]
-        contents = {}
-        for target in serving:
-            if target not in stores:
-                return f"target {target} serves and has no store"
-            contents[target] = found = stores[target].list_contents()
-            for chunk, (_, pending, _) in found.items():
-                if pending:
-                    return f"target {target} still has version {pending} of chunk {chunk.hex()} pending"
-        for target in serving[1:]:
-            first, other = contents[serving[0]], contents[target]
-            for chunk in sorted(first.keys() | other.keys()):
-                if first.get(chunk) != other.get(chunk):
-                    mine, theirs = _shown(first.get(chunk)), _shown(other.get(chunk))
-                    return f"chunk {chunk.hex()}: target {serving[0]} has {mine}, target {target} has {theirs}"
-    return ""
-
-
-def _shown(found: tuple[int, int, bytes] | None) -> str:
-    return "nothing" if found is None else f"version {found[0]}, {len(found[2])} bytes {found[2][:16]!r}"
+    return next(filter(None, (convergence.explain(chain, stores) for chain in chains.values())), "")
 
 
 def explain_namespace(cluster: Cluster) -> str:

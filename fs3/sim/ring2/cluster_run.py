@@ -7,11 +7,14 @@ from collections.abc import Callable
 
 from fs3.api.client import Client
 from fs3.base.errors import FS3Error
-from fs3.base.ids import NodeId
+from fs3.base.ids import ChunkId, NodeId, TargetId
 from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
+from fs3.model.chunk import Tag
 from fs3.model.routing import Role, Routing
+from fs3.sim.checkers import leases
+from fs3.sim.checkers.once import CommitVersions
 from fs3.sim.ring import Outcome
 from fs3.sim.ring2 import checks
 from fs3.sim.ring2.cluster import Cluster
@@ -42,12 +45,12 @@ class ClusterRun:
         self.swarm = swarm or drawn
         self.story = story
         self.loop = loop
-        self.once = checks.OnceChecker(story)
+        self.commit_versions = CommitVersions()
         self.history = ChunkHistory()
         self.finished_files = FinishedFiles()
         self.page_history = ChunkHistory()
         self.stored_keys = StoredKeys()
-        self.cluster = Cluster(loop, Prng(prng.next()), self.swarm, story, self.once.on_commit)
+        self.cluster = Cluster(loop, Prng(prng.next()), self.swarm, story, self._on_commit)
         self.nemesis = ClusterNemesis(self.cluster, Prng(prng.next()), self.swarm)
         self._prng = Prng(prng.next())
         self._files: list[FileWorkload] = []
@@ -153,6 +156,10 @@ class ClusterRun:
             except FS3Error as failure:
                 self.story.say("admin", str(failure))
 
+    def _on_commit(self, target: TargetId, chunk: ChunkId, version: int, tag: Tag) -> None:
+        if wrong := self.commit_versions.explain(target, chunk, version, tag):
+            self.story.fail("once", wrong)
+
     # --- waiting --------------------------------------------------------------------------------------------------------
 
     async def _wait_workloads(self, works: list[asyncio.Task[None]]) -> bool:
@@ -193,7 +200,7 @@ class ClusterRun:
 
     async def _watch_heads(self) -> None:
         while True:
-            problem = "" if self._two_heads else checks.explain_two_heads(self.cluster)
+            problem = "" if self._two_heads else leases.explain(checks.list_head_claims(self.cluster))
             if problem:
                 self._two_heads = True
                 self.story.fail("leases", problem)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fs3.base.errors import error
@@ -19,8 +19,9 @@ from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.core.craq.reads import answer
 from fs3.drivers.memory.chunk_store import MemoryChunkStore
+from fs3.drivers.memory.chunk_versions import MemoryChunk
 from fs3.drivers.memory.unsynced import BarrierMark
-from fs3.model.chunk import Tag, Update, UpdateResult
+from fs3.model.chunk import ChannelKey, ChannelRow, Tag, Update, UpdateResult
 from fs3.model.cluster import DiskSpace
 from fs3.ports.chunk_store import ReadGather, ReadResult, StageResult
 from fs3.ports.disks import TargetNote
@@ -79,6 +80,16 @@ class SimChunkStore(MemoryChunkStore):
         self.target = target
         self.on_commit = on_commit
         self._staging: dict[ChunkId, tuple[Update, int, int, BarrierMark]] = {}
+
+    @property
+    def records(self) -> Mapping[ChunkId, MemoryChunk]:
+        """See `fs3.sim.checkers.stores.ComparedStore`."""
+        return self.chunks
+
+    @property
+    def rows(self) -> Mapping[ChannelKey, ChannelRow]:
+        """See `fs3.sim.checkers.stores.ComparedStore`."""
+        return self.channel_rows
 
     async def stage(self, update: Update, version: int, chain_version: int) -> StageResult:
         """See `ChunkStore.stage`."""

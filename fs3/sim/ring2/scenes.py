@@ -13,11 +13,11 @@ from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.services.meta.trimmer import Trimmer
-from fs3.sim.checkers import shared_files
+from fs3.sim.checkers import leases, shared_files
 from fs3.sim.planting import plant
 from fs3.sim.ring2 import directory_scenes
 from fs3.sim.ring2.append_scenes import APPEND_SCENES
-from fs3.sim.ring2.checks import explain_two_heads
+from fs3.sim.ring2.checks import list_head_claims
 from fs3.sim.ring2.cluster_run import ClusterRun, swarm_of_seed
 from fs3.sim.ring2.loop import open_loop
 from fs3.sim.ring2.network import SimLinks
@@ -144,7 +144,7 @@ async def leases_do_not_overlap(stage: SceneCluster) -> str:
         cluster.links.block(head, "mgmtd-1")
         cluster.links.block("mgmtd-1", head)
         for _ in range(3000):
-            if problem := explain_two_heads(cluster):
+            if problem := leases.explain(list_head_claims(cluster)):
                 return problem
             await asyncio.sleep(0.002)
         if stage.current_chain_version() == before:

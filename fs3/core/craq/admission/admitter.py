@@ -96,6 +96,14 @@ class Admitter:
         told = self.answers.find((tag.client, tag.channel))
         return told if told is not None and (row is None or row.seq < told.seq) else row
 
+    def remember_answer(self, now: int, update: Update, result: UpdateResult) -> UpdateResult:
+        """The head's answer to a client's update that is over and sets no row: this result, or BUSY when there is no room to
+        remember it, and the client has to ask again."""
+        tag = update.tag
+        if self.answers.remember(now, (tag.client, tag.channel), ChannelRow(tag.seq, update.chunk, result)):
+            return result
+        return UpdateResult(Code.BUSY, message=f"target {self.target_id} remembers too many answers already")
+
     def choose_row_tag(self, tag: Tag) -> Tag:
         """The tag that a commit sets the channel row with: none when the client has gone on to a newer update, which the row must
         keep."""
@@ -116,11 +124,7 @@ class Admitter:
             return UpdateResult(Code.OK, update.version, meta.length if meta else 0, meta.checksum if meta else 0)
         if action is Action.EXISTS:
             assert meta is not None
-            exists = UpdateResult(Code.EXISTS, meta.committed, meta.length, meta.checksum)
-            tag = update.tag
-            if self.answers.remember(now, (tag.client, tag.channel), ChannelRow(tag.seq, update.chunk, exists)):
-                return exists
-            return UpdateResult(Code.BUSY, message=f"target {self.target_id} remembers too many answers already")
+            return self.remember_answer(now, update, UpdateResult(Code.EXISTS, meta.committed, meta.length, meta.checksum))
         if action is Action.NOTHING:
             return UpdateResult(Code.OK)
         return UpdateResult(row.code, message=self._refusal(row, update))

@@ -1,8 +1,9 @@
-"""What the head has told clients of updates that changed nothing, so that a copy of their sendings is told the same.
+"""What the head has told clients of updates that have changed nothing, so that a copy of their sendings is told the same.
 
 A PUT that finds its chunk there is answered EXISTS. That leaves no channel row in the store, since nothing is committed with
 which it could be set. Yet the client takes the answer and goes on, and a copy of what it has sent may still be on its way: were
-the chunk removed meanwhile, that copy would bring it back. So the head remembers the answer as it would a row.
+the chunk removed meanwhile, that copy would bring it back. The same holds for an update that was refused for want of room, which
+there may be when a copy comes. So the head remembers such an answer as it would a row.
 
 In memory, at the head alone, as long as the chain version lasts. That is enough, because no copy can come to another place where
 it would be taken: under another chain version it is fenced, and what was sent to a process is gone with it

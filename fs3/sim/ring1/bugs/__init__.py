@@ -50,7 +50,7 @@ BUGS: dict[str, ProtocolBug] = {
         "channel rows are not looked at", _flights(admitters.with_admitter(admitters.ForgetsTags)), 60
     ),
     "forgets_answers": ProtocolBug(
-        "that a put was told that its page exists is not remembered",
+        "that a client was told EXISTS or NO_SPACE is not remembered",
         _flights(admitters.with_admitter(admitters.ForgetsAnswers)),
         scenario="page_exists",
     ),

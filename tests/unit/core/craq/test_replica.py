@@ -209,6 +209,15 @@ def test_a_put_is_refused_when_its_answer_cannot_be_remembered() -> None:
     assert codes(head.ask(write(2, kind=UpdateKind.PUT, client=2))) == [Code.EXISTS]
 
 
+def test_an_update_that_was_refused_for_want_of_room_is_refused_again(head: OneReplica) -> None:
+    refused = write(1, client=2)
+    effects = head.complete_stage(head.ask(refused), Code.NO_SPACE)
+    assert codes(effects) == [Code.NO_SPACE]
+    assert codes(head.ask(refused)) == [Code.NO_SPACE]
+    put_through(head, write(2, client=2))
+    assert codes(head.ask(refused)) == [Code.STALE_UPDATE]
+
+
 # --- lanes -----------------------------------------------------------------------------------------------------------
 
 

@@ -1,23 +1,16 @@
 from __future__ import annotations
 
-from fs3.base.ids import TargetId
+from fs3.base.ids import ChainId, TargetId
 from fs3.sim.checkers import leases
-from fs3.sim.ring1.one_replica import OneReplica
+from fs3.sim.checkers.leases import HeadClaim
 
 
-class Head:
-    """What the checker asks of a host."""
-
-    def __init__(self, target: int, *, may: bool) -> None:
-        self.target = TargetId(target)
-        self.replica = OneReplica(target).replica
-        self._may = may
-
-    def may_be_head(self) -> bool:
-        return self._may
+def claim(chain: int, target: int, version: int = 1) -> HeadClaim:
+    return HeadClaim(ChainId(chain), TargetId(target), version)
 
 
-def test_leases_want_one_head_at_a_time() -> None:
-    assert leases.explain([Head(1, may=True), Head(2, may=False)]) == ""
-    wrong = leases.explain([Head(1, may=True), Head(2, may=False), Head(3, may=True)])
-    assert "target 1 under chain version 0; target 3 under chain version 0" in wrong
+def test_each_chain_has_one_head_at_a_time() -> None:
+    assert leases.explain([]) == ""
+    assert leases.explain([claim(1, 1), claim(2, 1), claim(3, 2)]) == ""
+    wrong = leases.explain([claim(1, 1, 4), claim(2, 2), claim(1, 3, 5)])
+    assert wrong.startswith("chain 1: target 1 under chain version 4 and target 3 under chain version 5")

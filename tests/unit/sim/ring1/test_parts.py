@@ -130,8 +130,10 @@ def test_convergence_wants_the_same_bytes_versions_and_rows() -> None:
     one, two = TargetId(1), TargetId(2)
     both = chain(1, 1, 2)
     assert convergence.explain(both, {one: stored(1), two: stored(1)}) == ""
-    assert "target 1 has (1, b'1'), target 2 has (1, b'2')" in convergence.explain(both, {one: stored(1), two: stored(2)})
-    assert "has None" in convergence.explain(both, {one: stored(1), two: SimChunks()})
+    wrong = convergence.explain(both, {one: stored(1), two: stored(2)})
+    assert "target 1 has version 1, 1 bytes b'1', target 2 has version 1, 1 bytes b'2'" in wrong
+    assert "target 2 serves and has no store" in convergence.explain(both, {one: stored(1)})
+    assert "has nothing" in convergence.explain(both, {one: stored(1), two: SimChunks()})
     other_row = stored(1)
     other_row.rows.clear()
     assert "different channel rows" in convergence.explain(both, {one: stored(1), two: other_row})
