@@ -151,31 +151,6 @@ def test_all_replicas_are_put_back_and_the_manager_is_not(cluster: LocalCluster,
     assert "when nobody serves" in again.stderr
 
 
-def test_the_managers_store_is_put_back(cluster: LocalCluster, tmp_path: Path) -> None:
-    """An older copy, from before the nodes' last start. The nodes notice, and touch nothing; a person says that what they have
-    counts, for one target of each chain, and nothing is lost."""
-    write(cluster, b"old bytes")
-    cluster.stop()
-    copy = copy_of(cluster, "mgmtd", tmp_path / "copies")
-    cluster.start()
-    write(cluster, b"new bytes, and more")
-    cluster.stop()
-    put_back(cluster, copy)
-    with cluster.directory.lock_changes():
-        start_processes(cluster.directory, cluster.shape, cluster.shape.names(), lambda text: None)
-    wait_status(cluster, lambda status: bool(last_serving(status)), 30, "nobody to serve")
-    status = status_of(cluster)
-    assert not serving(status)
-    assert any("the manager's store was copied" in target["reason"] for target in status["targets"])
-    for target in last_serving(status):
-        accepted = accept_loss(cluster, target)
-        assert accepted.returncode == 0 or "when nobody serves" in accepted.stderr, accepted.stderr
-    wait_healthy(cluster)
-    assert read_everywhere(cluster, 100) == {b"new bytes, and more"}
-    write(cluster, b"newest")
-    assert read_everywhere(cluster, 100) == {b"newest"[:6] + b"tes, and more"}
-
-
 def test_the_disks_of_all_that_served_last_are_gone(cluster: LocalCluster) -> None:
     """One left its chain before, and has not the newest data: it may not take the place of those that had, without anybody who
     says so. With the loss accepted, the chain goes on, empty; `fs3 status` says what to do."""
