@@ -70,7 +70,7 @@ class AppendQueue:
 
     def submit(self, ctx: OpContext, request: Append, done: OnDone[Inode], caller: TurnCaller) -> None:
         """Carry out a step of an append, or keep it: a TAKE that waits its turn. Nothing is kept of a caller that has gone."""
-        file = self._files.get(request.inode)
+        file = self._files.get(request.content)
         if request.step is AppendStep.TAKE:
             # One that names a turn takes it over from a holder that is silent.
             is_waiting = file is not None and file.holder != request.session and not request.serial
@@ -107,7 +107,7 @@ class AppendQueue:
 
     def _hand_on(self, ended: Append) -> None:
         """The turn of this request's session has ended, or will have when the request before is done: the next one."""
-        file = self._files.get(ended.inode)
+        file = self._files.get(ended.content)
         if file is None or file.holder != ended.session:
             return
         while file.waiting:
@@ -119,12 +119,12 @@ class AppendQueue:
                 file.holder = waiter.request.session
                 self._give(waiter.ctx, waiter.request, waiter.done)
                 return
-        del self._files[ended.inode]
+        del self._files[ended.content]
 
     def _give(self, ctx: OpContext, request: Append, done: OnDone[Inode]) -> None:
         """A TAKE for which the turn seems free."""
-        if request.inode not in self._files:
-            self._files[request.inode] = _FileTurn(request.session)
+        if request.content not in self._files:
+            self._files[request.content] = _FileTurn(request.session)
 
         def taken(inode: Inode | None, why: BaseException | None) -> None:
             if why is not None:
@@ -137,7 +137,7 @@ class AppendQueue:
         """A TAKE whatever is known of the turn: others wait on only if it is refused."""
 
         def taken(inode: Inode | None, why: BaseException | None) -> None:
-            file = self._files.get(request.inode)
+            file = self._files.get(request.content)
             if why is None and file is not None:
                 file.holder = request.session
             done(inode, why)
