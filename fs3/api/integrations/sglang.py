@@ -41,6 +41,9 @@ except ImportError as missing:
     ) from missing
 
 T = TypeVar("T")
+Call = Callable[[], T]
+Transfer = Callable[[str, Sequence[str], Any], list[bool]]
+"""Of a pool's pages, from or to their memory: which of the keys it was done for."""
 
 TESTED_VERSION = "0.5.23"
 TIMEOUT_SECONDS = 10.0
@@ -226,7 +229,7 @@ class HiCacheFS3(HiCacheStorage):  # type: ignore[misc]  # SGLang has no types
         """Store pages of several pools."""
         return {each.name: self._transfer(self._write, each) for each in transfers}
 
-    def _transfer(self, action: Callable[[str, Sequence[str], Any], list[bool]], transfer: PoolTransfer) -> list[bool]:
+    def _transfer(self, action: Transfer, transfer: PoolTransfer) -> list[bool]:
         keys = transfer.keys or []
         return self._guard(lambda: action(str(transfer.name), keys, transfer.host_indices), [False] * len(keys))
 
@@ -315,7 +318,7 @@ class HiCacheFS3(HiCacheStorage):  # type: ignore[misc]  # SGLang has no types
         caches = [pages.cache for pages in self._pools.values() if pages is not None]
         return caches + ([self._flat] if self._flat is not None else [])
 
-    def _guard(self, call: Callable[[], T], otherwise: T) -> T:
+    def _guard(self, call: Call[T], otherwise: T) -> T:
         """What a call gives; what stands for a miss when it raises, because the thread that called is never started again."""
         try:
             return call()
