@@ -42,7 +42,7 @@ from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.core.files.read_plan import ReadIO
 from fs3.core.files.write_plan import WriteIO
-from fs3.core.kvcache.pages import PageKey, is_trailer_of, page_keys, trailer
+from fs3.core.kvcache.pages import PageKey, is_trailer_of, page_chunks, page_keys, trailer
 from fs3.core.kvcache.placement import Placement
 from fs3.model.chunk import UpdateKind
 from fs3.model.cluster import CacheNamespace
@@ -275,18 +275,17 @@ class KVCache:
         Nodes that cannot be asked within the timeout count as not having the page. Raises TypeError or InvalidArgument for a bad
         key.
         """
-        pages = self._pages(keys)
+        chunks = page_chunks(self.namespace_id, pack_keys(keys))
         timeout_ns = await self._check_presence()
         if self._is_deleted:
-            return LookupResult(0, [False] * len(pages))
+            return LookupResult(0, [False] * len(chunks))
         placement = self._get_placement()
         stored = self.page_bytes + page_trailer_bytes
-        asked = [(page.chunk, placement.chain(page.chunk)) for page in pages]
+        places = placement.places(chunks)
         try:
-            outcomes = await self._client.storage.find(asked, timeout_ns=timeout_ns)
+            bitmap = await self._client.storage.contains(chunks, places, placement.chains, stored, timeout_ns=timeout_ns)
         except FS3Error:
-            return LookupResult(0, [False] * len(pages))
-        bitmap = [outcome.code is Code.OK and outcome.length == stored for outcome in outcomes]
+            return LookupResult(0, [False] * len(chunks))
         return LookupResult(bitmap.index(False) if False in bitmap else len(bitmap), bitmap)
 
     async def remove(self, keys: Sequence[Key]) -> list[Status]:
