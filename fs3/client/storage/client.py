@@ -112,9 +112,9 @@ class StorageClient:
         length: int,
         *,
         timeout_ns: int = 0,
-    ) -> list[bool]:
+    ) -> list[Code]:
         """Which of these chunks are there with exactly `length` bytes: one request per node. `places`: of each chunk the index of
-        its chain in `chains`. A chunk of which nothing can be learned in time counts as absent."""
+        its chain in `chains`. OK, NOT_FOUND, or why it is not known."""
         deadline = self._deadline_after(timeout_ns)
         return await PresenceCall(self._router, self._clock, chunks, places, chains, length, deadline).run()
 

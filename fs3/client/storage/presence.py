@@ -17,6 +17,8 @@ from fs3.wire.methods import STORAGE
 from fs3.wire.storage import routing_version_of
 from fs3.wire.storage_presence import ContainsColumns, contains_reply_from_pb, contains_request_to_pb
 
+_THERE, _ABSENT = Code.OK, Code.NOT_FOUND
+
 
 class PresenceRequest(NodeRequest):
     """One request at one node: the chunks of some chains, by their index in the call."""
@@ -53,17 +55,17 @@ class PresenceCall:
         self._chains = chains
         self._length = length
         self._deadline = deadline
-        self._present = [False] * len(chunks)
+        self._codes = [_ABSENT] * len(chunks)
         self._refusals: dict[int, Refusal] = {}
 
-    async def run(self) -> list[bool]:
-        """Of each chunk whether it is there, with the length that was asked for. One of which nothing can be learned until the
-        deadline counts as absent."""
+    async def run(self) -> list[Code]:
+        """Of each chunk OK (it is there, with the length that was asked for), NOT_FOUND, or why nothing can be learned of it by
+        the deadline."""
         requests = self._plan()
         await send_windowed(requests, len(requests), self)
         if self._refusals:
             await self._ask_again()
-        return self._present
+        return self._codes
 
     def _plan(self) -> list[PresenceRequest]:
         requests: list[PresenceRequest] = []
@@ -103,7 +105,8 @@ class PresenceCall:
         call = FindCall(self._router, self._clock, keys, self._deadline)
         outcomes = await call.run([self._refusals[index] for index in left])
         for index, outcome in zip(left, outcomes, strict=True):
-            self._present[index] = outcome.code is Code.OK and outcome.length == self._length
+            is_other = outcome.code is _THERE and outcome.length != self._length
+            self._codes[index] = _ABSENT if is_other else outcome.code
 
     # --- the requests' handler (`RequestHandler`) ---------------------------------------------------------------------
 
@@ -124,9 +127,10 @@ class PresenceCall:
         answer = contains_reply_from_pb(reply.message, len(request.indices))
         self._router.note_routing_version(routing_version_of(reply.message))
         self._router.choice.on_succeeded(request.node)
-        present = self._present
+        codes, there = self._codes, _THERE
         for index, is_there in zip(request.indices, answer.present, strict=True):
-            present[index] = is_there
+            if is_there:
+                codes[index] = there
         for at, code in answer.refused:
             self._refusals[request.indices[at]] = (request.node, Code.from_wire(code), "")
 

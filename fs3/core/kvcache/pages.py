@@ -40,7 +40,7 @@ def page_keys(namespace_id: int, keys: Iterable[bytes]) -> list[PageKey]:
 
 
 def page_chunks(namespace_id: int, keys: Iterable[bytes]) -> list[ChunkId]:
-    """The chunk of each key of a namespace: `page_keys` for whoever reads no page."""
+    """The chunk of each key of a namespace: `page_keys` where no page is read."""
     prefix = page_prefix(namespace_id)
     return [ChunkId(prefix + digest[:_NAME_BYTES]) for digest in _digests(namespace_id, keys)]
 
