@@ -100,13 +100,14 @@ async def _connect_mgmtd(options: ServeOptions, stack: AsyncExitStack, clock: Os
     does, and on gRPC one costs ten times as much and keeps four threads of each process from sleeping."""
     connector = Connector([TcpTransport(clock), GrpcTransport(clock)], host="")
     stack.push_async_callback(connector.close)
-    mgmtd = MgmtdClient(connector, [_manager_endpoint(address) for address in options.mgmtd], clock)
+    mgmtd = MgmtdClient(connector, [manager_endpoint(address) for address in options.mgmtd], clock)
     stack.push_async_callback(mgmtd.close)
     await mgmtd.start()
     return mgmtd
 
 
-def _manager_endpoint(address: str) -> str:
+def manager_endpoint(address: str) -> str:
+    """Where a manager is, as `--mgmtd` says it: host:port on the framed wire, or a URL. FS3Error INVALID for neither."""
     scheme, _, rest = address.rpartition("://")
     if scheme not in ("", "tcp", "grpc"):
         raise error(Code.INVALID, f"--mgmtd {address!r}: managers are reached by tcp:// or grpc://")
