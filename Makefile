@@ -8,7 +8,7 @@ SGLANG ?= .venv-sglang
 OLDEST_FSSPEC := 2024.6.1
 OLDEST := .oldest/.ready-$(OLDEST_FSSPEC)
 
-.PHONY: setup check fmt test prepare-oldest oldest sim fresh consumers engines docs soak bench plots demo clean
+.PHONY: setup check fmt test prepare-oldest oldest sim fresh consumers engines docs soak bench bench-check plots demo clean
 
 $(STAMP): pyproject.toml hatch_build.py $(wildcard proto/fs3/v1/*.proto)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -78,6 +78,9 @@ soak: $(STAMP)  ## real processes killed, paused, wiped and restarted under chec
 bench: $(STAMP)  ## all benches, saved as JSON lines in benches/results, then the plots
 	$(BIN)/python -m benches.run $(ARGS)
 	$(BIN)/python -m benches.plot
+
+bench-check: $(STAMP)  ## CPU of the hot paths beside what was recorded on such a machine: fails at +10 %; ARGS=--record records
+	@$(BIN)/python -m benches.check $(ARGS)
 
 plots: $(STAMP)  ## draw the plots again from the saved JSON lines
 	$(BIN)/python -m benches.plot

@@ -76,7 +76,7 @@ def save(rows: Sequence[Row], path: Path | None = None) -> Path:
     now = datetime.now(tz=UTC)
     path = path or RESULTS / f"{now.year}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
-    about = {"time": now.isoformat(timespec="seconds"), "commit": _commit(), "machine": machine()}
+    about = {"time": now.isoformat(timespec="seconds"), "commit": commit_name(), "machine": machine()}
     with path.open("a") as out:
         for row in rows:
             line = {**about, **asdict(row), "ratio": row.ratio, "reached": row.reached}
@@ -105,7 +105,7 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _commit() -> str:
+def commit_name() -> str:
     try:
         here = Path(__file__).parent
         commit = subprocess.run(

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, aclosing
 from typing import Any, Self
 
 from fs3.api.append import Appender
@@ -504,9 +504,30 @@ class Client:
                 return
             after = page.entries[-1].name
 
+    async def list_pages(self, path: str = "/", *, with_inodes: bool = False) -> AsyncGenerator[Entries, None]:
+        """All entries of a directory, as `list` gives them, many at a time: while the caller looks at some, the service is asked
+        for the next. Close the iterator (`contextlib.aclosing`) where it may be left early."""
+        where = PathRef.of(path)
+        page = await self.meta.ask(List(where, "", list_entries_max, with_inodes))
+        while page.more and page.entries:
+            following = List(where, page.entries[-1].name, list_entries_max, with_inodes)
+            upcoming = asyncio.ensure_future(self.meta.ask(following))
+            try:
+                yield page.entries
+                page = await upcoming
+            finally:
+                # Of a page that nobody waits for any more, the outcome counts as seen.
+                if not upcoming.cancel() and not upcoming.cancelled():
+                    upcoming.exception()
+        yield page.entries
+
     async def list_all(self, path: str = "/", *, with_inodes: bool = False) -> Entries:
         """All entries of a directory."""
-        return [entry async for entry in self.list(path, with_inodes=with_inodes)]
+        found: Entries = []
+        async with aclosing(self.list_pages(path, with_inodes=with_inodes)) as pages:
+            async for page in pages:
+                found += page
+        return found
 
     async def mkdir(self, path: str, mode: int = 0o777, layout: Layout | None = None) -> Inode:
         """Create one directory. Exists when the name is taken, NotFound when its parent is missing."""

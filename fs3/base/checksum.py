@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from struct import Struct
 
 from crc32c import crc32c as _crc32c
 
@@ -19,6 +20,7 @@ BLOCK_BYTES = 64 * KIB
 PIECE_BYTES = 4 * KIB
 """Bytes per checksum of a small read."""
 ROW_SUM_BYTES = 4
+_row_sum = Struct("<I").unpack_from
 """Of the sum that `seal_row` puts before a value."""
 
 _KEEP_LOCK = 0  # gil_release_mode of the crc32c package
@@ -116,9 +118,10 @@ def seal_row(key: bytes, value: bytes) -> bytes:
 
 def is_sealed(key: bytes, sealed: bytes) -> bool:
     """The row is what `seal_row` made for this key; its value begins at `ROW_SUM_BYTES`."""
-    return len(sealed) >= ROW_SUM_BYTES and _crc32c(
-        sealed[ROW_SUM_BYTES:], _crc32c(key, 0, _KEEP_LOCK), _KEEP_LOCK
-    ) == int.from_bytes(sealed[:ROW_SUM_BYTES], "little")
+    return (
+        len(sealed) >= ROW_SUM_BYTES
+        and _crc32c(sealed[ROW_SUM_BYTES:], _crc32c(key, 0, _KEEP_LOCK), _KEEP_LOCK) == _row_sum(sealed)[0]
+    )
 
 
 def _apply(matrix: tuple[int, ...], vector: int) -> int:

@@ -27,7 +27,7 @@ INODE_IDS_END = 1 << 56
 CHUNK_ID_BYTES = 16
 NAMESPACE_IDS_END = 1 << 31
 """No KVCache namespace has this id or a larger one: 31 bits of a page's chunk id are its namespace's."""
-_PAGE_PREFIX_BYTES = 4
+PAGE_PREFIX_BYTES = 4
 _PAGE = 1 << 31
 CLIENT_ID_BYTES = 16
 
@@ -46,19 +46,23 @@ def chunk_file(chunk: ChunkId) -> tuple[InodeId, int] | None:
 
 
 def page_chunk(namespace_id: int, digest: bytes) -> ChunkId:
-    """The id of a KVCache page: the highest bit, 31 bits of its namespace's id, 96 bits of its key's digest. The pages of a
-    namespace are neighbours in key order."""
-    return ChunkId((_PAGE | namespace_id).to_bytes(_PAGE_PREFIX_BYTES, "big") + digest[: CHUNK_ID_BYTES - _PAGE_PREFIX_BYTES])
+    """The id of a KVCache page: its namespace's prefix, then 96 bits of its key's digest."""
+    return ChunkId(page_prefix(namespace_id) + digest[: CHUNK_ID_BYTES - PAGE_PREFIX_BYTES])
+
+
+def page_prefix(namespace_id: int) -> bytes:
+    """How the ids of a namespace's pages begin: the highest bit, 31 bits of its id. So they are neighbours in key order."""
+    return (_PAGE | namespace_id).to_bytes(PAGE_PREFIX_BYTES, "big")
 
 
 def page_namespace(chunk: ChunkId) -> int:
     """The id of the namespace that a KVCache page belongs to."""
-    return int.from_bytes(chunk[:_PAGE_PREFIX_BYTES], "big") ^ _PAGE
+    return int.from_bytes(chunk[:PAGE_PREFIX_BYTES], "big") ^ _PAGE
 
 
 def page_range(namespace_id: int) -> tuple[ChunkId, ChunkId | None]:
     """The ids of a namespace's pages come after the first of these and before the second; None: they are the last there are."""
-    bits = 8 * (CHUNK_ID_BYTES - _PAGE_PREFIX_BYTES)
+    bits = 8 * (CHUNK_ID_BYTES - PAGE_PREFIX_BYTES)
     first, end = (_PAGE | namespace_id) << bits, (_PAGE | namespace_id) + 1 << bits
     after = ChunkId((first - 1).to_bytes(CHUNK_ID_BYTES, "big"))
     return after, ChunkId(end.to_bytes(CHUNK_ID_BYTES, "big")) if end < 1 << 8 * CHUNK_ID_BYTES else None

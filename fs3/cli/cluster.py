@@ -295,7 +295,7 @@ def serve_command(shape: Shape, directory: ClusterDirectory, name: str) -> list[
     if role == "mgmtd":
         command += ["--storage", str(shape.storage), "--replicas", str(shape.replicas), "--targets", str(shape.targets)]
     else:
-        command += ["--mgmtd", ",".join(shape.address(shape.ports(manager)[1]) for manager in shape.managers())]
+        command += ["--mgmtd", ",".join(shape.address(shape.ports(manager)[0]) for manager in shape.managers())]
     if shape.advertise:
         command += ["--advertise", shape.advertise]
     settings = directory.path / f"{role}.toml"

@@ -32,7 +32,9 @@ def serve(
     advertise: Annotated[
         str, typer.Option(help="host name others reach this process by, when it listens on 0.0.0.0", envvar="FS3_ADVERTISE")
     ] = "",
-    mgmtd: Annotated[str, typer.Option(help="gRPC host:port[,host:port] of the managers", envvar="FS3_MGMTD")] = "",
+    mgmtd: Annotated[
+        str, typer.Option(help="host:port[,host:port] of the managers; grpc://host:port: by gRPC", envvar="FS3_MGMTD")
+    ] = "",
     storage: Annotated[int, typer.Option(help="mgmtd: storage processes to wait for", envvar="FS3_STORAGE")] = 3,
     replicas: Annotated[int, typer.Option(help="mgmtd: copies of every chunk", envvar="FS3_REPLICAS")] = 3,
     targets: Annotated[int, typer.Option(help="mgmtd: targets of each storage process", envvar="FS3_TARGETS")] = 2,
@@ -46,7 +48,7 @@ def serve(
     """Run one service process in the foreground."""
     addresses = tuple(part.strip() for part in mgmtd.split(",") if part.strip())
     if role is not ServiceRole.mgmtd and not addresses:
-        raise error(Code.INVALID, f"--mgmtd is needed by {role}: gRPC host:port of the managers")
+        raise error(Code.INVALID, f"--mgmtd is needed by {role}: host:port of the managers")
     options = ServeOptions(
         role, name, data_dir, listen, grpc_listen, local_listen, advertise, addresses, storage, replicas, targets, config, kv
     )

@@ -96,14 +96,25 @@ def _host_port(text: str, option: str) -> str:
 
 
 async def _connect_mgmtd(options: ServeOptions, stack: AsyncExitStack, clock: OsClock) -> MgmtdClient:
-    """Services talk gRPC to the manager."""
-    connector = Connector([GrpcTransport(clock)], host="")
+    """Services talk to the manager on the framed wire, unless an address says gRPC: heartbeats are all that a cluster at rest
+    does, and on gRPC one costs ten times as much and keeps four threads of each process from sleeping."""
+    endpoints = [manager_endpoint(address) for address in options.mgmtd]
+    spoken = {endpoint.partition("://")[0] for endpoint in endpoints}
+    wires: list[Transport] = [TcpTransport(clock), GrpcTransport(clock)]
+    connector = Connector([wire for wire in wires if wire.scheme in spoken], host="")
     stack.push_async_callback(connector.close)
-    addresses = [f"grpc://{_host_port(address, '--mgmtd')}" for address in options.mgmtd]
-    mgmtd = MgmtdClient(connector, addresses, clock)
+    mgmtd = MgmtdClient(connector, endpoints, clock)
     stack.push_async_callback(mgmtd.close)
     await mgmtd.start()
     return mgmtd
+
+
+def manager_endpoint(address: str) -> str:
+    """Where a manager is, as `--mgmtd` says it: host:port on the framed wire, or a URL. FS3Error INVALID for neither."""
+    scheme, _, rest = address.rpartition("://")
+    if scheme not in ("", "tcp", "grpc"):
+        raise error(Code.INVALID, f"--mgmtd {address!r}: managers are reached by tcp:// or grpc://")
+    return f"{scheme or 'tcp'}://{_host_port(rest, '--mgmtd')}"
 
 
 def _data_connector(stack: AsyncExitStack, clock: OsClock) -> Connector:

@@ -7,6 +7,7 @@ functions run concurrently and are repeated on conflict. An operation therefore 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol, Self
 
 from fs3.base.errors import FS3Error
@@ -39,6 +40,10 @@ class ReadTxn(Protocol):
 
     async def get(self, key: bytes) -> bytes | None:
         """The value of a key, None when absent."""
+        ...
+
+    async def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """`get` of each of these keys."""
         ...
 
     async def scan(self, begin: bytes, end: bytes, limit: int, *, reverse: bool = False) -> list[tuple[bytes, bytes]]:

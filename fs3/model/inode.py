@@ -18,7 +18,7 @@ class InodeType(IntEnum):
     SYMLINK = 3
 
 
-class Layout(msgspec.Struct, frozen=True, array_like=True):
+class Layout(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """How the bytes of a file map to chunks: chunk i is on chains[i % len(chains)]. Immutable once a file has it.
 
     Of a directory: what its new files get; `chains` is empty and 0 means "inherit" or, at the root, the cluster's default.
@@ -37,7 +37,7 @@ MODE_BITS: Final = 0o7777
 """Permissions, set-user-id, set-group-id and sticky: all that a mode may have."""
 
 
-class Trim(msgspec.Struct, frozen=True, array_like=True):
+class Trim(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The part of a truncation that is still to be done: chunks may hold bytes behind `start` that are from before it."""
 
     serial: int
@@ -46,7 +46,7 @@ class Trim(msgspec.Struct, frozen=True, array_like=True):
     """Bytes: where the file ended when it was truncated."""
 
 
-class AppendTurn(msgspec.Struct, frozen=True, array_like=True):
+class AppendTurn(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Who may write behind the end of a file, so that it becomes longer by what was appended and by nothing else."""
 
     serial: int
@@ -57,7 +57,7 @@ class AppendTurn(msgspec.Struct, frozen=True, array_like=True):
     """How often its holder said that it goes on."""
 
 
-class Inode(msgspec.Struct, frozen=True, array_like=True):
+class Inode(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One row of the inode table. New fields go at the end with a default, so that older rows stay readable."""
 
     id: InodeId
@@ -100,7 +100,7 @@ class Inode(msgspec.Struct, frozen=True, array_like=True):
         return self.content or self.id
 
 
-class Dirent(msgspec.Struct, frozen=True, array_like=True):
+class Dirent(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """(parent, name) -> inode."""
 
     inode: InodeId

@@ -54,7 +54,7 @@ class OpenResult(msgspec.Struct, frozen=True, array_like=True):
     """The write session; 0 for a read open."""
 
 
-class Entry(msgspec.Struct, frozen=True):
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """One entry of a listing."""
 
     name: str

@@ -17,7 +17,7 @@ from fs3.base.limits import batch_items_max, frame_header_bytes_max, name_bytes_
 from fs3.base.status import Code
 from fs3.model.inode import MODE_BITS, Dirent, Inode, InodeType, Layout
 from fs3.model.method import Method
-from fs3.model.namespace import Entry, FileSystemSpace, Listing, OpenResult, PathRef, RemoveKind, RenameMode
+from fs3.model.namespace import FileSystemSpace, OpenResult, PathRef, RemoveKind, RenameMode
 from fs3.model.requests import (
     Append,
     AppendStep,
@@ -58,6 +58,7 @@ from fs3.wire.check import (
 )
 from fs3.wire.malformed import malformed
 from fs3.wire.meta import INODE_TYPES, fill_inode, fill_layout, inode_bytes_max, inode_from_pb, layout_from_pb
+from fs3.wire.meta_listing import fill_listing, listing_from_pb
 from fs3.wire.methods import META
 from fs3.wire.pb import common_pb2
 from fs3.wire.pb import meta_pb2 as pb
@@ -363,36 +364,6 @@ def _dirent(message: pb.LookupReply) -> Dirent:
     return Dirent(InodeId(message.inode_id), _type(message.type))
 
 
-def _fill_listing(message: pb.ListReply, listing: Listing, room: int) -> None:
-    """The listing, or its beginning as far as the room reaches; at least one entry, so that a reader gets on."""
-    add = message.entries.add
-    for count, entry in enumerate(listing.entries):
-        room -= 24 + 4 * len(entry.name) + (inode_bytes_max(entry.inode) if entry.inode else 0)
-        if room < 0 and count:
-            message.more = True
-            return
-        row = add()
-        row.name = entry.name
-        row.inode_id = entry.inode_id
-        row.type = entry.type  # type: ignore[assignment]
-        if entry.inode is not None:
-            fill_inode(row.inode, entry.inode)
-    message.more = listing.more
-
-
-def _listing(message: pb.ListReply) -> Listing:
-    entries = [
-        Entry(
-            row.name,
-            InodeId(row.inode_id),
-            _type(row.type),
-            inode_from_pb(row.inode) if row.HasField("inode") else None,
-        )
-        for row in message.entries
-    ]
-    return Listing(entries, message.more)
-
-
 def _fill_stats(message: pb.BatchStatReply, answers: list[Inode | Code], room: int) -> None:
     """One code per path that is answered, and the inodes of those that are OK; the paths behind them are asked for anew."""
     codes: list[int] = []
@@ -500,7 +471,7 @@ _INODE = AnswerCodec("inode", _fill_inode_reply, _inode_reply)
 _VERBS: tuple[Verb[Any, Any], ...] = (
     Verb(Lookup, META.Lookup, "lookup", _fill_on_path, _lookup, AnswerCodec("lookup", _fill_dirent, _dirent)),
     Verb(Stat, META.Stat, "stat", _fill_stat, _stat, _INODE),
-    Verb(List, META.List, "list", _fill_list, _list, AnswerCodec("list", _fill_listing, _listing)),
+    Verb(List, META.List, "list", _fill_list, _list, AnswerCodec("list", fill_listing, listing_from_pb)),
     Verb(Open, META.Open, "open", _fill_open, _open, AnswerCodec("open", _fill_opened, _opened)),
     Verb(Close, META.Close, "close", _fill_close, _close, _INODE),
     Verb(Sync, META.Sync, "sync", _fill_sync, _sync, _INODE),

@@ -7,7 +7,9 @@ import errno
 import os
 import random
 from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,6 +34,29 @@ SMALL = Layout(TableId(0), CHUNK, 0)
 async def client(tmp_path: Path) -> AsyncIterator[Client]:
     async with await fs3.connect_embedded(tmp_path / "fs3") as client:
         yield client
+
+
+async def test_pages_are_asked_for_ahead_and_may_be_left(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"{number:03}" for number in range(25)]
+    for name in names:
+        await put(client, f"/{name}", b"")
+    monkeypatch.setattr("fs3.api.client.list_entries_max", 10)
+    pages = [[entry.name for entry in page if entry.inode is not None] async for page in client.list_pages("/", with_inodes=True)]
+    assert pages == [names[:10], names[10:20], names[20:]]
+    asked: list[str] = []
+    ask = client.meta.ask
+
+    async def note(request: Any, **options: Any) -> Any:
+        asked.append(request.after)
+        return await ask(request, **options)
+
+    monkeypatch.setattr(client.meta, "ask", note)
+    async with aclosing(client.list_pages("/")) as left_early:
+        async for page in left_early:
+            assert [entry.name for entry in page] == names[:10]
+            await asyncio.sleep(0)
+            assert asked == ["", "009"], "the next page is under way while this one is looked at"
+            break
 
 
 async def content(client: Client, path: str) -> bytes:

@@ -211,7 +211,7 @@ def test_a_copy_beside_the_original_is_refused(cluster: LocalCluster, tmp_path: 
     shutil.copytree(cluster.directory.path / "storage-2", tmp_path / "copy", ignore=shutil.ignore_patterns("*.sock"))
     serve = [sys.executable, "-m", "fs3.cli.main", "serve", "storage"]
     command = [*serve, "--name", "storage-2", "--data-dir", str(tmp_path / "copy")]
-    manager = f"{cluster.shape.host}:{cluster.shape.ports('mgmtd')[1]}"
+    manager = f"{cluster.shape.host}:{cluster.shape.ports('mgmtd')[0]}"
     done = subprocess.run([*command, "--mgmtd", manager], capture_output=True, text=True, timeout=120)
     assert done.returncode != 0
     pid = cluster.directory.running_pid("storage-2")

@@ -11,7 +11,7 @@ from fs3.model.inode import Inode, InodeType
 
 Info = dict[str, Any]
 
-_TYPES = {InodeType.FILE: "file", InodeType.DIRECTORY: "directory"}
+_FILE, _DIRECTORY, _SYMLINK = InodeType.FILE, InodeType.DIRECTORY, InodeType.SYMLINK
 
 
 def info_of(path: str, inode: Inode, behind: Inode | FS3Error | None = None) -> Info:
@@ -20,13 +20,14 @@ def info_of(path: str, inode: Inode, behind: Inode | FS3Error | None = None) -> 
     As with local files, type, size, times and ETag of a symlink are those of what it leads to. `mtime` and `created` are seconds
     since the epoch, which pyarrow, datasets and dask take; `ETag` is another one after every change of content or attributes.
     """
-    link = inode.type is InodeType.SYMLINK
+    link = inode.type is _SYMLINK
     seen = behind if isinstance(behind, Inode) else inode
-    kind = _TYPES.get(seen.type, "other")
+    is_file = seen.type is _FILE
+    # Large directories are made of these: one dictionary, and identity of the type, since an Enum's members hash slowly.
     info: Info = {
         "name": path,
-        "size": seen.length if kind == "file" else 0,
-        "type": kind,
+        "size": seen.length if is_file else 0,
+        "type": "file" if is_file else "directory" if seen.type is _DIRECTORY else "other",
         "mtime": seen.mtime_ns / SECOND,
         "created": seen.birth_ns / SECOND,
         "ETag": f"{seen.id:x}-{seen.change:x}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import aclosing
 
 from fs3.api.client import Client, is_missing
 from fs3.api.fsspec.info import Info, info_of
@@ -24,8 +25,12 @@ def join(directory: str, name: str) -> str:
 
 async def list_infos(client: Client, path: str) -> list[Info]:
     """The infos of a directory's entries, by name. NotADirectory for anything else."""
-    entries = await client.list_all(path, with_inodes=True)
-    return await _infos(client, [(join(path, entry.name), inode) for entry in entries if (inode := entry.inode) is not None])
+    found: list[Info] = []
+    stem = join(path, "")
+    async with aclosing(client.list_pages(path, with_inodes=True)) as pages:
+        async for page in pages:
+            found += await _infos(client, [(stem + entry.name, inode) for entry in page if (inode := entry.inode) is not None])
+    return found
 
 
 async def info_at(client: Client, path: str) -> Info:
@@ -67,6 +72,8 @@ async def _list(client: Client, root: str, branch: str, prefix: str) -> list[Ent
     path = join(root, branch.rstrip("/")) if branch else root
     entries = []
     try:
+        if not stem:
+            return await client.list_all(path, with_inodes=True)
         async for entry in client.list(path, with_inodes=True, after=name_before(stem)):
             if stem and not entry.name.startswith(stem):
                 if entry.name.encode() > stem.encode():

@@ -38,7 +38,9 @@ def pack_keys(keys: Sequence[Key]) -> list[bytes]:
         raise TypeError(f"keys: one {type(keys).__name__}; a sequence of keys is wanted")
     packed = []
     for index, key in enumerate(keys):
-        if isinstance(key, str):
+        if type(key) is bytes:
+            data = key
+        elif isinstance(key, str):
             data = _encode(key, f"key {index}")
         elif isinstance(key, _BYTES):
             data = bytes(key)

@@ -17,7 +17,6 @@ from fs3.base.ids import ChainId, ChunkId
 from fs3.base.status import Code, Retry
 from fs3.base.units import SECOND
 from fs3.client.storage.client import StorageClient
-from fs3.client.storage.finds import FindOutcome
 from fs3.client.storage.reads import ReadOutcome
 from fs3.core.files.read_plan import ReadIO
 from fs3.core.files.write_plan import WriteIO
@@ -90,18 +89,27 @@ class GuardedStorage:
         self._learn([result.code for result in results], [(write.chunk, write.chain) for write in writes], asked)
         return results
 
-    async def find(self, keys: Sequence[tuple[ChunkId, ChainId]], *, timeout_ns: int) -> list[FindOutcome]:
-        """`StorageClient.find`."""
-        asked = await self._select([chain for _, chain in keys]) if self._circuits else None
+    async def contains(
+        self,
+        chunks: Sequence[ChunkId],
+        places: Sequence[int],
+        chains: Sequence[ChainId],
+        length: int,
+        *,
+        timeout_ns: int,
+    ) -> list[Code]:
+        """`StorageClient.contains`."""
+        asked = await self._select([chains[place] for place in places]) if self._circuits else None
         if asked is None:
-            outcomes = await self._storage.find(keys, timeout_ns=timeout_ns)
+            codes = await self._storage.contains(chunks, places, chains, length, timeout_ns=timeout_ns)
         else:
-            outcomes = [FindOutcome(Code.UNAVAILABLE, message=_REASON)] * len(keys)
-            answers = await self._storage.find([keys[index] for index in asked], timeout_ns=timeout_ns)
-            for index, outcome in zip(asked, answers, strict=True):
-                outcomes[index] = outcome
-        self._learn([outcome.code for outcome in outcomes], keys, asked)
-        return outcomes
+            codes = [Code.UNAVAILABLE] * len(chunks)
+            some = [chunks[index] for index in asked], [places[index] for index in asked]
+            answers = await self._storage.contains(*some, chains, length, timeout_ns=timeout_ns)
+            for index, code in zip(asked, answers, strict=True):
+                codes[index] = code
+        self._learn(codes, ((chunk, chains[place]) for chunk, place in zip(chunks, places, strict=True)), asked)
+        return codes
 
     async def _select(self, chains: list[ChainId]) -> list[int] | None:
         """The indices of IOs that are to be sent; None: all of them."""

@@ -39,12 +39,13 @@ from fs3.api.kvcache.namespaces import (
     remove_pages,
 )
 from fs3.base.errors import FS3Error, error
+from fs3.base.ids import ChunkId
 from fs3.base.limits import page_trailer_bytes
 from fs3.base.status import Code
 from fs3.base.units import KIB, SECOND
 from fs3.core.files.read_plan import ReadIO, buffer_bytes
 from fs3.core.files.write_plan import WriteIO
-from fs3.core.kvcache.pages import PageKey, is_trailer_of, page_keys, trailer
+from fs3.core.kvcache.pages import PageKey, is_trailer_of, page_chunks, page_keys, trailer
 from fs3.core.kvcache.placement import Placement
 from fs3.model.chunk import UpdateKind
 from fs3.model.cluster import CacheNamespace
@@ -254,7 +255,7 @@ class KVCache:
         missing: Sequence[int] = range(len(pages))
         if self.page_bytes >= ask_first_bytes:
             begun = self._loop.time()
-            there = await self._find(pages, placement, min(timeout_ns, presence_check_ns))
+            there = await self._find([page.chunk for page in pages], placement, min(timeout_ns, presence_check_ns))
             missing = [index for index, status in enumerate(there) if status is not Status.OK]
             timeout_ns = max(1, timeout_ns - round((self._loop.time() - begun) * SECOND))
         writes = [
@@ -360,26 +361,27 @@ class KVCache:
         A key whose nodes cannot be asked within the timeout is no hit, and its status says so. Raises TypeError or
         InvalidArgument for a bad key.
         """
-        pages = self._pages(keys)
+        self._check_use()
+        chunks = page_chunks(self.namespace_id, pack_keys(keys))
         timeout_ns = await self._check_presence()
         if self._is_deleted:
-            return LookupResult(0, [False] * len(pages), [Status.MISS] * len(pages))
-        statuses = await self._find(pages, self._get_placement(), timeout_ns)
-        bitmap = [status is Status.OK for status in statuses]
+            return LookupResult(0, [False] * len(chunks), [Status.MISS] * len(chunks))
+        statuses = await self._find(chunks, self._get_placement(), timeout_ns)
+        there = Status.OK
+        bitmap = [status is there for status in statuses]
         return LookupResult(bitmap.index(False) if False in bitmap else len(bitmap), bitmap, statuses)
 
-    async def _find(self, pages: Sequence[PageKey], placement: Placement, timeout_ns: int) -> list[Status]:
+    async def _find(self, chunks: Sequence[ChunkId], placement: Placement, timeout_ns: int) -> list[Status]:
         """OK, MISS, or why that is not known, of each page."""
         stored = self.page_bytes + page_trailer_bytes
-        asked = [(page.chunk, placement.chain(page.chunk)) for page in pages]
+        places = placement.places(chunks)
         try:
-            outcomes = await self._storage.find(asked, timeout_ns=timeout_ns)
+            codes = await self._storage.contains(chunks, places, placement.chains, stored, timeout_ns=timeout_ns)
         except FS3Error as failure:
-            return [_status_of(failure.code)] * len(pages)
-        return [
-            Status.MISS if outcome.code is Code.OK and outcome.length != stored else _status_of(outcome.code)
-            for outcome in outcomes
-        ]
+            return [_status_of(failure.code)] * len(chunks)
+        # By identity, of nearly all: an Enum's members hash slowly.
+        ok, not_found, there, miss = Code.OK, Code.NOT_FOUND, Status.OK, Status.MISS
+        return [there if code is ok else miss if code is not_found else _status_of(code) for code in codes]
 
     async def remove(self, keys: Sequence[Key]) -> list[Status]:
         """Remove pages. OK: there is no such page any more, whether or not there was one. After any other status it may be

@@ -1,6 +1,6 @@
 """Namespaces as a whole: listed, emptied, deleted.
 
-The ids of a namespace's pages are neighbours (`fs3.base.ids.page_chunk`), so its pages are found by listing one range of chunk
+The ids of a namespace's pages are neighbours (`fs3.base.ids.page_prefix`), so its pages are found by listing one range of chunk
 ids on each of its chains. Deleting one begins at the manager, which marks it, and ends there, when it has no pages any more. What
 is interrupted in between is completed by deleting it again.
 """

@@ -41,10 +41,13 @@ class HedgedRequest:
 
     async def run(self) -> Any:
         """The reply message of one round: of every node that is asked until one has answered. FS3Error: the last failure."""
+        place = self._nodes.choose()
+        if place is not None and not self._nodes.has_another():
+            return await self._run_alone(place)
         loop = asyncio.get_running_loop()
         self._answer: asyncio.Future[Any] = loop.create_future()
         try:
-            self._send()
+            self._send(place)
             return await self._answer
         finally:
             if self._timer is not None:
@@ -58,28 +61,43 @@ class HedgedRequest:
                 future.cancel()
             self._in_flight.clear()
 
-    def _send(self) -> bool:
-        """To the next node; False when there is none. Raises FS3Error when it cannot be sent."""
-        place = self._nodes.choose({place.node.id for place, _ in self._in_flight.values()})
-        if place is None:
-            return False
+    async def _run_alone(self, place: MetaEndpoint) -> Any:
+        """`run` where there is one service only: its answer is waited for, and nothing else."""
         repeated = self._changes and self._sent > 0
-        if repeated:
-            mark_repeated(self._message)
-        self._sent += 1
-        timeout_ns = max(1, min(self._deadline - self._clock.now(), attempt_timeout_ns))
-        future = place.channel.start(self._method, self._message, timeout_ns=timeout_ns)
+        future = self._start(place, repeated)
+        try:
+            reply = await future
+        except FS3Error as failure:
+            raise self._weigh(failure, place, repeated) from None
+        except asyncio.CancelledError:
+            self.may_have_happened = self.may_have_happened or self._changes
+            raise
+        self._nodes.trust(place)
+        return reply.message
+
+    def _send(self, place: MetaEndpoint | None) -> None:
+        """To this node; None: there is none. Raises FS3Error when it cannot be sent."""
+        if place is None:
+            return
+        repeated = self._changes and self._sent > 0
+        future = self._start(place, repeated)
         self._in_flight[future] = place, repeated
         future.add_done_callback(self._on_done)
         if self._nodes.has_another():
             self._timer = asyncio.get_running_loop().call_later(self._patience_ns / SECOND, self._hedge)
-        return True
+
+    def _start(self, place: MetaEndpoint, repeated: bool) -> asyncio.Future[Reply]:
+        if repeated:
+            mark_repeated(self._message)
+        self._sent += 1
+        timeout_ns = max(1, min(self._deadline - self._clock.now(), attempt_timeout_ns))
+        return place.channel.start(self._method, self._message, timeout_ns=timeout_ns)
 
     def _hedge(self) -> None:
         self._timer = None
         with contextlib.suppress(FS3Error):
             # No other service can be asked now? Those that are asked already may still answer.
-            self._send()
+            self._send(self._nodes.choose({place.node.id for place, _ in self._in_flight.values()}))
 
     def _on_done(self, future: asyncio.Future[Reply]) -> None:
         asked = self._in_flight.pop(future, None)
@@ -98,14 +116,19 @@ class HedgedRequest:
             self._answer.set_result(future.result().message)
             return
         if isinstance(failure, FS3Error):
-            retry = failure.code.retry
-            if retry is Retry.NEVER:
-                if not repeated and self._sent > 1 and self._changes:
-                    failure = error(Code.BUSY, f"asked again to be sure of: {failure.strerror}")
-            else:
-                self.may_have_happened = self.may_have_happened or (self._changes and retry is Retry.MAYBE)
-                if retry is not Retry.BACKOFF:
-                    self._nodes.suspect(place)
+            failure = self._weigh(failure, place, repeated)
         final = isinstance(failure, FS3Error) and failure.code.retry is Retry.NEVER
         if final or not self._in_flight:
             self._answer.set_exception(failure)
+
+    def _weigh(self, failure: FS3Error, place: MetaEndpoint, repeated: bool) -> FS3Error:
+        """What the failure of one sending means for the request."""
+        retry = failure.code.retry
+        if retry is Retry.NEVER:
+            if not repeated and self._sent > 1 and self._changes:
+                return error(Code.BUSY, f"asked again to be sure of: {failure.strerror}")
+        else:
+            self.may_have_happened = self.may_have_happened or (self._changes and retry is Retry.MAYBE)
+            if retry is not Retry.BACKOFF:
+                self._nodes.suspect(place)
+        return failure

@@ -31,6 +31,9 @@ class FindOutcome(msgspec.Struct, frozen=True, gc=False):
     """Of a search for the following chunk: the one that was found."""
 
 
+Refusal = tuple[NodeId | None, Code, str]
+"""(who refused a key, why, message); None: nobody serves its chain."""
+
 _NOT_FOUND = FindOutcome(Code.NOT_FOUND)
 _NO_CHUNK = ChunkId(b"")
 
@@ -68,9 +71,12 @@ class FindCall:
         self._attempts = Attempts(router, clock, deadline, read=True)
         self._outcomes: list[FindOutcome | None] = [None] * len(keys)
 
-    async def run(self) -> list[FindOutcome]:
-        """The outcome of each key, whatever it takes until the deadline."""
-        left: Iterable[int] = range(len(self._keys))
+    async def run(self, refusals: Sequence[Refusal] = ()) -> list[FindOutcome]:
+        """The outcome of each key, whatever it takes until the deadline. `refusals`: every key was asked for already, and how
+        that went."""
+        for index, refusal in enumerate(refusals):
+            self._attempts.on_refusal(index, self._keys[index][1], *refusal)
+        left: Iterable[int] = () if refusals else range(len(self._keys))
         while True:
             await self._send_all(self._plan(left))
             if not self._attempts:

@@ -13,12 +13,13 @@ from collections.abc import Iterable
 from hashlib import blake2b
 from typing import NamedTuple
 
-from fs3.base.ids import CHUNK_ID_BYTES, ChunkId, page_chunk
+from fs3.base.ids import CHUNK_ID_BYTES, PAGE_PREFIX_BYTES, ChunkId, page_prefix
 from fs3.base.limits import page_trailer_bytes
 
 _TRAILER = struct.Struct("<8sIQ32s12x")
 _MAGIC = b"fs3page1"
 _CHECK_BYTES = 32
+_NAME_BYTES = CHUNK_ID_BYTES - PAGE_PREFIX_BYTES
 _FORMAT = 1
 
 assert _TRAILER.size == page_trailer_bytes
@@ -34,12 +35,25 @@ class PageKey(NamedTuple):
 
 def page_keys(namespace_id: int, keys: Iterable[bytes]) -> list[PageKey]:
     """The chunk and the check of each key of a namespace."""
-    salt = namespace_id.to_bytes(16, "little")
-    result = []
+    prefix = page_prefix(namespace_id)
+    return [PageKey(ChunkId(prefix + digest[:_NAME_BYTES]), digest[CHUNK_ID_BYTES:]) for digest in _digests(namespace_id, keys)]
+
+
+def page_chunks(namespace_id: int, keys: Iterable[bytes]) -> list[ChunkId]:
+    """The chunk of each key of a namespace: `page_keys` where no page is read."""
+    prefix = page_prefix(namespace_id)
+    return [ChunkId(prefix + digest[:_NAME_BYTES]) for digest in _digests(namespace_id, keys)]
+
+
+def _digests(namespace_id: int, keys: Iterable[bytes]) -> list[bytes]:
+    # A copy of a salted state takes half the time that making one does.
+    copy = blake2b(digest_size=CHUNK_ID_BYTES + _CHECK_BYTES, salt=namespace_id.to_bytes(16, "little")).copy
+    digests = []
     for key in keys:
-        digest = blake2b(key, digest_size=CHUNK_ID_BYTES + _CHECK_BYTES, salt=salt).digest()
-        result.append(PageKey(page_chunk(namespace_id, digest), digest[CHUNK_ID_BYTES:]))
-    return result
+        state = copy()
+        state.update(key)
+        digests.append(state.digest())
+    return digests
 
 
 def trailer(check: bytes, page_bytes: int) -> bytes:

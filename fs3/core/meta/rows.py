@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any, NoReturn
 
@@ -112,6 +113,20 @@ async def get_inode(txn: ReadTxn, inode: InodeId) -> Inode:
         return _inode(row)
     except msgspec.MsgspecError as error:
         raise_malformed(key, error)
+
+
+async def get_inodes(txn: ReadTxn, inodes: Sequence[InodeId]) -> list[Inode]:
+    """`get_inode` of many."""
+    wanted = [keys.inode_key(inode) for inode in inodes]
+    found = []
+    for key, row in zip(wanted, await txn.get_many(wanted), strict=True):
+        if row is None:
+            raise_malformed(key, "it is missing, but another row names it")
+        try:
+            found.append(_inode(row))
+        except msgspec.MsgspecError as error:
+            raise_malformed(key, error)
+    return found
 
 
 def put_inode(txn: Txn, inode: Inode) -> None:

@@ -1,4 +1,4 @@
-"""The public wire: gRPC, for services among themselves and for every other language. Serves the same bindings as the framed wire.
+"""The public wire: gRPC, for every other language, and for services told to use it. Serves the same bindings as the framed wire.
 
 A process that has used grpc cannot use it after `fork()`, which is what data loaders do. So the library is imported when a
 channel or a server is made and not before, and nothing outside this package imports it.

@@ -73,6 +73,10 @@ class Snapshot:
     async def get(self, key: bytes) -> bytes | None:
         return self.get_nowait(key)
 
+    async def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        get = self.get_nowait
+        return [get(key) for key in keys]
+
     async def scan(self, begin: bytes, end: bytes, limit: int, *, reverse: bool = False) -> list[tuple[bytes, bytes]]:
         return self.scan_nowait(begin, end, limit, reverse)
 
@@ -202,6 +206,9 @@ class Overlay:
                 return self._snapshot.get_nowait(key)
         result: bytes | None = value
         return result
+
+    async def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        return [await self.get(key) for key in keys]
 
     async def scan(self, begin: bytes, end: bytes, limit: int, *, reverse: bool = False) -> list[tuple[bytes, bytes]]:
         if limit <= 0 or begin >= end:

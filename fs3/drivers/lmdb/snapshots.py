@@ -11,7 +11,7 @@ from fs3.drivers.lmdb.damage import KnownDamage
 from fs3.drivers.lmdb.env import Environment
 from fs3.drivers.lmdb.overlay import Snapshot
 
-lmdb_snapshot_rest_ns = 100 * MILLISECOND
+lmdb_snapshot_rest_ns = 500 * MILLISECOND
 """A store that has not been read for so long closes the state it has in view."""
 
 

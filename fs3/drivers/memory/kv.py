@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from copy import copy
 from typing import Any, Self, TypeVar, cast
 
@@ -152,6 +152,10 @@ class _ReadTxn:
         """The value of a key, None when absent."""
         sealed = self._rows.values.get(key)
         return None if sealed is None else self._unseal(key, sealed)
+
+    async def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """`get` of each of these keys."""
+        return [await self.get(key) for key in keys]
 
     async def scan(self, begin: bytes, end: bytes, limit: int, *, reverse: bool = False) -> list[tuple[bytes, bytes]]:
         """At most `limit` rows with begin <= key < end."""

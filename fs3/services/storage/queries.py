@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fs3.base.errors import FS3Error
-from fs3.base.ids import TargetId
+from fs3.base.ids import ChainId, TargetId
 from fs3.base.status import Code
 from fs3.core.craq.reads import answer
 from fs3.model.chunk import ChunkMeta
@@ -18,11 +18,15 @@ from fs3.services.storage.node_context import NodeContext
 from fs3.services.storage.target import TargetShell
 from fs3.services.storage.target_map import TargetMap
 from fs3.wire.storage import find_reply_to_pb, find_request_from_pb
+from fs3.wire.storage_presence import Presence, contains_reply_to_pb, contains_request_from_pb
 from fs3.wire.storage_upkeep import chunk_page_to_pb, list_request_from_pb, space_reply_to_pb
+
+_Gate = tuple[Code, bool, Callable[[Any], ChunkMeta | None]]
+"""(OK or why none is served, `reads.pending_is_dirty`, what looks a chunk up)."""
 
 
 class Queries:
-    """Handlers of Find, ListChunks and GetSpace."""
+    """Handlers of Find, Contains, ListChunks and GetSpace."""
 
     def __init__(self, targets: TargetMap, context: NodeContext) -> None:
         self._by_id = targets.by_id
@@ -43,18 +47,14 @@ class Queries:
             return
         now = self._clock.now()
         asked: list[TargetShell] = []
-        gates: dict[tuple[int, int], tuple[Code, bool, Callable[[Any], ChunkMeta | None]]] = {}
+        gates: dict[tuple[int, int], _Gate] = {}
         ok = Code.OK
         codes = []
         lengths = []
         for chunk, chain, version in zip(chunks, chains, versions, strict=True):
             gate = gates.get((chain, version))
             if gate is None:
-                shell = self._by_chain.get(chain)
-                code, dirty = shell.read_gate(version, now) if shell else (Code.NO_SUCH_TARGET, False)
-                if shell is not None:
-                    asked.append(shell)
-                gate = gates[chain, version] = (code, dirty, shell.store.get if shell else _nothing)
+                gate = gates[chain, version] = self._gate(chain, version, now, asked)
             code_now, pending_is_dirty, get = gate
             length = 0
             if code_now is ok:
@@ -69,12 +69,58 @@ class Queries:
                     length = meta.length
             codes.append(code_now)
             lengths.append(length)
-        now = self._clock.now()
-        if any(now >= shell.lease_until() for shell in asked):
-            # As for reads (see `reads`): the lease must still be running once everything has been looked up.
+        if self._has_lost_lease(asked):
             codes = [int(Code.LEASE)] * len(codes)
             lengths = [0] * len(codes)
         call.reply(find_reply_to_pb(codes, lengths, routing_version=self._context.routing_version))
+
+    def contains(self, call: Call) -> None:
+        """The handler of Contains: as `find`, for chunks of one length."""
+        try:
+            chunks, places, chains, versions, length = contains_request_from_pb(call.request)
+        except FS3Error as wrong:
+            call.fail(wrong.code, wrong.strerror or "", self._context.routing_version)
+            return
+        now = self._clock.now()
+        asked: list[TargetShell] = []
+        gates = [self._gate(chain, version, now, asked) for chain, version in zip(chains, versions, strict=True)]
+        ok = Code.OK
+        not_found = Code.NOT_FOUND
+        present = []
+        refused = []
+        for index, (chunk, place) in enumerate(zip(chunks, places, strict=True)):
+            code, pending_is_dirty, get = gates[place]
+            if code is ok:
+                try:
+                    meta = get(chunk)
+                except FS3Error as damaged:
+                    code = damaged.code
+                else:
+                    # Of a chunk at rest `answer` is OK; it is not called a thousand times to say so.
+                    code = ok if meta is not None and meta.committed and not meta.pending else answer(meta, pending_is_dirty)
+                    if code is ok:
+                        present.append(meta is not None and meta.length == length)
+                        continue
+            present.append(False)
+            if code is not not_found:
+                refused.append((index, int(code)))
+        if self._has_lost_lease(asked):
+            present = [False] * len(chunks)
+            refused = [(index, int(Code.LEASE)) for index in range(len(chunks))]
+        call.reply(contains_reply_to_pb(Presence(present, refused), routing_version=self._context.routing_version))
+
+    def _gate(self, chain: int, version: int, now: int, asked: list[TargetShell]) -> _Gate:
+        """What holds for every chunk of a chain that is asked for under a version. The target is added to `asked`."""
+        shell = self._by_chain.get(ChainId(chain))
+        if shell is None:
+            return Code.NO_SUCH_TARGET, False, _nothing
+        asked.append(shell)
+        return *shell.read_gate(version, now), shell.store.get
+
+    def _has_lost_lease(self, asked: list[TargetShell]) -> bool:
+        """As for reads (see `reads`): the lease must still be running once everything has been looked up."""
+        now = self._clock.now()
+        return any(now >= shell.lease_until() for shell in asked)
 
     def list_chunks(self, call: Call) -> None:
         """The handler of ListChunks."""

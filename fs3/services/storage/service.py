@@ -184,6 +184,7 @@ class StorageService:
             STORAGE.Read: self._when_serving(self._read),
             STORAGE.Update: self._update,
             STORAGE.Find: self._when_serving(self._queries.find),
+            STORAGE.Contains: self._when_serving(self._queries.contains),
             STORAGE.ListChunks: self._when_serving(self._list_chunks),
             STORAGE.GetSpace: self._when_serving(self._queries.get_space),
             STORAGE.CompareRanges: self._when_serving(self._sink.compare),

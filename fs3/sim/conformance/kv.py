@@ -145,6 +145,20 @@ class KVTests(ABC):
             await kv.transact(puts(dict.fromkeys(reversed(keys), b"v")))
             assert [key for key, _ in await read_all_rows(kv)] == sorted(keys)
 
+    async def test_many_rows_are_as_each_of_them(self, tmp_path: Path) -> None:
+        keys = [b"b", b"a", b"d", b"b", b"c"]
+
+        async def change_and_look(txn: Txn) -> list[bytes | None]:
+            txn.put(b"c", b"new")
+            txn.delete(b"a")
+            return await txn.get_many(keys)
+
+        async with self.opened(tmp_path) as kv:
+            await kv.transact(puts({b"a": b"1", b"b": b"2"}))
+            assert await kv.read(lambda txn: txn.get_many(keys)) == [b"2", b"1", None, b"2", None]
+            assert await kv.read(lambda txn: txn.get_many([])) == []
+            assert await kv.transact(change_and_look) == [b"2", None, None, b"2", b"new"]
+
     async def test_scan_takes_a_half_open_range_a_limit_and_a_direction(self, tmp_path: Path) -> None:
         names = [f"{number:03}".encode() for number in range(0, 100, 2)]
         async with self.opened(tmp_path) as kv:

@@ -48,7 +48,7 @@ async def test_a_target_that_the_manager_was_not_told_of_does_not_serve(cluster,
     assert await ask(made, help, 2) == (Code.OK, b"data")
 
 
-@pytest.mark.parametrize("what", ["Read", "Find"])
+@pytest.mark.parametrize("what", ["Read", "Find", "Contains"])
 async def test_stopped_between_the_check_and_the_look(cluster, help, monkeypatch, what):
     made = await cluster(chains=1)
     await made.client().update([help.write(1, b"data")])
@@ -68,6 +68,10 @@ async def test_stopped_between_the_check_and_the_look(cluster, help, monkeypatch
     monkeypatch.setattr(store, "get", stopped_too)
     if what == "Read":
         assert await ask(made, help, 2) == (Code.LEASE, b"")
+    elif what == "Contains":
+        request = help.pb.ContainsRequest(chunks=help.chunk(1), places=bytes(2), chains=[1], chain_versions=[1], length=4)
+        reply = (await made.network.connect("fake://2").call(help.STORAGE.Contains, request)).message
+        assert (reply.present, reply.refused[:], reply.codes[:]) == (bytes(1), [0], [Code.LEASE])
     else:
         request = help.pb.FindRequest(chunks=help.chunk(1), chains=[1], chain_versions=[1])
         reply = (await made.network.connect("fake://2").call(help.STORAGE.Find, request)).message

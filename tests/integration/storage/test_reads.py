@@ -155,6 +155,8 @@ async def test_dirty_pages_are_not_found_as_holes(cluster, help):
     await help.until(lambda: made.network.held)
     outcomes = [(await made.client().find([(help.chunk(1), ChainId(1))]))[0] for _ in range(3)]
     assert {outcome.code for outcome in outcomes} == {Code.NOT_FOUND}, "the tail has not got it: it is not there"
+    for _ in range(3):
+        assert await made.client().contains([help.chunk(1)], [0], [ChainId(1)], 4) == [Code.NOT_FOUND]
     made.network.let_go()
     await writing
     outcomes = [(await made.client().find([(help.chunk(1), ChainId(1))]))[0] for _ in range(3)]
@@ -380,6 +382,43 @@ async def test_find_asks_one_node_once(cluster, help):
     await made.crash(1)
     for _ in range(3):
         assert (await client.find([(help.chunk(1), ChainId(2))]))[0].length == 1
+
+
+async def test_presence_asks_one_node_once(cluster, help):
+    made = await cluster()
+    client = made.client()
+    await client.update([help.write(number, bytes(4 + number % 4 // 3), chain=1 + number % 2) for number in range(1, 200, 2)])
+    made.network.log.clear()
+    chunks = [help.chunk(number) for number in range(200)]
+    places = [number % 2 for number in range(200)]
+    wanted = [
+        Code.OK if number % 4 == 1 else Code.NOT_FOUND for number in range(200)
+    ]  # the others are absent, or have another length
+    assert await client.contains(chunks, places, [ChainId(1), ChainId(2)], 4) == wanted
+    assert len(made.network.requests("Contains")) == 1
+    assert not made.network.requests("Find")
+    assert await client.contains([], [], [ChainId(1)], 4) == []
+    await made.crash(1)
+    for _ in range(3):
+        assert await client.contains(chunks, places, [ChainId(1), ChainId(2)], 4) == wanted
+
+
+async def test_presence_that_one_replica_does_not_know_is_asked_of_another(cluster, help):
+    made = await cluster(chains=1)
+    await made.client().update([help.write(1, b"old")])
+    made.network.once("hold reply", "Update", lambda request: request.from_target == 102)
+    writing = asyncio.ensure_future(made.client().update([help.write(1, b"longer")]))
+    await help.until(lambda: made.network.held)
+    assert [replica[:2] for replica in made.replicas(1, help.chunk(1))] == [(1, 2), (1, 2), (2, 0)]
+    made.network.log.clear()
+    for _ in range(6):  # clients that prefer different replicas
+        found = await made.client().contains([help.chunk(1), help.chunk(2)], [0, 0], [ChainId(1)], 6)
+        assert found == [Code.OK, Code.NOT_FOUND]
+    assert made.network.requests("Find"), "some were told DIRTY"
+    made.network.let_go()
+    assert (await writing)[0].code is Code.OK
+    unknown = await made.client().contains([help.chunk(1)], [0], [ChainId(99)], 6, timeout_ns=SECOND // 20)
+    assert unknown == [Code.DEADLINE], "there is no such chain, and it is not said that nothing is there"
 
 
 async def test_a_closed_client_says_so(cluster, help):

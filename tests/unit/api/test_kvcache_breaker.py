@@ -37,6 +37,13 @@ class Chains:
         self.asked += [io.chain for io in ios]
         return [ReadOutcome(self.answer(io.chain)) for io in ios]
 
+    async def contains(
+        self, chunks: Sequence[ChunkId], places: Sequence[int], chains: Sequence[ChainId], length: int, *, timeout_ns: int
+    ) -> list[Code]:
+        assert len(chunks) == len(places)
+        self.asked += [chains[place] for place in places]
+        return [self.answer(chains[place]) for place in places]
+
     def answer(self, chain: ChainId) -> Code:
         return Code.DEADLINE if chain in self.silent else Code.NOT_FOUND
 
@@ -90,6 +97,20 @@ def test_a_chain_that_fails_is_left_out_until_a_probe_succeeds(chains: Chains) -
 
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         runner.run(story())
+
+
+def test_lookups_leave_out_what_does_not_answer(chains: Chains) -> None:
+    async def story() -> None:
+        storage = GuardedStorage(cast(StorageClient, chains))
+        chunks, places = [ChunkId(bytes([number] * 16)) for number in range(4)], [0, 1, 1, 0]
+        chains.silent = {LEFT}
+        for expected in (Code.DEADLINE, Code.UNAVAILABLE):
+            found = await storage.contains(chunks, places, [LEFT, RIGHT], 1, timeout_ns=1)
+            assert found == [expected, Code.NOT_FOUND, Code.NOT_FOUND, expected]
+        assert chains.asked == [LEFT, RIGHT, RIGHT, LEFT, RIGHT, RIGHT]
+        assert storage.left_out == [LEFT]
+
+    asyncio.run(story())
 
 
 def test_one_that_answers_probes_and_nothing_else_is_asked_ever_less(chains: Chains) -> None:

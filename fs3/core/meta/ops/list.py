@@ -29,11 +29,11 @@ async def list_directory(txn: ReadTxn, ctx: OpContext, request: List) -> Listing
         raise MetaError(Code.NAME_TOO_LONG, f"no name is longer than {name_bytes_max} bytes, the cursor is", path.path)
     count = min(limit, list_entries_max) if limit > 0 else list_entries_max
     found = await txn.scan(*keys.dirents_range(directory.id, cursor), count + 1)
-    entries = []
-    for key, row in found[:count]:
-        dirent = rows.decode_dirent(key, row)
-        inode = await rows.get_inode(txn, dirent.inode) if with_inodes else None
-        entries.append(Entry(_name(key), dirent.inode, dirent.type, inode))
+    page = found[:count]
+    names = [_name(key) for key, _ in page]
+    dirents = [rows.decode_dirent(key, row) for key, row in page]
+    inodes = await rows.get_inodes(txn, [dirent.inode for dirent in dirents]) if with_inodes else [None] * len(page)
+    entries = [Entry(name, dirent.inode, dirent.type, inode) for name, dirent, inode in zip(names, dirents, inodes, strict=True)]
     return Listing(entries, len(found) > count)
 
 

@@ -6,9 +6,9 @@ from collections import Counter
 
 import pytest
 
-from fs3.base.ids import ChainId, chunk_file
-from fs3.core.kvcache.pages import is_trailer_of, page_keys, trailer
-from fs3.core.kvcache.placement import Placement
+from fs3.base.ids import ChainId, ChunkId, chunk_file
+from fs3.core.kvcache.pages import is_trailer_of, page_chunks, page_keys, trailer
+from fs3.core.kvcache.placement import SLOTS, Placement
 
 CHAINS = [ChainId(number) for number in range(1, 6)]
 
@@ -18,7 +18,7 @@ def test_golden_vectors() -> None:
     assert keys[0].chunk.hex() == "80000007e8e4819b01b6570e26938173"
     assert keys[0].check.hex() == "211663b704a58e1de33a1d5fdfc5b5b23ea509ecfd2161ab0d52b190ce9903ad"
     placement = Placement(CHAINS)
-    assert [placement.chain(key.chunk) for key in keys] == [5, 4, 3, 1, 4, 2]
+    assert [placement.chain(key.chunk) for key in keys] == [3, 1, 1, 2, 5, 2]
 
 
 def test_pages_are_not_chunks_of_files_and_namespaces_share_none() -> None:
@@ -38,16 +38,39 @@ def test_a_trailer_is_of_one_key_and_one_size() -> None:
     assert not is_trailer_of(bytes(64), left.check, 4096)
 
 
-def test_placement_is_even_and_a_new_chain_takes_only_its_share() -> None:
-    keys = page_keys(1, [b"%d" % index for index in range(5000)])
-    before = [Placement(CHAINS[:4]).chain(key.chunk) for key in keys]
-    after = [Placement(CHAINS).chain(key.chunk) for key in keys]
-    assert all(900 < count < 1600 for count in Counter(before).values())
-    moved = [new for old, new in zip(before, after, strict=True) if old != new]
-    assert set(moved) == {5}
-    assert 800 < len(moved) < 1200
+def every_slot() -> list[ChunkId]:
+    return [ChunkId(bytes(14) + slot.to_bytes(2, "little")) for slot in range(SLOTS)]
 
 
-def test_a_table_without_chains() -> None:
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 7, 16, 99, 255, 256, 257, 400])
+def test_a_new_chain_takes_an_equal_share_and_nothing_else_moves(count: int) -> None:
+    chunks = every_slot()
+    chains = [ChainId(10 * number) for number in range(1, count + 2)]
+    before, after = Placement(chains[:-1]), Placement(chains)
+    moved = {new for old, new in zip(before.places(chunks), after.places(chunks), strict=True) if old != new}
+    assert moved == {count}
+    for placement in (before, after):
+        sizes = Counter(placement.places(chunks)).values()
+        assert len(sizes) == len(placement.chains)
+        assert max(sizes) - min(sizes) <= 1
+
+
+def test_the_shares_of_real_keys_are_even() -> None:
+    chunks = page_chunks(1, [b"%d" % index for index in range(5000)])
+    assert all(900 < count < 1100 for count in Counter(Placement(CHAINS).places(chunks)).values())
+
+
+def test_one_chunk_or_many() -> None:
+    keys = [b"%d" % index for index in range(100)]
+    chunks = page_chunks(7, keys)
+    assert chunks == [key.chunk for key in page_keys(7, keys)]
+    placement = Placement(CHAINS)
+    assert [placement.chains[place] for place in placement.places(chunks)] == [placement.chain(chunk) for chunk in chunks]
+    assert placement.places([]) == []
+
+
+def test_tables_that_cannot_be_placed_on() -> None:
     with pytest.raises(ValueError, match="without chains"):
         Placement([])
+    with pytest.raises(ValueError, match="65537 chains"):
+        Placement([ChainId(1)] * (SLOTS + 1))

@@ -1,0 +1,159 @@
+"""Which of thousands of chunks are there: one request per node, bits for an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fs3.base.errors import FS3Error
+from fs3.base.ids import ChainId, ChunkId, NodeId
+from fs3.base.limits import keys_per_find_max, read_attempt_ns
+from fs3.base.status import Code
+from fs3.client.storage.finds import FindCall, Refusal
+from fs3.client.storage.node_request import NodeRequest, ReplicaHealth, send_windowed
+from fs3.client.storage.router import ReplicaRouter
+from fs3.ports.clock import Clock
+from fs3.ports.rpc import Reply
+from fs3.wire.methods import STORAGE
+from fs3.wire.storage import routing_version_of
+from fs3.wire.storage_presence import ContainsColumns, contains_reply_from_pb, contains_request_to_pb
+
+_THERE, _ABSENT = Code.OK, Code.NOT_FOUND
+
+
+class PresenceRequest(NodeRequest):
+    """One request at one node: the chunks of some chains, by their index in the call."""
+
+    __slots__ = ("indices", "local_places", "versions")
+    chains: list[int]
+
+    def __init__(self, node: NodeId, health: ReplicaHealth) -> None:
+        super().__init__(node, [], health)
+        self.versions: list[int] = []
+        """Of each of `chains`."""
+        self.local_places: dict[int, int] = {}
+        """Place of a chain in the call -> in `chains`."""
+        self.indices: list[int] = []
+
+
+class PresenceCall:
+    """One call of `StorageClient.contains`. What the first node asked does not answer is for `FindCall` to go on from."""
+
+    def __init__(
+        self,
+        router: ReplicaRouter,
+        clock: Clock,
+        chunks: Sequence[ChunkId],
+        places: Sequence[int],
+        chains: Sequence[ChainId],
+        length: int,
+        deadline: int,
+    ) -> None:
+        self._router = router
+        self._clock = clock
+        self._chunks = chunks
+        self._places = places
+        self._chains = chains
+        self._length = length
+        self._deadline = deadline
+        self._codes = [_ABSENT] * len(chunks)
+        self._refusals: dict[int, Refusal] = {}
+
+    async def run(self) -> list[Code]:
+        """Of each chunk OK (it is there, with the length that was asked for), NOT_FOUND, or why nothing can be learned of it by
+        the deadline."""
+        requests = self._plan()
+        await send_windowed(requests, len(requests), self)
+        if self._refusals:
+            await self._ask_again()
+        return self._codes
+
+    def _plan(self) -> list[PresenceRequest]:
+        requests: list[PresenceRequest] = []
+        by_place: dict[int, PresenceRequest] = {}
+        by_node: dict[NodeId, PresenceRequest] = {}
+        refused: dict[int, Refusal] = {}
+        now = self._clock.now()
+        for place in dict.fromkeys(self._places):
+            replicas = self._router.candidates(self._chains[place])
+            # A node that is asked anyway saves the request to another one.
+            node = next((node for node in replicas.nodes if node in by_node), None) or self._router.choice.pick(replicas, now)
+            if node is None:
+                refused[place] = (None, Code.NOT_SERVING, f"nobody serves chain {self._chains[place]}")
+                continue
+            request = by_node.get(node)
+            if request is None:
+                request = by_node[node] = PresenceRequest(node, self._router)
+                requests.append(request)
+            by_place[place] = request
+            request.local_places[place] = len(request.chains)
+            request.chains.append(self._chains[place])
+            request.versions.append(replicas.version)
+        if len(requests) == 1 and not refused:
+            requests[0].indices = list(range(len(self._places)))
+        else:
+            add = {place: request.indices.append for place, request in by_place.items()}
+            for index, place in enumerate(self._places):
+                if place in add:
+                    add[place](index)
+                else:
+                    self._refusals[index] = refused[place]
+        return [part for request in requests for part in _split(request)]
+
+    async def _ask_again(self) -> None:
+        left = sorted(self._refusals)
+        keys = [(self._chunks[index], self._chains[self._places[index]]) for index in left]
+        call = FindCall(self._router, self._clock, keys, self._deadline)
+        outcomes = await call.run([self._refusals[index] for index in left])
+        for index, outcome in zip(left, outcomes, strict=True):
+            is_other = outcome.code is _THERE and outcome.length != self._length
+            self._codes[index] = _ABSENT if is_other else outcome.code
+
+    # --- the requests' handler (`RequestHandler`) ---------------------------------------------------------------------
+
+    def send(self, request: PresenceRequest) -> None:
+        """All requests of a call are under way at once: they are small."""
+        chunks, places, local = self._chunks, self._places, request.local_places
+        columns = ContainsColumns(
+            [chunks[index] for index in request.indices],
+            [local[places[index]] for index in request.indices],
+            request.chains,
+            request.versions,
+            self._length,
+        )
+        self._router.start(request, STORAGE.Contains, contains_request_to_pb(columns), None, read_attempt_ns, self._deadline)
+
+    def on_reply(self, request: PresenceRequest, reply: Reply) -> None:
+        """Each chunk is there or not, or was refused."""
+        answer = contains_reply_from_pb(reply.message, len(request.indices))
+        self._router.note_routing_version(routing_version_of(reply.message))
+        self._router.choice.on_succeeded(request.node)
+        codes, there = self._codes, _THERE
+        for index, is_there in zip(request.indices, answer.present, strict=True):
+            if is_there:
+                codes[index] = there
+        for at, code in answer.refused:
+            self._refusals[request.indices[at]] = (request.node, Code.from_wire(code), "")
+
+    def on_error(self, request: PresenceRequest, failure: FS3Error) -> None:
+        """All of its chunks were refused."""
+        self._router.on_failure(request.node, failure)
+        refusal = (request.node, failure.code, failure.strerror or "")
+        for index in request.indices:
+            self._refusals[index] = refusal
+
+    def on_end(self, request: PresenceRequest) -> None:
+        """Its node is watched no longer."""
+        self._router.liveness.end(request)
+
+
+def _split(request: PresenceRequest) -> list[PresenceRequest]:
+    """Requests of at most `keys_per_find_max` chunks, to the same node for the same chains."""
+    if len(request.indices) <= keys_per_find_max:
+        return [request]
+    parts = []
+    for begin in range(0, len(request.indices), keys_per_find_max):
+        part = PresenceRequest(request.node, request.health)
+        part.chains, part.versions, part.local_places = request.chains, request.versions, request.local_places
+        part.indices = request.indices[begin : begin + keys_per_find_max]
+        parts.append(part)
+    return parts

@@ -1,0 +1,115 @@
+"""Questions for the presence of thousands of chunks: bits for an answer, checked where they arrive."""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from fs3.base.errors import error
+from fs3.base.limits import keys_per_find_max
+from fs3.base.status import Code
+from fs3.wire.malformed import malformed
+from fs3.wire.pb import storage_pb2 as pb
+from fs3.wire.storage import split_ids
+
+_PLACE_BYTES = 2
+_DIGITS = bytes([*b"01", *bytes(254)])
+
+assert keys_per_find_max <= 1 << 8 * _PLACE_BYTES
+
+
+class ContainsColumns(NamedTuple):
+    """A question for presence, checked where it arrives."""
+
+    chunks: Sequence[bytes]
+    places: Sequence[int]
+    """Per chunk the index of its chain."""
+    chains: Sequence[int]
+    chain_versions: Sequence[int]
+    length: int
+
+
+class Presence(NamedTuple):
+    """The answer to it."""
+
+    present: Sequence[bool]
+    """Per chunk: it is there, with the length that was asked for."""
+    refused: Sequence[tuple[int, int]]
+    """(index, code) of those of which nothing is known."""
+
+
+def contains_request_to_pb(columns: ContainsColumns) -> pb.ContainsRequest:
+    """The message of a question for at most `keys_per_find_max` chunks."""
+    return pb.ContainsRequest(
+        chunks=b"".join(columns.chunks),
+        places=_pack_places(columns.places),
+        chains=columns.chains,
+        chain_versions=columns.chain_versions,
+        length=columns.length,
+    )
+
+
+def contains_request_from_pb(request: pb.ContainsRequest) -> ContainsColumns:
+    """The columns of a request. Raises INVALID naming the column."""
+    chains = request.chains[:]
+    versions = request.chain_versions[:]
+    if len(chains) > keys_per_find_max:
+        raise malformed("chains", f"{len(chains)} elements, at most {keys_per_find_max} are allowed")
+    if len(versions) != len(chains):
+        raise malformed("chain_versions", f"{len(versions)} elements beside {len(chains)} chains")
+    packed = request.places
+    count, rest = divmod(len(packed), _PLACE_BYTES)
+    if rest or count > keys_per_find_max:
+        raise malformed("places", f"{len(packed)} bytes; {_PLACE_BYTES} a chunk, of at most {keys_per_find_max}")
+    places = _unpack_places(packed)
+    if count and max(places) >= len(chains):
+        raise malformed("places", f"{max(places)} is none of {len(chains)} chains")
+    return ContainsColumns(split_ids(request.chunks, count, "chunks"), places, chains, versions, request.length)
+
+
+def contains_reply_to_pb(presence: Presence, *, routing_version: int) -> pb.ContainsReply:
+    """The answer, a bit per chunk."""
+    present = presence.present
+    # By way of text, whose digits are converted at the speed of C.
+    digits = bytes(present).translate(_DIGITS)[::-1]
+    bits = int(digits or b"0", 2).to_bytes(_bitmap_bytes(len(present)), "little")
+    return pb.ContainsReply(
+        present=bits,
+        refused=[index for index, _ in presence.refused],
+        codes=[code for _, code in presence.refused],
+        routing_version=routing_version,
+    )
+
+
+def contains_reply_from_pb(reply: pb.ContainsReply, count: int) -> Presence:
+    """The answer about `count` chunks. Raises PROTOCOL when it is not about so many."""
+    packed = reply.present
+    bits = int.from_bytes(packed, "little")
+    if len(packed) != _bitmap_bytes(count) or bits >> count:
+        raise error(Code.PROTOCOL, f"{count} chunks were asked for and {len(packed)} bytes of bits answered")
+    refused = reply.refused[:]
+    codes = reply.codes[:]
+    if len(refused) != len(codes) or any(index >= count for index in refused) or 0 in codes:
+        raise error(Code.PROTOCOL, f"{len(refused)} refused chunks with {len(codes)} codes in an answer about {count}")
+    digits = f"{bits:0{count}b}"[::-1] if count else ""
+    return Presence([digit == "1" for digit in digits], list(zip(refused, codes, strict=True)))
+
+
+def _bitmap_bytes(count: int) -> int:
+    return (count + 7) // 8
+
+
+def _pack_places(places: Sequence[int]) -> bytes:
+    packed = array("H", places)
+    if sys.byteorder == "big":
+        packed.byteswap()
+    return packed.tobytes()
+
+
+def _unpack_places(packed: bytes) -> Sequence[int]:
+    places = array("H", packed)
+    if sys.byteorder == "big":
+        places.byteswap()
+    return places
