@@ -60,27 +60,35 @@ class FileData:
 
         Raises FS3Error with the path of the first file whose bytes could not be had; buffers are undefined then.
         """
-        plans: list[list[Slice] | None] = []
-        known: list[int] = []
-        """Of each file, the truncations that its plan knows of."""
+        plans: dict[int, list[Slice]] = {}
+        """Of the requests that are not within one chunk and within their file, by their place."""
+        known: dict[File, int] = {}
+        """Of each file, the truncations that its plans know of."""
         ios: list[ReadIO] = []
-        for file, offset, buffer in requests:
-            inode = file.inode
-            layout = inode.layout
-            known.append(inode.truncations)
-            index, start = divmod(offset, layout.chunk_size)
-            if 0 < len(buffer) <= layout.chunk_size - start and offset + len(buffer) <= file.length:
-                # Within one chunk and within the file, as nearly every read of a batch: it needs no plan.
-                ios.append(ReadIO(file_chunk(inode.id, index), layout.chains[index % len(layout.chains)], start, buffer))
-                plans.append(None)
+        file: File | None = None
+        for place, (wanted, offset, buffer) in enumerate(requests):
+            if wanted is not file:
+                file = wanted
+                inode = file.inode
+                inode_id, layout, end = inode.id, inode.layout, file.length
+                size, chains = layout.chunk_size, layout.chains
+                known[file] = inode.truncations
+            index, start = divmod(offset, size)
+            count = len(buffer)
+            if 0 < count <= size - start and offset + count <= end:  # as nearly every read of a batch: it needs no plan
+                ios.append(ReadIO(file_chunk(inode_id, index), chains[index % len(chains)], start, buffer))
             else:
-                plan = plan_read(layout, inode.id, offset, len(buffer), file.length)
-                plans.append(plan)
+                plans[place] = plan = plan_read(layout, inode_id, offset, count, end)
                 ios += make_read_ios(plan, buffer)
         outcomes = await self._read_ios(ios)
-        counts: list[int] = []
+        if not plans:
+            counts = [len(buffer) for _, _, buffer in requests]
+            if counts == [outcome.length for outcome in outcomes] and not any([outcome.code for outcome in outcomes]):
+                return counts
+        counts = []
         at = 0
-        for (file, offset, buffer), planned, truncations in zip(requests, plans, known, strict=True):
+        for place, (file, offset, buffer) in enumerate(requests):
+            planned = plans.get(place)
             if planned is None:
                 outcome = outcomes[at]
                 at += 1
@@ -92,17 +100,34 @@ class FileData:
             else:
                 plan, mine = planned, outcomes[at : at + len(planned)]
                 at += len(planned)
-            wanted = _planned_bytes(plan)
+            filled = _planned_bytes(plan)
             if _has_holes(plan, mine):
-                wanted = await self._fill_holes(file, offset, buffer, plan, mine, truncations)
-            counts.append(wanted)
+                filled = await self._fill_holes(file, offset, buffer, plan, mine, known[file])
+            counts.append(filled)
         return counts
+
+    async def read_one(self, file: File, offset: int, buffer: memoryview) -> int:
+        """`read` of one range: how many bytes it got."""
+        inode = file.inode
+        layout = inode.layout
+        index, start = divmod(offset, layout.chunk_size)
+        count = len(buffer)
+        if not 0 < count <= layout.chunk_size - start or offset + count > file.length:
+            (count,) = await self.read([(file, offset, buffer)])
+            return count
+        chain = layout.chains[index % len(layout.chains)]
+        truncations = inode.truncations
+        outcome = await self._storage.read_one(ReadIO(file_chunk(inode.id, index), chain, start, buffer))
+        if outcome.code is _OK and outcome.length == count:
+            return count
+        plan = plan_read(file.inode.layout, file.inode.id, offset, count, offset + count)
+        return await self._fill_holes(file, offset, buffer, plan, [outcome], truncations)
 
     async def _read_ios(self, ios: list[ReadIO]) -> list[ReadOutcome]:
         """All of it, in calls of bounded size: each has its own deadline, so a long read on a slow link still ends well."""
-        calls = list(_split_calls(ios))
-        if len(calls) <= 1:
+        if sum([len(io.buffer) for io in ios]) <= client_read_call_bytes:
             return await self._storage.read(ios) if ios else []
+        calls = list(_split_calls(ios))
         answers = await gather_bounded((self._storage.read(call) for call in calls), client_read_calls_max)
         return [outcome for answer in answers for outcome in answer]
 

@@ -39,6 +39,13 @@ Called once for every OK reply, also when its payload is empty; what it raises b
 """
 
 
+class FlatBuffers(list[memoryview]):
+    """What a `BufferProvider` may return to say that all of them are flat (format "B"), contiguous, writable and not empty. A read
+    of hundreds of small ranges has as many buffers: nobody looks at each of them again."""
+
+    __slots__ = ()
+
+
 OnSent = Callable[[], None]
 """Called exactly once, when the parts of a reply are no longer needed: they were sent, or dropped with the connection."""
 

@@ -74,15 +74,21 @@ class StorageClient:
 
         OK with a `length` below the buffer's size: the chunk ends there; the rest of the buffer is untouched.
         """
+        if len(ios) == 1:
+            return [await self.read_one(ios[0], timeout_ns=timeout_ns)]
         deadline = self._deadline_after(timeout_ns)
         self.reads.ios += len(ios)
-        refusal = None
-        if len(ios) == 1:
-            answer = await read_single(self._router, self._clock, self.reads, ios[0], deadline, self._verify)
-            if isinstance(answer, ReadOutcome):
-                return [answer]
-            refusal = answer
-        return await ReadCall(self._router, self._clock, self.reads, ios, deadline, self._verify).run(refusal)
+        return await ReadCall(self._router, self._clock, self.reads, ios, deadline, self._verify).run()
+
+    async def read_one(self, io: ReadIO, *, timeout_ns: int = 0) -> ReadOutcome:
+        """`read`, of one."""
+        deadline = self._deadline_after(timeout_ns)
+        self.reads.ios += 1
+        answer = await read_single(self._router, self._clock, self.reads, io, deadline, self._verify)
+        if isinstance(answer, ReadOutcome):
+            return answer
+        (outcome,) = await ReadCall(self._router, self._clock, self.reads, [io], deadline, self._verify).run(answer)
+        return outcome
 
     async def update(self, writes: Sequence[WriteIO], *, timeout_ns: int = 0) -> list[UpdateResult]:
         """Apply these updates, each exactly once when it is tagged; they are independent of each other. No update is repeated for
