@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from operator import attrgetter
 
 from fs3.api.file import BytesProgress, File
 from fs3.api.io.budget import ByteBudget, gather_bounded
@@ -41,6 +42,8 @@ _ZEROS = bytes(1 << 18)
 _WRITES_AT_ONCE = client_write_bytes_max // client_write_call_bytes
 _OK = Code.OK
 _NOT_FOUND = Code.NOT_FOUND
+_code_of = attrgetter("code")
+_length_of = attrgetter("length")
 
 
 class FileData:
@@ -83,7 +86,7 @@ class FileData:
         outcomes = await self._read_ios(ios)
         if not plans:
             counts = [len(buffer) for _, _, buffer in requests]
-            if counts == [outcome.length for outcome in outcomes] and not any([outcome.code for outcome in outcomes]):
+            if counts == list(map(_length_of, outcomes)) and not any(map(_code_of, outcomes)):
                 return counts
         counts = []
         at = 0
@@ -122,6 +125,17 @@ class FileData:
             return count
         plan = plan_read(file.inode.layout, file.inode.id, offset, count, offset + count)
         return await self._fill_holes(file, offset, buffer, plan, [outcome], truncations)
+
+    def read_directly(self, file: File, offset: int, buffer: memoryview) -> bool:
+        """`read_one`, on the thread that calls, of a range that is in one chunk and in the file. False: not done."""
+        inode = file.inode
+        layout = inode.layout
+        index, start = divmod(offset, layout.chunk_size)
+        count = len(buffer)
+        if not 0 < count <= layout.chunk_size - start or offset + count > file.length:
+            return False
+        chain = layout.chains[index % len(layout.chains)]
+        return self._storage.read_directly(ReadIO(file_chunk(inode.id, index), chain, start, buffer))
 
     async def _read_ios(self, ios: list[ReadIO]) -> list[ReadOutcome]:
         """All of it, in calls of bounded size: each has its own deadline, so a long read on a slow link still ends well."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from enum import Enum
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from fs3.api.client import Client
@@ -48,6 +49,7 @@ from fs3.model.chunk import UpdateKind
 from fs3.model.cluster import CacheNamespace
 
 TIMEOUT_SECONDS = 10.0
+_code_of = attrgetter("code")
 presence_check_ns = 1 * SECOND
 """How long a call waits for the manager to say whether its namespace is still there, before it goes on as if it was."""
 
@@ -258,7 +260,7 @@ class KVCache:
         except FS3Error as failure:
             return [_status_of(failure.code)] * len(pages)
         # Every page a hit, as nearly always: the trailers are what they must be, all of them.
-        if found == trailers(pages, self.page_bytes) and all([outcome.code is Code.OK for outcome in outcomes]):
+        if found == trailers(pages, self.page_bytes) and not any(map(_code_of, outcomes)):
             whole = self.page_bytes + size
             return [Status.OK if outcome.length == whole else Status.MISS for outcome in outcomes]
         return [

@@ -11,6 +11,7 @@ from fs3.base.limits import call_timeout_ns, read_attempt_ns, update_retry_ns_ma
 from fs3.base.status import Code
 from fs3.client.connector import Connector
 from fs3.client.routing import RoutingSource
+from fs3.client.storage.direct_reads import DirectReads
 from fs3.client.storage.finds import FindCall, FindOutcome
 from fs3.client.storage.listing import list_chunks
 from fs3.client.storage.read_single import read_single
@@ -67,6 +68,7 @@ class StorageClient:
         self._closed = False
         self._connector = connector
         self._host = host
+        self._direct_reads = DirectReads(self._router, connector, clock, self.reads) if verify else None
         routing.on_change(self._on_routing_changed)
 
     async def read(self, ios: Sequence[ReadIO], *, timeout_ns: int = 0) -> list[ReadOutcome]:
@@ -89,6 +91,11 @@ class StorageClient:
             return answer
         (outcome,) = await ReadCall(self._router, self._clock, self.reads, [io], deadline, self._verify).run(answer)
         return outcome
+
+    def read_directly(self, io: ReadIO) -> bool:
+        """Fill the buffer of a read on the thread that calls, which is not the loop's. False: not done, `read_one` will; see
+        `DirectReads`. Never for a client that does not verify: its reads are timed by the loop."""
+        return self._direct_reads is not None and self._direct_reads.read(io)
 
     async def update(self, writes: Sequence[WriteIO], *, timeout_ns: int = 0) -> list[UpdateResult]:
         """Apply these updates, each exactly once when it is tagged; they are independent of each other. No update is repeated for
@@ -180,6 +187,8 @@ class StorageClient:
         """Take no more calls. The channels belong to the connector."""
         self._closed = True
         self._router.close()
+        if self._direct_reads is not None:
+            self._direct_reads.close()
 
     def _deadline_after(self, timeout_ns: int) -> int:
         if self._closed:

@@ -76,6 +76,8 @@ class ReadCounters:
         self.retries = 0
         self.checksum_mismatches = 0
         """Pieces that arrived with other bytes than their checksum says, each then read elsewhere."""
+        self.direct = 0
+        """Reads of blocking callers that did without the event loop; `ios`, `bytes` and `requests` do not count them."""
         self.late = 0
         """Unverified replies whose bytes came after their block lease had run out, and were read again with checksums."""
 

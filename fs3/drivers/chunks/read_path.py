@@ -141,7 +141,9 @@ class ReadPath:
                 if length == PIECE_BYTES:
                     if stop <= version.length:
                         known = (pieces[offset >> _PIECE_SHIFT],)
-                elif (stop == version.length or (stop < version.length and not stop & _IN_PIECE)) and 0 < length < small_read_bytes:
+                elif (
+                    stop == version.length or (stop < version.length and not stop & _IN_PIECE)
+                ) and 0 < length < small_read_bytes:
                     known = pieces[offset >> _PIECE_SHIFT : (stop + _IN_PIECE) >> _PIECE_SHIFT].tolist()
                 if -1 not in known:
                     at = positions[index]
