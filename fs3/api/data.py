@@ -111,31 +111,22 @@ class FileData:
 
     async def read_one(self, file: File, offset: int, buffer: memoryview) -> int:
         """`read` of one range: how many bytes it got."""
-        inode = file.inode
-        layout = inode.layout
-        index, start = divmod(offset, layout.chunk_size)
-        count = len(buffer)
-        if not 0 < count <= layout.chunk_size - start or offset + count > file.length:
+        io = _single_io(file, offset, buffer)
+        if io is None:
             (count,) = await self.read([(file, offset, buffer)])
             return count
-        chain = layout.chains[index % len(layout.chains)]
-        truncations = inode.truncations
-        outcome = await self._storage.read_one(ReadIO(file_chunk(inode.id, index), chain, start, buffer))
+        truncations = file.inode.truncations
+        outcome = await self._storage.read_one(io)
+        count = len(buffer)
         if outcome.code is _OK and outcome.length == count:
             return count
         plan = plan_read(file.inode.layout, file.inode.id, offset, count, offset + count)
         return await self._fill_holes(file, offset, buffer, plan, [outcome], truncations)
 
     def read_directly(self, file: File, offset: int, buffer: memoryview) -> bool:
-        """`read_one`, on the thread that calls, of a range that is in one chunk and in the file. False: not done."""
-        inode = file.inode
-        layout = inode.layout
-        index, start = divmod(offset, layout.chunk_size)
-        count = len(buffer)
-        if not 0 < count <= layout.chunk_size - start or offset + count > file.length:
-            return False
-        chain = layout.chains[index % len(layout.chains)]
-        return self._storage.read_directly(ReadIO(file_chunk(inode.id, index), chain, start, buffer))
+        """Fill a buffer on the thread that calls. False: not done, `read_one` will."""
+        io = _single_io(file, offset, buffer)
+        return io is not None and self._storage.read_directly(io)
 
     async def _read_ios(self, ios: list[ReadIO]) -> list[ReadOutcome]:
         """All of it, in calls of bounded size: each has its own deadline, so a long read on a slow link still ends well."""
@@ -295,6 +286,16 @@ class FileData:
 
         await gather_bounded((copy_part(offset) for offset in range(0, length, step)), max(1, client_write_bytes_max // step))
         return end
+
+
+def _single_io(file: File, offset: int, buffer: memoryview) -> ReadIO | None:
+    """A read that is within one chunk and within its file; None for any other."""
+    inode = file.inode
+    layout = inode.layout
+    index, start = divmod(offset, layout.chunk_size)
+    if not 0 < len(buffer) <= layout.chunk_size - start or offset + len(buffer) > file.length:
+        return None
+    return ReadIO(file_chunk(inode.id, index), layout.chains[index % len(layout.chains)], start, buffer)
 
 
 def _planned_bytes(plan: Sequence[Slice]) -> int:
