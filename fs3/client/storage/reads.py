@@ -169,7 +169,12 @@ class _NodeReadRequest(NodeRequest):
         buffers = self.buffers
         # Nearly every batch of small reads: a buffer is a piece, all of a page or its trailer. Equal sums prove that; which piece
         # is bad, if one is, is found out below.
-        if len(buffers) == len(sums) and len(buffers[0]) <= answer.piece_bytes[0] and list(map(crc32c, buffers)) == sums:
+        if (
+            buffers
+            and len(buffers) == len(sums)
+            and len(buffers[0]) <= answer.piece_bytes[0]
+            and list(map(crc32c, buffers)) == sums
+        ):
             return bad
         at = 0
         for place, (index, length, piece) in enumerate(zip(self.indices, answer.lengths, answer.piece_bytes, strict=True)):
