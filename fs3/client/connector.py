@@ -62,10 +62,10 @@ class Connector:
         """A new connection to a node by the transport that `channel` prefers, for callers that block; the caller's to close. None
         when that has none. Raises OSError when nobody listens. May be called from any thread."""
         usable = self._candidates(endpoints, host)
-        if not usable or not isinstance(usable[0][0], BlockingTransport):
+        if not usable:
             return None
         transport, endpoint = usable[0]
-        return transport.connect_blocking(endpoint, timeout_ns)
+        return transport.connect_blocking(endpoint, timeout_ns) if isinstance(transport, BlockingTransport) else None
 
     async def close(self) -> None:
         """Disconnect from every node; calls under way fail."""

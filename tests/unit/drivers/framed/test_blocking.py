@@ -122,7 +122,7 @@ def test_no_answer_in_time_and_one_that_stops_in_the_middle(peer):
     with pytest.raises(OSError):  # noqa: PT011 - the system says EAGAIN
         one.connection.call(STORAGE.Read, REQUEST, memoryview(bytearray(5)))
     another = peer(SOON)
-    another.answers(frame()[:40])
+    another.answers(frame()[:-1])
     with pytest.raises(OSError):  # noqa: PT011
         another.connection.call(STORAGE.Read, REQUEST, memoryview(bytearray(5)))
     assert one.connection.is_closed
