@@ -64,9 +64,11 @@ class DirectReads:
     def _read(self, io: ReadIO, buffer: memoryview) -> bool:
         router = self._router
         now = self._clock.now()
-        replicas = router.candidates(io.chain)
+        replicas = router.known_candidates(io.chain)
+        if replicas is None or now < self._paused_until:
+            return False
         node = router.choice.pick(replicas, now)
-        if node is None or now < self._paused_until or router.choice.is_suspect(node, now):
+        if node is None or router.choice.is_suspect(node, now):
             return False
         wanted = len(buffer)
         request = single_read_request_to_pb(io.chunk, io.chain, replicas.version, io.offset, wanted, True)

@@ -101,6 +101,11 @@ class Made:
             self.source, Connector([self.transport], ""), self.clock, ClientId(b"0123456789abcdef"), verify=verify
         )
         self.buffer = memoryview(bytearray(len(DATA)))
+        self.meet_chain()
+
+    def meet_chain(self):
+        """The loop has read from the chain."""
+        self.client._router.candidates(ChainId(1))
 
     def read(self, length=4096):
         self.buffer = memoryview(bytearray(length))
@@ -179,6 +184,7 @@ def test_what_is_not_for_it():
     assert not made.read(small_read_bytes), "large ranges leave by sendfile"
     assert made.transport.requests == []
     made.source.set(Routing(b"c", 2))
+    made.meet_chain()
     assert not made.read(), "nobody serves"
 
 
@@ -191,6 +197,9 @@ def test_a_suspect_is_not_asked(made):
 def test_a_node_that_moved_gets_a_new_connection(made):
     assert made.read()
     made.source.set(routing_of(2, "test://b"))
+    assert not made.read(), "the loop has not looked yet who serves now"
+    assert made.client._router.known_candidates(ChainId(1)) is None, "another thread keeps nothing in the router"
+    made.meet_chain()
     assert made.read()
     assert [(channel.endpoint, channel.is_closed) for channel in made.transport.channels] == [
         ("test://a", True),
