@@ -60,7 +60,7 @@ class Connector:
 
     def connect_blocking(self, endpoints: Sequence[str], host: str, timeout_ns: int) -> BlockingChannel | None:
         """A new connection to a node by the transport that `channel` prefers, for callers that block; the caller's to close. None
-        when that has none. Raises OSError when nobody listens. May be called from any thread."""
+        when that has none. Raises OSError when no server listens. May be called from any thread."""
         usable = self._candidates(endpoints, host)
         if not usable:
             return None

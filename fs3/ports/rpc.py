@@ -42,7 +42,7 @@ Called once for every OK reply, also when its payload is empty; what it raises b
 class FlatBuffers(list[memoryview]):
     """What a `BufferProvider` may return to say that all of them are flat (format "B"), contiguous, writable and not empty.
 
-    A read of hundreds of small ranges has as many buffers: nobody looks at each of them again. The transport takes the list."""
+    A read of hundreds of small ranges has as many buffers: no transport looks at each of them again. It takes the list."""
 
     __slots__ = ()
 
@@ -184,7 +184,7 @@ class BlockingChannel(Protocol):
         ...
 
     def abort(self) -> None:
-        """From any thread: the call that waits fails, and every later one. Whoever calls closes it."""
+        """From any thread: the call that waits fails, and every later one. The thread that calls closes it."""
         ...
 
     def close(self) -> None:
@@ -198,7 +198,7 @@ class BlockingTransport(Protocol):
 
     def connect_blocking(self, endpoint: str, timeout_ns: int) -> BlockingChannel | None:
         """A channel that is connected, each of whose calls takes `timeout_ns` at most. None where the endpoint has a name that
-        must be looked up first, which may take long. Raises OSError when nobody listens."""
+        must be looked up first, which may take long. Raises OSError when no server listens."""
         ...
 
 

@@ -43,9 +43,9 @@ class DirectReads:
         self._clock = clock
         self._counters = counters
         self._turn = threading.Lock()
-        """Held by the thread that reads, and by whoever closes."""
+        """Held by the thread that reads, and by the one that closes."""
         self._channels: dict[NodeId, tuple[tuple[str, ...], BlockingChannel | None]] = {}
-        """With the endpoints of the node; None: nobody can be reached so."""
+        """With the endpoints of the node; None: no transport reaches it so."""
         self._paused_until = 0
         self._is_closed = False
 
