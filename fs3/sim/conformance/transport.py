@@ -192,11 +192,15 @@ class TransportTests(StreamTests, LimitTests):
         sizes = (MIB + MIB // 2, 5, *(64, 4 * KIB) * 150, 2 * MIB, 1)
         data = pattern(sum(sizes))
         async with self.serving(tmp_path, {PULL: replying(data)}) as (_, channel):
-            for make in (list, FlatBuffers):
+            for is_flat in (False, True):
                 buffers = [bytearray(size) for size in sizes]
-                await channel.call(
-                    PULL, storage_pb2.ReadRequest(), into=lambda _message, _length, b=buffers, m=make: m(map(memoryview, b))
-                )
+                views = [memoryview(buffer) for buffer in buffers]
+                given = FlatBuffers(views) if is_flat else views
+
+                def give(_message: Any, _length: int, given: list[memoryview] = given) -> list[memoryview]:
+                    return given
+
+                await channel.call(PULL, storage_pb2.ReadRequest(), into=give)
                 assert b"".join(buffers) == data
 
     async def test_files_arrive(self, tmp_path: Path) -> None:
