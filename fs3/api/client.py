@@ -295,9 +295,12 @@ class Client:
     async def pread_into(self, file: File, buffer: Any, offset: int = 0) -> int:
         """Fill a writable, contiguous buffer from `offset`, received in place. How many bytes; fewer at the end of the file."""
         file.check_open()
-        view = target_of(buffer, file.path)
-        (count,) = await self._data.read([(file, check_range(offset, 0, file.path), view)])
-        return count
+        return await self._data.read_one(file, check_range(offset, 0, file.path), target_of(buffer, file.path))
+
+    def pread_directly(self, file: File, view: memoryview, offset: int) -> bool:
+        """Fill a flat buffer from `offset` on a thread that is not the loop's, which blocks meanwhile. False: not done, and
+        `pread_into` has to be asked. It does what nearly always happens to small reads, at a fraction of the cost."""
+        return not self._closed and not file.closed and self._data.read_directly(file, offset, view)
 
     async def preadv_many(self, requests: Sequence[tuple[File, int, Any]]) -> Counts:
         """Fill many buffers, of any files, in one request per storage node: (file, offset, buffer) each. The bytes each got."""
@@ -406,8 +409,7 @@ class Client:
 
     async def _read_bytes(self, file: File, count: int, offset: int) -> bytes:
         buffer = ReadBuffer(count)
-        (got,) = await self._data.read([(file, offset, buffer.view)])
-        return buffer.take(got)
+        return buffer.take(await self._data.read_one(file, offset, buffer.view))
 
     async def _publish(self, file: File) -> None:
         """Tell what was acknowledged. No write is under way."""

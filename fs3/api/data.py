@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from operator import attrgetter
 
 from fs3.api.file import BytesProgress, File
 from fs3.api.io.budget import ByteBudget, gather_bounded
@@ -41,6 +42,8 @@ _ZEROS = bytes(1 << 18)
 _WRITES_AT_ONCE = client_write_bytes_max // client_write_call_bytes
 _OK = Code.OK
 _NOT_FOUND = Code.NOT_FOUND
+_code_of = attrgetter("code")
+_length_of = attrgetter("length")
 
 
 class FileData:
@@ -60,27 +63,35 @@ class FileData:
 
         Raises FS3Error with the path of the first file whose bytes could not be had; buffers are undefined then.
         """
-        plans: list[list[Slice] | None] = []
-        known: list[int] = []
-        """Of each file, the truncations that its plan knows of."""
+        plans: dict[int, list[Slice]] = {}
+        """Of the requests that are not within one chunk and within their file, by their place."""
+        known: dict[File, int] = {}
+        """Of each file, the truncations that its plans know of."""
         ios: list[ReadIO] = []
-        for file, offset, buffer in requests:
-            inode = file.inode
-            layout = inode.layout
-            known.append(inode.truncations)
-            index, start = divmod(offset, layout.chunk_size)
-            if 0 < len(buffer) <= layout.chunk_size - start and offset + len(buffer) <= file.length:
-                # Within one chunk and within the file, as nearly every read of a batch: it needs no plan.
-                ios.append(ReadIO(file_chunk(inode.content_id, index), layout.chains[index % len(layout.chains)], start, buffer))
-                plans.append(None)
+        file: File | None = None
+        for place, (wanted, offset, buffer) in enumerate(requests):
+            if wanted is not file:
+                file = wanted
+                inode = file.inode
+                content, layout, end = inode.content_id, inode.layout, file.length
+                size, chains = layout.chunk_size, layout.chains
+                known[file] = inode.truncations
+            index, start = divmod(offset, size)
+            count = len(buffer)
+            if 0 < count <= size - start and offset + count <= end:  # as nearly every read of a batch: it needs no plan
+                ios.append(ReadIO(file_chunk(content, index), chains[index % len(chains)], start, buffer))
             else:
-                plan = plan_read(layout, inode.content_id, offset, len(buffer), file.length)
-                plans.append(plan)
+                plans[place] = plan = plan_read(layout, content, offset, count, end)
                 ios += make_read_ios(plan, buffer)
         outcomes = await self._read_ios(ios)
-        counts: list[int] = []
+        if not plans:
+            counts = [len(buffer) for _, _, buffer in requests]
+            if counts == list(map(_length_of, outcomes)) and not any(map(_code_of, outcomes)):
+                return counts
+        counts = []
         at = 0
-        for (file, offset, buffer), planned, truncations in zip(requests, plans, known, strict=True):
+        for place, (file, offset, buffer) in enumerate(requests):
+            planned = plans.get(place)
             if planned is None:
                 outcome = outcomes[at]
                 at += 1
@@ -95,17 +106,36 @@ class FileData:
             else:
                 plan, mine = planned, outcomes[at : at + len(planned)]
                 at += len(planned)
-            wanted = _planned_bytes(plan)
+            filled = _planned_bytes(plan)
             if _has_holes(plan, mine):
-                wanted = await self._fill_holes(file, offset, buffer, plan, mine, truncations)
-            counts.append(wanted)
+                filled = await self._fill_holes(file, offset, buffer, plan, mine, known[file])
+            counts.append(filled)
         return counts
+
+    async def read_one(self, file: File, offset: int, buffer: memoryview) -> int:
+        """`read` of one range: how many bytes it got."""
+        io = _single_io(file, offset, buffer)
+        if io is None:
+            (count,) = await self.read([(file, offset, buffer)])
+            return count
+        truncations = file.inode.truncations
+        outcome = await self._storage.read_one(io)
+        count = len(buffer)
+        if outcome.code is _OK and outcome.length == count:
+            return count
+        plan = plan_read(file.inode.layout, file.inode.content_id, offset, count, offset + count)
+        return await self._fill_holes(file, offset, buffer, plan, [outcome], truncations)
+
+    def read_directly(self, file: File, offset: int, buffer: memoryview) -> bool:
+        """Fill a buffer on the thread that calls. False: not done, `read_one` will."""
+        io = _single_io(file, offset, buffer)
+        return io is not None and self._storage.read_directly(io)
 
     async def _read_ios(self, ios: list[ReadIO]) -> list[ReadOutcome]:
         """All of it, in calls of bounded size: each has its own deadline, so a long read on a slow link still ends well."""
-        calls = list(_split_calls(ios))
-        if len(calls) <= 1:
+        if sum([len(io.buffer) for io in ios]) <= client_read_call_bytes:
             return await self._storage.read(ios) if ios else []
+        calls = list(_split_calls(ios))
         answers = await gather_bounded((self._storage.read(call) for call in calls), client_read_calls_max)
         return [outcome for answer in answers for outcome in answer]
 
@@ -259,6 +289,16 @@ class FileData:
 
         await gather_bounded((copy_part(offset) for offset in range(0, length, step)), max(1, client_write_bytes_max // step))
         return end
+
+
+def _single_io(file: File, offset: int, buffer: memoryview) -> ReadIO | None:
+    """A read that is within one chunk and within its file; None for any other."""
+    inode = file.inode
+    layout = inode.layout
+    index, start = divmod(offset, layout.chunk_size)
+    if not 0 < len(buffer) <= layout.chunk_size - start or offset + len(buffer) > file.length:
+        return None
+    return ReadIO(file_chunk(inode.content_id, index), layout.chains[index % len(layout.chains)], start, buffer)
 
 
 def _planned_bytes(plan: Sequence[Slice]) -> int:

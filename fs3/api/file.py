@@ -156,6 +156,8 @@ class File:
 
 def check_range(offset: Any, length: int, path: str) -> int:
     """The offset as an int. InvalidArgument for a negative one or no number, FILE_TOO_LARGE when the range ends past any file."""
+    if type(offset) is int and 0 <= offset <= file_bytes_max - length:
+        return offset
     number = _integer(offset, "offset", path)
     if number + length > file_bytes_max:
         raise error(Code.FILE_TOO_LARGE, f"offset {number} and {length} bytes end beyond the largest file", path)

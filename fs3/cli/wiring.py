@@ -97,7 +97,7 @@ def _host_port(text: str, option: str) -> str:
 
 async def _connect_mgmtd(options: ServeOptions, stack: AsyncExitStack, clock: OsClock) -> MgmtdClient:
     """Services talk to the manager on the framed wire, unless an address says gRPC: heartbeats are all that a cluster at rest
-    does, and on gRPC one costs ten times as much and keeps four threads of each process from sleeping."""
+    does, and on gRPC one costs several times as much and keeps four threads of each process from sleeping."""
     endpoints = [manager_endpoint(address) for address in options.mgmtd]
     spoken = {endpoint.partition("://")[0] for endpoint in endpoints}
     wires: list[Transport] = [TcpTransport(clock), GrpcTransport(clock)]

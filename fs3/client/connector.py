@@ -12,7 +12,7 @@ from fs3.base.limits import connections_max
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.model.method import Method
-from fs3.ports.rpc import BufferProvider, Channel, Part, Reply, Transport
+from fs3.ports.rpc import BlockingChannel, BlockingTransport, BufferProvider, Channel, Part, Reply, Transport
 from fs3.runtime.tasks import TaskSet
 
 log = logging.getLogger("fs3.client")
@@ -57,6 +57,15 @@ class Connector:
         ways = [(endpoint, self._open(transport, endpoint)) for transport, endpoint in usable]
         found = self._resolved[asked] = ways[0][1] if len(ways) == 1 else _FallbackChannel(ways)
         return found
+
+    def connect_blocking(self, endpoints: Sequence[str], host: str, timeout_ns: int) -> BlockingChannel | None:
+        """A new connection to a node by the transport that `channel` prefers, for callers that block; the caller's to close. None
+        when that has none. Raises OSError when no server listens. May be called from any thread."""
+        usable = self._candidates(endpoints, host)
+        if not usable:
+            return None
+        transport, endpoint = usable[0]
+        return transport.connect_blocking(endpoint, timeout_ns) if isinstance(transport, BlockingTransport) else None
 
     async def close(self) -> None:
         """Disconnect from every node; calls under way fail."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from fs3.base.status import Code
 from fs3.model.method import Method
@@ -37,6 +37,14 @@ BufferProvider = Callable[[Any, int], Sequence[memoryview]]
 
 Called once for every OK reply, also when its payload is empty; what it raises becomes the outcome of the call.
 """
+
+
+class FlatBuffers(list[memoryview]):
+    """What a `BufferProvider` may return to say that all of them are flat (format "B"), contiguous, writable and not empty.
+
+    A read of hundreds of small ranges has as many buffers: no transport looks at each of them again. It takes the list."""
+
+    __slots__ = ()
 
 
 OnSent = Callable[[], None]
@@ -159,6 +167,38 @@ class Channel(Protocol):
 
     async def close(self) -> None:
         """Fail what is under way and disconnect."""
+        ...
+
+
+class BlockingChannel(Protocol):
+    """A connection for callers that block: no event loop, one call at a time, of any thread. It ends with the first failure."""
+
+    @property
+    def is_closed(self) -> bool:
+        """It has failed, or was closed: no call will succeed any more."""
+        ...
+
+    def call(self, method: Method, request: Any, into: memoryview) -> tuple[Any, int]:
+        """Send a request and wait: the reply's message, and how many bytes of payload are in `into` now. Raises OSError (FS3Error
+        among them) or ValueError; `into` is the caller's again then."""
+        ...
+
+    def abort(self) -> None:
+        """From any thread: the call that waits fails, and every later one. The thread that calls closes it."""
+        ...
+
+    def close(self) -> None:
+        """Disconnect; not while another thread calls."""
+        ...
+
+
+@runtime_checkable
+class BlockingTransport(Protocol):
+    """What a `Transport` is as well when it has channels for callers that block."""
+
+    def connect_blocking(self, endpoint: str, timeout_ns: int) -> BlockingChannel | None:
+        """A channel that is connected, each of whose calls takes `timeout_ns` at most. None where the endpoint has a name that
+        must be looked up first, which may take long. Raises OSError when no server listens."""
         ...
 
 

@@ -200,6 +200,8 @@ def read_reply_from_pb(reply: pb.ReadReply, wanted: Sequence[int], payload_lengt
         raise error(Code.PROTOCOL, f"a read of {count} ranges was answered with {len(codes)}")
     if sum(lengths) != payload_length:
         raise error(Code.PROTOCOL, f"a read was answered with {payload_length} bytes for lengths of {sum(lengths)}")
+    if lengths == wanted and not any(codes) and (0 not in piece_bytes or not with_checksums):
+        return ReadReplyColumns(codes, lengths, versions, piece_bytes, reply.checksums[:])  # everything there: as nearly always
     for code, length, asked, piece in zip(codes, lengths, wanted, piece_bytes, strict=True):
         if length > asked or (code and length) or (length and not piece and with_checksums):
             raise error(Code.PROTOCOL, f"a read of {asked} bytes was answered with {length} (code {code}, pieces of {piece})")

@@ -57,9 +57,9 @@ class ClientPool:
                 raise error(Code.SHUTTING_DOWN, "the client was closed while it connected") from None
             raise
 
-    def get_nowait(self) -> Client | None:
-        """The client of this process and loop when it is connected."""
-        making = self._clients.get(asyncio.get_running_loop()) if self._pid == os.getpid() else None
+    def get_nowait(self, loop: asyncio.AbstractEventLoop | None = None) -> Client | None:
+        """The client of this process and loop (None: the running one) when it is connected."""
+        making = self._clients.get(loop or asyncio.get_running_loop()) if self._pid == os.getpid() else None
         if making is None or not making.done() or making.cancelled() or making.exception() is not None:
             return None
         client = making.result()

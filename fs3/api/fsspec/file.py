@@ -19,11 +19,12 @@ from fs3.api.fsspec.draft import CreateOptions, Draft
 from fs3.api.fsspec.info import info_of
 from fs3.api.fsspec.wrappers import is_exit_by_exception
 from fs3.api.io.append_gather import AppendGather
-from fs3.api.io.blocking import run_on
+from fs3.api.io.blocking import is_current_loop, run_on
 from fs3.api.io.buffers import ReadBuffer, source_of, target_of
 from fs3.api.io.read_ahead import RangeSource, ReadAheadReader
 from fs3.api.io.write_behind import WriteBehindWriter
 from fs3.base.errors import UnsupportedOperation, error
+from fs3.base.limits import small_read_bytes
 from fs3.base.status import Code
 
 OWN_CACHE = "ahead"
@@ -52,6 +53,17 @@ class _FileRanges(RangeSource):
         if self._file is None:
             self._file = await self._fs._open_reading(self._path)
         return await (await self._fs._client()).pread_into(self._file, view, offset)
+
+    def fetch_directly(self, offset: int, view: memoryview) -> bool:
+        """With the client of this process and the filesystem's loop, when it is connected."""
+        file = self._file
+        if file is None or len(view) >= small_read_bytes:
+            return False
+        loop = self.loop
+        if loop is None or is_current_loop(loop):  # `fetch` says what is wrong
+            return False
+        client = self._fs._pool.get_nowait(loop)
+        return client is not None and client.pread_directly(file, view, offset)
 
 
 class FS3File(AbstractBufferedFile):  # type: ignore[misc]

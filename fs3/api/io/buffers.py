@@ -104,6 +104,8 @@ def source_of(data: Any, path: str | None, argument: str = "data") -> memoryview
 
 def target_of(buffer: Any, path: str | None, argument: str = "buffer") -> memoryview:
     """The memory to read into, likewise. Errors as `source_of`, and InvalidType when it cannot be written to."""
+    if type(buffer) is memoryview and not buffer.readonly and buffer.format == "B" and buffer.ndim == 1 and buffer.contiguous:
+        return buffer  # a batch of small reads has hundreds of them
     view = source_of(buffer, path, argument)
     if view.readonly:
         raise InvalidType(f"{argument} is read-only ({type(buffer).__name__})", path)

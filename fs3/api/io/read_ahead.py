@@ -37,6 +37,10 @@ class RangeSource(Protocol):
         """Fill a buffer from `offset`; how many bytes there were. Raises OSError."""
         ...
 
+    def fetch_directly(self, offset: int, view: memoryview) -> bool:
+        """Fill all of a buffer on the thread that calls, without the loop. False: not done; `fetch` will."""
+        return False
+
 
 class _Segment:
     """Bytes [start, end) that have been fetched ahead, or are on their way."""
@@ -157,6 +161,8 @@ class ReadAheadReader:
 
     def _fetch(self, offset: int, view: memoryview) -> int:
         """In place: waits for it."""
+        if self._source.fetch_directly(offset, view):
+            return len(view)
         return run_on(self._source.loop, self._source.fetch(offset, view))
 
     def _segment_at(self, offset: int) -> _Segment | None:

@@ -11,6 +11,7 @@ from fs3.base.limits import call_timeout_ns, read_attempt_ns, update_retry_ns_ma
 from fs3.base.status import Code
 from fs3.client.connector import Connector
 from fs3.client.routing import RoutingSource
+from fs3.client.storage.direct_reads import DirectReads
 from fs3.client.storage.finds import FindCall, FindOutcome
 from fs3.client.storage.listing import list_chunks
 from fs3.client.storage.presence import PresenceCall
@@ -68,6 +69,7 @@ class StorageClient:
         self._closed = False
         self._connector = connector
         self._host = host
+        self._direct_reads = DirectReads(self._router, connector, clock, self.reads) if verify else None
         routing.on_change(self._on_routing_changed)
 
     async def read(self, ios: Sequence[ReadIO], *, timeout_ns: int = 0) -> list[ReadOutcome]:
@@ -75,15 +77,26 @@ class StorageClient:
 
         OK with a `length` below the buffer's size: the chunk ends there; the rest of the buffer is untouched.
         """
+        if len(ios) == 1:
+            return [await self.read_one(ios[0], timeout_ns=timeout_ns)]
         deadline = self._deadline_after(timeout_ns)
         self.reads.ios += len(ios)
-        refusal = None
-        if len(ios) == 1:
-            answer = await read_single(self._router, self._clock, self.reads, ios[0], deadline, self._verify)
-            if isinstance(answer, ReadOutcome):
-                return [answer]
-            refusal = answer
-        return await ReadCall(self._router, self._clock, self.reads, ios, deadline, self._verify).run(refusal)
+        return await ReadCall(self._router, self._clock, self.reads, ios, deadline, self._verify).run()
+
+    async def read_one(self, io: ReadIO, *, timeout_ns: int = 0) -> ReadOutcome:
+        """`read`, of one."""
+        deadline = self._deadline_after(timeout_ns)
+        self.reads.ios += 1
+        answer = await read_single(self._router, self._clock, self.reads, io, deadline, self._verify)
+        if isinstance(answer, ReadOutcome):
+            return answer
+        (outcome,) = await ReadCall(self._router, self._clock, self.reads, [io], deadline, self._verify).run(answer)
+        return outcome
+
+    def read_directly(self, io: ReadIO) -> bool:
+        """Fill the buffer of a read on the thread that calls, which is not the loop's. False: not done, `read_one` will; see
+        `DirectReads`. Never for a client that does not verify: its reads are timed by the loop."""
+        return self._direct_reads is not None and self._direct_reads.read(io)
 
     async def update(self, writes: Sequence[WriteIO], *, timeout_ns: int = 0) -> list[UpdateResult]:
         """Apply these updates, each exactly once when it is tagged; they are independent of each other. No update is repeated for
@@ -189,6 +202,8 @@ class StorageClient:
         """Take no more calls. The channels belong to the connector."""
         self._closed = True
         self._router.close()
+        if self._direct_reads is not None:
+            self._direct_reads.close()
 
     def _deadline_after(self, timeout_ns: int) -> int:
         if self._closed:

@@ -90,7 +90,7 @@ async def read_single(
     if lease_ms is not None and not is_within_block_lease(now, clock.now(), lease_ms):
         counters.late += 1
         return ReadRefusal(node, Code.BUSY, late_message(node, lease_ms))
-    if length != got or not _intact(buffer[:length], io.offset, answer, verify):
+    if length != got or (verify and not is_intact(buffer[:length], io.offset, answer)):
         counters.checksum_mismatches += 1
         router.report_bad(node, io.chunk, io.chain)
         return ReadRefusal(node, Code.CHECKSUM, f"bytes from node {node} fail verification")
@@ -99,9 +99,9 @@ async def read_single(
     return ReadOutcome(_OK, length, answer.version)
 
 
-def _intact(data: memoryview, offset: int, answer: SingleReadReply, verify: bool) -> bool:
-    """The bytes are those the replica says it sent."""
-    if not verify or not len(data):
+def is_intact(data: memoryview, offset: int, answer: SingleReadReply) -> bool:
+    """The bytes are those the replica says it sent. `offset`: of the first, in the chunk."""
+    if not len(data):
         return True
     piece = answer.piece_bytes
     if not piece:

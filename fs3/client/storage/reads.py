@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import chain as flatten
+from itertools import pairwise, repeat
 from typing import Any, NamedTuple
 
 import msgspec
@@ -13,15 +15,15 @@ from fs3.base.errors import FS3Error
 from fs3.base.ids import ChainId, NodeId
 from fs3.base.limits import ios_per_read_max, read_attempt_ns, read_frame_bytes, slow_ns_per_byte
 from fs3.base.status import Code
-from fs3.base.units import KIB
+from fs3.base.units import KIB, MIB
 from fs3.client.storage.attempts import Attempts
 from fs3.client.storage.node_request import NodeRequest, ReplicaHealth, send_windowed
 from fs3.client.storage.router import ReplicaRouter
 from fs3.core.craq.block_lease import is_within_block_lease
-from fs3.core.files.read_plan import ReadIO, buffer_bytes
+from fs3.core.files.read_plan import Buffers, ReadIO, buffer_bytes
 from fs3.core.files.replica_selector import ReplicaSelector
 from fs3.ports.clock import Clock
-from fs3.ports.rpc import Reply
+from fs3.ports.rpc import FlatBuffers, Reply
 from fs3.wire.methods import STORAGE
 from fs3.wire.storage import (
     ReadReplyColumns,
@@ -37,6 +39,12 @@ read_requests_max = 8
 
 COALESCE_BYTES = 512 * KIB
 """While a request holds less, further chains of the call join it when its node serves them: a request costs more than they do."""
+
+ONE_NODE_BYTES = 1 * MIB
+"""A call of many small IOs that asks for no more than this is one node's, if that serves them all."""
+
+OVERLAP_IOS_MIN = 64
+"""A call of at least twice as many goes to an idle node as two requests: one is served while the other is made, or verified."""
 _OK = Code.OK
 _NOT_FOUND = Code.NOT_FOUND
 
@@ -68,6 +76,8 @@ class ReadCounters:
         self.retries = 0
         self.checksum_mismatches = 0
         """Pieces that arrived with other bytes than their checksum says, each then read elsewhere."""
+        self.direct = 0
+        """Reads of blocking callers that did without the event loop; `ios`, `bytes` and `requests` do not count them."""
         self.late = 0
         """Unverified replies whose bytes came after their block lease had run out, and were read again with checksums."""
 
@@ -82,6 +92,7 @@ class _NodeReadRequest(NodeRequest):
 
     __slots__ = (
         "answer",
+        "buffers",
         "bytes",
         "indices",
         "ios",
@@ -107,6 +118,8 @@ class _NodeReadRequest(NodeRequest):
         self.plain = True
         """Every IO has one buffer."""
         self.answer: ReadReplyColumns | None = None
+        self.buffers: tuple[memoryview, ...] = ()
+        """Of all IOs, in order, once it was answered in full."""
         self.sent_at = 0
         """Or earlier."""
 
@@ -131,9 +144,12 @@ class _NodeReadRequest(NodeRequest):
         """Where the payload goes: the buffers of the ranges that were found, shortened where a chunk ends earlier."""
         answer = self.answer = read_reply_from_pb(message, self.lengths, payload_length, self.verify)
         ios = self.ios
-        if self.plain and answer.lengths == self.lengths:
-            return [ios[index].buffer for index in self.indices]  # type: ignore[misc]
-        buffers: list[memoryview] = []
+        if answer.lengths == self.lengths and 0 not in self.lengths:
+            mine = [ios[index].buffer for index in self.indices]
+            buffers: list[memoryview] = FlatBuffers(mine if self.plain else flatten.from_iterable(map(_parts_of, mine)))  # type: ignore[arg-type]
+            self.buffers = tuple(buffers)
+            return buffers
+        buffers = []
         for index, asked, length in zip(self.indices, self.lengths, answer.lengths, strict=True):
             if length:
                 buffer = ios[index].buffer
@@ -150,11 +166,15 @@ class _NodeReadRequest(NodeRequest):
         ios = self.ios
         sums = answer.checksums
         bad: set[int] = set()
-        one_piece_each = (
-            self.plain and len(sums) == len(self.indices) and answer.lengths == self.lengths and 0 not in self.lengths
-        )
-        # Nearly every batch of small reads. Which piece is bad, if one is, is found out below.
-        if one_piece_each and [crc32c(ios[index].buffer) for index in self.indices] == sums:  # type: ignore[arg-type]
+        buffers = self.buffers
+        # Nearly every batch of small reads: a buffer is a piece, all of a page or its trailer. Equal sums prove that; which piece
+        # is bad, if one is, is found out below.
+        if (
+            buffers
+            and len(buffers) == len(sums)
+            and len(buffers[0]) <= answer.piece_bytes[0]
+            and list(map(crc32c, buffers)) == sums
+        ):
             return bad
         at = 0
         for place, (index, length, piece) in enumerate(zip(self.indices, answer.lengths, answer.piece_bytes, strict=True)):
@@ -167,13 +187,17 @@ class _NodeReadRequest(NodeRequest):
                     bad.add(place)
                 at += 1
                 continue
-            parts = _clip_buffers(buffer if isinstance(buffer, tuple) else (buffer,), length)
+            parts = _clip_buffers(_parts_of(buffer), length)
             one = len(parts) == 1
             found = checksums(parts[0], io.offset, piece) if one else checksums_of_parts(parts, io.offset, piece)
             if found != sums[at : at + len(found)]:
                 bad.add(place)
             at += len(found)
         return bad
+
+
+def _parts_of(buffer: Buffers) -> tuple[memoryview, ...]:
+    return buffer if isinstance(buffer, tuple) else (buffer,)
 
 
 def _clip_buffers(buffers: Sequence[memoryview], length: int) -> list[memoryview]:
@@ -219,17 +243,21 @@ class ReadCall:
         return self._outcomes  # type: ignore[return-value]
 
     def _plan_one(self) -> list[_NodeReadRequest] | None:
-        """One request for everything, when it is little and one node serves it all: `_plan` for the common batch, by columns."""
+        """Requests to one node for everything, when it is little and one node serves it all: `_plan` for the common batch, by
+        columns."""
         ios = self._ios
-        if not 1 < len(ios) <= ios_per_read_max:
+        count = len(ios)
+        if not 1 < count <= ios_per_read_max:
             return None
         buffers = [io.buffer for io in ios]
-        lengths = list(map(len, buffers))
-        if sum(lengths) > COALESCE_BYTES or tuple in set(map(type, buffers)):
+        is_plain = tuple not in set(map(type, buffers))
+        lengths = list(map(len if is_plain else buffer_bytes, buffers))
+        if sum(lengths) > ONE_NODE_BYTES:
             return None
         chains = [io.chain for io in ios]
         router = self._router
-        node = router.choice.pick(router.candidates(chains[0]), self._clock.now())
+        choice = router.choice
+        node = choice.pick(router.candidates(chains[0]), self._clock.now())
         versions = {}
         for chain in dict.fromkeys(chains):
             replicas = router.candidates(chain)
@@ -237,14 +265,21 @@ class ReadCall:
                 return None
             versions[chain] = replicas.version
         assert node is not None
-        request = _NodeReadRequest(node, ios, self._verify, router)
-        request.indices = list(range(len(ios)))
-        request.chains = chains  # type: ignore[assignment]
-        request.versions = [versions[chain] for chain in chains]
-        request.lengths = lengths
-        request.bytes = sum(lengths)
-        request.report_load(router.choice)
-        return [request]
+        cuts = [0, count]
+        if count >= 2 * OVERLAP_IOS_MIN and not choice.is_waited_for(node):
+            cuts.insert(1, count // 2)
+        requests = []
+        for begin, end in pairwise(cuts):
+            request = _NodeReadRequest(node, ios, self._verify, router)
+            request.indices = list(range(begin, end))
+            request.chains = chains[begin:end]  # type: ignore[assignment]
+            request.versions = [versions[chain] for chain in request.chains]  # type: ignore[index]
+            request.lengths = lengths[begin:end]
+            request.bytes = sum(request.lengths)
+            request.plain = is_plain
+            request.report_load(choice)
+            requests.append(request)
+        return requests
 
     def _plan(self, indices: Iterable[int]) -> list[_NodeReadRequest]:
         """Requests for these IOs. One whose chain no node serves is refused at once."""
@@ -326,8 +361,13 @@ class ReadCall:
         counters.bytes += sum(answer.lengths)
         retry = bool(attempts)
         if not bad and not retry and not any(answer.codes):
-            for index, length, version in zip(request.indices, answer.lengths, answer.versions, strict=True):
-                outcomes[index] = ReadOutcome(_OK, length, version)
+            found = list(map(ReadOutcome, repeat(_OK), answer.lengths, answer.versions))
+            indices = request.indices
+            if indices[-1] - indices[0] == len(indices) - 1:  # they rise
+                outcomes[indices[0] : indices[-1] + 1] = found
+            else:
+                for index, outcome in zip(indices, found, strict=True):
+                    outcomes[index] = outcome
             return
         columns = zip(request.indices, answer.codes, answer.lengths, answer.versions, strict=True)
         for place, (index, code, length, version) in enumerate(columns):

@@ -67,6 +67,11 @@ class ReplicaRouter(ReplicaHealth):
             self._candidates[chain] = found
         return found
 
+    def known_candidates(self, chain: ChainId) -> Candidates | None:
+        """What `candidates` has answered under the newest routing info, None when it was not asked. Changes nothing, so that it
+        may be called from any thread: what another one kept here could be of the routing info before."""
+        return self._candidates.get(chain)
+
     def channel(self, node: NodeId) -> Channel:
         """The channel to a node. Raises FS3Error (UNAVAILABLE) naming a node that is not known or that no wire reaches."""
         found = self._channels.get(node)

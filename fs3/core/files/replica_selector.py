@@ -95,6 +95,10 @@ class ReplicaSelector:
         else:
             self._outstanding.pop(node, None)
 
+    def is_waited_for(self, node: NodeId) -> bool:
+        """A request to this node is under way."""
+        return node in self._outstanding
+
     def on_failed(self, node: NodeId, now: int) -> None:
         """The node did not answer."""
         self._suspect_until[node] = now + suspect_ns

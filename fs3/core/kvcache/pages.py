@@ -61,6 +61,12 @@ def trailer(check: bytes, page_bytes: int) -> bytes:
     return _TRAILER.pack(_MAGIC, _FORMAT, page_bytes, check)
 
 
+def trailers(pages: Iterable[PageKey], page_bytes: int) -> bytes:
+    """The trailers of many pages, one after the other."""
+    pack = _TRAILER.pack
+    return b"".join([pack(_MAGIC, _FORMAT, page_bytes, page.check) for page in pages])
+
+
 def is_trailer_of(data: bytes | bytearray | memoryview, check: bytes, page_bytes: int) -> bool:
     """The 64 bytes behind a page say that it is this key's, with this size."""
     return bytes(data) == trailer(check, page_bytes)

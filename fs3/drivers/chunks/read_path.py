@@ -29,6 +29,8 @@ _NOT_FOUND = int(Code.NOT_FOUND)
 _NO_WAIT = os.RWF_NOWAIT
 _IN_PIECE = PIECE_BYTES - 1
 _PIECE_SHIFT = PIECE_BYTES.bit_length() - 1
+_UNKNOWN = (-1,)
+"""Sums of a range that is not cut at pieces."""
 _T = TypeVar("_T")
 
 
@@ -96,8 +98,9 @@ class ReadPath:
     def read_many(
         self, store: ChunkStore, chunks: Sequence[ChunkId], batch: ReadGather, which: Sequence[int], refuse_dirty: bool
     ) -> list[int]:
-        """`ChunkStore.read_many`. What a read of one piece with a known sum needs is a local: no loop is hotter than this, so
-        `core.craq.reads.answer` is written out in it. A test compares the two over every state of a chunk."""
+        """`ChunkStore.read_many`. What a read of whole pieces with known sums needs is a local: no loop is hotter than this, so
+        `core.craq.reads.answer` is written out in it. A test compares the two over every state of a chunk. The last piece of a
+        chunk is whole when the read ends with the chunk, as that of a page and its trailer does."""
         cold: list[int] = []
         rows = self._rows
         young = rows.young
@@ -131,26 +134,32 @@ class ReadPath:
                 continue
             offset = offsets[index]
             pieces = version.pieces
-            if (
-                pieces is not None
-                and wanted[index] == PIECE_BYTES
-                and not offset & _IN_PIECE
-                and offset + PIECE_BYTES <= version.length
-                and (known := pieces[offset >> _PIECE_SHIFT]) >= 0
-            ):
-                at = positions[index]
-                try:
-                    found = preadv(version.fd, (view[at : at + PIECE_BYTES],), version.base + offset, no_wait)
-                except OSError:
-                    found = 0
-                if found != PIECE_BYTES:
-                    cold.append(index)
+            if pieces is not None and not offset & _IN_PIECE:
+                length = wanted[index]
+                stop = offset + length
+                known: Sequence[int] = _UNKNOWN
+                if length == PIECE_BYTES:
+                    if stop <= version.length:
+                        known = (pieces[offset >> _PIECE_SHIFT],)
+                elif (
+                    stop == version.length or (stop < version.length and not stop & _IN_PIECE)
+                ) and 0 < length < small_read_bytes:
+                    known = pieces[offset >> _PIECE_SHIFT : (stop + _IN_PIECE) >> _PIECE_SHIFT].tolist()
+                if -1 not in known:
+                    at = positions[index]
+                    try:
+                        found = preadv(version.fd, (view[at : at + length],), version.base + offset, no_wait)
+                    except OSError:
+                        found = 0
+                    if found != length:
+                        cold.append(index)
+                        continue
+                    codes[index] = _OK
+                    lengths[index] = length
+                    piece_bytes[index] = PIECE_BYTES
+                    versions[index] = version.version
+                    checksums[index] = known
                     continue
-                codes[index] = _OK
-                lengths[index] = piece_bytes[index] = PIECE_BYTES
-                versions[index] = version.version
-                checksums[index] = (known,)
-                continue
             if not self._read_uncommon(store, chunk, batch, index, version):
                 cold.append(index)
             young = rows.young

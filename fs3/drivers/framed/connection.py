@@ -24,6 +24,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from bisect import bisect_right
+from itertools import accumulate
 from typing import Protocol
 
 from fs3.base.limits import long_header_bytes, staging_bytes, wake_bytes_max
@@ -40,7 +42,7 @@ _PEEK_FIRST = 16 * KIB
 _BULK_BYTES = 32 * KIB
 """Payloads from here on are worth a system call of their own."""
 _WAKE_FOR_BYTES = 256 * KIB
-_SCATTER_MAX = 64
+_SCATTER_MAX = 128
 """Buffers per recvmsg_into."""
 
 
@@ -305,15 +307,18 @@ class Connection(FrameSender):
             if got < self._remaining:
                 targets[0] = targets[0][got:]
         else:
-            some = targets[:_SCATTER_MAX]
-            wanted = sum(map(len, some))
-            if wanted > wake_bytes_max:
-                some = [targets[0][:wake_bytes_max]]
-                wanted = len(some[0])
-            got = self._socket.recvmsg_into(some)[0]
-            left = got
-            while left and left >= len(targets[0]):
-                left -= len(targets.pop(0))
+            # As many as one wake-up may take, and one if it is larger than that.
+            ends = list(accumulate(map(len, targets[:_SCATTER_MAX])))
+            count = bisect_right(ends, wake_bytes_max)
+            if not count:
+                some, wanted = [targets[0][:wake_bytes_max]], wake_bytes_max
+                got = self._socket.recv_into(some[0])
+            else:
+                some, wanted = targets[:count], ends[count - 1]
+                got = self._socket.recvmsg_into(some)[0]
+            whole = bisect_right(ends, got)
+            del targets[:whole]
+            left = got - ends[whole - 1] if whole else got
             if left:
                 targets[0] = targets[0][left:]
         if not got:

@@ -41,8 +41,11 @@ class LocalTransport(FramedTransport):
     def _check(self, endpoint: str) -> None:
         parse_socket_path(endpoint)
 
+    def _literal_address(self, endpoint: str) -> Address:
+        return socket.AF_UNIX, parse_socket_path(endpoint)
+
     async def _resolve(self, endpoint: str) -> Sequence[Address]:
-        return [(socket.AF_UNIX, parse_socket_path(endpoint))]
+        return [self._literal_address(endpoint)]
 
     async def serve(self, endpoint: str, bindings: Bindings) -> Listener:
         """See `fs3.ports.rpc.Transport.serve`. A socket file that a dead server left is replaced."""
@@ -86,8 +89,8 @@ class EmbeddedTransport(LocalTransport):
     def _check(self, endpoint: str) -> None:
         parse_socket_path(_as_local(endpoint))
 
-    async def _resolve(self, endpoint: str) -> Sequence[Address]:
-        return await super()._resolve(_as_local(endpoint))
+    def _literal_address(self, endpoint: str) -> Address:
+        return super()._literal_address(_as_local(endpoint))
 
     async def serve(self, endpoint: str, bindings: Bindings) -> Listener:
         """See `LocalTransport.serve`."""

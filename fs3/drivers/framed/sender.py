@@ -1,4 +1,5 @@
-"""The sending half of a connection. Frames queued during one turn of the loop leave together at its end."""
+"""The sending half of a connection. Frames queued during one turn of the loop leave together at its end, and before when there
+are `flush_bytes` of them: the peer has something to do while the rest is made."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ import termios
 from collections.abc import Sequence
 
 from fs3.base.limits import wake_bytes_max
+from fs3.base.units import KIB
 from fs3.drivers.framed import forks
 from fs3.drivers.framed.send_queue import FileEnded, OutgoingFrame, SendQueue
 from fs3.drivers.framed.sockets import StreamSockets
@@ -23,6 +25,8 @@ from fs3.ports.rpc import OnSent, Part
 log = logging.getLogger("fs3.transport")
 
 _IDLE, _DUE, _BLOCKED = range(3)
+flush_bytes = 64 * KIB
+"""So much is worth a system call of its own: what is queued leaves at once, whatever else the turn will bring."""
 
 
 class FrameSender:
@@ -101,6 +105,8 @@ class FrameSender:
             self._flush_state = _DUE
             if not self._corked:
                 self._loop.call_soon(self.flush)
+        if self._out.queued_bytes >= flush_bytes:
+            self.flush()
         return outgoing
 
     def take_back(self, outgoing: OutgoingFrame) -> bool:

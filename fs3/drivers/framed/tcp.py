@@ -50,14 +50,19 @@ class TcpTransport(FramedTransport):
     def _check(self, endpoint: str) -> None:
         parse_host_port(endpoint, "tcp")
 
-    async def _resolve(self, endpoint: str) -> Sequence[Address]:
+    def _literal_address(self, endpoint: str) -> Address | None:
         host, port = parse_host_port(endpoint, "tcp")
         try:
             found = ipaddress.ip_address(host)
         except ValueError:
-            pass
-        else:  # the resolver costs a thread
-            return [(socket.AF_INET if found.version == 4 else socket.AF_INET6, (host, port))]
+            return None
+        return socket.AF_INET if found.version == 4 else socket.AF_INET6, (host, port)
+
+    async def _resolve(self, endpoint: str) -> Sequence[Address]:
+        literal = self._literal_address(endpoint)
+        if literal is not None:  # the resolver costs a thread
+            return [literal]
+        host, port = parse_host_port(endpoint, "tcp")
         try:
             answers = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except socket.gaierror as problem:

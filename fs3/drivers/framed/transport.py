@@ -11,6 +11,8 @@ from typing import Any
 from fs3.base.errors import error
 from fs3.base.limits import calls_per_connection_max
 from fs3.base.status import Code
+from fs3.base.units import SECOND
+from fs3.drivers.framed.blocking import BlockingConnection
 from fs3.drivers.framed.client import FramedChannel
 from fs3.drivers.framed.server import ServerContext, ServerLimits
 from fs3.drivers.rpc.admission import RequestAdmission
@@ -18,7 +20,7 @@ from fs3.drivers.rpc.rate_limited_log import RateLimitedLog
 from fs3.drivers.rpc.receive_pool import ReceivePool, pool_of
 from fs3.drivers.rpc.reply_budget import ReplyBudget, reply_budget_of
 from fs3.ports.clock import Clock
-from fs3.ports.rpc import Bindings, Channel, Listener
+from fs3.ports.rpc import Bindings, BlockingChannel, Channel, Listener
 
 Address = tuple[socket.AddressFamily, Any]
 """Family and address as `socket` takes them."""
@@ -56,6 +58,10 @@ class FramedTransport:
         """Where to connect to, in order of preference. Raises FS3Error or OSError."""
         raise NotImplementedError
 
+    def _literal_address(self, endpoint: str) -> Address | None:
+        """Where to connect to, if that takes no looking up."""
+        raise NotImplementedError
+
     def _tune(self, sock: socket.socket) -> None:
         """Set the options of a connected socket."""
         raise NotImplementedError
@@ -70,6 +76,23 @@ class FramedTransport:
         """See `fs3.ports.rpc.Transport.connect`."""
         self._check(endpoint)
         return FramedChannel(endpoint, self._clock, self, self._calls_max)
+
+    def connect_blocking(self, endpoint: str, timeout_ns: int) -> BlockingChannel | None:
+        """See `fs3.ports.rpc.BlockingTransport.connect_blocking`."""
+        found = self._literal_address(endpoint)
+        if found is None:
+            return None
+        family, address = found
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(timeout_ns / SECOND)
+            sock.connect(address)
+            sock.settimeout(None)
+            self._tune(sock)
+            return BlockingConnection(endpoint, sock, timeout_ns)
+        except BaseException:
+            sock.close()
+            raise
 
     async def serve(self, endpoint: str, bindings: Bindings) -> Listener:
         """See `fs3.ports.rpc.Transport.serve`."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from fs3.base.errors import FS3Error, error
 from fs3.base.limits import frame_payload_bytes_max
 from fs3.base.status import Code
-from fs3.ports.rpc import BufferProvider, FileRange, Part
+from fs3.ports.rpc import BufferProvider, FileRange, FlatBuffers, Part
 
 
 def part_length(part: Part) -> int:
@@ -48,9 +48,14 @@ def flat_view(part: bytes | bytearray | memoryview) -> memoryview:
 def destinations(into: BufferProvider, message: object, length: int) -> list[memoryview]:
     """The buffers for a payload, flat and without empty ones. Raises FS3Error INVALID when they do not hold exactly
     `length` bytes; what `into` raises passes through."""
+    buffers = into(message, length)
+    if type(buffers) is FlatBuffers:
+        if (total := sum(map(len, buffers))) != length:
+            raise error(Code.INVALID, f"the buffers for the payload hold {total} bytes, it has {length}")
+        return buffers
     views = []
     total = 0
-    for buffer in into(message, length):
+    for buffer in buffers:
         view = flat_view(buffer)
         if view.readonly:
             raise error(Code.INVALID, "a buffer for the payload is read-only")

@@ -101,7 +101,8 @@ class ChunkStoreTests(ChunkUpdateTests, ChunkUpkeepTests, ChunkChannelTests):
 
     async def test_read_many_reads_as_read_does(self, tmp_path: Path) -> None:
         prng = Prng(4)
-        sizes = {A: 500_000, B: 1500, C: 0, D: 70_000}
+        page = file_chunk(InodeId(9), 0)  # of one piece, with a trailer
+        sizes = {A: 500_000, B: 1500, C: 0, D: 70_000, page: 4096 + 64}
         absent = file_chunk(InodeId(8), 0)
         data = {chunk: noise(size) for chunk, size in sizes.items()}
         async with self.opened(tmp_path) as store:
@@ -109,9 +110,14 @@ class ChunkStoreTests(ChunkUpdateTests, ChunkUpkeepTests, ChunkChannelTests):
                 await write(store, chunk, 0, piece)
             for _ in range(20):
                 count = 1 + prng.below(40)
-                chunks = [prng.pick((A, A, A, B, C, D, absent)) for _ in range(count)]
+                chunks = [prng.pick((A, A, A, B, C, D, page, absent)) for _ in range(count)]
                 offsets = [prng.below(125) * 4096 + (prng.below(4096) if prng.chance(1, 3) else 0) for _ in range(count)]
-                lengths = [prng.pick((4096, 4096, 1, 10_000, 65_535, small_read_bytes, 200_000)) for _ in range(count)]
+                lengths = [prng.pick((4096, 4096, 1, 8192, 10_000, 65_535, small_read_bytes, 200_000)) for _ in range(count)]
+                for index, chunk in enumerate(chunks):
+                    if prng.chance(1, 2) and offsets[index] < sizes.get(chunk, 0):  # to the very end
+                        lengths[index] = sizes[chunk] - offsets[index]
+                    if chunk == page and prng.chance(1, 2):
+                        offsets[index], lengths[index] = 0, sizes[page]
                 batch = ReadGather(offsets, lengths)
                 halves = (range(0, count, 2), range(1, count, 2))
                 for which in halves:
@@ -183,12 +189,12 @@ class ChunkStoreTests(ChunkUpdateTests, ChunkUpkeepTests, ChunkChannelTests):
                 if result is not None:
                     assert result.code is Code.CHECKSUM or not has_valid_checksums(result, offset)
                     store.release(result.pin)
-                batch = ReadGather([69_632], [4096])
-                if not store.read_many([chunk], batch, [0], refuse_dirty=True):
-                    found = b"".join(bytes(part) for part in batch.join_parts())  # type: ignore[arg-type]
-                    assert batch.codes[0] == Code.CHECKSUM or list(batch.checksums[0]) != checksums(
-                        memoryview(found), 69_632, 4096
-                    )
+                for size in (4096, 12_288):
+                    batch = ReadGather([69_632], [size])
+                    if not store.read_many([chunk], batch, [0], refuse_dirty=True):
+                        found = b"".join(bytes(part) for part in batch.join_parts())  # type: ignore[arg-type]
+                        sums = checksums(memoryview(found), 69_632, 4096)
+                        assert batch.codes[0] == Code.CHECKSUM or list(batch.checksums[0]) != sums
                 assert (await store.read_cold(chunk, offset, length)).code is Code.CHECKSUM
                 assert chunk in store.bad_chunks
 

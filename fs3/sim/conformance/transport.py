@@ -13,7 +13,7 @@ from fs3.base.errors import InvalidArgument, Unreachable
 from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.base.units import KIB, MIB
-from fs3.ports.rpc import Call, FileRange, Part
+from fs3.ports.rpc import Call, FileRange, FlatBuffers, Part
 from fs3.sim.conformance.transport_harness import (
     PLAIN,
     PULL,
@@ -187,6 +187,21 @@ class TransportTests(StreamTests, LimitTests):
                     await channel.call(PULL, storage_pb2.ReadRequest(), into=give)
                     assert asked == [(5, size)]
                     assert b"".join(buffers) == data
+
+    async def test_large_and_small_buffers_take_turns(self, tmp_path: Path) -> None:
+        sizes = (MIB + MIB // 2, 5, *(64, 4 * KIB) * 150, 2 * MIB, 1)
+        data = pattern(sum(sizes))
+        async with self.serving(tmp_path, {PULL: replying(data)}) as (_, channel):
+            for is_flat in (False, True):
+                buffers = [bytearray(size) for size in sizes]
+                views = [memoryview(buffer) for buffer in buffers]
+                given = FlatBuffers(views) if is_flat else views
+
+                def give(_message: Any, _length: int, given: list[memoryview] = given) -> list[memoryview]:
+                    return given
+
+                await channel.call(PULL, storage_pb2.ReadRequest(), into=give)
+                assert b"".join(buffers) == data
 
     async def test_files_arrive(self, tmp_path: Path) -> None:
         path = tmp_path / "file"

@@ -98,6 +98,30 @@ async def test_large_batches_are_cut_into_frames(cluster, help):
     made.assert_clean()
 
 
+async def test_a_call_of_many_small_ranges_is_two_requests_to_an_idle_node(cluster, help):
+    made = await cluster(chains=1)
+    client = made.client()
+    data = pattern(256 * KIB)
+    await client.update([help.write(1, data)])
+
+    def ios(count):
+        return [help.read_io(1, 1000, 1000 * index) for index in range(count)]
+
+    async def lengths_of(*calls):
+        made.network.log.clear()
+        for outcomes, call in zip(await asyncio.gather(*map(client.read, calls)), calls, strict=True):
+            assert [outcome.length for outcome in outcomes] == [1000] * len(call)
+            assert b"".join(io.buffer for io in call) == data[: 1000 * len(call)]
+        return [len(request.lengths) for _, request in made.network.requests("Read")]
+
+    assert await lengths_of(ios(127)) == [127]
+    assert await lengths_of(ios(129)) == [64, 65]
+    assert await lengths_of(ios(2), ios(128)) == [2, 128], "it has something to do already"
+    made.network.fault = lambda endpoint, method, request: "flip a bit" if len(request.lengths) == 65 else None
+    assert await lengths_of(ios(129)) == [64, 65, 1], "what was bad, and nothing else, is read elsewhere"
+    made.assert_clean()
+
+
 async def test_clients_begin_at_different_replicas_and_stay_there(cluster, help):
     made = await cluster()
     clients = [made.client() for _ in range(3)]

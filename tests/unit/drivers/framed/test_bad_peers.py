@@ -452,6 +452,23 @@ async def test_complaints_are_rationed(caplog: pytest.LogCaptureFixture) -> None
 # --- clients and their bad servers -----------------------------------------------------------------------------------
 
 
+async def test_a_large_reply_does_not_wait_for_the_next_request_of_its_turn() -> None:
+    sent: list[int] = []
+    seen: list[tuple[int, list[int]]] = []
+
+    def serve(call: Call) -> None:
+        which = len(seen)
+        seen.append((which, list(sent)))
+        call.reply(storage_pb2.ReadReply(), (bytes(64 * KIB),), lambda: sent.append(which))
+
+    async with scene({PULL: serve}) as (_, peer):
+        peer.send(b"".join(request(PULL, storage_pb2.ReadRequest(), 1 + index) for index in range(3)))
+        for index in range(3):
+            frame, _, payload = await peer.frame()
+            assert (frame.request_id, len(payload)) == (1 + index, 64 * KIB)
+    assert seen == [(0, []), (1, [0]), (2, [0, 1])]
+
+
 @asynccontextmanager
 async def bad_server(answer: bytes, *, stays: bool = False) -> AsyncIterator[Channel]:
     """A channel to a server that answers the first bytes it gets with `answer`."""

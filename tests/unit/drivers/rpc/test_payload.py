@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fs3.base.errors import FS3Error, InvalidArgument
 from fs3.base.status import Code
 from fs3.drivers.rpc.payload import copy_parts, destinations, flat_view, join_parts, payload_length
-from fs3.ports.rpc import FileRange, Part
+from fs3.ports.rpc import FileRange, FlatBuffers, Part
 
 FILE = bytes(range(256)) * 8
 
@@ -65,3 +65,10 @@ def test_buffers_of_other_items_are_bytes_too() -> None:
     assert list(numbers) == [3.0, 4.0]
     with pytest.raises(InvalidArgument, match="contiguous"):
         flat_view(memoryview(numbers)[::-1])
+
+
+def test_buffers_that_are_known_to_be_flat_are_taken_as_they_are() -> None:
+    given = FlatBuffers([memoryview(bytearray(3)), memoryview(bytearray(5))])
+    assert destinations(lambda _message, _length: given, None, 8) is given
+    with pytest.raises(InvalidArgument, match="hold 8 bytes, it has 9"):
+        destinations(lambda _message, _length: given, None, 9)

@@ -1,0 +1,119 @@
+"""The framed wire without an event loop: one call at a time, on the thread that wants the answer.
+
+A caller that blocks has to be woken twice when its call runs on the loop of another thread, which costs as much as a small read.
+Here it sends and receives itself: two system calls. There are no streams, no request payloads, and nothing is retried.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+import time
+from typing import Any
+
+from fs3.base.errors import error
+from fs3.base.status import Code
+from fs3.base.units import KIB, MICROSECOND, MILLISECOND, SECOND
+from fs3.drivers.framed import forks
+from fs3.model.method import Method
+from fs3.wire.errors import decode_error
+from fs3.wire.frames import HEADER_BYTES, FrameError, FrameKind, pack, unpack
+
+_STAGING_BYTES = 16 * KIB
+"""Received in one system call: the header of any single read, and all of a small one."""
+_REQUEST, _REPLY = FrameKind.REQUEST.value, FrameKind.REPLY.value
+_TIMEVAL = struct.Struct("@ll")
+"""Of SO_RCVTIMEO: seconds, microseconds."""
+
+
+class BlockingConnection:
+    """A connected socket of whichever thread calls; the callers take turns. Anything that goes wrong closes it."""
+
+    def __init__(self, endpoint: str, sock: socket.socket, timeout_ns: int) -> None:
+        """`timeout_ns`: how long a call may take. `sock` is blocking, and becomes this object's."""
+        self._endpoint = endpoint
+        self._socket = sock
+        self._timeout_ns = timeout_ns
+        self._timeout_ms = timeout_ns // MILLISECOND + 1
+        self._view = memoryview(bytearray(_STAGING_BYTES))
+        self._last_id = 0
+        self.is_closed = False
+        # As options of the socket: with a timeout of Python's own every receive would be preceded by a poll.
+        bound = _TIMEVAL.pack(timeout_ns // SECOND, timeout_ns % SECOND // MICROSECOND)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, bound)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, bound)
+        forks.register(self)
+
+    def __repr__(self) -> str:
+        return f"<blocking connection to {self._endpoint}{', closed' if self.is_closed else ''}>"
+
+    def call(self, method: Method, request: Any, into: memoryview) -> tuple[Any, int]:
+        """Send a request and wait: the reply's message, and how many bytes of payload are in `into` now.
+
+        Raises FS3Error for an answer that is none, OSError (TimeoutError, BlockingIOError) when there is none in time or the
+        connection breaks, ValueError for bytes that make no sense. After any of these `into` is the caller's again.
+        """
+        if self.is_closed:
+            raise error(Code.DISCONNECTED, f"the connection to {self._endpoint} was closed")
+        try:
+            return self._exchange(method, request, into)
+        except BaseException:  # an interrupt as well: where in the stream it came is not known
+            self.close()
+            raise
+
+    def _exchange(self, method: Method, request: Any, into: memoryview) -> tuple[Any, int]:
+        self._last_id = request_id = self._last_id + 1
+        data = request.SerializeToString()
+        sock, staged = self._socket, self._view
+        give_up_at = time.monotonic_ns() + self._timeout_ns
+        sock.sendall(pack(_REQUEST, method.id, request_id, len(data), 0, 0, self._timeout_ms) + data)
+        have = self._receive(staged)
+        while have < HEADER_BYTES:
+            have += self._receive(staged[have:], give_up_at)
+        frame = unpack(staged)
+        body = HEADER_BYTES + frame.header_length
+        count = frame.payload_length
+        if frame.kind != _REPLY or frame.request_id not in (0, request_id) or body > len(staged) or count > len(into):
+            raise FrameError(f"{self._endpoint} answered {method!r} with a frame that is no answer to it: {frame}")
+        while have < body:
+            have += self._receive(staged[have:], give_up_at)
+        if have > body + count:
+            raise FrameError(f"{self._endpoint} sent {have - body - count} bytes that nobody has asked for")
+        header = bytes(staged[HEADER_BYTES:body])
+        if frame.code or frame.request_id != request_id:
+            raise decode_error(frame.code, header, self._endpoint)
+        message = method.reply.FromString(header)
+        done = have - body
+        into[:done] = staged[body:have]
+        while done < count:
+            done += self._receive(into[done:count], give_up_at)
+        return message, count
+
+    def _receive(self, into: memoryview, give_up_at: int = 0) -> int:
+        """Some bytes. `give_up_at`: of a frame that has begun to arrive, when the rest must be there."""
+        if give_up_at and time.monotonic_ns() >= give_up_at:
+            raise TimeoutError(f"{self._endpoint} stopped in the middle of a frame")
+        count = self._socket.recv_into(into)
+        if not count:
+            raise error(Code.DISCONNECTED, f"{self._endpoint} closed the connection")
+        return count
+
+    def abort(self) -> None:
+        """From any thread: a call that waits, and every later one, fails. The thread that calls closes it."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Disconnect. Harmless when it is closed; not while another thread calls."""
+        if not self.is_closed:
+            self.is_closed = True
+            forks.unregister(self)
+            self.abort()
+            self._socket.close()
+
+    def close_in_child(self) -> None:
+        """See `forks`: the connection is the parent's."""
+        self.is_closed = True
+        os.close(self._socket.detach())
