@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from fs3.base.ids import InodeId, SessionId
 from fs3.base.status import Code
-from fs3.core.meta import rows, sessions, trims
+from fs3.core.meta import inline, rows, sessions, trims
 from fs3.core.meta.access import READ, WRITE, require, require_change
 from fs3.core.meta.allocation import allocate_ids, file_layout
 from fs3.core.meta.context import OpContext
@@ -33,8 +33,9 @@ async def open_file(txn: Txn, ctx: OpContext, request: Open) -> OpenResult:
     `truncate` gives the name a fresh inode with the old one's attributes, and queues the old one. Where that is impossible
     (the file has other names, or was named by its inode id) the answered inode still has its content, and the client asks for a
     truncation. `unnamed` creates a file without a name for the directory `path`; its session's close
-    publishes it. TrimOutstanding for a write session while a truncation cuts. `layout` is for a new file, fields of 0 are
-    inherited. `mode` has the client's umask applied. `append`: the session is for `fs3.core.meta.ops.append` only.
+    publishes it. TrimOutstanding for a write session while a truncation cuts, MoveOutstanding for one on an inline file. `layout`
+    is for a new file, fields of 0 are inherited. `mode` has the client's umask applied. `append`: the session is for
+    `fs3.core.meta.ops.append` only.
     """
     path, write, truncate = request.path, request.write, request.truncate
     if request.unnamed:
@@ -52,10 +53,12 @@ async def open_file(txn: Txn, ctx: OpContext, request: Open) -> OpenResult:
     inode = await load_inode(txn, place)
     _require_open(ctx, inode, WRITE if write else READ, path.path)
     if not write:
-        return OpenResult(inode, NO_SESSION)
+        data = await inline.get_data(txn, inode) if request.want_data and inode.inline else None
+        return OpenResult(inode, NO_SESSION, data)
     if truncate and place.name and inode.nlink == 1:
         return await _open_fresh(txn, ctx, place, inode)
     if not request.append:
+        inline.check_moved(inode)
         trims.check_trimmed(inode)
     session = SessionId(await allocate_ids(txn, inodes=0, others=1))
     await sessions.start(txn, ctx, inode.id, session, append=request.append)
@@ -81,6 +84,10 @@ async def _create(txn: Txn, ctx: OpContext, place: PathTarget, request: Open) ->
     chosen = file_layout(ctx, directory, request.layout, place.path)
     first = await allocate_ids(txn, inodes=1, others=1 if write else 0)
     inode = new_inode(ctx, first, InodeType.FILE, request.mode, directory, chosen)
+    if ctx.defaults.inline_bytes and (request.append or not write):
+        # Nobody writes its chunks before it is opened for that.
+        inode = replace(inode, inline=True)
+        inline.put_data(txn, inode, b"")
     add_entry(txn, ctx, place, inode, created=1)
     if not write:
         return OpenResult(inode, NO_SESSION)
@@ -92,7 +99,8 @@ async def _create(txn: Txn, ctx: OpContext, place: PathTarget, request: Open) ->
 async def _open_fresh(txn: Txn, ctx: OpContext, place: PathTarget, old: Inode) -> OpenResult:
     # Storage need not be asked for anything, and clients that read or write the old content go on undisturbed.
     first = await allocate_ids(txn, inodes=1, others=1)
-    inode = replace(with_truncated_length(ctx, old, 0), id=InodeId(first), trim=None)
+    plain = replace(old, inline=False, moving=False)
+    inode = replace(with_truncated_length(ctx, plain, 0), id=InodeId(first), trim=None)
     session = SessionId(first + 1)
     rows.put_inode(txn, inode)
     rows.put_dirent(txn, place.key, inode)
