@@ -21,6 +21,7 @@ class RowTable(IntEnum):
     COUNTERS = 6
     CLIENTS = 7
     PRUNED = 8
+    DATA = 10
 
 
 class ProblemKind(IntEnum):
@@ -54,6 +55,9 @@ class ProblemKind(IntEnum):
     REPLICA_MISSING = 25  # key: chunk id, parent: chain; found: target; expected: another target that has it
     REPLICA_DIFFERS = 26  # key: chunk id, parent: chain; found: target; expected: another target
     SESSION_OF_NOBODY = 27  # key
+    INLINE_WITHOUT_DATA = 30  # change; expected: the length recorded
+    INLINE_LENGTH = 31  # change; found: length recorded, expected: bytes in the row
+    DATA_OF_NOTHING = 32  # key
 
 
 class Problem(msgspec.Struct, frozen=True):

@@ -33,6 +33,7 @@ _PREFIX = {
     RowTable.REQUESTS: keys.REQUEST,
     RowTable.CLIENTS: keys.CLIENT,
     RowTable.PRUNED: keys.PRUNED,
+    RowTable.DATA: keys.DATA,
 }
 ROW_DECODERS: dict[bytes, Callable[[bytes, bytes], object]] = {
     keys.DIRENT: rows.decode_dirent,
@@ -41,6 +42,7 @@ ROW_DECODERS: dict[bytes, Callable[[bytes, bytes], object]] = {
     keys.REQUEST: rows.decode_request,
     keys.CLIENT: liveness.decode_client,
     keys.PRUNED: rows.decode_pruned_session,
+    keys.DATA: rows.decode_data,
 }
 """Key prefix -> (key, row) -> what the row says, MetaError when it cannot be read. Of the rows that a repair may delete: inodes
 are not among them."""
@@ -151,6 +153,8 @@ async def _check_inodes(txn: ReadTxn, page: CheckPage, found: Found) -> None:
         elif inode.type is InodeType.SYMLINK and inode.length != len(inode.target.encode()):
             size = len(inode.target.encode())
             add(Problem(ProblemKind.SYMLINK_LENGTH, inode.id, change=inode.change, found=inode.length, expected=size))
+        elif inode.inline:
+            page.problems += await _check_inline(txn, inode)
     await _check_next_id(txn, page, largest)
 
 
@@ -248,6 +252,27 @@ async def _check_garbage(txn: ReadTxn, page: CheckPage, found: Found) -> None:
             page.problems.append(problem)
 
 
+async def _check_inline(txn: ReadTxn, inode: Inode) -> list[Problem]:
+    key = keys.data_key(inode.content_id)
+    row = await txn.get(key)
+    if row is None:
+        return [Problem(ProblemKind.INLINE_WITHOUT_DATA, inode.id, change=inode.change, expected=inode.length)]
+    try:
+        size = len(rows.decode_data(key, row))
+    except MetaError:
+        return []  # said once, of the row
+    if size == inode.length:
+        return []
+    return [Problem(ProblemKind.INLINE_LENGTH, inode.id, change=inode.change, found=inode.length, expected=size)]
+
+
+async def _check_data(txn: ReadTxn, page: CheckPage, found: Found) -> None:
+    _check_readable(page, found, rows.decode_data)
+    for key, _ in found:
+        if not await data_has_file(txn, key):
+            page.problems.append(Problem(ProblemKind.DATA_OF_NOTHING, key=key))
+
+
 def _check_readable(page: CheckPage, found: Found, decode: Callable[[bytes, bytes], object]) -> None:
     for key, row in found:
         try:
@@ -260,6 +285,7 @@ _CHECKS: dict[RowTable, Callable[[ReadTxn, CheckPage, Found], Awaitable[None]]] 
     RowTable.INODES: _check_inodes,
     RowTable.SESSIONS: _check_sessions,
     RowTable.GARBAGE: _check_garbage,
+    RowTable.DATA: _check_data,
 }
 
 
@@ -291,6 +317,15 @@ async def session_has_file(txn: ReadTxn, inode: InodeId) -> bool:
         return False
     found = await find_readable_inode(txn, inode)
     return found is None or found.type is InodeType.FILE
+
+
+async def data_has_file(txn: ReadTxn, key: bytes) -> bool:
+    """A file has its bytes in the row of this key, or its own row cannot be read."""
+    content = keys.content_of_data(key)
+    if await txn.get(keys.inode_key(content)) is None:
+        return False
+    found = await find_readable_inode(txn, content)
+    return found is None or (found.inline and found.content_id == content)
 
 
 async def find_garbage_problem(txn: ReadTxn, garbage: rows.Garbage) -> Problem | None:
