@@ -69,13 +69,13 @@ class Appender:
         self._storage = storage
         self._budget = budget
         self._queues: WeakValueDictionary[InodeId, asyncio.Lock] = WeakValueDictionary()
-        """Per file, the appends of this client in the order they came."""
+        """Per content, the appends of this client in the order they came."""
 
     async def append(self, file: File, length: int, piece: Piece) -> int:
         """So many bytes at the end of a file: where they are. Raises as `Client.append`."""
         if not length:
             return file.length
-        queue = self._queues.setdefault(file.inode.id, asyncio.Lock())
+        queue = self._queues.setdefault(file.inode.content_id, asyncio.Lock())
         async with queue:
             if file.inode.inline and file.inode.length + length <= inline_bytes_max:
                 at = await self._append_inline(file, length, piece)
@@ -137,9 +137,12 @@ class Appender:
     async def _current(self, file: File) -> AppendTurn | None:
         """Whose turn it is: asked for without a change, since those who wait ask often."""
         try:
-            return (await self._meta.ask(Stat(PathRef(file.inode.id, ""), follow=False))).append
+            inode = await self._meta.ask(Stat(PathRef(file.inode.id, ""), follow=False))
         except FS3Error as failure:
             raise error(failure.code, failure.strerror or failure.code.name, file.path) from failure
+        file.is_replaced = inode.content_id != file.inode.content_id
+        file.check_found()
+        return inode.append
 
     async def _plan(self, file: File, inode: Inode, length: int, asked_ns: int) -> _Turn:
         turn = _Turn(AppendPlan(inode, length), asked_ns)
@@ -172,7 +175,7 @@ class Appender:
         self, file: File, step: AppendStep, serial: int = 0, renewals: int = 0, length: int = 0, data: bytes = b""
     ) -> Inode:
         try:
-            return await self._meta.ask(Append(file.inode.id, file.session, step, serial, renewals, length, data))
+            return await self._meta.ask(Append(file.inode.content_id, file.session, step, serial, renewals, length, data))
         except FS3Error as failure:
             if failure.code is Code.NOT_ITS_TURN:
                 raise _TurnLostError from None

@@ -157,10 +157,6 @@ class Client:
             raise error(Code.IS_A_DIRECTORY, "is a directory", path)
         if mode != "r":
             self._sessions.add(file)
-        if mode == "w" and (opened.inode.length or opened.inode.nlink > 1):
-            # The service keeps the inode of a file that has other names too; then it is truncated, also where its length is 0:
-            # others may have written what they have not published yet.
-            await self.truncate(file, 0)
         return file
 
     async def open_many(self, paths: Sequence[str]) -> Opens:
@@ -236,7 +232,7 @@ class Client:
         No write of them may be under way. The handles of those that failed stay open."""
         requests = [
             Close(
-                file.inode.id,
+                file.inode.content_id,
                 file.session,
                 length=file.acknowledged if file.modified else None,
                 modified=file.modified,
@@ -264,11 +260,12 @@ class Client:
     ) -> Inode:
         """Ends the handle; when it returns, every later open and stat of any client sees the length.
 
-        Unnamed files: `publish` is the name they get. A file that has it is replaced, its mode, owner and time of birth are kept
-        (`exclusive`: Exists instead; the handle then stays open); `make_parents` makes missing directories above it. Without a
-        name, or with `discard`, they vanish. `discard` of a named file publishes nothing, and takes back what was written behind
-        the end it has, unless another client has it open for writing. Writes that are under way are waited for. Closing twice is
-        fine.
+        Unnamed files: `publish` is the name they get. A file that has it gets the new content at once and whole, and stays the
+        file it is, under all its names (`exclusive`: Exists instead; the handle then stays open); `make_parents` makes missing
+        directories above it. Without a name, or with `discard`, they vanish. `discard` of a named file publishes nothing, and
+        takes back what was written behind the end it has, unless another client has it open for writing. Writes that are under
+        way are waited for. Closing twice is fine. STALE, and the handle is closed, when it has written to a file that got another
+        content meanwhile.
         """
         if file.closed:
             return file.inode
@@ -280,7 +277,7 @@ class Client:
             return file.inode
         keep = not discard
         request = Close(
-            file.inode.id,
+            file.inode.content_id,
             file.session,
             length=file.acknowledged if keep and file.modified else None,
             modified=keep and file.modified,
@@ -292,6 +289,8 @@ class Client:
         )
         inode = await self._ask_with_session(file, request)
         self._on_closed(file, inode, publish)
+        if request.modified:
+            file.check_found()
         return inode
 
     def _on_closed(self, file: File, inode: Inode, publish: str | None) -> None:
@@ -308,6 +307,7 @@ class Client:
         await file.wait_written()
         if file.session != READ_ONLY and file.modified:
             await self._publish(file)
+            file.check_found()
 
     # --- bytes -------------------------------------------------------------------------------------------------------
 
@@ -397,8 +397,9 @@ class Client:
             # What lies behind the recorded end is left alone by a truncation to a longer length: it may be somebody else's.
             await self._publish(file)
         writes = file.writes
-        inode = await self.meta.ask(Truncate(file.inode.id, length))
+        inode = await self.meta.ask(Truncate(file.inode.content_id, length))
         file.on_told(inode, writes)
+        file.check_found()
         return inode
 
     async def copy_file(self, source: str, target: str, *, exclusive: bool = False, done: BytesProgress | None = None) -> Inode:
@@ -431,7 +432,7 @@ class Client:
         """Tell what was acknowledged. No write is under way."""
         writes = file.writes
         request = Sync(
-            file.inode.id,
+            file.inode.content_id,
             file.session,
             file.acknowledged if file.modified else None,
             modified=file.modified,
@@ -448,8 +449,8 @@ class Client:
             raise
 
     async def _refresh(self, file: File) -> None:
-        """What the service has of an open file now. STALE when it is gone, or has no name and no writer any more and so may be
-        partly gone."""
+        """What the service has of an open file now. STALE when it is gone, has another content, or has no name and no writer any
+        more: then it may be partly gone."""
         file.check_found()
         inode: Inode | None = None
         data: bytes | None = None
@@ -458,6 +459,9 @@ class Client:
         except FS3Error as failure:
             if failure.code not in (Code.NOT_FOUND, Code.STALE):
                 raise
+        if inode is not None and inode.content_id != file.inode.content_id:
+            file.is_replaced = True
+            file.check_found()
         if file.session != READ_ONLY and not file.closed and inode is not None:
             if inode.nlink and inode.truncations == file.inode.truncations:
                 file.set_inode(inode, data)
@@ -475,7 +479,7 @@ class Client:
             return
         if inode is None or inode.nlink == 0:
             file.is_lost = file.session != READ_ONLY
-            raise error(Code.STALE, "the file was replaced or removed while it was read", file.path)
+            raise error(Code.STALE, "the file was removed while it was read", file.path)
         file.set_inode(inode, data)
 
     async def _ask_inode(self, file: File) -> tuple[Inode, bytes | None]:
@@ -492,7 +496,7 @@ class Client:
         """The service has not heard of this client for long: which of its sessions are still there?"""
         for file in list(self._sessions):
             try:
-                await self._ask_with_session(file, Sync(file.inode.id, file.session))
+                await self._ask_with_session(file, Sync(file.inode.content_id, file.session))
             except FS3Error as failure:
                 log.warning("%s: %s", file.path, failure)
 

@@ -36,6 +36,7 @@ class File:
         "data",
         "inode",
         "is_lost",
+        "is_replaced",
         "modified",
         "path",
         "session",
@@ -70,6 +71,8 @@ class File:
         self.closed = False
         self.is_lost = False
         """Its session was ended because the client was silent, and its file is gone: nothing that is written can count."""
+        self.is_replaced = False
+        """The file has got another content, which this handle does not write: what it writes can count no more."""
         self.truncations = inode.truncations
         """Of the file, as far as every acknowledged write is from after them."""
         self._acknowledged = 0
@@ -102,7 +105,9 @@ class File:
             raise error(Code.INVALID, "the file is closed", self.path)
 
     def check_found(self) -> None:
-        """Raises STALE for a handle whose file is gone, and which would write to nothing."""
+        """Raises STALE for a handle whose file is gone or has another content, and which would write to nothing."""
+        if self.is_replaced:
+            raise error(Code.STALE, "another file was put in its place while it was open", self.path)
         if self.is_lost:
             raise error(Code.STALE, "its session has ended: the client was silent for too long, the file is gone", self.path)
 
@@ -152,6 +157,9 @@ class File:
     def on_told(self, inode: Inode, writes: int | None = None) -> None:
         """The service was told what was acknowledged, or has truncated the file, and answered with this. `writes`: those that had
         been begun when it was asked, and had all ended; None: they are still all."""
+        if inode.id != self.inode.id and not self.unnamed:
+            # The old content is another inode's now, one without a name, and stays this handle's.
+            self.is_replaced = True
         self.set_inode(inode)
         if writes is None or writes == self._writes:
             # The length that was answered counts all of them, and none that a truncation has taken away.

@@ -52,14 +52,14 @@ async def find_chunk(client: Client, chunk: ChunkId) -> dict[str, Any]:
     if file is None:
         what += ", a page"
     else:
-        facts = (await MetaSource(client.meta).inspect([file[0]])).facts
+        facts = (await MetaSource(client.meta).inspect_contents([file[0]])).facts
         if facts and facts[0].type is InodeType.FILE and facts[0].chains:
             layout = Layout(0, facts[0].chunk_size, len(facts[0].chains), facts[0].chains)  # type: ignore[arg-type]
             chains = [chain_of(layout, file[1])]
             begin = file[1] * layout.chunk_size
-            what += f", bytes {begin} to {begin + layout.chunk_size} of inode {file[0]}, which has {facts[0].length}"
+            what += f", bytes {begin} to {begin + layout.chunk_size} of inode {facts[0].inode}, which has {facts[0].length}"
         else:
-            what += f"; there is no file with inode {file[0]}"
+            what += f"; there is no file with content {file[0]}"
     places = [(chain, slot) for chain in chains if chain in routing.chains for slot in routing.chains[chain].slots]
     asked = asyncio.Semaphore(_QUERIES_MAX)
 

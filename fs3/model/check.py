@@ -21,6 +21,7 @@ class RowTable(IntEnum):
     COUNTERS = 6
     CLIENTS = 7
     PRUNED = 8
+    CONTENTS = 9
     DATA = 10
 
 
@@ -55,9 +56,12 @@ class ProblemKind(IntEnum):
     REPLICA_MISSING = 25  # key: chunk id, parent: chain; found: target; expected: another target that has it
     REPLICA_DIFFERS = 26  # key: chunk id, parent: chain; found: target; expected: another target
     SESSION_OF_NOBODY = 27  # key
-    INLINE_WITHOUT_DATA = 30  # change; expected: the length recorded
-    INLINE_LENGTH = 31  # change; found: length recorded, expected: bytes in the row
-    DATA_OF_NOTHING = 32  # key
+    CONTENT_UNLISTED = 28  # expected: the content that it has, and no row says so
+    CONTENT_OF_NOTHING = 29  # key: of the row; expected: the content
+    CONTENT_SHARED = 30  # expected: the content; found: the inode that has it too, and keeps it
+    INLINE_WITHOUT_DATA = 31  # change; expected: the length recorded
+    INLINE_LENGTH = 32  # change; found: length recorded, expected: bytes in the row
+    DATA_OF_NOTHING = 33  # key
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -65,6 +69,7 @@ class Problem(msgspec.Struct, frozen=True):
 
     kind: ProblemKind
     inode: int = 0
+    """Of sessions, and of chunks that no file has: the content they name."""
     parent: int = 0
     name: bytes = b""
     key: bytes = b""
@@ -101,7 +106,7 @@ class CheckPage(msgspec.Struct):
     problems: list[Problem]
     """What is wrong for certain, whatever happens elsewhere meanwhile."""
     inodes: list[int]
-    """INODES: their ids. ENTRIES, GARBAGE: the inode each row names. SESSIONS: the ids of the sessions."""
+    """INODES, SESSIONS, CONTENTS: their ids. ENTRIES, GARBAGE: the inode each row names."""
     changes: list[int]
     """INODES: their `change`."""
     names: list[int]
@@ -133,6 +138,8 @@ class InodeFacts(msgspec.Struct, frozen=True, array_like=True):
     """Files: bytes per chunk. 0 of a file: its row cannot be read, and nothing else is known of it either."""
     chains: tuple[ChainId, ...]
     """Files: of the layout."""
+    content: InodeId = InodeId(0)
+    """Files: `Inode.content_id`. 0: not known."""
 
 
 class Inspection(msgspec.Struct, frozen=True, array_like=True):

@@ -112,10 +112,10 @@ class Dirent(msgspec.Struct, frozen=True, array_like=True):
 
 
 class FileSession(msgspec.Struct, frozen=True, array_like=True):
-    """A writer's open of a file."""
+    """A writer's open of a file: of the bytes that it has then, which another file may take the place of."""
 
     id: SessionId
-    inode: InodeId
+    content: InodeId
     client: ClientId
     opened_ns: int
     unnamed: bool = False

@@ -123,7 +123,8 @@ class Put(PathRequest[Inode], frozen=True):
 class Close(Request[Inode], frozen=True):
     """End a write session; publish an unnamed file."""
 
-    inode: InodeId
+    content: InodeId
+    """`Inode.content_id` of the file as the session was opened on it."""
     session: SessionId
     length: int | None = None
     """Largest end offset the writer had acknowledged."""
@@ -146,7 +147,7 @@ class Close(Request[Inode], frozen=True):
 class Sync(Request[Inode], frozen=True):
     """Publish length and times of a file that stays open; fields as in `Close`."""
 
-    inode: InodeId
+    content: InodeId
     session: SessionId
     length: int | None = None
     modified: bool = False
@@ -171,7 +172,7 @@ class AppendStep(IntEnum):
 class Append(Request[Inode], frozen=True):
     """A step of an append. See `fs3.core.meta.ops.append`."""
 
-    inode: InodeId
+    content: InodeId
     session: SessionId
     step: AppendStep
     serial: int = 0
@@ -244,9 +245,9 @@ class SetAttributes(PathRequest[Inode], frozen=True):
 
 
 class Truncate(Request[Inode], frozen=True):
-    """Set the length of a file. It is answered when the chunks beyond it are cut."""
+    """Set the length of a file that has this content. It is answered when the chunks beyond it are cut."""
 
-    inode: InodeId
+    content: InodeId
     length: int
 
 
@@ -295,6 +296,8 @@ class InspectInodes(Request[Inspection], frozen=True):
     mutates: ClassVar[bool] = False
     inodes: list[int]
     """At most `inspect_inodes_max`."""
+    contents: bool = False
+    """The ids are those of contents: what is asked for are the inodes that have them."""
 
 
 class Repair(Request[RepairResult], frozen=True):

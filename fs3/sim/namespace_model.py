@@ -21,6 +21,14 @@ class ModelError(Exception):
         self.code = code
 
 
+class ModelContent:
+    """What a file contains, of which only the length is known: whoever has it open keeps it, whichever file has it by then."""
+
+    def __init__(self) -> None:
+        self.id = 0
+        self.length = 0
+
+
 class ModelNode:
     """A file ("f"), directory ("d") or symlink ("l") of the dumb namespace."""
 
@@ -30,7 +38,12 @@ class ModelNode:
         self.entries: dict[str, ModelNode] = {}
         self.parent: ModelNode | None = None
         self.target = ""
-        self.length = 0
+        self.content = ModelContent()
+
+    @property
+    def length(self) -> int:
+        """Bytes."""
+        return self.content.length
 
 
 class ModelPathTarget(NamedTuple):
@@ -52,10 +65,10 @@ class NamespaceModel:
         self.root.id = 1
         self.detached_directories: list[ModelNode] = []
         """Detached directories, in the order in which they are dismantled."""
-        self.sessions: list[tuple[ModelNode, int, bool]] = []
-        """(file, session, it is unnamed)"""
+        self.sessions: list[tuple[ModelContent, int, bool]] = []
+        """(content, session, its file was created without a name)"""
         self.files: list[ModelNode] = []
-        """Every file that was not reclaimed yet."""
+        """Every file that was not reclaimed yet; what held an old content that was replaced is a file without a name."""
 
     # --- what is there ------------------------------------------------------------------------------------------------
 
@@ -88,8 +101,12 @@ class NamespaceModel:
 
     def list_garbage(self) -> set[int]:
         """Ids of the files that have neither a name nor a writer."""
-        written = {id(node) for node, _, _ in self.sessions}
-        return {node.id for node in self.files if not self.count_names(node) and id(node) not in written}
+        written = {id(content) for content, _, _ in self.sessions}
+        return {node.id for node in self.files if not self.count_names(node) and id(node.content) not in written}
+
+    def find_by_content(self, content: ModelContent) -> ModelNode:
+        """The file that has a content."""
+        return next(node for node in self.files if node.content is content)
 
     # --- who may ------------------------------------------------------------------------------------------------------
 
@@ -216,7 +233,7 @@ class NamespaceModel:
         return node
 
     def open(self, user: User, path: str, create: bool, exclusive: bool, truncate: bool, mode: int) -> ModelNode:
-        """The file to write; `truncate` gives the name a fresh one."""
+        """The file to write; `truncate` gives it a fresh content."""
         exclusive = exclusive and create
         directory, name, node, slash = where = self.locate(user, self.root, path, not exclusive)
         if name and node is None and create:
@@ -234,12 +251,16 @@ class NamespaceModel:
             raise ModelError(Code.IS_A_DIRECTORY)
         if not self.may_access(user, node, 2):
             raise ModelError(Code.ACCESS)
-        if truncate and self.count_names(node) == 1:
-            fresh = ModelNode("f", node.mode, node.uid, node.gid)
-            directory.entries[name] = fresh
-            self.files.append(fresh)
-            return fresh
+        if truncate:
+            left = ModelNode("f", node.mode, node.uid, node.gid)
+            self.files.append(left)
+            self.swap_contents(user, node, left)
         return node
+
+    def swap_contents(self, user: User, node: ModelNode, other: ModelNode) -> None:
+        """`node` gets the content of `other`."""
+        node.content, other.content = other.content, node.content
+        node.mode = node.mode if user.uid == 0 else self._without_set_ids(node.mode)
 
     def open_unnamed(self, user: User, path: str, mode: int) -> ModelNode:
         """A file for a directory, in no directory."""
@@ -252,7 +273,7 @@ class NamespaceModel:
         return node
 
     def publish(self, user: User, node: ModelNode, path: str, exclusive: bool) -> None:
-        """Gives an unnamed file its name."""
+        """Gives an unnamed file its name, or its content to the file that has the name."""
         directory, name, there, slash = where = self.locate_entry(user, path, Code.IS_A_DIRECTORY)
         if there is None:
             if slash:
@@ -263,11 +284,12 @@ class NamespaceModel:
                 raise ModelError(Code.EXISTS)
             if self.require_node(where).kind == "d":
                 raise ModelError(Code.IS_A_DIRECTORY)
+            if there.kind == "f" and self.may_access(user, there, 2):
+                self.swap_contents(user, there, node)
+                return
             self.check_may_change(user, directory, there)
             if there.kind == "f":
                 node.mode = there.mode if user.uid == 0 else self._without_set_ids(there.mode)
-                if self.may_access(user, there, 2):
-                    node.uid, node.gid = there.uid, there.gid
         directory.entries[name] = node
 
     @staticmethod
@@ -350,7 +372,7 @@ class NamespaceModel:
         self.require_absent(node, slash)
         self.check_may_change(user, directory)
         made = self.new_node(user, directory, "l", 0o777)
-        made.target, made.length = target, len(target)
+        made.target, made.content.length = target, len(target)
         directory.entries[name] = made
         return made
 

@@ -118,6 +118,7 @@ def page_from_pb(message: pb.CheckPageReply) -> CheckPage:
 def fill_inspect_inodes(message: pb.InspectRequest, request: InspectInodes) -> None:
     """Write the request for facts into an empty message."""
     message.inodes.extend(request.inodes)
+    message.contents = request.contents
 
 
 def inspect_inodes_from_pb(message: pb.InspectRequest) -> InspectInodes:
@@ -126,7 +127,7 @@ def inspect_inodes_from_pb(message: pb.InspectRequest) -> InspectInodes:
         raise malformed("inodes", f"{len(message.inodes)} in one request, at most {inspect_inodes_max} are allowed")
     if any(inode >= INODE_IDS_END for inode in message.inodes):
         raise malformed("inodes", "one is not below 2**56")
-    return InspectInodes(message.inodes[:])
+    return InspectInodes(message.inodes[:], message.contents)
 
 
 def fill_inspection(message: pb.InspectReply, inspection: Inspection, _room: int) -> None:
@@ -144,6 +145,7 @@ def fill_inspection(message: pb.InspectReply, inspection: Inspection, _room: int
             open=facts.open,
             chunk_size=facts.chunk_size,
             chains=facts.chains,
+            content_id=facts.content,
         )
 
 
@@ -167,6 +169,7 @@ def inspection_from_pb(message: pb.InspectReply) -> Inspection:
                 facts.open,
                 facts.chunk_size,
                 chains,
+                InodeId(facts.content_id),
             )
         )
     return Inspection(message.next_id, found)

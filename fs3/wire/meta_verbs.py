@@ -85,10 +85,10 @@ def _mode(mode: int) -> int:
     return mode
 
 
-def _inode_id(message: Any) -> InodeId:
-    if not message.inode_id:
-        raise malformed("inode_id", "is missing")
-    return InodeId(message.inode_id)
+def _content_id(message: Any) -> InodeId:
+    if not message.content_id:
+        raise malformed("content_id", "is missing")
+    return InodeId(message.content_id)
 
 
 def _request_layout(message: Any) -> Layout | None:
@@ -190,7 +190,7 @@ def _fill_close(message: pb.CloseRequest, request: Close) -> None:
 
 def _close(message: pb.CloseRequest) -> Close:
     return Close(
-        _inode_id(message),
+        _content_id(message),
         SessionId(message.session_id),
         message.length if message.has_length else None,
         message.modified,
@@ -203,7 +203,7 @@ def _close(message: pb.CloseRequest) -> Close:
 
 
 def _fill_sync(message: Any, request: Close | Sync) -> None:
-    message.inode_id = request.inode
+    message.content_id = request.content
     message.session_id = request.session
     if request.length is not None:
         message.length = request.length
@@ -216,11 +216,11 @@ def _fill_sync(message: Any, request: Close | Sync) -> None:
 def _sync(message: pb.SyncRequest) -> Sync:
     length = message.length if message.has_length else None
     truncations = message.truncations if message.HasField("truncations") else None
-    return Sync(_inode_id(message), SessionId(message.session_id), length, message.modified, truncations)
+    return Sync(_content_id(message), SessionId(message.session_id), length, message.modified, truncations)
 
 
 def _fill_append(message: pb.AppendRequest, request: Append) -> None:
-    message.inode_id = request.inode
+    message.content_id = request.content
     message.session_id = request.session
     message.step = request.step  # type: ignore[assignment]
     message.serial = request.serial
@@ -235,7 +235,7 @@ def _append(message: pb.AppendRequest) -> Append:
     except ValueError:
         raise malformed("step", f"{message.step} is not a step of an append") from None
     session = SessionId(message.session_id)
-    return Append(_inode_id(message), session, step, message.serial, message.renewals, message.length, message.data)
+    return Append(_content_id(message), session, step, message.serial, message.renewals, message.length, message.data)
 
 
 def _fill_mkdir(message: pb.MkdirRequest, request: Mkdir) -> None:
@@ -316,12 +316,12 @@ def _setattr(message: pb.SetAttrRequest) -> SetAttributes:
 
 
 def _fill_truncate(message: pb.TruncateRequest, request: Truncate) -> None:
-    message.inode_id = request.inode
+    message.content_id = request.content
     message.length = request.length
 
 
 def _truncate(message: pb.TruncateRequest) -> Truncate:
-    return Truncate(_inode_id(message), message.length)
+    return Truncate(_content_id(message), message.length)
 
 
 def _fill_batch_stat(message: pb.BatchStatRequest, request: BatchStat) -> None:

@@ -2,8 +2,9 @@
 
 It runs while everything is in use. Whatever looks wrong in a listing is asked about again in an order that proves it:
 
-- A file's inode is older than its chunks and its id is never used again. So a chunk that is listed, whose inode is absent *after*
-  that, and which is there still *after* that, belongs to no file and never will.
+- A file's content is older than its chunks, is some inode's until it is reclaimed, and its id is never used again. So a chunk
+  that is listed, whose content no inode has *after* that, and which is there still *after* that, belongs to no file and never
+  will.
 - A length is too short if storage has more between two looks at the inode that show the same `change` and no session.
 - Every update is staged on every replica before any replica commits it. So a replica that has shown the same committed version
   before and after another one was looked at, and nothing pending, is not just behind.
@@ -129,34 +130,34 @@ class ChunkCheck(ProblemCollector):
     # --- against the namespace ----------------------------------------------------------------------------------------
 
     async def _check_files(self, chain: ChainId, batch: Sequence[tuple[ChunkId, ReplicaRows]]) -> None:
-        inodes = sorted({file[0] for chunk, _ in batch if (file := chunk_file(chunk)) is not None})
+        contents = sorted({file[0] for chunk, _ in batch if (file := chunk_file(chunk)) is not None})
         known: dict[InodeId, InodeFacts] = {}
         next_id = 1 << 64
-        for at in range(0, len(inodes), inspect_inodes_max):
-            inspection = await self._source.inspect(inodes[at : at + inspect_inodes_max])
-            known.update((facts.inode, facts) for facts in inspection.facts)
+        for at in range(0, len(contents), inspect_inodes_max):
+            inspection = await self._source.inspect_contents(contents[at : at + inspect_inodes_max])
+            known.update((facts.content, facts) for facts in inspection.facts)
             next_id = min(next_id, inspection.next_id)
         strays: list[Problem] = []
         for chunk, rows in batch:
             file = chunk_file(chunk)
             assert file is not None
-            inode, index = file
-            facts = known.get(inode)
+            content, index = file
+            facts = known.get(content)
             if facts is None:
-                kind = ProblemKind.ORPHAN_CHUNK if inode < next_id else ProblemKind.CHUNK_FROM_NOWHERE
-                expected = 0 if inode < next_id else next_id
-                strays.append(Problem(kind, inode, chain, key=chunk, expected=expected))
+                kind = ProblemKind.ORPHAN_CHUNK if content < next_id else ProblemKind.CHUNK_FROM_NOWHERE
+                expected = 0 if content < next_id else next_id
+                strays.append(Problem(kind, content, chain, key=chunk, expected=expected))
             elif facts.type is not InodeType.FILE:
-                strays.append(Problem(ProblemKind.MISPLACED_CHUNK, inode, chain, key=chunk))
+                strays.append(Problem(ProblemKind.MISPLACED_CHUNK, facts.inode, chain, key=chunk))
             elif facts.chunk_size:
                 layout = _layout(facts)
                 belongs = chain_of(layout, index)
                 if belongs != chain:
-                    strays.append(Problem(ProblemKind.MISPLACED_CHUNK, inode, chain, key=chunk, expected=belongs))
+                    strays.append(Problem(ProblemKind.MISPLACED_CHUNK, facts.inode, chain, key=chunk, expected=belongs))
                 else:
                     end = max((index * facts.chunk_size + row.length for row in rows.values() if row.committed), default=0)
-                    if end > facts.length and not facts.open and facts.nlink and inode not in self._short:
-                        self._short.add(inode)
+                    if end > facts.length and not facts.open and facts.nlink and content not in self._short:
+                        self._short.add(content)
                         await self._check_length(facts)
         await self._check_strays(chain, strays)
 
@@ -175,10 +176,10 @@ class ChunkCheck(ProblemCollector):
         for _ in range(check_rounds_max):
             if facts.open or not facts.nlink:
                 return
-            end = await find_file_end(self._storage, facts.inode, _layout(facts), facts.length)
+            end = await find_file_end(self._storage, facts.content, _layout(facts), facts.length)
             if end <= facts.length:
                 return  # it was cut, or told its length, meanwhile
-            now = (await self._source.inspect([facts.inode])).facts
+            now = (await self._source.inspect_contents([facts.content])).facts
             if not now:
                 return
             if now[0].change == facts.change and not now[0].open:

@@ -33,6 +33,10 @@ class MetaSource(CheckSource):
         """At most `inspect_inodes_max` inodes as they are now."""
         return await self._meta.ask(InspectInodes(list(inodes)))
 
+    async def inspect_contents(self, contents: Sequence[int]) -> Inspection:
+        """The inodes that have these contents, at most `inspect_inodes_max`, as they are now."""
+        return await self._meta.ask(InspectInodes(list(contents), contents=True))
+
     async def repair(self, problem: Problem) -> RepairResult:
         """Repair one problem of the namespace, if it is still one."""
         return await self._meta.ask(Repair(problem))
@@ -103,7 +107,7 @@ class Fsck:
         return await self._source.repair(problem)
 
     async def _remove(self, problem: Problem) -> RepairResult:
-        if problem.kind is ProblemKind.ORPHAN_CHUNK and (await self._source.inspect([problem.inode])).facts:
+        if problem.kind is ProblemKind.ORPHAN_CHUNK and (await self._source.inspect_contents([problem.inode])).facts:
             return RepairResult(False, "it is no longer so")
         write = WriteIO(ChunkId(problem.key), ChainId(problem.parent), UpdateKind.REMOVE, 0)
         (result,) = await self._storage.update([write])

@@ -2,7 +2,7 @@
 
 - FILE: a file without a name and without a writer, which may have chunks. The service takes `next_garbage`, removes the chunks
   from storage, then calls `delete_file`. A file that is unlinked while a client writes it has no row before its last session
-  ends.
+  ends. The old content of a file that was replaced is such a file as well (`fs3.core.meta.contents`).
 - TREE: a directory that was detached with all below it. `dismantle` takes it apart in small transactions; what it finds is
   unlinked, or queued as the next tree, so neither deep nor wide trees need more than `limit` entries at once.
 
@@ -44,13 +44,15 @@ async def unlink(txn: Txn, ctx: OpContext, inode: Inode) -> Inode:
 async def queue_unless_open(txn: Txn, ctx: OpContext, inode: Inode) -> None:
     """Queues a file that has no name, unless a session is open on it: then the end of its last session does. A file that has
     no chunks is removed instead."""
-    if await txn.scan(*keys.sessions_range(inode.id), 1):
+    if await txn.scan(*keys.sessions_range(inode.content_id), 1):
         return
     if inline.has_chunks(inode):
         await _queue(txn, ctx, inode, GarbageKind.FILE)
     else:
         inline.delete_data(txn, inode)
         txn.delete(keys.inode_key(inode.id))
+        if inode.content:
+            txn.delete(keys.content_key(inode.content))
         await adjust_counts(txn, inodes=-1)
 
 
@@ -92,12 +94,13 @@ async def delete_file(txn: Txn, garbage: Garbage) -> bool:
         raise MetaError(Code.INVALID, f"inode {garbage.inode} is a tree; dismantle takes it apart")
     if await txn.get(garbage.key) is None:
         return False
-    inode = await rows.find_inode(txn, garbage.inode)
-    if inode is not None:
-        inline.delete_data(txn, inode)
+    inode = await rows.get_inode(txn, garbage.inode)
+    inline.delete_data(txn, inode)
     txn.delete(garbage.key)
     txn.delete(keys.inode_key(garbage.inode))
     txn.delete(keys.trim_key(garbage.inode))
+    if inode.content:
+        txn.delete(keys.content_key(inode.content))
     await adjust_counts(txn, inodes=-1, garbage=-1)
     return True
 

@@ -4,11 +4,12 @@
 |---|---|
 | INOD inode(8) | the inode |
 | DENT parent(8) name(1..255) | a directory entry; names in the order of their UTF-8 bytes |
-| SESS inode(8) session(8) | a writer's open |
+| CONT content(8) | the inode that has a content of another id than its own |
+| SESS content(8) session(8) | a writer's open |
 | IDEM client(16) seq(8) | the result of a request; the requests of one client are in the order they were made |
 | GARB kind(1) queued_ns(8) inode(8) | something to reclaim; oldest first |
 | LIFE client(16) | a client with write sessions: its heartbeats, and whether it is presumed dead |
-| PRUN inode(8) session(8) | a session that was ended because its client was silent |
+| PRUN content(8) session(8) | a session that was ended because its client was silent |
 | TRIM inode(8) | a truncation that has not cut all chunks yet |
 | DATA content(8) | the bytes of a small file, by its content id |
 | DUTY | which service does the duties |
@@ -26,6 +27,7 @@ from fs3.base.limits import key_bytes_stored_max, name_bytes_max
 
 INODE: Final = b"INOD"
 DIRENT: Final = b"DENT"
+CONTENT: Final = b"CONT"
 SESSION: Final = b"SESS"
 REQUEST: Final = b"IDEM"
 GARBAGE: Final = b"GARB"
@@ -68,14 +70,24 @@ def dirents_range(parent: InodeId, after: bytes = b"") -> tuple[bytes, bytes]:
     return begin + after + b"\0" if after else begin, _one(DIRENT, parent + 1)
 
 
-def session_key(inode: InodeId, session: SessionId) -> bytes:
+def content_key(content: InodeId) -> bytes:
+    """Of the row that says which inode has a content."""
+    return _one(CONTENT, content)
+
+
+def content_of(key: bytes) -> InodeId:
+    """The content in the key of such a row."""
+    return InodeId(int.from_bytes(key[PREFIX_BYTES:], "big"))
+
+
+def session_key(content: InodeId, session: SessionId) -> bytes:
     """Of a session's row."""
-    return _two(SESSION, inode, session)
+    return _two(SESSION, content, session)
 
 
-def sessions_range(inode: InodeId) -> tuple[bytes, bytes]:
-    """(begin, end) of the sessions on a file."""
-    return _one(SESSION, inode), _one(SESSION, inode + 1)
+def sessions_range(content: InodeId) -> tuple[bytes, bytes]:
+    """(begin, end) of the sessions on a content."""
+    return _one(SESSION, content), _one(SESSION, content + 1)
 
 
 def trim_key(inode: InodeId) -> bytes:
@@ -103,14 +115,14 @@ def client_key(client: ClientId) -> bytes:
     return _client_only(CLIENT, client)
 
 
-def pruned_key(inode: InodeId, session: SessionId) -> bytes:
+def pruned_key(content: InodeId, session: SessionId) -> bytes:
     """Of the row that remembers a session of a client that was silent."""
-    return _two(PRUNED, inode, session)
+    return _two(PRUNED, content, session)
 
 
-def pruned_range(inode: InodeId) -> tuple[bytes, bytes]:
-    """(begin, end) of those rows of a file."""
-    return _one(PRUNED, inode), _one(PRUNED, inode + 1)
+def pruned_range(content: InodeId) -> tuple[bytes, bytes]:
+    """(begin, end) of those rows of a content."""
+    return _one(PRUNED, content), _one(PRUNED, content + 1)
 
 
 def request_key(client: ClientId, seq: int) -> bytes:
@@ -150,7 +162,9 @@ def describe(key: bytes) -> str:
         case b"DENT":
             return f"an entry of directory {number}"
         case b"SESS" | b"PRUN":
-            return f"a session on inode {number}"
+            return f"a session on content {number}"
+        case b"CONT":
+            return f"the row of content {number}"
         case b"TRIM":
             return f"the truncation of inode {number}"
         case b"DATA":

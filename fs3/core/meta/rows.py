@@ -76,6 +76,7 @@ class RequestRecord(msgspec.Struct, frozen=True, array_like=True):
 
 encode = msgspec.msgpack.Encoder().encode
 _inode = msgspec.msgpack.Decoder(Inode).decode
+_owner = msgspec.msgpack.Decoder(int).decode
 _dirent = msgspec.msgpack.Decoder(Dirent).decode
 _session = msgspec.msgpack.Decoder(FileSession).decode
 _pruned = msgspec.msgpack.Decoder(PrunedSession).decode
@@ -119,6 +120,18 @@ def put_inode(txn: Txn, inode: Inode) -> None:
     txn.put(keys.inode_key(inode.id), encode(inode))
 
 
+async def find_content_owner(txn: ReadTxn, content: InodeId) -> InodeId | None:
+    """The inode that has a content of another id than its own, by the row that says so."""
+    key = keys.content_key(content)
+    row = await txn.get(key)
+    return None if row is None else decode_content_owner(key, row)
+
+
+def put_content_owner(txn: Txn, inode: Inode) -> None:
+    """Say which inode has its content."""
+    txn.put(keys.content_key(inode.content_id), encode(inode.id))
+
+
 async def find_dirent(txn: ReadTxn, key: bytes) -> Dirent | None:
     """The directory entry with a key."""
     row = await txn.get(key)
@@ -142,6 +155,14 @@ def decode_inode(key: bytes, row: bytes) -> Inode:
     """An inode from its row."""
     try:
         return _inode(row)
+    except msgspec.MsgspecError as error:
+        raise_malformed(key, error)
+
+
+def decode_content_owner(key: bytes, row: bytes) -> InodeId:
+    """The inode that has a content, from that row."""
+    try:
+        return InodeId(_owner(row))
     except msgspec.MsgspecError as error:
         raise_malformed(key, error)
 

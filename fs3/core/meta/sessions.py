@@ -1,4 +1,4 @@
-"""Write sessions: who has which file open for writing.
+"""Write sessions: who has which content open for writing, a file's as it was when it was opened.
 
 A file without a name lives on while a session is open on it, as an unlinked or a not yet published file; the end of its last
 session queues it for reclaiming. Readers have no session: what they read of a removed file may turn into holes.
@@ -14,6 +14,7 @@ from fs3.base.status import Code
 from fs3.core.meta import client_liveness as liveness
 from fs3.core.meta import garbage, keys, rows
 from fs3.core.meta.access import check_inode_id
+from fs3.core.meta.contents import find_by_content, get_by_content
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.errors import MetaError
 from fs3.core.meta.length import with_written_length
@@ -22,52 +23,52 @@ from fs3.model.inode import FileSession, Inode
 
 
 async def start(
-    txn: Txn, ctx: OpContext, inode: InodeId, session: SessionId, unnamed_in: InodeId | None = None, *, append: bool = False
+    txn: Txn, ctx: OpContext, content: InodeId, session: SessionId, unnamed_in: InodeId | None = None, *, append: bool = False
 ) -> None:
     """Stores a new session; `unnamed_in` is the directory an unnamed file was created for."""
-    row = FileSession(session, inode, ctx.client, ctx.wall_ns, unnamed_in is not None, unnamed_in or InodeId(0), append)
-    txn.put(keys.session_key(inode, session), rows.encode(row))
+    row = FileSession(session, content, ctx.client, ctx.wall_ns, unnamed_in is not None, unnamed_in or InodeId(0), append)
+    txn.put(keys.session_key(content, session), rows.encode(row))
     await liveness.register_client(txn, ctx.client)
 
 
-async def find_or_revive(txn: Txn, ctx: OpContext, inode: InodeId, session: SessionId) -> FileSession:
+async def find_or_revive(txn: Txn, ctx: OpContext, content: InodeId, session: SessionId) -> FileSession:
     """A session of this client. One that was ended because the client was silent is taken up again, if its file is still there.
 
     NO_SESSION when there is none: it never was, has ended, or is another client's.
     """
-    key = keys.session_key(check_inode_id(inode), session)
+    key = keys.session_key(check_inode_id(content), session)
     row = await txn.get(key)
     if row is not None:
         found = rows.decode_session(key, row)
         if found.client == ctx.client:
             return found
-    elif (revived := await _revive(txn, ctx, inode, session)) is not None:
+    elif (revived := await _revive(txn, ctx, content, session)) is not None:
         return revived
-    raise MetaError(Code.NO_SESSION, f"this client has no session {session} on inode {inode}")
+    raise MetaError(Code.NO_SESSION, f"this client has no session {session} on content {content}")
 
 
-async def _revive(txn: Txn, ctx: OpContext, inode: InodeId, session: SessionId) -> FileSession | None:
-    key = keys.pruned_key(inode, session)
+async def _revive(txn: Txn, ctx: OpContext, content: InodeId, session: SessionId) -> FileSession | None:
+    key = keys.pruned_key(content, session)
     row = await txn.get(key)
     if row is None:
         return None
     found = rows.decode_pruned_session(key, row).session
     if found.client != ctx.client:
         return None
-    file = await rows.find_inode(txn, inode)
+    file = await find_by_content(txn, content)
     if file is None or file.nlink == 0:
         # It has been queued for reclaiming, and may be gone already.
-        what = "was never named" if found.unnamed else "was removed"
+        what = "was never named" if found.unnamed else "was removed or replaced"
         raise MetaError(Code.NO_SESSION, f"session {session} was ended, its client was silent too long; its file {what}")
     txn.delete(key)
-    txn.put(keys.session_key(inode, session), rows.encode(found))
+    txn.put(keys.session_key(content, session), rows.encode(found))
     await liveness.register_client(txn, ctx.client)
     return found
 
 
-async def is_open_by_client(txn: ReadTxn, ctx: OpContext, inode: InodeId) -> bool:
-    """This client has the file open for writing."""
-    begin, end = keys.sessions_range(inode)
+async def is_open_by_client(txn: ReadTxn, ctx: OpContext, content: InodeId) -> bool:
+    """This client has the content open for writing."""
+    begin, end = keys.sessions_range(content)
     while True:
         found = await txn.scan(begin, end, _page)
         if any(rows.decode_session(key, row).client == ctx.client for key, row in found):
@@ -79,17 +80,17 @@ async def is_open_by_client(txn: ReadTxn, ctx: OpContext, inode: InodeId) -> boo
 
 async def has_other_writers(txn: ReadTxn, session: FileSession) -> bool:
     """Another session is open on the file, or was ended because its client was silent and may be taken up again."""
-    begin, end = keys.sessions_range(session.inode)
-    mine = keys.session_key(session.inode, session.id)
+    begin, end = keys.sessions_range(session.content)
+    mine = keys.session_key(session.content, session.id)
     if any(key != mine for key, _ in await txn.scan(begin, end, 2)):
         return True
-    begin, end = keys.pruned_range(session.inode)
+    begin, end = keys.pruned_range(session.content)
     return bool(await txn.scan(begin, end, 1))
 
 
 async def end(txn: Txn, ctx: OpContext, session: FileSession, inode: Inode) -> None:
-    """Removes a session; `inode` is its file as it is in this transaction. A file without a name and writers is queued."""
-    txn.delete(keys.session_key(session.inode, session.id))
+    """Removes a session; `inode` has its content, as it is in this transaction. A file without a name and writers is queued."""
+    txn.delete(keys.session_key(session.content, session.id))
     if inode.append is not None and inode.append.session == session.id:
         rows.put_inode(txn, replace(inode, append=None))
     if inode.nlink == 0:
@@ -98,7 +99,7 @@ async def end(txn: Txn, ctx: OpContext, session: FileSession, inode: Inode) -> N
 
 async def list_sessions(txn: ReadTxn, after: FileSession | None, limit: int) -> list[FileSession]:
     """At most `limit` sessions of all files that come after one, in a fixed order: for ending those of dead clients."""
-    begin = keys.SESSION if after is None else keys.session_key(after.inode, after.id) + b"\0"
+    begin = keys.SESSION if after is None else keys.session_key(after.content, after.id) + b"\0"
     found = await txn.scan(begin, keys.end_of(keys.SESSION), limit)
     return [rows.decode_session(key, row) for key, row in found]
 
@@ -113,13 +114,13 @@ async def prune(
     LengthUnknown when it was truncated since, TrimOutstanding while that truncation cuts. The session is remembered for a
     while, so that a client that was merely silent still has its later writes counted; see `find_or_revive`.
     """
-    if await txn.get(keys.session_key(session.inode, session.id)) is None:
+    if await txn.get(keys.session_key(session.content, session.id)) is None:
         return None
-    inode = await rows.get_inode(txn, session.inode)
+    inode = await get_by_content(txn, session.content)
     after = with_written_length(ctx, inode, length, False, truncations)
     if after is not inode:
         rows.put_inode(txn, after)
-    txn.put(keys.pruned_key(session.inode, session.id), rows.encode(rows.PrunedSession(session, ctx.wall_ns)))
+    txn.put(keys.pruned_key(session.content, session.id), rows.encode(rows.PrunedSession(session, ctx.wall_ns)))
     await end(txn, ctx, session, after)
     return after
 

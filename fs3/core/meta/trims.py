@@ -13,7 +13,7 @@ from fs3.base.ids import InodeId
 from fs3.core.meta import keys, rows
 from fs3.core.meta.errors import TrimOutstanding
 from fs3.core.txn import ReadTxn, Txn
-from fs3.model.inode import Inode, Trim
+from fs3.model.inode import Inode
 
 
 def put_truncated(txn: Txn, inode: Inode) -> None:
@@ -30,12 +30,13 @@ def check_trimmed(inode: Inode) -> None:
         raise TrimOutstanding(inode.id)
 
 
-async def finish_trim(txn: Txn, inode: InodeId, trim: Trim | None) -> Inode | None:
-    """Storage has cut what `trim` says. Nothing happens when there was another truncation since. None: the file is gone."""
+async def finish_trim(txn: Txn, inode: InodeId, cut: Inode | None) -> Inode | None:
+    """Storage has done what the `trim` of the file says, as it was in `cut`. Nothing happens when there was another truncation
+    since, or the file has got another content. None: the file is gone."""
     found = await rows.find_inode(txn, inode)
     if found is None or found.trim is None:
         txn.delete(keys.trim_key(inode))
-    elif found.trim == trim:
+    elif cut is not None and (found.trim, found.content_id) == (cut.trim, cut.content_id):
         # With another `change`: who has looked at storage in between (fsck) must not believe what it saw.
         found = replace(found, trim=None, change=found.change + 1)
         rows.put_inode(txn, found)

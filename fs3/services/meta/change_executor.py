@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from fs3.base.errors import FS3Error
 from fs3.base.status import Code, Retry
 from fs3.base.units import SECOND
-from fs3.core.meta import rows
+from fs3.core.meta.contents import find_by_content
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.errors import LengthUnknown, MetaError, MoveOutstanding, TrimOutstanding
 from fs3.core.meta.idempotency import record_refusal
@@ -117,13 +117,15 @@ class ChangeExecutor:
 
     async def _with_length(self, request: Close | Sync) -> Close | Sync:
         """The file was truncated since the writer opened it: its length counts as far as storage has the bytes."""
-        inode = await self._kv.read(lambda txn: rows.find_inode(txn, request.inode))
+        inode = await self._kv.read(lambda txn: find_by_content(txn, request.content))
         if inode is None or inode.trim is not None or request.length is None:
             return request
         try:
             length = min(request.length, await file_length(self._storage, inode, timeout_ns=_TIMEOUT_NS))
         except FS3Error as failure:
-            raise MetaError(Code.BUSY, f"storage does not say how long inode {request.inode} is: {failure.strerror}") from failure
+            raise MetaError(
+                Code.BUSY, f"storage does not say how long content {request.content} is: {failure.strerror}"
+            ) from failure
         return replace(request, length=length, truncations=inode.truncations)
 
 

@@ -40,14 +40,13 @@ class Trimmer:
         """
         for _ in range(_TRUNCATIONS_MET_MAX):
             found = await self._kv.read(partial(rows.find_inode, inode=inode))
-            trim = None if found is None else found.trim
-            if found is not None and trim is not None:
+            if found is not None and found.trim is not None:
                 try:
                     await self._cut(found)
                 except FS3Error as why:
                     raise MetaError(Code.BUSY, f"storage does not truncate inode {inode}: {why.strerror}") from why
             # Without one there may be a row that is left over.
-            after = await self._kv.transact(partial(finish_trim, inode=inode, trim=trim))
+            after = await self._kv.transact(partial(finish_trim, inode=inode, cut=found))
             if after is None or after.trim is None:
                 return
         raise MetaError(Code.BUSY, f"inode {inode} is truncated again and again")

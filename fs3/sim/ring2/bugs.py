@@ -27,7 +27,8 @@ from fs3.core.files.append_plan import AppendPlan
 from fs3.core.files.write_plan import WriteIO
 from fs3.core.membership import manager
 from fs3.core.membership.generations import Lineage
-from fs3.core.meta import rows, sessions, trims
+from fs3.core.meta import sessions, trims
+from fs3.core.meta.contents import find_by_content
 from fs3.core.meta.length import with_truncated_length, with_written_length
 from fs3.core.meta.ops import append as append_op
 from fs3.core.meta.ops import close as close_op
@@ -276,7 +277,7 @@ def _submit_cutting_first(self: ChangeExecutor, ctx: Any, request: Any, done: An
     """The chunks are cut before the length changes."""
 
     async def cut() -> None:
-        inode = await self._kv.read(lambda txn: rows.find_inode(txn, request.inode))
+        inode = await self._kv.read(lambda txn: find_by_content(txn, request.content))
         assert inode is not None
         await self._trimmer._cut(structs.replace(inode, trim=Trim(inode.truncations + 1, request.length)))
         _real_submit(self, ctx, request, done)

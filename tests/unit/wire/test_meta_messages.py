@@ -88,6 +88,7 @@ INODE = st.builds(
     TEXT,
     truncations=U64,
     append=maybe(TURN),
+    content=ID,
     inline=FLAG,
 )
 
@@ -116,7 +117,7 @@ ALONE = {
     StatFs: st.just(StatFs()),
     KeepAlive: st.just(KeepAlive()),
     CheckRows: st.builds(CheckRows, st.sampled_from(RowTable), st.binary(max_size=9)),
-    InspectInodes: st.builds(InspectInodes, st.lists(ID, max_size=4)),
+    InspectInodes: st.builds(InspectInodes, st.lists(ID, max_size=4), FLAG),
     Repair: st.builds(Repair, PROBLEM),
 }
 """Requests that are in no batch."""
@@ -258,9 +259,9 @@ def test_callers_survive_the_wire(user, client):
         (SetAttributes, pb.SetAttrRequest(mode=1 << 31), "mode"),
         (Remove, pb.RemoveRequest(kind=9), "kind"),
         (Rename, pb.RenameRequest(mode=9), "mode"),
-        (Close, pb.CloseRequest(), "inode_id"),
-        (Sync, pb.SyncRequest(), "inode_id"),
-        (Truncate, pb.TruncateRequest(), "inode_id"),
+        (Close, pb.CloseRequest(), "content_id"),
+        (Sync, pb.SyncRequest(), "content_id"),
+        (Truncate, pb.TruncateRequest(), "content_id"),
         (List, pb.ListRequest(after="é" * 200), "after"),
     ],
 )

@@ -49,6 +49,10 @@ class CheckSource(Protocol):
         """At most `inspect_inodes_max` inodes as they are now."""
         ...
 
+    async def inspect_contents(self, contents: Sequence[int]) -> Inspection:
+        """The inodes that have these contents, at most `inspect_inodes_max`, as they are now."""
+        ...
+
 
 class TxnSource(CheckSource):
     """Pages of one transaction: a check of everything at one moment."""
@@ -64,6 +68,10 @@ class TxnSource(CheckSource):
     async def inspect(self, inodes: Sequence[int]) -> Inspection:
         """These inodes as they are now."""
         return await inspect_inodes(self._txn, inodes)
+
+    async def inspect_contents(self, contents: Sequence[int]) -> Inspection:
+        """The inodes that have these contents as they are now."""
+        return await inspect_inodes(self._txn, contents, contents=True)
 
 
 class NamespaceCheck(ProblemCollector):
@@ -86,7 +94,7 @@ class NamespaceCheck(ProblemCollector):
         """Look at everything."""
         start = await self._now()
         await self._through(RowTable.SESSIONS, start.sessions)
-        for table in (RowTable.REQUESTS, RowTable.CLIENTS, RowTable.PRUNED, RowTable.DATA):
+        for table in (RowTable.REQUESTS, RowTable.CLIENTS, RowTable.PRUNED, RowTable.CONTENTS, RowTable.DATA):
             await self._through(table, b"\xff")
         begin, first, inodes, garbage = b"", True, 0, 0
         while True:

@@ -34,9 +34,11 @@ _PREFIX = {
     RowTable.CLIENTS: keys.CLIENT,
     RowTable.PRUNED: keys.PRUNED,
     RowTable.DATA: keys.DATA,
+    RowTable.CONTENTS: keys.CONTENT,
 }
 ROW_DECODERS: dict[bytes, Callable[[bytes, bytes], object]] = {
     keys.DIRENT: rows.decode_dirent,
+    keys.CONTENT: rows.decode_content_owner,
     keys.SESSION: rows.decode_session,
     keys.GARBAGE: rows.decode_garbage,
     keys.REQUEST: rows.decode_request,
@@ -89,19 +91,18 @@ async def check_page(txn: ReadTxn, table: RowTable, begin: bytes, limit: int) ->
     return page
 
 
-async def inspect_inodes(txn: ReadTxn, inodes: Sequence[int]) -> Inspection:
-    """These inodes as they are now. One whose row cannot be read has no chunk size."""
+async def inspect_inodes(txn: ReadTxn, ids: Sequence[int], *, contents: bool = False) -> Inspection:
+    """The inodes with these ids, or those that have these contents, as they are now. One whose row cannot be read has no chunk
+    size."""
     facts = []
-    for number in inodes:
-        key = keys.inode_key(InodeId(number))
-        row = await txn.get(key)
-        if row is None:
+    for number in ids:
+        look = InodeId(number)
+        is_there, inode = await (_look_for_content if contents else _look_for_inode)(txn, look)
+        if not is_there:
             continue
-        try:
-            inode = rows.decode_inode(key, row)
-        except MetaError:
+        if inode is None:
             # It is there, and nothing is known of it: the check must not take it for gone.
-            facts.append(InodeFacts(InodeId(number), InodeType.FILE, -1, 0, 0, 0, 0, True, 0, ()))
+            facts.append(InodeFacts(look, InodeType.FILE, -1, 0, 0, 0, 0, True, 0, (), look if contents else InodeId(0)))
             continue
         is_open = await _is_open(txn, inode)
         names, queued = _expected(inode, is_open)
@@ -110,7 +111,8 @@ async def inspect_inodes(txn: ReadTxn, inodes: Sequence[int]) -> Inspection:
         # appends, what lies behind the end may be of one that was given up.
         changing = is_open or inode.trim is not None or inode.appends > 0
         known = inode.change, inode.nlink, inode.length, names, queued, changing, layout.chunk_size
-        facts.append(InodeFacts(inode.id, inode.type, *known, layout.chains if inode.type is InodeType.FILE else ()))
+        chains = layout.chains if inode.type is InodeType.FILE else ()
+        facts.append(InodeFacts(inode.id, inode.type, *known, chains, inode.content_id))
     counters = parse_counters(await txn.get(keys.COUNTERS) or b"")
     return Inspection(0 if counters is None else counters.next_id, facts)
 
@@ -153,8 +155,11 @@ async def _check_inodes(txn: ReadTxn, page: CheckPage, found: Found) -> None:
         elif inode.type is InodeType.SYMLINK and inode.length != len(inode.target.encode()):
             size = len(inode.target.encode())
             add(Problem(ProblemKind.SYMLINK_LENGTH, inode.id, change=inode.change, found=inode.length, expected=size))
-        elif inode.inline:
-            page.problems += await _check_inline(txn, inode)
+        elif inode.type is InodeType.FILE:
+            if inode.content and (problem := await find_content_problem(txn, inode)) is not None:
+                add(problem)
+            if inode.inline:
+                page.problems += await _check_inline(txn, inode)
     await _check_next_id(txn, page, largest)
 
 
@@ -224,17 +229,17 @@ async def _check_sessions(txn: ReadTxn, page: CheckPage, found: Found) -> None:
         except MetaError:
             page.problems.append(Problem(ProblemKind.UNREADABLE, _number(key), key=key))
             continue
-        if keys.session_key(session.inode, session.id) != key:
+        if keys.session_key(session.content, session.id) != key:
             page.problems.append(Problem(ProblemKind.UNREADABLE, _number(key), key=key, expected=1))
             continue
         page.inodes.append(session.id)
         largest = max(largest, session.id)
-        if not await session_has_file(txn, session.inode):
-            page.problems.append(Problem(ProblemKind.SESSION_OF_NOTHING, session.inode, key=key))
+        if not await session_has_file(txn, session.content):
+            page.problems.append(Problem(ProblemKind.SESSION_OF_NOTHING, session.content, key=key))
         if session.client not in clients:
             clients[session.client] = await txn.get(keys.client_key(session.client)) is not None
         if not clients[session.client]:
-            page.problems.append(Problem(ProblemKind.SESSION_OF_NOBODY, session.inode, key=key))
+            page.problems.append(Problem(ProblemKind.SESSION_OF_NOBODY, session.content, key=key))
     await _check_next_id(txn, page, largest)
 
 
@@ -250,6 +255,26 @@ async def _check_garbage(txn: ReadTxn, page: CheckPage, found: Found) -> None:
         problem = await find_garbage_problem(txn, garbage)
         if problem is not None:
             page.problems.append(problem)
+
+
+async def _check_contents(txn: ReadTxn, page: CheckPage, found: Found) -> None:
+    largest = 0
+    for key, row in found:
+        content = keys.content_of(key)
+        try:
+            owner = rows.decode_content_owner(key, row)
+        except MetaError:
+            page.problems.append(Problem(ProblemKind.UNREADABLE, content, key=key))
+            continue
+        largest = content
+        page.inodes.append(content)
+        if not await owns_content(txn, owner, content):
+            page.problems.append(Problem(ProblemKind.CONTENT_OF_NOTHING, owner, key=key, expected=content))
+            continue
+        first = await find_readable_inode(txn, content)
+        if first is not None and first.id != owner and first.content_id == content:
+            page.problems.append(Problem(ProblemKind.CONTENT_SHARED, owner, expected=content, found=first.id))
+    await _check_next_id(txn, page, largest)
 
 
 async def _check_inline(txn: ReadTxn, inode: Inode) -> list[Problem]:
@@ -286,6 +311,7 @@ _CHECKS: dict[RowTable, Callable[[ReadTxn, CheckPage, Found], Awaitable[None]]] 
     RowTable.SESSIONS: _check_sessions,
     RowTable.GARBAGE: _check_garbage,
     RowTable.DATA: _check_data,
+    RowTable.CONTENTS: _check_contents,
 }
 
 
@@ -311,21 +337,36 @@ def parse_counters(row: bytes) -> rows.NamespaceCounters | None:
         return None
 
 
-async def session_has_file(txn: ReadTxn, inode: InodeId) -> bool:
-    """The inode of a session is a file, or its row cannot be read."""
-    if await txn.get(keys.inode_key(inode)) is None:
-        return False
-    found = await find_readable_inode(txn, inode)
-    return found is None or found.type is InodeType.FILE
+async def session_has_file(txn: ReadTxn, content: InodeId) -> bool:
+    """The content of a session is a file's, or a row that would tell cannot be read."""
+    is_there, found = await _look_for_content(txn, content)
+    return is_there and (found is None or found.type is InodeType.FILE)
+
+
+async def owns_content(txn: ReadTxn, owner: InodeId, content: InodeId) -> bool:
+    """An inode has a content of another id than its own, as a row says; or its row cannot be read."""
+    is_there, inode = await _look_for_inode(txn, owner)
+    return is_there and (inode is None or (inode.type is InodeType.FILE and inode.content == content))
+
+
+async def find_content_problem(txn: ReadTxn, inode: Inode) -> Problem | None:
+    """What is wrong with an inode whose content has another id: no row says that it has it, or another inode has it too."""
+    content = inode.content
+    try:
+        owner = await rows.find_content_owner(txn, content)
+    except MetaError:
+        owner = None
+    if owner == inode.id:
+        return None
+    if owner is None or not await owns_content(txn, owner, content):
+        return Problem(ProblemKind.CONTENT_UNLISTED, inode.id, expected=content)
+    return Problem(ProblemKind.CONTENT_SHARED, inode.id, expected=content, found=owner)
 
 
 async def data_has_file(txn: ReadTxn, key: bytes) -> bool:
-    """A file has its bytes in the row of this key, or its own row cannot be read."""
-    content = keys.content_of_data(key)
-    if await txn.get(keys.inode_key(content)) is None:
-        return False
-    found = await find_readable_inode(txn, content)
-    return found is None or (found.inline and found.content_id == content)
+    """A file has its bytes in the row of this key, or a row that would tell cannot be read."""
+    is_there, found = await _look_for_content(txn, keys.content_of_data(key))
+    return is_there and (found is None or found.inline)
 
 
 async def find_garbage_problem(txn: ReadTxn, garbage: rows.Garbage) -> Problem | None:
@@ -373,7 +414,29 @@ def _expected(inode: Inode, is_open: bool) -> tuple[int, int]:
 
 
 async def _is_open(txn: ReadTxn, inode: Inode) -> bool:
-    return inode.type is InodeType.FILE and bool(await txn.scan(*keys.sessions_range(inode.id), 1))
+    return inode.type is InodeType.FILE and bool(await txn.scan(*keys.sessions_range(inode.content_id), 1))
+
+
+async def _look_for_inode(txn: ReadTxn, number: InodeId) -> tuple[bool, Inode | None]:
+    """(there is such an inode, the inode if it can be read)."""
+    if await txn.get(keys.inode_key(number)) is None:
+        return False, None
+    return True, await find_readable_inode(txn, number)
+
+
+async def _look_for_content(txn: ReadTxn, content: InodeId) -> tuple[bool, Inode | None]:
+    """(there is an inode with this content, as far as can be told; the inode if it can be read)."""
+    is_there, inode = await _look_for_inode(txn, content)
+    if is_there and (inode is None or inode.content_id == content):
+        return True, inode
+    try:
+        owner = await rows.find_content_owner(txn, content)
+    except MetaError:
+        return True, None
+    if owner is None:
+        return False, None
+    is_there, inode = await _look_for_inode(txn, owner)
+    return is_there and (inode is None or inode.content_id == content), inode
 
 
 async def _hangs(txn: ReadTxn, directory: Inode, known: dict[InodeId, bool]) -> bool:

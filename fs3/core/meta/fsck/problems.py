@@ -107,7 +107,7 @@ def _misplaced(problem: Problem) -> str:
 
 def _from_nowhere(problem: Problem) -> str:
     chunk = f"chunk {chunk_name(problem.key)} on chain {problem.parent}"
-    return f"{chunk} is of an inode that was never created (the next id is {problem.expected}): is the metadata older than it?"
+    return f"{chunk} is of a content that was never created (the next id is {problem.expected}): is the metadata older than it?"
 
 
 _SENTENCES: dict[ProblemKind, Callable[[Problem], str]] = {
@@ -128,15 +128,18 @@ _SENTENCES: dict[ProblemKind, Callable[[Problem], str]] = {
     ProblemKind.QUEUED_TWICE: lambda it: f"inode {it.inode} is queued for reclaiming more than once",
     ProblemKind.GARBAGE_OF_NOTHING: lambda it: f"inode {it.inode} is queued for reclaiming, but is not there, or of another type",
     ProblemKind.GARBAGE_IN_USE: _in_use,
-    ProblemKind.SESSION_OF_NOTHING: lambda it: f"a session is on inode {it.inode}, which is no file",
-    ProblemKind.SESSION_OF_NOBODY: lambda it: f"a session on inode {it.inode} is of a client that nobody waits for",
+    ProblemKind.SESSION_OF_NOTHING: lambda it: f"a session is on content {it.inode}, which no file has",
+    ProblemKind.SESSION_OF_NOBODY: lambda it: f"a session on content {it.inode} is of a client that nobody waits for",
     ProblemKind.ID_IN_USE: lambda it: f"id {it.inode} is in use, and the next one to be drawn is {it.found}",
     ProblemKind.MISCOUNTED: _counters,
+    ProblemKind.CONTENT_UNLISTED: lambda it: f"file {it.inode} has content {it.expected}, and no row says so of that",
+    ProblemKind.CONTENT_OF_NOTHING: lambda it: f"content {it.expected} is said to be of inode {it.inode}, which does not have it",
+    ProblemKind.CONTENT_SHARED: lambda it: f"file {it.inode} has content {it.expected}, which is inode {it.found}'s",
     ProblemKind.TOO_SHORT: lambda it: f"file {it.inode} has {it.expected} bytes in storage, its length says {it.found}",
     ProblemKind.INLINE_WITHOUT_DATA: lambda it: f"file {it.inode} is inline, and its {it.expected} bytes are missing",
     ProblemKind.INLINE_LENGTH: lambda it: f"file {it.inode} has {it.expected} bytes inline, its length says {it.found}",
     ProblemKind.DATA_OF_NOTHING: lambda it: f"row {it.key!r} has the bytes of a small file, and no inode says so",
-    ProblemKind.ORPHAN_CHUNK: lambda it: f"chunk {chunk_name(it.key)} on chain {it.parent} is of an inode that is gone",
+    ProblemKind.ORPHAN_CHUNK: lambda it: f"chunk {chunk_name(it.key)} on chain {it.parent} is of a content that is gone",
     ProblemKind.MISPLACED_CHUNK: _misplaced,
     ProblemKind.CHUNK_FROM_NOWHERE: _from_nowhere,
     ProblemKind.REPLICA_MISSING: lambda it: (

@@ -16,7 +16,7 @@ from fs3.base.limits import check_rows_per_page
 from fs3.base.status import Code
 from fs3.core.meta import client_liveness as liveness
 from fs3.core.meta import garbage, keys, rows
-from fs3.core.meta.allocation import adjust_counts
+from fs3.core.meta.allocation import adjust_counts, allocate_ids
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.entries import empty_root, is_entry_name, with_nlink
 from fs3.core.meta.errors import MetaError
@@ -24,9 +24,11 @@ from fs3.core.meta.fsck.lost_found import LOST_FOUND, find_names, reconnect, rem
 from fs3.core.meta.fsck.pages import (
     ROW_DECODERS,
     data_has_file,
+    find_content_problem,
     find_garbage_problem,
     find_loop,
     find_readable_inode,
+    owns_content,
     parse_counters,
     session_has_file,
 )
@@ -197,7 +199,7 @@ async def _too_short(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResult
     inode = await _unchanged(txn, problem)
     if inode is None or inode.type is not InodeType.FILE or inode.length >= problem.expected:
         return _GONE
-    if await txn.scan(*keys.sessions_range(inode.id), 1):
+    if await txn.scan(*keys.sessions_range(inode.content_id), 1):
         return RepairResult(False, "somebody has it open for writing")
     if inode.appends:
         return RepairResult(False, "it was appended to, and what lies behind its end may be an append that was given up")
@@ -281,7 +283,7 @@ async def _session_of_nothing(txn: Txn, ctx: OpContext, problem: Problem) -> Rep
     row = await txn.get(problem.key)
     if row is None or not problem.key.startswith(keys.SESSION):
         return _GONE
-    if await session_has_file(txn, rows.decode_session(problem.key, row).inode):
+    if await session_has_file(txn, rows.decode_session(problem.key, row).content):
         return _GONE
     txn.delete(problem.key)
     return RepairResult(True, "the session was ended")
@@ -296,6 +298,41 @@ async def _session_of_nobody(txn: Txn, ctx: OpContext, problem: Problem) -> Repa
         return _GONE
     await liveness.register_client(txn, client)
     return RepairResult(True, "its client is waited for now: if nothing is heard of it, its sessions are ended")
+
+
+async def _content_unlisted(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResult:
+    inode = await _with_content_problem(txn, problem)
+    if inode is None:
+        return _GONE
+    rows.put_content_owner(txn, inode)
+    return RepairResult(True, f"content {inode.content} is known to be its own now")
+
+
+async def _content_of_nothing(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResult:
+    row = await txn.get(problem.key)
+    if row is None or not problem.key.startswith(keys.CONTENT):
+        return _GONE
+    if await owns_content(txn, rows.decode_content_owner(problem.key, row), keys.content_of(problem.key)):
+        return _GONE
+    txn.delete(problem.key)
+    return RepairResult(True, "the row was deleted")
+
+
+async def _content_shared(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResult:
+    """Whatever is done to the one file would be done to the other: chunks that one gives up are the other's too."""
+    inode = await find_readable_inode(txn, InodeId(problem.inode))
+    other = await find_readable_inode(txn, InodeId(problem.found))
+    content = InodeId(problem.expected)
+    if inode is None or other is None or inode.id == other.id or not inode.content_id == other.content_id == content:
+        return _GONE
+    if await rows.find_content_owner(txn, content) == inode.id:
+        txn.delete(keys.content_key(content))
+    txn.delete(keys.trim_key(inode.id))
+    fresh = InodeId(await allocate_ids(txn, inodes=0, others=1))
+    emptied = replace(with_nlink(ctx, inode, inode.nlink), content=fresh, length=0, trim=None, append=None)
+    rows.put_inode(txn, emptied)
+    rows.put_content_owner(txn, emptied)
+    return RepairResult(True, f"it is empty now, the content is inode {other.id}'s")
 
 
 async def _id_in_use(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResult:
@@ -342,6 +379,9 @@ _REPAIRS: dict[ProblemKind, Callable[[Txn, OpContext, Problem], Awaitable[Repair
     ProblemKind.INLINE_WITHOUT_DATA: _inline_without_data,
     ProblemKind.INLINE_LENGTH: _inline_length,
     ProblemKind.DATA_OF_NOTHING: _data_of_nothing,
+    ProblemKind.CONTENT_UNLISTED: _content_unlisted,
+    ProblemKind.CONTENT_OF_NOTHING: _content_of_nothing,
+    ProblemKind.CONTENT_SHARED: _content_shared,
 }
 
 # --- pieces ----------------------------------------------------------------------------------------------------------
@@ -355,7 +395,7 @@ def _is_readable(prefix: bytes, key: bytes, row: bytes) -> bool:
         decode(key, row)
         if prefix == keys.SESSION:
             session = rows.decode_session(key, row)
-            return keys.session_key(session.inode, session.id) == key
+            return keys.session_key(session.content, session.id) == key
     except MetaError:
         return False
     return True
@@ -367,6 +407,14 @@ async def _entry(txn: ReadTxn, problem: Problem) -> Dirent | None:
         return None
     dirent = await rows.find_dirent(txn, keys.dirent_key(InodeId(problem.parent), problem.name))
     return dirent if dirent is not None and dirent.inode == problem.inode else None
+
+
+async def _with_content_problem(txn: ReadTxn, problem: Problem) -> Inode | None:
+    """The inode a problem with its content is about; None when it is gone or the problem another one."""
+    inode = await find_readable_inode(txn, InodeId(problem.inode))
+    if inode is None or not inode.content:
+        return None
+    return inode if await find_content_problem(txn, inode) == problem else None
 
 
 async def _unchanged(txn: ReadTxn, problem: Problem) -> Inode | None:

@@ -24,9 +24,9 @@ async def check_rows(txn: ReadTxn, ctx: OpContext, request: CheckRows) -> CheckP
 
 
 async def inspect(txn: ReadTxn, ctx: OpContext, request: InspectInodes) -> Inspection:
-    """Facts about inodes; those that do not exist are left out."""
+    """Facts about inodes; ids of which there is none are left out."""
     await _require_administrator(txn, ctx)
-    return await inspect_inodes(txn.tolerant(), request.inodes)
+    return await inspect_inodes(txn.tolerant(), request.inodes, contents=request.contents)
 
 
 async def repair_problem(txn: Txn, ctx: OpContext, request: Repair) -> RepairResult:

@@ -6,6 +6,7 @@ from msgspec.structs import replace
 
 from fs3.base.status import Code
 from fs3.core.meta import inline, rows, sessions, trims
+from fs3.core.meta.contents import get_by_content
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.errors import MetaError
 from fs3.core.meta.idempotency import idempotent
@@ -25,10 +26,10 @@ async def append(txn: Txn, ctx: OpContext, request: Append) -> Inode:
     ends the turn; NOT_ITS_TURN when the end was moved since by anybody, or the turn was taken over. STALE when the file has no
     name any more: it was removed, or replaced by another one. INLINE is the whole append of `data` to an inline file that stays
     small, NOT_INLINE of any other."""
-    found = await sessions.find_or_revive(txn, ctx, request.inode, request.session)
+    found = await sessions.find_or_revive(txn, ctx, request.content, request.session)
     if not found.append:
-        raise MetaError(Code.INVALID, f"session {found.id} on inode {found.inode} was not opened for appending")
-    before = await rows.get_inode(txn, found.inode)
+        raise MetaError(Code.INVALID, f"session {found.id} on content {found.content} was not opened for appending")
+    before = await get_by_content(txn, found.content)
     if request.step is AppendStep.GIVE_UP:
         after = replace(before, append=None) if _has_turn(before, request) else before
     elif before.nlink == 0:

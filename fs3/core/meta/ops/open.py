@@ -7,14 +7,13 @@ from msgspec.structs import replace
 from fs3.base.ids import InodeId, SessionId
 from fs3.base.status import Code
 from fs3.core.meta import inline, rows, sessions, trims
-from fs3.core.meta.access import READ, WRITE, require, require_change
+from fs3.core.meta.access import READ, WRITE, require, require_change, without_set_ids
 from fs3.core.meta.allocation import allocate_ids, file_layout
+from fs3.core.meta.contents import replace_content
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.entries import add_entry, new_inode
 from fs3.core.meta.errors import MetaError
-from fs3.core.meta.garbage import unlink
 from fs3.core.meta.idempotency import idempotent
-from fs3.core.meta.length import with_truncated_length
 from fs3.core.meta.resolve import PathTarget, load_inode, resolve_directory, resolve_path
 from fs3.core.txn import Txn
 from fs3.model.inode import Inode, InodeType, Layout
@@ -30,9 +29,8 @@ async def open_file(txn: Txn, ctx: OpContext, request: Open) -> OpenResult:
 
     A request that does not mutate (`Open.mutates`) reads only, so a snapshot will do for its `txn`.
 
-    `truncate` gives the name a fresh inode with the old one's attributes, and queues the old one. Where that is impossible
-    (the file has other names, or was named by its inode id) the answered inode still has its content, and the client asks for a
-    truncation. `unnamed` creates a file without a name for the directory `path`; its session's close
+    `truncate` gives the file a fresh content, which is empty; the old one is reclaimed, and its writers are told that it was
+    replaced. `unnamed` creates a file without a name for the directory `path`; its session's close
     publishes it. TrimOutstanding for a write session while a truncation cuts, MoveOutstanding for one on an inline file. `layout`
     is for a new file, fields of 0 are inherited. `mode` has the client's umask applied. `append`: the session is for
     `fs3.core.meta.ops.append` only.
@@ -55,13 +53,13 @@ async def open_file(txn: Txn, ctx: OpContext, request: Open) -> OpenResult:
     if not write:
         data = await inline.get_data(txn, inode) if request.want_data and inode.inline else None
         return OpenResult(inode, NO_SESSION, data)
-    if truncate and place.name and inode.nlink == 1:
-        return await _open_fresh(txn, ctx, place, inode)
+    if truncate:
+        return await _open_fresh(txn, ctx, inode)
     if not request.append:
         inline.check_moved(inode)
         trims.check_trimmed(inode)
     session = SessionId(await allocate_ids(txn, inodes=0, others=1))
-    await sessions.start(txn, ctx, inode.id, session, append=request.append)
+    await sessions.start(txn, ctx, inode.content_id, session, append=request.append)
     return OpenResult(inode, session)
 
 
@@ -96,16 +94,15 @@ async def _create(txn: Txn, ctx: OpContext, place: PathTarget, request: Open) ->
     return OpenResult(inode, session)
 
 
-async def _open_fresh(txn: Txn, ctx: OpContext, place: PathTarget, old: Inode) -> OpenResult:
-    # Storage need not be asked for anything, and clients that read or write the old content go on undisturbed.
+async def _open_fresh(txn: Txn, ctx: OpContext, file: Inode) -> OpenResult:
+    # Storage need not be asked for anything, and clients that read the old content go on undisturbed for a while.
     first = await allocate_ids(txn, inodes=1, others=1)
-    plain = replace(old, inline=False, moving=False)
-    inode = replace(with_truncated_length(ctx, plain, 0), id=InodeId(first), trim=None)
+    now, mode = ctx.wall_ns, file.mode if ctx.user.uid == 0 else without_set_ids(file.mode)
+    owner = file.uid, file.gid
+    fresh = Inode(InodeId(first), InodeType.FILE, mode, *owner, 0, 0, now, now, now, now, 1, InodeId(0), file.layout)
+    inode = await replace_content(txn, ctx, replace(file, mode=mode), fresh)
     session = SessionId(first + 1)
-    rows.put_inode(txn, inode)
-    rows.put_dirent(txn, place.key, inode)
-    await unlink(txn, ctx, old)
-    await sessions.start(txn, ctx, inode.id, session)
+    await sessions.start(txn, ctx, inode.content_id, session)
     return OpenResult(inode, session)
 
 

@@ -6,6 +6,7 @@ from fs3.base.ids import InodeId
 from fs3.base.status import Code
 from fs3.core.meta import rows, sessions, trims
 from fs3.core.meta.access import check_inode_id
+from fs3.core.meta.contents import find_by_content, get_by_content
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.errors import MetaError
 from fs3.core.meta.idempotency import idempotent
@@ -18,12 +19,13 @@ from fs3.model.requests import Sync
 @idempotent("sync", Inode)
 async def sync(txn: Txn, ctx: OpContext, request: Sync) -> Inode:
     """The file's length becomes at least `length`; `modified` advances mtime and change. Errors as in close;
-    TrimOutstanding also when nothing rises, since the writer goes on with the truncations it is answered."""
-    inode = request.inode
+    TrimOutstanding also when nothing rises, since the writer goes on with the truncations it is answered. The answer has another
+    id than the file had when it was opened, and no name, when another file was put in its place."""
+    content = request.content
     if not request.session:
-        return await answer_without_session(txn, inode, request.length is not None or request.modified)
-    await sessions.find_or_revive(txn, ctx, inode, request.session)
-    before = await rows.get_inode(txn, inode)
+        return await answer_without_session(txn, content, request.length is not None or request.modified)
+    await sessions.find_or_revive(txn, ctx, content, request.session)
+    before = await get_by_content(txn, content)
     trims.check_trimmed(before)
     after = with_written_length(ctx, before, request.length, request.modified, request.truncations)
     if after is not before:
@@ -31,11 +33,11 @@ async def sync(txn: Txn, ctx: OpContext, request: Sync) -> Inode:
     return after
 
 
-async def answer_without_session(txn: ReadTxn, inode: InodeId, changes: bool) -> Inode:
+async def answer_without_session(txn: ReadTxn, content: InodeId, changes: bool) -> Inode:
     """What a reader's close and sync answer. Raises NO_SESSION when they want to change something."""
     if changes:
-        raise MetaError(Code.NO_SESSION, f"only a write session changes inode {inode}")
-    found = await rows.find_inode(txn, check_inode_id(inode))
+        raise MetaError(Code.NO_SESSION, f"only a write session changes content {content}")
+    found = await find_by_content(txn, check_inode_id(content))
     if found is None:
-        raise MetaError(Code.STALE, f"inode {inode} is gone")
+        raise MetaError(Code.STALE, f"content {content} is gone")
     return found

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from fs3.base.status import Code
-from fs3.core.meta import inline, rows, sessions, trims
+from fs3.core.meta import inline, sessions, trims
 from fs3.core.meta.access import WRITE, check_inode_id, has_permission
+from fs3.core.meta.contents import find_by_content
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.errors import MetaError
 from fs3.core.meta.idempotency import idempotent
@@ -19,21 +20,21 @@ async def truncate(txn: Txn, ctx: OpContext, request: Truncate) -> Inode:
     """Sets the length: the first of three steps, `fs3.core.meta.trims` has the others. Growing a file makes a hole. A file that
     is inline and stays small is truncated at once.
 
-    Needs write permission on the file, or a write session of this client on it.
+    STALE when no file has the content any more. Needs write permission on the file, or a write session of this client on it.
     """
-    inode, length = request.inode, request.length
-    before = await rows.find_inode(txn, check_inode_id(inode))
+    content, length = request.content, request.length
+    before = await find_by_content(txn, check_inode_id(content))
     if before is None:
-        raise MetaError(Code.STALE, f"inode {inode} is gone")
+        raise MetaError(Code.STALE, f"content {content} is gone")
     if before.type is InodeType.DIRECTORY:
-        raise MetaError(Code.IS_A_DIRECTORY, f"inode {inode} is a directory")
+        raise MetaError(Code.IS_A_DIRECTORY, f"inode {before.id} is a directory")
     if before.type is InodeType.SYMLINK:
-        raise MetaError(Code.INVALID, f"inode {inode} is a symbolic link")
-    if not (before.nlink and has_permission(ctx.user, before, WRITE)) and not await sessions.is_open_by_client(txn, ctx, inode):
+        raise MetaError(Code.INVALID, f"inode {before.id} is a symbolic link")
+    if not (before.nlink and has_permission(ctx.user, before, WRITE)) and not await sessions.is_open_by_client(txn, ctx, content):
         if before.nlink == 0:
-            raise MetaError(Code.STALE, f"inode {inode} was removed")
-        raise MetaError(Code.ACCESS, f"permission denied to write inode {inode}")
-    check_length(length, inode)
+            raise MetaError(Code.STALE, f"content {content} was removed or replaced")
+        raise MetaError(Code.ACCESS, f"permission denied to write inode {before.id}")
+    check_length(length, before.id)
     if before.inline:
         return await inline.cut_data(txn, ctx, before, length)
     after = with_truncated_length(ctx, before, length)

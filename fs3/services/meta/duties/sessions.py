@@ -13,7 +13,7 @@ from fs3.base.errors import FS3Error
 from fs3.base.ids import ClientId
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.client.routing import RoutingSource
-from fs3.core.meta import rows, sessions
+from fs3.core.meta import sessions
 from fs3.core.meta.client_liveness import (
     ClientFailureDetector,
     ClientRecord,
@@ -23,6 +23,7 @@ from fs3.core.meta.client_liveness import (
     presume_dead,
     register_client,
 )
+from fs3.core.meta.contents import find_by_content
 from fs3.core.meta.context import LayoutDefaults, OpContext
 from fs3.core.meta.errors import LengthUnknown, MetaError, TrimOutstanding
 from fs3.core.txn import ReadTxn, Txn
@@ -126,7 +127,7 @@ class SessionsDuty(Duty):
         """False when the session has to stay for now: its client was heard of, or storage does not say how long its file is."""
 
         async def look(txn: ReadTxn) -> Inode | None:
-            return await rows.find_inode(txn, session.inode)
+            return await find_by_content(txn, session.content)
 
         inode = await self._kv.read(look)
         length: int | None = None
@@ -139,7 +140,7 @@ class SessionsDuty(Duty):
                         return False
                 length = await file_length(self._storage, inode, timeout_ns=_TIMEOUT_NS)
             except (FS3Error, MetaError) as why:
-                log.warning("inode %d of a dead writer waits for its storage: %s", session.inode, why)
+                log.warning("content %d of a dead writer waits for its storage: %s", session.content, why)
                 return False
 
         async def op(txn: Txn) -> bool:

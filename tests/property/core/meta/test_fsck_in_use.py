@@ -89,7 +89,7 @@ class Busy:
     def step(self) -> None:
         prng = self.prng
         try:
-            match prng.below(13):
+            match prng.below(14):
                 case 0 | 1:
                     opened = self.act(open_file, self.new(), write=True, create=True)
                     self.open.append(opened)
@@ -110,11 +110,14 @@ class Busy:
                 case 11:
                     if self.open:
                         opened = self.open.pop(prng.below(len(self.open)))
-                        publish = self.new() if opened.inode.nlink == 0 and prng.below(2) else None
-                        self.act(close_file, opened.inode.id, opened.session, length=prng.below(99), publish=publish)
+                        goal = self.there() if prng.below(2) else self.new()
+                        publish = goal if opened.inode.nlink == 0 and prng.below(4) else None
+                        self.act(close_file, opened.inode.content_id, opened.session, length=prng.below(99), publish=publish)
                 case 12:
                     self.act(dismantle, 2)
                     self.kv.transact_now(self.reclaim)
+                case 13:
+                    self.open.append(self.act(open_file, self.there(), write=True, truncate=True))
             self.done += 1
         except MetaError:
             return

@@ -143,6 +143,9 @@ class Namespaces(RuleBasedStateMachine):
             inode, node = found
             assert node.id in (0, inode.id)
             node.id = inode.id
+            if node.kind == "f":
+                assert node.content.id in (0, inode.content_id)
+                node.content.id = inode.content_id
 
     def path(self, spot: Any) -> str:
         """The text of a spot."""
@@ -179,7 +182,10 @@ class Namespaces(RuleBasedStateMachine):
         if found:
             opened, node = found
             self.identify((opened.inode, node))
-            self.model.sessions.append((node, opened.session, False))
+            for left in self.model.files:
+                # Truncation leaves the old content to an inode of the id that the fresh content has.
+                left.id = left.id or opened.inode.content_id
+            self.model.sessions.append((node.content, opened.session, False))
             if length is not None:
                 self.close(-1, length, "", False, user)
 
@@ -191,32 +197,32 @@ class Namespaces(RuleBasedStateMachine):
         if found:
             opened, node = found
             self.identify((opened.inode, node))
-            self.model.sessions.append((node, opened.session, True))
+            self.model.sessions.append((node.content, opened.session, True))
 
     @precondition(lambda self: self.model.sessions)
     @rule(index=st.integers(0, 9), length=LENGTHS, spot=SPOTS, exclusive=st.booleans(), user=USER)
     def close(self, index: int, length: int, spot: Any, exclusive: bool, user: User) -> None:
         path = self.path(spot)
-        node, session, unnamed = entry = self.model.sessions[index % len(self.model.sessions)]
+        content, session, unnamed = entry = self.model.sessions[index % len(self.model.sessions)]
         options: dict[str, Any] = {"length": length, "modified": length != 2}
         if unnamed:
             options |= {"publish": PathRef(path=path), "exclusive": exclusive}
 
         def model() -> ModelNode:
             if unnamed and path:
-                self.model.publish(user, node, path, exclusive)
+                self.model.publish(user, self.model.find_by_content(content), path, exclusive)
             self.model.sessions.remove(entry)
-            node.length = max(node.length, length)
-            return node
+            content.length = max(content.length, length)
+            return self.model.find_by_content(content)
 
-        self.identify(self.twice(model, close_file, InodeId(node.id), session, user=user, **options))
+        self.identify(self.twice(model, close_file, InodeId(content.id), session, user=user, **options))
 
     @precondition(lambda self: self.model.sessions)
     @rule(length=LENGTHS)
     def prune(self, length: int) -> None:
         row = self.see(lambda txn: list_sessions(txn, None, 1))[0]
         self.act(prune, row, length)
-        entry = next(entry for entry in self.model.sessions if (entry[0].id, entry[1]) == (row.inode, row.id))
+        entry = next(entry for entry in self.model.sessions if (entry[0].id, entry[1]) == (row.content, row.id))
         entry[0].length = max(entry[0].length, length)
         self.model.sessions.remove(entry)
 
@@ -262,11 +268,11 @@ class Namespaces(RuleBasedStateMachine):
     def truncate(self, index: int, length: int) -> None:
         files = [node for node in self.model.files if self.model.count_names(node)]
         node = files[index % len(files)]
-        node.length = length
-        self.identify(self.twice(lambda: node, truncate, InodeId(node.id), length, user=USERS[0]))
+        node.content.length = length
+        self.identify(self.twice(lambda: node, truncate, InodeId(node.content.id), length, user=USERS[0]))
         # What the service does before it answers.
         row = self.see(lambda txn: find_inode(txn, InodeId(node.id)))
-        self.kv.transact_now(lambda txn: finish_trim(txn, row.id, row.trim))
+        self.kv.transact_now(lambda txn: finish_trim(txn, row.id, row))
 
     @rule(user=USER, spots=st.lists(SPOTS, max_size=6), follow=st.booleans())
     def stat(self, user: User, spots: list[Any], follow: bool) -> None:

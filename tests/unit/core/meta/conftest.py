@@ -118,7 +118,7 @@ class Space:
 
     def finish_trim(self, inode: Inode) -> Inode | None:
         """What the service does when storage has cut what a truncation says."""
-        return self.raw(lambda txn: finish_trim(txn, inode.id, inode.trim))  # type: ignore[no-any-return]
+        return self.raw(lambda txn: finish_trim(txn, inode.id, inode))  # type: ignore[no-any-return]
 
     def link(self, path: str, target: str, user: User | None = None) -> Inode:
         return self.do(symlink, path, target=target, user=user)

@@ -142,7 +142,7 @@ def test_files_without_a_name_are_given_up(space):
     removed, session = dead_writer(space, path="r")
     space.do(remove, PathRef(path="r"), RemoveKind.FILE)
     space.do(prune, session, None, 0)
-    with pytest.raises(MetaError, match="its file was removed"):
+    with pytest.raises(MetaError, match="its file was removed or replaced"):
         space.do(close_file, removed.inode.id, removed.session, length=1)
     assert space.problems() == []
 

@@ -46,7 +46,7 @@ def test_sessions_are_listed_page_by_page(space):
     while page := sessions(space, after, 2):
         found += page
         after = page[-1]
-    assert sorted((row.inode, row.id) for row in found) == sorted((one.inode.id, one.session) for one in opened)
+    assert sorted((row.content, row.id) for row in found) == sorted((one.inode.id, one.session) for one in opened)
     assert [row.unnamed for row in found] == [False] * 6 + [True]
     assert found[-1].parent == space.stat("d").id
     assert {row.client for row in found} == {space.client, space.other}

@@ -98,10 +98,10 @@ def test_a_check_believes_storage_neither_while_it_cuts_nor_what_it_saw_before(s
     assert space.stat("f").length == 0
 
 
-def test_a_fresh_inode_has_nothing_to_cut(space):
+def test_a_fresh_content_has_nothing_to_cut(space):
     made = space.file("f", length=50)
     fresh = space.open("f", truncate=True)
-    assert fresh.inode.id != made.id
+    assert fresh.inode.content_id != made.id
     assert fresh.inode.trim is None
     assert outstanding(space) == []
 

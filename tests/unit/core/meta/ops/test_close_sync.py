@@ -154,7 +154,10 @@ def test_publish_replaces(space):
         opened = unnamed(space)
         closed = space.do(close_file, opened.inode.id, opened.session, publish=path)
         assert space.stat(path) == closed
-    assert queued(space) == [old.id]
+    assert space.stat("d/f").id == old.id
+    assert space.stat("d/s").id == opened.inode.id
+    (left,) = queued(space)
+    assert space.by_id(left).content_id == old.id
     assert space.names("d") == ["f", "s"]
 
 
@@ -165,36 +168,41 @@ def test_publish_keeps_what_the_replaced_file_is_by_then(space):
     old = space.do(set_attributes, "d/f", mode=0o4620, gid=50, user=space.alice)
     closed = space.do(close_file, opened.inode.id, opened.session, publish="d/f", user=space.bob)
     assert (closed.mode, closed.uid, closed.gid, closed.birth_ns) == (0o620, 1000, 50, old.birth_ns)
-    assert closed.id != old.id
+    assert (closed.id, closed.content_id) == (old.id, opened.inode.id)
     assert space.stat("d/f") == closed
 
 
 def test_who_may_not_write_the_replaced_file_owns_the_new_one(space):
     space.dir("d", mode=0o777)
-    space.file("d/f", mode=0o640, user=space.alice)
+    old = space.file("d/f", mode=0o640, length=5, user=space.alice)
+    space.do(link, "d/f", "d/g")
     opened = space.open("d", unnamed=True, user=space.eve)
     closed = space.do(close_file, opened.inode.id, opened.session, publish="d/f", user=space.eve)
     assert (closed.mode, closed.uid, closed.gid) == (0o640, 1002, 1002)
+    assert closed.id == opened.inode.id
+    # Under its other name the file is what it was: its content is not eve's to change.
+    assert (space.stat("d/g").id, space.stat("d/g").length) == (old.id, 5)
 
 
 def test_of_two_writers_the_later_one_replaces_all_and_keeps_what_was_changed_between(space):
     space.dir("d")
-    space.file("d/f", mode=0o644, length=5)
+    old = space.file("d/f", mode=0o644, length=5)
     first, second = unnamed(space), unnamed(space)
     space.do(close_file, second.inode.id, second.session, length=7, modified=True, publish="d/f")
     space.do(set_attributes, "d/f", mode=0o600)
     closed = space.do(close_file, first.inode.id, first.session, length=3, modified=True, publish="d/f")
-    assert (closed.id, closed.length, closed.mode) == (first.inode.id, 3, 0o600)
+    assert (closed.id, closed.content_id, closed.length, closed.mode) == (old.id, first.inode.id, 3, 0o600)
     assert space.problems() == []
 
 
-def test_publish_keeps_the_other_names_of_what_it_replaces(space):
+def test_every_name_of_a_file_shows_what_replaced_its_content(space):
     space.dir("d")
     space.file("d/f", length=5)
     space.do(link, "d/f", "d/g")
     opened = unnamed(space)
     space.do(close_file, opened.inode.id, opened.session, publish="d/f")
-    assert (space.stat("d/g").length, space.stat("d/g").nlink, space.stat("d/f").length) == (5, 1, 0)
+    assert space.stat("d/g") == space.stat("d/f")
+    assert (space.stat("d/g").length, space.stat("d/g").nlink) == (0, 2)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ def queued(space):
 
 
 def open_sessions(space):
-    return [(row.inode, row.id) for row in space.raw(lambda txn: list_sessions(txn, None, 100))]
+    return [(row.content, row.id) for row in space.raw(lambda txn: list_sessions(txn, None, 100))]
 
 
 def test_create_and_write(space):
@@ -159,18 +159,18 @@ def test_by_inode_id(space):
 # --- truncation -------------------------------------------------------------------------------------------------------
 
 
-def test_truncation_gives_the_name_a_fresh_inode(space):
+def test_truncation_gives_the_file_a_fresh_content(space):
     old = space.file("f", 0o4755, user=space.alice, length=1000)
     root = space.stat("")
     opened = space.open("f", truncate=True, user=space.alice)
     fresh = opened.inode
     assert space.stat("f") == fresh
-    assert fresh.id != old.id
+    assert fresh.id == old.id != fresh.content_id
     assert (fresh.length, fresh.nlink, fresh.layout, fresh.uid, fresh.birth_ns) == (0, 1, old.layout, 1000, old.birth_ns)
     assert fresh.mode == 0o755
     assert fresh.change > old.change
     assert fresh.mtime_ns == fresh.ctime_ns == space.wall
-    assert queued(space) == [old.id]
+    assert [space.by_id(left).content_id for left in queued(space)] == [old.id]
     # The directory did not change: it has the same names.
     assert space.stat("") == root
 
@@ -180,29 +180,32 @@ def test_truncation_while_somebody_writes_waits_for_the_writer(space):
     writing = space.open("f", client=space.other)
     truncated = space.open("f", truncate=True)
     assert queued(space) == []
-    assert space.by_id(writing.inode.id).nlink == 0
-    space.do(close_file, writing.inode.id, writing.session, length=99, modified=True, client=space.other)
-    assert queued(space) == [writing.inode.id]
-    assert space.stat("f").id == truncated.inode.id
+    closed = space.do(close_file, writing.inode.id, writing.session, length=99, modified=True, client=space.other)
+    # The writer sees by the id that it has written to a content which is no longer the file's.
+    assert closed.id != writing.inode.id
+    assert (closed.nlink, closed.content_id) == (0, writing.inode.id)
+    assert queued(space) == [closed.id]
+    assert space.stat("f") == truncated.inode
     assert space.stat("f").length == 0
 
 
-def test_truncation_through_a_symlink_replaces_what_it_points_to(space):
+def test_truncation_through_a_symlink_empties_what_it_points_to(space):
     old = space.file("f", length=5)
     space.link("s", "f")
     fresh = space.open("s", truncate=True).inode
-    assert space.stat("f").id == fresh.id != old.id
+    assert space.stat("f") == fresh
+    assert (fresh.id, fresh.length) == (old.id, 0)
     assert space.stat("s").target == "f"
 
 
-def test_what_cannot_be_replaced_is_left_to_the_client(space):
+def test_truncation_of_a_file_with_two_names_empties_both(space):
     made = space.file("f", length=5)
-    assert space.open(PathRef(made.id), truncate=True).inode == made
     space.do(link, "f", "g")
-    opened = space.open("f", truncate=True)
-    assert (opened.inode.id, opened.inode.length) == (made.id, 5)
-    assert opened.session
-    assert queued(space) == []
+    for path in ("f", PathRef(made.id)):
+        opened = space.open(path, truncate=True)
+        assert (opened.inode.id, opened.inode.nlink, opened.inode.length) == (made.id, 2, 0)
+        assert opened.session
+        assert space.stat("g") == opened.inode
 
 
 def test_create_with_truncation(space):
