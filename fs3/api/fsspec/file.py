@@ -94,6 +94,8 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         self.kwargs = kwargs
         self.forced = False
         self.cache: Any = None
+        self._data: bytes | None = None
+        """All bytes of a small file that is read: they came with the open."""
         self._cache_type = cache_type
         self._cache_options = cache_options or {}
         self._pid = os.getpid()
@@ -139,6 +141,7 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         else:
             self._file = run_on(self.fs.loop, self.fs._open_reading(self.path))
             self.size = self._file.length
+            self._data = self._file.data
             self._ranges = _FileRanges(self.fs, self.path, self._file)
         if self._cache_type in (OWN_CACHE, "none"):
             self._reader = ReadAheadReader(self._ranges, self.size, ahead=self._cache_type == OWN_CACHE)
@@ -198,6 +201,8 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
             return b""
         if self.cache is not None:  # fsspec's own, or one that `blockcache` has put there
             data = bytes(self.cache._fetch(self.loc, min(self.loc + count, self.size)))
+        elif self._data is not None:
+            data = self._data[self.loc : self.loc + count]
         elif self._reader is not None:
             data = self._reader.read(self.loc, count)
         else:
@@ -212,6 +217,10 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         view = target_of(buffer, self.path)
         if self.cache is not None:
             data = self.cache._fetch(self.loc, min(self.loc + len(view), self.size))
+            count = len(data)
+            view[:count] = data
+        elif self._data is not None:
+            data = self._data[self.loc : self.loc + len(view)]
             count = len(data)
             view[:count] = data
         elif self._reader is not None:
@@ -317,7 +326,7 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
             if self._reader is not None:
                 self._reader.close()
                 self._reader = None
-            self.cache = None
+            self.cache = self._data = None
             return
         if self._pid != os.getpid():
             self.closed = True  # a forked process drops its copy; the file is the parent's to finish

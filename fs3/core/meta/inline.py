@@ -54,7 +54,7 @@ def has_chunks(inode: Inode) -> bool:
 
 def check_size(ctx: OpContext, size: int, path: str = "") -> None:
     """Raises NOT_INLINE for more bytes than a file may have inline: they belong into chunks."""
-    if size > ctx.defaults.inline_bytes:
+    if size > ctx.defaults.inline_bytes or not ctx.defaults.inline_bytes:
         raise MetaError(Code.NOT_INLINE, f"{size} bytes are not kept inline, at most {ctx.defaults.inline_bytes} are", path)
 
 

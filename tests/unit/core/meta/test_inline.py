@@ -91,6 +91,7 @@ def test_a_length_is_not_raised_over_what_is_there(space, file):
 def test_a_service_that_keeps_nothing_inline_still_has_what_is(space, file):
     space.defaults = type(space.defaults)(space.defaults.table, inline_bytes=0)
     space.refused(Code.NOT_INLINE, put_file, "g", b"1")
+    space.refused(Code.NOT_INLINE, put_file, "g", b"")
     assert space.content("f") == b"0123456789"
     assert not space.open("h", create=True, append=True).inode.inline
 

@@ -75,6 +75,29 @@ def test_missing_directories_are_made_when_asked_for(space):
     assert space.content("a/b/f") == b"1"
 
 
+def test_a_file_that_is_named_by_its_inode_gets_the_bytes(space):
+    made = space.file("f", length=1 << 21)
+    after = space.do(put_file, PathRef(made.id), b"small")
+    assert (after.id, after.nlink, after.inline) == (made.id, 1, True)
+    assert space.content("f") == b"small"
+    assert len(space.keys_of(keys.GARBAGE)) == 1
+    space.refused(Code.ACCESS, put_file, PathRef(made.id), b"x", user=space.alice)
+    space.refused(Code.EXISTS, put_file, PathRef(made.id), b"x", exclusive=True)
+    space.do(remove, "f")
+    space.refused(Code.STALE, put_file, PathRef(made.id), b"x")
+
+
+def test_a_file_with_several_names_keeps_them_all(space):
+    before = space.do(put_file, "f", b"1")
+    space.do(link, "f", "g")
+    after = space.do(put_file, "f", b"2")
+    assert (after.id, after.nlink) == (before.id, 2)
+    assert space.content("g") == b"2"
+    assert len(space.keys_of(keys.DATA)) == 1
+    space.do(put_file, "g", b"3")
+    assert space.content("f") == b"3"
+
+
 @pytest.mark.parametrize("path", ["d", "d/", "", "d/new/"])
 def test_a_directory_is_not_replaced(space, path):
     space.dir("d")
