@@ -110,15 +110,15 @@ async def append_at_the_limit_of_a_small_file(stage: SceneCluster) -> str:
     return await _explain(stage, history)
 
 
-async def _create(work: SmallFileWorkload, _: Client) -> None:
+async def _create(work: SmallFileWorkload, client: Client) -> None:
     await work.put(INLINE_BYTES // 2)
 
 
-async def _run(work: SmallFileWorkload, _: Client) -> None:
+async def _run(work: SmallFileWorkload, client: Client) -> None:
     await work.run(12, 40 * MILLISECOND)
 
 
-async def _append_often(work: SmallFileWorkload, _: Client) -> None:
+async def _append_often(work: SmallFileWorkload, client: Client) -> None:
     for _ in range(3):
         await work.append(LENGTH_MIN)
         await work.read()
