@@ -13,10 +13,9 @@ ChainId = NewType("ChainId", int)
 TableId = NewType("TableId", int)
 """A chain table; u32, from 1."""
 InodeId = NewType("InodeId", int)
-"""A file, directory or symlink, or a file's bytes; u64 below `INODE_IDS_END`, never reused. 1 is the root directory."""
+"""A file, directory, symlink, or the bytes of a file; u64 below `INODE_IDS_END`, never reused. 1: the root directory."""
 ChunkId = NewType("ChunkId", bytes)
-"""16 bytes. First byte 0: a chunk of a file (8 bytes content id, 8 bytes index, big-endian). First byte >= 0x80: a page of a
-KVCache."""
+"""16 bytes. First byte 0: a chunk of a file (8 bytes content id, 8 bytes index, big-endian); >= 0x80: a KVCache page."""
 ClientId = NewType("ClientId", bytes)
 """16 random bytes, one client object in one process."""
 SessionId = NewType("SessionId", int)

@@ -14,8 +14,9 @@ from typing import Final
 from msgspec.structs import replace
 
 from fs3.base.ids import InodeId
-from fs3.core.meta import garbage, keys, rows
+from fs3.core.meta import keys, rows
 from fs3.core.meta.context import OpContext
+from fs3.core.meta.garbage import queue_unless_open
 from fs3.core.txn import ReadTxn, Txn
 from fs3.model.inode import Inode
 
@@ -55,7 +56,7 @@ async def replace_content(txn: Txn, ctx: OpContext, file: Inode, fresh: Inode) -
             txn.put(keys.trim_key(inode.id), rows.encode(inode.trim))
         else:
             txn.delete(keys.trim_key(inode.id))
-    await garbage.queue_unless_open(txn, ctx, left)
+    await queue_unless_open(txn, ctx, left)
     return after
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from msgspec import structs
 
+from fs3.api.client import Client
 from fs3.base.ids import ChunkId, chunk_file
 from fs3.base.prng import Prng
 from fs3.base.status import Code
@@ -27,7 +28,7 @@ from fs3.core.files.append_plan import AppendPlan
 from fs3.core.files.write_plan import WriteIO
 from fs3.core.membership import manager
 from fs3.core.membership.generations import Lineage
-from fs3.core.meta import inline, sessions, trims
+from fs3.core.meta import contents, inline, sessions, trims
 from fs3.core.meta.contents import find_by_content
 from fs3.core.meta.length import with_truncated_length, with_written_length
 from fs3.core.meta.ops import append as append_op
@@ -66,6 +67,12 @@ from fs3.sim.ring2.inline_bugs import (
     finish_without_flag,
     move_nothing,
     move_without_tag,
+)
+from fs3.sim.ring2.replace_bugs import (
+    get_by_inode,
+    queue_nothing,
+    refresh_whatever_it_has,
+    replace_and_reclaim_new,
 )
 from fs3.sim.ring2.swarm import ClusterSwarm
 
@@ -501,6 +508,31 @@ BUGS: dict[str, ServiceBug] = {
         "the bytes of a small file that was replaced stay in the store",
         [(inline, "delete_data", delete_nothing)],
         scene="append_at_the_limit_of_a_small_file",
+    ),
+    "keeps_replaced": ServiceBug(
+        "a content that was replaced is not reclaimed",
+        [(contents, "queue_unless_open", queue_nothing)],
+        scene="two_writers_replace_a_file",
+    ),
+    "reclaims_new": ServiceBug(
+        "what is reclaimed when a content was replaced is the new one",
+        [(close_op, "replace_content", replace_and_reclaim_new)],
+        scene="two_writers_replace_a_file",
+    ),
+    "reads_replaced": ServiceBug(
+        "a reader of a content that was replaced and reclaimed reads zeros",
+        [(Client, "_refresh", refresh_whatever_it_has)],
+        scene="read_what_was_replaced",
+    ),
+    "closes_replaced": ServiceBug(
+        "the length that a writer of a replaced content tells counts for the new one",
+        [(close_op, "get_by_content", get_by_inode)],
+        scene="write_what_was_replaced",
+    ),
+    "appends_to_replaced": ServiceBug(
+        "an appender of a replaced content appends to the new one",
+        [(append_op, "get_by_content", get_by_inode)],
+        scene="append_to_what_was_replaced",
     ),
     "rolled_back_is_whole": ServiceBug(
         "an old copy of a directory counts as the directory",

@@ -76,6 +76,43 @@ def garbage(kind, *, says=1):
     return damage
 
 
+def replaced(damage=lambda txn, file, left: None):
+    """A file whose content was replaced, and then damage: of the file, and of the inode that is left with the old content."""
+
+    def replaces(txn, space, inode):
+        fresh = replace(inode, id=InodeId(40), nlink=0, content=InodeId(0))
+        file, left = replace(inode, content=fresh.id), replace(fresh, content=inode.id)
+        rows.put_counters(txn, NamespaceCounters(1000, 10, 2))
+        for one in (file, left):
+            rows.put_inode(txn, one)
+            rows.put_content_owner(txn, one)
+        damage(txn, file, left)
+
+    return replaces
+
+
+def forgets_content(txn, file, left):
+    txn.delete(keys.content_key(file.content))
+
+
+def confuses_content(txn, file, left):
+    txn.put(keys.content_key(file.content), rows.encode(left.id))
+
+
+def garbles_content(txn, file, left):
+    txn.put(keys.content_key(file.content), b"\xc1")
+
+
+def shares_content(txn, file, left):
+    rows.put_inode(txn, replace(left, content=file.content))
+    txn.delete(keys.content_key(left.content))
+
+
+def takes_content_back(txn, file, left):
+    rows.put_inode(txn, replace(file, content=InodeId(0)))
+    txn.delete(keys.content_key(file.content))
+
+
 def loses_inode(txn, space, inode):
     txn.delete(keys.inode_key(inode.id))
 
@@ -150,6 +187,15 @@ DAMAGE = [
     ("", stored(keys.dirent_key(1, b"x"), b"x"), "unreadable directory-miscounted"),
     ("", stored(keys.session_key(1, 1), b"x"), "unreadable"),
     ("", stored(keys.garbage_key(1, 1, 1), b"x"), "unreadable miscounted"),
+    ("d/g", replaced(), ""),
+    ("d/g", replaced(forgets_content), "content-unlisted"),
+    ("d/g", replaced(confuses_content), "content-unlisted content-of-nothing"),
+    ("d/g", replaced(garbles_content), "content-unlisted unreadable"),
+    ("d/g", replaced(shares_content), "content-shared session-of-nothing not-queued"),
+    ("d/g", replaced(takes_content_back), "content-shared"),
+    ("", stored(keys.content_key(9), rows.encode(78)), "content-of-nothing"),
+    ("", stored(keys.content_key(2000), rows.encode(78)), "content-of-nothing id-in-use"),
+    ("", stored(keys.content_key(9), b"\xc1"), "unreadable"),
 ]  # fmt: skip
 
 
@@ -179,7 +225,7 @@ def test_damage_is_found_exactly_and_repaired(healthy, number):
         damage(txn, healthy, inode)
 
     healthy.raw(op)
-    assert kinds(healthy) == set(expected.split())
+    assert kinds(healthy) == set(expected.split()), kinds(healthy)
     assert kinds(healthy, per_page=1000) == set(expected.split())
     assert len(healthy.problems()) >= len(expected.split())
     if "cannot be repaired" in str(repaired(healthy)):

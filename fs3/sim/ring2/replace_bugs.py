@@ -1,0 +1,40 @@
+"""What the planted bugs of replaced contents exchange: see `fs3.sim.ring2.bugs`."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from fs3.api.client import Client
+from fs3.api.file import File
+from fs3.base.ids import InodeId
+from fs3.core.meta import contents, rows
+from fs3.core.meta.context import OpContext
+from fs3.core.txn import ReadTxn, Txn
+from fs3.model.inode import Inode
+from fs3.model.namespace import PathRef
+from fs3.model.requests import Stat
+
+
+async def queue_nothing(txn: Txn, ctx: OpContext, inode: Inode) -> None:
+    """Nobody reclaims what was replaced."""
+
+
+async def replace_and_reclaim_new(txn: Txn, ctx: OpContext, file: Inode, fresh: Inode) -> Inode:
+    """What is left to be reclaimed is the new content."""
+    after = await _real_replace(txn, ctx, file, fresh)
+    left = await rows.get_inode(txn, fresh.id)
+    rows.put_inode(txn, replace(left, content=after.content_id))
+    return after
+
+
+_real_replace = contents.replace_content
+
+
+async def get_by_inode(txn: ReadTxn, content: InodeId) -> Inode:
+    """A session is on the inode, whatever that has by now."""
+    return await rows.get_inode(txn, content)
+
+
+async def refresh_whatever_it_has(self: Client, file: File) -> None:
+    """A handle goes on with the inode as it is now, and does not look which content that has."""
+    file.inode = await self.meta.ask(Stat(PathRef(file.inode.id, ""), follow=False))
