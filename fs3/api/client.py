@@ -22,7 +22,7 @@ from fs3.api.io.budget import gather_bounded
 from fs3.api.io.buffers import ReadBuffer, source_of, target_of
 from fs3.api.small_files import NewFile, SmallFiles, UnnamedFile
 from fs3.base.errors import FS3Error, NotFound, error
-from fs3.base.limits import client_write_call_bytes, inline_opens_per_request, list_entries_max
+from fs3.base.limits import client_write_call_bytes, list_entries_max
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.client.meta.client import MetaClient
@@ -57,6 +57,9 @@ EXCHANGE = RenameMode.EXCHANGE
 
 CLOSE_PATIENCE_NS = 5 * SECOND
 """How long closing a client waits for the sessions it still has."""
+
+inline_opens_per_request = 128
+"""Files that one request opens, which brings their bytes."""
 
 _OPENS_AT_ONCE = 4
 """Requests that one call to open many files has under way."""

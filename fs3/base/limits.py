@@ -154,8 +154,6 @@ inline_bytes_default = 16 * KIB
 """Files up to this size are kept in the metadata store, unless a service is told otherwise."""
 inline_bytes_max = 64 * KIB
 """The most that a service can be told: a row of the store, and a part of one request."""
-inline_opens_per_request = 128
-"""Files that a client opens with their bytes in one request."""
 
 append_renewal_ns = 500 * MILLISECOND
 """The holder of the turn to append to a file says so often that it goes on."""

@@ -25,7 +25,7 @@ from fs3.model.inode import Inode, InodeType
 
 async def unlink(txn: Txn, ctx: OpContext, inode: Inode) -> Inode:
     """Takes one name away from a file or symlink; with the last one a symlink is gone, and a file is given up: an inline one is
-    gone as well, as soon as nobody has it open, any other waits for its chunks to be removed."""
+    gone as well, as soon as no session is open on it, any other waits for its chunks to be removed."""
     if inode.type is InodeType.DIRECTORY or inode.nlink <= 0:
         rows.raise_malformed(
             keys.inode_key(inode.id), f"a name leads to it, but it is a {inode.type.name} with {inode.nlink} names"

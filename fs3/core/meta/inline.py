@@ -1,16 +1,16 @@
 """Small files whose bytes are a row beside the inode: written, read and removed by one transaction.
 
 A DATA row has all bytes of a file, and `Inode.inline` says that there is one. No chunk has any of them, so such a file knows
-neither truncations that cut nor lengths that storage has to be asked for. Whoever wants to write to chunks has the bytes moved
-out first, which takes three steps:
+neither truncations that cut nor lengths that storage has to be asked for. Before a client may write chunks of it, the service moves
+the bytes out, in three steps:
 
 1. `begin_move` sets `Inode.moving`: from now on the bytes do not change. What wants to change them waits for the third step.
-2. The bytes become chunk 0, by an update that has the same name whoever sends it (`fs3.core.files.move_plan`).
+2. The bytes become chunk 0, by an update that has the same name whichever service sends it (`fs3.core.files.move_plan`).
 3. `finish_move` takes away the row and both flags.
 
-Readers find the row until the third step and the chunk from then on. Nobody has to finish what a service has left at the second
-step: the file goes on being read from its row, and whoever next wants it moved does so. What is removed meanwhile goes the way of
-files with chunks.
+Readers find the row until the third step and the chunk from then on. What a service has left at the second step need not be
+finished: the file goes on being read from its row, and the next request that needs chunks has it moved. What is removed meanwhile
+goes the way of files with chunks. See docs/protocols/small-files.md.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def delete_data(txn: Txn, inode: Inode) -> None:
 
 
 def has_chunks(inode: Inode) -> bool:
-    """Storage may have chunks of a file, so it is reclaimed when nobody names it any more."""
+    """Storage may have chunks of a file, so it is reclaimed when it has no name any more."""
     return not inode.inline or inode.moving
 
 

@@ -34,7 +34,7 @@ def with_written_length(
 
     `truncations`: those the writer knows of. LengthUnknown when there was another one since and the length would rise,
     TrimOutstanding when it would while chunks may still hold bytes from before a truncation, MoveOutstanding when the bytes are
-    inline: nobody writes the chunks of such a file.
+    inline: no session writes chunks of such a file.
     """
     longer = length is not None and length > inode.length
     if length is not None:

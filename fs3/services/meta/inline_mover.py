@@ -1,4 +1,4 @@
-"""Moving the bytes of inline files to storage, for whoever wants to write their chunks. See `fs3.core.meta.inline`."""
+"""Moving the bytes of inline files to storage, before clients write their chunks. See `fs3.core.meta.inline`."""
 
 from __future__ import annotations
 
