@@ -1,8 +1,8 @@
 """Small files whose bytes are a row beside the inode: written, read and removed by one transaction.
 
 A DATA row has all bytes of a file, and `Inode.inline` says that there is one. No chunk has any of them, so such a file knows
-neither truncations that cut nor lengths that storage has to be asked for. Before a client may write chunks of it, the service moves
-the bytes out, in three steps:
+neither truncations that cut nor lengths that storage has to be asked for. Before a client may write chunks of it, the service
+moves the bytes out, in three steps:
 
 1. `begin_move` sets `Inode.moving`: from now on the bytes do not change. What wants to change them waits for the third step.
 2. The bytes become chunk 0, by an update that has the same name whichever service sends it (`fs3.core.files.move_plan`).
