@@ -22,7 +22,7 @@ class ModelError(Exception):
 
 
 class ModelContent:
-    """What a file contains, of which only the length is known: whoever has it open keeps it, whichever file has it by then."""
+    """What a file contains, of which only the length is known: a session keeps it, whichever file has it by then."""
 
     def __init__(self) -> None:
         self.id = 0

@@ -13,7 +13,8 @@ from fs3.core.meta.errors import MetaError
 from fs3.core.txn import Txn
 from fs3.model.inode import Inode
 
-FORMAT = 1
+FORMAT = 2
+"""2: the content of an inode may have another id (`Inode.content`). Rows of format 1 are read as they are."""
 _decode_store = msgspec.msgpack.Decoder(rows.StoreIdent).decode
 
 
@@ -31,7 +32,8 @@ async def claim_store(txn: Txn, cluster: bytes) -> None:
         if store.cluster and cluster and store.cluster != cluster:
             what = f"the store belongs to cluster {store.cluster.hex()}"
             raise MetaError(Code.WRONG_CLUSTER, f"{what}, this service to {cluster.hex()}")
-        if store.cluster or not cluster:
+        cluster = cluster or store.cluster
+        if (store.format, store.cluster) == (FORMAT, cluster):
             return
     elif await txn.get(keys.COUNTERS) is None and (found := await txn.scan(b"", b"\xff", 1)):
         raise MetaError(

@@ -16,7 +16,7 @@ from fs3.model.requests import Stat
 
 
 async def queue_nothing(txn: Txn, ctx: OpContext, inode: Inode) -> None:
-    """Nobody reclaims what was replaced."""
+    """What was replaced is not queued for reclaiming."""
 
 
 async def replace_and_reclaim_new(txn: Txn, ctx: OpContext, file: Inode, fresh: Inode) -> Inode:

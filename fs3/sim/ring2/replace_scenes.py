@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
-from fs3.api.client import Client
+from fs3.api.client import Client, File
 from fs3.base.errors import FS3Error
 from fs3.base.ids import InodeId, chunk_file
 from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND
 from fs3.sim.checkers import replacements
+from fs3.sim.checkers.appends import NEVER
 from fs3.sim.ring2.scene_cluster import SceneCluster
 from fs3.sim.ring2.workloads.replacements import ReplaceHistory, ReplaceWorkload
 
@@ -64,7 +66,7 @@ async def two_writers_replace_a_file(stage: SceneCluster) -> str:
     after = await stage.call("client-1", lambda client: client.stat("/other"))
     if (after.id, after.nlink, after.mode, after.uid) != (before.id, 2, before.mode, before.uid):
         return f"inode {before.id} is inode {after.id} now, with {after.nlink} names"
-    if sum(base.ended < replacements.NEVER for base in history.bases) < 20:
+    if sum(base.ended < NEVER for base in history.bases) < 20:
         return "hardly a replacement ends well"
     await asyncio.sleep(cluster.swarm.session_silence_ms / 1000 + RECLAIM_SECONDS)
     return _explain_leftovers(stage, {after.content_id}) or await stage.call(
@@ -91,7 +93,7 @@ def _explain_leftovers(stage: SceneCluster, wanted: set[InodeId]) -> str:
     return f"the chunks of {len(left)} contents were not reclaimed, for instance {min(left)}" if left else ""
 
 
-async def _replace_while_open(stage: SceneCluster, mode: str, late: Callable[..., Awaitable[object]]) -> str:
+async def _replace_while_open(stage: SceneCluster, mode: str, late: Callable[[Client, File], Coroutine[Any, Any, Any]]) -> str:
     """A handle was opened before the content was replaced, and is used when the old one has been reclaimed, as far as it may."""
 
     async def write(client: Client, byte: bytes) -> None:
@@ -128,9 +130,9 @@ async def read_what_was_replaced(stage: SceneCluster) -> str:
 async def write_what_was_replaced(stage: SceneCluster) -> str:
     """A writer in place has the old content open: what it writes changes nothing, and it is told so."""
 
-    async def late(client: Client, file: object) -> None:
-        await client.pwrite(file, b"x" * 2 * FEW_BYTES, 0)  # type: ignore[arg-type]
-        await client.close(file)  # type: ignore[arg-type]
+    async def late(client: Client, file: File) -> None:
+        await client.pwrite(file, b"x" * 2 * FEW_BYTES, 0)
+        await client.close(file)
 
     return await _replace_while_open(stage, "r+", late)
 

@@ -19,6 +19,7 @@ from fs3.core.files.layout import chain_of
 from fs3.core.files.write_plan import WriteIO
 from fs3.core.meta import keys, rows
 from fs3.model.chain import Chain
+from fs3.model.check import ProblemKind
 from fs3.model.chunk import UpdateKind
 from fs3.model.inode import Inode, User
 
@@ -58,6 +59,37 @@ async def put_chunk(client: Any, inode: int, index: int, chain: int, data: bytes
     write = WriteIO(file_chunk(InodeId(inode), index), ChainId(chain), UpdateKind.WRITE, 0, memoryview(data))
     (result,) = await client.storage.update([write])
     assert result.code is Code.OK
+
+
+async def replace_content(client: Any, path: str, data: bytes) -> Inode:
+    file = await client.open_unnamed("/")
+    await client.pwrite(file, data)
+    inode: Inode = await client.close(file, path)
+    return inode
+
+
+async def test_a_content_that_no_row_knows_of_loses_no_chunk(cluster: Any, client: Any) -> None:
+    g = await replace_content(client, "/d/g", b"G" * 3 * CHUNK)
+    assert g.content_id != g.id
+    assert await cluster.kinds(client) == []
+
+    async def lose(txn: Any) -> None:
+        txn.delete(keys.content_key(g.content_id))
+
+    await cluster.damage(lose)
+    report = await cluster.check(client)
+    assert [problem.kind for problem in report.problems] == [ProblemKind.CONTENT_UNLISTED]
+    assert report.more
+    assert await cluster.repair(client) == []
+    assert await content(client, "/d/g", 3 * CHUNK) == b"G" * 3 * CHUNK
+
+
+async def test_chunks_are_checked_against_the_file_that_has_their_content(cluster: Any, client: Any) -> None:
+    g = await replace_content(client, "/d/g", b"G" * 100)
+    await put_chunk(client, g.content_id, 1, chain_of(g.layout, 1))
+    assert await cluster.kinds(client) == ["too-short"]
+    assert await cluster.repair(client) == []
+    assert (await client.stat("/d/g")).length == CHUNK + len(b"stray")
 
 
 async def test_a_dirent_without_inode(cluster: Any, client: Any) -> None:

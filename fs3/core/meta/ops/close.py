@@ -28,9 +28,9 @@ async def close_file(txn: Txn, ctx: OpContext, request: Close) -> Inode:
     `truncations`: those the writer knows of; LengthUnknown when there were more since, and the length would rise.
 
     Unnamed files: `publish` gives the file its name. A file that is there (EXISTS when `exclusive`) and that the caller may write
-    gets the new content, and stays what it is: inode, links, owner, mode. It is the answer. Whoever may not write it can only put
-    another file in its place, if the directory permits that. None, an empty path, or `discard` queue the unnamed file for
-    reclaiming. With `parents_mode` missing directories above the name are made in the same transaction, so no other client
+    gets the new content, and stays what it is: inode, links, owner, mode. It is the answer. A caller that may not write it can
+    only put another file in its place, if the directory permits that. None, an empty path, or `discard` queue the unnamed file
+    for reclaiming. With `parents_mode` missing directories above the name are made in the same transaction, so no other client
     removes them in between. A publish that is refused leaves the session open.
 
     `discard` of a file that has a name publishes nothing; it is a truncation to the recorded length, which takes back what was
