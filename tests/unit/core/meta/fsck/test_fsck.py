@@ -82,7 +82,7 @@ def replaced(damage=lambda txn, file, left: None):
     def replaces(txn, space, inode):
         fresh = replace(inode, id=InodeId(40), nlink=0, content=InodeId(0))
         file, left = replace(inode, content=fresh.id), replace(fresh, content=inode.id)
-        rows.put_counters(txn, NamespaceCounters(1000, 10, 2))
+        rows.put_counters(txn, NamespaceCounters(1000, 11, 2))
         for one in (file, left):
             rows.put_inode(txn, one)
             rows.put_content_owner(txn, one)
