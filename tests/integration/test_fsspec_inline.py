@@ -105,6 +105,14 @@ def test_a_file_that_appears_while_another_is_written_is_not_replaced_by_xb(fs: 
         fs.pipe_file("/f", SMALL, mode="create")
 
 
+def test_a_transaction_makes_the_directories_of_its_files(fs: Any) -> None:
+    with fs.transaction:
+        with fs.open("/new/f", "wb") as file:
+            file.write(SMALL)
+        assert not fs.exists("/new/f")
+    assert fs.cat_file("/new/f") == SMALL
+
+
 def test_a_flush_makes_it_durable_and_a_large_file_of_it(fs: Any) -> None:
     with fs.open("/f", "wb") as file:
         file.write(SMALL)

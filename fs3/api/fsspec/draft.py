@@ -51,9 +51,10 @@ class Draft:
         self._opening: asyncio.Future[File] | None = None
 
     @classmethod
-    async def prepare(cls, client: Client, path: str, how: CreateOptions) -> Draft:
+    async def prepare(cls, client: Client, path: str, how: CreateOptions, *, parents_now: bool = False) -> Draft:
         """One that the cluster does not know of before bytes are stored. Exists, IsADirectory and NoPermission are raised here,
-        before anything is written, where they can be."""
+        before anything is written, where they can be. `parents_now`: missing directories are made here, since publishing will not
+        make them."""
         target = path
         for _ in range(symlinks_followed_max):
             above = PathRef.of(parent_of(target))
@@ -62,6 +63,8 @@ class Draft:
                 target = there.target if there.target.startswith("/") else join(parent_of(target), there.target)
                 continue
             _check_new(client.meta.user, there, directory, path, how)
+            if parents_now and isinstance(directory, FS3Error):
+                await client.makedirs(parent_of(target), exist_ok=True)
             layouts = (layout for layout in (how.layout, getattr(directory, "layout", None)) if layout is not None)
             chunk_size = next((layout.chunk_size for layout in layouts if layout.chunk_size), chunk_bytes_default)
             draft = cls(client, target, how, chunk_size)

@@ -119,7 +119,8 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         if mode == "rb":
             self._open_to_read(size)
         elif mode in ("wb", "xb"):
-            self._draft = run_on(fs.loop, fs._prepare_draft(path, how or CreateOptions(exclusive=mode == "xb")))
+            how = how or CreateOptions(exclusive=mode == "xb")
+            self._draft = run_on(fs.loop, fs._prepare_draft(path, how, parents_now=not autocommit))
             self._client = self._draft.client
             self._write_behind(self._draft, wanted)
         else:
