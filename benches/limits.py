@@ -244,6 +244,40 @@ def synced_commits(directory: Path, count: int) -> float:
         return count / (time.perf_counter() - began)
 
 
+def write_files(directory: Path, files: int, size: int, threads: int) -> float:
+    """Local files/s of `size` bytes, each written aside, made durable and renamed, by so many threads."""
+    data = bytes(size)
+
+    def write(index: int) -> None:
+        path = directory / str(index)
+        aside = path.with_suffix(".part")
+        with aside.open("wb") as out:
+            out.write(data)
+            out.flush()
+            os.fdatasync(out.fileno())
+        aside.rename(path)
+
+    return _files_per_second(directory, write, files, threads)
+
+
+def read_files(directory: Path, files: int, size: int, threads: int) -> float:
+    """Local files/s of `size` bytes, each opened, read and closed, by so many threads; they are in the page cache."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for index in range(files):
+        (directory / str(index)).write_bytes(bytes(size))
+    return _files_per_second(directory, lambda index: (directory / str(index)).read_bytes(), files, threads)
+
+
+def _files_per_second(directory: Path, work: Callable[[int], object], files: int, threads: int) -> float:
+    directory.mkdir(parents=True, exist_ok=True)
+    began = time.perf_counter()
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, range(files)))
+    elapsed = time.perf_counter() - began
+    shutil.rmtree(directory)
+    return files / elapsed
+
+
 def copy_files(source: Path, target: Path, *, synced: bool) -> float:
     """Local copies/s of the files of a tree, each written aside and renamed, by 8 threads; `synced`: each durable before that."""
 

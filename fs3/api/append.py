@@ -18,6 +18,7 @@ from fs3.base.limits import (
     append_renewal_ns,
     append_silence_ns,
     file_bytes_max,
+    inline_bytes_max,
 )
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
@@ -76,6 +77,10 @@ class Appender:
             return file.length
         queue = self._queues.setdefault(file.inode.content_id, asyncio.Lock())
         async with queue:
+            if file.inode.inline and file.inode.length + length <= inline_bytes_max:
+                at = await self._append_inline(file, length, piece)
+                if at is not None:
+                    return at
             for _ in range(append_attempts_max):
                 turn = await self._take(file, length)
                 try:
@@ -90,6 +95,18 @@ class Appender:
                 file.on_told(inode)
                 return turn.plan.start
         raise error(Code.BUSY, f"the end of the file was moved {append_attempts_max} times while bytes were appended", file.path)
+
+    async def _append_inline(self, file: File, length: int, piece: Piece) -> int | None:
+        """The same for a file whose bytes are kept beside its inode: one request. None: it is not so small (any more)."""
+        data = bytes(await piece(0, length))
+        try:
+            inode = await self._step(file, AppendStep.INLINE, data=data)
+        except FS3Error as failure:
+            if failure.code is Code.NOT_INLINE:
+                return None
+            raise
+        file.on_told(inode)
+        return inode.length - length
 
     # --- the turn -----------------------------------------------------------------------------------------------------
 
@@ -157,9 +174,11 @@ class Appender:
             raise
         turn.proven_ns = asked_ns
 
-    async def _step(self, file: File, step: AppendStep, serial: int = 0, renewals: int = 0, length: int = 0) -> Inode:
+    async def _step(
+        self, file: File, step: AppendStep, serial: int = 0, renewals: int = 0, length: int = 0, data: bytes = b""
+    ) -> Inode:
         try:
-            return await self._meta.ask(Append(file.inode.content_id, file.session, step, serial, renewals, length))
+            return await self._meta.ask(Append(file.inode.content_id, file.session, step, serial, renewals, length, data))
         except FS3Error as failure:
             if failure.code is Code.NOT_ITS_TURN:
                 raise _TurnLostError from None

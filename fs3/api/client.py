@@ -19,9 +19,10 @@ from typing import Any, Self
 from fs3.api.append import Appender
 from fs3.api.data import FileData
 from fs3.api.file import READ_ONLY, BytesProgress, File, check_length, check_range
+from fs3.api.io.budget import gather_bounded
 from fs3.api.io.buffer_budget import buffer_budget
 from fs3.api.io.buffers import ReadBuffer, source_of, target_of
-from fs3.api.small_files import SmallFiles, UnnamedFile
+from fs3.api.small_files import NewFile, SmallFiles, UnnamedFile
 from fs3.base.errors import FS3Error, NotFound, error
 from fs3.base.limits import client_write_call_bytes, list_entries_max
 from fs3.base.status import Code
@@ -38,6 +39,7 @@ from fs3.model.requests import (
     List,
     Mkdir,
     Open,
+    Put,
     Remove,
     Rename,
     SetAttributes,
@@ -57,6 +59,12 @@ EXCHANGE = RenameMode.EXCHANGE
 
 CLOSE_PATIENCE_NS = 5 * SECOND
 """How long closing a client waits for the sessions it still has."""
+
+inline_opens_per_request = 128
+"""Files that one request opens, which brings their bytes."""
+
+_OPENS_AT_ONCE = 4
+"""Requests that one call to open many files has under way."""
 
 Counts = list[int]
 Failures = list[FS3Error | None]
@@ -148,9 +156,10 @@ class Client:
                 mode=permissions & ~self._umask,
                 layout=layout,
                 append=mode == "a",
+                want_data=mode == "r",
             )
         )
-        file = File(opened.inode, path, opened.session, appends=mode == "a")
+        file = File(opened.inode, path, opened.session, appends=mode == "a", data=opened.data)
         if opened.inode.type is not InodeType.FILE:
             raise error(Code.IS_A_DIRECTORY, "is a directory", path)
         if mode != "r":
@@ -158,12 +167,36 @@ class Client:
         return file
 
     async def open_many(self, paths: Sequence[str]) -> Opens:
-        """Opens many files for reading, in one request: its handle or its error for each."""
-        answers = await self.meta.batch([Open(PathRef.of(path)) for path in paths]) if paths else []
+        """Opens many files for reading, in few requests, which bring the bytes of those that are small: its handle or its error
+        for each."""
+        requests = [Open(PathRef.of(path), want_data=True) for path in paths]
+        step = inline_opens_per_request
+        parts = (self.meta.batch(requests[at : at + step]) for at in range(0, len(requests), step))
+        answers = [answer for part in await gather_bounded(parts, _OPENS_AT_ONCE) for answer in part]
         return [
-            File(answer.inode, path) if isinstance(answer, OpenResult) else answer
+            File(answer.inode, path, data=answer.data) if isinstance(answer, OpenResult) else answer
             for path, answer in zip(paths, answers, strict=True)
         ]
+
+    async def put(self, new: NewFile) -> Inode:
+        """Creates a small file with all its bytes, in one request, or gives them to the file that has the name; it appears at
+        once and whole, and is durable when it returns. FS3Error NOT_INLINE, and nothing happened, when the service does not keep
+        so many bytes in the metadata store. A symlink is followed, unless it is `exclusive`."""
+        return await self.meta.ask(self._put_request(new))
+
+    async def put_many(self, files: Sequence[NewFile]) -> Stats:
+        """The same for many files, in few requests and commits: its inode or its error for each."""
+        return await self.meta.batch([self._put_request(new) for new in files]) if files else []
+
+    def _put_request(self, new: NewFile) -> Put:
+        return Put(
+            PathRef.of(new.path),
+            bytes(new.data),
+            new.how.permissions & ~self._umask,
+            new.how.layout,
+            new.exclusive,
+            0o777 & ~self._umask if new.make_parents else None,
+        )
 
     async def open_unnamed(self, directory: str = "/", layout: Layout | None = None, *, permissions: int = 0o666) -> File:
         """A new file that no other client sees until `close(file, publish=path)` gives it a name at once and whole.
@@ -436,8 +469,9 @@ class Client:
         more: then it may be partly gone."""
         file.check_found()
         inode: Inode | None = None
+        data: bytes | None = None
         try:
-            inode = await self.meta.ask(Stat(PathRef(file.inode.id, ""), follow=False))
+            inode, data = await self._ask_inode(file)
         except FS3Error as failure:
             if failure.code not in (Code.NOT_FOUND, Code.STALE):
                 raise
@@ -446,7 +480,7 @@ class Client:
             file.check_found()
         if file.session != READ_ONLY and not file.closed and inode is not None:
             if inode.nlink and inode.truncations == file.inode.truncations:
-                file.inode = inode
+                file.set_inode(inode, data)
                 return
             # Its session keeps a file without a name; and what it has acknowledged may be from before a truncation. Both is known
             # to the service only.
@@ -462,7 +496,17 @@ class Client:
         if inode is None or inode.nlink == 0:
             file.is_lost = file.session != READ_ONLY
             raise error(Code.STALE, "the file was removed while it was read", file.path)
-        file.inode = inode
+        file.set_inode(inode, data)
+
+    async def _ask_inode(self, file: File) -> tuple[Inode, bytes | None]:
+        """The inode of an open file as it is now; with its bytes, where it is inline."""
+        here = PathRef(file.inode.id, "")
+        if not file.inode.inline:
+            inode = await self.meta.ask(Stat(here, follow=False))
+            if not inode.inline:
+                return inode, None
+        opened = await self.meta.ask(Open(here, want_data=True))
+        return opened.inode, opened.data
 
     async def _check_sessions(self) -> None:
         """The service has not heard of this client for long: which of its sessions are still there?"""

@@ -36,7 +36,7 @@ WriteRequest = tuple[File, int, memoryview]
 """(file, offset in bytes, the bytes)."""
 
 Refresh = Callable[[File], Awaitable[None]]
-"""Brings `File.inode` up to date."""
+"""Brings `File.inode` up to date, and `File.data` when it is inline."""
 
 _ZEROS = bytes(1 << 18)
 _WRITES_AT_ONCE = client_write_bytes_max // client_write_call_bytes
@@ -63,6 +63,27 @@ class FileData:
 
         Raises FS3Error with the path of the first file whose bytes could not be had; buffers are undefined then.
         """
+        for file, _, _ in requests:
+            if file.inode.inline:
+                return await self._read_mixed(requests)
+        return await self._read_chunks(requests)
+
+    async def _read_mixed(self, requests: Sequence[ReadRequest]) -> list[int]:
+        """The same, where some files are inline: their bytes have come with their inodes, or are asked for now."""
+        counts: dict[int, int] = {}
+        for index, (file, offset, buffer) in enumerate(requests):
+            if file.inode.inline and file.data is None:
+                await self._refresh(file)
+            if file.inode.inline:
+                part = memoryview(file.data or b"")[offset : offset + len(buffer)]
+                buffer[: len(part)] = part
+                counts[index] = len(part)
+        others = [index for index in range(len(requests)) if index not in counts]
+        if others:
+            counts.update(zip(others, await self._read_chunks([requests[index] for index in others]), strict=True))
+        return [counts[index] for index in range(len(requests))]
+
+    async def _read_chunks(self, requests: Sequence[ReadRequest]) -> list[int]:
         plans: dict[int, list[Slice]] = {}
         """Of the requests that are not within one chunk and within their file, by their place."""
         known: dict[File, int] = {}
@@ -99,10 +120,8 @@ class FileData:
                     counts.append(outcome.length)
                     continue
                 # Planned with the length that reached so far.
-                plan, mine = (
-                    plan_read(file.inode.layout, file.inode.content_id, offset, len(buffer), offset + len(buffer)),
-                    [outcome],
-                )
+                end = offset + len(buffer)
+                plan, mine = plan_read(file.inode.layout, file.inode.content_id, offset, len(buffer), end), [outcome]
             else:
                 plan, mine = planned, outcomes[at : at + len(planned)]
                 at += len(planned)
@@ -257,6 +276,13 @@ class FileData:
     async def copy(self, source: File, target: File, done: BytesProgress | None = None) -> int:
         """Bytes of one file into another, several chunks under way; holes stay holes. Returns the length: the shortest that the
         source had, when it is truncated meanwhile."""
+        if source.inode.inline:
+            data = bytearray(source.length)
+            (count,) = await self.read([(source, 0, memoryview(data))])
+            await self.write(target, 0, memoryview(data)[:count])
+            if done is not None and count:
+                done(count)
+            return count
         length = end = source.length
         begun_with = source.inode.truncations
         size = target.inode.layout.chunk_size
@@ -292,8 +318,10 @@ class FileData:
 
 
 def _single_io(file: File, offset: int, buffer: memoryview) -> ReadIO | None:
-    """A read that is within one chunk and within its file; None for any other."""
+    """A read that is within one chunk and within its file; None for any other, and where the bytes are with the inode."""
     inode = file.inode
+    if inode.inline:
+        return None
     layout = inode.layout
     index, start = divmod(offset, layout.chunk_size)
     if not 0 < len(buffer) <= layout.chunk_size - start or offset + len(buffer) > file.length:

@@ -33,6 +33,7 @@ class File:
         "_writing",
         "appends",
         "closed",
+        "data",
         "inode",
         "is_lost",
         "is_replaced",
@@ -44,10 +45,19 @@ class File:
     )
 
     def __init__(
-        self, inode: Inode, path: str, session: SessionId = READ_ONLY, *, unnamed: bool = False, appends: bool = False
+        self,
+        inode: Inode,
+        path: str,
+        session: SessionId = READ_ONLY,
+        *,
+        unnamed: bool = False,
+        appends: bool = False,
+        data: bytes | None = None,
     ) -> None:
         self.inode = inode
         """As the service last told it."""
+        self.data = data
+        """The bytes of an inline file as `inode` says it is; None: they have not been asked for."""
         self.path = path
         """As the caller named it, for failures; of an unnamed file where it is meant to go, or at least the directory."""
         self.session = session
@@ -138,13 +148,19 @@ class File:
                 self._idle = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._idle)
 
+    def set_inode(self, inode: Inode, data: bytes | None = None) -> None:
+        """The file is so by now. `data`: its bytes, when it is inline and they are known."""
+        if data is not None or (inode.content_id, inode.change) != (self.inode.content_id, self.inode.change):
+            self.data = data
+        self.inode = inode
+
     def on_told(self, inode: Inode, writes: int | None = None) -> None:
         """The service was told what was acknowledged, or has truncated the file, and answered with this. `writes`: those that had
         been begun when it was asked, and had all ended; None: they are still all."""
         if inode.id != self.inode.id and not self.unnamed:
             # The old content is another inode's now, one without a name, and stays this handle's.
             self.is_replaced = True
-        self.inode = inode
+        self.set_inode(inode)
         if writes is None or writes == self._writes:
             # The length that was answered counts all of them, and none that a truncation has taken away.
             self.truncations = inode.truncations

@@ -1,7 +1,8 @@
 """Trees of small files: what many coroutines want of one small file each, done with a few requests for all of them.
 
-A file on its own costs a round trip and a commit to open it, one to store its bytes and one to publish it. Those of hundreds fit
-into the same number of requests, and their commits into the same number of waits for a disk. Anything out of the ordinary (a
+The smallest are one request, with their names, attributes and bytes (`fs3.core.meta.inline`), and dozens of them fit into one. A
+larger one on its own costs a round trip and a commit to open it, one to store its bytes and one to publish it; those of hundreds
+fit into the same number of requests, and their commits into the same number of waits for a disk. Anything out of the ordinary (a
 symlink, a pipe, a failure of any kind) is answered with "not done": then the caller does the one file as it does large ones, and
 that says what is wrong.
 """
@@ -17,6 +18,8 @@ from fs3.api.file import File
 from fs3.api.io.batch_queue import BatchQueue
 from fs3.api.io.transfer import read_local, save_local
 from fs3.base.errors import FS3Error, NotFound
+from fs3.base.limits import inline_bytes_default
+from fs3.base.status import Code
 from fs3.base.units import KIB
 from fs3.model.inode import Inode, InodeType, Layout
 
@@ -43,6 +46,8 @@ class NewFile:
     data: memoryview
     how: UnnamedFile
     make_parents: bool = True
+    exclusive: bool = False
+    """Only where no file has the name: for files that go beside their inodes."""
 
 
 class BatchVerbs(Protocol):
@@ -68,6 +73,10 @@ class BatchVerbs(Protocol):
         """Write bytes to files."""
         ...
 
+    async def put_many(self, files: Sequence[NewFile]) -> list[Inode | FS3Error]:
+        """Create small files with their bytes."""
+        ...
+
     async def publish_many(self, files: Sequence[tuple[File, str]]) -> list[Inode | FS3Error]:
         """Give unnamed files their names."""
         ...
@@ -86,6 +95,8 @@ class SmallFiles:
 
     def __init__(self, client: BatchVerbs) -> None:
         self._client = client
+        self._inline_bytes = inline_bytes_default
+        """Files up to this size are offered to the metadata service as a whole."""
         self._opens = BatchQueue(client.open_many)
         self._reads = BatchQueue(self._read_all)
         self._creations = BatchQueue(self._create_all)
@@ -101,6 +112,8 @@ class SmallFiles:
 
     async def read(self, file: File) -> memoryview | None:
         """All bytes of an open file; None: not done."""
+        if file.data is not None:
+            return memoryview(file.data)
         return await self._reads.ask(file, file.length) if is_small(file.length) else None
 
     async def create(self, new: NewFile) -> bool:
@@ -132,6 +145,25 @@ class SmallFiles:
         return [view[:count] for view, count in zip(views, counts, strict=True)]
 
     async def _create_all(self, new: list[NewFile]) -> list[bool]:
+        """Those that are small enough go beside their inodes; the others, and those that are not taken so, into chunks."""
+        inline = [index for index, one in enumerate(new) if len(one.data) <= self._inline_bytes]
+        done = [False] * len(new)
+        chunked = [index for index, one in enumerate(new) if len(one.data) > self._inline_bytes]
+        answers = await self._client.put_many([new[index] for index in inline]) if inline else []
+        for index, answer in zip(inline, answers, strict=True):
+            if isinstance(answer, FS3Error) and answer.code is Code.NOT_INLINE:
+                # Others of this size are not offered again.
+                self._inline_bytes = min(self._inline_bytes, len(new[index].data) - 1)
+                chunked.append(index)
+            else:
+                done[index] = isinstance(answer, Inode)
+        if chunked:
+            outcomes = await self._create_chunked([new[index] for index in chunked])
+            for index, outcome in zip(chunked, outcomes, strict=True):
+                done[index] = outcome
+        return done
+
+    async def _create_chunked(self, new: list[NewFile]) -> list[bool]:
         there, opened = await asyncio.gather(
             self._client.batch_stat([one.path for one in new], follow=False), self._open_all(new), return_exceptions=True
         )

@@ -150,6 +150,11 @@ inspect_inodes_max = 1024
 check_rounds_max = 6
 """How often a check looks again at what is changing."""
 
+inline_bytes_default = 16 * KIB
+"""Files up to this size are kept in the metadata store, unless a service is told otherwise."""
+inline_bytes_max = 64 * KIB
+"""The most that a service can be told: a row of the store, and a part of one request."""
+
 append_renewal_ns = 500 * MILLISECOND
 """The holder of the turn to append to a file says so often that it goes on."""
 append_silence_ns = 2 * SECOND
@@ -342,6 +347,8 @@ assert rejoin_min_ns <= rejoin_max_ns
 assert successor_unresponsive_ns < rejoin_min_ns < rejoin_settled_ns
 assert 2 * (session_keepalive_ns + last_seen_flush_ns + sessions_check_ns) <= client_presumed_dead_ns
 assert meta_read_hedge_ns <= meta_change_hedge_ns < attempt_timeout_ns
+assert inline_bytes_default <= inline_bytes_max <= chunk_bytes_min
+assert 4 * inline_bytes_max <= request_bytes_max
 assert transactions_per_turn_max <= transactions_per_commit_max <= transactions_waiting_max
 assert batch_items_max <= transactions_waiting_max
 assert stripe_max <= keys_per_find_max

@@ -56,6 +56,7 @@ class Code(IntEnum):
     STALE = 213
     FILE_TOO_LARGE = 214
     NOT_ITS_TURN = 215
+    NOT_INLINE = 216
 
     WRONG_CHAIN_VERSION = 301
     NOT_SERVING = 302
@@ -139,6 +140,7 @@ _ERRNO = {
     Code.STALE: errno.ESTALE,
     Code.FILE_TOO_LARGE: errno.EFBIG,
     Code.NOT_ITS_TURN: errno.EAGAIN,
+    Code.NOT_INLINE: errno.EMSGSIZE,
     Code.CHECKSUM: errno.EBADMSG,
     Code.NO_NAMESPACE: errno.ENOENT,
     Code.NO_SPACE: errno.ENOSPC,

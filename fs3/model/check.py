@@ -22,6 +22,7 @@ class RowTable(IntEnum):
     CLIENTS = 7
     PRUNED = 8
     CONTENTS = 9
+    DATA = 10
 
 
 class ProblemKind(IntEnum):
@@ -59,6 +60,9 @@ class ProblemKind(IntEnum):
     CONTENT_UNLISTED = 28  # expected: the content that it has, and no row says so
     CONTENT_OF_NOTHING = 29  # key: of the row; expected: the content
     CONTENT_SHARED = 30  # expected: the content; found: the inode that has it too, and keeps it
+    INLINE_WITHOUT_DATA = 31  # change; expected: the length recorded
+    INLINE_LENGTH = 32  # change; found: length recorded, expected: bytes in the row
+    DATA_OF_NOTHING = 33  # key
 
 
 class Problem(msgspec.Struct, frozen=True):

@@ -92,6 +92,10 @@ class Inode(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Files: turns that were given so far."""
     content: InodeId = InodeId(0)
     """Files: which bytes they have, 0 those of their own id; see `content_id`."""
+    inline: bool = False
+    """Files: the bytes are a row beside this one, and no chunk has any of them. See `fs3.core.meta.inline`."""
+    moving: bool = False
+    """Inline files: storage gets the bytes at this moment, and meanwhile they do not change."""
 
     @property
     def content_id(self) -> InodeId:

@@ -52,6 +52,8 @@ class OpenResult(msgspec.Struct, frozen=True, array_like=True):
     inode: Inode
     session: SessionId
     """The write session; 0 for a read open."""
+    data: bytes | None = None
+    """The bytes of an inline file, when they were asked for."""
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):

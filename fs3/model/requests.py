@@ -101,6 +101,8 @@ class Open(PathRequest[OpenResult], frozen=True):
     """Of a new file; fields of 0 are inherited."""
     append: bool = False
     """With `write`: the session appends, and does nothing else."""
+    want_data: bool = False
+    """Of an inline file that is opened for reading: its bytes come with the answer."""
 
     @property
     def mutates(self) -> bool:  # type: ignore[override]
@@ -111,6 +113,19 @@ class Open(PathRequest[OpenResult], frozen=True):
     def may_use_reserve(self) -> bool:  # type: ignore[override]
         """A file is opened for writing before it is cut by its path; the session goes again."""
         return self.write and not self.create and not self.unnamed
+
+
+class Put(PathRequest[Inode], frozen=True):
+    """Create a small file with all its bytes, or give them to the file that has the name. See `fs3.core.meta.ops.put`."""
+
+    data: bytes
+    mode: int = 0o644
+    """The client has applied its umask."""
+    layout: Layout | None = None
+    """Of a new file, once it has grown; fields of 0 are inherited."""
+    exclusive: bool = False
+    parents_mode: int | None = None
+    """Missing directories are made with this mode. None: they are not."""
 
 
 class Close(Request[Inode], frozen=True):
@@ -163,6 +178,8 @@ class AppendStep(IntEnum):
     """The bytes are durable: the file becomes longer by them, and the turn ends."""
     GIVE_UP = 4
     """The turn ends without them."""
+    INLINE = 5
+    """No turn: the bytes are in the request, and are appended to a file that is inline and stays so."""
 
 
 class Append(Request[Inode], frozen=True):
@@ -177,6 +194,8 @@ class Append(Request[Inode], frozen=True):
     """TAKE: of that turn, as the caller saw them last."""
     length: int = 0
     """PUBLISH: where the file ends then."""
+    data: bytes = b""
+    """INLINE: the bytes."""
 
 
 class Mkdir(PathRequest[Inode], frozen=True):

@@ -49,6 +49,8 @@ def fill_inode(message: pb.Inode, inode: Inode) -> None:
         message.append.renewals = inode.append.renewals
     if inode.content:
         message.content_id = inode.content
+    if inode.inline:
+        message.inline = True
     if inode.parent:
         message.parent = inode.parent
     if inode.target:
@@ -87,6 +89,7 @@ def inode_from_pb(message: pb.Inode) -> Inode:
         _append_turn(message.append) if message.HasField("append") else None,
         0,
         message.content_id,  # type: ignore[arg-type]
+        message.inline,
     )
 
 
@@ -113,7 +116,7 @@ def layout_from_pb(message: pb.Layout) -> Layout:
 
 def inode_bytes_max(inode: Inode) -> int:
     """No encoded inode is larger than this; for cutting replies without encoding them twice."""
-    return 164 + 5 * len(inode.layout.chains) + 4 * len(inode.target)
+    return 168 + 5 * len(inode.layout.chains) + 4 * len(inode.target)
 
 
 # --- who and where ---------------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ from fs3.model.requests import (
     Lookup,
     Mkdir,
     Open,
+    Put,
     Remove,
     Rename,
     Repair,
@@ -134,6 +135,7 @@ def _fill_open(message: pb.OpenRequest, request: Open) -> None:
     message.unnamed = request.unnamed
     message.mode = request.mode
     message.append = request.append
+    message.want_data = request.want_data
     if request.layout is not None:
         message.layout.SetInParent()
         fill_layout(message.layout, request.layout)
@@ -150,6 +152,30 @@ def _open(message: pb.OpenRequest) -> Open:
         _mode(message.mode),
         _request_layout(message),
         message.append,
+        message.want_data,
+    )
+
+
+def _fill_put(message: pb.PutRequest, request: Put) -> None:
+    _fill_path(message.path, request.path)
+    message.data = request.data
+    message.mode = request.mode
+    message.exclusive = request.exclusive
+    if request.parents_mode is not None:
+        message.parents_mode = request.parents_mode
+    if request.layout is not None:
+        message.layout.SetInParent()
+        fill_layout(message.layout, request.layout)
+
+
+def _put(message: pb.PutRequest) -> Put:
+    return Put(
+        _path(message.path),
+        message.data,
+        _mode(message.mode),
+        _request_layout(message),
+        message.exclusive,
+        _mode(message.parents_mode) if message.HasField("parents_mode") else None,
     )
 
 
@@ -201,6 +227,7 @@ def _fill_append(message: pb.AppendRequest, request: Append) -> None:
     message.serial = request.serial
     message.renewals = request.renewals
     message.length = request.length
+    message.data = request.data
 
 
 def _append(message: pb.AppendRequest) -> Append:
@@ -209,7 +236,7 @@ def _append(message: pb.AppendRequest) -> Append:
     except ValueError:
         raise malformed("step", f"{message.step} is not a step of an append") from None
     session = SessionId(message.session_id)
-    return Append(_content_id(message), session, step, message.serial, message.renewals, message.length)
+    return Append(_content_id(message), session, step, message.serial, message.renewals, message.length, message.data)
 
 
 def _fill_mkdir(message: pb.MkdirRequest, request: Mkdir) -> None:
@@ -341,10 +368,13 @@ def _inode_reply(message: pb.InodeReply) -> Inode:
 def _fill_opened(message: pb.OpenReply, opened: OpenResult, _room: int) -> None:
     fill_inode(message.inode, opened.inode)
     message.session_id = opened.session
+    if opened.data is not None:
+        message.data = opened.data
 
 
 def _opened(message: pb.OpenReply) -> OpenResult:
-    return OpenResult(inode_from_pb(message.inode), SessionId(message.session_id))
+    data = message.data if message.HasField("data") else None
+    return OpenResult(inode_from_pb(message.inode), SessionId(message.session_id), data)
 
 
 def _fill_removed(message: pb.RemoveReply, inode: InodeId, _room: int) -> None:
@@ -473,6 +503,7 @@ _VERBS: tuple[Verb[Any, Any], ...] = (
     Verb(Stat, META.Stat, "stat", _fill_stat, _stat, _INODE),
     Verb(List, META.List, "list", _fill_list, _list, AnswerCodec("list", fill_listing, listing_from_pb)),
     Verb(Open, META.Open, "open", _fill_open, _open, AnswerCodec("open", _fill_opened, _opened)),
+    Verb(Put, META.Put, "put", _fill_put, _put, _INODE),
     Verb(Close, META.Close, "close", _fill_close, _close, _INODE),
     Verb(Sync, META.Sync, "sync", _fill_sync, _sync, _INODE),
     Verb(Append, META.Append, "", _fill_append, _append, _INODE),

@@ -300,7 +300,7 @@ def test_a_file_that_is_dropped_after_a_failed_write_and_a_good_one_is_closed(
 def test_a_write_that_fails_names_the_file_that_has_no_name_yet(fs: Any, room: str) -> None:
     file = fs.open(f"{room}/x", "wb")
     with pytest.raises(ValueError, match="/x'"):
-        run_on(fs.loop, file._client.pwrite(file._file, b"x", -1))
+        run_on(fs.loop, file._draft.write(b"x", -1))
     file.discard()
 
 

@@ -20,6 +20,7 @@ from fs3.api.io.append_gather import AppendGather
 from fs3.api.io.buffer_budget import buffer_budget
 from fs3.api.io.buffers import source_of, target_of
 from fs3.base.errors import UnsupportedOperation, error
+from fs3.base.limits import inline_bytes_default
 from fs3.base.status import Code
 from fs3.base.units import MIB
 
@@ -33,18 +34,23 @@ class FS3AsyncFile(AbstractAsyncStreamedFile):  # type: ignore[misc]
     As with `FS3File`, what was written appears when it is closed, and not at all when an exception leaves the `async with` block.
     One that is dropped without closing it is closed in the background, if its loop still runs and its last write did not fail."""
 
-    def __init__(self, fs: FS3Base, path: str, mode: str, client: Client, file: File, draft: Draft | None, block: int) -> None:
+    def __init__(self, fs: FS3Base, path: str, mode: str, client: Client, file: File | Draft, block: int) -> None:
         self.fs = fs
         self.path = path
         self.mode = mode
         self.blocksize = block
-        self.loc = file.length if mode == "ab" else 0
-        self.size = file.length
+        self.size = file.length if isinstance(file, File) else 0
+        self.loc = self.size if mode == "ab" else 0
         self.forced = False
         self._client = client
-        self._file = file
-        self._draft = draft
-        self._gather = AppendGather(client, file, parent_of(path)) if mode == "ab" else None
+        self._draft: Draft | None = None
+        self._gather: AppendGather | None = None
+        if isinstance(file, Draft):
+            self._draft = file
+        else:
+            self._file = file
+            if mode == "ab":
+                self._gather = AppendGather(client, file, parent_of(path))
         self._buffer = bytearray()
         self._share = buffer_budget.open_share()
         self._stored = 0
@@ -59,19 +65,22 @@ class FS3AsyncFile(AbstractAsyncStreamedFile):  # type: ignore[misc]
         """Open `path`: rb, wb, xb or ab."""
         if mode not in ("rb", "wb", "xb", "ab"):
             raise error(Code.INVALID, f"mode is {mode!r}, not one of rb, wb, xb, ab", path)
-        draft = None
+        client = await fs._client()
+        file: File | Draft
         if mode == "rb":
-            client, file = await fs._client(), await fs._open_reading(path)
+            file = await fs._open_reading(path)
         elif mode == "ab":
             client, file = await fs._open_named(path, "a", how)
         else:
-            draft = await fs._begin_draft(path, how)
-            client, file = draft.client, draft.file
-        return cls(fs, path, mode, client, file, draft, block or BLOCK_BYTES)
+            file = await fs._prepare_draft(path, how)
+            client = file.client
+        return cls(fs, path, mode, client, file, block or BLOCK_BYTES)
 
     @property
     def details(self) -> dict[str, Any]:
-        """The info of the file as it was when it was opened."""
+        """The info of the file as it was when it was opened; of one that is written, nothing that is not known yet."""
+        if self._draft is not None:
+            return {"name": self.path, "size": 0, "type": "file"}
         return info_of(self.path, self._file.inode)
 
     def fileno(self) -> int:
@@ -135,7 +144,11 @@ class FS3AsyncFile(AbstractAsyncStreamedFile):  # type: ignore[misc]
         if self._gather is not None:
             await self._gather.finish()
         elif self._draft is not None:
-            await self._send()
+            if not self._stored and len(self._buffer) <= inline_bytes_default:
+                self._draft.data, self._buffer = bytes(self._buffer), bytearray()
+                self._share.give_all()
+            else:
+                await self._send()
             await self._draft.publish(make_parents=True)
 
     async def close(self) -> None:
@@ -157,8 +170,8 @@ class FS3AsyncFile(AbstractAsyncStreamedFile):  # type: ignore[misc]
         self._share.give_all()
         if self._gather is not None:
             await self._gather.discard()
-        elif self.mode != "rb":
-            await self._client.abandon(self._file)
+        elif self._draft is not None:
+            await self._draft.discard()
 
     async def _write_behind(self, view: memoryview) -> None:
         """Gather, and send whole blocks; where memory is short what there is, and large data from where it lies."""
@@ -193,7 +206,8 @@ class FS3AsyncFile(AbstractAsyncStreamedFile):  # type: ignore[misc]
     async def _store(self, data: bytearray | memoryview) -> None:
         at = self._stored
         self._stored += len(data)
-        await self._client.pwrite(self._file, data, at)
+        assert self._draft is not None
+        await self._draft.write(data, at)
 
     def _check(self, *modes: str) -> None:
         if self.closed:

@@ -162,6 +162,9 @@ class FS3Base(AsyncFileSystem):  # type: ignore[misc]
     async def _begin_draft(self, path: str, how: CreateOptions) -> Draft:
         return await Draft.begin(await self._client(), path, how)
 
+    async def _prepare_draft(self, path: str, how: CreateOptions, parents_now: bool = False) -> Draft:
+        return await Draft.prepare(await self._client(), path, how, parents_now=parents_now)
+
     async def _with_parent(self, target: str, action: Action[T], source: str = "") -> T:
         """What needs the directory of `target`; made when it is missing and `auto_mkdir` is on."""
         if not self.auto_mkdir:

@@ -18,6 +18,8 @@ from fs3.api.io.buffers import ReadBuffer, source_of
 from fs3.api.io.transfer import download, download_stream, local_length, upload
 from fs3.api.small_files import NewFile, UnnamedFile, is_small
 from fs3.base.errors import FS3Error
+from fs3.base.limits import inline_bytes_default
+from fs3.base.status import Code
 
 
 class ContentMethods(FS3Base):
@@ -27,6 +29,8 @@ class ContentMethods(FS3Base):
         client = await self._client()
         file = await client.open(self._strip_protocol(path), "r")
         begin, stop = _clamp_range(start, end, file.length)
+        if file.data is not None:
+            return file.data[begin:stop]
         async with buffer_budget.reserve(stop - begin):
             return await client.pread(file, stop - begin, begin)
 
@@ -58,7 +62,8 @@ class ContentMethods(FS3Base):
         on_error: str = "return",
         **_: Any,
     ) -> list[Any]:
-        """All ranges of all files: one request that opens the files, then one per storage node. `max_gap` is not needed.
+        """All ranges of all files: one request that opens the files, and brings the bytes of small ones, then one per storage
+        node. `max_gap` is not needed.
 
         `on_error`: "return" puts the exception in the place of a range, "raise" raises the first, "omit" leaves the range out.
         """
@@ -120,6 +125,8 @@ class ContentMethods(FS3Base):
         path = self._strip_protocol(path)
         data = source_of(value, path)
         creation = self._creation(_exclusive(mode), **_layout_of(kwargs))
+        if creation.exclusive and await self._put_exclusive(path, data, creation):
+            return
         if await self._create_small(path, data, creation):
             return
         draft = await self._begin_draft(path, creation)
@@ -149,7 +156,7 @@ class ContentMethods(FS3Base):
                     return
         draft = await self._begin_draft(rpath, creation)
         try:
-            await upload(draft.client, lpath, draft.file, callback.relative_update)
+            await upload(draft.client, lpath, await draft.file(), callback.relative_update)
         except BaseException:
             await draft.discard()
             raise
@@ -165,6 +172,20 @@ class ContentMethods(FS3Base):
             return False
         new = NewFile(path, data, UnnamedFile(parent_of(path), how.layout, permissions), how.make_parents)
         return await (await self._client()).small_files.create(new)
+
+    async def _put_exclusive(self, path: str, data: memoryview, how: CreateOptions) -> bool:
+        """Create a file that is small enough for one request, where none is. False: it is not. Raises Exists."""
+        client = await self._client()
+        if len(data) > inline_bytes_default or self._intrans:
+            return False
+        new = NewFile(path, data, UnnamedFile(parent_of(path), how.layout), how.make_parents, exclusive=True)
+        try:
+            await client.put(new)
+        except FS3Error as failure:
+            if failure.code is Code.NOT_INLINE:
+                return False
+            raise
+        return True
 
     async def _publish_or_defer(self, draft: Draft) -> None:
         """Publish, or leave that to the transaction that is under way."""

@@ -24,7 +24,7 @@ from fs3.api.io.buffers import ReadBuffer, source_of, target_of
 from fs3.api.io.read_ahead import RangeSource, ReadAheadReader
 from fs3.api.io.write_behind import WriteBehindWriter
 from fs3.base.errors import UnsupportedOperation, error
-from fs3.base.limits import small_read_bytes
+from fs3.base.limits import inline_bytes_default, small_read_bytes
 from fs3.base.status import Code
 
 OWN_CACHE = "ahead"
@@ -71,7 +71,7 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
 
     - rb: of the length it had when it was opened.
     - wb, xb: written to an unnamed file, which gets its name when it is closed; an exception in the `with` block leaves no trace.
-      What was written can be written over, after a `seek`.
+      What was written can be written over, after a `seek`. Nothing of a small file is sent before it is closed, or flushed.
     - ab: bytes are appended when it is flushed or closed: all that were written since the last time together, at the end as it is
       then, however many others append. An exception in the `with` block leaves no trace of what was not flushed.
     - r+b: reads and writes in place, each durable when it returns.
@@ -105,6 +105,8 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         self.kwargs = kwargs
         self.forced = False
         self.cache: Any = None
+        self._data: bytes | None = None
+        """All bytes of a small file that is read: they came with the open."""
         self._cache_type = cache_type
         self._cache_options = cache_options or {}
         self._pid = os.getpid()
@@ -130,9 +132,10 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         if mode == "rb":
             self._open_to_read(size)
         elif mode in ("wb", "xb"):
-            self._draft = run_on(fs.loop, fs._begin_draft(path, how or CreateOptions(exclusive=mode == "xb")))
-            self._client, self._file = self._draft.client, self._draft.file
-            self._write_behind(wanted)
+            how = how or CreateOptions(exclusive=mode == "xb")
+            self._draft = run_on(fs.loop, fs._prepare_draft(path, how, parents_now=not autocommit))
+            self._client = self._draft.client
+            self._write_behind(self._draft, wanted)
         else:
             self._client, self._file = run_on(
                 fs.loop, fs._open_named(path, "a" if mode == "ab" else "r+", how or CreateOptions())
@@ -152,6 +155,7 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         else:
             self._file = run_on(self.fs.loop, self.fs._open_reading(self.path))
             self.size = self._file.length
+            self._data = self._file.data
             self._ranges = _FileRanges(self.fs, self.path, self._file)
         if self._cache_type in (OWN_CACHE, "none"):
             self._reader = ReadAheadReader(self._ranges, self.size, ahead=self._cache_type == OWN_CACHE)
@@ -161,13 +165,8 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
             known = ", ".join([OWN_CACHE, *(str(name) for name in caches if name)])
             raise error(Code.INVALID, f"cache_type is {self._cache_type!r}, not one of {known}", self.path)
 
-    def _write_behind(self, block: int) -> None:
-        assert self._client is not None
-        client, file = self._client, self._file
-        chunk = file.inode.layout.chunk_size
-        self._writer = WriteBehindWriter(
-            self.fs.loop, lambda data, offset: client.pwrite(file, data, offset), self.path, file.length, chunk, block
-        )
+    def _write_behind(self, draft: Draft, block: int) -> None:
+        self._writer = WriteBehindWriter(self.fs.loop, draft.write, self.path, 0, draft.chunk_size, block)
         if not block:
             self.blocksize = self._writer.block
 
@@ -191,7 +190,9 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
 
     @property
     def details(self) -> dict[str, Any]:
-        """The info of the file as it was when it was opened."""
+        """The info of the file as it was when it was opened; of one that is written, nothing that is not known yet."""
+        if self._draft is not None:
+            return {"name": self.path, "size": 0, "type": "file"}
         if not hasattr(self, "_file"):
             details: dict[str, Any] = self.fs.info(self.path)
             return details
@@ -214,6 +215,8 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
             return b""
         if self.cache is not None:  # fsspec's own, or one that `blockcache` has put there
             data = bytes(self.cache._fetch(self.loc, min(self.loc + count, self.size)))
+        elif self._data is not None:
+            data = self._data[self.loc : self.loc + count]
         elif self._reader is not None:
             data = self._reader.read(self.loc, count)
         else:
@@ -228,6 +231,10 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         view = target_of(buffer, self.path)
         if self.cache is not None:
             data = self.cache._fetch(self.loc, min(self.loc + len(view), self.size))
+            count = len(data)
+            view[:count] = data
+        elif self._data is not None:
+            data = self._data[self.loc : self.loc + len(view)]
             count = len(data)
             view[:count] = data
         elif self._reader is not None:
@@ -302,7 +309,7 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         if self.mode == "rb" or self.forced or self._is_last_write:
             return
         self._check_process()
-        if self._writer is not None:
+        if self._writer is not None and not (force and self._is_small(self._writer)):
             self._writer.flush()
         if force:
             self.forced = True
@@ -315,6 +322,14 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
             assert self._client is not None
             run_on(self.fs.loop, self._client.fsync(self._file))
 
+    def _is_small(self, writer: WriteBehindWriter) -> bool:
+        """Nothing has been sent, and all of it goes with the name."""
+        assert self._draft is not None
+        if self._draft.is_begun:
+            return False
+        self._draft.data = writer.take_unsent(inline_bytes_default)
+        return self._draft.data is not None
+
     def truncate(self, size: int | None = None) -> int:
         """Set the length, to the position where none is given; not of ab files."""
         self._check("writable")
@@ -323,9 +338,12 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         assert self._client is not None
         wanted = self.loc if size is None else size
         if self._writer is not None:
+            assert self._draft is not None
             self._writer.flush()
+            run_on(self.fs.loop, self._draft.truncate(wanted))
             self._new_length = wanted
-        run_on(self.fs.loop, self._client.truncate(self._file, wanted))
+        else:
+            run_on(self.fs.loop, self._client.truncate(self._file, wanted))
         return wanted
 
     # --- the end ---------------------------------------------------------------------------------------------------------
@@ -339,7 +357,7 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
             if self._reader is not None:
                 self._reader.close()
                 self._reader = None
-            self.cache = None
+            self.cache = self._data = None
             return
         if self._pid != os.getpid():
             self.closed = True  # a forked process drops its copy; the file is the parent's to finish
@@ -383,7 +401,10 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         run_on(self.fs.loop, self._drop(self._client))
 
     async def _drop(self, client: Client) -> None:
-        await (client.abandon(self._file) if self._gather is None else self._gather.discard())
+        if self._draft is not None:
+            await self._draft.discard()
+        else:
+            await (client.abandon(self._file) if self._gather is None else self._gather.discard())
 
     def _decide(self) -> None:
         self._decided = True
@@ -428,7 +449,7 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
 
     async def _finish(self, client: Client) -> None:
         try:
-            if self._writer is not None:
+            if self._writer is not None and not self._is_small(self._writer):
                 await self._writer.finish()
         except BaseException:
             await self._drop(client)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fs3.api.client import REPLACE, TIME_NOW, is_missing
+from fs3.api.client import REPLACE, TIME_NOW, is_missing, parent_of
 from fs3.api.fsspec.listing import ListingMethods
 from fs3.api.fsspec.walk import join
+from fs3.api.small_files import NewFile, UnnamedFile
 from fs3.base.errors import FS3Error, NotFound, error
 from fs3.base.status import Code
 from fs3.model.namespace import RemoveKind
@@ -142,6 +143,14 @@ class NamespaceMethods(ListingMethods):
             else:
                 return
         how = self._creation(**kwargs)
+        new = NewFile(path, memoryview(b""), UnnamedFile(parent_of(path), how.layout), how.make_parents)
+        try:
+            await client.put(new)
+        except FS3Error as failure:
+            if failure.code is not Code.NOT_INLINE:
+                raise
+        else:
+            return
         await client.close(await self._with_parent(path, lambda: client.open(path, "w", how.layout)))
 
     async def _chmod(self, path: str, mode: int) -> None:

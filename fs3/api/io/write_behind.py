@@ -77,6 +77,7 @@ class WriteBehindWriter:
         self._in_flight: deque[_InFlight] = deque()
         self._in_flight_bytes = 0
         self._failure: BaseException | None = None
+        self._has_sent = False
         self._has_sent_block = False
         """The file is not small: what follows is gathered in whole blocks at once."""
 
@@ -149,6 +150,17 @@ class WriteBehindWriter:
     def _take(self, size: int) -> bytearray | None:
         return buffer_pool.take(size) if self._share.try_take(size) else None
 
+    def take_unsent(self, limit: int) -> bytes | None:
+        """All bytes that were written, when they are at most `limit` and none of them was sent; they are not sent any more
+        then."""
+        if self._has_sent or self._filled > limit:
+            return None
+        self._raise_failure()
+        data = b"" if self._buffer is None else bytes(memoryview(self._buffer)[: self._filled])
+        self._filled = 0
+        self._drop_buffer()
+        return data
+
     def flush(self) -> None:
         """Send what was gathered and wait until everything is durable."""
         self._raise_failure()
@@ -209,6 +221,7 @@ class WriteBehindWriter:
                     self._share.take_anyway(len(data))
                     break
                 self._wait_oldest()
+        self._has_sent = True
         self._in_flight.append(_InFlight(start_on(self._loop, self._store(data, self._offset)), len(data), buffer, self._share))
         self._in_flight_bytes += len(data)
         self._offset += len(data)

@@ -70,6 +70,8 @@ class MetaClient:
         self._routing = routing
         self._clock = clock
         self._caller = caller_to_pb(client_id, user)
+        self.user = user
+        """Whom the services check permissions for."""
         self._timeout_ns = timeout_ns
         self._prng = Prng(int.from_bytes(client_id[:8], "big"))
         self._seq = 0

@@ -14,7 +14,8 @@ from fs3.core.txn import Txn
 from fs3.model.inode import Inode
 
 FORMAT = 2
-"""2: the content of an inode may have another id (`Inode.content`). Rows of format 1 are read as they are."""
+"""2: the content of an inode may have another id (`Inode.content`), and be a row beside it (`Inode.inline`). Rows of format 1 are
+read as they are."""
 _decode_store = msgspec.msgpack.Decoder(rows.StoreIdent).decode
 
 

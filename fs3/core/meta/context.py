@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from fs3.base.ids import ClientId, TableId
-from fs3.base.limits import chunk_bytes_default, stripe_default, stripe_max
+from fs3.base.limits import chunk_bytes_default, inline_bytes_default, inline_bytes_max, stripe_default, stripe_max
 from fs3.core.files.layout import CHUNK_SIZES, is_chunk_size, is_stripe
 from fs3.model.inode import User
 from fs3.model.routing import Routing
@@ -21,8 +21,12 @@ class LayoutDefaults(msgspec.Struct, frozen=True):
     """0: there is none, and creating a file without naming a table fails with NO_TABLE."""
     chunk_size: int = chunk_bytes_default
     stripe: int = stripe_default
+    inline_bytes: int = inline_bytes_default
+    """Files up to this size have their bytes beside the inode; 0: none has, but those that have them already."""
 
     def __post_init__(self) -> None:
+        if not 0 <= self.inline_bytes <= inline_bytes_max:
+            raise ValueError(f"default inline_bytes {self.inline_bytes} is not from 0 to {inline_bytes_max}")
         if not is_chunk_size(self.chunk_size):
             raise ValueError(f"default chunk_size {self.chunk_size} is not {CHUNK_SIZES}")
         if not is_stripe(self.stripe):

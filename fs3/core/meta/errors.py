@@ -34,6 +34,17 @@ class TrimOutstanding(MetaError):
         self.inode = inode
 
 
+class MoveOutstanding(MetaError):
+    """The bytes of the file are inline, and what is asked for needs them in storage. The service moves them, and runs the
+    operation again."""
+
+    __slots__ = ("inode",)
+
+    def __init__(self, inode: InodeId) -> None:
+        super().__init__(Code.BUSY, f"the bytes of inode {inode} have to be moved to storage first")
+        self.inode = inode
+
+
 class LengthUnknown(MetaError):
     """A writer tells a length from before the file was made shorter. What it wrote before that is gone, what it wrote since is
     not, and only storage knows which is which: the service asks it, and runs the operation again with its answer."""

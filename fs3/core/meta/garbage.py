@@ -1,8 +1,8 @@
 """What waits to be reclaimed: rows of one shared queue per kind, written by the operation that gives something up.
 
-- FILE: a file without a name and without a writer. The service takes `next_garbage`, removes the chunks from storage, then
-  calls `delete_file`. A file that is unlinked while a client writes it has no row before its last session ends. The old
-  content of a file that was replaced is such a file as well (`fs3.core.meta.contents`).
+- FILE: a file without a name and without a writer, which may have chunks. The service takes `next_garbage`, removes the chunks
+  from storage, then calls `delete_file`. A file that is unlinked while a client writes it has no row before its last session
+  ends. The old content of a file that was replaced is such a file as well (`fs3.core.meta.contents`).
 - TREE: a directory that was detached with all below it. `dismantle` takes it apart in small transactions; what it finds is
   unlinked, or queued as the next tree, so neither deep nor wide trees need more than `limit` entries at once.
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from fs3.base.ids import InodeId
 from fs3.base.status import Code
-from fs3.core.meta import keys, rows
+from fs3.core.meta import inline, keys, rows
 from fs3.core.meta.allocation import adjust_counts
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.entries import is_empty, with_entry_change, with_nlink
@@ -24,7 +24,8 @@ from fs3.model.inode import Inode, InodeType
 
 
 async def unlink(txn: Txn, ctx: OpContext, inode: Inode) -> Inode:
-    """Takes one name away from a file or symlink; with the last one a symlink is gone and a file is given up."""
+    """Takes one name away from a file or symlink; with the last one a symlink is gone, and a file is given up: an inline one is
+    gone as well, as soon as no session is open on it, any other waits for its chunks to be removed."""
     if inode.type is InodeType.DIRECTORY or inode.nlink <= 0:
         rows.raise_malformed(
             keys.inode_key(inode.id), f"a name leads to it, but it is a {inode.type.name} with {inode.nlink} names"
@@ -41,9 +42,18 @@ async def unlink(txn: Txn, ctx: OpContext, inode: Inode) -> Inode:
 
 
 async def queue_unless_open(txn: Txn, ctx: OpContext, inode: Inode) -> None:
-    """Queues a file that has no name, unless a session is open on it: then the end of its last session does."""
-    if not await txn.scan(*keys.sessions_range(inode.content_id), 1):
+    """Queues a file that has no name, unless a session is open on it: then the end of its last session does. A file that has
+    no chunks is removed instead."""
+    if await txn.scan(*keys.sessions_range(inode.content_id), 1):
+        return
+    if inline.has_chunks(inode):
         await _queue(txn, ctx, inode, GarbageKind.FILE)
+    else:
+        inline.delete_data(txn, inode)
+        txn.delete(keys.inode_key(inode.id))
+        if inode.content:
+            txn.delete(keys.content_key(inode.content))
+        await adjust_counts(txn, inodes=-1)
 
 
 async def detach(txn: Txn, ctx: OpContext, directory: Inode) -> None:
@@ -85,6 +95,7 @@ async def delete_file(txn: Txn, garbage: Garbage) -> bool:
     if await txn.get(garbage.key) is None:
         return False
     inode = await rows.get_inode(txn, garbage.inode)
+    inline.delete_data(txn, inode)
     txn.delete(garbage.key)
     txn.delete(keys.inode_key(garbage.inode))
     txn.delete(keys.trim_key(garbage.inode))

@@ -11,6 +11,7 @@
 | LIFE client(16) | a client with write sessions: its heartbeats, and whether it is presumed dead |
 | PRUN content(8) session(8) | a session that was ended because its client was silent |
 | TRIM inode(8) | a truncation that has not cut all chunks yet |
+| DATA content(8) | the bytes of a small file, by its content id |
 | DUTY | which service does the duties |
 | CLUS | the format of the rows, and the cluster they belong to |
 | CNTR | the counters |
@@ -36,6 +37,7 @@ PRUNED: Final = b"PRUN"
 DUTIES: Final = b"DUTY"
 STORE: Final = b"CLUS"
 TRIM: Final = b"TRIM"
+DATA: Final = b"DATA"
 
 PREFIX_BYTES = 4
 NAME_AT = PREFIX_BYTES + 8
@@ -91,6 +93,16 @@ def sessions_range(content: InodeId) -> tuple[bytes, bytes]:
 def trim_key(inode: InodeId) -> bytes:
     """Of the row that says that a file is being truncated."""
     return _one(TRIM, inode)
+
+
+def data_key(content: InodeId) -> bytes:
+    """Of the row with the bytes of a small file. `content`: its content id."""
+    return _one(DATA, content)
+
+
+def content_of_data(key: bytes) -> InodeId:
+    """The content id in the key of such a row."""
+    return InodeId(int.from_bytes(key[PREFIX_BYTES:], "big"))
 
 
 def inode_of_trim(key: bytes) -> InodeId:
@@ -155,6 +167,8 @@ def describe(key: bytes) -> str:
             return f"the row of content {number}"
         case b"TRIM":
             return f"the truncation of inode {number}"
+        case b"DATA":
+            return f"the row with the bytes of the small file whose content is {number}"
         case b"CNTR":
             return "the row of the counters"
     return f"row {key!r}"

@@ -15,6 +15,7 @@ from fs3.base.status import Code
 from fs3.core.meta.access import without_set_ids
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.errors import LengthUnknown, MetaError, TrimOutstanding
+from fs3.core.meta.inline import check_moved
 from fs3.model.inode import Inode, Trim
 
 
@@ -32,11 +33,14 @@ def with_written_length(
     """A file after a writer told what it wrote; the same object when that changes nothing.
 
     `truncations`: those the writer knows of. LengthUnknown when there was another one since and the length would rise,
-    TrimOutstanding when it would while chunks may still hold bytes from before a truncation.
+    TrimOutstanding when it would while chunks may still hold bytes from before a truncation, MoveOutstanding when the bytes are
+    inline: no session writes chunks of such a file.
     """
     longer = length is not None and length > inode.length
     if length is not None:
         check_length(length, inode.id)
+    if longer:
+        check_moved(inode)
     if longer and inode.trim is not None:
         raise TrimOutstanding(inode.id)
     if longer and truncations is not None and truncations != inode.truncations:
@@ -58,9 +62,10 @@ def with_truncated_length(ctx: OpContext, inode: Inode, length: int) -> Inode:
     """A file after truncation to `length`; what is stored behind that is from before it, and still to be cut.
 
     A longer length only moves the end, and cuts nothing: what others were acknowledged there stays. TrimOutstanding as for
-    writers.
+    writers; MoveOutstanding for an inline file, which `fs3.core.meta.inline` truncates.
     """
     check_length(length, inode.id)
+    check_moved(inode)
     longer = length > inode.length
     if longer and inode.trim is not None:
         raise TrimOutstanding(inode.id)

@@ -14,6 +14,7 @@ from fs3.core.meta.ops.list import list_directory
 from fs3.core.meta.ops.lookup import lookup
 from fs3.core.meta.ops.mkdir import mkdir
 from fs3.core.meta.ops.open import open_file
+from fs3.core.meta.ops.put import put_file
 from fs3.core.meta.ops.remove import remove
 from fs3.core.meta.ops.rename import rename
 from fs3.core.meta.ops.setattr import set_attributes
@@ -32,6 +33,7 @@ from fs3.model.requests import (
     Lookup,
     Mkdir,
     Open,
+    Put,
     Remove,
     Rename,
     Repair,
@@ -53,6 +55,7 @@ OPERATIONS: dict[type[Request[Any]], Operation] = {
     Stat: stat,
     List: list_directory,
     Open: open_file,
+    Put: put_file,
     Close: close_file,
     Sync: sync,
     Append: append,

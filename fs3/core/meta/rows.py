@@ -81,6 +81,7 @@ _owner = msgspec.msgpack.Decoder(int).decode
 _dirent = msgspec.msgpack.Decoder(Dirent).decode
 _session = msgspec.msgpack.Decoder(FileSession).decode
 _pruned = msgspec.msgpack.Decoder(PrunedSession).decode
+_data = msgspec.msgpack.Decoder(bytes).decode
 _garbage = msgspec.msgpack.Decoder(Garbage).decode
 _counters = msgspec.msgpack.Decoder(NamespaceCounters).decode
 _remembered = msgspec.msgpack.Decoder(RequestRecord).decode
@@ -193,6 +194,14 @@ def decode_pruned_session(key: bytes, row: bytes) -> PrunedSession:
     """A session that was ended, from its row."""
     try:
         return _pruned(row)
+    except msgspec.MsgspecError as error:
+        raise_malformed(key, error)
+
+
+def decode_data(key: bytes, row: bytes) -> bytes:
+    """The bytes of a small file from their row."""
+    try:
+        return _data(row)
     except msgspec.MsgspecError as error:
         raise_malformed(key, error)
 

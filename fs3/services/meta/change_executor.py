@@ -13,7 +13,7 @@ from fs3.base.status import Code, Retry
 from fs3.base.units import SECOND
 from fs3.core.meta.contents import find_by_content
 from fs3.core.meta.context import OpContext
-from fs3.core.meta.errors import LengthUnknown, MetaError, TrimOutstanding
+from fs3.core.meta.errors import LengthUnknown, MetaError, MoveOutstanding, TrimOutstanding
 from fs3.core.meta.idempotency import record_refusal
 from fs3.core.meta.operations import operation_of
 from fs3.core.txn import Txn
@@ -22,6 +22,7 @@ from fs3.model.requests import Close, Request, Sync, Truncate
 from fs3.ports.kv import KV, OnDone, RoomMaker, WriteOp
 from fs3.runtime.tasks import TaskSet
 from fs3.services.meta.chunk_client import ChunkClient, file_length
+from fs3.services.meta.inline_mover import InlineMover
 from fs3.services.meta.trimmer import Trimmer
 
 log = logging.getLogger("fs3.meta")
@@ -40,6 +41,7 @@ class ChangeExecutor:
         self._kv = kv
         self._storage = storage
         self._trimmer = trimmer
+        self._mover = InlineMover(kv, storage)
         self._tasks = TaskSet()
         """One per change that waits for storage."""
 
@@ -53,7 +55,7 @@ class ChangeExecutor:
                     self._tasks.start(self._after_trim(answer, done))
                 else:
                     done(answer, None)
-            elif isinstance(why, TrimOutstanding | LengthUnknown):
+            elif isinstance(why, TrimOutstanding | LengthUnknown | MoveOutstanding):
                 self._tasks.start(self._with_storage(ctx, request, why, done))
             elif ctx.repeated and isinstance(why, MetaError) and is_final(ctx, why):
                 self._refuse(ctx, request, why, done)
@@ -94,13 +96,17 @@ class ChangeExecutor:
                 known: Request[Any] = request
                 if isinstance(why, TrimOutstanding):
                     await self._trimmer.finish(why.inode)
+                elif isinstance(why, MoveOutstanding):
+                    await self._mover.move(why.inode)
                 elif isinstance(request, Close | Sync):
                     known = await self._with_length(request)
                 try:
                     answer = await self._kv.transact(_write_op(ctx, known))
-                except (TrimOutstanding, LengthUnknown) as again:
+                except (TrimOutstanding, LengthUnknown, MoveOutstanding) as again:
                     why = again
                     continue
+                if truncates(request) and answer.trim is not None:
+                    await self._trimmer.finish(answer.id)
                 done(answer, None)
                 return
             done(None, why)

@@ -11,6 +11,8 @@ from fs3.base.limits import (
     chunk_bytes_max,
     chunk_bytes_min,
     client_presumed_dead_ns,
+    inline_bytes_default,
+    inline_bytes_max,
     last_seen_flush_ns,
     sessions_check_ns,
     stripe_default,
@@ -33,6 +35,9 @@ class MetaConfig(msgspec.Struct, frozen=True):
     """Bytes per chunk of files whose directory does not say; a power of two."""
     stripe: Annotated[int, msgspec.Meta(ge=1, le=stripe_max)] = stripe_default
     """Chains per file where the directory does not say."""
+    inline_bytes: Annotated[int, msgspec.Meta(ge=0, le=inline_bytes_max)] = inline_bytes_default
+    """Files up to this size are kept in the metadata store, and are written and read with one request; 0: none are. Their bytes
+    are as redundant as that store is."""
     root_mode: Annotated[int, msgspec.Meta(ge=0, le=MODE_BITS)] = 0o755
     """Permissions of the root directory when it is created, once. 0o755: the cluster's owner decides who gets a place in it,
     and makes directories for the others, as on any Unix file system. A world-writable root would let every user rename every

@@ -47,6 +47,6 @@ class RequestContexts:
         seen, defaults = self._defaults
         if seen is not routing:
             table = self._config.table or min(routing.tables, default=0)
-            defaults = LayoutDefaults(TableId(table), self._config.chunk_size, self._config.stripe)
+            defaults = LayoutDefaults(TableId(table), self._config.chunk_size, self._config.stripe, self._config.inline_bytes)
             self._defaults = (routing, defaults)
         return defaults

@@ -17,7 +17,7 @@ from fs3.core.meta.operations import OPERATIONS
 from fs3.core.meta.ops.statfs import statfs
 from fs3.core.txn import KVRowDamaged, ReadTxn
 from fs3.model.method import Method
-from fs3.model.namespace import Counts, FileSystemSpace
+from fs3.model.namespace import Counts, FileSystemSpace, OpenResult
 from fs3.model.requests import Append, Caller, KeepAlive, Repair, StatFs
 from fs3.ports.kv import KV
 from fs3.ports.rpc import Bindings, Call, Handler
@@ -27,12 +27,14 @@ from fs3.services.meta.change_executor import ChangeExecutor, is_final, truncate
 from fs3.services.meta.contexts import RequestContexts
 from fs3.wire.meta import caller_from_pb
 from fs3.wire.meta_batch import BatchedRequest, batch_from_pb, batch_reply_to_pb
-from fs3.wire.meta_verbs import VERBS, Verb
+from fs3.wire.meta_verbs import REPLY_BYTES_MAX, VERBS, Verb
 from fs3.wire.methods import META
 
 log = logging.getLogger("fs3.meta")
 
 assert set(OPERATIONS) == set(VERBS) - {StatFs, KeepAlive}, "a verb has no operation"
+
+_REPLY_FULL = MetaError(Code.TOO_LARGE, "the answers before this one fill the reply; ask again for the rest")
 
 BatchItems = Sequence[BatchedRequest | FS3Error]
 Outcomes = list[Any]
@@ -145,12 +147,20 @@ class VerbHandlers:
     def _batch_of_reads(self, call: Call, whole: OpContext, items: BatchItems) -> None:
         async def op(txn: ReadTxn) -> Outcomes:
             outcomes: Outcomes = []
+            room = REPLY_BYTES_MAX
             for item in items:
                 if isinstance(item, FS3Error):
                     outcomes.append(item)
                     continue
+                if room <= 0:
+                    # Their bytes would be read for nothing. The client asks again from the first one that has no answer.
+                    outcomes.append(_REPLY_FULL)
+                    continue
                 try:
-                    outcomes.append(await OPERATIONS[type(item.request)](txn, whole, item.request))
+                    answer = await OPERATIONS[type(item.request)](txn, whole, item.request)
+                    if isinstance(answer, OpenResult) and answer.data:
+                        room -= len(answer.data)
+                    outcomes.append(answer)
                 except (MetaError, FS3Error) as why:
                     outcomes.append(why)
             return outcomes

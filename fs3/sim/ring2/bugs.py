@@ -28,7 +28,7 @@ from fs3.core.files.append_plan import AppendPlan
 from fs3.core.files.write_plan import WriteIO
 from fs3.core.membership import manager
 from fs3.core.membership.generations import Lineage
-from fs3.core.meta import contents, sessions, trims
+from fs3.core.meta import contents, inline, sessions, trims
 from fs3.core.meta.contents import find_by_content
 from fs3.core.meta.length import with_truncated_length, with_written_length
 from fs3.core.meta.ops import append as append_op
@@ -43,6 +43,7 @@ from fs3.model.inode import Inode, Trim
 from fs3.model.requests import Truncate
 from fs3.model.routing import Node
 from fs3.ports.chunk_store import ReadGather, ReadResult, StageResult
+from fs3.services.meta import inline_mover
 from fs3.services.meta.append_queue import AppendQueue
 from fs3.services.meta.change_executor import ChangeExecutor
 from fs3.services.meta.duties import sessions as sessions_duty
@@ -61,6 +62,14 @@ from fs3.sim.ring2.append_bugs import (
     take_behind_reserved,
 )
 from fs3.sim.ring2.disk import SimChunkStore
+from fs3.sim.ring2.inline_bugs import (
+    append_while_moving,
+    begin_by_finishing,
+    delete_nothing,
+    finish_without_flag,
+    move_nothing,
+    move_without_tag,
+)
 from fs3.sim.ring2.replace_bugs import (
     get_by_inode,
     queue_nothing,
@@ -475,6 +484,36 @@ BUGS: dict[str, ServiceBug] = {
         "the repair of a dead appender's file takes its length from storage",
         [(SessionsDuty, "_prune", prune_with_length)],
         scene="bury_an_appender",
+    ),
+    "growth_loses_bytes": ServiceBug(
+        "a small file that grows leaves its row, and its bytes are not given to storage",
+        [(inline_mover, "plan_move", move_nothing)],
+        scene="append_at_the_limit_of_a_small_file",
+    ),
+    "moves_in_view": ServiceBug(
+        "a small file leaves its row before storage has its bytes",
+        [(inline_mover, "begin_move", begin_by_finishing)],
+        scene="move_while_updates_of_a_service_are_late",
+    ),
+    "flag_without_row": ServiceBug(
+        "a small file that has grown still says that its bytes are in a row",
+        [(inline_mover, "finish_move", finish_without_flag)],
+        scene="append_at_the_limit_of_a_small_file",
+    ),
+    "moves_untagged": ServiceBug(
+        "services that move the bytes of one small file do so under different names",
+        [(inline_mover, "plan_move", move_without_tag)],
+        scene="move_while_updates_of_a_service_are_late",
+    ),
+    "appends_while_moving": ServiceBug(
+        "bytes are appended to a row while storage gets what was in it before",
+        [(inline, "append_data", append_while_moving)],
+        scene="move_while_a_service_does_not_learn_of_it",
+    ),
+    "keeps_rows": ServiceBug(
+        "the bytes of a small file that was replaced stay in the store",
+        [(inline, "delete_data", delete_nothing)],
+        scene="append_at_the_limit_of_a_small_file",
     ),
     "keeps_replaced": ServiceBug(
         "a content that was replaced is not reclaimed",

@@ -259,6 +259,7 @@ class Cluster:
             garbage_delay_ms=self.swarm.garbage_delay_ms,
             session_silence_ms=self.swarm.session_silence_ms,
             sessions_interval_ms=1000,
+            inline_bytes=self.swarm.inline_bytes,
         )
         service = MetaService(kv, host.clock, mgmtd, storage, config, host.prng.bytes, owner=User(0, 0))
         await service.start()

@@ -19,6 +19,7 @@ from fs3.sim.ring2 import directory_scenes
 from fs3.sim.ring2.append_scenes import APPEND_SCENES
 from fs3.sim.ring2.checks import list_head_claims
 from fs3.sim.ring2.cluster_run import ClusterRun, swarm_of_seed
+from fs3.sim.ring2.inline_scenes import INLINE_SCENES
 from fs3.sim.ring2.loop import open_loop
 from fs3.sim.ring2.network import SimLinks
 from fs3.sim.ring2.replace_scenes import REPLACE_SCENES
@@ -26,6 +27,7 @@ from fs3.sim.ring2.scene_cluster import POLL_SECONDS, POLLS_MAX, SceneCluster
 from fs3.sim.ring2.story import Story, capture_logs
 from fs3.sim.ring2.swarm import ClusterSwarm
 from fs3.sim.ring2.workloads.shared_files import SharedFileWorkload, SharedHistory
+from fs3.sim.ring2.workloads.small_files import INLINE_BYTES
 
 T = TypeVar("T")
 
@@ -465,6 +467,7 @@ SCENES: dict[str, Callable[[SceneCluster], Awaitable[str]]] = {
     "a_link_within_the_chain_is_cut_for_good": a_link_within_the_chain_is_cut_for_good,
     "the_link_of_two_copies_is_cut": the_link_of_two_copies_is_cut,
     **APPEND_SCENES,
+    **INLINE_SCENES,
     **REPLACE_SCENES,
     "an_old_copy_is_put_back": directory_scenes.an_old_copy_is_put_back,
     "all_but_the_manager_is_put_back": directory_scenes.all_but_the_manager_is_put_back,
@@ -488,7 +491,10 @@ def play(name: str, tell: Callable[[str], None] | None = None) -> str:
     with open_loop(0) as loop:
         story = Story(loop, tell)
         with capture_logs(story):
-            problem = loop.run_until_complete(_play(ClusterRun(loop, 0, story, faultless_swarm()), SCENES[name]))
+            swarm = faultless_swarm()
+            if name in INLINE_SCENES:
+                swarm = replace(swarm, metas=2, inline_bytes=INLINE_BYTES)
+            problem = loop.run_until_complete(_play(ClusterRun(loop, 0, story, swarm), SCENES[name]))
         return problem or "; ".join(story.failures + loop.unhandled_errors)
 
 

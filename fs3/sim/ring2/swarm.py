@@ -65,6 +65,8 @@ class ClusterSwarm:
     """Storage nodes that come back with an empty disk."""
     client_crashes: int
     wall_jumps: int
+    inline_bytes: int = 0
+    """Files up to this size are kept beside their inodes. No seed draws it: scenes of their own are about that."""
 
     def describe(self) -> str:
         """One line, for people."""

@@ -131,6 +131,7 @@ class FakeChunks:
 
     there: set = field(default_factory=set)
     removed: list = field(default_factory=list)
+    written: list = field(default_factory=list)
     failures: list = field(default_factory=list)
     """Codes for the next removals, None for success."""
     largest: int = 0
@@ -142,6 +143,9 @@ class FakeChunks:
         self.largest = max(self.largest, len(writes))
         results = []
         for write in writes:
+            if write.kind is UpdateKind.WRITE:
+                results.append(self._write(write))
+                continue
             assert write.kind is UpdateKind.REMOVE
             assert write.tagged
             assert write.chunk[0] == 0
@@ -153,6 +157,14 @@ class FakeChunks:
             self.there.discard((write.chunk, write.chain))
             results.append(UpdateResult(Code.OK))
         return results
+
+    def _write(self, write):
+        failure = self.failures.pop(0) if self.failures else None
+        if failure is not None:
+            return UpdateResult(failure)
+        self.there.add((write.chunk, write.chain))
+        self.written.append(write)
+        return UpdateResult(Code.OK)
 
     async def find(self, keys, *, timeout_ns=0):
         assert timeout_ns > 0

@@ -24,6 +24,7 @@ from fs3.model.requests import (
     Lookup,
     Mkdir,
     Open,
+    Put,
     Remove,
     Rename,
     Repair,
@@ -88,6 +89,7 @@ INODE = st.builds(
     truncations=U64,
     append=maybe(TURN),
     content=ID,
+    inline=FLAG,
 )
 ENTRY = st.builds(Entry, TEXT, ID, TYPE)
 ENTRY_WITH_INODE = st.builds(lambda name, inode: Entry(name, inode.id, inode.type, inode), TEXT, INODE)
@@ -96,7 +98,8 @@ REQUESTS = {
     Lookup: st.builds(Lookup, PATH),
     Stat: st.builds(Stat, PATH, FLAG),
     List: st.builds(List, PATH, TEXT, U32, FLAG),
-    Open: st.builds(Open, PATH, FLAG, FLAG, FLAG, FLAG, FLAG, MODE, maybe(LAYOUT), FLAG),
+    Open: st.builds(Open, PATH, FLAG, FLAG, FLAG, FLAG, FLAG, MODE, maybe(LAYOUT), FLAG, FLAG),
+    Put: st.builds(Put, PATH, st.binary(max_size=9), MODE, maybe(LAYOUT), FLAG, maybe(MODE)),
     Close: st.builds(Close, ID, U64, maybe(U64), FLAG, maybe(PATH.filter(lambda path: path.path)), FLAG, FLAG),
     Sync: st.builds(Sync, ID, U64, maybe(U64), FLAG),
     Mkdir: st.builds(Mkdir, PATH, MODE, FLAG, maybe(LAYOUT)),
@@ -111,7 +114,7 @@ REQUESTS = {
 }
 PROBLEM = st.builds(Problem, st.sampled_from(ProblemKind), ID, ID, st.binary(max_size=9), st.binary(max_size=9), U32)
 ALONE = {
-    Append: st.builds(Append, ID, U64, st.sampled_from(AppendStep), U64, U64, U64),
+    Append: st.builds(Append, ID, U64, st.sampled_from(AppendStep), U64, U64, U64, st.binary(max_size=9)),
     BatchStat: st.builds(BatchStat, ID, st.lists(TEXT, max_size=4), FLAG),
     StatFs: st.just(StatFs()),
     KeepAlive: st.just(KeepAlive()),
@@ -123,7 +126,7 @@ ALONE = {
 CALLER = Caller(b"sixteen bytes id", User(1, 2, (3,)), 0)
 ANSWERS = {
     "inode": INODE,
-    "open": st.builds(OpenResult, INODE, U64),
+    "open": st.builds(OpenResult, INODE, U64, maybe(st.binary(max_size=9))),
     "remove": ID,
     "lookup": st.builds(Dirent, ID, TYPE),
     "list": st.builds(Listing, st.lists(ENTRY, max_size=4) | st.lists(ENTRY_WITH_INODE, max_size=4), FLAG),

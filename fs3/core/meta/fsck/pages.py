@@ -33,6 +33,7 @@ _PREFIX = {
     RowTable.REQUESTS: keys.REQUEST,
     RowTable.CLIENTS: keys.CLIENT,
     RowTable.PRUNED: keys.PRUNED,
+    RowTable.DATA: keys.DATA,
     RowTable.CONTENTS: keys.CONTENT,
 }
 ROW_DECODERS: dict[bytes, Callable[[bytes, bytes], object]] = {
@@ -43,6 +44,7 @@ ROW_DECODERS: dict[bytes, Callable[[bytes, bytes], object]] = {
     keys.REQUEST: rows.decode_request,
     keys.CLIENT: liveness.decode_client,
     keys.PRUNED: rows.decode_pruned_session,
+    keys.DATA: rows.decode_data,
 }
 """Key prefix -> (key, row) -> what the row says, MetaError when it cannot be read. Of the rows that a repair may delete: inodes
 are not among them."""
@@ -153,8 +155,11 @@ async def _check_inodes(txn: ReadTxn, page: CheckPage, found: Found) -> None:
         elif inode.type is InodeType.SYMLINK and inode.length != len(inode.target.encode()):
             size = len(inode.target.encode())
             add(Problem(ProblemKind.SYMLINK_LENGTH, inode.id, change=inode.change, found=inode.length, expected=size))
-        elif inode.content and (problem := await find_content_problem(txn, inode)) is not None:
-            add(problem)
+        elif inode.type is InodeType.FILE:
+            if inode.content and (problem := await find_content_problem(txn, inode)) is not None:
+                add(problem)
+            if inode.inline:
+                page.problems += await _check_inline(txn, inode)
     await _check_next_id(txn, page, largest)
 
 
@@ -276,6 +281,27 @@ async def _check_contents(txn: ReadTxn, page: CheckPage, found: Found) -> None:
     await _check_next_id(txn, page, largest)
 
 
+async def _check_inline(txn: ReadTxn, inode: Inode) -> list[Problem]:
+    key = keys.data_key(inode.content_id)
+    row = await txn.get(key)
+    if row is None:
+        return [Problem(ProblemKind.INLINE_WITHOUT_DATA, inode.id, change=inode.change, expected=inode.length)]
+    try:
+        size = len(rows.decode_data(key, row))
+    except MetaError:
+        return []  # said once, of the row
+    if size == inode.length:
+        return []
+    return [Problem(ProblemKind.INLINE_LENGTH, inode.id, change=inode.change, found=inode.length, expected=size)]
+
+
+async def _check_data(txn: ReadTxn, page: CheckPage, found: Found) -> None:
+    _check_readable(page, found, rows.decode_data)
+    for key, _ in found:
+        if not await data_has_file(txn, key):
+            page.problems.append(Problem(ProblemKind.DATA_OF_NOTHING, key=key))
+
+
 def _check_readable(page: CheckPage, found: Found, decode: Callable[[bytes, bytes], object]) -> None:
     for key, row in found:
         try:
@@ -288,6 +314,7 @@ _CHECKS: dict[RowTable, Callable[[ReadTxn, CheckPage, Found], Awaitable[None]]] 
     RowTable.INODES: _check_inodes,
     RowTable.SESSIONS: _check_sessions,
     RowTable.GARBAGE: _check_garbage,
+    RowTable.DATA: _check_data,
     RowTable.CONTENTS: _check_contents,
 }
 
@@ -338,6 +365,12 @@ async def find_content_problem(txn: ReadTxn, inode: Inode) -> Problem | None:
     if owner is None or not await owns_content(txn, owner, content):
         return Problem(ProblemKind.CONTENT_UNLISTED, inode.id, expected=content)
     return Problem(ProblemKind.CONTENT_SHARED, inode.id, expected=content, found=owner)
+
+
+async def data_has_file(txn: ReadTxn, key: bytes) -> bool:
+    """A file has its bytes in the row of this key, or a row that would tell cannot be read."""
+    is_there, found = await _look_for_content(txn, keys.content_of_data(key))
+    return is_there and (found is None or found.inline)
 
 
 async def find_garbage_problem(txn: ReadTxn, garbage: rows.Garbage) -> Problem | None:

@@ -24,6 +24,7 @@ from fs3.core.meta.fsck.damaged_inode import ROOT_MODE, repair_inode
 from fs3.core.meta.fsck.lost_found import LOST_FOUND, find_names, reconnect, remove_entry
 from fs3.core.meta.fsck.pages import (
     ROW_DECODERS,
+    data_has_file,
     find_content_problem,
     find_garbage_problem,
     find_loop,
@@ -33,6 +34,7 @@ from fs3.core.meta.fsck.pages import (
     session_has_file,
 )
 from fs3.core.meta.idempotency import idempotent
+from fs3.core.meta.inline import get_data
 from fs3.core.meta.length import with_written_length
 from fs3.core.txn import ReadTxn, Txn
 from fs3.model.check import Problem, ProblemKind, RepairResult
@@ -206,6 +208,31 @@ async def _too_short(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResult
     return RepairResult(True, f"its length is {problem.expected} now")
 
 
+async def _inline_without_data(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResult:
+    inode = await _unchanged(txn, problem)
+    if inode is None or not inode.inline or await txn.get(keys.data_key(inode.content_id)) is not None:
+        return _GONE
+    rows.put_inode(txn, replace(with_nlink(ctx, inode, inode.nlink), length=0, inline=False, moving=False))
+    return RepairResult(True, "its bytes are lost: it is empty now")
+
+
+async def _inline_length(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResult:
+    inode = await _unchanged(txn, problem)
+    if inode is None or not inode.inline:
+        return _GONE
+    size = len(await get_data(txn, inode))
+    rows.put_inode(txn, replace(with_nlink(ctx, inode, inode.nlink), length=size))
+    return RepairResult(True, f"its length is {size} now")
+
+
+async def _data_of_nothing(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResult:
+    is_data = problem.key.startswith(keys.DATA)
+    if not is_data or await txn.get(problem.key) is None or await data_has_file(txn, problem.key):
+        return _GONE
+    txn.delete(problem.key)
+    return RepairResult(True, "the row was deleted")
+
+
 # --- rows ------------------------------------------------------------------------------------------------------------
 
 
@@ -350,6 +377,9 @@ _REPAIRS: dict[ProblemKind, Callable[[Txn, OpContext, Problem], Awaitable[Repair
     ProblemKind.ID_IN_USE: _id_in_use,
     ProblemKind.MISCOUNTED: _miscounted,
     ProblemKind.TOO_SHORT: _too_short,
+    ProblemKind.INLINE_WITHOUT_DATA: _inline_without_data,
+    ProblemKind.INLINE_LENGTH: _inline_length,
+    ProblemKind.DATA_OF_NOTHING: _data_of_nothing,
     ProblemKind.CONTENT_UNLISTED: _content_unlisted,
     ProblemKind.CONTENT_OF_NOTHING: _content_of_nothing,
     ProblemKind.CONTENT_SHARED: _content_shared,

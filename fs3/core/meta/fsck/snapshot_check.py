@@ -19,6 +19,7 @@ async def check_namespace(txn: ReadTxn) -> list[str]:
     - a file or symlink has as many names as `nlink` says; without a name it is open for writing or queued once, not both
     - a directory has one name and the right `parent`, `length` and `nlink`, or is detached and queued as a tree
     - every directory hangs below the root or below a detached tree; no loops
+    - an inline file has its bytes in a row, as many as its length says, and there is no such row of anything else
     - the counters are right, and all ids are below the next one
     """
     survey = NamespaceCheck(TxnSource(txn, check_rows_per_page))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from fs3.base.status import Code
-from fs3.core.meta import rows, sessions, trims
+from fs3.core.meta import inline, rows, sessions, trims
 from fs3.core.meta.contents import get_by_content
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.errors import MetaError
@@ -22,9 +22,10 @@ async def append(txn: Txn, ctx: OpContext, request: Append) -> Inode:
 
     TAKE gives the session the turn, with the next serial: bytes go to the end that is answered. NOT_ITS_TURN while another
     session has it, unless the request names that very turn, with as many renewals: its holder was silent for long.
-    TrimOutstanding while a truncation cuts. PUBLISH makes the file `length` bytes long and ends the turn; NOT_ITS_TURN when the
-    end was moved since by anybody, or the turn was taken over. STALE when the file has no name any more: it was removed, or
-    replaced by another one."""
+    TrimOutstanding while a truncation cuts, MoveOutstanding for an inline file. PUBLISH makes the file `length` bytes long and
+    ends the turn; NOT_ITS_TURN when the end was moved since by anybody, or the turn was taken over. STALE when the file has no
+    name any more: it was removed, or replaced by another one. INLINE is the whole append of `data` to an inline file that stays
+    small, NOT_INLINE of any other."""
     found = await sessions.find_or_revive(txn, ctx, request.content, request.session)
     if not found.append:
         raise MetaError(Code.INVALID, f"session {found.id} on content {found.content} was not opened for appending")
@@ -33,6 +34,8 @@ async def append(txn: Txn, ctx: OpContext, request: Append) -> Inode:
         after = replace(before, append=None) if _has_turn(before, request) else before
     elif before.nlink == 0:
         raise MetaError(Code.STALE, "the file was removed, or replaced by another one, while it was open for appending")
+    elif request.step is AppendStep.INLINE:
+        return await inline.append_data(txn, ctx, before, request.data)
     elif request.step is AppendStep.TAKE:
         after = _take(before, request)
     elif not _has_turn(before, request):
@@ -54,6 +57,7 @@ def _has_turn(inode: Inode, request: Append) -> bool:
 
 def _take(inode: Inode, request: Append) -> Inode:
     trims.check_trimmed(inode)
+    inline.check_moved(inode)
     turn = inode.append
     # A session does one append at a time, so an older turn of its own is one whose answer it never got.
     free = turn is None or turn.session == request.session

@@ -15,7 +15,7 @@ from fs3.core.meta.idempotency import idempotent
 from fs3.core.meta.length import with_truncated_length, with_written_length
 from fs3.core.meta.ops.mkdir import make_directories
 from fs3.core.meta.ops.sync import answer_without_session
-from fs3.core.meta.resolve import resolve_entry
+from fs3.core.meta.resolve import PathTarget, resolve_entry
 from fs3.core.txn import Txn
 from fs3.model.inode import FileSession, Inode, InodeType
 from fs3.model.namespace import PathRef
@@ -51,8 +51,9 @@ async def close_file(txn: Txn, ctx: OpContext, request: Close) -> Inode:
     after = with_written_length(ctx, before, length, request.modified, request.truncations)
     if publish is not None and names and not discard:
         if request.parents_mode is not None:
-            await _make_parents(txn, ctx, publish, request.parents_mode)
-        after = await _publish(txn, ctx, after, publish, request.exclusive)
+            await make_parents(txn, ctx, publish, request.parents_mode)
+        place = await resolve_entry(txn, ctx, publish, Code.IS_A_DIRECTORY)
+        after = await publish_at(txn, ctx, after, place, exclusive=request.exclusive)
     elif after is not before:
         rows.put_inode(txn, after)
     await sessions.end(txn, ctx, found, after)
@@ -68,7 +69,8 @@ async def _take_back(txn: Txn, ctx: OpContext, session: FileSession, before: Ino
     return after
 
 
-async def _make_parents(txn: Txn, ctx: OpContext, path: PathRef, mode: int) -> None:
+async def make_parents(txn: Txn, ctx: OpContext, path: PathRef, mode: int) -> None:
+    """Makes the directories that are missing above a name."""
     try:
         await resolve_entry(txn, ctx, path, Code.IS_A_DIRECTORY)
     except MetaError as error:
@@ -78,25 +80,26 @@ async def _make_parents(txn: Txn, ctx: OpContext, path: PathRef, mode: int) -> N
         await make_directories(txn, ctx, PathRef(path.parent, above), mode)
 
 
-async def _publish(txn: Txn, ctx: OpContext, file: Inode, path: PathRef, exclusive: bool) -> Inode:
-    place = await resolve_entry(txn, ctx, path, Code.IS_A_DIRECTORY)
+async def publish_at(txn: Txn, ctx: OpContext, file: Inode, place: PathTarget, *, exclusive: bool, created: int = 0) -> Inode:
+    """Gives a file that has no name the one of a place, or its content to the file that is there; see `close_file`. `created`: 1
+    when it has just come into being."""
     if place.dirent is None:
         if place.must_be_directory:
-            raise MetaError(Code.IS_A_DIRECTORY, "a path with a trailing slash is a directory's", path.path)
-        require_change(ctx.user, place.directory, path.path)
+            raise MetaError(Code.IS_A_DIRECTORY, "a path with a trailing slash is a directory's", place.path)
+        require_change(ctx.user, place.directory, place.path)
         named = with_nlink(ctx, file, 1)
-        add_entry(txn, ctx, place, named)
+        add_entry(txn, ctx, place, named, created=created)
         return named
     if exclusive:
-        raise MetaError(Code.EXISTS, "the name is taken", path.path)
+        raise MetaError(Code.EXISTS, "the name is taken", place.path)
     if place.require_dirent().type is InodeType.DIRECTORY:
-        raise MetaError(Code.IS_A_DIRECTORY, "is a directory", path.path)
+        raise MetaError(Code.IS_A_DIRECTORY, "is a directory", place.path)
     replaced = await rows.get_inode(txn, place.dirent.inode)
     # What is replaced is the content, not who may read it: what was taken away meanwhile stays away.
     mode = replaced.mode if ctx.user.uid == 0 else without_set_ids(replaced.mode)
     if replaced.type is InodeType.FILE and has_permission(ctx.user, replaced, WRITE):
         return await replace_content(txn, ctx, replace(replaced, mode=mode), file)
-    require_unlink(ctx.user, place.directory, replaced.uid, path.path)
+    require_unlink(ctx.user, place.directory, replaced.uid, place.path)
     await garbage.unlink(txn, ctx, replaced)
     named = with_nlink(ctx, file, 1)
     if replaced.type is InodeType.FILE:

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from fs3.base.ids import InodeId, SessionId
 from fs3.base.status import Code
-from fs3.core.meta import rows, sessions, trims
+from fs3.core.meta import inline, rows, sessions, trims
 from fs3.core.meta.access import READ, WRITE, require, require_change, without_set_ids
 from fs3.core.meta.allocation import allocate_ids, file_layout
 from fs3.core.meta.contents import replace_content
@@ -31,8 +31,9 @@ async def open_file(txn: Txn, ctx: OpContext, request: Open) -> OpenResult:
 
     `truncate` gives the file a fresh content, which is empty; the old one is reclaimed, and its writers are told that it was
     replaced. `unnamed` creates a file without a name for the directory `path`; its session's close
-    publishes it. TrimOutstanding for a write session while a truncation cuts. `layout` is for a new file, fields of 0 are
-    inherited. `mode` has the client's umask applied. `append`: the session is for `fs3.core.meta.ops.append` only.
+    publishes it. TrimOutstanding for a write session while a truncation cuts, MoveOutstanding for one on an inline file. `layout`
+    is for a new file, fields of 0 are inherited. `mode` has the client's umask applied. `append`: the session is for
+    `fs3.core.meta.ops.append` only.
     """
     path, write, truncate = request.path, request.write, request.truncate
     if request.unnamed:
@@ -50,10 +51,12 @@ async def open_file(txn: Txn, ctx: OpContext, request: Open) -> OpenResult:
     inode = await load_inode(txn, place)
     _require_open(ctx, inode, WRITE if write else READ, path.path)
     if not write:
-        return OpenResult(inode, NO_SESSION)
+        data = await inline.get_data(txn, inode) if request.want_data and inode.inline else None
+        return OpenResult(inode, NO_SESSION, data)
     if truncate:
         return await _open_fresh(txn, ctx, inode)
     if not request.append:
+        inline.check_moved(inode)
         trims.check_trimmed(inode)
     session = SessionId(await allocate_ids(txn, inodes=0, others=1))
     await sessions.start(txn, ctx, inode.content_id, session, append=request.append)
@@ -79,6 +82,10 @@ async def _create(txn: Txn, ctx: OpContext, place: PathTarget, request: Open) ->
     chosen = file_layout(ctx, directory, request.layout, place.path)
     first = await allocate_ids(txn, inodes=1, others=1 if write else 0)
     inode = new_inode(ctx, first, InodeType.FILE, request.mode, directory, chosen)
+    if ctx.defaults.inline_bytes and (request.append or not write):
+        # Nobody writes its chunks before it is opened for that.
+        inode = replace(inode, inline=True)
+        inline.put_data(txn, inode, b"")
     add_entry(txn, ctx, place, inode, created=1)
     if not write:
         return OpenResult(inode, NO_SESSION)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from fs3.base.status import Code
-from fs3.core.meta import sessions, trims
+from fs3.core.meta import inline, sessions, trims
 from fs3.core.meta.access import WRITE, check_inode_id, has_permission
 from fs3.core.meta.contents import find_by_content
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.errors import MetaError
 from fs3.core.meta.idempotency import idempotent
-from fs3.core.meta.length import with_truncated_length
+from fs3.core.meta.length import check_length, with_truncated_length
 from fs3.core.txn import Txn
 from fs3.model.inode import Inode, InodeType
 from fs3.model.requests import Truncate
@@ -17,7 +17,8 @@ from fs3.model.requests import Truncate
 
 @idempotent("truncate", Inode)
 async def truncate(txn: Txn, ctx: OpContext, request: Truncate) -> Inode:
-    """Sets the length: the first of three steps, `fs3.core.meta.trims` has the others. Growing a file makes a hole.
+    """Sets the length: the first of three steps, `fs3.core.meta.trims` has the others. Growing a file makes a hole. A file that
+    is inline and stays small is truncated at once.
 
     STALE when no file has the content any more. Needs write permission on the file, or a write session of this client on it.
     """
@@ -33,6 +34,9 @@ async def truncate(txn: Txn, ctx: OpContext, request: Truncate) -> Inode:
         if before.nlink == 0:
             raise MetaError(Code.STALE, f"content {content} was removed or replaced")
         raise MetaError(Code.ACCESS, f"permission denied to write inode {before.id}")
+    check_length(length, before.id)
+    if before.inline:
+        return await inline.cut_data(txn, ctx, before, length)
     after = with_truncated_length(ctx, before, length)
     trims.put_truncated(txn, after)
     return after

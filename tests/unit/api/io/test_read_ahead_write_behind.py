@@ -352,3 +352,19 @@ def test_a_reader_reads_in_place_when_nothing_of_the_budget_is_left_and_ahead_ag
     assert budget.held > 0
     del reader
     assert budget.held == 0
+
+
+def test_all_of_a_small_file_is_had_unless_some_was_sent(loop: asyncio.AbstractEventLoop) -> None:
+    store = FakeStore()
+    budget = BufferBudget(MIB, KIB)
+    writer = WriteBehindWriter(loop, store.store, "/x", 0, 4 * MIB, budget=budget)
+    assert writer.take_unsent(10) == b""
+    writer.write(b"01234")
+    writer.write(b"56789")
+    assert writer.take_unsent(9) is None
+    assert writer.take_unsent(10) == b"0123456789"
+    writer.flush()
+    assert not store.content
+    writer.write(b"more")
+    writer.flush()
+    assert writer.take_unsent(10) is None

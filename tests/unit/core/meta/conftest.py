@@ -89,6 +89,14 @@ class Space:
 
         return self.kv.read_now(everything)
 
+    def keys_of(self, prefix: bytes) -> list[bytes]:
+        """Of the rows of one kind."""
+        return [key for key, _ in self.rows() if key.startswith(prefix)]
+
+    def content(self, path: str | PathRef) -> bytes | None:
+        """What a read open brings."""
+        return self.see(open_file, path, want_data=True).data  # type: ignore[no-any-return]
+
     def problems(self) -> list[str]:
         return self.kv.read_now(check_namespace)
 

@@ -6,9 +6,9 @@ from fs3.base.ids import InodeId
 from fs3.base.status import Code
 from fs3.core.meta import keys
 from fs3.core.meta.garbage import delete_file, dismantle, next_garbage
+from fs3.core.meta.ops.close import close_file
 from fs3.core.meta.ops.link import link
 from fs3.core.meta.ops.mkdir import mkdir
-from fs3.core.meta.ops.open import open_file
 from fs3.core.meta.ops.remove import remove
 from fs3.core.meta.ops.rename import rename
 from fs3.core.meta.ops.stat import stat
@@ -190,10 +190,11 @@ def test_what_is_created_below_a_detached_directory_goes_with_it(space):
     space.dir("t/in/deep", parents=True)
     inside = space.stat("t/in").id
     space.do(remove, "t", RemoveKind.TREE)
-    late = space.do(open_file, PathRef(inside, "late"), create=True).inode
+    late = space.open(PathRef(inside, "late"), create=True)
+    space.do(close_file, late.inode.id, late.session)
     space.do(mkdir, PathRef(inside, "later/still"), parents=True)
     dismantled(space, 1)
-    assert [inode.id for _, inode in queued(space)] == [late.id]
+    assert [inode.id for _, inode in queued(space)] == [late.inode.id]
     assert space.tree() == set()
 
 

@@ -11,6 +11,7 @@ from fs3.core.meta.fsck.namespace_check import NamespaceCheck, TxnSource
 from fs3.core.meta.fsck.problems import chunk_name, describe, name_of, parse_chunk_name
 from fs3.core.meta.fsck.repair import repair
 from fs3.core.meta.ops.link import link
+from fs3.core.meta.ops.put import put_file
 from fs3.core.meta.ops.remove import remove
 from fs3.core.meta.rows import Garbage, GarbageKind, NamespaceCounters
 from fs3.model.check import Problem, ProblemKind
@@ -30,6 +31,7 @@ def healthy(space):
     space.do(remove, "removed", RemoveKind.FILE)
     space.dir("t/in", parents=True)
     space.do(remove, "t", RemoveKind.TREE, seq=3)
+    space.do(put_file, "small", b"12345")
     assert space.problems() == []
     before = space.rows()
     yield space
@@ -80,7 +82,7 @@ def replaced(damage=lambda txn, file, left: None):
     def replaces(txn, space, inode):
         fresh = replace(inode, id=InodeId(40), nlink=0, content=InodeId(0))
         file, left = replace(inode, content=fresh.id), replace(fresh, content=inode.id)
-        rows.put_counters(txn, NamespaceCounters(1000, 10, 2))
+        rows.put_counters(txn, NamespaceCounters(1000, 11, 2))
         for one in (file, left):
             rows.put_inode(txn, one)
             rows.put_content_owner(txn, one)
@@ -132,7 +134,17 @@ def queued_again(txn, space, inode):
             txn.put(twice.key, rows.encode(twice))
 
 
+def loses_data(txn, space, inode):
+    txn.delete(keys.data_key(inode.id))
+
+
 DAMAGE = [
+    (*changed("small", inline=False), "data-of-nothing"),
+    (*changed("small", length=4), "inline-length"),
+    ("small", loses_data, "inline-without-data"),
+    (*changed("d/f", inline=True), "inline-without-data"),
+    ("", stored(keys.data_key(InodeId(9999)), rows.encode(b"x")), "data-of-nothing"),
+    ("small", lambda txn, space, inode: txn.put(keys.data_key(inode.id), b"\xc1"), "unreadable"),
     (*changed("d/f", nlink=1), "wrong-nlink"),
     (*changed("d/f", nlink=0), "wrong-nlink"),
     (*changed("s", nlink=0), "wrong-nlink"),

@@ -17,7 +17,7 @@ from fs3.model.check import Problem, ProblemKind
 from fs3.model.inode import AppendTurn, FileSession
 from fs3.model.requests import AppendStep
 
-TAKE, RENEW, PUBLISH, GIVE_UP = AppendStep
+TAKE, RENEW, PUBLISH, GIVE_UP, INLINE = AppendStep
 
 
 class Appender:

@@ -1,0 +1,66 @@
+"""Put: a small file in one request and one transaction, its bytes beside its inode."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from fs3.base.ids import InodeId
+from fs3.base.status import Code
+from fs3.core.meta import inline
+from fs3.core.meta.access import WRITE, require, without_set_ids
+from fs3.core.meta.allocation import allocate_ids, file_layout
+from fs3.core.meta.contents import replace_content
+from fs3.core.meta.context import OpContext
+from fs3.core.meta.entries import new_inode
+from fs3.core.meta.errors import MetaError
+from fs3.core.meta.idempotency import idempotent
+from fs3.core.meta.ops.close import make_parents, publish_at
+from fs3.core.meta.resolve import resolve_path, resolve_start
+from fs3.core.txn import Txn
+from fs3.model.inode import Inode, InodeType
+from fs3.model.requests import Put
+
+
+@idempotent("put", Inode)
+async def put_file(txn: Txn, ctx: OpContext, request: Put) -> Inode:
+    """Creates a file with all its bytes, or gives them to the file that has the name, as `fs3.core.meta.ops.close` publishes an
+    unnamed one (EXISTS instead, when `exclusive`). A symlink in the last component is followed, unless `exclusive`.
+
+    NOT_INLINE for more bytes than a file may have inline; nothing has happened then. The layout is chosen all the same: the file
+    may grow. An empty path gives the bytes to the file with the inode id that it starts at.
+    """
+    path, data = request.path, request.data
+    inline.check_size(ctx, len(data), path.path)
+    if not path.path:
+        return await _replace(txn, ctx, request)
+    if request.parents_mode is not None:
+        await make_parents(txn, ctx, path, request.parents_mode)
+    place = await resolve_path(txn, ctx, path, follow=not request.exclusive)
+    if not place.name:
+        raise MetaError(Code.IS_A_DIRECTORY, "is a directory", path.path)
+    directory = place.directory
+    layout = file_layout(ctx, directory, request.layout, path.path)
+    first = InodeId(await allocate_ids(txn, inodes=1))
+    fresh = new_inode(ctx, first, InodeType.FILE, request.mode, directory, layout, nlink=0)
+    fresh = replace(fresh, length=len(data), inline=True)
+    inline.put_data(txn, fresh, data)
+    return await publish_at(txn, ctx, fresh, place, exclusive=request.exclusive, created=1)
+
+
+async def _replace(txn: Txn, ctx: OpContext, request: Put) -> Inode:
+    file = await resolve_start(txn, request.path)
+    if file.type is not InodeType.FILE:
+        raise MetaError(Code.IS_A_DIRECTORY, f"inode {file.id} is not a file")
+    if file.nlink == 0:
+        raise MetaError(Code.STALE, f"inode {file.id} was removed")
+    if request.exclusive:
+        raise MetaError(Code.EXISTS, f"inode {file.id} is there")
+    require(ctx.user, file, WRITE, "")
+    mode = file.mode if ctx.user.uid == 0 else without_set_ids(file.mode)
+    now = ctx.wall_ns
+    fresh = Inode(
+        InodeId(await allocate_ids(txn, inodes=1)), InodeType.FILE, mode, file.uid, file.gid, 0, len(request.data),
+        now, now, now, now, 1, InodeId(0), file.layout, inline=True,
+    )  # fmt: skip
+    inline.put_data(txn, fresh, request.data)
+    return await replace_content(txn, ctx, replace(file, mode=mode), fresh)
