@@ -182,8 +182,8 @@ async def test_a_store_of_another_cluster_or_program_is_refused(cluster, make_ro
     assert refused.value.code is Code.UNSUPPORTED
     assert await read_all_rows(kv) == [(b"mgmtd/cluster", b"1")]
     newer = MemoryKV()
-    await newer.transact(puts({b"CLUS": rows.encode(rows.StoreIdent(2, b"c" * 16))}))
-    with pytest.raises(FS3Error, match="format 2") as refused:
+    await newer.transact(puts({b"CLUS": rows.encode(rows.StoreIdent(3, b"c" * 16))}))
+    with pytest.raises(FS3Error, match="format 3") as refused:
         await service(newer, b"c" * 16).start()
     assert refused.value.code is Code.UNSUPPORTED
 
