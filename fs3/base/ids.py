@@ -55,6 +55,11 @@ def page_prefix(namespace_id: int) -> bytes:
     return (_PAGE | namespace_id).to_bytes(PAGE_PREFIX_BYTES, "big")
 
 
+def is_page(chunk: ChunkId) -> bool:
+    """The chunk is a KVCache page."""
+    return chunk[0] >= 0x80
+
+
 def page_namespace(chunk: ChunkId) -> int:
     """The id of the namespace that a KVCache page belongs to."""
     return int.from_bytes(chunk[:PAGE_PREFIX_BYTES], "big") ^ _PAGE

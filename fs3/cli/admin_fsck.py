@@ -25,6 +25,7 @@ _CHUNK_KINDS = (
     ProblemKind.ORPHAN_CHUNK,
     ProblemKind.MISPLACED_CHUNK,
     ProblemKind.CHUNK_FROM_NOWHERE,
+    ProblemKind.UNREACHABLE_PAGE,
     ProblemKind.REPLICA_MISSING,
     ProblemKind.REPLICA_DIFFERS,
 )

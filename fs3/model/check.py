@@ -63,6 +63,7 @@ class ProblemKind(IntEnum):
     INLINE_WITHOUT_DATA = 31  # change; expected: the length recorded
     INLINE_LENGTH = 32  # change; found: length recorded, expected: bytes in the row
     DATA_OF_NOTHING = 33  # key
+    UNREACHABLE_PAGE = 34  # key: chunk id, parent: chain; found: the id of its namespace
 
 
 class Problem(msgspec.Struct, frozen=True):

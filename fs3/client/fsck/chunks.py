@@ -8,8 +8,8 @@ It runs while everything is in use. Whatever looks wrong in a listing is asked a
 - A length is too short if storage has more between two looks at the inode that show the same `change` and no session.
 - Every update is staged on every replica before any replica commits it. So a replica that has shown the same committed version
   before and after another one was looked at, and nothing pending, is not just behind.
-
-Pages of KVCache namespaces have no inodes: they are compared between replicas and otherwise left alone.
+- A page of a KVCache is younger than its namespace, whose id is never used again. So a page that is listed, whose namespace is
+  not there *after* that, and which is there still *after* that, is found by nobody any more.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from collections.abc import AsyncIterator, Sequence
 
 from fs3.base.backoff import Backoff
 from fs3.base.errors import FS3Error, error
-from fs3.base.ids import CHUNK_ID_BYTES, ChainId, ChunkId, InodeId, TableId, TargetId, chunk_file
+from fs3.base.ids import CHUNK_ID_BYTES, ChainId, ChunkId, InodeId, TableId, TargetId, chunk_file, is_page, page_namespace
 from fs3.base.limits import check_rounds_max, inspect_inodes_max, retry_backoff_max_ns, retry_backoff_min_ns
 from fs3.base.status import Code
 from fs3.base.units import SECOND
+from fs3.client.fsck.namespace_ids import NamespaceIds
 from fs3.client.routing import RoutingSource
 from fs3.client.storage.client import StorageClient
 from fs3.client.storage.file_end import find_file_end
@@ -59,12 +60,14 @@ class ChunkCheck(ProblemCollector):
         storage: StorageClient,
         routing: RoutingSource,
         source: CheckSource,
+        namespaces: NamespaceIds,
         progress: Progress = lambda what, rows: None,
     ) -> None:
         super().__init__()
         self._storage = storage
         self._routing = routing
         self._source = source
+        self._namespaces = namespaces
         self._progress = progress
         self.unsettled: set[ChunkId] = set()
         """Chunks that were being written whenever their replicas were compared."""
@@ -75,7 +78,8 @@ class ChunkCheck(ProblemCollector):
         self._short: set[InodeId] = set()
 
     async def run(self, *, files: bool = True, replicas: bool = True) -> None:
-        """Look at every chain. `files`: compare with the namespace. `replicas`: compare replicas with each other.
+        """Look at every chain. `files`: compare with the namespace, and pages with those of caches. `replicas`: compare replicas
+        with each other.
 
         Raises FS3Error when a chain has no target that serves it, or one that does not answer.
         """
@@ -122,6 +126,7 @@ class ChunkCheck(ProblemCollector):
         self._progress("chunks", len(batch))
         if files:
             await self._check_files(chain, [(chunk, rows) for chunk, rows in batch if not chunk[0]])
+            await self._check_pages(chain, [chunk for chunk, _ in batch if is_page(chunk)])
         if replicas and len(serving) > 1:
             for chunk, rows in batch:
                 if len(rows) < len(serving) or len({_digest_of(row) for row in rows.values()}) > 1:
@@ -161,8 +166,14 @@ class ChunkCheck(ProblemCollector):
                         await self._check_length(facts)
         await self._check_strays(chain, strays)
 
+    async def _check_pages(self, chain: ChainId, pages: Sequence[ChunkId]) -> None:
+        deleted = await self._namespaces.find_deleted(map(page_namespace, pages))
+        unreachable = [(page, page_namespace(page)) for page in pages if page_namespace(page) in deleted]
+        kind = ProblemKind.UNREACHABLE_PAGE
+        await self._check_strays(chain, [Problem(kind, 0, chain, key=page, found=number) for page, number in unreachable])
+
     async def _check_strays(self, chain: ChainId, strays: Sequence[Problem]) -> None:
-        """Those that are still there, now that their inodes are known to be gone."""
+        """Those that are still there, now that their inodes or namespaces are known to be gone."""
         if not strays:
             return
         outcomes = await self._storage.find([(ChunkId(problem.key), chain) for problem in strays])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from fs3.base.errors import error
 from fs3.base.ids import ChainId, ChunkId, TargetId
 from fs3.base.status import Code
 from fs3.client.fsck.chunks import ChunkCheck
+from fs3.client.fsck.namespace_ids import NamespaceIds, NamespaceSource
 from fs3.client.meta.client import MetaClient
 from fs3.client.routing import RoutingSource
 from fs3.client.storage.client import StorageClient
@@ -59,6 +61,10 @@ class Report:
     """Targets that do not serve: their copies were not compared."""
 
 
+class ManagerSource(RoutingSource, NamespaceSource, Protocol):
+    """What is asked of the manager. `MgmtdClient` is the one of production."""
+
+
 class Fsck:
     """Checks and repairs one cluster, in use. All methods raise FS3Error when a process that must be asked does not answer."""
 
@@ -66,16 +72,18 @@ class Fsck:
         self,
         meta: MetaClient,
         storage: StorageClient,
-        routing: RoutingSource,
+        manager: ManagerSource,
         progress: Progress = lambda what, rows: None,
     ) -> None:
         self._source = MetaSource(meta)
         self._storage = storage
-        self._routing = routing
+        self._routing: RoutingSource = manager
+        self._namespaces = NamespaceIds(manager)
         self._progress = progress
 
     async def check(self, *, names: bool = True, files: bool = True, replicas: bool = True) -> Report:
-        """`names`: the namespace in itself. `files`: chunks against the namespace. `replicas`: replicas against each other."""
+        """`names`: the namespace in itself. `files`: chunks against the namespace, pages against those of caches. `replicas`:
+        replicas against each other."""
         report = Report()
         if names:
             survey = NamespaceCheck(self._source, self._progress)
@@ -85,7 +93,7 @@ class Fsck:
             report.counts.update((table.name.lower(), rows) for table, rows in survey.counts.items())
             report.unsettled_inodes = sorted(survey.unsettled)
         if files or replicas:
-            chunks = ChunkCheck(self._storage, self._routing, self._source, self._progress)
+            chunks = ChunkCheck(self._storage, self._routing, self._source, self._namespaces, self._progress)
             await chunks.run(files=files, replicas=replicas)
             found = chunks.problems
             if report.more or any(problem.kind is ProblemKind.CONTENT_UNLISTED for problem in report.problems):
@@ -102,7 +110,7 @@ class Fsck:
     async def repair(self, problem: Problem) -> RepairResult:
         """Repairs one problem, if it is still one."""
         match problem.kind:
-            case ProblemKind.ORPHAN_CHUNK | ProblemKind.MISPLACED_CHUNK:
+            case ProblemKind.ORPHAN_CHUNK | ProblemKind.MISPLACED_CHUNK | ProblemKind.UNREACHABLE_PAGE:
                 return await self._remove(problem)
             case ProblemKind.CHUNK_FROM_NOWHERE:
                 return RepairResult(False, "it is left alone: restore newer metadata, or remove it by hand")

@@ -10,10 +10,11 @@ import pytest
 from msgspec.structs import replace
 
 from fs3.base.errors import FS3Error
-from fs3.base.ids import ROOT_INODE, ChainId, ChunkId, InodeId, file_chunk
+from fs3.base.ids import ROOT_INODE, ChainId, ChunkId, InodeId, file_chunk, page_chunk
 from fs3.base.status import Code
 from fs3.client.fsck.chunks import ChunkCheck
-from fs3.client.fsck.cluster import MetaSource
+from fs3.client.fsck.cluster import Fsck, MetaSource
+from fs3.client.fsck.namespace_ids import NamespaceIds
 from fs3.client.routing import StaticRouting
 from fs3.core.files.layout import chain_of
 from fs3.core.files.write_plan import WriteIO
@@ -183,12 +184,44 @@ async def test_chunks_of_inodes_that_never_were_are_said_and_left_alone(cluster:
     assert cluster.holders(file_chunk(InodeId(1_000_000), 0))
 
 
-async def test_pages_of_a_cache_belong_to_nobody_and_stay(cluster: Any, client: Any) -> None:
-    page = ChunkId(b"\x80" + bytes(range(15)))
+async def put_page(client: Any, namespace_id: int, digest: bytes) -> ChunkId:
+    page = page_chunk(namespace_id, digest)
     write = WriteIO(page, ChainId(1), UpdateKind.PUT, 0, memoryview(b"page"))
     assert (await client.storage.update([write]))[0].code is Code.OK
-    assert await cluster.kinds(client) == []
+    return page
+
+
+async def test_pages_stay_as_long_as_their_namespace(cluster: Any, client: Any) -> None:
+    namespace = await cluster.mgmtd.open_namespace("model", 4)
+    page = await put_page(client, namespace.id, bytes(12))
+    assert await cluster.repair(client) == []
+    await cluster.mgmtd.delete_namespace(namespace.id, emptied=False)
+    assert await cluster.repair(client) == []  # whoever deletes it removes its pages
     assert cluster.holders(page)
+
+
+async def test_pages_that_were_stored_after_their_namespace_was_deleted(cluster: Any, client: Any) -> None:
+    deleted, kept = [await cluster.mgmtd.open_namespace(name, 4) for name in ("deleted", "kept")]
+    for emptied in (False, True):
+        await cluster.mgmtd.delete_namespace(deleted.id, emptied=emptied)
+    late = [await put_page(client, deleted.id, bytes([number]) * 12) for number in range(3)]
+    reachable = await put_page(client, kept.id, bytes(12))
+    assert await cluster.kinds(client, replicas=False) == ["unreachable-page"] * 3
+    assert await cluster.kinds(client, names=False, files=False) == []
+    assert {problem.key for problem in await cluster.problems(client)} == set(late)
+    assert await cluster.repair(client) == []
+    assert [bool(cluster.holders(page)) for page in (*late, reachable)] == [False, False, False, True]
+
+
+async def test_a_namespace_that_is_made_while_chunks_are_listed_keeps_its_pages(cluster: Any, client: Any) -> None:
+    """The namespaces are listed after the pages, and again for a page of one that was not there then."""
+    fsck = Fsck(client.meta, client.storage, cluster.mgmtd)
+    first = await cluster.mgmtd.open_namespace("first", 4)
+    await put_page(client, first.id, bytes(12))
+    assert (await fsck.check()).problems == []
+    second = await cluster.mgmtd.open_namespace("second", 4)
+    await put_page(client, second.id, bytes(12))
+    assert (await fsck.check()).problems == []
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
@@ -242,7 +275,7 @@ async def test_a_chain_without_anybody_who_serves_cannot_be_checked(cluster: Any
     dead = {**routing.chains, ChainId(1): Chain(ChainId(1), 9, ())}
     static = StaticRouting(type(routing)(routing.cluster, routing.version, routing.nodes, dead, routing.tables))
     with pytest.raises(FS3Error, match="nobody serves chain 1"):
-        await ChunkCheck(client.storage, static, MetaSource(client.meta)).run()
+        await ChunkCheck(client.storage, static, MetaSource(client.meta), NamespaceIds(cluster.mgmtd)).run()
 
 
 async def test_rows_with_wrong_sums_are_unreadable(cluster: Any, client: Any) -> None:

@@ -143,6 +143,9 @@ _SENTENCES: dict[ProblemKind, Callable[[Problem], str]] = {
     ProblemKind.DATA_OF_NOTHING: lambda it: f"row {it.key!r} has the bytes of a small file, and no inode says so",
     ProblemKind.ORPHAN_CHUNK: lambda it: f"chunk {chunk_name(it.key)} on chain {it.parent} is of a content that is gone",
     ProblemKind.MISPLACED_CHUNK: _misplaced,
+    ProblemKind.UNREACHABLE_PAGE: lambda it: (
+        f"page {chunk_name(it.key)} on chain {it.parent} is of KVCache namespace {it.found}, which was deleted"
+    ),
     ProblemKind.CHUNK_FROM_NOWHERE: _from_nowhere,
     ProblemKind.REPLICA_MISSING: lambda it: (
         f"chunk {chunk_name(it.key)} of chain {it.parent} is missing on target {it.found}, target {it.expected} has it"
