@@ -18,7 +18,8 @@ import os
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Self, TypeVar
 
 from fs3.api.io.blocking import run_on
@@ -35,7 +36,7 @@ from fs3.api.kvcache.arguments import (
 )
 from fs3.api.kvcache.cache import TIMEOUT_SECONDS, KVCache, LookupResult, Status
 from fs3.api.kvcache.jobs import JobBoard, JobKind, JobResult
-from fs3.base.errors import error
+from fs3.base.errors import FS3Error, error
 from fs3.base.status import Code
 from fs3.runtime.exit import ExitStage, run_at_exit
 
@@ -56,7 +57,12 @@ class CacheThread:
         self.process = os.getpid()
         self.loop = asyncio.new_event_loop()
         self.jobs = JobBoard()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._calls_changed = threading.Condition()
+        self._calls = 0
+        """Threads that are in `run` or `submit`."""
+        self._is_closing = False
+        self._tasks: set[asyncio.Task[Any]] = set()
+        """Jobs and calls that have begun."""
         self._thread = threading.Thread(target=self._run, name="fs3 KVCache", daemon=True)
         self._thread.start()
         try:
@@ -77,17 +83,54 @@ class CacheThread:
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(CLOSE_PATIENCE_S)
 
+    @contextmanager
+    def _call(self) -> Iterator[None]:
+        """The loop goes on as long as a call that was let in is in here. Raises InvalidArgument once it is being closed."""
+        with self._calls_changed:
+            if self._is_closing:
+                raise _closed()
+            self._calls += 1
+        try:
+            yield
+        finally:
+            with self._calls_changed:
+                self._calls -= 1
+                self._calls_changed.notify_all()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """What a coroutine on the loop returns. CANCELLED, or InvalidArgument, when the cache is closed meanwhile."""
+        try:
+            with self._call():
+                return run_on(self.loop, self._unless_closing(work))
+        finally:
+            work.close()  # of no effect once it has begun
+
+    async def _unless_closing(self, work: Coroutine[Any, Any, T]) -> T:
+        if self._is_closing:
+            raise _closed()
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            return await work
+        finally:
+            self._tasks.discard(task)
+
     def submit(self, kind: JobKind, keys: int, work: Coroutine[Any, Any, list[Status] | LookupResult]) -> int:
         """Begin a job over so many keys. Raises FS3Error BUSY when too many are under way."""
         try:
-            job = self.jobs.begin()
+            with self._call():
+                job = self.jobs.begin()
+                self.loop.call_soon_threadsafe(self._start, job, kind, keys, work)
         except BaseException:
             work.close()
             raise
-        self.loop.call_soon_threadsafe(self._start, job, kind, keys, work)
         return job
 
     def _start(self, job: int, kind: JobKind, keys: int, work: Coroutine[Any, Any, list[Status] | LookupResult]) -> None:
+        if self._is_closing:
+            work.close()  # nobody can pick its result up
+            return
         task = self.loop.create_task(self._work(job, kind, keys, work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -105,6 +148,7 @@ class CacheThread:
 
     def abandon(self) -> None:
         """`close` without waiting, from any thread, this one's own too."""
+        self._is_closing = True
         if not self.loop.is_closed():
             self.loop.call_soon_threadsafe(lambda: self.loop.create_task(self._close_and_stop()))
 
@@ -116,11 +160,16 @@ class CacheThread:
             self.loop.stop()
 
     def close(self) -> None:
-        """End everything; jobs that are under way are cancelled. Not in a forked child."""
-        if self.loop.is_closed() or not self._thread.is_alive():
-            return
+        """End everything; calls and jobs that are under way are cancelled. Not in a forked child."""
+        with self._calls_changed:
+            if self._is_closing or not self._thread.is_alive():
+                return
+            self._is_closing = True
         try:
             run_on(self.loop, self._close())
+            # A call that has not begun yet waits for the loop to refuse it.
+            with self._calls_changed:
+                self._calls_changed.wait_for(lambda: not self._calls, CLOSE_PATIENCE_S)
         finally:
             self._stop()
 
@@ -130,6 +179,10 @@ class CacheThread:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.cache.close()
+
+
+def _closed() -> FS3Error:
+    return error(Code.INVALID, "the KVCache is closed")
 
 
 _open_caches: weakref.WeakSet[BlockingKVCache] = weakref.WeakSet()
@@ -198,7 +251,7 @@ class BlockingKVCache:
         self.close()
 
     def close(self) -> None:
-        """Let go; pages stay. Jobs that are under way are cancelled, and no result can be picked up any more."""
+        """Let go; pages stay. Calls and jobs that are under way are cancelled, and no result can be picked up any more."""
         self._closed = True
         thread, self._thread = self._thread, None
         if thread is not None and thread.process == os.getpid():
@@ -209,32 +262,32 @@ class BlockingKVCache:
     def put_from(self, keys: Sequence[Key], buffers: Sequence[Any]) -> list[Status]:
         """`KVCache.put_from`."""
         thread = self._get_thread()
-        return run_on(thread.loop, thread.cache.put_from(keys, buffers))
+        return thread.run(thread.cache.put_from(keys, buffers))
 
     def get_into(self, keys: Sequence[Key], buffers: Sequence[Any]) -> list[Status]:
         """`KVCache.get_into`."""
         thread = self._get_thread()
-        return run_on(thread.loop, thread.cache.get_into(keys, buffers))
+        return thread.run(thread.cache.get_into(keys, buffers))
 
     def get_ranges_into(self, keys: Sequence[Key], ranges: Sequence[tuple[int, int]], buffers: Sequence[Any]) -> list[Status]:
         """`KVCache.get_ranges_into`."""
         thread = self._get_thread()
-        return run_on(thread.loop, thread.cache.get_ranges_into(keys, ranges, buffers))
+        return thread.run(thread.cache.get_ranges_into(keys, ranges, buffers))
 
     def lookup(self, keys: Sequence[Key]) -> LookupResult:
         """`KVCache.lookup`."""
         thread = self._get_thread()
-        return run_on(thread.loop, thread.cache.lookup(keys))
+        return thread.run(thread.cache.lookup(keys))
 
     def remove(self, keys: Sequence[Key]) -> list[Status]:
         """`KVCache.remove`."""
         thread = self._get_thread()
-        return run_on(thread.loop, thread.cache.remove(keys))
+        return thread.run(thread.cache.remove(keys))
 
     def clear(self) -> int:
         """`KVCache.clear`."""
         thread = self._get_thread()
-        return run_on(thread.loop, thread.cache.clear())
+        return thread.run(thread.cache.clear())
 
     # --- jobs -----------------------------------------------------------------------------------------------------------
 
@@ -254,7 +307,7 @@ class BlockingKVCache:
         if ranges is not None:
             packed = pack_keys(keys)
             parts = [views for _, views in range_buffers(ranges, buffers, len(packed), self.page_bytes)]
-            return thread.submit(JobKind.GET, len(packed), thread.cache.get_ranges_into(packed, ranges, parts))
+            return thread.submit(JobKind.GET, len(packed), thread.cache.get_ranges_into(packed, tuple(ranges), parts))
         packed, views = self._pages(keys, buffers, writable=True)
         return thread.submit(JobKind.GET, len(packed), thread.cache.get_into(packed, views))
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import math
 import os
 import sys
 import threading
@@ -10,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from enum import Enum
+from numbers import Real
 
 import msgspec
 
@@ -19,6 +22,10 @@ from fs3.base.status import Code
 
 jobs_max = 8192
 """Of one cache: under way, or done and not picked up."""
+
+
+_numbers = itertools.count(1)
+"""Of all caches of a process. A forked child goes on from where its parent was, so a job of the parent is none of the child's."""
 
 
 class JobKind(Enum):
@@ -74,7 +81,6 @@ class JobBoard:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._next = 1
         self._under_way: set[int] = set()
         self._done: dict[JobKind, deque[JobResult]] = {kind: deque() for kind in JobKind}
         self._events = {kind: EventFd() for kind in JobKind}
@@ -87,8 +93,7 @@ class JobBoard:
                 raise error(Code.INVALID, "the KVCache is closed")
             if len(self._under_way) + sum(map(len, self._done.values())) >= jobs_max:
                 raise error(Code.BUSY, f"{jobs_max} jobs are under way or were not picked up; call poll()")
-            job = self._next
-            self._next += 1
+            job = next(_numbers)
             self._under_way.add(job)
             return job
 
@@ -116,7 +121,8 @@ class JobBoard:
     def wait(self, jobs: Iterable[int], timeout: float | None) -> list[JobResult]:
         """The results of these jobs, in their order, which `poll` does not tell then. TimeoutError when one has not ended in so
         many seconds: none is taken then. KeyError for a job there is not, or whose result was picked up."""
-        wanted = list(jobs)
+        wanted = _job_numbers(jobs)
+        timeout = _patience(timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._changed:
             while True:
@@ -155,3 +161,25 @@ class JobBoard:
             for event in self._events.values():
                 event.close()
             self._changed.notify_all()
+
+
+def _job_numbers(jobs: object) -> list[int]:
+    if isinstance(jobs, str | bytes) or not isinstance(jobs, Iterable):
+        raise TypeError(f"jobs: one {type(jobs).__name__}; a sequence of numbers of jobs is wanted")
+    numbers = list(jobs)
+    for index, job in enumerate(numbers):
+        if not isinstance(job, int):
+            raise TypeError(f"job {index} is not an integer but {type(job).__name__}")
+    return numbers
+
+
+def _patience(timeout: object) -> float | None:
+    """Seconds that can be waited for; None: for ever."""
+    if timeout is None:
+        return None
+    if not isinstance(timeout, Real) or isinstance(timeout, bool):
+        raise TypeError(f"timeout is not a number of seconds but {type(timeout).__name__}")
+    seconds = float(timeout)
+    if math.isnan(seconds):
+        raise error(Code.INVALID, "timeout is not a number (NaN)")
+    return seconds if seconds < threading.TIMEOUT_MAX else None

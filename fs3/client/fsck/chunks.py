@@ -9,7 +9,7 @@ It runs while everything is in use. Whatever looks wrong in a listing is asked a
 - Every update is staged on every replica before any replica commits it. So a replica that has shown the same committed version
   before and after another one was looked at, and nothing pending, is not just behind.
 - A page of a KVCache is younger than its namespace, whose id is never used again. So a page that is listed, whose namespace is
-  not there *after* that, and which is there still *after* that, is found by nobody any more.
+  not there *after* that, and which is there still *after* that, cannot be reached any more.
 """
 
 from __future__ import annotations
