@@ -51,6 +51,7 @@ def peak(fs: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Peak]:
         monkeypatch.setattr(storage, name, looked)
 
     looking("read")
+    looking("read_one")
     looking("update")
     yield seen
     assert 0 < seen.bytes <= LIMIT + MANY * file_buffer_bytes_min

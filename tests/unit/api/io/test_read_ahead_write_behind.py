@@ -63,6 +63,9 @@ class FakeFile:
         view[: len(data)] = data
         return len(data)
 
+    def fetch_directly(self, offset: int, view: memoryview) -> bool:
+        return False
+
 
 def make(length: int, loop: asyncio.AbstractEventLoop, ahead: bool = True) -> tuple[FakeFile, ReadAheadReader]:
     file = FakeFile(random.Random(1).randbytes(length), loop)
