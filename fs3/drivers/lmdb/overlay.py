@@ -151,7 +151,8 @@ class Snapshot:
             self.damage.require_absent(key)
             if self._probe is None:
                 self._probe = self._cursor()
-            _require_sound_neighbours(self._probe, key, self.damage)
+            if _require_sound_neighbours(self._probe, key, self.damage):
+                raise KVRowDamaged(key)  # it is there: the search from the top was led astray
         except lmdb.Error as why:
             raise _explain(why, "reading") from why
         except KVRowDamaged:
@@ -247,8 +248,9 @@ class Overlay:
         self._rows[key] = None
 
 
-def _require_sound_neighbours(cursor: Any, key: bytes, damage: KnownDamage) -> None:
-    """The rows before and behind the place of a key are what was written, and are where they belong. Raises KVRowDamaged.
+def _require_sound_neighbours(cursor: Any, key: bytes, damage: KnownDamage) -> bool:
+    """The rows before and behind the place of a key are what was written, and are where they belong. Raises KVRowDamaged. True: the
+    key itself was found, by a cursor that begins where it stands.
 
     A search that a rotten key leads astray, in a page of rows or one above them, goes on towards that key and ends beside it, or
     beside a row that should be on the other side. So where this holds, what is absent is absent, and a scan begins where it
@@ -259,7 +261,7 @@ def _require_sound_neighbours(cursor: Any, key: bytes, damage: KnownDamage) -> N
         if row[0] < key or not is_sealed(*row):
             _refuse(key, row, damage)
         if row[0] == key:
-            return  # the place itself, whatever is before it
+            return True  # the place itself, whatever is before it
         below = cursor.prev()
     else:
         below = cursor.last()
@@ -267,6 +269,7 @@ def _require_sound_neighbours(cursor: Any, key: bytes, damage: KnownDamage) -> N
         row = cursor.item()
         if row[0] >= key or not is_sealed(*row):
             _refuse(key, row, damage)
+    return False
 
 
 def _refuse(key: bytes, beside: tuple[bytes, bytes], damage: KnownDamage) -> NoReturn:

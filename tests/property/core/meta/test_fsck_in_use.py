@@ -195,7 +195,7 @@ def test_what_is_wrong_is_found_among_what_changes(seed: int) -> None:
     busy.kv.transact_now(damage)
     found = survey(busy, 1)
     kinds = sorted(name_of(problem) for problem in found.problems if problem.kind is not ProblemKind.MISCOUNTED)
-    assert kinds == ["entry-without-inode", "without-name", "wrong-nlink"]
+    assert kinds == ["data-of-nothing", "entry-without-inode", "without-name", "wrong-nlink"]
     for _ in range(8):
         for problem in found.problems:
             busy.step()
