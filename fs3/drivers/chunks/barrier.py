@@ -152,9 +152,7 @@ class Barrier:
         self.log_full = False
         if not self.rows:
             return
-        writes = [
-            BlockWrite(job.place, job.start, job.logged) for job in self.jobs if job.code is Code.OK and job.start >= 0
-        ]
+        writes = [BlockWrite(job.place, job.start, job.logged) for job in self.jobs if job.code is Code.OK and job.start >= 0]
         try:
             self.seq = log.append(self.rows, writes)
         except LogFull:

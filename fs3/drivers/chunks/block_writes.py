@@ -1,9 +1,9 @@
 """Carrying out one update on the disk thread: bytes into blocks, and the sums of the version they make.
 
 A version is written to a fresh block (copy on write), or behind the committed bytes of the block it has (append in place), or
-into its index row (small ones). Of few bytes the log gets a copy: then their block need not be synced. Whatever is copied from the committed version is verified on the way, which is why the copy
-passes through memory: the system's own copy would carry a rotten byte along under a sum that still says so, but later and
-elsewhere.
+into its index row (small ones). Of few bytes the log gets a copy: then their block need not be synced. Whatever is copied from
+the committed version is verified on the way, which is why the copy passes through memory: the system's own copy would carry a
+rotten byte along under a sum that still says so, but later and elsewhere.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ def execute_job(job: WriteJob, files: BlockFiles, scratch: memoryview, small: li
     """Write the bytes of an update and set `job.new_version`. `scratch` holds COPY_BYTES.
 
     Jobs that make all of a small new block are put on `small` instead, for `write_group`. Up to `logged_bytes_max` new bytes
-    are left to the log. Nothing is synced. Raises BlockDamaged when bytes to be kept are not what was written, OSError when the disk refuses. Data that do not have the sums they
-    came with set `job.code` to CHECKSUM.
+    are left to the log. Nothing is synced. Raises BlockDamaged when bytes to be kept are not what was written, OSError when the
+    disk refuses. Data that do not have the sums they came with set `job.code` to CHECKSUM.
     """
     update = job.update
     if update.length:
@@ -119,9 +119,7 @@ def execute_job(job: WriteJob, files: BlockFiles, scratch: memoryview, small: li
     job.new_version = Version(job.version, job.chain_version, job.length, job.place, sums, inline, files)
 
 
-def _write_whole(
-    job: WriteJob, content: memoryview, fd: int, at: int, small: list[WriteJob], logged_bytes_max: int
-) -> None:
+def _write_whole(job: WriteJob, content: memoryview, fd: int, at: int, small: list[WriteJob], logged_bytes_max: int) -> None:
     """Write all bytes of a fresh block, or leave that to `write_group`."""
     job.start = 0
     if len(content) <= logged_bytes_max:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from concurrent.futures import Executor
 from typing import Protocol
 
 import lmdb
@@ -106,10 +107,11 @@ class Checkpointer:
         self._files = files
         self._clock = clock
         self._interval_ns = interval_ns
-        self.thread = WorkerThreads(1, f"fs3-checkpoint-{index.directory.name}")
+        self.thread: Executor = WorkerThreads(1, f"fs3-checkpoint-{index.directory.name}")
         self.observer: CheckpointObserver | None = None
         self._checkpoint: Checkpoint | None = None
-        self._done: asyncio.Future[Checkpoint] | None = None
+        self.done: asyncio.Future[Checkpoint] | None = None
+        """Resolved with the checkpoint that is under way when it is over; None: none is."""
         self._alarm = Alarm(self._on_alarm)
         self.index_failure = ""
         """Why the last checkpoint found no room in the index; "" it did. Until one does, the log is for what makes room."""
@@ -142,7 +144,8 @@ class Checkpointer:
             self.begin()
 
     def stop(self) -> None:
-        """Begin none any more: a sync has failed, the next one would succeed all the same, and it is the log that has the data."""
+        """Begin none any more: a sync has failed, the next one would succeed all the same, and it is the log that has the
+        data."""
         self._is_stopped = True
         self._alarm.cancel()
 
@@ -165,16 +168,16 @@ class Checkpointer:
             rows, self._log.position_of(self._next + has_barrier), self._classes | classes, has_barrier=has_barrier
         )
         self._classes = set()
-        self._done = asyncio.get_running_loop().create_future()
+        self.done = asyncio.get_running_loop().create_future()
         checkpoint = self._checkpoint
         self._on_thread(lambda: checkpoint.run(self._files, self._index.index))
-        return self._done
+        return self.done
 
     def _on_thread(self, work: BoundCall) -> None:
         asyncio.get_running_loop().run_in_executor(self.thread, work).add_done_callback(self._on_thread_done)
 
     def _on_thread_done(self, future: asyncio.Future[None]) -> None:
-        checkpoint, done = self._checkpoint, self._done
+        checkpoint, done = self._checkpoint, self.done
         assert checkpoint is not None
         assert done is not None
         why = future.exception()
@@ -187,7 +190,7 @@ class Checkpointer:
                 return
             checkpoint.index_failure = "the index has reached its limit"
         self._take_outcome(checkpoint)
-        self._checkpoint = self._done = None
+        self._checkpoint = self.done = None
         done.set_result(checkpoint)
         if self.observer is not None:
             self.observer.on_checkpoint(checkpoint)
@@ -215,8 +218,8 @@ class Checkpointer:
 
     async def wait(self) -> None:
         """Until no checkpoint is under way."""
-        while self._done is not None:
-            await asyncio.shield(self._done)
+        while self.done is not None:
+            await asyncio.shield(self.done)
 
     async def close(self) -> None:
         """Empty the log, so that the next one to open has nothing to take over. What does not fit into the index stays in it."""

@@ -2,9 +2,10 @@
 
     magic u32 | crc u32 | seq u64 | body bytes u32 | data bytes u32 | body | data | zeros up to the next 4 KiB
 
-Little-endian. The body is msgpack: rows of chunks, channels and bad chunks, the channel epoch, and what was written to blocks. The
-CRC32C covers everything behind it but the zeros, and before that the name of the log and the record's place in it. So a record of
-another log, a copy of one among the data of a chunk, and what is left of the last round of a segment are none of this log.
+Little-endian. The body is msgpack: rows of chunks, channels and bad chunks, the channel epoch, and what was written to blocks.
+The CRC32C covers everything behind it but the zeros, and before that the name of the log and the record's place in it. So a
+record of another log, a copy of one among the data of a chunk, and what is left of the last round of a segment are none of this
+log.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What the log has and the index has not, taken over when a target is opened.
 
 The rows lie over the index from then on, as they did before. Data go to their blocks once more: blocks are not synced for what
-the log has. Only the bytes that a row still refers to are written; they are the same whether the disk has them or not, so a replay
-that is interrupted is simply begun again.
+the log has. Only the bytes that a row still refers to are written; they are the same whether the disk has them or not, so a
+replay that is interrupted is simply begun again.
 """
 
 from __future__ import annotations

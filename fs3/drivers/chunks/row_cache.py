@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from fs3.base.ids import ChunkId
-from fs3.drivers.chunks.files import BlockFiles
 from fs3.drivers.chunks.durable_index import DurableIndex
+from fs3.drivers.chunks.files import BlockFiles
 from fs3.drivers.chunks.rows import IndexRow, RowDamaged, Version, decode, describe
 from fs3.model.chunk import ChunkMeta
 from fs3.ports.chunk_store import StoreDamaged

@@ -19,15 +19,15 @@ Why a crash never finds a wrong byte
     For 2: a block becomes free when the last reference to it has left D. A row only ever drops a block on the loop (commit, drop,
     replacement); the changed row is unsynced from then on, and the block is on the list that the next barrier to *begin*
     takes along with it. A barrier that was under way at that moment may still write an older row that refers to the block, but
-    it has not taken the block along. When the record of the barrier that has done so is durable, D has the changed row or a later one,
-    none of which refers to the block. If it fails, rows and list go to the one after it.
-    Nor can D come to refer to a block later without a stage having written it: commit and drop only remove references.
-    Behind the committed length of a block there may be bytes D refers to all the same: those of a pending version appended in
-    place, or of a longer version that a TRUNCATE cut without copying. Such a block is guarded: nothing is appended to it in
-    place until the version in question has become the committed one, or is gone from D (`fs3.drivers.chunks.reclaimer`). Hence
-    replacing an appended pending version goes to a fresh block, and a crash in the middle finds the old one intact.
-    An append shares the file system page of the last committed bytes. A page that is torn by power loss has, in either half,
-    the same committed bytes; only a sector that becomes unreadable loses them, and then their sum says so.
+    it has not taken the block along. When the record of the barrier that has done so is durable, D has the changed row or a later
+    one, none of which refers to the block. If it fails, rows and list go to the one after it. Nor can D come to refer to a block
+    later without a stage having written it: commit and drop only remove references. Behind the committed length of a block there
+    may be bytes D refers to all the same: those of a pending version appended in place, or of a longer version that a TRUNCATE
+    cut without copying. Such a block is guarded: nothing is appended to it in place until the version in question has become the
+    committed one, or is gone from D (`fs3.drivers.chunks.reclaimer`). Hence replacing an appended pending version goes to a fresh
+    block, and a crash in the middle finds the old one intact. An append shares the file system page of the last committed bytes.
+    A page that is torn by power loss has, in either half, the same committed bytes; only a sector that becomes unreadable loses
+    them, and then their sum says so.
 
     A commit is not synced by itself. Until a barrier takes it along, D shows the version as pending, with its tag: nothing is
     lost, and the chain knows what became of it.

@@ -1,6 +1,7 @@
 """The log of a target: what a barrier makes durable is in it as one record, written and synced by one call each.
 
-    `log`:  head, one page | segment | segment | …          a segment is as long as the head says, and was written once, with zeros
+    `log`:  head, one page | segment | segment | …          a segment is as long as the head says, and was written once, with
+    zeros
 
 Overwriting what a file has already is what makes one sync one flush of the disk: neither its length nor where it is changes.
 Records have consecutive numbers; the index says which is the first it has not got (`LogPosition`). A *checkpoint* brings the

@@ -21,8 +21,8 @@ from fs3.base.ids import ChunkId
 from fs3.base.limits import scrub_rows_max
 from fs3.drivers.chunks.bad_chunks import BadChunks
 from fs3.drivers.chunks.block_writes import COPY_BYTES, BlockDamaged, describe_range, verify_blocks
-from fs3.drivers.chunks.files import path_of, read_all
 from fs3.drivers.chunks.durable_index import DurableIndex
+from fs3.drivers.chunks.files import path_of, read_all
 from fs3.drivers.chunks.read_path import ReadPath
 from fs3.drivers.chunks.row_cache import RowCache
 from fs3.drivers.chunks.rows import IndexRow, Version, pack_sums

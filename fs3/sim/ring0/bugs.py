@@ -14,7 +14,7 @@ from fs3.drivers.chunks.barrier import Barrier
 from fs3.drivers.chunks.channel_table import ChannelEntry, ChannelTable
 from fs3.drivers.chunks.checkpoint import Checkpoint, Checkpointer
 from fs3.drivers.chunks.files import BlockFiles
-from fs3.drivers.chunks.log_records import LogRecord, PackedRows
+from fs3.drivers.chunks.log_records import LogRecord, PackedRows, parse_record
 from fs3.drivers.chunks.reclaimer import BlockReclaimer, Retired
 from fs3.drivers.chunks.update_log import LogPosition, UpdateLog
 from fs3.drivers.chunks.write_path import WritePath
@@ -71,9 +71,7 @@ def _forget_record(self: UpdateLog, first: int) -> LogPosition:
 _real_position_of = UpdateLog.position_of
 
 
-def _free_then_begin(
-    self: Checkpointer, rows: PackedRows, classes: set[int], *, has_barrier: bool
-) -> asyncio.Future[Checkpoint]:
+def _free_then_begin(self: Checkpointer, rows: PackedRows, classes: set[int], *, has_barrier: bool) -> asyncio.Future[Checkpoint]:
     """Segments are free for new records while the checkpoint that has their rows is under way."""
     self._log.release(self._next)
     return _real_begin(self, rows, classes, has_barrier=has_barrier)
@@ -94,7 +92,7 @@ def _parse_any_record(segment: memoryview, at: int, salt: int) -> LogRecord | No
     return _real_parse_record(memoryview(mended), at, salt)
 
 
-_real_parse_record = update_log.parse_record
+_real_parse_record = parse_record
 
 
 def _take_outcome_and_changes(self: WritePath, barrier: Barrier) -> None:
@@ -136,7 +134,9 @@ BUGS: dict[str, StoreBug] = {
         10,
     ),
     "row_before_data": StoreBug(
-        "the log has the row before the block has its data", [(Barrier, "_sync", _sync_names_only), (Barrier, "log_rows", _log_rows_then_sync)], 3
+        "the log has the row before the block has its data",
+        [(Barrier, "_sync", _sync_names_only), (Barrier, "log_rows", _log_rows_then_sync)],
+        3,
     ),
     "checkpoint_without_data": StoreBug(
         "a checkpoint commits rows whose data only the log has", [(BlockFiles, "sync_class", _sync_no_class)], 3

@@ -5,9 +5,9 @@ synced; a name that was given, taken away or moved is loose until its directory 
 power could leave it: everything synced, and any part of what is loose.
 
 Bytes that are written in another way (LMDB's, which syncs by itself) count as synced; a commit of the index is a moment of its
-own. A record of the log is written like any bytes, so it may be torn; whoever observes the disk is told when one is begun, because
-from then on it may be there, and when it is durable. Nothing is really synced: the power does not fail. Space of free blocks that is given back is no system call that is watched
-here.
+own. A record of the log is written like any bytes, so it may be torn; whoever observes the disk is told when one is begun,
+because from then on it may be there, and when it is durable. Nothing is really synced: the power does not fail. Space of free
+blocks that is given back is no system call that is watched here.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,7 @@ import lmdb
 
 from fs3.base.prng import Prng
 from fs3.drivers.chunks.checkpoint import Checkpoint
+from fs3.drivers.chunks.files import BlockFiles
 from fs3.drivers.chunks.index import Index
 from fs3.drivers.chunks.update_log import LogFull, UpdateLog
 from fs3.sim.planting import plant
@@ -140,10 +141,11 @@ class PowerLossDisk:
                 observer.on_durable()
             observer.on_moment("after a commit of the index")
 
-        def watched_run(checkpoint: Checkpoint, *parts: Any) -> None:
+        def watched_run(checkpoint: Checkpoint, files: BlockFiles, index: Index) -> None:
             nonlocal has_barrier
-            has_barrier = checkpoint.has_barrier
-            run(checkpoint, *parts)
+            if index.directory.resolve().is_relative_to(self.root):  # and not of a store that looks at an image
+                has_barrier = checkpoint.has_barrier
+            run(checkpoint, files, index)
 
         def watched_append(log: UpdateLog, *record: Any) -> int:
             if not log.path.resolve().is_relative_to(self.root):

@@ -1,9 +1,9 @@
 """One run of ring 0: a store is worked with while power fails at every dangerous moment, and each image is looked at.
 
-The store that opens on an image must show exactly what the last record of the log said, and every byte must have its sum; a record
-that is being written may be there as a whole or not at all. Of some images the store goes on: power fails again when it has just
-taken over what the log has, and one update later. Only chunks are changed whose last change has come through, and some change while
-a barrier is under way: those it does not take along.
+The store that opens on an image must show exactly what the last record of the log said, and every byte must have its sum; a
+record that is being written may be there as a whole or not at all. Of some images the store goes on: power fails again when it
+has just taken over what the log has, and one update later. Only chunks are changed whose last change has come through, and some
+change while a barrier is under way: those it does not take along.
 
 The log is so small that it fills up all the time. Checkpoints run on the disk thread, so that a run is the same every time: some
 are begun while a barrier is under way, and some are overtaken by the next one.
@@ -42,15 +42,16 @@ CHUNKS = [file_chunk(InodeId(5), index) for index in range(4)]
 CONFIG = ChunkStoreConfig(
     disk_reserve_bytes=0,
     index_map_bytes=1 * MIB,
-    log_segment_bytes=64 * KIB,
+    log_segment_bytes=24 * KIB,
     log_segments_max=2,
-    logged_bytes_max=8 * KIB,
+    logged_bytes_max=4 * KIB,
     checkpoint_interval_ns=3600 * SECOND,
     row_cache_bytes=4 * KIB,
     block_reuse_delay_ns=0,
     commit_sync_ns=3600 * SECOND,
 )
-"""Nothing is done by the clock, all updates of a step fit into one record, and the cache of rows is so small that most are asked of the index."""
+"""Nothing is done by the clock, all updates of a step fit into one record, and the cache of rows is so small that most are asked
+of the index."""
 
 _AGAIN = noise(6000, 77)
 
@@ -96,7 +97,7 @@ async def explain_difference(store: FileChunkStore, model: StoreModel) -> str:
 
 
 class CheckpointQueue(Executor):
-    """Has checkpoints run on the disk thread; some only when the next barrier is over."""
+    """Has checkpoints run on the disk thread. Some wait, while barriers overtake them, until the run or a full log wants them."""
 
     def __init__(self, disk: WorkerThreads, prng: Prng) -> None:
         self._disk = disk
@@ -112,14 +113,14 @@ class CheckpointQueue(Executor):
 
     def submit(self, fn: Call[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """`Executor.submit`."""
-        if not self.is_patient or self._prng.chance(1, 2):
+        if not self.is_patient or self._prng.chance(1, 4):
             return self._disk.submit(fn, *args, **kwargs)
         future: Future[T] = Future()
         self._held.append((future, lambda: fn(*args, **kwargs)))
         return future
 
     def run_held(self) -> None:
-        """What waits is behind the barrier that is under way now."""
+        """What waits is next on the disk thread."""
         for future, call in self._held:
             self._disk.submit(_complete, future, call)
         self._held.clear()
@@ -152,8 +153,11 @@ class StoreRun:
         self.operations = 0
         self.fingerprint = 0
         # A generator of its own: images are made on the disk thread, while this one goes on.
-        self._images = Prng(seed + (1 << 32))
-        self._disk = PowerLossDisk(home, self._images, self)
+        self._disk = PowerLossDisk(home, Prng(seed + (1 << 32)), self)
+        self._repeats = Prng(seed + (2 << 32))
+        """Of which images the store goes on; drawn on the disk thread as well."""
+        self._timing = Prng(seed + (3 << 32))
+        """When checkpoints run."""
 
     def run(self) -> None:
         """All of it."""
@@ -168,10 +172,13 @@ class StoreRun:
     def on_record_refused(self) -> None:
         """`DiskObserver.on_record_refused`."""
         self._is_writing_record = False
+        self._checkpoints.is_patient = False
+        self._checkpoints.run_held()
 
     def on_durable(self) -> None:
         """`DiskObserver.on_durable`."""
         self._is_writing_record = False
+        self._checkpoints.is_patient = True
         self.durable = self._committing
 
     def on_moment(self, name: str) -> None:
@@ -197,8 +204,8 @@ class StoreRun:
             problem = await explain_difference(store, found)
             if problem and self._is_writing_record:
                 found = self._committing
-                problem = await explain_difference(store, found)
-            if problem or not self._images.chance(1, 8):
+                problem = problem if await explain_difference(store, found) else ""
+            if problem or not self._repeats.chance(1, 8):
                 return problem
             if problem := await _look_at_copy(image, found):
                 return f"the second time, {problem}"
@@ -217,20 +224,23 @@ class StoreRun:
         store._files.may_punch = False  # see `fs3.sim.ring0.disk`
         checkpoints = store._checkpointer
         checkpoints.thread.shutdown()
-        self._checkpoints = CheckpointQueue(store._write_path._disk, self._prng)
+        self._checkpoints = CheckpointQueue(store._write_path._disk, self._timing)
         checkpoints.thread = self._checkpoints
         try:
             for step in range(STEPS):
                 if not self.failures:
                     await self._step(store, step)
         finally:
-            self._checkpoints.is_patient = False
+            checkpoints.thread = store._write_path._disk
             self._checkpoints.run_held()
             self._committing = self.now
             await store.close()
 
     async def _step(self, store: FileChunkStore, step: int) -> None:
         prng = self._prng
+        if self._checkpoints.has_held and self._timing.chance(1, 8):
+            self._checkpoints.run_held()
+            await self._wait_for_checkpoint(store)
         updates: list[tuple[Update, int]] = []
         staged: dict[ChunkId, tuple[bytes | None, Content]] = {}
         for chunk in CHUNKS:
@@ -258,9 +268,10 @@ class StoreRun:
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert store.inspect().is_barrier_running
-        if store._index.has_fresh_rows and not store._checkpointer.is_running and prng.chance(1, 4):
+        if store._index.has_fresh_rows and not store._checkpointer.is_running and self._timing.chance(1, 8):
+            self._checkpoints.is_patient = False  # a log that is full by then would wait for it
             store._checkpointer.begin()
-        self._checkpoints.run_held()
+            self._checkpoints.is_patient = True
         # The barrier is under way: what changes in memory now, it does not take along.
         self.now = after
         for chunk in CHUNKS:
@@ -268,12 +279,16 @@ class StoreRun:
                 self._settle(store, chunk)
         results = await staging
         await repairing
-        if not self._checkpoints.has_held:
-            await store._checkpointer.wait()
+        await self._wait_for_checkpoint(store)
         if codes := {result.code.name for result in results if result.code is not Code.OK}:
             self.failures.append(f"answers: a stage is answered {', '.join(sorted(codes))}")
         elif problem := await explain_difference(store, self.now):
             self.failures.append(f"memory: {problem}")
+
+    async def _wait_for_checkpoint(self, store: FileChunkStore) -> None:
+        """Until none is under way but one that is held."""
+        while (done := store._checkpointer.done) is not None and not self._checkpoints.has_held:
+            await done
 
     def _draw_update(self, old: bytes, step: int) -> tuple[UpdateKind, int, bytes]:
         prng, size = self._prng, len(old)

@@ -350,4 +350,3 @@ class TestReplay:
 
 def _no_space(*args):
     raise IndexNoSpace("No space left on device")
-
