@@ -9,11 +9,12 @@ from fs3.base.version import __version__
 if TYPE_CHECKING:
     from fs3.api.client import Client
     from fs3.api.connect import connect, connect_embedded
-    from fs3.api.kvcache import KVCache
+    from fs3.api.kvcache import BlockingKVCache, KVCache
 
-__all__ = ["Client", "KVCache", "__version__", "connect", "connect_embedded"]
+__all__ = ["BlockingKVCache", "Client", "KVCache", "__version__", "connect", "connect_embedded"]
 
 _HOMES = {
+    "BlockingKVCache": "fs3.api.kvcache",
     "Client": "fs3.api.client",
     "KVCache": "fs3.api.kvcache",
     "connect": "fs3.api.connect",

@@ -45,11 +45,6 @@ def chunk_file(chunk: ChunkId) -> tuple[InodeId, int] | None:
     return InodeId(packed >> 64), packed & 0xFFFF_FFFF_FFFF_FFFF
 
 
-def absent_chunk(client: ClientId, channel: int) -> ChunkId:
-    """The id of a chunk that does not exist, for a client's channel: no file has inode 0."""
-    return file_chunk(InodeId(0), int.from_bytes(client[:6], "big") << 16 | channel & 0xFFFF)
-
-
 def page_chunk(namespace_id: int, digest: bytes) -> ChunkId:
     """The id of a KVCache page: the highest bit, 31 bits of its namespace's id, 96 bits of its key's digest. The pages of a
     namespace are neighbours in key order."""

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,9 +20,13 @@ from fs3.base.limits import managers_max
 from fs3.base.status import Code
 from fs3.cli.directory import ClusterDirectory, Process, Shape, host_port
 from fs3.cli.options import STOP_TOGETHER
+from fs3.cli.supervision import SupervisedProcesses
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 30.0
+
+_ENDING = (signal.SIGTERM, signal.SIGKILL, STOP_TOGETHER)
+"""Signals after which a process is to stay down."""
 
 Say = Callable[[str], None]
 
@@ -99,10 +103,13 @@ def _without_brackets(host: str) -> str:
     return host[1:-1] if host.startswith("[") and host.endswith("]") else host
 
 
-def start(directory: ClusterDirectory, shape: Shape, names: list[str], say: Say) -> dict[str, Process]:
+def start(
+    directory: ClusterDirectory, shape: Shape, names: list[str], say: Say, *, supervised: bool = True
+) -> dict[str, Process]:
     """Start processes: a manager first, then all others at once; returns them once they serve.
 
-    On failure the ones started here are stopped.
+    When they are `supervised`, they are started again from then on when they end by themselves. On failure the ones started here
+    are stopped.
     """
     kept = directory.load()
     processes = {name: kept[1][name] for name in shape.names() if kept and name in kept[1]}
@@ -111,6 +118,7 @@ def start(directory: ClusterDirectory, shape: Shape, names: list[str], say: Say)
             _check_port(shape.host, port, name)
     started: list[str] = []
     launched: list[_StartingProcess] = []
+    supervisor = _launch_supervisor(directory) if supervised and names else None
     try:
         first = 1 if names[:1] == ["mgmtd"] else 0
         for group in (names[:first], names[first:]):
@@ -121,6 +129,8 @@ def start(directory: ClusterDirectory, shape: Shape, names: list[str], say: Say)
                 processes[process.name] = process
                 started.append(process.name)
                 directory.save(shape, processes)
+        if supervised:
+            supervise(directory, started, supervisor)
     except FS3Error:
         for other in launched:
             other.abandon()
@@ -143,13 +153,66 @@ def stop(directory: ClusterDirectory, names: list[str], say: Say) -> int:
     kept = directory.load()
     everybody = kept[0].names() if kept is not None else names
     together = not any(directory.running_pid(name) is not None for name in everybody if name not in names)
+    supervised = SupervisedProcesses(directory)
+    for name in names:
+        supervised.remove(name)
     for group in (others, managers):
         for name in group if together else ():
             _send_signal(directory, name, STOP_TOGETHER)
         for name in group:
             if not stop_process(directory, name, signalled=together):
                 say(f"{name} did not stop in {STOP_SECONDS:.0f} s and was killed")
+    if not supervised.names():
+        _end_supervisor(directory)
     return len(running)
+
+
+def supervise(directory: ClusterDirectory, names: list[str], supervisor: subprocess.Popen[bytes] | None = None) -> None:
+    """See to it that processes that run are started again when they end by themselves. Belongs under the lock of changes.
+
+    `supervisor`: the one that was launched for this. FS3Error UNAVAILABLE when none can be started.
+    """
+    supervised = SupervisedProcesses(directory)
+    for name in names:
+        supervised.add(name)
+    supervisor = supervisor or _launch_supervisor(directory)
+    deadline = time.monotonic() + READY_SECONDS
+    while directory.supervisor_pid() is None:
+        if (supervisor is not None and supervisor.poll() is not None) or time.monotonic() > deadline:
+            raise error(
+                Code.UNAVAILABLE, f"the supervisor did not start: {directory.last_line('supervisor') or 'it said nothing'}"
+            )
+        time.sleep(0.01)
+
+
+def _launch_supervisor(directory: ClusterDirectory) -> subprocess.Popen[bytes] | None:
+    """Start the process that starts others again; None when there is one."""
+    if directory.supervisor_pid() is not None:
+        return None
+    log = directory.log_path("supervisor")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as out:
+        child = subprocess.Popen(
+            [sys.executable, "-P", "-m", "fs3.cli.supervisor", str(directory.path)],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+    _CHILDREN.append(child)
+    return child
+
+
+def _end_supervisor(directory: ClusterDirectory) -> None:
+    """Under the lock of changes, without which it starts nobody: nothing is left half done."""
+    pid = directory.supervisor_pid()
+    if pid is None:
+        return
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    while directory.supervisor_pid() is not None:
+        time.sleep(0.01)
+    _reap(pid)
 
 
 def stop_process(directory: ClusterDirectory, name: str, *, signalled: bool = False) -> bool:
@@ -160,7 +223,8 @@ def stop_process(directory: ClusterDirectory, name: str, *, signalled: bool = Fa
 
 
 def signal_process(directory: ClusterDirectory, name: str, number: signal.Signals, patience: float = 5.0) -> bool:
-    """Signal a process; for SIGTERM and SIGKILL wait until it is gone. True when it is (or for other signals, was there)."""
+    """Signal a process; for SIGTERM and SIGKILL wait until it is gone, and it stays so until it is started. True when it is (or
+    for other signals, was there)."""
     there = _send_signal(directory, name, number)
     if number in (signal.SIGTERM, signal.SIGKILL):
         return not there or _wait_exit(directory, name, patience)
@@ -168,7 +232,9 @@ def signal_process(directory: ClusterDirectory, name: str, number: signal.Signal
 
 
 def _send_signal(directory: ClusterDirectory, name: str, number: signal.Signals) -> bool:
-    """Signal a process. False when it does not run."""
+    """Signal a process; one that is to end is not supervised any more. False when it does not run."""
+    if number in _ENDING:
+        SupervisedProcesses(directory).remove(name)
     pid = directory.running_pid(name)
     if pid is None:
         return False
@@ -193,10 +259,13 @@ def _wait_exit(directory: ClusterDirectory, name: str, patience: float) -> bool:
 
 
 def _reap(pid: int) -> None:
-    """Take leave of a process of ours that has let its lock go, which is the last thing a process does."""
+    """Take leave of a process of ours that has let its lock go, which is the last thing a process does; and of all others of
+    ours that have ended."""
     for child in _CHILDREN:
         if child.pid == pid:
             child.wait()
+        else:
+            child.poll()
     _CHILDREN[:] = [child for child in _CHILDREN if child.returncode is None]
 
 
@@ -255,22 +324,28 @@ class _StartingProcess:
         self.child.wait()
 
 
-def _launch(directory: ClusterDirectory, shape: Shape, name: str) -> _StartingProcess:
+def spawn(directory: ClusterDirectory, shape: Shape, name: str, ready_fd: int | None = None) -> subprocess.Popen[bytes]:
+    """Start one process and wait for nothing. It writes its endpoints to `ready_fd` once it serves."""
     command = [sys.executable, "-P", "-m", "fs3.cli.main", *serve_command(shape, directory, name)]
     log = directory.log_path(name)
     log.parent.mkdir(parents=True, exist_ok=True)
-    ready_in, ready_out = os.pipe()
-    said_before = log.stat().st_size if log.exists() else 0
     with log.open("ab") as out:
-        child = subprocess.Popen(
-            [*command, "--ready-fd", str(ready_out)],
+        return subprocess.Popen(
+            command if ready_fd is None else [*command, "--ready-fd", str(ready_fd)],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,
-            pass_fds=(ready_out,),
-            # Ctrl-C in the terminal reaches only the supervisor, which then stops the processes in the right order.
+            pass_fds=() if ready_fd is None else (ready_fd,),
+            # Ctrl-C in the terminal reaches only `fs3 up`, which then stops the processes in the right order.
             start_new_session=True,
         )
+
+
+def _launch(directory: ClusterDirectory, shape: Shape, name: str) -> _StartingProcess:
+    log = directory.log_path(name)
+    ready_in, ready_out = os.pipe()
+    said_before = log.stat().st_size if log.exists() else 0
+    child = spawn(directory, shape, name, ready_out)
     os.close(ready_out)
     return _StartingProcess(name, child, ready_in, log, said_before)
 

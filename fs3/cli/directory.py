@@ -7,6 +7,7 @@
     DIR/<name>/process.lock   held (flock) by the process for as long as it lives
     DIR/run/<name>.sock   its local endpoint
     DIR/log/<name>.log    what it said
+    DIR/supervised/       who is to run (`fs3.cli.supervision`), DIR/supervisor.lock: held by the process that sees to it
 
 Whether a process runs is asked of its lock, never of its pid: a pid may have been given to somebody else.
 """
@@ -18,6 +19,7 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -31,6 +33,11 @@ FORMAT = 1
 _SOCKET_PATH_MAX = 100
 """sockaddr_un holds 108 bytes; some are left for the name."""
 _LAST_LINE_BYTES_MAX = 4096
+_SUPERVISOR_SECONDS = 60.0
+"""How long a command waits for the supervisor, which has the lock of changes while a process it starts takes its own."""
+_HOLDER_WRITES_SECONDS = 0.2
+_LOOK_SECONDS_MAX = 0.2
+"""Who looks whether a process runs has its lock for a moment: a process that takes it tries for so long."""
 
 
 def host_port(host: str, port: int) -> str:
@@ -143,22 +150,36 @@ class ClusterDirectory:
 
     @contextmanager
     def lock_changes(self) -> Iterator[None]:
-        """Held while processes are started or stopped, so that two commands do not do it at once."""
+        """Held while processes are started or stopped, so that two commands do not do it at once.
+
+        The supervisor has it for moments, which are waited for; FS3Error BUSY naming any other holder.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
         handle = os.open(self.path / "cluster.lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
+            self._wait_for_supervisor(handle)
+            _write_pid(handle)
+            yield
+        finally:
+            os.close(handle)
+
+    def _wait_for_supervisor(self, handle: int) -> None:
+        """Take the lock of changes; while it is the supervisor that has it, wait."""
+        began = other_since = time.monotonic()
+        while True:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 holder = os.pread(handle, 32, 0).decode(errors="replace").strip() or "unknown"
-                raise error(
-                    Code.BUSY, f"another fs3 command (pid {holder}) is starting or stopping this cluster", str(self.path)
-                ) from None
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, str(os.getpid()).encode(), 0)
-            yield
-        finally:
-            os.close(handle)
+            else:
+                return
+            now = time.monotonic()
+            if holder == str(self.supervisor_pid()):
+                other_since = now
+            # A holder that has only just taken it has not written yet who it is.
+            if now - other_since > _HOLDER_WRITES_SECONDS or now - began > _SUPERVISOR_SECONDS:
+                raise error(Code.BUSY, f"another fs3 command (pid {holder}) is starting or stopping this cluster", str(self.path))
+            time.sleep(0.01)
 
     def lock_path(self, name: str) -> Path:
         """The file process `name` holds locked while it lives."""
@@ -166,17 +187,16 @@ class ClusterDirectory:
 
     def running_pid(self, name: str) -> int | None:
         """Pid of the process that runs as `name`, None when nobody does."""
-        try:
-            handle = os.open(self.lock_path(name), os.O_RDWR)
-        except FileNotFoundError:
-            return None
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return int(os.pread(handle, 32, 0) or b"0")
-        finally:
-            os.close(handle)
-        return None
+        return _find_holder(self.lock_path(name))
+
+    @property
+    def supervisor_lock_path(self) -> Path:
+        """The file the supervisor holds locked while it lives."""
+        return self.path / "supervisor.lock"
+
+    def supervisor_pid(self) -> int | None:
+        """Pid of the process that starts others again, None when there is none."""
+        return _find_holder(self.supervisor_lock_path)
 
     def log_path(self, name: str) -> Path:
         """Where process `name` writes what it has to say."""
@@ -202,18 +222,44 @@ class ClusterDirectory:
         return path
 
 
+def _find_holder(path: Path) -> int | None:
+    """Pid of the process that has the lock of a file; None when nobody has, or there is no such file."""
+    try:
+        handle = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return None
+    try:
+        # Shared: two that look do not take each other for the holder.
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return int(os.pread(handle, 32, 0) or b"0")
+    finally:
+        os.close(handle)
+    return None
+
+
 def acquire_process_lock(path: Path) -> int:
     """Take a process lock for life; returns the descriptor. Raises FS3Error BUSY naming the pid that has it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    deadline = time.monotonic() + _LOOK_SECONDS_MAX
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() < deadline:
+                time.sleep(0.005)
+                continue
         holder = os.pread(handle, 32, 0).decode(errors="replace").strip() or "unknown"
         os.close(handle)
-        raise error(Code.BUSY, f"already served by pid {holder}", str(path.parent)) from None
+        raise error(Code.BUSY, f"already served by pid {holder}", str(path.parent))
+    _write_pid(handle)
+    return handle
+
+
+def _write_pid(handle: int) -> None:
+    """Say whose lock it is. In place, and cut afterwards: this needs no room on a disk that is full."""
     pid = str(os.getpid()).encode()
-    # In place, and cut afterwards: this needs no room on a disk that is full.
     os.pwrite(handle, pid, 0)
     os.ftruncate(handle, len(pid))
-    return handle

@@ -58,13 +58,17 @@ class LocalCluster:
         port: int | None = None,
         mgmtds: int = 1,
         metas: int = 1,
+        supervised: bool = True,
     ) -> None:
+        """`supervised`: processes that end by themselves are started again, as under `fs3 up`; those that are stopped or killed
+        here stay down."""
         self._own = None if data_dir is not None else Path(tempfile.mkdtemp(prefix="fs3-"))
         self.directory = ClusterDirectory(data_dir if data_dir is not None else self._own or Path())
         kept = self.directory.load()
         wanted = Shape(storage, replicas, targets, mgmtds=mgmtds, metas=metas)
         wanted.port = port or free_ports(wanted.port_count())
         self.shape = kept[0] if kept else wanted
+        self._supervised = supervised
         self.processes: dict[str, Process] = {}
 
     @property
@@ -87,7 +91,7 @@ class LocalCluster:
         names = [only] if only else self.shape.names()
         with self.directory.lock_changes():
             missing = [name for name in names if self.directory.running_pid(name) is None]
-            self.processes = cluster.start(self.directory, self.shape, missing, lambda text: None)
+            self.processes = cluster.start(self.directory, self.shape, missing, lambda text: None, supervised=self._supervised)
         if only is None:
             self.wait_healthy()
 

@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 from rich.console import Console
 from rich.live import Live
@@ -23,6 +24,7 @@ from fs3.base.units import MILLISECOND, SECOND, parse_duration
 from fs3.cli.directory import ClusterDirectory, Shape
 from fs3.cli.health import ClusterHealth, health_of, problems_of
 from fs3.cli.status_view import list_resyncs, render
+from fs3.cli.supervision import SupervisedProcesses, describe_restarts
 from fs3.model.cluster import ClusterInfo, ClusterStatus, DiskSpace, NodeStatus, TargetStatus
 
 if TYPE_CHECKING:
@@ -231,13 +233,33 @@ def _read_status(addresses: Sequence[str], data_dir: Path | None) -> dict[str, A
         document = asyncio.run(fetch_status(addresses))
     except FS3Error as wrong:
         document = _unreachable_document(str(wrong))
-    directory = ClusterDirectory(data_dir)
-    _, processes = directory.require()
-    document["processes"] = [
-        {"name": name, "role": process.role, "pid": process.pid, "running": directory.running_pid(name) is not None}
-        for name, process in processes.items()
-    ]
+    add_processes(document, ClusterDirectory(data_dir))
     return document
+
+
+def add_processes(document: dict[str, Any], directory: ClusterDirectory) -> None:
+    """What the directory of a cluster on this machine knows: who runs, who was started again how often and why."""
+    _, processes = directory.require()
+    supervised = SupervisedProcesses(directory)
+    document["supervisor"] = directory.supervisor_pid()
+    document["processes"] = []
+    for name, process in processes.items():
+        pid, record = directory.running_pid(name), supervised.record(name)
+        document["processes"].append(
+            {
+                "name": name,
+                "role": process.role,
+                "pid": process.pid if pid is None else pid,
+                "running": pid is not None,
+                "supervised": supervised.has(name),
+                **msgspec.structs.asdict(record),
+            }
+        )
+        if record.given_up:
+            text = f"process {name} {describe_restarts(record)}"
+            document["problems"].append({"health": ClusterHealth.DEGRADED.value, "text": text})
+            if document["health"] == ClusterHealth.HEALTHY.value:
+                document["health"] = ClusterHealth.DEGRADED.value
 
 
 def _unreachable_document(why: str) -> dict[str, Any]:

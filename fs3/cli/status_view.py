@@ -12,6 +12,7 @@ from rich.text import Text
 
 from fs3.base.units import format_size
 from fs3.cli.health import ClusterHealth
+from fs3.cli.supervision import RestartRecord, describe_restarts
 
 PROBLEMS_SHOWN_MAX = 20
 _BAR_WIDTH = 24
@@ -29,6 +30,8 @@ def render(document: dict[str, Any]) -> RenderableType:
         parts.append(Text(f"namespaces: {document['namespaces']} (fs3 kv ls)"))
     if document.get("processes"):
         parts.append(_processes(document["processes"]))
+        if document["supervisor"] is None and any(process["running"] for process in document["processes"]):
+            parts.append(Text("nobody starts them again when they end: `fs3 up` starts a supervisor", style="yellow"))
     return Group(*parts)
 
 
@@ -161,10 +164,11 @@ def _scrubs(document: dict[str, Any]) -> Table:
 
 
 def _processes(processes: list[dict[str, Any]]) -> Table:
-    table = _table("processes of this machine", "name", "pid", "")
+    table = _table("processes of this machine", "name", "pid", "", "")
     for process in processes:
         state = Text("runs") if process["running"] else Text("does not run", style="red")
-        table.add_row(process["name"], str(process["pid"]), state)
+        record = RestartRecord(process["restarts"], process["ended_at"], process["reason"], process["given_up"])
+        table.add_row(process["name"], str(process["pid"]), state, Text(describe_restarts(record)))
     return table
 
 

@@ -14,6 +14,7 @@ from fs3.base.errors import error
 from fs3.base.status import Code
 from fs3.cli import cluster
 from fs3.cli.directory import ClusterDirectory, Process, Shape
+from fs3.cli.supervision import RestartRecord, SupervisedProcesses, describe_restarts
 from fs3.drivers.grpc import require_grpc
 
 DataDir = Annotated[Path, typer.Option("--data-dir", help="where the cluster keeps everything; made when missing")]
@@ -56,17 +57,23 @@ def up(
             names = [only]
         running = {name: pid for name in names if (pid := directory.running_pid(name)) is not None}
         missing = [name for name in names if name not in running]
+        if not missing and directory.supervisor_pid() is None:
+            cluster.supervise(directory, names)
+            say(f"{', '.join(names)} run already; they are supervised again")
+            return
         if not missing:
             held = ", ".join(f"{name} by pid {pid}" for name, pid in running.items())
             raise error(Code.BUSY, f"already running: {held}", str(data_dir))
         processes = cluster.start(directory, shape, missing, say)
+        supervised = SupervisedProcesses(directory)
+        cluster.supervise(directory, [name for name in running if not supervised.has(name)])
         if only is None:
             from fs3.cli.status import manager_addresses, wait_until_healthy
 
             wait_until_healthy(manager_addresses(shape))
     _show(shape, processes)
     if not detach:
-        _supervise(directory, missing)
+        _follow(directory, missing)
 
 
 def down(
@@ -116,20 +123,31 @@ def _show(shape: Shape, processes: dict[str, Process]) -> None:
     console.print(f"serving fs3://{shape.address(shape.port)}/")
 
 
-def _supervise(directory: ClusterDirectory, names: list[str]) -> None:
-    """Wait for Ctrl-C, SIGTERM, or the end of all processes; then stop them in order."""
+def _follow(directory: ClusterDirectory, names: list[str]) -> None:
+    """Say what becomes of processes until Ctrl-C, SIGTERM, or the end of all of them; then stop them in order."""
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     say("Ctrl-C stops the cluster")
-    reported: set[str] = set()
+    supervised = SupervisedProcesses(directory)
+    known = {name: RestartRecord() for name in names}
+    gone: set[str] = set()
     while not stop.wait(0.5):
         for name in names:
-            if name not in reported and directory.running_pid(name) is None:
-                reported.add(name)
+            record = supervised.record(name)
+            if record != known[name]:
+                known[name] = record
+                what = describe_restarts(record)
+            elif not supervised.has(name) and directory.running_pid(name) is None and name not in gone:
                 said = directory.last_line(name)
-                say(f"{name} has ended{f': {said}' if said else ''}; see {directory.log_path(name)}")
-        if len(reported) == len(names):
+                what = f"has ended{f': {said}' if said else ''}"
+            else:
+                continue
+            say(f"{name} {what}; see {directory.log_path(name)}")
+            if record.given_up or not supervised.has(name):
+                gone.add(name)
+        gone = {name for name in gone if not supervised.has(name)}
+        if len(gone) == len(names):
             raise error(Code.UNAVAILABLE, "every process has ended", str(directory.path))
     with directory.lock_changes():
         cluster.stop(directory, names, say)

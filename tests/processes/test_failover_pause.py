@@ -77,6 +77,9 @@ async def _write(client: StorageClient, routing: Routing) -> set[Code]:
     return {result.code for result in await client.update([write], timeout_ns=PATIENCE_NS)}
 
 
+UNKNOWN = {Status.TIMEOUT, Status.ERROR}
+
+
 def test_pages_while_nobody_answers(drilled: LocalCluster) -> None:
     """Every storage process stands still: calls of a KVCache end by their timeout as misses, and raise nothing."""
     storage = [name for name in drilled.shape.names() if name.startswith("storage-")]
@@ -89,13 +92,13 @@ def test_pages_while_nobody_answers(drilled: LocalCluster) -> None:
             await asyncio.to_thread(drilled.pause, *storage)
             try:
                 assert await cache.get_into(["a", "b"], buffers) == [Status.TIMEOUT] * 2
-                assert (await cache.lookup(["a", "b"])).hits == 0
-                assert await cache.put_from(["c"], [page]) == [Status.TIMEOUT]
+                assert set((await cache.lookup(["a", "b"])).statuses) <= UNKNOWN
+                assert set(await cache.put_from(["c"], [page])) <= UNKNOWN
             finally:
                 await asyncio.to_thread(drilled.resume, *storage)
             await asyncio.to_thread(wait_healthy, drilled)
             found = Status.TIMEOUT
-            while found is Status.TIMEOUT:
+            while found in UNKNOWN:
                 found, missing = await cache.get_into(["a", "b"], buffers)
             assert (found, missing) == (Status.OK, Status.MISS)
 

@@ -121,7 +121,8 @@ def snapshot_of(store: Path) -> Iterator[None]:
 
 def test_a_manager_that_can_never_lead_ends_with_the_reason(tmp_path: Path) -> None:
     """What the managers have stored becomes unusable while one of them stands by."""
-    with LocalCluster(tmp_path / "cluster", storage=1, replicas=1, targets=1, mgmtds=2) as cluster:
+    shape = {"storage": 1, "replicas": 1, "targets": 1, "mgmtds": 2}
+    with LocalCluster(tmp_path / "cluster", **shape, supervised=False) as cluster:
         [primary] = [manager["name"] for manager in cluster.status()["managers"] if manager["primary"]]
         [standby] = {"mgmtd", "mgmtd-2"} - {primary}
         asyncio.run(spoil(cluster.directory.path / "mgmtd" / "kv"))

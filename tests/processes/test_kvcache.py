@@ -30,6 +30,7 @@ pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
 PAGE = 100_003
 """Not a multiple of anything."""
 WAIT_NS = 10 * SECOND
+UNKNOWN = {Status.TIMEOUT, Status.ERROR}
 
 
 def page_of(key: bytes) -> bytes:
@@ -60,7 +61,8 @@ async def test_put_lookup_get_remove(cache: KVCache) -> None:
     assert all(bytes(buffer) == page_of(key) for key, buffer in zip(keys[:30], buffers, strict=False))
     assert await cache.remove([keys[3], b"never"]) == [Status.OK, Status.OK]
     found = await cache.lookup(keys[:6])
-    assert found == (3, [True, True, True, False, True, True])
+    assert found[:2] == (3, [True, True, True, False, True, True])
+    assert found.statuses[2:4] == [Status.OK, Status.MISS]
 
 
 async def test_a_page_is_written_once(cache: KVCache) -> None:
@@ -99,7 +101,7 @@ async def test_keys_are_bytes_or_text_and_buffers_are_buffers(cluster: LocalClus
         assert await arrays.get_into([b"dates"], [found]) == [Status.OK]
         assert (found == dates).all()
     assert await cache.put_from([], []) == []
-    assert await cache.lookup([]) == (0, [])
+    assert await cache.lookup([]) == (0, [], [])
 
 
 @pytest.mark.parametrize(
@@ -122,6 +124,64 @@ async def test_bad_arguments_name_what_is_wrong(
     call = cache.get_into if writable else cache.put_from
     with pytest.raises(InvalidArgument, match=named):
         await call(keys, buffers)
+
+
+async def test_a_page_in_pieces(cache: KVCache) -> None:
+    """K and V, or one buffer per layer: one key, one page."""
+    page = page_of(b"pieces")
+    pieces = [page[:1], page[1:60_000], b"", page[60_000:]]
+    assert await cache.put_from(["pieces"], [pieces]) == [Status.OK]
+    whole = bytearray(PAGE)
+    apart = [bytearray(50_001), np.zeros(50_002, np.uint8)]
+    assert await cache.get_into(["pieces", "pieces"], [whole, apart]) == [Status.OK] * 2
+    assert bytes(whole) == b"".join(map(bytes, apart)) == page
+    with pytest.raises(InvalidArgument, match="buffer 0 has 99999 bytes in 2 pieces; pages here have 100003"):
+        await cache.put_from(["p"], [[bytes(99_998), bytes(1)]])
+    with pytest.raises(InvalidArgument, match="buffer 0, piece 1, is read-only"):
+        await cache.get_into(["p"], [[bytearray(PAGE - 1), bytes(1)]])
+    with pytest.raises(InvalidArgument, match="buffer 0 has 513 pieces; at most 512"):
+        await cache.put_from(["p"], [[bytes(1)] * 513])
+
+
+async def test_parts_of_pages(cache: KVCache) -> None:
+    keys = ["0", "1"]
+    await cache.put_from(keys, [page_of(key.encode()) for key in keys])
+    ranges = [(0, 1), (70_000, 30_003), (65_530, 20), (5, 5)]
+    buffers: list[object] = [bytearray(1), [bytearray(3), bytearray(30_000)], bytearray(99), bytearray(5)]
+    statuses = await cache.get_ranges_into(["0", "1", "0", "none"], ranges, buffers)
+    assert statuses == [Status.OK, Status.OK, Status.OK, Status.MISS]
+    found = [b"".join(map(bytes, each)) if isinstance(each, list) else bytes(each)[:20] for each in buffers]  # type: ignore[call-overload]
+    for key, (offset, length), data in zip(b"010", ranges, found, strict=False):
+        assert data == page_of(bytes([key]))[offset : offset + length]
+    for bad, said in (
+        ([(PAGE, 1)], "offset of range 0 100003: 0 to 100002"),
+        ([(0, 0)], "length of range 0 0: 1 to"),
+        ([(1, PAGE)], "length of range 0 100003: 1 to 100002"),
+        ([(0, 7)], "buffer 0 has 5 bytes; its range has 7"),
+    ):
+        with pytest.raises(InvalidArgument, match=said):
+            await cache.get_ranges_into(["0"], bad, [bytearray(5)])
+    with pytest.raises(TypeError, match=r"range 0 is not \(offset, length\) but 7"):
+        await cache.get_ranges_into(["0"], [7], [bytearray(5)])  # type: ignore[list-item]
+
+
+async def test_a_page_that_is_there_costs_no_bytes(cache: KVCache) -> None:
+    pages = [page_of(b"%d" % number) for number in range(10)]
+    assert await cache.put_from([b"%d" % number for number in range(5)], pages[:5]) == [Status.OK] * 5
+    sent = cache._client.storage.updates.updates
+    keys = [b"%d" % number for number in range(10)]
+    assert await cache.put_from(keys, pages) == [Status.EXISTS] * 5 + [Status.OK] * 5
+    assert cache._client.storage.updates.updates == sent + 5
+
+
+async def test_misuse_is_told(cluster: LocalCluster) -> None:
+    cache = await KVCache.open(cluster.url, namespace="misuse", page_bytes=10)
+    with pytest.raises(RuntimeError, match="'misuse' belongs to another event loop"):
+        await asyncio.to_thread(lambda: asyncio.run(cache.lookup([b"k"])))
+    await cache.close()
+    for call in (cache.lookup([b"k"]), cache.put_from([b"k"], [bytes(10)]), cache.clear()):
+        with pytest.raises(InvalidArgument, match="'misuse' is closed"):
+            await call
 
 
 async def test_a_namespace_has_one_page_size(cluster: LocalCluster) -> None:
@@ -163,7 +223,7 @@ async def test_a_deleted_namespace_leaves_nothing_behind(cluster: LocalCluster) 
         # Who has it open finds nothing, and is told when it stores.
         await client.manager.wait_routing(lambda routing: routing.namespace_deletions == 1, WAIT_NS)
         assert await cache.get_into([b"1"], [bytearray(PAGE)]) == [Status.MISS]
-        assert await cache.lookup([b"1"]) == (0, [False])
+        assert await cache.lookup([b"1"]) == (0, [False], [Status.MISS])
         assert await cache.remove([b"1"]) == [Status.OK]
         assert await cache.clear() == 0
         with pytest.raises(FileNotFoundError, match="the namespace was deleted: 'brief'"):
@@ -203,7 +263,7 @@ async def test_a_namespace_is_emptied(cache: KVCache, cluster: LocalCluster) -> 
     keys = [b"%d" % number for number in range(20)]
     await cache.put_from(keys, [page_of(key) for key in keys])
     assert await cache.clear() == 20
-    assert await cache.lookup(keys) == (0, [False] * 20)
+    assert await cache.lookup(keys) == (0, [False] * 20, [Status.MISS] * 20)
     assert await cache.put_from(keys[:1], [page_of(b"0")]) == [Status.OK]
     assert await KVCache.clear_namespace(cluster.url, cache.name) == 1
 
@@ -272,11 +332,16 @@ async def test_nodes_that_do_not_answer_are_clean_misses(cluster: LocalCluster) 
         assert await cache.put_from([b"k"], [bytes(1000)]) == [Status.OK]
         await asyncio.to_thread(cluster.kill, "storage-1", "storage-2", "storage-3")
         try:
-            assert await cache.lookup([b"k", b"l"]) == (0, [False, False])
-            statuses = await cache.get_into([b"k", b"l"], [bytearray(1000), bytearray(1000)])
-            assert len(statuses) == 2
-            assert not any(status.ok for status in statuses)
-            assert not any(status.ok for status in await cache.put_from([b"m"], [bytes(1000)]))
+            found = await cache.lookup([b"k", b"l"])
+            assert found.hits == 0
+            assert set(found.statuses) <= UNKNOWN, "not known is not absent"
+            # From now on a call costs nothing: what did not answer is left out.
+            for _ in range(1000):
+                assert await cache.get_into([b"k", b"l"], [bytearray(1000), bytearray(1000)]) == [Status.ERROR] * 2
+                assert await cache.put_from([b"k"], [bytes(1000)]) == [Status.ERROR]
         finally:
             await asyncio.to_thread(cluster.start)
-        assert (await cache.get_into([b"k"], [bytearray(1000)]))[0] in (Status.OK, Status.TIMEOUT, Status.ERROR)
+        async with asyncio.timeout(60):
+            while (status := (await cache.get_into([b"k"], [bytearray(1000)]))[0]) in UNKNOWN:
+                pass
+        assert status is Status.OK

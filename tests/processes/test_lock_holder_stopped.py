@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, closing
 from pathlib import Path
@@ -13,6 +14,7 @@ from fs3.api.client import Client
 from fs3.api.connect import connect
 from fs3.base.limits import lmdb_lock_lease_ns
 from fs3.cli.local import LocalCluster
+from fs3.cli.supervision import SupervisedProcesses
 from fs3.drivers.lmdb.write_lock import WriteLock
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(180)]
@@ -25,8 +27,8 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
         yield cluster
 
 
-async def stop_with_lock(cluster: LocalCluster, names: dict[int, str], role: str) -> str:
-    """SIGSTOP one of several processes in the middle of a commit, however often that takes. Returns its name."""
+async def stop_with_lock(cluster: LocalCluster, names: dict[int, str], role: str) -> int:
+    """SIGSTOP one of several processes in the middle of a commit, however often that takes. Returns its pid."""
     with closing(WriteLock(cluster.directory.path / role / "kv", lmdb_lock_lease_ns)) as lock:
         while True:
             holder = lock.find_holder()
@@ -38,7 +40,7 @@ async def stop_with_lock(cluster: LocalCluster, names: dict[int, str], role: str
                 await asyncio.sleep(0.001)
             stopped = lock.find_holder()
             if stopped is not None and stopped.pid == holder.pid:
-                return names[holder.pid]
+                return holder.pid
             cluster.resume(names[holder.pid])
 
 
@@ -51,9 +53,17 @@ def pids(cluster: LocalCluster, *names: str) -> dict[int, str]:
     return {pid: name for pid, name in found.items() if pid is not None}
 
 
-async def wait_ended(cluster: LocalCluster, name: str) -> None:
-    while cluster.directory.running_pid(name) is not None:  # noqa: ASYNC110 - a lock tells nobody
+async def wait_ended(cluster: LocalCluster, name: str, pid: int) -> None:
+    while cluster.directory.running_pid(name) == pid:  # noqa: ASYNC110 - a lock tells nobody
         await asyncio.sleep(0.01)
+
+
+def wait_started_again(cluster: LocalCluster, name: str) -> None:
+    """Until the supervisor has done it, knowing why: the one that killed it has said so in its place."""
+    supervised = SupervisedProcesses(cluster.directory)
+    while not supervised.record(name).restarts:
+        time.sleep(0.01)
+    assert "had the write lock" in supervised.record(name).reason
 
 
 def said_by(cluster: LocalCluster, name: str) -> str:
@@ -72,13 +82,13 @@ def test_a_metadata_process(pair: LocalCluster) -> None:
     """Creates go on through the other one, each once, and without anybody's help."""
     names = pids(pair, "meta", "meta-2")
 
-    async def run() -> str:
+    async def run() -> int:
         async with AsyncExitStack() as stack:
             clients = [await stack.enter_async_context(await connect(pair.url)) for _ in range(4)]
             working = [asyncio.ensure_future(create_forever(client, f"/home-{i}")) for i, client in enumerate(clients)]
             try:
                 victim = await stop_with_lock(pair, names, "meta")
-                await wait_ended(pair, victim)
+                await wait_ended(pair, names[victim], victim)
                 await clients[0].mkdir("/afterwards")
                 assert not any(task.done() for task in working), "nobody was refused"
             finally:
@@ -87,13 +97,13 @@ def test_a_metadata_process(pair: LocalCluster) -> None:
                 await asyncio.gather(*working, return_exceptions=True)
             return victim
 
-    victim = asyncio.run(run())
+    pid = asyncio.run(run())
+    victim = names[pid]
     [other] = set(names.values()) - {victim}
-    [pid] = [pid for pid, name in names.items() if name == victim]
     assert f"process {pid} " in said_by(pair, other)
     assert "it has been killed" in said_by(pair, other)
     assert f"--name {victim}" in said_by(pair, other), "it is named"
-    pair.start(only=victim)
+    wait_started_again(pair, victim)
     pair.wait_healthy()
 
 
@@ -111,7 +121,7 @@ def test_the_primary_manager(pair: LocalCluster) -> None:
             await client.close(file)
             file = await client.open("/read-throughout", "r")
             victim = await stop_with_lock(pair, primary_pid, "mgmtd")
-            ending = asyncio.ensure_future(wait_ended(pair, victim))
+            ending = asyncio.ensure_future(wait_ended(pair, primary, victim))
             while not ending.done():
                 assert await client.pread(file, 100_000, 0) == b"x" * 100_000
                 await asyncio.sleep(0)
@@ -121,7 +131,7 @@ def test_the_primary_manager(pair: LocalCluster) -> None:
     asyncio.run(run())
     [other] = set(names.values()) - {primary}
     assert "it has been killed" in said_by(pair, other)
-    pair.start(only=primary)
+    wait_started_again(pair, primary)
     pair.wait_healthy()
     after = pair.status()
     assert after["epoch"] > before["epoch"]

@@ -23,6 +23,9 @@ Key = bytes | bytearray | memoryview | str
 
 key_bytes_max = 4096
 
+pieces_max = 512
+"""Buffers of one page; one system call takes at most 1024 (IOV_MAX)."""
+
 timeout_seconds_max = 24 * 3600
 """Of one call."""
 
@@ -47,25 +50,66 @@ def pack_keys(keys: Sequence[Key]) -> list[bytes]:
     return packed
 
 
-def page_views(buffers: Sequence[Any], keys: int, page_bytes: int, *, writable: bool) -> list[memoryview]:
-    """The first `page_bytes` bytes of each buffer, of which there must be one for each of so many keys. What is read from must
-    have exactly so many, what is written to at least."""
-    if isinstance(buffers, (str, *_BYTES)) or not hasattr(buffers, "__len__") or not hasattr(buffers, "__iter__"):
-        raise TypeError(f"buffers: one {type(buffers).__name__}; a sequence of buffers is wanted")
-    if len(buffers) != keys:
-        raise _invalid(f"{keys} keys and {len(buffers)} buffers")
-    views = []
-    for index, buffer in enumerate(buffers):
-        try:
-            view = byte_view(buffer)
-        except (TypeError, ValueError) as wrong:
-            raise _invalid(f"buffer {index} {wrong}") from None
-        if writable and view.readonly:
-            raise _invalid(f"buffer {index} is read-only")
-        if len(view) < page_bytes or (not writable and len(view) != page_bytes):
-            raise _invalid(f"buffer {index} has {len(view)} bytes; pages here have {page_bytes}")
-        views.append(view[:page_bytes])
-    return views
+Views = tuple[memoryview, ...]
+"""The bytes of one page or of a part of it, in order."""
+
+
+def page_buffers(buffers: Sequence[Any], keys: int, page_bytes: int, *, writable: bool) -> list[Views]:
+    """The bytes of each page's buffer, of which there must be one for each of so many keys. What is read from must have exactly
+    `page_bytes`, what is written to at least; a list of buffers exactly so many together."""
+    _check_count(buffers, "buffers", keys)
+    return [_views(buffer, f"buffer {index}", page_bytes, writable) for index, buffer in enumerate(buffers)]
+
+
+def range_buffers(
+    ranges: Sequence[tuple[int, int]], buffers: Sequence[Any], keys: int, page_bytes: int
+) -> list[tuple[int, Views]]:
+    """Per key, where in the page a range begins and the bytes that it goes to, of a range and a buffer each."""
+    _check_count(ranges, "ranges", keys)
+    _check_count(buffers, "buffers", keys)
+    parts = []
+    for index, (each, buffer) in enumerate(zip(ranges, buffers, strict=True)):
+        if not isinstance(each, Sequence) or len(each) != 2:
+            raise TypeError(f"range {index} is not (offset, length) but {each!r}")
+        offset = _integer(each[0], f"offset of range {index}", 0, page_bytes - 1)
+        length = _integer(each[1], f"length of range {index}", 1, page_bytes - offset)
+        parts.append((offset, _views(buffer, f"buffer {index}", length, writable=True, of="range")))
+    return parts
+
+
+def _check_count(things: Sequence[Any], argument: str, keys: int) -> None:
+    if isinstance(things, (str, *_BYTES)) or not hasattr(things, "__len__") or not hasattr(things, "__iter__"):
+        raise TypeError(f"{argument}: one {type(things).__name__}; a sequence of {argument} is wanted")
+    if len(things) != keys:
+        raise _invalid(f"{keys} keys and {len(things)} {argument}")
+
+
+def _views(buffer: Any, argument: str, size: int, writable: bool, of: str = "page") -> Views:
+    """So many bytes of a buffer, or of several that are taken as if they were one."""
+    if not isinstance(buffer, list | tuple):
+        view = _view(buffer, argument, writable)
+        if len(view) < size or (not writable and len(view) != size):
+            raise _invalid(f"{argument} has {len(view)} bytes; {_WANTED[of].format(size)}")
+        return (view[:size],)
+    if len(buffer) > pieces_max:
+        raise _invalid(f"{argument} has {len(buffer)} pieces; at most {pieces_max} are allowed")
+    views = tuple(_view(piece, f"{argument}, piece {at},", writable) for at, piece in enumerate(buffer))
+    if (found := sum(map(len, views))) != size:
+        raise _invalid(f"{argument} has {found} bytes in {len(views)} pieces; {_WANTED[of].format(size)}")
+    return tuple(view for view in views if len(view))
+
+
+_WANTED = {"page": "pages here have {}", "range": "its range has {}"}
+
+
+def _view(buffer: Any, argument: str, writable: bool) -> memoryview:
+    try:
+        view = byte_view(buffer)
+    except (TypeError, ValueError) as wrong:
+        raise _invalid(f"{argument} {wrong}") from None
+    if writable and view.readonly:
+        raise _invalid(f"{argument} is read-only")
+    return view
 
 
 def check_name(namespace: Any) -> str:

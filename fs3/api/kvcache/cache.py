@@ -26,8 +26,10 @@ from fs3.api.kvcache.arguments import (
     check_replicas,
     check_timeout,
     pack_keys,
-    page_views,
+    page_buffers,
+    range_buffers,
 )
+from fs3.api.kvcache.breaker import GuardedStorage
 from fs3.api.kvcache.namespaces import (
     Progress,
     clear_namespace,
@@ -39,8 +41,8 @@ from fs3.api.kvcache.namespaces import (
 from fs3.base.errors import FS3Error, error
 from fs3.base.limits import page_trailer_bytes
 from fs3.base.status import Code
-from fs3.base.units import SECOND
-from fs3.core.files.read_plan import ReadIO
+from fs3.base.units import KIB, SECOND
+from fs3.core.files.read_plan import ReadIO, buffer_bytes
 from fs3.core.files.write_plan import WriteIO
 from fs3.core.kvcache.pages import PageKey, is_trailer_of, page_keys, trailer
 from fs3.core.kvcache.placement import Placement
@@ -48,6 +50,8 @@ from fs3.model.chunk import UpdateKind
 from fs3.model.cluster import CacheNamespace
 
 TIMEOUT_SECONDS = 10.0
+ask_first_bytes = 64 * KIB
+"""Pages of at least so many bytes are put only when a lookup has not found them: the bytes cost more than the question."""
 presence_check_ns = 1 * SECOND
 """How long a call waits for the manager to say whether its namespace is still there, before it goes on as if it was."""
 
@@ -82,7 +86,9 @@ class LookupResult(NamedTuple):
     hits: int
     """Length of the longest prefix of the keys that is there."""
     bitmap: list[bool]
-    """Per key."""
+    """Per key: its page is there."""
+    statuses: list[Status]
+    """Per key: OK, MISS, or why it is not known whether it is there (TIMEOUT, ERROR)."""
 
 
 def _no_progress(_: int) -> None:
@@ -93,9 +99,19 @@ class KVCache:
     """One namespace of pages. Use `KVCache.open`. Belongs to the event loop it was opened on."""
 
     def __init__(
-        self, client: Client, namespace: CacheNamespace, *, owns_client: bool = False, timeout: float = TIMEOUT_SECONDS
+        self,
+        client: Client,
+        namespace: CacheNamespace,
+        *,
+        owns_client: bool = False,
+        timeout: float = TIMEOUT_SECONDS,
+        circuit_breaker: bool = True,
     ) -> None:
         self._client = client
+        self._guarded = GuardedStorage(client.storage) if circuit_breaker else None
+        self._storage = self._guarded or client.storage
+        self._loop = asyncio.get_running_loop()
+        self._closed = False
         self._owns_client = owns_client
         self._namespace = namespace
         self._timeout_ns = check_timeout(timeout)
@@ -118,11 +134,14 @@ class KVCache:
         replicas: int = 0,
         timeout: float = TIMEOUT_SECONDS,
         transport: str = "auto",
+        circuit_breaker: bool = True,
     ) -> KVCache:
         """Connect and open a namespace, creating it when it is new.
 
         `page_bytes` is the size of every page; `replicas` 0 takes the cluster's number. Put everything that makes pages
-        incompatible into the name: model, revision, dtype, layout. `timeout` in seconds bounds each later call.
+        incompatible into the name: model, revision, dtype, layout. `timeout` in seconds bounds each later call. With the
+        `circuit_breaker`, what did not answer within a call is left out by the following ones until it answers again
+        (`fs3.api.kvcache.breaker`).
 
         Raises TypeError or InvalidArgument for a bad argument, FS3Error NAMESPACE_DIFFERS when the namespace exists with another
         page size or replica count, NotFound while it is being deleted, Unreachable when no manager answers.
@@ -133,7 +152,7 @@ class KVCache:
         check_timeout(timeout)
         client = await connect(url, transport=transport)
         try:
-            return await cls._open(client, *wanted, timeout, owns_client=True)
+            return await cls._open(client, *wanted, timeout, owns_client=True, circuit_breaker=circuit_breaker)
         except BaseException:
             await client.aclose()
             raise
@@ -147,20 +166,28 @@ class KVCache:
         page_bytes: int,
         replicas: int = 0,
         timeout: float = TIMEOUT_SECONDS,
+        circuit_breaker: bool = True,
     ) -> KVCache:
         """`open`, over a client that is connected already and stays the caller's."""
         wanted = check_name(namespace), check_page_bytes(page_bytes), check_replicas(replicas)
         check_timeout(timeout)
-        return await cls._open(client, *wanted, timeout, owns_client=False)
+        return await cls._open(client, *wanted, timeout, owns_client=False, circuit_breaker=circuit_breaker)
 
     @classmethod
     async def _open(
-        cls, client: Client, name: str, page_bytes: int, replicas: int, timeout: float, *, owns_client: bool
+        cls,
+        client: Client,
+        name: str,
+        page_bytes: int,
+        replicas: int,
+        timeout: float,
+        *,
+        owns_client: bool,
+        circuit_breaker: bool,
     ) -> KVCache:
         deletions = client.manager.routing.namespace_deletions
-        cache = cls(
-            client, await client.manager.open_namespace(name, page_bytes, replicas), owns_client=owns_client, timeout=timeout
-        )
+        namespace = await client.manager.open_namespace(name, page_bytes, replicas)
+        cache = cls(client, namespace, owns_client=owns_client, timeout=timeout, circuit_breaker=circuit_breaker)
         cache._deletions = deletions
         return cache
 
@@ -201,47 +228,63 @@ class KVCache:
         await self.close()
 
     async def close(self) -> None:
-        """Let go; pages stay."""
+        """Let go; pages stay. Later calls raise InvalidArgument."""
+        self._closed = True
+        if self._guarded is not None:
+            self._guarded.close()
         if self._owns_client:
             await self._client.aclose()
 
     async def put_from(self, keys: Sequence[Key], buffers: Sequence[Any]) -> list[Status]:
-        """Store one page per key from buffers of exactly `page_bytes` bytes, which must not change until this returns.
+        """Store one page per key from buffers of exactly `page_bytes` bytes, which must not change until this returns. A buffer
+        may be a list of buffers, whose bytes follow each other in the page (K and V, or one per layer).
 
-        After OK and EXISTS it is over, after any other status a page may be stored, or may yet be. Raises TypeError or
-        InvalidArgument, before anything is sent, for a key or buffer that cannot be; NotFound when the namespace was deleted.
+        Large pages are looked up first: one that is there costs no bytes. After OK and EXISTS it is over, after any other status
+        a page may be stored, or may yet be. Raises TypeError or InvalidArgument, before anything is sent, for a key or buffer
+        that cannot be; NotFound when the namespace was deleted.
         """
         pages = self._pages(keys)
-        views = page_views(buffers, len(pages), self.page_bytes, writable=False)
+        views = page_buffers(buffers, len(pages), self.page_bytes, writable=False)
         timeout_ns = await self._check_presence()
         if self._is_deleted:
             raise error(Code.NO_NAMESPACE, "the namespace was deleted", self.name)
         placement = self._get_placement()
         stored = self.page_bytes + page_trailer_bytes
+        statuses = [Status.EXISTS] * len(pages)
+        missing: Sequence[int] = range(len(pages))
+        if self.page_bytes >= ask_first_bytes:
+            begun = self._loop.time()
+            there = await self._find(pages, placement, min(timeout_ns, presence_check_ns))
+            missing = [index for index, status in enumerate(there) if status is not Status.OK]
+            timeout_ns = max(1, timeout_ns - round((self._loop.time() - begun) * SECOND))
         writes = [
             WriteIO(
-                page.chunk,
-                placement.chain(page.chunk),
+                pages[index].chunk,
+                placement.chain(pages[index].chunk),
                 UpdateKind.PUT,
                 0,
-                (view, memoryview(trailer(page.check, self.page_bytes))),
+                (*views[index], memoryview(trailer(pages[index].check, self.page_bytes))),
                 stored,
             )
-            for page, view in zip(pages, views, strict=True)
+            for index in missing
         ]
-        try:
-            results = await self._client.storage.update(writes, timeout_ns=timeout_ns)
-        except FS3Error as failure:
-            return [_status_of(failure.code)] * len(pages)
-        return [_status_of(result.code) for result in results]
+        if writes:
+            try:
+                results = [result.code for result in await self._storage.update(writes, timeout_ns=timeout_ns)]
+            except FS3Error as failure:
+                results = [failure.code] * len(writes)
+            for index, code in zip(missing, results, strict=True):
+                statuses[index] = _status_of(code)
+        return statuses
 
     async def get_into(self, keys: Sequence[Key], buffers: Sequence[Any]) -> list[Status]:
-        """Read one page per key into writable buffers of at least `page_bytes` bytes; the first `page_bytes` are filled.
+        """Read one page per key into writable buffers of at least `page_bytes` bytes; the first `page_bytes` are filled. A buffer
+        may be a list of buffers with exactly `page_bytes` bytes together, which are filled in order.
 
         Raises TypeError or InvalidArgument, before anything is sent, for a key or buffer that cannot be.
         """
         pages = self._pages(keys)
-        views = page_views(buffers, len(pages), self.page_bytes, writable=True)
+        views = page_buffers(buffers, len(pages), self.page_bytes, writable=True)
         timeout_ns = await self._check_presence()
         if self._is_deleted:
             return [Status.MISS] * len(pages)
@@ -249,11 +292,11 @@ class KVCache:
         size = page_trailer_bytes
         trailers = memoryview(bytearray(size * len(pages)))
         reads = [
-            ReadIO(page.chunk, placement.chain(page.chunk), 0, (view, trailers[index * size : (index + 1) * size]))
+            ReadIO(page.chunk, placement.chain(page.chunk), 0, (*view, trailers[index * size : (index + 1) * size]))
             for index, (page, view) in enumerate(zip(pages, views, strict=True))
         ]
         try:
-            outcomes = await self._client.storage.read(reads, timeout_ns=timeout_ns)
+            outcomes = await self._storage.read(reads, timeout_ns=timeout_ns)
         except FS3Error as failure:
             return [_status_of(failure.code)] * len(pages)
         return [
@@ -269,25 +312,74 @@ class KVCache:
             return Status.MISS
         return Status.OK
 
+    async def get_ranges_into(
+        self, keys: Sequence[Key], ranges: Sequence[tuple[int, int]], buffers: Sequence[Any]
+    ) -> list[Status]:
+        """Read a part of one page per key: `ranges` are (offset, length) in bytes, and buffer i, or the list of buffers i, has
+        room for the length of range i. The same key may come several times: one layer of a page after the other.
+
+        Statuses as of `get_into`. Raises TypeError or InvalidArgument, before anything is sent, for a key, range or buffer that
+        cannot be.
+        """
+        pages = self._pages(keys)
+        parts = range_buffers(ranges, buffers, len(pages), self.page_bytes)
+        timeout_ns = await self._check_presence()
+        if self._is_deleted:
+            return [Status.MISS] * len(pages)
+        placement = self._get_placement()
+        size = page_trailer_bytes
+        trailers = memoryview(bytearray(size * len(pages)))
+        reads: list[ReadIO] = []
+        for index, (page, (offset, views)) in enumerate(zip(pages, parts, strict=True)):
+            chain = placement.chain(page.chunk)
+            reads.append(ReadIO(page.chunk, chain, offset, views))
+            reads.append(ReadIO(page.chunk, chain, self.page_bytes, trailers[index * size : (index + 1) * size]))
+        try:
+            outcomes = await self._storage.read(reads, timeout_ns=timeout_ns)
+        except FS3Error as failure:
+            return [_status_of(failure.code)] * len(pages)
+        statuses = []
+        for index, (page, (_, views)) in enumerate(zip(pages, parts, strict=True)):
+            part, end = outcomes[2 * index], outcomes[2 * index + 1]
+            if part.code is not Code.OK or end.code is not Code.OK:
+                statuses.append(_status_of(part.code if part.code is not Code.OK else end.code))
+            elif (
+                part.version == end.version
+                and part.length == buffer_bytes(views)
+                and end.length == size
+                and is_trailer_of(trailers[index * size : (index + 1) * size], page.check, self.page_bytes)
+            ):
+                statuses.append(Status.OK)
+            else:
+                statuses.append(Status.MISS)
+        return statuses
+
     async def lookup(self, keys: Sequence[Key]) -> LookupResult:
         """Which of the keys have pages: one request per storage node, for up to thousands of keys. Pins nothing.
 
-        Nodes that cannot be asked within the timeout count as not having the page. Raises TypeError or InvalidArgument for a bad
-        key.
+        A key whose nodes cannot be asked within the timeout is no hit, and its status says so. Raises TypeError or
+        InvalidArgument for a bad key.
         """
         pages = self._pages(keys)
         timeout_ns = await self._check_presence()
         if self._is_deleted:
-            return LookupResult(0, [False] * len(pages))
-        placement = self._get_placement()
+            return LookupResult(0, [False] * len(pages), [Status.MISS] * len(pages))
+        statuses = await self._find(pages, self._get_placement(), timeout_ns)
+        bitmap = [status is Status.OK for status in statuses]
+        return LookupResult(bitmap.index(False) if False in bitmap else len(bitmap), bitmap, statuses)
+
+    async def _find(self, pages: Sequence[PageKey], placement: Placement, timeout_ns: int) -> list[Status]:
+        """OK, MISS, or why that is not known, of each page."""
         stored = self.page_bytes + page_trailer_bytes
         asked = [(page.chunk, placement.chain(page.chunk)) for page in pages]
         try:
-            outcomes = await self._client.storage.find(asked, timeout_ns=timeout_ns)
-        except FS3Error:
-            return LookupResult(0, [False] * len(pages))
-        bitmap = [outcome.code is Code.OK and outcome.length == stored for outcome in outcomes]
-        return LookupResult(bitmap.index(False) if False in bitmap else len(bitmap), bitmap)
+            outcomes = await self._storage.find(asked, timeout_ns=timeout_ns)
+        except FS3Error as failure:
+            return [_status_of(failure.code)] * len(pages)
+        return [
+            Status.MISS if outcome.code is Code.OK and outcome.length != stored else _status_of(outcome.code)
+            for outcome in outcomes
+        ]
 
     async def remove(self, keys: Sequence[Key]) -> list[Status]:
         """Remove pages. OK: there is no such page any more, whether or not there was one. After any other status it may be
@@ -299,7 +391,7 @@ class KVCache:
         placement = self._get_placement()
         writes = [WriteIO(page.chunk, placement.chain(page.chunk), UpdateKind.REMOVE, 0) for page in pages]
         try:
-            results = await self._client.storage.update(writes, timeout_ns=timeout_ns)
+            results = await self._storage.update(writes, timeout_ns=timeout_ns)
         except FS3Error as failure:
             return [_status_of(failure.code)] * len(pages)
         return [_status_of(result.code) for result in results]
@@ -309,6 +401,7 @@ class KVCache:
 
         Raises FS3Error when storage does not answer; what was removed stays removed.
         """
+        self._check_use()
         await self._check_presence()
         return 0 if self._is_deleted else await remove_pages(self._client, self._namespace, progress)
 
@@ -328,7 +421,17 @@ class KVCache:
         self._deletions = deletions
         return max(1, self._timeout_ns - round((now() - begun) * SECOND))
 
+    def _check_use(self) -> None:
+        """RuntimeError on another event loop than the one it was opened on, InvalidArgument after `close`."""
+        if self._closed or self._client.closed:
+            raise error(Code.INVALID, f"the KVCache of namespace {self.name!r} is closed")
+        if asyncio.get_running_loop() is not self._loop:
+            raise RuntimeError(
+                f"the KVCache of namespace {self.name!r} belongs to another event loop; open one on each, or use BlockingKVCache"
+            )
+
     def _pages(self, keys: Sequence[Key]) -> list[PageKey]:
+        self._check_use()
         return page_keys(self.namespace_id, pack_keys(keys))
 
     def _get_placement(self) -> Placement:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 
 from fs3.base.errors import FS3Error, error
-from fs3.base.ids import ChainId, ClientId, NodeId, absent_chunk
+from fs3.base.ids import ChainId, ClientId, NodeId
 from fs3.base.limits import (
     slow_ns_per_byte,
     update_attempt_ns,
@@ -79,10 +79,6 @@ class ChannelAllocator:
             taken.append(tag)
         return taken
 
-    def advance(self, channel: int) -> int:
-        """`ChannelPool.advance`."""
-        return self._pool.advance(channel)
-
     def give_back(self, channel: int) -> None:
         """Its update has been answered."""
         self._pool.release(channel)
@@ -103,7 +99,7 @@ class ChannelAllocator:
 class _UpdateState:
     """One update until it is answered for good."""
 
-    __slots__ = ("attempt", "channel", "checksums", "client", "drawn", "length", "may_arrive", "sealed", "seq", "write")
+    __slots__ = ("attempt", "channel", "checksums", "client", "drawn", "length", "seq", "write")
 
     def __init__(self, write: WriteIO) -> None:
         self.write = write
@@ -117,10 +113,6 @@ class _UpdateState:
         """Its tag is of a channel of this client, which gets it back."""
         self.attempt = 0
         """How often it was sent."""
-        self.may_arrive = False
-        """A sending was not answered."""
-        self.sealed: UpdateResult | None = None
-        """Its answer, while the channel is taken past what may still arrive."""
 
 
 class _NodeUpdateRequest(NodeRequest):
@@ -159,7 +151,6 @@ class UpdateCall:
         self._attempts = Attempts(router, clock, deadline, read=False)
         self._results: list[UpdateResult | None] = [None] * len(writes)
         self._requests: list[_NodeUpdateRequest] = []
-        self._unsealed: list[int] = []
 
     async def run(self) -> list[UpdateResult]:
         """The result of each update, whatever it takes until the deadline."""
@@ -203,7 +194,6 @@ class UpdateCall:
                 self._requests = self._plan(left)
                 await send_windowed(self._requests, update_requests_max, self)
                 left = await self._next_round() if self._attempts else []
-                left += self._begin_seals()
         finally:
             for index in wave:
                 self._finish(index)
@@ -284,25 +274,10 @@ class UpdateCall:
         self._counters.retries += len(step.again)
         return step.again
 
-    def _begin_seals(self) -> list[int]:
-        """Updates that have an answer which no channel row keeps, while an earlier sending may still arrive and be taken for new:
-        a PUT that was answered EXISTS. Another update takes each channel past them, by removing what does not exist; the answer
-        is given when that is done."""
-        unsealed, self._unsealed = self._unsealed, []
-        for index in unsealed:
-            state = self._updates[index]
-            state.sealed, state.may_arrive = self._results[index], False
-            state.write = WriteIO(absent_chunk(self._client_id, state.channel), state.write.chain, UpdateKind.REMOVE, 0)
-            state.length, state.checksums = 0, ()
-            state.seq = self._channels.advance(state.channel)
-        return unsealed
-
     def _refuse(self, index: int, node: NodeId | None, result: UpdateResult) -> None:
         """An update has this result, unless it is sent again."""
         self._results[index] = result
-        state = self._updates[index]
-        write = state.write
-        state.may_arrive = state.may_arrive or result.code.retry is Retry.MAYBE
+        write = self._updates[index].write
         # Sent twice, it still happens once; or nothing is left that removing it again could remove.
         repeatable = write.tagged or write.kind is UpdateKind.REMOVE
         self._attempts.on_refusal(index, write.chain, node, result.code, result.message, repeatable=repeatable)
@@ -330,12 +305,9 @@ class UpdateCall:
             if result.code not in _DONE:
                 self._refuse(index, request.node, result)
                 continue
-            state = self._updates[index]
-            self._results[index] = state.sealed or result
+            self._results[index] = result
             if retry:
                 self._attempts.on_answer(index)
-            if result.code is Code.EXISTS and state.may_arrive and state.drawn:
-                self._unsealed.append(index)
 
     def on_error(self, request: _NodeUpdateRequest, failure: FS3Error) -> None:
         """All of its updates were refused."""

@@ -12,6 +12,7 @@ from fs3.base.ids import ChunkId, TargetId
 from fs3.base.status import Code
 from fs3.base.units import NEVER
 from fs3.core.craq.admission.admitter import Admitter
+from fs3.core.craq.admission.answers import AnswerTable
 from fs3.core.craq.admission.table import UNTAGGED, Action, AdmissionRow, LaneState
 from fs3.core.craq.effects import Commit, DropPending, Effect, FillDone, Forward, Stage
 from fs3.core.craq.events import DropDone, FillRequested, ForwardDone, StageDone, UpdateReceived
@@ -36,7 +37,7 @@ class Flights:
         self.orphans: dict[ChunkId, None] = {}
         """Chunks with a pending version and no flight: found when the store was opened, or left behind with the live chain."""
         self.send_window = SendWindow(incarnation)
-        self.admitter = Admitter(target_id, view)
+        self.admitter = Admitter(target_id, view, AnswerTable(limits.answers_max, limits.answer_kept_ns))
         self._due_ns = NEVER
 
     # --- updates arrive ----------------------------------------------------------------------------------------------
@@ -84,7 +85,7 @@ class Flights:
         if action is Action.ALREADY_PENDING:
             assert meta is not None
             return make_resumed_flight(update, meta, waiters, expires)
-        answer_all(waiters, self.admitter.answer(row, update, meta), out)
+        answer_all(waiters, self.admitter.answer(now, row, update, meta), out)
         return None
 
     # --- staged and forwarded ----------------------------------------------------------------------------------------

@@ -22,6 +22,10 @@ waiters_per_flight_max = 64
 
 flights_per_target_max = 1024
 
+answers_per_target_max = 1 << 18
+"""Answers to puts of pages that were there, one of each channel, that the head of a chain remembers; about 300 bytes of memory
+each. Beyond, such puts on other channels are BUSY."""
+
 
 @dataclass(frozen=True)
 class ReplicaLimits:
@@ -31,6 +35,9 @@ class ReplicaLimits:
     """Updates waiting behind one chunk's flight."""
     flights_max: int = flights_per_target_max
     waiters_max: int = waiters_per_flight_max
+    answers_max: int = answers_per_target_max
+    answer_kept_ns: int = limits.channel_forget_ns // 2
+    """How long a client's update may be sent again after it was answered, with a wide margin."""
     flight_deadline_ns: int = limits.flight_deadline_ns
     forward_timeout_min_ns: int = limits.forward_timeout_min_ns
     forward_timeout_max_ns: int = limits.forward_timeout_max_ns

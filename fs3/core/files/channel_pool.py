@@ -40,12 +40,6 @@ class ChannelPool:
         self._seqs[channel] = seq
         return channel, seq
 
-    def advance(self, channel: int) -> int:
-        """The number of another update on a channel that was acquired: what was sent on it before is not taken any more where
-        that one has been applied."""
-        self._seqs[channel] += 1
-        return self._seqs[channel]
-
     def release(self, channel: int) -> None:
         """Its update was answered."""
         self._taken -= 1

@@ -14,13 +14,15 @@ kernel tells who has them, in the pids of the process that asks.
 The holder renews from its event loop, while another thread waits for the disk: one that has a slow disk keeps the lock, one that
 is stopped does not. A process that has seen the same n for a whole lease of its own time, and waits, sends SIGKILL. What the
 holder was about to commit is as if it had never been, since LMDB shows a commit only once it is whole. Only a process that has
-the lock of this very file is ever ended, so one of the same store; the system allows it for processes of the same user only. A
-holder in a pid namespace that cannot be seen from here (another container) cannot be ended: the log says so, and the wait lasts.
+the lock of this very file is ever ended, so one of the same store; the system allows it for processes of the same user only. Why
+it is ended is said in its own place, on its standard error, and in the log of the one that does it. A holder in a pid namespace
+that cannot be seen from here (another container) cannot be ended: the log says so, and the wait lasts.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import fcntl
 import logging
@@ -28,6 +30,7 @@ import os
 import signal
 import threading
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -206,6 +209,11 @@ class WriteLock:
             # Once more, with the process in hand: the one that has the lock *now* has this pid, so no other was given the pid.
             if self.find_holder() != holder:
                 return ""
+            _tell(
+                holder.pid,
+                f"{datetime.now():%Y-%m-%d %H:%M:%S,%f} ERROR {log.name} killed by process {os.getpid()}: this one had the write "
+                f"lock of {self._directory} for {self._lease_ns / SECOND:.1f} s without a sign while others waited\n",
+            )
             signal.pidfd_send_signal(process, signal.SIGKILL)
         except ProcessLookupError:
             return ""
@@ -242,6 +250,17 @@ class WriteLockTimer:
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         self._lock.tick(int(loop.time() * SECOND))
         self.start(loop)
+
+
+def _tell(pid: int, text: str) -> None:
+    """Write to the standard error of a process that is killed, as its last words: whoever looks for the reason looks there.
+    Never waits; nothing happens when it cannot be (another user's process, a socket, a full pipe)."""
+    with contextlib.suppress(OSError):
+        output = os.open(f"/proc/{pid}/fd/2", os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        try:
+            os.write(output, text.encode())
+        finally:
+            os.close(output)
 
 
 def _describe(pid: int) -> str:

@@ -30,7 +30,7 @@ class Operation:
     """None: never answered. For a read OK or NOT_FOUND."""
     attempts: int = 0
     only_presence: bool = False
-    """A read that says that there is something, and not what."""
+    """A read that says whether there is something, and not what."""
 
     def describe(self) -> str:
         """One line."""

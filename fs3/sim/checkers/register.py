@@ -62,6 +62,12 @@ def _search(operations: Sequence[Operation], likely: Mapping[Tag, int]) -> str:
     return f"no order explains these {len(rest)} of {len(operations)} operations:\n  {lines}"
 
 
+def _fits(read: Operation, content: bytes | None) -> bool:
+    if read.only_presence:
+        return (content is not None) == (read.code is Code.OK)
+    return content == _content_read(read)
+
+
 def _next_states(
     operations: Sequence[Operation], placed: int, content: bytes | None, likely: Mapping[Tag, int]
 ) -> list[tuple[int, bytes | None]]:
@@ -74,7 +80,7 @@ def _next_states(
         operation = operations[index]
         if operation.kind is not None:
             updates.append(index)
-        elif content is not None if operation.only_presence else content == _content_read(operation):
+        elif _fits(operation, content):
             return [(placed | 1 << index, content)]
     updates.sort(key=lambda index: (likely.get(operations[index].tag, ENDLESS), operations[index].returned), reverse=True)
     states = []

@@ -196,9 +196,11 @@ class ClientModel:
         if self._current is None or message.call < self._first_call:
             return
         code, data = (message.code, message.content) if isinstance(message, SimReadAnswer) else (message.result.code, b"")
-        if code is Code.NO_SPACE or (code is Code.EXISTS and self._current.attempts > 1):
+        if code is Code.NO_SPACE:
             # Nothing has come of this attempt. An earlier one may still be on its way, and no channel row keeps it out.
             self._finish(None, b"")
+        elif code is Code.EXISTS and message.call != self._call:
+            return  # it was remembered where an earlier attempt went, which says nothing to the later ones elsewhere
         elif code in (Code.OK, Code.EXISTS) or (code is Code.NOT_FOUND and self._current.kind is None):
             self._finish(code, data)
         elif code is Code.CHECKSUM:

@@ -46,12 +46,12 @@ def test_a_key_that_cannot_be(key: Any, says: str) -> None:
 
 def test_buffers() -> None:
     rows = np.zeros((3, 8), "M8[ns]")
-    assert [len(view) for view in arguments.page_views(rows, 3, 64, writable=True)] == [64] * 3
-    arguments.page_views(rows, 3, 64, writable=True)[1][:] = b"1" * 64
+    assert [len(view) for (view,) in arguments.page_buffers(rows, 3, 64, writable=True)] == [64] * 3
+    arguments.page_buffers(rows, 3, 64, writable=True)[1][0][:] = b"1" * 64
     assert rows[1].tobytes() == b"1" * 64
     for one in (b"k" * 64, "text", bytearray(64), memoryview(bytes(64)), 7, iter([])):
         with pytest.raises(TypeError, match=f"buffers: one {type(one).__name__}"):
-            arguments.page_views(one, 1, 64, writable=False)  # type: ignore[arg-type]
+            arguments.page_buffers(one, 1, 64, writable=False)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("good", [1, 0.5, np.float32(2), np.int16(3), Fraction(1, 3), 1e-12, 24 * 3600])

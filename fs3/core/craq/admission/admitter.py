@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fs3.base.ids import ClientId, TargetId
 from fs3.base.status import Code
+from fs3.core.craq.admission.answers import AnswerTable
 from fs3.core.craq.admission.facts import check_tag, client_step, explain_malformed, forwarded_step, shortcut_of
 from fs3.core.craq.admission.table import (
     UNTAGGED,
@@ -28,9 +29,10 @@ from fs3.model.chunk import ChannelRow, ChunkMeta, Tag, Update, UpdateResult
 class Admitter:
     """What a replica consults before it does anything with an update."""
 
-    def __init__(self, target_id: TargetId, view: ChunkView) -> None:
+    def __init__(self, target_id: TargetId, view: ChunkView, answers: AnswerTable) -> None:
         self.target_id = target_id
         self.view = view
+        self.answers = answers
         self.position = ChainPosition()
         self.duplicates = DuplicateFilter()
         self.step_rows: dict[tuple[ClientId, int], ChannelRow] = {}
@@ -38,6 +40,8 @@ class Admitter:
 
     def set_position(self, position: ChainPosition) -> None:
         """The target's place in its chain from now on."""
+        if (position.chain, position.version) != (self.position.chain, self.position.version):
+            self.answers.clear()
         self.position = position
         self.duplicates.set_sender(position.predecessor)
 
@@ -51,7 +55,7 @@ class Admitter:
         sender = self.identify_sender(update, fence)
         if sender is Sender.CLIENT:
             if update.tag.client:
-                seen = check_tag(update, self.find_channel_row(update.tag))
+                seen = check_tag(update, self.find_last_answer(update.tag))
             if state is LaneState.FREE:
                 step = client_step(meta)
                 shortcut = shortcut_of(update, meta)
@@ -86,6 +90,12 @@ class Admitter:
                 return row
         return self.view.get_channel(tag.client, tag.channel)
 
+    def find_last_answer(self, tag: Tag) -> ChannelRow | None:
+        """The last thing a client was told on the channel of a tag: its row, or an answer that left none."""
+        row = self.find_channel_row(tag)
+        told = self.answers.find((tag.client, tag.channel))
+        return told if told is not None and (row is None or row.seq < told.seq) else row
+
     def choose_row_tag(self, tag: Tag) -> Tag:
         """The tag that a commit sets the channel row with: none when the client has gone on to a newer update, which the row must
         keep."""
@@ -95,18 +105,22 @@ class Admitter:
                 return UNTAGGED
         return tag
 
-    def answer(self, row: AdmissionRow, update: Update, meta: ChunkMeta | None) -> UpdateResult:
-        """The answer to an update that begins nothing. `meta` is what the row was found with."""
+    def answer(self, now: int, row: AdmissionRow, update: Update, meta: ChunkMeta | None) -> UpdateResult:
+        """The answer to an update that begins nothing. `meta` is what the row was found with. EXISTS is remembered."""
         action = row.action
         if action is Action.REPEAT:
-            remembered = self.find_channel_row(update.tag)
+            remembered = self.find_last_answer(update.tag)
             assert remembered is not None
             return remembered.result
         if action is Action.ALREADY_COMMITTED:
             return UpdateResult(Code.OK, update.version, meta.length if meta else 0, meta.checksum if meta else 0)
         if action is Action.EXISTS:
             assert meta is not None
-            return UpdateResult(Code.EXISTS, meta.committed, meta.length, meta.checksum)
+            exists = UpdateResult(Code.EXISTS, meta.committed, meta.length, meta.checksum)
+            tag = update.tag
+            if self.answers.remember(now, (tag.client, tag.channel), ChannelRow(tag.seq, update.chunk, exists)):
+                return exists
+            return UpdateResult(Code.BUSY, message=f"target {self.target_id} remembers too many answers already")
         if action is Action.NOTHING:
             return UpdateResult(Code.OK)
         return UpdateResult(row.code, message=self._refusal(row, update))

@@ -49,6 +49,11 @@ BUGS: dict[str, ProtocolBug] = {
     "no_duplicate_suppression": ProtocolBug(
         "channel rows are not looked at", _flights(admitters.with_admitter(admitters.ForgetsTags)), 60
     ),
+    "forgets_answers": ProtocolBug(
+        "that a put was told that its page exists is not remembered",
+        _flights(admitters.with_admitter(admitters.ForgetsAnswers)),
+        scenario="page_exists",
+    ),
     "rows_in_memory": ProtocolBug("channel rows do not survive a restart", Parts(chunks=stores.RowsInMemory), 100),
     "tag_not_staged": ProtocolBug("the pending version is stored without its tag", Parts(chunks=stores.StagesNoTag), 100),
     "waits_twice": ProtocolBug(

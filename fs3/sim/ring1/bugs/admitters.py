@@ -20,6 +20,13 @@ class ForgetsTags(Admitter):
         return None
 
 
+class ForgetsAnswers(Admitter):
+    """What a client was told of an update that changed nothing is not remembered."""
+
+    def find_last_answer(self, tag: Tag) -> ChannelRow | None:
+        return self.find_channel_row(tag)
+
+
 class FencesNothing(Admitter):
     """The chain version of an update is not compared."""
 
@@ -62,7 +69,7 @@ def with_admitter(admitter: type[Admitter], duplicates: type[DuplicateFilter] = 
     class MistakenAdmission(Flights):
         def __init__(self, target_id: TargetId, view: ChunkView, *, incarnation: int, limits: ReplicaLimits) -> None:
             super().__init__(target_id, view, incarnation=incarnation, limits=limits)
-            self.admitter = admitter(target_id, view)
+            self.admitter = admitter(target_id, view, self.admitter.answers)
             self.admitter.duplicates = duplicates()
 
     return MistakenAdmission

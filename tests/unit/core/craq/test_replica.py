@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 import pytest
 
@@ -166,6 +168,45 @@ def test_a_put_that_is_sent_again_is_told_what_it_was_told(head: OneReplica) -> 
     put_through(head, remove(1, tag=tag(1, client=2)))
     assert codes(head.ask(put)) == [Code.OK]
     assert head.store.get(chunk(0)) is None
+
+
+def test_a_put_that_was_told_that_its_page_exists_is_told_so_again(head: OneReplica) -> None:
+    put_through(head, write(1, kind=UpdateKind.PUT))
+    put = write(7, kind=UpdateKind.PUT, client=2)
+    assert codes(head.ask(put)) == [Code.EXISTS]
+    put_through(head, remove(2))
+    assert codes(head.ask(put)) == [Code.EXISTS]
+    assert codes(head.ask(write(6, 1, client=2))) == [Code.STALE_UPDATE]
+    assert codes(head.ask(write(7, 1, client=2))) == [Code.INVALID]
+    put_through(head, write(8, kind=UpdateKind.PUT, client=2))
+    assert codes(head.ask(put)) == [Code.STALE_UPDATE]
+
+
+def test_what_a_put_was_told_sets_no_row_back(head: OneReplica) -> None:
+    put_through(head, write(1, kind=UpdateKind.PUT))
+    effects = head.complete_stage(head.ask(write(5, 1, client=2)))
+    assert codes(head.ask(write(6, kind=UpdateKind.PUT, client=2))) == [Code.EXISTS]
+    commit = only(head.ack(effects), Commit)
+    assert commit.tag == tag(5, 2), "every replica sets the row, the head too, though its client has gone on since"
+    assert codes(head.ask(write(5, 1, client=2))) == [Code.STALE_UPDATE]
+
+
+def test_what_a_put_was_told_is_forgotten_with_the_chain_version(head: OneReplica) -> None:
+    put_through(head, write(1, kind=UpdateKind.PUT))
+    put = write(1, kind=UpdateKind.PUT, client=2)
+    assert codes(head.ask(put)) == [Code.EXISTS]
+    head.join(chain(2, 1, 2, 3))
+    assert codes(head.ask(put)) == [Code.WRONG_CHAIN_VERSION]
+    assert not len(head.replica.flights.admitter.answers)
+
+
+def test_a_put_is_refused_when_its_answer_cannot_be_remembered() -> None:
+    head = OneReplica(1, replace(LIMITS, answers_max=1))
+    head.open(chain(1, 1, 2, 3))
+    put_through(head, write(1, kind=UpdateKind.PUT))
+    assert codes(head.ask(write(1, kind=UpdateKind.PUT, client=2))) == [Code.EXISTS]
+    assert codes(head.ask(write(1, kind=UpdateKind.PUT, client=3))) == [Code.BUSY]
+    assert codes(head.ask(write(2, kind=UpdateKind.PUT, client=2))) == [Code.EXISTS]
 
 
 # --- lanes -----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,306 @@
+"""The KVCache for code without an event loop: blocking calls from any thread, and jobs for engines that must not wait.
+
+    cache = BlockingKVCache("fs3://127.0.0.1:8000", namespace="model@rev/fp8", page_bytes=4_497_408)
+    cache.put_from(keys, buffers)
+    job = cache.submit_get(keys, buffers)     # returns at once
+    select.select([cache.event_fd("get")], [], [])
+    for result in cache.poll("get"):
+        ...
+
+It has a thread with an event loop of its own. A forked child finds its parent's connections useless and makes its own at its
+first call; jobs and file descriptors of the parent stay the parent's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import warnings
+import weakref
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Self, TypeVar
+
+from fs3.api.io.blocking import run_on
+from fs3.api.kvcache.arguments import (
+    Key,
+    Views,
+    check_name,
+    check_page_bytes,
+    check_replicas,
+    check_timeout,
+    pack_keys,
+    page_buffers,
+    range_buffers,
+)
+from fs3.api.kvcache.cache import TIMEOUT_SECONDS, KVCache, LookupResult, Status
+from fs3.api.kvcache.jobs import JobBoard, JobKind, JobResult
+from fs3.base.errors import error
+from fs3.base.status import Code
+from fs3.runtime.exit import ExitStage, run_at_exit
+
+T = TypeVar("T")
+
+CLOSE_PATIENCE_S = 10.0
+"""How long `close` waits for the thread of the loop."""
+
+OpenCache = Callable[[], Coroutine[Any, Any, KVCache]]
+"""Opens the cache on the running loop."""
+
+
+class CacheThread:
+    """A KVCache of this process on an event loop in a thread of its own, and its jobs."""
+
+    def __init__(self, opening: OpenCache) -> None:
+        """Returns when it is open. Raises what opening raises."""
+        self.process = os.getpid()
+        self.loop = asyncio.new_event_loop()
+        self.jobs = JobBoard()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._thread = threading.Thread(target=self._run, name="fs3 KVCache", daemon=True)
+        self._thread.start()
+        try:
+            self.cache = run_on(self.loop, opening())
+        except BaseException:
+            self._stop()
+            raise
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        try:
+            self.loop.run_forever()
+        finally:
+            self.loop.close()
+
+    def _stop(self) -> None:
+        self.jobs.close()
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(CLOSE_PATIENCE_S)
+
+    def submit(self, kind: JobKind, keys: int, work: Coroutine[Any, Any, list[Status] | LookupResult]) -> int:
+        """Begin a job over so many keys. Raises FS3Error BUSY when too many are under way."""
+        try:
+            job = self.jobs.begin()
+        except BaseException:
+            work.close()
+            raise
+        self.loop.call_soon_threadsafe(self._start, job, kind, keys, work)
+        return job
+
+    def _start(self, job: int, kind: JobKind, keys: int, work: Coroutine[Any, Any, list[Status] | LookupResult]) -> None:
+        task = self.loop.create_task(self._work(job, kind, keys, work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _work(self, job: int, kind: JobKind, keys: int, work: Coroutine[Any, Any, list[Status] | LookupResult]) -> None:
+        try:
+            answer = await work
+        except BaseException as failure:  # told to who picks the job up, cancellation too: a job always has a result
+            self.jobs.end(JobResult(job, kind, [Status.ERROR] * keys, failure=failure))
+            return
+        if isinstance(answer, LookupResult):
+            self.jobs.end(JobResult(job, kind, answer.statuses, answer))
+        else:
+            self.jobs.end(JobResult(job, kind, answer))
+
+    def abandon(self) -> None:
+        """`close` without waiting, from any thread, this one's own too."""
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(lambda: self.loop.create_task(self._close_and_stop()))
+
+    async def _close_and_stop(self) -> None:
+        try:
+            await self._close()
+        finally:
+            self.jobs.close()
+            self.loop.stop()
+
+    def close(self) -> None:
+        """End everything; jobs that are under way are cancelled. Not in a forked child."""
+        if self.loop.is_closed() or not self._thread.is_alive():
+            return
+        try:
+            run_on(self.loop, self._close())
+        finally:
+            self._stop()
+
+    async def _close(self) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.cache.close()
+
+
+_open_caches: weakref.WeakSet[BlockingKVCache] = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    for cache in list(_open_caches):
+        cache.close()
+
+
+run_at_exit(_close_all, ExitStage.CLIENTS)
+
+
+class BlockingKVCache:
+    """One namespace of pages, for any thread. What the calls of a `KVCache` guarantee, these do too.
+
+    Every call raises InvalidArgument after `close`, and what opening raises in a forked child that cannot open it again.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        namespace: str,
+        page_bytes: int,
+        replicas: int = 0,
+        timeout: float = TIMEOUT_SECONDS,
+        transport: str = "auto",
+        circuit_breaker: bool = True,
+    ) -> None:
+        """As `KVCache.open`, which it waits for."""
+        name, size, copies = check_name(namespace), check_page_bytes(page_bytes), check_replicas(replicas)
+        check_timeout(timeout)
+
+        async def opening() -> KVCache:
+            return await KVCache.open(
+                url,
+                namespace=name,
+                page_bytes=size,
+                replicas=copies,
+                timeout=timeout,
+                transport=transport,
+                circuit_breaker=circuit_breaker,
+            )
+
+        self._opening: OpenCache = opening
+        self._changing = threading.Lock()
+        self._changing_process = os.getpid()
+        self._closed = False
+        self._thread: CacheThread | None = CacheThread(opening)
+        self.page_bytes = size
+        self.name = name
+        self.replicas = self._thread.cache.replicas
+        _open_caches.add(self)
+
+    def __del__(self) -> None:
+        thread = getattr(self, "_thread", None)
+        if thread is not None and thread.process == os.getpid():
+            warnings.warn(f"the KVCache of namespace {self.name!r} was not closed", ResourceWarning, stacklevel=2)
+            thread.abandon()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go; pages stay. Jobs that are under way are cancelled, and no result can be picked up any more."""
+        self._closed = True
+        thread, self._thread = self._thread, None
+        if thread is not None and thread.process == os.getpid():
+            thread.close()
+
+    # --- blocking calls -------------------------------------------------------------------------------------------------
+
+    def put_from(self, keys: Sequence[Key], buffers: Sequence[Any]) -> list[Status]:
+        """`KVCache.put_from`."""
+        thread = self._get_thread()
+        return run_on(thread.loop, thread.cache.put_from(keys, buffers))
+
+    def get_into(self, keys: Sequence[Key], buffers: Sequence[Any]) -> list[Status]:
+        """`KVCache.get_into`."""
+        thread = self._get_thread()
+        return run_on(thread.loop, thread.cache.get_into(keys, buffers))
+
+    def get_ranges_into(self, keys: Sequence[Key], ranges: Sequence[tuple[int, int]], buffers: Sequence[Any]) -> list[Status]:
+        """`KVCache.get_ranges_into`."""
+        thread = self._get_thread()
+        return run_on(thread.loop, thread.cache.get_ranges_into(keys, ranges, buffers))
+
+    def lookup(self, keys: Sequence[Key]) -> LookupResult:
+        """`KVCache.lookup`."""
+        thread = self._get_thread()
+        return run_on(thread.loop, thread.cache.lookup(keys))
+
+    def remove(self, keys: Sequence[Key]) -> list[Status]:
+        """`KVCache.remove`."""
+        thread = self._get_thread()
+        return run_on(thread.loop, thread.cache.remove(keys))
+
+    def clear(self) -> int:
+        """`KVCache.clear`."""
+        thread = self._get_thread()
+        return run_on(thread.loop, thread.cache.clear())
+
+    # --- jobs -----------------------------------------------------------------------------------------------------------
+
+    def submit_put(self, keys: Sequence[Key], buffers: Sequence[Any]) -> int:
+        """Begin `put_from` and return the number of the job. The buffers must not change until it has ended.
+
+        Raises TypeError or InvalidArgument for a bad argument, FS3Error BUSY when too many jobs are not over or not picked up.
+        """
+        packed, views = self._pages(keys, buffers, writable=False)
+        thread = self._get_thread()
+        return thread.submit(JobKind.PUT, len(packed), thread.cache.put_from(packed, views))
+
+    def submit_get(self, keys: Sequence[Key], buffers: Sequence[Any], ranges: Sequence[tuple[int, int]] | None = None) -> int:
+        """Begin `get_into`, or `get_ranges_into` where `ranges` are given, and return the number of the job. The buffers must
+        be kept, and are undefined, until it has ended. Raises as `submit_put`."""
+        thread = self._get_thread()
+        if ranges is not None:
+            packed = pack_keys(keys)
+            parts = [views for _, views in range_buffers(ranges, buffers, len(packed), self.page_bytes)]
+            return thread.submit(JobKind.GET, len(packed), thread.cache.get_ranges_into(packed, ranges, parts))
+        packed, views = self._pages(keys, buffers, writable=True)
+        return thread.submit(JobKind.GET, len(packed), thread.cache.get_into(packed, views))
+
+    def submit_lookup(self, keys: Sequence[Key]) -> int:
+        """Begin `lookup` and return the number of the job. Raises as `submit_put`."""
+        packed = pack_keys(keys)
+        thread = self._get_thread()
+        return thread.submit(JobKind.LOOKUP, len(packed), thread.cache.lookup(packed))
+
+    def poll(self, kind: JobKind | str | None = None) -> list[JobResult]:
+        """The jobs that have ended since the last time, of one kind ("put", "get", "lookup") or of all. Never waits."""
+        return self._get_thread().jobs.poll(None if kind is None else _kind_of(kind))
+
+    def wait(self, jobs: Sequence[int], timeout: float | None = None) -> list[JobResult]:
+        """The results of these jobs, in their order, which `poll` does not tell then.
+
+        Raises TimeoutError when one has not ended in so many seconds, KeyError for a job there is not.
+        """
+        return self._get_thread().jobs.wait(jobs, timeout)
+
+    def event_fd(self, kind: JobKind | str) -> int:
+        """A file descriptor that is readable while jobs of this kind wait for `poll`. It belongs to the cache."""
+        return self._get_thread().jobs.event_fd(_kind_of(kind))
+
+    def _pages(self, keys: Sequence[Key], buffers: Sequence[Any], *, writable: bool) -> tuple[list[bytes], list[Views]]:
+        packed = pack_keys(keys)
+        return packed, page_buffers(buffers, len(packed), self.page_bytes, writable=writable)
+
+    def _get_thread(self) -> CacheThread:
+        if self._closed:
+            raise error(Code.INVALID, f"the KVCache of namespace {self.name!r} is closed")
+        thread = self._thread
+        process = os.getpid()
+        if thread is not None and thread.process == process:
+            return thread
+        if self._changing_process != process:  # a lock that another thread of the parent held is held for ever here
+            self._changing, self._changing_process = threading.Lock(), process
+        with self._changing:
+            if self._thread is None or self._thread.process != process:
+                self._thread = CacheThread(self._opening)
+            return self._thread
+
+
+def _kind_of(kind: JobKind | str) -> JobKind:
+    try:
+        return JobKind(kind)
+    except ValueError:
+        known = ", ".join(each.value for each in JobKind)
+        raise error(Code.INVALID, f"kind {kind!r}: {known} are known") from None
