@@ -98,7 +98,7 @@ class Checkpointer:
         clock: Clock,
         interval_ns: int,
     ) -> None:
-        """Whoever owns it sets `observer`."""
+        """The write path sets `observer`."""
         self._index = index
         self._log = update_log
         self._classes = replayed.classes

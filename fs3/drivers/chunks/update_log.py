@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fs3.base.checksum import crc32c
-from fs3.base.errors import error
+from fs3.base.errors import FS3Error, error
 from fs3.base.status import Code
 from fs3.base.units import KIB, MIB
 from fs3.drivers.chunks.files import read_all, write_all, write_parts
@@ -94,7 +94,8 @@ class UpdateLog:
     def __init__(self, directory: Path, position: LogPosition, segments_max: int) -> None:
         """Open the log that `position` names.
 
-        Raises StoreDamaged when it is gone, another one, or shorter than it was; FS3Error DISK when it cannot be read.
+        Raises StoreDamaged when it is gone, another one, or shorter than it was; FS3Error DISK when it cannot be read,
+        UNSUPPORTED when it is in another format.
         """
         self.path = directory / NAME
         self._log_id = position.log_id
@@ -111,10 +112,11 @@ class UpdateLog:
             self._count = max(os.fstat(self._fd).st_size - _HEAD_BYTES, 0) // self.segment_bytes
             if self._count < position.segments:
                 raise StoreDamaged(f"the log has {self._count} segments, it had {position.segments}", str(self.path))
+        except FS3Error:
+            os.close(self._fd)
+            raise
         except OSError as why:
             os.close(self._fd)
-            if isinstance(why, StoreDamaged):
-                raise
             raise error(Code.DISK, f"cannot read the log: {why.strerror}", str(self.path)) from why
         self._next = position.first
         """Number of the next record."""
@@ -267,6 +269,7 @@ class UpdateLog:
             os.fdatasync(self._fd)
         except OSError as why:
             if why.errno in NO_ROOM:
+                os.ftruncate(self._fd, offset)  # the index needs what room is left, for the rows that make more
                 raise LogFull from why
             raise
         self._count += 1

@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fs3.base.checksum import crc32c
-from fs3.drivers.chunks import index, update_log
+from fs3.drivers.chunks import update_log
 from fs3.drivers.chunks.barrier import Barrier
 from fs3.drivers.chunks.channel_table import ChannelEntry, ChannelTable
 from fs3.drivers.chunks.checkpoint import Checkpoint, Checkpointer
 from fs3.drivers.chunks.files import BlockFiles
+from fs3.drivers.chunks.index import Index
 from fs3.drivers.chunks.log_records import LogRecord, PackedRows, parse_record
 from fs3.drivers.chunks.reclaimer import BlockReclaimer, Retired
 from fs3.drivers.chunks.update_log import LogPosition, UpdateLog
 from fs3.drivers.chunks.write_path import WritePath
 from fs3.model.chunk import ChannelKey
-from fs3.runtime.durable_files import sync_directory
 from fs3.sim.planting import Patch
 
 
@@ -43,10 +43,17 @@ def _sync_names_only(self: Barrier, files: BlockFiles) -> None:
     files.sync_names()
 
 
-def _sync_index_only(directory: Path) -> None:
+def _mark_then_find_log(self: Index, packed: bytes | None, *, is_made: bool) -> LogPosition:
     """The directory says that it had an index before the index is sure to be there."""
-    if directory.name == "index":
-        sync_directory(directory)
+    (self.directory / "made").touch()
+    return _real_find_log(self, packed, is_made=is_made)
+
+
+_real_find_log = Index._find_log
+
+
+def _sync_no_directory(directory: Path) -> None:
+    """The index names a log whose own name may be lost."""
 
 
 def _log_rows_then_sync(self: Barrier, log: UpdateLog) -> None:
@@ -81,7 +88,7 @@ _real_begin = Checkpointer._begin
 
 
 def _parse_any_record(segment: memoryview, at: int, salt: int) -> LogRecord | None:
-    """Whatever begins like a record is one: nobody looks at its sum."""
+    """Whatever begins like a record is one: its sum is not looked at."""
     head = segment[at : at + 24]
     end = 24 + int.from_bytes(head[16:20], "little") + int.from_bytes(head[20:24], "little")
     if len(head) < 24 or end > len(segment) - at:
@@ -130,8 +137,11 @@ BUGS: dict[str, StoreBug] = {
     "data_unsynced": StoreBug("a row refers to data that were not synced", [(Barrier, "_sync", _sync_names_only)], 3),
     "marker_before_index": StoreBug(
         "a new directory says that it has an index before the index's name is synced",
-        [(index, "sync_directory", _sync_index_only), (update_log, "sync_directory", _sync_index_only)],
+        [(Index, "_find_log", _mark_then_find_log)],
         10,
+    ),
+    "log_name_unsynced": StoreBug(
+        "the index names a log before the log's name is synced", [(update_log, "sync_directory", _sync_no_directory)], 10
     ),
     "row_before_data": StoreBug(
         "the log has the row before the block has its data",

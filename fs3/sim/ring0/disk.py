@@ -5,7 +5,7 @@ synced; a name that was given, taken away or moved is loose until its directory 
 power could leave it: everything synced, and any part of what is loose.
 
 Bytes that are written in another way (LMDB's, which syncs by itself) count as synced; a commit of the index is a moment of its
-own. A record of the log is written like any bytes, so it may be torn; whoever observes the disk is told when one is begun,
+own. A record of the log is written like any bytes, so it may be torn; the observer of the disk is told when one is begun,
 because from then on it may be there, and when it is durable. Nothing is really synced: the power does not fail. Space of free
 blocks that is given back is no system call that is watched here.
 """

@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from fs3.base.checksum import crc32c
 from fs3.base.errors import FS3Error
 from fs3.base.status import Code
 from fs3.base.units import KIB
@@ -131,6 +132,37 @@ def test_a_disk_without_room_for_a_segment(log, monkeypatch):
     assert os.pwrite is real
     assert log.append(1) == 1
     assert [record.seq for record in log.open()] == [1]
+
+
+def test_a_segment_there_is_no_room_for_keeps_nothing_of_the_disk(log, monkeypatch):
+    log.open()
+    log.append(1, bytes(SEGMENT - PAGE))
+    before = (log.directory / NAME).stat().st_size
+    real, calls = os.pwrite, []
+
+    def fill_up(fd, data, at):
+        calls.append(at)
+        if len(calls) > 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(fd, data[:PAGE], at)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", fill_up)
+        with pytest.raises(LogFull):
+            log.append(2)
+    assert len(calls) == 2
+    assert (log.directory / NAME).stat().st_size == before
+    assert log.append(2) == 2
+    assert [record.seq for record in log.open()] == [1, 2]
+
+
+def test_a_log_of_another_format_is_left_alone(log):
+    head = bytearray((log.directory / NAME).read_bytes()[:24])
+    head[8] = 9
+    log.change(0, bytes(head) + crc32c(bytes(head)).to_bytes(4, "little"))
+    with pytest.raises(FS3Error, match="the log is in format 9") as caught:
+        log.open()
+    assert caught.value.code is Code.UNSUPPORTED
 
 
 def test_a_copy_of_a_record_among_data_does_not_count(log):
