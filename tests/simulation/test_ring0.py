@@ -54,11 +54,23 @@ def test_a_run_is_the_same_every_time() -> None:
 # --- the disk ------------------------------------------------------------------------------------------------------------
 
 
+class Unobserved:
+    """Nobody looks."""
+
+    def on_moment(self, name: str) -> None: ...
+
+    def on_record(self) -> None: ...
+
+    def on_record_refused(self) -> None: ...
+
+    def on_durable(self) -> None: ...
+
+
 class Device:
     """A watched disk, of which many images are made."""
 
     def __init__(self, home: Path) -> None:
-        self.disk = PowerLossDisk(home, Prng(1), lambda moment: None, lambda: None)
+        self.disk = PowerLossDisk(home, Prng(1), Unobserved())
         self.root = self.disk.root
 
     def write(self, name: str, data: bytes, *, sync: bool) -> None:

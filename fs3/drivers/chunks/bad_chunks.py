@@ -8,7 +8,7 @@ from collections.abc import Callable
 from fs3.base.ids import ChunkId
 from fs3.base.limits import bad_chunks_max
 from fs3.drivers.chunks.change_count import ChangeCount
-from fs3.drivers.chunks.index import Index
+from fs3.drivers.chunks.durable_index import DurableIndex
 from fs3.drivers.chunks.row_cache import RowCache
 from fs3.drivers.chunks.rows import Version
 from fs3.ports.chunk_store import StoreDamaged
@@ -30,7 +30,7 @@ class BadChunks:
         self.changes: dict[ChunkId, str | None] = {}
         """What no barrier has taken yet; None: not marked any more."""
 
-    def load(self, index: Index) -> None:
+    def load(self, index: DurableIndex) -> None:
         """Take over what the index has, for opening a target. Raises StoreDamaged."""
         for chunk, why in index.scan_bad_chunks():
             if self._committed(chunk) is not None:

@@ -1,9 +1,9 @@
 """Carrying out one update on the disk thread: bytes into blocks, and the sums of the version they make.
 
 A version is written to a fresh block (copy on write), or behind the committed bytes of the block it has (append in place), or
-into its index row (small ones). Whatever is copied from the committed version is verified on the way, which is why the copy
-passes through memory: the system's own copy would carry a rotten byte along under a sum that still says so, but later and
-elsewhere.
+into its index row (small ones). Of few bytes the log gets a copy: then their block need not be synced. Whatever is copied from
+the committed version is verified on the way, which is why the copy passes through memory: the system's own copy would carry a
+rotten byte along under a sum that still says so, but later and elsewhere.
 """
 
 from __future__ import annotations
@@ -60,7 +60,11 @@ class WriteJob:
     repairs: bool = False
     """The update has the bytes the committed version should have, and takes its place."""
     fd: int = -1
-    """The file that was written to; -1 none."""
+    """The file that has to be synced before the row is durable; -1 none."""
+    start: int = -1
+    """The bytes of the block are new from here on; -1: none are."""
+    logged: memoryview | None = None
+    """These bytes, for the log to keep until their block is synced; None: they are too many."""
     code: Code = Code.OK
     message: str = ""
     damaged: bool = False
@@ -70,12 +74,12 @@ class WriteJob:
     """The chunk afterwards."""
 
 
-def execute_job(job: WriteJob, files: BlockFiles, scratch: memoryview, small: list[WriteJob]) -> None:
-    """Write the bytes of an update and set `job.made`. `scratch` holds COPY_BYTES.
+def execute_job(job: WriteJob, files: BlockFiles, scratch: memoryview, small: list[WriteJob], logged_bytes_max: int) -> None:
+    """Write the bytes of an update and set `job.new_version`. `scratch` holds COPY_BYTES.
 
-    Jobs whose data are all of a small new block are put on `small` instead, for `write_group`. Nothing is synced. Raises
-    Damaged when bytes to be kept are not what was written, OSError when the disk refuses. Data that do not have the sums they
-    came with set `job.code` to CHECKSUM.
+    Jobs that make all of a small new block are put on `small` instead, for `write_group`. Up to `logged_bytes_max` new bytes
+    are left to the log. Nothing is synced. Raises BlockDamaged when bytes to be kept are not what was written, OSError when the
+    disk refuses. Data that do not have the sums they came with set `job.code` to CHECKSUM.
     """
     update = job.update
     if update.length:
@@ -93,25 +97,39 @@ def execute_job(job: WriteJob, files: BlockFiles, scratch: memoryview, small: li
     if job.place == NOWHERE:
         sums = b""
     elif job.place == INLINE:
-        inline = _build_inline(job)
+        inline = _build_content(job)
         sums = pack_sums([crc32c(inline)])
     else:
         fd, at = files.locate(job.place)
         if job.fresh and update.offset == 0 and update.length == job.length:
             assert update.data is not None
-            job.fd = fd
-            if block_bytes(job.place) <= SMALL_BYTES:
-                small.append(job)
-            else:
-                write_all(fd, update.data, at)
             sums = pack_sums(update.checksums)
+            _write_whole(job, update.data, fd, at, small, logged_bytes_max)
+        elif job.fresh and job.length <= min(logged_bytes_max, BLOCK_BYTES):
+            content = _build_content(job)
+            sums = pack_sums([crc32c(content)])
+            _write_whole(job, memoryview(content), fd, at, small, logged_bytes_max)
         elif job.fresh:
+            job.start = 0
             sums = _write_fresh(job, files, fd, at, scratch)
         elif update.length:
-            sums = _append(job, files, fd, at)
+            sums = _append(job, files, fd, at, logged_bytes_max)
         else:
             sums = _truncate_in_place(job, scratch)
     job.new_version = Version(job.version, job.chain_version, job.length, job.place, sums, inline, files)
+
+
+def _write_whole(job: WriteJob, content: memoryview, fd: int, at: int, small: list[WriteJob], logged_bytes_max: int) -> None:
+    """Write all bytes of a fresh block, or leave that to `write_group`."""
+    job.start = 0
+    if len(content) <= logged_bytes_max:
+        job.logged = content
+    else:
+        job.fd = fd
+    if block_bytes(job.place) <= SMALL_BYTES:
+        small.append(job)
+    else:
+        write_all(fd, content, at)
 
 
 def group_adjacent(jobs: list[WriteJob]) -> Iterator[list[WriteJob]]:
@@ -138,8 +156,9 @@ def write_group(jobs: list[WriteJob]) -> None:
     parts: list[memoryview] = []
     size = block_bytes(jobs[0].place)
     for job in jobs:
-        assert job.update.data is not None
-        parts.append(job.update.data)
+        content = job.logged if job.logged is not None else job.update.data
+        assert content is not None
+        parts.append(content)
         if job.length < size:
             parts.append(_ZERO_VIEW[: size - job.length])
     if jobs[-1].length < size:
@@ -149,8 +168,8 @@ def write_group(jobs: list[WriteJob]) -> None:
     write_parts(made.fd, parts, made.base)
 
 
-def _build_inline(job: WriteJob) -> bytes:
-    """The bytes of a version that fits into its row."""
+def _build_content(job: WriteJob) -> bytes:
+    """The bytes of a version that has no more than BLOCK_BYTES."""
     content = bytearray(job.length)
     view = memoryview(content)
     if job.base is not None and job.base.length:
@@ -170,14 +189,18 @@ def _overlay(view: memoryview, start: int, update: Update) -> None:
         view[begin - start : end - start] = update.data[begin - update.offset : end - update.offset]
 
 
-def _append(job: WriteJob, files: BlockFiles, fd: int, at: int) -> bytes:
+def _append(job: WriteJob, files: BlockFiles, fd: int, at: int, logged_bytes_max: int) -> bytes:
     """Data behind the committed bytes of the same block. Their last sum is continued; they are not read."""
     update, base = job.update, job.base
     assert base is not None
     assert update.data is not None
     assert update.offset >= base.length, "an append in place touches committed bytes"
-    job.fd = fd
     gap = update.offset - base.length
+    job.start = base.length
+    if gap + update.length <= logged_bytes_max:
+        job.logged = memoryview(bytes(gap) + update.data) if gap else update.data
+    else:
+        job.fd = fd
     if gap:
         files.zero(fd, at + base.length, gap)
     write_all(fd, update.data, at + update.offset)

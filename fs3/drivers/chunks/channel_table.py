@@ -11,7 +11,8 @@ from __future__ import annotations
 import msgspec
 
 from fs3.base.checksum import crc32c
-from fs3.drivers.chunks.index import Index, pack_key, unpack_key
+from fs3.drivers.chunks.durable_index import DurableIndex
+from fs3.drivers.chunks.index import pack_key, unpack_key
 from fs3.drivers.chunks.rows import RowDamaged
 from fs3.model.chunk import ChannelKey, ChannelRow
 from fs3.ports.chunk_store import StoreDamaged
@@ -31,7 +32,7 @@ ChannelEntry = tuple[ChannelRow, int]
 class ChannelTable:
     """The current channel rows of a target: unsynced changes over the index's snapshot. Belongs to the loop."""
 
-    def __init__(self, index: Index, channels_max: int) -> None:
+    def __init__(self, index: DurableIndex, channels_max: int) -> None:
         """Reads nothing but the number of rows. Raises StoreDamaged."""
         self._index = index
         self._max = channels_max

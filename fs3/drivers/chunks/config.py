@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fs3.base import limits
-from fs3.base.units import MIB, MILLISECOND, SECOND
+from fs3.base.units import KIB, MIB, MILLISECOND, SECOND
 
 cold_readers_per_target = 4
 """Threads that wait for the disk on behalf of cold reads."""
@@ -25,6 +25,13 @@ class ChunkStoreConfig:
     """Address space of the index at first; it doubles when needed."""
     index_map_bytes_max: int = limits.lmdb_map_bytes_max
     channels_max: int = limits.channels_per_target_max
+    log_segment_bytes: int = 4 * MIB
+    """Of a log that is made; it keeps them. One segment is written while the others wait for a checkpoint."""
+    log_segments_max: int = 8
+    logged_bytes_max: int = 64 * KIB
+    """New bytes of an update that go into the log with its row, for one sync instead of two, and into their block at leisure."""
+    checkpoint_interval_ns: int = 5 * SECOND
+    """What the log has is in the index after so long at the latest."""
     row_cache_bytes: int = 32 * MIB
     """Decoded index rows and piece sums one target keeps in memory."""
     commit_sync_ns: int = 100 * MILLISECOND

@@ -29,6 +29,8 @@ class BlockFiles:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._fds: dict[int, int] = {}
+        self._sync_fds: dict[int, int] = {}
+        """Others of the same files: the system tells each that a write has failed, and only once."""
         self.may_punch = _fallocate is not None
         """False once the file system said that it cannot."""
         self._names_synced = True
@@ -51,7 +53,12 @@ class BlockFiles:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             self._names_synced = False
         self._fds[class_number] = fd
+        self._sync_fds[class_number] = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         return fd
+
+    def sync_class(self, class_number: int) -> None:
+        """Sync the file of a class beside those who sync what they write to it: a failure is told to either. Raises OSError."""
+        os.fdatasync(self._sync_fds[class_number])
 
     def sync_names(self) -> None:
         """Make the names of new files durable. Before an index commit that refers to them."""
@@ -89,9 +96,10 @@ class BlockFiles:
 
     def close(self) -> None:
         """Close all files."""
-        for fd in self._fds.values():
+        for fd in (*self._fds.values(), *self._sync_fds.values()):
             os.close(fd)
         self._fds.clear()
+        self._sync_fds.clear()
 
 
 def path_of(directory: Path, class_number: int) -> Path:

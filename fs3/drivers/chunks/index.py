@@ -1,17 +1,17 @@
-"""The chunk index of a target: an LMDB environment with one row per chunk, per update channel and per bad chunk, and one for
-the target.
+"""The chunk index of a target: an LMDB environment with one row per chunk, per update channel and per bad chunk, one for the
+target, and one that says from where on the log is ahead of it.
 
-One write transaction at a time, on the target's disk thread. The loop reads through a snapshot that it moves forward itself
+One write transaction at a time, on the thread of the checkpoints. The loop reads through a snapshot that it moves forward itself
 (`advance`), so that what it sees changes only between two of its own steps. An environment's map is address space; when it is
-full it grows, which needs a moment without transactions and is therefore done by the loop between two barriers.
+full it grows, which needs a moment without transactions and is therefore done by the loop between two checkpoints.
 """
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from enum import Enum
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,25 +24,35 @@ from fs3.base.errors import error
 from fs3.base.ids import CLIENT_ID_BYTES, ChunkId, ClientId, TargetId
 from fs3.base.status import Code
 from fs3.base.units import format_size
+from fs3.drivers.chunks.log_records import PackedRows
+from fs3.drivers.chunks.update_log import LOG_ID_BYTES, LogPosition, create_log
 from fs3.drivers.lmdb.file_check import check_file
 from fs3.drivers.lmdb.page_file import FileDamaged
 from fs3.model.chunk import ChannelKey
 from fs3.ports.chunk_store import StoreDamaged
-from fs3.runtime.durable_files import sync_directory
+from fs3.runtime.durable_files import NO_ROOM, sync_directory
 
 log = logging.getLogger("fs3.chunks")
 
-FORMAT = 2
-"""Of rows, sizes and file names. A directory of another format is refused."""
-_READABLE = (1, FORMAT)
-"""Format 1 had no channel epochs and no marks of bad chunks; opening it makes it format 2."""
+FORMAT = 3
+"""Of rows, sizes, file names and the log. A directory of another format is refused."""
+_READABLE = (1, 2, FORMAT)
+"""Format 1 had no channel epochs and no marks of bad chunks, format 2 no log; opening them makes them format 3."""
 _MARKER = "made"
 """Name of an empty file that says: there was an index here once."""
 _TARGET_KEY = b"target"
 _EPOCH_KEY = b"channel epoch"
-_CHUNKS, _CHANNELS, _BAD_CHUNKS = b"chunks", b"channels", b"bad"
-_SCAN_ROWS = 512
-_NO_ROOM = {os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)}
+_LOG_KEY = b"log"
+_POSITION_BYTES = LOG_ID_BYTES + 16
+_NO_ROOM_TEXTS = {os.strerror(number) for number in NO_ROOM}
+
+
+class Table(Enum):
+    """The databases of the environment; the values are their names."""
+
+    CHUNKS = b"chunks"
+    CHANNELS = b"channels"
+    BAD_CHUNKS = b"bad"
 
 
 class _TargetRow(msgspec.Struct, array_like=True):
@@ -69,8 +79,16 @@ class IndexNoSpace(Exception):
 class Index:
     """Rows of one target."""
 
-    def __init__(self, directory: Path, target: TargetId, cluster: bytes, map_bytes: int, map_bytes_max: int) -> None:
-        """Open, or create when absent.
+    def __init__(
+        self,
+        directory: Path,
+        target: TargetId,
+        cluster: bytes,
+        map_bytes: int,
+        map_bytes_max: int,
+        log_segment_bytes: int,
+    ) -> None:
+        """Open, or create when absent, then with a log of segments of that size.
 
         Raises FS3Error: UNSUPPORTED for another format or foreign contents, CONFIG or WRONG_CLUSTER for another target's or
         cluster's directory, DISK when it cannot be read, NO_SPACE when it must be written to and there is no room, StoreDamaged.
@@ -82,6 +100,9 @@ class Index:
         path = directory / "index"
         self._names: tuple[bytes, ...] = ()
         """Of what was in the environment when it was opened."""
+        self._log_segment_bytes = log_segment_bytes
+        self.log_position = LogPosition(b"", 1, 0)
+        """Of the log when the index was opened."""
         self._look(path / "data.mdb")
         try:
             # One reader at a time needs a slot, two for a moment. There are more because a slot is only given back when the last
@@ -123,6 +144,7 @@ class Index:
         marker = self.directory / _MARKER
         with self._env.begin() as txn:
             found = txn.get(_TARGET_KEY)
+            log_row = txn.get(_LOG_KEY)
             if found is None and txn.stat()["entries"]:
                 if marker.exists():
                     raise StoreDamaged("the chunk index does not say whose it is", str(self.directory))
@@ -148,6 +170,7 @@ class Index:
                 str(self.directory),
             )
         self._check_names(row.format)
+        self.log_position = self._find_log(log_row, is_made=found is not None and row.format == FORMAT)
         row.cluster = row.cluster or cluster
         row.format = FORMAT
         row.checksum = row.sum()
@@ -155,23 +178,37 @@ class Index:
         # Nothing is written to one that is as it should be, so that it opens on a full disk.
         is_complete = packed == found and marker.exists()
         with self._env.begin(write=True) as txn:
-            self._chunks = self._env.open_db(_CHUNKS, txn=txn, create=not is_complete)
-            self._channels = self._env.open_db(_CHANNELS, txn=txn, create=not is_complete)
-            self._bad_chunks = self._env.open_db(_BAD_CHUNKS, txn=txn, create=not is_complete)
+            self._tables = {table: self._env.open_db(table.value, txn=txn, create=not is_complete) for table in Table}
+            self._chunks, self._channels = self._tables[Table.CHUNKS], self._tables[Table.CHANNELS]
             if not is_complete:
                 txn.put(_TARGET_KEY, packed)
+                txn.put(_LOG_KEY, _pack_position(self.log_position))
         sync_directory(self.directory / "index")
         if not marker.exists():
             sync_directory(self.directory)  # names are durable in any order: the marker must not be there without the index
             marker.touch(0o600)  # durable as soon as the caller syncs the directory
+
+    def _find_log(self, packed: bytes | None, *, is_made: bool) -> LogPosition:
+        """Where the log is that belongs to the index; a new one when it has none yet. Raises StoreDamaged, FS3Error."""
+        if is_made:
+            if packed is None or len(packed) != _POSITION_BYTES or crc32c(packed[:-4]) != int.from_bytes(packed[-4:], "little"):
+                raise StoreDamaged("the row that says where the log begins is damaged", str(self.directory))
+            number = int.from_bytes
+            return LogPosition(packed[:LOG_ID_BYTES], number(packed[8:16], "little"), number(packed[16:20], "little"))
+        try:
+            return create_log(self.directory, self._log_segment_bytes)
+        except OSError as why:
+            code = Code.NO_SPACE if why.errno in NO_ROOM else Code.DISK
+            raise error(code, f"cannot make the log: {why.strerror}", str(self.directory)) from why
 
     def _check_names(self, found_format: int) -> None:
         """A database whose name has changed would be made anew, empty. Raises StoreDamaged."""
         names = {*self._names}
         if not names:
             return
-        made = {_CHUNKS, _CHANNELS, _BAD_CHUNKS} if found_format == FORMAT else {_CHUNKS, _CHANNELS}
-        if not made <= names or names - {_TARGET_KEY, _EPOCH_KEY, _CHUNKS, _CHANNELS, _BAD_CHUNKS}:
+        tables = {table.value for table in Table}
+        made = tables if found_format > 1 else tables - {Table.BAD_CHUNKS.value}
+        if not made <= names or names - {_TARGET_KEY, _EPOCH_KEY, _LOG_KEY, *tables}:
             raise StoreDamaged(f"the chunk index has {sorted(names)}", str(self.directory))
 
     # --- the loop's side ---------------------------------------------------------------------------------------------
@@ -181,26 +218,18 @@ class Index:
         found: bytes | None = self._txn.get(chunk, db=self._chunks)
         return found
 
-    def get_channel(self, key: ChannelKey) -> bytes | None:
+    def get_channel(self, packed_key: bytes) -> bytes | None:
         """The packed row of an update channel in the snapshot."""
-        found: bytes | None = self._txn.get(pack_key(key), db=self._channels)
+        found: bytes | None = self._txn.get(packed_key, db=self._channels)
         return found
 
-    def scan(self, after: ChunkId | None, step: int = _SCAN_ROWS) -> Iterator[tuple[ChunkId, bytes]]:
-        """Packed rows of the snapshot in key order, after a key; `step` are read at a time, each from the snapshot of then."""
-        return self._scan(self._chunks, after, step)
+    def has(self, table: Table, key: bytes) -> bool:
+        """The snapshot has a row."""
+        return self._txn.get(key, db=self._tables[table]) is not None
 
-    def scan_channels(self, after: bytes | None, step: int = _SCAN_ROWS) -> Iterator[tuple[bytes, bytes]]:
-        """The same for channel rows, by packed key."""
-        return self._scan(self._channels, after, step)
-
-    def scan_bad_chunks(self) -> Iterator[tuple[ChunkId, bytes]]:
-        """Bad chunks, and what was found (UTF-8)."""
-        return self._scan(self._bad_chunks, None, _SCAN_ROWS)
-
-    def count_channels(self) -> int:
-        """Channel rows in the snapshot."""
-        count: int = self._txn.stat(self._channels)["entries"]
+    def count(self, table: Table) -> int:
+        """Rows in the snapshot."""
+        count: int = self._txn.stat(self._tables[table])["entries"]
         return count
 
     def read_channel_epoch(self) -> int:
@@ -212,17 +241,11 @@ class Index:
             raise StoreDamaged("the channel epoch is damaged", str(self.directory))
         return int.from_bytes(found[:4], "little")
 
-    def _scan(self, rows: Any, after: bytes | None, step: int) -> Iterator[tuple[Any, bytes]]:
-        # No cursor is held over a `yield`: a scan that its caller leaves half done would keep the transaction's reader slot.
-        while page := self._page(rows, after, step):
-            yield from page
-            if len(page) < step:
-                return
-            after = page[-1][0]
-
-    def _page(self, rows: Any, after: bytes | None, limit: int) -> list[tuple[Any, bytes]]:
+    def read_page(self, table: Table, after: bytes | None, limit: int) -> list[tuple[Any, bytes]]:
+        """At most so many packed rows of the snapshot in key order, after a key. Raises StoreDamaged."""
+        # No cursor is left to the caller: one that it forgets would keep the transaction's reader slot.
         try:
-            with self._txn.cursor(db=rows) as cursor:
+            with self._txn.cursor(db=self._tables[table]) as cursor:
                 if after is None:
                     found = cursor.first()
                 else:
@@ -262,27 +285,25 @@ class Index:
         self._txn.abort()
         self._env.close()
 
-    # --- the disk thread's side --------------------------------------------------------------------------------------
+    # --- the checkpoint thread's side --------------------------------------------------------------------------------
 
-    def write(
-        self,
-        rows: Iterable[tuple[ChunkId, bytes | None]],
-        channels: Iterable[tuple[ChannelKey, bytes | None]],
-        bad_chunks: Iterable[tuple[ChunkId, bytes | None]] = (),
-        epoch: int = 0,
-    ) -> None:
-        """Commit packed rows (None deletes) as one synced transaction; the channel epoch unless it is 0.
+    def write(self, rows: PackedRows, position: LogPosition) -> None:
+        """Commit rows, and from where on the log is ahead of them, as one synced transaction.
 
         Raises IndexFull and IndexNoSpace, after which nothing of it is there, and lmdb.Error, after which some of it may be.
         """
         try:
             with self._env.begin(write=True) as txn:
-                _put(txn, self._chunks, rows)
-                _put(txn, self._channels, ((pack_key(key), packed) for key, packed in channels))
-                _put(txn, self._bad_chunks, bad_chunks)
-                if epoch:
-                    packed = epoch.to_bytes(4, "little")
-                    txn.put(_EPOCH_KEY, packed + crc32c(packed).to_bytes(4, "little"))
+                for table, packed in (
+                    (Table.CHUNKS, rows.chunks),
+                    (Table.CHANNELS, rows.channels),
+                    (Table.BAD_CHUNKS, rows.bad_chunks),
+                ):
+                    _put(txn, self._tables[table], sorted(packed.items()))
+                if rows.channel_epoch:
+                    epoch = rows.channel_epoch.to_bytes(4, "little")
+                    txn.put(_EPOCH_KEY, epoch + crc32c(epoch).to_bytes(4, "little"))
+                txn.put(_LOG_KEY, _pack_position(position))
         except lmdb.MapFullError as why:
             raise IndexFull from why
         except lmdb.Error as why:
@@ -291,12 +312,18 @@ class Index:
             raise
 
 
+def _pack_position(position: LogPosition) -> bytes:
+    packed = position.log_id + position.first.to_bytes(8, "little") + position.segments.to_bytes(4, "little")
+    return packed + crc32c(packed).to_bytes(4, "little")
+
+
 def _is_no_space(why: lmdb.Error) -> bool:
     """py-lmdb gives a class of its own to ENOSPC only; the others are known by the system's text for them."""
-    return isinstance(why, lmdb.DiskError) or any(text in str(why) for text in _NO_ROOM)
+    return isinstance(why, lmdb.DiskError) or any(text in str(why) for text in _NO_ROOM_TEXTS)
 
 
 def _put(txn: Any, database: Any, rows: Iterable[tuple[bytes, bytes | None]]) -> None:
+    """Rows in the order of their keys."""
     for key, packed in rows:
         if packed is None:
             txn.delete(key, db=database)

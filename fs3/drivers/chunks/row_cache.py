@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from fs3.base.ids import ChunkId
+from fs3.drivers.chunks.durable_index import DurableIndex
 from fs3.drivers.chunks.files import BlockFiles
-from fs3.drivers.chunks.index import Index
 from fs3.drivers.chunks.rows import IndexRow, RowDamaged, Version, decode, describe
 from fs3.model.chunk import ChunkMeta
 from fs3.ports.chunk_store import StoreDamaged
@@ -17,7 +17,7 @@ class RowCache:
     one; what is still wanted comes back from there. So the memory is bounded by the limit and idle chunks take none.
     """
 
-    def __init__(self, index: Index, files: BlockFiles, bytes_max: int) -> None:
+    def __init__(self, index: DurableIndex, files: BlockFiles, bytes_max: int) -> None:
         self._index = index
         self._files = files
         self._half = max(bytes_max // 2, 1)

@@ -19,6 +19,8 @@ class ChunkStoreState:
     """Decoded index rows in memory."""
     rows_unsynced: int
     """Rows that differ from the durable index."""
+    rows_in_log: int
+    """Durable rows that the index has not got yet."""
     vacant_bytes: int
     """Free blocks that may still have their space on the disk."""
     may_punch: bool

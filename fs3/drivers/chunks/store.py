@@ -2,26 +2,32 @@
 
 Who does what
     The loop owns everything that is in memory: rows, free blocks, pins. It plans a barrier, hands it to the disk thread, and
-    takes its outcome back; the next one gathers meanwhile. The disk thread writes blocks and the index. Reader threads wait
-    for cold reads; they only read blocks that the loop has pinned for them.
+    takes its outcome back; the next one gathers meanwhile. The disk thread writes blocks and the log. The checkpoint thread syncs
+    blocks and writes the index (`fs3.drivers.chunks.checkpoint`). Reader threads wait for cold reads; they only read blocks
+    that the loop has pinned for them.
 
 Why a crash never finds a wrong byte
-    D is the durable index, i.e. what a crash leaves. Every row of D refers to blocks that hold what its sums say, because
-    1. a barrier writes blocks, syncs them, and only then commits the rows that refer to them;
+    D is what a crash leaves: the rows of the durable index, and over them those of the records that the log has more. Every
+    row of D refers to blocks that hold what its sums say, or whose bytes the log has, because
+    1. a barrier writes blocks, syncs them or has a copy of their bytes in its record, and the rows that refer to them are in the
+       same record, which is whole or absent;
     2. a barrier writes to blocks that D does not refer to, or, appending in place, behind every byte D refers to;
-    3. LMDB commits whole transactions.
+    3. a checkpoint syncs the blocks whose bytes the log has before it commits their rows; LMDB commits whole transactions, and a
+       record is overwritten only when the durable index has all that it has.
+    Opening writes the bytes that the log has to their blocks again, in the order of the records, and only those that a row of D
+    still refers to (`fs3.drivers.chunks.replay`). So a block may be used again as soon as D does not refer to it.
     For 2: a block becomes free when the last reference to it has left D. A row only ever drops a block on the loop (commit, drop,
     replacement); the changed row is unsynced from then on, and the block is on the list that the next barrier to *begin*
     takes along with it. A barrier that was under way at that moment may still write an older row that refers to the block, but
-    it has not taken the block along. When the barrier that has done so is committed, D has the changed row or a later one,
-    none of which refers to the block. If it fails, rows and list go to the one after it.
-    Nor can D come to refer to a block later without a stage having written it: commit and drop only remove references.
-    Behind the committed length of a block there may be bytes D refers to all the same: those of a pending version appended in
-    place, or of a longer version that a TRUNCATE cut without copying. Such a block is guarded: nothing is appended to it in
-    place until the version in question has become the committed one, or is gone from D (`fs3.drivers.chunks.reclaimer`). Hence
-    replacing an appended pending version goes to a fresh block, and a crash in the middle finds the old one intact.
-    An append shares the file system page of the last committed bytes. A page that is torn by power loss has, in either half,
-    the same committed bytes; only a sector that becomes unreadable loses them, and then their sum says so.
+    it has not taken the block along. When the record of the barrier that has done so is durable, D has the changed row or a later
+    one, none of which refers to the block. If it fails, rows and list go to the one after it. Nor can D come to refer to a block
+    later without a stage having written it: commit and drop only remove references. Behind the committed length of a block there
+    may be bytes D refers to all the same: those of a pending version appended in place, or of a longer version that a TRUNCATE
+    cut without copying. Such a block is guarded: nothing is appended to it in place until the version in question has become the
+    committed one, or is gone from D (`fs3.drivers.chunks.reclaimer`). Hence replacing an appended pending version goes to a fresh
+    block, and a crash in the middle finds the old one intact. An append shares the file system page of the last committed bytes.
+    A page that is torn by power loss has, in either half, the same committed bytes; only a sector that becomes unreadable loses
+    them, and then their sum says so.
 
     A commit is not synced by itself. Until a barrier takes it along, D shows the version as pending, with its tag: nothing is
     lost, and the chain knows what became of it.
@@ -48,17 +54,21 @@ from fs3.drivers.chunks.allocator import BlockAllocator
 from fs3.drivers.chunks.bad_chunks import BadChunks
 from fs3.drivers.chunks.change_count import ChangeCount
 from fs3.drivers.chunks.channel_table import ChannelTable
+from fs3.drivers.chunks.checkpoint import Checkpointer
 from fs3.drivers.chunks.config import ChunkStoreConfig
+from fs3.drivers.chunks.durable_index import DurableIndex
 from fs3.drivers.chunks.files import BlockFiles, path_of
 from fs3.drivers.chunks.index import Index
 from fs3.drivers.chunks.pending_changes import PendingChanges
 from fs3.drivers.chunks.planner import Planner
 from fs3.drivers.chunks.read_path import ReadPath
 from fs3.drivers.chunks.reclaimer import BlockReclaimer
+from fs3.drivers.chunks.replay import replay
 from fs3.drivers.chunks.row_cache import RowCache
 from fs3.drivers.chunks.rows import RowDamaged, parse_places
 from fs3.drivers.chunks.sizes import SIZES
 from fs3.drivers.chunks.state import ChunkStoreState
+from fs3.drivers.chunks.update_log import UpdateLog
 from fs3.drivers.chunks.verifier import ChunkVerifier
 from fs3.drivers.chunks.write_path import WritePath
 from fs3.drivers.os.directory_lock import DirectoryLock
@@ -85,20 +95,28 @@ class FileChunkStore:
         """Open the directory of a target; create it when absent. Reads the whole index once, so call it before serving.
 
         Raises FS3Error: BUSY naming the process that has the directory; UNSUPPORTED, CONFIG or WRONG_CLUSTER when it is of
-        another format, target or cluster; DISK when it cannot be read; StoreDamaged when the index is gone or not what was
-        written, or when block files are shorter than the index says.
+        another format, target or cluster; DISK when it cannot be read; NO_SPACE when there is no room for what the log has;
+        StoreDamaged when the index or the log is gone or not what was written, or when block files are shorter than the index
+        says.
         """
         directory = Path(path)
         fresh = not directory.exists()
         lock = DirectoryLock(directory)
         files = BlockFiles(directory)
         try:
-            index = Index(directory, target, cluster, config.index_map_bytes, config.index_map_bytes_max)
+            index = Index(
+                directory, target, cluster, config.index_map_bytes, config.index_map_bytes_max, config.log_segment_bytes
+            )
             try:
                 if fresh:
                     sync_directory(directory.parent)
                 sync_directory(directory)
-                return cls(directory, clock, config, lock, files, index, None if fresh else clock.now())
+                update_log = UpdateLog(directory, index.log_position, config.log_segments_max)
+                try:
+                    return cls(directory, clock, config, lock, files, index, update_log, None if fresh else clock.now())
+                except BaseException:
+                    update_log.close()
+                    raise
             except BaseException:
                 index.close()
                 raise
@@ -115,27 +133,33 @@ class FileChunkStore:
         lock: DirectoryLock,
         files: BlockFiles,
         index: Index,
+        update_log: UpdateLog,
         opened_at: int | None,
     ) -> None:
-        """`opened_at`: since when the lock is held; None: the directory is new."""
+        """`opened_at`: since when the lock is held; None: the directory is new. Takes over what the log has."""
         self._directory = directory
         self._clock = clock
         self._config = config
         self._lock = lock
         self._files = files
-        self._index = index
+        self._log = update_log
+        replayed = replay(update_log.recover(), files)
+        self._index = DurableIndex(index, replayed.rows)
         changes = ChangeCount()
-        self._rows = RowCache(index, files, config.row_cache_bytes)
+        self._rows = RowCache(self._index, files, config.row_cache_bytes)
         self._allocator = BlockAllocator()
         self._reclaimer = BlockReclaimer(self._allocator, config.block_reuse_delay_ns, opened_at)
-        self._channels = ChannelTable(index, config.channels_max)
+        self._channels = ChannelTable(self._index, config.channels_max)
         self._bad_chunks = BadChunks(self._rows, changes)
         self._pending_changes = PendingChanges(self._rows, self._reclaimer, self._channels, self._bad_chunks, changes)
         self._planner = Planner(config, self._rows, self._allocator, self._reclaimer, files)
+        self._checkpointer = Checkpointer(self._index, update_log, files, replayed, clock, config.checkpoint_interval_ns)
         self._write_path = WritePath(
             config.commit_sync_ns,
+            config.logged_bytes_max,
             clock,
-            index,
+            update_log,
+            self._checkpointer,
             files,
             self._rows,
             self._allocator,
@@ -144,7 +168,7 @@ class FileChunkStore:
             self._pending_changes,
         )
         self._read_path = ReadPath(self._rows, self._reclaimer, self._bad_chunks, clock, directory.name, config.cold_readers)
-        self._verifier = ChunkVerifier(directory, index, self._rows, self._bad_chunks, self._read_path)
+        self._verifier = ChunkVerifier(directory, self._index, self._rows, self._bad_chunks, self._read_path)
         self._closing = False
         self._closed = False
         self._load_index()
@@ -301,7 +325,8 @@ class FileChunkStore:
             rows_unsynced=len(self._rows.unsynced),
             vacant_bytes=self._allocator.vacant_bytes,
             may_punch=self._files.may_punch,
-            index_map_bytes=self._index.map_bytes,
+            index_map_bytes=self._index.index.map_bytes,
+            rows_in_log=self._index.rows_in_log,
         )
 
     def get_space(self) -> StoreSpace:
@@ -360,6 +385,10 @@ class FileChunkStore:
         """`ChunkStore.flush`. Raises FS3Error NO_SPACE or DISK naming the directory when it cannot be done."""
         await self._write_path.flush()
 
+    async def checkpoint(self) -> None:
+        """Have everything that is durable in the index, and nothing in the log. Raises FS3Error NO_SPACE or DISK."""
+        await self._write_path.checkpoint()
+
     async def close(self) -> None:
         """`ChunkStore.close`. Files that readers have pinned are closed by the last `release`."""
         if self._closing:
@@ -371,7 +400,8 @@ class FileChunkStore:
             await self._read_path.close()
             self._verifier.close()
             self._closed = True
-            self._index.close()
+            self._index.index.close()
+            self._log.close()
             if not self._reclaimer.pin_count:
                 self._release_files()
 

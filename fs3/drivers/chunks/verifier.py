@@ -21,8 +21,8 @@ from fs3.base.ids import ChunkId
 from fs3.base.limits import scrub_rows_max
 from fs3.drivers.chunks.bad_chunks import BadChunks
 from fs3.drivers.chunks.block_writes import COPY_BYTES, BlockDamaged, describe_range, verify_blocks
+from fs3.drivers.chunks.durable_index import DurableIndex
 from fs3.drivers.chunks.files import path_of, read_all
-from fs3.drivers.chunks.index import Index
 from fs3.drivers.chunks.read_path import ReadPath
 from fs3.drivers.chunks.row_cache import RowCache
 from fs3.drivers.chunks.rows import IndexRow, Version, pack_sums
@@ -170,7 +170,7 @@ class _VersionCheck:
 class ChunkVerifier:
     """`verify` and `scrub` of one store. Belongs to the loop."""
 
-    def __init__(self, directory: Path, index: Index, rows: RowCache, bad_chunks: BadChunks, read_path: ReadPath) -> None:
+    def __init__(self, directory: Path, index: DurableIndex, rows: RowCache, bad_chunks: BadChunks, read_path: ReadPath) -> None:
         self._index = index
         self._rows = rows
         self._bad_chunks = bad_chunks

@@ -11,8 +11,6 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 
-import lmdb
-
 from fs3.base.errors import error
 from fs3.base.ids import ChainId, ChunkId, ClientId
 from fs3.base.limits import batch_items_max, channel_rows_per_merge_max
@@ -21,13 +19,14 @@ from fs3.base.units import GIB, MILLISECOND
 from fs3.drivers.chunks.allocator import BlockAllocator
 from fs3.drivers.chunks.barrier import Barrier, ChangeSet
 from fs3.drivers.chunks.block_writes import COPY_BYTES, WriteJob
+from fs3.drivers.chunks.checkpoint import Checkpoint, Checkpointer
 from fs3.drivers.chunks.files import BlockFiles
-from fs3.drivers.chunks.index import Index
 from fs3.drivers.chunks.pending_changes import PendingChanges
 from fs3.drivers.chunks.planner import Deferral, Planner
 from fs3.drivers.chunks.reclaimer import BlockReclaimer
 from fs3.drivers.chunks.row_cache import RowCache
 from fs3.drivers.chunks.rows import IndexRow, Version
+from fs3.drivers.chunks.update_log import UpdateLog
 from fs3.model.chunk import ChannelKey, ChannelRow, Tag, Update, UpdateKind
 from fs3.ports.chunk_store import StageResult
 from fs3.ports.clock import Clock
@@ -56,8 +55,10 @@ class WritePath:
     def __init__(
         self,
         commit_sync_ns: int,
+        logged_bytes_max: int,
         clock: Clock,
-        index: Index,
+        update_log: UpdateLog,
+        checkpointer: Checkpointer,
         files: BlockFiles,
         rows: RowCache,
         allocator: BlockAllocator,
@@ -65,11 +66,17 @@ class WritePath:
         planner: Planner,
         pending_changes: PendingChanges,
     ) -> None:
-        """It makes itself the scheduler of `pending_changes.count`; `commit_sync_ns`: see `ChunkStoreConfig`."""
+        """It makes itself the scheduler of `pending_changes.count` and the observer of the checkpoints; `commit_sync_ns`,
+        `logged_bytes_max`: see `ChunkStoreConfig`."""
         self._directory = files.directory
         self._commit_sync_ns = commit_sync_ns
+        self._logged_bytes_max = logged_bytes_max
+        self._record_data_max = update_log.segment_bytes // 4 * 3
+        """Data of the updates of one barrier that go into the log: a record does not go beyond a segment, with its rows."""
         self._clock = clock
-        self._index = index
+        self._log = update_log
+        self._checkpointer = checkpointer
+        checkpointer.observer = self
         self._files = files
         self._rows = rows
         self._allocator = allocator
@@ -86,7 +93,9 @@ class WritePath:
         """Chunks with a `repair` under way; a `stage` waits for it."""
         self._barrier: Barrier | None = None
         self._barrier_done: asyncio.Future[str] | None = None
-        """Resolved with what went wrong with the index, "" nothing."""
+        """Resolved with what went wrong, "" nothing."""
+        self._held: Barrier | None = None
+        """The barrier, while it waits for a checkpoint to make room."""
         self._alarm = Alarm(self._begin_barrier)
         """Begins a barrier for changes that none has taken along."""
         self._rest_alarm = Alarm(self._begin_barrier)
@@ -220,15 +229,22 @@ class WritePath:
         barrier = Barrier(jobs, changes, self._reclaimer.take_retired(), vacant, self._count.made, measure)
         self._barrier = barrier
         self._barrier_done = asyncio.get_running_loop().create_future()
-        self._on_disk(lambda: barrier.run(self._files, self._index, self._scratch))
+        self._on_disk(lambda: barrier.run(self._files, self._log, self._scratch, self._logged_bytes_max))
 
     def _plan(self) -> tuple[list[WriteJob], bool]:
         """Jobs for what waits, up to the limit; and whether the next one lacks only space that free blocks occupy."""
         jobs: list[WriteJob] = []
+        logged = 0
         while self._waiting and len(jobs) < stages_per_barrier_max:
             update, version, chain_version, done, repairs = self._waiting[0]
+            if update.length <= self._logged_bytes_max:
+                logged += update.length
+                if logged > self._record_data_max and jobs:
+                    return jobs, False
             if self._failure:
                 planned: WriteJob | StageResult | Deferral = StageResult(Code.DISK, message=self._failure)
+            elif update.length and (why := self._checkpointer.index_failure):
+                planned = StageResult(Code.NO_SPACE, message=f"no room for the index row of chunk {update.chunk.hex()}: {why}")
             elif repairs:
                 planned = self._planner.plan_repair(update, version, done)
             else:
@@ -259,11 +275,35 @@ class WritePath:
         if why is not None:
             log.critical("%s: writing failed by a mistake in this program", self._directory, exc_info=why)
             barrier.failure = f"internal error: {why!r}"
-        if barrier.index_full:
-            if self._index.grow():
-                self._on_disk(lambda: barrier.commit(self._index))
-                return
-            barrier.index_failure = "the index has reached its limit"
+        elif barrier.log_full and self._failure:
+            barrier.failure = self._failure
+        elif barrier.log_full:
+            self._held = barrier
+            if not self._checkpointer.is_running:
+                self._checkpointer.begin_with(barrier.rows, barrier.classes)
+            return
+        self._end_barrier(barrier)
+
+    def on_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """See `CheckpointObserver`."""
+        if checkpoint.failure:
+            self._fail(checkpoint.failure)
+        barrier, self._held = self._held, None
+        if barrier is None:
+            return
+        if not (checkpoint.failure or checkpoint.index_failure or checkpoint.has_barrier):
+            self._on_disk(lambda: barrier.log_rows(self._log))
+            return
+        barrier.failure, barrier.index_failure = checkpoint.failure, checkpoint.index_failure
+        self._end_barrier(barrier)
+
+    def _fail(self, why: str) -> None:
+        if not self._failure:
+            self._failure = f"{self._directory}: {why}; reads go on, writes need the target to be opened again"
+            log.error("%s", self._failure)
+        self._checkpointer.stop()
+
+    def _end_barrier(self, barrier: Barrier) -> None:
         self._take_outcome(barrier)
         self._barrier = None
         if self._barrier_done is not None:
@@ -287,19 +327,16 @@ class WritePath:
 
     def _take_outcome(self, barrier: Barrier) -> None:
         changes = barrier.changes
-        try:
-            self._index.advance()
-        except lmdb.Error as why:
-            barrier.failure = barrier.failure or f"the index cannot be read any more: {why}"
         if barrier.failure or barrier.index_failure:
             if barrier.failure:
-                self._failure = f"{self._directory}: {barrier.failure}; reads go on, writes need the target to be opened again"
-                log.error("%s", self._failure)
+                self._fail(barrier.failure)
             self._changes.changed_rows = {**changes.rows, **self._changes.changed_rows}
             self._changes.channels.put_back(changes.channels, changes.channel_epoch)
             self._changes.bad_chunks.put_back(changes.bad_chunks)
             self._reclaimer.put_back(barrier.retired)
         else:
+            if barrier.seq:
+                self._checkpointer.on_logged(barrier.seq, barrier.rows, barrier.classes)
             for chunk, row in changes.rows.items():
                 self._rows.mark_durable(chunk, row)
             self._changes.channels.mark_durable(changes.channels)
@@ -393,6 +430,18 @@ class WritePath:
                 code = Code.DISK if barrier.failure else Code.NO_SPACE
                 raise error(code, f"commits cannot be made durable: {why}", str(self._directory))
 
+    async def checkpoint(self) -> None:
+        """`FileChunkStore.checkpoint`. Raises FS3Error as there."""
+        await self.flush()
+        await self._checkpointer.wait()
+        if self._failure:
+            raise error(Code.DISK, self._failure, str(self._directory))
+        checkpoint = await asyncio.shield(self._checkpointer.begin())
+        if checkpoint.failure or checkpoint.index_failure:
+            code = Code.DISK if checkpoint.failure else Code.NO_SPACE
+            why = checkpoint.failure or checkpoint.index_failure
+            raise error(code, f"the index cannot be written: {why}", str(self._directory))
+
     async def close(self) -> None:
         """Finish what waits, then make all commits durable. Raises as `flush` does; the disk thread has ended either way."""
         self._closing = True
@@ -405,4 +454,5 @@ class WritePath:
         finally:
             self._alarm.cancel()
             self._rest_alarm.cancel()
+            await self._checkpointer.close()
             self._disk.shutdown()

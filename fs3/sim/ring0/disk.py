@@ -5,8 +5,9 @@ synced; a name that was given, taken away or moved is loose until its directory 
 power could leave it: everything synced, and any part of what is loose.
 
 Bytes that are written in another way (LMDB's, which syncs by itself) count as synced; a commit of the index is a moment of its
-own. Nothing is really synced: the power does not fail. Space of free blocks that is given back is no system call that is watched
-here.
+own. A record of the log is written like any bytes, so it may be torn; the observer of the disk is told when one is begun,
+because from then on it may be there, and when it is durable. Nothing is really synced: the power does not fail. Space of free
+blocks that is given back is no system call that is watched here.
 """
 
 from __future__ import annotations
@@ -18,16 +19,39 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import lmdb
 
 from fs3.base.prng import Prng
+from fs3.drivers.chunks.checkpoint import Checkpoint
+from fs3.drivers.chunks.files import BlockFiles
 from fs3.drivers.chunks.index import Index
+from fs3.drivers.chunks.update_log import LogFull, UpdateLog
 from fs3.sim.planting import plant
 
 SECTOR_BYTES = 512
 _NOTHING, _SOME, _EVERYTHING = range(3)
+
+
+class DiskObserver(Protocol):
+    """What is told of a disk, on the thread that does it."""
+
+    def on_moment(self, name: str) -> None:
+        """A loss of power is dangerous now."""
+        ...
+
+    def on_record(self) -> None:
+        """A record of the log is begun: what it says may be there from now on."""
+        ...
+
+    def on_record_refused(self) -> None:
+        """There is no room for it: nothing of it is there."""
+        ...
+
+    def on_durable(self) -> None:
+        """What a barrier has to make durable is."""
+        ...
 
 
 @dataclass
@@ -63,16 +87,14 @@ def _put(image: bytearray, offset: int, data: bytes) -> None:
 class PowerLossDisk:
     """What of the files below a directory is synced, and what is loose."""
 
-    def __init__(self, home: Path, prng: Prng, on_moment: Callable[[str], None], on_commit: Callable[[], None]) -> None:
-        """Makes the disk, and later its images, in `home`. `on_moment` is called where a loss of power is dangerous, with the
-        name of the moment; `on_commit` when the index has been committed. Both on the thread that does it."""
+    def __init__(self, home: Path, prng: Prng, observer: DiskObserver) -> None:
+        """Makes the disk, and later its images, in `home`."""
         self._home = home.resolve()
         self.root = self._home / "disk"
         """The directory that is watched; empty."""
         self.root.mkdir()
         self._prng = prng
-        self._on_moment = on_moment
-        self._on_commit = on_commit
+        self._observer = observer
         self._files: dict[int, WatchedFile] = {}
         """By inode."""
         self._names: dict[Path, dict[str, int]] = {}
@@ -84,7 +106,9 @@ class PowerLossDisk:
     def watch(self) -> Iterator[None]:
         """Watch the system calls of this process for the length of a `with` block."""
         write, pwrite, pwritev, fsync, fdatasync = Index.write, os.pwrite, os.pwritev, os.fsync, os.fdatasync
-        open_index = lmdb.open
+        append, run = UpdateLog.append, Checkpoint.run
+        open_index, observer = lmdb.open, self._observer
+        has_barrier = False
 
         def open_unsynced(path: str, **options: Any) -> Any:
             if Path(path).resolve().is_relative_to(self._home):
@@ -111,10 +135,30 @@ class PowerLossDisk:
             if not index.directory.resolve().is_relative_to(self.root):
                 write(index, *rows)
                 return
-            self._on_moment("before a commit of the index")
+            observer.on_moment("before a commit of the index")
             write(index, *rows)
-            self._on_commit()
-            self._on_moment("after a commit of the index")
+            if has_barrier:
+                observer.on_durable()
+            observer.on_moment("after a commit of the index")
+
+        def watched_run(checkpoint: Checkpoint, files: BlockFiles, index: Index) -> None:
+            nonlocal has_barrier
+            if index.directory.resolve().is_relative_to(self.root):  # and not of a store that looks at an image
+                has_barrier = checkpoint.has_barrier
+            run(checkpoint, files, index)
+
+        def watched_append(log: UpdateLog, *record: Any) -> int:
+            if not log.path.resolve().is_relative_to(self.root):
+                return append(log, *record)
+            observer.on_record()
+            try:
+                seq = append(log, *record)
+            except LogFull:
+                observer.on_record_refused()
+                raise
+            observer.on_durable()
+            observer.on_moment("after a record of the log is synced")
+            return seq
 
         patches = [
             (os, "pwrite", watched_pwrite),
@@ -122,6 +166,8 @@ class PowerLossDisk:
             (os, "fdatasync", watched_fdatasync),
             (os, "fsync", watched_fsync),
             (Index, "write", watched_write),
+            (Checkpoint, "run", watched_run),
+            (UpdateLog, "append", watched_append),
             (lmdb, "open", open_unsynced),
         ]
         with plant(patches):
@@ -137,7 +183,7 @@ class PowerLossDisk:
             sync(fd)
         if not path.is_relative_to(self.root):
             return
-        self._on_moment(f"before {path.name} is synced")
+        self._observer.on_moment(f"before {path.name} is synced")
         status = os.fstat(fd)
         if stat.S_ISDIR(status.st_mode):
             self._names[path] = _list_names(path)

@@ -328,9 +328,9 @@ def test_damage_is_told_apart_from_other_reasons(tmp_path):
 def test_an_index_that_is_as_it_should_be_is_opened_without_writing_to_it(tmp_path):
     """So that it opens on a full disk."""
     for _ in range(2):
-        index = Index(tmp_path, TargetId(1), b"c" * 16, 1 << 20, 1 << 20)
+        index = Index(tmp_path, TargetId(1), b"c" * 16, 1 << 20, 1 << 20, 1 << 20)
         newest = index._env.info()["last_txnid"]
         index.close()
-    again = Index(tmp_path, TargetId(1), b"c" * 16, 1 << 20, 1 << 20)
+    again = Index(tmp_path, TargetId(1), b"c" * 16, 1 << 20, 1 << 20, 1 << 20)
     assert again._env.info()["last_txnid"] == newest
     again.close()

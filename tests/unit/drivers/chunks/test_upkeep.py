@@ -18,8 +18,10 @@ from fs3.drivers.chunks import ChunkStoreConfig, FileChunkStore
 from fs3.drivers.chunks import bad_chunks as marks
 from fs3.drivers.chunks import channel_table as channels
 from fs3.drivers.chunks import verifier as scrubbing
+from fs3.drivers.chunks.durable_index import DurableIndex
 from fs3.drivers.chunks.files import BlockFiles
 from fs3.drivers.chunks.index import Index, IndexNoSpace
+from fs3.drivers.chunks.update_log import LogFull, UpdateLog
 from fs3.drivers.os.clock import OsClock
 from fs3.model.chunk import ChannelRow, UpdateResult
 from fs3.ports.chunk_store import StoreDamaged
@@ -45,6 +47,19 @@ from fs3.sim.conformance.chunk_tools import (
 def open_store(directory, **config):
     config = {"disk_reserve_bytes": 0, "index_map_bytes": 16 * MIB, "block_reuse_delay_ns": 0, **config}
     return FileChunkStore.open(directory / "target", TargetId(1), OsClock(), config=ChunkStoreConfig(**config))
+
+
+def fill_disk(monkeypatch):
+    """Neither the log nor the index has room for a row."""
+
+    def append(*args):
+        raise LogFull
+
+    def write(*args):
+        raise IndexNoSpace("No space left on device")
+
+    monkeypatch.setattr(UpdateLog, "append", append)
+    monkeypatch.setattr(Index, "write", write)
 
 
 @pytest.fixture
@@ -167,7 +182,7 @@ class TestScrub:
     async def test_a_damaged_row_stops_a_scrub(self, store, monkeypatch):
         await write(store, A, 0, noise(5000))
         await store.flush()
-        monkeypatch.setattr(Index, "scan", lambda self, after, step=1: iter([(A, b"rotten row")]))
+        monkeypatch.setattr(DurableIndex, "scan", lambda self, after, step=1: iter([(A, b"rotten row")]))
         with pytest.raises(StoreDamaged, match=A.hex()):
             await store.scrub(None, 1)
 
@@ -298,11 +313,10 @@ class TestMarks:
         await write(store, A, 0, noise(5000))
         store.mark_bad(A)
         store.advance_channel_epoch()
-        real = Index.write
-        monkeypatch.setattr(Index, "write", _full)
+        fill_disk(monkeypatch)
         with pytest.raises(FS3Error, match="commits cannot be made durable"):
             await store.flush()
-        monkeypatch.setattr(Index, "write", real)
+        monkeypatch.undo()
         await store.flush()
         assert [chunk for chunk, _ in store._index.scan_bad_chunks()] == [A]
         assert store._index.read_channel_epoch() == 2
@@ -371,13 +385,14 @@ class TestRepair:
         await write(store, A, 0, noise(5000))
         store.mark_bad(A)
         used = store.get_space().used
-        real = Index.write
-        monkeypatch.setattr(Index, "write", _full)
+        fill_disk(monkeypatch)
         with pytest.raises(FS3Error, match="index") as caught:
             await store.repair(A, 1, memoryview(noise(5000)))
         assert caught.value.code is Code.NO_SPACE
-        monkeypatch.setattr(Index, "write", real)
-        monkeypatch.setattr(os, "pwritev", lambda *args: _fail(errno.EIO))
+        monkeypatch.undo()
+        await store.checkpoint()
+        real, blocks = os.pwritev, store.locate(A).fd
+        monkeypatch.setattr(os, "pwritev", lambda fd, *args: _fail(errno.EIO) if fd == blocks else real(fd, *args))
         with pytest.raises(FS3Error, match="Input/output error") as caught:
             await store.repair(A, 1, memoryview(noise(5000)))
         assert caught.value.code is Code.DISK
@@ -487,19 +502,21 @@ class TestSnapshots:
                 left.append(scan)
             await write(store, file_chunk(InodeId(4), number % 4), 0, b"y")
             await store.flush()
-        assert len(store._index._env.readers().splitlines()) <= 4
+            await store.checkpoint()
+        assert len(store._index.index._env.readers().splitlines()) <= 4
 
     async def test_a_snapshot_that_cannot_be_had_breaks_writes_and_nothing_hangs(self, store):
         await write(store, A, 0, noise(5000))
         await store.flush()
-        env = store._index._env
+        env = store._index.index._env
         taken = []
         while len(taken) < 126 and (txn := _begun(env)) is not None:
             taken.append(txn)
         assert len(taken) > 100
-        refused = await stage(store, update_of(B, WRITE, 0, noise(5000)))
-        assert refused.code is Code.DISK
-        assert "cannot be read any more" in refused.message
+        with pytest.raises(FS3Error, match="cannot be read any more") as caught:
+            await store.checkpoint()
+        assert caught.value.code is Code.DISK
+        assert (await stage(store, update_of(B, WRITE, 0, noise(5000)))).code is Code.DISK
         assert await content(store, A) == noise(5000)
         assert (await stage(store, update_of(C, WRITE, 0, noise(5000)))).code is Code.DISK
         for txn in taken:
@@ -513,10 +530,6 @@ def _begun(env):
         return env.begin()
     except lmdb.ReadersFullError:
         return None
-
-
-def _full(*args):
-    raise IndexNoSpace("No space left on device")
 
 
 def _fail(number):
