@@ -249,8 +249,8 @@ class Overlay:
 
 
 def _require_sound_neighbours(cursor: Any, key: bytes, damage: KnownDamage) -> bool:
-    """The rows before and behind the place of a key are what was written, and are where they belong. Raises KVRowDamaged. True: the
-    key itself was found, by a cursor that begins where it stands.
+    """The rows before and behind the place of a key are what was written, and are where they belong. Raises KVRowDamaged. True:
+    the key itself was found, by a cursor that begins where it stands.
 
     A search that a rotten key leads astray, in a page of rows or one above them, goes on towards that key and ends beside it, or
     beside a row that should be on the other side. So where this holds, what is absent is absent, and a scan begins where it
