@@ -25,7 +25,7 @@ class Gate(Environment):
         self.decided = threading.Semaphore(0)
         self.committed = []
 
-    def write(self, txn, rows):
+    def write(self, txn, rows, *, use_reserve=False):
         self.started.release()
         self.decided.acquire()
         verdict = self.verdicts.pop(0)
@@ -33,7 +33,7 @@ class Gate(Environment):
             self.abort_write(txn)
             raise verdict
         self.committed.append(dict(rows))
-        return super().write(txn, rows)
+        return super().write(txn, rows, use_reserve=use_reserve)
 
     def let(self, verdict=None):
         self.verdicts.append(verdict)
