@@ -179,7 +179,7 @@ def chunk(
         ]
         headings = "chain", "target", "node", "public", "version", "pending", "chain version", "bytes", "checksum", ""
         print_table(headings, rows, found["what"])
-    if not any(copy["exists"] for copy in found["copies"]):
+    if not found["inline"] and not any(copy["exists"] for copy in found["copies"]):
         raise typer.Exit(FOUND)
 
 

@@ -15,6 +15,8 @@ from fs3.core.files.layout import chain_of
 from fs3.core.meta.fsck.problems import chunk_name
 from fs3.model.chain import Slot
 from fs3.model.inode import InodeType, Layout
+from fs3.model.namespace import PathRef
+from fs3.model.requests import Stat
 
 _QUERIES_MAX = 64
 
@@ -49,6 +51,7 @@ async def find_chunk(client: Client, chunk: ChunkId) -> dict[str, Any]:
     routing = client.manager.routing
     what, chains = f"chunk {chunk_name(chunk)}", sorted(routing.chains)
     file = chunk_file(chunk)
+    is_inline = False
     if file is None:
         what += ", a page"
     else:
@@ -58,6 +61,9 @@ async def find_chunk(client: Client, chunk: ChunkId) -> dict[str, Any]:
             chains = [chain_of(layout, file[1])]
             begin = file[1] * layout.chunk_size
             what += f", bytes {begin} to {begin + layout.chunk_size} of inode {facts[0].inode}, which has {facts[0].length}"
+            is_inline = (await client.meta.ask(Stat(PathRef(facts[0].inode, ""), follow=False))).inline
+            if is_inline:
+                what += ", in the metadata store: it has no chunks"
         else:
             what += f"; there is no file with content {file[0]}"
     places = [(chain, slot) for chain in chains if chain in routing.chains for slot in routing.chains[chain].slots]
@@ -71,7 +77,7 @@ async def find_chunk(client: Client, chunk: ChunkId) -> dict[str, Any]:
     if len(chains) > 1:
         holders = {copy["chain"] for copy in copies if copy["exists"]}
         copies = [copy for copy in copies if copy["chain"] in holders]
-    return {"chunk": chunk_name(chunk), "what": what, "copies": copies}
+    return {"chunk": chunk_name(chunk), "what": what, "inline": is_inline, "copies": copies}
 
 
 async def _read_copy(client: Client, chunk: ChunkId, chain: ChainId, slot: Slot) -> dict[str, Any]:

@@ -145,7 +145,7 @@ def test_chunks_that_belong_to_nobody(cluster: LocalCluster) -> None:
 
     asyncio.run(plant(1, 9))
     shown = admin("chunk", "1/9", cluster.url)
-    assert "there is no file with inode 1" in shown
+    assert "there is no file with content 1" in shown
     assert shown.count("serving") == 3
     assert kinds(admin("fsck", "--json", cluster.url, status=1)) == ["misplaced-chunk"]
     admin("fsck", "--repair", cluster.url, status=1)
