@@ -29,7 +29,7 @@ def open_cache(made):
     """A handle of a client of its own on the one namespace."""
 
     def open_cache():
-        client = SimpleNamespace(storage=made.client(), manager=made.manager)
+        client = SimpleNamespace(storage=made.client(), manager=made.manager, closed=False)
         return KVCache(client, CacheNamespace(1, "pages", PAGE, 3, TableId(1)))
 
     return open_cache
