@@ -13,7 +13,7 @@ from fs3.base.prng import Prng
 from fs3.sim.remembered import read_seeds
 from fs3.sim.ring1.bugs import BUGS
 from fs3.sim.ring1.run import ChainRun, run_seed
-from fs3.sim.ring1.swarm import ChainSwarm, draw_swarm
+from fs3.sim.ring1.swarm import ChainSwarm, draw_swarm, with_rollbacks
 from fs3.sim.ring1.target_host import Parts
 
 REMEMBERED = Path(__file__).parent / "seeds.txt"
@@ -49,8 +49,16 @@ def test_tracing_changes_nothing() -> None:
 
 def test_every_kind_of_trouble_is_drawn() -> None:
     swarms = [draw_swarm(Prng(seed)) for seed in range(100)]
-    for name in ChainSwarm.__dataclass_fields__:
+    for name in ChainSwarm.__dataclass_fields__.keys() - {"rollbacks"}:
         assert len({getattr(swarm, name) for swarm in swarms}) > 1, f"{name} is always the same"
+
+
+def test_old_copies_of_directories_are_told_from_the_directories() -> None:
+    lines: list[str] = []
+    for seed in range(12):
+        outcome = run_seed(seed, trace=lines.append, swarm=with_rollbacks(draw_swarm(Prng(seed))))
+        assert outcome.is_clean, f"seed {seed}: {outcome.failures}"
+    assert sum("is put back" in line for line in lines) >= 6
 
 
 def test_runs_reach_what_they_are_for() -> None:

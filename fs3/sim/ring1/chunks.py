@@ -19,6 +19,7 @@ from fs3.drivers.memory.chunk_store import MemoryChunkStore
 from fs3.drivers.memory.chunk_versions import MemoryChunk, MemoryVersion
 from fs3.drivers.memory.unsynced import BarrierMark, Loss
 from fs3.model.chunk import ChannelKey, ChannelRow, ChunkMeta, Tag, Update, UpdateKind, UpdateResult
+from fs3.model.generation import Generation
 
 
 class SimChunks:
@@ -30,6 +31,10 @@ class SimChunks:
         self.is_new = is_new
         self.whole = True
         """As noted on the disk; see `fs3.core.craq.events.StoreOpened.whole`."""
+        self.generations: tuple[Generation, ...] = ()
+        """As noted on the disk; see `fs3.core.membership.generations`. Empty in runs without rollbacks."""
+        self.is_restored = False
+        """It is a copy that was put back, and has not been compared with what the manager remembers."""
         self.applications: dict[Tag, int] = {}
         """How often each tagged update was committed here, lost commits not counted. For checkers."""
         self.corrupt_next = False
@@ -38,6 +43,22 @@ class SimChunks:
         """Tags of staged updates as they were sent, whatever is stored of them."""
         self._unsynced_names: dict[ChunkId, list[Tag]] = {}
         """Of the applications counted, those a crash may undo, by chunk."""
+
+    @property
+    def is_settled(self) -> bool:
+        """It is known whether everything is there that should be."""
+        return not self.is_new and not self.is_restored
+
+    def duplicate(self) -> SimChunks:
+        """A copy of the directory. No process uses this one, and nothing of it is unsynced."""
+        other = type(self)()
+        before = self.store
+        self.store, other.store = before.lose(Loss()), before.lose(Loss())
+        other.whole = self.whole
+        other.generations = self.generations
+        other.applications = dict(self.applications)
+        other._names = dict(self._names)
+        return other
 
     # --- looking -----------------------------------------------------------------------------------------------------
 

@@ -114,6 +114,7 @@ class ChainCluster:
 
     def start(self, host: TargetHost) -> None:
         """A process begins."""
+        host.keeps_generations = self.swarm.rollbacks > 0
         host.start()
         kind = self.parts.node or NodeModel
         self.nodes[host.target] = kind(host, self, self.swarm.heartbeat_ns)

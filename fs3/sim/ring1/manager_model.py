@@ -138,8 +138,8 @@ class ManagerModel:
         if isinstance(message, HeartbeatCall):
             self._step(ManagerRequest(self._token, message.heartbeat))
             return
-        targets = (TargetId(source),)
-        body = RegisterNode(f"node-{source}", Role.STORAGE, b"", message.incarnation, (), "", message.call, targets)
+        own, claims = (TargetId(source),), message.claims
+        body = RegisterNode(f"node-{source}", Role.STORAGE, b"", message.incarnation, (), "", message.call, own, claims)
         self._step(ManagerRequest(self._token, body))
 
     def _tell(self, target: int) -> None:

@@ -20,6 +20,7 @@ from fs3.core.membership.events import Rejection
 from fs3.model.chain import Chain
 from fs3.model.chunk import Update, UpdateResult
 from fs3.model.cluster import Heartbeat, HeartbeatAck, RegistrationAck
+from fs3.model.generation import TargetClaim
 
 MANAGER = 0
 FIRST_CLIENT = 100
@@ -87,6 +88,7 @@ class RegisterCall:
     """Number of the process; it is also its pid."""
     incarnation: int
     """0: it knows none."""
+    claims: tuple[TargetClaim, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ only of a chunk that everybody else has intact.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from fs3.base.ids import ChunkId, TargetId
 from fs3.base.prng import Prng
@@ -14,7 +15,7 @@ from fs3.model.chain import PublicState
 from fs3.sim.ring1.chunks import SimChunks
 from fs3.sim.ring1.cluster import ChainCluster
 from fs3.sim.ring1.messages import MANAGER
-from fs3.sim.ring1.target_host import TargetHost
+from fs3.sim.ring1.target_host import DirectoryCopy, TargetHost
 
 
 class ChainNemesis:
@@ -39,6 +40,7 @@ class ChainNemesis:
             (swarm.disk_replacements, self._replace_disk),
             (swarm.fillings, self._fill_up),
             (swarm.rots, self._rot),
+            (swarm.rollbacks, self._copy_directory),
         )
         for count, begin in kinds:
             for _ in range(count):
@@ -173,7 +175,43 @@ class ChainNemesis:
     def _is_complete(self, target: TargetId) -> bool:
         chunks = self.cluster.hosts[target].chunks
         up = self.cluster.hosts[target].up
-        return up and target in self.cluster.manager.stored.born and chunks.whole and not chunks.is_new
+        return up and target in self.cluster.manager.stored.born and chunks.whole and chunks.is_settled
+
+    def _copy_directory(self) -> None:
+        """A node is stopped hard, copied, and started again; later the copy takes the place of what is there then.
+
+        Each step waits until every target serves and holds a lease: were the others taken out meanwhile, the chain would wait for
+        what this one has lost for ever.
+        """
+        host = self._victim()
+        if not self._is_everyone_serving():
+            self._begin_later(self._copy_directory)
+            return
+        self._kill(host)
+        copy = host.copy_directory()
+        self.cluster.say(f"the directory of {host.target} is copied")
+        self.restart_within(host, self.cluster.swarm.lease_ns // 4)
+        delay = self.prng.between(1, self.cluster.swarm.trouble_ns // 2)
+        self.cluster.heap.after(delay, self._begin, partial(self._put_back, host, copy))
+
+    def _put_back(self, host: TargetHost, copy: DirectoryCopy) -> None:
+        if not self._is_everyone_serving():
+            self._begin_later(partial(self._put_back, host, copy))
+            return
+        self._kill(host)
+        host.put_back(copy)
+        self.cluster.say(f"a copy of the directory of {host.target} is put back")
+        # The node is back before anybody has noticed, or the chain has gone on without it.
+        lease = self.cluster.swarm.lease_ns
+        self.restart_within(host, lease // 4 if self.prng.chance(3, 4) else 3 * lease)
+
+    def _begin_later(self, action: Callable[[], None]) -> None:
+        self.cluster.heap.after(self.cluster.swarm.heartbeat_ns, self._begin, action)
+
+    def _is_everyone_serving(self) -> bool:
+        hosts = self.cluster.hosts.values()
+        serving = self.cluster.manager.chain.serving_slots()
+        return len(serving) == len(hosts) and all(host.up and host.clock < host.lease_until_ns for host in hosts)
 
     def _fill_up(self) -> None:
         host = self._victim()

@@ -5,14 +5,17 @@ Each node has one target, of the same number.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from fs3.base.ids import NodeId
 from fs3.base.status import Code
+from fs3.core.membership import generations
 from fs3.core.membership.events import Rejection
+from fs3.core.membership.generations import Lineage
 from fs3.model.cluster import Heartbeat, HeartbeatAck, RegistrationAck
+from fs3.model.generation import Generation, TargetClaim
 from fs3.model.target_report import TargetReport
 from fs3.sim.ring1.messages import MANAGER, ChainNotice, ChainRequest, HeartbeatCall, ManagerAnswer, Message, RegisterCall
 from fs3.sim.ring1.target_host import TargetHost
@@ -58,6 +61,8 @@ class NodeModel:
 
     def begin(self) -> None:
         """The process has started."""
+        if self.host.chunks.generations:
+            self.host.chunks.generations = generations.begin(self.host.chunks.generations, self.host.draw_token())
         self._turn()
 
     def _turn(self) -> None:
@@ -69,7 +74,8 @@ class NodeModel:
 
     def _register(self) -> None:
         host = self.host
-        self.env.send(host.target, MANAGER, RegisterCall(host.process, host.incarnation if host.knows_itself else 0))
+        claims = (TargetClaim(host.target, host.chunks.generations),) if host.keeps_generations else ()
+        self.env.send(host.target, MANAGER, RegisterCall(host.process, host.incarnation if host.knows_itself else 0, claims))
 
     def heartbeat(self) -> None:
         """Tell the manager that this target is there."""
@@ -81,7 +87,8 @@ class NodeModel:
         state, chain = host.local_state, host.chain
         reports: tuple[TargetReport, ...] = ()
         if state is not None and chain is not None:
-            reports = (TargetReport(host.target, state, chain.version),)
+            newest = host.chunks.generations[-1] if host.chunks.generations else None
+            reports = (TargetReport(host.target, state, chain.version, generation=newest),)
         self._unanswered[self._seq] = _SentHeartbeat(host.clock, bool(reports))
         heartbeat = Heartbeat(NodeId(host.target), host.incarnation, self._seq, reports, self.routing, self.is_leaving)
         self.env.send(host.target, MANAGER, HeartbeatCall(self._seq, heartbeat))
@@ -108,6 +115,8 @@ class NodeModel:
         elif isinstance(answer, RegistrationAck):
             if not self.is_registered and message.call == self.host.process:
                 self.is_registered = True
+                if self.host.keeps_generations:
+                    self._settle(answer)
                 self.host.begin(answer.incarnation, is_born=self.is_born(answer))
                 self.env.send(self.host.target, MANAGER, ChainRequest())
                 self.heartbeat()
@@ -118,6 +127,23 @@ class NodeModel:
     def is_born(self, answer: RegistrationAck) -> bool:
         """The target was complete once: when there is no store for it, that was lost."""
         return self.host.target in answer.born
+
+    def _settle(self, answer: RegistrationAck) -> None:
+        """How its directory and what the manager remembers belong together; an old copy is not whole."""
+        chunks = self.host.chunks
+        remembered = {each.target: each.generation for each in answer.generations}.get(self.host.target)
+        lineage = self.compare(chunks.generations, remembered)
+        assert lineage is not Lineage.AHEAD, "the store of the manager is never put back"
+        if lineage is Lineage.CURRENT and chunks.generations:
+            chunks.generations = chunks.generations[-1:]
+        else:
+            chunks.whole = chunks.whole and lineage is Lineage.CURRENT
+            chunks.generations = (generations.begin_beside(remembered, self.host.draw_token()),)
+        chunks.is_restored = False
+
+    def compare(self, written: Sequence[Generation], remembered: Generation | None) -> Lineage:
+        """`fs3.core.membership.generations.compare`, for a planted bug to exchange."""
+        return generations.compare(written, remembered)
 
     def _on_heartbeat_ack(self, seq: int, answer: HeartbeatAck) -> None:
         heartbeat = self._unanswered.pop(seq, None)

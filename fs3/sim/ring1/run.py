@@ -188,9 +188,9 @@ class ChainRun:
         if not tag.client or self.cluster.clients[int.from_bytes(tag.client, "big")].has_moved_on(tag):
             return
         self._acknowledged.append(update)
-        # A disk that was just exchanged has nothing; the manager does not know it yet.
+        # A disk that was just exchanged has nothing, an older copy not everything; the manager does not know it yet.
         hosts = self.cluster.hosts.values()
-        stores = {host.target: host.chunks for host in hosts if host.chunks.whole and not host.chunks.is_new}
+        stores = {host.target: host.chunks for host in hosts if host.chunks.whole and host.chunks.is_settled}
         wrong = durability.explain(tag, self.cluster.manager.chain, stores)
         if wrong:
             self.report_violation(f"durability: {wrong}")

@@ -78,6 +78,8 @@ class ChainSwarm:
     """Disks that are full for a while."""
     rots: int
     """Bytes that a disk changes, of chunks of which others have good copies."""
+    rollbacks: int
+    """Of a node's directory, to a copy that was made before the node ran again. Only in runs that are asked for."""
     trouble_ns: int
     """Trouble happens this long; then everything is healed."""
 
@@ -170,8 +172,19 @@ def draw_swarm(prng: Prng) -> ChainSwarm:
         disk_replacements=exchanges,
         fillings=maybe(1, 4, 1, 3),
         rots=0 if exchanges else maybe(1, 4, 1, 4),
+        rollbacks=0,
         trouble_ns=trouble,
     )
     if exchanges and prng.chance(1, 2):
-        swarm = replace(swarm, crashes=0, cuts=0, isolations=0, pauses=0, leaves=0, managers=0, tail_chance=0, loss_chance=0)
+        swarm = _with_disk_trouble_only(swarm)
     return swarm
+
+
+def with_rollbacks(swarm: ChainSwarm) -> ChainSwarm:
+    """The same run with directories put back in place of other trouble. What one target has lost, another one always has."""
+    rolled = replace(swarm, targets=max(2, swarm.targets), rollbacks=3, disk_replacements=0, rots=0)
+    return _with_disk_trouble_only(rolled)
+
+
+def _with_disk_trouble_only(swarm: ChainSwarm) -> ChainSwarm:
+    return replace(swarm, crashes=0, cuts=0, isolations=0, pauses=0, leaves=0, managers=0, tail_chance=0, loss_chance=0)

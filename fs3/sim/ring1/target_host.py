@@ -29,6 +29,7 @@ from fs3.core.craq.resync.steps import ResyncEffect, ResyncEvent
 from fs3.drivers.memory.unsynced import BarrierMark, Loss
 from fs3.model.chain import Chain, LocalState, PublicState
 from fs3.model.chunk import ChunkMeta, Update, UpdateKind, UpdateResult
+from fs3.model.generation import GENERATION_TOKEN_BYTES
 from fs3.sim.checkers.leases import HeadClaim
 from fs3.sim.ring1.chunks import SimChunks
 from fs3.sim.ring1.messages import (
@@ -109,6 +110,14 @@ class Parts:
     """Class in place of `fs3.core.membership.manager.Manager`."""
 
 
+@dataclass(frozen=True)
+class DirectoryCopy:
+    """A copy of what is on the disks of a node."""
+
+    chunks: SimChunks
+    incarnation: int
+
+
 class TargetHost:
     """One target: its store, which survives a crash, and its machines, which do not."""
 
@@ -135,6 +144,9 @@ class TargetHost:
         """As noted on the node's disk."""
         self.knows_itself = True
         """The node's disk says who it is."""
+        self.keeps_generations = False
+        """It notes the generations of its directory, and tells the manager."""
+        self._tokens_drawn = 0
         self.lease_until_ns = 0
         """By its own clock."""
         self.out_of_room = False
@@ -192,6 +204,23 @@ class TargetHost:
         self.chunks = self.parts.chunks(is_new=True)
         if node_too:
             self.knows_itself = False
+
+    def draw_token(self) -> bytes:
+        """Never the same again, whatever is put back."""
+        self._tokens_drawn += 1
+        return self._tokens_drawn.to_bytes(GENERATION_TOKEN_BYTES, "big")
+
+    def copy_directory(self) -> DirectoryCopy:
+        """What is on the disks of the node, which is down."""
+        assert not self.up
+        return DirectoryCopy(self.chunks.duplicate(), self.incarnation)
+
+    def put_back(self, copy: DirectoryCopy) -> None:
+        """A copy takes the place of what is on the disks of the node, which is down."""
+        assert not self.up
+        self.chunks = copy.chunks.duplicate()
+        self.chunks.is_restored = True
+        self.incarnation = copy.incarnation
 
     @property
     def is_idle(self) -> bool:

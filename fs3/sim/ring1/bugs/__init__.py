@@ -7,12 +7,14 @@ the store on files in ring 0.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from fs3.core.craq.admission.admitter import Admitter
 from fs3.core.craq.flights import Flights
 from fs3.core.craq.replica import Replica
 from fs3.sim.ring1.bugs import admitters, members, replicas, resyncs, stores
+from fs3.sim.ring1.swarm import ChainSwarm, with_rollbacks
 from fs3.sim.ring1.target_host import Parts
 
 
@@ -24,6 +26,8 @@ class ProtocolBug:
     parts: Parts
     seeds: int = 0
     """Within so many seeds it must be found."""
+    focus: Callable[[ChainSwarm], ChainSwarm] | None = None
+    """Turns a drawn run into one of the kind of trouble that it shows in."""
     scenario: str = ""
     """When seeds are slow to find it: the scenario file that it changes."""
 
@@ -117,6 +121,12 @@ BUGS: dict[str, ProtocolBug] = {
         "any target restarts a chain that all were lost of", Parts(manager=members.AnybodyRestarts), 60
     ),
     "empty_is_whole": ProtocolBug("a disk that was exchanged claims to be whole", Parts(node=members.EmptyIsWhole), 60),
+    "old_copy_is_current": ProtocolBug(
+        "an old copy of a directory counts as the directory",
+        Parts(node=members.OldCopyIsCurrent),
+        60,
+        focus=with_rollbacks,
+    ),
     "says_uptodate": ProtocolBug("a target that waits reports that it is up to date", _replica(members.SaysUptodate), 60),
     "drop_unsynced": ProtocolBug(
         "an update refused for want of room is forgotten before that is durable",

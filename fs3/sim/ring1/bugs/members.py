@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -12,10 +12,12 @@ from fs3.core.craq.completeness import Completeness
 from fs3.core.craq.position import ChainPosition
 from fs3.core.craq.replica import Replica
 from fs3.core.membership.config import MgmtdConfig
+from fs3.core.membership.generations import Lineage
 from fs3.core.membership.manager import Manager
 from fs3.core.membership.state import State
 from fs3.model.chain import Chain, LocalState, PublicState, Slot
 from fs3.model.cluster import RegistrationAck
+from fs3.model.generation import Generation
 from fs3.sim.ring1.node_model import NodeModel
 
 
@@ -31,6 +33,13 @@ class EmptyIsWhole(NodeModel):
 
     def is_born(self, answer: RegistrationAck) -> bool:
         return False
+
+
+class OldCopyIsCurrent(NodeModel):
+    """A directory that was put back takes itself for the one that was there."""
+
+    def compare(self, written: Sequence[Generation], remembered: Generation | None) -> Lineage:
+        return Lineage.CURRENT
 
 
 class LeaveAndServe(NodeModel):
