@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from fs3.base.errors import FS3Error
-from fs3.base.ids import ROOT_INODE, ChainId, ChunkId
+from fs3.base.ids import CHUNK_ID_BYTES, ROOT_INODE, ChainId, page_chunk
 from fs3.base.status import Code
 from fs3.core.files.write_plan import WriteIO
 from fs3.core.meta import keys, rows
@@ -84,10 +84,10 @@ class Worker:
                 await client.rmtree(name)
 
 
-async def put_pages(client: Any, seed: int) -> None:
+async def put_pages(client: Any, namespaces: list[int], seed: int) -> None:
     rand = random.Random(seed)
     while True:
-        page = ChunkId(bytes((0x80 | rand.randrange(128),)) + rand.randbytes(15))
+        page = page_chunk(rand.choice(namespaces), rand.randbytes(CHUNK_ID_BYTES))
         write = WriteIO(page, ChainId(1 + rand.randrange(2)), UpdateKind.PUT, 0, memoryview(rand.randbytes(2000)))
         (result,) = await client.storage.update([write])
         assert result.code is Code.OK
@@ -105,7 +105,8 @@ async def workers(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     alone = asyncio.Lock()
     busy = [Worker(client, seed, alone) for seed, client in enumerate(clients[:3])]
     tasks = [asyncio.create_task(worker.run()) for worker in busy]
-    tasks.append(asyncio.create_task(put_pages(clients[3], 9)))
+    namespaces = [(await cluster.mgmtd.open_namespace(f"model-{number}", 2000)).id for number in range(3)]
+    tasks.append(asyncio.create_task(put_pages(clients[3], namespaces, 9)))
     async with asyncio.timeout(60):
         while sum(worker.done for worker in busy) < 200 and not any(task.done() for task in tasks):  # noqa: ASYNC110
             await asyncio.sleep(0)
