@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -22,6 +23,8 @@ from fs3.core.files.read_plan import ReadIO
 from fs3.core.files.write_plan import WriteIO
 from fs3.model.chunk import UpdateResult
 from fs3.runtime.tasks import start_background
+
+R = TypeVar("R")
 
 probe_interval_ns_min = 1 * SECOND
 """How long a chain is left out before it is asked whether it answers again."""
@@ -69,10 +72,8 @@ class GuardedStorage:
         if asked is None:
             outcomes = await self._storage.read(ios, timeout_ns=timeout_ns)
         else:
-            outcomes = [ReadOutcome(Code.UNAVAILABLE, message=_REASON)] * len(ios)
             answers = await self._storage.read([ios[index] for index in asked], timeout_ns=timeout_ns)
-            for index, outcome in zip(asked, answers, strict=True):
-                outcomes[index] = outcome
+            outcomes = _among(ReadOutcome(Code.UNAVAILABLE, message=_REASON), len(ios), asked, answers)
         self._learn([outcome.code for outcome in outcomes], [(io.chunk, io.chain) for io in ios], asked)
         return outcomes
 
@@ -82,10 +83,8 @@ class GuardedStorage:
         if asked is None:
             results = await self._storage.update(writes, timeout_ns=timeout_ns)
         else:
-            results = [UpdateResult(Code.UNAVAILABLE, message=_REASON)] * len(writes)
             answers = await self._storage.update([writes[index] for index in asked], timeout_ns=timeout_ns)
-            for index, result in zip(asked, answers, strict=True):
-                results[index] = result
+            results = _among(UpdateResult(Code.UNAVAILABLE, message=_REASON), len(writes), asked, answers)
         self._learn([result.code for result in results], [(write.chunk, write.chain) for write in writes], asked)
         return results
 
@@ -103,11 +102,9 @@ class GuardedStorage:
         if asked is None:
             codes = await self._storage.contains(chunks, places, chains, length, timeout_ns=timeout_ns)
         else:
-            codes = [Code.UNAVAILABLE] * len(chunks)
             some = [chunks[index] for index in asked], [places[index] for index in asked]
             answers = await self._storage.contains(*some, chains, length, timeout_ns=timeout_ns)
-            for index, code in zip(asked, answers, strict=True):
-                codes[index] = code
+            codes = _among(Code.UNAVAILABLE, len(chunks), asked, answers)
         self._learn(codes, ((chunk, chains[place]) for chunk, place in zip(chunks, places, strict=True)), asked)
         return codes
 
@@ -168,6 +165,14 @@ _ANSWERS = frozenset(code for code in Code if code.retry is Retry.NEVER)
 """What a chain that works can answer."""
 _USUAL = (Code.OK, Code.NOT_FOUND, Code.EXISTS)
 """Nearly all of what is answered, counted because a set of codes is slow to ask."""
+
+
+def _among(left_out: R, count: int, asked: Sequence[int], answers: Sequence[R]) -> list[R]:
+    """The answers at the indices that were asked for, `left_out` at all others."""
+    outcomes = [left_out] * count
+    for index, answer in zip(asked, answers, strict=True):
+        outcomes[index] = answer
+    return outcomes
 
 
 def _now_ns() -> int:

@@ -55,6 +55,8 @@ TIMEOUT_SECONDS = 10.0
 _code_of = attrgetter("code")
 ask_first_bytes = 64 * KIB
 """Pages of at least so many bytes are put only when a lookup has not found them: the bytes cost more than the question."""
+ask_first_timeout_ns = 1 * SECOND
+"""How long that lookup may take; what is not known by then is sent."""
 presence_check_ns = 1 * SECOND
 """How long a call waits for the manager to say whether its namespace is still there, before it goes on as if it was."""
 
@@ -257,7 +259,7 @@ class KVCache:
         missing: Sequence[int] = range(len(pages))
         if self.page_bytes >= ask_first_bytes:
             begun = self._loop.time()
-            there = await self._find([page.chunk for page in pages], placement, min(timeout_ns, presence_check_ns))
+            there = await self._find([page.chunk for page in pages], placement, min(timeout_ns, ask_first_timeout_ns))
             missing = [index for index, status in enumerate(there) if status is not Status.OK]
             timeout_ns = max(1, timeout_ns - round((self._loop.time() - begun) * SECOND))
         writes = [

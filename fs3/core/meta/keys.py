@@ -76,7 +76,7 @@ def content_key(content: InodeId) -> bytes:
 
 
 def content_of(key: bytes) -> InodeId:
-    """The content in the key of such a row."""
+    """The content in the key of such a row, or of one that has the bytes of a small file."""
     return InodeId(int.from_bytes(key[PREFIX_BYTES:], "big"))
 
 
@@ -98,11 +98,6 @@ def trim_key(inode: InodeId) -> bytes:
 def data_key(content: InodeId) -> bytes:
     """Of the row with the bytes of a small file. `content`: its content id."""
     return _one(DATA, content)
-
-
-def content_of_data(key: bytes) -> InodeId:
-    """The content id in the key of such a row."""
-    return InodeId(int.from_bytes(key[PREFIX_BYTES:], "big"))
 
 
 def inode_of_trim(key: bytes) -> InodeId:

@@ -1,8 +1,7 @@
 """Linearizability of one chunk: is there an order of its operations that respects real time and explains every answer?
 
-Depth-first search over orders, remembering (set of operations placed, content) pairs that led nowhere: Wing and Gong, "Testing
-and Verifying Concurrent Objects", 1993, with the memory of Lowe, "Testing for linearizability", 2017. An update whose end
-nobody knows may take effect at any time after it began, or never. Written values are unique, which keeps the search short.
+The search is `fs3.sim.checkers.order_search`. An update whose end its client was not told may take effect at any time after it
+began, or never. Written values are unique, which keeps the search short.
 
 A PUT is write-once: OK says that there was nothing before, EXISTS that there was something, which stays.
 
@@ -17,9 +16,7 @@ from collections.abc import Mapping, Sequence
 from fs3.base.status import Code
 from fs3.model.chunk import Tag, UpdateKind, apply_update
 from fs3.sim.checkers.history import ENDLESS, Operation
-
-states_max = 200_000
-"""States after which the search is given up. A run's histories need a few hundred."""
+from fs3.sim.checkers.order_search import search_order
 
 mark_bytes = 4
 """First bytes of a written value by which a read that shows it is told. Only what is tried first depends on it."""
@@ -42,24 +39,14 @@ def explain(history: Sequence[Operation], hint: Mapping[Tag, int] | None = None)
 def _search(operations: Sequence[Operation], likely: Mapping[Tag, int]) -> str:
     """`explain` of operations in the order in which they began."""
     required = sum(1 << index for index, operation in enumerate(operations) if operation.code is not None)
-    seen: set[tuple[int, bytes | None]] = set()
-    stack: list[tuple[int, bytes | None]] = [(0, None)]
-    best = 0
-    while stack:
-        placed, content = stack.pop()
-        if placed & required == required:
-            return ""
-        if (placed & required).bit_count() > (best & required).bit_count():
-            best = placed
-        if len(seen) > states_max:
-            return f"gave up after {states_max} states of {len(operations)} operations"
-        for state in _next_states(operations, placed, content, likely):
-            if state not in seen:
-                seen.add(state)
-                stack.append(state)
-    rest = [operation.describe() for index, operation in enumerate(operations) if not best >> index & 1]
-    lines = "\n  ".join(rest[:6])
-    return f"no order explains these {len(rest)} of {len(operations)} operations:\n  {lines}"
+
+    def describe_rest(placed: int) -> list[str]:
+        return [operation.describe() for index, operation in enumerate(operations) if not placed >> index & 1]
+
+    def next_states(placed: int, content: bytes | None) -> list[tuple[int, bytes | None]]:
+        return _next_states(operations, placed, content, likely)
+
+    return search_order(len(operations), required, None, next_states, describe_rest)
 
 
 def _fits(read: Operation, content: bytes | None) -> bool:

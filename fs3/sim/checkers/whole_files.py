@@ -2,7 +2,8 @@
 every read?
 
 Each operation takes effect at once, at some moment between its beginning and its end; one whose client was not told, at any time
-after it began, or never. The search is that of `fs3.sim.checkers.register`, over the bytes of a whole file.
+after it began, or never. The search is `fs3.sim.checkers.order_search`, over the bytes of a whole
+file.
 """
 
 from __future__ import annotations
@@ -12,9 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from fs3.base.units import NEVER
-
-states_max = 200_000
-"""States after which the search is given up. A scene's histories need some thousands."""
+from fs3.sim.checkers.order_search import search_order
 
 
 class WholeFileStep(Enum):
@@ -78,26 +77,15 @@ def _is_visible(operation: WholeFileOperation, shown: Sequence[bytes]) -> bool:
 def _search(unordered: Sequence[WholeFileOperation], content: bytes) -> str:
     operations = sorted(unordered, key=lambda operation: operation.begun)
     required = sum(1 << index for index, operation in enumerate(operations) if operation.is_told)
-    seen: set[tuple[int, bytes]] = set()
-    stack = [(0, content)]
-    best = 0
-    while stack:
-        placed, content = stack.pop()
-        if placed & required == required:
-            return ""
-        if (placed & required).bit_count() > (best & required).bit_count():
-            best = placed
-        if len(seen) > states_max:
-            return f"gave up after {states_max} states of {len(operations)} operations"
-        for state in _next_states(operations, placed, content):
-            if state not in seen:
-                seen.add(state)
-                stack.append(state)
-    rest = [operation for index, operation in enumerate(operations) if not best >> index & 1 and operation.is_told]
-    lines = "\n  ".join(
-        f"{one.step.value} of {len(one.data)} bytes {one.data[:24]!r}, {one.begun} to {one.ended}" for one in rest[:6]
-    )
-    return f"no order explains these {len(rest)} of {len(operations)} operations:\n  {lines}"
+
+    def describe_rest(placed: int) -> list[str]:
+        rest = [one for index, one in enumerate(operations) if not placed >> index & 1 and one.is_told]
+        return [f"{one.step.value} of {len(one.data)} bytes {one.data[:24]!r}, {one.begun} to {one.ended}" for one in rest]
+
+    def next_states(placed: int, content: bytes) -> list[tuple[int, bytes]]:
+        return _next_states(operations, placed, content)
+
+    return search_order(len(operations), required, content, next_states, describe_rest)
 
 
 def _next_states(operations: Sequence[WholeFileOperation], placed: int, content: bytes) -> list[tuple[int, bytes]]:

@@ -369,7 +369,7 @@ async def find_content_problem(txn: ReadTxn, inode: Inode) -> Problem | None:
 
 async def data_has_file(txn: ReadTxn, key: bytes) -> bool:
     """A file has its bytes in the row of this key, or a row that would tell cannot be read."""
-    is_there, found = await _look_for_content(txn, keys.content_of_data(key))
+    is_there, found = await _look_for_content(txn, keys.content_of(key))
     return is_there and (found is None or found.inline)
 
 
