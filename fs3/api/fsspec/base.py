@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any
 
 from fsspec.asyn import AsyncFileSystem, get_loop
 from fsspec.utils import stringify_path
@@ -17,7 +17,6 @@ from fs3.api.fsspec.client_pool import ClientPool
 from fs3.api.fsspec.clusters import check_options, default_addresses, interpret_url, remember_cluster
 from fs3.api.fsspec.draft import CreateOptions, Draft
 from fs3.api.fsspec.fork import reset_loop_after_fork
-from fs3.api.fsspec.parents import Action, with_parents
 from fs3.api.fsspec.transaction import FS3Transaction
 from fs3.api.io.blocking import run_on
 from fs3.api.url import SCHEME, cluster_addresses
@@ -25,8 +24,6 @@ from fs3.base.errors import error
 from fs3.base.ids import TableId
 from fs3.base.status import Code
 from fs3.model.inode import Layout
-
-T = TypeVar("T")
 
 reset_loop_after_fork()
 
@@ -151,7 +148,7 @@ class FS3Base(AsyncFileSystem):  # type: ignore[misc]
         client = await self._client()
         if mode == "r+":
             return client, await client.open(path, mode)
-        return client, await self._with_parent(path, lambda: client.open(path, mode, how.layout))
+        return client, await client.open(path, mode, how.layout, make_parents=how.make_parents)
 
     def _creation(self, exclusive: bool = False, chunk_size: int | None = None, stripe: int | None = None) -> CreateOptions:
         layout = self._layout
@@ -164,12 +161,6 @@ class FS3Base(AsyncFileSystem):  # type: ignore[misc]
 
     async def _prepare_draft(self, path: str, how: CreateOptions, parents_now: bool = False) -> Draft:
         return await Draft.prepare(await self._client(), path, how, parents_now=parents_now)
-
-    async def _with_parent(self, target: str, action: Action[T], source: str = "") -> T:
-        """What needs the directory of `target`; made when it is missing and `auto_mkdir` is on."""
-        if not self.auto_mkdir:
-            return await action()
-        return await with_parents(await self._client(), target, action, source=source)
 
 
 def _client_factory(

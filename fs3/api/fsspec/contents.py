@@ -170,7 +170,7 @@ class ContentMethods(FS3Base):
         """Create or replace a small file, together with others. False: it is not small, or has to be made on its own."""
         if not is_small(len(data)) or not self._is_plain(how):
             return False
-        new = NewFile(path, data, UnnamedFile(parent_of(path), how.layout, permissions), how.make_parents)
+        new = NewFile(path, data, UnnamedFile(parent_of(path), how.layout, permissions, how.make_parents))
         return await (await self._client()).small_files.create(new)
 
     async def _put_exclusive(self, path: str, data: memoryview, how: CreateOptions) -> bool:
@@ -178,7 +178,7 @@ class ContentMethods(FS3Base):
         client = await self._client()
         if len(data) > inline_bytes_default or self._intrans:
             return False
-        new = NewFile(path, data, UnnamedFile(parent_of(path), how.layout), how.make_parents, exclusive=True)
+        new = NewFile(path, data, UnnamedFile(parent_of(path), how.layout, make_parents=how.make_parents), exclusive=True)
         try:
             await client.put(new)
         except FS3Error as failure:
@@ -230,7 +230,7 @@ class ContentMethods(FS3Base):
                 how = CreateOptions(make_parents=self.auto_mkdir)
                 if data is not None and await self._create_small(target, data, how, file.inode.mode & 0o777):
                     return
-        await self._with_parent(target, lambda: client.copy_file(source, target), source)
+        await client.copy_file(source, target, make_parents=self.auto_mkdir)
 
 
 class _DeferredPublish:

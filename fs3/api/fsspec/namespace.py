@@ -94,7 +94,7 @@ class NamespaceMethods(ListingMethods):
         """One atomic rename, which replaces what has the name."""
         client = await self._client()
         source, target = self._strip_protocol(path1), self._strip_protocol(path2)
-        await self._with_parent(target, lambda: client.rename(source, target, REPLACE), source)
+        await client.rename(source, target, REPLACE, make_parents=self.auto_mkdir)
 
     async def _mv(
         self,
@@ -143,7 +143,7 @@ class NamespaceMethods(ListingMethods):
             else:
                 return
         how = self._creation(**kwargs)
-        new = NewFile(path, memoryview(b""), UnnamedFile(parent_of(path), how.layout), how.make_parents)
+        new = NewFile(path, memoryview(b""), UnnamedFile(parent_of(path), how.layout, make_parents=how.make_parents))
         try:
             await client.put(new)
         except FS3Error as failure:
@@ -151,7 +151,7 @@ class NamespaceMethods(ListingMethods):
                 raise
         else:
             return
-        await client.close(await self._with_parent(path, lambda: client.open(path, "w", how.layout)))
+        await client.close(await client.open(path, "w", how.layout, make_parents=how.make_parents))
 
     async def _chmod(self, path: str, mode: int) -> None:
         """Set the permission bits."""
