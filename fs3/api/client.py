@@ -600,10 +600,11 @@ class Client:
         """Create one directory. Exists when the name is taken, NotFound when its parent is missing."""
         return await self.meta.ask(Mkdir(PathRef.of(path), mode=mode & ~self._umask, layout=layout))
 
-    async def makedirs(self, path: str, mode: int = 0o777, *, exist_ok: bool = False) -> Inode:
-        """Create a directory and its missing parents. Exists when it is there and `exist_ok` is not set, or is no directory."""
+    async def makedirs(self, path: str, mode: int = 0o777, layout: Layout | None = None, *, exist_ok: bool = False) -> Inode:
+        """Create a directory, with this layout, and its missing parents. Exists when it is there and `exist_ok` is not set, or is
+        no directory."""
         mode &= ~self._umask
-        return await self.meta.ask(Mkdir(PathRef.of(path), mode, parents=exist_ok, parents_mode=None if exist_ok else mode))
+        return await self.meta.ask(Mkdir(PathRef.of(path), mode, exist_ok, layout, parents_mode=None if exist_ok else mode))
 
     async def unlink(self, path: str) -> None:
         """Remove a file or symlink."""

@@ -10,6 +10,7 @@ from fsspec.callbacks import DEFAULT_CALLBACK
 
 from fs3.api.client import Client, parent_of
 from fs3.api.file import File
+from fs3.api.fsspec.arguments import check_path, paths_of
 from fs3.api.fsspec.base import FS3Base
 from fs3.api.fsspec.draft import CreateOptions, Draft
 from fs3.api.io.blocking import run_on
@@ -41,6 +42,7 @@ class ContentMethods(FS3Base):
 
         A single path that is not there may be a pattern; the paths of a list are names.
         """
+        path = paths_of(path)
         paths = await self._expand_path(path, recursive=recursive, assume_literal=not isinstance(path, str))
         found = dict(zip(paths, await self._cat_ranges(paths, None, None), strict=True))
         if recursive:
@@ -124,7 +126,7 @@ class ContentMethods(FS3Base):
     async def _pipe_file(self, path: str, value: Any, mode: str = "overwrite", **kwargs: Any) -> None:
         path = self._strip_protocol(path)
         data = source_of(value, path)
-        creation = self._creation(_exclusive(mode), **_layout_of(kwargs))
+        creation = self._creation(path, _exclusive(mode), **_layout_of(kwargs))
         if creation.exclusive and await self._put_exclusive(path, data, creation):
             return
         if await self._create_small(path, data, creation):
@@ -146,7 +148,7 @@ class ContentMethods(FS3Base):
             await (await self._client()).makedirs(rpath, exist_ok=True)
             return
         callback.set_size(length)
-        creation = self._creation(_exclusive(mode), **_layout_of(kwargs))
+        creation = self._creation(rpath, _exclusive(mode), **_layout_of(kwargs))
         if is_small(length) and self._is_plain(creation):
             async with buffer_budget.reserve(length):
                 data = await (await self._client()).small_files.read_local(lpath, length)
@@ -217,6 +219,8 @@ class ContentMethods(FS3Base):
         await download(client, file, local, callback.relative_update)
 
     async def _cp_file(self, path1: str, path2: str, **_: Any) -> None:
+        check_path(path1, "path1")
+        check_path(path2, "path2")
         client = await self._client()
         source, target = self._strip_protocol(path1), self._strip_protocol(path2)
         try:

@@ -11,7 +11,7 @@ from fs3.api.client import Client, is_missing, parent_of
 from fs3.api.file import File
 from fs3.api.fsspec.walk import join
 from fs3.api.small_files import NewFile, UnnamedFile
-from fs3.base.errors import FS3Error, NotFound, error
+from fs3.base.errors import FS3Error, InvalidArgument, NotFound, error
 from fs3.base.limits import chunk_bytes_default, symlinks_followed_max
 from fs3.base.status import Code
 from fs3.core.meta.access import EXECUTE, WRITE, has_permission
@@ -127,6 +127,8 @@ class Draft:
             return await client.open_unnamed(parent_of(path), how.layout, make_parents=how.make_parents)
         except NotFound:
             raise error(Code.NOT_FOUND, "no such directory", path) from None
+        except InvalidArgument as refusal:
+            raise error(refusal.code, refusal.strerror or "", path) from None
 
     async def write(self, data: Any, offset: int) -> int:
         """Durable when it returns."""
