@@ -24,6 +24,7 @@ from fs3.api.url import SCHEME, cluster_addresses
 from fs3.base.errors import error
 from fs3.base.ids import TableId
 from fs3.base.status import Code
+from fs3.core.files.layout import explain_unusable
 from fs3.model.inode import Layout
 
 reset_loop_after_fork()
@@ -172,7 +173,10 @@ def layout_of(path: str, chunk_size: int | None, stripe: int | None) -> Layout |
         check_size(value, name, path)
         if value is not None and not 0 <= value < 1 << 32:
             raise error(Code.INVALID, f"{name} is {value}, not from 0 to {(1 << 32) - 1}", path or None)
-    return Layout(TableId(0), int(chunk_size or 0), int(stripe or 0))
+    layout = Layout(TableId(0), int(chunk_size or 0), int(stripe or 0))
+    if unusable := explain_unusable(layout):
+        raise error(Code.INVALID, unusable, path or None)
+    return layout
 
 
 def _client_factory(
