@@ -1,0 +1,254 @@
+"""Objects of several models and sizes: one namespace per model, opened when the first object of the model comes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NamedTuple
+
+from fs3.api.client import Client
+from fs3.api.connect import connect
+from fs3.api.integrations.engine import EngineOptions, namespace_name
+from fs3.api.integrations.lmcache.keys import MARK_BYTES
+from fs3.api.kvcache import KVCache, Status
+from fs3.base.errors import FS3Error, error
+from fs3.base.limits import page_bytes_max
+from fs3.base.status import Code
+
+log = logging.getLogger("fs3.lmcache")
+
+ENGINE = "lmcache"
+"""In the names of its namespaces."""
+
+object_bytes_max = page_bytes_max - MARK_BYTES
+
+models_max = 1024
+"""Whose namespaces one process has open."""
+
+reopen_interval_s_min = 1.0
+"""How long a namespace that could not be opened is not asked for again; twice as long after each further failure."""
+reopen_interval_s_max = 60.0
+
+
+class PageName(NamedTuple):
+    """Where an object is."""
+
+    model: str
+    key: bytes
+
+
+class Objects(NamedTuple):
+    """Objects in memory, of the same length each list: what they are called, what their pages begin with, and their bytes."""
+
+    names: Sequence[PageName]
+    marks: Sequence[bytes]
+    views: Sequence[memoryview]
+
+
+class Place(NamedTuple):
+    """How far a listing has got: behind a key of a model; None: at the model's beginning."""
+
+    model: str
+    key: bytes | None
+
+
+class Listing(NamedTuple):
+    """A part of the objects there are."""
+
+    objects: list[tuple[PageName, int]]
+    """And how many bytes each has."""
+    after: Place | None
+    """Where the next part begins; None: this was the last one."""
+
+
+class Refusal(NamedTuple):
+    """A namespace could not be opened: why, and until when it is not tried again."""
+
+    failure: FS3Error
+    interval_s: float
+    until: float
+
+
+Ask = Callable[[KVCache, Sequence[int]], Awaitable[Sequence[Status]]]
+"""Asks a namespace about the objects at these indices."""
+
+
+class ObjectCache:
+    """The pages of all models, over one client. Use `ObjectCache.open`. Belongs to the event loop it was opened on.
+
+    No call raises for what fs3 answers or does not answer: that is in the statuses, one per object.
+    """
+
+    def __init__(self, client: Client, options: EngineOptions) -> None:
+        self._client = client
+        self._options = options
+        self._caches: dict[str, asyncio.Task[KVCache]] = {}
+        self._refusals: dict[str, Refusal] = {}
+        self._now = asyncio.get_running_loop().time
+        self._warn_after = 0.0
+
+    @classmethod
+    async def open(cls, options: EngineOptions) -> ObjectCache:
+        """Connect. Raises Unreachable when no manager answers in time."""
+        try:
+            async with asyncio.timeout(options.timeout):
+                return cls(await connect(options.url), options)
+        except TimeoutError:
+            raise error(Code.UNREACHABLE, f"no manager answered in {options.timeout:g} s", options.url) from None
+
+    async def close(self) -> None:
+        """Let go; pages stay."""
+        for task in self._caches.values():
+            task.cancel()
+        for outcome in await asyncio.gather(*self._caches.values(), return_exceptions=True):
+            if isinstance(outcome, KVCache):
+                await outcome.close()
+        await self._client.aclose()
+
+    # --- objects --------------------------------------------------------------------------------------------------------------
+
+    async def put(self, objects: Objects) -> list[Status]:
+        """Store objects; OK or EXISTS: it is there."""
+
+        async def ask(cache: KVCache, indices: Sequence[int]) -> Sequence[Status]:
+            buffers = [[objects.marks[index], objects.views[index]] for index in indices]
+            return await cache.put_from([objects.names[index].key for index in indices], buffers)
+
+        return await self._ask_each(objects.names, ask)
+
+    async def get(self, objects: Objects) -> list[Status]:
+        """Read objects of exactly the length of their memory and of the same layout; any other is a miss."""
+        marks = bytearray(MARK_BYTES * len(objects.names))
+        places = memoryview(marks)
+
+        def mark(index: int) -> memoryview:
+            return places[index * MARK_BYTES : (index + 1) * MARK_BYTES]
+
+        async def ask(cache: KVCache, indices: Sequence[int]) -> Sequence[Status]:
+            buffers = [[mark(index), objects.views[index]] for index in indices]
+            return await cache.get_into([objects.names[index].key for index in indices], buffers)
+
+        statuses = await self._ask_each(objects.names, ask)
+        for index, status in enumerate(statuses):
+            if status is Status.OK and mark(index) != objects.marks[index]:
+                statuses[index] = Status.MISS
+                self._warn(
+                    "objects of model %s are stored in another layout than this server's; give the servers of each layout a "
+                    '"name" of their own',
+                    objects.names[index].model,
+                )
+        return statuses
+
+    async def lookup(self, names: Sequence[PageName]) -> list[Status]:
+        """Which objects are there: OK, MISS, or why it is not known."""
+
+        async def ask(cache: KVCache, indices: Sequence[int]) -> Sequence[Status]:
+            return (await cache.lookup([names[index].key for index in indices])).statuses
+
+        return await self._ask_each(names, ask)
+
+    async def remove(self, names: Sequence[PageName]) -> list[Status]:
+        """Remove objects; OK: it is not there any more."""
+
+        async def ask(cache: KVCache, indices: Sequence[int]) -> Sequence[Status]:
+            return await cache.remove([names[index].key for index in indices])
+
+        return await self._ask_each(names, ask)
+
+    async def list(self, model: str | None, after: Place | None, limit: int) -> Listing:
+        """At most `limit` objects of a model, or of all. Raises FS3Error when they cannot be listed."""
+        models = await self._models(model)
+        found: list[tuple[PageName, int]] = []
+        for each, following in zip(models, [*models[1:], None], strict=True):
+            if after is not None and each < after.model:
+                continue
+            cache = await self._open(each)
+            key = after.key if after is not None and each == after.model else None
+            while True:
+                part = await cache.list(after=key, limit=limit - len(found))
+                found += [(PageName(each, page.key), page.length - MARK_BYTES) for page in part.pages]
+                key = part.after
+                if key is None:
+                    break
+                if len(found) >= limit:
+                    return Listing(found, Place(each, key))
+            if len(found) >= limit:
+                return Listing(found, None if following is None else Place(following, None))
+        return Listing(found, None)
+
+    async def _models(self, model: str | None) -> list[str]:
+        """Models that have a namespace; of one whose name had to be shortened only when it is asked for."""
+        prefix = namespace_name(self._options.name, ENGINE, "") + "/"
+        wanted = None if model is None else namespace_name(self._options.name, ENGINE, model)
+        names = [each.name for each in await KVCache.list_namespaces(self._client, wanted or prefix) if not each.deleting]
+        if model is not None:
+            return [model] if wanted in names else []
+        return sorted(name[len(prefix) :] for name in names)
+
+    async def _ask_each(self, names: Sequence[PageName], ask: Ask) -> list[Status]:
+        """The answers of all models that the names are of, each asked once."""
+        models: dict[str, list[int]] = {}
+        for index, name in enumerate(names):
+            models.setdefault(name.model, []).append(index)
+        statuses = [Status.ERROR] * len(names)
+        answers = await asyncio.gather(*(self._ask(model, indices, ask) for model, indices in models.items()))
+        for indices, answer in zip(models.values(), answers, strict=True):
+            for index, status in zip(indices, answer, strict=True):
+                statuses[index] = status
+        return statuses
+
+    async def _ask(self, model: str, indices: Sequence[int], ask: Ask) -> Sequence[Status]:
+        try:
+            return await ask(await self._open(model), indices)
+        except FS3Error as failure:
+            if failure.code is Code.NO_NAMESPACE:
+                self._caches.pop(model, None)  # it was deleted: the next call makes it anew
+            self._warn("%d objects of model %s are left out: %s", len(indices), model, failure)
+            return [Status.ERROR] * len(indices)
+
+    # --- namespaces -----------------------------------------------------------------------------------------------------------
+
+    async def _open(self, model: str) -> KVCache:
+        """The namespace of a model, which several calls may wait for. Raises FS3Error."""
+        refusal = self._refusals.get(model)
+        if refusal is not None and self._now() < refusal.until:
+            raise refusal.failure
+        task = self._caches.get(model)
+        if task is None:
+            if len(self._caches) >= models_max:
+                raise error(Code.BUSY, f"objects of {models_max} models are in use already", model)
+            task = self._caches[model] = asyncio.get_running_loop().create_task(self._open_namespace(model))
+        try:
+            cache = await asyncio.shield(task)
+        except FS3Error as failure:
+            if self._caches.get(model) is task:
+                del self._caches[model]
+                interval_s = min(2 * refusal.interval_s, reopen_interval_s_max) if refusal else reopen_interval_s_min
+                self._refusals[model] = Refusal(failure, interval_s, self._now() + interval_s)
+            raise
+        self._refusals.pop(model, None)
+        return cache
+
+    async def _open_namespace(self, model: str) -> KVCache:
+        name = namespace_name(self._options.name, ENGINE, model)
+        try:
+            async with asyncio.timeout(self._options.timeout):
+                cache = await KVCache.of(
+                    self._client,
+                    namespace=name,
+                    page_bytes=page_bytes_max,
+                    replicas=self._options.replicas,
+                    timeout=self._options.timeout,
+                )
+        except TimeoutError:
+            raise error(Code.DEADLINE, f"the manager did not open the namespace in {self._options.timeout:g} s", name) from None
+        log.info("objects of model %s: namespace %r, %d replicas", model, name, cache.replicas)
+        return cache
+
+    def _warn(self, message: str, *arguments: Any) -> None:
+        """At most once a second: who calls again and again must not fill a disk with logs."""
+        now = self._now()
+        if now >= self._warn_after:
+            self._warn_after = now + 1.0
+            log.warning(message, *arguments)
