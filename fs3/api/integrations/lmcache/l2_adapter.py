@@ -261,7 +261,7 @@ class FS3L2Adapter(L2AdapterInterface):  # type: ignore[misc]  # LMCache has no 
         if page_size <= 0:
             raise error(Code.INVALID, f"page_size is {page_size}: at least 1 is wanted")
         after = None if cursor is None else Place(*place_of(cursor))
-        found = self._thread.run(self._objects.list(model_name, after, min(page_size, list_page_max)))
+        found = self._thread.run(self._objects.list_objects(model_name, after, min(page_size, list_page_max)))
         entries = []
         for name, length in found.objects:
             if (key := object_key(name.model, name.key)) is not None:

@@ -95,7 +95,7 @@ class ObjectCache:
             async with asyncio.timeout(options.timeout):
                 return cls(await connect(options.url), options)
         except TimeoutError:
-            raise error(Code.UNREACHABLE, f"no manager answered in {options.timeout:g} s", options.url) from None
+            raise error(Code.UNAVAILABLE, f"no manager answered in {options.timeout:g} s", options.url) from None
 
     async def close(self) -> None:
         """Let go; pages stay."""
@@ -156,7 +156,7 @@ class ObjectCache:
 
         return await self._ask_each(names, ask)
 
-    async def list(self, model: str | None, after: Place | None, limit: int) -> Listing:
+    async def list_objects(self, model: str | None, after: Place | None, limit: int) -> Listing:
         """At most `limit` objects of a model, or of all. Raises FS3Error when they cannot be listed."""
         models = await self._models(model)
         found: list[tuple[PageName, int]] = []
