@@ -7,6 +7,7 @@ import json
 import logging
 import re
 import select
+import shlex
 import subprocess
 import sys
 import threading
@@ -33,13 +34,19 @@ pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(180)]
 
 PATIENCE_S = 60
 KIB = 1024
-README = Path(__file__).parents[2] / "docs" / "kvcache.md"
+PAGE = Path(__file__).parents[2] / "docs" / "kvcache.md"
+
+
+def documented_arguments() -> list[str]:
+    """What docs/kvcache.md has behind `lmcache server`."""
+    (command,) = re.findall(r"^lmcache server (.*?)\n```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    return shlex.split(command.replace("\\\n", " "))
 
 
 def specification(url: str, **params: Any) -> dict[str, Any]:
-    """What a user pastes behind --l2-adapter, as docs/kvcache.md has it, for this cluster."""
-    (documented,) = re.findall(r"--l2-adapter '(\{.*?\})'\n", README.read_text(), re.DOTALL)
-    spec: dict[str, Any] = json.loads(documented)
+    """The documented adapter, for this cluster."""
+    arguments = documented_arguments()
+    spec: dict[str, Any] = json.loads(arguments[arguments.index("--l2-adapter") + 1])
     spec["adapter_params"] |= {"url": url, **params}
     return spec
 
@@ -357,17 +364,18 @@ class Server:
     """A cache server's storage manager: memory, and controllers that store to and prefetch from fs3."""
 
     def __init__(self, spec: dict[str, Any]) -> None:
-        from lmcache.v1.distributed.config import EvictionConfig, L1ManagerConfig, L1MemoryManagerConfig, StorageManagerConfig
+        from lmcache.v1.distributed.config import add_storage_manager_args, parse_args_to_config
         from lmcache.v1.distributed.storage_manager import StorageManager
 
         self.layout = MemoryLayoutDesc([torch.Size([2, 4, 64, 64])], [torch.bfloat16])
-        self.manager = StorageManager(
-            StorageManagerConfig(
-                L1ManagerConfig(L1MemoryManagerConfig(64 << 20, use_lazy=False, shm_name="")),
-                EvictionConfig("LRU"),
-                parse_args_to_l2_adapters_config(argparse.Namespace(l2_adapter=[json.dumps(spec)])),
-            )
-        )
+        arguments = documented_arguments()
+        arguments[arguments.index("--l1-size-gb") + 1] = "0.0625"
+        arguments[arguments.index("--l2-adapter") + 1] = json.dumps(spec)
+        parser = argparse.ArgumentParser()
+        add_storage_manager_args(parser)
+        parsed = parser.parse_args(arguments)
+        parsed.shm_name = ""  # memory of this process
+        self.manager = StorageManager(parse_args_to_config(parsed))
         ((_, self.adapter),) = self.manager.l2_adapters()
 
     def write(self, keys: list[ObjectKey]) -> list[bytes]:
