@@ -48,11 +48,15 @@ def place_of(cursor: str) -> tuple[str, bytes | None]:
 def layout_mark(memory: Any) -> bytes:
     """What stands before an object's bytes: the same for objects of the same shapes and types only."""
     meta = memory.meta
-    shapes = tuple(map(tuple, meta.shapes or (meta.shape,)))
-    return _mark(shapes, tuple(meta.dtypes or (meta.dtype,)))
+    return mark_of(meta.shapes or (meta.shape,), meta.dtypes or (meta.dtype,))
+
+
+def mark_of(shapes: Sequence[Sequence[int]], types: Sequence[Any]) -> bytes:
+    """The mark of these shapes and types."""
+    return _mark(tuple(map(tuple, shapes)), tuple(types))
 
 
 @lru_cache(layouts_cached_max)
-def _mark(shapes: tuple[Sequence[int], ...], types: tuple[Any, ...]) -> bytes:
+def _mark(shapes: tuple[tuple[int, ...], ...], types: tuple[Any, ...]) -> bytes:
     text = repr((shapes, [str(each) for each in types]))
     return blake2b(text.encode(), digest_size=MARK_BYTES, person=b"fs3 lmcache 1").digest()

@@ -117,8 +117,9 @@ class ObjectCache:
 
         return await self._ask_each(objects.names, ask)
 
-    async def get(self, objects: Objects) -> list[Status]:
-        """Read objects of exactly the length of their memory and of the same layout; any other is a miss."""
+    async def get(self, objects: Objects, lengths: list[int] | None = None) -> list[Status]:
+        """Read objects of the same layout and of exactly the length of their memory; any other is a miss. With `lengths`, which
+        are set, shorter ones are read too."""
         marks = bytearray(MARK_BYTES * len(objects.names))
         places = memoryview(marks)
 
@@ -127,7 +128,14 @@ class ObjectCache:
 
         async def ask(cache: KVCache, indices: Sequence[int]) -> Sequence[Status]:
             buffers = [[mark(index), objects.views[index]] for index in indices]
-            return await cache.get_into([objects.names[index].key for index in indices], buffers)
+            keys = [objects.names[index].key for index in indices]
+            if lengths is None:
+                return await cache.get_into(keys, buffers)
+            stored = [0] * len(keys)
+            found = await cache.get_into(keys, buffers, stored)
+            for index, length in zip(indices, stored, strict=True):
+                lengths[index] = max(0, length - MARK_BYTES)
+            return found
 
         statuses = await self._ask_each(objects.names, ask)
         for index, status in enumerate(statuses):
@@ -206,6 +214,14 @@ class ObjectCache:
                 self._caches.pop(model, None)  # it was deleted: the next call makes it anew
             self._warn("%d objects of model %s are left out: %s", len(indices), model, failure)
             return [Status.ERROR] * len(indices)
+
+    async def ping(self) -> bool:
+        """A manager answers."""
+        try:
+            await KVCache.list_namespaces(self._client, namespace_name(self._options.name, ENGINE, "ping"))
+        except FS3Error:
+            return False
+        return True
 
     # --- namespaces -----------------------------------------------------------------------------------------------------------
 
