@@ -74,6 +74,12 @@ class FS3Connector(RemoteConnector):  # type: ignore[misc]  # LMCache has no typ
         self._memory = context.local_cpu_backend
         self._mark = mark_of([*self.meta_shapes, [self.meta_fmt.value]], self.meta_dtypes)
 
+    def can_take_many(self) -> bool:
+        """Chunks are read, stored and looked up together."""
+        return True
+
+    support_batched_get = support_batched_put = support_batched_contains = support_ping = can_take_many
+
     async def exists(self, key: CacheEngineKey) -> bool:
         """A chunk is there."""
         return await self._hits([key]) == 1
@@ -90,10 +96,6 @@ class FS3Connector(RemoteConnector):  # type: ignore[misc]  # LMCache has no typ
     async def put(self, key: CacheEngineKey, memory_obj: MemoryObj) -> None:
         """Store a chunk. Raises OSError when it is not known to be stored, which LMCache counts."""
         await self.batched_put([key], [memory_obj])
-
-    def support_batched_get(self) -> bool:
-        """Chunks are read together."""
-        return True
 
     async def batched_get(self, keys: list[CacheEngineKey]) -> list[MemoryObj | None]:
         """Read chunks to memory of LMCache's: each that is there, else None."""
@@ -118,20 +120,12 @@ class FS3Connector(RemoteConnector):  # type: ignore[misc]  # LMCache has no typ
             log.warning("a chunk is none of this engine's: %s", wrong)
             return _give_back([place])
 
-    def support_batched_put(self) -> bool:
-        """Chunks are stored together."""
-        return True
-
     async def batched_put(self, keys: Sequence[CacheEngineKey], memory_objs: Sequence[MemoryObj]) -> None:
         """Store chunks. Raises OSError when one is not known to be stored."""
         views = [each.byte_array for each in memory_objs]
         statuses = await self._objects.put(Objects([_name(key) for key in keys], [self._mark] * len(views), views))
         if failed := [status for status in statuses if not status.ok]:
             raise error(Code.UNAVAILABLE, f"{len(failed)} of {len(keys)} chunks are not known to be stored: {failed[0].value}")
-
-    def support_batched_contains(self) -> bool:
-        """Chunks are looked up together."""
-        return True
 
     def batched_contains(self, keys: list[CacheEngineKey]) -> int:
         """How many chunks from the first on are there; for threads that are not the loop's."""
@@ -168,13 +162,9 @@ class FS3Connector(RemoteConnector):  # type: ignore[misc]  # LMCache has no typ
             if after is None:
                 return keys
 
-    def support_ping(self) -> bool:
-        """LMCache may ask whether the cluster answers."""
-        return True
-
     async def ping(self) -> int:
         """0: a manager answers."""
-        return 0 if await self._objects.ping() else 1
+        return 0 if await self._objects.is_reachable() else 1
 
     async def close(self) -> None:
         """Let go; chunks stay."""

@@ -17,7 +17,7 @@ from lmcache.v1.memory_management import MemoryObj
 
 from fs3.api.integrations.engine import EngineOptions, unknown_options
 from fs3.api.integrations.lmcache.keys import cursor_of, layout_mark, object_key, page_key, place_of
-from fs3.api.integrations.lmcache.object_cache import ObjectCache, Objects, PageName, Place
+from fs3.api.integrations.lmcache.object_cache import ObjectCache, Objects, PageName, ListPosition
 from fs3.api.io.loop_thread import LoopThread
 from fs3.api.kvcache import Status
 from fs3.api.kvcache.jobs import EventFd
@@ -27,6 +27,11 @@ from fs3.base.units import GIB
 from fs3.runtime.exit import ExitStage, run_at_exit
 
 R = TypeVar("R")
+
+Work = Callable[[], Coroutine[Any, Any, R]]
+"""Looks at what a task was given, and makes what is to be done of it."""
+Tell = Callable[..., None]
+"""One of the base class's `_notify_…`."""
 
 log = logging.getLogger("fs3.lmcache")
 
@@ -113,7 +118,7 @@ class TaskBoard(Generic[R]):
             return self._results.pop(task, None)
 
     def pop_all(self) -> dict[L2TaskId, R]:
-        """All results that nobody was told."""
+        """All results that were not told yet."""
         with self._lock:
             results, self._results = self._results, {}
             return results
@@ -257,10 +262,10 @@ class FS3L2Adapter(L2AdapterInterface):  # type: ignore[misc]  # LMCache has no 
         self._notify(self._notify_keys_deleted, deleted, sizes)
 
     def list_l2_keys(self, model_name: str | None = None, page_size: int = 500, cursor: str | None = None) -> KeyListPage:
-        """The objects there are, whoever stored them. Raises ValueError for a bad argument, FS3Error when fs3 does not answer."""
+        """The objects there are, of all servers. Raises ValueError for a bad argument, FS3Error when fs3 does not answer."""
         if page_size <= 0:
             raise error(Code.INVALID, f"page_size is {page_size}: at least 1 is wanted")
-        after = None if cursor is None else Place(*place_of(cursor))
+        after = None if cursor is None else ListPosition(*place_of(cursor))
         found = self._thread.run(self._objects.list_objects(model_name, after, min(page_size, list_page_max)))
         entries = []
         for name, length in found.objects:
@@ -290,7 +295,7 @@ class FS3L2Adapter(L2AdapterInterface):  # type: ignore[misc]  # LMCache has no 
         for board in (self._stores, self._lookups, self._loads):
             board.close()
 
-    def _submit(self, board: TaskBoard[R], work: Callable[[], Coroutine[Any, Any, R]], failed: R) -> L2TaskId:
+    def _submit(self, board: TaskBoard[R], work: Work[R], failed: R) -> L2TaskId:
         """Begin a task. One that cannot begin ends at once as `failed`, like one that raises."""
         task, has_room = board.begin()
 
@@ -323,7 +328,7 @@ class FS3L2Adapter(L2AdapterInterface):  # type: ignore[misc]  # LMCache has no 
             while len(self._sizes) > known_sizes_max:
                 del self._sizes[next(iter(self._sizes))]
 
-    def _notify(self, tell: Callable[..., None], keys: list[ObjectKey], *more: Any) -> None:
+    def _notify(self, tell: Tell, keys: list[ObjectKey], *more: Any) -> None:
         """Tell LMCache's listeners. What they raise is theirs."""
         if not keys:
             return

@@ -46,23 +46,23 @@ class Objects(NamedTuple):
     views: Sequence[memoryview]
 
 
-class Place(NamedTuple):
+class ListPosition(NamedTuple):
     """How far a listing has got: behind a key of a model; None: at the model's beginning."""
 
     model: str
     key: bytes | None
 
 
-class Listing(NamedTuple):
+class ObjectListing(NamedTuple):
     """A part of the objects there are."""
 
     objects: list[tuple[PageName, int]]
     """And how many bytes each has."""
-    after: Place | None
+    after: ListPosition | None
     """Where the next part begins; None: this was the last one."""
 
 
-class Refusal(NamedTuple):
+class FailedOpening(NamedTuple):
     """A namespace could not be opened: why, and until when it is not tried again."""
 
     failure: FS3Error
@@ -84,7 +84,7 @@ class ObjectCache:
         self._client = client
         self._options = options
         self._caches: dict[str, asyncio.Task[KVCache]] = {}
-        self._refusals: dict[str, Refusal] = {}
+        self._failed: dict[str, FailedOpening] = {}
         self._now = asyncio.get_running_loop().time
         self._warn_after = 0.0
 
@@ -164,7 +164,7 @@ class ObjectCache:
 
         return await self._ask_each(names, ask)
 
-    async def list_objects(self, model: str | None, after: Place | None, limit: int) -> Listing:
+    async def list_objects(self, model: str | None, after: ListPosition | None, limit: int) -> ObjectListing:
         """At most `limit` objects of a model, or of all. Raises FS3Error when they cannot be listed."""
         models = await self._models(model)
         found: list[tuple[PageName, int]] = []
@@ -180,10 +180,10 @@ class ObjectCache:
                 if key is None:
                     break
                 if len(found) >= limit:
-                    return Listing(found, Place(each, key))
+                    return ObjectListing(found, ListPosition(each, key))
             if len(found) >= limit:
-                return Listing(found, None if following is None else Place(following, None))
-        return Listing(found, None)
+                return ObjectListing(found, None if following is None else ListPosition(following, None))
+        return ObjectListing(found, None)
 
     async def _models(self, model: str | None) -> list[str]:
         """Models that have a namespace; of one whose name had to be shortened only when it is asked for."""
@@ -215,7 +215,7 @@ class ObjectCache:
             self._warn("%d objects of model %s are left out: %s", len(indices), model, failure)
             return [Status.ERROR] * len(indices)
 
-    async def ping(self) -> bool:
+    async def is_reachable(self) -> bool:
         """A manager answers."""
         try:
             await KVCache.list_namespaces(self._client, namespace_name(self._options.name, ENGINE, "ping"))
@@ -227,9 +227,9 @@ class ObjectCache:
 
     async def _open(self, model: str) -> KVCache:
         """The namespace of a model, which several calls may wait for. Raises FS3Error."""
-        refusal = self._refusals.get(model)
-        if refusal is not None and self._now() < refusal.until:
-            raise refusal.failure
+        failed = self._failed.get(model)
+        if failed is not None and self._now() < failed.until:
+            raise failed.failure
         task = self._caches.get(model)
         if task is None:
             if len(self._caches) >= models_max:
@@ -240,10 +240,10 @@ class ObjectCache:
         except FS3Error as failure:
             if self._caches.get(model) is task:
                 del self._caches[model]
-                interval_s = min(2 * refusal.interval_s, reopen_interval_s_max) if refusal else reopen_interval_s_min
-                self._refusals[model] = Refusal(failure, interval_s, self._now() + interval_s)
+                interval_s = min(2 * failed.interval_s, reopen_interval_s_max) if failed else reopen_interval_s_min
+                self._failed[model] = FailedOpening(failure, interval_s, self._now() + interval_s)
             raise
-        self._refusals.pop(model, None)
+        self._failed.pop(model, None)
         return cache
 
     async def _open_namespace(self, model: str) -> KVCache:
