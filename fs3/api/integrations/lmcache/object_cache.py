@@ -189,7 +189,7 @@ class ObjectCache:
         """Models that have a namespace; of one whose name had to be shortened only when it is asked for."""
         prefix = namespace_name(self._options.name, ENGINE, "") + "/"
         wanted = None if model is None else namespace_name(self._options.name, ENGINE, model)
-        names = [each.name for each in await KVCache.list_namespaces(self._client, wanted or prefix) if not each.deleting]
+        names = [each.name for each in await KVCache.list_namespaces(self._client, wanted or prefix)]
         if model is not None:
             return [model] if wanted in names else []
         return sorted(name[len(prefix) :] for name in names)
