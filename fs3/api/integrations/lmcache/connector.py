@@ -110,15 +110,19 @@ class FS3Connector(RemoteConnector):  # type: ignore[misc]  # LMCache has no typ
             _give_back(places)
             raise
         for index, status, length in zip(wanted, statuses, lengths, strict=True):
-            places[index] = self._whole_or_part(places[index], length) if status is Status.OK else _give_back([places[index]])
+            if status is not Status.OK or not self._fit(places[index], length):
+                _give_back([places[index]])
+                places[index] = None
         return places
 
-    def _whole_or_part(self, place: Any, length: int) -> MemoryObj | None:
+    def _fit(self, place: Any, length: int) -> bool:
+        """Whether so many bytes are a chunk, whole or not; its memory says so then."""
         try:
-            return self.reshape_partial_chunk(place, length)
+            self.reshape_partial_chunk(place, length)
         except ValueError as wrong:
             log.warning("a chunk is none of this engine's: %s", wrong)
-            return _give_back([place])
+            return False
+        return True
 
     async def batched_put(self, keys: Sequence[CacheEngineKey], memory_objs: Sequence[MemoryObj]) -> None:
         """Store chunks. Raises OSError when one is not known to be stored."""

@@ -17,7 +17,7 @@ from lmcache.v1.memory_management import MemoryObj
 
 from fs3.api.integrations.engine import EngineOptions, unknown_options
 from fs3.api.integrations.lmcache.keys import cursor_of, layout_mark, object_key, page_key, place_of
-from fs3.api.integrations.lmcache.object_cache import ObjectCache, Objects, PageName, ListPosition
+from fs3.api.integrations.lmcache.object_cache import ListPosition, ObjectCache, Objects, PageName
 from fs3.api.io.loop_thread import LoopThread
 from fs3.api.kvcache import Status
 from fs3.api.kvcache.jobs import EventFd

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 from fs3.api.client import Client
@@ -15,6 +16,7 @@ from fs3.api.kvcache import KVCache, Status
 from fs3.base.errors import FS3Error, error
 from fs3.base.limits import page_bytes_max
 from fs3.base.status import Code
+from fs3.base.units import MIB
 
 log = logging.getLogger("fs3.lmcache")
 
@@ -25,6 +27,11 @@ object_bytes_max = page_bytes_max - MARK_BYTES
 
 models_max = 1024
 """Whose namespaces one process has open."""
+
+part_bytes_max = 128 * MIB
+"""A task of more bytes is done in parts, each within a timeout of its own."""
+parts_max = 4
+"""Parts of stores and of loads, each, that are under way at a time."""
 
 reopen_interval_s_min = 1.0
 """How long a namespace that could not be opened is not asked for again; twice as long after each further failure."""
@@ -87,6 +94,8 @@ class ObjectCache:
         self._failed: dict[str, FailedOpening] = {}
         self._now = asyncio.get_running_loop().time
         self._warn_after = 0.0
+        self._storing = asyncio.Semaphore(parts_max)
+        self._loading = asyncio.Semaphore(parts_max)
 
     @classmethod
     async def open(cls, options: EngineOptions) -> ObjectCache:
@@ -115,7 +124,7 @@ class ObjectCache:
             buffers = [[objects.marks[index], objects.views[index]] for index in indices]
             return await cache.put_from([objects.names[index].key for index in indices], buffers)
 
-        return await self._ask_each(objects.names, ask)
+        return await self._ask_each(objects.names, ask, objects.views, self._storing)
 
     async def get(self, objects: Objects, lengths: list[int] | None = None) -> list[Status]:
         """Read objects of the same layout and of exactly the length of their memory; any other is a miss. With `lengths`, which
@@ -137,7 +146,7 @@ class ObjectCache:
                 lengths[index] = max(0, length - MARK_BYTES)
             return found
 
-        statuses = await self._ask_each(objects.names, ask)
+        statuses = await self._ask_each(objects.names, ask, objects.views, self._loading)
         for index, status in enumerate(statuses):
             if status is Status.OK and mark(index) != objects.marks[index]:
                 statuses[index] = Status.MISS
@@ -194,16 +203,27 @@ class ObjectCache:
             return [model] if wanted in names else []
         return sorted(name[len(prefix) :] for name in names)
 
-    async def _ask_each(self, names: Sequence[PageName], ask: Ask) -> list[Status]:
-        """The answers of all models that the names are of, each asked once."""
+    async def _ask_each(
+        self,
+        names: Sequence[PageName],
+        ask: Ask,
+        views: Sequence[memoryview] | None = None,
+        turns: asyncio.Semaphore | None = None,
+    ) -> list[Status]:
+        """The answers about all names, of each model by itself, and of the objects that go with them in bounded parts."""
         models: dict[str, list[int]] = {}
         for index, name in enumerate(names):
             models.setdefault(name.model, []).append(index)
         statuses = [Status.ERROR] * len(names)
-        answers = await asyncio.gather(*(self._ask(model, indices, ask) for model, indices in models.items()))
-        for indices, answer in zip(models.values(), answers, strict=True):
-            for index, status in zip(indices, answer, strict=True):
+
+        async def ask_part(model: str, part: Sequence[int]) -> None:
+            async with turns or nullcontext():
+                answer = await self._ask(model, part, ask)
+            for index, status in zip(part, answer, strict=True):
                 statuses[index] = status
+
+        parts = [(model, part) for model, indices in models.items() for part in _parts(indices, views)]
+        await asyncio.gather(*(ask_part(model, part) for model, part in parts))
         return statuses
 
     async def _ask(self, model: str, indices: Sequence[int], ask: Ask) -> Sequence[Status]:
@@ -268,3 +288,17 @@ class ObjectCache:
         if now >= self._warn_after:
             self._warn_after = now + 1.0
             log.warning(message, *arguments)
+
+
+def _parts(indices: Sequence[int], views: Sequence[memoryview] | None) -> Iterator[Sequence[int]]:
+    """The indices in parts of so many bytes at most, or of one object."""
+    if views is None:
+        yield indices
+        return
+    first = size = 0
+    for at, index in enumerate(indices):
+        if size and size + len(views[index]) > part_bytes_max:
+            yield indices[first:at]
+            first, size = at, 0
+        size += len(views[index])
+    yield indices[first:]
