@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import logging
+import os
 import re
 import select
 import shlex
@@ -439,8 +441,110 @@ def test_lmcaches_own_benchmark(spec: dict[str, Any]) -> None:
     assert re.search(r"verif\w*[^\n]*(passed|ok)", done, re.IGNORECASE), done
 
 
-def run(*arguments: str) -> str:
+# --- the cache inside an engine's process ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def connector_file(cluster_url: str, tmp_path: Path) -> Path:
+    """The documented configuration, of the test's own namespace."""
+    (documented,) = re.findall(r"```yaml\n(.*?remote_storage_plugins.*?)```", PAGE.read_text(), re.DOTALL)
+    before = "  remote_storage_plugin.fs3."
+    path = tmp_path / "lmcache.yaml"
+    path.write_text(f"{documented.replace('fs3://127.0.0.1:8000', cluster_url)}{before}name: {uuid.uuid4().hex[:8]}\n")
+    return path
+
+
+class Engine:
+    """The remote backend of an engine's process."""
+
+    def __init__(self, path: Path, **changes: Any) -> None:
+        from lmcache.v1.check.utils import EventLoopManager
+        from lmcache.v1.config import LMCacheEngineConfig
+        from lmcache.v1.metadata import LMCacheMetadata
+        from lmcache.v1.storage_backend import RemoteBackend
+        from lmcache.v1.storage_backend.local_cpu_backend import LocalCPUBackend
+
+        config = LMCacheEngineConfig.from_file(str(path))
+        config.chunk_size, config.max_local_cpu_size = 16, 0.0625
+        for name, value in changes.items():
+            setattr(config, name, value)
+        metadata = LMCacheMetadata("org/model", 1, 1, 0, 0, torch.bfloat16, (2, 2, 16, 2, 8), chunk_size=16)
+        self.loops = EventLoopManager()
+        self.loops.start()
+        self.memory = LocalCPUBackend(config, metadata, dst_device="cpu")
+        self.backend = RemoteBackend(config, metadata, self.loops.loop, self.memory, dst_device="cpu", plugin_name="fs3")
+
+    def key(self, chunk: int) -> Any:
+        from lmcache.utils import CacheEngineKey
+
+        return CacheEngineKey("org/model", 1, 0, chunk, torch.bfloat16)
+
+    def chunk(self, tokens: int, seed: int) -> Any:
+        """Random bytes for so many tokens."""
+        found = self.memory.allocate(torch.Size([2, 2, tokens, 16]), torch.bfloat16, MemoryFormat.KV_2LTD)
+        found.tensor.view(torch.uint8).random_(0, 256, generator=torch.Generator().manual_seed(seed))
+        return found
+
+    def close(self) -> None:
+        self.backend.close()
+        self.loops.stop()
+
+
+def test_chunks_go_to_another_process(connector_file: Path) -> None:
+    """Whole ones and one that is not."""
+    writer, reader = Engine(connector_file), Engine(connector_file)
+    try:
+        chunks = {1: writer.chunk(16, 1), 2: writer.chunk(5, 2), 3: writer.chunk(16, 3)}
+        kept = {number: content(each) for number, each in chunks.items()}
+        for number, each in chunks.items():
+            writer.backend.submit_put_task(writer.key(number), each).result(PATIENCE_S)
+        keys = [reader.key(number) for number in (1, 2, 3, 4)]
+        assert [reader.backend.contains(each) for each in keys] == [True, True, True, False]
+        assert reader.backend.batched_contains(keys) == 3
+        found = reader.backend.batched_get_blocking(keys)
+        assert [None if each is None else content(each) for each in found] == [*kept.values(), None]
+        assert found[1].get_shape() == torch.Size([2, 2, 5, 16])
+        assert reader.backend.get_blocking(keys[3]) is None
+        assert sorted(_on(reader, reader.backend.connection.list())) == sorted(each.to_string() for each in keys[:3])
+        assert reader.backend.remove(keys[0])
+        assert not writer.backend.contains(keys[0])
+    finally:
+        writer.close()
+        reader.close()
+
+
+def _on(engine: Engine, work: Any) -> Any:
+    return asyncio.run_coroutine_threadsafe(work, engine.loops.loop).result(PATIENCE_S)
+
+
+def test_a_connector_that_cannot_be(connector_file: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """LMCache goes on without one, and says why."""
+    for changes in ({"use_layerwise": True}, {"remote_serde": "cachegen"}, {"extra_config": {}}):
+        engine = Engine(connector_file, **changes)
+        assert engine.backend.connection is None
+        engine.loops.stop()
+
+
+def test_lmcaches_own_check_of_the_connector(connector_file: Path) -> None:
+    with connector_file.open("a") as file:
+        file.write("remote_url: plugin://fs3\n")  # of which this check wants one
+    check = ("-m", "lmcache.v1.basic_check", "--mode", "test_remote", "--num-keys", "5")
+    done = run(*check, LMCACHE_CONFIG_FILE=str(connector_file))
+    assert "Test Failed" not in done, done
+    validated = re.findall(r"Validation.*?(\d+)/5", done)
+    assert len(validated) >= 4, done
+    assert set(validated) == {"5"}, done
+
+
+def run(*arguments: str, **environment: str) -> str:
     """What a Python program says; it must end well."""
-    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=170, check=False)
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=170,
+        check=False,
+        env=os.environ | environment,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
