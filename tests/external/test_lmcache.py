@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import uuid
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,17 +23,17 @@ import pytest
 
 from fs3.cli.local import LocalCluster
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("lmcache", reason="LMCache is not installed; `make engines` runs this in an environment that has it")
-
-from lmcache.v1.distributed.api import MemoryLayoutDesc, ObjectKey  # noqa: E402
-from lmcache.v1.distributed.l2_adapters import create_l2_adapter  # noqa: E402
-from lmcache.v1.distributed.l2_adapters.config import parse_args_to_l2_adapters_config  # noqa: E402
-from lmcache.v1.memory_management import MemoryFormat, MemoryObjMetadata, TensorMemoryObj  # noqa: E402
-from lmcache.v1.platform import consume_fd  # noqa: E402
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # LMCache's and torch's own
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("lmcache", reason="LMCache is not installed; `make engines` runs this in an environment that has it")
+    from lmcache.v1.distributed.api import MemoryLayoutDesc, ObjectKey
+    from lmcache.v1.distributed.l2_adapters import create_l2_adapter
+    from lmcache.v1.distributed.l2_adapters.config import parse_args_to_l2_adapters_config
+    from lmcache.v1.memory_management import MemoryFormat, MemoryObjMetadata, TensorMemoryObj
+    from lmcache.v1.platform import consume_fd
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(180)]
-"""LMCache's and torch's own warnings."""
 
 PATIENCE_S = 60
 KIB = 1024
