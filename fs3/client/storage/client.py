@@ -14,7 +14,7 @@ from fs3.client.routing import RoutingSource
 from fs3.client.storage.direct_reads import DirectReads
 from fs3.client.storage.finds import FindCall, FindOutcome
 from fs3.client.storage.listing import list_chunks
-from fs3.client.storage.presence import PresenceCall
+from fs3.client.storage.presence import ChunkPresence, PresenceCall
 from fs3.client.storage.read_single import read_single
 from fs3.client.storage.reads import ReadCall, ReadCounters, ReadOutcome
 from fs3.client.storage.router import ReplicaRouter
@@ -122,14 +122,13 @@ class StorageClient:
         chunks: Sequence[ChunkId],
         places: Sequence[int],
         chains: Sequence[ChainId],
-        length: int,
         *,
         timeout_ns: int = 0,
-    ) -> list[Code]:
-        """Which of these chunks are there with exactly `length` bytes: one request per node. `places`: of each chunk the index of
-        its chain in `chains`. OK, NOT_FOUND, or why it is not known."""
+    ) -> ChunkPresence:
+        """Which of these chunks are there, and how long they are: one request per node. `places`: of each chunk the index of its
+        chain in `chains`."""
         deadline = self._deadline_after(timeout_ns)
-        return await PresenceCall(self._router, self._clock, chunks, places, chains, length, deadline).run()
+        return await PresenceCall(self._router, self._clock, chunks, places, chains, deadline).run()
 
     async def find_next(self, keys: Sequence[tuple[ChunkId, ChainId]], *, timeout_ns: int = 0) -> list[FindOutcome]:
         """For each key, the first chunk of the same file from it on that is on its chain: one request per node."""
