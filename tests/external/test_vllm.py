@@ -388,13 +388,13 @@ def run_engine(directory: Path, transfer: dict[str, Any], tokens: int) -> Iterat
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     quiet = {"PYTHONWARNINGS": "ignore", "VLLM_LOGGING_LEVEL": "INFO", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     environment = {**os.environ, **quiet, "PYTHONPATH": path}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280, cwd=directory, env=environment, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400, cwd=directory, env=environment, check=False)
     assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
     return iter(json.loads(done.stdout.strip().splitlines()[-1]))
 
 
 @pytest.mark.skipif(not vllm.__version__.startswith("0.32"), reason="there is no build of this version for CPUs")
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_another_process_goes_on_from_what_the_first_one_computed(tmp_path: Path, transfer: dict[str, Any]) -> None:
     first, _ = run_engine(tmp_path, transfer, 512)
     second, _ = run_engine(tmp_path, transfer, 512)

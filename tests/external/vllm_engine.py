@@ -108,7 +108,7 @@ def main() -> None:
         seed=0,
         max_model_len=2048,
         max_num_seqs=4,
-        block_size=16,
+        block_size=32,
         kv_cache_memory_bytes=64 << 20,
         enforce_eager=True,
         kv_transfer_config=KVTransferConfig(**transfer),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import weakref
 from typing import Any
 
 import pytest
@@ -69,6 +71,24 @@ async def test_channels_are_kept_and_closed(both: Any) -> None:
     assert all(channel.closed for channel in both.channels)
     with pytest.raises(Unreachable, match="closed"):
         connector.channel(BOTH)
+
+
+async def test_a_call_that_has_ended_keeps_no_buffer(both: Any) -> None:
+    """Not even until the garbage collector comes by: the caller may want to unmap it."""
+
+    class Payload(bytearray):
+        """Can be referred to weakly."""
+
+    channel = both.connector("local", "tcp", host="me").channel(BOTH, "me")
+    payload = Payload(b"bytes")
+    kept = weakref.ref(payload)
+    gc.disable()
+    try:
+        await channel.call(MGMTD.GetStatus, STATUS, (payload,))
+        del payload
+        assert kept() is None
+    finally:
+        gc.enable()
 
 
 async def test_nothing_in_common_is_said_with_both_sides(network: Any) -> None:
