@@ -256,5 +256,7 @@ class _FallbackChannel:
         return way + 1
 
     def _on_trusted_call_done(self, done: asyncio.Future[Reply]) -> None:
+        if self._trusted_call is done:
+            self._trusted_call = None  # it knows its caller's buffers
         if not done.cancelled() and (failure := done.exception()) is not None and self._is_broken(failure):
             self._trusted = -1

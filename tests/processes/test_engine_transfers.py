@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
+import mmap
 import select
 from collections.abc import Iterator
 
@@ -87,7 +89,7 @@ def test_draining_waits_for_all(cache: BlockingKVCache) -> None:
 @pytest.mark.usefixtures("parts")
 def test_a_job_that_cannot_be_ends_all_the_same(cache: BlockingKVCache) -> None:
     queue = TransferQueue(cache)
-    good, bad = page_of(b"k"), b"too short"
+    good, bad = page_of(b"k"), bytes(PAGE + 1)
     queue.store(1, [b"a", b"b", b"c", b"k"], [good, bad, good, good])
     (ended,) = next_ended(queue, cache, 1)
     assert ended.statuses == [Status.ERROR] * 3 + [Status.OK], "a part of it could be done"
@@ -96,6 +98,26 @@ def test_a_job_that_cannot_be_ends_all_the_same(cache: BlockingKVCache) -> None:
     queue.read(3, [b"k"], [bytearray(PAGE)])
     queue.drain()
     assert sorted((transfer.number, *transfer.statuses) for transfer in queue.poll()) == [(2, Status.ERROR), (3, Status.ERROR)]
+
+
+def test_memory_can_be_unmapped_when_jobs_have_ended(cache: BlockingKVCache) -> None:
+    """Nothing holds a part of it until the garbage collector comes by."""
+    memory = mmap.mmap(-1, 8 * PAGE)
+    view = memoryview(memory)
+    keys = [b"%d" % number for number in range(8)]
+    gc.disable()
+    try:
+        queue = TransferQueue(cache)
+        for begin in (queue.store, queue.read, queue.read):
+            begin(1, keys, [view[at : at + PAGE] for at in range(0, 8 * PAGE, PAGE)])
+            (ended,) = next_ended(queue, cache, 1)
+            assert ended.statuses == [Status.OK] * 8
+        queue.close()
+        cache.close()
+        view.release()
+        memory.close()
+    finally:
+        gc.enable()
 
 
 def answers_of(lookups: BatchedLookups, cache: BlockingKVCache) -> None:
