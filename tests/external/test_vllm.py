@@ -264,8 +264,13 @@ def test_replicas_of_an_engine_have_one_name() -> None:
 
 
 def test_the_name_is_in_the_log(tier: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, "fs3.vllm"):
-        engine = Engine(tier)
+    log = logging.getLogger("vllm.fs3")  # below vLLM's, which hands nothing on to the root
+    log.addHandler(caplog.handler)
+    try:
+        with caplog.at_level(logging.INFO, log.name):
+            engine = Engine(tier)
+    finally:
+        log.removeHandler(caplog.handler)
     assert f"namespace '{engine.tier._cache.name}', {CHUNK_BYTES} bytes each, 3 replicas" in caplog.text
     assert engine.tier._cache.name.startswith(f"{tier['name']}/vllm")
     assert '"layers.1"' in caplog.text

@@ -54,7 +54,8 @@ _LAYOUT_VERSION = 1
 """Of what this adapter makes of a chunk; another one finds none of the pages."""
 _DIGEST_DIGITS = 12
 
-log = logging.getLogger("fs3.vllm")
+log = logging.getLogger("vllm.fs3")
+"""vLLM shows what loggers below its own say."""
 
 
 def describe_chunks(spec: OffloadingSpec, chunk_bytes: int) -> dict[str, Any]:
