@@ -349,7 +349,7 @@ def _names(keys: Sequence[ObjectKey]) -> list[PageName]:
 def _in_memory(keys: Sequence[ObjectKey], objects: Sequence[MemoryObj]) -> Objects:
     if len(keys) != len(objects):
         raise error(Code.INVALID, f"{len(keys)} keys and {len(objects)} objects")
-    return Objects(_names(keys), [layout_mark(each) for each in objects], [each.byte_array for each in objects])
+    return Objects(_names(keys), [layout_mark(each) for each in objects], [each.byte_array for each in objects], list(objects))
 
 
 def _bitmap(statuses: Sequence[Status]) -> Bitmap:

@@ -51,6 +51,8 @@ class Objects(NamedTuple):
     names: Sequence[PageName]
     marks: Sequence[bytes]
     views: Sequence[memoryview]
+    owners: Sequence[Any]
+    """Whose memory that is: views do not keep it."""
 
 
 class ListPosition(NamedTuple):
@@ -177,7 +179,7 @@ class ObjectCache:
         """At most `limit` objects of a model, or of all. Raises FS3Error when they cannot be listed."""
         models = await self._models(model)
         found: list[tuple[PageName, int]] = []
-        for each, following in zip(models, [*models[1:], None], strict=True):
+        for at, each in enumerate(models, 1):
             if after is not None and each < after.model:
                 continue
             cache = await self._open(each)
@@ -191,7 +193,7 @@ class ObjectCache:
                 if len(found) >= limit:
                     return ObjectListing(found, ListPosition(each, key))
             if len(found) >= limit:
-                return ObjectListing(found, None if following is None else ListPosition(following, None))
+                return ObjectListing(found, ListPosition(models[at], None) if at < len(models) else None)
         return ObjectListing(found, None)
 
     async def _models(self, model: str | None) -> list[str]:
