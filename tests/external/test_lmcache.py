@@ -380,7 +380,6 @@ class Server:
         parsed = parser.parse_args(arguments)
         parsed.shm_name = ""  # memory of this process
         self.manager = StorageManager(parse_args_to_config(parsed))
-        ((_, self.adapter),) = self.manager.l2_adapters()
 
     def write(self, keys: list[ObjectKey]) -> list[bytes]:
         """Objects of random bytes, as an engine writes them; what they are."""
@@ -411,14 +410,14 @@ class Server:
         return found
 
 
-def test_storage_managers_share_a_cache(spec: dict[str, Any]) -> None:
-    writer, reader = Server(spec), Server(spec)
+def test_storage_managers_share_a_cache(spec: dict[str, Any], adapters: Callable[..., Any]) -> None:
+    writer, reader, watcher = Server(spec), Server(spec), adapters()
     try:
         keys = [key(index) for index in range(40)]
         assert reader.prefetch(keys) == 0
         written = writer.write(keys[:30])
         pause = threading.Event()
-        while lookup(writer.adapter, keys[:30]) != [True] * 30:
+        while lookup(watcher, keys[:30]) != [True] * 30:
             pause.wait(0.05)
         assert reader.prefetch(keys) == 30
         assert reader.read(keys[:30]) == written
