@@ -292,6 +292,29 @@ page_trailer_bytes = 64
 namespace_name_bytes_max = 255
 namespaces_per_page_max = 512
 """Namespaces in one answer to ListNamespaces."""
+page_lease_ms_max = 60_000
+"""The longest that a lookup can lease the pages it found: what a worker that has died keeps from eviction ends by then."""
+page_leases_max = 16_384
+leased_pages_max = 1 << 18
+"""Leases of one storage node, and pages in them, each as often as it is leased; a lookup beyond is answered without a lease."""
+pins_max = 65_536
+"""Pinned pages of one target; further ones are not pinned, and NO_SPACE says so."""
+pin_ms_max = 7 * 24 * 3600 * 1000
+"""The longest that a pin with an end can last."""
+page_event_logs_max = 256
+"""Namespaces whose events one target records, those that were asked for last."""
+page_events_max = 65_536
+page_event_bytes_max = 16 * MIB
+"""Events that one target keeps, and bytes of their keys, of all namespaces together; the oldest are forgotten first."""
+page_events_per_reply_max = 1024
+page_event_wait_ms_max = 10_000
+"""How long a question for events waits for the next one before it is answered that there is none."""
+page_event_waiters_max = 1024
+"""Questions for events that wait at one storage node; a further one is answered at once."""
+page_event_log_idle_ns = 10 * MINUTE
+"""Events of a namespace that nobody has asked for during so long are recorded no more."""
+cache_counters_max = 65_536
+"""Namespaces that one storage node counts for."""
 
 # --- embedded stores -------------------------------------------------------------------------------------------------
 lmdb_map_bytes_default = 64 * GIB
@@ -305,6 +328,9 @@ assert client_write_call_bytes <= client_write_bytes_max
 assert page_bytes_max + page_trailer_bytes <= block_bytes_max
 assert namespaces_per_page_max * (namespace_name_bytes_max + 64) <= frame_header_bytes_max
 assert frame_payload_bytes_max >= chunk_bytes_max + page_trailer_bytes
+assert keys_per_find_max <= leased_pages_max
+assert page_events_per_reply_max <= page_events_max
+assert page_event_wait_ms_max * MILLISECOND < call_timeout_ns
 assert receive_step_bytes <= wake_bytes_max <= receive_unfinished_bytes_max
 assert 2 * update_bytes_per_request_max <= receive_share_bytes_max <= receive_bytes_max // 2
 assert receive_share_bytes_max <= receive_forward_bytes_max // 2

@@ -1,0 +1,93 @@
+"""What is counted of each namespace: on a storage node what was asked of it, in a client what its lookups found.
+
+Counters begin at 0 with the process. They tell rates and ratios when they are read twice; none is used to decide anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from fs3.base.limits import cache_counters_max
+
+
+class CacheCounters(msgspec.Struct):
+    """Of one namespace on one storage node, since it started; or of several nodes together."""
+
+    lookups: int = 0
+    """Requests for the presence of pages: a lookup is one per node that is asked."""
+    keys_asked: int = 0
+    keys_found: int = 0
+    gets: int = 0
+    """Pages, or parts of pages, that were read."""
+    get_bytes: int = 0
+    puts: int = 0
+    """Pages that were stored; at the head of their chain."""
+    put_bytes: int = 0
+    evicted: int = 0
+    """Pages removed to make room; this and what follows at the head of their chain."""
+    expired: int = 0
+    """Pages removed because their time was over."""
+    removed: int = 0
+    """Pages that somebody removed."""
+    leases: int = 0
+    """Leases that were granted."""
+    leased_pages: int = 0
+    """Pages in them."""
+    leases_refused: int = 0
+    """Lookups that were answered without the lease they asked for, because there was no room for it."""
+    pins_refused: int = 0
+    """Pages that were not pinned, because the pin budget was used up."""
+
+
+def add_counters(each: Iterable[CacheCounters]) -> CacheCounters:
+    """The sums."""
+    total = CacheCounters()
+    for counters in each:
+        for name in CacheCounters.__struct_fields__:
+            setattr(total, name, getattr(total, name) + getattr(counters, name))
+    return total
+
+
+class CacheStatistics:
+    """The counters of one storage node, by namespace."""
+
+    def __init__(self, namespaces_max: int = cache_counters_max) -> None:
+        self._namespaces_max = namespaces_max
+        self._counters: dict[int, CacheCounters] = {}
+
+    def of(self, namespace_id: int) -> CacheCounters:
+        """The counters of a namespace, to be added to. When there are too many, those that were made first are forgotten."""
+        counters = self._counters.get(namespace_id)
+        if counters is None:
+            while len(self._counters) >= self._namespaces_max:
+                del self._counters[next(iter(self._counters))]
+            counters = self._counters[namespace_id] = CacheCounters()
+        return counters
+
+    def find(self, namespace_id: int) -> CacheCounters | None:
+        """The counters of a namespace that something was counted of."""
+        return self._counters.get(namespace_id)
+
+    def forget(self, namespace_id: int) -> None:
+        """The namespace is gone."""
+        self._counters.pop(namespace_id, None)
+
+
+class LookupCounters(msgspec.Struct):
+    """What the lookups of one client found."""
+
+    lookups: int = 0
+    keys_asked: int = 0
+    keys_found: int = 0
+    """Also behind a miss."""
+    prefix_keys: int = 0
+    """The lengths of the prefixes that were there, together: what an engine can use."""
+    unknown: int = 0
+    """Keys of which it could not be learned whether they are there."""
+
+    @property
+    def hit_rate(self) -> float:
+        """The part of the keys asked for that an engine can use; 0.0 when none was asked for."""
+        return self.prefix_keys / self.keys_asked if self.keys_asked else 0.0

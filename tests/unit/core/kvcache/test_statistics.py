@@ -1,0 +1,27 @@
+"""Counters are added up, and bounded in number."""
+
+from __future__ import annotations
+
+from fs3.core.kvcache.statistics import CacheCounters, CacheStatistics, LookupCounters, add_counters
+
+
+def test_counters_add_up() -> None:
+    total = add_counters([CacheCounters(lookups=1, get_bytes=10), CacheCounters(lookups=2, evicted=3)])
+    assert total == CacheCounters(lookups=3, get_bytes=10, evicted=3)
+    assert add_counters([]) == CacheCounters()
+
+
+def test_counters_of_many_namespaces_are_bounded() -> None:
+    statistics = CacheStatistics(namespaces_max=2)
+    for namespace in (1, 2, 3):
+        statistics.of(namespace).puts += namespace
+    assert statistics.find(1) is None
+    assert statistics.of(2).puts == 2
+    assert statistics.of(3).puts == 3
+    statistics.forget(3)
+    assert statistics.find(3) is None
+
+
+def test_the_hit_rate_is_of_what_an_engine_can_use() -> None:
+    assert LookupCounters().hit_rate == 0.0
+    assert LookupCounters(lookups=1, keys_asked=8, keys_found=6, prefix_keys=4).hit_rate == 0.5
