@@ -1,4 +1,4 @@
-"""What happens to the pages of a namespace, for those who keep a picture of it: routers that send a request to where its prefix is.
+"""What happens to the pages of a namespace, for who keeps a picture of it: routers that send a request to where its prefix is.
 
 The head of each chain records what is stored and removed there, in the order in which it happens, numbered from 1 within an
 *epoch*. A listener goes on from where it was: (epoch, number). What can be told to it is bounded, and everything is in memory, so

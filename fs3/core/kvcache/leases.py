@@ -3,7 +3,7 @@
 A lease keeps pages from eviction and expiry, never from a removal that somebody asks for. It ends when it is released and at its
 own end, whichever is first: no lease is longer than `page_lease_ms_max`, and nothing but a new lookup makes one, so the leases of
 a worker that has died end by themselves (Gray and Cheriton, "Leases", 1989). They are in memory at the head of a page's chain,
-which alone decides what is evicted. A head that takes over knows none: what was leased may be gone then, and reading it is a miss.
+which alone decides what is evicted. A head that takes over knows none: what was leased may be gone then, and is a miss.
 
 A page is held as often as there are leases on it, so that the end of one leaves the others. Both bounds are an answer and no
 failure: a lookup beyond them is told what it found, and that it is not leased.

@@ -59,11 +59,11 @@ class Pins:
         return len(self._pins)
 
     def pin(self, chunk: ChunkId, length: int, now: int, *, duration_ns: int, hard: bool, budget_bytes: int = 0) -> Code:
-        """Pin a page that is there, of `length` bytes as stored, for so long; a pin that it has is replaced. `duration_ns` 0: until
-        it is taken away, of a hard one only. `budget_bytes`: what all hard pins of its namespace may take on this target.
+        """Pin a page that is there, of `length` bytes as stored, for so long; a pin that it has is replaced. `duration_ns` 0:
+        until it is taken away, of a hard one only. `budget_bytes`: what all hard pins of its namespace may take on this target.
 
-        NO_SPACE when there is no room for one more, or the budget is used up; the pin it had stays then. ValueError for a duration
-        that no pin may have: whoever takes requests refuses it first.
+        NO_SPACE when there is no room for one more, or the budget is used up; the pin it had stays then. ValueError for a
+        duration that no pin may have: whoever takes requests refuses it first.
         """
         if not (0 < duration_ns <= pin_ms_max * MILLISECOND or (hard and not duration_ns)):
             raise ValueError(f"a pin of {duration_ns} ns; at most {pin_ms_max} ms are possible, and only a hard pin has no end")
