@@ -307,6 +307,9 @@ page_events_max = 65_536
 page_event_bytes_max = 16 * MIB
 """Events that one target keeps, and bytes of their keys, of all namespaces together; the oldest are forgotten first."""
 page_events_per_reply_max = 1024
+page_event_reply_bytes_max = 512 * KIB
+"""Events in one answer, and bytes of their keys: it travels as one frame header."""
+page_event_epoch_bytes_max = 64
 page_event_wait_ms_max = 10_000
 """How long a question for events waits for the next one before it is answered that there is none."""
 page_event_waiters_max = 1024
@@ -315,6 +318,8 @@ page_event_log_idle_ns = 10 * MINUTE
 """Events of a namespace that nobody has asked for during so long are recorded no more."""
 cache_counters_max = 65_536
 """Namespaces that one storage node counts for."""
+usage_rows_max = 1024
+"""Namespaces in one answer about usage."""
 
 # --- embedded stores -------------------------------------------------------------------------------------------------
 lmdb_map_bytes_default = 64 * GIB
@@ -330,6 +335,8 @@ assert namespaces_per_page_max * (namespace_name_bytes_max + 64) <= frame_header
 assert frame_payload_bytes_max >= chunk_bytes_max + page_trailer_bytes
 assert keys_per_find_max <= leased_pages_max
 assert page_events_per_reply_max <= page_events_max
+assert page_event_reply_bytes_max + 64 * page_events_per_reply_max < frame_header_bytes_max
+assert usage_rows_max * 256 < frame_header_bytes_max
 assert page_event_wait_ms_max * MILLISECOND < call_timeout_ns
 assert receive_step_bytes <= wake_bytes_max <= receive_unfinished_bytes_max
 assert 2 * update_bytes_per_request_max <= receive_share_bytes_max <= receive_bytes_max // 2

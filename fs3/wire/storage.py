@@ -114,7 +114,7 @@ def _check_range(offset: int, length: int) -> None:
     raise malformed("lengths", f"{length} bytes at {offset} end past {CONTENT_BYTES_MAX}, the longest a chunk can be")
 
 
-def routing_version_of(reply: pb.ReadReply | pb.UpdateReply | pb.FindReply | pb.ContainsReply) -> int:
+def routing_version_of(reply: Any) -> int:
     """The version of the routing info that the answering node knows."""
     return reply.routing_version
 

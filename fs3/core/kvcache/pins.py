@@ -96,7 +96,7 @@ class Pins:
             heapq.heapify(self._ends)
         return True
 
-    def is_hard(self, chunk: ChunkId, now: int) -> bool:
+    def is_held(self, chunk: ChunkId, now: int) -> bool:
         """The page must not be evicted."""
         pin = self._pins.get(chunk)
         return pin is not None and pin.hard and now < pin.until_ns

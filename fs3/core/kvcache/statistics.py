@@ -5,49 +5,10 @@ Counters begin at 0 with the process. They tell rates and ratios when they are r
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import msgspec
 
 from fs3.base.limits import cache_counters_max
-
-
-class CacheCounters(msgspec.Struct):
-    """Of one namespace on one storage node, since it started; or of several nodes together."""
-
-    lookups: int = 0
-    """Requests for the presence of pages: a lookup is one per node that is asked."""
-    keys_asked: int = 0
-    keys_found: int = 0
-    gets: int = 0
-    """Pages, or parts of pages, that were read."""
-    get_bytes: int = 0
-    puts: int = 0
-    """Pages that were stored; at the head of their chain."""
-    put_bytes: int = 0
-    evicted: int = 0
-    """Pages removed to make room; this and what follows at the head of their chain."""
-    expired: int = 0
-    """Pages removed because their time was over."""
-    removed: int = 0
-    """Pages that somebody removed."""
-    leases: int = 0
-    """Leases that were granted."""
-    leased_pages: int = 0
-    """Pages in them."""
-    leases_refused: int = 0
-    """Lookups that were answered without the lease they asked for, because there was no room for it."""
-    pins_refused: int = 0
-    """Pages that were not pinned, because the pin budget was used up."""
-
-
-def add_counters(each: Iterable[CacheCounters]) -> CacheCounters:
-    """The sums."""
-    total = CacheCounters()
-    for counters in each:
-        for name in CacheCounters.__struct_fields__:
-            setattr(total, name, getattr(total, name) + getattr(counters, name))
-    return total
+from fs3.model.page_usage import CacheCounters
 
 
 class CacheStatistics:
@@ -69,6 +30,11 @@ class CacheStatistics:
     def find(self, namespace_id: int) -> CacheCounters | None:
         """The counters of a namespace that something was counted of."""
         return self._counters.get(namespace_id)
+
+    @property
+    def namespaces(self) -> list[int]:
+        """Those that something was counted of."""
+        return list(self._counters)
 
     def forget(self, namespace_id: int) -> None:
         """The namespace is gone."""

@@ -22,7 +22,7 @@ def test_a_soft_pin_ends() -> None:
     pins = Pins()
     assert pins.pin(A, 100, 0, duration_ns=SECOND, hard=False) is Code.OK
     assert pins.is_soft(A, SECOND - 1)
-    assert not pins.is_hard(A, 0)
+    assert not pins.is_held(A, 0)
     assert not pins.is_soft(A, SECOND)
     assert pins.use(1, SECOND) == PinUse()
 
@@ -43,8 +43,8 @@ def test_hard_pins_stay_within_the_budget() -> None:
     assert pins.pin(A, 90, 0, duration_ns=0, hard=True, budget_bytes=100) is Code.OK
     assert pins.pin(A, 101, 0, duration_ns=0, hard=True, budget_bytes=100) is Code.NO_SPACE
     assert pins.pin(page(1, namespace=2), 100, 0, duration_ns=SECOND, hard=True, budget_bytes=100) is Code.OK
-    assert pins.is_hard(A, 1 << 60)
-    assert not pins.is_hard(B, 0)
+    assert pins.is_held(A, 1 << 60)
+    assert not pins.is_held(B, 0)
     assert pins.use(1, 0) == PinUse(0, 1, 90)
     assert pins.use(2, 0) == PinUse(0, 1, 100)
     assert pins.use(2, SECOND) == PinUse()

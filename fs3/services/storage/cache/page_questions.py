@@ -1,0 +1,200 @@
+"""What only the head of a page's chain answers: lookups with a lease, pins, touches.
+
+It decides what is evicted, so it alone can promise that a page stays. A page *at rest* is committed here, with nothing pending and
+no eviction begun. Any other is a miss to who wants a lease: what is being removed must not be promised, and what is being stored
+need not be. All of a request is answered in one turn of the loop, so nothing is decided between the look and the lease.
+
+None of these is a read, and none renews anything of what was there before: a page that is only looked up goes when its time has
+come, however often that is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from fs3.base.errors import FS3Error
+from fs3.base.ids import ChainId, ChunkId, is_page, page_namespace
+from fs3.base.status import Code
+from fs3.base.units import MILLISECOND
+from fs3.core.craq.position import ChainRole
+from fs3.core.kvcache.leases import Leases
+from fs3.core.kvcache.statistics import CacheStatistics
+from fs3.model.chunk import ChunkMeta
+from fs3.model.page_usage import PinKind
+from fs3.ports.rpc import Call
+from fs3.services.storage.node_context import NodeContext
+from fs3.services.storage.target import TargetShell
+from fs3.services.storage.target_map import TargetMap
+from fs3.wire.storage_cache import (
+    LeaseAnswer,
+    lease_reply_to_pb,
+    lease_request_from_pb,
+    pin_reply_to_pb,
+    pin_request_from_pb,
+    release_reply_to_pb,
+    release_request_from_pb,
+    touch_reply_to_pb,
+    touch_request_from_pb,
+)
+from fs3.wire.storage_presence import ContainsColumns, Presence
+
+
+class PageFacts(NamedTuple):
+    """What a node can say of the pages of one request."""
+
+    lengths: list[int]
+    """Per page, as stored; 0: it is not here at rest, or refused."""
+    refused: list[tuple[int, int]]
+    """(index, code) of those of which nothing is said."""
+
+
+class PageQuestions:
+    """Handlers of Lease, Release, Pin and TouchPages."""
+
+    def __init__(self, targets: TargetMap, context: NodeContext, leases: Leases, statistics: CacheStatistics) -> None:
+        self._by_chain = targets.by_chain
+        self._context = context
+        self._clock = context.clock
+        self._leases = leases
+        self._statistics = statistics
+
+    def lease(self, call: Call) -> None:
+        """The handler of Lease."""
+        try:
+            columns = lease_request_from_pb(call.request)
+        except FS3Error as wrong:
+            self._fail(call, wrong)
+            return
+        lengths, refused = self._look(columns)
+        chunks: Any = columns.chunks
+        here = [chunk for chunk, length in zip(chunks, lengths, strict=True) if length]
+        now = self._clock.now()
+        leased = not here or self._leases.grant(call.request.lease_id, here, call.request.lease_ms * MILLISECOND, now)
+        if chunks and is_page(chunks[0]):
+            counters = self._statistics.of(page_namespace(chunks[0]))
+            counters.lookups += 1
+            counters.keys_asked += len(chunks)
+            counters.keys_found += len(here)
+            if here and leased:
+                counters.leases += 1
+                counters.leased_pages += len(here)
+            counters.leases_refused += not leased
+        answer = LeaseAnswer(Presence(lengths, refused), leased)
+        call.reply(lease_reply_to_pb(answer, routing_version=self._context.routing_version))
+
+    def release(self, call: Call) -> None:
+        """The handler of Release."""
+        try:
+            lease_ids = release_request_from_pb(call.request)
+        except FS3Error as wrong:
+            self._fail(call, wrong)
+            return
+        call.reply(release_reply_to_pb(sum(map(self._leases.release, lease_ids))))
+
+    def pin(self, call: Call) -> None:
+        """The handler of Pin."""
+        try:
+            columns, kind = pin_request_from_pb(call.request)
+        except FS3Error as wrong:
+            self._fail(call, wrong)
+            return
+        duration_ns = call.request.pin_ms * MILLISECOND
+        now = self._clock.now()
+
+        def pin(shell: TargetShell, chunk: ChunkId, length: int) -> Code:
+            pins = shell.records.pins
+            if kind is PinKind.NONE:
+                pins.unpin(chunk)
+                return Code.OK
+            budget = self._context.pin_budget_bytes(page_namespace(chunk), shell) if kind is PinKind.HARD else 0
+            code = pins.pin(chunk, length, now, duration_ns=duration_ns, hard=kind is PinKind.HARD, budget_bytes=budget)
+            if code is Code.NO_SPACE:
+                self._statistics.of(page_namespace(chunk)).pins_refused += 1
+            return code
+
+        codes = self._do_each(columns, pin)
+        call.reply(pin_reply_to_pb(codes, routing_version=self._context.routing_version))
+
+    def touch(self, call: Call) -> None:
+        """The handler of TouchPages."""
+        try:
+            columns = touch_request_from_pb(call.request)
+        except FS3Error as wrong:
+            self._fail(call, wrong)
+            return
+        now = self._clock.now()
+
+        def touch(shell: TargetShell, chunk: ChunkId, length: int) -> Code:
+            shell.touch_pages((chunk,), now)
+            return Code.OK
+
+        codes = self._do_each(columns, touch)
+        call.reply(touch_reply_to_pb(codes, routing_version=self._context.routing_version))
+
+    def _do_each(self, columns: ContainsColumns, action: Callable[[TargetShell, ChunkId, int], Code]) -> list[int]:
+        """Do something to each page that is here. The codes: its own, NOT_FOUND, or why the page is refused."""
+        lengths, refused = self._look(columns)
+        codes = [int(Code.NOT_FOUND)] * len(lengths)
+        for index, length in enumerate(lengths):
+            if length:
+                shell = self._by_chain[ChainId(columns.chains[columns.places[index]])]
+                codes[index] = int(action(shell, ChunkId(columns.chunks[index]), length))
+        for index, code in refused:
+            codes[index] = code
+        return codes
+
+    def _look(self, columns: ContainsColumns) -> PageFacts:
+        """What is here at rest."""
+        chunks, places, chains, versions = columns
+        now = self._clock.now()
+        asked: list[TargetShell] = []
+        gates = [self._gate(chain, version, now, asked) for chain, version in zip(chains, versions, strict=True)]
+        ok = Code.OK
+        lengths: list[int] = []
+        refused: list[tuple[int, int]] = []
+        for index, (chunk, place) in enumerate(zip(chunks, places, strict=True)):
+            code, get, is_leaving = gates[place]
+            length = 0
+            if code is ok:
+                try:
+                    meta = get(chunk)
+                except FS3Error as damaged:
+                    code = damaged.code
+                else:
+                    if meta is not None and meta.committed and not meta.pending and not is_leaving(chunk):
+                        length = meta.length
+            lengths.append(length)
+            if code is not ok:
+                refused.append((index, int(code)))
+        # As for reads (see `services.storage.reads`): the lease must still be running once everything has been looked up.
+        now = self._clock.now()
+        if any(now >= shell.lease_until() for shell in asked):
+            return PageFacts([0] * len(chunks), [(index, int(Code.LEASE)) for index in range(len(chunks))])
+        return PageFacts(lengths, refused)
+
+    def _gate(
+        self, chain: int, version: int, now: int, asked: list[TargetShell]
+    ) -> tuple[Code, Callable[[Any], ChunkMeta | None], Callable[[Any], bool]]:
+        """What holds for every page of a chain that is asked for under a version. The target is added to `asked`."""
+        shell = self._by_chain.get(ChainId(chain))
+        if shell is None:
+            return Code.NO_SUCH_TARGET, _nothing, _never
+        asked.append(shell)
+        code, _ = shell.read_gate(version, now)
+        if code is Code.OK and shell.replica.position.role is not ChainRole.HEAD:
+            code = Code.NOT_HEAD
+        return code, shell.store.get, shell.is_page_leaving
+
+    def _fail(self, call: Call, wrong: FS3Error) -> None:
+        call.fail(wrong.code, wrong.strerror or "", self._context.routing_version)
+
+
+def _nothing(chunk: Any) -> ChunkMeta | None:
+    return None
+
+
+def _never(chunk: Any) -> bool:
+    return False
+
+
