@@ -16,19 +16,37 @@ those that are in use the largest.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from heapq import nlargest
 from typing import NamedTuple
 
 from fs3.base.ids import ChunkId, page_namespace
 from fs3.base.units import MINUTE
-from fs3.core.kvcache.budget.page_cache import EvictionCause, NamespacePages, PageCache
-from fs3.core.kvcache.budget.seams import LimitsSource, NamespaceLimits
+from fs3.core.kvcache.budget.page_cache import NamespacePages, PageCache
+from fs3.core.kvcache.budget.seams import EvictionCause, LimitsSource
 from fs3.core.kvcache.budget.shares import watermarks
 
 NO_LIMIT = 1 << 62
 
 namespaces_tried_max = 8
 """Namespaces that are asked for a page when the target needs room, before that is given up for the moment."""
+
+waiting_parts = 8
+"""Room is made at once for waiting puts of one part of so many of a limit, or for the longest of them."""
+
+
+class _Waiting:
+    """The puts of one namespace that wait for room."""
+
+    __slots__ = ("bytes", "longest")
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self.longest = 0
+
+    def wanted(self, limit: int) -> int:
+        """What to make room for at once: not for more than what a part of the limit holds, or pages would go to make room for
+        pages that go in turn."""
+        return min(self.bytes, max(self.longest, limit // waiting_parts))
 
 
 class Victim(NamedTuple):
@@ -52,17 +70,19 @@ class TargetRoom:
         """What the store has altogether, as of `set_space`: nobody's pages are more."""
         self.missing_bytes = 0
         """What has to be evicted, as of `set_space`, for files to find room."""
-        self.waiting_bytes: dict[int, int] = {}
-        """By namespace, of puts that wait for room."""
+        self._waiting: dict[int, _Waiting] = {}
+        """By namespace, the puts that wait for room."""
         self._evicting: set[int] = set()
         """Namespaces above their budget, or on the way from the high watermark to the low one."""
         self._is_evicting_any = False
         """The same of the target."""
+        self._ranked: list[NamespacePages] = []
+        self._ranked_at = -1
 
     # --- puts --------------------------------------------------------------------------------------------------------
 
     def has_room(self, chunk: ChunkId, length: int) -> bool:
-        """A put of a page may begin now. Then `cache.reserve` it; else it waits (`waiting_bytes`)."""
+        """A put of a page may begin now. Then `cache.reserve` it; else it waits (`add_waiting`)."""
         cache = self.cache
         if cache.is_promised(chunk, length):
             return True
@@ -81,13 +101,18 @@ class TargetRoom:
         return all_claimed + length <= self.pages_max or not all_claimed
 
     def add_waiting(self, namespace_id: int, length: int) -> None:
-        """A put waits for room (a negative length: it does not any more)."""
-        waiting = self.waiting_bytes.get(namespace_id, 0) + length
-        if waiting > 0:
-            self.waiting_bytes[namespace_id] = waiting
-            self.cache.grown.add(namespace_id)
-        else:
-            self.waiting_bytes.pop(namespace_id, None)
+        """A put of so many bytes waits for room."""
+        waiting = self._waiting.setdefault(namespace_id, _Waiting())
+        waiting.bytes += length
+        waiting.longest = max(waiting.longest, length)
+        self.cache.grown.add(namespace_id)
+
+    def drop_waiting(self, namespace_id: int, length: int) -> None:
+        """It does not wait any more."""
+        waiting = self._waiting[namespace_id]
+        waiting.bytes -= length
+        if not waiting.bytes:
+            del self._waiting[namespace_id]
 
     # --- the target --------------------------------------------------------------------------------------------------
 
@@ -111,6 +136,15 @@ class TargetRoom:
         return free - max(0, self.pages_min - self.cache.bytes - self.cache.under_way_bytes)
 
     # --- victims -----------------------------------------------------------------------------------------------------
+
+    def next_expired(self, namespace_id: int, now: int) -> list[ChunkId]:
+        """Pages whose time is over, of the next part of a namespace; those that something protects are left for the next time."""
+        pages = self.cache.namespaces.get(namespace_id)
+        limits = self.source.limits(namespace_id)
+        if pages is None or limits is None or not limits.ttl_ns:
+            return []
+        found = pages.recency.expired(now, limits.ttl_ns)
+        return [chunk for chunk in found if not self.cache.is_leaving(chunk) and not self.cache.is_held(chunk, now)]
 
     def next_victim(self, now: int) -> Victim | None:
         """A page to evict; the caller begins its eviction before it asks again. None: there is nothing to evict, or nothing that
@@ -139,46 +173,61 @@ class TargetRoom:
         cache = self.cache
         pages = cache.namespaces.get(namespace_id)
         limits = self.source.limits(namespace_id)
-        if pages is None or limits is None or not pages.records:
+        if pages is None or limits is None or not pages.recency:
             return None
         if limits.is_deleted:
-            return self._make_victim(pages.recency.victim(cache.is_leaving), EvictionCause.DELETED)
-        if limits.share_bytes is None or pages.staying_bytes + self.waiting_bytes.get(namespace_id, 0) <= self._goal(pages, limits):
+            chunk = pages.recency.victim(now, cache.is_leaving)
+            return Victim(chunk, EvictionCause.DELETED) if chunk is not None else None
+        share = limits.share_bytes
+        if share is None:
             return None
-        return self._make_victim(pages.recency.victim(self._protection(now)), EvictionCause.BUDGET)
-
-    def _goal(self, pages: NamespacePages, limits: NamespaceLimits) -> int:
-        share = limits.share_bytes or 0
-        marks = watermarks(share, pages.bytes // len(pages.records))
+        waiting = self._waiting.get(namespace_id)
+        marks = watermarks(share, pages.bytes // len(pages.recency))
         # On the way down once above: what is leaving has begun the way.
-        return marks.low if pages.leaving_bytes or self.waiting_bytes.get(pages.id) else marks.high
+        goal = marks.low if pages.leaving_bytes or waiting else marks.high
+        wanted = waiting.wanted(share) if waiting else 0
+        return self._find_in(pages, EvictionCause.BUDGET, now) if pages.staying_bytes + wanted > goal else None
 
     def _find_for_room(self, now: int) -> Victim | None:
         cache = self.cache
         if not cache.pages:
             self._is_evicting_any = False
             return None
-        waiting = sum(self.waiting_bytes.values())
-        staying = cache.staying_bytes + waiting
-        marks = watermarks(self.pages_max, cache.bytes // cache.pages)
-        is_over = self.pages_max < NO_LIMIT and staying > (marks.low if self._is_evicting_any else marks.high)
-        is_missing = cache.leaving_bytes < self.missing_bytes and cache.bytes - cache.leaving_bytes > self.pages_min
+        is_over = False
+        if self.pages_max < NO_LIMIT:
+            marks = watermarks(self.pages_max, cache.bytes // cache.pages)
+            wanted = sum(waiting.wanted(self.pages_max) for waiting in self._waiting.values())
+            is_over = cache.staying_bytes + wanted > (marks.low if self._is_evicting_any or wanted else marks.high)
         self._is_evicting_any = is_over
+        is_missing = cache.leaving_bytes < self.missing_bytes and cache.bytes - cache.leaving_bytes > self.pages_min
         if not is_over and not is_missing:
             return None
-        candidates = [pages for pages in cache.namespaces.values() if pages.bytes > pages.leaving_bytes]
-        candidates.sort(key=lambda pages: ((now - pages.last_used_ns) // MINUTE, pages.bytes), reverse=True)
-        protection = self._protection(now)
-        for pages in candidates[:namespaces_tried_max]:
-            chunk = pages.recency.victim(protection)
-            if chunk is not None:
-                return Victim(chunk, EvictionCause.ROOM)
+        for pages in self._rank_namespaces(now):
+            victim = self._find_in(pages, EvictionCause.ROOM, now)
+            if victim is not None:
+                return victim
         return None
 
-    def _protection(self, now: int) -> Callable[[ChunkId], bool]:
-        cache = self.cache
-        return lambda chunk: cache.is_leaving(chunk) or cache.is_held(chunk, now)
+    def _rank_namespaces(self, now: int) -> list[NamespacePages]:
+        """Those that give room first; looked for once for all that are asked for at one moment."""
+        if self._ranked_at != now:
+            self._ranked_at = now
+            self._ranked = nlargest(
+                namespaces_tried_max,
+                (pages for pages in self.cache.namespaces.values() if pages.recency),
+                key=lambda pages: ((now - pages.last_used_ns) // MINUTE, pages.bytes - pages.leaving_bytes),
+            )
+        return self._ranked
 
-    @staticmethod
-    def _make_victim(chunk: ChunkId | None, cause: EvictionCause) -> Victim | None:
+    def _find_in(self, pages: NamespacePages, cause: EvictionCause, now: int) -> Victim | None:
+        cache = self.cache
+
+        def is_protected(chunk: ChunkId) -> bool:
+            return cache.is_leaving(chunk) or cache.is_held(chunk, now)
+
+        chunk = None
+        if cache.preferences:
+            chunk = pages.recency.victim(now, lambda chunk: is_protected(chunk) or cache.is_preferred(chunk, now))
+        if chunk is None:
+            chunk = pages.recency.victim(now, is_protected)
         return Victim(chunk, cause) if chunk is not None else None

@@ -1,36 +1,25 @@
-"""What the page cache of a target asks of others: the order in which pages go, what protects them, what namespaces are allowed."""
+"""What the page cache of a target asks of others: what protects pages, and what namespaces are allowed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Protocol
 
 from fs3.base.ids import ChunkId
 
-Protected = Callable[[ChunkId], bool]
-"""Whether a page may not be evicted now."""
 
+class EvictionCause(IntEnum):
+    """Why a page went of which nobody said that it should."""
 
-class RecencyOrder(Protocol):
-    """In which order the pages of one namespace go. Every page is inserted once before it is touched or removed."""
-
-    def insert(self, chunk: ChunkId) -> None:
-        """The page is stored."""
-        ...
-
-    def touch(self, chunk: ChunkId) -> None:
-        """It was read."""
-        ...
-
-    def remove(self, chunk: ChunkId) -> None:
-        """It is there no more."""
-        ...
-
-    def victim(self, protected: Protected) -> ChunkId | None:
-        """The next page to go, which stays in the order until it is removed. None: none that was looked at may go. The work of a
-        call is bounded."""
-        ...
+    BUDGET = 0
+    """Its namespace has a budget."""
+    ROOM = 1
+    """The target needed room: pages have a share of it, and files go first."""
+    EXPIRED = 2
+    """The time of its namespace was over."""
+    DELETED = 3
+    """Its namespace was deleted or cleared."""
 
 
 class Holds(Protocol):
@@ -38,6 +27,26 @@ class Holds(Protocol):
 
     def is_held(self, chunk: ChunkId, now: int) -> bool:
         """The page may not be evicted at `now` (monotonic nanoseconds)."""
+        ...
+
+
+class PageListener(Protocol):
+    """Somebody who wants to know what becomes of pages."""
+
+    def on_page_stored(self, chunk: ChunkId, length: int) -> None:
+        """A page is committed here, for the first time or again. `length`: bytes of its chunk."""
+        ...
+
+    def on_page_removed(self, chunk: ChunkId, length: int, cause: EvictionCause | None) -> None:
+        """It is there no more. `cause`: why it was evicted, None when somebody removed it."""
+        ...
+
+
+class Preference(Protocol):
+    """Something that would rather have some pages stay than others: soft pins."""
+
+    def is_preferred(self, chunk: ChunkId, now: int) -> bool:
+        """The page is evicted only when nothing else may be."""
         ...
 
 
@@ -58,4 +67,8 @@ class LimitsSource(Protocol):
 
     def limits(self, namespace_id: int) -> NamespaceLimits | None:
         """What a namespace is allowed here. None: not known here yet."""
+        ...
+
+    def share_of(self, namespace_id: int, budget_bytes: int) -> int | None:
+        """The part of any budget of a namespace that belongs to this target's chain. None: not known here yet."""
         ...
