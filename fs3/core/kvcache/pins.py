@@ -101,7 +101,7 @@ class Pins:
         pin = self._pins.get(chunk)
         return pin is not None and pin.hard and now < pin.until_ns
 
-    def is_soft(self, chunk: ChunkId, now: int) -> bool:
+    def is_preferred(self, chunk: ChunkId, now: int) -> bool:
         """The page is to be evicted after all that are not pinned."""
         pin = self._pins.get(chunk)
         return pin is not None and not pin.hard and now < pin.until_ns

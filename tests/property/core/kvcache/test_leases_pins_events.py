@@ -80,7 +80,7 @@ def test_hard_pins_never_exceed_their_budget(steps: list[tuple[object, ...]]) ->
         for chunk in PAGES:
             pin = model.get(chunk)
             assert pins.is_held(chunk, now) is (pin is not None and pin[2])
-            assert pins.is_soft(chunk, now) is (pin is not None and not pin[2])
+            assert pins.is_preferred(chunk, now) is (pin is not None and not pin[2])
         for namespace in (1, 2):
             hard_bytes = sum(pin[1] for chunk, pin in model.items() if pin[2] and chunk[3] == namespace)
             assert pins.use(namespace, now).hard_bytes == hard_bytes <= 60

@@ -21,9 +21,9 @@ A, B, C = page(1), page(2), page(3)
 def test_a_soft_pin_ends() -> None:
     pins = Pins()
     assert pins.pin(A, 100, 0, duration_ns=SECOND, hard=False) is Code.OK
-    assert pins.is_soft(A, SECOND - 1)
+    assert pins.is_preferred(A, SECOND - 1)
     assert not pins.is_held(A, 0)
-    assert not pins.is_soft(A, SECOND)
+    assert not pins.is_preferred(A, SECOND)
     assert pins.use(1, SECOND) == PinUse()
 
 
@@ -31,7 +31,7 @@ def test_a_pin_is_prolonged_by_pinning_again() -> None:
     pins = Pins()
     pins.pin(A, 100, 0, duration_ns=SECOND, hard=False)
     pins.pin(A, 100, SECOND // 2, duration_ns=SECOND, hard=False)
-    assert pins.is_soft(A, SECOND)
+    assert pins.is_preferred(A, SECOND)
     assert pins.use(1, SECOND) == PinUse(1, 0, 0)
     assert pins.use(1, 2 * SECOND) == PinUse()
 
@@ -63,7 +63,7 @@ def test_a_hard_pin_can_become_a_soft_one() -> None:
     pins.pin(A, 60, 0, duration_ns=0, hard=True, budget_bytes=100)
     pins.pin(A, 60, 0, duration_ns=SECOND, hard=False)
     assert pins.use(1, 0) == PinUse(1, 0, 0)
-    assert pins.is_soft(A, 0)
+    assert pins.is_preferred(A, 0)
 
 
 def test_a_full_table_is_an_answer() -> None:
