@@ -290,8 +290,16 @@ reconnect_backoff_min_ns = 20 * MILLISECOND
 page_bytes_max = 64 * MIB
 page_trailer_bytes = 64
 namespace_name_bytes_max = 255
+owner_bytes_max = 255
+"""Of the text that says whom a namespace belongs to."""
+namespaces_max = 1 << 16
+"""At one time: the manager and each storage node have them in memory."""
 namespaces_per_page_max = 512
 """Namespaces in one answer to ListNamespaces."""
+cache_bytes_max = 1 << 60
+"""The largest budget of a namespace."""
+ttl_ms_max = 10 * 366 * 24 * 3600 * 1000
+"""The longest life of a page that can be set."""
 
 # --- embedded stores -------------------------------------------------------------------------------------------------
 lmdb_map_bytes_default = 64 * GIB
@@ -303,7 +311,7 @@ lmdb_lock_lease_ns = lease_ns
 
 assert client_write_call_bytes <= client_write_bytes_max
 assert page_bytes_max + page_trailer_bytes <= block_bytes_max
-assert namespaces_per_page_max * (namespace_name_bytes_max + 64) <= frame_header_bytes_max
+assert namespaces_per_page_max * (namespace_name_bytes_max + owner_bytes_max + 100) <= frame_header_bytes_max
 assert frame_payload_bytes_max >= chunk_bytes_max + page_trailer_bytes
 assert receive_step_bytes <= wake_bytes_max <= receive_unfinished_bytes_max
 assert 2 * update_bytes_per_request_max <= receive_share_bytes_max <= receive_bytes_max // 2
