@@ -290,8 +290,16 @@ reconnect_backoff_min_ns = 20 * MILLISECOND
 page_bytes_max = 64 * MIB
 page_trailer_bytes = 64
 namespace_name_bytes_max = 255
+owner_bytes_max = 255
+"""Of the text that says whom a namespace belongs to."""
+namespaces_max = 1 << 16
+"""At one time: the manager and each storage node have them in memory."""
 namespaces_per_page_max = 512
 """Namespaces in one answer to ListNamespaces."""
+cache_bytes_max = 1 << 60
+"""The largest budget of a namespace."""
+ttl_ms_max = 10 * 366 * 24 * 3600 * 1000
+"""The longest life of a page that can be set."""
 page_lease_ms_max = 60_000
 """The longest that a lookup can lease the pages it found: what a worker that has died keeps from eviction ends by then."""
 page_leases_max = 16_384
@@ -312,6 +320,8 @@ page_event_reply_bytes_max = 512 * KIB
 page_event_epoch_bytes_max = 64
 page_event_wait_ms_max = 10_000
 """How long a question for events waits for the next one before it is answered that there is none."""
+put_keys_max = 4096
+"""Keys of puts under way that one target remembers for those who listen."""
 page_event_waiters_max = 1024
 """Questions for events that wait at one storage node; a further one is answered at once."""
 page_event_log_idle_ns = 10 * MINUTE
@@ -331,7 +341,7 @@ lmdb_lock_lease_ns = lease_ns
 
 assert client_write_call_bytes <= client_write_bytes_max
 assert page_bytes_max + page_trailer_bytes <= block_bytes_max
-assert namespaces_per_page_max * (namespace_name_bytes_max + 64) <= frame_header_bytes_max
+assert namespaces_per_page_max * (namespace_name_bytes_max + owner_bytes_max + 100) <= frame_header_bytes_max
 assert frame_payload_bytes_max >= chunk_bytes_max + page_trailer_bytes
 assert keys_per_find_max <= leased_pages_max
 assert page_events_per_reply_max <= page_events_max
