@@ -176,6 +176,59 @@ def rm(names: Names, cluster: Cluster = None) -> None:
     _for_each(names, cluster, "deleted", KVCache.delete_namespace)
 
 
+@app.command()
+def stat(
+    name: Name,
+    key: Annotated[str, typer.Argument(help="key of a page, as text")],
+    is_hex: Annotated[bool, typer.Option("--hex", help="the key is given as hexadecimal digits")] = False,
+    cluster: Cluster = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show whether a page is there, and what each target of its chain has of it. Exit status 1 when it is not there."""
+    from fs3.cli.kv_usage import describe_page
+
+    try:
+        packed = bytes.fromhex(key) if is_hex else key.encode(errors="surrogateescape")
+    except ValueError:
+        raise typer.BadParameter(f"{key!r} is not hexadecimal") from None
+
+    async def look() -> dict[str, Any]:
+        async with open_client(cluster) as client:
+            return await describe_page(client, name, packed)
+
+    found = asyncio.run(look())
+    if as_json:
+        print_json(found)
+    else:
+        sys.stdout.write(f"{'stored' if found['stored'] else 'not there'}: {found['bytes']} bytes, page {found['page_id']}\n")
+        rows = [
+            (str(copy["target"]), str(copy["node"]), copy["state"], copy["page"], str(copy["bytes"])) for copy in found["copies"]
+        ]
+        print_table(("target", "node", "state", "page", "bytes"), rows, title=f"chain {found['chain']}")
+    if not found["stored"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def top(
+    prefix: Annotated[str, typer.Argument(help="only names that begin with this")] = "",
+    cluster: Cluster = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what namespaces take and do: again and again on a terminal, once elsewhere."""
+    from fs3.api.kvcache import KVCache
+    from fs3.cli.kv_usage import show_top, usage_document
+
+    async def show() -> None:
+        async with open_client(cluster) as client:
+            if as_json:
+                print_json([usage_document(usage) for usage in await KVCache.list_usage(client, prefix)])
+            else:
+                await show_top(client, prefix)
+
+    asyncio.run(show())
+
+
 def _for_each(names: list[str], cluster: str | None, done: str, action: NamedAction) -> None:
     """Do something to each that there is. Exit status 1 when one is missing."""
     from fs3.base.errors import NotFound
