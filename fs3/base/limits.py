@@ -290,8 +290,16 @@ reconnect_backoff_min_ns = 20 * MILLISECOND
 page_bytes_max = 64 * MIB
 page_trailer_bytes = 64
 namespace_name_bytes_max = 255
+owner_bytes_max = 255
+"""Of the text that says whom a namespace belongs to."""
+namespaces_max = 1 << 16
+"""At one time: the manager and each storage node have them in memory."""
 namespaces_per_page_max = 512
 """Namespaces in one answer to ListNamespaces."""
+cache_bytes_max = 1 << 60
+"""The largest budget of a namespace."""
+ttl_ms_max = 10 * 366 * 24 * 3600 * 1000
+"""The longest life of a page that can be set."""
 
 cache_wait_ns_max = 2 * SECOND
 """How long the head of a chain lets a put wait until room is made for it."""
@@ -310,7 +318,6 @@ touched_pages_max = 16_384
 touch_exchange_ms_default = 1000
 recency_sample_ns = 60 * SECOND
 """How often the order in which the pages of a target go is written down."""
-cache_share_max_default = 0.8
 cache_file_room_bytes_default = 1 * GIB
 cache_file_room_parts = 20
 """No more than one part of so many of a target is kept free for files by evicting pages."""
@@ -329,7 +336,7 @@ assert page_bytes_max + page_trailer_bytes <= block_bytes_max
 assert cache_wait_ns_max < update_attempt_ns
 assert evictions_at_once_max <= resync_fills_max * 4
 assert touched_pages_max * 16 <= frame_header_bytes_max // 2
-assert namespaces_per_page_max * (namespace_name_bytes_max + 64) <= frame_header_bytes_max
+assert namespaces_per_page_max * (namespace_name_bytes_max + owner_bytes_max + 100) <= frame_header_bytes_max
 assert frame_payload_bytes_max >= chunk_bytes_max + page_trailer_bytes
 assert receive_step_bytes <= wake_bytes_max <= receive_unfinished_bytes_max
 assert 2 * update_bytes_per_request_max <= receive_share_bytes_max <= receive_bytes_max // 2

@@ -26,6 +26,7 @@ from fs3.ports.rpc import Bindings, Call, Channel, Handler
 from fs3.runtime.config import parse_config
 from fs3.services.storage.config import StorageConfig
 from fs3.services.storage.foreground_load import ForegroundLoad
+from fs3.services.storage.namespaces import NamespaceTable
 from fs3.services.storage.queries import Queries
 from fs3.services.storage.reads import ReadHandler
 from fs3.services.storage.resync.scheduler import ResyncScheduler
@@ -92,6 +93,8 @@ class StorageService:
         self._channels: dict[NodeId, Channel] = {}
         self._foreground = ForegroundLoad(clock)
         self._member = Member(mgmtd, clock, disks, name=disks.name, role=Role.STORAGE, owner=self)
+        self.namespaces = NamespaceTable(mgmtd, clock)
+        """See `NodeContext`."""
         targets = self._target_map = TargetMap()
         self._scheduler = ResyncScheduler(self, self._foreground)
         self._duties = Duties(targets, disks, self, self._foreground)
@@ -123,6 +126,7 @@ class StorageService:
         self._accepting = True
         self._mgmtd.on_change(self._on_routing_changed)
         self._on_routing_changed(self._mgmtd.routing)
+        self.namespaces.start()
         self._member.start()
 
     async def stop(self, *, hand_over: bool = True) -> None:
@@ -148,6 +152,7 @@ class StorageService:
         self._accepting = False
         self._stopped = True
         self._scheduler.close()
+        await self.namespaces.stop()
         await self._duties.stop()
         await self._reads.cold.stop()
         await self._sink.stop()
@@ -158,6 +163,7 @@ class StorageService:
         self._stopping = self._stopped = True
         self._accepting = False
         self._scheduler.close()
+        await self.namespaces.stop()
         await self._duties.stop()
         await self._member.stop(hand_over=False)
         await self._keeper.abort()
@@ -292,6 +298,7 @@ class StorageService:
         self._channels.clear()
         self._keeper.on_routing_changed(routing)
         self._duties.on_chains_changed()
+        self.namespaces.on_routing_changed(routing)
 
     # --- what the parts ask (`NodeContext`) --------------------------------------------------------------------------
 
