@@ -331,6 +331,27 @@ cache_counters_max = 65_536
 usage_rows_max = 1024
 """Namespaces in one answer about usage."""
 
+cache_wait_ns_max = 2 * SECOND
+"""How long the head of a chain lets a put wait until room is made for it."""
+cache_waiting_puts_max = 1024
+"""Puts of one target that wait so; further ones are answered BUSY."""
+evictions_at_once_max = 64
+"""Pages one target removes at once to make room."""
+cache_tick_ns = 100 * MILLISECOND
+"""How often a target looks whether room is to be made in the background, and takes note of what was read meanwhile."""
+cache_count_rows = 256
+"""Rows of the index looked at in one step when the pages of a target are counted at opening."""
+cache_evictions_per_tick = 16
+"""Pages a target evicts per tick in the background, beside two for each that was stored in the meantime. More when puts wait."""
+touched_pages_max = 16_384
+"""Of what was read of one target and not told to its other replicas yet; what is beyond is forgotten."""
+touch_exchange_ms_default = 1000
+recency_sample_ns = 60 * SECOND
+"""How often the order in which the pages of a target go is written down."""
+cache_file_room_bytes_default = 1 * GIB
+cache_file_room_parts = 20
+"""No more than one part of so many of a target is kept free for files by evicting pages."""
+
 # --- embedded stores -------------------------------------------------------------------------------------------------
 lmdb_map_bytes_default = 64 * GIB
 """Address space, not disk or memory."""
@@ -341,6 +362,10 @@ lmdb_lock_lease_ns = lease_ns
 
 assert client_write_call_bytes <= client_write_bytes_max
 assert page_bytes_max + page_trailer_bytes <= block_bytes_max
+# A put that waits for room is answered before its client sends it again; the flight that follows has its own deadline.
+assert cache_wait_ns_max < update_attempt_ns
+assert evictions_at_once_max <= resync_fills_max * 4
+assert touched_pages_max * 16 <= frame_header_bytes_max // 2
 assert namespaces_per_page_max * (namespace_name_bytes_max + owner_bytes_max + 100) <= frame_header_bytes_max
 assert frame_payload_bytes_max >= chunk_bytes_max + page_trailer_bytes
 assert keys_per_find_max <= leased_pages_max

@@ -6,17 +6,21 @@ import msgspec
 
 from fs3.base.errors import error
 from fs3.base.limits import (
+    cache_bytes_max,
+    cache_file_room_bytes_default,
     call_timeout_ns,
     resync_fills_max,
     scrub_bytes_per_second_default,
     throttle_bytes_per_second_max,
     throttle_bytes_per_second_min,
+    touch_exchange_ms_default,
 )
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND
 
 scrub_interval_s_default = 14 * 24 * 3600
 cache_share_max_default = 0.8
+cache_exchange_ms_max = 3_600_000
 
 _INTERVAL_S_MAX = 366 * 24 * 3600
 
@@ -43,6 +47,10 @@ class StorageConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The part of a target's capacity that pages of KVCaches may take. Files have room beside a full cache."""
     cache_share_min: float = 0.0
     """The part of a target's capacity that files leave to pages: down to it, pages give way when a target runs short of room."""
+    cache_file_room_bytes: int = cache_file_room_bytes_default
+    """When less is free, pages are evicted so that files find room; 0: never. A twentieth of a target at most."""
+    cache_exchange_ms: int = touch_exchange_ms_default
+    """How often the replicas of a chain tell each other which pages were read; 0: never."""
 
     def __post_init__(self) -> None:
         _within("stop_grace_ms", self.stop_grace_ms, 0, 10 * call_timeout_ns // MILLISECOND)
@@ -50,6 +58,8 @@ class StorageConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         _within("scrub_interval_s", self.scrub_interval_s, 0, _INTERVAL_S_MAX)
         _within("cache_share_max", self.cache_share_max, 0.0, 1.0)
         _within("cache_share_min", self.cache_share_min, 0.0, self.cache_share_max)
+        _within("cache_file_room_bytes", self.cache_file_room_bytes, 0, cache_bytes_max)
+        _within("cache_exchange_ms", self.cache_exchange_ms, 0, cache_exchange_ms_max)
         for name in ("resync_bytes_per_second", "scrub_bytes_per_second"):
             rate: int = getattr(self, name)
             if rate:

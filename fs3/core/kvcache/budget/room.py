@@ -27,6 +27,9 @@ from fs3.core.kvcache.budget.shares import watermarks
 
 NO_LIMIT = 1 << 62
 
+FILES = 0
+"""What updates of files wait under: the id of no namespace."""
+
 namespaces_tried_max = 8
 """Namespaces that are asked for a page when the target needs room, before that is given up for the moment."""
 
@@ -47,6 +50,17 @@ class _Waiting:
         """What to make room for at once: not for more than what a part of the limit holds, or pages would go to make room for
         pages that go in turn."""
         return min(self.bytes, max(self.longest, limit // waiting_parts))
+
+
+class TargetSpace(NamedTuple):
+    """Room on one target, in bytes."""
+
+    used: int
+    free: int
+    free_soon: int
+    """The same, with what was removed and is about to be free; of the replica that has least."""
+    free_wanted: int
+    """For files, as long as there are pages beyond the guaranteed ones."""
 
 
 class Victim(NamedTuple):
@@ -116,15 +130,16 @@ class TargetRoom:
 
     # --- the target --------------------------------------------------------------------------------------------------
 
-    def set_space(self, used: int, free: int, *, share_max: float, share_min: float, free_min: int) -> None:
-        """What the store has and may still take, in bytes; the parts of the sum of both that pages may take and are guaranteed;
-        and what must be free for files, while there are pages beyond the guaranteed ones. With a `share_max` of 1, only the
-        store itself limits pages."""
-        capacity = used + free
-        self.used_bytes = used
+    def set_space(self, space: TargetSpace, share_max: float, share_min: float) -> None:
+        """What the store has and may still take; the parts of the sum of both that pages may take and are guaranteed. With a
+        `share_max` of 1, only the store itself limits pages."""
+        capacity = space.used + space.free
+        self.used_bytes = space.used
         self.pages_max = int(capacity * share_max) if share_max < 1 else NO_LIMIT
         self.pages_min = int(capacity * share_min)
-        self.missing_bytes = max(0, free_min - free)
+        waiting = self._waiting.get(FILES)
+        wanted = max(space.free_wanted, waiting.bytes if waiting else 0)
+        self.missing_bytes = max(0, wanted - space.free_soon - self.cache.leaving_bytes)
 
     @property
     def evictable_bytes(self) -> int:
@@ -166,8 +181,9 @@ class TargetRoom:
 
     def is_stuck(self, namespace_id: int) -> bool:
         """Nothing that a put in this namespace waits for is under way: asked after `next_victim` said None."""
-        pages = self.cache.namespaces.get(namespace_id)
-        return self.cache.is_counted and not self.cache.leaving_count and (pages is None or not pages.under_way_bytes)
+        cache = self.cache
+        is_known = cache.is_counted and self.source.limits(namespace_id) is not None
+        return is_known and not cache.leaving_count and not cache.under_way_bytes
 
     def _find_over_budget(self, namespace_id: int, now: int) -> Victim | None:
         cache = self.cache
@@ -196,15 +212,16 @@ class TargetRoom:
         is_over = False
         if self.pages_max < NO_LIMIT:
             marks = watermarks(self.pages_max, cache.bytes // cache.pages)
-            wanted = sum(waiting.wanted(self.pages_max) for waiting in self._waiting.values())
+            wanted = sum(each.wanted(self.pages_max) for key, each in self._waiting.items() if key != FILES)
             is_over = cache.staying_bytes + wanted > (marks.low if self._is_evicting_any or wanted else marks.high)
         self._is_evicting_any = is_over
-        is_missing = cache.leaving_bytes < self.missing_bytes and cache.bytes - cache.leaving_bytes > self.pages_min
+        is_missing = self.missing_bytes > 0 and cache.bytes - cache.leaving_bytes > self.pages_min
         if not is_over and not is_missing:
             return None
         for pages in self._rank_namespaces(now):
             victim = self._find_in(pages, EvictionCause.ROOM, now)
             if victim is not None:
+                self.missing_bytes -= cache.length(victim.chunk)
                 return victim
         return None
 

@@ -1,1 +1,1 @@
-"""What a storage node does for KVCache pages beyond storing them as chunks."""
+"""The KVCache pages of a storage node: their budgets and evictions at the heads of its chains, and what is asked about them."""
