@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from fs3.base.ids import NodeId, TargetId
+from fs3.core.kvcache.statistics import CacheStatistics
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Channel
 from fs3.services.storage.config import StorageConfig
@@ -32,6 +33,11 @@ class NodeContext(Protocol):
     @property
     def namespaces(self) -> NamespaceTable:
         """The KVCache namespaces there are, as far as the node knows."""
+        ...
+
+    @property
+    def cache_statistics(self) -> CacheStatistics:
+        """What the node has counted of each of them."""
         ...
 
     @property

@@ -17,6 +17,8 @@ from fs3.base.units import MILLISECOND, SECOND
 from fs3.client.connector import Connector
 from fs3.client.mgmtd.client import MgmtdClient
 from fs3.client.mgmtd.member import Member
+from fs3.core.kvcache.leases import Leases
+from fs3.core.kvcache.statistics import CacheStatistics
 from fs3.model.cluster import LeaveRequest, RoleConfig
 from fs3.model.routing import Role, Routing
 from fs3.model.target_report import TargetReport, UpkeepProgress
@@ -24,6 +26,9 @@ from fs3.ports.clock import Clock
 from fs3.ports.disks import Disks, StoreFactory
 from fs3.ports.rpc import Bindings, Call, Channel, Handler
 from fs3.runtime.config import parse_config
+from fs3.services.storage.cache.event_feed import EventFeed
+from fs3.services.storage.cache.page_questions import PageQuestions
+from fs3.services.storage.cache.usage import UsageQueries
 from fs3.services.storage.config import StorageConfig
 from fs3.services.storage.foreground_load import ForegroundLoad
 from fs3.services.storage.namespaces import NamespaceTable
@@ -95,6 +100,10 @@ class StorageService:
         self._member = Member(mgmtd, clock, disks, name=disks.name, role=Role.STORAGE, owner=self)
         self.namespaces = NamespaceTable(mgmtd, clock)
         """See `NodeContext`."""
+        self.cache_statistics = CacheStatistics()
+        """See `NodeContext`."""
+        self.page_leases = Leases()
+        """On the pages of all targets."""
         targets = self._target_map = TargetMap()
         self._scheduler = ResyncScheduler(self, self._foreground)
         self._duties = Duties(targets, disks, self, self._foreground)
@@ -102,6 +111,9 @@ class StorageService:
         self._reads = ReadHandler(targets, self)
         self._updates = UpdateHandler(targets, self, self._foreground, disks.name)
         self._queries = Queries(targets, self)
+        self._page_questions = PageQuestions(targets, self, self.page_leases, self.cache_statistics)
+        self._event_feed = EventFeed(targets, self)
+        self._usage = UsageQueries(targets, self, self.page_leases, self.cache_statistics)
         self._sink = ResyncSink(targets.by_chain, disks, self)
         self._handed_over = asyncio.Event()
         """Routing says that this node has left, and who goes on."""
@@ -139,6 +151,7 @@ class StorageService:
         self._stopping = True
         for shell in self.targets.values():
             shell.prepare_stop()
+        self._event_feed.stop()
         # From here on there is no lease, so no read is served. Predecessors are still answered: what they wait for counts until
         # the chain version changes, which is what this node waits for too.
         await self._member.stop(hand_over=hand_over)
@@ -200,6 +213,12 @@ class StorageService:
             STORAGE.ReportBad: self._when_serving(self._duties.report_bad),
             STORAGE.Resync: self._when_serving(self._duties.resync),
             STORAGE.AcceptLoss: self._when_serving(self._accept_loss),
+            STORAGE.Lease: self._when_serving(self._page_questions.lease),
+            STORAGE.Release: self._when_serving(self._page_questions.release),
+            STORAGE.Pin: self._when_serving(self._page_questions.pin),
+            STORAGE.TouchPages: self._when_serving(self._page_questions.touch),
+            STORAGE.CacheUsage: self._when_serving(self._usage.read),
+            STORAGE.CacheEvents: self._when_serving(self._event_feed.read),
         }
 
     # --- what others may look at -------------------------------------------------------------------------------------

@@ -27,12 +27,14 @@ from fs3.core.craq.events import (
     Tick,
     UpdateReceived,
 )
+from fs3.core.craq.position import ChainRole
 from fs3.core.craq.replica import Replica
 from fs3.core.craq.resync.steps import Fill
 from fs3.model.chain import Chain, LocalState
 from fs3.model.chunk import PayloadHandle, Update, UpdateKind, UpdateResult
 from fs3.ports.chunk_store import ChunkStore, StoreDamaged
 from fs3.runtime.alarm import Alarm
+from fs3.services.storage.cache.head_records import HeadRecords
 from fs3.services.storage.cache.keeper import CacheKeeper, ResultSink
 from fs3.services.storage.forwarding.forwarder import Forwarder
 from fs3.services.storage.node_context import NodeContext
@@ -82,6 +84,8 @@ class TargetShell:
         self._next_token = 1
         self.cache: CacheKeeper | None = None
         """Keeps the KVCache pages here within their limits; there once the target has been opened."""
+        self.records = HeadRecords(target, incarnation, context.clock, context.cache_statistics)
+        """What is remembered of those pages while the target is the head of its chain."""
         self.staging = Staging(target, store, self)
         self._forwarder = Forwarder(target, store, context, self)
         self.source = ResyncSource(target, store, context, scheduler, self)
@@ -145,6 +149,7 @@ class TargetShell:
         else:
             cache = self.cache
             if cache is not None and not update.from_target and update.kind is not UpdateKind.REMOVE:
+                self.records.on_put(update)
                 if (is_page(update.chunk) or cache.limits_files) and cache.wants(update, token):
                     return
             self._post(UpdateReceived(update, token))
@@ -335,6 +340,7 @@ class TargetShell:
                 if kind is ChainChanged or kind is StoreOpened:
                     self._withdrawal.on_chain_changed(now, machine.chain)
                     self.source.on_position_changed(machine.chain, machine.position)
+                    self.records.on_position_changed(is_head=machine.position.role is ChainRole.HEAD)
                     if self.cache is not None:
                         self.cache.on_position_changed()
                     self._context.on_target_changed()

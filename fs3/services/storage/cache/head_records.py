@@ -46,7 +46,7 @@ class HeadRecords:
         """Keys of puts under way that somebody listens for, oldest first; also of some that came to nothing."""
         self._waiters: dict[WakeListener, None] = {}
 
-    def on_position_changed(self, is_head: bool) -> None:
+    def on_position_changed(self, *, is_head: bool) -> None:
         """The chain has changed."""
         if is_head == self._is_head:
             return

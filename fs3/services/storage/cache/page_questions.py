@@ -107,7 +107,9 @@ class PageQuestions:
             if kind is PinKind.NONE:
                 pins.unpin(chunk)
                 return Code.OK
-            budget = self._context.pin_budget_bytes(page_namespace(chunk), shell) if kind is PinKind.HARD else 0
+            budget = self._find_pin_budget(shell, page_namespace(chunk)) if kind is PinKind.HARD else 0
+            if budget is None:
+                return Code.BUSY
             code = pins.pin(chunk, length, now, duration_ns=duration_ns, hard=kind is PinKind.HARD, budget_bytes=budget)
             if code is Code.NO_SPACE:
                 self._statistics.of(page_namespace(chunk)).pins_refused += 1
@@ -123,14 +125,22 @@ class PageQuestions:
         except FS3Error as wrong:
             self._fail(call, wrong)
             return
-        now = self._clock.now()
 
         def touch(shell: TargetShell, chunk: ChunkId, length: int) -> Code:
-            shell.touch_pages((chunk,), now)
+            assert shell.cache is not None
+            shell.cache.note_reads((chunk,))
             return Code.OK
 
         codes = self._do_each(columns, touch)
         call.reply(touch_reply_to_pb(codes, routing_version=self._context.routing_version))
+
+    def _find_pin_budget(self, shell: TargetShell, namespace_id: int) -> int | None:
+        """What hard pins of a namespace may take on a target. None: not known here yet."""
+        assert shell.cache is not None
+        namespace = self._context.namespaces.get(namespace_id)
+        if namespace is None:
+            return 0 if self._context.namespaces.is_deleted(namespace_id) else None
+        return shell.cache.room.source.share_of(namespace_id, namespace.pin_bytes)
 
     def _do_each(self, columns: ContainsColumns, action: Callable[[TargetShell, ChunkId, int], Code]) -> list[int]:
         """Do something to each page that is here. The codes: its own, NOT_FOUND, or why the page is refused."""
@@ -182,9 +192,11 @@ class PageQuestions:
             return Code.NO_SUCH_TARGET, _nothing, _never
         asked.append(shell)
         code, _ = shell.read_gate(version, now)
+        if shell.cache is None:
+            return Code.NOT_SERVING, _nothing, _never
         if code is Code.OK and shell.replica.position.role is not ChainRole.HEAD:
             code = Code.NOT_HEAD
-        return code, shell.store.get, shell.is_page_leaving
+        return code, shell.store.get, shell.cache.cache.is_leaving
 
     def _fail(self, call: Call, wrong: FS3Error) -> None:
         call.fail(wrong.code, wrong.strerror or "", self._context.routing_version)

@@ -39,7 +39,8 @@ class UsageQueries:
         else:
             known = set(self._statistics.namespaces)
             for shell in heads.values():
-                known.update(shell.pages.namespaces)
+                if shell.cache is not None:
+                    known.update(shell.cache.cache.namespaces)
             namespaces = sorted(each for each in known if each > call.request.after)
         rows = [self._count(each, heads, now) for each in namespaces[:usage_rows_max]]
         page = UsagePage(rows, len(namespaces) > usage_rows_max, sorted(heads))
@@ -49,9 +50,10 @@ class UsageQueries:
         usage = NamespaceUsage(namespace_id)
         usage.leases, usage.leased_pages = self._leases.use(namespace_id, now)
         for shell in heads.values():
-            taken = shell.pages.use(namespace_id)
-            usage.pages += taken.pages
-            usage.bytes += taken.bytes
+            if shell.cache is not None:
+                taken = shell.cache.cache.use(namespace_id)
+                usage.pages += taken.pages
+                usage.bytes += taken.bytes
             pinned = shell.records.pins.use(namespace_id, now)
             usage.soft_pins += pinned.soft_pages
             usage.hard_pins += pinned.hard_pages
