@@ -15,7 +15,7 @@ symlinks_followed_max = 40
 frame_header_bytes_max = 1 * MIB
 """Protobuf part of one frame."""
 frame_payload_bytes_max = 64 * MIB + 1 * MIB
-"""Payload part of one frame: one chunk of the largest size, with room for a page trailer."""
+"""Payload part of one frame: one chunk of the largest size, with room for what stands in front of a page."""
 calls_per_connection_max = 1024
 """Requests under way on one connection; further ones wait in the client, and a server that sees more answers BUSY."""
 receive_bytes_max = 112 * MIB
@@ -71,7 +71,7 @@ chunk_bytes_min = 64 * KIB
 chunk_bytes_max = 64 * MIB
 chunk_bytes_default = 4 * MIB
 block_bytes_max = 72 * MIB
-"""Largest block of the chunk store: a chunk of the largest size and a trailer."""
+"""Largest block of the chunk store: a chunk of the largest size, and what stands in front of a page."""
 inline_chunk_bytes_max = 2 * KIB
 """Chunks up to this size live in the index row."""
 small_read_bytes = 64 * KIB
@@ -288,7 +288,11 @@ reconnect_backoff_min_ns = 20 * MILLISECOND
 
 # --- KVCache ---------------------------------------------------------------------------------------------------------
 page_bytes_max = 64 * MIB
-page_trailer_bytes = 64
+page_header_bytes = 64
+page_key_bytes_max = 4096
+"""The key stands in the page's chunk, between its header and the page."""
+content_bytes_max = max(chunk_bytes_max, page_header_bytes + page_key_bytes_max + page_bytes_max)
+"""Bytes of any chunk: of a file, or of a page with its header and key."""
 namespace_name_bytes_max = 255
 owner_bytes_max = 255
 """Of the text that says whom a namespace belongs to."""
@@ -361,13 +365,13 @@ lmdb_lock_lease_ns = lease_ns
 """A process that has the write lock of a shared store and gives no sign for so long is killed by one that waits for it."""
 
 assert client_write_call_bytes <= client_write_bytes_max
-assert page_bytes_max + page_trailer_bytes <= block_bytes_max
+assert content_bytes_max <= block_bytes_max
 # A put that waits for room is answered before its client sends it again; the flight that follows has its own deadline.
 assert cache_wait_ns_max < update_attempt_ns
 assert evictions_at_once_max <= resync_fills_max * 4
 assert touched_pages_max * 16 <= frame_header_bytes_max // 2
 assert namespaces_per_page_max * (namespace_name_bytes_max + owner_bytes_max + 100) <= frame_header_bytes_max
-assert frame_payload_bytes_max >= chunk_bytes_max + page_trailer_bytes
+assert frame_payload_bytes_max >= content_bytes_max
 assert keys_per_find_max <= leased_pages_max
 assert page_events_per_reply_max <= page_events_max
 assert page_event_reply_bytes_max + 64 * page_events_per_reply_max < frame_header_bytes_max

@@ -7,7 +7,7 @@ index of the key or buffer.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import MutableSequence, Sequence
 from numbers import Real
 from operator import index as as_index
 from typing import Any
@@ -19,6 +19,7 @@ from fs3.base.limits import (
     namespace_name_bytes_max,
     owner_bytes_max,
     page_bytes_max,
+    page_key_bytes_max,
     replicas_max,
     ttl_ms_max,
 )
@@ -28,8 +29,6 @@ from fs3.model.cluster import NamespaceSettings
 
 Key = bytes | bytearray | memoryview | str
 """Text is its UTF-8."""
-
-key_bytes_max = 4096
 
 pieces_max = 512
 """Buffers of one page; one system call takes at most 1024 (IOV_MAX)."""
@@ -54,8 +53,8 @@ def pack_keys(keys: Sequence[Key]) -> list[bytes]:
             data = bytes(key)
         else:
             raise TypeError(f"key {index} is neither bytes nor str but {type(key).__name__}")
-        if not 1 <= len(data) <= key_bytes_max:
-            raise _invalid(f"key {index} has {len(data)} bytes; 1 to {key_bytes_max} are allowed")
+        if not 1 <= len(data) <= page_key_bytes_max:
+            raise _invalid(f"key {index} has {len(data)} bytes; 1 to {page_key_bytes_max} are allowed")
         packed.append(data)
     return packed
 
@@ -65,10 +64,22 @@ Views = tuple[memoryview, ...]
 
 
 def page_buffers(buffers: Sequence[Any], keys: int, page_bytes: int, *, writable: bool) -> list[Views]:
-    """The bytes of each page's buffer, of which there must be one for each of so many keys. What is read from must have exactly
-    `page_bytes`, what is written to at least; a list of buffers exactly so many together."""
+    """The bytes of each page's buffer, of which there must be one for each of so many keys. What is read from must have 1 to
+    `page_bytes` bytes. What is written to must have one or more, and is cut at `page_bytes` unless it is a list of buffers."""
     _check_count(buffers, "buffers", keys)
-    return [_views(buffer, f"buffer {index}", page_bytes, writable) for index, buffer in enumerate(buffers)]
+    return [_page_views(buffer, f"buffer {index}", page_bytes, writable) for index, buffer in enumerate(buffers)]
+
+
+def check_lengths(lengths: Any, keys: int) -> MutableSequence[int] | None:
+    """Where the length of each key's page goes, when that is wanted. Lists, arrays and arrays of numpy do."""
+    if lengths is None:
+        return None
+    if isinstance(lengths, (str, *_BYTES, tuple)) or not hasattr(lengths, "__setitem__") or not hasattr(lengths, "__len__"):
+        raise TypeError(f"lengths: one {type(lengths).__name__}; a list or array of integers is wanted")
+    if len(lengths) != keys:
+        raise _invalid(f"{keys} keys and {len(lengths)} lengths")
+    found: MutableSequence[int] = lengths
+    return found
 
 
 def range_buffers(
@@ -83,7 +94,7 @@ def range_buffers(
             raise TypeError(f"range {index} is not (offset, length) but {each!r}")
         offset = _integer(each[0], f"offset of range {index}", 0, page_bytes - 1)
         length = _integer(each[1], f"length of range {index}", 1, page_bytes - offset)
-        parts.append((offset, _views(buffer, f"buffer {index}", length, writable=True, of="range")))
+        parts.append((offset, _range_views(buffer, f"buffer {index}", length)))
     return parts
 
 
@@ -94,22 +105,35 @@ def _check_count(things: Sequence[Any], argument: str, keys: int) -> None:
         raise _invalid(f"{keys} keys and {len(things)} {argument}")
 
 
-def _views(buffer: Any, argument: str, size: int, writable: bool, of: str = "page") -> Views:
-    """So many bytes of a buffer, or of several that are taken as if they were one."""
+def _page_views(buffer: Any, argument: str, page_bytes: int, writable: bool) -> Views:
+    """All bytes of a page's buffer."""
+    views, found = _pieces(buffer, argument, writable)
+    if not found or (found > page_bytes and (not writable or isinstance(buffer, list | tuple))):
+        raise _invalid(f"{argument} has {_describe(buffer, found)}; pages here have 1 to {page_bytes}")
+    return views if found <= page_bytes else (views[0][:page_bytes],)
+
+
+def _range_views(buffer: Any, argument: str, size: int) -> Views:
+    """So many bytes of a range's buffer, or of several that are taken as if they were one."""
+    views, found = _pieces(buffer, argument, writable=True)
+    if found < size or (found > size and isinstance(buffer, list | tuple)):
+        raise _invalid(f"{argument} has {_describe(buffer, found)}; its range has {size}")
+    return views if found == size else (views[0][:size],)
+
+
+def _pieces(buffer: Any, argument: str, writable: bool) -> tuple[Views, int]:
+    """The bytes of a buffer, or of several that are taken as if they were one, and how many those are."""
     if not isinstance(buffer, list | tuple):
         view = _view(buffer, argument, writable)
-        if len(view) < size or (not writable and len(view) != size):
-            raise _invalid(f"{argument} has {len(view)} bytes; {_WANTED[of].format(size)}")
-        return (view[:size],)
+        return (view,), len(view)
     if len(buffer) > pieces_max:
         raise _invalid(f"{argument} has {len(buffer)} pieces; at most {pieces_max} are allowed")
     views = tuple(_view(piece, f"{argument}, piece {at},", writable) for at, piece in enumerate(buffer))
-    if (found := sum(map(len, views))) != size:
-        raise _invalid(f"{argument} has {found} bytes in {len(views)} pieces; {_WANTED[of].format(size)}")
-    return tuple(view for view in views if len(view))
+    return tuple(view for view in views if len(view)), sum(map(len, views))
 
 
-_WANTED = {"page": "pages here have {}", "range": "its range has {}"}
+def _describe(buffer: Any, found: int) -> str:
+    return f"{found} bytes in {len(buffer)} pieces" if isinstance(buffer, list | tuple) else f"{found} bytes"
 
 
 def _view(buffer: Any, argument: str, writable: bool) -> memoryview:

@@ -18,7 +18,7 @@ import os
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, MutableSequence, Sequence
 from contextlib import contextmanager
 from typing import Any, Self, TypeVar
 
@@ -26,6 +26,7 @@ from fs3.api.io.blocking import run_on
 from fs3.api.kvcache.arguments import (
     Key,
     Views,
+    check_lengths,
     check_name,
     check_page_bytes,
     check_replicas,
@@ -35,8 +36,9 @@ from fs3.api.kvcache.arguments import (
     page_buffers,
     range_buffers,
 )
-from fs3.api.kvcache.cache import TIMEOUT_SECONDS, KVCache, LookupResult, Status
+from fs3.api.kvcache.cache import TIMEOUT_SECONDS, KVCache
 from fs3.api.kvcache.jobs import JobBoard, JobKind, JobResult
+from fs3.api.kvcache.results import LookupResult, Status
 from fs3.base.errors import FS3Error, error
 from fs3.base.status import Code
 from fs3.runtime.exit import ExitStage, run_at_exit
@@ -274,10 +276,10 @@ class BlockingKVCache:
         thread = self._get_thread()
         return thread.run(thread.cache.put_from(keys, buffers))
 
-    def get_into(self, keys: Sequence[Key], buffers: Sequence[Any]) -> list[Status]:
+    def get_into(self, keys: Sequence[Key], buffers: Sequence[Any], lengths: MutableSequence[int] | None = None) -> list[Status]:
         """`KVCache.get_into`."""
         thread = self._get_thread()
-        return thread.run(thread.cache.get_into(keys, buffers))
+        return thread.run(thread.cache.get_into(keys, buffers, lengths))
 
     def get_ranges_into(self, keys: Sequence[Key], ranges: Sequence[tuple[int, int]], buffers: Sequence[Any]) -> list[Status]:
         """`KVCache.get_ranges_into`."""
@@ -310,16 +312,24 @@ class BlockingKVCache:
         thread = self._get_thread()
         return thread.submit(JobKind.PUT, len(packed), thread.cache.put_from(packed, views))
 
-    def submit_get(self, keys: Sequence[Key], buffers: Sequence[Any], ranges: Sequence[tuple[int, int]] | None = None) -> int:
-        """Begin `get_into`, or `get_ranges_into` where `ranges` are given, and return the number of the job. The buffers must
-        be kept, and are undefined, until it has ended. Raises as `submit_put`."""
+    def submit_get(
+        self,
+        keys: Sequence[Key],
+        buffers: Sequence[Any],
+        ranges: Sequence[tuple[int, int]] | None = None,
+        lengths: MutableSequence[int] | None = None,
+    ) -> int:
+        """Begin `get_into`, or `get_ranges_into` where `ranges` are given, and return the number of the job. The buffers and
+        `lengths` must be kept, and are undefined, until it has ended. Raises as `submit_put`."""
         thread = self._get_thread()
         if ranges is not None:
+            if lengths is not None:
+                raise error(Code.INVALID, "lengths: ranges have the lengths that were asked for")
             packed = pack_keys(keys)
             parts = [views for _, views in range_buffers(ranges, buffers, len(packed), self.page_bytes)]
             return thread.submit(JobKind.GET, len(packed), thread.cache.get_ranges_into(packed, tuple(ranges), parts))
         packed, views = self._pages(keys, buffers, writable=True)
-        return thread.submit(JobKind.GET, len(packed), thread.cache.get_into(packed, views))
+        return thread.submit(JobKind.GET, len(packed), thread.cache.get_into(packed, views, check_lengths(lengths, len(packed))))
 
     def submit_lookup(self, keys: Sequence[Key]) -> int:
         """Begin `lookup` and return the number of the job. Raises as `submit_put`."""

@@ -18,6 +18,7 @@ from fs3.base.ids import ChainId, ChunkId
 from fs3.base.status import Code, Retry
 from fs3.base.units import SECOND
 from fs3.client.storage.client import StorageClient
+from fs3.client.storage.presence import ChunkPresence
 from fs3.client.storage.reads import ReadOutcome
 from fs3.core.files.read_plan import ReadIO
 from fs3.core.files.write_plan import WriteIO
@@ -93,20 +94,27 @@ class GuardedStorage:
         chunks: Sequence[ChunkId],
         places: Sequence[int],
         chains: Sequence[ChainId],
-        length: int,
         *,
         timeout_ns: int,
-    ) -> list[Code]:
+    ) -> ChunkPresence:
         """`StorageClient.contains`."""
         asked = await self._select([chains[place] for place in places]) if self._circuits else None
         if asked is None:
-            codes = await self._storage.contains(chunks, places, chains, length, timeout_ns=timeout_ns)
+            presence = await self._storage.contains(chunks, places, chains, timeout_ns=timeout_ns)
+            if not self._circuits and not presence.failures:
+                return presence
         else:
             some = [chunks[index] for index in asked], [places[index] for index in asked]
-            answers = await self._storage.contains(*some, chains, length, timeout_ns=timeout_ns)
-            codes = _among(Code.UNAVAILABLE, len(chunks), asked, answers)
+            answers = await self._storage.contains(*some, chains, timeout_ns=timeout_ns)
+            presence = ChunkPresence(
+                _among(0, len(chunks), asked, answers.lengths),
+                dict.fromkeys(sorted(set(range(len(chunks))).difference(asked)), Code.UNAVAILABLE)
+                | {asked[index]: code for index, code in answers.failures.items()},
+            )
+        failures = presence.failures
+        codes = [failures.get(index, Code.OK) for index in range(len(chunks))]
         self._learn(codes, ((chunk, chains[place]) for chunk, place in zip(chunks, places, strict=True)), asked)
-        return codes
+        return presence
 
     async def _select(self, chains: list[ChainId]) -> list[int] | None:
         """The indices of IOs that are to be sent; None: all of them."""

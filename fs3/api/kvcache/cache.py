@@ -14,14 +14,13 @@ taken as undefined. Bytes with status OK are the key's own: their checksums and 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from enum import Enum
-from operator import attrgetter
-from typing import Any, NamedTuple
+from collections.abc import MutableSequence, Sequence
+from typing import Any
 
 from fs3.api.client import Client
 from fs3.api.kvcache.arguments import (
     Key,
+    check_lengths,
     check_name,
     check_page_bytes,
     check_replicas,
@@ -40,61 +39,25 @@ from fs3.api.kvcache.namespaces import (
     get_namespace,
     list_namespaces,
 )
+from fs3.api.kvcache.page_io import get_pages, get_ranges, look_up, put_pages, remove_pages
+from fs3.api.kvcache.results import LookupResult, Status
 from fs3.base.errors import FS3Error, error
-from fs3.base.ids import ChunkId
-from fs3.base.limits import page_trailer_bytes
 from fs3.base.status import Code
-from fs3.base.units import KIB, SECOND
-from fs3.core.files.read_plan import ReadIO, buffer_bytes
-from fs3.core.files.write_plan import WriteIO
-from fs3.core.kvcache.pages import PageKey, is_trailer_of, page_chunks, page_keys, trailer, trailers
+from fs3.base.units import SECOND
+from fs3.core.kvcache.pages import page_keys
 from fs3.core.kvcache.placement import Placement
-from fs3.model.chunk import UpdateKind
 from fs3.model.cluster import CacheNamespace, NamespaceSettings
 
 TIMEOUT_SECONDS = 10.0
-_code_of = attrgetter("code")
-ask_first_bytes = 64 * KIB
-"""Pages of at least so many bytes are put only when a lookup has not found them: the bytes cost more than the question."""
-ask_first_timeout_ns = 1 * SECOND
-"""How long that lookup may take; what is not known by then is sent."""
 presence_check_ns = 1 * SECOND
 """How long a call waits for the manager to say whether its namespace is still there, before it goes on as if it was."""
 
 
-class Status(Enum):
-    """What became of one key."""
-
-    OK = "ok"
-    """Stored and durable on every replica; or read and verified."""
-    EXISTS = "exists"
-    """Put: another put had stored the page already. Counts as success."""
-    MISS = "miss"
-    """Get: there is no such page."""
-    CORRUPT = "corrupt"
-    """Get: no replica returned bytes that match their checksums."""
-    NO_SPACE = "no space"
-    """Put: the cluster is full."""
-    TIMEOUT = "timeout"
-    """Not known in time; a put may still take effect."""
-    ERROR = "error"
-    """The storage nodes could not be asked."""
-
-    @property
-    def ok(self) -> bool:
-        """The page is there, and after a get its bytes are in the buffer."""
-        return self in (Status.OK, Status.EXISTS)
-
-
-class LookupResult(NamedTuple):
-    """Which keys have pages."""
-
-    hits: int
-    """Length of the longest prefix of the keys that is there."""
-    bitmap: list[bool]
-    """Per key: its page is there."""
-    statuses: list[Status]
-    """Per key: OK, MISS, or why it is not known whether it is there (TIMEOUT, ERROR)."""
+def _miss_all(count: int, lengths: MutableSequence[int] | None) -> list[Status]:
+    if lengths is not None:
+        for index in range(count):
+            lengths[index] = 0
+    return [Status.MISS] * count
 
 
 class KVCache:
@@ -145,7 +108,7 @@ class KVCache:
     ) -> KVCache:
         """Connect and open a namespace, creating it when it is new.
 
-        `page_bytes` is the size of every page; `replicas` 0 takes the cluster's number. Put everything that makes pages
+        `page_bytes` is the size of the largest page; `replicas` 0 takes the cluster's number. Put everything that makes pages
         incompatible into the name: model, revision, dtype, layout. `timeout` in seconds bounds each later call. With the
         `circuit_breaker`, what did not answer within a call is left out by the following ones until it answers again
         (`fs3.api.kvcache.breaker`). `budget_bytes`, `ttl`, `pin_bytes` and `owner` are as of `create_namespace`; a namespace
@@ -307,8 +270,9 @@ class KVCache:
             await self._client.aclose()
 
     async def put_from(self, keys: Sequence[Key], buffers: Sequence[Any]) -> list[Status]:
-        """Store one page per key from buffers of exactly `page_bytes` bytes, which must not change until this returns. A buffer
-        may be a list of buffers, whose bytes follow each other in the page (K and V, or one per layer).
+        """Store one page per key from buffers of 1 to `page_bytes` bytes, which must not change until this returns. A page is as
+        long as its buffer. A buffer may be a list of buffers, whose bytes follow each other in the page (K and V, or one per
+        layer).
 
         Large pages are looked up first: one that is there costs no bytes. After OK and EXISTS it is over, after any other status
         a page may be stored, or may yet be. Raises TypeError or InvalidArgument, before anything is sent, for a key or buffer
@@ -320,75 +284,28 @@ class KVCache:
         if self._is_deleted:
             raise error(Code.NO_NAMESPACE, "the namespace was deleted", self.name)
         pages = page_keys(self.namespace_id, packed)
-        placement = self._get_placement()
-        stored = self.page_bytes + page_trailer_bytes
-        statuses = [Status.EXISTS] * len(pages)
-        missing: Sequence[int] = range(len(pages))
-        if self.page_bytes >= ask_first_bytes:
-            begun = self._loop.time()
-            there = await self._find([page.chunk for page in pages], placement, min(timeout_ns, ask_first_timeout_ns))
-            missing = [index for index, status in enumerate(there) if status is not Status.OK]
-            timeout_ns = max(1, timeout_ns - round((self._loop.time() - begun) * SECOND))
-        writes = [
-            WriteIO(
-                pages[index].chunk,
-                placement.chain(pages[index].chunk),
-                UpdateKind.PUT,
-                0,
-                (*views[index], memoryview(trailer(pages[index].check, self.page_bytes))),
-                stored,
-            )
-            for index in missing
-        ]
-        if writes:
-            try:
-                results = [result.code for result in await self._storage.update(writes, timeout_ns=timeout_ns)]
-            except FS3Error as failure:
-                results = [failure.code] * len(writes)
-            for index, code in zip(missing, results, strict=True):
-                statuses[index] = _status_of(code)
-        return statuses
+        return await put_pages(self._storage, self._get_placement(), pages, views, timeout_ns)
 
-    async def get_into(self, keys: Sequence[Key], buffers: Sequence[Any]) -> list[Status]:
-        """Read one page per key into writable buffers of at least `page_bytes` bytes; the first `page_bytes` are filled. A buffer
-        may be a list of buffers with exactly `page_bytes` bytes together, which are filled in order.
+    async def get_into(
+        self, keys: Sequence[Key], buffers: Sequence[Any], lengths: MutableSequence[int] | None = None
+    ) -> list[Status]:
+        """Read one page per key into writable buffers. A buffer may be a list of buffers, which are filled in order. Of a buffer
+        that has more than `page_bytes`, only so many count; the rest stays as it is.
 
-        Raises TypeError or InvalidArgument, before anything is sent, for a key or buffer that cannot be.
+        Without `lengths` a page is read when it is exactly as long as its buffer. With `lengths`, a list or array of one integer
+        per key, shorter pages are read too, and it is filled with the bytes of each page: 0 where that is not known; behind
+        them the buffer is undefined. A page that does not fit is OTHER_LENGTH, and `lengths` says how long it is.
+
+        Raises TypeError or InvalidArgument, before anything is sent, for a key, buffer or `lengths` that cannot be.
         """
         packed = self._pack(keys)
         views = page_buffers(buffers, len(packed), self.page_bytes, writable=True)
+        wanted = check_lengths(lengths, len(packed))
         timeout_ns = await self._check_presence()
         if self._is_deleted:
-            return [Status.MISS] * len(packed)
+            return _miss_all(len(packed), wanted)
         pages = page_keys(self.namespace_id, packed)
-        placement = self._get_placement()
-        size = page_trailer_bytes
-        found = bytearray(size * len(pages))
-        places = memoryview(found)
-        reads = [
-            ReadIO(page.chunk, placement.chain(page.chunk), 0, (*view, places[at : at + size]))
-            for at, page, view in zip(range(0, len(found), size), pages, views, strict=True)
-        ]
-        try:
-            outcomes = await self._storage.read(reads, timeout_ns=timeout_ns)
-        except FS3Error as failure:
-            return [_status_of(failure.code)] * len(pages)
-        # Every page a hit, as nearly always: the trailers are what they must be, all of them.
-        if found == trailers(pages, self.page_bytes) and not any(map(_code_of, outcomes)):
-            whole = self.page_bytes + size
-            return [Status.OK if outcome.length == whole else Status.MISS for outcome in outcomes]
-        return [
-            self._verdict(outcome.code, outcome.length, places[index * size : (index + 1) * size], page)
-            for index, (outcome, page) in enumerate(zip(outcomes, pages, strict=True))
-        ]
-
-    def _verdict(self, code: Code, length: int, found: memoryview, page: PageKey) -> Status:
-        if code is not Code.OK:
-            return _status_of(code)
-        # Another key's page under the same chunk id is a miss for this key, whatever its size.
-        if length != self.page_bytes + page_trailer_bytes or not is_trailer_of(found, page.check, self.page_bytes):
-            return Status.MISS
-        return Status.OK
+        return await get_pages(self._storage, self._get_placement(), pages, views, wanted, timeout_ns)
 
     async def get_ranges_into(
         self, keys: Sequence[Key], ranges: Sequence[tuple[int, int]], buffers: Sequence[Any]
@@ -396,8 +313,8 @@ class KVCache:
         """Read a part of one page per key: `ranges` are (offset, length) in bytes, and buffer i, or the list of buffers i, has
         room for the length of range i. The same key may come several times: one layer of a page after the other.
 
-        Statuses as of `get_into`. Raises TypeError or InvalidArgument, before anything is sent, for a key, range or buffer that
-        cannot be.
+        Statuses as of `get_into`; OTHER_LENGTH where the page ends before the range does. Raises TypeError or InvalidArgument,
+        before anything is sent, for a key, range or buffer that cannot be.
         """
         packed = self._pack(keys)
         parts = range_buffers(ranges, buffers, len(packed), self.page_bytes)
@@ -405,36 +322,11 @@ class KVCache:
         if self._is_deleted:
             return [Status.MISS] * len(packed)
         pages = page_keys(self.namespace_id, packed)
-        placement = self._get_placement()
-        size = page_trailer_bytes
-        trailers = memoryview(bytearray(size * len(pages)))
-        reads: list[ReadIO] = []
-        for index, (page, (offset, views)) in enumerate(zip(pages, parts, strict=True)):
-            chain = placement.chain(page.chunk)
-            reads.append(ReadIO(page.chunk, chain, offset, views))
-            reads.append(ReadIO(page.chunk, chain, self.page_bytes, trailers[index * size : (index + 1) * size]))
-        try:
-            outcomes = await self._storage.read(reads, timeout_ns=timeout_ns)
-        except FS3Error as failure:
-            return [_status_of(failure.code)] * len(pages)
-        statuses = []
-        for index, (page, (_, views)) in enumerate(zip(pages, parts, strict=True)):
-            part, end = outcomes[2 * index], outcomes[2 * index + 1]
-            if part.code is not Code.OK or end.code is not Code.OK:
-                statuses.append(_status_of(part.code if part.code is not Code.OK else end.code))
-            elif (
-                part.version == end.version
-                and part.length == buffer_bytes(views)
-                and end.length == size
-                and is_trailer_of(trailers[index * size : (index + 1) * size], page.check, self.page_bytes)
-            ):
-                statuses.append(Status.OK)
-            else:
-                statuses.append(Status.MISS)
-        return statuses
+        return await get_ranges(self._storage, self._get_placement(), pages, parts, timeout_ns)
 
     async def lookup(self, keys: Sequence[Key]) -> LookupResult:
-        """Which of the keys have pages: one request per storage node, for up to thousands of keys. Pins nothing.
+        """Which of the keys have pages, and how long they are: one request per storage node, for up to thousands of keys. Pins
+        nothing.
 
         A key whose nodes cannot be asked within the timeout is no hit, and its status says so. Raises TypeError or
         InvalidArgument for a bad key.
@@ -442,24 +334,8 @@ class KVCache:
         packed = self._pack(keys)
         timeout_ns = await self._check_presence()
         if self._is_deleted:
-            return LookupResult(0, [False] * len(packed), [Status.MISS] * len(packed))
-        chunks = page_chunks(self.namespace_id, packed)
-        statuses = await self._find(chunks, self._get_placement(), timeout_ns)
-        there = Status.OK
-        bitmap = [status is there for status in statuses]
-        return LookupResult(bitmap.index(False) if False in bitmap else len(bitmap), bitmap, statuses)
-
-    async def _find(self, chunks: Sequence[ChunkId], placement: Placement, timeout_ns: int) -> list[Status]:
-        """OK, MISS, or why that is not known, of each page."""
-        stored = self.page_bytes + page_trailer_bytes
-        places = placement.places(chunks)
-        try:
-            codes = await self._storage.contains(chunks, places, placement.chains, stored, timeout_ns=timeout_ns)
-        except FS3Error as failure:
-            return [_status_of(failure.code)] * len(chunks)
-        # By identity, of nearly all: an Enum's members hash slowly.
-        ok, not_found, there, miss = Code.OK, Code.NOT_FOUND, Status.OK, Status.MISS
-        return [there if code is ok else miss if code is not_found else _status_of(code) for code in codes]
+            return LookupResult(0, [False] * len(packed), [Status.MISS] * len(packed), [0] * len(packed))
+        return await look_up(self._storage, self._get_placement(), self.namespace_id, packed, self.page_bytes, timeout_ns)
 
     async def remove(self, keys: Sequence[Key]) -> list[Status]:
         """Remove pages. OK: there is no such page any more, whether or not there was one. After any other status it may be
@@ -469,13 +345,7 @@ class KVCache:
         if self._is_deleted:
             return [Status.OK] * len(packed)
         pages = page_keys(self.namespace_id, packed)
-        placement = self._get_placement()
-        writes = [WriteIO(page.chunk, placement.chain(page.chunk), UpdateKind.REMOVE, 0) for page in pages]
-        try:
-            results = await self._storage.update(writes, timeout_ns=timeout_ns)
-        except FS3Error as failure:
-            return [_status_of(failure.code)] * len(pages)
-        return [_status_of(result.code) for result in results]
+        return await remove_pages(self._storage, self._get_placement(), pages, timeout_ns)
 
     async def clear(self) -> None:
         """Have no pages any more: all there are belong to nobody from now on, and what they took is freed afterwards. The
@@ -533,17 +403,3 @@ class KVCache:
         if self._placement is None or self._placement[0] != table.version:
             self._placement = (table.version, Placement(table.chains))
         return self._placement[1]
-
-
-_STATUS = {
-    Code.OK: Status.OK,
-    Code.EXISTS: Status.EXISTS,
-    Code.NOT_FOUND: Status.MISS,
-    Code.CHECKSUM: Status.CORRUPT,
-    Code.NO_SPACE: Status.NO_SPACE,
-    Code.DEADLINE: Status.TIMEOUT,
-}
-
-
-def _status_of(code: Code) -> Status:
-    return _STATUS.get(code, Status.ERROR)

@@ -18,7 +18,7 @@ from fs3.client.storage.listing import list_chunks
 from fs3.client.storage.page_events import PageEventReader
 from fs3.client.storage.page_heads import LeaseCall, LeasedAt, LeasedPresence, PageSet, PinCall
 from fs3.client.storage.page_usage import UsageReport, gather_usage, release_leases
-from fs3.client.storage.presence import PresenceCall
+from fs3.client.storage.presence import ChunkPresence, PresenceCall
 from fs3.client.storage.read_single import read_single
 from fs3.client.storage.reads import ReadCall, ReadCounters, ReadOutcome
 from fs3.client.storage.router import ReplicaRouter
@@ -129,14 +129,13 @@ class StorageClient:
         chunks: Sequence[ChunkId],
         places: Sequence[int],
         chains: Sequence[ChainId],
-        length: int,
         *,
         timeout_ns: int = 0,
-    ) -> list[Code]:
-        """Which of these chunks are there with exactly `length` bytes: one request per node. `places`: of each chunk the index of
-        its chain in `chains`. OK, NOT_FOUND, or why it is not known."""
+    ) -> ChunkPresence:
+        """Which of these chunks are there, and how long they are: one request per node. `places`: of each chunk the index of its
+        chain in `chains`."""
         deadline = self._deadline_after(timeout_ns)
-        return await PresenceCall(self._router, self._clock, chunks, places, chains, length, deadline).run()
+        return await PresenceCall(self._router, self._clock, chunks, places, chains, deadline).run()
 
     async def lease(self, pages: PageSet, lease_ms: int, *, timeout_ns: int = 0) -> LeasedPresence:
         """`contains`, asked of the heads, who keep the pages that are there from eviction for so long: one request per node."""

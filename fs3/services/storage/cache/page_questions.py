@@ -10,7 +10,7 @@ come, however often that is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from fs3.base.errors import FS3Error
