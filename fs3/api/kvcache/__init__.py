@@ -2,16 +2,25 @@
 
 from fs3.api.kvcache.blocking import BlockingKVCache
 from fs3.api.kvcache.cache import KVCache
+from fs3.api.kvcache.events import CacheChange, CacheEvent, EventStream
 from fs3.api.kvcache.jobs import JobKind, JobResult
+from fs3.api.kvcache.leases import BlockingLease, Lease
 from fs3.api.kvcache.results import ListedPage, LookupResult, PageList, Status
+from fs3.api.kvcache.upkeep import CacheUsage
 from fs3.model.cluster import CacheNamespace
 
 __all__ = [
     "BlockingKVCache",
+    "BlockingLease",
+    "CacheChange",
+    "CacheEvent",
     "CacheNamespace",
+    "CacheUsage",
+    "EventStream",
     "JobKind",
     "JobResult",
     "KVCache",
+    "Lease",
     "ListedPage",
     "LookupResult",
     "PageList",

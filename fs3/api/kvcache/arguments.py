@@ -20,6 +20,8 @@ from fs3.base.limits import (
     owner_bytes_max,
     page_bytes_max,
     page_key_bytes_max,
+    page_lease_ms_max,
+    pin_ms_max,
     replicas_max,
     ttl_ms_max,
 )
@@ -226,6 +228,21 @@ def _owner(owner: Any) -> str:
     if not owner.isprintable():
         raise _invalid(f"owner {owner!r} has characters that cannot be printed")
     return owner
+
+
+def check_lease_ms(lease_ms: Any) -> int:
+    """For how many milliseconds a lookup leases what it finds."""
+    return _integer(lease_ms, "lease_ms", 1, page_lease_ms_max)
+
+
+def check_pin_ttl(ttl: Any) -> int:
+    """How many seconds a pin lasts, in milliseconds."""
+    if not isinstance(ttl, Real) or isinstance(ttl, bool):
+        raise TypeError(f"ttl is not a number of seconds but {type(ttl).__name__}")
+    seconds = float(ttl)
+    if math.isnan(seconds) or not 0 < seconds * 1000 <= pin_ms_max:
+        raise _invalid(f"ttl {ttl}: seconds, more than 0 and at most {pin_ms_max // 1000}")
+    return max(1, round(seconds * 1000))
 
 
 def _integer(value: Any, argument: str, least: int, most: int) -> int:

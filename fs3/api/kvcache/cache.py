@@ -20,6 +20,7 @@ from typing import Any
 from fs3.api.client import Client
 from fs3.api.kvcache.arguments import (
     Key,
+    check_lease_ms,
     check_lengths,
     check_name,
     check_page_bytes,
@@ -31,6 +32,7 @@ from fs3.api.kvcache.arguments import (
     range_buffers,
 )
 from fs3.api.kvcache.breaker import GuardedStorage
+from fs3.api.kvcache.leases import Lease
 from fs3.api.kvcache.namespaces import (
     clear_namespace,
     client_of,
@@ -39,13 +41,15 @@ from fs3.api.kvcache.namespaces import (
     get_namespace,
     list_namespaces,
 )
-from fs3.api.kvcache.page_io import get_pages, get_ranges, look_up, put_pages, remove_pages
+from fs3.api.kvcache.page_io import get_pages, get_ranges, look_up, look_up_leased, put_pages, remove_pages
 from fs3.api.kvcache.results import LookupResult, Status
+from fs3.api.kvcache.upkeep import PageUpkeep
 from fs3.base.errors import FS3Error, error
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.core.kvcache.pages import page_keys
 from fs3.core.kvcache.placement import Placement
+from fs3.core.kvcache.statistics import LookupCounters
 from fs3.model.cluster import CacheNamespace, NamespaceSettings
 
 TIMEOUT_SECONDS = 10.0
@@ -60,7 +64,7 @@ def _miss_all(count: int, lengths: MutableSequence[int] | None) -> list[Status]:
     return [Status.MISS] * count
 
 
-class KVCache:
+class KVCache(PageUpkeep):
     """One namespace of pages. Use `KVCache.open`. Belongs to the event loop it was opened on."""
 
     def __init__(
@@ -84,6 +88,7 @@ class KVCache:
         """Deletions and clearings of namespaces that routing told of when the manager last said what this one is."""
         self._is_deleted = False
         self._placement: tuple[int, Placement] | None = None
+        self._lookups = LookupCounters()
         self.page_bytes: int = namespace.page_bytes
         self.name: str = namespace.name
         self.namespace_id: int = namespace.id
@@ -324,18 +329,30 @@ class KVCache:
         pages = page_keys(self.namespace_id, packed)
         return await get_ranges(self._storage, self._get_placement(), pages, parts, timeout_ns)
 
-    async def lookup(self, keys: Sequence[Key]) -> LookupResult:
-        """Which of the keys have pages, and how long they are: one request per storage node, for up to thousands of keys. Pins
-        nothing.
+    async def lookup(self, keys: Sequence[Key], *, lease_ms: int | None = None) -> LookupResult:
+        """Which of the keys have pages, and how long they are: one request per storage node, for up to thousands of keys.
+
+        With `lease_ms`, 60 000 at most, what is found is neither evicted nor expires for so long, or until the result's `lease` is
+        released; a page that is just being stored or removed is a miss then. Without it a lookup keeps nothing, and in no case
+        does it renew anything or count as a read.
 
         A key whose nodes cannot be asked within the timeout is no hit, and its status says so. Raises TypeError or
         InvalidArgument for a bad key.
         """
         packed = self._pack(keys)
+        lease = None if lease_ms is None else check_lease_ms(lease_ms)
         timeout_ns = await self._check_presence()
         if self._is_deleted:
-            return LookupResult(0, [False] * len(packed), [Status.MISS] * len(packed), [0] * len(packed))
-        return await look_up(self._storage, self._get_placement(), self.namespace_id, packed, self.page_bytes, timeout_ns)
+            held = None if lease is None else Lease(self._storage, [], 0, [], lease)
+            found = LookupResult(0, [False] * len(packed), [Status.MISS] * len(packed), [0] * len(packed), held)
+        else:
+            where = self._storage, self._get_placement(), self.namespace_id
+            if lease is None:
+                found = await look_up(*where, packed, self.page_bytes, timeout_ns)
+            else:
+                found = await look_up_leased(*where, packed, self.page_bytes, timeout_ns, lease)
+        self._count_lookup(found)
+        return found
 
     async def remove(self, keys: Sequence[Key]) -> list[Status]:
         """Remove pages. OK: there is no such page any more, whether or not there was one. After any other status it may be

@@ -7,8 +7,8 @@
             token = events.token                # later: cache.events(token) goes on behind this event
 
 Events come from the heads of the chains, each chain's in order. They are kept there in memory, and boundedly: whoever comes back
-too late, or after the head of a chain has changed, is told MISSED and makes the picture anew, by listing. What happens from MISSED
-on is told, so nothing falls between the two.
+too late, or after the head of a chain has changed, is told MISSED and makes the picture anew, by listing. What happens after that
+is told, so nothing falls between the two.
 """
 
 from __future__ import annotations

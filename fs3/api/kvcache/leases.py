@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self, TypeAlias
 
 from fs3.base.errors import FS3Error
 from fs3.base.units import SECOND
-from fs3.client.storage.client import StorageClient
 from fs3.client.storage.page_heads import LeasedAt
+
+
+class LeaseGranter(Protocol):
+    """Whoever can end leases. `StorageClient` and `GuardedStorage` can."""
+
+    async def release(self, leases: Sequence[LeasedAt], *, timeout_ns: int) -> None:
+        """End leases at once."""
+        ...
+
 
 release_timeout_ns = 1 * SECOND
 """How long `release` waits for the nodes; a lease whose node does not hear of it ends by itself."""
@@ -17,7 +25,7 @@ release_timeout_ns = 1 * SECOND
 
 class Lease:
     """The pages that a lookup found and leased. They are neither evicted nor expire until the lease is released or its time is
-    over; somebody may still remove them, and when the head of a chain fails its leases are gone. Either way a get is a clean miss.
+    over. Somebody may still remove them, and when the head of a chain fails its leases are gone: then a get is a clean miss.
 
         found = await cache.lookup(keys, lease_ms=5000)
         async with found.lease:
@@ -25,7 +33,7 @@ class Lease:
     """
 
     def __init__(
-        self, storage: StorageClient, held_at: Sequence[LeasedAt], pages: int, unleased: Sequence[int], lease_ms: int
+        self, storage: LeaseGranter, held_at: Sequence[LeasedAt], pages: int, unleased: Sequence[int], lease_ms: int
     ) -> None:
         self._storage = storage
         self._held_at = held_at
@@ -56,7 +64,7 @@ class Lease:
                 return  # the client is closed: the lease ends by itself
 
 
-RunCall = Callable[[Coroutine[Any, Any, None]], None]
+RunCall: TypeAlias = "Callable[[Coroutine[Any, Any, None]], None]"
 """Runs a coroutine on the loop of a cache and waits for it."""
 
 

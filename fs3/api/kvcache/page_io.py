@@ -13,6 +13,7 @@ from operator import attrgetter
 
 from fs3.api.kvcache.arguments import Views
 from fs3.api.kvcache.breaker import GuardedStorage
+from fs3.api.kvcache.leases import Lease
 from fs3.api.kvcache.results import LookupResult, Status, status_of
 from fs3.base.errors import FS3Error
 from fs3.base.ids import ChunkId
@@ -20,6 +21,7 @@ from fs3.base.limits import page_header_bytes
 from fs3.base.status import Code
 from fs3.base.units import KIB, SECOND
 from fs3.client.storage.client import StorageClient
+from fs3.client.storage.page_heads import LeasedPresence, PageSet
 from fs3.client.storage.presence import ChunkPresence
 from fs3.client.storage.reads import ReadOutcome
 from fs3.core.files.read_plan import ReadIO, buffer_bytes
@@ -190,6 +192,31 @@ async def look_up(
 ) -> LookupResult:
     """Which of the keys have pages, of at most `page_bytes`, and how long these are."""
     presence = await _find_chunks(storage, placement, page_chunks(namespace_id, keys), timeout_ns)
+    return _lookup_result(keys, presence, page_bytes)
+
+
+async def look_up_leased(
+    storage: Storage,
+    placement: Placement,
+    namespace_id: int,
+    keys: Sequence[bytes],
+    page_bytes: int,
+    timeout_ns: int,
+    lease_ms: int,
+) -> LookupResult:
+    """`look_up`, and what is found stays for so long."""
+    chunks = page_chunks(namespace_id, keys)
+    try:
+        pages = PageSet(chunks, placement.places(chunks), placement.chains)
+        found = await storage.lease(pages, lease_ms, timeout_ns=timeout_ns)
+    except FS3Error as failure:
+        found = LeasedPresence([0] * len(chunks), dict.fromkeys(range(len(chunks)), failure.code), [], [])
+    result = _lookup_result(keys, ChunkPresence(found.lengths, found.failures), page_bytes)
+    leased = sum(map(bool, found.lengths)) - len(found.unleased)
+    return result._replace(lease=Lease(storage, found.leases, leased, sorted(found.unleased), lease_ms))
+
+
+def _lookup_result(keys: Sequence[bytes], presence: ChunkPresence, page_bytes: int) -> LookupResult:
     lengths = _page_lengths(keys, presence.lengths, page_bytes)
     if 0 not in lengths:
         count = len(lengths)

@@ -10,12 +10,12 @@ import msgspec
 from fs3.api.client import Client
 from fs3.api.kvcache.arguments import Key, check_pin_ttl
 from fs3.api.kvcache.events import EventStream
-from fs3.api.kvcache.results import Status, status_of
+from fs3.api.kvcache.namespaces import client_of, list_namespaces
+from fs3.api.kvcache.results import LookupResult, Status, status_of
 from fs3.base.errors import FS3Error, error
 from fs3.base.ids import ChainId
 from fs3.base.limits import pin_ms_max
 from fs3.base.status import Code
-from fs3.base.units import MILLISECOND
 from fs3.client.storage.page_heads import PageSet
 from fs3.client.storage.page_usage import UsageReport
 from fs3.core.kvcache.pages import page_chunks
@@ -108,8 +108,8 @@ class PageUpkeep:
         """
         if ttl is None and not hard:
             ttl = PIN_TTL_SECONDS
-        pin_ms = 0 if ttl is None else check_pin_ttl(ttl) // MILLISECOND
-        return await self._pin(keys, PinKind.HARD if hard else PinKind.SOFT, max(pin_ms, ttl is not None))
+        pin_ms = 0 if ttl is None else check_pin_ttl(ttl)
+        return await self._pin(keys, PinKind.HARD if hard else PinKind.SOFT, pin_ms)
 
     async def unpin(self, keys: Sequence[Key]) -> list[Status]:
         """Take pins away. OK whether or not there was one; MISS where there is no such page. Raises as `pin`."""
@@ -158,6 +158,29 @@ class PageUpkeep:
             raise error(Code.NO_NAMESPACE, "the namespace was deleted", self.name)
         report = await self._client.storage.page_usage(namespace.id, timeout_ns=self._timeout_ns)
         return usage_of(namespace, report, self._client.manager.routing)
+
+    @staticmethod
+    async def list_usage(source: Client | str, prefix: str = "") -> list[CacheUsage]:
+        """`usage` of every namespace whose name begins with `prefix`, by name. `source`: a client, or the cluster's URL.
+
+        Raises Unreachable when no manager answers.
+        """
+        async with client_of(source) as client:
+            namespaces = await list_namespaces(client, prefix)
+            report = await client.storage.page_usage()
+            return [usage_of(namespace, report, client.manager.routing) for namespace in namespaces]
+
+    def _count_lookup(self, found: LookupResult) -> None:
+        counters = self._lookups
+        counters.lookups += 1
+        counters.keys_asked += len(found.statuses)
+        counters.prefix_keys += found.hits
+        if found.hits == len(found.statuses):
+            counters.keys_found += found.hits
+            return
+        there = sum(found.bitmap)
+        counters.keys_found += there
+        counters.unknown += len(found.statuses) - there - found.statuses.count(Status.MISS)
 
     @property
     def statistics(self) -> LookupCounters:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from fs3.base.errors import FS3Error, error
 from fs3.base.ids import ChainId, ChunkId, ClientId, NodeId, TargetId
 from fs3.base.limits import call_timeout_ns, read_attempt_ns, update_retry_ns_max
-from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.client.connector import Connector
 from fs3.client.routing import RoutingSource
@@ -16,7 +15,7 @@ from fs3.client.storage.direct_reads import DirectReads
 from fs3.client.storage.finds import FindCall, FindOutcome
 from fs3.client.storage.listing import list_chunks
 from fs3.client.storage.page_events import PageEventReader
-from fs3.client.storage.page_heads import LeaseCall, LeasedAt, LeasedPresence, PageSet, PinCall
+from fs3.client.storage.page_heads import LeaseCall, LeasedAt, LeasedPresence, LeaseIds, PageSet, PinCall
 from fs3.client.storage.page_usage import UsageReport, gather_usage, release_leases
 from fs3.client.storage.presence import ChunkPresence, PresenceCall
 from fs3.client.storage.read_single import read_single
@@ -68,7 +67,7 @@ class StorageClient:
         self._router = ReplicaRouter(routing, connector, clock, host, int.from_bytes(client_id[:8], "little"))
         self._clock = clock
         self._client_id = client_id
-        self._lease_ids = Prng(int.from_bytes(client_id[8:], "little"))
+        self._lease_ids = LeaseIds(client_id)
         self._verify = verify
         self._timeout_ns = timeout_ns
         self._channels = ChannelAllocator(ChannelPool())

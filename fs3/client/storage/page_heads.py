@@ -7,11 +7,12 @@ until the deadline.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from fs3.base.errors import FS3Error
-from fs3.base.ids import ChainId, ChunkId, NodeId
+from fs3.base.ids import ChainId, ChunkId, ClientId, NodeId
 from fs3.base.limits import keys_per_find_max, read_attempt_ns
 from fs3.base.status import Code
 from fs3.client.storage.attempts import Attempts
@@ -41,12 +42,34 @@ class PageSet(NamedTuple):
     """Of each the index of its chain in `chains`."""
     chains: Sequence[ChainId]
 
+    def select(self, indices: Sequence[int]) -> PageSet:
+        """Some of them."""
+        return PageSet([self.chunks[index] for index in indices], [self.places[index] for index in indices], self.chains)
+
+    def keys(self) -> Iterator[tuple[ChunkId, ChainId]]:
+        """Each with its chain."""
+        return ((chunk, self.chains[place]) for chunk, place in zip(self.chunks, self.places, strict=True))
+
 
 class LeasedAt(NamedTuple):
     """A lease that may be held at a node."""
 
     node: NodeId
     lease_id: int
+
+
+class LeaseIds:
+    """Numbers for the leases of one client, that no other lease has."""
+
+    def __init__(self, client_id: ClientId) -> None:
+        self._client_id = client_id
+        self._count = 0
+
+    def next(self) -> int:
+        """The next one."""
+        self._count += 1
+        digest = blake2b(self._count.to_bytes(8, "little"), key=self._client_id, digest_size=8).digest()
+        return int.from_bytes(digest, "little")
 
 
 class LeasedPresence(NamedTuple):
@@ -172,6 +195,7 @@ class HeadCall(ABC):
 
     def on_end(self, request: HeadRequest) -> None:
         """Nothing was begun for it."""
+        request.future = None
 
     def _chain(self, index: int) -> ChainId:
         return self._pages.chains[self._pages.places[index]]

@@ -5,8 +5,11 @@ Counters begin at 0 with the process. They tell rates and ratios when they are r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
+from fs3.base.ids import ChunkId, is_page, page_namespace
 from fs3.base.limits import cache_counters_max
 from fs3.model.page_usage import CacheCounters
 
@@ -26,6 +29,21 @@ class CacheStatistics:
                 del self._counters[next(iter(self._counters))]
             counters = self._counters[namespace_id] = CacheCounters()
         return counters
+
+    def count_lookup(self, chunks: Sequence[bytes], lengths: Sequence[int]) -> None:
+        """Chunks were asked for, which are of one namespace if they are pages; those that are not there have length 0."""
+        if chunks and is_page(ChunkId(chunks[0])):
+            counters = self.of(page_namespace(ChunkId(chunks[0])))
+            counters.lookups += 1
+            counters.keys_asked += len(lengths)
+            counters.keys_found += len(lengths) - lengths.count(0)
+
+    def count_reads(self, chunks: Sequence[bytes], lengths: Sequence[int]) -> None:
+        """The same for chunks that were read: how much of each, 0 of those that were not."""
+        if chunks and is_page(ChunkId(chunks[0])):
+            counters = self.of(page_namespace(ChunkId(chunks[0])))
+            counters.gets += len(lengths) - lengths.count(0)
+            counters.get_bytes += sum(lengths)
 
     def find(self, namespace_id: int) -> CacheCounters | None:
         """The counters of a namespace that something was counted of."""

@@ -1,7 +1,7 @@
 """What happened to pages, told to those who ask; who has had everything waits for the next event.
 
-A question names the chains whose head this node is believed to be. It is answered when one of them has something to tell, refuses,
-or when the time it wants to wait is over; further ones than `page_event_waiters_max` are answered at once, so that they come back
+A question names the chains whose head this node is believed to be. It is answered when one of them has something to tell or
+refuses, or when the time it wants to wait is over; further ones than `page_event_waiters_max` are answered at once, and come back
 later.
 """
 

@@ -1,7 +1,7 @@
 """What only the head of a page's chain answers: lookups with a lease, pins, touches.
 
-It decides what is evicted, so it alone can promise that a page stays. A page *at rest* is committed here, with nothing pending and
-no eviction begun. Any other is a miss to who wants a lease: what is being removed must not be promised, and what is being stored
+It decides what is evicted, so it alone can promise that a page stays. A page *at rest* is committed here, with nothing pending
+and no eviction begun. Any other is a miss to who wants a lease: what is being removed must not be promised, and what is being stored
 need not be. All of a request is answered in one turn of the loop, so nothing is decided between the look and the lease.
 
 None of these is a read, and none renews anything of what was there before: a page that is only looked up goes when its time has
