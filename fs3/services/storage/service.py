@@ -24,6 +24,7 @@ from fs3.ports.clock import Clock
 from fs3.ports.disks import Disks, StoreFactory
 from fs3.ports.rpc import Bindings, Call, Channel, Handler
 from fs3.runtime.config import parse_config
+from fs3.services.storage.cache.keepers import CacheKeepers
 from fs3.services.storage.config import StorageConfig
 from fs3.services.storage.foreground_load import ForegroundLoad
 from fs3.services.storage.namespaces import NamespaceTable
@@ -98,7 +99,9 @@ class StorageService:
         targets = self._target_map = TargetMap()
         self._scheduler = ResyncScheduler(self, self._foreground)
         self._duties = Duties(targets, disks, self, self._foreground)
-        self._keeper = TargetKeeper(disks, store_factory, self, self._scheduler, targets, self._duties, self._member)
+        self._caches = CacheKeepers(targets, disks, self, self._foreground, lambda: mgmtd.routing)
+        listeners = (self._caches, self._duties)
+        self._keeper = TargetKeeper(disks, store_factory, self, self._scheduler, targets, listeners, self._member)
         self._reads = ReadHandler(targets, self)
         self._updates = UpdateHandler(targets, self, self._foreground, disks.name)
         self._queries = Queries(targets, self)
@@ -153,6 +156,7 @@ class StorageService:
         self._stopped = True
         self._scheduler.close()
         await self.namespaces.stop()
+        await self._caches.stop()
         await self._duties.stop()
         await self._reads.cold.stop()
         await self._sink.stop()
@@ -164,6 +168,7 @@ class StorageService:
         self._accepting = False
         self._scheduler.close()
         await self.namespaces.stop()
+        await self._caches.stop(is_clean=False)
         await self._duties.stop()
         await self._member.stop(hand_over=False)
         await self._keeper.abort()
@@ -200,6 +205,7 @@ class StorageService:
             STORAGE.ReportBad: self._when_serving(self._duties.report_bad),
             STORAGE.Resync: self._when_serving(self._duties.resync),
             STORAGE.AcceptLoss: self._when_serving(self._accept_loss),
+            STORAGE.ShareTouches: self._when_serving(self._caches.share_touches),
         }
 
     # --- what others may look at -------------------------------------------------------------------------------------
@@ -223,6 +229,11 @@ class StorageService:
     def duties(self) -> Duties:
         """What goes on in the background, to be looked at."""
         return self._duties
+
+    @property
+    def caches(self) -> CacheKeepers:
+        """What keeps KVCache pages within their limits, to be looked at."""
+        return self._caches
 
     @property
     def member(self) -> Member:
@@ -381,3 +392,4 @@ class StorageService:
             log.error("%s; the one before stays in force", wrong)
             return
         self._duties.on_config_changed()
+        self._caches.on_config_changed()
