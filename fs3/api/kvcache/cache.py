@@ -332,8 +332,8 @@ class KVCache(PageUpkeep):
     async def lookup(self, keys: Sequence[Key], *, lease_ms: int | None = None) -> LookupResult:
         """Which of the keys have pages, and how long they are: one request per storage node, for up to thousands of keys.
 
-        With `lease_ms`, 60 000 at most, what is found is neither evicted nor expires for so long, or until the result's `lease` is
-        released; a page that is just being stored or removed is a miss then. Without it a lookup keeps nothing, and in no case
+        With `lease_ms`, 60 000 at most, what is found is neither evicted nor expires for so long, or until the result's `lease`
+        is released; a page that is just being stored or removed is a miss then. Without it a lookup keeps nothing, and in no case
         does it renew anything or count as a read.
 
         A key whose nodes cannot be asked within the timeout is no hit, and its status says so. Raises TypeError or

@@ -17,7 +17,7 @@ from fs3.core.kvcache.events import Cursor, EventBatch
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Reply
 from fs3.wire.methods import STORAGE
-from fs3.wire.storage_cache import EventsQuestion, events_reply_from_pb, events_request_to_pb
+from fs3.wire.storage_pages import EventsQuestion, events_reply_from_pb, events_request_to_pb
 
 event_wait_ns = 5 * SECOND
 """How long a question waits at a node. A node that says nothing for `event_margin_ns` longer is taken for unreachable."""

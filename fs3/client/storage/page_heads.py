@@ -24,7 +24,7 @@ from fs3.ports.clock import Clock
 from fs3.ports.rpc import Reply
 from fs3.wire.methods import STORAGE
 from fs3.wire.storage import routing_version_of
-from fs3.wire.storage_cache import (
+from fs3.wire.storage_pages import (
     codes_from_pb,
     lease_reply_from_pb,
     lease_request_to_pb,
@@ -170,9 +170,7 @@ class HeadCall(ABC):
     def send(self, request: HeadRequest) -> None:
         """All requests of a call are under way at once: they are small."""
         chunks = self._pages.chunks
-        columns = ContainsColumns(
-            [chunks[index] for index in request.indices], request.places, request.chains, request.versions
-        )
+        columns = ContainsColumns([chunks[index] for index in request.indices], request.places, request.chains, request.versions)
         left = self._router.time_left(self._deadline)
         method, message = self.make_request(request, columns)
         request.future = self._router.channel(request.node).start(method, message, timeout_ns=min(left, read_attempt_ns))

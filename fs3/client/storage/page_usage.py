@@ -16,7 +16,7 @@ from fs3.model.routing import Role
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Reply
 from fs3.wire.methods import STORAGE
-from fs3.wire.storage_cache import release_request_to_pb, usage_reply_from_pb, usage_request_to_pb
+from fs3.wire.storage_pages import release_request_to_pb, usage_reply_from_pb, usage_request_to_pb
 
 
 class UsageReport(NamedTuple):

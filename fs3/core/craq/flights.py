@@ -77,7 +77,7 @@ class Flights:
             self._apply_row(now, row, update, [event.token], None, out)
 
     def _refuse_for_room(self, now: int, event: UpdateReceived, out: list[Effect]) -> None:
-        """The head's shell has no room for it. The answer is remembered: a copy that comes once there is room is told the same."""
+        """The head's shell has no room for it. Remembered: a copy that comes once there is room is told the same."""
         refusal = UpdateResult(Code.NO_SPACE, message=event.refusal)
         if event.update.tag.client:
             refusal = self.admitter.remember_answer(now, event.update, refusal)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from fs3.base.ids import NodeId, TargetId
+from fs3.core.kvcache.leases import Leases
 from fs3.core.kvcache.statistics import CacheStatistics
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Channel
@@ -38,6 +39,11 @@ class NodeContext(Protocol):
     @property
     def cache_statistics(self) -> CacheStatistics:
         """What the node has counted of each of them."""
+        ...
+
+    @property
+    def page_leases(self) -> Leases:
+        """Leases on the pages of all targets."""
         ...
 
     @property

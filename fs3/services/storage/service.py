@@ -27,6 +27,7 @@ from fs3.ports.disks import Disks, StoreFactory
 from fs3.ports.rpc import Bindings, Call, Channel, Handler
 from fs3.runtime.config import parse_config
 from fs3.services.storage.cache.event_feed import EventFeed
+from fs3.services.storage.cache.keepers import CacheKeepers
 from fs3.services.storage.cache.page_questions import PageQuestions
 from fs3.services.storage.cache.usage import UsageQueries
 from fs3.services.storage.config import StorageConfig
@@ -103,17 +104,19 @@ class StorageService:
         self.cache_statistics = CacheStatistics()
         """See `NodeContext`."""
         self.page_leases = Leases()
-        """On the pages of all targets."""
+        """See `NodeContext`."""
         targets = self._target_map = TargetMap()
         self._scheduler = ResyncScheduler(self, self._foreground)
         self._duties = Duties(targets, disks, self, self._foreground)
-        self._keeper = TargetKeeper(disks, store_factory, self, self._scheduler, targets, self._duties, self._member)
+        self._caches = CacheKeepers(targets, disks, self, self._foreground, lambda: mgmtd.routing)
+        listeners = (self._caches, self._duties)
+        self._keeper = TargetKeeper(disks, store_factory, self, self._scheduler, targets, listeners, self._member)
         self._reads = ReadHandler(targets, self)
         self._updates = UpdateHandler(targets, self, self._foreground, disks.name)
         self._queries = Queries(targets, self)
-        self._page_questions = PageQuestions(targets, self, self.page_leases, self.cache_statistics)
-        self._event_feed = EventFeed(targets, self)
-        self._usage = UsageQueries(targets, self, self.page_leases, self.cache_statistics)
+        self._page_questions = PageQuestions(targets, self._caches.by_target, self)
+        self._event_feed = EventFeed(targets, self._caches.by_target, self)
+        self._usage = UsageQueries(targets, self._caches.by_target, self)
         self._sink = ResyncSink(targets.by_chain, disks, self)
         self._handed_over = asyncio.Event()
         """Routing says that this node has left, and who goes on."""
@@ -166,6 +169,7 @@ class StorageService:
         self._stopped = True
         self._scheduler.close()
         await self.namespaces.stop()
+        await self._caches.stop()
         await self._duties.stop()
         await self._reads.cold.stop()
         await self._sink.stop()
@@ -177,6 +181,7 @@ class StorageService:
         self._accepting = False
         self._scheduler.close()
         await self.namespaces.stop()
+        await self._caches.stop(is_clean=False)
         await self._duties.stop()
         await self._member.stop(hand_over=False)
         await self._keeper.abort()
@@ -219,6 +224,7 @@ class StorageService:
             STORAGE.TouchPages: self._when_serving(self._page_questions.touch),
             STORAGE.CacheUsage: self._when_serving(self._usage.read),
             STORAGE.CacheEvents: self._when_serving(self._event_feed.read),
+            STORAGE.ShareTouches: self._when_serving(self._caches.share_touches),
         }
 
     # --- what others may look at -------------------------------------------------------------------------------------
@@ -242,6 +248,11 @@ class StorageService:
     def duties(self) -> Duties:
         """What goes on in the background, to be looked at."""
         return self._duties
+
+    @property
+    def caches(self) -> CacheKeepers:
+        """What keeps KVCache pages within their limits, to be looked at."""
+        return self._caches
 
     @property
     def member(self) -> Member:
@@ -400,3 +411,4 @@ class StorageService:
             log.error("%s; the one before stays in force", wrong)
             return
         self._duties.on_config_changed()
+        self._caches.on_config_changed()

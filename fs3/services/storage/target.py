@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Sequence
+from typing import Protocol
 
 from fs3.base.errors import FS3Error
 from fs3.base.ids import ChunkId, TargetId, is_page
@@ -27,15 +29,12 @@ from fs3.core.craq.events import (
     Tick,
     UpdateReceived,
 )
-from fs3.core.craq.position import ChainRole
 from fs3.core.craq.replica import Replica
 from fs3.core.craq.resync.steps import Fill
 from fs3.model.chain import Chain, LocalState
 from fs3.model.chunk import PayloadHandle, Update, UpdateKind, UpdateResult
 from fs3.ports.chunk_store import ChunkStore, StoreDamaged
 from fs3.runtime.alarm import Alarm
-from fs3.services.storage.cache.head_records import HeadRecords
-from fs3.services.storage.cache.keeper import CacheKeeper, ResultSink
 from fs3.services.storage.forwarding.forwarder import Forwarder
 from fs3.services.storage.node_context import NodeContext
 from fs3.services.storage.resync.scheduler import ResyncScheduler
@@ -46,6 +45,48 @@ from fs3.services.storage.withdrawal import SpaceWithdrawal, Withdrawal
 log = logging.getLogger("fs3.storage")
 
 drain_events_max = 4096
+
+
+class ResultSink(Protocol):
+    """Gets the results of updates."""
+
+    def answer(self, index: int, result: UpdateResult) -> None:
+        """The result of the update that was submitted with this index; once."""
+        ...
+
+
+class PageKeeper(Protocol):
+    """Keeps the KVCache pages of a target within their limits (`cache.keeper`)."""
+
+    @property
+    def limits_files(self) -> bool:
+        """Updates of files are looked at as well as puts of pages."""
+        ...
+
+    @property
+    def has_tokens(self) -> bool:
+        """Answers are to be told (`on_answered`)."""
+        ...
+
+    def wants(self, update: Update, token: int) -> bool:
+        """A client's update that is no removal has arrived. True: it is kept back, or was answered; False: it goes on."""
+        ...
+
+    def on_answered(self, token: int) -> None:
+        """An update was answered, whichever."""
+        ...
+
+    def on_commit(self, chunk: ChunkId) -> None:
+        """A version of a page, or its removal, was committed."""
+        ...
+
+    def on_position_changed(self) -> None:
+        """The target has another place in its chain, or the chain another version."""
+        ...
+
+    def note_reads(self, chunks: Sequence[bytes]) -> None:
+        """Chunks of one request were read here; what is no page is passed over."""
+        ...
 
 
 class TargetShell:
@@ -82,10 +123,8 @@ class TargetShell:
         self._draining = False
         self._waiters: dict[int, tuple[ResultSink, int]] = {}
         self._next_token = 1
-        self.cache: CacheKeeper | None = None
+        self.cache: PageKeeper | None = None
         """Keeps the KVCache pages here within their limits; there once the target has been opened."""
-        self.records = HeadRecords(target, incarnation, context.clock, context.cache_statistics)
-        """What is remembered of those pages while the target is the head of its chain."""
         self.staging = Staging(target, store, self)
         self._forwarder = Forwarder(target, store, context, self)
         self.source = ResyncSource(target, store, context, scheduler, self)
@@ -148,18 +187,21 @@ class TargetShell:
             self._answer(token, UpdateResult(Code.BUSY, message=message))
         else:
             cache = self.cache
-            if cache is not None and not update.from_target and update.kind is not UpdateKind.REMOVE:
-                self.records.on_put(update)
-                if (is_page(update.chunk) or cache.limits_files) and cache.wants(update, token):
-                    return
-            self._post(UpdateReceived(update, token))
+            if (
+                cache is None
+                or update.from_target
+                or update.kind is UpdateKind.REMOVE
+                or not (is_page(update.chunk) or cache.limits_files)
+                or not cache.wants(update, token)
+            ):
+                self.admit(update, token)
 
     def admit(self, update: Update, token: int, refusal: str = "") -> None:
-        """See `CachedTarget`."""
+        """An update is next for the machine. `refusal`: see `UpdateReceived`."""
         self._post(UpdateReceived(update, token, refusal))
 
     def answer_update(self, token: int, result: UpdateResult) -> None:
-        """See `CachedTarget`."""
+        """Answer one that the machine does not get."""
         self._answer(token, result)
 
     def _is_crowded_out(self, update: Update) -> bool:
@@ -340,7 +382,6 @@ class TargetShell:
                 if kind is ChainChanged or kind is StoreOpened:
                     self._withdrawal.on_chain_changed(now, machine.chain)
                     self.source.on_position_changed(machine.chain, machine.position)
-                    self.records.on_position_changed(is_head=machine.position.role is ChainRole.HEAD)
                     if self.cache is not None:
                         self.cache.on_position_changed()
                     self._context.on_target_changed()

@@ -186,7 +186,7 @@ async def test_soft_pins_are_a_preference(made, cache):
     assert not any(is_held(made, key, cache) for key in KEYS)
     for key in KEYS:
         shell, chunk = head_of(made, key, cache)
-        assert shell.records.pins.is_preferred(chunk, shell._clock.now())
+        assert shell.cache.records.pins.is_preferred(chunk, shell._clock.now())
     assert (await cache.usage()).soft_pins == 8
     await cache.remove(KEYS[:3])
     assert (await cache.usage()).soft_pins == 5

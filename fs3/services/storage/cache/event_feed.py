@@ -8,9 +8,10 @@ later.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 from fs3.base.errors import FS3Error
-from fs3.base.ids import ChainId
+from fs3.base.ids import ChainId, TargetId
 from fs3.base.limits import page_event_reply_bytes_max, page_event_waiters_max, page_events_per_reply_max
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
@@ -18,9 +19,10 @@ from fs3.core.craq.position import ChainRole
 from fs3.core.kvcache.events import Cursor, EventBatch
 from fs3.ports.rpc import Call
 from fs3.services.storage.cache.head_records import HeadRecords
+from fs3.services.storage.cache.keeper import CacheKeeper
 from fs3.services.storage.node_context import NodeContext
 from fs3.services.storage.target_map import TargetMap
-from fs3.wire.storage_cache import ChainAnswer, EventsQuestion, events_reply_to_pb, events_request_from_pb
+from fs3.wire.storage_pages import ChainAnswer, EventsQuestion, events_reply_to_pb, events_request_from_pb
 
 EVENT_BYTES = 64
 """Of an answer, for an event without its key; more than it takes."""
@@ -69,8 +71,10 @@ class _Waiter:
 class EventFeed:
     """The handler of CacheEvents."""
 
-    def __init__(self, targets: TargetMap, context: NodeContext) -> None:
+    def __init__(self, targets: TargetMap, keepers: Mapping[TargetId, CacheKeeper], context: NodeContext) -> None:
+        """`keepers`: of the targets that are open."""
         self._by_chain = targets.by_chain
+        self._keepers = keepers
         self._context = context
         self._clock = context.clock
         self._waiters: dict[_Waiter, None] = {}
@@ -92,7 +96,7 @@ class EventFeed:
         if not can_wait or any(_has_news(answer, question.cursors[chain]) for chain, answer in answers.items()):
             self._reply(call, answers)
             return
-        records = [self._by_chain[chain].records for chain in answers]
+        records = [self._keepers[self._by_chain[chain].target].records for chain in answers]
         waiter = _Waiter(self, call, question, records)
         self._waiters[waiter] = None
         call.add_cancel_callback(waiter.on_cancelled)
@@ -116,12 +120,12 @@ class EventFeed:
         for chain, cursor in question.cursors.items():
             shell = self._by_chain.get(chain)
             nothing = EventBatch([], cursor, missed=False)
-            if shell is None:
+            if shell is None or shell.target not in self._keepers:
                 answers[chain] = ChainAnswer(Code.NO_SUCH_TARGET, nothing)
             elif shell.replica.position.role is not ChainRole.HEAD or self._clock.now() >= shell.lease_until():
                 answers[chain] = ChainAnswer(Code.NOT_HEAD, nothing)
             else:
-                batch = shell.records.read(question.namespace_id, cursor, count)
+                batch = self._keepers[shell.target].records.read(question.namespace_id, cursor, count)
                 fits = 0
                 for event in batch.events:
                     room -= EVENT_BYTES + len(event.key)

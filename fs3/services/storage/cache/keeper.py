@@ -1,13 +1,13 @@
 """The pages of one target: who gets room for a put, and which pages are removed to make it.
 
-Every replica counts its pages, by the commits of its store. The head of the chain decides alone: an eviction is an untagged REMOVE
-that it admits for itself, as if a client had sent it, so replicas agree by the rules of the chain and by nothing else. A page is
-removed only when nothing of it is under way, no lease and no pin holds it.
+Every replica counts its pages, by the commits of its store. The head of the chain decides alone: an eviction is an untagged
+REMOVE that it admits for itself, as if a client had sent it, so replicas agree by the rules of the chain and by nothing else. A
+page is removed only when nothing of it is under way, and no lease and no pin holds it.
 
-A put passes through here before the replication machine sees it. It goes on at once when there is room; else it waits as if it were
-still on its way, which the machine does not mind: tag and chain version are looked at when it arrives there. When the wait is over,
-the machine is told so with the update (`UpdateReceived.refusal`): it answers NO_SPACE and remembers that, as it does for a full
-disk, or it answers what was answered before.
+A put passes through here before the replication machine sees it. It goes on at once when there is room; else it waits as if it
+were still on its way, which the machine does not mind: tag and chain version are looked at when it arrives there. When the wait
+is over, the machine is told so with the update (`UpdateReceived.refusal`): it answers NO_SPACE and remembers that, as it does for
+a full disk, or it answers what was answered before.
 
 What bounds the work: a get never waits for any of this. What was read is noted once per reply, and taken into account every
 `cache_tick_ns`. Evictions go on in the background above the high watermark, a few per tick, and as fast as the chain carries them
@@ -36,16 +36,15 @@ from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.core.craq.admission.table import UNTAGGED
 from fs3.core.craq.position import ChainRole
-from fs3.core.craq.replica import Replica
 from fs3.core.kvcache.budget.page_cache import PageCache
 from fs3.core.kvcache.budget.room import FILES, TargetRoom, TargetSpace
 from fs3.core.kvcache.budget.seams import EvictionCause, LimitsSource, PageListener
 from fs3.model.chunk import Update, UpdateKind, UpdateResult
-from fs3.ports.chunk_store import ChunkStore
-from fs3.runtime.tasks import TaskSet
+from fs3.services.storage.cache.head_records import HeadRecords
 from fs3.services.storage.cache.waiting import WaitingUpdate, WaitingUpdates
 from fs3.services.storage.foreground_load import ForegroundLoad
 from fs3.services.storage.node_context import NodeContext
+from fs3.services.storage.target import TargetShell
 
 log = logging.getLogger("fs3.storage")
 
@@ -66,47 +65,6 @@ expiry_buckets_per_tick = 64
 """Parts of namespaces, of some twenty pages each, that are looked through for pages whose time is over."""
 
 
-class CachedTarget(Protocol):
-    """The target whose pages these are (`TargetShell`)."""
-
-    target: TargetId
-    store: ChunkStore
-    failure: str
-
-    @property
-    def replica(self) -> Replica:
-        """Its replication machine, to be asked."""
-        ...
-
-    def lease_until(self) -> int:
-        """It may serve before this moment."""
-        ...
-
-    def admit(self, update: Update, token: int, refusal: str = "") -> None:
-        """Give an update to the machine."""
-        ...
-
-    def answer_update(self, token: int, result: UpdateResult) -> None:
-        """Answer one that the machine does not get."""
-        ...
-
-    def submit(self, update: Update, job: ResultSink, index: int) -> None:
-        """An update as of a client; `job` gets its result."""
-        ...
-
-    def fail(self, failure: Exception) -> None:
-        """The store cannot be relied on."""
-        ...
-
-
-class ResultSink(Protocol):
-    """Gets results of updates."""
-
-    def answer(self, index: int, result: UpdateResult) -> None:
-        """The result of the update that was submitted with this index."""
-        ...
-
-
 class CacheWaker(Protocol):
     """Calls the keepers of a node every now and then."""
 
@@ -119,12 +77,15 @@ class CacheKeeper:
     """Keeps the pages of one target within their limits, for as long as it is open. Belongs to one event loop."""
 
     def __init__(
-        self, shell: CachedTarget, source: LimitsSource, context: NodeContext, foreground: ForegroundLoad, waker: CacheWaker
+        self, shell: TargetShell, source: LimitsSource, context: NodeContext, foreground: ForegroundLoad, waker: CacheWaker
     ) -> None:
         self.cache = PageCache()
         self.room = TargetRoom(self.cache, source)
         self.cache.holds.append(self)
-        self.listeners: list[PageListener] = []
+        self.records = HeadRecords(shell.target, shell.replica.incarnation, context.clock, context.cache_statistics)
+        self.cache.holds += (context.page_leases, self.records.pins)
+        self.cache.preferences.append(self.records.pins)
+        self.listeners: list[PageListener] = [self.records]
         """Told of every page that is stored or removed here, on every replica."""
         self.limits_files = False
         """Updates of files are looked at too: there is not much room, or pages have a guaranteed part."""
@@ -158,9 +119,8 @@ class CacheKeeper:
         self._measured_at = -space_ns
         self._was_head = False
         self._is_pump_due = False
-        self._tasks = TaskSet()
         self._closed = False
-        self._counting = self._tasks.start(self._count())
+        self._counting = asyncio.get_running_loop().create_task(self._count())
 
     # --- what the target says ----------------------------------------------------------------------------------------
 
@@ -175,6 +135,7 @@ class CacheKeeper:
             return False
         if not is_page(update.chunk):
             return self._wants_file(update, token)
+        self.records.on_put(update)
         chunk, length = update.chunk, update.offset + update.length
         if not self.room.has_room(chunk, length) or (len(self._waiting) and self._waiting.waits_in(page_namespace(chunk))):
             self._hold(update, token, length)
@@ -216,6 +177,7 @@ class CacheKeeper:
     def on_position_changed(self) -> None:
         """The target has another place in its chain, or the chain another version."""
         is_head = self.is_head
+        self.records.on_position_changed(is_head=is_head)
         version = self._machine.position.version
         for waiting in self._waiting:
             if not is_head or waiting.update.chain_version != version:
@@ -256,6 +218,7 @@ class CacheKeeper:
     async def stop(self) -> None:
         """Before the store is closed. Whoever waits is answered by the target."""
         self._closed = True
+        self.records.on_position_changed(is_head=False)
         self._counting.cancel()
         await asyncio.gather(self._counting, return_exceptions=True)
 
@@ -384,7 +347,9 @@ class CacheKeeper:
             why = "is not known here yet" if self.cache.is_counted else "is being counted"
             self.shell.answer_update(waiting.token, UpdateResult(Code.BUSY, message=f"{who}: namespace {namespace_id} {why}"))
         else:
-            self._release(waiting, f"{who}: namespace {namespace_id} has no room for {waiting.length} bytes, nor pages that may go")
+            self._release(
+                waiting, f"{who}: namespace {namespace_id} has no room for {waiting.length} bytes, nor pages that may go"
+            )
 
     # --- files -------------------------------------------------------------------------------------------------------
 
@@ -486,12 +451,18 @@ class CacheKeeper:
         chunk = self._evictions.pop(index)
         self._evicted.discard(chunk)
         if result.code is not Code.OK:
-            log.debug("target %d: page %s is not evicted: %s %s", self.shell.target, chunk.hex(), result.code.name, result.message)
+            log.debug(
+                "target %d: page %s is not evicted: %s %s", self.shell.target, chunk.hex(), result.code.name, result.message
+            )
             if chunk not in self._lanes:
                 self.cache.cancel_eviction(chunk)
         self._pump_soon()
 
     # --- counting ----------------------------------------------------------------------------------------------------
+
+    async def wait_counted(self) -> None:
+        """Until every page that was there at opening is counted. Raises CancelledError when the target is closed before."""
+        await asyncio.shield(self._counting)
 
     async def _count(self) -> None:
         """Count the pages that were there at opening, in steps."""

@@ -3,49 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 from fs3.base.ids import ChainId
 from fs3.base.units import MILLISECOND
 from fs3.core.kvcache.budget.seams import NamespaceLimits
 from fs3.core.kvcache.budget.shares import share_of
-from fs3.model.cluster import CacheNamespace
 from fs3.model.routing import Routing
+from fs3.services.storage.namespaces import NamespaceTable
 
 _DELETED = NamespaceLimits(is_deleted=True)
 
 
-class Namespaces(Protocol):
-    """The namespaces that a storage node knows (`fs3.services.storage.namespaces`)."""
-
-    @property
-    def version(self) -> int:
-        """Rises with every change of what is known."""
-        ...
-
-    def get(self, namespace_id: int) -> CacheNamespace | None:
-        """What is known of a namespace. None: it is not known here yet, or deleted."""
-        ...
-
-    def is_deleted(self, namespace_id: int) -> bool:
-        """It is certainly deleted."""
-        ...
-
-
 class ChainLimits:
-    """The `LimitsSource` of one target. What it has worked out is kept until the namespaces or the routing info change."""
+    """The `LimitsSource` of one target. What it has worked out is kept until the routing info changes, or `forget`."""
 
-    def __init__(self, namespaces: Namespaces, routing: Callable[[], Routing], chain: Callable[[], ChainId]) -> None:
+    def __init__(self, namespaces: NamespaceTable, routing: Callable[[], Routing], chain: Callable[[], ChainId]) -> None:
         """`chain`: which one the target is in now; 0: none."""
         self._namespaces = namespaces
         self._routing = routing
         self._chain = chain
         self._known: dict[int, NamespaceLimits] = {}
-        self._key: tuple[int, int, ChainId] | None = None
+        self._key: tuple[int, ChainId] | None = None
 
     def limits(self, namespace_id: int) -> NamespaceLimits | None:
         """See `LimitsSource`."""
-        key = (self._namespaces.version, self._routing().version, self._chain())
+        key = (self._routing().version, self._chain())
         if key != self._key:
             self._key = key
             self._known.clear()
@@ -55,6 +37,10 @@ class ChainLimits:
             if known is not None:
                 self._known[namespace_id] = known
         return known
+
+    def forget(self) -> None:
+        """The namespaces have changed."""
+        self._known.clear()
 
     def share_of(self, namespace_id: int, budget_bytes: int) -> int | None:
         """See `LimitsSource`. All of it where the table of the namespace does not have this chain (any more, or not yet)."""
@@ -71,7 +57,5 @@ class ChainLimits:
         namespace = self._namespaces.get(namespace_id)
         if namespace is None:
             return _DELETED if self._namespaces.is_deleted(namespace_id) else None
-        if namespace.deleting:
-            return _DELETED
         share = self.share_of(namespace_id, namespace.budget_bytes) if namespace.budget_bytes else None
         return NamespaceLimits(share, namespace.ttl_ms * MILLISECOND)

@@ -1,8 +1,8 @@
 """What only the head of a page's chain answers: lookups with a lease, pins, touches.
 
 It decides what is evicted, so it alone can promise that a page stays. A page *at rest* is committed here, with nothing pending
-and no eviction begun. Any other is a miss to who wants a lease: what is being removed must not be promised, and what is being stored
-need not be. All of a request is answered in one turn of the loop, so nothing is decided between the look and the lease.
+and no eviction begun. Any other is a miss to who wants a lease: what is being removed must not be promised, and what is being
+stored need not be. All of a request is answered in one turn of the loop, so nothing is decided between the look and the lease.
 
 None of these is a read, and none renews anything of what was there before: a page that is only looked up goes when its time has
 come, however often that is.
@@ -10,23 +10,22 @@ come, however often that is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeAlias
 
 from fs3.base.errors import FS3Error
-from fs3.base.ids import ChainId, ChunkId, is_page, page_namespace
+from fs3.base.ids import ChainId, ChunkId, TargetId, page_namespace
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND
 from fs3.core.craq.position import ChainRole
-from fs3.core.kvcache.leases import Leases
-from fs3.core.kvcache.statistics import CacheStatistics
 from fs3.model.chunk import ChunkMeta
 from fs3.model.page_usage import PinKind
 from fs3.ports.rpc import Call
+from fs3.services.storage.cache.keeper import CacheKeeper
 from fs3.services.storage.node_context import NodeContext
 from fs3.services.storage.target import TargetShell
 from fs3.services.storage.target_map import TargetMap
-from fs3.wire.storage_cache import (
+from fs3.wire.storage_pages import (
     LeaseAnswer,
     lease_reply_to_pb,
     lease_request_from_pb,
@@ -38,6 +37,9 @@ from fs3.wire.storage_cache import (
     touch_request_from_pb,
 )
 from fs3.wire.storage_presence import ContainsColumns, Presence
+
+PageAction: TypeAlias = "Callable[[CacheKeeper, ChunkId, int], Code]"
+"""Does something to a page that is here, given its length as stored."""
 
 
 class PageFacts(NamedTuple):
@@ -52,12 +54,14 @@ class PageFacts(NamedTuple):
 class PageQuestions:
     """Handlers of Lease, Release, Pin and TouchPages."""
 
-    def __init__(self, targets: TargetMap, context: NodeContext, leases: Leases, statistics: CacheStatistics) -> None:
+    def __init__(self, targets: TargetMap, keepers: Mapping[TargetId, CacheKeeper], context: NodeContext) -> None:
+        """`keepers`: of the targets that are open."""
         self._by_chain = targets.by_chain
+        self._keepers = keepers
         self._context = context
         self._clock = context.clock
-        self._leases = leases
-        self._statistics = statistics
+        self._leases = context.page_leases
+        self._statistics = context.cache_statistics
 
     def lease(self, call: Call) -> None:
         """The handler of Lease."""
@@ -71,12 +75,10 @@ class PageQuestions:
         here = [chunk for chunk, length in zip(chunks, lengths, strict=True) if length]
         now = self._clock.now()
         leased = not here or self._leases.grant(call.request.lease_id, here, call.request.lease_ms * MILLISECOND, now)
-        if chunks and is_page(chunks[0]):
-            counters = self._statistics.of(page_namespace(chunks[0]))
-            counters.lookups += 1
-            counters.keys_asked += len(chunks)
-            counters.keys_found += len(here)
-            if here and leased:
+        self._statistics.count_lookup(chunks, lengths)
+        if here:
+            counters = self._statistics.of(page_namespace(here[0]))
+            if leased:
                 counters.leases += 1
                 counters.leased_pages += len(here)
             counters.leases_refused += not leased
@@ -102,12 +104,12 @@ class PageQuestions:
         duration_ns = call.request.pin_ms * MILLISECOND
         now = self._clock.now()
 
-        def pin(shell: TargetShell, chunk: ChunkId, length: int) -> Code:
-            pins = shell.records.pins
+        def pin(keeper: CacheKeeper, chunk: ChunkId, length: int) -> Code:
+            pins = keeper.records.pins
             if kind is PinKind.NONE:
                 pins.unpin(chunk)
                 return Code.OK
-            budget = self._find_pin_budget(shell, page_namespace(chunk)) if kind is PinKind.HARD else 0
+            budget = self._find_pin_budget(keeper, page_namespace(chunk)) if kind is PinKind.HARD else 0
             if budget is None:
                 return Code.BUSY
             code = pins.pin(chunk, length, now, duration_ns=duration_ns, hard=kind is PinKind.HARD, budget_bytes=budget)
@@ -126,30 +128,28 @@ class PageQuestions:
             self._fail(call, wrong)
             return
 
-        def touch(shell: TargetShell, chunk: ChunkId, length: int) -> Code:
-            assert shell.cache is not None
-            shell.cache.note_reads((chunk,))
+        def touch(keeper: CacheKeeper, chunk: ChunkId, length: int) -> Code:
+            keeper.note_reads((chunk,))
             return Code.OK
 
         codes = self._do_each(columns, touch)
         call.reply(touch_reply_to_pb(codes, routing_version=self._context.routing_version))
 
-    def _find_pin_budget(self, shell: TargetShell, namespace_id: int) -> int | None:
+    def _find_pin_budget(self, keeper: CacheKeeper, namespace_id: int) -> int | None:
         """What hard pins of a namespace may take on a target. None: not known here yet."""
-        assert shell.cache is not None
         namespace = self._context.namespaces.get(namespace_id)
         if namespace is None:
             return 0 if self._context.namespaces.is_deleted(namespace_id) else None
-        return shell.cache.room.source.share_of(namespace_id, namespace.pin_bytes)
+        return keeper.room.source.share_of(namespace_id, namespace.pin_bytes)
 
-    def _do_each(self, columns: ContainsColumns, action: Callable[[TargetShell, ChunkId, int], Code]) -> list[int]:
+    def _do_each(self, columns: ContainsColumns, action: PageAction) -> list[int]:
         """Do something to each page that is here. The codes: its own, NOT_FOUND, or why the page is refused."""
         lengths, refused = self._look(columns)
         codes = [int(Code.NOT_FOUND)] * len(lengths)
         for index, length in enumerate(lengths):
             if length:
                 shell = self._by_chain[ChainId(columns.chains[columns.places[index]])]
-                codes[index] = int(action(shell, ChunkId(columns.chunks[index]), length))
+                codes[index] = int(action(self._keepers[shell.target], ChunkId(columns.chunks[index]), length))
         for index, code in refused:
             codes[index] = code
         return codes
@@ -192,11 +192,12 @@ class PageQuestions:
             return Code.NO_SUCH_TARGET, _nothing, _never
         asked.append(shell)
         code, _ = shell.read_gate(version, now)
-        if shell.cache is None:
+        keeper = self._keepers.get(shell.target)
+        if keeper is None:
             return Code.NOT_SERVING, _nothing, _never
         if code is Code.OK and shell.replica.position.role is not ChainRole.HEAD:
             code = Code.NOT_HEAD
-        return code, shell.store.get, shell.cache.cache.is_leaving
+        return code, shell.store.get, keeper.cache.is_leaving
 
     def _fail(self, call: Call, wrong: FS3Error) -> None:
         call.fail(wrong.code, wrong.strerror or "", self._context.routing_version)
@@ -208,5 +209,3 @@ def _nothing(chunk: Any) -> ChunkMeta | None:
 
 def _never(chunk: Any) -> bool:
     return False
-
-

@@ -43,7 +43,7 @@ def test_what_is_in_front_of_a_page_is_of_one_key_and_one_length() -> None:
     left, right = page_keys(1, [b"left", b"right"])
     data = front(left, 4096)
     assert data.hex() == (
-        "6673337061676532" "02000000" "04000000" "0010000000000000" + left.check.hex() + "0000000000000000" + b"left".hex()
+        "667333706167653202000000040000000010000000000000" + left.check.hex() + "0000000000000000" + b"left".hex()
     )
     assert len(data) == front_bytes(b"left") == 68
     assert page_length(data, left) == 4096

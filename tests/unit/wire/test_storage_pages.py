@@ -10,7 +10,7 @@ from fs3.base.limits import keys_per_find_max, page_event_wait_ms_max, page_leas
 from fs3.base.status import Code
 from fs3.core.kvcache.events import Cursor, EventBatch, PageChange, PageEvent
 from fs3.model.page_usage import CacheCounters, NamespaceUsage, PinKind, UsagePage
-from fs3.wire import storage_cache as wire
+from fs3.wire import storage_pages as wire
 from fs3.wire.pb import storage_pb2 as pb
 from fs3.wire.storage_presence import ContainsColumns, Presence
 
@@ -115,9 +115,7 @@ def test_questions_for_events_that_cannot_be(fields: dict[str, object], named: s
         wire.events_request_from_pb(pb.CacheEventsRequest(**{**good, **fields}))
 
 
-@pytest.mark.parametrize(
-    "fields", [{"keys": []}, {"lengths": [1, 2]}, {"chunks": bytes(15)}, {"changes": [0]}, {"changes": [9]}]
-)
+@pytest.mark.parametrize("fields", [{"keys": []}, {"lengths": [1, 2]}, {"chunks": bytes(15)}, {"changes": [0]}, {"changes": [9]}])
 def test_answers_about_events_that_cannot_be(fields: dict[str, object]) -> None:
     good = {"changes": [1], "chunks": bytes(16), "lengths": [1], "keys": [b"k"]}
     wire.events_reply_from_pb(pb.CacheEventsReply(chains=[pb.ChainEvents(**good)]), 1)
