@@ -38,12 +38,11 @@ class CacheStatistics:
             counters.keys_asked += len(lengths)
             counters.keys_found += len(lengths) - lengths.count(0)
 
-    def count_reads(self, chunks: Sequence[bytes], lengths: Sequence[int]) -> None:
-        """The same for chunks that were read: how much of each, 0 of those that were not."""
-        if chunks and is_page(ChunkId(chunks[0])):
-            counters = self.of(page_namespace(ChunkId(chunks[0])))
-            counters.gets += len(lengths) - lengths.count(0)
-            counters.get_bytes += sum(lengths)
+    def count_reads(self, page: bytes, lengths: Sequence[int]) -> None:
+        """Pages of the namespace of this one were read: how much of each, 0 of those that were not."""
+        counters = self.of(page_namespace(ChunkId(page)))
+        counters.gets += len(lengths) - lengths.count(0)
+        counters.get_bytes += sum(lengths)
 
     def find(self, namespace_id: int) -> CacheCounters | None:
         """The counters of a namespace that something was counted of."""
