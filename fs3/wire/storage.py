@@ -113,7 +113,8 @@ def _check_range(offset: int, length: int) -> None:
 
 def routing_version_of(reply: Any) -> int:
     """The version of the routing info that the answering node knows."""
-    return reply.routing_version
+    version: int = reply.routing_version
+    return version
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------

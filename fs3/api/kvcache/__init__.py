@@ -2,7 +2,7 @@
 
 from fs3.api.kvcache.blocking import BlockingKVCache
 from fs3.api.kvcache.cache import KVCache
-from fs3.api.kvcache.events import CacheChange, CacheEvent, EventStream
+from fs3.api.kvcache.events import BlockingEventStream, CacheChange, CacheEvent, EventStream
 from fs3.api.kvcache.jobs import JobKind, JobResult
 from fs3.api.kvcache.leases import BlockingLease, Lease
 from fs3.api.kvcache.results import ListedPage, LookupResult, PageList, Status
@@ -10,6 +10,7 @@ from fs3.api.kvcache.upkeep import CacheUsage
 from fs3.model.cluster import CacheNamespace
 
 __all__ = [
+    "BlockingEventStream",
     "BlockingKVCache",
     "BlockingLease",
     "CacheChange",

@@ -17,13 +17,14 @@ import asyncio
 import base64
 import binascii
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from enum import Enum
 from types import TracebackType
-from typing import NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self, TypeAlias
 
 import msgspec
 
+from fs3.api.kvcache.arguments import check_timeout
 from fs3.base.errors import error
 from fs3.base.ids import ChainId
 from fs3.base.status import Code
@@ -154,13 +155,14 @@ class EventStream:
             await self._fetch(check_ns)
         return self._pop()
 
-    async def read(self, timeout_ns: int) -> list[CacheEvent]:
-        """The events that are there, or the next ones; none when nothing happens for so long."""
+    async def read(self, timeout_ns: int, limit: int | None = None) -> list[CacheEvent]:
+        """The events that are there, or the next ones, at most `limit`; none when nothing happens for so long."""
         await self.start()
         deadline = _now_ns() + timeout_ns
         while not self._queue and (left := deadline - _now_ns()) > 0:
             await self._fetch(min(check_ns, left))
-        return [self._pop() for _ in range(len(self._queue))]
+        count = len(self._queue) if limit is None else min(limit, len(self._queue))
+        return [self._pop() for _ in range(count)]
 
     async def start(self) -> None:
         """Begin: what happens after this returns is told. A chain that does not answer within the cache's timeout begins with
@@ -219,6 +221,44 @@ class EventStream:
         event, places = self._queue.popleft()
         self._told.update(places)
         return event
+
+
+RunRead: TypeAlias = "Callable[[Coroutine[Any, Any, list[CacheEvent]]], list[CacheEvent]]"
+"""Runs a coroutine on the loop of a cache and waits for it."""
+
+
+class BlockingEventStream:
+    """An `EventStream` for code without an event loop: an iterator that waits for the next event. For one thread at a time."""
+
+    def __init__(self, stream: EventStream, run: RunRead) -> None:
+        self._stream = stream
+        self._run = run
+
+    @property
+    def token(self) -> str:
+        """`EventStream.token`."""
+        return self._stream.token
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> CacheEvent:
+        """The next event, once there is one."""
+        while not (events := self._run(self._stream.read(check_ns, 1))):
+            pass
+        return events[0]
+
+    def read(self, timeout: float) -> list[CacheEvent]:
+        """The events that are there, or the next ones; none when nothing happens for so many seconds."""
+        return self._run(self._stream.read(check_timeout(timeout)))
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._run(self._stop())
+
+    async def _stop(self) -> list[CacheEvent]:
+        self._stream.close()
+        return []
 
 
 def _now_ns() -> int:

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self, TypeAlias
 
 from fs3.base.errors import FS3Error
+from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.client.storage.page_heads import LeasedAt
 
@@ -89,5 +90,9 @@ class BlockingLease:
         self.release()
 
     def release(self) -> None:
-        """`Lease.release`. Raises InvalidArgument after the cache was closed."""
-        self._run(self._lease.release())
+        """`Lease.release`. Does nothing after the cache was closed: the lease ends by itself."""
+        try:
+            self._run(self._lease.release())
+        except FS3Error as failure:
+            if failure.code not in (Code.INVALID, Code.CANCELLED):
+                raise

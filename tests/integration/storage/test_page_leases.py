@@ -262,7 +262,8 @@ async def test_a_listener_of_a_head_that_failed_has_missed_something(made, cache
         assert event.key == b"after"
 
 
-async def test_who_listens_leaves_nothing_behind(made, cache):
+async def test_who_listens_leaves_nothing_behind(made, cache, monkeypatch):
+    monkeypatch.setattr("fs3.client.storage.page_events.event_wait_ns", SECOND // 5)
     events = cache.events()
     await events.start()
     reading = asyncio.ensure_future(anext(events))

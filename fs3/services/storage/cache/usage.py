@@ -29,7 +29,7 @@ class UsageQueries:
         """The handler of CacheUsage: bytes and pages of the chains whose head is here, so that each page counts once."""
         now = self._clock.now()
         heads = {
-            chain: self._keepers[shell.target]
+            ChainId(chain): self._keepers[shell.target]
             for chain, shell in self._by_chain.items()
             if shell.replica.position.role is ChainRole.HEAD and now < shell.lease_until() and shell.target in self._keepers
         }
