@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from fs3.base.errors import error
-from fs3.base.ids import ChainId, ChunkId, ClientId, NodeId, TargetId, file_chunk
+from fs3.base.ids import ChainId, ChunkId, ClientId, NodeId, TableId, TargetId, file_chunk
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.client.connector import Connector
@@ -27,7 +27,7 @@ from fs3.drivers.memory.chunk_store import MemoryChunkStore
 from fs3.drivers.os.data_directories import DataDirectories
 from fs3.model.chain import Chain, LocalState, PublicState, Slot
 from fs3.model.chunk import UpdateKind
-from fs3.model.cluster import HeartbeatAck, LeaveRequest, RegistrationAck, RoleConfig
+from fs3.model.cluster import CacheNamespace, HeartbeatAck, LeaveRequest, NamespacePage, RegistrationAck, RoleConfig
 from fs3.model.routing import Node, Role, Routing
 from fs3.ports.rpc import FileRange, Reply
 from fs3.services.storage import StorageConfig, StorageService
@@ -266,6 +266,7 @@ class FakeManager(StaticRouting):
         """Targets that were reported complete."""
         self.history = []
         """Every chain there ever was, with `follows`."""
+        self.namespaces = [CacheNamespace(1, "pages", 1000, 3, TableId(1))]
         self.asks_to_leave = False
         """Whoever cannot be reached by its predecessor is asked to leave."""
 
@@ -287,6 +288,9 @@ class FakeManager(StaticRouting):
             incarnation=request.incarnation,
             born=tuple(sorted(own & self.born)),
         )
+
+    async def list_namespaces(self, prefix="", after=""):
+        return NamespacePage(tuple(self.namespaces), more=False, next_id=1 + max(each.id for each in self.namespaces))
 
     async def heartbeat(self, request, timeout_ns=SECOND, attempt_ns=0):
         if not self.answer_beats:

@@ -1,162 +1,203 @@
-"""One record of 24 bytes for each page of a namespace, in buckets: millions of pages without an object for each.
+"""The pages of one namespace on one target, in one line from the oldest to the newest: some 45 bytes each, without an object for any.
 
-A dictionary of chunk ids costs about 150 bytes a page, and one that grows stops everything while it does. Here the records of some
-twenty pages lie one after the other in a bytearray, found by `bytearray.find` of the 12 bytes that differ within a namespace. The
-buckets grow by linear hashing (Witold Litwin, "Linear Hashing: A New Tool for File and Table Addressing", VLDB 1980): one bucket
-is split, or two are joined, as pages come and go, so that no call ever moves more than one bucket's records.
-
-Chunk ids are digests, so the order of the buckets is a random order of the pages. A walk over them is a sample.
+A dictionary and a linked list of objects cost 250 bytes a page and more, and a dictionary that grows stops everything while it
+does. Here a page is a row of a few arrays. A row is found by four bytes of the page's digest in one of many small buckets, which
+hold some twenty rows each and grow by linear hashing (Witold Litwin, "Linear Hashing: A New Tool for File and Table Addressing",
+VLDB 1980): one bucket is split, or two are joined, as pages come and go, so that no call moves more than one bucket.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from array import array
 from struct import Struct
-from typing import NamedTuple
 
-from fs3.base.ids import PAGE_PREFIX_BYTES, ChunkId, page_prefix
+from fs3.base.ids import CHUNK_ID_BYTES, PAGE_PREFIX_BYTES, ChunkId, page_prefix
 
-RECORD = Struct("<12sIII")
-"""What tells a page from the others of its namespace; its length and hits; when it was used last; when it came. As they lie in
-memory and in a sample."""
-RECORD_BYTES = RECORD.size
-NAME_BYTES = 12
-_WORDS = Struct("<III")
-_LAST_WORD = Struct("<I")
-_LENGTH_BITS = 27
-"""Of a word; the rest counts hits. Enough for the largest page and what is in front of it."""
-LENGTH_MAX = (1 << _LENGTH_BITS) - 1
-HITS_MAX = (1 << 32 - _LENGTH_BITS) - 1
-"""Counted; further ones change nothing."""
+NAME_BYTES = CHUNK_ID_BYTES - PAGE_PREFIX_BYTES
+"""What tells a page from the others of its namespace."""
+LENGTH_MAX = (1 << 27) - 1
+"""Bytes of a page and what is in front of it, with room."""
+USED = 1 << 30
+"""The page was used since it came, or since its second chance."""
+SPARED = 1 << 31
+"""The page has had its second chance, and was not used since."""
+_FREE = USED | SPARED | LENGTH_MAX
+"""Word of a row without a page."""
+_LINE = 0
+"""The row that is no page: the line's oldest comes after it, its newest before."""
+_ENTRY = Struct("<4sI")
+"""Of a bucket: how a digest begins, and a row."""
+_ENTRY_BYTES = _ENTRY.size
+_TAG_BYTES = 4
+_ROW = Struct("<I")
 _PAGES_PER_BUCKET_MAX = 24
 """On average: another bucket is made beyond it."""
 _PAGES_PER_BUCKET_MIN = 8
 """On average: a bucket is given up below it."""
 
 
-class PageRecord(NamedTuple):
-    """What is remembered of a page."""
-
-    length: int
-    """Bytes of its chunk."""
-    hits: int
-    """How often it was used since it came, counted up to `HITS_MAX`."""
-    last: int
-    """Tick at which it was used last, or came."""
-    born: int
-    """Tick at which it came."""
-
-
 class PageTable:
-    """The records of one namespace's pages. Its callers keep to chunks of that namespace."""
+    """Rows, found by chunk and linked in a line. Callers keep to chunks of one namespace, and to rows that have a page."""
 
-    __slots__ = ("_buckets", "_mask", "_prefix", "bytes", "pages")
+    __slots__ = (
+        "_buckets",
+        "_free",
+        "_mask",
+        "_names",
+        "_prefix",
+        "born",
+        "bytes",
+        "last",
+        "newer",
+        "older",
+        "pages",
+        "words",
+    )
 
     def __init__(self, namespace_id: int) -> None:
         self._prefix = page_prefix(namespace_id)
         self._buckets = [bytearray()]
         self._mask = 0
         """One less than the power of two that the number of buckets has not passed."""
+        self._free = _LINE
+        """A row without a page; the next such row is behind it in `newer`."""
+        self._names = bytearray(NAME_BYTES)
+        self.words = array("I", [_FREE])
+        """Length, `USED` and `SPARED`."""
+        self.last = array("I", [0])
+        """Tick at which the page was used last."""
+        self.born = array("I", [0])
+        """Tick at which the page came."""
+        self.older = array("I", [_LINE])
+        self.newer = array("I", [_LINE])
         self.pages = 0
         self.bytes = 0
         """Lengths of all pages together."""
 
     @property
-    def buckets(self) -> int:
-        """How many there are; it changes by one at a time."""
-        return len(self._buckets)
+    def rows(self) -> int:
+        """As many as there were pages at once, and one; from 1 they may be pages."""
+        return len(self.words)
 
-    def find(self, chunk: ChunkId) -> tuple[bytearray, int]:
-        """The bucket that a page belongs to, and where its record begins there; negative: there is none."""
+    @property
+    def oldest(self) -> int:
+        """Row of the page at the line's end; 0: there is none."""
+        return self.newer[_LINE]
+
+    def find(self, chunk: ChunkId) -> int:
+        """The row of a page; 0: there is none."""
         name = chunk[PAGE_PREFIX_BYTES:]
-        place = int.from_bytes(name[:4], "little") & self._mask
-        if place >= len(self._buckets):
-            place &= self._mask >> 1
-        bucket = self._buckets[place]
-        at = bucket.find(name)
-        while at > 0 and at % RECORD_BYTES:
-            at = bucket.find(name, at + 1)
-        return bucket, at
+        tag = name[:_TAG_BYTES]
+        bucket = self._bucket(tag)
+        at = bucket.find(tag)
+        while at >= 0:
+            if not at % _ENTRY_BYTES:
+                row: int = _ROW.unpack_from(bucket, at + _TAG_BYTES)[0]
+                if self._names.startswith(name, row * NAME_BYTES):
+                    return row
+            at = bucket.find(tag, at + 1)
+        return 0
 
-    def get(self, chunk: ChunkId) -> PageRecord | None:
-        """What is remembered of a page."""
-        bucket, at = self.find(chunk)
-        return None if at < 0 else _read(bucket, at)
+    def chunk(self, row: int) -> ChunkId:
+        """Whose row it is."""
+        return ChunkId(self._prefix + self._names[row * NAME_BYTES : (row + 1) * NAME_BYTES])
 
-    def put(self, chunk: ChunkId, record: PageRecord) -> None:
-        """Remember this of a page, instead of what was."""
-        bucket, at = self.find(chunk)
-        head = record.length | record.hits << _LENGTH_BITS
-        if at >= 0:
-            self.bytes += record.length - _read(bucket, at).length
-            _WORDS.pack_into(bucket, at + NAME_BYTES, head, record.last, record.born)
-            return
-        bucket += RECORD.pack(chunk[PAGE_PREFIX_BYTES:], head, record.last, record.born)
+    def has_page(self, row: int) -> bool:
+        """The row is a page's."""
+        return self.words[row] != _FREE
+
+    def add(self, chunk: ChunkId, length: int, tick: int) -> None:
+        """A page that is not there comes, as the newest."""
+        name = chunk[PAGE_PREFIX_BYTES:]
+        row = self._free
+        if row:
+            self._free = self.newer[row]
+            self._names[row * NAME_BYTES : (row + 1) * NAME_BYTES] = name
+            self.words[row], self.last[row], self.born[row] = length, tick, tick
+        else:
+            row = len(self.words)
+            self._names += name
+            self.words.append(length)
+            self.last.append(tick)
+            self.born.append(tick)
+            self.older.append(_LINE)
+            self.newer.append(_LINE)
+        self._link(row)
+        bucket = self._bucket(name[:_TAG_BYTES])
+        bucket += _ENTRY.pack(name[:_TAG_BYTES], row)
         self.pages += 1
-        self.bytes += record.length
+        self.bytes += length
         if self.pages > _PAGES_PER_BUCKET_MAX * len(self._buckets):
             self._split()
 
-    def use(self, chunk: ChunkId, tick: int) -> bool:
-        """A page was used. False: there is no such page."""
-        bucket, at = self.find(chunk)
-        if at < 0:
-            return False
-        head, _, born = _WORDS.unpack_from(bucket, at + NAME_BYTES)
-        if head >> _LENGTH_BITS < HITS_MAX:
-            head += 1 << _LENGTH_BITS
-        _WORDS.pack_into(bucket, at + NAME_BYTES, head, tick, born)
-        return True
+    def renew(self, row: int, tick: int) -> None:
+        """To the newest end of the line."""
+        older, newer = self.older, self.newer
+        before, after = older[row], newer[row]
+        newer[before], older[after] = after, before
+        self._link(row)
+        self.last[row] = tick
 
-    def remove(self, chunk: ChunkId) -> PageRecord | None:
-        """Forget a page. Returns what was remembered of it."""
-        bucket, at = self.find(chunk)
-        if at < 0:
-            return None
-        record = _read(bucket, at)
-        end = len(bucket) - RECORD_BYTES
+    def set_length(self, row: int, length: int) -> None:
+        """The page is as long as that."""
+        before = self.words[row] & LENGTH_MAX
+        self.words[row] += length - before
+        self.bytes += length - before
+
+    def remove(self, row: int) -> int:
+        """A page goes. Returns its length."""
+        tag = bytes(self._names[row * NAME_BYTES : row * NAME_BYTES + _TAG_BYTES])
+        bucket = self._bucket(tag)
+        entry = _ENTRY.pack(tag, row)
+        at = bucket.find(entry)
+        while at % _ENTRY_BYTES:
+            at = bucket.find(entry, at + 1)
+        end = len(bucket) - _ENTRY_BYTES
         if at != end:
-            bucket[at : at + RECORD_BYTES] = bucket[end:]
+            bucket[at : at + _ENTRY_BYTES] = bucket[end:]
         del bucket[end:]
+        before, after = self.older[row], self.newer[row]
+        self.newer[before], self.older[after] = after, before
+        length = self.words[row] & LENGTH_MAX
+        self.words[row] = _FREE
+        self.newer[row] = self._free
+        self._free = row
         self.pages -= 1
-        self.bytes -= record.length
+        self.bytes -= length
         if len(self._buckets) > 1 and self.pages < _PAGES_PER_BUCKET_MIN * len(self._buckets):
             self._join()
-        return record
+        return length
 
-    def bucket(self, place: int) -> Iterator[tuple[ChunkId, PageRecord]]:
-        """The pages of one bucket, from 0; none when it is not there. Not to be changed meanwhile."""
-        if place < len(self._buckets):
-            prefix = self._prefix
-            for name, head, last, born in RECORD.iter_unpack(self._buckets[place]):
-                yield ChunkId(prefix + name), PageRecord(head & LENGTH_MAX, head >> _LENGTH_BITS, last, born)
+    def _link(self, row: int) -> None:
+        older, newer = self.older, self.newer
+        newest = older[_LINE]
+        older[row], newer[row] = newest, _LINE
+        newer[newest] = row
+        older[_LINE] = row
+
+    def _bucket(self, tag: bytes) -> bytearray:
+        place = int.from_bytes(tag, "little") & self._mask
+        if place >= len(self._buckets):
+            place &= self._mask >> 1
+        return self._buckets[place]
 
     def _split(self) -> None:
-        """One bucket more: half the pages of the one whose turn it is move there."""
+        """One bucket more: about half the rows of the one whose turn it is move there."""
         added = len(self._buckets)
         if added > self._mask:
             self._mask = self._mask << 1 | 1
         source = added & self._mask >> 1
         stay, move = bytearray(), bytearray()
-        records = memoryview(self._buckets[source])
-        for at in range(0, len(records), RECORD_BYTES):
-            record = records[at : at + RECORD_BYTES]
-            if int.from_bytes(record[:4], "little") & self._mask == added:
-                move += record
-            else:
-                stay += record
+        for tag, row in _ENTRY.iter_unpack(self._buckets[source]):
+            side = move if int.from_bytes(tag, "little") & self._mask == added else stay
+            side += _ENTRY.pack(tag, row)
         self._buckets[source] = stay
         self._buckets.append(move)
 
     def _join(self) -> None:
-        """One bucket less: its pages go back to the one they came from."""
+        """One bucket less: its rows go back to the one they came from."""
         last = self._buckets.pop()
         removed = len(self._buckets)
         self._buckets[removed & self._mask >> 1] += last
         if removed == self._mask + 1 >> 1:
             self._mask >>= 1
-
-
-def _read(bucket: bytearray, at: int) -> PageRecord:
-    head, last, born = _WORDS.unpack_from(bucket, at + NAME_BYTES)
-    return PageRecord(head & LENGTH_MAX, head >> _LENGTH_BITS, last, born)

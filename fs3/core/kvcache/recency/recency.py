@@ -1,126 +1,181 @@
-"""The pages of one namespace on one target in the order in which they are to go.
+"""Which page of a namespace goes next: the least recently used one, with a second chance where that pays.
 
-Pure and bounded: a page costs some 30 bytes of memory, a call costs the work of one bucket of about 20 pages, a search for a victim
-that of at most `VICTIM_BUCKETS_MAX`.
+The order is exactly that of the last uses. A page that comes to the end of the line and was used more than once has its second
+chance: it goes back to the newest end, once, and only a further use earns it another. That keeps what is used again and again (the
+prompts every conversation begins with) when a scan of pages that are used once passes through. Where everything at the end of the
+line is dead, second chances only take room, so they are given as long as they pay: as long as those that had one are used again at
+least as often as pages are in the last quarter of their time in the line. Both shares are counted, and forgotten by halves; one
+second chance in sixteen is given anyway, so that the first can be known.
+
+Pages of a request are used one after the other, and the later ones are of no use without the earlier. So they are told last first:
+then the end of a prefix goes before its beginning.
+
+Everything else that was measured, and the hit rates: docs/kvcache-eviction.md.
 """
 
 from __future__ import annotations
 
-from bisect import insort
 from collections.abc import Callable
 
 from fs3.base.ids import ChunkId
-from fs3.core.kvcache.recency.page_table import LENGTH_MAX, PageRecord, PageTable
+from fs3.core.kvcache.recency.page_table import LENGTH_MAX, SPARED, USED, PageTable
 
 _TICK_BITS = 25
-"""A tick is 2^25 ns, 34 ms: three years and a half of them fit beside one year before the start."""
+"""A tick is 2^25 ns, 34 ms: there is room for three years behind the start and one before it."""
 _EPOCH_TICK = 1 << 30
 """Tick of the moment a `Recency` was made: pages of before a restart are older."""
 _TICK_MAX = (1 << 32) - 1
-CANDIDATES_MAX = 16
-"""Kept from one search to the next: the best choices of the buckets that were walked."""
-VICTIM_BUCKETS_MAX = 64
-"""Walked by one search before it says that there is no victim."""
+_BURST_TICKS = 30
+"""Uses that follow each other within a second are one: all ranks of a model get the same page."""
+_BURST_SHARE = 16
+"""Or within this part of the time a page takes through the line, where that is shorter."""
+_PROBE = 16
+"""One in so many pages has its second chance though it does not pay."""
+_COUNTED_MIN = 64
+"""Shares are halved after as many pages as there are, and no fewer than that."""
+SPARED_PER_SEARCH_MAX = 16
+"""Second chances given by one search for a victim."""
+LOOKS_PER_SEARCH_MAX = 128
+"""Pages one search for a victim looks at before it says that there is none."""
+EXPIRY_ROWS = 256
+"""Looked at by one search for expired pages."""
 
 
 class Recency:
     """What is remembered of the pages of one namespace on one target, and which of them goes next.
 
-    `now` is a steady clock's, in nanoseconds, the same for all calls.
+    Pure, and bounded: some 45 bytes of memory a page, and no call moves or looks at more than a few hundred pages. `now` is a
+    steady clock's, in nanoseconds, the same for all calls.
     """
 
     def __init__(self, namespace_id: int, now: int) -> None:
         self.namespace_id = namespace_id
         self._epoch = now
-        self._table = PageTable(namespace_id)
-        self._hand = 0
-        """Bucket that is walked next."""
-        self._expiry_hand = 0
-        self._candidates: list[tuple[int, ChunkId]] = []
-        """Score when seen, page; the next to go is the last one."""
+        self.table = PageTable(namespace_id)
+        """For what samples it."""
+        self._expiry_row = 0
+        """Row that the next search for expired pages begins with."""
+        self._searched = 0
+        """Pages that came to the end of the line: those that went, were spared, and were used in the last quarter of their time."""
+        self._late_uses = 0
+        """Of these, the last kind."""
+        self._spared = 0
+        """Second chances given."""
+        self._spared_uses = 0
+        """Of these, used again."""
+        self._denied = 0
 
     def __len__(self) -> int:
-        return self._table.pages
+        return self.table.pages
 
     def __contains__(self, chunk: ChunkId) -> bool:
-        return self._table.find(chunk)[1] >= 0
+        return self.table.find(chunk) > 0
 
     @property
     def bytes(self) -> int:
         """Lengths of all pages together."""
-        return self._table.bytes
+        return self.table.bytes
 
     def length(self, chunk: ChunkId) -> int | None:
         """Of a page, in bytes; None: it is not known."""
-        record = self._table.get(chunk)
-        return record.length if record else None
+        row = self.table.find(chunk)
+        return self.table.words[row] & LENGTH_MAX if row else None
 
     def born(self, chunk: ChunkId) -> int | None:
         """When a page was stored, on the clock of `now`, to 34 ms; None: it is not known."""
-        record = self._table.get(chunk)
-        return self._epoch + (record.born - _EPOCH_TICK << _TICK_BITS) if record else None
+        row = self.table.find(chunk)
+        return self._epoch + (self.table.born[row] - _EPOCH_TICK << _TICK_BITS) if row else None
 
     def insert(self, chunk: ChunkId, length: int, now: int) -> None:
         """A page was stored; or again, with another length. Raises ValueError for a length that no page has."""
         if not 0 <= length <= LENGTH_MAX:
             raise ValueError(f"a page of {length} bytes, at most {LENGTH_MAX} can be")
-        tick = self._tick(now)
-        self._table.put(chunk, PageRecord(length, 0, tick, tick))
+        row = self.table.find(chunk)
+        if row:
+            self.table.set_length(row, length)
+            self._use(row, self.tick(now))
+        else:
+            self.table.add(chunk, length, self.tick(now))
 
     def touch(self, chunk: ChunkId, now: int) -> bool:
-        """A page was used. False: it is not known."""
-        return self._table.use(chunk, self._tick(now))
+        """A page was used. False: it is not known. The pages of one request are told last first."""
+        row = self.table.find(chunk)
+        if row:
+            self._use(row, self.tick(now))
+        return row > 0
 
     def remove(self, chunk: ChunkId) -> int | None:
         """A page is gone. Returns its length; None: it was not known."""
-        record = self._table.remove(chunk)
-        return record.length if record else None
+        row = self.table.find(chunk)
+        return self.table.remove(row) if row else None
 
     def victim(self, now: int, is_protected: Callable[[ChunkId], bool]) -> ChunkId | None:
-        """The next page to go, among those that are not protected; None: none was found.
+        """The next page to go, among those that are not protected; None: none was found among the next 128.
 
-        It stays known until `remove`. Protect it once its removal has begun: it is named again otherwise.
+        It stays known until `remove`, and is named again after all others only. Protected pages count as used now.
         """
-        for _ in range(min(VICTIM_BUCKETS_MAX, self._table.buckets)):
-            self._walk_bucket()
-            while self._candidates:
-                score, chunk = self._candidates.pop()
-                record = self._table.get(chunk)
-                if record is not None and self._score(record) == score and not is_protected(chunk):
-                    return chunk
+        table = self.table
+        tick = self.tick(now)
+        spared = 0
+        for _ in range(min(LOOKS_PER_SEARCH_MAX, table.pages)):
+            row = table.oldest
+            word = table.words[row]
+            chunk = table.chunk(row)
+            table.renew(row, tick)
+            if is_protected(chunk):
+                continue
+            self._count_searched()
+            if not word & USED or spared == SPARED_PER_SEARCH_MAX or not self._may_spare():
+                table.words[row] = word & LENGTH_MAX
+                return chunk
+            table.words[row] = word & LENGTH_MAX | SPARED
+            self._spared += 1
+            spared += 1
         return None
 
     def expired(self, now: int, ttl_ns: int) -> list[ChunkId]:
-        """Pages stored more than `ttl_ns` ago, among the next 20 or so; calls as many as `buckets` look at each page once."""
-        if self._expiry_hand >= self._table.buckets:
-            self._expiry_hand = 0
-        oldest = self._tick(now - ttl_ns)
-        found = [chunk for chunk, record in self._table.bucket(self._expiry_hand) if record.born < oldest]
-        self._expiry_hand += 1
-        return found
+        """Pages stored more than `ttl_ns` ago, among the next 256; `buckets` calls look at each page once."""
+        table = self.table
+        begin = self._expiry_row if self._expiry_row < table.rows else 0
+        self._expiry_row = begin + EXPIRY_ROWS
+        oldest = self.tick(now - ttl_ns)
+        rows = range(begin, min(begin + EXPIRY_ROWS, table.rows))
+        return [table.chunk(row) for row in rows if table.born[row] < oldest and table.has_page(row)]
 
     @property
     def buckets(self) -> int:
-        """What walks go over; each has 24 pages or fewer on average."""
-        return self._table.buckets
+        """How many calls of `expired` look at each page once."""
+        return -(-self.table.rows // EXPIRY_ROWS)
 
-    def _walk_bucket(self) -> None:
-        """Take what goes rather than the candidates there are."""
-        if self._hand >= self._table.buckets:
-            self._hand = 0
-        candidates = self._candidates
-        known = {chunk for _, chunk in candidates}
-        for chunk, record in self._table.bucket(self._hand):
-            score = self._score(record)
-            if chunk not in known and (len(candidates) < CANDIDATES_MAX or score > candidates[0][0]):
-                insort(candidates, (score, chunk))
-                if len(candidates) > CANDIDATES_MAX:
-                    del candidates[0]
-        self._hand += 1
-
-    def _score(self, record: PageRecord) -> int:
-        """The higher, the sooner it goes."""
-        return -record.last
-
-    def _tick(self, now: int) -> int:
+    def tick(self, now: int) -> int:
+        """A moment as it is kept: in 34 ms, before and after this object was made."""
         return min(max((now - self._epoch >> _TICK_BITS) + _EPOCH_TICK, 0), _TICK_MAX)
+
+    def _use(self, row: int, tick: int) -> None:
+        table = self.table
+        age = tick - table.last[row]
+        span = tick - table.last[table.oldest]
+        if age >= _BURST_TICKS or age * _BURST_SHARE > span:
+            word = table.words[row]
+            if word & SPARED:
+                self._spared_uses += 1
+            if 4 * age > 3 * span:
+                self._late_uses += 1
+                self._count_searched()
+            table.words[row] = word & LENGTH_MAX | USED
+        table.renew(row, tick)
+
+    def _may_spare(self) -> bool:
+        """Second chances pay; or this one is given to find out."""
+        if (self._spared_uses + 1) * self._searched >= self._late_uses * (self._spared + 1):
+            return True
+        self._denied += 1
+        return self._denied % _PROBE == 0
+
+    def _count_searched(self) -> None:
+        self._searched += 1
+        if self._searched > max(_COUNTED_MIN, self.table.pages):
+            self._searched //= 2
+            self._late_uses //= 2
+            self._spared //= 2
+            self._spared_uses //= 2
