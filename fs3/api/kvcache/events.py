@@ -62,7 +62,7 @@ class CacheEvent(NamedTuple):
     page_id: bytes = b""
     """Names the page, as `KVCache.page_ids` does; b"" of CLEARED and MISSED."""
     key: bytes = b""
-    """b"": not known. It is known of pages that are stored while somebody listens, and of nothing that is removed."""
+    """b"": not known. It is known of pages whose puts began while somebody listened, and of nothing that is removed."""
     length: int = 0
     """Bytes of a page that was stored, where its key is known; else 0."""
 

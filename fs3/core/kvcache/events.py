@@ -41,7 +41,7 @@ class PageEvent(NamedTuple):
     length: int
     """Bytes as stored; 0 where it is not known any more."""
     key: bytes
-    """The page's key; b"" where it is not known: of pages that were stored while nobody listened, and of removals."""
+    """The page's key; b"" where it is not known: of removals, and of a put that began before somebody listened to this head."""
 
 
 class Cursor(NamedTuple):

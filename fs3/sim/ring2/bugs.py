@@ -26,6 +26,9 @@ from fs3.core.craq.admission.facts import explain_malformed
 from fs3.core.craq.events import StageDone
 from fs3.core.files.append_plan import AppendPlan
 from fs3.core.files.write_plan import WriteIO
+from fs3.core.kvcache.budget.page_cache import PageCache
+from fs3.core.kvcache.events import EventLogs
+from fs3.core.kvcache.leases import Leases
 from fs3.core.membership import manager
 from fs3.core.membership.generations import Lineage
 from fs3.core.meta import contents, inline, sessions, trims
@@ -50,6 +53,7 @@ from fs3.services.meta.duties import sessions as sessions_duty
 from fs3.services.meta.duties.sessions import SessionsDuty
 from fs3.services.storage import generations
 from fs3.services.storage.forwarding.payloads import Payload
+from fs3.services.storage.queries import Queries
 from fs3.services.storage.service import StorageService
 from fs3.services.storage.target import TargetShell
 from fs3.sim.planting import Patch
@@ -69,6 +73,13 @@ from fs3.sim.ring2.inline_bugs import (
     finish_without_flag,
     move_nothing,
     move_without_tag,
+)
+from fs3.sim.ring2.lease_bugs import (
+    contains_and_renews,
+    expire_nothing,
+    is_never_held,
+    is_never_leaving,
+    read_without_missing,
 )
 from fs3.sim.ring2.replace_bugs import (
     get_by_inode,
@@ -539,6 +550,34 @@ BUGS: dict[str, ServiceBug] = {
         "an appender of a replaced content appends to the new one",
         [(append_op, "get_by_content", get_by_inode)],
         scene="append_to_what_was_replaced",
+    ),
+    "evicts_leased": ServiceBug(
+        "an eviction does not look at leases", [(Leases, "is_held", is_never_held)], scene="leased_pages_stay"
+    ),
+    "leases_leaving": ServiceBug(
+        "a page whose eviction has begun is leased",
+        [(PageCache, "is_leaving", is_never_leaving)],
+        scene="lease_what_is_being_evicted",
+    ),
+    "lookup_renews": ServiceBug(
+        "a lookup renews what keeps its pages from eviction",
+        [(Queries, "contains", contains_and_renews)],
+        scene="a_lookup_renews_nothing",
+    ),
+    "leases_for_ever": ServiceBug(
+        "the leases of a worker that has died do not end",
+        [(Leases, "expire", expire_nothing)],
+        scene="a_lookup_renews_nothing",
+    ),
+    "frees_page_block": ServiceBug(
+        "the block of a page that is evicted is used again while somebody reads it",
+        [(SimChunkStore, "read", _read_block), (SimChunkStore, "commit", _commit_frees_block)],
+        scene="read_a_page_while_it_is_evicted",
+    ),
+    "misses_events": ServiceBug(
+        "a listener is not told that it has missed something",
+        [(EventLogs, "read", read_without_missing)],
+        scene="a_picture_made_of_events",
     ),
     "rolled_back_is_whole": ServiceBug(
         "an old copy of a directory counts as the directory",
