@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from fs3.api.client import Client
 from fs3.api.kvcache import CacheChange, EventStream, KVCache, Lease, LookupResult, Status
+from fs3.api.kvcache.page_io import ask_first_bytes
 from fs3.base.errors import FS3Error
 from fs3.base.prng import Prng
 from fs3.base.units import MILLISECOND
@@ -14,8 +15,8 @@ from fs3.sim.ring2.scene_cluster import POLL_SECONDS, POLLS_MAX, SceneCluster, S
 
 NAME = "fleet"
 PAGE_BYTES = 1000
-LARGE_PAGE_BYTES = 150_000
-"""Such a page leaves the store without a copy."""
+LARGE_PAGE_BYTES = ask_first_bytes - 1
+"""Such a page leaves the store without a copy, and is put without asking first."""
 BUDGET_PAGES = 24
 LONG_LEASE_MS = 30_000
 SHORT_LEASE_MS = 2_000
@@ -211,7 +212,7 @@ async def read_a_page_while_it_is_evicted(stage: SceneCluster) -> str:
     readers = [
         await _open(stage, name, LARGE_PAGE_BYTES, budget_pages=6) for name in cluster.clients if name not in ("client-2",)
     ]
-    cluster.network.policy = SlowLinks(cluster.links, "storage", "client", 400)
+    cluster.network.policy = SlowLinks(cluster.links, "storage", "client", 150)
     problem = ""
     for number in range(4):
         keys = _keys(f"page-{number}", 3)
