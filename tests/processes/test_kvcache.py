@@ -24,7 +24,7 @@ from fs3.base.units import SECOND
 from fs3.cli.local import LocalCluster
 from fs3.cli.main import app
 from fs3.core.files.write_plan import WriteIO
-from fs3.core.kvcache.pages import page_keys
+from fs3.core.kvcache.pages import front, page_keys
 from fs3.model.chunk import UpdateKind
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
@@ -58,6 +58,7 @@ async def test_put_lookup_get_remove(cache: KVCache) -> None:
     found = await cache.lookup(keys)
     assert found.hits == 30
     assert found.bitmap == [True] * 30 + [False] * 10
+    assert found.lengths == [PAGE] * 30 + [0] * 10
     buffers = [bytearray(PAGE) for _ in keys]
     assert await cache.get_into(keys, buffers) == [Status.OK] * 30 + [Status.MISS] * 10
     assert all(bytes(buffer) == page_of(key) for key, buffer in zip(keys[:30], buffers, strict=False))
@@ -103,21 +104,21 @@ async def test_keys_are_bytes_or_text_and_buffers_are_buffers(cluster: LocalClus
         assert await arrays.get_into([b"dates"], [found]) == [Status.OK]
         assert (found == dates).all()
     assert await cache.put_from([], []) == []
-    assert await cache.lookup([]) == (0, [], [])
+    assert await cache.lookup([]) == (0, [], [], [])
 
 
 @pytest.mark.parametrize(
     ("keys", "buffers", "writable", "named"),
     [
-        ([b"a"], [bytes(PAGE - 1)], False, "buffer 0 has 100002 bytes"),
-        ([b"a"], [bytes(PAGE + 1)], False, "buffer 0 has 100004 bytes"),
+        ([b"a"], [b""], False, "buffer 0 has 0 bytes; pages here have 1 to 100003"),
+        ([b"a"], [bytes(PAGE + 1)], False, "buffer 0 has 100004 bytes; pages here have 1 to 100003"),
         ([b"a", b"b"], [bytes(PAGE)], False, "2 keys and 1 buffers"),
         ([b""], [bytes(PAGE)], False, "key 0 has 0 bytes"),
         ([b"x" * 5000], [bytes(PAGE)], False, "key 0 has 5000 bytes"),
         ([b"a"], [memoryview(bytes(2 * PAGE))[::2]], False, "buffer 0 is not contiguous"),
         ([b"a"], ["text"], False, "buffer 0 is not bytes-like but str"),
         ([b"a"], [bytes(PAGE)], True, "buffer 0 is read-only"),
-        ([b"a"], [bytearray(PAGE - 1)], True, "buffer 0 has 100002 bytes"),
+        ([b"a"], [bytearray()], True, "buffer 0 has 0 bytes; pages here have 1 to 100003"),
     ],
 )
 async def test_bad_arguments_name_what_is_wrong(
@@ -137,8 +138,8 @@ async def test_a_page_in_pieces(cache: KVCache) -> None:
     apart = [bytearray(50_001), np.zeros(50_002, np.uint8)]
     assert await cache.get_into(["pieces", "pieces"], [whole, apart]) == [Status.OK] * 2
     assert bytes(whole) == b"".join(map(bytes, apart)) == page
-    with pytest.raises(InvalidArgument, match="buffer 0 has 99999 bytes in 2 pieces; pages here have 100003"):
-        await cache.put_from(["p"], [[bytes(99_998), bytes(1)]])
+    with pytest.raises(InvalidArgument, match="buffer 0 has 100004 bytes in 2 pieces; pages here have 1 to 100003"):
+        await cache.put_from(["p"], [[bytes(100_003), bytes(1)]])
     with pytest.raises(InvalidArgument, match="buffer 0, piece 1, is read-only"):
         await cache.get_into(["p"], [[bytearray(PAGE - 1), bytes(1)]])
     with pytest.raises(InvalidArgument, match="buffer 0 has 513 pieces; at most 512"):
@@ -305,15 +306,22 @@ async def chunk_count(client: fs3.Client) -> int:
 
 
 async def test_another_keys_page_is_a_miss(cache: KVCache) -> None:
-    """Were two keys to share a chunk id, the trailer behind the page would tell them apart."""
+    """Were two keys to share a chunk id, what is in front of the page would tell them apart."""
     client = cache._client
-    (mine,) = page_keys(cache._namespace.id, [b"mine"])
-    await cache.put_from([b"other"], [page_of(b"other")])
-    # Plant the other key's page, trailer and all, under this key's chunk.
-    stored = memoryview(page_of(b"other") + os.urandom(64))
-    chain = cache._get_placement().chain(ChunkId(mine.chunk))
-    await client.storage.update([WriteIO(mine.chunk, chain, UpdateKind.PUT, 0, stored)])
-    assert await cache.get_into([b"mine"], [bytearray(PAGE)]) == [Status.MISS]
+    mine, other, unlike, cut = page_keys(cache.namespace_id, [b"mine", b"other", b"unlike", b"cut"])
+    page = page_of(b"other")
+    # Under this key's chunk: the other key's page with all that belongs to it, something else, and a page that ends too early.
+    planted = {mine: front(other, PAGE) + page, unlike: os.urandom(68) + page, cut: front(cut, PAGE) + page[:-1]}
+    for key, stored in planted.items():
+        chain = cache._get_placement().chain(ChunkId(key.chunk))
+        await client.storage.update([WriteIO(key.chunk, chain, UpdateKind.PUT, 0, memoryview(stored))])
+    lengths = [7] * 3
+    keys, rooms = [key.key for key in planted], [bytearray(PAGE) for _ in planted]
+    assert await cache.get_into(keys, rooms) == [Status.MISS] * 3
+    assert await cache.get_into(keys, rooms, lengths) == [Status.MISS] * 3
+    assert lengths == [0] * 3
+    assert await cache.get_ranges_into(keys[:2], [(10, 10)] * 2, rooms[:2]) == [Status.MISS] * 2
+    assert await cache.list() == ([], None, 3)
 
 
 async def test_everything_survives_a_restart(cluster: LocalCluster, tmp_path: Path) -> None:

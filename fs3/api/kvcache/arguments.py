@@ -61,6 +61,17 @@ def pack_keys(keys: Sequence[Key]) -> list[bytes]:
     return packed
 
 
+def pack_prefix(prefix: Key) -> bytes:
+    """The bytes of a prefix of keys, of which there may be none."""
+    (packed,) = pack_keys([prefix]) if prefix or not isinstance(prefix, str | bytes | bytearray | memoryview) else (b"",)
+    return packed
+
+
+def check_limit(limit: Any, most: int) -> int:
+    """How many pages at most."""
+    return _integer(limit, "limit", 1, most)
+
+
 Views = tuple[memoryview, ...]
 """The bytes of one page or of a part of it, in order."""
 

@@ -18,6 +18,7 @@ import os
 import threading
 import warnings
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Iterator, MutableSequence, Sequence
 from contextlib import contextmanager
 from typing import Any, Self, TypeVar
@@ -41,7 +42,8 @@ from fs3.api.kvcache.cache import TIMEOUT_SECONDS, KVCache
 from fs3.api.kvcache.events import BlockingEventStream, EventStream
 from fs3.api.kvcache.jobs import JobBoard, JobKind, JobResult
 from fs3.api.kvcache.leases import BlockingLease, Lease
-from fs3.api.kvcache.results import LookupResult, Status
+from fs3.api.kvcache.listing import pages_per_list_default
+from fs3.api.kvcache.results import LookupResult, PageList, Status
 from fs3.api.kvcache.upkeep import CacheUsage
 from fs3.base.errors import FS3Error, error
 from fs3.base.status import Code
@@ -221,7 +223,19 @@ def _close_all() -> None:
 run_at_exit(_close_all, ExitStage.CLIENTS)
 
 
-class BlockingKVCache:
+class ListsPagesBlocking(ABC):
+    """`list` of a blocking cache; see `ListsPages`."""
+
+    @abstractmethod
+    def _get_thread(self) -> CacheThread: ...
+
+    def list(self, prefix: Key = b"", after: bytes | None = None, limit: int = pages_per_list_default) -> PageList:
+        """`KVCache.list`."""
+        thread = self._get_thread()
+        return thread.run(thread.cache.list(prefix, after, limit))
+
+
+class BlockingKVCache(ListsPagesBlocking):
     """One namespace of pages, for any thread. What the calls of a `KVCache` guarantee, these do too.
 
     Every call raises InvalidArgument after `close`, and what opening raises in a forked child that cannot open it again.

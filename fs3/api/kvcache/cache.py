@@ -22,17 +22,20 @@ from fs3.api.kvcache.arguments import (
     Key,
     check_lease_ms,
     check_lengths,
+    check_limit,
     check_name,
     check_page_bytes,
     check_replicas,
     check_settings,
     check_timeout,
     pack_keys,
+    pack_prefix,
     page_buffers,
     range_buffers,
 )
 from fs3.api.kvcache.breaker import GuardedStorage
 from fs3.api.kvcache.leases import Lease
+from fs3.api.kvcache.listing import ListsPages, PageLister, pages_per_list_max, parse_cursor
 from fs3.api.kvcache.namespaces import (
     clear_namespace,
     client_of,
@@ -42,7 +45,7 @@ from fs3.api.kvcache.namespaces import (
     list_namespaces,
 )
 from fs3.api.kvcache.page_io import get_pages, get_ranges, look_up, look_up_leased, put_pages, remove_pages
-from fs3.api.kvcache.results import LookupResult, Status
+from fs3.api.kvcache.results import LookupResult, PageList, Status
 from fs3.api.kvcache.upkeep import PageUpkeep
 from fs3.base.errors import FS3Error, error
 from fs3.base.status import Code
@@ -64,7 +67,7 @@ def _miss_all(count: int, lengths: MutableSequence[int] | None) -> list[Status]:
     return [Status.MISS] * count
 
 
-class KVCache(PageUpkeep):
+class KVCache(ListsPages, PageUpkeep):
     """One namespace of pages. Use `KVCache.open`. Belongs to the event loop it was opened on."""
 
     def __init__(
@@ -363,6 +366,17 @@ class KVCache(PageUpkeep):
             return [Status.OK] * len(packed)
         pages = page_keys(self.namespace_id, packed)
         return await remove_pages(self._storage, self._get_placement(), pages, timeout_ns)
+
+    async def _list_pages(self, prefix: Key, after: bytes | None, limit: int) -> PageList:
+        self._check_use()
+        wanted, most = pack_prefix(prefix), check_limit(limit, pages_per_list_max)
+        timeout_ns = await self._check_presence()
+        position = parse_cursor(self.namespace_id, after)
+        if self._is_deleted:
+            return PageList([], None, 0)
+        placement = self._get_placement()
+        lister = PageLister(self._client, self._storage, placement, self.namespace_id, wanted, timeout_ns)
+        return await lister.run(position, most)
 
     async def clear(self) -> None:
         """Have no pages any more: all there are belong to nobody from now on, and what they took is freed afterwards. The
