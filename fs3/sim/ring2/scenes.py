@@ -17,6 +17,7 @@ from fs3.sim.checkers import leases, shared_files
 from fs3.sim.planting import plant
 from fs3.sim.ring2 import directory_scenes
 from fs3.sim.ring2.append_scenes import APPEND_SCENES
+from fs3.sim.ring2.cache_scenes import CACHE_SCENES
 from fs3.sim.ring2.checks import list_head_claims
 from fs3.sim.ring2.cluster_run import ClusterRun, swarm_of_seed
 from fs3.sim.ring2.inline_scenes import INLINE_SCENES
@@ -467,6 +468,7 @@ SCENES: dict[str, Callable[[SceneCluster], Awaitable[str]]] = {
     "a_link_within_the_chain_is_cut_for_good": a_link_within_the_chain_is_cut_for_good,
     "the_link_of_two_copies_is_cut": the_link_of_two_copies_is_cut,
     **APPEND_SCENES,
+    **CACHE_SCENES,
     **INLINE_SCENES,
     **REPLACE_SCENES,
     "an_old_copy_is_put_back": directory_scenes.an_old_copy_is_put_back,
@@ -494,6 +496,8 @@ def play(name: str, tell: Callable[[str], None] | None = None) -> str:
             swarm = faultless_swarm()
             if name in INLINE_SCENES:
                 swarm = replace(swarm, metas=2, inline_bytes=INLINE_BYTES)
+            if name in CACHE_SCENES:
+                swarm = replace(swarm, targets_per_node=2, cache_exchange_ms=200)
             problem = loop.run_until_complete(_play(ClusterRun(loop, 0, story, swarm), SCENES[name]))
         return problem or "; ".join(story.failures + loop.unhandled_errors)
 

@@ -240,6 +240,8 @@ class CacheKeeper:
             return
         if now - self._measured_at >= space_ns:
             self._measure(now)
+            # An eviction may have come to nothing, and what protected a page may not do so any more.
+            self.room.look_again()
             self._look_for_expired()
         self._waiting.forget_announced(lambda chunk, until: until <= now)
         self._allowance = cache_evictions_per_tick + 2 * self._stored_since_tick
@@ -250,7 +252,8 @@ class CacheKeeper:
         if not self._reads:
             return
         reads, self._reads, self._read_pages = self._reads, deque(), 0
-        read = {ChunkId(chunk): None for chunks in reads for chunk in chunks if chunk[0] >= 0x80}
+        # The last of a request first: of a sequence of pages the end goes before its beginning, without which it is worth nothing.
+        read = {ChunkId(chunk): None for chunks in reads for chunk in reversed(chunks) if is_page(ChunkId(chunk))}
         self.cache.touch(read, now)
         if self._context.config.cache_exchange_ms:
             room = touched_pages_max - len(self.unsent)
