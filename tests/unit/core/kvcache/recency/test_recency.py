@@ -97,27 +97,23 @@ def test_uses_that_follow_each_other_at_once_are_one() -> None:
     assert gone == list(range(10))
 
 
-def test_second_chances_end_where_they_do_not_pay() -> None:
-    """Every page is used a second time soon and never again; those used late in their time are worth more."""
-    recency = Recency(3, 0)
-    count = 200
-    spared = 0
-    now = 0
-    for index in range(20 * count):
-        now += SECOND
-        if len(recency) >= count:
-            victim = recency.victim(now, is_free)
-            assert victim is not None
-            recency.remove(victim)
-        recency.insert(page(index), 1, now)
-        if index >= 40:
-            recency.touch(page(index - 40), now)  # every page once more, in the first half of its time
-        if index >= 230 and index % 3 == 0:
-            recency.touch(page(index - 230), now)  # a third of them late as well
-        if index == 15 * count:
-            spared = recency._spared
-    assert recency._late_uses * recency._spared > recency._spared_uses * recency._searched
-    assert spared < recency._searched / 4
+def test_second_chances_are_rare_where_pages_are_used_late_and_spared_ones_never() -> None:
+    recency = filled(100)
+    for index in range(100):
+        recency.touch(page(index), (100 + index) * SECOND)  # each is the oldest when it is used
+    gone = [evict(recency, 200 * SECOND) for _ in range(48)]
+    assert gone == sorted(gone)
+    assert max(gone) <= 48 + 48 // 16 + 1
+
+
+def test_second_chances_are_the_rule_where_no_page_is_used_late() -> None:
+    recency = filled(100)
+    for index in reversed(range(50, 100)):
+        recency.touch(page(index), (200 - index) * SECOND)
+    gone = [evict(recency, 200 * SECOND) for _ in range(53)]
+    assert gone[:50] == list(range(50))
+    # 99 to 50 had theirs, sixteen by each search that then takes the next.
+    assert gone[50:] == [99 - 16, 99 - 33, 99]
 
 
 def test_protected_pages_are_passed_over_and_looked_at_again_last() -> None:
