@@ -6,16 +6,20 @@ What the pages of a namespace take is counted in the stores themselves, on every
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from fs3.api.client import Client
 from fs3.api.kvcache import KVCache, Status
 from fs3.base.errors import FS3Error
-from fs3.base.ids import ChunkId, TargetId, is_page, page_namespace
+from fs3.base.ids import ChainId, ChunkId, TargetId, is_page, page_namespace
 from fs3.base.prng import Prng
 from fs3.core.kvcache.budget.shares import share_of
 from fs3.core.kvcache.pages import page_keys
+from fs3.core.kvcache.placement import Placement
+from fs3.model.chain import Chain
+from fs3.model.chunk import ChunkMeta
 from fs3.model.cluster import NamespaceSettings
+from fs3.ports.chunk_store import ChunkStore
 from fs3.services.storage.cache.keeper import CacheKeeper
 from fs3.sim.ring2.checks import explain_divergence
 from fs3.sim.ring2.scene_cluster import POLL_SECONDS, POLLS_MAX, SceneCluster
@@ -131,7 +135,7 @@ class CacheScene:
         if self._watching is not None:
             self._watching.cancel()
         await asyncio.sleep(SETTLE_SECONDS)
-        return self.problem or explain_divergence(self.cluster.chains, self.cluster.disks) or self.explain_counts()
+        return self.problem or explain_divergence(_by_id(self.cluster.chains), self.cluster.disks) or self.explain_counts()
 
     # --- workers -----------------------------------------------------------------------------------------------------
 
@@ -169,8 +173,12 @@ class CacheScene:
         return stored
 
 
-def _pages_of(store: object) -> Iterable[tuple[ChunkId, object]]:
-    return [(chunk, meta) for chunk, meta in store.list(None, 1 << 30) if is_page(chunk)]  # type: ignore[attr-defined]
+def _by_id(chains: Mapping[int, Chain]) -> dict[ChainId, Chain]:
+    return {chain.id: chain for chain in chains.values()}
+
+
+def _pages_of(store: ChunkStore) -> Iterable[tuple[ChunkId, ChunkMeta]]:
+    return [(chunk, meta) for chunk, meta in store.list(None, 1 << 30) if is_page(chunk)]
 
 
 # --- pressure --------------------------------------------------------------------------------------------------------------
@@ -243,7 +251,7 @@ async def change_the_budget(stage: SceneCluster) -> str:
 
 
 async def clear_while_putting(stage: SceneCluster) -> str:
-    """A cache is cleared while workers put, one of whom does not hear of it: what was there before is gone, and its room is free."""
+    """A cache is cleared while workers put, one of whom does not hear of it: what was there is gone, and its room is free."""
     scene = CacheScene(stage)
     cache = await scene.open("client-1", budget_pages=60)
     handles = [cache, *[await scene.open(f"client-{number}") for number in (2, 3)]]
@@ -281,8 +289,8 @@ class _HoldAll:
 
 
 async def put_beside_what_is_held(stage: SceneCluster) -> str:
-    """All pages are held: a put is refused, within its deadline. When its answer is lost and room is made meanwhile, the copy that
-    the client sends is refused too: it may have gone on since."""
+    """All pages are held: a put is refused, within its deadline. When its answer is lost and room is made meanwhile, the copy
+    that the client sends is refused too: it may have gone on since."""
     scene = CacheScene(stage)
     cache = await scene.open("client-1", budget_pages=6)
     other = await scene.open("client-2")
@@ -315,21 +323,10 @@ def _head_of(scene: CacheScene, cache: KVCache, key: str) -> str:
     """The host of the head of a key's chain."""
     routing = next(iter(scene.cluster.clients.values())).manager.routing
     (page,) = page_keys(cache.namespace_id, [key.encode()])
-    for name, service in scene.cluster.storages.items():
-        for shell in service.targets.values():
-            chain = shell.chain
-            if chain is not None and chain.id == _chain_of(routing, page.chunk):
-                head = chain.head()
-                if head is not None and head.target == shell.target:
-                    return name
-    raise LookupError(key)
-
-
-def _chain_of(routing: object, chunk: ChunkId) -> int:
-    from fs3.core.kvcache.placement import Placement
-
-    table = routing.tables[min(routing.tables)]  # type: ignore[attr-defined]
-    return Placement(table.chains).chain(chunk)
+    chain = Placement(routing.tables[min(routing.tables)].chains).chain(page.chunk)
+    head = routing.chains[chain].head()
+    assert head is not None
+    return routing.nodes[head.node].name
 
 
 async def put_what_is_pending(stage: SceneCluster) -> str:

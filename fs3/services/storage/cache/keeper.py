@@ -83,6 +83,10 @@ class CacheKeeper:
         self.cache.holds.append(self)
         self.listeners: list[PageListener] = []
         """Told of every page that is stored or removed here, on every replica."""
+        self.is_changed = False
+        """The order in which pages go is another one than the one that was written down."""
+        self.is_restored = False
+        """What was written down before has been taken over."""
         self.limits_files = False
         """Updates of files are looked at too: there is not much room, or pages have a guaranteed part."""
         self.shell = shell
@@ -144,6 +148,7 @@ class CacheKeeper:
         meta = self._store.get(chunk)
         if meta is not None and meta.committed:
             self.cache.on_commit(chunk, meta.length, now)
+            self.is_changed = True
             self._stored_since_tick += 1
             for listener in self.listeners:
                 listener.on_page_stored(chunk, meta.length)
@@ -233,7 +238,7 @@ class CacheKeeper:
 
     def tick(self, now: int) -> None:
         """Every `cache_tick_ns`, while there is something to do."""
-        self._apply_reads(now)
+        self.apply_reads(now)
         if not self.cache.is_settled:
             self.cache.settle(lambda chunk: chunk in self._lanes or chunk in self._evicted)
         if not self.is_head:
@@ -248,11 +253,13 @@ class CacheKeeper:
         self._stored_since_tick = 0
         self._pump()
 
-    def _apply_reads(self, now: int) -> None:
+    def apply_reads(self, now: int) -> None:
+        """Take into account what was read until now."""
         if not self._reads:
             return
+        self.is_changed = True
         reads, self._reads, self._read_pages = self._reads, deque(), 0
-        # The last of a request first: of a sequence of pages the end goes before its beginning, without which it is worth nothing.
+        # The last of a request first: of a sequence of pages the end is to go before the beginning, without which it is no use.
         read = {ChunkId(chunk): None for chunks in reads for chunk in reversed(chunks) if is_page(ChunkId(chunk))}
         self.cache.touch(read, now)
         if self._context.config.cache_exchange_ms:
@@ -400,7 +407,7 @@ class CacheKeeper:
         if self._context.config.read_only or now >= self.shell.lease_until():
             return
         is_urgent = not self._waiting.is_empty
-        self._apply_reads(now)
+        self.apply_reads(now)
         while len(self._evictions) < evictions_at_once_max and (is_urgent or self._allowance > 0):
             victim = self.room.next_victim(now)
             if victim is None:
