@@ -220,12 +220,8 @@ async def test_pages_of_a_namespace_that_was_never_made(cluster: Any, client: An
     made = await cluster.mgmtd.open_namespace("model", 4)
     page = await put_page(client, made.id + 7, bytes(12))
     (problem,) = await cluster.problems(client)
-    assert (problem.kind.name, problem.key, problem.found, problem.expected) == (
-        "PAGE_FROM_NOWHERE",
-        page,
-        made.id + 7,
-        made.id + 1,
-    )
+    assert (problem.kind, problem.key) == (ProblemKind.PAGE_FROM_NOWHERE, page)
+    assert (problem.found, problem.expected) == (made.id + 7, made.id + 1)
     assert await cluster.repair(client) == ["page-from-nowhere"]
     assert cluster.holders(page)
 
