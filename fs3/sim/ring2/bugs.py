@@ -13,6 +13,7 @@ from typing import Any
 from msgspec import structs
 
 from fs3.api.client import Client
+from fs3.api.kvcache import KVCache
 from fs3.base.ids import ChunkId, chunk_file
 from fs3.base.prng import Prng
 from fs3.base.status import Code
@@ -30,6 +31,8 @@ from fs3.core.files.write_plan import WriteIO
 from fs3.core.kvcache.budget.page_cache import PageCache
 from fs3.core.membership import manager
 from fs3.core.membership.generations import Lineage
+from fs3.core.membership.ledger import Ledger
+from fs3.core.membership.namespaces import Namespaces
 from fs3.core.meta import contents, inline, sessions, trims
 from fs3.core.meta.contents import find_by_content
 from fs3.core.meta.length import with_truncated_length, with_written_length
@@ -88,6 +91,14 @@ from fs3.sim.ring2.inline_bugs import (
     finish_without_flag,
     move_nothing,
     move_without_tag,
+)
+from fs3.sim.ring2.namespace_bugs import (
+    follow_the_name,
+    forget_without_counting,
+    list_with_given_out,
+    lowest_free_id,
+    read_with_last_next_id,
+    stay_with_the_id,
 )
 from fs3.sim.ring2.replace_bugs import (
     get_by_inode,
@@ -558,6 +569,36 @@ BUGS: dict[str, ServiceBug] = {
         "an appender of a replaced content appends to the new one",
         [(append_op, "get_by_content", get_by_inode)],
         scene="append_to_what_was_replaced",
+    ),
+    "namespace_not_stored": ServiceBug(
+        "ids count as given out to namespaces before these are stored",
+        [(Namespaces, "list", list_with_given_out)],
+        scene="nodes_know_the_namespaces",
+    ),
+    "namespace_id_again": ServiceBug(
+        "the id of a namespace that was deleted is given to another one",
+        [(Namespaces, "_next_id", lowest_free_id)],
+        scene="nodes_know_the_namespaces",
+    ),
+    "namespaces_unproven": ServiceBug(
+        "a list of namespaces that changed while it was read is taken for what there was at its end",
+        [(NamespaceTable, "read", read_with_last_next_id)],
+        scene="nodes_know_the_namespaces",
+    ),
+    "clears_in_silence": ServiceBug(
+        "clients are not told that a namespace was cleared or deleted",
+        [(Ledger, "forget_namespace", forget_without_counting)],
+        scene="clear_what_a_client_goes_on_with",
+    ),
+    "stays_uncleared": ServiceBug(
+        "a handle of a namespace that another client has cleared goes on with its old pages",
+        [(KVCache, "_follow", stay_with_the_id)],
+        scene="clear_what_a_client_goes_on_with",
+    ),
+    "namespace_by_name": ServiceBug(
+        "a handle of a deleted namespace goes on with another one that is made under its name",
+        [(KVCache, "_follow", follow_the_name)],
+        scene="make_a_namespace_again",
     ),
     "rolled_back_is_whole": ServiceBug(
         "an old copy of a directory counts as the directory",

@@ -22,6 +22,7 @@ from fs3.sim.ring2.checks import list_head_claims
 from fs3.sim.ring2.cluster_run import ClusterRun, swarm_of_seed
 from fs3.sim.ring2.inline_scenes import INLINE_SCENES
 from fs3.sim.ring2.loop import open_loop
+from fs3.sim.ring2.namespace_scenes import NAMESPACE_SCENES
 from fs3.sim.ring2.network import SimLinks
 from fs3.sim.ring2.replace_scenes import REPLACE_SCENES
 from fs3.sim.ring2.scene_cluster import POLL_SECONDS, POLLS_MAX, SceneCluster
@@ -471,6 +472,7 @@ SCENES: dict[str, Callable[[SceneCluster], Awaitable[str]]] = {
     **CACHE_SCENES,
     **INLINE_SCENES,
     **REPLACE_SCENES,
+    **NAMESPACE_SCENES,
     "an_old_copy_is_put_back": directory_scenes.an_old_copy_is_put_back,
     "all_but_the_manager_is_put_back": directory_scenes.all_but_the_manager_is_put_back,
     "a_copy_begins_beside_the_original": directory_scenes.a_copy_begins_beside_the_original,
