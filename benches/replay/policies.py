@@ -163,7 +163,7 @@ class Sieve:
 
 
 class S3FIFO:
-    """S3-FIFO (Yang et al., SOSP 2023): a tenth for those that came first, the rest for those used again, and names of the gone."""
+    """S3-FIFO (Yang et al., SOSP 2023): a tenth for the new, the rest for those used again, and names of those that went."""
 
     def __init__(self, budget: int) -> None:
         self._budget = budget
@@ -187,7 +187,7 @@ class S3FIFO:
         if length > self._budget:
             return
         while self._small_bytes + self._main_bytes + length > self._budget:
-            if self._small and self._small_bytes >= self._small_budget or not self._main:
+            if (self._small and self._small_bytes >= self._small_budget) or not self._main:
                 self._evict_small()
             else:
                 self._evict_main()

@@ -281,7 +281,7 @@ class Cluster:
             scrub_interval_s=10,
             cache_share_max=1.0,
             cache_file_room_bytes=0,
-            cache_exchange_ms=0,
+            cache_exchange_ms=self.swarm.cache_exchange_ms,
         )
         service = StorageService(disks, disks.open_store, host.clock, mgmtd, connector, config)
         listener = await host.transport().serve(host.endpoint, service.bindings())

@@ -215,6 +215,17 @@ async def test_pages_that_were_stored_after_their_namespace_was_deleted(cluster:
     assert [bool(cluster.holders(page)) for page in (*late, reachable)] == [False, False, False, True]
 
 
+async def test_pages_of_a_namespace_that_was_never_made(cluster: Any, client: Any) -> None:
+    """As when the manager's store is an older copy: its record may come back."""
+    made = await cluster.mgmtd.open_namespace("model", 4)
+    page = await put_page(client, made.id + 7, bytes(12))
+    (problem,) = await cluster.problems(client)
+    assert (problem.kind, problem.key) == (ProblemKind.PAGE_FROM_NOWHERE, page)
+    assert (problem.found, problem.expected) == (made.id + 7, made.id + 1)
+    assert await cluster.repair(client) == ["page-from-nowhere"]
+    assert cluster.holders(page)
+
+
 async def test_a_namespace_that_is_made_while_chunks_are_listed_keeps_its_pages(cluster: Any, client: Any) -> None:
     """The namespaces are listed after the pages, and again for a page of one that was not there then."""
     fsck = Fsck(client.meta, client.storage, cluster.mgmtd)

@@ -266,7 +266,10 @@ class FakeManager(StaticRouting):
         """Targets that were reported complete."""
         self.history = []
         """Every chain there ever was, with `follows`."""
-        self.namespaces = [CacheNamespace(1, "pages", 1000, 3, TableId(1))]
+        self.namespaces = (CacheNamespace(1, "pages", 1000, 3, TableId(1)),)
+        """By name."""
+        self.next_namespace_id = 2
+        self.namespaces_version = 0
         self.asks_to_leave = False
         """Whoever cannot be reached by its predecessor is asked to leave."""
 
@@ -288,9 +291,6 @@ class FakeManager(StaticRouting):
             incarnation=request.incarnation,
             born=tuple(sorted(own & self.born)),
         )
-
-    async def list_namespaces(self, prefix="", after=""):
-        return NamespacePage(tuple(self.namespaces), more=False, next_id=1 + max(each.id for each in self.namespaces))
 
     async def heartbeat(self, request, timeout_ns=SECOND, attempt_ns=0):
         if not self.answer_beats:
@@ -326,6 +326,17 @@ class FakeManager(StaticRouting):
 
     async def get_config(self, role):
         return RoleConfig(role, *self.config)
+
+    def set_namespaces(self, *namespaces, next_id):
+        """What the list has from now on, and routing says so."""
+        self.namespaces, self.next_namespace_id = namespaces, next_id
+        self.namespaces_version += 1
+        version = self.routing.version + 1
+        self.set(msgspec.structs.replace(self.routing, version=version, namespaces_version=self.namespaces_version))
+
+    async def list_namespaces(self, prefix="", after=""):
+        found = tuple(each for each in self.namespaces if each.name.startswith(prefix) and each.name > after)
+        return NamespacePage(found, False, self.namespaces_version, self.next_namespace_id)
 
     def set_chain(self, chain):
         routing = self.routing

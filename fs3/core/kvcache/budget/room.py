@@ -24,6 +24,7 @@ from fs3.base.units import MINUTE
 from fs3.core.kvcache.budget.page_cache import NamespacePages, PageCache
 from fs3.core.kvcache.budget.seams import EvictionCause, LimitsSource
 from fs3.core.kvcache.budget.shares import watermarks
+from fs3.core.kvcache.recency.limits import pages_per_target_max
 
 NO_LIMIT = 1 << 62
 
@@ -110,6 +111,8 @@ class TargetRoom:
             pages = cache.namespaces.get(namespace_id)
             claimed = pages.claimed_bytes if pages is not None else 0
             all_claimed = cache.bytes + cache.under_way_bytes
+        if cache.pages >= pages_per_target_max:
+            return False
         if limits.share_bytes is not None and claimed and claimed + length > limits.share_bytes:
             return False
         return all_claimed + length <= self.pages_max or not all_claimed
@@ -215,6 +218,7 @@ class TargetRoom:
             wanted = sum(each.wanted(self.pages_max) for key, each in self._waiting.items() if key != FILES)
             is_over = cache.staying_bytes + wanted > (marks.low if self._is_evicting_any or wanted else marks.high)
         self._is_evicting_any = is_over
+        is_over = is_over or cache.pages - cache.leaving_count >= pages_per_target_max
         is_missing = self.missing_bytes > 0 and cache.bytes - cache.leaving_bytes > self.pages_min
         if not is_over and not is_missing:
             return None

@@ -1,4 +1,4 @@
-"""The pages of one namespace on one target, in one line from the oldest to the newest: some 45 bytes each, without an object for any.
+"""The pages of one namespace on one target, in a line from the oldest to the newest: 45 bytes each, without an object for any.
 
 A dictionary and a linked list of objects cost 250 bytes a page and more, and a dictionary that grows stops everything while it
 does. Here a page is a row of a few arrays. A row is found by four bytes of the page's digest in one of many small buckets, which
@@ -47,6 +47,7 @@ class PageTable:
         "_prefix",
         "born",
         "bytes",
+        "hand",
         "last",
         "newer",
         "older",
@@ -70,6 +71,8 @@ class PageTable:
         """Tick at which the page came."""
         self.older = array("I", [_LINE])
         self.newer = array("I", [_LINE])
+        self.hand = _LINE
+        """Row of a walk along the line. When its page moves or goes, the hand moves on to the next newer one."""
         self.pages = 0
         self.bytes = 0
         """Lengths of all pages together."""
@@ -97,6 +100,10 @@ class PageTable:
                     return row
             at = bucket.find(tag, at + 1)
         return 0
+
+    def name(self, row: int) -> bytes:
+        """The page's id without what all ids of the namespace begin with."""
+        return bytes(self._names[row * NAME_BYTES : (row + 1) * NAME_BYTES])
 
     def chunk(self, row: int) -> ChunkId:
         """Whose row it is."""
@@ -134,6 +141,8 @@ class PageTable:
         """To the newest end of the line."""
         older, newer = self.older, self.newer
         before, after = older[row], newer[row]
+        if row == self.hand:
+            self.hand = after
         newer[before], older[after] = after, before
         self._link(row)
         self.last[row] = tick
@@ -157,6 +166,8 @@ class PageTable:
             bucket[at : at + _ENTRY_BYTES] = bucket[end:]
         del bucket[end:]
         before, after = self.older[row], self.newer[row]
+        if row == self.hand:
+            self.hand = after
         self.newer[before], self.older[after] = after, before
         length = self.words[row] & LENGTH_MAX
         self.words[row] = _FREE

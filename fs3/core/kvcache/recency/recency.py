@@ -1,21 +1,21 @@
 """Which page of a namespace goes next: the least recently used one, with a second chance where that pays.
 
 The order is exactly that of the last uses. A page that comes to the end of the line and was used more than once has its second
-chance: it goes back to the newest end, once, and only a further use earns it another. That keeps what is used again and again (the
-prompts every conversation begins with) when a scan of pages that are used once passes through. Where everything at the end of the
-line is dead, second chances only take room, so they are given as long as they pay: as long as those that had one are used again at
-least as often as pages are in the last quarter of their time in the line. Both shares are counted, and forgotten by halves; one
-second chance in sixteen is given anyway, so that the first can be known.
+chance: it goes back to the newest end, once, and only a further use earns it another. That keeps what is used again and again,
+such as the prompts that conversations begin with, when a scan of pages that are used once passes through. Where everything at the
+end of the line is dead, second chances only take room. So they are given as long as they pay: as long as pages that had one are
+used again at least as often as pages are in the last quarter of their time in the line. Both shares are counted, and forgotten by
+halves; one second chance in sixteen is given anyway, so that the first can be known.
 
-Pages of a request are used one after the other, and the later ones are of no use without the earlier. So they are told last first:
-then the end of a prefix goes before its beginning.
+Pages of a request are used one after the other, and the later ones are of no use without the earlier. So they are told last
+first: then the end of a prefix goes before its beginning.
 
 Everything else that was measured, and the hit rates: docs/kvcache-eviction.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 from fs3.base.ids import ChunkId
 from fs3.core.kvcache.recency.page_table import LENGTH_MAX, SPARED, USED, PageTable
@@ -41,6 +41,14 @@ EXPIRY_ROWS = 256
 """Looked at by one search for expired pages."""
 
 
+class Protection(Protocol):
+    """What keeps pages from going."""
+
+    def __call__(self, chunk: ChunkId) -> bool:
+        """This page must not go."""
+        ...
+
+
 class Recency:
     """What is remembered of the pages of one namespace on one target, and which of them goes next.
 
@@ -56,7 +64,7 @@ class Recency:
         self._expiry_row = 0
         """Row that the next search for expired pages begins with."""
         self._searched = 0
-        """Pages that came to the end of the line: those that went, were spared, and were used in the last quarter of their time."""
+        """Pages that went, that were spared, and that were used in the last quarter of their time."""
         self._late_uses = 0
         """Of these, the last kind."""
         self._spared = 0
@@ -109,7 +117,7 @@ class Recency:
         row = self.table.find(chunk)
         return self.table.remove(row) if row else None
 
-    def victim(self, now: int, is_protected: Callable[[ChunkId], bool]) -> ChunkId | None:
+    def victim(self, now: int, is_protected: Protection) -> ChunkId | None:
         """The next page to go, among those that are not protected; None: none was found among the next 128.
 
         It stays known until `remove`, and is named again after all others only. Protected pages count as used now.

@@ -87,6 +87,10 @@ class CacheKeeper:
         self.cache.preferences.append(self.records.pins)
         self.listeners: list[PageListener] = [self.records]
         """Told of every page that is stored or removed here, on every replica."""
+        self.is_changed = False
+        """The order in which pages go is another one than the one that was written down."""
+        self.is_restored = False
+        """What was written down before has been taken over."""
         self.limits_files = False
         """Updates of files are looked at too: there is not much room, or pages have a guaranteed part."""
         self.shell = shell
@@ -149,6 +153,7 @@ class CacheKeeper:
         meta = self._store.get(chunk)
         if meta is not None and meta.committed:
             self.cache.on_commit(chunk, meta.length, now)
+            self.is_changed = True
             self._stored_since_tick += 1
             for listener in self.listeners:
                 listener.on_page_stored(chunk, meta.length)
@@ -240,24 +245,29 @@ class CacheKeeper:
 
     def tick(self, now: int) -> None:
         """Every `cache_tick_ns`, while there is something to do."""
-        self._apply_reads(now)
+        self.apply_reads(now)
         if not self.cache.is_settled:
             self.cache.settle(lambda chunk: chunk in self._lanes or chunk in self._evicted)
         if not self.is_head:
             return
         if now - self._measured_at >= space_ns:
             self._measure(now)
+            # An eviction may have come to nothing, and what protected a page may not do so any more.
+            self.room.look_again()
             self._look_for_expired()
         self._waiting.forget_announced(lambda chunk, until: until <= now)
         self._allowance = cache_evictions_per_tick + 2 * self._stored_since_tick
         self._stored_since_tick = 0
         self._pump()
 
-    def _apply_reads(self, now: int) -> None:
+    def apply_reads(self, now: int) -> None:
+        """Take into account what was read until now."""
         if not self._reads:
             return
+        self.is_changed = True
         reads, self._reads, self._read_pages = self._reads, deque(), 0
-        read = {ChunkId(chunk): None for chunks in reads for chunk in chunks if chunk[0] >= 0x80}
+        # The last of a request first: of a sequence of pages the end is to go before the beginning, without which it is no use.
+        read = {ChunkId(chunk): None for chunks in reads for chunk in reversed(chunks) if is_page(ChunkId(chunk))}
         self.cache.touch(read, now)
         if self._context.config.cache_exchange_ms:
             room = touched_pages_max - len(self.unsent)
@@ -404,7 +414,7 @@ class CacheKeeper:
         if self._context.config.read_only or now >= self.shell.lease_until():
             return
         is_urgent = not self._waiting.is_empty
-        self._apply_reads(now)
+        self.apply_reads(now)
         while len(self._evictions) < evictions_at_once_max and (is_urgent or self._allowance > 0):
             victim = self.room.next_victim(now)
             if victim is None:

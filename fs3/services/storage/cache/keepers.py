@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 
 from fs3.base.errors import FS3Error
 from fs3.base.ids import ChainId, NodeId, TargetId
-from fs3.base.limits import attempt_timeout_ns, cache_tick_ns
+from fs3.base.limits import attempt_timeout_ns, cache_tick_ns, recency_sample_ns
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.model.routing import Routing
 from fs3.ports.disks import Disks
@@ -21,6 +21,7 @@ from fs3.ports.rpc import Call
 from fs3.runtime.tasks import TaskSet
 from fs3.services.storage.cache.keeper import CacheKeeper
 from fs3.services.storage.cache.limits import ChainLimits
+from fs3.services.storage.cache.recency_file import load_recency, save_recency
 from fs3.services.storage.foreground_load import ForegroundLoad
 from fs3.services.storage.node_context import NodeContext
 from fs3.services.storage.target import TargetShell
@@ -78,6 +79,7 @@ class CacheKeepers:
         shell.cache = keeper
         self._by_target[shell.target] = keeper
         self._limits[shell.target] = limits
+        self._tasks.start(load_recency(self._disks, keeper, self._clock))
 
     async def on_target_closing(self, target: TargetId) -> None:
         """See `TargetListener`."""
@@ -85,6 +87,7 @@ class CacheKeepers:
         if keeper is not None:
             del self._limits[target]
             await keeper.stop()
+            await save_recency(self._disks, keeper, self._clock)
 
     async def stop(self, *, is_clean: bool = True) -> None:
         """The node stops. When it does so well, the order in which pages go is written down."""
@@ -128,8 +131,15 @@ class CacheKeepers:
         if exchange_ns and now - self._exchanged_at >= exchange_ns:
             self._exchanged_at = now
             self._exchange()
+        if now - self._sampled_at >= recency_sample_ns:
+            self._sampled_at = now
+            self._tasks.start(self._save_all())
         if any(keeper.is_busy for keeper in self._by_target.values()):
             self.wake()
+
+    async def _save_all(self) -> None:
+        for keeper in list(self._by_target.values()):
+            await save_recency(self._disks, keeper, self._clock)
 
     # --- what replicas tell each other -------------------------------------------------------------------------------
 
