@@ -90,14 +90,10 @@ def front(page: PageKey, page_bytes: int) -> bytes:
     return _HEADER.pack(_MAGIC, _FORMAT, len(page.key), page_bytes, page.check) + page.key
 
 
-def fronts(pages: Iterable[PageKey], lengths: Iterable[int]) -> bytes:
-    """Headers and keys of many pages of these lengths, one after the other."""
+def fronts(pages: Iterable[PageKey], lengths: Iterable[int]) -> list[bytes]:
+    """Header and key of each of many pages of these lengths."""
     pack = _HEADER.pack
-    parts = []
-    for (_, check, key), length in zip(pages, lengths, strict=True):
-        parts.append(pack(_MAGIC, _FORMAT, len(key), length, check))
-        parts.append(key)
-    return b"".join(parts)
+    return [pack(_MAGIC, _FORMAT, len(key), length, check) + key for (_, check, key), length in zip(pages, lengths, strict=True)]
 
 
 def parse_header(data: bytes | bytearray | memoryview) -> PageHeader | None:
