@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 
+import fs3
 from fs3.cli.local import LocalCluster
 
 with warnings.catch_warnings():
@@ -283,6 +284,46 @@ def test_listing_tells_what_all_servers_stored(adapters: Callable[..., Any]) -> 
         one.list_l2_keys(page_size=0)
     with pytest.raises(ValueError, match="cursor"):
         one.list_l2_keys(cursor="no such place")
+
+
+def test_usage_counts_what_another_server_stored(adapters: Callable[..., Any]) -> None:
+    one, other = adapters(), adapters(max_capacity_gb=1)
+    keys = [key(index, cache_salt="tenant") for index in range(10)]
+    assert store(one, keys, [memory(4096, index) for index in range(10)]).is_successful()
+    assert one.get_usage().bytes_by_cache_salt == {"tenant": 40_960}
+    pause = threading.Event()
+    while (found := other.get_usage()).total_bytes_used < 40_960:
+        pause.wait(0.1)
+    assert found.total_bytes_used < 2 * 40_960, "one copy, with keys and headers"
+    assert found.total_capacity_bytes == 1 << 30
+    assert found.bytes_by_cache_salt == {}
+    assert other.supports_global_eviction
+    one.delete(keys)
+    while other.get_usage().total_bytes_used:
+        pause.wait(0.1)
+    assert one.get_usage().bytes_by_cache_salt == {}
+
+
+def test_what_was_found_stays_until_it_is_unlocked(adapters: Callable[..., Any], spec: dict[str, Any]) -> None:
+    adapter = adapters()
+    keys = [key(index) for index in range(3)]
+    store(adapter, keys, [memory(4096, index) for index in range(3)])
+
+    def leased() -> int:
+        params = spec["adapter_params"]
+        (usage,) = asyncio.run(fs3.KVCache.list_usage(params["url"], f"{params['name']}/lmcache/"))
+        return int(usage.leased_pages)
+
+    task = adapter.submit_lookup_and_lock_task([*keys, key(9)], {})
+    wait(adapter.get_lookup_and_lock_event_fd())
+    assert bits(adapter.query_lookup_and_lock_result(task), 4) == [True, True, True, False]
+    assert leased() == 3
+    adapter.submit_unlock(keys[:2])
+    assert leased() == 3, "a lease ends as a whole"
+    adapter.submit_unlock([*keys[2:], key(9)])
+    pause = threading.Event()
+    while leased():
+        pause.wait(0.1)
 
 
 # --- bad input ------------------------------------------------------------------------------------------------------------------

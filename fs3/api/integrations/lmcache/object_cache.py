@@ -12,7 +12,7 @@ from fs3.api.client import Client
 from fs3.api.connect import connect
 from fs3.api.integrations.engine import EngineOptions, namespace_name
 from fs3.api.integrations.lmcache.keys import MARK_BYTES
-from fs3.api.integrations.lmcache.locks import ObjectLocks
+from fs3.api.integrations.locks import ObjectLocks
 from fs3.api.kvcache import KVCache, Status
 from fs3.api.kvcache.leases import Lease
 from fs3.base.errors import FS3Error, error

@@ -1,4 +1,4 @@
-"""LMCache unlocks objects one by one; fs3's leases end as a whole. Which lease ends when."""
+"""Engines unlock objects one by one; fs3's leases end as a whole. Which lease ends when."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fs3.api.integrations.lmcache.locks import ObjectLocks
+from fs3.api.integrations.locks import ObjectLocks
 
 
 def test_a_lease_is_over_with_its_last_lock() -> None:
