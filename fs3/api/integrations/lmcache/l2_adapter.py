@@ -19,7 +19,7 @@ from lmcache.v1.memory_management import MemoryObj
 
 from fs3.api.integrations.engine import EngineOptions, unknown_options
 from fs3.api.integrations.lmcache.keys import cursor_of, layout_mark, object_key, page_key, place_of
-from fs3.api.integrations.lmcache.object_cache import ListPosition, ObjectCache, Objects, PageName, Usage
+from fs3.api.integrations.lmcache.object_cache import ObjectCache, ObjectPosition, Objects, PageName, Usage
 from fs3.api.io.loop_thread import LoopThread
 from fs3.api.kvcache import Status
 from fs3.api.kvcache.jobs import EventFd
@@ -279,7 +279,7 @@ class FS3L2Adapter(L2AdapterInterface):  # type: ignore[misc]  # LMCache has no 
         """The objects there are, of all servers. Raises ValueError for a bad argument, FS3Error when fs3 does not answer."""
         if page_size <= 0:
             raise error(Code.INVALID, f"page_size is {page_size}: at least 1 is wanted")
-        after = None if cursor is None else ListPosition(*place_of(cursor))
+        after = None if cursor is None else ObjectPosition(*place_of(cursor))
         found = self._thread.run(self._objects.list_objects(model_name, after, min(page_size, list_page_max)))
         entries = []
         for name, length in found.objects:

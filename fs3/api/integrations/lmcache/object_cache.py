@@ -60,7 +60,7 @@ class Objects(NamedTuple):
     """Whose memory that is: views do not keep it."""
 
 
-class ListPosition(NamedTuple):
+class ObjectPosition(NamedTuple):
     """How far a listing has got: behind a key of a model; None: at the model's beginning."""
 
     model: str
@@ -80,7 +80,7 @@ class ObjectListing(NamedTuple):
 
     objects: list[tuple[PageName, int]]
     """And how many bytes each has."""
-    after: ListPosition | None
+    after: ObjectPosition | None
     """Where the next part begins; None: this was the last one."""
 
 
@@ -200,7 +200,7 @@ class ObjectCache:
 
         return await self._ask_each(names, ask)
 
-    async def list_objects(self, model: str | None, after: ListPosition | None, limit: int) -> ObjectListing:
+    async def list_objects(self, model: str | None, after: ObjectPosition | None, limit: int) -> ObjectListing:
         """At most `limit` objects of a model, or of all. Raises FS3Error when they cannot be listed."""
         models = await self._models(model)
         found: list[tuple[PageName, int]] = []
@@ -216,9 +216,9 @@ class ObjectCache:
                 if key is None:
                     break
                 if len(found) >= limit:
-                    return ObjectListing(found, ListPosition(each, key))
+                    return ObjectListing(found, ObjectPosition(each, key))
             if len(found) >= limit:
-                return ObjectListing(found, ListPosition(models[at], None) if at < len(models) else None)
+                return ObjectListing(found, ObjectPosition(models[at], None) if at < len(models) else None)
         return ObjectListing(found, None)
 
     async def _models(self, model: str | None) -> list[str]:
