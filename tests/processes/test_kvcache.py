@@ -226,7 +226,7 @@ async def test_a_deleted_namespace_leaves_nothing_behind(cluster: LocalCluster) 
         # Who has it open finds nothing, and is told when it stores.
         await client.manager.wait_routing(lambda routing: routing.namespace_deletions == 1, WAIT_NS)
         assert await cache.get_into([b"1"], [bytearray(PAGE)]) == [Status.MISS]
-        assert await cache.lookup([b"1"]) == (0, [False], [Status.MISS])
+        assert await cache.lookup([b"1"]) == (0, [False], [Status.MISS], [0])
         assert await cache.remove([b"1"]) == [Status.OK]
         assert await cache.clear() == 0
         with pytest.raises(FileNotFoundError, match="the namespace was deleted: 'brief'"):
@@ -266,7 +266,7 @@ async def test_a_namespace_is_emptied(cache: KVCache, cluster: LocalCluster) -> 
     keys = [b"%d" % number for number in range(20)]
     await cache.put_from(keys, [page_of(key) for key in keys])
     assert await cache.clear() == 20
-    assert await cache.lookup(keys) == (0, [False] * 20, [Status.MISS] * 20)
+    assert await cache.lookup(keys) == (0, [False] * 20, [Status.MISS] * 20, [0] * 20)
     assert await cache.put_from(keys[:1], [page_of(b"0")]) == [Status.OK]
     assert await KVCache.clear_namespace(cluster.url, cache.name) == 1
 
