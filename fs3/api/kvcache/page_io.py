@@ -134,7 +134,7 @@ async def get_pages(
     else:
         statuses, read = [], []
         for outcome, io, page, size in zip(outcomes, reads, pages, sizes, strict=True):
-            status, length = _judge(outcome, io.buffer[0], page, size, is_exact=lengths is None)  # type: ignore[arg-type]
+            status, length = _status_of_read(outcome, io.buffer[0], page, size, is_exact=lengths is None)  # type: ignore[arg-type]
             statuses.append(status)
             read.append(length)
     if lengths is not None:
@@ -147,7 +147,7 @@ def _sizes_of(views: Sequence[Views]) -> list[int]:
     return [len(view[0]) if len(view) == 1 else buffer_bytes(view) for view in views]
 
 
-def _judge(outcome: ReadOutcome, found: memoryview, page: PageKey, room: int, *, is_exact: bool) -> tuple[Status, int]:
+def _status_of_read(outcome: ReadOutcome, found: memoryview, page: PageKey, room: int, *, is_exact: bool) -> tuple[Status, int]:
     """What a key is told, and how long its page is (0: not known), when `found` was in front of what was read."""
     if outcome.code is not Code.OK:
         return status_of(outcome.code), 0
@@ -180,11 +180,13 @@ async def get_ranges(
     statuses = []
     for page, (offset, views), part in zip(pages, parts, outcomes[len(fronts_at) :], strict=True):
         at = fronts_at[page]
-        statuses.append(_judge_part(outcomes[at], found[at], page, part, offset, buffer_bytes(views)))
+        statuses.append(_status_of_part(outcomes[at], found[at], page, part, offset, buffer_bytes(views)))
     return statuses
 
 
-def _judge_part(in_front: ReadOutcome, found: memoryview, page: PageKey, part: ReadOutcome, offset: int, wanted: int) -> Status:
+def _status_of_part(
+    in_front: ReadOutcome, found: memoryview, page: PageKey, part: ReadOutcome, offset: int, wanted: int
+) -> Status:
     for outcome in (in_front, part):
         if outcome.code is not Code.OK:
             return status_of(outcome.code)

@@ -71,7 +71,7 @@ from fs3.sim.ring2.inline_bugs import (
     move_nothing,
     move_without_tag,
 )
-from fs3.sim.ring2.page_bugs import judge_by_the_buffer
+from fs3.sim.ring2.page_bugs import believe_the_buffer
 from fs3.sim.ring2.replace_bugs import (
     get_by_inode,
     queue_nothing,
@@ -406,7 +406,7 @@ BUGS: dict[str, ServiceBug] = {
     ),
     "page_length_of_buffer": ServiceBug(
         "a page is taken for as long as the buffer that it was read into",
-        [(page_io, "_judge", judge_by_the_buffer)],
+        [(page_io, "_status_of_read", believe_the_buffer)],
         seeds=20,
         focus=_contended_pages,
     ),

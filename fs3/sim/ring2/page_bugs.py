@@ -1,4 +1,4 @@
-"""Planted bugs of those who read pages."""
+"""Planted bugs of the readers of pages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fs3.client.storage.reads import ReadOutcome
 from fs3.core.kvcache.pages import PageKey, page_length
 
 
-def judge_by_the_buffer(
+def believe_the_buffer(
     outcome: ReadOutcome, found: memoryview, page: PageKey, room: int, *, is_exact: bool
 ) -> tuple[Status, int]:
     """A page is taken for as long as the buffer that it was read into."""
