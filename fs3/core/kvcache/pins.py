@@ -4,8 +4,8 @@ A *soft* pin has an end and puts a page last in the order of eviction: it goes w
 from eviction altogether, so its bytes are bounded: a namespace has a pin budget, of which each chain has its share. Either ends
 when it is taken away, at its end, or with the page: a removal that a client asks for takes pinned pages too.
 
-They are in memory at the head of a page's chain. A head that takes over knows none: a client that relies on one pins again from time to
-time, which is how a soft pin is prolonged anyway.
+They are in memory at the head of a page's chain. A head that takes over knows none: a client that relies on one pins again from
+time to time, which is how a soft pin is prolonged anyway.
 """
 
 from __future__ import annotations
