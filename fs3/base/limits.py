@@ -306,32 +306,17 @@ ttl_ms_max = 10 * 366 * 24 * 3600 * 1000
 """The longest life of a page that can be set."""
 page_lease_ms_max = 60_000
 """The longest that a lookup can lease the pages it found: what a worker that has died keeps from eviction ends by then."""
-page_leases_max = 16_384
 leased_pages_max = 1 << 18
-"""Leases of one storage node, and pages in them, each as often as it is leased; a lookup beyond is answered without a lease."""
-pins_max = 65_536
-"""Pinned pages of one target; further ones are not pinned, and NO_SPACE says so."""
+"""Pages in the leases of one storage node, each as often as it is leased; a lookup beyond is answered without a lease."""
 pin_ms_max = 7 * 24 * 3600 * 1000
 """The longest that a pin with an end can last."""
-page_event_logs_max = 256
-"""Namespaces whose events one target records, those that were asked for last."""
 page_events_max = 65_536
-page_event_bytes_max = 16 * MIB
-"""Events that one target keeps, and bytes of their keys, of all namespaces together; the oldest are forgotten first."""
+"""Events that one target keeps, of all namespaces together; the oldest are forgotten first."""
 page_events_per_reply_max = 1024
 page_event_reply_bytes_max = 512 * KIB
 """Events in one answer, and bytes of their keys: it travels as one frame header."""
-page_event_epoch_bytes_max = 64
 page_event_wait_ms_max = 10_000
 """How long a question for events waits for the next one before it is answered that there is none."""
-put_keys_max = 4096
-"""Keys of puts under way that one target remembers for those who listen."""
-page_event_waiters_max = 1024
-"""Questions for events that wait at one storage node; a further one is answered at once."""
-page_event_log_idle_ns = 10 * MINUTE
-"""Events of a namespace that nobody has asked for during so long are recorded no more."""
-cache_counters_max = 65_536
-"""Namespaces that one storage node counts for."""
 usage_rows_max = 1024
 """Namespaces in one answer about usage."""
 

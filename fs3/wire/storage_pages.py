@@ -12,7 +12,6 @@ from fs3.base.errors import error
 from fs3.base.ids import CHUNK_ID_BYTES, NAMESPACE_IDS_END, ChainId, ChunkId
 from fs3.base.limits import (
     keys_per_find_max,
-    page_event_epoch_bytes_max,
     page_event_wait_ms_max,
     page_events_per_reply_max,
     page_lease_ms_max,
@@ -34,6 +33,7 @@ from fs3.wire.storage_presence import (
     contains_request_to_pb,
 )
 
+page_event_epoch_bytes_max = 64
 _CHANGES = {int(change): change for change in PageChange}
 _KINDS = {int(kind): kind for kind in PinKind}
 _COUNTERS = CacheCounters.__struct_fields__

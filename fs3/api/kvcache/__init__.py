@@ -4,7 +4,7 @@ from fs3.api.kvcache.blocking import BlockingKVCache
 from fs3.api.kvcache.cache import KVCache
 from fs3.api.kvcache.events import BlockingEventStream, CacheChange, CacheEvent, EventStream
 from fs3.api.kvcache.jobs import JobKind, JobResult
-from fs3.api.kvcache.leases import BlockingLease, Lease
+from fs3.api.kvcache.leases import BlockingLease, PageLease
 from fs3.api.kvcache.results import ListedPage, LookupResult, PageList, Status
 from fs3.api.kvcache.upkeep import CacheUsage
 from fs3.model.cluster import CacheNamespace
@@ -21,9 +21,9 @@ __all__ = [
     "JobKind",
     "JobResult",
     "KVCache",
-    "Lease",
     "ListedPage",
     "LookupResult",
+    "PageLease",
     "PageList",
     "Status",
 ]

@@ -41,7 +41,7 @@ from fs3.api.kvcache.arguments import (
 from fs3.api.kvcache.cache import TIMEOUT_SECONDS, KVCache
 from fs3.api.kvcache.events import BlockingEventStream, EventStream
 from fs3.api.kvcache.jobs import JobBoard, JobKind, JobResult
-from fs3.api.kvcache.leases import BlockingLease, Lease
+from fs3.api.kvcache.leases import BlockingLease, PageLease
 from fs3.api.kvcache.listing import pages_per_list_default
 from fs3.api.kvcache.results import LookupResult, PageList, Status
 from fs3.api.kvcache.upkeep import CacheUsage
@@ -159,7 +159,7 @@ class CacheThread:
     async def look_up(self, keys: Sequence[Key], lease_ms: int | None) -> LookupResult:
         """`KVCache.lookup`, with a lease that threads can release."""
         found = await self.cache.lookup(keys, lease_ms=lease_ms)
-        if isinstance(found.lease, Lease):
+        if isinstance(found.lease, PageLease):
             return found._replace(lease=BlockingLease(found.lease, self.run))
         return found
 

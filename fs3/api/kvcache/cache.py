@@ -34,7 +34,7 @@ from fs3.api.kvcache.arguments import (
     range_buffers,
 )
 from fs3.api.kvcache.breaker import GuardedStorage
-from fs3.api.kvcache.leases import Lease
+from fs3.api.kvcache.leases import PageLease
 from fs3.api.kvcache.listing import ListsPages, PageLister, pages_per_list_max, parse_cursor
 from fs3.api.kvcache.namespaces import (
     clear_namespace,
@@ -346,7 +346,7 @@ class KVCache(ListsPages, PageUpkeep):
         lease = None if lease_ms is None else check_lease_ms(lease_ms)
         timeout_ns = await self._check_presence()
         if self._is_deleted:
-            held = None if lease is None else Lease(self._storage, [], 0, [], lease)
+            held = None if lease is None else PageLease(self._storage, [], 0, [], lease)
             found = LookupResult(0, [False] * len(packed), [Status.MISS] * len(packed), [0] * len(packed), held)
         else:
             where = self._storage, self._get_placement(), self.namespace_id

@@ -6,9 +6,9 @@
             ...
             token = events.token                # later: cache.events(token) goes on behind this event
 
-Events come from the heads of the chains, each chain's in order. They are kept there in memory, and boundedly: whoever comes back
-too late, or after the head of a chain has changed, is told MISSED and makes the picture anew, by listing. What happens after that
-is told, so nothing falls between the two.
+Events come from the heads of the chains, each chain's in order. They are kept there in memory, and boundedly: a listener that
+comes back too late, or after the head of a chain has changed, is told MISSED and makes the picture anew, by listing. What happens
+after that is told, so nothing falls between the two.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class CacheChange(Enum):
     EXPIRED = "expired"
     """Its time (TTL) was over."""
     REMOVED = "removed"
-    """Somebody removed it."""
+    """A client removed it."""
     CLEARED = "cleared"
     """The namespace was cleared: there are no pages any more but those that were stored since. A MISSED follows."""
     MISSED = "missed"
@@ -62,7 +62,7 @@ class CacheEvent(NamedTuple):
     page_id: bytes = b""
     """Names the page, as `KVCache.page_ids` does; b"" of CLEARED and MISSED."""
     key: bytes = b""
-    """b"": not known. It is known of pages whose puts began while somebody listened, and of nothing that is removed."""
+    """b"": not known. It is known of pages whose puts began while their head had a listener, and of nothing that is removed."""
     length: int = 0
     """Bytes of a page that was stored, where its key is known; else 0."""
 
@@ -181,7 +181,7 @@ class EventStream:
             self._take(await self._reader.next(timeout_ns))
 
     async def _begin_anew(self) -> None:
-        """The namespace was cleared: the events of the id it had concern nobody any more."""
+        """The namespace was cleared: the events of the id it had are of no use any more."""
         self._reader.close()
         self._told.clear()
         self._placed.clear()

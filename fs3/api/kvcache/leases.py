@@ -13,7 +13,7 @@ from fs3.client.storage.page_heads import LeasedAt
 
 
 class LeaseGranter(Protocol):
-    """Whoever can end leases. `StorageClient` and `GuardedStorage` can."""
+    """A client that can end leases: `StorageClient`, `GuardedStorage`."""
 
     async def release(self, leases: Sequence[LeasedAt], *, timeout_ns: int) -> None:
         """End leases at once."""
@@ -24,9 +24,9 @@ release_timeout_ns = 1 * SECOND
 """How long `release` waits for the nodes; a lease whose node does not hear of it ends by itself."""
 
 
-class Lease:
+class PageLease:
     """The pages that a lookup found and leased. They are neither evicted nor expire until the lease is released or its time is
-    over. Somebody may still remove them, and when the head of a chain fails its leases are gone: then a get is a clean miss.
+    over. A client may still remove them, and when the head of a chain fails its leases are gone: then a get is a clean miss.
 
         found = await cache.lookup(keys, lease_ms=5000)
         async with found.lease:
@@ -47,7 +47,7 @@ class Lease:
         """Counted by the storage nodes from when they answered."""
 
     def __repr__(self) -> str:
-        return f"<Lease of {self.pages} pages for {self.lease_ms} ms>"
+        return f"<PageLease of {self.pages} pages for {self.lease_ms} ms>"
 
     async def __aenter__(self) -> Self:
         return self
@@ -70,13 +70,13 @@ RunCall: TypeAlias = "Callable[[Coroutine[Any, Any, None]], None]"
 
 
 class BlockingLease:
-    """A `Lease` for code without an event loop."""
+    """A `PageLease` for code without an event loop."""
 
-    def __init__(self, lease: Lease, run: RunCall) -> None:
+    def __init__(self, lease: PageLease, run: RunCall) -> None:
         self._lease = lease
         self._run = run
         self.pages = lease.pages
-        """See `Lease`, as of the others."""
+        """See `PageLease`, as of the others."""
         self.unleased = lease.unleased
         self.lease_ms = lease.lease_ms
 
@@ -90,7 +90,7 @@ class BlockingLease:
         self.release()
 
     def release(self) -> None:
-        """`Lease.release`. Does nothing after the cache was closed: the lease ends by itself."""
+        """`PageLease.release`. Does nothing after the cache was closed: the lease ends by itself."""
         try:
             self._run(self._lease.release())
         except FS3Error as failure:

@@ -13,7 +13,7 @@ from operator import add, attrgetter
 
 from fs3.api.kvcache.arguments import Views
 from fs3.api.kvcache.breaker import GuardedStorage
-from fs3.api.kvcache.leases import Lease
+from fs3.api.kvcache.leases import PageLease
 from fs3.api.kvcache.results import LookupResult, Status, status_of
 from fs3.base.errors import FS3Error
 from fs3.base.ids import ChunkId
@@ -136,7 +136,7 @@ async def get_pages(
     else:
         statuses, read = [], []
         for outcome, io, page, size in zip(outcomes, reads, pages, sizes, strict=True):
-            status, length = _judge(outcome, io.buffer[0], page, size, is_exact=lengths is None)  # type: ignore[arg-type]
+            status, length = _status_of_read(outcome, io.buffer[0], page, size, is_exact=lengths is None)  # type: ignore[arg-type]
             statuses.append(status)
             read.append(length)
     if lengths is not None:
@@ -149,7 +149,7 @@ def _sizes_of(views: Sequence[Views]) -> list[int]:
     return [len(view[0]) if len(view) == 1 else buffer_bytes(view) for view in views]
 
 
-def _judge(outcome: ReadOutcome, found: memoryview, page: PageKey, room: int, *, is_exact: bool) -> tuple[Status, int]:
+def _status_of_read(outcome: ReadOutcome, found: memoryview, page: PageKey, room: int, *, is_exact: bool) -> tuple[Status, int]:
     """What a key is told, and how long its page is (0: not known), when `found` was in front of what was read."""
     if outcome.code is not Code.OK:
         return status_of(outcome.code), 0
@@ -182,11 +182,13 @@ async def get_ranges(
     statuses = []
     for page, (offset, views), part in zip(pages, parts, outcomes[len(fronts_at) :], strict=True):
         at = fronts_at[page]
-        statuses.append(_judge_part(outcomes[at], found[at], page, part, offset, buffer_bytes(views)))
+        statuses.append(_status_of_part(outcomes[at], found[at], page, part, offset, buffer_bytes(views)))
     return statuses
 
 
-def _judge_part(in_front: ReadOutcome, found: memoryview, page: PageKey, part: ReadOutcome, offset: int, wanted: int) -> Status:
+def _status_of_part(
+    in_front: ReadOutcome, found: memoryview, page: PageKey, part: ReadOutcome, offset: int, wanted: int
+) -> Status:
     for outcome in (in_front, part):
         if outcome.code is not Code.OK:
             return status_of(outcome.code)
@@ -228,7 +230,7 @@ async def look_up_leased(
         found = LeasedPresence([0] * len(chunks), dict.fromkeys(range(len(chunks)), failure.code), [], [])
     result = _lookup_result(keys, ChunkPresence(found.lengths, found.failures), page_bytes)
     leased = sum(map(bool, found.lengths)) - len(found.unleased)
-    return result._replace(lease=Lease(storage, found.leases, leased, sorted(found.unleased), lease_ms))
+    return result._replace(lease=PageLease(storage, found.leases, leased, sorted(found.unleased), lease_ms))
 
 
 def _lookup_result(keys: Sequence[bytes], presence: ChunkPresence, page_bytes: int) -> LookupResult:

@@ -97,12 +97,12 @@ class PageUpkeep:
     # --- pins and touches -----------------------------------------------------------------------------------------------
 
     async def pin(self, keys: Sequence[Key], *, ttl: float | None = None, hard: bool = False) -> list[Status]:
-        """Keep pages that are wanted although nobody reads them for a while. A soft pin has them evicted when nothing else may
+        """Keep pages that are wanted although no worker reads them for a while. A soft pin has them evicted when nothing else may
         be; a `hard` one keeps them from eviction altogether, within the `pin_bytes` of the namespace. Pinning again replaces
         the pin. `ttl`: seconds; an hour unless given, of a hard pin until it is taken away.
 
         OK, MISS, NO_SPACE (the pin budget is used up; the page stays as it was), or why it is not known. Pins are in memory at
-        the head of each chain: one that fails forgets them, so whoever relies on one pins again from time to time.
+        the head of each chain: one that fails forgets them, so a client that relies on one pins again from time to time.
 
         Raises TypeError or InvalidArgument for a bad argument.
         """

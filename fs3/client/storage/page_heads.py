@@ -1,7 +1,7 @@
 """Questions that only the heads of KVCache pages answer: lookups with a lease, pins, touches. One request per node.
 
-A head that has changed is found as for updates: what was refused, or not answered, is asked again of whoever is the head by then,
-until the deadline.
+A head that has changed is found as for updates: what was refused, or not answered, is asked again of the node that is the head by
+then, until the deadline.
 """
 
 from __future__ import annotations

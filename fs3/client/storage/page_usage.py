@@ -1,4 +1,4 @@
-"""What namespaces take, from the heads of all chains; and leases given back to whoever granted them."""
+"""What namespaces take, from the heads of all chains; and leases given back to the nodes that granted them."""
 
 from __future__ import annotations
 

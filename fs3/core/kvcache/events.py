@@ -6,7 +6,7 @@ it may have missed something: when it comes back after too long, when more happe
 the head. It is told so, clearly and once, and where to go on from; the picture is then made anew by listing the namespace *after*
 that, so that what happens meanwhile comes as events.
 
-Nothing is recorded of a namespace that nobody listens to, and nothing is kept of its keys.
+Nothing is recorded, and nothing kept of its keys, of a namespace without listeners.
 """
 
 from __future__ import annotations
@@ -18,7 +18,15 @@ from itertools import islice
 from typing import NamedTuple
 
 from fs3.base.ids import ChunkId, page_namespace
-from fs3.base.limits import page_event_bytes_max, page_event_log_idle_ns, page_event_logs_max, page_events_max
+from fs3.base.limits import page_events_max
+from fs3.base.units import MIB, MINUTE
+
+page_event_logs_max = 256
+"""Namespaces whose events one target records, those that were asked for last."""
+page_event_bytes_max = 16 * MIB
+"""Of the events that one target keeps, keys included."""
+page_event_log_idle_ns = 10 * MINUTE
+"""Events of a namespace that no listener has asked for during so long are recorded no more."""
 
 
 class PageChange(IntEnum):
@@ -30,7 +38,7 @@ class PageChange(IntEnum):
     EXPIRED = 3
     """Its time (TTL) was over."""
     REMOVED = 4
-    """Somebody removed it."""
+    """A client removed it."""
 
 
 class PageEvent(NamedTuple):
@@ -41,7 +49,7 @@ class PageEvent(NamedTuple):
     length: int
     """Bytes as stored; 0 where it is not known any more."""
     key: bytes
-    """The page's key; b"" where it is not known: of removals, and of a put that began before somebody listened to this head."""
+    """The page's key; b"" where it is not known: of removals, and of a put that began before this head had a listener."""
 
 
 class Cursor(NamedTuple):
@@ -106,7 +114,7 @@ class EventLogs:
 
     @property
     def is_idle(self) -> bool:
-        """Nobody listens: nothing needs to be recorded."""
+        """There are no listeners: nothing needs to be recorded."""
         return not self._logs
 
     @property
@@ -119,7 +127,7 @@ class EventLogs:
         return namespace_id in self._logs
 
     def record(self, change: PageChange, chunk: ChunkId, length: int, key: bytes = b"") -> bool:
-        """Something happened to a page. False when nobody listens to its namespace."""
+        """Something happened to a page. False when its namespace has no listeners."""
         log = self._logs.get(page_namespace(chunk))
         if log is None:
             return False
@@ -153,7 +161,7 @@ class EventLogs:
         return EventBatch(list(islice(log.events, begin, begin + limit)), cursor, missed=False)
 
     def drop_idle(self, now: int) -> None:
-        """Record no more of namespaces that nobody has asked for lately."""
+        """Record no more of namespaces that no listener has asked for lately."""
         while self._logs:
             namespace_id, log = next(iter(self._logs.items()))
             if now - log.asked_ns < page_event_log_idle_ns:

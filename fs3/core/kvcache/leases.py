@@ -1,6 +1,6 @@
 """Leases on pages: what a lookup found stays until its reader is done, or a bounded time is over.
 
-A lease keeps pages from eviction and expiry, never from a removal that somebody asks for. It ends when it is released and at its
+A lease keeps pages from eviction and expiry, never from a removal that a client asks for. It ends when it is released and at its
 own end, whichever is first: no lease is longer than `page_lease_ms_max`, and nothing but a new lookup makes one, so the leases of
 a worker that has died end by themselves (Gray and Cheriton, "Leases", 1989). They are in memory at the head of a page's chain,
 which alone decides what is evicted. A head that takes over knows none: what was leased may be gone then, and is a miss.
@@ -17,9 +17,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from fs3.base.ids import ChunkId, page_namespace
-from fs3.base.limits import leased_pages_max, page_lease_ms_max, page_leases_max
+from fs3.base.limits import leased_pages_max, page_lease_ms_max
 from fs3.base.units import MILLISECOND
 
+page_leases_max = 16_384
+"""Leases of one storage node."""
 _COMPACT_MIN = 1024
 """Ends of leases that were released are taken out once they are more than the others, and not for fewer."""
 
@@ -64,7 +66,7 @@ class Leases:
         """Hold these pages until `now + duration_ns`. False when there is no room for so many: none of them is held.
 
         A lease of the same id is replaced, so that a request that is sent again has the effect of one. ValueError for a duration
-        that no lease may have: whoever takes requests refuses it first.
+        that no lease may have: the service refuses it first.
         """
         if not 0 < duration_ns <= page_lease_ms_max * MILLISECOND:
             raise ValueError(f"a lease of {duration_ns} ns; more than 0 and at most {page_lease_ms_max} ms are possible")

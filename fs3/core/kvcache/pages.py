@@ -9,7 +9,7 @@ compares header and key after the bytes have arrived, so that neither a collisio
 another layout can be taken for the key's: it is a miss.
 
 Header and key are in front because a reader knows how long they are, but not how long the page is: a page that is shorter than
-the reader's buffer arrives at the buffer's begin in the first answer, and whoever lists pages finds their keys by small reads.
+the reader's buffer arrives at the buffer's begin in the first answer, and a listing finds the keys by small reads.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class PageKey(NamedTuple):
 
 
 class PageHeader(NamedTuple):
-    """What the first bytes of a page's chunk say, whoever's page it is."""
+    """What the first bytes of a page's chunk say, of whatever key the page is."""
 
     key_bytes: int
     page_bytes: int

@@ -1,11 +1,11 @@
-"""Pins: pages that are wanted although nobody reads them for a while, such as those of a system prompt.
+"""Pins: pages that are wanted although no worker reads them for a while, such as those of a system prompt.
 
 A *soft* pin has an end and puts a page last in the order of eviction: it goes when nothing else may. A *hard* pin keeps a page
 from eviction altogether, so its bytes are bounded: a namespace has a pin budget, of which each chain has its share. Either ends
-when it is taken away, at its end, or with the page: a removal that somebody asks for takes pinned pages too.
+when it is taken away, at its end, or with the page: a removal that a client asks for takes pinned pages too.
 
-They are in memory at the head of a page's chain. A head that takes over knows none: whoever relies on one pins again from time to
-time, which is how a soft pin is prolonged anyway.
+They are in memory at the head of a page's chain. A head that takes over knows none: a client that relies on one pins again from
+time to time, which is how a soft pin is prolonged anyway.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ import heapq
 from typing import NamedTuple
 
 from fs3.base.ids import ChunkId, page_namespace
-from fs3.base.limits import pin_ms_max, pins_max
+from fs3.base.limits import pin_ms_max
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND
 
+pins_max = 65_536
+"""Pinned pages of one target; further ones are not pinned, and NO_SPACE says so."""
 NEVER = 1 << 62
 """The end of a pin that has none."""
 _COMPACT_MIN = 1024
@@ -63,7 +65,7 @@ class Pins:
         until it is taken away, of a hard one only. `budget_bytes`: what all hard pins of its namespace may take on this target.
 
         NO_SPACE when there is no room for one more, or the budget is used up; the pin it had stays then. ValueError for a
-        duration that no pin may have: whoever takes requests refuses it first.
+        duration that no pin may have: the service refuses it first.
         """
         if not (0 < duration_ns <= pin_ms_max * MILLISECOND or (hard and not duration_ns)):
             raise ValueError(f"a pin of {duration_ns} ns; at most {pin_ms_max} ms are possible, and only a hard pin has no end")

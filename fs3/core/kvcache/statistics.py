@@ -10,8 +10,10 @@ from collections.abc import Sequence
 import msgspec
 
 from fs3.base.ids import ChunkId, is_page, page_namespace
-from fs3.base.limits import cache_counters_max
 from fs3.model.page_usage import CacheCounters
+
+cache_counters_max = 65_536
+"""Namespaces that one storage node counts for."""
 
 
 class CacheStatistics:

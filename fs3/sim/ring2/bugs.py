@@ -13,7 +13,7 @@ from typing import Any
 from msgspec import structs
 
 from fs3.api.client import Client
-from fs3.api.kvcache import KVCache
+from fs3.api.kvcache import KVCache, page_io
 from fs3.base.ids import ChunkId, chunk_file
 from fs3.base.prng import Prng
 from fs3.base.status import Code
@@ -110,6 +110,7 @@ from fs3.sim.ring2.namespace_bugs import (
     read_with_last_next_id,
     stay_with_the_id,
 )
+from fs3.sim.ring2.page_bugs import believe_the_buffer
 from fs3.sim.ring2.replace_bugs import (
     get_by_inode,
     queue_nothing,
@@ -439,6 +440,12 @@ BUGS: dict[str, ServiceBug] = {
     "kv_untagged": ServiceBug(
         "puts and removals of pages carry no tag",
         [(updates, "_draws_tag", _draws_no_tag_for_pages), (admitter, "explain_malformed", _explain_malformed_but_pages)],
+        seeds=20,
+        focus=_contended_pages,
+    ),
+    "page_length_of_buffer": ServiceBug(
+        "a page is taken for as long as the buffer that it was read into",
+        [(page_io, "_status_of_read", believe_the_buffer)],
         seeds=20,
         focus=_contended_pages,
     ),

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from fs3.api.client import Client
-from fs3.api.kvcache import CacheChange, EventStream, KVCache, Lease, LookupResult, Status
+from fs3.api.kvcache import CacheChange, EventStream, KVCache, LookupResult, PageLease, Status
 from fs3.api.kvcache.page_io import ask_first_bytes
 from fs3.base.errors import FS3Error
 from fs3.base.prng import Prng
@@ -63,7 +63,7 @@ class Worker:
     async def release(self, found: LookupResult) -> None:
         """Be done with what a lookup leased."""
         lease = found.lease
-        assert isinstance(lease, Lease)
+        assert isinstance(lease, PageLease)
         await self.stage.call(self.client, lambda _: lease.release())
 
     async def churn(self, keys: Sequence[str]) -> None:

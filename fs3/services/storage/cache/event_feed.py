@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from fs3.base.errors import FS3Error
 from fs3.base.ids import ChainId, TargetId
-from fs3.base.limits import page_event_reply_bytes_max, page_event_waiters_max, page_events_per_reply_max
+from fs3.base.limits import page_event_reply_bytes_max, page_events_per_reply_max
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.core.craq.position import ChainRole
@@ -24,6 +24,8 @@ from fs3.services.storage.node_context import NodeContext
 from fs3.services.storage.target_map import TargetMap
 from fs3.wire.storage_pages import ChainAnswer, EventsQuestion, events_reply_to_pb, events_request_from_pb
 
+page_event_waiters_max = 1024
+"""Questions for events that wait at one storage node; a further one is answered at once."""
 EVENT_BYTES = 64
 """Of an answer, for an event without its key; more than it takes."""
 
@@ -37,6 +39,7 @@ class _Waiter:
         self._question = question
         self._records = records
         self._scheduled = False
+        self._is_over = False
         loop = asyncio.get_running_loop()
         self._loop = loop
         self._timer = loop.call_later(question.wait_ms * MILLISECOND / SECOND, self._end)
@@ -54,14 +57,16 @@ class _Waiter:
         self._leave()
 
     def _end(self) -> None:
-        if self._leave():
+        if not self._is_over:
+            self._leave()
             self._feed.answer(self._call, self._question)
 
-    def _leave(self) -> bool:
+    def _leave(self) -> None:
+        self._is_over = True
         self._timer.cancel()
         for each in self._records:
             each.remove_waiter(self._on_change)
-        return self._feed.remove(self)
+        self._feed.remove(self)
 
     def stop(self) -> None:
         """The node stops."""
@@ -105,9 +110,9 @@ class EventFeed:
         """With what there is now."""
         self._reply(call, self._collect(question))
 
-    def remove(self, waiter: _Waiter) -> bool:
-        """It waits no more. False when it did not."""
-        return self._waiters.pop(waiter, self) is None
+    def remove(self, waiter: _Waiter) -> None:
+        """It waits no more."""
+        self._waiters.pop(waiter, None)
 
     def stop(self) -> None:
         """Answer everything that waits."""

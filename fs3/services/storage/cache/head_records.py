@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from fs3.base.ids import ChunkId, page_namespace
-from fs3.base.limits import put_keys_max
 from fs3.core.kvcache.budget.seams import EvictionCause
 from fs3.core.kvcache.events import Cursor, EventBatch, EventLogs, PageChange
 from fs3.core.kvcache.pages import parse_header
@@ -16,6 +15,8 @@ from fs3.core.kvcache.statistics import CacheStatistics
 from fs3.model.chunk import Update, UpdateKind
 from fs3.ports.clock import Clock
 
+put_keys_max = 4096
+"""Keys of puts under way that one target remembers for its listeners."""
 _EPOCH = struct.Struct(">IQQQ")
 _CHANGES = {
     None: PageChange.REMOVED,
@@ -43,7 +44,7 @@ class HeadRecords:
         self._terms = 0
         """How often it has become the head."""
         self._put_keys: dict[ChunkId, bytes] = {}
-        """Keys of puts under way that somebody listens for, oldest first; also of some that came to nothing."""
+        """Keys of puts under way that have listeners, oldest first; also of some that came to nothing."""
         self._waiters: dict[WakeListener, None] = {}
 
     def on_position_changed(self, *, is_head: bool) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from fs3.base.ids import ChunkId, page_chunk
-from fs3.base.limits import page_event_log_idle_ns
-from fs3.core.kvcache.events import Cursor, EventLogs, PageChange
+from fs3.core.kvcache.events import Cursor, EventLogs, PageChange, page_event_log_idle_ns
 
 
 def page(number: int, namespace: int = 1) -> ChunkId:
