@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 CONSUMERS ?= .venv-consumers
-ENGINES := sglang lmcache
+ENGINES := sglang lmcache vllm
 OLDEST_FSSPEC := 2024.6.1
 OLDEST := .oldest/.ready-$(OLDEST_FSSPEC)
 
@@ -59,8 +59,10 @@ consumers: $(STAMP) $(CONSUMERS)/.ready  ## libraries that use fs3, each with a 
 	$(CONSUMERS)/bin/python -m pytest tests/external --deselect tests/external/test_installs.py $(ARGS)
 	$(BIN)/python -m pytest tests/external/test_installs.py $(ARGS)
 
-# Engines: an environment each, of torch, of what a variable says is installed without its own dependencies, and of a file's lines.
+# Engines: an environment each, of torch, of what is installed without its own dependencies, of a file's lines, and without what that
+# brings and has no build beside this torch.
 BARE_sglang := sglang==0.5.23
+UNWANTED_vllm := torchvision torchaudio torchcodec
 
 .PRECIOUS: .venv-%/.ready
 
@@ -69,6 +71,7 @@ BARE_sglang := sglang==0.5.23
 	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
 	$(if $(BARE_$*),.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(BARE_$*))
 	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --requirement tests/external/$*.txt --editable '.[server]'
+	$(if $(UNWANTED_$*),.venv-$*/bin/python -m pip uninstall --quiet --yes $(UNWANTED_$*))
 	touch $@
 
 engine-%: $(STAMP) .venv-%/.ready

@@ -106,6 +106,13 @@ class TransferQueue:
             for kind in self._waiting:
                 self._submit(kind)
 
+    def close(self) -> None:
+        """Wait for the parts that are under way, so that what is nearly stored is stored; others never begin."""
+        for waiting in self._waiting.values():
+            while waiting:
+                self._end_part(waiting.popleft())
+        self.drain()
+
     def _submit(self, kind: JobKind) -> None:
         waiting, under_way = self._waiting[kind], self._under_way[kind]
         begin = self._cache.submit_get if kind is JobKind.GET else self._cache.submit_put

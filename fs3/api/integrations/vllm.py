@@ -219,7 +219,7 @@ class FS3Tier(SecondaryTierManager):  # type: ignore[misc]  # vLLM has no types
         self._transfers.drain()
 
     def shutdown(self) -> None:
-        """Let go; pages stay."""
+        """Let go, after what is under way; pages stay. Nothing touches vLLM's memory any more."""
+        self._transfers.close()
         self._cache.close()
-        self._transfers.poll()
         self._memory.release()
