@@ -13,8 +13,7 @@ from fs3.api.connect import connect
 from fs3.api.integrations.engine import EngineOptions, namespace_name
 from fs3.api.integrations.lmcache.keys import MARK_BYTES
 from fs3.api.integrations.locks import ObjectLocks
-from fs3.api.kvcache import KVCache, Status
-from fs3.api.kvcache.leases import Lease
+from fs3.api.kvcache import KVCache, PageLease, Status
 from fs3.base.errors import FS3Error, error
 from fs3.base.limits import page_bytes_max, page_lease_ms_max
 from fs3.base.status import Code
@@ -110,7 +109,7 @@ class ObjectCache:
         self._now = asyncio.get_running_loop().time
         self._warn_after = 0.0
         self._prefix = namespace_name(options.name, ENGINE) + "/"
-        self._locks: ObjectLocks[PageName, Lease] = ObjectLocks()
+        self._locks: ObjectLocks[PageName, PageLease] = ObjectLocks()
         self._storing = asyncio.Semaphore(parts_max)
         self._loading = asyncio.Semaphore(parts_max)
 
@@ -180,7 +179,7 @@ class ObjectCache:
 
         async def ask(cache: KVCache, indices: Sequence[int]) -> Sequence[Status]:
             found = await cache.lookup([names[index].key for index in indices], lease_ms=lock_ms if lock else None)
-            if isinstance(found.lease, Lease):
+            if isinstance(found.lease, PageLease):
                 there = [names[index] for index, is_there in zip(indices, found.bitmap, strict=True) if is_there]
                 now = self._now()
                 self._locks.lock(found.lease, there, now + lock_ms / 1000, now)
