@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 CONSUMERS ?= .venv-consumers
-ENGINES := sglang vllm lmcache
+ENGINES := sglang lmcache vllm
 OLDEST_FSSPEC := 2024.6.1
 OLDEST := .oldest/.ready-$(OLDEST_FSSPEC)
 

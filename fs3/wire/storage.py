@@ -111,9 +111,10 @@ def _check_range(offset: int, length: int) -> None:
     raise malformed("lengths", f"{length} bytes at {offset} end past {content_bytes_max}, the longest a chunk can be")
 
 
-def routing_version_of(reply: pb.ReadReply | pb.UpdateReply | pb.FindReply | pb.ContainsReply) -> int:
+def routing_version_of(reply: Any) -> int:
     """The version of the routing info that the answering node knows."""
-    return reply.routing_version
+    version: int = reply.routing_version
+    return version
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------

@@ -16,11 +16,13 @@ import threading
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import fs3
 from fs3.cli.local import LocalCluster
 
 with warnings.catch_warnings():
@@ -284,6 +286,46 @@ def test_listing_tells_what_all_servers_stored(adapters: Callable[..., Any]) -> 
         one.list_l2_keys(cursor="no such place")
 
 
+def test_usage_counts_what_another_server_stored(adapters: Callable[..., Any]) -> None:
+    one, other = adapters(), adapters(max_capacity_gb=1)
+    keys = [key(index, cache_salt="tenant") for index in range(10)]
+    assert store(one, keys, [memory(4096, index) for index in range(10)]).is_successful()
+    assert one.get_usage().bytes_by_cache_salt == {"tenant": 40_960}
+    pause = threading.Event()
+    while (found := other.get_usage()).total_bytes_used < 40_960:
+        pause.wait(0.1)
+    assert found.total_bytes_used < 2 * 40_960, "one copy, with keys and headers"
+    assert found.total_capacity_bytes == 1 << 30
+    assert found.bytes_by_cache_salt == {}
+    assert other.supports_global_eviction
+    one.delete(keys)
+    while other.get_usage().total_bytes_used:
+        pause.wait(0.1)
+    assert one.get_usage().bytes_by_cache_salt == {}
+
+
+def test_what_was_found_stays_until_it_is_unlocked(adapters: Callable[..., Any], spec: dict[str, Any]) -> None:
+    adapter = adapters()
+    keys = [key(index) for index in range(3)]
+    store(adapter, keys, [memory(4096, index) for index in range(3)])
+
+    def leased() -> int:
+        params = spec["adapter_params"]
+        (usage,) = asyncio.run(fs3.KVCache.list_usage(params["url"], f"{params['name']}/lmcache/"))
+        return int(usage.leased_pages)
+
+    task = adapter.submit_lookup_and_lock_task([*keys, key(9)], {})
+    wait(adapter.get_lookup_and_lock_event_fd())
+    assert bits(adapter.query_lookup_and_lock_result(task), 4) == [True, True, True, False]
+    assert leased() == 3
+    adapter.submit_unlock(keys[:2])
+    assert leased() == 3, "a lease ends as a whole"
+    adapter.submit_unlock([*keys[2:], key(9)])
+    pause = threading.Event()
+    while leased():
+        pause.wait(0.1)
+
+
 # --- bad input ------------------------------------------------------------------------------------------------------------------
 
 
@@ -379,7 +421,6 @@ class Server:
         parsed = parser.parse_args(arguments)
         parsed.shm_name = ""  # memory of this process
         self.manager = StorageManager(parse_args_to_config(parsed))
-        ((_, self.adapter),) = self.manager.l2_adapters()
 
     def write(self, keys: list[ObjectKey]) -> list[bytes]:
         """Objects of random bytes, as an engine writes them; what they are."""
@@ -410,14 +451,14 @@ class Server:
         return found
 
 
-def test_storage_managers_share_a_cache(spec: dict[str, Any]) -> None:
-    writer, reader = Server(spec), Server(spec)
+def test_storage_managers_share_a_cache(spec: dict[str, Any], adapters: Callable[..., Any]) -> None:
+    writer, reader, watcher = Server(spec), Server(spec), adapters()
     try:
         keys = [key(index) for index in range(40)]
         assert reader.prefetch(keys) == 0
         written = writer.write(keys[:30])
         pause = threading.Event()
-        while lookup(writer.adapter, keys[:30]) != [True] * 30:
+        while lookup(watcher, keys[:30]) != [True] * 30:
             pause.wait(0.05)
         assert reader.prefetch(keys) == 30
         assert reader.read(keys[:30]) == written
@@ -458,7 +499,7 @@ def connector_file(cluster_url: str, tmp_path: Path) -> Path:
 class Engine:
     """The remote backend of an engine's process."""
 
-    def __init__(self, path: Path, **changes: Any) -> None:
+    def __init__(self, path: Path) -> None:
         from lmcache.v1.check.utils import EventLoopManager
         from lmcache.v1.config import LMCacheEngineConfig
         from lmcache.v1.metadata import LMCacheMetadata
@@ -467,9 +508,8 @@ class Engine:
 
         config = LMCacheEngineConfig.from_file(str(path))
         config.chunk_size, config.max_local_cpu_size = 16, 0.0625
-        for name, value in changes.items():
-            setattr(config, name, value)
         metadata = LMCacheMetadata("org/model", 1, 1, 0, 0, torch.bfloat16, (2, 2, 16, 2, 8), chunk_size=16)
+        self.config, self.metadata = config, metadata
         self.loops = EventLoopManager()
         self.loops.start()
         self.memory = LocalCPUBackend(config, metadata, dst_device="cpu")
@@ -518,12 +558,28 @@ def _on(engine: Engine, work: Any) -> Any:
     return asyncio.run_coroutine_threadsafe(work, engine.loops.loop).result(PATIENCE_S)
 
 
-def test_a_connector_that_cannot_be(connector_file: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """LMCache goes on without one, and says why."""
-    for changes in ({"use_layerwise": True}, {"remote_serde": "cachegen"}, {"extra_config": {}}):
-        engine = Engine(connector_file, **changes)
-        assert engine.backend.connection is None
-        engine.loops.stop()
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"use_layerwise": True}, "use_layerwise"), ({"remote_serde": "cachegen"}, "remote_serde"), ({"extra_config": {}}, "url")],
+)
+def test_a_connector_that_cannot_be(
+    changes: dict[str, Any], message: str, connector_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lmcache.v1.storage_backend.connector import ConnectorContext
+
+    from fs3.api.integrations.lmcache.connector import FS3ConnectorAdapter
+
+    monkeypatch.delenv("FS3_CLUSTER", raising=False)
+    engine = Engine(connector_file)
+    try:
+        config = copy(engine.config)
+        for name, value in changes.items():
+            setattr(config, name, value)
+        context = ConnectorContext("plugin://fs3", engine.loops.loop, engine.memory, config, engine.metadata, "fs3")
+        with pytest.raises(ValueError, match=message):
+            FS3ConnectorAdapter().create_connector(context)
+    finally:
+        engine.close()
 
 
 def test_lmcaches_own_check_of_the_connector(connector_file: Path) -> None:

@@ -20,11 +20,13 @@ from typing import Any
 from fs3.api.client import Client
 from fs3.api.kvcache.arguments import (
     Key,
+    check_lease_ms,
     check_lengths,
     check_limit,
     check_name,
     check_page_bytes,
     check_replicas,
+    check_settings,
     check_timeout,
     pack_keys,
     pack_prefix,
@@ -32,31 +34,30 @@ from fs3.api.kvcache.arguments import (
     range_buffers,
 )
 from fs3.api.kvcache.breaker import GuardedStorage
+from fs3.api.kvcache.leases import PageLease
 from fs3.api.kvcache.listing import ListsPages, PageLister, pages_per_list_max, parse_cursor
 from fs3.api.kvcache.namespaces import (
-    Progress,
     clear_namespace,
     client_of,
+    create_namespace,
     delete_namespace,
+    get_namespace,
     list_namespaces,
 )
-from fs3.api.kvcache.namespaces import remove_pages as remove_all_pages
-from fs3.api.kvcache.page_io import get_pages, get_ranges, look_up, put_pages, remove_pages
+from fs3.api.kvcache.page_io import get_pages, get_ranges, look_up, look_up_leased, put_pages, remove_pages
 from fs3.api.kvcache.results import LookupResult, PageList, Status
+from fs3.api.kvcache.upkeep import PageUpkeep
 from fs3.base.errors import FS3Error, error
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.core.kvcache.pages import page_keys
 from fs3.core.kvcache.placement import Placement
-from fs3.model.cluster import CacheNamespace
+from fs3.core.kvcache.statistics import LookupCounters
+from fs3.model.cluster import CacheNamespace, NamespaceSettings
 
 TIMEOUT_SECONDS = 10.0
 presence_check_ns = 1 * SECOND
 """How long a call waits for the manager to say whether its namespace is still there, before it goes on as if it was."""
-
-
-def _no_progress(_: int) -> None:
-    pass
 
 
 def _miss_all(count: int, lengths: MutableSequence[int] | None) -> list[Status]:
@@ -66,7 +67,7 @@ def _miss_all(count: int, lengths: MutableSequence[int] | None) -> list[Status]:
     return [Status.MISS] * count
 
 
-class KVCache(ListsPages):
+class KVCache(ListsPages, PageUpkeep):
     """One namespace of pages. Use `KVCache.open`. Belongs to the event loop it was opened on."""
 
     def __init__(
@@ -87,12 +88,14 @@ class KVCache(ListsPages):
         self._namespace = namespace
         self._timeout_ns = check_timeout(timeout)
         self._deletions = 0
-        """Deletions of namespaces that routing told of when the manager last said that this one is there."""
+        """Deletions and clearings of namespaces that routing told of when the manager last said what this one is."""
         self._is_deleted = False
         self._placement: tuple[int, Placement] | None = None
+        self._lookups = LookupCounters()
         self.page_bytes: int = namespace.page_bytes
         self.name: str = namespace.name
         self.namespace_id: int = namespace.id
+        """It gets another one each time it is cleared, by whomever."""
         self.replicas: int = namespace.replicas
 
     @classmethod
@@ -106,24 +109,30 @@ class KVCache(ListsPages):
         timeout: float = TIMEOUT_SECONDS,
         transport: str = "auto",
         circuit_breaker: bool = True,
+        budget_bytes: int | float | None = None,
+        ttl: float | None = None,
+        pin_bytes: int | None = None,
+        owner: str | None = None,
     ) -> KVCache:
         """Connect and open a namespace, creating it when it is new.
 
         `page_bytes` is the size of the largest page; `replicas` 0 takes the cluster's number. Put everything that makes pages
         incompatible into the name: model, revision, dtype, layout. `timeout` in seconds bounds each later call. With the
         `circuit_breaker`, what did not answer within a call is left out by the following ones until it answers again
-        (`fs3.api.kvcache.breaker`).
+        (`fs3.api.kvcache.breaker`). `budget_bytes`, `ttl`, `pin_bytes` and `owner` are as of `create_namespace`; a namespace
+        that is there already keeps its own.
 
         Raises TypeError or InvalidArgument for a bad argument, FS3Error NAMESPACE_DIFFERS when the namespace exists with another
-        page size or replica count, NotFound while it is being deleted, Unreachable when no manager answers.
+        page size or replica count, Unreachable when no manager answers.
         """
         from fs3.api.connect import connect
 
         wanted = check_name(namespace), check_page_bytes(page_bytes), check_replicas(replicas)
+        settings = check_settings(budget_bytes=budget_bytes, ttl=ttl, pin_bytes=pin_bytes, owner=owner, page_bytes=wanted[1])
         check_timeout(timeout)
         client = await connect(url, transport=transport)
         try:
-            return await cls._open(client, *wanted, timeout, owns_client=True, circuit_breaker=circuit_breaker)
+            return await cls._open(client, *wanted, settings, timeout, owns_client=True, circuit_breaker=circuit_breaker)
         except BaseException:
             await client.aclose()
             raise
@@ -138,11 +147,16 @@ class KVCache(ListsPages):
         replicas: int = 0,
         timeout: float = TIMEOUT_SECONDS,
         circuit_breaker: bool = True,
+        budget_bytes: int | float | None = None,
+        ttl: float | None = None,
+        pin_bytes: int | None = None,
+        owner: str | None = None,
     ) -> KVCache:
         """`open`, over a client that is connected already and stays the caller's."""
         wanted = check_name(namespace), check_page_bytes(page_bytes), check_replicas(replicas)
+        settings = check_settings(budget_bytes=budget_bytes, ttl=ttl, pin_bytes=pin_bytes, owner=owner, page_bytes=wanted[1])
         check_timeout(timeout)
-        return await cls._open(client, *wanted, timeout, owns_client=False, circuit_breaker=circuit_breaker)
+        return await cls._open(client, *wanted, settings, timeout, owns_client=False, circuit_breaker=circuit_breaker)
 
     @classmethod
     async def _open(
@@ -151,13 +165,14 @@ class KVCache(ListsPages):
         name: str,
         page_bytes: int,
         replicas: int,
+        settings: NamespaceSettings,
         timeout: float,
         *,
         owns_client: bool,
         circuit_breaker: bool,
     ) -> KVCache:
         deletions = client.manager.routing.namespace_deletions
-        namespace = await client.manager.open_namespace(name, page_bytes, replicas)
+        namespace = await client.manager.open_namespace(name, page_bytes, replicas, settings)
         cache = cls(client, namespace, owns_client=owns_client, timeout=timeout, circuit_breaker=circuit_breaker)
         cache._deletions = deletions
         return cache
@@ -172,25 +187,81 @@ class KVCache(ListsPages):
             return await list_namespaces(client, prefix)
 
     @staticmethod
-    async def delete_namespace(source: Client | str, name: str, *, progress: Progress = _no_progress) -> int:
-        """Delete a namespace and free what its pages took. Returns how many pages were removed. `source`: a client, or the
-        cluster's URL.
+    async def get_namespace(source: Client | str, name: str) -> CacheNamespace:
+        """A namespace and its settings. `source`: a client, or the cluster's URL. Raises NotFound when there is none of this
+        name, Unreachable when no manager answers."""
+        check_name(name)
+        async with client_of(source) as client:
+            return await get_namespace(client, name)
 
-        No client opens it any more from the beginning; those that have it open find no pages and store none. When it is
-        interrupted, call it again. Afterwards the name is free, for a namespace that has nothing of this one.
+    @staticmethod
+    async def create_namespace(
+        source: Client | str,
+        name: str,
+        *,
+        page_bytes: int,
+        replicas: int = 0,
+        budget_bytes: int | float | None = None,
+        ttl: float | None = None,
+        pin_bytes: int | None = None,
+        owner: str | None = None,
+    ) -> CacheNamespace:
+        """Make a namespace that is not there yet. `source`: a client, or the cluster's URL.
 
-        Raises NotFound when there is no such namespace, FS3Error when storage or the manager does not answer.
+        `page_bytes`: the size of its pages; `replicas` 0 takes the cluster's number. `budget_bytes`: what its pages may take
+        together, each counted once, whatever the number of replicas; None or `math.inf`: as much as there is. `ttl`: seconds
+        that a page stays after it was stored; None or `math.inf`: for ever. `pin_bytes`: what hard pins may hold. `owner`:
+        whom it belongs to, for people and for sums by owner.
+
+        Raises TypeError or InvalidArgument for a bad argument, Exists when there is one of this name, Unreachable when no
+        manager answers.
+        """
+        check_name(name)
+        size, copies = check_page_bytes(page_bytes), check_replicas(replicas)
+        settings = check_settings(budget_bytes=budget_bytes, ttl=ttl, pin_bytes=pin_bytes, owner=owner, page_bytes=size)
+        async with client_of(source) as client:
+            return await create_namespace(client, name, size, copies, settings)
+
+    @staticmethod
+    async def set_namespace(
+        source: Client | str,
+        name: str,
+        *,
+        budget_bytes: int | float | None = None,
+        ttl: float | None = None,
+        pin_bytes: int | None = None,
+        owner: str | None = None,
+    ) -> CacheNamespace:
+        """Change settings of a namespace while it is in use: those that are not None. `math.inf` takes a budget or a TTL away,
+        0 the hard pins, "" the owner. Returns it as it is then. `source`: a client, or the cluster's URL.
+
+        Raises TypeError or InvalidArgument for what it cannot have (a budget below one page, or below what hard pins may
+        hold), NotFound when there is none of this name, Unreachable when no manager answers.
+        """
+        check_name(name)
+        settings = check_settings(budget_bytes=budget_bytes, ttl=ttl, pin_bytes=pin_bytes, owner=owner)
+        async with client_of(source) as client:
+            return await client.manager.set_namespace(name, settings)
+
+    @staticmethod
+    async def delete_namespace(source: Client | str, name: str) -> None:
+        """Delete a namespace. `source`: a client, or the cluster's URL.
+
+        Its name is free at once, for a namespace that has nothing of this one; those that have it open find no pages and store
+        none. What its pages took is freed afterwards.
+
+        Raises NotFound when there is none of this name, FS3Error when the manager does not answer.
         """
         check_name(name)
         async with client_of(source) as client:
-            return await delete_namespace(client, name, progress)
+            await delete_namespace(client, await get_namespace(client, name))
 
     @staticmethod
-    async def clear_namespace(source: Client | str, name: str, *, progress: Progress = _no_progress) -> int:
-        """`clear`, of a namespace that need not be open. Raises NotFound when there is no such namespace."""
+    async def clear_namespace(source: Client | str, name: str) -> CacheNamespace:
+        """`clear`, of a namespace that need not be open. Returns it as it is then. Raises as `delete_namespace`."""
         check_name(name)
         async with client_of(source) as client:
-            return await clear_namespace(client, name, progress)
+            return await clear_namespace(client, await get_namespace(client, name))
 
     async def __aenter__(self) -> KVCache:
         return self
@@ -261,18 +332,30 @@ class KVCache(ListsPages):
         pages = page_keys(self.namespace_id, packed)
         return await get_ranges(self._storage, self._get_placement(), pages, parts, timeout_ns)
 
-    async def lookup(self, keys: Sequence[Key]) -> LookupResult:
-        """Which of the keys have pages, and how long they are: one request per storage node, for up to thousands of keys. Pins
-        nothing.
+    async def lookup(self, keys: Sequence[Key], *, lease_ms: int | None = None) -> LookupResult:
+        """Which of the keys have pages, and how long they are: one request per storage node, for up to thousands of keys.
+
+        With `lease_ms`, 60 000 at most, what is found is neither evicted nor expires for so long, or until the result's `lease`
+        is released; a page that is just being stored or removed is a miss then. Without it a lookup keeps nothing, and in no case
+        does it renew anything or count as a read.
 
         A key whose nodes cannot be asked within the timeout is no hit, and its status says so. Raises TypeError or
         InvalidArgument for a bad key.
         """
         packed = self._pack(keys)
+        lease = None if lease_ms is None else check_lease_ms(lease_ms)
         timeout_ns = await self._check_presence()
         if self._is_deleted:
-            return LookupResult(0, [False] * len(packed), [Status.MISS] * len(packed), [0] * len(packed))
-        return await look_up(self._storage, self._get_placement(), self.namespace_id, packed, self.page_bytes, timeout_ns)
+            held = None if lease is None else PageLease(self._storage, [], 0, [], lease)
+            found = LookupResult(0, [False] * len(packed), [Status.MISS] * len(packed), [0] * len(packed), held)
+        else:
+            where = self._storage, self._get_placement(), self.namespace_id
+            if lease is None:
+                found = await look_up(*where, packed, self.page_bytes, timeout_ns)
+            else:
+                found = await look_up_leased(*where, packed, self.page_bytes, timeout_ns, lease)
+        self._count_lookup(found)
+        return found
 
     async def remove(self, keys: Sequence[Key]) -> list[Status]:
         """Remove pages. OK: there is no such page any more, whether or not there was one. After any other status it may be
@@ -295,18 +378,20 @@ class KVCache(ListsPages):
         lister = PageLister(self._client, self._storage, placement, self.namespace_id, wanted, timeout_ns)
         return await lister.run(position, most)
 
-    async def clear(self, *, progress: Progress = _no_progress) -> int:
-        """Remove every page there is now; the namespace stays. Returns how many those were. Not bounded by the timeout.
+    async def clear(self) -> None:
+        """Have no pages any more: all there are belong to nobody from now on, and what they took is freed afterwards. The
+        namespace and its settings stay. Nothing happens to one that was deleted. Not bounded by the timeout.
 
-        Raises FS3Error when storage does not answer; what was removed stays removed.
+        Raises FS3Error when the manager does not answer.
         """
         self._check_use()
         await self._check_presence()
-        return 0 if self._is_deleted else await remove_all_pages(self._client, self._namespace, progress)
+        if not self._is_deleted:
+            self._follow(await clear_namespace(self._client, self._namespace))
 
     async def _check_presence(self) -> int:
-        """Ask the manager whether the namespace is still there, when one was deleted since that was asked last. A manager that
-        does not answer is asked again by the next call. Returns what is left of the timeout, in nanoseconds."""
+        """Ask the manager what became of the namespace, when one was deleted or cleared since that was asked last. A manager
+        that does not answer is asked again by the next call. Returns what is left of the timeout, in nanoseconds."""
         deletions = self._client.manager.routing.namespace_deletions
         if self._is_deleted or deletions == self._deletions:
             return self._timeout_ns
@@ -316,9 +401,17 @@ class KVCache(ListsPages):
             found = await self._client.manager.find_namespace(self.name, min(presence_check_ns, self._timeout_ns))
         except FS3Error:
             return max(1, self._timeout_ns - round((now() - begun) * SECOND))
-        self._is_deleted = found is None or found.id != self.namespace_id or found.deleting
+        self._follow(found)
         self._deletions = deletions
         return max(1, self._timeout_ns - round((now() - begun) * SECOND))
+
+    def _follow(self, found: CacheNamespace | None) -> None:
+        """Go on with what there is under the name now: the same namespace, with another id when it was cleared. One that was
+        made under the name of a deleted one is none of ours."""
+        if found is None or found.made_as != self._namespace.made_as:
+            self._is_deleted = True
+        elif found.id > self.namespace_id:  # ids only rise: an answer that was overtaken does not lead back
+            self._namespace, self.namespace_id = found, found.id
 
     def _check_use(self) -> None:
         """RuntimeError on another event loop than the one it was opened on, InvalidArgument after `close`."""

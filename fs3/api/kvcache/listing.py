@@ -54,7 +54,7 @@ class ListsPages(ABC):
         part ended: its `after`. When that is None, it was the last part. A part may be smaller than `limit`, or empty: each
         call looks at a bounded number of pages.
 
-        Raises TypeError or InvalidArgument for a bad argument; FS3Error when nobody of a chain answers.
+        Raises TypeError or InvalidArgument for a bad argument; FS3Error when no target of a chain answers.
         """
         return await self._list_pages(prefix, after, limit)
 
@@ -111,7 +111,7 @@ class PageLister:
         self._skipped = 0
 
     async def run(self, position: ListPosition, limit: int) -> PageList:
-        """The pages from a position on. Raises FS3Error when nobody of a chain answers before anything was found."""
+        """The pages from a position on. Raises FS3Error when no target of a chain answers."""
         pages: list[ListedPage] = []
         looked_at = 0
         place, after = position

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import MutableSequence, Sequence
-from operator import attrgetter
+from operator import add, attrgetter
 
 from fs3.api.kvcache.arguments import Views
 from fs3.api.kvcache.breaker import GuardedStorage
+from fs3.api.kvcache.leases import PageLease
 from fs3.api.kvcache.results import LookupResult, Status, status_of
 from fs3.base.errors import FS3Error
 from fs3.base.ids import ChunkId
@@ -20,11 +21,12 @@ from fs3.base.limits import page_header_bytes
 from fs3.base.status import Code
 from fs3.base.units import KIB, SECOND
 from fs3.client.storage.client import StorageClient
+from fs3.client.storage.page_heads import LeasedPresence, PageSet
 from fs3.client.storage.presence import ChunkPresence
 from fs3.client.storage.reads import ReadOutcome
 from fs3.core.files.read_plan import ReadIO, buffer_bytes
 from fs3.core.files.write_plan import WriteIO
-from fs3.core.kvcache.pages import PageKey, front, front_bytes, fronts, page_chunks, page_length
+from fs3.core.kvcache.pages import PageKey, front_bytes, fronts, page_chunks, page_length
 from fs3.core.kvcache.placement import Placement
 from fs3.model.chunk import UpdateKind
 
@@ -34,6 +36,7 @@ ask_first_timeout_ns = 1 * SECOND
 """How long that lookup may take; what is not known by then is sent."""
 
 _code_of = attrgetter("code")
+_length_of = attrgetter("length")
 _OK, _MISS = Status.OK, Status.MISS
 
 Storage = StorageClient | GuardedStorage
@@ -46,16 +49,24 @@ async def put_pages(
     storage: Storage, placement: Placement, pages: Sequence[PageKey], views: Sequence[Views], timeout_ns: int
 ) -> list[Status]:
     """Store pages, each of as many bytes as its buffers have."""
-    sizes = list(map(buffer_bytes, views))
+    sizes = _sizes_of(views)
     begun = _now()
     there = await _find_large(storage, placement, pages, sizes, min(timeout_ns, ask_first_timeout_ns))
     missing = [index for index in range(len(pages)) if index not in there] if there else range(len(pages))
     statuses = [Status.EXISTS] * len(pages)
-    writes = []
-    for index in missing:
-        page, size = pages[index], sizes[index]
-        data = (memoryview(front(page, size)), *views[index])
-        writes.append(WriteIO(page.chunk, placement.chain(page.chunk), UpdateKind.PUT, 0, data, front_bytes(page.key) + size))
+    chain = placement.chain
+    in_front = fronts(pages, sizes)
+    writes = [
+        WriteIO(
+            pages[index].chunk,
+            chain(pages[index].chunk),
+            UpdateKind.PUT,
+            0,
+            (memoryview(in_front[index]), *views[index]),
+            len(in_front[index]) + sizes[index],
+        )
+        for index in missing
+    ]
     if writes:
         timeout_ns = max(1, timeout_ns - round((_now() - begun) * SECOND))
         try:
@@ -100,39 +111,45 @@ async def get_pages(
     timeout_ns: int,
 ) -> list[Status]:
     """Read pages into their buffers. With `lengths`, which get those of the pages, shorter pages than the buffers are welcome."""
-    found = bytearray(page_header_bytes * len(pages) + sum([len(page.key) for page in pages]))
+    sizes = _sizes_of(views)
+    wanted = fronts(pages, sizes)
+    found = bytearray(sum(map(len, wanted)))
     spots = memoryview(found)
     chain = placement.chain
     reads = []
-    wanted = []
     at = 0
-    for page, view in zip(pages, views, strict=True):
-        end = at + page_header_bytes + len(page.key)
-        reads.append(ReadIO(page.chunk, chain(page.chunk), 0, (spots[at:end], *view)))
-        wanted.append(len(view[0]) if len(view) == 1 else buffer_bytes(view))
+    for (chunk, _, _), view, in_front in zip(pages, views, wanted, strict=True):
+        end = at + len(in_front)
+        reads.append(ReadIO(chunk, chain(chunk), 0, (spots[at:end], *view)))
         at = end
     try:
         outcomes = await storage.read(reads, timeout_ns=timeout_ns)
     except FS3Error as failure:
         outcomes = [ReadOutcome(failure.code)] * len(pages)
     # Every page a hit of the length that was wanted, as nearly always: what is in front of the pages is what must be there.
-    if found == fronts(pages, wanted) and not any(map(_code_of, outcomes)):
-        verdicts = [
-            (_OK, size) if outcome.length == size + page_header_bytes + len(page.key) else (_MISS, 0)
-            for outcome, page, size in zip(outcomes, pages, wanted, strict=True)
-        ]
+    if (
+        not any(map(_code_of, outcomes))
+        and found == b"".join(wanted)
+        and list(map(_length_of, outcomes)) == list(map(add, map(len, wanted), sizes))
+    ):
+        statuses, read = [_OK] * len(pages), sizes
     else:
-        verdicts = [
-            _judge(outcome, read.buffer[0], page, size, is_exact=lengths is None)  # type: ignore[arg-type]
-            for outcome, read, page, size in zip(outcomes, reads, pages, wanted, strict=True)
-        ]
+        statuses, read = [], []
+        for outcome, io, page, size in zip(outcomes, reads, pages, sizes, strict=True):
+            status, length = _status_of_read(outcome, io.buffer[0], page, size, is_exact=lengths is None)  # type: ignore[arg-type]
+            statuses.append(status)
+            read.append(length)
     if lengths is not None:
-        for index, (_, length) in enumerate(verdicts):
+        for index, length in enumerate(read):
             lengths[index] = length
-    return [status for status, _ in verdicts]
+    return statuses
 
 
-def _judge(outcome: ReadOutcome, found: memoryview, page: PageKey, room: int, *, is_exact: bool) -> tuple[Status, int]:
+def _sizes_of(views: Sequence[Views]) -> list[int]:
+    return [len(view[0]) if len(view) == 1 else buffer_bytes(view) for view in views]
+
+
+def _status_of_read(outcome: ReadOutcome, found: memoryview, page: PageKey, room: int, *, is_exact: bool) -> tuple[Status, int]:
     """What a key is told, and how long its page is (0: not known), when `found` was in front of what was read."""
     if outcome.code is not Code.OK:
         return status_of(outcome.code), 0
@@ -165,11 +182,13 @@ async def get_ranges(
     statuses = []
     for page, (offset, views), part in zip(pages, parts, outcomes[len(fronts_at) :], strict=True):
         at = fronts_at[page]
-        statuses.append(_judge_part(outcomes[at], found[at], page, part, offset, buffer_bytes(views)))
+        statuses.append(_status_of_part(outcomes[at], found[at], page, part, offset, buffer_bytes(views)))
     return statuses
 
 
-def _judge_part(in_front: ReadOutcome, found: memoryview, page: PageKey, part: ReadOutcome, offset: int, wanted: int) -> Status:
+def _status_of_part(
+    in_front: ReadOutcome, found: memoryview, page: PageKey, part: ReadOutcome, offset: int, wanted: int
+) -> Status:
     for outcome in (in_front, part):
         if outcome.code is not Code.OK:
             return status_of(outcome.code)
@@ -190,6 +209,31 @@ async def look_up(
 ) -> LookupResult:
     """Which of the keys have pages, of at most `page_bytes`, and how long these are."""
     presence = await _find_chunks(storage, placement, page_chunks(namespace_id, keys), timeout_ns)
+    return _lookup_result(keys, presence, page_bytes)
+
+
+async def look_up_leased(
+    storage: Storage,
+    placement: Placement,
+    namespace_id: int,
+    keys: Sequence[bytes],
+    page_bytes: int,
+    timeout_ns: int,
+    lease_ms: int,
+) -> LookupResult:
+    """`look_up`, and what is found stays for so long."""
+    chunks = page_chunks(namespace_id, keys)
+    try:
+        pages = PageSet(chunks, placement.places(chunks), placement.chains)
+        found = await storage.lease(pages, lease_ms, timeout_ns=timeout_ns)
+    except FS3Error as failure:
+        found = LeasedPresence([0] * len(chunks), dict.fromkeys(range(len(chunks)), failure.code), [], [])
+    result = _lookup_result(keys, ChunkPresence(found.lengths, found.failures), page_bytes)
+    leased = sum(map(bool, found.lengths)) - len(found.unleased)
+    return result._replace(lease=PageLease(storage, found.leases, leased, sorted(found.unleased), lease_ms))
+
+
+def _lookup_result(keys: Sequence[bytes], presence: ChunkPresence, page_bytes: int) -> LookupResult:
     lengths = _page_lengths(keys, presence.lengths, page_bytes)
     if 0 not in lengths:
         count = len(lengths)

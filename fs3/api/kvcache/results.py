@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import NamedTuple
 
+from fs3.api.kvcache.leases import BlockingLease, PageLease
 from fs3.base.status import Code
 
 
@@ -46,6 +47,8 @@ class LookupResult(NamedTuple):
     """Per key: OK, MISS, or why it is not known whether it is there (TIMEOUT, ERROR)."""
     lengths: list[int]
     """Per key: bytes of its page; 0 where it is not there or that is not known."""
+    lease: PageLease | BlockingLease | None = None
+    """Of a lookup that asked for one."""
 
 
 class ListedPage(NamedTuple):

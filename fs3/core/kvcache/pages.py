@@ -9,7 +9,7 @@ compares header and key after the bytes have arrived, so that neither a collisio
 another layout can be taken for the key's: it is a miss.
 
 Header and key are in front because a reader knows how long they are, but not how long the page is: a page that is shorter than
-the reader's buffer arrives at the buffer's begin in the first answer, and whoever lists pages finds their keys by small reads.
+the reader's buffer arrives at the buffer's begin in the first answer, and a listing finds the keys by small reads.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class PageKey(NamedTuple):
 
 
 class PageHeader(NamedTuple):
-    """What the first bytes of a page's chunk say, whoever's page it is."""
+    """What the first bytes of a page's chunk say, of whatever key the page is."""
 
     key_bytes: int
     page_bytes: int
@@ -90,14 +90,10 @@ def front(page: PageKey, page_bytes: int) -> bytes:
     return _HEADER.pack(_MAGIC, _FORMAT, len(page.key), page_bytes, page.check) + page.key
 
 
-def fronts(pages: Iterable[PageKey], lengths: Iterable[int]) -> bytes:
-    """Headers and keys of many pages of these lengths, one after the other."""
+def fronts(pages: Iterable[PageKey], lengths: Iterable[int]) -> list[bytes]:
+    """Header and key of each of many pages of these lengths."""
     pack = _HEADER.pack
-    parts = []
-    for (_, check, key), length in zip(pages, lengths, strict=True):
-        parts.append(pack(_MAGIC, _FORMAT, len(key), length, check))
-        parts.append(key)
-    return b"".join(parts)
+    return [pack(_MAGIC, _FORMAT, len(key), length, check) + key for (_, check, key), length in zip(pages, lengths, strict=True)]
 
 
 def parse_header(data: bytes | bytearray | memoryview) -> PageHeader | None:

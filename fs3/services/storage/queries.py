@@ -107,6 +107,7 @@ class Queries:
         if self._has_lost_lease(asked):
             lengths = [0] * len(chunks)
             refused = [(index, int(Code.LEASE)) for index in range(len(chunks))]
+        self._context.cache_statistics.count_lookup(chunks, lengths)
         call.reply(contains_reply_to_pb(Presence(lengths, refused), routing_version=self._context.routing_version))
 
     def _gate(self, chain: int, version: int, now: int, asked: list[TargetShell]) -> _Gate:

@@ -50,9 +50,9 @@ class FS3ConnectorAdapter(ConnectorAdapter):  # type: ignore[misc]  # LMCache ha
         if config is None or context.metadata is None:
             raise error(Code.INVALID, "fs3 wants LMCache's configuration and metadata")
         if config.use_layerwise:
-            raise error(Code.UNSUPPORTED, "use_layerwise: fs3's remote connector takes whole chunks only")
+            raise error(Code.INVALID, "use_layerwise: fs3's remote connector takes whole chunks only")
         if config.remote_serde not in (None, "naive"):
-            raise error(Code.UNSUPPORTED, f"remote_serde {config.remote_serde!r}: fs3's remote connector takes naive only")
+            raise error(Code.INVALID, f"remote_serde {config.remote_serde!r}: fs3's remote connector takes naive only")
         before = f"remote_storage_plugin.{context.plugin_name or _PLUGIN}."
         given = {key[len(before) :]: value for key, value in (config.extra_config or {}).items() if key.startswith(before)}
         if unknown := unknown_options(given, _OWN_OPTIONS):
@@ -104,7 +104,7 @@ class FS3Connector(RemoteConnector):  # type: ignore[misc]  # LMCache has no typ
         lengths = [0] * len(wanted)
         try:
             views = [places[index].byte_array for index in wanted]  # type: ignore[union-attr]
-            objects = Objects([_name(keys[index]) for index in wanted], [self._mark] * len(wanted), views)
+            objects = Objects([_name(keys[index]) for index in wanted], [self._mark] * len(wanted), views, places)
             statuses = await self._objects.get(objects, lengths)
         except BaseException:
             _give_back(places)
@@ -127,7 +127,8 @@ class FS3Connector(RemoteConnector):  # type: ignore[misc]  # LMCache has no typ
     async def batched_put(self, keys: Sequence[CacheEngineKey], memory_objs: Sequence[MemoryObj]) -> None:
         """Store chunks. Raises OSError when one is not known to be stored."""
         views = [each.byte_array for each in memory_objs]
-        statuses = await self._objects.put(Objects([_name(key) for key in keys], [self._mark] * len(views), views))
+        objects = Objects([_name(key) for key in keys], [self._mark] * len(views), views, memory_objs)
+        statuses = await self._objects.put(objects)
         if failed := [status for status in statuses if not status.ok]:
             raise error(Code.UNAVAILABLE, f"{len(failed)} of {len(keys)} chunks are not known to be stored: {failed[0].value}")
 

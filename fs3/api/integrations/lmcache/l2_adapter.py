@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
+import time
 import weakref
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Generic, TypeVar
@@ -11,13 +13,13 @@ from typing import Any, Generic, TypeVar
 from lmcache.lmcache_native import Bitmap
 from lmcache.v1.distributed.api import KeyEntry, KeyListPage, MemoryLayoutDesc, ObjectKey
 from lmcache.v1.distributed.internal_api import L1MemoryDesc, L2StoreResult
-from lmcache.v1.distributed.l2_adapters.base import L2AdapterInterface, L2TaskId
+from lmcache.v1.distributed.l2_adapters.base import AdapterUsage, L2AdapterInterface, L2TaskId
 from lmcache.v1.distributed.l2_adapters.config import L2AdapterConfigBase
 from lmcache.v1.memory_management import MemoryObj
 
 from fs3.api.integrations.engine import EngineOptions, unknown_options
 from fs3.api.integrations.lmcache.keys import cursor_of, layout_mark, object_key, page_key, place_of
-from fs3.api.integrations.lmcache.object_cache import ListPosition, ObjectCache, Objects, PageName
+from fs3.api.integrations.lmcache.object_cache import ObjectCache, ObjectPosition, Objects, PageName, Usage
 from fs3.api.io.loop_thread import LoopThread
 from fs3.api.kvcache import Status
 from fs3.api.kvcache.jobs import EventFd
@@ -39,6 +41,10 @@ _OWN_OPTIONS = frozenset({"type", "max_capacity_gb"})
 
 tasks_max = 8192
 """Of one kind: under way, or done and not asked for. One more fails at once."""
+
+usage_age_s_max = 2.0
+"""The cluster is asked for what is used at most so often."""
+usage_timeout_s = 1.0
 
 list_page_max = 1000
 """Objects that one call of `list_l2_keys` tells, whatever it is asked for."""
@@ -154,6 +160,10 @@ class FS3L2Adapter(L2AdapterInterface):  # type: ignore[misc]  # LMCache has no 
         self._loads: TaskBoard[Bitmap] = TaskBoard()
         self._sizes: dict[ObjectKey, int] = {}
         self._sizes_lock = threading.Lock()
+        self._asking_usage = threading.Lock()
+        self._usage: Usage | None = None
+        """What the cluster said last."""
+        self._usage_until = 0.0
         self._thread = LoopThread("fs3 LMCache")
         try:
             self._objects = self._thread.run(ObjectCache.open(config.options))
@@ -205,7 +215,7 @@ class FS3L2Adapter(L2AdapterInterface):  # type: ignore[misc]  # LMCache has no 
     def submit_lookup_and_lock_task(
         self, keys: list[ObjectKey], group_layout_descs: dict[int, MemoryLayoutDesc] | None = None
     ) -> L2TaskId:
-        """Begin to look which objects are there."""
+        """Begin to look which objects are there, and keep those until they are unlocked, or for a minute."""
         count = len(keys)
 
         def work() -> Coroutine[Any, Any, Bitmap]:
@@ -214,14 +224,18 @@ class FS3L2Adapter(L2AdapterInterface):  # type: ignore[misc]  # LMCache has no 
         return self._submit(self._lookups, work, Bitmap(count))
 
     async def _lookup(self, names: Sequence[PageName]) -> Bitmap:
-        return _bitmap(await self._objects.lookup(names))
+        return _bitmap(await self._objects.lookup(names, lock=True))
 
     def query_lookup_and_lock_result(self, task_id: L2TaskId) -> Bitmap | None:
         """Which objects are there, once; None while it is not known."""
         return self._lookups.pop(task_id)
 
     def submit_unlock(self, keys: list[ObjectKey]) -> None:
-        """Nothing is locked: an object that is gone when it is loaded is a miss."""
+        """Objects that a lookup found are not needed any more. What is not unlocked is so by itself after a minute."""
+        try:
+            self._thread.start(self._objects.unlock(_names(keys)))
+        except Exception as failure:  # LMCache's controllers go on
+            log.warning("%d objects stay locked for a minute: %s", len(keys), failure)
 
     # --- load -----------------------------------------------------------------------------------------------------------------
 
@@ -265,13 +279,33 @@ class FS3L2Adapter(L2AdapterInterface):  # type: ignore[misc]  # LMCache has no 
         """The objects there are, of all servers. Raises ValueError for a bad argument, FS3Error when fs3 does not answer."""
         if page_size <= 0:
             raise error(Code.INVALID, f"page_size is {page_size}: at least 1 is wanted")
-        after = None if cursor is None else ListPosition(*place_of(cursor))
+        after = None if cursor is None else ObjectPosition(*place_of(cursor))
         found = self._thread.run(self._objects.list_objects(model_name, after, min(page_size, list_page_max)))
         entries = []
         for name, length in found.objects:
             if (key := object_key(name.model, name.key)) is not None:
                 entries.append(KeyEntry(key.to_encoded_object_key(), length))
         return KeyListPage(tuple(entries), None if found.after is None else cursor_of(*found.after))
+
+    def get_usage(self) -> AdapterUsage:
+        """What all servers have stored, as the cluster said within the last seconds; per salt, what this one has."""
+        own = super().get_usage()
+        with self._asking_usage:
+            now = time.monotonic()
+            if now >= self._usage_until:
+                self._usage_until = now + usage_age_s_max
+                try:
+                    self._usage = self._thread.run(self._ask_usage())
+                except Exception as failure:  # LMCache's eviction thread ends for good when a call raises
+                    log.warning("what is used is not known: %s", failure)
+            usage = self._usage
+        if usage is None:
+            return own
+        return AdapterUsage(usage.used_bytes, own.total_capacity_bytes or usage.budget_bytes, own.bytes_by_cache_salt)
+
+    async def _ask_usage(self) -> Usage:
+        async with asyncio.timeout(usage_timeout_s):
+            return await self._objects.usage()
 
     def report_status(self) -> dict[str, Any]:
         """For LMCache's status page."""
@@ -349,7 +383,7 @@ def _names(keys: Sequence[ObjectKey]) -> list[PageName]:
 def _in_memory(keys: Sequence[ObjectKey], objects: Sequence[MemoryObj]) -> Objects:
     if len(keys) != len(objects):
         raise error(Code.INVALID, f"{len(keys)} keys and {len(objects)} objects")
-    return Objects(_names(keys), [layout_mark(each) for each in objects], [each.byte_array for each in objects])
+    return Objects(_names(keys), [layout_mark(each) for each in objects], [each.byte_array for each in objects], list(objects))
 
 
 def _bitmap(statuses: Sequence[Status]) -> Bitmap:

@@ -12,9 +12,10 @@ from fs3.api.client import Client
 from fs3.api.connect import connect
 from fs3.api.integrations.engine import EngineOptions, namespace_name
 from fs3.api.integrations.lmcache.keys import MARK_BYTES
-from fs3.api.kvcache import KVCache, Status
+from fs3.api.integrations.locks import ObjectLocks
+from fs3.api.kvcache import KVCache, PageLease, Status
 from fs3.base.errors import FS3Error, error
-from fs3.base.limits import page_bytes_max
+from fs3.base.limits import page_bytes_max, page_lease_ms_max
 from fs3.base.status import Code
 from fs3.base.units import MIB
 
@@ -32,6 +33,9 @@ part_bytes_max = 128 * MIB
 """A task of more bytes is done in parts, each within a timeout of its own."""
 parts_max = 4
 """Parts of stores and of loads, each, that are under way at a time."""
+
+lock_ms = page_lease_ms_max
+"""How long what a lookup found stays when it is not unlocked: LMCache's own locks last 300 s, leases of fs3 a minute at most."""
 
 reopen_interval_s_min = 1.0
 """How long a namespace that could not be opened is not asked for again; twice as long after each further failure."""
@@ -51,13 +55,23 @@ class Objects(NamedTuple):
     names: Sequence[PageName]
     marks: Sequence[bytes]
     views: Sequence[memoryview]
+    owners: Sequence[Any]
+    """Whose memory that is: views do not keep it."""
 
 
-class ListPosition(NamedTuple):
+class ObjectPosition(NamedTuple):
     """How far a listing has got: behind a key of a model; None: at the model's beginning."""
 
     model: str
     key: bytes | None
+
+
+class Usage(NamedTuple):
+    """Of all models, one copy, with keys and headers."""
+
+    used_bytes: int
+    budget_bytes: int
+    """0: not every model has a budget."""
 
 
 class ObjectListing(NamedTuple):
@@ -65,7 +79,7 @@ class ObjectListing(NamedTuple):
 
     objects: list[tuple[PageName, int]]
     """And how many bytes each has."""
-    after: ListPosition | None
+    after: ObjectPosition | None
     """Where the next part begins; None: this was the last one."""
 
 
@@ -94,6 +108,8 @@ class ObjectCache:
         self._failed: dict[str, FailedOpening] = {}
         self._now = asyncio.get_running_loop().time
         self._warn_after = 0.0
+        self._prefix = namespace_name(options.name, ENGINE) + "/"
+        self._locks: ObjectLocks[PageName, PageLease] = ObjectLocks()
         self._storing = asyncio.Semaphore(parts_max)
         self._loading = asyncio.Semaphore(parts_max)
 
@@ -157,13 +173,23 @@ class ObjectCache:
                 )
         return statuses
 
-    async def lookup(self, names: Sequence[PageName]) -> list[Status]:
-        """Which objects are there: OK, MISS, or why it is not known."""
+    async def lookup(self, names: Sequence[PageName], *, lock: bool = False) -> list[Status]:
+        """Which objects are there: OK, MISS, or why it is not known. With `lock`, what is there stays until it is unlocked, or
+        for `lock_ms`."""
 
         async def ask(cache: KVCache, indices: Sequence[int]) -> Sequence[Status]:
-            return (await cache.lookup([names[index].key for index in indices])).statuses
+            found = await cache.lookup([names[index].key for index in indices], lease_ms=lock_ms if lock else None)
+            if isinstance(found.lease, PageLease):
+                there = [names[index] for index, is_there in zip(indices, found.bitmap, strict=True) if is_there]
+                now = self._now()
+                self._locks.lock(found.lease, there, now + lock_ms / 1000, now)
+            return found.statuses
 
         return await self._ask_each(names, ask)
+
+    async def unlock(self, names: Sequence[PageName]) -> None:
+        """Objects are not needed any more, as often as a lookup with `lock` found them."""
+        await asyncio.gather(*(lease.release() for lease in self._locks.unlock(names)))
 
     async def remove(self, names: Sequence[PageName]) -> list[Status]:
         """Remove objects; OK: it is not there any more."""
@@ -173,11 +199,11 @@ class ObjectCache:
 
         return await self._ask_each(names, ask)
 
-    async def list_objects(self, model: str | None, after: ListPosition | None, limit: int) -> ObjectListing:
+    async def list_objects(self, model: str | None, after: ObjectPosition | None, limit: int) -> ObjectListing:
         """At most `limit` objects of a model, or of all. Raises FS3Error when they cannot be listed."""
         models = await self._models(model)
         found: list[tuple[PageName, int]] = []
-        for each, following in zip(models, [*models[1:], None], strict=True):
+        for at, each in enumerate(models, 1):
             if after is not None and each < after.model:
                 continue
             cache = await self._open(each)
@@ -189,14 +215,14 @@ class ObjectCache:
                 if key is None:
                     break
                 if len(found) >= limit:
-                    return ObjectListing(found, ListPosition(each, key))
+                    return ObjectListing(found, ObjectPosition(each, key))
             if len(found) >= limit:
-                return ObjectListing(found, None if following is None else ListPosition(following, None))
+                return ObjectListing(found, ObjectPosition(models[at], None) if at < len(models) else None)
         return ObjectListing(found, None)
 
     async def _models(self, model: str | None) -> list[str]:
         """Models that have a namespace; of one whose name had to be shortened only when it is asked for."""
-        prefix = namespace_name(self._options.name, ENGINE, "") + "/"
+        prefix = self._prefix
         wanted = None if model is None else namespace_name(self._options.name, ENGINE, model)
         names = [each.name for each in await KVCache.list_namespaces(self._client, wanted or prefix)]
         if model is not None:
@@ -234,6 +260,14 @@ class ObjectCache:
                 self._caches.pop(model, None)  # it was deleted: the next call makes it anew
             self._warn("%d objects of model %s are left out: %s", len(indices), model, failure)
             return [Status.ERROR] * len(indices)
+
+    async def usage(self) -> Usage:
+        """What all models take, of all servers. Raises FS3Error when not all of the cluster can say so."""
+        found = await KVCache.list_usage(self._client, self._prefix)
+        if missing := sum(each.missing_chains for each in found):
+            raise error(Code.UNAVAILABLE, f"the heads of {missing} chains do not say what is used")
+        budgets = [each.namespace.budget_bytes for each in found]
+        return Usage(sum(each.bytes for each in found), sum(budgets) if all(budgets) else 0)
 
     async def is_reachable(self) -> bool:
         """A manager answers."""

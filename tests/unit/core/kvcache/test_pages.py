@@ -50,7 +50,7 @@ def test_what_is_in_front_of_a_page_is_of_one_key_and_one_length() -> None:
     for other in (data[:-1], data + b"x", data[:60] + b"\1" + data[61:], data[:-1] + b"T", bytes(68), b""):
         assert page_length(other, left) == 0
     assert page_length(data, right) == 0
-    assert fronts([left, right], [4096, 1]) == front(left, 4096) + front(right, 1)
+    assert fronts([left, right], [4096, 1]) == [front(left, 4096), front(right, 1)]
 
 
 def test_headers_that_cannot_be() -> None:
