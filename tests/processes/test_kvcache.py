@@ -101,7 +101,7 @@ async def test_keys_are_bytes_or_text_and_buffers_are_buffers(cluster: LocalClus
         assert await arrays.get_into([b"dates"], [found]) == [Status.OK]
         assert (found == dates).all()
     assert await cache.put_from([], []) == []
-    assert await cache.lookup([]) == (0, [], [], [])
+    assert await cache.lookup([]) == (0, [], [], [], None)
 
 
 @pytest.mark.parametrize(

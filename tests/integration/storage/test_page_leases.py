@@ -110,7 +110,7 @@ async def test_only_the_head_answers(made, cache):
 
 async def test_a_page_that_is_being_evicted_is_a_miss(made, cache):
     shell, chunk = head_of(made, KEYS[0], cache)
-    shell.cache._evicted.add(chunk)
+    shell.cache._evictions._chosen.add(chunk)
     shell.cache.cache.begin_eviction(chunk, EvictionCause.BUDGET)
     found = await cache.lookup(KEYS, lease_ms=1000)
     assert found.statuses == [Status.MISS] + [Status.OK] * 7

@@ -150,6 +150,26 @@ class PageWorkload:
         found = await self._get(cache, keys)
         if found < len(keys):
             self._story.fail("pages", f"{len(keys) - found} of {len(keys)} pages could not be read in the end")
+        await self._verify_listing(cache, set(keys))
+
+    async def _verify_listing(self, cache: KVCache, stored: set[str]) -> None:
+        """A listing by small parts tells each page once, with the length that a lookup tells."""
+        listed: dict[str, int] = {}
+        after = None
+        while True:
+            part = await cache.list("kept-", after, 2)
+            for key, length in part.pages:
+                if key.decode() in listed:
+                    self._story.fail("pages", f"{key.decode()} is listed twice")
+                listed[key.decode()] = length
+            if part.skipped:
+                self._story.fail("pages", f"{part.skipped} chunks are listed as no pages")
+            after = part.after
+            if after is None:
+                break
+        keys = sorted(listed)
+        if stored - listed.keys() or (await cache.lookup(keys)).lengths != [listed[key] for key in keys]:
+            self._story.fail("pages", f"{listed} is listed; {sorted(stored)} were stored")
 
     def _begin(
         self, cache: KVCache, keys: Sequence[str], kind: UpdateKind | None = None, data: Sequence[bytes] = ()
