@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 CONSUMERS ?= .venv-consumers
-SGLANG ?= .venv-sglang
+ENGINES := sglang lmcache vllm
 OLDEST_FSSPEC := 2024.6.1
 OLDEST := .oldest/.ready-$(OLDEST_FSSPEC)
 
@@ -59,15 +59,32 @@ consumers: $(STAMP) $(CONSUMERS)/.ready  ## libraries that use fs3, each with a 
 	$(CONSUMERS)/bin/python -m pytest tests/external --deselect tests/external/test_installs.py $(ARGS)
 	$(BIN)/python -m pytest tests/external/test_installs.py $(ARGS)
 
-$(SGLANG)/.ready: tests/external/sglang.txt pyproject.toml
-	test -x $(SGLANG)/bin/python || $(PYTHON) -m venv $(SGLANG)
-	$(SGLANG)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(SGLANG)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps sglang==0.5.23
-	$(SGLANG)/bin/python -m pip install --quiet --disable-pip-version-check --requirement tests/external/sglang.txt --editable '.[server]'
+# Engines: an environment each, of torch, of what a variable says is installed without its own dependencies, and of a file's lines;
+# without what is not wanted of these. Of a version without a build for CPUs the Python is put beside it: the same tests run with it.
+BARE_sglang := sglang==0.5.23
+UNWANTED_vllm := torchvision torchaudio torchcodec
+BESIDE_vllm := vllm==0.33.0
+UNPACK_PYTHON := from sys import argv; from zipfile import ZipFile; wheel = ZipFile(argv[1]); \
+  wheel.extractall(argv[2], [name for name in wheel.namelist() if name.endswith((".py", "/METADATA"))])
+
+.PRECIOUS: .venv-%/.ready
+
+.venv-%/.ready: tests/external/%.txt pyproject.toml
+	test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(if $(BARE_$*),.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(BARE_$*))
+	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --requirement tests/external/$*.txt --editable '.[server]'
+	$(if $(UNWANTED_$*),.venv-$*/bin/python -m pip uninstall --quiet --yes $(UNWANTED_$*))
+	$(if $(BESIDE_$*),rm -rf .venv-$*/beside)
+	$(if $(BESIDE_$*),.venv-$*/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --dest .venv-$*/beside $(BESIDE_$*))
+	$(if $(BESIDE_$*),.venv-$*/bin/python -c '$(UNPACK_PYTHON)' .venv-$*/beside/*.whl .venv-$*/beside && rm .venv-$*/beside/*.whl)
 	touch $@
 
-engines: $(STAMP) $(SGLANG)/.ready  ## inference engines on fs3, each in an environment of its own (SGLang: 2.7 GB, made once)
-	PATH=$(abspath $(SGLANG)/bin):$$PATH $(SGLANG)/bin/python -m pytest tests/external/test_sglang.py $(ARGS)
+engine-%: $(STAMP) .venv-%/.ready
+	PATH=$(abspath .venv-$*/bin):$$PATH .venv-$*/bin/python -m pytest tests/external/test_$*.py $(ARGS)
+	$(if $(BESIDE_$*),PYTHONPATH=$(abspath .venv-$*/beside) PATH=$(abspath .venv-$*/bin):$$PATH .venv-$*/bin/python -m pytest tests/external/test_$*.py $(ARGS))
+
+engines: $(ENGINES:%=engine-%)  ## inference engines on fs3, each in an environment of its own (2 to 3.5 GB each, made once)
 
 docs: $(STAMP)  ## write the tables in docs/ anew, as the code has them
 	$(BIN)/python -m fs3.sim tables --write

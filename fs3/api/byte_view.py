@@ -33,8 +33,20 @@ def byte_view(thing: Any) -> memoryview:
         raise ValueError("is not contiguous")
     if view.format == "O":
         raise TypeError("holds Python objects, not bytes")
-    # Not `cast`, which refuses formats of more than one character and shapes with a zero in them.
-    return PickleBuffer(view).raw()
+    return _flat_bytes(view)
+
+
+def _flat_bytes(view: memoryview) -> memoryview:
+    """A contiguous view as unsigned bytes, over what the view itself is of, and not over the view: the garbage collector clears a
+    view that another one is over too early, and the interpreter ends with it."""
+    if not view.nbytes:
+        return memoryview(b"" if view.readonly else bytearray())
+    try:
+        return view.cast("B")
+    except (TypeError, ValueError):  # a format of more than one character
+        whole = memoryview(view.obj)
+        is_whole = (whole.nbytes, whole.readonly) == (view.nbytes, view.readonly)
+        return PickleBuffer(view.obj if is_whole else view).raw()
 
 
 def _array_bytes(numpy: Any, array: Any) -> Any:

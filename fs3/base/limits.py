@@ -15,7 +15,7 @@ symlinks_followed_max = 40
 frame_header_bytes_max = 1 * MIB
 """Protobuf part of one frame."""
 frame_payload_bytes_max = 64 * MIB + 1 * MIB
-"""Payload part of one frame: one chunk of the largest size, with room for a page trailer."""
+"""Payload part of one frame: one chunk of the largest size, with room for what stands in front of a page."""
 calls_per_connection_max = 1024
 """Requests under way on one connection; further ones wait in the client, and a server that sees more answers BUSY."""
 receive_bytes_max = 112 * MIB
@@ -71,7 +71,7 @@ chunk_bytes_min = 64 * KIB
 chunk_bytes_max = 64 * MIB
 chunk_bytes_default = 4 * MIB
 block_bytes_max = 72 * MIB
-"""Largest block of the chunk store: a chunk of the largest size and a trailer."""
+"""Largest block of the chunk store: a chunk of the largest size, and what stands in front of a page."""
 inline_chunk_bytes_max = 2 * KIB
 """Chunks up to this size live in the index row."""
 small_read_bytes = 64 * KIB
@@ -288,10 +288,58 @@ reconnect_backoff_min_ns = 20 * MILLISECOND
 
 # --- KVCache ---------------------------------------------------------------------------------------------------------
 page_bytes_max = 64 * MIB
-page_trailer_bytes = 64
+page_header_bytes = 64
+page_key_bytes_max = 4096
+"""The key stands in the page's chunk, between its header and the page."""
+content_bytes_max = max(chunk_bytes_max, page_header_bytes + page_key_bytes_max + page_bytes_max)
+"""Bytes of any chunk: of a file, or of a page with its header and key."""
 namespace_name_bytes_max = 255
+owner_bytes_max = 255
+"""Of the text that says whom a namespace belongs to."""
+namespaces_max = 1 << 16
+"""At one time: the manager and each storage node have them in memory."""
 namespaces_per_page_max = 512
 """Namespaces in one answer to ListNamespaces."""
+cache_bytes_max = 1 << 60
+"""The largest budget of a namespace."""
+ttl_ms_max = 10 * 366 * 24 * 3600 * 1000
+"""The longest life of a page that can be set."""
+page_lease_ms_max = 60_000
+"""The longest that a lookup can lease the pages it found: what a worker that has died keeps from eviction ends by then."""
+leased_pages_max = 1 << 18
+"""Pages in the leases of one storage node, each as often as it is leased; a lookup beyond is answered without a lease."""
+pin_ms_max = 7 * 24 * 3600 * 1000
+"""The longest that a pin with an end can last."""
+page_events_max = 65_536
+"""Events that one target keeps, of all namespaces together; the oldest are forgotten first."""
+page_events_per_reply_max = 1024
+page_event_reply_bytes_max = 512 * KIB
+"""Events in one answer, and bytes of their keys: it travels as one frame header."""
+page_event_wait_ms_max = 10_000
+"""How long a question for events waits for the next one before it is answered that there is none."""
+usage_rows_max = 1024
+"""Namespaces in one answer about usage."""
+
+cache_wait_ns_max = 2 * SECOND
+"""How long the head of a chain lets a put wait until room is made for it."""
+cache_waiting_puts_max = 1024
+"""Puts of one target that wait so; further ones are answered BUSY."""
+evictions_at_once_max = 64
+"""Pages one target removes at once to make room."""
+cache_tick_ns = 100 * MILLISECOND
+"""How often a target looks whether room is to be made in the background, and takes note of what was read meanwhile."""
+cache_count_rows = 256
+"""Rows of the index looked at in one step when the pages of a target are counted at opening."""
+cache_evictions_per_tick = 16
+"""Pages a target evicts per tick in the background, beside two for each that was stored in the meantime. More when puts wait."""
+touched_pages_max = 16_384
+"""Of what was read of one target and not told to its other replicas yet; what is beyond is forgotten."""
+touch_exchange_ms_default = 1000
+recency_sample_ns = 60 * SECOND
+"""How often the order in which the pages of a target go is written down."""
+cache_file_room_bytes_default = 1 * GIB
+cache_file_room_parts = 20
+"""No more than one part of so many of a target is kept free for files by evicting pages."""
 
 # --- embedded stores -------------------------------------------------------------------------------------------------
 lmdb_map_bytes_default = 64 * GIB
@@ -302,9 +350,18 @@ lmdb_lock_lease_ns = lease_ns
 """A process that has the write lock of a shared store and gives no sign for so long is killed by one that waits for it."""
 
 assert client_write_call_bytes <= client_write_bytes_max
-assert page_bytes_max + page_trailer_bytes <= block_bytes_max
-assert namespaces_per_page_max * (namespace_name_bytes_max + 64) <= frame_header_bytes_max
-assert frame_payload_bytes_max >= chunk_bytes_max + page_trailer_bytes
+assert content_bytes_max <= block_bytes_max
+# A put that waits for room is answered before its client sends it again; the flight that follows has its own deadline.
+assert cache_wait_ns_max < update_attempt_ns
+assert evictions_at_once_max <= resync_fills_max * 4
+assert touched_pages_max * 16 <= frame_header_bytes_max // 2
+assert namespaces_per_page_max * (namespace_name_bytes_max + owner_bytes_max + 100) <= frame_header_bytes_max
+assert frame_payload_bytes_max >= content_bytes_max
+assert keys_per_find_max <= leased_pages_max
+assert page_events_per_reply_max <= page_events_max
+assert page_event_reply_bytes_max + 64 * page_events_per_reply_max < frame_header_bytes_max
+assert usage_rows_max * 256 < frame_header_bytes_max
+assert page_event_wait_ms_max * MILLISECOND < call_timeout_ns
 assert receive_step_bytes <= wake_bytes_max <= receive_unfinished_bytes_max
 assert 2 * update_bytes_per_request_max <= receive_share_bytes_max <= receive_bytes_max // 2
 assert receive_share_bytes_max <= receive_forward_bytes_max // 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from fs3.base.errors import FS3Error, error
 from fs3.base.limits import connections_max
@@ -113,6 +113,17 @@ class _FallbackCall(asyncio.Future[Reply]):
         return True
 
 
+class _Sending(NamedTuple):
+    """What has to be sent again when a way breaks. Nothing refers to it, nor to its buffers, once the call has ended."""
+
+    method: Method
+    request: Any
+    parts: Sequence[Part]
+    into: BufferProvider | None
+    deadline: float
+    """On the loop's clock; 0: none."""
+
+
 class _FallbackChannel:
     """Several ways to one node. The best one is used until its first transfer breaks; then the next one, for a while.
 
@@ -142,44 +153,44 @@ class _FallbackChannel:
         loop = asyncio.get_running_loop()
         answer = _FallbackCall(loop=loop)
         deadline = loop.time() + timeout_ns / SECOND if timeout_ns else 0.0
-
-        def follow(tried: asyncio.Future[Reply], way: int) -> None:
-            answer.attempt = tried
-            tried.add_done_callback(lambda done: settle(done, way))
-
-        def settle(tried: asyncio.Future[Reply], way: int) -> None:
-            if answer.done():
-                if not tried.cancelled():
-                    tried.exception()
-                return
-            if tried.cancelled():
-                answer.cancel()
-                return
-            failure = tried.exception()
-            if failure is None:
-                self._trusted = way
-                answer.set_result(tried.result())
-                return
-            if not self._is_broken(failure):
-                if isinstance(failure, FS3Error) and failure.code not in (Code.DEADLINE, Code.CANCELLED, Code.PROTOCOL):
-                    self._trusted = way
-                answer.set_exception(failure)
-                return
-            following = self._fail_over(way, failure)
-            remaining_ns = int((deadline - loop.time()) * SECOND) if deadline else 0
-            harmless = method.repeatable or (isinstance(failure, FS3Error) and failure.code is Code.UNAVAILABLE)
-            if following is None or not harmless or (deadline and remaining_ns <= 0):
-                answer.set_exception(failure)
-                return
-            try:
-                again = self._ways[following][1].start(method, request, parts, into, remaining_ns)
-            except FS3Error as problem:
-                answer.set_exception(problem)
-                return
-            follow(again, following)
-
-        follow(future, way)
+        self._follow(answer, _Sending(method, request, parts, into, deadline), future, way)
         return answer
+
+    def _follow(self, answer: _FallbackCall, sending: _Sending, attempt: asyncio.Future[Reply], way: int) -> None:
+        answer.attempt = attempt
+        attempt.add_done_callback(lambda done: self._settle(answer, sending, done, way))
+
+    def _settle(self, answer: _FallbackCall, sending: _Sending, tried: asyncio.Future[Reply], way: int) -> None:
+        if answer.done():
+            if not tried.cancelled():
+                tried.exception()
+            return
+        if tried.cancelled():
+            answer.cancel()
+            return
+        failure = tried.exception()
+        if failure is None:
+            self._trusted = way
+            answer.set_result(tried.result())
+            return
+        if not self._is_broken(failure):
+            if isinstance(failure, FS3Error) and failure.code not in (Code.DEADLINE, Code.CANCELLED, Code.PROTOCOL):
+                self._trusted = way
+            answer.set_exception(failure)
+            return
+        following = self._fail_over(way, failure)
+        left_ns = int((sending.deadline - asyncio.get_running_loop().time()) * SECOND) if sending.deadline else 0
+        harmless = sending.method.repeatable or (isinstance(failure, FS3Error) and failure.code is Code.UNAVAILABLE)
+        if following is None or not harmless or (sending.deadline and left_ns <= 0):
+            answer.set_exception(failure)
+            return
+        channel = self._ways[following][1]
+        try:
+            again = channel.start(sending.method, sending.request, sending.parts, sending.into, left_ns)
+        except FS3Error as problem:
+            answer.set_exception(problem)
+            return
+        self._follow(answer, sending, again, following)
 
     @property
     def activity(self) -> int:
@@ -245,5 +256,7 @@ class _FallbackChannel:
         return way + 1
 
     def _on_trusted_call_done(self, done: asyncio.Future[Reply]) -> None:
+        if self._trusted_call is done:
+            self._trusted_call = None  # it knows its caller's buffers
         if not done.cancelled() and (failure := done.exception()) is not None and self._is_broken(failure):
             self._trusted = -1

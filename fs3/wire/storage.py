@@ -17,10 +17,9 @@ from fs3.base.errors import error
 from fs3.base.ids import CHUNK_ID_BYTES, CLIENT_ID_BYTES, ChainId, ChunkId, ClientId, TargetId
 from fs3.base.limits import (
     block_bytes_max,
-    chunk_bytes_max,
+    content_bytes_max,
     ios_per_read_max,
     keys_per_find_max,
-    page_trailer_bytes,
     read_bytes_per_request_max,
     update_bytes_per_request_max,
     updates_per_request_max,
@@ -31,8 +30,6 @@ from fs3.model.chunk import Tag, Update, UpdateKind, UpdateResult
 from fs3.wire.malformed import malformed
 from fs3.wire.pb import storage_pb2 as pb
 
-CONTENT_BYTES_MAX = chunk_bytes_max + page_trailer_bytes
-"""The longest a chunk gets."""
 NO_CLIENT = bytes(CLIENT_ID_BYTES)
 """The client id of an update without tag, on the wire."""
 _KINDS = {int(kind): kind for kind in UpdateKind}
@@ -111,12 +108,13 @@ def _check_columns(count: int, count_max: int, **columns: Sequence[Any]) -> None
 
 
 def _check_range(offset: int, length: int) -> None:
-    raise malformed("lengths", f"{length} bytes at {offset} end past {CONTENT_BYTES_MAX}, the longest a chunk can be")
+    raise malformed("lengths", f"{length} bytes at {offset} end past {content_bytes_max}, the longest a chunk can be")
 
 
-def routing_version_of(reply: pb.ReadReply | pb.UpdateReply | pb.FindReply | pb.ContainsReply) -> int:
+def routing_version_of(reply: Any) -> int:
     """The version of the routing info that the answering node knows."""
-    return reply.routing_version
+    version: int = reply.routing_version
+    return version
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -159,9 +157,9 @@ def read_request_from_pb(request: pb.ReadRequest) -> ReadRequestColumns:
     if not len(versions) == len(offsets) == len(lengths) == count <= ios_per_read_max:
         _check_columns(count, ios_per_read_max, chain_versions=versions, offsets=offsets, lengths=lengths)
     chunks = split_ids(request.chunks, count, "chunks")
-    if count and max(map(add, offsets, lengths)) > CONTENT_BYTES_MAX:
+    if count and max(map(add, offsets, lengths)) > content_bytes_max:
         for offset, length in zip(offsets, lengths, strict=True):
-            if offset + length > CONTENT_BYTES_MAX:
+            if offset + length > content_bytes_max:
                 _check_range(offset, length)
     if count > 1 and sum(lengths) > read_bytes_per_request_max:
         raise malformed("lengths", f"{sum(lengths)} bytes in one request, at most {read_bytes_per_request_max} are allowed")
@@ -333,7 +331,7 @@ def update_request_from_pb(request: pb.UpdateRequest, payload: memoryview | None
             at += length
         elif length:
             raise malformed("lengths", f"{length} bytes of data with a {kind.name}")
-        if offset + length > CONTENT_BYTES_MAX:
+        if offset + length > content_bytes_max:
             _check_range(offset, length)
         if offset and kind in _WHOLE:
             raise malformed("offsets", f"{offset} with a {kind.name}, which is of the whole chunk")

@@ -28,14 +28,13 @@ class ContainsColumns(NamedTuple):
     """Per chunk the index of its chain."""
     chains: Sequence[int]
     chain_versions: Sequence[int]
-    length: int
 
 
 class Presence(NamedTuple):
     """The answer to it."""
 
-    present: Sequence[bool]
-    """Per chunk: it is there, with the length that was asked for."""
+    lengths: Sequence[int]
+    """Per chunk its length; 0: it is not there, or has no bytes."""
     refused: Sequence[tuple[int, int]]
     """(index, code) of those of which nothing is known."""
 
@@ -47,7 +46,6 @@ def contains_request_to_pb(columns: ContainsColumns) -> pb.ContainsRequest:
         places=_pack_places(columns.places),
         chains=columns.chains,
         chain_versions=columns.chain_versions,
-        length=columns.length,
     )
 
 
@@ -66,20 +64,23 @@ def contains_request_from_pb(request: pb.ContainsRequest) -> ContainsColumns:
     places = _unpack_places(packed)
     if count and max(places) >= len(chains):
         raise malformed("places", f"{max(places)} is none of {len(chains)} chains")
-    return ContainsColumns(split_ids(request.chunks, count, "chunks"), places, chains, versions, request.length)
+    return ContainsColumns(split_ids(request.chunks, count, "chunks"), places, chains, versions)
 
 
 def contains_reply_to_pb(presence: Presence, *, routing_version: int) -> pb.ContainsReply:
-    """The answer, a bit per chunk."""
-    present = presence.present
+    """The answer: a bit per chunk, and a length for all of them unless they differ."""
+    lengths = presence.lengths
     # By way of text, whose digits are converted at the speed of C.
-    digits = bytes(present).translate(_DIGITS)[::-1]
-    bits = int(digits or b"0", 2).to_bytes(_bitmap_bytes(len(present)), "little")
+    digits = bytes(map(bool, lengths)).translate(_DIGITS)[::-1]
+    bits = int(digits or b"0", 2).to_bytes(_bitmap_bytes(len(lengths)), "little")
+    different = set(lengths)
+    different.discard(0)
     return pb.ContainsReply(
         present=bits,
         refused=[index for index, _ in presence.refused],
         codes=[code for _, code in presence.refused],
         routing_version=routing_version,
+        lengths=different if len(different) < 2 else filter(None, lengths),
     )
 
 
@@ -93,8 +94,22 @@ def contains_reply_from_pb(reply: pb.ContainsReply, count: int) -> Presence:
     codes = reply.codes[:]
     if len(refused) != len(codes) or any(index >= count for index in refused) or 0 in codes:
         raise error(Code.PROTOCOL, f"{len(refused)} refused chunks with {len(codes)} codes in an answer about {count}")
-    digits = f"{bits:0{count}b}"[::-1] if count else ""
-    return Presence([digit == "1" for digit in digits], list(zip(refused, codes, strict=True)))
+    return Presence(_spread(bits, count, reply.lengths[:]), list(zip(refused, codes, strict=True)))
+
+
+def _spread(bits: int, count: int, lengths: Sequence[int]) -> list[int]:
+    """The length of each chunk, 0 where its bit is not set."""
+    present = bits.bit_count()
+    if 0 in lengths or len(lengths) not in {min(present, 1), present}:
+        raise error(Code.PROTOCOL, f"{len(lengths)} lengths of {present} chunks that are there")
+    if not present:
+        return [0] * count
+    digits = f"{bits:0{count}b}"[::-1]
+    if len(lengths) == 1:
+        (length,) = lengths
+        return [length] * count if present == count else [length if digit == "1" else 0 for digit in digits]
+    following = iter(lengths)
+    return [next(following) if digit == "1" else 0 for digit in digits]
 
 
 def _bitmap_bytes(count: int) -> int:

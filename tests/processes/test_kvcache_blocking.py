@@ -110,10 +110,14 @@ def test_a_job_that_is_waited_for(cache: BlockingKVCache) -> None:
 
 
 def test_bad_input_is_refused_before_a_job_begins(cache: BlockingKVCache) -> None:
-    with pytest.raises(InvalidArgument, match="buffer 0 has 3 bytes"):
-        cache.submit_put([b"k"], [b"abc"])
+    with pytest.raises(InvalidArgument, match="buffer 0 has 0 bytes"):
+        cache.submit_put([b"k"], [b""])
     with pytest.raises(InvalidArgument, match="buffer 0 is read-only"):
         cache.submit_get([b"k"], [bytes(PAGE)])
+    with pytest.raises(InvalidArgument, match="1 keys and 2 lengths"):
+        cache.submit_get([b"k"], [bytearray(PAGE)], lengths=[0, 0])
+    with pytest.raises(InvalidArgument, match="lengths: ranges have"):
+        cache.submit_get([b"k"], [bytearray(PAGE)], [(0, 1)], [0])
     with pytest.raises(TypeError, match="keys: one bytes"):
         cache.submit_lookup(b"k")  # type: ignore[arg-type]
     with pytest.raises(InvalidArgument, match="kind 'gets': put, get, lookup are known"):

@@ -60,6 +60,13 @@ def test_the_remaining_shell_commands_are_targets_of_the_makefile() -> None:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
+def test_what_engines_are_started_with_is_what_their_tests_run() -> None:
+    documented = (ROOT / "docs" / "kvcache.md").read_text()
+    engines = [block for block in blocks("sh") if re.search(r"pip install fs3 \w", block)]
+    assert len(engines) == 3
+    assert all(block in documented for block in engines)
+
+
 @pytest.mark.parametrize("number", range(len(blocks("python"))))
 def test_the_programs(number: int, cluster: LocalCluster) -> None:
     if "pandas" in blocks("python")[number]:

@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import ctypes
 import logging
-import os
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pickle import PickleBuffer
 from typing import Any, TypeVar
 
+from fs3.api.integrations.engine import EngineOptions, namespace_name, open_namespace, unknown_options
 from fs3.api.kvcache import BlockingKVCache, Status
 from fs3.base.errors import FS3Error, error
 from fs3.base.status import Code
@@ -46,9 +46,7 @@ Transfer = Callable[[str, Sequence[str], Any], list[bool]]
 """Of a pool's pages, from or to their memory: which of the keys it was done for."""
 
 TESTED_VERSION = "0.5.23"
-TIMEOUT_SECONDS = 10.0
-"""Of one call, unless the configuration says otherwise."""
-_KNOWN_OPTIONS = frozenset({"backend_name", "module_path", "class_name", "interface_v1", "url", "replicas", "timeout", "name"})
+_SGLANG_OPTIONS = frozenset({"backend_name", "module_path", "class_name", "interface_v1"})
 
 log = logging.getLogger("fs3.sglang")
 
@@ -118,20 +116,14 @@ class HiCacheFS3(HiCacheStorage):  # type: ignore[misc]  # SGLang has no types
 
     def __init__(self, storage_config: HiCacheStorageConfig, kwargs: dict[str, Any] | None = None) -> None:
         """Raises FS3Error INVALID for a configuration that cannot be. Connects when SGLang shows its memory."""
-        options = dict(storage_config.extra_config or {})
-        if unknown := sorted(set(options) - _KNOWN_OPTIONS):
+        given = dict(storage_config.extra_config or {})
+        if unknown := unknown_options(given, _SGLANG_OPTIONS):
             log.warning("options of the fs3 backend that it does not know: %s", ", ".join(unknown))
-        url = options.get("url") or os.environ.get("FS3_CLUSTER")
-        if not url:
-            raise error(Code.INVALID, 'the fs3 backend wants "url": "fs3://host:port" in its extra config, or FS3_CLUSTER')
-        self._url: str = url
-        self._replicas: int = options.get("replicas", 0)
-        self._timeout: float = options.get("timeout", TIMEOUT_SECONDS)
-        self._prefix: str = options.get("name", "")
+        self._options = EngineOptions.read("SGLang", given)
         self._config = storage_config
         self._pools: dict[str, PagePool | None] = {}
         """By the name of the pool; None for one without memory of its own, whose pages are always there."""
-        self._wants_tensors = not options.get("interface_v1")
+        self._wants_tensors = not given.get("interface_v1")
         self._flat: BlockingKVCache | None = None
         """The namespace of pages as tensors, whose bytes are in another order than the pieces'."""
         if (found := version("sglang")) != TESTED_VERSION:
@@ -185,12 +177,10 @@ class HiCacheFS3(HiCacheStorage):  # type: ignore[misc]  # SGLang has no types
             ranks.append(f"tp{config.tp_rank}of{config.tp_size}")
         dtype = str(getattr(host_pool, "dtype", "bytes")).removeprefix("torch.")
         layout = getattr(host_pool, "layout", "page")
-        name = "/".join(
-            filter(None, (self._prefix, "sglang", config.model_name, pool, dtype, layout, f"page{page_size}", shape, *ranks))
+        name = namespace_name(
+            self._options.name, "sglang", config.model_name, pool, dtype, layout, f"page{page_size}", shape, *ranks
         )
-        cache = BlockingKVCache(self._url, namespace=name, page_bytes=page_bytes, replicas=self._replicas, timeout=self._timeout)
-        log.info("pages of %s: namespace %r, %d bytes each, %d replicas", pool, name, page_bytes, cache.replicas)
-        return cache
+        return open_namespace(self._options, name, page_bytes, log, pages=f"pages of {pool}")
 
     # --- pages, from and to SGLang's memory ---------------------------------------------------------------------------------
 
@@ -307,7 +297,7 @@ class HiCacheFS3(HiCacheStorage):  # type: ignore[misc]  # SGLang has no types
     def clear(self) -> None:
         """Remove the pages of this model's namespaces, for all that share them."""
         for cache in self._caches():
-            self._guard(cache.clear, 0)
+            self._guard(cache.clear, None)
 
     def close(self) -> None:
         """Let go; pages stay."""

@@ -7,21 +7,30 @@ index of the key or buffer.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import MutableSequence, Sequence
 from numbers import Real
 from operator import index as as_index
 from typing import Any
 
 from fs3.api.byte_view import byte_view
 from fs3.base.errors import FS3Error, error
-from fs3.base.limits import namespace_name_bytes_max, page_bytes_max, replicas_max
+from fs3.base.limits import (
+    cache_bytes_max,
+    namespace_name_bytes_max,
+    owner_bytes_max,
+    page_bytes_max,
+    page_key_bytes_max,
+    page_lease_ms_max,
+    pin_ms_max,
+    replicas_max,
+    ttl_ms_max,
+)
 from fs3.base.status import Code
-from fs3.base.units import SECOND
+from fs3.base.units import MILLISECOND, SECOND
+from fs3.model.cluster import NamespaceSettings
 
 Key = bytes | bytearray | memoryview | str
 """Text is its UTF-8."""
-
-key_bytes_max = 4096
 
 pieces_max = 512
 """Buffers of one page; one system call takes at most 1024 (IOV_MAX)."""
@@ -46,10 +55,21 @@ def pack_keys(keys: Sequence[Key]) -> list[bytes]:
             data = bytes(key)
         else:
             raise TypeError(f"key {index} is neither bytes nor str but {type(key).__name__}")
-        if not 1 <= len(data) <= key_bytes_max:
-            raise _invalid(f"key {index} has {len(data)} bytes; 1 to {key_bytes_max} are allowed")
+        if not 1 <= len(data) <= page_key_bytes_max:
+            raise _invalid(f"key {index} has {len(data)} bytes; 1 to {page_key_bytes_max} are allowed")
         packed.append(data)
     return packed
+
+
+def pack_prefix(prefix: Key) -> bytes:
+    """The bytes of a prefix of keys, of which there may be none."""
+    (packed,) = pack_keys([prefix]) if prefix or not isinstance(prefix, str | bytes | bytearray | memoryview) else (b"",)
+    return packed
+
+
+def check_limit(limit: Any, most: int) -> int:
+    """How many pages at most."""
+    return _integer(limit, "limit", 1, most)
 
 
 Views = tuple[memoryview, ...]
@@ -57,10 +77,22 @@ Views = tuple[memoryview, ...]
 
 
 def page_buffers(buffers: Sequence[Any], keys: int, page_bytes: int, *, writable: bool) -> list[Views]:
-    """The bytes of each page's buffer, of which there must be one for each of so many keys. What is read from must have exactly
-    `page_bytes`, what is written to at least; a list of buffers exactly so many together."""
+    """The bytes of each page's buffer, of which there must be one for each of so many keys. What is read from must have 1 to
+    `page_bytes` bytes. What is written to must have one or more, and is cut at `page_bytes` unless it is a list of buffers."""
     _check_count(buffers, "buffers", keys)
-    return [_views(buffer, f"buffer {index}", page_bytes, writable) for index, buffer in enumerate(buffers)]
+    return [_page_views(buffer, f"buffer {index}", page_bytes, writable) for index, buffer in enumerate(buffers)]
+
+
+def check_lengths(lengths: Any, keys: int) -> MutableSequence[int] | None:
+    """Where the length of each key's page goes, when that is wanted. Lists, arrays and arrays of numpy do."""
+    if lengths is None:
+        return None
+    if isinstance(lengths, (str, *_BYTES, tuple)) or not hasattr(lengths, "__setitem__") or not hasattr(lengths, "__len__"):
+        raise TypeError(f"lengths: one {type(lengths).__name__}; a list or array of integers is wanted")
+    if len(lengths) != keys:
+        raise _invalid(f"{keys} keys and {len(lengths)} lengths")
+    found: MutableSequence[int] = lengths
+    return found
 
 
 def range_buffers(
@@ -75,7 +107,7 @@ def range_buffers(
             raise TypeError(f"range {index} is not (offset, length) but {each!r}")
         offset = _integer(each[0], f"offset of range {index}", 0, page_bytes - 1)
         length = _integer(each[1], f"length of range {index}", 1, page_bytes - offset)
-        parts.append((offset, _views(buffer, f"buffer {index}", length, writable=True, of="range")))
+        parts.append((offset, _range_views(buffer, f"buffer {index}", length)))
     return parts
 
 
@@ -86,22 +118,35 @@ def _check_count(things: Sequence[Any], argument: str, keys: int) -> None:
         raise _invalid(f"{keys} keys and {len(things)} {argument}")
 
 
-def _views(buffer: Any, argument: str, size: int, writable: bool, of: str = "page") -> Views:
-    """So many bytes of a buffer, or of several that are taken as if they were one."""
+def _page_views(buffer: Any, argument: str, page_bytes: int, writable: bool) -> Views:
+    """All bytes of a page's buffer."""
+    views, found = _pieces(buffer, argument, writable)
+    if not found or (found > page_bytes and (not writable or isinstance(buffer, list | tuple))):
+        raise _invalid(f"{argument} has {_describe(buffer, found)}; pages here have 1 to {page_bytes}")
+    return views if found <= page_bytes else (views[0][:page_bytes],)
+
+
+def _range_views(buffer: Any, argument: str, size: int) -> Views:
+    """So many bytes of a range's buffer, or of several that are taken as if they were one."""
+    views, found = _pieces(buffer, argument, writable=True)
+    if found < size or (found > size and isinstance(buffer, list | tuple)):
+        raise _invalid(f"{argument} has {_describe(buffer, found)}; its range has {size}")
+    return views if found == size else (views[0][:size],)
+
+
+def _pieces(buffer: Any, argument: str, writable: bool) -> tuple[Views, int]:
+    """The bytes of a buffer, or of several that are taken as if they were one, and how many those are."""
     if not isinstance(buffer, list | tuple):
         view = _view(buffer, argument, writable)
-        if len(view) < size or (not writable and len(view) != size):
-            raise _invalid(f"{argument} has {len(view)} bytes; {_WANTED[of].format(size)}")
-        return (view[:size],)
+        return (view,), len(view)
     if len(buffer) > pieces_max:
         raise _invalid(f"{argument} has {len(buffer)} pieces; at most {pieces_max} are allowed")
     views = tuple(_view(piece, f"{argument}, piece {at},", writable) for at, piece in enumerate(buffer))
-    if (found := sum(map(len, views))) != size:
-        raise _invalid(f"{argument} has {found} bytes in {len(views)} pieces; {_WANTED[of].format(size)}")
-    return tuple(view for view in views if len(view))
+    return tuple(view for view in views if len(view)), sum(map(len, views))
 
 
-_WANTED = {"page": "pages here have {}", "range": "its range has {}"}
+def _describe(buffer: Any, found: int) -> str:
+    return f"{found} bytes in {len(buffer)} pieces" if isinstance(buffer, list | tuple) else f"{found} bytes"
 
 
 def _view(buffer: Any, argument: str, writable: bool) -> memoryview:
@@ -142,6 +187,73 @@ def check_timeout(timeout: Any) -> int:
     if math.isnan(seconds) or not 0 < seconds <= timeout_seconds_max:
         raise _invalid(f"timeout {timeout}: seconds, more than 0 and at most {timeout_seconds_max}")
     return max(1, round(seconds * SECOND))
+
+
+def check_settings(
+    *, budget_bytes: Any = None, ttl: Any = None, pin_bytes: Any = None, owner: Any = None, page_bytes: int = 1
+) -> NamespaceSettings:
+    """The settings of a namespace that are named: those that are not None. `page_bytes`: of its pages, as far as that is known.
+
+    `budget_bytes`: one page or more; `math.inf`: none. `ttl`: seconds, more than 0; `math.inf`: none. `pin_bytes`: at most the
+    budget; 0: none. `owner`: printable text; "": none.
+    """
+    budget = None if budget_bytes is None else _budget(budget_bytes, page_bytes)
+    return NamespaceSettings(
+        budget_bytes=budget,
+        ttl_ms=None if ttl is None else _ttl_ms(ttl),
+        pin_bytes=None if pin_bytes is None else _integer(pin_bytes, "pin_bytes", 0, budget or cache_bytes_max),
+        owner=None if owner is None else _owner(owner),
+    )
+
+
+def _budget(budget_bytes: Any, page_bytes: int) -> int:
+    """0: none."""
+    if isinstance(budget_bytes, float):
+        if budget_bytes == math.inf:
+            return 0
+        if not budget_bytes.is_integer():
+            raise _invalid(f"budget_bytes {budget_bytes}: a whole number of bytes, or math.inf for none")
+        budget_bytes = int(budget_bytes)
+    return _integer(budget_bytes, "budget_bytes", page_bytes, cache_bytes_max)
+
+
+def _ttl_ms(ttl: Any) -> int:
+    """0: none."""
+    if not isinstance(ttl, Real) or isinstance(ttl, bool):
+        raise TypeError(f"ttl is not a number of seconds but {type(ttl).__name__}")
+    seconds = float(ttl)
+    if seconds == math.inf:
+        return 0
+    most = ttl_ms_max * MILLISECOND // SECOND
+    if math.isnan(seconds) or not 0 < seconds <= most:
+        raise _invalid(f"ttl {ttl}: seconds, more than 0 and at most {most}, or math.inf for none")
+    return max(1, round(seconds * SECOND / MILLISECOND))
+
+
+def _owner(owner: Any) -> str:
+    if not isinstance(owner, str):
+        raise TypeError(f"owner is not str but {type(owner).__name__}")
+    length = len(_encode(owner, "owner"))
+    if length > owner_bytes_max:
+        raise _invalid(f"owner has {length} bytes; at most {owner_bytes_max} are allowed")
+    if not owner.isprintable():
+        raise _invalid(f"owner {owner!r} has characters that cannot be printed")
+    return owner
+
+
+def check_lease_ms(lease_ms: Any) -> int:
+    """For how many milliseconds a lookup leases what it finds."""
+    return _integer(lease_ms, "lease_ms", 1, page_lease_ms_max)
+
+
+def check_pin_ttl(ttl: Any) -> int:
+    """How many seconds a pin lasts, in milliseconds."""
+    if not isinstance(ttl, Real) or isinstance(ttl, bool):
+        raise TypeError(f"ttl is not a number of seconds but {type(ttl).__name__}")
+    seconds = float(ttl)
+    if math.isnan(seconds) or not 0 < seconds * 1000 <= pin_ms_max:
+        raise _invalid(f"ttl {ttl}: seconds, more than 0 and at most {pin_ms_max // 1000}")
+    return max(1, round(seconds * 1000))
 
 
 def _integer(value: Any, argument: str, least: int, most: int) -> int:

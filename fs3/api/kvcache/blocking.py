@@ -18,7 +18,8 @@ import os
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine, Iterator, MutableSequence, Sequence
 from contextlib import contextmanager
 from typing import Any, Self, TypeVar
 
@@ -26,18 +27,27 @@ from fs3.api.io.blocking import run_on
 from fs3.api.kvcache.arguments import (
     Key,
     Views,
+    check_lease_ms,
+    check_lengths,
     check_name,
     check_page_bytes,
     check_replicas,
+    check_settings,
     check_timeout,
     pack_keys,
     page_buffers,
     range_buffers,
 )
-from fs3.api.kvcache.cache import TIMEOUT_SECONDS, KVCache, LookupResult, Status
+from fs3.api.kvcache.cache import TIMEOUT_SECONDS, KVCache
+from fs3.api.kvcache.events import BlockingEventStream, EventStream
 from fs3.api.kvcache.jobs import JobBoard, JobKind, JobResult
+from fs3.api.kvcache.leases import BlockingLease, PageLease
+from fs3.api.kvcache.listing import pages_per_list_default
+from fs3.api.kvcache.results import LookupResult, PageList, Status
+from fs3.api.kvcache.upkeep import CacheUsage
 from fs3.base.errors import FS3Error, error
 from fs3.base.status import Code
+from fs3.core.kvcache.statistics import LookupCounters
 from fs3.runtime.exit import ExitStage, run_at_exit
 
 T = TypeVar("T")
@@ -146,6 +156,23 @@ class CacheThread:
         else:
             self.jobs.end(JobResult(job, kind, answer))
 
+    async def look_up(self, keys: Sequence[Key], lease_ms: int | None) -> LookupResult:
+        """`KVCache.lookup`, with a lease that threads can release."""
+        found = await self.cache.lookup(keys, lease_ms=lease_ms)
+        if isinstance(found.lease, PageLease):
+            return found._replace(lease=BlockingLease(found.lease, self.run))
+        return found
+
+    async def open_events(self, token: str) -> EventStream:
+        """`KVCache.events`, begun."""
+        stream = self.cache.events(token)
+        await stream.start()
+        return stream
+
+    async def make_page_ids(self, keys: Sequence[Key]) -> list[bytes]:
+        """`KVCache.page_ids`, on the loop."""
+        return self.cache.page_ids(keys)
+
     def abandon(self) -> None:
         """`close` without waiting, from any thread, this one's own too."""
         self._is_closing = True
@@ -196,7 +223,19 @@ def _close_all() -> None:
 run_at_exit(_close_all, ExitStage.CLIENTS)
 
 
-class BlockingKVCache:
+class ListsPagesBlocking(ABC):
+    """`list` of a blocking cache; see `ListsPages`."""
+
+    @abstractmethod
+    def _get_thread(self) -> CacheThread: ...
+
+    def list(self, prefix: Key = b"", after: bytes | None = None, limit: int = pages_per_list_default) -> PageList:
+        """`KVCache.list`."""
+        thread = self._get_thread()
+        return thread.run(thread.cache.list(prefix, after, limit))
+
+
+class BlockingKVCache(ListsPagesBlocking):
     """One namespace of pages, for any thread. What the calls of a `KVCache` guarantee, these do too.
 
     Every call raises InvalidArgument after `close`, and what opening raises in a forked child that cannot open it again.
@@ -212,9 +251,14 @@ class BlockingKVCache:
         timeout: float = TIMEOUT_SECONDS,
         transport: str = "auto",
         circuit_breaker: bool = True,
+        budget_bytes: int | float | None = None,
+        ttl: float | None = None,
+        pin_bytes: int | None = None,
+        owner: str | None = None,
     ) -> None:
         """As `KVCache.open`, which it waits for."""
         name, size, copies = check_name(namespace), check_page_bytes(page_bytes), check_replicas(replicas)
+        check_settings(budget_bytes=budget_bytes, ttl=ttl, pin_bytes=pin_bytes, owner=owner, page_bytes=size)
         check_timeout(timeout)
 
         async def opening() -> KVCache:
@@ -226,6 +270,10 @@ class BlockingKVCache:
                 timeout=timeout,
                 transport=transport,
                 circuit_breaker=circuit_breaker,
+                budget_bytes=budget_bytes,
+                ttl=ttl,
+                pin_bytes=pin_bytes,
+                owner=owner,
             )
 
         self._opening: OpenCache = opening
@@ -264,30 +312,65 @@ class BlockingKVCache:
         thread = self._get_thread()
         return thread.run(thread.cache.put_from(keys, buffers))
 
-    def get_into(self, keys: Sequence[Key], buffers: Sequence[Any]) -> list[Status]:
+    def get_into(self, keys: Sequence[Key], buffers: Sequence[Any], lengths: MutableSequence[int] | None = None) -> list[Status]:
         """`KVCache.get_into`."""
         thread = self._get_thread()
-        return thread.run(thread.cache.get_into(keys, buffers))
+        return thread.run(thread.cache.get_into(keys, buffers, lengths))
 
     def get_ranges_into(self, keys: Sequence[Key], ranges: Sequence[tuple[int, int]], buffers: Sequence[Any]) -> list[Status]:
         """`KVCache.get_ranges_into`."""
         thread = self._get_thread()
         return thread.run(thread.cache.get_ranges_into(keys, ranges, buffers))
 
-    def lookup(self, keys: Sequence[Key]) -> LookupResult:
-        """`KVCache.lookup`."""
+    def lookup(self, keys: Sequence[Key], *, lease_ms: int | None = None) -> LookupResult:
+        """`KVCache.lookup`. Its `lease` is a `BlockingLease`."""
         thread = self._get_thread()
-        return thread.run(thread.cache.lookup(keys))
+        return thread.run(thread.look_up(keys, lease_ms))
+
+    def pin(self, keys: Sequence[Key], *, ttl: float | None = None, hard: bool = False) -> list[Status]:
+        """`KVCache.pin`."""
+        thread = self._get_thread()
+        return thread.run(thread.cache.pin(keys, ttl=ttl, hard=hard))
+
+    def unpin(self, keys: Sequence[Key]) -> list[Status]:
+        """`KVCache.unpin`."""
+        thread = self._get_thread()
+        return thread.run(thread.cache.unpin(keys))
+
+    def touch(self, keys: Sequence[Key]) -> list[Status]:
+        """`KVCache.touch`."""
+        thread = self._get_thread()
+        return thread.run(thread.cache.touch(keys))
+
+    def usage(self) -> CacheUsage:
+        """`KVCache.usage`."""
+        thread = self._get_thread()
+        return thread.run(thread.cache.usage())
+
+    def events(self, token: str = "") -> BlockingEventStream:
+        """`KVCache.events`, begun when this returns."""
+        thread = self._get_thread()
+        return BlockingEventStream(thread.run(thread.open_events(token)), thread.run)
+
+    def page_ids(self, keys: Sequence[Key]) -> list[bytes]:
+        """`KVCache.page_ids`."""
+        thread = self._get_thread()
+        return thread.run(thread.make_page_ids(keys))
+
+    @property
+    def statistics(self) -> LookupCounters:
+        """`KVCache.statistics`: of this process."""
+        return self._get_thread().cache.statistics
 
     def remove(self, keys: Sequence[Key]) -> list[Status]:
         """`KVCache.remove`."""
         thread = self._get_thread()
         return thread.run(thread.cache.remove(keys))
 
-    def clear(self) -> int:
+    def clear(self) -> None:
         """`KVCache.clear`."""
         thread = self._get_thread()
-        return thread.run(thread.cache.clear())
+        thread.run(thread.cache.clear())
 
     # --- jobs -----------------------------------------------------------------------------------------------------------
 
@@ -300,22 +383,32 @@ class BlockingKVCache:
         thread = self._get_thread()
         return thread.submit(JobKind.PUT, len(packed), thread.cache.put_from(packed, views))
 
-    def submit_get(self, keys: Sequence[Key], buffers: Sequence[Any], ranges: Sequence[tuple[int, int]] | None = None) -> int:
-        """Begin `get_into`, or `get_ranges_into` where `ranges` are given, and return the number of the job. The buffers must
-        be kept, and are undefined, until it has ended. Raises as `submit_put`."""
+    def submit_get(
+        self,
+        keys: Sequence[Key],
+        buffers: Sequence[Any],
+        ranges: Sequence[tuple[int, int]] | None = None,
+        lengths: MutableSequence[int] | None = None,
+    ) -> int:
+        """Begin `get_into`, or `get_ranges_into` where `ranges` are given, and return the number of the job. The buffers and
+        `lengths` must be kept, and are undefined, until it has ended. Raises as `submit_put`."""
         thread = self._get_thread()
         if ranges is not None:
+            if lengths is not None:
+                raise error(Code.INVALID, "lengths: ranges have the lengths that were asked for")
             packed = pack_keys(keys)
             parts = [views for _, views in range_buffers(ranges, buffers, len(packed), self.page_bytes)]
             return thread.submit(JobKind.GET, len(packed), thread.cache.get_ranges_into(packed, tuple(ranges), parts))
         packed, views = self._pages(keys, buffers, writable=True)
-        return thread.submit(JobKind.GET, len(packed), thread.cache.get_into(packed, views))
+        return thread.submit(JobKind.GET, len(packed), thread.cache.get_into(packed, views, check_lengths(lengths, len(packed))))
 
-    def submit_lookup(self, keys: Sequence[Key]) -> int:
-        """Begin `lookup` and return the number of the job. Raises as `submit_put`."""
+    def submit_lookup(self, keys: Sequence[Key], *, lease_ms: int | None = None) -> int:
+        """Begin `lookup` and return the number of the job. The lease counts from when a storage node answers, so one that is
+        picked up late may have ended. Raises as `submit_put`."""
         packed = pack_keys(keys)
+        lease = None if lease_ms is None else check_lease_ms(lease_ms)
         thread = self._get_thread()
-        return thread.submit(JobKind.LOOKUP, len(packed), thread.cache.lookup(packed))
+        return thread.submit(JobKind.LOOKUP, len(packed), thread.look_up(packed, lease))
 
     def poll(self, kind: JobKind | str | None = None) -> list[JobResult]:
         """The jobs that have ended since the last time, of one kind ("put", "get", "lookup") or of all. Never waits."""

@@ -9,8 +9,8 @@ long (Nygard, "Release It!", 2007: the circuit breaker pattern).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TypeAlias, TypeVar
 
 import msgspec
 
@@ -18,13 +18,18 @@ from fs3.base.ids import ChainId, ChunkId
 from fs3.base.status import Code, Retry
 from fs3.base.units import SECOND
 from fs3.client.storage.client import StorageClient
+from fs3.client.storage.page_heads import LeasedAt, LeasedPresence, PageSet
+from fs3.client.storage.presence import ChunkPresence
 from fs3.client.storage.reads import ReadOutcome
 from fs3.core.files.read_plan import ReadIO
 from fs3.core.files.write_plan import WriteIO
 from fs3.model.chunk import UpdateResult
+from fs3.model.page_usage import PinKind
 from fs3.runtime.tasks import start_background
 
 R = TypeVar("R")
+PageAction: TypeAlias = "Callable[[PageSet], Awaitable[list[Code]]]"
+"""Does something to pages; a code each."""
 
 probe_interval_ns_min = 1 * SECOND
 """How long a chain is left out before it is asked whether it answers again."""
@@ -93,20 +98,69 @@ class GuardedStorage:
         chunks: Sequence[ChunkId],
         places: Sequence[int],
         chains: Sequence[ChainId],
-        length: int,
         *,
         timeout_ns: int,
-    ) -> list[Code]:
+    ) -> ChunkPresence:
         """`StorageClient.contains`."""
         asked = await self._select([chains[place] for place in places]) if self._circuits else None
         if asked is None:
-            codes = await self._storage.contains(chunks, places, chains, length, timeout_ns=timeout_ns)
+            presence = await self._storage.contains(chunks, places, chains, timeout_ns=timeout_ns)
+            if not self._circuits and not presence.failures:
+                return presence
         else:
             some = [chunks[index] for index in asked], [places[index] for index in asked]
-            answers = await self._storage.contains(*some, chains, length, timeout_ns=timeout_ns)
-            codes = _among(Code.UNAVAILABLE, len(chunks), asked, answers)
+            answers = await self._storage.contains(*some, chains, timeout_ns=timeout_ns)
+            presence = ChunkPresence(
+                _among(0, len(chunks), asked, answers.lengths),
+                dict.fromkeys(sorted(set(range(len(chunks))).difference(asked)), Code.UNAVAILABLE)
+                | {asked[index]: code for index, code in answers.failures.items()},
+            )
+        failures = presence.failures
+        codes = [failures.get(index, Code.OK) for index in range(len(chunks))]
         self._learn(codes, ((chunk, chains[place]) for chunk, place in zip(chunks, places, strict=True)), asked)
+        return presence
+
+    async def lease(self, pages: PageSet, lease_ms: int, *, timeout_ns: int) -> LeasedPresence:
+        """`StorageClient.lease`."""
+        asked = await self._select([pages.chains[place] for place in pages.places]) if self._circuits else None
+        if asked is None:
+            found = await self._storage.lease(pages, lease_ms, timeout_ns=timeout_ns)
+            if not self._circuits and not found.failures:
+                return found
+        else:
+            answers = await self._storage.lease(pages.select(asked), lease_ms, timeout_ns=timeout_ns)
+            failures = dict.fromkeys(sorted(set(range(len(pages.chunks))).difference(asked)), Code.UNAVAILABLE)
+            failures.update({asked[index]: code for index, code in answers.failures.items()})
+            found = LeasedPresence(
+                _among(0, len(pages.chunks), asked, answers.lengths),
+                failures,
+                [asked[index] for index in answers.unleased],
+                answers.leases,
+            )
+        codes = [found.failures.get(index, Code.OK) for index in range(len(pages.chunks))]
+        self._learn(codes, pages.keys(), asked)
+        return found
+
+    async def pin(self, pages: PageSet, kind: PinKind, pin_ms: int, *, timeout_ns: int) -> list[Code]:
+        """`StorageClient.pin`."""
+        return await self._change(pages, lambda some: self._storage.pin(some, kind, pin_ms, timeout_ns=timeout_ns))
+
+    async def touch_pages(self, pages: PageSet, *, timeout_ns: int) -> list[Code]:
+        """`StorageClient.touch_pages`."""
+        return await self._change(pages, lambda some: self._storage.touch_pages(some, timeout_ns=timeout_ns))
+
+    async def _change(self, pages: PageSet, action: PageAction) -> list[Code]:
+        asked = await self._select([pages.chains[place] for place in pages.places]) if self._circuits else None
+        if asked is None:
+            codes = await action(pages)
+        else:
+            codes = _among(Code.UNAVAILABLE, len(pages.chunks), asked, await action(pages.select(asked)))
+        self._learn(codes, pages.keys(), asked)
         return codes
+
+    async def release(self, leases: Sequence[LeasedAt], *, timeout_ns: int) -> None:
+        """`StorageClient.release`."""
+        await self._storage.release(leases, timeout_ns=timeout_ns)
 
     async def _select(self, chains: list[ChainId]) -> list[int] | None:
         """The indices of IOs that are to be sent; None: all of them."""

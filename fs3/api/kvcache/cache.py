@@ -14,93 +14,60 @@ taken as undefined. Bytes with status OK are the key's own: their checksums and 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from enum import Enum
-from operator import attrgetter
-from typing import Any, NamedTuple
+from collections.abc import MutableSequence, Sequence
+from typing import Any
 
 from fs3.api.client import Client
 from fs3.api.kvcache.arguments import (
     Key,
+    check_lease_ms,
+    check_lengths,
+    check_limit,
     check_name,
     check_page_bytes,
     check_replicas,
+    check_settings,
     check_timeout,
     pack_keys,
+    pack_prefix,
     page_buffers,
     range_buffers,
 )
 from fs3.api.kvcache.breaker import GuardedStorage
+from fs3.api.kvcache.leases import PageLease
+from fs3.api.kvcache.listing import ListsPages, PageLister, pages_per_list_max, parse_cursor
 from fs3.api.kvcache.namespaces import (
-    Progress,
     clear_namespace,
     client_of,
+    create_namespace,
     delete_namespace,
+    get_namespace,
     list_namespaces,
-    remove_pages,
 )
+from fs3.api.kvcache.page_io import get_pages, get_ranges, look_up, look_up_leased, put_pages, remove_pages
+from fs3.api.kvcache.results import LookupResult, PageList, Status
+from fs3.api.kvcache.upkeep import PageUpkeep
 from fs3.base.errors import FS3Error, error
-from fs3.base.ids import ChunkId
-from fs3.base.limits import page_trailer_bytes
 from fs3.base.status import Code
-from fs3.base.units import KIB, SECOND
-from fs3.core.files.read_plan import ReadIO, buffer_bytes
-from fs3.core.files.write_plan import WriteIO
-from fs3.core.kvcache.pages import PageKey, is_trailer_of, page_chunks, page_keys, trailer, trailers
+from fs3.base.units import SECOND
+from fs3.core.kvcache.pages import page_keys
 from fs3.core.kvcache.placement import Placement
-from fs3.model.chunk import UpdateKind
-from fs3.model.cluster import CacheNamespace
+from fs3.core.kvcache.statistics import LookupCounters
+from fs3.model.cluster import CacheNamespace, NamespaceSettings
 
 TIMEOUT_SECONDS = 10.0
-_code_of = attrgetter("code")
-ask_first_bytes = 64 * KIB
-"""Pages of at least so many bytes are put only when a lookup has not found them: the bytes cost more than the question."""
-ask_first_timeout_ns = 1 * SECOND
-"""How long that lookup may take; what is not known by then is sent."""
 presence_check_ns = 1 * SECOND
 """How long a call waits for the manager to say whether its namespace is still there, before it goes on as if it was."""
 
 
-class Status(Enum):
-    """What became of one key."""
-
-    OK = "ok"
-    """Stored and durable on every replica; or read and verified."""
-    EXISTS = "exists"
-    """Put: another put had stored the page already. Counts as success."""
-    MISS = "miss"
-    """Get: there is no such page."""
-    CORRUPT = "corrupt"
-    """Get: no replica returned bytes that match their checksums."""
-    NO_SPACE = "no space"
-    """Put: the cluster is full."""
-    TIMEOUT = "timeout"
-    """Not known in time; a put may still take effect."""
-    ERROR = "error"
-    """The storage nodes could not be asked."""
-
-    @property
-    def ok(self) -> bool:
-        """The page is there, and after a get its bytes are in the buffer."""
-        return self in (Status.OK, Status.EXISTS)
+def _miss_all(count: int, lengths: MutableSequence[int] | None) -> list[Status]:
+    if lengths is not None:
+        for index in range(count):
+            lengths[index] = 0
+    return [Status.MISS] * count
 
 
-class LookupResult(NamedTuple):
-    """Which keys have pages."""
-
-    hits: int
-    """Length of the longest prefix of the keys that is there."""
-    bitmap: list[bool]
-    """Per key: its page is there."""
-    statuses: list[Status]
-    """Per key: OK, MISS, or why it is not known whether it is there (TIMEOUT, ERROR)."""
-
-
-def _no_progress(_: int) -> None:
-    pass
-
-
-class KVCache:
+class KVCache(ListsPages, PageUpkeep):
     """One namespace of pages. Use `KVCache.open`. Belongs to the event loop it was opened on."""
 
     def __init__(
@@ -121,12 +88,14 @@ class KVCache:
         self._namespace = namespace
         self._timeout_ns = check_timeout(timeout)
         self._deletions = 0
-        """Deletions of namespaces that routing told of when the manager last said that this one is there."""
+        """Deletions and clearings of namespaces that routing told of when the manager last said what this one is."""
         self._is_deleted = False
         self._placement: tuple[int, Placement] | None = None
+        self._lookups = LookupCounters()
         self.page_bytes: int = namespace.page_bytes
         self.name: str = namespace.name
         self.namespace_id: int = namespace.id
+        """It gets another one each time it is cleared, by whomever."""
         self.replicas: int = namespace.replicas
 
     @classmethod
@@ -140,24 +109,30 @@ class KVCache:
         timeout: float = TIMEOUT_SECONDS,
         transport: str = "auto",
         circuit_breaker: bool = True,
+        budget_bytes: int | float | None = None,
+        ttl: float | None = None,
+        pin_bytes: int | None = None,
+        owner: str | None = None,
     ) -> KVCache:
         """Connect and open a namespace, creating it when it is new.
 
-        `page_bytes` is the size of every page; `replicas` 0 takes the cluster's number. Put everything that makes pages
+        `page_bytes` is the size of the largest page; `replicas` 0 takes the cluster's number. Put everything that makes pages
         incompatible into the name: model, revision, dtype, layout. `timeout` in seconds bounds each later call. With the
         `circuit_breaker`, what did not answer within a call is left out by the following ones until it answers again
-        (`fs3.api.kvcache.breaker`).
+        (`fs3.api.kvcache.breaker`). `budget_bytes`, `ttl`, `pin_bytes` and `owner` are as of `create_namespace`; a namespace
+        that is there already keeps its own.
 
         Raises TypeError or InvalidArgument for a bad argument, FS3Error NAMESPACE_DIFFERS when the namespace exists with another
-        page size or replica count, NotFound while it is being deleted, Unreachable when no manager answers.
+        page size or replica count, Unreachable when no manager answers.
         """
         from fs3.api.connect import connect
 
         wanted = check_name(namespace), check_page_bytes(page_bytes), check_replicas(replicas)
+        settings = check_settings(budget_bytes=budget_bytes, ttl=ttl, pin_bytes=pin_bytes, owner=owner, page_bytes=wanted[1])
         check_timeout(timeout)
         client = await connect(url, transport=transport)
         try:
-            return await cls._open(client, *wanted, timeout, owns_client=True, circuit_breaker=circuit_breaker)
+            return await cls._open(client, *wanted, settings, timeout, owns_client=True, circuit_breaker=circuit_breaker)
         except BaseException:
             await client.aclose()
             raise
@@ -172,11 +147,16 @@ class KVCache:
         replicas: int = 0,
         timeout: float = TIMEOUT_SECONDS,
         circuit_breaker: bool = True,
+        budget_bytes: int | float | None = None,
+        ttl: float | None = None,
+        pin_bytes: int | None = None,
+        owner: str | None = None,
     ) -> KVCache:
         """`open`, over a client that is connected already and stays the caller's."""
         wanted = check_name(namespace), check_page_bytes(page_bytes), check_replicas(replicas)
+        settings = check_settings(budget_bytes=budget_bytes, ttl=ttl, pin_bytes=pin_bytes, owner=owner, page_bytes=wanted[1])
         check_timeout(timeout)
-        return await cls._open(client, *wanted, timeout, owns_client=False, circuit_breaker=circuit_breaker)
+        return await cls._open(client, *wanted, settings, timeout, owns_client=False, circuit_breaker=circuit_breaker)
 
     @classmethod
     async def _open(
@@ -185,13 +165,14 @@ class KVCache:
         name: str,
         page_bytes: int,
         replicas: int,
+        settings: NamespaceSettings,
         timeout: float,
         *,
         owns_client: bool,
         circuit_breaker: bool,
     ) -> KVCache:
         deletions = client.manager.routing.namespace_deletions
-        namespace = await client.manager.open_namespace(name, page_bytes, replicas)
+        namespace = await client.manager.open_namespace(name, page_bytes, replicas, settings)
         cache = cls(client, namespace, owns_client=owns_client, timeout=timeout, circuit_breaker=circuit_breaker)
         cache._deletions = deletions
         return cache
@@ -206,25 +187,81 @@ class KVCache:
             return await list_namespaces(client, prefix)
 
     @staticmethod
-    async def delete_namespace(source: Client | str, name: str, *, progress: Progress = _no_progress) -> int:
-        """Delete a namespace and free what its pages took. Returns how many pages were removed. `source`: a client, or the
-        cluster's URL.
+    async def get_namespace(source: Client | str, name: str) -> CacheNamespace:
+        """A namespace and its settings. `source`: a client, or the cluster's URL. Raises NotFound when there is none of this
+        name, Unreachable when no manager answers."""
+        check_name(name)
+        async with client_of(source) as client:
+            return await get_namespace(client, name)
 
-        No client opens it any more from the beginning; those that have it open find no pages and store none. When it is
-        interrupted, call it again. Afterwards the name is free, for a namespace that has nothing of this one.
+    @staticmethod
+    async def create_namespace(
+        source: Client | str,
+        name: str,
+        *,
+        page_bytes: int,
+        replicas: int = 0,
+        budget_bytes: int | float | None = None,
+        ttl: float | None = None,
+        pin_bytes: int | None = None,
+        owner: str | None = None,
+    ) -> CacheNamespace:
+        """Make a namespace that is not there yet. `source`: a client, or the cluster's URL.
 
-        Raises NotFound when there is no such namespace, FS3Error when storage or the manager does not answer.
+        `page_bytes`: the size of its pages; `replicas` 0 takes the cluster's number. `budget_bytes`: what its pages may take
+        together, each counted once, whatever the number of replicas; None or `math.inf`: as much as there is. `ttl`: seconds
+        that a page stays after it was stored; None or `math.inf`: for ever. `pin_bytes`: what hard pins may hold. `owner`:
+        whom it belongs to, for people and for sums by owner.
+
+        Raises TypeError or InvalidArgument for a bad argument, Exists when there is one of this name, Unreachable when no
+        manager answers.
+        """
+        check_name(name)
+        size, copies = check_page_bytes(page_bytes), check_replicas(replicas)
+        settings = check_settings(budget_bytes=budget_bytes, ttl=ttl, pin_bytes=pin_bytes, owner=owner, page_bytes=size)
+        async with client_of(source) as client:
+            return await create_namespace(client, name, size, copies, settings)
+
+    @staticmethod
+    async def set_namespace(
+        source: Client | str,
+        name: str,
+        *,
+        budget_bytes: int | float | None = None,
+        ttl: float | None = None,
+        pin_bytes: int | None = None,
+        owner: str | None = None,
+    ) -> CacheNamespace:
+        """Change settings of a namespace while it is in use: those that are not None. `math.inf` takes a budget or a TTL away,
+        0 the hard pins, "" the owner. Returns it as it is then. `source`: a client, or the cluster's URL.
+
+        Raises TypeError or InvalidArgument for what it cannot have (a budget below one page, or below what hard pins may
+        hold), NotFound when there is none of this name, Unreachable when no manager answers.
+        """
+        check_name(name)
+        settings = check_settings(budget_bytes=budget_bytes, ttl=ttl, pin_bytes=pin_bytes, owner=owner)
+        async with client_of(source) as client:
+            return await client.manager.set_namespace(name, settings)
+
+    @staticmethod
+    async def delete_namespace(source: Client | str, name: str) -> None:
+        """Delete a namespace. `source`: a client, or the cluster's URL.
+
+        Its name is free at once, for a namespace that has nothing of this one; those that have it open find no pages and store
+        none. What its pages took is freed afterwards.
+
+        Raises NotFound when there is none of this name, FS3Error when the manager does not answer.
         """
         check_name(name)
         async with client_of(source) as client:
-            return await delete_namespace(client, name, progress)
+            await delete_namespace(client, await get_namespace(client, name))
 
     @staticmethod
-    async def clear_namespace(source: Client | str, name: str, *, progress: Progress = _no_progress) -> int:
-        """`clear`, of a namespace that need not be open. Raises NotFound when there is no such namespace."""
+    async def clear_namespace(source: Client | str, name: str) -> CacheNamespace:
+        """`clear`, of a namespace that need not be open. Returns it as it is then. Raises as `delete_namespace`."""
         check_name(name)
         async with client_of(source) as client:
-            return await clear_namespace(client, name, progress)
+            return await clear_namespace(client, await get_namespace(client, name))
 
     async def __aenter__(self) -> KVCache:
         return self
@@ -241,86 +278,42 @@ class KVCache:
             await self._client.aclose()
 
     async def put_from(self, keys: Sequence[Key], buffers: Sequence[Any]) -> list[Status]:
-        """Store one page per key from buffers of exactly `page_bytes` bytes, which must not change until this returns. A buffer
-        may be a list of buffers, whose bytes follow each other in the page (K and V, or one per layer).
+        """Store one page per key from buffers of 1 to `page_bytes` bytes, which must not change until this returns. A page is as
+        long as its buffer. A buffer may be a list of buffers, whose bytes follow each other in the page (K and V, or one per
+        layer).
 
         Large pages are looked up first: one that is there costs no bytes. After OK and EXISTS it is over, after any other status
         a page may be stored, or may yet be. Raises TypeError or InvalidArgument, before anything is sent, for a key or buffer
         that cannot be; NotFound when the namespace was deleted.
         """
-        pages = self._pages(keys)
-        views = page_buffers(buffers, len(pages), self.page_bytes, writable=False)
+        packed = self._pack(keys)
+        views = page_buffers(buffers, len(packed), self.page_bytes, writable=False)
         timeout_ns = await self._check_presence()
         if self._is_deleted:
             raise error(Code.NO_NAMESPACE, "the namespace was deleted", self.name)
-        placement = self._get_placement()
-        stored = self.page_bytes + page_trailer_bytes
-        statuses = [Status.EXISTS] * len(pages)
-        missing: Sequence[int] = range(len(pages))
-        if self.page_bytes >= ask_first_bytes:
-            begun = self._loop.time()
-            there = await self._find([page.chunk for page in pages], placement, min(timeout_ns, ask_first_timeout_ns))
-            missing = [index for index, status in enumerate(there) if status is not Status.OK]
-            timeout_ns = max(1, timeout_ns - round((self._loop.time() - begun) * SECOND))
-        writes = [
-            WriteIO(
-                pages[index].chunk,
-                placement.chain(pages[index].chunk),
-                UpdateKind.PUT,
-                0,
-                (*views[index], memoryview(trailer(pages[index].check, self.page_bytes))),
-                stored,
-            )
-            for index in missing
-        ]
-        if writes:
-            try:
-                results = [result.code for result in await self._storage.update(writes, timeout_ns=timeout_ns)]
-            except FS3Error as failure:
-                results = [failure.code] * len(writes)
-            for index, code in zip(missing, results, strict=True):
-                statuses[index] = _status_of(code)
-        return statuses
+        pages = page_keys(self.namespace_id, packed)
+        return await put_pages(self._storage, self._get_placement(), pages, views, timeout_ns)
 
-    async def get_into(self, keys: Sequence[Key], buffers: Sequence[Any]) -> list[Status]:
-        """Read one page per key into writable buffers of at least `page_bytes` bytes; the first `page_bytes` are filled. A buffer
-        may be a list of buffers with exactly `page_bytes` bytes together, which are filled in order.
+    async def get_into(
+        self, keys: Sequence[Key], buffers: Sequence[Any], lengths: MutableSequence[int] | None = None
+    ) -> list[Status]:
+        """Read one page per key into writable buffers. A buffer may be a list of buffers, which are filled in order. Of a buffer
+        that has more than `page_bytes`, only so many count; the rest stays as it is.
 
-        Raises TypeError or InvalidArgument, before anything is sent, for a key or buffer that cannot be.
+        Without `lengths` a page is read when it is exactly as long as its buffer. With `lengths`, a list or array of one integer
+        per key, shorter pages are read too, and it is filled with the bytes of each page: 0 where that is not known; behind
+        them the buffer is undefined. A page that does not fit is OTHER_LENGTH, and `lengths` says how long it is.
+
+        Raises TypeError or InvalidArgument, before anything is sent, for a key, buffer or `lengths` that cannot be.
         """
-        pages = self._pages(keys)
-        views = page_buffers(buffers, len(pages), self.page_bytes, writable=True)
+        packed = self._pack(keys)
+        views = page_buffers(buffers, len(packed), self.page_bytes, writable=True)
+        wanted = check_lengths(lengths, len(packed))
         timeout_ns = await self._check_presence()
         if self._is_deleted:
-            return [Status.MISS] * len(pages)
-        placement = self._get_placement()
-        size = page_trailer_bytes
-        found = bytearray(size * len(pages))
-        places = memoryview(found)
-        reads = [
-            ReadIO(page.chunk, placement.chain(page.chunk), 0, (*view, places[at : at + size]))
-            for at, page, view in zip(range(0, len(found), size), pages, views, strict=True)
-        ]
-        try:
-            outcomes = await self._storage.read(reads, timeout_ns=timeout_ns)
-        except FS3Error as failure:
-            return [_status_of(failure.code)] * len(pages)
-        # Every page a hit, as nearly always: the trailers are what they must be, all of them.
-        if found == trailers(pages, self.page_bytes) and not any(map(_code_of, outcomes)):
-            whole = self.page_bytes + size
-            return [Status.OK if outcome.length == whole else Status.MISS for outcome in outcomes]
-        return [
-            self._verdict(outcome.code, outcome.length, places[index * size : (index + 1) * size], page)
-            for index, (outcome, page) in enumerate(zip(outcomes, pages, strict=True))
-        ]
-
-    def _verdict(self, code: Code, length: int, found: memoryview, page: PageKey) -> Status:
-        if code is not Code.OK:
-            return _status_of(code)
-        # Another key's page under the same chunk id is a miss for this key, whatever its size.
-        if length != self.page_bytes + page_trailer_bytes or not is_trailer_of(found, page.check, self.page_bytes):
-            return Status.MISS
-        return Status.OK
+            return _miss_all(len(packed), wanted)
+        pages = page_keys(self.namespace_id, packed)
+        return await get_pages(self._storage, self._get_placement(), pages, views, wanted, timeout_ns)
 
     async def get_ranges_into(
         self, keys: Sequence[Key], ranges: Sequence[tuple[int, int]], buffers: Sequence[Any]
@@ -328,97 +321,77 @@ class KVCache:
         """Read a part of one page per key: `ranges` are (offset, length) in bytes, and buffer i, or the list of buffers i, has
         room for the length of range i. The same key may come several times: one layer of a page after the other.
 
-        Statuses as of `get_into`. Raises TypeError or InvalidArgument, before anything is sent, for a key, range or buffer that
-        cannot be.
+        Statuses as of `get_into`; OTHER_LENGTH where the page ends before the range does. Raises TypeError or InvalidArgument,
+        before anything is sent, for a key, range or buffer that cannot be.
         """
-        pages = self._pages(keys)
-        parts = range_buffers(ranges, buffers, len(pages), self.page_bytes)
+        packed = self._pack(keys)
+        parts = range_buffers(ranges, buffers, len(packed), self.page_bytes)
         timeout_ns = await self._check_presence()
         if self._is_deleted:
-            return [Status.MISS] * len(pages)
-        placement = self._get_placement()
-        size = page_trailer_bytes
-        trailers = memoryview(bytearray(size * len(pages)))
-        reads: list[ReadIO] = []
-        for index, (page, (offset, views)) in enumerate(zip(pages, parts, strict=True)):
-            chain = placement.chain(page.chunk)
-            reads.append(ReadIO(page.chunk, chain, offset, views))
-            reads.append(ReadIO(page.chunk, chain, self.page_bytes, trailers[index * size : (index + 1) * size]))
-        try:
-            outcomes = await self._storage.read(reads, timeout_ns=timeout_ns)
-        except FS3Error as failure:
-            return [_status_of(failure.code)] * len(pages)
-        statuses = []
-        for index, (page, (_, views)) in enumerate(zip(pages, parts, strict=True)):
-            part, end = outcomes[2 * index], outcomes[2 * index + 1]
-            if part.code is not Code.OK or end.code is not Code.OK:
-                statuses.append(_status_of(part.code if part.code is not Code.OK else end.code))
-            elif (
-                part.version == end.version
-                and part.length == buffer_bytes(views)
-                and end.length == size
-                and is_trailer_of(trailers[index * size : (index + 1) * size], page.check, self.page_bytes)
-            ):
-                statuses.append(Status.OK)
-            else:
-                statuses.append(Status.MISS)
-        return statuses
+            return [Status.MISS] * len(packed)
+        pages = page_keys(self.namespace_id, packed)
+        return await get_ranges(self._storage, self._get_placement(), pages, parts, timeout_ns)
 
-    async def lookup(self, keys: Sequence[Key]) -> LookupResult:
-        """Which of the keys have pages: one request per storage node, for up to thousands of keys. Pins nothing.
+    async def lookup(self, keys: Sequence[Key], *, lease_ms: int | None = None) -> LookupResult:
+        """Which of the keys have pages, and how long they are: one request per storage node, for up to thousands of keys.
+
+        With `lease_ms`, 60 000 at most, what is found is neither evicted nor expires for so long, or until the result's `lease`
+        is released; a page that is just being stored or removed is a miss then. Without it a lookup keeps nothing, and in no case
+        does it renew anything or count as a read.
 
         A key whose nodes cannot be asked within the timeout is no hit, and its status says so. Raises TypeError or
         InvalidArgument for a bad key.
         """
-        self._check_use()
-        chunks = page_chunks(self.namespace_id, pack_keys(keys))
+        packed = self._pack(keys)
+        lease = None if lease_ms is None else check_lease_ms(lease_ms)
         timeout_ns = await self._check_presence()
         if self._is_deleted:
-            return LookupResult(0, [False] * len(chunks), [Status.MISS] * len(chunks))
-        statuses = await self._find(chunks, self._get_placement(), timeout_ns)
-        there = Status.OK
-        bitmap = [status is there for status in statuses]
-        return LookupResult(bitmap.index(False) if False in bitmap else len(bitmap), bitmap, statuses)
-
-    async def _find(self, chunks: Sequence[ChunkId], placement: Placement, timeout_ns: int) -> list[Status]:
-        """OK, MISS, or why that is not known, of each page."""
-        stored = self.page_bytes + page_trailer_bytes
-        places = placement.places(chunks)
-        try:
-            codes = await self._storage.contains(chunks, places, placement.chains, stored, timeout_ns=timeout_ns)
-        except FS3Error as failure:
-            return [_status_of(failure.code)] * len(chunks)
-        # By identity, of nearly all: an Enum's members hash slowly.
-        ok, not_found, there, miss = Code.OK, Code.NOT_FOUND, Status.OK, Status.MISS
-        return [there if code is ok else miss if code is not_found else _status_of(code) for code in codes]
+            held = None if lease is None else PageLease(self._storage, [], 0, [], lease)
+            found = LookupResult(0, [False] * len(packed), [Status.MISS] * len(packed), [0] * len(packed), held)
+        else:
+            where = self._storage, self._get_placement(), self.namespace_id
+            if lease is None:
+                found = await look_up(*where, packed, self.page_bytes, timeout_ns)
+            else:
+                found = await look_up_leased(*where, packed, self.page_bytes, timeout_ns, lease)
+        self._count_lookup(found)
+        return found
 
     async def remove(self, keys: Sequence[Key]) -> list[Status]:
         """Remove pages. OK: there is no such page any more, whether or not there was one. After any other status it may be
         removed, or may yet be. Raises TypeError or InvalidArgument for a bad key."""
-        pages = self._pages(keys)
+        packed = self._pack(keys)
         timeout_ns = await self._check_presence()
         if self._is_deleted:
-            return [Status.OK] * len(pages)
+            return [Status.OK] * len(packed)
+        pages = page_keys(self.namespace_id, packed)
+        return await remove_pages(self._storage, self._get_placement(), pages, timeout_ns)
+
+    async def _list_pages(self, prefix: Key, after: bytes | None, limit: int) -> PageList:
+        self._check_use()
+        wanted, most = pack_prefix(prefix), check_limit(limit, pages_per_list_max)
+        timeout_ns = await self._check_presence()
+        position = parse_cursor(self.namespace_id, after)
+        if self._is_deleted:
+            return PageList([], None, 0)
         placement = self._get_placement()
-        writes = [WriteIO(page.chunk, placement.chain(page.chunk), UpdateKind.REMOVE, 0) for page in pages]
-        try:
-            results = await self._storage.update(writes, timeout_ns=timeout_ns)
-        except FS3Error as failure:
-            return [_status_of(failure.code)] * len(pages)
-        return [_status_of(result.code) for result in results]
+        lister = PageLister(self._client, self._storage, placement, self.namespace_id, wanted, timeout_ns)
+        return await lister.run(position, most)
 
-    async def clear(self, *, progress: Progress = _no_progress) -> int:
-        """Remove every page there is now; the namespace stays. Returns how many those were. Not bounded by the timeout.
+    async def clear(self) -> None:
+        """Have no pages any more: all there are belong to nobody from now on, and what they took is freed afterwards. The
+        namespace and its settings stay. Nothing happens to one that was deleted. Not bounded by the timeout.
 
-        Raises FS3Error when storage does not answer; what was removed stays removed.
+        Raises FS3Error when the manager does not answer.
         """
         self._check_use()
         await self._check_presence()
-        return 0 if self._is_deleted else await remove_pages(self._client, self._namespace, progress)
+        if not self._is_deleted:
+            self._follow(await clear_namespace(self._client, self._namespace))
 
     async def _check_presence(self) -> int:
-        """Ask the manager whether the namespace is still there, when one was deleted since that was asked last. A manager that
-        does not answer is asked again by the next call. Returns what is left of the timeout, in nanoseconds."""
+        """Ask the manager what became of the namespace, when one was deleted or cleared since that was asked last. A manager
+        that does not answer is asked again by the next call. Returns what is left of the timeout, in nanoseconds."""
         deletions = self._client.manager.routing.namespace_deletions
         if self._is_deleted or deletions == self._deletions:
             return self._timeout_ns
@@ -428,9 +401,17 @@ class KVCache:
             found = await self._client.manager.find_namespace(self.name, min(presence_check_ns, self._timeout_ns))
         except FS3Error:
             return max(1, self._timeout_ns - round((now() - begun) * SECOND))
-        self._is_deleted = found is None or found.id != self.namespace_id or found.deleting
+        self._follow(found)
         self._deletions = deletions
         return max(1, self._timeout_ns - round((now() - begun) * SECOND))
+
+    def _follow(self, found: CacheNamespace | None) -> None:
+        """Go on with what there is under the name now: the same namespace, with another id when it was cleared. One that was
+        made under the name of a deleted one is none of ours."""
+        if found is None or found.made_as != self._namespace.made_as:
+            self._is_deleted = True
+        elif found.id > self.namespace_id:  # ids only rise: an answer that was overtaken does not lead back
+            self._namespace, self.namespace_id = found, found.id
 
     def _check_use(self) -> None:
         """RuntimeError on another event loop than the one it was opened on, InvalidArgument after `close`."""
@@ -441,9 +422,9 @@ class KVCache:
                 f"the KVCache of namespace {self.name!r} belongs to another event loop; open one on each, or use BlockingKVCache"
             )
 
-    def _pages(self, keys: Sequence[Key]) -> list[PageKey]:
+    def _pack(self, keys: Sequence[Key]) -> list[bytes]:
         self._check_use()
-        return page_keys(self.namespace_id, pack_keys(keys))
+        return pack_keys(keys)
 
     def _get_placement(self) -> Placement:
         routing = self._client.manager.routing
@@ -453,17 +434,3 @@ class KVCache:
         if self._placement is None or self._placement[0] != table.version:
             self._placement = (table.version, Placement(table.chains))
         return self._placement[1]
-
-
-_STATUS = {
-    Code.OK: Status.OK,
-    Code.EXISTS: Status.EXISTS,
-    Code.NOT_FOUND: Status.MISS,
-    Code.CHECKSUM: Status.CORRUPT,
-    Code.NO_SPACE: Status.NO_SPACE,
-    Code.DEADLINE: Status.TIMEOUT,
-}
-
-
-def _status_of(code: Code) -> Status:
-    return _STATUS.get(code, Status.ERROR)

@@ -16,7 +16,7 @@ from numbers import Real
 
 import msgspec
 
-from fs3.api.kvcache.cache import LookupResult, Status
+from fs3.api.kvcache.results import LookupResult, Status
 from fs3.base.errors import error
 from fs3.base.status import Code
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from fs3.base.errors import FS3Error, error
 from fs3.base.ids import ChainId, ChunkId, ClientId, NodeId, TargetId
@@ -14,7 +14,10 @@ from fs3.client.routing import RoutingSource
 from fs3.client.storage.direct_reads import DirectReads
 from fs3.client.storage.finds import FindCall, FindOutcome
 from fs3.client.storage.listing import list_chunks
-from fs3.client.storage.presence import PresenceCall
+from fs3.client.storage.page_events import PageEventReader
+from fs3.client.storage.page_heads import LeaseCall, LeasedAt, LeasedPresence, LeaseIds, PageSet, PinCall
+from fs3.client.storage.page_usage import UsageReport, gather_usage, release_leases
+from fs3.client.storage.presence import ChunkPresence, PresenceCall
 from fs3.client.storage.read_single import read_single
 from fs3.client.storage.reads import ReadCall, ReadCounters, ReadOutcome
 from fs3.client.storage.router import ReplicaRouter
@@ -22,7 +25,9 @@ from fs3.client.storage.updates import ChannelAllocator, UpdateCall, UpdateCount
 from fs3.core.files.channel_pool import ChannelPool
 from fs3.core.files.read_plan import ReadIO
 from fs3.core.files.write_plan import WriteIO
+from fs3.core.kvcache.events import Cursor
 from fs3.model.chunk import UpdateResult
+from fs3.model.page_usage import PinKind
 from fs3.model.routing import Role, Routing
 from fs3.model.upkeep import ChunkPage, ScrubStatus, TargetSpace
 from fs3.ports.clock import Clock
@@ -62,6 +67,7 @@ class StorageClient:
         self._router = ReplicaRouter(routing, connector, clock, host, int.from_bytes(client_id[:8], "little"))
         self._clock = clock
         self._client_id = client_id
+        self._lease_ids = LeaseIds(client_id)
         self._verify = verify
         self._timeout_ns = timeout_ns
         self._channels = ChannelAllocator(ChannelPool())
@@ -122,14 +128,47 @@ class StorageClient:
         chunks: Sequence[ChunkId],
         places: Sequence[int],
         chains: Sequence[ChainId],
-        length: int,
         *,
         timeout_ns: int = 0,
-    ) -> list[Code]:
-        """Which of these chunks are there with exactly `length` bytes: one request per node. `places`: of each chunk the index of
-        its chain in `chains`. OK, NOT_FOUND, or why it is not known."""
+    ) -> ChunkPresence:
+        """Which of these chunks are there, and how long they are: one request per node. `places`: of each chunk the index of its
+        chain in `chains`."""
         deadline = self._deadline_after(timeout_ns)
-        return await PresenceCall(self._router, self._clock, chunks, places, chains, length, deadline).run()
+        return await PresenceCall(self._router, self._clock, chunks, places, chains, deadline).run()
+
+    async def lease(self, pages: PageSet, lease_ms: int, *, timeout_ns: int = 0) -> LeasedPresence:
+        """`contains`, asked of the heads, who keep the pages that are there from eviction for so long: one request per node."""
+        deadline = self._deadline_after(timeout_ns)
+        call = LeaseCall(self._router, self._clock, pages, deadline, lease_ms, self._lease_ids.next)
+        await call.run()
+        return call.outcome()
+
+    async def release(self, leases: Sequence[LeasedAt], *, timeout_ns: int = 0) -> None:
+        """End leases at once. One whose node does not hear of it ends by itself."""
+        await release_leases(self._router, self._clock, leases, self._deadline_after(timeout_ns))
+
+    async def pin(self, pages: PageSet, kind: PinKind, pin_ms: int, *, timeout_ns: int = 0) -> list[Code]:
+        """Have pages evicted last (SOFT), not at all (HARD, within the pin budget), or like all others again (NONE). Per page OK,
+        NOT_FOUND, NO_SPACE (the pin budget is used up), or why it is not known."""
+        call = PinCall(self._router, self._clock, pages, self._deadline_after(timeout_ns), (kind, pin_ms))
+        await call.run()
+        return call.outcome()
+
+    async def touch_pages(self, pages: PageSet, *, timeout_ns: int = 0) -> list[Code]:
+        """Have pages count as just read. Per page OK, NOT_FOUND, or why it is not known."""
+        call = PinCall(self._router, self._clock, pages, self._deadline_after(timeout_ns), None)
+        await call.run()
+        return call.outcome()
+
+    async def page_usage(self, namespace_id: int = 0, *, timeout_ns: int = 0) -> UsageReport:
+        """What one namespace takes, or all of them (0). Nodes that do not answer are left out."""
+        return await gather_usage(self._router, self._clock, namespace_id, self._deadline_after(timeout_ns))
+
+    def read_page_events(
+        self, namespace_id: int, chains: Callable[[], Sequence[ChainId]], cursors: dict[ChainId, Cursor]
+    ) -> PageEventReader:
+        """A reader of the events of a namespace. `chains`: those of the namespace now. `cursors`: where to go on from."""
+        return PageEventReader(self._router, self._clock, namespace_id, chains, cursors)
 
     async def find_next(self, keys: Sequence[tuple[ChunkId, ChainId]], *, timeout_ns: int = 0) -> list[FindOutcome]:
         """For each key, the first chunk of the same file from it on that is on its chain: one request per node."""

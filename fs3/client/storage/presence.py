@@ -1,8 +1,9 @@
-"""Which of thousands of chunks are there: one request per node, bits for an answer."""
+"""Which of thousands of chunks are there, and how long they are: one request per node, bits for an answer."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from fs3.base.errors import FS3Error
 from fs3.base.ids import ChainId, ChunkId, NodeId
@@ -17,7 +18,14 @@ from fs3.wire.methods import STORAGE
 from fs3.wire.storage import routing_version_of
 from fs3.wire.storage_presence import ContainsColumns, contains_reply_from_pb, contains_request_to_pb
 
-_THERE, _ABSENT = Code.OK, Code.NOT_FOUND
+
+class ChunkPresence(NamedTuple):
+    """Which of many chunks are there."""
+
+    lengths: list[int]
+    """Per chunk its length; 0: it is not there, or has no bytes, or nothing is known of it."""
+    failures: dict[int, Code]
+    """Of which nothing is known, by index, and why; usually none."""
 
 
 class PresenceRequest(NodeRequest):
@@ -45,7 +53,6 @@ class PresenceCall:
         chunks: Sequence[ChunkId],
         places: Sequence[int],
         chains: Sequence[ChainId],
-        length: int,
         deadline: int,
     ) -> None:
         self._router = router
@@ -53,19 +60,18 @@ class PresenceCall:
         self._chunks = chunks
         self._places = places
         self._chains = chains
-        self._length = length
         self._deadline = deadline
-        self._codes = [_ABSENT] * len(chunks)
+        self._lengths = [0] * len(chunks)
+        self._failures: dict[int, Code] = {}
         self._refusals: dict[int, Refusal] = {}
 
-    async def run(self) -> list[Code]:
-        """Of each chunk OK (it is there, with the length that was asked for), NOT_FOUND, or why nothing can be learned of it by
-        the deadline."""
+    async def run(self) -> ChunkPresence:
+        """How long each chunk is, or why nothing can be learned of it by the deadline."""
         requests = self._plan()
         await send_windowed(requests, len(requests), self)
         if self._refusals:
             await self._ask_again()
-        return self._codes
+        return ChunkPresence(self._lengths, self._failures)
 
     def _plan(self) -> list[PresenceRequest]:
         requests: list[PresenceRequest] = []
@@ -105,8 +111,10 @@ class PresenceCall:
         call = FindCall(self._router, self._clock, keys, self._deadline)
         outcomes = await call.run([self._refusals[index] for index in left])
         for index, outcome in zip(left, outcomes, strict=True):
-            is_other = outcome.code is _THERE and outcome.length != self._length
-            self._codes[index] = _ABSENT if is_other else outcome.code
+            if outcome.code is Code.OK:
+                self._lengths[index] = outcome.length
+            elif outcome.code is not Code.NOT_FOUND:
+                self._failures[index] = outcome.code
 
     # --- the requests' handler (`RequestHandler`) ---------------------------------------------------------------------
 
@@ -118,21 +126,23 @@ class PresenceCall:
             [local[places[index]] for index in request.indices],
             request.chains,
             request.versions,
-            self._length,
         )
         self._router.start(request, STORAGE.Contains, contains_request_to_pb(columns), None, read_attempt_ns, self._deadline)
 
     def on_reply(self, request: PresenceRequest, reply: Reply) -> None:
         """Each chunk is there or not, or was refused."""
-        answer = contains_reply_from_pb(reply.message, len(request.indices))
+        indices = request.indices
+        answer = contains_reply_from_pb(reply.message, len(indices))
         self._router.note_routing_version(routing_version_of(reply.message))
         self._router.choice.on_succeeded(request.node)
-        codes, there = self._codes, _THERE
-        for index, is_there in zip(request.indices, answer.present, strict=True):
-            if is_there:
-                codes[index] = there
+        lengths = self._lengths
+        if len(indices) == len(lengths):  # all of a call, in order, as usual
+            lengths[:] = answer.lengths
+        else:
+            for index, length in zip(indices, answer.lengths, strict=True):
+                lengths[index] = length
         for at, code in answer.refused:
-            self._refusals[request.indices[at]] = (request.node, Code.from_wire(code), "")
+            self._refusals[indices[at]] = (request.node, Code.from_wire(code), "")
 
     def on_error(self, request: PresenceRequest, failure: FS3Error) -> None:
         """All of its chunks were refused."""

@@ -167,15 +167,15 @@ class _NodeReadRequest(NodeRequest):
         sums = answer.checksums
         bad: set[int] = set()
         buffers = self.buffers
-        # Nearly every batch of small reads: a buffer is a piece, all of a page or its trailer. Equal sums prove that; which piece
-        # is bad, if one is, is found out below.
-        if (
-            buffers
-            and len(buffers) == len(sums)
-            and len(buffers[0]) <= answer.piece_bytes[0]
-            and list(map(crc32c, buffers)) == sums
-        ):
-            return bad
+        # Nearly every batch of small reads: what was asked for is a piece, in one buffer, or in two (a page, and what is in front
+        # of it). Equal sums prove that; which piece is bad, if one is, is found out below.
+        if len(sums) == len(self.indices):
+            if len(buffers) == len(sums):
+                found: Iterable[int] = map(crc32c, buffers)
+            else:
+                found = map(crc32c, buffers[1::2], map(crc32c, buffers[::2])) if len(buffers) == 2 * len(sums) else ()
+            if list(found) == sums:
+                return bad
         at = 0
         for place, (index, length, piece) in enumerate(zip(self.indices, answer.lengths, answer.piece_bytes, strict=True)):
             if not length:
@@ -189,10 +189,10 @@ class _NodeReadRequest(NodeRequest):
                 continue
             parts = _clip_buffers(_parts_of(buffer), length)
             one = len(parts) == 1
-            found = checksums(parts[0], io.offset, piece) if one else checksums_of_parts(parts, io.offset, piece)
-            if found != sums[at : at + len(found)]:
+            own = checksums(parts[0], io.offset, piece) if one else checksums_of_parts(parts, io.offset, piece)
+            if own != sums[at : at + len(own)]:
                 bad.add(place)
-            at += len(found)
+            at += len(own)
         return bad
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Protocol
 
 from fs3.base.ids import NodeId, TargetId
+from fs3.core.kvcache.leases import Leases
+from fs3.core.kvcache.statistics import CacheStatistics
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Channel
 from fs3.services.storage.config import StorageConfig
+from fs3.services.storage.namespaces import NamespaceTable
 
 
 class NodeContext(Protocol):
@@ -26,6 +29,21 @@ class NodeContext(Protocol):
     @property
     def routing_version(self) -> int:
         """Of the newest routing info the node has; replies to clients name it."""
+        ...
+
+    @property
+    def namespaces(self) -> NamespaceTable:
+        """The KVCache namespaces there are, as far as the node knows."""
+        ...
+
+    @property
+    def cache_statistics(self) -> CacheStatistics:
+        """What the node has counted of each of them."""
+        ...
+
+    @property
+    def page_leases(self) -> Leases:
+        """Leases on the pages of all targets."""
         ...
 
     @property

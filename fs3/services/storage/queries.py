@@ -75,9 +75,9 @@ class Queries:
         call.reply(find_reply_to_pb(codes, lengths, routing_version=self._context.routing_version))
 
     def contains(self, call: Call) -> None:
-        """The handler of Contains: as `find`, for chunks of one length."""
+        """The handler of Contains: as `find`, with an answer that is short when the chunks have one length."""
         try:
-            chunks, places, chains, versions, length = contains_request_from_pb(call.request)
+            chunks, places, chains, versions = contains_request_from_pb(call.request)
         except FS3Error as wrong:
             call.fail(wrong.code, wrong.strerror or "", self._context.routing_version)
             return
@@ -86,7 +86,7 @@ class Queries:
         gates = [self._gate(chain, version, now, asked) for chain, version in zip(chains, versions, strict=True)]
         ok = Code.OK
         not_found = Code.NOT_FOUND
-        present = []
+        lengths = []
         refused = []
         for index, (chunk, place) in enumerate(zip(chunks, places, strict=True)):
             code, pending_is_dirty, get = gates[place]
@@ -99,15 +99,16 @@ class Queries:
                     # Of a chunk at rest `answer` is OK; it is not called a thousand times to say so.
                     code = ok if meta is not None and meta.committed and not meta.pending else answer(meta, pending_is_dirty)
                     if code is ok:
-                        present.append(meta is not None and meta.length == length)
+                        lengths.append(meta.length if meta is not None else 0)
                         continue
-            present.append(False)
+            lengths.append(0)
             if code is not not_found:
                 refused.append((index, int(code)))
         if self._has_lost_lease(asked):
-            present = [False] * len(chunks)
+            lengths = [0] * len(chunks)
             refused = [(index, int(Code.LEASE)) for index in range(len(chunks))]
-        call.reply(contains_reply_to_pb(Presence(present, refused), routing_version=self._context.routing_version))
+        self._context.cache_statistics.count_lookup(chunks, lengths)
+        call.reply(contains_reply_to_pb(Presence(lengths, refused), routing_version=self._context.routing_version))
 
     def _gate(self, chain: int, version: int, now: int, asked: list[TargetShell]) -> _Gate:
         """What holds for every chunk of a chain that is asked for under a version. The target is added to `asked`."""

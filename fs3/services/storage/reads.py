@@ -41,6 +41,9 @@ log = logging.getLogger("fs3.storage")
 cold_read_bytes_max = 64 * MIB
 """Bytes those reads may hold in memory until they are sent; further ones wait."""
 
+_FIRST_PAGE_BYTE = 0x80
+"""Chunk ids of KVCache pages begin with this or more (`fs3.base.ids.is_page`, which is called once too often here)."""
+
 cold_reads_max = 4096
 """Reads that wait for the disks of one storage process."""
 
@@ -104,13 +107,15 @@ class ColdReads:
 class _ReadJob:
     """One Read call some of whose IOs are cold."""
 
-    __slots__ = ("_arrived", "_batch", "_begun", "_call", "_cold", "_gates", "_handler", "_ios", "_left", "bytes")
+    __slots__ = ("_arrived", "_batch", "_begun", "_call", "_cold", "_gates", "_handler", "_ios", "_left", "_page", "bytes")
 
-    def __init__(self, handler: ReadHandler, call: Call, batch: ReadGather, arrived: int) -> None:
+    def __init__(self, handler: ReadHandler, call: Call, batch: ReadGather, arrived: int, page: bytes) -> None:
+        """`page`: see `ReadHandler.answer`."""
         self._handler = handler
         self._call = call
         self._batch = batch
         self._arrived = arrived
+        self._page = page
         self._cold = handler.cold
         self._gates: list[tuple[TargetShell, int, list[int]]] = []
         """(target, chain version, its cold IOs)"""
@@ -185,7 +190,7 @@ class _ReadJob:
         """Everything is read or refused."""
         for index, code in self._find_refused():
             _revoke(self._batch, index, code)
-        self._handler.answer(self._call, self._batch, self._arrived, self._on_sent)
+        self._handler.answer(self._call, self._batch, self._arrived, self._on_sent, self._page)
 
     def _on_sent(self) -> None:
         self._batch.release()
@@ -216,6 +221,7 @@ class ReadHandler:
         batch = ReadGather(offsets, lengths)
         count = len(chains)
         job: _ReadJob | None = None
+        page = chunks[0] if count and chunks[0][0] >= _FIRST_PAGE_BYTE else b""
         arrived = now = self._clock.now()
         served: list[tuple[TargetShell, Sequence[int]]] = []
         for chain, version, which in _groups(chains, versions, count):
@@ -226,10 +232,12 @@ class ReadHandler:
                     batch.refuse(index, code)
                 continue
             served.append((shell, which))
+            if shell.cache is not None and chunks[which[0]][0] >= _FIRST_PAGE_BYTE:
+                shell.cache.note_reads(chunks if len(which) == count else [chunks[index] for index in which])
             cold = shell.store.read_many(chunks, batch, which, refuse_dirty=refuse_dirty)  # type: ignore[arg-type]
             if cold:
                 if job is None:
-                    job = _ReadJob(self, call, batch, arrived)
+                    job = _ReadJob(self, call, batch, arrived, page)
                 job.add(shell, version, chunks, cold)
         now = self._clock.now()
         for shell, which in served:
@@ -239,7 +247,7 @@ class ReadHandler:
         if job is not None:
             self.cold.put(job)
         else:
-            self.answer(call, batch, arrived, batch.release if batch.pins else None)
+            self.answer(call, batch, arrived, batch.release if batch.pins else None, page)
 
     def _read_for_repair(self, call: Call, chains: Sequence[int], chunks: Sequence[bytes], lengths: Sequence[int]) -> None:
         """Bytes for a target of the same chain that knows what they must be. No gate: it compares them with its own checksums, so
@@ -275,8 +283,11 @@ class ReadHandler:
         """What is said now to a read of this target under this chain version."""
         return shell.read_gate(chain_version, self._clock.now())[0]
 
-    def answer(self, call: Call, batch: ReadGather, arrived: int, sent: Callable[[], None] | None) -> None:
-        """Send the reply of a batch whose every IO is answered. `arrived`: when its request did, or later."""
+    def answer(self, call: Call, batch: ReadGather, arrived: int, sent: Callable[[], None] | None, page: bytes = b"") -> None:
+        """Send the reply of a batch whose every IO is answered. `arrived`: when its request did, or later. `page`: when KVCache
+        pages are read, one of them."""
+        if page:
+            self._context.cache_statistics.count_reads(page, batch.lengths)
         checksums: Iterable[int] = ()
         block_lease_ms: int | None = None
         if not call.request.without_checksums:

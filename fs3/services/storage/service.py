@@ -17,6 +17,8 @@ from fs3.base.units import MILLISECOND, SECOND
 from fs3.client.connector import Connector
 from fs3.client.mgmtd.client import MgmtdClient
 from fs3.client.mgmtd.member import Member
+from fs3.core.kvcache.leases import Leases
+from fs3.core.kvcache.statistics import CacheStatistics
 from fs3.model.cluster import LeaveRequest, RoleConfig
 from fs3.model.routing import Role, Routing
 from fs3.model.target_report import TargetReport, UpkeepProgress
@@ -24,8 +26,13 @@ from fs3.ports.clock import Clock
 from fs3.ports.disks import Disks, StoreFactory
 from fs3.ports.rpc import Bindings, Call, Channel, Handler
 from fs3.runtime.config import parse_config
+from fs3.services.storage.cache.event_feed import EventFeed
+from fs3.services.storage.cache.keepers import CacheKeepers
+from fs3.services.storage.cache.page_questions import PageQuestions
+from fs3.services.storage.cache.usage import UsageQueries
 from fs3.services.storage.config import StorageConfig
 from fs3.services.storage.foreground_load import ForegroundLoad
+from fs3.services.storage.namespaces import NamespaceTable
 from fs3.services.storage.queries import Queries
 from fs3.services.storage.reads import ReadHandler
 from fs3.services.storage.resync.scheduler import ResyncScheduler
@@ -92,13 +99,24 @@ class StorageService:
         self._channels: dict[NodeId, Channel] = {}
         self._foreground = ForegroundLoad(clock)
         self._member = Member(mgmtd, clock, disks, name=disks.name, role=Role.STORAGE, owner=self)
+        self.namespaces = NamespaceTable(mgmtd, clock)
+        """See `NodeContext`."""
+        self.cache_statistics = CacheStatistics()
+        """See `NodeContext`."""
+        self.page_leases = Leases()
+        """See `NodeContext`."""
         targets = self._target_map = TargetMap()
         self._scheduler = ResyncScheduler(self, self._foreground)
         self._duties = Duties(targets, disks, self, self._foreground)
-        self._keeper = TargetKeeper(disks, store_factory, self, self._scheduler, targets, self._duties, self._member)
+        self._caches = CacheKeepers(targets, disks, self, self._foreground, lambda: mgmtd.routing)
+        listeners = (self._caches, self._duties)
+        self._keeper = TargetKeeper(disks, store_factory, self, self._scheduler, targets, listeners, self._member)
         self._reads = ReadHandler(targets, self)
         self._updates = UpdateHandler(targets, self, self._foreground, disks.name)
         self._queries = Queries(targets, self)
+        self._page_questions = PageQuestions(targets, self._caches.by_target, self)
+        self._event_feed = EventFeed(targets, self._caches.by_target, self)
+        self._usage = UsageQueries(targets, self._caches.by_target, self)
         self._sink = ResyncSink(targets.by_chain, disks, self)
         self._handed_over = asyncio.Event()
         """Routing says that this node has left, and who goes on."""
@@ -123,6 +141,7 @@ class StorageService:
         self._accepting = True
         self._mgmtd.on_change(self._on_routing_changed)
         self._on_routing_changed(self._mgmtd.routing)
+        self.namespaces.start()
         self._member.start()
 
     async def stop(self, *, hand_over: bool = True) -> None:
@@ -135,6 +154,7 @@ class StorageService:
         self._stopping = True
         for shell in self.targets.values():
             shell.prepare_stop()
+        self._event_feed.stop()
         # From here on there is no lease, so no read is served. Predecessors are still answered: what they wait for counts until
         # the chain version changes, which is what this node waits for too.
         await self._member.stop(hand_over=hand_over)
@@ -148,6 +168,8 @@ class StorageService:
         self._accepting = False
         self._stopped = True
         self._scheduler.close()
+        await self.namespaces.stop()
+        await self._caches.stop()
         await self._duties.stop()
         await self._reads.cold.stop()
         await self._sink.stop()
@@ -158,6 +180,8 @@ class StorageService:
         self._stopping = self._stopped = True
         self._accepting = False
         self._scheduler.close()
+        await self.namespaces.stop()
+        await self._caches.stop(is_clean=False)
         await self._duties.stop()
         await self._member.stop(hand_over=False)
         await self._keeper.abort()
@@ -194,6 +218,13 @@ class StorageService:
             STORAGE.ReportBad: self._when_serving(self._duties.report_bad),
             STORAGE.Resync: self._when_serving(self._duties.resync),
             STORAGE.AcceptLoss: self._when_serving(self._accept_loss),
+            STORAGE.Lease: self._when_serving(self._page_questions.lease),
+            STORAGE.Release: self._when_serving(self._page_questions.release),
+            STORAGE.Pin: self._when_serving(self._page_questions.pin),
+            STORAGE.TouchPages: self._when_serving(self._page_questions.touch),
+            STORAGE.CacheUsage: self._when_serving(self._usage.read),
+            STORAGE.CacheEvents: self._when_serving(self._event_feed.read),
+            STORAGE.ShareTouches: self._when_serving(self._caches.share_touches),
         }
 
     # --- what others may look at -------------------------------------------------------------------------------------
@@ -217,6 +248,11 @@ class StorageService:
     def duties(self) -> Duties:
         """What goes on in the background, to be looked at."""
         return self._duties
+
+    @property
+    def caches(self) -> CacheKeepers:
+        """What keeps KVCache pages within their limits, to be looked at."""
+        return self._caches
 
     @property
     def member(self) -> Member:
@@ -292,6 +328,7 @@ class StorageService:
         self._channels.clear()
         self._keeper.on_routing_changed(routing)
         self._duties.on_chains_changed()
+        self.namespaces.on_routing_changed(routing)
 
     # --- what the parts ask (`NodeContext`) --------------------------------------------------------------------------
 
@@ -374,3 +411,4 @@ class StorageService:
             log.error("%s; the one before stays in force", wrong)
             return
         self._duties.on_config_changed()
+        self._caches.on_config_changed()

@@ -101,7 +101,7 @@ class ChunkStoreTests(ChunkUpdateTests, ChunkUpkeepTests, ChunkChannelTests):
 
     async def test_read_many_reads_as_read_does(self, tmp_path: Path) -> None:
         prng = Prng(4)
-        page = file_chunk(InodeId(9), 0)  # of one piece, with a trailer
+        page = file_chunk(InodeId(9), 0)  # of one block, and more than a piece
         sizes = {A: 500_000, B: 1500, C: 0, D: 70_000, page: 4096 + 64}
         absent = file_chunk(InodeId(8), 0)
         data = {chunk: noise(size) for chunk, size in sizes.items()}
@@ -117,7 +117,7 @@ class ChunkStoreTests(ChunkUpdateTests, ChunkUpkeepTests, ChunkChannelTests):
                     if prng.chance(1, 2) and offsets[index] < sizes.get(chunk, 0):  # to the very end
                         lengths[index] = sizes[chunk] - offsets[index]
                     if chunk == page and prng.chance(1, 2):
-                        offsets[index], lengths[index] = 0, sizes[page]
+                        offsets[index], lengths[index] = 0, prng.pick((sizes[page], sizes[page] + 1, small_read_bytes - 1))
                 batch = ReadGather(offsets, lengths)
                 halves = (range(0, count, 2), range(1, count, 2))
                 for which in halves:

@@ -8,13 +8,14 @@ from typing import Any, TypeVar
 
 from fs3.api.client import Client
 from fs3.base.status import Code
-from fs3.base.units import SECOND
+from fs3.base.units import MILLISECOND, SECOND
 from fs3.core.files.read_plan import ReadIO
 from fs3.core.files.write_plan import WriteIO
 from fs3.model.chunk import UpdateKind, UpdateResult
 from fs3.sim.ring2.cluster import Cluster
 from fs3.sim.ring2.cluster_run import ClusterRun
 from fs3.sim.ring2.loop import SimTask
+from fs3.sim.ring2.network import SimLinks
 from fs3.sim.ring2.workloads.chunks import shared_chunks
 
 T = TypeVar("T")
@@ -90,3 +91,20 @@ async def _write(stage: SceneCluster, client: str, data: bytes) -> UpdateResult:
     io = WriteIO(stage.chunk, stage.chain, UpdateKind.WRITE, 0, memoryview(data))
     (result,) = await stage.cluster.clients[client].storage.update([io], timeout_ns=TIMEOUT_NS)
     return result
+
+
+class SlowLinks:
+    """What some hosts send to some others takes longer."""
+
+    def __init__(self, links: SimLinks, source: str, target: str, by_ms: int) -> None:
+        """`source`, `target`: beginnings of names."""
+        self._links = links
+        self._source = source
+        self._target = target
+        self._by_ns = by_ms * MILLISECOND
+
+    def carry(self, source: str, target: str, size: int) -> int:
+        """See `LinkPolicy.carry`."""
+        verdict = self._links.carry(source, target, size)
+        meant = source.startswith(self._source) and target.startswith(self._target)
+        return verdict + self._by_ns if meant and verdict > 0 else verdict

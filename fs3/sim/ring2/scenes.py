@@ -17,13 +17,16 @@ from fs3.sim.checkers import leases, shared_files
 from fs3.sim.planting import plant
 from fs3.sim.ring2 import directory_scenes
 from fs3.sim.ring2.append_scenes import APPEND_SCENES
+from fs3.sim.ring2.cache_scenes import CACHE_SCENES
 from fs3.sim.ring2.checks import list_head_claims
 from fs3.sim.ring2.cluster_run import ClusterRun, swarm_of_seed
 from fs3.sim.ring2.inline_scenes import INLINE_SCENES
+from fs3.sim.ring2.lease_scenes import LEASE_SCENES
 from fs3.sim.ring2.loop import open_loop
+from fs3.sim.ring2.namespace_scenes import NAMESPACE_SCENES
 from fs3.sim.ring2.network import SimLinks
 from fs3.sim.ring2.replace_scenes import REPLACE_SCENES
-from fs3.sim.ring2.scene_cluster import POLL_SECONDS, POLLS_MAX, SceneCluster
+from fs3.sim.ring2.scene_cluster import POLL_SECONDS, POLLS_MAX, SceneCluster, SlowLinks
 from fs3.sim.ring2.story import Story, capture_logs
 from fs3.sim.ring2.swarm import ClusterSwarm
 from fs3.sim.ring2.workloads.shared_files import SharedFileWorkload, SharedHistory
@@ -105,7 +108,7 @@ async def overwrite_what_is_being_read(stage: SceneCluster) -> str:
     cluster = stage.cluster
     old, new = b"o" * LARGE_BYTES, b"n" * LARGE_BYTES
     await stage.write("client-1", old)
-    cluster.network.policy = _SlowLinks(cluster.links, "", "client", 200)
+    cluster.network.policy = SlowLinks(cluster.links, "", "client", 200)
     reading = asyncio.gather(*(stage.try_read(name, LARGE_BYTES) for name in cluster.clients if name != "client-2"))
     await asyncio.sleep(0.02)
     await stage.write("client-2", new)
@@ -140,7 +143,7 @@ async def leases_do_not_overlap(stage: SceneCluster) -> str:
     cluster = stage.cluster
     for attempt in range(12):
         head = stage.serving_hosts()[0]
-        cluster.network.policy = _SlowLinks(cluster.links, "mgmtd-1", head, 400)
+        cluster.network.policy = SlowLinks(cluster.links, "mgmtd-1", head, 400)
         await asyncio.sleep(2 + attempt * 0.037)
         before = stage.current_chain_version()
         cluster.links.block(head, "mgmtd-1")
@@ -159,23 +162,6 @@ async def leases_do_not_overlap(stage: SceneCluster) -> str:
                 break
             await asyncio.sleep(POLL_SECONDS)
     return ""
-
-
-class _SlowLinks:
-    """What some hosts send to some others takes longer."""
-
-    def __init__(self, links: SimLinks, source: str, target: str, by_ms: int) -> None:
-        """`source`, `target`: beginnings of names."""
-        self._links = links
-        self._source = source
-        self._target = target
-        self._by_ns = by_ms * MILLISECOND
-
-    def carry(self, source: str, target: str, size: int) -> int:
-        """See `LinkPolicy.carry`."""
-        verdict = self._links.carry(source, target, size)
-        meant = source.startswith(self._source) and target.startswith(self._target)
-        return verdict + self._by_ns if meant and verdict > 0 else verdict
 
 
 class _SendDetector:
@@ -467,8 +453,11 @@ SCENES: dict[str, Callable[[SceneCluster], Awaitable[str]]] = {
     "a_link_within_the_chain_is_cut_for_good": a_link_within_the_chain_is_cut_for_good,
     "the_link_of_two_copies_is_cut": the_link_of_two_copies_is_cut,
     **APPEND_SCENES,
+    **CACHE_SCENES,
     **INLINE_SCENES,
     **REPLACE_SCENES,
+    **LEASE_SCENES,
+    **NAMESPACE_SCENES,
     "an_old_copy_is_put_back": directory_scenes.an_old_copy_is_put_back,
     "all_but_the_manager_is_put_back": directory_scenes.all_but_the_manager_is_put_back,
     "a_copy_begins_beside_the_original": directory_scenes.a_copy_begins_beside_the_original,
@@ -494,6 +483,8 @@ def play(name: str, tell: Callable[[str], None] | None = None) -> str:
             swarm = faultless_swarm()
             if name in INLINE_SCENES:
                 swarm = replace(swarm, metas=2, inline_bytes=INLINE_BYTES)
+            if name in CACHE_SCENES:
+                swarm = replace(swarm, targets_per_node=2, cache_exchange_ms=200)
             problem = loop.run_until_complete(_play(ClusterRun(loop, 0, story, swarm), SCENES[name]))
         return problem or "; ".join(story.failures + loop.unhandled_errors)
 

@@ -98,3 +98,18 @@ async def test_a_put_that_arrives_after_its_retry_was_told_that_the_page_exists_
     await made.idle()
     assert await get(other) is Status.MISS
     assert await one.put_from(["k"], [NEW]) == [Status.OK]
+
+
+async def test_pages_changed_on_the_wire_are_read_again(made, open_cache):
+    """Small pages are verified together, each with what is in front of it; which of them is bad is found out then."""
+    cache = open_cache()
+    keys = [f"k{index}" for index in range(9)]
+    pages = [bytes([65 + index]) * (1 + 111 * index) for index in range(9)]
+    assert await cache.put_from(keys, pages) == [Status.OK] * 9
+    for rooms, lengths in (([bytearray(len(page)) for page in pages], None), ([bytearray(PAGE) for _ in pages], [0] * 9)):
+        done = made.network.once("flip a bit", "Read")
+        before = cache._client.storage.reads.checksum_mismatches
+        assert await cache.get_into(keys, rooms, lengths) == [Status.OK] * 9
+        assert done
+        assert cache._client.storage.reads.checksum_mismatches == before + 1
+        assert [bytes(room[: len(page)]) for room, page in zip(rooms, pages, strict=True)] == pages

@@ -180,7 +180,7 @@ async def test_dirty_pages_are_not_found_as_holes(cluster, help):
     outcomes = [(await made.client().find([(help.chunk(1), ChainId(1))]))[0] for _ in range(3)]
     assert {outcome.code for outcome in outcomes} == {Code.NOT_FOUND}, "the tail has not got it: it is not there"
     for _ in range(3):
-        assert await made.client().contains([help.chunk(1)], [0], [ChainId(1)], 4) == [Code.NOT_FOUND]
+        assert await made.client().contains([help.chunk(1)], [0], [ChainId(1)]) == ([0], {})
     made.network.let_go()
     await writing
     outcomes = [(await made.client().find([(help.chunk(1), ChainId(1))]))[0] for _ in range(3)]
@@ -415,16 +415,14 @@ async def test_presence_asks_one_node_once(cluster, help):
     made.network.log.clear()
     chunks = [help.chunk(number) for number in range(200)]
     places = [number % 2 for number in range(200)]
-    wanted = [
-        Code.OK if number % 4 == 1 else Code.NOT_FOUND for number in range(200)
-    ]  # the others are absent, or have another length
-    assert await client.contains(chunks, places, [ChainId(1), ChainId(2)], 4) == wanted
+    wanted = [4 + number % 4 // 3 if number % 2 else 0 for number in range(200)]
+    assert await client.contains(chunks, places, [ChainId(1), ChainId(2)]) == (wanted, {})
     assert len(made.network.requests("Contains")) == 1
     assert not made.network.requests("Find")
-    assert await client.contains([], [], [ChainId(1)], 4) == []
+    assert await client.contains([], [], [ChainId(1)]) == ([], {})
     await made.crash(1)
     for _ in range(3):
-        assert await client.contains(chunks, places, [ChainId(1), ChainId(2)], 4) == wanted
+        assert await client.contains(chunks, places, [ChainId(1), ChainId(2)]) == (wanted, {})
 
 
 async def test_presence_that_one_replica_does_not_know_is_asked_of_another(cluster, help):
@@ -436,13 +434,13 @@ async def test_presence_that_one_replica_does_not_know_is_asked_of_another(clust
     assert [replica[:2] for replica in made.replicas(1, help.chunk(1))] == [(1, 2), (1, 2), (2, 0)]
     made.network.log.clear()
     for _ in range(6):  # clients that prefer different replicas
-        found = await made.client().contains([help.chunk(1), help.chunk(2)], [0, 0], [ChainId(1)], 6)
-        assert found == [Code.OK, Code.NOT_FOUND]
+        found = await made.client().contains([help.chunk(1), help.chunk(2)], [0, 0], [ChainId(1)])
+        assert found == ([6, 0], {})
     assert made.network.requests("Find"), "some were told DIRTY"
     made.network.let_go()
     assert (await writing)[0].code is Code.OK
-    unknown = await made.client().contains([help.chunk(1)], [0], [ChainId(99)], 6, timeout_ns=SECOND // 20)
-    assert unknown == [Code.DEADLINE], "there is no such chain, and it is not said that nothing is there"
+    unknown = await made.client().contains([help.chunk(1)], [0], [ChainId(99)], timeout_ns=SECOND // 20)
+    assert unknown == ([0], {0: Code.DEADLINE}), "there is no such chain, and it is not said that nothing is there"
 
 
 async def test_a_closed_client_says_so(cluster, help):

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from fs3.api.kvcache.blocking import CacheThread
-from fs3.api.kvcache.cache import Status
 from fs3.api.kvcache.jobs import JobBoard, JobKind, JobResult
+from fs3.api.kvcache.results import Status
 from fs3.base.errors import FS3Error, InvalidArgument
 from fs3.base.status import Code
 

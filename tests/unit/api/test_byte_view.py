@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import array
 import ctypes
+import gc
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,16 @@ def test_it_is_no_copy_and_as_writable_as_the_buffer() -> None:
 @pytest.mark.parametrize("thing", [np.zeros((0, 3), "M8[ns]"), np.zeros((3, 0), np.int64), b"", memoryview(b"").cast("H")])
 def test_nothing(thing: Any) -> None:
     assert len(byte_view(thing)) == 0
+
+
+@pytest.mark.parametrize("make", [lambda: array.array("d", [0.0] * 4), lambda: (ctypes.c_ubyte * 16)()], ids=["array", "ctypes"])
+@pytest.mark.parametrize("wrap", [memoryview, lambda thing: thing], ids=["a view of it", "itself"])
+def test_the_garbage_collector_may_free_it(make: Any, wrap: Any) -> None:
+    """A view over a view, in a cycle, once ended the interpreter."""
+    cycle: list[Any] = [byte_view(wrap(make()))]
+    cycle.append(cycle)
+    del cycle
+    gc.collect()
 
 
 def test_a_single_value() -> None:

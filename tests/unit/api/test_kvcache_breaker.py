@@ -15,6 +15,7 @@ from fs3.base.ids import ChainId, ChunkId
 from fs3.base.status import Code
 from fs3.client.storage.client import StorageClient
 from fs3.client.storage.finds import FindOutcome
+from fs3.client.storage.presence import ChunkPresence
 from fs3.client.storage.reads import ReadOutcome
 from fs3.core.files.read_plan import ReadIO
 
@@ -38,11 +39,12 @@ class Chains:
         return [ReadOutcome(self.answer(io.chain)) for io in ios]
 
     async def contains(
-        self, chunks: Sequence[ChunkId], places: Sequence[int], chains: Sequence[ChainId], length: int, *, timeout_ns: int
-    ) -> list[Code]:
+        self, chunks: Sequence[ChunkId], places: Sequence[int], chains: Sequence[ChainId], *, timeout_ns: int
+    ) -> ChunkPresence:
         assert len(chunks) == len(places)
         self.asked += [chains[place] for place in places]
-        return [self.answer(chains[place]) for place in places]
+        silent = [index for index, place in enumerate(places) if chains[place] in self.silent]
+        return ChunkPresence([0 if index in silent else 7 for index in range(len(chunks))], dict.fromkeys(silent, Code.DEADLINE))
 
     def answer(self, chain: ChainId) -> Code:
         return Code.DEADLINE if chain in self.silent else Code.NOT_FOUND
@@ -105,8 +107,8 @@ def test_lookups_leave_out_what_does_not_answer(chains: Chains) -> None:
         chunks, places = [ChunkId(bytes([number] * 16)) for number in range(4)], [0, 1, 1, 0]
         chains.silent = {LEFT}
         for expected in (Code.DEADLINE, Code.UNAVAILABLE):
-            found = await storage.contains(chunks, places, [LEFT, RIGHT], 1, timeout_ns=1)
-            assert found == [expected, Code.NOT_FOUND, Code.NOT_FOUND, expected]
+            found = await storage.contains(chunks, places, [LEFT, RIGHT], timeout_ns=1)
+            assert found == ([0, 7, 7, 0], {0: expected, 3: expected})
         assert chains.asked == [LEFT, RIGHT, RIGHT, LEFT, RIGHT, RIGHT]
         assert storage.left_out == [LEFT]
 

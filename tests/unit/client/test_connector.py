@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import weakref
 from typing import Any
 
 import pytest
@@ -69,6 +71,25 @@ async def test_channels_are_kept_and_closed(both: Any) -> None:
     assert all(channel.closed for channel in both.channels)
     with pytest.raises(Unreachable, match="closed"):
         connector.channel(BOTH)
+
+
+async def test_a_call_that_has_ended_keeps_no_buffer(both: Any) -> None:
+    """Not even until the garbage collector comes by: the caller may want to unmap it."""
+
+    class Payload(bytearray):
+        """Can be referred to weakly."""
+
+    channel = both.connector("local", "tcp", host="me").channel(BOTH, "me")
+    gc.disable()
+    try:
+        for call in ("the first one", "one on a way that is trusted"):
+            payload = Payload(b"bytes")
+            kept = weakref.ref(payload)
+            await channel.call(MGMTD.GetStatus, STATUS, (payload,))
+            del payload
+            assert kept() is None, call
+    finally:
+        gc.enable()
 
 
 async def test_nothing_in_common_is_said_with_both_sides(network: Any) -> None:

@@ -18,7 +18,7 @@ from fs3.wire.storage_presence import (
 )
 
 CHUNKS = [bytes([0x80, *[number] * 15]) for number in range(3)]
-QUESTION = ContainsColumns(CHUNKS, [0, 1, 0], [11, 12], [3, 4], 4160)
+QUESTION = ContainsColumns(CHUNKS, [0, 1, 0], [11, 12], [3, 4])
 
 
 def test_a_question_goes_there_and_back():
@@ -51,19 +51,22 @@ def test_a_question_that_contradicts_itself_is_refused(column, change):
 
 @pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 64, 1000])
 def test_an_answer_goes_there_and_back(count):
-    for present in ([True] * count, [False] * count, [index % 3 == 0 for index in range(count)]):
-        message = contains_reply_to_pb(Presence(present, []), routing_version=5)
+    alike = [[4160] * count, [0] * count, [4160 if index % 3 == 0 else 0 for index in range(count)]]
+    for lengths in (*alike, [index % 5 for index in range(count)]):
+        message = contains_reply_to_pb(Presence(lengths, []), routing_version=5)
         assert len(message.present) == (count + 7) // 8
         assert message.routing_version == 5
-        assert contains_reply_from_pb(message, count) == Presence(present, [])
+        if lengths in alike:
+            assert len(message.lengths) == any(lengths), "lengths that are alike are told once"
+        assert contains_reply_from_pb(message, count) == Presence(lengths, [])
 
 
 def test_the_first_chunk_has_the_lowest_bit():
-    assert contains_reply_to_pb(Presence([True, False, False], [(2, Code.DIRTY)]), routing_version=1).present == b"\x01"
+    assert contains_reply_to_pb(Presence([9, 0, 0], [(2, Code.DIRTY)]), routing_version=1).present == b"\x01"
 
 
 def test_refusals_name_their_chunks():
-    message = contains_reply_to_pb(Presence([True, False], [(1, int(Code.DIRTY))]), routing_version=1)
+    message = contains_reply_to_pb(Presence([9, 0], [(1, int(Code.DIRTY))]), routing_version=1)
     assert contains_reply_from_pb(message, 2).refused == [(1, Code.DIRTY)]
 
 
@@ -76,6 +79,11 @@ def test_refusals_name_their_chunks():
         pb.ContainsReply(present=b"\1", refused=[1]),
         pb.ContainsReply(present=b"\1", refused=[2], codes=[int(Code.DIRTY)]),
         pb.ContainsReply(present=b"\1", refused=[1], codes=[0]),
+        pb.ContainsReply(present=b"\1"),
+        pb.ContainsReply(present=b"\0", lengths=[1]),
+        pb.ContainsReply(present=b"\1", lengths=[1, 2]),
+        pb.ContainsReply(present=b"\1", lengths=[0]),
+        pb.ContainsReply(present=b"\3", lengths=[1, 2, 3]),
     ],
 )
 def test_an_answer_about_something_else_is_nonsense(message):

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from fs3.base.checksum import checksums
 from fs3.base.errors import FS3Error, InvalidArgument
 from fs3.base.ids import ChainId, ChunkId, ClientId, TargetId
-from fs3.base.limits import ios_per_read_max, keys_per_find_max, updates_per_request_max
+from fs3.base.limits import content_bytes_max, ios_per_read_max, keys_per_find_max, updates_per_request_max
 from fs3.base.status import Code
 from fs3.base.units import KIB, MIB
 from fs3.model.chunk import Tag, Update, UpdateKind, UpdateResult
@@ -46,7 +46,7 @@ def test_an_empty_read_is_fine():
         ("chain_versions", read_request(chain_versions=[1])),
         ("offsets", read_request(offsets=[1, 2, 3])),
         ("lengths", read_request(lengths=[])),
-        ("lengths", read_request(offsets=[0, 64 * MIB], lengths=[1, 65])),
+        ("lengths", read_request(offsets=[0, content_bytes_max - 64], lengths=[1, 65])),
         ("lengths", read_request(lengths=[20 * MIB, 20 * MIB])),
         ("chains", read_request(ios_per_read_max + 1)),
     ],
@@ -57,7 +57,7 @@ def test_a_bad_read_request_names_the_column(column, request_):
 
 
 def test_one_read_may_be_as_large_as_a_chunk():
-    storage.read_request_from_pb(read_request(1, lengths=[64 * MIB + 64]))
+    storage.read_request_from_pb(read_request(1, lengths=[content_bytes_max]))
 
 
 def read_reply(count=2, **columns):
@@ -171,7 +171,7 @@ def update_request(count=1, **columns):
         ("offsets", {"offsets": [1, 2]}),
         ("lengths", {"lengths": [11]}),
         ("lengths", {"kinds": [UpdateKind.REMOVE]}),
-        ("lengths", {"offsets": [64 * MIB + 60]}),
+        ("lengths", {"offsets": [content_bytes_max - 4]}),
         ("offsets", {"kinds": [UpdateKind.PUT], "offsets": [3]}),
         ("versions", {"versions": [1]}),
         ("versions", {"from_target": 5, "serials": [1]}),

@@ -1,5 +1,6 @@
 """KVCache pages: what puts, removals, gets and lookups of a key say can be explained by an order of them in which each that was
-answered happened once. A page is whole and its own key's, or there is none. What was stored stays until somebody removes it."""
+answered happened once. A page is whole, its own key's, and as long as it was put, or there is none. What was stored stays until
+somebody removes it."""
 
 from __future__ import annotations
 
@@ -24,9 +25,10 @@ _KNOWN = {Status.OK: Code.OK, Status.EXISTS: Code.EXISTS, Status.MISS: Code.NOT_
 
 
 def content_of(key: str, number: int, page_bytes: int) -> bytes:
-    """What the put of this number stores under a key; no two are alike."""
+    """What the put of this number stores under a key; no two are alike, and their lengths differ, up to `page_bytes`."""
     word = f"[{key} {number}]".encode()
-    return (word * (page_bytes // len(word) + 1))[:page_bytes]
+    length = page_bytes - number % 4 * (page_bytes // 7)
+    return (word * (length // len(word) + 1))[:length]
 
 
 class StoredKeys:
@@ -111,9 +113,10 @@ class PageWorkload:
         known = dict(self._stored.keys)
         buffers = [bytearray(self._page_bytes) for _ in keys]
         operations = self._begin(cache, keys)
-        answers = await cache.get_into(keys, buffers)
-        for key, buffer, answer, operation in zip(keys, buffers, answers, operations, strict=True):
-            operation.data = bytes(buffer)
+        lengths = [0] * len(keys)
+        answers = await cache.get_into(keys, buffers, lengths)
+        for key, buffer, length, answer, operation in zip(keys, buffers, lengths, answers, operations, strict=True):
+            operation.data = bytes(buffer[:length])
             if answer is Status.OK and not buffer.startswith(f"[{key} ".encode()[: self._page_bytes]):
                 self._story.fail("pages", f"client {self._number} got other bytes for {key}")
             elif answer is Status.MISS and key in known:
@@ -147,6 +150,26 @@ class PageWorkload:
         found = await self._get(cache, keys)
         if found < len(keys):
             self._story.fail("pages", f"{len(keys) - found} of {len(keys)} pages could not be read in the end")
+        await self._verify_listing(cache, set(keys))
+
+    async def _verify_listing(self, cache: KVCache, stored: set[str]) -> None:
+        """A listing by small parts tells each page once, with the length that a lookup tells."""
+        listed: dict[str, int] = {}
+        after = None
+        while True:
+            part = await cache.list("kept-", after, 2)
+            for key, length in part.pages:
+                if key.decode() in listed:
+                    self._story.fail("pages", f"{key.decode()} is listed twice")
+                listed[key.decode()] = length
+            if part.skipped:
+                self._story.fail("pages", f"{part.skipped} chunks are listed as no pages")
+            after = part.after
+            if after is None:
+                break
+        keys = sorted(listed)
+        if stored - listed.keys() or (await cache.lookup(keys)).lengths != [listed[key] for key in keys]:
+            self._story.fail("pages", f"{listed} is listed; {sorted(stored)} were stored")
 
     def _begin(
         self, cache: KVCache, keys: Sequence[str], kind: UpdateKind | None = None, data: Sequence[bytes] = ()

@@ -1,4 +1,4 @@
-"""Page ids, trailers and placement are part of the format: a page is found by them."""
+"""Page ids, what stands in front of a page, and placement are part of the format: a page is found by them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,18 @@ from collections import Counter
 import pytest
 
 from fs3.base.ids import ChainId, ChunkId, chunk_file
-from fs3.core.kvcache.pages import is_trailer_of, page_chunks, page_keys, trailer
+from fs3.base.limits import content_bytes_max, page_bytes_max, page_key_bytes_max
+from fs3.core.kvcache.pages import (
+    PageHeader,
+    front,
+    front_bytes,
+    fronts,
+    is_stored_as,
+    page_chunks,
+    page_keys,
+    page_length,
+    parse_header,
+)
 from fs3.core.kvcache.placement import SLOTS, Placement
 
 CHAINS = [ChainId(number) for number in range(1, 6)]
@@ -28,14 +39,35 @@ def test_pages_are_not_chunks_of_files_and_namespaces_share_none() -> None:
     assert left.check != right.check
 
 
-def test_a_trailer_is_of_one_key_and_one_size() -> None:
+def test_what_is_in_front_of_a_page_is_of_one_key_and_one_length() -> None:
     left, right = page_keys(1, [b"left", b"right"])
-    data = trailer(left.check, 4096)
-    assert len(data) == 64
-    assert is_trailer_of(data, left.check, 4096)
-    assert not is_trailer_of(data, right.check, 4096)
-    assert not is_trailer_of(data, left.check, 4097)
-    assert not is_trailer_of(bytes(64), left.check, 4096)
+    data = front(left, 4096)
+    assert data.hex() == (
+        "667333706167653202000000040000000010000000000000" + left.check.hex() + "0000000000000000" + b"left".hex()
+    )
+    assert len(data) == front_bytes(b"left") == 68
+    assert page_length(data, left) == 4096
+    for other in (data[:-1], data + b"x", data[:60] + b"\1" + data[61:], data[:-1] + b"T", bytes(68), b""):
+        assert page_length(other, left) == 0
+    assert page_length(data, right) == 0
+    assert fronts([left, right], [4096, 1]) == [front(left, 4096), front(right, 1)]
+
+
+def test_headers_that_cannot_be() -> None:
+    (page,) = page_keys(1, [b"k" * page_key_bytes_max])
+    longest = front(page, page_bytes_max)
+    header = parse_header(longest)
+    assert header == PageHeader(page_key_bytes_max, page_bytes_max, page.check)
+    assert header.chunk_bytes == content_bytes_max
+    assert is_stored_as(page.chunk, page.key, header)
+    assert not is_stored_as(page.chunk, page.key[1:], header)
+    assert not is_stored_as(page_keys(2, [page.key])[0].chunk, page.key, header)
+    assert parse_header(longest[:63]) is None
+    assert parse_header(b"fs3page1" + longest[8:]) is None
+    assert parse_header(front(page, page_bytes_max + 1)) is None
+    assert parse_header(front(page, 0)) is None
+    assert parse_header(front(page._replace(key=b""), 1)) is None
+    assert parse_header(front(page._replace(key=bytes(page_key_bytes_max + 1)), 1)) is None
 
 
 def every_slot() -> list[ChunkId]:

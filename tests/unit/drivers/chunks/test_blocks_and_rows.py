@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fs3.base.checksum import checksums, digest_of
 from fs3.base.ids import ClientId, InodeId, file_chunk
-from fs3.base.limits import block_bytes_max, chunk_bytes_max, page_trailer_bytes
+from fs3.base.limits import block_bytes_max, chunk_bytes_max, content_bytes_max
 from fs3.base.units import KIB, MIB
 from fs3.drivers.chunks.allocator import BlockAllocator
 from fs3.drivers.chunks.files import BlockFiles, read_all, write_parts
@@ -32,7 +32,7 @@ def test_sizes_of_values_that_matter():
     assert SIZES[class_for(4_497_472)] == 4_718_592
     assert SIZES[class_for(64 * KIB)] == 64 * KIB
     assert SIZES[class_for(chunk_bytes_max)] == 64 * MIB
-    assert SIZES[class_for(chunk_bytes_max + page_trailer_bytes)] == block_bytes_max
+    assert SIZES[class_for(content_bytes_max)] == block_bytes_max
     assert SIZES[class_for(1)] == 4096
     with pytest.raises(ValueError, match="75497473 bytes fit no block"):
         class_for(block_bytes_max + 1)

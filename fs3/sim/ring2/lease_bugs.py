@@ -1,0 +1,49 @@
+"""What the planted bugs of leases and events of KVCache pages exchange: see `fs3.sim.ring2.bugs`."""
+
+from __future__ import annotations
+
+from fs3.base.ids import ChunkId
+from fs3.base.units import SECOND
+from fs3.core.kvcache.budget.page_cache import PageCache
+from fs3.core.kvcache.events import Cursor, EventBatch, EventLogs
+from fs3.core.kvcache.leases import Leases
+from fs3.ports.rpc import Call
+from fs3.services.storage.queries import Queries
+from fs3.wire.storage_presence import contains_request_from_pb
+
+RENEWAL_NS = 5 * SECOND
+
+
+def is_never_held(self: Leases, chunk: ChunkId, now: int) -> bool:
+    """An eviction does not look at leases."""
+    return False
+
+
+def is_never_leaving(self: PageCache, chunk: ChunkId) -> bool:
+    """A page whose eviction has begun is leased as any other."""
+    return False
+
+
+def contains_and_renews(self: Queries, call: Call) -> None:
+    """A lookup is taken for a sign that its pages are wanted for a while."""
+    chunks = contains_request_from_pb(call.request).chunks
+    leases = self._context.page_leases
+    leases.grant(hash(chunks[0]), [ChunkId(chunk) for chunk in chunks], RENEWAL_NS, self._clock.now())
+    _real_contains(self, call)
+
+
+_real_contains = Queries.contains
+
+
+def expire_nothing(self: Leases, now: int) -> None:
+    """The leases of those who have died never end."""
+
+
+def read_without_missing(
+    self: EventLogs, namespace_id: int, cursor: Cursor, limit: int, now: int, make_epoch: object
+) -> EventBatch:
+    """Who comes too late goes on from now, and is not told."""
+    return _real_read(self, namespace_id, cursor, limit, now, make_epoch)._replace(missed=False)  # type: ignore[arg-type]
+
+
+_real_read = EventLogs.read

@@ -1,0 +1,18 @@
+"""Planted bugs of the readers of pages."""
+
+from __future__ import annotations
+
+from fs3.api.kvcache import Status
+from fs3.api.kvcache.results import status_of
+from fs3.base.status import Code
+from fs3.client.storage.reads import ReadOutcome
+from fs3.core.kvcache.pages import PageKey, page_length
+
+
+def believe_the_buffer(
+    outcome: ReadOutcome, found: memoryview, page: PageKey, room: int, *, is_exact: bool
+) -> tuple[Status, int]:
+    """A page is taken for as long as the buffer that it was read into."""
+    if outcome.code is not Code.OK:
+        return status_of(outcome.code), 0
+    return (Status.OK, room) if page_length(found, page) else (Status.MISS, 0)
