@@ -147,7 +147,7 @@ class NamespaceSettings(msgspec.Struct, frozen=True):
     pin_bytes: int | None = None
     owner: str | None = None
 
-    def named(self) -> dict[str, int | str]:
+    def get_named(self) -> dict[str, int | str]:
         """Those that are named."""
         return {name: value for name in self.__struct_fields__ if (value := getattr(self, name)) is not None}
 

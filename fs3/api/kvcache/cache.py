@@ -124,7 +124,7 @@ class KVCache:
         self.page_bytes: int = namespace.page_bytes
         self.name: str = namespace.name
         self.namespace_id: int = namespace.id
-        """It gets another one each time it is cleared, by whomever."""
+        """It gets another one each time it is cleared, by whichever client."""
         self.replicas: int = namespace.replicas
 
     @classmethod
@@ -478,7 +478,7 @@ class KVCache:
         return [_status_of(result.code) for result in results]
 
     async def clear(self) -> None:
-        """Have no pages any more: all there are belong to nobody from now on, and what they took is freed afterwards. The
+        """Have no pages any more: all there are cannot be reached from now on, and what they took is freed afterwards. The
         namespace and its settings stay. Nothing happens to one that was deleted. Not bounded by the timeout.
 
         Raises FS3Error when the manager does not answer.

@@ -1,7 +1,7 @@
 """Namespaces as a whole: made, listed, set, cleared, deleted.
 
 All of it is said to the manager alone, in one request however many pages there are: to clear a namespace is to give it another
-id, to delete it is to forget it, and the pages of an id that no namespace has belong to nobody. They are removed here afterwards.
+id, to delete it is to forget it, and pages of an id that no namespace has are unreachable. They are removed here afterwards.
 The ids of a namespace's pages are neighbours (`fs3.base.ids.page_prefix`), so they are found by listing one range of chunk ids on
 each of its chains.
 """
@@ -80,12 +80,12 @@ async def delete_namespace(client: Client, namespace: CacheNamespace) -> None:
     await remove_pages(client, namespace)
 
 
-# --- pages of nobody ----------------------------------------------------------------------------------------------------
+# --- unreachable pages --------------------------------------------------------------------------------------------------
 
 
 async def remove_pages(client: Client, namespace: CacheNamespace) -> None:
-    """Remove every page under the id of a namespace, which nobody has any more. Raises FS3Error when storage does not answer;
-    what is left then, fsck finds."""
+    """Remove every page under the id that a namespace had. Raises FS3Error when storage does not answer; what is left then,
+    fsck finds."""
     table = client.manager.routing.tables.get(namespace.table)
     if table is None:
         raise error(Code.NO_TABLE, "the chain table of the namespace is not known here", namespace.name)

@@ -1,7 +1,7 @@
 """KVCache namespaces as the manager keeps them: opened by name, listed, set, cleared and deleted.
 
 An id names the pages of one namespace between two clearings, and none is given out twice. So nothing is kept of what is deleted:
-an id below the next one that no namespace has is one whose pages belong to nobody, and whoever holds such pages may remove them.
+pages of an id below the next one that no namespace has are unreachable, and a storage node may remove them.
 Clearing gives a namespace the next id, and deleting forgets it; both are one commit, however many pages there are, and clients
 and storage nodes hear of them through the routing info. Every request may be repeated.
 """
@@ -88,7 +88,7 @@ class Namespaces:
 
     def create(self, wanted: OpenNamespace, table: ChainTable) -> CacheNamespace:
         """A new one, on the chains of a table."""
-        named = wanted.settings.named()
+        named = wanted.settings.get_named()
         made = CacheNamespace(self._next_id(), wanted.name, wanted.page_bytes, table.replicas, table.id, **named)  # type: ignore[arg-type]
         self._ledger.put_namespace(made)
         return made
@@ -96,7 +96,7 @@ class Namespaces:
     def set(self, wanted: SetNamespace) -> CacheNamespace:
         """Change the settings that are named."""
         found = self._get(wanted.name)
-        changed = msgspec.structs.replace(found, **wanted.settings.named())
+        changed = msgspec.structs.replace(found, **wanted.settings.get_named())
         # What is not named has to fit what is.
         whole = NamespaceSettings(changed.budget_bytes, changed.ttl_ms, changed.pin_bytes, changed.owner)
         check_settings(whole, found.page_bytes)

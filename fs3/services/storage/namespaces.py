@@ -8,7 +8,7 @@ again. So an id below the next one of the *first* page that is on no page was de
 That holds for one list that only goes forward. A manager's store that was put back from an old copy has an older one, which lacks
 ids that are in use. A list, or a page of one, that is older than what this process has seen, here or in the routing info, is not
 taken, and what is known stays. To a process that has seen nothing, an older list is the only one there is; the ids it lacks are
-not below its next one, so nobody takes them for deleted.
+not below its next one, so they are not taken for deleted.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from fs3.base.limits import namespaces_max
 from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
+from fs3.client.mgmtd.namespace_source import NamespaceSource
 from fs3.client.mgmtd.selector import JitteredBackoff
 from fs3.model.cluster import CacheNamespace, NamespacePage
 from fs3.model.routing import Routing
@@ -45,16 +46,12 @@ OnNamespacesChanged: TypeAlias = "Callable[[], None]"
 """Called when the table knows something else than before."""
 
 
-class NamespaceSource(Protocol):
-    """Who knows the namespaces. `MgmtdClient` is the one of production."""
+class VersionedNamespaces(NamespaceSource, Protocol):
+    """And routing info that tells when they change. `MgmtdClient` is the one of production."""
 
     @property
     def routing(self) -> Routing:
         """The newest routing info."""
-        ...
-
-    async def list_namespaces(self, prefix: str = "", after: str = "") -> NamespacePage:
-        """A page of the namespaces whose names begin with `prefix` and come after `after`, by name. Raises FS3Error."""
         ...
 
 
@@ -64,7 +61,7 @@ class NamespaceTable:
     Everything is unknown before the list has been read for the first time: no id has a namespace, and none is deleted.
     """
 
-    def __init__(self, source: NamespaceSource, clock: Clock) -> None:
+    def __init__(self, source: VersionedNamespaces, clock: Clock) -> None:
         self._source = source
         self._clock = clock
         self._prng = Prng(clock.now())
@@ -86,7 +83,7 @@ class NamespaceTable:
         return self._namespaces.get(namespace_id)
 
     def is_deleted(self, namespace_id: int) -> bool:
-        """There was a namespace with this id, and there never will be one again: its pages belong to nobody."""
+        """There was a namespace with this id, and there never will be one again: its pages are unreachable."""
         return 0 < namespace_id < self.next_id and namespace_id not in self._namespaces
 
     def on_change(self, callback: OnNamespacesChanged) -> None:

@@ -59,5 +59,5 @@ def follow_the_name(self: KVCache, found: CacheNamespace | None) -> None:
 
 
 def stay_with_the_id(self: KVCache, found: CacheNamespace | None) -> None:
-    """A namespace that was cleared goes on under its old id, for whoever has not cleared it."""
+    """A namespace that was cleared goes on under its old id, for every client that has not cleared it."""
     self._is_deleted = found is None
