@@ -180,9 +180,11 @@ class NamespacePage(msgspec.Struct, frozen=True):
 
 
 class DeleteNamespace(msgspec.Struct, frozen=True):
-    """A client deletes a namespace: it is forgotten, and its name is free. Answered with its id."""
+    """A client deletes a namespace: it is forgotten, and its name is free. Answered with the id."""
 
-    id: int
+    name: str
+    made_as: int
+    """The id it was made with, whichever it has since it was cleared. When another namespace has the name, nothing happens."""
 
 
 class ClearNamespace(msgspec.Struct, frozen=True):

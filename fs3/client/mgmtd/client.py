@@ -249,10 +249,11 @@ class MgmtdClient:
         await self._wait_deletion(known)
         return namespace
 
-    async def delete_namespace(self, namespace_id: int) -> None:
-        """Forget a namespace; `routing` tells of it on return. Nothing happens to one that is gone already. NO_NAMESPACE."""
+    async def delete_namespace(self, name: str, made_as: int) -> None:
+        """Forget the namespace that was made with this id; `routing` tells of it on return. Nothing happens to one that is gone
+        already. NO_NAMESPACE for an id that was never given out."""
         known = self._routing.namespace_deletions
-        await self._ask(DeleteNamespace(namespace_id))
+        await self._ask(DeleteNamespace(name, made_as))
         await self._wait_deletion(known)
 
     async def _wait_deletion(self, known: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left, bisect_right, insort
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,16 +74,14 @@ class Ledger:
         """When to try a failed commit again."""
         self.pending_births: set[TargetId] = set()
         """Born, or of another generation, and not stored yet."""
-        self._namespace_names: list[str] | None = None
-        """Of the durable ones, sorted; None: not known now."""
+        self._namespace_names = sorted(state.namespaces)
+        """Of the durable ones."""
         self._batch = _Batch()
         self._commit: _Commit | None = None
 
     def list_namespaces(self, prefix: str, after: str, limit: int) -> tuple[list[CacheNamespace], bool]:
         """A page of the durable namespaces whose names begin with `prefix` and come after `after`, by name; and whether there are
         more."""
-        if self._namespace_names is None:
-            self._namespace_names = sorted(self.durable_namespaces)
         names = self._namespace_names
         at = max(bisect_left(names, prefix), bisect_right(names, after) if after else 0)
         found: list[CacheNamespace] = []
@@ -218,9 +216,12 @@ class Ledger:
         self.pending_births.difference_update(stored - self._batch.generations.keys())
         self.durable_counters = commit.rows.counters
         for namespace in commit.rows.forgotten_namespaces:
-            self.durable_namespaces.pop(namespace.name, None)
-        self._namespace_names = None
-        self.durable_namespaces.update((namespace.name, namespace) for namespace in commit.rows.namespaces)
+            if self.durable_namespaces.pop(namespace.name, None) is not None:
+                del self._namespace_names[bisect_left(self._namespace_names, namespace.name)]
+        for namespace in commit.rows.namespaces:
+            if namespace.name not in self.durable_namespaces:
+                insort(self._namespace_names, namespace.name)
+            self.durable_namespaces[namespace.name] = namespace
         self.durable_configs.update((config.role, config) for config in commit.rows.configs)
         effects = []
         if commit.delta is not None:

@@ -116,14 +116,15 @@ class Namespaces:
         return fresh
 
     def delete(self, wanted: DeleteNamespace) -> int:
-        """Forget it. Nothing happens when that was done already. Returns the id."""
+        """Forget it, also when it was cleared meanwhile. Nothing happens when that was done already. Returns the id it was made
+        with."""
         state = self._ledger.state
-        found = next((each for each in state.namespaces.values() if each.id == wanted.id), None)
-        if found is not None:
+        found = state.namespaces.get(wanted.name)
+        if found is not None and found.made_as == wanted.made_as:
             self._ledger.forget_namespace(found)
-        elif not 1 <= wanted.id <= state.counters.namespace:
-            raise RequestRejected(Code.NO_NAMESPACE, f"there has never been a namespace with id {wanted.id}")
-        return wanted.id
+        elif not 1 <= wanted.made_as <= state.counters.namespace:
+            raise RequestRejected(Code.NO_NAMESPACE, f"there has never been a namespace with id {wanted.made_as}")
+        return wanted.made_as
 
     def _next_id(self) -> int:
         number = self._ledger.state.counters.namespace + 1

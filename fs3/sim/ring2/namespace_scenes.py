@@ -123,7 +123,7 @@ async def _change(client: Client, prng: Prng) -> None:
             made = await manager.open_namespace(name, PAGE_BYTES)
             draw = prng.below(4)
             if draw == 0:
-                await manager.delete_namespace(made.id)
+                await manager.delete_namespace(name, made.made_as)
             elif draw == 1:
                 await manager.clear_namespace(name, made.id)
             elif draw == 2:

@@ -88,7 +88,7 @@ REQUESTS = [
     OpenNamespace("dsv3", 4096, 2, NamespaceSettings(budget_bytes=1 << 40, ttl_ms=1, pin_bytes=0, owner="team")),
     SetNamespace("dsv3", NamespaceSettings(ttl_ms=0, owner="")),
     ClearNamespace("dsv3", 3),
-    DeleteNamespace(3),
+    DeleteNamespace("dsv3", 3),
     SetConfig(Role.STORAGE, "a = 1", 7),
 ]
 ANSWERS = [
