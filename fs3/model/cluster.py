@@ -179,6 +179,20 @@ class NamespacePage(msgspec.Struct, frozen=True):
     """The id that the next namespace would have got then. Those below it that nobody has any more were deleted."""
 
 
+class NamespaceChanges(msgspec.Struct, frozen=True):
+    """What of the list of namespaces has changed since it had a version."""
+
+    is_complete: bool
+    """This is all of it. Else it is not known any more, or too much: the list has to be read."""
+    version: int
+    next_id: int
+    """As of a `NamespacePage`."""
+    namespaces: tuple[CacheNamespace, ...] = ()
+    """Those that were made, set or cleared, as they are now."""
+    gone: tuple[int, ...] = ()
+    """Ids that no namespace has any more."""
+
+
 class DeleteNamespace(msgspec.Struct, frozen=True):
     """A client deletes a namespace: it is forgotten, and its name is free. Answered with the id."""
 

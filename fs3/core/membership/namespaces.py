@@ -28,6 +28,7 @@ from fs3.model.cluster import (
     ClearNamespace,
     DeleteNamespace,
     ListNamespaces,
+    NamespaceChanges,
     NamespacePage,
     NamespaceSettings,
     OpenNamespace,
@@ -50,8 +51,22 @@ class Namespaces:
         """A page of the stored ones, by name."""
         limit = min(wanted.limit or namespaces_per_page_max, namespaces_per_page_max)
         found, more = self._ledger.list_namespaces(wanted.prefix, wanted.after, limit)
+        return NamespacePage(tuple(found), more, *self._version_and_next_id())
+
+    def list_changes(self, since: int) -> NamespaceChanges:
+        """What is stored of the changes since the list had a version."""
+        version, next_id = self._version_and_next_id()
+        changed = self._ledger.namespace_log.since(since, namespaces_per_page_max)
+        if changed is None:
+            return NamespaceChanges(False, version, next_id)
+        names, gone = changed
+        durable = self._ledger.durable_namespaces
+        return NamespaceChanges(True, version, next_id, tuple(durable[name] for name in names if name in durable), tuple(gone))
+
+    def _version_and_next_id(self) -> tuple[int, int]:
+        """Of the stored list: an id that was given out and is not stored yet must not look like one that no namespace has."""
         counters = self._ledger.durable_counters
-        return NamespacePage(tuple(found), more, counters.namespace_change, counters.namespace + 1)
+        return counters.namespace_change, counters.namespace + 1
 
     def find(self, wanted: OpenNamespace) -> CacheNamespace | None:
         """The one with this name. None: it may be created."""
