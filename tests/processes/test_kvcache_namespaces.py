@@ -65,7 +65,7 @@ async def test_a_deleted_namespace_leaves_nothing_behind(cluster: LocalCluster) 
         # Who has it open finds nothing, and is told when it stores.
         await client.manager.wait_routing(lambda routing: routing.namespace_deletions > deletions, WAIT_NS)
         assert await cache.get_into([b"1"], [bytearray(PAGE)]) == [Status.MISS]
-        assert (await cache.lookup([b"1"]))[:3] == (0, [False], [Status.MISS])
+        assert (await cache.lookup([b"1"])).statuses == [Status.MISS]
         assert await cache.remove([b"1"]) == [Status.OK]
         await cache.clear()
         with pytest.raises(FileNotFoundError, match="the namespace was deleted: 'brief'"):
@@ -86,7 +86,7 @@ async def test_a_handle_that_shares_the_client_hears_of_a_deletion_first(cluster
         cache = await KVCache.of(client, namespace="shared", page_bytes=PAGE)
         assert await cache.put_from(KEYS[:1], PAGES[:1]) == [Status.OK]
         await KVCache.delete_namespace(client, "shared")
-        assert (await cache.lookup(KEYS[:1]))[:3] == (0, [False], [Status.MISS])
+        assert (await cache.lookup(KEYS[:1])).statuses == [Status.MISS]
 
 
 async def test_a_namespace_is_cleared_for_everybody(cluster: LocalCluster) -> None:
@@ -101,7 +101,7 @@ async def test_a_namespace_is_cleared_for_everybody(cluster: LocalCluster) -> No
             deletions = other.manager.routing.namespace_deletions
             await cache.clear()
             ids.append(cache.namespace_id)
-            assert (await cache.lookup(KEYS))[:3] == (0, [False] * 50, [Status.MISS] * 50)
+            assert (await cache.lookup(KEYS)).statuses == [Status.MISS] * 50
             await other.manager.wait_routing(lambda routing, known=deletions: routing.namespace_deletions > known, WAIT_NS)  # type: ignore[misc]
             # The others go on, each with its next call, and share what is stored from now on.
             assert await beside.get_into(KEYS[:1], [bytearray(PAGE)]) == [Status.MISS]
@@ -114,6 +114,27 @@ async def test_a_namespace_is_cleared_for_everybody(cluster: LocalCluster) -> No
         cleared = await KVCache.clear_namespace(cluster.url, "cleared")
         assert (cleared.budget_bytes, cleared.page_bytes, cleared.made_as) == (1 << 30, PAGE, ids[0])
         await wait_chunk_count(client, before)
+
+
+async def test_what_another_client_has_stored_since_it_cleared_is_cleared_too(cluster: LocalCluster) -> None:
+    """Also by a client that has heard of nothing, and knows the namespace under an id that it has no more."""
+    async with await fs3.connect(cluster.url) as client, await fs3.connect(cluster.url) as other:
+        cache = await KVCache.of(client, namespace="twice", page_bytes=PAGE)
+        beside = await KVCache.of(other, namespace="twice", page_bytes=PAGE)
+        first = beside.namespace_id
+        await cache.clear()
+        assert await cache.put_from(KEYS[:1], PAGES[:1]) == [Status.OK]
+        assert beside.namespace_id == first
+        deletions = client.manager.routing.namespace_deletions
+        await beside.clear()
+        assert await beside.put_from(KEYS[1:2], PAGES[1:2]) == [Status.OK]
+        await client.manager.wait_routing(lambda routing: routing.namespace_deletions > deletions, WAIT_NS)
+        assert (await cache.lookup(KEYS[:2])).bitmap == [False, True]
+        # Whoever deletes it need not know how often it was cleared.
+        stale = await KVCache.get_namespace(client, "twice")
+        await beside.clear()
+        await client.manager.delete_namespace(stale.name, stale.made_as)
+        assert await KVCache.list_namespaces(other, "twice") == []
 
 
 async def test_settings_are_set_while_it_is_in_use(cluster: LocalCluster) -> None:

@@ -59,10 +59,11 @@ async def create_namespace(
 
 
 async def clear_namespace(client: Client, namespace: CacheNamespace) -> CacheNamespace:
-    """Give a namespace an id under which there are no pages. Returns it as it is then."""
+    """Give a namespace an id under which there are no pages. `namespace`: as it is now; when another client has cleared it since,
+    that is enough. Returns it as it is then."""
     return await client.manager.clear_namespace(namespace.name, namespace.id)
 
 
 async def delete_namespace(client: Client, namespace: CacheNamespace) -> None:
     """Forget a namespace."""
-    await client.manager.delete_namespace(namespace.id)
+    await client.manager.delete_namespace(namespace.name, namespace.made_as)
