@@ -290,8 +290,37 @@ reconnect_backoff_min_ns = 20 * MILLISECOND
 page_bytes_max = 64 * MIB
 page_trailer_bytes = 64
 namespace_name_bytes_max = 255
+owner_bytes_max = 255
+"""Of the text that says whom a namespace belongs to."""
+namespaces_max = 1 << 16
+"""At one time: the manager and each storage node have them in memory."""
 namespaces_per_page_max = 512
 """Namespaces in one answer to ListNamespaces."""
+cache_bytes_max = 1 << 60
+"""The largest budget of a namespace."""
+ttl_ms_max = 10 * 366 * 24 * 3600 * 1000
+"""The longest life of a page that can be set."""
+
+cache_wait_ns_max = 2 * SECOND
+"""How long the head of a chain lets a put wait until room is made for it."""
+cache_waiting_puts_max = 1024
+"""Puts of one target that wait so; further ones are answered BUSY."""
+evictions_at_once_max = 64
+"""Pages one target removes at once to make room."""
+cache_tick_ns = 100 * MILLISECOND
+"""How often a target looks whether room is to be made in the background, and takes note of what was read meanwhile."""
+cache_count_rows = 256
+"""Rows of the index looked at in one step when the pages of a target are counted at opening."""
+cache_evictions_per_tick = 16
+"""Pages a target evicts per tick in the background, beside two for each that was stored in the meantime. More when puts wait."""
+touched_pages_max = 16_384
+"""Of what was read of one target and not told to its other replicas yet; what is beyond is forgotten."""
+touch_exchange_ms_default = 1000
+recency_sample_ns = 60 * SECOND
+"""How often the order in which the pages of a target go is written down."""
+cache_file_room_bytes_default = 1 * GIB
+cache_file_room_parts = 20
+"""No more than one part of so many of a target is kept free for files by evicting pages."""
 
 # --- embedded stores -------------------------------------------------------------------------------------------------
 lmdb_map_bytes_default = 64 * GIB
@@ -303,7 +332,11 @@ lmdb_lock_lease_ns = lease_ns
 
 assert client_write_call_bytes <= client_write_bytes_max
 assert page_bytes_max + page_trailer_bytes <= block_bytes_max
-assert namespaces_per_page_max * (namespace_name_bytes_max + 64) <= frame_header_bytes_max
+# A put that waits for room is answered before its client sends it again; the flight that follows has its own deadline.
+assert cache_wait_ns_max < update_attempt_ns
+assert evictions_at_once_max <= resync_fills_max * 4
+assert touched_pages_max * 16 <= frame_header_bytes_max // 2
+assert namespaces_per_page_max * (namespace_name_bytes_max + owner_bytes_max + 100) <= frame_header_bytes_max
 assert frame_payload_bytes_max >= chunk_bytes_max + page_trailer_bytes
 assert receive_step_bytes <= wake_bytes_max <= receive_unfinished_bytes_max
 assert 2 * update_bytes_per_request_max <= receive_share_bytes_max <= receive_bytes_max // 2

@@ -13,13 +13,15 @@ MICROSECOND = 1_000
 MILLISECOND = 1_000_000
 SECOND = 1_000_000_000
 MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
 
 NEVER = 1 << 62
 """Nanoseconds later than every time of any clock: a deadline that does not come."""
 
 _SIZES = {"": 1, "b": 1, "k": KIB, "kib": KIB, "m": MIB, "mib": MIB, "g": GIB, "gib": GIB, "t": TIB, "tib": TIB,
           "kb": 1000, "mb": 1000**2, "gb": 1000**3, "tb": 1000**4}  # fmt: skip
-_DURATIONS = {"ns": 1, "us": MICROSECOND, "ms": MILLISECOND, "s": SECOND, "m": MINUTE, "h": 60 * MINUTE}
+_DURATIONS = {"ns": 1, "us": MICROSECOND, "ms": MILLISECOND, "s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY}
 _QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*")
 
 
@@ -29,7 +31,7 @@ def parse_size(text: str) -> int:
 
 
 def parse_duration(text: str) -> int:
-    """Nanoseconds from "500ms", "3s" or "10m". Raises ValueError naming the text."""
+    """Nanoseconds from "500ms", "3s", "10m" or "7d". Raises ValueError naming the text."""
     return _parse(text, _DURATIONS, "a duration such as 500ms or 3s")
 
 
@@ -49,3 +51,13 @@ def format_size(count: int) -> str:
             return f"{value:.0f} B" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1024
     return f"{value:.1f} TiB"
+
+
+def format_duration(nanoseconds: int) -> str:
+    """ "90s", "1.5h", "7d", for people; `parse_duration` reads it."""
+    unit, size = next(
+        (each for each in (("d", DAY), ("h", HOUR), ("m", MINUTE), ("s", SECOND), ("ms", MILLISECOND)) if nanoseconds >= each[1]),
+        ("ns", 1),
+    )
+    value = nanoseconds / size
+    return f"{value:.0f}{unit}" if value == round(value) else f"{value:.1f}{unit}"

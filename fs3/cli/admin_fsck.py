@@ -26,6 +26,7 @@ _CHUNK_KINDS = (
     ProblemKind.MISPLACED_CHUNK,
     ProblemKind.CHUNK_FROM_NOWHERE,
     ProblemKind.UNREACHABLE_PAGE,
+    ProblemKind.PAGE_FROM_NOWHERE,
     ProblemKind.REPLICA_MISSING,
     ProblemKind.REPLICA_DIFFERS,
 )

@@ -1,33 +1,72 @@
-"""`fs3 kv`: the namespaces of KVCaches, listed, emptied and deleted."""
+"""`fs3 kv`: the namespaces of KVCaches: listed, made, shown, set, cleared, deleted."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
-from rich.console import Console
-from rich.progress import Progress, TextColumn
 
-from fs3.base.units import format_size
+from fs3.base.units import MILLISECOND, SECOND, format_duration, format_size, parse_duration, parse_size
 from fs3.cli import where
 from fs3.cli.admin import AsJson, open_client, print_json, print_table
 
 if TYPE_CHECKING:
     from fs3.api.client import Client
-    from fs3.api.kvcache import Progress as OnRemoved
+    from fs3.api.kvcache import CacheNamespace
 
-app = typer.Typer(name="kv", help="List, empty and delete the namespaces of KVCaches.", no_args_is_help=True)
+app = typer.Typer(name="kv", help="List, make, set, clear and delete the namespaces of KVCaches.", no_args_is_help=True)
 
-Cluster = Annotated[
-    str | None,
-    typer.Option("--cluster", help=where.HELP),
-]
-_Action: TypeAlias = "Callable[[Client, str, OnRemoved], Awaitable[int]]"
-"""Given a client, the name of a namespace, and what to call with pages that were removed; returns how many those were."""
+NONE = "none"
+"""As a budget or a TTL: there is none."""
+
+
+def _parse_size(text: str) -> int:
+    try:
+        return parse_size(text)
+    except ValueError as wrong:
+        raise typer.BadParameter(str(wrong)) from None
+
+
+def _parse_budget(text: str) -> float:
+    return math.inf if text == NONE else _parse_size(text)
+
+
+def _parse_ttl(text: str) -> float:
+    if text == NONE:
+        return math.inf
+    try:
+        return parse_duration(text) / SECOND
+    except ValueError as wrong:
+        raise typer.BadParameter(str(wrong)) from None
+
+
+Cluster = Annotated[str | None, typer.Option("--cluster", help=where.HELP)]
+Name = Annotated[str, typer.Argument(help="name of a namespace")]
 Names = Annotated[list[str], typer.Argument(help="names of namespaces")]
+Budget = Annotated[
+    float | None,
+    typer.Option("--budget", parser=_parse_budget, metavar="SIZE", help="what its pages may take, as 10GB; none: all there is"),
+]
+Ttl = Annotated[
+    float | None,
+    typer.Option("--ttl", parser=_parse_ttl, metavar="TIME", help="how long a page stays, as 30m, 1h or 7d; none: for ever"),
+]
+Pins = Annotated[
+    int | None,
+    typer.Option("--pins", parser=_parse_size, metavar="SIZE", help="what hard pins may hold of the budget; 0: there are none"),
+]
+Owner = Annotated[str | None, typer.Option("--owner", help="whom it belongs to")]
+PageSize = Annotated[
+    int, typer.Option("--page", parser=_parse_size, metavar="SIZE", help="size of its pages, as 4497408 or 2MiB")
+]
+Replicas = Annotated[int, typer.Option("--replicas", help="how many copies of each page; 0: the number of the cluster")]
+
+NamedAction: TypeAlias = "Callable[[Client, str], Awaitable[Any]]"
+"""Given a client and the name of a namespace."""
 
 
 @app.command()
@@ -37,7 +76,7 @@ def ls(
     as_json: AsJson = False,
 ) -> None:
     """List namespaces."""
-    from fs3.api.kvcache import CacheNamespace, KVCache
+    from fs3.api.kvcache import KVCache
 
     async def gather() -> list[CacheNamespace]:
         async with open_client(cluster) as client:
@@ -45,71 +84,146 @@ def ls(
 
     found = asyncio.run(gather())
     if as_json:
-        print_json(
-            [
-                {
-                    "id": each.id,
-                    "name": each.name,
-                    "page_bytes": each.page_bytes,
-                    "replicas": each.replicas,
-                    "deleting": each.deleting,
-                }
-                for each in found
-            ]
-        )
+        print_json([_document(each) for each in found])
         return
-    rows = [(each.name, format_size(each.page_bytes), str(each.replicas), "being deleted" * each.deleting) for each in found]
-    print_table(("namespace", "page", "replicas", ""), rows)
+    rows = [
+        (
+            each.name,
+            format_size(each.page_bytes),
+            str(each.replicas),
+            _size(each.budget_bytes),
+            _ttl(each),
+            _size(each.pin_bytes),
+            each.owner,
+        )
+        for each in found
+    ]
+    print_table(("namespace", "page", "replicas", "budget", "ttl", "pins", "owner"), rows)
 
 
 @app.command()
-def rm(names: Names, cluster: Cluster = None) -> None:
-    """Delete namespaces, and free what their pages take. Completes what was interrupted."""
+def create(
+    name: Name,
+    page: PageSize,
+    replicas: Replicas = 0,
+    budget: Budget = None,
+    ttl: Ttl = None,
+    pins: Pins = None,
+    owner: Owner = None,
+    cluster: Cluster = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a namespace. One that is opened by a program is made then, if there is none."""
     from fs3.api.kvcache import KVCache
 
-    async def delete(client: Client, name: str, on_removed: OnRemoved) -> int:
-        return await KVCache.delete_namespace(client, name, progress=on_removed)
+    async def make() -> CacheNamespace:
+        async with open_client(cluster) as client:
+            return await KVCache.create_namespace(
+                client, name, page_bytes=page, replicas=replicas, budget_bytes=budget, ttl=ttl, pin_bytes=pins, owner=owner
+            )
 
-    _for_each(names, cluster, "deleted", delete)
+    _show(asyncio.run(make()), as_json=as_json)
+
+
+@app.command()
+def show(name: Name, cluster: Cluster = None, as_json: AsJson = False) -> None:
+    """Show a namespace and its settings."""
+    from fs3.api.kvcache import KVCache
+
+    async def find() -> CacheNamespace:
+        async with open_client(cluster) as client:
+            return await KVCache.get_namespace(client, name)
+
+    _show(asyncio.run(find()), as_json=as_json)
+
+
+@app.command("set")
+def set_(
+    name: Name,
+    budget: Budget = None,
+    ttl: Ttl = None,
+    pins: Pins = None,
+    owner: Owner = None,
+    cluster: Cluster = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change settings of a namespace that is in use: those that are given."""
+    from fs3.api.kvcache import KVCache
+
+    if budget is None and ttl is None and pins is None and owner is None:
+        raise typer.BadParameter("nothing to set: give --budget, --ttl, --pins or --owner")
+
+    async def change() -> CacheNamespace:
+        async with open_client(cluster) as client:
+            return await KVCache.set_namespace(client, name, budget_bytes=budget, ttl=ttl, pin_bytes=pins, owner=owner)
+
+    _show(asyncio.run(change()), as_json=as_json)
 
 
 @app.command()
 def clear(names: Names, cluster: Cluster = None) -> None:
-    """Remove all pages of namespaces, which stay."""
+    """Take all pages of namespaces away. The namespaces and their settings stay."""
     from fs3.api.kvcache import KVCache
 
-    async def empty(client: Client, name: str, on_removed: OnRemoved) -> int:
-        return await KVCache.clear_namespace(client, name, progress=on_removed)
-
-    _for_each(names, cluster, "emptied", empty)
+    _for_each(names, cluster, "cleared", KVCache.clear_namespace)
 
 
-def _for_each(names: list[str], cluster: str | None, done: str, action: _Action) -> None:
-    """Do something to each that there is, with a count of pages while it goes on. Exit status 1 when one is missing."""
+@app.command()
+def rm(names: Names, cluster: Cluster = None) -> None:
+    """Delete namespaces."""
+    from fs3.api.kvcache import KVCache
+
+    _for_each(names, cluster, "deleted", KVCache.delete_namespace)
+
+
+def _for_each(names: list[str], cluster: str | None, done: str, action: NamedAction) -> None:
+    """Do something to each that there is. Exit status 1 when one is missing."""
     from fs3.base.errors import NotFound
 
     missing = False
 
     async def go() -> None:
         nonlocal missing
-        bar = Progress(
-            TextColumn("{task.description}: {task.completed:.0f} pages removed"),
-            console=Console(stderr=True),
-            transient=True,
-            disable=not sys.stderr.isatty(),
-        )
         async with open_client(cluster) as client:
-            with bar:
-                for name in names:
-                    task = bar.add_task(name, total=None)
-                    try:
-                        pages = await action(client, name, lambda count, task=task: bar.advance(task, count))  # type: ignore[misc]
-                    except NotFound as why:
-                        missing = True
-                        sys.stderr.write(f"fs3: {why}\n")
-                    else:
-                        sys.stdout.write(f"{name}: {done}, {pages} pages removed\n")
+            for name in names:
+                try:
+                    await action(client, name)
+                except NotFound as why:
+                    missing = True
+                    sys.stderr.write(f"fs3: {why}\n")
+                else:
+                    sys.stdout.write(f"{name}: {done}\n")
 
     asyncio.run(go())
     if missing:
         raise typer.Exit(1)
+
+
+def _show(namespace: CacheNamespace, *, as_json: bool) -> None:
+    if as_json:
+        print_json(_document(namespace))
+        return
+    rows = [
+        ("name", namespace.name),
+        ("page", f"{format_size(namespace.page_bytes)} ({namespace.page_bytes} bytes)"),
+        ("replicas", str(namespace.replicas)),
+        ("budget", _size(namespace.budget_bytes)),
+        ("ttl", _ttl(namespace)),
+        ("pins", _size(namespace.pin_bytes)),
+        ("owner", namespace.owner or NONE),
+        ("id", str(namespace.id)),
+    ]
+    print_table(("namespace", ""), rows)
+
+
+def _size(count: int) -> str:
+    return format_size(count) if count else NONE
+
+
+def _ttl(namespace: CacheNamespace) -> str:
+    return format_duration(namespace.ttl_ms * MILLISECOND) if namespace.ttl_ms else NONE
+
+
+def _document(namespace: CacheNamespace) -> dict[str, Any]:
+    fields = ("id", "name", "page_bytes", "replicas", "budget_bytes", "ttl_ms", "pin_bytes", "owner")
+    return {name: getattr(namespace, name) for name in fields}

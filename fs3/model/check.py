@@ -64,6 +64,7 @@ class ProblemKind(IntEnum):
     INLINE_LENGTH = 32  # change; found: length recorded, expected: bytes in the row
     DATA_OF_NOTHING = 33  # key
     UNREACHABLE_PAGE = 34  # key: chunk id, parent: chain; found: the id of its namespace
+    PAGE_FROM_NOWHERE = 35  # key: chunk id, parent: chain; found: the id of its namespace, expected: the next id there will be
 
 
 class Problem(msgspec.Struct, frozen=True):

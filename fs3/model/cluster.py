@@ -5,7 +5,7 @@ Times are nanoseconds; on the wire they are whole milliseconds.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -122,8 +122,38 @@ class CacheNamespace(msgspec.Struct, frozen=True, array_like=True):
     page_bytes: int
     replicas: int
     table: TableId
-    deleting: bool = False
-    """Its pages are being removed, and nobody may open it any more."""
+    budget_bytes: int = 0
+    """What its pages may take, each counted once, whatever the number of replicas; 0: as much as there is."""
+    ttl_ms: int = 0
+    """A page is removed so long after it was stored; 0: it stays."""
+    pin_bytes: int = 0
+    """What hard pins may hold, counted as the budget is; 0: there are none."""
+    owner: str = ""
+    """Whoever it belongs to, for people and for sums by owner."""
+    first_id: int = 0
+    """The id it was made with; 0: its own. To clear a namespace is to give it another id, under which there are no pages."""
+
+    @property
+    def made_as(self) -> int:
+        """The id it was made with: it tells a namespace that was cleared from another one of the same name."""
+        return self.first_id or self.id
+
+
+class NamespaceSettings(msgspec.Struct, frozen=True):
+    """What of a namespace may be set while it is in use; fields of `CacheNamespace`. None: not named."""
+
+    budget_bytes: int | None = None
+    ttl_ms: int | None = None
+    pin_bytes: int | None = None
+    owner: str | None = None
+
+    def named(self) -> dict[str, int | str]:
+        """Those that are named."""
+        return {name: value for name in self.__struct_fields__ if (value := getattr(self, name)) is not None}
+
+
+NO_SETTINGS: Final = NamespaceSettings()
+"""None is named."""
 
 
 class ListNamespaces(msgspec.Struct, frozen=True):
@@ -143,14 +173,31 @@ class NamespacePage(msgspec.Struct, frozen=True):
     namespaces: tuple[CacheNamespace, ...]
     more: bool
     """There are more behind the last of them."""
+    version: int = 0
+    """How often the list had been changed when this was read; see `Routing.namespaces_version`."""
+    next_id: int = 0
+    """The id that the next namespace would have got then. Those below it that nobody has any more were deleted."""
 
 
 class DeleteNamespace(msgspec.Struct, frozen=True):
-    """A client deletes a namespace. Answered with its id."""
+    """A client deletes a namespace: it is forgotten, and its name is free. Answered with its id."""
 
     id: int
-    emptied: bool
-    """It has no pages any more: forget it. Else: mark it, so that nobody opens it any more."""
+
+
+class ClearNamespace(msgspec.Struct, frozen=True):
+    """A client clears a namespace: it gets another id, and so has no pages. Answered with the `CacheNamespace`."""
+
+    name: str
+    id: int
+    """The one it has now. When it has another one already, nothing happens."""
+
+
+class SetNamespace(msgspec.Struct, frozen=True):
+    """A client changes settings of a namespace. Answered with the `CacheNamespace`."""
+
+    name: str
+    settings: NamespaceSettings
 
 
 class OpenNamespace(msgspec.Struct, frozen=True):
@@ -160,6 +207,8 @@ class OpenNamespace(msgspec.Struct, frozen=True):
     page_bytes: int
     replicas: int
     """0: whatever it has, or the cluster's default when it is made."""
+    settings: NamespaceSettings = NO_SETTINGS
+    """Of one that is made. One that is there keeps its own."""
 
 
 class RoleConfig(msgspec.Struct, frozen=True, array_like=True):

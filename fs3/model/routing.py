@@ -49,7 +49,8 @@ class Delta(msgspec.Struct, frozen=True, array_like=True):
     tables: tuple[ChainTable, ...] = ()
     removed_nodes: tuple[NodeId, ...] = ()
     namespace_deletions: int = 0
-    """As of `version`; see `Routing`."""
+    namespaces_version: int = 0
+    """As of `version`, both; see `Routing`."""
 
     @classmethod
     def empty(cls, version: int) -> Self:
@@ -66,7 +67,9 @@ class Routing(msgspec.Struct, frozen=True):
     chains: dict[ChainId, Chain] = {}
     tables: dict[TableId, ChainTable] = {}
     namespace_deletions: int = 0
-    """How many KVCache namespaces have ever been deleted: whoever uses one asks again when it rises."""
+    """How many KVCache namespaces have ever been deleted or cleared: whoever uses one asks again when it rises."""
+    namespaces_version: int = 0
+    """How often the list of KVCache namespaces has been changed: whoever knows all of them reads it again when it rises."""
 
     def apply(self, delta: Delta, cluster: bytes = b"") -> Self:
         """The snapshot after a delta.
@@ -83,11 +86,13 @@ class Routing(msgspec.Struct, frozen=True):
         nodes = {} if whole else {key: value for key, value in self.nodes.items() if key not in delta.removed_nodes}
         chains = {} if whole else dict(self.chains)
         tables = {} if whole else dict(self.tables)
-        deletions = delta.namespace_deletions if whole else max(self.namespace_deletions, delta.namespace_deletions)
+        deletions, namespaces = delta.namespace_deletions, delta.namespaces_version
+        if not whole:
+            deletions, namespaces = max(self.namespace_deletions, deletions), max(self.namespaces_version, namespaces)
         nodes.update((node.id, node) for node in delta.nodes)
         chains.update((chain.id, chain) for chain in delta.chains)
         tables.update((table.id, table) for table in delta.tables)
-        return type(self)(cluster or self.cluster, delta.version, nodes, chains, tables, deletions)
+        return type(self)(cluster or self.cluster, delta.version, nodes, chains, tables, deletions, namespaces)
 
     def to_full_delta(self) -> Delta:
         """This snapshot as a delta that replaces everything."""
@@ -98,4 +103,5 @@ class Routing(msgspec.Struct, frozen=True):
             tuple(self.chains.values()),
             tuple(self.tables.values()),
             namespace_deletions=self.namespace_deletions,
+            namespaces_version=self.namespaces_version,
         )

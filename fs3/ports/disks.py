@@ -82,6 +82,15 @@ class Disks(Protocol):
         """Write it down, durably. NO_SPACE when there is no room, DISK when it fails otherwise; the note is what it was then."""
         ...
 
+    async def read_recency(self, target: TargetId) -> bytes:
+        """What `write_recency` wrote last, or anything after a loss of power; b"" when there is nothing. DISK."""
+        ...
+
+    async def write_recency(self, target: TargetId, content: bytes) -> None:
+        """Keep in which order the pages of a target go, instead of what was kept before; not durably, since it is only a help.
+        NO_SPACE, DISK."""
+        ...
+
     def quarantine(self, target: TargetId) -> str:
         """Move the data of a target, whose store is closed, out of the way; nothing is deleted. Returns where it is now. The
         target is `lost` then. DISK when it cannot be moved."""

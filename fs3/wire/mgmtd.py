@@ -10,9 +10,9 @@ from enum import IntEnum
 from typing import TypeVar
 
 from fs3.base.ids import ChainId, NodeId, TableId, TargetId
-from fs3.base.limits import name_bytes_max, replicas_max
+from fs3.base.limits import name_bytes_max, owner_bytes_max, replicas_max
 from fs3.model.chain import Chain, ChainTable, PublicState, Slot
-from fs3.model.cluster import CacheNamespace, ManagerInfo, RoutingUpdate
+from fs3.model.cluster import CacheNamespace, ManagerInfo, NamespaceSettings, RoutingUpdate
 from fs3.model.routing import Delta, Node, Role
 from fs3.wire.malformed import malformed
 from fs3.wire.pb import mgmtd_pb2 as pb
@@ -150,15 +150,45 @@ def namespace_to_pb(namespace: CacheNamespace) -> pb.Namespace:
         page_bytes=namespace.page_bytes,
         replicas=namespace.replicas,
         table_id=namespace.table,
-        deleting=namespace.deleting,
+        budget_bytes=namespace.budget_bytes,
+        ttl_ms=namespace.ttl_ms,
+        pin_bytes=namespace.pin_bytes,
+        owner=namespace.owner,
+        first_id=namespace.first_id,
     )
 
 
 def namespace_from_pb(message: pb.Namespace) -> CacheNamespace:
     """One KVCache namespace."""
     return CacheNamespace(
-        message.id, message.name, message.page_bytes, message.replicas, TableId(message.table_id), message.deleting
+        message.id,
+        message.name,
+        message.page_bytes,
+        message.replicas,
+        TableId(message.table_id),
+        budget_bytes=message.budget_bytes,
+        ttl_ms=message.ttl_ms,
+        pin_bytes=message.pin_bytes,
+        owner=message.owner,
+        first_id=message.first_id,
     )
+
+
+def settings_to_pb(settings: NamespaceSettings) -> pb.NamespaceSettings:
+    """Settings of a KVCache namespace, those that are named."""
+    return pb.NamespaceSettings(
+        budget_bytes=settings.budget_bytes, ttl_ms=settings.ttl_ms, pin_bytes=settings.pin_bytes, owner=settings.owner
+    )
+
+
+def settings_from_pb(message: pb.NamespaceSettings, field: str) -> NamespaceSettings:
+    """Settings of a KVCache namespace. What they may be is for the manager to say."""
+    if len(message.owner.encode()) > owner_bytes_max:
+        raise malformed(f"{field}.owner", f"longer than {owner_bytes_max} bytes")
+    if not message.owner.isprintable():
+        raise malformed(f"{field}.owner", f"{message.owner!r} has characters that cannot be printed")
+    named = {name: getattr(message, name) for name in NamespaceSettings.__struct_fields__ if message.HasField(name)}
+    return NamespaceSettings(**named)
 
 
 def routing_to_pb(update: RoutingUpdate) -> EncodedRouting:
@@ -174,6 +204,7 @@ def routing_to_pb(update: RoutingUpdate) -> EncodedRouting:
         removed_nodes=delta.removed_nodes,
         managers=[manager_to_pb(manager) for manager in update.managers],
         namespace_deletions=delta.namespace_deletions,
+        namespaces_version=delta.namespaces_version,
     )
 
 
@@ -189,5 +220,6 @@ def routing_from_pb(message: EncodedRouting, field: str = "RoutingUpdate") -> Ro
         tables=tuple(table_from_pb(table, f"{field}.tables[{index}]") for index, table in enumerate(message.tables)),
         removed_nodes=tuple(NodeId(node) for node in message.removed_nodes),
         namespace_deletions=message.namespace_deletions,
+        namespaces_version=message.namespaces_version,
     )
     return RoutingUpdate(delta, message.cluster_id, managers_from_pb(message.managers))

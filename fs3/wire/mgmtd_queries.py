@@ -122,12 +122,18 @@ def list_namespaces_from_pb(message: pb.ListNamespacesRequest) -> ListNamespaces
 
 def namespace_page_to_pb(page: NamespacePage) -> pb.ListNamespacesReply:
     """The answer to ListNamespaces."""
-    return pb.ListNamespacesReply(namespaces=[namespace_to_pb(namespace) for namespace in page.namespaces], more=page.more)
+    return pb.ListNamespacesReply(
+        namespaces=[namespace_to_pb(namespace) for namespace in page.namespaces],
+        more=page.more,
+        version=page.version,
+        next_id=page.next_id,
+    )
 
 
 def namespace_page_from_pb(message: pb.ListNamespacesReply) -> NamespacePage:
     """The answer to ListNamespaces."""
-    return NamespacePage(tuple(namespace_from_pb(namespace) for namespace in message.namespaces), message.more)
+    namespaces = tuple(namespace_from_pb(namespace) for namespace in message.namespaces)
+    return NamespacePage(namespaces, message.more, message.version, message.next_id)
 
 
 # --- status ----------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from fs3.base.version import __version__
 from fs3.model.chain import LocalState
 from fs3.model.cluster import (
     CacheNamespace,
+    ClearNamespace,
     DeleteNamespace,
     EnsureTable,
     Heartbeat,
@@ -25,6 +26,7 @@ from fs3.model.cluster import (
     RegisterNode,
     RegistrationAck,
     SetConfig,
+    SetNamespace,
 )
 from fs3.model.method import Method
 from fs3.model.routing import Role
@@ -48,6 +50,8 @@ from fs3.wire.mgmtd import (
     name_from_pb,
     namespace_from_pb,
     namespace_to_pb,
+    settings_from_pb,
+    settings_to_pb,
 )
 from fs3.wire.pb import mgmtd_pb2 as pb
 
@@ -242,14 +246,28 @@ def _table_id_from_pb(message: pb.EnsureTableReply) -> TableId:
 
 
 def _open_namespace_to_pb(request: OpenNamespace) -> pb.OpenNamespaceRequest:
-    return pb.OpenNamespaceRequest(name=request.name, page_bytes=request.page_bytes, replicas=request.replicas)
+    return pb.OpenNamespaceRequest(
+        name=request.name,
+        page_bytes=request.page_bytes,
+        replicas=request.replicas,
+        settings=settings_to_pb(request.settings),
+    )
 
 
 def _open_namespace_from_pb(message: pb.OpenNamespaceRequest) -> OpenNamespace:
-    name = name_from_pb(message.name, "OpenNamespaceRequest.name")
+    return OpenNamespace(
+        _namespace_name_from_pb(message.name, "OpenNamespaceRequest.name"),
+        message.page_bytes,
+        message.replicas,
+        settings_from_pb(message.settings, "OpenNamespaceRequest.settings"),
+    )
+
+
+def _namespace_name_from_pb(text: str, field: str) -> str:
+    name = name_from_pb(text, field)
     if len(name.encode()) > namespace_name_bytes_max:
-        raise malformed("OpenNamespaceRequest.name", f"longer than {namespace_name_bytes_max} bytes")
-    return OpenNamespace(name, message.page_bytes, message.replicas)
+        raise malformed(field, f"longer than {namespace_name_bytes_max} bytes")
+    return name
 
 
 def _opened_namespace_to_pb(namespace: CacheNamespace, routing: EncodedRouting | None) -> pb.OpenNamespaceReply:
@@ -261,11 +279,11 @@ def _opened_namespace_from_pb(message: pb.OpenNamespaceReply) -> CacheNamespace:
 
 
 def _delete_namespace_to_pb(request: DeleteNamespace) -> pb.DeleteNamespaceRequest:
-    return pb.DeleteNamespaceRequest(id=request.id, emptied=request.emptied)
+    return pb.DeleteNamespaceRequest(id=request.id)
 
 
 def _delete_namespace_from_pb(message: pb.DeleteNamespaceRequest) -> DeleteNamespace:
-    return DeleteNamespace(message.id, message.emptied)
+    return DeleteNamespace(message.id)
 
 
 def _deleted_namespace_to_pb(_: int, routing: EncodedRouting | None) -> pb.DeleteNamespaceReply:
@@ -274,6 +292,37 @@ def _deleted_namespace_to_pb(_: int, routing: EncodedRouting | None) -> pb.Delet
 
 def _deleted_namespace_from_pb(_: pb.DeleteNamespaceReply) -> None:
     return None
+
+
+def _set_namespace_to_pb(request: SetNamespace) -> pb.SetNamespaceRequest:
+    return pb.SetNamespaceRequest(name=request.name, settings=settings_to_pb(request.settings))
+
+
+def _set_namespace_from_pb(message: pb.SetNamespaceRequest) -> SetNamespace:
+    return SetNamespace(
+        _namespace_name_from_pb(message.name, "SetNamespaceRequest.name"),
+        settings_from_pb(message.settings, "SetNamespaceRequest.settings"),
+    )
+
+
+def _set_answer_to_pb(namespace: CacheNamespace, routing: EncodedRouting | None) -> pb.SetNamespaceReply:
+    return pb.SetNamespaceReply(namespace=namespace_to_pb(namespace))
+
+
+def _clear_namespace_to_pb(request: ClearNamespace) -> pb.ClearNamespaceRequest:
+    return pb.ClearNamespaceRequest(name=request.name, id=request.id)
+
+
+def _clear_namespace_from_pb(message: pb.ClearNamespaceRequest) -> ClearNamespace:
+    return ClearNamespace(_namespace_name_from_pb(message.name, "ClearNamespaceRequest.name"), message.id)
+
+
+def _clear_answer_to_pb(namespace: CacheNamespace, routing: EncodedRouting | None) -> pb.ClearNamespaceReply:
+    return pb.ClearNamespaceReply(namespace=namespace_to_pb(namespace))
+
+
+def _namespace_answer_from_pb(message: pb.SetNamespaceReply | pb.ClearNamespaceReply) -> CacheNamespace:
+    return namespace_from_pb(message.namespace)
 
 
 def _set_config_to_pb(request: SetConfig) -> pb.SetConfigRequest:
@@ -341,6 +390,20 @@ VERBS: dict[type[Any], MgmtdVerb] = {
         _delete_namespace_from_pb,
         _deleted_namespace_to_pb,
         _deleted_namespace_from_pb,
+    ),
+    SetNamespace: MgmtdVerb(
+        MGMTD.SetNamespace,
+        _set_namespace_to_pb,
+        _set_namespace_from_pb,
+        _set_answer_to_pb,
+        _namespace_answer_from_pb,
+    ),
+    ClearNamespace: MgmtdVerb(
+        MGMTD.ClearNamespace,
+        _clear_namespace_to_pb,
+        _clear_namespace_from_pb,
+        _clear_answer_to_pb,
+        _namespace_answer_from_pb,
     ),
     SetConfig: MgmtdVerb(MGMTD.SetConfig, _set_config_to_pb, _set_config_from_pb, _config_version_to_pb, _config_version_from_pb),
 }

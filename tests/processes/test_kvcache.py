@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import os
 import subprocess
 import sys
@@ -13,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 import fs3
 from fs3.api.kvcache import KVCache, Status
@@ -22,7 +20,6 @@ from fs3.base.ids import ChunkId
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.cli.local import LocalCluster
-from fs3.cli.main import app
 from fs3.core.files.write_plan import WriteIO
 from fs3.core.kvcache.pages import page_keys
 from fs3.model.chunk import UpdateKind
@@ -206,102 +203,6 @@ async def test_namespaces_do_not_share_keys(cluster: LocalCluster) -> None:
     ):
         await left.put_from([b"k"], [b"l" * 1000])
         assert (await right.lookup([b"k"])).hits == 0
-
-
-async def test_a_deleted_namespace_leaves_nothing_behind(cluster: LocalCluster) -> None:
-    keys, pages = [b"%d" % number for number in range(50)], [page_of(b"%d" % number) for number in range(50)]
-    async with await fs3.connect(cluster.url) as client, await fs3.connect(cluster.url) as other:
-        cache = await KVCache.of(client, namespace="brief", page_bytes=PAGE)
-        beside = await KVCache.of(client, namespace="beside", page_bytes=PAGE)
-        assert await cache.put_from(keys, pages) == [Status.OK] * 50
-        assert await beside.put_from(keys[:3], pages[:3]) == [Status.OK] * 3
-        before = await chunk_count(client)
-
-        counted: list[int] = []
-        assert await KVCache.delete_namespace(other, "brief", progress=counted.append) == sum(counted) == 50
-        assert await chunk_count(client) == before - 3 * 50
-        assert [each.name for each in await KVCache.list_namespaces(other, "b")] == ["beside"]
-
-        # Who has it open finds nothing, and is told when it stores.
-        await client.manager.wait_routing(lambda routing: routing.namespace_deletions == 1, WAIT_NS)
-        assert await cache.get_into([b"1"], [bytearray(PAGE)]) == [Status.MISS]
-        assert await cache.lookup([b"1"]) == (0, [False], [Status.MISS])
-        assert await cache.remove([b"1"]) == [Status.OK]
-        assert await cache.clear() == 0
-        with pytest.raises(FileNotFoundError, match="the namespace was deleted: 'brief'"):
-            await cache.put_from([b"1"], [pages[1]])
-        # Nor does it find what is stored under its name afterwards.
-        again = await KVCache.of(other, namespace="brief", page_bytes=PAGE)
-        assert await again.put_from([b"1"], [pages[2]]) == [Status.OK]
-        assert await cache.get_into([b"1"], [bytearray(PAGE)]) == [Status.MISS]
-        assert (await beside.lookup(keys)).hits == 3
-        with pytest.raises(FileNotFoundError, match="no such namespace: 'gone'"):
-            await KVCache.delete_namespace(other, "gone")
-
-
-async def test_a_deletion_that_was_interrupted_is_completed_by_another(cluster: LocalCluster) -> None:
-    keys, page = [b"%d" % number for number in range(50)], page_of(b"page")
-    async with await fs3.connect(cluster.url) as client:
-        cache = await KVCache.of(client, namespace="cut", page_bytes=PAGE)
-        assert await cache.put_from(keys, [page] * 50) == [Status.OK] * 50
-
-        def die(_: int) -> None:
-            raise KeyboardInterrupt
-
-        with pytest.raises(KeyboardInterrupt):
-            await KVCache.delete_namespace(client, "cut", progress=die)
-        (left,) = await KVCache.list_namespaces(client, "cut")
-        assert left.deleting
-        with pytest.raises(FileNotFoundError, match="'cut' is being deleted"):
-            await KVCache.of(client, namespace="cut", page_bytes=PAGE)
-        removed = await KVCache.delete_namespace(client, "cut")
-        assert 0 < removed < 50
-        assert await KVCache.list_namespaces(client, "cut") == []
-        fresh = await KVCache.of(client, namespace="cut", page_bytes=1000)
-        assert (await fresh.lookup(keys)).hits == 0
-
-
-async def test_a_namespace_is_emptied(cache: KVCache, cluster: LocalCluster) -> None:
-    keys = [b"%d" % number for number in range(20)]
-    await cache.put_from(keys, [page_of(key) for key in keys])
-    assert await cache.clear() == 20
-    assert await cache.lookup(keys) == (0, [False] * 20, [Status.MISS] * 20)
-    assert await cache.put_from(keys[:1], [page_of(b"0")]) == [Status.OK]
-    assert await KVCache.clear_namespace(cluster.url, cache.name) == 1
-
-
-def test_namespaces_on_the_command_line(cluster: LocalCluster) -> None:
-    async def make() -> None:
-        async with await fs3.connect(cluster.url) as client:
-            for name in ("cli/old", "cli/new"):
-                cache = await KVCache.of(client, namespace=name, page_bytes=2000)
-                assert await cache.put_from(["a", "b"], [bytes(2000)] * 2) == [Status.OK] * 2
-
-    def run(*arguments: str) -> str:
-        result = CliRunner().invoke(app, ["kv", *arguments, "--cluster", cluster.url])
-        assert result.exit_code == 0, result.output
-        return result.stdout
-
-    asyncio.run(make())
-    assert [line.split()[0] for line in run("ls", "cli/").splitlines()[1:]] == ["cli/new", "cli/old"]
-    assert run("clear", "cli/new") == "cli/new: emptied, 2 pages removed\n"
-    assert run("rm", "cli/old", "cli/new").splitlines() == [
-        "cli/old: deleted, 2 pages removed",
-        "cli/new: deleted, 0 pages removed",
-    ]
-    assert json.loads(run("ls", "cli/", "--json")) == []
-    asyncio.run(make())
-    result = CliRunner().invoke(app, ["kv", "rm", "cli/none", "cli/old", "--cluster", cluster.url])
-    assert result.exit_code == 1
-    assert sorted(result.output.splitlines()) == [
-        "cli/old: deleted, 2 pages removed",
-        "fs3: there is no such namespace: 'cli/none'",
-    ]
-
-
-async def chunk_count(client: fs3.Client) -> int:
-    """Of all targets."""
-    return sum(target.chunks for target in await client.storage.space())
 
 
 async def test_another_keys_page_is_a_miss(cache: KVCache) -> None:

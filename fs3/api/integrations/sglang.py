@@ -307,7 +307,7 @@ class HiCacheFS3(HiCacheStorage):  # type: ignore[misc]  # SGLang has no types
     def clear(self) -> None:
         """Remove the pages of this model's namespaces, for all that share them."""
         for cache in self._caches():
-            self._guard(cache.clear, 0)
+            self._guard(cache.clear, None)
 
     def close(self) -> None:
         """Let go; pages stay."""

@@ -14,9 +14,17 @@ from typing import Any
 
 from fs3.api.byte_view import byte_view
 from fs3.base.errors import FS3Error, error
-from fs3.base.limits import namespace_name_bytes_max, page_bytes_max, replicas_max
+from fs3.base.limits import (
+    cache_bytes_max,
+    namespace_name_bytes_max,
+    owner_bytes_max,
+    page_bytes_max,
+    replicas_max,
+    ttl_ms_max,
+)
 from fs3.base.status import Code
-from fs3.base.units import SECOND
+from fs3.base.units import MILLISECOND, SECOND
+from fs3.model.cluster import NamespaceSettings
 
 Key = bytes | bytearray | memoryview | str
 """Text is its UTF-8."""
@@ -142,6 +150,58 @@ def check_timeout(timeout: Any) -> int:
     if math.isnan(seconds) or not 0 < seconds <= timeout_seconds_max:
         raise _invalid(f"timeout {timeout}: seconds, more than 0 and at most {timeout_seconds_max}")
     return max(1, round(seconds * SECOND))
+
+
+def check_settings(
+    *, budget_bytes: Any = None, ttl: Any = None, pin_bytes: Any = None, owner: Any = None, page_bytes: int = 1
+) -> NamespaceSettings:
+    """The settings of a namespace that are named: those that are not None. `page_bytes`: of its pages, as far as that is known.
+
+    `budget_bytes`: one page or more; `math.inf`: none. `ttl`: seconds, more than 0; `math.inf`: none. `pin_bytes`: at most the
+    budget; 0: none. `owner`: printable text; "": none.
+    """
+    budget = None if budget_bytes is None else _budget(budget_bytes, page_bytes)
+    return NamespaceSettings(
+        budget_bytes=budget,
+        ttl_ms=None if ttl is None else _ttl_ms(ttl),
+        pin_bytes=None if pin_bytes is None else _integer(pin_bytes, "pin_bytes", 0, budget or cache_bytes_max),
+        owner=None if owner is None else _owner(owner),
+    )
+
+
+def _budget(budget_bytes: Any, page_bytes: int) -> int:
+    """0: none."""
+    if isinstance(budget_bytes, float):
+        if budget_bytes == math.inf:
+            return 0
+        if not budget_bytes.is_integer():
+            raise _invalid(f"budget_bytes {budget_bytes}: a whole number of bytes, or math.inf for none")
+        budget_bytes = int(budget_bytes)
+    return _integer(budget_bytes, "budget_bytes", page_bytes, cache_bytes_max)
+
+
+def _ttl_ms(ttl: Any) -> int:
+    """0: none."""
+    if not isinstance(ttl, Real) or isinstance(ttl, bool):
+        raise TypeError(f"ttl is not a number of seconds but {type(ttl).__name__}")
+    seconds = float(ttl)
+    if seconds == math.inf:
+        return 0
+    most = ttl_ms_max * MILLISECOND // SECOND
+    if math.isnan(seconds) or not 0 < seconds <= most:
+        raise _invalid(f"ttl {ttl}: seconds, more than 0 and at most {most}, or math.inf for none")
+    return max(1, round(seconds * SECOND / MILLISECOND))
+
+
+def _owner(owner: Any) -> str:
+    if not isinstance(owner, str):
+        raise TypeError(f"owner is not str but {type(owner).__name__}")
+    length = len(_encode(owner, "owner"))
+    if length > owner_bytes_max:
+        raise _invalid(f"owner has {length} bytes; at most {owner_bytes_max} are allowed")
+    if not owner.isprintable():
+        raise _invalid(f"owner {owner!r} has characters that cannot be printed")
+    return owner
 
 
 def _integer(value: Any, argument: str, least: int, most: int) -> int:

@@ -29,6 +29,7 @@ from fs3.api.kvcache.arguments import (
     check_name,
     check_page_bytes,
     check_replicas,
+    check_settings,
     check_timeout,
     pack_keys,
     page_buffers,
@@ -212,9 +213,14 @@ class BlockingKVCache:
         timeout: float = TIMEOUT_SECONDS,
         transport: str = "auto",
         circuit_breaker: bool = True,
+        budget_bytes: int | float | None = None,
+        ttl: float | None = None,
+        pin_bytes: int | None = None,
+        owner: str | None = None,
     ) -> None:
         """As `KVCache.open`, which it waits for."""
         name, size, copies = check_name(namespace), check_page_bytes(page_bytes), check_replicas(replicas)
+        check_settings(budget_bytes=budget_bytes, ttl=ttl, pin_bytes=pin_bytes, owner=owner, page_bytes=size)
         check_timeout(timeout)
 
         async def opening() -> KVCache:
@@ -226,6 +232,10 @@ class BlockingKVCache:
                 timeout=timeout,
                 transport=transport,
                 circuit_breaker=circuit_breaker,
+                budget_bytes=budget_bytes,
+                ttl=ttl,
+                pin_bytes=pin_bytes,
+                owner=owner,
             )
 
         self._opening: OpenCache = opening
@@ -284,10 +294,10 @@ class BlockingKVCache:
         thread = self._get_thread()
         return thread.run(thread.cache.remove(keys))
 
-    def clear(self) -> int:
+    def clear(self) -> None:
         """`KVCache.clear`."""
         thread = self._get_thread()
-        return thread.run(thread.cache.clear())
+        thread.run(thread.cache.clear())
 
     # --- jobs -----------------------------------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ from fs3.api.kvcache.arguments import (
     check_name,
     check_page_bytes,
     check_replicas,
+    check_settings,
     check_timeout,
     pack_keys,
     page_buffers,
@@ -32,12 +33,12 @@ from fs3.api.kvcache.arguments import (
 )
 from fs3.api.kvcache.breaker import GuardedStorage
 from fs3.api.kvcache.namespaces import (
-    Progress,
     clear_namespace,
     client_of,
+    create_namespace,
     delete_namespace,
+    get_namespace,
     list_namespaces,
-    remove_pages,
 )
 from fs3.base.errors import FS3Error, error
 from fs3.base.ids import ChunkId
@@ -49,7 +50,7 @@ from fs3.core.files.write_plan import WriteIO
 from fs3.core.kvcache.pages import PageKey, is_trailer_of, page_chunks, page_keys, trailer, trailers
 from fs3.core.kvcache.placement import Placement
 from fs3.model.chunk import UpdateKind
-from fs3.model.cluster import CacheNamespace
+from fs3.model.cluster import CacheNamespace, NamespaceSettings
 
 TIMEOUT_SECONDS = 10.0
 _code_of = attrgetter("code")
@@ -96,10 +97,6 @@ class LookupResult(NamedTuple):
     """Per key: OK, MISS, or why it is not known whether it is there (TIMEOUT, ERROR)."""
 
 
-def _no_progress(_: int) -> None:
-    pass
-
-
 class KVCache:
     """One namespace of pages. Use `KVCache.open`. Belongs to the event loop it was opened on."""
 
@@ -121,12 +118,13 @@ class KVCache:
         self._namespace = namespace
         self._timeout_ns = check_timeout(timeout)
         self._deletions = 0
-        """Deletions of namespaces that routing told of when the manager last said that this one is there."""
+        """Deletions and clearings of namespaces that routing told of when the manager last said what this one is."""
         self._is_deleted = False
         self._placement: tuple[int, Placement] | None = None
         self.page_bytes: int = namespace.page_bytes
         self.name: str = namespace.name
         self.namespace_id: int = namespace.id
+        """It gets another one each time it is cleared, by whomever."""
         self.replicas: int = namespace.replicas
 
     @classmethod
@@ -140,24 +138,30 @@ class KVCache:
         timeout: float = TIMEOUT_SECONDS,
         transport: str = "auto",
         circuit_breaker: bool = True,
+        budget_bytes: int | float | None = None,
+        ttl: float | None = None,
+        pin_bytes: int | None = None,
+        owner: str | None = None,
     ) -> KVCache:
         """Connect and open a namespace, creating it when it is new.
 
         `page_bytes` is the size of every page; `replicas` 0 takes the cluster's number. Put everything that makes pages
         incompatible into the name: model, revision, dtype, layout. `timeout` in seconds bounds each later call. With the
         `circuit_breaker`, what did not answer within a call is left out by the following ones until it answers again
-        (`fs3.api.kvcache.breaker`).
+        (`fs3.api.kvcache.breaker`). `budget_bytes`, `ttl`, `pin_bytes` and `owner` are as of `create_namespace`; a namespace
+        that is there already keeps its own.
 
         Raises TypeError or InvalidArgument for a bad argument, FS3Error NAMESPACE_DIFFERS when the namespace exists with another
-        page size or replica count, NotFound while it is being deleted, Unreachable when no manager answers.
+        page size or replica count, Unreachable when no manager answers.
         """
         from fs3.api.connect import connect
 
         wanted = check_name(namespace), check_page_bytes(page_bytes), check_replicas(replicas)
+        settings = check_settings(budget_bytes=budget_bytes, ttl=ttl, pin_bytes=pin_bytes, owner=owner, page_bytes=wanted[1])
         check_timeout(timeout)
         client = await connect(url, transport=transport)
         try:
-            return await cls._open(client, *wanted, timeout, owns_client=True, circuit_breaker=circuit_breaker)
+            return await cls._open(client, *wanted, settings, timeout, owns_client=True, circuit_breaker=circuit_breaker)
         except BaseException:
             await client.aclose()
             raise
@@ -172,11 +176,16 @@ class KVCache:
         replicas: int = 0,
         timeout: float = TIMEOUT_SECONDS,
         circuit_breaker: bool = True,
+        budget_bytes: int | float | None = None,
+        ttl: float | None = None,
+        pin_bytes: int | None = None,
+        owner: str | None = None,
     ) -> KVCache:
         """`open`, over a client that is connected already and stays the caller's."""
         wanted = check_name(namespace), check_page_bytes(page_bytes), check_replicas(replicas)
+        settings = check_settings(budget_bytes=budget_bytes, ttl=ttl, pin_bytes=pin_bytes, owner=owner, page_bytes=wanted[1])
         check_timeout(timeout)
-        return await cls._open(client, *wanted, timeout, owns_client=False, circuit_breaker=circuit_breaker)
+        return await cls._open(client, *wanted, settings, timeout, owns_client=False, circuit_breaker=circuit_breaker)
 
     @classmethod
     async def _open(
@@ -185,13 +194,14 @@ class KVCache:
         name: str,
         page_bytes: int,
         replicas: int,
+        settings: NamespaceSettings,
         timeout: float,
         *,
         owns_client: bool,
         circuit_breaker: bool,
     ) -> KVCache:
         deletions = client.manager.routing.namespace_deletions
-        namespace = await client.manager.open_namespace(name, page_bytes, replicas)
+        namespace = await client.manager.open_namespace(name, page_bytes, replicas, settings)
         cache = cls(client, namespace, owns_client=owns_client, timeout=timeout, circuit_breaker=circuit_breaker)
         cache._deletions = deletions
         return cache
@@ -206,25 +216,81 @@ class KVCache:
             return await list_namespaces(client, prefix)
 
     @staticmethod
-    async def delete_namespace(source: Client | str, name: str, *, progress: Progress = _no_progress) -> int:
-        """Delete a namespace and free what its pages took. Returns how many pages were removed. `source`: a client, or the
-        cluster's URL.
+    async def get_namespace(source: Client | str, name: str) -> CacheNamespace:
+        """A namespace and its settings. `source`: a client, or the cluster's URL. Raises NotFound when there is none of this
+        name, Unreachable when no manager answers."""
+        check_name(name)
+        async with client_of(source) as client:
+            return await get_namespace(client, name)
 
-        No client opens it any more from the beginning; those that have it open find no pages and store none. When it is
-        interrupted, call it again. Afterwards the name is free, for a namespace that has nothing of this one.
+    @staticmethod
+    async def create_namespace(
+        source: Client | str,
+        name: str,
+        *,
+        page_bytes: int,
+        replicas: int = 0,
+        budget_bytes: int | float | None = None,
+        ttl: float | None = None,
+        pin_bytes: int | None = None,
+        owner: str | None = None,
+    ) -> CacheNamespace:
+        """Make a namespace that is not there yet. `source`: a client, or the cluster's URL.
 
-        Raises NotFound when there is no such namespace, FS3Error when storage or the manager does not answer.
+        `page_bytes`: the size of its pages; `replicas` 0 takes the cluster's number. `budget_bytes`: what its pages may take
+        together, each counted once, whatever the number of replicas; None or `math.inf`: as much as there is. `ttl`: seconds
+        that a page stays after it was stored; None or `math.inf`: for ever. `pin_bytes`: what hard pins may hold. `owner`:
+        whom it belongs to, for people and for sums by owner.
+
+        Raises TypeError or InvalidArgument for a bad argument, Exists when there is one of this name, Unreachable when no
+        manager answers.
+        """
+        check_name(name)
+        size, copies = check_page_bytes(page_bytes), check_replicas(replicas)
+        settings = check_settings(budget_bytes=budget_bytes, ttl=ttl, pin_bytes=pin_bytes, owner=owner, page_bytes=size)
+        async with client_of(source) as client:
+            return await create_namespace(client, name, size, copies, settings)
+
+    @staticmethod
+    async def set_namespace(
+        source: Client | str,
+        name: str,
+        *,
+        budget_bytes: int | float | None = None,
+        ttl: float | None = None,
+        pin_bytes: int | None = None,
+        owner: str | None = None,
+    ) -> CacheNamespace:
+        """Change settings of a namespace while it is in use: those that are not None. `math.inf` takes a budget or a TTL away,
+        0 the hard pins, "" the owner. Returns it as it is then. `source`: a client, or the cluster's URL.
+
+        Raises TypeError or InvalidArgument for what it cannot have (a budget below one page, or below what hard pins may
+        hold), NotFound when there is none of this name, Unreachable when no manager answers.
+        """
+        check_name(name)
+        settings = check_settings(budget_bytes=budget_bytes, ttl=ttl, pin_bytes=pin_bytes, owner=owner)
+        async with client_of(source) as client:
+            return await client.manager.set_namespace(name, settings)
+
+    @staticmethod
+    async def delete_namespace(source: Client | str, name: str) -> None:
+        """Delete a namespace. `source`: a client, or the cluster's URL.
+
+        Its name is free at once, for a namespace that has nothing of this one; those that have it open find no pages and store
+        none. What its pages took is freed afterwards.
+
+        Raises NotFound when there is none of this name, FS3Error when the manager does not answer.
         """
         check_name(name)
         async with client_of(source) as client:
-            return await delete_namespace(client, name, progress)
+            await delete_namespace(client, await get_namespace(client, name))
 
     @staticmethod
-    async def clear_namespace(source: Client | str, name: str, *, progress: Progress = _no_progress) -> int:
-        """`clear`, of a namespace that need not be open. Raises NotFound when there is no such namespace."""
+    async def clear_namespace(source: Client | str, name: str) -> CacheNamespace:
+        """`clear`, of a namespace that need not be open. Returns it as it is then. Raises as `delete_namespace`."""
         check_name(name)
         async with client_of(source) as client:
-            return await clear_namespace(client, name, progress)
+            return await clear_namespace(client, await get_namespace(client, name))
 
     async def __aenter__(self) -> KVCache:
         return self
@@ -248,11 +314,12 @@ class KVCache:
         a page may be stored, or may yet be. Raises TypeError or InvalidArgument, before anything is sent, for a key or buffer
         that cannot be; NotFound when the namespace was deleted.
         """
-        pages = self._pages(keys)
-        views = page_buffers(buffers, len(pages), self.page_bytes, writable=False)
+        packed = self._pack(keys)
+        views = page_buffers(buffers, len(packed), self.page_bytes, writable=False)
         timeout_ns = await self._check_presence()
         if self._is_deleted:
             raise error(Code.NO_NAMESPACE, "the namespace was deleted", self.name)
+        pages = page_keys(self.namespace_id, packed)
         placement = self._get_placement()
         stored = self.page_bytes + page_trailer_bytes
         statuses = [Status.EXISTS] * len(pages)
@@ -288,11 +355,12 @@ class KVCache:
 
         Raises TypeError or InvalidArgument, before anything is sent, for a key or buffer that cannot be.
         """
-        pages = self._pages(keys)
-        views = page_buffers(buffers, len(pages), self.page_bytes, writable=True)
+        packed = self._pack(keys)
+        views = page_buffers(buffers, len(packed), self.page_bytes, writable=True)
         timeout_ns = await self._check_presence()
         if self._is_deleted:
-            return [Status.MISS] * len(pages)
+            return [Status.MISS] * len(packed)
+        pages = page_keys(self.namespace_id, packed)
         placement = self._get_placement()
         size = page_trailer_bytes
         found = bytearray(size * len(pages))
@@ -331,11 +399,12 @@ class KVCache:
         Statuses as of `get_into`. Raises TypeError or InvalidArgument, before anything is sent, for a key, range or buffer that
         cannot be.
         """
-        pages = self._pages(keys)
-        parts = range_buffers(ranges, buffers, len(pages), self.page_bytes)
+        packed = self._pack(keys)
+        parts = range_buffers(ranges, buffers, len(packed), self.page_bytes)
         timeout_ns = await self._check_presence()
         if self._is_deleted:
-            return [Status.MISS] * len(pages)
+            return [Status.MISS] * len(packed)
+        pages = page_keys(self.namespace_id, packed)
         placement = self._get_placement()
         size = page_trailer_bytes
         trailers = memoryview(bytearray(size * len(pages)))
@@ -370,11 +439,11 @@ class KVCache:
         A key whose nodes cannot be asked within the timeout is no hit, and its status says so. Raises TypeError or
         InvalidArgument for a bad key.
         """
-        self._check_use()
-        chunks = page_chunks(self.namespace_id, pack_keys(keys))
+        packed = self._pack(keys)
         timeout_ns = await self._check_presence()
         if self._is_deleted:
-            return LookupResult(0, [False] * len(chunks), [Status.MISS] * len(chunks))
+            return LookupResult(0, [False] * len(packed), [Status.MISS] * len(packed))
+        chunks = page_chunks(self.namespace_id, packed)
         statuses = await self._find(chunks, self._get_placement(), timeout_ns)
         there = Status.OK
         bitmap = [status is there for status in statuses]
@@ -395,10 +464,11 @@ class KVCache:
     async def remove(self, keys: Sequence[Key]) -> list[Status]:
         """Remove pages. OK: there is no such page any more, whether or not there was one. After any other status it may be
         removed, or may yet be. Raises TypeError or InvalidArgument for a bad key."""
-        pages = self._pages(keys)
+        packed = self._pack(keys)
         timeout_ns = await self._check_presence()
         if self._is_deleted:
-            return [Status.OK] * len(pages)
+            return [Status.OK] * len(packed)
+        pages = page_keys(self.namespace_id, packed)
         placement = self._get_placement()
         writes = [WriteIO(page.chunk, placement.chain(page.chunk), UpdateKind.REMOVE, 0) for page in pages]
         try:
@@ -407,18 +477,20 @@ class KVCache:
             return [_status_of(failure.code)] * len(pages)
         return [_status_of(result.code) for result in results]
 
-    async def clear(self, *, progress: Progress = _no_progress) -> int:
-        """Remove every page there is now; the namespace stays. Returns how many those were. Not bounded by the timeout.
+    async def clear(self) -> None:
+        """Have no pages any more: all there are belong to nobody from now on, and what they took is freed afterwards. The
+        namespace and its settings stay. Nothing happens to one that was deleted. Not bounded by the timeout.
 
-        Raises FS3Error when storage does not answer; what was removed stays removed.
+        Raises FS3Error when the manager does not answer.
         """
         self._check_use()
         await self._check_presence()
-        return 0 if self._is_deleted else await remove_pages(self._client, self._namespace, progress)
+        if not self._is_deleted:
+            self._follow(await clear_namespace(self._client, self._namespace))
 
     async def _check_presence(self) -> int:
-        """Ask the manager whether the namespace is still there, when one was deleted since that was asked last. A manager that
-        does not answer is asked again by the next call. Returns what is left of the timeout, in nanoseconds."""
+        """Ask the manager what became of the namespace, when one was deleted or cleared since that was asked last. A manager
+        that does not answer is asked again by the next call. Returns what is left of the timeout, in nanoseconds."""
         deletions = self._client.manager.routing.namespace_deletions
         if self._is_deleted or deletions == self._deletions:
             return self._timeout_ns
@@ -428,9 +500,17 @@ class KVCache:
             found = await self._client.manager.find_namespace(self.name, min(presence_check_ns, self._timeout_ns))
         except FS3Error:
             return max(1, self._timeout_ns - round((now() - begun) * SECOND))
-        self._is_deleted = found is None or found.id != self.namespace_id or found.deleting
+        self._follow(found)
         self._deletions = deletions
         return max(1, self._timeout_ns - round((now() - begun) * SECOND))
+
+    def _follow(self, found: CacheNamespace | None) -> None:
+        """Go on with what there is under the name now: the same namespace, with another id when it was cleared. One that was
+        made under the name of a deleted one is none of ours."""
+        if found is None or found.made_as != self._namespace.made_as:
+            self._is_deleted = True
+        elif found.id > self.namespace_id:  # ids only rise: an answer that was overtaken does not lead back
+            self._namespace, self.namespace_id = found, found.id
 
     def _check_use(self) -> None:
         """RuntimeError on another event loop than the one it was opened on, InvalidArgument after `close`."""
@@ -441,9 +521,9 @@ class KVCache:
                 f"the KVCache of namespace {self.name!r} belongs to another event loop; open one on each, or use BlockingKVCache"
             )
 
-    def _pages(self, keys: Sequence[Key]) -> list[PageKey]:
+    def _pack(self, keys: Sequence[Key]) -> list[bytes]:
         self._check_use()
-        return page_keys(self.namespace_id, pack_keys(keys))
+        return pack_keys(keys)
 
     def _get_placement(self) -> Placement:
         routing = self._client.manager.routing

@@ -1,30 +1,19 @@
-"""Namespaces as a whole: listed, emptied, deleted.
+"""Namespaces as a whole: made, listed, set, cleared, deleted.
 
-The ids of a namespace's pages are neighbours (`fs3.base.ids.page_prefix`), so its pages are found by listing one range of chunk
-ids on each of its chains. Deleting one begins at the manager, which marks it, and ends there, when it has no pages any more. What
-is interrupted in between is completed by deleting it again.
+All of it is said to the manager alone, in one request however many pages there are: to clear a namespace is to give it another
+id, to delete it is to forget it. The pages of an id that no namespace has belong to nobody: storage nodes hear of that, and the
+heads of the chains remove them in the background.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 from fs3.api.client import Client
-from fs3.base.errors import FS3Error, error
-from fs3.base.ids import ChainId, ChunkId, page_range
+from fs3.base.errors import error
 from fs3.base.status import Code
-from fs3.core.files.write_plan import WriteIO
-from fs3.model.chunk import UpdateKind
-from fs3.model.cluster import CacheNamespace
-from fs3.model.upkeep import ChunkPage
-
-Progress = Callable[[int], Any]
-"""Called with how many pages were removed since it was called last."""
-
-delete_passes_max = 16
-"""How often the chains are gone through for pages that were stored while a namespace was being deleted."""
+from fs3.model.cluster import CacheNamespace, NamespaceSettings
 
 
 @asynccontextmanager
@@ -52,73 +41,28 @@ async def list_namespaces(client: Client, prefix: str) -> list[CacheNamespace]:
             return found
 
 
-async def delete_namespace(client: Client, name: str, progress: Progress) -> int:
-    """Delete a namespace, also one whose deletion was interrupted. Returns how many pages were removed.
-
-    Raises NotFound when there is none with this name, FS3Error when storage or the manager does not answer.
-    """
+async def get_namespace(client: Client, name: str) -> CacheNamespace:
+    """The namespace with this name. Raises NotFound when there is none."""
     namespace = await client.manager.find_namespace(name)
     if namespace is None:
         raise error(Code.NO_NAMESPACE, "there is no such namespace", name)
-    await client.manager.delete_namespace(namespace.id, emptied=False)
-    removed = 0
-    for _ in range(delete_passes_max):
-        found = await remove_pages(client, namespace, progress)
-        removed += found
-        if not found:
-            await client.manager.delete_namespace(namespace.id, emptied=True)
-            return removed
-    raise error(Code.BUSY, "somebody goes on storing pages in a namespace that is being deleted", name)
+    return namespace
 
 
-async def clear_namespace(client: Client, name: str, progress: Progress) -> int:
-    """Remove the pages of a namespace, which stays. Raises NotFound when there is none with this name."""
-    namespace = await client.manager.find_namespace(name)
-    if namespace is None:
-        raise error(Code.NO_NAMESPACE, "there is no such namespace", name)
-    return await remove_pages(client, namespace, progress)
+async def create_namespace(
+    client: Client, name: str, page_bytes: int, replicas: int, settings: NamespaceSettings
+) -> CacheNamespace:
+    """Make a namespace. Raises Exists when there is one of this name; two who make it at once may both be told that they did."""
+    if await client.manager.find_namespace(name) is not None:
+        raise error(Code.EXISTS, "there is such a namespace already", name)
+    return await client.manager.open_namespace(name, page_bytes, replicas, settings)
 
 
-async def remove_pages(client: Client, namespace: CacheNamespace, progress: Progress) -> int:
-    """Remove every page that a namespace has now. Returns how many those were. Raises FS3Error when storage does not answer."""
-    table = client.manager.routing.tables.get(namespace.table)
-    if table is None:
-        raise error(Code.NO_TABLE, "the chain table of the namespace is not known here", namespace.name)
-    removed = 0
-    for chain in table.chains:
-        async for chunks in _list_pages(client, chain, namespace.id):
-            writes = [WriteIO(chunk, chain, UpdateKind.REMOVE, 0) for chunk in chunks]
-            for result in await client.storage.update(writes):
-                if result.code is not Code.OK:
-                    raise error(result.code, f"a page could not be removed: {result.message}", namespace.name)
-            removed += len(chunks)
-            progress(len(chunks))
-    return removed
+async def clear_namespace(client: Client, namespace: CacheNamespace) -> CacheNamespace:
+    """Give a namespace an id under which there are no pages. Returns it as it is then."""
+    return await client.manager.clear_namespace(namespace.name, namespace.id)
 
 
-async def _list_pages(client: Client, chain: ChainId, namespace_id: int) -> AsyncIterator[list[ChunkId]]:
-    """The pages of a namespace on a chain, as many at once as a target tells at once."""
-    after, until = page_range(namespace_id)
-    while True:
-        page = await _list_range(client, chain, after, until)
-        if page.rows:
-            after = page.rows[-1].chunk
-            yield [row.chunk for row in page.rows]
-        if not page.more or not page.rows:
-            return
-
-
-async def _list_range(client: Client, chain: ChainId, after: ChunkId, until: ChunkId | None) -> ChunkPage:
-    """From the first target that answers: each that serves has all there is."""
-    failure = error(Code.NOT_SERVING, f"nobody serves chain {chain}")
-    for target in _serving(client, chain):
-        try:
-            return await client.storage.list_chunks(chain, target, after=after, until=until)
-        except FS3Error as why:
-            failure = why
-    raise failure
-
-
-def _serving(client: Client, chain: ChainId) -> Iterator[Any]:
-    members = client.manager.routing.chains.get(chain)
-    return (slot.target for slot in (members.serving_slots() if members is not None else ()))
+async def delete_namespace(client: Client, namespace: CacheNamespace) -> None:
+    """Forget a namespace."""
+    await client.manager.delete_namespace(namespace.id)

@@ -8,8 +8,9 @@ It runs while everything is in use. Whatever looks wrong in a listing is asked a
 - A length is too short if storage has more between two looks at the inode that show the same `change` and no session.
 - Every update is staged on every replica before any replica commits it. So a replica that has shown the same committed version
   before and after another one was looked at, and nothing pending, is not just behind.
-- A page of a KVCache is younger than its namespace, whose id is never used again. So a page that is listed, whose namespace is
-  not there *after* that, and which is there still *after* that, cannot be reached any more.
+- A page of a KVCache is younger than the id of its namespace, which is never given out again. So a page that is listed, whose id
+  no namespace has *after* that, and which is there still *after* that, cannot be reached any more; unless the id was never given
+  out, as far as the manager knows.
 """
 
 from __future__ import annotations
@@ -167,10 +168,18 @@ class ChunkCheck(ProblemCollector):
         await self._check_strays(chain, strays)
 
     async def _check_pages(self, chain: ChainId, pages: Sequence[ChunkId]) -> None:
-        deleted = await self._namespaces.find_deleted(map(page_namespace, pages))
-        unreachable = [(page, page_namespace(page)) for page in pages if page_namespace(page) in deleted]
-        kind = ProblemKind.UNREACHABLE_PAGE
-        await self._check_strays(chain, [Problem(kind, 0, chain, key=page, found=number) for page, number in unreachable])
+        missing = await self._namespaces.find_missing(map(page_namespace, pages))
+        next_id = self._namespaces.next_id
+        strays = []
+        for page in pages:
+            number = page_namespace(page)
+            if number not in missing:
+                continue
+            if number < next_id:
+                strays.append(Problem(ProblemKind.UNREACHABLE_PAGE, 0, chain, key=page, found=number))
+            else:
+                strays.append(Problem(ProblemKind.PAGE_FROM_NOWHERE, 0, chain, key=page, found=number, expected=next_id))
+        await self._check_strays(chain, strays)
 
     async def _check_strays(self, chain: ChainId, strays: Sequence[Problem]) -> None:
         """Those that are still there, now that their inodes or namespaces are known to be gone."""

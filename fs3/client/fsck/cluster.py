@@ -114,6 +114,8 @@ class Fsck:
                 return await self._remove(problem)
             case ProblemKind.CHUNK_FROM_NOWHERE:
                 return RepairResult(False, "it is left alone: restore newer metadata, or remove it by hand")
+            case ProblemKind.PAGE_FROM_NOWHERE:
+                return RepairResult(False, "it is left alone: put back a newer copy of the manager's store")
             case ProblemKind.REPLICA_MISSING | ProblemKind.REPLICA_DIFFERS:
                 how = "stop its node, move the target's directory away, start the node: it is filled from its chain"
                 return RepairResult(False, f"target {problem.found} is mended by its owner: {how}")

@@ -28,7 +28,9 @@ from fs3.base.units import SECOND
 from fs3.client.connector import Connector
 from fs3.client.mgmtd.selector import JitteredBackoff, PrimarySelector
 from fs3.model.cluster import (
+    NO_SETTINGS,
     CacheNamespace,
+    ClearNamespace,
     ClusterStatus,
     DeleteNamespace,
     EnsureTable,
@@ -38,12 +40,14 @@ from fs3.model.cluster import (
     HeartbeatAck,
     ListNamespaces,
     NamespacePage,
+    NamespaceSettings,
     OpenNamespace,
     RegisterNode,
     RegistrationAck,
     RoleConfig,
     RoutingUpdate,
     SetConfig,
+    SetNamespace,
 )
 from fs3.model.method import Method
 from fs3.model.routing import Role, Routing
@@ -216,9 +220,11 @@ class MgmtdClient:
         table: TableId = await self._ask(EnsureTable(replicas))
         return table
 
-    async def open_namespace(self, name: str, page_bytes: int, replicas: int = 0) -> CacheNamespace:
-        """A KVCache namespace, made when absent; `routing` shows its table on return. NAMESPACE_DIFFERS."""
-        namespace: CacheNamespace = await self._ask(OpenNamespace(name, page_bytes, replicas))
+    async def open_namespace(
+        self, name: str, page_bytes: int, replicas: int = 0, settings: NamespaceSettings = NO_SETTINGS
+    ) -> CacheNamespace:
+        """A KVCache namespace, made with these settings when absent; `routing` shows its table on return. NAMESPACE_DIFFERS."""
+        namespace: CacheNamespace = await self._ask(OpenNamespace(name, page_bytes, replicas, settings))
         return namespace
 
     async def list_namespaces(self, prefix: str = "", after: str = "") -> NamespacePage:
@@ -230,9 +236,30 @@ class MgmtdClient:
         page = await self._list_namespaces(ListNamespaces(prefix=name, limit=1), timeout_ns)
         return next((namespace for namespace in page.namespaces if namespace.name == name), None)
 
-    async def delete_namespace(self, namespace_id: int, *, emptied: bool) -> None:
-        """Mark a namespace as being deleted; then, `emptied`, forget it. Nothing happens to one that is gone already."""
-        await self._ask(DeleteNamespace(namespace_id, emptied))
+    async def set_namespace(self, name: str, settings: NamespaceSettings) -> CacheNamespace:
+        """Change the settings of a namespace that are named. NO_NAMESPACE; INVALID for what it cannot have."""
+        namespace: CacheNamespace = await self._ask(SetNamespace(name, settings))
+        return namespace
+
+    async def clear_namespace(self, name: str, namespace_id: int) -> CacheNamespace:
+        """Give the namespace that has this id another one, under which it has no pages; `routing` tells of it on return.
+        NO_NAMESPACE."""
+        known = self._routing.namespace_deletions
+        namespace: CacheNamespace = await self._ask(ClearNamespace(name, namespace_id))
+        await self._wait_deletion(known)
+        return namespace
+
+    async def delete_namespace(self, namespace_id: int) -> None:
+        """Forget a namespace; `routing` tells of it on return. Nothing happens to one that is gone already. NO_NAMESPACE."""
+        known = self._routing.namespace_deletions
+        await self._ask(DeleteNamespace(namespace_id))
+        await self._wait_deletion(known)
+
+    async def _wait_deletion(self, known: int) -> None:
+        """What uses this client is to hear of a deletion before the one who asked for it goes on. The watch has brought it,
+        nearly always."""
+        if self._routing.namespace_deletions == known:
+            await self.refresh(self._routing.version)
 
     async def _list_namespaces(self, wanted: ListNamespaces, timeout_ns: int) -> NamespacePage:
         request = list_namespaces_to_pb(wanted)

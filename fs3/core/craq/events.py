@@ -16,6 +16,9 @@ class UpdateReceived:
 
     update: Update
     token: int
+    refusal: str = ""
+    """Why the shell of the head has no room for an update that would begin or wait: it is answered NO_SPACE, once and for all its
+    copies. One that is under way or over is answered as ever."""
 
 
 @dataclass(slots=True)

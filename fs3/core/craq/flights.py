@@ -14,7 +14,7 @@ from fs3.base.units import NEVER
 from fs3.core.craq.admission.admitter import Admitter
 from fs3.core.craq.admission.answers import AnswerTable
 from fs3.core.craq.admission.table import UNTAGGED, Action, AdmissionRow, LaneState
-from fs3.core.craq.effects import Commit, DropPending, Effect, FillDone, Forward, Stage
+from fs3.core.craq.effects import AnswerUpdate, Commit, DropPending, Effect, FillDone, Forward, Stage
 from fs3.core.craq.events import DropDone, FillRequested, ForwardDone, StageDone, UpdateReceived
 from fs3.core.craq.flight import Flight, FlightPhase, answer_all, make_fill_flight, make_resumed_flight
 from fs3.core.craq.lanes import Lane, QueuedUpdate, ReplicaLimits
@@ -50,12 +50,17 @@ class Flights:
             meta = self.view.get(update.chunk)
             state = LaneState.FREE if len(self.lanes) < self.limits.flights_max else LaneState.FULL
             row = self.admitter.admit(update, state, meta)
+            if event.refusal and row.action is Action.ADMIT:
+                self._refuse_for_room(now, event, out)
+                return
             flight = self._apply_row(now, row, update, [event.token], meta, out)
             if flight is not None:
                 self.begin(now, Lane(flight), out)
             return
         row = self.admitter.admit(update, lane.state(update, self.limits.lane_waiting_max, self.limits.waiters_max), None)
-        if row.action is Action.WAIT:
+        if event.refusal and row.action is Action.WAIT:
+            self._refuse_for_room(now, event, out)
+        elif row.action is Action.WAIT:
             expires = now + self.limits.flight_deadline_ns
             lane.enqueue(QueuedUpdate(update, [event.token], expires))
             self._arm(expires)
@@ -70,6 +75,13 @@ class Flights:
             self._arm(lane.due_ns)
         else:
             self._apply_row(now, row, update, [event.token], None, out)
+
+    def _refuse_for_room(self, now: int, event: UpdateReceived, out: list[Effect]) -> None:
+        """The head's shell has no room for it. Remembered: a copy that comes once there is room is told the same."""
+        refusal = UpdateResult(Code.NO_SPACE, message=event.refusal)
+        if event.update.tag.client:
+            refusal = self.admitter.remember_answer(now, event.update, refusal)
+        out.append(AnswerUpdate(event.token, refusal))
 
     def _apply_row(
         self, now: int, row: AdmissionRow, update: Update, waiters: list[int], meta: ChunkMeta | None, out: list[Effect]

@@ -50,6 +50,11 @@ class Placement:
         return [places[slot] for slot in words[_IDS_PER_WORD - 1 :: _IDS_PER_WORD]]
 
 
+def slots_of(place: int, chains: int) -> int:
+    """How many of the `SLOTS` the chain at `place` has in a table of so many."""
+    return SLOTS // chains + (place < SLOTS % chains)
+
+
 @lru_cache(maxsize=8)
 def _assign_slots(count: int) -> Sequence[int]:
     """Per slot the place of its chain, among `count` of them. Depends on nothing else, so tables of one length share it.

@@ -59,6 +59,7 @@ class DeltaLog:
             tuple(tables.values()),
             tuple(removed),  # type: ignore[arg-type]
             self._routing.namespace_deletions,
+            self._routing.namespaces_version,
         )
 
 

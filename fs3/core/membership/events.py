@@ -22,6 +22,7 @@ from fs3.base.status import Code
 from fs3.core.membership.state import Rows
 from fs3.model.cluster import (
     CacheNamespace,
+    ClearNamespace,
     DeleteNamespace,
     EnsureTable,
     Heartbeat,
@@ -30,6 +31,7 @@ from fs3.model.cluster import (
     RegisterNode,
     RegistrationAck,
     SetConfig,
+    SetNamespace,
 )
 from fs3.model.routing import Delta
 
@@ -41,7 +43,7 @@ class ManagerRequest:
     """A node or client asks for something. Answered with one `Respond` of the same token."""
 
     token: int
-    body: RegisterNode | Heartbeat | EnsureTable | OpenNamespace | DeleteNamespace | SetConfig
+    body: RegisterNode | Heartbeat | EnsureTable | OpenNamespace | SetNamespace | ClearNamespace | DeleteNamespace | SetConfig
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,14 +39,12 @@ class _Batch:
     born: list[TargetId] = field(default_factory=list)
     generations: dict[TargetId, None] = field(default_factory=dict)
     replies: list[Respond] = field(default_factory=list)
-    deletes_namespaces: bool = False
 
     def changes_routing(self) -> bool:
-        return bool(self.nodes or self.chains or self.tables or self.deletes_namespaces)
+        return bool(self.nodes or self.chains or self.tables or self.namespaces or self.forgotten_namespaces)
 
     def __bool__(self) -> bool:
-        stored = self.namespaces or self.forgotten_namespaces or self.configs or self.born or self.generations
-        return self.changes_routing() or bool(stored)
+        return self.changes_routing() or bool(self.configs or self.born or self.generations)
 
 
 @dataclass(slots=True)
@@ -70,6 +68,7 @@ class Ledger:
         self.delta_log = DeltaLog(state.routing(), deltas_kept)
         """Durable routing info and what led to it."""
         self.durable_namespaces = dict(state.namespaces)
+        self.durable_counters = state.counters
         self.durable_configs = dict(state.configs)
         self.retry_at: int | None = None
         """When to try a failed commit again."""
@@ -126,18 +125,15 @@ class Ledger:
         """Add or change a namespace."""
         self.state.namespaces[namespace.name] = namespace
         self._batch.namespaces[namespace.name] = None
-
-    def mark_namespace(self, namespace: CacheNamespace) -> None:
-        """A namespace is being deleted from now on, and routing says that one more is."""
-        self.put_namespace(msgspec.structs.replace(namespace, deleting=True))
-        self.set_counters(namespace_deletion=self.state.counters.namespace_deletion + 1)
-        self._batch.deletes_namespaces = True
+        self.set_counters(namespace_change=self.state.counters.namespace_change + 1)
 
     def forget_namespace(self, namespace: CacheNamespace) -> None:
-        """A namespace is gone."""
+        """A namespace is gone, or is to be put under another id: no client finds the pages of this one any more."""
         del self.state.namespaces[namespace.name]
         self._batch.namespaces.pop(namespace.name, None)
         self._batch.forgotten_namespaces.append(namespace)
+        counters = self.state.counters
+        self.set_counters(namespace_deletion=counters.namespace_deletion + 1, namespace_change=counters.namespace_change + 1)
 
     def put_config(self, config: RoleConfig) -> None:
         """Set the configuration of a role."""
@@ -189,6 +185,7 @@ class Ledger:
                 tuple(state.chains[chain] for chain in batch.chains),
                 tuple(state.tables[table] for table in batch.tables),
                 namespace_deletions=state.counters.namespace_deletion,
+                namespaces_version=state.counters.namespace_change,
             )
         rows = Rows(
             state.counters,
@@ -219,6 +216,7 @@ class Ledger:
         # One that was put again meanwhile is in the next commit, which its own answer waits for.
         stored = {*commit.rows.born, *(each.target for each in commit.rows.generations)}
         self.pending_births.difference_update(stored - self._batch.generations.keys())
+        self.durable_counters = commit.rows.counters
         for namespace in commit.rows.forgotten_namespaces:
             self.durable_namespaces.pop(namespace.name, None)
         self._namespace_names = None

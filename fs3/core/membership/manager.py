@@ -29,6 +29,7 @@ from fs3.core.membership.transition import next_chain
 from fs3.model.chain import Chain, ChainTable, LocalState, PublicState, Slot
 from fs3.model.cluster import (
     CacheNamespace,
+    ClearNamespace,
     DeleteNamespace,
     EnsureTable,
     Heartbeat,
@@ -39,6 +40,7 @@ from fs3.model.cluster import (
     RegistrationAck,
     RoleConfig,
     SetConfig,
+    SetNamespace,
     TargetStatus,
 )
 from fs3.model.generation import TargetGeneration
@@ -114,6 +116,10 @@ class Manager:
                 case OpenNamespace() as wanted:
                     found = self.namespaces.find(wanted)
                     answer = found or self.namespaces.create(wanted, self._ensure_table(now, wanted.replicas))
+                case SetNamespace() as setting:
+                    answer = self.namespaces.set(setting)
+                case ClearNamespace() as clearing:
+                    answer = self.namespaces.clear(clearing)
                 case DeleteNamespace() as deletion:
                     answer = self.namespaces.delete(deletion)
                 case SetConfig() as config:

@@ -1,21 +1,38 @@
-"""KVCache namespaces as the manager keeps them: opened by name, listed, and deleted in two steps.
+"""KVCache namespaces as the manager keeps them: opened by name, listed, set, cleared and deleted.
 
-A client that deletes one has it marked first, so that no client opens it any more and those that have it open hear of it through
-the routing info; then it removes its pages and has it forgotten. An id names one namespace for ever: both steps may be repeated.
+An id names the pages of one namespace between two clearings, and none is given out twice. So nothing is kept of what is deleted:
+an id below the next one that no namespace has is one whose pages belong to nobody, and whoever holds such pages may remove them.
+Clearing gives a namespace the next id, and deleting forgets it; both are one commit, however many pages there are, and clients
+and storage nodes hear of them through the routing info. Every request may be repeated.
 """
 
 from __future__ import annotations
 
+import msgspec
+
 from fs3.base.ids import NAMESPACE_IDS_END
-from fs3.base.limits import namespaces_per_page_max, page_bytes_max
+from fs3.base.limits import (
+    cache_bytes_max,
+    namespaces_max,
+    namespaces_per_page_max,
+    owner_bytes_max,
+    page_bytes_max,
+    ttl_ms_max,
+)
 from fs3.base.status import Code
 from fs3.core.membership.ledger import Ledger
 from fs3.core.membership.node_admission import RequestRejected
 from fs3.model.chain import ChainTable
-from fs3.model.cluster import CacheNamespace, DeleteNamespace, ListNamespaces, NamespacePage, OpenNamespace
-
-namespaces_max = 1 << 16
-"""At one time: the manager has them in memory."""
+from fs3.model.cluster import (
+    CacheNamespace,
+    ClearNamespace,
+    DeleteNamespace,
+    ListNamespaces,
+    NamespacePage,
+    NamespaceSettings,
+    OpenNamespace,
+    SetNamespace,
+)
 
 
 class Namespaces:
@@ -33,7 +50,8 @@ class Namespaces:
         """A page of the stored ones, by name."""
         limit = min(wanted.limit or namespaces_per_page_max, namespaces_per_page_max)
         found, more = self._ledger.list_namespaces(wanted.prefix, wanted.after, limit)
-        return NamespacePage(tuple(found), more)
+        counters = self._ledger.durable_counters
+        return NamespacePage(tuple(found), more, counters.namespace_change, counters.namespace + 1)
 
     def find(self, wanted: OpenNamespace) -> CacheNamespace | None:
         """The one with this name. None: it may be created."""
@@ -41,11 +59,6 @@ class Namespaces:
         if found is None:
             self._check_new(wanted)
             return None
-        if found.deleting:
-            raise RequestRejected(
-                Code.NO_NAMESPACE,
-                f"namespace {wanted.name!r} is being deleted; when that was interrupted, delete it again to complete it",
-            )
         if wanted.page_bytes != found.page_bytes:
             raise RequestRejected(
                 Code.NAMESPACE_DIFFERS,
@@ -58,36 +71,84 @@ class Namespaces:
         return found
 
     def _check_new(self, wanted: OpenNamespace) -> None:
-        state = self._ledger.state
         if not 1 <= wanted.page_bytes <= page_bytes_max:
             raise RequestRejected(Code.INVALID, f"page_bytes is {wanted.page_bytes}, must be 1 to {page_bytes_max}")
-        if len(state.namespaces) >= namespaces_max:
+        check_settings(wanted.settings, wanted.page_bytes)
+        if len(self._ledger.state.namespaces) >= namespaces_max:
             raise RequestRejected(
                 Code.TOO_LARGE, f"the cluster has {namespaces_max} namespaces, the most it can have; delete those of no more use"
             )
-        if state.counters.namespace + 1 >= NAMESPACE_IDS_END:
-            raise RequestRejected(Code.TOO_LARGE, f"the cluster has had {NAMESPACE_IDS_END - 1} namespaces, the most it can")
+        self._check_ids()
+
+    def _check_ids(self) -> None:
+        if self._ledger.state.counters.namespace + 1 >= NAMESPACE_IDS_END:
+            raise RequestRejected(
+                Code.TOO_LARGE, f"the cluster has given out {NAMESPACE_IDS_END - 1} ids of namespaces, all there are"
+            )
 
     def create(self, wanted: OpenNamespace, table: ChainTable) -> CacheNamespace:
         """A new one, on the chains of a table."""
-        ledger = self._ledger
-        made = CacheNamespace(ledger.state.counters.namespace + 1, wanted.name, wanted.page_bytes, table.replicas, table.id)
-        ledger.set_counters(namespace=made.id)
-        ledger.put_namespace(made)
+        named = wanted.settings.named()
+        made = CacheNamespace(self._next_id(), wanted.name, wanted.page_bytes, table.replicas, table.id, **named)  # type: ignore[arg-type]
+        self._ledger.put_namespace(made)
         return made
 
+    def set(self, wanted: SetNamespace) -> CacheNamespace:
+        """Change the settings that are named."""
+        found = self._get(wanted.name)
+        changed = msgspec.structs.replace(found, **wanted.settings.named())
+        # What is not named has to fit what is.
+        whole = NamespaceSettings(changed.budget_bytes, changed.ttl_ms, changed.pin_bytes, changed.owner)
+        check_settings(whole, found.page_bytes)
+        if changed != found:
+            self._ledger.put_namespace(changed)
+        return changed
+
+    def clear(self, wanted: ClearNamespace) -> CacheNamespace:
+        """Give it another id, unless it has another one than the client knows of."""
+        found = self._get(wanted.name)
+        if found.id != wanted.id:
+            return found
+        self._check_ids()
+        fresh = msgspec.structs.replace(found, id=self._next_id(), first_id=found.made_as)
+        self._ledger.forget_namespace(found)
+        self._ledger.put_namespace(fresh)
+        return fresh
+
     def delete(self, wanted: DeleteNamespace) -> int:
-        """Take one of the two steps. Nothing happens when it was taken already. Returns the id."""
+        """Forget it. Nothing happens when that was done already. Returns the id."""
         state = self._ledger.state
         found = next((each for each in state.namespaces.values() if each.id == wanted.id), None)
-        if found is None:
-            if not 1 <= wanted.id <= state.counters.namespace:
-                raise RequestRejected(Code.NO_NAMESPACE, f"there has never been a namespace with id {wanted.id}")
-        elif not wanted.emptied:
-            if not found.deleting:
-                self._ledger.mark_namespace(found)
-        elif found.deleting:
+        if found is not None:
             self._ledger.forget_namespace(found)
-        else:
-            raise RequestRejected(Code.INVALID, f"namespace {found.name!r} may still be in use: it has to be marked first")
+        elif not 1 <= wanted.id <= state.counters.namespace:
+            raise RequestRejected(Code.NO_NAMESPACE, f"there has never been a namespace with id {wanted.id}")
         return wanted.id
+
+    def _next_id(self) -> int:
+        number = self._ledger.state.counters.namespace + 1
+        self._ledger.set_counters(namespace=number)
+        return number
+
+    def _get(self, name: str) -> CacheNamespace:
+        found = self._ledger.state.namespaces.get(name)
+        if found is None:
+            raise RequestRejected(Code.NO_NAMESPACE, f"there is no such namespace: {name!r}")
+        return found
+
+
+def check_settings(settings: NamespaceSettings, page_bytes: int) -> None:
+    """RequestRejected for settings that a namespace with pages of this size cannot have."""
+    budget, ttl, pins, owner = settings.budget_bytes or 0, settings.ttl_ms or 0, settings.pin_bytes or 0, settings.owner or ""
+    if budget and not page_bytes <= budget <= cache_bytes_max:
+        raise RequestRejected(
+            Code.INVALID,
+            f"budget_bytes is {budget}, must be {page_bytes} (one page) to {cache_bytes_max}; 0: none",
+        )
+    if not 0 <= ttl <= ttl_ms_max:
+        raise RequestRejected(Code.INVALID, f"ttl_ms is {ttl}, must be 1 to {ttl_ms_max}; 0: none")
+    if not 0 <= pins <= (budget or cache_bytes_max):
+        of = f"the budget of {budget}" if budget else str(cache_bytes_max)
+        raise RequestRejected(Code.INVALID, f"pin_bytes is {pins}, must be at most {of}")
+    if len(owner.encode()) > owner_bytes_max:
+        raise RequestRejected(Code.INVALID, f"owner has {len(owner.encode())} bytes, must have at most {owner_bytes_max}")

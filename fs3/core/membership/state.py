@@ -26,7 +26,7 @@ class IdCounters(msgspec.Struct, frozen=True, array_like=True):
     """The last number of each kind that was given out; none is used twice."""
 
     routing: int = 0
-    """Routing version: rises by one with every stored change of nodes, chains and tables, and with the deletion of namespaces."""
+    """Routing version: rises by one with every stored change of nodes, chains, tables and namespaces."""
     node: int = 0
     target: int = 0
     chain: int = 0
@@ -34,6 +34,9 @@ class IdCounters(msgspec.Struct, frozen=True, array_like=True):
     namespace: int = 0
     config: int = 0
     namespace_deletion: int = 0
+    """Rises with each namespace that is deleted or cleared."""
+    namespace_change: int = 0
+    """Rises with each change of the list of namespaces."""
 
 
 class State(msgspec.Struct):
@@ -62,6 +65,7 @@ class State(msgspec.Struct):
             dict(self.chains),
             dict(self.tables),
             self.counters.namespace_deletion,
+            self.counters.namespace_change,
         )
 
 

@@ -13,9 +13,11 @@ says so on the disk until the chain has filled it. A disk that cannot be used ta
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -35,6 +37,8 @@ log = logging.getLogger("fs3.storage")
 FORMAT = 1
 _CLUSTER_BYTES = 16
 _DAMAGED_MAX = 1000
+_RECENCY = "recency"
+"""Beside target.json: in which order the pages of the target go."""
 
 
 class _NodeFile(msgspec.Struct):
@@ -210,6 +214,41 @@ class DataDirectories:
             code = Code.NO_SPACE if problem.errno in NO_ROOM else Code.DISK
             raise error(code, f"target.json cannot be written: {problem.strerror}", str(self._homes[target])) from problem
         self._notes[target] = note
+
+    async def read_recency(self, target: TargetId) -> bytes:
+        """See `Disks.read_recency`."""
+        return await asyncio.to_thread(self._read_recency, target)
+
+    async def write_recency(self, target: TargetId, content: bytes) -> None:
+        """See `Disks.write_recency`."""
+        await asyncio.to_thread(self._write_recency, target, content)
+
+    def _read_recency(self, target: TargetId) -> bytes:
+        file = self._recency_file(target)
+        try:
+            return file.read_bytes()
+        except FileNotFoundError:
+            return b""
+        except OSError as problem:
+            raise error(Code.DISK, f"{_RECENCY} cannot be read: {problem.strerror}", str(file)) from problem
+
+    def _write_recency(self, target: TargetId, content: bytes) -> None:
+        file = self._recency_file(target)
+        fresh = file.with_name(f".new-{_RECENCY}")
+        try:
+            fresh.write_bytes(content)
+            fresh.rename(file)
+        except OSError as problem:
+            with suppress(OSError):
+                fresh.unlink()  # half of it would take room that is missed
+            code = Code.NO_SPACE if problem.errno in NO_ROOM else Code.DISK
+            raise error(code, f"{_RECENCY} cannot be written: {problem.strerror}", str(file)) from problem
+
+    def _recency_file(self, target: TargetId) -> Path:
+        home = self._homes.get(target)
+        if home is None:
+            raise error(Code.DISK, f"target {target} has no directory here")
+        return home / _RECENCY
 
     def quarantine(self, target: TargetId) -> str:
         """See `Disks.quarantine`."""

@@ -151,8 +151,7 @@ class MgmtdStore:
             for each in rows.generations:
                 txn.put(_numbered(_GENERATION, each.target), _encode(each.generation))
 
-        makes_room = bool(rows.forgotten_namespaces) or any(namespace.deleting for namespace in rows.namespaces)
-        self._kv.submit(RoomMaker(op) if makes_room else op, done)
+        self._kv.submit(RoomMaker(op) if rows.forgotten_namespaces else op, done)
 
 
 async def _read_lease_view(txn: ReadTxn) -> LeaseView:

@@ -8,6 +8,7 @@ from fs3.base.ids import NodeId, TargetId
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Channel
 from fs3.services.storage.config import StorageConfig
+from fs3.services.storage.namespaces import NamespaceTable
 
 
 class NodeContext(Protocol):
@@ -26,6 +27,11 @@ class NodeContext(Protocol):
     @property
     def routing_version(self) -> int:
         """Of the newest routing info the node has; replies to clients name it."""
+        ...
+
+    @property
+    def namespaces(self) -> NamespaceTable:
+        """The KVCache namespaces there are, as far as the node knows."""
         ...
 
     @property

@@ -41,6 +41,9 @@ log = logging.getLogger("fs3.storage")
 cold_read_bytes_max = 64 * MIB
 """Bytes those reads may hold in memory until they are sent; further ones wait."""
 
+_FIRST_PAGE_BYTE = 0x80
+"""Chunk ids of KVCache pages begin with this or more (`fs3.base.ids.is_page`, which is called once too often here)."""
+
 cold_reads_max = 4096
 """Reads that wait for the disks of one storage process."""
 
@@ -226,6 +229,8 @@ class ReadHandler:
                     batch.refuse(index, code)
                 continue
             served.append((shell, which))
+            if shell.cache is not None and chunks[which[0]][0] >= _FIRST_PAGE_BYTE:
+                shell.cache.note_reads(chunks if len(which) == count else [chunks[index] for index in which])
             cold = shell.store.read_many(chunks, batch, which, refuse_dirty=refuse_dirty)  # type: ignore[arg-type]
             if cold:
                 if job is None:

@@ -24,8 +24,10 @@ from fs3.ports.clock import Clock
 from fs3.ports.disks import Disks, StoreFactory
 from fs3.ports.rpc import Bindings, Call, Channel, Handler
 from fs3.runtime.config import parse_config
+from fs3.services.storage.cache.keepers import CacheKeepers
 from fs3.services.storage.config import StorageConfig
 from fs3.services.storage.foreground_load import ForegroundLoad
+from fs3.services.storage.namespaces import NamespaceTable
 from fs3.services.storage.queries import Queries
 from fs3.services.storage.reads import ReadHandler
 from fs3.services.storage.resync.scheduler import ResyncScheduler
@@ -92,10 +94,14 @@ class StorageService:
         self._channels: dict[NodeId, Channel] = {}
         self._foreground = ForegroundLoad(clock)
         self._member = Member(mgmtd, clock, disks, name=disks.name, role=Role.STORAGE, owner=self)
+        self.namespaces = NamespaceTable(mgmtd, clock)
+        """See `NodeContext`."""
         targets = self._target_map = TargetMap()
         self._scheduler = ResyncScheduler(self, self._foreground)
         self._duties = Duties(targets, disks, self, self._foreground)
-        self._keeper = TargetKeeper(disks, store_factory, self, self._scheduler, targets, self._duties, self._member)
+        self._caches = CacheKeepers(targets, disks, self, self._foreground, lambda: mgmtd.routing)
+        listeners = (self._caches, self._duties)
+        self._keeper = TargetKeeper(disks, store_factory, self, self._scheduler, targets, listeners, self._member)
         self._reads = ReadHandler(targets, self)
         self._updates = UpdateHandler(targets, self, self._foreground, disks.name)
         self._queries = Queries(targets, self)
@@ -123,6 +129,7 @@ class StorageService:
         self._accepting = True
         self._mgmtd.on_change(self._on_routing_changed)
         self._on_routing_changed(self._mgmtd.routing)
+        self.namespaces.start()
         self._member.start()
 
     async def stop(self, *, hand_over: bool = True) -> None:
@@ -148,6 +155,8 @@ class StorageService:
         self._accepting = False
         self._stopped = True
         self._scheduler.close()
+        await self.namespaces.stop()
+        await self._caches.stop()
         await self._duties.stop()
         await self._reads.cold.stop()
         await self._sink.stop()
@@ -158,6 +167,8 @@ class StorageService:
         self._stopping = self._stopped = True
         self._accepting = False
         self._scheduler.close()
+        await self.namespaces.stop()
+        await self._caches.stop(is_clean=False)
         await self._duties.stop()
         await self._member.stop(hand_over=False)
         await self._keeper.abort()
@@ -194,6 +205,7 @@ class StorageService:
             STORAGE.ReportBad: self._when_serving(self._duties.report_bad),
             STORAGE.Resync: self._when_serving(self._duties.resync),
             STORAGE.AcceptLoss: self._when_serving(self._accept_loss),
+            STORAGE.ShareTouches: self._when_serving(self._caches.share_touches),
         }
 
     # --- what others may look at -------------------------------------------------------------------------------------
@@ -217,6 +229,11 @@ class StorageService:
     def duties(self) -> Duties:
         """What goes on in the background, to be looked at."""
         return self._duties
+
+    @property
+    def caches(self) -> CacheKeepers:
+        """What keeps KVCache pages within their limits, to be looked at."""
+        return self._caches
 
     @property
     def member(self) -> Member:
@@ -292,6 +309,7 @@ class StorageService:
         self._channels.clear()
         self._keeper.on_routing_changed(routing)
         self._duties.on_chains_changed()
+        self.namespaces.on_routing_changed(routing)
 
     # --- what the parts ask (`NodeContext`) --------------------------------------------------------------------------
 
@@ -374,3 +392,4 @@ class StorageService:
             log.error("%s; the one before stays in force", wrong)
             return
         self._duties.on_config_changed()
+        self._caches.on_config_changed()

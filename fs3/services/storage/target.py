@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Sequence
+from typing import Protocol
 
 from fs3.base.errors import FS3Error
-from fs3.base.ids import ChunkId, TargetId
+from fs3.base.ids import ChunkId, TargetId, is_page
 from fs3.base.status import Code
 from fs3.core.craq import reads
 from fs3.core.craq.effects import AnswerUpdate, Commit, DropPending, Effect, FillDone, Forward, Stage
@@ -30,11 +32,10 @@ from fs3.core.craq.events import (
 from fs3.core.craq.replica import Replica
 from fs3.core.craq.resync.steps import Fill
 from fs3.model.chain import Chain, LocalState
-from fs3.model.chunk import PayloadHandle, Update, UpdateResult
+from fs3.model.chunk import PayloadHandle, Update, UpdateKind, UpdateResult
 from fs3.ports.chunk_store import ChunkStore, StoreDamaged
 from fs3.runtime.alarm import Alarm
 from fs3.services.storage.forwarding.forwarder import Forwarder
-from fs3.services.storage.forwarding.payloads import UpdateJob
 from fs3.services.storage.node_context import NodeContext
 from fs3.services.storage.resync.scheduler import ResyncScheduler
 from fs3.services.storage.resync.source import ResyncSource
@@ -44,6 +45,48 @@ from fs3.services.storage.withdrawal import SpaceWithdrawal, Withdrawal
 log = logging.getLogger("fs3.storage")
 
 drain_events_max = 4096
+
+
+class ResultSink(Protocol):
+    """Gets the results of updates."""
+
+    def answer(self, index: int, result: UpdateResult) -> None:
+        """The result of the update that was submitted with this index; once."""
+        ...
+
+
+class PageKeeper(Protocol):
+    """Keeps the KVCache pages of a target within their limits (`cache.keeper`)."""
+
+    @property
+    def limits_files(self) -> bool:
+        """Updates of files are looked at as well as puts of pages."""
+        ...
+
+    @property
+    def has_tokens(self) -> bool:
+        """Answers are to be told (`on_answered`)."""
+        ...
+
+    def wants(self, update: Update, token: int) -> bool:
+        """A client's update that is no removal has arrived. True: it is kept back, or was answered; False: it goes on."""
+        ...
+
+    def on_answered(self, token: int) -> None:
+        """An update was answered, whichever."""
+        ...
+
+    def on_commit(self, chunk: ChunkId) -> None:
+        """A version of a page, or its removal, was committed."""
+        ...
+
+    def on_position_changed(self) -> None:
+        """The target has another place in its chain, or the chain another version."""
+        ...
+
+    def note_reads(self, chunks: Sequence[bytes]) -> None:
+        """Chunks of one request were read here; what is no page is passed over."""
+        ...
 
 
 class TargetShell:
@@ -78,8 +121,10 @@ class TargetShell:
         self._loop = asyncio.get_running_loop()
         self._inbox: deque[Event] = deque()
         self._draining = False
-        self._waiters: dict[int, tuple[UpdateJob, int]] = {}
+        self._waiters: dict[int, tuple[ResultSink, int]] = {}
         self._next_token = 1
+        self.cache: PageKeeper | None = None
+        """Keeps the KVCache pages here within their limits; there once the target has been opened."""
         self.staging = Staging(target, store, self)
         self._forwarder = Forwarder(target, store, context, self)
         self.source = ResyncSource(target, store, context, scheduler, self)
@@ -130,7 +175,7 @@ class TargetShell:
         self._forwarder.on_chain_changed(chain)
         self._post(ChainChanged(chain))
 
-    def submit(self, update: Update, job: UpdateJob, index: int) -> None:
+    def submit(self, update: Update, job: ResultSink, index: int) -> None:
         """An update of a client or of the predecessor; `job` gets its result."""
         token = self._next_token
         self._next_token = token + 1
@@ -141,7 +186,23 @@ class TargetShell:
             message = f"target {self.target} remembers too many clients; it forgets those that have not written for hours"
             self._answer(token, UpdateResult(Code.BUSY, message=message))
         else:
-            self._post(UpdateReceived(update, token))
+            cache = self.cache
+            if (
+                cache is None
+                or update.from_target
+                or update.kind is UpdateKind.REMOVE
+                or not (is_page(update.chunk) or cache.limits_files)
+                or not cache.wants(update, token)
+            ):
+                self.admit(update, token)
+
+    def admit(self, update: Update, token: int, refusal: str = "") -> None:
+        """An update is next for the machine. `refusal`: see `UpdateReceived`."""
+        self._post(UpdateReceived(update, token, refusal))
+
+    def answer_update(self, token: int, result: UpdateResult) -> None:
+        """Answer one that the machine does not get."""
+        self._answer(token, result)
 
     def _is_crowded_out(self, update: Update) -> bool:
         """A client's update on a channel of which nothing is remembered, when there is no room to remember more."""
@@ -321,6 +382,8 @@ class TargetShell:
                 if kind is ChainChanged or kind is StoreOpened:
                     self._withdrawal.on_chain_changed(now, machine.chain)
                     self.source.on_position_changed(machine.chain, machine.position)
+                    if self.cache is not None:
+                        self.cache.on_position_changed()
                     self._context.on_target_changed()
             machine.check()
         except Exception as failure:
@@ -341,6 +404,8 @@ class TargetShell:
             self._answer(effect.token, effect.result)  # type: ignore[union-attr]
         elif kind is Commit:
             self.store.commit(effect.chunk, effect.version, effect.tag, effect.result)  # type: ignore[union-attr]
+            if self.cache is not None and is_page(effect.chunk):  # type: ignore[union-attr]
+                self.cache.on_commit(effect.chunk)  # type: ignore[union-attr]
         elif kind is Stage:
             self.staging.stage(effect.update)  # type: ignore[union-attr]
         elif isinstance(effect, Forward):
@@ -358,6 +423,9 @@ class TargetShell:
             # No other target has it under the present chain version, so none vouches for that version still being the present
             # one. It is applied, and the client that asks again is told so once there is a lease; or the chain has gone on.
             result = UpdateResult(Code.LEASE, message=f"target {self.target} may have lost its lease")
+        cache = self.cache
+        if cache is not None and cache.has_tokens:
+            cache.on_answered(token)
         job, index = self._waiters.pop(token)
         job.answer(index, result)
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, Protocol
 
 from fs3.base.errors import FS3Error
@@ -71,7 +71,7 @@ class TargetKeeper:
         context: NodeContext,
         scheduler: ResyncScheduler,
         targets: TargetMap,
-        listener: TargetListener,
+        listeners: Sequence[TargetListener],
         registry: GenerationRegistry,
     ) -> None:
         """`targets` is kept up to date; the keeper alone changes it."""
@@ -85,7 +85,7 @@ class TargetKeeper:
         self._scheduler = scheduler
         self._targets = targets
         self._shells = targets.by_id
-        self._listener = listener
+        self._listeners = listeners
         self._generations = TargetGenerations(disks, registry)
         self._born: set[TargetId] = set()
         self._making: dict[TargetId, tuple[asyncio.Task[None], int]] = {}
@@ -259,7 +259,8 @@ class TargetKeeper:
     async def _close_shell(self, target: TargetId) -> None:
         shell = self._targets.remove(target)
         if shell is not None:
-            await self._listener.on_target_closing(target)
+            for listener in self._listeners:
+                await listener.on_target_closing(target)
             try:
                 await shell.close()
             except FS3Error as failure:
@@ -380,7 +381,8 @@ class TargetKeeper:
         self._targets.add(shell)
         shell.open(self.chains.get(target))
         self._targets.index_chains()
-        self._listener.on_target_opened(shell)
+        for listener in self._listeners:
+            listener.on_target_opened(shell)
 
 
 def _others_serve(chain: Chain, target: TargetId) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 from msgspec import structs
 
 from fs3.api.client import Client
+from fs3.api.kvcache import KVCache
 from fs3.base.ids import ChunkId, chunk_file
 from fs3.base.prng import Prng
 from fs3.base.status import Code
@@ -24,10 +25,14 @@ from fs3.client.storage.updates import UpdateCall
 from fs3.core.craq.admission import admitter
 from fs3.core.craq.admission.facts import explain_malformed
 from fs3.core.craq.events import StageDone
+from fs3.core.craq.flights import Flights
 from fs3.core.files.append_plan import AppendPlan
 from fs3.core.files.write_plan import WriteIO
+from fs3.core.kvcache.budget.page_cache import PageCache
 from fs3.core.membership import manager
 from fs3.core.membership.generations import Lineage
+from fs3.core.membership.ledger import Ledger
+from fs3.core.membership.namespaces import Namespaces
 from fs3.core.meta import contents, inline, sessions, trims
 from fs3.core.meta.contents import find_by_content
 from fs3.core.meta.length import with_truncated_length, with_written_length
@@ -49,7 +54,12 @@ from fs3.services.meta.change_executor import ChangeExecutor
 from fs3.services.meta.duties import sessions as sessions_duty
 from fs3.services.meta.duties.sessions import SessionsDuty
 from fs3.services.storage import generations
+from fs3.services.storage.cache import keepers
+from fs3.services.storage.cache.keeper import CacheKeeper
+from fs3.services.storage.cache.keepers import CacheKeepers
+from fs3.services.storage.cache.limits import ChainLimits
 from fs3.services.storage.forwarding.payloads import Payload
+from fs3.services.storage.namespaces import NamespaceTable
 from fs3.services.storage.service import StorageService
 from fs3.services.storage.target import TargetShell
 from fs3.sim.planting import Patch
@@ -61,6 +71,18 @@ from fs3.sim.ring2.append_bugs import (
     submit_at_once,
     take_behind_reserved,
 )
+from fs3.sim.ring2.cache_bugs import (
+    born_by_the_client,
+    count_nothing,
+    evict_from_two,
+    exists_while_pending,
+    forget_recency,
+    nobody_is_deleted,
+    refuse_and_forget,
+    reserve_nothing,
+    share_everything,
+    tell_nobody,
+)
 from fs3.sim.ring2.disk import SimChunkStore
 from fs3.sim.ring2.inline_bugs import (
     append_while_moving,
@@ -69,6 +91,14 @@ from fs3.sim.ring2.inline_bugs import (
     finish_without_flag,
     move_nothing,
     move_without_tag,
+)
+from fs3.sim.ring2.namespace_bugs import (
+    follow_the_name,
+    forget_without_counting,
+    list_with_given_out,
+    lowest_free_id,
+    read_with_last_next_id,
+    stay_with_the_id,
 )
 from fs3.sim.ring2.replace_bugs import (
     get_by_inode,
@@ -540,6 +570,36 @@ BUGS: dict[str, ServiceBug] = {
         [(append_op, "get_by_content", get_by_inode)],
         scene="append_to_what_was_replaced",
     ),
+    "namespace_not_stored": ServiceBug(
+        "ids count as given out to namespaces before these are stored",
+        [(Namespaces, "list", list_with_given_out)],
+        scene="nodes_know_the_namespaces",
+    ),
+    "namespace_id_again": ServiceBug(
+        "the id of a namespace that was deleted is given to another one",
+        [(Namespaces, "_next_id", lowest_free_id)],
+        scene="nodes_know_the_namespaces",
+    ),
+    "namespaces_unproven": ServiceBug(
+        "a list of namespaces that changed while it was read is taken for what there was at its end",
+        [(NamespaceTable, "read", read_with_last_next_id)],
+        scene="nodes_know_the_namespaces",
+    ),
+    "clears_in_silence": ServiceBug(
+        "clients are not told that a namespace was cleared or deleted",
+        [(Ledger, "forget_namespace", forget_without_counting)],
+        scene="clear_what_a_client_goes_on_with",
+    ),
+    "stays_uncleared": ServiceBug(
+        "a handle of a namespace that another client has cleared goes on with its old pages",
+        [(KVCache, "_follow", stay_with_the_id)],
+        scene="clear_what_a_client_goes_on_with",
+    ),
+    "namespace_by_name": ServiceBug(
+        "a handle of a deleted namespace goes on with another one that is made under its name",
+        [(KVCache, "_follow", follow_the_name)],
+        scene="make_a_namespace_again",
+    ),
     "rolled_back_is_whole": ServiceBug(
         "an old copy of a directory counts as the directory",
         [(generations, "compare", _compare_nothing)],
@@ -554,5 +614,55 @@ BUGS: dict[str, ServiceBug] = {
         "whoever has counted more starts replaces the process that runs",
         [(manager, "admit_incarnation", _admit_newer)],
         scene="a_copy_begins_beside_the_original",
+    ),
+    "evicts_from_two": ServiceBug(
+        "an eviction is carried to two of three replicas",
+        [(Flights, "_forward_or_commit", evict_from_two)],
+        scene="evict_under_pressure",
+    ),
+    "budget_of_a_target": ServiceBug(
+        "what one target has is compared with the budget of the whole namespace",
+        [(ChainLimits, "share_of", share_everything)],
+        scene="evict_under_pressure",
+    ),
+    "under_way_is_free": ServiceBug(
+        "a put that is under way takes nothing of the budget",
+        [(PageCache, "reserve", reserve_nothing)],
+        scene="evict_under_pressure",
+    ),
+    "head_reads_alone": ServiceBug(
+        "the head does not hear what was read from other replicas",
+        [(CacheKeepers, "_exchange", tell_nobody)],
+        scene="evict_under_pressure",
+    ),
+    "head_counts_nothing": ServiceBug(
+        "a head that was restarted does not count the pages it had",
+        [(CacheKeeper, "_count", count_nothing)],
+        scene="fail_over_while_evicting",
+    ),
+    "keeps_cleared": ServiceBug(
+        "the pages of a namespace that was cleared are not removed",
+        [(NamespaceTable, "is_deleted", nobody_is_deleted)],
+        scene="clear_while_putting",
+    ),
+    "forgets_refusal": ServiceBug(
+        "a put that there was no room for is applied when a copy of it comes later",
+        [(Flights, "_refuse_for_room", refuse_and_forget)],
+        scene="put_beside_what_is_held",
+    ),
+    "exists_while_pending": ServiceBug(
+        "EXISTS is answered for a page that is not committed",
+        [(Flights, "on_update_received", exists_while_pending)],
+        scene="put_what_is_pending",
+    ),
+    "expires_by_client": ServiceBug(
+        "the age of a page is counted by the wall clock of its client",
+        [(PageCache, "on_commit", born_by_the_client)],
+        scene="expire_by_the_heads_clock",
+    ),
+    "forgets_recency": ServiceBug(
+        "the order in which pages go is lost on a restart",
+        [(keepers, "load_recency", forget_recency)],
+        scene="restart_a_warm_cache",
     ),
 }  # fmt: skip

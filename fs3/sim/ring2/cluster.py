@@ -275,7 +275,14 @@ class Cluster:
     async def _start_storage_service(self, host: Host, stack: AsyncExitStack) -> None:
         disks = self.disks[host.name]
         connector, mgmtd = await self._join(host, stack)
-        config = StorageConfig(enforce_lease=True, stop_grace_ms=2000, scrub_interval_s=10)
+        config = StorageConfig(
+            enforce_lease=True,
+            stop_grace_ms=2000,
+            scrub_interval_s=10,
+            cache_share_max=1.0,
+            cache_file_room_bytes=0,
+            cache_exchange_ms=self.swarm.cache_exchange_ms,
+        )
         service = StorageService(disks, disks.open_store, host.clock, mgmtd, connector, config)
         listener = await host.transport().serve(host.endpoint, service.bindings())
         stack.push_async_callback(listener.close, SECOND)

@@ -200,6 +200,7 @@ class SimDisks:
         self._boots = 0
         self._is_new = False
         self._notes: dict[TargetId, TargetNote] = {}
+        self._recency: dict[TargetId, bytes] = {}
         self._lost: dict[TargetId, str] = {}
         self._is_full = False
         self._copies = 0
@@ -268,6 +269,14 @@ class SimDisks:
         """See `Disks.write_note`."""
         self._notes[target] = note
 
+    async def read_recency(self, target: TargetId) -> bytes:
+        """See `Disks.read_recency`."""
+        return self._recency.get(target, b"")
+
+    async def write_recency(self, target: TargetId, content: bytes) -> None:
+        """See `Disks.write_recency`."""
+        self._recency[target] = content
+
     def quarantine(self, target: TargetId) -> str:
         """See `Disks.quarantine`."""
         del self.stores[target]
@@ -309,6 +318,7 @@ class SimDisks:
         """The operator has put in another, empty disk."""
         self.stores.clear()
         self._notes.clear()
+        self._recency.clear()
         self._lost.clear()
         self.cluster = b""
         self._is_new = True

@@ -17,10 +17,12 @@ from fs3.sim.checkers import leases, shared_files
 from fs3.sim.planting import plant
 from fs3.sim.ring2 import directory_scenes
 from fs3.sim.ring2.append_scenes import APPEND_SCENES
+from fs3.sim.ring2.cache_scenes import CACHE_SCENES
 from fs3.sim.ring2.checks import list_head_claims
 from fs3.sim.ring2.cluster_run import ClusterRun, swarm_of_seed
 from fs3.sim.ring2.inline_scenes import INLINE_SCENES
 from fs3.sim.ring2.loop import open_loop
+from fs3.sim.ring2.namespace_scenes import NAMESPACE_SCENES
 from fs3.sim.ring2.network import SimLinks
 from fs3.sim.ring2.replace_scenes import REPLACE_SCENES
 from fs3.sim.ring2.scene_cluster import POLL_SECONDS, POLLS_MAX, SceneCluster
@@ -467,8 +469,10 @@ SCENES: dict[str, Callable[[SceneCluster], Awaitable[str]]] = {
     "a_link_within_the_chain_is_cut_for_good": a_link_within_the_chain_is_cut_for_good,
     "the_link_of_two_copies_is_cut": the_link_of_two_copies_is_cut,
     **APPEND_SCENES,
+    **CACHE_SCENES,
     **INLINE_SCENES,
     **REPLACE_SCENES,
+    **NAMESPACE_SCENES,
     "an_old_copy_is_put_back": directory_scenes.an_old_copy_is_put_back,
     "all_but_the_manager_is_put_back": directory_scenes.all_but_the_manager_is_put_back,
     "a_copy_begins_beside_the_original": directory_scenes.a_copy_begins_beside_the_original,
@@ -494,6 +498,8 @@ def play(name: str, tell: Callable[[str], None] | None = None) -> str:
             swarm = faultless_swarm()
             if name in INLINE_SCENES:
                 swarm = replace(swarm, metas=2, inline_bytes=INLINE_BYTES)
+            if name in CACHE_SCENES:
+                swarm = replace(swarm, targets_per_node=2, cache_exchange_ms=200)
             problem = loop.run_until_complete(_play(ClusterRun(loop, 0, story, swarm), SCENES[name]))
         return problem or "; ".join(story.failures + loop.unhandled_errors)
 

@@ -67,6 +67,8 @@ class ClusterSwarm:
     wall_jumps: int
     inline_bytes: int = 0
     """Files up to this size are kept beside their inodes. No seed draws it: scenes of their own are about that."""
+    cache_exchange_ms: int = 0
+    """How often replicas tell each other which pages were read. Likewise."""
 
     def describe(self) -> str:
         """One line, for people."""

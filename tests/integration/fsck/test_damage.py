@@ -22,6 +22,7 @@ from fs3.core.meta import keys, rows
 from fs3.model.chain import Chain
 from fs3.model.check import ProblemKind
 from fs3.model.chunk import UpdateKind
+from fs3.model.cluster import NamespaceSettings
 from fs3.model.inode import Inode, User
 
 CHUNK = 1 << 16
@@ -195,15 +196,16 @@ async def test_pages_stay_as_long_as_their_namespace(cluster: Any, client: Any) 
     namespace = await cluster.mgmtd.open_namespace("model", 4)
     page = await put_page(client, namespace.id, bytes(12))
     assert await cluster.repair(client) == []
-    await cluster.mgmtd.delete_namespace(namespace.id, emptied=False)
-    assert await cluster.repair(client) == []  # whoever deletes it removes its pages
+    await cluster.mgmtd.set_namespace("model", NamespaceSettings(owner="team"))
+    assert await cluster.repair(client) == []
     assert cluster.holders(page)
+    await cluster.mgmtd.clear_namespace("model", namespace.id)
+    assert await cluster.kinds(client, replicas=False) == ["unreachable-page"]
 
 
 async def test_pages_that_were_stored_after_their_namespace_was_deleted(cluster: Any, client: Any) -> None:
     deleted, kept = [await cluster.mgmtd.open_namespace(name, 4) for name in ("deleted", "kept")]
-    for emptied in (False, True):
-        await cluster.mgmtd.delete_namespace(deleted.id, emptied=emptied)
+    await cluster.mgmtd.delete_namespace(deleted.id)
     late = [await put_page(client, deleted.id, bytes([number]) * 12) for number in range(3)]
     reachable = await put_page(client, kept.id, bytes(12))
     assert await cluster.kinds(client, replicas=False) == ["unreachable-page"] * 3
@@ -211,6 +213,17 @@ async def test_pages_that_were_stored_after_their_namespace_was_deleted(cluster:
     assert {problem.key for problem in await cluster.problems(client)} == set(late)
     assert await cluster.repair(client) == []
     assert [bool(cluster.holders(page)) for page in (*late, reachable)] == [False, False, False, True]
+
+
+async def test_pages_of_a_namespace_that_was_never_made(cluster: Any, client: Any) -> None:
+    """As when the manager's store is an older copy: its record may come back."""
+    made = await cluster.mgmtd.open_namespace("model", 4)
+    page = await put_page(client, made.id + 7, bytes(12))
+    (problem,) = await cluster.problems(client)
+    assert (problem.kind, problem.key) == (ProblemKind.PAGE_FROM_NOWHERE, page)
+    assert (problem.found, problem.expected) == (made.id + 7, made.id + 1)
+    assert await cluster.repair(client) == ["page-from-nowhere"]
+    assert cluster.holders(page)
 
 
 async def test_a_namespace_that_is_made_while_chunks_are_listed_keeps_its_pages(cluster: Any, client: Any) -> None:

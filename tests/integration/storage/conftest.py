@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from fs3.base.errors import error
-from fs3.base.ids import ChainId, ChunkId, ClientId, NodeId, TargetId, file_chunk
+from fs3.base.ids import ChainId, ChunkId, ClientId, NodeId, TableId, TargetId, file_chunk
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.client.connector import Connector
@@ -27,7 +27,7 @@ from fs3.drivers.memory.chunk_store import MemoryChunkStore
 from fs3.drivers.os.data_directories import DataDirectories
 from fs3.model.chain import Chain, LocalState, PublicState, Slot
 from fs3.model.chunk import UpdateKind
-from fs3.model.cluster import HeartbeatAck, LeaveRequest, RegistrationAck, RoleConfig
+from fs3.model.cluster import CacheNamespace, HeartbeatAck, LeaveRequest, NamespacePage, RegistrationAck, RoleConfig
 from fs3.model.routing import Node, Role, Routing
 from fs3.ports.rpc import FileRange, Reply
 from fs3.services.storage import StorageConfig, StorageService
@@ -266,6 +266,10 @@ class FakeManager(StaticRouting):
         """Targets that were reported complete."""
         self.history = []
         """Every chain there ever was, with `follows`."""
+        self.namespaces = (CacheNamespace(1, "pages", 1000, 3, TableId(1)),)
+        """By name."""
+        self.next_namespace_id = 2
+        self.namespaces_version = 0
         self.asks_to_leave = False
         """Whoever cannot be reached by its predecessor is asked to leave."""
 
@@ -322,6 +326,17 @@ class FakeManager(StaticRouting):
 
     async def get_config(self, role):
         return RoleConfig(role, *self.config)
+
+    def set_namespaces(self, *namespaces, next_id):
+        """What the list has from now on, and routing says so."""
+        self.namespaces, self.next_namespace_id = namespaces, next_id
+        self.namespaces_version += 1
+        version = self.routing.version + 1
+        self.set(msgspec.structs.replace(self.routing, version=version, namespaces_version=self.namespaces_version))
+
+    async def list_namespaces(self, prefix="", after=""):
+        found = tuple(each for each in self.namespaces if each.name.startswith(prefix) and each.name > after)
+        return NamespacePage(found, False, self.namespaces_version, self.next_namespace_id)
 
     def set_chain(self, chain):
         routing = self.routing

@@ -2,15 +2,17 @@
 
 import asyncio
 
+import msgspec
 import pytest
 
 from fs3.base.errors import FS3Error
-from fs3.base.ids import ChainId, TargetId
+from fs3.base.ids import ChainId, TableId, TargetId
 from fs3.base.limits import list_entries_max
 from fs3.base.status import Code
 from fs3.base.units import MIB, SECOND
 from fs3.drivers.os.data_directories import DataDirectories
 from fs3.model.chain import LocalState, PublicState
+from fs3.model.cluster import CacheNamespace
 from fs3.services.storage import StorageConfig
 
 SERVING = PublicState.SERVING
@@ -219,6 +221,27 @@ async def test_a_stop_does_not_wait_for_ever(cluster, help):
     made.manager.set_chain(help.chain_of(1, 2, {2: SERVING, 3: SERVING, 1: PublicState.OFFLINE}))
     made.network.let_go()
     assert (await writing)[0].code is Code.OK
+
+
+# --- namespaces ------------------------------------------------------------------------------------------------------
+
+
+async def test_the_namespaces_are_known_when_routing_tells_of_them(cluster, help):
+    made = await cluster(chains=1)
+    first = CacheNamespace(1, "a", 1000, 3, TableId(1), budget_bytes=5000)
+    made.manager.set_namespaces(first, next_id=2)
+    tables = [made.services[node].namespaces for node in (1, 2, 3)]
+    await help.until(lambda: all(table.get(1) == first for table in tables))
+    assert not any(table.is_deleted(1) or table.is_deleted(2) for table in tables)
+    cleared = msgspec.structs.replace(first, id=2, first_id=1, budget_bytes=7000)
+    made.manager.set_namespaces(cleared, next_id=3)
+    await help.until(lambda: all(table.get(2) == cleared and table.is_deleted(1) for table in tables))
+    made.manager.set_namespaces(next_id=3)
+    await help.until(lambda: all(table.is_deleted(2) for table in tables))
+    # A node that starts has to hear of it before it knows.
+    await made.stop_node(1)
+    await made.start(1)
+    await help.until(lambda: made.services[1].namespaces.is_deleted(2))
 
 
 # --- what it says about itself ---------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from fs3.api.kvcache import arguments
+from fs3.model.cluster import NamespaceSettings
 
 
 def kind_of(value: Any) -> str:
@@ -85,6 +87,52 @@ def test_sizes_and_replicas() -> None:
     for number in (-1, 17, 2**70):
         with pytest.raises(ValueError, match=f"replicas {number}: 0 to 16"):
             arguments.check_replicas(number)
+
+
+def test_settings() -> None:
+    settings = arguments.check_settings
+    assert settings() == NamespaceSettings()
+    assert settings(budget_bytes=np.int64(4096), ttl=np.float32(1.5), pin_bytes=4096, owner="team", page_bytes=4096) == (
+        NamespaceSettings(4096, 1500, 4096, "team")
+    )
+    assert settings(budget_bytes=1e12, ttl=1e-9) == NamespaceSettings(10**12, 1)
+    # Taken away.
+    assert settings(budget_bytes=math.inf, ttl=math.inf, pin_bytes=0, owner="") == NamespaceSettings(0, 0, 0, "")
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        ({"budget_bytes": 0}, "budget_bytes 0: 100 to"),
+        ({"budget_bytes": 99}, "budget_bytes 99: 100 to"),
+        ({"budget_bytes": -1}, "budget_bytes -1: 100 to"),
+        ({"budget_bytes": 2**70}, "budget_bytes .*: 100 to"),
+        ({"budget_bytes": math.nan}, "budget_bytes nan: a whole number"),
+        ({"budget_bytes": -math.inf}, "budget_bytes -inf: a whole number"),
+        ({"budget_bytes": 1000.5}, "budget_bytes 1000.5: a whole number"),
+        ({"ttl": 0}, "ttl 0: seconds, more than 0"),
+        ({"ttl": -1.0}, "ttl -1.0: seconds, more than 0"),
+        ({"ttl": math.nan}, "ttl nan: seconds, more than 0"),
+        ({"ttl": 1e300}, "ttl 1e.300: seconds, more than 0"),
+        ({"pin_bytes": -1}, "pin_bytes -1: 0 to"),
+        ({"budget_bytes": 1000, "pin_bytes": 1001}, "pin_bytes 1001: 0 to 1000"),
+        ({"owner": "\u00e9" * 128}, "owner has 256 bytes"),
+        ({"owner": "a\nb"}, "owner .* cannot be printed"),
+        ({"owner": "\udcff"}, "owner .*has no UTF-8"),
+    ],
+)
+def test_settings_that_cannot_be(bad: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        arguments.check_settings(page_bytes=100, **bad)
+
+
+@pytest.mark.parametrize("bad", ["1", True, b"1", [1], 1j])
+def test_settings_of_another_type(bad: Any) -> None:
+    for name in ("budget_bytes", "ttl", "pin_bytes"):
+        with pytest.raises(TypeError, match=f"{name} is not an? .*but {type(bad).__name__}"):
+            arguments.check_settings(**{name: bad})
+    with pytest.raises(TypeError, match="owner is not str but int"):
+        arguments.check_settings(owner=7)
 
 
 def test_names() -> None:

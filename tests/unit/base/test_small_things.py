@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from fs3.base.backoff import Backoff
 from fs3.base.ids import NAMESPACE_IDS_END, InodeId, chunk_file, file_chunk, page_chunk, page_namespace, page_range
 from fs3.base.prng import Prng
-from fs3.base.units import MIB, SECOND, format_size, parse_duration, parse_size
+from fs3.base.units import DAY, HOUR, MIB, SECOND, format_duration, format_size, parse_duration, parse_size
 
 
 @pytest.mark.parametrize(
@@ -28,8 +28,18 @@ def test_sizes_that_are_none(text: str) -> None:
 def test_durations() -> None:
     assert parse_duration("3s") == 3 * SECOND
     assert parse_duration("0.5ms") == 500_000
+    assert (parse_duration("1.5h"), parse_duration("7d")) == (90 * 60 * SECOND, 7 * DAY)
     with pytest.raises(ValueError, match="'3 parsecs'"):
         parse_duration("3 parsecs")
+
+
+@pytest.mark.parametrize(
+    ("duration", "text"),
+    [(0, "0ns"), (500_000, "500000ns"), (SECOND, "1s"), (90 * SECOND, "1.5m"), (36 * HOUR, "1.5d"), (400 * DAY, "400d")],
+)
+def test_format_duration(duration: int, text: str) -> None:
+    assert format_duration(duration) == text
+    assert parse_duration(text) == duration
 
 
 def test_format_size() -> None:

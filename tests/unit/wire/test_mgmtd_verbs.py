@@ -12,6 +12,7 @@ from fs3.base.units import MILLISECOND, SECOND
 from fs3.model.chain import Chain, ChainTable, LocalState, PublicState, Slot
 from fs3.model.cluster import (
     CacheNamespace,
+    ClearNamespace,
     ClusterInfo,
     ClusterStatus,
     DeleteNamespace,
@@ -25,6 +26,7 @@ from fs3.model.cluster import (
     ListNamespaces,
     ManagerInfo,
     NamespacePage,
+    NamespaceSettings,
     NodeStatus,
     OpenNamespace,
     RegisterNode,
@@ -32,6 +34,7 @@ from fs3.model.cluster import (
     RoleConfig,
     RoutingUpdate,
     SetConfig,
+    SetNamespace,
     TargetStatus,
 )
 from fs3.model.generation import Generation, TargetClaim, TargetGeneration
@@ -71,25 +74,30 @@ CHAIN = Chain(
     ChainId(8), 2, (Slot(TargetId(5), NodeId(1), PublicState.SERVING), Slot(TargetId(6), NodeId(1), PublicState.OFFLINE))
 )
 TABLE = ChainTable(TableId(1), 1, 2, (CHAIN.id,))
-ROUTING = Routing(CLUSTER, 12, {node.id: node for node in NODES}, {CHAIN.id: CHAIN}, {TABLE.id: TABLE}, namespace_deletions=5)
+ROUTING = Routing(CLUSTER, 12, {node.id: node for node in NODES}, {CHAIN.id: CHAIN}, {TABLE.id: TABLE}, 5, 6)
 UPDATE = RoutingUpdate(ROUTING.to_full_delta(), CLUSTER, MANAGERS)
 
 CLAIMS = (TargetClaim(TargetId(5), (GENERATION, Generation(4, b"another!"))), TargetClaim(TargetId(7)))
 REMEMBERED = (TargetGeneration(TargetId(5), GENERATION),)
 DISKS = (DiskSpace("/data", 1000, 17), DiskSpace("/more", 2000, 0))
+NAMESPACE = CacheNamespace(11, "dsv3", 4096, 2, TableId(2), 1 << 40, 3_600_000, 1 << 30, "team", first_id=3)
 REQUESTS = [
     RegisterNode("storage-1", Role.STORAGE, CLUSTER, 4, ("tcp://s:1",), "h", 9, (TargetId(5), TargetId(7)), CLAIMS, "1:2"),
     Heartbeat(NodeId(1), 4, 17, (REPORT, WELL), 12, leaving=True, config_version=3, disks=DISKS),
     EnsureTable(3),
-    OpenNamespace("dsv3", 4096, 2),
-    DeleteNamespace(3, emptied=True),
+    OpenNamespace("dsv3", 4096, 2, NamespaceSettings(budget_bytes=1 << 40, ttl_ms=1, pin_bytes=0, owner="team")),
+    SetNamespace("dsv3", NamespaceSettings(ttl_ms=0, owner="")),
+    ClearNamespace("dsv3", 3),
+    DeleteNamespace(3),
     SetConfig(Role.STORAGE, "a = 1", 7),
 ]
 ANSWERS = [
     RegistrationAck(NodeId(1), CLUSTER, 3 * SECOND, 500 * MILLISECOND, 4, (TargetId(5),), REMEMBERED),
     HeartbeatAck(17, 3 * SECOND, 12, 3, (LeaveRequest(TargetId(5), 2),)),
     TableId(2),
-    CacheNamespace(1, "dsv3", 4096, 2, TableId(2), deleting=True),
+    NAMESPACE,
+    NAMESPACE,
+    NAMESPACE,
     None,
     8,
 ]
@@ -131,7 +139,7 @@ def test_questions_survive() -> None:
     assert get_config_from_pb(sent(get_config_to_pb(GetConfig(Role.META)))) == GetConfig(Role.META)
     wanted = ListNamespaces("m/", "m/1", 10)
     assert list_namespaces_from_pb(sent(list_namespaces_to_pb(wanted))) == wanted
-    page = NamespacePage((CacheNamespace(1, "m/2", 4096, 2, TableId(2), deleting=True),), more=True)
+    page = NamespacePage((NAMESPACE,), more=True, version=7, next_id=12)
     assert namespace_page_from_pb(sent(namespace_page_to_pb(page))) == page
     with pytest.raises(InvalidArgument, match=r"ListNamespacesRequest\.after: longer than 255 bytes"):
         list_namespaces_from_pb(list_namespaces_to_pb(ListNamespaces(after="x" * 256)))

@@ -144,7 +144,11 @@ _SENTENCES: dict[ProblemKind, Callable[[Problem], str]] = {
     ProblemKind.ORPHAN_CHUNK: lambda it: f"chunk {chunk_name(it.key)} on chain {it.parent} is of a content that is gone",
     ProblemKind.MISPLACED_CHUNK: _misplaced,
     ProblemKind.UNREACHABLE_PAGE: lambda it: (
-        f"page {chunk_name(it.key)} on chain {it.parent} is of KVCache namespace {it.found}, which was deleted"
+        f"page {chunk_name(it.key)} on chain {it.parent} is of KVCache namespace {it.found}, which was deleted or cleared"
+    ),
+    ProblemKind.PAGE_FROM_NOWHERE: lambda it: (
+        f"page {chunk_name(it.key)} on chain {it.parent} is of KVCache namespace {it.found}, which was never made; "
+        f"the next one will be {it.expected}"
     ),
     ProblemKind.CHUNK_FROM_NOWHERE: _from_nowhere,
     ProblemKind.REPLICA_MISSING: lambda it: (

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from fs3.base.ids import NodeId, TargetId
+from fs3.base.ids import NodeId, TableId, TargetId
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.core.membership.config import MgmtdConfig
@@ -17,15 +17,18 @@ from fs3.core.membership.state import FORMAT, ClusterRow, Rows, State
 from fs3.model.chain import LocalState, PublicState
 from fs3.model.cluster import (
     CacheNamespace,
+    ClearNamespace,
     DeleteNamespace,
     EnsureTable,
     Heartbeat,
     HeartbeatAck,
     ListNamespaces,
+    NamespaceSettings,
     OpenNamespace,
     RegisterNode,
     RegistrationAck,
     SetConfig,
+    SetNamespace,
 )
 from fs3.model.generation import Generation, TargetClaim
 from fs3.model.routing import Role, Routing
@@ -542,42 +545,105 @@ def list_names(cluster: Cluster, prefix: str = "", after: str = "") -> list[str]
     return [namespace.name for namespace in page.namespaces]
 
 
-def test_a_namespace_is_deleted_in_two_steps() -> None:
+def test_a_namespace_is_forgotten_when_it_is_deleted() -> None:
     cluster = Cluster()
     cluster.form()
     for number, name in enumerate(("a", "b"), 1):
         assert cluster.ask(ManagerRequest(number, OpenNamespace(name, 1000, 0))).id == number
     version = cluster.routing.version
-    early = cluster.ask(ManagerRequest(3, DeleteNamespace(1, emptied=True)))
-    assert isinstance(early, Rejection)
-    assert "has to be marked first" in early.message
-    for token in (4, 5):
-        assert cluster.ask(ManagerRequest(token, DeleteNamespace(1, emptied=False))) == 1
-    # Whoever has it open hears of that; once, however often it is marked.
-    assert (cluster.routing.version, cluster.routing.namespace_deletions) == (version + 1, 1)
-    for _ in range(2):
-        refused = cluster.ask(ManagerRequest(6, OpenNamespace("a", 1000, 0)))
-        assert isinstance(refused, Rejection)
-        assert (refused.code, "is being deleted" in refused.message) == (Code.NO_NAMESPACE, True)
-        assert [each.deleting for each in cluster.manager.namespaces.list(ListNamespaces()).namespaces] == [True, False]
+    for token in (3, 4):  # as often as it is asked for
+        assert cluster.ask(ManagerRequest(token, DeleteNamespace(1))) == 1
+        assert list_names(cluster) == ["b"]
         cluster.restart()
-    assert cluster.routing.namespace_deletions == 1
-    for token in (7, 8):
-        assert cluster.ask(ManagerRequest(token, DeleteNamespace(1, emptied=True))) == 1
-    assert list_names(cluster) == ["b"]
-    # The name is free, and the number is not.
+    assert (cluster.routing.version, cluster.routing.namespace_deletions) == (version + 1, 1)
     again = cluster.ask(ManagerRequest(9, OpenNamespace("a", 2000, 0)))
-    assert (again.id, again.page_bytes, again.deleting) == (3, 2000, False)
-    # A repetition that comes late means the one that is gone.
-    for emptied in (False, True):
-        assert cluster.ask(ManagerRequest(10, DeleteNamespace(1, emptied))) == 1
-    cluster.restart()
-    assert list_names(cluster) == ["a", "b"]
+    assert (again.id, again.page_bytes, again.made_as) == (3, 2000, 3)
+    assert cluster.ask(ManagerRequest(10, DeleteNamespace(1))) == 1  # the old one, once more
     assert cluster.manager.namespaces.find(OpenNamespace("a", 2000, 0)) == again
-    for unknown in (0, 4):
-        refused = cluster.ask(ManagerRequest(11, DeleteNamespace(unknown, emptied=False)))
+    for unknown in (0, 4, 1 << 31):
+        refused = cluster.ask(ManagerRequest(11, DeleteNamespace(unknown)))
         assert isinstance(refused, Rejection)
         assert refused.code is Code.NO_NAMESPACE
+
+
+def test_a_namespace_that_is_cleared_gets_another_id() -> None:
+    cluster = Cluster()
+    cluster.form()
+    made = cluster.ask(ManagerRequest(1, OpenNamespace("a", 1000, 0, NamespaceSettings(ttl_ms=5, owner="team"))))
+    for token in (2, 3):  # the answer may be lost
+        cleared = cluster.ask(ManagerRequest(token, ClearNamespace("a", made.id)))
+        assert cleared == msgspec.structs.replace(made, id=2, first_id=1)
+        cluster.restart()
+    assert cluster.routing.namespace_deletions == 1
+    assert cluster.ask(ManagerRequest(4, ClearNamespace("a", 2))).id == 3
+    page = cluster.manager.namespaces.list(ListNamespaces())
+    assert [(each.id, each.made_as) for each in page.namespaces] == [(3, 1)]
+    assert page.next_id == 4
+    refused = cluster.ask(ManagerRequest(5, ClearNamespace("b", 1)))
+    assert (refused.code, refused.message) == (Code.NO_NAMESPACE, "there is no such namespace: 'b'")  # type: ignore[union-attr]
+
+
+def test_settings_are_changed_one_by_one() -> None:
+    cluster = Cluster()
+    cluster.form()
+    cluster.ask(ManagerRequest(1, OpenNamespace("a", 1000, 0, NamespaceSettings(budget_bytes=5000))))
+    wanted = NamespaceSettings(ttl_ms=60_000, pin_bytes=2000, owner="team")
+    for token in (2, 3):
+        changed = cluster.ask(ManagerRequest(token, SetNamespace("a", wanted)))
+        assert (changed.budget_bytes, changed.ttl_ms, changed.pin_bytes, changed.owner) == (5000, 60_000, 2000, "team")
+        assert cluster.routing.namespaces_version == 2  # made, set
+        cluster.restart()
+    changed = cluster.ask(ManagerRequest(4, SetNamespace("a", NamespaceSettings(budget_bytes=0, ttl_ms=0, owner=""))))
+    assert (changed.budget_bytes, changed.ttl_ms, changed.pin_bytes, changed.owner) == (0, 0, 2000, "")
+    # One that is opened again keeps its own.
+    assert cluster.ask(ManagerRequest(5, OpenNamespace("a", 1000, 0, NamespaceSettings(budget_bytes=9000)))) == changed
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (NamespaceSettings(budget_bytes=999), "budget_bytes is 999, must be 1000 (one page) to"),
+        (NamespaceSettings(budget_bytes=1 << 61), "budget_bytes is"),
+        (NamespaceSettings(budget_bytes=5000, pin_bytes=5001), "pin_bytes is 5001, must be at most the budget of 5000"),
+        (NamespaceSettings(pin_bytes=1 << 61), "pin_bytes is"),
+        (NamespaceSettings(ttl_ms=1 << 50), "ttl_ms is"),
+        (NamespaceSettings(owner="x" * 256), "owner has 256 bytes"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings: NamespaceSettings, words: str) -> None:
+    cluster = Cluster()
+    cluster.form()
+    cluster.ask(ManagerRequest(1, OpenNamespace("there", 1000, 0)))
+    for request in (OpenNamespace("new", 1000, 0, settings), SetNamespace("there", settings)):
+        refused = cluster.ask(ManagerRequest(2, request))
+        assert isinstance(refused, Rejection)
+        assert (refused.code, words in refused.message) == (Code.INVALID, True), refused.message
+    assert list_names(cluster) == ["there"]
+    assert cluster.manager.namespaces.find(OpenNamespace("there", 1000, 0)) == CacheNamespace(1, "there", 1000, 3, TableId(1))
+
+
+def test_a_budget_may_not_fall_below_what_pins_may_hold() -> None:
+    cluster = Cluster()
+    cluster.form()
+    cluster.ask(ManagerRequest(1, OpenNamespace("a", 1000, 0, NamespaceSettings(budget_bytes=5000, pin_bytes=4000))))
+    refused = cluster.ask(ManagerRequest(2, SetNamespace("a", NamespaceSettings(budget_bytes=3000))))
+    assert "pin_bytes is 4000, must be at most the budget of 3000" in refused.message  # type: ignore[union-attr]
+    both = NamespaceSettings(budget_bytes=3000, pin_bytes=3000)
+    assert cluster.ask(ManagerRequest(3, SetNamespace("a", both))).pin_bytes == 3000
+
+
+def test_an_id_that_is_not_stored_yet_is_not_said_to_be_given_out() -> None:
+    """Else whoever reads the list took it for one that was deleted."""
+    cluster = Cluster()
+    cluster.form()
+    cluster.ask(ManagerRequest(1, OpenNamespace("a", 1000, 0)))
+    [_] = cluster.manager.step(cluster.now, ManagerRequest(2, OpenNamespace("b", 1000, 0)))
+    page = cluster.manager.namespaces.list(ListNamespaces())
+    assert ([each.id for each in page.namespaces], page.next_id, page.version) == ([1], 2, 1)
+    cluster.manager.step(cluster.now, Persisted())
+    page = cluster.manager.namespaces.list(ListNamespaces())
+    assert ([each.id for each in page.namespaces], page.next_id, page.version) == ([1, 2], 3, 2)
+    assert cluster.manager.published.namespaces_version == 2
 
 
 def test_namespaces_are_listed_by_name_in_pages(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -604,15 +670,14 @@ def test_there_is_a_most_of_namespaces(monkeypatch: pytest.MonkeyPatch) -> None:
     answer = cluster.ask(ManagerRequest(1, OpenNamespace("c", 1000, 0)))
     assert isinstance(answer, Rejection)
     assert (answer.code, "delete those" in answer.message) == (Code.TOO_LARGE, True)
-    for emptied in (False, True):
-        cluster.ask(ManagerRequest(1, DeleteNamespace(1, emptied)))
+    cluster.ask(ManagerRequest(1, DeleteNamespace(1)))
     assert cluster.ask(ManagerRequest(1, OpenNamespace("c", 1000, 0))).id == 3
     monkeypatch.setattr("fs3.core.membership.namespaces.NAMESPACE_IDS_END", 4)
-    cluster.ask(ManagerRequest(1, DeleteNamespace(2, emptied=False)))
-    cluster.ask(ManagerRequest(1, DeleteNamespace(2, emptied=True)))
+    cluster.ask(ManagerRequest(1, DeleteNamespace(2)))
+    assert "all there are" in cluster.ask(ManagerRequest(1, ClearNamespace("c", 3))).message  # type: ignore[union-attr]
     answer = cluster.ask(ManagerRequest(1, OpenNamespace("d", 1000, 0)))
     assert isinstance(answer, Rejection)
-    assert "has had 3 namespaces" in answer.message
+    assert "has given out 3 ids of namespaces" in answer.message
 
 
 def test_configuration_versions() -> None:

@@ -17,7 +17,7 @@ from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.drivers.memory.kv import MemoryKV
 from fs3.model.chain import LocalState, PublicState
-from fs3.model.cluster import Heartbeat, RegisterNode, RoleConfig
+from fs3.model.cluster import Heartbeat, NamespaceSettings, RegisterNode, RoleConfig
 from fs3.model.routing import Role
 from fs3.model.target_report import TargetReport
 from fs3.services.mgmtd import MgmtdConfig, MgmtdService
@@ -235,7 +235,7 @@ async def test_tables_and_namespaces_are_in_routing_on_return(world: Any) -> Non
     await refused(Code.INVALID, "4 replicas need 4 storage nodes", client.ensure_table(4))
 
 
-async def test_namespaces_are_listed_and_deleted(world: Any) -> None:
+async def test_namespaces_are_listed_cleared_set_and_deleted(world: Any) -> None:
     await world.serve()
     client = await world.started()
     watcher = await world.started()
@@ -247,17 +247,23 @@ async def test_namespaces_are_listed_and_deleted(world: Any) -> None:
     assert (await client.list_namespaces("models", "models")).namespaces == (opened,)
     assert await client.find_namespace("models/new") == opened
     assert await client.find_namespace("model") is None
-    await client.delete_namespace(opened.id, emptied=False)
+    cleared = await client.clear_namespace("models/new", opened.id)
+    assert (cleared.id, cleared.made_as) == (opened.id + 2, opened.id)
+    assert client.routing.namespace_deletions == 1, "whoever asked for it hears of it first"
     await watcher.wait_routing(lambda routing: routing.namespace_deletions == 1, WAIT)
-    marked = await client.find_namespace("models/new")
-    assert marked is not None
-    assert marked.deleting
-    await refused(Code.NO_NAMESPACE, "is being deleted", client.open_namespace("models/new", 4096))
-    await client.delete_namespace(opened.id, emptied=True)
+    limited = await client.set_namespace("models/new", NamespaceSettings(budget_bytes=1 << 20, owner="team"))
+    assert await watcher.find_namespace("models/new") == limited == msgspec.structs.replace(
+        cleared, budget_bytes=1 << 20, owner="team"
+    )  # fmt: skip
+    await client.delete_namespace(cleared.id)
+    assert client.routing.namespace_deletions == 2
     assert await client.find_namespace("models/new") is None
-    await refused(Code.NO_NAMESPACE, "never been a namespace with id 9", client.delete_namespace(9, emptied=False))
+    await refused(Code.NO_NAMESPACE, "never been a namespace with id 9", client.delete_namespace(9))
+    await refused(Code.NO_NAMESPACE, "no such namespace: 'models/new'", client.set_namespace("models/new", NamespaceSettings()))
+    settings = NamespaceSettings(owner="\n")
+    await refused(Code.INVALID, "SetNamespaceRequest.settings.owner", client.set_namespace("models", settings))
     late = await world.started()
-    assert late.routing.namespace_deletions == 1
+    assert (late.routing.namespace_deletions, late.routing.namespaces_version) == (2, 6)
 
 
 async def test_a_table_is_waited_for_while_the_cluster_forms(world: Any) -> None:

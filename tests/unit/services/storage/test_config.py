@@ -16,6 +16,10 @@ from fs3.services.storage import StorageConfig
         ({"resync_bytes_per_second": 5}, "resync_bytes_per_second"),
         ({"scrub_bytes_per_second": -1}, "scrub_bytes_per_second"),
         ({"scrub_interval_s": 1 << 40}, "scrub_interval_s"),
+        ({"cache_share_max": 1.1}, "cache_share_max 1.1: 0.0 to 1.0"),
+        ({"cache_share_max": float("nan")}, "cache_share_max nan"),
+        ({"cache_share_min": -0.1}, "cache_share_min"),
+        ({"cache_share_min": 0.6, "cache_share_max": 0.5}, "cache_share_min 0.6: 0.0 to 0.5"),
     ],
 )
 def test_settings_that_make_no_sense_are_named(options, said):

@@ -1,0 +1,1 @@
+"""Budgets of KVCache pages on one target: what they take, who may have more, and which go."""

@@ -1,0 +1,63 @@
+"""What the planted bugs of namespaces exchange: see `fs3.sim.ring2.bugs`."""
+
+from __future__ import annotations
+
+import msgspec
+
+from fs3.api.kvcache import KVCache
+from fs3.core.membership.ledger import Ledger
+from fs3.core.membership.namespaces import Namespaces
+from fs3.model.cluster import CacheNamespace, ListNamespaces, NamespacePage
+from fs3.services.storage.namespaces import NamespaceTable
+
+
+def list_with_given_out(self: Namespaces, wanted: ListNamespaces) -> NamespacePage:
+    """The next id is told as it is in memory, with those given out that are not stored yet."""
+    return msgspec.structs.replace(_real_list(self, wanted), next_id=self._ledger.state.counters.namespace + 1)
+
+
+_real_list = Namespaces.list
+
+
+def lowest_free_id(self: Namespaces) -> int:
+    """An id that no namespace has any more is as good as a new one."""
+    used = {namespace.id for namespace in self._ledger.state.namespaces.values()}
+    number = next(number for number in range(1, len(used) + 2) if number not in used)
+    self._ledger.set_counters(namespace=max(number, self._ledger.state.counters.namespace))
+    return number
+
+
+def forget_without_counting(self: Ledger, namespace: CacheNamespace) -> None:
+    """Clients are told of a namespace that was made, and not of one that is gone."""
+    deletions = self.state.counters.namespace_deletion
+    _real_forget(self, namespace)
+    self.set_counters(namespace_deletion=deletions)
+
+
+_real_forget = Ledger.forget_namespace
+
+
+async def read_with_last_next_id(self: NamespaceTable) -> None:
+    """What the last page says of ids is taken to hold for the first one."""
+    found: dict[int, CacheNamespace] = {}
+    after = ""
+    while True:
+        page = await self._source.list_namespaces(after=after)
+        found.update((namespace.id, namespace) for namespace in page.namespaces)
+        if not page.more:
+            break
+        after = page.namespaces[-1].name
+    self._namespaces, self.version, self.next_id = found, page.version, page.next_id
+
+
+def follow_the_name(self: KVCache, found: CacheNamespace | None) -> None:
+    """Whatever has the name is the namespace that was opened."""
+    if found is None:
+        self._is_deleted = True
+    else:
+        self._namespace, self.namespace_id = found, found.id
+
+
+def stay_with_the_id(self: KVCache, found: CacheNamespace | None) -> None:
+    """A namespace that was cleared goes on under its old id, for whoever has not cleared it."""
+    self._is_deleted = found is None
