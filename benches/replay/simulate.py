@@ -65,3 +65,25 @@ def ideal(requests: Sequence[Request], mixed: bool = False) -> float:
 def distinct_bytes(requests: Sequence[Request], mixed: bool = False) -> int:
     """Of all pages of a trace, each once: what the cache that never runs full needs."""
     return sum(page_length(page, mixed) for page in {block for request in requests for block in request.blocks})
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Hit rates of every policy over budgets."""
+
+    budgets: tuple[float, ...]
+    """Shares of what the cache that never runs full needs."""
+    ideal: float
+    """Hit rate of that cache."""
+    rates: dict[str, list[float]]
+    """By policy, one for each budget."""
+
+
+def measure_curves(requests: Sequence[Request], budgets: Sequence[float], mixed: bool = False) -> Curves:
+    """Replay a trace once for each policy and budget."""
+    total = distinct_bytes(requests, mixed)
+    rates = {
+        name: [replay(requests, make(max(1, int(total * budget))), mixed).hit_rate for budget in budgets]
+        for name, make in POLICIES.items()
+    }
+    return Curves(tuple(budgets), ideal(requests, mixed), rates)

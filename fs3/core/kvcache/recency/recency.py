@@ -25,8 +25,9 @@ _TICK_BITS = 25
 _EPOCH_TICK = 1 << 30
 """Tick of the moment a `Recency` was made: pages of before a restart are older."""
 _TICK_MAX = (1 << 32) - 1
-_BURST_TICKS = 30
-"""Uses that follow each other within a second are one: all ranks of a model get the same page."""
+_BURST_TICKS = 90
+"""Uses that follow each other within three seconds are one: all ranks of a model get the same page, and replicas tell each other
+what was read once a second."""
 _BURST_SHARE = 16
 """Or within this part of the time a page takes through the line, where that is shorter."""
 _PROBE = 64
