@@ -9,11 +9,14 @@ import pytest
 
 from benches import plot
 from benches.kv_replay import main
+from benches.loop import run
 from benches.replay.generate import SERVICE_HIT_SHARE, conversations, zipf_with_scans
-from benches.replay.online import Load, Report, replay_online
+from benches.replay.online import Load, replay_online
 from benches.replay.policies import LRU, Policy
 from benches.replay.simulate import POLICIES, distinct_bytes, ideal, measure_curves, page_length, replay
 from benches.replay.trace import Request, TraceError, paced, read_trace, split_blocks, write_trace
+from fs3.cli.local import LocalCluster
+from tests.space import SpaceGuard
 
 GOOD = {"timestamp": 3, "input_length": 600, "output_length": 5, "hash_ids": [0, 7]}
 
@@ -153,14 +156,11 @@ def test_a_trace_that_is_none_ends_with_a_message(tmp_path: Path, capsys: pytest
 
 
 @pytest.mark.processes
-def test_a_cluster_is_replayed_against(tmp_path: Path) -> None:
-    from benches.loop import run
-    from fs3.cli.local import LocalCluster
-
+def test_a_cluster_is_replayed_against(space_guard: SpaceGuard) -> None:
     requests = conversations(12, 1)
     load = Load(requests, page_bytes=4096, pages_per_block=2, workers=3, is_paced=False, replicas=1)
-    with LocalCluster(tmp_path / "cluster", storage=1, replicas=1) as cluster:
-        report: Report = run(replay_online(cluster.url, load, tmp_path))
+    with space_guard.lend("replay") as home, LocalCluster(home / "cluster", storage=1, replicas=1) as cluster:
+        report = run(replay_online(cluster.url, load, home))
     pages = [page for request in requests for page in split_blocks(request, 2)]
     assert report.requests == 12
     assert report.asked_pages == len(pages)

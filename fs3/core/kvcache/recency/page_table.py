@@ -18,7 +18,7 @@ NAME_BYTES = CHUNK_ID_BYTES - PAGE_PREFIX_BYTES
 LENGTH_MAX = (1 << 27) - 1
 """Bytes of a page and what is in front of it, with room."""
 USE = 1 << 27
-"""One use since the page came, in its word; up to two are counted."""
+"""One use since the page came, in its word; there is room for three."""
 USES = 3 * USE
 SPARED = 1 << 29
 """The page has had a second chance, and was not used since."""

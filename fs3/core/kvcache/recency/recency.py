@@ -1,11 +1,11 @@
 """Which page of a namespace goes next: the least recently used one, with a second chance where that pays.
 
-The order is exactly that of the last uses. A page that comes to the end of the line and was used twice since it came has a second
-chance: it goes back to the newest end, and one of the two uses is forgotten. That keeps what is used again and again, such as the
-prompts that conversations begin with, when a scan of pages that are used once passes through. Where everything at the end of the
-line is dead, second chances only take room. So they are given as long as they pay: as long as pages that had one are used again
-at least as often as pages are in the last quarter of their time in the line. Both shares are counted, and forgotten by halves;
-one second chance in 64 is given anyway, so that the first can be known.
+The order is exactly that of the last uses. A page that comes to the end of the line and was used three times since it came has a
+second chance: it goes back to the newest end, and one of the uses is forgotten. That keeps what is used again and again, such as
+the prompts that conversations begin with, when a scan of pages that are used once passes through. Where everything at the end of
+the line is dead, second chances only take room. So they are given as long as they pay: as long as pages that had one are used
+again at least as often as pages are in the last quarter of their time in the line. Both shares are counted, and forgotten by
+halves; one second chance in 64 is given anyway, so that the first can be known.
 
 Pages of a request are used one after the other, and the later ones are of no use without the earlier. So they are told last
 first: then the end of a prefix goes before its beginning.
@@ -30,6 +30,8 @@ _BURST_TICKS = 90
 what was read once a second."""
 _BURST_SHARE = 16
 """Or within this part of the time a page takes through the line, where that is shorter."""
+_EARNED = 3 * USE
+"""Uses that earn a second chance, which costs one of them."""
 _PROBE = 64
 """One in so many pages has its second chance though it does not pay."""
 _COUNTED_MIN = 64
@@ -134,7 +136,7 @@ class Recency:
             if is_protected(chunk):
                 continue
             self._count_searched()
-            if word & USES < 2 * USE or spared == SPARED_PER_SEARCH_MAX or not self._may_spare():
+            if word & USES < _EARNED or spared == SPARED_PER_SEARCH_MAX or not self._may_spare():
                 return chunk
             table.words[row] = word - USE | SPARED
             self._spared += 1
@@ -170,7 +172,7 @@ class Recency:
             if 4 * age > 3 * span:
                 self._late_uses += 1
                 self._count_searched()
-            table.words[row] = (word & (LENGTH_MAX | USES)) + (USE if word & USES < 2 * USE else 0)
+            table.words[row] = (word & (LENGTH_MAX | USES)) + (USE if word & USES < _EARNED else 0)
         table.renew(row, tick)
 
     def _may_spare(self) -> bool:

@@ -104,7 +104,7 @@ def restore_part(data: bytes, at: int, recencies: Mapping[int, Recency], now: in
             if row:
                 table.renew(row, max(tick - (age & _AGE_MAX), 0))
                 table.born[row] = max(tick - since, 0)
-                table.words[row] |= min(age >> _AGE_BITS, 2) * USE
+                table.words[row] |= (age >> _AGE_BITS) * USE
     return end
 
 

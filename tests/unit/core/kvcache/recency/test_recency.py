@@ -82,13 +82,14 @@ def scan(recency: Recency, first: int, end: int) -> list[int]:
     return gone
 
 
-def test_what_was_used_twice_outlives_a_scan_once() -> None:
+def test_what_was_used_three_times_outlives_a_scan_once() -> None:
     recency = filled(10)
-    recency.touch(page(1), 10 * SECOND)
-    recency.touch(page(0), 11 * SECOND)
-    recency.touch(page(0), 13 * SECOND)
-    gone = scan(recency, 14, 50)
-    # Page 1 was used once, and goes when the pages that came before its use have gone. Page 0 passes through the line once more.
+    for turn in range(2):
+        recency.touch(page(1), (10 + 4 * turn) * SECOND)
+    for turn in range(3):
+        recency.touch(page(0), (20 + 4 * turn) * SECOND)
+    gone = scan(recency, 30, 70)
+    # Page 1 was used too seldom, and goes when the pages that came before its uses have gone. Page 0 is in the line once more.
     assert gone[:9] == [2, 3, 4, 5, 6, 7, 8, 9, 1]
     assert gone.index(0) >= 18
 
@@ -102,19 +103,19 @@ def test_uses_that_follow_each_other_at_once_are_one() -> None:
 
 def test_second_chances_are_rare_where_pages_are_used_late_and_spared_ones_never() -> None:
     recency = filled(100)
-    for index in range(200):
+    for index in range(300):
         recency.touch(page(index % 100), (100 + index) * SECOND)  # each is the oldest when it is used
-    gone = [evict(recency, 300 * SECOND) for _ in range(48)]
+    gone = [evict(recency, 400 * SECOND) for _ in range(48)]
     assert gone == sorted(gone)
     assert max(gone) <= 48 + 4
 
 
 def test_second_chances_are_the_rule_where_no_page_is_used_late() -> None:
     recency = filled(200)
-    for turn in range(2):
+    for turn in range(3):
         for index in range(50):
             recency.touch(page(199 - index), (202 + 52 * turn + index) * SECOND)
-    gone = [evict(recency, 320 * SECOND) for _ in range(153)]
+    gone = [evict(recency, 400 * SECOND) for _ in range(153)]
     assert gone[:150] == list(range(150))
     # 199 to 150 had theirs, sixteen by each search that then takes the next.
     assert gone[150:] == [199 - 16, 199 - 33, 199]
@@ -148,7 +149,7 @@ def test_a_search_looks_at_a_bounded_number_of_pages() -> None:
 
 def test_when_all_were_used_one_goes_all_the_same() -> None:
     recency = filled(300)
-    for index in range(600):
+    for index in range(900):
         recency.touch(page(index % 300), (400 + index) * SECOND)
     assert recency.victim(1000 * SECOND, is_free) is not None
 
