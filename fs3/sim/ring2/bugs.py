@@ -29,6 +29,7 @@ from fs3.core.craq.flights import Flights
 from fs3.core.files.append_plan import AppendPlan
 from fs3.core.files.write_plan import WriteIO
 from fs3.core.kvcache.budget.page_cache import PageCache
+from fs3.core.kvcache.budget.room import TargetRoom
 from fs3.core.membership import manager
 from fs3.core.membership.generations import Lineage
 from fs3.core.membership.ledger import Ledger
@@ -77,6 +78,7 @@ from fs3.sim.ring2.cache_bugs import (
     evict_from_two,
     exists_while_pending,
     forget_recency,
+    keep_for_files,
     nobody_is_deleted,
     refuse_and_forget,
     reserve_nothing,
@@ -639,6 +641,11 @@ BUGS: dict[str, ServiceBug] = {
         "a head that was restarted does not count the pages it had",
         [(CacheKeeper, "_count", count_nothing)],
         scene="fail_over_while_evicting",
+    ),
+    "files_find_no_room": ServiceBug(
+        "a file that needs room does not have pages evicted",
+        [(TargetRoom, "_find_for_room", keep_for_files)],
+        scene="files_beside_a_full_cache",
     ),
     "keeps_cleared": ServiceBug(
         "the pages of a namespace that was cleared are not removed",

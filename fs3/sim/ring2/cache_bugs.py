@@ -11,6 +11,7 @@ from fs3.core.craq.flights import Flights
 from fs3.core.craq.lanes import Lane
 from fs3.core.craq.position import ChainRole
 from fs3.core.kvcache.budget.page_cache import PageCache
+from fs3.core.kvcache.budget.room import TargetRoom, Victim
 from fs3.model.chunk import UpdateKind, UpdateResult
 from fs3.ports.clock import Clock
 from fs3.ports.disks import Disks
@@ -83,6 +84,11 @@ def reserve_nothing(self: PageCache, chunk: ChunkId, length: int, now: int) -> N
 
 
 _real_reserve = PageCache.reserve
+
+
+def keep_for_files(self: TargetRoom, now: int) -> Victim | None:
+    """Pages do not go because files need room."""
+    return None
 
 
 def nobody_is_deleted(self: NamespaceTable, namespace_id: int) -> bool:

@@ -8,11 +8,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
+from msgspec.structs import replace
+
 from fs3.api.client import Client
 from fs3.api.kvcache import KVCache, Status
 from fs3.base.errors import FS3Error
 from fs3.base.ids import ChainId, ChunkId, TargetId, is_page, page_namespace
 from fs3.base.prng import Prng
+from fs3.base.status import Code
 from fs3.core.kvcache.budget.shares import share_of
 from fs3.core.kvcache.pages import page_keys
 from fs3.core.kvcache.placement import Placement
@@ -399,6 +402,47 @@ async def restart_a_warm_cache(stage: SceneCluster) -> str:
     return await scene.end()
 
 
+# --- files -----------------------------------------------------------------------------------------------------------------
+
+
+STORE_BYTES = 640 * 1024
+
+
+async def files_beside_a_full_cache(stage: SceneCluster) -> str:
+    """Pages take their part of small disks and no more; a file that grows pushes them out, down to what they are guaranteed."""
+    scene = CacheScene(stage)
+    for disks in scene.cluster.disks.values():
+        for store in disks.stores.values():
+            store.capacity_bytes = STORE_BYTES
+    for service in scene.cluster.storages.values():
+        service.config = replace(service.config, cache_share_max=0.5, cache_share_min=0.1, cache_file_room_bytes=40_000)
+        service.caches.on_config_changed()
+    cache = await scene.open("client-1")
+    for first in range(0, 800, 50):
+        statuses = await scene.put("client-1", cache, _keys(first, 50))
+        if set(statuses) != {Status.OK}:
+            return f"a put into a full cache was answered {statuses}"
+        if (most := max(scene.stored_bytes(cache.namespace_id).values())) > STORE_BYTES * 0.505 + PAGE_BYTES + 100:
+            return f"pages take {most} bytes of a target"
+    file = await stage.call("client-2", lambda client: client.open("/f", "x"))
+    written = 0
+    step = b"f" * 30_000
+    try:
+        while written < 2 * STORE_BYTES:
+            await stage.call("client-2", lambda client: client.pwrite(file, step, written))  # noqa: B023
+            await stage.call("client-2", lambda client: client.fsync(file))
+            written += len(step)
+    except FS3Error as failure:
+        if failure.code is not Code.NO_SPACE:
+            return f"a file could not be written: {failure}"
+    if written < 2 * STORE_BYTES * 0.75:
+        return f"a file beside a cache that may go could have no more than {written} bytes"
+    least = min(scene.stored_bytes(cache.namespace_id).values())
+    if least < STORE_BYTES * 0.09:
+        return f"files left {least} bytes of a target to pages"
+    return scene.explain_counts()
+
+
 CACHE_SCENES: dict[str, Callable[[SceneCluster], Awaitable[str]]] = {
     "evict_under_pressure": evict_under_pressure,
     "fail_over_while_evicting": fail_over_while_evicting,
@@ -406,6 +450,7 @@ CACHE_SCENES: dict[str, Callable[[SceneCluster], Awaitable[str]]] = {
     "clear_while_putting": clear_while_putting,
     "put_beside_what_is_held": put_beside_what_is_held,
     "put_what_is_pending": put_what_is_pending,
+    "files_beside_a_full_cache": files_beside_a_full_cache,
     "expire_by_the_heads_clock": expire_by_the_heads_clock,
     "restart_a_warm_cache": restart_a_warm_cache,
 }

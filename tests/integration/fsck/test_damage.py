@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from fs3.base.checksum import checksums
 from fs3.base.errors import FS3Error
 from fs3.base.ids import ROOT_INODE, ChainId, ChunkId, InodeId, file_chunk, page_chunk
 from fs3.base.status import Code
@@ -16,12 +17,13 @@ from fs3.client.fsck.chunks import ChunkCheck
 from fs3.client.fsck.cluster import Fsck, MetaSource
 from fs3.client.fsck.namespace_ids import NamespaceIds
 from fs3.client.routing import StaticRouting
+from fs3.core.craq.admission.table import UNTAGGED
 from fs3.core.files.layout import chain_of
 from fs3.core.files.write_plan import WriteIO
 from fs3.core.meta import keys, rows
 from fs3.model.chain import Chain
 from fs3.model.check import ProblemKind
-from fs3.model.chunk import UpdateKind
+from fs3.model.chunk import Update, UpdateKind, UpdateResult
 from fs3.model.cluster import NamespaceSettings
 from fs3.model.inode import Inode, User
 
@@ -192,6 +194,24 @@ async def put_page(client: Any, namespace_id: int, digest: bytes) -> ChunkId:
     return page
 
 
+async def plant_page(cluster: Any, namespace_id: int, digest: bytes) -> ChunkId:
+    """A page behind the back of the services, which would remove it."""
+    page, data = page_chunk(namespace_id, digest), memoryview(b"page")
+    chain = cluster.mgmtd.routing.chains[ChainId(1)]
+    for slot in chain.slots:
+        store = cluster.stores[slot.target]
+        update = Update(page, UpdateKind.PUT, chain.id, chain.version, 1, 0, 4, UNTAGGED, tuple(checksums(data)), data=data)
+        staged = await store.stage(update, 1, chain.version)
+        store.commit(page, 1, UNTAGGED, UpdateResult(staged.code, 1, staged.length, staged.checksum))
+    return page
+
+
+async def wait_removed(cluster: Any, page: ChunkId) -> None:
+    async with asyncio.timeout(20):
+        while cluster.holders(page):  # noqa: ASYNC110 - that a background task has got so far is no event
+            await asyncio.sleep(0.02)
+
+
 async def test_pages_stay_as_long_as_their_namespace(cluster: Any, client: Any) -> None:
     namespace = await cluster.mgmtd.open_namespace("model", 4)
     page = await put_page(client, namespace.id, bytes(12))
@@ -200,19 +220,30 @@ async def test_pages_stay_as_long_as_their_namespace(cluster: Any, client: Any) 
     assert await cluster.repair(client) == []
     assert cluster.holders(page)
     await cluster.mgmtd.clear_namespace("model", namespace.id)
-    assert await cluster.kinds(client, replicas=False) == ["unreachable-page"]
+    await wait_removed(cluster, page)
 
 
-async def test_pages_that_were_stored_after_their_namespace_was_deleted(cluster: Any, client: Any) -> None:
+async def test_pages_that_are_stored_after_their_namespace_was_deleted(cluster: Any, client: Any) -> None:
     deleted, kept = [await cluster.mgmtd.open_namespace(name, 4) for name in ("deleted", "kept")]
     await cluster.mgmtd.delete_namespace(deleted.id)
     late = [await put_page(client, deleted.id, bytes([number]) * 12) for number in range(3)]
     reachable = await put_page(client, kept.id, bytes(12))
+    for page in late:
+        await wait_removed(cluster, page)
+    assert await cluster.kinds(client, replicas=False) == []
+    assert cluster.holders(reachable)
+
+
+async def test_pages_of_a_deleted_namespace_that_are_left(cluster: Any, client: Any) -> None:
+    deleted, kept = [await cluster.mgmtd.open_namespace(name, 4) for name in ("deleted", "kept")]
+    await cluster.mgmtd.delete_namespace(deleted.id)
+    left = [await plant_page(cluster, deleted.id, bytes([number]) * 12) for number in range(3)]
+    reachable = await put_page(client, kept.id, bytes(12))
     assert await cluster.kinds(client, replicas=False) == ["unreachable-page"] * 3
     assert await cluster.kinds(client, names=False, files=False) == []
-    assert {problem.key for problem in await cluster.problems(client)} == set(late)
+    assert {problem.key for problem in await cluster.problems(client)} == set(left)
     assert await cluster.repair(client) == []
-    assert [bool(cluster.holders(page)) for page in (*late, reachable)] == [False, False, False, True]
+    assert [bool(cluster.holders(page)) for page in (*left, reachable)] == [False, False, False, True]
 
 
 async def test_pages_of_a_namespace_that_was_never_made(cluster: Any, client: Any) -> None:

@@ -69,6 +69,11 @@ class LimitsSource(Protocol):
         """What a namespace is allowed here. None: not known here yet."""
         ...
 
+    def accept_unknown(self, namespace_id: int) -> bool:
+        """A put has waited as long as it may for a namespace to become known. True: the manager has none of this id, as far as
+        anybody can tell, and so no budget; `limits` says so from now on, until more is known. False: ask again later."""
+        ...
+
     def share_of(self, namespace_id: int, budget_bytes: int) -> int | None:
         """The part of any budget of a namespace that belongs to this target's chain. None: not known here yet."""
         ...

@@ -27,19 +27,18 @@ from fs3.base.ids import ChunkId, TargetId, is_page, page_namespace
 from fs3.base.limits import (
     cache_count_rows,
     cache_evictions_per_tick,
-    cache_file_room_parts,
     cache_waiting_puts_max,
-    evictions_at_once_max,
     touched_pages_max,
 )
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
-from fs3.core.craq.admission.table import UNTAGGED
 from fs3.core.craq.position import ChainRole
 from fs3.core.kvcache.budget.page_cache import PageCache
-from fs3.core.kvcache.budget.room import FILES, TargetRoom, TargetSpace
-from fs3.core.kvcache.budget.seams import EvictionCause, LimitsSource, PageListener
+from fs3.core.kvcache.budget.room import FILES, TargetRoom
+from fs3.core.kvcache.budget.seams import LimitsSource, PageListener
 from fs3.model.chunk import Update, UpdateKind, UpdateResult
+from fs3.services.storage.cache.evictions import Evictions
+from fs3.services.storage.cache.space import CacheSpace
 from fs3.services.storage.cache.waiting import WaitingUpdate, WaitingUpdates
 from fs3.services.storage.foreground_load import ForegroundLoad
 from fs3.services.storage.node_context import NodeContext
@@ -50,18 +49,8 @@ log = logging.getLogger("fs3.storage")
 _BEFORE_PAGES = ChunkId(b"\x7f" + b"\xff" * 15)
 """All pages come after it."""
 
-space_ns = 1 * SECOND
-"""How often the store is asked how much room there is."""
-
-peer_space_ns = 10 * SECOND
-"""How long what another replica said of its room counts."""
-
 count_rest_ns = 5 * MILLISECOND
 """Between two steps of the counting at opening, while clients ask the node for something."""
-
-
-expiry_buckets_per_tick = 64
-"""Parts of namespaces, of some twenty pages each, that are looked through for pages whose time is over."""
 
 
 class CacheWaker(Protocol):
@@ -87,8 +76,6 @@ class CacheKeeper:
         """The order in which pages go is another one than the one that was written down."""
         self.is_restored = False
         """What was written down before has been taken over."""
-        self.limits_files = False
-        """Updates of files are looked at too: there is not much room, or pages have a guaranteed part."""
         self.shell = shell
         self._store = shell.store
         self._machine = shell.replica
@@ -100,23 +87,13 @@ class CacheKeeper:
         self._waiting = WaitingUpdates(self.room)
         self._tokens: dict[int, ChunkId] = {}
         """Puts that have room, and are not answered yet."""
-        self._evictions: dict[int, ChunkId] = {}
-        """Removals that are not answered yet."""
-        self._evicted: set[ChunkId] = set()
-        self._next_eviction = 0
+        self._evictions = Evictions(shell, self.room, self)
         self._reads: deque[Sequence[bytes]] = deque()
         self._read_pages = 0
         self.unsent: dict[ChunkId, None] = {}
         """Read here, and not told to the other replicas yet."""
-        self._expiring: dict[int, int] = {}
-        """By namespace with a time to live, the parts of it that are not looked through yet in this round."""
         self._stored_since_tick = 0
-        self._allowance = 0
-        """Evictions in the background that may still begin in this tick."""
-        self._peer_free: dict[TargetId, tuple[int, int]] = {}
-        """What other replicas said last of their free bytes, and when."""
-        self._file_room = 0
-        self._measured_at = -space_ns
+        self._space = CacheSpace(shell.store, self.room, context)
         self._was_head = False
         self._is_pump_due = False
         self._closed = False
@@ -129,12 +106,19 @@ class CacheKeeper:
         """This target decides what becomes of the pages of its chain."""
         return self._machine.position.role is ChainRole.HEAD
 
+    @property
+    def limits_files(self) -> bool:
+        """Updates of files are looked at as well as puts of pages."""
+        return self._space.limits_files
+
     def wants(self, update: Update, token: int) -> bool:
         """A client's update that is no removal has arrived. True: it waits here, or was answered; False: it goes on."""
         if not self.is_head:
             return False
         if not is_page(update.chunk):
             return self._wants_file(update, token)
+        if not self.cache.is_counted:
+            self._space.measure(self._clock.now())  # what is not counted is among what the store has
         chunk, length = update.chunk, update.offset + update.length
         if not self.room.has_room(chunk, length) or (len(self._waiting) and self._waiting.waits_in(page_namespace(chunk))):
             self._hold(update, token, length)
@@ -205,12 +189,12 @@ class CacheKeeper:
         """Another replica of the chain says what was read there, and how much room it has."""
         now = self._clock.now()
         self.cache.touch(chunks, now)
-        self._peer_free[peer] = (free_bytes, now)
+        self._space.on_peer(peer, free_bytes, now)
 
     def on_limits_changed(self) -> None:
         """Namespaces or the configuration have changed."""
         self.room.look_again()
-        self._measured_at = -space_ns
+        self._space.expire()
         self._pump_soon()
         self._waker.wake()
 
@@ -240,16 +224,16 @@ class CacheKeeper:
         """Every `cache_tick_ns`, while there is something to do."""
         self.apply_reads(now)
         if not self.cache.is_settled:
-            self.cache.settle(lambda chunk: chunk in self._lanes or chunk in self._evicted)
+            self.cache.settle(self._evictions.is_under_way)
         if not self.is_head:
             return
-        if now - self._measured_at >= space_ns:
-            self._measure(now)
+        if self._space.is_due(now):
+            self._space.measure(now)
             # An eviction may have come to nothing, and what protected a page may not do so any more.
             self.room.look_again()
-            self._look_for_expired()
+            self._evictions.look_for_expired()
         self._waiting.forget_announced(lambda chunk, until: until <= now)
-        self._allowance = cache_evictions_per_tick + 2 * self._stored_since_tick
+        self._evictions.allowance = cache_evictions_per_tick + 2 * self._stored_since_tick
         self._stored_since_tick = 0
         self._pump()
 
@@ -275,19 +259,6 @@ class CacheKeeper:
     def free_bytes(self) -> int:
         """Room of this replica's store."""
         return self._store.get_space().free
-
-    def _measure(self, now: int) -> None:
-        """How much room there is, on the replica that has least."""
-        self._measured_at = now
-        config = self._context.config
-        space = self._store.get_space()
-        told = [free for free, when in self._peer_free.values() if now - when < peer_space_ns]
-        free = min([space.free, *told])
-        wanted = min(config.cache_file_room_bytes, (space.used + space.free) // cache_file_room_parts)
-        room = TargetSpace(space.used, space.free, free + space.pinned, wanted)
-        self.room.set_space(room, config.cache_share_max, config.cache_share_min)
-        self._file_room = self.room.file_room(free)
-        self.limits_files = self.cache.is_counted and (self.room.pages_min > 0 or self.room.missing_bytes > 0)
 
     # --- puts --------------------------------------------------------------------------------------------------------
 
@@ -327,7 +298,7 @@ class CacheKeeper:
             if namespace_id in blocked:
                 continue
             is_file = namespace_id == FILES
-            if self._has_file_room(waiting) if is_file else self.room.has_room(waiting.update.chunk, waiting.length):
+            if self._space.take(waiting.length, now) if is_file else self.room.has_room(waiting.update.chunk, waiting.length):
                 self._release(waiting)
             elif waiting.expires_ns <= now:
                 self._refuse(waiting)
@@ -346,6 +317,9 @@ class CacheKeeper:
             self._release(waiting, f"{who}: no room for {waiting.length} bytes of files beside the pages that stay")
         elif not self.cache.is_counted or self.room.source.limits(namespace_id) is None:
             # Nobody knows yet whether there is room: the client may ask again.
+            if self.cache.is_counted and self.room.source.accept_unknown(namespace_id):
+                self._release(waiting)
+                return
             self._waiting.take(waiting.token)
             why = "is not known here yet" if self.cache.is_counted else "is being counted"
             self.shell.answer_update(waiting.token, UpdateResult(Code.BUSY, message=f"{who}: namespace {namespace_id} {why}"))
@@ -354,35 +328,16 @@ class CacheKeeper:
                 waiting, f"{who}: namespace {namespace_id} has no room for {waiting.length} bytes, nor pages that may go"
             )
 
-    # --- files -------------------------------------------------------------------------------------------------------
-
     def _wants_file(self, update: Update, token: int) -> bool:
-        if not self.limits_files:
-            return False
-        meta = self._store.get(update.chunk)
-        growth = update.offset + update.length - (meta.length if meta is not None else 0)
-        if growth <= 0 or update.kind is UpdateKind.TRUNCATE:
-            return False
-        if growth <= self._file_room:
-            self._file_room -= growth
-            return False
-        self._measure(self._clock.now())
-        if growth <= self._file_room:
-            self._file_room -= growth
+        needed, growth = self._space.needs_of(update) if self.limits_files else (0, 0)
+        if not needed or self._space.take(needed, self._clock.now()):
             return False
         if self.room.evictable_bytes:
-            self._hold(update, token, growth)
-        elif self.room.pages_min:
+            self._hold(update, token, needed)
+        elif self.room.pages_min and growth:
             self.shell.admit(update, token, f"target {self.shell.target}: what is free is kept for pages")
         else:
             return False  # the store decides
-        return True
-
-    def _has_file_room(self, waiting: WaitingUpdate) -> bool:
-        self._measure(self._clock.now())
-        if waiting.length > self._file_room:
-            return False
-        self._file_room -= waiting.length
         return True
 
     # --- evictions ---------------------------------------------------------------------------------------------------
@@ -408,57 +363,12 @@ class CacheKeeper:
             return
         is_urgent = not self._waiting.is_empty
         self.apply_reads(now)
-        while len(self._evictions) < evictions_at_once_max and (is_urgent or self._allowance > 0):
-            victim = self.room.next_victim(now)
-            if victim is None:
-                break
-            self._allowance -= 1
-            self._evict(victim.chunk, victim.cause)
-        else:
-            return
-        self._expire(now)
+        self._evictions.run(now, is_urgent=is_urgent)
         if is_urgent and not self._evictions:
             self._refuse_stuck(now)
 
-    def _look_for_expired(self) -> None:
-        """Begin another round through the namespaces whose pages expire."""
-        for namespace_id, pages in self.cache.namespaces.items():
-            limits = self.room.source.limits(namespace_id)
-            if limits is not None and limits.ttl_ns and pages.recency:
-                self._expiring.setdefault(namespace_id, pages.recency.buckets)
-
-    def _expire(self, now: int) -> None:
-        """Go on with that round, as far as evictions may still begin."""
-        for _ in range(expiry_buckets_per_tick):
-            if not self._expiring or len(self._evictions) >= evictions_at_once_max:
-                return
-            namespace_id, left = next(iter(self._expiring.items()))
-            for chunk in self.room.next_expired(namespace_id, now):
-                self._evict(chunk, EvictionCause.EXPIRED)
-            if left > 1:
-                self._expiring[namespace_id] = left - 1
-            else:
-                del self._expiring[namespace_id]
-
-    def _evict(self, chunk: ChunkId, cause: EvictionCause) -> None:
-        at = self._machine.position
-        self._next_eviction += 1
-        index = self._next_eviction
-        self._evictions[index] = chunk
-        self._evicted.add(chunk)
-        self.cache.begin_eviction(chunk, cause)
-        self.shell.submit(Update(chunk, UpdateKind.REMOVE, at.chain, at.version, 0, 0, 0, UNTAGGED), self, index)
-
-    def answer(self, index: int, result: UpdateResult) -> None:
-        """See `ResultSink`: what became of an eviction."""
-        chunk = self._evictions.pop(index)
-        self._evicted.discard(chunk)
-        if result.code is not Code.OK:
-            log.debug(
-                "target %d: page %s is not evicted: %s %s", self.shell.target, chunk.hex(), result.code.name, result.message
-            )
-            if chunk not in self._lanes:
-                self.cache.cancel_eviction(chunk)
+    def on_eviction_done(self) -> None:
+        """See `EvictionOwner`."""
         self._pump_soon()
 
     # --- counting ----------------------------------------------------------------------------------------------------

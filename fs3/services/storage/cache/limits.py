@@ -38,6 +38,13 @@ class ChainLimits:
                 self._known[namespace_id] = known
         return known
 
+    def accept_unknown(self, namespace_id: int) -> bool:
+        """See `LimitsSource`. So are the namespaces of a manager whose store was put back from an old copy: their pages go on."""
+        if self._namespaces.version < self._routing().namespaces_version:
+            return False
+        self._known[namespace_id] = NamespaceLimits()
+        return True
+
     def forget(self) -> None:
         """The namespaces have changed."""
         self._known.clear()
