@@ -143,7 +143,7 @@ class Recency:
             spared += 1
         return None
 
-    def expired(self, now: int, ttl_ns: int) -> list[ChunkId]:
+    def find_expired(self, now: int, ttl_ns: int) -> list[ChunkId]:
         """Pages stored more than `ttl_ns` ago, among the next 256; `buckets` calls look at each page once."""
         table = self.table
         begin = self._expiry_row if self._expiry_row < table.rows else 0
@@ -154,7 +154,7 @@ class Recency:
 
     @property
     def buckets(self) -> int:
-        """How many calls of `expired` look at each page once."""
+        """How many calls of `find_expired` look at each page once."""
         return -(-self.table.rows // EXPIRY_ROWS)
 
     def tick(self, now: int) -> int:

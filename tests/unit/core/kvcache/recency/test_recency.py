@@ -163,11 +163,11 @@ def test_a_victim_that_stays_is_not_named_again_before_the_others() -> None:
 def test_expired_pages_are_found_by_one_round_of_calls() -> None:
     recency = filled(1000)
     recency.touch(page(0), 1000 * SECOND)
-    found = [chunk for _ in range(recency.buckets) for chunk in recency.expired(1000 * SECOND, 900 * SECOND)]
+    found = [chunk for _ in range(recency.buckets) for chunk in recency.find_expired(1000 * SECOND, 900 * SECOND)]
     assert set(found) == {page(index) for index in range(100)}
     for chunk in found:
         recency.remove(chunk)
-    assert not [chunk for _ in range(recency.buckets) for chunk in recency.expired(1000 * SECOND, 900 * SECOND)]
+    assert not [chunk for _ in range(recency.buckets) for chunk in recency.find_expired(1000 * SECOND, 900 * SECOND)]
 
 
 def test_time_before_and_long_after_the_start_is_kept_in_bounds() -> None:
