@@ -33,6 +33,7 @@ from fs3.core.kvcache.budget.room import TargetRoom
 from fs3.core.membership import manager
 from fs3.core.membership.generations import Lineage
 from fs3.core.membership.ledger import Ledger
+from fs3.core.membership.namespace_log import NamespaceLog
 from fs3.core.membership.namespaces import Namespaces
 from fs3.core.meta import contents, inline, sessions, trims
 from fs3.core.meta.contents import find_by_content
@@ -95,9 +96,10 @@ from fs3.sim.ring2.inline_bugs import (
     move_without_tag,
 )
 from fs3.sim.ring2.namespace_bugs import (
+    count_given_out,
     follow_the_name,
     forget_without_counting,
-    list_with_given_out,
+    know_all_since,
     lowest_free_id,
     read_with_last_next_id,
     stay_with_the_id,
@@ -574,7 +576,7 @@ BUGS: dict[str, ServiceBug] = {
     ),
     "namespace_not_stored": ServiceBug(
         "ids count as given out to namespaces before these are stored",
-        [(Namespaces, "list", list_with_given_out)],
+        [(Namespaces, "_version_and_next_id", count_given_out)],
         scene="nodes_know_the_namespaces",
     ),
     "namespace_id_again": ServiceBug(
@@ -585,6 +587,11 @@ BUGS: dict[str, ServiceBug] = {
     "namespaces_unproven": ServiceBug(
         "a list of namespaces that changed while it was read is taken for what there was at its end",
         [(NamespaceTable, "read", read_with_last_next_id)],
+        scene="nodes_know_the_namespaces",
+    ),
+    "namespaces_since_election": ServiceBug(
+        "a manager takes what changed since it was elected for all that a storage node has missed",
+        [(NamespaceLog, "since", know_all_since)],
         scene="nodes_know_the_namespaces",
     ),
     "clears_in_silence": ServiceBug(
