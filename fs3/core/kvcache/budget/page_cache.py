@@ -2,8 +2,8 @@
 
 Every replica keeps one, fed by the commits of its own store, so the next head of the chain knows what is there. It is exact, not
 an estimate: a page counts from its commit until the commit of its removal, with the bytes of its whole chunk (page, key and
-header). At opening the pages that are there are counted in steps (`count`), while commits go on; each page counts once however the
-two meet, since a page is a row in a table and not an increment.
+header). At opening the pages that are there are counted in steps (`count`), while commits go on; each page counts once however
+the two meet, since a page is a row in a table and not an increment.
 
 The head also counts what it has admitted and is not committed yet (`reserve`), by chunk: ranks that put the same page at once
 take its room once. A reservation lasts as long as a client waits for the update or the update is under way (`settle`), whichever
