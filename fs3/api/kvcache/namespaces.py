@@ -1,8 +1,8 @@
 """Namespaces as a whole: made, listed, set, cleared, deleted.
 
 All of it is said to the manager alone, in one request however many pages there are: to clear a namespace is to give it another
-id, to delete it is to forget it. The pages of an id that no namespace has belong to nobody: storage nodes hear of that, and the
-heads of the chains remove them in the background.
+id, to delete it is to forget it. Pages of an id that no namespace has are unreachable: storage nodes hear of that, and the heads
+of the chains remove them in the background.
 """
 
 from __future__ import annotations

@@ -83,11 +83,11 @@ from fs3.sim.ring2.cache_bugs import (
     exists_while_pending,
     forget_recency,
     keep_for_files,
-    nobody_is_deleted,
+    none_is_deleted,
     refuse_and_forget,
     reserve_nothing,
     share_everything,
-    tell_nobody,
+    tell_none,
 )
 from fs3.sim.ring2.disk import SimChunkStore
 from fs3.sim.ring2.inline_bugs import (
@@ -686,7 +686,7 @@ BUGS: dict[str, ServiceBug] = {
     ),
     "head_reads_alone": ServiceBug(
         "the head does not hear what was read from other replicas",
-        [(CacheKeepers, "_exchange", tell_nobody)],
+        [(CacheKeepers, "_exchange", tell_none)],
         scene="evict_under_pressure",
     ),
     "head_counts_nothing": ServiceBug(
@@ -701,7 +701,7 @@ BUGS: dict[str, ServiceBug] = {
     ),
     "keeps_cleared": ServiceBug(
         "the pages of a namespace that was cleared are not removed",
-        [(NamespaceTable, "is_deleted", nobody_is_deleted)],
+        [(NamespaceTable, "is_deleted", none_is_deleted)],
         scene="clear_while_putting",
     ),
     "forgets_refusal": ServiceBug(
