@@ -333,7 +333,9 @@ class BlockingKVCache(ListsPagesBlocking):
             parts = [views for _, views in range_buffers(ranges, buffers, len(packed), self.page_bytes)]
             return thread.submit(JobKind.GET, len(packed), thread.cache.get_ranges_into(packed, tuple(ranges), parts))
         packed, views = self._pages(keys, buffers, writable=True)
-        return thread.submit(JobKind.GET, len(packed), thread.cache.get_into(packed, views, check_lengths(lengths, len(packed))))
+        return thread.submit(
+            JobKind.GET, len(packed), thread.cache.get_into(packed, views, check_lengths(lengths, len(packed), self.page_bytes))
+        )
 
     def submit_lookup(self, keys: Sequence[Key]) -> int:
         """Begin `lookup` and return the number of the job. Raises as `submit_put`."""
