@@ -370,10 +370,12 @@ def test_chunks_that_are_too_large_for_a_page(tier: dict[str, Any]) -> None:
 
 
 def documented_configuration() -> dict[str, Any]:
-    """The one that docs/kvcache.md has people paste."""
-    page = (ROOT / "docs" / "kvcache.md").read_text()
-    (pasted,) = re.findall(r"--kv-transfer-config '(.*?)'", page, re.DOTALL)
-    return dict(json.loads(pasted))
+    """The one that the README and docs/kvcache.md have people paste."""
+    pages = [ROOT / "README.md", ROOT / "docs" / "kvcache.md"]
+    pasted = [found for page in pages for found in re.findall(r"--kv-transfer-config '(.*?)'", page.read_text(), re.DOTALL)]
+    readme, reference = map(json.loads, pasted)
+    assert readme == reference
+    return dict(reference)
 
 
 @pytest.fixture

@@ -11,6 +11,9 @@ from fs3.api.kvcache import BlockingKVCache, JobKind
 from fs3.api.kvcache.arguments import Key
 from fs3.base.errors import FS3Error
 
+lease_ms = 5000
+"""How long what was found is not evicted: it is read within a step or two. Nobody ends these leases; they end by themselves."""
+
 log = logging.getLogger("fs3.engines")
 
 
@@ -55,7 +58,7 @@ class BatchedLookups:
         if not keys:
             return
         try:
-            job = self._cache.submit_lookup(keys)
+            job = self._cache.submit_lookup(keys, lease_ms=lease_ms)
         except (FS3Error, ValueError, TypeError) as failure:
             log.warning("fs3 is left out of a lookup of %d pages: %s", len(keys), failure)
             self.mark_missing(keys)
