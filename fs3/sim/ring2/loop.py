@@ -322,8 +322,10 @@ class SimLoop(base_events.BaseEventLoop):
 
 @contextlib.contextmanager
 def _sink_for_stragglers() -> Iterator[None]:
-    """What a coroutine begins in a `finally` while it is thrown away goes to a loop that runs nothing and goes away itself. Without
-    one, asyncio makes a loop for it that lives as long as the process, and keeps everything of the run."""
+    """What a coroutine begins in a `finally` while it is thrown away goes to a loop that runs nothing and goes away itself.
+
+    Without one, asyncio makes a loop for it that lives as long as the process, and keeps everything of the run.
+    """
     sink = SimLoop(0)
     sink.dispose()
     asyncio._set_running_loop(sink)
