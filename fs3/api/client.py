@@ -440,7 +440,7 @@ class Client:
         done: BytesProgress | None = None,
     ) -> Inode:
         """Copy a file's bytes and permission bits, several chunks under way; the target appears at once and whole. `make_parents`
-        makes missing directories above it, also when somebody removes them meanwhile."""
+        makes missing directories above it, also when another client removes them meanwhile."""
         reading = await self.open(source, "r")
         permissions = reading.inode.mode & 0o777
         writing = await self.open_unnamed(parent_of(target), permissions=permissions, make_parents=make_parents)

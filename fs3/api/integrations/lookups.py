@@ -92,7 +92,7 @@ class BatchedLookups:
                     question.answer = is_there
 
     def mark_missing(self, keys: Iterable[Key]) -> None:
-        """These pages could not be read: whoever asked is told that they are not there, or would read them again and again."""
+        """These pages could not be read: the engine is told that they are not there, or it would read them again and again."""
         for key in keys:
             if (question := self._questions.get(key)) is not None:
                 question.answer = False

@@ -26,6 +26,8 @@ refresh_ns = 1 * SECOND
 """How long newer routing info is waited for when a chain could not be asked."""
 
 ChainNews = tuple[ChainId, EventBatch]
+ChainsNow = Callable[[], Sequence[ChainId]]
+"""The chains of a namespace at the moment of the call."""
 
 
 class PageEventReader:
@@ -36,7 +38,7 @@ class PageEventReader:
         router: ReplicaRouter,
         clock: Clock,
         namespace_id: int,
-        chains: Callable[[], Sequence[ChainId]],
+        chains: ChainsNow,
         cursors: dict[ChainId, Cursor],
     ) -> None:
         """`chains`: those of the namespace now. `cursors`: where to go on from; a chain that has none begins now."""

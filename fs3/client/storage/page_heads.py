@@ -199,6 +199,10 @@ class HeadCall(ABC):
         return self._pages.chains[self._pages.places[index]]
 
 
+MakeLeaseId = Callable[[], int]
+"""A number that no other lease has."""
+
+
 class LeaseCall(HeadCall):
     """One call of `StorageClient.lease`."""
 
@@ -209,7 +213,7 @@ class LeaseCall(HeadCall):
         pages: PageSet,
         deadline: int,
         lease_ms: int,
-        make_id: Callable[[], int],
+        make_id: MakeLeaseId,
     ) -> None:
         """`make_id`: a number that no other lease has."""
         super().__init__(router, clock, pages, deadline)

@@ -29,6 +29,10 @@ page_event_log_idle_ns = 10 * MINUTE
 """Events of a namespace that no listener has asked for during so long are recorded no more."""
 
 
+MakeEpoch = Callable[[], bytes]
+"""A name that no other epoch has."""
+
+
 class PageChange(IntEnum):
     """What happened to a page. The numbers travel on the wire."""
 
@@ -139,7 +143,7 @@ class EventLogs:
             self._forget_oldest()
         return True
 
-    def read(self, namespace_id: int, cursor: Cursor, limit: int, now: int, make_epoch: Callable[[], bytes]) -> EventBatch:
+    def read(self, namespace_id: int, cursor: Cursor, limit: int, now: int, make_epoch: MakeEpoch) -> EventBatch:
         """What a listener has not had yet, at most `limit` events. `make_epoch`: a name that no log of this chain ever had.
 
         A cursor without an epoch begins now. One that cannot be gone on from is answered `missed`, with a place to go on from:
