@@ -37,8 +37,8 @@ _PROBE = 64
 _COUNTED_MIN = 64
 """Shares are halved after as many pages as there are, and no fewer than that."""
 SPARED_PER_SEARCH_MAX = 512
-"""Second chances given by one search for a victim. The page behind them goes without one, and leaves a hole in its prefix: so many
-that it is rare. Each was paid for by a use."""
+"""Second chances given by one search for a victim. The page behind them goes without one and leaves a hole in its prefix: so many
+that this is rare. Each was paid for by a use."""
 LOOKS_PER_SEARCH_MAX = 1024
 """Pages one search for a victim looks at before it says that there is none."""
 EXPIRY_ROWS = 256
@@ -129,7 +129,8 @@ class Recency:
         table = self.table
         tick = self.tick(now)
         spared = 0
-        for _ in range(min(LOOKS_PER_SEARCH_MAX, table.pages)):
+        # Twice around at most: the first time all may have a second chance.
+        for _ in range(min(LOOKS_PER_SEARCH_MAX, 2 * table.pages)):
             row = table.oldest
             word = table.words[row]
             chunk = table.chunk(row)
