@@ -161,7 +161,7 @@ class TargetRoom:
         limits = self.source.limits(namespace_id)
         if pages is None or limits is None or not limits.ttl_ns:
             return []
-        found = pages.recency.expired(now, limits.ttl_ns)
+        found = pages.recency.find_expired(now, limits.ttl_ns)
         return [chunk for chunk in found if not self.cache.is_leaving(chunk) and not self.cache.is_held(chunk, now)]
 
     def next_victim(self, now: int) -> Victim | None:

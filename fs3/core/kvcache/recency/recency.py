@@ -36,9 +36,10 @@ _PROBE = 64
 """One in so many pages has its second chance though it does not pay."""
 _COUNTED_MIN = 64
 """Shares are halved after as many pages as there are, and no fewer than that."""
-SPARED_PER_SEARCH_MAX = 16
-"""Second chances given by one search for a victim."""
-LOOKS_PER_SEARCH_MAX = 128
+SPARED_PER_SEARCH_MAX = 512
+"""Second chances given by one search for a victim. The page behind them goes without one and leaves a hole in its prefix: so many
+that this is rare. Each was paid for by a use."""
+LOOKS_PER_SEARCH_MAX = 1024
 """Pages one search for a victim looks at before it says that there is none."""
 EXPIRY_ROWS = 256
 """Looked at by one search for expired pages."""
@@ -55,7 +56,7 @@ class Protection(Protocol):
 class Recency:
     """What is remembered of the pages of one namespace on one target, and which of them goes next.
 
-    Pure, and bounded: some 45 bytes of memory a page, and no call moves or looks at more than a few hundred pages. `now` is a
+    Pure, and bounded: some 45 bytes of memory a page, and no call moves or looks at more than a thousand pages. `now` is a
     steady clock's, in nanoseconds, the same for all calls.
     """
 
@@ -121,14 +122,15 @@ class Recency:
         return self.table.remove(row) if row else None
 
     def victim(self, now: int, is_protected: Protection) -> ChunkId | None:
-        """The next page to go, among those that are not protected; None: none was found among the next 128.
+        """The next page to go, among those that are not protected; None: none was found among the next 1 024.
 
         It stays known until `remove`, and is named again after all others only. Protected pages count as used now.
         """
         table = self.table
         tick = self.tick(now)
         spared = 0
-        for _ in range(min(LOOKS_PER_SEARCH_MAX, table.pages)):
+        # Twice around at most: the first time all may have a second chance.
+        for _ in range(min(LOOKS_PER_SEARCH_MAX, 2 * table.pages)):
             row = table.oldest
             word = table.words[row]
             chunk = table.chunk(row)
@@ -143,7 +145,7 @@ class Recency:
             spared += 1
         return None
 
-    def expired(self, now: int, ttl_ns: int) -> list[ChunkId]:
+    def find_expired(self, now: int, ttl_ns: int) -> list[ChunkId]:
         """Pages stored more than `ttl_ns` ago, among the next 256; `buckets` calls look at each page once."""
         table = self.table
         begin = self._expiry_row if self._expiry_row < table.rows else 0
@@ -154,7 +156,7 @@ class Recency:
 
     @property
     def buckets(self) -> int:
-        """How many calls of `expired` look at each page once."""
+        """How many calls of `find_expired` look at each page once."""
         return -(-self.table.rows // EXPIRY_ROWS)
 
     def tick(self, now: int) -> int:

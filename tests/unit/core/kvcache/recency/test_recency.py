@@ -7,7 +7,7 @@ import pytest
 from fs3.base.ids import ChunkId, page_chunk
 from fs3.base.units import SECOND
 from fs3.core.kvcache.recency.page_table import LENGTH_MAX
-from fs3.core.kvcache.recency.recency import LOOKS_PER_SEARCH_MAX, Recency
+from fs3.core.kvcache.recency.recency import LOOKS_PER_SEARCH_MAX, SPARED_PER_SEARCH_MAX, Recency
 
 
 def page(index: int) -> ChunkId:
@@ -110,15 +110,19 @@ def test_second_chances_are_rare_where_pages_are_used_late_and_spared_ones_never
     assert max(gone) <= 48 + 4
 
 
-def test_second_chances_are_the_rule_where_no_page_is_used_late() -> None:
+@pytest.mark.parametrize(("spared_max", "expected"), [(512, [199, 198, 197]), (16, [199 - 16, 199 - 33, 199])])
+def test_second_chances_are_the_rule_where_no_page_is_used_late(
+    spared_max: int, expected: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fs3.core.kvcache.recency.recency.SPARED_PER_SEARCH_MAX", spared_max)
     recency = filled(200)
     for turn in range(3):
         for index in range(50):
             recency.touch(page(199 - index), (202 + 52 * turn + index) * SECOND)
     gone = [evict(recency, 400 * SECOND) for _ in range(153)]
     assert gone[:150] == list(range(150))
-    # 199 to 150 had theirs, sixteen by each search that then takes the next.
-    assert gone[150:] == [199 - 16, 199 - 33, 199]
+    # 199 to 150 have theirs; a search that has given as many as it may takes the next.
+    assert gone[150:] == expected
 
 
 def test_protected_pages_are_passed_over_and_looked_at_again_last() -> None:
@@ -148,10 +152,13 @@ def test_a_search_looks_at_a_bounded_number_of_pages() -> None:
 
 
 def test_when_all_were_used_one_goes_all_the_same() -> None:
-    recency = filled(300)
-    for index in range(900):
-        recency.touch(page(index % 300), (400 + index) * SECOND)
-    assert recency.victim(1000 * SECOND, is_free) is not None
+    count = LOOKS_PER_SEARCH_MAX + 10
+    recency = filled(count)
+    for turn in range(3):
+        for index in range(count):
+            recency.touch(page(index), ((turn + 1) * 10_000 + index) * SECOND)
+    recency._late_uses = 0
+    assert recency.victim(50_000 * SECOND, is_free) == page(SPARED_PER_SEARCH_MAX)
 
 
 def test_a_victim_that_stays_is_not_named_again_before_the_others() -> None:
@@ -163,11 +170,11 @@ def test_a_victim_that_stays_is_not_named_again_before_the_others() -> None:
 def test_expired_pages_are_found_by_one_round_of_calls() -> None:
     recency = filled(1000)
     recency.touch(page(0), 1000 * SECOND)
-    found = [chunk for _ in range(recency.buckets) for chunk in recency.expired(1000 * SECOND, 900 * SECOND)]
+    found = [chunk for _ in range(recency.buckets) for chunk in recency.find_expired(1000 * SECOND, 900 * SECOND)]
     assert set(found) == {page(index) for index in range(100)}
     for chunk in found:
         recency.remove(chunk)
-    assert not [chunk for _ in range(recency.buckets) for chunk in recency.expired(1000 * SECOND, 900 * SECOND)]
+    assert not [chunk for _ in range(recency.buckets) for chunk in recency.find_expired(1000 * SECOND, 900 * SECOND)]
 
 
 def test_time_before_and_long_after_the_start_is_kept_in_bounds() -> None:
