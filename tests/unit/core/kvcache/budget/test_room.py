@@ -1,5 +1,7 @@
 """Who has room for a put, and which page goes for it."""
 
+import hashlib
+
 import pytest
 
 from fs3.base.ids import ChainId, page_chunk
@@ -14,7 +16,7 @@ NOW = 1000 * SECOND
 
 
 def page(number, namespace=1):
-    return page_chunk(namespace, number.to_bytes(12, "big"))
+    return page_chunk(namespace, hashlib.sha256(b"%d" % number).digest())
 
 
 class Limits:
@@ -131,8 +133,8 @@ class TestVictims:
         room.cache.preferences.append(Held({page(1), page(2)}))
         room.source.known[1] = NamespaceLimits(share_bytes=0)
         gone = [victim.chunk for victim in evict_all(room)]
-        assert sorted(gone[:7]) == [page(number) for number in range(3, 10)]
-        assert sorted(gone[7:]) == [page(1), page(2)]
+        assert set(gone[:7]) == {page(number) for number in range(3, 10)}
+        assert set(gone[7:]) == {page(1), page(2)}
         assert not room.is_stuck(1)
 
     def test_a_smaller_budget_is_kept_to(self, room):
