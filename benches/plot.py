@@ -36,7 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.output.mkdir(parents=True, exist_ok=True)
     for family, figures in families.items():
         path = options.output / f"{family}.svg"
-        draw(family, figures, path)
+        if family == "kv-eviction":
+            draw_hit_rates([recorded[-1] for recorded in figures.values()], path)
+        else:
+            draw(family, figures, path)
         sys.stdout.write(f"{path}\n")
     if TIMELINE.exists():
         path = options.output / "failover-timeline.svg"
@@ -72,6 +75,29 @@ def draw(family: str, figures: dict[str, list[dict[str, Any]]], path: Path) -> N
         axis.set_xticks(list(places), [line["commit"] or "?" for line in lines], rotation=60, fontsize=7)
         axis.legend(fontsize=6, loc="lower right")
     shown.suptitle(f"{family}: median of {latest['value']['runs']} runs, range, and the limit of the same run", fontsize=10)
+    shown.tight_layout()
+    shown.savefig(path)
+    plt.close(shown)
+
+
+def draw_hit_rates(lines: list[dict[str, Any]], path: Path) -> None:
+    """One panel per trace: the hit rate of each policy over the budget, below that of a cache that never runs full."""
+    shown, axes = plt.subplots(1, len(lines), figsize=(4.6 * len(lines), 3.8), squeeze=False)
+    for axis, line in zip(axes[0], lines, strict=True):
+        extra = line["extra"]
+        budgets = [100 * budget for budget in extra["budgets"]]
+        for policy, rates in extra["rates"].items():
+            ours = policy == "fs3"
+            axis.plot(budgets, rates, label=policy, linewidth=2.2 if ours else 1, marker="o" if ours else None, markersize=4)
+        axis.axhline(extra["ideal"], color="#222222", linestyle="--", linewidth=1, label="never full")
+        axis.set_xscale("log")
+        axis.set_xticks(budgets, [f"{budget:g} %" for budget in budgets], fontsize=7)
+        axis.minorticks_off()
+        axis.set_title(f"{extra['trace']} ({line['commit'] or '?'})", fontsize=9)
+        axis.set_ylim(bottom=0)
+        axis.legend(fontsize=6, loc="lower right")
+    axes[0][0].set_ylabel("share of bytes found", fontsize=8)
+    shown.suptitle("hit rate over the budget, as a share of all pages there are", fontsize=10)
     shown.tight_layout()
     shown.savefig(path)
     plt.close(shown)

@@ -6,26 +6,59 @@ What the product does is one of them (`Product`): the same `Recency` that storag
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Protocol
 
 from fs3.base.ids import ChunkId, page_chunk
 from fs3.core.kvcache.recency.recency import Recency
 
 
-class Policy(Protocol):
+class Policy:
     """A cache of pages, named by numbers, that never holds more than its budget of bytes."""
 
-    def __contains__(self, page: int) -> bool: ...
+    def __contains__(self, page: int) -> bool:
+        raise NotImplementedError
 
     def touch(self, page: int, now: int) -> None:
         """A page that is there was used."""
 
     def insert(self, page: int, length: int, now: int) -> None:
         """A page that is not there comes; others go until there is room. One that is larger than the budget does not come."""
+        raise NotImplementedError
+
+    def use(self, pages: Sequence[int], lengths: Sequence[int], hits: int, now: int) -> None:
+        """A request gets its first `hits` pages, which are there, and puts the others."""
+        for page in pages[:hits]:
+            self.touch(page, now)
+        for page, length in zip(pages[hits:], lengths[hits:], strict=True):
+            self._put(page, length, now)
+
+    def _put(self, page: int, length: int, now: int) -> None:
+        if page in self:
+            self.touch(page, now)
+        else:
+            self.insert(page, length, now)
 
 
-class Infinite:
+class LastFirst(Policy):
+    """A policy that is told the pages of each request from the last to the first, as storage targets are."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+
+    def __contains__(self, page: int) -> bool:
+        return page in self._policy
+
+    def use(self, pages: Sequence[int], lengths: Sequence[int], hits: int, now: int) -> None:
+        """First the gets, then the puts; each from its end."""
+        policy = self._policy
+        for page in reversed(pages[:hits]):
+            policy.touch(page, now)
+        for page, length in zip(reversed(pages[hits:]), reversed(lengths[hits:]), strict=True):
+            policy._put(page, length, now)
+
+
+class Infinite(Policy):
     """Everything that ever came: what no policy can do better than."""
 
     def __init__(self, budget: int = 0) -> None:
@@ -42,7 +75,7 @@ class Infinite:
         self._pages.add(page)
 
 
-class LRU:
+class LRU(Policy):
     """Least recently used goes first: what the others are measured against."""
 
     def __init__(self, budget: int) -> None:
@@ -67,7 +100,7 @@ class LRU:
         self._lengths[page] = length
 
 
-class Clock:
+class Clock(Policy):
     """A line in order of arrival; who was used since comes to its end again instead of going (Corbato, 1968)."""
 
     def __init__(self, budget: int) -> None:
@@ -109,7 +142,7 @@ class _Node:
         self.older: _Node | None = None
 
 
-class Sieve:
+class Sieve(Policy):
     """SIEVE (Zhang et al., NSDI 2024): a line in order of arrival that is never changed, and a hand that goes from old to new."""
 
     def __init__(self, budget: int) -> None:
@@ -162,7 +195,7 @@ class Sieve:
         del self._nodes[node.page]
 
 
-class S3FIFO:
+class S3FIFO(Policy):
     """S3-FIFO (Yang et al., SOSP 2023): a tenth for the new, the rest for those used again, and names of those that went."""
 
     def __init__(self, budget: int) -> None:
@@ -225,7 +258,7 @@ class S3FIFO:
             return
 
 
-class Product:
+class Product(Policy):
     """What storage targets do, on one target of the whole budget."""
 
     def __init__(self, budget: int) -> None:

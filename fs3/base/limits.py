@@ -322,24 +322,10 @@ usage_rows_max = 1024
 
 cache_wait_ns_max = 2 * SECOND
 """How long the head of a chain lets a put wait until room is made for it."""
-cache_waiting_puts_max = 1024
-"""Puts of one target that wait so; further ones are answered BUSY."""
 evictions_at_once_max = 64
 """Pages one target removes at once to make room."""
-cache_tick_ns = 100 * MILLISECOND
-"""How often a target looks whether room is to be made in the background, and takes note of what was read meanwhile."""
-cache_count_rows = 256
-"""Rows of the index looked at in one step when the pages of a target are counted at opening."""
-cache_evictions_per_tick = 16
-"""Pages a target evicts per tick in the background, beside two for each that was stored in the meantime. More when puts wait."""
 touched_pages_max = 16_384
 """Of what was read of one target and not told to its other replicas yet; what is beyond is forgotten."""
-touch_exchange_ms_default = 1000
-recency_sample_ns = 60 * SECOND
-"""How often the order in which the pages of a target go is written down."""
-cache_file_room_bytes_default = 1 * GIB
-cache_file_room_parts = 20
-"""No more than one part of so many of a target is kept free for files by evicting pages."""
 
 # --- embedded stores -------------------------------------------------------------------------------------------------
 lmdb_map_bytes_default = 64 * GIB

@@ -147,7 +147,7 @@ class NamespaceSettings(msgspec.Struct, frozen=True):
     pin_bytes: int | None = None
     owner: str | None = None
 
-    def named(self) -> dict[str, int | str]:
+    def get_named(self) -> dict[str, int | str]:
         """Those that are named."""
         return {name: value for name in self.__struct_fields__ if (value := getattr(self, name)) is not None}
 
@@ -179,10 +179,26 @@ class NamespacePage(msgspec.Struct, frozen=True):
     """The id that the next namespace would have got then. Those below it that nobody has any more were deleted."""
 
 
-class DeleteNamespace(msgspec.Struct, frozen=True):
-    """A client deletes a namespace: it is forgotten, and its name is free. Answered with its id."""
+class NamespaceChanges(msgspec.Struct, frozen=True):
+    """What of the list of namespaces has changed since it had a version."""
 
-    id: int
+    is_complete: bool
+    """This is all of it. Else it is not known any more, or too much: the list has to be read."""
+    version: int
+    next_id: int
+    """As of a `NamespacePage`."""
+    namespaces: tuple[CacheNamespace, ...] = ()
+    """Those that were made, set or cleared, as they are now."""
+    gone: tuple[int, ...] = ()
+    """Ids that no namespace has any more."""
+
+
+class DeleteNamespace(msgspec.Struct, frozen=True):
+    """A client deletes a namespace: it is forgotten, and its name is free. Answered with the id."""
+
+    name: str
+    made_as: int
+    """The id it was made with, whichever it has since it was cleared. When another namespace has the name, nothing happens."""
 
 
 class ClearNamespace(msgspec.Struct, frozen=True):

@@ -15,6 +15,7 @@ from fs3.model.cluster import (
     GetConfig,
     GetRouting,
     ListNamespaces,
+    NamespaceChanges,
     NamespacePage,
     NodeStatus,
     RoleConfig,
@@ -134,6 +135,33 @@ def namespace_page_from_pb(message: pb.ListNamespacesReply) -> NamespacePage:
     """The answer to ListNamespaces."""
     namespaces = tuple(namespace_from_pb(namespace) for namespace in message.namespaces)
     return NamespacePage(namespaces, message.more, message.version, message.next_id)
+
+
+def list_namespace_changes_to_pb(since: int) -> pb.ListNamespaceChangesRequest:
+    """The request of ListNamespaceChanges: since which version."""
+    return pb.ListNamespaceChangesRequest(since=since)
+
+
+def list_namespace_changes_from_pb(message: pb.ListNamespaceChangesRequest) -> int:
+    """The request of ListNamespaceChanges: since which version."""
+    return message.since
+
+
+def namespace_changes_to_pb(changes: NamespaceChanges) -> pb.ListNamespaceChangesReply:
+    """The answer to ListNamespaceChanges."""
+    return pb.ListNamespaceChangesReply(
+        complete=changes.is_complete,
+        version=changes.version,
+        next_id=changes.next_id,
+        namespaces=[namespace_to_pb(namespace) for namespace in changes.namespaces],
+        gone=changes.gone,
+    )
+
+
+def namespace_changes_from_pb(message: pb.ListNamespaceChangesReply) -> NamespaceChanges:
+    """The answer to ListNamespaceChanges."""
+    namespaces = tuple(namespace_from_pb(namespace) for namespace in message.namespaces)
+    return NamespaceChanges(message.complete, message.version, message.next_id, namespaces, tuple(message.gone))
 
 
 # --- status ----------------------------------------------------------------------------------------------------------

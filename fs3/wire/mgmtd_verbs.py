@@ -279,11 +279,11 @@ def _opened_namespace_from_pb(message: pb.OpenNamespaceReply) -> CacheNamespace:
 
 
 def _delete_namespace_to_pb(request: DeleteNamespace) -> pb.DeleteNamespaceRequest:
-    return pb.DeleteNamespaceRequest(id=request.id)
+    return pb.DeleteNamespaceRequest(name=request.name, made_as=request.made_as)
 
 
 def _delete_namespace_from_pb(message: pb.DeleteNamespaceRequest) -> DeleteNamespace:
-    return DeleteNamespace(message.id)
+    return DeleteNamespace(_namespace_name_from_pb(message.name, "DeleteNamespaceRequest.name"), message.made_as)
 
 
 def _deleted_namespace_to_pb(_: int, routing: EncodedRouting | None) -> pb.DeleteNamespaceReply:

@@ -116,6 +116,27 @@ async def test_a_namespace_is_cleared_for_everybody(cluster: LocalCluster) -> No
         await wait_chunk_count(client, before)
 
 
+async def test_what_another_client_has_stored_since_it_cleared_is_cleared_too(cluster: LocalCluster) -> None:
+    """Also by a client that has heard of nothing, and knows the namespace under an id that it has no more."""
+    async with await fs3.connect(cluster.url) as client, await fs3.connect(cluster.url) as other:
+        cache = await KVCache.of(client, namespace="twice", page_bytes=PAGE)
+        beside = await KVCache.of(other, namespace="twice", page_bytes=PAGE)
+        first = beside.namespace_id
+        await cache.clear()
+        assert await cache.put_from(KEYS[:1], PAGES[:1]) == [Status.OK]
+        assert beside.namespace_id == first
+        deletions = client.manager.routing.namespace_deletions
+        await beside.clear()
+        assert await beside.put_from(KEYS[1:2], PAGES[1:2]) == [Status.OK]
+        await client.manager.wait_routing(lambda routing: routing.namespace_deletions > deletions, WAIT_NS)
+        assert (await cache.lookup(KEYS[:2])).bitmap == [False, True]
+        # Whoever deletes it need not know how often it was cleared.
+        stale = await KVCache.get_namespace(client, "twice")
+        await beside.clear()
+        await client.manager.delete_namespace(stale.name, stale.made_as)
+        assert await KVCache.list_namespaces(other, "twice") == []
+
+
 async def test_settings_are_set_while_it_is_in_use(cluster: LocalCluster) -> None:
     async with await fs3.connect(cluster.url) as client:
         settings = {"budget_bytes": 1 << 30, "ttl": 0.5, "pin_bytes": 1 << 20, "owner": "team"}

@@ -95,7 +95,7 @@ class KVCache(ListsPages, PageUpkeep):
         self.page_bytes: int = namespace.page_bytes
         self.name: str = namespace.name
         self.namespace_id: int = namespace.id
-        """It gets another one each time it is cleared, by whomever."""
+        """It gets another one each time it is cleared, by whichever client."""
         self.replicas: int = namespace.replicas
 
     @classmethod
@@ -379,13 +379,14 @@ class KVCache(ListsPages, PageUpkeep):
         return await lister.run(position, most)
 
     async def clear(self) -> None:
-        """Have no pages any more: all there are belong to nobody from now on, and what they took is freed afterwards. The
+        """Have no pages any more: all there are cannot be reached from now on, and what they took is freed afterwards. The
         namespace and its settings stay. Nothing happens to one that was deleted. Not bounded by the timeout.
 
         Raises FS3Error when the manager does not answer.
         """
         self._check_use()
-        await self._check_presence()
+        # Asked for in any case: a page stored after another client has cleared it, of which this one has not heard, is to go too.
+        self._follow(await self._client.manager.find_namespace(self.name))
         if not self._is_deleted:
             self._follow(await clear_namespace(self._client, self._namespace))
 
@@ -408,7 +409,7 @@ class KVCache(ListsPages, PageUpkeep):
     def _follow(self, found: CacheNamespace | None) -> None:
         """Go on with what there is under the name now: the same namespace, with another id when it was cleared. One that was
         made under the name of a deleted one is none of ours."""
-        if found is None or found.made_as != self._namespace.made_as:
+        if self._is_deleted or found is None or found.made_as != self._namespace.made_as:
             self._is_deleted = True
         elif found.id > self.namespace_id:  # ids only rise: an answer that was overtaken does not lead back
             self._namespace, self.namespace_id = found, found.id

@@ -1,8 +1,8 @@
 """Namespaces as a whole: made, listed, set, cleared, deleted.
 
 All of it is said to the manager alone, in one request however many pages there are: to clear a namespace is to give it another
-id, to delete it is to forget it. The pages of an id that no namespace has belong to nobody: storage nodes hear of that, and the
-heads of the chains remove them in the background.
+id, to delete it is to forget it. Pages of an id that no namespace has are unreachable: storage nodes hear of that, and the heads
+of the chains remove them in the background.
 """
 
 from __future__ import annotations
@@ -59,10 +59,11 @@ async def create_namespace(
 
 
 async def clear_namespace(client: Client, namespace: CacheNamespace) -> CacheNamespace:
-    """Give a namespace an id under which there are no pages. Returns it as it is then."""
+    """Give a namespace an id under which there are no pages. `namespace`: as it is now; when another client has cleared it since,
+    that is enough. Returns it as it is then."""
     return await client.manager.clear_namespace(namespace.name, namespace.id)
 
 
 async def delete_namespace(client: Client, namespace: CacheNamespace) -> None:
     """Forget a namespace."""
-    await client.manager.delete_namespace(namespace.id)
+    await client.manager.delete_namespace(namespace.name, namespace.made_as)

@@ -10,8 +10,9 @@ from fs3.base.errors import error
 from fs3.base.ids import ChainId, ChunkId, TargetId
 from fs3.base.status import Code
 from fs3.client.fsck.chunks import ChunkCheck
-from fs3.client.fsck.namespace_ids import NamespaceIds, NamespaceSource
+from fs3.client.fsck.namespace_ids import NamespaceIds
 from fs3.client.meta.client import MetaClient
+from fs3.client.mgmtd.namespace_source import NamespaceSource
 from fs3.client.routing import RoutingSource
 from fs3.client.storage.client import StorageClient
 from fs3.core.files.write_plan import WriteIO

@@ -3,17 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
 
-from fs3.model.cluster import NamespacePage
-
-
-class NamespaceSource(Protocol):
-    """Who knows the namespaces. `MgmtdClient` is the one of production."""
-
-    async def list_namespaces(self, prefix: str = "", after: str = "") -> NamespacePage:
-        """A page of the namespaces whose names begin with `prefix` and come after `after`, by name. Raises FS3Error."""
-        ...
+from fs3.client.mgmtd.namespace_source import NamespaceSource
 
 
 class NamespaceIds:
@@ -21,7 +12,7 @@ class NamespaceIds:
 
     An id is given out once, and a page is stored after that. So an id that no namespace has *after* one of its pages was listed
     is of a namespace that was deleted or cleared, and does not come back: when it is below the next one. Else the manager never
-    gave it out: its store is an older copy, and pages of such an id may be of a namespace whose record somebody wants back.
+    gave it out: its store is an older copy, and pages of such an id may be of a namespace whose record is to come back.
     """
 
     def __init__(self, source: NamespaceSource) -> None:

@@ -39,6 +39,7 @@ from fs3.model.cluster import (
     Heartbeat,
     HeartbeatAck,
     ListNamespaces,
+    NamespaceChanges,
     NamespacePage,
     NamespaceSettings,
     OpenNamespace,
@@ -60,7 +61,9 @@ from fs3.wire.mgmtd_queries import (
     get_config_to_pb,
     get_routing_to_pb,
     get_status_to_pb,
+    list_namespace_changes_to_pb,
     list_namespaces_to_pb,
+    namespace_changes_from_pb,
     namespace_page_from_pb,
     role_config_from_pb,
     status_from_pb,
@@ -231,6 +234,11 @@ class MgmtdClient:
         """A page of the namespaces whose names begin with `prefix` and come after `after`, by name."""
         return await self._list_namespaces(ListNamespaces(prefix, after), call_timeout_ns)
 
+    async def list_namespace_changes(self, since: int) -> NamespaceChanges:
+        """What has changed since the list of namespaces had a version."""
+        request = list_namespace_changes_to_pb(since)
+        return namespace_changes_from_pb(await self._call(MGMTD.ListNamespaceChanges, request, call_timeout_ns, manager_read_ns))
+
     async def find_namespace(self, name: str, timeout_ns: int = call_timeout_ns) -> CacheNamespace | None:
         """The namespace with this name, None when there is none."""
         page = await self._list_namespaces(ListNamespaces(prefix=name, limit=1), timeout_ns)
@@ -249,10 +257,11 @@ class MgmtdClient:
         await self._wait_deletion(known)
         return namespace
 
-    async def delete_namespace(self, namespace_id: int) -> None:
-        """Forget a namespace; `routing` tells of it on return. Nothing happens to one that is gone already. NO_NAMESPACE."""
+    async def delete_namespace(self, name: str, made_as: int) -> None:
+        """Forget the namespace that was made with this id; `routing` tells of it on return. Nothing happens to one that is gone
+        already. NO_NAMESPACE for an id that was never given out."""
         known = self._routing.namespace_deletions
-        await self._ask(DeleteNamespace(namespace_id))
+        await self._ask(DeleteNamespace(name, made_as))
         await self._wait_deletion(known)
 
     async def _wait_deletion(self, known: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left, bisect_right, insort
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.core.membership.deltas import DeltaLog
 from fs3.core.membership.events import Effect, Persist, Persisted, Publish, Rejection, Respond
+from fs3.core.membership.namespace_log import NamespaceLog
 from fs3.core.membership.state import Rows, State
 from fs3.model.chain import Chain, ChainTable
 from fs3.model.cluster import CacheNamespace, RoleConfig
@@ -21,6 +22,9 @@ from fs3.model.routing import Delta, Node, Role
 
 manager_waiting_max = 4096
 """Requests waiting for the manager's next commit."""
+
+namespace_changes_kept_max = 4096
+"""Commits that changed the list of namespaces, for storage nodes that know it as it was before."""
 
 _RETRY_NS = SECOND
 """After a commit that failed."""
@@ -74,16 +78,16 @@ class Ledger:
         """When to try a failed commit again."""
         self.pending_births: set[TargetId] = set()
         """Born, or of another generation, and not stored yet."""
-        self._namespace_names: list[str] | None = None
-        """Of the durable ones, sorted; None: not known now."""
+        self.namespace_log = NamespaceLog(state.counters.namespace_change, namespace_changes_kept_max)
+        """What led to the durable namespaces."""
+        self._namespace_names = sorted(state.namespaces)
+        """Of the durable ones."""
         self._batch = _Batch()
         self._commit: _Commit | None = None
 
     def list_namespaces(self, prefix: str, after: str, limit: int) -> tuple[list[CacheNamespace], bool]:
         """A page of the durable namespaces whose names begin with `prefix` and come after `after`, by name; and whether there are
         more."""
-        if self._namespace_names is None:
-            self._namespace_names = sorted(self.durable_namespaces)
         names = self._namespace_names
         at = max(bisect_left(names, prefix), bisect_right(names, after) if after else 0)
         found: list[CacheNamespace] = []
@@ -217,10 +221,16 @@ class Ledger:
         stored = {*commit.rows.born, *(each.target for each in commit.rows.generations)}
         self.pending_births.difference_update(stored - self._batch.generations.keys())
         self.durable_counters = commit.rows.counters
+        if (changed := commit.rows.namespaces) or commit.rows.forgotten_namespaces:
+            gone = (namespace.id for namespace in commit.rows.forgotten_namespaces)
+            self.namespace_log.append(self.durable_counters.namespace_change, (each.name for each in changed), gone)
         for namespace in commit.rows.forgotten_namespaces:
-            self.durable_namespaces.pop(namespace.name, None)
-        self._namespace_names = None
-        self.durable_namespaces.update((namespace.name, namespace) for namespace in commit.rows.namespaces)
+            if self.durable_namespaces.pop(namespace.name, None) is not None:
+                del self._namespace_names[bisect_left(self._namespace_names, namespace.name)]
+        for namespace in commit.rows.namespaces:
+            if namespace.name not in self.durable_namespaces:
+                insort(self._namespace_names, namespace.name)
+            self.durable_namespaces[namespace.name] = namespace
         self.durable_configs.update((config.role, config) for config in commit.rows.configs)
         effects = []
         if commit.delta is not None:

@@ -1,7 +1,7 @@
 """KVCache namespaces as the manager keeps them: opened by name, listed, set, cleared and deleted.
 
 An id names the pages of one namespace between two clearings, and none is given out twice. So nothing is kept of what is deleted:
-an id below the next one that no namespace has is one whose pages belong to nobody, and whoever holds such pages may remove them.
+pages of an id below the next one that no namespace has are unreachable, and a storage node may remove them.
 Clearing gives a namespace the next id, and deleting forgets it; both are one commit, however many pages there are, and clients
 and storage nodes hear of them through the routing info. Every request may be repeated.
 """
@@ -28,6 +28,7 @@ from fs3.model.cluster import (
     ClearNamespace,
     DeleteNamespace,
     ListNamespaces,
+    NamespaceChanges,
     NamespacePage,
     NamespaceSettings,
     OpenNamespace,
@@ -50,8 +51,22 @@ class Namespaces:
         """A page of the stored ones, by name."""
         limit = min(wanted.limit or namespaces_per_page_max, namespaces_per_page_max)
         found, more = self._ledger.list_namespaces(wanted.prefix, wanted.after, limit)
+        return NamespacePage(tuple(found), more, *self._version_and_next_id())
+
+    def list_changes(self, since: int) -> NamespaceChanges:
+        """What is stored of the changes since the list had a version."""
+        version, next_id = self._version_and_next_id()
+        changed = self._ledger.namespace_log.since(since, namespaces_per_page_max)
+        if changed is None:
+            return NamespaceChanges(False, version, next_id)
+        names, gone = changed
+        durable = self._ledger.durable_namespaces
+        return NamespaceChanges(True, version, next_id, tuple(durable[name] for name in names if name in durable), tuple(gone))
+
+    def _version_and_next_id(self) -> tuple[int, int]:
+        """Of the stored list: an id that was given out and is not stored yet must not look like one that no namespace has."""
         counters = self._ledger.durable_counters
-        return NamespacePage(tuple(found), more, counters.namespace_change, counters.namespace + 1)
+        return counters.namespace_change, counters.namespace + 1
 
     def find(self, wanted: OpenNamespace) -> CacheNamespace | None:
         """The one with this name. None: it may be created."""
@@ -88,7 +103,7 @@ class Namespaces:
 
     def create(self, wanted: OpenNamespace, table: ChainTable) -> CacheNamespace:
         """A new one, on the chains of a table."""
-        named = wanted.settings.named()
+        named = wanted.settings.get_named()
         made = CacheNamespace(self._next_id(), wanted.name, wanted.page_bytes, table.replicas, table.id, **named)  # type: ignore[arg-type]
         self._ledger.put_namespace(made)
         return made
@@ -96,7 +111,7 @@ class Namespaces:
     def set(self, wanted: SetNamespace) -> CacheNamespace:
         """Change the settings that are named."""
         found = self._get(wanted.name)
-        changed = msgspec.structs.replace(found, **wanted.settings.named())
+        changed = msgspec.structs.replace(found, **wanted.settings.get_named())
         # What is not named has to fit what is.
         whole = NamespaceSettings(changed.budget_bytes, changed.ttl_ms, changed.pin_bytes, changed.owner)
         check_settings(whole, found.page_bytes)
@@ -116,14 +131,15 @@ class Namespaces:
         return fresh
 
     def delete(self, wanted: DeleteNamespace) -> int:
-        """Forget it. Nothing happens when that was done already. Returns the id."""
+        """Forget it, also when it was cleared meanwhile. Nothing happens when that was done already. Returns the id it was made
+        with."""
         state = self._ledger.state
-        found = next((each for each in state.namespaces.values() if each.id == wanted.id), None)
-        if found is not None:
+        found = state.namespaces.get(wanted.name)
+        if found is not None and found.made_as == wanted.made_as:
             self._ledger.forget_namespace(found)
-        elif not 1 <= wanted.id <= state.counters.namespace:
-            raise RequestRejected(Code.NO_NAMESPACE, f"there has never been a namespace with id {wanted.id}")
-        return wanted.id
+        elif not 1 <= wanted.made_as <= state.counters.namespace:
+            raise RequestRejected(Code.NO_NAMESPACE, f"there has never been a namespace with id {wanted.made_as}")
+        return wanted.made_as
 
     def _next_id(self) -> int:
         number = self._ledger.state.counters.namespace + 1

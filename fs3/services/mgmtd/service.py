@@ -51,7 +51,9 @@ from fs3.wire.mgmtd_queries import (
     cluster_info_to_pb,
     get_config_from_pb,
     get_routing_from_pb,
+    list_namespace_changes_from_pb,
     list_namespaces_from_pb,
+    namespace_changes_to_pb,
     namespace_page_to_pb,
     role_config_to_pb,
     status_to_pb,
@@ -191,6 +193,7 @@ class MgmtdService:
             MGMTD.GetConfig: self._get_config,
             MGMTD.GetStatus: self._get_status,
             MGMTD.ListNamespaces: self._list_namespaces,
+            MGMTD.ListNamespaceChanges: self._list_namespace_changes,
         }
 
     def _check_cluster(self, state: State) -> None:
@@ -374,6 +377,12 @@ class MgmtdService:
             call.fail(wrong.code, str(wrong))
             return
         call.reply(namespace_page_to_pb(self._manager.namespaces.list(wanted)))
+
+    def _list_namespace_changes(self, call: Call) -> None:
+        if not self._refuse_unless_primary(call):
+            assert self._manager is not None
+            since = list_namespace_changes_from_pb(call.request)
+            call.reply(namespace_changes_to_pb(self._manager.namespaces.list_changes(since)))
 
     def _get_status(self, call: Call) -> None:
         if self._refuse_unless_primary(call):

@@ -7,19 +7,19 @@ import msgspec
 from fs3.base.errors import error
 from fs3.base.limits import (
     cache_bytes_max,
-    cache_file_room_bytes_default,
     call_timeout_ns,
     resync_fills_max,
     scrub_bytes_per_second_default,
     throttle_bytes_per_second_max,
     throttle_bytes_per_second_min,
-    touch_exchange_ms_default,
 )
 from fs3.base.status import Code
-from fs3.base.units import MILLISECOND
+from fs3.base.units import GIB, MILLISECOND
 
 scrub_interval_s_default = 14 * 24 * 3600
 cache_share_max_default = 0.8
+cache_file_room_bytes_default = 1 * GIB
+cache_exchange_ms_default = 1000
 cache_exchange_ms_max = 3_600_000
 
 _INTERVAL_S_MAX = 366 * 24 * 3600
@@ -49,7 +49,7 @@ class StorageConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The part of a target's capacity that files leave to pages: down to it, pages give way when a target runs short of room."""
     cache_file_room_bytes: int = cache_file_room_bytes_default
     """When less is free, pages are evicted so that files find room; 0: never. A twentieth of a target at most."""
-    cache_exchange_ms: int = touch_exchange_ms_default
+    cache_exchange_ms: int = cache_exchange_ms_default
     """How often the replicas of a chain tell each other which pages were read; 0: never."""
 
     def __post_init__(self) -> None:

@@ -1,14 +1,15 @@
 """Which KVCache namespaces there are, as a storage node knows it: their settings, and which ids have none any more.
 
-The manager's list is read, page by page, whenever the routing info says that it has changed. It may change while it is read;
-what is missing then was deleted all the same. Namespaces come in the order of their names, so an id that a namespace has all the
-while, given out before the first page was read, is on the page of its name; and an id that none has any more is never given out
-again. So an id below the next one of the *first* page that is on no page was deleted before its page was read.
+Whenever the routing info says that the manager's list has changed, a node asks what has changed since the version it knows. When
+the manager cannot say, the node reads the list, page by page. It may change while it is read; what is missing then was deleted
+all the same. Namespaces come in the order of their names, so an id that a namespace has all the while, given out before the first
+page was read, is on the page of its name; and an id that none has any more is never given out again. So an id below the next one
+of the *first* page that is on no page was deleted before its page was read.
 
 That holds for one list that only goes forward. A manager's store that was put back from an old copy has an older one, which lacks
 ids that are in use. A list, or a page of one, that is older than what this process has seen, here or in the routing info, is not
 taken, and what is known stays. To a process that has seen nothing, an older list is the only one there is; the ids it lacks are
-not below its next one, so nobody takes them for deleted.
+not below its next one, so they are not taken for deleted.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from fs3.base.limits import namespaces_max
 from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
+from fs3.client.mgmtd.namespace_source import NamespaceSource
 from fs3.client.mgmtd.selector import JitteredBackoff
-from fs3.model.cluster import CacheNamespace, NamespacePage
+from fs3.model.cluster import CacheNamespace, NamespaceChanges, NamespacePage
 from fs3.model.routing import Routing
 from fs3.ports.clock import Clock
 from fs3.runtime.tasks import start_background
@@ -45,16 +47,16 @@ OnNamespacesChanged: TypeAlias = "Callable[[], None]"
 """Called when the table knows something else than before."""
 
 
-class NamespaceSource(Protocol):
-    """Who knows the namespaces. `MgmtdClient` is the one of production."""
+class VersionedNamespaces(NamespaceSource, Protocol):
+    """And what has changed since, and routing info that tells when. `MgmtdClient` is the one of production."""
+
+    async def list_namespace_changes(self, since: int) -> NamespaceChanges:
+        """What has changed since the list of namespaces had a version. Raises FS3Error."""
+        ...
 
     @property
     def routing(self) -> Routing:
         """The newest routing info."""
-        ...
-
-    async def list_namespaces(self, prefix: str = "", after: str = "") -> NamespacePage:
-        """A page of the namespaces whose names begin with `prefix` and come after `after`, by name. Raises FS3Error."""
         ...
 
 
@@ -64,7 +66,7 @@ class NamespaceTable:
     Everything is unknown before the list has been read for the first time: no id has a namespace, and none is deleted.
     """
 
-    def __init__(self, source: NamespaceSource, clock: Clock) -> None:
+    def __init__(self, source: VersionedNamespaces, clock: Clock) -> None:
         self._source = source
         self._clock = clock
         self._prng = Prng(clock.now())
@@ -86,7 +88,7 @@ class NamespaceTable:
         return self._namespaces.get(namespace_id)
 
     def is_deleted(self, namespace_id: int) -> bool:
-        """There was a namespace with this id, and there never will be one again: its pages belong to nobody."""
+        """There was a namespace with this id, and there never will be one again: its pages are unreachable."""
         return 0 < namespace_id < self.next_id and namespace_id not in self._namespaces
 
     def on_change(self, callback: OnNamespacesChanged) -> None:
@@ -138,20 +140,29 @@ class NamespaceTable:
             await asyncio.sleep(pause / SECOND)
 
     async def read(self) -> None:
-        """Read the whole list and take it over. Raises FS3Error: STALE for one that is older than what was known, and what it is
-        that the manager does not answer with; then nothing has changed."""
+        """Take over what has changed, or the whole list when that is not known. Raises FS3Error: STALE for a list that is older
+        than what was known, and what it is that the manager does not answer with; then nothing has changed."""
+        if self.version:
+            changes = await self._source.list_namespace_changes(self.version)
+            self._check_age(changes.version, changes.next_id, self._source.routing.namespaces_version, self.next_id)
+            if changes.is_complete:
+                # Of others than these, nothing has changed since the version that the table has at least.
+                found = dict(self._namespaces)
+                for number in changes.gone:
+                    found.pop(number, None)
+                found.update((namespace.id, namespace) for namespace in changes.namespaces)
+                self._replace(found, changes.version, changes.next_id)
+                return
+        await self._read_list()
+
+    async def _read_list(self) -> None:
         version, next_id = max(self.version, self._source.routing.namespaces_version), self.next_id
         first: NamespacePage | None = None
         found: dict[int, CacheNamespace] = {}
         names, after = 0, ""
         while True:
             page = await self._source.list_namespaces(after=after)
-            if page.version < version or page.next_id < next_id:
-                raise error(
-                    Code.STALE,
-                    f"the manager's list of namespaces has version {page.version} and ids below {page.next_id}, {version} and "
-                    f"{next_id} were seen before: its store is older than the cluster, perhaps an old copy",
-                )
+            self._check_age(page.version, page.next_id, version, next_id)
             version, next_id = page.version, page.next_id
             first = first or page
             for namespace in page.namespaces:
@@ -164,9 +175,20 @@ class NamespaceTable:
                 break
             if not page.namespaces or names > read_names_max:
                 raise error(Code.PROTOCOL, f"the manager's list of namespaces does not end after {names}")
-        is_other = (found, first.next_id) != (self._namespaces, self.next_id)
         # Namespaces that were made meanwhile are in the table; of other ids from the first page's next one on, nothing is known.
-        self._namespaces, self.version, self.next_id = found, first.version, first.next_id
+        self._replace(found, first.version, first.next_id)
+
+    def _check_age(self, version: int, next_id: int, known_version: int, known_next_id: int) -> None:
+        if version < known_version or next_id < known_next_id:
+            raise error(
+                Code.STALE,
+                f"the manager's list of namespaces has version {version} and ids below {next_id}, {known_version} and "
+                f"{known_next_id} were seen before: its store is older than the cluster, perhaps an old copy",
+            )
+
+    def _replace(self, found: dict[int, CacheNamespace], version: int, next_id: int) -> None:
+        is_other = (found, next_id) != (self._namespaces, self.next_id)
+        self._namespaces, self.version, self.next_id = found, version, next_id
         if is_other:
             for callback in self._callbacks:
                 callback()

@@ -108,7 +108,7 @@ class StorageService:
         targets = self._target_map = TargetMap()
         self._scheduler = ResyncScheduler(self, self._foreground)
         self._duties = Duties(targets, disks, self, self._foreground)
-        self._caches = CacheKeepers(targets, disks, self, self._foreground, lambda: mgmtd.routing)
+        self._caches = CacheKeepers(targets, disks, self, self._foreground, mgmtd)
         listeners = (self._caches, self._duties)
         self._keeper = TargetKeeper(disks, store_factory, self, self._scheduler, targets, listeners, self._member)
         self._reads = ReadHandler(targets, self)

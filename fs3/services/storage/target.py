@@ -59,7 +59,7 @@ class PageKeeper(Protocol):
     """Keeps the KVCache pages of a target within their limits (`cache.keeper`)."""
 
     @property
-    def limits_files(self) -> bool:
+    def has_file_limits(self) -> bool:
         """Updates of files are looked at as well as puts of pages."""
         ...
 
@@ -191,7 +191,7 @@ class TargetShell:
                 cache is None
                 or update.from_target
                 or update.kind is UpdateKind.REMOVE
-                or not (is_page(update.chunk) or cache.limits_files)
+                or not (is_page(update.chunk) or cache.has_file_limits)
                 or not cache.wants(update, token)
             ):
                 self.admit(update, token)

@@ -35,6 +35,7 @@ from fs3.core.kvcache.leases import Leases
 from fs3.core.membership import manager
 from fs3.core.membership.generations import Lineage
 from fs3.core.membership.ledger import Ledger
+from fs3.core.membership.namespace_log import NamespaceLog
 from fs3.core.membership.namespaces import Namespaces
 from fs3.core.meta import contents, inline, sessions, trims
 from fs3.core.meta.contents import find_by_content
@@ -82,11 +83,11 @@ from fs3.sim.ring2.cache_bugs import (
     exists_while_pending,
     forget_recency,
     keep_for_files,
-    nobody_is_deleted,
+    none_is_deleted,
     refuse_and_forget,
     reserve_nothing,
     share_everything,
-    tell_nobody,
+    tell_none,
 )
 from fs3.sim.ring2.disk import SimChunkStore
 from fs3.sim.ring2.inline_bugs import (
@@ -105,9 +106,10 @@ from fs3.sim.ring2.lease_bugs import (
     read_without_missing,
 )
 from fs3.sim.ring2.namespace_bugs import (
+    count_given_out,
     follow_the_name,
     forget_without_counting,
-    list_with_given_out,
+    know_all_since,
     lowest_free_id,
     read_with_last_next_id,
     stay_with_the_id,
@@ -619,7 +621,7 @@ BUGS: dict[str, ServiceBug] = {
     ),
     "namespace_not_stored": ServiceBug(
         "ids count as given out to namespaces before these are stored",
-        [(Namespaces, "list", list_with_given_out)],
+        [(Namespaces, "_version_and_next_id", count_given_out)],
         scene="nodes_know_the_namespaces",
     ),
     "namespace_id_again": ServiceBug(
@@ -630,6 +632,11 @@ BUGS: dict[str, ServiceBug] = {
     "namespaces_unproven": ServiceBug(
         "a list of namespaces that changed while it was read is taken for what there was at its end",
         [(NamespaceTable, "read", read_with_last_next_id)],
+        scene="nodes_know_the_namespaces",
+    ),
+    "namespaces_since_election": ServiceBug(
+        "a manager takes what changed since it was elected for all that a storage node has missed",
+        [(NamespaceLog, "since", know_all_since)],
         scene="nodes_know_the_namespaces",
     ),
     "clears_in_silence": ServiceBug(
@@ -679,7 +686,7 @@ BUGS: dict[str, ServiceBug] = {
     ),
     "head_reads_alone": ServiceBug(
         "the head does not hear what was read from other replicas",
-        [(CacheKeepers, "_exchange", tell_nobody)],
+        [(CacheKeepers, "_exchange", tell_none)],
         scene="evict_under_pressure",
     ),
     "head_counts_nothing": ServiceBug(
@@ -694,7 +701,7 @@ BUGS: dict[str, ServiceBug] = {
     ),
     "keeps_cleared": ServiceBug(
         "the pages of a namespace that was cleared are not removed",
-        [(NamespaceTable, "is_deleted", nobody_is_deleted)],
+        [(NamespaceTable, "is_deleted", none_is_deleted)],
         scene="clear_while_putting",
     ),
     "forgets_refusal": ServiceBug(

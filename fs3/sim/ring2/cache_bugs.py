@@ -25,7 +25,7 @@ WALL_SKEW_NS = 3600 * SECOND
 
 
 def evict_from_two(self: Flights, now: int, lane: Lane, out: list[Effect]) -> None:
-    """An eviction is nobody's update: the target behind the head keeps it for itself."""
+    """An eviction is no client's update: the target behind the head keeps it for itself."""
     update = lane.flight.update
     if update.kind is UpdateKind.REMOVE and not update.tag.client and self.position.role is ChainRole.BODY:
         self._commit(now, lane, out)
@@ -50,7 +50,7 @@ _real_on_commit = PageCache.on_commit
 
 
 def exists_while_pending(self: Flights, now: int, event: UpdateReceived, out: list[Effect]) -> None:
-    """Somebody puts the page already: as good as there."""
+    """Another client puts the page already: as good as there."""
     update, lane = event.update, self.lanes.get(event.update.chunk)
     same = lane is not None and lane.flight.update.kind is UpdateKind.PUT and lane.find(update) is None
     if same and update.kind is UpdateKind.PUT and not update.from_target:
@@ -91,10 +91,10 @@ def keep_for_files(self: TargetRoom, now: int) -> Victim | None:
     return None
 
 
-def nobody_is_deleted(self: NamespaceTable, namespace_id: int) -> bool:
+def none_is_deleted(self: NamespaceTable, namespace_id: int) -> bool:
     """Pages of namespaces that are no more are left alone."""
     return False
 
 
-def tell_nobody(self: CacheKeepers) -> None:
+def tell_none(self: CacheKeepers) -> None:
     """The head does not hear what was read elsewhere."""

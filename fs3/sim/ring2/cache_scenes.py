@@ -123,7 +123,7 @@ class CacheScene:
     # --- watching ----------------------------------------------------------------------------------------------------
 
     def watch(self, cache: KVCache, budget_pages: int) -> None:
-        """From now on nobody has more than this budget allows."""
+        """From now on no chain has more than this budget allows."""
         self._limit = budget_pages
         if self._watching is None:
             self._watching = asyncio.get_running_loop().create_task(self._watch(cache))
@@ -333,7 +333,7 @@ def _head_of(scene: CacheScene, cache: KVCache, key: str) -> str:
 
 
 async def put_what_is_pending(stage: SceneCluster) -> str:
-    """A page is staged at the head and goes no further. Whoever puts it too is not told that it is there."""
+    """A page is staged at the head and goes no further. Another client that puts it is not told that it is there."""
     scene = CacheScene(stage)
     cache = await scene.open("client-1")
     other = await scene.open("client-2")

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from fs3.api.kvcache import KVCache
 from fs3.core.membership.ledger import Ledger
+from fs3.core.membership.namespace_log import NamespaceLog
 from fs3.core.membership.namespaces import Namespaces
-from fs3.model.cluster import CacheNamespace, ListNamespaces, NamespacePage
+from fs3.model.cluster import CacheNamespace
 from fs3.services.storage.namespaces import NamespaceTable
 
 
-def list_with_given_out(self: Namespaces, wanted: ListNamespaces) -> NamespacePage:
+def count_given_out(self: Namespaces) -> tuple[int, int]:
     """The next id is told as it is in memory, with those given out that are not stored yet."""
-    return msgspec.structs.replace(_real_list(self, wanted), next_id=self._ledger.state.counters.namespace + 1)
-
-
-_real_list = Namespaces.list
+    return self._ledger.durable_counters.namespace_change, self._ledger.state.counters.namespace + 1
 
 
 def lowest_free_id(self: Namespaces) -> int:
@@ -50,6 +46,12 @@ async def read_with_last_next_id(self: NamespaceTable) -> None:
     self._namespaces, self.version, self.next_id = found, page.version, page.next_id
 
 
+def know_all_since(self: NamespaceLog, version: int, items_max: int) -> tuple[list[str], list[int]]:
+    """What a manager has seen change since it leads is all that has changed."""
+    changes = [change for change in self._changes if change.version > version]
+    return [name for change in changes for name in change.names], [number for change in changes for number in change.gone]
+
+
 def follow_the_name(self: KVCache, found: CacheNamespace | None) -> None:
     """Whatever has the name is the namespace that was opened."""
     if found is None:
@@ -59,5 +61,5 @@ def follow_the_name(self: KVCache, found: CacheNamespace | None) -> None:
 
 
 def stay_with_the_id(self: KVCache, found: CacheNamespace | None) -> None:
-    """A namespace that was cleared goes on under its old id, for whoever has not cleared it."""
+    """A namespace that was cleared goes on under its old id, for every client that has not cleared it."""
     self._is_deleted = found is None

@@ -84,9 +84,11 @@ async def make_a_namespace_again(stage: SceneCluster) -> str:
 
 
 async def nodes_know_the_namespaces(stage: SceneCluster) -> str:
-    """Clients make, clear, set and delete namespaces, while a manager and a node are started again. No node ever takes a
-    namespace that is there for a deleted one, and in the end all know the same. The list comes in pages of two."""
+    """Clients make, clear, set and delete namespaces, while a manager and a node are started again, and another node does not
+    reach the manager. No node ever takes a namespace that is there for a deleted one, and in the end all know the same. The list
+    comes in pages of two."""
     cluster, restarted = stage.cluster, ("mgmtd-1", stage.initial_order[0])
+    behind = stage.initial_order[1]
     with plant([(manager_namespaces, "namespaces_per_page_max", 2)]):
         works = [
             stage.start(name, lambda client, number=number: _change(client, Prng(number)))  # type: ignore[misc]
@@ -97,6 +99,12 @@ async def nodes_know_the_namespaces(stage: SceneCluster) -> str:
                 return problem
             if all(work.done() for work in works):
                 break
+            if step == 150:
+                _cut_off(stage, behind)
+            elif step == 300:
+                cluster.links.unblock(behind, "mgmtd-1")
+                cluster.links.unblock("mgmtd-1", behind)
+                cluster.network.release()
             for name, at in zip(restarted, (200, 500), strict=True):
                 if step == at:
                     cluster.hosts[name].kill()
@@ -123,7 +131,7 @@ async def _change(client: Client, prng: Prng) -> None:
             made = await manager.open_namespace(name, PAGE_BYTES)
             draw = prng.below(4)
             if draw == 0:
-                await manager.delete_namespace(made.id)
+                await manager.delete_namespace(name, made.made_as)
             elif draw == 1:
                 await manager.clear_namespace(name, made.id)
             elif draw == 2:

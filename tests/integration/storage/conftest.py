@@ -27,7 +27,15 @@ from fs3.drivers.memory.chunk_store import MemoryChunkStore
 from fs3.drivers.os.data_directories import DataDirectories
 from fs3.model.chain import Chain, LocalState, PublicState, Slot
 from fs3.model.chunk import UpdateKind
-from fs3.model.cluster import CacheNamespace, HeartbeatAck, LeaveRequest, NamespacePage, RegistrationAck, RoleConfig
+from fs3.model.cluster import (
+    CacheNamespace,
+    HeartbeatAck,
+    LeaveRequest,
+    NamespaceChanges,
+    NamespacePage,
+    RegistrationAck,
+    RoleConfig,
+)
 from fs3.model.routing import Node, Role, Routing
 from fs3.ports.rpc import FileRange, Reply
 from fs3.services.storage import StorageConfig, StorageService
@@ -333,6 +341,9 @@ class FakeManager(StaticRouting):
         self.namespaces_version += 1
         version = self.routing.version + 1
         self.set(msgspec.structs.replace(self.routing, version=version, namespaces_version=self.namespaces_version))
+
+    async def list_namespace_changes(self, since):
+        return NamespaceChanges(False, self.namespaces_version, self.next_namespace_id)
 
     async def list_namespaces(self, prefix="", after=""):
         found = tuple(each for each in self.namespaces if each.name.startswith(prefix) and each.name > after)

@@ -25,6 +25,7 @@ from fs3.model.cluster import (
     LeaveRequest,
     ListNamespaces,
     ManagerInfo,
+    NamespaceChanges,
     NamespacePage,
     NamespaceSettings,
     NodeStatus,
@@ -49,8 +50,12 @@ from fs3.wire.mgmtd_queries import (
     get_config_to_pb,
     get_routing_from_pb,
     get_routing_to_pb,
+    list_namespace_changes_from_pb,
+    list_namespace_changes_to_pb,
     list_namespaces_from_pb,
     list_namespaces_to_pb,
+    namespace_changes_from_pb,
+    namespace_changes_to_pb,
     namespace_page_from_pb,
     namespace_page_to_pb,
     role_config_from_pb,
@@ -88,7 +93,7 @@ REQUESTS = [
     OpenNamespace("dsv3", 4096, 2, NamespaceSettings(budget_bytes=1 << 40, ttl_ms=1, pin_bytes=0, owner="team")),
     SetNamespace("dsv3", NamespaceSettings(ttl_ms=0, owner="")),
     ClearNamespace("dsv3", 3),
-    DeleteNamespace(3),
+    DeleteNamespace("dsv3", 3),
     SetConfig(Role.STORAGE, "a = 1", 7),
 ]
 ANSWERS = [
@@ -118,6 +123,7 @@ def test_every_verb_is_asked_here() -> None:
         MGMTD.GetConfig,
         MGMTD.GetStatus,
         MGMTD.ListNamespaces,
+        MGMTD.ListNamespaceChanges,
     }
 
 
@@ -141,6 +147,9 @@ def test_questions_survive() -> None:
     assert list_namespaces_from_pb(sent(list_namespaces_to_pb(wanted))) == wanted
     page = NamespacePage((NAMESPACE,), more=True, version=7, next_id=12)
     assert namespace_page_from_pb(sent(namespace_page_to_pb(page))) == page
+    assert list_namespace_changes_from_pb(sent(list_namespace_changes_to_pb(7))) == 7
+    changes = NamespaceChanges(True, 9, 12, (NAMESPACE,), (3, 5))
+    assert namespace_changes_from_pb(sent(namespace_changes_to_pb(changes))) == changes
     with pytest.raises(InvalidArgument, match=r"ListNamespacesRequest\.after: longer than 255 bytes"):
         list_namespaces_from_pb(list_namespaces_to_pb(ListNamespaces(after="x" * 256)))
     config = RoleConfig(Role.META, 3, "a = 1")

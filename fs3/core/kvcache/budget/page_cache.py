@@ -1,24 +1,24 @@
 """The KVCache pages of one target: what they take, by namespace, and what is under way to it.
 
-Every replica keeps one, fed by the commits of its own store, so whoever becomes the head of the chain knows what is there. It
-is exact, not an estimate: a page counts from its commit until the commit of its removal, with the bytes of its whole chunk (page,
-key and header). At opening the pages that are there are counted in steps (`count`), while commits go on; each page counts once
-however the two meet, since a page is a row in a table and not an increment.
+Every replica keeps one, fed by the commits of its own store, so the next head of the chain knows what is there. It is exact, not
+an estimate: a page counts from its commit until the commit of its removal, with the bytes of its whole chunk (page, key and
+header). At opening the pages that are there are counted in steps (`count`), while commits go on; each page counts once however
+the two meet, since a page is a row in a table and not an increment.
 
 The head also counts what it has admitted and is not committed yet (`reserve`), by chunk: ranks that put the same page at once
-take its room once. A reservation lasts as long as somebody waits for the update or the update is under way (`settle`), whichever
+take its room once. A reservation lasts as long as a client waits for the update or the update is under way (`settle`), whichever
 is longer, so a client that was told DEADLINE leaves no gap through which its page could pass the budget.
 
-A page that the head has begun to evict *is leaving*: it still takes its room, but it is not there for whoever asks for a lease,
-and a put of its key needs room anew.
+A page that the head has begun to evict *is leaving*: it still takes its room, but it is not there for a client that asks for a
+lease, and a put of its key needs room anew.
 
-Times are the target's own monotonic clock. How long ago a page was stored is not written down: a restart counts it as stored
-then, so a restart may make a page stay longer, never shorter.
+Times are the target's own monotonic clock. A restart does not count the time for which the node was away, and takes a page whose
+age was not written down for one that was stored then: it may make a page stay longer, never shorter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Container, Iterable
 from typing import NamedTuple
 
 import msgspec
@@ -48,7 +48,7 @@ class RemovedPage(NamedTuple):
     length: int
     """Bytes of its chunk."""
     cause: EvictionCause | None
-    """Why it was evicted; None when somebody else wanted it removed."""
+    """Why it was evicted; None when a client removed it."""
 
 
 class NamespacePages:
@@ -103,7 +103,7 @@ class PageCache:
         self.namespaces: dict[int, NamespacePages] = {}
         """Those that have pages here, or had some since the process began."""
         self.grown: set[int] = set()
-        """Namespaces whose use has grown since somebody emptied this."""
+        """Namespaces whose use has grown since this was emptied."""
         self.is_counted = False
         """Everything that was there at opening has been counted."""
         self.bytes = 0
@@ -118,7 +118,7 @@ class PageCache:
         self._reservations: dict[ChunkId, _Reservation] = {}
         self._leaving: dict[ChunkId, EvictionCause] = {}
         self._lingering: set[ChunkId] = set()
-        """Reservations nobody waits for any more."""
+        """Reservations that no client waits for any more."""
 
     # --- questions ---------------------------------------------------------------------------------------------------
 
@@ -230,7 +230,7 @@ class PageCache:
     # --- what the head has under way ---------------------------------------------------------------------------------
 
     def is_promised(self, chunk: ChunkId, length: int) -> bool:
-        """There is room for a put of this page already: it is there, or somebody's put of it has been promised that."""
+        """There is room for a put of this page already: it is there, or another put of it has been promised that."""
         reservation = self._reservations.get(chunk)
         return (reservation is not None and length <= reservation.length) or self.contains(chunk)
 
@@ -261,14 +261,14 @@ class PageCache:
             else:
                 self._drop_reservation(chunk)
 
-    def settle(self, is_under_way: Callable[[ChunkId], bool]) -> None:
+    def settle(self, under_way: Container[ChunkId]) -> None:
         """Give up what is held for updates that have ended without anybody waiting, and evictions that have come to nothing."""
-        for chunk in [chunk for chunk in self._lingering if not is_under_way(chunk)]:
+        for chunk in [chunk for chunk in self._lingering if chunk not in under_way]:
             self._lingering.discard(chunk)
             reservation = self._reservations.get(chunk)
             if reservation is not None and reservation.waiters <= 0:
                 self._drop_reservation(chunk)
-        for chunk in [chunk for chunk in self._leaving if not is_under_way(chunk)]:
+        for chunk in [chunk for chunk in self._leaving if chunk not in under_way]:
             self.cancel_eviction(chunk)
 
     @property
@@ -288,7 +288,7 @@ class PageCache:
         return length
 
     def cancel_eviction(self, chunk: ChunkId) -> None:
-        """It is not removed: it stays, or somebody else has removed it."""
+        """It is not removed: it stays, or a client has removed it."""
         if self._leaving.pop(chunk, None) is not None:
             pages = self.namespaces[page_namespace(chunk)]
             self._add_leaving(pages, -(pages.recency.length(chunk) or 0))

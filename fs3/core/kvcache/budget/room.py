@@ -6,11 +6,11 @@ Three limits hold for a page that is put, each counted with what is under way:
     the share of the target that all pages together may take      (`set_space`)
     nothing, for a namespace that is not known here yet, or a target whose pages are not counted yet: the put waits
 
-A limit is never passed but by a page that is alone: so no target has more than its share, or one page. Whoever does not get room
-at once waits for evictions, which begin with the namespaces that are waited for.
+A limit is never passed but by a page that is alone: so no target has more than its share, or one page. A put that does not get
+room at once waits for evictions, which begin with the namespaces that are waited for.
 
 Files come first, down to the part of the target that pages are guaranteed: `set_space` says how many bytes must be free for them.
-Which pages go for that is decided by the namespaces: one that nobody has used for the longest time first, by whole minutes; of
+Which pages go for that is decided by the namespaces: one that was not used for the longest time first, by whole minutes; of
 those that are in use the largest.
 """
 
@@ -38,7 +38,7 @@ waiting_parts = 8
 """Room is made at once for waiting puts of one part of so many of a limit, or for the longest of them."""
 
 
-class _Waiting:
+class _WaitingPuts:
     """The puts of one namespace that wait for room."""
 
     __slots__ = ("bytes", "longest")
@@ -47,13 +47,13 @@ class _Waiting:
         self.bytes = 0
         self.longest = 0
 
-    def wanted(self, limit: int) -> int:
+    def wanted_bytes(self, limit: int) -> int:
         """What to make room for at once: not for more than what a part of the limit holds, or pages would go to make room for
         pages that go in turn."""
         return min(self.bytes, max(self.longest, limit // waiting_parts))
 
 
-class TargetSpace(NamedTuple):
+class MeasuredSpace(NamedTuple):
     """Room on one target, in bytes."""
 
     used: int
@@ -82,10 +82,10 @@ class TargetRoom:
         self.pages_min = 0
         """Bytes of pages that are not evicted to make room for files."""
         self.used_bytes = 0
-        """What the store has altogether, as of `set_space`: nobody's pages are more."""
+        """What the store has altogether, as of `set_space`: pages are not more."""
         self.missing_bytes = 0
         """What has to be evicted, as of `set_space`, for files to find room."""
-        self._waiting: dict[int, _Waiting] = {}
+        self._waiting: dict[int, _WaitingPuts] = {}
         """By namespace, the puts that wait for room."""
         self._evicting: set[int] = set()
         """Namespaces above their budget, or on the way from the high watermark to the low one."""
@@ -119,7 +119,7 @@ class TargetRoom:
 
     def add_waiting(self, namespace_id: int, length: int) -> None:
         """A put of so many bytes waits for room."""
-        waiting = self._waiting.setdefault(namespace_id, _Waiting())
+        waiting = self._waiting.setdefault(namespace_id, _WaitingPuts())
         waiting.bytes += length
         waiting.longest = max(waiting.longest, length)
         self.cache.grown.add(namespace_id)
@@ -133,7 +133,7 @@ class TargetRoom:
 
     # --- the target --------------------------------------------------------------------------------------------------
 
-    def set_space(self, space: TargetSpace, share_max: float, share_min: float) -> None:
+    def set_space(self, space: MeasuredSpace, share_max: float, share_min: float) -> None:
         """What the store has and may still take; the parts of the sum of both that pages may take and are guaranteed. With a
         `share_max` of 1, only the store itself limits pages."""
         capacity = space.used + space.free
@@ -204,7 +204,7 @@ class TargetRoom:
         marks = watermarks(share, pages.bytes // len(pages.recency))
         # On the way down once above: what is leaving has begun the way.
         goal = marks.low if pages.leaving_bytes or waiting else marks.high
-        wanted = waiting.wanted(share) if waiting else 0
+        wanted = waiting.wanted_bytes(share) if waiting else 0
         return self._find_in(pages, EvictionCause.BUDGET, now) if pages.staying_bytes + wanted > goal else None
 
     def _find_for_room(self, now: int) -> Victim | None:
@@ -215,7 +215,7 @@ class TargetRoom:
         is_over = False
         if self.pages_max < NO_LIMIT:
             marks = watermarks(self.pages_max, cache.bytes // cache.pages)
-            wanted = sum(each.wanted(self.pages_max) for key, each in self._waiting.items() if key != FILES)
+            wanted = sum(each.wanted_bytes(self.pages_max) for key, each in self._waiting.items() if key != FILES)
             is_over = cache.staying_bytes + wanted > (marks.low if self._is_evicting_any or wanted else marks.high)
         self._is_evicting_any = is_over
         is_over = is_over or cache.pages - cache.leaving_count >= pages_per_target_max

@@ -10,7 +10,7 @@ from fs3.base.ids import ChunkId
 
 
 class EvictionCause(IntEnum):
-    """Why a page went of which nobody said that it should."""
+    """Why the head of the chain had a page removed."""
 
     BUDGET = 0
     """Its namespace has a budget."""
@@ -31,14 +31,14 @@ class Holds(Protocol):
 
 
 class PageListener(Protocol):
-    """Somebody who wants to know what becomes of pages."""
+    """Wants to know what becomes of pages."""
 
     def on_page_stored(self, chunk: ChunkId, length: int) -> None:
         """A page is committed here, for the first time or again. `length`: bytes of its chunk."""
         ...
 
     def on_page_removed(self, chunk: ChunkId, length: int, cause: EvictionCause | None) -> None:
-        """It is there no more. `cause`: why it was evicted, None when somebody removed it."""
+        """It is there no more. `cause`: why it was evicted, None when a client removed it."""
         ...
 
 

@@ -17,11 +17,12 @@ NAME_BYTES = CHUNK_ID_BYTES - PAGE_PREFIX_BYTES
 """What tells a page from the others of its namespace."""
 LENGTH_MAX = (1 << 27) - 1
 """Bytes of a page and what is in front of it, with room."""
-USED = 1 << 30
-"""The page was used since it came, or since its second chance."""
-SPARED = 1 << 31
-"""The page has had its second chance, and was not used since."""
-_FREE = USED | SPARED | LENGTH_MAX
+USE = 1 << 27
+"""One use since the page came, in its word; there is room for three."""
+USES = 3 * USE
+SPARED = 1 << 29
+"""The page has had a second chance, and was not used since."""
+_FREE = (1 << 32) - 1
 """Word of a row without a page."""
 _LINE = 0
 """The row that is no page: the line's oldest comes after it, its newest before."""
@@ -64,7 +65,7 @@ class PageTable:
         """A row without a page; the next such row is behind it in `newer`."""
         self._names = bytearray(NAME_BYTES)
         self.words = array("I", [_FREE])
-        """Length, `USED` and `SPARED`."""
+        """Length, `USES` and `SPARED`."""
         self.last = array("I", [0])
         """Tick at which the page was used last."""
         self.born = array("I", [0])

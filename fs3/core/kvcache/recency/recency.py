@@ -1,11 +1,11 @@
 """Which page of a namespace goes next: the least recently used one, with a second chance where that pays.
 
-The order is exactly that of the last uses. A page that comes to the end of the line and was used more than once has its second
-chance: it goes back to the newest end, once, and only a further use earns it another. That keeps what is used again and again,
-such as the prompts that conversations begin with, when a scan of pages that are used once passes through. Where everything at the
-end of the line is dead, second chances only take room. So they are given as long as they pay: as long as pages that had one are
-used again at least as often as pages are in the last quarter of their time in the line. Both shares are counted, and forgotten by
-halves; one second chance in sixteen is given anyway, so that the first can be known.
+The order is exactly that of the last uses. A page that comes to the end of the line and was used three times since it came has a
+second chance: it goes back to the newest end, and one of the uses is forgotten. That keeps what is used again and again, such as
+the prompts that conversations begin with, when a scan of pages that are used once passes through. Where everything at the end of
+the line is dead, second chances only take room. So they are given as long as they pay: as long as pages that had one are used
+again at least as often as pages are in the last quarter of their time in the line. Both shares are counted, and forgotten by
+halves; one second chance in 64 is given anyway, so that the first can be known.
 
 Pages of a request are used one after the other, and the later ones are of no use without the earlier. So they are told last
 first: then the end of a prefix goes before its beginning.
@@ -18,18 +18,21 @@ from __future__ import annotations
 from typing import Protocol
 
 from fs3.base.ids import ChunkId
-from fs3.core.kvcache.recency.page_table import LENGTH_MAX, SPARED, USED, PageTable
+from fs3.core.kvcache.recency.page_table import LENGTH_MAX, SPARED, USE, USES, PageTable
 
 _TICK_BITS = 25
 """A tick is 2^25 ns, 34 ms: there is room for three years behind the start and one before it."""
 _EPOCH_TICK = 1 << 30
 """Tick of the moment a `Recency` was made: pages of before a restart are older."""
 _TICK_MAX = (1 << 32) - 1
-_BURST_TICKS = 30
-"""Uses that follow each other within a second are one: all ranks of a model get the same page."""
+_BURST_TICKS = 90
+"""Uses that follow each other within three seconds are one: all ranks of a model get the same page, and replicas tell each other
+what was read once a second."""
 _BURST_SHARE = 16
 """Or within this part of the time a page takes through the line, where that is shorter."""
-_PROBE = 16
+_EARNED = 3 * USE
+"""Uses that earn a second chance, which costs one of them."""
+_PROBE = 64
 """One in so many pages has its second chance though it does not pay."""
 _COUNTED_MIN = 64
 """Shares are halved after as many pages as there are, and no fewer than that."""
@@ -133,10 +136,9 @@ class Recency:
             if is_protected(chunk):
                 continue
             self._count_searched()
-            if not word & USED or spared == SPARED_PER_SEARCH_MAX or not self._may_spare():
-                table.words[row] = word & LENGTH_MAX
+            if word & USES < _EARNED or spared == SPARED_PER_SEARCH_MAX or not self._may_spare():
                 return chunk
-            table.words[row] = word & LENGTH_MAX | SPARED
+            table.words[row] = word - USE | SPARED
             self._spared += 1
             spared += 1
         return None
@@ -170,7 +172,7 @@ class Recency:
             if 4 * age > 3 * span:
                 self._late_uses += 1
                 self._count_searched()
-            table.words[row] = word & LENGTH_MAX | USED
+            table.words[row] = (word & (LENGTH_MAX | USES)) + (USE if word & USES < _EARNED else 0)
         table.renew(row, tick)
 
     def _may_spare(self) -> bool:

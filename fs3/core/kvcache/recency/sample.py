@@ -13,7 +13,7 @@ from struct import Struct
 from fs3.base.checksum import crc32c
 from fs3.base.ids import ChunkId, page_prefix
 from fs3.core.kvcache.recency.limits import sample_pages_max
-from fs3.core.kvcache.recency.page_table import USED
+from fs3.core.kvcache.recency.page_table import USE, USES
 from fs3.core.kvcache.recency.recency import Recency
 
 _MAGIC = b"fs3recn1"
@@ -23,9 +23,9 @@ _HEADER = Struct("<8sIII")
 _SUMMED = 12
 """Offset in a part of what its sum covers."""
 _PAGE = Struct("<12sII")
-"""What tells the page from others of its namespace; ticks since its last use, and whether it was used; ticks since it came."""
-_USED = 1 << 31
-_AGE_MAX = _USED - 1
+"""What tells the page from others of its namespace; ticks since its last use, below its uses; ticks since it came."""
+_AGE_BITS = 30
+_AGE_MAX = (1 << _AGE_BITS) - 1
 PART_PAGES = 1024
 _AGAIN = 4
 """One page in so many may be written a second time, because it was used meanwhile."""
@@ -65,7 +65,7 @@ def _parts(recency: Recency, now: int, share: int) -> Iterator[bytes]:
                 skip -= 1
                 continue
             left -= 1
-            age = min(max(tick - table.last[row], 0), _AGE_MAX) | (_USED if table.words[row] & USED else 0)
+            age = min(max(tick - table.last[row], 0), _AGE_MAX) | (table.words[row] & USES) // USE << _AGE_BITS
             pages.append(_PAGE.pack(table.name(row), age, max(tick - table.born[row], 0)))
         yield _part(recency.namespace_id, pages) if pages else b""
 
@@ -104,8 +104,7 @@ def restore_part(data: bytes, at: int, recencies: Mapping[int, Recency], now: in
             if row:
                 table.renew(row, max(tick - (age & _AGE_MAX), 0))
                 table.born[row] = max(tick - since, 0)
-                if age & _USED:
-                    table.words[row] |= USED
+                table.words[row] |= (age >> _AGE_BITS) * USE
     return end
 
 

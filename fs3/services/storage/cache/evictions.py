@@ -50,8 +50,8 @@ class Evictions:
         """How many are not answered yet."""
         return len(self._chunks)
 
-    def is_under_way(self, chunk: ChunkId) -> bool:
-        """An update of this page is, whoever's."""
+    def __contains__(self, chunk: object) -> bool:
+        """An update of this page is under way, an eviction or a client's."""
         return chunk in self._lanes or chunk in self._chosen
 
     def run(self, now: int, *, is_urgent: bool) -> None:

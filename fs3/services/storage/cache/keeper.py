@@ -25,9 +25,6 @@ from typing import Protocol
 from fs3.base.errors import FS3Error
 from fs3.base.ids import ChunkId, TargetId, is_page, page_namespace
 from fs3.base.limits import (
-    cache_count_rows,
-    cache_evictions_per_tick,
-    cache_waiting_puts_max,
     touched_pages_max,
 )
 from fs3.base.status import Code
@@ -49,6 +46,15 @@ log = logging.getLogger("fs3.storage")
 
 _BEFORE_PAGES = ChunkId(b"\x7f" + b"\xff" * 15)
 """All pages come after it."""
+
+cache_waiting_puts_max = 1024
+"""Puts of one target that wait so; further ones are answered BUSY."""
+
+cache_count_rows = 256
+"""Rows of the index looked at in one step when the pages of a target are counted at opening."""
+
+cache_evictions_per_tick = 16
+"""Pages a target evicts per tick in the background, beside two for each that was stored in the meantime. More when puts wait."""
 
 count_rest_ns = 5 * MILLISECOND
 """Between two steps of the counting at opening, while clients ask the node for something."""
@@ -111,9 +117,9 @@ class CacheKeeper:
         return self._machine.position.role is ChainRole.HEAD
 
     @property
-    def limits_files(self) -> bool:
+    def has_file_limits(self) -> bool:
         """Updates of files are looked at as well as puts of pages."""
-        return self._space.limits_files
+        return self._space.has_file_limits
 
     def wants(self, update: Update, token: int) -> bool:
         """A client's update that is no removal has arrived. True: it waits here, or was answered; False: it goes on."""
@@ -205,7 +211,7 @@ class CacheKeeper:
         self._waker.wake()
 
     async def stop(self) -> None:
-        """Before the store is closed. Whoever waits is answered by the target."""
+        """Before the store is closed. Clients that wait are answered by the target."""
         self._closed = True
         self.records.on_position_changed(is_head=False)
         self._counting.cancel()
@@ -224,14 +230,14 @@ class CacheKeeper:
         """`tick` is to be called again."""
         return not self._closed and not self.shell.failure and (
             bool(self._reads) or bool(self.cache.pages) or not self._waiting.is_empty or not self.cache.is_settled
-            or self.limits_files
+            or self.has_file_limits
         )  # fmt: skip
 
     def tick(self, now: int) -> None:
         """Every `cache_tick_ns`, while there is something to do."""
         self.apply_reads(now)
         if not self.cache.is_settled:
-            self.cache.settle(self._evictions.is_under_way)
+            self.cache.settle(self._evictions)
         if not self.is_head:
             return
         if self._space.is_due(now):
@@ -239,7 +245,7 @@ class CacheKeeper:
             # An eviction may have come to nothing, and what protected a page may not do so any more.
             self.room.look_again()
             self._evictions.look_for_expired()
-        self._waiting.forget_announced(lambda chunk, until: until <= now)
+        self._waiting.forget_announced(now)
         self._evictions.allowance = cache_evictions_per_tick + 2 * self._stored_since_tick
         self._stored_since_tick = 0
         self._pump()
@@ -323,7 +329,7 @@ class CacheKeeper:
         if namespace_id == FILES:
             self._release(waiting, f"{who}: no room for {waiting.length} bytes of files beside the pages that stay")
         elif not self.cache.is_counted or self.room.source.limits(namespace_id) is None:
-            # Nobody knows yet whether there is room: the client may ask again.
+            # It is not known yet whether there is room: the client may ask again.
             if self.cache.is_counted and self.room.source.accept_unknown(namespace_id):
                 self._release(waiting)
                 return
@@ -336,7 +342,7 @@ class CacheKeeper:
             )
 
     def _wants_file(self, update: Update, token: int) -> bool:
-        needed, growth = self._space.needs_of(update) if self.limits_files else (0, 0)
+        needed, growth = self._space.needs_of(update) if self.has_file_limits else (0, 0)
         if not needed or self._space.take(needed, self._clock.now()):
             return False
         if self.room.evictable_bytes:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from fs3.base.errors import FS3Error
-from fs3.base.ids import ChainId, NodeId, TargetId
-from fs3.base.limits import attempt_timeout_ns, cache_tick_ns, recency_sample_ns
+from fs3.base.ids import NodeId, TargetId
+from fs3.base.limits import attempt_timeout_ns
 from fs3.base.units import MILLISECOND, SECOND
-from fs3.model.routing import Routing
+from fs3.client.routing import RoutingSource
 from fs3.ports.disks import Disks
 from fs3.ports.rpc import Call
 from fs3.runtime.tasks import TaskSet
@@ -37,6 +37,13 @@ from fs3.wire.storage_cache import (
 log = logging.getLogger("fs3.storage")
 
 
+cache_tick_ns = 100 * MILLISECOND
+"""How often a target looks whether room is to be made in the background, and takes note of what was read meanwhile."""
+
+recency_sample_ns = 60 * SECOND
+"""How often the order in which the pages of a target go is written down."""
+
+
 class CacheKeepers:
     """One per node; the `TargetListener` that gives each target its keeper. Belongs to one event loop."""
 
@@ -46,9 +53,8 @@ class CacheKeepers:
         disks: Disks,
         context: NodeContext,
         foreground: ForegroundLoad,
-        routing: Callable[[], Routing],
+        source: RoutingSource,
     ) -> None:
-        """`routing`: the newest routing info."""
         self._by_target: dict[TargetId, CacheKeeper] = {}
         self.by_target: Mapping[TargetId, CacheKeeper] = self._by_target
         """The keeper of every target that is open."""
@@ -58,7 +64,7 @@ class CacheKeepers:
         self._context = context
         self._clock = context.clock
         self._foreground = foreground
-        self._routing = routing
+        self._source = source
         self._timer: asyncio.TimerHandle | None = None
         self._exchanged_at = 0
         self._sampled_at = self._clock.now()
@@ -72,9 +78,7 @@ class CacheKeepers:
 
     def on_target_opened(self, shell: TargetShell) -> None:
         """See `TargetListener`."""
-        limits = ChainLimits(
-            self._context.namespaces, self._routing, lambda: shell.chain.id if shell.chain is not None else ChainId(0)
-        )
+        limits = ChainLimits(self._context.namespaces, self._source, shell)
         keeper = CacheKeeper(shell, limits, self._context, self._foreground, self)
         shell.cache = keeper
         self._by_target[shell.target] = keeper

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from fs3.base.ids import ChainId
 from fs3.base.units import MILLISECOND
+from fs3.client.routing import RoutingSource
 from fs3.core.kvcache.budget.seams import NamespaceLimits
 from fs3.core.kvcache.budget.shares import share_of
-from fs3.model.routing import Routing
 from fs3.services.storage.namespaces import NamespaceTable
+from fs3.services.storage.target import TargetShell
 
 _DELETED = NamespaceLimits(is_deleted=True)
 
@@ -17,17 +16,22 @@ _DELETED = NamespaceLimits(is_deleted=True)
 class ChainLimits:
     """The `LimitsSource` of one target. What it has worked out is kept until the routing info changes, or `forget`."""
 
-    def __init__(self, namespaces: NamespaceTable, routing: Callable[[], Routing], chain: Callable[[], ChainId]) -> None:
-        """`chain`: which one the target is in now; 0: none."""
+    def __init__(self, namespaces: NamespaceTable, source: RoutingSource, shell: TargetShell) -> None:
+        """`shell`: of the target."""
         self._namespaces = namespaces
-        self._routing = routing
-        self._chain = chain
+        self._source = source
+        self._shell = shell
         self._known: dict[int, NamespaceLimits] = {}
         self._key: tuple[int, ChainId] | None = None
 
+    @property
+    def _chain(self) -> ChainId:
+        chain = self._shell.chain
+        return chain.id if chain is not None else ChainId(0)
+
     def limits(self, namespace_id: int) -> NamespaceLimits | None:
         """See `LimitsSource`."""
-        key = (self._routing().version, self._chain())
+        key = (self._source.routing.version, self._chain)
         if key != self._key:
             self._key = key
             self._known.clear()
@@ -40,7 +44,7 @@ class ChainLimits:
 
     def accept_unknown(self, namespace_id: int) -> bool:
         """See `LimitsSource`. So are the namespaces of a manager whose store was put back from an old copy: their pages go on."""
-        if self._namespaces.version < self._routing().namespaces_version:
+        if self._namespaces.version < self._source.routing.namespaces_version:
             return False
         self._known[namespace_id] = NamespaceLimits()
         return True
@@ -54,8 +58,8 @@ class ChainLimits:
         namespace = self._namespaces.get(namespace_id)
         if namespace is None:
             return None
-        table = self._routing().tables.get(namespace.table)
-        chain = self._chain()
+        table = self._source.routing.tables.get(namespace.table)
+        chain = self._chain
         if table is None or chain not in table.chains:
             return budget_bytes
         return share_of(budget_bytes, table.chains.index(chain), len(table.chains))

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from fs3.base.ids import TargetId
-from fs3.base.limits import cache_file_room_parts
 from fs3.base.units import SECOND
-from fs3.core.kvcache.budget.room import TargetRoom, TargetSpace
+from fs3.core.kvcache.budget.room import MeasuredSpace, TargetRoom
 from fs3.model.chunk import Update, UpdateKind
 from fs3.ports.chunk_store import ChunkStore
 from fs3.services.storage.node_context import NodeContext
 
 space_ns = 1 * SECOND
 """How often the store is asked how much room there is."""
+
+cache_file_room_parts = 20
+"""No more than one part of so many of a target is kept free for files by evicting pages."""
 
 peer_space_ns = 10 * SECOND
 """How long what another replica said of its room counts."""
@@ -21,7 +23,7 @@ class CacheSpace:
     """Of one target, and of the replica of its chain that has least."""
 
     def __init__(self, store: ChunkStore, room: TargetRoom, context: NodeContext) -> None:
-        self.limits_files = False
+        self.has_file_limits = False
         """Updates of files are looked at too: there is not much room, or pages have a guaranteed part."""
         self._store = store
         self._room = room
@@ -52,12 +54,12 @@ class CacheSpace:
         told = [free for free, when in self._peer_free.values() if now - when < peer_space_ns]
         free = min([space.free, *told])
         wanted = min(config.cache_file_room_bytes, (space.used + space.free) // cache_file_room_parts)
-        room = TargetSpace(space.used, space.free, free + space.pinned, wanted)
+        room = MeasuredSpace(space.used, space.free, free + space.pinned, wanted)
         self._room.set_space(room, config.cache_share_max, config.cache_share_min)
         self._file_room = self._room.file_room(free)
         # Once there is only as much again as is kept free: what is written until the next measurement finds that.
         is_short = self._room.missing_bytes > 0 or room.free_soon < 2 * wanted
-        self.limits_files = self._room.cache.is_counted and (self._room.pages_min > 0 or is_short)
+        self.has_file_limits = self._room.cache.is_counted and (self._room.pages_min > 0 or is_short)
 
     def needs_of(self, update: Update) -> tuple[int, int]:
         """(bytes that an update of a file may take while it is staged, bytes that its chunk grows by)."""

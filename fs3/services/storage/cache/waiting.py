@@ -7,7 +7,7 @@ again; that it comes again is remembered, so that room is made for it meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fs3.base.ids import ChunkId, is_page, page_namespace
@@ -45,7 +45,7 @@ class WaitingUpdates:
         return iter(list(self._by_token.values()))
 
     def waits_in(self, namespace_id: int) -> bool:
-        """Somebody waits in this namespace, so who comes later waits as well."""
+        """A put waits in this namespace, so what comes later waits as well."""
         return any(each.namespace_id == namespace_id for each in self._by_token.values())
 
     def add(self, update: Update, token: int, length: int, now: int) -> None:
@@ -55,7 +55,7 @@ class WaitingUpdates:
         self._room.add_waiting(namespace_id, length)
 
     def take(self, token: int) -> WaitingUpdate | None:
-        """It does not wait any more: it begins, is refused, or was answered by somebody else."""
+        """It does not wait any more: it begins, is refused, or was answered elsewhere."""
         found = self._by_token.pop(token, None)
         if found is not None:
             self._room.drop_waiting(found.namespace_id, found.length)
@@ -69,14 +69,14 @@ class WaitingUpdates:
             length = self._announced[chunk][0]
         self._announced[chunk] = (length, now + cache_wait_ns_max)
 
-    def forget_announced(self, is_over: Callable[[ChunkId, int], bool]) -> None:
-        """Those of which this is true of (chunk, until when) are not waited for any more."""
+    def forget_announced(self, now: int) -> None:
+        """Those that did not come again are not waited for any more."""
         for chunk, (length, until) in list(self._announced.items()):
-            if is_over(chunk, until):
+            if until <= now:
                 del self._announced[chunk]
                 self._room.drop_waiting(page_namespace(chunk), length)
 
     @property
     def is_empty(self) -> bool:
-        """Nobody waits, and nobody is expected."""
+        """No update waits, and none is expected."""
         return not self._by_token and not self._announced

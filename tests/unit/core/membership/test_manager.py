@@ -552,16 +552,16 @@ def test_a_namespace_is_forgotten_when_it_is_deleted() -> None:
         assert cluster.ask(ManagerRequest(number, OpenNamespace(name, 1000, 0))).id == number
     version = cluster.routing.version
     for token in (3, 4):  # as often as it is asked for
-        assert cluster.ask(ManagerRequest(token, DeleteNamespace(1))) == 1
+        assert cluster.ask(ManagerRequest(token, DeleteNamespace("a", 1))) == 1
         assert list_names(cluster) == ["b"]
         cluster.restart()
     assert (cluster.routing.version, cluster.routing.namespace_deletions) == (version + 1, 1)
     again = cluster.ask(ManagerRequest(9, OpenNamespace("a", 2000, 0)))
     assert (again.id, again.page_bytes, again.made_as) == (3, 2000, 3)
-    assert cluster.ask(ManagerRequest(10, DeleteNamespace(1))) == 1  # the old one, once more
+    assert cluster.ask(ManagerRequest(10, DeleteNamespace("a", 1))) == 1  # the old one, once more
     assert cluster.manager.namespaces.find(OpenNamespace("a", 2000, 0)) == again
     for unknown in (0, 4, 1 << 31):
-        refused = cluster.ask(ManagerRequest(11, DeleteNamespace(unknown)))
+        refused = cluster.ask(ManagerRequest(11, DeleteNamespace("a", unknown)))
         assert isinstance(refused, Rejection)
         assert refused.code is Code.NO_NAMESPACE
 
@@ -579,7 +579,12 @@ def test_a_namespace_that_is_cleared_gets_another_id() -> None:
     page = cluster.manager.namespaces.list(ListNamespaces())
     assert [(each.id, each.made_as) for each in page.namespaces] == [(3, 1)]
     assert page.next_id == 4
-    refused = cluster.ask(ManagerRequest(5, ClearNamespace("b", 1)))
+    # Whoever deletes it need not know how often it was cleared.
+    assert cluster.ask(ManagerRequest(5, DeleteNamespace("a", 2))) == 2
+    assert list_names(cluster) == ["a"]
+    assert cluster.ask(ManagerRequest(6, DeleteNamespace("a", 1))) == 1
+    assert list_names(cluster) == []
+    refused = cluster.ask(ManagerRequest(7, ClearNamespace("b", 1)))
     assert (refused.code, refused.message) == (Code.NO_NAMESPACE, "there is no such namespace: 'b'")  # type: ignore[union-attr]
 
 
@@ -670,10 +675,10 @@ def test_there_is_a_most_of_namespaces(monkeypatch: pytest.MonkeyPatch) -> None:
     answer = cluster.ask(ManagerRequest(1, OpenNamespace("c", 1000, 0)))
     assert isinstance(answer, Rejection)
     assert (answer.code, "delete those" in answer.message) == (Code.TOO_LARGE, True)
-    cluster.ask(ManagerRequest(1, DeleteNamespace(1)))
+    cluster.ask(ManagerRequest(1, DeleteNamespace("a", 1)))
     assert cluster.ask(ManagerRequest(1, OpenNamespace("c", 1000, 0))).id == 3
     monkeypatch.setattr("fs3.core.membership.namespaces.NAMESPACE_IDS_END", 4)
-    cluster.ask(ManagerRequest(1, DeleteNamespace(2)))
+    cluster.ask(ManagerRequest(1, DeleteNamespace("b", 2)))
     assert "all there are" in cluster.ask(ManagerRequest(1, ClearNamespace("c", 3))).message  # type: ignore[union-attr]
     answer = cluster.ask(ManagerRequest(1, OpenNamespace("d", 1000, 0)))
     assert isinstance(answer, Rejection)

@@ -255,10 +255,10 @@ async def test_namespaces_are_listed_cleared_set_and_deleted(world: Any) -> None
     assert await watcher.find_namespace("models/new") == limited == msgspec.structs.replace(
         cleared, budget_bytes=1 << 20, owner="team"
     )  # fmt: skip
-    await client.delete_namespace(cleared.id)
+    await client.delete_namespace("models/new", cleared.made_as)
     assert client.routing.namespace_deletions == 2
     assert await client.find_namespace("models/new") is None
-    await refused(Code.NO_NAMESPACE, "never been a namespace with id 9", client.delete_namespace(9))
+    await refused(Code.NO_NAMESPACE, "never been a namespace with id 9", client.delete_namespace("models", 9))
     await refused(Code.NO_NAMESPACE, "no such namespace: 'models/new'", client.set_namespace("models/new", NamespaceSettings()))
     settings = NamespaceSettings(owner="\n")
     await refused(Code.INVALID, "SetNamespaceRequest.settings.owner", client.set_namespace("models", settings))

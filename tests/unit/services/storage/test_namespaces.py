@@ -15,8 +15,9 @@ from fs3.base.ids import TableId
 from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.base.units import SECOND
+from fs3.core.membership.namespace_log import NamespaceLog
 from fs3.drivers.os.clock import OsClock
-from fs3.model.cluster import CacheNamespace, NamespacePage
+from fs3.model.cluster import CacheNamespace, NamespaceChanges, NamespacePage
 from fs3.model.routing import Routing
 from fs3.services.storage import namespaces as module
 from fs3.services.storage.namespaces import NamespaceTable
@@ -31,29 +32,40 @@ class Manager:
         self.routing = Routing()
         self.namespaces: dict[str, CacheNamespace] = {}
         self.next_id = 1
-        self.reads = 0
+        self.keeps_changes = False
+        self.log = NamespaceLog(0, 4)
+        self.reads = self.change_reads = 0
         self.before_answer: Callable[[], object] = lambda: None
         self.failures = 0
         """How many more questions are not answered."""
         self.between: Callable[[], object] | None = None
 
-    def changed(self) -> None:
+    def changed(self, name: str, *gone: int) -> None:
         self.routing = replace(self.routing, namespaces_version=self.routing.namespaces_version + 1)
+        self.log.append(self.routing.namespaces_version, [name], gone)
 
     def make(self, name: str) -> int:
         self.namespaces[name] = CacheNamespace(self.next_id, name, 1000, 2, TableId(1))
         self.next_id += 1
-        self.changed()
+        self.changed(name)
         return self.namespaces[name].id
 
     def clear(self, name: str) -> None:
-        self.namespaces[name] = replace(self.namespaces[name], id=self.next_id)
+        old, self.namespaces[name] = self.namespaces[name], replace(self.namespaces[name], id=self.next_id)
         self.next_id += 1
-        self.changed()
+        self.changed(name, old.id)
 
     def delete(self, name: str) -> None:
-        del self.namespaces[name]
-        self.changed()
+        self.changed(name, self.namespaces.pop(name).id)
+
+    async def list_namespace_changes(self, since: int) -> NamespaceChanges:
+        await asyncio.sleep(0)
+        version = self.routing.namespaces_version
+        if not self.keeps_changes or (changed := self.log.since(since, 6)) is None:
+            return NamespaceChanges(False, version, self.next_id)
+        self.change_reads += 1
+        found = tuple(self.namespaces[name] for name in changed[0] if name in self.namespaces)
+        return NamespaceChanges(True, version, self.next_id, found, tuple(changed[1]))
 
     async def list_namespaces(self, prefix: str = "", after: str = "") -> NamespacePage:
         await asyncio.sleep(0)
@@ -129,9 +141,34 @@ async def test_one_that_is_cleared_while_the_list_is_read(manager: Manager, tabl
     assert (ids(table), deleted(table)) == ([2, 3, 5, 6], [1, 4])
 
 
+async def test_only_what_has_changed_is_read(manager: Manager, table: NamespaceTable) -> None:
+    manager.keeps_changes = True
+    for name in "abcdef":
+        manager.make(name)
+    await table.read()
+    manager.clear("a")
+    manager.delete("b")
+    manager.make("g")
+    manager.delete("g")
+    await table.read()
+    assert (ids(table), deleted(table)) == ([3, 4, 5, 6, 7], [1, 2, 8])
+    assert (manager.reads, manager.change_reads, table.version) == (1, 1, 10)
+    for name in "cdefa":
+        manager.clear(name)  # more than is kept
+    await table.read()
+    assert (ids(table), manager.reads) == ([9, 10, 11, 12, 13], 2)
+    old = Manager()
+    old.keeps_changes = True
+    old.make("a")
+    table._source = old
+    with pytest.raises(FS3Error, match="older than the cluster"):
+        await table.read()
+
+
 @pytest.mark.parametrize("seed", range(40))
 async def test_whatever_changes_meanwhile(manager: Manager, table: NamespaceTable, seed: int) -> None:
     prng = Prng(seed)
+    manager.keeps_changes = bool(seed % 2)
 
     def change() -> None:
         name = "abcdefgh"[prng.below(8)]
@@ -144,7 +181,8 @@ async def test_whatever_changes_meanwhile(manager: Manager, table: NamespaceTabl
 
     manager.between = change
     for _ in range(20):
-        change()
+        for _ in range(prng.below(4)):
+            change()
         await table.read()
         alive = {namespace.id for namespace in manager.namespaces.values()}
         assert not alive & set(deleted(table, manager.next_id + 1))

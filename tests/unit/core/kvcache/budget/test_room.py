@@ -1,11 +1,13 @@
 """Who has room for a put, and which page goes for it."""
 
+import hashlib
+
 import pytest
 
 from fs3.base.ids import ChainId, page_chunk
 from fs3.base.units import MINUTE, SECOND
 from fs3.core.kvcache.budget.page_cache import PageCache
-from fs3.core.kvcache.budget.room import FILES, NO_LIMIT, TargetRoom, TargetSpace
+from fs3.core.kvcache.budget.room import FILES, NO_LIMIT, MeasuredSpace, TargetRoom
 from fs3.core.kvcache.budget.seams import EvictionCause, NamespaceLimits
 from fs3.core.kvcache.budget.shares import share_of, watermarks
 from fs3.core.kvcache.placement import SLOTS, Placement, slots_of
@@ -14,7 +16,7 @@ NOW = 1000 * SECOND
 
 
 def page(number, namespace=1):
-    return page_chunk(namespace, number.to_bytes(12, "big"))
+    return page_chunk(namespace, hashlib.sha256(b"%d" % number).digest())
 
 
 class Limits:
@@ -82,7 +84,7 @@ class TestPuts:
     def test_without_a_budget_the_target_is_the_limit(self, room):
         fill(room, 20, namespace=2)
         assert room.has_room(page(50, 2), 1 << 40)
-        room.set_space(TargetSpace(2000, 1000, 1000, 0), 0.8, 0)
+        room.set_space(MeasuredSpace(2000, 1000, 1000, 0), 0.8, 0)
         assert room.has_room(page(50, 2), 400)
         assert not room.has_room(page(50, 2), 401)
 
@@ -91,7 +93,7 @@ class TestPuts:
 
     def test_a_target_that_has_not_counted_takes_all_it_has_for_pages(self, room):
         room.cache.is_counted = False
-        room.set_space(TargetSpace(950, 1 << 40, 1 << 40, 0), 0.8, 0)
+        room.set_space(MeasuredSpace(950, 1 << 40, 1 << 40, 0), 0.8, 0)
         assert room.has_room(page(1), 50)
         assert not room.has_room(page(1), 51)
         assert room.has_room(page(1, 2), 1 << 30)
@@ -131,8 +133,8 @@ class TestVictims:
         room.cache.preferences.append(Held({page(1), page(2)}))
         room.source.known[1] = NamespaceLimits(share_bytes=0)
         gone = [victim.chunk for victim in evict_all(room)]
-        assert sorted(gone[:7]) == [page(number) for number in range(3, 10)]
-        assert sorted(gone[7:]) == [page(1), page(2)]
+        assert set(gone[:7]) == {page(number) for number in range(3, 10)}
+        assert set(gone[7:]) == {page(1), page(2)}
         assert not room.is_stuck(1)
 
     def test_a_smaller_budget_is_kept_to(self, room):
@@ -167,33 +169,33 @@ class TestVictims:
 class TestRoomForFiles:
     def test_pages_go_until_so_much_is_free(self, room):
         fill(room, 20, namespace=2)
-        room.set_space(TargetSpace(2000, 100, 100, 400), 1, 0)
+        room.set_space(MeasuredSpace(2000, 100, 100, 400), 1, 0)
         gone = evict_all(room)
         assert len(gone) == 3
         assert {victim.cause for victim in gone} == {EvictionCause.ROOM}
 
     def test_but_not_what_they_are_guaranteed(self, room):
         fill(room, 20, namespace=2)
-        room.set_space(TargetSpace(2000, 0, 0, 2000), 1, 0.9)
+        room.set_space(MeasuredSpace(2000, 0, 0, 2000), 1, 0.9)
         assert len(evict_all(room)) == 2
         assert room.file_room(500) == 500
 
     def test_what_is_missing_to_the_guaranteed_part_is_not_for_files(self, room):
         fill(room, 5, namespace=2)
-        room.set_space(TargetSpace(2000, 2000, 2000, 0), 1, 0.5)
+        room.set_space(MeasuredSpace(2000, 2000, 2000, 0), 1, 0.5)
         assert room.file_room(2000) == 500
 
     def test_files_that_wait_have_pages_go(self, room):
         fill(room, 20, namespace=2)
         room.add_waiting(FILES, 250)
-        room.set_space(TargetSpace(2000, 0, 0, 0), 1, 0)
+        room.set_space(MeasuredSpace(2000, 0, 0, 0), 1, 0)
         assert len(evict_all(room)) == 3
 
     def test_the_namespace_that_was_not_used_for_longest_gives_first(self, room):
         fill(room, 10, namespace=2)
         fill(room, 5, namespace=4, now=NOW + 10 * MINUTE)
         room.source.known[4] = NamespaceLimits()
-        room.set_space(TargetSpace(1500, 0, 0, 1200), 1, 0)
+        room.set_space(MeasuredSpace(1500, 0, 0, 1200), 1, 0)
         gone = [victim.chunk for victim in evict_all(room, NOW + 11 * MINUTE)]
         assert gone[:10] == [page(number, 2) for number in range(10)]
         assert len(gone) == 12

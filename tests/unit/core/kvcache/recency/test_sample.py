@@ -53,9 +53,8 @@ def test_the_order_of_every_namespace_comes_back() -> None:
 
 def test_uses_and_times_come_back() -> None:
     recency = filled(1, range(3))
-    recency.touch(page(1, 0), 100 * SECOND)
-    recency.touch(page(1, 1), 101 * SECOND)
-    recency.touch(page(1, 2), 102 * SECOND)
+    for index in range(9):
+        recency.touch(page(1, index % 3), (100 + 4 * index) * SECOND)
     recency.insert(page(1, 3), 10, 150 * SECOND)
     data = b"".join(sample_parts([recency], 160 * SECOND))
     began = 10**15
@@ -64,7 +63,7 @@ def test_uses_and_times_come_back() -> None:
     born = [again.born(page(1, index)) for index in (0, 3)]
     expected = [began - 200 * SECOND, began - 50 * SECOND]
     assert all(abs((moment or 0) - when) < SECOND // 10 for moment, when in zip(born, expected, strict=True))
-    # Those used twice have their second chance, the new one has not.
+    # Those used three times have a second chance, the new one has not.
     assert again.victim(began, lambda chunk: False) == page(1, 3)
 
 
