@@ -172,10 +172,10 @@ async def test_keys_are_listed_by_prefix(cache: KVCache) -> None:
     await cache.remove([key for key in keys if key.startswith(b"aaa")])
     assert (await cache.list(b"aaa", part.after)).pages == []
     for bad in ({"limit": 0}, {"limit": 8193}, {"after": b"x"}, {"prefix": b"x" * 4097}):
-        with pytest.raises(InvalidArgument, match=f"{next(iter(bad))}|key 0"):
+        with pytest.raises(InvalidArgument, match=next(iter(bad))):
             await cache.list(**bad)  # type: ignore[arg-type]
     for wrong in ({"limit": "1"}, {"after": "x"}, {"prefix": 7}, {"prefix": None}):
-        with pytest.raises(TypeError):
+        with pytest.raises(TypeError, match=next(iter(wrong))):
             await cache.list(**wrong)  # type: ignore[arg-type]
 
 

@@ -47,14 +47,7 @@ def pack_keys(keys: Sequence[Key]) -> list[bytes]:
         raise TypeError(f"keys: one {type(keys).__name__}; a sequence of keys is wanted")
     packed = []
     for index, key in enumerate(keys):
-        if type(key) is bytes:
-            data = key
-        elif isinstance(key, str):
-            data = _encode(key, f"key {index}")
-        elif isinstance(key, _BYTES):
-            data = bytes(key)
-        else:
-            raise TypeError(f"key {index} is neither bytes nor str but {type(key).__name__}")
+        data = key if type(key) is bytes else _bytes_of(key, f"key {index}")
         if not 1 <= len(data) <= page_key_bytes_max:
             raise _invalid(f"key {index} has {len(data)} bytes; 1 to {page_key_bytes_max} are allowed")
         packed.append(data)
@@ -63,8 +56,18 @@ def pack_keys(keys: Sequence[Key]) -> list[bytes]:
 
 def pack_prefix(prefix: Key) -> bytes:
     """The bytes of a prefix of keys, of which there may be none."""
-    (packed,) = pack_keys([prefix]) if prefix or not isinstance(prefix, str | bytes | bytearray | memoryview) else (b"",)
-    return packed
+    data = _bytes_of(prefix, "prefix")
+    if len(data) > page_key_bytes_max:
+        raise _invalid(f"prefix has {len(data)} bytes; at most {page_key_bytes_max} are allowed")
+    return data
+
+
+def _bytes_of(key: Key, argument: str) -> bytes:
+    if isinstance(key, str):
+        return _encode(key, argument)
+    if isinstance(key, _BYTES):
+        return bytes(key)
+    raise TypeError(f"{argument} is neither bytes nor str but {type(key).__name__}")
 
 
 def check_limit(limit: Any, most: int) -> int:
@@ -83,14 +86,21 @@ def page_buffers(buffers: Sequence[Any], keys: int, page_bytes: int, *, writable
     return [_page_views(buffer, f"buffer {index}", page_bytes, writable) for index, buffer in enumerate(buffers)]
 
 
-def check_lengths(lengths: Any, keys: int) -> MutableSequence[int] | None:
-    """Where the length of each key's page goes, when that is wanted. Lists, arrays and arrays of numpy do."""
+def check_lengths(lengths: Any, keys: int, page_bytes: int) -> MutableSequence[int] | None:
+    """Where the length of each key's page goes, up to `page_bytes`, when that is wanted. Lists, arrays and arrays of numpy do."""
     if lengths is None:
         return None
     if isinstance(lengths, (str, *_BYTES, tuple)) or not hasattr(lengths, "__setitem__") or not hasattr(lengths, "__len__"):
         raise TypeError(f"lengths: one {type(lengths).__name__}; a list or array of integers is wanted")
     if len(lengths) != keys:
         raise _invalid(f"{keys} keys and {len(lengths)} lengths")
+    try:
+        for value in (page_bytes, 0)[: 2 * keys]:
+            lengths[0] = value
+            if lengths[0] != value:
+                raise ValueError(f"it becomes {lengths[0]}")
+    except (TypeError, ValueError, OverflowError) as wrong:
+        raise _invalid(f"lengths: cannot have {page_bytes}: {wrong}") from None
     found: MutableSequence[int] = lengths
     return found
 

@@ -308,7 +308,7 @@ class KVCache(ListsPages, PageUpkeep):
         """
         packed = self._pack(keys)
         views = page_buffers(buffers, len(packed), self.page_bytes, writable=True)
-        wanted = check_lengths(lengths, len(packed))
+        wanted = check_lengths(lengths, len(packed), self.page_bytes)
         timeout_ns = await self._check_presence()
         if self._is_deleted:
             return _miss_all(len(packed), wanted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -44,6 +45,47 @@ def test_keys_that_are_no_sequence(keys: Any) -> None:
 def test_a_key_that_cannot_be(key: Any, says: str) -> None:
     with pytest.raises(ValueError, match=f"key 0 .*{says}"):
         arguments.pack_keys([key])
+
+
+def test_prefixes() -> None:
+    assert [arguments.pack_prefix(prefix) for prefix in (b"", "", "ü", bytearray(b"a"))] == [b"", b"", b"\xc3\xbc", b"a"]
+    for wrong in (None, 7, [b"a"]):
+        with pytest.raises(TypeError, match=f"prefix is neither bytes nor str but {type(wrong).__name__}"):
+            arguments.pack_prefix(wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="prefix has 4097 bytes"):
+        arguments.pack_prefix(bytes(4097))
+
+
+def test_buffers_of_pages_of_every_length() -> None:
+    for size in (1, 63, 64):
+        (views,) = arguments.page_buffers([bytes(size)], 1, 64, writable=False)
+        assert sum(map(len, views)) == size
+    (views,) = arguments.page_buffers([bytearray(99)], 1, 64, writable=True)
+    assert sum(map(len, views)) == 64, "more than a page counts as a page"
+    (views,) = arguments.page_buffers([[b"", b"a", b"bc"]], 1, 64, writable=False)
+    assert list(map(bytes, views)) == [b"a", b"bc"]
+    for buffer, writable in ((b"", False), (bytes(65), False), ([], False), ([b""], False), ([bytes(60), bytes(5)], False)):
+        with pytest.raises(ValueError, match=r"buffer 0 has .*; pages here have 1 to 64"):
+            arguments.page_buffers([buffer], 1, 64, writable=writable)
+    with pytest.raises(ValueError, match="buffer 0 has 65 bytes in 2 pieces; pages here have 1 to 64"):
+        arguments.page_buffers([[bytearray(60), bytearray(5)]], 1, 64, writable=True)
+
+
+def test_where_lengths_go() -> None:
+    for good in ([0, 0], np.zeros(2, int), np.zeros(2, np.uint32)):
+        assert arguments.check_lengths(good, 2, 4096) is good
+    assert arguments.check_lengths(None, 2, 4096) is None
+    for wrong in ((0, 0), "00", b"00", 2, {0, 1}):
+        with pytest.raises(TypeError, match=f"lengths: one {type(wrong).__name__}"):
+            arguments.check_lengths(wrong, 2, 4096)
+    with pytest.raises(ValueError, match="2 keys and 3 lengths"):
+        arguments.check_lengths([0] * 3, 2, 4096)
+    constant = np.zeros(2, int)
+    constant.flags.writeable = False
+    for unfit in (np.zeros(2, np.uint8), np.zeros((2, 2), "M8[s]"), constant, array("B", [0, 0])):
+        with pytest.raises(ValueError, match="lengths: cannot have 4096"):
+            arguments.check_lengths(unfit, 2, 4096)
+    assert arguments.check_lengths([], 0, 4096) == []
 
 
 def test_buffers() -> None:
