@@ -185,3 +185,23 @@ def test_names() -> None:
     for text, says in (("", "has 0 bytes"), ("\u00e9" * 128, "has 256 bytes"), ("\udcff", "has no UTF-8")):
         with pytest.raises(ValueError, match=f"namespace .*{says}"):
             arguments.check_name(text)
+
+
+@pytest.mark.parametrize("lease_ms", [0, -1, 60_001, 2**70])
+def test_a_lease_that_cannot_be(lease_ms: int) -> None:
+    assert [arguments.check_lease_ms(each) for each in (1, 60_000, np.int64(5))] == [1, 60_000, 5]
+    with pytest.raises(ValueError, match=f"lease_ms {lease_ms}: 1 to 60000 are allowed"):
+        arguments.check_lease_ms(lease_ms)
+
+
+@pytest.mark.parametrize("lease_ms", ["5", 1.5, True, [1]], ids=kind_of)
+def test_a_lease_of_another_type(lease_ms: Any) -> None:
+    with pytest.raises(TypeError, match=f"lease_ms is not an integer but {type(lease_ms).__name__}"):
+        arguments.check_lease_ms(lease_ms)
+
+
+@pytest.mark.parametrize("ttl", [0, -1.0, math.nan, math.inf, 1e9])
+def test_a_pin_that_cannot_be(ttl: float) -> None:
+    assert [arguments.check_pin_ttl(each) for each in (1, 0.5, 1e-9)] == [1000, 500, 1]
+    with pytest.raises(ValueError, match="ttl"):
+        arguments.check_pin_ttl(ttl)

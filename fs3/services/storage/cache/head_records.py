@@ -99,6 +99,11 @@ class HeadRecords:
         if not self.events.is_idle and self.events.record(change, chunk, 0):
             self._wake()
 
+    def forget_old(self, now: int) -> None:
+        """Every now and then: drop pins that have ended, and record no more for listeners that have gone."""
+        self.pins.expire(now)
+        self.events.drop_idle(now)
+
     def read(self, namespace_id: int, cursor: Cursor, limit: int) -> EventBatch:
         """What a listener has not had yet; see `EventLogs.read`."""
         return self.events.read(namespace_id, cursor, limit, self._clock.now(), self._make_epoch)

@@ -240,6 +240,7 @@ class CacheKeeper:
             self.cache.settle(self._evictions)
         if not self.is_head:
             return
+        self.records.forget_old(now)
         if self._space.is_due(now):
             self._space.measure(now)
             # An eviction may have come to nothing, and what protected a page may not do so any more.

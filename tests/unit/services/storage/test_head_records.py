@@ -7,7 +7,7 @@ import pytest
 from fs3.base.ids import ChainId, ChunkId
 from fs3.base.units import SECOND
 from fs3.core.kvcache.budget.seams import EvictionCause
-from fs3.core.kvcache.events import Cursor, PageChange
+from fs3.core.kvcache.events import Cursor, PageChange, page_event_log_idle_ns
 from fs3.core.kvcache.pages import PageKey, front, page_keys
 from fs3.core.kvcache.statistics import CacheStatistics
 from fs3.model.chunk import Tag, Update, UpdateKind
@@ -84,6 +84,16 @@ def test_a_page_that_goes_loses_its_pin(records: HeadRecords) -> None:
     records.pins.pin(PAGE.chunk, 10, 0, duration_ns=0, hard=True, budget_bytes=10)
     records.on_page_removed(PAGE.chunk, 10, None)
     assert not records.pins.is_held(PAGE.chunk, 0)
+
+
+def test_what_has_ended_is_forgotten(records: HeadRecords) -> None:
+    records.read(7, Cursor(), 9)
+    records.pins.pin(PAGE.chunk, 10, 5, duration_ns=SECOND, hard=False)
+    records.forget_old(5 + SECOND)
+    assert records.pins.count == 0
+    assert not records.events.is_idle
+    records.forget_old(5 + page_event_log_idle_ns)
+    assert records.events.is_idle
 
 
 def test_who_is_the_head_again_has_missed_something(records: HeadRecords) -> None:
