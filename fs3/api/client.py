@@ -23,7 +23,7 @@ from fs3.api.io.budget import gather_bounded
 from fs3.api.io.buffer_budget import buffer_budget
 from fs3.api.io.buffers import ReadBuffer, source_of, target_of
 from fs3.api.small_files import NewFile, SmallFiles, UnnamedFile
-from fs3.base.errors import FS3Error, NotFound, error
+from fs3.base.errors import FS3Error, error
 from fs3.base.limits import client_write_call_bytes, list_entries_max
 from fs3.base.status import Code
 from fs3.base.units import SECOND
@@ -138,12 +138,14 @@ class Client:
 
     # --- open and close ----------------------------------------------------------------------------------------------
 
-    async def open(self, path: str, mode: str = "r", layout: Layout | None = None, *, permissions: int = 0o666) -> File:
+    async def open(
+        self, path: str, mode: str = "r", layout: Layout | None = None, *, permissions: int = 0o666, make_parents: bool = False
+    ) -> File:
         """Opens a file: "r" read · "r+" read and write · "w" create or replace the content · "x" create · "a" create or append.
 
         Every mode but "r" may read too; with "a" bytes are written by `append` only. `layout` (fields of 0 are inherited from the
-        directory) and `permissions` (less the umask) are for a file that is created. NotFound, Exists, IsADirectory,
-        NoPermission."""
+        directory) and `permissions` (less the umask) are for a file that is created; `make_parents` then makes missing
+        directories above it, in the same transaction. NotFound, Exists, IsADirectory, NoPermission."""
         if mode not in ("r", "r+", "w", "x", "a"):
             raise error(Code.INVALID, f'mode is {mode!r}, not one of "r", "r+", "w", "x", "a"', path)
         opened = await self.meta.ask(
@@ -157,6 +159,7 @@ class Client:
                 layout=layout,
                 append=mode == "a",
                 want_data=mode == "r",
+                parents_mode=self._parents_mode(make_parents),
             )
         )
         file = File(opened.inode, path, opened.session, appends=mode == "a", data=opened.data)
@@ -195,34 +198,26 @@ class Client:
             new.how.permissions & ~self._umask,
             new.how.layout,
             new.exclusive,
-            0o777 & ~self._umask if new.make_parents else None,
+            self._parents_mode(new.how.make_parents),
         )
 
-    async def open_unnamed(self, directory: str = "/", layout: Layout | None = None, *, permissions: int = 0o666) -> File:
+    async def open_unnamed(
+        self, directory: str = "/", layout: Layout | None = None, *, permissions: int = 0o666, make_parents: bool = False
+    ) -> File:
         """A new file that no other client sees until `close(file, publish=path)` gives it a name at once and whole.
 
-        `directory` is where it is meant to go: its layout and permissions count. A file that is never published vanishes.
+        `directory` is where it is meant to go: its layout and permissions count; `make_parents` makes it when it is missing, and
+        those above it. A file that is never published vanishes.
         """
-        mode = permissions & ~self._umask
-        request = Open(PathRef.of(directory), write=True, create=True, unnamed=True, mode=mode, layout=layout)
-        opened = await self.meta.ask(request)
+        new = UnnamedFile(directory, layout, permissions, make_parents)
+        opened = await self.meta.ask(self._creation_of(new))
         file = File(opened.inode, directory, opened.session, unnamed=True)
         self._sessions.add(file)
         return file
 
     async def open_unnamed_many(self, wanted: Sequence[UnnamedFile]) -> Opens:
         """The same for many files, in few requests and commits: its handle or its error for each."""
-        requests = [
-            Open(
-                PathRef.of(new.directory),
-                write=True,
-                create=True,
-                unnamed=True,
-                mode=new.permissions & ~self._umask,
-                layout=new.layout,
-            )
-            for new in wanted
-        ]
+        requests = [self._creation_of(new) for new in wanted]
         opens: Opens = []
         for new, answer in zip(wanted, await self.meta.batch(requests) if requests else [], strict=True):
             if isinstance(answer, FS3Error):
@@ -233,8 +228,23 @@ class Client:
             opens.append(file)
         return opens
 
-    async def publish_many(self, files: Sequence[tuple[File, str]]) -> Stats:
+    def _creation_of(self, new: UnnamedFile) -> Open:
+        return Open(
+            PathRef.of(new.directory),
+            write=True,
+            create=True,
+            unnamed=True,
+            mode=new.permissions & ~self._umask,
+            layout=new.layout,
+            parents_mode=self._parents_mode(new.make_parents),
+        )
+
+    def _parents_mode(self, make_parents: bool) -> int | None:
+        return 0o777 & ~self._umask if make_parents else None
+
+    async def publish_many(self, files: Sequence[tuple[File, str, bool]]) -> Stats:
         """Closes many unnamed files and gives them their names, in few requests and commits: its inode or its error for each.
+        (file, name, whether missing directories above it are made) each.
 
         No write of them may be under way. The handles of those that failed stay open."""
         requests = [
@@ -245,11 +255,12 @@ class Client:
                 modified=file.modified,
                 publish=PathRef.of(path),
                 truncations=file.truncations,
+                parents_mode=self._parents_mode(make_parents),
             )
-            for file, path in files
+            for file, path, make_parents in files
         ]
         answers: Stats = await self.meta.batch(requests) if requests else []
-        for (file, path), answer in zip(files, answers, strict=True):
+        for (file, path, _), answer in zip(files, answers, strict=True):
             if isinstance(answer, FS3Error):
                 file.is_lost = file.is_lost or answer.code in (Code.NO_SESSION, Code.STALE)
                 continue
@@ -292,7 +303,7 @@ class Client:
             exclusive=exclusive,
             discard=discard and (file.unnamed or file.acknowledged > file.inode.length),
             truncations=file.truncations,
-            parents_mode=0o777 & ~self._umask if make_parents else None,
+            parents_mode=self._parents_mode(make_parents),
         )
         inode = await self._ask_with_session(file, request)
         self._on_closed(file, inode, publish)
@@ -419,16 +430,26 @@ class Client:
         file.check_found()
         return inode
 
-    async def copy_file(self, source: str, target: str, *, exclusive: bool = False, done: BytesProgress | None = None) -> Inode:
-        """Copy a file's bytes and permission bits, several chunks under way; the target appears at once and whole."""
+    async def copy_file(
+        self,
+        source: str,
+        target: str,
+        *,
+        exclusive: bool = False,
+        make_parents: bool = False,
+        done: BytesProgress | None = None,
+    ) -> Inode:
+        """Copy a file's bytes and permission bits, several chunks under way; the target appears at once and whole. `make_parents`
+        makes missing directories above it, also when somebody removes them meanwhile."""
         reading = await self.open(source, "r")
-        writing = await self.open_unnamed(parent_of(target), permissions=reading.inode.mode & 0o777)
+        permissions = reading.inode.mode & 0o777
+        writing = await self.open_unnamed(parent_of(target), permissions=permissions, make_parents=make_parents)
         writing.path = target
         try:
             length = await self._data.copy(reading, writing, done)
             if length != writing.length:
                 await self.truncate(writing, length)  # it ends in a hole, or the source has become shorter
-            return await self.close(writing, target, exclusive=exclusive)
+            return await self.close(writing, target, exclusive=exclusive, make_parents=make_parents)
         except BaseException:
             await self.abandon(writing)
             raise
@@ -579,15 +600,11 @@ class Client:
         """Create one directory. Exists when the name is taken, NotFound when its parent is missing."""
         return await self.meta.ask(Mkdir(PathRef.of(path), mode=mode & ~self._umask, layout=layout))
 
-    async def makedirs(self, path: str, mode: int = 0o777, *, exist_ok: bool = False) -> Inode:
-        """Create a directory and its missing parents. Exists when it is there and `exist_ok` is not set, or is no directory."""
-        if not exist_ok:
-            try:
-                return await self.mkdir(path, mode)
-            except NotFound:
-                await self.meta.ask(Mkdir(PathRef.of(parent_of(path)), mode=mode & ~self._umask, parents=True))
-            return await self.mkdir(path, mode)
-        return await self.meta.ask(Mkdir(PathRef.of(path), mode=mode & ~self._umask, parents=True))
+    async def makedirs(self, path: str, mode: int = 0o777, layout: Layout | None = None, *, exist_ok: bool = False) -> Inode:
+        """Create a directory, with this layout, and its missing parents. Exists when it is there and `exist_ok` is not set, or is
+        no directory."""
+        mode &= ~self._umask
+        return await self.meta.ask(Mkdir(PathRef.of(path), mode, exist_ok, layout, parents_mode=None if exist_ok else mode))
 
     async def unlink(self, path: str) -> None:
         """Remove a file or symlink."""
@@ -606,9 +623,11 @@ class Client:
         answers = await self.meta.batch([Remove(PathRef.of(path), kind) for path in paths]) if paths else []
         return [answer if isinstance(answer, FS3Error) else None for answer in answers]
 
-    async def rename(self, source: str, target: str, mode: RenameMode = REPLACE) -> Inode:
-        """Move a file, symlink or directory, atomically: REPLACE as POSIX does · NOREPLACE: Exists · EXCHANGE: swap the two."""
-        return await self.meta.ask(Rename(PathRef.of(source), PathRef.of(target), mode))
+    async def rename(self, source: str, target: str, mode: RenameMode = REPLACE, *, make_parents: bool = False) -> Inode:
+        """Move a file, symlink or directory, atomically: REPLACE as POSIX does · NOREPLACE: Exists · EXCHANGE: swap the two.
+
+        `make_parents` makes missing directories above the target, in the same transaction."""
+        return await self.meta.ask(Rename(PathRef.of(source), PathRef.of(target), mode, self._parents_mode(make_parents)))
 
     async def symlink(self, target: str, path: str) -> Inode:
         """Create a symlink at `path` that says `target`."""

@@ -36,6 +36,8 @@ class UnnamedFile:
     layout: Layout | None = None
     permissions: int = 0o666
     """Less the umask."""
+    make_parents: bool = False
+    """Create `directory` when it is missing, and those above it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,6 @@ class NewFile:
     path: str
     data: memoryview
     how: UnnamedFile
-    make_parents: bool = True
     exclusive: bool = False
     """Only where no file has the name: for files that go beside their inodes."""
 
@@ -77,12 +78,8 @@ class BatchVerbs(Protocol):
         """Create small files with their bytes."""
         ...
 
-    async def publish_many(self, files: Sequence[tuple[File, str]]) -> list[Inode | FS3Error]:
-        """Give unnamed files their names."""
-        ...
-
-    async def makedirs(self, path: str, *, exist_ok: bool = False) -> Inode:
-        """Create a directory and its missing parents."""
+    async def publish_many(self, files: Sequence[tuple[File, str, bool]]) -> list[Inode | FS3Error]:
+        """Give unnamed files their names; the flag: create missing directories above."""
         ...
 
     async def abandon(self, file: File) -> None:
@@ -165,7 +162,9 @@ class SmallFiles:
 
     async def _create_chunked(self, new: list[NewFile]) -> list[bool]:
         there, opened = await asyncio.gather(
-            self._client.batch_stat([one.path for one in new], follow=False), self._open_all(new), return_exceptions=True
+            self._client.batch_stat([one.path for one in new], follow=False),
+            self._client.open_unnamed_many([one.how for one in new]),
+            return_exceptions=True,
         )
         if isinstance(opened, BaseException):
             raise opened
@@ -178,7 +177,9 @@ class SmallFiles:
             ready = [index for index in files if _may_publish(there[index])]
             failures = await self._client.pwritev_many([(files[index], 0, new[index].data) for index in ready])
             stored = [index for index, failure in zip(ready, failures, strict=True) if failure is None]
-            published = await self._client.publish_many([(files[index], new[index].path) for index in stored])
+            published = await self._client.publish_many(
+                [(files[index], new[index].path, new[index].how.make_parents) for index in stored]
+            )
             for index, answer in zip(stored, published, strict=True):
                 done[index] = isinstance(answer, Inode)
                 if done[index]:
@@ -189,20 +190,6 @@ class SmallFiles:
             for file in left.values():
                 await self._client.abandon(file)
         return done
-
-    async def _open_all(self, new: list[NewFile]) -> list[File | FS3Error]:
-        opened = await self._client.open_unnamed_many([one.how for one in new])
-        homeless = [index for index, file in enumerate(opened) if isinstance(file, NotFound) and new[index].make_parents]
-        if homeless:
-            for directory in dict.fromkeys(new[index].how.directory for index in homeless):
-                try:
-                    await self._client.makedirs(directory, exist_ok=True)
-                except FS3Error:
-                    continue  # it is still missing, then
-            again = await self._client.open_unnamed_many([new[index].how for index in homeless])
-            for index, file in zip(homeless, again, strict=True):
-                opened[index] = file
-        return opened
 
 
 def is_small(length: int) -> bool:

@@ -103,6 +103,9 @@ class Open(PathRequest[OpenResult], frozen=True):
     """With `write`: the session appends, and does nothing else."""
     want_data: bool = False
     """Of an inline file that is opened for reading: its bytes come with the answer."""
+    parents_mode: int | None = None
+    """With `create`: missing directories above the file are made with this mode (`unnamed`: `path`, and those above). None: they
+    are not."""
 
     @property
     def mutates(self) -> bool:  # type: ignore[override]
@@ -206,6 +209,8 @@ class Mkdir(PathRequest[Inode], frozen=True):
     """Create missing parents, and be content with an existing directory."""
     layout: Layout | None = None
     """What files below get; fields of 0 are inherited."""
+    parents_mode: int | None = None
+    """Without `parents`: missing directories above are made with this mode. None: they are not."""
 
 
 class Remove(PathRequest[InodeId], frozen=True):
@@ -221,6 +226,8 @@ class Rename(Request[Inode], frozen=True):
     source: PathRef
     target: PathRef
     mode: RenameMode = RenameMode.REPLACE
+    parents_mode: int | None = None
+    """Missing directories above the target are made with this mode. None: they are not."""
 
     @property
     def error_path(self) -> str:

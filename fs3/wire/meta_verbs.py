@@ -139,6 +139,7 @@ def _fill_open(message: pb.OpenRequest, request: Open) -> None:
     if request.layout is not None:
         message.layout.SetInParent()
         fill_layout(message.layout, request.layout)
+    _fill_parents_mode(message, request)
 
 
 def _open(message: pb.OpenRequest) -> Open:
@@ -153,6 +154,7 @@ def _open(message: pb.OpenRequest) -> Open:
         _request_layout(message),
         message.append,
         message.want_data,
+        _parents_mode(message),
     )
 
 
@@ -161,8 +163,7 @@ def _fill_put(message: pb.PutRequest, request: Put) -> None:
     message.data = request.data
     message.mode = request.mode
     message.exclusive = request.exclusive
-    if request.parents_mode is not None:
-        message.parents_mode = request.parents_mode
+    _fill_parents_mode(message, request)
     if request.layout is not None:
         message.layout.SetInParent()
         fill_layout(message.layout, request.layout)
@@ -175,8 +176,17 @@ def _put(message: pb.PutRequest) -> Put:
         _mode(message.mode),
         _request_layout(message),
         message.exclusive,
-        _mode(message.parents_mode) if message.HasField("parents_mode") else None,
+        _parents_mode(message),
     )
+
+
+def _fill_parents_mode(message: Any, request: Open | Put | Close | Mkdir | Rename) -> None:
+    if request.parents_mode is not None:
+        message.parents_mode = request.parents_mode
+
+
+def _parents_mode(message: Any) -> int | None:
+    return _mode(message.parents_mode) if message.HasField("parents_mode") else None
 
 
 def _fill_close(message: pb.CloseRequest, request: Close) -> None:
@@ -185,8 +195,7 @@ def _fill_close(message: pb.CloseRequest, request: Close) -> None:
         _fill_path(message.publish, request.publish)
     message.exclusive = request.exclusive
     message.discard = request.discard
-    if request.parents_mode is not None:
-        message.parents_mode = request.parents_mode
+    _fill_parents_mode(message, request)
 
 
 def _close(message: pb.CloseRequest) -> Close:
@@ -199,7 +208,7 @@ def _close(message: pb.CloseRequest) -> Close:
         message.exclusive,
         message.discard,
         message.truncations if message.HasField("truncations") else None,
-        _mode(message.parents_mode) if message.HasField("parents_mode") else None,
+        _parents_mode(message),
     )
 
 
@@ -246,10 +255,11 @@ def _fill_mkdir(message: pb.MkdirRequest, request: Mkdir) -> None:
     if request.layout is not None:
         message.layout.SetInParent()
         fill_layout(message.layout, request.layout)
+    _fill_parents_mode(message, request)
 
 
 def _mkdir(message: pb.MkdirRequest) -> Mkdir:
-    return Mkdir(_path(message.path), _mode(message.mode), message.parents, _request_layout(message))
+    return Mkdir(_path(message.path), _mode(message.mode), message.parents, _request_layout(message), _parents_mode(message))
 
 
 def _fill_remove(message: pb.RemoveRequest, request: Remove) -> None:
@@ -268,13 +278,15 @@ def _fill_rename(message: pb.RenameRequest, request: Rename) -> None:
     _fill_path(message.source, request.source)
     _fill_path(message.target, request.target)
     message.mode = request.mode  # type: ignore[assignment]
+    _fill_parents_mode(message, request)
 
 
 def _rename(message: pb.RenameRequest) -> Rename:
     try:
-        return Rename(_path(message.source), _path(message.target), RenameMode(message.mode))
+        mode = RenameMode(message.mode)
     except ValueError:
         raise malformed("mode", f"{message.mode} is not a mode of renaming") from None
+    return Rename(_path(message.source), _path(message.target), mode, _parents_mode(message))
 
 
 def _fill_symlink(message: pb.SymlinkRequest, request: Symlink) -> None:

@@ -25,6 +25,7 @@ from fs3.core.files.read_plan import ReadIO
 from fs3.core.files.write_plan import WriteIO
 from fs3.model.chunk import UpdateKind
 from fs3.model.inode import InodeType, Layout
+from fs3.model.namespace import RemoveKind
 
 CHUNK = 64 * 1024
 SMALL = Layout(TableId(0), CHUNK, 0)
@@ -68,6 +69,38 @@ async def put(client: Client, path: str, data: bytes) -> None:
     file = await client.open(path, "w", SMALL)
     await client.pwrite(file, data)
     await client.close(file)
+
+
+async def test_missing_parents_are_made_while_others_remove_them_for_being_empty(client: Client) -> None:
+    """Every creation, rename and copy is one transaction with the directories it needs, so no removal comes in between."""
+    done = asyncio.Event()
+
+    async def remove_empty() -> int:
+        removed = 0
+        while not done.is_set():
+            failures = await client.remove_many(["/a/b", "/a"], RemoveKind.DIRECTORY)
+            removed += sum(failure is None for failure in failures)
+        return removed
+
+    async def work() -> None:
+        await put(client, "/source", b"bytes")
+        for number in range(30):
+            goal = f"/a/b/{number}"
+            for mode in ("w", "x", "a"):
+                await client.close(await client.open(goal, mode, make_parents=True))
+                await client.unlink(goal)
+            await client.rename("/source", goal, make_parents=True)
+            await client.rename(goal, "/source")
+            await client.copy_file("/source", goal, make_parents=True)
+            await client.unlink(goal)
+
+    removing = [asyncio.create_task(remove_empty()) for _ in range(3)]
+    try:
+        await work()
+    finally:
+        done.set()
+    assert sum(await asyncio.gather(*removing)) > 0
+    assert await content(client, "/source") == b"bytes"
 
 
 # --- bytes -----------------------------------------------------------------------------------------------------------

@@ -74,7 +74,7 @@ async def test_a_copy_and_a_batch_rewrite_in_place_and_a_rename_does_not(client:
     assert await content(client, "/g") == b"other"
     files = await client.open_unnamed_many([UnnamedFile("/")])
     await client.pwritev_many([(files[0], 0, b"batch")])  # type: ignore[list-item]
-    (published,) = await client.publish_many([(files[0], "/f")])  # type: ignore[list-item]
+    (published,) = await client.publish_many([(files[0], "/f", False)])  # type: ignore[list-item]
     assert isinstance(published, Inode)
     assert published.id == old.id
     assert await content(client, "/g") == b"batch"

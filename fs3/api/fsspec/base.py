@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any
 
 from fsspec.asyn import AsyncFileSystem, get_loop
 from fsspec.utils import stringify_path
@@ -13,20 +13,19 @@ from fsspec.utils import stringify_path
 from fs3.api.client import Client
 from fs3.api.connect import TRANSPORTS, connect, connect_embedded
 from fs3.api.file import File
+from fs3.api.fsspec.arguments import check_path, check_size
 from fs3.api.fsspec.client_pool import ClientPool
 from fs3.api.fsspec.clusters import check_options, default_addresses, interpret_url, remember_cluster
 from fs3.api.fsspec.draft import CreateOptions, Draft
 from fs3.api.fsspec.fork import reset_loop_after_fork
-from fs3.api.fsspec.parents import Action, with_parents
 from fs3.api.fsspec.transaction import FS3Transaction
 from fs3.api.io.blocking import run_on
 from fs3.api.url import SCHEME, cluster_addresses
 from fs3.base.errors import error
 from fs3.base.ids import TableId
 from fs3.base.status import Code
+from fs3.core.files.layout import explain_unusable
 from fs3.model.inode import Layout
-
-T = TypeVar("T")
 
 reset_loop_after_fork()
 
@@ -82,7 +81,7 @@ class FS3Base(AsyncFileSystem):  # type: ignore[misc]
         self.transport = transport
         self.verify = verify
         self.auto_mkdir = auto_mkdir
-        self._layout = None if chunk_size is None and stripe is None else Layout(TableId(0), chunk_size or 0, stripe or 0)
+        self._layout = layout_of("", chunk_size, stripe)
         if block_size is not None:
             self.blocksize = block_size
         self._block_size = block_size
@@ -95,6 +94,7 @@ class FS3Base(AsyncFileSystem):  # type: ignore[misc]
     def _strip_protocol(cls, path: Any) -> Any:
         if isinstance(path, list):
             return [cls._strip_protocol(one) for one in path]
+        check_path(path)
         text: str = stringify_path(path)
         if text.startswith(f"{SCHEME}://"):
             text = interpret_url(text)[1]
@@ -151,13 +151,12 @@ class FS3Base(AsyncFileSystem):  # type: ignore[misc]
         client = await self._client()
         if mode == "r+":
             return client, await client.open(path, mode)
-        return client, await self._with_parent(path, lambda: client.open(path, mode, how.layout))
+        return client, await client.open(path, mode, how.layout, make_parents=how.make_parents)
 
-    def _creation(self, exclusive: bool = False, chunk_size: int | None = None, stripe: int | None = None) -> CreateOptions:
-        layout = self._layout
-        if chunk_size is not None or stripe is not None:
-            layout = Layout(TableId(0), chunk_size or 0, stripe or 0)
-        return CreateOptions(exclusive, self.auto_mkdir, layout)
+    def _creation(
+        self, path: str, exclusive: bool = False, chunk_size: int | None = None, stripe: int | None = None
+    ) -> CreateOptions:
+        return CreateOptions(exclusive, self.auto_mkdir, layout_of(path, chunk_size, stripe) or self._layout)
 
     async def _begin_draft(self, path: str, how: CreateOptions) -> Draft:
         return await Draft.begin(await self._client(), path, how)
@@ -165,11 +164,19 @@ class FS3Base(AsyncFileSystem):  # type: ignore[misc]
     async def _prepare_draft(self, path: str, how: CreateOptions, parents_now: bool = False) -> Draft:
         return await Draft.prepare(await self._client(), path, how, parents_now=parents_now)
 
-    async def _with_parent(self, target: str, action: Action[T], source: str = "") -> T:
-        """What needs the directory of `target`; made when it is missing and `auto_mkdir` is on."""
-        if not self.auto_mkdir:
-            return await action()
-        return await with_parents(await self._client(), target, action, source=source)
+
+def layout_of(path: str, chunk_size: int | None, stripe: int | None) -> Layout | None:
+    """What is asked for of a new file or directory; None when nothing is. InvalidArgument, InvalidType name `path`."""
+    if chunk_size is None and stripe is None:
+        return None
+    for name, value in (("chunk_size", chunk_size), ("stripe", stripe)):
+        check_size(value, name, path)
+        if value is not None and not 0 <= value < 1 << 32:
+            raise error(Code.INVALID, f"{name} is {value}, not from 0 to {(1 << 32) - 1}", path or None)
+    layout = Layout(TableId(0), int(chunk_size or 0), int(stripe or 0))
+    if unusable := explain_unusable(layout):
+        raise error(Code.INVALID, unusable, path or None)
+    return layout
 
 
 def _client_factory(

@@ -10,6 +10,7 @@ from fsspec.callbacks import DEFAULT_CALLBACK
 
 from fs3.api.client import Client, parent_of
 from fs3.api.file import File
+from fs3.api.fsspec.arguments import check_path, paths_of
 from fs3.api.fsspec.base import FS3Base
 from fs3.api.fsspec.draft import CreateOptions, Draft
 from fs3.api.io.blocking import run_on
@@ -41,6 +42,7 @@ class ContentMethods(FS3Base):
 
         A single path that is not there may be a pattern; the paths of a list are names.
         """
+        path = paths_of(path)
         paths = await self._expand_path(path, recursive=recursive, assume_literal=not isinstance(path, str))
         found = dict(zip(paths, await self._cat_ranges(paths, None, None), strict=True))
         if recursive:
@@ -124,7 +126,7 @@ class ContentMethods(FS3Base):
     async def _pipe_file(self, path: str, value: Any, mode: str = "overwrite", **kwargs: Any) -> None:
         path = self._strip_protocol(path)
         data = source_of(value, path)
-        creation = self._creation(_exclusive(mode), **_layout_of(kwargs))
+        creation = self._creation(path, _exclusive(mode), **_layout_of(kwargs))
         if creation.exclusive and await self._put_exclusive(path, data, creation):
             return
         if await self._create_small(path, data, creation):
@@ -146,7 +148,7 @@ class ContentMethods(FS3Base):
             await (await self._client()).makedirs(rpath, exist_ok=True)
             return
         callback.set_size(length)
-        creation = self._creation(_exclusive(mode), **_layout_of(kwargs))
+        creation = self._creation(rpath, _exclusive(mode), **_layout_of(kwargs))
         if is_small(length) and self._is_plain(creation):
             async with buffer_budget.reserve(length):
                 data = await (await self._client()).small_files.read_local(lpath, length)
@@ -170,7 +172,7 @@ class ContentMethods(FS3Base):
         """Create or replace a small file, together with others. False: it is not small, or has to be made on its own."""
         if not is_small(len(data)) or not self._is_plain(how):
             return False
-        new = NewFile(path, data, UnnamedFile(parent_of(path), how.layout, permissions), how.make_parents)
+        new = NewFile(path, data, UnnamedFile(parent_of(path), how.layout, permissions, how.make_parents))
         return await (await self._client()).small_files.create(new)
 
     async def _put_exclusive(self, path: str, data: memoryview, how: CreateOptions) -> bool:
@@ -178,7 +180,7 @@ class ContentMethods(FS3Base):
         client = await self._client()
         if len(data) > inline_bytes_default or self._intrans:
             return False
-        new = NewFile(path, data, UnnamedFile(parent_of(path), how.layout), how.make_parents, exclusive=True)
+        new = NewFile(path, data, UnnamedFile(parent_of(path), how.layout, make_parents=how.make_parents), exclusive=True)
         try:
             await client.put(new)
         except FS3Error as failure:
@@ -217,6 +219,8 @@ class ContentMethods(FS3Base):
         await download(client, file, local, callback.relative_update)
 
     async def _cp_file(self, path1: str, path2: str, **_: Any) -> None:
+        check_path(path1, "path1")
+        check_path(path2, "path2")
         client = await self._client()
         source, target = self._strip_protocol(path1), self._strip_protocol(path2)
         try:
@@ -230,7 +234,7 @@ class ContentMethods(FS3Base):
                 how = CreateOptions(make_parents=self.auto_mkdir)
                 if data is not None and await self._create_small(target, data, how, file.inode.mode & 0o777):
                     return
-        await self._with_parent(target, lambda: client.copy_file(source, target), source)
+        await client.copy_file(source, target, make_parents=self.auto_mkdir)
 
 
 class _DeferredPublish:

@@ -14,6 +14,7 @@ from typing import Any
 from fsspec.implementations.local import LocalFileSystem, make_path_posix
 from fsspec.utils import other_paths
 
+from fs3.api.fsspec.arguments import paths_of
 from fs3.api.fsspec.listing import ListingMethods
 from fs3.api.fsspec.walk import join
 from fs3.base.errors import error
@@ -26,6 +27,7 @@ class CopyMethods(ListingMethods):
     """`copy`, `get` and `put`, as fsspec describes them but for what is a pattern."""
 
     async def _copy(self, path1: Any, path2: Any, recursive: bool = False, maxdepth: int | None = None, **kwargs: Any) -> Any:
+        path1, path2 = paths_of(path1, "path1"), paths_of(path2, "path2")
         if isinstance(path1, str) and isinstance(path2, str) and await self._is_odd_name(self._strip_protocol(path1)):
             sources = await self._tree_of(path1, recursive, maxdepth)
             into = path2.endswith("/") or (await self._isdir(path2) and not path1.endswith("/"))
@@ -33,18 +35,20 @@ class CopyMethods(ListingMethods):
         return await super()._copy(path1, path2, recursive=recursive, maxdepth=maxdepth, **kwargs)
 
     async def _get(self, rpath: Any, lpath: Any, recursive: bool = False, maxdepth: int | None = None, **kwargs: Any) -> Any:
-        if isinstance(rpath, str) and isinstance(lpath, str | os.PathLike):
+        rpath, lpath = paths_of(rpath, "rpath"), paths_of(lpath, "lpath")
+        if isinstance(rpath, str) and isinstance(lpath, str):
             name = self._strip_protocol(rpath)
             if await self._is_odd_name(name):
                 sources = await self._tree_of(rpath, recursive, maxdepth)
-                local = make_path_posix(os.fspath(lpath))
+                local = make_path_posix(lpath)
                 into = _is_local_goal(local, rpath)
                 rpath, lpath = sources, _destinations(sources, name, local, into)
         return await super()._get(rpath, lpath, recursive=recursive, maxdepth=maxdepth, **kwargs)
 
     async def _put(self, lpath: Any, rpath: Any, recursive: bool = False, maxdepth: int | None = None, **kwargs: Any) -> Any:
-        if isinstance(lpath, str | os.PathLike) and isinstance(rpath, str):
-            local = make_path_posix(os.fspath(lpath))
+        lpath, rpath = paths_of(lpath, "lpath"), paths_of(rpath, "rpath")
+        if isinstance(lpath, str) and isinstance(rpath, str):
+            local = make_path_posix(lpath)
             name = local.rstrip("/")
             if _is_odd_local_name(name):
                 sources = await asyncio.to_thread(_local_tree, name, recursive, maxdepth)

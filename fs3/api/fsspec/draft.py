@@ -9,18 +9,15 @@ from typing import Any
 
 from fs3.api.client import Client, is_missing, parent_of
 from fs3.api.file import File
-from fs3.api.fsspec.parents import with_parents
 from fs3.api.fsspec.walk import join
 from fs3.api.small_files import NewFile, UnnamedFile
-from fs3.base.errors import FS3Error, NotFound, error
+from fs3.base.errors import FS3Error, InvalidArgument, NotFound, error
 from fs3.base.limits import chunk_bytes_default, symlinks_followed_max
 from fs3.base.status import Code
 from fs3.core.meta.access import EXECUTE, WRITE, has_permission
 from fs3.model.inode import Inode, InodeType, Layout, User
 from fs3.model.namespace import PathRef
 from fs3.model.requests import Stat
-
-_DIRECTORY_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -126,17 +123,12 @@ class Draft:
 
     @staticmethod
     async def _open(client: Client, path: str, how: CreateOptions) -> File:
-        directory = parent_of(path)
         try:
-            if how.make_parents:
-                return await with_parents(client, path, lambda: client.open_unnamed(directory, how.layout), _DIRECTORY_ATTEMPTS)
-            return await client.open_unnamed(directory, how.layout)
+            return await client.open_unnamed(parent_of(path), how.layout, make_parents=how.make_parents)
         except NotFound:
-            if not how.make_parents or directory == "/":
-                raise error(Code.NOT_FOUND, "no such directory", path) from None
-        # Somebody removes it as often as it is made. Publishing makes it in one transaction with the name; until then any
-        # directory above will do, whose layout is the one it would inherit.
-        return await Draft._open(client, directory, how)
+            raise error(Code.NOT_FOUND, "no such directory", path) from None
+        except InvalidArgument as refusal:
+            raise error(refusal.code, refusal.strerror or "", path) from None
 
     async def write(self, data: Any, offset: int) -> int:
         """Durable when it returns."""
@@ -165,8 +157,8 @@ class Draft:
             raise
 
     async def _put(self, data: bytes, make_parents: bool) -> Inode:
-        how = UnnamedFile(parent_of(self.path), self._how.layout)
-        return await self.client.put(NewFile(self.path, memoryview(data), how, make_parents, self._how.exclusive))
+        how = UnnamedFile(parent_of(self.path), self._how.layout, make_parents=make_parents)
+        return await self.client.put(NewFile(self.path, memoryview(data), how, self._how.exclusive))
 
     async def discard(self) -> None:
         """Let it vanish."""

@@ -93,7 +93,6 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         cache_options: dict[str, Any] | None = None,
         size: int | None = None,
         how: CreateOptions | None = None,
-        **kwargs: Any,
     ) -> None:
         """`size`: as known from before; with `cache_type` "none" the file is then opened at the first read only. `how`: for files
         that are created."""
@@ -102,7 +101,7 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         self.mode = mode
         self.loc = 0
         self.autocommit = autocommit
-        self.kwargs = kwargs
+        self.kwargs: dict[str, Any] = {}
         self.forced = False
         self.cache: Any = None
         self._data: bytes | None = None

@@ -12,6 +12,7 @@ from typing import Any
 from fsspec.compression import compr
 from fsspec.core import get_compression
 
+from fs3.api.fsspec.arguments import check_mode, check_open_options, check_path
 from fs3.api.fsspec.async_file import FS3AsyncFile
 from fs3.api.fsspec.blocking import add_blocking_twins, blocking
 from fs3.api.fsspec.contents import ContentMethods
@@ -54,6 +55,9 @@ class FS3FileSystem(NamespaceMethods, ContentMethods, CopyMethods):
     ) -> Any:
         """A file object; see `FS3File`. Text modes and `compression` work as everywhere in fsspec, and leave no trace of a file
         whose `with` block an exception has left."""
+        check_path(path)
+        check_mode(mode, str(path))
+        check_open_options(kwargs, str(path))
         if "b" not in mode:
             text = {key: kwargs.pop(key) for key in ("encoding", "errors", "newline") if key in kwargs}
             plain = mode.replace("t", "") + "b"
@@ -85,16 +89,21 @@ class FS3FileSystem(NamespaceMethods, ContentMethods, CopyMethods):
         stripe: int | None = None,
         **kwargs: Any,
     ) -> FS3File:
-        how = self._creation(mode.startswith("x"), chunk_size, stripe)
+        check_open_options(kwargs, path)
+        kwargs = {name: value for name, value in kwargs.items() if name in ("cache_type", "size")}
+        how = self._creation(path, mode.startswith("x"), chunk_size, stripe)
         block = self._block_size if block_size is None else block_size
         return FS3File(self, path, _canonical(mode), block, autocommit, cache_options=cache_options, how=how, **kwargs)
 
     async def open_async(self, path: str, mode: str = "rb", **kwargs: Any) -> FS3AsyncFile:
         """A file object with coroutine methods: rb (which can seek), wb, xb, ab."""
+        check_path(path)
+        check_mode(mode, str(path))
+        check_open_options(kwargs, str(path))
         if "b" not in mode or kwargs.pop("compression", None):
             raise error(Code.INVALID, f"mode is {mode!r}: only binary files without compression are opened so", path)
         path = self._strip_protocol(path)
-        how = self._creation(mode.startswith("x"), kwargs.pop("chunk_size", None), kwargs.pop("stripe", None))
+        how = self._creation(path, mode.startswith("x"), kwargs.pop("chunk_size", None), kwargs.pop("stripe", None))
         return await FS3AsyncFile.open(self, path, _canonical(mode), how, kwargs.pop("block_size", None))
 
     def walk(

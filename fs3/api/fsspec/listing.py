@@ -7,7 +7,10 @@ from datetime import datetime
 from glob import has_magic
 from typing import Any
 
+from fsspec.utils import stringify_path
+
 from fs3.api.client import Client, is_missing
+from fs3.api.fsspec.arguments import check_path, paths_of
 from fs3.api.fsspec.base import FS3Base
 from fs3.api.fsspec.info import Info, moment
 from fs3.api.fsspec.walk import find_infos, info_at, is_too_deep, join, list_infos
@@ -77,6 +80,7 @@ class ListingMethods(FS3Base):
         """
         if maxdepth is not None and maxdepth < 1:
             raise ValueError("maxdepth must be at least 1")
+        path = paths_of(path)
         found: set[str] = set()
         for one in [path] if isinstance(path, str) else path:
             name = self._strip_protocol(one)
@@ -91,6 +95,10 @@ class ListingMethods(FS3Base):
         if not found:
             raise NotFound(Code.NOT_FOUND, "nothing matches", path if isinstance(path, str) else ", ".join(path))
         return sorted(found)
+
+    async def _glob(self, path: str, maxdepth: int | None = None, **kwargs: Any) -> Any:
+        check_path(path)
+        return await super()._glob(stringify_path(path), maxdepth, **kwargs)
 
     async def _expand_name(self, name: str, maxdepth: int | None) -> list[str]:
         """A path that is there and everything below it; nothing for another."""

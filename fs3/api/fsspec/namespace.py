@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from fs3.api.client import REPLACE, TIME_NOW, is_missing, parent_of
+from fs3.api.fsspec.arguments import check_path, paths_of
+from fs3.api.fsspec.base import layout_of
 from fs3.api.fsspec.listing import ListingMethods
 from fs3.api.fsspec.walk import join
 from fs3.api.small_files import NewFile, UnnamedFile
@@ -19,10 +21,14 @@ _WILDCARDS = frozenset("*?")
 class NamespaceMethods(ListingMethods):
     """Each is one atomic operation of the metadata service, however much hangs on the name."""
 
-    async def _mkdir(self, path: str, create_parents: bool = True, **_: Any) -> None:
+    async def _mkdir(
+        self, path: str, create_parents: bool = True, chunk_size: int | None = None, stripe: int | None = None, **_: Any
+    ) -> None:
+        """`chunk_size`, `stripe`: of files below it."""
         client = await self._client()
         path = self._strip_protocol(path)
-        await (client.makedirs(path) if create_parents else client.mkdir(path))
+        layout = layout_of(path, chunk_size, stripe)
+        await (client.makedirs(path, layout=layout) if create_parents else client.mkdir(path, layout=layout))
 
     async def _makedirs(self, path: str, exist_ok: bool = False) -> None:
         await (await self._client()).makedirs(self._strip_protocol(path), exist_ok=exist_ok)
@@ -48,7 +54,7 @@ class NamespaceMethods(ListingMethods):
         FileNotFoundError when a path, or everything a pattern stands for, is not there; IsADirectoryError for a directory
         without `recursive`.
         """
-        names = await self._expand_names(path)
+        names = await self._expand_names(paths_of(path))
         if not names:
             return
         if maxdepth is not None:
@@ -93,8 +99,10 @@ class NamespaceMethods(ListingMethods):
     async def _mv_file(self, path1: str, path2: str, **_: Any) -> None:
         """One atomic rename, which replaces what has the name."""
         client = await self._client()
+        check_path(path1, "path1")
+        check_path(path2, "path2")
         source, target = self._strip_protocol(path1), self._strip_protocol(path2)
-        await self._with_parent(target, lambda: client.rename(source, target, REPLACE), source)
+        await client.rename(source, target, REPLACE, make_parents=self.auto_mkdir)
 
     async def _mv(
         self,
@@ -108,6 +116,7 @@ class NamespaceMethods(ListingMethods):
 
         `path1` is a pattern when `rm` would take it for one.
         """
+        path1, path2 = paths_of(path1, "path1"), paths_of(path2, "path2")
         sources = await self._expand_names(path1)
         if isinstance(path1, str) and isinstance(path2, str) and sources == [self._strip_protocol(path1)]:
             source, target = sources[0], self._strip_protocol(path2)
@@ -142,8 +151,8 @@ class NamespaceMethods(ListingMethods):
                     raise
             else:
                 return
-        how = self._creation(**kwargs)
-        new = NewFile(path, memoryview(b""), UnnamedFile(parent_of(path), how.layout), how.make_parents)
+        how = self._creation(path, **kwargs)
+        new = NewFile(path, memoryview(b""), UnnamedFile(parent_of(path), how.layout, make_parents=how.make_parents))
         try:
             await client.put(new)
         except FS3Error as failure:
@@ -151,7 +160,7 @@ class NamespaceMethods(ListingMethods):
                 raise
         else:
             return
-        await client.close(await self._with_parent(path, lambda: client.open(path, "w", how.layout)))
+        await client.close(await client.open(path, "w", how.layout, make_parents=how.make_parents))
 
     async def _chmod(self, path: str, mode: int) -> None:
         """Set the permission bits."""

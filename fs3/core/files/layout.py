@@ -38,6 +38,15 @@ def is_stripe(count: int) -> bool:
     return 1 <= count <= stripe_max
 
 
+def explain_unusable(layout: Layout) -> str:
+    """Which field of a layout that is asked for no file can have, and why; "" when all are fine. Fields of 0 say "inherit"."""
+    if layout.chunk_size and not is_chunk_size(layout.chunk_size):
+        return f"chunk_size {layout.chunk_size} is not {CHUNK_SIZES}"
+    if layout.stripe and not is_stripe(layout.stripe):
+        return f"stripe {layout.stripe} is not from 1 to {stripe_max}"
+    return ""
+
+
 def check_layout(layout: Layout) -> None:
     """Raises ValueError naming what no file can have: chunk size or stripe out of bounds, no chains."""
     if not chunk_bytes_min <= layout.chunk_size <= chunk_bytes_max:

@@ -8,10 +8,9 @@ from __future__ import annotations
 from functools import lru_cache
 
 from fs3.base.ids import ChainId, InodeId, TableId
-from fs3.base.limits import stripe_max
 from fs3.base.prng import Prng
 from fs3.base.status import Code
-from fs3.core.files.layout import CHUNK_SIZES, is_chunk_size, is_stripe
+from fs3.core.files.layout import explain_unusable
 from fs3.core.meta import rows
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.errors import MetaError
@@ -65,11 +64,8 @@ def directory_layout(ctx: OpContext, inherited: Layout, asked: Layout | None, pa
 
 def check_layout(ctx: OpContext, layout: Layout, path: str) -> None:
     """Raises INVALID or NO_TABLE, naming the field, for a layout that cannot be asked for. Fields of 0 say "inherit"."""
-    size = layout.chunk_size
-    if size and not is_chunk_size(size):
-        raise MetaError(Code.INVALID, f"layout.chunk_size {size} is not {CHUNK_SIZES}", path)
-    if layout.stripe and not is_stripe(layout.stripe):
-        raise MetaError(Code.INVALID, f"layout.stripe {layout.stripe} is not from 1 to {stripe_max}", path)
+    if unusable := explain_unusable(layout):
+        raise MetaError(Code.INVALID, f"layout.{unusable}", path)
     if layout.chains:
         raise MetaError(Code.INVALID, "layout.chains cannot be asked for: they are chosen from the table", path)
     if layout.table and layout.table not in ctx.routing.tables:

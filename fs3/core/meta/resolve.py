@@ -121,12 +121,16 @@ async def resolve_directory(txn: ReadTxn, ctx: OpContext, ref: PathRef) -> Inode
 
 async def resolve_entry(txn: ReadTxn, ctx: OpContext, ref: PathRef, refusal: Code = Code.INVALID) -> PathTarget:
     """`resolve_path` for operations that change an entry: the last one is not followed, and a path without one is refused."""
-    place = await resolve_path(txn, ctx, ref, follow=False)
+    return require_entry(await resolve_path(txn, ctx, ref, follow=False), refusal)
+
+
+def require_entry(place: PathTarget, refusal: Code = Code.INVALID) -> PathTarget:
+    """The place, whose path must end in a name: `refusal` otherwise."""
     if place.name:
-        if not _ends_in_dot(ref.path):
+        if not _ends_in_dot(place.path):
             return place
         place.require_dirent()
-    raise MetaError(refusal, "the path does not end in a name", ref.path)
+    raise MetaError(refusal, "the path does not end in a name", place.path)
 
 
 async def resolve_start(txn: ReadTxn, ref: PathRef) -> Inode:

@@ -321,6 +321,19 @@ class SimLoop(base_events.BaseEventLoop):
 
 
 @contextlib.contextmanager
+def _sink_for_stragglers() -> Iterator[None]:
+    """What a coroutine begins in a `finally` while it is thrown away goes to a loop that runs nothing and goes away itself. Without
+    one, asyncio makes a loop for it that lives as long as the process, and keeps everything of the run."""
+    sink = SimLoop(0)
+    sink.dispose()
+    asyncio._set_running_loop(sink)
+    try:
+        yield
+    finally:
+        asyncio._set_running_loop(None)
+
+
+@contextlib.contextmanager
 def open_loop(seed: int) -> Iterator[SimLoop]:
     """A loop for one run. The garbage collector rests meanwhile: what it would finalize, and when, is no part of the seed.
 
@@ -339,9 +352,10 @@ def open_loop(seed: int) -> Iterator[SimLoop]:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                loop.dispose()
-                del loop
-                gc.collect()
+                with _sink_for_stragglers():
+                    loop.dispose()
+                    del loop
+                    gc.collect()
         finally:
             sys.unraisablehook = hook
             logging.disable(disabled_level)

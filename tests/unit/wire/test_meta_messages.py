@@ -254,6 +254,10 @@ def test_callers_survive_the_wire(user, client):
         (Mkdir, pb.MkdirRequest(mode=0o10000), "mode"),
         (Open, pb.OpenRequest(mode=1 << 31), "mode"),
         (SetAttributes, pb.SetAttrRequest(mode=1 << 31), "mode"),
+        *[
+            (record, message(parents_mode=0o10000), "mode")
+            for record, message in ((Mkdir, pb.MkdirRequest), (Open, pb.OpenRequest), (Rename, pb.RenameRequest))
+        ],
         (Remove, pb.RemoveRequest(kind=9), "kind"),
         (Rename, pb.RenameRequest(mode=9), "mode"),
         (Close, pb.CloseRequest(), "content_id"),

@@ -13,12 +13,11 @@ from fs3.core.meta.entries import add_entry, with_entry_change, with_nlink
 from fs3.core.meta.errors import MetaError
 from fs3.core.meta.idempotency import idempotent
 from fs3.core.meta.length import with_truncated_length, with_written_length
-from fs3.core.meta.ops.mkdir import make_directories
+from fs3.core.meta.ops.mkdir import resolve_with_parents
 from fs3.core.meta.ops.sync import answer_without_session
-from fs3.core.meta.resolve import PathTarget, resolve_entry
+from fs3.core.meta.resolve import PathTarget, require_entry
 from fs3.core.txn import Txn
 from fs3.model.inode import FileSession, Inode, InodeType
-from fs3.model.namespace import PathRef
 from fs3.model.requests import Close
 
 
@@ -50,10 +49,8 @@ async def close_file(txn: Txn, ctx: OpContext, request: Close) -> Inode:
         return await _take_back(txn, ctx, found, before)
     after = with_written_length(ctx, before, length, request.modified, request.truncations)
     if publish is not None and names and not discard:
-        if request.parents_mode is not None:
-            await make_parents(txn, ctx, publish, request.parents_mode)
-        place = await resolve_entry(txn, ctx, publish, Code.IS_A_DIRECTORY)
-        after = await publish_at(txn, ctx, after, place, exclusive=request.exclusive)
+        place = await resolve_with_parents(txn, ctx, publish, request.parents_mode, follow=False)
+        after = await publish_at(txn, ctx, after, require_entry(place, Code.IS_A_DIRECTORY), exclusive=request.exclusive)
     elif after is not before:
         rows.put_inode(txn, after)
     await sessions.end(txn, ctx, found, after)
@@ -67,17 +64,6 @@ async def _take_back(txn: Txn, ctx: OpContext, session: FileSession, before: Ino
         trims.put_truncated(txn, after)
     await sessions.end(txn, ctx, session, after)
     return after
-
-
-async def make_parents(txn: Txn, ctx: OpContext, path: PathRef, mode: int) -> None:
-    """Makes the directories that are missing above a name."""
-    try:
-        await resolve_entry(txn, ctx, path, Code.IS_A_DIRECTORY)
-    except MetaError as error:
-        above = path.path.rstrip("/").rpartition("/")[0]
-        if error.code is not Code.NOT_FOUND or not above:
-            raise
-        await make_directories(txn, ctx, PathRef(path.parent, above), mode)
 
 
 async def publish_at(txn: Txn, ctx: OpContext, file: Inode, place: PathTarget, *, exclusive: bool, created: int = 0) -> Inode:

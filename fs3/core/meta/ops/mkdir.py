@@ -9,7 +9,7 @@ from fs3.core.meta.context import OpContext
 from fs3.core.meta.entries import make_directory
 from fs3.core.meta.errors import MetaError
 from fs3.core.meta.idempotency import idempotent
-from fs3.core.meta.resolve import load_inode, resolve_entry, resolve_path, resolve_start, split_path
+from fs3.core.meta.resolve import PathTarget, load_inode, require_entry, resolve_path, resolve_start, split_path
 from fs3.core.txn import Txn
 from fs3.model.inode import Inode, InodeType, Layout
 from fs3.model.namespace import PathRef
@@ -18,19 +18,33 @@ from fs3.model.requests import Mkdir
 
 @idempotent("mkdir", Inode)
 async def mkdir(txn: Txn, ctx: OpContext, request: Mkdir) -> Inode:
-    """Creates a directory, with `parents` also the missing ones above it, and is then content with an existing directory.
+    """Creates a directory, with `parents` also the missing ones above it, and is then content with an existing directory. With
+    `parents_mode` the missing ones above it are made with that mode, and a name that is taken is refused.
 
     A directory starts with the layout of the one it is in; `layout` overrides that, field by field, for the last one only.
     """
     path, mode, layout = request.path, request.mode, request.layout
     if request.parents:
         return await make_directories(txn, ctx, path, mode, layout)
-    place = await resolve_entry(txn, ctx, path, Code.EXISTS)
+    place = require_entry(await resolve_with_parents(txn, ctx, path, request.parents_mode, follow=False), Code.EXISTS)
     if place.dirent is not None:
         raise MetaError(Code.EXISTS, "the name is taken", path.path)
     require_change(ctx.user, place.directory, path.path)
     chosen = directory_layout(ctx, place.directory.layout, layout, path.path)
     return await make_directory(txn, ctx, place, mode, chosen)
+
+
+async def resolve_with_parents(txn: Txn, ctx: OpContext, path: PathRef, mode: int | None, *, follow: bool) -> PathTarget:
+    """`resolve_path`; missing directories above the name are made with `mode`, unless that is None. It is the transaction of the
+    operation that needs them, so no other client removes them in between."""
+    try:
+        return await resolve_path(txn, ctx, path, follow=follow)
+    except MetaError as error:
+        above = path.path.rstrip("/").rpartition("/")[0]
+        if mode is None or error.code is not Code.NOT_FOUND or not above:
+            raise
+    await make_directories(txn, ctx, PathRef(path.parent, above), mode)
+    return await resolve_path(txn, ctx, path, follow=follow)
 
 
 async def make_directories(txn: Txn, ctx: OpContext, path: PathRef, mode: int, layout: Layout | None = None) -> Inode:

@@ -14,10 +14,11 @@ from fs3.core.meta.context import OpContext
 from fs3.core.meta.entries import add_entry, new_inode
 from fs3.core.meta.errors import MetaError
 from fs3.core.meta.idempotency import idempotent
-from fs3.core.meta.resolve import PathTarget, load_inode, resolve_directory, resolve_path
+from fs3.core.meta.ops.mkdir import make_directories, resolve_with_parents
+from fs3.core.meta.resolve import PathTarget, load_inode, resolve_directory
 from fs3.core.txn import Txn
-from fs3.model.inode import Inode, InodeType, Layout
-from fs3.model.namespace import OpenResult, PathRef
+from fs3.model.inode import Inode, InodeType
+from fs3.model.namespace import OpenResult
 from fs3.model.requests import Open
 
 NO_SESSION = SessionId(0)
@@ -30,20 +31,21 @@ async def open_file(txn: Txn, ctx: OpContext, request: Open) -> OpenResult:
     A request that does not mutate (`Open.mutates`) reads only, so a snapshot will do for its `txn`.
 
     `truncate` gives the file a fresh content, which is empty; the old one is reclaimed, and its writers are told that it was
-    replaced. `unnamed` creates a file without a name for the directory `path`; its session's close
-    publishes it. TrimOutstanding for a write session while a truncation cuts, MoveOutstanding for one on an inline file. `layout`
-    is for a new file, fields of 0 are inherited. `mode` has the client's umask applied. `append`: the session is for
-    `fs3.core.meta.ops.append` only.
+    replaced. `unnamed` creates a file without a name for the directory `path`; its session's close publishes it. With
+    `parents_mode` a creation makes missing directories in the same transaction. TrimOutstanding for a write session while a
+    truncation cuts, MoveOutstanding for one on an inline file. `layout` is for a new file, fields of 0 are inherited. `mode` has
+    the client's umask applied. `append`: the session is for `fs3.core.meta.ops.append` only.
     """
     path, write, truncate = request.path, request.write, request.truncate
     if request.unnamed:
-        return await _create_unnamed(txn, ctx, path, request.mode, request.layout)
+        return await _create_unnamed(txn, ctx, request)
     if truncate and not write:
         raise MetaError(Code.INVALID, "a file is truncated by opening it for writing", path.path)
     if request.append and (truncate or not write):
         raise MetaError(Code.INVALID, "a file is appended to by opening it for writing, with what is in it", path.path)
     exclusive = request.create and request.exclusive
-    place = await resolve_path(txn, ctx, path, follow=not exclusive)
+    parents_mode = request.parents_mode if request.create else None
+    place = await resolve_with_parents(txn, ctx, path, parents_mode, follow=not exclusive)
     if place.name and place.dirent is None and request.create:
         return await _create(txn, ctx, place, request)
     if exclusive:
@@ -106,12 +108,18 @@ async def _open_fresh(txn: Txn, ctx: OpContext, file: Inode) -> OpenResult:
     return OpenResult(inode, session)
 
 
-async def _create_unnamed(txn: Txn, ctx: OpContext, path: PathRef, mode: int, layout: Layout | None) -> OpenResult:
-    directory = await resolve_directory(txn, ctx, path)
+async def _create_unnamed(txn: Txn, ctx: OpContext, request: Open) -> OpenResult:
+    path = request.path
+    try:
+        directory = await resolve_directory(txn, ctx, path)
+    except MetaError as error:
+        if request.parents_mode is None or error.code is not Code.NOT_FOUND:
+            raise
+        directory = await make_directories(txn, ctx, path, request.parents_mode)
     require_change(ctx.user, directory, path.path)
-    chosen = file_layout(ctx, directory, layout, path.path)
+    chosen = file_layout(ctx, directory, request.layout, path.path)
     first = await allocate_ids(txn, inodes=1, others=1)
-    inode = new_inode(ctx, first, InodeType.FILE, mode, directory, chosen, nlink=0)
+    inode = new_inode(ctx, first, InodeType.FILE, request.mode, directory, chosen, nlink=0)
     session = SessionId(first + 1)
     rows.put_inode(txn, inode)
     rows.put_inode(txn, replace(directory, dirent_serial=directory.dirent_serial + 1))

@@ -14,8 +14,9 @@ from fs3.core.meta.context import OpContext
 from fs3.core.meta.entries import new_inode
 from fs3.core.meta.errors import MetaError
 from fs3.core.meta.idempotency import idempotent
-from fs3.core.meta.ops.close import make_parents, publish_at
-from fs3.core.meta.resolve import resolve_path, resolve_start
+from fs3.core.meta.ops.close import publish_at
+from fs3.core.meta.ops.mkdir import resolve_with_parents
+from fs3.core.meta.resolve import resolve_start
 from fs3.core.txn import Txn
 from fs3.model.inode import Inode, InodeType
 from fs3.model.requests import Put
@@ -33,9 +34,7 @@ async def put_file(txn: Txn, ctx: OpContext, request: Put) -> Inode:
     inline.check_size(ctx, len(data), path.path)
     if not path.path:
         return await _replace(txn, ctx, request)
-    if request.parents_mode is not None:
-        await make_parents(txn, ctx, path, request.parents_mode)
-    place = await resolve_path(txn, ctx, path, follow=not request.exclusive)
+    place = await resolve_with_parents(txn, ctx, path, request.parents_mode, follow=not request.exclusive)
     if not place.name:
         raise MetaError(Code.IS_A_DIRECTORY, "is a directory", path.path)
     directory = place.directory

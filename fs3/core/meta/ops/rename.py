@@ -13,7 +13,8 @@ from fs3.core.meta.context import OpContext
 from fs3.core.meta.entries import is_empty, with_entry_change, with_nlink
 from fs3.core.meta.errors import MetaError
 from fs3.core.meta.idempotency import idempotent
-from fs3.core.meta.resolve import PathTarget, resolve_entry
+from fs3.core.meta.ops.mkdir import resolve_with_parents
+from fs3.core.meta.resolve import PathTarget, require_entry, resolve_entry
 from fs3.core.txn import ReadTxn, Txn
 from fs3.model.inode import Inode, InodeType
 from fs3.model.namespace import RenameMode
@@ -25,13 +26,18 @@ async def rename(txn: Txn, ctx: OpContext, request: Rename) -> Inode:
     """Moves `source` to `target`, by POSIX rules; the inode that was moved. Symlinks in last components are not followed.
 
     REPLACE: a file replaces anything but a directory, a directory an empty directory; two names of one file stay both.
+    With `parents_mode` missing directories above the target are made in the same transaction.
     NOREPLACE: EXISTS when anything has the name. EXCHANGE: both exist and change places, of whatever types they are.
     WOULD_LOOP when a directory would come to lie in itself.
     """
     source, target, mode = request.source, request.target, request.mode
     origin = await resolve_entry(txn, ctx, source)
     moved = await rows.get_inode(txn, origin.require_dirent().inode)
-    goal = await resolve_entry(txn, ctx, target)
+    goal = require_entry(await resolve_with_parents(txn, ctx, target, request.parents_mode, follow=False))
+    if request.parents_mode is not None:
+        # Its directory may be the one that got an entry more.
+        origin = await resolve_entry(txn, ctx, source)
+        moved = await rows.get_inode(txn, origin.require_dirent().inode)
     if mode is RenameMode.EXCHANGE:
         goal.require_dirent()
     if goal.must_be_directory and not _is_directory(moved):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Coroutine
 from typing import Any
 
@@ -225,3 +227,26 @@ def test_children_belong_to_the_process_of_their_parent() -> None:
         return await loop.spawn(SimProcess("a"), parent()), await child()
 
     assert play(work()) == (["a", "a"], "nobody")
+
+
+def test_nothing_of_a_run_is_left_when_its_coroutines_begin_more_while_they_are_thrown_away() -> None:
+    async def wait_on(loop: asyncio.AbstractEventLoop) -> None:
+        await loop.create_future()
+
+    async def gather_at_the_end() -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            await wait_on(loop)
+        finally:
+            await asyncio.gather(wait_on(loop), wait_on(loop))
+
+    async def main() -> None:
+        task = asyncio.create_task(gather_at_the_end())
+        await asyncio.wait([task], timeout=1)
+
+    with open_loop(1) as loop:
+        left = weakref.ref(loop)
+        loop.run_until_complete(main())
+        del loop
+    gc.collect()
+    assert left() is None

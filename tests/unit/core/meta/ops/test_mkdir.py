@@ -78,6 +78,15 @@ def test_paths(some, path, plain, parents, with_parents):
     assert some.tree() - before == (expected or set())
 
 
+def test_a_name_that_is_taken_is_refused_also_with_missing_parents_made(some):
+    some.do(mkdir, "a/b/c", mode=0o750, parents_mode=0o711)
+    assert [some.stat(path).mode for path in ("a/b", "a/b/c")] == [0o711, 0o750]
+    for taken in ("a/b", "f", "dangling"):
+        some.refused(Code.EXISTS, mkdir, taken, parents_mode=0o755)
+    some.refused(Code.NOT_A_DIRECTORY, mkdir, "f/x/y", parents_mode=0o755)
+    assert some.problems() == []
+
+
 def test_parents_get_a_mode_that_lets_the_path_be_created(space):
     made = space.dir("a/b/c", 0o055, user=space.alice, parents=True)
     assert made.mode == 0o055
