@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from enum import IntEnum
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from fs3.base.ids import ChunkId, page_namespace
 from fs3.base.limits import page_events_max
@@ -27,6 +27,10 @@ page_event_bytes_max = 16 * MIB
 """Of the events that one target keeps, keys included."""
 page_event_log_idle_ns = 10 * MINUTE
 """Events of a namespace that no listener has asked for during so long are recorded no more."""
+
+
+MakeEpoch: TypeAlias = "Callable[[], bytes]"
+"""Makes a name that no log of a chain ever had."""
 
 
 class PageChange(IntEnum):
@@ -139,7 +143,7 @@ class EventLogs:
             self._forget_oldest()
         return True
 
-    def read(self, namespace_id: int, cursor: Cursor, limit: int, now: int, make_epoch: Callable[[], bytes]) -> EventBatch:
+    def read(self, namespace_id: int, cursor: Cursor, limit: int, now: int, make_epoch: MakeEpoch) -> EventBatch:
         """What a listener has not had yet, at most `limit` events. `make_epoch`: a name that no log of this chain ever had.
 
         A cursor without an epoch begins now. One that cannot be gone on from is answered `missed`, with a place to go on from:
