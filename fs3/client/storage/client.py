@@ -14,7 +14,7 @@ from fs3.client.routing import RoutingSource
 from fs3.client.storage.direct_reads import DirectReads
 from fs3.client.storage.finds import FindCall, FindOutcome
 from fs3.client.storage.listing import list_chunks
-from fs3.client.storage.page_events import ChainsNow, PageEventReader
+from fs3.client.storage.page_events import ListChains, PageEventReader
 from fs3.client.storage.page_heads import LeaseCall, LeasedAt, LeasedPresence, LeaseIds, PageSet, PinCall
 from fs3.client.storage.page_usage import UsageReport, gather_usage, release_leases
 from fs3.client.storage.presence import ChunkPresence, PresenceCall
@@ -139,7 +139,7 @@ class StorageClient:
     async def lease(self, pages: PageSet, lease_ms: int, *, timeout_ns: int = 0) -> LeasedPresence:
         """`contains`, asked of the heads, who keep the pages that are there from eviction for so long: one request per node."""
         deadline = self._deadline_after(timeout_ns)
-        call = LeaseCall(self._router, self._clock, pages, deadline, lease_ms, self._lease_ids.next)
+        call = LeaseCall(self._router, self._clock, pages, deadline, lease_ms, self._lease_ids)
         await call.run()
         return call.outcome()
 
@@ -164,7 +164,7 @@ class StorageClient:
         """What one namespace takes, or all of them (0). Nodes that do not answer are left out."""
         return await gather_usage(self._router, self._clock, namespace_id, self._deadline_after(timeout_ns))
 
-    def read_page_events(self, namespace_id: int, chains: ChainsNow, cursors: dict[ChainId, Cursor]) -> PageEventReader:
+    def read_page_events(self, namespace_id: int, chains: ListChains, cursors: dict[ChainId, Cursor]) -> PageEventReader:
         """A reader of the events of a namespace. `chains`: those of the namespace now. `cursors`: where to go on from."""
         return PageEventReader(self._router, self._clock, namespace_id, chains, cursors)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from fs3.base.backoff import Backoff
 from fs3.base.errors import FS3Error
@@ -25,9 +26,9 @@ event_margin_ns = 3 * SECOND
 refresh_ns = 1 * SECOND
 """How long newer routing info is waited for when a chain could not be asked."""
 
+ListChains: TypeAlias = "Callable[[], Sequence[ChainId]]"
+"""The chains of a namespace now."""
 ChainNews = tuple[ChainId, EventBatch]
-ChainsNow = Callable[[], Sequence[ChainId]]
-"""The chains of a namespace at the moment of the call."""
 
 
 class PageEventReader:
@@ -38,7 +39,7 @@ class PageEventReader:
         router: ReplicaRouter,
         clock: Clock,
         namespace_id: int,
-        chains: ChainsNow,
+        chains: ListChains,
         cursors: dict[ChainId, Cursor],
     ) -> None:
         """`chains`: those of the namespace now. `cursors`: where to go on from; a chain that has none begins now."""

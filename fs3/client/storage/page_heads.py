@@ -7,7 +7,7 @@ then, until the deadline.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -199,10 +199,6 @@ class HeadCall(ABC):
         return self._pages.chains[self._pages.places[index]]
 
 
-MakeLeaseId = Callable[[], int]
-"""A number that no other lease has."""
-
-
 class LeaseCall(HeadCall):
     """One call of `StorageClient.lease`."""
 
@@ -213,19 +209,18 @@ class LeaseCall(HeadCall):
         pages: PageSet,
         deadline: int,
         lease_ms: int,
-        make_id: MakeLeaseId,
+        lease_ids: LeaseIds,
     ) -> None:
-        """`make_id`: a number that no other lease has."""
         super().__init__(router, clock, pages, deadline)
         self._lease_ms = lease_ms
-        self._make_id = make_id
+        self._lease_ids = lease_ids
         self.lengths = [0] * len(pages.chunks)
         self.unleased: list[int] = []
         self.leases: list[LeasedAt] = []
 
     def make_request(self, request: HeadRequest, columns: ContainsColumns) -> tuple[Method, Any]:
         """Under an id of its own: whatever becomes of the answer, that can be released."""
-        request.lease_id = self._make_id()
+        request.lease_id = self._lease_ids.next()
         self.leases.append(LeasedAt(request.node, request.lease_id))
         return STORAGE.Lease, lease_request_to_pb(columns, request.lease_id, self._lease_ms)
 

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from enum import IntEnum
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from fs3.base.ids import ChunkId, page_namespace
 from fs3.base.limits import page_events_max
@@ -29,8 +29,8 @@ page_event_log_idle_ns = 10 * MINUTE
 """Events of a namespace that no listener has asked for during so long are recorded no more."""
 
 
-MakeEpoch = Callable[[], bytes]
-"""A name that no other epoch has."""
+MakeEpoch: TypeAlias = "Callable[[], bytes]"
+"""Makes a name that no log of a chain ever had."""
 
 
 class PageChange(IntEnum):
