@@ -12,7 +12,7 @@ from fs3.api.kvcache.arguments import Key
 from fs3.base.errors import FS3Error
 
 lease_ms = 5000
-"""How long what was found is not evicted: it is read within a step or two. Nobody ends these leases; they end by themselves."""
+"""How long what was found is not evicted: it is read within a step or two. These leases end by themselves."""
 
 log = logging.getLogger("fs3.engines")
 
@@ -92,7 +92,7 @@ class BatchedLookups:
                     question.answer = is_there
 
     def mark_missing(self, keys: Iterable[Key]) -> None:
-        """These pages could not be read: the engine is told that they are not there, or it would read them again and again."""
+        """These pages could not be read: requests are told that they are not there, or would read them again and again."""
         for key in keys:
             if (question := self._questions.get(key)) is not None:
                 question.answer = False
