@@ -17,5 +17,10 @@ def test_the_page_names_every_setting_with_its_default():
     assert rows.keys() == fields.keys()
     for name, default in fields.items():
         said = rows[name].strip()
-        value = said == "true" if isinstance(default, bool) else parse_size(said)
-        assert value == default, f"{name} is {default}, the page says {said}"
+        assert _value_of(said, type(default)) == default, f"{name} is {default}, the page says {said}"
+
+
+def _value_of(said, kind):
+    if kind is bool:
+        return said == "true"
+    return float(said) if kind is float else parse_size(said)
