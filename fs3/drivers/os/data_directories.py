@@ -31,6 +31,7 @@ from fs3.model.cluster import DiskSpace
 from fs3.model.generation import GENERATION_TOKEN_BYTES, Generation
 from fs3.ports.disks import TargetNote
 from fs3.runtime.durable_files import NO_ROOM, directory_identity, measure_space, sync_directory
+from fs3.runtime.worker_threads import WorkerThreads
 
 log = logging.getLogger("fs3.storage")
 
@@ -110,6 +111,8 @@ class DataDirectories:
         self.directory = directory_identity(next(iter(self._identities)))
         for path in self._identities:
             self._reserves[path].fill()
+        self._thread = WorkerThreads(1, f"fs3-recency-{name}")
+        """Of what nothing waits for; it ends with this object."""
         self._known_targets = {TargetId(target) for identity in self._identities.values() for target in identity.targets}
 
     def next_incarnation(self) -> int:
@@ -217,11 +220,11 @@ class DataDirectories:
 
     async def read_recency(self, target: TargetId) -> bytes:
         """See `Disks.read_recency`."""
-        return await asyncio.to_thread(self._read_recency, target)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._read_recency, target)
 
     async def write_recency(self, target: TargetId, content: bytes) -> None:
         """See `Disks.write_recency`."""
-        await asyncio.to_thread(self._write_recency, target, content)
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._write_recency, target, content)
 
     def _read_recency(self, target: TargetId) -> bytes:
         file = self._recency_file(target)

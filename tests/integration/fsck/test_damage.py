@@ -225,7 +225,7 @@ async def test_pages_stay_as_long_as_their_namespace(cluster: Any, client: Any) 
 
 async def test_pages_that_are_stored_after_their_namespace_was_deleted(cluster: Any, client: Any) -> None:
     deleted, kept = [await cluster.mgmtd.open_namespace(name, 4) for name in ("deleted", "kept")]
-    await cluster.mgmtd.delete_namespace("deleted", deleted.id)
+    await cluster.mgmtd.delete_namespace("deleted", deleted.made_as)
     late = [await put_page(client, deleted.id, bytes([number]) * 12) for number in range(3)]
     reachable = await put_page(client, kept.id, bytes(12))
     for page in late:
@@ -236,7 +236,7 @@ async def test_pages_that_are_stored_after_their_namespace_was_deleted(cluster: 
 
 async def test_pages_of_a_deleted_namespace_that_are_left(cluster: Any, client: Any) -> None:
     deleted, kept = [await cluster.mgmtd.open_namespace(name, 4) for name in ("deleted", "kept")]
-    await cluster.mgmtd.delete_namespace(deleted.id)
+    await cluster.mgmtd.delete_namespace("deleted", deleted.made_as)
     left = [await plant_page(cluster, deleted.id, bytes([number]) * 12) for number in range(3)]
     reachable = await put_page(client, kept.id, bytes(12))
     assert await cluster.kinds(client, replicas=False) == ["unreachable-page"] * 3

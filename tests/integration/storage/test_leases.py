@@ -69,7 +69,7 @@ async def test_stopped_between_the_check_and_the_look(cluster, help, monkeypatch
     if what == "Read":
         assert await ask(made, help, 2) == (Code.LEASE, b"")
     elif what == "Contains":
-        request = help.pb.ContainsRequest(chunks=help.chunk(1), places=bytes(2), chains=[1], chain_versions=[1], length=4)
+        request = help.pb.ContainsRequest(chunks=help.chunk(1), places=bytes(2), chains=[1], chain_versions=[1])
         reply = (await made.network.connect("fake://2").call(help.STORAGE.Contains, request)).message
         assert (reply.present, reply.refused[:], reply.codes[:]) == (bytes(1), [0], [Code.LEASE])
     else:
