@@ -32,6 +32,9 @@ PAGE_BYTES = 1_124_352
 """16 tokens of DeepSeek-V3's attention cache over all layers."""
 PAGES = 300
 PAGES_A_CALL = 8
+SMALL_PAGE_BYTES = 64 << 10
+SMALL_PAGES = 3_000
+SMALL_PAGES_A_CALL = 24
 RECORDS = 2_000_000
 
 
@@ -97,6 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _measure_limits(demo)
             _parquet(demo, options.scale)
             asyncio.run(_pages(demo, options.scale))
+            asyncio.run(_evictions(demo, options.scale))
             _graysort(demo, options.scale)
         console.print(_table(demo.lines))
         console.print("the cluster has stopped; its directory is removed")
@@ -203,6 +207,34 @@ async def _pages(demo: Demo, scale: float) -> None:
                 raise RuntimeError(f"a page did not come back: {statuses}")
             demo.bars.advance(bar, len(some))
         demo.add("KV pages get, verified", count * PAGE_BYTES, began, "read", f"lookup of {count + 1} keys: {elapsed:.1f} ms")
+
+
+async def _evictions(demo: Demo, scale: float) -> None:
+    """Three times as many pages as the budget allows: those in use stay, the oldest others go."""
+    count = max(10 * SMALL_PAGES_A_CALL, int(SMALL_PAGES * scale))
+    budget = count * SMALL_PAGE_BYTES // 3
+    keys = [f"turn/{index}".encode() for index in range(count)]
+    used = keys[: count // 10]
+    page = os.urandom(SMALL_PAGE_BYTES)
+    async with await KVCache.open(
+        demo.cluster.url, namespace="demo@main/budget", page_bytes=SMALL_PAGE_BYTES, replicas=2, timeout=60, budget_bytes=budget
+    ) as cache:
+        bar = demo.bar("KV pages: put beyond a budget", count)
+        began = time.perf_counter()
+        for first in range(0, count, SMALL_PAGES_A_CALL):
+            some = keys[first : first + SMALL_PAGES_A_CALL]
+            statuses = await cache.put_from(some, [page] * len(some))
+            if not all(status.ok for status in statuses):
+                raise RuntimeError(f"a page was not stored: {statuses}")
+            await cache.touch(used)
+            demo.bars.advance(bar, len(some))
+        elapsed = time.perf_counter() - began
+        usage = await cache.usage()
+        stayed = sum((await cache.lookup(used)).bitmap)
+    if usage.bytes > budget:
+        raise RuntimeError(f"{usage.bytes} bytes of pages are there, and the budget is {budget}")
+    note = f"{usage.pages:,} of {count:,} pages stay; {stayed} of {len(used)} in use"
+    demo.lines.append(Line("KV pages put beyond their budget", count * SMALL_PAGE_BYTES, elapsed, note=note))
 
 
 def _graysort(demo: Demo, scale: float) -> None:

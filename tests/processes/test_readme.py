@@ -82,6 +82,6 @@ def test_the_demo(tmp_path: Path) -> None:
     pytest.importorskip("pandas")
     pytest.importorskip("pyarrow")
     done = run([sys.executable, "-m", "benches.demo", "--scale", "0.02", "--data-dir", str(tmp_path / "demo")], cwd=ROOT)
-    for step in ("Parquet", "KV pages get", "GraySort validate", "ratio"):
+    for step in ("Parquet", "KV pages get", "beyond their budget", "GraySort validate", "ratio"):
         assert step in done.stdout
     assert not (tmp_path / "demo").exists()
