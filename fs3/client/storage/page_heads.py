@@ -16,7 +16,8 @@ from fs3.base.ids import ChainId, ChunkId, ClientId, NodeId
 from fs3.base.limits import keys_per_find_max, read_attempt_ns
 from fs3.base.status import Code
 from fs3.client.storage.attempts import Attempts
-from fs3.client.storage.node_request import NodeRequest, ReplicaHealth, send_windowed
+from fs3.client.storage.node_request import ReplicaHealth, send_windowed
+from fs3.client.storage.presence import PresenceRequest
 from fs3.client.storage.router import ReplicaRouter
 from fs3.model.method import Method
 from fs3.model.page_usage import PinKind
@@ -85,19 +86,13 @@ class LeasedPresence(NamedTuple):
     """To be released."""
 
 
-class HeadRequest(NodeRequest):
+class HeadRequest(PresenceRequest):
     """One request at one node, about pages of chains whose head it is."""
 
-    __slots__ = ("indices", "lease_id", "local_places", "places", "versions")
-    chains: list[int]
+    __slots__ = ("lease_id", "places")
 
     def __init__(self, node: NodeId, health: ReplicaHealth) -> None:
-        super().__init__(node, [], health)
-        self.versions: list[int] = []
-        """Of each of `chains`."""
-        self.local_places: dict[int, int] = {}
-        """Place of a chain in the call -> in `chains`."""
-        self.indices: list[int] = []
+        super().__init__(node, health)
         self.places: list[int] = []
         """Of each page, in `chains`."""
         self.lease_id = 0
