@@ -13,6 +13,8 @@ from fs3.sim.ring2.cluster import Cluster
 POLLS_MAX = 2400
 POLL_SECONDS = 0.05
 DEAD_SECONDS = 10
+HEAD_START_SECONDS = 1
+"""Long enough for a node to come back before the others."""
 READS = 40
 """Spread over all replicas: none of them is overlooked."""
 
@@ -37,7 +39,7 @@ class DirectoryStage(Protocol):
 
 
 async def an_old_copy_is_put_back(stage: DirectoryStage) -> str:
-    """All nodes are down, and the manager sees no difference; one comes back with what it had before its last start."""
+    """All nodes are down, and the manager sees no difference; the first that comes back has what it had before its last start."""
     cluster, victim = stage.cluster, stage.initial_order[0]
     await _write(stage, b"old")
     await _kill_all(stage)
@@ -47,6 +49,8 @@ async def an_old_copy_is_put_back(stage: DirectoryStage) -> str:
     await _write(stage, b"new")
     await _kill_all(stage)
     cluster.disks[victim].put_back(copy)
+    cluster.hosts[victim].start()
+    await asyncio.sleep(HEAD_START_SECONDS)
     if problem := await _start_all(stage):
         return problem
     return await _check_read(stage, b"new")
