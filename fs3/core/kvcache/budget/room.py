@@ -41,9 +41,10 @@ waiting_parts = 8
 class _WaitingPuts:
     """The puts of one namespace that wait for room."""
 
-    __slots__ = ("bytes", "longest")
+    __slots__ = ("bytes", "longest", "puts")
 
     def __init__(self) -> None:
+        self.puts = 0
         self.bytes = 0
         self.longest = 0
 
@@ -120,6 +121,7 @@ class TargetRoom:
     def add_waiting(self, namespace_id: int, length: int) -> None:
         """A put of so many bytes waits for room."""
         waiting = self._waiting.setdefault(namespace_id, _WaitingPuts())
+        waiting.puts += 1
         waiting.bytes += length
         waiting.longest = max(waiting.longest, length)
         self.cache.grown.add(namespace_id)
@@ -127,8 +129,9 @@ class TargetRoom:
     def drop_waiting(self, namespace_id: int, length: int) -> None:
         """It does not wait any more."""
         waiting = self._waiting[namespace_id]
+        waiting.puts -= 1
         waiting.bytes -= length
-        if not waiting.bytes:
+        if not waiting.puts:
             del self._waiting[namespace_id]
 
     # --- the target --------------------------------------------------------------------------------------------------
