@@ -235,6 +235,9 @@ class CacheKeeper:
 
     def tick(self, now: int) -> None:
         """Every `cache_tick_ns`, while there is something to do."""
+        if self.shell.failure:
+            self._answer_failed()
+            return
         self.apply_reads(now)
         if not self.cache.is_settled:
             self.cache.settle(self._evictions)
@@ -341,6 +344,12 @@ class CacheKeeper:
             self._release(
                 waiting, f"{who}: namespace {namespace_id} has no room for {waiting.length} bytes, nor pages that may go"
             )
+
+    def _answer_failed(self) -> None:
+        """The target has failed: no room will be made any more, and the chain may go on without it only later."""
+        for waiting in self._waiting:
+            message = f"target {self.shell.target}: {self.shell.failure}"
+            self.shell.answer_update(waiting.token, UpdateResult(Code.DISK, message=message))
 
     def _wants_file(self, update: Update, token: int) -> bool:
         needed, growth = self._space.needs_of(update) if self.has_file_limits else (0, 0)
