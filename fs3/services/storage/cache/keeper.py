@@ -128,6 +128,7 @@ class CacheKeeper:
         if not is_page(update.chunk):
             return self._wants_file(update, token)
         self.records.on_put(update)
+        self._waiting.on_arrived(update.chunk)
         if not self.cache.is_counted:
             self._space.measure(self._clock.now())  # what is not counted is among what the store has
         chunk, length = update.chunk, update.offset + update.length
@@ -239,6 +240,7 @@ class CacheKeeper:
             self._answer_failed()
             return
         self.apply_reads(now)
+        self._waiting.forget_announced(now)
         if not self.cache.is_settled:
             self.cache.settle(self._evictions)
         if not self.is_head:
@@ -249,7 +251,6 @@ class CacheKeeper:
             # An eviction may have come to nothing, and what protected a page may not do so any more.
             self.room.look_again()
             self._evictions.look_for_expired()
-        self._waiting.forget_announced(now)
         self._evictions.allowance = cache_evictions_per_tick + 2 * self._stored_since_tick
         self._stored_since_tick = 0
         self._pump()
