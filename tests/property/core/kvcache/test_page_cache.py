@@ -81,7 +81,9 @@ class Account:
         """(bytes, pages, bytes under way, bytes leaving)"""
         of = {chunk: length for chunk, length in self.there.items() if page_namespace(chunk) == namespace_id}
         under_way = sum(
-            length for chunk, length in self.promised.items() if page_namespace(chunk) == namespace_id and chunk not in self.stored
+            length
+            for chunk, length in self.promised.items()
+            if page_namespace(chunk) == namespace_id and chunk not in self.stored
         )
         return sum(of.values()), len(of), under_way, sum(of[chunk] for chunk in self.leaving if chunk in of)
 
@@ -90,9 +92,7 @@ class Account:
 @settings(max_examples=150, deadline=None)
 def test_any_order_of_events_adds_up(script: list[tuple[str, ChunkId, int]]) -> None:
     cache, account = PageCache(), Account()
-    now = 0
-    for verb, chunk, number in script:
-        now += 1
+    for now, (verb, chunk, number) in enumerate(script):
         if verb == "commit":
             cache.on_commit(chunk, number, now)
             account.commit(chunk, number)
