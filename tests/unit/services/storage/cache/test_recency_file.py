@@ -1,4 +1,4 @@
-"""The order of pages as a file on a real disk: what was written is read; what is damaged makes a cold start and a line in the log."""
+"""The order of pages as a file on a real disk: what was written is read, a damaged one is a cold start and a line in the log."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ async def test_a_damaged_file_is_a_cold_start_and_a_line_in_the_log(shell, make,
         "half": whole[: len(whole) // 2],
         "all but one byte": whole[:-1],
         "a flipped bit": bytes(flipped),
-        "another format": b"{\"format\": 2}" * 10,
+        "another format": b'{"format": 2}' * 10,
         "zeros": bytes(5000),
     }[name]
     file.write_bytes(damaged)
