@@ -388,7 +388,9 @@ class CacheKeeper:
         is_urgent = not self._waiting.is_empty
         self.apply_reads(now)
         self._evictions.run(now, is_urgent=is_urgent)
-        if is_urgent and not self._evictions:
+        if is_urgent and self.room.is_searching:
+            self._pump_soon()  # a little per turn of the loop, until every page was looked at
+        elif is_urgent and not self._evictions:
             self._refuse_stuck(now)
 
     def on_eviction_done(self) -> None:

@@ -8,6 +8,7 @@ from fs3.base.limits import cache_wait_ns_max, evictions_at_once_max
 from fs3.base.status import Code
 from fs3.core.craq.position import ChainRole
 from fs3.core.kvcache.budget.seams import NamespaceLimits
+from fs3.core.kvcache.recency.recency import LOOKS_PER_SEARCH_MAX
 from fs3.model.chunk import UpdateResult
 from fs3.services.storage.cache import keeper as keeper_module
 from fs3.services.storage.cache.keeper import cache_evictions_per_tick
@@ -105,6 +106,29 @@ class TestTheEndOfWaiting:
         assert shell.answers[token].code is Code.NO_SPACE
         assert "namespace 1 has no room for 100 bytes" in shell.answers[token].message
         assert shell.admitted[token][1], "the machine remembers the refusal"
+
+    @pytest.mark.parametrize("count", [LOOKS_PER_SEARCH_MAX, 5 * LOOKS_PER_SEARCH_MAX])
+    async def test_many_pages_may_not_go_and_one_behind_them_may(self, shell, open_keeper, limits, help, count):
+        limits.known[1] = NamespaceLimits(share_bytes=(count + 1) * PAGE)
+        for number in range(count + 1):
+            shell.hold(number)
+        keeper = await open_keeper()
+        recency = keeper.cache.namespaces[1].recency
+        order = [recency.victim(shell.clock.now(), lambda chunk: False) for _ in range(count + 1)]
+        keeper.cache.holds.append(Some(order[:-1]))
+        token = shell.put(count + 1)
+        while not shell.removals and token not in shell.answers:
+            await help.turn()
+        assert list(shell.removals) == order[-1:]
+        shell.finish_removals()
+        await help.turn()
+        shell.commit(token)
+        assert shell.answers[token].code is Code.OK
+        last = shell.put(count + 2)
+        keeper.cache.holds.append(Everything())
+        while last not in shell.answers:
+            await help.turn()
+        assert shell.answers[last].code is Code.NO_SPACE
 
     async def test_the_time_is_over(self, shell, full, help):
         token = shell.put(50)
@@ -394,6 +418,16 @@ class TestEvictions:
         shell.put(50)
         await help.turn()
         assert list(shell.removals) == [help.page(6)]
+
+
+class Some:
+    """Holds some pages."""
+
+    def __init__(self, chunks):
+        self.chunks = set(chunks)
+
+    def is_held(self, chunk, now):
+        return chunk in self.chunks
 
 
 class Everything:
