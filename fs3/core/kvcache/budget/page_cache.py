@@ -54,7 +54,9 @@ class RemovedPage(NamedTuple):
 class NamespacePages:
     """The pages of one namespace on one target. Only `PageCache` changes it."""
 
-    __slots__ = ("evicted_bytes", "evicted_pages", "id", "last_used_ns", "leaving_bytes", "recency", "under_way_bytes")
+    __slots__ = (
+        "evicted_bytes", "evicted_pages", "id", "last_used_ns", "leaving_bytes", "passed_over", "recency", "under_way_bytes",
+    )  # fmt: skip
 
     def __init__(self, namespace_id: int, now: int) -> None:
         self.id = namespace_id
@@ -65,6 +67,8 @@ class NamespacePages:
         """Of those in `bytes`, of pages whose eviction has begun."""
         self.last_used_ns = 0
         """When a page of it was stored or read last."""
+        self.passed_over = 0
+        """Pages that were looked at since one was found that may go; see `TargetRoom.is_searching`."""
         self.evicted_pages = [0] * len(EvictionCause)
         self.evicted_bytes = [0] * len(EvictionCause)
 

@@ -25,6 +25,7 @@ from fs3.core.kvcache.budget.page_cache import NamespacePages, PageCache
 from fs3.core.kvcache.budget.seams import EvictionCause, LimitsSource
 from fs3.core.kvcache.budget.shares import watermarks
 from fs3.core.kvcache.recency.limits import pages_per_target_max
+from fs3.core.kvcache.recency.recency import LOOKS_PER_SEARCH_MAX
 
 NO_LIMIT = 1 << 62
 
@@ -41,9 +42,10 @@ waiting_parts = 8
 class _WaitingPuts:
     """The puts of one namespace that wait for room."""
 
-    __slots__ = ("bytes", "longest")
+    __slots__ = ("bytes", "longest", "puts")
 
     def __init__(self) -> None:
+        self.puts = 0
         self.bytes = 0
         self.longest = 0
 
@@ -91,6 +93,9 @@ class TargetRoom:
         """Namespaces above their budget, or on the way from the high watermark to the low one."""
         self._is_evicting_any = False
         """The same of the target."""
+        self.is_searching = False
+        """The last `next_victim` found no page, and not all of them have been looked at yet: the next one goes on where it ended.
+        Once all were, that is not done again before `look_again`: a cache of which nothing may go costs little."""
         self._ranked: list[NamespacePages] = []
         self._ranked_at = -1
 
@@ -120,6 +125,7 @@ class TargetRoom:
     def add_waiting(self, namespace_id: int, length: int) -> None:
         """A put of so many bytes waits for room."""
         waiting = self._waiting.setdefault(namespace_id, _WaitingPuts())
+        waiting.puts += 1
         waiting.bytes += length
         waiting.longest = max(waiting.longest, length)
         self.cache.grown.add(namespace_id)
@@ -127,8 +133,9 @@ class TargetRoom:
     def drop_waiting(self, namespace_id: int, length: int) -> None:
         """It does not wait any more."""
         waiting = self._waiting[namespace_id]
+        waiting.puts -= 1
         waiting.bytes -= length
-        if not waiting.bytes:
+        if not waiting.puts:
             del self._waiting[namespace_id]
 
     # --- the target --------------------------------------------------------------------------------------------------
@@ -168,6 +175,7 @@ class TargetRoom:
         """A page to evict; the caller begins its eviction before it asks again. None: there is nothing to evict, or nothing that
         may be."""
         cache = self.cache
+        self.is_searching = False
         if cache.grown:
             self._evicting |= cache.grown
             cache.grown.clear()
@@ -175,18 +183,21 @@ class TargetRoom:
             chunk = self._find_over_budget(namespace_id, now)
             if chunk is not None:
                 return chunk
-            self._evicting.discard(namespace_id)
+            if not self.is_searching:
+                self._evicting.discard(namespace_id)
         return self._find_for_room(now)
 
     def look_again(self) -> None:
         """Budgets may have changed, or what protected pages may not do so any more: consider every namespace."""
         self.cache.grown.update(self.cache.namespaces)
+        for pages in self.cache.namespaces.values():
+            pages.passed_over = 0
 
     def is_stuck(self, namespace_id: int) -> bool:
         """Nothing that a put in this namespace waits for is under way: asked after `next_victim` said None."""
         cache = self.cache
         is_known = cache.is_counted and self.source.limits(namespace_id) is not None
-        return is_known and not cache.leaving_count and not cache.under_way_bytes
+        return is_known and not cache.leaving_count and not cache.under_way_bytes and not self.is_searching
 
     def _find_over_budget(self, namespace_id: int, now: int) -> Victim | None:
         cache = self.cache
@@ -251,4 +262,9 @@ class TargetRoom:
             chunk = pages.recency.victim(now, lambda chunk: is_protected(chunk) or cache.is_preferred(chunk, now))
         if chunk is None:
             chunk = pages.recency.victim(now, is_protected)
-        return Victim(chunk, cause) if chunk is not None else None
+        if chunk is not None:
+            pages.passed_over = 0
+            return Victim(chunk, cause)
+        pages.passed_over += LOOKS_PER_SEARCH_MAX
+        self.is_searching |= pages.passed_over < len(pages.recency)
+        return None

@@ -89,7 +89,7 @@ def restore_part(data: bytes, at: int, recencies: Mapping[int, Recency], now: in
         away_ns: how long ago the sample was made, as far as is known.
     """
     view = memoryview(data)
-    end = _part_end(view, at)
+    end = find_part_end(view, at)
     if end is None:
         following = data.find(_MAGIC, at + 1)
         return len(view) if following < 0 else following
@@ -108,8 +108,8 @@ def restore_part(data: bytes, at: int, recencies: Mapping[int, Recency], now: in
     return end
 
 
-def _part_end(view: memoryview, at: int) -> int | None:
-    """Where an undamaged part that begins here ends."""
+def find_part_end(view: bytes | memoryview, at: int) -> int | None:
+    """Where the part that begins at `at` ends. None: no undamaged part does."""
     if len(view) - at < _HEADER.size:
         return None
     magic, checksum, namespace_id, count = _HEADER.unpack_from(view, at)

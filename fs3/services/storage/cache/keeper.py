@@ -128,6 +128,7 @@ class CacheKeeper:
         if not is_page(update.chunk):
             return self._wants_file(update, token)
         self.records.on_put(update)
+        self._waiting.on_arrived(update.chunk)
         if not self.cache.is_counted:
             self._space.measure(self._clock.now())  # what is not counted is among what the store has
         chunk, length = update.chunk, update.offset + update.length
@@ -235,7 +236,11 @@ class CacheKeeper:
 
     def tick(self, now: int) -> None:
         """Every `cache_tick_ns`, while there is something to do."""
+        if self.shell.failure:
+            self._answer_failed()
+            return
         self.apply_reads(now)
+        self._waiting.forget_announced(now)
         if not self.cache.is_settled:
             self.cache.settle(self._evictions)
         if not self.is_head:
@@ -246,7 +251,6 @@ class CacheKeeper:
             # An eviction may have come to nothing, and what protected a page may not do so any more.
             self.room.look_again()
             self._evictions.look_for_expired()
-        self._waiting.forget_announced(now)
         self._evictions.allowance = cache_evictions_per_tick + 2 * self._stored_since_tick
         self._stored_since_tick = 0
         self._pump()
@@ -342,6 +346,12 @@ class CacheKeeper:
                 waiting, f"{who}: namespace {namespace_id} has no room for {waiting.length} bytes, nor pages that may go"
             )
 
+    def _answer_failed(self) -> None:
+        """The target has failed: no room will be made any more, and the chain may go on without it only later."""
+        for waiting in self._waiting:
+            message = f"target {self.shell.target}: {self.shell.failure}"
+            self.shell.answer_update(waiting.token, UpdateResult(Code.DISK, message=message))
+
     def _wants_file(self, update: Update, token: int) -> bool:
         needed, growth = self._space.needs_of(update) if self.has_file_limits else (0, 0)
         if not needed or self._space.take(needed, self._clock.now()):
@@ -378,7 +388,9 @@ class CacheKeeper:
         is_urgent = not self._waiting.is_empty
         self.apply_reads(now)
         self._evictions.run(now, is_urgent=is_urgent)
-        if is_urgent and not self._evictions:
+        if is_urgent and self.room.is_searching:
+            self._pump_soon()  # a little per turn of the loop, until every page was looked at
+        elif is_urgent and not self._evictions:
             self._refuse_stuck(now)
 
     def on_eviction_done(self) -> None:

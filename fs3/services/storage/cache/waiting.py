@@ -37,6 +37,8 @@ class WaitingUpdates:
         self._by_token: dict[int, WaitingUpdate] = {}
         self._announced: dict[ChunkId, tuple[int, int]] = {}
         """Puts that will come again: (bytes, until when room is made for them)."""
+        self._lengths: dict[ChunkId, list[int]] = {}
+        """Of all puts of each page: those that wait, and one that will come again."""
 
     def __len__(self) -> int:
         return len(self._by_token)
@@ -52,29 +54,63 @@ class WaitingUpdates:
         """It waits."""
         namespace_id = page_namespace(update.chunk) if is_page(update.chunk) else FILES
         self._by_token[token] = WaitingUpdate(update, token, length, namespace_id, now + cache_wait_ns_max)
-        self._room.add_waiting(namespace_id, length)
+        if namespace_id == FILES:
+            self._room.add_waiting(FILES, length)
+        else:
+            self._want(update.chunk, length)
 
     def take(self, token: int) -> WaitingUpdate | None:
         """It does not wait any more: it begins, is refused, or was answered elsewhere."""
         found = self._by_token.pop(token, None)
-        if found is not None:
-            self._room.drop_waiting(found.namespace_id, found.length)
+        if found is None:
+            return None
+        if found.namespace_id == FILES:
+            self._room.drop_waiting(FILES, found.length)
+        else:
+            self._drop(found.update.chunk, found.length)
         return found
 
     def announce(self, chunk: ChunkId, length: int, now: int) -> None:
         """A put that may not wait with its bytes comes again."""
-        if chunk not in self._announced:
-            self._room.add_waiting(page_namespace(chunk), length)
-        else:
-            length = self._announced[chunk][0]
+        self.on_arrived(chunk)
         self._announced[chunk] = (length, now + cache_wait_ns_max)
+        self._want(chunk, length)
+
+    def on_arrived(self, chunk: ChunkId) -> None:
+        """A put of this page arrives, so it is not expected any more."""
+        announced = self._announced.pop(chunk, None)
+        if announced is not None:
+            self._drop(chunk, announced[0])
 
     def forget_announced(self, now: int) -> None:
         """Those that did not come again are not waited for any more."""
-        for chunk, (length, until) in list(self._announced.items()):
+        for chunk, (_, until) in list(self._announced.items()):
             if until <= now:
-                del self._announced[chunk]
-                self._room.drop_waiting(page_namespace(chunk), length)
+                self.on_arrived(chunk)
+
+    def _want(self, chunk: ChunkId, length: int) -> None:
+        """Room is to be made for a put of a page: once, however many put it, and for the longest."""
+        lengths = self._lengths.setdefault(chunk, [])
+        before = max(lengths, default=None)
+        lengths.append(length)
+        self._change_wanted(chunk, before)
+
+    def _drop(self, chunk: ChunkId, length: int) -> None:
+        lengths = self._lengths[chunk]
+        before = max(lengths)
+        lengths.remove(length)
+        self._change_wanted(chunk, before)
+        if not lengths:
+            del self._lengths[chunk]
+
+    def _change_wanted(self, chunk: ChunkId, before: int | None) -> None:
+        after = max(self._lengths[chunk], default=None)
+        if after != before:
+            namespace_id = page_namespace(chunk)
+            if after is not None:
+                self._room.add_waiting(namespace_id, after)
+            if before is not None:
+                self._room.drop_waiting(namespace_id, before)
 
     @property
     def is_empty(self) -> bool:
