@@ -10,13 +10,16 @@ import asyncio
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benches import limits
 from benches.record import Row, Spread
+from benches.replay.policies import LRU, Infinite, Policy
+from benches.replay.simulate import replay
 from benches.replay.trace import Request, split_blocks
 from fs3.api.kvcache import KVCache, Status
+from fs3.base.limits import page_header_bytes
 
 CALL_PAGES = 8
 """In one get or put."""
@@ -64,6 +67,9 @@ class Report:
     lookup_s: list[float] = field(default_factory=list)
     get_s: list[float] = field(default_factory=list)
     put_s: list[float] = field(default_factory=list)
+    lru_share: float = 0.0
+    """What LRU of one line would find at the same budget, each request done before the next one begins; without a budget, what a
+    cache finds that never runs full."""
     raw_bytes_per_second: float = 0.0
     """Of the machine: a warm file, in pages, from another process over a socket."""
 
@@ -81,9 +87,10 @@ class Report:
         seconds = max(self.seconds, 1e-9)
         raw = Spread.of([self.raw_bytes_per_second / 1e9])
         found = self.hit_pages / max(self.asked_pages, 1)
+        lru = Spread.of([self.lru_share])
         gets, puts = self.got_bytes / seconds / 1e9, self.put_bytes / seconds / 1e9
         rows = [
-            Row("kv-replay", f"{trace}: share of pages found", "share", _one(found), extra=counts),
+            Row("kv-replay", f"{trace}: share of pages found", "share", _one(found), "by LRU, one by one", lru, extra=counts),
             Row("kv-replay", f"{trace}: gets", "GB/s", _one(gets), "GB/s raw sendfile, recv_into", raw, extra=about),
             Row("kv-replay", f"{trace}: puts", "GB/s", _one(puts), extra=about),
             Row("kv-replay", f"{trace}: evictions", "pages/s", _one(self.evicted_pages / seconds), extra=about),
@@ -115,6 +122,7 @@ async def replay_online(url: str, load: Load, directory: Path) -> Report:
             await _Replay(cache, load, report).run()
         finally:
             await KVCache.delete_namespace(url, name)
+    report.lru_share = _share_of_lru(load)
     total = min(256, max(16, (1 << 28) // load.page_bytes)) * load.page_bytes
     report.raw_bytes_per_second = await asyncio.to_thread(limits.sendfile_to_recv_into, directory, load.page_bytes, total)
     return report
@@ -193,6 +201,13 @@ class _Replay:
             if status is Status.OK:
                 self._report.put_pages += 1
                 self._report.put_bytes += self._load.page_bytes
+
+
+def _share_of_lru(load: Load) -> float:
+    pages = load.budget_bytes // (load.page_bytes + _STAMP_BYTES + page_header_bytes)
+    policy: Policy = LRU(max(pages, 1)) if load.budget_bytes else Infinite()
+    split = [replace(each, blocks=tuple(split_blocks(each, load.pages_per_block))) for each in load.requests]
+    return replay(split, policy).hit_rate
 
 
 def _one(figure: float) -> Spread:

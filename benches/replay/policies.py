@@ -41,7 +41,7 @@ class Policy:
 
 
 class LastFirst(Policy):
-    """A policy that is told the pages of each request from the last to the first, as storage targets are."""
+    """A policy that is told the pages of each request from the last to the first, as storage targets are those of each get."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy

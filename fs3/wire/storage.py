@@ -120,8 +120,11 @@ def routing_version_of(reply: Any) -> int:
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
-def read_request_to_pb(columns: ReadRequestColumns, with_checksums: bool, repair_version: int = 0) -> pb.ReadRequest:
-    """The message of a read. `repair_version`: the version another replica repairs its copy of; 0 from a client."""
+def read_request_to_pb(
+    columns: ReadRequestColumns, with_checksums: bool, repair_version: int = 0, *, is_use: bool = True
+) -> pb.ReadRequest:
+    """The message of a read. `repair_version`: the version another replica repairs its copy of; 0 from a client. `is_use`: pages
+    that it asks for count as used."""
     return pb.ReadRequest(
         chunks=b"".join(columns.chunks),
         chains=columns.chains,
@@ -130,6 +133,7 @@ def read_request_to_pb(columns: ReadRequestColumns, with_checksums: bool, repair
         lengths=columns.lengths,
         without_checksums=not with_checksums,
         repair_version=repair_version,
+        without_use=not is_use,
     )
 
 

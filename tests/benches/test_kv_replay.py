@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -169,4 +170,8 @@ def test_a_cluster_is_replayed_against(space_guard: SpaceGuard) -> None:
     assert (report.gone_pages, report.refused_pages, report.evicted_pages) == (0, 0, 0)
     figures = {row.figure: row for row in report.rows("made")}
     assert figures["made: gets"].ratio is not None
+    found = figures["made: share of pages found"]
+    assert found.limit is not None
+    assert 0 < found.value.median <= found.limit.median
+    assert found.limit.median == ideal([replace(request, blocks=tuple(split_blocks(request, 2))) for request in requests])
     assert figures["made: lookup of a request's pages"].extra["p99"] > 0

@@ -22,6 +22,9 @@ LARGEST = 300_000
 LENGTHS = (1, 63, 64, 4000, 4096, 65_367, 65_472, 65_536, 131_072, 131_073, LARGEST)
 """Among them what makes a chunk of one block, of a block and a byte, and pages that end with a block."""
 
+_AGES = ((b"old", 180), (b"recent", 20), (b"new", 45))
+"""There is room for some 215. The last two kinds are fewer than a chain has room for, so none of `recent` need go."""
+
 
 def page_of(key: bytes, length: int) -> bytes:
     return hashlib.shake_128(key).digest(length)
@@ -177,6 +180,21 @@ async def test_keys_are_listed_by_prefix(cache: KVCache) -> None:
     for wrong in ({"limit": "1"}, {"after": "x"}, {"prefix": 7}, {"prefix": None}):
         with pytest.raises(TypeError, match=next(iter(wrong))):
             await cache.list(**wrong)  # type: ignore[arg-type]
+
+
+async def test_a_listing_is_no_use_of_pages(cluster: LocalCluster) -> None:
+    """Those that were used longest ago go first, whatever was listed in between; and no get was counted."""
+    size, old, recent, new = 1000, *([b"%s%d" % (name, i) for i in range(count)] for name, count in _AGES)
+    async with await KVCache.open(
+        cluster.url, namespace="listed", page_bytes=size, replicas=2, budget_bytes=210 * (size + 100)
+    ) as cache:
+        for keys in (old, recent):
+            assert await cache.put_from(keys, [page_of(key, size) for key in keys]) == [Status.OK] * len(keys)
+        assert len((await cache.list()).pages) > len(recent)
+        assert await cache.put_from(new, [page_of(key, size) for key in new]) == [Status.OK] * len(new)
+        assert (await cache.lookup(recent)).hits == len(recent)
+        assert not all((await cache.lookup(old)).bitmap)
+        assert (await cache.usage()).counters.gets == 0
 
 
 def test_the_same_without_an_event_loop(cluster: LocalCluster) -> None:

@@ -71,13 +71,13 @@ class GuardedStorage:
         if self._probe is not None:
             self._probe.cancel()
 
-    async def read(self, ios: Sequence[ReadIO], *, timeout_ns: int) -> list[ReadOutcome]:
+    async def read(self, ios: Sequence[ReadIO], *, timeout_ns: int, is_use: bool = True) -> list[ReadOutcome]:
         """`StorageClient.read`."""
         asked = await self._select([io.chain for io in ios]) if self._circuits else None
         if asked is None:
-            outcomes = await self._storage.read(ios, timeout_ns=timeout_ns)
+            outcomes = await self._storage.read(ios, timeout_ns=timeout_ns, is_use=is_use)
         else:
-            answers = await self._storage.read([ios[index] for index in asked], timeout_ns=timeout_ns)
+            answers = await self._storage.read([ios[index] for index in asked], timeout_ns=timeout_ns, is_use=is_use)
             outcomes = _among(ReadOutcome(Code.UNAVAILABLE, message=_REASON), len(ios), asked, answers)
         self._learn([outcome.code for outcome in outcomes], [(io.chunk, io.chain) for io in ios], asked)
         return outcomes

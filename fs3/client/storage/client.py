@@ -78,16 +78,17 @@ class StorageClient:
         self._direct_reads = DirectReads(self._router, connector, clock, self.reads) if verify else None
         routing.on_change(self._on_routing_changed)
 
-    async def read(self, ios: Sequence[ReadIO], *, timeout_ns: int = 0) -> list[ReadOutcome]:
+    async def read(self, ios: Sequence[ReadIO], *, timeout_ns: int = 0, is_use: bool = True) -> list[ReadOutcome]:
         """Fill the buffers of these reads, one request per node. On anything but OK a buffer's content is undefined.
 
-        OK with a `length` below the buffer's size: the chunk ends there; the rest of the buffer is untouched.
+        OK with a `length` below the buffer's size: the chunk ends there; the rest of the buffer is untouched. Without `is_use`,
+        KVCache pages are only looked at: none counts as used.
         """
-        if len(ios) == 1:
+        if len(ios) == 1 and is_use:
             return [await self.read_one(ios[0], timeout_ns=timeout_ns)]
         deadline = self._deadline_after(timeout_ns)
         self.reads.ios += len(ios)
-        return await ReadCall(self._router, self._clock, self.reads, ios, deadline, self._verify).run()
+        return await ReadCall(self._router, self._clock, self.reads, ios, deadline, self._verify, is_use=is_use).run()
 
     async def read_one(self, io: ReadIO, *, timeout_ns: int = 0) -> ReadOutcome:
         """`read`, of one."""

@@ -215,9 +215,18 @@ class ReadCall:
     """One call of `StorageClient.read`."""
 
     def __init__(
-        self, router: ReplicaRouter, clock: Clock, counters: ReadCounters, ios: Sequence[ReadIO], deadline: int, verify: bool
+        self,
+        router: ReplicaRouter,
+        clock: Clock,
+        counters: ReadCounters,
+        ios: Sequence[ReadIO],
+        deadline: int,
+        verify: bool,
+        *,
+        is_use: bool = True,
     ) -> None:
         self._router = router
+        self._is_use = is_use
         self._clock = clock
         self._counters = counters
         self._ios = ios
@@ -337,7 +346,7 @@ class ReadCall:
     def send(self, request: _NodeReadRequest) -> None:
         """Receives into the IOs' buffers; the patience grows with what may be ahead of it on the wire."""
         self._counters.requests += 1
-        message = read_request_to_pb(request.columns(), request.verify)
+        message = read_request_to_pb(request.columns(), request.verify, is_use=self._is_use)
         request.sent_at = self._clock.now()
         patience = read_attempt_ns + read_requests_max * request.bytes * slow_ns_per_byte
         self._router.start(request, STORAGE.Read, message, request.into, patience, self._deadline)

@@ -221,7 +221,7 @@ class ReadHandler:
         batch = ReadGather(offsets, lengths)
         count = len(chains)
         job: _ReadJob | None = None
-        page = chunks[0] if count and chunks[0][0] >= _FIRST_PAGE_BYTE else b""
+        page = chunks[0] if count and chunks[0][0] >= _FIRST_PAGE_BYTE and not request.without_use else b""
         arrived = now = self._clock.now()
         served: list[tuple[TargetShell, Sequence[int]]] = []
         for chain, version, which in _groups(chains, versions, count):
@@ -232,7 +232,7 @@ class ReadHandler:
                     batch.refuse(index, code)
                 continue
             served.append((shell, which))
-            if shell.cache is not None and chunks[which[0]][0] >= _FIRST_PAGE_BYTE:
+            if shell.cache is not None and chunks[which[0]][0] >= _FIRST_PAGE_BYTE and not request.without_use:
                 shell.cache.note_reads(chunks if len(which) == count else [chunks[index] for index in which])
             cold = shell.store.read_many(chunks, batch, which, refuse_dirty=refuse_dirty)  # type: ignore[arg-type]
             if cold:

@@ -34,7 +34,7 @@ class Chains:
         self.probes += 1
         return [FindOutcome(self.answer(chain)) for _, chain in keys]
 
-    async def read(self, ios: Sequence[ReadIO], *, timeout_ns: int) -> list[ReadOutcome]:
+    async def read(self, ios: Sequence[ReadIO], *, timeout_ns: int, is_use: bool = True) -> list[ReadOutcome]:
         self.asked += [io.chain for io in ios]
         return [ReadOutcome(self.answer(io.chain)) for io in ios]
 

@@ -216,7 +216,12 @@ class TargetRoom:
         # On the way down once above: what is leaving has begun the way.
         goal = marks.low if pages.leaving_bytes or waiting else marks.high
         wanted = waiting.wanted_bytes(share) if waiting else 0
-        return self._find_in(pages, EvictionCause.BUDGET, now) if pages.staying_bytes + wanted > goal else None
+        if pages.staying_bytes + wanted <= goal:
+            return None
+        victim = self._find_in(pages, EvictionCause.BUDGET, now)
+        # A page that is alone may be larger than the share: it goes for another one, and not for nothing.
+        is_alone = victim is not None and not waiting and cache.length(victim.chunk) == pages.staying_bytes
+        return None if is_alone else victim
 
     def _find_for_room(self, now: int) -> Victim | None:
         cache = self.cache

@@ -100,6 +100,16 @@ class TestPuts:
 
 
 class TestVictims:
+    def test_a_page_larger_than_the_share_stays_until_another_one_wants_its_room(self, room):
+        fill(room, 1, length=1001)
+        assert evict_all(room) == []
+        room.add_waiting(1, 1001)
+        assert [chunk for chunk, _ in evict_all(room)] == [page(0)]
+
+    def test_of_pages_larger_than_the_share_the_last_one_stays(self, room):
+        fill(room, 3, length=1001)
+        assert [chunk for chunk, _ in evict_all(room)] == [page(0), page(1)]
+
     def test_none_below_the_high_watermark(self, room):
         room.source.known[1] = NamespaceLimits(share_bytes=100_000)
         fill(room, 990)
