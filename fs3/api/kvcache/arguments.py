@@ -1,13 +1,13 @@
 """What callers of a KVCache hand in, checked before anything is sent.
 
-Of a wrong type: TypeError. Of a value that cannot be: InvalidArgument, which is a ValueError. Either names the argument, and the
-index of the key or buffer.
+Of a wrong type: TypeError. Of a value that cannot be, and of a buffer that exports no bytes: InvalidArgument, which is a
+ValueError. Either names the argument, and the index of the key or buffer.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import MutableSequence, Sequence
+from collections.abc import Mapping, MutableSequence, Sequence
 from numbers import Real
 from operator import index as as_index
 from typing import Any
@@ -90,7 +90,11 @@ def check_lengths(lengths: Any, keys: int, page_bytes: int) -> MutableSequence[i
     """Where the length of each key's page goes, up to `page_bytes`, when that is wanted. Lists, arrays and arrays of numpy do."""
     if lengths is None:
         return None
-    if isinstance(lengths, (str, *_BYTES, tuple)) or not hasattr(lengths, "__setitem__") or not hasattr(lengths, "__len__"):
+    if (
+        isinstance(lengths, (str, *_BYTES, tuple, Mapping))
+        or not hasattr(lengths, "__setitem__")
+        or not hasattr(lengths, "__len__")
+    ):
         raise TypeError(f"lengths: one {type(lengths).__name__}; a list or array of integers is wanted")
     if len(lengths) != keys:
         raise _invalid(f"{keys} keys and {len(lengths)} lengths")

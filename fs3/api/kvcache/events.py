@@ -118,7 +118,7 @@ class EventStream:
         """How far each chain has been told."""
         self._namespace_id = cache.namespace_id
         self._is_started = bool(token)
-        if token:
+        if token != "":
             position = _parse(token)
             self._namespace_id = position.namespace_id
             self._told = {ChainId(chain): Cursor(*cursor) for chain, cursor in position.cursors.items()}

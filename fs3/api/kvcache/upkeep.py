@@ -106,6 +106,8 @@ class PageUpkeep:
 
         Raises TypeError or InvalidArgument for a bad argument.
         """
+        if not isinstance(hard, bool):
+            raise TypeError(f"hard is not a bool but {type(hard).__name__}")
         if ttl is None and not hard:
             ttl = PIN_TTL_SECONDS
         pin_ms = 0 if ttl is None else check_pin_ttl(ttl)

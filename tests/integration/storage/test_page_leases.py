@@ -199,6 +199,8 @@ async def test_soft_pins_are_a_preference(made, cache):
 async def test_pins_that_cannot_be(cache, ttl, wrong):
     with pytest.raises(wrong, match="ttl"):
         await cache.pin(KEYS, ttl=ttl)
+    with pytest.raises(TypeError, match="hard is not a bool"):
+        await cache.pin(KEYS, hard="no")
 
 
 async def test_touches(cache):

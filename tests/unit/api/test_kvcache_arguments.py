@@ -75,7 +75,7 @@ def test_where_lengths_go() -> None:
     for good in ([0, 0], np.zeros(2, int), np.zeros(2, np.uint32)):
         assert arguments.check_lengths(good, 2, 4096) is good
     assert arguments.check_lengths(None, 2, 4096) is None
-    for wrong in ((0, 0), "00", b"00", 2, {0, 1}):
+    for wrong in ((0, 0), "00", b"00", 2, {0, 1}, {0: 0, 1: 0}):
         with pytest.raises(TypeError, match=f"lengths: one {type(wrong).__name__}"):
             arguments.check_lengths(wrong, 2, 4096)
     with pytest.raises(ValueError, match="2 keys and 3 lengths"):

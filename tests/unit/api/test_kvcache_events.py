@@ -94,3 +94,9 @@ async def test_a_namespace_that_was_cleared_begins_anew() -> None:
 def test_what_is_no_token(token: str) -> None:
     with pytest.raises(InvalidArgument, match="token"):
         stream(Storage(), token)
+
+
+@pytest.mark.parametrize("token", [None, 0, b""])
+def test_what_is_no_text_is_no_token(token: Any) -> None:
+    with pytest.raises(TypeError, match="token is not str"):
+        stream(Storage(), token)
