@@ -140,6 +140,11 @@ class PageCache:
         """Its eviction has begun."""
         return chunk in self._leaving
 
+    def is_making_room(self, namespace_id: int) -> bool:
+        """Evictions of pages of this namespace have begun and are not committed."""
+        pages = self.namespaces.get(namespace_id)
+        return pages is not None and pages.leaving_bytes > 0
+
     def length(self, chunk: ChunkId) -> int:
         """Bytes of a page's chunk; 0 when it is not committed here."""
         pages = self.namespaces.get(page_namespace(chunk))

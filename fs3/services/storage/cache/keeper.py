@@ -338,13 +338,20 @@ class CacheKeeper:
             if self.cache.is_counted and self.room.source.accept_unknown(namespace_id):
                 self._release(waiting)
                 return
-            self._waiting.take(waiting.token)
-            why = "is not known here yet" if self.cache.is_counted else "is being counted"
-            self.shell.answer_update(waiting.token, UpdateResult(Code.BUSY, message=f"{who}: namespace {namespace_id} {why}"))
+            self._ask_again(waiting, "is not known here yet" if self.cache.is_counted else "is being counted")
+        elif self.cache.is_making_room(namespace_id):
+            # The chain does not carry the evictions at this moment: one of its targets has gone, or its disk is slow.
+            self._ask_again(waiting, "has pages on their way out")
         else:
             self._release(
                 waiting, f"{who}: namespace {namespace_id} has no room for {waiting.length} bytes, nor pages that may go"
             )
+
+    def _ask_again(self, waiting: WaitingUpdate, why: str) -> None:
+        """Its client is to send it again, for as long as it likes."""
+        self._waiting.take(waiting.token)
+        message = f"target {self.shell.target}: namespace {waiting.namespace_id} {why}"
+        self.shell.answer_update(waiting.token, UpdateResult(Code.BUSY, message=message))
 
     def _answer_failed(self) -> None:
         """The target has failed: no room will be made any more, and the chain may go on without it only later."""

@@ -130,7 +130,7 @@ class TestTheEndOfWaiting:
             await help.turn()
         assert shell.answers[last].code is Code.NO_SPACE
 
-    async def test_the_time_is_over(self, shell, full, help):
+    async def test_the_time_is_over_and_pages_are_on_their_way_out(self, shell, full, help):
         token = shell.put(50)
         await help.turn()
         shell.clock.time += cache_wait_ns_max - 1
@@ -138,9 +138,14 @@ class TestTheEndOfWaiting:
         assert token not in shell.answers
         shell.clock.time += 1
         full.tick(shell.clock.now())
-        assert shell.answers[token].code is Code.NO_SPACE
+        assert shell.answers[token].code is Code.BUSY
+        assert "namespace 1 has pages on their way out" in shell.answers[token].message
         shell.finish_removals()
         assert full.room._waiting == {}
+        again = shell.put(50)
+        await help.turn()
+        shell.commit(again)
+        assert shell.answers[again].code is Code.OK
 
     async def test_a_namespace_that_is_not_known_is_busy_after_its_time(self, shell, open_keeper, help):
         keeper = await open_keeper()
