@@ -84,9 +84,11 @@ async def test_a_deleted_namespace_leaves_nothing_behind(cluster: LocalCluster) 
 async def test_a_handle_that_shares_the_client_hears_of_a_deletion_first(cluster: LocalCluster) -> None:
     async with await fs3.connect(cluster.url) as client:
         cache = await KVCache.of(client, namespace="shared", page_bytes=PAGE)
+        before = await chunk_count(client)
         assert await cache.put_from(KEYS[:1], PAGES[:1]) == [Status.OK]
         await KVCache.delete_namespace(client, "shared")
         assert (await cache.lookup(KEYS[:1])).statuses == [Status.MISS]
+        await wait_chunk_count(client, before)
 
 
 async def test_a_namespace_is_cleared_for_everybody(cluster: LocalCluster) -> None:
