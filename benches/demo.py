@@ -233,7 +233,7 @@ async def _evictions(demo: Demo, scale: float) -> None:
         stayed = sum((await cache.lookup(used)).bitmap)
     if usage.bytes > budget:
         raise RuntimeError(f"{usage.bytes} bytes of pages are there, and the budget is {budget}")
-    note = f"{usage.pages:,} of {count:,} pages stay; {stayed} of {len(used)} in use"
+    note = f"{usage.pages:,} of {count:,} stay; {stayed} of {len(used)} in use"
     demo.lines.append(Line("KV pages put beyond their budget", count * SMALL_PAGE_BYTES, elapsed, note=note))
 
 
