@@ -66,6 +66,7 @@ PageSize = Annotated[
 Replicas = Annotated[int, typer.Option("--replicas", help="how many copies of each page; 0: the number of the cluster")]
 
 NamedAction: TypeAlias = "Callable[[Client, str], Awaitable[Any]]"
+NamespaceQuestion: TypeAlias = "Callable[[Client], Awaitable[CacheNamespace]]"
 """Given a client and the name of a namespace."""
 
 
@@ -116,13 +117,12 @@ def create(
     """Make a namespace. One that is opened by a program is made then, if there is none."""
     from fs3.api.kvcache import KVCache
 
-    async def make() -> CacheNamespace:
-        async with open_client(cluster) as client:
-            return await KVCache.create_namespace(
-                client, name, page_bytes=page, replicas=replicas, budget_bytes=budget, ttl=ttl, pin_bytes=pins, owner=owner
-            )
+    def make(client: Client) -> Awaitable[CacheNamespace]:
+        return KVCache.create_namespace(
+            client, name, page_bytes=page, replicas=replicas, budget_bytes=budget, ttl=ttl, pin_bytes=pins, owner=owner
+        )
 
-    _show(asyncio.run(make()), as_json=as_json)
+    _ask_and_show(make, cluster, as_json=as_json)
 
 
 @app.command()
@@ -130,11 +130,7 @@ def show(name: Name, cluster: Cluster = None, as_json: AsJson = False) -> None:
     """Show a namespace and its settings."""
     from fs3.api.kvcache import KVCache
 
-    async def find() -> CacheNamespace:
-        async with open_client(cluster) as client:
-            return await KVCache.get_namespace(client, name)
-
-    _show(asyncio.run(find()), as_json=as_json)
+    _ask_and_show(lambda client: KVCache.get_namespace(client, name), cluster, as_json=as_json)
 
 
 @app.command("set")
@@ -153,11 +149,10 @@ def set_(
     if budget is None and ttl is None and pins is None and owner is None:
         raise typer.BadParameter("nothing to set: give --budget, --ttl, --pins or --owner")
 
-    async def change() -> CacheNamespace:
-        async with open_client(cluster) as client:
-            return await KVCache.set_namespace(client, name, budget_bytes=budget, ttl=ttl, pin_bytes=pins, owner=owner)
+    def change(client: Client) -> Awaitable[CacheNamespace]:
+        return KVCache.set_namespace(client, name, budget_bytes=budget, ttl=ttl, pin_bytes=pins, owner=owner)
 
-    _show(asyncio.run(change()), as_json=as_json)
+    _ask_and_show(change, cluster, as_json=as_json)
 
 
 @app.command()
@@ -250,6 +245,14 @@ def _for_each(names: list[str], cluster: str | None, done: str, action: NamedAct
     asyncio.run(go())
     if missing:
         raise typer.Exit(1)
+
+
+def _ask_and_show(ask: NamespaceQuestion, cluster: str | None, *, as_json: bool) -> None:
+    async def answer() -> CacheNamespace:
+        async with open_client(cluster) as client:
+            return await ask(client)
+
+    _show(asyncio.run(answer()), as_json=as_json)
 
 
 def _show(namespace: CacheNamespace, *, as_json: bool) -> None:
