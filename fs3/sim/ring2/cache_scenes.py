@@ -64,6 +64,10 @@ class CacheScene:
             await self.set(client, cache, budget_pages, ttl)
         return cache
 
+    async def open_three(self, *, budget_pages: int) -> list[KVCache]:
+        """Handles of the clients 1, 2 and 3, in this order, and `open` for the first."""
+        return [await self.open("client-1", budget_pages), await self.open("client-2"), await self.open("client-3")]
+
     async def set(self, client: str, cache: KVCache, budget_pages: int, ttl: float | None = None) -> None:
         """Change the settings; returns once every storage node knows."""
         budget = budget_pages * self.chunk_bytes(cache)
@@ -190,8 +194,7 @@ def _pages_of(store: ChunkStore) -> Iterable[tuple[ChunkId, ChunkMeta]]:
 async def evict_under_pressure(stage: SceneCluster) -> str:
     """Workers put many times what the budget holds, and read some pages all the time: those stay."""
     scene = CacheScene(stage)
-    cache = await scene.open("client-1", budget_pages=60)
-    handles = [cache, *[await scene.open(f"client-{number}") for number in (2, 3)]]
+    cache, *_ = handles = await scene.open_three(budget_pages=60)
     hot = _keys(0, 6)
     await scene.put("client-1", cache, hot)
     scene.watch(cache, 60)
@@ -210,8 +213,7 @@ async def evict_under_pressure(stage: SceneCluster) -> str:
 async def fail_over_while_evicting(stage: SceneCluster) -> str:
     """The head is killed while workers put, get and evict; and its successor as well, once the first is back."""
     scene = CacheScene(stage)
-    cache = await scene.open("client-1", budget_pages=60)
-    handles = [cache, *[await scene.open(f"client-{number}") for number in (2, 3)]]
+    cache, *_ = handles = await scene.open_three(budget_pages=60)
     hot = _keys(0, 6)
     await scene.put("client-1", cache, hot)
     scene.watch(cache, 60)
@@ -256,8 +258,7 @@ async def change_the_budget(stage: SceneCluster) -> str:
 async def clear_while_putting(stage: SceneCluster) -> str:
     """A cache is cleared while workers put, one of whom does not hear of it: what was there is gone, and its room is free."""
     scene = CacheScene(stage)
-    cache = await scene.open("client-1", budget_pages=60)
-    handles = [cache, *[await scene.open(f"client-{number}") for number in (2, 3)]]
+    cache, *_ = handles = await scene.open_three(budget_pages=60)
     old = cache.namespace_id
     await scene.put("client-1", cache, _keys(0, 20))
     scene.cluster.links.block("mgmtd-1", "client-3")

@@ -17,7 +17,7 @@ from fs3.services.storage.target import TargetShell
 log = logging.getLogger("fs3.storage")
 
 expiry_steps_per_run = 64
-"""Steps of a round through the namespaces whose pages expire that are made at once; see `Recency.expired`."""
+"""Steps of a round through the namespaces whose pages expire that are made at once; see `Recency.find_expired`."""
 
 
 class EvictionOwner(Protocol):

@@ -24,9 +24,7 @@ from typing import Protocol
 
 from fs3.base.errors import FS3Error
 from fs3.base.ids import ChunkId, TargetId, is_page, page_namespace
-from fs3.base.limits import (
-    touched_pages_max,
-)
+from fs3.base.limits import touched_pages_max
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.core.craq.position import ChainRole
