@@ -389,7 +389,7 @@ class TargetShell:
                     # The machine has decided what follows the stage: whatever still needs the bytes has them now.
                     payload, staged = staged, None
                     payload.drop()
-                if kind is ChainChanged or kind is StoreOpened:
+                if kind is ChainChanged or kind is StoreOpened or kind is BirthStored:
                     self._withdrawal.on_chain_changed(now, machine.chain)
                     self.source.on_position_changed(machine.chain, machine.position)
                     if self.cache is not None:

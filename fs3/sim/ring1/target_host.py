@@ -358,7 +358,7 @@ class TargetHost:
                 self._reply(effect)
             elif isinstance(effect, FillDone):
                 self.resync.feed(effect)
-        if isinstance(event, ChainChanged | StoreOpened):
+        if isinstance(event, ChainChanged | StoreOpened | BirthStored):
             self.resync.on_position_changed()
 
     def arm(self) -> None:
