@@ -4,8 +4,8 @@ A target is complete for the manager in two cases only. Its store is whole and t
 served last: then it has everything it ever acknowledged. Or its predecessor has said so under this very chain version, to this
 very incarnation of its replica. What it remembers of an earlier chain version is no proof of anything.
 
-A new target is complete from the start, as it has nothing to miss. But it holds nothing that counts before the manager has stored
-that it is there (`is_born`): who is not known to have been complete cannot be known to have lost anything.
+A new target is complete from the start, as it has nothing to miss. But it acknowledges nothing before the manager has stored that
+it is there (`is_born`): who is not known to have been complete cannot be known to have lost anything.
 """
 
 from __future__ import annotations

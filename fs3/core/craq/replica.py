@@ -7,8 +7,8 @@ How a shell runs it (`services/storage/target.py`, `sim/ring1/target_host.py`):
 
 1. Make one per target and start of its process, with an `incarnation` higher than any before, and a view of its store.
 2. Tell it the chain (`ChainChanged`), then, once, what a crash left pending (`StoreOpened`). Until both it takes no place in its
-   chain: it refuses updates and `readable_chain` is None. Tell it every newer chain; older ones are ignored. The same holds
-   for a new target until it is told `BirthStored`.
+   chain: it refuses updates and `readable_chain` is None. Nor does a new target before `BirthStored`, except to sync. Tell it
+   every newer chain; older ones are ignored. Each of the three may give it another place: its resync is to be told (`PositionChanged`).
 3. Call `step(now_ns, event)` for one event at a time, with a clock that never goes back, and carry the effects out in their
    order. `Commit` must show in the view before the next step; the rest may be gathered over many steps. Nothing in a step waits.
 4. Answer each `Stage`, `Forward` and `DropPending` with exactly one event of a later step, also when it failed. `StageDone` with
@@ -197,6 +197,7 @@ class Replica:
             return
         self.completeness.is_born = True
         self._update_position()
+        # What was under way when it lost its place was left behind, and goes on like what a restart finds pending.
         self.flights.resume_orphans(now, out)
 
     def _on_chain_changed(self, now: int, chain: Chain | None, out: list[Effect]) -> None:
