@@ -327,6 +327,11 @@ class Manager:
                     self._health.fence(slot.node, self._ledger.next_version)
             self._link_faults.on_chain_changed(chain, following)
             self._ledger.put_chain(following)
+            for slot in following.serving_slots():
+                # It begins to serve because it is complete. Were that not stored with the chain, an empty disk in its place would
+                # count as that of a new target, and serve.
+                if slot not in chain.slots and slot.target not in self._state.born:
+                    self._ledger.put_born(slot.target)
 
     def _index_targets(self, now: int, chain: Chain) -> None:
         for slot in chain.slots:

@@ -464,6 +464,13 @@ class StorageCluster:
         await until(lambda: all(self._settled(node, service) for node, service in self.services.items()))
         if self.manager.answer_beats and self.manager.lease_ms:
             await until(lambda: all(service.may_serve(CLOCK.now()) for service in self.services.values()))
+            await until(lambda: not any(self._waits_for_birth(service) for service in self.services.values()))
+
+    @staticmethod
+    def _waits_for_birth(service):
+        """A new target has not heard yet that the manager has stored that it is there."""
+        replicas = [shell.replica for shell in service.targets.values()]
+        return any(each.local_state is LocalState.UPTODATE and not each.completeness.is_born for each in replicas)
 
     def _settled(self, node, service):
         for chain in self.manager.routing.chains.values():

@@ -445,6 +445,37 @@ def test_a_dead_node_is_taken_out_and_comes_back_through_syncing() -> None:
     assert cluster.states() == {(SERVING, SERVING, SERVING)}
 
 
+def test_who_begins_to_serve_is_born_with_the_chain_that_says_so() -> None:
+    """Also when the heartbeat that says that it is complete gets no lease, because its node lost something else just now."""
+    cluster = Cluster(msgspec.structs.replace(CONFIG, reconfigure=True))
+    cluster.form()
+    cluster.pass_time(LEASE + SECOND, beating=[2, 3])
+    cluster.beat(1)
+    assert cluster.states() == {(SERVING, SERVING, SYNCING)}
+    target = first_target(cluster)
+    assert target not in cluster.stored.born
+    complete, other = cluster.reports(NodeId(1), LocalState.UPTODATE)
+    cluster.restart()  # the next manager presumes that a change was decided which the node has not heard of
+    answer = cluster.beat(1, [complete, other], routing_version=cluster.routing.version - 1)
+    assert isinstance(answer, HeartbeatAck)
+    assert answer.lease_ns == 0
+    assert cluster.states() == {(SERVING, SERVING, SERVING)}
+    assert target in cluster.stored.born
+
+
+def test_who_is_presumed_to_go_on_is_not_born_with_the_next_chain() -> None:
+    """It may still be making its first store, which then is not one that has lost anything."""
+    cluster = Cluster(msgspec.structs.replace(CONFIG, reconfigure=True))
+    cluster.form()
+    cluster.beat(2)
+    cluster.beat(3, [])
+    cluster.beat(1, leaving=True)
+    assert cluster.states() == {(SERVING, SERVING, OFFLINE)}
+    assert {
+        slot.target for chain in cluster.routing.chains.values() for slot in chain.slots if slot.node == 2
+    } == cluster.stored.born
+
+
 def test_all_die_and_any_one_restarts_the_chains() -> None:
     for survivor in (1, 2, 3):
         cluster = reconfiguring()
