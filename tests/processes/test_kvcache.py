@@ -209,7 +209,7 @@ async def test_namespaces_do_not_share_keys(cluster: LocalCluster) -> None:
 async def test_another_keys_page_is_a_miss(cache: KVCache) -> None:
     """Were two keys to share a chunk id, what is in front of the page would tell them apart."""
     client = cache._client
-    mine, other, unlike, cut = page_keys(cache.namespace_id, [b"mine", b"other", b"unlike", b"cut"])
+    mine, other, unlike, cut = page_keys(cache.namespace_id, cache.salt, [b"mine", b"other", b"unlike", b"cut"])
     page = page_of(b"other")
     # Under this key's chunk: the other key's page with all that belongs to it, something else, and a page that ends too early.
     planted = {mine: front(other, PAGE) + page, unlike: os.urandom(68) + page, cut: front(cut, PAGE) + page[:-1]}

@@ -291,7 +291,7 @@ class KVCache(ListsPages, PageUpkeep):
         timeout_ns = await self._check_presence()
         if self._is_deleted:
             raise error(Code.NO_NAMESPACE, "the namespace was deleted", self.name)
-        pages = page_keys(self.namespace_id, packed)
+        pages = page_keys(self.namespace_id, self.salt, packed)
         return await put_pages(self._storage, self._get_placement(), pages, views, timeout_ns)
 
     async def get_into(
@@ -312,7 +312,7 @@ class KVCache(ListsPages, PageUpkeep):
         timeout_ns = await self._check_presence()
         if self._is_deleted:
             return _miss_all(len(packed), wanted)
-        pages = page_keys(self.namespace_id, packed)
+        pages = page_keys(self.namespace_id, self.salt, packed)
         return await get_pages(self._storage, self._get_placement(), pages, views, wanted, timeout_ns)
 
     async def get_ranges_into(
@@ -329,7 +329,7 @@ class KVCache(ListsPages, PageUpkeep):
         timeout_ns = await self._check_presence()
         if self._is_deleted:
             return [Status.MISS] * len(packed)
-        pages = page_keys(self.namespace_id, packed)
+        pages = page_keys(self.namespace_id, self.salt, packed)
         return await get_ranges(self._storage, self._get_placement(), pages, parts, timeout_ns)
 
     async def lookup(self, keys: Sequence[Key], *, lease_ms: int | None = None) -> LookupResult:
@@ -349,11 +349,11 @@ class KVCache(ListsPages, PageUpkeep):
             held = None if lease is None else PageLease(self._storage, [], 0, [], lease)
             found = LookupResult(0, [False] * len(packed), [Status.MISS] * len(packed), [0] * len(packed), held)
         else:
-            where = self._storage, self._get_placement(), self.namespace_id
+            where = self._storage, self._get_placement(), self._namespace
             if lease is None:
-                found = await look_up(*where, packed, self.page_bytes, timeout_ns)
+                found = await look_up(*where, packed, timeout_ns)
             else:
-                found = await look_up_leased(*where, packed, self.page_bytes, timeout_ns, lease)
+                found = await look_up_leased(*where, packed, timeout_ns, lease)
         self._count_lookup(found)
         return found
 
@@ -364,7 +364,7 @@ class KVCache(ListsPages, PageUpkeep):
         timeout_ns = await self._check_presence()
         if self._is_deleted:
             return [Status.OK] * len(packed)
-        pages = page_keys(self.namespace_id, packed)
+        pages = page_keys(self.namespace_id, self.salt, packed)
         return await remove_pages(self._storage, self._get_placement(), pages, timeout_ns)
 
     async def _list_pages(self, prefix: Key, after: bytes | None, limit: int) -> PageList:
@@ -375,7 +375,7 @@ class KVCache(ListsPages, PageUpkeep):
         if self._is_deleted:
             return PageList([], None, 0)
         placement = self._get_placement()
-        lister = PageLister(self._client, self._storage, placement, self.namespace_id, wanted, timeout_ns)
+        lister = PageLister(self._client, self._storage, placement, self._namespace, wanted, timeout_ns)
         return await lister.run(position, most)
 
     async def clear(self) -> None:
@@ -389,6 +389,11 @@ class KVCache(ListsPages, PageUpkeep):
         self._follow(await self._client.manager.find_namespace(self.name))
         if not self._is_deleted:
             self._follow(await clear_namespace(self._client, self._namespace))
+
+    @property
+    def salt(self) -> bytes:
+        """What came with `namespace_id`: pages are named after both."""
+        return self._namespace.salt
 
     async def _check_presence(self) -> int:
         """Ask the manager what became of the namespace, when one was deleted or cleared since that was asked last. A manager
@@ -411,7 +416,8 @@ class KVCache(ListsPages, PageUpkeep):
         made under the name of a deleted one is none of ours."""
         if self._is_deleted or found is None or found.made_as != self._namespace.made_as:
             self._is_deleted = True
-        elif found.id > self.namespace_id:  # ids only rise: an answer that was overtaken does not lead back
+        elif found.id > self.namespace_id or (found.id == self.namespace_id and found.salt != self._namespace.salt):
+            # Ids only rise: an answer that was overtaken does not lead back. One that was given out again has another salt.
             self._namespace, self.namespace_id = found, found.id
 
     def _check_use(self) -> None:

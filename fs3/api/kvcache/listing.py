@@ -27,6 +27,7 @@ from fs3.client.storage.reads import ReadOutcome
 from fs3.core.files.read_plan import ReadIO
 from fs3.core.kvcache.pages import PageHeader, is_stored_as, parse_header
 from fs3.core.kvcache.placement import Placement
+from fs3.model.cluster import CacheNamespace
 from fs3.model.upkeep import ChunkPage, ChunkRow
 
 pages_per_list_default = 1000
@@ -100,12 +101,13 @@ class PageLister:
     """One call of `list`."""
 
     def __init__(
-        self, client: Client, storage: Storage, placement: Placement, namespace_id: int, prefix: bytes, timeout_ns: int
+        self, client: Client, storage: Storage, placement: Placement, namespace: CacheNamespace, prefix: bytes, timeout_ns: int
     ) -> None:
         self._client = client
         self._storage = storage
         self._placement = placement
-        self._namespace_id = namespace_id
+        self._namespace_id = namespace.id
+        self._salt = namespace.salt
         self._prefix = prefix
         self._deadline = _now_ns() + timeout_ns
         self._skipped = 0
@@ -189,7 +191,7 @@ class PageLister:
             if outcome.code is Code.NOT_FOUND:
                 continue  # removed in between
             key = bytes(buffer[page_header_bytes : page_header_bytes + header.key_bytes]) if header is not None else b""
-            if header is None or row.length != header.chunk_bytes or not is_stored_as(row.chunk, key, header):
+            if header is None or row.length != header.chunk_bytes or not is_stored_as(row.chunk, self._salt, key, header):
                 self._skipped += 1
             elif key.startswith(self._prefix):
                 found.append(_Found(row.chunk, ListedPage(key, header.page_bytes)))

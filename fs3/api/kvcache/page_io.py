@@ -29,6 +29,7 @@ from fs3.core.files.write_plan import WriteIO
 from fs3.core.kvcache.pages import PageKey, front_bytes, fronts, page_chunks, page_length
 from fs3.core.kvcache.placement import Placement
 from fs3.model.chunk import UpdateKind
+from fs3.model.cluster import CacheNamespace
 
 ask_first_bytes = 64 * KIB
 """Pages of at least so many bytes are put only when a lookup has not found them: the bytes cost more than the question."""
@@ -205,30 +206,29 @@ def _status_of_part(
 
 
 async def look_up(
-    storage: Storage, placement: Placement, namespace_id: int, keys: Sequence[bytes], page_bytes: int, timeout_ns: int
+    storage: Storage, placement: Placement, namespace: CacheNamespace, keys: Sequence[bytes], timeout_ns: int
 ) -> LookupResult:
-    """Which of the keys have pages, of at most `page_bytes`, and how long these are."""
-    presence = await _find_chunks(storage, placement, page_chunks(namespace_id, keys), timeout_ns)
-    return _lookup_result(keys, presence, page_bytes)
+    """Which of the keys have pages that the namespace can have, and how long these are."""
+    presence = await _find_chunks(storage, placement, page_chunks(namespace.id, namespace.salt, keys), timeout_ns)
+    return _lookup_result(keys, presence, namespace.page_bytes)
 
 
 async def look_up_leased(
     storage: Storage,
     placement: Placement,
-    namespace_id: int,
+    namespace: CacheNamespace,
     keys: Sequence[bytes],
-    page_bytes: int,
     timeout_ns: int,
     lease_ms: int,
 ) -> LookupResult:
     """`look_up`, and what is found stays for so long."""
-    chunks = page_chunks(namespace_id, keys)
+    chunks = page_chunks(namespace.id, namespace.salt, keys)
     try:
         pages = PageSet(chunks, placement.places(chunks), placement.chains)
         found = await storage.lease(pages, lease_ms, timeout_ns=timeout_ns)
     except FS3Error as failure:
         found = LeasedPresence([0] * len(chunks), dict.fromkeys(range(len(chunks)), failure.code), [], [])
-    result = _lookup_result(keys, ChunkPresence(found.lengths, found.failures), page_bytes)
+    result = _lookup_result(keys, ChunkPresence(found.lengths, found.failures), namespace.page_bytes)
     leased = sum(map(bool, found.lengths)) - len(found.unleased)
     return result._replace(lease=PageLease(storage, found.leases, leased, sorted(found.unleased), lease_ms))
 

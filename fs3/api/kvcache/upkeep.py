@@ -82,6 +82,10 @@ class PageUpkeep:
     _is_deleted: bool
     _lookups: LookupCounters
 
+    @property
+    def salt(self) -> bytes:
+        raise NotImplementedError
+
     def _pack(self, keys: Sequence[Key]) -> list[bytes]:
         raise NotImplementedError
 
@@ -143,7 +147,7 @@ class PageUpkeep:
 
     def _page_set(self, keys: Sequence[bytes]) -> PageSet:
         placement = self._get_placement()
-        chunks = page_chunks(self.namespace_id, keys)
+        chunks = page_chunks(self.namespace_id, self.salt, keys)
         return PageSet(chunks, placement.places(chunks), placement.chains)
 
     # --- what there is --------------------------------------------------------------------------------------------------
@@ -203,7 +207,7 @@ class PageUpkeep:
     def page_ids(self, keys: Sequence[Key]) -> list[bytes]:
         """How events name the pages of these keys. Others, once the namespace was cleared. Raises TypeError or InvalidArgument
         for a bad key."""
-        return [bytes(chunk) for chunk in page_chunks(self.namespace_id, self._pack(keys))]
+        return [bytes(chunk) for chunk in page_chunks(self.namespace_id, self.salt, self._pack(keys))]
 
     async def check_namespace(self) -> None:
         """Learn whether the namespace was cleared. Raises NotFound when it was deleted, InvalidArgument after `close`."""

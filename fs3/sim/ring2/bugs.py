@@ -112,6 +112,7 @@ from fs3.sim.ring2.namespace_bugs import (
     know_all_since,
     lowest_free_id,
     read_with_last_next_id,
+    salt_of_the_id,
     stay_with_the_id,
 )
 from fs3.sim.ring2.page_bugs import believe_the_buffer
@@ -628,6 +629,11 @@ BUGS: dict[str, ServiceBug] = {
         "the id of a namespace that was deleted is given to another one",
         [(Namespaces, "_next_id", lowest_free_id)],
         scene="nodes_know_the_namespaces",
+    ),
+    "namespace_id_unsalted": ServiceBug(
+        "pages are hashed with what is the same whenever an id is given out",
+        [(Namespaces, "_make_salt", salt_of_the_id)],
+        scene="an_older_list_is_put_back",
     ),
     "namespaces_unproven": ServiceBug(
         "a list of namespaces that changed while it was read is taken for what there was at its end",
