@@ -7,7 +7,7 @@ and storage nodes hear of them through the routing info. Every request may be re
 
 A store that was put back from an old copy does give ids out again, and nothing that is sure to be asked in time knows which. So
 each id comes with a salt, of random bytes that every term of a manager draws anew, and pages are found by both
-(`fs3.core.kvcache.pages`): what was stored under the id before is not found under it now, whoever remembers what.
+(`fs3.core.kvcache.pages`): what was stored under the id before is not found under it now.
 """
 
 from __future__ import annotations
