@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -91,6 +92,9 @@ class PageUpkeep:
     async def _check_presence(self) -> int:
         raise NotImplementedError
 
+    def _left_ns(self, begun: float) -> int:
+        raise NotImplementedError
+
     def _get_placement(self) -> Placement:
         raise NotImplementedError
 
@@ -151,14 +155,14 @@ class PageUpkeep:
     async def usage(self) -> CacheUsage:
         """What the namespace takes and may take, as the storage nodes and the manager say now: also of what others stored.
 
-        Raises NotFound when the namespace was deleted, FS3Error when the manager does not answer.
+        Raises NotFound when the namespace was deleted, FS3Error when the manager does not answer within the timeout.
         """
         self._check_use()
-        await self._check_presence()
-        namespace = await self._client.manager.find_namespace(self.name)
+        begun = asyncio.get_running_loop().time()
+        namespace = await self._client.manager.find_namespace(self.name, await self._check_presence())
         if namespace is None or self._is_deleted:
             raise error(Code.NO_NAMESPACE, "the namespace was deleted", self.name)
-        report = await self._client.storage.page_usage(namespace.id, timeout_ns=self._timeout_ns)
+        report = await self._client.storage.page_usage(namespace.id, timeout_ns=self._left_ns(begun))
         return usage_of(namespace, report, self._client.manager.routing)
 
     @staticmethod
