@@ -380,15 +380,19 @@ class KVCache(ListsPages, PageUpkeep):
 
     async def clear(self) -> None:
         """Have no pages any more: all there are cannot be reached from now on, and what they took is freed afterwards. The
-        namespace and its settings stay. Nothing happens to one that was deleted. Not bounded by the timeout.
+        namespace and its settings stay. Nothing happens to one that was deleted.
 
-        Raises FS3Error when the manager does not answer.
+        Raises FS3Error when the manager does not answer within the timeout: it may be cleared then, or may yet be.
         """
         self._check_use()
+        begun = self._loop.time()
         # Asked for in any case: a page stored after another client has cleared it, of which this one has not heard, is to go too.
-        self._follow(await self._client.manager.find_namespace(self.name))
+        self._follow(await self._client.manager.find_namespace(self.name, self._timeout_ns))
         if not self._is_deleted:
-            self._follow(await clear_namespace(self._client, self._namespace))
+            self._follow(await clear_namespace(self._client, self._namespace, self._left_ns(begun)))
+
+    def _left_ns(self, begun: float) -> int:
+        return max(1, self._timeout_ns - round((self._loop.time() - begun) * SECOND))
 
     @property
     def salt(self) -> bytes:
@@ -401,15 +405,14 @@ class KVCache(ListsPages, PageUpkeep):
         deletions = self._client.manager.routing.namespace_deletions
         if self._is_deleted or deletions == self._deletions:
             return self._timeout_ns
-        now = asyncio.get_running_loop().time
-        begun = now()
+        begun = self._loop.time()
         try:
             found = await self._client.manager.find_namespace(self.name, min(presence_check_ns, self._timeout_ns))
         except FS3Error:
-            return max(1, self._timeout_ns - round((now() - begun) * SECOND))
+            return self._left_ns(begun)
         self._follow(found)
         self._deletions = deletions
-        return max(1, self._timeout_ns - round((now() - begun) * SECOND))
+        return self._left_ns(begun)
 
     def _follow(self, found: CacheNamespace | None) -> None:
         """Go on with what there is under the name now: the same namespace, with another id when it was cleared. One that was

@@ -35,6 +35,8 @@ ask_first_bytes = 64 * KIB
 """Pages of at least so many bytes are put only when a lookup has not found them: the bytes cost more than the question."""
 ask_first_timeout_ns = 1 * SECOND
 """How long that lookup may take; what is not known by then is sent."""
+clean_up_timeout_ns = 1 * SECOND
+"""How long the removal of pages that nobody can read may hold up the get that found them."""
 
 _code_of = attrgetter("code")
 _length_of = attrgetter("length")
@@ -69,7 +71,7 @@ async def put_pages(
         for index in missing
     ]
     if writes:
-        timeout_ns = max(1, timeout_ns - round((_now() - begun) * SECOND))
+        timeout_ns = _left_ns(timeout_ns, begun)
         try:
             codes = [result.code for result in await storage.update(writes, timeout_ns=timeout_ns)]
         except FS3Error as failure:
@@ -112,6 +114,7 @@ async def get_pages(
     timeout_ns: int,
 ) -> list[Status]:
     """Read pages into their buffers. With `lengths`, which get those of the pages, shorter pages than the buffers are welcome."""
+    begun = _now()
     sizes = _sizes_of(views)
     wanted = fronts(pages, sizes)
     found = bytearray(sum(map(len, wanted)))
@@ -140,6 +143,7 @@ async def get_pages(
             status, length = _status_of_read(outcome, io.buffer[0], page, size, is_exact=lengths is None)  # type: ignore[arg-type]
             statuses.append(status)
             read.append(length)
+        await _clean_up(storage, placement, pages, statuses, _left_ns(timeout_ns, begun))
     if lengths is not None:
         for index, length in enumerate(read):
             lengths[index] = length
@@ -167,6 +171,7 @@ async def get_ranges(
     storage: Storage, placement: Placement, pages: Sequence[PageKey], parts: Sequence[tuple[int, Views]], timeout_ns: int
 ) -> list[Status]:
     """Read a part of each page: where it begins, and the buffers that it goes to."""
+    begun = _now()
     # What is in front of a page is read once, however many parts of it are wanted.
     fronts_at = {page: at for at, page in enumerate(dict.fromkeys(pages))}
     reads = []
@@ -184,7 +189,17 @@ async def get_ranges(
     for page, (offset, views), part in zip(pages, parts, outcomes[len(fronts_at) :], strict=True):
         at = fronts_at[page]
         statuses.append(_status_of_part(outcomes[at], found[at], page, part, offset, buffer_bytes(views)))
+    await _clean_up(storage, placement, pages, statuses, _left_ns(timeout_ns, begun))
     return statuses
+
+
+async def _clean_up(
+    storage: Storage, placement: Placement, pages: Sequence[PageKey], statuses: Sequence[Status], timeout_ns: int
+) -> None:
+    """Remove the pages that no replica has whole. Lookups would find them for ever, and puts would be told that they are there."""
+    corrupt = [page for page, status in zip(pages, statuses, strict=True) if status is Status.CORRUPT]
+    if corrupt:
+        await remove_pages(storage, placement, list(dict.fromkeys(corrupt)), min(timeout_ns, clean_up_timeout_ns))
 
 
 def _status_of_part(
@@ -272,3 +287,8 @@ async def _find_chunks(storage: Storage, placement: Placement, chunks: Sequence[
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
+
+
+def _left_ns(timeout_ns: int, begun: float) -> int:
+    """What is left of a timeout that has run since then."""
+    return max(1, timeout_ns - round((_now() - begun) * SECOND))

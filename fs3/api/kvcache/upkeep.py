@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -11,6 +12,7 @@ from fs3.api.client import Client
 from fs3.api.kvcache.arguments import Key, check_pin_ttl
 from fs3.api.kvcache.events import EventStream
 from fs3.api.kvcache.namespaces import client_of, list_namespaces
+from fs3.api.kvcache.registration import RegisteredBuffer
 from fs3.api.kvcache.results import LookupResult, Status, status_of
 from fs3.base.errors import FS3Error, error
 from fs3.base.ids import ChainId
@@ -95,6 +97,9 @@ class PageUpkeep:
     async def _check_presence(self) -> int:
         raise NotImplementedError
 
+    def _left_ns(self, begun: float) -> int:
+        raise NotImplementedError
+
     def _get_placement(self) -> Placement:
         raise NotImplementedError
 
@@ -155,14 +160,14 @@ class PageUpkeep:
     async def usage(self) -> CacheUsage:
         """What the namespace takes and may take, as the storage nodes and the manager say now: also of what others stored.
 
-        Raises NotFound when the namespace was deleted, FS3Error when the manager does not answer.
+        Raises NotFound when the namespace was deleted, FS3Error when the manager does not answer within the timeout.
         """
         self._check_use()
-        await self._check_presence()
-        namespace = await self._client.manager.find_namespace(self.name)
+        begun = asyncio.get_running_loop().time()
+        namespace = await self._client.manager.find_namespace(self.name, await self._check_presence())
         if namespace is None or self._is_deleted:
             raise error(Code.NO_NAMESPACE, "the namespace was deleted", self.name)
-        report = await self._client.storage.page_usage(namespace.id, timeout_ns=self._timeout_ns)
+        report = await self._client.storage.page_usage(namespace.id, timeout_ns=self._left_ns(begun))
         return usage_of(namespace, report, self._client.manager.routing)
 
     @staticmethod
@@ -192,6 +197,14 @@ class PageUpkeep:
     def statistics(self) -> LookupCounters:
         """What the lookups of this object have found so far. What all clients did together, `usage` tells."""
         return self._lookups
+
+    def register_buffer(self, buffer: Any) -> RegisteredBuffer:
+        """Memory that later calls read from and write to, known before the first of them (`fs3.api.kvcache.registration`).
+
+        Raises InvalidArgument for what cannot be written to, or after `close`.
+        """
+        self._check_use()
+        return RegisteredBuffer(buffer)
 
     # --- events ---------------------------------------------------------------------------------------------------------
 
