@@ -268,7 +268,7 @@ async def test_a_cluster_that_is_all_gone_costs_no_call_more_than_its_timeout() 
         await asyncio.to_thread(doomed.kill)
         async with asyncio.timeout(20):
             for call in (cache.usage, cache.clear, cache.list):
-                with pytest.raises(OSError):
+                with pytest.raises(fs3.FS3Error):
                     await call()
             found = await cache.lookup([b"k"], lease_ms=1000)
             assert (found.hits, set(found.statuses) <= UNKNOWN) == (0, True)

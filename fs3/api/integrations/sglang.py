@@ -271,9 +271,7 @@ class HiCacheFS3(HiCacheStorage):  # type: ignore[misc]  # SGLang has no types
 
         def read() -> list[Any]:
             statuses = self._get_flat().get_into(keys, target_locations)
-            return [
-                tensor if status is Status.OK else None for tensor, status in zip(target_locations, statuses, strict=True)
-            ]
+            return [tensor if status is Status.OK else None for tensor, status in zip(target_locations, statuses, strict=True)]
 
         return self._guard(read, [None] * len(keys))
 

@@ -204,7 +204,7 @@ class PageLister:
         reads = [ReadIO(row.chunk, chain, 0, memoryview(buffer)) for row, buffer in zip(rows, buffers, strict=True)]
         outcomes = await self._storage.read(reads, timeout_ns=self._left_ns(), is_use=False)
         for outcome in outcomes:
-            if outcome.code not in (Code.OK, Code.NOT_FOUND, Code.CHECKSUM):
+            if outcome.code not in (Code.OK, Code.NOT_FOUND) and not outcome.is_lost:
                 raise error(outcome.code, f"the pages of chain {chain} cannot be listed: {outcome.message}")
         return outcomes
 

@@ -157,7 +157,7 @@ def _sizes_of(views: Sequence[Views]) -> list[int]:
 def _status_of_read(outcome: ReadOutcome, found: memoryview, page: PageKey, room: int, *, is_exact: bool) -> tuple[Status, int]:
     """What a key is told, and how long its page is (0: not known), when `found` was in front of what was read."""
     if outcome.code is not Code.OK:
-        return status_of(outcome.code), 0
+        return _status_of_failure(outcome), 0
     length = page_length(found, page)
     # Another key's page under the same chunk id is a miss for this key; so is one that does not end where it says.
     if not length or outcome.length != len(found) + min(length, room):
@@ -196,10 +196,15 @@ async def get_ranges(
 async def _clean_up(
     storage: Storage, placement: Placement, pages: Sequence[PageKey], statuses: Sequence[Status], timeout_ns: int
 ) -> None:
-    """Remove the pages that no replica has whole. Lookups would find them for ever, and puts would be told that they are there."""
+    """Remove the pages that no replica has whole: lookups would find them for ever, and puts be told that they are there. A page
+    of which one replica could not be asked stays, since that one may have it."""
     corrupt = [page for page, status in zip(pages, statuses, strict=True) if status is Status.CORRUPT]
     if corrupt:
         await remove_pages(storage, placement, list(dict.fromkeys(corrupt)), min(timeout_ns, clean_up_timeout_ns))
+
+
+def _status_of_failure(outcome: ReadOutcome) -> Status:
+    return Status.CORRUPT if outcome.is_lost else status_of(outcome.code)
 
 
 def _status_of_part(
@@ -207,7 +212,7 @@ def _status_of_part(
 ) -> Status:
     for outcome in (in_front, part):
         if outcome.code is not Code.OK:
-            return status_of(outcome.code)
+            return _status_of_failure(outcome)
     length = page_length(found, page)
     # Both must be of one version: a page may have been removed, and put again, in between.
     if not length or in_front.length != len(found) or in_front.version != part.version:

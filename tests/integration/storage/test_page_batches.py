@@ -9,7 +9,8 @@ import pytest
 
 from fs3.api.kvcache import KVCache, Status
 from fs3.api.kvcache.page_io import ask_first_bytes
-from fs3.base.ids import ChainId, NodeId, TableId
+from fs3.base.errors import FS3Error
+from fs3.base.ids import ChainId, NodeId, TableId, TargetId
 from fs3.core.kvcache.pages import page_chunks
 from fs3.model.chain import ChainTable, PublicState
 from fs3.model.cluster import CacheNamespace
@@ -134,7 +135,7 @@ async def test_a_chain_that_does_not_answer_shifts_nothing(made, open_cache, hel
     stored = keys[::3]
     assert await cache.put_from(stored, [page_of(key, 900) for key in stored]) == [OK] * len(stored)
     place = cache._get_placement().chain
-    mute = {key for key, chunk in zip(keys, page_chunks(1, keys), strict=True) if place(chunk) == ChainId(1)}
+    mute = {key for key, chunk in zip(keys, page_chunks(1, b"", keys), strict=True) if place(chunk) == ChainId(1)}
     assert 0 < len(mute) < len(keys)
     made.manager.set_chain(help.chain_of(1, 2, dict.fromkeys((1, 2, 3), PublicState.OFFLINE)))
 
@@ -176,7 +177,7 @@ def damage(made, keys, nodes):
     """Mark the pages of these keys as damaged on some nodes, as a read or the scrub would."""
     for service in (made.services[node] for node in nodes):
         for shell in service.targets.values():
-            for chunk in page_chunks(1, keys):
+            for chunk in page_chunks(1, b"", keys):
                 if shell.store.get(chunk) is not None:
                     shell.store.mark_bad(chunk, "a test said so")
 
@@ -198,6 +199,42 @@ async def test_a_page_that_nobody_can_read_is_stored_anew(made, open_cache, read
     assert await cache.put_from(keys, pages) == [EXISTS, OK, OK]
     assert await cache.get_into(keys, rooms) == [OK] * 3
     assert list(map(bytes, rooms)) == pages
+
+
+ALL_BUT_THE_LAST = {1: PublicState.SERVING, 2: PublicState.SERVING, 3: PublicState.OFFLINE}
+
+
+@pytest.mark.parametrize("reader", ["get_into", "get_ranges_into", "list"])
+@pytest.mark.parametrize("gone", ["silent", "offline"])
+async def test_a_page_stays_while_a_replica_that_may_have_it_cannot_be_asked(made, open_cache, help, reader, gone):
+    """The other copies are damaged: not known is neither absent nor lost, and nothing is removed."""
+    cache = open_cache(timeout=2, circuit_breaker=False)
+    keys = [b"%d" % number for number in range(6)]
+    pages = [page_of(key, 900) for key in keys]
+    assert await cache.put_from(keys, pages) == [OK] * 6
+    await made.idle()
+    chains = dict(made.manager.routing.chains)
+    if gone == "silent":
+        await made.crash(NodeId(3))
+    else:
+        for chain in chains:
+            made.manager.set_chain(help.chain_of(chain, chains[chain].version + 1, ALL_BUT_THE_LAST))
+        await made.settled()
+    damage(made, keys, [1, 2])
+    rooms = [bytearray(900) for _ in keys]
+    if reader == "get_into":
+        statuses = await cache.get_into(keys, rooms)
+        assert set(statuses) <= UNKNOWN, statuses
+    elif reader == "get_ranges_into":
+        assert set(await cache.get_ranges_into(keys, [(0, 900)] * 6, rooms)) <= UNKNOWN
+    else:
+        with pytest.raises(FS3Error, match="cannot be listed"):
+            await cache.list()
+    await made.idle()
+    last = [made.memory[TargetId(chain * 100 + 3)] for chain in chains]
+    there = [chunk for chunk in page_chunks(1, b"", keys) if any(store.get(chunk) is not None for store in last)]
+    assert len(there) == 6, "a good copy was removed"
+    assert set((await cache.lookup(keys)).statuses) == {OK}
 
 
 async def test_a_page_that_one_replica_can_give_stays(made, open_cache):
