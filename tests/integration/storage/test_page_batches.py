@@ -214,9 +214,8 @@ async def test_a_page_stays_while_a_replica_that_may_have_it_cannot_be_asked(mad
     assert await cache.put_from(keys, pages) == [OK] * 6
     await made.idle()
     chains = dict(made.manager.routing.chains)
-    if gone == "silent":
-        await made.crash(NodeId(3))
-    else:
+    await made.crash(NodeId(3))
+    if gone == "offline":
         for chain in chains:
             made.manager.set_chain(help.chain_of(chain, chains[chain].version + 1, ALL_BUT_THE_LAST))
         await made.settled()
