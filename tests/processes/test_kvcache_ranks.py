@@ -56,7 +56,7 @@ for line in sys.stdin:
 
 
 class Rank:
-    """One process. It is asked for a prompt, and says [pages found, pages all have found, pages all have read, they are right]."""
+    """One process. It is asked for a prompt, and says [pages found, pages both found, pages both read, they are right]."""
 
     def __init__(self, url: str, namespace: str, collective: socket.socket) -> None:
         self.namespace = namespace

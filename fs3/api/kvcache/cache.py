@@ -235,11 +235,13 @@ class KVCache(ListsPages, PageUpkeep):
         """Change settings of a namespace while it is in use: those that are not None. `math.inf` takes a budget or a TTL away,
         0 the hard pins, "" the owner. Returns it as it is then. `source`: a client, or the cluster's URL.
 
-        Raises TypeError or InvalidArgument for what it cannot have (a budget below one page, or below what hard pins may
-        hold), NotFound when there is none of this name, Unreachable when no manager answers.
+        Raises TypeError or InvalidArgument when none is given and for what it cannot have (a budget below one page, or below what
+        hard pins may hold), NotFound when there is none of this name, Unreachable when no manager answers.
         """
         check_name(name)
         settings = check_settings(budget_bytes=budget_bytes, ttl=ttl, pin_bytes=pin_bytes, owner=owner)
+        if settings == NamespaceSettings():
+            raise error(Code.INVALID, "nothing to set: give budget_bytes, ttl, pin_bytes or owner", name)
         async with client_of(source) as client:
             return await client.manager.set_namespace(name, settings)
 

@@ -55,7 +55,8 @@ class ListsPages(ABC):
         part ended: its `after`. When that is None, it was the last part. A part may be smaller than `limit`, or empty: each
         call looks at a bounded number of pages.
 
-        Raises TypeError or InvalidArgument for a bad argument; FS3Error when no target of a chain answers.
+        Raises TypeError or InvalidArgument for a bad argument, such as `after` of a listing that began before the namespace was
+        cleared; FS3Error when no target of a chain answers.
         """
         return await self._list_pages(prefix, after, limit)
 
@@ -75,9 +76,8 @@ def pack_cursor(namespace_id: int, position: ListPosition) -> bytes:
 
 
 def parse_cursor(namespace_id: int, cursor: bytes | None) -> ListPosition:
-    """Where to go on. Raises InvalidArgument for what is no cursor of this namespace.
-
-    A namespace that was cleared has another, larger id, and a listing of it begins anew."""
+    """Where to go on. Raises InvalidArgument for what is no cursor of this namespace, or of one that was cleared since: what was
+    listed before is gone."""
     begin = ListPosition(0, page_range(namespace_id)[0])
     if cursor is None:
         return begin
@@ -85,11 +85,11 @@ def parse_cursor(namespace_id: int, cursor: bytes | None) -> ListPosition:
         raise TypeError(f"after is neither bytes nor None but {type(cursor).__name__}")
     if len(cursor) == _CURSOR.size:
         magic, whose, place, after = _CURSOR.unpack(cursor)
-        if magic == _CURSOR_MAGIC and whose < namespace_id:
-            return begin
         if magic == _CURSOR_MAGIC and whose == namespace_id:
             return ListPosition(place, max(ChunkId(after), begin.after))
-    raise error(Code.INVALID, "after: not from a listing of this namespace")
+        if magic == _CURSOR_MAGIC:
+            raise error(Code.INVALID, "after: of another namespace, or of this one before it was cleared: list it from the begin")
+    raise error(Code.INVALID, "after: not from a listing")
 
 
 class _Found(NamedTuple):
