@@ -225,8 +225,8 @@ def top(
 
 
 def _for_each(names: list[str], cluster: str | None, done: str, action: NamedAction) -> None:
-    """Do something to each that there is. Exit status 1 when one is missing."""
-    from fs3.base.errors import NotFound
+    """Do something to each that there is. Exit status 1 when one is missing, or cannot be."""
+    from fs3.base.errors import InvalidArgument, NotFound
 
     missing = False
 
@@ -236,7 +236,7 @@ def _for_each(names: list[str], cluster: str | None, done: str, action: NamedAct
             for name in names:
                 try:
                     await action(client, name)
-                except NotFound as why:
+                except (InvalidArgument, NotFound) as why:
                     missing = True
                     sys.stderr.write(f"fs3: {why}\n")
                 else:

@@ -33,7 +33,7 @@ async def describe_page(client: Client, name: str, key: bytes) -> dict[str, Any]
     table = client.manager.routing.tables.get(namespace.table)
     if table is None or not table.chains:
         raise error(Code.NO_TABLE, "the chain table of the namespace is not known here", name)
-    (chunk,) = page_chunks(namespace.id, [key])
+    (chunk,) = page_chunks(namespace.id, namespace.salt, [key])
     chain = Placement(table.chains).chain(chunk)
     members = client.manager.routing.chains[chain]
     before = ChunkId((int.from_bytes(chunk, "big") - 1).to_bytes(CHUNK_ID_BYTES, "big"))

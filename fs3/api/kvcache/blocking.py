@@ -43,6 +43,7 @@ from fs3.api.kvcache.events import BlockingEventStream, EventStream
 from fs3.api.kvcache.jobs import JobBoard, JobKind, JobResult
 from fs3.api.kvcache.leases import BlockingLease, PageLease
 from fs3.api.kvcache.listing import pages_per_list_default
+from fs3.api.kvcache.registration import RegisteredBuffer
 from fs3.api.kvcache.results import LookupResult, PageList, Status
 from fs3.api.kvcache.upkeep import CacheUsage
 from fs3.base.errors import FS3Error, error
@@ -336,6 +337,11 @@ class BlockingKVCache(ListsPagesBlocking):
         """`KVCache.unpin`."""
         thread = self._get_thread()
         return thread.run(thread.cache.unpin(keys))
+
+    def register_buffer(self, buffer: Any) -> RegisteredBuffer:
+        """`KVCache.register_buffer`. It goes on in a forked child, whose memory it is then."""
+        self._get_thread()
+        return RegisteredBuffer(buffer)
 
     def touch(self, keys: Sequence[Key]) -> list[Status]:
         """`KVCache.touch`."""

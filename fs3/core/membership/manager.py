@@ -51,11 +51,12 @@ from fs3.model.target_report import TargetReport
 class Manager:
     """The primary's machine, made anew for every term from what is stored. `now` is always the manager's monotonic clock."""
 
-    def __init__(self, now: int, config: MgmtdConfig, state: State) -> None:
+    def __init__(self, now: int, config: MgmtdConfig, state: State, entropy: bytes) -> None:
+        """`entropy`: `TERM_ENTROPY_BYTES` random ones, of this term alone."""
         self._config = config.check()
         self._ledger = Ledger(state, config.deltas_kept)
         self._state = state
-        self.namespaces = Namespaces(self._ledger)
+        self.namespaces = Namespaces(self._ledger, entropy)
         self._names = {node.name: node.id for node in state.nodes.values()}
         self._bytes = routing_bytes(state.nodes.values(), state.chains.values(), state.tables.values())
         """At least the encoded size of the routing info."""

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from fs3.api.kvcache import Status
 from fs3.api.kvcache.results import status_of
+from fs3.base.ids import ChainId, NodeId
 from fs3.base.status import Code
 from fs3.client.storage.reads import ReadOutcome
+from fs3.client.storage.router import ReplicaRouter
 from fs3.core.kvcache.pages import PageKey, page_length
+
+
+def members_that_serve(self: ReplicaRouter, chain: ChainId) -> tuple[NodeId, ...]:
+    """What all replicas say that serve now is what all replicas say."""
+    return self.candidates(chain).nodes
+
+
+async def leave_damaged_pages(*_: object) -> None:
+    """A page that nobody has stays where it is."""
 
 
 def believe_the_buffer(

@@ -99,7 +99,7 @@ async def read(cache, keys):
 
 def stored(made):
     """The keys each running replica has."""
-    chunks = dict(zip(page_chunks(1, [key.encode() for key in KEYS]), KEYS, strict=True))
+    chunks = dict(zip(page_chunks(1, b"", [key.encode() for key in KEYS]), KEYS, strict=True))
     return [
         {chunks.get(chunk, "another") for chunk in made.store(1, node).chunks if made.store(1, node).chunks[chunk].committed}
         for node in made.services
@@ -291,7 +291,7 @@ def written_order(made):
     """The keys in the order in which the file has them."""
     if not file_of(made).exists():
         return []
-    chunks = dict(zip(page_chunks(1, [key.encode() for key in KEYS]), KEYS, strict=True))
+    chunks = dict(zip(page_chunks(1, b"", [key.encode() for key in KEYS]), KEYS, strict=True))
     recency = Recency(1, 0)
     for chunk in chunks:
         recency.insert(chunk, 1, SECOND)

@@ -60,7 +60,7 @@ async def cache(open_cache):
 
 def head_of(made, key, cache):
     """The shell of the head that has a key's page, and its chunk."""
-    (chunk,) = page_chunks(cache.namespace_id, [key.encode()])
+    (chunk,) = page_chunks(cache.namespace_id, cache.salt, [key.encode()])
     chain = made.manager.routing.chains[Placement(list(made.manager.routing.chains)).chain(chunk)]
     node = chain.serving_slots()[0].node
     return made.shell(chain.id, node), chunk

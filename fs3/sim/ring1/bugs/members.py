@@ -54,16 +54,16 @@ class LeaveAndServe(NodeModel):
 class InAHurry(Manager):
     """Chains change before the leases of the lost targets have run out."""
 
-    def __init__(self, now: int, config: MgmtdConfig, state: State) -> None:
-        super().__init__(now, config, state)
+    def __init__(self, now: int, config: MgmtdConfig, state: State, entropy: bytes) -> None:
+        super().__init__(now, config, state, entropy)
         self._health._config = msgspec.structs.replace(config, lease_ns=config.lease_ns // 3, drift_ns=0)
 
 
 class NoDrift(Manager):
     """The manager trusts all clocks to run alike."""
 
-    def __init__(self, now: int, config: MgmtdConfig, state: State) -> None:
-        super().__init__(now, config, state)
+    def __init__(self, now: int, config: MgmtdConfig, state: State, entropy: bytes) -> None:
+        super().__init__(now, config, state, entropy)
         self._health._config = msgspec.structs.replace(config, drift_ns=0)
 
 
