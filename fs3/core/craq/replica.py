@@ -8,7 +8,7 @@ How a shell runs it (`services/storage/target.py`, `sim/ring1/target_host.py`):
 1. Make one per target and start of its process, with an `incarnation` higher than any before, and a view of its store.
 2. Tell it the chain (`ChainChanged`), then, once, what a crash left pending (`StoreOpened`). Until both it takes no place in its
    chain: it refuses updates and `readable_chain` is None. Nor does a new target before `BirthStored`, except to sync. Tell it
-   every newer chain; older ones are ignored. Each of the three may give it another place: its resync is to be told (`PositionChanged`).
+   every newer chain; older ones are ignored. Each of the three may give it another place: tell its resync (`PositionChanged`).
 3. Call `step(now_ns, event)` for one event at a time, with a clock that never goes back, and carry the effects out in their
    order. `Commit` must show in the view before the next step; the rest may be gathered over many steps. Nothing in a step waits.
 4. Answer each `Stage`, `Forward` and `DropPending` with exactly one event of a later step, also when it failed. `StageDone` with

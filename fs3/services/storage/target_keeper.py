@@ -12,7 +12,7 @@
 
 "Was complete once": the node made it before and knows that, or the manager says that it was reported complete. A newborn target
 takes no place in its chain before the manager has stored that it was (`on_births_stored`): what it acknowledged until then could
-be lost with its disk, and nobody would know.
+be lost with its disk, unnoticed.
 """
 
 from __future__ import annotations
