@@ -14,6 +14,7 @@ from fs3.api.client import Client, parent_of
 from fs3.api.file import File
 from fs3.api.fsspec import unclosed
 from fs3.api.fsspec.base import FS3Base
+from fs3.api.fsspec.block_exit import say_dropped
 from fs3.api.fsspec.draft import CreateOptions, Draft
 from fs3.api.fsspec.info import info_of
 from fs3.api.io.append_gather import AppendGather
@@ -217,6 +218,8 @@ class FS3AsyncFile(AbstractAsyncStreamedFile):  # type: ignore[misc]
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None and not self.closed:
+            if self.mode != "rb" and not self.forced and (self._gather is None or not self._gather.is_empty):
+                say_dropped(self.path, kind)
             await self.discard()
         else:
             await self.close()

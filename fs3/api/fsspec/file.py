@@ -15,9 +15,9 @@ from fs3.api.client import Client, parent_of
 from fs3.api.file import File
 from fs3.api.fsspec import unclosed
 from fs3.api.fsspec.base import FS3Base
+from fs3.api.fsspec.block_exit import block_exception, say_dropped
 from fs3.api.fsspec.draft import CreateOptions, Draft
 from fs3.api.fsspec.info import info_of
-from fs3.api.fsspec.wrappers import is_exit_by_exception
 from fs3.api.io.append_gather import AppendGather
 from fs3.api.io.blocking import is_current_loop, run_on
 from fs3.api.io.buffers import ReadBuffer, source_of, target_of
@@ -307,6 +307,11 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
             raise ValueError("Force flush cannot be called more than once")
         if self.mode == "rb" or self.forced or self._is_last_write:
             return
+        if self.mode != "r+b" and block_exception(self, sys._getframe().f_back) is not None:
+            return  # it is closed next, which drops what was written
+        self._flush(force)
+
+    def _flush(self, force: bool = False) -> None:
         self._check_process()
         if self._writer is not None and not (force and self._is_small(self._writer)):
             self._writer.flush()
@@ -362,13 +367,12 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
             self.closed = True  # a forked process drops its copy; the file is the parent's to finish
             unclosed.unwatch(self)
             return
-        if not self._decided and self.mode != "r+b" and is_exit_by_exception(sys._getframe().f_back):
-            self.closed = True
-            self.discard()
+        if self.mode != "r+b" and (reason := block_exception(self, sys._getframe().f_back)) is not None:
+            self._drop_all(reason)
             return
         try:
-            if not self.forced:
-                self.flush(force=True)
+            if not self.forced and not self._is_last_write:
+                self._flush(force=True)
         except BaseException:
             self.closed = True
             self.discard()
@@ -411,10 +415,17 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None and self.mode in ("wb", "xb", "ab") and not self.closed and self._pid == os.getpid():
-            self.closed = True
-            self.discard()
+            self._drop_all(kind)
         else:
             self.close()
+
+    def _drop_all(self, reason: type[BaseException]) -> None:
+        """An exception has left the `with` block."""
+        self.closed = True
+        # Something around it may hold bytes that have not come so far.
+        if not self._decided and (self._gather is None or not self._gather.is_empty or self._is_wrapped):
+            say_dropped(self.path, reason)
+        self.discard()
 
     def wrap(self, is_wrapped: bool = True) -> None:
         """Something around it holds written bytes still, and has `close_unclosed` called in its place; or does so no more."""

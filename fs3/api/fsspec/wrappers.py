@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import io
 from contextlib import suppress
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any
 
-from fsspec.core import OpenFile
 from fsspec.spec import AbstractBufferedFile
 
 from fs3.api.fsspec import unclosed
@@ -119,19 +118,3 @@ class FS3TextFile(io.TextIOWrapper):
         # The base class would close, which waits for the event loop and may be on its thread.
         with suppress(ValueError, AttributeError):  # it was detached, or is another kind of file
             self.close_unclosed()
-
-
-def is_exit_by_exception(frame: FrameType | None) -> bool:
-    """The close comes from the end of a `with fsspec.open(...)` block that an exception has left.
-
-    fsspec's OpenFile knows, and just closes its file. There is no other way to learn it: an exception that is being handled
-    somewhere says nothing, since files are closed in `except` blocks for good reasons too.
-    """
-    for _ in range(4):  # the text wrapper or the compressor, OpenFile.close, OpenFile.__exit__
-        if frame is None:
-            return False
-        if frame.f_code is OpenFile.__exit__.__code__:
-            args: tuple[object, ...] = frame.f_locals.get("args", ())
-            return bool(args) and args[0] is not None
-        frame = frame.f_back
-    return False
