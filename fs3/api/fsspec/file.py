@@ -19,7 +19,7 @@ from fs3.api.fsspec.block_exit import block_exception, say_dropped
 from fs3.api.fsspec.draft import CreateOptions, Draft
 from fs3.api.fsspec.info import info_of
 from fs3.api.io.append_gather import AppendGather
-from fs3.api.io.blocking import is_current_loop, run_on
+from fs3.api.io.blocking import is_current_loop, refuse_own_thread, run_on
 from fs3.api.io.buffers import ReadBuffer, source_of, target_of
 from fs3.api.io.read_ahead import RangeSource, ReadAheadReader
 from fs3.api.io.write_behind import WriteBehindWriter
@@ -253,7 +253,7 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         how programs add to the file that has the name, and they would get zeros in the place of its bytes."""
         if self.closed:
             raise ValueError("I/O operation on closed file.")
-        if not self.seekable() or self._is_last_write:
+        if not self.seekable():
             raise UnsupportedOperation(errno.ESPIPE, f"seek: the file is open in mode {self.mode!r}", self.path)
         if whence not in (0, 1, 2):
             raise ValueError(f"invalid whence ({whence}, should be 0, 1 or 2)")
@@ -264,6 +264,8 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
             self._check_process()
             if to > self._end():
                 raise UnsupportedOperation(errno.ESPIPE, f"seek to {to}: the new file has {self._end()} bytes so far", self.path)
+            if to != self._writer.position:
+                self._check_may_wait()
             self._writer.move(to)
         self.loc = to
         return to
@@ -282,7 +284,7 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
             raise ValueError("This file has been force-flushed, can only close")
         self._is_broken_off = True
         if self._writer is not None:
-            count = self._writer.write(data, wait=not self._is_last_write)
+            count = self._writer.write(data, wait=not self._is_last_write and not is_current_loop(self.fs.loop))
         elif self._gather is not None:
             view = source_of(data, self.path)
             count = len(view)
@@ -313,6 +315,7 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
 
     def _flush(self, force: bool = False) -> None:
         self._check_process()
+        self._check_may_wait()
         if self._writer is not None and not (force and self._is_small(self._writer)):
             self._writer.flush()
         if force:
@@ -367,11 +370,16 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
             self.closed = True  # a forked process drops its copy; the file is the parent's to finish
             unclosed.unwatch(self)
             return
+        if self._is_last_write:
+            self._finish_last_write()
+            return
         if self.mode != "r+b" and (reason := block_exception(self, sys._getframe().f_back)) is not None:
             self._drop_all(reason)
             return
+        if not self.forced:
+            self._check_may_wait()
         try:
-            if not self.forced and not self._is_last_write:
+            if not self.forced:
                 self._flush(force=True)
         except BaseException:
             self.closed = True
@@ -401,7 +409,10 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         self._decide()
         if self._writer is not None:
             self._writer.abandon()
-        run_on(self.fs.loop, self._drop(self._client))
+        if is_current_loop(self.fs.loop):
+            unclosed.start(self.fs.loop, self.path, self._drop(self._client))
+        else:
+            run_on(self.fs.loop, self._drop(self._client))
 
     async def _drop(self, client: Client) -> None:
         if self._draft is not None:
@@ -436,26 +447,51 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         """The file is not closed and is going away: it is closed here. Only after a write that failed, and at the end of a
         program that dies of an exception, what was written is dropped, for half a file must not look like a whole one. `flush`:
         has what lies around the file write what it holds still. `is_broken_off`: the last write to what lies around it failed."""
-        if self.closed:
+        if self.closed or not self._begin_last_write(is_broken_off):
             return
-        client = self._client
-        if self.mode == "rb" or self._pid != os.getpid() or self._decided or client is None or sys.is_finalizing():
+        if flush is not None:
+            try:
+                flush()
+            except Exception as failure:
+                if not self._decided:
+                    self._drop_unclosed()
+                unclosed.say_lost(self.path, failure)
+                return
+        self.close()
+
+    def _begin_last_write(self, is_broken_off: bool) -> bool:
+        """Nobody is going to close the file. What lies around it may write, without waiting for anything, until `close`. False: it
+        is closed already."""
+        if self.mode == "rb" or self._pid != os.getpid() or self._decided or self._client is None or sys.is_finalizing():
             self.closed = True
-            return
+            return False
         is_broken_off = is_broken_off or self._is_broken_off
         if is_broken_off or unclosed.is_dying() or not self.autocommit:
-            self.closed = True
             unclosed.say(self.path, f"{'its last write failed, and ' * is_broken_off}what was written to it is dropped")
-            self._decide()
-            unclosed.finish(self.fs.loop, self.path, self._drop(client))
-            return
-        unclosed.say(self.path, "it is closed now")
+            self._drop_unclosed()
+            return False
+        if not self._is_last_write:
+            unclosed.say(self.path, "it is closed now")
         self._is_last_write = True
-        if flush is not None:
-            flush()
+        return True
+
+    def _finish_last_write(self) -> None:
+        assert self._client is not None
+        self.closed = True
+        if not self._decided:
+            self._decide()
+            unclosed.finish(self.fs.loop, self.path, self._finish(self._client))
+
+    def _drop_unclosed(self) -> None:
+        assert self._client is not None
         self.closed = True
         self._decide()
-        unclosed.finish(self.fs.loop, self.path, self._finish(client))
+        unclosed.finish(self.fs.loop, self.path, self._drop(self._client))
+
+    def _dealloc_warn(self, _: object) -> None:
+        """io's text wrappers and buffers call this when they are dropped without closing them, and then flush and close."""
+        if not self.closed:
+            self._begin_last_write(is_broken_off=False)
 
     async def _finish(self, client: Client) -> None:
         try:
@@ -467,8 +503,8 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         await self._keep(client)
 
     def __del__(self) -> None:
-        if not self._is_wrapped:
-            self.close_unclosed()
+        if not self._is_wrapped and not self.closed and self.mode != "rb":
+            unclosed.close_dropped(sys.getrefcount(self), self)
 
     def _check(self, what: str) -> None:
         if self.closed:
@@ -477,6 +513,11 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
             raise UnsupportedOperation(errno.EBADF, f"the file is open in mode {self.mode!r}, which is not {what}", self.path)
         if self.mode != "rb":
             self._check_process()
+
+    def _check_may_wait(self) -> None:
+        """Not on the event loop's own thread: RuntimeError. The file stays open."""
+        if self.fs.loop is not None:
+            refuse_own_thread(self.fs.loop)
 
     def _check_process(self) -> None:
         if self._pid != os.getpid():
