@@ -142,3 +142,23 @@ def test_an_exception_in_an_async_block_leaves_no_trace(fs: Any, room: str, capl
         fsspec.asyn.sync(fs.loop, write)
     assert not fs.exists(path) or not fs.size(path)
     assert caplog.messages == [f"{path}: an exception (Stop) left its `with` block, and what was written to it is dropped"]
+
+
+def test_a_touched_file_waits_for_the_transaction_as_all_others(fs: Any, room: str) -> None:
+    fs.pipe_file(f"{room}/full", b"bytes")
+
+    def work() -> None:
+        fs.touch(f"{room}/new")
+        fs.touch(f"{room}/below/new")
+        fs.touch(f"{room}/full")
+        assert not fs.exists(f"{room}/new")
+        assert fs.size(f"{room}/full") == 5
+
+    with pytest.raises(Stop), fs.transaction:  # noqa: PT012
+        work()
+        raise Stop
+    assert fs.find(room) == [f"{room}/full"]
+    assert fs.cat_file(f"{room}/full") == b"bytes"
+    with fs.transaction:
+        work()
+    assert fs.cat(room, recursive=True) == dict.fromkeys([f"{room}/new", f"{room}/below/new", f"{room}/full"], b"")

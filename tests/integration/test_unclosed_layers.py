@@ -71,7 +71,11 @@ LAYERS: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
         gzip.decompress,
     ),
     "text file of fs3, and csv": ("import csv; csv.writer(fs.open(path, 'w')).writerow(['all'])", bytes.strip),
-    "logging": ("import logging; logging.basicConfig(stream=fs.open(path, 'a'), format='%(message)s'); logging.error('all')", bytes.strip),
+    "logging": (
+        "import logging; own = logging.getLogger(path); own.propagate = False; "
+        "own.addHandler(logging.StreamHandler(fs.open(path, 'a'))); own.error('all')",
+        bytes.strip,
+    ),
     "a buffer of someone else's": (
         "class Buffer(io.BufferedIOBase):\n"
         "    def __init__(self, file): self.parts, self.file = [], file\n"
@@ -89,17 +93,29 @@ IMPORTS = "import bz2, gzip, io, tarfile, zipfile\n"
 
 
 def names(fs: Any, room: str) -> dict[str, Any]:
-    return {"fs": fs, "path": f"{room}/x", "url": fs.unstrip_protocol(f"{room}/x"), "options": fs.storage_options, "fsspec": fsspec}
+    return {
+        "fs": fs,
+        "path": f"{room}/x",
+        "url": fs.unstrip_protocol(f"{room}/x"),
+        "options": fs.storage_options,
+        "fsspec": fsspec,
+    }
 
 
-@pytest.mark.parametrize("way", LAYERS)
-def test_what_is_open_when_the_program_ends_is_whole(fs: Any, fs3_options: dict[str, str], room: str, way: str) -> None:
-    source, read = LAYERS[way]
-    place = f"path = {room + '/x'!r}; url = {fs.unstrip_protocol(room + '/x')!r}\n"
-    code, said = end(fs, fs3_options, room + "/other", IMPORTS + place + source)
+def test_what_is_open_when_the_program_ends_is_whole(fs: Any, fs3_options: dict[str, str], room: str) -> None:
+    paths = {way: f"{room}/{number}" for number, way in enumerate(LAYERS)}
+    programs = [(path, fs.unstrip_protocol(path), LAYERS[way][0]) for way, path in paths.items()]
+    all_ways = f"""
+scopes = []
+for path, url, source in {programs!r}:
+    scopes.append({{**globals(), "path": path, "url": url}})
+    exec(source, scopes[-1])
+"""
+    code, said = end(fs, fs3_options, room + "/other", IMPORTS + all_ways)
     assert code == 0
-    assert said == f"{room}/x was not closed: it is closed now\n"
-    assert read(fs.cat_file(f"{room}/x")) == b"all"
+    assert sorted(said.splitlines()) == sorted(f"{path} was not closed: it is closed now" for path in paths.values())
+    found = fs.cat(list(paths.values()))
+    assert {way: LAYERS[way][1](found[path]) for way, path in paths.items()} == dict.fromkeys(LAYERS, b"all")
 
 
 @pytest.mark.parametrize("way", sorted(LAYERS.keys() - {"logging", "a buffer of someone else's"}))
@@ -116,9 +132,7 @@ def test_what_is_dropped_is_whole(fs: Any, room: str, caplog: pytest.LogCaptureF
 
 
 @pytest.mark.parametrize("way", ["text wrapper", "text wrapper, appending", "buffer", "fsspec.open", "gzip"])
-def test_what_is_dropped_on_the_loops_own_thread_is_whole(
-    fs: Any, room: str, caplog: pytest.LogCaptureFixture, way: str
-) -> None:
+def test_what_is_dropped_on_the_loops_own_thread_is_whole(fs: Any, room: str, caplog: pytest.LogCaptureFixture, way: str) -> None:
     source, read = LAYERS[way]
     scope = names(fs, room)
     exec(IMPORTS + source, scope)

@@ -180,8 +180,8 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         return self.mode != "rb" and not self.closed
 
     def seekable(self) -> bool:
-        """`seek` works: in all modes but ab."""
-        return self.mode != "ab" and not self.closed
+        """There is a position: `tell` says where, of an appended file how long it is as far as this handle knows."""
+        return not self.closed
 
     def fileno(self) -> NoReturn:
         """There is no descriptor: UnsupportedOperation. `flush` is what makes written bytes durable."""
@@ -250,13 +250,17 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
 
     def seek(self, loc: int, whence: int = 0) -> int:
         """Move to a position; 0 from the beginning, 1 from here, 2 from the end. Not past the end of a new file (wb, xb): that is
-        how programs add to the file that has the name, and they would get zeros in the place of its bytes."""
+        how programs add to the file that has the name, and they would get zeros in the place of its bytes. In a file that is
+        appended to (ab) only to where it stands, as an offset of 0 from here or from the end: bytes go to the end wherever it
+        seems to stand, and a program that goes back to write over a header would have it there."""
         if self.closed:
             raise ValueError("I/O operation on closed file.")
-        if not self.seekable():
-            raise UnsupportedOperation(errno.ESPIPE, f"seek: the file is open in mode {self.mode!r}", self.path)
         if whence not in (0, 1, 2):
             raise ValueError(f"invalid whence ({whence}, should be 0, 1 or 2)")
+        if self.mode == "ab":
+            if loc or not whence:
+                raise UnsupportedOperation(errno.ESPIPE, "seek: all that is written to the file is appended", self.path)
+            return self.loc
         to = int(loc) + (0, self.loc, self._end())[whence]
         if to < 0:
             raise ValueError(f"negative seek position {to}")
@@ -460,8 +464,8 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         self.close()
 
     def _begin_last_write(self, is_broken_off: bool) -> bool:
-        """Nobody is going to close the file. What lies around it may write, without waiting for anything, until `close`. False: it
-        is closed already."""
+        """Nobody is going to close the file. What lies around it may write, without waiting for anything, until `close`. False:
+        it is closed already."""
         if self.mode == "rb" or self._pid != os.getpid() or self._decided or self._client is None or sys.is_finalizing():
             self.closed = True
             return False

@@ -61,9 +61,9 @@ def close_dropped(references: int, file: Unclosed) -> None:
     """For `__del__`: nobody uses the file any more. `references`: what `sys.getrefcount(self)` says there, before
     `file` is passed, which is one more.
 
-    Where others refer to it still, all of them are garbage that a collection has found, and what lies around the file may be among
-    them. A collection finalizes what it finds in the order it was made, so the file comes first: it is closed when the collection is
-    over, and what lies around it has written what it held."""
+    Where others refer to it still, all of them are garbage that a collection has found, and what lies around the file may be
+    among them. A collection finalizes what it finds in the order it was made, so the file comes first: it is closed when the
+    collection is over, and what lies around it has written what it held."""
     if references <= _references_alone:
         file.close_unclosed()
         return
