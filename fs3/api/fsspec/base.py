@@ -164,6 +164,29 @@ class FS3Base(AsyncFileSystem):  # type: ignore[misc]
     async def _prepare_draft(self, path: str, how: CreateOptions, parents_now: bool = False) -> Draft:
         return await Draft.prepare(await self._client(), path, how, parents_now=parents_now)
 
+    async def _publish_or_defer(self, draft: Draft) -> None:
+        """Publish, or leave that to the transaction that is under way."""
+        if self._intrans:
+            self.transaction.files.append(_DeferredPublish(self, draft))
+        else:
+            await draft.publish(make_parents=True)
+
+
+class _DeferredPublish:
+    """A written file whose name waits for the end of a transaction."""
+
+    def __init__(self, fs: FS3Base, draft: Draft) -> None:
+        self._fs = fs
+        self._draft = draft
+
+    def commit(self) -> None:
+        """Give it its name."""
+        run_on(self._fs.loop, self._draft.publish())
+
+    def discard(self) -> None:
+        """Let it vanish."""
+        run_on(self._fs.loop, self._draft.discard())
+
 
 def layout_of(path: str, chunk_size: int | None, stripe: int | None) -> Layout | None:
     """What is asked for of a new file or directory; None when nothing is. InvalidArgument, InvalidType name `path`."""

@@ -12,8 +12,7 @@ from fs3.api.client import Client, parent_of
 from fs3.api.file import File
 from fs3.api.fsspec.arguments import check_path, paths_of
 from fs3.api.fsspec.base import FS3Base
-from fs3.api.fsspec.draft import CreateOptions, Draft
-from fs3.api.io.blocking import run_on
+from fs3.api.fsspec.draft import CreateOptions
 from fs3.api.io.buffer_budget import buffer_budget
 from fs3.api.io.buffers import ReadBuffer, source_of
 from fs3.api.io.transfer import download, download_stream, local_length, upload
@@ -189,13 +188,6 @@ class ContentMethods(FS3Base):
             raise
         return True
 
-    async def _publish_or_defer(self, draft: Draft) -> None:
-        """Publish, or leave that to the transaction that is under way."""
-        if self._intrans:
-            self.transaction.files.append(_DeferredPublish(self, draft))
-        else:
-            await draft.publish(make_parents=True)
-
     async def _get_file(self, rpath: str, lpath: Any, callback: Any = DEFAULT_CALLBACK, **_: Any) -> None:
         client = await self._client()
         rpath = self._strip_protocol(rpath)
@@ -235,22 +227,6 @@ class ContentMethods(FS3Base):
                 if data is not None and await self._create_small(target, data, how, file.inode.mode & 0o777):
                     return
         await client.copy_file(source, target, make_parents=self.auto_mkdir)
-
-
-class _DeferredPublish:
-    """A written file whose name waits for the end of a transaction."""
-
-    def __init__(self, fs: FS3Base, draft: Draft) -> None:
-        self._fs = fs
-        self._draft = draft
-
-    def commit(self) -> None:
-        """Give it its name."""
-        run_on(self._fs.loop, self._draft.publish())
-
-    def discard(self) -> None:
-        """Let it vanish."""
-        run_on(self._fs.loop, self._draft.discard())
 
 
 def _clamp_range(start: int | None, end: int | None, size: int) -> tuple[int, int]:
