@@ -112,7 +112,7 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         self._reader: ReadAheadReader | None = None
         self._writer: WriteBehindWriter | None = None
         self._new_length = 0
-        """Of a new file, so far."""
+        """Of a new file, and of one that is appended to by this one alone, so far."""
         self._gather: AppendGather | None = None
         self._is_last_write = False
         self._is_broken_off = False
@@ -141,7 +141,7 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
             )
             if mode == "ab":
                 self._gather = AppendGather(self._client, self._file, parent_of(path))
-                self.loc = self._file.length
+                self.loc = self._new_length = self._file.length
         self.closed = False
         if mode != "rb":
             unclosed.watch(self)
@@ -180,8 +180,8 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         return self.mode != "rb" and not self.closed
 
     def seekable(self) -> bool:
-        """`seek` works: in all modes but ab."""
-        return self.mode != "ab" and not self.closed
+        """`seek` works: in all modes. Of ab files it moves the position that is told, and bytes are appended all the same."""
+        return not self.closed
 
     def fileno(self) -> NoReturn:
         """There is no descriptor: UnsupportedOperation. `flush` is what makes written bytes durable."""
@@ -253,7 +253,7 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         how programs add to the file that has the name, and they would get zeros in the place of its bytes."""
         if self.closed:
             raise ValueError("I/O operation on closed file.")
-        if not self.seekable() or self._is_last_write:
+        if self._is_last_write:
             raise UnsupportedOperation(errno.ESPIPE, f"seek: the file is open in mode {self.mode!r}", self.path)
         if whence not in (0, 1, 2):
             raise ValueError(f"invalid whence ({whence}, should be 0, 1 or 2)")
@@ -271,7 +271,7 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
     def _end(self) -> int:
         if self.mode == "rb":
             return self.size
-        return self._file.length if self._writer is None else self._new_length
+        return self._file.length if self.mode == "r+b" else self._new_length
 
     # --- writing ---------------------------------------------------------------------------------------------------------
 
@@ -286,6 +286,7 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         elif self._gather is not None:
             view = source_of(data, self.path)
             count = len(view)
+            self.loc = self._new_length
             if not self._gather.add(view, always=self._is_last_write):
                 run_on(self.fs.loop, self._gather.spill(view))
         else:
@@ -316,7 +317,7 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
                 self.commit()
         elif self._gather is not None and self.autocommit:
             run_on(self.fs.loop, self._gather.publish())
-            self.loc = self._file.length
+            self.loc = self._new_length = self._file.length
         elif self._draft is None and self.autocommit:
             assert self._client is not None
             run_on(self.fs.loop, self._client.fsync(self._file))
