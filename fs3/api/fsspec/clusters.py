@@ -60,6 +60,11 @@ def check_options(options: Mapping[str, object], known: Collection[str]) -> None
 
     One that is called as a protocol has the options of another file system: some libraries hand the same ones to all.
     """
+    if "target_options" in options or "target_protocol" in options:
+        raise InvalidType(
+            f'"::" in a URL lays one file system on another, and {SCHEME}:// lies on none; a path with "::" in it is opened by '
+            f"fsspec.filesystem({SCHEME!r}, …).open(path)"
+        )
     for name in options:
         if name not in known and name not in fsspec.available_protocols():
             near = difflib.get_close_matches(name, sorted(known), n=1)

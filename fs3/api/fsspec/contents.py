@@ -220,13 +220,14 @@ class ContentMethods(FS3Base):
         except IsADirectoryError:
             await client.makedirs(target, exist_ok=True)
             return
+        how = CreateOptions(make_parents=self.auto_mkdir)
         if is_small(file.length):
             async with buffer_budget.reserve(file.length):
                 data = await client.small_files.read(file)
-                how = CreateOptions(make_parents=self.auto_mkdir)
                 if data is not None and await self._create_small(target, data, how, file.inode.mode & 0o777):
                     return
-        await client.copy_file(source, target, make_parents=self.auto_mkdir)
+        behind = (await self._prepare_draft(target, how)).path  # a symlink is written through, as by all other calls
+        await client.copy_file(source, behind, make_parents=self.auto_mkdir)
 
 
 def _clamp_range(start: int | None, end: int | None, size: int) -> tuple[int, int]:

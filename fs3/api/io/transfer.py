@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from io import FileIO
 from typing import Any, Protocol, Self
 
@@ -13,7 +14,7 @@ from fs3.api.file import BytesProgress, File
 from fs3.api.io.budget import gather_bounded
 from fs3.api.io.buffer_budget import buffer_budget
 from fs3.api.io.buffers import buffer_pool
-from fs3.base.errors import error
+from fs3.base.errors import FS3Error, error
 from fs3.base.limits import client_write_call_bytes
 from fs3.base.status import Code
 from fs3.base.units import MIB
@@ -49,9 +50,30 @@ def local_length(path: str) -> int | None:
     return None if stat.S_ISDIR(found.st_mode) else found.st_size
 
 
+def _is_special(path: str) -> bool:
+    """A pipe, device, socket or directory. To open and close a pipe would break off who waits at its other end."""
+    try:
+        return not stat.S_ISREG(os.stat(path).st_mode)
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def _naming(local: str) -> Iterator[None]:
+    """What goes wrong with an open local file (a full disk, say) names it, as what goes wrong with opening it does."""
+    try:
+        yield
+    except OSError as failure:
+        if failure.filename is None and not isinstance(failure, FS3Error):
+            failure.filename = local
+        raise
+
+
 def read_local(path: str, limit: int) -> bytes | None:
     """All bytes of a local file. None when it cannot be read, has more than `limit` bytes, or is no regular file."""
     try:
+        if _is_special(path):
+            return None
         with open_device(path, os.O_RDONLY) as source:
             if not stat.S_ISREG(os.fstat(source.fileno()).st_mode):
                 return None
@@ -64,11 +86,9 @@ def read_local(path: str, limit: int) -> bytes | None:
 def save_local(path: str, data: memoryview) -> bool:
     """Bytes as a local file, which appears whole or stays as it was. False when it cannot be written, or is no regular file."""
     try:
-        target = _AtomicLocalFile(path)
-        if target.device is not None:
-            target.device.close()
+        if _is_special(path):
             return False
-        with target:
+        with _AtomicLocalFile(path) as target:
             _pwrite_all(target.fd, data, 0)
     except OSError:
         return False
@@ -80,7 +100,7 @@ async def upload(client: FileBytes, local: str, file: File, progress: BytesProgr
 
     A pipe is read until its writers close it; InvalidArgument for one that no process has open to write.
     """
-    with open_device(local, os.O_RDONLY) as source:
+    with _naming(local), open_device(local, os.O_RDONLY) as source:
         about = os.fstat(source.fileno())
         if stat.S_ISFIFO(about.st_mode):
             await _upload_pipe(client, source, file, progress, local)
@@ -175,11 +195,11 @@ async def download(client: FileBytes, file: File, local: str, progress: BytesPro
     """The bytes of an open file into a local one, which appears whole or stays as it was. Missing directories are made."""
     target = _AtomicLocalFile(local)
     if target.device is not None:
-        with target.device:
+        with _naming(local), target.device:
             into_pipe = stat.S_ISFIFO(os.fstat(target.device.fileno()).st_mode)
             await (_download_pipe if into_pipe else download_stream)(client, file, target.device, progress)
         return
-    with target:
+    with _naming(local), target:
         length = file.length
 
         async def part(offset: int) -> None:
