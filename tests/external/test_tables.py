@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import fsspec
@@ -86,6 +87,28 @@ def test_dask(url: str) -> None:
     assert lines == [f"line {index}".encode() for index in range(10_000)]
 
 
+def test_dask_frames(url: str) -> None:
+    frames, dask, pandas = library("dask.dataframe"), library("dask"), library("pandas")
+    frame = frames.from_pandas(pandas.DataFrame({"x": range(1000)}), npartitions=8)
+    with dask.config.set(scheduler="threads"):
+        frame.to_csv(f"{url}/x-*.csv", index=False)
+        assert len(frames.read_csv(f"{url}/x-*.csv")) == 1000
+        frame.to_parquet(f"{url}/parts")
+        frame.to_parquet(f"{url}/parts", overwrite=True)
+        frame.to_parquet(f"{url}/parts", append=True, ignore_divisions=True)
+        parts = frames.read_parquet(f"{url}/parts")
+        assert len(parts) == 2000  # out of the files' ends, which it opens in a way of its own
+        assert parts["x"].sum().compute() == 2 * 499_500
+
+
+def test_dask_frames_by_worker_processes(url: str) -> None:
+    distributed, frames, pandas = library("distributed"), library("dask.dataframe"), library("pandas")
+    workers = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    with distributed.LocalCluster(**workers) as cluster, distributed.Client(cluster):
+        frames.from_pandas(pandas.DataFrame({"x": range(1000)}), npartitions=4).to_parquet(f"{url}/parts")
+        assert frames.read_parquet(f"{url}/parts")["x"].sum().compute() == 499_500
+
+
 def test_polars(url: str) -> None:
     polars = library("polars")
     frame = polars.DataFrame({"number": list(range(10_000)), "text": [f"row {index}" for index in range(10_000)]})
@@ -153,6 +176,26 @@ def test_hugging_face_datasets(url: str, tmp_path: Path) -> None:
     assert [row["key"] for row in streamed] == list(range(1000))
     by_url = datasets.load_dataset("parquet", data_files=f"{url}/train.parquet", split="train", streaming=True)
     assert next(iter(by_url)) == {"key": 0, "text": "row 0"}
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_hugging_face_datasets_of_every_kind_by_url(url: str, tmp_path: Path, streaming: bool) -> None:
+    """It opens text, compressed files and archives each in a way of its own."""
+    datasets = library("datasets")
+    rows = datasets.Dataset.from_dict({"key": list(range(10))})
+    rows.to_json(f"{url}/json/1.jsonl")
+    rows.to_json(f"{url}/json/2.jsonl")
+    rows.to_csv(f"{url}/1.csv")
+    rows.to_json(f"{url}/1.jsonl.gz", compression="gzip")
+    with fsspec.open(f"{url}/1.txt", "wt") as file:
+        file.writelines(f"line {index}\n" for index in range(10))
+    with fsspec.open(f"{url}/1.zip", "wb") as file, zipfile.ZipFile(file, "w") as out:
+        out.writestr("inner.jsonl", "".join(f'{{"key": {index}}}\n' for index in range(10)))
+    kinds = {"json/*.jsonl": "json", "1.csv": "csv", "1.jsonl.gz": "json", "1.txt": "text", "1.zip": "json"}
+    how = {"streaming": True} if streaming else {"cache_dir": str(tmp_path)}
+    for name, kind in kinds.items():
+        found = list(datasets.load_dataset(kind, data_files=f"{url}/{name}", split="train", **how))
+        assert len(found) == (20 if "*" in name else 10), name
 
 
 def test_ray_data(url: str) -> None:
