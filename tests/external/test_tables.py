@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -44,6 +46,42 @@ def test_pyarrow_files_and_datasets(url: str) -> None:
     assert parts.count_rows() == 40_000
     assert parts.to_table(filter=dataset.field("key") == 2).num_rows == 10_000
     assert parts.to_table().sort_by("value")["value"].equals(table["value"])
+
+
+def test_pyarrow_by_url(url: str, tmp_path: Path) -> None:
+    """Its own parser of URLs asks fsspec for what begins with "fsspec+"."""
+    arrow, dataset, parquet, files = (library(f"pyarrow{part}") for part in ("", ".dataset", ".parquet", ".fs"))
+    url = f"fsspec+{url}"
+    table = arrow.table({"key": [index % 4 for index in range(1000)], "value": list(range(1000))})
+    parquet.write_table(table, f"{url}/one.parquet")
+    assert parquet.read_table(f"{url}/one.parquet").equals(table)
+    dataset.write_dataset(table, f"{url}/parts", format="parquet", partitioning=["key"])
+    assert dataset.dataset(f"{url}/parts", partitioning=["key"]).count_rows() == 1000
+    (tmp_path / "here").mkdir()
+    files.copy_files(f"{url}/parts/2", str(tmp_path / "here"))
+    assert parquet.read_table(tmp_path / "here")["value"].to_pylist() == list(range(2, 1000, 4))
+    files.copy_files(str(tmp_path / "here"), f"{url}/back")
+    assert dataset.dataset(f"{url}/back").count_rows() == 250
+
+
+PARTITIONED = """
+import resource, sys, fsspec, pyarrow as pa, pyarrow.dataset as ds
+fs, path = fsspec.url_to_fs(sys.argv[1])
+table = pa.table({"key": [index % 500 for index in range(5000)], "value": list(range(5000))})
+fs.pipe_file(f"{path}/first", b"connected")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+ds.write_dataset(table, f"{path}/parts", format="parquet", partitioning=["key"], filesystem=fs, max_partitions=500)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+print(ds.dataset(f"{path}/parts", partitioning=["key"], filesystem=fs).count_rows())
+"""
+
+
+def test_pyarrow_holds_little_for_five_hundred_files_that_it_writes_at_once(url: str) -> None:
+    library("pyarrow.dataset")
+    said = subprocess.run([sys.executable, "-c", PARTITIONED, url], capture_output=True, text=True, check=True).stdout.split()
+    grown_mib, rows = map(int, said)
+    assert rows == 5000
+    assert grown_mib < 300  # what is in the files is 1.6 MB
 
 
 def test_pyarrow_filesystem(url: str) -> None:
@@ -209,5 +247,7 @@ def test_ray_data(url: str) -> None:
         data.range(1000).write_parquet(f"{path}/parts", filesystem=native)
         assert data.read_parquet(f"{path}/parts", filesystem=native).count() == 1000
         assert data.read_parquet(f"{path}/parts", filesystem=fs).sum("id") == 499_500
+        data.range(100).write_csv(f"fsspec+{url}/csv")
+        assert data.read_csv(f"fsspec+{url}/csv").count() == 100
     finally:
         ray.shutdown()
