@@ -57,7 +57,11 @@ def test_mistyped_options_are_refused() -> None:
         FS3FileSystem(clutser="h:1", skip_instance_cache=True)
     with pytest.raises(TypeError, match=r"'nonsense'.*known are"):
         FS3FileSystem(cluster="h:1", nonsense=1, skip_instance_cache=True)
-    FS3FileSystem(cluster="h:1", hf={"token": "x"}, skip_instance_cache=True)  # some libraries hand all options to all
+
+
+@pytest.mark.parametrize("options", [{"hf": {"token": "x"}}, {"encoding": "utf-8", "errors": None}, {"client_kwargs": {}}])
+def test_options_that_libraries_hand_to_every_file_system_are_taken(options: dict[str, object]) -> None:
+    assert FS3FileSystem(cluster="h:1", skip_instance_cache=True, **options).addresses == ["h:1"]
 
 
 @pytest.mark.parametrize(
