@@ -221,8 +221,8 @@ class _AtomicLocalFile:
     """A local file that is replaced as a whole when its `with` block ends well."""
 
     def __init__(self, path: str, *, regular_only: bool = False) -> None:
-        """`regular_only`: OSError for a pipe or device, which is not even opened: to open and close a pipe would break off who waits
-        at its other end."""
+        """`regular_only`: OSError for a pipe or device, which is not even opened: to open and close a pipe would break off who
+        waits at its other end."""
         self._path = os.path.abspath(path)
         self.device: FileIO | None = None
         """A pipe or /dev/null: there is nothing to replace."""
