@@ -50,7 +50,7 @@ class Failures:
         self.count = 0
 
     @contextmanager
-    def named(self) -> Iterator[None]:
+    def catch(self) -> Iterator[None]:
         """Say an OSError or ValueError of the block, and count it."""
         try:
             yield
@@ -115,7 +115,7 @@ def ls(urls: Urls, long: Annotated[bool, typer.Option("-l", "--long", help="size
     failures = Failures()
     gap = ""
     for url in urls:
-        with failures.named():
+        with failures.catch():
             filesystem, path = open_url(url)
             found = expand(filesystem, path, url)
             is_name = found == [path]
@@ -156,10 +156,10 @@ def cat(urls: Annotated[list[str], typer.Argument(help="files to write to standa
     """Write files to standard output."""
     failures = Failures()
     for url in urls:
-        with failures.named():
+        with failures.catch():
             filesystem, path = open_url(url)
             for name in expand(filesystem, path, url):
-                with failures.named(), filesystem.open(name, "rb") as source:
+                with failures.catch(), filesystem.open(name, "rb") as source:
                     while data := source.read(COPY_BYTES):
                         sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
@@ -182,7 +182,7 @@ def cp(
     goals = Goals(to_fs, to_path, target, max(len(found), len(sources)))
     items: list[tuple[Any, CopyItem]] = []
     for from_fs, path, source in found:
-        with failures.named():
+        with failures.catch():
             info = {**from_fs.info(path), "islink": False}  # one that is named is followed
             if info["type"] == "directory" and not recursive:
                 raise error(Code.IS_A_DIRECTORY, "is a directory; use -r", source)
@@ -194,7 +194,7 @@ def cp(
     with _bar() as bar:
         task = bar.add_task("copying", total=sum(item.size for _, item in items))
         for from_fs, item in items:
-            with failures.named():
+            with failures.catch():
                 copy_item(from_fs, to_fs, item, lambda count: bar.advance(task, count))
     if failures.count and count > 1:
         progress_to.print(f"fs3: {failures.count} of {count} names were not copied", markup=False, highlight=False)
@@ -205,7 +205,7 @@ def _found(urls: list[str], failures: Failures, letters: str = "*?[", *, local: 
     """(filesystem, path, URL) of all that the URLs stand for."""
     found: list[tuple[Any, str, str]] = []
     for url in urls:
-        with failures.named():
+        with failures.catch():
             filesystem, path = open_url(url, local=local)
             found += [(filesystem, name, url) for name in expand(filesystem, path, url, letters)]
     return found
@@ -253,7 +253,7 @@ def mv(
     found = _found(sources, failures, _WILDCARDS)
     goals = Goals(to_fs, to_path, target, max(len(found), len(sources)))
     for from_fs, path, source in found:
-        with failures.named():
+        with failures.catch():
             if from_fs != to_fs:
                 raise error(Code.UNSUPPORTED, f"{source} and {target} are on different file systems; use cp, then rm")
             goal = goals.take(path, source)
@@ -271,7 +271,7 @@ def rm(
     """
     failures = Failures()
     for filesystem, name, url in _found(urls, failures, _WILDCARDS):
-        with failures.named():
+        with failures.catch():
             info = filesystem.info(name)
             if info.get("islink"):
                 filesystem.rm_file(name)
@@ -289,7 +289,7 @@ def mkdir(
     """Create directories."""
     failures = Failures()
     for url in urls:
-        with failures.named():
+        with failures.catch():
             filesystem, path = open_url(url)
             if parents:
                 filesystem.makedirs(path, exist_ok=True)
@@ -302,7 +302,7 @@ def stat(urls: Urls) -> None:
     """Show everything known of files or directories."""
     failures = Failures()
     for filesystem, name, _ in _found(urls, failures):
-        with failures.named():
+        with failures.catch():
             info = filesystem.info(name)
             width = max(map(len, info))
             for key, value in sorted(info.items()):
@@ -315,7 +315,7 @@ def du(urls: Urls, total: Annotated[bool, typer.Option("-s", "--summary", help="
     """Bytes of each file below directories, and their sum."""
     failures = Failures()
     for url in urls:
-        with failures.named():
+        with failures.catch():
             filesystem, path = open_url(url)
             sizes: dict[str, int] = {}
             for name in expand(filesystem, path, url):

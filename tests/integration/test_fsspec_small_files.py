@@ -202,7 +202,7 @@ def test_a_put_that_is_cancelled_holds_nothing_afterwards(
 
 
 def _start_and_wait_for_the_pipe(command: str) -> subprocess.Popen[bytes]:
-    """A shell that is opening a pipe, which nobody has at its other end yet."""
+    """A shell that is opening a pipe, with no process at its other end yet."""
     shell = subprocess.Popen(["sh", "-c", command])
     while Path(f"/proc/{shell.pid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
         os.sched_yield()
