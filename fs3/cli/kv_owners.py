@@ -14,22 +14,8 @@ from fs3.base.units import format_size
 from fs3.model.page_usage import CacheCounters
 
 _HEADINGS = (
-    "owner", "namespaces", "pages", "bytes", "budget", "used", "leases", "hits", "gets", "read", "puts", "evicted", "expired"
+    "owner", "namespaces", "pages", "bytes", "budget", "used", "leases", "hits", "gets", "read", "puts", "evicted", "expired",
 )  # fmt: skip
-    "owner",
-    "namespaces",
-    "pages",
-    "bytes",
-    "budget",
-    "used",
-    "leases",
-    "hits",
-    "gets",
-    "read",
-    "puts",
-    "evicted",
-    "expired",
-)
 _COLUMNS_MIN = 200
 """Of a table that goes to no terminal."""
 
