@@ -207,16 +207,24 @@ def stat(
 @app.command()
 def top(
     prefix: Annotated[str, typer.Argument(help="only names that begin with this")] = "",
+    by_owner: Annotated[bool, typer.Option("--owners", help="sums of the namespaces of each owner, once")] = False,
     cluster: Cluster = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what namespaces take and do: again and again on a terminal, once elsewhere."""
     from fs3.api.kvcache import KVCache
+    from fs3.cli.kv_owners import owner_document, print_owners, sum_by_owner
     from fs3.cli.kv_usage import show_top, usage_document
 
     async def show() -> None:
         async with open_client(cluster) as client:
-            if as_json:
+            if by_owner:
+                sums = sum_by_owner(await KVCache.list_usage(client, prefix))
+                if as_json:
+                    print_json([owner_document(each) for each in sums])
+                else:
+                    print_owners(sums)
+            elif as_json:
                 print_json([usage_document(usage) for usage in await KVCache.list_usage(client, prefix)])
             else:
                 await show_top(client, prefix)

@@ -85,6 +85,10 @@ class PageKeeper(Protocol):
         """The target has another place in its chain, or the chain another version."""
         ...
 
+    def remove_lost(self, chunk: ChunkId) -> None:
+        """No replica of the chain has the bytes of this page: if this target is the head, it removes it."""
+        ...
+
     def note_reads(self, chunks: Sequence[bytes]) -> None:
         """Chunks of one request were read here; what is no page is passed over."""
         ...

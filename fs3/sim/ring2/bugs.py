@@ -116,7 +116,7 @@ from fs3.sim.ring2.namespace_bugs import (
     salt_of_the_id,
     stay_with_the_id,
 )
-from fs3.sim.ring2.page_bugs import believe_the_buffer, leave_damaged_pages, members_that_serve
+from fs3.sim.ring2.page_bugs import believe_the_buffer, keep_lost_pages, leave_to_others, members_that_serve
 from fs3.sim.ring2.replace_bugs import (
     get_by_inode,
     queue_nothing,
@@ -627,9 +627,14 @@ BUGS: dict[str, ServiceBug] = {
         scene="the_good_copies_are_away",
     ),
     "damaged_page_stays": ServiceBug(
-        "a page whose copies are all damaged is not removed by who finds that out",
-        [(page_io, "_clean_up", leave_damaged_pages)],
+        "a page whose copies are all damaged is removed by nobody",
+        [(page_io, "_clean_up", leave_to_others), (CacheKeeper, "remove_lost", keep_lost_pages)],
         scene="all_copies_are_damaged",
+    ),
+    "lost_page_stays": ServiceBug(
+        "the head keeps a page that neither it nor any other replica has the bytes of",
+        [(CacheKeeper, "remove_lost", keep_lost_pages)],
+        scene="the_good_copies_are_gone",
     ),
     "namespace_not_stored": ServiceBug(
         "ids count as given out to namespaces before these are stored",

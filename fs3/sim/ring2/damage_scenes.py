@@ -80,6 +80,7 @@ async def the_good_copies_are_away(stage: SceneCluster) -> str:
         for client, cache in (("client-1", writer), ("client-2", reader)):
             if wrong := _unlike(await _get(stage, client, cache), Status.TIMEOUT, Status.ERROR):
                 return f"{client} is told {wrong} of pages whose good copies are away"
+        await asyncio.sleep(0.5)
     links.heal(stage.cluster.network)
     for _ in range(POLLS_MAX):
         statuses = await _get(stage, "client-2", reader)
@@ -92,12 +93,12 @@ async def the_good_copies_are_away(stage: SceneCluster) -> str:
 
 
 async def all_copies_are_damaged(stage: SceneCluster) -> str:
-    """Who reads such a page removes it: it is not found any more, and a put stores it."""
+    """Such a page is removed by who reads it, or by the head: it is not found any more, and a put stores it."""
     writer, reader = [await _open(stage, name) for name in ("client-1", "client-2")]
     await _put(stage, "client-1", writer)
     await asyncio.sleep(1)
     _damage(stage, writer, stage.initial_order)
-    if wrong := _unlike(await _get(stage, "client-2", reader), Status.CORRUPT):
+    if wrong := _unlike(await _get(stage, "client-2", reader), Status.CORRUPT, Status.MISS):
         return f"a get of pages that nobody has is told {wrong}"
     found = await stage.call("client-1", lambda _: writer.lookup(KEYS))
     if wrong := _unlike(found.statuses, Status.MISS):
@@ -108,7 +109,36 @@ async def all_copies_are_damaged(stage: SceneCluster) -> str:
     return f"a get of pages that were put again is told {wrong}" if wrong else ""
 
 
+async def the_good_copies_are_gone(stage: SceneCluster) -> str:
+    """Two of three replicas have damaged copies, and the third one comes back with an empty disk: the pages are misses, nobody
+    waits for their bytes, and the chain is whole again."""
+    writer, reader = [await _open(stage, name) for name in ("client-1", "client-2")]
+    await _put(stage, "client-1", writer)
+    await asyncio.sleep(1)
+    *others, last = stage.initial_order
+    stage.cluster.hosts[last].kill()
+    _damage(stage, writer, others)
+    await asyncio.sleep(READ_SECONDS)
+    if found := _unlike(await _get(stage, "client-2", reader), Status.TIMEOUT, Status.ERROR):
+        return f"pages whose good copies are away are {found}"
+    stage.cluster.disks[last].wipe()
+    stage.cluster.hosts[last].start()
+    for _ in range(POLLS_MAX):
+        statuses = await _get(stage, "client-2", reader)
+        if wrong := _unlike(statuses, Status.MISS, Status.CORRUPT, Status.TIMEOUT, Status.ERROR):
+            return f"pages whose copies are gone are {wrong}"
+        if not _unlike(statuses, Status.MISS) and len(stage.serving_hosts()) == len(stage.initial_order):
+            break
+        await asyncio.sleep(POLL_SECONDS)
+    else:
+        return f"pages whose copies are gone are {statuses}, and {stage.serving_hosts()} serve"
+    await _put(stage, "client-1", writer)
+    wrong = _unlike(await _get(stage, "client-2", reader), Status.OK)
+    return f"a get of pages that were put again is told {wrong}" if wrong else ""
+
+
 DAMAGE_SCENES: dict[str, Callable[[SceneCluster], Awaitable[str]]] = {
     "the_good_copies_are_away": the_good_copies_are_away,
     "all_copies_are_damaged": all_copies_are_damaged,
+    "the_good_copies_are_gone": the_good_copies_are_gone,
 }

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from fs3.api.kvcache import Status
 from fs3.api.kvcache.results import status_of
-from fs3.base.ids import ChainId, NodeId
+from fs3.base.ids import ChainId, ChunkId, NodeId
 from fs3.base.status import Code
 from fs3.client.storage.reads import ReadOutcome
 from fs3.client.storage.router import ReplicaRouter
 from fs3.core.kvcache.pages import PageKey, page_length
+from fs3.services.storage.cache.keeper import CacheKeeper
 
 
 def members_that_serve(self: ReplicaRouter, chain: ChainId) -> tuple[NodeId, ...]:
@@ -16,8 +17,12 @@ def members_that_serve(self: ReplicaRouter, chain: ChainId) -> tuple[NodeId, ...
     return self.candidates(chain).nodes
 
 
-async def leave_damaged_pages(*_: object) -> None:
-    """A page that nobody has stays where it is."""
+async def leave_to_others(*_: object) -> None:
+    """Who finds that nobody has a page leaves it where it is."""
+
+
+def keep_lost_pages(self: CacheKeeper, chunk: ChunkId) -> None:
+    """The head keeps a page that nobody has."""
 
 
 def believe_the_buffer(

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fs3.api.kvcache import KVCache, Status
+from fs3.api.kvcache import CacheChange, KVCache, Status
 from fs3.api.kvcache.page_io import ask_first_bytes
 from fs3.base.errors import FS3Error
 from fs3.base.ids import ChainId, NodeId, TableId, TargetId
@@ -192,13 +192,46 @@ async def test_a_page_that_nobody_can_read_is_stored_anew(made, open_cache, read
     damage(made, [b"damaged"], made.services)
     rooms = [bytearray(900) for _ in keys]
     if reader == "get_into":
-        assert await cache.get_into(keys, rooms) == [OK, CORRUPT, MISS]
+        statuses = await cache.get_into(keys, rooms)
     else:
-        assert await cache.get_ranges_into(keys, [(0, 900)] * 3, rooms) == [OK, CORRUPT, MISS]
+        statuses = await cache.get_ranges_into(keys, [(0, 900)] * 3, rooms)
+    assert statuses in ([OK, CORRUPT, MISS], [OK, MISS, MISS]), "the head finds it out as well"
     assert (await cache.lookup(keys)).bitmap == [True, False, False]
     assert await cache.put_from(keys, pages) == [EXISTS, OK, OK]
     assert await cache.get_into(keys, rooms) == [OK] * 3
     assert list(map(bytes, rooms)) == pages
+
+
+async def test_a_page_that_is_damaged_everywhere_is_removed_by_the_head(made, open_cache):
+    """Nobody reads it. Listeners are told that it is lost, and it is counted."""
+    cache = open_cache()
+    keys = [b"good", b"damaged"]
+    async with cache.events() as events:
+        assert await cache.put_from(keys, [page_of(key, 900) for key in keys]) == [OK] * 2
+        damage(made, [b"damaged"], made.services)
+        async with asyncio.timeout(60):
+            told = [await anext(events) for _ in range(3)]
+    assert (told[2].change, told[2].page_id) == (CacheChange.LOST, cache.page_ids([b"damaged"])[0])
+    assert (await cache.lookup(keys)).bitmap == [True, False]
+    assert sum(service.cache_statistics.of(1).lost for service in made.services.values()) == 1
+
+
+async def test_a_page_is_not_lost_while_a_replica_does_not_answer(made, open_cache):
+    """It may have it, and is asked again when the chain changes."""
+    cache = open_cache(timeout=2, circuit_breaker=False)
+    assert await cache.put_from([b"k"], [page_of(b"k", 900)]) == [OK]
+    await made.idle()
+    await made.crash(NodeId(3))
+    damage(made, [b"k"], [1, 2])
+    repairers = [each.repairer for node in (1, 2) for each in made.services[node].duties.by_target.values()]
+    await made.until(lambda: sum("without a good copy" in repairer.reason for repairer in repairers) == 2)
+    await made.idle()
+    assert (await cache.lookup([b"k"])).statuses == [OK]
+    await made.start(3)
+    await made.until(lambda: sum(repairer.repaired_chunks for repairer in repairers) == 2)
+    room = bytearray(900)
+    assert await cache.get_into([b"k"], [room]) == [OK]
+    assert room == page_of(b"k", 900)
 
 
 ALL_BUT_THE_LAST = {1: PublicState.SERVING, 2: PublicState.SERVING, 3: PublicState.OFFLINE}
