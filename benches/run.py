@@ -17,8 +17,10 @@ from rich.table import Table
 from benches import record
 from fs3.cli.local import LocalCluster
 
-NAMES = ("read", "write", "meta", "kv", "memory", "small_files", "failover")
-OWN_CLUSTERS = ("failover",)
+NAMES = (
+    "read", "write", "meta", "kv", "memory", "small_files", "failover", "kv_evict", "kv_budget", "kv_warmth", "kv_calls",
+)  # fmt: skip
+OWN_CLUSTERS = ("failover", "kv_warmth")
 """Benches that make clusters of their own, to break them."""
 
 
