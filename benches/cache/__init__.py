@@ -1,1 +1,1 @@
-"""What the benches of a KVCache that is full have in common: pages whose bytes follow from their keys, and processes that put them."""
+"""What benches of a full KVCache share: pages whose bytes follow from their keys, and processes that put them."""

@@ -1,7 +1,7 @@
 """How far a KVCache is ever above its budget, while processes put more than there is room for as fast as they can.
 
-What the heads of the chains say they have (`KVCache.usage`) is asked again and again meanwhile. A budget is kept by each chain for
-its share; what may be above it is a hundredth, and a page for each chain.
+What the heads of the chains say they have (`KVCache.usage`) is asked again and again meanwhile. A budget is kept by each chain
+for its share; what may be above it is a hundredth, and a page for each chain.
 """
 
 from __future__ import annotations
