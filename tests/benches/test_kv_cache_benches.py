@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benches import lmcache_l2
+from benches import lmcache_l2, sglang_hicache
 from benches.cache.pages import PageOracle, numbered
 from benches.cache.putters import Outcome, Wanted
 from benches.loop import run
@@ -77,6 +77,24 @@ def test_lmcache_figures_have_what_they_must_reach(monkeypatch: pytest.MonkeyPat
         ("lookup", lmcache_l2.DURABLE): False,
         ("load", lmcache_l2.IN_MEMORY): True,
         ("load", lmcache_l2.DURABLE): None,
+    }
+
+
+def test_hicache_figures_have_what_they_must_reach() -> None:
+    found = {
+        "fs3": [{"write": 1.0, "read": 4.0, "query": 1.4}],
+        "file": [{"write": 3.0, "read": 5.0, "query": 0.5}],
+        sglang_hicache.MOONCAKE: [{"write": 0.9, "read": 2.1, "query": 2.0}],
+    }
+    rows = sglang_hicache.rows_of(found, "160 pages of 2.1 MB")
+    verdicts = {(row.figure.split()[1].rstrip(","), row.limit_name): row.reached for row in rows}
+    assert verdicts == {
+        ("write", "file"): None,
+        ("write", sglang_hicache.MOONCAKE): True,
+        ("read", "file"): None,
+        ("read", sglang_hicache.MOONCAKE): False,
+        ("query", "file"): True,
+        ("query", sglang_hicache.MOONCAKE): True,
     }
 
 
