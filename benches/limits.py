@@ -40,6 +40,13 @@ def _listen() -> socket.socket:
     return listener
 
 
+def _listen_on_path(path: str) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(path)
+    listener.listen(1)
+    return listener
+
+
 @contextmanager
 def _process(target: Callable[..., None], *arguments: object) -> Iterator[int]:
     """Run `target(pipe, *arguments)` in a process that sends back the port it listens on; ended afterwards."""
@@ -53,12 +60,13 @@ def _process(target: Callable[..., None], *arguments: object) -> Iterator[int]:
         child.join()
 
 
-def _sendfile_server(pipe: object, path: str) -> None:
-    listener = _listen()
-    pipe.send(listener.getsockname()[1])  # type: ignore[attr-defined]
+def _sendfile_server(pipe: object, path: str, socket_path: str = "") -> None:
+    listener = _listen_on_path(socket_path) if socket_path else _listen()
+    pipe.send(0 if socket_path else listener.getsockname()[1])  # type: ignore[attr-defined]
     file = os.open(path, os.O_RDONLY)
     connection, _ = listener.accept()
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if not socket_path:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     request = bytearray(_REQUEST)
     while _receive_exactly(connection, memoryview(request)):
         length = int.from_bytes(request, "little")
@@ -67,13 +75,24 @@ def _sendfile_server(pipe: object, path: str) -> None:
             sent += os.sendfile(connection.fileno(), file, sent, length - sent)
 
 
-def sendfile_to_recv_into(directory: Path, size: int, total: int, ahead: int = 2) -> float:
-    """Bytes/s from a warm file in one process into a buffer in this one, in requests of `size`, `ahead` of them under way."""
-    with tempfile.NamedTemporaryFile(dir=directory) as file:
+def _connect(port: int, socket_path: str) -> socket.socket:
+    if not socket_path:
+        connection = socket.create_connection(("127.0.0.1", port))
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.connect(socket_path)
+    return connection
+
+
+def sendfile_to_recv_into(directory: Path, size: int, total: int, ahead: int = 2, *, is_local: bool = False) -> float:
+    """Bytes/s from a warm file in one process into a buffer in this one, in requests of `size`, `ahead` of them under way, over
+    TCP; `is_local`: over a Unix socket."""
+    with tempfile.NamedTemporaryFile(dir=directory) as file, tempfile.TemporaryDirectory() as short:
         file.write(os.urandom(size))
         file.flush()
-        with _process(_sendfile_server, file.name) as port, socket.create_connection(("127.0.0.1", port)) as connection:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        path = f"{short}/s" if is_local else ""
+        with _process(_sendfile_server, file.name, path) as port, _connect(port, path) as connection:
             buffer = memoryview(mmap.mmap(-1, size))
             request = size.to_bytes(_REQUEST, "little")
             count = max(4, total // size)

@@ -46,7 +46,7 @@ class Row:
     limit_name: str = ""
     limit: Spread | None = None
     must_ratio: float | None = None
-    """Ratio to the limit to reach."""
+    """Ratio to the limit to reach, or not to exceed when `lower_is_better`."""
     must_value: float | None = None
     """Absolute figure to reach (a lower bound, or an upper one when `lower_is_better`)."""
     lower_is_better: bool = False
@@ -63,7 +63,7 @@ class Row:
         """Whether what must be reached was; None when nothing must."""
         verdicts = []
         if self.must_ratio is not None and self.ratio is not None:
-            verdicts.append(self.ratio >= self.must_ratio)
+            verdicts.append(self.ratio <= self.must_ratio if self.lower_is_better else self.ratio >= self.must_ratio)
         if self.must_value is not None:
             verdicts.append(
                 self.value.median <= self.must_value if self.lower_is_better else self.value.median >= self.must_value

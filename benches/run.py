@@ -17,8 +17,10 @@ from rich.table import Table
 from benches import record
 from fs3.cli.local import LocalCluster
 
-NAMES = ("read", "write", "meta", "kv", "memory", "small_files", "failover")
-OWN_CLUSTERS = ("failover",)
+NAMES = (
+    "read", "write", "meta", "kv", "memory", "small_files", "failover", "kv_evict", "kv_budget", "kv_warmth", "kv_calls",
+)  # fmt: skip
+OWN_CLUSTERS = ("failover", "kv_warmth")
 """Benches that make clusters of their own, to break them."""
 
 
@@ -48,7 +50,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.runs < 1:
         parser.error("--runs must be at least 1")
     console = Console()
-    rows: list[record.Row] = []
     work = Path(tempfile.mkdtemp(prefix="fs3-bench-", dir=options.directory))
     try:
         wanted = options.names or NAMES
@@ -58,12 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 with console.status(f"{name} …"):
                     module = importlib.import_module(f"benches.suite.{name}")
                     measured = module.measure(Context(cluster, work, options.runs, console))  # type: ignore[arg-type]
-                rows += measured
                 console.print(table(measured, name))
+                if not options.no_save:  # now: a later bench, or the end of the cluster, may not come to its end
+                    console.print(f"saved to {record.save(measured)}")
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    if not options.no_save:
-        console.print(f"saved to {record.save(rows)}")
     return 0
 
 

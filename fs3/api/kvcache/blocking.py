@@ -387,7 +387,7 @@ class BlockingKVCache(ListsPagesBlocking):
         """
         packed, views = self._pages(keys, buffers, writable=False)
         thread = self._get_thread()
-        return thread.submit(JobKind.PUT, len(packed), thread.cache.put_from(packed, views))
+        return thread.submit(JobKind.PUT, len(packed), thread.cache.put_views(packed, views))
 
     def submit_get(
         self,
@@ -406,9 +406,8 @@ class BlockingKVCache(ListsPagesBlocking):
             parts = [views for _, views in range_buffers(ranges, buffers, len(packed), self.page_bytes)]
             return thread.submit(JobKind.GET, len(packed), thread.cache.get_ranges_into(packed, tuple(ranges), parts))
         packed, views = self._pages(keys, buffers, writable=True)
-        return thread.submit(
-            JobKind.GET, len(packed), thread.cache.get_into(packed, views, check_lengths(lengths, len(packed), self.page_bytes))
-        )
+        wanted = check_lengths(lengths, len(packed), self.page_bytes)
+        return thread.submit(JobKind.GET, len(packed), thread.cache.get_views(packed, views, wanted))
 
     def submit_lookup(self, keys: Sequence[Key], *, lease_ms: int | None = None) -> int:
         """Begin `lookup` and return the number of the job. The lease counts from when a storage node answers, so one that is

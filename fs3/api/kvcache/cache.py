@@ -20,6 +20,7 @@ from typing import Any
 from fs3.api.client import Client
 from fs3.api.kvcache.arguments import (
     Key,
+    Views,
     check_lease_ms,
     check_lengths,
     check_limit,
@@ -289,11 +290,15 @@ class KVCache(ListsPages, PageUpkeep):
         that cannot be; NotFound when the namespace was deleted.
         """
         packed = self._pack(keys)
-        views = page_buffers(buffers, len(packed), self.page_bytes, writable=False)
+        return await self.put_views(packed, page_buffers(buffers, len(packed), self.page_bytes, writable=False))
+
+    async def put_views(self, keys: Sequence[bytes], views: Sequence[Views]) -> list[Status]:
+        """`put_from` of what was checked already, by the functions of `arguments`: a job's is checked where it is submitted."""
+        self._check_use()
         timeout_ns = await self._check_presence()
         if self._is_deleted:
             raise error(Code.NO_NAMESPACE, "the namespace was deleted", self.name)
-        pages = page_keys(self.namespace_id, self.salt, packed)
+        pages = page_keys(self.namespace_id, self.salt, keys)
         return await put_pages(self._storage, self._get_placement(), pages, views, timeout_ns)
 
     async def get_into(
@@ -310,12 +315,18 @@ class KVCache(ListsPages, PageUpkeep):
         """
         packed = self._pack(keys)
         views = page_buffers(buffers, len(packed), self.page_bytes, writable=True)
-        wanted = check_lengths(lengths, len(packed), self.page_bytes)
+        return await self.get_views(packed, views, check_lengths(lengths, len(packed), self.page_bytes))
+
+    async def get_views(
+        self, keys: Sequence[bytes], views: Sequence[Views], lengths: MutableSequence[int] | None
+    ) -> list[Status]:
+        """`get_into` of what was checked already; see `put_views`."""
+        self._check_use()
         timeout_ns = await self._check_presence()
         if self._is_deleted:
-            return _miss_all(len(packed), wanted)
-        pages = page_keys(self.namespace_id, self.salt, packed)
-        return await get_pages(self._storage, self._get_placement(), pages, views, wanted, timeout_ns)
+            return _miss_all(len(keys), lengths)
+        pages = page_keys(self.namespace_id, self.salt, keys)
+        return await get_pages(self._storage, self._get_placement(), pages, views, lengths, timeout_ns)
 
     async def get_ranges_into(
         self, keys: Sequence[Key], ranges: Sequence[tuple[int, int]], buffers: Sequence[Any]
