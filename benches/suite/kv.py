@@ -1,7 +1,8 @@
 """KVCache pages, three durable replicas: 64 tokens of DeepSeek-V3 over all layers, one layer's, and 4 KiB. Every get is verified.
 
-Puts stand beside a raw chain of three processes that receive, pass on, write and sync blocks as large as a call (as a page, of the
-largest pages); gets beside a raw `sendfile` of as many bytes. The peer is Redis by redis-py: durable (`appendfsync always`) where it puts, in memory where it gets.
+Puts stand beside a raw chain of three processes that receive, pass on, write and sync blocks as large as a call (as a page, where
+those are large); gets beside a raw `sendfile` of as many bytes. The peer is Redis by redis-py: durable (`appendfsync always`) beside
+puts, in memory beside gets.
 """
 
 from __future__ import annotations
@@ -62,9 +63,7 @@ def measure(context: Context) -> list[Row]:
 
 
 async def _measure(context: Context, size: Size) -> list[Row]:
-    figures: dict[str, list[float]] = {
-        name: [] for name in ("put", "get", "chain", "sendfile", "raw redis", "AOF put", "get peer")
-    }
+    figures: dict[str, list[float]] = defaultdict(list)
     pages = [memoryview(os.urandom(size.page_bytes)) for _ in range(size.pages)]
     buffers = [memoryview(bytearray(size.page_bytes)) for _ in range(size.pages)]
     calls = context.sized(size.calls, 2)
