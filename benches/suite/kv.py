@@ -1,8 +1,8 @@
 """KVCache pages, three durable replicas: 64 tokens of DeepSeek-V3 over all layers, one layer's, and 4 KiB. Every get is verified.
 
 Puts stand beside a raw chain of three processes that receive, pass on, write and sync blocks as large as a call (as a page, where
-those are large); gets beside a raw `sendfile` of as many bytes. The peer is Redis by redis-py: durable (`appendfsync always`) beside
-puts, in memory beside gets.
+those are large); gets beside a raw `sendfile` of as many bytes. The peer is Redis by redis-py: durable (`appendfsync always`)
+beside puts, in memory beside gets.
 """
 
 from __future__ import annotations
