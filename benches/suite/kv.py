@@ -49,11 +49,11 @@ class Size:
         return calls * self.pages * each / seconds
 
 
-LARGE = Size(4_497_408, "4.5 MB", 8, 6, 0.8, 0.70, "GB/s")
+LARGE = Size(4_497_408, "4.5 MB", 8, 4, 0.8, 0.70, "GB/s")
 SIZES = (
     LARGE,
-    Size(73_728, "74 kB", 128, 10, 0.3, 4.0, "GB/s"),
-    Size(4096, "4 KiB", 128, 40, 20_000, 200_000, "pages/s"),
+    Size(73_728, "74 kB", 128, 6, 0.3, 4.0, "GB/s"),
+    Size(4096, "4 KiB", 128, 30, 20_000, 200_000, "pages/s"),
 )
 
 

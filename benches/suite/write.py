@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 WRITE_BYTES = 4 * MIB
-FIGURES = ((WRITE_BYTES, 1, 48, 0.6), (WRITE_BYTES, 4, 48, 0.9), (4096, 1, 400, 0.5))
+FIGURES = ((WRITE_BYTES, 1, 24, 0.6), (WRITE_BYTES, 4, 48, 0.9), (4096, 1, 300, 0.5))
 """Bytes of a write, writes under way, writes, share of the raw chain to reach."""
 
 
