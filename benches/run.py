@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from rich.console import Console
 from rich.table import Table
@@ -66,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--runs must be at least 1")
     if not 0 < options.scale <= 1:
         parser.error("--scale must be above 0 and at most 1")
+    signal.signal(signal.SIGTERM, _end)
     console = Console(width=None if sys.stdout.isatty() else 220)
     wanted = [name for name in known if name in (options.names or NAMES)]
     work = Path(tempfile.mkdtemp(prefix="fs3-bench-", dir=options.directory))
@@ -76,6 +79,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.no_save and options.scale == 1:
         console.print(f"saved to {record.save(rows)}")
     return 0
+
+
+def _end(number: int, frame: object) -> NoReturn:
+    """So that the processes of a run that is ended from outside end, too."""
+    raise SystemExit(128 + number)
 
 
 def _run(wanted: Sequence[str], work: Path, runs: int, scale: float, console: Console) -> list[record.Row]:
