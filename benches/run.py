@@ -68,13 +68,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--runs must be at least 1")
     if not 0 < options.scale <= 1:
         parser.error("--scale must be above 0 and at most 1")
-    signal.signal(signal.SIGTERM, _end)
+    before = signal.signal(signal.SIGTERM, _end)
     console = Console(width=None if sys.stdout.isatty() else 220)
     wanted = [name for name in known if name in (options.names or NAMES)]
     work = Path(tempfile.mkdtemp(prefix="fs3-bench-", dir=options.directory))
     try:
         rows = _run(wanted, work, options.runs, options.scale, console)
     finally:
+        signal.signal(signal.SIGTERM, before)
         shutil.rmtree(work, ignore_errors=True)
     if not options.no_save and options.scale == 1:
         console.print(f"saved to {record.save(rows)}")
