@@ -22,11 +22,11 @@ MIB = 1 << 20
 FILE_BYTES = 64 * MIB
 RANGE = 4096
 PATH = "/bench-files/data"
-CAT_CALLS = {1: 2000, 16: 6000}
+CAT_CALLS = {1: 1000, 16: 4000}
 """Callers -> calls."""
 CAT_MUST = {1: 7000, 16: 25_000}
 FORKED = 4
-FORKED_READS = 4000
+FORKED_READS = 3000
 FORKED_MUST = 25_000
 
 
