@@ -22,7 +22,9 @@ from pathlib import Path
 from benches.crowd import Work, operations_per_second
 
 MIB = 1 << 20
-_CONTEXT = multiprocessing.get_context("spawn")
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload([__name__, "benches.run"])
+"""Each measurement of a limit needs one to three new processes; if they imported everything anew, that would take longer than it."""
 _REQUEST = 8
 
 

@@ -30,6 +30,8 @@ SHAPES = {
     399: ({"storage": 7, "replicas": 1, "targets": 57}, 0.9),
 }
 """Chains -> the shape of a cluster that has them, and the milliseconds to reach."""
+SHAPE_TRIED = {"storage": 1, "replicas": 1, "targets": 4}
+"""Of the cluster where the bench is only tried out."""
 
 
 def measure(context: Context) -> list[Row]:
@@ -37,9 +39,8 @@ def measure(context: Context) -> list[Row]:
     rows = []
     with redis(context.directory / "redis-lookup") as peer:
         for chains, (shape, must) in SHAPES.items():
-            if context.scale < 1 and shape["storage"] > 3:
-                shape = {"storage": 1, "replicas": 1, "targets": 4}
-            with LocalCluster(context.directory / f"lookup-{chains}", **shape) as cluster:
+            wanted = shape if context.scale == 1 else SHAPE_TRIED
+            with LocalCluster(context.directory / f"lookup-{chains}", **wanted) as cluster:
                 rows.append(run(_measure(context, cluster, chains, must, peer)))
     return rows
 

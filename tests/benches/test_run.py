@@ -107,6 +107,7 @@ def test_arguments_that_cannot_be_are_named(arguments: list[str], why: str, caps
     assert why in capsys.readouterr().err
 
 
+@pytest.mark.processes
 @pytest.mark.timeout(300)
 def test_every_bench_runs_at_a_small_scale(
     space_guard: SpaceGuard, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
