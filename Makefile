@@ -96,7 +96,7 @@ bench: $(STAMP)  ## all benches, saved as JSON lines in benches/results, then th
 	$(BIN)/python -m benches.run $(ARGS)
 	$(BIN)/python -m benches.plot
 
-benches-page: $(STAMP)  ## write the newest saved figures into docs/benchmarks.md
+benches-page: bench  ## all benches, then docs/benchmarks.md from what was saved
 	$(BIN)/python -m benches.report
 
 bench-check: $(STAMP)  ## CPU of the hot paths beside what was recorded on such a machine: fails at +10 %; ARGS=--record records
