@@ -23,7 +23,7 @@ from benches.crowd import Work, operations_per_second
 
 MIB = 1 << 20
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload([__name__, "benches.run"])
+_CONTEXT.set_forkserver_preload([__name__, "benches.record", "fs3.cli.local", "rich.console", "rich.table"])
 """Each measurement needs one to three new processes; importing everything anew in each would take longer than most of them."""
 _REQUEST = 8
 

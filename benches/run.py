@@ -9,7 +9,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,8 @@ NAMES = ("machine", "idle", "read", "files", "write", "kv", "meta", "list", "sma
 """What is run when nothing is named, in this order: figures of an idle cluster come before those that leave something to do."""
 ONLY_NAMED = ("failover",)
 """Benches that take minutes and are run when they are named."""
+SECONDS = 20.0
+"""See `Context.seconds`. With it a run ends in time on a machine that has other work, too."""
 OWN_CLUSTERS = ("lookup", "failover")
 """Benches that make clusters of their own: to break them, or of another shape."""
 
@@ -38,14 +40,24 @@ class Context:
     directory: Path
     """On the disk the cluster is on; for the files of the raw limits."""
     runs: int
-    """How often each figure is measured, at least."""
+    """How often each figure is measured, where there is time; see `turns`."""
     console: Console
+    seconds: float = SECONDS
+    """No further measurement of a figure begins when it has been measured for so long."""
     scale: float = 1.0
     """Share of the usual amounts: less tries a bench out, and its figures mean nothing."""
 
     def sized(self, amount: int, least: int = 1) -> int:
         """An amount of work at this run's scale."""
         return max(least, int(amount * self.scale))
+
+    def turns(self, most: int | None = None) -> Iterator[int]:
+        """The measurements of a figure by number: `runs`, not more than `most`, and fewer where one takes long; at least one."""
+        began = time.perf_counter()
+        for turn in range(min(self.runs, most or self.runs)):
+            if turn and time.perf_counter() - began > self.seconds:
+                return
+            yield turn
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,6 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", help=every)
     parser.add_argument("--runs", type=int, default=5, help="measurements of each figure; the median is reported")
     parser.add_argument(
+        "--seconds", type=float, default=SECONDS, help="no further measurement of a figure begins when it has taken so long"
+    )
+    parser.add_argument(
         "--scale", type=float, default=1.0, help="share of the usual amounts, to try out; below 1 nothing is saved"
     )
     parser.add_argument("--no-save", action="store_true", help="do not append to benches/results")
@@ -64,6 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     unknown = [name for name in options.names if name not in known]
     if unknown:
         parser.error(f"there is no bench {unknown[0]!r}; there are {', '.join(known)}")
+    if options.seconds < 0:
+        parser.error("--seconds must be at least 0")
     if options.runs < 1:
         parser.error("--runs must be at least 1")
     if not 0 < options.scale <= 1:
@@ -73,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wanted = [name for name in known if name in (options.names or NAMES)]
     work = Path(tempfile.mkdtemp(prefix="fs3-bench-", dir=options.directory))
     try:
-        rows = _run(wanted, work, options.runs, options.scale, console)
+        rows = _run(wanted, options, work, console)
     finally:
         signal.signal(signal.SIGTERM, before)
         shutil.rmtree(work, ignore_errors=True)
@@ -87,7 +104,7 @@ def _end(number: int, frame: object) -> NoReturn:
     raise SystemExit(128 + number)
 
 
-def _run(wanted: Sequence[str], work: Path, runs: int, scale: float, console: Console) -> list[record.Row]:
+def _run(wanted: Sequence[str], options: argparse.Namespace, work: Path, console: Console) -> list[record.Row]:
     """The rows of these benches. Those that share a cluster come first; it is gone before others make theirs."""
     rows: list[record.Row] = []
     shared = LocalCluster(work / "cluster")
@@ -96,7 +113,7 @@ def _run(wanted: Sequence[str], work: Path, runs: int, scale: float, console: Co
         began = time.perf_counter()
         with console.status(f"{name} …"):
             module = importlib.import_module(f"benches.suite.{name}")
-            measured = module.measure(Context(shared, work, runs, console, scale))
+            measured = module.measure(Context(shared, work, options.runs, console, options.seconds, options.scale))
         rows.extend(measured)
         console.print(table(measured, f"{name}, {time.perf_counter() - began:.0f} s"))
 

@@ -66,7 +66,7 @@ def _measure_cat(context: Context, fs: Any, size: int, callers: int) -> Row:
     def cat(start: int) -> None:
         assert len(fs.cat_file(PATH, start, start + RANGE)) == RANGE
 
-    for _ in range(context.runs):
+    for _ in context.turns():
         starts = [random.randrange(size // RANGE) * RANGE for _ in range(calls)]
         began = time.perf_counter()
         if callers == 1:
@@ -98,8 +98,10 @@ def _measure_forked(context: Context, size: int) -> Row:
 
         return work
 
-    values = [operations_per_second(FORKED, prepare, reads) for _ in range(context.runs)]
-    echoes = [limits.echo_by_many(RANGE, reads, FORKED) for _ in range(context.runs)]
+    values, echoes = [], []
+    for _ in context.turns():
+        values.append(operations_per_second(FORKED, prepare, reads))
+        echoes.append(limits.echo_by_many(RANGE, reads, FORKED))
     what = f"seek and read of 4 KiB in a file object, {FORKED} forked processes"
     limit = f"/s raw 4 KiB echo, {FORKED} processes"
     return Row("files", what, "/s", Spread.of(values), limit, Spread.of(echoes), must_value=FORKED_MUST)

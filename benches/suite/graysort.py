@@ -32,7 +32,7 @@ def measure(context: Context) -> list[Row]:
     records = context.sized(RECORDS, RECORDS_MIN)
     there, here = f"{context.cluster.url}{TOP}", f"file://{context.directory}/graysort"
     kept, volatile, one, synced = [], [], [], []
-    for _ in range(min(context.runs, RUNS_MAX)):
+    for _ in context.turns(RUNS_MAX):
         kept.append(_sort(records, there, "shuffle", synced=False))
         volatile.append(_sort(records, here, "shuffle", synced=False))
         run(_make(context))  # a run removes its directories

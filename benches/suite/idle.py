@@ -22,7 +22,7 @@ def measure(context: Context) -> list[Row]:
     first = {name: cpu_ns([pid]) for name, pid in processes.items()}
     began = time.perf_counter()
     shares = []
-    for _ in range(context.runs):
+    for _ in context.turns():
         before, opened = cpu_ns(processes.values()), time.perf_counter()
         time.sleep(WINDOW_S * context.scale)
         shares.append((cpu_ns(processes.values()) - before) / (time.perf_counter() - opened) / 1e7)

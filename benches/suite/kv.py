@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from benches import limits
@@ -77,15 +78,15 @@ async def _measure(context: Context, size: Size) -> list[Row]:
         volatile = stack.enter_context(redis(context.directory / "redis"))
         cache = await _open(context, size)
         try:
-            for turn in range(-1, context.runs):  # the first turn warms: connections, blocks, the servers' memory
+            for turn in chain((-1,), context.turns()):  # the first warms: connections, blocks, the servers' memory
                 keys = [[b"%d-%d-%d" % (turn, call, page) for page in range(size.pages)] for call in range(calls)]
                 measured = {"put": size.figure(await _put(cache, keys, pages), calls)}
                 await _get(cache, keys, buffers)
                 measured["get"] = size.figure(await _get(cache, keys, buffers), calls)
                 if any(buffer != page for buffer, page in zip(buffers, pages, strict=True)):
                     raise RuntimeError("a page came back with other bytes")
-                chain = limits.raw_chain(context.directory, block, blocks, CHAIN_STREAMS) / call_bytes
-                measured["chain"] = size.figure(1 / chain, 1)
+                pushed = limits.raw_chain(context.directory, block, blocks, CHAIN_STREAMS) / call_bytes
+                measured["chain"] = size.figure(1 / pushed, 1)
                 sent = limits.sendfile_to_recv_into(context.directory, call_bytes, 3 * calls * call_bytes, 2) / call_bytes
                 measured["sendfile"] = size.figure(1 / sent, 1)
                 if durable is not None and volatile is not None:

@@ -35,11 +35,11 @@ def measure(context: Context) -> list[Row]:
     fs = fsspec.filesystem(SCHEME, cluster=context.cluster.url.partition("://")[2], skip_instance_cache=True)
     values, growth = [], []
     _seconds(fs, "many", many)
-    for _ in range(context.runs):
+    for _ in context.turns():
         small = min(_seconds(fs, "few", few) for _ in range(3))
         values.append(_seconds(fs, "many", many))
         growth.append(values[-1] / many / (small / few))
-    local = limits.list_files(context.directory / "local-list", many, context.runs)
+    local = limits.list_files(context.directory / "local-list", many, len(values))
     fs.rm(TOP, recursive=True)
     fs.close()
     return [

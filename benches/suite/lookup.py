@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from benches import limits
@@ -58,7 +59,7 @@ async def _measure(context: Context, cluster: LocalCluster, chains: int, must: f
                 raise RuntimeError(f"a put failed: {status}")
         if peer is not None:
             peer.put(keys[:STORED], [page] * STORED)
-        for turn in range(-1, context.runs):
+        for turn in chain((-1,), context.turns()):
             times = []
             for _ in range(lookups):
                 began = time.perf_counter()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from benches.run import Context
 
 MIB = 1 << 20
-WARMED_BYTES_MAX = 8 << 30
+WARMED_BYTES_MAX = 4 << 30
 PROBE_BYTES = 256 * MIB
 BLOCK = 4 * MIB
 
@@ -28,7 +28,7 @@ def measure(context: Context) -> list[Row]:
     cold_writes = [limits.write_cached(context.directory, BLOCK, blocks) / 1e9]
     limits.touch_memory(context.sized(min(WARMED_BYTES_MAX, _available() // 2), BLOCK))
     warm, warm_writes, echoes, commits, small, large = [], [], [], [], [], []
-    for _ in range(context.runs):
+    for _ in context.turns():
         warm.append(limits.touch_memory(blocks * BLOCK) / 1e9)
         warm_writes.append(limits.write_cached(context.directory, BLOCK, blocks) / 1e9)
         echoes.append(limits.echo(4096, context.sized(10_000, 20)))

@@ -47,7 +47,7 @@ def measure(context: Context) -> list[Row]:
     commits: list[float] = []
     run(_make(context))
     fs = fsspec.filesystem(SCHEME, cluster=context.cluster.url.partition("://")[2], skip_instance_cache=True)
-    for turn in range(context.runs):
+    for turn in context.turns():
         run(_measure(context, turn, figures))
         top = f"{TOP}/fsspec-{turn}"
         fs.makedirs(top)

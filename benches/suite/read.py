@@ -47,7 +47,7 @@ async def _measure(context: Context) -> list[Row]:
         total = context.sized(SEQUENTIAL_BYTES, 16 * MIB)
         for size in (MIB, 4 * MIB):
             values, raws = [], []
-            for _ in range(context.runs):
+            for _ in context.turns():
                 values.append(await _sequential(client, file, file_bytes, size, total) / 1e9)
                 raws.append(limits.sendfile_to_recv_into(context.directory, size, total, AHEAD) / 1e9)
             rows.append(
@@ -62,7 +62,7 @@ async def _measure(context: Context) -> list[Row]:
         reads, calls = context.sized(RANDOM_READS, 20), context.sized(BATCHES, 4)
         singles, bare, echoes = [], [], []
         batched: dict[int, list[float]] = {ahead: [] for ahead in MUST_BATCHED}
-        for _ in range(context.runs):
+        for _ in context.turns():
             await _warm(client, file, random_bytes)
             singles.append(await _random_single(client, file, random_bytes, reads))
             for ahead, values in batched.items():

@@ -40,7 +40,7 @@ def measure(context: Context) -> list[Row]:
     make_tree(source, files)
     fs = fsspec.filesystem(SCHEME, cluster=context.cluster.url.partition("://")[2], skip_instance_cache=True)
     puts, gets, copies, plain, synced = [], [], [], [], []
-    for run in range(_runs(context)):
+    for run in context.turns(RUNS_MAX):
         top = f"/bench-small/{run}"
         began = time.perf_counter()
         fs.put(str(source), f"{top}/put", recursive=True)
@@ -63,16 +63,12 @@ def measure(context: Context) -> list[Row]:
     return _tree_rows(puts, gets, copies, plain, synced) + rows
 
 
-def _runs(context: Context) -> int:
-    return min(context.runs, RUNS_MAX)
-
-
 def _measure_single(context: Context, fs: Any, callers: int) -> list[Row]:
     """One file a call, by so many threads."""
     data = bytes(SINGLE_BYTES)
     files = context.sized(SINGLE_FILES, 8) * min(callers, 4)
     writes, reads, local_writes, local_reads = [], [], [], []
-    for run in range(_runs(context)):
+    for run in context.turns(RUNS_MAX):
         top = f"/bench-small/single-{callers}-{run}"
         fs.makedirs(top)
         local = context.directory / "local"
@@ -100,7 +96,7 @@ def _measure_cat(context: Context, fs: Any) -> Row:
     names = [f"/bench-small/cat/{index}" for index in range(files)]
     fs.pipe(dict.fromkeys(names, bytes(SINGLE_BYTES)))
     found, local = [], []
-    for _ in range(_runs(context)):
+    for _ in context.turns(RUNS_MAX):
         began = time.perf_counter()
         fs.cat(names)
         found.append(files / (time.perf_counter() - began))

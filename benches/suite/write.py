@@ -34,7 +34,7 @@ async def _measure(context: Context) -> list[Row]:
         for size, ahead, writes, must in FIGURES:
             writes = context.sized(writes, 2 * ahead)
             values, raws = [], []
-            for _ in range(context.runs):
+            for _ in context.turns():
                 values.append(await _write(client, size, writes, ahead))
                 raws.append(limits.raw_chain(context.directory, size, writes, ahead))
             if size < MIB:

@@ -7,10 +7,12 @@ import os
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from benches import crowd, peers, record, report
 from benches import run as benches_run
 from benches.record import Row, Spread
+from fs3.cli.local import LocalCluster
 from tests.space import SpaceGuard
 
 ROW = Row("read", "figure", "GB/s", Spread.of([1.0, 3.0, 2.0]), "GB/s limit", Spread.of([4.0]), must_ratio=0.5)
@@ -86,6 +88,13 @@ def test_a_forked_process_that_fails_is_named() -> None:
         crowd.operations_per_second(1, prepare, 10)
 
 
+@pytest.mark.parametrize(("seconds", "most", "turns"), [(60.0, None, 5), (60.0, 3, 3), (60.0, 9, 5), (0.0, None, 1)])
+def test_a_figure_is_measured_as_often_as_there_is_time(tmp_path: Path, seconds: float, most: int | None, turns: int) -> None:
+    cluster = LocalCluster(tmp_path)
+    context = benches_run.Context(cluster, tmp_path, 5, Console(), seconds)
+    assert list(context.turns(most)) == list(range(turns))
+
+
 def test_a_peer_that_is_not_installed_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with peers.redis(tmp_path / "redis") as peer:
@@ -99,6 +108,7 @@ def test_a_peer_that_is_not_installed_is_left_out(tmp_path: Path, monkeypatch: p
         (["--runs", "0"], "--runs"),
         (["--scale", "0"], "--scale"),
         (["--scale", "2"], "--scale"),
+        (["--seconds", "-1"], "--seconds"),
     ],
 )
 def test_arguments_that_cannot_be_are_named(arguments: list[str], why: str, capsys: pytest.CaptureFixture[str]) -> None:
