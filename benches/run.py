@@ -89,13 +89,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(width=None if sys.stdout.isatty() else 220)
     wanted = [name for name in known if name in (options.names or NAMES)]
     work = Path(tempfile.mkdtemp(prefix="fs3-bench-", dir=options.directory))
+    rows: list[record.Row] = []
     try:
-        rows = _run(wanted, options, work, console)
+        _run(wanted, options, work, console, rows)
     finally:
         signal.signal(signal.SIGTERM, before)
         shutil.rmtree(work, ignore_errors=True)
-    if not options.no_save and options.scale == 1:
-        console.print(f"saved to {record.save(rows)}")
+        if rows and not options.no_save and options.scale == 1:  # of a run that fails or is ended, too: whole benches
+            console.print(f"saved to {record.save(rows)}")
     return 0
 
 
@@ -104,9 +105,8 @@ def _end(number: int, frame: object) -> NoReturn:
     raise SystemExit(128 + number)
 
 
-def _run(wanted: Sequence[str], options: argparse.Namespace, work: Path, console: Console) -> list[record.Row]:
-    """The rows of these benches. Those that share a cluster come first; it is gone before others make theirs."""
-    rows: list[record.Row] = []
+def _run(wanted: Sequence[str], options: argparse.Namespace, work: Path, console: Console, rows: list[record.Row]) -> None:
+    """Measure; the rows are added as each bench ends. Those that share a cluster come first; it is gone before others make theirs."""
     shared = LocalCluster(work / "cluster")
 
     def measure(name: str) -> None:
@@ -126,7 +126,6 @@ def _run(wanted: Sequence[str], options: argparse.Namespace, work: Path, console
     for name in wanted:
         if name in OWN_CLUSTERS:
             measure(name)
-    return rows
 
 
 def table(rows: Sequence[record.Row], title: str) -> Table:

@@ -117,6 +117,25 @@ def test_arguments_that_cannot_be_are_named(arguments: list[str], why: str, caps
     assert why in capsys.readouterr().err
 
 
+def test_a_run_that_is_ended_saves_the_benches_it_has_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    saved: list[Row] = []
+
+    def save(rows: list[Row]) -> str:
+        saved.extend(rows)
+        return "there"
+
+    def run(wanted: object, options: object, work: object, console: object, rows: list[Row]) -> None:
+        rows.append(ROW)
+        raise SystemExit(143)
+
+    monkeypatch.setattr(record, "save", save)
+    monkeypatch.setattr(benches_run, "_run", run)
+    for arguments, expected in ((["--scale", "0.5"], []), (["--no-save"], []), ([], [ROW])):
+        with pytest.raises(SystemExit):
+            benches_run.main([*arguments, "--directory", str(tmp_path)])
+        assert saved == expected
+
+
 @pytest.mark.processes
 @pytest.mark.timeout(300)
 def test_every_bench_runs_at_a_small_scale(
