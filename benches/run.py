@@ -106,7 +106,7 @@ def _end(number: int, frame: object) -> NoReturn:
 
 
 def _run(wanted: Sequence[str], options: argparse.Namespace, work: Path, console: Console, rows: list[record.Row]) -> None:
-    """Measure; the rows are added as each bench ends. Those that share a cluster come first; it is gone before others make theirs."""
+    """Add the rows of each bench as it ends. Those that share a cluster come first; it is gone before others make theirs."""
     shared = LocalCluster(work / "cluster")
 
     def measure(name: str) -> None:
