@@ -8,7 +8,7 @@ ENGINES := sglang lmcache vllm
 OLDEST_FSSPEC := 2024.6.0
 OLDEST := .oldest/.ready-$(OLDEST_FSSPEC)
 
-.PHONY: setup check fmt test prepare-oldest oldest sim fresh consumers installs engines docs soak bench bench-check plots demo clean
+.PHONY: setup check fmt test prepare-oldest oldest sim fresh consumers installs engines docs soak bench benches-page bench-check plots demo clean
 
 $(STAMP): pyproject.toml hatch_build.py $(wildcard proto/fs3/v1/*.proto)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -97,6 +97,9 @@ soak: $(STAMP)  ## real processes killed, paused, wiped and restarted under chec
 bench: $(STAMP)  ## all benches, saved as JSON lines in benches/results, then the plots
 	$(BIN)/python -m benches.run $(ARGS)
 	$(BIN)/python -m benches.plot
+
+benches-page: bench  ## all benches, then docs/benchmarks.md from what was saved
+	$(BIN)/python -m benches.report
 
 bench-check: $(STAMP)  ## CPU of the hot paths beside what was recorded on such a machine: fails at +10 %; ARGS=--record records
 	@$(BIN)/python -m benches.check $(ARGS)
