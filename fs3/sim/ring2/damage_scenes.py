@@ -93,7 +93,7 @@ async def the_good_copies_are_away(stage: SceneCluster) -> str:
 
 
 async def all_copies_are_damaged(stage: SceneCluster) -> str:
-    """Such a page is removed by who reads it, or by the head: it is not found any more, and a put stores it."""
+    """Such a page is removed by a client that reads it, or by the head: it is not found any more, and a put stores it."""
     writer, reader = [await _open(stage, name) for name in ("client-1", "client-2")]
     await _put(stage, "client-1", writer)
     await asyncio.sleep(1)
@@ -110,8 +110,8 @@ async def all_copies_are_damaged(stage: SceneCluster) -> str:
 
 
 async def the_good_copies_are_gone(stage: SceneCluster) -> str:
-    """Two of three replicas have damaged copies, and the third one comes back with an empty disk: the pages are misses, nobody
-    waits for their bytes, and the chain is whole again."""
+    """Two of three replicas have damaged copies, and the third one comes back with an empty disk: the pages are misses, no
+    resync waits for their bytes, and the chain is whole again."""
     writer, reader = [await _open(stage, name) for name in ("client-1", "client-2")]
     await _put(stage, "client-1", writer)
     await asyncio.sleep(1)

@@ -18,11 +18,11 @@ def members_that_serve(self: ReplicaRouter, chain: ChainId) -> tuple[NodeId, ...
 
 
 async def leave_to_others(*_: object) -> None:
-    """Who finds that nobody has a page leaves it where it is."""
+    """A client that finds that no replica has a page leaves it where it is."""
 
 
 def keep_lost_pages(self: CacheKeeper, chunk: ChunkId) -> None:
-    """The head keeps a page that nobody has."""
+    """The head keeps a page that no replica has."""
 
 
 def believe_the_buffer(

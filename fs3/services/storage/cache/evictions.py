@@ -84,7 +84,7 @@ class Evictions:
                 del self._expiring[namespace_id]
 
     def remove_lost(self, chunk: ChunkId) -> None:
-        """Begin to remove a page whose bytes nobody has, whatever holds it, unless an update of it is under way."""
+        """Begin to remove a page whose bytes no replica has, whatever holds it, unless an update of it is under way."""
         if chunk not in self and self._cache.length(chunk):
             self._begin(chunk, EvictionCause.LOST)
 

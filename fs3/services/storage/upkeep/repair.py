@@ -5,7 +5,7 @@ here and goes to another replica. The bytes are taken over only when they are of
 the checksums that this target's own index has: so a repair can never bring in anything but what was here before.
 
 A KVCache page is given up when every other target of the chain, serving or not, has answered that its copy is damaged or that it
-has none: the head removes it then, and whoever needs it computes it anew. A file's chunk stays, and is named to people.
+has none: the head removes it then, and an engine that needs it computes it anew. A file's chunk stays, and is named to people.
 """
 
 from __future__ import annotations
