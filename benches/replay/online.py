@@ -162,11 +162,12 @@ class _Replay:
         self._waiting: asyncio.Queue[Request | None] = asyncio.Queue(maxsize=1)
 
     async def store(self) -> None:
-        """The pages that are asked for most. RuntimeError when one is not stored."""
+        """The pages that are asked for most, those last: where chance gives a target more than its share, the others go first.
+        RuntimeError when one is not stored."""
         load = self._load
         asked = Counter(page for request in load.requests for page in split_blocks(request, load.pages_per_block))
         room = load.budget_bytes * 9 // 10 // (load.page_bytes + _STAMP_BYTES + page_header_bytes) if load.budget_bytes else None
-        wanted = [_key(page) for page, _ in asked.most_common(room)]
+        wanted = [_key(page) for page, _ in reversed(asked.most_common(room))]
         for at in range(0, len(wanted), CALL_PAGES):
             keys = wanted[at : at + CALL_PAGES]
             statuses = await self._cache.put_from(keys, [[key, self._body, key] for key in keys])

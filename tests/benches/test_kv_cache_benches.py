@@ -160,7 +160,7 @@ def test_warmth_is_measured_after_a_restart_and_a_failover(space_guard: SpaceGua
 def test_gets_alone_are_replayed_of_pages_that_are_there(context: Context) -> None:
     load = Load(
         conversations(12, 1), page_bytes=4096, pages_per_block=1, workers=2, is_paced=False, replicas=1,
-        budget_bytes=20 * 5000, gets_only=True, get_rate_min=1e-9,
+        budget_bytes=48 * 5000, gets_only=True, get_rate_min=1e-9,
     )  # fmt: skip
     report = run(replay_online(context.cluster.url, load, context.directory))
     assert (report.put_pages, report.gone_pages, report.requests) == (0, 0, 12)
