@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +57,10 @@ WAYS: dict[str, Way] = {
 
 
 @pytest.fixture
-def strict(fs: Any) -> Any:
-    return type(fs)(**{**fs.storage_options, "auto_mkdir": False})
+def strict(fs: Any) -> Iterator[Any]:
+    strict = type(fs)(**{**fs.storage_options, "auto_mkdir": False})
+    yield strict
+    strict.close()
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -112,7 +112,7 @@ for path, url, source in {programs!r}:
     exec(source, scopes[-1])
 """
     code, said = end(fs, fs3_options, room + "/other", IMPORTS + all_ways)
-    assert code == 0
+    assert code == 0, said
     assert sorted(said.splitlines()) == sorted(f"{path} was not closed: it is closed now" for path in paths.values())
     found = fs.cat(list(paths.values()))
     assert {way: LAYERS[way][1](found[path]) for way, path in paths.items()} == dict.fromkeys(LAYERS, b"all")
@@ -182,7 +182,7 @@ more = fs.open(f"{{room}}/more", "w")
 for file in [*files, more]: file.write("all")
 """
     code, said = end(fs, fs3_options, room + "/other", IMPORTS + left)
-    assert code == 0
+    assert code == 0, said
     assert f"{room}/bad was not closed, and what was written to it is lost: half of it is missing" in said
     found = fs.cat([f"{room}/{name}" for name in (0, 1, 2, "more")])
     assert set(found.values()) == {b"all"}

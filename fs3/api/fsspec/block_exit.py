@@ -38,5 +38,5 @@ def block_exception(file: object, caller: FrameType | None) -> type[BaseExceptio
 
 
 def say_dropped(path: str, reason: type[BaseException]) -> None:
-    """Tell that the rule was applied: whoever handles the exception may not expect the file to be gone."""
+    """Tell that the rule was applied: the code that handles the exception may not expect the file to be gone."""
     log.warning("%s: an exception (%s) left its `with` block, and what was written to it is dropped", path, reason.__name__)

@@ -464,8 +464,8 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         self.close()
 
     def _begin_last_write(self, is_broken_off: bool) -> bool:
-        """Nobody is going to close the file. What lies around it may write, without waiting for anything, until `close`. False:
-        it is closed already."""
+        """The program is not going to close the file. What lies around it may write, without waiting for anything, until `close`.
+        False: it is closed already."""
         if self.mode == "rb" or self._pid != os.getpid() or self._decided or self._client is None or sys.is_finalizing():
             self.closed = True
             return False

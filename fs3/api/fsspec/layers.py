@@ -2,7 +2,7 @@
 
 No file is told what is put around it: `io.TextIOWrapper` asks it whether it can be written, and does not say who asks. When a
 program ends, Python closes such layers as it takes them down one by one; by then no event loop runs any more that could store
-what they write. So whoever refers to an open file is looked up before: the garbage collector knows all objects, and one pass over
+what they write. So what refers to an open file is looked up before: the garbage collector knows all objects, and one pass over
 them, about a tenth of a second for a million, finds the layers of all files.
 """
 

@@ -58,7 +58,7 @@ def unwatch(file: Unclosed) -> None:
 
 
 def close_dropped(references: int, file: Unclosed) -> None:
-    """For `__del__`: nobody uses the file any more. `references`: what `sys.getrefcount(self)` says there, before
+    """For `__del__`: the program uses the file no more. `references`: what `sys.getrefcount(self)` says there, before
     `file` is passed, which is one more.
 
     Where others refer to it still, all of them are garbage that a collection has found, and what lies around the file may be
@@ -106,7 +106,7 @@ def say(path: str, what: str, depth: int = 3) -> None:
 
 
 def say_lost(path: str, failure: BaseException) -> None:
-    """To the log: a file that nobody closed could not be closed here either, and there is no caller to raise it to."""
+    """To the log: a file that the program left open could not be closed here either, and there is no caller to raise it to."""
     log.error("%s was not closed, and what was written to it is lost: %s", path, failure)
 
 
