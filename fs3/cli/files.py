@@ -54,7 +54,7 @@ class Failures:
         """Say an OSError or ValueError of the block, and count it."""
         try:
             yield
-        except BrokenPipeError:  # nobody reads what is written here any more
+        except BrokenPipeError:  # the reader of standard output has gone
             raise
         except (OSError, ValueError) as wrong:
             self.count += 1

@@ -12,7 +12,8 @@ import typer
 
 from fs3.base.units import MILLISECOND, SECOND, format_duration, format_size, parse_duration, parse_size
 from fs3.cli import where
-from fs3.cli.admin import AsJson, open_client, print_json, print_table
+from fs3.cli.admin import AsJson, open_client
+from fs3.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
     from fs3.api.client import Client

@@ -6,18 +6,16 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
-from rich.console import Console
 from rich.table import Table
 
 from fs3.api.kvcache import CacheUsage
 from fs3.base.units import format_size
+from fs3.cli.output import table_console
 from fs3.model.page_usage import CacheCounters
 
 _HEADINGS = (
     "owner", "namespaces", "pages", "bytes", "budget", "used", "leases", "hits", "gets", "read", "puts", "evicted", "expired",
 )  # fmt: skip
-_COLUMNS_MIN = 200
-"""Of a table that goes to no terminal."""
 
 
 class OwnerUsage(msgspec.Struct, frozen=True):
@@ -91,5 +89,4 @@ def print_owners(usages: Sequence[OwnerUsage]) -> None:
             str(counters.evicted),
             str(counters.expired),
         )
-    console = Console(highlight=False)
-    Console(highlight=False, width=console.width if console.is_terminal else max(_COLUMNS_MIN, console.width)).print(table)
+    table_console().print(table)

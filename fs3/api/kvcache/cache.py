@@ -45,7 +45,7 @@ from fs3.api.kvcache.namespaces import (
     get_namespace,
     list_namespaces,
 )
-from fs3.api.kvcache.page_io import get_pages, get_ranges, look_up, look_up_leased, put_pages, remove_pages
+from fs3.api.kvcache.page_io import get_pages, get_ranges, left_ns, look_up, look_up_leased, put_pages, remove_pages
 from fs3.api.kvcache.results import LookupResult, PageList, Status
 from fs3.api.kvcache.upkeep import PageUpkeep
 from fs3.base.errors import FS3Error, error
@@ -402,10 +402,7 @@ class KVCache(ListsPages, PageUpkeep):
         # Asked for in any case: a page stored after another client has cleared it, of which this one has not heard, is to go too.
         self._follow(await self._client.manager.find_namespace(self.name, self._timeout_ns))
         if not self._is_deleted:
-            self._follow(await clear_namespace(self._client, self._namespace, self._left_ns(begun)))
-
-    def _left_ns(self, begun: float) -> int:
-        return max(1, self._timeout_ns - round((self._loop.time() - begun) * SECOND))
+            self._follow(await clear_namespace(self._client, self._namespace, left_ns(self._timeout_ns, begun)))
 
     @property
     def salt(self) -> bytes:
@@ -422,10 +419,10 @@ class KVCache(ListsPages, PageUpkeep):
         try:
             found = await self._client.manager.find_namespace(self.name, min(presence_check_ns, self._timeout_ns))
         except FS3Error:
-            return self._left_ns(begun)
+            return left_ns(self._timeout_ns, begun)
         self._follow(found)
         self._deletions = deletions
-        return self._left_ns(begun)
+        return left_ns(self._timeout_ns, begun)
 
     def _follow(self, found: CacheNamespace | None) -> None:
         """Go on with what there is under the name now: the same namespace, with another id when it was cleared. One that was

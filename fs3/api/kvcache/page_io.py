@@ -36,7 +36,7 @@ ask_first_bytes = 64 * KIB
 ask_first_timeout_ns = 1 * SECOND
 """How long that lookup may take; what is not known by then is sent."""
 clean_up_timeout_ns = 1 * SECOND
-"""How long the removal of pages that nobody can read may hold up the get that found them."""
+"""How long the removal of pages that no replica can give may hold up the get that found them."""
 
 _code_of = attrgetter("code")
 _length_of = attrgetter("length")
@@ -71,7 +71,7 @@ async def put_pages(
         for index in missing
     ]
     if writes:
-        timeout_ns = _left_ns(timeout_ns, begun)
+        timeout_ns = left_ns(timeout_ns, begun)
         try:
             codes = [result.code for result in await storage.update(writes, timeout_ns=timeout_ns)]
         except FS3Error as failure:
@@ -143,7 +143,7 @@ async def get_pages(
             status, length = _status_of_read(outcome, io.buffer[0], page, size, is_exact=lengths is None)  # type: ignore[arg-type]
             statuses.append(status)
             read.append(length)
-        await _clean_up(storage, placement, pages, statuses, _left_ns(timeout_ns, begun))
+        await _clean_up(storage, placement, pages, statuses, left_ns(timeout_ns, begun))
     if lengths is not None:
         for index, length in enumerate(read):
             lengths[index] = length
@@ -189,7 +189,7 @@ async def get_ranges(
     for page, (offset, views), part in zip(pages, parts, outcomes[len(fronts_at) :], strict=True):
         at = fronts_at[page]
         statuses.append(_status_of_part(outcomes[at], found[at], page, part, offset, buffer_bytes(views)))
-    await _clean_up(storage, placement, pages, statuses, _left_ns(timeout_ns, begun))
+    await _clean_up(storage, placement, pages, statuses, left_ns(timeout_ns, begun))
     return statuses
 
 
@@ -294,6 +294,6 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _left_ns(timeout_ns: int, begun: float) -> int:
+def left_ns(timeout_ns: int, begun: float) -> int:
     """What is left of a timeout that has run since then."""
     return max(1, timeout_ns - round((_now() - begun) * SECOND))

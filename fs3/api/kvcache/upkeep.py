@@ -12,6 +12,7 @@ from fs3.api.client import Client
 from fs3.api.kvcache.arguments import Key, check_pin_ttl
 from fs3.api.kvcache.events import EventStream
 from fs3.api.kvcache.namespaces import client_of, list_namespaces
+from fs3.api.kvcache.page_io import left_ns
 from fs3.api.kvcache.registration import RegisteredBuffer
 from fs3.api.kvcache.results import LookupResult, Status, status_of
 from fs3.base.errors import FS3Error, error
@@ -97,9 +98,6 @@ class PageUpkeep:
     async def _check_presence(self) -> int:
         raise NotImplementedError
 
-    def _left_ns(self, begun: float) -> int:
-        raise NotImplementedError
-
     def _get_placement(self) -> Placement:
         raise NotImplementedError
 
@@ -167,7 +165,7 @@ class PageUpkeep:
         namespace = await self._client.manager.find_namespace(self.name, await self._check_presence())
         if namespace is None or self._is_deleted:
             raise error(Code.NO_NAMESPACE, "the namespace was deleted", self.name)
-        report = await self._client.storage.page_usage(namespace.id, timeout_ns=self._left_ns(begun))
+        report = await self._client.storage.page_usage(namespace.id, timeout_ns=left_ns(self._timeout_ns, begun))
         return usage_of(namespace, report, self._client.manager.routing)
 
     @staticmethod
