@@ -55,9 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         shutil.rmtree(work, ignore_errors=True)
     for row in rows:
-        limit = f"; {row.limit_name} {row.limit.median:.4g}, ratio {row.ratio:.2f}" if row.limit else ""
-        verdict = {None: "", True: ", reached", False: ", missed"}[row.reached]
-        console.print(f"{row.figure}: {row.value.median:.4g} {row.unit}{limit}{verdict}", highlight=False)
+        console.print(record.describe(row), highlight=False)
     if not options.no_save:
         record.save(rows)
     return 0

@@ -80,6 +80,13 @@ class Row:
         return all(verdicts) if verdicts else None
 
 
+def describe(row: Row) -> str:
+    """A row in one line: the figure, its limit and whether it was reached."""
+    limit = f"; {row.limit_name} {row.limit.median:.4g}, ratio {row.ratio:.2f}" if row.limit else ""
+    verdict = {None: "", True: ", reached", False: ", missed"}[row.reached]
+    return f"{row.figure}: {row.value.median:.4g} {row.unit}{limit}{verdict}"
+
+
 def save(rows: Sequence[Row], path: Path | None = None) -> Path:
     """Append one JSON line per row, with the commit, the time and the machine. Returns the file."""
     now = datetime.now(tz=UTC)

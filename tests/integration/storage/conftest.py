@@ -25,7 +25,7 @@ from fs3.core.membership.transition import next_chain
 from fs3.drivers.chunks import ChunkStoreConfig, FileChunkStore
 from fs3.drivers.memory.chunk_store import MemoryChunkStore
 from fs3.drivers.os.data_directories import DataDirectories
-from fs3.model.chain import Chain, LocalState, PublicState, Slot
+from fs3.model.chain import Chain, ChainTable, LocalState, PublicState, Slot
 from fs3.model.chunk import UpdateKind
 from fs3.model.cluster import (
     CacheNamespace,
@@ -348,6 +348,12 @@ class FakeManager(StaticRouting):
     async def list_namespaces(self, prefix="", after=""):
         found = tuple(each for each in self.namespaces if each.name.startswith(prefix) and each.name > after)
         return NamespacePage(found, False, self.namespaces_version, self.next_namespace_id)
+
+    def set_table(self):
+        """All chains are one table from now on, of which pages find theirs."""
+        routing = self.routing
+        table = ChainTable(TableId(1), 1, 3, tuple(routing.chains))
+        self.set(Routing(routing.cluster, routing.version + 1, routing.nodes, routing.chains, {table.id: table}))
 
     def set_chain(self, chain):
         routing = self.routing

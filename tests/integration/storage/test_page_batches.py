@@ -12,9 +12,8 @@ from fs3.api.kvcache.page_io import ask_first_bytes
 from fs3.base.errors import FS3Error
 from fs3.base.ids import ChainId, NodeId, TableId, TargetId
 from fs3.core.kvcache.pages import page_chunks
-from fs3.model.chain import ChainTable, PublicState
+from fs3.model.chain import PublicState
 from fs3.model.cluster import CacheNamespace
-from fs3.model.routing import Routing
 
 LARGE = ask_first_bytes + 1000
 """Such a page is put only when a lookup has not found it."""
@@ -25,9 +24,7 @@ UNKNOWN = {Status.TIMEOUT, Status.ERROR}
 @pytest.fixture
 async def made(cluster):
     made = await cluster(memory=True)
-    routing = made.manager.routing
-    table = ChainTable(TableId(1), 1, 3, tuple(routing.chains))
-    made.manager.set(Routing(routing.cluster, routing.version + 1, routing.nodes, routing.chains, {table.id: table}))
+    made.manager.set_table()
     return made
 
 

@@ -14,9 +14,7 @@ from fs3.base.units import SECOND
 from fs3.core.kvcache.pages import page_chunks
 from fs3.core.kvcache.recency.recency import Recency
 from fs3.core.kvcache.recency.sample import restore_part
-from fs3.model.chain import ChainTable
 from fs3.model.cluster import CacheNamespace
-from fs3.model.routing import Routing
 
 PAGE = 1000
 KEYS = [f"k{number:02}" for number in range(10)]
@@ -32,9 +30,8 @@ def make(cluster):
 
     async def make(**options):
         made = await cluster(start=False, chains=1, **options)
-        manager, routing = made.manager, made.manager.routing
-        table = ChainTable(TableId(1), 1, 3, tuple(routing.chains))
-        manager.set(Routing(routing.cluster, routing.version + 1, routing.nodes, routing.chains, {table.id: table}))
+        manager = made.manager
+        manager.set_table()
         manager.set_namespaces(NAMESPACE, next_id=2)
 
         async def find_namespace(name, timeout_ns=0):
