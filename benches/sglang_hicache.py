@@ -5,7 +5,7 @@ Latent pages (MLA, `page_first`) of a host pool in CPU memory go through the thr
 them and read them as those of a server do. fs3 stores one durable copy. Peers in the same run: `file` (files of SGLang's on the
 same disk, not synced) and, where Mooncake's package is installed, `mooncake` (in memory, over TCP, its master beside it). Each
 backend has a process of its own, since what Mooncake has in memory is that of its process; backends take turns, and every turn
-has pages that nobody has stored before.
+has pages that were not stored before.
 """
 
 from __future__ import annotations
@@ -72,9 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         shutil.rmtree(work, ignore_errors=True)
     for row in rows:
-        limit = f"; {row.limit_name} {row.limit.median:.4g}, ratio {row.ratio:.2f}" if row.limit else ""
-        verdict = {None: "", True: ", reached", False: ", missed"}[row.reached]
-        console.print(f"{row.figure}: {row.value.median:.4g} {row.unit}{limit}{verdict}", highlight=False)
+        console.print(record.describe(row), highlight=False)
     if not options.no_save:
         record.save(rows)
     return 0
@@ -171,7 +169,7 @@ def _turn_in_process(backend: tuple[str, dict[str, Any]], pages: int, layers: in
 
 
 def take_turn(backend: str, config: dict[str, Any], pages: int, layers: int) -> Turn:
-    """Write pages that nobody has stored, ask for them and read them, in this process. Raises RuntimeError when a page is not
+    """Write pages that were not stored, ask for them and read them, in this process. Raises RuntimeError when a page is not
     stored or not found, or comes back with other bytes."""
     from benches.hicache.server import HiCacheServer
 

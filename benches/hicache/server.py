@@ -59,7 +59,7 @@ class HiCacheServer:
         torch.distributed.destroy_process_group()
 
     def hashes(self) -> list[str]:
-        """SGLang's names of the pages of the tokens that this server has seen, which are like nobody else's."""
+        """SGLang's names of the pages of the tokens that this server has seen, which are like no other server's."""
         names: list[str] = []
         for at in range(0, len(self._tokens), self._page_tokens):
             names.append(self._hash(self._tokens[at : at + self._page_tokens], names[-1] if names else None))

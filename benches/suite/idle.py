@@ -1,4 +1,4 @@
-"""What a cluster costs that nobody asks for anything: CPU time of all its processes, by the scheduler's account."""
+"""What a cluster without requests costs: CPU time of all its processes, by the scheduler's account."""
 
 from __future__ import annotations
 

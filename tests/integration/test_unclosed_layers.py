@@ -1,4 +1,4 @@
-"""Files that nobody closes, with something around them that holds bytes of them still: what was written is all there."""
+"""Files that are left open, with something around them that holds bytes of them still: what was written is all there."""
 
 from __future__ import annotations
 

@@ -152,7 +152,7 @@ def test_all_replicas_are_put_back_and_the_manager_is_not(cluster: LocalCluster,
 
 
 def test_an_older_copy_of_the_managers_store_is_put_back(cluster: LocalCluster, tmp_path: Path) -> None:
-    """As docs/metadata-recovery.md says: nobody serves until a person says who counts; the others are filled from that one."""
+    """As docs/metadata-recovery.md says: no target serves until a person says whose bytes count. The others are filled."""
     write(cluster, b"old bytes")
     cluster.stop()
     copy = copy_of(cluster, "mgmtd", tmp_path / "copies")

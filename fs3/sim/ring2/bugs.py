@@ -627,7 +627,7 @@ BUGS: dict[str, ServiceBug] = {
         scene="the_good_copies_are_away",
     ),
     "damaged_page_stays": ServiceBug(
-        "a page whose copies are all damaged is removed by nobody",
+        "a page whose copies are all damaged is removed neither by a client nor by the head",
         [(page_io, "_clean_up", leave_to_others), (CacheKeeper, "remove_lost", keep_lost_pages)],
         scene="all_copies_are_damaged",
     ),

@@ -99,12 +99,12 @@ async def all_copies_are_damaged(stage: SceneCluster) -> str:
     await asyncio.sleep(1)
     _damage(stage, writer, stage.initial_order)
     if wrong := _unlike(await _get(stage, "client-2", reader), Status.CORRUPT, Status.MISS):
-        return f"a get of pages that nobody has is told {wrong}"
+        return f"a get of pages that no replica has is told {wrong}"
     found = await stage.call("client-1", lambda _: writer.lookup(KEYS))
     if wrong := _unlike(found.statuses, Status.MISS):
-        return f"a lookup of pages that nobody has is told {wrong}"
+        return f"a lookup of pages that no replica has is told {wrong}"
     if wrong := _unlike(await _put(stage, "client-1", writer), Status.OK):
-        return f"a put of pages that nobody has is told {wrong}"
+        return f"a put of pages that no replica has is told {wrong}"
     wrong = _unlike(await _get(stage, "client-2", reader), Status.OK)
     return f"a get of pages that were put again is told {wrong}" if wrong else ""
 
