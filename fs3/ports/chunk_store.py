@@ -296,6 +296,24 @@ class ChunkStore(StoreView, Protocol):
         """A reader is done."""
         ...
 
+    def pin_version(self, chunk: ChunkId) -> int:
+        """Keep the bytes of the committed version, whatever becomes of the chunk, for `read_pinned`. 0: there is none. Raises
+        StoreDamaged.
+
+        The block is not free before `read_pinned` or `unpin`, so pins are to be few, and short. `close` ends them all.
+        """
+        ...
+
+    async def read_pinned(self, pins: Sequence[int], length: int) -> Sequence[bytes | None]:
+        """The first `length` bytes (less than `small_read_bytes`) of each pinned version, or all it has: read on the disk's thread,
+        all on one, and verified. None where they are not what was written; marks do not matter, and none is made. Unpins, also
+        when the caller is cancelled. Raises FS3Error SHUTTING_DOWN."""
+        ...
+
+    def unpin(self, pins: Sequence[int]) -> None:
+        """These versions are not to be read. Harmless for what is not pinned any more."""
+        ...
+
     @property
     def block_reuse_delay_ns(self) -> int:
         """For at least so long after `release` the bytes of a block that was pinned stay as they are, by the store's clock, also

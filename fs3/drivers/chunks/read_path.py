@@ -227,9 +227,9 @@ class ReadPath:
         if stop - offset < small_read_bytes:
             self._rows.reserve_piece_sums(version)
         if version.place < 0:
-            return _read_blocking(version, chunk, offset, stop)
+            return read_verified(version, chunk, offset, stop)
         pin = self._reclaimer.pin(version.place)
-        future = self._on_reader(lambda: _read_blocking(version, chunk, offset, stop))
+        future = self._on_reader(lambda: read_verified(version, chunk, offset, stop))
         try:
             result = await asyncio.shield(future)
         except asyncio.CancelledError:
@@ -282,7 +282,7 @@ class ReadPath:
         self._readers.shutdown()
 
 
-def _read_blocking(version: Version, chunk: ChunkId, offset: int, stop: int) -> ReadResult:
+def read_verified(version: Version, chunk: ChunkId, offset: int, stop: int) -> ReadResult:
     """On a reader thread: a range of a pinned version, every byte verified."""
     try:
         if stop - offset < small_read_bytes:

@@ -60,6 +60,7 @@ from fs3.drivers.chunks.durable_index import DurableIndex
 from fs3.drivers.chunks.files import BlockFiles, path_of
 from fs3.drivers.chunks.index import Index
 from fs3.drivers.chunks.pending_changes import PendingChanges
+from fs3.drivers.chunks.pinned_versions import PinnedVersions
 from fs3.drivers.chunks.planner import Planner
 from fs3.drivers.chunks.read_path import ReadPath
 from fs3.drivers.chunks.reclaimer import BlockReclaimer
@@ -168,6 +169,7 @@ class FileChunkStore:
             self._pending_changes,
         )
         self._read_path = ReadPath(self._rows, self._reclaimer, self._bad_chunks, clock, directory.name, config.cold_readers)
+        self._pinned_versions = PinnedVersions(self._rows, self._read_path, self._reclaimer, clock)
         self._verifier = ChunkVerifier(directory, self._index, self._rows, self._bad_chunks, self._read_path)
         self._closing = False
         self._closed = False
@@ -367,6 +369,19 @@ class FileChunkStore:
             if self._closed and not self._reclaimer.pin_count:
                 self._release_files()
 
+    def pin_version(self, chunk: ChunkId) -> int:
+        """`ChunkStore.pin_version`. Raises StoreDamaged."""
+        return self._pinned_versions.pin(chunk)
+
+    async def read_pinned(self, pins: Sequence[int], length: int) -> Sequence[bytes | None]:
+        """`ChunkStore.read_pinned`. Raises SHUTTING_DOWN when the store is being closed."""
+        self._check_open()
+        return await self._pinned_versions.read(pins, length)
+
+    def unpin(self, pins: Sequence[int]) -> None:
+        """`ChunkStore.unpin`."""
+        self._pinned_versions.unpin(pins)
+
     # --- changes -----------------------------------------------------------------------------------------------------
 
     async def stage(self, update: Update, version: int, chain_version: int) -> StageResult:
@@ -398,6 +413,7 @@ class FileChunkStore:
             await self._write_path.close()
         finally:
             await self._read_path.close()
+            self._pinned_versions.unpin_all()
             self._verifier.close()
             self._closed = True
             self._index.index.close()

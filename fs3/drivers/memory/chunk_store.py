@@ -61,6 +61,7 @@ class MemoryChunkStore:
         """Likewise."""
         self.unsynced = UnsyncedChanges()
         self._pins: dict[int, MemoryVersion] = {}
+        self._pinned_versions: dict[int, MemoryVersion] = {}
         self._last_pin = 0
         self._closed = False
 
@@ -139,7 +140,8 @@ class MemoryChunkStore:
     def get_space(self) -> StoreSpace:
         """`ChunkStore.get_space`, in bytes of content: there are no blocks."""
         named = {id(version) for chunk in self.chunks.values() for version in (chunk.committed, chunk.pending)}
-        held = {id(version): len(version.content) for version in self._pins.values() if id(version) not in named}
+        pinned = (*self._pins.values(), *self._pinned_versions.values())
+        held = {id(version): len(version.content) for version in pinned if id(version) not in named}
         used = sum(bytes_of(chunk) for chunk in self.chunks.values())
         free = max(self.capacity_bytes - used, 0) if self.capacity_bytes else 1 << 50
         return StoreSpace(used + sum(held.values()), 0 if self.is_full else free, len(self.chunks), sum(held.values()))
@@ -231,6 +233,7 @@ class MemoryChunkStore:
     async def close(self) -> None:
         """`ChunkStore.close`."""
         self.unsynced.clear()
+        self._pinned_versions.clear()
         self._closed = True
 
     # --- reads -------------------------------------------------------------------------------------------------------
@@ -298,6 +301,27 @@ class MemoryChunkStore:
         """`ChunkStore.release`. KeyError for a pin that is not held."""
         if pin:
             del self._pins[pin]
+
+    def pin_version(self, chunk: ChunkId) -> int:
+        """`ChunkStore.pin_version`."""
+        found = self.chunks.get(chunk)
+        if found is None or found.committed is None:
+            return 0
+        self._last_pin += 1
+        self._pinned_versions[self._last_pin] = found.committed
+        return self._last_pin
+
+    async def read_pinned(self, pins: Sequence[int], length: int) -> Sequence[bytes | None]:
+        """`ChunkStore.read_pinned`. Never suspends."""
+        if self._closed:
+            raise error(Code.SHUTTING_DOWN, "the store is closed")
+        versions = [self._pinned_versions.pop(pin) for pin in pins]
+        return [each.content[:length] if each.is_sound(0, min(length, len(each.content))) else None for each in versions]
+
+    def unpin(self, pins: Sequence[int]) -> None:
+        """`ChunkStore.unpin`."""
+        for pin in pins:
+            self._pinned_versions.pop(pin, None)
 
     # --- bad chunks --------------------------------------------------------------------------------------------------
 

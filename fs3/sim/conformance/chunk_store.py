@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fs3.base.checksum import checksums
+from fs3.base.errors import FS3Error
 from fs3.base.ids import ChunkId, InodeId, file_chunk, page_chunk
 from fs3.base.limits import small_read_bytes
 from fs3.base.prng import Prng
@@ -98,6 +99,61 @@ class ChunkStoreTests(ChunkUpdateTests, ChunkUpkeepTests, ChunkChannelTests):
                     store.release(result.pin)
             await store.flush()
             assert store.get_space().pinned == 0
+
+    async def test_a_pinned_version_is_read_whatever_becomes_of_its_chunk(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            for chunk, size in ((A, 200_000), (B, 10), (C, 5000)):
+                await write(store, chunk, 0, noise(size))
+            pins = [store.pin_version(chunk) for chunk in (A, B, C)]
+            assert all(pins)
+            await apply(store, update_of(A, REMOVE))
+            await apply(store, update_of(B, WRITE, 0, b"other bytes"))
+            for index in range(20):
+                await write(store, file_chunk(InodeId(8), index), 0, noise(200_000, index))
+            await store.flush()
+            assert store.get_space().pinned >= 200_000
+            assert await store.read_pinned(pins, 4200) == [noise(4200), noise(10), noise(4200)]
+            await store.flush()
+            assert store.get_space().pinned == 0
+
+    async def test_what_is_pinned_and_damaged_is_not_told(self, tmp_path: Path) -> None:
+        """And of a chunk that is marked, or damaged elsewhere, what is good is told."""
+        async with self.opened(tmp_path) as store:
+            for chunk in (A, B):
+                await write(store, chunk, 0, noise(200_000))
+                store.mark_bad(chunk, "somebody says so")
+            self.rot(store, A, 100)
+            self.rot(store, B, 100_000)
+            pins = [store.pin_version(chunk) for chunk in (A, B)]
+            for chunk in (A, B):
+                await apply(store, update_of(chunk, REMOVE))
+            assert await store.read_pinned(pins, 4200) == [None, noise(4200)]
+            assert not store.bad_chunks
+
+    async def test_pins_end_unread_and_with_the_store(self, tmp_path: Path) -> None:
+        store = await self.open(tmp_path)
+        assert store.pin_version(A) == 0
+        await stage(store, update_of(A, WRITE, 0, noise(200_000)))
+        assert store.pin_version(A) == 0, "it is not committed"
+        await write(store, B, 0, noise(200_000))
+        pins = [store.pin_version(B) for _ in range(3)]
+        await apply(store, update_of(B, REMOVE))
+        store.unpin(pins[:2])
+        store.unpin(pins[:1])
+        await store.flush()
+        assert store.get_space().pinned >= 200_000
+        store.unpin(pins)
+        await store.flush()
+        assert store.get_space().pinned == 0
+        await write(store, B, 0, noise(200_000))
+        pin = store.pin_version(B)
+        await store.close()
+        try:
+            await store.read_pinned([pin], 10)
+        except FS3Error as why:
+            assert why.code is Code.SHUTTING_DOWN
+        else:
+            raise AssertionError("a store that is closed reads")
 
     async def test_read_many_reads_as_read_does(self, tmp_path: Path) -> None:
         prng = Prng(4)

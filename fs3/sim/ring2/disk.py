@@ -140,6 +140,14 @@ class SimChunkStore(MemoryChunkStore):
         await self.disk.access()
         return before or await super().read_cold(chunk, offset, length, pending=pending)
 
+    async def read_pinned(self, pins: Sequence[int], length: int) -> Sequence[bytes | None]:
+        """See `ChunkStore.read_pinned`."""
+        try:
+            await self.disk.access()
+            return await super().read_pinned(pins, length)
+        finally:
+            self.unpin(pins)
+
     async def flush(self) -> None:
         """See `ChunkStore.flush`."""
         mark = self.begin_barrier()
@@ -171,6 +179,7 @@ class SimChunkStore(MemoryChunkStore):
         other.on_bad = None
         other.is_full = False
         other._pins = {}
+        other._pinned_versions = {}
         other._closed = False
         return other
 
