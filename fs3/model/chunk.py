@@ -87,6 +87,8 @@ class Update(msgspec.Struct, frozen=True):
     """The sender waits for no answer to a sending with a lower serial; whoever receives one later than this drops it."""
     payload: PayloadHandle | None = None
     """Of `data`, in a service; whoever replaces `data` by nothing may leave it."""
+    is_of_lost_page: bool = False
+    """A client's REMOVE: it has found every copy of this KVCache page damaged or gone. Only the head is told, for its events."""
 
 
 ChannelKey = tuple[ClientId, int]

@@ -12,9 +12,11 @@ from operator import add
 from struct import Struct
 from typing import Any, NamedTuple
 
+import msgspec
+
 from fs3.base.checksum import BLOCK_BYTES
 from fs3.base.errors import error
-from fs3.base.ids import CHUNK_ID_BYTES, CLIENT_ID_BYTES, ChainId, ChunkId, ClientId, TargetId
+from fs3.base.ids import CHUNK_ID_BYTES, CLIENT_ID_BYTES, ChainId, ChunkId, ClientId, TargetId, is_page
 from fs3.base.limits import (
     block_bytes_max,
     content_bytes_max,
@@ -227,10 +229,15 @@ def block_lease_of(reply: pb.ReadReply) -> int | None:
 
 
 def update_columns_to_pb(
-    columns: UpdateRequestColumns, from_target: int = 0, serials: Sequence[int] = (), floor: int = 0
+    columns: UpdateRequestColumns,
+    from_target: int = 0,
+    serials: Sequence[int] = (),
+    floor: int = 0,
+    *,
+    of_lost_pages: bool = False,
 ) -> pb.UpdateRequest:
     """The message of a batch whose payload is the updates' data, in order. `from_target` forwards them, each under its serial
-    (`Update.serial`, `Update.floor`); 0: a client sends them."""
+    (`Update.serial`, `Update.floor`); 0: a client sends them. `of_lost_pages`: see `Update.is_of_lost_page`, of all of them."""
     kinds: Sequence[Any] = columns.kinds
     return pb.UpdateRequest(
         chunks=b"".join(columns.chunks),
@@ -248,6 +255,7 @@ def update_columns_to_pb(
         from_target=from_target,
         serials=serials,
         floor=floor,
+        of_lost_pages=of_lost_pages,
     )
 
 
@@ -275,6 +283,12 @@ def update_request_to_pb(updates: Sequence[Update], from_target: int = 0) -> pb.
         return update_columns_to_pb(columns)
     floor = max([update.floor for update in updates], default=0)
     return update_columns_to_pb(columns, from_target, [update.serial for update in updates], floor)
+
+
+def _of_lost_page(update: Update) -> Update:
+    if update.kind is not UpdateKind.REMOVE or update.from_target or not is_page(update.chunk):
+        raise malformed("of_lost_pages", f"true with a {update.kind.name} that is no client's removal of a KVCache page")
+    return msgspec.structs.replace(update, is_of_lost_page=True)
 
 
 def update_request_from_pb(request: pb.UpdateRequest, payload: memoryview | None) -> list[Update]:
@@ -358,6 +372,8 @@ def update_request_from_pb(request: pb.UpdateRequest, payload: memoryview | None
                 sums, reserves[i], data, TargetId(sender), serials[i] if sender else 0, floor,
             )
         )  # fmt: skip
+    if request.of_lost_pages:
+        updates = [_of_lost_page(update) for update in updates]
     if sum_at != len(checksums):
         raise malformed("checksums", f"{len(checksums)} for data of {sum_at} pieces")
     return updates

@@ -82,13 +82,16 @@ class GuardedStorage:
         self._learn([outcome.code for outcome in outcomes], [(io.chunk, io.chain) for io in ios], asked)
         return outcomes
 
-    async def update(self, writes: Sequence[WriteIO], *, timeout_ns: int) -> list[UpdateResult]:
+    async def update(
+        self, writes: Sequence[WriteIO], *, timeout_ns: int, of_lost_pages: bool = False
+    ) -> list[UpdateResult]:
         """`StorageClient.update`."""
         asked = await self._select([write.chain for write in writes]) if self._circuits else None
         if asked is None:
-            results = await self._storage.update(writes, timeout_ns=timeout_ns)
+            results = await self._storage.update(writes, timeout_ns=timeout_ns, of_lost_pages=of_lost_pages)
         else:
-            answers = await self._storage.update([writes[index] for index in asked], timeout_ns=timeout_ns)
+            some = [writes[index] for index in asked]
+            answers = await self._storage.update(some, timeout_ns=timeout_ns, of_lost_pages=of_lost_pages)
             results = _among(UpdateResult(Code.UNAVAILABLE, message=_REASON), len(writes), asked, answers)
         self._learn([result.code for result in results], [(write.chunk, write.chain) for write in writes], asked)
         return results

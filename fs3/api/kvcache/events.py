@@ -63,8 +63,9 @@ class CacheEvent(NamedTuple):
     change: CacheChange
     page_id: bytes = b""
     """Names the page, as `KVCache.page_ids` does; b"" of CLEARED and MISSED."""
-    key: bytes = b""
-    """b"": not known. It is known of pages whose puts began while their head had a listener, and of nothing that is removed."""
+    key: bytes | None = None
+    """None of CLEARED and MISSED, and where it could not be told: what stands in front of the page was damaged, or so much was
+    removed at once that not all of it could be read."""
     length: int = 0
     """Bytes of a page that was stored, where its key is known; else 0."""
 
@@ -269,7 +270,7 @@ def _now_ns() -> int:
 
 def _event_of(event: PageEvent) -> CacheEvent:
     length = event.length - front_bytes(event.key) if event.key and event.length else 0
-    return CacheEvent(_CHANGES[event.change], bytes(event.chunk), event.key, length)
+    return CacheEvent(_CHANGES[event.change], bytes(event.chunk), event.key or None, length)
 
 
 def _parse(token: str) -> _Position:

@@ -92,11 +92,13 @@ async def _find_large(
     return {index for index, length in zip(large, presence.lengths, strict=True) if length}
 
 
-async def remove_pages(storage: Storage, placement: Placement, pages: Sequence[PageKey], timeout_ns: int) -> list[Status]:
-    """Remove pages; OK whether or not there was one."""
+async def remove_pages(
+    storage: Storage, placement: Placement, pages: Sequence[PageKey], timeout_ns: int, *, are_lost: bool = False
+) -> list[Status]:
+    """Remove pages; OK whether or not there was one. `are_lost`: because no replica has them whole."""
     writes = [WriteIO(page.chunk, placement.chain(page.chunk), UpdateKind.REMOVE, 0) for page in pages]
     try:
-        results = await storage.update(writes, timeout_ns=timeout_ns)
+        results = await storage.update(writes, timeout_ns=timeout_ns, of_lost_pages=are_lost)
     except FS3Error as failure:
         return [status_of(failure.code)] * len(pages)
     return [status_of(result.code) for result in results]
@@ -197,10 +199,10 @@ async def _clean_up(
     storage: Storage, placement: Placement, pages: Sequence[PageKey], statuses: Sequence[Status], timeout_ns: int
 ) -> None:
     """Remove the pages that no replica has whole: lookups would find them for ever, and puts be told that they are there. A page
-    of which one replica could not be asked stays, since that one may have it."""
+    of which one replica could not be asked stays, since that one may have it. Listeners are told that they are lost."""
     corrupt = [page for page, status in zip(pages, statuses, strict=True) if status is Status.CORRUPT]
     if corrupt:
-        await remove_pages(storage, placement, list(dict.fromkeys(corrupt)), min(timeout_ns, clean_up_timeout_ns))
+        await remove_pages(storage, placement, list(dict.fromkeys(corrupt)), min(timeout_ns, clean_up_timeout_ns), are_lost=True)
 
 
 def _status_of_failure(outcome: ReadOutcome) -> Status:

@@ -140,13 +140,17 @@ class UpdateCall:
         client_id: ClientId,
         writes: Sequence[WriteIO],
         deadline: int,
+        *,
+        of_lost_pages: bool = False,
     ) -> None:
+        """`of_lost_pages`: see `StorageClient.update`."""
         self._router = router
         self._clock = clock
         self._counters = counters
         self._channels = channels
         self._client_id = client_id
         self._deadline = deadline
+        self._of_lost_pages = of_lost_pages
         self._updates = [_UpdateState(write) for write in writes]
         self._attempts = Attempts(router, clock, deadline, read=False)
         self._results: list[UpdateResult | None] = [None] * len(writes)
@@ -293,7 +297,8 @@ class UpdateCall:
         columns, parts = self._columns(request)
         patience = min(left, update_attempt_ns + update_requests_max * request.bytes * slow_ns_per_byte)
         channel = self._router.channel(request.node)
-        request.future = channel.start(STORAGE.Update, update_columns_to_pb(columns), parts, None, patience)
+        message = update_columns_to_pb(columns, of_lost_pages=self._of_lost_pages)
+        request.future = channel.start(STORAGE.Update, message, parts, None, patience)
 
     def on_reply(self, request: _NodeUpdateRequest, reply: Reply) -> None:
         """Each update has its result, or was refused."""

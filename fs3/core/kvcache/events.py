@@ -6,6 +6,9 @@ it may have missed something: when it comes back after too long, when more happe
 the head. It is told so, clearly and once, and where to go on from; the picture is then made anew by listing the namespace *after*
 that, so that what happens meanwhile comes as events.
 
+The key of a page that is removed stands in front of its bytes, and is read behind the back of who removed it. Its event has its
+place and its number at once, and is told when the key has been read, or could not be; those behind it wait for it.
+
 Nothing is recorded, and nothing kept of its keys, of a namespace without listeners.
 """
 
@@ -55,7 +58,8 @@ class PageEvent(NamedTuple):
     length: int
     """Bytes as stored; 0 where it is not known any more."""
     key: bytes
-    """The page's key; b"" where it is not known: of removals, and of a put that began before this head had a listener."""
+    """The page's key; b"" where it could not be told: what stands in front of the page was damaged, or too much was removed at
+    once."""
 
 
 class Cursor(NamedTuple):
@@ -86,14 +90,31 @@ class EventBatch(NamedTuple):
 class _Log:
     """The latest events of one namespace."""
 
-    __slots__ = ("asked_ns", "epoch", "events", "seq")
+    __slots__ = ("asked_ns", "epoch", "events", "seq", "unread")
 
     def __init__(self, epoch: bytes, now: int) -> None:
         self.epoch = epoch
         self.seq = 0
         """Of the newest event."""
         self.events: deque[PageEvent] = deque()
+        self.unread: dict[int, None] = {}
+        """Numbers of events that are kept and wait for their keys, in order."""
         self.asked_ns = now
+
+    @property
+    def first(self) -> int:
+        """Number of the oldest event that is kept, or of the next one."""
+        return self.seq - len(self.events) + 1
+
+
+class UnreadEvent:
+    """An event whose key is being read. Give it to `EventLogs.complete`."""
+
+    __slots__ = ("log", "seq")
+
+    def __init__(self, log: _Log, seq: int) -> None:
+        self.log = log
+        self.seq = seq
 
 
 _EVENT_BYTES = 64
@@ -137,13 +158,41 @@ class EventLogs:
         log = self._logs.get(page_namespace(chunk))
         if log is None:
             return False
+        self._append(log, PageEvent(change, chunk, length, key))
+        return True
+
+    def record_unread(self, change: PageChange, chunk: ChunkId, length: int) -> UnreadEvent | None:
+        """Something happened to a page whose key is being read: neither this event nor later ones of the namespace are told before
+        `complete`. None when its namespace has no listeners."""
+        log = self._logs.get(page_namespace(chunk))
+        if log is None:
+            return None
+        log.unread[log.seq + 1] = None
+        self._append(log, PageEvent(change, chunk, length, b""))
+        return UnreadEvent(log, log.seq)
+
+    def complete(self, unread: UnreadEvent, key: bytes) -> bool:
+        """The key of an event was read; b"": it cannot be told. False when that makes no difference: the event is forgotten, or was
+        completed before."""
+        log, seq = unread.log, unread.seq
+        if seq not in log.unread:
+            return False
+        del log.unread[seq]
+        log.events[seq - log.first] = log.events[seq - log.first]._replace(key=key)
+        self._bytes += len(key)
+        self._shrink()
+        return True
+
+    def _append(self, log: _Log, event: PageEvent) -> None:
         log.seq += 1
-        log.events.append(PageEvent(change, chunk, length, key))
+        log.events.append(event)
         self._order.append(log)
-        self._bytes += _EVENT_BYTES + len(key)
+        self._bytes += _EVENT_BYTES + len(event.key)
+        self._shrink()
+
+    def _shrink(self) -> None:
         while len(self._order) > self._events_max or self._bytes > self._bytes_max:
             self._forget_oldest()
-        return True
 
     def read(self, namespace_id: int, cursor: Cursor, limit: int, now: int, make_epoch: MakeEpoch) -> EventBatch:
         """What a listener has not had yet, at most `limit` events. `make_epoch`: a name that no log of this chain ever had.
@@ -160,11 +209,15 @@ class EventLogs:
         self._logs[namespace_id] = log
         if not cursor.epoch:
             return EventBatch([], Cursor(log.epoch, log.seq), missed=False)
-        first = log.seq - len(log.events) + 1
+        first = log.first
         if cursor.epoch != log.epoch or not first - 1 <= cursor.seq <= log.seq:
             return EventBatch([], Cursor(log.epoch, log.seq), missed=True)
         begin = cursor.seq + 1 - first
-        return EventBatch(list(islice(log.events, begin, begin + limit)), cursor, missed=False)
+        end = begin + limit
+        if log.unread:
+            # Before the first one; a listener that began behind it waits for it too.
+            end = max(begin, min(end, next(iter(log.unread)) - first))
+        return EventBatch(list(islice(log.events, begin, end)), cursor, missed=False)
 
     def drop_idle(self, now: int) -> None:
         """Record no more of namespaces that no listener has asked for lately."""
@@ -176,6 +229,8 @@ class EventLogs:
 
     def clear(self) -> None:
         """Forget all: this target is not the head any more, or has just become it."""
+        for log in self._logs.values():
+            log.unread.clear()
         self._logs.clear()
         self._order.clear()
         self._bytes = 0
@@ -184,8 +239,10 @@ class EventLogs:
         log = self._logs.pop(namespace_id)
         self._bytes -= sum(_EVENT_BYTES + len(event.key) for event in log.events)
         log.events.clear()
+        log.unread.clear()
         self._order = deque(each for each in self._order if each is not log)
 
     def _forget_oldest(self) -> None:
-        event = self._order.popleft().events.popleft()
-        self._bytes -= _EVENT_BYTES + len(event.key)
+        log = self._order.popleft()
+        log.unread.pop(log.first, None)
+        self._bytes -= _EVENT_BYTES + len(log.events.popleft().key)

@@ -33,7 +33,7 @@ from fs3.core.craq.events import (
 from fs3.core.craq.replica import Replica
 from fs3.core.craq.resync.steps import Fill
 from fs3.model.chain import Chain, LocalState
-from fs3.model.chunk import PayloadHandle, Update, UpdateKind, UpdateResult
+from fs3.model.chunk import PayloadHandle, Tag, Update, UpdateKind, UpdateResult
 from fs3.ports.chunk_store import ChunkStore, StoreDamaged
 from fs3.runtime.alarm import Alarm
 from fs3.services.storage.forwarding.forwarder import Forwarder
@@ -77,8 +77,16 @@ class PageKeeper(Protocol):
         """An update was answered, whichever."""
         ...
 
-    def on_commit(self, chunk: ChunkId) -> None:
-        """A version of a page, or its removal, was committed."""
+    def on_lost_removal(self, tag: Tag) -> None:
+        """A client's removal of a page has arrived, because every copy of it is damaged or gone."""
+        ...
+
+    def before_commit(self, chunk: ChunkId) -> None:
+        """A version of a page, or its removal, is about to be committed: `on_commit` follows in the same turn."""
+        ...
+
+    def on_commit(self, chunk: ChunkId, tag: Tag) -> None:
+        """A version of a page, or its removal, was committed; `tag` of the update."""
         ...
 
     def on_position_changed(self) -> None:
@@ -201,6 +209,8 @@ class TargetShell:
             self._answer(token, UpdateResult(Code.BUSY, message=message))
         else:
             cache = self.cache
+            if update.is_of_lost_page and cache is not None:
+                cache.on_lost_removal(update.tag)
             if (
                 cache is None
                 or update.from_target
@@ -417,9 +427,7 @@ class TargetShell:
         if kind is AnswerUpdate:
             self._answer(effect.token, effect.result)  # type: ignore[union-attr]
         elif kind is Commit:
-            self.store.commit(effect.chunk, effect.version, effect.tag, effect.result)  # type: ignore[union-attr]
-            if self.cache is not None and is_page(effect.chunk):  # type: ignore[union-attr]
-                self.cache.on_commit(effect.chunk)  # type: ignore[union-attr]
+            self._commit(effect)  # type: ignore[arg-type]
         elif kind is Stage:
             self.staging.stage(effect.update)  # type: ignore[union-attr]
         elif isinstance(effect, Forward):
@@ -428,6 +436,14 @@ class TargetShell:
             self.staging.drop_pending(effect)
         elif isinstance(effect, FillDone):
             self.source.feed(effect)
+
+    def _commit(self, effect: Commit) -> None:
+        cache = self.cache if is_page(effect.chunk) else None
+        if cache is not None:
+            cache.before_commit(effect.chunk)
+        self.store.commit(effect.chunk, effect.version, effect.tag, effect.result)
+        if cache is not None:
+            cache.on_commit(effect.chunk, effect.tag)
 
     def _answer(self, token: int, result: UpdateResult) -> None:
         if result.code is Code.DISK and self.failure and self.chain is not None and len(self.chain.serving_slots()) > 1:

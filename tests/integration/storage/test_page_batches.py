@@ -209,6 +209,7 @@ async def test_a_page_that_is_damaged_everywhere_is_removed_by_the_head(made, op
         async with asyncio.timeout(60):
             told = [await anext(events) for _ in range(3)]
     assert (told[2].change, told[2].page_id) == (CacheChange.LOST, cache.page_ids([b"damaged"])[0])
+    assert told[2].key == b"damaged", "its bytes are good, although they are marked"
     assert (await cache.lookup(keys)).bitmap == [True, False]
     assert sum(service.cache_statistics.of(1).lost for service in made.services.values()) == 1
 

@@ -228,7 +228,7 @@ async def test_events_tell_everything_in_order(cache, open_cache):
         await cache.remove(["new"])
         stored, removed = [await anext(events) for _ in range(2)]
         assert (stored.change, stored.key, stored.length) == (CacheChange.STORED, b"new", 10)
-        assert removed.change is CacheChange.REMOVED
+        assert (removed.change, removed.key) == (CacheChange.REMOVED, b"new")
         assert stored.page_id == removed.page_id == cache.page_ids(["new"])[0]
 
 

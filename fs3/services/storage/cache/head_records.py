@@ -1,4 +1,7 @@
-"""What a target remembers of its pages while it is the head of its chain: pins, and what happened, for those who listen."""
+"""What a target remembers of its pages while it is the head of its chain: pins, and what happened, for those who listen.
+
+Of a namespace that is cleared or deleted nothing is recorded: its listeners are told that by the manager, at once and of all pages.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,15 @@ from fs3.core.kvcache.events import Cursor, EventBatch, EventLogs, PageChange
 from fs3.core.kvcache.pages import parse_header
 from fs3.core.kvcache.pins import Pins
 from fs3.core.kvcache.statistics import CacheStatistics
-from fs3.model.chunk import Update, UpdateKind
+from fs3.model.chunk import Tag, Update, UpdateKind
+from fs3.ports.chunk_store import ChunkStore
 from fs3.ports.clock import Clock
+from fs3.services.storage.cache.page_keys import PageKeyReader
 
 put_keys_max = 4096
 """Keys of puts under way that one target remembers for its listeners."""
+lost_removals_max = 4096
+"""Removals under way of one target that are remembered to be of lost pages; further ones are told as REMOVED."""
 _EPOCH = struct.Struct(">IQQQ")
 _CHANGES = {
     None: PageChange.REMOVED,
@@ -34,7 +41,7 @@ WakeListener: TypeAlias = "Callable[[], None]"
 class HeadRecords:
     """Of one target, for as long as it is the head without a break; then all of it is forgotten. A `PageListener`."""
 
-    def __init__(self, target: int, incarnation: int, clock: Clock, statistics: CacheStatistics) -> None:
+    def __init__(self, target: int, incarnation: int, store: ChunkStore, clock: Clock, statistics: CacheStatistics) -> None:
         """`incarnation` rises with every start of the target. `statistics`: of the node."""
         self.pins = Pins()
         self.events = EventLogs()
@@ -46,6 +53,11 @@ class HeadRecords:
         """How often it has become the head."""
         self._put_keys: dict[ChunkId, bytes] = {}
         """Keys of puts under way that have listeners, oldest first; also of some that came to nothing."""
+        self._lost_removals: dict[Tag, None] = {}
+        """Removals under way of pages whose copies are all damaged or gone, oldest first; also of some that came to nothing."""
+        self._keys = PageKeyReader(store, self.events, clock, self._wake)
+        self._pin = 0
+        """Of a page that the commit of this moment may remove; 0: none."""
         self._waiters: dict[WakeListener, None] = {}
 
     def on_position_changed(self, *, is_head: bool) -> None:
@@ -56,7 +68,9 @@ class HeadRecords:
         self._terms += is_head
         self.pins.clear()
         self.events.clear()
+        self._keys.clear()
         self._put_keys.clear()
+        self._lost_removals.clear()
         self._wake()
 
     def on_put(self, update: Update) -> None:
@@ -73,6 +87,34 @@ class HeadRecords:
         if len(self._put_keys) > put_keys_max:
             del self._put_keys[next(iter(self._put_keys))]
 
+    def on_lost_removal(self, tag: Tag) -> None:
+        """A client's removal arrives: it has found every copy of the page damaged or gone."""
+        if not self._is_head:
+            return
+        self._lost_removals.pop(tag, None)
+        self._lost_removals[tag] = None
+        if len(self._lost_removals) > lost_removals_max:
+            del self._lost_removals[next(iter(self._lost_removals))]
+
+    def take_lost_removal(self, tag: Tag) -> bool:
+        """This update was the removal of a lost page."""
+        if not self._lost_removals or tag not in self._lost_removals:
+            return False
+        del self._lost_removals[tag]
+        return True
+
+    def before_commit(self, chunk: ChunkId) -> None:
+        """An update of a page is about to be committed: if it is a removal that listeners are told of, keep the page until its key
+        was read. Raises StoreDamaged."""
+        if self._is_head and not self.events.is_idle and self.events.is_listened(page_namespace(chunk)):
+            self._pin = self._keys.pin(chunk)
+
+    def after_commit(self) -> None:
+        """It is committed, and everybody was told."""
+        if self._pin:
+            self._keys.unpin(self._pin)
+            self._pin = 0
+
     def on_page_stored(self, chunk: ChunkId, length: int) -> None:
         """See `PageListener`."""
         if not self._is_head:
@@ -80,8 +122,14 @@ class HeadRecords:
         counters = self._statistics.of(page_namespace(chunk))
         counters.puts += 1
         counters.put_bytes += length
-        if not self.events.is_idle and self.events.record(PageChange.STORED, chunk, length, self._put_keys.pop(chunk, b"")):
-            self._wake()
+        if self.events.is_idle:
+            return
+        key = self._put_keys.pop(chunk, b"")
+        if key:
+            if self.events.record(PageChange.STORED, chunk, length, key):
+                self._wake()
+        elif self.events.is_listened(page_namespace(chunk)):
+            self._record(PageChange.STORED, chunk, length, self._keys.pin(chunk))
 
     def on_page_removed(self, chunk: ChunkId, length: int, cause: EvictionCause | None) -> None:
         """See `PageListener`."""
@@ -99,13 +147,36 @@ class HeadRecords:
             counters.removed += 1
         if self.pins.count:
             self.pins.unpin(chunk)
-        if not self.events.is_idle and self.events.record(change, chunk, 0):
+        if not self.events.is_idle and cause is not EvictionCause.DELETED:
+            pin, self._pin = self._pin, 0
+            self._record(change, chunk, 0, pin)
+
+    def _record(self, change: PageChange, chunk: ChunkId, length: int, pin: int) -> None:
+        """An event whose key is read from the page that was pinned; 0: it cannot be told."""
+        if pin:
+            event = self.events.record_unread(change, chunk, length)
+            if event is not None:
+                self._keys.read(event, pin)
+            else:
+                self._keys.unpin(pin)
+        elif self.events.record(change, chunk, length):
             self._wake()
 
     def forget_old(self, now: int) -> None:
-        """Every now and then: drop pins that have ended, and record no more for listeners that have gone."""
+        """Every now and then: drop pins that have ended, record no more for listeners that have gone, wait no more for keys."""
         self.pins.expire(now)
+        self._keys.give_up_old(now)
         self.events.drop_idle(now)
+
+    @property
+    def is_busy(self) -> bool:
+        """`forget_old` is to be called again: events wait for their keys."""
+        return self._keys.waiting > 0
+
+    async def stop(self) -> None:
+        """Before the store is closed."""
+        self.on_position_changed(is_head=False)
+        await self._keys.stop()
 
     def read(self, namespace_id: int, cursor: Cursor, limit: int) -> EventBatch:
         """What a listener has not had yet; see `EventLogs.read`."""

@@ -30,8 +30,8 @@ from fs3.base.units import MILLISECOND, SECOND
 from fs3.core.craq.position import ChainRole
 from fs3.core.kvcache.budget.page_cache import PageCache
 from fs3.core.kvcache.budget.room import FILES, TargetRoom
-from fs3.core.kvcache.budget.seams import LimitsSource, PageListener
-from fs3.model.chunk import Update, UpdateKind, UpdateResult
+from fs3.core.kvcache.budget.seams import EvictionCause, LimitsSource, PageListener
+from fs3.model.chunk import Tag, Update, UpdateKind, UpdateResult
 from fs3.services.storage.cache.evictions import Evictions
 from fs3.services.storage.cache.head_records import HeadRecords
 from fs3.services.storage.cache.space import CacheSpace
@@ -75,7 +75,9 @@ class CacheKeeper:
         self.cache = PageCache()
         self.room = TargetRoom(self.cache, source)
         self.cache.holds.append(self)
-        self.records = HeadRecords(shell.target, shell.replica.incarnation, context.clock, context.cache_statistics)
+        self.records = HeadRecords(
+            shell.target, shell.replica.incarnation, shell.store, context.clock, context.cache_statistics
+        )
         self.cache.holds += (context.page_leases, self.records.pins)
         self.cache.preferences.append(self.records.pins)
         self.listeners: list[PageListener] = [self.records]
@@ -136,8 +138,17 @@ class CacheKeeper:
         self._reserve(chunk, length, token)
         return False
 
-    def on_commit(self, chunk: ChunkId) -> None:
-        """A version of a page, or its removal, was committed. Raises StoreDamaged."""
+    def on_lost_removal(self, tag: Tag) -> None:
+        """See `PageKeeper`."""
+        self.records.on_lost_removal(tag)
+
+    def before_commit(self, chunk: ChunkId) -> None:
+        """See `PageKeeper`. Raises StoreDamaged."""
+        self.records.before_commit(chunk)
+
+    def on_commit(self, chunk: ChunkId, tag: Tag) -> None:
+        """A version of a page, or its removal, was committed; `tag` of the update. Raises StoreDamaged."""
+        is_lost = self.records.take_lost_removal(tag)
         now = self._clock.now()
         meta = self._store.get(chunk)
         if meta is not None and meta.committed:
@@ -146,12 +157,17 @@ class CacheKeeper:
             self._stored_since_tick += 1
             for listener in self.listeners:
                 listener.on_page_stored(chunk, meta.length)
+            self.records.after_commit()
             self._waker.wake()
             return
         removed = self.cache.on_remove(chunk)
         if removed is not None:
+            cause = EvictionCause.LOST if removed.cause is None and is_lost else removed.cause
             for listener in self.listeners:
-                listener.on_page_removed(chunk, removed.length, removed.cause)
+                listener.on_page_removed(chunk, removed.length, cause)
+            if self.records.is_busy:
+                self._waker.wake()
+        self.records.after_commit()
         if len(self._waiting) or self._evictions:
             self._pump_soon()
 
@@ -219,7 +235,7 @@ class CacheKeeper:
     async def stop(self) -> None:
         """Before the store is closed. Clients that wait are answered by the target."""
         self._closed = True
-        self.records.on_position_changed(is_head=False)
+        await self.records.stop()
         self._counting.cancel()
         await asyncio.gather(self._counting, return_exceptions=True)
 
@@ -236,7 +252,7 @@ class CacheKeeper:
         """`tick` is to be called again."""
         return not self._closed and not self.shell.failure and (
             bool(self._reads) or bool(self.cache.pages) or not self._waiting.is_empty or not self.cache.is_settled
-            or self.has_file_limits
+            or self.has_file_limits or self.records.is_busy
         )  # fmt: skip
 
     def tick(self, now: int) -> None:

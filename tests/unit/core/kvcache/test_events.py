@@ -106,6 +106,48 @@ def test_keys_are_bounded_in_bytes() -> None:
     assert logs.read(1, cursor, 9, 0, epochs).missed
 
 
+def test_events_are_told_up_to_the_first_whose_key_is_being_read() -> None:
+    logs, epochs = EventLogs(), Epochs()
+    cursor = listen(logs, epochs)
+    assert logs.record_unread(PageChange.EVICTED, page(1, namespace=2), 0) is None
+    logs.record(PageChange.STORED, page(1), 100, b"one")
+    waiting = [logs.record_unread(PageChange.EVICTED, page(number), 0) for number in (1, 2)]
+    late = listen(logs, epochs)
+    logs.record(PageChange.STORED, page(3), 100, b"three")
+    assert all(waiting)
+    assert [event.key for event in logs.read(1, cursor, 9, 0, epochs).events] == [b"one"]
+    assert logs.read(1, late, 9, 0, epochs).events == []
+    assert logs.complete(waiting[1], b"two")
+    assert [event.key for event in logs.read(1, cursor, 9, 0, epochs).events] == [b"one"]
+    assert logs.complete(waiting[0], b"")
+    assert not logs.complete(waiting[0], b"again")
+    assert [event.key for event in logs.read(1, cursor, 9, 0, epochs).events] == [b"one", b"", b"two", b"three"]
+    assert [event.key for event in logs.read(1, cursor, 3, 0, epochs).events] == [b"one", b"", b"two"]
+    assert [event.key for event in logs.read(1, late, 9, 0, epochs).events] == [b"three"]
+
+
+def test_keys_that_come_too_late_change_nothing() -> None:
+    logs, epochs = EventLogs(events_max=2, bytes_max=5000), Epochs()
+    cursor = listen(logs, epochs)
+    forgotten = logs.record_unread(PageChange.EVICTED, page(1), 0)
+    logs.record(PageChange.STORED, page(2), 100)
+    logs.record(PageChange.STORED, page(3), 100)
+    assert not logs.complete(forgotten, b"one")
+    assert logs.read(1, cursor, 9, 0, epochs).missed
+    large = [logs.record_unread(PageChange.EVICTED, page(number), 0) for number in (4, 5)]
+    assert logs.complete(large[0], b"k" * 3000)
+    assert logs.complete(large[1], b"k" * 3000)
+    assert logs.kept == 1, "keys are bounded in bytes"
+    last = logs.record_unread(PageChange.EVICTED, page(6), 0)
+    logs.clear()
+    assert not logs.complete(last, b"six")
+    listen(logs, epochs)
+    idle = logs.record_unread(PageChange.EVICTED, page(7), 0)
+    logs.drop_idle(page_event_log_idle_ns)
+    assert not logs.complete(idle, b"seven")
+    assert logs._bytes == 0
+
+
 def test_logs_are_bounded_and_the_idle_ones_are_dropped() -> None:
     logs, epochs = EventLogs(logs_max=2), Epochs()
     first = listen(logs, epochs, 1, now=0)

@@ -12,6 +12,7 @@ import pytest
 from fs3.base.ids import ChainId, ChunkId, ClientId, TargetId, page_chunk
 from fs3.base.status import Code
 from fs3.base.units import SECOND
+from fs3.core.craq.admission.table import UNTAGGED
 from fs3.core.craq.position import ChainPosition, ChainRole
 from fs3.core.kvcache.budget.seams import NamespaceLimits
 from fs3.core.kvcache.leases import Leases
@@ -145,7 +146,8 @@ class Shell:
         assert self.cache is not None
         update, _ = self.admitted[token]
         self.store.chunks[update.chunk] = MemoryChunk(MemoryVersion(1, 1, bytes(update.length)))
-        self.cache.on_commit(update.chunk)
+        self.cache.before_commit(update.chunk)
+        self.cache.on_commit(update.chunk, update.tag)
         self.answer_update(token, UpdateResult(Code.OK, 1))
 
     def finish_removals(self, code: Code = Code.OK) -> int:
@@ -155,8 +157,9 @@ class Shell:
         for chunk, (sink, index) in ended.items():
             del self.replica.flights.lanes[chunk]
             if code is Code.OK:
+                self.cache.before_commit(chunk)
                 del self.store.chunks[chunk]
-                self.cache.on_commit(chunk)
+                self.cache.on_commit(chunk, UNTAGGED)
             sink.answer(index, UpdateResult(code))
         return len(ended)
 
