@@ -214,6 +214,37 @@ async def test_a_page_that_is_damaged_everywhere_is_removed_by_the_head(made, op
     assert sum(service.cache_statistics.of(1).lost for service in made.services.values()) == 1
 
 
+@pytest.mark.parametrize("reader", ["get_into", "get_ranges_into"])
+async def test_a_page_that_a_get_finds_lost_is_told_as_lost(made, open_cache, monkeypatch, reader):
+    """Also when the get is before the head of its chain, and nobody has asked for its removal."""
+    monkeypatch.setattr("fs3.services.storage.cache.keeper.CacheKeeper.remove_lost", lambda keeper, chunk: None)
+    cache = open_cache()
+    keys = [b"removed", b"damaged", b"rotten"]
+    async with cache.events() as events:
+        assert await cache.put_from(keys, [page_of(key, 900) for key in keys]) == [OK] * 3
+        await made.idle()
+        damage(made, keys[1:], made.services)
+        (rotten,) = page_chunks(1, b"", [b"rotten"])
+        for store in made.memory.values():
+            if store.get(rotten) is not None:
+                store.rot(rotten, 70)
+        rooms = [bytearray(900) for _ in keys]
+        if reader == "get_into":
+            assert await cache.get_into(keys, rooms) == [OK, CORRUPT, CORRUPT]
+        else:
+            assert await cache.get_ranges_into(keys, [(0, 900)] * 3, rooms) == [OK, CORRUPT, CORRUPT]
+        await cache.remove([b"removed"])
+        async with asyncio.timeout(60):
+            told = [await anext(events) for _ in range(6)]
+    causes = {event.page_id: (event.change, event.key) for event in told if event.change is not CacheChange.STORED}
+    assert [causes[page] for page in cache.page_ids(keys)] == [
+        (CacheChange.REMOVED, b"removed"),
+        (CacheChange.LOST, b"damaged"),
+        (CacheChange.LOST, None),
+    ]
+    assert sum(service.cache_statistics.of(1).lost for service in made.services.values()) == 2
+
+
 async def test_a_page_is_not_lost_while_a_replica_does_not_answer(made, open_cache):
     """It may have it, and is asked again when the chain changes."""
     cache = open_cache(timeout=2, circuit_breaker=False)
