@@ -60,6 +60,7 @@ from fs3.services.meta.duties import sessions as sessions_duty
 from fs3.services.meta.duties.sessions import SessionsDuty
 from fs3.services.storage import generations
 from fs3.services.storage.cache import keepers
+from fs3.services.storage.cache.head_records import HeadRecords
 from fs3.services.storage.cache.keeper import CacheKeeper
 from fs3.services.storage.cache.keepers import CacheKeepers
 from fs3.services.storage.cache.limits import ChainLimits
@@ -104,6 +105,8 @@ from fs3.sim.ring2.lease_bugs import (
     expire_nothing,
     is_never_held,
     is_never_leaving,
+    keep_no_page,
+    read_before_keys,
     read_without_missing,
 )
 from fs3.sim.ring2.namespace_bugs import (
@@ -619,6 +622,16 @@ BUGS: dict[str, ServiceBug] = {
     "misses_events": ServiceBug(
         "a listener is not told that it has missed something",
         [(EventLogs, "read", read_without_missing)],
+        scene="a_picture_made_of_events",
+    ),
+    "event_before_its_key": ServiceBug(
+        "an event is told while the key of its page is still being read",
+        [(EventLogs, "read", read_before_keys)],
+        scene="a_picture_made_of_events",
+    ),
+    "key_of_a_page_that_is_gone": ServiceBug(
+        "the key of a page that is removed is looked for after its block was freed",
+        [(HeadRecords, "before_commit", keep_no_page)],
         scene="a_picture_made_of_events",
     ),
     "lost_while_away": ServiceBug(

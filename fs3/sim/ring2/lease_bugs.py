@@ -8,6 +8,7 @@ from fs3.core.kvcache.budget.page_cache import PageCache
 from fs3.core.kvcache.events import Cursor, EventBatch, EventLogs
 from fs3.core.kvcache.leases import Leases
 from fs3.ports.rpc import Call
+from fs3.services.storage.cache.head_records import HeadRecords
 from fs3.services.storage.queries import Queries
 from fs3.wire.storage_presence import contains_request_from_pb
 
@@ -47,3 +48,17 @@ def read_without_missing(
 
 
 _real_read = EventLogs.read
+
+
+def read_before_keys(
+    self: EventLogs, namespace_id: int, cursor: Cursor, limit: int, now: int, make_epoch: object
+) -> EventBatch:
+    """Events are told although their keys are still being read."""
+    log = self._logs.get(namespace_id)
+    if log is not None:
+        log.unread.clear()
+    return _real_read(self, namespace_id, cursor, limit, now, make_epoch)  # type: ignore[arg-type]
+
+
+def keep_no_page(self: HeadRecords, chunk: ChunkId) -> None:
+    """The key of a page is looked for once the page has been removed."""

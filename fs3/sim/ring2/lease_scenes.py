@@ -244,12 +244,14 @@ async def a_picture_made_of_events(stage: SceneCluster) -> str:
                 found = await listener.lookup(keys)
                 picture.clear()
                 picture.update(key for key, is_there in zip(keys, found.bitmap, strict=True) if is_there)
-            elif event.change is CacheChange.STORED:
-                picture.add(ids[event.page_id])
-                if event.key and event.key.decode() != ids[event.page_id]:
-                    stage.cluster.story.fail("events", f"page {ids[event.page_id]} is said to be of key {event.key!r}")
+                continue
+            key = ids[event.page_id]
+            if event.key is None or event.key.decode() != key:
+                stage.cluster.story.fail("events", f"page {key} is {event.change.value} and said to be of key {event.key!r}")
+            if event.change is CacheChange.STORED:
+                picture.add(key)
             else:
-                picture.discard(ids[event.page_id])
+                picture.discard(key)
 
     async def write() -> None:
         prng = Prng(2)

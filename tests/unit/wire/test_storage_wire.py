@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from fs3.base.checksum import checksums
 from fs3.base.errors import FS3Error, InvalidArgument
-from fs3.base.ids import ChainId, ChunkId, ClientId, TargetId
+from fs3.base.ids import ChainId, ChunkId, ClientId, TargetId, page_chunk
 from fs3.base.limits import content_bytes_max, ios_per_read_max, keys_per_find_max, updates_per_request_max
 from fs3.base.status import Code
 from fs3.base.units import KIB, MIB
@@ -184,12 +184,25 @@ def update_request(count=1, **columns):
         ("seqs", {"seqs": [0]}),
         ("reserves", {"reserves": []}),
         ("reserves", {"reserves": [80 * MIB]}),
+        ("of_lost_pages", {"of_lost_pages": True}),
     ],
 )
 def test_a_bad_update_request_names_the_column(column, changes):
     message, payload = update_request(**changes)
     with pytest.raises(InvalidArgument, match=f"^{column}: "):
         storage.update_request_from_pb(message, payload)
+
+
+def test_removals_of_lost_pages_survive_the_wire():
+    tag = Tag(ClientId(b"c" * 16), 1, 1)
+    removals = [Update(page_chunk(7, bytes([n]) * 16), UpdateKind.REMOVE, ChainId(1), 1, 0, 0, 0, tag) for n in range(3)]
+    message = storage.update_request_to_pb(removals)
+    assert storage.update_request_from_pb(message, None) == removals
+    message.of_lost_pages = True
+    assert [update.is_of_lost_page for update in storage.update_request_from_pb(message, None)] == [True] * 3
+    message.chunks = CHUNK * 3
+    with pytest.raises(InvalidArgument, match=r"^of_lost_pages: "):
+        storage.update_request_from_pb(message, None)
 
 
 def test_a_batch_of_updates_has_limits():
