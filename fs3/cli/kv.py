@@ -1,4 +1,4 @@
-"""`fs3 kv`: the namespaces of KVCaches: listed, made, shown, set, cleared, deleted."""
+"""`fs3 kv`: the namespaces of KVCaches: listed, made, shown, set, cleared, deleted, watched."""
 
 from __future__ import annotations
 
@@ -203,6 +203,25 @@ def stat(
         print_table(("target", "node", "state", "page", "bytes"), rows, title=f"chain {found['chain']}")
     if not found["stored"]:
         raise typer.Exit(1)
+
+
+@app.command()
+def events(
+    name: Name,
+    since: Annotated[str, typer.Option("--since", metavar="TOKEN", help="go on behind the event that had this token")] = "",
+    count: Annotated[int | None, typer.Option("--count", min=1, help="end after so many; else with Ctrl-C")] = None,
+    cluster: Cluster = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what happens to the pages of a namespace, a line each, with keys: stored, evicted, expired, removed, lost, cleared.
+    A missed says that there may have been others, which are not told: list the pages again."""
+    from fs3.cli.kv_events import print_events
+
+    async def follow() -> None:
+        async with open_client(cluster) as client:
+            await print_events(client, name, since, count, as_json=as_json)
+
+    asyncio.run(follow())
 
 
 @app.command()

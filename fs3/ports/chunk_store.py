@@ -305,9 +305,9 @@ class ChunkStore(StoreView, Protocol):
         ...
 
     async def read_pinned(self, pins: Sequence[int], length: int) -> Sequence[bytes | None]:
-        """The first `length` bytes (less than `small_read_bytes`) of each pinned version, or all it has: read on the disk's thread,
-        all on one, and verified. None where they are not what was written; marks do not matter, and none is made. Unpins, also
-        when the caller is cancelled. Raises FS3Error SHUTTING_DOWN."""
+        """The first `length` bytes (less than `small_read_bytes`) of each pinned version, or all it has: all of them read on one
+        thread, and verified. None where they are not what was written; marks do not matter, and none is made. Unpins, also when
+        the caller is cancelled. Raises FS3Error SHUTTING_DOWN."""
         ...
 
     def unpin(self, pins: Sequence[int]) -> None:

@@ -1,5 +1,5 @@
-"""Events of a KVCache on a cluster of processes and on one inside this process: the key and the cause of everything that happens to
-its pages, those stored before anybody listened too."""
+"""Events of a KVCache on a cluster of processes and on one inside this process: the key and the cause of whatever happens to its
+pages, also of those that were stored before there were listeners."""
 
 from __future__ import annotations
 

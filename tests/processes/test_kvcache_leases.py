@@ -24,6 +24,7 @@ PAGE = 5000
 ROOM = PAGE + 100
 """What a page takes, at the most."""
 BUDGET_PAGES = 40
+TOLD = [("removed", "one"), ("stored", "one")]
 
 
 def page_of(key: str) -> bytes:
@@ -161,7 +162,7 @@ def test_events_are_told_and_resumed(cluster: LocalCluster, cache: BlockingKVCac
     token = events.token
     cache.remove(["one"])
     removed = next(events)
-    assert (removed.change, removed.page_id) == (CacheChange.REMOVED, stored.page_id)
+    assert (removed.change, removed.page_id, removed.key) == (CacheChange.REMOVED, stored.page_id, b"one")
     events.close()
     with open_cache(cluster, cache.name) as other:
         again = other.events(token)
@@ -193,6 +194,16 @@ def test_the_commands(cluster: LocalCluster, cache: BlockingKVCache) -> None:
     code, text = run("top", cache.name, "--json")
     (usage,) = json.loads(text)
     assert (code, usage["pages"], usage["counters"]["keys_asked"] >= 3) == (0, 2, True)
+    events = cache.events()
+    cache.remove(["one"])
+    put(cache, ["one"])
+    token = events.token
+    events.close()
+    code, text = run("events", cache.name, "--since", token, "--count", "2", "--json")
+    assert (code, [(told["change"], told["key"]) for told in map(json.loads, text.splitlines())]) == (0, TOLD)
+    token = json.loads(text.splitlines()[0])["token"]
+    assert run("events", cache.name, "--since", token, "--count", "1") == (0, "stored   one\n")
+    assert run("events", cache.name, "--since", "x")[0] != 0
     code, text = run("top")
     assert code == 0
     assert cache.name in text

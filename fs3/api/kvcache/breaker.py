@@ -82,9 +82,7 @@ class GuardedStorage:
         self._learn([outcome.code for outcome in outcomes], [(io.chunk, io.chain) for io in ios], asked)
         return outcomes
 
-    async def update(
-        self, writes: Sequence[WriteIO], *, timeout_ns: int, of_lost_pages: bool = False
-    ) -> list[UpdateResult]:
+    async def update(self, writes: Sequence[WriteIO], *, timeout_ns: int, of_lost_pages: bool = False) -> list[UpdateResult]:
         """`StorageClient.update`."""
         asked = await self._select([write.chain for write in writes]) if self._circuits else None
         if asked is None:

@@ -105,9 +105,7 @@ class StorageClient:
         `DirectReads`. Never for a client that does not verify: its reads are timed by the loop."""
         return self._direct_reads is not None and self._direct_reads.read(io)
 
-    async def update(
-        self, writes: Sequence[WriteIO], *, timeout_ns: int = 0, of_lost_pages: bool = False
-    ) -> list[UpdateResult]:
+    async def update(self, writes: Sequence[WriteIO], *, timeout_ns: int = 0, of_lost_pages: bool = False) -> list[UpdateResult]:
         """Apply these updates, each exactly once when it is tagged; they are independent of each other. No update is repeated for
         longer than `update_retry_ns_max`, whatever `timeout_ns` says. `of_lost_pages`: these are removals of KVCache pages whose
         copies are all damaged or gone, which those who listen are told.

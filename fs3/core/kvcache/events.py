@@ -6,7 +6,7 @@ it may have missed something: when it comes back after too long, when more happe
 the head. It is told so, clearly and once, and where to go on from; the picture is then made anew by listing the namespace *after*
 that, so that what happens meanwhile comes as events.
 
-The key of a page that is removed stands in front of its bytes, and is read behind the back of who removed it. Its event has its
+The key of a page that is removed stands in front of its bytes, and is read while the removal is long answered. Its event has its
 place and its number at once, and is told when the key has been read, or could not be; those behind it wait for it.
 
 Nothing is recorded, and nothing kept of its keys, of a namespace without listeners.
@@ -162,8 +162,8 @@ class EventLogs:
         return True
 
     def record_unread(self, change: PageChange, chunk: ChunkId, length: int) -> UnreadEvent | None:
-        """Something happened to a page whose key is being read: neither this event nor later ones of the namespace are told before
-        `complete`. None when its namespace has no listeners."""
+        """Something happened to a page whose key is being read: neither this event nor later ones of the namespace are told
+        before `complete`. None when its namespace has no listeners."""
         log = self._logs.get(page_namespace(chunk))
         if log is None:
             return None
@@ -172,8 +172,8 @@ class EventLogs:
         return UnreadEvent(log, log.seq)
 
     def complete(self, unread: UnreadEvent, key: bytes) -> bool:
-        """The key of an event was read; b"": it cannot be told. False when that makes no difference: the event is forgotten, or was
-        completed before."""
+        """The key of an event was read; b"": it cannot be told. False when that makes no difference: the event is forgotten, or
+        was completed before."""
         log, seq = unread.log, unread.seq
         if seq not in log.unread:
             return False

@@ -50,9 +50,7 @@ def read_without_missing(
 _real_read = EventLogs.read
 
 
-def read_before_keys(
-    self: EventLogs, namespace_id: int, cursor: Cursor, limit: int, now: int, make_epoch: object
-) -> EventBatch:
+def read_before_keys(self: EventLogs, namespace_id: int, cursor: Cursor, limit: int, now: int, make_epoch: object) -> EventBatch:
     """Events are told although their keys are still being read."""
     log = self._logs.get(namespace_id)
     if log is not None:

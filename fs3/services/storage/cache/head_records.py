@@ -1,6 +1,6 @@
 """What a target remembers of its pages while it is the head of its chain: pins, and what happened, for those who listen.
 
-Of a namespace that is cleared or deleted nothing is recorded: its listeners are told that by the manager, at once and of all pages.
+Of a namespace that is cleared or deleted nothing is recorded: its listeners hear that from the manager, once for all its pages.
 """
 
 from __future__ import annotations
@@ -104,8 +104,8 @@ class HeadRecords:
         return True
 
     def before_commit(self, chunk: ChunkId) -> None:
-        """An update of a page is about to be committed: if it is a removal that listeners are told of, keep the page until its key
-        was read. Raises StoreDamaged."""
+        """An update of a page is about to be committed: if it is a removal that listeners are told of, keep the page until its
+        key was read. Raises StoreDamaged."""
         if self._is_head and not self.events.is_idle and self.events.is_listened(page_namespace(chunk)):
             self._pin = self._keys.pin(chunk)
 

@@ -75,9 +75,7 @@ class CacheKeeper:
         self.cache = PageCache()
         self.room = TargetRoom(self.cache, source)
         self.cache.holds.append(self)
-        self.records = HeadRecords(
-            shell.target, shell.replica.incarnation, shell.store, context.clock, context.cache_statistics
-        )
+        self.records = HeadRecords(shell.target, shell.replica.incarnation, shell.store, context.clock, context.cache_statistics)
         self.cache.holds += (context.page_leases, self.records.pins)
         self.cache.preferences.append(self.records.pins)
         self.listeners: list[PageListener] = [self.records]

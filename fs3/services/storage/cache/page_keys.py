@@ -1,8 +1,8 @@
-"""Keys of pages for those who listen, read from what stands in front of the pages, behind the back of who stores and removes them.
+"""Keys of pages for listeners, read from what stands in front of the pages: no get, put or removal waits for it.
 
 A page that is removed is pinned before the removal is committed, so its block is not free before its key was read. What that
-costs is bounded: `page_keys_waiting_max` pages wait, one thread of the store reads a few of them at a time, and an event waits for
-its key no longer than `page_key_patience_ns`. Beyond that the event is told without its key.
+costs is bounded: `page_keys_waiting_max` pages wait, one thread of the store reads a few of them at a time, and an event waits
+for its key no longer than `page_key_patience_ns`. Beyond that the event is told without its key.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class PageKeyReader:
         self._complete(given_up, [None] * len(given_up))
 
     def clear(self) -> None:
-        """Nobody listens any more."""
+        """The target is not the head any more: there are no listeners."""
         self._store.unpin([wanted.pin for wanted in self._waiting])
         self._waiting.clear()
 

@@ -224,9 +224,7 @@ async def test_a_disk_that_is_slow_or_fails_holds_up_no_event_for_long(records: 
     assert not records.is_busy
 
 
-async def test_beyond_a_limit_keys_are_not_told(
-    records: HeadRecords, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_beyond_a_limit_keys_are_not_told(records: HeadRecords, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     assert page_keys_waiting_max > 2
     monkeypatch.setattr("fs3.services.storage.cache.page_keys.page_keys_waiting_max", 2)
     cursor = records.read(7, Cursor(), 9).next
