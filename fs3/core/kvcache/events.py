@@ -154,12 +154,13 @@ class EventLogs:
         return namespace_id in self._logs
 
     def record(self, change: PageChange, chunk: ChunkId, length: int, key: bytes = b"") -> bool:
-        """Something happened to a page. False when its namespace has no listeners."""
+        """Something happened to a page. False when there is nothing to tell at once: its namespace has no listeners, or an
+        earlier event waits for its key."""
         log = self._logs.get(page_namespace(chunk))
         if log is None:
             return False
         self._append(log, PageEvent(change, chunk, length, key))
-        return True
+        return not log.unread
 
     def record_unread(self, change: PageChange, chunk: ChunkId, length: int) -> UnreadEvent | None:
         """Something happened to a page whose key is being read: neither this event nor later ones of the namespace are told
@@ -172,16 +173,17 @@ class EventLogs:
         return UnreadEvent(log, log.seq)
 
     def complete(self, unread: UnreadEvent, key: bytes) -> bool:
-        """The key of an event was read; b"": it cannot be told. False when that makes no difference: the event is forgotten, or
-        was completed before."""
+        """The key of an event was read; b"": it cannot be told. Nothing happens when the event is forgotten, or was completed
+        before. False when there is nothing to tell now that there was not before."""
         log, seq = unread.log, unread.seq
         if seq not in log.unread:
             return False
+        is_first = seq == next(iter(log.unread))
         del log.unread[seq]
         log.events[seq - log.first] = log.events[seq - log.first]._replace(key=key)
         self._bytes += len(key)
         self._shrink()
-        return True
+        return is_first
 
     def _append(self, log: _Log, event: PageEvent) -> None:
         log.seq += 1

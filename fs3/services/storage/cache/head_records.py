@@ -129,7 +129,7 @@ class HeadRecords:
             if self.events.record(PageChange.STORED, chunk, length, key):
                 self._wake()
         elif self.events.is_listened(page_namespace(chunk)):
-            self._record(PageChange.STORED, chunk, length, self._keys.pin(chunk))
+            self._record(PageChange.STORED, chunk, length, self._keys.pin(chunk), length)
 
     def on_page_removed(self, chunk: ChunkId, length: int, cause: EvictionCause | None) -> None:
         """See `PageListener`."""
@@ -149,17 +149,17 @@ class HeadRecords:
             self.pins.unpin(chunk)
         if not self.events.is_idle and cause is not EvictionCause.DELETED:
             pin, self._pin = self._pin, 0
-            self._record(change, chunk, 0, pin)
+            self._record(change, chunk, 0, pin, length)
 
-    def _record(self, change: PageChange, chunk: ChunkId, length: int, pin: int) -> None:
-        """An event whose key is read from the page that was pinned; 0: it cannot be told."""
+    def _record(self, change: PageChange, chunk: ChunkId, told_length: int, pin: int, length: int) -> None:
+        """An event whose key is read from the page that was pinned, of `length` bytes; pin 0: it cannot be told."""
         if pin:
-            event = self.events.record_unread(change, chunk, length)
+            event = self.events.record_unread(change, chunk, told_length)
             if event is not None:
-                self._keys.read(event, pin)
+                self._keys.read(event, pin, length)
             else:
                 self._keys.unpin(pin)
-        elif self.events.record(change, chunk, length):
+        elif self.events.record(change, chunk, told_length):
             self._wake()
 
     def forget_old(self, now: int) -> None:

@@ -1,8 +1,8 @@
 """Keys of pages for listeners, read from what stands in front of the pages: no get, put or removal waits for it.
 
 A page that is removed is pinned before the removal is committed, so its block is not free before its key was read. What that
-costs is bounded: `page_keys_waiting_max` pages wait, one thread of the store reads a few of them at a time, and an event waits
-for its key no longer than `page_key_patience_ns`. Beyond that the event is told without its key.
+costs is bounded: `page_keys_waiting_max` pages of `page_key_bytes_held_max` together wait, one thread of the store reads a few of
+them at a time, and an event waits for its key no longer than `page_key_patience_ns`. Beyond that it is told without its key.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeAlias
 from fs3.base.errors import FS3Error
 from fs3.base.ids import ChunkId
 from fs3.base.limits import page_header_bytes, page_key_bytes_max, small_read_bytes
-from fs3.base.units import SECOND
+from fs3.base.units import GIB, SECOND
 from fs3.core.kvcache.events import EventLogs, UnreadEvent
 from fs3.core.kvcache.pages import parse_header
 from fs3.ports.chunk_store import ChunkStore
@@ -26,6 +26,8 @@ log = logging.getLogger("fs3.storage")
 
 page_keys_waiting_max = 4096
 """Pages of one target whose keys are to be read; of further ones they are not told."""
+page_key_bytes_held_max = 4 * GIB
+"""Bytes of these pages, in blocks that are not free meanwhile; one page may pass it."""
 page_keys_per_read = 32
 """Of them, how many are read in one go of one thread."""
 page_key_patience_ns = 2 * SECOND
@@ -42,6 +44,8 @@ class _Wanted(NamedTuple):
 
     event: UnreadEvent
     pin: int
+    length: int
+    """Bytes of the page's chunk, which are not free meanwhile."""
     since: int
 
 
@@ -64,6 +68,8 @@ class PageKeyReader:
         self._report = report
         self._waiting: deque[_Wanted] = deque()
         self._reading: list[_Wanted] = []
+        self._held_bytes = 0
+        """Of all these pages."""
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -72,16 +78,19 @@ class PageKeyReader:
         return len(self._waiting) + len(self._reading)
 
     def pin(self, chunk: ChunkId) -> int:
-        """Keep the page as it is now, for `read` or `unpin`. 0: it is not here, or too many wait. Raises StoreDamaged."""
-        return self._store.pin_version(chunk) if self.waiting < page_keys_waiting_max else 0
+        """Keep the page as it is now, for `read` or `unpin`. 0: it is not here, or too much waits. Raises StoreDamaged."""
+        if self.waiting >= page_keys_waiting_max or self._held_bytes >= page_key_bytes_held_max:
+            return 0
+        return self._store.pin_version(chunk)
 
     def unpin(self, pin: int) -> None:
         """Its key is not wanted after all."""
         self._store.unpin((pin,))
 
-    def read(self, event: UnreadEvent, pin: int) -> None:
-        """Read the key of a page that was pinned, and complete its event."""
-        self._waiting.append(_Wanted(event, pin, self._clock.now()))
+    def read(self, event: UnreadEvent, pin: int, length: int) -> None:
+        """Read the key of a page that was pinned, and complete its event. `length`: bytes of the page's chunk."""
+        self._waiting.append(_Wanted(event, pin, length, self._clock.now()))
+        self._held_bytes += length
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._read_all())
 
@@ -91,13 +100,13 @@ class PageKeyReader:
         given_up = [wanted for wanted in self._reading if wanted.since <= late]
         while self._waiting and self._waiting[0].since <= late:
             given_up.append(self._waiting.popleft())
-            self.unpin(given_up[-1].pin)
+            self._drop(given_up[-1])
         self._complete(given_up, [None] * len(given_up))
 
     def clear(self) -> None:
         """The target is not the head any more: there are no listeners."""
-        self._store.unpin([wanted.pin for wanted in self._waiting])
-        self._waiting.clear()
+        while self._waiting:
+            self._drop(self._waiting.popleft())
 
     async def stop(self) -> None:
         """Before the store is closed."""
@@ -118,11 +127,20 @@ class PageKeyReader:
                     fronts = list(await self._store.read_pinned([wanted.pin for wanted in reading], length))
                 except FS3Error as failure:
                     log.warning("the keys of %d pages that were removed cannot be read: %s", count, failure)
-                self._reading = []
+                self._end_reading()
                 self._complete(reading, fronts)
         finally:
-            self._reading = []
+            self._end_reading()
             self._task = None
+
+    def _end_reading(self) -> None:
+        """The store has unpinned them."""
+        self._held_bytes -= sum(wanted.length for wanted in self._reading)
+        self._reading = []
+
+    def _drop(self, wanted: _Wanted) -> None:
+        self.unpin(wanted.pin)
+        self._held_bytes -= wanted.length
 
     def _complete(self, wanted: list[_Wanted], fronts: list[bytes | None]) -> None:
         more = False

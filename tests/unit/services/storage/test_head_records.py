@@ -19,7 +19,7 @@ from fs3.drivers.memory.chunk_store import MemoryChunkStore
 from fs3.drivers.memory.chunk_versions import MemoryChunk, MemoryVersion
 from fs3.model.chunk import Tag, Update, UpdateKind
 from fs3.services.storage.cache.head_records import HeadRecords, lost_removals_max
-from fs3.services.storage.cache.page_keys import page_key_patience_ns, page_keys_waiting_max
+from fs3.services.storage.cache.page_keys import page_key_bytes_held_max, page_key_patience_ns, page_keys_waiting_max
 
 (PAGE, OTHER) = page_keys(7, b"", [b"key", b"other"])
 
@@ -233,6 +233,23 @@ async def test_beyond_a_limit_keys_are_not_told(records: HeadRecords, store: Sto
         remove(records, store, page)
     await turn()
     assert [key for _, key in told(records, cursor)] == [b"1", b"2", b""]
+
+
+async def test_pages_that_wait_for_their_keys_hold_so_many_bytes(
+    records: HeadRecords, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert page_key_bytes_held_max > 2 * 200
+    monkeypatch.setattr("fs3.services.storage.cache.page_keys.page_key_bytes_held_max", 2 * 200)
+    for answers in (False, True):
+        cursor = records.read(7, Cursor(), 9).next
+        (store.answers.set if answers else store.answers.clear)()
+        for page in page_keys(7, b"", [b"1", b"2", b"3"]):
+            store.hold(page)
+            remove(records, store, page)
+            await turn()
+        store.answers.set()
+        await turn()
+        assert [key for _, key in told(records, cursor)] == [b"1", b"2", b"3" if answers else b""]
 
 
 async def test_nothing_stays_pinned(records: HeadRecords, store: Store) -> None:
