@@ -6,8 +6,8 @@ it may have missed something: when it comes back after too long, when more happe
 the head. It is told so, clearly and once, and where to go on from; the picture is then made anew by listing the namespace *after*
 that, so that what happens meanwhile comes as events.
 
-The key of a page that is removed stands in front of its bytes, and is read while the removal is long answered. Its event has its
-place and its number at once, and is told when the key has been read, or could not be; those behind it wait for it.
+The key of a page that is removed stands in front of its bytes, and is read behind the removal, which does not wait for it. Its
+event has its place and its number at once, and is told when the key has been read, or could not be; those behind it wait for it.
 
 Nothing is recorded, and nothing kept of its keys, of a namespace without listeners.
 """

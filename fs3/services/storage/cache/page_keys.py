@@ -126,7 +126,9 @@ class PageKeyReader:
                 try:
                     fronts = list(await self._store.read_pinned([wanted.pin for wanted in reading], length))
                 except FS3Error as failure:
-                    log.warning("the keys of %d pages that were removed cannot be read: %s", count, failure)
+                    log.warning("the keys of %d pages cannot be read: %s", count, failure)
+                except Exception:  # whatever it is, the events are told
+                    log.exception("the keys of %d pages cannot be read", count)
                 self._end_reading()
                 self._complete(reading, fronts)
         finally:

@@ -44,7 +44,7 @@ class Store(MemoryChunkStore):
         super().__init__()
         self.answers = asyncio.Event()
         self.answers.set()
-        self.failure: FS3Error | None = None
+        self.failure: Exception | None = None
         self.reads: list[int] = []
         """How many versions were read at once."""
 
@@ -214,12 +214,13 @@ async def test_a_disk_that_is_slow_or_fails_holds_up_no_event_for_long(records: 
     clock.time += page_key_patience_ns
     records.forget_old(clock.time)
     assert told(records, cursor) == [(PageChange.REMOVED, b"")] * 2
-    store.failure = FS3Error(Code.SHUTTING_DOWN, "a test said so")
-    store.hold(PAGE)
-    remove(records, store, PAGE)
     store.answers.set()
-    await turn()
-    assert told(records, cursor) == [(PageChange.REMOVED, b"")] * 3
+    for count, failure in enumerate((FS3Error(Code.DISK, "a test said so"), RuntimeError("a mistake")), 3):
+        store.failure = failure
+        store.hold(PAGE)
+        remove(records, store, PAGE)
+        await turn()
+        assert told(records, cursor) == [(PageChange.REMOVED, b"")] * count
     assert not store.pinned
     assert not records.is_busy
 
