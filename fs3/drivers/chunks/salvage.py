@@ -1,6 +1,6 @@
 """What a damaged version still has: its bytes as the disk gives them, right or wrong, zeros where it gives none.
 
-A resync hands them on with the sums they should have, so that what is whole among them exists once more. Nobody is shown them.
+A resync hands them on with the sums they should have, so that what is whole among them exists once more. No reader is shown them.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ here and goes to another replica. The bytes are taken over only when they are of
 the checksums that this target's own index has: so a repair can never bring in anything but what was here before.
 
 A KVCache page is given up when every other target of the chain, serving or not, has answered that its copy is damaged or that it
-has none: the head removes it then, and an engine that needs it computes it anew. A file's chunk stays, and is named to people. When
-none of the targets that serve has its bytes, a resync does not wait for them any more: it brings the chunk as it is.
+has none: the head removes it then, and an engine that needs it computes it anew. A file's chunk stays, and is named to people.
+When none of the targets that serve has its bytes, a resync does not wait for them any more: it brings the chunk as it is.
 """
 
 from __future__ import annotations
@@ -84,9 +84,7 @@ class Repairer:
         if not failed:
             return ""
         chunk, trouble = failed[0]
-        advice = (
-            "" if is_page(chunk) else "; bring a replica back that has it, or write all of it, cut it to nothing or remove it"
-        )
+        advice = "" if is_page(chunk) else "; bring a good copy back, or overwrite, empty or remove it"
         return f"{len(failed)} bad chunks without a good copy, the first is {chunk.hex()}: {trouble.why}{advice}"
 
     def may_be_repaired(self, chunk: ChunkId) -> bool:
