@@ -66,7 +66,7 @@ async def replace_disk(made, node, *, damage, keep=""):
     await made.start(node, settle=False)
 
 
-async def test_a_resync_ends_although_a_chunk_is_damaged_everywhere(cluster, help):
+async def test_a_resync_ends_although_a_chunk_is_damaged_everywhere(cluster, help, caplog):
     made = await following(cluster)
     client = made.client()
     await client.update([help.write(number, pattern(number)) for number in range(1, 30)])
@@ -85,6 +85,7 @@ async def test_a_resync_ends_although_a_chunk_is_damaged_everywhere(cluster, hel
         await made.until(lambda node=node: help.chunk(1).hex() in made.manager.beats[node].targets[0].reason)
         assert "overwrite, empty or remove it" in made.manager.beats[node].targets[0].reason
         assert made.manager.beats[node].targets[0].upkeep.bad_blocks == 1
+    assert "target 102: 1 chunks are damaged on every target that serves, and now on target 103" in caplog.text
     source, carried = (made.store(1, node).get(help.chunk(1)) for node in (2, 3))
     assert (source.committed, source.length, source.checksum) == (carried.committed, carried.length, carried.checksum)
     (refused,) = await client.update([help.write(1, b"part", offset=50)])
