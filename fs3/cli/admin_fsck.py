@@ -29,6 +29,7 @@ _CHUNK_KINDS = (
     ProblemKind.PAGE_FROM_NOWHERE,
     ProblemKind.REPLICA_MISSING,
     ProblemKind.REPLICA_DIFFERS,
+    ProblemKind.DAMAGED_CHUNK,
 )
 
 Findings = list[tuple[Problem, RepairResult | None]]

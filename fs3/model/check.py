@@ -65,6 +65,7 @@ class ProblemKind(IntEnum):
     DATA_OF_NOTHING = 33  # key
     UNREACHABLE_PAGE = 34  # key: chunk id, parent: chain; found: the id of its namespace
     PAGE_FROM_NOWHERE = 35  # key: chunk id, parent: chain; found: the id of its namespace, expected: the next id there will be
+    DAMAGED_CHUNK = 36  # key: chunk id, parent: chain; found: how many targets serve it
 
 
 class Problem(msgspec.Struct, frozen=True):

@@ -19,6 +19,11 @@ class UpdateKind(IntEnum):
     TRUNCATE = 2
     REMOVE = 3
     FILL = 4
+    FILL_BAD = 5
+
+
+FILLS = frozenset((UpdateKind.FILL, UpdateKind.FILL_BAD))
+"""What only a resync does: the whole chunk is replaced by the predecessor's, by sound bytes or by damaged ones."""
 
 
 class Tag(msgspec.Struct, frozen=True, array_like=True):
@@ -119,7 +124,7 @@ def apply_update(kind: UpdateKind, offset: int, data: bytes, content: bytes | No
     """The content of a chunk after an update. None: the chunk does not exist."""
     if kind is UpdateKind.REMOVE:
         return None
-    if kind is UpdateKind.PUT or kind is UpdateKind.FILL:
+    if kind in (UpdateKind.PUT, UpdateKind.FILL, UpdateKind.FILL_BAD):
         return data
     before = content or b""
     if kind is UpdateKind.TRUNCATE:

@@ -35,6 +35,11 @@ class StoreDamaged(FS3Error):
         return (StoreDamaged, (self.strerror, self.filename))
 
 
+def describe_carried(chunk: ChunkId) -> str:
+    """What a store says of a chunk that a FILL_BAD has marked."""
+    return f"chunk {chunk.hex()} was damaged on every target that served its chain when it was brought here"
+
+
 @dataclass(slots=True)
 class ScrubStep:
     """What one step of a scrub looked at."""
@@ -196,8 +201,9 @@ class ChunkStore(StoreView, Protocol):
     out: `read`, `read_cold`, a `stage` that keeps some of the bytes, `verify` and `scrub` here; `mark_bad` for callers. While
     it is marked every read of the committed version is answered CHECKSUM at once. The mark goes with the bytes: `repair`
     replaces them, and so does a commit that leaves none of the old block (of a FILL, a PUT, a REMOVE, an update for which all
-    remaining bytes were copied and found good). The marks are kept over a restart. There are `bad_chunks_max` of them; beyond
-    that, chunks are found bad anew at every read.
+    remaining bytes were read and found good; of a marked chunk, every WRITE and TRUNCATE is such an update or is answered
+    CHECKSUM: replicas with the same bytes do not differ in that). The commit of a FILL_BAD marks the chunk. The marks are kept
+    over a restart. There are `bad_chunks_max` of them; beyond that, chunks are found bad anew at every read.
 
     Channel rows are bounded: each carries the *channel epoch* of the store at its last commit or merge. Rows that are two
     epochs old are dropped, a bounded number at a time, once `advance_channel_epoch` has made them so.
@@ -251,9 +257,12 @@ class ChunkStore(StoreView, Protocol):
         verified first: CHECKSUM when they differ. NO_SPACE: nothing was changed. Bytes of partly overwritten blocks are
         verified when they are read: CHECKSUM naming the chunk when the disk has changed them, then the chunk stays as it was.
         Concurrent calls share a barrier; calls for one chunk are never concurrent.
+        A FILL_BAD has the data of a damaged chunk and the sums they should have, which are not compared but kept; one whose data
+        have them after all is a FILL.
         A PUT whose chunk has a committed version changes nothing: EXISTS with that version's length and checksum.
-        INVALID for an update that contradicts itself (length of the data, number of checksums, PUT or FILL not from 0); TOO_LARGE
-        when the chunk would pass `block_bytes_max`; DISK when a write or a sync failed (after a failed sync every further one).
+        INVALID for an update that contradicts itself (length of the data, number of checksums, PUT or a fill not from 0);
+        TOO_LARGE when the chunk would pass `block_bytes_max`; DISK when a write or a sync failed (after a failed sync every
+        further one).
         """
         ...
 
@@ -290,6 +299,12 @@ class ChunkStore(StoreView, Protocol):
 
         With `pending`, the pending version is read instead (to send it to a successor after a restart), whole blocks verified.
         """
+        ...
+
+    async def read_damaged(self, chunk: ChunkId, *, pending: bool = False) -> ReadResult:
+        """All bytes of a version as the disk gives them, unverified, zeros where it gives none; and the sums they should have, in
+        pieces of BLOCK_BYTES. To hand a bad chunk on as it is (FILL_BAD), for nothing else. Nothing is pinned. NOT_FOUND without
+        such a version."""
         ...
 
     def release(self, pin: int) -> None:

@@ -28,15 +28,15 @@ from fs3.base.limits import (
 )
 from fs3.base.status import Code
 from fs3.core.craq.admission.table import UNTAGGED
-from fs3.model.chunk import Tag, Update, UpdateKind, UpdateResult
+from fs3.model.chunk import FILLS, Tag, Update, UpdateKind, UpdateResult
 from fs3.wire.malformed import malformed
 from fs3.wire.pb import storage_pb2 as pb
 
 NO_CLIENT = bytes(CLIENT_ID_BYTES)
 """The client id of an update without tag, on the wire."""
 _KINDS = {int(kind): kind for kind in UpdateKind}
-_WITH_DATA = frozenset((UpdateKind.WRITE, UpdateKind.PUT, UpdateKind.FILL))
-_WHOLE = frozenset((UpdateKind.PUT, UpdateKind.FILL, UpdateKind.REMOVE))
+_WITH_DATA = FILLS | {UpdateKind.WRITE, UpdateKind.PUT}
+_WHOLE = FILLS | {UpdateKind.PUT, UpdateKind.REMOVE}
 
 
 class ReadRequestColumns(NamedTuple):
@@ -357,8 +357,8 @@ def update_request_from_pb(request: pb.UpdateRequest, payload: memoryview | None
             raise malformed("reserves", f"{reserves[i]} bytes, at most {block_bytes_max} are allowed")
         if bool(versions[i]) != bool(sender):
             raise malformed("versions", f"{versions[i]} from target {sender}: a predecessor numbers every update, a client none")
-        if kind is UpdateKind.FILL and not sender:
-            raise malformed("kinds", "FILL from a client")
+        if kind in FILLS and not sender:
+            raise malformed("kinds", f"{kind.name} from a client")
         client = clients[i]
         if client == NO_CLIENT:
             tag = UNTAGGED

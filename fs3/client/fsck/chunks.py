@@ -8,6 +8,7 @@ It runs while everything is in use. Whatever looks wrong in a listing is asked a
 - A length is too short if storage has more between two looks at the inode that show the same `change` and no session.
 - Every update is staged on every replica before any replica commits it. So a replica that has shown the same committed version
   before and after another one was looked at, and nothing pending, is not just behind.
+- A chunk is damaged if every target that serves says so of its copy, twice: one that is just being repaired is not.
 - A page of a KVCache is younger than the id of its namespace, which is never given out again. So a page that is listed, whose id
   no namespace has *after* that, and which is there still *after* that, cannot be reached any more; unless the id was never given
   out, as far as the manager knows.
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 
 from fs3.base.backoff import Backoff
 from fs3.base.errors import FS3Error, error
@@ -127,6 +128,7 @@ class ChunkCheck(ProblemCollector):
         self._progress("chunks", len(batch))
         if files:
             await self._check_files(chain, [(chunk, rows) for chunk, rows in batch if not chunk[0]])
+            await self._check_damage(chain, [chunk for chunk, rows in batch if not chunk[0] and _are_bad(rows.values(), serving)])
             await self._check_pages(chain, [chunk for chunk, _ in batch if is_page(chunk)])
         if replicas and len(serving) > 1:
             for chunk, rows in batch:
@@ -166,6 +168,17 @@ class ChunkCheck(ProblemCollector):
                         self._short.add(content)
                         await self._check_length(facts)
         await self._check_strays(chain, strays)
+
+    async def _check_damage(self, chain: ChainId, suspects: Sequence[ChunkId]) -> None:
+        """Those of files that are there, and of which every target that serves has a bad copy still."""
+        for chunk in suspects:
+            file = chunk_file(chunk)
+            assert file is not None
+            facts = (await self._source.inspect_contents([file[0]])).facts
+            looks = await self.inspect_replicas(chain, chunk)
+            if facts and _are_bad([row for row in looks.values() if row is not None], list(looks)):
+                kind = ProblemKind.DAMAGED_CHUNK
+                self.add_problems([Problem(kind, facts[0].inode, chain, key=chunk, found=len(looks))])
 
     async def _check_pages(self, chain: ChainId, pages: Sequence[ChunkId]) -> None:
         missing = await self._namespaces.find_missing(map(page_namespace, pages))
@@ -276,6 +289,10 @@ class ChunkCheck(ProblemCollector):
 
 def _digest_of(row: ChunkRow) -> ReplicaDigest:
     return row.committed, row.length, row.checksum
+
+
+def _are_bad(rows: Collection[ChunkRow], serving: Sequence[TargetId]) -> bool:
+    return len(rows) == len(serving) and all(row.bad for row in rows)
 
 
 def _layout(facts: InodeFacts) -> Layout:

@@ -117,6 +117,9 @@ class Fsck:
                 return RepairResult(False, "it is left alone: restore newer metadata, or remove it by hand")
             case ProblemKind.PAGE_FROM_NOWHERE:
                 return RepairResult(False, "it is left alone: put back a newer copy of the manager's store")
+            case ProblemKind.DAMAGED_CHUNK:
+                how = "bring a replica back that has its bytes, or overwrite all of the chunk, or cut the file before it"
+                return RepairResult(False, f"nothing is invented: {how}")
             case ProblemKind.REPLICA_MISSING | ProblemKind.REPLICA_DIFFERS:
                 how = "stop its node, move the target's directory away, start the node: it is filled from its chain"
                 return RepairResult(False, f"target {problem.found} is mended by its owner: {how}")

@@ -42,7 +42,10 @@ class Forward:
     """Number of this sending, for `ForwardDone`; no two sendings of a target have the same. Also `update.serial`."""
     committed: bool = False
     """Of a resync, a FILL without data: read the *committed* version back and send all of it. `ForwardDone(NOT_FOUND)` when the
-    store has another version by now, the code of the failure (CHECKSUM, DISK) when it cannot be read, which sends nothing."""
+    store has another version by now, the code of the failure (CHECKSUM, DISK) when it cannot be read, which sends nothing.
+
+    A FILL_BAD without data, of either version: what the disk gives (`read_damaged`), with the sums it should have, once the mark
+    of the chunk is durable here. Of a committed version that is not marked bad any more: a FILL."""
 
 
 @dataclass(slots=True)
@@ -83,6 +86,8 @@ class FillDone:
     removed: bool = False
     """The successor's copy was removed."""
     message: str = ""
+    is_damaged: bool = False
+    """The successor has the chunk now, as damaged as it is here."""
 
 
 @dataclass(slots=True)

@@ -89,6 +89,8 @@ class FillRequested:
     chunk: ChunkId
     chain_version: int
     """Of the resync. When it is not this replica's any more, the answer is WRONG_CHAIN_VERSION."""
+    damaged_version: int = 0
+    """No target that serves has the bytes of this version: if it is the committed one still, it is sent as damaged. 0: none."""
 
 
 @dataclass(slots=True)

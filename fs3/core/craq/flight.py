@@ -91,9 +91,8 @@ class Flight:
         a FILL without data, which the shell reads back from the store."""
         update = self.update
         if update.kind is not UpdateKind.REMOVE and (self.needs_whole or not self.has_data):
-            update = msgspec.structs.replace(
-                update, kind=UpdateKind.FILL, offset=0, length=self.length, checksums=(), reserve=0, data=None
-            )
+            kind = UpdateKind.FILL_BAD if update.kind is UpdateKind.FILL_BAD else UpdateKind.FILL
+            update = msgspec.structs.replace(update, kind=kind, offset=0, length=self.length, checksums=(), reserve=0, data=None)
         return msgspec.structs.replace(update, chain_version=chain_version, from_target=source, serial=serial, floor=floor)
 
     def describe_difference(self, result: UpdateResult) -> str:
@@ -112,7 +111,7 @@ class Flight:
 
 def make_resumed_flight(template: Update, meta: ChunkMeta, waiters: list[int], expires_ns: int) -> Flight:
     """The flight of a pending version that is in the store only. `template` names chunk and chain; the rest is stored with it."""
-    kind = UpdateKind.REMOVE if meta.pending_kind is UpdateKind.REMOVE else UpdateKind.FILL
+    kind = meta.pending_kind if meta.pending_kind in (UpdateKind.REMOVE, UpdateKind.FILL_BAD) else UpdateKind.FILL
     update = Update(
         chunk=template.chunk,
         kind=kind,
@@ -134,14 +133,17 @@ def make_resumed_flight(template: Update, meta: ChunkMeta, waiters: list[int], e
     )
 
 
-def make_fill_flight(chunk: ChunkId, chain: ChainId, chain_version: int, meta: ChunkMeta | None) -> Flight:
+def make_fill_flight(
+    chunk: ChunkId, chain: ChainId, chain_version: int, meta: ChunkMeta | None, damaged_version: int = 0
+) -> Flight:
     """The flight that brings the successor's copy of a chunk up to date with what is committed here; a removal when nothing is.
 
-    A removal needs no version: whatever the successor has of the chunk goes.
+    A removal needs no version: whatever the successor has of the chunk goes. `damaged_version`: see `FillRequested`.
     """
     kind, version, length, checksum = UpdateKind.REMOVE, 1, 0, 0
     if meta is not None and meta.committed:
-        kind, version, length, checksum = UpdateKind.FILL, meta.committed, meta.length, meta.checksum
+        kind = UpdateKind.FILL_BAD if meta.committed == damaged_version else UpdateKind.FILL
+        version, length, checksum = meta.committed, meta.length, meta.checksum
     update = Update(chunk, kind, chain, chain_version, version, 0, length, UNTAGGED)
     return Flight(update, FlightPhase.RESTING, [], NEVER, length=length, checksum=checksum, has_data=False, is_fill=True)
 

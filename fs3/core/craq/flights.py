@@ -21,7 +21,7 @@ from fs3.core.craq.lanes import Lane, QueuedUpdate, ReplicaLimits
 from fs3.core.craq.position import ChainPosition, ChainRole
 from fs3.core.craq.send_window import SendWindow
 from fs3.core.craq.view import ChunkView
-from fs3.model.chunk import ChannelRow, ChunkMeta, Update, UpdateKind, UpdateResult
+from fs3.model.chunk import FILLS, ChannelRow, ChunkMeta, Update, UpdateKind, UpdateResult
 
 
 class Flights:
@@ -150,7 +150,7 @@ class Flights:
         flight.attempts += 1
         self._arm(flight.due_ns)
         sending = flight.make_sending(at.version, self.target_id, serial, floor)
-        out.append(Forward(at.successor, sending, serial, committed=flight.is_fill and sending.kind is UpdateKind.FILL))
+        out.append(Forward(at.successor, sending, serial, committed=flight.is_fill and sending.kind in FILLS))
 
     # --- acknowledged and committed ----------------------------------------------------------------------------------
 
@@ -424,7 +424,8 @@ class Flights:
         elif len(self.lanes) >= self.limits.flights_max:
             out.append(FillDone(chunk, at.version, Code.BUSY))
         else:
-            lane = Lane(make_fill_flight(chunk, at.chain, at.version, self.view.get(chunk)), fill_version=at.version)
+            fill = make_fill_flight(chunk, at.chain, at.version, self.view.get(chunk), event.damaged_version)
+            lane = Lane(fill, fill_version=at.version)
             self.begin(now, lane, out)
 
     def _on_fill_acked(self, now: int, lane: Lane, result: UpdateResult, out: list[Effect]) -> None:

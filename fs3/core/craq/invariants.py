@@ -10,7 +10,7 @@ from fs3.core.craq.flight import FlightPhase
 from fs3.core.craq.lanes import Lane
 from fs3.core.craq.position import ChainRole
 from fs3.core.craq.replica import Replica
-from fs3.model.chunk import UpdateKind
+from fs3.model.chunk import FILLS, UpdateKind
 
 
 def check(replica: Replica, pending: Iterable[ChunkId] | None = None) -> None:
@@ -68,7 +68,7 @@ def _check_lane(replica: Replica, chunk: ChunkId, lane: Lane, who: str) -> None:
         # what it has committed under the same number, and may be made to serve before the successor has answered: the pending
         # version is then the committed one once more, to the byte. Anything else at or behind the committed version would undo a
         # write.
-        again = meta.pending_kind is UpdateKind.FILL and (meta.pending, meta.pending_length, meta.pending_checksum) == (
+        again = meta.pending_kind in FILLS and (meta.pending, meta.pending_length, meta.pending_checksum) == (
             meta.committed,
             meta.length,
             meta.checksum,

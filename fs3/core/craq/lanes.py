@@ -131,9 +131,10 @@ class Lane:
         flight = self.flight
         done = flight.is_fill and code is Code.OK
         removed = done and flight.update.kind is UpdateKind.REMOVE
+        damaged = done and flight.update.kind is UpdateKind.FILL_BAD
         length = flight.length if done else 0
         version, self.fill_version = self.fill_version, 0
-        return FillDone(flight.update.chunk, version, code, length, done and not removed, removed, message)
+        return FillDone(flight.update.chunk, version, code, length, done and not removed, removed, message, damaged)
 
     @property
     def due_ns(self) -> int:

@@ -12,13 +12,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from fs3.base.checksum import BLOCK_BYTES, checksums, crc32c
 from fs3.base.status import Code
 from fs3.base.units import MIB
 from fs3.drivers.chunks.files import BlockFiles, read_all, write_all, write_parts
 from fs3.drivers.chunks.rows import IndexRow, Version, pack_sums
 from fs3.drivers.chunks.sizes import INLINE, NOWHERE, block_bytes
-from fs3.model.chunk import Update
+from fs3.model.chunk import Update, UpdateKind
 
 if TYPE_CHECKING:
     import asyncio
@@ -79,20 +81,27 @@ def execute_job(job: WriteJob, files: BlockFiles, scratch: memoryview, small: li
 
     Jobs that make all of a small new block are put on `small` instead, for `write_group`. Up to `logged_bytes_max` new bytes
     are left to the log. Nothing is synced. Raises BlockDamaged when bytes to be kept are not what was written, OSError when the
-    disk refuses. Data that do not have the sums they came with set `job.code` to CHECKSUM.
+    disk refuses. Data that do not have the sums they came with set `job.code` to CHECKSUM; those of a FILL_BAD need not have
+    them, and if they have, it is a FILL.
     """
     update = job.update
     if update.length:
         assert update.data is not None
         found = checksums(update.data, update.offset)
-        if tuple(found) != update.checksums:
-            wrong = next(i for i, (a, b) in enumerate(zip(found, update.checksums, strict=True)) if a != b)
-            job.code = Code.CHECKSUM
-            job.message = (
-                f"data for chunk {update.chunk.hex()} do not have the checksum they were sent with "
-                f"(piece {wrong} of {len(found)}: {found[wrong]:#010x}, not {update.checksums[wrong]:#010x})"
-            )
-            return
+        is_sound = tuple(found) == update.checksums
+    else:
+        found, is_sound = [], True
+    if update.kind is UpdateKind.FILL_BAD:
+        if is_sound:
+            update = job.update = msgspec.structs.replace(update, kind=UpdateKind.FILL)
+    elif not is_sound:
+        wrong = next(i for i, (a, b) in enumerate(zip(found, update.checksums, strict=True)) if a != b)
+        job.code = Code.CHECKSUM
+        job.message = (
+            f"data for chunk {update.chunk.hex()} do not have the checksum they were sent with "
+            f"(piece {wrong} of {len(found)}: {found[wrong]:#010x}, not {update.checksums[wrong]:#010x})"
+        )
+        return
     inline = None
     if job.place == NOWHERE:
         sums = b""
@@ -172,12 +181,13 @@ def _build_content(job: WriteJob) -> bytes:
     """The bytes of a version that has no more than BLOCK_BYTES."""
     content = bytearray(job.length)
     view = memoryview(content)
-    if job.base is not None and job.base.length:
+    update = job.update
+    if job.base is not None and job.base.length and (update.offset or update.length < min(job.base.length, job.length)):
         kept = memoryview(bytearray(min(job.base.length, BLOCK_BYTES)))
-        read_block(job.base, 0, kept, job.update.chunk)
+        read_block(job.base, 0, kept, update.chunk)
         size = min(len(kept), job.length)
         view[:size] = kept[:size]
-    _overlay(view, 0, job.update)
+    _overlay(view, 0, update)
     return bytes(content)
 
 

@@ -10,6 +10,7 @@ from fs3.drivers.chunks.reclaimer import BlockReclaimer
 from fs3.drivers.chunks.row_cache import RowCache
 from fs3.drivers.chunks.rows import IndexRow
 from fs3.model.chunk import ChannelRow, Tag, UpdateKind, UpdateResult
+from fs3.ports.chunk_store import describe_carried
 
 
 class PendingChanges:
@@ -61,6 +62,9 @@ class PendingChanges:
         if after.committed is None or after.committed.place < 0 or committed is None or after.committed.place != committed.place:
             self.bad_chunks.clear(chunk)  # of the old bytes, those that remain were copied, and verified on the way
         self._change(chunk, after)
+        if row.kind is UpdateKind.FILL_BAD:
+            self.bad_chunks.clear(chunk)
+            self.bad_chunks.mark(chunk, describe_carried(chunk))
 
     def drop_pending(self, chunk: ChunkId) -> None:
         """`ChunkStore.drop_pending`. A chunk without a pending version is left as it is."""

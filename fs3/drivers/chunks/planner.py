@@ -11,6 +11,7 @@ from fs3.base.ids import CHUNK_ID_BYTES, CLIENT_ID_BYTES
 from fs3.base.status import Code
 from fs3.base.units import KIB, format_size
 from fs3.drivers.chunks.allocator import BlockAllocator
+from fs3.drivers.chunks.bad_chunks import BadChunks
 from fs3.drivers.chunks.block_writes import WriteJob
 from fs3.drivers.chunks.config import ChunkStoreConfig
 from fs3.drivers.chunks.files import BlockFiles
@@ -18,7 +19,7 @@ from fs3.drivers.chunks.reclaimer import BlockReclaimer
 from fs3.drivers.chunks.row_cache import RowCache
 from fs3.drivers.chunks.rows import IndexRow, Version
 from fs3.drivers.chunks.sizes import INLINE, NOWHERE, SIZES, block_bytes, class_for
-from fs3.model.chunk import Update, UpdateKind
+from fs3.model.chunk import FILLS, Update, UpdateKind
 from fs3.ports.chunk_store import StageResult, StoreDamaged
 
 _U32 = 0xFFFF_FFFF
@@ -40,9 +41,16 @@ class Planner:
     """Turns updates into jobs, and keeps the account of room."""
 
     def __init__(
-        self, config: ChunkStoreConfig, rows: RowCache, allocator: BlockAllocator, reclaimer: BlockReclaimer, files: BlockFiles
+        self,
+        config: ChunkStoreConfig,
+        rows: RowCache,
+        bad_chunks: BadChunks,
+        allocator: BlockAllocator,
+        reclaimer: BlockReclaimer,
+        files: BlockFiles,
     ) -> None:
         self._config = config
+        self._bad_chunks = bad_chunks
         self._rows = rows
         self._allocator = allocator
         self._reclaimer = reclaimer
@@ -105,7 +113,7 @@ class Planner:
         grows = bool(update.length)
         if length == 0:
             return job
-        if length <= limits.inline_chunk_bytes_max:
+        if length <= limits.inline_chunk_bytes_max and update.kind is not UpdateKind.FILL_BAD:  # inline bytes are not verified
             job.place = INLINE
             return self._check_disk(job, _ROW_ROOM) if grows else job
         wanted = class_for(min(max(length, update.reserve), limits.block_bytes_max))
@@ -118,7 +126,9 @@ class Planner:
                 self._reclaimer.guard(base.place)
             return job
         planned = self._allocate_block(job, wanted, length)
-        if planned is not job and update.kind is UpdateKind.TRUNCATE and base is not None and base.place >= 0:
+        may_stay = base is not None and base.place >= 0 and update.chunk not in self._bad_chunks.reasons
+        if planned is not job and update.kind is UpdateKind.TRUNCATE and may_stay:
+            assert base is not None
             job.place = base.place  # in a block that is too large, but without needing another one
             return job
         return planned
@@ -136,7 +146,12 @@ class Planner:
         return job
 
     def _fits_in_place(self, base: Version, update: Update, length: int, wanted: int) -> bool:
-        """The new version can use the block of the committed one."""
+        """The new version can use the block of the committed one.
+
+        Not when it is bad: all bytes that are kept are read then, and must be good. Another replica may have to copy what this
+        one has room for in place, and they must not differ in whether they take the update."""
+        if update.chunk in self._bad_chunks.reasons:
+            return False
         if length == base.length and not update.length:
             return True
         if update.kind is UpdateKind.TRUNCATE:
@@ -148,7 +163,7 @@ class Planner:
         if not config.capacity_bytes:
             return None
         room = config.capacity_bytes - self._allocator.used_bytes
-        if job.update.kind is not UpdateKind.FILL:
+        if job.update.kind not in FILLS:
             room -= config.repair_reserve_bytes
         if need <= room:
             return None
@@ -156,7 +171,7 @@ class Planner:
 
     def _check_disk(self, job: WriteJob, need: int) -> WriteJob | StageResult | Deferral:
         reserve = self._config.disk_reserve_bytes
-        room = self.disk_free_bytes - (reserve // 2 if job.update.kind is UpdateKind.FILL else reserve)
+        room = self.disk_free_bytes - (reserve // 2 if job.update.kind in FILLS else reserve)
         if need <= room:
             return job
         if self._allocator.vacant_bytes and self._files.may_punch:
@@ -206,7 +221,7 @@ def find_contradiction(update: Update, version: int, chain_version: int) -> str:
         return f"offset {update.offset}, length {update.length} or reserve {update.reserve} is negative"
     if update.kind in (UpdateKind.REMOVE, UpdateKind.TRUNCATE):
         return f"{update.kind.name} carries no data, but its length is {update.length}" if update.length else ""
-    if update.kind in (UpdateKind.PUT, UpdateKind.FILL) and update.offset:
+    if (update.kind is UpdateKind.PUT or update.kind in FILLS) and update.offset:
         return f"{update.kind.name} replaces the whole chunk, but starts at {update.offset}"
     size = len(update.data) if update.data is not None else 0
     if size != update.length:

@@ -18,6 +18,7 @@ from fs3.drivers.chunks.files import read_all, read_warm
 from fs3.drivers.chunks.reclaimer import BlockReclaimer
 from fs3.drivers.chunks.row_cache import RowCache
 from fs3.drivers.chunks.rows import Version
+from fs3.drivers.chunks.salvage import salvage
 from fs3.ports.chunk_store import ChunkStore, ReadGather, ReadResult, StoreDamaged
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import FileRange
@@ -243,6 +244,22 @@ class ReadPath:
         else:
             self.release(pin, sent=False)
         return result
+
+    async def read_damaged(self, chunk: ChunkId, pending: bool) -> ReadResult:
+        """`ChunkStore.read_damaged`."""
+        try:
+            row = self._rows.find(chunk)
+        except StoreDamaged as why:
+            return ReadResult(Code.CHECKSUM, message=str(why.strerror))
+        version = None if row is None else row.pending if pending else row.committed
+        if version is None:
+            return ReadResult(Code.NOT_FOUND)
+        pin = self._reclaimer.pin(version.place) if version.place >= 0 else 0
+        future = self._on_reader(lambda: salvage(version))
+        future.add_done_callback(lambda _: self.release(pin, sent=False))
+        found = await asyncio.shield(future)
+        sums = version.sums_of(0, len(version.sums) // 4)
+        return ReadResult(Code.OK, version.version, version.length, (found,), sums, BLOCK_BYTES)
 
     async def run_pinned(self, check: PinnedCheck[_T], places: Sequence[int]) -> _T:
         """Run a check while the blocks at `places` are pinned. Raises what its `run` raises."""

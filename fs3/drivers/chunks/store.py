@@ -153,7 +153,7 @@ class FileChunkStore:
         self._channels = ChannelTable(self._index, config.channels_max)
         self._bad_chunks = BadChunks(self._rows, changes)
         self._pending_changes = PendingChanges(self._rows, self._reclaimer, self._channels, self._bad_chunks, changes)
-        self._planner = Planner(config, self._rows, self._allocator, self._reclaimer, files)
+        self._planner = Planner(config, self._rows, self._bad_chunks, self._allocator, self._reclaimer, files)
         self._checkpointer = Checkpointer(self._index, update_log, files, replayed, clock, config.checkpoint_interval_ns)
         self._write_path = WritePath(
             config.commit_sync_ns,
@@ -361,6 +361,10 @@ class FileChunkStore:
     async def read_cold(self, chunk: ChunkId, offset: int, length: int, *, pending: bool = False) -> ReadResult:
         """`ChunkStore.read_cold`."""
         return await self._read_path.read_cold(chunk, offset, length, pending)
+
+    async def read_damaged(self, chunk: ChunkId, *, pending: bool = False) -> ReadResult:
+        """`ChunkStore.read_damaged`."""
+        return await self._read_path.read_damaged(chunk, pending)
 
     def release(self, pin: int) -> None:
         """`ChunkStore.release`."""

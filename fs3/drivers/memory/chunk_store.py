@@ -34,10 +34,10 @@ from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.base.units import NEVER
 from fs3.core.craq.reads import answer
-from fs3.drivers.memory.chunk_versions import MemoryChunk, MemoryVersion, bytes_of, check_update
+from fs3.drivers.memory.chunk_versions import MemoryChunk, MemoryVersion, bytes_of, check_update, has_its_sums
 from fs3.drivers.memory.unsynced import BarrierMark, Loss, UnsyncedChanges
 from fs3.model.chunk import ChannelKey, ChannelRow, ChunkMeta, Tag, Update, UpdateKind, UpdateResult, apply_update
-from fs3.ports.chunk_store import ReadGather, ReadResult, ScrubStep, StageResult, StoreSpace
+from fs3.ports.chunk_store import ReadGather, ReadResult, ScrubStep, StageResult, StoreSpace, describe_carried
 
 
 class MemoryChunkStore:
@@ -173,8 +173,11 @@ class MemoryChunkStore:
         if chunk.committed is not None and kept and not chunk.committed.keeps_sound(update, len(content)):
             self.mark_bad(update.chunk)
             return StageResult(Code.CHECKSUM, message=f"bytes of chunk {update.chunk.hex()} have changed on the disk")
-        pending = MemoryVersion(version, chain_version, content)
-        after = MemoryChunk(chunk.committed, pending, update.kind, update.tag)
+        kind, sums = update.kind, None
+        if kind is UpdateKind.FILL_BAD:
+            kind, sums = (UpdateKind.FILL, None) if has_its_sums(update) else (kind, update.checksums)
+        pending = MemoryVersion(version, chain_version, content, sums)
+        after = MemoryChunk(chunk.committed, pending, kind, update.tag)
         if update.length and (
             self.is_full or (self.capacity_bytes and self._used_with(update.chunk, after) > self.capacity_bytes)
         ):
@@ -194,6 +197,8 @@ class MemoryChunkStore:
         self.unsynced.add_change(chunk, found)
         self._show(chunk, MemoryChunk() if found.kind is UpdateKind.REMOVE else MemoryChunk(found.pending))
         self._bad.pop(chunk, None)  # `stage` has found all bytes good that are kept
+        if found.kind is UpdateKind.FILL_BAD:
+            self.mark_bad(chunk, describe_carried(chunk))
         if tag.client:
             key = (tag.client, tag.channel)
             before, row = self.channel_rows.get(key), ChannelRow(tag.seq, chunk, result)
@@ -291,6 +296,14 @@ class MemoryChunkStore:
         part = memoryview(version.content)[offset:stop]
         piece = PIECE_BYTES if len(part) < small_read_bytes else BLOCK_BYTES
         return ReadResult(Code.OK, version.version, len(part), (part,), checksums(part, offset, piece), piece)
+
+    async def read_damaged(self, chunk: ChunkId, *, pending: bool = False) -> ReadResult:
+        """`ChunkStore.read_damaged`. Never suspends."""
+        found = self.chunks.get(chunk)
+        version = None if found is None else found.pending if pending else found.committed
+        if version is None:
+            return ReadResult(Code.NOT_FOUND)
+        return ReadResult(Code.OK, version.version, len(version.content), (version.content,), version.sums, BLOCK_BYTES)
 
     @property
     def block_reuse_delay_ns(self) -> int:

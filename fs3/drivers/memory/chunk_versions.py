@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fs3.base.checksum import BLOCK_BYTES, checksums, digest_of, piece_count
 from fs3.base.status import Code
-from fs3.model.chunk import ChunkMeta, Tag, Update, UpdateKind
+from fs3.model.chunk import FILLS, ChunkMeta, Tag, Update, UpdateKind
 from fs3.ports.chunk_store import StageResult
 
 
@@ -13,11 +13,12 @@ class MemoryVersion:
 
     __slots__ = ("chain_version", "content", "sums", "version")
 
-    def __init__(self, version: int, chain_version: int, content: bytes) -> None:
+    def __init__(self, version: int, chain_version: int, content: bytes, sums: tuple[int, ...] | None = None) -> None:
+        """`sums`: those that damaged bytes should have; None: those they have."""
         self.version = version
         self.chain_version = chain_version
         self.content = content
-        self.sums = tuple(checksums(memoryview(content)))
+        self.sums = tuple(checksums(memoryview(content))) if sums is None else sums
 
     def is_sound(self, start: int, stop: int) -> bool:
         """The blocks that hold a range are what was written."""
@@ -110,10 +111,15 @@ def bytes_of(chunk: MemoryChunk) -> int:
     return sum(len(version.content) for version in (chunk.committed, chunk.pending) if version is not None)
 
 
+def has_its_sums(update: Update) -> bool:
+    """The data of an update are what its checksums say. True also of one without data."""
+    return update.data is None or tuple(checksums(update.data, update.offset)) == update.checksums
+
+
 def check_update(update: Update, version: int, chunk: MemoryChunk) -> StageResult | None:
     """What is wrong with an update of a chunk; None: nothing."""
     size = len(update.data) if update.data is not None else 0
-    whole = update.kind in (UpdateKind.PUT, UpdateKind.FILL)
+    whole = update.kind is UpdateKind.PUT or update.kind in FILLS
     without = update.kind in (UpdateKind.TRUNCATE, UpdateKind.REMOVE)
     sums = () if without else update.checksums
     if version < 1 or update.offset < 0 or size != update.length or (without and size) or (whole and update.offset):
@@ -122,6 +128,6 @@ def check_update(update: Update, version: int, chunk: MemoryChunk) -> StageResul
         return StageResult(Code.INVALID, message=f"update of chunk {update.chunk.hex()} has {len(sums)} checksums")
     if update.kind is UpdateKind.PUT and chunk.committed is not None:
         return StageResult(Code.EXISTS, len(chunk.committed.content), digest_of(chunk.committed.sums))
-    if update.data is not None and tuple(checksums(update.data, update.offset)) != sums:
+    if update.kind is not UpdateKind.FILL_BAD and not has_its_sums(update):
         return StageResult(Code.CHECKSUM, message=f"data for chunk {update.chunk.hex()} do not have the sums they came with")
     return None

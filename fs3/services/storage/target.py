@@ -363,7 +363,7 @@ class TargetShell:
 
     def ask_fill(self, fill: Fill) -> None:
         """See `ResyncOwner`."""
-        self._post(FillRequested(fill.chunk, fill.chain_version))
+        self._post(FillRequested(fill.chunk, fill.chain_version, fill.damaged_version))
 
     def on_successor_request(self) -> None:
         """See `ResyncOwner`."""

@@ -6,7 +6,7 @@ import asyncio
 
 from fs3.base.errors import FS3Error
 from fs3.base.status import Code
-from fs3.model.chunk import Update, UpdateKind, UpdateResult
+from fs3.model.chunk import FILLS, Update, UpdateResult
 from fs3.ports.rpc import Call
 from fs3.services.storage.foreground_load import ForegroundLoad
 from fs3.services.storage.forwarding.payloads import Payloads, UpdateJob
@@ -46,7 +46,7 @@ class UpdateHandler:
         forwarded = bool(call.request.from_target)
         job = UpdateJob(self, call, updates, self.payloads)
         self.jobs += 1
-        if not forwarded or (updates and updates[0].kind is not UpdateKind.FILL):
+        if not forwarded or (updates and updates[0].kind not in FILLS):
             self._foreground.touch()
         for index, update in enumerate(updates):
             self._submit(update, job, index, forwarded)

@@ -15,7 +15,7 @@ from fs3.ports.chunk_store import ChunkStore, ReadGather, ReadResult, StageResul
 from fs3.ports.rpc import FileRange
 
 CLIENT = ClientId(b"client-of-tests!")
-WRITE, PUT, TRUNCATE, REMOVE, FILL = UpdateKind
+WRITE, PUT, TRUNCATE, REMOVE, FILL, FILL_BAD = UpdateKind
 A, B, C, D = (file_chunk(InodeId(7), index) for index in range(4))
 
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from msgspec.structs import replace
+
+from fs3.base.checksum import BLOCK_BYTES, checksums, digest_of
 from fs3.base.errors import FS3Error
 from fs3.base.ids import ChunkId, InodeId, file_chunk
 from fs3.base.prng import Prng
 from fs3.base.status import Code
+from fs3.model.chunk import Update
 from fs3.ports.chunk_store import ChunkStore, ReadGather
 from fs3.sim.conformance.chunk_tools import (
     FILL,
+    FILL_BAD,
     REMOVE,
     TRUNCATE,
     WRITE,
@@ -39,6 +44,11 @@ async def is_refused(store: ChunkStore, chunk: ChunkId) -> bool:
     cold = store.read_many([chunk, chunk], batch, [0, 1], refuse_dirty=True)
     codes = {(await store.read_cold(chunk, 0, 1 << 30)).code, (await store.read_cold(chunk, 4096, 1)).code, *batch.codes}
     return warm is not None and warm.code is Code.CHECKSUM and not cold and codes == {Code.CHECKSUM} and not batch.join_parts()
+
+
+def damaged_fill(chunk: ChunkId, data: bytes, sound: bytes) -> Update:
+    """A FILL_BAD: bytes, and what they should have been."""
+    return replace(update_of(chunk, FILL_BAD, 0, data), checksums=tuple(checksums(memoryview(sound))))
 
 
 class ChunkUpkeepTests(ChunkStoreSuite):
@@ -295,6 +305,96 @@ class ChunkUpkeepTests(ChunkStoreSuite):
                 await store.flush()
             assert bytes_of(result) == data
             store.release(result.pin)
+
+    # --- damaged chunks that are handed on ---------------------------------------------------------------------------
+
+    async def test_a_damaged_chunk_is_handed_on_as_it_is(self, tmp_path: Path) -> None:
+        data = noise(200_000)
+        async with self.opened(tmp_path) as store:
+            await write(store, A, 0, data)
+            self.rot(store, A, 70_000)
+            assert not await store.verify(A)
+            found = await store.read_damaged(A)
+            carried = bytes_of(found)
+            assert (found.code, found.version, found.length, found.piece_bytes, found.pin) == (
+                Code.OK,
+                1,
+                200_000,
+                BLOCK_BYTES,
+                0,
+            )
+            assert list(found.checksums) == checksums(memoryview(data))
+            assert [index for index, byte in enumerate(carried) if byte != data[index]] == [70_000]
+            assert (await store.read_damaged(B)).code is Code.NOT_FOUND
+            assert (await store.read_damaged(A, pending=True)).code is Code.NOT_FOUND
+
+            await write(store, B, 0, b"what was there before")
+            update = damaged_fill(B, carried, data)
+            staged = await stage(store, update, 7)
+            assert (staged.code, staged.length, staged.checksum) == (Code.OK, 200_000, digest_of(checksums(memoryview(data))))
+            assert B not in store.bad_chunks
+            assert bytes_of(await store.read_damaged(B, pending=True)) == carried
+            store.drop_pending(B)
+            assert await content(store, B) == b"what was there before"
+            marked: list[ChunkId] = []
+            store.on_bad = marked.append
+            commit(store, update, await stage(store, update, 7))
+            assert marked == [B]
+            meta = store.get(B)
+            assert meta is not None
+            assert (meta.committed, meta.length, meta.checksum) == (7, 200_000, staged.checksum)
+            assert await is_refused(store, B)
+            assert bytes_of(await store.read_damaged(B)) == carried
+            assert not await store.verify(B)
+            await store.flush()
+            after = await self.crash(store, tmp_path)
+            try:
+                for offset, length in ((0, 200_000), (70_000, 1), (65_000, 10_000)):
+                    assert (await after.read_cold(B, offset, length)).code is Code.CHECKSUM
+                assert await is_refused(after, B)
+                assert after.get(B) == meta
+                assert await after.repair(B, 7, memoryview(data))
+                assert not after.bad_chunks.keys() & {B}
+                assert await content(after, B) == data
+            finally:
+                await after.close()
+
+    async def test_a_chunk_that_came_damaged_is_healed_by_what_heals_any(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            for size in (1, 100, 2048, 2049, 5000, 65_536, 200_000):
+                data = noise(size)
+                wrong = data[:-1] + bytes((data[-1] ^ 1,))
+                last = (size - 1) // BLOCK_BYTES * BLOCK_BYTES
+                heals = (
+                    (update_of(A, FILL, 0, b"filled"), b"filled"),
+                    (update_of(A, WRITE, 0, noise(size, 2)), noise(size, 2)),
+                    (update_of(A, WRITE, last, noise(size - last + 5, 2)), data[:last] + noise(size - last + 5, 2)),
+                    (update_of(A, TRUNCATE, 0), b""),
+                    (update_of(A, TRUNCATE, last), data[:last]),
+                    (update_of(A, REMOVE), None),
+                )
+                for update, after in heals:
+                    await apply(store, damaged_fill(A, wrong, data))
+                    assert await is_refused(store, A) or size <= 4096
+                    assert (await store.read_cold(A, 0, size)).code is Code.CHECKSUM
+                    for partial in (update_of(A, WRITE, size, b"more"), update_of(A, WRITE, size + 10, b"more")):
+                        assert (await stage(store, partial)).code is Code.CHECKSUM
+                    if size > 1:
+                        assert (await stage(store, update_of(A, WRITE, size - 1, b"?"))).code is Code.CHECKSUM
+                        assert (await stage(store, update_of(A, TRUNCATE, size - 1))).code is Code.CHECKSUM
+                    assert A in store.bad_chunks
+                    await apply(store, update)
+                    assert not store.bad_chunks
+                    assert await content(store, A) == after, (size, update.kind)
+                    if after is not None:
+                        await apply(store, update_of(A, REMOVE))
+
+    async def test_bytes_that_are_said_to_be_damaged_and_are_not(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            for size in (0, 1, 5000, 200_000):
+                await apply(store, damaged_fill(A, noise(size), noise(size)))
+                assert not store.bad_chunks
+                assert await content(store, A) == noise(size)
 
     # --- scrub -------------------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from fs3.base.status import Code
 from fs3.drivers.memory.chunk_store import MemoryChunkStore
 from fs3.drivers.memory.chunk_versions import MemoryChunk, MemoryVersion
 from fs3.drivers.memory.unsynced import BarrierMark, Loss
-from fs3.model.chunk import ChannelKey, ChannelRow, ChunkMeta, Tag, Update, UpdateKind, UpdateResult
+from fs3.model.chunk import FILLS, ChannelKey, ChannelRow, ChunkMeta, Tag, Update, UpdateKind, UpdateResult
 from fs3.model.generation import Generation
 
 
@@ -127,6 +127,14 @@ class SimChunks:
             return None
         return None if record.kind is UpdateKind.REMOVE else record.pending.content
 
+    def get_sums(self, chunk: ChunkId, version: int) -> tuple[int, ...]:
+        """The checksums that the bytes of a version should have. KeyError without that version."""
+        record = self.records[chunk]
+        for found in (record.committed, record.pending):
+            if found is not None and found.version == version:
+                return found.sums
+        raise KeyError(version)
+
     def verify(self, chunk: ChunkId) -> bool:
         """The committed bytes have their checksums; marks the chunk when they have not."""
         return self.store.verify_now(chunk)
@@ -171,7 +179,7 @@ class SimChunks:
         assert record.pending is not None, f"commit of version {version} of {chunk.hex()}, which has {record.meta}"
         name = self._names.get(record.pending)
         self.store.commit(chunk, version, tag, result)
-        if name is None or not name.client or (record.kind is UpdateKind.FILL and self.applications.get(name)):
+        if name is None or not name.client or (record.kind in FILLS and self.applications.get(name)):
             return  # a fill says what the chunk is, however often: it applies nothing to what was there
         self.applications[name] = self.applications.get(name, 0) + 1
         self._unsynced_names.setdefault(chunk, []).append(name)

@@ -15,6 +15,7 @@ from fs3.core.craq.resync.rows import StoreView, compare_ranges, list_rows
 from fs3.core.craq.resync.steps import (
     Compare,
     CompareAnswer,
+    CopyLost,
     Fill,
     Finish,
     FinishAnswer,
@@ -27,6 +28,7 @@ from fs3.core.craq.resync.steps import (
     ResyncEvent,
     ResyncPhase,
 )
+from fs3.model.chain import Chain
 from fs3.model.chunk import ChannelKey, ChannelRow
 from fs3.sim.ring1.chunks import SimChunks
 from fs3.sim.ring1.messages import Message, ResyncCall, ResyncReply, SimReadAnswer, SimReadCall
@@ -52,6 +54,7 @@ class ResyncEnvironment(Protocol):
     process: int
     chunks: SimChunks
     replica: Replica
+    resync: ResyncHost
     query_timeout_ns: int
 
     @property
@@ -117,7 +120,7 @@ class ResyncHost:
             host.record(event, effects)
         for effect in effects:
             if isinstance(effect, Fill):
-                host.feed(FillRequested(effect.chunk, effect.chain_version))
+                host.feed(FillRequested(effect.chunk, effect.chain_version, effect.damaged_version))
             else:
                 self._asked[effect.request] = effect
                 host.send(effect.peer.target, ResyncCall(host.process, effect))
@@ -183,12 +186,16 @@ def _refuse(
 
 
 class Repairs:
-    """Bad chunks are fetched from other serving targets: the bytes of the very version that is committed here, or nothing."""
+    """Bad chunks are fetched from other serving targets: the bytes of the very version that is committed here, or nothing. The
+    resync of this target is told of those that none of them has."""
 
     def __init__(self, host: ResyncEnvironment) -> None:
         self.host = host
         self._call = _FIRST_REPAIR
-        self._asked: dict[int, ChunkId] = {}
+        self._asked: dict[int, tuple[ChunkId, int, int, int]] = {}
+        """What was asked: (chunk, its committed version here, whom, under which chain version)."""
+        self._without: dict[tuple[ChunkId, int, int], set[int]] = {}
+        """(chunk, version, chain version) -> who has said that it has not its bytes."""
 
     def ask(self) -> None:
         """Ask another replica for each bad chunk; a different one each time."""
@@ -196,17 +203,42 @@ class Repairs:
         chain = host.replica.readable_chain
         if chain is None:
             return
-        others = [slot.target for slot in chain.serving_slots() if slot.target != host.target]
-        for chunk in list(host.chunks.bad_chunks) if others else ():
+        others = self._others(chain)
+        for chunk in list(host.chunks.bad_chunks):
+            meta = host.chunks.get(chunk)
+            assert meta is not None
+            if not others:
+                self._tell_lost(chunk, meta.committed)
+                continue
             self._call += 1
-            self._asked[self._call] = chunk
-            host.send(others[self._call % len(others)], SimReadCall(self._call, chunk, chain.version))
+            other = others[self._call % len(others)]
+            self._asked[self._call] = (chunk, meta.committed, other, chain.version)
+            host.send(other, SimReadCall(self._call, chunk, chain.version))
+
+    def _others(self, chain: Chain) -> list[TargetId]:
+        return [slot.target for slot in chain.serving_slots() if slot.target != self.host.target]
+
+    def _tell_lost(self, chunk: ChunkId, version: int) -> None:
+        if self.host.replica.position.serves:
+            self.host.resync.feed(CopyLost(chunk, version))
 
     def take(self, answer: SimReadAnswer) -> None:
         """Another replica has answered."""
-        chunk = self._asked.pop(answer.call, None)
-        if chunk is not None and answer.code is Code.OK:
+        asked = self._asked.pop(answer.call, None)
+        if asked is None:
+            return
+        chunk, version, other, chain_version = asked
+        if answer.code is Code.OK:
             self.host.chunks.repair(chunk, answer.version, answer.content)
+            return
+        chain = self.host.replica.readable_chain
+        meta = self.host.chunks.get(chunk)
+        is_current = chain is not None and chain.version == chain_version and meta is not None and meta.committed == version
+        if answer.code in (Code.CHECKSUM, Code.NOT_FOUND) and chain is not None and is_current:
+            without = self._without.setdefault((chunk, version, chain_version), set())
+            without.add(other)
+            if without.issuperset(self._others(chain)) and chunk in self.host.chunks.bad_chunks:
+                self._tell_lost(chunk, version)
 
     def scrub(self) -> None:
         """Look at every chunk."""

@@ -236,6 +236,9 @@ class ScenarioRunner:
     def _do_rot(self, target: str, chunk: str) -> None:
         self._hosts[int(target)].chunks.rot(_chunk(chunk))
 
+    def _do_verify(self, target: str, chunk: str) -> None:
+        self._hosts[int(target)].chunks.verify(_chunk(chunk))
+
     def _do_repair(self, target: str) -> None:
         self._hosts[int(target)].repairs.ask()
 

@@ -20,6 +20,7 @@ from fs3.core.craq.resync.rows import RangeDigest, RemoteRow
 from fs3.core.craq.resync.steps import (
     Compare,
     CompareAnswer,
+    CopyLost,
     Fill,
     Finish,
     FinishAnswer,
@@ -33,7 +34,7 @@ from fs3.core.craq.resync.steps import (
 )
 from fs3.core.craq.send_window import SERIAL_BITS
 from fs3.model.chain import Chain
-from fs3.model.chunk import Tag, Update, UpdateKind, UpdateResult
+from fs3.model.chunk import FILLS, Tag, Update, UpdateKind, UpdateResult
 from fs3.sim.ring1.messages import (
     FIRST_CLIENT,
     ChainNotice,
@@ -78,7 +79,7 @@ def show_update(update: Update) -> str:
         what += f" at {update.offset}"
     if update.data is not None:
         what += f" {bytes(update.data).decode(errors='replace')!r}"
-    elif update.kind is UpdateKind.FILL:
+    elif update.kind in FILLS:
         what += " from the store"
     return f"{what} {show_tag(update.tag)}"
 
@@ -125,19 +126,21 @@ def show_resync(step: ResyncEvent | ResyncEffect) -> str:
     if isinstance(step, ListRows):
         return f"list {_keys(step.begin, step.end)}"
     if isinstance(step, Fill):
-        return f"fill {show_chunk(step.chunk)}"
+        return f"fill {show_chunk(step.chunk)}{f' as damaged as {step.damaged_version} is' if step.damaged_version else ''}"
     if isinstance(step, MergeChannels):
         rows = " ".join(show_tag(Tag(client, channel, row.seq)) for (client, channel), row in step.rows)
         return f"merge channels {rows}"
     if isinstance(step, Finish):
         return "finish"
     if isinstance(step, FillDone):
-        return f"filled {show_chunk(step.chunk)} {step.code.name}"
+        return f"filled {show_chunk(step.chunk)} {step.code.name}{', damaged' if step.is_damaged else ''}"
     if isinstance(step, CompareAnswer):
         return f"compared {step.code.name} {' '.join(state.name.lower() for state in step.states)}".rstrip()
     if isinstance(step, ListRowsAnswer):
         rows = "; ".join(_row(row) for row in step.rows) or "nothing"
         return f"listed {step.code.name} {rows}{' and more' if step.more else ''}"
+    if isinstance(step, CopyLost):
+        return f"lost {show_chunk(step.chunk)}@{step.version}"
     if isinstance(step, MergeAnswer):
         return f"merged {step.code.name}"
     if isinstance(step, FinishAnswer):

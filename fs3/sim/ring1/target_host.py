@@ -38,7 +38,7 @@ from fs3.core.craq.resync.plan import ResyncLimits
 from fs3.core.craq.resync.steps import ResyncEffect, ResyncEvent
 from fs3.drivers.memory.unsynced import BarrierMark, Loss
 from fs3.model.chain import Chain, LocalState, PublicState
-from fs3.model.chunk import ChunkMeta, Update, UpdateKind, UpdateResult
+from fs3.model.chunk import FILLS, ChunkMeta, Update, UpdateKind, UpdateResult
 from fs3.model.generation import GENERATION_TOKEN_BYTES
 from fs3.sim.checkers.leases import HeadClaim
 from fs3.sim.ring1.chunks import SimChunks
@@ -379,12 +379,15 @@ class TargetHost:
 
     def _forward(self, effect: Forward) -> None:
         update = effect.update
-        if update.data is None and (update.length or update.kind is UpdateKind.FILL):
+        if update.data is None and (update.length or update.kind in FILLS):
+            if update.kind is UpdateKind.FILL_BAD and effect.committed and update.chunk not in self.chunks.bad_chunks:
+                update = msgspec.structs.replace(update, kind=UpdateKind.FILL)  # it was repaired
             code, content = self._read_back(update, committed=effect.committed)
             if content is None:
                 self.feed(ForwardDone(update.chunk, update.version, effect.attempt, UpdateResult(code)))
                 return
-            update = msgspec.structs.replace(update, data=memoryview(content), length=len(content))
+            sums = self.chunks.get_sums(update.chunk, update.version) if update.kind is UpdateKind.FILL_BAD else ()
+            update = msgspec.structs.replace(update, data=memoryview(content), length=len(content), checksums=sums)
         self.env.send(self.target, effect.target, SimUpdateCall(effect.attempt, update))
 
     def _read_back(self, update: Update, *, committed: bool) -> tuple[Code, bytes | None]:
@@ -393,7 +396,9 @@ class TargetHost:
         meta = self.chunks.get(update.chunk)
         if meta is None or meta.committed != update.version:
             return Code.NOT_FOUND, None
-        return (Code.OK, self.chunks.get_content(update.chunk)) if self.chunks.verify(update.chunk) else (Code.CHECKSUM, None)
+        if update.kind is not UpdateKind.FILL_BAD and not self.chunks.verify(update.chunk):
+            return Code.CHECKSUM, None
+        return Code.OK, self.chunks.get_content(update.chunk)
 
     def _reply(self, effect: AnswerUpdate) -> None:
         source, message = self._tokens.pop(effect.token)

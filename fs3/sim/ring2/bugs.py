@@ -64,9 +64,11 @@ from fs3.services.storage.cache.head_records import HeadRecords
 from fs3.services.storage.cache.keeper import CacheKeeper
 from fs3.services.storage.cache.keepers import CacheKeepers
 from fs3.services.storage.cache.limits import ChainLimits
+from fs3.services.storage.forwarding.forwarder import Forwarder
 from fs3.services.storage.forwarding.payloads import Payload
 from fs3.services.storage.namespaces import NamespaceTable
 from fs3.services.storage.queries import Queries
+from fs3.services.storage.resync.source import ResyncSource
 from fs3.services.storage.service import StorageService
 from fs3.services.storage.target import TargetShell
 from fs3.sim.planting import Patch
@@ -91,6 +93,7 @@ from fs3.sim.ring2.cache_bugs import (
     share_everything,
     tell_none,
 )
+from fs3.sim.ring2.damage_bugs import feed_without_losses, read_zeros
 from fs3.sim.ring2.disk import SimChunkStore
 from fs3.sim.ring2.inline_bugs import (
     append_while_moving,
@@ -648,6 +651,16 @@ BUGS: dict[str, ServiceBug] = {
         "the head keeps a page that neither it nor any other replica has the bytes of",
         [(CacheKeeper, "remove_lost", keep_lost_pages)],
         scene="the_good_copies_are_gone",
+    ),
+    "awaits_lost_bytes": ServiceBug(
+        "a resync waits for the bytes of a file's chunk that is damaged on every replica that serves",
+        [(ResyncSource, "feed", feed_without_losses)],
+        scene="a_file_is_damaged_on_all_that_serve",
+    ),
+    "brings_zeros": ServiceBug(
+        "what is brought of a damaged chunk is zeros, as if they were its bytes",
+        [(Forwarder, "_read_damaged", read_zeros)],
+        scene="a_file_is_damaged_on_all_that_serve",
     ),
     "namespace_not_stored": ServiceBug(
         "ids count as given out to namespaces before these are stored",

@@ -1,4 +1,4 @@
-"""Directed runs of KVCache pages whose copies are damaged. Each says what went wrong, "" when nothing did."""
+"""Directed runs of pages and files whose copies are damaged. Each says what went wrong, "" when nothing did."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from fs3.api.client import Client
 from fs3.api.kvcache import KVCache, Status
+from fs3.base.status import Code
 from fs3.core.kvcache.pages import page_chunks
+from fs3.sim.ring2.disk import SimChunkStore
 from fs3.sim.ring2.scene_cluster import SceneCluster
 
 NAME = "worn"
@@ -137,8 +139,51 @@ async def the_good_copies_are_gone(stage: SceneCluster) -> str:
     return f"a get of pages that were put again is told {wrong}" if wrong else ""
 
 
+async def a_file_is_damaged_on_all_that_serve(stage: SceneCluster) -> str:
+    """A file's chunk is damaged on two of three replicas, and the third one comes back with an empty disk: the resync ends, all
+    three refuse the chunk alike, and an overwrite heals it."""
+    cluster, chunk, size = stage.cluster, stage.chunk, 300
+    await stage.write("client-1", b"o" * size)
+    await asyncio.sleep(1)
+    *others, last = stage.initial_order
+    cluster.hosts[last].kill()
+    for host in others:
+        _store(stage, host).rot(chunk, 7)
+    await asyncio.sleep(READ_SECONDS)
+    cluster.disks[last].wipe()
+    cluster.hosts[last].start()
+    for _ in range(POLLS_MAX):
+        if sorted(stage.serving_hosts()) == sorted(stage.initial_order):
+            break
+        await asyncio.sleep(POLL_SECONDS)
+    else:
+        return f"the resync does not end: {stage.serving_hosts()} serve"
+    stores = [_store(stage, host) for host in stage.initial_order]
+    rows = {(meta.committed, meta.length, meta.checksum) for store in stores if (meta := store.get(chunk)) is not None}
+    if len(rows) != 1 or any(store.verify_now(chunk) for store in stores):
+        return f"a chunk that is damaged everywhere is {rows}, and whole on some"
+    for name in cluster.clients:
+        if await stage.try_read(name):
+            return f"{name} reads a chunk that is damaged everywhere"
+    if (code := (await stage.write("client-2", b"part")).code) is not Code.CHECKSUM:
+        return f"an update that keeps damaged bytes is answered {code.name}"
+    if (code := (await stage.write("client-2", b"n" * size)).code) is not Code.OK:
+        return f"an overwrite of a damaged chunk is answered {code.name}"
+    found = {name: await stage.read(name) for name in cluster.clients}
+    return "" if set(found.values()) == {b"n" * size} else f"what was overwritten is read as {found}"
+
+
+def _store(stage: SceneCluster, host: str) -> SimChunkStore:
+    """What a host has of the chain of the scene's chunk."""
+    shells = stage.cluster.storages[host].targets.values()
+    (shell,) = [shell for shell in shells if shell.chain is not None and shell.chain.id == stage.chain]
+    assert isinstance(shell.store, SimChunkStore)
+    return shell.store
+
+
 DAMAGE_SCENES: dict[str, Callable[[SceneCluster], Awaitable[str]]] = {
     "the_good_copies_are_away": the_good_copies_are_away,
     "all_copies_are_damaged": all_copies_are_damaged,
     "the_good_copies_are_gone": the_good_copies_are_gone,
+    "a_file_is_damaged_on_all_that_serve": a_file_is_damaged_on_all_that_serve,
 }

@@ -148,6 +148,11 @@ class SimChunkStore(MemoryChunkStore):
         finally:
             self.unpin(pins)
 
+    async def read_damaged(self, chunk: ChunkId, *, pending: bool = False) -> ReadResult:
+        """See `ChunkStore.read_damaged`: what the chunk is at some moment within the call."""
+        await self.disk.access()
+        return await super().read_damaged(chunk, pending=pending)
+
     async def flush(self) -> None:
         """See `ChunkStore.flush`."""
         mark = self.begin_barrier()

@@ -21,6 +21,7 @@ from fs3.core.craq.admission.table import UNTAGGED
 from fs3.core.files.layout import chain_of
 from fs3.core.files.write_plan import WriteIO
 from fs3.core.meta import keys, rows
+from fs3.core.meta.fsck.problems import describe, name_of
 from fs3.model.chain import Chain
 from fs3.model.check import ProblemKind
 from fs3.model.chunk import Update, UpdateKind, UpdateResult
@@ -287,6 +288,29 @@ async def test_a_replica_that_differs(cluster: Any, client: Any, place: int) -> 
     cluster.stores[target].chunks[chunk] = store.chunks[other]
     (problem,) = await cluster.problems(client)
     assert (problem.kind.name, problem.found, problem.key) == ("REPLICA_DIFFERS", target, chunk)
+
+
+async def test_a_chunk_that_is_damaged_everywhere_is_said_and_left_alone(cluster: Any, client: Any) -> None:
+    f = await client.stat("/d/f")
+    chunk = file_chunk(f.id, 1)
+    first, *others = cluster.holders(chunk)
+    for target in others:
+        cluster.stores[target].rot(chunk, 7)
+        assert not cluster.stores[target].verify_now(chunk)
+    cluster.stores[first].rot(chunk, 7)
+    assert not cluster.stores[first].verify_now(chunk)
+    (problem,) = await cluster.problems(client)
+    assert (name_of(problem), problem.inode, problem.key, problem.found) == ("damaged-chunk", f.id, chunk, 3)
+    assert describe(problem).startswith(f"chunk {f.id}/1 of file {f.id} is damaged on all 3 targets")
+    result = await Fsck(client.meta, client.storage, cluster.mgmtd).repair(problem)
+    assert (result.done, "overwrite all of the chunk" in result.what) == (False, True)
+    with pytest.raises(FS3Error):
+        await content(client, "/d/f", 3 * CHUNK)
+    file = await client.open("/d/f", "r+")
+    await client.pwrite(file, b"F" * CHUNK, CHUNK)
+    await client.close(file)
+    assert await cluster.kinds(client) == []
+    assert await content(client, "/d/f", 3 * CHUNK) == b"f" * CHUNK + b"F" * CHUNK + b"f" * CHUNK
 
 
 async def test_garbage_that_does_not_end(cluster: Any, client: Any) -> None:

@@ -8,7 +8,7 @@ from fs3.base.ids import ChainId, ChunkId, ClientId, TargetId, page_chunk
 from fs3.base.limits import content_bytes_max, ios_per_read_max, keys_per_find_max, updates_per_request_max
 from fs3.base.status import Code
 from fs3.base.units import KIB, MIB
-from fs3.model.chunk import Tag, Update, UpdateKind, UpdateResult
+from fs3.model.chunk import FILLS, Tag, Update, UpdateKind, UpdateResult
 from fs3.wire import storage
 from fs3.wire.pb import storage_pb2 as pb
 
@@ -108,12 +108,12 @@ whole_kinds = st.sampled_from((UpdateKind.PUT, UpdateKind.FILL))
 
 @st.composite
 def updates(draw, sender):
-    kind = draw(st.sampled_from(list(UpdateKind) if sender else [kind for kind in UpdateKind if kind is not UpdateKind.FILL]))
+    kind = draw(st.sampled_from(list(UpdateKind) if sender else [kind for kind in UpdateKind if kind not in FILLS]))
     data = None
     offset = 0
     if kind in (UpdateKind.WRITE, UpdateKind.TRUNCATE):
         offset = draw(st.integers(0, 1 * MIB))
-    if kind in (UpdateKind.WRITE, UpdateKind.PUT, UpdateKind.FILL):
+    if kind in FILLS | {UpdateKind.WRITE, UpdateKind.PUT}:
         data = memoryview(draw(st.binary(max_size=50)) * draw(st.sampled_from((0, 1, 3000))))
     client = draw(st.sampled_from((b"", b"c" * 16, b"d" * 16)))
     tag = Tag(ClientId(client), draw(st.integers(0, 9)), draw(st.integers(1, 1 << 60))) if client else storage.UNTAGGED

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fs3.base.ids import CHUNK_ID_BYTES
 from fs3.core.craq.admission.table import Shortcut, Step, TagCheck
-from fs3.model.chunk import ChannelRow, ChunkMeta, Tag, Update, UpdateKind
+from fs3.model.chunk import FILLS, ChannelRow, ChunkMeta, Tag, Update, UpdateKind
 
 
 def explain_malformed(update: Update) -> str:
@@ -14,14 +14,14 @@ def explain_malformed(update: Update) -> str:
         return f"chunk id of {len(update.chunk)} bytes"
     if update.offset < 0 or update.length < 0:
         return f"negative range {update.offset}+{update.length}"
-    if update.offset and (kind is UpdateKind.PUT or kind is UpdateKind.FILL):
+    if update.offset and (kind is UpdateKind.PUT or kind in FILLS):
         return f"{kind.name} at offset {update.offset}: it replaces the whole chunk"
     if update.from_target:
         return "" if update.version > 0 else "a forwarded update without version"
     if update.version:
         return f"version {update.version} from a client: the head numbers updates"
-    if kind is UpdateKind.FILL:
-        return "FILL from a client"
+    if kind in FILLS:
+        return f"{kind.name} from a client"
     if not update.tag.client and kind is not UpdateKind.REMOVE:
         return f"{kind.name} without a tag cannot be applied exactly once"
     return ""
@@ -61,7 +61,7 @@ def forwarded_step(update: Update, meta: ChunkMeta | None, row: ChannelRow | Non
         if update.kind is UpdateKind.REMOVE:
             recorded = not update.tag.client or (row is not None and row.seq >= update.tag.seq)
             return Step.DONE if recorded else Step.NEXT
-        return Step.NEXT if version == 1 or (syncing and update.kind is UpdateKind.FILL) else Step.GAP
+        return Step.NEXT if version == 1 or (syncing and update.kind in FILLS) else Step.GAP
     if syncing:
         return _syncing_step(update, meta)
     if version == meta.pending:
@@ -76,13 +76,13 @@ def forwarded_step(update: Update, meta: ChunkMeta | None, row: ChannelRow | Non
 def _syncing_step(update: Update, meta: ChunkMeta) -> Step:
     """A version against what a syncing target has of the chunk.
 
-    A FILL or REMOVE replaces whatever is there: what the predecessor says last of a chunk is right, and serials tell what it said
-    last (`send_window`). But it never goes back behind what is committed under this chain version: that would be a late duplicate
-    after all.
+    A fill or REMOVE replaces whatever is there: what the predecessor says last of a chunk is right, and serials tell what it
+    said last (`send_window`). But it never goes back behind what is committed under this chain version: that would be a late
+    duplicate after all.
     Anything else needs the version before, staged under this very chain version; the sender then falls back to a FILL.
     """
     version = update.version
-    replaces = update.kind is UpdateKind.FILL or update.kind is UpdateKind.REMOVE
+    replaces = update.kind in FILLS or update.kind is UpdateKind.REMOVE
     if meta.chain_version != update.chain_version:
         return Step.NEXT if replaces else Step.GAP
     if meta.pending:

@@ -19,6 +19,11 @@ class SourceState(IntEnum):
 
     NOTHING = 0
     COMMITTED = 1
+    BAD = 2
+    """Its committed bytes are known to be wrong."""
+
+
+_THERE = (SourceState.COMMITTED, SourceState.BAD)
 
 
 class SuccessorState(IntEnum):
@@ -45,7 +50,7 @@ class Choice(IntEnum):
 
     SKIP = 0
     FILL = 1
-    """Send the whole committed version."""
+    """Send the whole committed version; as damaged as it is, when it is bad and no target that serves has its bytes."""
     REMOVE = 2
     """Have it removed there."""
 
@@ -83,30 +88,44 @@ _ROWS = (
     _row(
         Choice.FILL,
         "it was created while the successor was away",
-        mine=SourceState.COMMITTED,
+        mine=_THERE,
         theirs=SuccessorState.NOTHING,
     ),
     _row(
         Choice.SKIP,
-        "it has the same bytes",
-        mine=SourceState.COMMITTED,
+        "it has the same bytes, or those that the source lacks",
+        mine=_THERE,
         theirs=SuccessorState.COMMITTED,
         match=Match.SAME,
     ),
     _row(
         Choice.FILL,
         "another version, or other bytes under the same number: versions begin at 1 again after a removal",
-        mine=SourceState.COMMITTED,
+        mine=_THERE,
         theirs=SuccessorState.COMMITTED,
         match=Match.OTHER,
     ),
     _row(
         Choice.FILL,
         "what it has pending may be an update that never was acknowledged, and must not be committed",
-        mine=SourceState.COMMITTED,
+        mine=_THERE,
         theirs=SuccessorState.PENDING,
     ),
     _row(Choice.FILL, "its copy is damaged", mine=SourceState.COMMITTED, theirs=SuccessorState.BAD),
+    _row(
+        Choice.SKIP,
+        "it is damaged there as it is here",
+        mine=SourceState.BAD,
+        theirs=SuccessorState.BAD,
+        match=Match.SAME,
+    ),
+    _row(
+        Choice.FILL,
+        "another version, and its bytes are lost",
+        mine=SourceState.BAD,
+        theirs=SuccessorState.BAD,
+        match=Match.OTHER,
+    ),
 )
 
 CHOICES = DecisionTable(COLUMNS, _ROWS, outcome=("choice", "why"))
@@ -118,9 +137,12 @@ def choose(mine: SourceState, theirs: SuccessorState, match: Match) -> Choice:
     return CHOICES.row_for((mine, theirs, match)).choice
 
 
-def choice_for(meta: ChunkMeta | None, row: RemoteRow | None) -> Choice:
-    """What to do about one chunk: `meta` is the source's, `row` the successor's; None: it has nothing."""
-    mine = SourceState.COMMITTED if meta is not None and meta.committed else SourceState.NOTHING
+def choice_for(meta: ChunkMeta | None, row: RemoteRow | None, *, is_bad: bool = False) -> Choice:
+    """What to do about one chunk: `meta` is the source's, `row` the successor's; None: it has nothing. `is_bad`: the source has
+    marked the chunk."""
+    mine = SourceState.NOTHING
+    if meta is not None and meta.committed:
+        mine = SourceState.BAD if is_bad else SourceState.COMMITTED
     theirs = SuccessorState.NOTHING
     match = Match.OTHER
     if row is not None:

@@ -13,6 +13,8 @@ What makes it right:
 - What is pending in this store may have been acknowledged already, when the source was restarted and has lost the commit. So done
   also waits for what was pending when its range was looked at: it is on its way to the successor as an update.
 - A fill goes through the chunk's lane of the replica: it never overtakes an update nor is overtaken by one.
+- A chunk that is bad here is filled once a replica has repaired it. If none that serves can (`CopyLost`), it is compared once
+  more, now as bad, and sent as damaged as it is: all other chunks of the chain must not wait for it to become redundant.
 - Channel rows change with updates that the successor gets too; of a row that is handed over and one that an update has set there,
   the higher seq stays. So they need no order either.
 - `Finish` is said only when all that was answered OK, and the successor believes it only under the same chain version and
@@ -47,6 +49,7 @@ from fs3.core.craq.resync.rows import (
 from fs3.core.craq.resync.steps import (
     Compare,
     CompareAnswer,
+    CopyLost,
     Fill,
     Finish,
     FinishAnswer,
@@ -94,6 +97,8 @@ class Resync:
         out: list[ResyncEffect] = []
         if isinstance(event, FillDone):
             self._on_fill_done(now_ns, event)
+        elif isinstance(event, CopyLost):
+            self._on_copy_lost(event)
         elif isinstance(event, PositionChanged):
             self._on_position_changed(event)
         elif isinstance(event, Pace):
@@ -138,6 +143,7 @@ class Resync:
             channels=plan.channels,
             blocked=len(plan.retries),
             reason=why,
+            damaged=plan.damaged_fills,
         )
 
     def describe(self) -> str:
@@ -199,7 +205,13 @@ class Resync:
         """Begin anew with this incarnation: what the successor said before counts for nothing, nor do answers under way."""
         self._asked.clear()
         peer = replace(plan.peer, incarnation=incarnation)
-        self._plan = Plan(peer, plan.total, rest_until=now + self.limits.retry_min_ns, why=f"begun anew: {code.name}")
+        self._plan = Plan(
+            peer,
+            plan.total,
+            damaged=plan.damaged,  # what serving targets have said of themselves
+            rest_until=now + self.limits.retry_min_ns,
+            why=f"begun anew: {code.name}",
+        )
 
     def _on_failure(self, now: int, plan: Plan, asked: RequestSubject, code: Code) -> None:
         plan.failures += 1
@@ -229,7 +241,8 @@ class Resync:
         """Row by row by the table: what of a range is to be filled."""
         mine = dict(self._rows(begin, end))
         for chunk in sorted(mine.keys() | theirs.keys()):
-            if choice_for(mine.get(chunk), theirs.get(chunk)) is Choice.SKIP:
+            is_bad = chunk in self.view.bad_chunks
+            if choice_for(mine.get(chunk), theirs.get(chunk), is_bad=is_bad) is Choice.SKIP:
                 plan.settled += chunk in mine
             else:
                 plan.todo.append(chunk)
@@ -257,11 +270,22 @@ class Resync:
             plan.removals += event.removed
             plan.fills += event.sent
             plan.bytes_moved += event.length
+            plan.damaged_fills += event.is_damaged
             return
         later = plan.retries.setdefault(event.chunk, FillRetry(0, 0, ""))
         later.failures += 1
         later.due_ns = now + self.limits.retry_ns(later.failures)
         later.why = f"chunk {event.chunk.hex()}: {event.message or event.code.name}"
+
+    def _on_copy_lost(self, event: CopyLost) -> None:
+        """What waits for the bytes of this chunk waits in vain. What the successor has of it is asked once more: the choice may
+        be another one now that the chunk is known to be bad."""
+        plan = self._plan
+        if plan is None or event.chunk not in self.view.bad_chunks:
+            return
+        plan.damaged[event.chunk] = event.version
+        if event.chunk not in self._filling and plan.retries.pop(event.chunk, None) is not None:
+            plan.differing.append(DifferingRange(event.chunk, key_after(event.chunk), 1, False))
 
     # --- what is next ------------------------------------------------------------------------------------------------
 
@@ -366,7 +390,8 @@ class Resync:
             self._paid_until = max(self._paid_until, now) + length * SECOND // self._rate
         filling[chunk] = length
         self._filling_bytes += length
-        out.append(Fill(chunk, self._position.version))
+        damaged = self._plan.damaged.get(chunk, 0) if self._plan is not None else 0
+        out.append(Fill(chunk, self._position.version, damaged))
         return True
 
     def _merge(self, plan: Plan, out: list[ResyncEffect]) -> None:

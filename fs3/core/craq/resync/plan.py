@@ -81,6 +81,8 @@ class Plan:
     differing: deque[DifferingRange] = field(default_factory=deque)
     todo: deque[ChunkId] = field(default_factory=deque)
     retries: dict[ChunkId, FillRetry] = field(default_factory=dict)
+    damaged: dict[ChunkId, int] = field(default_factory=dict)
+    """Chunks of which no target that serves has the bytes, and their committed version (`CopyLost`)."""
     unsettled: dict[ChunkId, int] = field(default_factory=dict)
     """Versions that were pending in this store when their range was looked at. After a restart they may have been acknowledged
     before: the successor is not complete without them."""
@@ -96,6 +98,7 @@ class Plan:
     fills: int = 0
     removals: int = 0
     bytes_moved: int = 0
+    damaged_fills: int = 0
     channels: int = 0
 
 

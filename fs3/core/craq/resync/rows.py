@@ -6,7 +6,7 @@ to date about its own, in answer to the source's requests.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from hashlib import blake2b
@@ -24,6 +24,11 @@ _U64 = Struct("<Q")
 
 class StoreView(ChunkView, Protocol):
     """What a resync asks of a store, synchronously. The chunk store port extends it."""
+
+    @property
+    def bad_chunks(self) -> Mapping[ChunkId, str]:
+        """The chunks whose committed bytes are known to be wrong, and what was found. A live view."""
+        ...
 
     def list(self, after: ChunkId | None, limit: int, until: ChunkId | None = None) -> list[tuple[ChunkId, ChunkMeta]]:
         """Chunks in key order after a key and before `until`, pending ones too, with every stage and commit so far."""

@@ -103,7 +103,17 @@ class FinishAnswer:
     incarnation: int = 0
 
 
-ResyncEvent = PositionChanged | Pace | CompareAnswer | ListRowsAnswer | MergeAnswer | FinishAnswer | FillDone | Tick
+@dataclass(slots=True)
+class CopyLost:
+    """A chunk is marked bad in this store, and each other target that serves has answered, under the present chain version, that
+    it has not its bytes either. May come again, and at any time; it counts for the present plan."""
+
+    chunk: ChunkId
+    version: int
+    """The committed one."""
+
+
+ResyncEvent = PositionChanged | Pace | CompareAnswer | ListRowsAnswer | MergeAnswer | FinishAnswer | FillDone | CopyLost | Tick
 """`FillDone` is the replica's effect, handed on; one for each `Fill`."""
 
 
@@ -134,10 +144,11 @@ class ListRows:
 
 @dataclass(slots=True)
 class Fill:
-    """Feed `FillRequested(chunk, chain_version)` to the replica of this target; answer with its `FillDone`."""
+    """Feed `FillRequested` with the same fields to the replica of this target; answer with its `FillDone`."""
 
     chunk: ChunkId
     chain_version: int
+    damaged_version: int = 0
 
 
 @dataclass(slots=True)
@@ -197,3 +208,5 @@ class Progress:
     """Chunks that could not be filled and will be tried again."""
     reason: str = ""
     """Why the first of them could not, or why the successor does not answer."""
+    damaged: int = 0
+    """Of the fills, those of chunks that are damaged here and now also there."""

@@ -151,6 +151,9 @@ _SENTENCES: dict[ProblemKind, Callable[[Problem], str]] = {
         f"the next one will be {it.expected}"
     ),
     ProblemKind.CHUNK_FROM_NOWHERE: _from_nowhere,
+    ProblemKind.DAMAGED_CHUNK: lambda it: (
+        f"chunk {chunk_name(it.key)} of file {it.inode} is damaged on all {it.found} targets that serve chain {it.parent}"
+    ),
     ProblemKind.REPLICA_MISSING: lambda it: (
         f"chunk {chunk_name(it.key)} of chain {it.parent} is missing on target {it.found}, target {it.expected} has it"
     ),

@@ -21,7 +21,7 @@ from fs3.base.units import MIB
 from fs3.core.craq.effects import Forward
 from fs3.core.craq.events import ForwardDone
 from fs3.model.chain import Chain
-from fs3.model.chunk import UpdateResult
+from fs3.model.chunk import UpdateKind, UpdateResult
 from fs3.ports.chunk_store import ChunkStore, ReadResult
 from fs3.ports.rpc import Channel
 from fs3.runtime.tasks import TaskSet
@@ -162,8 +162,13 @@ class Forwarder:
     async def _send_from_store(self, effect: Forward) -> None:
         """Forward an update with the bytes that the pending version, or in a resync the committed one, has in its range."""
         update = effect.update
+        if update.kind is UpdateKind.FILL_BAD and effect.committed and update.chunk not in self._store.bad_chunks:
+            update = msgspec.structs.replace(update, kind=UpdateKind.FILL)  # it was repaired
         try:
-            found = await self._store.read_cold(update.chunk, update.offset, update.length, pending=not effect.committed)
+            if update.kind is UpdateKind.FILL_BAD:
+                found = await self._read_damaged(effect)
+            else:
+                found = await self._store.read_cold(update.chunk, update.offset, update.length, pending=not effect.committed)
         except FS3Error as failure:
             found = ReadResult(failure.code, message=failure.strerror or "")
         except Exception as failure:
@@ -187,6 +192,12 @@ class Forwarder:
             self._owner.on_pending_unreadable(update.chunk, found.message or code.name)
         read_back.give_back()
         self._finish(effect, UpdateResult(code, message=found.message))
+
+    async def _read_damaged(self, effect: Forward) -> ReadResult:
+        """The mark of the chunk is made durable first: after a loss of power, this copy must not pass for the good one."""
+        if effect.committed:
+            await self._store.flush()
+        return await self._store.read_damaged(effect.update.chunk, pending=not effect.committed)
 
 
 class _ReadBack:

@@ -186,6 +186,9 @@ class ResyncSource:
                 "target %d: target %d has everything now: %d chunks compared, %d filled, %d removed, %d bytes moved",
                 self.target, progress.target, progress.chunks_done, progress.fills, progress.removals, progress.bytes_moved,
             )  # fmt: skip
+            if progress.damaged:
+                what = "chunks are damaged on every target that serves"
+                log.warning("target %d: %d %s, and now on target %d", self.target, progress.damaged, what, progress.target)
 
     def _carry_out(self, effect: ResyncEffect) -> None:
         if isinstance(effect, Fill):

@@ -6,6 +6,7 @@ the checksums that this target's own index has: so a repair can never bring in a
 
 A KVCache page is given up when every other target of the chain, serving or not, has answered that its copy is damaged or that it
 has none: the head removes it then, and an engine that needs it computes it anew. A file's chunk stays, and is named to people.
+When none of the targets that serve has its bytes, a resync does not wait for them any more: it brings the chunk as it is.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from fs3.base.ids import ChunkId, is_page
 from fs3.base.limits import attempt_timeout_ns, repair_retry_max_ns, repair_retry_min_ns, slow_ns_per_byte
 from fs3.base.status import Code
 from fs3.base.units import SECOND
-from fs3.model.chain import Chain, Slot
+from fs3.core.craq.resync.steps import CopyLost
+from fs3.model.chain import Chain, PublicState, Slot
 from fs3.model.chunk import ChunkMeta
 from fs3.ports.chunk_store import StoreDamaged
 from fs3.services.storage.node_context import NodeContext
@@ -50,6 +52,8 @@ class _RepairFailure(NamedTuple):
     why: str
     is_lost: bool
     """Each other target of the chain has answered that its copy is damaged, or that it has none of this version."""
+    damaged_version: int = 0
+    """Each other target that serves has answered that of this version, the committed one; 0: they have not."""
 
 
 class _NoCopy(FS3Error):
@@ -80,7 +84,8 @@ class Repairer:
         if not failed:
             return ""
         chunk, trouble = failed[0]
-        return f"{len(failed)} bad chunks without a good copy, the first is {chunk.hex()}: {trouble.why}"
+        advice = "" if is_page(chunk) else "; bring a good copy back, or overwrite, empty or remove it"
+        return f"{len(failed)} bad chunks without a good copy, the first is {chunk.hex()}: {trouble.why}{advice}"
 
     def may_be_repaired(self, chunk: ChunkId) -> bool:
         """It is bad, and no repair of it has failed yet: it may be good in a moment."""
@@ -150,7 +155,8 @@ class Repairer:
                 return
             if trouble.due_ns > now:
                 continue
-            failure = await self._repair(chunk, *helpers)
+            chain, others = helpers
+            failure = await self._repair(chunk, chain, others)
             if failure is None:
                 del self._bad[chunk]
                 if chunk in self._store.bad_chunks:
@@ -161,6 +167,11 @@ class Repairer:
             if failure.is_lost and is_page(chunk) and self._shell.cache is not None:
                 self._shell.cache.remove_lost(chunk)
             trouble.why = failure.why
+            if self._shell.replica.chain is not chain:
+                continue  # others may be asked by now
+            if failure.damaged_version:
+                # The successor that syncs gets the chunk as it is, and everything else of the chain becomes redundant again.
+                self._shell.source.feed(CopyLost(chunk, failure.damaged_version))
             trouble.due_ns = self._clock.now() + min(repair_retry_max_ns, repair_retry_min_ns << min(trouble.failures, 20))
             trouble.failures += 1
 
@@ -168,18 +179,20 @@ class Repairer:
         """None: it is good now, or not there any more."""
         why = "its chain has no other target"
         version = 0
-        without_copy = 0
+        without_copy = serving_without_copy = 0
         for slot in others:
             meta = self._store.get(chunk)
             if chunk not in self._store.bad_chunks or meta is None or not meta.committed:
                 return None
             if meta.committed != version:
-                version, without_copy = meta.committed, 0
+                version, without_copy, serving_without_copy = meta.committed, 0, 0
             try:
                 data = await self._fetch(chunk, chain, slot, meta)
             except FS3Error as failure:
                 why = f"target {slot.target}: {failure.strerror}"
-                without_copy += isinstance(failure, _NoCopy)
+                if isinstance(failure, _NoCopy):
+                    without_copy += 1
+                    serving_without_copy += slot.state is PublicState.SERVING
                 continue
             try:
                 if await self._store.repair(chunk, meta.committed, data):
@@ -193,7 +206,8 @@ class Repairer:
                 why = failure.strerror or failure.code.name
         if chunk not in self._store.bad_chunks:
             return None
-        return _RepairFailure(why, is_lost=without_copy == len(others))
+        serving = sum(slot.state is PublicState.SERVING for slot in others)
+        return _RepairFailure(why, without_copy == len(others), version if serving_without_copy == serving else 0)
 
     async def _fetch(self, chunk: ChunkId, chain: Chain, slot: Slot, meta: ChunkMeta) -> memoryview:
         """The committed bytes of another replica. Raises FS3Error when it has not the same version."""

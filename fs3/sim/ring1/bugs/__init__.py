@@ -166,6 +166,21 @@ BUGS: dict[str, ProtocolBug] = {
     "skips_removed": ProtocolBug(
         "chunks that only the returning target has are left there", Parts(resync=resyncs.SkipsRemoved), 400
     ),
+    "waits_for_lost": ProtocolBug(
+        "a resync waits for the bytes of a chunk that is damaged on every target that serves",
+        Parts(resync=resyncs.WaitsForLost),
+        scenario="damaged_everywhere",
+    ),
+    "skips_damaged": ProtocolBug(
+        "a resync leaves a chunk out that is damaged on every target that serves",
+        Parts(resync=resyncs.SkipsDamaged),
+        scenario="damaged_everywhere",
+    ),
+    "damaged_is_whole": ProtocolBug(
+        "a damaged chunk that a resync brings is stored as a whole one",
+        Parts(chunks=resyncs.DamagedIsWhole),
+        scenario="damaged_everywhere",
+    ),
     "late_fill": ProtocolBug(
         "a late duplicate of a fill undoes a newer write",
         _flights(admitters.with_admitter(admitters.FillsGoBack, admitters.FillsAreNeverLate)),

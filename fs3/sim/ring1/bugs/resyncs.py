@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import msgspec
 
+from fs3.base.checksum import digest_of
 from fs3.base.ids import ChainId, ChunkId, TargetId
 from fs3.base.status import Code
 from fs3.base.units import NEVER
@@ -17,8 +18,8 @@ from fs3.core.craq.replica import Replica
 from fs3.core.craq.resync.machine import Resync
 from fs3.core.craq.resync.plan import Plan
 from fs3.core.craq.resync.rows import RangeDigest, RemoteRow
-from fs3.core.craq.resync.steps import Finish, PositionChanged, ResyncEffect
-from fs3.model.chunk import ChunkMeta, UpdateKind
+from fs3.core.craq.resync.steps import CopyLost, Finish, PositionChanged, ResyncEffect
+from fs3.model.chunk import ChunkMeta, Update, UpdateKind
 from fs3.sim.ring1.chunks import SimChunks
 from fs3.sim.ring1.resync_host import ResyncEnvironment, ResyncHost
 
@@ -181,6 +182,32 @@ class ForgetsIncarnation(Resync):
 
     def _is_restarted(self, plan: Plan, incarnation: int) -> bool:
         return False
+
+
+class WaitsForLost(Resync):
+    """The resync waits for bytes that no target has."""
+
+    def _on_copy_lost(self, event: CopyLost) -> None:
+        pass
+
+
+class SkipsDamaged(Resync):
+    """A chunk of which no target has the bytes counts as filled."""
+
+    def _on_copy_lost(self, event: CopyLost) -> None:
+        super()._on_copy_lost(event)
+        if self._plan is not None and self._plan.differing and self._plan.differing[-1].begin == event.chunk:
+            self._plan.differing.pop()
+
+
+class DamagedIsWhole(SimChunks):
+    """A damaged chunk that is brought is stored like a whole one: its bytes are what they should be."""
+
+    def stage(self, update: Update) -> tuple[Code, int, int]:
+        if update.kind is not UpdateKind.FILL_BAD:
+            return super().stage(update)
+        code, length, _ = super().stage(msgspec.structs.replace(update, kind=UpdateKind.FILL, checksums=()))
+        return code, length, digest_of(update.checksums)
 
 
 class FillsBesideLanes(Flights):

@@ -57,6 +57,17 @@ def test_a_fill_sends_what_is_committed_and_stages_nothing_here(source: OneRepli
     assert not source.replica.flights.lanes
 
 
+def test_a_chunk_whose_bytes_nobody_has_is_sent_as_damaged_while_it_is_of_that_version(source: OneReplica) -> None:
+    meta = source.store.get(chunk(0))
+    assert meta is not None
+    for damaged_version, kind in ((1, UpdateKind.FILL_BAD), (2, UpdateKind.FILL)):
+        forward = only(source.feed(FillRequested(chunk(0), 2, damaged_version)), Forward)
+        assert forward.committed
+        assert (forward.update.kind, forward.update.length, forward.update.data) == (kind, 4, None)
+        effects = source.feed(ForwardDone(chunk(0), 1, forward.attempt, UpdateResult(Code.OK, 1, meta.length, meta.checksum)))
+        assert [effect.is_damaged for effect in effects if isinstance(effect, FillDone)] == [damaged_version == 1]
+
+
 def test_filling_a_chunk_that_is_not_here_removes_it_there(source: OneReplica) -> None:
     forward = only(source.feed(FillRequested(chunk(5), 2)), Forward)
     assert (forward.update.kind, forward.committed) == (UpdateKind.REMOVE, False)

@@ -29,6 +29,7 @@ from fs3.sim.conformance.chunk_tools import (
     CLIENT,
     FILL,
     REMOVE,
+    TRUNCATE,
     WRITE,
     A,
     B,
@@ -291,14 +292,25 @@ class TestMarks:
         assert not store.bad_chunks
         await store.close()
 
-    async def test_an_append_does_not_heal(self, store):
+    @pytest.mark.parametrize("update", [update_of(A, WRITE, 200_000, b"more"), update_of(A, TRUNCATE, 190_000)])
+    async def test_a_marked_chunk_is_not_changed_in_place(self, store, update):
+        """Where there is room for that too: another replica may have to copy, and finds the damage."""
         await write(store, A, 0, noise(200_000), 1 * MIB)
         rot(store, A, 5)
         assert not await store.verify(A)
-        await write(store, A, 200_000, b"more")
-        assert list(store.bad_chunks) == [A]
-        assert await store.repair(A, 2, memoryview(noise(200_000) + b"more"))
-        assert await content(store, A) == noise(200_000) + b"more"
+        refused = await stage(store, update)
+        assert (refused.code, list(store.bad_chunks)) == (Code.CHECKSUM, [A])
+        assert await store.repair(A, 1, memoryview(noise(200_000)))
+        await apply(store, update)
+        assert await content(store, A) == (noise(200_000) + b"more" if update.length else noise(190_000))
+
+    async def test_what_is_cut_off_may_be_damaged(self, store):
+        await write(store, A, 0, noise(200_000), 1 * MIB)
+        rot(store, A, 150_000)
+        assert not await store.verify(A)
+        await apply(store, update_of(A, TRUNCATE, 65_536))
+        assert not store.bad_chunks
+        assert await content(store, A) == noise(200_000)[:65_536]
 
     async def test_there_is_a_limit(self, store, monkeypatch):
         monkeypatch.setattr(marks, "bad_chunks_max", 1)

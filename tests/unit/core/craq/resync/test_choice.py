@@ -47,3 +47,20 @@ def meta(committed: int, pending: int = 0, length: int = 4, checksum: int = 7) -
 def test_choices(mine: ChunkMeta | None, theirs: tuple[int, int, int, int, bool] | None, choice: Choice) -> None:
     row = RemoteRow(chunk(0), *theirs) if theirs is not None else None
     assert choice_for(mine, row) is choice
+
+
+@pytest.mark.parametrize(
+    ("theirs", "choice"),
+    [
+        (None, Choice.FILL),
+        ((3, 0, 4, 7, False), Choice.SKIP),
+        ((3, 0, 4, 7, True), Choice.SKIP),
+        ((3, 0, 4, 8, True), Choice.FILL),
+        ((2, 0, 4, 7, False), Choice.FILL),
+        ((3, 4, 4, 7, False), Choice.FILL),
+    ],
+)
+def test_choices_about_a_chunk_that_is_bad_here(theirs: tuple[int, int, int, int, bool] | None, choice: Choice) -> None:
+    row = RemoteRow(chunk(0), *theirs) if theirs is not None else None
+    assert choice_for(meta(3), row, is_bad=True) is choice
+    assert choice_for(meta(0, 1), None, is_bad=True) is Choice.SKIP

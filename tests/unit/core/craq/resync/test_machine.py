@@ -16,6 +16,7 @@ from fs3.core.craq.resync.rows import compare_ranges, list_rows
 from fs3.core.craq.resync.steps import (
     Compare,
     CompareAnswer,
+    CopyLost,
     Fill,
     Finish,
     FinishAnswer,
@@ -278,6 +279,77 @@ def test_a_fill_that_fails_is_tried_again_and_holds_up_the_end() -> None:
     pair.run()
     assert pair.machine.phase is ResyncPhase.FINISHING
     assert pair.machine.progress.blocked == 0
+
+
+def damaged_pair() -> Pair:
+    """Chunk 1 of three is bad here, and the first try to fill it has found that."""
+    pair = Pair()
+    for number in range(3):
+        put(pair.mine, number, seq=number)
+    pair.mine.rot(chunk(1))
+    assert not pair.mine.verify(chunk(1))
+    pair.place()
+    while pair.waiting:
+        effect = pair.waiting[0]
+        pair.answer(effect, Code.CHECKSUM if isinstance(effect, Fill) and effect.chunk == chunk(1) else Code.OK)
+    assert (pair.machine.phase, pair.machine.progress.blocked) == (ResyncPhase.CHUNKS, 1)
+    return pair
+
+
+def test_a_chunk_that_nobody_has_is_sent_as_it_is_and_holds_up_nothing() -> None:
+    pair = damaged_pair()
+    (listed,) = pair.feed(CopyLost(chunk(1), 1))
+    assert isinstance(listed, ListRows)
+    (fill,) = pair.answer(listed)
+    assert isinstance(fill, Fill)
+    assert (fill.chunk, fill.damaged_version) == (chunk(1), 1)
+    pair.waiting.remove(fill)
+    pair.feed(FillDone(chunk(1), 1, Code.OK, 4, True, False, "", True))
+    pair.run()
+    progress = pair.machine.progress
+    assert (progress.phase, progress.fills, progress.damaged, progress.blocked) == (ResyncPhase.FINISHING, 3, 1, 0)
+
+
+def test_a_chunk_that_nobody_has_is_sent_again_when_that_fails() -> None:
+    pair = damaged_pair()
+    (listed,) = pair.feed(CopyLost(chunk(1), 1))
+    (fill,) = pair.answer(listed)
+    assert isinstance(fill, Fill)
+    pair.answer(fill, Code.NO_SPACE)
+    (again,) = pair.tick(1000)
+    assert again == Fill(chunk(1), 1, 1)
+
+
+def test_a_chunk_that_is_damaged_there_as_well_is_not_sent() -> None:
+    pair = damaged_pair()
+    pair.theirs.records[chunk(1)] = pair.mine.records[chunk(1)]
+    (listed,) = pair.feed(CopyLost(chunk(1), 1))
+    pair.answer(listed)
+    pair.run()
+    assert pair.machine.phase is ResyncPhase.FINISHING
+    assert pair.machine.progress.damaged == 0
+
+
+def test_what_is_not_bad_here_any_more_is_not_lost() -> None:
+    pair = damaged_pair()
+    assert pair.mine.repair(chunk(1), 1, b"data")
+    assert pair.feed(CopyLost(chunk(1), 1)) == []
+    (fill,) = pair.tick(1000)
+    assert fill == Fill(chunk(1), 1)
+
+
+def test_what_is_known_to_be_lost_stays_known_when_the_successor_restarts() -> None:
+    pair = damaged_pair()
+    pair.feed(CopyLost(chunk(1), 1))
+    pair.incarnation += 1
+    pair.run()
+    pair.tick(1000)
+    fills = []
+    while pair.waiting:
+        effect = pair.waiting[0]
+        fills += [effect] if isinstance(effect, Fill) else []
+        pair.answer(effect)
+    assert Fill(chunk(1), 1, 1) in fills
 
 
 def test_fills_under_way_are_bounded_in_number_and_bytes() -> None:
