@@ -10,8 +10,10 @@ from fs3.sim.checkers.stores import ComparedStore
 
 
 def explain(chain: Chain, stores: Mapping[TargetId, ComparedStore]) -> str:
-    """ "" when all serving targets hold the same chunks and channel rows and nothing is pending, else the first difference."""
+    """ "" when the serving targets, one or more, hold the same chunks and rows of channels and nothing is pending, else why not."""
     serving = [slot.target for slot in chain.serving_slots()]
+    if not serving:
+        return f"no target of chain {chain.id} serves in version {chain.version}"
     for target in serving:
         if target not in stores:
             return f"target {target} serves and has no store"
