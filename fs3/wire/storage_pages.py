@@ -1,5 +1,5 @@
-"""What is asked of the heads of KVCache pages, and what they are told: leases, pins, touches, usage, found prefixes and events, to
-and from protobuf.
+"""What is asked of nodes that have KVCache pages, and what they are told: leases, pins, touches, usage, what lookups found, and
+events, to and from protobuf.
 
 Questions about pages travel as those for their presence do (`fs3.wire.storage_presence`). What arrives is checked here, once.
 """
