@@ -140,6 +140,11 @@ class PageCache:
         """Its eviction has begun."""
         return chunk in self._leaving
 
+    @property
+    def leaving(self) -> Container[ChunkId]:
+        """All pages whose eviction has begun, for who asks about thousands."""
+        return self._leaving
+
     def is_making_room(self, namespace_id: int) -> bool:
         """Evictions of pages of this namespace have begun and are not committed."""
         pages = self.namespaces.get(namespace_id)

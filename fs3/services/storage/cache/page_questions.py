@@ -10,7 +10,7 @@ come, however often that is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from fs3.base.errors import FS3Error
@@ -40,6 +40,9 @@ from fs3.wire.storage_presence import ContainsColumns, Presence
 
 PageAction: TypeAlias = "Callable[[CacheKeeper, ChunkId, int], Code]"
 """Does something to a page that is here, given its length as stored."""
+
+_Gate = tuple[Code, Callable[[Any], ChunkMeta | None], Container[Any]]
+"""(OK or why nothing is said, what looks a chunk up, pages whose eviction has begun)."""
 
 
 class PageFacts(NamedTuple):
@@ -164,40 +167,39 @@ class PageQuestions:
         lengths: list[int] = []
         refused: list[tuple[int, int]] = []
         for index, (chunk, place) in enumerate(zip(chunks, places, strict=True)):
-            code, get, is_leaving = gates[place]
-            length = 0
+            code, get, leaving = gates[place]
             if code is ok:
                 try:
                     meta = get(chunk)
                 except FS3Error as damaged:
                     code = damaged.code
                 else:
-                    if meta is not None and meta.committed and not meta.pending and not is_leaving(chunk):
-                        length = meta.length
-            lengths.append(length)
-            if code is not ok:
-                refused.append((index, int(code)))
+                    if meta is not None and meta.committed and not meta.pending and chunk not in leaving:
+                        lengths.append(meta.length)
+                    else:
+                        lengths.append(0)
+                    continue
+            lengths.append(0)
+            refused.append((index, int(code)))
         # As for reads (see `services.storage.reads`): the lease must still be running once everything has been looked up.
         now = self._clock.now()
         if any(now >= shell.lease_until() for shell in asked):
             return PageFacts([0] * len(chunks), [(index, int(Code.LEASE)) for index in range(len(chunks))])
         return PageFacts(lengths, refused)
 
-    def _gate(
-        self, chain: int, version: int, now: int, asked: list[TargetShell]
-    ) -> tuple[Code, Callable[[Any], ChunkMeta | None], Callable[[Any], bool]]:
+    def _gate(self, chain: int, version: int, now: int, asked: list[TargetShell]) -> _Gate:
         """What holds for every page of a chain that is asked for under a version. The target is added to `asked`."""
         shell = self._by_chain.get(ChainId(chain))
         if shell is None:
-            return Code.NO_SUCH_TARGET, _nothing, _never
+            return Code.NO_SUCH_TARGET, _nothing, ()
         asked.append(shell)
         code, _ = shell.read_gate(version, now)
         keeper = self._keepers.get(shell.target)
         if keeper is None:
-            return Code.NOT_SERVING, _nothing, _never
+            return Code.NOT_SERVING, _nothing, ()
         if code is Code.OK and shell.replica.position.role is not ChainRole.HEAD:
             code = Code.NOT_HEAD
-        return code, shell.store.get, keeper.cache.is_leaving
+        return code, shell.store.get, keeper.cache.leaving
 
     def _fail(self, call: Call, wrong: FS3Error) -> None:
         call.fail(wrong.code, wrong.strerror or "", self._context.routing_version)
@@ -205,7 +207,3 @@ class PageQuestions:
 
 def _nothing(chunk: Any) -> ChunkMeta | None:
     return None
-
-
-def _never(chunk: Any) -> bool:
-    return False
