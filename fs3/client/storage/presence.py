@@ -50,13 +50,9 @@ class PresenceRequest(NodeRequest):
 
     def columns(self, chunks: Sequence[ChunkId], places: Sequence[int]) -> ContainsColumns:
         """The question, of the chunks of the call and their places in it."""
-        local = self.local_places
-        return ContainsColumns(
-            [chunks[index] for index in self.indices],
-            [local[places[index]] for index in self.indices],
-            self.chains,
-            self.versions,
-        )
+        indices, local = self.indices, self.local_places
+        local_places = [local[places[index]] for index in indices]
+        return ContainsColumns([chunks[index] for index in indices], local_places, self.chains, self.versions)
 
 
 class PresenceCall:

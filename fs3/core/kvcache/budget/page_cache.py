@@ -18,7 +18,7 @@ age was not written down for one that was stored then: it may make a page stay l
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Collection, Container, Iterable
 from typing import NamedTuple
 
 import msgspec
@@ -141,7 +141,7 @@ class PageCache:
         return chunk in self._leaving
 
     @property
-    def leaving(self) -> Container[ChunkId]:
+    def leaving(self) -> Collection[ChunkId]:
         """All pages whose eviction has begun, for who asks about thousands."""
         return self._leaving
 
