@@ -9,7 +9,7 @@ A page is held as often as there are leases on it, so that the end of one leaves
 failure: a lookup beyond them is told what it found, and that it is not leased.
 
 Which pages are held is asked by evictions alone, and most leases are over before the next one. So a lease is taken down as a
-whole, and its pages are entered one by one when somebody asks.
+whole, and its pages are entered one by one when an eviction asks.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from fs3.base.units import MILLISECOND
 page_leases_max = 16_384
 """Leases of one storage node."""
 not_entered_pages_max = 16_384
-"""Pages of leases that wait to be entered, so that whoever asks first does not wait long. A longer lease is entered at once."""
+"""Pages of leases that wait to be entered, so that an eviction does not wait long for that. A longer lease is entered at once."""
 _COMPACT_MIN = 1024
 """Ends of leases that were released are taken out once they are more than the others, and not for fewer."""
 
