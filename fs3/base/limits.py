@@ -319,6 +319,8 @@ page_event_wait_ms_max = 10_000
 """How long a question for events waits for the next one before it is answered that there is none."""
 usage_rows_max = 1024
 """Namespaces in one answer about usage."""
+reported_lookups_max = 1 << 40
+"""Lookups, and keys of them, in one report of a client."""
 
 cache_wait_ns_max = 2 * SECOND
 """How long the head of a chain lets a put wait until room is made for it."""
@@ -346,7 +348,7 @@ assert frame_payload_bytes_max >= content_bytes_max
 assert keys_per_find_max <= leased_pages_max
 assert page_events_per_reply_max <= page_events_max
 assert page_event_reply_bytes_max + 64 * page_events_per_reply_max < frame_header_bytes_max
-assert usage_rows_max * 256 < frame_header_bytes_max
+assert usage_rows_max * 320 < frame_header_bytes_max
 assert page_event_wait_ms_max * MILLISECOND < call_timeout_ns
 assert receive_step_bytes <= wake_bytes_max <= receive_unfinished_bytes_max
 assert 2 * update_bytes_per_request_max <= receive_share_bytes_max <= receive_bytes_max // 2

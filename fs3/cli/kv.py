@@ -17,7 +17,7 @@ from fs3.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
     from fs3.api.client import Client
-    from fs3.api.kvcache import CacheNamespace
+    from fs3.api.kvcache import CacheNamespace, CacheUsage
 
 app = typer.Typer(name="kv", help="List, make, set, clear and delete the namespaces of KVCaches.", no_args_is_help=True)
 
@@ -175,14 +175,27 @@ def rm(names: Names, cluster: Cluster = None) -> None:
 @app.command()
 def stat(
     name: Name,
-    key: Annotated[str, typer.Argument(help="key of a page, as text")],
+    key: Annotated[str | None, typer.Argument(help="key of a page, as text; none: tell of the namespace")] = None,
     is_hex: Annotated[bool, typer.Option("--hex", help="the key is given as hexadecimal digits")] = False,
     cluster: Cluster = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show whether a page is there, and what each target of its chain has of it. Exit status 1 when it is not there."""
-    from fs3.cli.kv_usage import describe_page
+    """Show whether a page is there, and what each target of its chain has of it. Exit status 1 when it is not there. Without a
+    key: what the namespace takes, and all that was counted of it."""
+    from fs3.cli.kv_usage import describe_page, find_usage, print_usage, usage_document
 
+    if key is None:
+
+        async def count() -> CacheUsage:
+            async with open_client(cluster) as client:
+                return await find_usage(client, name)
+
+        usage = asyncio.run(count())
+        if as_json:
+            print_json(usage_document(usage))
+        else:
+            print_usage(usage)
+        return
     try:
         packed = bytes.fromhex(key) if is_hex else key.encode(errors="surrogateescape")
     except ValueError:

@@ -10,11 +10,13 @@ from rich.table import Table
 
 from fs3.api.kvcache import CacheUsage
 from fs3.base.units import format_size
+from fs3.cli.kv_usage import format_hit_rate, lookups_document
 from fs3.cli.output import table_console
-from fs3.model.page_usage import CacheCounters
+from fs3.model.page_usage import CacheCounters, LookupCounters
 
 _HEADINGS = (
-    "owner", "namespaces", "pages", "bytes", "budget", "used", "leases", "hits", "gets", "read", "puts", "evicted", "expired",
+    "owner", "namespaces", "pages", "bytes", "budget", "used", "leases", "hits", "prefix", "gets", "read", "puts",
+    "evicted", "expired",
 )  # fmt: skip
 
 
@@ -33,6 +35,7 @@ class OwnerUsage(msgspec.Struct, frozen=True):
     counters: CacheCounters
     missing_chains: int
     """Answers that are missing: what these chains have is not counted."""
+    lookups: LookupCounters
 
 
 def sum_by_owner(usages: Iterable[CacheUsage]) -> list[OwnerUsage]:
@@ -48,6 +51,9 @@ def _sum(owner: str, usages: Sequence[CacheUsage]) -> OwnerUsage:
     counters = CacheCounters(
         **{name: sum(getattr(usage.counters, name) for usage in usages) for name in CacheCounters.__struct_fields__}
     )
+    lookups = LookupCounters()
+    for usage in usages:
+        lookups.add(usage.lookups)
     return OwnerUsage(
         owner,
         len(usages),
@@ -58,13 +64,14 @@ def _sum(owner: str, usages: Sequence[CacheUsage]) -> OwnerUsage:
         sum(usage.leases for usage in usages),
         counters,
         sum(usage.missing_chains for usage in usages),
+        lookups,
     )
 
 
 def owner_document(usage: OwnerUsage) -> dict[str, Any]:
     """The same for `--json`."""
     document: dict[str, Any] = msgspec.to_builtins(usage)
-    return document
+    return {**document, "lookups": lookups_document(usage.lookups)}
 
 
 def print_owners(usages: Sequence[OwnerUsage]) -> None:
@@ -83,6 +90,7 @@ def print_owners(usages: Sequence[OwnerUsage]) -> None:
             f"{usage.bytes / budget:.1%}" if budget else "",
             str(usage.leases),
             f"{counters.keys_found / counters.keys_asked:.1%}" if counters.keys_asked else "",
+            format_hit_rate(usage.lookups),
             str(counters.gets),
             format_size(counters.get_bytes),
             str(counters.puts),

@@ -1,4 +1,4 @@
-"""What `fs3 kv stat` and `fs3 kv top` tell: where a page is, and what the namespaces take and do."""
+"""What `fs3 kv stat` and `fs3 kv top` tell: where a page is, and what namespaces take and do."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from rich.table import Table
 
 from fs3.api.client import Client
 from fs3.api.kvcache import CacheUsage, KVCache
+from fs3.api.kvcache.upkeep import usage_of
 from fs3.base.errors import FS3Error, error
 from fs3.base.ids import CHUNK_ID_BYTES, ChunkId
 from fs3.base.limits import page_key_bytes_max
 from fs3.base.status import Code
 from fs3.base.units import format_size
-from fs3.cli.output import table_console
+from fs3.cli.output import print_table, table_console
 from fs3.core.kvcache.pages import front_bytes, page_chunks
 from fs3.core.kvcache.placement import Placement
+from fs3.model.page_usage import LookupCounters
 
 TOP_SECONDS = 2.0
 """From one picture to the next, where there is a terminal."""
@@ -90,7 +92,42 @@ def usage_document(usage: CacheUsage) -> dict[str, Any]:
         "leased_pages": usage.leased_pages,
         "missing_chains": usage.missing_chains,
         "counters": {name: getattr(counters, name) for name in counters.__struct_fields__},
+        "lookups": lookups_document(usage.lookups),
     }
+
+
+def lookups_document(found: LookupCounters) -> dict[str, Any]:
+    """What lookups found, with the ratios that people want of it."""
+    counted = {name: getattr(found, name) for name in found.__struct_fields__}
+    return {**counted, "hit_rate": found.hit_rate, "mean_prefix": found.mean_prefix}
+
+
+def format_hit_rate(found: LookupCounters) -> str:
+    """The part of the keys that engines could use; empty when none was asked for."""
+    return f"{found.hit_rate:.1%}" if found.keys_asked else ""
+
+
+async def find_usage(client: Client, name: str) -> CacheUsage:
+    """What one namespace takes and does. Raises NotFound when there is none of this name."""
+    namespace = await KVCache.get_namespace(client, name)
+    report = await client.storage.page_usage(namespace.id)
+    return usage_of(namespace, report, client.manager.routing)
+
+
+def print_usage(usage: CacheUsage) -> None:
+    """Everything that is counted of a namespace, a line each."""
+    found, budget = usage.lookups, usage.namespace.budget_bytes
+    rows = [
+        ("pages", f"{usage.pages}{'+' * bool(usage.missing_chains)}"),
+        ("bytes", f"{format_size(usage.bytes)}{f' of {format_size(budget)}' if budget else ''}"),
+        ("leases", f"{usage.leases} of {usage.leased_pages} pages"),
+        ("pins", f"{usage.soft_pins} soft, {usage.hard_pins} hard of {format_size(usage.hard_pin_bytes)}"),
+        ("prefix hit rate", format_hit_rate(found) or "no lookup yet"),
+        ("prefix, mean", f"{found.mean_prefix:.1f} of {found.keys_asked / max(1, found.lookups):.1f} keys of a lookup"),
+        *((f"lookups: {name.replace('_', ' ')}", str(getattr(found, name))) for name in found.__struct_fields__),
+        *((f"nodes: {name.replace('_', ' ')}", str(getattr(usage.counters, name))) for name in usage.counters.__struct_fields__),
+    ]
+    print_table((usage.namespace.name, ""), rows)
 
 
 _RATES = ("gets", "get_bytes", "puts", "evicted", "expired")
@@ -100,16 +137,21 @@ def make_table(usages: Sequence[CacheUsage], before: Mapping[int, CacheUsage], s
     """The namespaces, those that take most first. `before`: by id, so many seconds ago; without it, counters are totals."""
     per = "/s" if before else ""
     table = Table(box=None)
-    headings = ("namespace", "owner", "pages", "bytes", "budget", "used", "pinned", "leases", "hits",
+    headings = ("namespace", "owner", "pages", "bytes", "budget", "used", "pinned", "leases", "hits", "prefix",
                 f"gets{per}", f"read{per}", f"puts{per}", f"evicted{per}", f"expired{per}")  # fmt: skip
     for heading in headings:
         table.add_column(heading, no_wrap=True, justify="left" if heading in ("namespace", "owner") else "right")
     for usage in sorted(usages, key=lambda each: -each.bytes):
         earlier = before.get(usage.namespace.id)
         counted = {name: getattr(usage.counters, name) for name in (*_RATES, "keys_asked", "keys_found")}
+        found = usage.lookups
         if earlier is not None:
             # A node that has begun anew counts from 0.
             counted = {name: max(0, value - getattr(earlier.counters, name)) for name, value in counted.items()}
+            found = LookupCounters(
+                keys_asked=max(0, found.keys_asked - earlier.lookups.keys_asked),
+                prefix_keys=max(0, found.prefix_keys - earlier.lookups.prefix_keys),
+            )
         rates = [counted[name] / seconds if before else counted[name] for name in _RATES]
         budget = usage.namespace.budget_bytes
         table.add_row(
@@ -122,6 +164,7 @@ def make_table(usages: Sequence[CacheUsage], before: Mapping[int, CacheUsage], s
             format_size(usage.hard_pin_bytes) if usage.hard_pins else str(usage.soft_pins or ""),
             str(usage.leases),
             f"{counted['keys_found'] / counted['keys_asked']:.1%}" if counted["keys_asked"] else "",
+            format_hit_rate(found),
             f"{rates[0]:.0f}",
             format_size(round(rates[1])),
             *(f"{rate:.0f}" for rate in rates[2:]),

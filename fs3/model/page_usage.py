@@ -50,6 +50,38 @@ class CacheCounters(msgspec.Struct):
     """Pages removed by the head because no replica of the chain had their bytes any more."""
 
 
+class LookupCounters(msgspec.Struct):
+    """What lookups found, as the clients count them: of one handle, of one namespace, or of several together. Only a client knows
+    how many keys from the first on were there, since each node is asked for its own keys only."""
+
+    lookups: int = 0
+    keys_asked: int = 0
+    keys_found: int = 0
+    """Also behind a miss."""
+    prefix_keys: int = 0
+    """The lengths of the prefixes that were there, together: what an engine can use."""
+    unknown: int = 0
+    """Keys of which it could not be learned whether they are there."""
+
+    @property
+    def hit_rate(self) -> float:
+        """The part of the keys asked for that an engine can use; 0.0 when none was asked for."""
+        return self.prefix_keys / self.keys_asked if self.keys_asked else 0.0
+
+    @property
+    def mean_prefix(self) -> float:
+        """How many keys from the first on a lookup found; 0.0 when there was none."""
+        return self.prefix_keys / self.lookups if self.lookups else 0.0
+
+    def add(self, other: LookupCounters) -> None:
+        """What other lookups found."""
+        self.lookups += other.lookups
+        self.keys_asked += other.keys_asked
+        self.keys_found += other.keys_found
+        self.prefix_keys += other.prefix_keys
+        self.unknown += other.unknown
+
+
 class NamespaceUsage(msgspec.Struct):
     """What one namespace has: on the targets of one node that are heads, or altogether."""
 
@@ -64,6 +96,8 @@ class NamespaceUsage(msgspec.Struct):
     hard_pins: int = 0
     hard_pin_bytes: int = 0
     counters: CacheCounters = msgspec.field(default_factory=CacheCounters)
+    lookups: LookupCounters = msgspec.field(default_factory=LookupCounters)
+    """Of the clients that reported to this node since it began."""
 
     def add(self, other: NamespaceUsage) -> None:
         """What another node says of the same namespace."""
@@ -71,6 +105,7 @@ class NamespaceUsage(msgspec.Struct):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for name in CacheCounters.__struct_fields__:
             setattr(self.counters, name, getattr(self.counters, name) + getattr(other.counters, name))
+        self.lookups.add(other.lookups)
 
 
 _SUMS = ("pages", "bytes", "leases", "leased_pages", "soft_pins", "hard_pins", "hard_pin_bytes")

@@ -1,4 +1,5 @@
-"""What is asked of the heads of KVCache pages: leases, pins, touches, usage and events, to and from protobuf.
+"""What is asked of nodes that have KVCache pages, and what they are told: leases, pins, touches, usage, what lookups found, and
+events, to and from protobuf.
 
 Questions about pages travel as those for their presence do (`fs3.wire.storage_presence`). What arrives is checked here, once.
 """
@@ -16,11 +17,12 @@ from fs3.base.limits import (
     page_events_per_reply_max,
     page_lease_ms_max,
     pin_ms_max,
+    reported_lookups_max,
     usage_rows_max,
 )
 from fs3.base.status import Code
 from fs3.core.kvcache.events import Cursor, EventBatch, PageChange, PageEvent
-from fs3.model.page_usage import CacheCounters, NamespaceUsage, PinKind, UsagePage
+from fs3.model.page_usage import CacheCounters, LookupCounters, NamespaceUsage, PinKind, UsagePage
 from fs3.wire.malformed import malformed
 from fs3.wire.pb import storage_pb2 as pb
 from fs3.wire.storage import split_ids
@@ -37,6 +39,7 @@ page_event_epoch_bytes_max = 64
 _CHANGES = {int(change): change for change in PageChange}
 _KINDS = {int(kind): kind for kind in PinKind}
 _COUNTERS = CacheCounters.__struct_fields__
+_LOOKUPS = LookupCounters.__struct_fields__
 
 
 class LeaseAnswer(NamedTuple):
@@ -174,6 +177,7 @@ def usage_reply_to_pb(page: UsagePage, *, routing_version: int) -> pb.CacheUsage
                 hard_pins=each.hard_pins,
                 hard_pin_bytes=each.hard_pin_bytes,
                 counters=pb.CacheCounters(**{name: getattr(each.counters, name) for name in _COUNTERS}),
+                lookups=_lookups_to_pb(each.lookups),
             )
             for each in page.namespaces
         ],
@@ -198,10 +202,46 @@ def usage_reply_from_pb(reply: pb.CacheUsageReply) -> UsagePage:
             row.hard_pins,
             row.hard_pin_bytes,
             CacheCounters(**{name: getattr(row.counters, name) for name in _COUNTERS}),
+            _lookups_from_pb(row.lookups),
         )
         for row in reply.namespaces
     ]
     return UsagePage(rows, reply.more, [ChainId(chain) for chain in reply.heads])
+
+
+def report_lookups_request_to_pb(namespace_id: int, found: LookupCounters) -> pb.ReportLookupsRequest:
+    """The message that says what the lookups of a client found."""
+    return pb.ReportLookupsRequest(namespace_id=namespace_id, lookups=_lookups_to_pb(found))
+
+
+def report_lookups_request_from_pb(request: pb.ReportLookupsRequest) -> tuple[int, LookupCounters]:
+    """The namespace and what was found. Raises INVALID naming the field, also for numbers that lookups cannot give."""
+    if not 1 <= request.namespace_id < NAMESPACE_IDS_END:
+        raise malformed("namespace_id", f"{request.namespace_id}; 1 to {NAMESPACE_IDS_END - 1} are allowed")
+    found = _lookups_from_pb(request.lookups)
+    for name in ("lookups", "keys_asked"):
+        if (count := getattr(found, name)) > reported_lookups_max:
+            raise malformed(name, f"{count}; at most {reported_lookups_max} are allowed in one report")
+    if found.keys_found + found.unknown > found.keys_asked:
+        raise malformed(
+            "keys_found", f"{found.keys_found}, and {found.unknown} unknown, of {found.keys_asked} that were asked for"
+        )
+    if found.prefix_keys > found.keys_found:
+        raise malformed("prefix_keys", f"{found.prefix_keys} of {found.keys_found} that were found")
+    return request.namespace_id, found
+
+
+def report_lookups_reply_to_pb() -> pb.ReportLookupsReply:
+    """It is counted."""
+    return pb.ReportLookupsReply()
+
+
+def _lookups_to_pb(found: LookupCounters) -> pb.LookupCounters:
+    return pb.LookupCounters(**{name: getattr(found, name) for name in _LOOKUPS})
+
+
+def _lookups_from_pb(found: pb.LookupCounters) -> LookupCounters:
+    return LookupCounters(**{name: getattr(found, name) for name in _LOOKUPS})
 
 
 # --- events ----------------------------------------------------------------------------------------------------------

@@ -177,7 +177,10 @@ def test_events_are_told_and_resumed(cluster: LocalCluster, cache: BlockingKVCac
 
 def test_the_commands(cluster: LocalCluster, cache: BlockingKVCache) -> None:
     put(cache, ["one", "two"])
-    cache.lookup(["one", "two", "three"])
+    cache.lookup(["one", "two", "three", "four"])
+    with open_cache(cluster, cache.name) as other:
+        other.lookup(["two", "three"], lease_ms=1000)
+    cache.usage()  # a handle that asks has told what it found
 
     def run(*arguments: str) -> tuple[int, str]:
         result = CliRunner().invoke(app, ["kv", *arguments, "--cluster", cluster.url])
@@ -191,6 +194,12 @@ def test_the_commands(cluster: LocalCluster, cache: BlockingKVCache) -> None:
     code, text = run("stat", cache.name, "three")
     assert (code, text.startswith("not there")) == (1, True)
     assert run("stat", cache.name, "xyz", "--hex")[0] == 2
+    code, text = run("stat", cache.name, "--json")
+    found = json.loads(text)["lookups"]
+    assert (code, found["lookups"], found["keys_asked"], found["prefix_keys"], found["hit_rate"]) == (0, 2, 6, 3, 0.5)
+    code, text = run("stat", cache.name)
+    assert (code, "50.0%" in text, "1.5 of 3.0 keys of a lookup" in text) == (0, True, True)
+    assert run("stat", "there is none")[0] != 0
     code, text = run("top", cache.name, "--json")
     (usage,) = json.loads(text)
     assert (code, usage["pages"], usage["counters"]["keys_asked"] >= 3) == (0, 2, True)

@@ -48,7 +48,7 @@ from fs3.api.kvcache.results import LookupResult, PageList, Status
 from fs3.api.kvcache.upkeep import CacheUsage
 from fs3.base.errors import FS3Error, error
 from fs3.base.status import Code
-from fs3.core.kvcache.statistics import LookupCounters
+from fs3.model.page_usage import LookupCounters
 from fs3.runtime.exit import ExitStage, run_at_exit
 
 T = TypeVar("T")

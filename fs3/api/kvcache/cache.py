@@ -37,6 +37,7 @@ from fs3.api.kvcache.arguments import (
 from fs3.api.kvcache.breaker import GuardedStorage
 from fs3.api.kvcache.leases import PageLease
 from fs3.api.kvcache.listing import ListsPages, PageLister, pages_per_list_max, parse_cursor
+from fs3.api.kvcache.lookup_reports import LookupReporter
 from fs3.api.kvcache.namespaces import (
     clear_namespace,
     client_of,
@@ -53,8 +54,8 @@ from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.core.kvcache.pages import page_keys
 from fs3.core.kvcache.placement import Placement
-from fs3.core.kvcache.statistics import LookupCounters
 from fs3.model.cluster import CacheNamespace, NamespaceSettings
+from fs3.model.page_usage import LookupCounters
 
 TIMEOUT_SECONDS = 10.0
 presence_check_ns = 1 * SECOND
@@ -93,6 +94,7 @@ class KVCache(ListsPages, PageUpkeep):
         self._is_deleted = False
         self._placement: tuple[int, Placement] | None = None
         self._lookups = LookupCounters()
+        self._reports = LookupReporter(client.storage)
         self.page_bytes: int = namespace.page_bytes
         self.name: str = namespace.name
         self.namespace_id: int = namespace.id
@@ -273,10 +275,12 @@ class KVCache(ListsPages, PageUpkeep):
         await self.close()
 
     async def close(self) -> None:
-        """Let go; pages stay. Later calls raise InvalidArgument."""
+        """Let go; pages stay. Later calls raise InvalidArgument. What lookups found and is not reported yet is told the cluster,
+        which takes a moment, a second at most when it does not answer."""
         self._closed = True
         if self._guarded is not None:
             self._guarded.close()
+        await self._reports.close()
         if self._owns_client:
             await self._client.aclose()
 

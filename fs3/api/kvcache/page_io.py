@@ -251,7 +251,7 @@ async def look_up_leased(
     except FS3Error as failure:
         found = LeasedPresence([0] * len(chunks), dict.fromkeys(range(len(chunks)), failure.code), [], [])
     result = _lookup_result(keys, ChunkPresence(found.lengths, found.failures), namespace.page_bytes)
-    leased = sum(map(bool, found.lengths)) - len(found.unleased)
+    leased = len(found.lengths) - found.lengths.count(0) - len(found.unleased)
     return result._replace(lease=PageLease(storage, found.leases, leased, sorted(found.unleased), lease_ms))
 
 

@@ -11,6 +11,7 @@ import msgspec
 from fs3.api.client import Client
 from fs3.api.kvcache.arguments import Key, check_pin_ttl
 from fs3.api.kvcache.events import EventStream
+from fs3.api.kvcache.lookup_reports import LookupReporter
 from fs3.api.kvcache.namespaces import client_of, list_namespaces
 from fs3.api.kvcache.page_io import left_ns
 from fs3.api.kvcache.registration import RegisteredBuffer
@@ -23,9 +24,8 @@ from fs3.client.storage.page_heads import PageSet
 from fs3.client.storage.page_usage import UsageReport
 from fs3.core.kvcache.pages import page_chunks
 from fs3.core.kvcache.placement import Placement
-from fs3.core.kvcache.statistics import LookupCounters
 from fs3.model.cluster import CacheNamespace
-from fs3.model.page_usage import CacheCounters, NamespaceUsage, PinKind
+from fs3.model.page_usage import CacheCounters, LookupCounters, NamespaceUsage, PinKind
 from fs3.model.routing import Routing
 
 if TYPE_CHECKING:
@@ -52,6 +52,9 @@ class CacheUsage(msgspec.Struct, frozen=True):
     """Of all storage nodes, each since it began."""
     missing_chains: int
     """Chains whose heads did not answer: their pages are not counted."""
+    lookups: LookupCounters
+    """What the lookups of all clients found, as they count it: `lookups.hit_rate` is the part of the keys that engines could use.
+    Reported within seconds, and when a client is closed; of one that dies, the last seconds are missing."""
 
 
 def usage_of(namespace: CacheNamespace, report: UsageReport, routing: Routing) -> CacheUsage:
@@ -70,6 +73,7 @@ def usage_of(namespace: CacheNamespace, report: UsageReport, routing: Routing) -
         found.leased_pages,
         found.counters,
         sum(chain not in report.chains for chain in chains),
+        found.lookups,
     )
 
 
@@ -84,6 +88,7 @@ class PageUpkeep:
     _timeout_ns: int
     _is_deleted: bool
     _lookups: LookupCounters
+    _reports: LookupReporter
 
     @property
     def salt(self) -> bytes:
@@ -156,7 +161,8 @@ class PageUpkeep:
     # --- what there is --------------------------------------------------------------------------------------------------
 
     async def usage(self) -> CacheUsage:
-        """What the namespace takes and may take, as the storage nodes and the manager say now: also of what others stored.
+        """What the namespace takes and may take, as the storage nodes and the manager say now: also of what others stored, with
+        what the lookups of this handle have found so far.
 
         Raises NotFound when the namespace was deleted, FS3Error when the manager does not answer within the timeout.
         """
@@ -165,6 +171,7 @@ class PageUpkeep:
         namespace = await self._client.manager.find_namespace(self.name, await self._check_presence())
         if namespace is None or self._is_deleted:
             raise error(Code.NO_NAMESPACE, "the namespace was deleted", self.name)
+        await self._reports.flush(left_ns(self._timeout_ns, begun))
         report = await self._client.storage.page_usage(namespace.id, timeout_ns=left_ns(self._timeout_ns, begun))
         return usage_of(namespace, report, self._client.manager.routing)
 
@@ -180,16 +187,13 @@ class PageUpkeep:
             return [usage_of(namespace, report, client.manager.routing) for namespace in namespaces]
 
     def _count_lookup(self, found: LookupResult) -> None:
-        counters = self._lookups
-        counters.lookups += 1
-        counters.keys_asked += len(found.statuses)
-        counters.prefix_keys += found.hits
-        if found.hits == len(found.statuses):
-            counters.keys_found += found.hits
-            return
-        there = sum(found.bitmap)
-        counters.keys_found += there
-        counters.unknown += len(found.statuses) - there - found.statuses.count(Status.MISS)
+        there, unknown = found.hits, 0
+        if there < len(found.statuses):
+            there = sum(found.bitmap)
+            unknown = len(found.statuses) - there - found.statuses.count(Status.MISS)
+        counted = LookupCounters(1, len(found.statuses), there, found.hits, unknown)
+        self._lookups.add(counted)
+        self._reports.add(self.namespace_id, counted)
 
     @property
     def statistics(self) -> LookupCounters:

@@ -16,7 +16,7 @@ from fs3.client.storage.finds import FindCall, FindOutcome
 from fs3.client.storage.listing import list_chunks
 from fs3.client.storage.page_events import ListChains, PageEventReader
 from fs3.client.storage.page_heads import LeaseCall, LeasedAt, LeasedPresence, LeaseIds, PageSet, PinCall
-from fs3.client.storage.page_usage import UsageReport, gather_usage, release_leases
+from fs3.client.storage.page_usage import UsageReport, gather_usage, release_leases, report_lookups
 from fs3.client.storage.presence import ChunkPresence, PresenceCall
 from fs3.client.storage.read_single import read_single
 from fs3.client.storage.reads import ReadCall, ReadCounters, ReadOutcome
@@ -27,7 +27,7 @@ from fs3.core.files.read_plan import ReadIO
 from fs3.core.files.write_plan import WriteIO
 from fs3.core.kvcache.events import Cursor
 from fs3.model.chunk import UpdateResult
-from fs3.model.page_usage import PinKind
+from fs3.model.page_usage import LookupCounters, PinKind
 from fs3.model.routing import Role, Routing
 from fs3.model.upkeep import ChunkPage, ScrubStatus, TargetSpace
 from fs3.ports.clock import Clock
@@ -174,6 +174,12 @@ class StorageClient:
     async def page_usage(self, namespace_id: int = 0, *, timeout_ns: int = 0) -> UsageReport:
         """What one namespace takes, or all of them (0). Nodes that do not answer are left out."""
         return await gather_usage(self._router, self._clock, namespace_id, self._deadline_after(timeout_ns))
+
+    async def report_lookups(self, namespace_id: int, found: LookupCounters, *, timeout_ns: int = 0) -> None:
+        """Tell one node what lookups in a namespace found, so that `page_usage` has it. Raises FS3Error; what its code calls
+        `Retry.MAYBE` may be counted, and is not to be told again."""
+        first = int.from_bytes(self._client_id[:4], "little")
+        await report_lookups(self._router, self._clock, namespace_id, found, first, self._deadline_after(timeout_ns))
 
     def read_page_events(self, namespace_id: int, chains: ListChains, cursors: dict[ChainId, Cursor]) -> PageEventReader:
         """A reader of the events of a namespace. `chains`: those of the namespace now. `cursors`: where to go on from."""

@@ -7,17 +7,17 @@ then, until the deadline.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from fs3.base.errors import FS3Error
 from fs3.base.ids import ChainId, ChunkId, ClientId, NodeId
-from fs3.base.limits import keys_per_find_max, read_attempt_ns
+from fs3.base.limits import read_attempt_ns
 from fs3.base.status import Code
 from fs3.client.storage.attempts import Attempts
 from fs3.client.storage.node_request import ReplicaHealth, send_windowed
-from fs3.client.storage.presence import PresenceRequest
+from fs3.client.storage.presence import PresenceRequest, split_long
 from fs3.client.storage.router import ReplicaRouter
 from fs3.model.method import Method
 from fs3.model.page_usage import PinKind
@@ -89,12 +89,10 @@ class LeasedPresence(NamedTuple):
 class HeadRequest(PresenceRequest):
     """One request at one node, about pages of chains whose head it is."""
 
-    __slots__ = ("lease_id", "places")
+    __slots__ = ("lease_id",)
 
     def __init__(self, node: NodeId, health: ReplicaHealth) -> None:
         super().__init__(node, health)
-        self.places: list[int] = []
-        """Of each page, in `chains`."""
         self.lease_id = 0
 
 
@@ -112,7 +110,7 @@ class HeadCall(ABC):
 
     async def run(self) -> None:
         """Ask until every page has its answer, or the deadline has come."""
-        left: Iterable[int] = range(len(self._pages.chunks))
+        left: Sequence[int] = range(len(self._pages.chunks))
         while True:
             requests = self._plan(left)
             await send_windowed(requests, len(requests), self)
@@ -125,32 +123,31 @@ class HeadCall(ABC):
                 return
             left = step.again
 
-    def _plan(self, indices: Iterable[int]) -> list[HeadRequest]:
-        places, chains = self._pages.places, self._pages.chains
-        requests: list[HeadRequest] = []
+    def _plan(self, indices: Sequence[int]) -> list[HeadRequest]:
+        chains = self._pages.chains
+        places = self._pages.places
+        if len(indices) < len(places):
+            places = [places[index] for index in indices]
         by_node: dict[NodeId, HeadRequest] = {}
-        by_place: dict[int, HeadRequest] = {}
-        for index in indices:
-            place = places[index]
-            request = by_place.get(place)
-            if request is None or len(request.indices) >= keys_per_find_max:
-                replicas = self._router.candidates(chains[place])
-                if not replicas.nodes:
-                    self._attempts.on_refusal(index, chains[place], None, Code.NOT_SERVING)
-                    continue
-                node = replicas.nodes[0]
-                request = by_node.get(node)
-                if request is None or len(request.indices) >= keys_per_find_max:
-                    request = by_node[node] = HeadRequest(node, self._router)
-                    requests.append(request)
-                by_place[place] = request
-                if place not in request.local_places:
-                    request.local_places[place] = len(request.chains)
-                    request.chains.append(chains[place])
-                    request.versions.append(replicas.version)
-            request.indices.append(index)
-            request.places.append(request.local_places[place])
-        return requests
+        by_place: dict[int, list[int]] = {}
+        unserved: list[int] = []
+        for place in dict.fromkeys(places):
+            replicas = self._router.candidates(chains[place])
+            if not replicas.nodes:
+                by_place[place] = unserved
+                continue
+            node = replicas.nodes[0]
+            request = by_node.get(node)
+            if request is None:
+                request = by_node[node] = HeadRequest(node, self._router)
+            request.add_chain(place, chains[place], replicas.version)
+            by_place[place] = request.indices
+        add = {place: among.append for place, among in by_place.items()}
+        for index, place in zip(indices, places, strict=True):
+            add[place](index)
+        for index in unserved:
+            self._attempts.on_refusal(index, self._chain(index), None, Code.NOT_SERVING)
+        return split_long(list(by_node.values()))
 
     @abstractmethod
     def make_request(self, request: HeadRequest, columns: ContainsColumns) -> tuple[Method, Any]:
@@ -164,8 +161,7 @@ class HeadCall(ABC):
 
     def send(self, request: HeadRequest) -> None:
         """All requests of a call are under way at once: they are small."""
-        chunks = self._pages.chunks
-        columns = ContainsColumns([chunks[index] for index in request.indices], request.places, request.chains, request.versions)
+        columns = request.columns(self._pages.chunks, self._pages.places)
         left = self._router.time_left(self._deadline)
         method, message = self.make_request(request, columns)
         request.future = self._router.channel(request.node).start(method, message, timeout_ns=min(left, read_attempt_ns))

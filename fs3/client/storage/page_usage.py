@@ -1,4 +1,4 @@
-"""What namespaces take, from the heads of all chains; and leases given back to the nodes that granted them."""
+"""What namespaces take, from the heads of all chains; what lookups found, told to one node; and leases given back."""
 
 from __future__ import annotations
 
@@ -6,17 +6,23 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from fs3.base.errors import FS3Error
+from fs3.base.errors import FS3Error, error
 from fs3.base.ids import ChainId, NodeId
 from fs3.base.limits import keys_per_find_max, read_attempt_ns
+from fs3.base.status import Code
 from fs3.client.storage.page_heads import LeasedAt
 from fs3.client.storage.router import ReplicaRouter
-from fs3.model.page_usage import NamespaceUsage
+from fs3.model.page_usage import LookupCounters, NamespaceUsage
 from fs3.model.routing import Role
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import Reply
 from fs3.wire.methods import STORAGE
-from fs3.wire.storage_pages import release_request_to_pb, usage_reply_from_pb, usage_request_to_pb
+from fs3.wire.storage_pages import (
+    release_request_to_pb,
+    report_lookups_request_to_pb,
+    usage_reply_from_pb,
+    usage_request_to_pb,
+)
 
 
 class UsageReport(NamedTuple):
@@ -29,7 +35,7 @@ class UsageReport(NamedTuple):
 
 async def gather_usage(router: ReplicaRouter, clock: Clock, namespace_id: int, deadline: int) -> UsageReport:
     """Of one namespace, or of all (0). Nodes that do not answer are left out."""
-    nodes = [node.id for node in router.routing.nodes.values() if node.role is Role.STORAGE and node.alive]
+    nodes = _alive_nodes(router)
     report = UsageReport({}, frozenset())
     answers = await asyncio.gather(*(_ask(router, clock, node, namespace_id, deadline) for node in nodes))
     heads: set[ChainId] = set()
@@ -42,6 +48,32 @@ async def gather_usage(router: ReplicaRouter, clock: Clock, namespace_id: int, d
             else:
                 known.add(row)
     return report._replace(chains=frozenset(heads))
+
+
+def _alive_nodes(router: ReplicaRouter) -> list[NodeId]:
+    return [node.id for node in router.routing.nodes.values() if node.role is Role.STORAGE and node.alive]
+
+
+async def report_lookups(
+    router: ReplicaRouter, clock: Clock, namespace_id: int, found: LookupCounters, first: int, deadline: int
+) -> None:
+    """Tell one node what lookups found. `first`: any number of the client's own, so that not all tell the same node.
+
+    Raises FS3Error: UNAVAILABLE when there is no node. What its code calls `Retry.MAYBE` may be counted.
+    """
+    nodes = _alive_nodes(router)
+    if not nodes:
+        raise error(Code.UNAVAILABLE, "no storage node is there to be told what lookups found")
+    begin, now = first % len(nodes), clock.now()
+    order = nodes[begin:] + nodes[:begin]
+    node = next((each for each in order if not router.choice.is_suspect(each, now)), order[0])
+    message = report_lookups_request_to_pb(namespace_id, found)
+    left = min(read_attempt_ns, router.time_left(deadline))
+    try:
+        await router.channel(node).start(STORAGE.ReportLookups, message, timeout_ns=left)
+    except FS3Error as failure:
+        router.on_failure(node, failure)
+        raise
 
 
 async def _ask(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from fs3.base.errors import FS3Error
 from fs3.base.ids import ChainId, ChunkId, NodeId
@@ -41,6 +41,18 @@ class PresenceRequest(NodeRequest):
         self.local_places: dict[int, int] = {}
         """Place of a chain in the call -> in `chains`."""
         self.indices: list[int] = []
+
+    def add_chain(self, place: int, chain: ChainId, version: int) -> None:
+        """The node is asked about chunks of this chain."""
+        self.local_places[place] = len(self.chains)
+        self.chains.append(chain)
+        self.versions.append(version)
+
+    def columns(self, chunks: Sequence[ChunkId], places: Sequence[int]) -> ContainsColumns:
+        """The question, of the chunks of the call and their places in it."""
+        indices, local = self.indices, self.local_places
+        local_places = [local[places[index]] for index in indices]
+        return ContainsColumns([chunks[index] for index in indices], local_places, self.chains, self.versions)
 
 
 class PresenceCall:
@@ -91,9 +103,7 @@ class PresenceCall:
                 request = by_node[node] = PresenceRequest(node, self._router)
                 requests.append(request)
             by_place[place] = request
-            request.local_places[place] = len(request.chains)
-            request.chains.append(self._chains[place])
-            request.versions.append(replicas.version)
+            request.add_chain(place, self._chains[place], replicas.version)
         if len(requests) == 1 and not refused:
             requests[0].indices = list(range(len(self._places)))
         else:
@@ -103,7 +113,7 @@ class PresenceCall:
                     add[place](index)
                 else:
                     self._refusals[index] = refused[place]
-        return [part for request in requests for part in _split(request)]
+        return split_long(requests)
 
     async def _ask_again(self) -> None:
         left = sorted(self._refusals)
@@ -120,13 +130,7 @@ class PresenceCall:
 
     def send(self, request: PresenceRequest) -> None:
         """All requests of a call are under way at once: they are small."""
-        chunks, places, local = self._chunks, self._places, request.local_places
-        columns = ContainsColumns(
-            [chunks[index] for index in request.indices],
-            [local[places[index]] for index in request.indices],
-            request.chains,
-            request.versions,
-        )
+        columns = request.columns(self._chunks, self._places)
         self._router.start(request, STORAGE.Contains, contains_request_to_pb(columns), None, read_attempt_ns, self._deadline)
 
     def on_reply(self, request: PresenceRequest, reply: Reply) -> None:
@@ -156,14 +160,19 @@ class PresenceCall:
         self._router.liveness.end(request)
 
 
-def _split(request: PresenceRequest) -> list[PresenceRequest]:
-    """Requests of at most `keys_per_find_max` chunks, to the same node for the same chains."""
-    if len(request.indices) <= keys_per_find_max:
-        return [request]
+R = TypeVar("R", bound=PresenceRequest)
+
+
+def split_long(requests: Sequence[R]) -> list[R]:
+    """The same requests, each of at most `keys_per_find_max` chunks: to the same node for the same chains."""
     parts = []
-    for begin in range(0, len(request.indices), keys_per_find_max):
-        part = PresenceRequest(request.node, request.health)
-        part.chains, part.versions, part.local_places = request.chains, request.versions, request.local_places
-        part.indices = request.indices[begin : begin + keys_per_find_max]
-        parts.append(part)
+    for request in requests:
+        if len(request.indices) <= keys_per_find_max:
+            parts.append(request)
+            continue
+        for begin in range(0, len(request.indices), keys_per_find_max):
+            part = type(request)(request.node, request.health)
+            part.chains, part.versions, part.local_places = request.chains, request.versions, request.local_places
+            part.indices = request.indices[begin : begin + keys_per_find_max]
+            parts.append(part)
     return parts

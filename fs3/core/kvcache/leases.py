@@ -7,6 +7,9 @@ which alone decides what is evicted. A head that takes over knows none: what was
 
 A page is held as often as there are leases on it, so that the end of one leaves the others. Both bounds are an answer and no
 failure: a lookup beyond them is told what it found, and that it is not leased.
+
+Which pages are held is asked by evictions alone, and most leases are over before the next one. So a lease is taken down as a
+whole, and its pages are entered one by one when an eviction asks.
 """
 
 from __future__ import annotations
@@ -22,6 +25,8 @@ from fs3.base.units import MILLISECOND
 
 page_leases_max = 16_384
 """Leases of one storage node."""
+not_entered_pages_max = 16_384
+"""Pages of leases that wait to be entered, so that an eviction does not wait long for that. A longer lease is entered at once."""
 _COMPACT_MIN = 1024
 """Ends of leases that were released are taken out once they are more than the others, and not for fewer."""
 
@@ -49,7 +54,10 @@ class Leases:
         self._ends: list[tuple[int, int]] = []
         """A heap of (until, lease id); of leases that were released too."""
         self._holders: Counter[ChunkId] = Counter()
-        """How often each page is leased; no page with 0."""
+        """How often each page is leased, by leases that are entered; no page with 0."""
+        self._not_entered: dict[int, Sequence[ChunkId]] = {}
+        """Pages of the other leases."""
+        self._not_entered_pages = 0
         self._pages = 0
 
     @property
@@ -76,7 +84,10 @@ class Leases:
             return False
         until = now + duration_ns
         self._leases[lease_id] = _Lease(until, chunks)
-        self._holders.update(chunks)
+        self._not_entered[lease_id] = chunks
+        self._not_entered_pages += len(chunks)
+        if self._not_entered_pages > not_entered_pages_max:
+            self._enter()
         self._pages += len(chunks)
         heapq.heappush(self._ends, (until, lease_id))
         return True
@@ -86,13 +97,16 @@ class Leases:
         lease = self._leases.pop(lease_id, None)
         if lease is None:
             return False
-        holders = self._holders
-        for chunk in lease.chunks:
-            left = holders[chunk] - 1
-            if left:
-                holders[chunk] = left
-            else:
-                del holders[chunk]
+        if self._not_entered.pop(lease_id, None) is not None:
+            self._not_entered_pages -= len(lease.chunks)
+        else:
+            holders = self._holders
+            for chunk in lease.chunks:
+                left = holders[chunk] - 1
+                if left:
+                    holders[chunk] = left
+                else:
+                    del holders[chunk]
         self._pages -= len(lease.chunks)
         if len(self._ends) > max(_COMPACT_MIN, 2 * len(self._leases)):
             self._ends = [(each.until_ns, known) for known, each in self._leases.items()]
@@ -103,7 +117,15 @@ class Leases:
         """A lease on the page is running."""
         if self._ends and self._ends[0][0] <= now:
             self.expire(now)
+        if self._not_entered:
+            self._enter()
         return chunk in self._holders
+
+    def _enter(self) -> None:
+        for chunks in self._not_entered.values():
+            self._holders.update(chunks)
+        self._not_entered.clear()
+        self._not_entered_pages = 0
 
     def expire(self, now: int) -> None:
         """End what has come to its end."""

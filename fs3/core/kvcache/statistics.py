@@ -1,4 +1,4 @@
-"""What is counted of each namespace: on a storage node what was asked of it, in a client what its lookups found.
+"""What a storage node counts of each namespace: what was asked of it, and what clients say that their lookups found.
 
 Counters begin at 0 with the process. They tell rates and ratios when they are read twice; none is used to decide anything.
 """
@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
-
 from fs3.base.ids import ChunkId, is_page, page_namespace
-from fs3.model.page_usage import CacheCounters
+from fs3.model.page_usage import CacheCounters, LookupCounters
 
 cache_counters_max = 65_536
 """Namespaces that one storage node counts for."""
+counter_max = (1 << 63) - 1
+"""What clients report is added up to this, and no further: it travels in 64 bits, whatever they say."""
 
 
 class CacheStatistics:
@@ -22,13 +22,15 @@ class CacheStatistics:
     def __init__(self, namespaces_max: int = cache_counters_max) -> None:
         self._namespaces_max = namespaces_max
         self._counters: dict[int, CacheCounters] = {}
+        self._lookups: dict[int, LookupCounters] = {}
+        """Of some of them: what clients reported."""
 
     def of(self, namespace_id: int) -> CacheCounters:
         """The counters of a namespace, to be added to. When there are too many, those that were made first are forgotten."""
         counters = self._counters.get(namespace_id)
         if counters is None:
             while len(self._counters) >= self._namespaces_max:
-                del self._counters[next(iter(self._counters))]
+                self.forget(next(iter(self._counters)))
             counters = self._counters[namespace_id] = CacheCounters()
         return counters
 
@@ -46,9 +48,21 @@ class CacheStatistics:
         counters.gets += len(lengths) - lengths.count(0)
         counters.get_bytes += sum(lengths)
 
+    def count_reported(self, namespace_id: int, found: LookupCounters) -> None:
+        """A client says what its lookups in a namespace found."""
+        self.of(namespace_id)
+        lookups = self._lookups.setdefault(namespace_id, LookupCounters())
+        lookups.add(found)
+        for name in LookupCounters.__struct_fields__:
+            setattr(lookups, name, min(getattr(lookups, name), counter_max))
+
     def find(self, namespace_id: int) -> CacheCounters | None:
         """The counters of a namespace that something was counted of."""
         return self._counters.get(namespace_id)
+
+    def find_reported(self, namespace_id: int) -> LookupCounters | None:
+        """What clients reported of a namespace, if one did."""
+        return self._lookups.get(namespace_id)
 
     @property
     def namespaces(self) -> list[int]:
@@ -58,21 +72,4 @@ class CacheStatistics:
     def forget(self, namespace_id: int) -> None:
         """The namespace is gone."""
         self._counters.pop(namespace_id, None)
-
-
-class LookupCounters(msgspec.Struct):
-    """What the lookups of one client found."""
-
-    lookups: int = 0
-    keys_asked: int = 0
-    keys_found: int = 0
-    """Also behind a miss."""
-    prefix_keys: int = 0
-    """The lengths of the prefixes that were there, together: what an engine can use."""
-    unknown: int = 0
-    """Keys of which it could not be learned whether they are there."""
-
-    @property
-    def hit_rate(self) -> float:
-        """The part of the keys asked for that an engine can use; 0.0 when none was asked for."""
-        return self.prefix_keys / self.keys_asked if self.keys_asked else 0.0
+        self._lookups.pop(namespace_id, None)

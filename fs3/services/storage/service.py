@@ -223,6 +223,7 @@ class StorageService:
             STORAGE.Pin: self._when_serving(self._page_questions.pin),
             STORAGE.TouchPages: self._when_serving(self._page_questions.touch),
             STORAGE.CacheUsage: self._when_serving(self._usage.read),
+            STORAGE.ReportLookups: self._when_serving(self._usage.count_reported),
             STORAGE.CacheEvents: self._when_serving(self._event_feed.read),
             STORAGE.ShareTouches: self._when_serving(self._caches.share_touches),
         }

@@ -10,7 +10,7 @@ from fs3.sim.checkers.stores import ComparedStore
 
 
 def explain(chain: Chain, stores: Mapping[TargetId, ComparedStore]) -> str:
-    """ "" when the serving targets, one or more, hold the same chunks and rows of channels and nothing is pending, else why not."""
+    """ "" when the serving targets, one or more, hold the same chunks and channel rows and nothing is pending, else why not."""
     serving = [slot.target for slot in chain.serving_slots()]
     if not serving:
         return f"no target of chain {chain.id} serves in version {chain.version}"

@@ -107,8 +107,8 @@ from fs3.sim.ring2.lease_bugs import (
     contains_and_renews,
     expire_nothing,
     is_never_held,
-    is_never_leaving,
     keep_no_page,
+    leaving_unseen,
     read_before_keys,
     read_without_missing,
 )
@@ -604,7 +604,7 @@ BUGS: dict[str, ServiceBug] = {
     ),
     "leases_leaving": ServiceBug(
         "a page whose eviction has begun is leased",
-        [(PageCache, "is_leaving", is_never_leaving)],
+        [(PageCache, "leaving", property(leaving_unseen))],
         scene="lease_what_is_being_evicted",
     ),
     "lookup_renews": ServiceBug(

@@ -20,9 +20,9 @@ def is_never_held(self: Leases, chunk: ChunkId, now: int) -> bool:
     return False
 
 
-def is_never_leaving(self: PageCache, chunk: ChunkId) -> bool:
+def leaving_unseen(self: PageCache) -> tuple[ChunkId, ...]:
     """A page whose eviction has begun is leased as any other."""
-    return False
+    return ()
 
 
 def contains_and_renews(self: Queries, call: Call) -> None:

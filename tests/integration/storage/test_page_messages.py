@@ -88,6 +88,8 @@ def malformed_messages(pb):
         ("Pin", "kind", pb.PinRequest(pages=pb.ContainsRequest(**columns), kind=9, pin_ms=5)),
         ("Lease", "lease_ms", pb.LeaseRequest(pages=pb.ContainsRequest(**columns))),
         ("Release", "lease_ids", pb.ReleaseRequest(lease_ids=[1] * (keys_per_find_max + 1))),
+        ("ReportLookups", "namespace_id", pb.ReportLookupsRequest()),
+        ("ReportLookups", "prefix_keys", pb.ReportLookupsRequest(namespace_id=1, lookups=pb.LookupCounters(prefix_keys=1))),
         ("CacheEvents", "namespace_id", pb.CacheEventsRequest()),
         ("CacheEvents", "epochs", pb.CacheEventsRequest(namespace_id=1, chains=[1], seqs=[0])),
     ]

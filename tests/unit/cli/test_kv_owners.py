@@ -8,13 +8,14 @@ from fs3.api.kvcache import CacheUsage
 from fs3.base.ids import TableId
 from fs3.cli.kv_owners import owner_document, print_owners, sum_by_owner
 from fs3.model.cluster import CacheNamespace
-from fs3.model.page_usage import CacheCounters
+from fs3.model.page_usage import CacheCounters, LookupCounters
 
 
 def usage_of(number: int, owner: str, budget_bytes: int, pages: int, missing_chains: int = 0) -> CacheUsage:
     namespace = CacheNamespace(number, f"model-{number}", 1000, 3, TableId(1), budget_bytes=budget_bytes, owner=owner)
     counters = CacheCounters(keys_asked=10 * pages, keys_found=pages, gets=pages, get_bytes=1000 * pages, lost=number)
-    return CacheUsage(namespace, pages, 1000 * pages, 100, 1, 0, 2, 4, counters, missing_chains)
+    lookups = LookupCounters(lookups=number, keys_asked=8 * pages, keys_found=7 * pages, prefix_keys=6 * pages, unknown=0)
+    return CacheUsage(namespace, pages, 1000 * pages, 100, 1, 0, 2, 4, counters, missing_chains, lookups)
 
 
 USAGES = [
@@ -35,6 +36,7 @@ def test_what_an_owner_has_is_added_up() -> None:
     first = sums[0]
     assert (first.hard_pin_bytes, first.leases, first.missing_chains) == (200, 4, 1)
     assert first.counters == CacheCounters(keys_asked=90, keys_found=9, gets=9, get_bytes=9000, lost=3)
+    assert first.lookups == LookupCounters(lookups=3, keys_asked=72, keys_found=63, prefix_keys=54)
 
 
 def test_a_namespace_without_a_budget_leaves_its_owner_without_one() -> None:
@@ -52,6 +54,8 @@ def test_owners_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert rows[0][:4] == ["owner", "namespaces", "pages", "bytes"]
     assert rows[1][:3] == ["search", "2", "9+"]
     assert rows[1].count("10.0%") == 1, "the share of the keys that were asked for"
+    assert rows[1].count("75.0%") == 1, "the share that engines could use"
     assert rows[3][:3] == ["none", "1", "1"]
     document = owner_document(sum_by_owner(USAGES)[0])
     assert (document["owner"], document["counters"]["gets"]) == ("search", 9)
+    assert (document["lookups"]["hit_rate"], document["lookups"]["mean_prefix"]) == (0.75, 18.0)

@@ -6,10 +6,10 @@ import pytest
 
 from fs3.base.errors import FS3Error, InvalidArgument
 from fs3.base.ids import ChainId, ChunkId, page_chunk
-from fs3.base.limits import keys_per_find_max, page_event_wait_ms_max, page_lease_ms_max, pin_ms_max
+from fs3.base.limits import keys_per_find_max, page_event_wait_ms_max, page_lease_ms_max, pin_ms_max, reported_lookups_max
 from fs3.base.status import Code
 from fs3.core.kvcache.events import Cursor, EventBatch, PageChange, PageEvent
-from fs3.model.page_usage import CacheCounters, NamespaceUsage, PinKind, UsagePage
+from fs3.model.page_usage import CacheCounters, LookupCounters, NamespaceUsage, PinKind, UsagePage
 from fs3.wire import storage_pages as wire
 from fs3.wire.pb import storage_pb2 as pb
 from fs3.wire.storage_presence import ContainsColumns, Presence
@@ -74,11 +74,37 @@ def test_touches() -> None:
 
 
 def test_usage() -> None:
-    rows = [NamespaceUsage(3, 10, 1000, 1, 5, 2, 3, 300, CacheCounters(lookups=4, pins_refused=9)), NamespaceUsage(5)]
+    counters, lookups = CacheCounters(lookups=4, pins_refused=9), LookupCounters(1, 9, 8, 7, 1)
+    rows = [NamespaceUsage(3, 10, 1000, 1, 5, 2, 3, 300, counters, lookups), NamespaceUsage(5)]
     got = wire.usage_reply_from_pb(parsed(wire.usage_reply_to_pb(UsagePage(rows, True, [ChainId(4)]), routing_version=1)))
     assert got == UsagePage(rows, True, [ChainId(4)])
     with pytest.raises(FS3Error, match="usage"):
         wire.usage_reply_from_pb(pb.CacheUsageReply(more=True))
+
+
+def test_what_lookups_found() -> None:
+    most = LookupCounters(reported_lookups_max, reported_lookups_max, reported_lookups_max - 1, 7, 1)
+    for found in (LookupCounters(2, 9, 8, 7, 1), LookupCounters(), most):
+        request = parsed(wire.report_lookups_request_to_pb(3, found))
+        assert wire.report_lookups_request_from_pb(request) == (3, found)
+    assert parsed(wire.report_lookups_reply_to_pb()) == pb.ReportLookupsReply()
+
+
+@pytest.mark.parametrize(
+    ("namespace_id", "found", "named"),
+    [
+        (0, LookupCounters(), "namespace_id"),
+        (1 << 31, LookupCounters(), "namespace_id"),
+        (1, LookupCounters(reported_lookups_max + 1), "lookups"),
+        (1, LookupCounters(1, (1 << 64) - 1), "keys_asked"),
+        (1, LookupCounters(1, 8, 9), "keys_found"),
+        (1, LookupCounters(1, 8, 8, 8, 1), "keys_found"),
+        (1, LookupCounters(1, 8, 6, 7), "prefix_keys"),
+    ],
+)
+def test_what_lookups_cannot_have_found(namespace_id: int, found: LookupCounters, named: str) -> None:
+    with pytest.raises(InvalidArgument, match=named):
+        wire.report_lookups_request_from_pb(wire.report_lookups_request_to_pb(namespace_id, found))
 
 
 def test_events() -> None:

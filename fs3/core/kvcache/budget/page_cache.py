@@ -18,7 +18,7 @@ age was not written down for one that was stored then: it may make a page stay l
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Collection, Container, Iterable
 from typing import NamedTuple
 
 import msgspec
@@ -139,6 +139,11 @@ class PageCache:
     def is_leaving(self, chunk: ChunkId) -> bool:
         """Its eviction has begun."""
         return chunk in self._leaving
+
+    @property
+    def leaving(self) -> Collection[ChunkId]:
+        """All pages whose eviction has begun, for who asks about thousands."""
+        return self._leaving
 
     def is_making_room(self, namespace_id: int) -> bool:
         """Evictions of pages of this namespace have begun and are not committed."""

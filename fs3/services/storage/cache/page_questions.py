@@ -10,7 +10,7 @@ come, however often that is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from fs3.base.errors import FS3Error
@@ -40,6 +40,16 @@ from fs3.wire.storage_presence import ContainsColumns, Presence
 
 PageAction: TypeAlias = "Callable[[CacheKeeper, ChunkId, int], Code]"
 """Does something to a page that is here, given its length as stored."""
+
+
+class _Gate(NamedTuple):
+    """What holds for every page of one chain."""
+
+    code: Code
+    """OK, or why nothing is said."""
+    get: Callable[[Any], ChunkMeta | None]
+    leaving: Collection[ChunkId]
+    """Pages whose eviction has begun."""
 
 
 class PageFacts(NamedTuple):
@@ -72,7 +82,7 @@ class PageQuestions:
             return
         lengths, refused = self._look(columns)
         chunks: Any = columns.chunks
-        here = [chunk for chunk, length in zip(chunks, lengths, strict=True) if length]
+        here = chunks if 0 not in lengths else [chunk for chunk, length in zip(chunks, lengths, strict=True) if length]
         now = self._clock.now()
         leased = not here or self._leases.grant(call.request.lease_id, here, call.request.lease_ms * MILLISECOND, now)
         self._statistics.count_lookup(chunks, lengths)
@@ -156,56 +166,70 @@ class PageQuestions:
 
     def _look(self, columns: ContainsColumns) -> PageFacts:
         """What is here at rest."""
-        chunks, places, chains, versions = columns
         now = self._clock.now()
         asked: list[TargetShell] = []
-        gates = [self._gate(chain, version, now, asked) for chain, version in zip(chains, versions, strict=True)]
-        ok = Code.OK
-        lengths: list[int] = []
-        refused: list[tuple[int, int]] = []
-        for index, (chunk, place) in enumerate(zip(chunks, places, strict=True)):
-            code, get, is_leaving = gates[place]
-            length = 0
-            if code is ok:
-                try:
-                    meta = get(chunk)
-                except FS3Error as damaged:
-                    code = damaged.code
-                else:
-                    if meta is not None and meta.committed and not meta.pending and not is_leaving(chunk):
-                        length = meta.length
-            lengths.append(length)
-            if code is not ok:
-                refused.append((index, int(code)))
+        pairs = zip(columns.chains, columns.chain_versions, strict=True)
+        gates = [self._gate(chain, version, now, asked) for chain, version in pairs]
+        facts = _look_all(columns, gates) or _look_each(columns, gates)
         # As for reads (see `services.storage.reads`): the lease must still be running once everything has been looked up.
         now = self._clock.now()
         if any(now >= shell.lease_until() for shell in asked):
-            return PageFacts([0] * len(chunks), [(index, int(Code.LEASE)) for index in range(len(chunks))])
-        return PageFacts(lengths, refused)
+            return PageFacts([0] * len(columns.chunks), [(index, int(Code.LEASE)) for index in range(len(columns.chunks))])
+        return facts
 
-    def _gate(
-        self, chain: int, version: int, now: int, asked: list[TargetShell]
-    ) -> tuple[Code, Callable[[Any], ChunkMeta | None], Callable[[Any], bool]]:
+    def _gate(self, chain: int, version: int, now: int, asked: list[TargetShell]) -> _Gate:
         """What holds for every page of a chain that is asked for under a version. The target is added to `asked`."""
         shell = self._by_chain.get(ChainId(chain))
         if shell is None:
-            return Code.NO_SUCH_TARGET, _nothing, _never
+            return _Gate(Code.NO_SUCH_TARGET, _nothing, ())
         asked.append(shell)
         code, _ = shell.read_gate(version, now)
         keeper = self._keepers.get(shell.target)
         if keeper is None:
-            return Code.NOT_SERVING, _nothing, _never
+            return _Gate(Code.NOT_SERVING, _nothing, ())
         if code is Code.OK and shell.replica.position.role is not ChainRole.HEAD:
             code = Code.NOT_HEAD
-        return code, shell.store.get, keeper.cache.is_leaving
+        return _Gate(code, shell.store.get, keeper.cache.leaving)
 
     def _fail(self, call: Call, wrong: FS3Error) -> None:
         call.fail(wrong.code, wrong.strerror or "", self._context.routing_version)
 
 
+def _look_all(columns: ContainsColumns, gates: Sequence[_Gate]) -> PageFacts | None:
+    """What is here at rest when every chain may be asked and no page is on its way out, as nearly always. None: the pages are to
+    be looked at one by one."""
+    if any(gate.code is not Code.OK or gate.leaving for gate in gates):
+        return None
+    gets = [gate.get for gate in gates]
+    try:
+        metas = [gets[place](chunk) for chunk, place in zip(columns.chunks, columns.places, strict=True)]
+    except FS3Error:
+        return None  # some of them are damaged
+    return PageFacts([meta.length if meta is not None and meta.committed and not meta.pending else 0 for meta in metas], [])
+
+
+def _look_each(columns: ContainsColumns, gates: Sequence[_Gate]) -> PageFacts:
+    """What is here at rest, and what is refused."""
+    ok = Code.OK
+    lengths: list[int] = []
+    refused: list[tuple[int, int]] = []
+    for index, (chunk, place) in enumerate(zip(columns.chunks, columns.places, strict=True)):
+        code, get, leaving = gates[place]
+        if code is ok:
+            try:
+                meta = get(chunk)
+            except FS3Error as damaged:
+                code = damaged.code
+            else:
+                if meta is not None and meta.committed and not meta.pending and chunk not in leaving:
+                    lengths.append(meta.length)
+                else:
+                    lengths.append(0)
+                continue
+        lengths.append(0)
+        refused.append((index, int(code)))
+    return PageFacts(lengths, refused)
+
+
 def _nothing(chunk: Any) -> ChunkMeta | None:
     return None
-
-
-def _never(chunk: Any) -> bool:
-    return False

@@ -7,7 +7,7 @@ import pytest
 from fs3.base.ids import ChunkId, page_chunk
 from fs3.base.limits import page_lease_ms_max
 from fs3.base.units import MILLISECOND, SECOND
-from fs3.core.kvcache.leases import Leases, LeaseUse
+from fs3.core.kvcache.leases import Leases, LeaseUse, not_entered_pages_max
 
 
 def page(number: int, namespace: int = 1) -> ChunkId:
@@ -96,6 +96,34 @@ def test_what_is_released_takes_no_memory() -> None:
     assert (leases.count, leases.pages) == (0, 0)
     assert len(leases._ends) < 2048
     assert not leases._holders
+
+
+def test_leases_hold_alike_whether_or_not_somebody_asked_in_between() -> None:
+    for asked in (False, True):
+        leases = Leases()
+        for number in range(4):
+            leases.grant(number, [A, B] if number % 2 else [B, C], (1 + number) * SECOND, now=0)
+            if asked:
+                assert leases.is_held(B, 0)
+        leases.release(1)
+        leases.grant(3, [C], SECOND, now=0)
+        assert [leases.is_held(page, 0) for page in (A, B, C)] == [False, True, True]
+        leases.release(0)
+        assert [leases.is_held(page, SECOND) for page in (A, B, C)] == [False, True, True]
+        assert not any(leases.is_held(page, 3 * SECOND) for page in (A, B, C))
+        assert (leases.count, leases.pages, len(leases._holders), leases._not_entered_pages) == (0, 0, 0, 0)
+
+
+def test_whoever_asks_first_does_not_pay_for_all() -> None:
+    leases = Leases()
+    many = [page(number) for number in range(not_entered_pages_max // 4)]
+    for number in range(6):
+        leases.grant(number, many, SECOND, now=0)
+        assert leases._not_entered_pages <= not_entered_pages_max
+    assert leases.is_held(many[-1], 0)
+    for number in range(6):
+        leases.release(number)
+    assert (leases.pages, len(leases._holders), leases._not_entered_pages) == (0, 0, 0)
 
 
 def test_use_is_of_one_namespace() -> None:
