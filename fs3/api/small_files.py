@@ -27,6 +27,10 @@ small_file_bytes_max = 256 * KIB
 """Files up to this size are uploaded, downloaded and copied many in one request."""
 
 
+FileRange = tuple[File, int, int]
+"""(file, offset, length in bytes)."""
+
+
 @dataclass(frozen=True, slots=True)
 class UnnamedFile:
     """A file to create that has no name yet."""
@@ -95,7 +99,7 @@ class SmallFiles:
         self._inline_bytes = inline_bytes_default
         """Files up to this size are offered to the metadata service as a whole."""
         self._opens = BatchQueue(client.open_many)
-        self._reads = BatchQueue(self._read_all)
+        self._reads = BatchQueue(self._read_ranges)
         self._creations = BatchQueue(self._create_all)
         self._local_reads = BatchQueue(_read_local_all)
         self._local_writes = BatchQueue(_save_local_all)
@@ -111,7 +115,11 @@ class SmallFiles:
         """All bytes of an open file; None: not done."""
         if file.data is not None:
             return memoryview(file.data)
-        return await self._reads.ask(file, file.length) if is_small(file.length) else None
+        return await self.read_range(file, 0, file.length)
+
+    async def read_range(self, file: File, offset: int, length: int) -> memoryview | None:
+        """So many bytes of an open file, fewer at its end; None: not done."""
+        return await self._reads.ask((file, offset, length), length) if is_small(length) else None
 
     async def create(self, new: NewFile) -> bool:
         """Create or replace a file. False: not done."""
@@ -128,17 +136,19 @@ class SmallFiles:
 
     # --- many at once ----------------------------------------------------------------------------------------------------
 
-    async def _read_all(self, files: list[File]) -> list[memoryview | None]:
-        memory = memoryview(bytearray(sum(file.length for file in files)))
+    async def _read_ranges(self, ranges: list[FileRange]) -> list[memoryview | None]:
+        memory = memoryview(bytearray(sum(length for _, _, length in ranges)))
         views = []
         at = 0
-        for file in files:
-            views.append(memory[at : at + file.length])
-            at += file.length
+        for _, _, length in ranges:
+            views.append(memory[at : at + length])
+            at += length
         try:
-            counts = await self._client.preadv_many([(file, 0, view) for file, view in zip(files, views, strict=True)])
+            counts = await self._client.preadv_many(
+                [(file, offset, view) for (file, offset, _), view in zip(ranges, views, strict=True)]
+            )
         except FS3Error:
-            return [None] * len(files)
+            return [None] * len(ranges)
         return [view[:count] for view, count in zip(views, counts, strict=True)]
 
     async def _create_all(self, new: list[NewFile]) -> list[bool]:

@@ -12,6 +12,7 @@ from fs3.api.client import Client, parent_of
 from fs3.api.file import File
 from fs3.api.fsspec.arguments import check_path, paths_of
 from fs3.api.fsspec.base import FS3Base
+from fs3.api.fsspec.blocking import blocking
 from fs3.api.fsspec.draft import CreateOptions, Draft
 from fs3.api.io.blocking import run_on
 from fs3.api.io.buffer_budget import buffer_budget
@@ -19,7 +20,7 @@ from fs3.api.io.buffers import ReadBuffer, source_of
 from fs3.api.io.transfer import download, download_stream, local_length, upload
 from fs3.api.small_files import NewFile, UnnamedFile, is_small
 from fs3.base.errors import FS3Error
-from fs3.base.limits import inline_bytes_default
+from fs3.base.limits import inline_bytes_default, small_read_bytes
 from fs3.base.status import Code
 
 
@@ -28,12 +29,52 @@ class ContentMethods(FS3Base):
 
     async def _cat_file(self, path: str, start: int | None = None, end: int | None = None, **_: Any) -> bytes:
         client = await self._client()
-        file = await client.open(self._strip_protocol(path), "r")
+        name = self._strip_protocol(path)
+        # A lone caller asks for itself; as soon as several do, those that come while others are under way share requests.
+        self._cats += 1
+        try:
+            together = self._cats > 1
+            file = await (client.small_files.open(name) if together else client.open(name, "r"))
+            begin, stop = _clamp_range(start, end, file.length)
+            if file.data is not None:
+                return file.data[begin:stop]
+            return await self._read_opened(client, file, begin, stop, together=together)
+        finally:
+            self._cats -= 1
+
+    @staticmethod
+    async def _read_opened(client: Client, file: File, begin: int, stop: int, *, together: bool = False) -> bytes:
+        """A range of an open file. `together`: with those of others, when it is small."""
+        async with buffer_budget.reserve(stop - begin):
+            if together and stop > begin:
+                found = await client.small_files.read_range(file, begin, stop - begin)
+                if found is not None:
+                    return bytes(found)
+            return await client.pread(file, stop - begin, begin)
+
+    def cat_file(
+        self, path: str, start: int | None = None, end: int | None = None, timeout: float | None = None, **kwargs: Any
+    ) -> bytes:
+        """The bytes of a file, or of a part of it as Python slices it. A lone caller asks for them on its own thread; see
+        `fs3.client.direct_channels`."""
+        data = self._cat_directly(path, start, end) if timeout is None else None
+        return data if data is not None else _cat_on_loop(self, path, start, end, timeout=timeout, **kwargs)
+
+    def _cat_directly(self, path: str, start: int | None, end: int | None) -> bytes | None:
+        """None: not done, not even opened."""
+        client = self._client_for_blocking()
+        file = None if client is None else client.open_directly(self._strip_protocol(path))
+        if client is None or file is None:
+            return None
         begin, stop = _clamp_range(start, end, file.length)
         if file.data is not None:
             return file.data[begin:stop]
-        async with buffer_budget.reserve(stop - begin):
-            return await client.pread(file, stop - begin, begin)
+        if stop - begin < small_read_bytes:
+            buffer = bytearray(stop - begin)
+            if not buffer or client.pread_directly(file, memoryview(buffer), begin):
+                return bytes(buffer)
+        data: bytes = run_on(self.loop, self._read_opened(client, file, begin, stop))
+        return data
 
     async def _cat(
         self, path: Any, recursive: bool = False, on_error: str = "raise", batch_size: int | None = None, **_: Any
@@ -235,6 +276,9 @@ class ContentMethods(FS3Base):
                 if data is not None and await self._create_small(target, data, how, file.inode.mode & 0o777):
                     return
         await client.copy_file(source, target, make_parents=self.auto_mkdir)
+
+
+_cat_on_loop = blocking(ContentMethods._cat_file)
 
 
 class _DeferredPublish:

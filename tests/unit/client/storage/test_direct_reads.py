@@ -11,9 +11,9 @@ from fs3.base.limits import small_read_bytes
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.client.connector import Connector
+from fs3.client.direct_channels import direct_pause_ns
 from fs3.client.routing import StaticRouting
 from fs3.client.storage.client import StorageClient
-from fs3.client.storage.direct_reads import direct_pause_ns
 from fs3.core.files.read_plan import ReadIO
 from fs3.model.chain import Chain, PublicState, Slot
 from fs3.model.routing import Node, Role, Routing
