@@ -30,6 +30,7 @@ from benches import limits
 from benches.record import Row, Spread
 from benches.run import table
 from fs3.base.ids import ChainId, ClientId, NodeId, TargetId, file_chunk
+from fs3.base.limits import heartbeat_ns, lease_ns
 from fs3.client.connector import Connector
 from fs3.client.routing import StaticRouting
 from fs3.client.storage.client import StorageClient
@@ -41,11 +42,10 @@ from fs3.drivers.os.clock import OsClock
 from fs3.drivers.os.data_directories import DataDirectories
 from fs3.model.chain import Chain, PublicState, Slot
 from fs3.model.chunk import UpdateKind
-from fs3.model.cluster import NamespacePage
+from fs3.model.cluster import Heartbeat, HeartbeatAck, NamespaceChanges, NamespacePage, RegisterNode, RegistrationAck
 from fs3.model.routing import Node, Role, Routing
 from fs3.services.storage import StorageConfig, StorageService
 from fs3.wire.methods import STORAGE
-from fs3.wire.pb import mgmtd_pb2
 from fs3.wire.pb import storage_pb2 as pb
 
 MIB = 1 << 20
@@ -67,14 +67,17 @@ class _Manager(StaticRouting):
         super().__init__(Routing())
         self._node = node
 
-    async def register(self, request: Any) -> mgmtd_pb2.RegisterNodeReply:
-        return mgmtd_pb2.RegisterNodeReply(node_id=self._node, cluster_id=self.cluster, lease_ms=3000, heartbeat_ms=500)
+    async def register(self, request: RegisterNode) -> RegistrationAck:
+        return RegistrationAck(NodeId(self._node), self.cluster, lease_ns, heartbeat_ns, max(request.incarnation, 1))
 
-    async def heartbeat(self, request: Any, timeout_ns: int = 0) -> mgmtd_pb2.HeartbeatReply:
-        return mgmtd_pb2.HeartbeatReply(seq=request.seq, lease_ms=3000, routing_version=self.routing.version)
+    async def heartbeat(self, request: Heartbeat, timeout_ns: int = 0, *, attempt_ns: int = 0) -> HeartbeatAck:
+        return HeartbeatAck(request.seq, lease_ns, self.routing.version, 0)
 
     async def list_namespaces(self, prefix: str = "", after: str = "") -> NamespacePage:
         return NamespacePage((), more=False, next_id=1)
+
+    async def list_namespace_changes(self, since: int) -> NamespaceChanges:
+        return NamespaceChanges(is_complete=True, version=since, next_id=1)
 
 
 def routing_of(endpoints: list[str]) -> Routing:

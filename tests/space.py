@@ -39,8 +39,8 @@ def explain_shortage(free_bytes: int, workers: int, directory: Path, *, is_whole
 
 def occupied_bytes(directory: Path, *, without: Collection[Path] = ()) -> int:
     """What the files below a directory occupy on its file system: holes count as nothing, other mounts neither. What vanishes
-    meanwhile has no size. Directories in `without` are not looked at: their clusters run, and what one gives back between two
-    looks would be counted as somebody else's."""
+    meanwhile has no size. Directories in `without` are not looked at: to subtract what a running cluster occupies would count
+    what it gives back between two looks as left behind."""
     return sum(size for size, _ in _walk(directory, without))
 
 

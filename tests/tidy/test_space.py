@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -103,6 +103,32 @@ def test_what_the_session_shares_is_no_leftover(tmp_path: Path, guard: SpaceGuar
         write(tmp_path / "forgotten", LEFT_BYTES_MAX + MIB)
         with pytest.raises(AssertionError, match="forgotten"):
             guard.check_left()
+
+
+def test_what_a_shared_cluster_gives_back_meanwhile_is_no_leftover(
+    tmp_path: Path, guard: SpaceGuard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with guard.lend("cluster", shared=True) as directory:
+        blocks = write(directory / "blocks-64k", LEFT_BYTES_MAX + MIB)
+
+        def look(*arguments: Any, **named: Any) -> int:
+            found = occupied_bytes(*arguments, **named)
+            blocks.unlink(missing_ok=True)
+            return found
+
+        monkeypatch.setattr("tests.space.occupied_bytes", look)
+        guard.check_left()
+        assert not blocks.exists(), "nothing was looked at"
+
+
+def test_what_is_left_is_named_without_what_is_shared(tmp_path: Path, guard: SpaceGuard) -> None:
+    with guard.lend("cluster", shared=True) as directory:
+        write(directory / "blocks-64k", 2 * MIB)
+        write(tmp_path / "forgotten", LEFT_BYTES_MAX + MIB)
+        with pytest.raises(AssertionError) as caught:
+            guard.check_left()
+    assert "forgotten" in str(caught.value)
+    assert "cluster/" not in str(caught.value)
 
 
 def test_logs_of_a_time_in_which_a_test_failed_stay(guard: SpaceGuard, session: pytest.Session) -> None:
