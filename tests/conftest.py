@@ -53,8 +53,9 @@ def space_guard(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
 @pytest.fixture(scope="module", autouse=True)
 def leave_nothing(space_guard: SpaceGuard) -> Iterator[None]:
     """What the tests of a module have written is gone when they are over."""
+    before = space_guard.occupied()
     yield
-    space_guard.check_left()
+    space_guard.check_left(before)
 
 
 @pytest.hookimpl(wrapper=True)

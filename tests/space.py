@@ -88,11 +88,18 @@ class SpaceGuard:
             + list_largest(self._directory)
         )
 
-    def check_left(self) -> None:
-        """Fails when what is over has left something, unless a test has failed: of that, small files stay on purpose."""
+    def occupied(self) -> int:
+        """What the tests occupy now, in bytes, besides the clusters that the session shares."""
+        return occupied_bytes(self._directory, without=self._shared)
+
+    def check_left(self, before: int = 0) -> None:
+        """Fails when what is over has left something, unless a test has failed: of that, small files stay on purpose.
+
+        `before`: what was occupied when it began, so that whoever leaves something is the one who is told.
+        """
         if self._session.testsfailed:
             return
-        left = occupied_bytes(self._directory, without=self._shared)
+        left = self.occupied() - before
         assert left <= LEFT_BYTES_MAX, (
             f"{format_size(left)} are left in {self._directory}: {list_largest(self._directory, without=self._shared)}"
         )

@@ -6,10 +6,12 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+
+from tests.space import SpaceGuard
 
 pytestmark = [pytest.mark.external, pytest.mark.timeout(600), pytest.mark.xdist_group("installs")]
 
@@ -41,11 +43,11 @@ def run(*words: str | Path, check: bool = True) -> subprocess.CompletedProcess[s
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def wheel(space_guard: SpaceGuard) -> Iterator[Path]:
     """A wheel of this tree."""
-    made = tmp_path_factory.mktemp("wheel")
-    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", made, ROOT)
-    return next(made.glob("fs3-*.whl"))
+    with space_guard.lend("wheel") as made:
+        run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", made, ROOT)
+        yield next(made.glob("fs3-*.whl"))
 
 
 @pytest.fixture

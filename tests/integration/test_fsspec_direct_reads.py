@@ -13,17 +13,19 @@ import fsspec
 import pytest
 
 from fs3.client.storage.direct_reads import DirectReads
+from tests.space import SpaceGuard
 
 DATA = os.urandom(5 << 20)
 """Of more than one chunk."""
 
 
 @pytest.fixture(scope="module")
-def fs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    fs = fsspec.filesystem("fs3", path=str(tmp_path_factory.mktemp("direct")), skip_instance_cache=True)
-    fs.pipe_file("/f", DATA)
-    yield fs
-    fs.close()
+def fs(space_guard: SpaceGuard) -> Iterator[Any]:
+    with space_guard.lend("direct") as home:
+        fs = fsspec.filesystem("fs3", path=str(home), skip_instance_cache=True)
+        fs.pipe_file("/f", DATA)
+        yield fs
+        fs.close()
 
 
 def direct_count(fs: Any) -> int:

@@ -16,14 +16,15 @@ from fs3.base.limits import lmdb_lock_lease_ns
 from fs3.cli.local import LocalCluster
 from fs3.cli.supervision import SupervisedProcesses
 from fs3.drivers.lmdb.write_lock import WriteLock
+from tests.space import SpaceGuard
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(180)]
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+def pair(space_guard: SpaceGuard) -> Iterator[LocalCluster]:
     """Two managers and two metadata processes."""
-    with LocalCluster(tmp_path_factory.mktemp("pair") / "cluster", targets=1, mgmtds=2, metas=2) as cluster:
+    with space_guard.lend("pair") as home, LocalCluster(home / "cluster", targets=1, mgmtds=2, metas=2) as cluster:
         yield cluster
 
 

@@ -17,6 +17,7 @@ import pytest
 from fs3.cli.directory import ClusterDirectory
 from fs3.cli.local import LocalCluster, free_ports
 from fs3.cli.supervision import SupervisedProcesses, restarts_quick_max
+from tests.space import SpaceGuard
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(180)]
 
@@ -34,14 +35,15 @@ def up(directory: ClusterDirectory, *options: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterDirectory]:
+def directory(space_guard: SpaceGuard) -> Iterator[ClusterDirectory]:
     """A small cluster, as a person starts it. Every test leaves it running; the last one stops it."""
-    directory = ClusterDirectory(tmp_path_factory.mktemp("supervised") / "cluster")
-    try:
-        up(directory, "--port", str(free_ports(6)), "--storage", "1", "--replicas", "1", "--targets", "1")
-        yield directory
-    finally:
-        fs3("down", "--data-dir", str(directory.path))
+    with space_guard.lend("supervised") as home:
+        directory = ClusterDirectory(home / "cluster")
+        try:
+            up(directory, "--port", str(free_ports(6)), "--storage", "1", "--replicas", "1", "--targets", "1")
+            yield directory
+        finally:
+            fs3("down", "--data-dir", str(directory.path))
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

@@ -20,6 +20,7 @@ from tests.space import (
     occupied_bytes,
     remove_bulk,
 )
+from tests.tidy.source import ROOT
 
 
 def test_two_workers_stay_under_six_gib() -> None:
@@ -103,6 +104,23 @@ def test_what_the_session_shares_is_no_leftover(tmp_path: Path, guard: SpaceGuar
         write(tmp_path / "forgotten", LEFT_BYTES_MAX + MIB)
         with pytest.raises(AssertionError, match="forgotten"):
             guard.check_left()
+
+
+def test_only_what_has_been_left_since_is_a_leftover(tmp_path: Path, guard: SpaceGuard) -> None:
+    write(tmp_path / "earlier", LEFT_BYTES_MAX - MIB)
+    before = guard.occupied()
+    write(tmp_path / "small", 2 * MIB)
+    guard.check_left(before)
+    write(tmp_path / "large", LEFT_BYTES_MAX)
+    with pytest.raises(AssertionError, match=r"are left in .*large"):
+        guard.check_left(before)
+
+
+def test_directories_of_several_tests_are_lent() -> None:
+    """What a test makes with `tmp_path_factory` itself stays until the session ends, and adds up over its modules."""
+    call = "factory" + ".mktemp("
+    own = [path.name for path in (ROOT / "tests").rglob("*.py") if call in path.read_text()]
+    assert own == ["space.py"]
 
 
 def test_what_a_shared_cluster_gives_back_meanwhile_is_no_leftover(
