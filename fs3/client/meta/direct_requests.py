@@ -45,7 +45,7 @@ class DirectRequests:
             self._channels.end()
 
     def _ask(self, request: Request[R]) -> R | None:
-        node = self._nodes.settled()
+        node = self._nodes.current_node()
         if node is None:
             return None
         verb = verb_of(request)

@@ -68,7 +68,7 @@ class MetaSelector:
             self._current = place
         return place
 
-    def settled(self) -> Node | None:
+    def current_node(self) -> Node | None:
         """The service this client talks to while all is well; None when it has none, or suspects one. Changes nothing, so that it
         may be called from any thread."""
         current = self._current
