@@ -58,6 +58,14 @@ class NewFile:
 class BatchVerbs(Protocol):
     """What is needed of a client. `fs3.api.client.Client` is the one of production, and says what its methods raise."""
 
+    async def open(self, path: str, mode: str = "r") -> File:
+        """Open a file."""
+        ...
+
+    async def pread(self, file: File, length: int, offset: int = 0) -> bytes:
+        """Bytes of a file."""
+        ...
+
     async def open_many(self, paths: Sequence[str]) -> list[File | FS3Error]:
         """Open files for reading."""
         ...
@@ -99,14 +107,23 @@ class SmallFiles:
         self._inline_bytes = inline_bytes_default
         """Files up to this size are offered to the metadata service as a whole."""
         self._opens = BatchQueue(client.open_many)
+        self._opens_under_way = 0
         self._reads = BatchQueue(self._read_ranges)
+        self._reads_under_way = 0
         self._creations = BatchQueue(self._create_all)
         self._local_reads = BatchQueue(_read_local_all)
         self._local_writes = BatchQueue(_save_local_all)
 
     async def open(self, path: str) -> File:
-        """Open a file for reading, of any size. Raises as `Client.open`."""
-        opened = await self._opens.ask(path)
+        """Open a file for reading, of any size. Raises as `Client.open`. A lone caller asks for itself, which costs less than a
+        batch of one."""
+        self._opens_under_way += 1
+        try:
+            if self._opens_under_way == 1:
+                return await self._client.open(path)
+            opened = await self._opens.ask(path)
+        finally:
+            self._opens_under_way -= 1
         if isinstance(opened, FS3Error):
             raise opened
         return opened
@@ -115,10 +132,20 @@ class SmallFiles:
         """All bytes of an open file; None: not done."""
         if file.data is not None:
             return memoryview(file.data)
-        return await self.read_range(file, 0, file.length)
+        return await self._read_range(file, 0, file.length)
 
-    async def read_range(self, file: File, offset: int, length: int) -> memoryview | None:
-        """So many bytes of an open file, fewer at its end; None: not done."""
+    async def pread(self, file: File, length: int, offset: int) -> bytes:
+        """Bytes of an open file of any size, as `Client.pread`, which a lone caller asks for itself."""
+        if not length or not is_small(length):
+            return await self._client.pread(file, length, offset)
+        self._reads_under_way += 1
+        try:
+            found = await self._read_range(file, offset, length) if self._reads_under_way > 1 else None
+            return await self._client.pread(file, length, offset) if found is None else bytes(found)
+        finally:
+            self._reads_under_way -= 1
+
+    async def _read_range(self, file: File, offset: int, length: int) -> memoryview | None:
         return await self._reads.ask((file, offset, length), length) if is_small(length) else None
 
     async def create(self, new: NewFile) -> bool:

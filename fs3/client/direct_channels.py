@@ -4,7 +4,8 @@ To hand a request to the loop and to be woken again costs a blocking caller more
 the node over a connection of its own. That is for what nearly always happens and nothing else. Whatever else comes to pass, the
 answer is "not done", and the caller begins anew on the loop, where everything that can happen to a request is dealt with.
 
-Many threads at once are better served by the loop, which sends what they want together: one has the turn at a time.
+Many threads at once are better served by the loop, which sends what they want together. So one has the turn at a time, and when
+another one wants it meanwhile, there are no turns for a while.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import threading
 
 from fs3.base.ids import NodeId
-from fs3.base.units import SECOND
+from fs3.base.units import MILLISECOND, SECOND
 from fs3.client.connector import Connector
 from fs3.model.routing import Node
 from fs3.ports.clock import Clock
@@ -20,6 +21,10 @@ from fs3.ports.rpc import BlockingChannel
 
 direct_pause_ns = 1 * SECOND
 """After a connection that failed, the loop alone is asked for so long."""
+
+crowd_pause_ns = 10 * MILLISECOND
+"""The same after two threads have met here. A thread that asks for itself among others that the loop serves takes more CPU than all
+of them by the loop, and takes from what they share."""
 
 
 class DirectChannels:
@@ -38,8 +43,12 @@ class DirectChannels:
         self._is_closed = False
 
     def begin(self, now: int) -> bool:
-        """Take the turn, which `end` gives back. False: another thread has it, a connection has just failed, or it is closed."""
-        if now < self._paused_until or not self._turn.acquire(blocking=False):
+        """Take the turn, which `end` gives back. False: another thread has it or had it just now, a connection has just failed, or
+        it is closed."""
+        if now < self._paused_until:
+            return False
+        if not self._turn.acquire(blocking=False):
+            self._paused_until = now + crowd_pause_ns
             return False
         if self._is_closed:
             self.end()

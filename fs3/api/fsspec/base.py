@@ -85,8 +85,6 @@ class FS3Base(AsyncFileSystem):  # type: ignore[misc]
         if block_size is not None:
             self.blocksize = block_size
         self._block_size = block_size
-        self._cats = 0
-        """Coroutines that read whole files or ranges of them right now."""
         self._pool = ClientPool(_client_factory(self.embedded, ",".join(self.addresses), transport, verify))
         weakref.finalize(self, ClientPool.close_all, self._pool).atexit = False
 
@@ -158,7 +156,7 @@ class FS3Base(AsyncFileSystem):  # type: ignore[misc]
         return file
 
     async def _open_reading(self, path: str) -> File:
-        return await (await self._client()).open(self._strip_protocol(path), "r")
+        return await (await self._client()).small_files.open(self._strip_protocol(path))
 
     async def _open_named(self, path: str, mode: str, how: CreateOptions) -> tuple[Client, File]:
         """An existing file to change in place ("r+"), or one to append to ("a"), which is created when it is missing."""

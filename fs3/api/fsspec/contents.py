@@ -29,28 +29,9 @@ class ContentMethods(FS3Base):
 
     async def _cat_file(self, path: str, start: int | None = None, end: int | None = None, **_: Any) -> bytes:
         client = await self._client()
-        name = self._strip_protocol(path)
-        # A lone caller asks for itself; as soon as several do, those that come while others are under way share requests.
-        self._cats += 1
-        try:
-            together = self._cats > 1
-            file = await (client.small_files.open(name) if together else client.open(name, "r"))
-            begin, stop = _clamp_range(start, end, file.length)
-            if file.data is not None:
-                return file.data[begin:stop]
-            return await self._read_opened(client, file, begin, stop, together=together)
-        finally:
-            self._cats -= 1
-
-    @staticmethod
-    async def _read_opened(client: Client, file: File, begin: int, stop: int, *, together: bool = False) -> bytes:
-        """A range of an open file. `together`: with those of others, when it is small."""
-        async with buffer_budget.reserve(stop - begin):
-            if together and stop > begin:
-                found = await client.small_files.read_range(file, begin, stop - begin)
-                if found is not None:
-                    return bytes(found)
-            return await client.pread(file, stop - begin, begin)
+        file = await client.small_files.open(self._strip_protocol(path))
+        begin, stop = _clamp_range(start, end, file.length)
+        return file.data[begin:stop] if file.data is not None else await _read_range(client, file, begin, stop)
 
     def cat_file(
         self, path: str, start: int | None = None, end: int | None = None, timeout: float | None = None, **kwargs: Any
@@ -73,7 +54,7 @@ class ContentMethods(FS3Base):
             buffer = bytearray(stop - begin)
             if not buffer or client.pread_directly(file, memoryview(buffer), begin):
                 return bytes(buffer)
-        data: bytes = run_on(self.loop, self._read_opened(client, file, begin, stop))
+        data: bytes = run_on(self.loop, _read_range(client, file, begin, stop))
         return data
 
     async def _cat(
@@ -276,6 +257,11 @@ class ContentMethods(FS3Base):
                 if data is not None and await self._create_small(target, data, how, file.inode.mode & 0o777):
                     return
         await client.copy_file(source, target, make_parents=self.auto_mkdir)
+
+
+async def _read_range(client: Client, file: File, begin: int, stop: int) -> bytes:
+    async with buffer_budget.reserve(stop - begin):
+        return await client.small_files.pread(file, stop - begin, begin)
 
 
 _cat_on_loop = blocking(ContentMethods._cat_file)
