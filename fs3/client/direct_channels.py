@@ -23,8 +23,8 @@ direct_pause_ns = 1 * SECOND
 """After a connection that failed, the loop alone is asked for so long."""
 
 crowd_pause_ns = 10 * MILLISECOND
-"""The same after two threads have met here. A thread that asks for itself among others that the loop serves takes more CPU than all
-of them by the loop, and takes from what they share."""
+"""The same after two threads have met here: one that asks for itself among others that the loop serves takes from what they share,
+and contends with the loop for the interpreter."""
 
 
 class DirectChannels:
@@ -43,12 +43,12 @@ class DirectChannels:
         self._is_closed = False
 
     def begin(self, now: int) -> bool:
-        """Take the turn, which `end` gives back. False: another thread has it or had it just now, a connection has just failed, or
-        it is closed."""
+        """Take the turn, which `end` gives back. False: another thread has it or wanted it just now, a connection has just failed,
+        or it is closed."""
         if now < self._paused_until:
             return False
         if not self._turn.acquire(blocking=False):
-            self._paused_until = now + crowd_pause_ns
+            self._paused_until = max(self._paused_until, now + crowd_pause_ns)
             return False
         if self._is_closed:
             self.end()
