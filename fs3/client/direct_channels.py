@@ -23,8 +23,8 @@ direct_pause_ns = 1 * SECOND
 """After a connection that failed, the loop alone is asked for so long."""
 
 crowd_pause_ns = 10 * MILLISECOND
-"""The same after two threads have met here: one that asks for itself among others that the loop serves takes from what they share,
-and contends with the loop for the interpreter."""
+"""The same after two threads have met here. One that asks for itself while the loop serves others takes from what they share, and
+contends with it for the interpreter."""
 
 
 class DirectChannels:
@@ -43,8 +43,8 @@ class DirectChannels:
         self._is_closed = False
 
     def begin(self, now: int) -> bool:
-        """Take the turn, which `end` gives back. False: another thread has it or wanted it just now, a connection has just failed,
-        or it is closed."""
+        """Take the turn, which `end` gives back. False: another thread has it or wanted it just now, a connection has just
+        failed, or it is closed."""
         if now < self._paused_until:
             return False
         if not self._turn.acquire(blocking=False):
