@@ -4,8 +4,8 @@ To hand a request to the loop and to be woken again costs a blocking caller more
 the node over a connection of its own. That is for what nearly always happens and nothing else. Whatever else comes to pass, the
 answer is "not done", and the caller begins anew on the loop, where everything that can happen to a request is dealt with.
 
-Many threads at once are better served by the loop, which sends what they want together. So one has the turn at a time, and when
-another one wants it meanwhile, there are no turns for a while.
+Many threads at once are better served by the loop, which sends what they want together. So one has the turn at a time, and
+callers do not ask for one while the loop serves others of their kind.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 
 from fs3.base.ids import NodeId
-from fs3.base.units import MILLISECOND, SECOND
+from fs3.base.units import SECOND
 from fs3.client.connector import Connector
 from fs3.model.routing import Node
 from fs3.ports.clock import Clock
@@ -21,10 +21,6 @@ from fs3.ports.rpc import BlockingChannel
 
 direct_pause_ns = 1 * SECOND
 """After a connection that failed, the loop alone is asked for so long."""
-
-crowd_pause_ns = 10 * MILLISECOND
-"""The same after two threads have met here. One that asks for itself while the loop serves others takes from what they share, and
-contends with it for the interpreter."""
 
 
 class DirectChannels:
@@ -43,12 +39,8 @@ class DirectChannels:
         self._is_closed = False
 
     def begin(self, now: int) -> bool:
-        """Take the turn, which `end` gives back. False: another thread has it or wanted it just now, a connection has just
-        failed, or it is closed."""
-        if now < self._paused_until:
-            return False
-        if not self._turn.acquire(blocking=False):
-            self._paused_until = max(self._paused_until, now + crowd_pause_ns)
+        """Take the turn, which `end` gives back. False: another thread has it, a connection has just failed, or it is closed."""
+        if now < self._paused_until or not self._turn.acquire(blocking=False):
             return False
         if self._is_closed:
             self.end()
