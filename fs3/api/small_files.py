@@ -116,7 +116,7 @@ class SmallFiles:
 
     @property
     def is_busy(self) -> bool:
-        """Somebody opens or reads, and whoever comes now shares requests with others. May be looked at from any thread."""
+        """Opens or reads are under way, and those that come now share requests. May be looked at from any thread."""
         return self._opens_under_way > 0 or self._reads_under_way > 0
 
     async def open(self, path: str) -> File:
