@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 CONSUMERS ?= .venv-consumers
 ENGINES := sglang lmcache vllm
-OLDEST_FSSPEC := 2024.6.1
+OLDEST_FSSPEC := 2024.6.0
 OLDEST := .oldest/.ready-$(OLDEST_FSSPEC)
 
-.PHONY: setup check fmt test prepare-oldest oldest sim fresh consumers engines docs soak bench bench-check plots demo clean
+.PHONY: setup check fmt test prepare-oldest oldest sim fresh consumers installs engines docs soak bench benches-page bench-check plots demo clean
 
 $(STAMP): pyproject.toml hatch_build.py $(wildcard proto/fs3/v1/*.proto)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -41,8 +41,7 @@ $(OLDEST): $(STAMP)
 prepare-oldest: $(OLDEST)  ## install that fsspec, beside the environment
 
 oldest: $(OLDEST)  ## the file system with the oldest fsspec it declares to work with
-	PYTHONPATH=$(abspath $(dir $(OLDEST))) $(BIN)/python -m pytest -n 2 tests/unit/api tests/integration/test_fsspec_names.py \
-	  tests/integration/test_fsspec_literal_names.py tests/integration/test_fsspec_processes.py $(ARGS)
+	PYTHONPATH=$(abspath $(dir $(OLDEST))) $(BIN)/python -m pytest -n 2 tests/unit/api tests/integration/test_fsspec*.py $(ARGS)
 
 sim: $(STAMP)  ## simulation: make sim ARGS="ring1 run --seeds 10000" or ARGS="ring2 replay --seed 42 --trace"; see ARGS="--help"
 	PYTHONHASHSEED=0 $(BIN)/python -m fs3.sim $(or $(ARGS),ring1 run)
@@ -55,9 +54,12 @@ $(CONSUMERS)/.ready: tests/external/requirements.txt pyproject.toml
 	$(CONSUMERS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement tests/external/requirements.txt --editable '.[server]'
 	touch $@
 
+# Says of each test that it passed, or why it did not run: a library that cannot be used here must not look like one that works.
 consumers: $(STAMP) $(CONSUMERS)/.ready  ## libraries that use fs3, each with a test, in an environment of their own (2.5 GB, made once)
-	$(CONSUMERS)/bin/python -m pytest tests/external --deselect tests/external/test_installs.py $(ARGS)
-	$(BIN)/python -m pytest tests/external/test_installs.py $(ARGS)
+	$(CONSUMERS)/bin/python -m pytest tests/external -r pfEs --ignore tests/external/test_installs.py $(ENGINES:%=--ignore tests/external/test_%.py) $(ARGS)
+
+installs: $(STAMP)  ## what installing fs3 does to an environment: beside an engine's pins, with the oldest versions, without gRPC
+	$(BIN)/python -m pytest tests/external/test_installs.py -r pfEs $(ARGS)
 
 # Engines: an environment each, of torch, of what a variable says is installed without its own dependencies, and of a file's lines;
 # without what is not wanted of these. Of a version without a build for CPUs the Python is put beside it: the same tests run with it.
@@ -95,6 +97,9 @@ soak: $(STAMP)  ## real processes killed, paused, wiped and restarted under chec
 bench: $(STAMP)  ## all benches, saved as JSON lines in benches/results, then the plots
 	$(BIN)/python -m benches.run $(ARGS)
 	$(BIN)/python -m benches.plot
+
+benches-page: bench  ## all benches, then docs/benchmarks.md from what was saved
+	$(BIN)/python -m benches.report
 
 bench-check: $(STAMP)  ## CPU of the hot paths beside what was recorded on such a machine: fails at +10 %; ARGS=--record records
 	@$(BIN)/python -m benches.check $(ARGS)

@@ -3,6 +3,7 @@
     python -m benches.kv_replay generate service trace.jsonl --requests 6000
     python -m benches.kv_replay offline [--trace FILE …]         # hit rates beside LRU and the ideal
     python -m benches.kv_replay online [--cluster URL] [--trace FILE] [--budget-bytes N]   # latencies, rates, evictions
+    python -m benches.kv_replay online --gets-only    # what one host can get at the most, of pages that are there
 
 A trace is JSON lines in the published Mooncake format (`benches/replay/trace.py`).
 """
@@ -21,16 +22,27 @@ from rich.table import Table
 
 from benches import record
 from benches.loop import run
-from benches.replay.generate import SERVICE_PAGE_BYTES, SERVICE_TOKENS_PER_SECOND, conversations, zipf_with_scans
+from benches.replay.generate import (
+    NODE,
+    SERVICE,
+    SERVICE_HIT_SHARE,
+    SERVICE_PAGE_BYTES,
+    SERVICE_PAGE_TOKENS,
+    SERVICE_TOKENS_PER_SECOND,
+    conversations,
+    zipf_with_scans,
+)
 from benches.replay.online import PAGE_BYTES_MIN, Load, Report, replay_online
 from benches.replay.simulate import POLICIES, Curves, measure_curves
-from benches.replay.trace import Request, TraceError, paced, read_trace, write_trace
+from benches.replay.trace import BLOCK_TOKENS, Request, TraceError, paced, read_trace, write_trace
 from fs3.base.errors import FS3Error
 from fs3.base.limits import page_bytes_max
 from fs3.base.units import GIB
 from fs3.cli.local import LocalCluster
 
 KINDS = ("service", "zipf")
+NODE_GET_GB_PER_SECOND = SERVICE_TOKENS_PER_SECOND / SERVICE_PAGE_TOKENS * SERVICE_PAGE_BYTES * SERVICE_HIT_SHARE / 1e9
+"""What one node of the service reads: 2.9."""
 BUDGETS = (0.01, 0.03, 0.1, 0.2, 0.4, 0.7)
 """Shares of what the cache that never runs full needs."""
 
@@ -49,15 +61,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     online = commands.add_parser("online", help="latencies and rates of a cluster")
     online.add_argument("--cluster", default=None, help="URL of one that runs; one is started when left out")
     online.add_argument("--trace", type=Path, default=None, help="instead of a made one of the service")
-    online.add_argument("--page-bytes", type=_page_bytes, default=SERVICE_PAGE_BYTES, help="of a page of 64 tokens")
-    online.add_argument("--pages-per-block", type=_pages_per_block, default=8, help="pages that a hash id stands for")
+    online.add_argument("--page-bytes", type=_page_bytes, default=SERVICE_PAGE_BYTES, help="of a page")
+    online.add_argument("--pages-per-block", type=_pages_per_block, default=1, help="pages that a hash id stands for")
     online.add_argument("--budget-bytes", type=_positive, default=2 * GIB, help="of the namespace; 2 GiB when left out")
-    online.add_argument("--tokens-per-second", type=float, default=SERVICE_TOKENS_PER_SECOND, help="0: as fast as it goes")
+    online.add_argument(
+        "--tokens-per-second",
+        type=float,
+        default=None,
+        help="0: as fast as it goes, as with --gets-only; else, when left out, as many pages a second as a node of the service",
+    )
+    online.add_argument("--gets-only", action="store_true", help="what is asked for most is stored before, and none is put")
+    online.add_argument("--transport", choices=("auto", "local", "tcp"), default="auto", help="auto: local on the same host")
     online.add_argument("--workers", type=_positive, default=8, help="requests under way at once")
     online.add_argument("--replicas", type=_positive, default=1)
     online.add_argument("--directory", type=Path, default=None, help="where a cluster that is started keeps its data")
     for command in (generate, offline, online):
-        command.add_argument("--requests", type=_positive, default=40 if command is online else 6000)
+        command.add_argument("--requests", type=_positive, default=300 if command is online else 6000)
         command.add_argument("--seed", type=int, default=1)
     for command in (offline, online):
         command.add_argument("--no-save", action="store_true", help="do not append to benches/results")
@@ -120,21 +139,28 @@ def _curve_table(name: str, curves: Curves) -> Table:
 
 def _online(options: argparse.Namespace) -> None:
     if options.trace is None:
-        requests = _made("service", options.requests, options.seed)
+        requests = conversations(options.requests, options.seed, NODE)
     else:
         requests = list(read_trace(options.trace))[: options.requests]
     if not requests:
         raise TraceError(f"{options.trace}: no requests")
-    if options.tokens_per_second > 0:
-        requests = paced(requests, options.tokens_per_second)
+    tokens_per_second = options.tokens_per_second
+    if tokens_per_second is None:
+        page_tokens = BLOCK_TOKENS / options.pages_per_block
+        tokens_per_second = 0.0 if options.gets_only else SERVICE_TOKENS_PER_SECOND * page_tokens / SERVICE_PAGE_TOKENS
+    if tokens_per_second > 0:
+        requests = paced(requests, tokens_per_second)
     load = Load(
         requests,
         page_bytes=options.page_bytes,
         pages_per_block=options.pages_per_block,
         workers=options.workers,
-        is_paced=options.tokens_per_second > 0,
+        is_paced=tokens_per_second > 0,
         replicas=options.replicas,
         budget_bytes=options.budget_bytes,
+        transport=options.transport,
+        gets_only=options.gets_only,
+        get_rate_min=NODE_GET_GB_PER_SECOND if options.page_bytes == SERVICE_PAGE_BYTES else 0.0,
     )
     console = Console()
     work = Path(tempfile.mkdtemp(prefix="fs3-replay-", dir=options.directory))
@@ -145,7 +171,9 @@ def _online(options: argparse.Namespace) -> None:
                 report = run(replay_online(url, load, work))
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    name = options.trace.stem if options.trace else "service"
+    name = options.trace.stem if options.trace else "node"
+    if options.gets_only:
+        name += ", gets only"
     rows = report.rows(name)
     console.print(_report_table(name, report, rows))
     if not options.no_save:
@@ -164,7 +192,7 @@ def _report_table(name: str, report: Report, rows: Sequence[record.Row]) -> Tabl
 
 
 def _made(kind: str, requests: int, seed: int) -> list[Request]:
-    return conversations(requests, seed) if kind == "service" else zipf_with_scans(10 * requests, seed)
+    return conversations(requests, seed, SERVICE) if kind == "service" else zipf_with_scans(10 * requests, seed)
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):

@@ -16,11 +16,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from benches.crowd import Work, operations_per_second
+
 MIB = 1 << 20
-_CONTEXT = multiprocessing.get_context("spawn")
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload([__name__, "benches.record", "fs3.cli.local", "rich.console", "rich.table"])
+"""Each measurement needs one to three new processes; importing everything anew in each would take longer than most of them."""
 _REQUEST = 8
 
 
@@ -40,6 +44,13 @@ def _listen() -> socket.socket:
     return listener
 
 
+def _listen_on_path(path: str) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(path)
+    listener.listen(1)
+    return listener
+
+
 @contextmanager
 def _process(target: Callable[..., None], *arguments: object) -> Iterator[int]:
     """Run `target(pipe, *arguments)` in a process that sends back the port it listens on; ended afterwards."""
@@ -53,12 +64,13 @@ def _process(target: Callable[..., None], *arguments: object) -> Iterator[int]:
         child.join()
 
 
-def _sendfile_server(pipe: object, path: str) -> None:
-    listener = _listen()
-    pipe.send(listener.getsockname()[1])  # type: ignore[attr-defined]
+def _sendfile_server(pipe: object, path: str, socket_path: str = "") -> None:
+    listener = _listen_on_path(socket_path) if socket_path else _listen()
+    pipe.send(0 if socket_path else listener.getsockname()[1])  # type: ignore[attr-defined]
     file = os.open(path, os.O_RDONLY)
     connection, _ = listener.accept()
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if not socket_path:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     request = bytearray(_REQUEST)
     while _receive_exactly(connection, memoryview(request)):
         length = int.from_bytes(request, "little")
@@ -67,13 +79,24 @@ def _sendfile_server(pipe: object, path: str) -> None:
             sent += os.sendfile(connection.fileno(), file, sent, length - sent)
 
 
-def sendfile_to_recv_into(directory: Path, size: int, total: int, ahead: int = 2) -> float:
-    """Bytes/s from a warm file in one process into a buffer in this one, in requests of `size`, `ahead` of them under way."""
-    with tempfile.NamedTemporaryFile(dir=directory) as file:
+def _connect(port: int, socket_path: str) -> socket.socket:
+    if not socket_path:
+        connection = socket.create_connection(("127.0.0.1", port))
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.connect(socket_path)
+    return connection
+
+
+def sendfile_to_recv_into(directory: Path, size: int, total: int, ahead: int = 2, *, is_local: bool = False) -> float:
+    """Bytes/s from a warm file in one process into a buffer in this one, in requests of `size`, `ahead` of them under way, over
+    TCP; `is_local`: over a Unix socket."""
+    with tempfile.NamedTemporaryFile(dir=directory) as file, tempfile.TemporaryDirectory() as short:
         file.write(os.urandom(size))
         file.flush()
-        with _process(_sendfile_server, file.name) as port, socket.create_connection(("127.0.0.1", port)) as connection:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        path = f"{short}/s" if is_local else ""
+        with _process(_sendfile_server, file.name, path) as port, _connect(port, path) as connection:
             buffer = memoryview(mmap.mmap(-1, size))
             request = size.to_bytes(_REQUEST, "little")
             count = max(4, total // size)
@@ -150,6 +173,27 @@ def echo(size: int, count: int) -> float:
         return count / (time.perf_counter() - began)
 
 
+def echo_by_many(size: int, count: int, processes: int) -> float:
+    """Round trips/s of `size` bytes by so many forked processes together, each with a server process of its own."""
+    message, buffer = bytes(size), memoryview(bytearray(size))
+
+    with ExitStack() as stack:
+        ports = [stack.enter_context(_process(_echo_server, size)) for _ in range(processes)]
+
+        def prepare(number: int) -> Work:
+            connection = socket.create_connection(("127.0.0.1", ports[number]))
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+            def work(count: int) -> None:
+                for _ in range(count):
+                    connection.sendall(message)
+                    _receive_exactly(connection, buffer)
+
+            return work
+
+        return operations_per_second(processes, prepare, count)
+
+
 def preadv_random(path: Path, size: int, count: int) -> float:
     """Reads/s of `size` bytes at random aligned offsets of a warm file, one bare preadv each."""
     file = os.open(path, os.O_RDONLY)
@@ -206,8 +250,6 @@ def raw_chain(directory: Path, size: int, count: int, streams: int = 1) -> float
     No protocol: a block is acknowledged once all three have it on disk. `streams` blocks are under way at once. The hops work
     side by side (a hop passes a block on before it writes it), so this is an upper bound for chains that write first.
     """
-    from contextlib import ExitStack
-
     with ExitStack() as stack:
         port = 0
         for name in ("tail", "middle", "head"):
@@ -230,6 +272,63 @@ def raw_chain(directory: Path, size: int, count: int, streams: int = 1) -> float
     for path in directory.glob("raw-*"):
         path.unlink()
     return (count // streams) * streams * size / elapsed
+
+
+def touch_memory(size: int) -> float:
+    """Bytes/s at which new anonymous memory is taken: every page written once, then all of it given back.
+
+    Far below what a copy does where the host has to back the pages first.
+    """
+    piece = max(mmap.PAGESIZE, min(size, 256 * MIB) & -mmap.PAGESIZE)
+    began = time.perf_counter()
+    held = []
+    for _ in range(max(1, size // piece)):
+        memory = mmap.mmap(-1, piece)
+        memory[:: mmap.PAGESIZE] = bytes(piece // mmap.PAGESIZE)
+        held.append(memory)
+    elapsed = time.perf_counter() - began
+    return len(held) * piece / elapsed
+
+
+def write_cached(directory: Path, size: int, count: int) -> float:
+    """Bytes/s of `pwrite` into page cache that was not there before, nothing synced."""
+    data = os.urandom(size)
+    with tempfile.TemporaryFile(dir=directory) as file:
+        began = time.perf_counter()
+        for index in range(count):
+            os.pwrite(file.fileno(), data, index * size)
+        return count * size / (time.perf_counter() - began)
+
+
+def write_synced(directory: Path, size: int, count: int) -> float:
+    """Writes/s of `size` bytes over bytes that are there, each made durable by fdatasync."""
+    data = os.urandom(size)
+    with tempfile.TemporaryFile(dir=directory) as file:
+        os.pwrite(file.fileno(), data, 0)
+        os.fsync(file.fileno())
+        began = time.perf_counter()
+        for _ in range(count):
+            os.pwrite(file.fileno(), data, 0)
+            os.fdatasync(file.fileno())
+        return count / (time.perf_counter() - began)
+
+
+def list_files(directory: Path, files: int, times: int) -> list[float]:
+    """Seconds that a listing of so many local files takes with the stat of each, so many times."""
+    directory.mkdir(parents=True)
+    try:
+        for index in range(files):
+            os.close(os.open(directory / f"{index:06}", os.O_CREAT | os.O_WRONLY))
+        found = []
+        for _ in range(times):
+            began = time.perf_counter()
+            with os.scandir(directory) as entries:
+                details = [(entry.name, entry.stat()) for entry in entries]
+            found.append(time.perf_counter() - began)
+            del details
+        return found
+    finally:
+        shutil.rmtree(directory)
 
 
 def synced_commits(directory: Path, count: int) -> float:

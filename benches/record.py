@@ -1,4 +1,4 @@
-"""What a bench reports: a figure, the limit measured in the same run, and their ratio; kept as JSON lines."""
+"""What a bench reports: a figure, the limit and the peer measured in the same run, their ratios; kept as JSON lines."""
 
 from __future__ import annotations
 
@@ -46,10 +46,15 @@ class Row:
     limit_name: str = ""
     limit: Spread | None = None
     must_ratio: float | None = None
-    """Ratio to the limit to reach."""
+    """Ratio to the limit to reach, or not to exceed when `lower_is_better`."""
     must_value: float | None = None
     """Absolute figure to reach (a lower bound, or an upper one when `lower_is_better`)."""
     lower_is_better: bool = False
+    peer_name: str = ""
+    """Another system that did the same in the same run, e.g. "/s Redis by redis-py"."""
+    peer: Spread | None = None
+    must_peer_ratio: float | None = None
+    """Ratio to the peer to reach."""
     note: str = ""
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -59,16 +64,27 @@ class Row:
         return self.value.median / self.limit.median if self.limit else None
 
     @property
+    def peer_ratio(self) -> float | None:
+        """Median by median."""
+        return self.value.median / self.peer.median if self.peer else None
+
+    @property
     def reached(self) -> bool | None:
-        """Whether what must be reached was; None when nothing must."""
-        verdicts = []
-        if self.must_ratio is not None and self.ratio is not None:
-            verdicts.append(self.ratio >= self.must_ratio)
-        if self.must_value is not None:
-            verdicts.append(
-                self.value.median <= self.must_value if self.lower_is_better else self.value.median >= self.must_value
-            )
+        """Whether what must be reached was; None when nothing must, or nothing that was measured."""
+        pairs = ((self.ratio, self.must_ratio), (self.peer_ratio, self.must_peer_ratio), (self.value.median, self.must_value))
+        verdicts = [
+            found <= must if self.lower_is_better else found >= must
+            for found, must in pairs
+            if found is not None and must is not None
+        ]
         return all(verdicts) if verdicts else None
+
+
+def describe(row: Row) -> str:
+    """A row in one line: the figure, its limit and whether it was reached."""
+    limit = f"; {row.limit_name} {row.limit.median:.4g}, ratio {row.ratio:.2f}" if row.limit else ""
+    verdict = {None: "", True: ", reached", False: ", missed"}[row.reached]
+    return f"{row.figure}: {row.value.median:.4g} {row.unit}{limit}{verdict}"
 
 
 def save(rows: Sequence[Row], path: Path | None = None) -> Path:
@@ -79,7 +95,7 @@ def save(rows: Sequence[Row], path: Path | None = None) -> Path:
     about = {"time": now.isoformat(timespec="seconds"), "commit": commit_name(), "machine": machine()}
     with path.open("a") as out:
         for row in rows:
-            line = {**about, **asdict(row), "ratio": row.ratio, "reached": row.reached}
+            line = {**about, **asdict(row), "ratio": row.ratio, "peer_ratio": row.peer_ratio, "reached": row.reached}
             out.write(json.dumps(line) + "\n")
     return path
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing.util
 import os
 import shutil
 import subprocess
@@ -44,6 +45,8 @@ def space_guard(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     """Looks at what all tests of this worker occupy. Whatever asks for a temporary directory meanwhile, in this process or in one
     that it starts, gets it where the guard looks."""
     directory = tmp_path_factory.getbasetemp()
+    # Made now and not below: it is removed when the interpreter ends, and what pytest made is gone by then.
+    multiprocessing.util.get_temp_dir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(directory))
         patch.setattr(tempfile, "tempdir", str(directory))

@@ -95,7 +95,7 @@ class SpaceGuard:
     def check_left(self, before: int = 0) -> None:
         """Fails when what is over has left something, unless a test has failed: of that, small files stay on purpose.
 
-        `before`: what was occupied when it began, so that whoever leaves something is the one who is told.
+        `before`: what was occupied when it began, so that the module that leaves something is the one that is told.
         """
         if self._session.testsfailed:
             return

@@ -27,6 +27,7 @@ from benches.check.lines import (
     read_lines,
 )
 from benches.check.paths import HotPath, opened_paths
+from benches.cpu import cpu_ns
 from benches.loop import run
 from benches.record import commit_name
 from fs3.cli.local import LocalCluster
@@ -95,18 +96,6 @@ async def _measure_rounds(paths: Sequence[HotPath], processes: Sequence[int], ro
             await path.run(path.operations)
             costs[path.name].append((cpu_ns(processes) - before) / path.operations / 1e3)
     return {name: round(statistics.median(values), 3) for name, values in costs.items()}
-
-
-def cpu_ns(processes: Iterable[int]) -> int:
-    """Nanoseconds that these processes have run, all threads there are now, by the scheduler's account."""
-    total = 0
-    for process in processes:
-        for schedstat in Path(f"/proc/{process}/task").glob("*/schedstat"):
-            try:
-                total += int(schedstat.read_text().split()[0])
-            except OSError:  # the thread has ended
-                continue
-    return total
 
 
 def _show(verdicts: Iterable[Verdict], recorded: str) -> None:

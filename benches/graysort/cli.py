@@ -80,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--memory-mib", type=int, default=1024, help="record buffers per worker [%(default)s]")
     add("--stall-seconds", type=float, default=120.0, help="give up a silent worker [%(default)s]")
     add("--storage-options", type=_json_object, default={}, metavar="JSON", help="for fsspec")
+    add("--synced", action="store_true", help="fsync local files before they are closed; files of fs3 are durable when closed")
     add("--keep", action="store_true", help="keep all files (a failed validation always does)")
     add("--json", action="store_true", help="print one JSON object instead of a table")
     return parser
@@ -97,6 +98,7 @@ def _plan(options: argparse.Namespace) -> GraySortPlan:
         seed=options.seed,
         memory_bytes_max=options.memory_mib * MIB,
         stall_seconds_max=options.stall_seconds,
+        synced=options.synced,
         storage_options=options.storage_options,
     )
 

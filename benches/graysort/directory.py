@@ -7,6 +7,8 @@ both report to a meter, which counts the bytes moved and drives the progress bar
 
 from __future__ import annotations
 
+import io
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import IO, Any, Protocol, TypeAlias, cast
@@ -41,7 +43,10 @@ class FileSystem(Protocol):
 class Directory:
     """Files `<kind>-00000.dat`, `<kind>-00001.dat`, … in the directory `url`."""
 
-    def __init__(self, kind: str, url: str, storage_options: Mapping[str, Any], meter: Meter = no_meter) -> None:
+    def __init__(
+        self, kind: str, url: str, storage_options: Mapping[str, Any], meter: Meter = no_meter, *, synced: bool = False
+    ) -> None:
+        """`synced`: as of `GraySortPlan`."""
         try:
             filesystem, path = url_to_fs(url, **storage_options)
         except (ImportError, TypeError, ValueError) as error:
@@ -51,6 +56,7 @@ class Directory:
         self._filesystem = cast("FileSystem", filesystem)
         self._path = cast("str", path).rstrip("/")
         self._meter = meter
+        self._synced = synced
 
     def name(self, index: int) -> str:
         """Name of file `index`."""
@@ -97,6 +103,7 @@ class Directory:
     def create(self, name: str) -> Iterator[Callable[[Records | bytes], None]]:
         """Open a new file; yields the function that appends to it. Closed without loss on exit."""
         with self._filesystem.open(self._join(name), "wb") as file:
+            descriptor = self._descriptor(file)
 
             def append(block: Records | bytes) -> None:
                 data = block if isinstance(block, bytes) else block.reshape(-1).data
@@ -105,6 +112,16 @@ class Directory:
                     self._meter(0, len(data))
 
             yield append
+            if descriptor is not None:
+                file.flush()
+                os.fsync(descriptor)
+
+    def _descriptor(self, file: IO[bytes]) -> int | None:
+        """What is to be fsynced; None when nothing is."""
+        if self._synced:
+            with suppress(AttributeError, io.UnsupportedOperation):
+                return file.fileno()
+        return None
 
     def remove(self) -> None:
         """Delete the files of this kind, and the directory when that leaves it empty."""

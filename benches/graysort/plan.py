@@ -60,6 +60,8 @@ class GraySortPlan:
     """Bound on the record buffers of one worker."""
     stall_seconds_max: float = 120.0
     """A worker that neither moves a byte nor finishes for so long is given up: the run fails."""
+    synced: bool = False
+    """Files that have a descriptor, as local ones do, are fsynced before they are closed. What closes durably anyway has none."""
     storage_options: Mapping[str, Any] = field(default_factory=dict)
     """Passed to fsspec with each of the three URLs."""
 

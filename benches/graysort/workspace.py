@@ -15,9 +15,9 @@ class Workspace:
     def __init__(self, plan: GraySortPlan, meter: Meter = no_meter) -> None:
         options = plan.storage_options
         self.plan = plan
-        self.input = Directory("input", plan.input_url, options, meter)
-        self.shuffle = Directory("shuffle", plan.shuffle_url, options, meter)
-        self.output = Directory("output", plan.output_url, options, meter)
+        self.input = Directory("input", plan.input_url, options, meter, synced=plan.synced)
+        self.shuffle = Directory("shuffle", plan.shuffle_url, options, meter, synced=plan.synced)
+        self.output = Directory("output", plan.output_url, options, meter, synced=plan.synced)
         self._scratch: Records = np.empty((0, RECORD_BYTES), dtype=np.uint8)
 
     @property

@@ -53,6 +53,11 @@ class Conversations:
 SERVICE = Conversations(prompts=30, prompt_tokens=2000, first_tokens=2600, turn_tokens=700, another_turn=0.58)
 
 
+NODE = Conversations(prompts=6, prompt_tokens=2500, first_tokens=2600, turn_tokens=700, another_turn=0.6, pause_s=3.0)
+"""Fewer prompts and shorter pauses, so that a few hundred pages, which any machine has room for, find about as large
+a part of the input as the service's disks do."""
+
+
 def conversations(count: int, seed: int, shape: Conversations = SERVICE) -> list[Request]:
     """So many requests of conversations, by time."""
     rng = random.Random(seed)

@@ -60,7 +60,7 @@ async def _write(context: Context) -> None:
     async with await connect(context.cluster.url, transport="tcp") as client:
         data = memoryview(os.urandom(BLOCK))
         turns = asyncio.Semaphore(AHEAD)
-        for number in range(WRITTEN // FILE_BYTES):
+        for number in range(context.sized(WRITTEN, FILE_BYTES) // FILE_BYTES):
             file = await client.open(f"/bench-memory-{number}", "w")
 
             async def one(offset: int, file: object = file) -> None:

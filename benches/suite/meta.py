@@ -1,4 +1,4 @@
-"""Metadata through one meta process on the framed wire: 64 callers, one caller, one batch of a thousand."""
+"""Metadata through one meta process on the framed wire: 64 callers, one, one through fsspec, a thousand in a call."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+import fsspec
+
 from benches import limits
 from benches.loop import run
 from benches.record import Row, Spread
 from fs3.api.connect import connect
+from fs3.api.url import SCHEME
 
 if TYPE_CHECKING:
     from benches.run import Context
@@ -18,42 +21,92 @@ if TYPE_CHECKING:
 
 CALLERS = 64
 OPERATIONS = 6400
-SINGLE_OPERATIONS = 3000
+SINGLE_STATS = 3000
+SINGLE_CREATES = 600
 BATCH = 1000
 FILES = 1000
+TOP = "/bench-meta"
+MUST = {
+    f"stat, {CALLERS} callers": 60_000,
+    f"durable create, {CALLERS} callers": 30_000,
+    "stat, one caller": 14_000,
+    "durable create, one caller": 2500,
+    "stat, one caller, fsspec": 14_000,
+    "durable create, one caller, fsspec": 2500,
+    f"stat, {BATCH} in one call": 40_000,
+}
+"""Figure -> operations/s to reach."""
+
+Figures = dict[str, list[float]]
 
 
 def measure(context: Context) -> list[Row]:
     """The metadata rows."""
-    return run(_measure(context))
-
-
-async def _measure(context: Context) -> list[Row]:
-    stats, creates, single, batch, echoes, commits = [], [], [], [], [], []
-    async with await connect(context.cluster.url, transport="tcp") as client:
-        await client.makedirs("/bench-meta/files")
-        paths = [f"/bench-meta/files/{index:06}" for index in range(FILES)]
-        await _spread(CALLERS, FILES, lambda index: _create(client, paths[index]))
-        for run in range(context.runs):
-            stats.append(await _spread(CALLERS, OPERATIONS, lambda index: client.stat(paths[index % FILES])))
-            where = f"/bench-meta/run-{run}"
-            await client.mkdir(where)
-            creates.append(await _spread(CALLERS, OPERATIONS, lambda index, where=where: _create(client, f"{where}/{index}")))
-            single.append(await _spread(1, SINGLE_OPERATIONS, lambda index: client.stat(paths[index % FILES])))
-            began = time.perf_counter()
-            for _ in range(10):
-                await client.batch_stat(paths[:BATCH])
-            batch.append(10 * BATCH / (time.perf_counter() - began))
-            echoes.append(limits.echo(64, 20_000))
-            commits.append(limits.synced_commits(context.directory, 2000))
-        await client.rmtree("/bench-meta")
+    figures: Figures = {figure: [] for figure in MUST}
+    echoes: list[float] = []
+    commits: list[float] = []
+    run(_make(context))
+    fs = fsspec.filesystem(SCHEME, cluster=context.cluster.url.partition("://")[2], skip_instance_cache=True)
+    for turn in context.turns():
+        run(_measure(context, turn, figures))
+        top = f"{TOP}/fsspec-{turn}"
+        fs.makedirs(top)
+        stats, creates = context.sized(SINGLE_STATS, 20), context.sized(SINGLE_CREATES, 20)
+        paths = [_path(index % FILES) for index in range(stats)]
+        figures["stat, one caller, fsspec"].append(_in_turn(fs.info, paths))
+        figures["durable create, one caller, fsspec"].append(_in_turn(fs.touch, [f"{top}/{index}" for index in range(creates)]))
+        echoes.append(limits.echo(64, context.sized(20_000, 20)))
+        commits.append(limits.synced_commits(context.directory, context.sized(2000, 20)))
+    fs.rm(TOP, recursive=True)
+    fs.close()
     echo, commit = Spread.of(echoes), Spread.of(commits)
-    return [
-        Row("meta", f"stat, {CALLERS} callers", "/s", Spread.of(stats), "/s raw 64 B echo", echo, must_value=20_000),
-        Row("meta", f"durable create, {CALLERS} callers", "/s", Spread.of(creates), "/s LMDB commit", commit, must_value=8_000),
-        Row("meta", "stat, one caller", "/s", Spread.of(single), "/s raw 64 B echo", echo, must_value=6_000),
-        Row("meta", f"stat, {BATCH} in one call", "/s", Spread.of(batch), "/s raw 64 B echo", echo, must_value=40_000),
-    ]  # fmt: skip
+    rows = []
+    for figure, values in figures.items():
+        limit_name, limit = ("/s LMDB commit", commit) if "create" in figure else ("/s raw 64 B echo", echo)
+        rows.append(Row("meta", figure, "/s", Spread.of(values), limit_name, limit, must_value=MUST[figure]))
+    return rows
+
+
+def _path(index: int) -> str:
+    return f"{TOP}/files/{index:06}"
+
+
+def _in_turn(operation: Callable[[str], object], paths: list[str]) -> float:
+    """Operations/s of one caller."""
+    began = time.perf_counter()
+    for path in paths:
+        operation(path)
+    return len(paths) / (time.perf_counter() - began)
+
+
+async def _make(context: Context) -> None:
+    async with await connect(context.cluster.url, transport="tcp") as client:
+        await client.makedirs(f"{TOP}/files")
+        await _spread(CALLERS, FILES, lambda index: _create(client, _path(index)))
+
+
+async def _measure(context: Context, turn: int, figures: Figures) -> None:
+    """One figure of each kind, over the native client."""
+    many, stats, creates = (context.sized(count, CALLERS) for count in (OPERATIONS, SINGLE_STATS, SINGLE_CREATES))
+    batched = [_path(index) for index in range(BATCH)]
+    top = f"{TOP}/run-{turn}"
+    async with await connect(context.cluster.url, transport="tcp") as client:
+        await client.mkdir(top)
+        await _spread(CALLERS, FILES // 2, lambda index: client.stat(_path(index)))  # connects
+
+        def stat(index: int) -> Awaitable[object]:
+            return client.stat(_path(index % FILES))
+
+        figures[f"stat, {CALLERS} callers"].append(await _spread(CALLERS, many, stat))
+        created = await _spread(CALLERS, many, lambda index: _create(client, f"{top}/{index}"))
+        figures[f"durable create, {CALLERS} callers"].append(created)
+        figures["stat, one caller"].append(await _spread(1, stats, stat))
+        created = await _spread(1, creates, lambda index: _create(client, f"{top}/single-{index}"))
+        figures["durable create, one caller"].append(created)
+        began = time.perf_counter()
+        for _ in range(10):
+            await client.batch_stat(batched)
+        figures[f"stat, {BATCH} in one call"].append(10 * BATCH / (time.perf_counter() - began))
 
 
 async def _create(client: Client, path: str) -> None:

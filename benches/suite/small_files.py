@@ -29,15 +29,18 @@ SINGLE_MUST = {1: (1500, 6000), 16: (6000, 25_000)}
 """Callers -> files/s to write and to read."""
 CAT_FILES = 1000
 CAT_MUST = 60_000
+RUNS_MAX = 3
+"""Each takes many seconds."""
 
 
 def measure(context: Context) -> list[Row]:
     """The rows of trees, files/s each way."""
     source, got = context.directory / "tree", context.directory / "got"
-    make_tree(source)
+    files = context.sized(FILES, 20)
+    make_tree(source, files)
     fs = fsspec.filesystem(SCHEME, cluster=context.cluster.url.partition("://")[2], skip_instance_cache=True)
     puts, gets, copies, plain, synced = [], [], [], [], []
-    for run in range(context.runs):
+    for run in context.turns(RUNS_MAX):
         top = f"/bench-small/{run}"
         began = time.perf_counter()
         fs.put(str(source), f"{top}/put", recursive=True)
@@ -46,9 +49,9 @@ def measure(context: Context) -> list[Row]:
         fetched = time.perf_counter()
         fs.copy(f"{top}/put", f"{top}/copy", recursive=True)
         copied = time.perf_counter()
-        puts.append(FILES / (put - began))
-        gets.append(FILES / (fetched - put))
-        copies.append(FILES / (copied - fetched))
+        puts.append(files / (put - began))
+        gets.append(files / (fetched - put))
+        copies.append(files / (copied - fetched))
         plain.append(limits.copy_files(source, context.directory / "local", synced=False))
         synced.append(limits.copy_files(source, context.directory / "local", synced=True))
         shutil.rmtree(got)
@@ -63,9 +66,9 @@ def measure(context: Context) -> list[Row]:
 def _measure_single(context: Context, fs: Any, callers: int) -> list[Row]:
     """One file a call, by so many threads."""
     data = bytes(SINGLE_BYTES)
-    files = SINGLE_FILES * min(callers, 4)
+    files = context.sized(SINGLE_FILES, 8) * min(callers, 4)
     writes, reads, local_writes, local_reads = [], [], [], []
-    for run in range(context.runs):
+    for run in context.turns(RUNS_MAX):
         top = f"/bench-small/single-{callers}-{run}"
         fs.makedirs(top)
         local = context.directory / "local"
@@ -89,14 +92,15 @@ def _measure_single(context: Context, fs: Any, callers: int) -> list[Row]:
 
 def _measure_cat(context: Context, fs: Any) -> Row:
     """A thousand files in one call."""
-    names = [f"/bench-small/cat/{index}" for index in range(CAT_FILES)]
+    files = context.sized(CAT_FILES, 8)
+    names = [f"/bench-small/cat/{index}" for index in range(files)]
     fs.pipe(dict.fromkeys(names, bytes(SINGLE_BYTES)))
     found, local = [], []
-    for _ in range(context.runs):
+    for _ in context.turns(RUNS_MAX):
         began = time.perf_counter()
         fs.cat(names)
-        found.append(CAT_FILES / (time.perf_counter() - began))
-        local.append(limits.read_files(context.directory / "local", CAT_FILES, SINGLE_BYTES, 1))
+        found.append(files / (time.perf_counter() - began))
+        local.append(limits.read_files(context.directory / "local", files, SINGLE_BYTES, 1))
     what = f"cat of {CAT_FILES} files of 16 KiB in one call"
     return Row("small_files", what, "files/s", Spread.of(found), "files/s read locally", Spread.of(local), must_value=CAT_MUST)
 
@@ -118,10 +122,10 @@ def _tree_rows(puts: list[float], gets: list[float], copies: list[float], plain:
     ]
 
 
-def make_tree(top: Path) -> None:
+def make_tree(top: Path, files: int = FILES) -> None:
     """Files of up to `FILE_BYTES_MAX` bytes; 14 MB in all."""
     rng = random.Random(1)
-    for index in range(FILES):
+    for index in range(files):
         directory = top / f"{index // FILES_PER_DIRECTORY:03}"
         directory.mkdir(parents=True, exist_ok=True)
         (directory / f"{index:05}").write_bytes(rng.randbytes(rng.randrange(FILE_BYTES_MAX)))

@@ -208,16 +208,28 @@ class Client:
         )
 
     async def open_unnamed(
-        self, directory: str = "/", layout: Layout | None = None, *, permissions: int = 0o666, make_parents: bool = False
+        self,
+        directory: str = "/",
+        layout: Layout | None = None,
+        *,
+        permissions: int = 0o666,
+        make_parents: bool = False,
+        becomes: str | None = None,
     ) -> File:
         """A new file that no other client sees until `close(file, publish=path)` gives it a name at once and whole.
 
         `directory` is where it is meant to go: its layout and permissions count; `make_parents` makes it when it is missing, and
-        those above it. A file that is never published vanishes.
+        those above it. `becomes`: the name it is meant to get, which errors tell then. A file that is never published vanishes.
         """
         new = UnnamedFile(directory, layout, permissions, make_parents)
-        opened = await self.meta.ask(self._creation_of(new))
-        file = File(opened.inode, directory, opened.session, unnamed=True)
+        try:
+            opened = await self.meta.ask(self._creation_of(new))
+        except FS3Error as refusal:
+            if becomes is None or refusal.filename != directory:
+                raise
+            why = "no such directory" if refusal.code is Code.NOT_FOUND else refusal.strerror or ""
+            raise error(refusal.code, why, becomes) from None
+        file = File(opened.inode, becomes or directory, opened.session, unnamed=True)
         self._sessions.add(file)
         return file
 
@@ -449,8 +461,7 @@ class Client:
         makes missing directories above it, also when another client removes them meanwhile."""
         reading = await self.open(source, "r")
         permissions = reading.inode.mode & 0o777
-        writing = await self.open_unnamed(parent_of(target), permissions=permissions, make_parents=make_parents)
-        writing.path = target
+        writing = await self.open_unnamed(parent_of(target), permissions=permissions, make_parents=make_parents, becomes=target)
         try:
             length = await self._data.copy(reading, writing, done)
             if length != writing.length:

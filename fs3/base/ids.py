@@ -30,6 +30,8 @@ NAMESPACE_IDS_END = 1 << 31
 PAGE_PREFIX_BYTES = 4
 _PAGE = 1 << 31
 CLIENT_ID_BYTES = 16
+PAGE_SALT_BYTES = 8
+"""Random bytes of each id that a KVCache namespace gets, hashed into the ids and checks of its pages."""
 
 
 def file_chunk(inode: InodeId, index: int) -> ChunkId:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeAlias, TypeVar
@@ -14,12 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeAlias, TypeVar
 import msgspec
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from fs3.base.errors import error
 from fs3.base.ids import TargetId
 from fs3.base.status import Code
 from fs3.base.units import format_size
+from fs3.cli.output import print_json, print_table
 from fs3.cli.where import HELP as where_help
 from fs3.cli.where import is_embedded, manager_addresses_of
 
@@ -75,24 +74,6 @@ def exit_not_checked(wrong: Exception) -> NoReturn:
     """One line on standard error, exit status `NOT_CHECKED`."""
     Console(stderr=True, highlight=False, soft_wrap=True).print(f"fs3: {wrong}", markup=False)
     raise typer.Exit(NOT_CHECKED)
-
-
-def print_json(document: Any) -> None:
-    """JSON on standard output."""
-    sys.stdout.write(json.dumps(document, indent=2) + "\n")
-
-
-def print_table(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]], title: str = "") -> None:
-    """A table on standard output; wider than the terminal rather than cut when it is no terminal."""
-    console = Console(highlight=False, soft_wrap=True)
-    table = Table(title=title or None, title_justify="left", box=None)
-    for heading in headings:
-        table.add_column(heading, no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    if not console.is_terminal:
-        console = Console(highlight=False, soft_wrap=True, width=max(200, console.width))
-    console.print(table)
 
 
 @app.command()

@@ -77,10 +77,32 @@ def copy_item(from_fs: Any, to_fs: Any, item: CopyItem, progress: BytesProgress)
         raise error(Code.UNSUPPORTED, f"not a file but {kind}{behind}", item.source)
     if is_same_file(from_fs, item.source, to_fs, item.target):
         raise error(Code.INVALID, "source and target are the same file", item.source)
+    permissions = None if to_fs.lexists(item.target) else _special_permissions(item.info)
     with from_fs.open(item.source, "rb") as reader, to_fs.open(item.target, "wb") as writer:
         while data := reader.read(COPY_BYTES):
             writer.write(data)
             progress(len(data))
+    if permissions is not None:
+        _restrict(to_fs, item.target, permissions)
+
+
+def _special_permissions(info: dict[str, Any]) -> int | None:
+    """Those of a file that is executable, or not for all to read. None: they are those of any new file, or not known."""
+    mode = info.get("mode")
+    if not isinstance(mode, int) or mode & 0o777 | 0o022 == 0o666:
+        return None
+    return mode & 0o777
+
+
+def _restrict(filesystem: Any, path: str, permissions: int) -> None:
+    """Give a new file these, less the umask it was made with. A file system that knows no permissions has none to give."""
+    local = isinstance(filesystem, LocalFileSystem)
+    if not local and not hasattr(filesystem, "chmod"):
+        return
+    made = int(filesystem.info(path)["mode"]) & 0o777
+    wanted = permissions & (made | (made & 0o444) >> 2)
+    if wanted != made:
+        (os.chmod if local else filesystem.chmod)(path, wanted)
 
 
 def _kind_behind(filesystem: Any, link: str) -> str:

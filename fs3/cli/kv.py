@@ -12,7 +12,8 @@ import typer
 
 from fs3.base.units import MILLISECOND, SECOND, format_duration, format_size, parse_duration, parse_size
 from fs3.cli import where
-from fs3.cli.admin import AsJson, open_client, print_json, print_table
+from fs3.cli.admin import AsJson, open_client
+from fs3.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
     from fs3.api.client import Client
@@ -207,16 +208,24 @@ def stat(
 @app.command()
 def top(
     prefix: Annotated[str, typer.Argument(help="only names that begin with this")] = "",
+    by_owner: Annotated[bool, typer.Option("--owners", help="sums of the namespaces of each owner, once")] = False,
     cluster: Cluster = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what namespaces take and do: again and again on a terminal, once elsewhere."""
     from fs3.api.kvcache import KVCache
+    from fs3.cli.kv_owners import owner_document, print_owners, sum_by_owner
     from fs3.cli.kv_usage import show_top, usage_document
 
     async def show() -> None:
         async with open_client(cluster) as client:
-            if as_json:
+            if by_owner:
+                sums = sum_by_owner(await KVCache.list_usage(client, prefix))
+                if as_json:
+                    print_json([owner_document(each) for each in sums])
+                else:
+                    print_owners(sums)
+            elif as_json:
                 print_json([usage_document(usage) for usage in await KVCache.list_usage(client, prefix)])
             else:
                 await show_top(client, prefix)
@@ -225,8 +234,8 @@ def top(
 
 
 def _for_each(names: list[str], cluster: str | None, done: str, action: NamedAction) -> None:
-    """Do something to each that there is. Exit status 1 when one is missing."""
-    from fs3.base.errors import NotFound
+    """Do something to each that there is. Exit status 1 when one is missing, or cannot be."""
+    from fs3.base.errors import InvalidArgument, NotFound
 
     missing = False
 
@@ -236,7 +245,7 @@ def _for_each(names: list[str], cluster: str | None, done: str, action: NamedAct
             for name in names:
                 try:
                     await action(client, name)
-                except NotFound as why:
+                except (InvalidArgument, NotFound) as why:
                     missing = True
                     sys.stderr.write(f"fs3: {why}\n")
                 else:

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
@@ -17,12 +16,12 @@ from fs3.base.ids import CHUNK_ID_BYTES, ChunkId
 from fs3.base.limits import page_key_bytes_max
 from fs3.base.status import Code
 from fs3.base.units import format_size
+from fs3.cli.output import table_console
 from fs3.core.kvcache.pages import front_bytes, page_chunks
 from fs3.core.kvcache.placement import Placement
 
 TOP_SECONDS = 2.0
 """From one picture to the next, where there is a terminal."""
-_PIPED_COLUMNS = 200
 
 
 async def describe_page(client: Client, name: str, key: bytes) -> dict[str, Any]:
@@ -33,7 +32,7 @@ async def describe_page(client: Client, name: str, key: bytes) -> dict[str, Any]
     table = client.manager.routing.tables.get(namespace.table)
     if table is None or not table.chains:
         raise error(Code.NO_TABLE, "the chain table of the namespace is not known here", name)
-    (chunk,) = page_chunks(namespace.id, [key])
+    (chunk,) = page_chunks(namespace.id, namespace.salt, [key])
     chain = Placement(table.chains).chain(chunk)
     members = client.manager.routing.chains[chain]
     before = ChunkId((int.from_bytes(chunk, "big") - 1).to_bytes(CHUNK_ID_BYTES, "big"))
@@ -132,10 +131,10 @@ def make_table(usages: Sequence[CacheUsage], before: Mapping[int, CacheUsage], s
 
 async def show_top(client: Client, prefix: str) -> None:
     """Once where standard output is no terminal, else again and again until Ctrl-C."""
-    console = Console(highlight=False)
+    console = table_console()
     usages = await KVCache.list_usage(client, prefix)
     if not console.is_terminal:
-        Console(highlight=False, width=max(_PIPED_COLUMNS, console.width)).print(make_table(usages, {}, 1.0))
+        console.print(make_table(usages, {}, 1.0))
         return
     clock = asyncio.get_running_loop().time
     with Live(make_table(usages, {}, 1.0), console=console, auto_refresh=False, screen=True) as live:

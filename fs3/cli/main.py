@@ -63,7 +63,7 @@ def main() -> None:
         sys.stdout = None
         sys.exit(1)
     except (OSError, ValueError) as wrong:
-        errors.print(f"fs3: {wrong}", markup=False)
+        errors.print(f"fs3: {wrong}", markup=False, emoji=False)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.live import Live
 
 from fs3.base.errors import FS3Error, Unreachable, error
@@ -24,6 +22,7 @@ from fs3.base.units import MILLISECOND, SECOND, parse_duration
 from fs3.cli import where
 from fs3.cli.directory import ClusterDirectory, Shape
 from fs3.cli.health import ClusterHealth, health_of, problems_of
+from fs3.cli.output import print_json, table_console
 from fs3.cli.status_view import list_resyncs, render
 from fs3.cli.supervision import SupervisedProcesses, describe_restarts
 from fs3.model.cluster import ClusterInfo, ClusterStatus, DiskSpace, NodeStatus, TargetStatus
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from fs3.client.connector import Connector
 
 SERVING_SECONDS = 60.0
-_PIPED_COLUMNS = 200
 _WATCH_SECONDS = 0.5
 
 
@@ -59,9 +57,9 @@ def status(
         return
     document = _read_status(addresses, data_dir)
     if as_json:
-        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+        print_json(document)
     else:
-        _console().print(render(document))
+        table_console().print(render(document))
     if "unreachable" in document:
         raise typer.Exit(1)
 
@@ -276,14 +274,8 @@ def _unreachable_document(why: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _console() -> Console:
-    """Standard output; tables are as wide as they want to be when it is no terminal."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=max(_PIPED_COLUMNS, console.width))
-
-
 def _watch(addresses: Sequence[str], data_dir: Path | None) -> None:
-    console = _console()
+    console = table_console()
     with Live(console=console, auto_refresh=False, screen=True) if console.is_terminal else nullcontext() as live:
         while True:
             try:

@@ -132,6 +132,9 @@ class CacheNamespace(msgspec.Struct, frozen=True, array_like=True):
     """Whoever it belongs to, for people and for sums by owner."""
     first_id: int = 0
     """The id it was made with; 0: its own. To clear a namespace is to give it another id, under which there are no pages."""
+    salt: bytes = b""
+    """Random bytes that came with the id. Pages are hashed with both: should a manager's store that was put back from an old copy
+    give the id out again, the pages of the one are none of the other."""
 
     @property
     def made_as(self) -> int:

@@ -46,6 +46,8 @@ class CacheCounters(msgspec.Struct):
     """Lookups that were answered without the lease they asked for, because there was no room for it."""
     pins_refused: int = 0
     """Pages that were not pinned, because the pin budget was used up."""
+    lost: int = 0
+    """Pages removed by the head because no replica of the chain had their bytes any more."""
 
 
 class NamespaceUsage(msgspec.Struct):

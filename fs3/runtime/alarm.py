@@ -5,7 +5,8 @@ timer anew each time would cost more than the step; firing a little too often co
 before its deadline has nothing to do.
 
 Algorithm: a timer that is armed for earlier than needed is left alone. When it fires, its owner steps the machine and sets the
-alarm to the deadline that follows.
+alarm to the deadline that follows. An event loop that counts whole milliseconds, as uvloop does from the beginning of a turn, may
+fire up to one early, and wake a process at rest twice for each deadline: what is further off is waited for a little longer.
 
 Limits: it belongs to one event loop and one owner, who cancels it when it closes.
 """
@@ -15,9 +16,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from fs3.base.units import NEVER, SECOND
+from fs3.base.units import MILLISECOND, NEVER, SECOND
 
 __all__ = ["NEVER", "Alarm"]
+
+_LOOP_TICK_NS = MILLISECOND
+"""The coarsest an event loop counts."""
+_FAR_NS = 20 * _LOOP_TICK_NS
+"""A deadline that is further off than this is waited for one tick longer; those that a caller waits for are nearer."""
 
 
 class Alarm:
@@ -54,7 +60,10 @@ class Alarm:
         if self._timer is not None:
             self._timer.cancel()
         self.due_ns = due_ns
-        self._timer = asyncio.get_running_loop().call_later(max(0, due_ns - now) / SECOND, self._fire)
+        wait_ns = max(0, due_ns - now)
+        if wait_ns > _FAR_NS:
+            wait_ns += _LOOP_TICK_NS
+        self._timer = asyncio.get_running_loop().call_later(wait_ns / SECOND, self._fire)
 
     def _fire(self) -> None:
         self._timer = None

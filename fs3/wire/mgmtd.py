@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from enum import IntEnum
 from typing import TypeVar
 
-from fs3.base.ids import ChainId, NodeId, TableId, TargetId
+from fs3.base.ids import PAGE_SALT_BYTES, ChainId, NodeId, TableId, TargetId
 from fs3.base.limits import name_bytes_max, owner_bytes_max, replicas_max
 from fs3.model.chain import Chain, ChainTable, PublicState, Slot
 from fs3.model.cluster import CacheNamespace, ManagerInfo, NamespaceSettings, RoutingUpdate
@@ -155,11 +155,14 @@ def namespace_to_pb(namespace: CacheNamespace) -> pb.Namespace:
         pin_bytes=namespace.pin_bytes,
         owner=namespace.owner,
         first_id=namespace.first_id,
+        salt=namespace.salt,
     )
 
 
 def namespace_from_pb(message: pb.Namespace) -> CacheNamespace:
-    """One KVCache namespace."""
+    """One KVCache namespace. Raises INVALID for a salt that is too long."""
+    if len(message.salt) > PAGE_SALT_BYTES:
+        raise malformed("namespace.salt", f"{len(message.salt)} bytes; at most {PAGE_SALT_BYTES} are allowed")
     return CacheNamespace(
         message.id,
         message.name,
@@ -171,6 +174,7 @@ def namespace_from_pb(message: pb.Namespace) -> CacheNamespace:
         pin_bytes=message.pin_bytes,
         owner=message.owner,
         first_id=message.first_id,
+        salt=message.salt,
     )
 
 

@@ -40,6 +40,27 @@ def test_zarr_beside_blocking_calls_of_the_same_process(url: str) -> None:
     assert zarr.open_array(f"{url}/y.zarr", mode="r")[7] == 7
 
 
+def test_zarr_shards_groups_and_what_is_deleted(url: str) -> None:
+    zarr = library("zarr")
+    shards = zarr.create_array(f"{url}/s.zarr", shape=(100, 100), chunks=(10, 10), shards=(50, 50), dtype="f4")
+    shards[:] = 3
+    shards[5:7, 5:7] = 9  # into shards that are there
+    assert float(zarr.open_array(f"{url}/s.zarr", mode="r")[:].sum()) == 3 * 9996 + 9 * 4
+    group = zarr.open_group(f"{url}/g.zarr", mode="w", zarr_format=2)
+    group.create_array("x", shape=(20,), dtype="i4", chunks=(5,))[:] = 1
+    group.create_array("y", shape=(4,), dtype="i4")[:] = 2
+    zarr.consolidate_metadata(f"{url}/g.zarr")
+    assert sorted(zarr.open_consolidated(f"{url}/g.zarr").keys()) == ["x", "y"]
+    del group["x"]
+    assert list(zarr.open_group(f"{url}/g.zarr", mode="r", use_consolidated=False).keys()) == ["y"]
+    fs, path = fsspec.core.url_to_fs(url)
+    assert not [name for name in fs.find(f"{path}/g.zarr") if "/x/" in name]
+    array = zarr.open_array(f"{url}/g.zarr/y", mode="r+")
+    array.resize((8,))
+    array[4:] = 5
+    assert zarr.open_array(f"{url}/g.zarr/y", mode="r")[:].tolist() == [2] * 4 + [5] * 4
+
+
 def test_xarray(url: str) -> None:
     xarray = library("xarray")
     numpy = library("numpy")

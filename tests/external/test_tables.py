@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import fsspec
@@ -45,6 +48,42 @@ def test_pyarrow_files_and_datasets(url: str) -> None:
     assert parts.to_table().sort_by("value")["value"].equals(table["value"])
 
 
+def test_pyarrow_by_url(url: str, tmp_path: Path) -> None:
+    """Its own parser of URLs asks fsspec for what begins with "fsspec+"."""
+    arrow, dataset, parquet, files = (library(f"pyarrow{part}") for part in ("", ".dataset", ".parquet", ".fs"))
+    url = f"fsspec+{url}"
+    table = arrow.table({"key": [index % 4 for index in range(1000)], "value": list(range(1000))})
+    parquet.write_table(table, f"{url}/one.parquet")
+    assert parquet.read_table(f"{url}/one.parquet").equals(table)
+    dataset.write_dataset(table, f"{url}/parts", format="parquet", partitioning=["key"])
+    assert dataset.dataset(f"{url}/parts", partitioning=["key"]).count_rows() == 1000
+    (tmp_path / "here").mkdir()
+    files.copy_files(f"{url}/parts/2", str(tmp_path / "here"))
+    assert parquet.read_table(tmp_path / "here")["value"].to_pylist() == list(range(2, 1000, 4))
+    files.copy_files(str(tmp_path / "here"), f"{url}/back")
+    assert dataset.dataset(f"{url}/back").count_rows() == 250
+
+
+PARTITIONED = """
+import resource, sys, fsspec, pyarrow as pa, pyarrow.dataset as ds
+fs, path = fsspec.url_to_fs(sys.argv[1])
+table = pa.table({"key": [index % 500 for index in range(5000)], "value": list(range(5000))})
+fs.pipe_file(f"{path}/first", b"connected")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+ds.write_dataset(table, f"{path}/parts", format="parquet", partitioning=["key"], filesystem=fs, max_partitions=500)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+print(ds.dataset(f"{path}/parts", partitioning=["key"], filesystem=fs).count_rows())
+"""
+
+
+def test_pyarrow_holds_little_for_five_hundred_files_that_it_writes_at_once(url: str) -> None:
+    library("pyarrow.dataset")
+    said = subprocess.run([sys.executable, "-c", PARTITIONED, url], capture_output=True, text=True, check=True).stdout.split()
+    grown_mib, rows = map(int, said)
+    assert rows == 5000
+    assert grown_mib < 300  # what is in the files is 1.6 MB
+
+
 def test_pyarrow_filesystem(url: str) -> None:
     arrow = library("pyarrow.fs")
     fs, path = fsspec.core.url_to_fs(url)
@@ -84,6 +123,28 @@ def test_dask(url: str) -> None:
     assert len(blocks[0]) == 4
     lines = b"".join(block.compute(scheduler="threads") for block in blocks[0]).splitlines()
     assert lines == [f"line {index}".encode() for index in range(10_000)]
+
+
+def test_dask_frames(url: str) -> None:
+    frames, dask, pandas = library("dask.dataframe"), library("dask"), library("pandas")
+    frame = frames.from_pandas(pandas.DataFrame({"x": range(1000)}), npartitions=8)
+    with dask.config.set(scheduler="threads"):
+        frame.to_csv(f"{url}/x-*.csv", index=False)
+        assert len(frames.read_csv(f"{url}/x-*.csv")) == 1000
+        frame.to_parquet(f"{url}/parts")
+        frame.to_parquet(f"{url}/parts", overwrite=True)
+        frame.to_parquet(f"{url}/parts", append=True, ignore_divisions=True)
+        parts = frames.read_parquet(f"{url}/parts")
+        assert len(parts) == 2000  # out of the files' ends, which it opens in a way of its own
+        assert parts["x"].sum().compute() == 2 * 499_500
+
+
+def test_dask_frames_by_worker_processes(url: str) -> None:
+    distributed, frames, pandas = library("distributed"), library("dask.dataframe"), library("pandas")
+    workers = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    with distributed.LocalCluster(**workers) as cluster, distributed.Client(cluster):
+        frames.from_pandas(pandas.DataFrame({"x": range(1000)}), npartitions=4).to_parquet(f"{url}/parts")
+        assert frames.read_parquet(f"{url}/parts")["x"].sum().compute() == 499_500
 
 
 def test_polars(url: str) -> None:
@@ -155,6 +216,26 @@ def test_hugging_face_datasets(url: str, tmp_path: Path) -> None:
     assert next(iter(by_url)) == {"key": 0, "text": "row 0"}
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_hugging_face_datasets_of_every_kind_by_url(url: str, tmp_path: Path, streaming: bool) -> None:
+    """It opens text, compressed files and archives each in a way of its own."""
+    datasets = library("datasets")
+    rows = datasets.Dataset.from_dict({"key": list(range(10))})
+    rows.to_json(f"{url}/json/1.jsonl")
+    rows.to_json(f"{url}/json/2.jsonl")
+    rows.to_csv(f"{url}/1.csv")
+    rows.to_json(f"{url}/1.jsonl.gz", compression="gzip")
+    with fsspec.open(f"{url}/1.txt", "wt") as file:
+        file.writelines(f"line {index}\n" for index in range(10))
+    with fsspec.open(f"{url}/1.zip", "wb") as file, zipfile.ZipFile(file, "w") as out:
+        out.writestr("inner.jsonl", "".join(f'{{"key": {index}}}\n' for index in range(10)))
+    kinds = {"json/*.jsonl": "json", "1.csv": "csv", "1.jsonl.gz": "json", "1.txt": "text", "1.zip": "json"}
+    how = {"streaming": True} if streaming else {"cache_dir": str(tmp_path)}
+    for name, kind in kinds.items():
+        found = list(datasets.load_dataset(kind, data_files=f"{url}/{name}", split="train", **how))
+        assert len(found) == (20 if "*" in name else 10), name
+
+
 def test_ray_data(url: str) -> None:
     ray = library("ray")
     data = library("ray.data")
@@ -166,5 +247,7 @@ def test_ray_data(url: str) -> None:
         data.range(1000).write_parquet(f"{path}/parts", filesystem=native)
         assert data.read_parquet(f"{path}/parts", filesystem=native).count() == 1000
         assert data.read_parquet(f"{path}/parts", filesystem=fs).sum("id") == 499_500
+        data.range(100).write_csv(f"fsspec+{url}/csv")
+        assert data.read_csv(f"fsspec+{url}/csv").count() == 100
     finally:
         ray.shutdown()

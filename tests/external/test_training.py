@@ -6,6 +6,7 @@ import io
 import multiprocessing
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
@@ -91,6 +92,10 @@ def test_torch_distributed_checkpoint(url: str) -> None:
     loaded = {name: torch.zeros_like(tensor) for name, tensor in state.items()}
     checkpoint.load(loaded, storage_reader=planner.FsspecReader(f"{url}/step-1"), no_dist=True)
     assert all(torch.equal(loaded[name], state[name]) for name in state)
+    checkpoint.save(state, checkpoint_id=f"{url}/step-2", no_dist=True)
+    loaded = {name: torch.zeros_like(tensor) for name, tensor in state.items()}
+    checkpoint.load(loaded, checkpoint_id=f"{url}/step-2", no_dist=True)
+    assert all(torch.equal(loaded[name], state[name]) for name in state)
 
 
 def _checkpoint_rank(rank: int, url: str, rendezvous: str) -> None:
@@ -141,6 +146,11 @@ def test_webdataset(url: str) -> None:
     samples = list(webdataset.WebDataset(shards, shardshuffle=False).decode())
     assert [sample["cls"] for sample in samples] == list(range(25))
     assert samples[7]["bin"] == bytes([7]) * 1000
+    pattern = f"{url}/shard-{{000..002}}.tar"
+    loader = webdataset.WebLoader(webdataset.WebDataset(pattern, shardshuffle=2).decode(), batch_size=None, num_workers=2)
+    assert sorted(sample["cls"] for sample in loader) == list(range(25))
+    with pytest.raises(FileNotFoundError, match=r"none\.tar"):
+        list(webdataset.WebDataset(f"{url}/none.tar", shardshuffle=False))
 
 
 def test_webdataset_shards_are_plain_tar_files(url: str) -> None:
@@ -153,7 +163,9 @@ def test_webdataset_shards_are_plain_tar_files(url: str) -> None:
     assert [sample["txt"] for sample in webdataset.WebDataset(f"{url}/x.tar", shardshuffle=False).decode()] == ["text"]
 
 
-def test_lightning(url: str) -> None:
+@pytest.fixture
+def line() -> type:
+    """A Lightning module."""
     lightning = library("lightning")
     torch = library("torch")
 
@@ -163,18 +175,50 @@ def test_lightning(url: str) -> None:
             self.layer = torch.nn.Linear(1, 1)
 
         def training_step(self, batch: object, _: int) -> object:
-            return self.layer(batch[0]).square().mean()  # type: ignore[index]
+            loss = self.layer(batch[0]).square().mean()  # type: ignore[index]
+            self.log("loss", loss)
+            return loss
 
         def configure_optimizers(self) -> object:
             return torch.optim.SGD(self.parameters(), lr=0.01)
 
-    data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.ones(8, 1)), batch_size=4)
-    trainer = lightning.Trainer(
-        max_epochs=1, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False, default_root_dir=url
-    )
-    line = Line()
-    trainer.fit(line, data)
+    return Line
+
+
+def _batches() -> Any:
+    torch = library("torch")
+    return torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.ones(8, 1)), batch_size=4)
+
+
+QUIET = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}
+
+
+def test_lightning(url: str, line: Any) -> None:
+    lightning = library("lightning")
+    torch = library("torch")
+    trainer = lightning.Trainer(max_epochs=1, logger=False, default_root_dir=url, **QUIET)
+    model = line()
+    trainer.fit(model, _batches())
     trainer.save_checkpoint(f"{url}/last.ckpt")
-    again = Line.load_from_checkpoint(f"{url}/last.ckpt")
-    assert torch.equal(again.layer.weight, line.layer.weight)
+    again = line.load_from_checkpoint(f"{url}/last.ckpt")
+    assert torch.equal(again.layer.weight, model.layer.weight)
     assert fsspec.core.url_to_fs(url)[0].glob(f"{fsspec.core.url_to_fs(url)[1]}/checkpoints/*.ckpt")
+
+
+def test_lightning_keeps_the_best_checkpoints_logs_and_resumes(url: str, line: Any) -> None:
+    lightning = library("lightning")
+    torch = library("torch")
+    best = lightning.pytorch.callbacks.ModelCheckpoint(dirpath=f"{url}/best", save_top_k=2, monitor="loss", save_last=True)
+    logger = lightning.pytorch.loggers.CSVLogger(f"{url}/logs")
+    lightning.Trainer(max_epochs=4, callbacks=[best], logger=logger, log_every_n_steps=1, **QUIET).fit(line(), _batches())
+    fs, path = fsspec.core.url_to_fs(url)
+    assert len(fs.ls(f"{path}/best", detail=False)) == 3  # those that fell behind have been removed
+    assert f"{path}/best/last.ckpt" in fs.ls(f"{path}/best", detail=False)
+    assert len(fs.read_text(fs.glob(f"{path}/logs/**/metrics.csv")[0]).splitlines()) == 1 + 8
+    line.load_from_checkpoint(best.best_model_path)
+    resumed = lightning.Trainer(max_epochs=6, logger=False, default_root_dir=url, **QUIET)
+    resumed.fit(line(), _batches(), ckpt_path=f"{url}/best/last.ckpt")
+    assert resumed.current_epoch == 6
+    fabric = lightning.Fabric(accelerator="cpu")
+    fabric.save(f"{url}/fabric.ckpt", {"w": torch.ones(3)})
+    assert torch.equal(fabric.load(f"{url}/fabric.ckpt")["w"], torch.ones(3))

@@ -31,6 +31,11 @@ class Fixtures(abstract.AbstractFixtures):
         return True
 
 
+def suite(name: str) -> type:
+    """A suite of fsspec's, which is one of no tests where its version has none of that name: these came with 2024.12."""
+    return getattr(abstract, name, None) or type(name, (), {})
+
+
 class TestCopy(abstract.AbstractCopyTests, Fixtures):
     pass
 
@@ -43,9 +48,9 @@ class TestPut(abstract.AbstractPutTests, Fixtures):
     pass
 
 
-class TestOpen(abstract.AbstractOpenTests, Fixtures):
+class TestOpen(suite("AbstractOpenTests"), Fixtures):  # type: ignore[misc]
     pass
 
 
-class TestPipe(abstract.AbstractPipeTests, Fixtures):
+class TestPipe(suite("AbstractPipeTests"), Fixtures):  # type: ignore[misc]
     pass

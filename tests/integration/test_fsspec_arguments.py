@@ -93,6 +93,8 @@ def test_options_that_callers_hand_over_as_a_matter_of_course_are_taken(fs: Any,
         assert pickle.loads(pickle.dumps(file)).read() == file.read() == b"bytes"
     with fs.open(f"{room}/x", "r", **text, **cache) as file:
         assert file.read() == "bytes"
+    with fs.open(f"{room}/x", default_cache="none", fill_cache=False) as file:  # dask, on any file system
+        assert file.read() == b"bytes"
 
 
 @pytest.mark.parametrize("mode", [None, 5, b"rb"])

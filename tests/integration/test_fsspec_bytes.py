@@ -200,41 +200,6 @@ def test_the_old_file_stays_until_the_new_one_is_whole(fs: Any, room: str) -> No
     assert fs.cat_file(f"{room}/x") == b"new and longer"
 
 
-WAYS = {
-    "fs.open": lambda fs, path: fs.open(path, "wb"),
-    "text": lambda fs, path: fs.open(path, "w"),
-    "gzip": lambda fs, path: fs.open(path, "wb", compression="gzip"),
-    "fsspec.open": lambda fs, path: fsspec.open(fs.unstrip_protocol(path), "wb", **fs.storage_options),
-    "fsspec.open text": lambda fs, path: fsspec.open(fs.unstrip_protocol(path), "wt", **fs.storage_options),
-    "fsspec.open gzip": lambda fs, path: fsspec.open(fs.unstrip_protocol(path), "wb", compression="gzip", **fs.storage_options),
-    "exclusive": lambda fs, path: fs.open(path, "xb"),
-}
-
-
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("reason", [Stop, KeyboardInterrupt])
-def test_an_exception_in_the_block_leaves_no_file(fs: Any, room: str, way: str, reason: type[BaseException]) -> None:
-    data: Any = "text" if "text" in way else noise(100_000)
-    with pytest.raises(reason), WAYS[way](fs, f"{room}/x") as file:  # noqa: PT012
-        file.write(data)
-        raise reason
-    assert fs.ls(room) == []
-    with WAYS[way](fs, f"{room}/x") as file:
-        file.write(data)
-    assert fs.exists(f"{room}/x")
-
-
-def test_closing_in_an_except_block_keeps_the_file(fs: Any, room: str) -> None:
-    with pytest.raises(Stop):  # noqa: PT012
-        try:
-            raise Stop
-        except Stop:
-            with fsspec.open(fs.unstrip_protocol(f"{room}/report"), "wb", **fs.storage_options) as file:
-                file.write(b"what went wrong")
-            raise
-    assert fs.cat_file(f"{room}/report") == b"what went wrong"
-
-
 UNCLOSED: dict[str, dict[str, Any]] = {
     "binary": {"mode": "wb"},
     "text": {"mode": "w"},

@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import stat
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -198,3 +199,31 @@ def test_a_put_that_is_cancelled_holds_nothing_afterwards(
     assert fsspec.asyn.sync(fs.loop, put_and_cancel) == 0
     found = cat_tree(fs, f"{room}/put")
     assert all(tree[name] == data for name, data in found.items())
+
+
+def _start_and_wait_for_the_pipe(command: str) -> subprocess.Popen[bytes]:
+    """A shell that is opening a pipe, with no process at its other end yet."""
+    shell = subprocess.Popen(["sh", "-c", command])
+    while Path(f"/proc/{shell.pid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
+        os.sched_yield()
+    return shell
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_who_waits_at_the_other_end_of_a_pipe_is_not_broken_off(fs: Any, room: str, tmp_path: Path) -> None:
+    pipe, copy = tmp_path / "pipe", tmp_path / "copy"
+    os.mkfifo(pipe)
+    with _start_and_wait_for_the_pipe(f"exec printf hello > '{pipe}'") as writer:
+        fs.put_file(str(pipe), f"{room}/x")
+    assert writer.returncode == 0
+    assert fs.cat_file(f"{room}/x") == b"hello"
+    with _start_and_wait_for_the_pipe(f"exec cat < '{pipe}' > '{copy}'"):
+        fs.get_file(f"{room}/x", str(pipe))
+    assert copy.read_bytes() == b"hello"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_local_disk_that_is_full_is_named(fs: Any, room: str) -> None:
+    fs.pipe_file(f"{room}/x", b"x")
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
+        fs.get_file(f"{room}/x", "/dev/full")

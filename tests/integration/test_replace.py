@@ -177,3 +177,30 @@ def test_rewriting_through_fsspec(fs: Any, room: str) -> None:
     assert fs.cat_file(name) == b"by a transaction"
     fs.pipe_file(name, b"piped")
     assert fs.info(name)["ino"] == inode
+
+
+@pytest.mark.parametrize("size", [10, 100_000, 3_000_000])
+def test_every_way_of_writing_goes_through_symlinks_and_keeps_the_file(fs: Any, room: str, tmp_path: Path, size: int) -> None:
+    new = b"n" * size
+    (tmp_path / "local").write_bytes(new)
+    fs.pipe_file(f"{room}/source", new)
+    fs.pipe_file(f"{room}/f", b"old")
+    fs.link(f"{room}/f", f"{room}/g")
+    fs.symlink("f", f"{room}/s")
+    fs.chmod(f"{room}/f", 0o640)
+    kept = ("ino", "mode", "uid", "gid", "nlink", "created")
+    before = fs.info(f"{room}/f")
+    ways = (
+        lambda path: fs.pipe_file(path, new),
+        lambda path: fs.put_file(tmp_path / "local", path),
+        lambda path: fs.cp_file(f"{room}/source", path),
+        lambda path: fs.write_bytes(path, new),
+    )
+    for way in ways:
+        for name in ("s", "g"):
+            fs.pipe_file(f"{room}/f", b"old")
+            way(f"{room}/{name}")
+            assert fs.cat_file(f"{room}/f") == fs.cat_file(f"{room}/g") == new
+            assert fs.info(f"{room}/s")["islink"]
+            after = fs.info(f"{room}/f")
+            assert [after[key] for key in kept] == [before[key] for key in kept]

@@ -142,3 +142,72 @@ def test_removing_a_symlink_removes_the_symlink(fs: Any, cluster_url: str, room:
     run("rm", f"{cluster_url}{room}/link", f"{cluster_url}{room}/dangling")
     assert fs.find(room) == [f"{room}/t/f"]
     assert not fs.lexists(f"{room}/link")
+
+
+def test_names_with_the_letters_of_chains_and_of_markup_are_names(fs: Any, cluster_url: str, room: str, tmp_path: Path) -> None:
+    url = cluster_url + room
+    for name in ("a::b", "zip::x", "[red]r", "[", ":smile:", "x" * 120, "%20 #?&"):
+        (tmp_path / name).write_text(name)
+        run("cp", name, f"{url}/", cwd=tmp_path)
+        assert run("cat", f"{url}/{name}") == name
+        assert run("ls", f"{url}/{name}") == f"{name}\n"
+        assert run("ls", "-l", f"{url}/{name}").endswith(f"  {name}\n")
+        assert f"{room}/{name}\n" in run("stat", f"{url}/{name}")
+        run("mv", f"{url}/{name}", f"{url}/{name}.moved")
+        run("cp", f"{url}/{name}.moved", "back", cwd=tmp_path)
+        assert (tmp_path / "back").read_text() == name
+        run("rm", f"{url}/{name}.moved")
+        assert f"{room}/{name}.moved'" in run("rm", f"{url}/{name}.moved", code=1)
+    assert fs.ls(room) == []
+
+
+def test_many_sources_are_copied_and_moved_into_a_directory(fs: Any, cluster_url: str, room: str, tmp_path: Path) -> None:
+    url = cluster_url + room
+    for name in ("a", "b", "sub/a"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    (tmp_path / "dangling").symlink_to("nowhere")
+    said = run("cp", "a", "dangling", "sub", "missing", "b", f"{url}/d/", cwd=tmp_path, code=1)
+    assert [path for path in ("dangling", "sub", "missing") if path not in said] == []
+    assert "3 of 5 names were not copied" in said
+    assert fs.ls(f"{room}/d", detail=False) == [f"{room}/d/a", f"{room}/d/b"]
+    said = run("cp", "*", f"{url}/pattern/", cwd=tmp_path, code=1)
+    assert "2 of 4 names were not copied" in said
+    assert fs.ls(f"{room}/pattern", detail=False) == [f"{room}/pattern/a", f"{room}/pattern/b"]
+    assert "need a directory" in run("cp", "a", "b", f"{url}/file", cwd=tmp_path, code=1)
+    assert "need a directory" in run("cp", "no*", "b", f"{url}/file", cwd=tmp_path, code=1)
+    assert "overwrite another source" in run("cp", "a", "sub/a", f"{url}/one/", cwd=tmp_path, code=1)
+    assert fs.cat(f"{room}/one", recursive=True) == {f"{room}/one/a": b"a"}
+    said = run("mv", f"{url}/d/a", f"{url}/missing", f"{url}/pattern/a", f"{url}/d/b", f"{url}/into/", code=1)
+    assert "missing" in said
+    assert "overwrite another source" in said
+    assert fs.find(room) == [f"{room}/into/a", f"{room}/into/b", f"{room}/one/a", f"{room}/pattern/a", f"{room}/pattern/b"]
+
+
+def test_what_fails_stops_no_command(fs: Any, cluster_url: str, room: str) -> None:
+    url = cluster_url + room
+    fs.pipe({f"{room}/a": b"1", f"{room}/d/x": b"2", f"{room}/z": b"3"})
+    assert sorted(run("cat", f"{url}/*", code=1).partition("fs3")[0]) == ["1", "3"]
+    assert run("ls", f"{url}/missing", f"{url}/d", f"{url}/*/x", code=1).startswith(f"{url}/d:\nx\nd/x\n")
+    assert run("du", f"{url}/missing", f"{url}/d", code=1).startswith(f"1\t{room}/d/x\n1\t{room}/d\n")
+    assert "name" in run("stat", f"{url}/missing", f"{url}/a", code=1)
+    run("mkdir", f"{url}/a", f"{url}/new", code=1)
+    assert fs.isdir(f"{room}/new")
+    said = run("rm", f"{url}/*", f"{url}/missing", code=1)
+    assert f"{room}/d' is a directory" in said
+    assert fs.find(room, withdirs=True) == [room, f"{room}/d", f"{room}/d/x", f"{room}/new"]
+
+
+def test_permissions_are_copied_with_a_new_file(fs: Any, cluster_url: str, room: str, tmp_path: Path) -> None:
+    url = cluster_url + room
+    for name, mode in (("tool", 0o755), ("secret", 0o600), ("plain", 0o644)):
+        (tmp_path / name).write_text(name)
+        (tmp_path / name).chmod(mode)
+        run("cp", name, f"{url}/", cwd=tmp_path)
+        assert fs.info(f"{room}/{name}")["mode"] & 0o777 == mode
+        run("cp", f"{url}/{name}", "back", cwd=tmp_path)
+        assert (tmp_path / "back").stat().st_mode & 0o777 == mode
+        (tmp_path / "back").unlink()
+    fs.chmod(f"{room}/tool", 0o600)
+    run("cp", "tool", f"{url}/tool", cwd=tmp_path)
+    assert fs.info(f"{room}/tool")["mode"] & 0o777 == 0o600  # of a file that is there, they stay

@@ -209,7 +209,7 @@ async def test_namespaces_do_not_share_keys(cluster: LocalCluster) -> None:
 async def test_another_keys_page_is_a_miss(cache: KVCache) -> None:
     """Were two keys to share a chunk id, what is in front of the page would tell them apart."""
     client = cache._client
-    mine, other, unlike, cut = page_keys(cache.namespace_id, [b"mine", b"other", b"unlike", b"cut"])
+    mine, other, unlike, cut = page_keys(cache.namespace_id, cache.salt, [b"mine", b"other", b"unlike", b"cut"])
     page = page_of(b"other")
     # Under this key's chunk: the other key's page with all that belongs to it, something else, and a page that ends too early.
     planted = {mine: front(other, PAGE) + page, unlike: os.urandom(68) + page, cut: front(cut, PAGE) + page[:-1]}
@@ -246,6 +246,9 @@ async def test_nodes_that_do_not_answer_are_clean_misses(cluster: LocalCluster) 
             found = await cache.lookup([b"k", b"l"])
             assert found.hits == 0
             assert set(found.statuses) <= UNKNOWN, "not known is not absent"
+            # What asks for a whole chain is an error within the timeout, and not a gap.
+            with pytest.raises(OSError, match="does not list its chunks"):
+                await cache.list()
             # From now on a call costs nothing: what did not answer is left out.
             for _ in range(1000):
                 assert await cache.get_into([b"k", b"l"], [bytearray(1000), bytearray(1000)]) == [Status.ERROR] * 2
@@ -256,6 +259,49 @@ async def test_nodes_that_do_not_answer_are_clean_misses(cluster: LocalCluster) 
             while (status := (await cache.get_into([b"k"], [bytearray(1000)]))[0]) in UNKNOWN:
                 pass
         assert status is Status.OK
+
+
+def test_a_cluster_that_is_all_gone_costs_no_call_more_than_its_timeout() -> None:
+    """Of what the manager is asked, too; each call of its own, since the first one may wait."""
+
+    async def use(doomed: LocalCluster) -> None:
+        cache = await KVCache.open(doomed.url, namespace="gone", page_bytes=1000, timeout=1.0)
+        await asyncio.to_thread(doomed.kill)
+        async with asyncio.timeout(60):
+            for call in (cache.usage, cache.clear, cache.list):
+                with pytest.raises(FS3Error):
+                    await call()
+            found = await cache.lookup([b"k"], lease_ms=1000)
+            assert (found.hits, set(found.statuses) <= UNKNOWN) == (0, True)
+            for answer in (cache.touch([b"k"]), cache.pin([b"k"]), cache.remove([b"k"]), cache.put_from([b"k"], [b"p"])):
+                assert set(await answer) <= UNKNOWN
+            await cache.close()
+
+    with LocalCluster(storage=1, replicas=1, targets=1) as doomed:
+        asyncio.run(use(doomed))
+
+
+WITHOUT_GRPC = """
+import asyncio, sys
+from fs3.api.kvcache import KVCache
+
+async def main():
+    async with await KVCache.open(sys.argv[1], namespace="bytes", page_bytes=100_000) as cache:
+        room = bytearray(100_000)
+        assert (await cache.put_from(["k"], [bytes(100_000)]))[0].ok
+        assert (await cache.get_into(["k"], [room]))[0].ok
+        assert (await cache.lookup(["k"])).hits == 1
+    loaded = sorted(name for name in sys.modules if name.split(".")[0] == "grpc" or name.startswith("fs3.services."))
+    assert not loaded, loaded
+
+asyncio.run(main())
+"""
+
+
+def test_pages_do_not_go_over_grpc(cluster: LocalCluster) -> None:
+    """Whose calls hold the interpreter while bytes are copied: a process that puts and gets pages does not even load it."""
+    done = subprocess.run([sys.executable, "-c", WITHOUT_GRPC, cluster.url], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 MANY_PAGES = """

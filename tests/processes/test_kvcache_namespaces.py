@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -15,7 +16,7 @@ from fs3.api.kvcache import KVCache, Status
 from fs3.base.errors import Exists, InvalidArgument, NotFound
 from fs3.base.units import SECOND
 from fs3.cli.local import LocalCluster
-from fs3.cli.main import app
+from fs3.cli.main import app, main
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
 
@@ -229,8 +230,65 @@ def test_on_the_command_line(cluster: LocalCluster) -> None:
         (("create", "bad", "--page", "1000", "--ttl", "soon"), "'soon' is not a duration such as"),
         (("create", "bad", "--page", "1000", "--budget", "-1"), "'-1' is not a size such as"),
         (("set", "bad"), "nothing to set"),
+        (("set", "bad", "--pins", "none"), "'none' is not a size such as"),
+        (("set", "bad", "--ttl", "0"), "'0' is not a duration such as"),
+        (("create", "bad"), "Missing option '--page'"),
+        (("clear",), "Missing argument 'names'"),
+        (("rm",), "Missing argument 'names'"),
+        (("ls", "a", "b"), "unexpected extra argument"),
+        (("stat", "bad", "xy", "--hex"), "'xy' is not hexadecimal"),
     ],
 )
 def test_what_cannot_be_on_the_command_line(cluster: LocalCluster, arguments: tuple[str, ...], words: str) -> None:
     said = " ".join(kv(cluster, *arguments, status=2).replace("│", " ").split())
     assert words in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("create", "", "--page", "1000"), "namespace '' has 0 bytes; 1 to 255 are allowed"),
+        (("create", "x" * 256, "--page", "1000"), "has 256 bytes; 1 to 255 are allowed"),
+        (("create", "x\udcff", "--page", "1000"), "has no UTF-8"),
+        (("create", "bad", "--page", "0"), "page_bytes 0: 1 to 67108864 are allowed"),
+        (("create", "bad", "--page", "65MiB"), "page_bytes 68157440: 1 to 67108864 are allowed"),
+        (("create", "bad", "--page", "1000", "--replicas", "-1"), "replicas -1: 0 to 16 are allowed"),
+        (("create", "bad", "--page", "1000", "--budget", "999"), "budget_bytes 999: 1000 to"),
+        (("create", "bad", "--page", "1000", "--budget", "1000", "--pins", "2000"), "pin_bytes 2000: 0 to 1000 are allowed"),
+        (("create", "bad", "--page", "1000", "--owner", "o" * 256), "owner has 256 bytes; at most 255 are allowed"),
+        (("set", "bad", "--ttl", "99999d"), "ttl 8639913600.0: seconds, more than 0 and at most"),
+        (("set", "bad", "--ttl", "1h"), "no such namespace: 'bad'"),
+        (("show", "bad"), "no such namespace: 'bad'"),
+        (("stat", "bad", "k" * 4097), "the key has 4097 bytes; 1 to 4096 are allowed"),
+        (("stat", "bad", "k"), "no such namespace: 'bad'"),
+    ],
+)
+def test_what_no_namespace_can_be_is_one_line(
+    cluster: LocalCluster,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    words: str,
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["fs3", "kv", *arguments, "--cluster", cluster.url])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr()
+    assert (ended.value.code, said.out) == (1, "")
+    assert words in said.err
+    assert said.err.count("\n") == 1
+
+
+def test_names_that_cannot_be_keep_nothing_from_the_others(cluster: LocalCluster) -> None:
+    for name in ("first", "last"):
+        kv(cluster, "create", f"cli/{name}", "--page", "1000")
+    for verb, done in (("clear", "cleared"), ("rm", "deleted")):
+        said = kv(cluster, verb, "cli/first", "", "x" * 300, "cli/none", "cli/last", status=1)
+        assert [line for line in said.splitlines() if not line.startswith("fs3: ")] == [f"cli/first: {done}", f"cli/last: {done}"]
+        assert said.count("1 to 255 are allowed") == 2
+    assert json.loads(kv(cluster, "ls", "cli/", "--json")) == []
+
+
+async def test_nothing_to_set(cluster: LocalCluster) -> None:
+    with pytest.raises(InvalidArgument, match="nothing to set: give budget_bytes, ttl, pin_bytes or owner"):
+        await KVCache.set_namespace(cluster.url, "any")

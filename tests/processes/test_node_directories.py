@@ -151,6 +151,36 @@ def test_all_replicas_are_put_back_and_the_manager_is_not(cluster: LocalCluster,
     assert "when nobody serves" in again.stderr
 
 
+def test_an_older_copy_of_the_managers_store_is_put_back(cluster: LocalCluster, tmp_path: Path) -> None:
+    """As docs/metadata-recovery.md says: no target serves until a person says whose bytes count. The others are filled."""
+    write(cluster, b"old bytes")
+    cluster.stop()
+    copy = copy_of(cluster, "mgmtd", tmp_path / "copies")
+    cluster.start()
+    write(cluster, b"new bytes, and more")
+    cluster.stop()
+    put_back(cluster, copy)
+    with cluster.directory.lock_changes():
+        start_processes(cluster.directory, cluster.shape, cluster.shape.names(), lambda text: None)
+    status = wait_status(cluster, names_accept_loss, 30, "the status to name the way out")
+    assert not serving(status)
+    first, *others = last_serving(status)
+    accepted = accept_loss(cluster, first)
+    assert accepted.returncode == 0, accepted.stderr
+    status = wait_status(cluster, lambda status: serving(status) == [first], 30, f"target {first} to serve alone")
+    assert read_everywhere(cluster, 100) == {b"new bytes, and more"}
+    nodes = {target["target"]: target["node"] for target in status["targets"]}
+    for target in others:
+        home = cluster.directory.path / nodes[target]
+        cluster.stop(nodes[target])
+        (home / "targets" / str(target)).rename(tmp_path / f"aside-{target}")
+        cluster.start(nodes[target])
+    wait_healthy(cluster)
+    assert len(serving(status_of(cluster))) == 3
+    assert read_everywhere(cluster, 100) == {b"new bytes, and more"}
+    write(cluster, b"newest")
+
+
 def test_the_disks_of_all_that_served_last_are_gone(cluster: LocalCluster) -> None:
     """One left its chain before, and has not the newest data: it may not take the place of those that had, without anybody who
     says so. With the loss accepted, the chain goes on, empty; `fs3 status` says what to do."""

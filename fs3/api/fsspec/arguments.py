@@ -16,6 +16,9 @@ OPEN_OPTIONS = frozenset(
 )
 """What `open` takes."""
 
+_READ_CACHE_OPTIONS = frozenset({"default_cache", "default_cache_type", "default_fill_cache", "fill_cache"})
+"""Wishes of libraries about how files are cached while they are read, in the words of other file systems: without effect here."""
+
 
 def check_path(value: object, name: str = "path") -> None:
     """Raises InvalidType, which names the argument, for what fsspec takes for no path: text, `os.PathLike`, or with a `path`."""
@@ -40,7 +43,7 @@ def paths_of(value: Any, name: str = "path") -> str | list[str]:
 def check_open_options(options: Mapping[str, object], path: str) -> None:
     """Raises InvalidType for options that `open` does not take: they would have no effect."""
     for name in options:
-        if name not in OPEN_OPTIONS:
+        if name not in OPEN_OPTIONS and name not in _READ_CACHE_OPTIONS:
             raise InvalidType(f"open takes no option {name!r}; known are {', '.join(sorted(OPEN_OPTIONS))}", path)
 
 

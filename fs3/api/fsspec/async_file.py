@@ -14,6 +14,7 @@ from fs3.api.client import Client, parent_of
 from fs3.api.file import File
 from fs3.api.fsspec import unclosed
 from fs3.api.fsspec.base import FS3Base
+from fs3.api.fsspec.block_exit import say_dropped
 from fs3.api.fsspec.draft import CreateOptions, Draft
 from fs3.api.fsspec.info import info_of
 from fs3.api.io.append_gather import AppendGather
@@ -59,6 +60,8 @@ class FS3AsyncFile(AbstractAsyncStreamedFile):  # type: ignore[misc]
         self._is_broken_off = False
         """The last write failed."""
         self.closed = False
+        if mode != "rb":
+            unclosed.watch(self)
 
     @classmethod
     async def open(cls, fs: FS3Base, path: str, mode: str, how: CreateOptions, block: int | None = None) -> Self:
@@ -217,23 +220,28 @@ class FS3AsyncFile(AbstractAsyncStreamedFile):  # type: ignore[misc]
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None and not self.closed:
+            if self.mode != "rb" and not self.forced and (self._gather is None or not self._gather.is_empty):
+                say_dropped(self.path, kind)
             await self.discard()
         else:
             await self.close()
 
-    def __del__(self) -> None:
-        # The base class would call the coroutine `close`.
+    def close_unclosed(self, flush: unclosed.Flush | None = None) -> None:
+        """As `FS3File.close_unclosed`, in the background."""
         if self.closed:
             return
         self.closed = True
-        if self.mode == "rb" or self._pid != os.getpid() or sys.is_finalizing():
+        if self.mode == "rb" or self._pid != os.getpid() or self.forced or sys.is_finalizing():
             return
-        if self._is_broken_off:
-            unclosed.say(self.path, "its last write failed, and what was written to it is dropped")
+        if self._is_broken_off or unclosed.is_dying():
+            unclosed.say(self.path, f"{'its last write failed, and ' * self._is_broken_off}what was written to it is dropped")
             unclosed.start(self._loop, self.path, self.discard())
         else:
             unclosed.say(self.path, "it is closed now")
             unclosed.start(self._loop, self.path, self._finish_or_drop())
+
+    def __del__(self) -> None:
+        self.close_unclosed()  # the base class would call the coroutine `close`
 
     async def _finish_or_drop(self) -> None:
         try:

@@ -21,7 +21,7 @@ from fs3.api.fsspec.fork import reset_loop_after_fork
 from fs3.api.fsspec.transaction import FS3Transaction
 from fs3.api.io.blocking import is_current_loop, run_on
 from fs3.api.url import SCHEME, cluster_addresses
-from fs3.base.errors import error
+from fs3.base.errors import InvalidType, error
 from fs3.base.ids import TableId
 from fs3.base.status import Code
 from fs3.core.files.layout import explain_unusable
@@ -71,6 +71,12 @@ class FS3Base(AsyncFileSystem):  # type: ignore[misc]
         super().__init__(**options)
         if transport not in TRANSPORTS:
             raise error(Code.INVALID, f"transport is {transport!r}, not one of {', '.join(TRANSPORTS)}")
+        if cluster is not None and not isinstance(cluster, str):
+            raise InvalidType(f"cluster is a {type(cluster).__name__}, not a str")
+        if path is not None:
+            check_path(path)
+            if not os.fspath(path):
+                raise error(Code.INVALID, "path is empty; the directory of an embedded cluster is wanted")
         if cluster is not None and path is not None:
             raise error(Code.INVALID, f"both cluster {cluster!r} and path {os.fspath(path)!r} were given; use one of them")
         self.embedded = None if path is None else os.path.realpath(os.fspath(path))
@@ -175,6 +181,29 @@ class FS3Base(AsyncFileSystem):  # type: ignore[misc]
 
     async def _prepare_draft(self, path: str, how: CreateOptions, parents_now: bool = False) -> Draft:
         return await Draft.prepare(await self._client(), path, how, parents_now=parents_now)
+
+    async def _publish_or_defer(self, draft: Draft) -> None:
+        """Publish, or leave that to the transaction that is under way."""
+        if self._intrans:
+            self.transaction.files.append(_DeferredPublish(self, draft))
+        else:
+            await draft.publish(make_parents=True)
+
+
+class _DeferredPublish:
+    """A written file whose name waits for the end of a transaction."""
+
+    def __init__(self, fs: FS3Base, draft: Draft) -> None:
+        self._fs = fs
+        self._draft = draft
+
+    def commit(self) -> None:
+        """Give it its name."""
+        run_on(self._fs.loop, self._draft.publish())
+
+    def discard(self) -> None:
+        """Let it vanish."""
+        run_on(self._fs.loop, self._draft.discard())
 
 
 def layout_of(path: str, chunk_size: int | None, stripe: int | None) -> Layout | None:

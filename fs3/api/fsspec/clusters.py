@@ -15,6 +15,9 @@ import fsspec
 from fs3.api.url import DEFAULT_PORT, ENVIRONMENT, SCHEME, cluster_addresses, is_ip_address, split_url
 from fs3.base.errors import InvalidType
 
+_HANDED_TO_ALL = frozenset({"encoding", "errors", "newline", "client_kwargs"})
+"""Options of one text file, or of HTTP, which Hugging Face datasets hands to the file system of whatever it opens."""
+
 _opened: dict[str, None] = {}
 """Addresses of clusters, and "" for embedded ones, that this process has made instances for."""
 
@@ -58,10 +61,16 @@ def _is_directory(authority: str) -> bool:
 def check_options(options: Mapping[str, object], known: Collection[str]) -> None:
     """InvalidType for a storage option that fs3 does not take, with the word it is like.
 
-    One that is called as a protocol has the options of another file system: some libraries hand the same ones to all.
+    Some libraries hand the same ones to all: those are without effect, and so is one that is called as a protocol, which has the
+    options of another file system.
     """
+    if "target_options" in options or "target_protocol" in options:
+        raise InvalidType(
+            f'"::" in a URL lays one file system on another, and {SCHEME}:// lies on none; a path with "::" in it is opened by '
+            f"fsspec.filesystem({SCHEME!r}, …).open(path)"
+        )
     for name in options:
-        if name not in known and name not in fsspec.available_protocols():
+        if name not in known and name not in _HANDED_TO_ALL and name not in fsspec.available_protocols():
             near = difflib.get_close_matches(name, sorted(known), n=1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(sorted(known))}"
             raise InvalidType(f"unknown option {name!r} of the {SCHEME} file system{hint}")

@@ -13,7 +13,7 @@ from fs3.api.file import File
 from fs3.api.fsspec.arguments import check_path, paths_of
 from fs3.api.fsspec.base import FS3Base
 from fs3.api.fsspec.blocking import blocking
-from fs3.api.fsspec.draft import CreateOptions, Draft
+from fs3.api.fsspec.draft import CreateOptions
 from fs3.api.io.blocking import run_on
 from fs3.api.io.buffer_budget import buffer_budget
 from fs3.api.io.buffers import ReadBuffer, source_of
@@ -211,13 +211,6 @@ class ContentMethods(FS3Base):
             raise
         return True
 
-    async def _publish_or_defer(self, draft: Draft) -> None:
-        """Publish, or leave that to the transaction that is under way."""
-        if self._intrans:
-            self.transaction.files.append(_DeferredPublish(self, draft))
-        else:
-            await draft.publish(make_parents=True)
-
     async def _get_file(self, rpath: str, lpath: Any, callback: Any = DEFAULT_CALLBACK, **_: Any) -> None:
         client = await self._client()
         rpath = self._strip_protocol(rpath)
@@ -250,13 +243,14 @@ class ContentMethods(FS3Base):
         except IsADirectoryError:
             await client.makedirs(target, exist_ok=True)
             return
+        how = CreateOptions(make_parents=self.auto_mkdir)
         if is_small(file.length):
             async with buffer_budget.reserve(file.length):
                 data = await client.small_files.read(file)
-                how = CreateOptions(make_parents=self.auto_mkdir)
                 if data is not None and await self._create_small(target, data, how, file.inode.mode & 0o777):
                     return
-        await client.copy_file(source, target, make_parents=self.auto_mkdir)
+        behind = (await self._prepare_draft(target, how)).path  # a symlink is written through, as by all other calls
+        await client.copy_file(source, behind, make_parents=self.auto_mkdir)
 
 
 async def _read_range(client: Client, file: File, begin: int, stop: int) -> bytes:
@@ -265,22 +259,6 @@ async def _read_range(client: Client, file: File, begin: int, stop: int) -> byte
 
 
 _cat_on_loop = blocking(ContentMethods._cat_file)
-
-
-class _DeferredPublish:
-    """A written file whose name waits for the end of a transaction."""
-
-    def __init__(self, fs: FS3Base, draft: Draft) -> None:
-        self._fs = fs
-        self._draft = draft
-
-    def commit(self) -> None:
-        """Give it its name."""
-        run_on(self._fs.loop, self._draft.publish())
-
-    def discard(self) -> None:
-        """Let it vanish."""
-        run_on(self._fs.loop, self._draft.discard())
 
 
 def _clamp_range(start: int | None, end: int | None, size: int) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from fs3.api.client import Client, is_missing, parent_of
 from fs3.api.file import File
 from fs3.api.fsspec.walk import join
 from fs3.api.small_files import NewFile, UnnamedFile
-from fs3.base.errors import FS3Error, InvalidArgument, NotFound, error
+from fs3.base.errors import FS3Error, error
 from fs3.base.limits import chunk_bytes_default, symlinks_followed_max
 from fs3.base.status import Code
 from fs3.core.meta.access import EXECUTE, WRITE, has_permission
@@ -123,12 +123,7 @@ class Draft:
 
     @staticmethod
     async def _open(client: Client, path: str, how: CreateOptions) -> File:
-        try:
-            return await client.open_unnamed(parent_of(path), how.layout, make_parents=how.make_parents)
-        except NotFound:
-            raise error(Code.NOT_FOUND, "no such directory", path) from None
-        except InvalidArgument as refusal:
-            raise error(refusal.code, refusal.strerror or "", path) from None
+        return await client.open_unnamed(parent_of(path), how.layout, make_parents=how.make_parents, becomes=path)
 
     async def write(self, data: Any, offset: int) -> int:
         """Durable when it returns."""
@@ -174,7 +169,7 @@ class Draft:
 def _check_new(user: User, there: Inode | FS3Error, directory: Inode | FS3Error, path: str, how: CreateOptions) -> None:
     """Raises what stands in the way of a new file, as far as it can be known before it is published."""
     if isinstance(there, FS3Error):
-        if not is_missing(there):
+        if not is_missing(there) or there.code is Code.NAME_TOO_LONG:
             raise there
     elif how.exclusive:
         raise error(Code.EXISTS, "the name is taken", path)
@@ -183,8 +178,10 @@ def _check_new(user: User, there: Inode | FS3Error, directory: Inode | FS3Error,
     elif has_permission(user, there, WRITE):
         return
     if isinstance(directory, FS3Error):
-        if directory.code is not Code.NOT_FOUND or not how.make_parents:
-            raise error(directory.code, "no such directory", path) if directory.code is Code.NOT_FOUND else directory
+        if directory.code is not Code.NOT_FOUND:
+            raise error(directory.code, directory.strerror or "", path)
+        if not how.make_parents:
+            raise error(Code.NOT_FOUND, "no such directory", path)
     elif directory.type is not InodeType.DIRECTORY:
         raise error(Code.NOT_A_DIRECTORY, "a component of the path is not a directory", path)
     elif not has_permission(user, directory, WRITE | EXECUTE):

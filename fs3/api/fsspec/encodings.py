@@ -1,4 +1,4 @@
-"""Encodings that begin a text with a byte order mark: once, also where a text is appended to."""
+"""Encodings that begin a text with a byte order mark: once, also where a compressed text is appended to."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ _MARKED = {
 def marked_encoding(encoding: str | None) -> tuple[bytes, str] | None:
     """The mark and the encoding in which the text goes on; None for encodings without one.
 
-    `io.TextIOWrapper` knows whether to write the mark only of files that can seek, which those that are appended to cannot.
+    `io.TextIOWrapper` asks the file below where it stands to know whether to write the mark. What compressors say tells nothing
+    of what is in the file already.
     LookupError for an encoding Python does not know.
     """
     return None if encoding is None else _MARKED.get(codecs.lookup(encoding).name)

@@ -15,11 +15,11 @@ from fs3.api.client import Client, parent_of
 from fs3.api.file import File
 from fs3.api.fsspec import unclosed
 from fs3.api.fsspec.base import FS3Base
+from fs3.api.fsspec.block_exit import block_exception, say_dropped
 from fs3.api.fsspec.draft import CreateOptions, Draft
 from fs3.api.fsspec.info import info_of
-from fs3.api.fsspec.wrappers import is_exit_by_exception
 from fs3.api.io.append_gather import AppendGather
-from fs3.api.io.blocking import run_on
+from fs3.api.io.blocking import refuse_own_thread, run_on
 from fs3.api.io.buffers import ReadBuffer, source_of, target_of
 from fs3.api.io.read_ahead import RangeSource, ReadAheadReader
 from fs3.api.io.write_behind import WriteBehindWriter
@@ -177,8 +177,8 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         return self.mode != "rb" and not self.closed
 
     def seekable(self) -> bool:
-        """`seek` works: in all modes but ab."""
-        return self.mode != "ab" and not self.closed
+        """There is a position: `tell` says where, of an appended file how long it is as far as this handle knows."""
+        return not self.closed
 
     def fileno(self) -> NoReturn:
         """There is no descriptor: UnsupportedOperation. `flush` is what makes written bytes durable."""
@@ -247,13 +247,17 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
 
     def seek(self, loc: int, whence: int = 0) -> int:
         """Move to a position; 0 from the beginning, 1 from here, 2 from the end. Not past the end of a new file (wb, xb): that is
-        how programs add to the file that has the name, and they would get zeros in the place of its bytes."""
+        how programs add to the file that has the name, and they would get zeros in the place of its bytes. In a file that is
+        appended to (ab) only to where it stands, as an offset of 0 from here or from the end: bytes go to the end wherever it
+        seems to stand, and a program that goes back to write over a header would have it there."""
         if self.closed:
             raise ValueError("I/O operation on closed file.")
-        if not self.seekable() or self._is_last_write:
-            raise UnsupportedOperation(errno.ESPIPE, f"seek: the file is open in mode {self.mode!r}", self.path)
         if whence not in (0, 1, 2):
             raise ValueError(f"invalid whence ({whence}, should be 0, 1 or 2)")
+        if self.mode == "ab":
+            if loc or not whence:
+                raise UnsupportedOperation(errno.ESPIPE, "seek: all that is written to the file is appended", self.path)
+            return self.loc
         to = int(loc) + (0, self.loc, self._end())[whence]
         if to < 0:
             raise ValueError(f"negative seek position {to}")
@@ -261,6 +265,8 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
             self._check_process()
             if to > self._end():
                 raise UnsupportedOperation(errno.ESPIPE, f"seek to {to}: the new file has {self._end()} bytes so far", self.path)
+            if to != self._writer.position:
+                self._check_may_wait()
             self._writer.move(to)
         self.loc = to
         return to
@@ -279,7 +285,7 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
             raise ValueError("This file has been force-flushed, can only close")
         self._is_broken_off = True
         if self._writer is not None:
-            count = self._writer.write(data, wait=not self._is_last_write)
+            count = self._writer.write(data, wait=not self._is_last_write and not is_current_loop(self.fs.loop))
         elif self._gather is not None:
             view = source_of(data, self.path)
             count = len(view)
@@ -304,7 +310,13 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
             raise ValueError("Force flush cannot be called more than once")
         if self.mode == "rb" or self.forced or self._is_last_write:
             return
+        if self.mode != "r+b" and block_exception(self, sys._getframe().f_back) is not None:
+            return  # it is closed next, which drops what was written
+        self._flush(force)
+
+    def _flush(self, force: bool = False) -> None:
         self._check_process()
+        self._check_may_wait()
         if self._writer is not None and not (force and self._is_small(self._writer)):
             self._writer.flush()
         if force:
@@ -359,13 +371,17 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
             self.closed = True  # a forked process drops its copy; the file is the parent's to finish
             unclosed.unwatch(self)
             return
-        if not self._decided and self.mode != "r+b" and is_exit_by_exception(sys._getframe().f_back):
-            self.closed = True
-            self.discard()
+        if self._is_last_write:
+            self._finish_last_write()
             return
+        if self.mode != "r+b" and (reason := block_exception(self, sys._getframe().f_back)) is not None:
+            self._drop_all(reason)
+            return
+        if not self.forced:
+            self._check_may_wait()
         try:
             if not self.forced:
-                self.flush(force=True)
+                self._flush(force=True)
         except BaseException:
             self.closed = True
             self.discard()
@@ -394,7 +410,10 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         self._decide()
         if self._writer is not None:
             self._writer.abandon()
-        run_on(self.fs.loop, self._drop(self._client))
+        if is_current_loop(self.fs.loop):
+            unclosed.start(self.fs.loop, self.path, self._drop(self._client))
+        else:
+            run_on(self.fs.loop, self._drop(self._client))
 
     async def _drop(self, client: Client) -> None:
         if self._draft is not None:
@@ -408,10 +427,17 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None and self.mode in ("wb", "xb", "ab") and not self.closed and self._pid == os.getpid():
-            self.closed = True
-            self.discard()
+            self._drop_all(kind)
         else:
             self.close()
+
+    def _drop_all(self, reason: type[BaseException]) -> None:
+        """An exception has left the `with` block."""
+        self.closed = True
+        # Something around it may hold bytes that have not come so far.
+        if not self._decided and (self._gather is None or not self._gather.is_empty or self._is_wrapped):
+            say_dropped(self.path, reason)
+        self.discard()
 
     def wrap(self, is_wrapped: bool = True) -> None:
         """Something around it holds written bytes still, and has `close_unclosed` called in its place; or does so no more."""
@@ -422,26 +448,51 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         """The file is not closed and is going away: it is closed here. Only after a write that failed, and at the end of a
         program that dies of an exception, what was written is dropped, for half a file must not look like a whole one. `flush`:
         has what lies around the file write what it holds still. `is_broken_off`: the last write to what lies around it failed."""
-        if self.closed:
+        if self.closed or not self._begin_last_write(is_broken_off):
             return
-        client = self._client
-        if self.mode == "rb" or self._pid != os.getpid() or self._decided or client is None or sys.is_finalizing():
+        if flush is not None:
+            try:
+                flush()
+            except Exception as failure:
+                if not self._decided:
+                    self._drop_unclosed()
+                unclosed.say_lost(self.path, failure)
+                return
+        self.close()
+
+    def _begin_last_write(self, is_broken_off: bool) -> bool:
+        """The program is not going to close the file. What lies around it may write, without waiting for anything, until `close`.
+        False: it is closed already."""
+        if self.mode == "rb" or self._pid != os.getpid() or self._decided or self._client is None or sys.is_finalizing():
             self.closed = True
-            return
+            return False
         is_broken_off = is_broken_off or self._is_broken_off
         if is_broken_off or unclosed.is_dying() or not self.autocommit:
-            self.closed = True
             unclosed.say(self.path, f"{'its last write failed, and ' * is_broken_off}what was written to it is dropped")
-            self._decide()
-            unclosed.finish(self.fs.loop, self.path, self._drop(client))
-            return
-        unclosed.say(self.path, "it is closed now")
+            self._drop_unclosed()
+            return False
+        if not self._is_last_write:
+            unclosed.say(self.path, "it is closed now")
         self._is_last_write = True
-        if flush is not None:
-            flush()
+        return True
+
+    def _finish_last_write(self) -> None:
+        assert self._client is not None
+        self.closed = True
+        if not self._decided:
+            self._decide()
+            unclosed.finish(self.fs.loop, self.path, self._finish(self._client))
+
+    def _drop_unclosed(self) -> None:
+        assert self._client is not None
         self.closed = True
         self._decide()
-        unclosed.finish(self.fs.loop, self.path, self._finish(client))
+        unclosed.finish(self.fs.loop, self.path, self._drop(self._client))
+
+    def _dealloc_warn(self, _: object) -> None:
+        """io's text wrappers and buffers call this when they are dropped without closing them, and then flush and close."""
+        if not self.closed:
+            self._begin_last_write(is_broken_off=False)
 
     async def _finish(self, client: Client) -> None:
         try:
@@ -453,8 +504,8 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
         await self._keep(client)
 
     def __del__(self) -> None:
-        if not self._is_wrapped:
-            self.close_unclosed()
+        if not self._is_wrapped and not self.closed and self.mode != "rb":
+            unclosed.close_dropped(sys.getrefcount(self), self)
 
     def _check(self, what: str) -> None:
         if self.closed:
@@ -463,6 +514,11 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
             raise UnsupportedOperation(errno.EBADF, f"the file is open in mode {self.mode!r}, which is not {what}", self.path)
         if self.mode != "rb":
             self._check_process()
+
+    def _check_may_wait(self) -> None:
+        """Not on the event loop's own thread: RuntimeError. The file stays open."""
+        if self.fs.loop is not None:
+            refuse_own_thread(self.fs.loop)
 
     def _check_process(self) -> None:
         if self._pid != os.getpid():

@@ -62,7 +62,7 @@ class FS3FileSystem(NamespaceMethods, ContentMethods, CopyMethods):
             text = {key: kwargs.pop(key) for key in ("encoding", "errors", "newline") if key in kwargs}
             plain = mode.replace("t", "") + "b"
             mark = b""
-            if "r" not in mode and (marked := marked_encoding(text.get("encoding"))) is not None:
+            if compression and "r" not in mode and (marked := marked_encoding(text.get("encoding"))) is not None:
                 mark, text["encoding"] = marked
                 if "a" in mode and self.exists(path) and self.size(path):
                     mark = b""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -20,6 +21,17 @@ class FS3Map(FSMap):  # type: ignore[misc]
                 return found
             raise KeyError(key) from missing
         return data
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        """Store a value: bytes, or an array of any kind."""
+        path = self._key_to_str(key)
+        if not self.fs.auto_mkdir:
+            self.fs.makedirs(self.fs._parent(path), exist_ok=True)
+        self.fs.pipe_file(path, value)
+
+    def setitems(self, values_dict: Mapping[str, Any]) -> None:
+        """Store many values."""
+        self.fs.pipe({self._key_to_str(key): value for key, value in values_dict.items()})
 
     def __delitem__(self, key: str) -> None:
         try:

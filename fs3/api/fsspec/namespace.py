@@ -140,7 +140,8 @@ class NamespaceMethods(ListingMethods):
             await self._mv_file(source, target)
 
     async def _touch(self, path: str, truncate: bool = True, **kwargs: Any) -> None:
-        """Create an empty file. Of one that is there, `truncate` takes the content away; without it the time is set."""
+        """Create an empty file. Of one that is there, `truncate` takes the content away; without it the time is set. Within a
+        transaction a new or emptied file waits for its end, as all that are written."""
         client = await self._client()
         path = self._strip_protocol(path)
         if not truncate:
@@ -152,6 +153,11 @@ class NamespaceMethods(ListingMethods):
             else:
                 return
         how = self._creation(path, **kwargs)
+        if self._intrans:
+            draft = await self._prepare_draft(path, how, parents_now=True)
+            draft.data = b""
+            await self._publish_or_defer(draft)
+            return
         new = NewFile(path, memoryview(b""), UnnamedFile(parent_of(path), how.layout, make_parents=how.make_parents))
         try:
             await client.put(new)

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import gc
 import logging
 import sys
 import warnings
 import weakref
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Protocol
 
 from fs3.api.fsspec.base import FS3Base
+from fs3.api.fsspec.layers import Layers
 from fs3.api.io.blocking import is_current_loop, start_on
 from fs3.runtime.exit import ExitStage, run_at_exit
 from fs3.runtime.serving import is_serving_thread
@@ -35,22 +38,59 @@ class Unclosed(Protocol):
 
     fs: FS3Base
 
-    def close_unclosed(self) -> None:
+    def close_unclosed(self, flush: Flush | None = None) -> None:
         """Its last reference is gone, or the program ends."""
         ...
 
 
-_open: weakref.WeakSet[Unclosed] = weakref.WeakSet()
+_open: weakref.WeakValueDictionary[int, Unclosed] = weakref.WeakValueDictionary()
+"""By their ids: files of fsspec compare and hash by what they have in them."""
 
 
 def watch(file: Unclosed) -> None:
     """A file that is closed at the end of the program, if it is there still."""
-    _open.add(file)
+    _open[id(file)] = file
 
 
 def unwatch(file: Unclosed) -> None:
     """Something around it, or its own end, takes care of that."""
-    _open.discard(file)
+    _open.pop(id(file), None)
+
+
+def close_dropped(references: int, file: Unclosed) -> None:
+    """For `__del__`: the program uses the file no more. `references`: what `sys.getrefcount(self)` says there, before
+    `file` is passed, which is one more.
+
+    Where others refer to it still, all of them are garbage that a collection has found, and what lies around the file may be
+    among them. A collection finalizes what it finds in the order it was made, so the file comes first: it is closed when the
+    collection is over, and what lies around it has written what it held."""
+    if references <= _references_alone:
+        file.close_unclosed()
+        return
+    _collected.append(file)
+    if _on_collection not in gc.callbacks:
+        gc.callbacks.append(_on_collection)
+
+
+_collected: list[Unclosed] = []
+
+
+def _on_collection(phase: str, _: object) -> None:
+    while phase == "stop" and _collected:
+        _collected.pop().close_unclosed()
+
+
+class _Alone:
+    """Sees how many references there are to an object in its `__del__` when it was the last one that went away."""
+
+    count = 0
+
+    def __del__(self) -> None:
+        _Alone.count = sys.getrefcount(self)
+
+
+_Alone()
+_references_alone = _Alone.count
 
 
 def is_dying() -> bool:
@@ -63,6 +103,11 @@ def say(path: str, what: str, depth: int = 3) -> None:
     about."""
     log.warning("%s was not closed: %s", path, what)
     warnings.warn(f"{path!r} was not closed: {what}", ResourceWarning, stacklevel=depth + 1)
+
+
+def say_lost(path: str, failure: BaseException) -> None:
+    """To the log: a file that the program left open could not be closed here either, and there is no caller to raise it to."""
+    log.error("%s was not closed, and what was written to it is lost: %s", path, failure)
 
 
 def finish(loop: asyncio.AbstractEventLoop, path: str, work: Coroutine[Any, Any, None]) -> None:
@@ -104,8 +149,8 @@ def start(loop: asyncio.AbstractEventLoop, path: str, work: Coroutine[Any, Any, 
 async def _logged(path: str, work: Coroutine[Any, Any, None]) -> None:
     try:
         await work
-    except Exception as failure:  # a finalizer has no caller to raise it to
-        log.error("%s was not closed, and what was written to it is lost: %s", path, failure)
+    except Exception as failure:
+        say_lost(path, failure)
 
 
 _endings: set[concurrent.futures.Future[None]] = set()
@@ -116,8 +161,10 @@ _ending = False
 def _close_open() -> None:
     global _ending
     _ending = True
-    for file in list(_open):
-        file.close_unclosed()
+    files = list(_open.values())
+    layers = Layers() if files and not is_dying() else None
+    for file in files:
+        file.close_unclosed(None if layers is None else partial(layers.close_around, file))
     late = concurrent.futures.wait(list(_endings), UNCLOSED_PATIENCE_S).not_done
     if late:
         log.error("%d files were not closed: that takes longer than %g s now", len(late), UNCLOSED_PATIENCE_S)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import io
+import sys
 from contextlib import suppress
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any
 
-from fsspec.core import OpenFile
 from fsspec.spec import AbstractBufferedFile
 
 from fs3.api.fsspec import unclosed
@@ -25,6 +25,7 @@ class FS3CompressedFile:
         self._file = file
         self.fs = file.fs
         file.wrap()
+        _compressors[id(self)] = compressor
         unclosed.watch(self)
 
     def __getattr__(self, name: str) -> Any:
@@ -39,6 +40,7 @@ class FS3CompressedFile:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         if kind is not None:
             self._file.__exit__(kind, value, trace)
+            _compressors.pop(id(self), None)
             with suppress(ValueError, OSError):  # it would write its trailer into the closed file
                 self._compressor.close()
         else:
@@ -64,18 +66,32 @@ class FS3CompressedFile:
                 flush()
             self._compressor.close()
 
+        _compressors.pop(id(self), None)
         self._file.close_unclosed(flush_both, is_broken_off or self._is_broken_off)
+
+    def _dealloc_warn(self, source: object) -> None:
+        """See `FS3File._dealloc_warn`."""
+        if self._is_broken_off:
+            self.close_unclosed()
+        else:
+            self._file._dealloc_warn(source)
 
     def __del__(self) -> None:
         if not self._is_wrapped:
-            self.close_unclosed()
+            unclosed.close_dropped(sys.getrefcount(self), self)
 
     def close(self) -> None:
         """Write what the compressor still holds, then close the file."""
+        _compressors.pop(id(self), None)
         try:
             self._compressor.close()
         finally:
             self._file.close()
+
+
+_compressors: dict[int, Any] = {}
+"""Of the files that are open, by their ids. Python finalizes what it finds by a garbage collection in any order, and a compressor
+that has ended takes no more of what a text file around it has; one that is found here is no garbage."""
 
 
 class FS3TextFile(io.TextIOWrapper):
@@ -106,9 +122,21 @@ class FS3TextFile(io.TextIOWrapper):
             buffer.wrap(False)
         return buffer
 
-    def close_unclosed(self) -> None:
+    def close_unclosed(self, flush: unclosed.Flush | None = None) -> None:
         """See `FS3File.close_unclosed`."""
-        self.buffer.close_unclosed(self.flush, self._is_broken_off)  # type: ignore[attr-defined]
+
+        def flush_both() -> None:
+            if flush is not None:
+                flush()
+            if not self.closed:
+                self.flush()
+
+        try:
+            close_unclosed = getattr(self.buffer, "close_unclosed", None)
+        except ValueError:  # it was detached
+            return
+        if close_unclosed is not None:
+            close_unclosed(flush_both, self._is_broken_off)
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         if kind is not None and isinstance(self.buffer, AbstractBufferedFile | FS3CompressedFile):
@@ -117,21 +145,4 @@ class FS3TextFile(io.TextIOWrapper):
 
     def __del__(self) -> None:
         # The base class would close, which waits for the event loop and may be on its thread.
-        with suppress(ValueError, AttributeError):  # it was detached, or is another kind of file
-            self.close_unclosed()
-
-
-def is_exit_by_exception(frame: FrameType | None) -> bool:
-    """The close comes from the end of a `with fsspec.open(...)` block that an exception has left.
-
-    fsspec's OpenFile knows, and just closes its file. There is no other way to learn it: an exception that is being handled
-    somewhere says nothing, since files are closed in `except` blocks for good reasons too.
-    """
-    for _ in range(4):  # the text wrapper or the compressor, OpenFile.close, OpenFile.__exit__
-        if frame is None:
-            return False
-        if frame.f_code is OpenFile.__exit__.__code__:
-            args: tuple[object, ...] = frame.f_locals.get("args", ())
-            return bool(args) and args[0] is not None
-        frame = frame.f_back
-    return False
+        unclosed.close_dropped(sys.getrefcount(self), self)

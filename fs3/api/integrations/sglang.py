@@ -20,12 +20,15 @@ from importlib.metadata import version
 from pickle import PickleBuffer
 from typing import Any, TypeVar
 
-from fs3.api.integrations.engine import EngineOptions, namespace_name, open_namespace, unknown_options
+from fs3.api.integrations.engine import EngineOptions, check_version, namespace_name, open_namespace, unknown_options
 from fs3.api.kvcache import BlockingKVCache, Status
-from fs3.base.errors import FS3Error, error
+from fs3.base.errors import error
 from fs3.base.status import Code
 
+SUPPORTED_VERSIONS = ("0.5.23",)
+
 try:
+    check_version("SGLang", version("sglang"), SUPPORTED_VERSIONS)
     from sglang.srt.mem_cache.hicache_storage import (
         HiCacheStorage,
         HiCacheStorageConfig,
@@ -36,16 +39,13 @@ try:
         PoolTransferResult,
     )
 except ImportError as missing:
-    raise ImportError(
-        f"fs3.api.integrations.sglang is for SGLang 0.5.23, whose HiCache storage interface was not found: {missing}"
-    ) from missing
+    raise ImportError(f"{__name__} is for SGLang {' and '.join(SUPPORTED_VERSIONS)}: {missing}") from missing
 
 T = TypeVar("T")
 Call = Callable[[], T]
 Transfer = Callable[[str, Sequence[str], Any], list[bool]]
 """Of a pool's pages, from or to their memory: which of the keys it was done for."""
 
-TESTED_VERSION = "0.5.23"
 _SGLANG_OPTIONS = frozenset({"backend_name", "module_path", "class_name", "interface_v1"})
 
 log = logging.getLogger("fs3.sglang")
@@ -126,8 +126,6 @@ class HiCacheFS3(HiCacheStorage):  # type: ignore[misc]  # SGLang has no types
         self._wants_tensors = not given.get("interface_v1")
         self._flat: BlockingKVCache | None = None
         """The namespace of pages as tensors, whose bytes are in another order than the pieces'."""
-        if (found := version("sglang")) != TESTED_VERSION:
-            log.warning("the fs3 backend was tested with SGLang %s; this is %s", TESTED_VERSION, found)
 
     # --- SGLang shows its memory ------------------------------------------------------------------------------------------
 
@@ -192,11 +190,11 @@ class HiCacheFS3(HiCacheStorage):  # type: ignore[misc]  # SGLang has no types
 
     def batch_get_v1(self, keys: list[str], host_indices: Any, extra_info: HiCacheStorageExtraInfo | None = None) -> list[bool]:
         """Read pages: which are in their memory now."""
-        return self._guard(lambda: self._read(PoolName.KV.value, keys, host_indices), [False] * len(keys))
+        return self._guard(lambda: self._read(PoolName.KV.value, keys, host_indices), _none_of(keys))
 
     def batch_set_v1(self, keys: list[str], host_indices: Any, extra_info: HiCacheStorageExtraInfo | None = None) -> list[bool]:
         """Store pages: which are stored."""
-        return self._guard(lambda: self._write(PoolName.KV.value, keys, host_indices), [False] * len(keys))
+        return self._guard(lambda: self._write(PoolName.KV.value, keys, host_indices), _none_of(keys))
 
     def batch_exists_v2(
         self,
@@ -221,7 +219,7 @@ class HiCacheFS3(HiCacheStorage):  # type: ignore[misc]  # SGLang has no types
 
     def _transfer(self, action: Transfer, transfer: PoolTransfer) -> list[bool]:
         keys = transfer.keys or []
-        return self._guard(lambda: action(str(transfer.name), keys, transfer.host_indices), [False] * len(keys))
+        return self._guard(lambda: action(str(transfer.name), keys, transfer.host_indices), _none_of(keys))
 
     def _exists(self, pool: str, keys: Sequence[str]) -> list[bool]:
         pages = self._pools[pool]
@@ -270,12 +268,12 @@ class HiCacheFS3(HiCacheStorage):  # type: ignore[misc]  # SGLang has no types
         """Read pages to tensors: each that is there, else None."""
         if not keys:
             return []
-        missed = [Status.ERROR] * len(keys)
-        statuses = self._guard(lambda: self._get_flat().get_into(keys, target_locations), missed)
-        return [
-            tensor if status is Status.OK else None
-            for tensor, status in zip(target_locations or [None] * len(keys), statuses, strict=True)
-        ]
+
+        def read() -> list[Any]:
+            statuses = self._get_flat().get_into(keys, target_locations)
+            return [tensor if status is Status.OK else None for tensor, status in zip(target_locations, statuses, strict=True)]
+
+        return self._guard(read, [None] * len(keys))
 
     def set(self, key: str, value: Any = None, target_location: Any = None, target_sizes: Any = None) -> bool:
         """Store a page from a tensor."""
@@ -302,7 +300,7 @@ class HiCacheFS3(HiCacheStorage):  # type: ignore[misc]  # SGLang has no types
     def close(self) -> None:
         """Let go; pages stay."""
         for cache in self._caches():
-            cache.close()
+            self._guard(cache.close, None)
 
     def _caches(self) -> list[BlockingKVCache]:
         caches = [pages.cache for pages in self._pools.values() if pages is not None]
@@ -312,10 +310,14 @@ class HiCacheFS3(HiCacheStorage):  # type: ignore[misc]  # SGLang has no types
         """What a call gives; what stands for a miss when it raises, because the thread that called is never started again."""
         try:
             return call()
-        except (FS3Error, OSError, ValueError, TypeError, KeyError, RuntimeError, AssertionError) as failure:
-            log.warning("fs3 is left out of one call: %s", failure)
+        except Exception as failure:  # whatever it is: ranks that wait for this one in a collective would wait for ever
+            log.warning("fs3 is left out of one call: %s: %s", type(failure).__name__, failure)
             return otherwise
 
 
 def _prefix_length(there: Sequence[bool]) -> int:
     return next((index for index, each in enumerate(there) if not each), len(there))
+
+
+def _none_of(keys: Sequence[str] | None) -> list[bool]:
+    return [False] * len(keys or ())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import fsspec
 from upath import UPath
 
@@ -21,3 +23,8 @@ class FS3Path(UPath):  # type: ignore[misc]
         if self.is_absolute() and cluster:
             return f"fs3://{cluster}{self.path}"
         return str(super().__str__())
+
+    def replace(self, target: Any) -> FS3Path:
+        """Give the file or directory another name, at once; a file that has the name goes. Raises OSError as `rename`."""
+        renamed: FS3Path = self.rename(target)
+        return renamed

@@ -64,6 +64,11 @@ class AppendGather:
         self._spilled = 0
         self._failure: BaseException | None = None
 
+    @property
+    def is_empty(self) -> bool:
+        """Everything that was taken has been appended."""
+        return not self._gathered and not self._spilled
+
     def add(self, view: memoryview, *, always: bool = False) -> bool:
         """Take bytes, if there is room in memory or `always`. They may change as soon as this returns."""
         if self._failure is not None:

@@ -26,9 +26,11 @@ def run_on(loop: asyncio.AbstractEventLoop | None, coroutine: Coroutine[Any, Any
     if loop is None:
         coroutine.close()
         raise RuntimeError("this instance was made with asynchronous=True: use its coroutines")
-    if is_current_loop(loop):
+    try:
+        refuse_own_thread(loop)
+    except RuntimeError:
         coroutine.close()
-        raise RuntimeError("a blocking call was made on the event loop's own thread; use the coroutine instead")
+        raise
     result: concurrent.futures.Future[T] = concurrent.futures.Future()
     started: list[asyncio.Task[T]] = []
 
@@ -62,6 +64,12 @@ def run_on(loop: asyncio.AbstractEventLoop | None, coroutine: Coroutine[Any, Any
 def start_on(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
     """Begin a coroutine on a loop of any thread."""
     return asyncio.run_coroutine_threadsafe(coroutine, loop)
+
+
+def refuse_own_thread(loop: asyncio.AbstractEventLoop) -> None:
+    """RuntimeError on the loop's own thread, where what blocks would wait for itself."""
+    if is_current_loop(loop):
+        raise RuntimeError("a blocking call was made on the event loop's own thread; use the coroutine instead")
 
 
 def is_current_loop(loop: asyncio.AbstractEventLoop) -> bool:

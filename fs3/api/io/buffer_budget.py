@@ -241,7 +241,9 @@ class BufferShare:
 
     def __del__(self) -> None:
         if self._held and self._pid == os.getpid():
-            self._budget.drop(self._held)
+            # A collector that finds a cycle may come here before the file it belongs to, which then writes what it still has.
+            held, self._held = self._held, 0
+            self._budget.drop(held)
 
 
 buffer_budget = BufferBudget(client_buffer_bytes_max, client_transfer_bytes_min)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from io import FileIO
 from typing import Any, Protocol, Self
 
@@ -13,7 +15,7 @@ from fs3.api.file import BytesProgress, File
 from fs3.api.io.budget import gather_bounded
 from fs3.api.io.buffer_budget import buffer_budget
 from fs3.api.io.buffers import buffer_pool
-from fs3.base.errors import error
+from fs3.base.errors import FS3Error, error
 from fs3.base.limits import client_write_call_bytes
 from fs3.base.status import Code
 from fs3.base.units import MIB
@@ -49,26 +51,47 @@ def local_length(path: str) -> int | None:
     return None if stat.S_ISDIR(found.st_mode) else found.st_size
 
 
+def _is_special(path: str) -> bool:
+    """A pipe, device, socket or directory: what is to be looked at before it is opened."""
+    try:
+        return not stat.S_ISREG(os.stat(path).st_mode)
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def _naming(local: str) -> Iterator[None]:
+    """What goes wrong with an open local file (a full disk, say) names it, as what goes wrong with opening it does."""
+    try:
+        yield
+    except OSError as failure:
+        if failure.filename is None and not isinstance(failure, FS3Error):
+            failure.filename = local
+        raise
+
+
 def read_local(path: str, limit: int) -> bytes | None:
     """All bytes of a local file. None when it cannot be read, has more than `limit` bytes, or is no regular file."""
     try:
-        with open_device(path, os.O_RDONLY) as source:
-            if not stat.S_ISREG(os.fstat(source.fileno()).st_mode):
+        if _is_special(path):
+            return None
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            about = os.fstat(fd)
+            if not stat.S_ISREG(about.st_mode) or about.st_size > limit:
                 return None
-            data = source.read(limit + 1)
+            data = os.read(fd, about.st_size + 1)  # one more tells that it grows
+        finally:
+            os.close(fd)
     except OSError:
         return None
-    return data if data is not None and len(data) <= limit else None
+    return data if len(data) <= about.st_size else None
 
 
 def save_local(path: str, data: memoryview) -> bool:
     """Bytes as a local file, which appears whole or stays as it was. False when it cannot be written, or is no regular file."""
     try:
-        target = _AtomicLocalFile(path)
-        if target.device is not None:
-            target.device.close()
-            return False
-        with target:
+        with _AtomicLocalFile(path, regular_only=True) as target:
             _pwrite_all(target.fd, data, 0)
     except OSError:
         return False
@@ -80,7 +103,7 @@ async def upload(client: FileBytes, local: str, file: File, progress: BytesProgr
 
     A pipe is read until its writers close it; InvalidArgument for one that no process has open to write.
     """
-    with open_device(local, os.O_RDONLY) as source:
+    with _naming(local), open_device(local, os.O_RDONLY) as source:
         about = os.fstat(source.fileno())
         if stat.S_ISFIFO(about.st_mode):
             await _upload_pipe(client, source, file, progress, local)
@@ -175,11 +198,11 @@ async def download(client: FileBytes, file: File, local: str, progress: BytesPro
     """The bytes of an open file into a local one, which appears whole or stays as it was. Missing directories are made."""
     target = _AtomicLocalFile(local)
     if target.device is not None:
-        with target.device:
+        with _naming(local), target.device:
             into_pipe = stat.S_ISFIFO(os.fstat(target.device.fileno()).st_mode)
             await (_download_pipe if into_pipe else download_stream)(client, file, target.device, progress)
         return
-    with target:
+    with _naming(local), target:
         length = file.length
 
         async def part(offset: int) -> None:
@@ -197,25 +220,40 @@ async def download(client: FileBytes, file: File, local: str, progress: BytesPro
 class _AtomicLocalFile:
     """A local file that is replaced as a whole when its `with` block ends well."""
 
-    def __init__(self, path: str) -> None:
-        self._path = os.path.realpath(path)
+    def __init__(self, path: str, *, regular_only: bool = False) -> None:
+        """`regular_only`: OSError for a pipe or device, which is not even opened: to open and close a pipe would break off who
+        waits at its other end."""
+        self._path = os.path.abspath(path)
         self.device: FileIO | None = None
         """A pipe or /dev/null: there is nothing to replace."""
         self.fd = -1
         """Of the temporary file."""
         self._mode: int | None = None
-        directory, name = os.path.split(self._path)
-        try:
-            before = os.stat(self._path)
-        except FileNotFoundError:
-            os.makedirs(directory, exist_ok=True)
-        else:
+        if before := self._look():
             if not stat.S_ISREG(before.st_mode):
+                if regular_only:
+                    raise OSError(errno.EINVAL, "no regular file", path)
                 self.device = open_device(self._path, os.O_WRONLY)  # IsADirectoryError for a directory
                 return
             self._mode = stat.S_IMODE(before.st_mode)
+        directory, name = os.path.split(self._path)
         self._temporary = os.path.join(directory, f".{name[:48]}.{os.urandom(6).hex()}.part")
-        self.fd = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        try:
+            self.fd = os.open(self._temporary, flags, 0o666)
+        except FileNotFoundError:
+            os.makedirs(directory, exist_ok=True)
+            self.fd = os.open(self._temporary, flags, 0o666)
+
+    def _look(self) -> os.stat_result | None:
+        """What has the name, or the name that a symlink there leads to."""
+        with suppress(FileNotFoundError):
+            before = os.lstat(self._path)
+            if not stat.S_ISLNK(before.st_mode):
+                return before
+            self._path = os.path.realpath(self._path)
+            return os.stat(self._path)
+        return None
 
     def __enter__(self) -> Self:
         return self
@@ -226,10 +264,12 @@ class _AtomicLocalFile:
                 if self._mode is not None:
                     os.fchmod(self.fd, self._mode)
                 os.replace(self._temporary, self._path)
+                self._temporary = ""
         finally:
             os.close(self.fd)
-            with suppress(FileNotFoundError):
-                os.unlink(self._temporary)
+            if self._temporary:
+                with suppress(FileNotFoundError):
+                    os.unlink(self._temporary)
 
 
 async def download_stream(client: FileBytes, file: File, out: Any, progress: BytesProgress) -> None:

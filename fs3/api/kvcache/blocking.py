@@ -43,6 +43,7 @@ from fs3.api.kvcache.events import BlockingEventStream, EventStream
 from fs3.api.kvcache.jobs import JobBoard, JobKind, JobResult
 from fs3.api.kvcache.leases import BlockingLease, PageLease
 from fs3.api.kvcache.listing import pages_per_list_default
+from fs3.api.kvcache.registration import RegisteredBuffer
 from fs3.api.kvcache.results import LookupResult, PageList, Status
 from fs3.api.kvcache.upkeep import CacheUsage
 from fs3.base.errors import FS3Error, error
@@ -337,6 +338,11 @@ class BlockingKVCache(ListsPagesBlocking):
         thread = self._get_thread()
         return thread.run(thread.cache.unpin(keys))
 
+    def register_buffer(self, buffer: Any) -> RegisteredBuffer:
+        """`KVCache.register_buffer`. It goes on in a forked child, whose memory it is then."""
+        self._get_thread()
+        return RegisteredBuffer(buffer)
+
     def touch(self, keys: Sequence[Key]) -> list[Status]:
         """`KVCache.touch`."""
         thread = self._get_thread()
@@ -381,7 +387,7 @@ class BlockingKVCache(ListsPagesBlocking):
         """
         packed, views = self._pages(keys, buffers, writable=False)
         thread = self._get_thread()
-        return thread.submit(JobKind.PUT, len(packed), thread.cache.put_from(packed, views))
+        return thread.submit(JobKind.PUT, len(packed), thread.cache.put_views(packed, views))
 
     def submit_get(
         self,
@@ -400,9 +406,8 @@ class BlockingKVCache(ListsPagesBlocking):
             parts = [views for _, views in range_buffers(ranges, buffers, len(packed), self.page_bytes)]
             return thread.submit(JobKind.GET, len(packed), thread.cache.get_ranges_into(packed, tuple(ranges), parts))
         packed, views = self._pages(keys, buffers, writable=True)
-        return thread.submit(
-            JobKind.GET, len(packed), thread.cache.get_into(packed, views, check_lengths(lengths, len(packed), self.page_bytes))
-        )
+        wanted = check_lengths(lengths, len(packed), self.page_bytes)
+        return thread.submit(JobKind.GET, len(packed), thread.cache.get_views(packed, views, wanted))
 
     def submit_lookup(self, keys: Sequence[Key], *, lease_ms: int | None = None) -> int:
         """Begin `lookup` and return the number of the job. The lease counts from when a storage node answers, so one that is

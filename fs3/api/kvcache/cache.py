@@ -20,6 +20,7 @@ from typing import Any
 from fs3.api.client import Client
 from fs3.api.kvcache.arguments import (
     Key,
+    Views,
     check_lease_ms,
     check_lengths,
     check_limit,
@@ -44,7 +45,7 @@ from fs3.api.kvcache.namespaces import (
     get_namespace,
     list_namespaces,
 )
-from fs3.api.kvcache.page_io import get_pages, get_ranges, look_up, look_up_leased, put_pages, remove_pages
+from fs3.api.kvcache.page_io import get_pages, get_ranges, left_ns, look_up, look_up_leased, put_pages, remove_pages
 from fs3.api.kvcache.results import LookupResult, PageList, Status
 from fs3.api.kvcache.upkeep import PageUpkeep
 from fs3.base.errors import FS3Error, error
@@ -235,11 +236,13 @@ class KVCache(ListsPages, PageUpkeep):
         """Change settings of a namespace while it is in use: those that are not None. `math.inf` takes a budget or a TTL away,
         0 the hard pins, "" the owner. Returns it as it is then. `source`: a client, or the cluster's URL.
 
-        Raises TypeError or InvalidArgument for what it cannot have (a budget below one page, or below what hard pins may
-        hold), NotFound when there is none of this name, Unreachable when no manager answers.
+        Raises TypeError or InvalidArgument when none is given and for what it cannot have (a budget below one page, or below what
+        hard pins may hold), NotFound when there is none of this name, Unreachable when no manager answers.
         """
         check_name(name)
         settings = check_settings(budget_bytes=budget_bytes, ttl=ttl, pin_bytes=pin_bytes, owner=owner)
+        if settings == NamespaceSettings():
+            raise error(Code.INVALID, "nothing to set: give budget_bytes, ttl, pin_bytes or owner", name)
         async with client_of(source) as client:
             return await client.manager.set_namespace(name, settings)
 
@@ -287,11 +290,15 @@ class KVCache(ListsPages, PageUpkeep):
         that cannot be; NotFound when the namespace was deleted.
         """
         packed = self._pack(keys)
-        views = page_buffers(buffers, len(packed), self.page_bytes, writable=False)
+        return await self.put_views(packed, page_buffers(buffers, len(packed), self.page_bytes, writable=False))
+
+    async def put_views(self, keys: Sequence[bytes], views: Sequence[Views]) -> list[Status]:
+        """`put_from` of what was checked already, by the functions of `arguments`: a job's is checked where it is submitted."""
+        self._check_use()
         timeout_ns = await self._check_presence()
         if self._is_deleted:
             raise error(Code.NO_NAMESPACE, "the namespace was deleted", self.name)
-        pages = page_keys(self.namespace_id, packed)
+        pages = page_keys(self.namespace_id, self.salt, keys)
         return await put_pages(self._storage, self._get_placement(), pages, views, timeout_ns)
 
     async def get_into(
@@ -308,12 +315,18 @@ class KVCache(ListsPages, PageUpkeep):
         """
         packed = self._pack(keys)
         views = page_buffers(buffers, len(packed), self.page_bytes, writable=True)
-        wanted = check_lengths(lengths, len(packed), self.page_bytes)
+        return await self.get_views(packed, views, check_lengths(lengths, len(packed), self.page_bytes))
+
+    async def get_views(
+        self, keys: Sequence[bytes], views: Sequence[Views], lengths: MutableSequence[int] | None
+    ) -> list[Status]:
+        """`get_into` of what was checked already; see `put_views`."""
+        self._check_use()
         timeout_ns = await self._check_presence()
         if self._is_deleted:
-            return _miss_all(len(packed), wanted)
-        pages = page_keys(self.namespace_id, packed)
-        return await get_pages(self._storage, self._get_placement(), pages, views, wanted, timeout_ns)
+            return _miss_all(len(keys), lengths)
+        pages = page_keys(self.namespace_id, self.salt, keys)
+        return await get_pages(self._storage, self._get_placement(), pages, views, lengths, timeout_ns)
 
     async def get_ranges_into(
         self, keys: Sequence[Key], ranges: Sequence[tuple[int, int]], buffers: Sequence[Any]
@@ -329,7 +342,7 @@ class KVCache(ListsPages, PageUpkeep):
         timeout_ns = await self._check_presence()
         if self._is_deleted:
             return [Status.MISS] * len(packed)
-        pages = page_keys(self.namespace_id, packed)
+        pages = page_keys(self.namespace_id, self.salt, packed)
         return await get_ranges(self._storage, self._get_placement(), pages, parts, timeout_ns)
 
     async def lookup(self, keys: Sequence[Key], *, lease_ms: int | None = None) -> LookupResult:
@@ -349,11 +362,11 @@ class KVCache(ListsPages, PageUpkeep):
             held = None if lease is None else PageLease(self._storage, [], 0, [], lease)
             found = LookupResult(0, [False] * len(packed), [Status.MISS] * len(packed), [0] * len(packed), held)
         else:
-            where = self._storage, self._get_placement(), self.namespace_id
+            where = self._storage, self._get_placement(), self._namespace
             if lease is None:
-                found = await look_up(*where, packed, self.page_bytes, timeout_ns)
+                found = await look_up(*where, packed, timeout_ns)
             else:
-                found = await look_up_leased(*where, packed, self.page_bytes, timeout_ns, lease)
+                found = await look_up_leased(*where, packed, timeout_ns, lease)
         self._count_lookup(found)
         return found
 
@@ -364,7 +377,7 @@ class KVCache(ListsPages, PageUpkeep):
         timeout_ns = await self._check_presence()
         if self._is_deleted:
             return [Status.OK] * len(packed)
-        pages = page_keys(self.namespace_id, packed)
+        pages = page_keys(self.namespace_id, self.salt, packed)
         return await remove_pages(self._storage, self._get_placement(), pages, timeout_ns)
 
     async def _list_pages(self, prefix: Key, after: bytes | None, limit: int) -> PageList:
@@ -375,20 +388,26 @@ class KVCache(ListsPages, PageUpkeep):
         if self._is_deleted:
             return PageList([], None, 0)
         placement = self._get_placement()
-        lister = PageLister(self._client, self._storage, placement, self.namespace_id, wanted, timeout_ns)
+        lister = PageLister(self._client, self._storage, placement, self._namespace, wanted, timeout_ns)
         return await lister.run(position, most)
 
     async def clear(self) -> None:
         """Have no pages any more: all there are cannot be reached from now on, and what they took is freed afterwards. The
-        namespace and its settings stay. Nothing happens to one that was deleted. Not bounded by the timeout.
+        namespace and its settings stay. Nothing happens to one that was deleted.
 
-        Raises FS3Error when the manager does not answer.
+        Raises FS3Error when the manager does not answer within the timeout: it may be cleared then, or may yet be.
         """
         self._check_use()
+        begun = self._loop.time()
         # Asked for in any case: a page stored after another client has cleared it, of which this one has not heard, is to go too.
-        self._follow(await self._client.manager.find_namespace(self.name))
+        self._follow(await self._client.manager.find_namespace(self.name, self._timeout_ns))
         if not self._is_deleted:
-            self._follow(await clear_namespace(self._client, self._namespace))
+            self._follow(await clear_namespace(self._client, self._namespace, left_ns(self._timeout_ns, begun)))
+
+    @property
+    def salt(self) -> bytes:
+        """What came with `namespace_id`: pages are named after both."""
+        return self._namespace.salt
 
     async def _check_presence(self) -> int:
         """Ask the manager what became of the namespace, when one was deleted or cleared since that was asked last. A manager
@@ -396,22 +415,22 @@ class KVCache(ListsPages, PageUpkeep):
         deletions = self._client.manager.routing.namespace_deletions
         if self._is_deleted or deletions == self._deletions:
             return self._timeout_ns
-        now = asyncio.get_running_loop().time
-        begun = now()
+        begun = self._loop.time()
         try:
             found = await self._client.manager.find_namespace(self.name, min(presence_check_ns, self._timeout_ns))
         except FS3Error:
-            return max(1, self._timeout_ns - round((now() - begun) * SECOND))
+            return left_ns(self._timeout_ns, begun)
         self._follow(found)
         self._deletions = deletions
-        return max(1, self._timeout_ns - round((now() - begun) * SECOND))
+        return left_ns(self._timeout_ns, begun)
 
     def _follow(self, found: CacheNamespace | None) -> None:
         """Go on with what there is under the name now: the same namespace, with another id when it was cleared. One that was
         made under the name of a deleted one is none of ours."""
         if self._is_deleted or found is None or found.made_as != self._namespace.made_as:
             self._is_deleted = True
-        elif found.id > self.namespace_id:  # ids only rise: an answer that was overtaken does not lead back
+        elif found.id > self.namespace_id or (found.id == self.namespace_id and found.salt != self._namespace.salt):
+            # Ids only rise: an answer that was overtaken does not lead back. One that was given out again has another salt.
             self._namespace, self.namespace_id = found, found.id
 
     def _check_use(self) -> None:

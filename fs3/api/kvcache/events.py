@@ -49,6 +49,8 @@ class CacheChange(Enum):
     """Its time (TTL) was over."""
     REMOVED = "removed"
     """A client removed it."""
+    LOST = "lost"
+    """No replica had its bytes any more."""
     CLEARED = "cleared"
     """The namespace was cleared: there are no pages any more but those that were stored since. A MISSED follows."""
     MISSED = "missed"

@@ -27,6 +27,7 @@ from fs3.client.storage.reads import ReadOutcome
 from fs3.core.files.read_plan import ReadIO
 from fs3.core.kvcache.pages import PageHeader, is_stored_as, parse_header
 from fs3.core.kvcache.placement import Placement
+from fs3.model.cluster import CacheNamespace
 from fs3.model.upkeep import ChunkPage, ChunkRow
 
 pages_per_list_default = 1000
@@ -54,7 +55,8 @@ class ListsPages(ABC):
         part ended: its `after`. When that is None, it was the last part. A part may be smaller than `limit`, or empty: each
         call looks at a bounded number of pages.
 
-        Raises TypeError or InvalidArgument for a bad argument; FS3Error when no target of a chain answers.
+        Raises TypeError or InvalidArgument for a bad argument, such as `after` of a listing that began before the namespace was
+        cleared; FS3Error when no target of a chain answers.
         """
         return await self._list_pages(prefix, after, limit)
 
@@ -74,9 +76,8 @@ def pack_cursor(namespace_id: int, position: ListPosition) -> bytes:
 
 
 def parse_cursor(namespace_id: int, cursor: bytes | None) -> ListPosition:
-    """Where to go on. Raises InvalidArgument for what is no cursor of this namespace.
-
-    A namespace that was cleared has another, larger id, and a listing of it begins anew."""
+    """Where to go on. Raises InvalidArgument for what is no cursor of this namespace, or of one that was cleared since: what was
+    listed before is gone."""
     begin = ListPosition(0, page_range(namespace_id)[0])
     if cursor is None:
         return begin
@@ -84,11 +85,11 @@ def parse_cursor(namespace_id: int, cursor: bytes | None) -> ListPosition:
         raise TypeError(f"after is neither bytes nor None but {type(cursor).__name__}")
     if len(cursor) == _CURSOR.size:
         magic, whose, place, after = _CURSOR.unpack(cursor)
-        if magic == _CURSOR_MAGIC and whose < namespace_id:
-            return begin
         if magic == _CURSOR_MAGIC and whose == namespace_id:
             return ListPosition(place, max(ChunkId(after), begin.after))
-    raise error(Code.INVALID, "after: not from a listing of this namespace")
+        if magic == _CURSOR_MAGIC:
+            raise error(Code.INVALID, "after: of another namespace, or of this one before it was cleared: list it from the begin")
+    raise error(Code.INVALID, "after: not from a listing")
 
 
 class _Found(NamedTuple):
@@ -100,12 +101,13 @@ class PageLister:
     """One call of `list`."""
 
     def __init__(
-        self, client: Client, storage: Storage, placement: Placement, namespace_id: int, prefix: bytes, timeout_ns: int
+        self, client: Client, storage: Storage, placement: Placement, namespace: CacheNamespace, prefix: bytes, timeout_ns: int
     ) -> None:
         self._client = client
         self._storage = storage
         self._placement = placement
-        self._namespace_id = namespace_id
+        self._namespace_id = namespace.id
+        self._salt = namespace.salt
         self._prefix = prefix
         self._deadline = _now_ns() + timeout_ns
         self._skipped = 0
@@ -189,7 +191,7 @@ class PageLister:
             if outcome.code is Code.NOT_FOUND:
                 continue  # removed in between
             key = bytes(buffer[page_header_bytes : page_header_bytes + header.key_bytes]) if header is not None else b""
-            if header is None or row.length != header.chunk_bytes or not is_stored_as(row.chunk, key, header):
+            if header is None or row.length != header.chunk_bytes or not is_stored_as(row.chunk, self._salt, key, header):
                 self._skipped += 1
             elif key.startswith(self._prefix):
                 found.append(_Found(row.chunk, ListedPage(key, header.page_bytes)))
@@ -202,7 +204,7 @@ class PageLister:
         reads = [ReadIO(row.chunk, chain, 0, memoryview(buffer)) for row, buffer in zip(rows, buffers, strict=True)]
         outcomes = await self._storage.read(reads, timeout_ns=self._left_ns(), is_use=False)
         for outcome in outcomes:
-            if outcome.code not in (Code.OK, Code.NOT_FOUND, Code.CHECKSUM):
+            if outcome.code not in (Code.OK, Code.NOT_FOUND) and not outcome.is_lost:
                 raise error(outcome.code, f"the pages of chain {chain} cannot be listed: {outcome.message}")
         return outcomes
 

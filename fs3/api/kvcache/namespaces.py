@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 
 from fs3.api.client import Client
 from fs3.base.errors import error
+from fs3.base.limits import call_timeout_ns
 from fs3.base.status import Code
 from fs3.model.cluster import CacheNamespace, NamespaceSettings
 
@@ -58,10 +59,10 @@ async def create_namespace(
     return await client.manager.open_namespace(name, page_bytes, replicas, settings)
 
 
-async def clear_namespace(client: Client, namespace: CacheNamespace) -> CacheNamespace:
+async def clear_namespace(client: Client, namespace: CacheNamespace, timeout_ns: int = call_timeout_ns) -> CacheNamespace:
     """Give a namespace an id under which there are no pages. `namespace`: as it is now; when another client has cleared it since,
     that is enough. Returns it as it is then."""
-    return await client.manager.clear_namespace(namespace.name, namespace.id)
+    return await client.manager.clear_namespace(namespace.name, namespace.id, timeout_ns)
 
 
 async def delete_namespace(client: Client, namespace: CacheNamespace) -> None:

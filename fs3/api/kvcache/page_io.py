@@ -29,11 +29,14 @@ from fs3.core.files.write_plan import WriteIO
 from fs3.core.kvcache.pages import PageKey, front_bytes, fronts, page_chunks, page_length
 from fs3.core.kvcache.placement import Placement
 from fs3.model.chunk import UpdateKind
+from fs3.model.cluster import CacheNamespace
 
 ask_first_bytes = 64 * KIB
 """Pages of at least so many bytes are put only when a lookup has not found them: the bytes cost more than the question."""
 ask_first_timeout_ns = 1 * SECOND
 """How long that lookup may take; what is not known by then is sent."""
+clean_up_timeout_ns = 1 * SECOND
+"""How long the removal of pages that no replica can give may hold up the get that found them."""
 
 _code_of = attrgetter("code")
 _length_of = attrgetter("length")
@@ -68,7 +71,7 @@ async def put_pages(
         for index in missing
     ]
     if writes:
-        timeout_ns = max(1, timeout_ns - round((_now() - begun) * SECOND))
+        timeout_ns = left_ns(timeout_ns, begun)
         try:
             codes = [result.code for result in await storage.update(writes, timeout_ns=timeout_ns)]
         except FS3Error as failure:
@@ -111,6 +114,7 @@ async def get_pages(
     timeout_ns: int,
 ) -> list[Status]:
     """Read pages into their buffers. With `lengths`, which get those of the pages, shorter pages than the buffers are welcome."""
+    begun = _now()
     sizes = _sizes_of(views)
     wanted = fronts(pages, sizes)
     found = bytearray(sum(map(len, wanted)))
@@ -139,6 +143,7 @@ async def get_pages(
             status, length = _status_of_read(outcome, io.buffer[0], page, size, is_exact=lengths is None)  # type: ignore[arg-type]
             statuses.append(status)
             read.append(length)
+        await _clean_up(storage, placement, pages, statuses, left_ns(timeout_ns, begun))
     if lengths is not None:
         for index, length in enumerate(read):
             lengths[index] = length
@@ -152,7 +157,7 @@ def _sizes_of(views: Sequence[Views]) -> list[int]:
 def _status_of_read(outcome: ReadOutcome, found: memoryview, page: PageKey, room: int, *, is_exact: bool) -> tuple[Status, int]:
     """What a key is told, and how long its page is (0: not known), when `found` was in front of what was read."""
     if outcome.code is not Code.OK:
-        return status_of(outcome.code), 0
+        return _status_of_failure(outcome), 0
     length = page_length(found, page)
     # Another key's page under the same chunk id is a miss for this key; so is one that does not end where it says.
     if not length or outcome.length != len(found) + min(length, room):
@@ -166,6 +171,7 @@ async def get_ranges(
     storage: Storage, placement: Placement, pages: Sequence[PageKey], parts: Sequence[tuple[int, Views]], timeout_ns: int
 ) -> list[Status]:
     """Read a part of each page: where it begins, and the buffers that it goes to."""
+    begun = _now()
     # What is in front of a page is read once, however many parts of it are wanted.
     fronts_at = {page: at for at, page in enumerate(dict.fromkeys(pages))}
     reads = []
@@ -183,7 +189,22 @@ async def get_ranges(
     for page, (offset, views), part in zip(pages, parts, outcomes[len(fronts_at) :], strict=True):
         at = fronts_at[page]
         statuses.append(_status_of_part(outcomes[at], found[at], page, part, offset, buffer_bytes(views)))
+    await _clean_up(storage, placement, pages, statuses, left_ns(timeout_ns, begun))
     return statuses
+
+
+async def _clean_up(
+    storage: Storage, placement: Placement, pages: Sequence[PageKey], statuses: Sequence[Status], timeout_ns: int
+) -> None:
+    """Remove the pages that no replica has whole: lookups would find them for ever, and puts be told that they are there. A page
+    of which one replica could not be asked stays, since that one may have it."""
+    corrupt = [page for page, status in zip(pages, statuses, strict=True) if status is Status.CORRUPT]
+    if corrupt:
+        await remove_pages(storage, placement, list(dict.fromkeys(corrupt)), min(timeout_ns, clean_up_timeout_ns))
+
+
+def _status_of_failure(outcome: ReadOutcome) -> Status:
+    return Status.CORRUPT if outcome.is_lost else status_of(outcome.code)
 
 
 def _status_of_part(
@@ -191,7 +212,7 @@ def _status_of_part(
 ) -> Status:
     for outcome in (in_front, part):
         if outcome.code is not Code.OK:
-            return status_of(outcome.code)
+            return _status_of_failure(outcome)
     length = page_length(found, page)
     # Both must be of one version: a page may have been removed, and put again, in between.
     if not length or in_front.length != len(found) or in_front.version != part.version:
@@ -205,30 +226,29 @@ def _status_of_part(
 
 
 async def look_up(
-    storage: Storage, placement: Placement, namespace_id: int, keys: Sequence[bytes], page_bytes: int, timeout_ns: int
+    storage: Storage, placement: Placement, namespace: CacheNamespace, keys: Sequence[bytes], timeout_ns: int
 ) -> LookupResult:
-    """Which of the keys have pages, of at most `page_bytes`, and how long these are."""
-    presence = await _find_chunks(storage, placement, page_chunks(namespace_id, keys), timeout_ns)
-    return _lookup_result(keys, presence, page_bytes)
+    """Which of the keys have pages that the namespace can have, and how long these are."""
+    presence = await _find_chunks(storage, placement, page_chunks(namespace.id, namespace.salt, keys), timeout_ns)
+    return _lookup_result(keys, presence, namespace.page_bytes)
 
 
 async def look_up_leased(
     storage: Storage,
     placement: Placement,
-    namespace_id: int,
+    namespace: CacheNamespace,
     keys: Sequence[bytes],
-    page_bytes: int,
     timeout_ns: int,
     lease_ms: int,
 ) -> LookupResult:
     """`look_up`, and what is found stays for so long."""
-    chunks = page_chunks(namespace_id, keys)
+    chunks = page_chunks(namespace.id, namespace.salt, keys)
     try:
         pages = PageSet(chunks, placement.places(chunks), placement.chains)
         found = await storage.lease(pages, lease_ms, timeout_ns=timeout_ns)
     except FS3Error as failure:
         found = LeasedPresence([0] * len(chunks), dict.fromkeys(range(len(chunks)), failure.code), [], [])
-    result = _lookup_result(keys, ChunkPresence(found.lengths, found.failures), page_bytes)
+    result = _lookup_result(keys, ChunkPresence(found.lengths, found.failures), namespace.page_bytes)
     leased = sum(map(bool, found.lengths)) - len(found.unleased)
     return result._replace(lease=PageLease(storage, found.leases, leased, sorted(found.unleased), lease_ms))
 
@@ -272,3 +292,8 @@ async def _find_chunks(storage: Storage, placement: Placement, chunks: Sequence[
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
+
+
+def left_ns(timeout_ns: int, begun: float) -> int:
+    """What is left of a timeout that has run since then."""
+    return max(1, timeout_ns - round((_now() - begun) * SECOND))

@@ -22,13 +22,13 @@ class Status(Enum):
     """Get: the page is there, but it is longer than the buffer, or shorter and no lengths were asked for; or the range ends
     behind it."""
     CORRUPT = "corrupt"
-    """Get: no replica returned bytes that match their checksums."""
+    """Get: every replica says that its copy is damaged. The page is removed then; another put stores it."""
     NO_SPACE = "no space"
     """Put: the cluster is full."""
     TIMEOUT = "timeout"
     """Not known in time; a put may still take effect."""
     ERROR = "error"
-    """The storage nodes could not be asked."""
+    """The storage nodes could not be asked, or not all replicas of a page whose other copies are damaged."""
 
     @property
     def ok(self) -> bool:
@@ -74,7 +74,6 @@ _STATUS = {
     Code.OK: Status.OK,
     Code.EXISTS: Status.EXISTS,
     Code.NOT_FOUND: Status.MISS,
-    Code.CHECKSUM: Status.CORRUPT,
     Code.NO_SPACE: Status.NO_SPACE,
     Code.DEADLINE: Status.TIMEOUT,
 }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -11,6 +12,8 @@ from fs3.api.client import Client
 from fs3.api.kvcache.arguments import Key, check_pin_ttl
 from fs3.api.kvcache.events import EventStream
 from fs3.api.kvcache.namespaces import client_of, list_namespaces
+from fs3.api.kvcache.page_io import left_ns
+from fs3.api.kvcache.registration import RegisteredBuffer
 from fs3.api.kvcache.results import LookupResult, Status, status_of
 from fs3.base.errors import FS3Error, error
 from fs3.base.ids import ChainId
@@ -82,6 +85,10 @@ class PageUpkeep:
     _is_deleted: bool
     _lookups: LookupCounters
 
+    @property
+    def salt(self) -> bytes:
+        raise NotImplementedError
+
     def _pack(self, keys: Sequence[Key]) -> list[bytes]:
         raise NotImplementedError
 
@@ -143,7 +150,7 @@ class PageUpkeep:
 
     def _page_set(self, keys: Sequence[bytes]) -> PageSet:
         placement = self._get_placement()
-        chunks = page_chunks(self.namespace_id, keys)
+        chunks = page_chunks(self.namespace_id, self.salt, keys)
         return PageSet(chunks, placement.places(chunks), placement.chains)
 
     # --- what there is --------------------------------------------------------------------------------------------------
@@ -151,14 +158,14 @@ class PageUpkeep:
     async def usage(self) -> CacheUsage:
         """What the namespace takes and may take, as the storage nodes and the manager say now: also of what others stored.
 
-        Raises NotFound when the namespace was deleted, FS3Error when the manager does not answer.
+        Raises NotFound when the namespace was deleted, FS3Error when the manager does not answer within the timeout.
         """
         self._check_use()
-        await self._check_presence()
-        namespace = await self._client.manager.find_namespace(self.name)
+        begun = asyncio.get_running_loop().time()
+        namespace = await self._client.manager.find_namespace(self.name, await self._check_presence())
         if namespace is None or self._is_deleted:
             raise error(Code.NO_NAMESPACE, "the namespace was deleted", self.name)
-        report = await self._client.storage.page_usage(namespace.id, timeout_ns=self._timeout_ns)
+        report = await self._client.storage.page_usage(namespace.id, timeout_ns=left_ns(self._timeout_ns, begun))
         return usage_of(namespace, report, self._client.manager.routing)
 
     @staticmethod
@@ -189,6 +196,14 @@ class PageUpkeep:
         """What the lookups of this object have found so far. What all clients did together, `usage` tells."""
         return self._lookups
 
+    def register_buffer(self, buffer: Any) -> RegisteredBuffer:
+        """Memory that later calls read from and write to, known before the first of them (`fs3.api.kvcache.registration`).
+
+        Raises InvalidArgument for what cannot be written to, or after `close`.
+        """
+        self._check_use()
+        return RegisteredBuffer(buffer)
+
     # --- events ---------------------------------------------------------------------------------------------------------
 
     def events(self, token: str = "") -> EventStream:
@@ -203,7 +218,7 @@ class PageUpkeep:
     def page_ids(self, keys: Sequence[Key]) -> list[bytes]:
         """How events name the pages of these keys. Others, once the namespace was cleared. Raises TypeError or InvalidArgument
         for a bad key."""
-        return [bytes(chunk) for chunk in page_chunks(self.namespace_id, self._pack(keys))]
+        return [bytes(chunk) for chunk in page_chunks(self.namespace_id, self.salt, self._pack(keys))]
 
     async def check_namespace(self) -> None:
         """Learn whether the namespace was cleared. Raises NotFound when it was deleted, InvalidArgument after `close`."""

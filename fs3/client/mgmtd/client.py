@@ -249,11 +249,11 @@ class MgmtdClient:
         namespace: CacheNamespace = await self._ask(SetNamespace(name, settings))
         return namespace
 
-    async def clear_namespace(self, name: str, namespace_id: int) -> CacheNamespace:
+    async def clear_namespace(self, name: str, namespace_id: int, timeout_ns: int = call_timeout_ns) -> CacheNamespace:
         """Give the namespace that has this id another one, under which it has no pages; `routing` tells of it on return.
         NO_NAMESPACE."""
         known = self._routing.namespace_deletions
-        namespace: CacheNamespace = await self._ask(ClearNamespace(name, namespace_id))
+        namespace: CacheNamespace = await self._ask(ClearNamespace(name, namespace_id), timeout_ns)
         await self._wait_deletion(known)
         return namespace
 

@@ -22,6 +22,7 @@ from fs3.base.limits import heartbeat_attempt_ns, heartbeat_ns, heartbeat_retry_
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.client.mgmtd.client import MgmtdClient
+from fs3.model.chain import LocalState
 from fs3.model.cluster import Heartbeat, LeaveRequest, RegisterNode, RegistrationAck, RoleConfig
 from fs3.model.generation import TargetClaim
 from fs3.model.routing import Role
@@ -53,6 +54,10 @@ class MemberOwner(Protocol):
 
     def target_reports(self) -> Sequence[TargetReport]:
         """The state of every target of the node, for the heartbeat that is sent now."""
+        ...
+
+    def on_births_stored(self, targets: Set[TargetId]) -> None:
+        """The manager has granted a lease to a heartbeat that reported these targets complete, and has stored that they were."""
         ...
 
     def on_config(self, config: RoleConfig) -> None:
@@ -239,6 +244,9 @@ class Member:
         if ack.lease_ns and ack.seq == request.seq:
             self.leased_targets = frozenset(report.target for report in request.targets)
             self.lease.extend(sent_at, ack.lease_ns)
+            if self._owner is not None:
+                complete = (report.target for report in request.targets if report.state is LocalState.UPTODATE)
+                self._owner.on_births_stored(frozenset(complete))
         if ack.leave and self._owner is not None:
             self._owner.on_leave_requests(ack.leave)
         if ack.routing_version > self._mgmtd.routing.version:

@@ -16,7 +16,7 @@ from fs3.ports.clock import Clock
 class _RetryState:
     """One IO whose first try has failed."""
 
-    __slots__ = ("asked_tail", "attempt", "chain", "code", "message", "repeatable", "tail_only", "tried")
+    __slots__ = ("asked_tail", "attempt", "chain", "code", "damaged", "message", "repeatable", "tail_only", "tried")
 
     def __init__(self, chain: ChainId, repeatable: bool) -> None:
         self.chain = chain
@@ -25,6 +25,8 @@ class _RetryState:
         self.code = Code.OK
         self.message = ""
         self.tried: set[NodeId] = set()
+        self.damaged: set[NodeId] = set()
+        """Those that said of their own copies that they are damaged."""
         self.tail_only = False
         self.asked_tail = False
 
@@ -42,6 +44,8 @@ class RetryRound(NamedTuple):
     """Given up: the refusal stands."""
     expired: list[GivenUp]
     """Given up: the deadline has come (DEADLINE, with the last refusal in the message)."""
+    damaged: frozenset[int]
+    """Of the refused: those of which every replica of the chain, serving or not, has said that its own copy is damaged."""
 
 
 class Attempts:
@@ -78,9 +82,18 @@ class Attempts:
         return choice.pick(replicas, now, state.tried) or choice.pick(replicas, now)
 
     def on_refusal(
-        self, index: int, chain: ChainId, node: NodeId | None, code: Code, message: str = "", *, repeatable: bool = True
+        self,
+        index: int,
+        chain: ChainId,
+        node: NodeId | None,
+        code: Code,
+        message: str = "",
+        *,
+        repeatable: bool = True,
+        is_damaged: bool = False,
     ) -> None:
-        """An IO was refused, or not answered, by a node (None: none serves its chain)."""
+        """An IO was refused, or not answered, by a node (None: none serves its chain). `is_damaged`: the node has said so of its
+        copy; bytes that arrive with wrong checksums do not say that."""
         state = self._states.get(index)
         if state is None:
             state = self._states[index] = _RetryState(chain, repeatable)
@@ -89,6 +102,8 @@ class Attempts:
         state.message = message
         if node is not None:
             state.tried.add(node)
+            if is_damaged:
+                state.damaged.add(node)
 
     def on_answer(self, index: int) -> None:
         """An IO has its final answer."""
@@ -99,6 +114,7 @@ class Attempts:
         again: list[int] = []
         refused: list[GivenUp] = []
         expired: list[GivenUp] = []
+        damaged: set[int] = set()
         todo: set[RetryAction] = set()
         attempt = 1
         for index, state in self._states.items():
@@ -112,6 +128,8 @@ class Attempts:
             )
             if step is RetryAction.FAIL:
                 refused.append((index, state.code, state.message))
+                if state.damaged and state.damaged.issuperset(self._router.members(state.chain)):
+                    damaged.add(index)
                 continue
             state.tail_only = step is RetryAction.TAIL or (state.asked_tail and state.code is Code.DIRTY)
             if step in (RetryAction.REFRESH, RetryAction.WAIT):
@@ -131,4 +149,4 @@ class Attempts:
         for index, _, _ in (*refused, *expired):
             del self._states[index]
         again.sort()
-        return RetryRound(again, refused, expired)
+        return RetryRound(again, refused, expired, frozenset(damaged))

@@ -103,6 +103,7 @@ class PageEventReader:
                 self._router.on_failure(node, failure)
                 self._failed.update(chains)
             else:
+                future.add_done_callback(_note_end)
                 self._polls[future] = chains
 
     def _take(self, chains: list[ChainId], future: asyncio.Future[Reply]) -> list[ChainNews]:
@@ -132,3 +133,9 @@ class PageEventReader:
         now = self._clock.now()
         await self._router.prepare_retry({RetryAction.REFRESH}, 1, min(deadline, now + refresh_ns))
         await asyncio.sleep(min(self._backoff.next_ns(), max(0, deadline - self._clock.now())) / SECOND)
+
+
+def _note_end(future: asyncio.Future[Reply]) -> None:
+    """A listener that comes back no more leaves polls behind: how they ended is of no interest, and no news for the log."""
+    if not future.cancelled():
+        future.exception()

@@ -50,12 +50,16 @@ _NOT_FOUND = Code.NOT_FOUND
 
 
 class ReadOutcome(msgspec.Struct, frozen=True, gc=False):
-    """What became of one read. NOT_FOUND: the chunk does not exist; `length` below the buffer's: it ends earlier."""
+    """What became of one read. NOT_FOUND: the chunk does not exist; `length` below the buffer's: it ends earlier. CHECKSUM: no
+    replica that was asked could give the bytes."""
 
     code: Code
     length: int = 0
     version: int = 0
     message: str = ""
+    is_lost: bool = False
+    """With CHECKSUM: every replica of the chain, serving or not, has said that its own copy is damaged. Without it a replica that
+    could not be asked may have the bytes."""
 
 
 class ReadRefusal(NamedTuple):
@@ -244,7 +248,7 @@ class ReadCall:
         while self._attempts:
             step = await self._attempts.next_round()
             for index, code, message in (*step.refused, *step.expired):
-                self._outcomes[index] = ReadOutcome(code, message=message)
+                self._outcomes[index] = ReadOutcome(code, message=message, is_lost=index in step.damaged)
             self._counters.retries += len(step.again)
             if not step.again:
                 break
@@ -392,7 +396,8 @@ class ReadCall:
                 attempts.on_refusal(index, io.chain, request.node, Code.CHECKSUM, why)
                 continue
             else:
-                attempts.on_refusal(index, self._ios[index].chain, request.node, Code.from_wire(code))
+                is_damaged = code == Code.CHECKSUM
+                attempts.on_refusal(index, self._ios[index].chain, request.node, Code.from_wire(code), is_damaged=is_damaged)
                 continue
             if retry:
                 attempts.on_answer(index)

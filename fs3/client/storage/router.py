@@ -67,6 +67,11 @@ class ReplicaRouter(ReplicaHealth):
             self._candidates[chain] = found
         return found
 
+    def members(self, chain: ChainId) -> tuple[NodeId, ...]:
+        """The nodes of all replicas of a chain, also of those that do not serve now."""
+        known = self._routing.chains.get(chain)
+        return tuple(slot.node for slot in known.slots) if known is not None else ()
+
     def known_candidates(self, chain: ChainId) -> Candidates | None:
         """What `candidates` has answered under the newest routing info, None when it was not asked. Changes nothing, so that it
         may be called from any thread: what another one kept here could be of the routing info before."""

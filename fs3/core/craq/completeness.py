@@ -3,6 +3,9 @@
 A target is complete for the manager in two cases only. Its store is whole and the chain counts it among those that serve, or
 served last: then it has everything it ever acknowledged. Or its predecessor has said so under this very chain version, to this
 very incarnation of its replica. What it remembers of an earlier chain version is no proof of anything.
+
+A new target is complete from the start, as it has nothing to miss. But it acknowledges nothing before the manager has stored that
+it is there (`is_born`): who is not known to have been complete cannot be known to have lost anything.
 """
 
 from __future__ import annotations
@@ -16,18 +19,21 @@ from fs3.model.chain import Chain, LocalState, PublicState
 class Completeness:
     """What one incarnation of a replica knows of itself. The replica asks; nothing here does anything."""
 
-    __slots__ = ("_finished", "incarnation", "target_id", "whole")
+    __slots__ = ("_finished", "incarnation", "is_born", "target_id", "whole")
 
     def __init__(self, target_id: TargetId, incarnation: int) -> None:
         self.target_id = target_id
         self.incarnation = incarnation
         self.whole = True
         """The store has been complete since the target first got one; see `StoreOpened.whole`."""
+        self.is_born = True
+        """The manager has stored that the target has been complete; see `StoreOpened.is_born`."""
         self._finished: tuple[ChainId, int] | None = None
 
     def may_take_role(self, chain: Chain | None) -> bool:
-        """Whether the target may take the place the chain gives it. A store that is not whole may only be brought up to date."""
-        if self.whole or chain is None:
+        """Whether the target may take the place the chain gives it. A store that is not whole, or that the manager does not know,
+        may only be brought up to date."""
+        if chain is None or (self.whole and self.is_born):
             return True
         slot = chain.slot(self.target_id)
         return slot is not None and slot.state is PublicState.SYNCING

@@ -59,6 +59,16 @@ class StoreOpened:
     whole: bool = True
     """False: the store was made anew for a target that had one before, and has not been brought up to date since. Such a target
     takes no place in its chain but SYNCING, whatever the chain says: it would show holes where there are chunks."""
+    is_born: bool = True
+    """False: the manager may not have stored that this target was ever complete; then `BirthStored` comes later. Until then it
+    takes no place in its chain but SYNCING either: were its disk exchanged now, the manager would take the empty one for that of
+    a new target, and what this one had acknowledged would be missing from a target that serves."""
+
+
+@dataclass(slots=True)
+class BirthStored:
+    """The manager has stored that this target has been complete: an empty disk in its place is a loss from now on. Known from the
+    answer to a heartbeat that reported the target UPTODATE and was granted a lease. May come again."""
 
 
 @dataclass(slots=True)
@@ -86,4 +96,4 @@ class Tick:
     """A deadline the machine asked for (`next_deadline`) has passed."""
 
 
-Event = UpdateReceived | StageDone | ForwardDone | ChainChanged | StoreOpened | DropDone | FillRequested | Tick
+Event = UpdateReceived | StageDone | ForwardDone | ChainChanged | StoreOpened | BirthStored | DropDone | FillRequested | Tick

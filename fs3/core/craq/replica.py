@@ -7,7 +7,8 @@ How a shell runs it (`services/storage/target.py`, `sim/ring1/target_host.py`):
 
 1. Make one per target and start of its process, with an `incarnation` higher than any before, and a view of its store.
 2. Tell it the chain (`ChainChanged`), then, once, what a crash left pending (`StoreOpened`). Until both it takes no place in its
-   chain: it refuses updates and `readable_chain` is None. Tell it every newer chain; older ones are ignored.
+   chain: it refuses updates and `readable_chain` is None. Nor does a new target before `BirthStored`, except to sync. Tell it
+   every newer chain; older ones are ignored. Each of the three may give it another place: tell its resync (`PositionChanged`).
 3. Call `step(now_ns, event)` for one event at a time, with a clock that never goes back, and carry the effects out in their
    order. `Commit` must show in the view before the next step; the rest may be gathered over many steps. Nothing in a step waits.
 4. Answer each `Stage`, `Forward` and `DropPending` with exactly one event of a later step, also when it failed. `StageDone` with
@@ -43,7 +44,17 @@ from fs3.base.ids import ChainId, TargetId
 from fs3.base.status import Code
 from fs3.core.craq.completeness import Completeness
 from fs3.core.craq.effects import Effect
-from fs3.core.craq.events import ChainChanged, DropDone, Event, FillRequested, ForwardDone, StageDone, StoreOpened, UpdateReceived
+from fs3.core.craq.events import (
+    BirthStored,
+    ChainChanged,
+    DropDone,
+    Event,
+    FillRequested,
+    ForwardDone,
+    StageDone,
+    StoreOpened,
+    UpdateReceived,
+)
 from fs3.core.craq.flights import Flights
 from fs3.core.craq.lanes import DEFAULT_LIMITS, ReplicaLimits
 from fs3.core.craq.position import ChainPosition, ChainRole, position_in
@@ -90,6 +101,8 @@ class Replica:
             self._on_chain_changed(now_ns, event.chain, out)
         elif isinstance(event, StoreOpened):
             self._on_store_opened(now_ns, event, out)
+        elif isinstance(event, BirthStored):
+            self._on_birth_stored(now_ns, out)
         elif isinstance(event, FillRequested):
             flights.on_fill_requested(now_ns, event, out)
         elif isinstance(event, DropDone):
@@ -173,8 +186,18 @@ class Replica:
         assert not self.is_open, f"target {self.target_id}: Opened came twice"
         self.is_open = True
         self.completeness.whole = event.whole
+        self.completeness.is_born = event.is_born
         self.flights.orphans.update(dict.fromkeys(event.pending))
         self._update_position()
+        self.flights.resume_orphans(now, out)
+
+    def _on_birth_stored(self, now: int, out: list[Effect]) -> None:
+        assert self.is_open, f"target {self.target_id}: BirthStored came before StoreOpened"
+        if self.completeness.is_born:
+            return
+        self.completeness.is_born = True
+        self._update_position()
+        # What was under way when it lost its place was left behind, and goes on like what a restart finds pending.
         self.flights.resume_orphans(now, out)
 
     def _on_chain_changed(self, now: int, chain: Chain | None, out: list[Effect]) -> None:

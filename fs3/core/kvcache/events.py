@@ -43,6 +43,8 @@ class PageChange(IntEnum):
     """Its time (TTL) was over."""
     REMOVED = 4
     """A client removed it."""
+    LOST = 5
+    """Every copy of it was damaged or gone."""
 
 
 class PageEvent(NamedTuple):

@@ -3,10 +3,10 @@
     chunk:  header (64 bytes) | key | page
     header: magic 8 | format u32 | key bytes u32 | page bytes u64 | check 32 | zeros 8        little-endian
 
-A key (any bytes an engine chose) is hashed together with its namespace's id. 12 bytes of the digest name the chunk, behind the
-namespace's id, so that the pages of a namespace are one range of chunk ids; 32 other bytes are the header's check. A reader
-compares header and key after the bytes have arrived, so that neither a collision of the short id nor a reused block nor a page of
-another layout can be taken for the key's: it is a miss.
+A key (any bytes an engine chose) is hashed together with its namespace's id and the salt that came with it. 12 bytes of the
+digest name the chunk, behind the namespace's id, so that the pages of a namespace are one range of chunk ids; 32 other bytes
+are the header's check. A reader compares header and key after the bytes have arrived, so that neither a collision of the short
+id nor a reused block nor a page of another layout can be taken for the key's: it is a miss.
 
 Header and key are in front because a reader knows how long they are, but not how long the page is: a page that is shorter than
 the reader's buffer arrives at the buffer's begin in the first answer, and a listing finds the keys by small reads.
@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from hashlib import blake2b
 from typing import NamedTuple
 
-from fs3.base.ids import CHUNK_ID_BYTES, PAGE_PREFIX_BYTES, ChunkId, page_namespace, page_prefix
+from fs3.base.ids import CHUNK_ID_BYTES, PAGE_PREFIX_BYTES, PAGE_SALT_BYTES, ChunkId, page_namespace, page_prefix
 from fs3.base.limits import page_bytes_max, page_header_bytes, page_key_bytes_max
 
 _HEADER = struct.Struct("<8sIIQ32s8x")
@@ -27,8 +27,11 @@ _MAGIC = b"fs3page2"
 _CHECK_BYTES = 32
 _NAME_BYTES = CHUNK_ID_BYTES - PAGE_PREFIX_BYTES
 _FORMAT = 2
+_ID_BYTES = 8
+"""Of a namespace's id in what is hashed; the rest is its salt."""
 
 assert _HEADER.size == page_header_bytes
+assert _ID_BYTES + PAGE_SALT_BYTES == blake2b.SALT_SIZE
 
 
 class PageKey(NamedTuple):
@@ -53,25 +56,25 @@ class PageHeader(NamedTuple):
         return page_header_bytes + self.key_bytes + self.page_bytes
 
 
-def page_keys(namespace_id: int, keys: Iterable[bytes]) -> list[PageKey]:
-    """The chunk and the check of each key of a namespace."""
+def page_keys(namespace_id: int, salt: bytes, keys: Iterable[bytes]) -> list[PageKey]:
+    """The chunk and the check of each key of a namespace. `salt`: see `CacheNamespace`."""
     keys = list(keys)
     prefix = page_prefix(namespace_id)
     return [
         PageKey(ChunkId(prefix + digest[:_NAME_BYTES]), digest[CHUNK_ID_BYTES:], key)
-        for digest, key in zip(_digests(namespace_id, keys), keys, strict=True)
+        for digest, key in zip(_digests(namespace_id, salt, keys), keys, strict=True)
     ]
 
 
-def page_chunks(namespace_id: int, keys: Iterable[bytes]) -> list[ChunkId]:
+def page_chunks(namespace_id: int, salt: bytes, keys: Iterable[bytes]) -> list[ChunkId]:
     """The chunk of each key of a namespace: `page_keys` where no page is read."""
     prefix = page_prefix(namespace_id)
-    return [ChunkId(prefix + digest[:_NAME_BYTES]) for digest in _digests(namespace_id, keys)]
+    return [ChunkId(prefix + digest[:_NAME_BYTES]) for digest in _digests(namespace_id, salt, keys)]
 
 
-def _digests(namespace_id: int, keys: Iterable[bytes]) -> list[bytes]:
+def _digests(namespace_id: int, salt: bytes, keys: Iterable[bytes]) -> list[bytes]:
     # A copy of a salted state takes half the time that making one does.
-    copy = blake2b(digest_size=CHUNK_ID_BYTES + _CHECK_BYTES, salt=namespace_id.to_bytes(16, "little")).copy
+    copy = blake2b(digest_size=CHUNK_ID_BYTES + _CHECK_BYTES, salt=namespace_id.to_bytes(_ID_BYTES, "little") + salt).copy
     digests = []
     for key in keys:
         state = copy()
@@ -114,7 +117,7 @@ def page_length(found: bytes | bytearray | memoryview, page: PageKey) -> int:
     return header.page_bytes
 
 
-def is_stored_as(chunk: ChunkId, key: bytes, header: PageHeader) -> bool:
-    """The page that was found under a chunk id is really this key's."""
-    (page,) = page_keys(page_namespace(chunk), [key])
+def is_stored_as(chunk: ChunkId, salt: bytes, key: bytes, header: PageHeader) -> bool:
+    """The page that was found under a chunk id is really this key's, in the namespace with this salt."""
+    (page,) = page_keys(page_namespace(chunk), salt, [key])
     return page.chunk == chunk and page.check == header.check and len(key) == header.key_bytes

@@ -51,11 +51,12 @@ from fs3.model.target_report import TargetReport
 class Manager:
     """The primary's machine, made anew for every term from what is stored. `now` is always the manager's monotonic clock."""
 
-    def __init__(self, now: int, config: MgmtdConfig, state: State) -> None:
+    def __init__(self, now: int, config: MgmtdConfig, state: State, entropy: bytes) -> None:
+        """`entropy`: `TERM_ENTROPY_BYTES` random ones, of this term alone."""
         self._config = config.check()
         self._ledger = Ledger(state, config.deltas_kept)
         self._state = state
-        self.namespaces = Namespaces(self._ledger)
+        self.namespaces = Namespaces(self._ledger, entropy)
         self._names = {node.name: node.id for node in state.nodes.values()}
         self._bytes = routing_bytes(state.nodes.values(), state.chains.values(), state.tables.values())
         """At least the encoded size of the routing info."""
@@ -327,6 +328,11 @@ class Manager:
                     self._health.fence(slot.node, self._ledger.next_version)
             self._link_faults.on_chain_changed(chain, following)
             self._ledger.put_chain(following)
+            for slot in following.serving_slots():
+                # It begins to serve because it is complete. Were that not stored with the chain, an empty disk in its place would
+                # count as that of a new target, and serve.
+                if slot not in chain.slots and slot.target not in self._state.born:
+                    self._ledger.put_born(slot.target)
 
     def _index_targets(self, now: int, chain: Chain) -> None:
         for slot in chain.slots:

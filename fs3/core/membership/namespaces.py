@@ -4,13 +4,19 @@ An id names the pages of one namespace between two clearings, and none is given 
 pages of an id below the next one that no namespace has are unreachable, and a storage node may remove them.
 Clearing gives a namespace the next id, and deleting forgets it; both are one commit, however many pages there are, and clients
 and storage nodes hear of them through the routing info. Every request may be repeated.
+
+A store that was put back from an old copy does give ids out again, and nothing that is sure to be asked in time knows which. So
+each id comes with a salt, of random bytes that every term of a manager draws anew, and pages are found by both
+(`fs3.core.kvcache.pages`): what was stored under the id before is not found under it now.
 """
 
 from __future__ import annotations
 
+from hashlib import blake2b
+
 import msgspec
 
-from fs3.base.ids import NAMESPACE_IDS_END
+from fs3.base.ids import NAMESPACE_IDS_END, PAGE_SALT_BYTES
 from fs3.base.limits import (
     cache_bytes_max,
     namespaces_max,
@@ -35,12 +41,17 @@ from fs3.model.cluster import (
     SetNamespace,
 )
 
+TERM_ENTROPY_BYTES = 16
+"""Random bytes that a term of a manager begins with."""
+
 
 class Namespaces:
     """Part of the manager's machine; what it changes is in the ledger. Requests that cannot be granted raise RequestRejected."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, entropy: bytes) -> None:
+        """`entropy`: random bytes that no other term of a manager has."""
         self._ledger = ledger
+        self._entropy = entropy
 
     @property
     def count(self) -> int:
@@ -104,7 +115,9 @@ class Namespaces:
     def create(self, wanted: OpenNamespace, table: ChainTable) -> CacheNamespace:
         """A new one, on the chains of a table."""
         named = wanted.settings.get_named()
-        made = CacheNamespace(self._next_id(), wanted.name, wanted.page_bytes, table.replicas, table.id, **named)  # type: ignore[arg-type]
+        number = self._next_id()
+        salt = self._make_salt(number)
+        made = CacheNamespace(number, wanted.name, wanted.page_bytes, table.replicas, table.id, salt=salt, **named)  # type: ignore[arg-type]
         self._ledger.put_namespace(made)
         return made
 
@@ -125,7 +138,8 @@ class Namespaces:
         if found.id != wanted.id:
             return found
         self._check_ids()
-        fresh = msgspec.structs.replace(found, id=self._next_id(), first_id=found.made_as)
+        number = self._next_id()
+        fresh = msgspec.structs.replace(found, id=number, first_id=found.made_as, salt=self._make_salt(number))
         self._ledger.forget_namespace(found)
         self._ledger.put_namespace(fresh)
         return fresh
@@ -145,6 +159,9 @@ class Namespaces:
         number = self._ledger.state.counters.namespace + 1
         self._ledger.set_counters(namespace=number)
         return number
+
+    def _make_salt(self, number: int) -> bytes:
+        return blake2b(number.to_bytes(8, "little"), key=self._entropy, digest_size=PAGE_SALT_BYTES).digest()
 
     def _get(self, name: str) -> CacheNamespace:
         found = self._ledger.state.namespaces.get(name)

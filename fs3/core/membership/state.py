@@ -51,8 +51,8 @@ class State(msgspec.Struct):
     configs: dict[Role, RoleConfig] = {}
     born: set[TargetId] = set()
     """Targets that have been reported complete (UPTODATE) at least once. Before that an empty store is a new one, and complete:
-    a target serves only after the manager has acknowledged such a report, so nothing was ever acknowledged by it. After
-    that an empty store is a lost one."""
+    a target takes its place only after the manager has acknowledged such a report, so nothing was ever acknowledged by it. After
+    that an empty store is a lost one. Who begins to serve after its chain was made is always one of them."""
     generations: dict[TargetId, Generation] = {}
     """The newest start of each target that was born; see `generations`."""
 

@@ -28,6 +28,10 @@ NO_STATE = -1
 _UNKNOWN: Any = object()
 _SORT_AGAIN = 32
 """From so many new keys on, sorting the list again beats inserting one by one."""
+_RECENT_ROWS_MAX = 2048
+"""Rows that one state keeps in memory."""
+_RECENT_BYTES_MAX = 1024
+"""Of a row that is kept: inodes without data and entries of directories are far below it."""
 _PROBE_BYTES_MAX = 511
 """LMDB compares at most so many bytes of a probe; as stored keys are shorter, cutting a longer one changes nothing."""
 
@@ -55,9 +59,13 @@ class WriteSet:
 
 
 class Snapshot:
-    """A `ReadTxn` on one committed state, whose id is `state`; `NO_STATE` once it is closed."""
+    """A `ReadTxn` on one committed state, whose id is `state`; `NO_STATE` once it is closed.
 
-    __slots__ = ("_cursor", "_get", "_probe", "_tolerant", "_txn", "damage", "state")
+    Every operation on a path reads the rows of the directories it goes through. A row that has been found whole in this state is
+    kept, a bounded number of small ones, and is not searched and verified again until the state changes.
+    """
+
+    __slots__ = ("_cursor", "_get", "_probe", "_recent", "_tolerant", "_txn", "damage", "state")
 
     def __init__(self, txn: Any, damage: KnownDamage) -> None:
         """`txn`: a read transaction whose default database holds the rows, sealed."""
@@ -67,6 +75,7 @@ class Snapshot:
         self._txn = txn
         self._get = txn.get
         self._cursor = txn.cursor
+        self._recent: dict[bytes, bytes] = {}
         self._probe: Any = None
         """The cursor that looks beside absent keys; one for all of them."""
 
@@ -74,14 +83,25 @@ class Snapshot:
         return self.get_nowait(key)
 
     async def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        get = self.get_nowait
-        return [get(key) for key in keys]
+        find = self._find  # the rows of a listing: thousands, each once
+        return [find(key) for key in keys]
 
     async def scan(self, begin: bytes, end: bytes, limit: int, *, reverse: bool = False) -> list[tuple[bytes, bytes]]:
         return self.scan_nowait(begin, end, limit, reverse)
 
     def get_nowait(self, key: bytes) -> bytes | None:
         """The value of a key. A key LMDB cannot hold (empty, too long) is absent."""
+        recent = self._recent
+        value = recent.get(key)
+        if value is None:
+            value = self._find(key)
+            if value is not None and value is not DAMAGED_VALUE and len(value) <= _RECENT_BYTES_MAX:
+                if len(recent) >= _RECENT_ROWS_MAX:
+                    recent.clear()
+                recent[key] = value
+        return value
+
+    def _find(self, key: bytes) -> bytes | None:
         try:
             sealed: bytes | None = self._get(key)
         except lmdb.BadValsizeError:
@@ -181,6 +201,7 @@ class Snapshot:
             self._txn = None
             self.state = NO_STATE
             self._probe = None
+            self._recent.clear()
             self._get = self._cursor = _ended
 
 

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Coroutine, Sequence
-from copy import copy
+from copy import copy, deepcopy
 from typing import Any, Self, TypeVar, cast
 
 from fs3.base.checksum import ROW_SUM_BYTES, is_sealed, seal_row
@@ -45,6 +45,10 @@ class MemoryKV:
     def open_again(self) -> MemoryKV:
         """A second opening of the same store: it has the same rows, and is closed by itself."""
         return MemoryKV(self._rows)
+
+    def copy_rows(self) -> SortedRows:
+        """What is committed now, for another store."""
+        return deepcopy(self._rows)
 
     def submit_read(self, op: ReadOp[T], done: OnDone[T]) -> None:
         """Run `op` on what is committed; `done` is called before this returns."""

@@ -32,6 +32,7 @@ from fs3.core.membership.events import (
     Respond,
 )
 from fs3.core.membership.manager import Manager
+from fs3.core.membership.namespaces import TERM_ENTROPY_BYTES
 from fs3.core.membership.state import FORMAT, ClusterRow, State
 from fs3.model.cluster import ClusterInfo, ClusterStatus, DiskSpace, GetRouting, SetConfig
 from fs3.model.routing import Delta
@@ -98,7 +99,8 @@ class MgmtdService:
         on_given_up: OnGivenUp | None = None,
         measure_space: SpaceMeter = measure_nothing,
     ) -> None:
-        """`entropy` draws the id of a new cluster, and tells starts of this process apart. `name`: unique among the managers.
+        """`entropy` draws the id of a new cluster, and tells starts of this process and its terms apart. `name`: unique among the
+        managers.
 
         `schemas`: what SetConfig accepts for each role. `sole`: the caller makes sure that no other process has the store, so
         a lease that a killed process has left in it need not be waited for. The caller closes `kv`. `on_given_up` is called once,
@@ -228,7 +230,7 @@ class MgmtdService:
         self._lease_record = lease_record
         self._terms_failed = 0
         self._primary_since = self._clock.now()
-        self._manager = Manager(self._primary_since, self._config, state)
+        self._manager = Manager(self._primary_since, self._config, state, self._entropy(TERM_ENTROPY_BYTES))
         self._arm()
 
     def _on_term_begun(self, task: asyncio.Task[None]) -> None:

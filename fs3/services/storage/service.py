@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from msgspec.structs import replace
@@ -395,6 +395,10 @@ class StorageService:
             resync_bytes=progress.bytes_moved,
             resync_bytes_per_second=self._scheduler.measure_rate(shell.source),
         )
+
+    def on_births_stored(self, targets: Set[TargetId]) -> None:
+        """See `MemberOwner`."""
+        self._keeper.on_births_stored(targets)
 
     def on_leave_requests(self, requests: Sequence[LeaveRequest]) -> None:
         """See `MemberOwner`."""

@@ -19,6 +19,7 @@ from fs3.base.status import Code
 from fs3.core.craq import reads
 from fs3.core.craq.effects import AnswerUpdate, Commit, DropPending, Effect, FillDone, Forward, Stage
 from fs3.core.craq.events import (
+    BirthStored,
     ChainChanged,
     DropDone,
     Event,
@@ -84,6 +85,10 @@ class PageKeeper(Protocol):
         """The target has another place in its chain, or the chain another version."""
         ...
 
+    def remove_lost(self, chunk: ChunkId) -> None:
+        """No replica of the chain has the bytes of this page: if this target is the head, it removes it."""
+        ...
+
     def note_reads(self, chunks: Sequence[bytes]) -> None:
         """Chunks of one request were read here; what is no page is passed over."""
         ...
@@ -101,10 +106,12 @@ class TargetShell:
         *,
         incarnation: int,
         whole: bool = True,
+        is_born: bool = True,
         incomplete: str = "",
     ) -> None:
         """`store` is open, and the shell closes it. `scheduler` is the one of the node. `incarnation` rises with every shell that
-        is made for this target. `whole`: see `TargetNote`; `incomplete`: why it is not."""
+        is made for this target. `whole`: see `TargetNote`; `incomplete`: why it is not. `is_born`: the manager has stored that
+        the target has been complete; else `on_birth_stored` says so later."""
         self.target = target
         self.store = store
         self.chain: Chain | None = None
@@ -114,6 +121,7 @@ class TargetShell:
         """Its store is not what was written; the damage is that, and not the disk's."""
         self._machine = Replica(target, store, incarnation=incarnation)
         self._whole = whole
+        self._is_born = is_born
         self._incomplete = incomplete or "its store was lost; the chain fills a new one"
         self._context = context
         self._clock = context.clock
@@ -162,7 +170,13 @@ class TargetShell:
     def open(self, chain: Chain | None) -> None:
         """Begin: the chain the target is in, then what a crash may have left pending."""
         self.on_chain_changed(chain)
-        self._post(StoreOpened(tuple(self.store.list_pending()), self._whole))
+        self._post(StoreOpened(tuple(self.store.list_pending()), self._whole, self._is_born))
+
+    def on_birth_stored(self) -> None:
+        """The manager has stored that this target has been complete."""
+        if not self._is_born:
+            self._is_born = True
+            self._post(BirthStored())
 
     def on_chain_changed(self, chain: Chain | None) -> None:
         """Newer routing. An older version of the chain is ignored."""
@@ -379,7 +393,7 @@ class TargetShell:
                     # The machine has decided what follows the stage: whatever still needs the bytes has them now.
                     payload, staged = staged, None
                     payload.drop()
-                if kind is ChainChanged or kind is StoreOpened:
+                if kind is ChainChanged or kind is StoreOpened or kind is BirthStored:
                     self._withdrawal.on_chain_changed(now, machine.chain)
                     self.source.on_position_changed(machine.chain, machine.position)
                     if self.cache is not None:

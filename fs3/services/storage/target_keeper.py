@@ -10,14 +10,16 @@
     a store in an old copy of its directory (`generations`)                 it is opened, and is not whole: ONLINE
     a store whose manager's store is an old copy                            nothing is touched: OFFLINE, with the reason
 
-"Was complete once": the node made it before and knows that, or the manager says that it was reported complete.
+"Was complete once": the node made it before and knows that, or the manager says that it was reported complete. A newborn target
+takes no place in its chain before the manager has stored that it was (`on_births_stored`): what it acknowledged until then could
+be lost with its disk, unnoticed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Sequence, Set
 from typing import Any, Protocol
 
 from fs3.base.errors import FS3Error
@@ -88,6 +90,9 @@ class TargetKeeper:
         self._listeners = listeners
         self._generations = TargetGenerations(disks, registry)
         self._born: set[TargetId] = set()
+        """The manager has stored that they have been complete."""
+        self._lost: set[TargetId] = set()
+        """They had a store here, which is gone or was moved away."""
         self._making: dict[TargetId, tuple[asyncio.Task[None], int]] = {}
         """Targets whose store is being made or replaced, and since when."""
         self._stores: dict[TargetId, ChunkStore] = {}
@@ -121,7 +126,7 @@ class TargetKeeper:
         self._node = node
         self._incarnation = incarnation
         self._born.update(ack.born)
-        self._born.update(self._disks.lost_targets())
+        self._lost.update(self._disks.lost_targets())
         self._generations.learn(ack.generations)
         self._learn(routing)
         stores, self._stores = self._stores, {}
@@ -139,6 +144,14 @@ class TargetKeeper:
         self._targets.index_chains()
         if self._reconcile():
             self._context.on_target_changed()
+
+    def on_births_stored(self, targets: Set[TargetId]) -> None:
+        """The manager has stored that these targets have been complete."""
+        for target in targets - self._born:
+            self._born.add(target)
+            shell = self._shells.get(target)
+            if shell is not None:
+                shell.on_birth_stored()
 
     async def close(self) -> None:
         """Nothing new is begun; every store is closed, which makes everything durable."""
@@ -234,7 +247,7 @@ class TargetKeeper:
 
     async def _make_empty(self, target: TargetId) -> None:
         """An empty store for a target that has none here."""
-        whole = target not in self._born and target not in self._disks.lost_targets()
+        whole = target not in self._born and target not in self._lost and target not in self._disks.lost_targets()
         if not whole:
             log.warning("target %d has no data here any more: an empty store takes its place, for the chain to fill", target)
         self._disks.make(target, whole=whole)
@@ -249,7 +262,7 @@ class TargetKeeper:
         place = self._disks.quarantine(target)
         log.warning("the damaged store of target %d is kept in %s; an empty one takes its place", target, place)
         self.open_failures.pop(target, None)
-        self._born.add(target)
+        self._lost.add(target)
         self._disks.make(target, whole=False)
         self._generations.begin_empty(target)
         store = await self._open_store(target)
@@ -375,7 +388,7 @@ class TargetKeeper:
         note = self._disks.read_note(target)
         shell = TargetShell(
             target, store, self._context, self._scheduler, incarnation=incarnation, whole=note.whole and not incomplete,
-            incomplete=incomplete,
+            is_born=target in self._born, incomplete=incomplete,
         )  # fmt: skip
         shell.staging.refusal = self._generations.unwritten.get(target, "")
         self._targets.add(shell)

@@ -101,7 +101,7 @@ class ManagerModel:
             born=set(stored.born),
             generations=dict(stored.generations),
         )
-        self.machine = self._machine_type(self.env.manager_clock, self.config, state)
+        self.machine = self._machine_type(self.env.manager_clock, self.config, state, b"")
         self._tokens: dict[int, tuple[int, int]] = {}
         self._token = 0
         self._armed_ns = 0

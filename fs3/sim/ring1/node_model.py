@@ -14,6 +14,7 @@ from fs3.base.status import Code
 from fs3.core.membership import generations
 from fs3.core.membership.events import Rejection
 from fs3.core.membership.generations import Lineage
+from fs3.model.chain import LocalState
 from fs3.model.cluster import Heartbeat, HeartbeatAck, RegistrationAck
 from fs3.model.generation import Generation, TargetClaim
 from fs3.model.target_report import TargetReport
@@ -40,8 +41,8 @@ class NodeEnvironment(Protocol):
 @dataclass(frozen=True, slots=True)
 class _SentHeartbeat:
     sent_ns: int
-    mentions: bool
-    """It reports the target: only then does the lease that it may be granted let the target serve."""
+    state: LocalState | None
+    """What it reports of the target. None: nothing, and the lease that it may be granted does not let the target serve."""
 
 
 class NodeModel:
@@ -89,7 +90,7 @@ class NodeModel:
         if state is not None and chain is not None:
             newest = host.chunks.generations[-1] if host.chunks.generations else None
             reports = (TargetReport(host.target, state, chain.version, generation=newest),)
-        self._unanswered[self._seq] = _SentHeartbeat(host.clock, bool(reports))
+        self._unanswered[self._seq] = _SentHeartbeat(host.clock, reports[0].state if reports else None)
         heartbeat = Heartbeat(NodeId(host.target), host.incarnation, self._seq, reports, self.routing, self.is_leaving)
         self.env.send(host.target, MANAGER, HeartbeatCall(self._seq, heartbeat))
 
@@ -152,8 +153,10 @@ class NodeModel:
         if self.is_leaving:
             self.env.on_exit(self.host)
             return
-        if answer.lease_ns and heartbeat.mentions:
+        if answer.lease_ns and heartbeat.state is not None:
             self.host.lease_until_ns = max(self.host.lease_until_ns, self.counted_from(heartbeat.sent_ns) + answer.lease_ns)
+            if heartbeat.state is LocalState.UPTODATE:
+                self.host.on_birth_stored()
         if answer.routing_version > self.routing:
             self.env.send(self.host.target, MANAGER, ChainRequest())
 

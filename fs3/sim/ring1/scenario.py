@@ -5,6 +5,8 @@ are comments. Nothing happens by itself: messages, disks and clocks move when a 
 scenario --rewrite FILES` writes what happens now in place of what was expected; the difference is for a person to look at.
 
     chain 1 2 3              start these targets as one chain, in this order
+    newborn 1 2 3            the same, and the manager has not stored yet that they are there …
+    born N                   … and now it has, for target N
     write c1 x0 TEXT [at N]  client c1 sends an update to the head; also put, truncate … at N, remove; `untagged` at the end
     retry c1 [TARGET]        the client sends its last update again, to the head or to another target
     read x0 TARGET           ask a target for a chunk

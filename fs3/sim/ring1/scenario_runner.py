@@ -59,6 +59,8 @@ class ScenarioRunner:
         self._slow: set[int] = set()
         self._timers: list[tuple[int, int, TargetHost, int, Callable[..., None], tuple[Any, ...]]] = []
         self._order = 0
+        self._unborn: set[int] = set()
+        """The manager has not stored yet that they are there."""
         self._opening: list[TargetHost] = []
         self._last: dict[int, Update] = {}
         self._seqs: dict[int, int] = {}
@@ -124,6 +126,14 @@ class ScenarioRunner:
         for target in map(int, targets):
             self._new_host(target)
         self.lines.clear()
+
+    def _do_newborn(self, *targets: str) -> None:
+        self._unborn.update(map(int, targets))
+        self._do_chain(*targets)
+
+    def _do_born(self, target: str) -> None:
+        self._unborn.discard(int(target))
+        self._hosts[int(target)].on_birth_stored()
 
     def _do_write(self, client: str, chunk: str, text: str, *rest: str) -> None:
         self._update(client, chunk, UpdateKind.WRITE, text, rest)
@@ -270,7 +280,7 @@ class ScenarioRunner:
 
     def _start(self, host: TargetHost) -> None:
         host.start()
-        host.begin(host.incarnation, is_born=host.process > 1)
+        host.begin(host.incarnation, is_born=host.process > 1 and host.target not in self._unborn)
         host.lease_until_ns = _LEASE_NS
         self._tell(host)
 
@@ -278,6 +288,8 @@ class ScenarioRunner:
         host.receive(0, ChainNotice(self._chain))
         while self._opening:
             self._opening.pop().open()
+        if host.target not in self._unborn:
+            host.on_birth_stored()
 
     def _update(self, client: str, chunk: str, kind: UpdateKind, text: str, rest: Sequence[str]) -> None:
         node = _client(client)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fs3.base.status import Code
 from fs3.core.craq.effects import AnswerUpdate, Commit, DropPending, Effect, FillDone, Forward, Stage
 from fs3.core.craq.events import (
+    BirthStored,
     ChainChanged,
     DropDone,
     Event,
@@ -104,6 +105,8 @@ def show_event(event: Event | ResyncEvent | str) -> str:
     if isinstance(event, StoreOpened):
         whole = "" if event.whole else ", not whole"
         return f"opened with pending {' '.join(show_chunk(chunk) for chunk in event.pending) or 'nothing'}{whole}"
+    if isinstance(event, BirthStored):
+        return "birth stored"
     if isinstance(event, DropDone):
         return f"dropped {show_chunk(event.chunk)}@{event.version}"
     if isinstance(event, FillRequested):

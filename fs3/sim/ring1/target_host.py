@@ -17,7 +17,17 @@ from fs3.base.ids import TargetId
 from fs3.base.status import Code
 from fs3.core.craq import invariants
 from fs3.core.craq.effects import AnswerUpdate, Commit, DropPending, Effect, FillDone, Forward, Stage
-from fs3.core.craq.events import ChainChanged, DropDone, Event, ForwardDone, StageDone, StoreOpened, Tick, UpdateReceived
+from fs3.core.craq.events import (
+    BirthStored,
+    ChainChanged,
+    DropDone,
+    Event,
+    ForwardDone,
+    StageDone,
+    StoreOpened,
+    Tick,
+    UpdateReceived,
+)
 from fs3.core.craq.flights import Flights
 from fs3.core.craq.lanes import ReplicaLimits
 from fs3.core.craq.position import ChainRole
@@ -149,6 +159,7 @@ class TargetHost:
         self._tokens_drawn = 0
         self.lease_until_ns = 0
         """By its own clock."""
+        self._is_born = False
         self.out_of_room = False
         """It found no room for what it was brought up to date with."""
         self._reset()
@@ -178,9 +189,10 @@ class TargetHost:
         self._reset()
 
     def begin(self, incarnation: int, *, is_born: bool = False) -> None:
-        """It may take its place once it has heard of the chain. `is_born`: it had a store that was complete once."""
+        """It may take its place once it has heard of the chain. `is_born`: the manager has stored that it was complete once."""
         self.incarnation = incarnation
         self.knows_itself = True
+        self._is_born = is_born
         if self.chunks.is_new:
             self.chunks.is_new = False
             self.chunks.whole = not is_born
@@ -281,7 +293,13 @@ class TargetHost:
     def open(self) -> None:
         """The store has been looked through."""
         pending = tuple(self.chunks.list_pending()) if self.parts.tells_pending else ()
-        self.feed(StoreOpened(pending, self.chunks.whole))
+        self.feed(StoreOpened(pending, self.chunks.whole, self._is_born))
+
+    def on_birth_stored(self) -> None:
+        """The manager has stored that this target has been complete."""
+        if not self._is_born:
+            self._is_born = True
+            self.feed(BirthStored())
 
     def _update(self, source: int, message: SimUpdateCall) -> None:
         if not message.update.from_target:
@@ -340,7 +358,7 @@ class TargetHost:
                 self._reply(effect)
             elif isinstance(effect, FillDone):
                 self.resync.feed(effect)
-        if isinstance(event, ChainChanged | StoreOpened):
+        if isinstance(event, ChainChanged | StoreOpened | BirthStored):
             self.resync.on_position_changed()
 
     def arm(self) -> None:

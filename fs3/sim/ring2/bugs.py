@@ -21,6 +21,7 @@ from fs3.base.units import MILLISECOND, SECOND
 from fs3.client.mgmtd.client import MgmtdClient
 from fs3.client.mgmtd.member import Lease, Member
 from fs3.client.storage import updates
+from fs3.client.storage.router import ReplicaRouter
 from fs3.client.storage.updates import UpdateCall
 from fs3.core.craq.admission import admitter
 from fs3.core.craq.admission.facts import explain_malformed
@@ -112,9 +113,10 @@ from fs3.sim.ring2.namespace_bugs import (
     know_all_since,
     lowest_free_id,
     read_with_last_next_id,
+    salt_of_the_id,
     stay_with_the_id,
 )
-from fs3.sim.ring2.page_bugs import believe_the_buffer
+from fs3.sim.ring2.page_bugs import believe_the_buffer, keep_lost_pages, leave_to_others, members_that_serve
 from fs3.sim.ring2.replace_bugs import (
     get_by_inode,
     queue_nothing,
@@ -619,6 +621,21 @@ BUGS: dict[str, ServiceBug] = {
         [(EventLogs, "read", read_without_missing)],
         scene="a_picture_made_of_events",
     ),
+    "lost_while_away": ServiceBug(
+        "a page is given up when all replicas that serve at the moment have damaged copies",
+        [(ReplicaRouter, "members", members_that_serve)],
+        scene="the_good_copies_are_away",
+    ),
+    "damaged_page_stays": ServiceBug(
+        "a page whose copies are all damaged is removed neither by a client nor by the head",
+        [(page_io, "_clean_up", leave_to_others), (CacheKeeper, "remove_lost", keep_lost_pages)],
+        scene="all_copies_are_damaged",
+    ),
+    "lost_page_stays": ServiceBug(
+        "the head keeps a page that neither it nor any other replica has the bytes of",
+        [(CacheKeeper, "remove_lost", keep_lost_pages)],
+        scene="the_good_copies_are_gone",
+    ),
     "namespace_not_stored": ServiceBug(
         "ids count as given out to namespaces before these are stored",
         [(Namespaces, "_version_and_next_id", count_given_out)],
@@ -628,6 +645,11 @@ BUGS: dict[str, ServiceBug] = {
         "the id of a namespace that was deleted is given to another one",
         [(Namespaces, "_next_id", lowest_free_id)],
         scene="nodes_know_the_namespaces",
+    ),
+    "namespace_id_unsalted": ServiceBug(
+        "pages are hashed with what is the same whenever an id is given out",
+        [(Namespaces, "_make_salt", salt_of_the_id)],
+        scene="an_older_list_is_put_back",
     ),
     "namespaces_unproven": ServiceBug(
         "a list of namespaces that changed while it was read is taken for what there was at its end",

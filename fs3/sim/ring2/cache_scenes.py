@@ -326,7 +326,7 @@ async def put_beside_what_is_held(stage: SceneCluster) -> str:
 def _head_of(scene: CacheScene, cache: KVCache, key: str) -> str:
     """The host of the head of a key's chain."""
     routing = next(iter(scene.cluster.clients.values())).manager.routing
-    (page,) = page_keys(cache.namespace_id, [key.encode()])
+    (page,) = page_keys(cache.namespace_id, cache.salt, [key.encode()])
     chain = Placement(routing.tables[min(routing.tables)].chains).chain(page.chunk)
     head = routing.chains[chain].head()
     assert head is not None

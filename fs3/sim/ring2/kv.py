@@ -16,6 +16,7 @@ from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.drivers.memory.kv import MemoryKV
+from fs3.drivers.memory.sorted_rows import SortedRows
 from fs3.ports.kv import OnDone, ReadOp, WriteOp, future_callback
 from fs3.sim.ring2.loop import SimLoop, SimProcess, current_process
 
@@ -40,6 +41,14 @@ class SimKVEngine:
     def open(self) -> SimKV:
         """The store, for the process that is running."""
         return SimKV(self)
+
+    def back_up(self) -> SortedRows:
+        """A copy of what is committed."""
+        return self.memory_kv.copy_rows()
+
+    def put_back(self, rows: SortedRows) -> None:
+        """Go on with a copy. No process may have the store open."""
+        self.memory_kv = MemoryKV(rows)
 
     def submit(self, op: WriteOp[Any], done: OnDone[Any]) -> None:
         """Run with the next commit."""

@@ -23,6 +23,11 @@ def lowest_free_id(self: Namespaces) -> int:
     return number
 
 
+def salt_of_the_id(self: Namespaces, number: int) -> bytes:
+    """An id that is given out again comes with what it came with before."""
+    return number.to_bytes(8, "little")
+
+
 def forget_without_counting(self: Ledger, namespace: CacheNamespace) -> None:
     """Clients are told of a namespace that was made, and not of one that is gone."""
     deletions = self.state.counters.namespace_deletion

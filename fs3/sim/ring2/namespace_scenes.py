@@ -121,6 +121,45 @@ async def nodes_know_the_namespaces(stage: SceneCluster) -> str:
         return problem
 
 
+async def an_older_list_is_put_back(stage: SceneCluster) -> str:
+    """The whole cluster is stopped, and the manager's store put back from a copy that does not know the last ids of namespaces.
+    They are given out again, to a namespace that is made and to one that is cleared. Neither finds what was stored under them,
+    although the keys are the same."""
+    cluster, there, since, again = stage.cluster, "there", "made since", "made again"
+    mine = await stage.call("client-1", lambda client: _open(client, there))
+    copy = cluster.mgmtd_kv.back_up()
+    await stage.call("client-1", lambda _: mine.clear())
+    other = await stage.call("client-1", lambda client: _open(client, since))
+    for cache in (mine, other):
+        await stage.call("client-1", lambda _, cache=cache: _put(cache, "page", OLD))  # type: ignore[misc]
+    lost = {mine.namespace_id, other.namespace_id}
+    for host in cluster.hosts.values():
+        await host.stop()
+    cluster.mgmtd_kv.put_back(copy)
+    for host in cluster.hosts.values():
+        host.start()
+    for _ in range(POLLS_MAX):
+        if "client-2" in cluster.clients:
+            break
+        await asyncio.sleep(POLL_SECONDS)
+    made = await stage.call("client-2", lambda client: _open(client, again))
+    cleared = await stage.call("client-2", lambda client: _open(client, there))
+    await stage.call("client-2", lambda _: cleared.clear())
+    if (ids := {made.namespace_id, cleared.namespace_id}) != lost:
+        return f"the copy does not give {lost} out again but {ids}"
+    for cache in (made, cleared):
+        found = await stage.call("client-2", lambda _, cache=cache: _get(cache, "page"))  # type: ignore[misc]
+        if found is not Status.MISS:
+            return f"namespace {cache.name!r} has {found!r}, which was stored under an id that the manager has forgotten"
+        await stage.call("client-2", lambda _, cache=cache: _put(cache, "page", NEW))  # type: ignore[misc]
+        if (found := await stage.call("client-2", lambda _, cache=cache: _get(cache, "page"))) != NEW:  # type: ignore[misc]
+            return f"namespace {cache.name!r} has {found!r} of what was put"
+        listed = await stage.call("client-2", lambda _, cache=cache: cache.list())  # type: ignore[misc]
+        if [page.key for page in listed.pages] != [b"page"]:
+            return f"namespace {cache.name!r} lists {listed.pages}"
+    return ""
+
+
 async def _change(client: Client, prng: Prng) -> None:
     """Change the list of namespaces again and again."""
     manager = client.manager
@@ -165,8 +204,8 @@ def _find_ignorant(cluster: Cluster) -> Iterator[str]:
             yield f"{name} knows the namespaces {sorted(known)}, there are {sorted(stored)}"
 
 
-async def _open(client: Client) -> KVCache:
-    return await KVCache.of(client, namespace=NAME, page_bytes=PAGE_BYTES, circuit_breaker=False)
+async def _open(client: Client, name: str = NAME) -> KVCache:
+    return await KVCache.of(client, namespace=name, page_bytes=PAGE_BYTES, circuit_breaker=False)
 
 
 async def _put(cache: KVCache, key: str, page: bytes) -> None:
@@ -203,4 +242,5 @@ NAMESPACE_SCENES: dict[str, Callable[[SceneCluster], Awaitable[str]]] = {
     "clear_what_a_client_goes_on_with": clear_what_a_client_goes_on_with,
     "make_a_namespace_again": make_a_namespace_again,
     "nodes_know_the_namespaces": nodes_know_the_namespaces,
+    "an_older_list_is_put_back": an_older_list_is_put_back,
 }

@@ -4,9 +4,25 @@ from __future__ import annotations
 
 from fs3.api.kvcache import Status
 from fs3.api.kvcache.results import status_of
+from fs3.base.ids import ChainId, ChunkId, NodeId
 from fs3.base.status import Code
 from fs3.client.storage.reads import ReadOutcome
+from fs3.client.storage.router import ReplicaRouter
 from fs3.core.kvcache.pages import PageKey, page_length
+from fs3.services.storage.cache.keeper import CacheKeeper
+
+
+def members_that_serve(self: ReplicaRouter, chain: ChainId) -> tuple[NodeId, ...]:
+    """What all replicas say that serve now is what all replicas say."""
+    return self.candidates(chain).nodes
+
+
+async def leave_to_others(*_: object) -> None:
+    """A client that finds that no replica has a page leaves it where it is."""
+
+
+def keep_lost_pages(self: CacheKeeper, chunk: ChunkId) -> None:
+    """The head keeps a page that no replica has."""
 
 
 def believe_the_buffer(

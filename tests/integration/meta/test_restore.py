@@ -4,7 +4,9 @@ import asyncio
 import json
 import subprocess
 import sys
+from contextlib import contextmanager
 
+import fsspec
 import pytest
 
 from fs3.api.connect import connect_embedded
@@ -27,7 +29,16 @@ def admin(*arguments, status=0):
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == status, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
-    return done.stdout if status == 0 else done.stderr
+    return done.stdout or done.stderr
+
+
+@contextmanager
+def opened(path):
+    fs = fsspec.filesystem("fs3", path=str(path), skip_instance_cache=True)
+    try:
+        yield fs
+    finally:
+        fs.close()
 
 
 async def write_file(client, path, content, offset=0):
@@ -88,6 +99,38 @@ async def test_ids_and_bytes_do_not_come_back(tmp_path):
         ).stdout
     )
     assert "nothing is wrong" in admin("fsck", data)
+
+
+def test_bytes_of_small_files_are_in_the_copy(tmp_path):
+    data, copy = tmp_path / "data", tmp_path / "copy"
+    names = ("same", "rewritten", "replaced", "removed", "grown", "grown-again")
+    old = {name: name.encode() * 3 for name in names}
+    with opened(data) as fs:
+        for name in names:
+            fs.pipe_file(f"/{name}", old[name])
+        admin("backup-meta", data, copy)
+        with fs.open("/rewritten", "r+b") as file:
+            file.write(b"new")
+        fs.pipe_file("/replaced", bytes(100_000))
+        fs.rm("/removed")
+        for name in ("grown", "grown-again"):
+            with fs.open(f"/{name}", "r+b") as file:
+                file.seek(5)
+                file.write(b"G" * 100_000)
+    admin("restore-meta", copy, data)
+    with opened(data) as fs:
+        assert {name: fs.cat_file(f"/{name}") for name in names} == old
+        with fs.open("/grown-again", "r+b") as file:
+            file.seek(50_000)
+            file.write(b"Z")
+        assert fs.cat_file("/grown-again") == b"grown" + b"G" * 49_995 + b"Z"
+    found = admin("fsck", "--repair", data, status=1)
+    assert found.count("too-short") == 2
+    assert found.count("orphan-chunk") == 1
+    assert "nothing is wrong" in admin("fsck", data)
+    with opened(data) as fs:
+        assert fs.cat_file("/grown") == b"grown" + b"G" * 100_000
+        assert {name: fs.cat_file(f"/{name}") for name in names[:4]} == {name: old[name] for name in names[:4]}
 
 
 async def test_a_store_that_is_lost_is_put_back(tmp_path):

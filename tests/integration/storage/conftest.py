@@ -25,7 +25,7 @@ from fs3.core.membership.transition import next_chain
 from fs3.drivers.chunks import ChunkStoreConfig, FileChunkStore
 from fs3.drivers.memory.chunk_store import MemoryChunkStore
 from fs3.drivers.os.data_directories import DataDirectories
-from fs3.model.chain import Chain, LocalState, PublicState, Slot
+from fs3.model.chain import Chain, ChainTable, LocalState, PublicState, Slot
 from fs3.model.chunk import UpdateKind
 from fs3.model.cluster import (
     CacheNamespace,
@@ -349,6 +349,12 @@ class FakeManager(StaticRouting):
         found = tuple(each for each in self.namespaces if each.name.startswith(prefix) and each.name > after)
         return NamespacePage(found, False, self.namespaces_version, self.next_namespace_id)
 
+    def set_table(self):
+        """All chains are one table from now on, of which pages find theirs."""
+        routing = self.routing
+        table = ChainTable(TableId(1), 1, 3, tuple(routing.chains))
+        self.set(Routing(routing.cluster, routing.version + 1, routing.nodes, routing.chains, {table.id: table}))
+
     def set_chain(self, chain):
         routing = self.routing
         self.history.append(chain)
@@ -464,6 +470,13 @@ class StorageCluster:
         await until(lambda: all(self._settled(node, service) for node, service in self.services.items()))
         if self.manager.answer_beats and self.manager.lease_ms:
             await until(lambda: all(service.may_serve(CLOCK.now()) for service in self.services.values()))
+            await until(lambda: not any(self._waits_for_birth(service) for service in self.services.values()))
+
+    @staticmethod
+    def _waits_for_birth(service):
+        """A new target has not heard yet that the manager has stored that it is there."""
+        replicas = [shell.replica for shell in service.targets.values()]
+        return any(each.local_state is LocalState.UPTODATE and not each.completeness.is_born for each in replicas)
 
     def _settled(self, node, service):
         for chain in self.manager.routing.chains.values():

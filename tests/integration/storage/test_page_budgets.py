@@ -14,9 +14,7 @@ from fs3.base.units import SECOND
 from fs3.core.kvcache.pages import page_chunks
 from fs3.core.kvcache.recency.recency import Recency
 from fs3.core.kvcache.recency.sample import restore_part
-from fs3.model.chain import ChainTable
 from fs3.model.cluster import CacheNamespace
-from fs3.model.routing import Routing
 
 PAGE = 1000
 KEYS = [f"k{number:02}" for number in range(10)]
@@ -32,9 +30,8 @@ def make(cluster):
 
     async def make(**options):
         made = await cluster(start=False, chains=1, **options)
-        manager, routing = made.manager, made.manager.routing
-        table = ChainTable(TableId(1), 1, 3, tuple(routing.chains))
-        manager.set(Routing(routing.cluster, routing.version + 1, routing.nodes, routing.chains, {table.id: table}))
+        manager = made.manager
+        manager.set_table()
         manager.set_namespaces(NAMESPACE, next_id=2)
 
         async def find_namespace(name, timeout_ns=0):
@@ -99,7 +96,7 @@ async def read(cache, keys):
 
 def stored(made):
     """The keys each running replica has."""
-    chunks = dict(zip(page_chunks(1, [key.encode() for key in KEYS]), KEYS, strict=True))
+    chunks = dict(zip(page_chunks(1, b"", [key.encode() for key in KEYS]), KEYS, strict=True))
     return [
         {chunks.get(chunk, "another") for chunk in made.store(1, node).chunks if made.store(1, node).chunks[chunk].committed}
         for node in made.services
@@ -291,7 +288,7 @@ def written_order(made):
     """The keys in the order in which the file has them."""
     if not file_of(made).exists():
         return []
-    chunks = dict(zip(page_chunks(1, [key.encode() for key in KEYS]), KEYS, strict=True))
+    chunks = dict(zip(page_chunks(1, b"", [key.encode() for key in KEYS]), KEYS, strict=True))
     recency = Recency(1, 0)
     for chunk in chunks:
         recency.insert(chunk, 1, SECOND)

@@ -11,9 +11,8 @@ from fs3.base.units import SECOND
 from fs3.core.kvcache.budget.seams import EvictionCause
 from fs3.core.kvcache.pages import page_chunks
 from fs3.core.kvcache.placement import Placement
-from fs3.model.chain import ChainTable, PublicState
+from fs3.model.chain import PublicState
 from fs3.model.cluster import CacheNamespace, NamespacePage
-from fs3.model.routing import Routing
 
 PAGE = 1000
 KEYS = [f"key {number}" for number in range(8)]
@@ -24,9 +23,7 @@ NAMESPACE = CacheNamespace(1, "pages", PAGE, 3, TableId(1), pin_bytes=3 * 1100)
 async def made(cluster):
     made = await cluster(memory=True, start=False)
     manager = made.manager
-    table = ChainTable(TableId(1), 1, 3, tuple(manager.routing.chains))
-    routing = manager.routing
-    manager.set(Routing(routing.cluster, routing.version + 1, routing.nodes, routing.chains, {table.id: table}))
+    manager.set_table()
 
     async def list_namespaces(prefix="", after=""):
         return NamespacePage([NAMESPACE], more=False, version=1, next_id=2)
@@ -60,7 +57,7 @@ async def cache(open_cache):
 
 def head_of(made, key, cache):
     """The shell of the head that has a key's page, and its chunk."""
-    (chunk,) = page_chunks(cache.namespace_id, [key.encode()])
+    (chunk,) = page_chunks(cache.namespace_id, cache.salt, [key.encode()])
     chain = made.manager.routing.chains[Placement(list(made.manager.routing.chains)).chain(chunk)]
     node = chain.serving_slots()[0].node
     return made.shell(chain.id, node), chunk

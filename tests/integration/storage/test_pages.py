@@ -7,9 +7,7 @@ import pytest
 
 from fs3.api.kvcache import KVCache, Status
 from fs3.base.ids import TableId
-from fs3.model.chain import ChainTable
 from fs3.model.cluster import CacheNamespace
-from fs3.model.routing import Routing
 
 PAGE = 1000
 OLD, NEW = b"o" * PAGE, b"n" * PAGE
@@ -18,9 +16,7 @@ OLD, NEW = b"o" * PAGE, b"n" * PAGE
 @pytest.fixture
 async def made(cluster):
     made = await cluster(memory=True)
-    routing = made.manager.routing
-    table = ChainTable(TableId(1), 1, 3, tuple(routing.chains))
-    made.manager.set(Routing(routing.cluster, routing.version + 1, routing.nodes, routing.chains, {table.id: table}))
+    made.manager.set_table()
     return made
 
 

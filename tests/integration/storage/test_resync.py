@@ -9,6 +9,7 @@ from fs3.base.errors import FS3Error
 from fs3.base.ids import ChainId, ClientId, NodeId, TargetId
 from fs3.base.status import Code
 from fs3.base.units import KIB, MIB
+from fs3.core.craq.resync.steps import ResyncPhase
 from fs3.model.chain import LocalState, PublicState
 from fs3.model.chunk import Tag, Update, UpdateKind, UpdateResult
 from fs3.services.storage import StorageConfig
@@ -74,6 +75,16 @@ async def test_a_returning_node_is_sent_only_what_it_missed(cluster, help):
     for number, data in ((5, b"changed" * 100), (1000, b"new"), (8, bytes([8]) * 10)):
         assert await help.get(client, number, len(data)) == (Code.OK, data)
     made.assert_clean()
+
+
+async def test_a_new_target_that_serves_fills_its_successor_once_its_birth_is_stored(cluster, help):
+    made = await cluster(chains=1, start=False)
+    made.manager.set_chain(help.chain_of(1, 2, {1: SERVING, 2: SERVING, 3: SYNCING}))
+    made.manager.answer_beats = False
+    await made.start()
+    assert made.shell(1, 2).source.progress.phase is ResyncPhase.IDLE
+    made.manager.answer_beats = made.manager.follows = True
+    await all_serve(made)
 
 
 async def test_a_target_that_is_doubted_is_compared_with_its_chain(cluster, help):

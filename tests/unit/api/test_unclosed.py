@@ -35,7 +35,7 @@ class StuckFile:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
 
-    def close_unclosed(self) -> None:
+    def close_unclosed(self, flush: unclosed.Flush | None = None) -> None:
         unclosed.finish(self._loop, "/x", self._wait())
 
     async def _wait(self) -> None:
@@ -57,7 +57,7 @@ def test_the_end_of_a_program_waits_for_all_files_together(
     monkeypatch.setattr(unclosed, "UNCLOSED_PATIENCE_S", 0.01)
     monkeypatch.setattr(unclosed, "_ending", False)
     monkeypatch.setattr(unclosed, "_endings", set())
-    monkeypatch.setattr(unclosed, "_open", weakref.WeakSet())
+    monkeypatch.setattr(unclosed, "_open", weakref.WeakValueDictionary())
     files = [StuckFile(loop) for _ in range(3)]
     for file in files:
         unclosed.watch(file)

@@ -85,7 +85,7 @@ UPDATE = RoutingUpdate(ROUTING.to_full_delta(), CLUSTER, MANAGERS)
 CLAIMS = (TargetClaim(TargetId(5), (GENERATION, Generation(4, b"another!"))), TargetClaim(TargetId(7)))
 REMEMBERED = (TargetGeneration(TargetId(5), GENERATION),)
 DISKS = (DiskSpace("/data", 1000, 17), DiskSpace("/more", 2000, 0))
-NAMESPACE = CacheNamespace(11, "dsv3", 4096, 2, TableId(2), 1 << 40, 3_600_000, 1 << 30, "team", first_id=3)
+NAMESPACE = CacheNamespace(11, "dsv3", 4096, 2, TableId(2), 1 << 40, 3_600_000, 1 << 30, "team", first_id=3, salt=b"saltsalt")
 REQUESTS = [
     RegisterNode("storage-1", Role.STORAGE, CLUSTER, 4, ("tcp://s:1",), "h", 9, (TargetId(5), TargetId(7)), CLAIMS, "1:2"),
     Heartbeat(NodeId(1), 4, 17, (REPORT, WELL), 12, leaving=True, config_version=3, disks=DISKS),

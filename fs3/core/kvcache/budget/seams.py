@@ -20,6 +20,8 @@ class EvictionCause(IntEnum):
     """The time of its namespace was over."""
     DELETED = 3
     """Its namespace was deleted or cleared."""
+    LOST = 4
+    """Every copy of it is damaged or gone."""
 
 
 class Holds(Protocol):

@@ -83,6 +83,11 @@ class Evictions:
             else:
                 del self._expiring[namespace_id]
 
+    def remove_lost(self, chunk: ChunkId) -> None:
+        """Begin to remove a page whose bytes no replica has, whatever holds it, unless an update of it is under way."""
+        if chunk not in self and self._cache.length(chunk):
+            self._begin(chunk, EvictionCause.LOST)
+
     def _begin(self, chunk: ChunkId, cause: EvictionCause) -> None:
         at = self._shell.replica.position
         self._next += 1

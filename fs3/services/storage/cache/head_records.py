@@ -24,6 +24,7 @@ _CHANGES = {
     EvictionCause.ROOM: PageChange.EVICTED,
     EvictionCause.EXPIRED: PageChange.EXPIRED,
     EvictionCause.DELETED: PageChange.REMOVED,
+    EvictionCause.LOST: PageChange.LOST,
 }
 
 WakeListener: TypeAlias = "Callable[[], None]"
@@ -92,6 +93,8 @@ class HeadRecords:
             counters.evicted += 1
         elif change is PageChange.EXPIRED:
             counters.expired += 1
+        elif change is PageChange.LOST:
+            counters.lost += 1
         else:
             counters.removed += 1
         if self.pins.count:

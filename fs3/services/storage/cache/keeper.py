@@ -188,6 +188,13 @@ class CacheKeeper:
         self._was_head = is_head
         self._waker.wake()
 
+    def remove_lost(self, chunk: ChunkId) -> None:
+        """See `PageKeeper`. Lookups would find it for ever, puts be told that it is there, and a resync wait for its bytes."""
+        now = self._clock.now()
+        may_remove = self.is_head and not self.shell.failure and not self._closed and now < self.shell.lease_until()
+        if may_remove and not self._context.config.read_only and chunk in self._store.bad_chunks:
+            self._evictions.remove_lost(chunk)
+
     def note_reads(self, chunks: Sequence[bytes]) -> None:
         """Chunks of one request were read here; what is no page is passed over. Next to free: the rest is done later."""
         if self._read_pages < touched_pages_max:

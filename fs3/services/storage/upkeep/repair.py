@@ -3,6 +3,9 @@
 A chunk is bad when its committed bytes are not what was written; the store marks it, and from then on every read of it is refused
 here and goes to another replica. The bytes are taken over only when they are of the very version that is committed here and have
 the checksums that this target's own index has: so a repair can never bring in anything but what was here before.
+
+A KVCache page is given up when every other target of the chain, serving or not, has answered that its copy is damaged or that it
+has none: the head removes it then, and an engine that needs it computes it anew. A file's chunk stays, and is named to people.
 """
 
 from __future__ import annotations
@@ -11,9 +14,10 @@ import asyncio
 import logging
 from collections import deque
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from fs3.base.errors import FS3Error
-from fs3.base.ids import ChunkId
+from fs3.base.ids import ChunkId, is_page
 from fs3.base.limits import attempt_timeout_ns, repair_retry_max_ns, repair_retry_min_ns, slow_ns_per_byte
 from fs3.base.status import Code
 from fs3.base.units import SECOND
@@ -38,6 +42,18 @@ class _RepairState:
     due_ns: int = 0
     failures: int = 0
     why: str = ""
+
+
+class _RepairFailure(NamedTuple):
+    """Why a bad chunk is not good yet."""
+
+    why: str
+    is_lost: bool
+    """Each other target of the chain has answered that its copy is damaged, or that it has none of this version."""
+
+
+class _NoCopy(FS3Error):
+    """A target has answered that it cannot give the bytes: CHECKSUM or NOT_FOUND."""
 
 
 class Repairer:
@@ -134,29 +150,36 @@ class Repairer:
                 return
             if trouble.due_ns > now:
                 continue
-            why = await self._repair(chunk, *helpers)
-            if why is None:
+            failure = await self._repair(chunk, *helpers)
+            if failure is None:
                 del self._bad[chunk]
                 if chunk in self._store.bad_chunks:
                     self._on_bad(chunk)  # found bad again meanwhile
                 continue
             if not trouble.failures:
-                log.error("target %d: chunk %s cannot be repaired: %s", self._shell.target, chunk.hex(), why)
-            trouble.why = why
+                log.error("target %d: chunk %s cannot be repaired: %s", self._shell.target, chunk.hex(), failure.why)
+            if failure.is_lost and is_page(chunk) and self._shell.cache is not None:
+                self._shell.cache.remove_lost(chunk)
+            trouble.why = failure.why
             trouble.due_ns = self._clock.now() + min(repair_retry_max_ns, repair_retry_min_ns << min(trouble.failures, 20))
             trouble.failures += 1
 
-    async def _repair(self, chunk: ChunkId, chain: Chain, others: list[Slot]) -> str | None:
-        """None: it is good now, or not there any more. Else why not."""
+    async def _repair(self, chunk: ChunkId, chain: Chain, others: list[Slot]) -> _RepairFailure | None:
+        """None: it is good now, or not there any more."""
         why = "its chain has no other target"
+        version = 0
+        without_copy = 0
         for slot in others:
             meta = self._store.get(chunk)
             if chunk not in self._store.bad_chunks or meta is None or not meta.committed:
                 return None
+            if meta.committed != version:
+                version, without_copy = meta.committed, 0
             try:
                 data = await self._fetch(chunk, chain, slot, meta)
             except FS3Error as failure:
                 why = f"target {slot.target}: {failure.strerror}"
+                without_copy += isinstance(failure, _NoCopy)
                 continue
             try:
                 if await self._store.repair(chunk, meta.committed, data):
@@ -168,7 +191,9 @@ class Repairer:
                 if isinstance(failure, StoreDamaged) or failure.code is Code.DISK:
                     raise
                 why = failure.strerror or failure.code.name
-        return None if chunk not in self._store.bad_chunks else why
+        if chunk not in self._store.bad_chunks:
+            return None
+        return _RepairFailure(why, is_lost=without_copy == len(others))
 
     async def _fetch(self, chunk: ChunkId, chain: Chain, slot: Slot, meta: ChunkMeta) -> memoryview:
         """The committed bytes of another replica. Raises FS3Error when it has not the same version."""
@@ -178,8 +203,10 @@ class Repairer:
         reply = await self._context.channel_to(slot.node).call(STORAGE.Read, request, timeout_ns=timeout_ns)
         answer = single_read_reply_from_pb(reply.message)
         code = Code.from_wire(answer.code)
+        if code in (Code.CHECKSUM, Code.NOT_FOUND):
+            raise _NoCopy(code, f"it answers {code.name}")
         if code is not Code.OK:
             raise FS3Error(code, f"it answers {code.name}")
         if answer.version != meta.committed:
-            raise FS3Error(Code.NOT_FOUND, f"it has version {answer.version}, here is {meta.committed}")
+            raise _NoCopy(Code.NOT_FOUND, f"it has version {answer.version}, here is {meta.committed}")
         return reply.payload if reply.payload is not None else memoryview(b"")

@@ -121,6 +121,11 @@ BUGS: dict[str, ProtocolBug] = {
         "any target restarts a chain that all were lost of", Parts(manager=members.AnybodyRestarts), 60
     ),
     "empty_is_whole": ProtocolBug("a disk that was exchanged claims to be whole", Parts(node=members.EmptyIsWhole), 60),
+    "serves_unborn": ProtocolBug(
+        "a new target takes its place before the manager has stored that it is there",
+        _replica(members.ServesUnborn),
+        scenario="newborn",
+    ),
     "old_copy_is_current": ProtocolBug(
         "an old copy of a directory counts as the directory",
         Parts(node=members.OldCopyIsCurrent),

@@ -54,16 +54,16 @@ class LeaveAndServe(NodeModel):
 class InAHurry(Manager):
     """Chains change before the leases of the lost targets have run out."""
 
-    def __init__(self, now: int, config: MgmtdConfig, state: State) -> None:
-        super().__init__(now, config, state)
+    def __init__(self, now: int, config: MgmtdConfig, state: State, entropy: bytes) -> None:
+        super().__init__(now, config, state, entropy)
         self._health._config = msgspec.structs.replace(config, lease_ns=config.lease_ns // 3, drift_ns=0)
 
 
 class NoDrift(Manager):
     """The manager trusts all clocks to run alike."""
 
-    def __init__(self, now: int, config: MgmtdConfig, state: State) -> None:
-        super().__init__(now, config, state)
+    def __init__(self, now: int, config: MgmtdConfig, state: State, entropy: bytes) -> None:
+        super().__init__(now, config, state, entropy)
         self._health._config = msgspec.structs.replace(config, drift_ns=0)
 
 
@@ -110,6 +110,14 @@ class _AnyIncarnation(Completeness):
         return super().check_fence(position, chain, chain_version, source, 0)
 
 
+class _ServesUnborn(Completeness):
+    """A new target takes its place before the manager has stored that it is there."""
+
+    def may_take_role(self, chain: Chain | None) -> bool:
+        self.is_born = True
+        return super().may_take_role(chain)
+
+
 def complete(kind: type[Completeness]) -> type[Replica]:
     """A replica with a mistake in what it takes itself for."""
 
@@ -124,3 +132,4 @@ def complete(kind: type[Completeness]) -> type[Replica]:
 SaysUptodate = complete(_AlwaysComplete)
 CompleteForEver = complete(_CompleteForEver)
 AnyIncarnation = complete(_AnyIncarnation)
+ServesUnborn = complete(_ServesUnborn)

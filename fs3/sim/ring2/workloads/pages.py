@@ -174,7 +174,7 @@ class PageWorkload:
     def _begin(
         self, cache: KVCache, keys: Sequence[str], kind: UpdateKind | None = None, data: Sequence[bytes] = ()
     ) -> list[Operation]:
-        chunks: list[ChunkId] = [page.chunk for page in page_keys(cache.namespace_id, [key.encode() for key in keys])]
+        chunks: list[ChunkId] = [page.chunk for page in page_keys(cache.namespace_id, cache.salt, [key.encode() for key in keys])]
         return [
             self._history.begin(self._number, chunk, kind, 0, data[index] if kind is not None else b"")
             for index, chunk in enumerate(chunks)

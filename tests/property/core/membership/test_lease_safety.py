@@ -115,7 +115,7 @@ class World:
         self.era += 1
         self.asleep_until = 0
         self.asked.clear()
-        self.manager = Manager(self.now, CONFIG, msgspec.convert(msgspec.to_builtins(self.stored), State))
+        self.manager = Manager(self.now, CONFIG, msgspec.convert(msgspec.to_builtins(self.stored), State), b"entropy")
 
     def store(self, rows: Rows) -> None:
         self.stored.counters = rows.counters

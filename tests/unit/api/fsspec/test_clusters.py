@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import fsspec
 import pytest
 
 from fs3.api.fsspec import clusters
@@ -54,7 +57,11 @@ def test_mistyped_options_are_refused() -> None:
         FS3FileSystem(clutser="h:1", skip_instance_cache=True)
     with pytest.raises(TypeError, match=r"'nonsense'.*known are"):
         FS3FileSystem(cluster="h:1", nonsense=1, skip_instance_cache=True)
-    FS3FileSystem(cluster="h:1", hf={"token": "x"}, skip_instance_cache=True)  # some libraries hand all options to all
+
+
+@pytest.mark.parametrize("options", [{"hf": {"token": "x"}}, {"encoding": "utf-8", "errors": None}, {"client_kwargs": {}}])
+def test_options_that_libraries_hand_to_every_file_system_are_taken(options: dict[str, object]) -> None:
+    assert FS3FileSystem(cluster="h:1", skip_instance_cache=True, **options).addresses == ["h:1"]
 
 
 @pytest.mark.parametrize(
@@ -86,3 +93,23 @@ def test_addresses(url: str, addresses: list[str]) -> None:
 def test_addresses_that_are_none(url: str, said: str) -> None:
     with pytest.raises(InvalidArgument, match=said):
         split_url(url)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"path": ""}, "path is empty"),
+        ({"path": b"x"}, "path is a bytes"),
+        ({"path": 5}, "path is a int"),
+        ({"cluster": ["host:1"]}, "cluster is a list"),
+        ({"cluster": b"host:1"}, "cluster is a bytes"),
+    ],
+)
+def test_a_cluster_is_text_and_a_directory_is_a_path(options: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        FS3FileSystem(skip_instance_cache=True, **options)
+
+
+def test_a_url_with_the_letters_of_chains_is_said_to_be_one() -> None:
+    with pytest.raises(TypeError, match=r'"::" in a URL lays one file system on another'):
+        fsspec.open("fs3://127.0.0.1:1/a::b")

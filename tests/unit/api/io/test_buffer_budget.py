@@ -57,6 +57,16 @@ def test_a_file_that_goes_away_gives_back_what_it_held() -> None:
     assert budget.held == 0
 
 
+def test_a_share_that_is_found_in_a_cycle_before_its_file_gives_back_once() -> None:
+    budget = BufferBudget(100, 50)
+    share = budget.open_share()
+    share.take_anyway(20)
+    share.__del__()  # as the collector calls it, which keeps what others it calls still refer to
+    assert budget.held == 0
+    share.give_all()
+    assert budget.held == 0
+
+
 async def test_open_files_never_keep_transfers_from_going_on() -> None:
     budget = BufferBudget(100, 40)
     budget.open_share().take_anyway(1000)

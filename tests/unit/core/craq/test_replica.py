@@ -9,9 +9,10 @@ from fs3.base.ids import TargetId
 from fs3.base.status import Code
 from fs3.core.craq.admission.table import UNTAGGED
 from fs3.core.craq.effects import AnswerUpdate, Commit, Effect, Forward, Stage
-from fs3.core.craq.events import ForwardDone, StageDone, StoreOpened, UpdateReceived
+from fs3.core.craq.events import BirthStored, ForwardDone, StageDone, StoreOpened, UpdateReceived
 from fs3.core.craq.flight import FlightPhase
 from fs3.core.craq.replica import Replica
+from fs3.model.chain import LocalState
 from fs3.model.chunk import UpdateKind, UpdateResult
 from fs3.sim.ring1.one_replica import (
     LIMITS,
@@ -85,6 +86,19 @@ def test_a_tail_that_is_not_open_yet_takes_no_place() -> None:
     assert codes(early.ask(forwarded_write(1, from_target=TargetId(2)))) == [Code.NOT_SERVING]
     early.feed(StoreOpened(()))
     assert early.replica.readable_chain == chain(1, 1, 2, 3)
+
+
+def test_a_new_target_takes_no_place_before_its_birth_is_stored() -> None:
+    early = OneReplica(3)
+    early.join(chain(1, 1, 2, 3))
+    early.feed(StoreOpened((), is_born=False))
+    assert early.replica.local_state is LocalState.UPTODATE, "which is what its birth waits for"
+    assert early.replica.readable_chain is None
+    assert codes(early.ask(forwarded_write(1, from_target=TargetId(2)))) == [Code.NOT_SERVING]
+    assert early.feed(BirthStored()) == []
+    assert early.replica.readable_chain == chain(1, 1, 2, 3)
+    assert kinds(early.complete_stage(early.ask(forwarded_write(1, from_target=TargetId(2))))) == ["Commit", "AnswerUpdate"]
+    assert early.feed(BirthStored()) == [], "the answer to every heartbeat says it"
 
 
 # --- exactly once ----------------------------------------------------------------------------------------------------

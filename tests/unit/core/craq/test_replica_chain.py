@@ -9,6 +9,7 @@ from fs3.base.ids import TargetId
 from fs3.base.status import Code
 from fs3.core.craq.admission.table import UNTAGGED
 from fs3.core.craq.effects import AnswerUpdate, Commit, Forward
+from fs3.core.craq.events import BirthStored, StoreOpened
 from fs3.model.chunk import UpdateKind, UpdateResult
 from fs3.sim.ring1.one_replica import (
     CHAIN,
@@ -154,6 +155,20 @@ def test_who_leaves_and_is_back_before_the_disk_is_done_goes_on(body: OneReplica
     body.join(chain(2, 1, 3, out=(2,)))
     body.join(chain(3, 2, out=(1, 3)))
     assert kinds(body.complete_stage(effects)) == ["Commit", "AnswerUpdate"]
+
+
+def test_a_new_target_that_is_made_to_serve_goes_on_once_its_birth_is_stored() -> None:
+    new = OneReplica(3)
+    new.join(chain(2, 1, 2, syncing=(3,)))
+    new.feed(StoreOpened((), is_born=False))
+    staged = new.ask(forwarded_write(1, from_target=TargetId(2), chain_version=2))
+    assert codes(new.join(chain(3, 1, 2, 3))) == []
+    # What the disk was working on then is refused, and goes on as what a restart finds pending does.
+    refused = new.complete_stage(staged)
+    assert codes(refused) == [Code.NOT_SERVING]
+    assert new.replica.readable_chain is None
+    assert kinds(new.feed(BirthStored())) == ["Commit"]
+    assert new.store.get(chunk(0)).committed == 1  # type: ignore[union-attr]
 
 
 def test_who_waits_in_a_lane_is_told_of_a_new_chain_version(head: OneReplica) -> None:

@@ -25,7 +25,7 @@ CHAINS = [ChainId(number) for number in range(1, 6)]
 
 
 def test_golden_vectors() -> None:
-    keys = page_keys(7, [b"block-%d" % index for index in range(6)])
+    keys = page_keys(7, b"", [b"block-%d" % index for index in range(6)])
     assert keys[0].chunk.hex() == "80000007e8e4819b01b6570e26938173"
     assert keys[0].check.hex() == "211663b704a58e1de33a1d5fdfc5b5b23ea509ecfd2161ab0d52b190ce9903ad"
     placement = Placement(CHAINS)
@@ -33,14 +33,24 @@ def test_golden_vectors() -> None:
 
 
 def test_pages_are_not_chunks_of_files_and_namespaces_share_none() -> None:
-    (left,), (right,) = page_keys(1, [b"k"]), page_keys(2, [b"k"])
+    (left,), (right,) = page_keys(1, b"", [b"k"]), page_keys(2, b"", [b"k"])
     assert chunk_file(left.chunk) is None
     assert left.chunk != right.chunk
     assert left.check != right.check
 
 
+def test_an_id_with_another_salt_shares_no_pages() -> None:
+    (left,), (right,) = page_keys(1, b"salt", [b"k"]), page_keys(1, b"other", [b"k"])
+    assert left.chunk != right.chunk
+    assert left.check != right.check
+    header = parse_header(front(left, 10))
+    assert header is not None
+    assert is_stored_as(left.chunk, b"salt", b"k", header)
+    assert not is_stored_as(left.chunk, b"other", b"k", header)
+
+
 def test_what_is_in_front_of_a_page_is_of_one_key_and_one_length() -> None:
-    left, right = page_keys(1, [b"left", b"right"])
+    left, right = page_keys(1, b"", [b"left", b"right"])
     data = front(left, 4096)
     assert data.hex() == (
         "667333706167653202000000040000000010000000000000" + left.check.hex() + "0000000000000000" + b"left".hex()
@@ -54,14 +64,14 @@ def test_what_is_in_front_of_a_page_is_of_one_key_and_one_length() -> None:
 
 
 def test_headers_that_cannot_be() -> None:
-    (page,) = page_keys(1, [b"k" * page_key_bytes_max])
+    (page,) = page_keys(1, b"", [b"k" * page_key_bytes_max])
     longest = front(page, page_bytes_max)
     header = parse_header(longest)
     assert header == PageHeader(page_key_bytes_max, page_bytes_max, page.check)
     assert header.chunk_bytes == content_bytes_max
-    assert is_stored_as(page.chunk, page.key, header)
-    assert not is_stored_as(page.chunk, page.key[1:], header)
-    assert not is_stored_as(page_keys(2, [page.key])[0].chunk, page.key, header)
+    assert is_stored_as(page.chunk, b"", page.key, header)
+    assert not is_stored_as(page.chunk, b"", page.key[1:], header)
+    assert not is_stored_as(page_keys(2, b"", [page.key])[0].chunk, b"", page.key, header)
     assert parse_header(longest[:63]) is None
     assert parse_header(b"fs3page1" + longest[8:]) is None
     assert parse_header(front(page, page_bytes_max + 1)) is None
@@ -88,14 +98,14 @@ def test_a_new_chain_takes_an_equal_share_and_nothing_else_moves(count: int) -> 
 
 
 def test_the_shares_of_real_keys_are_even() -> None:
-    chunks = page_chunks(1, [b"%d" % index for index in range(5000)])
+    chunks = page_chunks(1, b"", [b"%d" % index for index in range(5000)])
     assert all(900 < count < 1100 for count in Counter(Placement(CHAINS).places(chunks)).values())
 
 
 def test_one_chunk_or_many() -> None:
     keys = [b"%d" % index for index in range(100)]
-    chunks = page_chunks(7, keys)
-    assert chunks == [key.chunk for key in page_keys(7, keys)]
+    chunks = page_chunks(7, b"", keys)
+    assert chunks == [key.chunk for key in page_keys(7, b"", keys)]
     placement = Placement(CHAINS)
     assert [placement.chains[place] for place in placement.places(chunks)] == [placement.chain(chunk) for chunk in chunks]
     assert placement.places([]) == []

@@ -137,7 +137,7 @@ class Cluster:
 
     def __init__(self, config: MgmtdConfig = CONFIG) -> None:
         self.now = 1000 * SECOND
-        self.manager = Manager(self.now, config, State(ClusterRow(FORMAT, b"c" * 16, "fs3")))
+        self.manager = Manager(self.now, config, State(ClusterRow(FORMAT, b"c" * 16, "fs3")), b"entropy")
         self.seq = 0
         for number in (1, 2, 3):
             self.step(ManagerRequest(0, RegisterNode(f"storage-{number}", Role.STORAGE, b"", 1, (f"tcp://{number}:1",), "h")))

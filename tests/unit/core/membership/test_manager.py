@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from fs3.base.ids import NodeId, TableId, TargetId
+from fs3.base.ids import PAGE_SALT_BYTES, NodeId, TargetId
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.core.membership.config import MgmtdConfig
@@ -59,7 +59,7 @@ class Cluster:
 
     def restart(self) -> None:
         """The manager process starts from what is stored."""
-        self.manager = Manager(self.now, self.config, msgspec.convert(msgspec.to_builtins(self.stored), State))
+        self.manager = Manager(self.now, self.config, msgspec.convert(msgspec.to_builtins(self.stored), State), b"entropy")
 
     def store(self, rows: Rows) -> None:
         self.stored.counters = rows.counters
@@ -445,6 +445,37 @@ def test_a_dead_node_is_taken_out_and_comes_back_through_syncing() -> None:
     assert cluster.states() == {(SERVING, SERVING, SERVING)}
 
 
+def test_who_begins_to_serve_is_born_with_the_chain_that_says_so() -> None:
+    """Also when the heartbeat that says that it is complete gets no lease, because its node lost something else just now."""
+    cluster = Cluster(msgspec.structs.replace(CONFIG, reconfigure=True))
+    cluster.form()
+    cluster.pass_time(LEASE + SECOND, beating=[2, 3])
+    cluster.beat(1)
+    assert cluster.states() == {(SERVING, SERVING, SYNCING)}
+    target = first_target(cluster)
+    assert target not in cluster.stored.born
+    complete, other = cluster.reports(NodeId(1), LocalState.UPTODATE)
+    cluster.restart()  # the next manager presumes that a change was decided which the node has not heard of
+    answer = cluster.beat(1, [complete, other], routing_version=cluster.routing.version - 1)
+    assert isinstance(answer, HeartbeatAck)
+    assert answer.lease_ns == 0
+    assert cluster.states() == {(SERVING, SERVING, SERVING)}
+    assert target in cluster.stored.born
+
+
+def test_who_is_presumed_to_go_on_is_not_born_with_the_next_chain() -> None:
+    """It may still be making its first store, which then is not one that has lost anything."""
+    cluster = Cluster(msgspec.structs.replace(CONFIG, reconfigure=True))
+    cluster.form()
+    cluster.beat(2)
+    cluster.beat(3, [])
+    cluster.beat(1, leaving=True)
+    assert cluster.states() == {(SERVING, SERVING, OFFLINE)}
+    assert {
+        slot.target for chain in cluster.routing.chains.values() for slot in chain.slots if slot.node == 2
+    } == cluster.stored.born
+
+
 def test_all_die_and_any_one_restarts_the_chains() -> None:
     for survivor in (1, 2, 3):
         cluster = reconfiguring()
@@ -520,10 +551,10 @@ def test_namespaces() -> None:
     cluster = Cluster()
     cluster.form()
     made = cluster.ask(ManagerRequest(1, OpenNamespace("dsv3", 4_500_000, 0)))
-    assert made == CacheNamespace(1, "dsv3", 4_500_000, 3, 1)  # type: ignore[arg-type]
+    assert made == CacheNamespace(1, "dsv3", 4_500_000, 3, 1, salt=made.salt)  # type: ignore[arg-type]
     assert cluster.ask(ManagerRequest(2, OpenNamespace("dsv3", 4_500_000, 3))) == made
     other = cluster.ask(ManagerRequest(3, OpenNamespace("cache", 1000, 1)))
-    assert other == CacheNamespace(2, "cache", 1000, 1, 2)  # type: ignore[arg-type]
+    assert other == CacheNamespace(2, "cache", 1000, 1, 2, salt=other.salt)  # type: ignore[arg-type]
     for event, words in (
         (ManagerRequest(4, OpenNamespace("dsv3", 1, 0)), "has pages of 4500000 bytes, not 1"),
         (ManagerRequest(5, OpenNamespace("dsv3", 4_500_000, 2)), "has 3 replicas, not 2"),
@@ -572,7 +603,7 @@ def test_a_namespace_that_is_cleared_gets_another_id() -> None:
     made = cluster.ask(ManagerRequest(1, OpenNamespace("a", 1000, 0, NamespaceSettings(ttl_ms=5, owner="team"))))
     for token in (2, 3):  # the answer may be lost
         cleared = cluster.ask(ManagerRequest(token, ClearNamespace("a", made.id)))
-        assert cleared == msgspec.structs.replace(made, id=2, first_id=1)
+        assert cleared == msgspec.structs.replace(made, id=2, first_id=1, salt=cleared.salt)
         cluster.restart()
     assert cluster.routing.namespace_deletions == 1
     assert cluster.ask(ManagerRequest(4, ClearNamespace("a", 2))).id == 3
@@ -586,6 +617,23 @@ def test_a_namespace_that_is_cleared_gets_another_id() -> None:
     assert list_names(cluster) == []
     refused = cluster.ask(ManagerRequest(7, ClearNamespace("b", 1)))
     assert (refused.code, refused.message) == (Code.NO_NAMESPACE, "there is no such namespace: 'b'")  # type: ignore[union-attr]
+
+
+def test_an_id_that_is_given_out_again_comes_with_another_salt() -> None:
+    cluster = Cluster()
+    cluster.form()
+    copy = msgspec.convert(msgspec.to_builtins(cluster.stored), State)
+    salts = set()
+    for term in range(3):
+        made = cluster.ask(ManagerRequest(1, OpenNamespace("a", 1000, 0)))
+        cleared = cluster.ask(ManagerRequest(2, ClearNamespace("a", made.id)))
+        assert (made.id, cleared.id) == (1, 2)
+        salts |= {made.salt, cleared.salt}
+        state = msgspec.convert(msgspec.to_builtins(copy), State)
+        cluster.stored = msgspec.convert(msgspec.to_builtins(copy), State)
+        cluster.manager = Manager(cluster.now, cluster.config, state, b"term %d" % term)
+    assert len(salts) == 6
+    assert {len(salt) for salt in salts} == {PAGE_SALT_BYTES}
 
 
 def test_settings_are_changed_one_by_one() -> None:
@@ -618,13 +666,13 @@ def test_settings_are_changed_one_by_one() -> None:
 def test_settings_that_cannot_be_are_refused(settings: NamespaceSettings, words: str) -> None:
     cluster = Cluster()
     cluster.form()
-    cluster.ask(ManagerRequest(1, OpenNamespace("there", 1000, 0)))
+    there = cluster.ask(ManagerRequest(1, OpenNamespace("there", 1000, 0)))
     for request in (OpenNamespace("new", 1000, 0, settings), SetNamespace("there", settings)):
         refused = cluster.ask(ManagerRequest(2, request))
         assert isinstance(refused, Rejection)
         assert (refused.code, words in refused.message) == (Code.INVALID, True), refused.message
     assert list_names(cluster) == ["there"]
-    assert cluster.manager.namespaces.find(OpenNamespace("there", 1000, 0)) == CacheNamespace(1, "there", 1000, 3, TableId(1))
+    assert cluster.manager.namespaces.find(OpenNamespace("there", 1000, 0)) == there
 
 
 def test_a_budget_may_not_fall_below_what_pins_may_hold() -> None:

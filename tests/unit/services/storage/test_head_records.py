@@ -13,7 +13,7 @@ from fs3.core.kvcache.statistics import CacheStatistics
 from fs3.model.chunk import Tag, Update, UpdateKind
 from fs3.services.storage.cache.head_records import HeadRecords
 
-(PAGE, OTHER) = page_keys(7, [b"key", b"other"])
+(PAGE, OTHER) = page_keys(7, b"", [b"key", b"other"])
 
 
 class Clock:

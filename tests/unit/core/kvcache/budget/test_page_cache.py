@@ -101,7 +101,7 @@ def test_a_page_that_is_leaving_takes_room_and_is_not_there(cache):
     assert not cache.is_promised(page(1), 100)
     assert cache.on_remove(page(1)) == (100, EvictionCause.BUDGET)
     use = cache.use(1)
-    assert (use.bytes, use.evicted_pages, use.evicted_bytes) == (0, (1, 0, 0, 0), (100, 0, 0, 0))
+    assert (use.bytes, use.evicted_pages, use.evicted_bytes) == (0, (1, 0, 0, 0, 0), (100, 0, 0, 0, 0))
     cache.check()
 
 
