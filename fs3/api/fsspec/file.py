@@ -19,7 +19,7 @@ from fs3.api.fsspec.block_exit import block_exception, say_dropped
 from fs3.api.fsspec.draft import CreateOptions, Draft
 from fs3.api.fsspec.info import info_of
 from fs3.api.io.append_gather import AppendGather
-from fs3.api.io.blocking import refuse_own_thread, run_on
+from fs3.api.io.blocking import is_current_loop, refuse_own_thread, run_on
 from fs3.api.io.buffers import ReadBuffer, source_of, target_of
 from fs3.api.io.read_ahead import RangeSource, ReadAheadReader
 from fs3.api.io.write_behind import WriteBehindWriter
