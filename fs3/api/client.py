@@ -169,10 +169,8 @@ class Client:
 
     def open_directly(self, path: str) -> File | None:
         """Opens a file for reading on a thread that is not the loop's, which blocks meanwhile; raises as `open`. None: not done,
-        as while the loop opens files for others, and `small_files.open` has to be asked."""
-        opened = (
-            None if self._closed or self.small_files.is_busy else self.meta.ask_directly(Open(PathRef.of(path), want_data=True))
-        )
+        and `small_files.open` has to be asked."""
+        opened = None if self._closed else self.meta.ask_directly(Open(PathRef.of(path), want_data=True))
         return None if opened is None else _opened_file(opened, path)
 
     async def open_many(self, paths: Sequence[str]) -> Opens:

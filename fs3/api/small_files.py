@@ -114,11 +114,6 @@ class SmallFiles:
         self._local_reads = BatchQueue(_read_local_all)
         self._local_writes = BatchQueue(_save_local_all)
 
-    @property
-    def is_busy(self) -> bool:
-        """Opens or reads are under way, and those that come now share requests. May be looked at from any thread."""
-        return self._opens_under_way > 0 or self._reads_under_way > 0
-
     async def open(self, path: str) -> File:
         """Open a file for reading, of any size. Raises as `Client.open`. A lone caller asks for itself, which costs less than a
         batch of one."""

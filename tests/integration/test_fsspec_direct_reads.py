@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -103,27 +102,6 @@ def test_an_open_that_was_not_done_begins_anew(fs: Any, monkeypatch: pytest.Monk
     with fs.open("/f", "rb") as file:
         assert file.read(10) == DATA[:10]
     assert on_loop == ["/f", "/f"]
-
-
-def test_while_the_loop_opens_files_for_others_it_opens_all(fs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    fs.cat_file("/f", 0, 1)
-    client = fs._pool.get_nowait(fs.loop)
-    open_on_loop = client.open
-    entered, leave = threading.Event(), threading.Event()
-
-    async def open_late(path: str, *args: Any) -> Any:
-        entered.set()
-        await asyncio.to_thread(leave.wait, 20)
-        return await open_on_loop(path, *args)
-
-    monkeypatch.setattr(client, "open", open_late)
-    other = asyncio.run_coroutine_threadsafe(fs._cat_file("/f", 3, 9), fs.loop)
-    assert entered.wait(20)
-    assert client.open_directly("/f") is None
-    assert fs.cat_file("/f", 1, 2) == DATA[1:2], "by the loop, in a request of its own"
-    leave.set()
-    assert other.result(20) == DATA[3:9]
-    assert client.open_directly("/f") is not None
 
 
 def test_cat_file_of_many_threads(fs: Any) -> None:

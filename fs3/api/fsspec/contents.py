@@ -36,7 +36,7 @@ class ContentMethods(FS3Base):
     def cat_file(
         self, path: str, start: int | None = None, end: int | None = None, timeout: float | None = None, **kwargs: Any
     ) -> bytes:
-        """The bytes of a file, or of a part of it as Python slices it. A lone caller asks for them on its own thread; see
+        """The bytes of a file, or of a part of it as Python slices it. A caller asks for them on its own thread; see
         `fs3.client.direct_channels`."""
         data = self._cat_directly(path, start, end) if timeout is None else None
         return data if data is not None else _cat_on_loop(self, path, start, end, timeout=timeout, **kwargs)

@@ -13,7 +13,7 @@ from fs3.base.errors import FS3Error, error
 from fs3.base.limits import meta_read_hedge_ns
 from fs3.base.status import Retry
 from fs3.client.connector import Connector
-from fs3.client.direct_channels import DirectChannels
+from fs3.client.direct_channels import DirectChannels, NodeChannels
 from fs3.client.meta.selector import MetaSelector
 from fs3.model.requests import Request
 from fs3.ports.clock import Clock
@@ -37,21 +37,22 @@ class DirectRequests:
     def ask(self, request: Request[R]) -> R | None:
         """The answer to a request that changes nothing. None: not done, and nothing is known. Raises FS3Error for a refusal that
         stands, with the path as its filename."""
-        if not self._channels.begin(self._now()):
+        channels = self._channels.take(self._now())
+        if channels is None:
             return None
         try:
-            return self._ask(request)
+            return self._ask(request, channels)
         finally:
-            self._channels.end()
+            self._channels.give(channels)
 
-    def _ask(self, request: Request[R]) -> R | None:
+    def _ask(self, request: Request[R], channels: NodeChannels) -> R | None:
         node = self._nodes.current_node()
         if node is None:
             return None
         verb = verb_of(request)
         message = verb.request_to_pb(request, self._caller, 0)
         try:
-            channel = self._channels.channel(node)
+            channel = channels.channel(node)
             if channel is None:
                 return None
             reply, _ = channel.call(verb.method, message, _NOWHERE)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from fs3.base.limits import liveness_idle_ticks_max, liveness_tick_ns, small_read_bytes
 from fs3.base.status import Code
 from fs3.client.connector import Connector
-from fs3.client.direct_channels import DirectChannels
+from fs3.client.direct_channels import DirectChannels, NodeChannels
 from fs3.client.storage.read_single import is_intact
 from fs3.client.storage.reads import ReadCounters
 from fs3.client.storage.router import ReplicaRouter
@@ -38,14 +38,15 @@ class DirectReads:
         if type(buffer) is not memoryview or len(buffer) >= small_read_bytes:
             return False
         now = self._now()
-        if not self._channels.begin(now):
+        channels = self._channels.take(now)
+        if channels is None:
             return False
         try:
-            return self._read(io, buffer, now)
+            return self._read(io, buffer, now, channels)
         finally:
-            self._channels.end()
+            self._channels.give(channels)
 
-    def _read(self, io: ReadIO, buffer: memoryview, now: int) -> bool:
+    def _read(self, io: ReadIO, buffer: memoryview, now: int, channels: NodeChannels) -> bool:
         router = self._router
         replicas = router.known_candidates(io.chain)
         if replicas is None:
@@ -59,7 +60,7 @@ class DirectReads:
         wanted = len(buffer)
         request = single_read_request_to_pb(io.chunk, io.chain, replicas.version, io.offset, wanted, True)
         try:
-            channel = self._channels.channel(known)
+            channel = channels.channel(known)
             if channel is None:
                 return False
             message, got = channel.call(STORAGE.Read, request, buffer)

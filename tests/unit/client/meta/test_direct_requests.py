@@ -194,26 +194,6 @@ def test_a_service_that_moved_gets_a_new_connection(made):
     ]
 
 
-def test_one_thread_at_a_time(made):
-    entered, leave = threading.Event(), threading.Event()
-
-    def slow(request):
-        entered.set()
-        assert leave.wait(20)
-        return opened(request)
-
-    made.transport.script = slow
-    done = []
-    thread = threading.Thread(target=lambda: done.append(made.ask()))
-    thread.start()
-    assert entered.wait(20)
-    assert made.ask() is None
-    leave.set()
-    thread.join()
-    assert done[0].data == DATA
-    assert made.ask() is not None
-
-
 async def test_closing_breaks_off_a_request_that_waits(made):
     entered = threading.Event()
 

@@ -207,26 +207,6 @@ def test_a_node_that_moved_gets_a_new_connection(made):
     ]
 
 
-def test_one_thread_at_a_time(made):
-    entered, leave = threading.Event(), threading.Event()
-
-    def slow(request, into):
-        entered.set()
-        assert leave.wait(20)
-        return answer(request, into)
-
-    made.transport.script = slow
-    done = []
-    thread = threading.Thread(target=lambda: done.append(made.read()))
-    thread.start()
-    assert entered.wait(20)
-    other = memoryview(bytearray(len(DATA)))
-    assert not made.client.read_directly(ReadIO(file_chunk(InodeId(5), 0), ChainId(1), 0, other))
-    leave.set()
-    thread.join()
-    assert done == [True]
-
-
 async def test_closing_breaks_off_a_read_that_waits(made):
     entered = threading.Event()
 
