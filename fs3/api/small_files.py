@@ -106,7 +106,7 @@ class SmallFiles:
         self._client = client
         self._inline_bytes = inline_bytes_default
         """Files up to this size are offered to the metadata service as a whole."""
-        self._opens = BatchQueue(client.open_many)
+        self._opens = BatchQueue(self._open_all)
         self._opens_under_way = 0
         self._reads = BatchQueue(self._read_ranges)
         self._reads_under_way = 0
@@ -162,6 +162,14 @@ class SmallFiles:
         return await self._local_writes.ask((path, data), len(data))
 
     # --- many at once ----------------------------------------------------------------------------------------------------
+
+    async def _open_all(self, paths: list[str]) -> Sequence[File | FS3Error]:
+        if len(paths) > 1:
+            return await self._client.open_many(paths)
+        try:
+            return [await self._client.open(paths[0])]
+        except FS3Error as failure:
+            return [failure]
 
     async def _read_ranges(self, ranges: list[FileRange]) -> list[memoryview | None]:
         memory = memoryview(bytearray(sum(length for _, _, length in ranges)))

@@ -21,6 +21,8 @@ class Client:
     async def open(self, path, mode="r"):
         self.calls.append("open")
         await asyncio.sleep(0)
+        if path == "/none":
+            raise error(Code.NOT_FOUND, "no such file", path)
         return file_of(path)
 
     async def pread(self, file, length, offset=0):
@@ -72,6 +74,13 @@ async def test_those_that_come_while_one_is_under_way_share_a_request(client, fi
     read = await asyncio.gather(*(files.pread(file, 300, 7 * at) for at, file in enumerate(opened)))
     assert read == [DATA[7 * at : 7 * at + 300] for at in range(10)]
     assert sorted(client.calls) == ["open", "open 9", "pread", "pread 9"]
+
+
+async def test_a_batch_of_one_is_no_batch(client, files):
+    first, missing = await asyncio.gather(files.open("/f"), files.open("/none"), return_exceptions=True)
+    assert first.path == "/f"
+    assert isinstance(missing, NotFound)
+    assert client.calls == ["open", "open"]
 
 
 async def test_a_missing_file_is_no_error_of_the_others(client, files):
