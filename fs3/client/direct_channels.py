@@ -22,7 +22,7 @@ from fs3.ports.rpc import BlockingChannel
 direct_pause_ns = 1 * SECOND
 """After a connection that failed, the loop alone is asked for so long."""
 
-direct_threads_max = 8
+direct_threads_max = 16
 """Threads of one client that ask nodes of one role themselves at the same time."""
 
 
