@@ -162,12 +162,16 @@ class Client:
                 parents_mode=self._parents_mode(make_parents),
             )
         )
-        file = File(opened.inode, path, opened.session, appends=mode == "a", data=opened.data)
-        if opened.inode.type is not InodeType.FILE:
-            raise error(Code.IS_A_DIRECTORY, "is a directory", path)
+        file = _opened_file(opened, path, appends=mode == "a")
         if mode != "r":
             self._sessions.add(file)
         return file
+
+    def open_directly(self, path: str) -> File | None:
+        """Opens a file for reading on a thread that is not the loop's, which blocks meanwhile; raises as `open`. None: not done,
+        and `small_files.open` has to be asked."""
+        opened = None if self._closed else self.meta.ask_directly(Open(PathRef.of(path), want_data=True))
+        return None if opened is None else _opened_file(opened, path)
 
     async def open_many(self, paths: Sequence[str]) -> Opens:
         """Opens many files for reading, in few requests, which bring the bytes of those that are small: its handle or its error
@@ -674,6 +678,13 @@ class Client:
     async def statfs(self) -> FileSystemSpace:
         """Space and counts of the whole file system."""
         return await self.meta.ask(StatFs())
+
+
+def _opened_file(opened: OpenResult, path: str, *, appends: bool = False) -> File:
+    """The handle of an open that was answered. Raises IsADirectory."""
+    if opened.inode.type is not InodeType.FILE:
+        raise error(Code.IS_A_DIRECTORY, "is a directory", path)
+    return File(opened.inode, path, opened.session, appends=appends, data=opened.data)
 
 
 def parent_of(path: str) -> str:

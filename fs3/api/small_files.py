@@ -27,6 +27,10 @@ small_file_bytes_max = 256 * KIB
 """Files up to this size are uploaded, downloaded and copied many in one request."""
 
 
+FileRange = tuple[File, int, int]
+"""(file, offset, length in bytes)."""
+
+
 @dataclass(frozen=True, slots=True)
 class UnnamedFile:
     """A file to create that has no name yet."""
@@ -53,6 +57,14 @@ class NewFile:
 
 class BatchVerbs(Protocol):
     """What is needed of a client. `fs3.api.client.Client` is the one of production, and says what its methods raise."""
+
+    async def open(self, path: str, mode: str = "r") -> File:
+        """Open a file."""
+        ...
+
+    async def pread(self, file: File, length: int, offset: int = 0) -> bytes:
+        """Bytes of a file."""
+        ...
 
     async def open_many(self, paths: Sequence[str]) -> list[File | FS3Error]:
         """Open files for reading."""
@@ -94,15 +106,24 @@ class SmallFiles:
         self._client = client
         self._inline_bytes = inline_bytes_default
         """Files up to this size are offered to the metadata service as a whole."""
-        self._opens = BatchQueue(client.open_many)
-        self._reads = BatchQueue(self._read_all)
+        self._opens = BatchQueue(self._open_all)
+        self._opens_under_way = 0
+        self._reads = BatchQueue(self._read_ranges)
+        self._reads_under_way = 0
         self._creations = BatchQueue(self._create_all)
         self._local_reads = BatchQueue(_read_local_all)
         self._local_writes = BatchQueue(_save_local_all)
 
     async def open(self, path: str) -> File:
-        """Open a file for reading, of any size. Raises as `Client.open`."""
-        opened = await self._opens.ask(path)
+        """Open a file for reading, of any size. Raises as `Client.open`. A lone caller asks for itself, which costs less than a
+        batch of one."""
+        self._opens_under_way += 1
+        try:
+            if self._opens_under_way == 1:
+                return await self._client.open(path)
+            opened = await self._opens.ask(path)
+        finally:
+            self._opens_under_way -= 1
         if isinstance(opened, FS3Error):
             raise opened
         return opened
@@ -111,7 +132,21 @@ class SmallFiles:
         """All bytes of an open file; None: not done."""
         if file.data is not None:
             return memoryview(file.data)
-        return await self._reads.ask(file, file.length) if is_small(file.length) else None
+        return await self._read_range(file, 0, file.length)
+
+    async def pread(self, file: File, length: int, offset: int) -> bytes:
+        """Bytes of an open file of any size, as `Client.pread`, which a lone caller asks for itself."""
+        if not length or not is_small(length):
+            return await self._client.pread(file, length, offset)
+        self._reads_under_way += 1
+        try:
+            found = await self._read_range(file, offset, length) if self._reads_under_way > 1 else None
+            return await self._client.pread(file, length, offset) if found is None else bytes(found)
+        finally:
+            self._reads_under_way -= 1
+
+    async def _read_range(self, file: File, offset: int, length: int) -> memoryview | None:
+        return await self._reads.ask((file, offset, length), length) if is_small(length) else None
 
     async def create(self, new: NewFile) -> bool:
         """Create or replace a file. False: not done."""
@@ -128,17 +163,27 @@ class SmallFiles:
 
     # --- many at once ----------------------------------------------------------------------------------------------------
 
-    async def _read_all(self, files: list[File]) -> list[memoryview | None]:
-        memory = memoryview(bytearray(sum(file.length for file in files)))
+    async def _open_all(self, paths: list[str]) -> Sequence[File | FS3Error]:
+        if len(paths) > 1:
+            return await self._client.open_many(paths)
+        try:
+            return [await self._client.open(paths[0])]
+        except FS3Error as failure:
+            return [failure]
+
+    async def _read_ranges(self, ranges: list[FileRange]) -> list[memoryview | None]:
+        memory = memoryview(bytearray(sum(length for _, _, length in ranges)))
         views = []
         at = 0
-        for file in files:
-            views.append(memory[at : at + file.length])
-            at += file.length
+        for _, _, length in ranges:
+            views.append(memory[at : at + length])
+            at += length
         try:
-            counts = await self._client.preadv_many([(file, 0, view) for file, view in zip(files, views, strict=True)])
+            counts = await self._client.preadv_many(
+                [(file, offset, view) for (file, offset, _), view in zip(ranges, views, strict=True)]
+            )
         except FS3Error:
-            return [None] * len(files)
+            return [None] * len(ranges)
         return [view[:count] for view, count in zip(views, counts, strict=True)]
 
     async def _create_all(self, new: list[NewFile]) -> list[bool]:

@@ -171,7 +171,8 @@ class Channel(Protocol):
 
 
 class BlockingChannel(Protocol):
-    """A connection for callers that block: no event loop, one call at a time, of any thread. It ends with the first failure."""
+    """A connection for callers that block: no event loop, one call at a time, of any thread. It ends with the first failure
+    that is no answer of the server."""
 
     @property
     def is_closed(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 import fsspec
 import pytest
 
+from fs3.client.meta.direct_requests import DirectRequests
 from fs3.client.storage.direct_reads import DirectReads
 from tests.space import SpaceGuard
 
@@ -46,6 +48,81 @@ def test_random_reads_do_without_the_loop(fs: Any) -> None:
     before = direct_count(fs)
     read_around(fs, 1, 60)
     assert direct_count(fs) > before + 20
+
+
+def count_opens(fs: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Paths that are opened on the loop from now on."""
+    client = fs._pool.get_nowait(fs.loop)
+    asked: list[str] = []
+    open_on_loop = client.open
+
+    async def open_counted(path: str, mode: str = "r", *args: Any, **how: Any) -> Any:
+        asked.append(path)
+        return await open_on_loop(path, mode, *args, **how)
+
+    monkeypatch.setattr(client, "open", open_counted)
+    return asked
+
+
+def test_cat_file_does_without_the_loop(fs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    fs.pipe_file("/small", b"beside its inode")
+    on_loop = count_opens(fs, monkeypatch)
+    before = direct_count(fs)
+    assert fs.cat_file("/f", 5, 4096) == DATA[5:4096]
+    assert fs.cat_file("/f", -70, None) == DATA[-70:]
+    assert direct_count(fs) == before + 2
+    assert fs.cat_file("/f") == DATA
+    assert fs.cat_file("/f", 9, 9) == fs.cat_file("/f", 9, 3) == b""
+    assert fs.cat_file("/small") == b"beside its inode"
+    assert fs.cat_file("/small", 7, 10) == b"its"
+    assert on_loop == []
+
+
+def test_refusals_are_answers(fs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    fs.makedirs("/directory", exist_ok=True)
+    fs.cat_file("/f", 0, 1)
+    on_loop = count_opens(fs, monkeypatch)
+    for _ in range(2):
+        with pytest.raises(FileNotFoundError) as missing:
+            fs.cat_file("/missing")
+        assert missing.value.filename == "/missing"
+        with pytest.raises(IsADirectoryError):
+            fs.cat_file("/directory")
+        with pytest.raises(FileNotFoundError):
+            fs.open("/missing", "rb")
+    assert fs.cat_file("/f", 0, 1) == DATA[:1]
+    assert on_loop == []
+
+
+def test_an_open_that_was_not_done_begins_anew(fs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    fs.cat_file("/f", 0, 1)
+    on_loop = count_opens(fs, monkeypatch)
+    monkeypatch.setattr(DirectRequests, "ask", lambda self, request: None)
+    assert fs.cat_file("/f", 10, 20) == DATA[10:20]
+    with fs.open("/f", "rb") as file:
+        assert file.read(10) == DATA[:10]
+    assert on_loop == ["/f", "/f"]
+
+
+def test_cat_file_of_many_threads(fs: Any) -> None:
+    def cat(seed: int) -> None:
+        prng = random.Random(seed)
+        for _ in range(20):
+            at, size = prng.randrange(len(DATA)), prng.choice((0, 1, 4096, 70_000))
+            assert fs.cat_file("/f", at, at + size) == DATA[at : at + size]
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(cat, range(8)))
+
+
+def test_a_missing_file_among_those_of_many_coroutines(fs: Any) -> None:
+    async def cat_all() -> list[Any]:
+        paths = ["/f", "/missing", "/f", "/f"]
+        return await asyncio.gather(*(fs._cat_file(path, 5, 4101) for path in paths), return_exceptions=True)
+
+    first, missing, *others = fsspec.asyn.sync(fs.loop, cat_all)
+    assert isinstance(missing, FileNotFoundError)
+    assert [first, *others] == [DATA[5:4101]] * 3
 
 
 def test_many_threads_at_once(fs: Any) -> None:

@@ -15,6 +15,7 @@ from fs3.base.limits import inline_bytes_default
 from fs3.base.status import Code
 from fs3.cli import embedded
 from fs3.services.meta import MetaConfig
+from fs3.wire.meta_verbs import verb_of
 
 SMALL = b"0123456789"
 LARGEST = bytes(range(256)) * (inline_bytes_default // 256)
@@ -30,16 +31,23 @@ def fs(tmp_path: Path) -> Iterator[Any]:
 
 @pytest.fixture
 def asked(fs: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The requests to the metadata service, by the name of their method."""
+    """The requests to the metadata service, by the name of their method: of the loop, and of threads that ask themselves."""
     names: list[str] = []
-    client = fsspec.asyn.sync(fs.loop, fs._client)
-    send = client.meta._send
+    meta = fsspec.asyn.sync(fs.loop, fs._client).meta
+    send, ask_directly = meta._send, meta.ask_directly
 
     async def noted(method: Any, *args: Any, **kwargs: Any) -> Any:
         names.append(method.name)
         return await send(method, *args, **kwargs)
 
-    monkeypatch.setattr(client.meta, "_send", noted)
+    def noted_directly(request: Any) -> Any:
+        answer = ask_directly(request)
+        if answer is not None:
+            names.append(verb_of(request).method.name)
+        return answer
+
+    monkeypatch.setattr(meta, "_send", noted)
+    monkeypatch.setattr(meta, "ask_directly", noted_directly)
     return names
 
 

@@ -19,7 +19,7 @@ from fs3.api.fsspec.clusters import check_options, default_addresses, interpret_
 from fs3.api.fsspec.draft import CreateOptions, Draft
 from fs3.api.fsspec.fork import reset_loop_after_fork
 from fs3.api.fsspec.transaction import FS3Transaction
-from fs3.api.io.blocking import run_on
+from fs3.api.io.blocking import is_current_loop, run_on
 from fs3.api.url import SCHEME, cluster_addresses
 from fs3.base.errors import InvalidType, error
 from fs3.base.ids import TableId
@@ -136,6 +136,11 @@ class FS3Base(AsyncFileSystem):  # type: ignore[misc]
     async def _client(self) -> Client:
         return self._pool.get_nowait() or await self._pool.get()
 
+    def _client_for_blocking(self) -> Client | None:
+        """The client of the loop that blocking calls run on, when it is connected and the caller may block."""
+        loop = self.loop
+        return None if loop is None or is_current_loop(loop) else self._pool.get_nowait(loop)
+
     async def aclose(self) -> None:
         """Disconnect on this event loop; the next call connects again."""
         await self._pool.aclose()
@@ -149,8 +154,15 @@ class FS3Base(AsyncFileSystem):  # type: ignore[misc]
 
     # --- opening and creating ------------------------------------------------------------------------------------------
 
+    def _open_reading_blocking(self, path: str) -> File:
+        client = self._client_for_blocking()
+        file = None if client is None else client.open_directly(self._strip_protocol(path))
+        if file is None:
+            file = run_on(self.loop, self._open_reading(path))
+        return file
+
     async def _open_reading(self, path: str) -> File:
-        return await (await self._client()).open(self._strip_protocol(path), "r")
+        return await (await self._client()).small_files.open(self._strip_protocol(path))
 
     async def _open_named(self, path: str, mode: str, how: CreateOptions) -> tuple[Client, File]:
         """An existing file to change in place ("r+"), or one to append to ("a"), which is created when it is missing."""

@@ -12,13 +12,15 @@ from fs3.api.client import Client, parent_of
 from fs3.api.file import File
 from fs3.api.fsspec.arguments import check_path, paths_of
 from fs3.api.fsspec.base import FS3Base
+from fs3.api.fsspec.blocking import blocking
 from fs3.api.fsspec.draft import CreateOptions
+from fs3.api.io.blocking import run_on
 from fs3.api.io.buffer_budget import buffer_budget
 from fs3.api.io.buffers import ReadBuffer, source_of
 from fs3.api.io.transfer import download, download_stream, local_length, upload
 from fs3.api.small_files import NewFile, UnnamedFile, is_small
 from fs3.base.errors import FS3Error
-from fs3.base.limits import inline_bytes_default
+from fs3.base.limits import inline_bytes_default, small_read_bytes
 from fs3.base.status import Code
 
 
@@ -27,12 +29,33 @@ class ContentMethods(FS3Base):
 
     async def _cat_file(self, path: str, start: int | None = None, end: int | None = None, **_: Any) -> bytes:
         client = await self._client()
-        file = await client.open(self._strip_protocol(path), "r")
+        file = await client.small_files.open(self._strip_protocol(path))
+        begin, stop = _clamp_range(start, end, file.length)
+        return file.data[begin:stop] if file.data is not None else await _read_range(client, file, begin, stop)
+
+    def cat_file(
+        self, path: str, start: int | None = None, end: int | None = None, timeout: float | None = None, **kwargs: Any
+    ) -> bytes:
+        """The bytes of a file, or of a part of it as Python slices it. A caller asks for them on its own thread; see
+        `fs3.client.direct_channels`."""
+        data = self._cat_directly(path, start, end) if timeout is None else None
+        return data if data is not None else _cat_on_loop(self, path, start, end, timeout=timeout, **kwargs)
+
+    def _cat_directly(self, path: str, start: int | None, end: int | None) -> bytes | None:
+        """None: not done, not even opened."""
+        client = self._client_for_blocking()
+        file = None if client is None else client.open_directly(self._strip_protocol(path))
+        if client is None or file is None:
+            return None
         begin, stop = _clamp_range(start, end, file.length)
         if file.data is not None:
             return file.data[begin:stop]
-        async with buffer_budget.reserve(stop - begin):
-            return await client.pread(file, stop - begin, begin)
+        if stop - begin < small_read_bytes:
+            buffer = bytearray(stop - begin)
+            if not buffer or client.pread_directly(file, memoryview(buffer), begin):
+                return bytes(buffer)
+        data: bytes = run_on(self.loop, _read_range(client, file, begin, stop))
+        return data
 
     async def _cat(
         self, path: Any, recursive: bool = False, on_error: str = "raise", batch_size: int | None = None, **_: Any
@@ -228,6 +251,14 @@ class ContentMethods(FS3Base):
                     return
         behind = (await self._prepare_draft(target, how)).path  # a symlink is written through, as by all other calls
         await client.copy_file(source, behind, make_parents=self.auto_mkdir)
+
+
+async def _read_range(client: Client, file: File, begin: int, stop: int) -> bytes:
+    async with buffer_budget.reserve(stop - begin):
+        return await client.small_files.pread(file, stop - begin, begin)
+
+
+_cat_on_loop = blocking(ContentMethods._cat_file)
 
 
 def _clamp_range(start: int | None, end: int | None, size: int) -> tuple[int, int]:

@@ -59,10 +59,7 @@ class _FileRanges(RangeSource):
         file = self._file
         if file is None or len(view) >= small_read_bytes:
             return False
-        loop = self.loop
-        if loop is None or is_current_loop(loop):  # `fetch` says what is wrong
-            return False
-        client = self._fs._pool.get_nowait(loop)
+        client = self._fs._client_for_blocking()
         return client is not None and client.pread_directly(file, view, offset)
 
 
@@ -152,7 +149,7 @@ class FS3File(AbstractBufferedFile):  # type: ignore[misc]
             self.size = size
             self._ranges = _FileRanges(self.fs, self.path, None)
         else:
-            self._file = run_on(self.fs.loop, self.fs._open_reading(self.path))
+            self._file = self.fs._open_reading_blocking(self.path)
             self.size = self._file.length
             self._data = self._file.data
             self._ranges = _FileRanges(self.fs, self.path, self._file)

@@ -21,6 +21,7 @@ from fs3.base.status import Code, Retry
 from fs3.base.units import SECOND
 from fs3.client.connector import Connector
 from fs3.client.meta.batching import is_retryable, split_paths
+from fs3.client.meta.direct_requests import DirectRequests
 from fs3.client.meta.hedged_request import HedgedRequest
 from fs3.client.meta.keepalive import OnReturn, SessionKeepAlive
 from fs3.client.meta.selector import MetaSelector
@@ -77,6 +78,7 @@ class MetaClient:
         self._seq = 0
         self._sessions = SessionKeepAlive(clock, self._keep_alive)
         self._nodes = MetaSelector(routing, connector, clock, int.from_bytes(client_id[8:12], "big"))
+        self._direct = DirectRequests(self._nodes, connector, clock, self._caller)
 
     def on_return(self, call: OnReturn) -> None:
         """`call` is called when a service has heard of this client again, after so long a silence that its open write sessions
@@ -85,6 +87,7 @@ class MetaClient:
 
     async def close(self) -> None:
         """Say no more that this client lives. Sessions that are open are left to the services, which end them after a while."""
+        self._direct.close()
         await self._sessions.stop()
 
     # --- verbs --------------------------------------------------------------------------------------------------------
@@ -113,6 +116,11 @@ class MetaClient:
         if changes:
             self._track_sessions(request, answer)
         return answer
+
+    def ask_directly(self, request: Request[R]) -> R | None:
+        """`ask` of a request that changes nothing, on a thread that is not the loop's, which blocks meanwhile. None: not done,
+        and `ask` has to be used."""
+        return self._direct.ask(request)
 
     async def entries(self, path: str | PathRef, *, with_inodes: bool = False) -> AsyncIterator[Entry]:
         """A whole directory, page by page."""

@@ -68,6 +68,12 @@ class MetaSelector:
             self._current = place
         return place
 
+    def current_node(self) -> Node | None:
+        """The service this client talks to while all is well; None when it has none, or suspects one. Changes nothing, so that it
+        may be called from any thread."""
+        current = self._current
+        return current.node if current is not None and not self._suspects else None
+
     def has_another(self) -> bool:
         """There is more than one."""
         return len(self._nodes) > 1

@@ -21,15 +21,15 @@ from fs3.model.method import Method
 from fs3.wire.errors import decode_error
 from fs3.wire.frames import HEADER_BYTES, FrameError, FrameKind, pack, unpack
 
-_STAGING_BYTES = 16 * KIB
-"""Received in one system call: the header of any single read, and all of a small one."""
+_STAGING_BYTES = 32 * KIB
+"""Received in one system call: the header of a single read, and all of a small one, or of an open that brings a file's bytes."""
 _REQUEST, _REPLY = FrameKind.REQUEST.value, FrameKind.REPLY.value
 _TIMEVAL = struct.Struct("@ll")
 """Of SO_RCVTIMEO: seconds, microseconds."""
 
 
 class BlockingConnection:
-    """A connected socket of whichever thread calls; the callers take turns. Anything that goes wrong closes it."""
+    """A connected socket of whichever thread calls; the callers take turns. Anything that goes wrong closes it, but a refusal."""
 
     def __init__(self, endpoint: str, sock: socket.socket, timeout_ns: int) -> None:
         """`timeout_ns`: how long a call may take. `sock` is blocking, and becomes this object's."""
@@ -58,12 +58,17 @@ class BlockingConnection:
         if self.is_closed:
             raise error(Code.DISCONNECTED, f"the connection to {self._endpoint} was closed")
         try:
-            return self._exchange(method, request, into)
+            code, header, count = self._exchange(method, request, into)
+            message = None if code else method.reply.FromString(header)
         except BaseException:  # an interrupt as well: where in the stream it came is not known
             self.close()
             raise
+        if code:
+            raise decode_error(code, header, self._endpoint)
+        return message, count
 
-    def _exchange(self, method: Method, request: Any, into: memoryview) -> tuple[Any, int]:
+    def _exchange(self, method: Method, request: Any, into: memoryview) -> tuple[int, bytes, int]:
+        """The code of the reply, its header, and how many bytes of payload are in `into` now."""
         self._last_id = request_id = self._last_id + 1
         data = request.SerializeToString()
         sock, staged = self._socket, self._view
@@ -75,21 +80,25 @@ class BlockingConnection:
         frame = unpack(staged)
         body = HEADER_BYTES + frame.header_length
         count = frame.payload_length
-        if frame.kind != _REPLY or frame.request_id not in (0, request_id) or body > len(staged) or count > len(into):
+        if frame.kind != _REPLY or frame.request_id not in (0, request_id) or count > len(into):
             raise FrameError(f"{self._endpoint} answered {method!r} with a frame that is no answer to it: {frame}")
+        if body > len(staged):
+            longer = memoryview(bytearray(body))
+            longer[:have] = staged[:have]
+            staged = longer
         while have < body:
             have += self._receive(staged[have:], give_up_at)
         if have > body + count:
             raise FrameError(f"{self._endpoint} sent {have - body - count} bytes that nobody has asked for")
         header = bytes(staged[HEADER_BYTES:body])
-        if frame.code or frame.request_id != request_id:
+        if frame.request_id != request_id:  # to the connection as a whole: it ends
             raise decode_error(frame.code, header, self._endpoint)
-        message = method.reply.FromString(header)
         done = have - body
-        into[:done] = staged[body:have]
+        if done:
+            into[:done] = staged[body:have]
         while done < count:
             done += self._receive(into[done:count], give_up_at)
-        return message, count
+        return frame.code, header, count
 
     def _receive(self, into: memoryview, give_up_at: int = 0) -> int:
         """Some bytes. `give_up_at`: of a frame that has begun to arrive, when the rest must be there."""

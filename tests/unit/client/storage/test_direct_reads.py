@@ -11,9 +11,9 @@ from fs3.base.limits import small_read_bytes
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.client.connector import Connector
+from fs3.client.direct_channels import direct_pause_ns
 from fs3.client.routing import StaticRouting
 from fs3.client.storage.client import StorageClient
-from fs3.client.storage.direct_reads import direct_pause_ns
 from fs3.core.files.read_plan import ReadIO
 from fs3.model.chain import Chain, PublicState, Slot
 from fs3.model.routing import Node, Role, Routing
@@ -205,26 +205,6 @@ def test_a_node_that_moved_gets_a_new_connection(made):
         ("test://a", True),
         ("test://b", False),
     ]
-
-
-def test_one_thread_at_a_time(made):
-    entered, leave = threading.Event(), threading.Event()
-
-    def slow(request, into):
-        entered.set()
-        assert leave.wait(20)
-        return answer(request, into)
-
-    made.transport.script = slow
-    done = []
-    thread = threading.Thread(target=lambda: done.append(made.read()))
-    thread.start()
-    assert entered.wait(20)
-    other = memoryview(bytearray(len(DATA)))
-    assert not made.client.read_directly(ReadIO(file_chunk(InodeId(5), 0), ChainId(1), 0, other))
-    leave.set()
-    thread.join()
-    assert done == [True]
 
 
 async def test_closing_breaks_off_a_read_that_waits(made):

@@ -90,7 +90,7 @@ def test_a_payload_that_is_larger_than_what_is_received_at_once(peer):
         ((frame(request_id=7),), "is no answer to it"),
         ((frame(kind=FrameKind.MORE),), "is no answer to it"),
         ((frame(b"more bytes"),), "is no answer to it"),
-        ((frame(header=bytes(20_000)),), "is no answer to it"),
+        ((frame(header=bytes(40_000)),), "Error parsing message"),
         ((frame() + b"and then some",), "nobody has asked for"),
         ((frame(header=b"\xff\xff\xff"),), "Error parsing message"),
     ],
@@ -111,6 +111,7 @@ def test_a_refusal_and_a_peer_that_goes(peer):
     with pytest.raises(FS3Error) as refused:
         one.connection.call(STORAGE.Read, REQUEST, memoryview(bytearray(5)))
     assert refused.value.code is Code.BUSY
+    assert not one.connection.is_closed, "a refusal is an answer"
     another = peer()
     another.answers(frame()[:30], closes=True)
     with pytest.raises(FS3Error, match="closed the connection"):
