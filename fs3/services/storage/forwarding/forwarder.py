@@ -16,15 +16,17 @@ import msgspec
 from fs3.base.checksum import coarsen
 from fs3.base.errors import FS3Error
 from fs3.base.ids import ChunkId, NodeId, TargetId
+from fs3.base.limits import inline_chunk_bytes_max
 from fs3.base.status import Code
 from fs3.base.units import MIB
 from fs3.core.craq.effects import Forward
 from fs3.core.craq.events import ForwardDone
 from fs3.model.chain import Chain
-from fs3.model.chunk import UpdateResult
+from fs3.model.chunk import Update, UpdateKind, UpdateResult
 from fs3.ports.chunk_store import ChunkStore, ReadResult
 from fs3.ports.rpc import Channel
 from fs3.runtime.tasks import TaskSet
+from fs3.services.storage.forwarding.push_sender import PushSender
 from fs3.services.storage.forwarding.queue import ForwardAnswers, ForwardQueue
 from fs3.services.storage.forwarding.successor_monitor import SuccessorMonitor
 from fs3.services.storage.node_context import NodeContext
@@ -50,7 +52,11 @@ class ForwarderOwner(ForwardAnswers, Protocol):
 class Forwarder:
     """Carries `Forward` effects out; each is answered with exactly one `ForwardDone`, unless the target stops before."""
 
-    def __init__(self, target: TargetId, store: ChunkStore, context: NodeContext, owner: ForwarderOwner) -> None:
+    def __init__(
+        self, target: TargetId, store: ChunkStore, context: NodeContext, owner: ForwarderOwner, incarnation: int
+    ) -> None:
+        """`incarnation`: see `Replica`."""
+        self.push_sender = PushSender(target, incarnation, context)
         self._target = target
         self._store = store
         self._context = context
@@ -74,6 +80,7 @@ class Forwarder:
         if watch is not None:
             watch.close()
         successor = chain.successor(self._target) if chain is not None else None
+        self.push_sender.on_chain_changed(chain, successor)
         if successor is not None:
             self._monitor = SuccessorMonitor(successor.target, successor.node, self)
 
@@ -103,14 +110,38 @@ class Forwarder:
 
     # --- forwarding -----------------------------------------------------------------------------------------------------
 
+    def push(self, update: Update) -> None:
+        """An update is about to be staged: send its bytes ahead, if they are many and all of the chunk."""
+        number = 0
+        if update.pushed is not None:
+            number = update.pushed.onward
+        elif update.data is not None and update.payload is not None and self._is_whole(update):
+            number = self.push_sender.push(update.data, update.checksums, update.reserve, update.payload)
+        if number:
+            self.push_sender.assign(update.chunk, update.version, number)
+
+    def _is_whole(self, update: Update) -> bool:
+        """The chunk will consist of the update's data."""
+        if update.kind is UpdateKind.PUT:
+            return True
+        if update.kind is not UpdateKind.WRITE or update.offset or update.length < inline_chunk_bytes_max:
+            return False
+        meta = self._store.get(update.chunk)
+        return meta is None or meta.length <= update.length
+
     def forward(self, effect: Forward) -> None:
         """Send an update; it leaves with the next `flush`, or once its bytes have been read."""
         update = effect.update
+        push = self.push_sender.take(update.chunk, update.version)
+        if push and update.kind is not UpdateKind.FILL:
+            update = msgspec.structs.replace(update, push=push, pushed=None, data=None)
+        elif update.push:
+            update = msgspec.structs.replace(update, push=0, pushed=None)
         queue = self._queue_to(effect.target)
         if queue is None:
             # The chain has changed since; the machine will hear of it next and send again.
             self._finish(effect, UpdateResult(Code.NOT_SERVING))
-        elif not update.length:
+        elif update.push or not update.length:
             queue.put(update, effect.attempt)
         elif update.data is not None and update.payload is not None and update.payload.lend():
             queue.put(update, effect.attempt, (update.data,), update.payload)
@@ -161,7 +192,7 @@ class Forwarder:
 
     async def _send_from_store(self, effect: Forward) -> None:
         """Forward an update with the bytes that the pending version, or in a resync the committed one, has in its range."""
-        update = effect.update
+        update = msgspec.structs.replace(effect.update, push=0, pushed=None)
         try:
             found = await self._store.read_cold(update.chunk, update.offset, update.length, pending=not effect.committed)
         except FS3Error as failure:
