@@ -252,8 +252,8 @@ class ChunkStore(StoreView, Protocol):
         ...
 
     async def prewrite(self, data: memoryview, reserve: int) -> Prewritten | None:
-        """Write what will be all of a chunk to a free block and sync it, so that staging it is no more than a row. A loss of power
-        takes it, as `discard` does. `reserve`: see `Update.reserve`.
+        """Write what will be all of a chunk to a free block and sync it, so that staging it is no more than a row. A loss of
+        power takes it, as `discard` does. `reserve`: see `Update.reserve`.
 
         None: it is not done, for want of room, memory or a disk that works, or because it is not worth while. `data` must stay as
         it is until then, also when the caller is cancelled.

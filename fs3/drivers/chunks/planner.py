@@ -100,8 +100,8 @@ class Planner:
         done: asyncio.Future[StageResult],
         prewritten: PrewrittenBytes | None = None,
     ) -> WriteJob | StageResult | Deferral:
-        """A job whose block is taken, or the answer when there is nothing to do on the disk. `prewritten` stays the caller's unless
-        there is a job."""
+        """A job whose block is taken, or the answer when there is nothing to do on the disk. `prewritten` stays the caller's
+        unless there is a job."""
         problem = find_contradiction(update, version, chain_version, prewritten)
         if problem:
             return StageResult(Code.INVALID, message=f"update of chunk {update.chunk.hex()}: {problem}")

@@ -194,7 +194,7 @@ class TargetShell:
         self._post(ChainChanged(chain))
 
     def receive_push(self, push: Push, buffer: PushBuffer) -> None:
-        """The predecessor has sent bytes ahead of their update: write them, and push them on. `buffer` is dropped by the caller."""
+        """The predecessor has sent bytes ahead of their update: write them, and push them on. The caller drops `buffer`."""
         chain = self.chain
         predecessor = chain.predecessor(self.target) if chain is not None else None
         if self._closed or self.failure or chain is None or predecessor is None:
