@@ -91,7 +91,7 @@ async def test_nothing_is_pushed_when_the_operator_says_so(cluster, help):
 
 
 async def test_no_target_has_staged_what_one_before_it_has_not(cluster, help):
-    """The bytes are everywhere while the head still works on them; the update is nowhere: each target waits for the one before."""
+    """The bytes are everywhere while the head still works on them; the update is not: each target waits for the one before."""
     made = await cluster()
     gates = [Gate(made.store(1, node)) for node in (HEAD, MIDDLE, TAIL)]
     writing = asyncio.ensure_future(made.client().update([help.write(1, DATA)]))
