@@ -101,14 +101,6 @@ lent_bytes_max = 12 * MIB
 parked_bytes_max = 8 * MIB
 """Bytes of request buffers that may be kept while another node, or another update of the chunk, is waited for; see
 `fs3.services.storage.forwarding.payloads`."""
-push_bytes_min_default = 1 * MIB
-"""Bytes of an update from which on they are pushed to the successor ahead of it."""
-push_pause_ns = 1 * SECOND
-"""After a push that failed none is tried for so long."""
-pushes_held_max = 32
-"""Pushes one target has and waits for the updates of; the bytes are in blocks of its store."""
-prewritten_bytes_max = 64 * MIB
-"""Bytes in blocks of one store that were written before the updates that bring them are staged."""
 resync_fills_max = 64
 resync_bytes_max = 32 * MIB
 """Chunks, and bytes of them, that one target may have under way to bring its successor up to date."""

@@ -1,7 +1,7 @@
 """Bytes written to free blocks before the update that brings them is staged: staging it is then no more than a row.
 
 What waits is written together and synced once, on a thread of its own: barriers do not wait for it. A block that is prewritten is
-taken, so nobody else is given it, and no row refers to it: after a crash it is free. A record of the log that refers to it is
+taken, and no row refers to it: after a crash it is free. A record of the log that refers to it is
 written when its sync is over, and says that the block is new from its beginning, whatever the log had of it before.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 
 from fs3.base.checksum import checksums
-from fs3.base.limits import prewritten_bytes_max
+from fs3.base.units import MIB
 from fs3.drivers.chunks.allocator import BlockAllocator
 from fs3.drivers.chunks.files import BlockFiles, write_all
 from fs3.drivers.chunks.planner import Planner
@@ -22,6 +22,9 @@ from fs3.runtime.durable_files import NO_ROOM
 from fs3.runtime.worker_threads import WorkerThreads
 
 log = logging.getLogger("fs3.chunks")
+
+prewritten_bytes_max = 64 * MIB
+"""Bytes in blocks of one store that were written before the updates that bring them are staged."""
 
 
 class PrewrittenBlock:

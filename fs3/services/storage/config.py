@@ -9,15 +9,15 @@ from fs3.base.limits import (
     cache_bytes_max,
     call_timeout_ns,
     chunk_bytes_max,
-    push_bytes_min_default,
     resync_fills_max,
     scrub_bytes_per_second_default,
     throttle_bytes_per_second_max,
     throttle_bytes_per_second_min,
 )
 from fs3.base.status import Code
-from fs3.base.units import GIB, MILLISECOND
+from fs3.base.units import GIB, MIB, MILLISECOND
 
+push_bytes_min_default = 1 * MIB
 scrub_interval_s_default = 14 * 24 * 3600
 cache_share_max_default = 0.8
 cache_file_room_bytes_default = 1 * GIB

@@ -204,8 +204,8 @@ class TargetShell:
             buffer.fail(error(Code.WRONG_CHAIN_VERSION, message))
         elif (pushed := self.pushes.receive(push.from_target, push.number, push.reserve, buffer)) is None:
             buffer.fail(error(Code.BUSY, f"target {self.target} waits for {len(self.pushes)} updates already"))
-        else:
-            pushed.onward = self._forwarder.push_sender.push(buffer.data, push.checksums, push.reserve, buffer)
+        elif self._forwarder.push_sender.is_ready(len(buffer.data)) and (lent := buffer.lend()) is not None:
+            pushed.onward = self._forwarder.push_sender.push(buffer.data, push.checksums, push.reserve, lent)
 
     def submit(self, update: Update, job: ResultSink, index: int) -> None:
         """An update of a client or of the predecessor; `job` gets its result."""

@@ -6,11 +6,11 @@ import pytest
 
 from fs3.base.errors import FS3Error
 from fs3.base.ids import ChainId, TargetId
-from fs3.base.limits import pushes_held_max
 from fs3.base.status import Code
 from fs3.model.chain import Chain, PublicState
 from fs3.model.chunk import UpdateKind
 from fs3.services.storage import StorageConfig
+from fs3.services.storage.forwarding.pushes import pushes_held_max
 from fs3.wire.methods import STORAGE
 from fs3.wire.storage_push import Push, push_request_to_pb
 
@@ -159,6 +159,23 @@ async def test_what_was_pushed_is_dropped_when_the_chain_changes(cluster, help):
     await made.idle()
     assert len(set(made.replicas(1, help.chunk(1)))) == 1
     assert [made.store(1, node).get_space().pinned for node in (MIDDLE, TAIL)] == [0, 0]
+    made.assert_clean()
+
+
+async def test_what_was_staged_with_pushed_bytes_is_sent_again_from_the_store(cluster, help):
+    made = await cluster()
+    gate = Gate(made.store(1, TAIL))
+    writing = asyncio.ensure_future(made.client().update([help.write(1, DATA)]))
+    await gate.reached.wait()
+    before = made.manager.routing.chains[ChainId(1)]
+    made.manager.set_chain(Chain(before.id, before.version + 1, before.slots))
+    await help.until(lambda: made.shell(1, MIDDLE).replica.chain.version == before.version + 1)
+    gate.open.set()
+    (result,) = await writing
+    assert result.code is Code.OK
+    await made.idle()
+    assert len(set(made.replicas(1, help.chunk(1)))) == 1
+    assert await help.get(made.client(), 1, LENGTH) == (Code.OK, DATA)
     made.assert_clean()
 
 

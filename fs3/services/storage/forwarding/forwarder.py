@@ -16,7 +16,6 @@ import msgspec
 from fs3.base.checksum import coarsen
 from fs3.base.errors import FS3Error
 from fs3.base.ids import ChunkId, NodeId, TargetId
-from fs3.base.limits import inline_chunk_bytes_max
 from fs3.base.status import Code
 from fs3.base.units import MIB
 from fs3.core.craq.effects import Forward
@@ -112,19 +111,23 @@ class Forwarder:
 
     def push(self, update: Update) -> None:
         """An update is about to be staged: send its bytes ahead, if they are many and all of the chunk."""
-        number = 0
-        if update.pushed is not None:
-            number = update.pushed.onward
-        elif update.data is not None and update.payload is not None and self._is_whole(update):
-            number = self.push_sender.push(update.data, update.checksums, update.reserve, update.payload)
+        number = update.pushed.onward if update.pushed is not None else self._push_whole(update)
         if number:
             self.push_sender.assign(update.chunk, update.version, number)
+
+    def _push_whole(self, update: Update) -> int:
+        data, payload = update.data, update.payload
+        if data is None or payload is None or not self.push_sender.is_ready(len(data)):
+            return 0
+        if not self._is_whole(update) or not payload.lend():
+            return 0
+        return self.push_sender.push(data, update.checksums, update.reserve, payload)
 
     def _is_whole(self, update: Update) -> bool:
         """The chunk will consist of the update's data."""
         if update.kind is UpdateKind.PUT:
             return True
-        if update.kind is not UpdateKind.WRITE or update.offset or update.length < inline_chunk_bytes_max:
+        if update.kind is not UpdateKind.WRITE or update.offset:
             return False
         meta = self._store.get(update.chunk)
         return meta is None or meta.length <= update.length

@@ -10,31 +10,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Protocol
 
 from fs3.base.errors import FS3Error
 from fs3.base.ids import ChunkId, TargetId
-from fs3.base.limits import flight_deadline_ns, push_pause_ns
+from fs3.base.limits import flight_deadline_ns
+from fs3.base.units import SECOND
 from fs3.model.chain import Chain, PublicState, Slot
 from fs3.ports.rpc import Reply
+from fs3.services.storage.forwarding.queue import ForwardedBytes
 from fs3.services.storage.node_context import NodeContext
 from fs3.wire.methods import STORAGE
 from fs3.wire.storage_push import Push, push_request_to_pb
 
+push_pause_ns = 1 * SECOND
+"""After a push that failed none is tried for so long."""
+
 _NUMBER_BITS = 40
 """Of a push's number, below those of the incarnation."""
-
-
-class LentBytes(Protocol):
-    """The place of the bytes in the buffer of a request."""
-
-    def lend(self) -> bool:
-        """Let them be sent; `give_back` follows. False: they may not."""
-        ...
-
-    def give_back(self) -> None:
-        """They were sent, or will not be."""
-        ...
 
 
 class PushSender:
@@ -47,7 +39,7 @@ class PushSender:
         self._context = context
         self._chain: Chain | None = None
         self._successor: Slot | None = None
-        self._under_way: dict[asyncio.Future[Reply], tuple[int, LentBytes]] = {}
+        self._under_way: dict[asyncio.Future[Reply], tuple[int, ForwardedBytes]] = {}
         self._usable: set[int] = set()
         """Numbers of pushes that have not failed, and that no update has named."""
         self._assigned: dict[tuple[ChunkId, int], int] = {}
@@ -64,14 +56,18 @@ class PushSender:
         for future in list(self._under_way):
             future.cancel()
 
-    def push(self, data: memoryview, checksums: Sequence[int], reserve: int, lent: LentBytes) -> int:
-        """Send what will be all of a chunk. The number of the push; 0: it is not sent."""
+    def is_ready(self, length: int) -> bool:
+        """So many bytes may be pushed now: there is a successor that serves, and they are worth it."""
+        if self._successor is None or not 0 < self._context.config.push_bytes_min <= length:
+            return False
+        return self._context.clock.now() >= self._paused_until
+
+    def push(self, data: memoryview, checksums: Sequence[int], reserve: int, lent: ForwardedBytes) -> int:
+        """Send what will be all of a chunk, when this `is_ready`. The number of the push; 0: it is not sent. `lent` is given back
+        in any case."""
         chain, successor = self._chain, self._successor
-        least = self._context.config.push_bytes_min
-        if chain is None or successor is None or not 0 < least <= len(data):
-            return 0
-        if self._context.clock.now() < self._paused_until or not lent.lend():
-            return 0
+        assert chain is not None
+        assert successor is not None
         number = self._last = self._last + 1
         request = push_request_to_pb(Push(chain.id, chain.version, self._source, number, checksums, reserve))
         try:

@@ -12,7 +12,7 @@ import logging
 
 from fs3.base.errors import FS3Error, error
 from fs3.base.ids import TargetId
-from fs3.base.limits import flight_deadline_ns, lent_bytes_max, pushes_held_max
+from fs3.base.limits import flight_deadline_ns, lent_bytes_max
 from fs3.base.status import Code
 from fs3.model.chunk import PushedHandle
 from fs3.ports.chunk_store import ChunkStore, Prewritten
@@ -25,12 +25,15 @@ from fs3.wire.storage_push import push_reply_to_pb
 
 log = logging.getLogger("fs3.storage")
 
+pushes_held_max = 32
+"""Pushes one target has and waits for the updates of; the bytes are in blocks of its store."""
+
 
 class PushBuffer:
-    """The bytes of one Push call, which is answered when nobody uses them any more."""
+    """The bytes of one Push call, which is answered when the last user of them is done."""
 
     def __init__(self, call: Call, payloads: Payloads) -> None:
-        """Held once by whoever makes it: `drop`."""
+        """Held once by the caller: `drop`."""
         assert call.payload is not None
         self.data = call.payload
         self._call = call
@@ -59,16 +62,16 @@ class PushBuffer:
         """The bytes are not kept here: why."""
         self._failure = failure
 
-    def lend(self) -> bool:
-        """See `LentBytes`."""
+    def lend(self) -> PushBuffer | None:
+        """Itself, to push the bytes on; `give_back` follows. None: too much is lent already."""
         if self._payloads.lent_bytes + self._bytes > lent_bytes_max:
-            return False
+            return None
         self._payloads.lent_bytes += self._bytes
         self.hold()
-        return True
+        return self
 
     def give_back(self) -> None:
-        """See `LentBytes`."""
+        """See `ForwardedBytes`."""
         self._payloads.lent_bytes -= self._bytes
         self.drop()
 
