@@ -67,8 +67,18 @@ class PayloadHandle(Protocol):
         ...
 
 
+class PushedHandle(Protocol):
+    """The data of an update that were pushed: they came ahead of it, and are in the store already or about to be."""
+
+    @property
+    def onward(self) -> int:
+        """The number under which this target has pushed them to its own successor; 0: it has not."""
+        ...
+
+
 class Update(msgspec.Struct, frozen=True):
-    """A change to one chunk, as it travels down a chain. The machine looks at neither `data` nor `payload`; it hands them on."""
+    """A change to one chunk, as it travels down a chain. The machine looks at neither `data` nor what says where they are
+    (`payload`, `push`, `pushed`); it hands them on."""
 
     chunk: ChunkId
     kind: UpdateKind
@@ -94,6 +104,10 @@ class Update(msgspec.Struct, frozen=True):
     """Of `data`, in a service; whoever replaces `data` by nothing may leave it."""
     is_of_lost_page: bool = False
     """A client's REMOVE: it has found every copy of this KVCache page damaged or gone. Only the head is told, for its events."""
+    push: int = 0
+    """From a predecessor: the number under which the data were pushed, and then `data` is None; 0: they were not."""
+    pushed: PushedHandle | None = None
+    """What has come of that push, in a service."""
 
 
 ChannelKey = tuple[ClientId, int]

@@ -192,6 +192,15 @@ class StoreSpace:
     pinned: int
 
 
+class Prewritten(Protocol):
+    """Bytes that were written to a block before the update that brings them is staged. No row refers to them."""
+
+    @property
+    def checksums(self) -> tuple[int, ...]:
+        """Of pieces of 64 KiB, found in the bytes that were written."""
+        ...
+
+
 class ChunkStore(StoreView, Protocol):
     """Durable chunks of one target. All methods are called on one loop; those that are not `async` never touch a cold disk
     for longer than an index lookup. What a replica and a resync ask is in `StoreView`; listing costs about 2 µs a chunk, and
@@ -248,7 +257,20 @@ class ChunkStore(StoreView, Protocol):
         """
         ...
 
-    async def stage(self, update: Update, version: int, chain_version: int) -> StageResult:
+    async def prewrite(self, data: memoryview, reserve: int) -> Prewritten | None:
+        """Write what will be all of a chunk to a free block and sync it, so that staging it is no more than a row. A loss of
+        power takes it, as `discard` does. `reserve`: see `Update.reserve`.
+
+        None: it is not done, for want of room, memory or a disk that works, or because it is not worth while. `data` must stay as
+        it is until then, also when the caller is cancelled.
+        """
+        ...
+
+    def discard(self, prewritten: Prewritten) -> None:
+        """No update brings these bytes: their block is free again. Nothing happens when one has been staged with them."""
+        ...
+
+    async def stage(self, update: Update, version: int, chain_version: int, prewritten: Prewritten | None = None) -> StageResult:
         """Make an update durable as the pending version of its chunk. When it returns OK it survives loss of power.
 
         `update.data` must stay as it is until then, also when the caller is cancelled: the call then completes by itself.
@@ -261,8 +283,9 @@ class ChunkStore(StoreView, Protocol):
         have them after all is a FILL.
         A PUT whose chunk has a committed version changes nothing: EXISTS with that version's length and checksum.
         INVALID for an update that contradicts itself (length of the data, number of checksums, PUT or a fill not from 0);
-        TOO_LARGE when the chunk would pass `block_bytes_max`; DISK when a write or a sync failed (after a failed sync every
-        further one).
+        TOO_LARGE when the chunk would pass `block_bytes_max`; BUSY for prewritten bytes that are not all of what the chunk becomes, or that
+        were discarded: then the caller needs the data. They take the place of `update.data`, and are the store's again, whatever
+        is answered. DISK when a write or a sync failed (after a failed sync every further one).
         """
         ...
 

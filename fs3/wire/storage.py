@@ -87,6 +87,8 @@ class UpdateRequestColumns(NamedTuple):
     channels: Sequence[int]
     seqs: Sequence[int]
     reserves: Sequence[int]
+    pushes: Sequence[int] = ()
+    """`Update.push` of each; empty: none of any."""
 
 
 @lru_cache(maxsize=256)
@@ -256,6 +258,7 @@ def update_columns_to_pb(
         serials=serials,
         floor=floor,
         of_lost_pages=of_lost_pages,
+        pushed=columns.pushes,
     )
 
 
@@ -278,6 +281,7 @@ def update_request_to_pb(updates: Sequence[Update], from_target: int = 0) -> pb.
         channels=[tag.channel for tag in tags],
         seqs=[tag.seq for tag in tags],
         reserves=[update.reserve for update in updates],
+        pushes=[update.push for update in updates] if any(update.push for update in updates) else (),
     )
     if not from_target:
         return update_columns_to_pb(columns)
@@ -307,6 +311,7 @@ def update_request_from_pb(request: pb.UpdateRequest, payload: memoryview | None
     serials = request.serials[:]
     floor = request.floor
     count = len(chains)
+    pushes = request.pushed[:] or [0] * count
     _check_columns(
         count,
         updates_per_request_max,
@@ -318,12 +323,15 @@ def update_request_from_pb(request: pb.UpdateRequest, payload: memoryview | None
         channels=channels,
         seqs=seqs,
         reserves=reserves,
+        pushed=pushes,
     )
+    if not sender and any(pushes):
+        raise malformed("pushed", "a client pushes nothing")
     if len(serials) != (count if sender else 0):
         raise malformed("serials", f"{len(serials)} elements beside {count} chains, from target {sender}")
     chunks = split_ids(request.chunks, count, "chunks")
     clients = split_ids(request.client_ids, count, "client_ids")
-    total = sum(lengths)
+    total = sum(length for length, push in zip(lengths, pushes, strict=True) if not push)
     have = len(payload) if payload is not None else 0
     if total != have:
         raise malformed("lengths", f"{total} bytes for a payload of {have}")
@@ -345,8 +353,14 @@ def update_request_from_pb(request: pb.UpdateRequest, payload: memoryview | None
             if len(sums) != pieces:
                 raise malformed("checksums", f"{len(checksums)} for data of at least {sum_at + pieces} pieces")
             sum_at += pieces
-            data = payload[at : at + length] if payload is not None else memoryview(b"")
-            at += length
+            if pushes[i]:
+                if not length or offset:
+                    raise malformed("pushed", f"{length} bytes at {offset} were pushed: that is done with whole chunks")
+            else:
+                data = payload[at : at + length] if payload is not None else memoryview(b"")
+                at += length
+        elif pushes[i]:
+            raise malformed("pushed", f"the data of a {kind.name}, which has none")
         elif length:
             raise malformed("lengths", f"{length} bytes of data with a {kind.name}")
         if offset + length > content_bytes_max:
@@ -369,7 +383,7 @@ def update_request_from_pb(request: pb.UpdateRequest, payload: memoryview | None
         updates.append(
             Update(
                 ChunkId(chunks[i]), kind, ChainId(chains[i]), chain_versions[i], versions[i], offset, length, tag,
-                sums, reserves[i], data, TargetId(sender), serials[i] if sender else 0, floor,
+                sums, reserves[i], data, TargetId(sender), serials[i] if sender else 0, floor, push=pushes[i],
             )
         )  # fmt: skip
     if request.of_lost_pages:

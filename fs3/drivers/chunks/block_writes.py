@@ -59,6 +59,8 @@ class WriteJob:
     place: int
     fresh: bool
     """The place was taken for this job: no chunk has its bytes yet."""
+    is_prewritten: bool = False
+    """The place has the bytes already, and they are synced."""
     repairs: bool = False
     """The update has the bytes the committed version should have, and takes its place."""
     fd: int = -1
@@ -85,6 +87,11 @@ def execute_job(job: WriteJob, files: BlockFiles, scratch: memoryview, small: li
     them, and if they have, it is a FILL.
     """
     update = job.update
+    if job.is_prewritten:
+        # In the record all the same: what the log may have of that block from earlier days does not count any more.
+        job.start = 0
+        job.new_version = Version(job.version, job.chain_version, job.length, job.place, pack_sums(update.checksums), None, files)
+        return
     if update.length:
         assert update.data is not None
         found = checksums(update.data, update.offset)

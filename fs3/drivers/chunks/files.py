@@ -31,6 +31,8 @@ class BlockFiles:
         self._fds: dict[int, int] = {}
         self._sync_fds: dict[int, int] = {}
         """Others of the same files: the system tells each that a write has failed, and only once."""
+        self._prewrite_fds: dict[int, int] = {}
+        """Likewise."""
         self.may_punch = _fallocate is not None
         """False once the file system said that it cannot."""
         self._names_synced = True
@@ -54,11 +56,21 @@ class BlockFiles:
             self._names_synced = False
         self._fds[class_number] = fd
         self._sync_fds[class_number] = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self._prewrite_fds[class_number] = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         return fd
 
     def sync_class(self, class_number: int) -> None:
         """Sync the file of a class beside those who sync what they write to it: a failure is told to either. Raises OSError."""
         os.fdatasync(self._sync_fds[class_number])
+
+    def locate_prewritten(self, place: int) -> tuple[int, int]:
+        """The same as `locate`, for those who write blocks ahead, once that has been asked."""
+        class_number, slot = split_place(place)
+        return self._prewrite_fds[class_number], slot * SIZES[class_number]
+
+    def sync_prewritten(self, class_number: int) -> None:
+        """Sync the file of a class for them: as `sync_class`. Raises OSError."""
+        os.fdatasync(self._prewrite_fds[class_number])
 
     def sync_names(self) -> None:
         """Make the names of new files durable. Before an index commit that refers to them."""
@@ -96,10 +108,10 @@ class BlockFiles:
 
     def close(self) -> None:
         """Close all files."""
-        for fd in (*self._fds.values(), *self._sync_fds.values()):
-            os.close(fd)
-        self._fds.clear()
-        self._sync_fds.clear()
+        for fds in (self._fds, self._sync_fds, self._prewrite_fds):
+            for fd in fds.values():
+                os.close(fd)
+            fds.clear()
 
 
 def path_of(directory: Path, class_number: int) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from enum import Enum
+from typing import Protocol
 
 from fs3.base import limits
 from fs3.base.checksum import piece_count
@@ -37,6 +38,25 @@ class Deferral(Enum):
     """There may be room once blocks that were free at opening have rested."""
 
 
+class PrewrittenBytes(Protocol):
+    """What a plan asks of bytes that are in a block already (`fs3.drivers.chunks.prewriter`)."""
+
+    @property
+    def place(self) -> int:
+        """The block."""
+        ...
+
+    @property
+    def length(self) -> int:
+        """From its beginning."""
+        ...
+
+    @property
+    def checksums(self) -> tuple[int, ...]:
+        """Of the pieces."""
+        ...
+
+
 class Planner:
     """Turns updates into jobs, and keeps the account of room."""
 
@@ -58,11 +78,39 @@ class Planner:
         self.disk_free_bytes = files.free_bytes()
         """Of the file system, when it was last measured, less what was planned since."""
 
+    def plan_prewrite(self, length: int, reserve: int) -> int:
+        """The block, taken, for bytes that may become all of a chunk; -1: none, they would be in a row or room is scarce. Raises
+        OSError."""
+        if not limits.inline_chunk_bytes_max < length <= limits.block_bytes_max:
+            return NOWHERE
+        class_number = _class_of(length, reserve)
+        config = self._config
+        if config.capacity_bytes:
+            room = config.capacity_bytes - config.repair_reserve_bytes - self._allocator.used_bytes
+            if SIZES[class_number] > room:
+                return NOWHERE
+        if self.is_disk_low or length + config.disk_reserve_bytes > self.disk_free_bytes:
+            return NOWHERE
+        place = self._allocator.allocate(class_number)
+        try:
+            self._files.locate(place)
+        except OSError:
+            self._allocator.free(place)
+            raise
+        self.disk_free_bytes -= length
+        return place
+
     def plan(
-        self, update: Update, version: int, chain_version: int, done: asyncio.Future[StageResult]
+        self,
+        update: Update,
+        version: int,
+        chain_version: int,
+        done: asyncio.Future[StageResult],
+        prewritten: PrewrittenBytes | None = None,
     ) -> WriteJob | StageResult | Deferral:
-        """A job whose block is taken, or the answer when there is nothing to do on the disk."""
-        problem = find_contradiction(update, version, chain_version)
+        """A job whose block is taken, or the answer when there is nothing to do on the disk. `prewritten` stays the caller's
+        unless there is a job."""
+        problem = find_contradiction(update, version, chain_version, prewritten)
         if problem:
             return StageResult(Code.INVALID, message=f"update of chunk {update.chunk.hex()}: {problem}")
         try:
@@ -86,7 +134,7 @@ class Planner:
                 message=f"chunk {update.chunk.hex()} would have {length} bytes, at most {limits.block_bytes_max} are allowed",
             )
         job = WriteJob(update, version, chain_version, done, row, base, length, NOWHERE, False)
-        return self._assign_block(job)
+        return self._assign_block(job) if prewritten is None else _assign_prewritten(job, prewritten)
 
     def plan_repair(self, update: Update, version: int, done: asyncio.Future[StageResult]) -> WriteJob | StageResult | Deferral:
         """The same for a repair of the committed version by `update.data`, whose length and sums are those of the version.
@@ -116,7 +164,7 @@ class Planner:
         if length <= limits.inline_chunk_bytes_max and update.kind is not UpdateKind.FILL_BAD:  # inline bytes are not verified
             job.place = INLINE
             return self._check_disk(job, _ROW_ROOM) if grows else job
-        wanted = class_for(min(max(length, update.reserve), limits.block_bytes_max))
+        wanted = _class_of(length, update.reserve)
         if base is not None and base.place >= 0 and self._fits_in_place(base, update, length, wanted):
             short = self._check_disk(job, update.length + _ROW_ROOM) if grows else job
             if short is not job:
@@ -201,6 +249,23 @@ class Planner:
         return max(room, 0)
 
 
+def _class_of(length: int, reserve: int) -> int:
+    """Of the block for so many bytes, of a chunk that is expected to reach `reserve`."""
+    return class_for(min(max(length, reserve), limits.block_bytes_max))
+
+
+def _assign_prewritten(job: WriteJob, prewritten: PrewrittenBytes) -> WriteJob | StageResult:
+    """The block has all bytes of the version already, or else is of no use."""
+    update, name = job.update, job.update.chunk.hex()
+    if prewritten.checksums != update.checksums:
+        return StageResult(Code.CHECKSUM, message=f"what was written ahead for chunk {name} has not the checksums of the update")
+    if update.offset or update.length != job.length or prewritten.place >> 32 != _class_of(job.length, update.reserve):
+        return StageResult(Code.BUSY, message=f"what was written ahead is not all of chunk {name}")
+    job.place = prewritten.place
+    job.fresh = job.is_prewritten = True
+    return job
+
+
 def _no_space(job: WriteJob, need: int, room: int, limit: str) -> StageResult:
     return StageResult(
         Code.NO_SPACE,
@@ -208,7 +273,7 @@ def _no_space(job: WriteJob, need: int, room: int, limit: str) -> StageResult:
     )
 
 
-def find_contradiction(update: Update, version: int, chain_version: int) -> str:
+def find_contradiction(update: Update, version: int, chain_version: int, prewritten: PrewrittenBytes | None = None) -> str:
     """What is wrong with an update whatever the chunk is; "" nothing."""
     tag = update.tag
     if len(update.chunk) != CHUNK_ID_BYTES:
@@ -223,7 +288,7 @@ def find_contradiction(update: Update, version: int, chain_version: int) -> str:
         return f"{update.kind.name} carries no data, but its length is {update.length}" if update.length else ""
     if (update.kind is UpdateKind.PUT or update.kind in FILLS) and update.offset:
         return f"{update.kind.name} replaces the whole chunk, but starts at {update.offset}"
-    size = len(update.data) if update.data is not None else 0
+    size = prewritten.length if prewritten is not None else len(update.data) if update.data is not None else 0
     if size != update.length:
         return f"it says {update.length} bytes of data and has {size}"
     pieces = piece_count(update.offset, update.length)

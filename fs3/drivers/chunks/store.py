@@ -62,6 +62,7 @@ from fs3.drivers.chunks.index import Index
 from fs3.drivers.chunks.pending_changes import PendingChanges
 from fs3.drivers.chunks.pinned_versions import PinnedVersions
 from fs3.drivers.chunks.planner import Planner
+from fs3.drivers.chunks.prewriter import Prewriter, PrewrittenBlock
 from fs3.drivers.chunks.read_path import ReadPath
 from fs3.drivers.chunks.reclaimer import BlockReclaimer
 from fs3.drivers.chunks.replay import replay
@@ -74,7 +75,7 @@ from fs3.drivers.chunks.verifier import ChunkVerifier
 from fs3.drivers.chunks.write_path import WritePath
 from fs3.drivers.os.directory_lock import DirectoryLock
 from fs3.model.chunk import ChannelKey, ChannelRow, ChunkMeta, Tag, Update, UpdateResult
-from fs3.ports.chunk_store import ReadGather, ReadResult, ScrubStep, StageResult, StoreDamaged, StoreSpace
+from fs3.ports.chunk_store import Prewritten, ReadGather, ReadResult, ScrubStep, StageResult, StoreDamaged, StoreSpace
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import FileRange
 from fs3.runtime.durable_files import sync_directory
@@ -168,6 +169,7 @@ class FileChunkStore:
             self._planner,
             self._pending_changes,
         )
+        self._prewriter = Prewriter(files, self._allocator, self._planner)
         self._read_path = ReadPath(self._rows, self._reclaimer, self._bad_chunks, clock, directory.name, config.cold_readers)
         self._pinned_versions = PinnedVersions(self._rows, self._read_path, self._reclaimer, clock)
         self._verifier = ChunkVerifier(directory, self._index, self._rows, self._bad_chunks, self._read_path)
@@ -338,7 +340,7 @@ class FileChunkStore:
             self._allocator.used_bytes,
             self._planner.free_bytes,
             self._pending_changes.chunk_count,
-            self._reclaimer.retired_bytes,
+            self._reclaimer.retired_bytes + self._prewriter.bytes,
         )
 
     # --- reads -------------------------------------------------------------------------------------------------------
@@ -388,9 +390,26 @@ class FileChunkStore:
 
     # --- changes -----------------------------------------------------------------------------------------------------
 
-    async def stage(self, update: Update, version: int, chain_version: int) -> StageResult:
+    async def prewrite(self, data: memoryview, reserve: int) -> PrewrittenBlock | None:
+        """`ChunkStore.prewrite`."""
+        block = await self._prewriter.prewrite(data, reserve)
+        if self._prewriter.failure:
+            self._write_path.fail(self._prewriter.failure)
+        return block
+
+    def discard(self, prewritten: Prewritten) -> None:
+        """`ChunkStore.discard`."""
+        assert isinstance(prewritten, PrewrittenBlock)
+        self._prewriter.discard(prewritten)
+
+    async def stage(self, update: Update, version: int, chain_version: int, prewritten: Prewritten | None = None) -> StageResult:
         """`ChunkStore.stage`."""
-        return await self._write_path.stage(update, version, chain_version)
+        if prewritten is None:
+            return await self._write_path.stage(update, version, chain_version)
+        assert isinstance(prewritten, PrewrittenBlock)
+        if not self._prewriter.take(prewritten):
+            return StageResult(Code.BUSY, message=f"what was written ahead for chunk {update.chunk.hex()} was discarded")
+        return await self._write_path.stage(update, version, chain_version, prewritten)
 
     def commit(self, chunk: ChunkId, version: int, tag: Tag, result: UpdateResult) -> None:
         """`ChunkStore.commit`. Raises ValueError when that version is not pending."""
@@ -414,6 +433,7 @@ class FileChunkStore:
             return
         self._closing = True
         try:
+            await self._prewriter.close()
             await self._write_path.close()
         finally:
             await self._read_path.close()

@@ -23,6 +23,7 @@ from fs3.drivers.chunks.checkpoint import Checkpoint, Checkpointer
 from fs3.drivers.chunks.files import BlockFiles
 from fs3.drivers.chunks.pending_changes import PendingChanges
 from fs3.drivers.chunks.planner import Deferral, Planner
+from fs3.drivers.chunks.prewriter import PrewrittenBlock
 from fs3.drivers.chunks.reclaimer import BlockReclaimer
 from fs3.drivers.chunks.row_cache import RowCache
 from fs3.drivers.chunks.rows import IndexRow, Version
@@ -44,7 +45,7 @@ stages_per_barrier_max = 1024
 _MEASURE_NS = 200 * MILLISECOND
 """Between two looks at the room on the file system; in between, what was planned is subtracted."""
 
-_Call = tuple[Update, int, int, "asyncio.Future[StageResult]", bool]
+_Call = tuple[Update, int, int, "asyncio.Future[StageResult]", bool, PrewrittenBlock | None]
 """A `stage`, or a `repair` (True), that waits for a barrier."""
 _NO_TAG = Tag(ClientId(b""), 0, 0)
 
@@ -145,35 +146,47 @@ class WritePath:
 
     # --- barriers ----------------------------------------------------------------------------------------------------
 
-    async def stage(self, update: Update, version: int, chain_version: int) -> StageResult:
-        """`ChunkStore.stage`."""
-        if self._closing:
-            return StageResult(Code.SHUTTING_DOWN, message=f"{self._directory} is being closed")
-        if len(self._waiting) >= batch_items_max:
+    async def stage(
+        self, update: Update, version: int, chain_version: int, prewritten: PrewrittenBlock | None = None
+    ) -> StageResult:
+        """`ChunkStore.stage`. The block of `prewritten` is this call's."""
+        if self._closing or len(self._waiting) >= batch_items_max:
+            if prewritten is not None:
+                self._allocator.free(prewritten.place)
+            if self._closing:
+                return StageResult(Code.SHUTTING_DOWN, message=f"{self._directory} is being closed")
             return StageResult(Code.BUSY, message=f"{len(self._waiting)} updates wait for the disk already")
         chunk = update.chunk
         if chunk in self._changes.staging:
             raise ValueError(f"an update of chunk {chunk.hex()} is being staged already")
         self._changes.staging.add(chunk)
         if chunk in self._repairing:
-            return await self._stage_after_repair(update, version, chain_version)
-        return await self._submit(update, version, chain_version, repairs=False)
+            return await self._stage_after_repair(update, version, chain_version, prewritten)
+        return await self._submit(update, version, chain_version, repairs=False, prewritten=prewritten)
 
-    async def _stage_after_repair(self, update: Update, version: int, chain_version: int) -> StageResult:
+    async def _stage_after_repair(
+        self, update: Update, version: int, chain_version: int, prewritten: PrewrittenBlock | None
+    ) -> StageResult:
         try:
             await asyncio.wait((self._repairing[update.chunk],))
         except asyncio.CancelledError:
             self._changes.staging.discard(update.chunk)
+            if prewritten is not None:
+                self._allocator.free(prewritten.place)
             raise
         if self._closing:
             self._changes.staging.discard(update.chunk)
+            if prewritten is not None:
+                self._allocator.free(prewritten.place)
             return StageResult(Code.SHUTTING_DOWN, message=f"{self._directory} is being closed")
-        return await self._submit(update, version, chain_version, repairs=False)
+        return await self._submit(update, version, chain_version, repairs=False, prewritten=prewritten)
 
-    def _submit(self, update: Update, version: int, chain_version: int, *, repairs: bool) -> asyncio.Future[StageResult]:
+    def _submit(
+        self, update: Update, version: int, chain_version: int, *, repairs: bool, prewritten: PrewrittenBlock | None = None
+    ) -> asyncio.Future[StageResult]:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[StageResult] = loop.create_future()
-        self._waiting.append((update, version, chain_version, done, repairs))
+        self._waiting.append((update, version, chain_version, done, repairs, prewritten))
         if self._barrier is None and not self._is_begin_scheduled:
             # At the end of this turn of the loop, so that all updates that arrived in it share the barrier.
             self._is_begin_scheduled = True
@@ -236,8 +249,8 @@ class WritePath:
         jobs: list[WriteJob] = []
         logged = 0
         while self._waiting and len(jobs) < stages_per_barrier_max:
-            update, version, chain_version, done, repairs = self._waiting[0]
-            if update.length <= self._logged_bytes_max:
+            update, version, chain_version, done, repairs, prewritten = self._waiting[0]
+            if prewritten is None and update.length <= self._logged_bytes_max:
                 logged += update.length
                 if logged > self._record_data_max and jobs:
                     return jobs, False
@@ -248,7 +261,7 @@ class WritePath:
             elif repairs:
                 planned = self._planner.plan_repair(update, version, done)
             else:
-                planned = self._planner.plan(update, version, chain_version, done)
+                planned = self._planner.plan(update, version, chain_version, done, prewritten)
             if planned is Deferral.AFTER_REST:
                 if not self._closing:
                     self._rest_alarm.set(self._reclaimer.rests_until, self._clock.now())
@@ -260,6 +273,8 @@ class WritePath:
             if isinstance(planned, WriteJob):
                 jobs.append(planned)
             else:
+                if prewritten is not None:
+                    self._allocator.free(prewritten.place)
                 self._answer(update.chunk, done, planned, repairs=repairs)
         return jobs, False
 
@@ -287,7 +302,7 @@ class WritePath:
     def on_checkpoint(self, checkpoint: Checkpoint) -> None:
         """See `CheckpointObserver`."""
         if checkpoint.failure:
-            self._fail(checkpoint.failure)
+            self.fail(checkpoint.failure)
         barrier, self._held = self._held, None
         if barrier is None:
             return
@@ -297,7 +312,8 @@ class WritePath:
         barrier.failure, barrier.index_failure = checkpoint.failure, checkpoint.index_failure
         self._end_barrier(barrier)
 
-    def _fail(self, why: str) -> None:
+    def fail(self, why: str) -> None:
+        """It is not known what is on the disk: nothing is written any more."""
         if not self._failure:
             self._failure = f"{self._directory}: {why}; reads go on, writes need the target to be opened again"
             log.error("%s", self._failure)
@@ -329,7 +345,7 @@ class WritePath:
         changes = barrier.changes
         if barrier.failure or barrier.index_failure:
             if barrier.failure:
-                self._fail(barrier.failure)
+                self.fail(barrier.failure)
             self._changes.changed_rows = {**changes.rows, **self._changes.changed_rows}
             self._changes.channels.put_back(changes.channels, changes.channel_epoch)
             self._changes.bad_chunks.put_back(changes.bad_chunks)

@@ -19,6 +19,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
+import msgspec
+
 from fs3.base.checksum import BLOCK_BYTES, PIECE_BYTES, checksums, digest_of
 from fs3.base.errors import error
 from fs3.base.ids import ChunkId, ClientId
@@ -37,7 +39,16 @@ from fs3.core.craq.reads import answer
 from fs3.drivers.memory.chunk_versions import MemoryChunk, MemoryVersion, bytes_of, check_update, has_its_sums
 from fs3.drivers.memory.unsynced import BarrierMark, Loss, UnsyncedChanges
 from fs3.model.chunk import ChannelKey, ChannelRow, ChunkMeta, Tag, Update, UpdateKind, UpdateResult, apply_update
-from fs3.ports.chunk_store import ReadGather, ReadResult, ScrubStep, StageResult, StoreSpace, describe_carried
+from fs3.ports.chunk_store import Prewritten, ReadGather, ReadResult, ScrubStep, StageResult, StoreSpace, describe_carried
+
+
+class MemoryPrewritten:
+    """`fs3.ports.chunk_store.Prewritten` in memory."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content: bytes | None = content
+        """None: staged or discarded."""
+        self.checksums = tuple(checksums(memoryview(content)))
 
 
 class MemoryChunkStore:
@@ -148,18 +159,36 @@ class MemoryChunkStore:
 
     # --- changes -----------------------------------------------------------------------------------------------------
 
-    async def stage(self, update: Update, version: int, chain_version: int) -> StageResult:
+    async def prewrite(self, data: memoryview, reserve: int) -> MemoryPrewritten | None:
+        """`ChunkStore.prewrite`. Never suspends."""
+        if self._closed or self.is_full:
+            return None
+        return MemoryPrewritten(bytes(data))
+
+    def discard(self, prewritten: Prewritten) -> None:
+        """`ChunkStore.discard`."""
+        assert isinstance(prewritten, MemoryPrewritten)
+        prewritten.content = None
+
+    async def stage(self, update: Update, version: int, chain_version: int, prewritten: Prewritten | None = None) -> StageResult:
         """`ChunkStore.stage`. Never suspends."""
-        result = self.stage_within(update, version, chain_version)
+        result = self.stage_within(update, version, chain_version, prewritten)
         if result.code is Code.OK:
             self.unsynced.clear()
         return result
 
-    def stage_within(self, update: Update, version: int, chain_version: int) -> StageResult:
+    def stage_within(self, update: Update, version: int, chain_version: int, prewritten: Prewritten | None = None) -> StageResult:
         """`ChunkStore.stage` within a barrier of the caller's."""
         if self._closed:
             return StageResult(Code.SHUTTING_DOWN, message="the store is closed")
         chunk = self.chunks.get(update.chunk, MemoryChunk())
+        if prewritten is not None:
+            assert isinstance(prewritten, MemoryPrewritten)
+            content, prewritten.content = prewritten.content, None
+            base = chunk.content if update.kind is UpdateKind.WRITE else b""
+            if content is None or update.offset or len(base) > update.length:
+                return StageResult(Code.BUSY, message=f"what was written ahead is not all of chunk {update.chunk.hex()}")
+            update = msgspec.structs.replace(update, data=memoryview(content))
         refused = check_update(update, version, chunk)
         if refused is not None:
             return refused

@@ -8,14 +8,16 @@ from fs3.base.errors import error
 from fs3.base.limits import (
     cache_bytes_max,
     call_timeout_ns,
+    chunk_bytes_max,
     resync_fills_max,
     scrub_bytes_per_second_default,
     throttle_bytes_per_second_max,
     throttle_bytes_per_second_min,
 )
 from fs3.base.status import Code
-from fs3.base.units import GIB, MILLISECOND
+from fs3.base.units import GIB, MIB, MILLISECOND
 
+push_bytes_min_default = 1 * MIB
 scrub_interval_s_default = 14 * 24 * 3600
 cache_share_max_default = 0.8
 cache_file_room_bytes_default = 1 * GIB
@@ -33,6 +35,9 @@ class StorageConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     that was cut off may answer with what is no longer true: for experiments only."""
     stop_grace_ms: int = 5000
     """How long a clean stop waits for the chains to go on without this node, and for updates under way."""
+    push_bytes_min: int = push_bytes_min_default
+    """Updates of whole chunks with so many bytes are pushed: sent to the next target while this one still writes them; 0: none
+    are."""
     read_only: bool = False
     """Refuse updates from clients; what predecessors forward is still taken."""
     resync_bytes_per_second: int = 0
@@ -54,6 +59,7 @@ class StorageConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         _within("stop_grace_ms", self.stop_grace_ms, 0, 10 * call_timeout_ns // MILLISECOND)
+        _within("push_bytes_min", self.push_bytes_min, 0, chunk_bytes_max)
         _within("resync_fills_max", self.resync_fills_max, 1, resync_fills_max)
         _within("scrub_interval_s", self.scrub_interval_s, 0, _INTERVAL_S_MAX)
         _within("cache_share_max", self.cache_share_max, 0.0, 1.0)

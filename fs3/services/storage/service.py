@@ -33,6 +33,7 @@ from fs3.services.storage.cache.usage import UsageQueries
 from fs3.services.storage.config import StorageConfig
 from fs3.services.storage.foreground_load import ForegroundLoad
 from fs3.services.storage.namespaces import NamespaceTable
+from fs3.services.storage.push_handler import PushHandler
 from fs3.services.storage.queries import Queries
 from fs3.services.storage.reads import ReadHandler
 from fs3.services.storage.resync.scheduler import ResyncScheduler
@@ -113,6 +114,7 @@ class StorageService:
         self._keeper = TargetKeeper(disks, store_factory, self, self._scheduler, targets, listeners, self._member)
         self._reads = ReadHandler(targets, self)
         self._updates = UpdateHandler(targets, self, self._foreground, disks.name)
+        self._pushes = PushHandler(targets, self._updates.payloads)
         self._queries = Queries(targets, self)
         self._page_questions = PageQuestions(targets, self._caches.by_target, self)
         self._event_feed = EventFeed(targets, self._caches.by_target, self)
@@ -207,6 +209,7 @@ class StorageService:
         return {
             STORAGE.Read: self._when_serving(self._read),
             STORAGE.Update: self._update,
+            STORAGE.Push: self._push,
             STORAGE.Find: self._when_serving(self._queries.find),
             STORAGE.Contains: self._when_serving(self._queries.contains),
             STORAGE.ListChunks: self._when_serving(self._list_chunks),
@@ -318,6 +321,13 @@ class StorageService:
             self._refuse(call)
             return
         self._updates.update(call)
+
+    def _push(self, call: Call) -> None:
+        if not self._accepting or self._member.is_superseded:
+            self._refuse(call)
+            return
+        self._foreground.touch()
+        self._pushes.push(call)
 
     # --- targets and routing -----------------------------------------------------------------------------------------
 

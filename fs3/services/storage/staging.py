@@ -12,6 +12,7 @@ from fs3.core.craq.events import DropDone, StageDone
 from fs3.model.chunk import PayloadHandle, Update
 from fs3.ports.chunk_store import ChunkStore
 from fs3.runtime.tasks import TaskSet
+from fs3.services.storage.forwarding.pushes import PushedBlocks
 
 log = logging.getLogger("fs3.storage")
 
@@ -43,13 +44,15 @@ class StagingOwner(Protocol):
 class Staging:
     """Carries `Stage` and `DropPending` effects out; each is answered once. At most one update of a chunk is staged at a time."""
 
-    def __init__(self, target: TargetId, store: ChunkStore, owner: StagingOwner) -> None:
+    def __init__(self, target: TargetId, store: ChunkStore, pushes: PushedBlocks, owner: StagingOwner) -> None:
+        """`pushes`: where the bytes are of updates that name a push."""
         self.repairs: ChunkRepairs | None = None
         """There once the node's duties have begun for the target."""
         self.refusal = ""
         """Why nothing is staged: the target is read-only; "" when it is not."""
         self._target = target
         self._store = store
+        self._pushes = pushes
         self._owner = owner
         self._payloads: dict[ChunkId, PayloadHandle] = {}
         self._tasks = TaskSet()
@@ -101,7 +104,15 @@ class Staging:
             self._owner.on_staged(StageDone(update.chunk, update.version, Code.NO_SPACE, 0, 0, message))
             return
         try:
-            result = await self._store.stage(update, update.version, update.chain_version)
+            prewritten = None
+            if update.pushed is not None:
+                prewritten = await self._pushes.take(update.pushed)
+                if prewritten is None:
+                    # Worth asking again, with the bytes.
+                    message = f"target {self._target}: what was pushed for chunk {update.chunk.hex()} is not here any more"
+                    self._owner.on_staged(StageDone(update.chunk, update.version, Code.BUSY, 0, 0, message))
+                    return
+            result = await self._store.stage(update, update.version, update.chain_version, prewritten)
             done = StageDone(update.chunk, update.version, result.code, result.length, result.checksum, result.message)
         except Exception as failure:
             log.exception("target %d: staging chunk %s failed", self._target, update.chunk.hex())

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
-from fs3.base.errors import FS3Error
+from fs3.base.errors import FS3Error, error
 from fs3.base.ids import ChunkId, TargetId, is_page
 from fs3.base.status import Code
 from fs3.core.craq import reads
@@ -37,11 +37,13 @@ from fs3.model.chunk import PayloadHandle, Tag, Update, UpdateKind, UpdateResult
 from fs3.ports.chunk_store import ChunkStore, StoreDamaged
 from fs3.runtime.alarm import Alarm
 from fs3.services.storage.forwarding.forwarder import Forwarder
+from fs3.services.storage.forwarding.pushes import PushBuffer, PushedBlocks
 from fs3.services.storage.node_context import NodeContext
 from fs3.services.storage.resync.scheduler import ResyncScheduler
 from fs3.services.storage.resync.source import ResyncSource
 from fs3.services.storage.staging import Staging
 from fs3.services.storage.withdrawal import SpaceWithdrawal, Withdrawal
+from fs3.wire.storage_push import Push
 
 log = logging.getLogger("fs3.storage")
 
@@ -141,8 +143,9 @@ class TargetShell:
         self._next_token = 1
         self.cache: PageKeeper | None = None
         """Keeps the KVCache pages here within their limits; there once the target has been opened."""
-        self.staging = Staging(target, store, self)
-        self._forwarder = Forwarder(target, store, context, self)
+        self.pushes = PushedBlocks(store, context.clock)
+        self.staging = Staging(target, store, self.pushes, self)
+        self._forwarder = Forwarder(target, store, context, self, incarnation)
         self.source = ResyncSource(target, store, context, scheduler, self)
         self._alarm = Alarm(self._on_alarm)
         self._closed = False
@@ -194,8 +197,23 @@ class TargetShell:
             return
         self.chain = chain
         self._is_alone = chain is not None and len(chain.live_slots()) == 1
+        self.pushes.clear()
         self._forwarder.on_chain_changed(chain)
         self._post(ChainChanged(chain))
+
+    def receive_push(self, push: Push, buffer: PushBuffer) -> None:
+        """The predecessor has sent bytes ahead of their update: write them, and push them on. The caller drops `buffer`."""
+        chain = self.chain
+        predecessor = chain.predecessor(self.target) if chain is not None else None
+        if self._closed or self.failure or chain is None or predecessor is None:
+            buffer.fail(error(Code.NOT_SERVING, f"target {self.target} takes no pushes"))
+        elif (push.chain_version, push.from_target) != (chain.version, predecessor.target):
+            message = f"a push of target {push.from_target} under version {push.chain_version}, it is {chain.version}"
+            buffer.fail(error(Code.WRONG_CHAIN_VERSION, message))
+        elif (pushed := self.pushes.receive(push.from_target, push.number, push.reserve, buffer)) is None:
+            buffer.fail(error(Code.BUSY, f"target {self.target} waits for {len(self.pushes)} updates already"))
+        elif self._forwarder.push_sender.is_ready(len(buffer.data)) and (lent := buffer.lend()) is not None:
+            pushed.onward = self._forwarder.push_sender.push(buffer.data, push.checksums, push.reserve, lent)
 
     def submit(self, update: Update, job: ResultSink, index: int) -> None:
         """An update of a client or of the predecessor; `job` gets its result."""
@@ -319,6 +337,7 @@ class TargetShell:
         self._alarm.cancel()
         self.source.close()
         await self._forwarder.close()
+        await self.pushes.close()
         await self.staging.join()
 
     def fail(self, failure: Exception) -> None:
@@ -333,6 +352,8 @@ class TargetShell:
         self._post(done)
         if self._closed or self._broken:
             self.staging.drop(done.chunk)
+        if done.code is not Code.OK:
+            self._forwarder.push_sender.take(done.chunk, done.version)
         if done.code is Code.DISK and not self.failure:
             self._go_offline(done.message or "the disk failed")
         elif done.code is Code.NO_SPACE and not self._machine.position.serves and not self._space_withdrawal.reason:
@@ -430,6 +451,7 @@ class TargetShell:
             self._commit(effect)  # type: ignore[arg-type]
         elif kind is Stage:
             self.staging.stage(effect.update)  # type: ignore[union-attr]
+            self._forwarder.push(effect.update)  # type: ignore[union-attr]
         elif isinstance(effect, Forward):
             self._forwarder.forward(effect)
         elif isinstance(effect, DropPending):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
+
 from fs3.base.errors import FS3Error
 from fs3.base.status import Code
 from fs3.model.chunk import FILLS, Update, UpdateResult
@@ -81,5 +83,12 @@ class UpdateHandler:
             job.answer(index, UpdateResult(Code.NO_SUCH_TARGET, message=message))
         elif not forwarded and self._clock.now() >= shell.lease_until():
             job.answer(index, UpdateResult(Code.LEASE, message=f"target {shell.target} may have lost its lease"))
+        elif update.push:
+            pushed = shell.pushes.find(update.from_target, update.push)
+            if pushed is None:
+                message = f"target {shell.target} has not what was pushed for chunk {update.chunk.hex()}"
+                job.answer(index, UpdateResult(Code.BUSY, message=message))
+            else:
+                shell.submit(msgspec.structs.replace(update, pushed=pushed), job, index)
         else:
             shell.submit(job.attach(update, index), job, index)

@@ -7,10 +7,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fs3.base.checksum import crc32c
-from fs3.drivers.chunks import update_log
+from fs3.drivers.chunks import barrier, update_log
 from fs3.drivers.chunks.barrier import Barrier
+from fs3.drivers.chunks.block_writes import WriteJob, execute_job
 from fs3.drivers.chunks.channel_table import ChannelEntry, ChannelTable
 from fs3.drivers.chunks.checkpoint import Checkpoint, Checkpointer
 from fs3.drivers.chunks.files import BlockFiles
@@ -66,6 +68,20 @@ def _log_rows_then_sync(self: Barrier, log: UpdateLog) -> None:
 _real_log_rows = Barrier.log_rows
 
 
+def _sync_nothing_ahead(self: BlockFiles, class_number: int) -> None:
+    """What was written ahead is taken for durable without a sync."""
+
+
+def _execute_silently(job: WriteJob, files: BlockFiles, *others: Any) -> None:
+    """The record does not say that the block of what was written ahead is new: opening puts older bytes of the log there."""
+    _real_execute_job(job, files, *others)
+    if job.is_prewritten:
+        job.start = -1
+
+
+_real_execute_job = execute_job
+
+
 def _sync_no_class(self: BlockFiles, class_number: int) -> None:
     """The log is free again before the blocks have what it had."""
 
@@ -102,9 +118,9 @@ def _parse_any_record(segment: memoryview, at: int, salt: int) -> LogRecord | No
 _real_parse_record = parse_record
 
 
-def _take_outcome_and_changes(self: WritePath, barrier: Barrier) -> None:
+def _take_outcome_and_changes(self: WritePath, ended: Barrier) -> None:
     """What was changed while the barrier was under way counts as written by it."""
-    _real_take_outcome(self, barrier)
+    _real_take_outcome(self, ended)
     self._changes.changed_rows = {}
 
 
@@ -135,6 +151,12 @@ BUGS: dict[str, StoreBug] = {
         "a row refers to a new block file before the directory is synced", [(BlockFiles, "sync_names", _sync_no_names)], 3
     ),
     "data_unsynced": StoreBug("a row refers to data that were not synced", [(Barrier, "_sync", _sync_names_only)], 3),
+    "ahead_unsynced": StoreBug(
+        "a row refers to bytes that were written ahead and not synced", [(BlockFiles, "sync_prewritten", _sync_nothing_ahead)], 3
+    ),
+    "ahead_silently": StoreBug(
+        "the log does not say that a block was written ahead", [(barrier, "execute_job", _execute_silently)], 20
+    ),
     "marker_before_index": StoreBug(
         "a new directory says that it has an index before the index's name is synced",
         [(Index, "_find_log", _mark_then_find_log)],

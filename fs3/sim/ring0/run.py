@@ -28,6 +28,7 @@ from fs3.base.units import KIB, MIB, SECOND
 from fs3.drivers.chunks import ChunkStoreConfig, FileChunkStore
 from fs3.drivers.os.clock import OsClock
 from fs3.model.chunk import Tag, Update, UpdateKind, UpdateResult
+from fs3.ports.chunk_store import Prewritten
 from fs3.runtime.worker_threads import BoundCall, Call, WorkerThreads
 from fs3.sim.conformance.chunk_tools import CLIENT, FILL, REMOVE, TRUNCATE, WRITE, bytes_of, expected_content, noise, update_of
 from fs3.sim.ring import Outcome, Tell
@@ -158,6 +159,8 @@ class StoreRun:
         """Of which images the store goes on; drawn on the disk thread as well."""
         self._timing = Prng(seed + (3 << 32))
         """When checkpoints run."""
+        self._ahead = Prng(seed + (4 << 32))
+        """What is written ahead."""
 
     def run(self) -> None:
         """All of it."""
@@ -255,6 +258,7 @@ class StoreRun:
         if not updates:
             return
         self.operations += len(updates)
+        prewritten = {update.chunk: await self._prewrite(store, update) for update, _ in updates}
         after = replace(self.now, chunks={**self.now.chunks, **staged})
         self._committing = after
         # Of chunks nothing is staged for, some are repaired, which changes nothing but the block.
@@ -264,7 +268,7 @@ class StoreRun:
             if content is not None and chunk not in staged and prng.chance(1, 2) and (meta := store.get(chunk)) is not None
         ]
         repairing = asyncio.gather(*repairs)
-        staging = asyncio.gather(*(store.stage(update, version, 3) for update, version in updates))
+        staging = asyncio.gather(*(store.stage(update, version, 3, prewritten[update.chunk]) for update, version in updates))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert store.inspect().is_barrier_running
@@ -284,6 +288,18 @@ class StoreRun:
             self.failures.append(f"answers: a stage is answered {', '.join(sorted(codes))}")
         elif problem := await explain_difference(store, self.now):
             self.failures.append(f"memory: {problem}")
+
+    async def _prewrite(self, store: FileChunkStore, update: Update) -> Prewritten | None:
+        """Write some updates ahead that are all of their chunk; and some that never come, which changes nothing."""
+        committed, _ = self.now.chunks[update.chunk]
+        is_whole = update.kind is FILL or (update.kind is WRITE and not update.offset and update.length >= len(committed or b""))
+        if update.data is None or not is_whole or self._ahead.chance(1, 3):
+            return None
+        block = await store.prewrite(update.data, 0)
+        if block is not None and self._ahead.chance(1, 4):
+            store.discard(block)
+            return None
+        return block
 
     async def _wait_for_checkpoint(self, store: FileChunkStore) -> None:
         """Until none is under way but one that is held."""

@@ -52,7 +52,7 @@ from fs3.model.generation import Generation
 from fs3.model.inode import Inode, Trim
 from fs3.model.requests import Truncate
 from fs3.model.routing import Node
-from fs3.ports.chunk_store import ReadGather, ReadResult, StageResult
+from fs3.ports.chunk_store import Prewritten, ReadGather, ReadResult, StageResult
 from fs3.services.meta import inline_mover
 from fs3.services.meta.append_queue import AppendQueue
 from fs3.services.meta.change_executor import ChangeExecutor
@@ -177,9 +177,11 @@ def _admit_newer(known: Node | None, event: RegisterNode, *, alive: bool) -> int
 # --- stores --------------------------------------------------------------------------------------------------------------
 
 
-async def _stage_unsynced(self: SimChunkStore, update: Update, version: int, chain_version: int) -> StageResult:
+async def _stage_unsynced(
+    self: SimChunkStore, update: Update, version: int, chain_version: int, prewritten: Prewritten | None = None
+) -> StageResult:
     """Answered at once; whether a crash finds it is a matter of luck."""
-    result = await MemoryChunkStore.stage(self, update, version, chain_version)
+    result = await MemoryChunkStore.stage(self, update, version, chain_version, prewritten)
     if result.code is Code.OK:
         before = self.chunks[update.chunk]
         self.unsynced.add_change(update.chunk, type(before)(before.committed))

@@ -10,7 +10,7 @@ from fs3.api.client import Client
 from fs3.base.errors import FS3Error
 from fs3.base.ids import CLIENT_ID_BYTES, ClientId
 from fs3.base.prng import Prng
-from fs3.base.units import MILLISECOND, SECOND
+from fs3.base.units import KIB, MILLISECOND, SECOND
 from fs3.client.connector import Connector
 from fs3.client.meta.client import MetaClient
 from fs3.client.mgmtd.client import MgmtdClient
@@ -278,6 +278,7 @@ class Cluster:
         config = StorageConfig(
             enforce_lease=True,
             stop_grace_ms=2000,
+            push_bytes_min=4 * KIB,
             scrub_interval_s=10,
             cache_share_max=1.0,
             cache_file_room_bytes=0,

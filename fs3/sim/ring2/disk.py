@@ -18,12 +18,12 @@ from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.core.craq.reads import answer
-from fs3.drivers.memory.chunk_store import MemoryChunkStore
+from fs3.drivers.memory.chunk_store import MemoryChunkStore, MemoryPrewritten
 from fs3.drivers.memory.chunk_versions import MemoryChunk
 from fs3.drivers.memory.unsynced import BarrierMark
 from fs3.model.chunk import ChannelKey, ChannelRow, Tag, Update, UpdateResult
 from fs3.model.cluster import DiskSpace
-from fs3.ports.chunk_store import ReadGather, ReadResult, StageResult
+from fs3.ports.chunk_store import Prewritten, ReadGather, ReadResult, StageResult
 from fs3.ports.disks import TargetNote
 from fs3.sim.ring2.loop import SimLoop
 
@@ -79,7 +79,7 @@ class SimChunkStore(MemoryChunkStore):
         self.disk = disk
         self.target = target
         self.on_commit = on_commit
-        self._staging: dict[ChunkId, tuple[Update, int, int, BarrierMark]] = {}
+        self._staging: dict[ChunkId, tuple[Update, int, int, Prewritten | None, BarrierMark]] = {}
 
     @property
     def records(self) -> Mapping[ChunkId, MemoryChunk]:
@@ -91,18 +91,25 @@ class SimChunkStore(MemoryChunkStore):
         """See `fs3.sim.checkers.stores.ComparedStore`."""
         return self.channel_rows
 
-    async def stage(self, update: Update, version: int, chain_version: int) -> StageResult:
+    async def prewrite(self, data: memoryview, reserve: int) -> MemoryPrewritten | None:
+        """See `ChunkStore.prewrite`."""
+        await self.disk.access()
+        return await super().prewrite(data, reserve)
+
+    async def stage(self, update: Update, version: int, chain_version: int, prewritten: Prewritten | None = None) -> StageResult:
         """See `ChunkStore.stage`."""
         mark = self.begin_barrier()
-        self._staging[update.chunk] = (update, version, chain_version, mark)
+        self._staging[update.chunk] = (update, version, chain_version, prewritten, mark)
         await self.disk.access()
-        result = self._finish_stage(update, version, chain_version, mark)
+        result = self._finish_stage(update, version, chain_version, prewritten, mark)
         del self._staging[update.chunk]
         return result
 
-    def _finish_stage(self, update: Update, version: int, chain_version: int, mark: BarrierMark) -> StageResult:
+    def _finish_stage(
+        self, update: Update, version: int, chain_version: int, prewritten: Prewritten | None, mark: BarrierMark
+    ) -> StageResult:
         """The barrier is on the disk: what was committed after it began is not."""
-        result = self.stage_within(update, version, chain_version)
+        result = self.stage_within(update, version, chain_version, prewritten)
         if result.code is Code.OK:
             self.end_barrier(mark)
         return result
@@ -161,9 +168,9 @@ class SimChunkStore(MemoryChunkStore):
 
     def reopen_after_crash(self, prng: Prng) -> SimChunkStore:
         """The store that a restarted process finds; what was being staged is there or is not."""
-        for update, version, chain_version, mark in list(self._staging.values()):
+        for update, version, chain_version, prewritten, mark in list(self._staging.values()):
             if prng.chance(1, 2):
-                self._finish_stage(update, version, chain_version, mark)
+                self._finish_stage(update, version, chain_version, prewritten, mark)
         return self._again(self.crash(prng))
 
     def reopen(self) -> SimChunkStore:

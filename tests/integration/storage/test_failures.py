@@ -119,7 +119,7 @@ async def test_a_disk_that_fails_takes_its_target_offline_and_no_other(cluster, 
     store = made.store(1, 2)
     stage = store.stage
 
-    async def broken(update, version, chain_version):
+    async def broken(update, version, chain_version, prewritten=None):
         return StageResult(Code.DISK, message="input/output error")
 
     store.stage = broken
@@ -208,7 +208,7 @@ async def test_a_payload_is_within_lease_until_nobody_uses_it(cluster, help):
     gate = asyncio.Event()
     seen = []
 
-    async def slow(update, version, chain_version):
+    async def slow(update, version, chain_version, prewritten=None):
         await gate.wait()
         seen.append(bytes(update.data))
         return await stage(update, version, chain_version)
@@ -231,7 +231,7 @@ async def test_a_disk_that_fails_at_the_head_does_not_fail_the_write(cluster, he
     made = await cluster(chains=1)
     client = made.client()
 
-    async def broken(update, version, chain_version):
+    async def broken(update, version, chain_version, prewritten=None):
         return StageResult(Code.DISK, message="input/output error")
 
     made.store(1, 1).stage = broken
@@ -245,7 +245,7 @@ async def test_a_disk_that_fails_at_the_head_does_not_fail_the_write(cluster, he
 async def test_a_chain_of_one_says_that_its_disk_failed(cluster, help):
     made = await cluster(nodes=1, chains=1)
 
-    async def broken(update, version, chain_version):
+    async def broken(update, version, chain_version, prewritten=None):
         return StageResult(Code.DISK, message="input/output error")
 
     made.store(1, 1).stage = broken
@@ -336,7 +336,7 @@ async def test_a_machine_that_fails_keeps_the_bytes_the_disk_is_working_on(clust
     gate = asyncio.Event()
     seen = []
 
-    async def slow(update, version, chain_version):
+    async def slow(update, version, chain_version, prewritten=None):
         await gate.wait()
         seen.append(bytes(update.data))
         return await stage(update, version, chain_version)

@@ -164,7 +164,7 @@ async def test_a_head_that_is_alone_answers_within_its_lease_only(cluster, help)
     stage = store.stage
     gate = asyncio.Event()
 
-    async def slow(update, version, chain_version):
+    async def slow(update, version, chain_version, prewritten=None):
         await gate.wait()
         return await stage(update, version, chain_version)
 

@@ -21,10 +21,11 @@ from fs3.base.units import MIB
 from fs3.core.craq.effects import Forward
 from fs3.core.craq.events import ForwardDone
 from fs3.model.chain import Chain
-from fs3.model.chunk import UpdateKind, UpdateResult
+from fs3.model.chunk import Update, UpdateKind, UpdateResult
 from fs3.ports.chunk_store import ChunkStore, ReadResult
 from fs3.ports.rpc import Channel
 from fs3.runtime.tasks import TaskSet
+from fs3.services.storage.forwarding.push_sender import PushSender
 from fs3.services.storage.forwarding.queue import ForwardAnswers, ForwardQueue
 from fs3.services.storage.forwarding.successor_monitor import SuccessorMonitor
 from fs3.services.storage.node_context import NodeContext
@@ -50,7 +51,11 @@ class ForwarderOwner(ForwardAnswers, Protocol):
 class Forwarder:
     """Carries `Forward` effects out; each is answered with exactly one `ForwardDone`, unless the target stops before."""
 
-    def __init__(self, target: TargetId, store: ChunkStore, context: NodeContext, owner: ForwarderOwner) -> None:
+    def __init__(
+        self, target: TargetId, store: ChunkStore, context: NodeContext, owner: ForwarderOwner, incarnation: int
+    ) -> None:
+        """`incarnation`: see `Replica`."""
+        self.push_sender = PushSender(target, incarnation, context)
         self._target = target
         self._store = store
         self._context = context
@@ -74,6 +79,7 @@ class Forwarder:
         if watch is not None:
             watch.close()
         successor = chain.successor(self._target) if chain is not None else None
+        self.push_sender.on_chain_changed(chain, successor)
         if successor is not None:
             self._monitor = SuccessorMonitor(successor.target, successor.node, self)
 
@@ -103,14 +109,42 @@ class Forwarder:
 
     # --- forwarding -----------------------------------------------------------------------------------------------------
 
+    def push(self, update: Update) -> None:
+        """An update is about to be staged: send its bytes ahead, if they are many and all of the chunk."""
+        number = update.pushed.onward if update.pushed is not None else self._push_whole(update)
+        if number:
+            self.push_sender.assign(update.chunk, update.version, number)
+
+    def _push_whole(self, update: Update) -> int:
+        data, payload = update.data, update.payload
+        if data is None or payload is None or not self.push_sender.is_ready(len(data)):
+            return 0
+        if not self._is_whole(update) or not payload.lend():
+            return 0
+        return self.push_sender.push(data, update.checksums, update.reserve, payload)
+
+    def _is_whole(self, update: Update) -> bool:
+        """The chunk will consist of the update's data."""
+        if update.kind is UpdateKind.PUT:
+            return True
+        if update.kind is not UpdateKind.WRITE or update.offset:
+            return False
+        meta = self._store.get(update.chunk)
+        return meta is None or meta.length <= update.length
+
     def forward(self, effect: Forward) -> None:
         """Send an update; it leaves with the next `flush`, or once its bytes have been read."""
         update = effect.update
+        push = self.push_sender.take(update.chunk, update.version)
+        if push and update.kind in (UpdateKind.PUT, UpdateKind.WRITE):
+            update = msgspec.structs.replace(update, push=push, pushed=None, data=None)
+        elif update.push:
+            update = msgspec.structs.replace(update, push=0, pushed=None)
         queue = self._queue_to(effect.target)
         if queue is None:
             # The chain has changed since; the machine will hear of it next and send again.
             self._finish(effect, UpdateResult(Code.NOT_SERVING))
-        elif not update.length:
+        elif update.push or not update.length:
             queue.put(update, effect.attempt)
         elif update.data is not None and update.payload is not None and update.payload.lend():
             queue.put(update, effect.attempt, (update.data,), update.payload)
@@ -161,7 +195,7 @@ class Forwarder:
 
     async def _send_from_store(self, effect: Forward) -> None:
         """Forward an update with the bytes that the pending version, or in a resync the committed one, has in its range."""
-        update = effect.update
+        update = msgspec.structs.replace(effect.update, push=0, pushed=None)
         if update.kind is UpdateKind.FILL_BAD and effect.committed and update.chunk not in self._store.bad_chunks:
             update = msgspec.structs.replace(update, kind=UpdateKind.FILL)  # it was repaired
         try:
