@@ -283,9 +283,9 @@ class ChunkStore(StoreView, Protocol):
         have them after all is a FILL.
         A PUT whose chunk has a committed version changes nothing: EXISTS with that version's length and checksum.
         INVALID for an update that contradicts itself (length of the data, number of checksums, PUT or a fill not from 0);
-        TOO_LARGE when the chunk would pass `block_bytes_max`; BUSY for prewritten bytes that are not all of what the chunk becomes, or that
-        were discarded: then the caller needs the data. They take the place of `update.data`, and are the store's again, whatever
-        is answered. DISK when a write or a sync failed (after a failed sync every further one).
+        TOO_LARGE when the chunk would pass `block_bytes_max`; BUSY for prewritten bytes that are not all of what the chunk
+        becomes, or that were discarded: then the caller needs the data. They take the place of `update.data`, and are the
+        store's again, whatever is answered. DISK when a write or a sync failed (after a failed sync every further one).
         """
         ...
 
