@@ -11,15 +11,13 @@ from typing import Any
 import fsspec
 import pytest
 
-from tests.integration.urls import options_beside_url
-
 
 @pytest.fixture
 def twins(fs: Any, room: str, tmp_path: Path) -> list[tuple[Any, str, str, dict[str, Any]]]:
     """The filesystem, and a local one: instance, path, URL, options."""
     local = fsspec.filesystem("file")
     here, there = f"{room}/x", str(tmp_path / "x")
-    return [(fs, here, fs.unstrip_protocol(here), options_beside_url(fs)), (local, there, f"file://{there}", {})]
+    return [(fs, here, fs.unstrip_protocol(here), fs.storage_options), (local, there, f"file://{there}", {})]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32", "utf-16-be"])
@@ -27,7 +25,7 @@ def twins(fs: Any, room: str, tmp_path: Path) -> list[tuple[Any, str, str, dict[
 def test_text_is_appended_with_one_mark(fs: Any, room: str, tmp_path: Path, encoding: str, mode: str) -> None:
     """As by the builtin `open`. (fsspec's local files stand at 0 when they are opened to append, and get a second mark.)"""
     for text in ("eins", "zwei"):
-        with fsspec.open(fs.unstrip_protocol(f"{room}/x"), mode, encoding=encoding, **options_beside_url(fs)) as file:
+        with fsspec.open(fs.unstrip_protocol(f"{room}/x"), mode, encoding=encoding, **fs.storage_options) as file:
             assert file.seekable()
             file.write(text)
         with open(tmp_path / "x", mode, encoding=encoding) as file:
@@ -77,6 +75,6 @@ def test_archives_are_streamed_into_an_appended_file(fs: Any, room: str) -> None
 def test_members_are_appended_to_a_compressed_file(fs: Any, room: str) -> None:
     url = fs.unstrip_protocol(f"{room}/x.gz")
     for text in ("one ", "two ", "three"):
-        with fsspec.open(url, "at", compression="gzip", **options_beside_url(fs)) as file:
+        with fsspec.open(url, "at", compression="gzip", **fs.storage_options) as file:
             file.write(text)
     assert gzip.decompress(fs.cat_file(f"{room}/x.gz")) == b"one two three"

@@ -9,8 +9,6 @@ from typing import Any
 import fsspec
 import pytest
 
-from tests.integration.urls import options_beside_url
-
 BYTES = random.Random(1).randbytes(100_000)
 
 
@@ -19,7 +17,7 @@ class Stop(Exception):
 
 
 def by_url(fs: Any, path: str, mode: str, **options: Any) -> Any:
-    return fsspec.open(fs.unstrip_protocol(path), mode, **options, **options_beside_url(fs))
+    return fsspec.open(fs.unstrip_protocol(path), mode, **options, **fs.storage_options)
 
 
 OPENERS: dict[str, Any] = {
@@ -81,7 +79,7 @@ def test_the_end_of_the_program_in_the_block_is_an_exception(fs: Any, room: str,
 
 def test_files_that_are_opened_together_are_dropped_together(fs: Any, room: str) -> None:
     names = [fs.unstrip_protocol(f"{room}/{number}") for number in range(3)]
-    with pytest.raises(Stop), fsspec.open_files(names, "a", **options_beside_url(fs)) as files:  # noqa: PT012
+    with pytest.raises(Stop), fsspec.open_files(names, "a", **fs.storage_options) as files:  # noqa: PT012
         for file in files:
             file.write("text")
         raise Stop

@@ -21,7 +21,7 @@ def nothing_opened(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_a_known_cluster_the_first_part_is_a_host() -> None:
     assert clusters.interpret_url("fs3://a/b") == (["a:8000"], "/b")
-    assert FS3FileSystem._get_kwargs_from_urls("fs3://a/b") == {"cluster": "a:8000"}
+    assert FS3FileSystem._get_kwargs_from_urls("fs3://a/b") == {"url_cluster": "a:8000"}
     with pytest.raises(InvalidArgument, match="FS3_CLUSTER"):
         clusters.default_addresses()
 
@@ -50,6 +50,32 @@ def test_of_several_opened_clusters_none_is_the_default() -> None:
     clusters.remember_cluster(["i:2"])
     with pytest.raises(InvalidArgument, match="FS3_CLUSTER"):
         clusters.default_addresses()
+
+
+@pytest.mark.parametrize("given", ["h:1,i:8000", "h:1, i", "fs3://h:1,i/", None])
+def test_a_cluster_may_be_given_in_the_url_and_as_an_option(given: str | None) -> None:
+    """Whatever fsspec does with what it finds twice."""
+    by_url, path = fsspec.url_to_fs("fs3://h:1,i/x", cluster=given, skip_instance_cache=True)
+    assert (by_url.addresses, path) == (["h:1", "i:8000"], "/x")
+    assert "url_cluster" not in by_url.storage_options
+
+
+def test_an_instance_is_the_same_by_url_and_by_option() -> None:
+    by_url, _ = fsspec.url_to_fs("fs3://same:1/x")
+    assert by_url is fsspec.filesystem("fs3", cluster="same:1") is fsspec.url_to_fs("fs3://same:1/x", cluster="same:1")[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cluster": "i:1"}, r"'i:1'.*'h:1'"),
+        ({"cluster": 5}, "cluster is a int"),
+        ({"path": "x"}, "both cluster 'h:1' and path 'x'"),
+    ],
+)
+def test_options_that_contradict_the_url_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=message):
+        fsspec.url_to_fs("fs3://h:1/x", skip_instance_cache=True, **options)
 
 
 def test_mistyped_options_are_refused() -> None:

@@ -65,7 +65,7 @@ def test_stripping(given: str | list[str], expected: str | list[str]) -> None:
 
 
 def test_arguments_in_urls() -> None:
-    assert FS3FileSystem._get_kwargs_from_urls("fs3://h:1,i/x") == {"cluster": "h:1,i:8000"}
+    assert FS3FileSystem._get_kwargs_from_urls("fs3://h:1,i/x") == {"url_cluster": "h:1,i:8000"}
     assert FS3FileSystem._get_kwargs_from_urls("fs3:///x") == {}
     assert FS3FileSystem._get_kwargs_from_urls("/x") == {}
     assert FS3FileSystem._parent("/a/b") == "/a"
