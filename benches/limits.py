@@ -274,6 +274,15 @@ def raw_chain(directory: Path, size: int, count: int, streams: int = 1) -> float
     return (count // streams) * streams * size / elapsed
 
 
+def add_in_python(count: int) -> float:
+    """Additions/s of a plain loop: how fast a machine, which may be shared, runs Python at the moment."""
+    total = 0
+    began = time.perf_counter()
+    for index in range(count):
+        total += index
+    return count / (time.perf_counter() - began)
+
+
 def touch_memory(size: int) -> float:
     """Bytes/s at which new anonymous memory is taken: every page written once, then all of it given back.
 

@@ -27,10 +27,11 @@ def measure(context: Context) -> list[Row]:
     cold = [limits.touch_memory(blocks * BLOCK) / 1e9]
     cold_writes = [limits.write_cached(context.directory, BLOCK, blocks) / 1e9]
     limits.touch_memory(context.sized(min(WARMED_BYTES_MAX, _available() // 2), BLOCK))
-    warm, warm_writes, echoes, commits, small, large = [], [], [], [], [], []
+    warm, warm_writes, additions, echoes, commits, small, large = [], [], [], [], [], [], []
     for _ in context.turns():
         warm.append(limits.touch_memory(blocks * BLOCK) / 1e9)
         warm_writes.append(limits.write_cached(context.directory, BLOCK, blocks) / 1e9)
+        additions.append(limits.add_in_python(context.sized(5_000_000, 1000)) / 1e6)
         echoes.append(limits.echo(4096, context.sized(10_000, 20)))
         commits.append(limits.synced_commits(context.directory, context.sized(1000, 20)))
         small.append(limits.write_synced(context.directory, 4096, context.sized(1000, 20)))
@@ -41,6 +42,7 @@ def measure(context: Context) -> list[Row]:
         Row("machine", f"{touched}, warm", "GB/s", Spread.of(warm)),
         Row("machine", f"{written}, before warming", "GB/s", Spread.of(cold_writes)),
         Row("machine", f"{written}, warm", "GB/s", Spread.of(warm_writes)),
+        Row("machine", "additions in a loop of Python", "million/s", Spread.of(additions)),
         Row("machine", "4 KiB echo between two processes", "/s", Spread.of(echoes)),
         Row("machine", "synced LMDB commit", "/s", Spread.of(commits)),
         Row("machine", "4 KiB and fdatasync", "/s", Spread.of(small)),
