@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import fsspec
 from fsspec.asyn import AsyncFileSystem, get_loop
 from fsspec.utils import stringify_path
 
@@ -36,7 +37,7 @@ _OPTIONS = {
     "default_block_size", "default_cache_type", "default_fill_cache",
 }  # fmt: skip
 """Storage options that mean something."""
-_URL_CLUSTER = "url_cluster"
+URL_CLUSTER = "cluster" if tuple(map(int, fsspec.__version__.split(".")[:2])) >= (2024, 12) else "url_cluster"
 """What a URL's cluster is called on its way from `_get_kwargs_from_urls` to the call that makes an instance."""
 
 
@@ -44,12 +45,12 @@ class _ClusterOfUrl(type(AsyncFileSystem)):  # type: ignore[misc]
     """Makes the cluster that a URL names the option `cluster`, before fsspec looks for an instance with the same options.
 
     fsspec calls with what `_get_kwargs_from_urls` has found and with the caller's options at once; before 2024.12 the same name
-    in both is a TypeError, even where they say the same. So a URL's has a name of its own on the way.
+    in both is a TypeError, even where they say the same. So with such a version a URL's has a name of its own on the way.
     """
 
     def __call__(cls, *args: Any, **options: Any) -> Any:
-        named = options.pop(_URL_CLUSTER, None)
-        if named is not None:
+        if URL_CLUSTER != "cluster" and URL_CLUSTER in options:
+            named = options.pop(URL_CLUSTER)
             given = options.get("cluster")
             if given is None:
                 options["cluster"] = named
@@ -133,7 +134,7 @@ class FS3Base(AsyncFileSystem, metaclass=_ClusterOfUrl):  # type: ignore[misc]
     def _get_kwargs_from_urls(path: Any) -> dict[str, Any]:
         text = stringify_path(path)
         addresses = interpret_url(text)[0] if isinstance(text, str) and text.startswith(f"{SCHEME}://") else []
-        return {_URL_CLUSTER: ",".join(addresses)} if addresses else {}
+        return {URL_CLUSTER: ",".join(addresses)} if addresses else {}
 
     def unstrip_protocol(self, name: str) -> str:
         """The URL of a path. An embedded cluster has no address, so its URLs need `path=` to be opened."""

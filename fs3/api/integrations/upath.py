@@ -8,6 +8,7 @@ import fsspec
 from upath import UPath
 
 from fs3.api.fsspec import FS3FileSystem
+from fs3.api.fsspec.base import URL_CLUSTER
 
 # What a URL means is asked of the file system's class, and that only where fsspec has loaded it already.
 fsspec.register_implementation("fs3", FS3FileSystem, clobber=True)
@@ -19,7 +20,7 @@ class FS3Path(UPath):  # type: ignore[misc]
     __slots__ = ()
 
     def __str__(self) -> str:
-        cluster = self.storage_options.get("cluster")
+        cluster = self.storage_options.get("cluster") or self.storage_options.get(URL_CLUSTER)
         if self.is_absolute() and cluster:
             return f"fs3://{cluster}{self.path}"
         return str(super().__str__())

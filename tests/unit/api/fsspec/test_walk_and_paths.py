@@ -7,6 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fs3.api.client import parent_of
+from fs3.api.fsspec.base import URL_CLUSTER
 from fs3.api.fsspec.contents import _clamp_range
 from fs3.api.fsspec.filesystem import FS3FileSystem, _canonical
 from fs3.api.fsspec.walk import join, name_before
@@ -65,7 +66,7 @@ def test_stripping(given: str | list[str], expected: str | list[str]) -> None:
 
 
 def test_arguments_in_urls() -> None:
-    assert FS3FileSystem._get_kwargs_from_urls("fs3://h:1,i/x") == {"url_cluster": "h:1,i:8000"}
+    assert FS3FileSystem._get_kwargs_from_urls("fs3://h:1,i/x") == {URL_CLUSTER: "h:1,i:8000"}
     assert FS3FileSystem._get_kwargs_from_urls("fs3:///x") == {}
     assert FS3FileSystem._get_kwargs_from_urls("/x") == {}
     assert FS3FileSystem._parent("/a/b") == "/a"
