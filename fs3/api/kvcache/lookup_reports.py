@@ -50,7 +50,7 @@ class LookupReporter:
 
     def add(self, namespace_id: int, found: LookupCounters) -> None:
         """Report this, too, within a few seconds. What was found under another id, which the namespace had before it was cleared,
-        is of no use to anyone."""
+        is of no use to the cluster."""
         if namespace_id != self._namespace_id or self._unreported.keys_asked + found.keys_asked > reported_lookups_max:
             self._namespace_id, self._unreported = namespace_id, LookupCounters()
         self._unreported.add(found)
@@ -71,7 +71,7 @@ class LookupReporter:
                 await self._storage.report_lookups(namespace_id, found, timeout_ns=min(timeout_ns, report_timeout_ns))
             except FS3Error as failure:
                 if failure.code.retry in (Retry.BACKOFF, Retry.REFRESH) and namespace_id == self._namespace_id:
-                    self._unreported.add(found)  # nobody has counted it
+                    self._unreported.add(found)  # no node has counted it
 
     async def close(self) -> None:
         """Report the rest, and no more. On another loop than the handle's, which may have ended, the rest is dropped."""

@@ -2,7 +2,7 @@
 
 See `fs3.client.direct_channels`. It is for what nearly always happens: the first choice among the replicas answers at once, with
 all bytes, and their checksums are right. Else the answer is "not done", and the read begins anew on the loop; its buffer has not
-been promised to anybody by then. The node answers as it does any read, under the same gate.
+been promised to any reader by then. The node answers as it does any read, under the same gate.
 """
 
 from __future__ import annotations

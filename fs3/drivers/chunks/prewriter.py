@@ -132,7 +132,7 @@ class Prewriter:
             try:
                 write_all(fd, data, at)
             except OSError:
-                continue  # no room, or the disk: whoever stages the update without it is told
+                continue  # no room, or the disk: the `stage` that comes without it says so
             found[block] = tuple(checksums(data))
         for class_number in sorted({split_place(block.place)[0] for block in found}):
             try:

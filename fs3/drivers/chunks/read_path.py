@@ -211,17 +211,22 @@ class ReadPath:
         batch.piece_bytes[index] = PIECE_BYTES
         return True
 
-    async def read_cold(self, chunk: ChunkId, offset: int, length: int, pending: bool) -> ReadResult:
-        """`ChunkStore.read_cold`."""
-        if not pending and chunk in self._bad_chunks.reasons:
-            return ReadResult(Code.CHECKSUM, message=self._bad_chunks.reasons[chunk])
+    def _find_version(self, chunk: ChunkId, pending: bool) -> Version | ReadResult:
+        """The version of a chunk that a read is of, or the answer when there is none or its row is damaged."""
         try:
             row = self._rows.find(chunk)
         except StoreDamaged as why:
             return ReadResult(Code.CHECKSUM, message=str(why.strerror))
         version = None if row is None else row.pending if pending else row.committed
-        if version is None:
-            return ReadResult(Code.NOT_FOUND)
+        return ReadResult(Code.NOT_FOUND) if version is None else version
+
+    async def read_cold(self, chunk: ChunkId, offset: int, length: int, pending: bool) -> ReadResult:
+        """`ChunkStore.read_cold`."""
+        if not pending and chunk in self._bad_chunks.reasons:
+            return ReadResult(Code.CHECKSUM, message=self._bad_chunks.reasons[chunk])
+        version = self._find_version(chunk, pending)
+        if isinstance(version, ReadResult):
+            return version
         stop = min(offset + length, version.length)
         if stop <= offset:
             return ReadResult(Code.OK, version.version, piece_bytes=PIECE_BYTES)
@@ -247,13 +252,9 @@ class ReadPath:
 
     async def read_damaged(self, chunk: ChunkId, pending: bool) -> ReadResult:
         """`ChunkStore.read_damaged`."""
-        try:
-            row = self._rows.find(chunk)
-        except StoreDamaged as why:
-            return ReadResult(Code.CHECKSUM, message=str(why.strerror))
-        version = None if row is None else row.pending if pending else row.committed
-        if version is None:
-            return ReadResult(Code.NOT_FOUND)
+        version = self._find_version(chunk, pending)
+        if isinstance(version, ReadResult):
+            return version
         pin = self._reclaimer.pin(version.place) if version.place >= 0 else 0
         future = self._on_reader(lambda: salvage(version))
         future.add_done_callback(lambda _: self.release(pin, sent=False))

@@ -151,8 +151,7 @@ class WritePath:
     ) -> StageResult:
         """`ChunkStore.stage`. The block of `prewritten` is this call's."""
         if self._closing or len(self._waiting) >= batch_items_max:
-            if prewritten is not None:
-                self._allocator.free(prewritten.place)
+            self._give_up(prewritten)
             if self._closing:
                 return StageResult(Code.SHUTTING_DOWN, message=f"{self._directory} is being closed")
             return StageResult(Code.BUSY, message=f"{len(self._waiting)} updates wait for the disk already")
@@ -171,15 +170,18 @@ class WritePath:
             await asyncio.wait((self._repairing[update.chunk],))
         except asyncio.CancelledError:
             self._changes.staging.discard(update.chunk)
-            if prewritten is not None:
-                self._allocator.free(prewritten.place)
+            self._give_up(prewritten)
             raise
         if self._closing:
             self._changes.staging.discard(update.chunk)
-            if prewritten is not None:
-                self._allocator.free(prewritten.place)
+            self._give_up(prewritten)
             return StageResult(Code.SHUTTING_DOWN, message=f"{self._directory} is being closed")
         return await self._submit(update, version, chain_version, repairs=False, prewritten=prewritten)
+
+    def _give_up(self, prewritten: PrewrittenBlock | None) -> None:
+        """Bytes that were written ahead, if there are any, will not be staged: their block is free again."""
+        if prewritten is not None:
+            self._allocator.free(prewritten.place)
 
     def _submit(
         self, update: Update, version: int, chain_version: int, *, repairs: bool, prewritten: PrewrittenBlock | None = None
@@ -273,8 +275,7 @@ class WritePath:
             if isinstance(planned, WriteJob):
                 jobs.append(planned)
             else:
-                if prewritten is not None:
-                    self._allocator.free(prewritten.place)
+                self._give_up(prewritten)
                 self._answer(update.chunk, done, planned, repairs=repairs)
         return jobs, False
 

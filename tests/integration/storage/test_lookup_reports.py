@@ -112,7 +112,7 @@ async def test_another_node_is_told_when_one_is_not_there(made, open_cache):
     await cache.lookup(KEYS)
     del made.network.servers[told]
     await cache.usage()
-    assert counted(made) == LookupCounters(lookups=1, keys_asked=8), "nobody has counted the second one yet"
+    assert counted(made) == LookupCounters(lookups=1, keys_asked=8), "no node has counted the second one yet"
     await cache.close()
     assert reports(made)[:2] == [told, told] != reports(made)[1:]
     assert counted(made) == LookupCounters(lookups=2, keys_asked=16)

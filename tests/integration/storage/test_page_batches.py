@@ -216,7 +216,7 @@ async def test_a_page_that_is_damaged_everywhere_is_removed_by_the_head(made, op
 
 @pytest.mark.parametrize("reader", ["get_into", "get_ranges_into"])
 async def test_a_page_that_a_get_finds_lost_is_told_as_lost(made, open_cache, monkeypatch, reader):
-    """Also when the get is before the head of its chain, and nobody has asked for its removal."""
+    """Also when the get is before the head of its chain, and no client has asked for its removal."""
     monkeypatch.setattr("fs3.services.storage.cache.keeper.CacheKeeper.remove_lost", lambda keeper, chunk: None)
     cache = open_cache()
     keys = [b"removed", b"damaged", b"rotten"]

@@ -1,4 +1,4 @@
-"""What lookups found is reported in the background, once, and kept when nobody has counted it."""
+"""What lookups found is reported in the background, once, and kept when no node has counted it."""
 
 from __future__ import annotations
 

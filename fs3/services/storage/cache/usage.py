@@ -58,7 +58,7 @@ class UsageQueries:
         if namespaces.get(namespace_id) is not None:
             self._context.cache_statistics.count_reported(namespace_id, found)
         elif not namespaces.is_deleted(namespace_id):
-            # So that nobody fills the counters with namespaces there are not.
+            # So that no client fills the counters with namespaces there are not.
             call.fail(Code.BUSY, f"namespace {namespace_id} is not known here yet", self._context.routing_version)
             return
         call.reply(report_lookups_reply_to_pb())
