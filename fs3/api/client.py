@@ -11,12 +11,14 @@ Paths start at the root, with or without a leading slash. Errors are `OSError`s 
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from typing import Any, Self
 
 from fs3.api.append import Appender
+from fs3.api.attributes import Attributes
 from fs3.api.data import FileData
 from fs3.api.file import READ_ONLY, BytesProgress, File, check_length, check_range
 from fs3.api.io.budget import gather_bounded
@@ -30,7 +32,7 @@ from fs3.base.units import SECOND
 from fs3.client.meta.client import MetaClient
 from fs3.client.mgmtd.client import MgmtdClient
 from fs3.client.storage.client import StorageClient
-from fs3.model.inode import Inode, InodeType, Layout
+from fs3.model.inode import Inode, InodeType, Layout, User
 from fs3.model.namespace import Entry, FileSystemSpace, OpenResult, PathRef, RemoveKind, RenameMode
 from fs3.model.requests import (
     TIME_NOW,
@@ -63,6 +65,9 @@ CLOSE_PATIENCE_NS = 5 * SECOND
 inline_opens_per_request = 128
 """Files that one request opens, which brings their bytes."""
 
+users_kept_max = 1024
+"""Views of one client for other users that are kept for the next call, those asked for last."""
+
 _OPENS_AT_ONCE = 4
 """Requests that one call to open many files has under way."""
 
@@ -77,7 +82,7 @@ log = logging.getLogger("fs3.client")
 _TYPE_BITS = 0o170000
 
 
-class Client:
+class Client(Attributes):
     """One connection to a cluster. Belongs to one event loop; any number of coroutines may use it at once."""
 
     def __init__(
@@ -106,6 +111,8 @@ class Client:
         self._tasks = TaskSet()
         meta.on_return(lambda: self._tasks.start(self._check_sessions()))
         self._closed = False
+        self._of: Client | None = None
+        self._views: dict[tuple[User, int], Client] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -116,11 +123,12 @@ class Client:
     @property
     def closed(self) -> bool:
         """`aclose` was called."""
-        return self._closed
+        return self._closed if self._of is None else self._of.closed
 
     async def aclose(self) -> None:
-        """End the sessions that are still open (unnamed files vanish), then disconnect."""
-        if self._closed:
+        """End the sessions that are still open (unnamed files vanish), then disconnect. A view of another user (`as_user`) is
+        closed with the client that it is of, and not before."""
+        if self._closed or self._of is not None:
             return
         self._closed = True
         await self._tasks.cancel()
@@ -135,6 +143,29 @@ class Client:
             log.info("sessions were left to their lease: no answer")
         finally:
             await self._disconnect()
+
+    def as_user(self, uid: int, gid: int, groups: Sequence[int] = (), *, umask: int | None = None) -> Client:
+        """This client, asking for another user: permissions are checked for that one, who owns what is created. All else is
+        shared, connections, open files, sessions and their keep-alive: a file may be opened by one and written and closed by
+        another, as a file descriptor is passed on. To ask again costs little. `umask` None: that of this client. InvalidArgument
+        for more than 1024 supplementary groups.
+
+        Who may ask for whom is not checked here: a process that connects names its user itself."""
+        client = self._of or self
+        key = User(uid, gid, tuple(groups)), self._umask if umask is None else umask
+        view = client._views.pop(key, None)
+        if view is None:
+            view = copy.copy(client)
+            view._of = client
+            view.meta = client.meta.as_user(key[0])
+            view._umask = key[1]
+            view._data = client._data.with_refresh(view._refresh)
+            view._appender = client._appender.with_meta(view.meta)
+            view.small_files = SmallFiles(view)
+            if len(client._views) >= users_kept_max:
+                del client._views[next(iter(client._views))]
+        client._views[key] = view  # the one asked for last is dropped last
+        return view
 
     # --- open and close ----------------------------------------------------------------------------------------------
 
@@ -170,7 +201,7 @@ class Client:
     def open_directly(self, path: str) -> File | None:
         """Opens a file for reading on a thread that is not the loop's, which blocks meanwhile; raises as `open`. None: not done,
         and `small_files.open` has to be asked."""
-        opened = None if self._closed else self.meta.ask_directly(Open(PathRef.of(path), want_data=True))
+        opened = None if self.closed else self.meta.ask_directly(Open(PathRef.of(path), want_data=True))
         return None if opened is None else _opened_file(opened, path)
 
     async def open_many(self, paths: Sequence[str]) -> Opens:
@@ -360,7 +391,7 @@ class Client:
     def pread_directly(self, file: File, view: memoryview, offset: int) -> bool:
         """Fill a flat buffer from `offset` on a thread that is not the loop's, which blocks meanwhile. False: not done, and
         `pread_into` has to be asked. It does what nearly always happens to small reads, at a fraction of the cost."""
-        return not self._closed and not file.closed and self._data.read_directly(file, offset, view)
+        return not self.closed and not file.closed and self._data.read_directly(file, offset, view)
 
     async def preadv_many(self, requests: Sequence[tuple[File, int, Any]]) -> Counts:
         """Fill many buffers, of any files, in one request per storage node: (file, offset, buffer) each. The bytes each got."""

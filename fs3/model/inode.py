@@ -16,6 +16,18 @@ class InodeType(IntEnum):
     FILE = 1
     DIRECTORY = 2
     SYMLINK = 3
+    FIFO = 4
+    SOCKET = 5
+    BLOCK_DEVICE = 6
+    CHARACTER_DEVICE = 7
+    OTHER = 255
+    """What a newer service has and this software does not know. In answers only: no row says so."""
+
+
+DEVICES: Final = frozenset((InodeType.BLOCK_DEVICE, InodeType.CHARACTER_DEVICE))
+"""They have a device number, `Inode.rdev`."""
+SPECIAL_FILES: Final = DEVICES | {InodeType.FIFO, InodeType.SOCKET}
+"""They have no bytes: the kernel of the machine that has the file system mounted opens them."""
 
 
 class Layout(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -96,6 +108,8 @@ class Inode(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Files: the bytes are a row beside this one, and no chunk has any of them. See `fs3.core.meta.inline`."""
     moving: bool = False
     """Inline files: storage gets the bytes at this moment, and meanwhile they do not change."""
+    rdev: int = 0
+    """Devices: which one, as `os.makedev` makes the number."""
 
     @property
     def content_id(self) -> InodeId:

@@ -15,7 +15,7 @@ import msgspec
 from fs3.base.ids import ClientId, InodeId, SessionId
 from fs3.base.status import Code
 from fs3.model.check import CheckPage, Inspection, Problem, RepairResult, RowTable
-from fs3.model.inode import Dirent, Inode, Layout, User
+from fs3.model.inode import Dirent, Inode, InodeType, Layout, User
 from fs3.model.namespace import FileSystemSpace, Listing, OpenResult, PathRef, RemoveKind, RenameMode
 
 TIME_NOW: Final = -(1 << 63)
@@ -238,6 +238,16 @@ class Symlink(PathRequest[Inode], frozen=True):
     """Create a symbolic link at `path` that says `target`."""
 
     target: str
+
+
+class Mknod(PathRequest[Inode], frozen=True):
+    """Create a special file, or an empty regular one, without opening it."""
+
+    type: InodeType
+    mode: int = 0o644
+    """The client has applied its umask."""
+    rdev: int = 0
+    """Devices: which one."""
 
 
 class Link(Request[Inode], frozen=True):

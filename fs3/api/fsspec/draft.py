@@ -175,6 +175,8 @@ def _check_new(user: User, there: Inode | FS3Error, directory: Inode | FS3Error,
         raise error(Code.EXISTS, "the name is taken", path)
     elif there.type is InodeType.DIRECTORY:
         raise error(Code.IS_A_DIRECTORY, "is a directory", path)
+    elif there.type is not InodeType.FILE and there.type is not InodeType.SYMLINK:
+        raise error(Code.UNSUPPORTED, "is a special file, which has no bytes", path)
     elif has_permission(user, there, WRITE):
         return
     if isinstance(directory, FS3Error):

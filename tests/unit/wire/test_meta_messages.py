@@ -23,6 +23,7 @@ from fs3.model.requests import (
     List,
     Lookup,
     Mkdir,
+    Mknod,
     Open,
     Put,
     Remove,
@@ -90,6 +91,7 @@ INODE = st.builds(
     append=maybe(TURN),
     content=ID,
     inline=FLAG,
+    rdev=U64,
 )
 ENTRY = st.builds(Entry, TEXT, ID, TYPE)
 ENTRY_WITH_INODE = st.builds(lambda name, inode: Entry(name, inode.id, inode.type, inode), TEXT, INODE)
@@ -118,6 +120,7 @@ ALONE = {
     BatchStat: st.builds(BatchStat, ID, st.lists(TEXT, max_size=4), FLAG),
     StatFs: st.just(StatFs()),
     KeepAlive: st.just(KeepAlive()),
+    Mknod: st.builds(Mknod, PATH, TYPE, MODE, U64),
     CheckRows: st.builds(CheckRows, st.sampled_from(RowTable), st.binary(max_size=9)),
     InspectInodes: st.builds(InspectInodes, st.lists(ID, max_size=4), FLAG),
     Repair: st.builds(Repair, PROBLEM),
@@ -136,6 +139,7 @@ ANSWERS_ALONE = {
     BatchStat: st.lists(INODE | st.sampled_from([Code.NOT_FOUND, Code.ACCESS]), max_size=4),
     StatFs: st.builds(FileSystemSpace, U64, U64, U64, U64),
     KeepAlive: st.none(),
+    Mknod: INODE,
     CheckRows: st.builds(
         CheckPage, st.binary(max_size=9), U32, st.lists(PROBLEM, max_size=2), *[st.lists(U32, max_size=2)] * 3,
         st.lists(st.integers(0, 1), max_size=2), st.lists(st.binary(max_size=9), max_size=2), st.just([]),
@@ -225,9 +229,10 @@ def test_the_serial_of_a_directory_stays_at_home():
     assert inode_from_pb(message).dirent_serial == 0
 
 
-def test_a_type_of_a_newer_server_is_named():
-    with pytest.raises(FS3Error, match="not know") as raised:
-        inode_from_pb(pb.Inode(id=7, type=0))
+def test_a_type_of_a_newer_server_is_some_other_type_and_none_is_nonsense():
+    assert inode_from_pb(pb.Inode(id=7, type=77)).type is InodeType.OTHER
+    with pytest.raises(FS3Error, match="no type") as raised:
+        inode_from_pb(pb.Inode(id=7))
     assert raised.value.code is Code.PROTOCOL
 
 
@@ -273,7 +278,7 @@ def test_malformed_fields_are_named(record, message, field):
 
 def test_what_changes_something_needs_a_number():
     reads = {record for record in VERBS if record is not Open and not record.mutates}
-    assert reads == {Lookup, Stat, List, *ALONE} - {Repair, Append}
+    assert reads == {Lookup, Stat, List, *ALONE} - {Repair, Append, Mknod}
     assert not Open(PathRef()).mutates
     for flag in ("write", "create", "truncate", "unnamed"):
         assert Open(PathRef(), **{flag: True}).mutates

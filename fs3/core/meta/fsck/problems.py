@@ -82,7 +82,7 @@ def _unreadable(problem: Problem) -> str:
 
 
 def _type(number: int) -> str:
-    return InodeType(number).name.lower() if number in InodeType._value2member_map_ else str(number)
+    return InodeType(number).name.lower().replace("_", " ") if number in InodeType._value2member_map_ else str(number)
 
 
 def _miscounted(problem: Problem) -> str:

@@ -182,7 +182,7 @@ async def _not_queued(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResul
     inode = await _unchanged(txn, problem)
     if inode is None or inode.nlink:
         return _GONE
-    if inode.type is InodeType.SYMLINK:
+    if inode.type not in (InodeType.FILE, _DIRECTORY):
         txn.delete(keys.inode_key(inode.id))
         await adjust_counts(txn, inodes=-1)
         return RepairResult(True, "it was removed")

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from fs3.base.status import Code
 from fs3.core.meta import garbage, rows, sessions, trims
-from fs3.core.meta.access import WRITE, has_permission, require_change, require_unlink, without_set_ids
+from fs3.core.meta.access import WRITE, has_permission, require_bytes, require_change, require_unlink, without_set_ids
 from fs3.core.meta.contents import get_by_content, replace_content
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.entries import add_entry, with_entry_change, with_nlink
@@ -81,6 +81,7 @@ async def publish_at(txn: Txn, ctx: OpContext, file: Inode, place: PathTarget, *
     if place.require_dirent().type is InodeType.DIRECTORY:
         raise MetaError(Code.IS_A_DIRECTORY, "is a directory", place.path)
     replaced = await rows.get_inode(txn, place.dirent.inode)
+    require_bytes(replaced, place.path)
     # What is replaced is the content, not who may read it: what was taken away meanwhile stays away.
     mode = replaced.mode if ctx.user.uid == 0 else without_set_ids(replaced.mode)
     if replaced.type is InodeType.FILE and has_permission(ctx.user, replaced, WRITE):

@@ -28,6 +28,7 @@ from fs3.core.meta.ops.link import link
 from fs3.core.meta.ops.list import list_directory
 from fs3.core.meta.ops.lookup import lookup
 from fs3.core.meta.ops.mkdir import mkdir
+from fs3.core.meta.ops.mknod import mknod
 from fs3.core.meta.ops.open import open_file
 from fs3.core.meta.ops.remove import remove
 from fs3.core.meta.ops.rename import rename
@@ -67,6 +68,15 @@ MOSTLY_THERE = st.one_of(THERE, THERE, THERE, SPOTS)
 USER = st.sampled_from(USERS)
 MODES = st.sampled_from([0o777, 0o777, 0o755, 0o700, 0o1777, 0o070, 0o007])
 DIRECTORY_MODES = st.one_of(MODES, st.just(0o2777))
+KINDS = {
+    "f": InodeType.FILE,
+    "d": InodeType.DIRECTORY,
+    "l": InodeType.SYMLINK,
+    "p": InodeType.FIFO,
+    "s": InodeType.SOCKET,
+    "b": InodeType.BLOCK_DEVICE,
+    "c": InodeType.CHARACTER_DEVICE,
+}
 LENGTHS = st.integers(0, 3)
 
 RECORDS = {operation: record for record, operation in OPERATIONS.items()}
@@ -96,7 +106,7 @@ class Namespaces(RuleBasedStateMachine):
     # --- plumbing ---
 
     def context(self, user: User, seq: int) -> OpContext:
-        return OpContext(user, self.wall, CLIENT, seq, ROUTING, LayoutDefaults(TableId(1), 1 << 20, 3))
+        return OpContext(user, self.wall, CLIENT, seq, ROUTING, LayoutDefaults(TableId(1), 1 << 20, 3, inline_bytes=0))
 
     def act(self, verb: Any, *args: Any, user: User = USERS[0], **options: Any) -> Any:
         """A verb, once."""
@@ -245,6 +255,13 @@ class Namespaces(RuleBasedStateMachine):
         model = lambda: self.model.symlink(user, path, text)  # noqa: E731
         self.identify(self.twice(model, symlink, PathRef(path=path), text, user=user))
 
+    @rule(user=USER, spot=SPOTS, kind=st.sampled_from("fppsbc"), mode=MODES)
+    def mknod(self, user: User, spot: Any, kind: str, mode: int) -> None:
+        path = self.path(spot)
+        rdev = 0x103 if kind in "bc" else 0
+        model = lambda: self.model.mknod(user, path, kind, mode, rdev)  # noqa: E731
+        self.identify(self.twice(model, mknod, PathRef(path=path), KINDS[kind], mode, rdev, user=user))
+
     @rule(user=USER, source=MOSTLY_THERE, goal=SPOTS)
     def link(self, user: User, source: Any, goal: Any) -> None:
         old, new = self.path(source), self.path(goal)
@@ -314,12 +331,20 @@ class Namespaces(RuleBasedStateMachine):
     def both_trees_are_equal(self) -> None:
         todo = [(self.model.root, PathRef())]
         ctx = self.context(USERS[0], 0)
-        kinds = {"f": InodeType.FILE, "d": InodeType.DIRECTORY, "l": InodeType.SYMLINK}
         while todo:
             node, ref = todo.pop()
             inode = self.see(lambda txn, ref=ref: stat(txn, ctx, Stat(ref, False)))
-            ours = (node.id, kinds[node.kind], node.mode, node.uid, node.gid, self.model.count_links(node), node.target)
-            assert (inode.id, inode.type, inode.mode, inode.uid, inode.gid, inode.nlink, inode.target) == ours
+            ours = (
+                node.id,
+                KINDS[node.kind],
+                node.mode,
+                node.uid,
+                node.gid,
+                self.model.count_links(node),
+                node.target,
+                node.rdev,
+            )
+            assert (inode.id, inode.type, inode.mode, inode.uid, inode.gid, inode.nlink, inode.target, inode.rdev) == ours
             assert inode.length == (len(node.entries) if node.kind == "d" else node.length)
             if node.kind == "d":
                 assert inode.parent == (node.parent or node).id
