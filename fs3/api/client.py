@@ -17,6 +17,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import AsyncExitStack, aclosing
 from typing import Any, Self
 
+from fs3.api.access_times import AccessTimes
 from fs3.api.append import Appender
 from fs3.api.attributes import Attributes
 from fs3.api.data import FileData
@@ -44,7 +45,6 @@ from fs3.model.requests import (
     Put,
     Remove,
     Rename,
-    SetAttributes,
     Stat,
     StatFs,
     Symlink,
@@ -79,8 +79,6 @@ Entries = list[Entry]
 
 log = logging.getLogger("fs3.client")
 
-_TYPE_BITS = 0o170000
-
 
 class Client(Attributes):
     """One connection to a cluster. Belongs to one event loop; any number of coroutines may use it at once."""
@@ -93,8 +91,10 @@ class Client(Attributes):
         disconnect: Callable[[], Awaitable[None]],
         *,
         umask: int = 0o022,
+        relatime: bool = False,
     ) -> None:
-        """Made by `fs3.connect`. `disconnect` closes what the three parts share; `umask` is taken off the modes of new files."""
+        """Made by `fs3.connect`. `disconnect` closes what the three parts share; `umask` is taken off the modes of new files;
+        `relatime`: reads bring access times up to date."""
         self.manager = manager
         """Routing, and what the management service can be asked."""
         self.meta = meta
@@ -107,6 +107,7 @@ class Client(Attributes):
         self._appender = Appender(meta, storage, self._data.write_budget)
         self.small_files = SmallFiles(self)
         """Of many coroutines, each with one small file, together."""
+        self._accesses = AccessTimes(meta.clock) if relatime else None
         self._sessions: set[File] = set()
         self._tasks = TaskSet()
         meta.on_return(lambda: self._tasks.start(self._check_sessions()))
@@ -133,6 +134,8 @@ class Client(Attributes):
         self._closed = True
         await self._tasks.cancel()
         try:
+            if self._accesses is not None:
+                await self._accesses.close()
             if self._sessions:
                 ending = [self.close(file, discard=file.unnamed) for file in list(self._sessions)]
                 async with asyncio.timeout(CLOSE_PATIENCE_NS / SECOND):
@@ -303,6 +306,7 @@ class Client(Attributes):
                 publish=PathRef.of(path),
                 truncations=file.truncations,
                 parents_mode=self._parents_mode(make_parents),
+                keep_mtime=file.mtime_is_set,
             )
             for file, path, make_parents in files
         ]
@@ -351,6 +355,7 @@ class Client(Attributes):
             discard=discard and (file.unnamed or file.acknowledged > file.inode.length),
             truncations=file.truncations,
             parents_mode=self._parents_mode(make_parents),
+            keep_mtime=file.mtime_is_set,
         )
         inode = await self._ask_with_session(file, request)
         self._on_closed(file, inode, publish)
@@ -379,6 +384,8 @@ class Client(Attributes):
     async def pread(self, file: File, length: int, offset: int = 0) -> bytes:
         """At most `length` bytes at `offset`; fewer at the end of the file. Never-written ranges are zeros."""
         file.check_open()
+        if self._accesses is not None:
+            self._accesses.note(self.meta, file)
         offset = check_range(offset, 0, file.path)
         count = max(0, min(check_length(length, file.path), file.length - offset))
         return await self._read_bytes(file, count, offset) if count else b""
@@ -386,12 +393,18 @@ class Client(Attributes):
     async def pread_into(self, file: File, buffer: Any, offset: int = 0) -> int:
         """Fill a writable, contiguous buffer from `offset`, received in place. How many bytes; fewer at the end of the file."""
         file.check_open()
+        if self._accesses is not None:
+            self._accesses.note(self.meta, file)
         return await self._data.read_one(file, check_range(offset, 0, file.path), target_of(buffer, file.path))
 
     def pread_directly(self, file: File, view: memoryview, offset: int) -> bool:
         """Fill a flat buffer from `offset` on a thread that is not the loop's, which blocks meanwhile. False: not done, and
         `pread_into` has to be asked. It does what nearly always happens to small reads, at a fraction of the cost."""
-        return not self.closed and not file.closed and self._data.read_directly(file, offset, view)
+        if self.closed or file.closed or not self._data.read_directly(file, offset, view):
+            return False
+        if self._accesses is not None:
+            self._accesses.note(self.meta, file)
+        return True
 
     async def preadv_many(self, requests: Sequence[tuple[File, int, Any]]) -> Counts:
         """Fill many buffers, of any files, in one request per storage node: (file, offset, buffer) each. The bytes each got."""
@@ -399,6 +412,8 @@ class Client(Attributes):
         for file, offset, buffer in requests:
             file.check_open()
             checked.append((file, check_range(offset, 0, file.path), target_of(buffer, file.path)))
+            if self._accesses is not None:
+                self._accesses.note(self.meta, file)
         return await self._data.read(checked)
 
     async def pwrite(self, file: File, data: Any, offset: int = 0) -> int:
@@ -520,6 +535,7 @@ class Client(Attributes):
             file.acknowledged if file.modified else None,
             modified=file.modified,
             truncations=file.truncations,
+            keep_mtime=file.mtime_is_set,
         )
         file.on_told(await self._ask_with_session(file, request), writes)
 
@@ -693,22 +709,6 @@ class Client(Attributes):
     async def link(self, source: str, path: str) -> Inode:
         """Make `path` another name of the file `source`."""
         return await self.meta.ask(Link(PathRef.of(source), PathRef.of(path)))
-
-    async def chmod(self, path: str, mode: int) -> Inode:
-        """Set the permission bits. The type that an `st_mode` brings along is left out, as by `os.chmod`."""
-        return await self.meta.ask(SetAttributes(PathRef.of(path), mode=mode & ~_TYPE_BITS))
-
-    async def chown(self, path: str, uid: int | None = None, gid: int | None = None) -> Inode:
-        """Set owner and group; None leaves one as it is."""
-        return await self.meta.ask(SetAttributes(PathRef.of(path), uid=uid, gid=gid))
-
-    async def utimes(self, path: str, atime_ns: int | None = None, mtime_ns: int | None = None) -> Inode:
-        """Set times, nanoseconds since the epoch; None leaves one as it is, `TIME_NOW` is the service's clock."""
-        return await self.meta.ask(SetAttributes(PathRef.of(path), atime_ns=atime_ns, mtime_ns=mtime_ns))
-
-    async def set_layout(self, path: str, layout: Layout) -> Inode:
-        """What files created below a directory get from now on; fields of 0 are inherited."""
-        return await self.meta.ask(SetAttributes(PathRef.of(path), layout=layout))
 
     async def statfs(self) -> FileSystemSpace:
         """Space and counts of the whole file system."""

@@ -149,6 +149,8 @@ class Close(Request[Inode], frozen=True):
     far as storage has the bytes. None: the writer does not care."""
     parents_mode: int | None = None
     """With `publish`: missing directories are made with this mode. None: they are not."""
+    keep_mtime: bool = False
+    """The writer set the mtime after what it wrote, so it stays."""
 
     @property
     def may_use_reserve(self) -> bool:  # type: ignore[override]
@@ -168,6 +170,7 @@ class Sync(Request[Inode], frozen=True):
     length: int | None = None
     modified: bool = False
     truncations: int | None = None
+    keep_mtime: bool = False
 
 
 class AppendStep(IntEnum):
@@ -273,6 +276,9 @@ class SetAttributes(PathRequest[Inode], frozen=True):
     mtime_ns: int | None = None
     layout: Layout | None = None
     """Directories: what files created below from now on get."""
+    accessed: bool = False
+    """Nothing else is asked for: the content was read, and atime becomes the server's clock when it is due. See
+    `fs3.core.meta.access_time`."""
 
 
 class Truncate(Request[Inode], frozen=True):

@@ -196,6 +196,7 @@ def _close(message: pb.CloseRequest) -> Close:
         message.discard,
         message.truncations if message.HasField("truncations") else None,
         _parents_mode(message),
+        message.keep_mtime,
     )
 
 
@@ -206,6 +207,8 @@ def _fill_sync(message: Any, request: Close | Sync) -> None:
         message.length = request.length
         message.has_length = True
     message.modified = request.modified
+    if request.keep_mtime:
+        message.keep_mtime = True
     if request.truncations is not None:
         message.truncations = request.truncations
 
@@ -213,7 +216,7 @@ def _fill_sync(message: Any, request: Close | Sync) -> None:
 def _sync(message: pb.SyncRequest) -> Sync:
     length = message.length if message.has_length else None
     truncations = message.truncations if message.HasField("truncations") else None
-    return Sync(_content_id(message), SessionId(message.session_id), length, message.modified, truncations)
+    return Sync(_content_id(message), SessionId(message.session_id), length, message.modified, truncations, message.keep_mtime)
 
 
 def _fill_append(message: pb.AppendRequest, request: Append) -> None:
@@ -302,6 +305,7 @@ _OPTIONAL = ("mode", "uid", "gid", "atime_ns", "mtime_ns")
 def _fill_setattr(message: pb.SetAttrRequest, request: SetAttributes) -> None:
     fill_path(message.path, request.path)
     message.follow = request.follow
+    message.accessed = request.accessed
     for field in _OPTIONAL:
         value = getattr(request, field)
         if value is not None:
@@ -314,7 +318,9 @@ def _fill_setattr(message: pb.SetAttrRequest, request: SetAttributes) -> None:
 def _setattr(message: pb.SetAttrRequest) -> SetAttributes:
     given = {field: getattr(message, field) for field in _OPTIONAL if message.HasField(field)}
     mode_from_pb(given.get("mode", 0))
-    return SetAttributes(path_from_pb(message.path), message.follow, layout=_request_layout(message), **given)
+    return SetAttributes(
+        path_from_pb(message.path), message.follow, layout=_request_layout(message), accessed=message.accessed, **given
+    )
 
 
 def _fill_truncate(message: pb.TruncateRequest, request: Truncate) -> None:

@@ -102,15 +102,15 @@ REQUESTS = {
     List: st.builds(List, PATH, TEXT, U32, FLAG),
     Open: st.builds(Open, PATH, FLAG, FLAG, FLAG, FLAG, FLAG, MODE, maybe(LAYOUT), FLAG, FLAG),
     Put: st.builds(Put, PATH, st.binary(max_size=9), MODE, maybe(LAYOUT), FLAG, maybe(MODE)),
-    Close: st.builds(Close, ID, U64, maybe(U64), FLAG, maybe(PATH.filter(lambda path: path.path)), FLAG, FLAG),
-    Sync: st.builds(Sync, ID, U64, maybe(U64), FLAG),
+    Close: st.builds(Close, ID, U64, maybe(U64), FLAG, maybe(PATH.filter(lambda path: path.path)), FLAG, FLAG, keep_mtime=FLAG),
+    Sync: st.builds(Sync, ID, U64, maybe(U64), FLAG, keep_mtime=FLAG),
     Mkdir: st.builds(Mkdir, PATH, MODE, FLAG, maybe(LAYOUT)),
     Remove: st.builds(Remove, PATH, st.sampled_from(RemoveKind)),
     Rename: st.builds(Rename, PATH, PATH, st.sampled_from(RenameMode)),
     Symlink: st.builds(Symlink, PATH, TEXT),
     Link: st.builds(Link, PATH, PATH),
     SetAttributes: st.builds(
-        SetAttributes, PATH, FLAG, maybe(MODE), maybe(U32), maybe(U32), maybe(S64), maybe(S64), maybe(LAYOUT)
+        SetAttributes, PATH, FLAG, maybe(MODE), maybe(U32), maybe(U32), maybe(S64), maybe(S64), maybe(LAYOUT), FLAG
     ),
     Truncate: st.builds(Truncate, ID, U64),
 }

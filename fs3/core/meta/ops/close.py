@@ -24,7 +24,8 @@ from fs3.model.requests import Close
 @idempotent("close", Inode)
 async def close_file(txn: Txn, ctx: OpContext, request: Close) -> Inode:
     """Ends a session. The file's length becomes at least `length`, the largest end offset its writer had acknowledged.
-    `truncations`: those the writer knows of; LengthUnknown when there were more since, and the length would rise.
+    `truncations`: those the writer knows of; LengthUnknown when there were more since, and the length would rise. `keep_mtime`:
+    the mtime was set after the last write, and stays.
 
     Unnamed files: `publish` gives the file its name. A file that is there (EXISTS when `exclusive`) and that the caller may write
     gets the new content, and stays what it is: inode, links, owner, mode. It is the answer. A caller that may not write it can
@@ -47,7 +48,7 @@ async def close_file(txn: Txn, ctx: OpContext, request: Close) -> Inode:
     before = await get_by_content(txn, content)
     if discard and not found.unnamed:
         return await _take_back(txn, ctx, found, before)
-    after = with_written_length(ctx, before, length, request.modified, request.truncations)
+    after = with_written_length(ctx, before, length, request.modified, request.truncations, keep_mtime=request.keep_mtime)
     if publish is not None and names and not discard:
         place = await resolve_with_parents(txn, ctx, publish, request.parents_mode, follow=False)
         after = await publish_at(txn, ctx, after, require_entry(place, Code.IS_A_DIRECTORY), exclusive=request.exclusive)
