@@ -704,7 +704,7 @@ class Client(Attributes):
         inode = await self.lstat(path)
         if inode.type is not InodeType.SYMLINK:
             raise error(Code.INVALID, "is not a symlink", path)
-        return inode.target
+        return inode.link_target
 
     async def link(self, source: str, path: str) -> Inode:
         """Make `path` another name of the file `source`."""

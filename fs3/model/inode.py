@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from fs3.base.ids import ChainId, ClientId, InodeId, SessionId, TableId
+from fs3.base.names import to_text
 
 
 class InodeType(IntEnum):
@@ -90,7 +91,7 @@ class Inode(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Directories: the directory they are in. Else 0."""
     layout: Layout
     target: str = ""
-    """Symlinks: what they point to."""
+    """Symlinks: what they point to, if that is UTF-8; see `link_target`."""
     dirent_serial: int = 0
     """Directories: counts creations, so that new files rotate over the chains of the table."""
     truncations: int = 0
@@ -110,12 +111,19 @@ class Inode(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Inline files: storage gets the bytes at this moment, and meanwhile they do not change."""
     rdev: int = 0
     """Devices: which one, as `os.makedev` makes the number."""
+    raw_target: bytes = b""
+    """Symlinks: what they point to, if that is not UTF-8."""
 
     @property
     def content_id(self) -> InodeId:
         """Names the bytes of a file: its chunks, its sessions and its appends. It is drawn like an inode id and never used again.
         Publishing a file over another one gives the inode that is there the new bytes, so the two may differ."""
         return self.content or self.id
+
+    @property
+    def link_target(self) -> str:
+        """Symlinks: what they point to. Bytes that are not UTF-8 are surrogates in it (`fs3.base.names`)."""
+        return to_text(self.raw_target) if self.raw_target else self.target
 
 
 class Dirent(msgspec.Struct, frozen=True, array_like=True, gc=False):

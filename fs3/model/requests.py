@@ -84,6 +84,8 @@ class List(PathRequest[Listing], frozen=True):
     limit: int = 0
     """At most this many entries; 0: as many as one page may have."""
     with_inodes: bool = False
+    raw_names: bool = True
+    """The caller takes names that are not UTF-8."""
 
 
 class Open(PathRequest[OpenResult], frozen=True):

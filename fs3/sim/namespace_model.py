@@ -1,11 +1,13 @@
 """A deliberately dumb namespace made of dicts: what the real one is compared with.
 
 It knows paths, permissions and names by the rules of POSIX, takes its time, and shares no code with `fs3.core.meta`. Times,
-layouts and idempotency are not in it. Verbs answer the node they are about, or raise `ModelError` before anything has changed.
+layouts and idempotency are not in it. Names that are not UTF-8 are texts as `os.fsdecode` makes them. Verbs answer the node they
+are about, or raise `ModelError` before anything has changed.
 """
 
 from __future__ import annotations
 
+import os
 from typing import NamedTuple
 
 from fs3.base.status import Code
@@ -378,7 +380,7 @@ class NamespaceModel:
         self.require_absent(node, slash)
         self.check_may_change(user, directory)
         made = self.new_node(user, directory, "l", 0o777)
-        made.target, made.content.length = target, len(target)
+        made.target, made.content.length = target, len(os.fsencode(target))
         directory.entries[name] = made
         return made
 
@@ -442,7 +444,7 @@ class NamespaceModel:
         if not self.detached_directories:
             return
         directory = self.detached_directories[0]
-        names = sorted(directory.entries)[:limit]
+        names = sorted(directory.entries, key=os.fsencode)[:limit]
         found = [directory.entries.pop(name) for name in names]
         self.detached_directories += sorted(
             (node for node in found if node.kind == "d" and node.entries), key=lambda node: node.id

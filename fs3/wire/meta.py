@@ -64,6 +64,9 @@ def fill_inode(message: pb.Inode, inode: Inode) -> None:
         message.parent = inode.parent
     if inode.target:
         message.target = inode.target
+    if inode.raw_target:
+        message.raw_target = inode.raw_target
+        message.target = inode.raw_target.decode(errors="replace")
     layout = inode.layout
     if layout.chunk_size or layout.table or layout.stripe:
         fill_layout(message.layout, layout)
@@ -88,7 +91,7 @@ def inode_from_pb(message: pb.Inode) -> Inode:
         message.change,
         message.parent,  # type: ignore[arg-type]
         Layout(layout.table_id, size, layout.stripe, tuple(layout.chains[:])) if size else layout_from_pb(layout),  # type: ignore[arg-type]
-        message.target,
+        "" if message.raw_target else message.target,
         0,
         message.truncations,
         None,
@@ -98,6 +101,7 @@ def inode_from_pb(message: pb.Inode) -> Inode:
         message.inline,
         False,
         message.rdev,
+        message.raw_target,
     )
 
 
@@ -124,7 +128,7 @@ def layout_from_pb(message: pb.Layout) -> Layout:
 
 def inode_bytes_max(inode: Inode) -> int:
     """No encoded inode is larger than this; for cutting replies without encoding them twice."""
-    return 180 + 5 * len(inode.layout.chains) + 4 * len(inode.target)
+    return 180 + 5 * len(inode.layout.chains) + 4 * len(inode.target) + 4 * len(inode.raw_target)
 
 
 # --- who and where ---------------------------------------------------------------------------------------------------

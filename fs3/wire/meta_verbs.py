@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar, cast
 from fs3.base.errors import InvalidArgument, error
 from fs3.base.ids import InodeId, SessionId
 from fs3.base.limits import batch_items_max, frame_header_bytes_max, name_bytes_max
+from fs3.base.names import to_bytes
 from fs3.base.status import Code
 from fs3.model.inode import Dirent, Inode, Layout
 from fs3.model.method import Method
@@ -61,7 +62,7 @@ from fs3.wire.check import (
 from fs3.wire.malformed import malformed
 from fs3.wire.meta import fill_inode, fill_layout, inode_bytes_max, inode_from_pb, inode_type, layout_from_pb
 from fs3.wire.meta_listing import fill_listing, listing_from_pb
-from fs3.wire.meta_paths import fill_path, mode_from_pb, path_from_pb
+from fs3.wire.meta_paths import fill_path, fill_text, fill_texts, mode_from_pb, path_from_pb, text_from_pb, texts_from_pb
 from fs3.wire.meta_special import fill_mknod, mknod_from_pb
 from fs3.wire.methods import META
 from fs3.wire.pb import common_pb2
@@ -102,15 +103,17 @@ def _stat(message: pb.StatRequest) -> Stat:
 
 def _fill_list(message: pb.ListRequest, request: List) -> None:
     fill_path(message.path, request.path)
-    message.after = request.after
+    fill_text(message, "after", request.after)
     message.limit = request.limit
     message.with_inodes = request.with_inodes
+    message.raw_names = request.raw_names
 
 
 def _list(message: pb.ListRequest) -> List:
-    if len(message.after.encode()) > name_bytes_max:
+    after = text_from_pb(message, "after")
+    if len(to_bytes(after)) > name_bytes_max:
         raise malformed("after", f"longer than a name can be, {name_bytes_max} bytes")
-    return List(path_from_pb(message.path), message.after, message.limit, message.with_inodes)
+    return List(path_from_pb(message.path), after, message.limit, message.with_inodes, message.raw_names)
 
 
 def _fill_open(message: pb.OpenRequest, request: Open) -> None:
@@ -283,11 +286,11 @@ def _rename(message: pb.RenameRequest) -> Rename:
 
 def _fill_symlink(message: pb.SymlinkRequest, request: Symlink) -> None:
     fill_path(message.path, request.path)
-    message.target = request.target
+    fill_text(message, "target", request.target)
 
 
 def _symlink(message: pb.SymlinkRequest) -> Symlink:
-    return Symlink(path_from_pb(message.path), message.target)
+    return Symlink(path_from_pb(message.path), text_from_pb(message, "target"))
 
 
 def _fill_link(message: pb.LinkRequest, request: Link) -> None:
@@ -334,13 +337,13 @@ def _truncate(message: pb.TruncateRequest) -> Truncate:
 
 def _fill_batch_stat(message: pb.BatchStatRequest, request: BatchStat) -> None:
     message.parent = request.parent
-    message.paths.extend(request.paths)
+    fill_texts(message, "paths", request.paths)
     message.follow = request.follow
 
 
 def _batch_stat(message: pb.BatchStatRequest) -> BatchStat:
     check_count("paths", len(message.paths))
-    return BatchStat(InodeId(message.parent), message.paths[:], message.follow)
+    return BatchStat(InodeId(message.parent), texts_from_pb(message, "paths"), message.follow)
 
 
 def _fill_bare(message: Any, request: Any) -> None:

@@ -57,7 +57,8 @@ class Draft:
             above = PathRef.of(parent_of(target))
             there, directory = await client.meta.batch([Stat(PathRef.of(target), follow=False), Stat(above)])
             if isinstance(there, Inode) and there.type is InodeType.SYMLINK and not how.exclusive:
-                target = there.target if there.target.startswith("/") else join(parent_of(target), there.target)
+                link = there.link_target
+                target = link if link.startswith("/") else join(parent_of(target), link)
                 continue
             _check_new(client.meta.user, there, directory, path, how)
             if parents_now and isinstance(directory, FS3Error):
@@ -111,7 +112,8 @@ class Draft:
                 raise opened
             if isinstance(there, Inode) and there.type is InodeType.SYMLINK and not how.exclusive:
                 await client.abandon(opened)
-                target = there.target if there.target.startswith("/") else join(parent_of(target), there.target)
+                link = there.link_target
+                target = link if link.startswith("/") else join(parent_of(target), link)
                 continue
             if isinstance(there, BaseException):
                 if not isinstance(there, FS3Error) or not is_missing(there):

@@ -10,6 +10,7 @@ import msgspec
 
 from fs3.base.ids import ROOT_INODE, InodeId
 from fs3.base.limits import name_bytes_max, symlinks_followed_max
+from fs3.base.names import to_bytes
 from fs3.base.status import Code
 from fs3.core.meta import keys, rows
 from fs3.core.meta.access import EXECUTE, check_inode_id, has_permission
@@ -73,7 +74,7 @@ async def resolve_path(txn: ReadTxn, ctx: OpContext, ref: PathRef, *, follow: bo
         if name == "..":
             current = await _parent_of(txn, current, path)
             continue
-        encoded = name.encode()
+        encoded = to_bytes(name)
         if len(encoded) > name_bytes_max:
             raise MetaError(Code.NAME_TOO_LONG, f"a name of the path is longer than {name_bytes_max} bytes", path)
         key = keys.dirent_key(current.id, encoded)
@@ -86,7 +87,7 @@ async def resolve_path(txn: ReadTxn, ctx: OpContext, ref: PathRef, *, follow: bo
             followed += 1
             if followed > symlinks_followed_max:
                 raise MetaError(Code.TOO_MANY_SYMLINKS, f"more than {symlinks_followed_max} symbolic links", path)
-            target = (await rows.get_inode(txn, dirent.inode)).target
+            target = (await rows.get_inode(txn, dirent.inode)).link_target
             if target.startswith("/"):
                 current = await _root(txn)
             further, slash = split_path(target, path)
@@ -145,15 +146,15 @@ async def resolve_start(txn: ReadTxn, ref: PathRef) -> Inode:
 
 
 def check_text(text: str, path: str) -> None:
-    """Raises INVALID for what cannot be stored as UTF-8 or contains NUL, NAME_TOO_LONG beyond `path_bytes_max`."""
+    """Raises INVALID for what stands for no bytes or contains NUL, NAME_TOO_LONG beyond `path_bytes_max`."""
     if "\0" in text:
         raise MetaError(Code.INVALID, "a path cannot contain NUL", path)
     size = len(text)
     if not text.isascii():
         try:
-            size = len(text.encode())
+            size = len(to_bytes(text))
         except UnicodeEncodeError:
-            raise MetaError(Code.INVALID, "a path must be encodable as UTF-8", path) from None
+            raise MetaError(Code.INVALID, "a path has a surrogate that stands for no byte", path) from None
     if size > path_bytes_max:
         raise MetaError(Code.NAME_TOO_LONG, f"a path is longer than {path_bytes_max} bytes", path[:name_bytes_max])
 

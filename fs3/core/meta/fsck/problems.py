@@ -71,7 +71,7 @@ def parse_chunk_name(text: str) -> ChunkId:
 
 
 def _entry(problem: Problem) -> str:
-    return f"entry {problem.name.decode(errors='replace')!r} of directory {problem.parent}"
+    return f"entry {problem.name.decode(errors='backslashreplace')!r} of directory {problem.parent}"
 
 
 def _unreadable(problem: Problem) -> str:

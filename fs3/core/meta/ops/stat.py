@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from fs3.base.ids import InodeId
 from fs3.base.limits import batch_items_max, name_bytes_max
+from fs3.base.names import to_bytes
 from fs3.base.status import Code
 from fs3.core.meta import keys, rows
 from fs3.core.meta.access import EXECUTE, require
@@ -63,7 +64,7 @@ async def _stat_one(
         directory = directories[above] = await _searchable(txn, ctx, PathRef(parent, above))
     if isinstance(directory, MetaError):
         raise MetaError(directory.code, directory.message, path)
-    encoded = name.encode()
+    encoded = to_bytes(name)
     if len(encoded) > name_bytes_max:
         raise MetaError(Code.NAME_TOO_LONG, f"a name of the path is longer than {name_bytes_max} bytes", path)
     dirent = await rows.find_dirent(txn, keys.dirent_key(directory, encoded))
