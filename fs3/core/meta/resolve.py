@@ -57,7 +57,8 @@ async def resolve_path(txn: ReadTxn, ctx: OpContext, ref: PathRef, *, follow: bo
     """Walks a path up to its last entry, which need not exist.
 
     Symlinks on the way are followed, with `follow` also a last one, to wherever the chain of them ends. Raises NOT_FOUND,
-    NOT_A_DIRECTORY, ACCESS, TOO_MANY_SYMLINKS, NAME_TOO_LONG, INVALID; STALE when the starting inode is not there.
+    NOT_A_DIRECTORY, ACCESS, TOO_MANY_SYMLINKS, NAME_TOO_LONG, INVALID. When the starting inode is gone, a path below it is
+    NOT_FOUND, as in a working directory that was removed, and the inode itself STALE.
     """
     path = ref.path
     if not path:
@@ -135,13 +136,15 @@ def require_entry(place: PathTarget, refusal: Code = Code.INVALID) -> PathTarget
 
 
 async def resolve_start(txn: ReadTxn, ref: PathRef) -> Inode:
-    """The inode a path starts at. Raises STALE when it is gone: the caller remembered it from before it was removed."""
+    """The inode a path starts at. When it is gone, the caller remembered it from before it was removed: raises STALE, but for a
+    path below it NOT_FOUND, since nothing is in a directory that was removed."""
     start = check_inode_id(ref.parent or ROOT_INODE, ref.path)
     inode = await rows.find_inode(txn, start)
     if inode is None:
         if start == ROOT_INODE:
             return await _root(txn)
-        raise MetaError(Code.STALE, f"inode {start} is gone", ref.path)
+        code = Code.NOT_FOUND if ref.path else Code.STALE
+        raise MetaError(code, f"inode {start} is gone", ref.path)
     return inode
 
 

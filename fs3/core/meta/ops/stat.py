@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fs3.base.ids import InodeId
+from fs3.base.ids import INODE_IDS_END, InodeId
 from fs3.base.limits import batch_items_max, name_bytes_max
 from fs3.base.names import to_bytes
 from fs3.base.status import Code
@@ -76,9 +76,12 @@ async def _stat_one(
 
 
 async def _searchable(txn: ReadTxn, ctx: OpContext, ref: PathRef) -> InodeId | MetaError:
+    """The directory at `ref`, below which a name is looked for; or why none can be."""
     try:
         directory = await resolve_directory(txn, ctx, ref)
         require(ctx.user, directory, EXECUTE, ref.path)
     except MetaError as error:
+        if error.code is Code.STALE and ref.parent < INODE_IDS_END:
+            return MetaError(Code.NOT_FOUND, error.message, error.path)
         return error
     return directory.id
