@@ -23,6 +23,7 @@ from fs3.api.io.budget import gather_bounded
 from fs3.api.io.buffer_budget import buffer_budget
 from fs3.api.io.buffers import ReadBuffer, source_of, target_of
 from fs3.api.small_files import NewFile, SmallFiles, UnnamedFile
+from fs3.api.xattrs import XattrMethods
 from fs3.base.errors import FS3Error, error
 from fs3.base.limits import client_write_call_bytes, list_entries_max
 from fs3.base.status import Code
@@ -77,7 +78,7 @@ log = logging.getLogger("fs3.client")
 _TYPE_BITS = 0o170000
 
 
-class Client:
+class Client(XattrMethods):
     """One connection to a cluster. Belongs to one event loop; any number of coroutines may use it at once."""
 
     def __init__(
@@ -89,7 +90,8 @@ class Client:
         *,
         umask: int = 0o022,
     ) -> None:
-        """Made by `fs3.connect`. `disconnect` closes what the three parts share; `umask` is taken off the modes of new files."""
+        """Made by `fs3.connect`. `disconnect` closes what the three parts share; `umask` is taken off the modes of new files,
+        but where a default ACL says what they get."""
         self.manager = manager
         """Routing, and what the management service can be asked."""
         self.meta = meta
@@ -155,11 +157,12 @@ class Client:
                 create=mode in ("w", "x", "a"),
                 exclusive=mode == "x",
                 truncate=mode == "w",
-                mode=permissions & ~self._umask,
+                mode=permissions,
                 layout=layout,
                 append=mode == "a",
                 want_data=mode == "r",
-                parents_mode=self._parents_mode(make_parents),
+                parents_mode=_parents_mode(make_parents),
+                umask=self._umask,
             )
         )
         file = _opened_file(opened, path, appends=mode == "a")
@@ -199,10 +202,11 @@ class Client:
         return Put(
             PathRef.of(new.path),
             bytes(new.data),
-            new.how.permissions & ~self._umask,
+            new.how.permissions,
             new.how.layout,
             new.exclusive,
-            self._parents_mode(new.how.make_parents),
+            _parents_mode(new.how.make_parents),
+            umask=self._umask,
         )
 
     async def open_unnamed(
@@ -250,13 +254,11 @@ class Client:
             write=True,
             create=True,
             unnamed=True,
-            mode=new.permissions & ~self._umask,
+            mode=new.permissions,
             layout=new.layout,
-            parents_mode=self._parents_mode(new.make_parents),
+            parents_mode=_parents_mode(new.make_parents),
+            umask=self._umask,
         )
-
-    def _parents_mode(self, make_parents: bool) -> int | None:
-        return 0o777 & ~self._umask if make_parents else None
 
     async def publish_many(self, files: Sequence[tuple[File, str, bool]]) -> Stats:
         """Closes many unnamed files and gives them their names, in few requests and commits: its inode or its error for each.
@@ -271,7 +273,8 @@ class Client:
                 modified=file.modified,
                 publish=PathRef.of(path),
                 truncations=file.truncations,
-                parents_mode=self._parents_mode(make_parents),
+                parents_mode=_parents_mode(make_parents),
+                umask=self._umask,
             )
             for file, path, make_parents in files
         ]
@@ -319,7 +322,8 @@ class Client:
             exclusive=exclusive,
             discard=discard and (file.unnamed or file.acknowledged > file.inode.length),
             truncations=file.truncations,
-            parents_mode=self._parents_mode(make_parents),
+            parents_mode=_parents_mode(make_parents),
+            umask=self._umask,
         )
         inode = await self._ask_with_session(file, request)
         self._on_closed(file, inode, publish)
@@ -455,8 +459,9 @@ class Client:
         make_parents: bool = False,
         done: BytesProgress | None = None,
     ) -> Inode:
-        """Copy a file's bytes and permission bits, several chunks under way; the target appears at once and whole. `make_parents`
-        makes missing directories above it, also when another client removes them meanwhile."""
+        """Copy a file's bytes and permission bits, several chunks under way; the target appears at once and whole. As with `cp`,
+        extended attributes and ACLs stay behind. `make_parents` makes missing directories above it, also when another client
+        removes them meanwhile."""
         reading = await self.open(source, "r")
         permissions = reading.inode.mode & 0o777
         writing = await self.open_unnamed(parent_of(target), permissions=permissions, make_parents=make_parents, becomes=target)
@@ -613,13 +618,13 @@ class Client:
 
     async def mkdir(self, path: str, mode: int = 0o777, layout: Layout | None = None) -> Inode:
         """Create one directory. Exists when the name is taken, NotFound when its parent is missing."""
-        return await self.meta.ask(Mkdir(PathRef.of(path), mode=mode & ~self._umask, layout=layout))
+        return await self.meta.ask(Mkdir(PathRef.of(path), mode=mode, layout=layout, umask=self._umask))
 
     async def makedirs(self, path: str, mode: int = 0o777, layout: Layout | None = None, *, exist_ok: bool = False) -> Inode:
         """Create a directory, with this layout, and its missing parents. Exists when it is there and `exist_ok` is not set, or is
         no directory."""
-        mode &= ~self._umask
-        return await self.meta.ask(Mkdir(PathRef.of(path), mode, exist_ok, layout, parents_mode=None if exist_ok else mode))
+        parents_mode = None if exist_ok else mode
+        return await self.meta.ask(Mkdir(PathRef.of(path), mode, exist_ok, layout, parents_mode, umask=self._umask))
 
     async def unlink(self, path: str) -> None:
         """Remove a file or symlink."""
@@ -642,7 +647,8 @@ class Client:
         """Move a file, symlink or directory, atomically: REPLACE as POSIX does · NOREPLACE: Exists · EXCHANGE: swap the two.
 
         `make_parents` makes missing directories above the target, in the same transaction."""
-        return await self.meta.ask(Rename(PathRef.of(source), PathRef.of(target), mode, self._parents_mode(make_parents)))
+        parents_mode = _parents_mode(make_parents)
+        return await self.meta.ask(Rename(PathRef.of(source), PathRef.of(target), mode, parents_mode, umask=self._umask))
 
     async def symlink(self, target: str, path: str) -> Inode:
         """Create a symlink at `path` that says `target`."""
@@ -685,6 +691,10 @@ def _opened_file(opened: OpenResult, path: str, *, appends: bool = False) -> Fil
     if opened.inode.type is not InodeType.FILE:
         raise error(Code.IS_A_DIRECTORY, "is a directory", path)
     return File(opened.inode, path, opened.session, appends=appends, data=opened.data)
+
+
+def _parents_mode(make_parents: bool) -> int | None:
+    return 0o777 if make_parents else None
 
 
 def parent_of(path: str) -> str:

@@ -57,6 +57,16 @@ class AppendTurn(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """How often its holder said that it goes on."""
 
 
+class Grants(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Extended attributes that give rights, as the kernel writes each; b"": there is none. The service acts on them, so they are
+    a part of the inode; all others are rows beside it."""
+
+    access_acl: bytes = b""
+    default_acl: bytes = b""
+    """Directories: what is created in them gets it."""
+    capability: bytes = b""
+
+
 class Inode(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One row of the inode table. New fields go at the end with a default, so that older rows stay readable."""
 
@@ -96,6 +106,10 @@ class Inode(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Files: the bytes are a row beside this one, and no chunk has any of them. See `fs3.core.meta.inline`."""
     moving: bool = False
     """Inline files: storage gets the bytes at this moment, and meanwhile they do not change."""
+    xattr_bytes: int = 0
+    """Names and values of all extended attributes, those of `grants` among them; 0: it has none."""
+    grants: Grants | None = None
+    """Known to services; clients ask for the attributes by their names."""
 
     @property
     def content_id(self) -> InodeId:

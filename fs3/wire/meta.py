@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from fs3.base.errors import error
-from fs3.base.ids import CLIENT_ID_BYTES, ChainId, ClientId, SessionId, TableId
+from fs3.base.ids import CLIENT_ID_BYTES, ROOT_INODE, ChainId, ClientId, SessionId, TableId
 from fs3.base.status import Code
 from fs3.model.inode import NO_LAYOUT, AppendTurn, Inode, InodeType, Layout, User
+from fs3.model.namespace import PathRef
 from fs3.model.requests import Caller
 from fs3.wire.malformed import malformed
 from fs3.wire.pb import common_pb2
@@ -28,7 +29,7 @@ INODE_TYPES = {int(member): member for member in InodeType}
 
 
 def fill_inode(message: pb.Inode, inode: Inode) -> None:
-    """Write an inode into an empty message. `dirent_serial` stays at home: it is bookkeeping of the service."""
+    """Write an inode into an empty message. `dirent_serial` and `grants` stay at home: they are the service's business."""
     message.id = inode.id
     message.type = inode.type  # type: ignore[assignment]
     message.mode = inode.mode
@@ -51,6 +52,8 @@ def fill_inode(message: pb.Inode, inode: Inode) -> None:
         message.content_id = inode.content
     if inode.inline:
         message.inline = True
+    if inode.xattr_bytes:
+        message.xattr_bytes = inode.xattr_bytes
     if inode.parent:
         message.parent = inode.parent
     if inode.target:
@@ -90,6 +93,8 @@ def inode_from_pb(message: pb.Inode) -> Inode:
         0,
         message.content_id,  # type: ignore[arg-type]
         message.inline,
+        False,
+        message.xattr_bytes,
     )
 
 
@@ -116,10 +121,22 @@ def layout_from_pb(message: pb.Layout) -> Layout:
 
 def inode_bytes_max(inode: Inode) -> int:
     """No encoded inode is larger than this; for cutting replies without encoding them twice."""
-    return 168 + 5 * len(inode.layout.chains) + 4 * len(inode.target)
+    return 176 + 5 * len(inode.layout.chains) + 4 * len(inode.target)
 
 
 # --- who and where ---------------------------------------------------------------------------------------------------
+
+
+def fill_path(message: pb.PathRef, path: PathRef) -> None:
+    """Write a path into an empty message."""
+    if path.parent != ROOT_INODE:
+        message.parent = path.parent
+    message.path = path.path
+
+
+def path_from_pb(message: pb.PathRef) -> PathRef:
+    """The path of a message."""
+    return PathRef(message.parent or ROOT_INODE, message.path)  # type: ignore[arg-type]
 
 
 def caller_to_pb(client: ClientId, user: User) -> common_pb2.Caller:

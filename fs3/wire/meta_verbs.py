@@ -12,31 +12,35 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
 from fs3.base.errors import InvalidArgument, error
-from fs3.base.ids import ROOT_INODE, InodeId, SessionId
+from fs3.base.ids import InodeId, SessionId
 from fs3.base.limits import batch_items_max, frame_header_bytes_max, name_bytes_max
 from fs3.base.status import Code
 from fs3.model.inode import MODE_BITS, Dirent, Inode, InodeType, Layout
 from fs3.model.method import Method
-from fs3.model.namespace import FileSystemSpace, OpenResult, PathRef, RemoveKind, RenameMode
+from fs3.model.namespace import FileSystemSpace, OpenResult, RemoveKind, RenameMode
 from fs3.model.requests import (
     Append,
     AppendStep,
     BatchStat,
     CheckRows,
     Close,
+    GetXattr,
     InspectInodes,
     KeepAlive,
     Link,
     List,
+    ListXattr,
     Lookup,
     Mkdir,
     Open,
     Put,
     Remove,
+    RemoveXattr,
     Rename,
     Repair,
     Request,
     SetAttributes,
+    SetXattr,
     Stat,
     StatFs,
     Symlink,
@@ -59,7 +63,23 @@ from fs3.wire.check import (
 )
 from fs3.wire.malformed import malformed
 from fs3.wire.meta import INODE_TYPES, fill_inode, fill_layout, inode_bytes_max, inode_from_pb, layout_from_pb
+from fs3.wire.meta import fill_path as _fill_path
+from fs3.wire.meta import path_from_pb as _path
 from fs3.wire.meta_listing import fill_listing, listing_from_pb
+from fs3.wire.meta_xattrs import (
+    fill_get_xattr,
+    fill_list_xattr,
+    fill_remove_xattr,
+    fill_set_xattr,
+    fill_value,
+    fill_xattr_names,
+    get_xattr_from_pb,
+    list_xattr_from_pb,
+    remove_xattr_from_pb,
+    set_xattr_from_pb,
+    value_from_pb,
+    xattr_names_from_pb,
+)
 from fs3.wire.methods import META
 from fs3.wire.pb import common_pb2
 from fs3.wire.pb import meta_pb2 as pb
@@ -68,16 +88,6 @@ REPLY_BYTES_MAX = frame_header_bytes_max - 64 * 1024
 """A reply is cut before it outgrows its frame; one result fits into the difference."""
 
 # --- requests --------------------------------------------------------------------------------------------------------
-
-
-def _fill_path(message: pb.PathRef, path: PathRef) -> None:
-    if path.parent != ROOT_INODE:
-        message.parent = path.parent
-    message.path = path.path
-
-
-def _path(message: pb.PathRef) -> PathRef:
-    return PathRef(message.parent or ROOT_INODE, message.path)  # type: ignore[arg-type]
 
 
 def _mode(mode: int) -> int:
@@ -133,7 +143,7 @@ def _fill_open(message: pb.OpenRequest, request: Open) -> None:
     message.exclusive = request.exclusive
     message.truncate = request.truncate
     message.unnamed = request.unnamed
-    message.mode = request.mode
+    _fill_mode(message, request)
     message.append = request.append
     message.want_data = request.want_data
     if request.layout is not None:
@@ -150,18 +160,19 @@ def _open(message: pb.OpenRequest) -> Open:
         message.exclusive,
         message.truncate,
         message.unnamed,
-        _mode(message.mode),
+        _mode_of_new(message),
         _request_layout(message),
         message.append,
         message.want_data,
         _parents_mode(message),
+        umask=message.mode_masked | message.parents_mode_masked,
     )
 
 
 def _fill_put(message: pb.PutRequest, request: Put) -> None:
     _fill_path(message.path, request.path)
     message.data = request.data
-    message.mode = request.mode
+    _fill_mode(message, request)
     message.exclusive = request.exclusive
     _fill_parents_mode(message, request)
     if request.layout is not None:
@@ -173,20 +184,34 @@ def _put(message: pb.PutRequest) -> Put:
     return Put(
         _path(message.path),
         message.data,
-        _mode(message.mode),
+        _mode_of_new(message),
         _request_layout(message),
         message.exclusive,
         _parents_mode(message),
+        umask=message.mode_masked | message.parents_mode_masked,
     )
+
+
+# Services that know nothing of default ACLs go by the modes alone, so the umask is off them when they travel.
+
+
+def _fill_mode(message: Any, request: Open | Put | Mkdir) -> None:
+    message.mode = request.mode & ~request.umask
+    message.mode_masked = request.mode & request.umask
 
 
 def _fill_parents_mode(message: Any, request: Open | Put | Close | Mkdir | Rename) -> None:
     if request.parents_mode is not None:
-        message.parents_mode = request.parents_mode
+        message.parents_mode = request.parents_mode & ~request.umask
+        message.parents_mode_masked = request.parents_mode & request.umask
+
+
+def _mode_of_new(message: Any) -> int:
+    return _mode(message.mode | message.mode_masked)
 
 
 def _parents_mode(message: Any) -> int | None:
-    return _mode(message.parents_mode) if message.HasField("parents_mode") else None
+    return _mode(message.parents_mode | message.parents_mode_masked) if message.HasField("parents_mode") else None
 
 
 def _fill_close(message: pb.CloseRequest, request: Close) -> None:
@@ -209,6 +234,7 @@ def _close(message: pb.CloseRequest) -> Close:
         message.discard,
         message.truncations if message.HasField("truncations") else None,
         _parents_mode(message),
+        umask=message.parents_mode_masked,
     )
 
 
@@ -250,7 +276,7 @@ def _append(message: pb.AppendRequest) -> Append:
 
 def _fill_mkdir(message: pb.MkdirRequest, request: Mkdir) -> None:
     _fill_path(message.path, request.path)
-    message.mode = request.mode
+    _fill_mode(message, request)
     message.parents = request.parents
     if request.layout is not None:
         message.layout.SetInParent()
@@ -259,7 +285,14 @@ def _fill_mkdir(message: pb.MkdirRequest, request: Mkdir) -> None:
 
 
 def _mkdir(message: pb.MkdirRequest) -> Mkdir:
-    return Mkdir(_path(message.path), _mode(message.mode), message.parents, _request_layout(message), _parents_mode(message))
+    return Mkdir(
+        _path(message.path),
+        _mode_of_new(message),
+        message.parents,
+        _request_layout(message),
+        _parents_mode(message),
+        umask=message.mode_masked | message.parents_mode_masked,
+    )
 
 
 def _fill_remove(message: pb.RemoveRequest, request: Remove) -> None:
@@ -286,7 +319,7 @@ def _rename(message: pb.RenameRequest) -> Rename:
         mode = RenameMode(message.mode)
     except ValueError:
         raise malformed("mode", f"{message.mode} is not a mode of renaming") from None
-    return Rename(_path(message.source), _path(message.target), mode, _parents_mode(message))
+    return Rename(_path(message.source), _path(message.target), mode, _parents_mode(message), umask=message.parents_mode_masked)
 
 
 def _fill_symlink(message: pb.SymlinkRequest, request: Symlink) -> None:
@@ -526,6 +559,12 @@ _VERBS: tuple[Verb[Any, Any], ...] = (
     Verb(Link, META.Link, "link", _fill_link, _link, _INODE),
     Verb(SetAttributes, META.SetAttr, "setattr", _fill_setattr, _setattr, _INODE),
     Verb(Truncate, META.Truncate, "truncate", _fill_truncate, _truncate, _INODE),
+    Verb(SetXattr, META.SetXattr, "", fill_set_xattr, set_xattr_from_pb, _INODE),
+    Verb(GetXattr, META.GetXattr, "", fill_get_xattr, get_xattr_from_pb, AnswerCodec("", fill_value, value_from_pb)),
+    Verb(
+        ListXattr, META.ListXattr, "", fill_list_xattr, list_xattr_from_pb, AnswerCodec("", fill_xattr_names, xattr_names_from_pb)
+    ),
+    Verb(RemoveXattr, META.RemoveXattr, "", fill_remove_xattr, remove_xattr_from_pb, _INODE),
     Verb(BatchStat, META.BatchStat, "", _fill_batch_stat, _batch_stat, AnswerCodec("", _fill_stats, _stats)),
     Verb(StatFs, META.StatFs, "", _fill_bare, _statfs, AnswerCodec("", _fill_space, _space)),
     Verb(KeepAlive, META.KeepAlive, "", _fill_bare, _keep_alive, AnswerCodec("", _fill_nothing, _nothing)),
