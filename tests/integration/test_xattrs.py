@@ -39,7 +39,7 @@ async def write(client: Client, path: str, data: bytes, mode: str = "w") -> None
 
 
 async def code_of(call: Any) -> int | None:
-    with pytest.raises(OSError) as caught:
+    with pytest.raises(FS3Error) as caught:
         await call
     return caught.value.errno
 
@@ -136,7 +136,7 @@ def test_attributes_through_fsspec(fs: Any, room: str) -> None:
     fs.removexattr(path, "user.size")
     assert fs.listxattr(path) == ["user.color"], "a file that gets another content keeps them"
     for call in (lambda: fs.getxattr(path, "user.size"), lambda: fs.setxattr(path, "user.size", b"", os.XATTR_REPLACE)):
-        with pytest.raises(OSError) as caught:
+        with pytest.raises(FS3Error) as caught:
             call()
         assert (caught.value.errno, caught.value.filename) == (errno.ENODATA, path)
     fs.cp(path, f"{room}/g")

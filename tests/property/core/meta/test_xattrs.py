@@ -51,6 +51,15 @@ class Attributes(Namespaces):
 
     def __init__(self) -> None:
         super().__init__(AttributeModel())
+        root, given = USERS[0], XattrMode.SET
+        shared = ModelAcl(7, 5, 1, {1001: 7}, {1000: 6}, 7)
+        for path in ("a", "b", "a/b"):
+            for name in (ACCESS_ACL, DEFAULT_ACL):
+                self.set_acl(root, path, name, shared, given, True)
+        for path, permissions in (("a/a", 4), ("a/b/a", 6), ("b/a/a", 6)):
+            self.set_acl(root, path, ACCESS_ACL, ModelAcl(6, 0, 0, {}, {1000: permissions}, 6), given, True)
+            for name in (b"security.capability", b"trusted.a", b"user.a"):
+                self.set_xattr(root, path, name, b"1", given, True)
 
     @rule(user=USER, spot=MOSTLY_THERE, name=ACL_NAMES, acl=ACLS, mode=XATTR_MODES, follow=st.booleans())
     def set_acl(self, user: User, spot: Any, name: bytes, acl: ModelAcl | None, mode: XattrMode, follow: bool) -> None:
@@ -90,6 +99,13 @@ class Attributes(Namespaces):
             self.identify((opened.inode, node))
             self.model.sessions.append((node.content, opened.session, False))
 
+    @rule(user=USER, directory=st.sampled_from(["a", "b", "a/b"]), spot=MOSTLY_THERE, mode=MODES)
+    def replace_as_a_whole(self, user: User, directory: str, spot: Any, mode: int) -> None:
+        count = len(self.model.sessions)
+        self.open_unnamed(user, directory, mode)
+        if len(self.model.sessions) > count:
+            self.close(-1, 1, spot, False, user)
+
     @rule(user=USER, spot=MOSTLY_THERE, name=ACL_NAMES | NAMES, follow=st.booleans())
     def look(self, user: User, spot: Any, name: bytes, follow: bool) -> None:
         path = self.path(spot)
@@ -127,4 +143,4 @@ class Attributes(Namespaces):
 
 
 TestAttributes = Attributes.TestCase
-TestAttributes.settings = settings(max_examples=80, stateful_step_count=50, deadline=None)
+TestAttributes.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
