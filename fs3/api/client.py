@@ -26,6 +26,7 @@ from fs3.api.io.budget import gather_bounded
 from fs3.api.io.buffer_budget import buffer_budget
 from fs3.api.io.buffers import ReadBuffer, source_of, target_of
 from fs3.api.small_files import NewFile, SmallFiles, UnnamedFile
+from fs3.api.xattrs import XattrMethods
 from fs3.base.errors import FS3Error, error
 from fs3.base.limits import client_write_call_bytes, list_entries_max
 from fs3.base.status import Code
@@ -80,7 +81,7 @@ Entries = list[Entry]
 log = logging.getLogger("fs3.client")
 
 
-class Client(Attributes):
+class Client(Attributes, XattrMethods):
     """One connection to a cluster. Belongs to one event loop; any number of coroutines may use it at once."""
 
     def __init__(
@@ -93,8 +94,8 @@ class Client(Attributes):
         umask: int = 0o022,
         relatime: bool = False,
     ) -> None:
-        """Made by `fs3.connect`. `disconnect` closes what the three parts share; `umask` is taken off the modes of new files;
-        `relatime`: reads bring access times up to date."""
+        """Made by `fs3.connect`. `disconnect` closes what the three parts share; `umask` is taken off the modes of new files,
+        but where a default ACL says what they get; `relatime`: reads bring access times up to date."""
         self.manager = manager
         """Routing, and what the management service can be asked."""
         self.meta = meta
@@ -189,11 +190,12 @@ class Client(Attributes):
                 create=mode in ("w", "x", "a"),
                 exclusive=mode == "x",
                 truncate=mode == "w",
-                mode=permissions & ~self._umask,
+                mode=permissions,
                 layout=layout,
                 append=mode == "a",
                 want_data=mode == "r",
-                parents_mode=self._parents_mode(make_parents),
+                parents_mode=_parents_mode(make_parents),
+                umask=self._umask,
             )
         )
         file = _opened_file(opened, path, appends=mode == "a")
@@ -233,10 +235,11 @@ class Client(Attributes):
         return Put(
             PathRef.of(new.path),
             bytes(new.data),
-            new.how.permissions & ~self._umask,
+            new.how.permissions,
             new.how.layout,
             new.exclusive,
-            self._parents_mode(new.how.make_parents),
+            _parents_mode(new.how.make_parents),
+            umask=self._umask,
         )
 
     async def open_unnamed(
@@ -284,13 +287,11 @@ class Client(Attributes):
             write=True,
             create=True,
             unnamed=True,
-            mode=new.permissions & ~self._umask,
+            mode=new.permissions,
             layout=new.layout,
-            parents_mode=self._parents_mode(new.make_parents),
+            parents_mode=_parents_mode(new.make_parents),
+            umask=self._umask,
         )
-
-    def _parents_mode(self, make_parents: bool) -> int | None:
-        return 0o777 & ~self._umask if make_parents else None
 
     async def publish_many(self, files: Sequence[tuple[File, str, bool]]) -> Stats:
         """Closes many unnamed files and gives them their names, in few requests and commits: its inode or its error for each.
@@ -305,8 +306,9 @@ class Client(Attributes):
                 modified=file.modified,
                 publish=PathRef.of(path),
                 truncations=file.truncations,
-                parents_mode=self._parents_mode(make_parents),
+                parents_mode=_parents_mode(make_parents),
                 keep_mtime=file.mtime_is_set,
+                umask=self._umask,
             )
             for file, path, make_parents in files
         ]
@@ -354,8 +356,9 @@ class Client(Attributes):
             exclusive=exclusive,
             discard=discard and (file.unnamed or file.acknowledged > file.inode.length),
             truncations=file.truncations,
-            parents_mode=self._parents_mode(make_parents),
+            parents_mode=_parents_mode(make_parents),
             keep_mtime=file.mtime_is_set,
+            umask=self._umask,
         )
         inode = await self._ask_with_session(file, request)
         self._on_closed(file, inode, publish)
@@ -501,8 +504,9 @@ class Client(Attributes):
         make_parents: bool = False,
         done: BytesProgress | None = None,
     ) -> Inode:
-        """Copy a file's bytes and permission bits, several chunks under way; the target appears at once and whole. `make_parents`
-        makes missing directories above it, also when another client removes them meanwhile."""
+        """Copy a file's bytes and permission bits, several chunks under way; the target appears at once and whole. As with `cp`,
+        extended attributes and ACLs stay behind. `make_parents` makes missing directories above it, also when another client
+        removes them meanwhile."""
         reading = await self.open(source, "r")
         permissions = reading.inode.mode & 0o777
         writing = await self.open_unnamed(parent_of(target), permissions=permissions, make_parents=make_parents, becomes=target)
@@ -664,13 +668,13 @@ class Client(Attributes):
 
     async def mkdir(self, path: str, mode: int = 0o777, layout: Layout | None = None) -> Inode:
         """Create one directory. Exists when the name is taken, NotFound when its parent is missing."""
-        return await self.meta.ask(Mkdir(PathRef.of(path), mode=mode & ~self._umask, layout=layout))
+        return await self.meta.ask(Mkdir(PathRef.of(path), mode=mode, layout=layout, umask=self._umask))
 
     async def makedirs(self, path: str, mode: int = 0o777, layout: Layout | None = None, *, exist_ok: bool = False) -> Inode:
         """Create a directory, with this layout, and its missing parents. Exists when it is there and `exist_ok` is not set, or is
         no directory."""
-        mode &= ~self._umask
-        return await self.meta.ask(Mkdir(PathRef.of(path), mode, exist_ok, layout, parents_mode=None if exist_ok else mode))
+        parents_mode = None if exist_ok else mode
+        return await self.meta.ask(Mkdir(PathRef.of(path), mode, exist_ok, layout, parents_mode, umask=self._umask))
 
     async def unlink(self, path: str) -> None:
         """Remove a file or symlink."""
@@ -693,7 +697,8 @@ class Client(Attributes):
         """Move a file, symlink or directory, atomically: REPLACE as POSIX does · NOREPLACE: Exists · EXCHANGE: swap the two.
 
         `make_parents` makes missing directories above the target, in the same transaction."""
-        return await self.meta.ask(Rename(PathRef.of(source), PathRef.of(target), mode, self._parents_mode(make_parents)))
+        parents_mode = _parents_mode(make_parents)
+        return await self.meta.ask(Rename(PathRef.of(source), PathRef.of(target), mode, parents_mode, umask=self._umask))
 
     async def symlink(self, target: str, path: str) -> Inode:
         """Create a symlink at `path` that says `target`."""
@@ -720,6 +725,10 @@ def _opened_file(opened: OpenResult, path: str, *, appends: bool = False) -> Fil
     if opened.inode.type is not InodeType.FILE:
         raise error(Code.IS_A_DIRECTORY, "is a directory", path)
     return File(opened.inode, path, opened.session, appends=appends, data=opened.data)
+
+
+def _parents_mode(make_parents: bool) -> int | None:
+    return 0o777 if make_parents else None
 
 
 def parent_of(path: str) -> str:

@@ -98,7 +98,6 @@ class Open(PathRequest[OpenResult], frozen=True):
     unnamed: bool = False
     """Create a file that gets its name when it is closed, below the directory `path`."""
     mode: int = 0o644
-    """The client has applied its umask."""
     layout: Layout | None = None
     """Of a new file; fields of 0 are inherited."""
     append: bool = False
@@ -108,6 +107,8 @@ class Open(PathRequest[OpenResult], frozen=True):
     parents_mode: int | None = None
     """With `create`: missing directories above the file are made with this mode (`unnamed`: `path`, and those above). None: they
     are not."""
+    umask: int = 0
+    """Taken off both modes, unless the directory has a default ACL, which then says what may be had."""
 
     @property
     def mutates(self) -> bool:  # type: ignore[override]
@@ -125,12 +126,13 @@ class Put(PathRequest[Inode], frozen=True):
 
     data: bytes
     mode: int = 0o644
-    """The client has applied its umask."""
     layout: Layout | None = None
     """Of a new file, once it has grown; fields of 0 are inherited."""
     exclusive: bool = False
     parents_mode: int | None = None
     """Missing directories are made with this mode. None: they are not."""
+    umask: int = 0
+    """As in `Open`."""
 
 
 class Close(Request[Inode], frozen=True):
@@ -153,6 +155,8 @@ class Close(Request[Inode], frozen=True):
     """With `publish`: missing directories are made with this mode. None: they are not."""
     keep_mtime: bool = False
     """The writer set the mtime after what it wrote, so it stays."""
+    umask: int = 0
+    """As in `Open`."""
 
     @property
     def may_use_reserve(self) -> bool:  # type: ignore[override]
@@ -216,6 +220,8 @@ class Mkdir(PathRequest[Inode], frozen=True):
     """What files below get; fields of 0 are inherited."""
     parents_mode: int | None = None
     """Without `parents`: missing directories above are made with this mode. None: they are not."""
+    umask: int = 0
+    """As in `Open`."""
 
 
 class Remove(PathRequest[InodeId], frozen=True):
@@ -233,6 +239,8 @@ class Rename(Request[Inode], frozen=True):
     mode: RenameMode = RenameMode.REPLACE
     parents_mode: int | None = None
     """Missing directories above the target are made with this mode. None: they are not."""
+    umask: int = 0
+    """As in `Open`."""
 
     @property
     def error_path(self) -> str:
@@ -250,9 +258,10 @@ class Mknod(PathRequest[Inode], frozen=True):
 
     type: InodeType
     mode: int = 0o644
-    """The client has applied its umask."""
     rdev: int = 0
     """Devices: which one."""
+    umask: int = 0
+    """As in `Open`."""
 
 
 class Link(Request[Inode], frozen=True):
@@ -281,6 +290,49 @@ class SetAttributes(PathRequest[Inode], frozen=True):
     accessed: bool = False
     """Nothing else is asked for: the content was read, and atime becomes the server's clock when it is due. See
     `fs3.core.meta.access_time`."""
+
+
+class XattrMode(IntEnum):
+    """What may be there when an extended attribute is set. Numbers as on the wire, and as in setxattr(2)."""
+
+    SET = 0
+    CREATE = 1
+    """EXISTS when it is there."""
+    REPLACE = 2
+    """NO_ATTRIBUTE when it is not."""
+
+
+class SetXattr(PathRequest[Inode], frozen=True):
+    """Set an extended attribute. See `fs3.core.meta.ops.set_xattr`."""
+
+    name: bytes
+    """With its namespace: b"user.color"."""
+    value: bytes
+    mode: XattrMode = XattrMode.SET
+    follow: bool = True
+
+
+class GetXattr(PathRequest[bytes], frozen=True):
+    """The value of an extended attribute; NO_ATTRIBUTE when there is none of that name."""
+
+    mutates: ClassVar[bool] = False
+    name: bytes
+    follow: bool = True
+
+
+class ListXattr(PathRequest[list[bytes]], frozen=True):
+    """The names of all extended attributes that the caller may know of."""
+
+    mutates: ClassVar[bool] = False
+    follow: bool = True
+
+
+class RemoveXattr(PathRequest[Inode], frozen=True):
+    """Remove an extended attribute; NO_ATTRIBUTE when there is none of that name."""
+
+    may_use_reserve: ClassVar[bool] = True
+    name: bytes
+    follow: bool = True
 
 
 class Truncate(Request[Inode], frozen=True):

@@ -35,7 +35,7 @@ def inode_type(number: int) -> InodeType:
 
 
 def fill_inode(message: pb.Inode, inode: Inode) -> None:
-    """Write an inode into an empty message. `dirent_serial` stays at home: it is bookkeeping of the service."""
+    """Write an inode into an empty message. `dirent_serial` and `grants` stay at home: they are the service's business."""
     message.id = inode.id
     message.type = inode.type  # type: ignore[assignment]
     message.mode = inode.mode
@@ -60,6 +60,8 @@ def fill_inode(message: pb.Inode, inode: Inode) -> None:
         message.inline = True
     if inode.rdev:
         message.rdev = inode.rdev
+    if inode.xattr_bytes:
+        message.xattr_bytes = inode.xattr_bytes
     if inode.parent:
         message.parent = inode.parent
     if inode.target:
@@ -102,6 +104,7 @@ def inode_from_pb(message: pb.Inode) -> Inode:
         False,
         message.rdev,
         message.raw_target,
+        message.xattr_bytes,
     )
 
 
@@ -128,7 +131,7 @@ def layout_from_pb(message: pb.Layout) -> Layout:
 
 def inode_bytes_max(inode: Inode) -> int:
     """No encoded inode is larger than this; for cutting replies without encoding them twice."""
-    return 180 + 5 * len(inode.layout.chains) + 4 * len(inode.target) + 4 * len(inode.raw_target)
+    return 188 + 5 * len(inode.layout.chains) + 4 * len(inode.target) + 4 * len(inode.raw_target)
 
 
 # --- who and where ---------------------------------------------------------------------------------------------------

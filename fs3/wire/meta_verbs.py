@@ -25,20 +25,24 @@ from fs3.model.requests import (
     BatchStat,
     CheckRows,
     Close,
+    GetXattr,
     InspectInodes,
     KeepAlive,
     Link,
     List,
+    ListXattr,
     Lookup,
     Mkdir,
     Mknod,
     Open,
     Put,
     Remove,
+    RemoveXattr,
     Rename,
     Repair,
     Request,
     SetAttributes,
+    SetXattr,
     Stat,
     StatFs,
     Symlink,
@@ -64,6 +68,20 @@ from fs3.wire.meta import fill_inode, fill_layout, inode_bytes_max, inode_from_p
 from fs3.wire.meta_listing import fill_listing, listing_from_pb
 from fs3.wire.meta_paths import fill_path, fill_text, fill_texts, mode_from_pb, path_from_pb, text_from_pb, texts_from_pb
 from fs3.wire.meta_special import fill_mknod, mknod_from_pb
+from fs3.wire.meta_xattrs import (
+    fill_get_xattr,
+    fill_list_xattr,
+    fill_remove_xattr,
+    fill_set_xattr,
+    fill_value,
+    fill_xattr_names,
+    get_xattr_from_pb,
+    list_xattr_from_pb,
+    remove_xattr_from_pb,
+    set_xattr_from_pb,
+    value_from_pb,
+    xattr_names_from_pb,
+)
 from fs3.wire.methods import META
 from fs3.wire.pb import common_pb2
 from fs3.wire.pb import meta_pb2 as pb
@@ -123,7 +141,7 @@ def _fill_open(message: pb.OpenRequest, request: Open) -> None:
     message.exclusive = request.exclusive
     message.truncate = request.truncate
     message.unnamed = request.unnamed
-    message.mode = request.mode
+    _fill_mode(message, request)
     message.append = request.append
     message.want_data = request.want_data
     if request.layout is not None:
@@ -140,18 +158,19 @@ def _open(message: pb.OpenRequest) -> Open:
         message.exclusive,
         message.truncate,
         message.unnamed,
-        mode_from_pb(message.mode),
+        _mode_of_new(message),
         _request_layout(message),
         message.append,
         message.want_data,
         _parents_mode(message),
+        umask=message.mode_masked | message.parents_mode_masked,
     )
 
 
 def _fill_put(message: pb.PutRequest, request: Put) -> None:
     fill_path(message.path, request.path)
     message.data = request.data
-    message.mode = request.mode
+    _fill_mode(message, request)
     message.exclusive = request.exclusive
     _fill_parents_mode(message, request)
     if request.layout is not None:
@@ -163,20 +182,34 @@ def _put(message: pb.PutRequest) -> Put:
     return Put(
         path_from_pb(message.path),
         message.data,
-        mode_from_pb(message.mode),
+        _mode_of_new(message),
         _request_layout(message),
         message.exclusive,
         _parents_mode(message),
+        umask=message.mode_masked | message.parents_mode_masked,
     )
+
+
+# Services that know nothing of default ACLs go by the modes alone, so the umask is off them when they travel.
+
+
+def _fill_mode(message: Any, request: Open | Put | Mkdir) -> None:
+    message.mode = request.mode & ~request.umask
+    message.mode_masked = request.mode & request.umask
 
 
 def _fill_parents_mode(message: Any, request: Open | Put | Close | Mkdir | Rename) -> None:
     if request.parents_mode is not None:
-        message.parents_mode = request.parents_mode
+        message.parents_mode = request.parents_mode & ~request.umask
+        message.parents_mode_masked = request.parents_mode & request.umask
+
+
+def _mode_of_new(message: Any) -> int:
+    return mode_from_pb(message.mode | message.mode_masked)
 
 
 def _parents_mode(message: Any) -> int | None:
-    return mode_from_pb(message.parents_mode) if message.HasField("parents_mode") else None
+    return mode_from_pb(message.parents_mode | message.parents_mode_masked) if message.HasField("parents_mode") else None
 
 
 def _fill_close(message: pb.CloseRequest, request: Close) -> None:
@@ -200,6 +233,7 @@ def _close(message: pb.CloseRequest) -> Close:
         message.truncations if message.HasField("truncations") else None,
         _parents_mode(message),
         message.keep_mtime,
+        umask=message.parents_mode_masked,
     )
 
 
@@ -243,7 +277,7 @@ def _append(message: pb.AppendRequest) -> Append:
 
 def _fill_mkdir(message: pb.MkdirRequest, request: Mkdir) -> None:
     fill_path(message.path, request.path)
-    message.mode = request.mode
+    _fill_mode(message, request)
     message.parents = request.parents
     if request.layout is not None:
         message.layout.SetInParent()
@@ -253,7 +287,12 @@ def _fill_mkdir(message: pb.MkdirRequest, request: Mkdir) -> None:
 
 def _mkdir(message: pb.MkdirRequest) -> Mkdir:
     return Mkdir(
-        path_from_pb(message.path), mode_from_pb(message.mode), message.parents, _request_layout(message), _parents_mode(message)
+        path_from_pb(message.path),
+        _mode_of_new(message),
+        message.parents,
+        _request_layout(message),
+        _parents_mode(message),
+        umask=message.mode_masked | message.parents_mode_masked,
     )
 
 
@@ -281,7 +320,10 @@ def _rename(message: pb.RenameRequest) -> Rename:
         mode = RenameMode(message.mode)
     except ValueError:
         raise malformed("mode", f"{message.mode} is not a mode of renaming") from None
-    return Rename(path_from_pb(message.source), path_from_pb(message.target), mode, _parents_mode(message))
+    mode_of_parents = _parents_mode(message)
+    return Rename(
+        path_from_pb(message.source), path_from_pb(message.target), mode, mode_of_parents, umask=message.parents_mode_masked
+    )
 
 
 def _fill_symlink(message: pb.SymlinkRequest, request: Symlink) -> None:
@@ -518,6 +560,12 @@ _VERBS: tuple[Verb[Any, Any], ...] = (
     Verb(Link, META.Link, "link", _fill_link, _link, _INODE),
     Verb(SetAttributes, META.SetAttr, "setattr", _fill_setattr, _setattr, _INODE),
     Verb(Truncate, META.Truncate, "truncate", _fill_truncate, _truncate, _INODE),
+    Verb(SetXattr, META.SetXattr, "", fill_set_xattr, set_xattr_from_pb, _INODE),
+    Verb(GetXattr, META.GetXattr, "", fill_get_xattr, get_xattr_from_pb, AnswerCodec("", fill_value, value_from_pb)),
+    Verb(
+        ListXattr, META.ListXattr, "", fill_list_xattr, list_xattr_from_pb, AnswerCodec("", fill_xattr_names, xattr_names_from_pb)
+    ),
+    Verb(RemoveXattr, META.RemoveXattr, "", fill_remove_xattr, remove_xattr_from_pb, _INODE),
     Verb(BatchStat, META.BatchStat, "", _fill_batch_stat, _batch_stat, AnswerCodec("", _fill_stats, _stats)),
     Verb(StatFs, META.StatFs, "", _fill_bare, _statfs, AnswerCodec("", _fill_space, _space)),
     Verb(KeepAlive, META.KeepAlive, "", _fill_bare, _keep_alive, AnswerCodec("", _fill_nothing, _nothing)),

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from fs3.base.ids import InodeId
 from fs3.base.status import Code
-from fs3.core.meta import inline, keys, rows
+from fs3.core.meta import inline, keys, rows, xattrs
 from fs3.core.meta.allocation import adjust_counts
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.entries import is_empty, with_entry_change, with_nlink
@@ -21,6 +21,9 @@ from fs3.core.meta.errors import MetaError
 from fs3.core.meta.rows import Garbage, GarbageKind
 from fs3.core.txn import ReadTxn, Txn
 from fs3.model.inode import Inode, InodeType
+
+attribute_rows_max = 2048
+"""Rows of extended attributes after which one step of taking a tree apart ends."""
 
 
 async def unlink(txn: Txn, ctx: OpContext, inode: Inode) -> Inode:
@@ -32,6 +35,7 @@ async def unlink(txn: Txn, ctx: OpContext, inode: Inode) -> Inode:
         )
     after = with_nlink(ctx, inode, inode.nlink - 1)
     if after.nlink == 0 and inode.type is not InodeType.FILE:
+        await xattrs.delete_all(txn, inode)
         txn.delete(keys.inode_key(inode.id))
         await adjust_counts(txn, inodes=-1)
         return after
@@ -50,6 +54,7 @@ async def queue_unless_open(txn: Txn, ctx: OpContext, inode: Inode) -> None:
         await _queue(txn, ctx, inode, GarbageKind.FILE)
     else:
         inline.delete_data(txn, inode)
+        await xattrs.delete_all(txn, inode)
         txn.delete(keys.inode_key(inode.id))
         if inode.content:
             txn.delete(keys.content_key(inode.content))
@@ -64,6 +69,7 @@ async def detach(txn: Txn, ctx: OpContext, directory: Inode) -> None:
 
 async def delete_directory(txn: Txn, directory: Inode) -> None:
     """Removes the inode of an empty directory."""
+    await xattrs.delete_all(txn, directory)
     txn.delete(keys.inode_key(directory.id))
     await adjust_counts(txn, inodes=-1)
 
@@ -96,6 +102,7 @@ async def delete_file(txn: Txn, garbage: Garbage) -> bool:
         return False
     inode = await rows.get_inode(txn, garbage.inode)
     inline.delete_data(txn, inode)
+    await xattrs.delete_all(txn, inode)
     txn.delete(garbage.key)
     txn.delete(keys.inode_key(garbage.inode))
     txn.delete(keys.trim_key(garbage.inode))
@@ -106,13 +113,15 @@ async def delete_file(txn: Txn, garbage: Garbage) -> bool:
 
 
 async def dismantle(txn: Txn, ctx: OpContext, limit: int) -> int:
-    """Takes at most `limit` entries out of the oldest detached tree. How much was done; 0 when no tree waits."""
+    """Takes at most `limit` entries out of the oldest detached tree, fewer where extended attributes have many rows. How much was
+    done; 0 when no tree waits."""
     waiting = await txn.scan(*keys.garbage_range(GarbageKind.TREE), 1)
     if not waiting:
         return 0
     garbage = rows.decode_garbage(*waiting[0])
     directory = await rows.get_inode(txn, garbage.inode)
     found = await txn.scan(*keys.dirents_range(directory.id), limit)
+    taken = attributes = 0
     for key, row in found:
         dirent = rows.decode_dirent(key, row)
         inode = await rows.get_inode(txn, dirent.inode)
@@ -123,13 +132,17 @@ async def dismantle(txn: Txn, ctx: OpContext, limit: int) -> int:
             await delete_directory(txn, inode)
         else:
             await detach(txn, ctx, inode)
-    if len(found) < limit:
+        taken += 1
+        attributes += xattrs.rows_at_most(inode)
+        if attributes > attribute_rows_max:
+            break
+    if taken == len(found) < limit:
         txn.delete(garbage.key)
-        txn.delete(keys.inode_key(directory.id))
-        await adjust_counts(txn, inodes=-1, garbage=-1)
+        await delete_directory(txn, directory)
+        await adjust_counts(txn, garbage=-1)
     else:
-        rows.put_inode(txn, with_entry_change(ctx, directory, entries=-len(found)))
-    return len(found) + 1
+        rows.put_inode(txn, with_entry_change(ctx, directory, entries=-taken))
+    return taken + 1
 
 
 async def _queue(txn: Txn, ctx: OpContext, inode: Inode, kind: GarbageKind) -> None:

@@ -199,7 +199,7 @@ def decode_pruned_session(key: bytes, row: bytes) -> PrunedSession:
 
 
 def decode_data(key: bytes, row: bytes) -> bytes:
-    """The bytes of a small file from their row."""
+    """The bytes of a small file, or of an extended attribute, from their row."""
     try:
         return _data(row)
     except msgspec.MsgspecError as error:

@@ -38,7 +38,7 @@ from fs3.core.membership.generations import Lineage
 from fs3.core.membership.ledger import Ledger
 from fs3.core.membership.namespace_log import NamespaceLog
 from fs3.core.membership.namespaces import Namespaces
-from fs3.core.meta import contents, inline, sessions, trims
+from fs3.core.meta import acl, contents, entries, inline, length, sessions, trims, xattrs
 from fs3.core.meta.contents import find_by_content
 from fs3.core.meta.length import with_truncated_length, with_written_length
 from fs3.core.meta.ops import append as append_op
@@ -53,7 +53,7 @@ from fs3.model.inode import Inode, Trim
 from fs3.model.requests import Truncate
 from fs3.model.routing import Node
 from fs3.ports.chunk_store import Prewritten, ReadGather, ReadResult, StageResult
-from fs3.services.meta import inline_mover
+from fs3.services.meta import change_executor, inline_mover
 from fs3.services.meta.append_queue import AppendQueue
 from fs3.services.meta.change_executor import ChangeExecutor
 from fs3.services.meta.duties import sessions as sessions_duty
@@ -131,6 +131,14 @@ from fs3.sim.ring2.replace_bugs import (
     replace_and_reclaim_new,
 )
 from fs3.sim.ring2.swarm import ClusterSwarm
+from fs3.sim.ring2.xattr_bugs import (
+    inherit_nothing,
+    keep_privileges,
+    keep_rows,
+    operate_again,
+    permit_beyond_the_mask,
+    permit_others,
+)
 
 
 @dataclass(frozen=True)
@@ -601,6 +609,41 @@ BUGS: dict[str, ServiceBug] = {
         "an appender of a replaced content appends to the new one",
         [(append_op, "get_by_content", get_by_inode)],
         scene="append_to_what_was_replaced",
+    ),
+    "masks_nothing": ServiceBug(
+        "the mask of an ACL does not limit the users that it names",
+        [(acl, "is_permitted", permit_beyond_the_mask)],
+        scene="users_share_a_directory",
+    ),
+    "asks_one_group": ServiceBug(
+        "an ACL is asked about the first group of a user only",
+        [(acl, "is_permitted", permit_others)],
+        scene="users_share_a_directory",
+    ),
+    "inherits_nothing": ServiceBug(
+        "a default ACL is not inherited",
+        [(entries, "inherit_grants", inherit_nothing)],
+        scene="users_share_a_directory",
+    ),
+    "keeps_capability": ServiceBug(
+        "a file that is written keeps its capability",
+        [(length, "without_privileges", keep_privileges)],
+        scene="a_file_with_attributes_is_changed",
+    ),
+    "replaces_beside_capability": ServiceBug(
+        "a file that is replaced as a whole keeps its capability",
+        [(close_op, "without_privileges", keep_privileges)],
+        scene="a_file_with_attributes_is_changed",
+    ),
+    "keeps_attributes": ServiceBug(
+        "extended attributes stay in the store when their file is reclaimed",
+        [(xattrs, "delete_all", keep_rows)],
+        scene="a_file_with_attributes_is_changed",
+    ),
+    "sets_again": ServiceBug(
+        "a request to set an attribute is carried out again when it is repeated",
+        [(change_executor, "operation_of", operate_again)],
+        scene="clients_create_attributes",
     ),
     "evicts_leased": ServiceBug(
         "an eviction does not look at leases", [(Leases, "is_held", is_never_held)], scene="leased_pages_stay"

@@ -33,6 +33,7 @@ from fs3.sim.ring2.story import Story, capture_logs
 from fs3.sim.ring2.swarm import ClusterSwarm
 from fs3.sim.ring2.workloads.shared_files import SharedFileWorkload, SharedHistory
 from fs3.sim.ring2.workloads.small_files import INLINE_BYTES
+from fs3.sim.ring2.xattr_scenes import USERS, XATTR_SCENES
 
 T = TypeVar("T")
 
@@ -462,6 +463,7 @@ SCENES: dict[str, Callable[[SceneCluster], Awaitable[str]]] = {
     **LEASE_SCENES,
     **NAMESPACE_SCENES,
     **POSIX_SCENES,
+    **XATTR_SCENES,
     "an_old_copy_is_put_back": directory_scenes.an_old_copy_is_put_back,
     "all_but_the_manager_is_put_back": directory_scenes.all_but_the_manager_is_put_back,
     "a_copy_begins_beside_the_original": directory_scenes.a_copy_begins_beside_the_original,
@@ -487,6 +489,8 @@ def play(name: str, tell: Callable[[str], None] | None = None) -> str:
             swarm = faultless_swarm()
             if name in INLINE_SCENES:
                 swarm = replace(swarm, metas=2, inline_bytes=INLINE_BYTES)
+            if name in XATTR_SCENES:
+                swarm = replace(swarm, users=USERS)
             if name in CACHE_SCENES:
                 swarm = replace(swarm, targets_per_node=2, cache_exchange_ms=200)
             problem = loop.run_until_complete(_play(ClusterRun(loop, 0, story, swarm), SCENES[name]))

@@ -19,25 +19,30 @@ from fs3.model.requests import (
     Caller,
     CheckRows,
     Close,
+    GetXattr,
     InspectInodes,
     KeepAlive,
     Link,
     List,
+    ListXattr,
     Lookup,
     Mkdir,
     Mknod,
     Open,
     Put,
     Remove,
+    RemoveXattr,
     Rename,
     Repair,
     Request,
     SetAttributes,
+    SetXattr,
     Stat,
     StatFs,
     Symlink,
     Sync,
     Truncate,
+    XattrMode,
 )
 from fs3.wire.meta import caller_from_pb, caller_to_pb, fill_inode, inode_bytes_max, inode_from_pb
 from fs3.wire.meta_batch import (
@@ -96,6 +101,7 @@ INODE = st.builds(
     content=ID,
     inline=FLAG,
     rdev=U64,
+    xattr_bytes=U32,
 )
 ENTRY = st.builds(Entry, TEXT, ID, TYPE)
 ENTRY_WITH_INODE = st.builds(lambda name, inode: Entry(name, inode.id, inode.type, inode), TEXT, INODE)
@@ -118,9 +124,14 @@ REQUESTS = {
     ),
     Truncate: st.builds(Truncate, ID, U64),
 }
+NAME = st.binary(max_size=9)
 PROBLEM = st.builds(Problem, st.sampled_from(ProblemKind), ID, ID, st.binary(max_size=9), st.binary(max_size=9), U32)
 ALONE = {
     Append: st.builds(Append, ID, U64, st.sampled_from(AppendStep), U64, U64, U64, st.binary(max_size=9)),
+    SetXattr: st.builds(SetXattr, PATH, NAME, st.binary(max_size=9), st.sampled_from(XattrMode), FLAG),
+    GetXattr: st.builds(GetXattr, PATH, NAME, FLAG),
+    ListXattr: st.builds(ListXattr, PATH, FLAG),
+    RemoveXattr: st.builds(RemoveXattr, PATH, NAME, FLAG),
     BatchStat: st.builds(BatchStat, ID, st.lists(TEXT, max_size=4), FLAG),
     StatFs: st.just(StatFs()),
     KeepAlive: st.just(KeepAlive()),
@@ -140,6 +151,10 @@ ANSWERS = {
 }
 ANSWERS_ALONE = {
     Append: INODE,
+    SetXattr: INODE,
+    GetXattr: st.binary(max_size=9),
+    ListXattr: st.lists(NAME, max_size=4),
+    RemoveXattr: INODE,
     BatchStat: st.lists(INODE | st.sampled_from([Code.NOT_FOUND, Code.ACCESS]), max_size=4),
     StatFs: st.builds(FileSystemSpace, U64, U64, U64, U64),
     KeepAlive: st.none(),
@@ -282,7 +297,7 @@ def test_malformed_fields_are_named(record, message, field):
 
 def test_what_changes_something_needs_a_number():
     reads = {record for record in VERBS if record is not Open and not record.mutates}
-    assert reads == {Lookup, Stat, List, *ALONE} - {Repair, Append, Mknod}
+    assert reads == {Lookup, Stat, List, *ALONE} - {Repair, Append, Mknod, SetXattr, RemoveXattr}
     assert not Open(PathRef()).mutates
     for flag in ("write", "create", "truncate", "unnamed"):
         assert Open(PathRef(), **{flag: True}).mutates

@@ -91,9 +91,9 @@ def call(verb: Any, txn: Any, ctx: OpContext, *args: Any, **options: Any) -> Any
 
 
 class Namespaces(RuleBasedStateMachine):
-    def __init__(self) -> None:
+    def __init__(self, model: NamespaceModel | None = None) -> None:
         super().__init__()
-        self.kv, self.model = MemoryKV(), NamespaceModel()
+        self.kv, self.model = MemoryKV(), model or NamespaceModel()
         self.wall, self.seq = 1_700_000_000_000_000_000, 0
         self.act(ensure_root, mode=0o777)
         # Something to begin with, so that short runs reach interesting places.
@@ -177,10 +177,13 @@ class Namespaces(RuleBasedStateMachine):
         if found:
             # With `parents` several were made; the others are found by walking.
             self.identify(found)
-            for node in self.model.list_directories():
-                for name, child in node.entries.items():
-                    if child.id == 0:
-                        child.id = self.act(lookup, PathRef(InodeId(node.id), name)).inode
+            self.identify_directories()
+
+    def identify_directories(self) -> None:
+        for node in self.model.list_directories():
+            for name, child in node.entries.items():
+                if child.id == 0:
+                    child.id = self.act(lookup, PathRef(InodeId(node.id), name)).inode
 
     @rule(
         user=USER, spot=SPOTS, create=st.booleans(), exclusive=st.booleans(), truncate=st.booleans(), mode=MODES,
@@ -224,8 +227,7 @@ class Namespaces(RuleBasedStateMachine):
             if unnamed and path:
                 self.model.publish(user, self.model.find_by_content(content), path, exclusive)
             self.model.sessions.remove(entry)
-            content.length = max(content.length, length)
-            return self.model.find_by_content(content)
+            return self.model.write(user, content, length, length != 2)
 
         self.identify(self.twice(model, close_file, InodeId(content.id), session, user=user, **options))
 
@@ -235,7 +237,7 @@ class Namespaces(RuleBasedStateMachine):
         row = self.see(lambda txn: list_sessions(txn, None, 1))[0]
         self.act(prune, row, length)
         entry = next(entry for entry in self.model.sessions if (entry[0].id, entry[1]) == (row.content, row.id))
-        entry[0].length = max(entry[0].length, length)
+        self.model.write(USERS[0], entry[0], length, False)
         self.model.sessions.remove(entry)
 
     @rule(user=USER, spot=MOSTLY_THERE, kind=st.sampled_from(RemoveKind))
@@ -288,6 +290,7 @@ class Namespaces(RuleBasedStateMachine):
         files = [node for node in self.model.files if self.model.count_names(node)]
         node = files[index % len(files)]
         node.content.length = length
+        self.model.change_content(USERS[0], node)
         self.identify(self.twice(lambda: node, truncate, InodeId(node.content.id), length, user=USERS[0]))
         # What the service does before it answers.
         row = self.see(lambda txn: find_inode(txn, InodeId(node.id)))
