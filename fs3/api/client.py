@@ -125,8 +125,10 @@ class Client:
         self._closed = True
         await self._tasks.cancel()
         try:
-            if self._sessions:
-                ending = [self.close(file, discard=file.unnamed) for file in list(self._sessions)]
+            ending: list[Awaitable[object]] = [self.close(file, discard=file.unnamed) for file in list(self._sessions)]
+            if self.meta.readers.is_holding:
+                ending.append(self.meta.readers.end())
+            if ending:
                 async with asyncio.timeout(CLOSE_PATIENCE_NS / SECOND):
                     for outcome in await asyncio.gather(*ending, return_exceptions=True):
                         if isinstance(outcome, Exception):
@@ -165,13 +167,19 @@ class Client:
         file = _opened_file(opened, path, appends=mode == "a")
         if mode != "r":
             self._sessions.add(file)
+        else:
+            self.meta.readers.add(file)
         return file
 
     def open_directly(self, path: str) -> File | None:
         """Opens a file for reading on a thread that is not the loop's, which blocks meanwhile; raises as `open`. None: not done,
         and `small_files.open` has to be asked."""
         opened = None if self._closed else self.meta.ask_directly(Open(PathRef.of(path), want_data=True))
-        return None if opened is None else _opened_file(opened, path)
+        if opened is None:
+            return None
+        file = _opened_file(opened, path)
+        self.meta.readers.add(file)
+        return file
 
     async def open_many(self, paths: Sequence[str]) -> Opens:
         """Opens many files for reading, in few requests, which bring the bytes of those that are small: its handle or its error
@@ -180,10 +188,15 @@ class Client:
         step = inline_opens_per_request
         parts = (self.meta.batch(requests[at : at + step]) for at in range(0, len(requests), step))
         answers = [answer for part in await gather_bounded(parts, _OPENS_AT_ONCE) for answer in part]
-        return [
-            File(answer.inode, path, data=answer.data) if isinstance(answer, OpenResult) else answer
-            for path, answer in zip(paths, answers, strict=True)
-        ]
+        opens: Opens = []
+        for path, answer in zip(paths, answers, strict=True):
+            if isinstance(answer, OpenResult):
+                file = File(answer.inode, path, data=answer.data)
+                self.meta.readers.add(file)
+                opens.append(file)
+            else:
+                opens.append(answer)
+        return opens
 
     async def put(self, new: NewFile) -> Inode:
         """Creates a small file with all its bytes, in one request, or gives them to the file that has the name; it appears at
@@ -308,6 +321,7 @@ class Client:
         await file.wait_written()
         if file.session == READ_ONLY:
             file.closed = True
+            self.meta.readers.discard(file)
             return file.inode
         keep = not discard
         request = Close(
@@ -501,9 +515,12 @@ class Client:
             raise
 
     async def _refresh(self, file: File) -> None:
-        """What the service has of an open file now. STALE when it is gone, has another content, or has no name and no writer any
-        more: then it may be partly gone."""
+        """What the service has of an open file now. STALE when it may be partly gone, or is open for writing and has another
+        content."""
         file.check_found()
+        if file.session == READ_ONLY or file.closed:
+            await self._refresh_reader(file)
+            return
         inode: Inode | None = None
         data: bytes | None = None
         try:
@@ -514,7 +531,7 @@ class Client:
         if inode is not None and inode.content_id != file.inode.content_id:
             file.is_replaced = True
             file.check_found()
-        if file.session != READ_ONLY and not file.closed and inode is not None:
+        if inode is not None:
             if inode.nlink and inode.truncations == file.inode.truncations:
                 file.set_inode(inode, data)
                 return
@@ -529,9 +546,28 @@ class Client:
                 log.info("%s: %s", file.path, failure)
                 file.check_found()
             return
-        if inode is None or inode.nlink == 0:
-            file.is_lost = file.session != READ_ONLY
-            raise error(Code.STALE, "the file was removed while it was read", file.path)
+        file.is_lost = True
+        raise error(Code.STALE, "the file was removed while it was read", file.path)
+
+    async def _refresh_reader(self, file: File) -> None:
+        """The same for a handle that only reads: it goes on reading the bytes that it was opened on, whatever became of their
+        name."""
+        content = file.inode.content_id
+        inode: Inode | None = None
+        data: bytes | None = None
+        try:
+            inode, data = await self._ask_inode(file)
+        except FS3Error as failure:
+            if failure.code not in (Code.NOT_FOUND, Code.STALE):
+                raise
+        if inode is None or inode.content_id != content or not (inode.nlink or self.meta.readers.holds(content)):
+            try:
+                held = await self.meta.readers.hold(content)
+            except FS3Error as failure:
+                if failure.code is not Code.STALE:
+                    raise
+                raise error(Code.STALE, "the file was removed while it was read", file.path) from None
+            inode, data = held.inode, held.data
         file.set_inode(inode, data)
 
     async def _ask_inode(self, file: File) -> tuple[Inode, bytes | None]:

@@ -27,6 +27,7 @@ class File:
     """
 
     __slots__ = (
+        "__weakref__",
         "_acknowledged",
         "_idle",
         "_writes",

@@ -24,6 +24,7 @@ from fs3.model.requests import (
     BatchStat,
     CheckRows,
     Close,
+    Hold,
     InspectInodes,
     KeepAlive,
     Link,
@@ -60,6 +61,7 @@ from fs3.wire.check import (
 from fs3.wire.malformed import malformed
 from fs3.wire.meta import INODE_TYPES, fill_inode, fill_layout, inode_bytes_max, inode_from_pb, layout_from_pb
 from fs3.wire.meta_listing import fill_listing, listing_from_pb
+from fs3.wire.meta_readers import fill_hold, fill_keep_alive, fill_unnamed, hold_from_pb, keep_alive_from_pb, unnamed_from_pb
 from fs3.wire.methods import META
 from fs3.wire.pb import common_pb2
 from fs3.wire.pb import meta_pb2 as pb
@@ -356,10 +358,6 @@ def _statfs(message: pb.StatFsRequest) -> StatFs:
     return StatFs()
 
 
-def _keep_alive(message: pb.KeepAliveRequest) -> KeepAlive:
-    return KeepAlive()
-
-
 def check_count(field: str, count: int) -> None:
     """Raises FS3Error TOO_LARGE when a request has more elements than one may have."""
     if count > batch_items_max:
@@ -439,14 +437,6 @@ def _space(message: pb.StatFsReply) -> FileSystemSpace:
     return FileSystemSpace(message.total_bytes, message.free_bytes, message.inodes, message.garbage)
 
 
-def _fill_nothing(message: Any, answer: None, _room: int) -> None:
-    pass
-
-
-def _nothing(message: Any) -> None:
-    return None
-
-
 def _type(number: int) -> InodeType:
     kind = INODE_TYPES.get(number)
     if kind is None:
@@ -510,11 +500,12 @@ class Verb(Generic[Q, A]):
 
 
 _INODE = AnswerCodec("inode", _fill_inode_reply, _inode_reply)
+_OPENED = AnswerCodec("open", _fill_opened, _opened)
 _VERBS: tuple[Verb[Any, Any], ...] = (
     Verb(Lookup, META.Lookup, "lookup", _fill_on_path, _lookup, AnswerCodec("lookup", _fill_dirent, _dirent)),
     Verb(Stat, META.Stat, "stat", _fill_stat, _stat, _INODE),
     Verb(List, META.List, "list", _fill_list, _list, AnswerCodec("list", fill_listing, listing_from_pb)),
-    Verb(Open, META.Open, "open", _fill_open, _open, AnswerCodec("open", _fill_opened, _opened)),
+    Verb(Open, META.Open, "open", _fill_open, _open, _OPENED),
     Verb(Put, META.Put, "put", _fill_put, _put, _INODE),
     Verb(Close, META.Close, "close", _fill_close, _close, _INODE),
     Verb(Sync, META.Sync, "sync", _fill_sync, _sync, _INODE),
@@ -528,7 +519,8 @@ _VERBS: tuple[Verb[Any, Any], ...] = (
     Verb(Truncate, META.Truncate, "truncate", _fill_truncate, _truncate, _INODE),
     Verb(BatchStat, META.BatchStat, "", _fill_batch_stat, _batch_stat, AnswerCodec("", _fill_stats, _stats)),
     Verb(StatFs, META.StatFs, "", _fill_bare, _statfs, AnswerCodec("", _fill_space, _space)),
-    Verb(KeepAlive, META.KeepAlive, "", _fill_bare, _keep_alive, AnswerCodec("", _fill_nothing, _nothing)),
+    Verb(KeepAlive, META.KeepAlive, "", fill_keep_alive, keep_alive_from_pb, AnswerCodec("", fill_unnamed, unnamed_from_pb)),
+    Verb(Hold, META.Hold, "hold", fill_hold, hold_from_pb, _OPENED),
     Verb(CheckRows, META.CheckPage, "", fill_check_rows, check_rows_from_pb, AnswerCodec("", fill_page, page_from_pb)),
     Verb(
         InspectInodes,

@@ -9,6 +9,7 @@ from fs3.core.meta.context import OpContext
 from fs3.core.meta.ops.administer import check_rows, inspect, repair_problem
 from fs3.core.meta.ops.append import append
 from fs3.core.meta.ops.close import close_file
+from fs3.core.meta.ops.hold import hold
 from fs3.core.meta.ops.link import link
 from fs3.core.meta.ops.list import list_directory
 from fs3.core.meta.ops.lookup import lookup
@@ -27,6 +28,7 @@ from fs3.model.requests import (
     BatchStat,
     CheckRows,
     Close,
+    Hold,
     InspectInodes,
     Link,
     List,
@@ -59,6 +61,7 @@ OPERATIONS: dict[type[Request[Any]], Operation] = {
     Close: close_file,
     Sync: sync,
     Append: append,
+    Hold: hold,
     Mkdir: mkdir,
     Remove: remove,
     Rename: rename,
@@ -71,7 +74,7 @@ OPERATIONS: dict[type[Request[Any]], Operation] = {
     InspectInodes: inspect,
     Repair: repair_problem,
 }
-"""All but StatFs, which asks storage as well, and KeepAlive, which asks nothing."""
+"""All but StatFs, which asks storage as well, and KeepAlive, which is about the client."""
 
 
 def operation_of(request: Request[R]) -> Callable[[Any, OpContext, Request[R]], Awaitable[R]]:

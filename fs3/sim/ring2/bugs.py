@@ -18,6 +18,7 @@ from fs3.base.ids import ChunkId, chunk_file
 from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
+from fs3.client.meta.readers import Readers
 from fs3.client.mgmtd.client import MgmtdClient
 from fs3.client.mgmtd.member import Lease, Member
 from fs3.client.storage import updates
@@ -43,6 +44,7 @@ from fs3.core.meta.contents import find_by_content
 from fs3.core.meta.length import with_truncated_length, with_written_length
 from fs3.core.meta.ops import append as append_op
 from fs3.core.meta.ops import close as close_op
+from fs3.core.meta.ops import hold as hold_op
 from fs3.core.meta.ops import sync as sync_op
 from fs3.core.meta.ops import truncate as truncate_op
 from fs3.drivers.memory.chunk_store import MemoryChunkStore
@@ -56,6 +58,7 @@ from fs3.ports.chunk_store import Prewritten, ReadGather, ReadResult, StageResul
 from fs3.services.meta import inline_mover
 from fs3.services.meta.append_queue import AppendQueue
 from fs3.services.meta.change_executor import ChangeExecutor
+from fs3.services.meta.duties import garbage as garbage_duty
 from fs3.services.meta.duties import sessions as sessions_duty
 from fs3.services.meta.duties.sessions import SessionsDuty
 from fs3.services.storage import generations
@@ -123,6 +126,7 @@ from fs3.sim.ring2.namespace_bugs import (
     stay_with_the_id,
 )
 from fs3.sim.ring2.page_bugs import believe_the_buffer, keep_lost_pages, leave_to_others, members_that_serve
+from fs3.sim.ring2.reader_bugs import begin_whatever_is_queued, leave_in_queue, tell_nothing
 from fs3.sim.ring2.replace_bugs import (
     get_by_inode,
     queue_nothing,
@@ -590,6 +594,16 @@ BUGS: dict[str, ServiceBug] = {
         "a reader of a content that was replaced and reclaimed reads zeros",
         [(Client, "_refresh", refresh_whatever_it_has)],
         scene="read_what_was_replaced",
+    ),
+    "reclaims_kept": ServiceBug(
+        "a removed file that a client reads still is reclaimed",
+        [(hold_op.garbage, "take_off_queue", leave_in_queue), (garbage_duty, "begin_reclaim", begin_whatever_is_queued)],
+        scene="read_on_what_was_removed",
+    ),
+    "reads_in_secret": ServiceBug(
+        "a client does not tell what it has open, so that others remove it",
+        [(Readers, "_look", tell_nothing)],
+        scene="read_on_what_was_removed",
     ),
     "closes_replaced": ServiceBug(
         "the length that a writer of a replaced content tells counts for the new one",

@@ -17,6 +17,7 @@ from fs3.model.requests import (
     Caller,
     CheckRows,
     Close,
+    Hold,
     InspectInodes,
     KeepAlive,
     Link,
@@ -111,13 +112,14 @@ REQUESTS = {
         SetAttributes, PATH, FLAG, maybe(MODE), maybe(U32), maybe(U32), maybe(S64), maybe(S64), maybe(LAYOUT)
     ),
     Truncate: st.builds(Truncate, ID, U64),
+    Hold: st.builds(Hold, ID),
 }
 PROBLEM = st.builds(Problem, st.sampled_from(ProblemKind), ID, ID, st.binary(max_size=9), st.binary(max_size=9), U32)
 ALONE = {
     Append: st.builds(Append, ID, U64, st.sampled_from(AppendStep), U64, U64, U64, st.binary(max_size=9)),
     BatchStat: st.builds(BatchStat, ID, st.lists(TEXT, max_size=4), FLAG),
     StatFs: st.just(StatFs()),
-    KeepAlive: st.just(KeepAlive()),
+    KeepAlive: st.builds(KeepAlive, st.lists(ID, max_size=4).map(tuple)),
     CheckRows: st.builds(CheckRows, st.sampled_from(RowTable), st.binary(max_size=9)),
     InspectInodes: st.builds(InspectInodes, st.lists(ID, max_size=4), FLAG),
     Repair: st.builds(Repair, PROBLEM),
@@ -135,7 +137,7 @@ ANSWERS_ALONE = {
     Append: INODE,
     BatchStat: st.lists(INODE | st.sampled_from([Code.NOT_FOUND, Code.ACCESS]), max_size=4),
     StatFs: st.builds(FileSystemSpace, U64, U64, U64, U64),
-    KeepAlive: st.none(),
+    KeepAlive: st.lists(ID, max_size=4),
     CheckRows: st.builds(
         CheckPage, st.binary(max_size=9), U32, st.lists(PROBLEM, max_size=2), *[st.lists(U32, max_size=2)] * 3,
         st.lists(st.integers(0, 1), max_size=2), st.lists(st.binary(max_size=9), max_size=2), st.just([]),
@@ -248,6 +250,15 @@ def test_callers_survive_the_wire(user, client):
     assert caller_from_pb(message) == Caller(client, user)
 
 
+def test_what_a_caller_reads_survives_the_wire_as_far_as_one_request_may_tell():
+    message = caller_to_pb(CALLER.client, CALLER.user)
+    message.open_contents.extend(range(1, 513))
+    assert caller_from_pb(message).open_contents == tuple(range(1, 513))
+    message.open_contents.append(9)
+    with pytest.raises(InvalidArgument, match="open_contents"):
+        caller_from_pb(message)
+
+
 @pytest.mark.parametrize(
     ("record", "message", "field"),
     [
@@ -264,6 +275,9 @@ def test_callers_survive_the_wire(user, client):
         (Sync, pb.SyncRequest(), "content_id"),
         (Truncate, pb.TruncateRequest(), "content_id"),
         (List, pb.ListRequest(after="é" * 200), "after"),
+        (Hold, pb.HoldRequest(), "content_id"),
+        (KeepAlive, pb.KeepAliveRequest(open_contents=[7] * 513), "open_contents"),
+        (KeepAlive, pb.KeepAliveRequest(open_contents=[7, 0]), "open_contents"),
     ],
 )
 def test_malformed_fields_are_named(record, message, field):
