@@ -17,12 +17,15 @@ from contextlib import AsyncExitStack, aclosing
 from typing import Any, Self
 
 from fs3.api.append import Appender
+from fs3.api.client_space import SpaceVerbs
 from fs3.api.data import FileData
 from fs3.api.file import READ_ONLY, BytesProgress, File, check_length, check_range
 from fs3.api.io.budget import gather_bounded
 from fs3.api.io.buffer_budget import buffer_budget
 from fs3.api.io.buffers import ReadBuffer, source_of, target_of
+from fs3.api.session_ends import SessionEnds
 from fs3.api.small_files import NewFile, SmallFiles, UnnamedFile
+from fs3.api.space import FileSpace
 from fs3.base.errors import FS3Error, error
 from fs3.base.limits import client_write_call_bytes, list_entries_max
 from fs3.base.status import Code
@@ -77,7 +80,7 @@ log = logging.getLogger("fs3.client")
 _TYPE_BITS = 0o170000
 
 
-class Client:
+class Client(SpaceVerbs):
     """One connection to a cluster. Belongs to one event loop; any number of coroutines may use it at once."""
 
     def __init__(
@@ -99,10 +102,12 @@ class Client:
         self._disconnect = disconnect
         self._umask = umask
         self._data = FileData(storage, self._refresh)
+        self._space = FileSpace(storage, self._data, self._refresh, self.fsync)
         self._appender = Appender(meta, storage, self._data.write_budget)
         self.small_files = SmallFiles(self)
         """Of many coroutines, each with one small file, together."""
         self._sessions: set[File] = set()
+        self._session_ends = SessionEnds(meta)
         self._tasks = TaskSet()
         meta.on_return(lambda: self._tasks.start(self._check_sessions()))
         self._closed = False
@@ -126,16 +131,17 @@ class Client:
         await self._tasks.cancel()
         try:
             ending: list[Awaitable[object]] = [self.close(file, discard=file.unnamed) for file in list(self._sessions)]
-            if self.meta.readers.is_holding:
+            if self.meta.readers.has_sessions:
                 ending.append(self.meta.readers.end())
-            if ending:
-                async with asyncio.timeout(CLOSE_PATIENCE_NS / SECOND):
-                    for outcome in await asyncio.gather(*ending, return_exceptions=True):
-                        if isinstance(outcome, Exception):
-                            log.info("a session was left to its lease: %s", outcome)
+            async with asyncio.timeout(CLOSE_PATIENCE_NS / SECOND):
+                for outcome in await asyncio.gather(*ending, return_exceptions=True):
+                    if isinstance(outcome, Exception):
+                        log.info("a session was left to its lease: %s", outcome)
+                await self._session_ends.flush()
         except TimeoutError:
             log.info("sessions were left to their lease: no answer")
         finally:
+            await self._session_ends.stop()
             await self._disconnect()
 
     # --- open and close ----------------------------------------------------------------------------------------------
@@ -311,8 +317,8 @@ class Client:
         file it is, under all its names (`exclusive`: Exists instead; the handle then stays open); `make_parents` makes missing
         directories above it. Without a name, or with `discard`, they vanish. `discard` of a named file publishes nothing, and
         takes back what was written behind the end it has, unless another client has it open for writing. Writes that are under
-        way are waited for. Closing twice is fine. STALE, and the handle is closed, when it has written to a file that got another
-        content meanwhile.
+        way are waited for. Closing twice is fine. Where there is nothing to publish, nothing is asked, and the session ended in
+        the background. STALE, and the handle is closed, when it has written to a file that got another content meanwhile.
         """
         if file.closed:
             return file.inode
@@ -335,6 +341,14 @@ class Client:
             truncations=file.truncations,
             parents_mode=self._parents_mode(make_parents),
         )
+        if not (request.modified or request.discard or file.unnamed):
+            file.closed = True
+            self._sessions.discard(file)
+            self._session_ends.add(file.inode.content_id, file.session)
+            return file.inode
+        if request.discard:
+            # It takes back nothing while another session is open.
+            await self._session_ends.flush()
         inode = await self._ask_with_session(file, request)
         self._on_closed(file, inode, publish)
         if request.modified:
@@ -404,24 +418,36 @@ class Client:
             checked.append((file, check_range(offset, len(view), file.path), view))
         return await self._data.write_many(checked)
 
-    async def append(self, file: File, data: Any) -> int:
-        """Write bytes at the end of a file opened with "a", wherever that is by now; the offset they got.
+    async def append(self, file: File, data: Any, *, unnamed: bool = False) -> int:
+        """Write bytes at the end of a file, wherever that is by now; the offset they got. Any handle that writes may append, also
+        one that writes in place: what it wrote before is published first.
 
         However many append at once, the bytes of one call stay together, and are durable and seen by every later open when it
         returns. When it fails nothing of them is ever seen, unless it says that it may have happened. The data must not change
-        until then. STALE when the file was removed, or replaced by another one.
+        until then. STALE when the file was removed, or replaced by another one; with `unnamed` they are appended all the same to
+        what the handle has open, unless that got other bytes.
         """
-        file.check_appends(True)
+        writes = await self._prepare_append(file)
         view = source_of(data, file.path)
 
         async def piece(at: int, size: int) -> memoryview:
             return view[at : at + size]
 
-        return await self._appender.append(file, len(view), piece)
+        return await self._appender.append(file, len(view), piece, writes, unnamed=unnamed or file.unnamed)
+
+    async def _prepare_append(self, file: File) -> int:
+        """What a handle has written in place has its place in the file before it appends: so many writes."""
+        file.check_writable()
+        await file.wait_written()
+        writes = file.writes
+        if file.modified:
+            await self._publish(file)
+            file.check_found()
+        return writes
 
     async def append_file(self, file: File, source: File) -> int:
         """The same with all bytes of another open file."""
-        file.check_appends(True)
+        writes = await self._prepare_append(file)
         count = min(source.length, client_write_call_bytes)
         buffer = bytearray()
 
@@ -437,7 +463,7 @@ class Client:
             return view
 
         async with AsyncExitStack() as reserved:
-            return await self._appender.append(file, source.length, piece)
+            return await self._appender.append(file, source.length, piece, writes)
 
     async def truncate(self, file: File | str, length: int) -> Inode:
         """Set the length of an open file or of a path: what lies behind is gone for good, what is new reads as zeros."""
@@ -532,7 +558,7 @@ class Client:
             file.is_replaced = True
             file.check_found()
         if inode is not None:
-            if inode.nlink and inode.truncations == file.inode.truncations:
+            if inode.inline or (inode.nlink and inode.truncations == file.inode.truncations):
                 file.set_inode(inode, data)
                 return
             # Its session keeps a file without a name; and what it has acknowledged may be from before a truncation. Both is known
@@ -560,7 +586,7 @@ class Client:
         except FS3Error as failure:
             if failure.code not in (Code.NOT_FOUND, Code.STALE):
                 raise
-        if inode is None or inode.content_id != content or not (inode.nlink or self.meta.readers.holds(content)):
+        if inode is None or inode.content_id != content or not (inode.nlink or self.meta.readers.is_held(content)):
             try:
                 held = await self.meta.readers.hold(content)
             except FS3Error as failure:
@@ -694,6 +720,21 @@ class Client:
     async def link(self, source: str, path: str) -> Inode:
         """Make `path` another name of the file `source`."""
         return await self.meta.ask(Link(PathRef.of(source), PathRef.of(path)))
+
+    async def link_open(self, file: File, path: str) -> Inode:
+        """Make `path` a name of an open file, which stays open. One that was opened without a name gets its first one: what was
+        written is published with it, and closing it is as of any file. Exists when the name is taken; NotFound when the file has
+        lost its name."""
+        file.check_open()
+        source = PathRef(file.inode.id, "")
+        if not file.unnamed:
+            return await self.meta.ask(Link(source, PathRef.of(path)))
+        await self.fsync(file)
+        inode = await self.meta.ask(Link(source, PathRef.of(path), file.session))
+        file.unnamed = False
+        file.path = path
+        file.set_inode(inode)
+        return inode
 
     async def chmod(self, path: str, mode: int) -> Inode:
         """Set the permission bits. The type that an `st_mode` brings along is left out, as by `os.chmod`."""

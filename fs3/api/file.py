@@ -131,12 +131,11 @@ class File:
         self._writing += 1
         self._writes += 1
 
-    def end_write(self, end: int) -> None:
-        """It has ended; storage has acknowledged bytes up to `end`, 0 none."""
+    def end_write(self, end: int, *, changed: bool = False) -> None:
+        """It has ended; storage has acknowledged bytes up to `end`, 0 none. `changed`: it has changed bytes all the same."""
         self._writing -= 1
-        if end:
-            self._acknowledged = max(self._acknowledged, end)
-            self.modified = True
+        self._acknowledged = max(self._acknowledged, end)
+        self.modified = self.modified or end > 0 or changed
         if not self._writing and self._idle is not None:
             if not self._idle.done():
                 self._idle.set_result(None)

@@ -167,10 +167,8 @@ append_proof_ns = 60 * SECOND
 
 session_keepalive_ns = 10 * SECOND
 """A client with open write sessions is heard of at least so often."""
-open_contents_told_max = 4096
-"""Contents that a client has open for reading and tells of while it lives; readers of more may lose those that are removed."""
 open_contents_per_request_max = 512
-"""Of those, as many travel with one request."""
+"""Contents that a client has open for reading and tells of with one request."""
 garbage_delay_ns = 60 * SECOND
 """What is removed is reclaimed after so long, which gives clients that read it time to say so."""
 last_seen_flush_ns = 5 * SECOND

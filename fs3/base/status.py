@@ -57,6 +57,7 @@ class Code(IntEnum):
     FILE_TOO_LARGE = 214
     NOT_ITS_TURN = 215
     NOT_INLINE = 216
+    BEYOND_END = 230
 
     WRONG_CHAIN_VERSION = 301
     NOT_SERVING = 302
@@ -141,6 +142,7 @@ _ERRNO = {
     Code.FILE_TOO_LARGE: errno.EFBIG,
     Code.NOT_ITS_TURN: errno.EAGAIN,
     Code.NOT_INLINE: errno.EMSGSIZE,
+    Code.BEYOND_END: errno.ENXIO,
     Code.CHECKSUM: errno.EBADMSG,
     Code.NO_NAMESPACE: errno.ENOENT,
     Code.NO_SPACE: errno.ENOSPC,

@@ -45,7 +45,7 @@ class Request(msgspec.Struct, Generic[R], frozen=True):
     """It changes the namespace, so it carries a number by which a repetition is recognised."""
 
     @property
-    def gives_up(self) -> bool:
+    def may_give_up(self) -> bool:
         """It may take the last name of a file, or of its bytes."""
         return False
 
@@ -120,7 +120,7 @@ class Open(PathRequest[OpenResult], frozen=True):
         return self.write or self.create or self.truncate or self.unnamed
 
     @property
-    def gives_up(self) -> bool:
+    def may_give_up(self) -> bool:
         return self.truncate
 
     @property
@@ -142,7 +142,7 @@ class Put(PathRequest[Inode], frozen=True):
     """Missing directories are made with this mode. None: they are not."""
 
     @property
-    def gives_up(self) -> bool:
+    def may_give_up(self) -> bool:
         return not self.exclusive
 
 
@@ -166,7 +166,7 @@ class Close(Request[Inode], frozen=True):
     """With `publish`: missing directories are made with this mode. None: they are not."""
 
     @property
-    def gives_up(self) -> bool:
+    def may_give_up(self) -> bool:
         return self.publish is not None
 
     @property
@@ -218,6 +218,8 @@ class Append(Request[Inode], frozen=True):
     """PUBLISH: where the file ends then."""
     data: bytes = b""
     """INLINE: the bytes."""
+    unnamed: bool = False
+    """Also to a file that has no name (any more)."""
 
 
 class Hold(Request[OpenResult], frozen=True):
@@ -245,7 +247,7 @@ class Remove(PathRequest[InodeId], frozen=True):
     kind: RemoveKind = RemoveKind.FILE
 
     @property
-    def gives_up(self) -> bool:
+    def may_give_up(self) -> bool:
         return True
 
 
@@ -259,7 +261,7 @@ class Rename(Request[Inode], frozen=True):
     """Missing directories above the target are made with this mode. None: they are not."""
 
     @property
-    def gives_up(self) -> bool:
+    def may_give_up(self) -> bool:
         return self.mode is RenameMode.REPLACE
 
     @property
@@ -278,6 +280,9 @@ class Link(Request[Inode], frozen=True):
 
     source: PathRef
     target: PathRef
+    session: SessionId = SessionId(0)
+    """With the inode id of a file that was created without a name as `source`: the session that it was created with. 0: the file
+    has a name."""
 
     @property
     def error_path(self) -> str:

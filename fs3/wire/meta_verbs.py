@@ -239,6 +239,7 @@ def _fill_append(message: pb.AppendRequest, request: Append) -> None:
     message.renewals = request.renewals
     message.length = request.length
     message.data = request.data
+    message.unnamed = request.unnamed
 
 
 def _append(message: pb.AppendRequest) -> Append:
@@ -247,7 +248,8 @@ def _append(message: pb.AppendRequest) -> Append:
     except ValueError:
         raise malformed("step", f"{message.step} is not a step of an append") from None
     session = SessionId(message.session_id)
-    return Append(_content_id(message), session, step, message.serial, message.renewals, message.length, message.data)
+    turn = message.serial, message.renewals, message.length
+    return Append(_content_id(message), session, step, *turn, message.data, message.unnamed)
 
 
 def _fill_mkdir(message: pb.MkdirRequest, request: Mkdir) -> None:
@@ -303,10 +305,11 @@ def _symlink(message: pb.SymlinkRequest) -> Symlink:
 def _fill_link(message: pb.LinkRequest, request: Link) -> None:
     _fill_path(message.source, request.source)
     _fill_path(message.target, request.target)
+    message.session_id = request.session
 
 
 def _link(message: pb.LinkRequest) -> Link:
-    return Link(_path(message.source), _path(message.target))
+    return Link(_path(message.source), _path(message.target), SessionId(message.session_id))
 
 
 _OPTIONAL = ("mode", "uid", "gid", "atime_ns", "mtime_ns")

@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary
 
 from fs3.base.errors import FS3Error
 from fs3.base.ids import InodeId, SessionId
-from fs3.base.limits import open_contents_per_request_max, open_contents_told_max, session_keepalive_ns
+from fs3.base.limits import open_contents_per_request_max, session_keepalive_ns
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.model.inode import Inode
@@ -29,18 +29,19 @@ from fs3.runtime.tasks import start_background
 log = logging.getLogger("fs3.client")
 
 
+open_contents_told_max = 4096
+"""Contents that a client has open for reading and tells of while it lives; readers of more may lose those that are removed."""
+
+OnHeld = Callable[[SessionId], object]
+"""The client has a session from now on."""
+
+
 class ReadHandle(Protocol):
     """An open file, as far as this is about it."""
 
-    @property
-    def inode(self) -> Inode:
-        """Of the file."""
-        ...
-
-    @property
-    def closed(self) -> bool:
-        """It reads no more."""
-        ...
+    inode: Inode
+    closed: bool
+    """It reads no more."""
 
 
 class ReaderRequests(Protocol):
@@ -62,7 +63,7 @@ class Readers:
         self,
         requests: ReaderRequests,
         session: SessionId,
-        on_held: Callable[[SessionId], object],
+        on_held: OnHeld,
         interval_ns: int = session_keepalive_ns,
     ) -> None:
         """`session`: the client's, on whatever it keeps. `on_held`: it has to be kept alive from now on."""
@@ -116,7 +117,7 @@ class Readers:
         if not self._handles:
             return ()
         open_contents = self._contents()
-        if request.gives_up:
+        if request.may_give_up:
             told = list(islice(reversed(open_contents), open_contents_per_request_max))
         elif isinstance(request, Close) and request.content in open_contents and request.session != self._session:
             told = [request.content]
@@ -127,7 +128,7 @@ class Readers:
                 self._unsure[content] = None
         return told
 
-    def holds(self, content: InodeId) -> bool:
+    def is_held(self, content: InodeId) -> bool:
         """The content is kept, whether it has a name or not."""
         return content in self._held
 
@@ -144,14 +145,14 @@ class Readers:
         self._held.clear()
 
     @property
-    def is_holding(self) -> bool:
+    def has_sessions(self) -> bool:
         """There are sessions, or may be."""
         return bool(self._held or self._unsure)
 
     async def end(self) -> None:
         """End the sessions: nothing is read any more. Raises FS3Error when no service is told."""
         await self.stop()
-        if self.is_holding:
+        if self.has_sessions:
             await self._look()
 
     async def stop(self) -> None:
@@ -212,7 +213,7 @@ class Readers:
             left += [content for content in unnamed if content not in contents]
             for content in part:
                 self._unsure.pop(content, None)
-        await self._let_go(left)
+        await self._end_sessions(left)
 
     async def _hold_all(self, contents: Iterable[InodeId]) -> None:
         wanted = [content for content in contents if content not in self._held]
@@ -223,7 +224,7 @@ class Readers:
             elif answer.session:
                 self._note_held(content)
 
-    async def _let_go(self, contents: Sequence[InodeId]) -> None:
+    async def _end_sessions(self, contents: Sequence[InodeId]) -> None:
         answers = await self._requests.batch([Close(content, self._session) for content in contents]) if contents else []
         for content, answer in zip(contents, answers, strict=True):
             if not isinstance(answer, FS3Error) or answer.code in (Code.NO_SESSION, Code.STALE):

@@ -6,7 +6,7 @@
 - TREE: a directory that was detached with all below it. `dismantle` takes it apart in small transactions; what it finds is
   unlinked, or queued as the next tree, so neither deep nor wide trees need more than `limit` entries at once.
 
-A file that a client reads still is taken off the queue, when that client says so (`take_off_queue`), and comes back to it with
+A file that a client reads still is taken off the queue, when that client says so (`unqueue`), and comes back to it with
 the end of the last session. Once a service has begun to remove its chunks (`begin_reclaim`) it is too late for that.
 
 The queue has no owner: any service may take any row at any time, and two that take the same one do no harm.
@@ -66,7 +66,7 @@ async def queue_unless_open(txn: Txn, ctx: OpContext, inode: Inode) -> None:
         await adjust_counts(txn, inodes=-1)
 
 
-async def take_off_queue(txn: Txn, inode: Inode) -> Inode:
+async def unqueue(txn: Txn, inode: Inode) -> Inode:
     """A file without a name that is not to be reclaimed now: a session on it begins in this transaction. Raises STALE when it may
     be partly gone."""
     if inode.queued_ns is None:

@@ -66,14 +66,14 @@ async def _revive(txn: Txn, ctx: OpContext, content: InodeId, session: SessionId
     return found
 
 
-async def is_open_by_client(txn: ReadTxn, ctx: OpContext, content: InodeId) -> bool:
-    """This client has the content open for writing."""
+async def is_open_by_client(txn: ReadTxn, ctx: OpContext, content: InodeId, *, reading: bool = False) -> bool:
+    """This client has the content open for writing. `reading`: a reader's session will do."""
     begin, end = keys.sessions_range(content)
     while True:
         found = await txn.scan(begin, end, _page)
         for key, row in found:
             session = rows.decode_session(key, row)
-            if session.client == ctx.client and not session.reader:
+            if session.client == ctx.client and (reading or not session.reader):
                 return True
         if len(found) < _page:
             return False

@@ -14,6 +14,7 @@ from msgspec import structs
 
 from fs3.api.client import Client
 from fs3.api.kvcache import KVCache, page_io
+from fs3.api.space import FileSpace
 from fs3.base.ids import ChunkId, chunk_file
 from fs3.base.prng import Prng
 from fs3.base.status import Code
@@ -39,12 +40,11 @@ from fs3.core.membership.generations import Lineage
 from fs3.core.membership.ledger import Ledger
 from fs3.core.membership.namespace_log import NamespaceLog
 from fs3.core.membership.namespaces import Namespaces
-from fs3.core.meta import contents, inline, sessions, trims
+from fs3.core.meta import contents, garbage, inline, sessions, trims
 from fs3.core.meta.contents import find_by_content
 from fs3.core.meta.length import with_truncated_length, with_written_length
 from fs3.core.meta.ops import append as append_op
 from fs3.core.meta.ops import close as close_op
-from fs3.core.meta.ops import hold as hold_op
 from fs3.core.meta.ops import sync as sync_op
 from fs3.core.meta.ops import truncate as truncate_op
 from fs3.drivers.memory.chunk_store import MemoryChunkStore
@@ -98,6 +98,7 @@ from fs3.sim.ring2.cache_bugs import (
 )
 from fs3.sim.ring2.damage_bugs import feed_without_losses, read_zeros
 from fs3.sim.ring2.disk import SimChunkStore
+from fs3.sim.ring2.hole_bugs import punch_outward, remove_untagged
 from fs3.sim.ring2.inline_bugs import (
     append_while_moving,
     begin_by_finishing,
@@ -597,13 +598,23 @@ BUGS: dict[str, ServiceBug] = {
     ),
     "reclaims_kept": ServiceBug(
         "a removed file that a client reads still is reclaimed",
-        [(hold_op.garbage, "take_off_queue", leave_in_queue), (garbage_duty, "begin_reclaim", begin_whatever_is_queued)],
+        [(garbage, "unqueue", leave_in_queue), (garbage_duty, "begin_reclaim", begin_whatever_is_queued)],
         scene="read_on_what_was_removed",
     ),
     "reads_in_secret": ServiceBug(
         "a client does not tell what it has open, so that others remove it",
         [(Readers, "_look", tell_nothing)],
         scene="read_on_what_was_removed",
+    ),
+    "punches_outward": ServiceBug(
+        "a hole takes the chunks that it covers in part",
+        [(FileSpace, "_punch", punch_outward)],
+        scene="punch_beside_writers",
+    ),
+    "punches_again": ServiceBug(
+        "the removal of a chunk that is sent again takes what was written meanwhile",
+        [(FileSpace, "_remove", remove_untagged)],
+        scene="write_before_a_punch_is_told",
     ),
     "closes_replaced": ServiceBug(
         "the length that a writer of a replaced content tells counts for the new one",

@@ -17,7 +17,7 @@ from fs3.sim.ring2.workloads.open_files import OpenFileWorkload, OpenHistory
 
 GARBAGE_DELAY_MS = 60_000
 """What readers are promised counts on it."""
-_QUIET_SECONDS = 120
+_IDLE_SECONDS = 120
 """After the last handle was closed: for the keep-alives that let go, the delay of the garbage and the duty."""
 
 
@@ -56,7 +56,7 @@ async def read_on_what_was_removed(stage: SceneCluster) -> str:
         return f"{history.removals} removals and {len(history.reads)} reads end well: hardly any"
     if not any(read.age_ns > 90 * SECOND for read in history.reads):
         return "no handle is used for long"
-    await asyncio.sleep(_QUIET_SECONDS)
+    await asyncio.sleep(_IDLE_SECONDS)
     wanted: set[InodeId] = set()
     for path in history.paths:
         wanted.add((await stage.call("client-1", partial(Client.stat, path=path))).content_id)

@@ -21,6 +21,7 @@ from fs3.sim.ring2.cache_scenes import CACHE_SCENES
 from fs3.sim.ring2.checks import list_head_claims
 from fs3.sim.ring2.cluster_run import ClusterRun, swarm_of_seed
 from fs3.sim.ring2.damage_scenes import DAMAGE_SCENES
+from fs3.sim.ring2.hole_scenes import HOLE_SCENES
 from fs3.sim.ring2.inline_scenes import INLINE_SCENES
 from fs3.sim.ring2.lease_scenes import LEASE_SCENES
 from fs3.sim.ring2.loop import open_loop
@@ -457,6 +458,7 @@ SCENES: dict[str, Callable[[SceneCluster], Awaitable[str]]] = {
     **APPEND_SCENES,
     **CACHE_SCENES,
     **DAMAGE_SCENES,
+    **HOLE_SCENES,
     **INLINE_SCENES,
     **READER_SCENES,
     **REPLACE_SCENES,

@@ -170,7 +170,7 @@ async def test_opening_many_files_for_reading_asks_nothing_more(cluster: Any, a:
     assert sessions_of(cluster) == []
     for file in files:
         await a.close(file)
-    assert not a.meta.readers.is_holding
+    assert not a.meta.readers.has_sessions
 
 
 async def test_a_writer_that_closes_what_the_client_reads_as_well(cluster: Any, a: Client, b: Client) -> None:

@@ -107,7 +107,7 @@ REQUESTS = {
     Remove: st.builds(Remove, PATH, st.sampled_from(RemoveKind)),
     Rename: st.builds(Rename, PATH, PATH, st.sampled_from(RenameMode)),
     Symlink: st.builds(Symlink, PATH, TEXT),
-    Link: st.builds(Link, PATH, PATH),
+    Link: st.builds(Link, PATH, PATH, U64),
     SetAttributes: st.builds(
         SetAttributes, PATH, FLAG, maybe(MODE), maybe(U32), maybe(U32), maybe(S64), maybe(S64), maybe(LAYOUT)
     ),
@@ -116,7 +116,7 @@ REQUESTS = {
 }
 PROBLEM = st.builds(Problem, st.sampled_from(ProblemKind), ID, ID, st.binary(max_size=9), st.binary(max_size=9), U32)
 ALONE = {
-    Append: st.builds(Append, ID, U64, st.sampled_from(AppendStep), U64, U64, U64, st.binary(max_size=9)),
+    Append: st.builds(Append, ID, U64, st.sampled_from(AppendStep), U64, U64, U64, st.binary(max_size=9), FLAG),
     BatchStat: st.builds(BatchStat, ID, st.lists(TEXT, max_size=4), FLAG),
     StatFs: st.just(StatFs()),
     KeepAlive: st.builds(KeepAlive, st.lists(ID, max_size=4).map(tuple)),

@@ -193,3 +193,14 @@ def test_ids_are_not_drawn_for_readers(space: Any) -> None:
     reading(space, Remove(PathRef.of("f")), remove, file.id)
     assert space.problems() == [], "the largest session id is not taken for one that was drawn"
     space.do(close_file, file.id, MINE)
+
+
+def test_who_keeps_a_file_opens_it_again(space: Any) -> None:
+    file = space.do(put_file, "f", b"small")
+    reading(space, Remove(PathRef.of("f")), remove, file.id)
+    opened = space.see(open_file, PathRef(file.id), want_data=True)
+    assert (opened.data, opened.session) == (b"small", 0)
+    space.refused(Code.STALE, open_file, PathRef(file.id), client=space.other)
+    space.refused(Code.STALE, open_file, PathRef(file.id), write=True)
+    space.do(close_file, file.id, MINE)
+    space.refused(Code.STALE, open_file, PathRef(file.id))
