@@ -173,7 +173,7 @@ class Client(SpaceVerbs):
         file = _opened_file(opened, path, appends=mode == "a")
         if mode != "r":
             self._sessions.add(file)
-        else:
+        elif opened.data is None:
             self.meta.readers.add(file)
         return file
 
@@ -184,7 +184,8 @@ class Client(SpaceVerbs):
         if opened is None:
             return None
         file = _opened_file(opened, path)
-        self.meta.readers.add(file)
+        if opened.data is None:
+            self.meta.readers.add(file)
         return file
 
     async def open_many(self, paths: Sequence[str]) -> Opens:
@@ -198,7 +199,8 @@ class Client(SpaceVerbs):
         for path, answer in zip(paths, answers, strict=True):
             if isinstance(answer, OpenResult):
                 file = File(answer.inode, path, data=answer.data)
-                self.meta.readers.add(file)
+                if answer.data is None:
+                    self.meta.readers.add(file)
                 opens.append(file)
             else:
                 opens.append(answer)
@@ -590,7 +592,7 @@ class Client(SpaceVerbs):
             try:
                 held = await self.meta.readers.hold(content)
             except FS3Error as failure:
-                if failure.code is not Code.STALE:
+                if failure.code not in (Code.STALE, Code.ACCESS, Code.UNSUPPORTED):
                     raise
                 raise error(Code.STALE, "the file was removed while it was read", file.path) from None
             inode, data = held.inode, held.data

@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Any, Protocol
-from weakref import WeakValueDictionary
+from weakref import ref
 
 from fs3.base.errors import FS3Error
 from fs3.base.ids import InodeId, SessionId
@@ -71,7 +71,9 @@ class Readers:
         self._session = session
         self._on_held = on_held
         self._interval_ns = interval_ns
-        self._handles: WeakValueDictionary[int, ReadHandle] = WeakValueDictionary()
+        self._handles: dict[ref[ReadHandle], None] = {}
+        """In the order they were opened. A weak reference that is taken out calls back no more."""
+        self._forget = self._handles.pop
         self._added = 0
         self._known: tuple[int, int, dict[InodeId, None]] = (0, 0, {})
         """(handles added, handles there, their contents) when that was worked out."""
@@ -90,14 +92,14 @@ class Readers:
 
     def add(self, handle: ReadHandle) -> None:
         """A file was opened for reading."""
-        self._handles[id(handle)] = handle
+        self._handles[ref(handle, self._forget)] = None
         self._added += 1
         if self._timer is None and self._task is None and self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._arm)
 
     def discard(self, handle: ReadHandle) -> None:
         """It was closed."""
-        self._handles.pop(id(handle), None)
+        self._handles.pop(ref(handle), None)
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """From now on there is a loop to tell of handles on, those that are there included."""
@@ -172,9 +174,10 @@ class Readers:
         """Of all handles, in the order they were opened."""
         added, count, known = self._known
         if (added, count) != (self._added, len(self._handles)):
-            added, handles = self._added, [handle for ref in self._handles.valuerefs() if (handle := ref()) is not None]
+            added, references = self._added, list(self._handles)
+            handles = [handle for reference in references if (handle := reference()) is not None]
             known = dict.fromkeys(handle.inode.content_id for handle in handles if not handle.closed)
-            self._known = added, len(self._handles), known
+            self._known = added, len(references), known
         return known
 
     def _arm(self) -> None:

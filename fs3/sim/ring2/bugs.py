@@ -55,7 +55,7 @@ from fs3.model.inode import Inode, Trim
 from fs3.model.requests import Truncate
 from fs3.model.routing import Node
 from fs3.ports.chunk_store import Prewritten, ReadGather, ReadResult, StageResult
-from fs3.services.meta import inline_mover
+from fs3.services.meta import change_executor, inline_mover
 from fs3.services.meta.append_queue import AppendQueue
 from fs3.services.meta.change_executor import ChangeExecutor
 from fs3.services.meta.duties import garbage as garbage_duty
@@ -76,6 +76,7 @@ from fs3.services.storage.service import StorageService
 from fs3.services.storage.target import TargetShell
 from fs3.sim.planting import Patch
 from fs3.sim.ring2.append_bugs import (
+    forget_appends,
     grant_always,
     has_any_turn,
     plan_without_tags,
@@ -545,6 +546,11 @@ BUGS: dict[str, ServiceBug] = {
         "the place of an append that was given up stays reserved",
         [(append_op, "_take", take_behind_reserved)],
         scene="append_while_updates_of_an_appender_are_late",
+    ),
+    "appends_twice": ServiceBug(
+        "an append whose answer was lost is carried out once more",
+        [(change_executor, "operation_of", forget_appends)],
+        scene="append_while_the_answer_is_lost",
     ),
     "buries_append": ServiceBug(
         "the repair of a dead appender's file takes its length from storage",
