@@ -10,19 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
-from itertools import islice
 from typing import Any, TypeVar
 
 from fs3.base.backoff import Backoff
 from fs3.base.errors import FS3Error, error
 from fs3.base.ids import ROOT_INODE, ClientId, InodeId, reader_session
-from fs3.base.limits import (
-    call_timeout_ns,
-    open_contents_per_request_max,
-    retry_backoff_max_ns,
-    retry_backoff_min_ns,
-    session_keepalive_ns,
-)
+from fs3.base.limits import call_timeout_ns, retry_backoff_max_ns, retry_backoff_min_ns, session_keepalive_ns
 from fs3.base.prng import Prng
 from fs3.base.status import Code, Retry
 from fs3.base.units import SECOND
@@ -203,8 +196,7 @@ class MetaClient:
     async def _send_batch(self, requests: Sequence[Request[Any]], items: Sequence[Any], deadline: int) -> Answers:
         """The answers of the first of these requests, at least one: of all of them, or up to the first that has to wait."""
         message = batch_to_pb(items, self._caller)
-        told = {content for request in requests if request.mutates for content in self.readers.told_with(request)}
-        message.caller.open_contents.extend(islice(sorted(told), open_contents_per_request_max))
+        message.caller.open_contents.extend(self.readers.told_with(*requests))
         backoff = Backoff(retry_backoff_min_ns, retry_backoff_max_ns)
         changes = any(request.mutates for request in requests)
         while True:

@@ -114,17 +114,17 @@ class Readers:
 
     # --- what is removed ----------------------------------------------------------------------------------------------
 
-    def told_with(self, request: Request[Any]) -> Sequence[InodeId]:
-        """The contents to tell of with a request."""
+    def told_with(self, *requests: Request[Any]) -> Sequence[InodeId]:
+        """The contents to tell of with requests that travel together."""
         if not self._handles:
             return ()
         open_contents = self._contents()
-        if request.may_give_up:
+        if any(request.may_give_up for request in requests):
             told = list(islice(reversed(open_contents), open_contents_per_request_max))
-        elif isinstance(request, Close) and request.content in open_contents and request.session != self._session:
-            told = [request.content]
         else:
-            return ()
+            closes = [one for one in requests if isinstance(one, Close) and one.session != self._session]
+            closed = dict.fromkeys(one.content for one in closes if one.content in open_contents)
+            told = list(islice(closed, open_contents_per_request_max))
         for content in told:
             if content not in self._held:
                 self._unsure[content] = None

@@ -141,17 +141,17 @@ async def test_what_was_told_with_a_request_is_asked_about_whatever_its_age(serv
     handles = [Handle(5), Handle(6)]
     for handle in handles:
         readers.add(handle)
-    assert readers.told_with(Mkdir(PathRef.of("/d"))) == ()
-    assert readers.told_with(Put(PathRef.of("/f"), b"", exclusive=True)) == ()
+    assert list(readers.told_with(Mkdir(PathRef.of("/d")))) == []
+    assert list(readers.told_with(Put(PathRef.of("/f"), b"", exclusive=True))) == []
     assert sorted(readers.told_with(Remove(PathRef.of("/f")))) == [5, 6]
     services.unnamed, services.held = {5}, {5}
     readers.discard(handles[0])
     await readers._look()
     assert services.told == [[6, 5]]
     assert services.held == set(), "it is not open any more"
-    assert readers.told_with(Close(InodeId(6), SessionId(3))) == [6]
-    assert readers.told_with(Close(InodeId(7), SessionId(3))) == ()
-    assert readers.told_with(Close(InodeId(6), MINE)) == ()
+    assert list(readers.told_with(Close(InodeId(6), SessionId(3)))) == [6]
+    assert list(readers.told_with(Close(InodeId(7), SessionId(3)))) == []
+    assert list(readers.told_with(Close(InodeId(6), MINE))) == []
 
 
 async def test_there_are_bounds(services: Services, readers: Readers, monkeypatch: pytest.MonkeyPatch) -> None:
