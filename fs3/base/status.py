@@ -60,6 +60,7 @@ class Code(IntEnum):
     NO_ATTRIBUTE = 230
     ATTRIBUTE_TOO_LARGE = 231
     ATTRIBUTE_NAME_TOO_LONG = 232
+    BEYOND_END = 240
 
     WRONG_CHAIN_VERSION = 301
     NOT_SERVING = 302
@@ -147,6 +148,7 @@ _ERRNO = {
     Code.NO_ATTRIBUTE: errno.ENODATA,
     Code.ATTRIBUTE_TOO_LARGE: errno.E2BIG,
     Code.ATTRIBUTE_NAME_TOO_LONG: errno.ERANGE,
+    Code.BEYOND_END: errno.ENXIO,
     Code.CHECKSUM: errno.EBADMSG,
     Code.NO_NAMESPACE: errno.ENOENT,
     Code.NO_SPACE: errno.ENOSPC,

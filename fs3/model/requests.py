@@ -34,6 +34,8 @@ class Caller(msgspec.Struct, frozen=True):
     """With `client` it names a request that changes something, for ever. 0: nothing has to be remembered."""
     repeated: bool = False
     """The client has sent this request before, and that sending may still arrive somewhere."""
+    open_contents: tuple[InodeId, ...] = ()
+    """What the client has open for reading, with a request that may take the last name of a content."""
 
 
 class Request(msgspec.Struct, Generic[R], frozen=True):
@@ -41,6 +43,11 @@ class Request(msgspec.Struct, Generic[R], frozen=True):
 
     mutates: ClassVar[bool] = True
     """It changes the namespace, so it carries a number by which a repetition is recognised."""
+
+    @property
+    def may_give_up(self) -> bool:
+        """It may take the last name of a file, or of its bytes."""
+        return False
 
     may_use_reserve: ClassVar[bool] = False
     """It removes more than it adds, so on a full disk it may use what the store has in reserve."""
@@ -116,6 +123,10 @@ class Open(PathRequest[OpenResult], frozen=True):
         return self.write or self.create or self.truncate or self.unnamed
 
     @property
+    def may_give_up(self) -> bool:
+        return self.truncate
+
+    @property
     def may_use_reserve(self) -> bool:  # type: ignore[override]
         """A file is opened for writing before it is cut by its path; the session goes again."""
         return self.write and not self.create and not self.unnamed
@@ -133,6 +144,10 @@ class Put(PathRequest[Inode], frozen=True):
     """Missing directories are made with this mode. None: they are not."""
     umask: int = 0
     """As in `Open`."""
+
+    @property
+    def may_give_up(self) -> bool:
+        return not self.exclusive
 
 
 class Close(Request[Inode], frozen=True):
@@ -157,6 +172,10 @@ class Close(Request[Inode], frozen=True):
     """The writer set the mtime after what it wrote, so it stays."""
     umask: int = 0
     """As in `Open`."""
+
+    @property
+    def may_give_up(self) -> bool:
+        return self.publish is not None
 
     @property
     def may_use_reserve(self) -> bool:  # type: ignore[override]
@@ -208,6 +227,14 @@ class Append(Request[Inode], frozen=True):
     """PUBLISH: where the file ends then."""
     data: bytes = b""
     """INLINE: the bytes."""
+    unnamed: bool = False
+    """Also to a file that has no name (any more)."""
+
+
+class Hold(Request[OpenResult], frozen=True):
+    """Keep a content that the client reads and that has no name any more. See `fs3.core.meta.ops.hold`."""
+
+    content: InodeId
 
 
 class Mkdir(PathRequest[Inode], frozen=True):
@@ -230,6 +257,10 @@ class Remove(PathRequest[InodeId], frozen=True):
     may_use_reserve: ClassVar[bool] = True
     kind: RemoveKind = RemoveKind.FILE
 
+    @property
+    def may_give_up(self) -> bool:
+        return True
+
 
 class Rename(Request[Inode], frozen=True):
     """Move an entry; the answer is what was moved."""
@@ -241,6 +272,10 @@ class Rename(Request[Inode], frozen=True):
     """Missing directories above the target are made with this mode. None: they are not."""
     umask: int = 0
     """As in `Open`."""
+
+    @property
+    def may_give_up(self) -> bool:
+        return self.mode is RenameMode.REPLACE
 
     @property
     def error_path(self) -> str:
@@ -269,6 +304,9 @@ class Link(Request[Inode], frozen=True):
 
     source: PathRef
     target: PathRef
+    session: SessionId = SessionId(0)
+    """With the inode id of a file that was created without a name as `source`: the session that it was created with. 0: the file
+    has a name."""
 
     @property
     def error_path(self) -> str:
@@ -365,10 +403,13 @@ class StatFs(Request[FileSystemSpace], frozen=True):
     mutates: ClassVar[bool] = False
 
 
-class KeepAlive(Request[None], frozen=True):
-    """The client has open write sessions, and is still there."""
+class KeepAlive(Request[list[InodeId]], frozen=True):
+    """The client is still there: it has open sessions, or reads files. The answer: which of these contents have no name any
+    more."""
 
     mutates: ClassVar[bool] = False
+    open_contents: tuple[InodeId, ...] = ()
+    """What it reads, at most `open_contents_per_request_max`."""
 
 
 # --- of administrators: root and the owner of the root directory -----------------------------------------------------

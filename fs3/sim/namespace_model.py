@@ -77,6 +77,10 @@ class NamespaceModel:
         """Detached directories, in the order in which they are dismantled."""
         self.sessions: list[tuple[ModelContent, int, bool]] = []
         """(content, session, its file was created without a name)"""
+        self.reading: list[ModelContent] = []
+        """What the client has open for reading, and tells of with each request."""
+        self.kept: list[ModelContent] = []
+        """What of it has no name any more, and is kept for it."""
         self.files: list[ModelNode] = []
         """Every file that was not reclaimed yet; what held an old content that was replaced is a file without a name."""
 
@@ -110,9 +114,14 @@ class NamespaceModel:
         return self.count_names(node)
 
     def list_garbage(self) -> set[int]:
-        """Ids of the files that have neither a name nor a writer."""
-        written = {id(content) for content, _, _ in self.sessions}
-        return {node.id for node in self.files if not self.count_names(node) and id(node.content) not in written}
+        """Ids of the files that have neither a name nor a writer nor a reader that keeps them."""
+        kept = {id(content) for content, _, _ in self.sessions} | {id(content) for content in self.kept}
+        return {node.id for node in self.files if not self.count_names(node) and id(node.content) not in kept}
+
+    def list_unnamed(self) -> list[ModelContent]:
+        """What the client has open for reading and has no name any more."""
+        owners = {id(node.content): node for node in self.files}
+        return [content for content in self.reading if not self.count_names(owners[id(content)])]
 
     def find_by_content(self, content: ModelContent) -> ModelNode:
         """The file that has a content."""

@@ -26,6 +26,7 @@ from fs3.model.requests import (
     CheckRows,
     Close,
     GetXattr,
+    Hold,
     InspectInodes,
     KeepAlive,
     Link,
@@ -67,6 +68,7 @@ from fs3.wire.malformed import malformed
 from fs3.wire.meta import fill_inode, fill_layout, inode_bytes_max, inode_from_pb, inode_type, layout_from_pb
 from fs3.wire.meta_listing import fill_listing, listing_from_pb
 from fs3.wire.meta_paths import fill_path, fill_text, fill_texts, mode_from_pb, path_from_pb, text_from_pb, texts_from_pb
+from fs3.wire.meta_readers import fill_hold, fill_keep_alive, fill_unnamed, hold_from_pb, keep_alive_from_pb, unnamed_from_pb
 from fs3.wire.meta_special import fill_mknod, mknod_from_pb
 from fs3.wire.meta_xattrs import (
     fill_get_xattr,
@@ -264,6 +266,7 @@ def _fill_append(message: pb.AppendRequest, request: Append) -> None:
     message.renewals = request.renewals
     message.length = request.length
     message.data = request.data
+    message.unnamed = request.unnamed
 
 
 def _append(message: pb.AppendRequest) -> Append:
@@ -272,7 +275,8 @@ def _append(message: pb.AppendRequest) -> Append:
     except ValueError:
         raise malformed("step", f"{message.step} is not a step of an append") from None
     session = SessionId(message.session_id)
-    return Append(_content_id(message), session, step, message.serial, message.renewals, message.length, message.data)
+    turn = message.serial, message.renewals, message.length
+    return Append(_content_id(message), session, step, *turn, message.data, message.unnamed)
 
 
 def _fill_mkdir(message: pb.MkdirRequest, request: Mkdir) -> None:
@@ -338,10 +342,11 @@ def _symlink(message: pb.SymlinkRequest) -> Symlink:
 def _fill_link(message: pb.LinkRequest, request: Link) -> None:
     fill_path(message.source, request.source)
     fill_path(message.target, request.target)
+    message.session_id = request.session
 
 
 def _link(message: pb.LinkRequest) -> Link:
-    return Link(path_from_pb(message.source), path_from_pb(message.target))
+    return Link(path_from_pb(message.source), path_from_pb(message.target), SessionId(message.session_id))
 
 
 _OPTIONAL = ("mode", "uid", "gid", "atime_ns", "mtime_ns")
@@ -394,10 +399,6 @@ def _fill_bare(message: Any, request: Any) -> None:
 
 def _statfs(message: pb.StatFsRequest) -> StatFs:
     return StatFs()
-
-
-def _keep_alive(message: pb.KeepAliveRequest) -> KeepAlive:
-    return KeepAlive()
 
 
 def check_count(field: str, count: int) -> None:
@@ -479,14 +480,6 @@ def _space(message: pb.StatFsReply) -> FileSystemSpace:
     return FileSystemSpace(message.total_bytes, message.free_bytes, message.inodes, message.garbage)
 
 
-def _fill_nothing(message: Any, answer: None, _room: int) -> None:
-    pass
-
-
-def _nothing(message: Any) -> None:
-    return None
-
-
 # --- the table -------------------------------------------------------------------------------------------------------
 
 Q = TypeVar("Q", bound=Request[Any])
@@ -543,11 +536,12 @@ class Verb(Generic[Q, A]):
 
 
 _INODE = AnswerCodec("inode", _fill_inode_reply, _inode_reply)
+_OPENED = AnswerCodec("open", _fill_opened, _opened)
 _VERBS: tuple[Verb[Any, Any], ...] = (
     Verb(Lookup, META.Lookup, "lookup", _fill_on_path, _lookup, AnswerCodec("lookup", _fill_dirent, _dirent)),
     Verb(Stat, META.Stat, "stat", _fill_stat, _stat, _INODE),
     Verb(List, META.List, "list", _fill_list, _list, AnswerCodec("list", fill_listing, listing_from_pb)),
-    Verb(Open, META.Open, "open", _fill_open, _open, AnswerCodec("open", _fill_opened, _opened)),
+    Verb(Open, META.Open, "open", _fill_open, _open, _OPENED),
     Verb(Put, META.Put, "put", _fill_put, _put, _INODE),
     Verb(Close, META.Close, "close", _fill_close, _close, _INODE),
     Verb(Sync, META.Sync, "sync", _fill_sync, _sync, _INODE),
@@ -568,7 +562,8 @@ _VERBS: tuple[Verb[Any, Any], ...] = (
     Verb(RemoveXattr, META.RemoveXattr, "", fill_remove_xattr, remove_xattr_from_pb, _INODE),
     Verb(BatchStat, META.BatchStat, "", _fill_batch_stat, _batch_stat, AnswerCodec("", _fill_stats, _stats)),
     Verb(StatFs, META.StatFs, "", _fill_bare, _statfs, AnswerCodec("", _fill_space, _space)),
-    Verb(KeepAlive, META.KeepAlive, "", _fill_bare, _keep_alive, AnswerCodec("", _fill_nothing, _nothing)),
+    Verb(KeepAlive, META.KeepAlive, "", fill_keep_alive, keep_alive_from_pb, AnswerCodec("", fill_unnamed, unnamed_from_pb)),
+    Verb(Hold, META.Hold, "hold", fill_hold, hold_from_pb, _OPENED),
     Verb(CheckRows, META.CheckPage, "", fill_check_rows, check_rows_from_pb, AnswerCodec("", fill_page, page_from_pb)),
     Verb(
         InspectInodes,

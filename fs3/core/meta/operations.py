@@ -10,6 +10,7 @@ from fs3.core.meta.ops.administer import check_rows, inspect, repair_problem
 from fs3.core.meta.ops.append import append
 from fs3.core.meta.ops.close import close_file
 from fs3.core.meta.ops.get_xattr import get_xattr
+from fs3.core.meta.ops.hold import hold
 from fs3.core.meta.ops.link import link
 from fs3.core.meta.ops.list import list_directory
 from fs3.core.meta.ops.list_xattr import list_xattr
@@ -33,6 +34,7 @@ from fs3.model.requests import (
     CheckRows,
     Close,
     GetXattr,
+    Hold,
     InspectInodes,
     Link,
     List,
@@ -69,6 +71,7 @@ OPERATIONS: dict[type[Request[Any]], Operation] = {
     Close: close_file,
     Sync: sync,
     Append: append,
+    Hold: hold,
     Mkdir: mkdir,
     Remove: remove,
     Rename: rename,
@@ -86,7 +89,7 @@ OPERATIONS: dict[type[Request[Any]], Operation] = {
     InspectInodes: inspect,
     Repair: repair_problem,
 }
-"""All but StatFs, which asks storage as well, and KeepAlive, which asks nothing."""
+"""All but StatFs, which asks storage as well, and KeepAlive, which is about the client."""
 
 
 def operation_of(request: Request[R]) -> Callable[[Any, OpContext, Request[R]], Awaitable[R]]:

@@ -51,6 +51,8 @@ class Garbage(msgspec.Struct, frozen=True, array_like=True):
     kind: GarbageKind
     queued_ns: int
     """Wall clock of the operation that queued it."""
+    begun: bool = False
+    """Files: their chunks may be gone, so no reader may keep them any more."""
 
     @property
     def key(self) -> bytes:

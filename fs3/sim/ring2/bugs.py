@@ -14,10 +14,12 @@ from msgspec import structs
 
 from fs3.api.client import Client
 from fs3.api.kvcache import KVCache, page_io
+from fs3.api.space import FileSpace
 from fs3.base.ids import ChunkId, chunk_file
 from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
+from fs3.client.meta.readers import Readers
 from fs3.client.mgmtd.client import MgmtdClient
 from fs3.client.mgmtd.member import Lease, Member
 from fs3.client.storage import updates
@@ -38,7 +40,7 @@ from fs3.core.membership.generations import Lineage
 from fs3.core.membership.ledger import Ledger
 from fs3.core.membership.namespace_log import NamespaceLog
 from fs3.core.membership.namespaces import Namespaces
-from fs3.core.meta import acl, contents, entries, inline, length, sessions, trims, xattrs
+from fs3.core.meta import acl, contents, entries, garbage, inline, length, sessions, trims, xattrs
 from fs3.core.meta.contents import find_by_content
 from fs3.core.meta.length import with_truncated_length, with_written_length
 from fs3.core.meta.ops import append as append_op
@@ -56,6 +58,7 @@ from fs3.ports.chunk_store import Prewritten, ReadGather, ReadResult, StageResul
 from fs3.services.meta import change_executor, inline_mover
 from fs3.services.meta.append_queue import AppendQueue
 from fs3.services.meta.change_executor import ChangeExecutor
+from fs3.services.meta.duties import garbage as garbage_duty
 from fs3.services.meta.duties import sessions as sessions_duty
 from fs3.services.meta.duties.sessions import SessionsDuty
 from fs3.services.storage import generations
@@ -73,6 +76,7 @@ from fs3.services.storage.service import StorageService
 from fs3.services.storage.target import TargetShell
 from fs3.sim.planting import Patch
 from fs3.sim.ring2.append_bugs import (
+    forget_appends,
     grant_always,
     has_any_turn,
     plan_without_tags,
@@ -95,6 +99,7 @@ from fs3.sim.ring2.cache_bugs import (
 )
 from fs3.sim.ring2.damage_bugs import feed_without_losses, read_zeros
 from fs3.sim.ring2.disk import SimChunkStore
+from fs3.sim.ring2.hole_bugs import punch_outward, remove_untagged
 from fs3.sim.ring2.inline_bugs import (
     append_while_moving,
     begin_by_finishing,
@@ -124,6 +129,7 @@ from fs3.sim.ring2.namespace_bugs import (
 )
 from fs3.sim.ring2.page_bugs import believe_the_buffer, keep_lost_pages, leave_to_others, members_that_serve
 from fs3.sim.ring2.posix_bugs import POSIX_BUGS
+from fs3.sim.ring2.reader_bugs import begin_whatever_is_queued, leave_in_queue, tell_nothing
 from fs3.sim.ring2.replace_bugs import (
     get_by_inode,
     queue_nothing,
@@ -550,6 +556,11 @@ BUGS: dict[str, ServiceBug] = {
         [(append_op, "_take", take_behind_reserved)],
         scene="append_while_updates_of_an_appender_are_late",
     ),
+    "appends_twice": ServiceBug(
+        "an append whose answer was lost is carried out once more",
+        [(change_executor, "operation_of", forget_appends)],
+        scene="append_while_the_answer_is_lost",
+    ),
     "buries_append": ServiceBug(
         "the repair of a dead appender's file takes its length from storage",
         [(SessionsDuty, "_prune", prune_with_length)],
@@ -599,6 +610,26 @@ BUGS: dict[str, ServiceBug] = {
         "a reader of a content that was replaced and reclaimed reads zeros",
         [(Client, "_refresh", refresh_whatever_it_has)],
         scene="read_what_was_replaced",
+    ),
+    "reclaims_kept": ServiceBug(
+        "a removed file that a client reads still is reclaimed",
+        [(garbage, "unqueue", leave_in_queue), (garbage_duty, "begin_reclaim", begin_whatever_is_queued)],
+        scene="read_on_what_was_removed",
+    ),
+    "reads_in_secret": ServiceBug(
+        "a client does not tell what it has open, so that others remove it",
+        [(Readers, "_look", tell_nothing)],
+        scene="read_on_what_was_removed",
+    ),
+    "punches_outward": ServiceBug(
+        "a hole takes the chunks that it covers in part",
+        [(FileSpace, "_punch", punch_outward)],
+        scene="punch_beside_writers",
+    ),
+    "punches_again": ServiceBug(
+        "the removal of a chunk that is sent again takes what was written meanwhile",
+        [(FileSpace, "_remove", remove_untagged)],
+        scene="write_before_a_punch_is_told",
     ),
     "closes_replaced": ServiceBug(
         "the length that a writer of a replaced content tells counts for the new one",

@@ -232,7 +232,8 @@ async def _check_sessions(txn: ReadTxn, page: CheckPage, found: Found) -> None:
             page.problems.append(Problem(ProblemKind.UNREADABLE, _number(key), key=key, expected=1))
             continue
         page.inodes.append(session.id)
-        largest = max(largest, session.id)
+        if not session.reader:
+            largest = max(largest, session.id)
         if not await session_has_file(txn, session.content):
             page.problems.append(Problem(ProblemKind.SESSION_OF_NOTHING, session.content, key=key))
         if session.client not in clients:

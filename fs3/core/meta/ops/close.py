@@ -42,6 +42,7 @@ async def close_file(txn: Txn, ctx: OpContext, request: Close) -> Inode:
     if not request.session:
         return await answer_without_session(txn, content, length is not None or request.modified or names or discard)
     found = await sessions.find_or_revive(txn, ctx, content, request.session)
+    sessions.check_writer(found, length is not None, request.modified, names, discard)
     if not found.unnamed and names:
         raise MetaError(Code.INVALID, f"content {content} has a name already")
     before = await get_by_content(txn, content)

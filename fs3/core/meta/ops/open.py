@@ -29,7 +29,8 @@ NO_SESSION = SessionId(0)
 async def open_file(txn: Txn, ctx: OpContext, request: Open) -> OpenResult:
     """Opens a file, or creates it. Directories are not opened: IS_A_DIRECTORY.
 
-    A request that does not mutate (`Open.mutates`) reads only, so a snapshot will do for its `txn`.
+    A request that does not mutate (`Open.mutates`) reads only, so a snapshot will do for its `txn`. What has no name any more is
+    opened for reading only, by its id and by a client that has a session on it.
 
     `truncate` gives the file a fresh content, which is empty; the old one is reclaimed, and its writers are told that it was
     replaced. `unnamed` creates a file without a name for the directory `path`; its session's close publishes it. With
@@ -52,6 +53,8 @@ async def open_file(txn: Txn, ctx: OpContext, request: Open) -> OpenResult:
     if exclusive:
         raise MetaError(Code.EXISTS, "the name is taken", path.path)
     inode = await load_inode(txn, place)
+    if inode.nlink or write or not await sessions.is_open_by_client(txn, ctx, inode.content_id, reading=True):
+        _require_named(inode, path.path)
     _require_open(ctx, inode, WRITE if write else READ, path.path)
     if not write:
         data = await inline.get_data(txn, inode) if request.want_data and inode.inline else None
@@ -72,9 +75,12 @@ def _require_open(ctx: OpContext, inode: Inode, want: int, path: str) -> None:
     if inode.type is InodeType.SYMLINK:
         raise MetaError(Code.TOO_MANY_SYMLINKS, "is a symbolic link", path)
     require_bytes(inode, path)
-    if inode.nlink == 0:
-        raise MetaError(Code.STALE, "the file was removed", path)
     require(ctx.user, inode, want, path)
+
+
+def _require_named(inode: Inode, path: str) -> None:
+    if inode.nlink == 0 and inode.type is InodeType.FILE:
+        raise MetaError(Code.STALE, "the file was removed", path)
 
 
 async def _create(txn: Txn, ctx: OpContext, place: PathTarget, request: Open) -> OpenResult:

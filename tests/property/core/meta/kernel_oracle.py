@@ -1,7 +1,7 @@
 """The same steps on a directory of this machine's kernel and on a namespace in memory: `python -m … DIRECTORY SEED STEPS`.
 
-Four users do what they like to a small tree. Each step must be granted or refused as the kernel does it, with the same errno, and
-leave the same tree. It needs root, to be other users and to make the directory the root of what it sees. Where the two differ, the
+Four users do what they like to a small tree. Each step must be granted or refused as the kernel does it, with its errno, and
+leave the same tree. It needs root, to be other users and to make the directory the root of what it sees. Where they differ, the
 exit status is 1, and one line says how.
 """
 
