@@ -25,6 +25,7 @@ from typing import Final
 
 from fs3.base.ids import CLIENT_ID_BYTES, ClientId, InodeId, SessionId
 from fs3.base.limits import key_bytes_stored_max, name_bytes_max
+from fs3.base.names import to_text
 
 INODE: Final = b"INOD"
 DIRENT: Final = b"DENT"
@@ -175,7 +176,7 @@ def describe(key: bytes) -> str:
         case b"INOD":
             return f"the row of inode {number}"
         case b"DENT" if len(key) > NAME_AT:
-            return f"the entry {key[NAME_AT:].decode(errors='backslashreplace')!r} of directory {number}"
+            return f"the entry {to_text(key[NAME_AT:])!r} of directory {number}"
         case b"DENT":
             return f"an entry of directory {number}"
         case b"SESS" | b"PRUN":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from fs3.base.ids import CHUNK_ID_BYTES, INODE_IDS_END, ChunkId, chunk_file
+from fs3.base.names import to_text
 from fs3.model.check import Problem, ProblemKind
 from fs3.model.inode import InodeType
 
@@ -71,7 +72,7 @@ def parse_chunk_name(text: str) -> ChunkId:
 
 
 def _entry(problem: Problem) -> str:
-    return f"entry {problem.name.decode(errors='backslashreplace')!r} of directory {problem.parent}"
+    return f"entry {to_text(problem.name)!r} of directory {problem.parent}"
 
 
 def _unreadable(problem: Problem) -> str:

@@ -282,6 +282,26 @@ def test_an_unreadable_special_file_goes_with_its_name(healthy):
     assert "device" not in healthy.tree("")
 
 
+def test_entries_that_are_not_utf8_are_sound_and_shown_escaped(healthy):
+    raw = "caf\udce9"
+    healthy.dir(raw)
+    healthy.link(f"{raw}/{raw}", raw)
+    healthy.file(f"{raw}/\udcff")
+    assert healthy.problems() == []
+    lost = healthy.stat(f"{raw}/\udcff").id
+    healthy.raw(damage_of(keys.inode_key(lost)))
+    assert any(r"entry '\udcff' of directory" in describe(problem) for problem in survey(healthy).problems)
+    assert repaired(healthy) == "clean"
+    assert healthy.names(raw) == [raw]
+
+
+def damage_of(key):
+    async def op(txn):
+        txn.delete(key)
+
+    return op
+
+
 def test_an_unreadable_file_stays_with_its_name(healthy):
     """What says where its bytes are may be in a copy; without the row, its chunks would be removed as nobody's."""
     f = healthy.stat("d/f")
