@@ -30,6 +30,8 @@ from fs3.model.requests import GetXattr, ListXattr, Mkdir, Put, Request, SetAttr
 from fs3.model.routing import Routing
 from fs3.sim.acl_model import ModelAcl
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+
 ACCESS_ACL, DEFAULT_ACL = "system.posix_acl_access", "system.posix_acl_default"
 ALICE, BOB, CAROL, DAVE = User(61000, 61000), User(61001, 61001, (61100,)), User(61002, 61002, (61100, 61200)), User(61003, 61003)
 USERS = (ALICE, BOB, CAROL, DAVE)
