@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, suppress
 from typing import Any, Self
 
 from fs3.api.append import Appender
@@ -22,6 +22,7 @@ from fs3.api.file import READ_ONLY, BytesProgress, File, check_length, check_ran
 from fs3.api.io.budget import gather_bounded
 from fs3.api.io.buffer_budget import buffer_budget
 from fs3.api.io.buffers import ReadBuffer, source_of, target_of
+from fs3.api.locks import FileLocks, LockCalls
 from fs3.api.small_files import NewFile, SmallFiles, UnnamedFile
 from fs3.base.errors import FS3Error, error
 from fs3.base.limits import client_write_call_bytes, list_entries_max
@@ -77,7 +78,7 @@ log = logging.getLogger("fs3.client")
 _TYPE_BITS = 0o170000
 
 
-class Client:
+class Client(LockCalls):
     """One connection to a cluster. Belongs to one event loop; any number of coroutines may use it at once."""
 
     def __init__(
@@ -100,6 +101,7 @@ class Client:
         self._umask = umask
         self._data = FileData(storage, self._refresh)
         self._appender = Appender(meta, storage, self._data.write_budget)
+        self.locks = FileLocks(meta, self.fsync, self._refresh)
         self.small_files = SmallFiles(self)
         """Of many coroutines, each with one small file, together."""
         self._sessions: set[File] = set()
@@ -119,7 +121,7 @@ class Client:
         return self._closed
 
     async def aclose(self) -> None:
-        """End the sessions that are still open (unnamed files vanish), then disconnect."""
+        """End the sessions that are still open (unnamed files vanish), give up all locks, then disconnect."""
         if self._closed:
             return
         self._closed = True
@@ -134,7 +136,10 @@ class Client:
         except TimeoutError:
             log.info("sessions were left to their lease: no answer")
         finally:
-            await self._disconnect()
+            try:
+                await self.locks.close()
+            finally:
+                await self._disconnect()
 
     # --- open and close ----------------------------------------------------------------------------------------------
 
@@ -281,6 +286,7 @@ class Client:
                 file.is_lost = file.is_lost or answer.code in (Code.NO_SESSION, Code.STALE)
                 continue
             self._on_closed(file, answer, path)
+            await self.locks.release(file)
         return answers
 
     async def close(
@@ -308,6 +314,7 @@ class Client:
         await file.wait_written()
         if file.session == READ_ONLY:
             file.closed = True
+            await self.locks.release(file)
             return file.inode
         keep = not discard
         request = Close(
@@ -323,6 +330,7 @@ class Client:
         )
         inode = await self._ask_with_session(file, request)
         self._on_closed(file, inode, publish)
+        await self.locks.release(file)
         if request.modified:
             file.check_found()
         return inode
@@ -545,12 +553,14 @@ class Client:
         return opened.inode, opened.data
 
     async def _check_sessions(self) -> None:
-        """The service has not heard of this client for long: which of its sessions are still there?"""
+        """The service has not heard of this client for long: which of its sessions, and of its locks, are still there?"""
         for file in list(self._sessions):
             try:
                 await self._ask_with_session(file, Sync(file.inode.content_id, file.session))
             except FS3Error as failure:
                 log.warning("%s: %s", file.path, failure)
+        with suppress(FS3Error):
+            await self.locks.check()
 
     # --- names -------------------------------------------------------------------------------------------------------
 

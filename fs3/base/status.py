@@ -57,6 +57,10 @@ class Code(IntEnum):
     FILE_TOO_LARGE = 214
     NOT_ITS_TURN = 215
     NOT_INLINE = 216
+    LOCKED = 220
+    DEADLOCK = 221
+    NO_LOCKS = 222
+    LOCKS_LOST = 223
 
     WRONG_CHAIN_VERSION = 301
     NOT_SERVING = 302
@@ -141,6 +145,10 @@ _ERRNO = {
     Code.FILE_TOO_LARGE: errno.EFBIG,
     Code.NOT_ITS_TURN: errno.EAGAIN,
     Code.NOT_INLINE: errno.EMSGSIZE,
+    Code.LOCKED: errno.EAGAIN,
+    Code.DEADLOCK: errno.EDEADLK,
+    Code.NO_LOCKS: errno.ENOLCK,
+    Code.LOCKS_LOST: errno.EIO,
     Code.CHECKSUM: errno.EBADMSG,
     Code.NO_NAMESPACE: errno.ENOENT,
     Code.NO_SPACE: errno.ENOSPC,

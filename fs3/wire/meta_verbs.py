@@ -16,6 +16,7 @@ from fs3.base.ids import ROOT_INODE, InodeId, SessionId
 from fs3.base.limits import batch_items_max, frame_header_bytes_max, name_bytes_max
 from fs3.base.status import Code
 from fs3.model.inode import MODE_BITS, Dirent, Inode, InodeType, Layout
+from fs3.model.lock import GetLock, Lock
 from fs3.model.method import Method
 from fs3.model.namespace import FileSystemSpace, OpenResult, PathRef, RemoveKind, RenameMode
 from fs3.model.requests import (
@@ -60,6 +61,16 @@ from fs3.wire.check import (
 from fs3.wire.malformed import malformed
 from fs3.wire.meta import INODE_TYPES, fill_inode, fill_layout, inode_bytes_max, inode_from_pb, layout_from_pb
 from fs3.wire.meta_listing import fill_listing, listing_from_pb
+from fs3.wire.meta_locks import (
+    fill_found_lock,
+    fill_get_lock,
+    fill_lock,
+    fill_lock_answer,
+    found_lock_from_pb,
+    get_lock_from_pb,
+    lock_answer_from_pb,
+    lock_from_pb,
+)
 from fs3.wire.methods import META
 from fs3.wire.pb import common_pb2
 from fs3.wire.pb import meta_pb2 as pb
@@ -526,6 +537,8 @@ _VERBS: tuple[Verb[Any, Any], ...] = (
     Verb(Link, META.Link, "link", _fill_link, _link, _INODE),
     Verb(SetAttributes, META.SetAttr, "setattr", _fill_setattr, _setattr, _INODE),
     Verb(Truncate, META.Truncate, "truncate", _fill_truncate, _truncate, _INODE),
+    Verb(Lock, META.Lock, "", fill_lock, lock_from_pb, AnswerCodec("", fill_lock_answer, lock_answer_from_pb)),
+    Verb(GetLock, META.GetLock, "", fill_get_lock, get_lock_from_pb, AnswerCodec("", fill_found_lock, found_lock_from_pb)),
     Verb(BatchStat, META.BatchStat, "", _fill_batch_stat, _batch_stat, AnswerCodec("", _fill_stats, _stats)),
     Verb(StatFs, META.StatFs, "", _fill_bare, _statfs, AnswerCodec("", _fill_space, _space)),
     Verb(KeepAlive, META.KeepAlive, "", _fill_bare, _keep_alive, AnswerCodec("", _fill_nothing, _nothing)),

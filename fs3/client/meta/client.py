@@ -90,6 +90,15 @@ class MetaClient:
         self._direct.close()
         await self._sessions.stop()
 
+    def hold_locks(self, held: bool) -> None:
+        """This client holds or wants locks, or no longer does: while it does it says now and then that it lives."""
+        self._sessions.hold_locks(held)
+
+    def draw_seq(self) -> int:
+        """A number for a request that changes something."""
+        self._seq += 1
+        return self._seq
+
     # --- verbs --------------------------------------------------------------------------------------------------------
 
     @property
@@ -97,12 +106,13 @@ class MetaClient:
         """Of this client."""
         return self._clock
 
-    async def ask(self, request: Request[R], *, deadline: int = 0) -> R:
-        """The answer to a request. `deadline`: monotonic nanoseconds; 0: the timeout of this client from now."""
+    async def ask(self, request: Request[R], *, deadline: int = 0, seq: int = 0) -> R:
+        """The answer to a request. `deadline`: monotonic nanoseconds; 0: the timeout of this client from now. `seq`: its number,
+        for a caller that has to know it (`draw_seq`)."""
         verb = verb_of(request)
         changes = request.mutates
         # Drawn once: however often the request is sent, it is the same request.
-        message = verb.request_to_pb(request, self._caller, self._next_seq() if changes else 0)
+        message = verb.request_to_pb(request, self._caller, (seq or self.draw_seq()) if changes else 0)
         try:
             reply = await self._send(verb.method, message, request.error_path, changes=changes, deadline=deadline)
             answer = verb.answer.from_pb(reply)
@@ -152,7 +162,7 @@ class MetaClient:
         the deadline. It raises only for requests that cannot be sent.
         """
         answers: Answers = []
-        items = [item_to_pb(request, self._next_seq() if request.mutates else 0) for request in requests]
+        items = [item_to_pb(request, self.draw_seq() if request.mutates else 0) for request in requests]
         deadline = self._clock.now() + self._timeout_ns
         while len(answers) < len(requests):
             begin = len(answers)
@@ -204,10 +214,6 @@ class MetaClient:
                 return answers
 
     # --- asking -------------------------------------------------------------------------------------------------------
-
-    def _next_seq(self) -> int:
-        self._seq += 1
-        return self._seq
 
     def _track_sessions(self, request: Request[Any], answer: Any) -> None:
         """A change was answered: which sessions are open now?"""

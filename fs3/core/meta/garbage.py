@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from fs3.base.ids import InodeId
 from fs3.base.status import Code
-from fs3.core.meta import inline, keys, rows
+from fs3.core.meta import inline, keys, locks, rows
 from fs3.core.meta.allocation import adjust_counts
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.entries import is_empty, with_entry_change, with_nlink
@@ -32,8 +32,7 @@ async def unlink(txn: Txn, ctx: OpContext, inode: Inode) -> Inode:
         )
     after = with_nlink(ctx, inode, inode.nlink - 1)
     if after.nlink == 0 and inode.type is InodeType.SYMLINK:
-        txn.delete(keys.inode_key(inode.id))
-        await adjust_counts(txn, inodes=-1)
+        await _delete_inode(txn, inode.id)
         return after
     rows.put_inode(txn, after)
     if after.nlink == 0:
@@ -50,10 +49,9 @@ async def queue_unless_open(txn: Txn, ctx: OpContext, inode: Inode) -> None:
         await _queue(txn, ctx, inode, GarbageKind.FILE)
     else:
         inline.delete_data(txn, inode)
-        txn.delete(keys.inode_key(inode.id))
         if inode.content:
             txn.delete(keys.content_key(inode.content))
-        await adjust_counts(txn, inodes=-1)
+        await _delete_inode(txn, inode.id)
 
 
 async def detach(txn: Txn, ctx: OpContext, directory: Inode) -> None:
@@ -64,8 +62,7 @@ async def detach(txn: Txn, ctx: OpContext, directory: Inode) -> None:
 
 async def delete_directory(txn: Txn, directory: Inode) -> None:
     """Removes the inode of an empty directory."""
-    txn.delete(keys.inode_key(directory.id))
-    await adjust_counts(txn, inodes=-1)
+    await _delete_inode(txn, directory.id)
 
 
 async def next_garbage(
@@ -97,11 +94,10 @@ async def delete_file(txn: Txn, garbage: Garbage) -> bool:
     inode = await rows.get_inode(txn, garbage.inode)
     inline.delete_data(txn, inode)
     txn.delete(garbage.key)
-    txn.delete(keys.inode_key(garbage.inode))
     txn.delete(keys.trim_key(garbage.inode))
     if inode.content:
         txn.delete(keys.content_key(inode.content))
-    await adjust_counts(txn, inodes=-1, garbage=-1)
+    await _delete_inode(txn, garbage.inode, garbage=1)
     return True
 
 
@@ -125,11 +121,17 @@ async def dismantle(txn: Txn, ctx: OpContext, limit: int) -> int:
             await detach(txn, ctx, inode)
     if len(found) < limit:
         txn.delete(garbage.key)
-        txn.delete(keys.inode_key(directory.id))
-        await adjust_counts(txn, inodes=-1, garbage=-1)
+        await _delete_inode(txn, directory.id, garbage=1)
     else:
         rows.put_inode(txn, with_entry_change(ctx, directory, entries=-len(found)))
     return len(found) + 1
+
+
+async def _delete_inode(txn: Txn, inode: InodeId, *, garbage: int = 0) -> None:
+    """With its locks. `garbage`: rows of the queue that went as well."""
+    await locks.forget_inode(txn, inode)
+    txn.delete(keys.inode_key(inode))
+    await adjust_counts(txn, inodes=-1, garbage=-garbage)
 
 
 async def _queue(txn: Txn, ctx: OpContext, inode: Inode, kind: GarbageKind) -> None:

@@ -11,6 +11,7 @@ from fs3.core.meta.ops.append import append
 from fs3.core.meta.ops.close import close_file
 from fs3.core.meta.ops.link import link
 from fs3.core.meta.ops.list import list_directory
+from fs3.core.meta.ops.lock import get_lock, lock
 from fs3.core.meta.ops.lookup import lookup
 from fs3.core.meta.ops.mkdir import mkdir
 from fs3.core.meta.ops.open import open_file
@@ -22,6 +23,7 @@ from fs3.core.meta.ops.stat import batch_stat, stat
 from fs3.core.meta.ops.symlink import symlink
 from fs3.core.meta.ops.sync import sync
 from fs3.core.meta.ops.truncate import truncate
+from fs3.model.lock import GetLock, Lock
 from fs3.model.requests import (
     Append,
     BatchStat,
@@ -66,6 +68,8 @@ OPERATIONS: dict[type[Request[Any]], Operation] = {
     Link: link,
     SetAttributes: set_attributes,
     Truncate: truncate,
+    Lock: lock,
+    GetLock: get_lock,
     BatchStat: batch_stat,
     CheckRows: check_rows,
     InspectInodes: inspect,
