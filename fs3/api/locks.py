@@ -340,9 +340,10 @@ class LockCalls:
     """The calls of a client that are about locks.
 
     `start` None: of the whole file, against other handles (flock). Else of `length` bytes from there, 0: to the end, however
-    far it moves (fcntl). The owner is the handle, or what has the number `owner` in this client: a process, for one that serves several.
-    Locks of one owner replace each other. They end by `unlock`, when a handle they were acquired through is closed, or the client
-    is, and when this client was not heard of for long: then `LOCKS_LOST`, from every call with the handle until `unlock` said it.
+    far it moves (fcntl). The owner is the handle, or what has the number `owner` in this client: a process, for one that serves
+    several. Locks of one owner replace each other. They end by `unlock`, when a handle they were acquired through is closed, or
+    the client is, and when this client was not heard of for long: then `LOCKS_LOST`, from every call with the handle, until
+    `unlock` has said it.
     """
 
     locks: FileLocks

@@ -35,9 +35,8 @@ Held = tuple[HeldLock, ...]
 def set_range(held: Held, lock: HeldLock, *, unlock: bool = False) -> Held:
     """The locks after `lock.owner` got exactly this lock, or with `unlock` none, in the range: what it held there of this kind is
     replaced, cut or split, and locks that touch and are alike become one. Other owners' locks stay as they are."""
-    kept, own = [], []
-    for each in held:
-        (own if each.kind is lock.kind and each.owner == lock.owner else kept).append(each)
+    own = [each for each in held if each.kind is lock.kind and each.owner == lock.owner]
+    kept = [each for each in held if each.kind is not lock.kind or each.owner != lock.owner]
     parts = [] if unlock else [lock]
     for each in own:
         if each.end <= lock.start or each.start >= lock.end:

@@ -12,7 +12,10 @@ from fs3.core.meta.locks import conflicting, give_back, own_within, set_range
 from fs3.model.lock import HeldLock, LockKind, LockOwner
 
 BYTES = 12
-OWNERS = [LockOwner(ClientId(bytes([client]) * 16), number, by_handle) for client, number, by_handle in ((1, 1, False), (1, 1, True), (2, 1, False))]
+OWNERS = [
+    LockOwner(ClientId(bytes([client]) * 16), number, by_handle)
+    for client, number, by_handle in ((1, 1, False), (1, 1, True), (2, 1, False))
+]
 
 Cells = dict[tuple[LockKind, LockOwner, int], bool]
 
