@@ -328,7 +328,12 @@ class Client(LockCalls):
             truncations=file.truncations,
             parents_mode=self._parents_mode(make_parents),
         )
-        inode = await self._ask_with_session(file, request)
+        try:
+            inode = await self._ask_with_session(file, request)
+        except FS3Error:
+            if file.is_lost:
+                await self.locks.release(file)
+            raise
         self._on_closed(file, inode, publish)
         await self.locks.release(file)
         if request.modified:

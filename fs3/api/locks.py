@@ -152,9 +152,7 @@ class FileLocks:
                 raise error(failure.code, failure.strerror or failure.code.name, file.path) from failure
             self._note_epoch(answer.epoch)
             try:
-                with suppress(FS3Error):
-                    # What is wrong with the file, the next read of it says.
-                    await self._refresh(file)
+                await self._learn(file)
                 file.check_open()
             except BaseException:
                 self._withdraw(place, want, first, seq)
@@ -164,6 +162,14 @@ class FileLocks:
                 raise _lost(file)
             self._on_granted(file, place, want)
             return True
+
+    async def _learn(self, file: File) -> None:
+        """What earlier holders left. A file that is gone may be locked nevertheless: its next read says so."""
+        try:
+            await self._refresh(file)
+        except FS3Error as failure:
+            if failure.code not in (Code.STALE, Code.NOT_FOUND):
+                raise
 
     def _deadline_of(self, deadline_ns: int) -> int:
         """Of one request."""

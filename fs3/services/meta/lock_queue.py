@@ -32,6 +32,9 @@ lock_claim_ns = 2 * SECOND
 """A wait whose turn has come and that is not asked for during so long is passed by. That is safe at any time, and this long
 polite: its client may have died, or be stopped."""
 
+_IDLE_LOOKS_MAX = 4
+"""Looks at a file for which no request is kept before it is forgotten: those who wait ask again within less."""
+
 _Key = tuple[ClientId, int]
 """Client and `Lock.wait`: what a wait is called."""
 
@@ -78,6 +81,8 @@ class _WaitedFile:
     ready_since: dict[_Key, int] = field(default_factory=dict)
     """Waits whose turn it is and that are not asked for here."""
     timer: asyncio.TimerHandle | None = None
+    idle_looks: int = 0
+    """How often in a row nothing was kept when it was time for a look."""
 
 
 class LockQueue:
@@ -126,7 +131,8 @@ class LockQueue:
     def _settle(self, waiter: _LockRequest, answer: LockAnswer | None, why: BaseException | None) -> None:
         """A step was carried out, or refused: it may be the turn of another one."""
         waiter.done(answer, why)
-        if why is None and waiter.request.inode in self._files:
+        file = self._files.get(waiter.request.inode)
+        if why is None and file is not None and file.kept:
             self._look(waiter.request.inode)
 
     def _keep(self, waiter: _LockRequest) -> None:
@@ -147,7 +153,6 @@ class LockQueue:
         def expire() -> None:
             if self._take(file, key) is not None:
                 self._refuse(waiter)
-            self._forget_if_empty(inode, file)
 
         loop = asyncio.get_running_loop()
         waiter.timer = loop.call_later(left_ns / SECOND, expire)
@@ -175,8 +180,13 @@ class LockQueue:
         file = self._files.get(inode)
         if file is None:
             return
+        file.idle_looks = 0 if file.kept else file.idle_looks + 1
+        if file.idle_looks > _IDLE_LOOKS_MAX:
+            del self._files[inode]
+            return
         file.timer = asyncio.get_running_loop().call_later(lock_look_ns / SECOND, self._look_again, inode)
-        self._look(inode)
+        if file.kept:
+            self._look(inode)
 
     def _look(self, inode: InodeId) -> None:
         """Ask the store whose turn it is."""
@@ -201,7 +211,6 @@ class LockQueue:
                 self._try_kept(file, key)
             for key in further:
                 self._try_kept(file, key, silent)
-            self._forget_if_empty(inode, file)
 
         self._kv.submit_read(look, seen)
 
@@ -209,12 +218,6 @@ class LockQueue:
         waiter = self._take(file, key)
         if waiter is not None and not waiter.caller.is_cancelled:
             self._try(waiter, passing)
-
-    def _forget_if_empty(self, inode: InodeId, file: _WaitedFile) -> None:
-        if not file.kept and self._files.get(inode) is file:
-            if file.timer is not None:
-                file.timer.cancel()
-            del self._files[inode]
 
 
 def _key_of(wait: LockWait) -> _Key:

@@ -23,6 +23,7 @@ from fs3.sim.ring2.cluster_run import ClusterRun, swarm_of_seed
 from fs3.sim.ring2.damage_scenes import DAMAGE_SCENES
 from fs3.sim.ring2.inline_scenes import INLINE_SCENES
 from fs3.sim.ring2.lease_scenes import LEASE_SCENES
+from fs3.sim.ring2.lock_scenes import LOCK_SCENES
 from fs3.sim.ring2.loop import open_loop
 from fs3.sim.ring2.namespace_scenes import NAMESPACE_SCENES
 from fs3.sim.ring2.network import SimLinks
@@ -459,6 +460,7 @@ SCENES: dict[str, Callable[[SceneCluster], Awaitable[str]]] = {
     **INLINE_SCENES,
     **REPLACE_SCENES,
     **LEASE_SCENES,
+    **LOCK_SCENES,
     **NAMESPACE_SCENES,
     "an_old_copy_is_put_back": directory_scenes.an_old_copy_is_put_back,
     "all_but_the_manager_is_put_back": directory_scenes.all_but_the_manager_is_put_back,
@@ -485,6 +487,8 @@ def play(name: str, tell: Callable[[str], None] | None = None) -> str:
             swarm = faultless_swarm()
             if name in INLINE_SCENES:
                 swarm = replace(swarm, metas=2, inline_bytes=INLINE_BYTES)
+            if name in LOCK_SCENES:
+                swarm = replace(swarm, metas=2)
             if name in CACHE_SCENES:
                 swarm = replace(swarm, targets_per_node=2, cache_exchange_ms=200)
             problem = loop.run_until_complete(_play(ClusterRun(loop, 0, story, swarm), SCENES[name]))
