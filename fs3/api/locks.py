@@ -1,6 +1,6 @@
 """Locks on open files: docs/protocols/locks.md.
 
-    async with client.locked(file):                            # flock: the whole file, against every other handle
+    async with client.hold_lock(file):                            # flock: the whole file, against every other handle
         ...
     await client.lock(file, start=0, length=100, owner=7)      # fcntl: a range, of process 7 of this client
 
@@ -381,7 +381,7 @@ class LockCalls:
         await self.locks.unlock(file, owner, range_of(file, False, start, length))
 
     @asynccontextmanager
-    async def locked(
+    async def hold_lock(
         self,
         file: File,
         *,

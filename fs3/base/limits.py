@@ -165,11 +165,6 @@ append_turn_wait_ns = 500 * MILLISECOND
 append_proof_ns = 60 * SECOND
 """An appender that was stopped for longer asks whether the turn is still its own before it sends anything."""
 
-lock_turn_wait_ns = 500 * MILLISECOND
-"""A metadata service keeps a request for a lock so long while others hold it; its client then asks again."""
-lock_look_ns = 250 * MILLISECOND
-"""It looks so often whether a lock that is waited for there was given up at another service, or its holder has died."""
-
 session_keepalive_ns = 10 * SECOND
 """A client with open write sessions or locks is heard of at least so often."""
 last_seen_flush_ns = 5 * SECOND

@@ -58,7 +58,7 @@ async def test_a_counter_under_a_lock_loses_nothing(client: Client) -> None:
     async def work(path: str) -> None:
         file = await client.open(path, "r+")
         for _ in range(10):
-            async with client.locked(file):
+            async with client.hold_lock(file):
                 value = int(await client.pread(file, 20))
                 await asyncio.sleep(0)
                 await client.pwrite(file, str(value + 1).encode(), 0)
@@ -211,9 +211,9 @@ async def test_how_it_learns_that_they_are_lost(client: Client, step: str) -> No
 async def test_the_end_of_a_block_says_that_its_lock_did_not_last(client: Client) -> None:
     (file,) = await opens(client, 1)
     with pytest.raises(FS3Error, match="silent"):
-        async with client.locked(file):
+        async with client.hold_lock(file):
             await lose_locks(client)
-    async with client.locked(file):
+    async with client.hold_lock(file):
         pass
 
 

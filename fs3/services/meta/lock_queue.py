@@ -15,9 +15,8 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from fs3.base.ids import ClientId, InodeId
-from fs3.base.limits import lock_look_ns, lock_turn_wait_ns
 from fs3.base.status import Code
-from fs3.base.units import SECOND
+from fs3.base.units import MILLISECOND, SECOND
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.errors import MetaError
 from fs3.core.meta.locks import list_ready
@@ -28,6 +27,11 @@ from fs3.ports.kv import KV, OnDone
 
 lock_requests_waiting_max = 16_384
 """Requests that are kept, of all files together; others are told at once to ask again."""
+lock_turn_wait_ns = 500 * MILLISECOND
+"""A request is kept so long while others hold the lock; its client then asks again. Less than after what it asks another service
+as well (`meta_change_hedge_ns`)."""
+lock_look_ns = 250 * MILLISECOND
+"""A service looks so often whether a lock that is waited for there was given up at another service, or its holder has died."""
 lock_claim_ns = 2 * SECOND
 """A wait whose turn has come and that is not asked for during so long is passed by. That is safe at any time, and this long
 polite: its client may have died, or be stopped."""

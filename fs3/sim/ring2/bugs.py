@@ -618,7 +618,7 @@ BUGS: dict[str, ServiceBug] = {
         focus=busy_with_locks,
     ),
     "locks_for_two": ServiceBug(
-        "an owner that has a lock of a file gets more of it, or exclusively, whoever else has it",
+        "an owner that has a lock of a file gets more of it, or exclusively, even if others have it",
         [(lock_op, "conflicting", conflicting_with_strangers)],
         seeds=20,
         focus=busy_with_locks,

@@ -26,7 +26,7 @@ async def end_nothing(txn: Txn, client: ClientId, heartbeats: int) -> bool:
 
 
 def conflicting_with_strangers(held: Iterable[HeldLock], lock: HeldLock) -> list[HeldLock]:
-    """An owner that has a lock already gets more of it, whoever has it too."""
+    """An owner that has a lock already gets more of it, even if others have it."""
     held = list(held)
     if any(each.owner == lock.owner and each.kind is lock.kind for each in held):
         return []

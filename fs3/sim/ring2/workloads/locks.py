@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from fs3.api.client import Client
 from fs3.api.file import File
-from fs3.base.errors import FS3Error
+from fs3.base.errors import Exists, FS3Error, NotFound
 from fs3.base.ids import ClientId
 from fs3.base.prng import Prng
 from fs3.base.status import Code, Retry
@@ -185,21 +186,14 @@ class LockWorkload:
 
 async def open_or_create(client: Client, path: str) -> File:
     """The file, open for reading and writing."""
-    try:
-        return await client.open(path, "r+")
-    except FS3Error as failure:
-        if failure.code is not Code.NOT_FOUND:
-            raise
-    try:
-        return await client.open(path, "x")
-    except FS3Error as failure:
-        if failure.code is not Code.EXISTS:
-            raise
+    for mode in ("r+", "x"):
+        with suppress(NotFound, Exists):
+            return await client.open(path, mode)
     return await client.open(path, "r+")
 
 
 async def find_stuck(client: Client, patience_ns: int) -> str:
-    """All is well, and nobody is about to lock anything: every file can be locked. Which cannot, "" when none."""
+    """All is well, and no client is about to lock anything: every file can be locked. Which cannot, "" when none."""
     for path in PATHS:
         try:
             file = await open_or_create(client, path)
