@@ -86,7 +86,7 @@ class FileLocks:
 
     def deadline_in(self, timeout_ns: int) -> int:
         """The end of waiting, by this client's clock."""
-        return self._meta.clock.now() + max(1, timeout_ns)
+        return self._meta.clock.now() + timeout_ns
 
     # --- acquiring ------------------------------------------------------------------------------------------------------
 
@@ -353,7 +353,7 @@ class LockCalls:
     """
 
     locks: FileLocks
-    """The same for a program that looks after lengths and caches itself."""
+    """The same by owner and range."""
 
     async def lock(
         self,
@@ -367,8 +367,10 @@ class LockCalls:
     ) -> None:
         """Lock, when those who came before are done. DEADLOCK (EDEADLK) when a numbered owner would wait for itself, NO_LOCKS
         (ENOLCK) when there are too many, DeadlineExceeded after `timeout_ns`. Cancelling it withdraws."""
-        deadline = 0 if timeout_ns is None else self.locks.deadline_in(timeout_ns)
-        await self.locks.acquire(file, owner, range_of(file, shared, start, length), wait=True, deadline_ns=deadline)
+        want = range_of(file, shared, start, length)
+        deadline = self.locks.deadline_in(timeout_ns) if timeout_ns else 0
+        if not await self.locks.acquire(file, owner, want, wait=timeout_ns != 0, deadline_ns=deadline):
+            raise error(Code.DEADLINE, "the lock is not free", file.path)
 
     async def try_lock(
         self, file: File, *, shared: bool = False, start: int | None = None, length: int = 0, owner: int | None = None

@@ -95,9 +95,8 @@ class MetaClient:
         self._sessions.hold_locks(held)
 
     def draw_seq(self) -> int:
-        """A number for a request that changes something."""
-        self._seq += 1
-        return self._seq
+        """A number for a request that changes something: see `ask`."""
+        return self._next_seq()
 
     # --- verbs --------------------------------------------------------------------------------------------------------
 
@@ -112,7 +111,7 @@ class MetaClient:
         verb = verb_of(request)
         changes = request.mutates
         # Drawn once: however often the request is sent, it is the same request.
-        message = verb.request_to_pb(request, self._caller, (seq or self.draw_seq()) if changes else 0)
+        message = verb.request_to_pb(request, self._caller, (seq or self._next_seq()) if changes else 0)
         try:
             reply = await self._send(verb.method, message, request.error_path, changes=changes, deadline=deadline)
             answer = verb.answer.from_pb(reply)
@@ -162,7 +161,7 @@ class MetaClient:
         the deadline. It raises only for requests that cannot be sent.
         """
         answers: Answers = []
-        items = [item_to_pb(request, self.draw_seq() if request.mutates else 0) for request in requests]
+        items = [item_to_pb(request, self._next_seq() if request.mutates else 0) for request in requests]
         deadline = self._clock.now() + self._timeout_ns
         while len(answers) < len(requests):
             begin = len(answers)
@@ -214,6 +213,10 @@ class MetaClient:
                 return answers
 
     # --- asking -------------------------------------------------------------------------------------------------------
+
+    def _next_seq(self) -> int:
+        self._seq += 1
+        return self._seq
 
     def _track_sessions(self, request: Request[Any], answer: Any) -> None:
         """A change was answered: which sessions are open now?"""

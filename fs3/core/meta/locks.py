@@ -273,6 +273,12 @@ async def end_epoch(txn: Txn, client: ClientId, heartbeats: int) -> bool:
     return True
 
 
+async def list_locking_clients(txn: ReadTxn, after: ClientId | None, limit: int) -> list[ClientId]:
+    """At most `limit` clients that have a row for their locks and come after `after` (None: from the first)."""
+    begin = keys.client_locks_key(ClientId(b"")) if after is None else keys.client_locks_key(after) + b"\0"
+    return [keys.client_of_locks(key) for key, _ in await txn.scan(begin, keys.end_of(keys.LOCK), limit)]
+
+
 async def purge(txn: Txn, begin: bytes, limit: int) -> tuple[bytes | None, int]:
     """Cleans void locks and waits out of `limit` rows of files from a key on (b"": the first).
 

@@ -110,14 +110,19 @@ class LockQueue:
         self._changes.submit(ctx, request, partial(self._settle, waiter))
 
     def stop(self) -> None:
-        """Drop what is kept; its callers ask another service."""
+        """Keep nothing any more: callers are told to ask another service."""
         self._stopped = True
-        for file in self._files.values():
-            for timer in (file.timer, *(each.timer for each in file.kept.values())):
-                if timer is not None:
-                    timer.cancel()
-        self._files.clear()
-        self._kept = 0
+        files, self._files = self._files, {}
+        for file in files.values():
+            if file.timer is not None:
+                file.timer.cancel()
+            for key in list(file.kept):
+                if (waiter := self._take(file, key)) is not None:
+                    self._leave(waiter)
+
+    def _leave(self, waiter: _LockRequest) -> None:
+        if not waiter.caller.is_cancelled:
+            waiter.done(None, MetaError(Code.SHUTTING_DOWN, "the metadata service stops"))
 
     # --- one request ----------------------------------------------------------------------------------------------------
 
@@ -127,7 +132,9 @@ class LockQueue:
         def tried(answer: LockAnswer | None, why: BaseException | None) -> None:
             if answer is None or why is not None or answer.granted:
                 self._settle(waiter, answer, why)
-            elif not waiter.caller.is_cancelled and not self._stopped:
+            elif self._stopped:
+                self._leave(waiter)
+            elif not waiter.caller.is_cancelled:
                 self._keep(waiter)
 
         self._changes.submit(waiter.ctx, replace(request, passing=passing) if passing else request, tried)

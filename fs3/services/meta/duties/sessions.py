@@ -91,7 +91,10 @@ class SessionsDuty(Duty):
             if record.presumed_dead or await self._presume_dead(client, record):
                 presumed_dead[client] = record.heartbeats
         if presumed_dead or not self._walked:
-            await self._walk({client for client, _ in clients}, presumed_dead)
+            known = {client for client, _ in clients}
+            await self._walk(known, presumed_dead)
+            if not self._walked:
+                await self._register_holders(known)
             self._walked = True
         wall_ns, sweep_at = self._clock.wall(), self._sweep_at
 
@@ -122,11 +125,23 @@ class SessionsDuty(Duty):
                     if not await self._prune(session, presumed_dead[session.client]):
                         left.add(session.client)
                 elif session.client not in known:
-                    known.add(session.client)
-                    await self._kv.transact(partial(register_client, client=session.client))
+                    await self._register(session.client, known)
         for client, heartbeats in presumed_dead.items():
             if client not in left:
                 await self._kv.transact(RoomMaker(partial(forget_client, client=client, heartbeats=heartbeats)))
+
+    async def _register(self, client: ClientId, known: set[ClientId]) -> None:
+        known.add(client)
+        await self._kv.transact(partial(register_client, client=client))
+
+    async def _register_holders(self, known: set[ClientId]) -> None:
+        """Clients with locks, of which an older version has forgotten the row."""
+        after: ClientId | None = None
+        while page := await self._kv.read(partial(locks.list_locking_clients, after=after, limit=sessions_per_page_max)):
+            after = page[-1]
+            for client in page:
+                if client not in known:
+                    await self._register(client, known)
 
     async def _release_locks(self, presumed_dead: dict[ClientId, int]) -> set[ClientId]:
         """Of these clients; those that were heard of meanwhile. When it returns, no row of a file names locks of the others."""

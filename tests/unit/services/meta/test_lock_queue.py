@@ -170,10 +170,16 @@ async def test_more_than_so_many_are_told_to_ask_again(bench: Bench, monkeypatch
     assert (await bench.settle(2))[1] == ("WAIT", b"c", Code.LOCKED.name)
 
 
-async def test_after_a_stop_nothing_is_answered(bench: Bench) -> None:
+async def test_a_service_that_stops_sends_those_who_wait_to_another_one(bench: Bench) -> None:
     bench.ask(A, LockStep.TRY)
     await bench.settle(1)
     bench.ask(B, LockStep.WAIT)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    bench.ask(C, LockStep.WAIT)
     bench.queues[0].stop()
+    assert await bench.settle(2) == [("WAIT", b"b", "SHUTTING_DOWN"), ("WAIT", b"c", "SHUTTING_DOWN")]
     bench.ask(A, LockStep.UNLOCK, at=1)
-    assert await bench.settle(1) == [("UNLOCK", b"a", "granted")]
+    bench.ask(C, LockStep.WAIT, at=1)
+    bench.ask(B, LockStep.WAIT, at=1)
+    assert await bench.settle(2) == [("UNLOCK", b"a", "granted"), ("WAIT", b"b", "granted")], "the places are kept"
