@@ -30,7 +30,7 @@ from fs3.model.lock import LOCK_END, GetLock, HeldLock, Lock, LockKind, LockOwne
 from fs3.runtime.tasks import TaskSet
 
 _GIVE_UP_PATIENCE_NS = 2 * SECOND
-"""How long a client that closes waits until the service knows that its locks are free."""
+"""How long who closes a handle or a client waits until a service knows that its locks are free."""
 
 log = logging.getLogger("fs3.client")
 
@@ -77,11 +77,14 @@ class FileLocks:
         self._publish = publish
         self._refresh = refresh
         self._epoch = 0
-        """Of the locks that are held, as the service names it."""
+        """Of the newest lock that was granted, as the service names it."""
+        self._ended_epoch = 0
+        """The newest that is known to have ended."""
         self._held: dict[LockPlace, _Holding] = {}
         self._wanted = 0
         """Requests for locks that are under way."""
         self._withdrawals: dict[LockPlace, set[asyncio.Task[None]]] = {}
+        """What is to be given up of a place, until a service has done it: its owner acquires nothing there meanwhile."""
         self._tasks = TaskSet()
 
     def deadline_in(self, timeout_ns: int) -> int:
@@ -157,7 +160,7 @@ class FileLocks:
             except BaseException:
                 self._withdraw(place, want, first, seq)
                 raise
-            if answer.epoch != self._epoch:
+            if answer.epoch != self._epoch or answer.epoch <= self._ended_epoch:
                 file.locks_lost = True
                 raise _lost(file)
             self._on_granted(file, place, want)
@@ -187,9 +190,12 @@ class FileLocks:
         holding.files.add(file)
 
     def _withdraw(self, place: LockPlace, want: LockRange, first: int, seq: int) -> None:
-        """The outcome of a request is not known, and what it was granted is given back. Until that is done the owner asks for no
-        other lock of the file."""
-        task = self._tasks.start(self._insist(_request(place, want, LockStep.WITHDRAW, 0, wait=first, asked=seq)))
+        """The outcome of a request is not known, and what it was granted is given back."""
+        self._give_up(place, _request(place, want, LockStep.WITHDRAW, 0, wait=first, asked=seq))
+
+    def _give_up(self, place: LockPlace, request: Lock) -> asyncio.Task[None]:
+        """In the background, until a service has done it."""
+        task = self._tasks.start(self._insist(request))
         self._withdrawals.setdefault(place, set()).add(task)
 
         def end(done: asyncio.Task[None]) -> None:
@@ -200,9 +206,9 @@ class FileLocks:
             self._tell_held()
 
         task.add_done_callback(end)
+        return task
 
     async def _insist(self, request: Lock) -> None:
-        """Ask until a service has done it."""
         backoff = Backoff(retry_backoff_min_ns, retry_backoff_max_ns)
         while True:
             try:
@@ -263,14 +269,7 @@ class FileLocks:
     async def _release(self, place: LockPlace) -> None:
         self._held.pop(place, None)
         request = Lock(place.inode, LockStep.RELEASE_OWNER, owner=place.number, by_handle=place.by_handle)
-        try:
-            await self._meta.ask(request)
-        except (FS3Error, asyncio.CancelledError) as failure:
-            self._tasks.start(self._insist(request))
-            if isinstance(failure, asyncio.CancelledError):
-                raise
-        finally:
-            self._tell_held()
+        await asyncio.wait((self._give_up(place, request),), timeout=_GIVE_UP_PATIENCE_NS / SECOND)
 
     async def close(self) -> None:
         """The client disconnects: its locks are given up if a service can be told soon, else as those of a dead client."""
@@ -280,7 +279,6 @@ class FileLocks:
             with suppress(FS3Error):
                 deadline = self._meta.clock.now() + _GIVE_UP_PATIENCE_NS
                 await self._meta.ask(Lock(InodeId(0), LockStep.RELEASE_CLIENT), deadline=deadline)
-        self._epoch = 0
 
     # --- asking ---------------------------------------------------------------------------------------------------------
 
@@ -322,9 +320,9 @@ class FileLocks:
 
     def _on_claim_refused(self, file: File | None, claimed: int) -> bool:
         """The locks of an epoch that this client claimed have ended. True: not those of this handle, so it can ask again."""
+        self._ended_epoch = max(self._ended_epoch, claimed)
         if claimed and claimed == self._epoch:
             self._lose_all()
-            self._epoch = 0
         return file is not None and not file.locks_lost and bool(claimed)
 
     def _lose_all(self) -> None:

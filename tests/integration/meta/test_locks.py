@@ -15,6 +15,7 @@ from fs3.client.meta.keepalive import SessionKeepAlive
 from fs3.core.meta import keys
 from fs3.core.meta.client_liveness import list_clients
 from fs3.core.meta.fsck.snapshot_check import check_namespace
+from fs3.model.lock import Lock, LockAnswer, LockStep
 
 
 async def nothing(file):
@@ -157,6 +158,45 @@ async def test_a_lock_whose_outcome_is_not_known_is_given_back(cluster, lockers,
     assert await hasty.acquire(wait=False), "after its withdrawal"
     await hasty.locks.close()
     await hasty.meta.close()
+
+
+async def test_what_is_given_up_late_takes_nothing_that_was_acquired_since(cluster, lockers):
+    """The handle of an owner by number is closed while no service can be asked; the same owner locks through another handle."""
+    one, two = lockers
+    other = File(one.file.inode, "/f", SessionId(10))
+    await one.locks.acquire(one.file, 7, one.want, wait=False)
+    bindings = cluster.wire.bindings.pop("tcp://meta-1:1")
+    releasing = asyncio.ensure_future(one.locks.release(one.file))
+    await asyncio.sleep(0)
+    locking = asyncio.ensure_future(one.locks.acquire(other, 7, one.want, wait=False))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    cluster.wire.bindings["tcp://meta-1:1"] = bindings
+    await releasing
+    assert await locking
+    assert not await two.acquire(wait=False)
+
+
+async def test_a_grant_from_before_a_loss_does_not_count(cluster, lockers):
+    one, _ = lockers
+    await one.acquire()
+    ended = one.locks._epoch
+    await one.meta.ask(Lock(one.file.inode.id, LockStep.RELEASE_CLIENT))
+    with pytest.raises(FS3Error):
+        await one.locks.check(one.file)
+    other = File(one.file.inode, "/f", SessionId(10))
+    ask = one.meta.ask
+
+    async def answer_late(request, **options):
+        await ask(request, **options)
+        return LockAnswer(ended)
+
+    one.meta.ask = answer_late
+    with pytest.raises(FS3Error) as told:
+        await one.locks.acquire(other, None, one.want, wait=False)
+    one.meta.ask = ask
+    assert told.value.code is Code.LOCKS_LOST
+    assert other.locks_lost
 
 
 async def test_a_client_that_holds_locks_tells_that_it_lives(cluster):

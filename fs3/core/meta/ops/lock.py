@@ -29,7 +29,6 @@ from fs3.core.meta.locks import (
     would_deadlock,
 )
 from fs3.core.txn import ReadTxn, Txn
-from fs3.model.inode import Inode
 from fs3.model.lock import (
     LOCK_END,
     ClientLocks,
@@ -87,7 +86,7 @@ async def get_lock(txn: ReadTxn, ctx: OpContext, request: GetLock) -> HeldLock |
     own = await find_client_locks(txn, ctx.client)
     check_epoch(request.epoch, own)
     check_lock_range(request)
-    await _get_lockable(txn, ctx, request.inode)
+    await _check_lockable(txn, ctx, request.inode, is_for_writing=False)
     locks = await get_inode_locks(txn, request.inode)
     wanted = _lock_of(ctx, request, 0)
     found = await LockValidity(txn).select(conflicting(locks.held, wanted))
@@ -108,16 +107,18 @@ def check_lock_range(request: Lock | GetLock) -> None:
         raise MetaError(Code.INVALID, "a lock of kind FLOCK is of the whole file")
 
 
-async def _get_lockable(txn: ReadTxn, ctx: OpContext, number: InodeId) -> Inode:
-    """The file, if the caller may open it in any way or has it open: a lock keeps others waiting."""
+async def _check_lockable(txn: ReadTxn, ctx: OpContext, number: InodeId, *, is_for_writing: bool) -> None:
+    """Raises STALE for a file that is gone, ACCESS when the caller may not open it so, and has it not open: a lock keeps others
+    waiting."""
     inode = await rows.find_inode(txn, check_inode_id(number))
     if inode is None:
         raise MetaError(Code.STALE, f"inode {number} is gone")
     user = ctx.user
-    allowed = user.uid in (0, inode.uid) or has_permission(user, inode, READ) or has_permission(user, inode, WRITE)
+    allowed = user.uid in (0, inode.uid) or has_permission(user, inode, WRITE)
+    if not allowed and not is_for_writing:
+        allowed = has_permission(user, inode, READ)
     if not allowed and not await sessions.is_open_by_client(txn, ctx, inode.content_id):
-        raise MetaError(Code.ACCESS, f"inode {number} may not be locked by who may neither read nor write it")
-    return inode
+        raise MetaError(Code.ACCESS, f"inode {number} may not be locked by a user who may not open it so")
 
 
 def _lock_of(ctx: OpContext, request: Lock | GetLock, epoch: int) -> HeldLock:
@@ -129,7 +130,8 @@ def _lock_of(ctx: OpContext, request: Lock | GetLock, epoch: int) -> HeldLock:
 
 
 async def _acquire(txn: Txn, ctx: OpContext, request: Lock, own: ClientLocks | None) -> LockAnswer:
-    await _get_lockable(txn, ctx, request.inode)
+    is_for_writing = request.kind is LockKind.RANGE and request.exclusive
+    await _check_lockable(txn, ctx, request.inode, is_for_writing=is_for_writing)
     known = await get_inode_locks(txn, request.inode)
     epoch = 0 if own is None else own.epoch
     wanted = _lock_of(ctx, request, epoch)

@@ -131,6 +131,10 @@ def test_who_may_neither_read_nor_write_a_file_does_not_lock_it(file: Locks, spa
     file.refused(Code.ACCESS, A, LockStep.TRY, inode=secret.id, user=space.bob)
     space.refused(Code.ACCESS, get_lock, secret.id, user=space.bob)
     file.ask(A, LockStep.TRY, inode=secret.id, user=space.alice)
+    shown = space.file("shown", mode=0o644, user=space.alice).id
+    file.refused(Code.ACCESS, A, LockStep.TRY, inode=shown, user=space.bob, kind=RANGE)
+    file.ask(A, LockStep.TRY, inode=shown, user=space.bob, kind=RANGE, exclusive=False)
+    file.ask(A, LockStep.TRY, inode=shown, user=space.bob)
     opened = space.open("given", create=True, mode=0o000, user=space.alice)
     space.do(lambda txn, ctx: _chown(txn, opened.inode.id, space.bob.uid))
     file.ask(space.client, LockStep.TRY, inode=opened.inode.id, user=space.alice)
