@@ -270,6 +270,8 @@ class ClusterRun:
 
         async def locking() -> None:
             if self.swarm.lock_operations:
+                if any(host.starts > 1 for name, host in self.cluster.hosts.items() if name.startswith("client")):
+                    self.lock_history.on_lost()
                 # Where no client died, nothing has to wait for one to be presumed dead.
                 patience = self.swarm.session_silence_ms * MILLISECOND if self.lock_history.lost else 0
                 if stuck := await find_stuck(client, patience + LOCK_PATIENCE_NS):
