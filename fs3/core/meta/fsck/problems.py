@@ -148,6 +148,10 @@ _SENTENCES: dict[ProblemKind, Callable[[Problem], str]] = {
     ProblemKind.INLINE_WITHOUT_DATA: lambda it: f"file {it.inode} is inline, and its {it.expected} bytes are missing",
     ProblemKind.INLINE_LENGTH: lambda it: f"file {it.inode} has {it.expected} bytes inline, its length says {it.found}",
     ProblemKind.DATA_OF_NOTHING: lambda it: f"row {it.key!r} has the bytes of a small file, and no inode says so",
+    ProblemKind.LOCKS_OF_NOTHING: lambda it: f"inode {it.inode} has locks, and does not exist",
+    ProblemKind.LOCKS_OF_NOBODY: lambda it: (
+        f"{f'locks of inode {it.inode} are' if it.inode else 'locks are'} held by a client that no service waits for"
+    ),
     ProblemKind.ORPHAN_CHUNK: lambda it: f"chunk {chunk_name(it.key)} on chain {it.parent} is of a content that is gone",
     ProblemKind.MISPLACED_CHUNK: _misplaced,
     ProblemKind.UNREACHABLE_PAGE: lambda it: (
