@@ -20,9 +20,9 @@ from fs3.base.checksum import crc32c
 from fs3.base.errors import FS3Error, error
 from fs3.base.status import Code
 from fs3.base.units import MIB, SECOND
-from fs3.core.meta import keys, restore, rows
+from fs3.core.meta import keys, locks, restore, rows
 from fs3.core.meta.errors import MetaError
-from fs3.core.txn import ReadTxn
+from fs3.core.txn import ReadTxn, Txn
 from fs3.drivers.lmdb import LmdbKV
 from fs3.drivers.lmdb.file_check import check_file
 from fs3.drivers.lmdb.page_file import FileDamaged
@@ -221,9 +221,13 @@ def _identify_replaced(store: Path) -> tuple[str, int]:
 
 
 async def _raise_ids(work: Path, wall_ns: int, known: int) -> int:
+    async def begin_anew(txn: Txn) -> int:
+        await locks.end_all_epochs(txn)
+        return await restore.raise_next_id(txn, wall_ns, known)
+
     kv = LmdbKV.open(work)
     try:
-        return await kv.transact(lambda txn: restore.raise_next_id(txn, wall_ns, known))
+        return await kv.transact(begin_anew)
     except MetaError as why:
         raise error(why.code, why.message, str(work.parent)) from why
     finally:
