@@ -349,9 +349,9 @@ def _with_any_length(ctx: Any, inode: Inode, length: int | None, modified: bool,
     return _grown(ctx, inode, length, modified, None)
 
 
-def _grown(ctx: Any, inode: Inode, length: int | None, modified: bool, truncations: int | None = None) -> Inode:
+def _grown(ctx: Any, inode: Inode, length: int | None, modified: bool, truncations: int | None = None, **times: bool) -> Inode:
     """A length may rise while a truncation cuts."""
-    after = with_written_length(ctx, structs.replace(inode, trim=None), length, modified, truncations)
+    after = with_written_length(ctx, structs.replace(inode, trim=None), length, modified, truncations, **times)
     return structs.replace(after, trim=inode.trim)
 
 
