@@ -31,9 +31,7 @@ def mount(directory: str, options: MountOptions) -> int:
     """Mount on a directory: the descriptor to answer requests on. OSError says what is missing, and names it."""
     path = check_directory(directory)
     if not os.path.exists(DEVICE):
-        raise OSError(
-            errno.ENODEV, "this system has no FUSE (the kernel module fuse is not loaded, or the container hides it)", DEVICE
-        )
+        raise OSError(errno.ENODEV, "no FUSE here: its kernel module is not loaded, or the container hides it", DEVICE)
     if is_privileged():
         return _mount_directly(path, options)
     return _mount_by_helper(path, options)

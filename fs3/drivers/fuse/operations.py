@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Awaitable, Iterable
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from fs3.drivers.fuse.protocol import Opcode
 from fs3.drivers.fuse.records import (
@@ -27,7 +27,7 @@ from fs3.drivers.fuse.records import (
 )
 
 T = TypeVar("T")
-Answer = T | Awaitable[T]
+Answer: TypeAlias = T | Awaitable[T]
 
 INTERRUPTIBLE = frozenset({Opcode.SETLKW})
 """Requests that wait for what may never come: a signal ends them with EINTR. Programs do not expect it of others on files."""

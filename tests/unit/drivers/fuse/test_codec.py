@@ -2,6 +2,7 @@
 
 import errno
 import stat
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from fs3.drivers.fuse import codec, protocol
 from fs3.drivers.fuse.dispatch import VERBS
 from fs3.drivers.fuse.protocol import Opcode
-from fs3.drivers.fuse.records import TIME_IS_NOW, Attributes, AttributesReply, DirectoryEntry, Entry, Opened
+from fs3.drivers.fuse.records import TIME_IS_NOW, Attributes, AttributesReply, DirectoryEntry, Entry, Opened, Request
 
 LOOKUP = bytes.fromhex(
     "2d00000001000000" "0400000000000000" "0100000000000000" "e8030000e9030000" "d204000000000000" "6e616d6500"
@@ -21,7 +22,7 @@ LOOKUP = bytes.fromhex(
 def test_header_and_name() -> None:
     data = memoryview(LOOKUP)
     request = codec.parse_header(data)
-    assert request == (Opcode.LOOKUP, 4, 1, 1000, 1001, 1234)
+    assert request == Request(Opcode.LOOKUP, 4, 1, 1000, 1001, 1234)
     assert VERBS[request.opcode].parse(data[protocol.IN_HEADER.size :]) == (b"name",)
 
 
@@ -103,7 +104,5 @@ def test_wrong_lengths_are_refused() -> None:
 
 @given(st.sampled_from(sorted(VERBS)), st.binary(max_size=200))
 def test_any_bytes_are_arguments_or_refused(opcode: int, body: bytes) -> None:
-    try:
-        VERBS[opcode].parse(memoryview(body))
-    except OSError as wrong:
-        assert wrong.errno == errno.EINVAL
+    with suppress(OSError):  # and no other failure
+        assert isinstance(VERBS[opcode].parse(memoryview(body)), tuple)
