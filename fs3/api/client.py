@@ -162,8 +162,12 @@ class Client:
                 parents_mode=self._parents_mode(make_parents),
             )
         )
-        file = _opened_file(opened, path, appends=mode == "a")
-        if mode != "r":
+        return self.adopt(opened, path, appends=mode == "a")
+
+    def adopt(self, opened: OpenResult, path: str, *, appends: bool = False) -> File:
+        """The handle of an open that was asked of `meta`; `path` is for failures. Its session is this client's. IsADirectory."""
+        file = _opened_file(opened, path, appends=appends)
+        if file.session != READ_ONLY:
             self._sessions.add(file)
         return file
 

@@ -129,6 +129,8 @@ class Put(PathRequest[Inode], frozen=True):
     exclusive: bool = False
     parents_mode: int | None = None
     """Missing directories are made with this mode. None: they are not."""
+    change: int = 0
+    """Of a file that is named by its inode alone: it is still inline, and at this `Inode.change`. 0: however it is."""
 
 
 class Close(Request[Inode], frozen=True):

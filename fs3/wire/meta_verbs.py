@@ -163,6 +163,7 @@ def _fill_put(message: pb.PutRequest, request: Put) -> None:
     message.data = request.data
     message.mode = request.mode
     message.exclusive = request.exclusive
+    message.change = request.change
     _fill_parents_mode(message, request)
     if request.layout is not None:
         message.layout.SetInParent()
@@ -177,6 +178,7 @@ def _put(message: pb.PutRequest) -> Put:
         _request_layout(message),
         message.exclusive,
         _parents_mode(message),
+        message.change,
     )
 
 
