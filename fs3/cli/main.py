@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -38,12 +39,14 @@ for command in (files.ls, files.cat, files.cp, files.mv, files.rm, files.mkdir, 
 
 
 def _add_cluster_commands() -> None:
-    from fs3.cli import admin, demo, kv, serve, status, up
+    from fs3.cli import admin, demo, kv, mount, serve, status, up
 
     app.command()(up.up)
     app.command()(up.down)
     app.command()(up.restart)
     app.command()(status.status)
+    app.command()(mount.mount)
+    app.command()(mount.umount)
     app.add_typer(demo.app)
     app.add_typer(admin.app)
     app.add_typer(kv.app)
@@ -53,11 +56,18 @@ def _add_cluster_commands() -> None:
 _add_cluster_commands()
 
 
-def main() -> None:
+def mount_helper() -> None:
+    """Entry point of `mount.fs3`, which mount(8) calls for lines of fstab."""
+    from fs3.cli.mount import helper_arguments
+
+    main(helper_arguments)
+
+
+def main(translate: Callable[[list[str]], list[str]] | None = None) -> None:
     """Entry point: every expected error is one line on standard error and exit status 1."""
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
-        app()
+        app(None if translate is None else translate(sys.argv[1:]))
     except BrokenPipeError:
         # The reader of our output has gone (`fs3 ls | head`); point stdout elsewhere so that the exit flush is silent.
         sys.stdout = None

@@ -1,7 +1,7 @@
 """What was written to a file and is not in its chunks yet: gathered into blocks, which are stored while more is written.
 
-Blocks that lie on each other are stored in the order they were written. One that cannot be stored keeps its bytes: the next write,
-sync or close tries again, and is told when it fails again. So nothing that was accepted is given up while a handle is open.
+Blocks that lie on each other are stored in the order they were written. One that cannot be stored keeps its bytes: the next
+write, sync or close tries again, and is told when it fails again. Nothing that was accepted is given up while a handle is open.
 """
 
 from __future__ import annotations
