@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -11,6 +10,7 @@ from rich.console import Console
 
 from fs3 import __version__
 from fs3.cli import files
+from fs3.cli.output import describe
 
 app = typer.Typer(
     name="fs3",
@@ -60,20 +60,24 @@ def mount_helper() -> None:
     """Entry point of `mount.fs3`, which mount(8) calls for lines of fstab."""
     from fs3.cli.mount import helper_arguments
 
-    main(helper_arguments)
+    try:
+        arguments = helper_arguments(sys.argv[1:])
+    except ValueError as wrong:
+        sys.exit(f"mount.fs3: {wrong}")
+    main(arguments)
 
 
-def main(translate: Callable[[list[str]], list[str]] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Entry point: every expected error is one line on standard error and exit status 1."""
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
-        app(None if translate is None else translate(sys.argv[1:]))
+        app(arguments)
     except BrokenPipeError:
         # The reader of our output has gone (`fs3 ls | head`); point stdout elsewhere so that the exit flush is silent.
         sys.stdout = None
         sys.exit(1)
     except (OSError, ValueError) as wrong:
-        errors.print(f"fs3: {wrong}", markup=False, emoji=False)
+        errors.print(f"fs3: {describe(wrong)}", markup=False, emoji=False)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -24,8 +24,9 @@ from fs3.api.url import SCHEME, cluster_addresses, split_url
 from fs3.base.errors import error
 from fs3.base.status import Code
 from fs3.base.units import SECOND
+from fs3.cli.output import describe
 from fs3.cli.serve import loop_factory
-from fs3.drivers.fuse.mount import check_directory, unmount
+from fs3.drivers.fuse.mount import check_directory, is_dead, unmount
 
 cache_seconds_max = 3600.0
 
@@ -85,9 +86,9 @@ def _source(url: str) -> str:
 def _is_dead(directory: str) -> bool:
     """The mount is there, and the process that served it is not."""
     try:
-        os.stat(directory)
+        os.statvfs(directory)  # which is never answered from memory
     except OSError as wrong:
-        return wrong.errno == errno.ENOTCONN
+        return is_dead(wrong)
     return False
 
 
@@ -110,9 +111,8 @@ def _start_in_background(url: str, path: str, options: FuseOptions, source: str,
             status = 0
         except BaseException as wrong:
             log.error("%s", wrong)
-            number = wrong.errno if isinstance(wrong, OSError) else errno.EIO
             with suppress(OSError):  # it was told already
-                os.write(theirs, f"{number} {wrong}".encode())
+                os.write(theirs, describe(wrong).encode())
         finally:
             os._exit(status)
     os.close(theirs)
@@ -120,8 +120,8 @@ def _start_in_background(url: str, path: str, options: FuseOptions, source: str,
         said = pipe.read()
     if said != _READY:
         os.waitpid(child, 0)
-        number, _, why = said.decode(errors="replace").partition(" ")
-        raise ChildProcessError(f"{path} is not mounted: {why or 'the process that was to serve it has died'}")
+        why = said.decode(errors="replace") or "the process that was to serve it has died"
+        raise ChildProcessError(f"{path} is not mounted: {why}")
 
 
 def _detach(log_fd: int | None) -> None:

@@ -12,7 +12,7 @@ from fs3.api.fuse.base import FuseBase
 from fs3.base.ids import InodeId
 from fs3.base.limits import name_bytes_max
 from fs3.core.meta.access import WRITE, has_permission, without_set_ids
-from fs3.drivers.fuse.records import TIME_IS_NOW, AttributesReply, Changes, Request, Space
+from fs3.drivers.fuse.records import TIME_IS_NOW, AttributesReply, Changes, KernelRequest, Space
 from fs3.model.inode import Inode, InodeType
 from fs3.model.namespace import PathRef
 from fs3.model.requests import TIME_NOW, SetAttributes, Stat, Truncate
@@ -25,12 +25,12 @@ inodes_free = 1 << 32
 class AttributeOperations(FuseBase):
     """See `Operations`."""
 
-    async def getattr(self, request: Request, handle: int | None) -> AttributesReply:
+    async def getattr(self, request: KernelRequest, handle: int | None) -> AttributesReply:
         opened = self.inodes.get(InodeId(request.node))
         inode = await opened.refresh() if opened is not None else await self._stat(request)
         return self._reply(inode)
 
-    async def setattr(self, request: Request, changes: Changes) -> AttributesReply:
+    async def setattr(self, request: KernelRequest, changes: Changes) -> AttributesReply:
         inode: Inode | None = None
         if changes.size is not None:
             await self._truncate(request, changes.size, is_open=changes.handle is not None)
@@ -43,7 +43,7 @@ class AttributeOperations(FuseBase):
             return AttributesReply(attributes_of(opened.inode, opened.length))
         return self._reply(await self._stat(request))
 
-    async def _truncate(self, request: Request, size: int, *, is_open: bool) -> None:
+    async def _truncate(self, request: KernelRequest, size: int, *, is_open: bool) -> None:
         opened = self.inodes.get(InodeId(request.node))
         if opened is not None:
             await opened.truncate(size, is_open=is_open)
@@ -53,7 +53,7 @@ class AttributeOperations(FuseBase):
             raise OSError(errno.EISDIR if inode.type is InodeType.DIRECTORY else errno.EINVAL, "is not a regular file")
         self.told.change(await self.ask(request, Truncate(inode.content_id, size)))
 
-    async def _set_attributes(self, request: Request, changes: Changes) -> Inode:
+    async def _set_attributes(self, request: KernelRequest, changes: Changes) -> Inode:
         opened = self.inodes.get(InodeId(request.node))
         mode = changes.mode
         if opened is not None:
@@ -84,12 +84,12 @@ class AttributeOperations(FuseBase):
             opened.on_attributes(inode)
         return inode
 
-    async def access(self, request: Request, mask: int) -> None:
+    async def access(self, request: KernelRequest, mask: int) -> None:
         inode = await self._stat(request)
         if not has_permission(self.identities.meta_for(request).user, inode, mask & 7):
             raise OSError(errno.EACCES, "permission denied")
 
-    async def statfs(self, request: Request) -> Space:
+    async def statfs(self, request: KernelRequest) -> Space:
         space = await self.client.statfs()
         return Space(
             blocks=space.total_bytes // _BLOCK_BYTES,
@@ -100,7 +100,7 @@ class AttributeOperations(FuseBase):
             name_bytes_max=name_bytes_max,
         )
 
-    async def _stat(self, request: Request) -> Inode:
+    async def _stat(self, request: KernelRequest) -> Inode:
         return await self.ask(request, Stat(PathRef(InodeId(request.node), ""), follow=False))
 
     def _reply(self, inode: Inode) -> AttributesReply:

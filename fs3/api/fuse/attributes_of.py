@@ -8,7 +8,7 @@ import stat
 from fs3.api.fuse.options import FuseOptions, directory_valid_ns, lookup_valid_ns
 from fs3.base.limits import name_bytes_max
 from fs3.base.units import KIB
-from fs3.drivers.fuse.records import Attributes, Entry
+from fs3.drivers.fuse.records import Attributes, LookupReply
 from fs3.model.inode import Inode, InodeType
 
 preferred_io_bytes = 128 * KIB
@@ -45,10 +45,10 @@ def valid_ns(inode: Inode, options: FuseOptions) -> int:
     return options.cache_ns or (directory_valid_ns if inode.type is InodeType.DIRECTORY else 0)
 
 
-def entry_of(inode: Inode, options: FuseOptions, length: int | None = None) -> Entry:
+def entry_of(inode: Inode, options: FuseOptions, length: int | None = None) -> LookupReply:
     """What a look-up answers."""
     valid = valid_ns(inode, options)
-    return Entry(inode.id, attributes_of(inode, length), valid, valid or lookup_valid_ns)
+    return LookupReply(inode.id, attributes_of(inode, length), valid, valid or lookup_valid_ns)
 
 
 def text_of(name: bytes) -> str:

@@ -19,11 +19,10 @@ from fs3.base.status import Code
 from fs3.client.meta.client import MetaClient
 from fs3.drivers.fuse.notify import Notifier
 from fs3.drivers.fuse.operations import Operations
-from fs3.drivers.fuse.records import Entry, Request
+from fs3.drivers.fuse.records import KernelRequest, LookupReply
 from fs3.model.inode import Inode
 from fs3.model.namespace import PathRef
-from fs3.model.requests import Request as MetaRequest
-from fs3.model.requests import Stat
+from fs3.model.requests import Request, Stat
 
 R = TypeVar("R")
 
@@ -51,11 +50,11 @@ class FuseBase(Operations):
         self._handles += 1
         return self._handles
 
-    async def ask(self, request: Request, wanted: MetaRequest[R]) -> R:
+    async def ask(self, request: KernelRequest, wanted: Request[R]) -> R:
         """Of the services, for the one who asks. Names in a directory that is gone are ENOENT."""
         return await self.ask_as(self.identities.meta_for(request), wanted)
 
-    async def ask_as(self, meta: MetaClient, wanted: MetaRequest[R]) -> R:
+    async def ask_as(self, meta: MetaClient, wanted: Request[R]) -> R:
         """The same for a user."""
         try:
             return await meta.ask(wanted)
@@ -73,7 +72,7 @@ class FuseBase(Operations):
             found.set_fresh(inode, data)
         return found
 
-    async def entry(self, request: Request, inode: Inode) -> Entry:
+    async def entry(self, request: KernelRequest, inode: Inode) -> LookupReply:
         """What a look-up that found this inode answers. What was written here is published first: its times are the services'."""
         opened = self.inodes.get(inode.id)
         if opened is None:

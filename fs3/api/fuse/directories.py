@@ -11,7 +11,7 @@ from fs3.api.fuse.options import FuseOptions
 from fs3.base.ids import InodeId
 from fs3.base.limits import list_entries_max
 from fs3.client.meta.client import MetaClient
-from fs3.drivers.fuse.records import DirectoryEntry, Opened, Request
+from fs3.drivers.fuse.records import DirectoryEntry, KernelRequest, Opened
 from fs3.model.inode import InodeType
 from fs3.model.namespace import Entry, PathRef
 from fs3.model.requests import List, Stat
@@ -52,18 +52,18 @@ class DirectoryOperations(FuseBase):
         super().__init__(client, options)
         self._directories: dict[int, DirectoryHandle] = {}
 
-    def opendir(self, request: Request, flags: int, drops_set_ids: bool) -> Opened:
+    def opendir(self, request: KernelRequest, flags: int, drops_set_ids: bool) -> Opened:
         number = self.next_handle()
         self._directories[number] = DirectoryHandle(self.identities.meta_for(request))
         return Opened(number)
 
-    def releasedir(self, request: Request, handle: int, owner: int | None) -> None:
+    def releasedir(self, request: KernelRequest, handle: int, owner: int | None) -> None:
         self._directories.pop(handle, None)
 
-    def fsyncdir(self, request: Request, handle: int, data_only: bool) -> None:
+    def fsyncdir(self, request: KernelRequest, handle: int, data_only: bool) -> None:
         """Every change of a name is durable when it is answered."""
 
-    async def readdir(self, request: Request, handle: int, offset: int, plus: bool) -> list[DirectoryEntry]:
+    async def readdir(self, request: KernelRequest, handle: int, offset: int, plus: bool) -> list[DirectoryEntry]:
         directory = self._directories.get(handle)
         if directory is None:
             raise OSError(errno.EBADF, f"directory handle {handle} is not open")

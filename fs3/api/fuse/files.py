@@ -22,7 +22,7 @@ from fs3.client.meta.client import MetaClient
 from fs3.core.meta.access import without_set_ids
 from fs3.drivers.fuse.operations import Answer
 from fs3.drivers.fuse.protocol import OpenFlag
-from fs3.drivers.fuse.records import Created, Opened, Request
+from fs3.drivers.fuse.records import Created, KernelRequest, Opened
 from fs3.model.inode import Inode, InodeType
 from fs3.model.namespace import OpenResult, PathRef
 from fs3.model.requests import Open, SetAttributes, Stat
@@ -47,7 +47,7 @@ class FileOperations(FuseBase):
 
     # --- open and close ----------------------------------------------------------------------------------------------
 
-    async def create(self, request: Request, name: bytes, flags: int, mode: int) -> Created:
+    async def create(self, request: KernelRequest, name: bytes, flags: int, mode: int) -> Created:
         meta = self.identities.meta_for(request)
         writes = flags & os.O_ACCMODE != os.O_RDONLY
         # Who may not write what it creates writes it through the session that comes with the creation.
@@ -71,7 +71,7 @@ class FileOperations(FuseBase):
         entry = entry_of(opened.inode, self.options, opened.length)
         return Created(entry, Opened(self._handle(opened, writes), self._flags(keeps=True)))
 
-    async def open(self, request: Request, flags: int, drops_set_ids: bool) -> Opened:
+    async def open(self, request: KernelRequest, flags: int, drops_set_ids: bool) -> Opened:
         meta = self.identities.meta_for(request)
         access = flags & os.O_ACCMODE
         result = await self._ask_open(meta, InodeId(request.node), reads=access != os.O_WRONLY)
@@ -131,14 +131,14 @@ class FileOperations(FuseBase):
             raise OSError(errno.EBADF, f"handle {handle} is not open")
         return found
 
-    def flush(self, request: Request, handle: int, owner: int) -> Answer[None]:
+    def flush(self, request: KernelRequest, handle: int, owner: int) -> Answer[None]:
         file = self._file(handle)
         return file.opened.close_writer() if file.writes else None
 
-    async def fsync(self, request: Request, handle: int, data_only: bool) -> None:
+    async def fsync(self, request: KernelRequest, handle: int, data_only: bool) -> None:
         await self._file(handle).opened.publish()
 
-    async def release(self, request: Request, handle: int, owner: int | None) -> None:
+    async def release(self, request: KernelRequest, handle: int, owner: int | None) -> None:
         file = self._file(handle)
         del self._files[handle]
         opened = file.opened
@@ -150,7 +150,7 @@ class FileOperations(FuseBase):
                 del self.inodes[opened.id]
 
     async def close(self) -> None:
-        """The mount is gone: what was written and nobody closed is stored."""
+        """The mount is gone: what was written and not closed is stored."""
         await self._tasks.join()
         await asyncio.gather(*(opened.finish() for opened in list(self.inodes.values())))
         self.inodes.clear()
@@ -158,12 +158,14 @@ class FileOperations(FuseBase):
 
     # --- bytes -------------------------------------------------------------------------------------------------------
 
-    def read(self, request: Request, handle: int, offset: int, size: int) -> Answer[bytes | bytearray | memoryview]:
+    def read(self, request: KernelRequest, handle: int, offset: int, size: int) -> Answer[bytes | bytearray | memoryview]:
         opened = self._file(handle).opened
         found = opened.read_now(offset, size)
         return opened.read(offset, size) if found is None else found
 
-    def write(self, request: Request, handle: int, offset: int, data: memoryview, flags: int, drops_set_ids: bool) -> Answer[int]:
+    def write(
+        self, request: KernelRequest, handle: int, offset: int, data: memoryview, flags: int, drops_set_ids: bool
+    ) -> Answer[int]:
         opened = self._file(handle).opened
         if flags & os.O_APPEND:
             return self._append(opened, data, offset)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 from fs3.client.meta.client import MetaClient
-from fs3.drivers.fuse.records import Request
+from fs3.drivers.fuse.records import KernelRequest
 
 
 class Identities:
@@ -14,7 +14,7 @@ class Identities:
     def __init__(self, meta: MetaClient) -> None:
         self._meta = meta
 
-    def meta_for(self, request: Request) -> MetaClient:
+    def meta_for(self, request: KernelRequest) -> MetaClient:
         """The namespace as the one who asks may see it. EACCES for another user than the mount's own."""
         if request.uid != self._meta.user.uid:
             raise OSError(errno.EACCES, f"user {request.uid} uses the mount of user {self._meta.user.uid}")

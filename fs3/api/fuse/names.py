@@ -9,7 +9,7 @@ from fs3.api.fuse.base import FuseBase
 from fs3.base.errors import FS3Error
 from fs3.base.ids import InodeId
 from fs3.base.status import Code
-from fs3.drivers.fuse.records import Entry, Request
+from fs3.drivers.fuse.records import KernelRequest, LookupReply
 from fs3.model.inode import Inode, InodeType
 from fs3.model.namespace import PathRef, RemoveKind, RenameMode
 from fs3.model.requests import Link, Mkdir, Remove, Rename, Stat, Symlink
@@ -18,7 +18,7 @@ RENAME_MODES = {0: RenameMode.REPLACE, 1: RenameMode.NOREPLACE, 2: RenameMode.EX
 """By the flags of renameat2(2)."""
 
 
-def place(request: Request, name: bytes) -> PathRef:
+def place(request: KernelRequest, name: bytes) -> PathRef:
     """A name in the directory that a request is about."""
     return PathRef(InodeId(request.node), text_of(name))
 
@@ -26,34 +26,34 @@ def place(request: Request, name: bytes) -> PathRef:
 class NameOperations(FuseBase):
     """See `Operations`."""
 
-    async def lookup(self, request: Request, name: bytes) -> Entry:
+    async def lookup(self, request: KernelRequest, name: bytes) -> LookupReply:
         inode = await self.ask(request, Stat(place(request, name), follow=False))
         return await self.entry(request, inode)
 
-    async def readlink(self, request: Request) -> bytes:
+    async def readlink(self, request: KernelRequest) -> bytes:
         inode = await self.ask(request, Stat(PathRef(InodeId(request.node), ""), follow=False))
         if inode.type is not InodeType.SYMLINK:
             raise OSError(errno.EINVAL, "is not a symlink")
         return bytes_of(inode.target)
 
-    async def symlink(self, request: Request, name: bytes, target: bytes) -> Entry:
+    async def symlink(self, request: KernelRequest, name: bytes, target: bytes) -> LookupReply:
         inode = await self.ask(request, Symlink(place(request, name), path_text_of(target)))
         return entry_of(inode, self.options)
 
-    async def mkdir(self, request: Request, name: bytes, mode: int) -> Entry:
+    async def mkdir(self, request: KernelRequest, name: bytes, mode: int) -> LookupReply:
         inode = await self.ask(request, Mkdir(place(request, name), mode))
         return entry_of(inode, self.options)
 
-    async def unlink(self, request: Request, name: bytes) -> None:
+    async def unlink(self, request: KernelRequest, name: bytes) -> None:
         where = place(request, name)
         kept = await self._keep_open(request, where)
         await self.ask(request, Remove(where, RemoveKind.FILE))
         self._on_removed(kept)
 
-    async def rmdir(self, request: Request, name: bytes) -> None:
+    async def rmdir(self, request: KernelRequest, name: bytes) -> None:
         await self.ask(request, Remove(place(request, name), RemoveKind.DIRECTORY))
 
-    async def rename(self, request: Request, name: bytes, directory: int, target: bytes, flags: int) -> None:
+    async def rename(self, request: KernelRequest, name: bytes, directory: int, target: bytes, flags: int) -> None:
         mode = RENAME_MODES.get(flags)
         if mode is None:
             raise OSError(errno.EINVAL, f"flags {flags} of a rename are not known")
@@ -64,7 +64,7 @@ class NameOperations(FuseBase):
         if kept is not None and kept.id != moved.id:
             self._on_removed(kept)
 
-    async def link(self, request: Request, node: int, name: bytes) -> Entry:
+    async def link(self, request: KernelRequest, node: int, name: bytes) -> LookupReply:
         source = PathRef(InodeId(node), "")
         opened = self.inodes.get(InodeId(node))
         if opened is not None:
@@ -80,7 +80,7 @@ class NameOperations(FuseBase):
         if opened is not None:
             opened.on_attributes(inode)
 
-    async def _keep_open(self, request: Request, where: PathRef) -> Inode | None:
+    async def _keep_open(self, request: KernelRequest, where: PathRef) -> Inode | None:
         """The last name of a file that is open here is about to go: then a session keeps its bytes. The file; None: it is none
         such."""
         if not self.inodes:

@@ -1,7 +1,7 @@
 """What the kernel was told last of the bytes of each inode: which of them it may keep when a file is opened.
 
 `Inode.change` rises by one with every change. The kernel's pages are as of the change that it was told; what this mount changes
-itself goes through those pages, so it counts as told as long as nobody else's change came in between.
+itself goes through those pages, so it counts as told as long as no other client's change came in between.
 """
 
 from __future__ import annotations

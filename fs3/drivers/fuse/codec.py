@@ -20,10 +20,10 @@ from fs3.drivers.fuse.records import (
     Changes,
     Created,
     DirectoryEntry,
-    Entry,
+    KernelRequest,
     Lock,
+    LookupReply,
     Opened,
-    Request,
     Space,
 )
 
@@ -35,14 +35,14 @@ _IN_HEADER = protocol.IN_HEADER
 _PADDING = bytes(8)
 
 
-def parse_header(data: memoryview) -> Request:
+def parse_header(data: memoryview) -> KernelRequest:
     """The header of a request. OSError EINVAL when it is shorter, or says another length than it has."""
     if len(data) < _IN_HEADER.size:
         raise malformed("a request", f"{len(data)} bytes are no header")
     length, opcode, unique, node, uid, gid, pid, _, _ = _IN_HEADER.unpack_from(data)
     if length != len(data):
         raise malformed("a request", f"it says {length} bytes and has {len(data)}")
-    return Request(opcode, unique, node, uid, gid, pid)
+    return KernelRequest(opcode, unique, node, uid, gid, pid)
 
 
 def malformed(what: str, why: str) -> OSError:
@@ -324,7 +324,7 @@ def encode_attributes(found: Attributes) -> bytes:
     )
 
 
-def encode_entry(entry: Entry) -> bytes:
+def encode_entry(entry: LookupReply) -> bytes:
     """fuse_entry_out."""
     name_s, name_ns = divmod(entry.entry_valid_ns, SECOND)
     attributes_s, attributes_ns = divmod(entry.attributes_valid_ns, SECOND)
@@ -433,7 +433,7 @@ def encode_directory(entries: Iterable[DirectoryEntry], room: int, *, plus: bool
         padding = -size % 8
         head = b""
         if plus:
-            head = encode_entry(one.entry or Entry(0, Attributes(one.ino, one.type_bits)))
+            head = encode_entry(one.entry or LookupReply(0, Attributes(one.ino, one.type_bits)))
         if len(out) + len(head) + size + padding > room:
             break
         out += head

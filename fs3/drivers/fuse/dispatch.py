@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 from fs3.drivers.fuse import codec
 from fs3.drivers.fuse.operations import Operations
 from fs3.drivers.fuse.protocol import Opcode
-from fs3.drivers.fuse.records import Request
+from fs3.drivers.fuse.records import KernelRequest
 
 Buffer = bytes | bytearray | memoryview
 
 
-class Verb(NamedTuple):
+class RequestKind(NamedTuple):
     """One kind of request."""
 
     parse: codec.Parse
@@ -24,8 +24,8 @@ class Verb(NamedTuple):
     """(what the method answered, the arguments) to bytes."""
 
 
-def _simple(parse: codec.Parse, method: str, encode: codec.Encode) -> Verb:
-    return Verb(parse, method, lambda answer, _: encode(answer))
+def _simple(parse: codec.Parse, method: str, encode: codec.Encode) -> RequestKind:
+    return RequestKind(parse, method, lambda answer, _: encode(answer))
 
 
 def _sized(answer: bytes, room: int) -> bytes:
@@ -37,7 +37,7 @@ def _sized(answer: bytes, room: int) -> bytes:
     return answer
 
 
-VERBS: dict[int, Verb] = {
+REQUEST_KINDS: dict[int, RequestKind] = {
     Opcode.LOOKUP: _simple(codec.parse_name, "lookup", codec.encode_entry),
     Opcode.GETATTR: _simple(codec.parse_getattr, "getattr", codec.encode_attributes_reply),
     Opcode.STATX: _simple(codec.parse_statx, "getattr", codec.encode_statx),
@@ -63,8 +63,8 @@ VERBS: dict[int, Verb] = {
     Opcode.FSYNCDIR: _simple(codec.parse_fsync, "fsyncdir", codec.encode_nothing),
     Opcode.STATFS: _simple(codec.parse_nothing, "statfs", codec.encode_space),
     Opcode.ACCESS: _simple(codec.parse_access, "access", codec.encode_nothing),
-    Opcode.GETXATTR: Verb(codec.parse_getxattr, "getxattr", lambda answer, arguments: _sized(answer, arguments[1])),
-    Opcode.LISTXATTR: Verb(
+    Opcode.GETXATTR: RequestKind(codec.parse_getxattr, "getxattr", lambda answer, arguments: _sized(answer, arguments[1])),
+    Opcode.LISTXATTR: RequestKind(
         codec.parse_listxattr,
         "listxattr",
         lambda answer, arguments: _sized(b"".join(name + b"\0" for name in answer), arguments[0]),
@@ -77,12 +77,12 @@ VERBS: dict[int, Verb] = {
     Opcode.FALLOCATE: _simple(codec.parse_fallocate, "fallocate", codec.encode_nothing),
     Opcode.LSEEK: _simple(codec.parse_lseek, "lseek", codec.encode_offset),
     Opcode.COPY_FILE_RANGE: _simple(codec.parse_copy_file_range, "copy_file_range", codec.encode_written),
-    Opcode.READDIR: Verb(
+    Opcode.READDIR: RequestKind(
         lambda body: (*codec.parse_read(body), False),
         "readdir",
         lambda answer, arguments: codec.encode_directory(answer, arguments[2], plus=False),
     ),
-    Opcode.READDIRPLUS: Verb(
+    Opcode.READDIRPLUS: RequestKind(
         lambda body: (*codec.parse_read(body), True),
         "readdir",
         lambda answer, arguments: codec.encode_directory(answer, arguments[2], plus=True),
@@ -94,12 +94,12 @@ _NO_ROOM = {"getxattr": 1, "listxattr": 0, "readdir": 2}
 """Methods that are not told how much room the caller has: the argument that says so."""
 
 
-def arguments_for(verb: Verb, arguments: codec.Arguments) -> codec.Arguments:
+def arguments_for(verb: RequestKind, arguments: codec.Arguments) -> codec.Arguments:
     """What the method gets of the arguments."""
     place = _NO_ROOM.get(verb.method)
     return arguments if place is None else arguments[:place] + arguments[place + 1 :]
 
 
-def call(operations: Operations, verb: Verb, request: Request, arguments: codec.Arguments) -> Any:
+def call(operations: Operations, verb: RequestKind, request: KernelRequest, arguments: codec.Arguments) -> Any:
     """The answer of the method, or what has to be awaited for it."""
     return getattr(operations, verb.method)(request, *arguments_for(verb, arguments))

@@ -40,19 +40,27 @@ def mount(directory: str, options: MountOptions) -> int:
 def check_directory(directory: str) -> str:
     """The absolute path of a place to mount on. OSError when it is no directory, or a mount is there already."""
     path = os.path.realpath(directory)
+    is_taken = any(point == path for point, kind, _ in list_mounts() if kind.startswith("fuse"))
     try:
+        if is_taken:
+            os.statvfs(path)  # which is never answered from memory
         is_directory = stat.S_ISDIR(os.stat(path).st_mode)
     except OSError as wrong:
-        if wrong.errno == errno.ENOTCONN:
+        if is_dead(wrong):
             raise OSError(
                 errno.ENOTCONN, "a mount whose process has died is there; fs3 umount takes it away", directory
             ) from wrong
         raise
     if not is_directory:
         raise OSError(errno.ENOTDIR, "is not a directory", directory)
-    if any(point == path for point, kind, _ in list_mounts() if kind.startswith("fuse")):
+    if is_taken:
         raise OSError(errno.EBUSY, "something is mounted there already", directory)
     return path
+
+
+def is_dead(wrong: OSError) -> bool:
+    """A call on a mount failed since the process that served it has died, before the call or while it waited."""
+    return wrong.errno in (errno.ENOTCONN, errno.ECONNABORTED)
 
 
 def is_privileged() -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 
-class Request(NamedTuple):
+class KernelRequest(NamedTuple):
     """The header of a request."""
 
     opcode: int
@@ -49,7 +49,7 @@ class AttributesReply(NamedTuple):
     """How long the kernel answers from memory."""
 
 
-class Entry(NamedTuple):
+class LookupReply(NamedTuple):
     """The answer to a look-up, and to what makes a name. Node 0: nothing has the name, which the kernel may remember."""
 
     node: int
@@ -58,7 +58,7 @@ class Entry(NamedTuple):
     attributes_valid_ns: int = 0
 
 
-NO_ENTRY = Entry(0, Attributes(0, 0))
+NO_ENTRY = LookupReply(0, Attributes(0, 0))
 
 
 class Opened(NamedTuple):
@@ -72,7 +72,7 @@ class Opened(NamedTuple):
 class Created(NamedTuple):
     """The answer to CREATE."""
 
-    entry: Entry
+    entry: LookupReply
     opened: Opened
 
 
@@ -85,7 +85,7 @@ class DirectoryEntry(NamedTuple):
     """Of the mode."""
     next_offset: int
     """Where a listing goes on behind it."""
-    entry: Entry | None = None
+    entry: LookupReply | None = None
 
 
 class Space(NamedTuple):

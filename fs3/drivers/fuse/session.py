@@ -16,11 +16,11 @@ from collections.abc import Awaitable
 from typing import Any
 
 from fs3.drivers.fuse import codec, protocol
-from fs3.drivers.fuse.dispatch import VERBS, Verb, call
+from fs3.drivers.fuse.dispatch import REQUEST_KINDS, RequestKind, call
 from fs3.drivers.fuse.negotiation import negotiate
 from fs3.drivers.fuse.operations import INTERRUPTIBLE, Operations
 from fs3.drivers.fuse.protocol import Opcode
-from fs3.drivers.fuse.records import Negotiated, Request
+from fs3.drivers.fuse.records import KernelRequest, Negotiated
 
 requests_per_turn = 64
 """Read before others on the loop get their turn."""
@@ -142,9 +142,9 @@ class Session:
         if not started and request.opcode == Opcode.WRITE:
             self._keep(buffer)
 
-    def _start(self, request: Request, body: memoryview, buffer: bytearray) -> bool:
+    def _start(self, request: KernelRequest, body: memoryview, buffer: bytearray) -> bool:
         """Serve a request. True: it is under way in a task, which gives the buffer back."""
-        verb = VERBS.get(request.opcode)
+        verb = REQUEST_KINDS.get(request.opcode)
         if verb is None:
             self._serve_own(request, body)
             return False
@@ -158,7 +158,7 @@ class Session:
         return True
 
     async def _finish(
-        self, request: Request, verb: Verb, arguments: codec.Arguments, answer: Awaitable[Any], buffer: bytearray
+        self, request: KernelRequest, verb: RequestKind, arguments: codec.Arguments, answer: Awaitable[Any], buffer: bytearray
     ) -> None:
         try:
             self._answer(request, verb.encode(await answer, arguments))
@@ -174,7 +174,7 @@ class Session:
             if request.opcode == Opcode.WRITE:
                 self._keep(buffer)
 
-    def _serve_own(self, request: Request, body: memoryview) -> None:
+    def _serve_own(self, request: KernelRequest, body: memoryview) -> None:
         """Requests that are no matter of the file system."""
         match request.opcode:
             case Opcode.FORGET:
@@ -196,7 +196,7 @@ class Session:
         if task is not None and opcode in INTERRUPTIBLE:
             task.cancel()
 
-    def _init(self, request: Request, body: memoryview) -> None:
+    def _init(self, request: KernelRequest, body: memoryview) -> None:
         try:
             agreed, answer = negotiate(body, self._operations.init_options)
         except OSError as wrong:
@@ -212,11 +212,11 @@ class Session:
 
     # --- answering ---------------------------------------------------------------------------------------------------
 
-    def _answer(self, request: Request, data: bytes | bytearray | memoryview) -> None:
+    def _answer(self, request: KernelRequest, data: bytes | bytearray | memoryview) -> None:
         size = protocol.OUT_HEADER.size + len(data)
         self._write((protocol.OUT_HEADER.pack(size, 0, request.unique), data))
 
-    def _fail(self, request: Request, wrong: OSError) -> None:
+    def _fail(self, request: KernelRequest, wrong: OSError) -> None:
         if request.opcode in (Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.INTERRUPT):
             log.error("opcode %d: %s", request.opcode, wrong)
             return

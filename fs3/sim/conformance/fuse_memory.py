@@ -18,9 +18,9 @@ from fs3.drivers.fuse.records import (
     Changes,
     Created,
     DirectoryEntry,
-    Entry,
+    KernelRequest,
+    LookupReply,
     Opened,
-    Request,
     Space,
 )
 
@@ -29,7 +29,7 @@ _RENAME_EXCHANGE = 2
 
 
 @dataclass(slots=True)
-class Node:
+class MemoryInode:
     """An inode."""
 
     ino: int
@@ -56,7 +56,7 @@ class MemoryOperations(Operations):
     """Everything answers at once; a write is answered in a task, so that both ways are tested."""
 
     def __init__(self) -> None:
-        self.nodes = {ROOT_NODE: Node(ROOT_NODE, stat.S_IFDIR | 0o755, os.geteuid(), os.getegid(), 2)}
+        self.nodes = {ROOT_NODE: MemoryInode(ROOT_NODE, stat.S_IFDIR | 0o755, os.geteuid(), os.getegid(), 2)}
         self._next = ROOT_NODE + 1
         self._moment = 1_700_000_000_000_000_000
         self.forgotten: list[tuple[int, int]] = []
@@ -70,33 +70,33 @@ class MemoryOperations(Operations):
 
     # --- names ---
 
-    def _node(self, ino: int) -> Node:
+    def _node(self, ino: int) -> MemoryInode:
         found = self.nodes.get(ino)
         if found is None:
             raise _refuse(errno.ESTALE)
         return found
 
-    def _attributes(self, node: Node) -> Attributes:
+    def _attributes(self, node: MemoryInode) -> Attributes:
         size = len(node.target) if stat.S_ISLNK(node.mode) else len(node.data)
         times = (node.atime_ns, node.mtime_ns, node.ctime_ns)
         return Attributes(node.ino, node.mode, node.nlink, node.uid, node.gid, size, -(-size // 512), *times, rdev=node.rdev)
 
-    def _entry(self, node: Node) -> Entry:
-        return Entry(node.ino, self._attributes(node))
+    def _entry(self, node: MemoryInode) -> LookupReply:
+        return LookupReply(node.ino, self._attributes(node))
 
-    def _make(self, request: Request, name: bytes, mode: int, *, rdev: int = 0, target: bytes = b"") -> Node:
+    def _make(self, request: KernelRequest, name: bytes, mode: int, *, rdev: int = 0, target: bytes = b"") -> MemoryInode:
         directory = self._node(request.node)
         if name in directory.names:
             raise _refuse(errno.EEXIST)
         now = self._now()
-        node = Node(self._next, mode, request.uid, request.gid, 1, rdev, target=target, above=directory.ino)
+        node = MemoryInode(self._next, mode, request.uid, request.gid, 1, rdev, target=target, above=directory.ino)
         node.atime_ns = node.mtime_ns = node.ctime_ns = directory.mtime_ns = directory.ctime_ns = now
         self._next += 1
         self.nodes[node.ino] = node
         directory.names[name] = node.ino
         return node
 
-    def lookup(self, request: Request, name: bytes) -> Entry:
+    def lookup(self, request: KernelRequest, name: bytes) -> LookupReply:
         if len(name) > name_bytes_max:
             raise _refuse(errno.ENAMETOOLONG)
         ino = self._node(request.node).names.get(name)
@@ -104,38 +104,38 @@ class MemoryOperations(Operations):
             raise _refuse(errno.ENOENT)
         return self._entry(self._node(ino))
 
-    def readlink(self, request: Request) -> bytes:
+    def readlink(self, request: KernelRequest) -> bytes:
         return self._node(request.node).target
 
-    def symlink(self, request: Request, name: bytes, target: bytes) -> Entry:
+    def symlink(self, request: KernelRequest, name: bytes, target: bytes) -> LookupReply:
         return self._entry(self._make(request, name, stat.S_IFLNK | 0o777, target=target))
 
-    def mknod(self, request: Request, name: bytes, mode: int, rdev: int) -> Entry:
+    def mknod(self, request: KernelRequest, name: bytes, mode: int, rdev: int) -> LookupReply:
         return self._entry(self._make(request, name, mode, rdev=rdev))
 
-    def mkdir(self, request: Request, name: bytes, mode: int) -> Entry:
+    def mkdir(self, request: KernelRequest, name: bytes, mode: int) -> LookupReply:
         node = self._make(request, name, stat.S_IFDIR | mode)
         node.nlink = 2
         self._node(request.node).nlink += 1
         return self._entry(node)
 
-    def unlink(self, request: Request, name: bytes) -> None:
+    def unlink(self, request: KernelRequest, name: bytes) -> None:
         directory = self._node(request.node)
         self._drop(self._node(directory.names.pop(name)))
 
-    def _drop(self, node: Node) -> None:
+    def _drop(self, node: MemoryInode) -> None:
         # It stays in memory: a handle may be open, and nothing here counts them.
         node.nlink -= 1
         node.ctime_ns = self._now()
 
-    def rmdir(self, request: Request, name: bytes) -> None:
+    def rmdir(self, request: KernelRequest, name: bytes) -> None:
         directory = self._node(request.node)
         if self._node(directory.names[name]).names:
             raise _refuse(errno.ENOTEMPTY)
         self.nodes[directory.names.pop(name)].nlink = 0
         directory.nlink -= 1
 
-    def rename(self, request: Request, name: bytes, directory: int, target: bytes, flags: int) -> None:
+    def rename(self, request: KernelRequest, name: bytes, directory: int, target: bytes, flags: int) -> None:
         source, sink = self._node(request.node), self._node(directory)
         moved = source.names.get(name)
         there = sink.names.get(target)
@@ -163,7 +163,7 @@ class MemoryOperations(Operations):
             source.nlink -= 1
             sink.nlink += 1
 
-    def link(self, request: Request, node: int, name: bytes) -> Entry:
+    def link(self, request: KernelRequest, node: int, name: bytes) -> LookupReply:
         directory, found = self._node(request.node), self._node(node)
         if name in directory.names:
             raise _refuse(errno.EEXIST)
@@ -173,10 +173,10 @@ class MemoryOperations(Operations):
 
     # --- attributes ---
 
-    def getattr(self, request: Request, handle: int | None) -> AttributesReply:
+    def getattr(self, request: KernelRequest, handle: int | None) -> AttributesReply:
         return AttributesReply(self._attributes(self._node(request.node)))
 
-    def setattr(self, request: Request, changes: Changes) -> AttributesReply:
+    def setattr(self, request: KernelRequest, changes: Changes) -> AttributesReply:
         node = self._node(request.node)
         now = self._now()
         if changes.mode is not None:
@@ -194,57 +194,59 @@ class MemoryOperations(Operations):
         node.ctime_ns = now
         return AttributesReply(self._attributes(node))
 
-    def statfs(self, request: Request) -> Space:
+    def statfs(self, request: KernelRequest) -> Space:
         return Space(1000, 900, len(self.nodes), 1 << 20, 4096, 255)
 
-    def getxattr(self, request: Request, name: bytes) -> bytes:
+    def getxattr(self, request: KernelRequest, name: bytes) -> bytes:
         value = self._node(request.node).xattrs.get(name)
         if value is None:
             raise _refuse(errno.ENODATA)
         return value
 
-    def setxattr(self, request: Request, name: bytes, value: bytes, flags: int) -> None:
+    def setxattr(self, request: KernelRequest, name: bytes, value: bytes, flags: int) -> None:
         self._node(request.node).xattrs[name] = value
 
-    def listxattr(self, request: Request) -> list[bytes]:
+    def listxattr(self, request: KernelRequest) -> list[bytes]:
         return list(self._node(request.node).xattrs)
 
-    def removexattr(self, request: Request, name: bytes) -> None:
+    def removexattr(self, request: KernelRequest, name: bytes) -> None:
         if self._node(request.node).xattrs.pop(name, None) is None:
             raise _refuse(errno.ENODATA)
 
     # --- files ---
 
-    def create(self, request: Request, name: bytes, flags: int, mode: int) -> Created:
+    def create(self, request: KernelRequest, name: bytes, flags: int, mode: int) -> Created:
         node = self._make(request, name, stat.S_IFREG | mode)
         return Created(self._entry(node), Opened(node.ino))
 
-    def open(self, request: Request, flags: int, drops_set_ids: bool) -> Opened:
+    def open(self, request: KernelRequest, flags: int, drops_set_ids: bool) -> Opened:
         node = self._node(request.node)
         if flags & os.O_TRUNC:
             node.data.clear()
         return Opened(node.ino, OpenFlag.KEEP_CACHE)
 
-    def read(self, request: Request, handle: int, offset: int, size: int) -> bytes:
+    def read(self, request: KernelRequest, handle: int, offset: int, size: int) -> bytes:
         return bytes(self._node(handle).data[offset : offset + size])
 
-    async def write(self, request: Request, handle: int, offset: int, data: memoryview, flags: int, drops_set_ids: bool) -> int:
+    async def write(
+        self, request: KernelRequest, handle: int, offset: int, data: memoryview, flags: int, drops_set_ids: bool
+    ) -> int:
         node = self._node(handle)
         node.data.extend(bytes(max(0, offset - len(node.data))))
         node.data[offset : offset + len(data)] = data
         node.mtime_ns = node.ctime_ns = self._now()
         return len(data)
 
-    def flush(self, request: Request, handle: int, owner: int) -> None:
+    def flush(self, request: KernelRequest, handle: int, owner: int) -> None:
         pass
 
-    def release(self, request: Request, handle: int, owner: int | None) -> None:
+    def release(self, request: KernelRequest, handle: int, owner: int | None) -> None:
         pass
 
-    def fsync(self, request: Request, handle: int, data_only: bool) -> None:
+    def fsync(self, request: KernelRequest, handle: int, data_only: bool) -> None:
         pass
 
-    def lseek(self, request: Request, handle: int, offset: int, whence: int) -> int:
+    def lseek(self, request: KernelRequest, handle: int, offset: int, whence: int) -> int:
         size = len(self._node(handle).data)
         if offset >= size:
             raise _refuse(errno.ENXIO)
@@ -252,10 +254,10 @@ class MemoryOperations(Operations):
 
     # --- directories ---
 
-    def opendir(self, request: Request, flags: int, drops_set_ids: bool) -> Opened:
+    def opendir(self, request: KernelRequest, flags: int, drops_set_ids: bool) -> Opened:
         return Opened(request.node)
 
-    def readdir(self, request: Request, handle: int, offset: int, plus: bool) -> list[DirectoryEntry]:
+    def readdir(self, request: KernelRequest, handle: int, offset: int, plus: bool) -> list[DirectoryEntry]:
         directory = self._node(handle)
         found = [(b".", directory.ino), (b"..", directory.above), *sorted(directory.names.items())]
         listed = []
@@ -265,5 +267,5 @@ class MemoryOperations(Operations):
             listed.append(DirectoryEntry(name, ino, stat.S_IFMT(node.mode), number, entry))
         return listed
 
-    def releasedir(self, request: Request, handle: int, owner: int | None) -> None:
+    def releasedir(self, request: KernelRequest, handle: int, owner: int | None) -> None:
         pass

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fs3.drivers.fuse import codec, protocol
-from fs3.drivers.fuse.dispatch import VERBS
+from fs3.drivers.fuse.dispatch import REQUEST_KINDS
 from fs3.drivers.fuse.protocol import Opcode
-from fs3.drivers.fuse.records import TIME_IS_NOW, Attributes, AttributesReply, DirectoryEntry, Entry, Opened, Request
+from fs3.drivers.fuse.records import TIME_IS_NOW, Attributes, AttributesReply, DirectoryEntry, KernelRequest, LookupReply, Opened
 
 LOOKUP = bytes.fromhex(
     "2d00000001000000" "0400000000000000" "0100000000000000" "e8030000e9030000" "d204000000000000" "6e616d6500"
@@ -22,8 +22,8 @@ LOOKUP = bytes.fromhex(
 def test_header_and_name() -> None:
     data = memoryview(LOOKUP)
     request = codec.parse_header(data)
-    assert request == Request(Opcode.LOOKUP, 4, 1, 1000, 1001, 1234)
-    assert VERBS[request.opcode].parse(data[protocol.IN_HEADER.size :]) == (b"name",)
+    assert request == KernelRequest(Opcode.LOOKUP, 4, 1, 1000, 1001, 1234)
+    assert REQUEST_KINDS[request.opcode].parse(data[protocol.IN_HEADER.size :]) == (b"name",)
 
 
 def test_times_before_the_epoch_and_now() -> None:
@@ -50,7 +50,7 @@ def test_attributes_of_before_the_epoch() -> None:
     assert values[:9] == (5, 4096, 8, (1 << 64) - 1, 1, 0, 999_999_999, 500_000_000, 0)
     assert len(data) == 104
     assert len(codec.encode_statx(AttributesReply(found))) == 288
-    assert len(codec.encode_entry(Entry(5, found))) == 128
+    assert len(codec.encode_entry(LookupReply(5, found))) == 128
 
 
 def test_directories_are_filled_to_what_fits_and_padded() -> None:
@@ -102,7 +102,7 @@ def test_wrong_lengths_are_refused() -> None:
         codec.parse_batch_forget(memoryview(protocol.BATCH_FORGET_IN.pack(1 << 31, 0) + bytes(16)))
 
 
-@given(st.sampled_from(sorted(VERBS)), st.binary(max_size=200))
+@given(st.sampled_from(sorted(REQUEST_KINDS)), st.binary(max_size=200))
 def test_any_bytes_are_arguments_or_refused(opcode: int, body: bytes) -> None:
     with suppress(OSError):  # and no other failure
-        assert isinstance(VERBS[opcode].parse(memoryview(body)), tuple)
+        assert isinstance(REQUEST_KINDS[opcode].parse(memoryview(body)), tuple)

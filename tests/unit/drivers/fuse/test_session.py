@@ -11,7 +11,7 @@ import pytest
 from fs3.drivers.fuse import protocol
 from fs3.drivers.fuse.operations import Operations
 from fs3.drivers.fuse.protocol import Opcode
-from fs3.drivers.fuse.records import Lock, Request
+from fs3.drivers.fuse.records import KernelRequest, Lock
 from fs3.drivers.fuse.session import Session
 
 
@@ -25,17 +25,19 @@ class Scripted(Operations):
     def forget(self, nodes: Iterable[tuple[int, int]]) -> None:
         self.forgotten += nodes
 
-    def readlink(self, request: Request) -> bytes:
+    def readlink(self, request: KernelRequest) -> bytes:
         return b"target"
 
-    async def write(self, request: Request, handle: int, offset: int, data: memoryview, flags: int, drops_set_ids: bool) -> int:
+    async def write(
+        self, request: KernelRequest, handle: int, offset: int, data: memoryview, flags: int, drops_set_ids: bool
+    ) -> int:
         await self.waits.wait()
         return len(bytes(data))
 
-    def unlink(self, request: Request, name: bytes) -> None:
+    def unlink(self, request: KernelRequest, name: bytes) -> None:
         raise ZeroDivisionError
 
-    async def setlkw(self, request: Request, handle: int, owner: int, lock: Lock, whole: bool) -> None:
+    async def setlkw(self, request: KernelRequest, handle: int, owner: int, lock: Lock, whole: bool) -> None:
         await asyncio.Event().wait()
 
 
