@@ -68,4 +68,4 @@ def path_text_of(path: bytes) -> str:
 
 def bytes_of(name: str) -> bytes:
     """As the kernel gets it."""
-    return name.encode()
+    return name.encode("utf-8", "surrogateescape")
