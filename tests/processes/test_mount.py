@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -25,7 +26,8 @@ pytestmark = [
     pytest.mark.skipif(bool(why_no_mount()), reason=f"nothing can be mounted here: {why_no_mount()}"),
 ]
 
-SOURCES = Path(__file__).parents[2] / "fs3" / "core" / "craq"
+ROOT = Path(__file__).parents[2]
+SOURCES = ROOT / "fs3" / "core" / "craq"
 
 SQLITE = """
 import sqlite3, sys
@@ -206,6 +208,14 @@ def test_read_only_and_direct(cluster: LocalCluster, mounts: tuple[Path, Path], 
         fails_with(errno.EROFS, os.mkdir, there / "d")
     finally:
         assert fs3("umount", str(point)).returncode == 0
+
+
+def test_the_commands_of_the_document(cluster: LocalCluster, tmp_path: Path) -> None:
+    (script,) = re.findall(r"```sh\n(.*?)```", (ROOT / "docs" / "mount.md").read_text(), re.DOTALL)
+    script = script.replace("/mnt/fs3", str(tmp_path)).replace("127.0.0.1:8000", cluster.address)
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-euxc", script], capture_output=True, text=True, timeout=60, env=environment)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_line_of_fstab() -> None:
