@@ -117,16 +117,16 @@ def measure(adapters: dict[str, Specify], size_kb: int, keys: int, rounds: int, 
     return [
         record.Row(
             "lmcache",
-            f"bench l2 {operation.lower()}, {keys} objects of {size_kb} KiB, 2 replicas, beside {peer}",
-            "ms" if operation == "Lookup" else "MB/s",
+            f"bench l2 {operation.lower()}, {keys} objects of {size_kb} KiB, 2 replicas",
+            unit := "ms" if operation == "Lookup" else "MB/s",
             record.Spread.of(found["fs3"][operation]),
-            peer,
-            record.Spread.of(found[peer][operation]),
-            must_ratio=MUST.get((operation, peer)),
             lower_is_better=operation == "Lookup",
+            peers=[
+                record.Peer(f"{unit} {peer}", record.Spread.of(found[peer][operation]), MUST.get((operation, peer)))
+                for peer in list(adapters)[1:]
+            ],
         )
         for operation in OPERATIONS
-        for peer in list(adapters)[1:]
     ]
 
 

@@ -34,6 +34,17 @@ class Spread:
 
 
 @dataclass
+class Peer:
+    """Another system that did the same in the same run."""
+
+    name: str
+    """With its unit, e.g. "/s Redis by redis-py"."""
+    value: Spread
+    must_ratio: float | None = None
+    """Ratio to it to reach, or not to exceed where lower is better."""
+
+
+@dataclass
 class Row:
     """One line of a bench's report."""
 
@@ -50,11 +61,8 @@ class Row:
     must_value: float | None = None
     """Absolute figure to reach (a lower bound, or an upper one when `lower_is_better`)."""
     lower_is_better: bool = False
-    peer_name: str = ""
-    """Another system that did the same in the same run, e.g. "/s Redis by redis-py"."""
-    peer: Spread | None = None
-    must_peer_ratio: float | None = None
-    """Ratio to the peer to reach."""
+    peers: list[Peer] = field(default_factory=list)
+    """Those that are installed."""
     note: str = ""
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -64,14 +72,15 @@ class Row:
         return self.value.median / self.limit.median if self.limit else None
 
     @property
-    def peer_ratio(self) -> float | None:
-        """Median by median."""
-        return self.value.median / self.peer.median if self.peer else None
+    def peer_ratios(self) -> list[float]:
+        """To each of the peers, median by median."""
+        return [self.value.median / peer.value.median for peer in self.peers]
 
     @property
     def reached(self) -> bool | None:
         """Whether what must be reached was; None when nothing must, or nothing that was measured."""
-        pairs = ((self.ratio, self.must_ratio), (self.peer_ratio, self.must_peer_ratio), (self.value.median, self.must_value))
+        to_peers = ((ratio, peer.must_ratio) for ratio, peer in zip(self.peer_ratios, self.peers, strict=True))
+        pairs = ((self.ratio, self.must_ratio), (self.value.median, self.must_value), *to_peers)
         verdicts = [
             found <= must if self.lower_is_better else found >= must
             for found, must in pairs
@@ -83,8 +92,10 @@ class Row:
 def describe(row: Row) -> str:
     """A row in one line: the figure, its limit and whether it was reached."""
     limit = f"; {row.limit_name} {row.limit.median:.4g}, ratio {row.ratio:.2f}" if row.limit else ""
+    beside = zip(row.peers, row.peer_ratios, strict=True)
+    peers = "".join(f"; {peer.name} {peer.value.median:.4g}, ratio {ratio:.2f}" for peer, ratio in beside)
     verdict = {None: "", True: ", reached", False: ", missed"}[row.reached]
-    return f"{row.figure}: {row.value.median:.4g} {row.unit}{limit}{verdict}"
+    return f"{row.figure}: {row.value.median:.4g} {row.unit}{limit}{peers}{verdict}"
 
 
 def save(rows: Sequence[Row], path: Path | None = None) -> Path:
@@ -95,7 +106,7 @@ def save(rows: Sequence[Row], path: Path | None = None) -> Path:
     about = {"time": now.isoformat(timespec="seconds"), "commit": commit_name(), "machine": machine()}
     with path.open("a") as out:
         for row in rows:
-            line = {**about, **asdict(row), "ratio": row.ratio, "peer_ratio": row.peer_ratio, "reached": row.reached}
+            line = {**about, **asdict(row), "ratio": row.ratio, "peer_ratios": row.peer_ratios, "reached": row.reached}
             out.write(json.dumps(line) + "\n")
     return path
 
@@ -103,7 +114,16 @@ def save(rows: Sequence[Row], path: Path | None = None) -> Path:
 def load(path: Path | None = None) -> list[dict[str, Any]]:
     """Every saved line, oldest first."""
     paths = [path] if path else sorted(RESULTS.glob("*.jsonl"))
-    return [json.loads(line) for each in paths for line in each.read_text().splitlines() if line.strip()]
+    return [_as_now(json.loads(line)) for each in paths for line in each.read_text().splitlines() if line.strip()]
+
+
+def _as_now(line: dict[str, Any]) -> dict[str, Any]:
+    """A line from when there was one peer at most, as lines are today."""
+    if "peers" not in line:
+        peer = line.get("peer")
+        of_one = {"name": line.get("peer_name", ""), "value": peer, "must_ratio": line.get("must_peer_ratio")}
+        line |= {"peers": [of_one] if peer else [], "peer_ratios": [line["peer_ratio"]] if peer else []}
+    return line
 
 
 def machine() -> dict[str, Any]:

@@ -18,7 +18,9 @@ from benches.run import NAMES, ONLY_NAMED
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 LATEST = "latest recording"
 EARLIER = "earlier recordings"
-FAMILIES = (*NAMES, *ONLY_NAMED)
+PROGRAMS = ("kv-replay", "lmcache", "sglang")
+"""Families that programs of their own measure."""
+FAMILIES = (*NAMES, *ONLY_NAMED, *PROGRAMS)
 """Those that are shown, in this order; a family with a page of its own is not among them."""
 
 Line = dict[str, Any]
@@ -81,19 +83,19 @@ def _table(lines: Sequence[Line]) -> str:
     text = [
         f"{when}: {about}.",
         "",
-        "| figure | median | low - high | limit in the same run | ratio | peer in the same run | ratio | to reach | |",
+        "| figure | median | low - high | limit in the same run | ratio | peers in the same run | ratios | to reach | |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for line in lines:
-        limit, peer = line["limit"], line.get("peer")
+        limit = line["limit"]
         cells = [
             f"{line['bench']}: {line['figure']}",
             f"{figure(line['value']['median'])} {line['unit']}",
             f"{figure(line['value']['low'])} - {figure(line['value']['high'])}",
             f"{figure(limit['median'])} {line['limit_name']}" if limit else "",
             f"{line['ratio']:.2f}" if line["ratio"] is not None else "",
-            f"{figure(peer['median'])} {line['peer_name']}" if peer else "",
-            f"{line['peer_ratio']:.2f}" if peer else "",
+            "; ".join(f"{figure(peer['value']['median'])} {peer['name']}" for peer in line["peers"]),
+            "; ".join(f"{ratio:.2f}" for ratio in line["peer_ratios"]),
             _demand(line),
             {None: "", True: "reached", False: "missed"}[line["reached"]],
         ]
@@ -108,8 +110,8 @@ def _demand(line: Line) -> str:
         demands.append(f"{most}{figure(line['must_value'])}")
     if line["must_ratio"] is not None:
         demands.append(f"{most}{line['must_ratio']:.2f} of the limit")
-    if line.get("must_peer_ratio") is not None:
-        demands.append(f"{most}{line['must_peer_ratio']:.2f} of the peer")
+    binding = [peer for peer in line["peers"] if peer["must_ratio"] is not None]
+    demands += [f"{most}{peer['must_ratio']:.2f} of {peer['name'].partition(' ')[2]}" for peer in binding]
     return ", ".join(demands)
 
 

@@ -132,7 +132,7 @@ def table(rows: Sequence[record.Row], title: str) -> Table:
     """The rows as people read them."""
     shown = Table(title=title, title_justify="left", box=None)
     shown.add_column("figure")
-    for heading in ("median", "low - high", "limit", "ratio", "peer", "ratio", "must"):
+    for heading in ("median", "low - high", "limit", "ratio", "peers", "ratios", "must"):
         shown.add_column(heading, justify="right")
     shown.add_column("")
     for row in rows:
@@ -143,8 +143,8 @@ def table(rows: Sequence[record.Row], title: str) -> Table:
             f"{_figure(row.value.low)} - {_figure(row.value.high)}",
             f"{_figure(row.limit.median)} {row.limit_name}" if row.limit else "",
             f"{row.ratio:.2f}" if row.ratio is not None else "",
-            f"{_figure(row.peer.median)} {row.peer_name}" if row.peer else "",
-            f"{row.peer_ratio:.2f}" if row.peer_ratio is not None else "",
+            "\n".join(f"{_figure(peer.value.median)} {peer.name}" for peer in row.peers),
+            "\n".join(f"{ratio:.2f}" for ratio in row.peer_ratios),
             " ".join(_demands(row)),
             verdict,
         )
@@ -157,8 +157,7 @@ def _demands(row: record.Row) -> list[str]:
         demands.append(_figure(row.must_value))
     if row.must_ratio is not None:
         demands.append(f"{row.must_ratio:.2f} x limit")
-    if row.must_peer_ratio is not None:
-        demands.append(f"{row.must_peer_ratio:.2f} x peer")
+    demands += [f"{peer.must_ratio:.2f} x {peer.name.partition(' ')[2]}" for peer in row.peers if peer.must_ratio is not None]
     return demands
 
 

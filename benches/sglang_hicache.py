@@ -3,15 +3,13 @@ benches.sglang_hicache`.
 
 Latent pages (MLA, `page_first`) of a host pool in CPU memory go through the threads of the controller, which write them, ask for
 them and read them as those of a server do. fs3 stores one durable copy. Peers in the same run: `file` (files of SGLang's on the
-same disk, not synced) and, where Mooncake's package is installed, `mooncake` (in memory, over TCP, its master beside it). Each
-backend has a process of its own, since what Mooncake has in memory is that of its process; backends take turns, and every turn
-has pages that were not stored before.
+same disk, not synced) and, where Mooncake's package is installed, `mooncake` (in the memory of a store node, over TCP, its master
+beside it). Each backend has a process of its own; backends take turns, and every turn has pages that were not stored before.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import shutil
 import statistics
@@ -21,14 +19,15 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from benches import record
-from fs3.cli.local import LocalCluster, free_ports
+from benches.peers import mooncake
+from fs3.cli.local import LocalCluster
 
 OPERATIONS = ("write", "read", "query")
 MOONCAKE = "mooncake"
@@ -43,8 +42,8 @@ PAGE_TOKENS = 64
 LATENT, ROTARY = 512, 64
 """Values of a token: the shape that latent attention has in models of the V3 family."""
 VALUE_BYTES = 2
-SEGMENT_BYTES_PER_BYTE = 4
-"""Memory of Mooncake, for each byte that is stored in it."""
+SEGMENT_BYTES_PER_BYTE = 2
+"""Memory of Mooncake's store node, for each byte that is stored in it."""
 
 Turn = dict[str, float]
 """GB/s of the write and the read, milliseconds of a query."""
@@ -84,9 +83,10 @@ def _backends(stack: ExitStack, work: Path, options: argparse.Namespace) -> Iter
     module = {"backend_name": "fs3", "module_path": "fs3.api.integrations.sglang", "class_name": "HiCacheFS3"}
     yield "fs3", ("dynamic", {**module, "interface_v1": 1, "url": cluster.url.rstrip("/"), "replicas": 1, "timeout": 60})
     yield "file", ("file", {"file_storage_path": str(work / "files")})
-    if importlib.util.find_spec("mooncake") is not None:
-        port = stack.enter_context(_mooncake_master())
-        segment = SEGMENT_BYTES_PER_BYTE * options.pages * page_bytes(options.layers)
+    if mooncake.program() is not None:
+        port = stack.enter_context(mooncake.master(work))
+        segment = SEGMENT_BYTES_PER_BYTE * options.runs * options.pages * page_bytes(options.layers)
+        stack.enter_context(mooncake.node(work, port, segment))
         yield (
             MOONCAKE,
             (
@@ -96,27 +96,10 @@ def _backends(stack: ExitStack, work: Path, options: argparse.Namespace) -> Iter
                     "local_hostname": "127.0.0.1",
                     "metadata_server": "P2PHANDSHAKE",
                     "protocol": "tcp",
-                    "global_segment_size": segment,
+                    "global_segment_size": 0,
                 },
             ),
         )
-
-
-@contextmanager
-def _mooncake_master() -> Iterator[int]:
-    """Mooncake's master meanwhile; its port."""
-    specification = importlib.util.find_spec("mooncake")
-    assert specification is not None
-    assert specification.submodule_search_locations is not None
-    port, metrics_port = free_ports(2), free_ports(1)
-    program = str(Path(specification.submodule_search_locations[0]) / "mooncake_master")
-    command = [program, f"--rpc_port={port}", f"--metrics_port={metrics_port}"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        yield port
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def page_bytes(layers: int) -> int:
@@ -143,17 +126,16 @@ def rows_of(found: dict[str, list[Turn]], pages: str) -> list[record.Row]:
     return [
         record.Row(
             "sglang",
-            f"HiCache {operation}, {pages}, MLA, 1 durable copy, beside {peer}",
-            "ms" if operation == "query" else "GB/s",
+            f"HiCache {operation}, {pages}, MLA, 1 durable copy",
+            unit := "ms" if operation == "query" else "GB/s",
             spreads["fs3"][operation],
-            peer,
-            spreads[peer][operation],
-            must_ratio=MUST.get((operation, peer)),
             must_value=QUERY_MS_MAX if operation == "query" else None,
             lower_is_better=operation == "query",
+            peers=[
+                record.Peer(f"{unit} {peer}", spreads[peer][operation], MUST.get((operation, peer))) for peer in list(found)[1:]
+            ],
         )
         for operation in OPERATIONS
-        for peer in list(found)[1:]
     ]
 
 

@@ -1,8 +1,8 @@
 """KVCache pages, three durable replicas: 64 tokens of DeepSeek-V3 over all layers, one layer's, and 4 KiB. Every get is verified.
 
 Puts stand beside a raw chain of three processes that receive, pass on, write and sync blocks as large as a call (as a page, where
-those are large); gets beside a raw `sendfile` of as many bytes. The peer is Redis by redis-py: durable (`appendfsync always`)
-beside puts, in memory beside gets.
+those are large); gets beside a raw `sendfile` of as many bytes. Peers: Ceph, three copies, as durable as those of fs3; Redis by
+redis-py, one copy, durable (`appendfsync always`) beside puts, in memory beside gets; Mooncake, one copy in memory.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -18,14 +18,22 @@ from typing import TYPE_CHECKING
 
 from benches import limits
 from benches.loop import run
-from benches.peers import DURABLE, Redis, redis
-from benches.record import Row, Spread
+from benches.peers.ceph import ceph
+from benches.peers.mooncake import mooncake
+from benches.peers.redis import DURABLE, redis
+from benches.record import Peer, Row, Spread
 from fs3.api.kvcache import KVCache
 
 if TYPE_CHECKING:
     from benches.run import Context
 
 PAGE_BYTES_MIN = 4096
+CEPH = "Ceph, 3 copies, durable"
+REDIS_DURABLE = "Redis, one copy, appendfsync always"
+REDIS = "Redis by redis-py, in memory"
+REDIS_RAW = "Redis by a raw socket, in memory"
+MOONCAKE = "Mooncake, one copy, in memory"
+PEERS = (CEPH, REDIS_DURABLE, REDIS, REDIS_RAW, MOONCAKE)
 CHAIN_STREAMS = 4
 """Blocks the raw chain has under way."""
 
@@ -44,6 +52,8 @@ class Size:
     must_get: float
     unit: str
     """ "GB/s" or "pages/s"."""
+    must_ceph: float | None = None
+    """Ratio of puts to those of Ceph."""
     is_large: bool = False
     """Whether its goals are ratios, and a block of the raw chain is a page and not a call."""
 
@@ -54,8 +64,8 @@ class Size:
 
 
 SIZES = (
-    Size(4_497_408, "4.5 MB", 8, 4, 0.8, 0.70, "GB/s", is_large=True),
-    Size(73_728, "74 kB", 128, 6, 0.3, 4.0, "GB/s"),
+    Size(4_497_408, "4.5 MB", 8, 4, 0.8, 0.70, "GB/s", 1.2, is_large=True),
+    Size(73_728, "74 kB", 128, 6, 0.3, 4.0, "GB/s", 2.0),
     Size(4096, "4 KiB", 128, 30, 20_000, 200_000, "pages/s"),
 )
 
@@ -68,14 +78,13 @@ def measure(context: Context) -> list[Row]:
 
 async def _measure(context: Context, size: Size) -> list[Row]:
     figures: dict[str, list[float]] = defaultdict(list)
-    pages = [memoryview(os.urandom(size.page_bytes)) for _ in range(size.pages)]
+    pages = [memoryview(bytearray(os.urandom(size.page_bytes))) for _ in range(size.pages)]
     buffers = [memoryview(bytearray(size.page_bytes)) for _ in range(size.pages)]
     calls = context.sized(size.calls, 2)
     call_bytes = size.pages * size.page_bytes
     block, blocks = (size.page_bytes, calls * size.pages) if size.is_large else (call_bytes, max(8, calls))
     with ExitStack() as stack:
-        durable = stack.enter_context(redis(context.directory / "redis-durable", DURABLE))
-        volatile = stack.enter_context(redis(context.directory / "redis"))
+        rivals = _Rivals(stack, context)
         cache = await _open(context, size)
         try:
             for turn in chain((-1,), context.turns()):  # the first warms: connections, blocks, the servers' memory
@@ -89,13 +98,7 @@ async def _measure(context: Context, size: Size) -> list[Row]:
                 measured["chain"] = size.figure(1 / pushed, 1)
                 sent = limits.sendfile_to_recv_into(context.directory, call_bytes, 3 * calls * call_bytes, 2) / call_bytes
                 measured["sendfile"] = size.figure(1 / sent, 1)
-                if durable is not None and volatile is not None:
-                    measured["AOF put"] = size.figure(_redis_put(durable, keys, pages), calls)
-                    _redis_put(volatile, keys, pages)
-                    measured["get peer"] = size.figure(_redis_get(volatile, keys), calls)
-                    measured["raw redis"] = size.figure(volatile.raw_get(keys[-1], size.page_bytes, calls), calls)
-                    durable.clear()
-                    volatile.clear()
+                measured |= rivals.measure(size, keys, pages, buffers)
                 if turn >= 0:
                     for name, value in measured.items():
                         figures[name].append(value)
@@ -137,18 +140,47 @@ async def _get(cache: KVCache, keys: Sequence[Sequence[bytes]], buffers: Sequenc
     return time.perf_counter() - began
 
 
-def _redis_put(peer: Redis, keys: Sequence[Sequence[bytes]], pages: Sequence[memoryview]) -> float:
-    began = time.perf_counter()
-    for call in keys:
-        peer.put(call, pages)
-    return time.perf_counter() - began
+class _Rivals:
+    """The peers that are installed, which do what fs3 did."""
 
+    def __init__(self, stack: ExitStack, context: Context) -> None:
+        self._durable = stack.enter_context(redis(context.directory / "redis-durable", DURABLE))
+        self._volatile = stack.enter_context(redis(context.directory / "redis"))
+        self._mooncake = stack.enter_context(mooncake(context.directory / "mooncake"))
+        self._ceph = stack.enter_context(ceph(context.directory / "ceph"))
 
-def _redis_get(peer: Redis, keys: Sequence[Sequence[bytes]]) -> float:
-    began = time.perf_counter()
-    for call in keys:
-        peer.get(call)
-    return time.perf_counter() - began
+    def measure(
+        self, size: Size, keys: Sequence[Sequence[bytes]], pages: Sequence[memoryview], buffers: Sequence[memoryview]
+    ) -> dict[str, float]:
+        """The figure of each, by the name of its row and its own."""
+        calls = len(keys)
+        found = {}
+
+        def figure(work: Callable[[Sequence[bytes]], object]) -> float:
+            began = time.perf_counter()
+            for call in keys:
+                work(call)
+            return size.figure(time.perf_counter() - began, calls)
+
+        if (store := self._ceph) is not None:
+            objects = [bytes(page) for page in pages]  # what librados takes
+            found["put", CEPH] = figure(lambda call: store.put(call, objects))
+            found["get", CEPH] = figure(lambda call: store.get(call, size.page_bytes))
+            store.clear()
+        if (durable := self._durable) is not None:
+            found["put", REDIS_DURABLE] = figure(lambda call: durable.put(call, pages))
+            durable.clear()
+        if (volatile := self._volatile) is not None:
+            for call in keys:
+                volatile.put(call, pages)
+            found["get", REDIS] = figure(volatile.get)
+            found["get", REDIS_RAW] = size.figure(volatile.raw_get(keys[-1], size.page_bytes, calls), calls)
+            volatile.clear()
+        if (memory := self._mooncake) is not None:
+            found["put", MOONCAKE] = figure(lambda call: memory.put(call, pages))
+            found["get", MOONCAKE] = figure(lambda call: memory.get_into(call, buffers))
+            memory.clear()
+        return {f"{row} {name}": value for (row, name), value in found.items()}
 
 
 def _rows(size: Size, figures: dict[str, list[float]]) -> list[Row]:
@@ -158,17 +190,15 @@ def _rows(size: Size, figures: dict[str, list[float]]) -> list[Row]:
     short = unit.removeprefix("pages")
     put = Row(
         "kv", f"put {named}, 3 replicas", unit, spreads["put"], f"{short} raw chain of {'pages' if size.is_large else 'calls'}",
-        spreads["chain"], peer_name=f"{short} Redis, one copy, appendfsync always", peer=spreads.get("AOF put"),
+        spreads["chain"],
     )  # fmt: skip
-    get = Row(
-        "kv", f"get {named}, verified", unit, spreads["get"], f"{short} raw sendfile, recv_into", spreads["sendfile"],
-        peer_name=f"{short} Redis by redis-py, in memory", peer=spreads.get("get peer"),
-    )  # fmt: skip
+    get = Row("kv", f"get {named}, verified", unit, spreads["get"], f"{short} raw sendfile, recv_into", spreads["sendfile"])
+    for row, name in ((row, name) for row in (put, get) for name in PEERS):
+        if (spread := spreads.get(f"{row.figure.partition(' ')[0]} {name}")) is not None:
+            must = size.must_ceph if row is put and name == CEPH else None
+            row.peers.append(Peer(f"{short} {name}", spread, must))
     if size.is_large:
         put.must_ratio, get.must_ratio = size.must_put, size.must_get
     else:
         put.must_value, get.must_value = size.must_put, size.must_get
-    if "raw redis" in spreads:
-        get.extra["raw redis"] = spreads["raw redis"].median
-        get.note = f"Redis by a raw socket: {spreads['raw redis'].median:.3g}{short}"
     return [put, get]

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from benches import limits
 from benches.loop import run
-from benches.peers import Redis, redis
-from benches.record import Row, Spread
+from benches.peers.mooncake import Mooncake, mooncake
+from benches.peers.redis import Redis, redis
+from benches.record import Peer, Row, Spread
 from fs3.api.kvcache import KVCache
 from fs3.cli.local import LocalCluster
 
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 KEYS = 1000
 STORED = 300
 PAGE_BYTES = 4096
+WANTED = [b"stored-%d" % number for number in range(STORED)] + [b"absent-%d" % number for number in range(KEYS - STORED)]
 LOOKUPS = 60
 SHAPES = {
     6: ({"storage": 3, "replicas": 3, "targets": 6}, 0.8),
@@ -38,32 +42,40 @@ SHAPE_TRIED = {"storage": 1, "replicas": 1, "targets": 4}
 def measure(context: Context) -> list[Row]:
     """The rows of lookups."""
     rows = []
-    with redis(context.directory / "redis-lookup") as peer:
+    with ExitStack() as stack:
+        peers: dict[str, Redis | Mooncake] = {}
+        if (by_redis := stack.enter_context(redis(context.directory / "redis-lookup"))) is not None:
+            peers["Redis by redis-py"] = by_redis
+        if (by_mooncake := stack.enter_context(mooncake(context.directory / "mooncake-lookup"))) is not None:
+            peers["Mooncake"] = by_mooncake
+        page = memoryview(bytearray(PAGE_BYTES))
+        for peer in peers.values():
+            peer.put(WANTED[:STORED], [page] * STORED)
         for chains, (shape, must) in SHAPES.items():
-            wanted = shape if context.scale == 1 else SHAPE_TRIED
-            with LocalCluster(context.directory / f"lookup-{chains}", **wanted) as cluster:
-                rows.append(run(_measure(context, cluster, chains, must, peer)))
+            tried = shape if context.scale == 1 else SHAPE_TRIED
+            with LocalCluster(context.directory / f"lookup-{chains}", **tried) as cluster:
+                rows.append(run(_measure(context, cluster, chains, must, peers)))
     return rows
 
 
-async def _measure(context: Context, cluster: LocalCluster, chains: int, must: float, peer: Redis | None) -> Row:
-    keys = [b"stored-%d" % number for number in range(STORED)] + [b"absent-%d" % number for number in range(KEYS - STORED)]
+async def _measure(
+    context: Context, cluster: LocalCluster, chains: int, must: float, peers: Mapping[str, Redis | Mooncake]
+) -> Row:
     lookups = context.sized(LOOKUPS, 4)
-    values, echoes, peers = [], [], []
+    values, echoes = [], []
+    of_peers: dict[str, list[float]] = defaultdict(list)
     async with await KVCache.open(
         cluster.url, namespace="bench@1/lookup", page_bytes=PAGE_BYTES, timeout=60, transport="tcp"
     ) as cache:
         page = memoryview(bytes(PAGE_BYTES))
-        for status in await cache.put_from(keys[:STORED], [page] * STORED):
+        for status in await cache.put_from(WANTED[:STORED], [page] * STORED):
             if not status.ok:
                 raise RuntimeError(f"a put failed: {status}")
-        if peer is not None:
-            peer.put(keys[:STORED], [page] * STORED)
         for turn in chain((-1,), context.turns()):
             times = []
             for _ in range(lookups):
                 began = time.perf_counter()
-                found = await cache.lookup(keys)
+                found = await cache.lookup(WANTED)
                 times.append(time.perf_counter() - began)
                 if found.hits != STORED:
                     raise RuntimeError(f"a lookup found {found.hits} of {STORED} pages")
@@ -71,11 +83,11 @@ async def _measure(context: Context, cluster: LocalCluster, chains: int, must: f
                 continue
             values.append(statistics.median(times) * 1e3)
             echoes.append(1e3 / limits.echo(16_000, context.sized(2000, 20)))
-            if peer is not None:
-                peers.append(_median_ms(lambda: _expect(peer.count(keys)), lookups))
+            for name, peer in peers.items():
+                of_peers[name].append(_median_ms(lambda count=peer.count: _expect(count(WANTED)), lookups))  # type: ignore[misc]
     return Row(
         "lookup", f"lookup of {KEYS} keys, {chains} chains", "ms", Spread.of(values), "ms raw echo of 16 kB", Spread.of(echoes),
-        must_value=must, lower_is_better=True, peer_name="ms Redis by redis-py", peer=Spread.of(peers) if peers else None,
+        must_value=must, lower_is_better=True, peers=[Peer(f"ms {name}", Spread.of(times)) for name, times in of_peers.items()],
     )  # fmt: skip
 
 

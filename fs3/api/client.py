@@ -566,6 +566,10 @@ class Client:
         """The same, of a symlink itself."""
         return await self.meta.ask(Stat(PathRef.of(path), follow=False))
 
+    def lstat_directly(self, path: str) -> Inode | None:
+        """`lstat` on a thread that is not the loop's, which blocks meanwhile. None: not done, and `lstat` has to be asked."""
+        return None if self._closed else self.meta.ask_directly(Stat(PathRef.of(path), follow=False))
+
     async def batch_stat(self, paths: Sequence[str], *, follow: bool = True) -> Stats:
         """Stat of many paths, in one request: its inode or its error for each."""
         return await self.meta.batch_stat(paths, follow=follow) if paths else []

@@ -69,15 +69,10 @@ def test_lmcache_figures_have_what_they_must_reach(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(lmcache_l2, "bench_l2", lambda specification, *_: said[specification["name"]])
     adapters = {name: (lambda name=name: {"name": name}) for name in said}
     rows = lmcache_l2.measure(adapters, 256, 4, 1, 2, Console(quiet=True))
-    verdicts = {(row.figure.split()[2].rstrip(","), row.limit_name): row.reached for row in rows}
-    assert verdicts == {
-        ("store", lmcache_l2.IN_MEMORY): None,
-        ("store", lmcache_l2.DURABLE): True,
-        ("lookup", lmcache_l2.IN_MEMORY): True,
-        ("lookup", lmcache_l2.DURABLE): False,
-        ("load", lmcache_l2.IN_MEMORY): True,
-        ("load", lmcache_l2.DURABLE): None,
-    }
+    beside = [f"MB/s {lmcache_l2.IN_MEMORY}", f"MB/s {lmcache_l2.DURABLE}"]
+    assert [peer.name for peer in rows[0].peers] == beside
+    musts = {row.figure.split()[2].rstrip(","): ([peer.must_ratio for peer in row.peers], row.reached) for row in rows}
+    assert musts == {"store": ([None, 1.3], True), "lookup": ([1.0, 1.0], False), "load": ([1.5, None], True)}
 
 
 def test_hicache_figures_have_what_they_must_reach() -> None:
@@ -87,15 +82,9 @@ def test_hicache_figures_have_what_they_must_reach() -> None:
         sglang_hicache.MOONCAKE: [{"write": 0.9, "read": 2.1, "query": 2.0}],
     }
     rows = sglang_hicache.rows_of(found, "160 pages of 2.1 MB")
-    verdicts = {(row.figure.split()[1].rstrip(","), row.limit_name): row.reached for row in rows}
-    assert verdicts == {
-        ("write", "file"): None,
-        ("write", sglang_hicache.MOONCAKE): True,
-        ("read", "file"): None,
-        ("read", sglang_hicache.MOONCAKE): False,
-        ("query", "file"): True,
-        ("query", sglang_hicache.MOONCAKE): True,
-    }
+    assert [peer.name for peer in rows[0].peers] == ["GB/s file", f"GB/s {sglang_hicache.MOONCAKE}"]
+    musts = {row.figure.split()[1].rstrip(","): ([peer.must_ratio for peer in row.peers], row.reached) for row in rows}
+    assert musts == {"write": ([None, 1.0], True), "read": ([None, 2.0], False), "query": ([None, None], True)}
 
 
 @pytest.fixture(scope="module")

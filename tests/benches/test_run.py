@@ -11,14 +11,19 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benches import crowd, peers, record, report
+from benches import crowd, record, report
 from benches import run as benches_run
-from benches.record import Row, Spread
+from benches.peers.ceph import ceph
+from benches.peers.mooncake import mooncake
+from benches.peers.processes import running, wait_until_served
+from benches.peers.redis import redis
+from benches.record import Peer, Row, Spread
 from fs3.cli.local import LocalCluster
 from tests.space import SpaceGuard
 
 ROOT = Path(__file__).parents[2]
 ROW = Row("read", "figure", "GB/s", Spread.of([1.0, 3.0, 2.0]), "GB/s limit", Spread.of([4.0]), must_ratio=0.5)
+LEFT_BEHIND = Peer("p", Spread.of([1.0]), 1.2)
 
 
 @pytest.mark.parametrize(
@@ -30,8 +35,13 @@ ROW = Row("read", "figure", "GB/s", Spread.of([1.0, 3.0, 2.0]), "GB/s limit", Sp
         (Row("x", "f", "ms", Spread.of([2.0]), must_value=2.1, lower_is_better=True), True),
         (Row("x", "f", "/s", Spread.of([2.0]), "l", Spread.of([4.0]), must_ratio=0.5), True),
         (Row("x", "f", "/s", Spread.of([2.0]), "l", Spread.of([4.0]), must_ratio=0.5, must_value=3.0), False),
-        (Row("x", "f", "/s", Spread.of([2.0]), peer_name="p", peer=Spread.of([4.0]), must_peer_ratio=1.2), False),
-        (Row("x", "f", "/s", Spread.of([2.0]), peer_name="p", must_peer_ratio=1.2), None),
+        (Row("x", "f", "/s", Spread.of([2.0]), peers=[Peer("p", Spread.of([4.0]), 1.2)]), False),
+        (
+            Row("x", "f", "/s", Spread.of([2.0]), peers=[LEFT_BEHIND, Peer("q", Spread.of([1.9]), 1.2)]),
+            False,
+        ),
+        (Row("x", "f", "/s", Spread.of([2.0]), peers=[LEFT_BEHIND, Peer("q", Spread.of([4.0]))]), True),
+        (Row("x", "f", "/s", Spread.of([2.0]), peers=[Peer("p", Spread.of([4.0]))]), None),
     ],
 )
 def test_a_row_is_reached_when_all_it_must_reach_was(row: Row, reached: bool | None) -> None:
@@ -42,7 +52,7 @@ def test_the_page_shows_the_newest_recording_and_keeps_the_earlier_ones(tmp_path
     results, page = tmp_path / "2026.jsonl", tmp_path / "page.md"
     record.save([ROW, Row("kv-eviction", "elsewhere", "x", Spread.of([1.0]))], results)
     old = json.loads(results.read_text().splitlines()[0])
-    for key in ("peer", "peer_name", "peer_ratio", "must_peer_ratio"):
+    for key in ("peers", "peer_ratios"):
         del old[key]  # recorded before there were peers
     old |= {"time": "2026-01-01T00:00:00+00:00", "value": {"median": 0.5, "low": 0.5, "high": 0.5, "runs": 1}, "ratio": 0.125}
     results.write_text(json.dumps(old) + "\n" + results.read_text())
@@ -100,8 +110,29 @@ def test_a_figure_is_measured_as_often_as_there_is_time(tmp_path: Path, seconds:
 
 def test_a_peer_that_is_not_installed_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with peers.redis(tmp_path / "redis") as peer:
-        assert peer is None
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with redis(tmp_path / "redis") as first, ceph(tmp_path / "ceph") as second, mooncake(tmp_path / "mooncake") as third:
+        assert (first, second, third) == (None, None, None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_line_of_when_there_was_one_peer_is_read_as_lines_are_today(tmp_path: Path) -> None:
+    results = tmp_path / "2026.jsonl"
+    spread = {"median": 4.0, "low": 4.0, "high": 4.0, "runs": 1}
+    with_peer = {"bench": "read", "peer": spread, "peer_name": "/s p", "peer_ratio": 0.5, "must_peer_ratio": 1.2}
+    without = {"bench": "read", "peer": None, "peer_name": "/s p", "peer_ratio": None, "must_peer_ratio": None}
+    results.write_text("".join(json.dumps(line) + "\n" for line in (with_peer, without)))
+    first, second = record.load(results)
+    assert (first["peers"], first["peer_ratios"]) == ([{"name": "/s p", "value": spread, "must_ratio": 1.2}], [0.5])
+    assert (second["peers"], second["peer_ratios"]) == ([], [])
+
+
+def test_a_peer_that_does_not_serve_is_an_error(tmp_path: Path) -> None:
+    def ask() -> None:
+        raise LookupError
+
+    with running(["false"], tmp_path / "log") as process, pytest.raises(RuntimeError, match="has ended with 1"):
+        wait_until_served([process], ask, LookupError)
 
 
 @pytest.mark.parametrize(

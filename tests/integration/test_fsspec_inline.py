@@ -65,6 +65,31 @@ def test_a_small_file_is_one_request_each_way(fs: Any, asked: list[str]) -> None
     assert is_inline(fs, "/d/f")
 
 
+def test_a_look_at_a_path_is_one_request_of_the_callers_own_thread(
+    fs: Any, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fs.pipe_file("/d/f", SMALL)
+    fs.symlink("f", "/d/link")
+    fs.symlink("nothing", "/d/broken")
+    del asked[:]
+    links = [
+        fs.info("/d/link")["size"],
+        fs.exists("/d/link"),
+        fs.exists("/d/broken"),
+        fs.isfile("/d/link"),
+        fs.isdir("/d/broken"),
+    ]
+    assert links == [len(SMALL), True, False, True, False]
+    monkeypatch.setattr(fsspec.asyn.sync(fs.loop, fs._client).meta, "_send", None)  # the loop asks nothing
+    del asked[:]
+    assert fs.info("/d/f")["size"] == len(SMALL)
+    found = [(fs.exists(path), fs.isfile(path), fs.isdir(path)) for path in ("/d/f", "/d", "/", "/nothing", "/d/f/below")]
+    assert found == [(True, True, False), (True, False, True), (True, False, True), (False,) * 3, (False,) * 3]
+    assert asked == ["Stat"] * 10  # the others are refusals
+    with pytest.raises(FileNotFoundError, match="/nothing"):
+        fs.info("/nothing")
+
+
 def test_a_file_that_is_written_and_closed_is_a_question_and_a_request(fs: Any, asked: list[str]) -> None:
     with fs.open("/d/f", "wb") as file:
         file.write(SMALL)

@@ -12,10 +12,12 @@ from fsspec.utils import stringify_path
 from fs3.api.client import Client, is_missing
 from fs3.api.fsspec.arguments import check_path, paths_of
 from fs3.api.fsspec.base import FS3Base
-from fs3.api.fsspec.info import Info, moment
+from fs3.api.fsspec.blocking import blocking
+from fs3.api.fsspec.info import Info, info_of, moment
 from fs3.api.fsspec.walk import find_infos, info_at, is_too_deep, join, list_infos
 from fs3.base.errors import FS3Error, NotFound
 from fs3.base.status import Code
+from fs3.model.inode import InodeType
 
 
 class ListingMethods(FS3Base):
@@ -23,6 +25,18 @@ class ListingMethods(FS3Base):
 
     async def _info(self, path: str, **_: Any) -> Info:
         return await info_at(await self._client(), self._strip_protocol(path))
+
+    def info(self, path: str, timeout: float | None = None, **kwargs: Any) -> Info:
+        """What there is of a path. A caller asks on its own thread; see `fs3.client.direct_channels`."""
+        info = self._info_directly(path) if timeout is None else None
+        return info if info is not None else _info_on_loop(self, path, timeout=timeout, **kwargs)
+
+    def _info_directly(self, path: str) -> Info | None:
+        """None: not done, or it is a symlink, of which more has to be asked."""
+        client = self._client_for_blocking()
+        name = self._strip_protocol(path)
+        inode = None if client is None else client.lstat_directly(name)
+        return None if inode is None or inode.type is InodeType.SYMLINK else info_of(name, inode)
 
     async def _ls(self, path: str, detail: bool = True, **_: Any) -> Any:
         path = self._strip_protocol(path)
@@ -167,6 +181,17 @@ class ListingMethods(FS3Base):
     async def _exists(self, path: str, **_: Any) -> bool:
         return await (await self._client()).exists(self._strip_protocol(path))
 
+    def exists(self, path: str, timeout: float | None = None, **kwargs: Any) -> bool:
+        """The path names something (a symlink: something that is there); asked for as `info` is."""
+        try:
+            if timeout is None and self._info_directly(path) is not None:
+                return True
+        except FS3Error as failure:
+            if is_missing(failure):
+                return False
+            raise
+        return bool(_exists_on_loop(self, path, timeout=timeout, **kwargs))
+
     async def _lexists(self, path: str, **_: Any) -> bool:
         """The name is taken, if only by a symlink that leads nowhere."""
         return await self._is(path, "file", "directory", "other")
@@ -174,8 +199,24 @@ class ListingMethods(FS3Base):
     async def _isfile(self, path: str) -> bool:
         return await self._is(path, "file")
 
+    def isfile(self, path: str) -> bool:
+        """It is a file, or a symlink to one; asked for as `info` is."""
+        return self._has_type(path, "file")
+
     async def _isdir(self, path: str) -> bool:
         return await self._is(path, "directory")
+
+    def isdir(self, path: str) -> bool:
+        """It is a directory, or a symlink to one; asked for as `info` is."""
+        return self._has_type(path, "directory")
+
+    def _has_type(self, path: str, kind: str) -> bool:
+        try:
+            return bool(self.info(path)["type"] == kind)
+        except FS3Error as failure:
+            if is_missing(failure):
+                return False
+            raise
 
     async def _created(self, path: str) -> datetime:
         return moment((await self._info(path))["created"])
@@ -191,3 +232,7 @@ class ListingMethods(FS3Base):
         """The same as a number."""
         inode, _, change = (await self._ukey(path)).partition("-")
         return int(inode, 16) << 64 | int(change, 16)
+
+
+_info_on_loop = blocking(ListingMethods._info)
+_exists_on_loop = blocking(ListingMethods._exists)

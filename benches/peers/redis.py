@@ -1,7 +1,7 @@
-"""Other systems that do the same on this machine in the same run. One that is not installed is left out of the rows.
+"""Redis or Valkey: `redis-server` on the PATH and redis-py in the environment.
 
-Redis (or Valkey): `redis-server` on the PATH and redis-py in the environment. `Redis` speaks to it as its users do, by redis-py;
-`raw_get` by a bare socket that knows how long the answer is.
+`Redis` speaks to it as its users do, by redis-py; `raw_get` by a bare socket that knows how long the answer is. One copy: with
+`DURABLE` it is on disk before the reply, with `VOLATILE` it is in memory only.
 """
 
 from __future__ import annotations
@@ -9,16 +9,15 @@ from __future__ import annotations
 import importlib
 import shutil
 import socket
-import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from benches.peers.processes import running, wait_until_served
 from fs3.cli.local import free_ports
 
-START_S = 20.0
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 VOLATILE = ("--appendonly", "no")
 
@@ -83,24 +82,11 @@ def redis(directory: Path, settings: Sequence[str] = VOLATILE) -> Iterator[Redis
     directory.mkdir(parents=True, exist_ok=True)
     port = free_ports(1)
     command = [server, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(directory), "--save", "", *settings]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        client = library.Redis(host="127.0.0.1", port=port)
-        _wait(process, client.ping, library.exceptions.RedisError)
-        yield Redis(client, port)
-        client.close()
+        with running(command, directory / "log") as process:
+            client = library.Redis(host="127.0.0.1", port=port)
+            wait_until_served([process], client.ping, library.exceptions.RedisError)
+            yield Redis(client, port)
+            client.close()
     finally:
-        process.kill()
-        process.wait()
         shutil.rmtree(directory, ignore_errors=True)
-
-
-def _wait(process: subprocess.Popen[bytes], ping: Callable[[], object], failure: type[Exception]) -> None:
-    """Return once the server answers. RuntimeError when it ends, or does not in time."""
-    until = time.monotonic() + START_S
-    while process.poll() is None and time.monotonic() < until:
-        with suppress(failure):
-            ping()
-            return
-        time.sleep(0.02)
-    raise RuntimeError(f"{process.args!r} does not serve")
