@@ -211,8 +211,12 @@ class Client(Attributes, XattrMethods, SpaceVerbs, LockCalls):
                 umask=self._umask,
             )
         )
-        file = _opened_file(opened, path, appends=mode == "a")
-        if mode != "r":
+        return self.adopt(opened, path, appends=mode == "a")
+
+    def adopt(self, opened: OpenResult, path: str, *, appends: bool = False) -> File:
+        """The handle of an open that was asked of `meta`; `path` is for failures. Its session is this client's. IsADirectory."""
+        file = _opened_file(opened, path, appends=appends)
+        if file.session != READ_ONLY:
             self._sessions.add(file)
         elif opened.data is None:
             self.meta.readers.add(file)

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from fs3 import __version__
 from fs3.cli import files
+from fs3.cli.output import describe
 
 app = typer.Typer(
     name="fs3",
@@ -38,12 +39,14 @@ for command in (files.ls, files.cat, files.cp, files.mv, files.rm, files.mkdir, 
 
 
 def _add_cluster_commands() -> None:
-    from fs3.cli import admin, demo, kv, serve, status, up
+    from fs3.cli import admin, demo, kv, mount, serve, status, up
 
     app.command()(up.up)
     app.command()(up.down)
     app.command()(up.restart)
     app.command()(status.status)
+    app.command()(mount.mount)
+    app.command()(mount.umount)
     app.add_typer(demo.app)
     app.add_typer(admin.app)
     app.add_typer(kv.app)
@@ -53,17 +56,28 @@ def _add_cluster_commands() -> None:
 _add_cluster_commands()
 
 
-def main() -> None:
+def mount_helper() -> None:
+    """Entry point of `mount.fs3`, which mount(8) calls for lines of fstab."""
+    from fs3.cli.mount import helper_arguments
+
+    try:
+        arguments = helper_arguments(sys.argv[1:])
+    except ValueError as wrong:
+        sys.exit(f"mount.fs3: {wrong}")
+    main(arguments)
+
+
+def main(arguments: list[str] | None = None) -> None:
     """Entry point: every expected error is one line on standard error and exit status 1."""
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
-        app()
+        app(arguments)
     except BrokenPipeError:
         # The reader of our output has gone (`fs3 ls | head`); point stdout elsewhere so that the exit flush is silent.
         sys.stdout = None
         sys.exit(1)
     except (OSError, ValueError) as wrong:
-        errors.print(f"fs3: {wrong}", markup=False, emoji=False)
+        errors.print(f"fs3: {describe(wrong)}", markup=False, emoji=False)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

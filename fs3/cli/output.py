@@ -10,6 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from fs3.base.errors import FS3Error
+
 _PIPED_COLUMNS = 200
 
 
@@ -24,6 +26,13 @@ def table_console(*, soft_wrap: bool = False) -> Console:
     if console.is_terminal:
         return console
     return Console(highlight=False, soft_wrap=soft_wrap, width=max(_PIPED_COLUMNS, console.width))
+
+
+def describe(wrong: BaseException) -> str:
+    """What went wrong, in one line; the system's own errors without their number."""
+    if isinstance(wrong, FS3Error) or not isinstance(wrong, OSError) or wrong.strerror is None:
+        return str(wrong)
+    return wrong.strerror if wrong.filename is None else f"{wrong.strerror}: {wrong.filename!r}"
 
 
 def print_table(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]], title: str = "") -> None:

@@ -56,11 +56,12 @@ def serve(
     acquire_process_lock(
         data_dir / "process.lock"
     )  # let go by the end of the process: who sees it free knows that nobody is left
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(_run(options, ready_fd))
 
 
-def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
+def loop_factory() -> type[asyncio.AbstractEventLoop] | None:
+    """uvloop, where it is installed; None: asyncio's own."""
     try:
         import uvloop
     except ImportError:

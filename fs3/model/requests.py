@@ -142,6 +142,8 @@ class Put(PathRequest[Inode], frozen=True):
     exclusive: bool = False
     parents_mode: int | None = None
     """Missing directories are made with this mode. None: they are not."""
+    change: int = 0
+    """Of a file that is named by its inode alone: it is still inline, and at this `Inode.change`. 0: however it is."""
     umask: int = 0
     """As in `Open`."""
 

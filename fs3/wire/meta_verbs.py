@@ -185,6 +185,7 @@ def _fill_put(message: pb.PutRequest, request: Put) -> None:
     message.data = request.data
     _fill_mode(message, request)
     message.exclusive = request.exclusive
+    message.change = request.change
     _fill_parents_mode(message, request)
     if request.layout is not None:
         message.layout.SetInParent()
@@ -199,6 +200,7 @@ def _put(message: pb.PutRequest) -> Put:
         _request_layout(message),
         message.exclusive,
         _parents_mode(message),
+        message.change,
         umask=message.mode_masked | message.parents_mode_masked,
     )
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from fs3.cli.local import LocalCluster, free_ports
+from fs3.sim.conformance.fuse import why_no_mount
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
 
@@ -39,7 +40,7 @@ def cluster() -> Iterator[LocalCluster]:
 
 
 def test_the_shell_commands(tmp_path: Path) -> None:
-    (script,) = [block for block in blocks("sh") if "fs3 up" in block]
+    (script,) = [block for block in blocks("sh") if "fs3 up" in block and "fs3 mount" not in block]
     port = str(free_ports(10))
     lines = [line for line in script.splitlines() if line and not line.startswith("pip install")]
     assert all(line.startswith("fs3 ") for line in lines)
@@ -50,6 +51,20 @@ def test_the_shell_commands(tmp_path: Path) -> None:
     finally:
         subprocess.run([str(BIN / "fs3"), "down", "--data-dir", str(tmp_path / "data")], check=False, capture_output=True)
     assert Path("/etc/hostname").read_text() in done.stdout
+
+
+@pytest.mark.skipif(bool(why_no_mount()), reason=f"nothing can be mounted here: {why_no_mount()}")
+def test_the_mount(tmp_path: Path) -> None:
+    (script,) = [block for block in blocks("sh") if "fs3 mount" in block]
+    port = str(free_ports(10))
+    script = script.replace("/tmp/fs3-", f"{tmp_path}/").replace(":8000", f":{port}")
+    try:
+        done = run(["bash", "-euxc", script.replace("fs3 up ", f"fs3 up --port {port} ")])
+    finally:
+        subprocess.run([str(BIN / "fs3"), "umount", "--lazy", str(tmp_path / "mount")], check=False, capture_output=True)
+        subprocess.run([str(BIN / "fs3"), "down", "--data-dir", str(tmp_path / "data")], check=False, capture_output=True)
+    listed = {line.split()[-1] for line in done.stdout.splitlines() if line.startswith("-")}
+    assert listed == set(os.listdir("/etc/default"))
 
 
 def test_the_remaining_shell_commands_are_targets_of_the_makefile() -> None:

@@ -29,7 +29,8 @@ async def put_file(txn: Txn, ctx: OpContext, request: Put) -> Inode:
     unnamed one (EXISTS instead, when `exclusive`). A symlink in the last component is followed, unless `exclusive`.
 
     NOT_INLINE for more bytes than a file may have inline; nothing has happened then. The layout is chosen all the same: the file
-    may grow. An empty path gives the bytes to the file with the inode id that it starts at.
+    may grow. An empty path gives the bytes to the file with the inode id that it starts at; with `change` only while nothing of
+    that file has changed since, NOT_INLINE otherwise: then others may have written what the bytes do not have.
     """
     path, data = request.path, request.data
     inline.check_size(ctx, len(data), path.path)
@@ -57,6 +58,8 @@ async def _replace(txn: Txn, ctx: OpContext, request: Put) -> Inode:
     if request.exclusive:
         raise MetaError(Code.EXISTS, f"inode {file.id} is there")
     require(ctx.user, file, WRITE, "")
+    if request.change and (file.change != request.change or not file.inline or file.moving):
+        raise MetaError(Code.NOT_INLINE, f"inode {file.id} is at change {file.change}, not {request.change}, or has chunks")
     now, kept = ctx.wall_ns, without_privileges(ctx.user, file)
     fresh = Inode(
         InodeId(await allocate_ids(txn, inodes=1)), InodeType.FILE, kept.mode, file.uid, file.gid, 0, len(request.data),

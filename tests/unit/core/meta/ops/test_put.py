@@ -87,6 +87,16 @@ def test_a_file_that_is_named_by_its_inode_gets_the_bytes(space):
     space.refused(Code.STALE, put_file, PathRef(made.id), b"x")
 
 
+def test_bytes_that_were_made_of_an_older_change_are_refused(space):
+    made = space.do(put_file, "f", b"1")
+    after = space.do(put_file, PathRef(made.id), b"2", change=made.change)
+    assert (after.change, after.mtime_ns >= made.mtime_ns) == (made.change + 1, True)
+    space.refused(Code.NOT_INLINE, put_file, PathRef(made.id), b"3", change=made.change)
+    assert space.content("f") == b"2"
+    chunked = space.file("g", length=1 << 21)
+    space.refused(Code.NOT_INLINE, put_file, PathRef(chunked.id), b"3", change=chunked.change)
+
+
 def test_a_file_with_several_names_keeps_them_all(space):
     before = space.do(put_file, "f", b"1")
     space.do(link, "f", "g")

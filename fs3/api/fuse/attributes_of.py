@@ -1,0 +1,71 @@
+"""Inodes as the kernel wants them, and names as we want them."""
+
+from __future__ import annotations
+
+import errno
+import stat
+
+from fs3.api.fuse.options import FuseOptions, directory_valid_ns, lookup_valid_ns
+from fs3.base.limits import name_bytes_max
+from fs3.base.units import KIB
+from fs3.drivers.fuse.records import Attributes, LookupReply
+from fs3.model.inode import Inode, InodeType
+
+preferred_io_bytes = 128 * KIB
+"""What programs like `cp` and buffered readers ask for at once."""
+
+TYPE_BITS = {
+    InodeType.FILE: stat.S_IFREG,
+    InodeType.DIRECTORY: stat.S_IFDIR,
+    InodeType.SYMLINK: stat.S_IFLNK,
+}
+
+
+def attributes_of(inode: Inode, length: int | None = None) -> Attributes:
+    """All attributes; `length` where it is known better."""
+    size = inode.length if length is None else length
+    return Attributes(
+        ino=inode.id,
+        mode=TYPE_BITS[inode.type] | inode.mode,
+        nlink=inode.nlink,
+        uid=inode.uid,
+        gid=inode.gid,
+        size=size,
+        blocks=-(-size // 512),
+        atime_ns=inode.atime_ns,
+        mtime_ns=inode.mtime_ns,
+        ctime_ns=inode.ctime_ns,
+        birth_ns=inode.birth_ns,
+        block_size=preferred_io_bytes,
+    )
+
+
+def valid_ns(inode: Inode, options: FuseOptions) -> int:
+    """How long name and attributes may be answered from memory."""
+    return options.cache_ns or (directory_valid_ns if inode.type is InodeType.DIRECTORY else 0)
+
+
+def entry_of(inode: Inode, options: FuseOptions, length: int | None = None) -> LookupReply:
+    """What a look-up answers."""
+    valid = valid_ns(inode, options)
+    return LookupReply(inode.id, attributes_of(inode, length), valid, valid or lookup_valid_ns)
+
+
+def text_of(name: bytes) -> str:
+    """A name. ENAMETOOLONG beyond any name's length, EILSEQ when it is not UTF-8."""
+    if len(name) > name_bytes_max:
+        raise OSError(errno.ENAMETOOLONG, f"a name is longer than {name_bytes_max} bytes")
+    return path_text_of(name)
+
+
+def path_text_of(path: bytes) -> str:
+    """The target of a symlink. EILSEQ when it is not UTF-8."""
+    try:
+        return path.decode()
+    except UnicodeDecodeError as wrong:
+        raise OSError(errno.EILSEQ, "a name must be UTF-8") from wrong
+
+
+def bytes_of(name: str) -> bytes:
+    """As the kernel gets it."""
+    return name.encode("utf-8", "surrogateescape")

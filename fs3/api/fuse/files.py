@@ -1,0 +1,205 @@
+"""Regular files: opening, bytes, and what closing and syncing them promises."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from dataclasses import dataclass
+
+from fs3.api.client import Client
+from fs3.api.file import READ_ONLY
+from fs3.api.fuse.attributes_of import entry_of
+from fs3.api.fuse.base import FuseBase
+from fs3.api.fuse.names import place
+from fs3.api.fuse.open_inode import OpenInode
+from fs3.api.fuse.options import FuseOptions
+from fs3.base.errors import FS3Error
+from fs3.base.ids import InodeId
+from fs3.base.limits import file_bytes_max
+from fs3.base.status import Code
+from fs3.client.meta.client import MetaClient
+from fs3.core.meta.access import without_set_ids
+from fs3.drivers.fuse.operations import Answer
+from fs3.drivers.fuse.protocol import OpenFlag
+from fs3.drivers.fuse.records import Created, KernelRequest, Opened
+from fs3.model.inode import Inode, InodeType
+from fs3.model.namespace import OpenResult, PathRef
+from fs3.model.requests import Open, SetAttributes, Stat
+from fs3.runtime.tasks import TaskSet
+
+
+@dataclass(slots=True)
+class FileHandle:
+    """An open file description of the kernel."""
+
+    opened: OpenInode
+    writes: bool
+
+
+class FileOperations(FuseBase):
+    """See `Operations`."""
+
+    def __init__(self, client: Client, options: FuseOptions) -> None:
+        super().__init__(client, options)
+        self._files: dict[int, FileHandle] = {}
+        self._tasks = TaskSet()
+
+    # --- open and close ----------------------------------------------------------------------------------------------
+
+    async def create(self, request: KernelRequest, name: bytes, flags: int, mode: int) -> Created:
+        meta = self.identities.meta_for(request)
+        writes = flags & os.O_ACCMODE != os.O_RDONLY
+        # Who may not write what it creates writes it through the session that comes with the creation.
+        locks_out = bool(meta.user.uid) and not mode & 0o200 and writes
+        result = await self.ask(
+            request,
+            Open(
+                place(request, name),
+                write=locks_out,
+                create=True,
+                exclusive=bool(flags & os.O_EXCL),
+                mode=mode,
+                want_data=not locks_out,
+            ),
+        )
+        if result.inode.type is not InodeType.FILE:
+            raise OSError(errno.EISDIR, "is a directory")
+        data = b"" if result.data is None and result.inode.inline and not result.inode.length else result.data
+        self.told.begin(result.inode)
+        opened = await self._open(meta, result, data, writes, flags)
+        entry = entry_of(opened.inode, self.options, opened.length)
+        return Created(entry, Opened(self._handle(opened, writes), self._flags(keeps=True)))
+
+    async def open(self, request: KernelRequest, flags: int, drops_set_ids: bool) -> Opened:
+        meta = self.identities.meta_for(request)
+        access = flags & os.O_ACCMODE
+        result = await self._ask_open(meta, InodeId(request.node), reads=access != os.O_WRONLY)
+        if result.inode.type is not InodeType.FILE:
+            raise OSError(errno.EISDIR, "is a directory")
+        keeps = self.told.open(result.inode)
+        writes = access != os.O_RDONLY
+        if drops_set_ids and flags & os.O_TRUNC:
+            await self._drop_set_ids(meta, result.inode)
+        opened = await self._open(meta, result, result.data, writes, flags)
+        return Opened(self._handle(opened, writes), self._flags(keeps=keeps))
+
+    async def _ask_open(self, meta: MetaClient, inode: InodeId, *, reads: bool) -> OpenResult:
+        """The file as it is at this moment, with its bytes where they are few. The kernel has checked that it may be opened."""
+        here = PathRef(inode, "")
+        opened = self.inodes.get(inode)
+        if opened is not None and (opened.is_dirty or opened.is_removed):
+            return OpenResult(opened.inode, opened.file.session, opened.file.data)
+        if reads:
+            try:
+                return await self.ask_as(meta, Open(here, want_data=True))
+            except FS3Error as failure:
+                if failure.code is not Code.ACCESS:
+                    raise
+                # A program that may be run and not be read.
+        found = await self.ask_as(meta, Stat(here, follow=False))
+        return OpenResult(found, opened.file.session if opened is not None else READ_ONLY)
+
+    async def _open(self, meta: MetaClient, result: OpenResult, data: bytes | None, writes: bool, flags: int) -> OpenInode:
+        opened = self.open_inode(result.inode, data, meta)
+        if result.session and not opened.file.session:
+            opened.file = self.client.adopt(result, opened.file.path)
+        opened.handles += 1
+        opened.writers += writes
+        try:
+            if flags & os.O_TRUNC and opened.length:
+                await opened.truncate(0, is_open=True)
+        except BaseException:
+            opened.handles -= 1
+            opened.writers -= writes
+            raise
+        return opened
+
+    def _handle(self, opened: OpenInode, writes: bool) -> int:
+        number = self.next_handle()
+        self._files[number] = FileHandle(opened, writes)
+        return number
+
+    def _flags(self, *, keeps: bool) -> int:
+        if self.options.direct_io:
+            return OpenFlag.DIRECT_IO | OpenFlag.PARALLEL_DIRECT_WRITES
+        return OpenFlag.KEEP_CACHE if keeps else 0
+
+    def _file(self, handle: int) -> FileHandle:
+        found = self._files.get(handle)
+        if found is None:
+            raise OSError(errno.EBADF, f"handle {handle} is not open")
+        return found
+
+    def flush(self, request: KernelRequest, handle: int, owner: int) -> Answer[None]:
+        file = self._file(handle)
+        return file.opened.close_writer() if file.writes else None
+
+    async def fsync(self, request: KernelRequest, handle: int, data_only: bool) -> None:
+        await self._file(handle).opened.publish()
+
+    async def release(self, request: KernelRequest, handle: int, owner: int | None) -> None:
+        file = self._file(handle)
+        del self._files[handle]
+        opened = file.opened
+        opened.handles -= 1
+        opened.writers -= file.writes
+        if not opened.handles:
+            await opened.finish()
+            if not opened.handles and self.inodes.get(opened.id) is opened:
+                del self.inodes[opened.id]
+
+    async def close(self) -> None:
+        """The mount is gone: what was written and not closed is stored."""
+        await self._tasks.join()
+        await asyncio.gather(*(opened.finish() for opened in list(self.inodes.values())))
+        self.inodes.clear()
+        self._files.clear()
+
+    # --- bytes -------------------------------------------------------------------------------------------------------
+
+    def read(self, request: KernelRequest, handle: int, offset: int, size: int) -> Answer[bytes | bytearray | memoryview]:
+        opened = self._file(handle).opened
+        found = opened.read_now(offset, size)
+        return opened.read(offset, size) if found is None else found
+
+    def write(
+        self, request: KernelRequest, handle: int, offset: int, data: memoryview, flags: int, drops_set_ids: bool
+    ) -> Answer[int]:
+        opened = self._file(handle).opened
+        if flags & os.O_APPEND:
+            return self._append(opened, data, offset)
+        if offset + len(data) > file_bytes_max:
+            raise OSError(errno.EFBIG, f"a file has at most {file_bytes_max} bytes")
+        if drops_set_ids and without_set_ids(opened.inode.mode) != opened.inode.mode:
+            return self._write_without_set_ids(opened, data, offset)
+        if opened.write_now(data, offset):
+            return len(data)
+        return self._write(opened, data, offset)
+
+    async def _write(self, opened: OpenInode, data: memoryview, offset: int) -> int:
+        await opened.write(data, offset)
+        return len(data)
+
+    async def _write_without_set_ids(self, opened: OpenInode, data: memoryview, offset: int) -> int:
+        await self._drop_set_ids(self.client.meta, opened.inode)
+        return await self._write(opened, data, offset)
+
+    async def _append(self, opened: OpenInode, data: memoryview, expected: int) -> int:
+        at = await opened.append(data)
+        if at != expected:
+            # Others have appended: the kernel has put the bytes where it thought that the end was.
+            self.told.forget(opened.id)
+            if self.notifier is not None:
+                self._tasks.start(self.notifier.forget_data(opened.id, min(at, expected)))
+        return len(data)
+
+    async def _drop_set_ids(self, meta: MetaClient, inode: Inode) -> None:
+        mode = without_set_ids(inode.mode)
+        if mode == inode.mode:
+            return
+        after = await meta.ask(SetAttributes(PathRef(inode.id, ""), follow=False, mode=mode))
+        self.told.change(after)
+        opened = self.inodes.get(inode.id)
+        if opened is not None:
+            opened.on_attributes(after)

@@ -1,0 +1,81 @@
+"""A mount of a cluster: made, served and ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+from fs3.api.client import Client
+from fs3.api.fuse.attributes import AttributeOperations
+from fs3.api.fuse.directories import DirectoryOperations
+from fs3.api.fuse.files import FileOperations
+from fs3.api.fuse.names import NameOperations
+from fs3.api.fuse.options import FuseOptions
+from fs3.base.units import KIB
+from fs3.drivers.fuse.mount import is_privileged, mount, unmount
+from fs3.drivers.fuse.notify import Notifier
+from fs3.drivers.fuse.records import MountOptions
+from fs3.drivers.fuse.session import Session
+
+read_ahead_bytes = 1024 * KIB
+"""What the kernel asks for ahead of a reader, where this process may say so."""
+
+log = logging.getLogger("fs3.fuse")
+
+
+class FuseOperations(NameOperations, AttributeOperations, FileOperations, DirectoryOperations):
+    """All that the kernel asks of a mount of a cluster."""
+
+
+class Mount:
+    """One mount of one client. Belongs to the client's event loop; `close` ends both the mount and what it has open."""
+
+    def __init__(self, directory: str, session: Session, operations: FuseOperations) -> None:
+        """Made by `Mount.begin`."""
+        self.directory = directory
+        self._session = session
+        self._operations = operations
+        self._notifier = operations.notifier = Notifier(session)
+
+    @classmethod
+    async def begin(cls, client: Client, directory: str, options: FuseOptions, source: str) -> Mount:
+        """Mount on a directory, and serve. `source`: shown in the table of mounts. OSError says what is missing."""
+        operations = FuseOperations(client, options)
+        how = MountOptions(source=source, allow_other=options.allow_other, read_only=options.read_only)
+        fd = await asyncio.to_thread(mount, directory, how)
+        session = Session(fd, operations)
+        try:
+            await session.wait_ready()
+            # The kernel is answered while this is looked at: a mount that hangs is not a mount.
+            await asyncio.to_thread(_look, directory)
+        except BaseException:
+            await session.close()
+            await asyncio.to_thread(unmount, directory, lazily=True)
+            raise
+        return cls(directory, session, operations)
+
+    async def wait_ended(self) -> None:
+        """Until it is unmounted."""
+        await self._session.wait_ended()
+
+    async def close(self) -> None:
+        """Unmount where that is still to be done, store what was written, and end."""
+        if self._session.fd >= 0:
+            try:
+                await asyncio.to_thread(unmount, self.directory, lazily=True)
+            except OSError as wrong:
+                log.info("%s: %s", self.directory, wrong)
+        await self._session.close()
+        self._notifier.close()
+        await self._operations.close()
+
+
+def _look(directory: str) -> None:
+    found = Path(directory).stat()
+    if is_privileged():
+        major, minor = found.st_dev >> 8 & 0xFFF, found.st_dev & 0xFF | found.st_dev >> 12 & 0xFFF00
+        try:
+            Path(f"/sys/class/bdi/{major}:{minor}/read_ahead_kb").write_text(str(read_ahead_bytes // KIB), encoding="ascii")
+        except OSError as wrong:
+            log.info("reads ahead stay as the kernel has them: %s", wrong)

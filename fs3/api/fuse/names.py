@@ -1,0 +1,103 @@
+"""Names: look-ups, and what makes, moves and takes away names."""
+
+from __future__ import annotations
+
+import errno
+
+from fs3.api.fuse.attributes_of import bytes_of, entry_of, path_text_of, text_of
+from fs3.api.fuse.base import FuseBase
+from fs3.base.errors import FS3Error
+from fs3.base.ids import InodeId
+from fs3.base.status import Code
+from fs3.drivers.fuse.records import KernelRequest, LookupReply
+from fs3.model.inode import Inode, InodeType
+from fs3.model.namespace import PathRef, RemoveKind, RenameMode
+from fs3.model.requests import Link, Mkdir, Remove, Rename, Stat, Symlink
+
+RENAME_MODES = {0: RenameMode.REPLACE, 1: RenameMode.NOREPLACE, 2: RenameMode.EXCHANGE}
+"""By the flags of renameat2(2)."""
+
+
+def place(request: KernelRequest, name: bytes) -> PathRef:
+    """A name in the directory that a request is about."""
+    return PathRef(InodeId(request.node), text_of(name))
+
+
+class NameOperations(FuseBase):
+    """See `Operations`."""
+
+    async def lookup(self, request: KernelRequest, name: bytes) -> LookupReply:
+        inode = await self.ask(request, Stat(place(request, name), follow=False))
+        return await self.entry(request, inode)
+
+    async def readlink(self, request: KernelRequest) -> bytes:
+        inode = await self.ask(request, Stat(PathRef(InodeId(request.node), ""), follow=False))
+        if inode.type is not InodeType.SYMLINK:
+            raise OSError(errno.EINVAL, "is not a symlink")
+        return bytes_of(inode.target)
+
+    async def symlink(self, request: KernelRequest, name: bytes, target: bytes) -> LookupReply:
+        inode = await self.ask(request, Symlink(place(request, name), path_text_of(target)))
+        return entry_of(inode, self.options)
+
+    async def mkdir(self, request: KernelRequest, name: bytes, mode: int) -> LookupReply:
+        inode = await self.ask(request, Mkdir(place(request, name), mode))
+        return entry_of(inode, self.options)
+
+    async def unlink(self, request: KernelRequest, name: bytes) -> None:
+        where = place(request, name)
+        kept = await self._keep_open(request, where)
+        await self.ask(request, Remove(where, RemoveKind.FILE))
+        self._on_removed(kept)
+
+    async def rmdir(self, request: KernelRequest, name: bytes) -> None:
+        await self.ask(request, Remove(place(request, name), RemoveKind.DIRECTORY))
+
+    async def rename(self, request: KernelRequest, name: bytes, directory: int, target: bytes, flags: int) -> None:
+        mode = RENAME_MODES.get(flags)
+        if mode is None:
+            raise OSError(errno.EINVAL, f"flags {flags} of a rename are not known")
+        where = PathRef(InodeId(directory), text_of(target))
+        kept = await self._keep_open(request, where) if mode is RenameMode.REPLACE else None
+        moved = await self.ask(request, Rename(place(request, name), where, mode))
+        self._on_attributes(moved)
+        if kept is not None and kept.id != moved.id:
+            self._on_removed(kept)
+
+    async def link(self, request: KernelRequest, node: int, name: bytes) -> LookupReply:
+        source = PathRef(InodeId(node), "")
+        opened = self.inodes.get(InodeId(node))
+        if opened is not None:
+            await opened.publish()
+        inode = await self.ask(request, Link(source, place(request, name)))
+        self._on_attributes(inode)
+        return entry_of(inode, self.options)
+
+    def _on_attributes(self, inode: Inode) -> None:
+        """A change of ours to an inode was answered, which left its bytes alone."""
+        self.told.change(inode)
+        opened = self.inodes.get(inode.id)
+        if opened is not None:
+            opened.on_attributes(inode)
+
+    async def _keep_open(self, request: KernelRequest, where: PathRef) -> Inode | None:
+        """The last name of a file that is open here is about to go: then a session keeps its bytes. The file; None: it is none
+        such."""
+        if not self.inodes:
+            return None
+        try:
+            inode = await self.ask(request, Stat(where, follow=False))
+        except FS3Error as failure:
+            if failure.code is Code.NOT_FOUND:
+                return None
+            raise
+        opened = self.inodes.get(inode.id)
+        if opened is None or inode.nlink != 1:
+            return None
+        await opened.keep()
+        return inode
+
+    def _on_removed(self, kept: Inode | None) -> None:
+        opened = self.inodes.get(kept.id) if kept is not None else None
+        if opened is not None:
+            opened.on_removed()

@@ -1,0 +1,349 @@
+"""What all handles of one open file share: what is known of it, what was written and is not stored, and its session.
+
+A small file, whose bytes are beside its inode, is changed in memory and stored whole by one request (`Put`), for as long as it is
+small and no other client has changed it meanwhile. Any other file is written through a session, in blocks, which are stored while
+more is written. `publish` is what close(2) and fsync(2) wait for: bytes durable, length and times known to all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+
+from msgspec.structs import replace
+
+from fs3.api.client import Client
+from fs3.api.file import READ_ONLY, File
+from fs3.api.fuse.dirty_blocks import DirtyBlocks
+from fs3.api.fuse.told_changes import ToldChanges
+from fs3.api.fuse.whole_file import WholeFile
+from fs3.base.errors import FS3Error
+from fs3.base.ids import InodeId
+from fs3.base.limits import inline_bytes_default
+from fs3.base.status import Code
+from fs3.client.meta.client import MetaClient
+from fs3.model.inode import Inode
+from fs3.model.namespace import PathRef
+from fs3.model.requests import Open, Put, Stat, Truncate
+
+_GONE = (Code.STALE, Code.NO_SESSION, Code.NOT_FOUND)
+"""The file, or what this client had of it, is gone: what it wrote can count no more."""
+
+log = logging.getLogger("fs3.fuse")
+
+
+class OpenInode:
+    """A regular file with open handles. Belongs to one event loop."""
+
+    def __init__(self, client: Client, meta: MetaClient, told: ToldChanges, file: File) -> None:
+        """`meta`: who opened it first. `file`: as it was opened, for reading only or with a session."""
+        self._client = client
+        self._meta = meta
+        self._told = told
+        self.file = file
+        """What storage and the services know."""
+        self.handles = 0
+        self.writers = 0
+        """Of the handles, those that may write."""
+        self.is_removed = False
+        """Its last name was taken away here."""
+        self._whole: WholeFile | None = None
+        self._blocks = DirtyBlocks(self._store, file.inode.layout.chunk_size)
+        self._appender: File | None = None
+        """Another session, for handles that append."""
+        self._lock = asyncio.Lock()
+
+    @property
+    def id(self) -> InodeId:
+        """Of the inode."""
+        return self.file.inode.id
+
+    @property
+    def inode(self) -> Inode:
+        """As the service told it last."""
+        return self.file.inode
+
+    @property
+    def here(self) -> PathRef:
+        """Names the inode in requests."""
+        return PathRef(self.file.inode.id, "")
+
+    @property
+    def is_dirty(self) -> bool:
+        """Others do not see all that was written."""
+        return bool(self._blocks) or self.file.modified or (self._whole is not None and self._whole.is_dirty)
+
+    @property
+    def length(self) -> int:
+        """Bytes, with what was written and is not stored."""
+        if self._whole is not None:
+            return len(self._whole.data)
+        return max(self.file.length, self._blocks.end)
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def read_now(self, offset: int, size: int) -> bytes | None:
+        """Bytes that are in memory anyway. None: `read` gets them."""
+        if self._whole is not None:
+            return bytes(memoryview(self._whole.data)[offset : offset + size])
+        if self.file.inode.inline and self.file.data is not None and not self._blocks:
+            return self.file.data[offset : offset + size]
+        return None
+
+    async def read(self, offset: int, size: int) -> bytes | memoryview:
+        """At most so many bytes; fewer at the end of the file."""
+        found = self.read_now(offset, size)
+        if found is not None:
+            return found
+        if self._blocks.overlap(offset, offset + size):
+            await self._blocks.settle(offset, offset + size)
+        length = self.length
+        count = min(size, length - offset)
+        if count <= 0:
+            return b""
+        buffer = bytearray(count)
+        got = await self._client.pread_into(self.file, buffer, offset)
+        # What lies between what is stored and what is still gathered is a hole.
+        return memoryview(buffer) if self._blocks else memoryview(buffer)[:got]
+
+    def set_fresh(self, inode: Inode, data: bytes | None) -> None:
+        """The service says that the file is so now; nothing of ours is under way to it."""
+        if self._lock.locked() or self.is_dirty:
+            return
+        if inode.content_id != self.file.inode.content_id:
+            self._whole = None
+            if self.file.session == READ_ONLY:
+                self.file = File(inode, self.file.path, data=data)
+            # A session goes on writing what it was opened on, and says so when it is asked to publish it.
+            return
+        if inode.change != self.file.inode.change:
+            self._whole = None
+        if self.file.session == READ_ONLY or inode.truncations == self.file.inode.truncations:
+            self.file.set_inode(inode, data)
+
+    # --- writing -----------------------------------------------------------------------------------------------------
+
+    def write_now(self, data: memoryview, offset: int) -> bool:
+        """Take bytes into memory that is there. False: `write` has to."""
+        if self._lock.locked():
+            return False
+        if self._has_whole():
+            assert self._whole is not None
+            if offset + len(data) > inline_bytes_default:
+                return False
+            self._whole.write(data, offset)
+            return True
+        return self.file.session != READ_ONLY and self._blocks.try_write(data, offset)
+
+    async def write(self, data: memoryview, offset: int) -> None:
+        """Take bytes. Raises what storing earlier ones failed with."""
+        async with self._lock:
+            if self._has_whole():
+                assert self._whole is not None
+                if offset + len(data) <= inline_bytes_default:
+                    self._whole.write(data, offset)
+                    return
+                await self._leave_whole()
+            await self._begin_session()
+            await self._blocks.write(data, offset)
+
+    async def append(self, data: memoryview) -> int:
+        """Bytes at the end, wherever that is by now; where they are. Durable and seen by all when it returns."""
+        async with self._lock:
+            await self._publish()
+            try:
+                return await self._append(data)
+            except FS3Error as failure:
+                if failure.code not in _GONE:
+                    raise
+                # Another content was put in the place of the one that the session was opened on; the file is still there.
+                self._appender = None
+                return await self._append(data)
+
+    async def _append(self, data: memoryview) -> int:
+        if self._appender is None:
+            opened = await self._meta.ask(Open(self.here, write=True, append=True))
+            self._appender = self._client.adopt(opened, self.file.path, appends=True)
+        at = await self._client.append(self._appender, data)
+        inode = self._appender.inode
+        self._whole = None
+        if self.file.session == READ_ONLY and inode.content_id != self.file.inode.content_id:
+            self.file = File(inode, self.file.path)
+        else:
+            known = self.file.data if at == self.file.inode.length else None
+            self.file.set_inode(inode, known + data if known is not None and inode.inline else None)
+        self._told.change(inode)
+        return at
+
+    async def truncate(self, length: int, *, is_open: bool) -> None:
+        """Set the length. `is_open`: through a handle, whose close will publish it where that can wait."""
+        async with self._lock:
+            if self._has_whole() and length <= inline_bytes_default:
+                assert self._whole is not None
+                self._whole.truncate(length)
+                if not is_open:
+                    await self._publish()
+                return
+            await self._publish()
+            self._whole = None
+            if self.file.session != READ_ONLY:
+                inode = await self._client.truncate(self.file, length)
+            else:
+                inode = await self._meta.ask(Truncate(self.file.inode.content_id, length))
+                self.file.set_inode(inode, b"" if inode.inline and not length else None)
+            self._told.change(inode)
+
+    async def begin_session(self) -> None:
+        """From now on the file is written through a session, which outlives its permissions and its names."""
+        async with self._lock:
+            await self._leave_whole()
+            await self._begin_session()
+
+    async def keep(self) -> None:
+        """The file is about to lose its last name: its bytes stay for those who have it open here."""
+        if self.writers or not self.file.inode.inline or self.file.data is None:
+            await self.begin_session()
+
+    def on_removed(self) -> None:
+        """It has."""
+        self.is_removed = True
+        self.file.set_inode(replace(self.file.inode, nlink=0), self.file.data)
+
+    # --- publishing --------------------------------------------------------------------------------------------------
+
+    async def publish(self) -> None:
+        """Until all that was written is durable, and others see it."""
+        if self.is_dirty or self._lock.locked():
+            async with self._lock:
+                await self._publish()
+
+    async def close_writer(self) -> None:
+        """A handle that may write is being closed: the same; when it is the only one, the session ends in the same step."""
+        async with self._lock:
+            await self._publish(ends=self.writers <= 1 and not self.is_removed)
+
+    async def finish(self) -> None:
+        """The last handle is gone. What cannot be stored is given up."""
+        async with self._lock:
+            try:
+                await self._publish(ends=True)
+            except OSError as failure:
+                lost = self._blocks.drop() + (len(self._whole.data) if self._whole is not None else 0)
+                if not self.is_removed:
+                    log.error("inode %d: %d bytes that were written are lost: %s", self.id, lost, failure)
+                self._whole = None
+                if self.file.session != READ_ONLY:
+                    await self._client.abandon(self.file)
+
+    async def refresh(self) -> Inode:
+        """The inode as the service has it now, with what was written here."""
+        await self.publish()
+        if self.is_removed and self.file.session == READ_ONLY:
+            return self.file.inode
+        inode = await self._meta.ask(Stat(self.here, follow=False))
+        self.set_fresh(inode, self.file.data if inode.change == self.file.inode.change else None)
+        return inode
+
+    def on_attributes(self, inode: Inode) -> None:
+        """This mount changed attributes of the file, and this was answered."""
+        before = self.file.inode
+        if inode.content_id == before.content_id and inode.truncations == before.truncations:
+            self.file.set_inode(inode, self.file.data if inode.change == before.change + 1 else None)
+        if self._whole is not None and not self._whole.is_dirty:
+            self._whole = None
+
+    async def _publish(self, *, ends: bool = False) -> None:
+        if self._whole is not None and self._whole.is_dirty and not self.is_removed:
+            await self._put()
+        if self._blocks:
+            await self._drain()
+        if self.file.session != READ_ONLY and (ends or self.file.modified):
+            await self._publish_session(ends=ends)
+        if ends and self._appender is not None:
+            appender, self._appender = self._appender, None
+            with suppress(FS3Error):  # what it appended is published, and its session ends by itself
+                await self._client.close(appender)
+
+    async def _publish_session(self, *, ends: bool) -> None:
+        file = self.file
+        try:
+            if ends:
+                await self._client.close(file)
+                self.file = File(file.inode, file.path)
+            else:
+                await self._client.fsync(file)
+        except FS3Error as failure:
+            if failure.code in _GONE:
+                self._give_up_session()
+            raise
+        self._told.change(file.inode)
+
+    async def _put(self) -> None:
+        whole = self._whole
+        assert whole is not None
+        data = bytes(whole.data)
+        try:
+            inode = await self._meta.ask(Put(self.here, data, change=self.file.inode.change))
+        except FS3Error as failure:
+            if failure.code is Code.NOT_INLINE:
+                await self._leave_whole()
+                return
+            if failure.code in _GONE:
+                self._whole = None
+            raise
+        whole.on_stored()
+        self.file = File(inode, self.file.path, data=data)
+        self._told.change(inode)
+
+    async def _drain(self) -> None:
+        try:
+            await self._blocks.drain()
+        except OSError:
+            if self.file.is_lost or self.file.is_replaced:
+                self._blocks.drop()
+            raise
+
+    # --- how it is written -------------------------------------------------------------------------------------------
+
+    def _has_whole(self) -> bool:
+        """All its bytes are in memory, and it may be stored as a whole."""
+        if self._whole is None:
+            file = self.file
+            if file.session != READ_ONLY or file.data is None or not file.inode.inline or self._blocks or self.is_removed:
+                return False
+            self._whole = WholeFile(file.data)
+        return True
+
+    async def _leave_whole(self) -> None:
+        """What was changed in memory becomes what is written through a session."""
+        whole, self._whole = self._whole, None
+        if whole is None or not whole.is_dirty:
+            return
+        try:
+            await self._begin_session()
+            if whole.cut is not None:
+                await self._client.truncate(self.file, whole.cut)
+            for offset, data in whole.written():
+                await self._blocks.write(data, offset)
+            if len(whole.data) > self.length:
+                await self._drain()
+                await self._client.truncate(self.file, len(whole.data))
+        except OSError:
+            if not self._blocks:
+                self._whole = whole
+            raise
+
+    async def _begin_session(self) -> None:
+        if self.file.session != READ_ONLY:
+            return
+        opened = await self._meta.ask(Open(self.here, write=True))
+        self.file = self._client.adopt(opened, self.file.path)
+
+    def _give_up_session(self) -> None:
+        """It has ended without us, or its file has."""
+        self._blocks.drop()
+        self.file = File(self.file.inode, self.file.path)
+
+    async def _store(self, data: memoryview, offset: int) -> int:
+        return await self._client.pwrite(self.file, data, offset)

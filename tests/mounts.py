@@ -1,0 +1,53 @@
+"""Mounts for tests: of a cluster inside this process, served by a thread of it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import fs3
+from fs3.api.fuse.mount import Mount
+from fs3.api.fuse.options import FuseOptions
+
+
+@contextmanager
+def embedded_mount(home: Path, directory: Path, options: FuseOptions | None = None) -> Iterator[Mount]:
+    """A mount of the cluster in `home`; several may be of one."""
+    ready = threading.Event()
+    failures: list[BaseException] = []
+    mounts: list[Mount] = []
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    async def serve() -> None:
+        async with await fs3.connect_embedded(home) as client:
+            mount = await Mount.begin(client, str(directory), options or FuseOptions(), "fs3-test")
+            mounts.append(mount)
+            loops.append(asyncio.get_running_loop())
+            ready.set()
+            await mount.wait_ended()
+            await mount.close()
+
+    def run() -> None:
+        try:
+            asyncio.run(serve())
+        except BaseException as wrong:
+            failures.append(wrong)
+        ready.set()
+
+    thread = threading.Thread(target=run, name="fs3-mount-test", daemon=True)
+    thread.start()
+    ready.wait()
+    try:
+        if failures:
+            raise failures[0]
+        yield mounts[0]
+    finally:
+        if mounts:
+            asyncio.run_coroutine_threadsafe(mounts[0].close(), loops[0])
+        thread.join(timeout=60)
+        assert not thread.is_alive()
+    if failures:
+        raise failures[0]

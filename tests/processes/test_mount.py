@@ -1,0 +1,230 @@
+"""`fs3 mount` of a cluster of real processes, used by programs that know nothing of it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fs3.cli.local import LocalCluster
+from fs3.drivers.fuse.mount import is_dead, is_mounted
+from fs3.sim.conformance.fuse import fails_with, why_no_mount
+from tests.space import SpaceGuard
+
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(bool(why_no_mount()), reason=f"nothing can be mounted here: {why_no_mount()}"),
+]
+
+ROOT = Path(__file__).parents[2]
+SOURCES = ROOT / "fs3" / "core" / "craq"
+
+SQLITE = """
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1])
+db.execute("create table if not exists t (a integer primary key, b text)")
+for number in range(20):
+    with db:
+        db.execute("insert into t (b) values (?)", ("x" * 1000,))
+assert db.execute("pragma integrity_check").fetchall() == [("ok",)]
+print(db.execute("select count(*) from t").fetchone()[0])
+"""
+
+MAPS = """
+import mmap, sys
+with open(sys.argv[1], "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+    sys.stdout.buffer.write(mapped[int(sys.argv[2]) : int(sys.argv[3])])
+"""
+
+
+def fs3(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "fs3.cli.main", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+def run(*command: str, cwd: Path | None = None) -> str:
+    """What a program says; it must succeed."""
+    settings = {**os.environ, "GIT_AUTHOR_NAME": "a", "GIT_COMMITTER_NAME": "a", "HOME": "/"}
+    settings |= {"GIT_AUTHOR_EMAIL": "a@example.org", "GIT_COMMITTER_EMAIL": "a@example.org"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=cwd, env=settings)
+    assert done.returncode == 0, (command, done.stdout, done.stderr)
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def cluster(space_guard: SpaceGuard) -> Iterator[LocalCluster]:
+    with space_guard.lend("mounts") as home, LocalCluster(home / "cluster", targets=1) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def mounts(cluster: LocalCluster, tmp_path: Path) -> Iterator[tuple[Path, Path]]:
+    """Two mounts, each by a process of its own, on an empty directory of this test."""
+    points = tmp_path / "one", tmp_path / "two"
+    try:
+        for point in points:
+            point.mkdir()
+            done = fs3("mount", cluster.url, str(point), "--log", str(tmp_path / "log"))
+            assert done.returncode == 0, done.stderr
+        work = [point / tmp_path.name for point in points]
+        work[0].mkdir()
+        yield work[0], work[1]
+        shutil.rmtree(work[1])
+    finally:
+        for point in points:
+            if is_mounted(str(point)):
+                fs3("umount", "--lazy", str(point))
+
+
+def server_of(point: Path) -> int:
+    """The process that serves a mount."""
+    for process in Path("/proc").iterdir():
+        try:
+            words = (process / "cmdline").read_bytes().split(b"\0")
+        except (OSError, ValueError):
+            continue
+        if b"mount" in words and os.fsencode(point) in words:
+            return int(process.name)
+    raise AssertionError(f"no process serves {point}")
+
+
+def wait_dead(point: Path) -> None:
+    """Until the kernel knows that the process that served a mount has died."""
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        try:
+            os.stat(point / "name")
+        except OSError as wrong:
+            if is_dead(wrong):
+                return
+    raise AssertionError(f"{point} still answers")
+
+
+def test_trees_copied_moved_and_packed(mounts: tuple[Path, Path], tmp_path: Path) -> None:
+    one, two = mounts
+    run("cp", "-a", str(SOURCES), str(one / "tree"))
+    run("diff", "-r", str(SOURCES), str(two / "tree"))
+    run("mv", str(two / "tree"), str(two / "moved"))
+    assert os.listdir(one) == ["moved"]
+    run("tar", "-cf", str(tmp_path / "tree.tar"), "-C", str(one), "moved")
+    (one / "unpacked").mkdir()
+    run("tar", "-xf", str(tmp_path / "tree.tar"), "-C", str(one / "unpacked"))
+    run("tar", "-df", str(tmp_path / "tree.tar"), "-C", str(two / "unpacked"))
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_git(mounts: tuple[Path, Path]) -> None:
+    one, two = mounts
+    run("git", "init", "-q", str(one / "repository"))
+    shutil.copytree(SOURCES, one / "repository" / "tree")
+    run("git", "add", ".", cwd=one / "repository")
+    run("git", "commit", "-q", "-m", "one", cwd=one / "repository")
+    assert run("git", "status", "--short", cwd=one / "repository") == ""
+    run("git", "-c", "safe.directory=*", "clone", "-q", str(two / "repository"), str(two / "clone"))
+    run("git", "fsck", "--strict", cwd=one / "clone")
+    run("git", "gc", "-q", cwd=one / "clone")
+    assert run("git", "log", "--format=%s", cwd=two / "clone").strip() == "one"
+    run("diff", "-r", str(SOURCES), str(two / "clone" / "tree"))
+
+
+def test_sqlite_with_its_rollback_journal(mounts: tuple[Path, Path]) -> None:
+    one, two = mounts
+    assert run(sys.executable, "-c", SQLITE, str(one / "db")).strip() == "20"
+    assert run(sys.executable, "-c", SQLITE, str(two / "db")).strip() == "40"
+    assert os.listdir(one) == ["db"]
+
+
+def test_mapped_readers(mounts: tuple[Path, Path]) -> None:
+    one, two = mounts
+    data = "".join(f"{number:07}\n" for number in range(200_000)).encode()
+    (one / "mapped").write_bytes(data)
+    for start, end in ((0, 100), (777_777, 900_001), (1_599_990, 1_600_000)):
+        assert run(sys.executable, "-c", MAPS, str(two / "mapped"), str(start), str(end)).encode() == data[start:end]
+
+
+def test_a_mount_whose_process_was_killed_is_taken_away_and_made_again(
+    mounts: tuple[Path, Path], cluster: LocalCluster, tmp_path: Path
+) -> None:
+    one, two = mounts
+    point = one.parent
+    file = os.open(one / "synced", os.O_WRONLY | os.O_CREAT)
+    os.write(file, b"synced")
+    os.fsync(file)
+    os.kill(server_of(point), signal.SIGKILL)
+    wait_dead(point)
+    done = fs3("mount", cluster.url, str(point))
+    assert done.returncode == 1
+    assert "a mount whose process has died is there" in done.stderr
+    assert fs3("umount", str(point)).returncode == 0, "though a file is open on it"
+    fails_with(errno.ENOTCONN, os.close, file)
+    assert not is_mounted(str(point))
+    assert (two / "synced").read_bytes() == b"synced"
+    assert fs3("mount", cluster.url, str(point)).returncode == 0
+    assert (one / "synced").read_bytes() == b"synced"
+
+
+def test_what_is_wrong_is_said(mounts: tuple[Path, Path], cluster: LocalCluster, tmp_path: Path) -> None:
+    one, _ = mounts
+    (tmp_path / "file").touch()
+    (tmp_path / "free").mkdir()
+    for arguments, said in (
+        ((cluster.url, str(tmp_path / "none")), "No such file or directory"),
+        ((cluster.url, str(tmp_path / "file")), "is not a directory"),
+        ((cluster.url, str(one.parent)), "something is mounted there already"),
+        ((cluster.url + "/below", str(tmp_path / "free")), "a mount is of a whole cluster"),
+        (("fs3://127.0.0.1:1", str(tmp_path / "free")), "nobody listens at tcp://127.0.0.1:1"),
+        ((cluster.url, str(tmp_path / "free"), "--cache", "-1"), "--cache is -1"),
+    ):
+        done = fs3("mount", *arguments)
+        assert done.returncode == 1
+        assert said in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+    done = fs3("umount", str(tmp_path / "free"))
+    assert (done.returncode, done.stderr.strip()) == (1, f"fs3: is not mounted: '{tmp_path / 'free'}'")
+    with (one / "open").open("wb"):
+        assert "busy" in fs3("umount", str(one.parent)).stderr
+
+
+def test_read_only_and_direct(cluster: LocalCluster, mounts: tuple[Path, Path], tmp_path: Path) -> None:
+    one, _ = mounts
+    (one / "f").write_bytes(b"x" * 10_000)
+    point = tmp_path / "three"
+    point.mkdir()
+    assert fs3("mount", cluster.url, str(point), "--read-only", "--direct-io", "--cache", "1").returncode == 0
+    try:
+        there = point / tmp_path.name
+        assert (there / "f").read_bytes() == b"x" * 10_000
+        fails_with(errno.EROFS, os.open, there / "f", os.O_WRONLY)
+        fails_with(errno.EROFS, os.mkdir, there / "d")
+    finally:
+        assert fs3("umount", str(point)).returncode == 0
+
+
+def test_the_commands_of_the_document(cluster: LocalCluster, tmp_path: Path) -> None:
+    (script,) = re.findall(r"```sh\n(.*?)```", (ROOT / "docs" / "mount.md").read_text(), re.DOTALL)
+    script = script.replace("/mnt/fs3", str(tmp_path)).replace("127.0.0.1:8000", cluster.address)
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-euxc", script], capture_output=True, text=True, timeout=60, env=environment)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_line_of_fstab() -> None:
+    from fs3.cli.mount import helper_arguments
+
+    assert helper_arguments(["fs3://h:1", "/mnt", "-n", "-o", "rw,_netdev,allow_other,ro,cache=2,x-systemd.automount"]) == [
+        *("mount", "fs3://h:1", "/mnt", "--allow-other", "--read-only", "--cache", "2")
+    ]
+    with pytest.raises(ValueError, match="option 'bogus' is not known"):
+        helper_arguments(["fs3://h:1", "/mnt", "-o", "bogus"])
+    with pytest.raises(ValueError, match="what to mount and where"):
+        helper_arguments(["fs3://h:1"])
