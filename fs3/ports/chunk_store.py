@@ -66,6 +66,10 @@ class StageResult:
     message: str = ""
 
 
+OnStaged = Callable[[Update, StageResult], None]
+"""Told what has come of staging an update."""
+
+
 @dataclass(slots=True)
 class ReadResult:
     """A served range. `parts` are handed to the transport; `release` must be called once they are gone (unpins the block)."""
@@ -287,6 +291,11 @@ class ChunkStore(StoreView, Protocol):
         becomes, or that were discarded: then the caller needs the data. They take the place of `update.data`, and are the
         store's again, whatever is answered. DISK when a write or a sync failed (after a failed sync every further one).
         """
+        ...
+
+    def submit(self, update: Update, on_staged: OnStaged) -> None:
+        """`stage` of an update under the version and chain version it has, for callers with hundreds at a time: no task waits for
+        each. `on_staged` is called once, from the loop and not within this call, whatever the outcome is."""
         ...
 
     def commit(self, chunk: ChunkId, version: int, tag: Tag, result: UpdateResult) -> None:

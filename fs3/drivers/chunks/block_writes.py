@@ -23,9 +23,7 @@ from fs3.drivers.chunks.sizes import INLINE, NOWHERE, block_bytes
 from fs3.model.chunk import Update, UpdateKind
 
 if TYPE_CHECKING:
-    import asyncio
-
-    from fs3.ports.chunk_store import StageResult
+    from fs3.ports.chunk_store import OnStaged
 
 COPY_BYTES = 1 * MIB
 """Copied in one go."""
@@ -49,7 +47,7 @@ class WriteJob:
     update: Update
     version: int
     chain_version: int
-    done: asyncio.Future[StageResult]
+    on_staged: OnStaged
     row: IndexRow
     """The chunk before."""
     base: Version | None

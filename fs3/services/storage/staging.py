@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Protocol
 
@@ -10,7 +11,7 @@ from fs3.base.status import Code
 from fs3.core.craq.effects import DropPending
 from fs3.core.craq.events import DropDone, StageDone
 from fs3.model.chunk import PayloadHandle, Update
-from fs3.ports.chunk_store import ChunkStore
+from fs3.ports.chunk_store import ChunkStore, StageResult
 from fs3.runtime.tasks import TaskSet
 from fs3.services.storage.forwarding.pushes import PushedBlocks
 
@@ -56,6 +57,10 @@ class Staging:
         self._owner = owner
         self._payloads: dict[ChunkId, PayloadHandle] = {}
         self._tasks = TaskSet()
+        self._submitted = 0
+        """Updates that the store has been given and has not answered for."""
+        self._all_staged: asyncio.Future[None] | None = None
+        """Resolved when it has; there while `join` waits for that."""
 
     def __len__(self) -> int:
         """Updates whose bytes are in use."""
@@ -68,7 +73,11 @@ class Staging:
             payload.unpark()
             payload.hold()
             self._payloads[update.chunk] = payload
-        self._tasks.start(self._stage(update))
+        if self.refusal or update.pushed is not None:
+            self._tasks.start(self._stage(update))
+        else:
+            self._store.submit(update, self._on_staged)
+            self._submitted += 1
 
     def drop_pending(self, effect: DropPending) -> None:
         """Have the store forget a pending version: at once in memory, then durably."""
@@ -97,6 +106,15 @@ class Staging:
     async def join(self) -> None:
         """Until the store has finished what it was given."""
         await self._tasks.join()
+        if self._submitted:
+            self._all_staged = asyncio.get_running_loop().create_future()
+            await self._all_staged
+
+    def _on_staged(self, update: Update, result: StageResult) -> None:
+        self._submitted -= 1
+        if self._all_staged is not None and not self._submitted and not self._all_staged.done():
+            self._all_staged.set_result(None)
+        self._tell(update, StageDone(update.chunk, update.version, result.code, result.length, result.checksum, result.message))
 
     async def _stage(self, update: Update) -> None:
         if self.refusal:
@@ -117,6 +135,9 @@ class Staging:
         except Exception as failure:
             log.exception("target %d: staging chunk %s failed", self._target, update.chunk.hex())
             done = StageDone(update.chunk, update.version, Code.DISK, 0, 0, f"target {self._target}: {failure}")
+        self._tell(update, done)
+
+    def _tell(self, update: Update, done: StageDone) -> None:
         if done.code is Code.CHECKSUM and self.repairs is not None and self.repairs.may_be_repaired(update.chunk):
             # The bytes it would have to keep are wrong. They are being fetched from another replica: worth asking again.
             done.code = Code.BUSY

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
+
 from fs3.base.checksum import checksums, digest_of
 from fs3.base.ids import ChainId, ChunkId, ClientId, InodeId, file_chunk, page_chunk
 from fs3.base.limits import block_bytes_max, channels_per_target_max, inline_chunk_bytes_max
@@ -392,8 +394,41 @@ class ChunkUpdateTests(ChunkStoreSuite):
             assert store.get(C) == before
             assert (await stage(store, update_of(C, TRUNCATE, block - 10))).code is Code.OK
 
+    async def test_updates_that_are_submitted_together(self, tmp_path: Path) -> None:
+        """Each is told once, and not within the call; what is told of is pending."""
+        async with self.opened(tmp_path) as store:
+            await write(store, B, 0, noise(5000))
+            told: list[tuple[Update, StageResult]] = []
+            all_told = asyncio.Event()
+
+            def on_staged(update: Update, result: StageResult) -> None:
+                told.append((update, result))
+                if len(told) == 4:
+                    all_told.set()
+
+            sound = msgspec.structs.replace(update_of(A, PUT, 0, noise(4200)), version=1)
+            there = msgspec.structs.replace(update_of(B, PUT, 0, noise(4200)), version=2)
+            wrong = msgspec.structs.replace(update_of(C, PUT, 0, noise(4200)), version=1, checksums=(1,))
+            small = msgspec.structs.replace(update_of(D, WRITE, 0, b"few"), version=1)
+            for update in (sound, there, wrong, small):
+                store.submit(update, on_staged)
+            assert not told
+            async with asyncio.timeout(20):
+                await all_told.wait()
+            codes = {update.chunk: result.code for update, result in told}
+            assert codes == {A: Code.OK, B: Code.EXISTS, C: Code.CHECKSUM, D: Code.OK}
+            for chunk, pending in ((A, 1), (B, 0), (D, 1)):
+                meta = store.get(chunk)
+                assert meta is not None
+                assert meta.pending == pending
+            assert store.get(C) is None
+
     async def test_a_closed_store_takes_nothing(self, tmp_path: Path) -> None:
         store = await self.open(tmp_path)
         await store.close()
         await store.close()
         assert (await store.stage(update_of(A, WRITE, 0, b"x"), 1, 1)).code is Code.SHUTTING_DOWN
+        told: asyncio.Future[StageResult] = asyncio.get_running_loop().create_future()
+        store.submit(update_of(A, WRITE, 0, b"x"), lambda _, result: told.set_result(result))
+        assert not told.done()
+        assert (await told).code is Code.SHUTTING_DOWN
