@@ -5,6 +5,7 @@ from __future__ import annotations
 from fs3.base.ids import ChunkId
 from fs3.drivers.chunks.durable_index import DurableIndex
 from fs3.drivers.chunks.files import BlockFiles
+from fs3.drivers.chunks.key_filter import KeyFilter
 from fs3.drivers.chunks.rows import IndexRow, RowDamaged, Version, decode, describe
 from fs3.model.chunk import ChunkMeta
 from fs3.ports.chunk_store import StoreDamaged
@@ -21,6 +22,8 @@ class RowCache:
         self._index = index
         self._files = files
         self._half = max(bytes_max // 2, 1)
+        self.keys = KeyFilter(index)
+        """Has every chunk of the durable index once the store is open."""
         self.unsynced: dict[ChunkId, IndexRow] = {}
         """Rows that differ from the durable index. A row that does not exist stands for its absence."""
         self.young: dict[ChunkId, IndexRow] = {}
@@ -40,6 +43,8 @@ class RowCache:
         else:
             row = self._old.get(chunk)
             if row is None:
+                if not self.keys.may_have(chunk):
+                    return None
                 packed = self._index.get_chunk(chunk)
                 if packed is None:
                     return None
@@ -81,6 +86,7 @@ class RowCache:
     def set_durable(self, chunk: ChunkId, row: IndexRow) -> None:
         """The row is this from now on, and durable."""
         self.unsynced.pop(chunk, None)
+        self.keys.add(chunk)
         self._show(chunk, row)
 
     def mark_durable(self, chunk: ChunkId, row: IndexRow) -> None:

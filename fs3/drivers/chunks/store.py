@@ -190,7 +190,9 @@ class FileChunkStore:
         claim = self._allocator.claim
         count = 0
         ends: dict[int, int] = {}
+        add_key = self._rows.keys.add
         for chunk, packed in self._index.scan(None):
+            add_key(chunk)
             try:
                 committed, pending, is_pending = parse_places(chunk, packed, ends)
                 if is_pending:

@@ -269,6 +269,8 @@ class WritePath:
         self._reclaimer.free_due(self._clock.now())
         if self._changes.channels.needs_sweep:
             self._changes.channels.sweep()
+        if self._rows.keys.needs_sweep:
+            self._rows.keys.sweep()
         jobs, short = self._plan()
         vacant: list[int] = []
         if (short or self._planner.is_disk_low) and self._files.may_punch and not self._failure:
