@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Protocol
 
+import msgspec
+
 from fs3.base.errors import FS3Error
 from fs3.base.ids import ChunkId
 from fs3.base.limits import small_read_bytes
@@ -54,8 +56,7 @@ class ScrubStep:
     """Found bad by this step; they are marked."""
 
 
-@dataclass(slots=True)
-class StageResult:
+class StageResult(msgspec.Struct, gc=False):
     """The outcome of staging one update. On anything but OK nothing of it is left."""
 
     code: Code

@@ -9,7 +9,6 @@ rotten byte along under a sum that still says so, but later and elsewhere.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -40,8 +39,7 @@ class BlockDamaged(Exception):
     """The disk returned other bytes than were written. The message names the chunk and the range."""
 
 
-@dataclass(slots=True, eq=False)
-class WriteJob:
+class WriteJob(msgspec.Struct, eq=False):
     """One update of a barrier: what the loop planned, and what came of it."""
 
     update: Update

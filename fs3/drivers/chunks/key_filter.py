@@ -32,6 +32,7 @@ class KeyFilter:
         """Empty, with room for the rows that are there: the caller, who looks at each, adds them."""
         self._index = index
         self._table = self._make_table()
+        self._mask = len(self._table) - 1
         self._left = len(self._table) // 2
         """So many keys may be added before another one is made."""
         self._next: bytearray | None = None
@@ -49,7 +50,7 @@ class KeyFilter:
         """False: the durable index has no row of this chunk."""
         key = hash(chunk)
         bits = _BITS[key >> _BITS_SHIFT & 63]
-        return self._table[key & len(self._table) - 1] & bits == bits
+        return self._table[key & self._mask] & bits == bits
 
     def add(self, chunk: ChunkId) -> None:
         """The durable index has a row of this chunk."""
@@ -71,7 +72,7 @@ class KeyFilter:
             if count == keys_per_sweep_max:
                 self._after = chunk
                 return
-        self._table, self._left, self._next = table, self._next_left, None
+        self._table, self._mask, self._left, self._next = table, len(table) - 1, self._next_left, None
 
     def _make_table(self) -> bytearray:
         wanted = _BYTES_PER_KEY * self._index.count_chunks_at_most()

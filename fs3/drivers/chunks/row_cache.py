@@ -95,7 +95,7 @@ class RowCache:
             del self.unsynced[chunk]
 
     def _show(self, chunk: ChunkId, row: IndexRow) -> None:
-        if row.exists:
+        if row.committed is not None or row.pending is not None:
             self._keep(chunk, row)
         else:
             self.young.pop(chunk, None)

@@ -249,7 +249,7 @@ class TargetShell:
     def _is_crowded_out(self, update: Update) -> bool:
         """A client's update on a channel of which nothing is remembered, when there is no room to remember more."""
         tag = update.tag
-        if self.store.channel_room > 0 or not tag.client or update.from_target:
+        if update.from_target or not tag.client or self.store.channel_room > 0:
             return False
         return self.store.get_channel(tag.client, tag.channel) is None
 
@@ -452,8 +452,8 @@ class TargetShell:
         elif kind is Stage:
             self.staging.stage(effect.update)  # type: ignore[union-attr]
             self._forwarder.push(effect.update)  # type: ignore[union-attr]
-        elif isinstance(effect, Forward):
-            self._forwarder.forward(effect)
+        elif kind is Forward:
+            self._forwarder.forward(effect)  # type: ignore[arg-type]
         elif isinstance(effect, DropPending):
             self.staging.drop_pending(effect)
         elif isinstance(effect, FillDone):
