@@ -36,6 +36,8 @@ class RowCache:
         row = self.young.get(chunk)
         if row is not None:
             return row
+        if not self.keys.may_have(chunk):
+            return None  # nor is there an unsynced row: of each there was a durable one first
         row = self.unsynced.get(chunk)
         if row is not None:
             if not row.exists:
@@ -43,8 +45,6 @@ class RowCache:
         else:
             row = self._old.get(chunk)
             if row is None:
-                if not self.keys.may_have(chunk):
-                    return None
                 packed = self._index.get_chunk(chunk)
                 if packed is None:
                     return None
