@@ -67,8 +67,10 @@ class StageResult(msgspec.Struct, gc=False):
     message: str = ""
 
 
-OnStaged = Callable[[Update, StageResult], None]
-"""Told what has come of staging an update."""
+Staged = tuple[Update, StageResult]
+"""What has come of staging an update."""
+OnStaged = Callable[[Sequence[Staged]], None]
+"""Told of one or more at a time."""
 
 
 @dataclass(slots=True)
@@ -294,9 +296,10 @@ class ChunkStore(StoreView, Protocol):
         """
         ...
 
-    def submit(self, update: Update, on_staged: OnStaged) -> None:
-        """`stage` of an update under the version and chain version it has, for callers with hundreds at a time: no task waits for
-        each. `on_staged` is called once, from the loop and not within this call, whatever the outcome is."""
+    def submit(self, updates: Sequence[Update], on_staged: OnStaged) -> None:
+        """`stage` of updates of different chunks, under the version and chain version each has, for callers with hundreds at a
+        time: no task waits for each. `on_staged` is told of each once, from the loop and not within this call, whatever the
+        outcome is."""
         ...
 
     def commit(self, chunk: ChunkId, version: int, tag: Tag, result: UpdateResult) -> None:

@@ -422,9 +422,9 @@ class FileChunkStore:
             return StageResult(Code.BUSY, message=f"what was written ahead for chunk {update.chunk.hex()} was discarded")
         return await self._write_path.stage(update, version, chain_version, prewritten)
 
-    def submit(self, update: Update, on_staged: OnStaged) -> None:
+    def submit(self, updates: Sequence[Update], on_staged: OnStaged) -> None:
         """`ChunkStore.submit`."""
-        self._write_path.submit(update, update.version, update.chain_version, on_staged)
+        self._write_path.submit(updates, on_staged)
 
     def commit(self, chunk: ChunkId, version: int, tag: Tag, result: UpdateResult) -> None:
         """`ChunkStore.commit`. Raises ValueError when that version is not pending."""

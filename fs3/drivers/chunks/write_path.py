@@ -30,7 +30,7 @@ from fs3.drivers.chunks.row_cache import RowCache
 from fs3.drivers.chunks.rows import IndexRow, Version
 from fs3.drivers.chunks.update_log import UpdateLog
 from fs3.model.chunk import ChannelKey, ChannelRow, Tag, Update, UpdateKind
-from fs3.ports.chunk_store import OnStaged, StageResult
+from fs3.ports.chunk_store import OnStaged, Staged, StageResult
 from fs3.ports.clock import Clock
 from fs3.runtime.alarm import NEVER, Alarm
 from fs3.runtime.worker_threads import WorkerThreads
@@ -101,7 +101,7 @@ class WritePath:
         self._scratch = memoryview(bytearray(COPY_BYTES))
 
         self._waiting: deque[_Call] = deque()
-        self._answers: list[tuple[OnStaged, Update, StageResult]] = []
+        self._answers: list[tuple[OnStaged, Staged]] = []
         """Not told yet."""
         self._repairing: dict[ChunkId, asyncio.Future[StageResult]] = {}
         """Chunks with a `repair` under way; a `stage` waits for it."""
@@ -165,39 +165,46 @@ class WritePath:
         self, update: Update, version: int, chain_version: int, prewritten: PrewrittenBlock | None = None
     ) -> StageResult:
         """`ChunkStore.stage`. The block of `prewritten` is this call's."""
+        self._check_unstaged(update.chunk)
         done = _StageFuture()
-        self.submit(update, version, chain_version, done.on_staged, prewritten)
+        self._submit(_Call(update, version, chain_version, done.on_staged, False, prewritten))
+        self._begin_soon()
         try:
             return await done
         except asyncio.CancelledError:
             self._withdraw(update.chunk)
             raise
 
-    def submit(
-        self,
-        update: Update,
-        version: int,
-        chain_version: int,
-        on_staged: OnStaged,
-        prewritten: PrewrittenBlock | None = None,
-    ) -> None:
-        """`ChunkStore.submit`, and of bytes that were written ahead."""
+    def submit(self, updates: Sequence[Update], on_staged: OnStaged) -> None:
+        """`ChunkStore.submit`."""
+        for update in updates:
+            self._check_unstaged(update.chunk)
+        for update in updates:
+            self._submit(_Call(update, update.version, update.chain_version, on_staged, False, None))
+        if self._waiting and self._barrier is None and not self._is_begin_scheduled:
+            # At once: the caller has gathered what there is.
+            self._hand_over()
+            if self._answers:
+                asyncio.get_running_loop().call_soon(self._deliver)
+
+    def _submit(self, call: _Call) -> None:
+        chunk = call.update.chunk
         if self._closing or len(self._waiting) >= batch_items_max:
-            self._give_up(prewritten)
-            asyncio.get_running_loop().call_soon(on_staged, update, self._refuse())
+            self._give_up(call.prewritten)
+            self._answers.append((call.on_staged, (call.update, self._refuse())))
+            asyncio.get_running_loop().call_soon(self._deliver)
             return
-        chunk = update.chunk
-        staging = self._changes.staging
-        if chunk in staging:
-            raise ValueError(f"an update of chunk {chunk.hex()} is being staged already")
-        staging.add(chunk)
-        call = _Call(update, version, chain_version, on_staged, False, prewritten)
+        self._changes.staging.add(chunk)
         repair = self._repairing.get(chunk)
         if repair is None:
-            self._enqueue(call)
+            self._waiting.append(call)
         else:
             self._after_repair[chunk] = call
             repair.add_done_callback(lambda _: self._enqueue_after_repair(chunk))
+
+    def _check_unstaged(self, chunk: ChunkId) -> None:
+        if chunk in self._changes.staging:
+            raise ValueError(f"an update of chunk {chunk.hex()} is being staged already")
 
     def _refuse(self) -> StageResult:
         if self._closing:
@@ -208,10 +215,11 @@ class WritePath:
         call = self._after_repair.get(chunk)
         if call is not None and self._closing:
             self._withdraw(chunk)
-            call.on_staged(call.update, self._refuse())
+            call.on_staged([(call.update, self._refuse())])
         elif call is not None:
             del self._after_repair[chunk]
-            self._enqueue(call)
+            self._waiting.append(call)
+            self._begin_soon()
 
     def _withdraw(self, chunk: ChunkId) -> None:
         """An update that waits for a repair will not be staged. One for which the disk works is."""
@@ -225,10 +233,9 @@ class WritePath:
         if prewritten is not None:
             self._allocator.free(prewritten.place)
 
-    def _enqueue(self, call: _Call) -> None:
-        self._waiting.append(call)
-        if self._barrier is None and not self._is_begin_scheduled:
-            # At the end of this turn of the loop, so that all updates that arrived in it share the barrier.
+    def _begin_soon(self) -> None:
+        """At the end of this turn of the loop, so that all updates that arrived in it share the barrier."""
+        if not self._is_begin_scheduled:
             self._is_begin_scheduled = True
             asyncio.get_running_loop().call_soon(self._begin_barrier)
 
@@ -249,7 +256,8 @@ class WritePath:
         kind = UpdateKind.FILL
         update = Update(chunk, kind, ChainId(0), committed.chain_version, version, 0, len(data), _NO_TAG, sums, 0, data)
         done = self._repairing[chunk] = _StageFuture()
-        self._enqueue(_Call(update, version, committed.chain_version, done.on_staged, True, None))
+        self._waiting.append(_Call(update, version, committed.chain_version, done.on_staged, True, None))
+        self._begin_soon()
         result = await asyncio.shield(done)
         if result.code is Code.STALE_UPDATE:
             return False
@@ -472,16 +480,19 @@ class WritePath:
             del self._repairing[update.chunk]
         else:
             self._changes.staging.discard(update.chunk)
-        self._answers.append((on_staged, update, result))
+        self._answers.append((on_staged, (update, result)))
 
     def _deliver(self) -> None:
         """Tell who waits; what they do next finds the next barrier with the disk thread."""
         answers, self._answers = self._answers, []
-        for on_staged, update, result in answers:
+        told: dict[OnStaged, list[Staged]] = {}
+        for on_staged, staged in answers:
+            told.setdefault(on_staged, []).append(staged)
+        for on_staged, results in told.items():
             try:
-                on_staged(update, result)
+                on_staged(results)
             except Exception:
-                log.exception("%s: what waited for an update of chunk %s failed", self._directory, update.chunk.hex())
+                log.exception("%s: what waited for %d updates failed", self._directory, len(results))
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
@@ -529,7 +540,7 @@ class WritePath:
 class _StageFuture(asyncio.Future[StageResult]):
     """What has come of staging an update, to be waited for."""
 
-    def on_staged(self, _: Update, result: StageResult) -> None:
+    def on_staged(self, told: Sequence[Staged]) -> None:
         """See `OnStaged`."""
         if not self.done():
-            self.set_result(result)
+            self.set_result(told[0][1])

@@ -15,6 +15,7 @@ durable with those.
 
 from __future__ import annotations
 
+import asyncio
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -188,12 +189,14 @@ class MemoryChunkStore:
             self.unsynced.clear()
         return result
 
-    def submit(self, update: Update, on_staged: OnStaged) -> None:
-        """`ChunkStore.submit`. By a task of its own, so that whatever takes the place of `stage` counts here too."""
-        self._stagings.start(self._submit(update, on_staged))
+    def submit(self, updates: Sequence[Update], on_staged: OnStaged) -> None:
+        """`ChunkStore.submit`. By a task for each, so that whatever takes the place of `stage` counts here too."""
+        for update in updates:
+            self._stagings.start(self._submit(update, on_staged))
 
     async def _submit(self, update: Update, on_staged: OnStaged) -> None:
-        on_staged(update, await self.stage(update, update.version, update.chain_version))
+        result = await self.stage(update, update.version, update.chain_version)
+        asyncio.get_running_loop().call_soon(on_staged, [(update, result)])
 
     def stage_within(self, update: Update, version: int, chain_version: int, prewritten: Prewritten | None = None) -> StageResult:
         """`ChunkStore.stage` within a barrier of the caller's."""

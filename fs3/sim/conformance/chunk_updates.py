@@ -17,7 +17,7 @@ from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.base.units import KIB, MIB
 from fs3.model.chunk import ChannelRow, ChunkMeta, Tag, Update, UpdateResult
-from fs3.ports.chunk_store import ChunkStore, StageResult
+from fs3.ports.chunk_store import ChunkStore, Staged, StageResult
 from fs3.sim.conformance.chunk_tools import (
     CLIENT,
     FILL,
@@ -398,11 +398,11 @@ class ChunkUpdateTests(ChunkStoreSuite):
         """Each is told once, and not within the call; what is told of is pending."""
         async with self.opened(tmp_path) as store:
             await write(store, B, 0, noise(5000))
-            told: list[tuple[Update, StageResult]] = []
+            told: list[Staged] = []
             all_told = asyncio.Event()
 
-            def on_staged(update: Update, result: StageResult) -> None:
-                told.append((update, result))
+            def on_staged(staged: Sequence[Staged]) -> None:
+                told.extend(staged)
                 if len(told) == 4:
                     all_told.set()
 
@@ -410,8 +410,8 @@ class ChunkUpdateTests(ChunkStoreSuite):
             there = msgspec.structs.replace(update_of(B, PUT, 0, noise(4200)), version=2)
             wrong = msgspec.structs.replace(update_of(C, PUT, 0, noise(4200)), version=1, checksums=(1,))
             small = msgspec.structs.replace(update_of(D, WRITE, 0, b"few"), version=1)
-            for update in (sound, there, wrong, small):
-                store.submit(update, on_staged)
+            store.submit((sound, there), on_staged)
+            store.submit((wrong, small), on_staged)
             assert not told
             async with asyncio.timeout(20):
                 await all_told.wait()
@@ -429,6 +429,6 @@ class ChunkUpdateTests(ChunkStoreSuite):
         await store.close()
         assert (await store.stage(update_of(A, WRITE, 0, b"x"), 1, 1)).code is Code.SHUTTING_DOWN
         told: asyncio.Future[StageResult] = asyncio.get_running_loop().create_future()
-        store.submit(update_of(A, WRITE, 0, b"x"), lambda _, result: told.set_result(result))
+        store.submit([update_of(A, WRITE, 0, b"x")], lambda staged: told.set_result(staged[0][1]))
         assert not told.done()
         assert (await told).code is Code.SHUTTING_DOWN

@@ -397,12 +397,13 @@ class FakeManager(StaticRouting):
 class StagingStore(FileChunkStore):
     """A store on files whose `stage` a test may replace: what is submitted takes that way then."""
 
-    def submit(self, update, on_staged):
+    def submit(self, updates, on_staged):
         if "stage" not in vars(self):
-            super().submit(update, on_staged)
+            super().submit(updates, on_staged)
             return
-        task = asyncio.ensure_future(self.stage(update, update.version, update.chain_version))
-        task.add_done_callback(lambda staged: on_staged(update, staged.result()))
+        for update in updates:
+            task = asyncio.ensure_future(self.stage(update, update.version, update.chain_version))
+            task.add_done_callback(lambda staged, update=update: on_staged([(update, staged.result())]))
 
 
 def chain_of(chain: int, version: int, states: dict[int, PublicState]) -> Chain:
