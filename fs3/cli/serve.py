@@ -18,6 +18,7 @@ from fs3.base.errors import error
 from fs3.base.status import Code
 from fs3.cli.directory import acquire_process_lock
 from fs3.cli.options import STOP_TOGETHER, ServeOptions, ServiceRole
+from fs3.runtime.serving import tune_collector
 
 log = logging.getLogger("fs3.serve")
 
@@ -92,6 +93,7 @@ async def _run(options: ServeOptions, ready_fd: int | None) -> None:
             _raise_failure(options)
             return
         endpoints = await starting
+        tune_collector()
         log.info("%s serves on %s", options.name, ", ".join(endpoints.values()))
         if ready_fd is not None:
             os.write(ready_fd, json.dumps(endpoints).encode() + b"\n")
