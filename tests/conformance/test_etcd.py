@@ -100,22 +100,21 @@ class TestEtcdShared(SharedKVTests):
                 await kv.close()
 
 
+@pytest.fixture(scope="class")
+def harm(etcd: EtcdCluster) -> Iterator[None]:
+    """While the tests of a class run."""
+    with harmed(etcd):
+        yield
+
+
+@pytest.mark.usefixtures("harm")
 class TestEtcdHarmed(TestEtcd):
     """The same while members are killed, stand still and come back."""
 
-    @pytest.fixture(autouse=True, scope="class")
-    def _harm(self, etcd: EtcdCluster) -> Iterator[None]:
-        with harmed(etcd):
-            yield
 
-
+@pytest.mark.usefixtures("harm")
 class TestEtcdSharedHarmed(TestEtcdShared):
     """The same while members are killed, stand still and come back."""
-
-    @pytest.fixture(autouse=True, scope="class")
-    def _harm(self, etcd: EtcdCluster) -> Iterator[None]:
-        with harmed(etcd):
-            yield
 
 
 async def test_what_was_acknowledged_is_there_after_all_members_were_killed(etcd: EtcdCluster, tmp_path: Path) -> None:
