@@ -7,7 +7,7 @@ a watch, a lease, and what an operator asks of a member.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from google.protobuf.message import DecodeError
 
@@ -124,7 +124,8 @@ def encode_txn(
 ) -> bytes:
     """A `TXN` that writes when all conditions hold, and else reads what `otherwise` names.
 
-    `leased`: a row (key, value, lease) that goes with its lease. `traced`: a row of which `EtcdTxnReply.replaced` says what it was.
+    `leased`: a row (key, value, lease) that goes with its lease. `traced`: a row of which `EtcdTxnReply.replaced` tells what it
+    was.
     """
     request = pb.TxnRequest()
     add = request.compare.add
@@ -147,8 +148,8 @@ def encode_txn(
 
 
 def encode_check(conditions: Iterable[EtcdCondition], reads: Sequence[EtcdRange]) -> bytes:
-    """A `TXN` that writes nothing: do all conditions hold now? `reads`: at least one, since a member answers a transaction without
-    any from what it has, however old that is."""
+    """A `TXN` that writes nothing: do all conditions hold now? `reads`: at least one, since a member answers a transaction
+    without any from what it has, however old that is."""
     assert reads
     ranges = [_range(wanted) for wanted in reads]
     request = pb.TxnRequest.FromString(encode_txn(conditions, {}, ()))
@@ -236,9 +237,7 @@ def decode_members(data: bytes) -> tuple[EtcdMember, ...]:
 def decode_status(data: bytes) -> EtcdStatus:
     """The reply of `STATUS`. FS3Error PROTOCOL for bytes that are none."""
     reply = _parse(pb.StatusResponse, data)
-    return EtcdStatus(
-        reply.header.member_id, reply.version, reply.leader, reply.dbSize, reply.dbSizeInUse, tuple(reply.errors)
-    )
+    return EtcdStatus(reply.header.member_id, reply.version, reply.leader, reply.dbSize, reply.dbSizeInUse, tuple(reply.errors))
 
 
 def _range(wanted: EtcdRange) -> pb.RequestOp:
@@ -248,8 +247,8 @@ def _range(wanted: EtcdRange) -> pb.RequestOp:
     )
 
 
-def _parse(kind: type, data: bytes) -> pb.Message:  # type: ignore[valid-type]
+def _parse(kind: Any, data: bytes) -> Any:
     try:
-        return kind.FromString(data)  # type: ignore[attr-defined]
+        return kind.FromString(data)
     except DecodeError as why:
-        raise error(Code.PROTOCOL, f"a reply of etcd cannot be read as {kind.__name__}: {why}") from why
+        raise error(Code.PROTOCOL, f"a reply of etcd cannot be read as {kind.DESCRIPTOR.name}: {why}") from why

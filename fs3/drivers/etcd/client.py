@@ -89,8 +89,8 @@ class EtcdClient:
     async def call(self, method: str, request: bytes, *, endpoint: str = "", timeout_ns: int = etcd_attempt_ns) -> bytes:
         """One try, at one member.
 
-        FS3Error: NO_SPACE, ACCESS, INVALID, TOO_LARGE when the request was refused; UNAVAILABLE and DEADLINE when it may have been
-        carried out, now or later.
+        FS3Error: NO_SPACE, ACCESS, INVALID, TOO_LARGE when the request was refused; UNAVAILABLE and DEADLINE when it may have
+        been carried out, now or later.
         """
         endpoint = endpoint or self.endpoint
         try:

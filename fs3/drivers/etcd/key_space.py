@@ -1,9 +1,9 @@
 """Where a store's rows are among the keys of an etcd cluster.
 
-    PREFIX m              the mark, written by every transaction: its revision is that of the newest change
-    PREFIX f              the format of the store
-    PREFIX p PROCESS      the number of the last commit of one process, kept for as long as its lease
-    PREFIX r KEY          the row of a key
+PREFIX m              the mark, written by every transaction: its revision is that of the newest change
+PREFIX f              the format of the store
+PREFIX p PROCESS      the number of the last commit of one process, kept for as long as its lease
+PREFIX r KEY          the row of a key
 """
 
 from __future__ import annotations

@@ -43,6 +43,7 @@ from fs3.drivers.etcd.transaction import OperationRun
 from fs3.drivers.kv.write_set import WriteSet
 from fs3.ports.clock import Clock
 from fs3.ports.kv import KVScrubStep, OnDone, ReadOp, WriteOp, future_callback
+from fs3.runtime.tasks import start_background
 from fs3.wire.etcd import (
     TXN,
     EtcdCondition,
@@ -65,6 +66,8 @@ etcd_conflict_pause_ns = 4 * MILLISECOND
 """At most so long a process lets others go first, each time one of its batches has met one of theirs; a random part of it."""
 etcd_ahead_operations_max = 16
 """Operations that are looked at for what they will miss, once all of a batch were."""
+etcd_state_ns = 5 * SECOND
+"""How often the members are asked how they are."""
 etcd_scrub_rows = 256
 """Rows one step of a scrub looks at."""
 _REQUEST_OVERHEAD_BYTES = 512 * 1024
@@ -93,6 +96,8 @@ class EtcdKV:
         """Commits for which what was read is compared."""
         self._closing = False
         self._damaged: set[bytes] = set()
+        self._state: EtcdState | None = None
+        self._state_task: asyncio.Task[None] | None = None
         self.stats = EtcdStats()
 
     @classmethod
@@ -109,6 +114,7 @@ class EtcdKV:
             await kv._feed.start()
             await kv._patiently(kv._check_members)
             await kv._patiently(kv._committer.prepare)
+            kv._state_task = start_background(kv._watch_state())
         except BaseException:
             await kv._feed.stop()
             await kv._client.close()
@@ -328,9 +334,20 @@ class EtcdKV:
 
     # --- upkeep -------------------------------------------------------------------------------------------------------
 
-    async def find_state(self) -> EtcdState:
-        """What the members say of themselves. FS3Error when none does."""
-        return await find_state(self._client)
+    async def _watch_state(self) -> None:
+        while True:
+            self._state = await find_state(self._client)
+            await asyncio.sleep(etcd_state_ns / SECOND)
+
+    @property
+    def problem(self) -> str:
+        """See `ScrubbedKV`: members that do not answer, alarms such as a quota of space that is used up."""
+        return "; ".join(self._state.problems) if self._state is not None else ""
+
+    @property
+    def description(self) -> str:
+        """See `ScrubbedKV`."""
+        return self._state.describe() if self._state is not None else ""
 
     async def scrub(self, begin: bytes) -> KVScrubStep:
         """See `ScrubbedKV`. etcd keeps sums of its files; this looks at what fs3 has written."""
@@ -363,6 +380,8 @@ class EtcdKV:
         if self._closing:
             return
         self._closing = True
+        if self._state_task is not None:
+            self._state_task.cancel()
         lanes = [lane for lane in (self._write_lane, self._read_lane) if lane is not None]
         await asyncio.gather(*lanes, return_exceptions=True)
         await self._committer.close()

@@ -90,9 +90,7 @@ class EtcdTxn:
     async def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """See `ReadTxn`."""
         own, below, find = self.own.rows, self._below.rows, self._cache.find
-        while missing := [
-            EtcdRange(key) for key in keys if key and key not in own and key not in below and find(key) is UNKNOWN
-        ]:
+        while missing := [EtcdRange(key) for key in keys if key and key not in own and key not in below and find(key) is UNKNOWN]:
             await Missing(missing)
         return [await self.get(key) for key in keys]
 
