@@ -80,9 +80,12 @@ T = TypeVar("T")
 class EtcdKV:
     """`KV` under a prefix of an etcd cluster. All methods are called on one loop. A forked child cannot use it."""
 
-    def __init__(self, endpoints: Sequence[str], prefix: str, clock: Clock, entropy: Callable[[int], bytes]) -> None:
+    def __init__(
+        self, endpoints: Sequence[str], prefix: str, clock: Clock, entropy: Callable[[int], bytes], patience_ns: int
+    ) -> None:
         """Use `open`."""
         self._clock = clock
+        self._patience_ns = patience_ns
         self._client = EtcdClient(endpoints, clock)
         self._keys = KeySpace(prefix.encode())
         self._cache = RowCache()
@@ -102,14 +105,22 @@ class EtcdKV:
 
     @classmethod
     async def open(
-        cls, endpoints: Sequence[str], prefix: str, clock: Clock, *, entropy: Callable[[int], bytes] = os.urandom
+        cls,
+        endpoints: Sequence[str],
+        prefix: str,
+        clock: Clock,
+        *,
+        entropy: Callable[[int], bytes] = os.urandom,
+        patience_ns: int = etcd_patience_ns,
     ) -> Self:
         """Open the store under a prefix, creating it when there is none. Waits for etcd as long as that takes, and says so.
+
+        `patience_ns`: an operation that etcd does not carry out in so long fails.
 
         FS3Error: INVALID or TOO_LARGE when the members admit smaller transactions than a store needs; ACCESS; UNSUPPORTED for
         a store of another version.
         """
-        kv = cls(endpoints, prefix, clock, entropy)
+        kv = cls(endpoints, prefix, clock, entropy, patience_ns)
         try:
             await kv._feed.start()
             await kv._patiently(kv._check_members)
@@ -306,7 +317,7 @@ class EtcdKV:
     # --- answers ------------------------------------------------------------------------------------------------------
 
     def _deadline(self, first: WaitingOperation) -> int:
-        return max(first.since + etcd_patience_ns, self._clock.now() + etcd_patience_min_ns)
+        return max(first.since + self._patience_ns, self._clock.now() + min(self._patience_ns, etcd_patience_min_ns))
 
     def _answer(self, one: WaitingOperation, run: OperationRun) -> None:
         self.stats.transactions += 1
