@@ -15,6 +15,7 @@ from fs3.base.errors import error
 from fs3.base.status import Code
 from fs3.wire.pb import etcd_pb2 as pb
 
+RANGE: Final = "/etcdserverpb.KV/Range"
 TXN: Final = "/etcdserverpb.KV/Txn"
 WATCH: Final = "/etcdserverpb.Watch/Watch"
 LEASE_GRANT: Final = "/etcdserverpb.Lease/LeaseGrant"
@@ -52,6 +53,15 @@ class EtcdCondition(NamedTuple):
     """Of the key, 0 when it is to be absent."""
     end: bytes = b""
     """Not empty: of all keys in [key, end), which must have been changed *before* `mod_revision`."""
+
+
+class EtcdReadReply(NamedTuple):
+    """What was read."""
+
+    revision: int
+    """Of the store, when it was read."""
+    ranges: tuple[tuple[EtcdRow, ...], ...]
+    """The rows of each range."""
 
 
 class EtcdTxnReply(NamedTuple):
@@ -108,9 +118,22 @@ class EtcdStatus(NamedTuple):
     """Alarms, and that there is no leader."""
 
 
+def encode_range(wanted: EtcdRange, revision: int = 0) -> bytes:
+    """A `RANGE`, linearizable; 0: at the newest revision."""
+    request = _range(wanted)
+    request.revision = revision
+    return request.SerializeToString()
+
+
+def decode_range(data: bytes) -> EtcdReadReply:
+    """The reply of `RANGE`. FS3Error PROTOCOL for bytes that are none."""
+    reply = _parse(pb.RangeResponse, data)
+    return EtcdReadReply(reply.header.revision, (_rows(reply),))
+
+
 def encode_read(ranges: Iterable[EtcdRange]) -> bytes:
     """A `TXN` that reads, linearizably and all at one revision."""
-    return pb.TxnRequest(success=[_range(wanted) for wanted in ranges]).SerializeToString()
+    return pb.TxnRequest(success=_reads(ranges)).SerializeToString()
 
 
 def encode_txn(
@@ -143,7 +166,7 @@ def encode_txn(
         success.add(request_put=pb.PutRequest(key=key, value=value))
     for key in deletes:
         success.add(request_delete_range=pb.DeleteRangeRequest(key=key))
-    request.failure.extend(_range(wanted) for wanted in otherwise)
+    request.failure.extend(_reads(otherwise))
     return request.SerializeToString()
 
 
@@ -151,7 +174,7 @@ def encode_check(conditions: Iterable[EtcdCondition], reads: Sequence[EtcdRange]
     """A `TXN` that writes nothing: do all conditions hold now? `reads`: at least one, since a member answers a transaction
     without any from what it has, however old that is."""
     assert reads
-    ranges = [_range(wanted) for wanted in reads]
+    ranges = _reads(reads)
     request = pb.TxnRequest.FromString(encode_txn(conditions, {}, ()))
     request.success.extend(ranges)
     request.failure.extend(ranges)
@@ -160,7 +183,7 @@ def encode_check(conditions: Iterable[EtcdCondition], reads: Sequence[EtcdRange]
 
 def encode_limit_probe(key: bytes, conditions: int, request_bytes: int) -> bytes:
     """A `TXN` that changes nothing, with so many conditions and of that size: is it admitted?"""
-    request = pb.TxnRequest(success=[_range(EtcdRange(key))])
+    request = pb.TxnRequest(success=_reads([EtcdRange(key)]))
     for _ in range(conditions - 1):
         request.compare.add(result=pb.Compare.GREATER, target=pb.Compare.VERSION, key=key, version=-1)
     value = bytes(max(request_bytes - request.ByteSize() - 64, 0))
@@ -175,7 +198,7 @@ def decode_txn(data: bytes) -> EtcdTxnReply:
     replaced = 0
     for response in reply.responses:
         if response.HasField("response_range"):
-            ranges.append(tuple(EtcdRow(row.key, row.value, row.mod_revision) for row in response.response_range.kvs))
+            ranges.append(_rows(response.response_range))
         elif response.HasField("response_put") and response.response_put.HasField("prev_kv"):
             replaced = replaced or response.response_put.prev_kv.mod_revision
     return EtcdTxnReply(reply.header.revision, reply.succeeded, tuple(ranges), replaced)
@@ -240,11 +263,17 @@ def decode_status(data: bytes) -> EtcdStatus:
     return EtcdStatus(reply.header.member_id, reply.version, reply.leader, reply.dbSize, reply.dbSizeInUse, tuple(reply.errors))
 
 
-def _range(wanted: EtcdRange) -> pb.RequestOp:
+def _range(wanted: EtcdRange) -> pb.RangeRequest:
     order = pb.RangeRequest.DESCEND if wanted.reverse else pb.RangeRequest.NONE
-    return pb.RequestOp(
-        request_range=pb.RangeRequest(key=wanted.begin, range_end=wanted.end, limit=wanted.limit, sort_order=order)
-    )
+    return pb.RangeRequest(key=wanted.begin, range_end=wanted.end, limit=wanted.limit, sort_order=order)
+
+
+def _reads(ranges: Iterable[EtcdRange]) -> list[pb.RequestOp]:
+    return [pb.RequestOp(request_range=_range(wanted)) for wanted in ranges]
+
+
+def _rows(reply: pb.RangeResponse) -> tuple[EtcdRow, ...]:
+    return tuple(EtcdRow(row.key, row.value, row.mod_revision) for row in reply.kvs)
 
 
 def _parse(kind: Any, data: bytes) -> Any:

@@ -24,7 +24,19 @@ from fs3.base.errors import FS3Error, error  # noqa: E402
 from fs3.base.status import Code  # noqa: E402
 from fs3.base.units import GIB, MILLISECOND, SECOND  # noqa: E402
 from fs3.ports.clock import Clock  # noqa: E402
-from fs3.wire.etcd import LEASE_KEEP_ALIVE, WATCH  # noqa: E402
+from fs3.wire.etcd import (  # noqa: E402
+    LEASE_KEEP_ALIVE,
+    RANGE,
+    TXN,
+    WATCH,
+    EtcdRange,
+    EtcdReadReply,
+    EtcdRow,
+    decode_range,
+    decode_txn,
+    encode_range,
+    encode_read,
+)
 
 etcd_attempt_ns = 1500 * MILLISECOND
 """One try at one member; then another one is asked. Longer than an election of etcd's takes as a rule."""
@@ -63,6 +75,10 @@ etcd_request_bytes_max = 8 * 1024 * 1024
 """Of one transaction: what the members must be told to admit (`--max-txn-ops`, `--max-request-bytes`)."""
 
 
+_SILENCE = (Code.UNAVAILABLE, Code.DISCONNECTED, Code.DEADLINE)
+"""A member has not answered, or could not do anything: another one may."""
+
+
 def is_refusal(why: FS3Error) -> bool:
     """A member has looked at the request and does nothing about it; another one, or later, would say the same."""
     return why.code in (Code.ACCESS, Code.UNSUPPORTED, Code.INVALID, Code.TOO_LARGE, Code.PROTOCOL)
@@ -89,15 +105,15 @@ class EtcdClient:
     async def call(self, method: str, request: bytes, *, endpoint: str = "", timeout_ns: int = etcd_attempt_ns) -> bytes:
         """One try, at one member.
 
-        FS3Error: NO_SPACE, ACCESS, INVALID, TOO_LARGE when the request was refused; UNAVAILABLE and DEADLINE when it may have
-        been carried out, now or later.
+        FS3Error: NO_SPACE, ACCESS, INVALID, TOO_LARGE when the request was refused; UNAVAILABLE when it was not sent;
+        DISCONNECTED and DEADLINE when it may have been carried out, now or later.
         """
         endpoint = endpoint or self.endpoint
         try:
             reply: bytes = await self._callable(endpoint, method)(request, timeout=timeout_ns / SECOND)
         except AioRpcError as problem:
             why = _explain(problem, endpoint)
-            if why.code in (Code.UNAVAILABLE, Code.DEADLINE):
+            if why.code in _SILENCE:
                 self._move_from(endpoint)
             raise why from problem
         return reply
@@ -112,7 +128,7 @@ class EtcdClient:
             try:
                 return await self.call(method, request)
             except FS3Error as why:
-                if why.code not in (Code.UNAVAILABLE, Code.DEADLINE):
+                if why.code not in _SILENCE:
                     raise
                 wait = backoff.next_ns()
                 if self.clock.now() + wait >= deadline:
@@ -120,9 +136,30 @@ class EtcdClient:
             await asyncio.sleep(wait / SECOND)
 
     def no_quorum(self, why: FS3Error) -> FS3Error:
-        """No member carries requests out."""
+        """The error that no member carries requests out. `why`: what was wrong with the last one."""
         members = ", ".join(self.endpoints)
         return error(Code.UNAVAILABLE, f"no quorum of etcd at {members}; the last answer: {why.strerror}")
+
+    async def read(self, ranges: Sequence[EtcdRange], deadline: int) -> EtcdReadReply:
+        """Read ranges, linearizably and at one revision. FS3Error as `ask`.
+
+        Several of them in one transaction; a member whose quota of space is used up refuses even those that write nothing, and is
+        asked for one range after the other.
+        """
+        if len(ranges) > 1:
+            try:
+                reply = decode_txn(await self.ask(TXN, encode_read(ranges), deadline))
+                return EtcdReadReply(reply.revision, reply.ranges)
+            except FS3Error as why:
+                if why.code is not Code.NO_SPACE:
+                    raise
+        found: list[tuple[EtcdRow, ...]] = []
+        revision = 0
+        for wanted in ranges:
+            part = decode_range(await self.ask(RANGE, encode_range(wanted, revision), deadline))
+            revision = revision or part.revision
+            found += part.ranges
+        return EtcdReadReply(revision, tuple(found))
 
     async def watch(self, request: bytes, endpoint: str) -> AsyncIterator[bytes]:
         """The messages of a watch at one member, which ends it when it has no leader. FS3Error UNAVAILABLE when it ends."""
@@ -202,6 +239,8 @@ def _explain(problem: AioRpcError, endpoint: str) -> FS3Error:
         return error(Code.TOO_LARGE, told)
     if hint and "user name" in details:
         return error(Code.ACCESS, told)
-    if "duplicate key" in details or status not in _REFUSALS:
-        return error(Code.DEADLINE if status is _Status.DEADLINE_EXCEEDED else Code.UNAVAILABLE, told)
-    return error(_REFUSALS[status], told)
+    if status is _Status.UNAVAILABLE and "failed to connect" in details:
+        return error(Code.UNAVAILABLE, told)
+    if status is _Status.DEADLINE_EXCEEDED:
+        return error(Code.DEADLINE, told)
+    return error(_REFUSALS.get(status, Code.DISCONNECTED), told)

@@ -34,7 +34,6 @@ from fs3.wire.etcd import (
     encode_lease_grant,
     encode_lease_keep_alive,
     encode_lease_revoke,
-    encode_read,
     encode_txn,
 )
 
@@ -47,7 +46,7 @@ etcd_process_renewal_ns = 5 * MINUTE
 etcd_commit_ns = 3 * SECOND
 """How long a member may take for a commit; then another one is asked what became of it."""
 etcd_settle_pause_ns = 50 * MILLISECOND
-"""Between two attempts to find that out."""
+"""Between two attempts to find that out, and between two to send a commit."""
 _INSTANCE_BYTES = 8
 
 
@@ -111,14 +110,13 @@ class Committer:
         )
         self._in_doubt = self._number
         try:
-            data = await self._client.call(TXN, request, timeout_ns=etcd_commit_ns)
+            reply = decode_txn(await self._send(request, deadline))
         except FS3Error as why:
-            if is_refusal(why):
+            if is_refusal(why) or why.code is Code.UNAVAILABLE:
                 self._in_doubt = 0
                 raise
             return await self._settle(deadline, why)
         self._in_doubt = 0
-        reply = decode_txn(data)
         if not reply.succeeded:
             self._note_mark(reply.ranges[0])
             self._note_row(reply.ranges[1])
@@ -133,6 +131,19 @@ class Committer:
             self._feed.apply(self._keys.rows_of(changes), reply.revision)
         return True
 
+    async def _send(self, request: bytes, deadline: int) -> bytes:
+        """To the first member that can be reached. FS3Error: UNAVAILABLE when there is none, else as `EtcdClient.call`."""
+        client = self._client
+        while True:
+            try:
+                return await client.call(TXN, request, timeout_ns=etcd_commit_ns)
+            except FS3Error as why:
+                if why.code is not Code.UNAVAILABLE:
+                    raise
+                if client.clock.now() >= deadline:
+                    raise client.no_quorum(why) from why
+            await asyncio.sleep(etcd_settle_pause_ns / SECOND)
+
     async def _settle(self, deadline: int, why: FS3Error | None = None) -> bool:
         """Find out what became of the commit in doubt: True when it took place. `why`: how the member has failed to say it.
 
@@ -141,7 +152,7 @@ class Committer:
         client, number = self._client, self._in_doubt
         while True:
             try:
-                (rows,) = decode_txn(await client.ask(TXN, encode_read([EtcdRange(self._row)]), deadline)).ranges
+                (rows,) = (await client.read([EtcdRange(self._row)], deadline)).ranges
             except FS3Error as problem:
                 told = f"it is not known whether a commit has taken place: {problem.strerror}"
                 raise error(Code.DEADLINE, told) from problem
@@ -195,7 +206,7 @@ class Committer:
         row = self._keys.process(self._entropy(_INSTANCE_BYTES).hex().encode())
         leased = (row, self._encode(self._number), lease)
         await client.ask(TXN, encode_txn([EtcdCondition(row, 0)], {}, (), leased=leased), deadline)
-        (rows,) = decode_txn(await client.ask(TXN, encode_read([EtcdRange(row)]), deadline)).ranges
+        (rows,) = (await client.read([EtcdRange(row)], deadline)).ranges
         if not rows:
             raise error(Code.UNAVAILABLE, "the lease of the process ended as it began")
         self._row, self._row_revision, self._lease = row, rows[0].mod_revision, lease

@@ -18,7 +18,7 @@ from fs3.base.units import MILLISECOND, SECOND
 from fs3.drivers.etcd.client import EtcdClient, etcd_retry_max_ns, etcd_retry_min_ns, is_refusal
 from fs3.drivers.etcd.key_space import KeySpace
 from fs3.drivers.etcd.row_cache import RowCache, etcd_fetch_rows_max
-from fs3.wire.etcd import TXN, EtcdChange, EtcdRange, EtcdRow, EtcdTxnReply, decode_txn, decode_watch, encode_read, encode_watch
+from fs3.wire.etcd import EtcdChange, EtcdRange, EtcdReadReply, EtcdRow, decode_watch, encode_watch
 
 log = logging.getLogger("fs3.etcd")
 
@@ -107,12 +107,12 @@ class CacheFeed:
             return reply.revision + 1
         return self._cache.revision + 1
 
-    async def _read_mark(self) -> EtcdTxnReply:
+    async def _read_mark(self) -> EtcdReadReply:
         said_at = self._client.clock.now()
         while True:
             try:
                 deadline = self._client.clock.now() + etcd_unreachable_said_ns
-                return decode_txn(await self._client.ask(TXN, encode_read([EtcdRange(self._keys.mark)]), deadline))
+                return await self._client.read([EtcdRange(self._keys.mark)], deadline)
             except FS3Error as why:
                 if is_refusal(why):
                     raise
@@ -121,7 +121,7 @@ class CacheFeed:
                     log.warning("%s; trying again", why)
 
     @staticmethod
-    def _mark_of(reply: EtcdTxnReply) -> int:
+    def _mark_of(reply: EtcdReadReply) -> int:
         (rows,) = reply.ranges
         return rows[0].mod_revision if rows else 0
 
@@ -162,7 +162,7 @@ class CacheFeed:
 
     async def probe(self, deadline: int) -> None:
         """Return once the cache is as new as the store was when this was called. FS3Error as `EtcdClient.ask`."""
-        reply = decode_txn(await self._client.ask(TXN, encode_read([EtcdRange(self._keys.mark)]), deadline))
+        reply = await self._client.read([EtcdRange(self._keys.mark)], deadline)
         await self.wait_told(self._mark_of(reply), deadline)
 
     async def fetch(self, wanted: Sequence[EtcdRange], deadline: int) -> None:
@@ -170,9 +170,8 @@ class CacheFeed:
         for ranges in _cut(dict.fromkeys(wanted)):
             fetch = self._cache.begin_fetch()
             try:
-                request = encode_read([EtcdRange(self._keys.mark), *map(self._keys.to_etcd, ranges)])
-                reply = decode_txn(await self._client.ask(TXN, request, deadline))
-                mark, *found = reply.ranges
+                keys = [EtcdRange(self._keys.mark), *map(self._keys.to_etcd, ranges)]
+                mark, *found = (await self._client.read(keys, deadline)).ranges
                 revision = mark[0].mod_revision if mark else 0
                 await self.wait_told(revision, deadline)
                 self._cache.take_in(fetch, ranges, [self._rows(rows) for rows in found], revision)

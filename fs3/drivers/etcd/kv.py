@@ -48,9 +48,7 @@ from fs3.wire.etcd import (
     TXN,
     EtcdCondition,
     EtcdRange,
-    decode_txn,
     encode_limit_probe,
-    encode_read,
     encode_txn,
 )
 
@@ -156,7 +154,7 @@ class EtcdKV:
             raise error(Code.TOO_LARGE, f"{why.strerror}; {told}") from why
         absent = [EtcdCondition(keys.format, 0)]
         await client.ask(TXN, encode_txn(absent, {keys.format: _FORMAT}, ()), deadline)
-        (rows,) = decode_txn(await client.ask(TXN, encode_read([EtcdRange(keys.format)]), deadline)).ranges
+        (rows,) = (await client.read([EtcdRange(keys.format)], deadline)).ranges
         if not rows or rows[0].value != _FORMAT:
             found = rows[0].value if rows else None
             told = f"{keys.prefix.decode()!r} in etcd has a store of format {found!r}; this version of fs3 reads {_FORMAT!r}"
@@ -367,7 +365,7 @@ class EtcdKV:
         end = self._keys.to_etcd(EtcdRange(b"", b"\xff" * 600)).end
         wanted = EtcdRange(self._keys.row(begin), end, etcd_scrub_rows)
         deadline = self._clock.now() + etcd_patience_ns
-        (rows,) = decode_txn(await self._client.ask(TXN, encode_read([wanted]), deadline)).ranges
+        (rows,) = (await self._client.read([wanted], deadline)).ranges
         found = [(self._keys.strip(row.key), row.value) for row in rows]
         following = found[-1][0] + b"\0" if len(found) == etcd_scrub_rows else None
         damaged = {key for key, sealed in found if not is_sealed(key, sealed)}
