@@ -296,14 +296,20 @@ class EtcdKV:
         cache = self._cache
         batch = EtcdBatch(self._keys)
         at = 0
-        ahead = len(waiting)
+        looks_ahead = 0
         while at < len(waiting):
             run = OperationRun(waiting[at].operation, cache, batch.writes)
             if run.missing:
+                # All that wait are looked at, so that what they miss is read at once. First by guessing, which finds all of what
+                # makers of new rows need; then step by step.
+                ahead = len(waiting) if looks_ahead < 2 else etcd_ahead_operations_max
                 others = waiting[at + 1 : at + 1 + ahead]
                 runs = [run, *(OperationRun(one.operation, cache, batch.writes) for one in others)]
-                await self._fetch_for(runs, deadline)
-                ahead = etcd_ahead_operations_max
+                if looks_ahead:
+                    await self._fetch_for(runs, deadline)
+                else:
+                    await self._feed.fetch([missing for one in runs for missing in one.guess()], deadline)
+                looks_ahead += 1
                 continue
             if not batch.admit(waiting[at], run, cache.revision):
                 break

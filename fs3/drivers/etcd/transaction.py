@@ -61,13 +61,15 @@ class Missing:
 class EtcdTxn:
     """The `Txn` of one operation. The store that runs it keeps or drops `own`."""
 
-    __slots__ = ("_below", "_cache", "_tolerant", "own", "reads")
+    __slots__ = ("_below", "_cache", "_tolerant", "guessed", "own", "reads")
 
     def __init__(self, cache: RowCache, below: WriteSet) -> None:
         """`below`: the writes of the operations before it that will share its commit."""
         self._cache = cache
         self._below = below
         self._tolerant = False
+        self.guessed: list[EtcdRange] | None = None
+        """Not None: rows that the cache lacks are taken to be absent and noted here; what comes of it is of no other use."""
         self.own = WriteSet()
         self.reads = ReadSet()
 
@@ -83,7 +85,8 @@ class EtcdTxn:
             return None
         row = self._cache.find(key)
         while row is UNKNOWN:
-            await Missing([EtcdRange(key)])
+            if await self._guess([EtcdRange(key)]):
+                return None
             row = self._cache.find(key)
         return self._show(key, row)
 
@@ -91,7 +94,8 @@ class EtcdTxn:
         """See `ReadTxn`."""
         own, below, find = self.own.rows, self._below.rows, self._cache.find
         while missing := [EtcdRange(key) for key in keys if key and key not in own and key not in below and find(key) is UNKNOWN]:
-            await Missing(missing)
+            if await self._guess(missing):
+                break
         return [await self.get(key) for key in keys]
 
     async def scan(self, begin: bytes, end: bytes, limit: int, *, reverse: bool = False) -> list[tuple[bytes, bytes]]:
@@ -106,7 +110,8 @@ class EtcdTxn:
         wanted = limit + sum(value is None for value in changed.values())
         found = self._cache.scan(begin, end, wanted, reverse=reverse)
         while found.missing is not None:
-            await Missing([found.missing])
+            if await self._guess([found.missing]):
+                break
             found = self._cache.scan(begin, end, wanted, reverse=reverse)
         self._note_scan(begin, end, found.rows if len(found.rows) == wanted else None, reverse)
         merged: dict[bytes, bytes | None] = {}
@@ -118,6 +123,15 @@ class EtcdTxn:
         rows = [(key, value) for key, value in merged.items() if value is not None]
         rows.sort(reverse=reverse)
         return rows[:limit]
+
+    async def _guess(self, missing: list[EtcdRange]) -> bool:
+        """False once the cache has these rows; True when they are to be taken for absent."""
+        if self.guessed is None:
+            await Missing(missing)
+        if self.guessed is None:
+            return False
+        self.guessed += missing
+        return True
 
     def _note_scan(self, begin: bytes, end: bytes, full: tuple[EtcdRow, ...] | None, reverse: bool) -> None:
         """What was looked at: a range, or its part up to the last row of a `full` answer."""
@@ -193,6 +207,15 @@ class OperationRun:
                 self.missing = []
                 self._coroutine.close()
                 self.failure = RuntimeError(f"{self._coroutine!r} waits for something else than its transaction")
+
+    def guess(self) -> list[EtcdRange]:
+        """Rows that it will probably need: what it asks for when those that are missing are absent, as new names are. It has no
+        result then."""
+        if not self.missing:
+            return []
+        self.txn.guessed = []
+        self.go_on()
+        return self.txn.guessed
 
     def drop(self) -> None:
         """It is not taken to its end."""
