@@ -17,6 +17,8 @@ from fs3.wire.endpoints import parse_host_port
 HELP = "where the store is that all processes of a role share: DIRECTORY, lmdb:DIRECTORY, or etcd://host:port,host:port/NAME"
 STORE_NAME_DEFAULT = "fs3"
 """Of a cluster's rows among those of an etcd cluster."""
+OnGivenUp = Callable[[BaseException], None]
+"""Called once, when a store will never accept anything again."""
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -75,7 +77,7 @@ async def open_store(
     role: str,
     clock: Clock,
     *,
-    on_given_up: Callable[[BaseException], None],
+    on_given_up: OnGivenUp,
     lock_lease_ns: int = lmdb_lock_lease_ns,
 ) -> ScrubbedKV:
     """Open the store of a role. `on_given_up`, `lock_lease_ns`: see `LmdbKV.open`. FS3Error as the drivers say."""

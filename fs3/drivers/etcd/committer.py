@@ -18,7 +18,7 @@ from fs3.drivers.etcd.batch import EtcdBatch
 from fs3.drivers.etcd.client import EtcdClient, is_refusal
 from fs3.drivers.etcd.feed import CacheFeed
 from fs3.drivers.etcd.key_space import KeySpace
-from fs3.drivers.etcd.row_cache import RowCache
+from fs3.drivers.etcd.row_cache import EtcdRowCache
 from fs3.wire.etcd import (
     LEASE_GRANT,
     LEASE_REVOKE,
@@ -39,6 +39,9 @@ from fs3.wire.etcd import (
 
 log = logging.getLogger("fs3.etcd")
 
+Entropy = Callable[[int], bytes]
+"""Draws so many bytes."""
+
 etcd_process_lease_ns = 60 * MINUTE
 """The row of a process that has vanished goes after so long. No process stands still in a commit for longer and is then told what
 became of it."""
@@ -53,9 +56,7 @@ _INSTANCE_BYTES = 8
 class Committer:
     """One opening of a store, as the others see it."""
 
-    def __init__(
-        self, client: EtcdClient, keys: KeySpace, cache: RowCache, feed: CacheFeed, entropy: Callable[[int], bytes]
-    ) -> None:
+    def __init__(self, client: EtcdClient, keys: KeySpace, cache: EtcdRowCache, feed: CacheFeed, entropy: Entropy) -> None:
         """`entropy`: tells openings apart."""
         self._client = client
         self._keys = keys
@@ -199,7 +200,7 @@ class Committer:
     # --- the row of this opening --------------------------------------------------------------------------------------
 
     async def _register(self, deadline: int) -> None:
-        """Make a row of which nobody else knows; so it is written once, however often the request is repeated."""
+        """Make a row that no other opening knows of; so it is written once, however often the request is repeated."""
         client = self._client
         seconds = etcd_process_lease_ns // SECOND
         lease = decode_lease_grant(await client.ask(LEASE_GRANT, encode_lease_grant(seconds), deadline))

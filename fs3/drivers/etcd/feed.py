@@ -17,7 +17,7 @@ from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.drivers.etcd.client import EtcdClient, etcd_retry_max_ns, etcd_retry_min_ns, is_refusal
 from fs3.drivers.etcd.key_space import KeySpace
-from fs3.drivers.etcd.row_cache import RowCache, etcd_fetch_rows_max
+from fs3.drivers.etcd.row_cache import EtcdRowCache, etcd_fetch_rows_max
 from fs3.wire.etcd import EtcdChange, EtcdRange, EtcdReadReply, EtcdRow, decode_watch, encode_watch
 
 log = logging.getLogger("fs3.etcd")
@@ -33,7 +33,7 @@ _FETCH_RANGES_MAX = 1024
 class CacheFeed:
     """The watch of one store, from `start` to `stop`."""
 
-    def __init__(self, client: EtcdClient, keys: KeySpace, cache: RowCache) -> None:
+    def __init__(self, client: EtcdClient, keys: KeySpace, cache: EtcdRowCache) -> None:
         self._client = client
         self._keys = keys
         self._cache = cache

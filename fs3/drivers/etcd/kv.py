@@ -34,10 +34,10 @@ from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.drivers.etcd.batch import EtcdBatch, WaitingOperation
 from fs3.drivers.etcd.client import EtcdClient, etcd_request_bytes_max, etcd_txn_operations_max, is_refusal
-from fs3.drivers.etcd.committer import Committer
+from fs3.drivers.etcd.committer import Committer, Entropy
 from fs3.drivers.etcd.feed import CacheFeed
 from fs3.drivers.etcd.key_space import KeySpace
-from fs3.drivers.etcd.row_cache import RowCache
+from fs3.drivers.etcd.row_cache import EtcdRowCache
 from fs3.drivers.etcd.state import EtcdState, EtcdStats, find_state
 from fs3.drivers.etcd.transaction import OperationRun
 from fs3.drivers.kv.write_set import WriteSet
@@ -72,21 +72,21 @@ _REQUEST_OVERHEAD_BYTES = 512 * 1024
 """etcd reads requests that are larger than `--max-request-bytes` by so much, and only then looks at that limit."""
 _FORMAT = b"fs3-kv 1"
 
+OpeningStep = Callable[[int], Coroutine[Any, Any, None]]
+"""Is given a deadline."""
 T = TypeVar("T")
 
 
 class EtcdKV:
     """`KV` under a prefix of an etcd cluster. All methods are called on one loop. A forked child cannot use it."""
 
-    def __init__(
-        self, endpoints: Sequence[str], prefix: str, clock: Clock, entropy: Callable[[int], bytes], patience_ns: int
-    ) -> None:
+    def __init__(self, endpoints: Sequence[str], prefix: str, clock: Clock, entropy: Entropy, patience_ns: int) -> None:
         """Use `open`."""
         self._clock = clock
         self._patience_ns = patience_ns
         self._client = EtcdClient(endpoints, clock)
         self._keys = KeySpace(prefix.encode())
-        self._cache = RowCache()
+        self._cache = EtcdRowCache()
         self._feed = CacheFeed(self._client, self._keys, self._cache)
         self._committer = Committer(self._client, self._keys, self._cache, self._feed, entropy)
         self._inbox: deque[WaitingOperation] = deque()
@@ -108,7 +108,7 @@ class EtcdKV:
         prefix: str,
         clock: Clock,
         *,
-        entropy: Callable[[int], bytes] = os.urandom,
+        entropy: Entropy = os.urandom,
         patience_ns: int = etcd_patience_ns,
     ) -> Self:
         """Open the store under a prefix, creating it when there is none. Waits for etcd as long as that takes, and says so.
@@ -130,7 +130,7 @@ class EtcdKV:
             raise
         return kv
 
-    async def _patiently(self, step: Callable[[int], Coroutine[Any, Any, None]]) -> None:
+    async def _patiently(self, step: OpeningStep) -> None:
         while True:
             try:
                 await step(self._clock.now() + etcd_patience_ns)
@@ -278,7 +278,7 @@ class EtcdKV:
                 self.stats.commits += bool(batch.writes.rows)
                 self.stats.rows += len(batch.writes.rows)
                 if self._committer.met_others:
-                    await self._let_others_go(1)
+                    await self._yield_to_others()
                 return batch
             conflicts += 1
             self.stats.conflicts += 1
@@ -286,10 +286,10 @@ class EtcdKV:
             if self._clock.now() >= deadline:
                 raise error(Code.BUSY, f"other processes have changed what was read, {conflicts} times in a row")
             if conflicts > 1:
-                await self._let_others_go(1)
+                await self._yield_to_others()
 
-    async def _let_others_go(self, times: int) -> None:
-        await asyncio.sleep(random.random() * times * etcd_conflict_pause_ns / SECOND)
+    async def _yield_to_others(self) -> None:
+        await asyncio.sleep(random.random() * etcd_conflict_pause_ns / SECOND)
 
     async def _run_batch(self, waiting: list[WaitingOperation], deadline: int) -> EtcdBatch:
         """Operations in their order, each on what those before it leave."""

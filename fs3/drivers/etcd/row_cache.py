@@ -29,7 +29,7 @@ UNKNOWN: Any = object()
 """The cache does not know; None is a row that is known to be absent."""
 
 
-class Row(NamedTuple):
+class CachedRow(NamedTuple):
     """A row of the store."""
 
     sealed: bytes
@@ -54,7 +54,7 @@ class Fetch:
         self.changed: dict[bytes, EtcdChange] = {}
 
 
-class RowCache:
+class EtcdRowCache:
     """See the module. Keys are those of the KV port; values are sealed."""
 
     def __init__(self) -> None:
@@ -72,10 +72,10 @@ class RowCache:
     # --- what is known ------------------------------------------------------------------------------------------------
 
     def find(self, key: bytes) -> Any:
-        """The `Row` of a key, None when it is known to be absent, else UNKNOWN."""
+        """The `CachedRow` of a key, None when it is known to be absent, else UNKNOWN."""
         sealed = self._present.values.get(key)
         if sealed is not None:
-            return Row(sealed, self._revisions[key])
+            return CachedRow(sealed, self._revisions[key])
         if key in self._absent or self._knows(key):
             return None
         return UNKNOWN

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fs3.base.errors import FS3Error
 from fs3.drivers.etcd.client import EtcdClient
-from fs3.wire.etcd import STATUS, EtcdStatus, decode_status, encode_nothing
+from fs3.wire.etcd import MEMBER_LIST, STATUS, EtcdStatus, decode_members, decode_status, encode_nothing
 
 
 class EtcdStats:
@@ -35,13 +35,18 @@ class EtcdState:
     """The members of an etcd cluster, as far as they answer."""
 
     members: dict[str, EtcdStatus | None]
-    """By "host:port"; None: it does not answer."""
+    """Those that are named, by "host:port"; None: it does not answer."""
+    count: int = 0
+    """Of all members, also those that are not named; 0: unknown."""
 
     @property
     def problems(self) -> tuple[str, ...]:
         """What is wrong, for a person; empty when nothing is."""
         silent = [f"etcd at {endpoint} does not answer" for endpoint, status in self.members.items() if status is None]
         said = {text for status in self.members.values() if status is not None for text in status.errors}
+        if self.count > len(self.members):
+            told = f"etcd has {self.count} members, of which --kv names {len(self.members)}"
+            silent.append(f"{told}: it is not reached when those are away, whatever the others do")
         return (*silent, *(f"etcd: {text}" for text in sorted(said)))
 
     def describe(self) -> str:
@@ -49,7 +54,8 @@ class EtcdState:
         answering = [status for status in self.members.values() if status is not None]
         taken = max((status.db_bytes for status in answering), default=0)
         versions = ", ".join(sorted({status.version for status in answering})) or "none"
-        return f"{len(answering)} of {len(self.members)} members answer, version {versions}, {taken / 1e6:.1f} MB each"
+        count = max(self.count, len(self.members))
+        return f"{len(answering)} of {count} members answer, version {versions}, {taken / 1e6:.1f} MB each"
 
 
 async def find_state(client: EtcdClient) -> EtcdState:
@@ -62,4 +68,8 @@ async def find_state(client: EtcdClient) -> EtcdState:
             return None
 
     found = await asyncio.gather(*(ask(endpoint) for endpoint in client.endpoints))
-    return EtcdState(dict(zip(client.endpoints, found, strict=True)))
+    try:
+        count = len(decode_members(await client.call(MEMBER_LIST, encode_nothing())))
+    except FS3Error:
+        count = 0
+    return EtcdState(dict(zip(client.endpoints, found, strict=True)), count)

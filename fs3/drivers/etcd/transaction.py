@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from fs3.base.checksum import ROW_SUM_BYTES, is_sealed
 from fs3.core.txn import DAMAGED_VALUE, KVRowDamaged
-from fs3.drivers.etcd.row_cache import UNKNOWN, Row, RowCache
+from fs3.drivers.etcd.row_cache import UNKNOWN, CachedRow, EtcdRowCache
 from fs3.drivers.kv.write_set import WriteSet
 from fs3.ports.kv import check_key, check_row
 from fs3.wire.etcd import EtcdRange, EtcdRow
@@ -63,7 +63,7 @@ class EtcdTxn:
 
     __slots__ = ("_below", "_cache", "_tolerant", "guessed", "own", "reads")
 
-    def __init__(self, cache: RowCache, below: WriteSet) -> None:
+    def __init__(self, cache: EtcdRowCache, below: WriteSet) -> None:
         """`below`: the writes of the operations before it that will share its commit."""
         self._cache = cache
         self._below = below
@@ -157,7 +157,7 @@ class EtcdTxn:
         check_key(key)
         self.own.rows[key] = None
 
-    def _show(self, key: bytes, row: Row | None) -> bytes | None:
+    def _show(self, key: bytes, row: CachedRow | None) -> bytes | None:
         if row is None:
             self.reads.rows[key] = 0
             return None
@@ -177,7 +177,7 @@ class OperationRun:
 
     __slots__ = ("_coroutine", "failure", "missing", "result", "revision", "txn")
 
-    def __init__(self, operation: Any, cache: RowCache, below: WriteSet) -> None:
+    def __init__(self, operation: Any, cache: EtcdRowCache, below: WriteSet) -> None:
         """Runs `operation` to its end, or to the first row that is missing."""
         self.txn = EtcdTxn(cache, below)
         self.revision = cache.revision

@@ -77,6 +77,15 @@ SpaceMeter = Callable[[], Sequence[DiskSpace]]
 """Says how much room the disks of a process have."""
 
 
+StoreDescriber = Callable[[], str]
+"""Says where the rows of a process are and how the engine there is, for people."""
+
+
+def describe_nothing() -> str:
+    """The `StoreDescriber` of a process of which there is nothing to say."""
+    return ""
+
+
 def measure_nothing() -> Sequence[DiskSpace]:
     """The `SpaceMeter` of a process without disks."""
     return ()
@@ -98,7 +107,7 @@ class MgmtdService:
         sole: bool = False,
         on_given_up: OnGivenUp | None = None,
         measure_space: SpaceMeter = measure_nothing,
-        describe_store: Callable[[], str] = lambda: "",
+        describe_store: StoreDescriber = describe_nothing,
     ) -> None:
         """`entropy` draws the id of a new cluster, and tells starts of this process and its terms apart. `name`: unique among the
         managers.

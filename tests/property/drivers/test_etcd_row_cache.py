@@ -7,7 +7,7 @@ from bisect import bisect_left
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fs3.drivers.etcd.row_cache import UNKNOWN, RowCache, etcd_fetch_rows_max
+from fs3.drivers.etcd.row_cache import UNKNOWN, EtcdRowCache, etcd_fetch_rows_max
 from fs3.wire.etcd import EtcdChange, EtcdRange, EtcdRow
 
 KEYS = [bytes([letter]) for letter in b"abcdefgh"]
@@ -61,7 +61,7 @@ STEP = st.one_of(
 
 @given(st.lists(STEP, max_size=40))
 def test_what_it_knows_is_what_the_store_had(steps: list[tuple[str, object]]) -> None:
-    store, cache = Store(), RowCache()
+    store, cache = Store(), EtcdRowCache()
     under_way: list[tuple[object, list[EtcdRange], int]] = []
     for kind, what in steps:
         match kind:
@@ -84,7 +84,7 @@ def test_what_it_knows_is_what_the_store_had(steps: list[tuple[str, object]]) ->
         check(store, cache)
 
 
-def check(store: Store, cache: RowCache) -> None:
+def check(store: Store, cache: EtcdRowCache) -> None:
     state = store.states[cache.revision]
     for key in KEYS:
         found = cache.find(key)
@@ -105,7 +105,7 @@ def check(store: Store, cache: RowCache) -> None:
 
 @given(st.lists(RANGE, min_size=1, max_size=8))
 def test_a_scan_ends_when_what_is_missing_was_read(scans: list[EtcdRange]) -> None:
-    store, cache = Store(), RowCache()
+    store, cache = Store(), EtcdRowCache()
     store.change({key: key for key in KEYS[::2]})
     cache.apply(store.changes[1], 1)
     for wanted in scans:
