@@ -91,10 +91,10 @@ class LockWorkload:
             return
         held = self._note(file, LockKind.FLOCK, file.lock_number, True, 0, LOCK_END, not shared)
         if shared and self._prng.chance(1, 3):
-            if not await self._acquire(file, shared=False):
-                await self._release(file, [held])
-                return
             # While it waits for more it has less, as with flock(2).
+            if not await self._acquire(file, shared=False):
+                await self._release(file, [])
+                return
             held = self._note(file, LockKind.FLOCK, file.lock_number, True, 0, LOCK_END, True)
             shared = False
         found = await self._read(file)
