@@ -222,6 +222,8 @@ class TargetShell:
         self._waiters[token] = (job, index)
         if self.failure:
             self._answer(token, UpdateResult(Code.DISK, message=f"target {self.target}: {self.failure}"))
+        elif update.from_target:
+            self._post(UpdateReceived(update, token))
         elif self._is_crowded_out(update):
             message = f"target {self.target} remembers too many clients; it forgets those that have not written for hours"
             self._answer(token, UpdateResult(Code.BUSY, message=message))
@@ -231,7 +233,6 @@ class TargetShell:
                 cache.on_lost_removal(update.tag)
             if (
                 cache is None
-                or update.from_target
                 or update.kind is UpdateKind.REMOVE
                 or not (is_page(update.chunk) or cache.has_file_limits)
                 or not cache.wants(update, token)
@@ -249,7 +250,7 @@ class TargetShell:
     def _is_crowded_out(self, update: Update) -> bool:
         """A client's update on a channel of which nothing is remembered, when there is no room to remember more."""
         tag = update.tag
-        if update.from_target or not tag.client or self.store.channel_room > 0:
+        if not tag.client or self.store.channel_room > 0:
             return False
         return self.store.get_channel(tag.client, tag.channel) is None
 
@@ -379,6 +380,13 @@ class TargetShell:
     def on_forward_done(self, done: ForwardDone) -> None:
         """See `ForwarderOwner`."""
         self._post(done)
+
+    def on_forwards_done(self, dones: Sequence[ForwardDone]) -> None:
+        """See `ForwarderOwner`. The machine hears of them in this turn."""
+        if not (self._closed or self._broken):
+            self._inbox.extend(dones)
+            if not self._draining:
+                self._drain()
 
     def on_pending_unreadable(self, chunk: ChunkId, why: str) -> None:
         """See `ForwarderOwner`. The chunk would be held up for ever. The other targets have the version too, or it was never

@@ -13,6 +13,7 @@ from fs3.ports.rpc import Call
 from fs3.services.storage.foreground_load import ForegroundLoad
 from fs3.services.storage.forwarding.payloads import Payloads, UpdateJob
 from fs3.services.storage.node_context import NodeContext
+from fs3.services.storage.target import TargetShell
 from fs3.services.storage.target_map import TargetMap
 from fs3.wire.storage import update_request_from_pb
 
@@ -50,8 +51,13 @@ class UpdateHandler:
         self.jobs += 1
         if not forwarded or (updates and updates[0].kind not in FILLS):
             self._foreground.touch()
+        by_chain = self._by_chain
         for index, update in enumerate(updates):
-            self._submit(update, job, index, forwarded)
+            shell = by_chain.get(update.chain)
+            if forwarded and shell is not None and not update.push:
+                shell.submit(job.attach(update, index), job, index)
+            else:
+                self._submit(update, shell, job, index, forwarded)
         job.drop()
 
     async def wait_answered(self) -> None:
@@ -66,7 +72,7 @@ class UpdateHandler:
         if not self.jobs and self._all_answered is not None:
             self._all_answered.set()
 
-    def _submit(self, update: Update, job: UpdateJob, index: int, forwarded: bool) -> None:
+    def _submit(self, update: Update, shell: TargetShell | None, job: UpdateJob, index: int, forwarded: bool) -> None:
         """To its target; or the answer why not.
 
         Updates of a predecessor are fenced by the chain version alone: it waits for this node's answer under a version in which
@@ -75,7 +81,6 @@ class UpdateHandler:
         update under the present version, and the chain that goes on consists of those. A head that is alone asks for its lease
         once more when it answers (`TargetShell`).
         """
-        shell = self._by_chain.get(update.chain)
         if not forwarded and self._context.config.read_only:
             job.answer(index, UpdateResult(Code.PERMISSION, message=f"storage node {self._name} is read-only"))
         elif shell is None:

@@ -31,6 +31,10 @@ class ForwardAnswers(Protocol):
         """A `Forward` of the machine has its answer; for each there is exactly one."""
         ...
 
+    def on_forwards_done(self, dones: Sequence[ForwardDone]) -> None:
+        """The same of several, which the successor has answered together. Not called within a call of the target's."""
+        ...
+
 
 class ForwardedBytes(Protocol):
     """Memory that a forward uses: a part of a request's buffer, or what was read back from the store."""
@@ -125,17 +129,16 @@ class ForwardQueue:
             except FS3Error as failure:
                 self._refuse(items, failure)
             else:
-                for item, result in zip(items, results, strict=True):
-                    self._finish(item, result)
+                self._answers.on_forwards_done([self._finish(item, result) for item, result in zip(items, results, strict=True)])
         if self._waiting:
             self.flush()
 
     def _refuse(self, items: Sequence[_QueuedForward], failure: FS3Error) -> None:
         result = UpdateResult(failure.code, message=f"successor target {self.target}: {failure.strerror}")
         for item in items:
-            self._finish(item, result)
+            self._answers.on_forward_done(self._finish(item, result))
 
-    def _finish(self, item: _QueuedForward, result: UpdateResult) -> None:
+    def _finish(self, item: _QueuedForward, result: UpdateResult) -> ForwardDone:
         if item.lent is not None:
             item.lent.give_back()
-        self._answers.on_forward_done(ForwardDone(item.update.chunk, item.update.version, item.attempt, result))
+        return ForwardDone(item.update.chunk, item.update.version, item.attempt, result)
