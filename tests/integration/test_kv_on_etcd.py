@@ -81,6 +81,35 @@ async def test_an_operation_takes_effect_once_whatever_is_lost(etcd: EtcdCluster
         assert await kv.read(get(b"counted")) == b"7"
 
 
+async def test_a_commit_that_is_sent_twice_takes_effect_once(etcd: EtcdCluster) -> None:
+    """As a gRPC library may do by itself: what is heard of is the answer to the second one."""
+    async with opened(etcd, "twice") as kv:
+        await kv.transact(append_count(b"counted"))
+        call = kv._client.call
+
+        async def send_twice(method: str, request: bytes, **options) -> bytes:
+            if method == TXN and b"counted" in request:
+                await call(method, request, **options)
+            return await call(method, request, **options)
+
+        kv._client.call = send_twice
+        assert [await kv.transact(append_count(b"counted")) for _ in range(3)] == [1, 2, 3]
+        await kv.transact(puts({b"counted": b"10"}))
+        assert await kv.read(get(b"counted")) == b"10"
+
+
+async def test_an_operation_that_cannot_even_begin_fails_alone(etcd: EtcdCluster) -> None:
+    def refuses(txn: Txn):
+        raise ValueError("no coroutine")
+
+    async with opened(etcd, "no-coroutine") as kv:
+        bad, good = start_transaction(kv, refuses), start_transaction(kv, append_count(b"counted"))
+        assert isinstance(await failure(bad), ValueError)
+        assert await good == 0
+        with pytest.raises(ValueError, match="no coroutine"):
+            await kv.read(refuses)
+
+
 async def test_a_late_commit_does_not_undo_what_came_after_it(etcd: EtcdCluster) -> None:
     """A write that reads nothing: only the fence keeps it from taking place once more."""
     async with opened(etcd, "late") as kv:
@@ -244,6 +273,10 @@ async def test_an_operation_may_read_more_rows_than_etcd_compares(etcd: EtcdClus
 
         counted = await asyncio.gather(*(store.transact(count_rows) for store in (kv, other) for _ in range(3)))
         assert sorted(counted) == list(range(6000, 6006))
+        # A process that comes and goes changes nothing of the store.
+        async with opened(etcd, "reads-much"):
+            assert await kv.transact(count_rows) == 6006
+        assert await kv.transact(count_rows) == 6007
 
 
 async def test_rows_are_known_to_be_absent_until_another_process_writes_them(etcd: EtcdCluster) -> None:
