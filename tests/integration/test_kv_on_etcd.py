@@ -174,14 +174,14 @@ async def test_an_operation_runs_again_when_what_it_read_was_changed(etcd: EtcdC
         call, runs = kv._client.call, []
 
         async def call_after_the_other(method: str, request: bytes, **options) -> bytes:
-            if method == TXN and b"written" in request and len(runs) == 1:
+            if method == TXN and b"~written" in request and len(runs) == 1:
                 await other.transact(puts(change))
             return await call(method, request, **options)
 
         async def op(txn: Txn) -> object:
             found = await read(txn)
             runs.append(found)
-            txn.put(b"written", b"1")
+            txn.put(b"~written", b"1")
             return found
 
         await kv.read(read)  # so that the operation misses nothing, and runs once
@@ -189,7 +189,7 @@ async def test_an_operation_runs_again_when_what_it_read_was_changed(etcd: EtcdC
         result = await kv.transact(op)
         assert len(runs) == (2 if conflicts or by_mark else 1)
         assert result == await kv.read(read), "it has seen the state it was committed on"
-        assert await kv.read(get(b"written")) == b"1"
+        assert await kv.read(get(b"~written")) == b"1"
 
 
 # --- members that are not as they should be ----------------------------------------------------------------------------
