@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from fs3.base.units import GIB, format_size
+from fs3.runtime.store_scrub import ENGINE_PROBLEM
 
 disk_warn_free_percent = 10
 disk_warn_free_bytes = 20 * GIB
@@ -70,7 +71,13 @@ def _of_nodes(nodes: list[dict[str, Any]]) -> list[HealthProblem]:
         HealthProblem(ClusterHealth.DEGRADED, f"node {node['name']} {why_dead(node)}") for node in nodes if not node["alive"]
     ]
     found += [
-        HealthProblem(ClusterHealth.DEGRADED, f"node {node['name']}: {node['problem']}") for node in nodes if node["problem"]
+        HealthProblem(
+            ClusterHealth.DEGRADED,
+            f"node {node['name']}: {node['problem']}",
+            passes=not node["problem"].startswith(ENGINE_PROBLEM),
+        )
+        for node in nodes
+        if node["problem"]
     ]
     if not any(node["alive"] for node in metas):
         found.append(HealthProblem(ClusterHealth.DOWN, "no metadata node is alive: files cannot be opened"))

@@ -19,6 +19,8 @@ store_scrub_pass_ns_min = 10 * MINUTE
 """From the beginning of one pass over a store to that of the next, at least."""
 store_scrub_damaged_pass_ns_min = 10 * SECOND
 """The same while damage is known: another process on the store may have repaired it."""
+ENGINE_PROBLEM = "the engine of its store: "
+"""How a problem begins that is not the process's own: the process serves, and waiting mends nothing."""
 _PAUSE_AFTER_ERROR_NS = 1 * MINUTE
 
 
@@ -53,7 +55,7 @@ class StoreScrub:
             others = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
             return f"its store has damaged rows: {rows[0]!r}{others}; see `fs3 admin fsck` and docs/metadata-recovery.md"
         if problem:
-            return f"its store: {problem}; see docs/metadata-engines.md"
+            return f"{ENGINE_PROBLEM}{problem}; see docs/metadata-engines.md"
         return ""
 
     async def _run(self) -> None:

@@ -81,6 +81,35 @@ async def test_an_operation_takes_effect_once_whatever_is_lost(etcd: EtcdCluster
         assert await kv.read(get(b"counted")) == b"7"
 
 
+async def test_a_commit_that_is_sent_twice_takes_effect_once(etcd: EtcdCluster) -> None:
+    """As a gRPC library may do by itself: what is heard of is the answer to the second one."""
+    async with opened(etcd, "twice") as kv:
+        await kv.transact(append_count(b"counted"))
+        call = kv._client.call
+
+        async def send_twice(method: str, request: bytes, **options) -> bytes:
+            if method == TXN and b"counted" in request:
+                await call(method, request, **options)
+            return await call(method, request, **options)
+
+        kv._client.call = send_twice
+        assert [await kv.transact(append_count(b"counted")) for _ in range(3)] == [1, 2, 3]
+        await kv.transact(puts({b"counted": b"10"}))
+        assert await kv.read(get(b"counted")) == b"10"
+
+
+async def test_an_operation_that_cannot_even_begin_fails_alone(etcd: EtcdCluster) -> None:
+    def refuses(txn: Txn):
+        raise ValueError("no coroutine")
+
+    async with opened(etcd, "no-coroutine") as kv:
+        bad, good = start_transaction(kv, refuses), start_transaction(kv, append_count(b"counted"))
+        assert isinstance(await failure(bad), ValueError)
+        assert await good == 0
+        with pytest.raises(ValueError, match="no coroutine"):
+            await kv.read(refuses)
+
+
 async def test_a_late_commit_does_not_undo_what_came_after_it(etcd: EtcdCluster) -> None:
     """A write that reads nothing: only the fence keeps it from taking place once more."""
     async with opened(etcd, "late") as kv:
@@ -112,6 +141,55 @@ async def test_a_commit_that_nothing_settles_is_in_doubt_until_it_is(etcd: EtcdC
         assert "not known" in str(why)
         silent = False
         assert await kv.transact(append_count(b"counted")) == 2, "it had taken place"
+
+
+# --- what is compared --------------------------------------------------------------------------------------------------
+
+
+READS = {
+    "a row": (get(b"b"), {b"b": b"new"}, True),
+    "a row that is deleted": (get(b"b"), {b"b": None}, True),
+    "a row that was absent": (get(b"c"), {b"c": b"new"}, True),
+    "another row": (get(b"b"), {b"c": b"new"}, False),
+    "a scan": (scan(b"a", b"e", 10), {b"b": b"new"}, True),
+    "a scan with a new row": (scan(b"a", b"e", 10), {b"c": b"new"}, True),
+    "a scan with a row less": (scan(b"a", b"e", 10), {b"b": None}, True),
+    "a scan of nothing, with a row": (scan(b"x", b"z", 10), {b"y": b"new"}, True),
+    "a scan that ends at its limit, a row behind": (scan(b"a", b"z", 2), {b"c": b"new"}, False),
+    "a scan that ends at its limit, a row within": (scan(b"a", b"z", 2), {b"ab": b"new"}, True),
+    "a scan backwards, a row before its limit": (scan(b"a", b"z", 1, reverse=True), {b"c": b"new"}, False),
+    "a scan backwards, a row within": (scan(b"a", b"z", 1, reverse=True), {b"e": b"new"}, True),
+}
+"""What an operation reads, what another process changes before it commits, and whether it then has to run again."""
+
+
+@pytest.mark.parametrize("by_mark", [False, True], ids=["by rows", "by the mark"])
+@pytest.mark.parametrize("case", READS)
+async def test_an_operation_runs_again_when_what_it_read_was_changed(etcd: EtcdCluster, case: str, by_mark: bool) -> None:
+    read, change, conflicts = READS[case]
+    name = f"compare-{case}-{by_mark}".replace(" ", "-").replace(",", "")
+    async with opened(etcd, name) as kv, opened(etcd, name) as other:
+        await kv.transact(puts({b"a": b"1", b"b": b"1", b"d": b"1"}))
+        kv._crowded_commits = 0 if by_mark else 100
+        call, runs = kv._client.call, []
+
+        async def call_after_the_other(method: str, request: bytes, **options) -> bytes:
+            if method == TXN and b"~written" in request and len(runs) == 1:
+                await other.transact(puts(change))
+            return await call(method, request, **options)
+
+        async def op(txn: Txn) -> object:
+            found = await read(txn)
+            runs.append(found)
+            txn.put(b"~written", b"1")
+            return found
+
+        await kv.read(read)  # so that the operation misses nothing, and runs once
+        kv._client.call = call_after_the_other
+        result = await kv.transact(op)
+        assert len(runs) == (2 if conflicts or by_mark else 1)
+        assert result == await kv.read(read), "it has seen the state it was committed on"
+        assert await kv.read(get(b"~written")) == b"1"
 
 
 # --- members that are not as they should be ----------------------------------------------------------------------------
@@ -244,6 +322,10 @@ async def test_an_operation_may_read_more_rows_than_etcd_compares(etcd: EtcdClus
 
         counted = await asyncio.gather(*(store.transact(count_rows) for store in (kv, other) for _ in range(3)))
         assert sorted(counted) == list(range(6000, 6006))
+        # A process that comes and goes changes nothing of the store.
+        async with opened(etcd, "reads-much"):
+            assert await kv.transact(count_rows) == 6006
+        assert await kv.transact(count_rows) == 6007
 
 
 async def test_rows_are_known_to_be_absent_until_another_process_writes_them(etcd: EtcdCluster) -> None:

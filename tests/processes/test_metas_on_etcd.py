@@ -5,15 +5,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from fs3.api.connect import connect
-from fs3.cli.local import LocalCluster
+from fs3.cli.local import LocalCluster, free_ports
 from fs3.core.meta.fsck.snapshot_check import check_namespace
 from fs3.drill.etcd_cluster import EtcdCluster
 from fs3.sim.conformance.kv_shared import open_etcd
@@ -42,6 +45,19 @@ def test_status_shows_where_the_rows_are(pair: LocalCluster) -> None:
     assert f"/{NAME}" in document["store"]
     assert not (pair.directory.path / "meta" / "kv").exists()
     assert not (pair.directory.path / "mgmtd" / "kv").exists()
+
+
+def test_every_command_of_the_document(tmp_path: Path, etcd: EtcdCluster) -> None:
+    document = (Path(__file__).parents[2] / "docs" / "metadata-engines.md").read_text()
+    lines = [line for block in re.findall(r"```sh\n(.*?)```", document, re.DOTALL) for line in block.splitlines()]
+    assert {line.split()[1] for line in lines} == {"up", "status", "down"}
+    script = "\n".join(lines).replace("/tmp/fs3-", f"{tmp_path}/").replace("127.0.0.1:2379/fs3", f"{etcd.endpoints[0]}/document")
+    script = script.replace("--detach", f"--detach --port {free_ports(20)}")
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-ec", script], env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    assert f"etcd://{etcd.endpoints[0]}/document" in done.stdout
+    assert "1 of 1 members answer (2 more are not named" in done.stdout
 
 
 async def test_a_meta_and_the_leader_of_etcd_are_killed(pair: LocalCluster, etcd: EtcdCluster) -> None:
@@ -95,7 +111,7 @@ async def test_without_a_quorum_metadata_wait_and_go_on_when_there_is_one(pair: 
         for member in (0, 1):
             etcd.resume(member)
         await waiting
-        assert {entry.name async for entry in client.meta.entries("/")} >= {b"before", b"meanwhile"}
+        assert {entry.name async for entry in client.meta.entries("/")} >= {"before", "meanwhile"}
         await client.rmtree("/before")
         await client.rmtree("/meanwhile")
 

@@ -119,10 +119,12 @@ class Committer:
             return await self._settle(deadline, why)
         self._in_doubt = 0
         if not reply.succeeded:
-            self._note_mark(reply.ranges[0])
-            self._note_row(reply.ranges[1])
+            mark_rows, own_rows = reply.ranges
+            self._note_mark(mark_rows)
+            self._note_row(own_rows)
             self.met_others = True
-            return False
+            # The library may send a request twice: what the second one finds is then what the first one has done.
+            return bool(own_rows) and own_rows[0].value == self._encode(self._number)
         self._row_revision = reply.revision
         self._told_needed = reply.revision
         self.met_others = reply.replaced != self._cache.revision

@@ -43,8 +43,6 @@ class CacheFeed:
         """The member the watch is at."""
         self._waiting: dict[asyncio.Future[None], int] = {}
         """Who waits for which revision."""
-        self.restarts = 0
-        """Of the watch, since the start."""
         client.on_moved = self._on_moved
 
     async def start(self) -> None:
@@ -78,9 +76,11 @@ class CacheFeed:
                 else:
                     log.info("%s", problem)
                 self._client.avoid(self._watched)
-            self.restarts += 1
             await asyncio.sleep(backoff.next_ns() / SECOND)
-            start_revision = await self._find_start()
+            try:
+                start_revision = await self._find_start()
+            except FS3Error as why:
+                log.error("what has changed is not told: %s", why)
 
     async def _follow(self, start_revision: int, endpoint: str, backoff: Backoff) -> None:
         keys, cache = self._keys, self._cache
@@ -95,8 +95,9 @@ class CacheFeed:
             if reply.is_canceled:
                 raise error(Code.UNAVAILABLE, f"etcd at {endpoint} has ended the watch: {reply.reason}")
             backoff.reset()
-            if reply.changes:
-                cache.apply(keys.rows_of(reply.changes), reply.changes[-1].mod_revision)
+            changes = [change for change in reply.changes if keys.is_of_store(change.key)]
+            if changes:
+                cache.apply(keys.rows_of(changes), changes[-1].mod_revision)
                 self._wake()
 
     async def _find_start(self) -> int:

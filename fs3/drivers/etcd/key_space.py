@@ -33,6 +33,10 @@ class KeySpace:
         """Of one opening of the store."""
         return self.prefix + b"p" + instance
 
+    def is_of_store(self, key: bytes) -> bool:
+        """A change of this key is one of the store: of a row or the mark. Rows of processes come and go without a mark."""
+        return key == self.mark or key.startswith(self._rows)
+
     def row(self, key: bytes) -> bytes:
         """Of a key of the store."""
         return self._rows + key

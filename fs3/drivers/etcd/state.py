@@ -44,9 +44,6 @@ class EtcdState:
         """What is wrong, for a person; empty when nothing is."""
         silent = [f"etcd at {endpoint} does not answer" for endpoint, status in self.members.items() if status is None]
         said = {text for status in self.members.values() if status is not None for text in status.errors}
-        if self.count > len(self.members):
-            told = f"etcd has {self.count} members, of which --kv names {len(self.members)}"
-            silent.append(f"{told}: it is not reached when those are away, whatever the others do")
         return (*silent, *(f"etcd: {text}" for text in sorted(said)))
 
     def describe(self) -> str:
@@ -54,8 +51,10 @@ class EtcdState:
         answering = [status for status in self.members.values() if status is not None]
         taken = max((status.db_bytes for status in answering), default=0)
         versions = ", ".join(sorted({status.version for status in answering})) or "none"
-        count = max(self.count, len(self.members))
-        return f"{len(answering)} of {count} members answer, version {versions}, {taken / 1e6:.1f} MB each"
+        named = f"{len(answering)} of {len(self.members)} members answer"
+        if self.count > len(self.members):
+            named += f" ({self.count - len(self.members)} more are not named: without those that are, the store is not reached)"
+        return f"{named}, version {versions}, {taken / 1e6:.1f} MB each"
 
 
 async def find_state(client: EtcdClient) -> EtcdState:

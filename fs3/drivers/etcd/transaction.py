@@ -187,8 +187,13 @@ class OperationRun:
         """What it has raised."""
         self.missing: list[EtcdRange] = []
         """What it waits for; empty once it has ended."""
-        self._coroutine: Any = operation(self.txn)
-        self.go_on()
+        self._coroutine: Any = None
+        try:
+            self._coroutine = operation(self.txn)
+        except Exception as why:  # of the operation
+            self.failure = why
+        else:
+            self.go_on()
 
     def go_on(self) -> None:
         """What was missing is in the cache."""
@@ -219,4 +224,5 @@ class OperationRun:
 
     def drop(self) -> None:
         """It is not taken to its end."""
-        self._coroutine.close()
+        if self._coroutine is not None:
+            self._coroutine.close()

@@ -18,6 +18,7 @@ from fs3.model.chain import Chain, ChainTable, LocalState, PublicState, Slot
 from fs3.model.cluster import ClusterStatus, DiskSpace, ManagerInfo, NodeStatus, TargetStatus
 from fs3.model.routing import Node, Role, Routing
 from fs3.model.target_report import UpkeepProgress
+from fs3.runtime.store_scrub import ENGINE_PROBLEM
 
 UP, ON, OFF = LocalState.UPTODATE, LocalState.ONLINE, LocalState.OFFLINE
 SERVING, SYNCING, LASTSRV, GONE = PublicState.SERVING, PublicState.SYNCING, PublicState.LASTSRV, PublicState.OFFLINE
@@ -56,6 +57,14 @@ def changed(target: TargetStatus, **fields: Any) -> TargetStatus:
 
 
 WELL = (SERVING, UP)
+
+
+def test_an_engine_that_is_not_well_degrades_and_is_not_waited_for() -> None:
+    made = reply(WELL, WELL, WELL)
+    nodes = (replace(made.nodes[0], problem=f"{ENGINE_PROBLEM}etcd at h:1 does not answer"), *made.nodes[1:])
+    (problem,) = problems_of(status_document(replace(made, nodes=nodes)))
+    assert problem.health is ClusterHealth.DEGRADED
+    assert not problem.passes
 
 
 def test_what_a_node_says_of_its_store_is_shown() -> None:
