@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -70,6 +71,12 @@ class Appender:
         self._budget = budget
         self._queues: WeakValueDictionary[InodeId, asyncio.Lock] = WeakValueDictionary()
         """Per content, the appends of this client in the order they came."""
+
+    def with_meta(self, meta: MetaClient) -> Appender:
+        """The same appends, asked for by another user of the client."""
+        view = copy.copy(self)
+        view._meta = meta
+        return view
 
     async def append(self, file: File, length: int, piece: Piece) -> int:
         """So many bytes at the end of a file: where they are. Raises as `Client.append`."""

@@ -11,12 +11,15 @@ Paths start at the root, with or without a leading slash. Errors are `OSError`s 
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from typing import Any, Self
 
+from fs3.api.access_times import AccessTimes
 from fs3.api.append import Appender
+from fs3.api.attributes import Attributes
 from fs3.api.data import FileData
 from fs3.api.file import READ_ONLY, BytesProgress, File, check_length, check_range
 from fs3.api.io.budget import gather_bounded
@@ -30,7 +33,7 @@ from fs3.base.units import SECOND
 from fs3.client.meta.client import MetaClient
 from fs3.client.mgmtd.client import MgmtdClient
 from fs3.client.storage.client import StorageClient
-from fs3.model.inode import Inode, InodeType, Layout
+from fs3.model.inode import Inode, InodeType, Layout, User
 from fs3.model.namespace import Entry, FileSystemSpace, OpenResult, PathRef, RemoveKind, RenameMode
 from fs3.model.requests import (
     TIME_NOW,
@@ -42,7 +45,6 @@ from fs3.model.requests import (
     Put,
     Remove,
     Rename,
-    SetAttributes,
     Stat,
     StatFs,
     Symlink,
@@ -63,6 +65,9 @@ CLOSE_PATIENCE_NS = 5 * SECOND
 inline_opens_per_request = 128
 """Files that one request opens, which brings their bytes."""
 
+users_kept_max = 1024
+"""Views of one client for other users that are kept for the next call, those asked for last."""
+
 _OPENS_AT_ONCE = 4
 """Requests that one call to open many files has under way."""
 
@@ -74,10 +79,8 @@ Entries = list[Entry]
 
 log = logging.getLogger("fs3.client")
 
-_TYPE_BITS = 0o170000
 
-
-class Client:
+class Client(Attributes):
     """One connection to a cluster. Belongs to one event loop; any number of coroutines may use it at once."""
 
     def __init__(
@@ -88,8 +91,10 @@ class Client:
         disconnect: Callable[[], Awaitable[None]],
         *,
         umask: int = 0o022,
+        relatime: bool = False,
     ) -> None:
-        """Made by `fs3.connect`. `disconnect` closes what the three parts share; `umask` is taken off the modes of new files."""
+        """Made by `fs3.connect`. `disconnect` closes what the three parts share; `umask` is taken off the modes of new files;
+        `relatime`: reads bring access times up to date."""
         self.manager = manager
         """Routing, and what the management service can be asked."""
         self.meta = meta
@@ -102,10 +107,13 @@ class Client:
         self._appender = Appender(meta, storage, self._data.write_budget)
         self.small_files = SmallFiles(self)
         """Of many coroutines, each with one small file, together."""
+        self._accesses = AccessTimes(meta.clock) if relatime else None
         self._sessions: set[File] = set()
         self._tasks = TaskSet()
         meta.on_return(lambda: self._tasks.start(self._check_sessions()))
         self._closed = False
+        self._of: Client | None = None
+        self._views: dict[tuple[User, int], Client] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -116,15 +124,18 @@ class Client:
     @property
     def closed(self) -> bool:
         """`aclose` was called."""
-        return self._closed
+        return self._closed if self._of is None else self._of.closed
 
     async def aclose(self) -> None:
-        """End the sessions that are still open (unnamed files vanish), then disconnect."""
-        if self._closed:
+        """End the sessions that are still open (unnamed files vanish), then disconnect. A view of another user (`as_user`) is
+        closed with the client that it is of, and not before."""
+        if self._closed or self._of is not None:
             return
         self._closed = True
         await self._tasks.cancel()
         try:
+            if self._accesses is not None:
+                await self._accesses.close()
             if self._sessions:
                 ending = [self.close(file, discard=file.unnamed) for file in list(self._sessions)]
                 async with asyncio.timeout(CLOSE_PATIENCE_NS / SECOND):
@@ -135,6 +146,29 @@ class Client:
             log.info("sessions were left to their lease: no answer")
         finally:
             await self._disconnect()
+
+    def as_user(self, uid: int, gid: int, groups: Sequence[int] = (), *, umask: int | None = None) -> Client:
+        """This client, asking for another user: permissions are checked for that one, who owns what is created. All else is
+        shared, connections, open files, sessions and their keep-alive: a file may be opened by one and written and closed by
+        another, as a file descriptor is passed on. To ask again costs little. `umask` None: that of this client. InvalidArgument
+        for more than 1024 supplementary groups.
+
+        Who may ask for whom is not checked here: a process that connects names its user itself."""
+        client = self._of or self
+        key = User(uid, gid, tuple(groups)), self._umask if umask is None else umask
+        view = client._views.pop(key, None)
+        if view is None:
+            view = copy.copy(client)
+            view._of = client
+            view.meta = client.meta.as_user(key[0])
+            view._umask = key[1]
+            view._data = client._data.with_refresh(view._refresh)
+            view._appender = client._appender.with_meta(view.meta)
+            view.small_files = SmallFiles(view)
+            if len(client._views) >= users_kept_max:
+                del client._views[next(iter(client._views))]
+        client._views[key] = view  # the one asked for last is dropped last
+        return view
 
     # --- open and close ----------------------------------------------------------------------------------------------
 
@@ -174,7 +208,7 @@ class Client:
     def open_directly(self, path: str) -> File | None:
         """Opens a file for reading on a thread that is not the loop's, which blocks meanwhile; raises as `open`. None: not done,
         and `small_files.open` has to be asked."""
-        opened = None if self._closed else self.meta.ask_directly(Open(PathRef.of(path), want_data=True))
+        opened = None if self.closed else self.meta.ask_directly(Open(PathRef.of(path), want_data=True))
         return None if opened is None else _opened_file(opened, path)
 
     async def open_many(self, paths: Sequence[str]) -> Opens:
@@ -276,6 +310,7 @@ class Client:
                 publish=PathRef.of(path),
                 truncations=file.truncations,
                 parents_mode=self._parents_mode(make_parents),
+                keep_mtime=file.mtime_is_set,
             )
             for file, path, make_parents in files
         ]
@@ -324,6 +359,7 @@ class Client:
             discard=discard and (file.unnamed or file.acknowledged > file.inode.length),
             truncations=file.truncations,
             parents_mode=self._parents_mode(make_parents),
+            keep_mtime=file.mtime_is_set,
         )
         inode = await self._ask_with_session(file, request)
         self._on_closed(file, inode, publish)
@@ -352,6 +388,8 @@ class Client:
     async def pread(self, file: File, length: int, offset: int = 0) -> bytes:
         """At most `length` bytes at `offset`; fewer at the end of the file. Never-written ranges are zeros."""
         file.check_open()
+        if self._accesses is not None:
+            self._accesses.note(self.meta, file)
         offset = check_range(offset, 0, file.path)
         count = max(0, min(check_length(length, file.path), file.length - offset))
         return await self._read_bytes(file, count, offset) if count else b""
@@ -359,12 +397,18 @@ class Client:
     async def pread_into(self, file: File, buffer: Any, offset: int = 0) -> int:
         """Fill a writable, contiguous buffer from `offset`, received in place. How many bytes; fewer at the end of the file."""
         file.check_open()
+        if self._accesses is not None:
+            self._accesses.note(self.meta, file)
         return await self._data.read_one(file, check_range(offset, 0, file.path), target_of(buffer, file.path))
 
     def pread_directly(self, file: File, view: memoryview, offset: int) -> bool:
         """Fill a flat buffer from `offset` on a thread that is not the loop's, which blocks meanwhile. False: not done, and
         `pread_into` has to be asked. It does what nearly always happens to small reads, at a fraction of the cost."""
-        return not self._closed and not file.closed and self._data.read_directly(file, offset, view)
+        if self.closed or file.closed or not self._data.read_directly(file, offset, view):
+            return False
+        if self._accesses is not None:
+            self._accesses.note(self.meta, file)
+        return True
 
     async def preadv_many(self, requests: Sequence[tuple[File, int, Any]]) -> Counts:
         """Fill many buffers, of any files, in one request per storage node: (file, offset, buffer) each. The bytes each got."""
@@ -372,6 +416,8 @@ class Client:
         for file, offset, buffer in requests:
             file.check_open()
             checked.append((file, check_range(offset, 0, file.path), target_of(buffer, file.path)))
+            if self._accesses is not None:
+                self._accesses.note(self.meta, file)
         return await self._data.read(checked)
 
     async def pwrite(self, file: File, data: Any, offset: int = 0) -> int:
@@ -493,6 +539,7 @@ class Client:
             file.acknowledged if file.modified else None,
             modified=file.modified,
             truncations=file.truncations,
+            keep_mtime=file.mtime_is_set,
         )
         file.on_told(await self._ask_with_session(file, request), writes)
 
@@ -661,27 +708,11 @@ class Client:
         inode = await self.lstat(path)
         if inode.type is not InodeType.SYMLINK:
             raise error(Code.INVALID, "is not a symlink", path)
-        return inode.target
+        return inode.link_target
 
     async def link(self, source: str, path: str) -> Inode:
         """Make `path` another name of the file `source`."""
         return await self.meta.ask(Link(PathRef.of(source), PathRef.of(path)))
-
-    async def chmod(self, path: str, mode: int) -> Inode:
-        """Set the permission bits. The type that an `st_mode` brings along is left out, as by `os.chmod`."""
-        return await self.meta.ask(SetAttributes(PathRef.of(path), mode=mode & ~_TYPE_BITS))
-
-    async def chown(self, path: str, uid: int | None = None, gid: int | None = None) -> Inode:
-        """Set owner and group; None leaves one as it is."""
-        return await self.meta.ask(SetAttributes(PathRef.of(path), uid=uid, gid=gid))
-
-    async def utimes(self, path: str, atime_ns: int | None = None, mtime_ns: int | None = None) -> Inode:
-        """Set times, nanoseconds since the epoch; None leaves one as it is, `TIME_NOW` is the service's clock."""
-        return await self.meta.ask(SetAttributes(PathRef.of(path), atime_ns=atime_ns, mtime_ns=mtime_ns))
-
-    async def set_layout(self, path: str, layout: Layout) -> Inode:
-        """What files created below a directory get from now on; fields of 0 are inherited."""
-        return await self.meta.ask(SetAttributes(PathRef.of(path), layout=layout))
 
     async def statfs(self) -> FileSystemSpace:
         """Space and counts of the whole file system."""

@@ -27,11 +27,14 @@ TRANSPORTS = ("auto", "tcp", "local", "grpc")
 """auto: Unix sockets where both sides are on one host, else TCP."""
 
 
-async def connect(url: str, *, transport: str = "auto", user: User | None = None, verify: bool = True) -> Client:
+async def connect(
+    url: str, *, transport: str = "auto", user: User | None = None, verify: bool = True, relatime: bool = False
+) -> Client:
     """A client of the cluster a URL names: "fs3://host:port[,host:port]", "host:port", or "fs3://" with FS3_CLUSTER set.
 
     `transport`: which wire reaches meta and storage (the manager is always asked over TCP). `user`: who asks; None means this
-    process's user and groups. `verify`: check every byte read against its checksum. Unreachable when no manager answers.
+    process's user and groups. `verify`: check every byte read against its checksum. `relatime`: reads bring access times up to
+    date, as those of a mount. Unreachable when no manager answers.
     """
     if transport not in TRANSPORTS:
         raise error(Code.INVALID, f"transport is {transport!r}, not one of {', '.join(TRANSPORTS)}")
@@ -45,10 +48,12 @@ async def connect(url: str, *, transport: str = "auto", user: User | None = None
         if transport in ("local", "grpc"):
             control = Connector(_transports("tcp", clock), host)
             stack.push_async_callback(control.close)
-        return await _build_client(stack, control, services, addresses, clock, host, user, verify)
+        return await _build_client(stack, control, services, addresses, clock, host, user, verify, relatime)
 
 
-async def connect_embedded(path: str | os.PathLike[str], *, user: User | None = None, verify: bool = True) -> Client:
+async def connect_embedded(
+    path: str | os.PathLike[str], *, user: User | None = None, verify: bool = True, relatime: bool = False
+) -> Client:
     """A client of a cluster that runs inside this process, in a thread of its own, and keeps its data in a directory.
 
     One process at a time can have a directory open, and all loops and threads of it may. Closing the last client of a directory
@@ -62,7 +67,7 @@ async def connect_embedded(path: str | os.PathLike[str], *, user: User | None = 
         stack.push_async_callback(release)
         connector = Connector([EmbeddedTransport(clock)], host="")
         stack.push_async_callback(connector.close)
-        return await _build_client(stack, connector, connector, addresses, clock, "", user, verify)
+        return await _build_client(stack, connector, connector, addresses, clock, "", user, verify, relatime)
 
 
 async def _build_client(
@@ -74,6 +79,7 @@ async def _build_client(
     host: str,
     user: User | None,
     verify: bool,
+    relatime: bool,
 ) -> Client:
     """The three parts, started; what `stack` holds is closed with the client, or here when something fails."""
     identity = ClientId(os.urandom(CLIENT_ID_BYTES))
@@ -84,7 +90,7 @@ async def _build_client(
     stack.push_async_callback(meta.close)
     storage = StorageClient(manager, services, clock, identity, verify=verify, host=host)
     stack.push_async_callback(storage.close)
-    return Client(manager, meta, storage, stack.pop_all().aclose, umask=this_umask())
+    return Client(manager, meta, storage, stack.pop_all().aclose, umask=this_umask(), relatime=relatime)
 
 
 def _transports(transport: str, clock: Clock) -> list[Transport]:

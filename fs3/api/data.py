@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from operator import attrgetter
 
@@ -55,6 +56,12 @@ class FileData:
         self._refresh = refresh
         self.write_budget = ByteBudget(client_write_bytes_max)
         """Of written bytes that are under way."""
+
+    def with_refresh(self, refresh: Refresh) -> FileData:
+        """The same data path for another user of the client."""
+        view = copy.copy(self)
+        view._refresh = refresh
+        return view
 
     # --- reading -----------------------------------------------------------------------------------------------------
 

@@ -31,6 +31,7 @@ class File:
         "_idle",
         "_writes",
         "_writing",
+        "access_noted",
         "appends",
         "closed",
         "data",
@@ -38,6 +39,7 @@ class File:
         "is_lost",
         "is_replaced",
         "modified",
+        "mtime_is_set",
         "path",
         "session",
         "truncations",
@@ -68,6 +70,10 @@ class File:
         """It was opened for appending: `Client.append` decides where bytes go."""
         self.modified = False
         """Written to since the last close or sync told so."""
+        self.access_noted = -1
+        """`Inode.change` as it was when a read was noted for the access time."""
+        self.mtime_is_set = False
+        """The file's mtime was set by this client after the last write, and stays when the file is closed."""
         self.closed = False
         self.is_lost = False
         """Its session was ended because the client was silent, and its file is gone: nothing that is written can count."""
@@ -127,8 +133,13 @@ class File:
 
     def begin_write(self) -> None:
         """A write is under way."""
+        self.mtime_is_set = False
         self._writing += 1
         self._writes += 1
+
+    def on_mtime_set(self) -> None:
+        """The file's mtime was set. A write that is under way may be before or after that, and is taken to be after."""
+        self.mtime_is_set = not self._writing
 
     def end_write(self, end: int) -> None:
         """It has ended; storage has acknowledged bytes up to `end`, 0 none."""

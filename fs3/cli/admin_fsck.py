@@ -137,7 +137,7 @@ def _problem(problem: Problem, outcome: RepairResult | None) -> dict[str, Any]:
         if chunk_file(problem.key) is None:  # type: ignore[arg-type]
             del document["inode"]
     elif problem.name:
-        document |= {"directory": problem.parent, "name": problem.name.decode(errors="replace")}
+        document |= {"directory": problem.parent, "name": problem.name.decode(errors="backslashreplace")}
     if outcome is not None:
         document |= {"repaired": outcome.done, "outcome": outcome.what}
     return document

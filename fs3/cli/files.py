@@ -24,6 +24,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from fs3.api.url import SCHEME
 from fs3.base.errors import error
+from fs3.base.names import shown
 from fs3.base.status import Code
 from fs3.base.units import format_size
 from fs3.cli.copying import COPY_BYTES, CopyItem, copy_item, is_inside, tree_items
@@ -148,8 +149,8 @@ def _show(entries: list[dict[str, Any]], above: str, long: bool) -> None:
 
 
 def _write(text: str) -> None:
-    """To standard output, names that are no text included, as `ls` does."""
-    sys.stdout.buffer.write(os.fsencode(text))
+    """To standard output, with names that are not UTF-8 as `ls` has them: escaped on a terminal, as they are for programs."""
+    sys.stdout.buffer.write(os.fsencode(shown(text) if sys.stdout.isatty() else text))
 
 
 def cat(urls: Annotated[list[str], typer.Argument(help="files to write to standard output; patterns too")]) -> None:

@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from fs3.base.ids import ChainId, ClientId, InodeId, SessionId, TableId
+from fs3.base.names import to_text
 
 
 class InodeType(IntEnum):
@@ -16,6 +17,18 @@ class InodeType(IntEnum):
     FILE = 1
     DIRECTORY = 2
     SYMLINK = 3
+    FIFO = 4
+    SOCKET = 5
+    BLOCK_DEVICE = 6
+    CHARACTER_DEVICE = 7
+    OTHER = 255
+    """What a newer service has and this software does not know. In answers only: no row says so."""
+
+
+DEVICES: Final = frozenset((InodeType.BLOCK_DEVICE, InodeType.CHARACTER_DEVICE))
+"""They have a device number, `Inode.rdev`."""
+SPECIAL_FILES: Final = DEVICES | {InodeType.FIFO, InodeType.SOCKET}
+"""They have no bytes: the kernel of the machine that has the file system mounted opens them."""
 
 
 class Layout(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -78,7 +91,7 @@ class Inode(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Directories: the directory they are in. Else 0."""
     layout: Layout
     target: str = ""
-    """Symlinks: what they point to."""
+    """Symlinks: what they point to, if that is UTF-8; see `link_target`."""
     dirent_serial: int = 0
     """Directories: counts creations, so that new files rotate over the chains of the table."""
     truncations: int = 0
@@ -96,12 +109,21 @@ class Inode(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Files: the bytes are a row beside this one, and no chunk has any of them. See `fs3.core.meta.inline`."""
     moving: bool = False
     """Inline files: storage gets the bytes at this moment, and meanwhile they do not change."""
+    rdev: int = 0
+    """Devices: which one, as `os.makedev` makes the number."""
+    raw_target: bytes = b""
+    """Symlinks: what they point to, if that is not UTF-8."""
 
     @property
     def content_id(self) -> InodeId:
         """Names the bytes of a file: its chunks, its sessions and its appends. It is drawn like an inode id and never used again.
         Publishing a file over another one gives the inode that is there the new bytes, so the two may differ."""
         return self.content or self.id
+
+    @property
+    def link_target(self) -> str:
+        """Symlinks: what they point to. Bytes that are not UTF-8 are surrogates in it (`fs3.base.names`)."""
+        return to_text(self.raw_target) if self.raw_target else self.target
 
 
 class Dirent(msgspec.Struct, frozen=True, array_like=True, gc=False):

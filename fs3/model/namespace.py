@@ -14,7 +14,8 @@ class PathRef(msgspec.Struct, frozen=True):
     """Names an inode: a starting inode and a slash-separated path below it.
 
     "." and empty components are skipped, ".." goes to the parent and stops at the root. An empty path is the starting inode
-    itself, which only then may be something else than a directory. A trailing slash says "and it must be a directory".
+    itself, which only then may be something else than a directory. A trailing slash says "and it must be a directory". Names
+    are bytes; those that are not UTF-8 are surrogates in the text (`fs3.base.names`).
     """
 
     parent: InodeId = ROOT_INODE
@@ -67,7 +68,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 
 
 class Listing(msgspec.Struct, frozen=True):
-    """One page of a directory, in the order of the names' UTF-8 bytes."""
+    """One page of a directory, in the order of the names' bytes."""
 
     entries: list[Entry]
     more: bool

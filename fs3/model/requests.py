@@ -15,7 +15,7 @@ import msgspec
 from fs3.base.ids import ClientId, InodeId, SessionId
 from fs3.base.status import Code
 from fs3.model.check import CheckPage, Inspection, Problem, RepairResult, RowTable
-from fs3.model.inode import Dirent, Inode, Layout, User
+from fs3.model.inode import Dirent, Inode, InodeType, Layout, User
 from fs3.model.namespace import FileSystemSpace, Listing, OpenResult, PathRef, RemoveKind, RenameMode
 
 TIME_NOW: Final = -(1 << 63)
@@ -84,6 +84,8 @@ class List(PathRequest[Listing], frozen=True):
     limit: int = 0
     """At most this many entries; 0: as many as one page may have."""
     with_inodes: bool = False
+    raw_names: bool = True
+    """The caller takes names that are not UTF-8."""
 
 
 class Open(PathRequest[OpenResult], frozen=True):
@@ -151,6 +153,8 @@ class Close(Request[Inode], frozen=True):
     far as storage has the bytes. None: the writer does not care."""
     parents_mode: int | None = None
     """With `publish`: missing directories are made with this mode. None: they are not."""
+    keep_mtime: bool = False
+    """The writer set the mtime after what it wrote, so it stays."""
 
     @property
     def may_use_reserve(self) -> bool:  # type: ignore[override]
@@ -170,6 +174,7 @@ class Sync(Request[Inode], frozen=True):
     length: int | None = None
     modified: bool = False
     truncations: int | None = None
+    keep_mtime: bool = False
 
 
 class AppendStep(IntEnum):
@@ -242,6 +247,16 @@ class Symlink(PathRequest[Inode], frozen=True):
     target: str
 
 
+class Mknod(PathRequest[Inode], frozen=True):
+    """Create a special file, or an empty regular one, without opening it."""
+
+    type: InodeType
+    mode: int = 0o644
+    """The client has applied its umask."""
+    rdev: int = 0
+    """Devices: which one."""
+
+
 class Link(Request[Inode], frozen=True):
     """Make `target` another name of the file `source`."""
 
@@ -265,6 +280,9 @@ class SetAttributes(PathRequest[Inode], frozen=True):
     mtime_ns: int | None = None
     layout: Layout | None = None
     """Directories: what files created below from now on get."""
+    accessed: bool = False
+    """Nothing else is asked for: the content was read, and atime becomes the server's clock when it is due. See
+    `fs3.core.meta.access_time`."""
 
 
 class Truncate(Request[Inode], frozen=True):

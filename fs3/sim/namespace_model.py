@@ -1,11 +1,13 @@
 """A deliberately dumb namespace made of dicts: what the real one is compared with.
 
 It knows paths, permissions and names by the rules of POSIX, takes its time, and shares no code with `fs3.core.meta`. Times,
-layouts and idempotency are not in it. Verbs answer the node they are about, or raise `ModelError` before anything has changed.
+layouts and idempotency are not in it. Names that are not UTF-8 are texts as `os.fsdecode` makes them. Verbs answer the node they
+are about, or raise `ModelError` before anything has changed.
 """
 
 from __future__ import annotations
 
+import os
 from typing import NamedTuple
 
 from fs3.base.status import Code
@@ -30,10 +32,12 @@ class ModelContent:
 
 
 class ModelNode:
-    """A file ("f"), directory ("d") or symlink ("l") of the dumb namespace."""
+    """A file ("f"), directory ("d"), symlink ("l"), fifo ("p"), socket ("s"), block ("b") or character device ("c") of the dumb
+    namespace."""
 
     def __init__(self, kind: str, mode: int, uid: int, gid: int) -> None:
         self.kind, self.mode, self.uid, self.gid = kind, mode, uid, gid
+        self.rdev = 0
         self.id = 0
         self.entries: dict[str, ModelNode] = {}
         self.parent: ModelNode | None = None
@@ -249,6 +253,8 @@ class NamespaceModel:
         node = self.require_node(where)
         if node.kind == "d":
             raise ModelError(Code.IS_A_DIRECTORY)
+        if node.kind in "psbc":
+            raise ModelError(Code.UNSUPPORTED)
         if not self.may_access(user, node, 2):
             raise ModelError(Code.ACCESS)
         if truncate:
@@ -284,6 +290,8 @@ class NamespaceModel:
                 raise ModelError(Code.EXISTS)
             if self.require_node(where).kind == "d":
                 raise ModelError(Code.IS_A_DIRECTORY)
+            if there.kind in "psbc":
+                raise ModelError(Code.UNSUPPORTED)
             if there.kind == "f" and self.may_access(user, there, 2):
                 self.swap_contents(user, there, node)
                 return
@@ -372,8 +380,22 @@ class NamespaceModel:
         self.require_absent(node, slash)
         self.check_may_change(user, directory)
         made = self.new_node(user, directory, "l", 0o777)
-        made.target, made.content.length = target, len(target)
+        made.target, made.content.length = target, len(os.fsencode(target))
         directory.entries[name] = made
+        return made
+
+    def mknod(self, user: User, path: str, kind: str, mode: int, rdev: int) -> ModelNode:
+        """A special file or an empty regular one where nothing is."""
+        directory, name, node, slash = self.locate_entry(user, path, Code.EXISTS)
+        self.require_absent(node, slash)
+        self.check_may_change(user, directory)
+        if kind in "bc" and user.uid:
+            raise ModelError(Code.PERMISSION)
+        made = self.new_node(user, directory, kind, mode)
+        made.rdev = rdev if kind in "bc" else 0
+        directory.entries[name] = made
+        if kind == "f":
+            self.files.append(made)
         return made
 
     def link(self, user: User, source: str, target: str) -> ModelNode:
@@ -422,7 +444,7 @@ class NamespaceModel:
         if not self.detached_directories:
             return
         directory = self.detached_directories[0]
-        names = sorted(directory.entries)[:limit]
+        names = sorted(directory.entries, key=os.fsencode)[:limit]
         found = [directory.entries.pop(name) for name in names]
         self.detached_directories += sorted(
             (node for node in found if node.kind == "d" and node.entries), key=lambda node: node.id

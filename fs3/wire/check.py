@@ -5,14 +5,12 @@ What arrives is not trusted: see `fs3.wire.meta`.
 
 from __future__ import annotations
 
-from fs3.base.errors import error
 from fs3.base.ids import INODE_IDS_END, ChainId, InodeId
 from fs3.base.limits import inspect_inodes_max, key_bytes_stored_max
-from fs3.base.status import Code
 from fs3.model.check import CheckPage, DirectoryPart, InodeFacts, Inspection, Problem, ProblemKind, RepairResult, RowTable
 from fs3.model.requests import CheckRows, InspectInodes, Repair
 from fs3.wire.malformed import malformed
-from fs3.wire.meta import INODE_TYPES
+from fs3.wire.meta import inode_type
 from fs3.wire.pb import meta_pb2 as pb
 
 _KINDS = {int(kind): kind for kind in ProblemKind}
@@ -150,17 +148,14 @@ def fill_inspection(message: pb.InspectReply, inspection: Inspection, _room: int
 
 
 def inspection_from_pb(message: pb.InspectReply) -> Inspection:
-    """The facts of a message. Raises FS3Error PROTOCOL for a type that a newer server knows."""
+    """The facts of a message. Raises FS3Error PROTOCOL for an inode without a type."""
     found = []
     for facts in message.facts:
-        kind = INODE_TYPES.get(facts.type)
-        if kind is None:
-            raise error(Code.PROTOCOL, f"inode {facts.inode} is of a type this software does not know ({facts.type})")
         chains = tuple(ChainId(chain) for chain in facts.chains)
         found.append(
             InodeFacts(
                 InodeId(facts.inode),
-                kind,
+                inode_type(facts.type),
                 facts.change,
                 facts.nlink,
                 facts.length,

@@ -16,7 +16,7 @@ def encode_error(code: Code, message: str, routing_version: int = 0) -> bytes:
     if len(message) > error_message_chars_max:
         message = message[: error_message_chars_max - 1] + "…"
     # Paths may hold bytes that are no UTF-8 (surrogates in Python); protobuf strings may not.
-    text = message.encode("utf-8", "replace").decode()
+    text = message.encode("utf-8", "backslashreplace").decode()
     return common_pb2.ErrorDetail(code=code, message=text, routing_version=routing_version).SerializeToString()
 
 

@@ -20,7 +20,14 @@ from fs3.wire.pb import meta_pb2 as pb
 groups_max = 1024
 """Supplementary groups of one caller."""
 
-INODE_TYPES = {int(member): member for member in InodeType}
+_INODE_TYPES = {int(member): member for member in InodeType}
+
+
+def inode_type(number: int) -> InodeType:
+    """The type of a number on the wire; OTHER for one that a newer service knows. Raises FS3Error PROTOCOL where none is said."""
+    if not number:
+        raise error(Code.PROTOCOL, "an inode is of no type")
+    return _INODE_TYPES.get(number, InodeType.OTHER)
 
 
 # --- inodes ----------------------------------------------------------------------------------------------------------
@@ -51,25 +58,27 @@ def fill_inode(message: pb.Inode, inode: Inode) -> None:
         message.content_id = inode.content
     if inode.inline:
         message.inline = True
+    if inode.rdev:
+        message.rdev = inode.rdev
     if inode.parent:
         message.parent = inode.parent
     if inode.target:
         message.target = inode.target
+    if inode.raw_target:
+        message.raw_target = inode.raw_target
+        message.target = inode.raw_target.decode(errors="replace")
     layout = inode.layout
     if layout.chunk_size or layout.table or layout.stripe:
         fill_layout(message.layout, layout)
 
 
 def inode_from_pb(message: pb.Inode) -> Inode:
-    """The inode of a message. Raises FS3Error PROTOCOL for a type that a newer server knows."""
-    kind = INODE_TYPES.get(message.type)
-    if kind is None:
-        raise error(Code.PROTOCOL, f"inode {message.id} is of a type this software does not know ({message.type})")
+    """The inode of a message. Raises FS3Error PROTOCOL for one without a type."""
     layout = message.layout
     size = layout.chunk_size
     return Inode(
         message.id,  # type: ignore[arg-type]
-        kind,
+        inode_type(message.type),
         message.mode,
         message.uid,
         message.gid,
@@ -82,7 +91,7 @@ def inode_from_pb(message: pb.Inode) -> Inode:
         message.change,
         message.parent,  # type: ignore[arg-type]
         Layout(layout.table_id, size, layout.stripe, tuple(layout.chains[:])) if size else layout_from_pb(layout),  # type: ignore[arg-type]
-        message.target,
+        "" if message.raw_target else message.target,
         0,
         message.truncations,
         None,
@@ -90,6 +99,9 @@ def inode_from_pb(message: pb.Inode) -> Inode:
         0,
         message.content_id,  # type: ignore[arg-type]
         message.inline,
+        False,
+        message.rdev,
+        message.raw_target,
     )
 
 
@@ -116,14 +128,20 @@ def layout_from_pb(message: pb.Layout) -> Layout:
 
 def inode_bytes_max(inode: Inode) -> int:
     """No encoded inode is larger than this; for cutting replies without encoding them twice."""
-    return 168 + 5 * len(inode.layout.chains) + 4 * len(inode.target)
+    return 180 + 5 * len(inode.layout.chains) + 4 * len(inode.target) + 4 * len(inode.raw_target)
 
 
 # --- who and where ---------------------------------------------------------------------------------------------------
 
 
 def caller_to_pb(client: ClientId, user: User) -> common_pb2.Caller:
-    """The caller of every request of one client; `request_seq` and `repeated` are set per request."""
+    """The caller of every request that one user sends by a client; `request_seq` and `repeated` are set per request. Raises
+    InvalidArgument for what identifies no user, and for more than `groups_max` supplementary groups."""
+    for name, number in (("uid", user.uid), ("gid", user.gid), *(("groups", group) for group in user.groups)):
+        if not 0 <= number < 1 << 32:
+            raise malformed(name, f"{number} is not from 0 to {(1 << 32) - 1}")
+    if len(user.groups) > groups_max:
+        raise malformed("groups", f"{len(user.groups)} groups, at most {groups_max} are allowed")
     return common_pb2.Caller(client_id=client, uid=user.uid, gid=user.gid, groups=user.groups)
 
 

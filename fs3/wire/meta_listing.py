@@ -12,7 +12,8 @@ from fs3.base.ids import InodeId
 from fs3.base.status import Code
 from fs3.model.inode import Inode, InodeType, Layout
 from fs3.model.namespace import Entry, Listing
-from fs3.wire.meta import INODE_TYPES, fill_inode, fill_layout, inode_bytes_max, inode_from_pb, layout_from_pb
+from fs3.wire.meta import fill_inode, fill_layout, inode_bytes_max, inode_from_pb, inode_type, layout_from_pb
+from fs3.wire.meta_paths import fill_texts, texts_from_pb
 from fs3.wire.pb import meta_pb2 as pb
 
 _IN_COLUMNS = frozenset(
@@ -38,7 +39,7 @@ def fill_listing(message: pb.ListReply, listing: Listing, room: int) -> None:
     if _bytes_max(entries) > room:
         entries = entries[: _count_fitting(entries, room)]
     message.more = listing.more or len(entries) < len(listing.entries)
-    message.names.extend([entry.name for entry in entries])
+    fill_texts(message, "names", [entry.name for entry in entries], "")
     message.inode_ids.extend([entry.inode_id for entry in entries])
     message.types.extend([entry.type for entry in entries])  # type: ignore[misc]
     inodes = [entry.inode for entry in entries if entry.inode is not None]
@@ -48,15 +49,11 @@ def fill_listing(message: pb.ListReply, listing: Listing, room: int) -> None:
 
 
 def listing_from_pb(message: pb.ListReply) -> Listing:
-    """The listing of a message. Raises FS3Error PROTOCOL for columns that contradict each other, and for a type that a newer
-    server knows."""
-    names, ids, types = message.names[:], message.inode_ids[:], message.types[:]
+    """The listing of a message. Raises FS3Error PROTOCOL for columns that contradict each other."""
+    names, ids, types = texts_from_pb(message, "names"), message.inode_ids[:], message.types[:]
     if not len(names) == len(ids) == len(types):
         raise error(Code.PROTOCOL, f"{len(names)} names, {len(ids)} inodes and {len(types)} types in one listing")
-    try:
-        kinds = [INODE_TYPES[number] for number in types]
-    except KeyError as unknown:
-        raise error(Code.PROTOCOL, f"type {unknown} of an inode is not known to this software") from None
+    kinds = [inode_type(number) for number in types]
     if not message.HasField("inodes"):
         entries = [Entry(name, InodeId(id), kind) for name, id, kind in zip(names, ids, kinds, strict=True)]
     else:

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
 from fs3.base.errors import InvalidArgument, error
-from fs3.base.ids import ROOT_INODE, InodeId, SessionId
+from fs3.base.ids import InodeId, SessionId
 from fs3.base.limits import batch_items_max, frame_header_bytes_max, name_bytes_max
+from fs3.base.names import to_bytes
 from fs3.base.status import Code
-from fs3.model.inode import MODE_BITS, Dirent, Inode, InodeType, Layout
+from fs3.model.inode import Dirent, Inode, Layout
 from fs3.model.method import Method
-from fs3.model.namespace import FileSystemSpace, OpenResult, PathRef, RemoveKind, RenameMode
+from fs3.model.namespace import FileSystemSpace, OpenResult, RemoveKind, RenameMode
 from fs3.model.requests import (
     Append,
     AppendStep,
@@ -30,6 +31,7 @@ from fs3.model.requests import (
     List,
     Lookup,
     Mkdir,
+    Mknod,
     Open,
     Put,
     Remove,
@@ -58,8 +60,10 @@ from fs3.wire.check import (
     repair_result_from_pb,
 )
 from fs3.wire.malformed import malformed
-from fs3.wire.meta import INODE_TYPES, fill_inode, fill_layout, inode_bytes_max, inode_from_pb, layout_from_pb
+from fs3.wire.meta import fill_inode, fill_layout, inode_bytes_max, inode_from_pb, inode_type, layout_from_pb
 from fs3.wire.meta_listing import fill_listing, listing_from_pb
+from fs3.wire.meta_paths import fill_path, fill_text, fill_texts, mode_from_pb, path_from_pb, text_from_pb, texts_from_pb
+from fs3.wire.meta_special import fill_mknod, mknod_from_pb
 from fs3.wire.methods import META
 from fs3.wire.pb import common_pb2
 from fs3.wire.pb import meta_pb2 as pb
@@ -68,22 +72,6 @@ REPLY_BYTES_MAX = frame_header_bytes_max - 64 * 1024
 """A reply is cut before it outgrows its frame; one result fits into the difference."""
 
 # --- requests --------------------------------------------------------------------------------------------------------
-
-
-def _fill_path(message: pb.PathRef, path: PathRef) -> None:
-    if path.parent != ROOT_INODE:
-        message.parent = path.parent
-    message.path = path.path
-
-
-def _path(message: pb.PathRef) -> PathRef:
-    return PathRef(message.parent or ROOT_INODE, message.path)  # type: ignore[arg-type]
-
-
-def _mode(mode: int) -> int:
-    if mode > MODE_BITS:
-        raise malformed("mode", f"{mode:#o} has more than the permission bits {MODE_BITS:#o}")
-    return mode
 
 
 def _content_id(message: Any) -> InodeId:
@@ -97,37 +85,39 @@ def _request_layout(message: Any) -> Layout | None:
 
 
 def _fill_on_path(message: Any, request: Any) -> None:
-    _fill_path(message.path, request.path)
+    fill_path(message.path, request.path)
 
 
 def _lookup(message: pb.LookupRequest) -> Lookup:
-    return Lookup(_path(message.path))
+    return Lookup(path_from_pb(message.path))
 
 
 def _fill_stat(message: pb.StatRequest, request: Stat) -> None:
-    _fill_path(message.path, request.path)
+    fill_path(message.path, request.path)
     message.follow = request.follow
 
 
 def _stat(message: pb.StatRequest) -> Stat:
-    return Stat(_path(message.path), message.follow)
+    return Stat(path_from_pb(message.path), message.follow)
 
 
 def _fill_list(message: pb.ListRequest, request: List) -> None:
-    _fill_path(message.path, request.path)
-    message.after = request.after
+    fill_path(message.path, request.path)
+    fill_text(message, "after", request.after)
     message.limit = request.limit
     message.with_inodes = request.with_inodes
+    message.raw_names = request.raw_names
 
 
 def _list(message: pb.ListRequest) -> List:
-    if len(message.after.encode()) > name_bytes_max:
+    after = text_from_pb(message, "after")
+    if len(to_bytes(after)) > name_bytes_max:
         raise malformed("after", f"longer than a name can be, {name_bytes_max} bytes")
-    return List(_path(message.path), message.after, message.limit, message.with_inodes)
+    return List(path_from_pb(message.path), after, message.limit, message.with_inodes, message.raw_names)
 
 
 def _fill_open(message: pb.OpenRequest, request: Open) -> None:
-    _fill_path(message.path, request.path)
+    fill_path(message.path, request.path)
     message.write = request.write
     message.create = request.create
     message.exclusive = request.exclusive
@@ -144,13 +134,13 @@ def _fill_open(message: pb.OpenRequest, request: Open) -> None:
 
 def _open(message: pb.OpenRequest) -> Open:
     return Open(
-        _path(message.path),
+        path_from_pb(message.path),
         message.write,
         message.create,
         message.exclusive,
         message.truncate,
         message.unnamed,
-        _mode(message.mode),
+        mode_from_pb(message.mode),
         _request_layout(message),
         message.append,
         message.want_data,
@@ -159,7 +149,7 @@ def _open(message: pb.OpenRequest) -> Open:
 
 
 def _fill_put(message: pb.PutRequest, request: Put) -> None:
-    _fill_path(message.path, request.path)
+    fill_path(message.path, request.path)
     message.data = request.data
     message.mode = request.mode
     message.exclusive = request.exclusive
@@ -172,9 +162,9 @@ def _fill_put(message: pb.PutRequest, request: Put) -> None:
 
 def _put(message: pb.PutRequest) -> Put:
     return Put(
-        _path(message.path),
+        path_from_pb(message.path),
         message.data,
-        _mode(message.mode),
+        mode_from_pb(message.mode),
         _request_layout(message),
         message.exclusive,
         _parents_mode(message),
@@ -188,13 +178,13 @@ def _fill_parents_mode(message: Any, request: Open | Put | Close | Mkdir | Renam
 
 
 def _parents_mode(message: Any) -> int | None:
-    return _mode(message.parents_mode) if message.HasField("parents_mode") else None
+    return mode_from_pb(message.parents_mode) if message.HasField("parents_mode") else None
 
 
 def _fill_close(message: pb.CloseRequest, request: Close) -> None:
     _fill_sync(message, request)
     if request.publish is not None:
-        _fill_path(message.publish, request.publish)
+        fill_path(message.publish, request.publish)
     message.exclusive = request.exclusive
     message.discard = request.discard
     _fill_parents_mode(message, request)
@@ -206,11 +196,12 @@ def _close(message: pb.CloseRequest) -> Close:
         SessionId(message.session_id),
         message.length if message.has_length else None,
         message.modified,
-        _path(message.publish) if message.publish.path else None,
+        path_from_pb(message.publish) if message.publish.path else None,
         message.exclusive,
         message.discard,
         message.truncations if message.HasField("truncations") else None,
         _parents_mode(message),
+        message.keep_mtime,
     )
 
 
@@ -221,6 +212,8 @@ def _fill_sync(message: Any, request: Close | Sync) -> None:
         message.length = request.length
         message.has_length = True
     message.modified = request.modified
+    if request.keep_mtime:
+        message.keep_mtime = True
     if request.truncations is not None:
         message.truncations = request.truncations
 
@@ -228,7 +221,7 @@ def _fill_sync(message: Any, request: Close | Sync) -> None:
 def _sync(message: pb.SyncRequest) -> Sync:
     length = message.length if message.has_length else None
     truncations = message.truncations if message.HasField("truncations") else None
-    return Sync(_content_id(message), SessionId(message.session_id), length, message.modified, truncations)
+    return Sync(_content_id(message), SessionId(message.session_id), length, message.modified, truncations, message.keep_mtime)
 
 
 def _fill_append(message: pb.AppendRequest, request: Append) -> None:
@@ -251,7 +244,7 @@ def _append(message: pb.AppendRequest) -> Append:
 
 
 def _fill_mkdir(message: pb.MkdirRequest, request: Mkdir) -> None:
-    _fill_path(message.path, request.path)
+    fill_path(message.path, request.path)
     message.mode = request.mode
     message.parents = request.parents
     if request.layout is not None:
@@ -261,24 +254,26 @@ def _fill_mkdir(message: pb.MkdirRequest, request: Mkdir) -> None:
 
 
 def _mkdir(message: pb.MkdirRequest) -> Mkdir:
-    return Mkdir(_path(message.path), _mode(message.mode), message.parents, _request_layout(message), _parents_mode(message))
+    return Mkdir(
+        path_from_pb(message.path), mode_from_pb(message.mode), message.parents, _request_layout(message), _parents_mode(message)
+    )
 
 
 def _fill_remove(message: pb.RemoveRequest, request: Remove) -> None:
-    _fill_path(message.path, request.path)
+    fill_path(message.path, request.path)
     message.kind = request.kind  # type: ignore[assignment]
 
 
 def _remove(message: pb.RemoveRequest) -> Remove:
     try:
-        return Remove(_path(message.path), RemoveKind(message.kind))
+        return Remove(path_from_pb(message.path), RemoveKind(message.kind))
     except ValueError:
         raise malformed("kind", f"{message.kind} is not a kind of removal") from None
 
 
 def _fill_rename(message: pb.RenameRequest, request: Rename) -> None:
-    _fill_path(message.source, request.source)
-    _fill_path(message.target, request.target)
+    fill_path(message.source, request.source)
+    fill_path(message.target, request.target)
     message.mode = request.mode  # type: ignore[assignment]
     _fill_parents_mode(message, request)
 
@@ -288,33 +283,34 @@ def _rename(message: pb.RenameRequest) -> Rename:
         mode = RenameMode(message.mode)
     except ValueError:
         raise malformed("mode", f"{message.mode} is not a mode of renaming") from None
-    return Rename(_path(message.source), _path(message.target), mode, _parents_mode(message))
+    return Rename(path_from_pb(message.source), path_from_pb(message.target), mode, _parents_mode(message))
 
 
 def _fill_symlink(message: pb.SymlinkRequest, request: Symlink) -> None:
-    _fill_path(message.path, request.path)
-    message.target = request.target
+    fill_path(message.path, request.path)
+    fill_text(message, "target", request.target)
 
 
 def _symlink(message: pb.SymlinkRequest) -> Symlink:
-    return Symlink(_path(message.path), message.target)
+    return Symlink(path_from_pb(message.path), text_from_pb(message, "target"))
 
 
 def _fill_link(message: pb.LinkRequest, request: Link) -> None:
-    _fill_path(message.source, request.source)
-    _fill_path(message.target, request.target)
+    fill_path(message.source, request.source)
+    fill_path(message.target, request.target)
 
 
 def _link(message: pb.LinkRequest) -> Link:
-    return Link(_path(message.source), _path(message.target))
+    return Link(path_from_pb(message.source), path_from_pb(message.target))
 
 
 _OPTIONAL = ("mode", "uid", "gid", "atime_ns", "mtime_ns")
 
 
 def _fill_setattr(message: pb.SetAttrRequest, request: SetAttributes) -> None:
-    _fill_path(message.path, request.path)
+    fill_path(message.path, request.path)
     message.follow = request.follow
+    message.accessed = request.accessed
     for field in _OPTIONAL:
         value = getattr(request, field)
         if value is not None:
@@ -326,8 +322,10 @@ def _fill_setattr(message: pb.SetAttrRequest, request: SetAttributes) -> None:
 
 def _setattr(message: pb.SetAttrRequest) -> SetAttributes:
     given = {field: getattr(message, field) for field in _OPTIONAL if message.HasField(field)}
-    _mode(given.get("mode", 0))
-    return SetAttributes(_path(message.path), message.follow, layout=_request_layout(message), **given)
+    mode_from_pb(given.get("mode", 0))
+    return SetAttributes(
+        path_from_pb(message.path), message.follow, layout=_request_layout(message), accessed=message.accessed, **given
+    )
 
 
 def _fill_truncate(message: pb.TruncateRequest, request: Truncate) -> None:
@@ -341,13 +339,13 @@ def _truncate(message: pb.TruncateRequest) -> Truncate:
 
 def _fill_batch_stat(message: pb.BatchStatRequest, request: BatchStat) -> None:
     message.parent = request.parent
-    message.paths.extend(request.paths)
+    fill_texts(message, "paths", request.paths)
     message.follow = request.follow
 
 
 def _batch_stat(message: pb.BatchStatRequest) -> BatchStat:
     check_count("paths", len(message.paths))
-    return BatchStat(InodeId(message.parent), message.paths[:], message.follow)
+    return BatchStat(InodeId(message.parent), texts_from_pb(message, "paths"), message.follow)
 
 
 def _fill_bare(message: Any, request: Any) -> None:
@@ -405,7 +403,7 @@ def _fill_dirent(message: pb.LookupReply, dirent: Dirent, _room: int) -> None:
 
 
 def _dirent(message: pb.LookupReply) -> Dirent:
-    return Dirent(InodeId(message.inode_id), _type(message.type))
+    return Dirent(InodeId(message.inode_id), inode_type(message.type))
 
 
 def _fill_stats(message: pb.BatchStatReply, answers: list[Inode | Code], room: int) -> None:
@@ -447,13 +445,6 @@ def _fill_nothing(message: Any, answer: None, _room: int) -> None:
 
 def _nothing(message: Any) -> None:
     return None
-
-
-def _type(number: int) -> InodeType:
-    kind = INODE_TYPES.get(number)
-    if kind is None:
-        raise error(Code.PROTOCOL, f"type {number} of an inode is not known to this software")
-    return kind
 
 
 # --- the table -------------------------------------------------------------------------------------------------------
@@ -525,6 +516,7 @@ _VERBS: tuple[Verb[Any, Any], ...] = (
     Verb(Remove, META.Remove, "remove", _fill_remove, _remove, AnswerCodec("remove", _fill_removed, _removed)),
     Verb(Rename, META.Rename, "rename", _fill_rename, _rename, _INODE),
     Verb(Symlink, META.Symlink, "symlink", _fill_symlink, _symlink, _INODE),
+    Verb(Mknod, META.Mknod, "", fill_mknod, mknod_from_pb, _INODE),
     Verb(Link, META.Link, "link", _fill_link, _link, _INODE),
     Verb(SetAttributes, META.SetAttr, "setattr", _fill_setattr, _setattr, _INODE),
     Verb(Truncate, META.Truncate, "truncate", _fill_truncate, _truncate, _INODE),

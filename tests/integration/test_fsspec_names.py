@@ -286,7 +286,7 @@ def test_names_come_back_as_they_were_given(fs: Any, room: str, name: str) -> No
     assert fs.exists(f"{path[:-1]}_")
 
 
-@pytest.mark.parametrize("name", ["x" * 256, "é" * 128, "nul\0", "\udcff"])
+@pytest.mark.parametrize("name", ["x" * 256, "é" * 128, "nul\0", "\ud800"])
 def test_bad_names_are_refused_and_named(fs: Any, room: str, name: str) -> None:
     for call in (fs.touch, fs.mkdir, lambda path: fs.pipe_file(path, b""), fs.info):
         with pytest.raises((FS3Error, ValueError)) as caught:

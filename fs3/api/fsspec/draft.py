@@ -57,7 +57,8 @@ class Draft:
             above = PathRef.of(parent_of(target))
             there, directory = await client.meta.batch([Stat(PathRef.of(target), follow=False), Stat(above)])
             if isinstance(there, Inode) and there.type is InodeType.SYMLINK and not how.exclusive:
-                target = there.target if there.target.startswith("/") else join(parent_of(target), there.target)
+                link = there.link_target
+                target = link if link.startswith("/") else join(parent_of(target), link)
                 continue
             _check_new(client.meta.user, there, directory, path, how)
             if parents_now and isinstance(directory, FS3Error):
@@ -111,7 +112,8 @@ class Draft:
                 raise opened
             if isinstance(there, Inode) and there.type is InodeType.SYMLINK and not how.exclusive:
                 await client.abandon(opened)
-                target = there.target if there.target.startswith("/") else join(parent_of(target), there.target)
+                link = there.link_target
+                target = link if link.startswith("/") else join(parent_of(target), link)
                 continue
             if isinstance(there, BaseException):
                 if not isinstance(there, FS3Error) or not is_missing(there):
@@ -175,6 +177,8 @@ def _check_new(user: User, there: Inode | FS3Error, directory: Inode | FS3Error,
         raise error(Code.EXISTS, "the name is taken", path)
     elif there.type is InodeType.DIRECTORY:
         raise error(Code.IS_A_DIRECTORY, "is a directory", path)
+    elif there.type is not InodeType.FILE and there.type is not InodeType.SYMLINK:
+        raise error(Code.UNSUPPORTED, "is a special file, which has no bytes", path)
     elif has_permission(user, there, WRITE):
         return
     if isinstance(directory, FS3Error):

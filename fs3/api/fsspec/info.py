@@ -39,7 +39,7 @@ def info_of(path: str, inode: Inode, behind: Inode | FS3Error | None = None) -> 
         "islink": link,
     }
     if link:
-        info["destination"] = inode.target
+        info["destination"] = inode.link_target
     return info
 
 

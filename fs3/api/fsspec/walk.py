@@ -10,6 +10,7 @@ from fs3.api.fsspec.info import Info, info_of
 from fs3.api.io.budget import gather_bounded
 from fs3.base.errors import FS3Error
 from fs3.base.limits import batch_items_max, name_bytes_max
+from fs3.base.names import to_bytes
 from fs3.base.status import Code
 from fs3.model.inode import Inode, InodeType
 from fs3.model.namespace import Entry
@@ -76,7 +77,7 @@ async def _list(client: Client, root: str, branch: str, prefix: str) -> list[Ent
             return await client.list_all(path, with_inodes=True)
         async for entry in client.list(path, with_inodes=True, after=name_before(stem)):
             if stem and not entry.name.startswith(stem):
-                if entry.name.encode() > stem.encode():
+                if to_bytes(entry.name) > to_bytes(stem):
                     break
                 continue
             entries.append(entry)
@@ -103,11 +104,13 @@ def _leads_to(directory: str, prefix: str) -> bool:
 def name_before(stem: str) -> str:
     """A name that comes before every name with this stem and, but for odd ones, after all others before them; "" when in doubt.
 
-    A listing that continues after it starts at the stem. Names are ordered by their UTF-8 bytes, which is the order of their
-    code points.
+    A listing that continues after it starts at the stem. Names are ordered by their bytes, which is the order of their code
+    points where they are UTF-8.
     """
     if not stem:
         return ""
+    if 0xDC80 <= ord(stem[-1]) <= 0xDCFF:  # a byte that is not UTF-8, so none of its neighbours need be
+        return stem[:-1]
     last = ord(stem[-1]) - 1
     if last == ord("/"):
         last -= 1
@@ -116,7 +119,7 @@ def name_before(stem: str) -> str:
     if last <= 0:
         return stem[:-1]
     before = stem[:-1] + chr(last) + "\U0010ffff"
-    return before if len(before.encode()) <= name_bytes_max else ""
+    return before if len(to_bytes(before)) <= name_bytes_max else ""
 
 
 async def _infos(client: Client, found: Sequence[tuple[str, Inode]]) -> list[Info]:

@@ -8,6 +8,8 @@ error that asking again would not change, or at its deadline.
 from __future__ import annotations
 
 import asyncio
+import copy
+import itertools
 import logging
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, TypeVar
@@ -48,7 +50,8 @@ Stats = list[Inode | FS3Error]
 
 
 class MetaClient:
-    """The namespace for one user of one client. Belongs to one event loop; any number of calls may be under way at once.
+    """The namespace for one user of one client; `as_user` for the others. Belongs to one event loop; any number of calls may be
+    under way at once.
 
     `await meta.ask(Rename(source, target))`: see `fs3.model.requests` for what there is to ask. Requests that change something
     are numbered, so that one that is sent again has no second effect.
@@ -75,10 +78,22 @@ class MetaClient:
         """Whom the services check permissions for."""
         self._timeout_ns = timeout_ns
         self._prng = Prng(int.from_bytes(client_id[:8], "big"))
-        self._seq = 0
+        self._seqs = itertools.count(1)
+        self._is_view = False
         self._sessions = SessionKeepAlive(clock, self._keep_alive)
         self._nodes = MetaSelector(routing, connector, clock, int.from_bytes(client_id[8:12], "big"))
         self._direct = DirectRequests(self._nodes, connector, clock, self._caller)
+
+    def as_user(self, user: User) -> MetaClient:
+        """This client, asking for another user. To the services it is the same client: connections, numbers of requests, write
+        sessions and their keep-alive are shared, so any user may close what another one has opened. Only a batch is one user's.
+        It ends when this client is closed. Raises InvalidArgument for more than `groups_max` supplementary groups."""
+        view = copy.copy(self)
+        view._caller = caller_to_pb(ClientId(self._caller.client_id), user)
+        view.user = user
+        view._direct = self._direct.with_caller(view._caller)
+        view._is_view = True
+        return view
 
     def on_return(self, call: OnReturn) -> None:
         """`call` is called when a service has heard of this client again, after so long a silence that its open write sessions
@@ -86,7 +101,10 @@ class MetaClient:
         self._sessions.on_return = call
 
     async def close(self) -> None:
-        """Say no more that this client lives. Sessions that are open are left to the services, which end them after a while."""
+        """Say no more that this client lives. Sessions that are open are left to the services, which end them after a while. A
+        view of another user (`as_user`) is closed with the client that it is of, and not before."""
+        if self._is_view:
+            return
         self._direct.close()
         await self._sessions.stop()
 
@@ -206,8 +224,7 @@ class MetaClient:
     # --- asking -------------------------------------------------------------------------------------------------------
 
     def _next_seq(self) -> int:
-        self._seq += 1
-        return self._seq
+        return next(self._seqs)
 
     def _track_sessions(self, request: Request[Any], answer: Any) -> None:
         """A change was answered: which sessions are open now?"""

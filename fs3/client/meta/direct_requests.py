@@ -7,6 +7,7 @@ loop, which waits, asks again, and knows the other services.
 
 from __future__ import annotations
 
+import copy
 from typing import Any, TypeVar
 
 from fs3.base.errors import FS3Error, error
@@ -33,6 +34,12 @@ class DirectRequests:
         self._now = clock.now
         self._caller = caller
         self._channels = DirectChannels(connector, clock, meta_read_hedge_ns)
+
+    def with_caller(self, caller: Any) -> DirectRequests:
+        """The same, for another one who asks; they are closed together."""
+        view = copy.copy(self)
+        view._caller = caller
+        return view
 
     def ask(self, request: Request[R]) -> R | None:
         """The answer to a request that changes nothing. None: not done, and nothing is known. Raises FS3Error for a refusal that

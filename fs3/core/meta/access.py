@@ -7,7 +7,7 @@ from typing import Final
 from fs3.base.ids import INODE_IDS_END, InodeId
 from fs3.base.status import Code
 from fs3.core.meta.errors import MetaError
-from fs3.model.inode import MODE_BITS, Inode, User
+from fs3.model.inode import MODE_BITS, SPECIAL_FILES, Inode, User
 
 READ: Final = 4
 WRITE: Final = 2
@@ -64,6 +64,13 @@ def require_owner(user: User, inode: Inode, path: str) -> None:
     """Raises PERMISSION for all users but the owner and root."""
     if user.uid not in (0, inode.uid):
         raise MetaError(Code.PERMISSION, "only the owner may do this", path)
+
+
+def require_bytes(inode: Inode, path: str) -> None:
+    """Raises UNSUPPORTED for a special file."""
+    if inode.type in SPECIAL_FILES:
+        what = inode.type.name.lower().replace("_", " ")
+        raise MetaError(Code.UNSUPPORTED, f"is a {what}, which has no bytes: programs open it where it is mounted", path)
 
 
 def mode_of_new(user: User, directory: Inode, mode: int, *, is_directory: bool) -> tuple[int, int]:

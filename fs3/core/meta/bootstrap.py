@@ -13,9 +13,9 @@ from fs3.core.meta.errors import MetaError
 from fs3.core.txn import Txn
 from fs3.model.inode import Inode
 
-FORMAT = 2
-"""2: the content of an inode may have another id (`Inode.content`), and be a row beside it (`Inode.inline`). Rows of format 1 are
-read as they are."""
+FORMAT = 3
+"""2: the content of an inode may have another id (`Inode.content`), and be a row beside it (`Inode.inline`). 3: there are special
+files. Rows of older formats are read as they are."""
 _decode_store = msgspec.msgpack.Decoder(rows.StoreIdent).decode
 
 

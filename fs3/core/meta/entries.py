@@ -9,6 +9,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from fs3.base.ids import ROOT_INODE, InodeId
+from fs3.base.names import is_utf8, to_bytes
 from fs3.base.status import Code
 from fs3.core.meta import keys, rows
 from fs3.core.meta.access import mode_of_new
@@ -46,9 +47,10 @@ def new_inode(
     mode, gid = mode_of_new(ctx.user, directory, mode, is_directory=is_directory)
     now = ctx.wall_ns
     parent = directory.id if is_directory else InodeId(0)
-    length = len(target.encode())
     uid = ctx.user.uid
-    return Inode(InodeId(inode), kind, mode, uid, gid, nlink, length, now, now, now, now, 1, parent, layout, target)
+    raw = to_bytes(target)
+    made = Inode(InodeId(inode), kind, mode, uid, gid, nlink, len(raw), now, now, now, now, 1, parent, layout, target)
+    return made if is_utf8(target) else replace(made, target="", raw_target=raw)
 
 
 def empty_root(ctx: OpContext, mode: int) -> Inode:

@@ -24,14 +24,14 @@ from fs3.model.inode import Inode, InodeType
 
 
 async def unlink(txn: Txn, ctx: OpContext, inode: Inode) -> Inode:
-    """Takes one name away from a file or symlink; with the last one a symlink is gone, and a file is given up: an inline one is
-    gone as well, as soon as no session is open on it, any other waits for its chunks to be removed."""
+    """Takes one name away from anything but a directory; with the last one a symlink or special file is gone, and a file is given
+    up: an inline one is gone as well, as soon as no session is open on it, any other waits for its chunks to be removed."""
     if inode.type is InodeType.DIRECTORY or inode.nlink <= 0:
         rows.raise_malformed(
             keys.inode_key(inode.id), f"a name leads to it, but it is a {inode.type.name} with {inode.nlink} names"
         )
     after = with_nlink(ctx, inode, inode.nlink - 1)
-    if after.nlink == 0 and inode.type is InodeType.SYMLINK:
+    if after.nlink == 0 and inode.type is not InodeType.FILE:
         txn.delete(keys.inode_key(inode.id))
         await adjust_counts(txn, inodes=-1)
         return after

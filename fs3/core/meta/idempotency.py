@@ -17,6 +17,7 @@ import msgspec
 
 from fs3.base.ids import CLIENT_ID_BYTES, ClientId
 from fs3.base.limits import requests_remembered_ns
+from fs3.base.names import shown
 from fs3.base.status import Code
 from fs3.core.meta import keys, rows
 from fs3.core.meta.context import OpContext
@@ -74,7 +75,7 @@ async def record_refusal(txn: Txn, ctx: OpContext, why: MetaError) -> bool:
     key = _key(ctx.client, ctx.request_seq)
     if await txn.get(key) is not None:
         return False
-    said = msgspec.Raw(rows.encode((why.code, why.message, why.path)))
+    said = msgspec.Raw(rows.encode((why.code, shown(why.message), shown(why.path))))
     txn.put(key, rows.encode(rows.RequestRecord(_REFUSED, ctx.wall_ns, said)))
     return True
 

@@ -3,7 +3,7 @@
 | key | row |
 |---|---|
 | INOD inode(8) | the inode |
-| DENT parent(8) name(1..255) | a directory entry; names in the order of their UTF-8 bytes |
+| DENT parent(8) name(1..255) | a directory entry; names in the order of their bytes |
 | CONT content(8) | the inode that has a content of another id than its own |
 | SESS content(8) session(8) | a writer's open |
 | IDEM client(16) seq(8) | the result of a request; the requests of one client are in the order they were made |
@@ -59,7 +59,7 @@ def inode_key(inode: InodeId) -> bytes:
 
 
 def dirent_key(parent: InodeId, name: bytes) -> bytes:
-    """Of the entry `name`, in UTF-8, of a directory."""
+    """Of the entry `name` of a directory."""
     return _one(DIRENT, parent) + name
 
 
@@ -153,7 +153,7 @@ def describe(key: bytes) -> str:
         case b"INOD":
             return f"the row of inode {number}"
         case b"DENT" if len(key) > NAME_AT:
-            return f"the entry {key[NAME_AT:].decode(errors='replace')!r} of directory {number}"
+            return f"the entry {key[NAME_AT:].decode(errors='backslashreplace')!r} of directory {number}"
         case b"DENT":
             return f"an entry of directory {number}"
         case b"SESS" | b"PRUN":

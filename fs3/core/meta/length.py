@@ -28,13 +28,19 @@ def check_length(length: int, inode: int) -> None:
 
 
 def with_written_length(
-    ctx: OpContext, inode: Inode, length: int | None, modified: bool, truncations: int | None = None
+    ctx: OpContext,
+    inode: Inode,
+    length: int | None,
+    modified: bool,
+    truncations: int | None = None,
+    *,
+    keep_mtime: bool = False,
 ) -> Inode:
     """A file after a writer told what it wrote; the same object when that changes nothing.
 
     `truncations`: those the writer knows of. LengthUnknown when there was another one since and the length would rise,
     TrimOutstanding when it would while chunks may still hold bytes from before a truncation, MoveOutstanding when the bytes are
-    inline: no session writes chunks of such a file.
+    inline: no session writes chunks of such a file. `keep_mtime`: it was set after what was written.
     """
     longer = length is not None and length > inode.length
     if length is not None:
@@ -52,7 +58,7 @@ def with_written_length(
         mode=inode.mode if ctx.user.uid == 0 else without_set_ids(inode.mode),
         length=length if longer else inode.length,
         append=None if longer else inode.append,
-        mtime_ns=ctx.wall_ns,
+        mtime_ns=inode.mtime_ns if keep_mtime else ctx.wall_ns,
         ctime_ns=ctx.wall_ns,
         change=inode.change + 1,
     )

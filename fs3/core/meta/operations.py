@@ -13,6 +13,7 @@ from fs3.core.meta.ops.link import link
 from fs3.core.meta.ops.list import list_directory
 from fs3.core.meta.ops.lookup import lookup
 from fs3.core.meta.ops.mkdir import mkdir
+from fs3.core.meta.ops.mknod import mknod
 from fs3.core.meta.ops.open import open_file
 from fs3.core.meta.ops.put import put_file
 from fs3.core.meta.ops.remove import remove
@@ -32,6 +33,7 @@ from fs3.model.requests import (
     List,
     Lookup,
     Mkdir,
+    Mknod,
     Open,
     Put,
     Remove,
@@ -63,6 +65,7 @@ OPERATIONS: dict[type[Request[Any]], Operation] = {
     Remove: remove,
     Rename: rename,
     Symlink: symlink,
+    Mknod: mknod,
     Link: link,
     SetAttributes: set_attributes,
     Truncate: truncate,

@@ -10,6 +10,7 @@ import msgspec
 
 from fs3.base.ids import ROOT_INODE, InodeId
 from fs3.base.limits import name_bytes_max, symlinks_followed_max
+from fs3.base.names import to_bytes
 from fs3.base.status import Code
 from fs3.core.meta import keys, rows
 from fs3.core.meta.access import EXECUTE, check_inode_id, has_permission
@@ -56,7 +57,8 @@ async def resolve_path(txn: ReadTxn, ctx: OpContext, ref: PathRef, *, follow: bo
     """Walks a path up to its last entry, which need not exist.
 
     Symlinks on the way are followed, with `follow` also a last one, to wherever the chain of them ends. Raises NOT_FOUND,
-    NOT_A_DIRECTORY, ACCESS, TOO_MANY_SYMLINKS, NAME_TOO_LONG, INVALID; STALE when the starting inode is not there.
+    NOT_A_DIRECTORY, ACCESS, TOO_MANY_SYMLINKS, NAME_TOO_LONG, INVALID. When the starting inode is gone, a path below it is
+    NOT_FOUND, as in a working directory that was removed, and the inode itself STALE.
     """
     path = ref.path
     if not path:
@@ -73,7 +75,7 @@ async def resolve_path(txn: ReadTxn, ctx: OpContext, ref: PathRef, *, follow: bo
         if name == "..":
             current = await _parent_of(txn, current, path)
             continue
-        encoded = name.encode()
+        encoded = to_bytes(name)
         if len(encoded) > name_bytes_max:
             raise MetaError(Code.NAME_TOO_LONG, f"a name of the path is longer than {name_bytes_max} bytes", path)
         key = keys.dirent_key(current.id, encoded)
@@ -86,7 +88,7 @@ async def resolve_path(txn: ReadTxn, ctx: OpContext, ref: PathRef, *, follow: bo
             followed += 1
             if followed > symlinks_followed_max:
                 raise MetaError(Code.TOO_MANY_SYMLINKS, f"more than {symlinks_followed_max} symbolic links", path)
-            target = (await rows.get_inode(txn, dirent.inode)).target
+            target = (await rows.get_inode(txn, dirent.inode)).link_target
             if target.startswith("/"):
                 current = await _root(txn)
             further, slash = split_path(target, path)
@@ -134,26 +136,28 @@ def require_entry(place: PathTarget, refusal: Code = Code.INVALID) -> PathTarget
 
 
 async def resolve_start(txn: ReadTxn, ref: PathRef) -> Inode:
-    """The inode a path starts at. Raises STALE when it is gone: the caller remembered it from before it was removed."""
+    """The inode a path starts at. When it is gone, the caller remembered it from before it was removed: raises STALE, but for a
+    path below it NOT_FOUND, since nothing is in a directory that was removed."""
     start = check_inode_id(ref.parent or ROOT_INODE, ref.path)
     inode = await rows.find_inode(txn, start)
     if inode is None:
         if start == ROOT_INODE:
             return await _root(txn)
-        raise MetaError(Code.STALE, f"inode {start} is gone", ref.path)
+        code = Code.NOT_FOUND if ref.path else Code.STALE
+        raise MetaError(code, f"inode {start} is gone", ref.path)
     return inode
 
 
 def check_text(text: str, path: str) -> None:
-    """Raises INVALID for what cannot be stored as UTF-8 or contains NUL, NAME_TOO_LONG beyond `path_bytes_max`."""
+    """Raises INVALID for what stands for no bytes or contains NUL, NAME_TOO_LONG beyond `path_bytes_max`."""
     if "\0" in text:
         raise MetaError(Code.INVALID, "a path cannot contain NUL", path)
     size = len(text)
     if not text.isascii():
         try:
-            size = len(text.encode())
+            size = len(to_bytes(text))
         except UnicodeEncodeError:
-            raise MetaError(Code.INVALID, "a path must be encodable as UTF-8", path) from None
+            raise MetaError(Code.INVALID, "a path has a surrogate that stands for no byte", path) from None
     if size > path_bytes_max:
         raise MetaError(Code.NAME_TOO_LONG, f"a path is longer than {path_bytes_max} bytes", path[:name_bytes_max])
 

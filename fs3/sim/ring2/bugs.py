@@ -123,6 +123,7 @@ from fs3.sim.ring2.namespace_bugs import (
     stay_with_the_id,
 )
 from fs3.sim.ring2.page_bugs import believe_the_buffer, keep_lost_pages, leave_to_others, members_that_serve
+from fs3.sim.ring2.posix_bugs import POSIX_BUGS
 from fs3.sim.ring2.replace_bugs import (
     get_by_inode,
     queue_nothing,
@@ -704,6 +705,7 @@ BUGS: dict[str, ServiceBug] = {
         [(KVCache, "_follow", follow_the_name)],
         scene="make_a_namespace_again",
     ),
+    **{name: ServiceBug(what, patches, scene=scene) for name, (what, patches, scene) in POSIX_BUGS.items()},
     "rolled_back_is_whole": ServiceBug(
         "an old copy of a directory counts as the directory",
         [(generations, "compare", _compare_nothing)],

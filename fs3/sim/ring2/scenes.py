@@ -26,6 +26,7 @@ from fs3.sim.ring2.lease_scenes import LEASE_SCENES
 from fs3.sim.ring2.loop import open_loop
 from fs3.sim.ring2.namespace_scenes import NAMESPACE_SCENES
 from fs3.sim.ring2.network import SimLinks
+from fs3.sim.ring2.posix_scenes import POSIX_SCENES
 from fs3.sim.ring2.replace_scenes import REPLACE_SCENES
 from fs3.sim.ring2.scene_cluster import POLL_SECONDS, POLLS_MAX, SceneCluster, SlowLinks
 from fs3.sim.ring2.story import Story, capture_logs
@@ -460,6 +461,7 @@ SCENES: dict[str, Callable[[SceneCluster], Awaitable[str]]] = {
     **REPLACE_SCENES,
     **LEASE_SCENES,
     **NAMESPACE_SCENES,
+    **POSIX_SCENES,
     "an_old_copy_is_put_back": directory_scenes.an_old_copy_is_put_back,
     "all_but_the_manager_is_put_back": directory_scenes.all_but_the_manager_is_put_back,
     "a_copy_begins_beside_the_original": directory_scenes.a_copy_begins_beside_the_original,

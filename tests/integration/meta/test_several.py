@@ -12,6 +12,7 @@ from fs3.client.meta import hedged_request
 from fs3.client.meta.keepalive import SessionKeepAlive
 from fs3.client.routing import StaticRouting
 from fs3.core.meta import rows
+from fs3.core.meta.bootstrap import FORMAT
 from fs3.core.meta.client_liveness import list_clients
 from fs3.core.meta.sessions import list_sessions
 from fs3.drivers.memory.kv import MemoryKV
@@ -182,8 +183,8 @@ async def test_a_store_of_another_cluster_or_program_is_refused(cluster, make_ro
     assert refused.value.code is Code.UNSUPPORTED
     assert await read_all_rows(kv) == [(b"mgmtd/cluster", b"1")]
     newer = MemoryKV()
-    await newer.transact(puts({b"CLUS": rows.encode(rows.StoreIdent(3, b"c" * 16))}))
-    with pytest.raises(FS3Error, match="format 3") as refused:
+    await newer.transact(puts({b"CLUS": rows.encode(rows.StoreIdent(FORMAT + 1, b"c" * 16))}))
+    with pytest.raises(FS3Error, match="of format") as refused:
         await service(newer, b"c" * 16).start()
     assert refused.value.code is Code.UNSUPPORTED
 

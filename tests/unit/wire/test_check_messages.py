@@ -68,5 +68,7 @@ def test_what_is_malformed_is_named(call, named: str) -> None:
 
 
 def test_an_inode_of_a_type_from_the_future() -> None:
-    with pytest.raises(FS3Error, match="does not know"):
-        inspection_from_pb(pb.InspectReply(facts=[pb.InodeFacts(inode=1, type=0)]))
+    (facts,) = inspection_from_pb(pb.InspectReply(facts=[pb.InodeFacts(inode=1, type=77)])).facts
+    assert facts.type is InodeType.OTHER
+    with pytest.raises(FS3Error, match="of no type"):
+        inspection_from_pb(pb.InspectReply(facts=[pb.InodeFacts(inode=1)]))

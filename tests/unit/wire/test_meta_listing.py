@@ -40,6 +40,7 @@ def test_what_is_common_is_columns_and_layouts_travel_once():
         replace(FILE, type=InodeType.DIRECTORY, parent=1, layout=Layout(0, 0, 0)),
         replace(FILE, type=InodeType.SYMLINK, target="elsewhere"),
         replace(FILE, append=AppendTurn(1, 2, 3)),
+        replace(FILE, type=InodeType.BLOCK_DEVICE, rdev=0x801),
     ],
 )
 def test_what_no_column_says_travels_whole(unusual):
@@ -86,7 +87,8 @@ def test_an_empty_page_and_one_without_inodes():
         (lambda message: message.inodes.whole_at.append(0), "columns"),
         (lambda message: message.inodes.ClearField("distinct_layouts"), "refers"),
         (lambda message: (message.inodes.whole_at.append(9), message.inodes.whole.add()), "refers"),
-        (lambda message: message.types.__setitem__(0, 77), "type 77"),
+        (lambda message: message.raw_names.append(b"x"), "are bytes"),
+        (lambda message: (message.raw_names_at.append(2), message.raw_names.append(b"x")), "are bytes"),
     ],
 )
 def test_columns_that_contradict_each_other_are_nonsense(break_it, said):
@@ -95,3 +97,28 @@ def test_columns_that_contradict_each_other_are_nonsense(break_it, said):
     with pytest.raises(FS3Error, match=said) as caught:
         listing_from_pb(message)
     assert caught.value.code is Code.PROTOCOL
+
+
+def test_a_type_of_newer_software_does_not_break_a_listing():
+    message = message_of([entry_of(FILE), entry_of(FILE)])
+    message.types[1] = 77
+    first, second = listing_from_pb(message).entries
+    assert first.type is InodeType.FILE
+    assert second.type is second.inode.type is InodeType.OTHER
+
+
+def test_names_and_targets_that_are_not_utf8_travel_as_bytes():
+    link = replace(FILE, type=InodeType.SYMLINK, raw_target=b"to/\xff")
+    entries = [entry_of(FILE, "caf\udce9"), entry_of(FILE, "plain"), entry_of(link, "\udcff" * 255)]
+    message = message_of(entries)
+    assert listing_from_pb(message) == Listing(entries, False)
+    assert (message.names[:], message.raw_names_at[:]) == (["", "plain", ""], [0, 2])
+    assert message.raw_names[0] == b"caf\xe9"
+    assert message.inodes.whole[0].target == "to/\ufffd", "what a client that does not know the field is told"
+
+
+def test_raw_names_count_for_the_size_of_a_page():
+    entries = [entry_of(FILE, "\udcff" * 255) for _ in range(100)]
+    message = message_of(entries, 8 * 1024)
+    assert message.ByteSize() <= 8 * 1024
+    assert message.more

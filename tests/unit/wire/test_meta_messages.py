@@ -5,7 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fs3.base.errors import FS3Error, InvalidArgument, error
+from fs3.base.ids import InodeId
 from fs3.base.limits import batch_items_max, frame_header_bytes_max
+from fs3.base.names import to_text
 from fs3.base.status import Code
 from fs3.model.check import CheckPage, Inspection, Problem, ProblemKind, RepairResult, RowTable
 from fs3.model.inode import AppendTurn, Dirent, Inode, InodeType, Layout, User
@@ -23,6 +25,7 @@ from fs3.model.requests import (
     List,
     Lookup,
     Mkdir,
+    Mknod,
     Open,
     Put,
     Remove,
@@ -56,7 +59,9 @@ U32 = st.integers(0, (1 << 32) - 1)
 U64 = st.integers(0, (1 << 64) - 1)
 S64 = st.integers(-(1 << 63), (1 << 63) - 1)
 ID = st.integers(1, (1 << 56) - 1)
-TEXT = st.text(st.characters(codec="utf-8"), max_size=30)
+UTF8 = st.text(st.characters(codec="utf-8"), max_size=30)
+TEXT = UTF8 | st.binary(max_size=30).map(to_text)
+"""What a name or path may be."""
 MODE = st.integers(0, 0o7777)
 FLAG = st.booleans()
 LAYOUT = st.builds(Layout, U32, U32, U32, st.lists(U32, max_size=12).map(tuple))
@@ -85,11 +90,12 @@ INODE = st.builds(
     U64,
     U64,
     LAYOUT,
-    TEXT,
+    UTF8,
     truncations=U64,
     append=maybe(TURN),
     content=ID,
     inline=FLAG,
+    rdev=U64,
 )
 ENTRY = st.builds(Entry, TEXT, ID, TYPE)
 ENTRY_WITH_INODE = st.builds(lambda name, inode: Entry(name, inode.id, inode.type, inode), TEXT, INODE)
@@ -97,18 +103,18 @@ ENTRY_WITH_INODE = st.builds(lambda name, inode: Entry(name, inode.id, inode.typ
 REQUESTS = {
     Lookup: st.builds(Lookup, PATH),
     Stat: st.builds(Stat, PATH, FLAG),
-    List: st.builds(List, PATH, TEXT, U32, FLAG),
+    List: st.builds(List, PATH, TEXT, U32, FLAG, FLAG),
     Open: st.builds(Open, PATH, FLAG, FLAG, FLAG, FLAG, FLAG, MODE, maybe(LAYOUT), FLAG, FLAG),
     Put: st.builds(Put, PATH, st.binary(max_size=9), MODE, maybe(LAYOUT), FLAG, maybe(MODE)),
-    Close: st.builds(Close, ID, U64, maybe(U64), FLAG, maybe(PATH.filter(lambda path: path.path)), FLAG, FLAG),
-    Sync: st.builds(Sync, ID, U64, maybe(U64), FLAG),
+    Close: st.builds(Close, ID, U64, maybe(U64), FLAG, maybe(PATH.filter(lambda path: path.path)), FLAG, FLAG, keep_mtime=FLAG),
+    Sync: st.builds(Sync, ID, U64, maybe(U64), FLAG, keep_mtime=FLAG),
     Mkdir: st.builds(Mkdir, PATH, MODE, FLAG, maybe(LAYOUT)),
     Remove: st.builds(Remove, PATH, st.sampled_from(RemoveKind)),
     Rename: st.builds(Rename, PATH, PATH, st.sampled_from(RenameMode)),
     Symlink: st.builds(Symlink, PATH, TEXT),
     Link: st.builds(Link, PATH, PATH),
     SetAttributes: st.builds(
-        SetAttributes, PATH, FLAG, maybe(MODE), maybe(U32), maybe(U32), maybe(S64), maybe(S64), maybe(LAYOUT)
+        SetAttributes, PATH, FLAG, maybe(MODE), maybe(U32), maybe(U32), maybe(S64), maybe(S64), maybe(LAYOUT), FLAG
     ),
     Truncate: st.builds(Truncate, ID, U64),
 }
@@ -118,6 +124,7 @@ ALONE = {
     BatchStat: st.builds(BatchStat, ID, st.lists(TEXT, max_size=4), FLAG),
     StatFs: st.just(StatFs()),
     KeepAlive: st.just(KeepAlive()),
+    Mknod: st.builds(Mknod, PATH, TYPE, MODE, U64),
     CheckRows: st.builds(CheckRows, st.sampled_from(RowTable), st.binary(max_size=9)),
     InspectInodes: st.builds(InspectInodes, st.lists(ID, max_size=4), FLAG),
     Repair: st.builds(Repair, PROBLEM),
@@ -136,12 +143,13 @@ ANSWERS_ALONE = {
     BatchStat: st.lists(INODE | st.sampled_from([Code.NOT_FOUND, Code.ACCESS]), max_size=4),
     StatFs: st.builds(FileSystemSpace, U64, U64, U64, U64),
     KeepAlive: st.none(),
+    Mknod: INODE,
     CheckRows: st.builds(
         CheckPage, st.binary(max_size=9), U32, st.lists(PROBLEM, max_size=2), *[st.lists(U32, max_size=2)] * 3,
         st.lists(st.integers(0, 1), max_size=2), st.lists(st.binary(max_size=9), max_size=2), st.just([]),
     ),
     InspectInodes: st.builds(Inspection, U64, st.just([])),
-    Repair: st.builds(RepairResult, FLAG, TEXT),
+    Repair: st.builds(RepairResult, FLAG, UTF8),
 }  # fmt: skip
 
 
@@ -225,9 +233,10 @@ def test_the_serial_of_a_directory_stays_at_home():
     assert inode_from_pb(message).dirent_serial == 0
 
 
-def test_a_type_of_a_newer_server_is_named():
-    with pytest.raises(FS3Error, match="not know") as raised:
-        inode_from_pb(pb.Inode(id=7, type=0))
+def test_a_type_of_a_newer_server_is_some_other_type_and_none_is_nonsense():
+    assert inode_from_pb(pb.Inode(id=7, type=77)).type is InodeType.OTHER
+    with pytest.raises(FS3Error, match="no type") as raised:
+        inode_from_pb(pb.Inode(id=7))
     assert raised.value.code is Code.PROTOCOL
 
 
@@ -273,8 +282,29 @@ def test_malformed_fields_are_named(record, message, field):
 
 def test_what_changes_something_needs_a_number():
     reads = {record for record in VERBS if record is not Open and not record.mutates}
-    assert reads == {Lookup, Stat, List, *ALONE} - {Repair, Append}
+    assert reads == {Lookup, Stat, List, *ALONE} - {Repair, Append, Mknod}
     assert not Open(PathRef()).mutates
     for flag in ("write", "create", "truncate", "unnamed"):
         assert Open(PathRef(), **{flag: True}).mutates
     assert Request.mutates
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        Stat(PathRef.of("\udcff")),
+        Symlink(PathRef.of("s"), "\udcff"),
+        List(PathRef(), "\udcff"),
+        BatchStat(InodeId(1), ["a", "\udcff"]),
+    ],
+    ids=lambda request: type(request).__name__,
+)
+def test_a_service_that_knows_only_strings_refuses_other_names(request_):
+    message = verb_of(request_).request_to_pb(request_, caller_to_pb(CALLER.client, CALLER.user), 0)
+    strings = [getattr(message, name, "") for name in ("target", "after")] + list(getattr(message, "paths", []))
+    strings.append(getattr(message.path, "path", "") if hasattr(message, "path") else "")
+    assert "\0" in strings, "no path may contain it, and the empty path would be another one"
+
+
+def test_an_old_client_does_not_ask_for_raw_names():
+    assert not VERBS[List].request_from_pb(pb.ListRequest()).raw_names

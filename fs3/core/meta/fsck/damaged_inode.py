@@ -26,8 +26,9 @@ _DIRECTORY = InodeType.DIRECTORY
 
 
 async def repair_inode(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResult:
-    """A directory is made again around its entries, which are all there; a symlink's row was all there was of it. Of a file, only
-    its row said where the bytes are: it stays, since a copy of the store may have it, and since without it the bytes are garbage.
+    """A directory is made again around its entries, which are all there; the row of a symlink or special file was all there was
+    of it. Of a file, only its row said where the bytes are: it stays, since a copy of the store may have it, and since without it
+    the bytes are garbage.
     """
     number = _inode_of(problem.key)
     if number == ROOT_INODE:
@@ -43,11 +44,13 @@ async def repair_inode(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResu
             number, _DIRECTORY, _RESTORED_MODE, user.uid, user.gid, 2, 0, now, now, now, now, _RESTORED_CHANGE, parent, NO_LAYOUT
         )
         return await _make_directory_again(txn, ctx, again)
-    if dirent.type is InodeType.SYMLINK:
+    if dirent.type is not InodeType.FILE:
         txn.delete(problem.key)
         await adjust_counts(txn, inodes=-1)
         await remove_entry(txn, ctx, InodeId(problem.parent), problem.name, dirent.type)
-        return RepairResult(True, "the symbolic link was removed: where it led is not known")
+        if dirent.type is InodeType.SYMLINK:
+            return RepairResult(True, "the symbolic link was removed: where it led is not known")
+        return RepairResult(True, f"the {dirent.type.name.lower().replace('_', ' ')} was removed: what it was is not known")
     return RepairResult(False, "it says where the file's bytes are: restore the store from a copy, or live without the file")
 
 

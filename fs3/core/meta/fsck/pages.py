@@ -14,6 +14,7 @@ import msgspec
 
 from fs3.base.ids import ROOT_INODE, ClientId, InodeId
 from fs3.base.limits import ancestors_max
+from fs3.base.names import to_bytes
 from fs3.base.status import Code
 from fs3.core.meta import client_liveness as liveness
 from fs3.core.meta import keys, rows
@@ -152,8 +153,7 @@ async def _check_inodes(txn: ReadTxn, page: CheckPage, found: Found) -> None:
                 page.problems += check_directory_counts(inode.id, inode.change, inode.length, inode.nlink, 0, 0)
             if not await _hangs(txn, inode, hanging):
                 page.problems += await _loop(txn, inode)
-        elif inode.type is InodeType.SYMLINK and inode.length != len(inode.target.encode()):
-            size = len(inode.target.encode())
+        elif inode.type is InodeType.SYMLINK and inode.length != (size := len(to_bytes(inode.link_target))):
             add(Problem(ProblemKind.SYMLINK_LENGTH, inode.id, change=inode.change, found=inode.length, expected=size))
         elif inode.type is InodeType.FILE:
             if inode.content and (problem := await find_content_problem(txn, inode)) is not None:

@@ -71,7 +71,7 @@ def parse_chunk_name(text: str) -> ChunkId:
 
 
 def _entry(problem: Problem) -> str:
-    return f"entry {problem.name.decode(errors='replace')!r} of directory {problem.parent}"
+    return f"entry {problem.name.decode(errors='backslashreplace')!r} of directory {problem.parent}"
 
 
 def _unreadable(problem: Problem) -> str:
@@ -82,7 +82,7 @@ def _unreadable(problem: Problem) -> str:
 
 
 def _type(number: int) -> str:
-    return InodeType(number).name.lower() if number in InodeType._value2member_map_ else str(number)
+    return InodeType(number).name.lower().replace("_", " ") if number in InodeType._value2member_map_ else str(number)
 
 
 def _miscounted(problem: Problem) -> str:

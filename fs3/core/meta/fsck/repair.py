@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from fs3.base.ids import ROOT_INODE, InodeId
 from fs3.base.limits import check_rows_per_page
+from fs3.base.names import to_bytes
 from fs3.base.status import Code
 from fs3.core.meta import client_liveness as liveness
 from fs3.core.meta import garbage, keys, rows
@@ -173,7 +174,7 @@ async def _symlink_length(txn: Txn, ctx: OpContext, problem: Problem) -> RepairR
     inode = await _unchanged(txn, problem)
     if inode is None or inode.type is not InodeType.SYMLINK:
         return _GONE
-    size = len(inode.target.encode())
+    size = len(to_bytes(inode.link_target))
     rows.put_inode(txn, replace(with_nlink(ctx, inode, inode.nlink), length=size))
     return RepairResult(True, f"its length is {size} now")
 
@@ -182,7 +183,7 @@ async def _not_queued(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResul
     inode = await _unchanged(txn, problem)
     if inode is None or inode.nlink:
         return _GONE
-    if inode.type is InodeType.SYMLINK:
+    if inode.type not in (InodeType.FILE, _DIRECTORY):
         txn.delete(keys.inode_key(inode.id))
         await adjust_counts(txn, inodes=-1)
         return RepairResult(True, "it was removed")

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from fs3.base.status import Code
 from fs3.core.meta import garbage, rows, sessions, trims
-from fs3.core.meta.access import WRITE, has_permission, require_change, require_unlink, without_set_ids
+from fs3.core.meta.access import WRITE, has_permission, require_bytes, require_change, require_unlink, without_set_ids
 from fs3.core.meta.contents import get_by_content, replace_content
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.entries import add_entry, with_entry_change, with_nlink
@@ -24,7 +24,8 @@ from fs3.model.requests import Close
 @idempotent("close", Inode)
 async def close_file(txn: Txn, ctx: OpContext, request: Close) -> Inode:
     """Ends a session. The file's length becomes at least `length`, the largest end offset its writer had acknowledged.
-    `truncations`: those the writer knows of; LengthUnknown when there were more since, and the length would rise.
+    `truncations`: those the writer knows of; LengthUnknown when there were more since, and the length would rise. `keep_mtime`:
+    the mtime was set after the last write, and stays.
 
     Unnamed files: `publish` gives the file its name. A file that is there (EXISTS when `exclusive`) and that the caller may write
     gets the new content, and stays what it is: inode, links, owner, mode. It is the answer. A caller that may not write it can
@@ -47,7 +48,7 @@ async def close_file(txn: Txn, ctx: OpContext, request: Close) -> Inode:
     before = await get_by_content(txn, content)
     if discard and not found.unnamed:
         return await _take_back(txn, ctx, found, before)
-    after = with_written_length(ctx, before, length, request.modified, request.truncations)
+    after = with_written_length(ctx, before, length, request.modified, request.truncations, keep_mtime=request.keep_mtime)
     if publish is not None and names and not discard:
         place = await resolve_with_parents(txn, ctx, publish, request.parents_mode, follow=False)
         after = await publish_at(txn, ctx, after, require_entry(place, Code.IS_A_DIRECTORY), exclusive=request.exclusive)
@@ -81,6 +82,7 @@ async def publish_at(txn: Txn, ctx: OpContext, file: Inode, place: PathTarget, *
     if place.require_dirent().type is InodeType.DIRECTORY:
         raise MetaError(Code.IS_A_DIRECTORY, "is a directory", place.path)
     replaced = await rows.get_inode(txn, place.dirent.inode)
+    require_bytes(replaced, place.path)
     # What is replaced is the content, not who may read it: what was taken away meanwhile stays away.
     mode = replaced.mode if ctx.user.uid == 0 else without_set_ids(replaced.mode)
     if replaced.type is InodeType.FILE and has_permission(ctx.user, replaced, WRITE):

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from fs3.base.ids import InodeId, SessionId
 from fs3.base.status import Code
 from fs3.core.meta import inline, rows, sessions, trims
-from fs3.core.meta.access import READ, WRITE, require, require_change, without_set_ids
+from fs3.core.meta.access import READ, WRITE, require, require_bytes, require_change, without_set_ids
 from fs3.core.meta.allocation import allocate_ids, file_layout
 from fs3.core.meta.contents import replace_content
 from fs3.core.meta.context import OpContext
@@ -70,6 +70,7 @@ def _require_open(ctx: OpContext, inode: Inode, want: int, path: str) -> None:
         raise MetaError(Code.IS_A_DIRECTORY, "is a directory", path)
     if inode.type is InodeType.SYMLINK:
         raise MetaError(Code.TOO_MANY_SYMLINKS, "is a symbolic link", path)
+    require_bytes(inode, path)
     if inode.nlink == 0:
         raise MetaError(Code.STALE, "the file was removed", path)
     require(ctx.user, inode, want, path)

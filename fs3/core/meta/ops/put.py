@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from fs3.base.ids import InodeId
 from fs3.base.status import Code
 from fs3.core.meta import inline
-from fs3.core.meta.access import WRITE, require, without_set_ids
+from fs3.core.meta.access import WRITE, require, require_bytes, without_set_ids
 from fs3.core.meta.allocation import allocate_ids, file_layout
 from fs3.core.meta.contents import replace_content
 from fs3.core.meta.context import OpContext
@@ -49,6 +49,7 @@ async def put_file(txn: Txn, ctx: OpContext, request: Put) -> Inode:
 
 async def _replace(txn: Txn, ctx: OpContext, request: Put) -> Inode:
     file = await resolve_start(txn, request.path)
+    require_bytes(file, "")
     if file.type is not InodeType.FILE:
         raise MetaError(Code.IS_A_DIRECTORY, f"inode {file.id} is not a file")
     if file.nlink == 0:

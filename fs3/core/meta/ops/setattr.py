@@ -6,7 +6,8 @@ from msgspec.structs import replace
 
 from fs3.base.status import Code
 from fs3.core.meta import rows
-from fs3.core.meta.access import SET_GID, WRITE, has_permission, is_in_group, require_owner, without_set_ids
+from fs3.core.meta.access import READ, SET_GID, WRITE, has_permission, is_in_group, require, require_owner, without_set_ids
+from fs3.core.meta.access_time import is_access_due
 from fs3.core.meta.allocation import check_layout
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.errors import MetaError
@@ -22,10 +23,18 @@ async def set_attributes(txn: Txn, ctx: OpContext, request: SetAttributes) -> In
     """Changes what is not None, by POSIX rules.
 
     `layout` is for directories: it replaces what files created in it from now on get, fields of 0 being the cluster's
-    default. Existing files and subdirectories keep theirs.
+    default. Existing files and subdirectories keep theirs. `accessed` is no change of attributes, so neither ctime nor `change`
+    moves; a user who may read the content is enough for it.
     """
     path, uid, gid = request.path.path, request.uid, request.gid
     inode = await resolve_inode(txn, ctx, request.path, follow=request.follow)
+    if request.accessed:
+        require(ctx.user, inode, READ, path)
+        if not is_access_due(inode, ctx.wall_ns):
+            return inode
+        after = replace(inode, atime_ns=ctx.wall_ns)
+        rows.put_inode(txn, after)
+        return after
     after = inode
     if uid is not None or gid is not None:
         after = _with_owner(ctx.user, after, inode.uid if uid is None else uid, inode.gid if gid is None else gid, path)

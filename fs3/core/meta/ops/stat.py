@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fs3.base.ids import InodeId
+from fs3.base.ids import INODE_IDS_END, InodeId
 from fs3.base.limits import batch_items_max, name_bytes_max
+from fs3.base.names import to_bytes
 from fs3.base.status import Code
 from fs3.core.meta import keys, rows
 from fs3.core.meta.access import EXECUTE, require
@@ -63,7 +64,7 @@ async def _stat_one(
         directory = directories[above] = await _searchable(txn, ctx, PathRef(parent, above))
     if isinstance(directory, MetaError):
         raise MetaError(directory.code, directory.message, path)
-    encoded = name.encode()
+    encoded = to_bytes(name)
     if len(encoded) > name_bytes_max:
         raise MetaError(Code.NAME_TOO_LONG, f"a name of the path is longer than {name_bytes_max} bytes", path)
     dirent = await rows.find_dirent(txn, keys.dirent_key(directory, encoded))
@@ -75,9 +76,12 @@ async def _stat_one(
 
 
 async def _searchable(txn: ReadTxn, ctx: OpContext, ref: PathRef) -> InodeId | MetaError:
+    """The directory at `ref`, below which a name is looked for; or why none can be."""
     try:
         directory = await resolve_directory(txn, ctx, ref)
         require(ctx.user, directory, EXECUTE, ref.path)
     except MetaError as error:
+        if error.code is Code.STALE and ref.parent < INODE_IDS_END:
+            return MetaError(Code.NOT_FOUND, error.message, error.path)
         return error
     return directory.id

@@ -27,7 +27,7 @@ async def sync(txn: Txn, ctx: OpContext, request: Sync) -> Inode:
     await sessions.find_or_revive(txn, ctx, content, request.session)
     before = await get_by_content(txn, content)
     trims.check_trimmed(before)
-    after = with_written_length(ctx, before, request.length, request.modified, request.truncations)
+    after = with_written_length(ctx, before, request.length, request.modified, request.truncations, keep_mtime=request.keep_mtime)
     if after is not before:
         rows.put_inode(txn, after)
     return after

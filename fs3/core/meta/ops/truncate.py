@@ -28,8 +28,8 @@ async def truncate(txn: Txn, ctx: OpContext, request: Truncate) -> Inode:
         raise MetaError(Code.STALE, f"content {content} is gone")
     if before.type is InodeType.DIRECTORY:
         raise MetaError(Code.IS_A_DIRECTORY, f"inode {before.id} is a directory")
-    if before.type is InodeType.SYMLINK:
-        raise MetaError(Code.INVALID, f"inode {before.id} is a symbolic link")
+    if before.type is not InodeType.FILE:
+        raise MetaError(Code.INVALID, f"inode {before.id} is a {before.type.name.lower()}, which has no length to set")
     if not (before.nlink and has_permission(ctx.user, before, WRITE)) and not await sessions.is_open_by_client(txn, ctx, content):
         if before.nlink == 0:
             raise MetaError(Code.STALE, f"content {content} was removed or replaced")

@@ -7,6 +7,7 @@ garbage holds exactly the files that nobody can reach. In the end everything is 
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from hypothesis import settings
@@ -28,6 +29,7 @@ from fs3.core.meta.ops.link import link
 from fs3.core.meta.ops.list import list_directory
 from fs3.core.meta.ops.lookup import lookup
 from fs3.core.meta.ops.mkdir import mkdir
+from fs3.core.meta.ops.mknod import mknod
 from fs3.core.meta.ops.open import open_file
 from fs3.core.meta.ops.remove import remove
 from fs3.core.meta.ops.rename import rename
@@ -51,7 +53,8 @@ CLIENT = ClientId(b"one client of it")
 USERS = [User(0, 0), User(0, 0), User(1000, 1000), User(1001, 1001, (1000,))]
 ROUTING = Routing(tables={TableId(1): ChainTable(TableId(1), 1, 3, tuple(ChainId(n) for n in range(1, 8)))})
 
-NAMES = st.sampled_from("abcd")
+NAMES = st.sampled_from(["a", "b", "c", "é", "\udcff"])
+"""The last one is a byte that is not UTF-8."""
 PATHS = st.builds(
     lambda lead, parts, trail: lead + "/".join(parts) + trail,
     st.sampled_from(["", "", "", "/", "./"]),
@@ -67,6 +70,15 @@ MOSTLY_THERE = st.one_of(THERE, THERE, THERE, SPOTS)
 USER = st.sampled_from(USERS)
 MODES = st.sampled_from([0o777, 0o777, 0o755, 0o700, 0o1777, 0o070, 0o007])
 DIRECTORY_MODES = st.one_of(MODES, st.just(0o2777))
+KINDS = {
+    "f": InodeType.FILE,
+    "d": InodeType.DIRECTORY,
+    "l": InodeType.SYMLINK,
+    "p": InodeType.FIFO,
+    "s": InodeType.SOCKET,
+    "b": InodeType.BLOCK_DEVICE,
+    "c": InodeType.CHARACTER_DEVICE,
+}
 LENGTHS = st.integers(0, 3)
 
 RECORDS = {operation: record for record, operation in OPERATIONS.items()}
@@ -96,7 +108,7 @@ class Namespaces(RuleBasedStateMachine):
     # --- plumbing ---
 
     def context(self, user: User, seq: int) -> OpContext:
-        return OpContext(user, self.wall, CLIENT, seq, ROUTING, LayoutDefaults(TableId(1), 1 << 20, 3))
+        return OpContext(user, self.wall, CLIENT, seq, ROUTING, LayoutDefaults(TableId(1), 1 << 20, 3, inline_bytes=0))
 
     def act(self, verb: Any, *args: Any, user: User = USERS[0], **options: Any) -> Any:
         """A verb, once."""
@@ -245,6 +257,13 @@ class Namespaces(RuleBasedStateMachine):
         model = lambda: self.model.symlink(user, path, text)  # noqa: E731
         self.identify(self.twice(model, symlink, PathRef(path=path), text, user=user))
 
+    @rule(user=USER, spot=SPOTS, kind=st.sampled_from("fppsbc"), mode=MODES)
+    def mknod(self, user: User, spot: Any, kind: str, mode: int) -> None:
+        path = self.path(spot)
+        rdev = 0x103 if kind in "bc" else 0
+        model = lambda: self.model.mknod(user, path, kind, mode, rdev)  # noqa: E731
+        self.identify(self.twice(model, mknod, PathRef(path=path), KINDS[kind], mode, rdev, user=user))
+
     @rule(user=USER, source=MOSTLY_THERE, goal=SPOTS)
     def link(self, user: User, source: Any, goal: Any) -> None:
         old, new = self.path(source), self.path(goal)
@@ -314,17 +333,25 @@ class Namespaces(RuleBasedStateMachine):
     def both_trees_are_equal(self) -> None:
         todo = [(self.model.root, PathRef())]
         ctx = self.context(USERS[0], 0)
-        kinds = {"f": InodeType.FILE, "d": InodeType.DIRECTORY, "l": InodeType.SYMLINK}
         while todo:
             node, ref = todo.pop()
             inode = self.see(lambda txn, ref=ref: stat(txn, ctx, Stat(ref, False)))
-            ours = (node.id, kinds[node.kind], node.mode, node.uid, node.gid, self.model.count_links(node), node.target)
-            assert (inode.id, inode.type, inode.mode, inode.uid, inode.gid, inode.nlink, inode.target) == ours
+            ours = (
+                node.id,
+                KINDS[node.kind],
+                node.mode,
+                node.uid,
+                node.gid,
+                self.model.count_links(node),
+                node.target,
+                node.rdev,
+            )
+            assert (inode.id, inode.type, inode.mode, inode.uid, inode.gid, inode.nlink, inode.link_target, inode.rdev) == ours
             assert inode.length == (len(node.entries) if node.kind == "d" else node.length)
             if node.kind == "d":
                 assert inode.parent == (node.parent or node).id
                 listing = self.see(lambda txn, id=inode.id: list_directory(txn, ctx, List(PathRef(id))))
-                assert [entry.name for entry in listing.entries] == sorted(node.entries)
+                assert [entry.name for entry in listing.entries] == sorted(node.entries, key=os.fsencode)
                 todo += [(child, PathRef(inode.id, name)) for name, child in node.entries.items()]
 
     @invariant()

@@ -7,7 +7,6 @@ from fs3.base.ids import InodeId
 from fs3.base.status import Code
 from fs3.core.meta import keys, rows
 from fs3.core.meta.garbage import unlink
-from fs3.core.meta.ops.list import list_directory
 from fs3.core.meta.ops.mkdir import mkdir
 from fs3.core.meta.ops.stat import stat
 from fs3.model.inode import Inode, InodeType, Layout
@@ -56,12 +55,6 @@ def test_an_inode_named_by_its_id(damaged, space):
     key = keys.inode_key(space.stat("f").id)
     damaged(key, b"\x91\x01")
     assert repr(key) in space.refused(Code.INTERNAL, stat, PathRef(InodeId(2)), True).message
-
-
-def test_a_name_that_is_not_text(damaged, space):
-    key = keys.dirent_key(InodeId(1), b"\xff\xfe")
-    damaged(key, b"\x92\x02\x01")
-    assert repr(key) in space.refused(Code.INTERNAL, list_directory, "").message
 
 
 def test_a_remembered_answer_that_is_none(damaged, space):

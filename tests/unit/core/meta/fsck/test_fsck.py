@@ -11,6 +11,7 @@ from fs3.core.meta.fsck.namespace_check import NamespaceCheck, TxnSource
 from fs3.core.meta.fsck.problems import chunk_name, describe, name_of, parse_chunk_name
 from fs3.core.meta.fsck.repair import repair
 from fs3.core.meta.ops.link import link
+from fs3.core.meta.ops.mknod import mknod
 from fs3.core.meta.ops.put import put_file
 from fs3.core.meta.ops.remove import remove
 from fs3.core.meta.rows import Garbage, GarbageKind, NamespaceCounters
@@ -32,6 +33,7 @@ def healthy(space):
     space.dir("t/in", parents=True)
     space.do(remove, "t", RemoveKind.TREE, seq=3)
     space.do(put_file, "small", b"12345")
+    space.do(mknod, "device", InodeType.CHARACTER_DEVICE, rdev=0x103)
     assert space.problems() == []
     before = space.rows()
     yield space
@@ -82,7 +84,7 @@ def replaced(damage=lambda txn, file, left: None):
     def replaces(txn, space, inode):
         fresh = replace(inode, id=InodeId(40), nlink=0, content=InodeId(0))
         file, left = replace(inode, content=fresh.id), replace(fresh, content=inode.id)
-        rows.put_counters(txn, NamespaceCounters(1000, 11, 2))
+        rows.put_counters(txn, NamespaceCounters(1000, 12, 2))
         for one in (file, left):
             rows.put_inode(txn, one)
             rows.put_content_owner(txn, one)
@@ -160,6 +162,9 @@ DAMAGE = [
     ("d", loses_inode, "entry-without-directory entry-without-inode miscounted"),
     ("d", loses_entry(ROOT_INODE, b"d"), "without-name directory-miscounted"),
     ("s", loses_entry(ROOT_INODE, b"s"), "without-name directory-miscounted"),
+    ("device", loses_entry(ROOT_INODE, b"device"), "without-name directory-miscounted"),
+    (*changed("device", nlink=0), "wrong-nlink"),
+    (*changed("device", type=InodeType.FIFO), "entry-of-other-type"),
     ("d", entry(b".."), "entry-misnamed directory-miscounted wrong-nlink"),
     ("d", entry(b"a/b"), "entry-misnamed directory-miscounted wrong-nlink"),
     ("d", lambda txn, space, inode: txn.put(keys.dirent_key(inode.id, b"loop"), rows.encode(Dirent(inode.id, inode.type))),
@@ -267,6 +272,14 @@ def test_an_unreadable_symlink_goes_with_its_name(healthy):
     healthy.raw(spoil(healthy.stat("s").id))
     assert repaired(healthy) == "clean"
     assert "s" not in healthy.tree("")
+
+
+def test_an_unreadable_special_file_goes_with_its_name(healthy):
+    healthy.raw(spoil(healthy.stat("device").id))
+    said = [describe(problem) for problem in survey(healthy).problems]
+    assert any("names character device" in each for each in said)
+    assert repaired(healthy) == "clean"
+    assert "device" not in healthy.tree("")
 
 
 def test_an_unreadable_file_stays_with_its_name(healthy):

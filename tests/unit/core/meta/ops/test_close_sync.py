@@ -263,5 +263,5 @@ def test_publish_into_a_removed_directory(space):
     directory = space.stat("d").id
     space.do(remove, "d", RemoveKind.DIRECTORY)
     space.refused(Code.NOT_FOUND, close_file, opened.inode.id, opened.session, publish="d/f")
-    space.refused(Code.STALE, close_file, opened.inode.id, opened.session, publish=PathRef(directory, "f"))
+    space.refused(Code.NOT_FOUND, close_file, opened.inode.id, opened.session, publish=PathRef(directory, "f"))
     space.do(close_file, opened.inode.id, opened.session, publish="f")

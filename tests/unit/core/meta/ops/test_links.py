@@ -40,7 +40,7 @@ NEW = [
     ("f/x", Code.NOT_A_DIRECTORY),
     ("n" * 256, Code.NAME_TOO_LONG),
     ("a\0", Code.INVALID),
-    ("\udcff", Code.INVALID),
+    ("\ud800", Code.INVALID),
 ]
 
 

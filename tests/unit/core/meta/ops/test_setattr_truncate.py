@@ -215,3 +215,11 @@ def test_a_repetition_changes_nothing_more(space):
     assert space.stat("f").length == 9
     changed = space.do(set_attributes, "f", mode=0o600, seq=3)
     assert space.do(set_attributes, "f", mode=0o600, seq=3) == changed
+
+
+def test_the_time_of_birth_stays(space):
+    made = space.file("f")
+    assert made.birth_ns <= made.ctime_ns
+    space.do(set_attributes, "f", mode=0o600, atime_ns=1, mtime_ns=1)
+    space.do(truncate, made.content_id, 3)
+    assert space.stat("f").birth_ns == made.birth_ns
