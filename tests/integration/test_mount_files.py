@@ -5,13 +5,17 @@ from __future__ import annotations
 import errno
 import os
 import random
+import socket
 import stat
+import subprocess
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from fs3.api.fuse.options import FuseOptions
 from fs3.base.limits import inline_bytes_default
 from fs3.sim.conformance.fuse import fails_with, why_no_mount
 from tests.mounts import embedded_mount
@@ -34,6 +38,32 @@ def two(one: Path) -> Iterator[Path]:
     directory.mkdir()
     with embedded_mount(one.parent / "fs3", directory):
         yield directory
+
+
+AS_USERS = """
+umask 0377
+cd group
+echo mine > f
+cat f
+{ echo more >> f; } 2>&1
+chown 0:0 f 2>&1
+"""
+
+
+def say_as(user: int, group: int, groups: list[int], script: str, directory: Path) -> list[str]:
+    """What a shell of another user says."""
+    done = subprocess.run(
+        ["/bin/sh", "-c", script],
+        cwd=directory,
+        user=user,
+        group=group,
+        extra_groups=groups,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+    )
+    return done.stdout.splitlines()
 
 
 def test_what_is_closed_is_seen_by_every_later_open(one: Path, two: Path) -> None:
@@ -181,11 +211,61 @@ def test_set_ids_stay_until_a_file_is_given_away(one: Path) -> None:
 
 
 def test_what_is_not_there_yet_is_said_to_be(one: Path) -> None:
-    fails_with(errno.EILSEQ, os.mkdir, os.fsencode(one) + b"/\xff")
     (one / "f").write_bytes(b"x")
     fails_with(errno.EOPNOTSUPP, os.getxattr, one / "f", "user.x")
     fails_with(errno.ENAMETOOLONG, os.symlink, "t" * 4097, one / "l")
     fails_with(errno.EFBIG, os.truncate, one / "f", (1 << 60) + 1)
+
+
+def test_names_of_any_bytes(one: Path, two: Path) -> None:
+    root = os.fsencode(one)
+    os.mkdir(root + b"/caf\xe9")
+    with open(root + b"/caf\xe9/\xff\x01", "wb") as file:
+        file.write(b"x")
+    os.symlink(b"\xfe", root + b"/link")
+    assert sorted(os.listdir(os.fsencode(two))) == [b"caf\xe9", b"link"]
+    assert os.listdir(os.fsencode(two) + b"/caf\xe9") == [b"\xff\x01"]
+    assert os.readlink(os.fsencode(two) + b"/link") == b"\xfe"
+
+
+def test_special_files(one: Path, two: Path) -> None:
+    os.mkfifo(one / "fifo", 0o640)
+    os.mknod(one / "device", stat.S_IFCHR | 0o600, os.makedev(300, 70_000))
+    os.mknod(one / "file", stat.S_IFREG | 0o600)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(one / "socket"))
+    found = {name: (two / name).stat() for name in os.listdir(two)}
+    assert {name: stat.S_IFMT(one.st_mode) for name, one in found.items()} == {
+        "fifo": stat.S_IFIFO,
+        "device": stat.S_IFCHR,
+        "file": stat.S_IFREG,
+        "socket": stat.S_IFSOCK,
+    }
+    assert found["device"].st_rdev == os.makedev(300, 70_000)
+    writing = os.open(one / "fifo", os.O_RDWR)
+    os.write(writing, b"through the kernel")
+    assert os.read(writing, 100) == b"through the kernel"
+    os.close(writing)
+
+
+def test_each_user_is_asked_for_with_all_its_groups(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as home:
+        root = Path(home) / "mount"
+        root.mkdir()
+        os.chmod(home, 0o755)
+        with embedded_mount(tmp_path / "fs3", root, FuseOptions(allow_other=True)):
+            os.chmod(root, 0o777)
+            (root / "group").mkdir()
+            os.chown(root / "group", 0, 7001)
+            os.chmod(root / "group", 0o2770)
+            said = say_as(5001, 6001, [7001], AS_USERS, root)
+            assert said[0] == "mine"
+            assert [line.rpartition(": ")[2] for line in said[1:]] == ["Permission denied", "Operation not permitted"]
+            found = (root / "group" / "f").stat()
+            assert (found.st_uid, found.st_gid, found.st_size, stat.S_IMODE(found.st_mode)) == (5001, 7001, 5, 0o400)
+            (said_by_another,) = say_as(5002, 6001, [], "ls group; echo x > theirs", root)
+            assert said_by_another.endswith("Permission denied")
+            assert (root / "theirs").stat().st_uid == 5002
 
 
 def test_listing_a_directory_while_it_changes(one: Path) -> None:

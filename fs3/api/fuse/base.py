@@ -33,7 +33,7 @@ class FuseBase(Operations):
     def __init__(self, client: Client, options: FuseOptions) -> None:
         self.client = client
         self.options = options
-        self.identities = Identities(client.meta)
+        self.identities = Identities(client)
         self.told = ToldChanges()
         self.inodes: dict[InodeId, OpenInode] = {}
         """Regular files with open handles."""
@@ -63,12 +63,15 @@ class FuseBase(Operations):
                 raise OSError(errno.ENOENT, "the directory is gone") from failure
             raise
 
-    def open_inode(self, inode: Inode, data: bytes | None, meta: MetaClient) -> OpenInode:
+    def open_inode(self, request: KernelRequest, inode: Inode, data: bytes | None, *, writes: bool) -> OpenInode:
         """What the handles of a file share, brought up to date."""
+        client = self.identities.opener_for(request)
         found = self.inodes.get(inode.id)
         if found is None:
-            found = self.inodes[inode.id] = OpenInode(self.client, meta, self.told, File(inode, f"inode {inode.id}", data=data))
+            found = self.inodes[inode.id] = OpenInode(client, self.told, File(inode, f"inode {inode.id}", data=data))
         else:
+            if writes:
+                found.client = client
             found.set_fresh(inode, data)
         return found
 

@@ -48,10 +48,9 @@ class FileOperations(FuseBase):
     # --- open and close ----------------------------------------------------------------------------------------------
 
     async def create(self, request: KernelRequest, name: bytes, flags: int, mode: int) -> Created:
-        meta = self.identities.meta_for(request)
         writes = flags & os.O_ACCMODE != os.O_RDONLY
         # Who may not write what it creates writes it through the session that comes with the creation.
-        locks_out = bool(meta.user.uid) and not mode & 0o200 and writes
+        locks_out = bool(self.identities.opener_for(request).meta.user.uid) and not mode & 0o200 and writes
         result = await self.ask(
             request,
             Open(
@@ -63,11 +62,10 @@ class FileOperations(FuseBase):
                 want_data=not locks_out,
             ),
         )
-        if result.inode.type is not InodeType.FILE:
-            raise OSError(errno.EISDIR, "is a directory")
+        _check_file(result.inode)
         data = b"" if result.data is None and result.inode.inline and not result.inode.length else result.data
         self.told.begin(result.inode)
-        opened = await self._open(meta, result, data, writes, flags)
+        opened = await self._open(request, result, data, writes, flags)
         entry = entry_of(opened.inode, self.options, opened.length)
         return Created(entry, Opened(self._handle(opened, writes), self._flags(keeps=True)))
 
@@ -75,13 +73,12 @@ class FileOperations(FuseBase):
         meta = self.identities.meta_for(request)
         access = flags & os.O_ACCMODE
         result = await self._ask_open(meta, InodeId(request.node), reads=access != os.O_WRONLY)
-        if result.inode.type is not InodeType.FILE:
-            raise OSError(errno.EISDIR, "is a directory")
+        _check_file(result.inode)
         keeps = self.told.open(result.inode)
         writes = access != os.O_RDONLY
         if drops_set_ids and flags & os.O_TRUNC:
             await self._drop_set_ids(meta, result.inode)
-        opened = await self._open(meta, result, result.data, writes, flags)
+        opened = await self._open(request, result, result.data, writes, flags)
         return Opened(self._handle(opened, writes), self._flags(keeps=keeps))
 
     async def _ask_open(self, meta: MetaClient, inode: InodeId, *, reads: bool) -> OpenResult:
@@ -100,8 +97,8 @@ class FileOperations(FuseBase):
         found = await self.ask_as(meta, Stat(here, follow=False))
         return OpenResult(found, opened.file.session if opened is not None else READ_ONLY)
 
-    async def _open(self, meta: MetaClient, result: OpenResult, data: bytes | None, writes: bool, flags: int) -> OpenInode:
-        opened = self.open_inode(result.inode, data, meta)
+    async def _open(self, request: KernelRequest, result: OpenResult, data: bytes | None, writes: bool, flags: int) -> OpenInode:
+        opened = self.open_inode(request, result.inode, data, writes=writes)
         if result.session and not opened.file.session:
             opened.file = self.client.adopt(result, opened.file.path)
         opened.handles += 1
@@ -203,3 +200,11 @@ class FileOperations(FuseBase):
         opened = self.inodes.get(inode.id)
         if opened is not None:
             opened.on_attributes(after)
+
+
+def _check_file(inode: Inode) -> None:
+    """Raises EISDIR for a directory, and EOPNOTSUPP for what else has no bytes: the kernel opens special files itself."""
+    if inode.type is InodeType.DIRECTORY:
+        raise OSError(errno.EISDIR, "is a directory")
+    if inode.type is not InodeType.FILE:
+        raise OSError(errno.EOPNOTSUPP, "is not a regular file")

@@ -22,7 +22,6 @@ from fs3.base.errors import FS3Error
 from fs3.base.ids import InodeId
 from fs3.base.limits import inline_bytes_default
 from fs3.base.status import Code
-from fs3.client.meta.client import MetaClient
 from fs3.model.inode import Inode
 from fs3.model.namespace import PathRef
 from fs3.model.requests import Open, Put, Stat, Truncate
@@ -36,10 +35,10 @@ log = logging.getLogger("fs3.fuse")
 class OpenInode:
     """A regular file with open handles. Belongs to one event loop."""
 
-    def __init__(self, client: Client, meta: MetaClient, told: ToldChanges, file: File) -> None:
-        """`meta`: who opened it first. `file`: as it was opened, for reading only or with a session."""
-        self._client = client
-        self._meta = meta
+    def __init__(self, client: Client, told: ToldChanges, file: File) -> None:
+        """`file`: as it was opened, for reading only or with a session."""
+        self.client = client
+        """As one who may write the file, when any handle may."""
         self._told = told
         self.file = file
         """What storage and the services know."""
@@ -103,7 +102,7 @@ class OpenInode:
         if count <= 0:
             return b""
         buffer = bytearray(count)
-        got = await self._client.pread_into(self.file, buffer, offset)
+        got = await self.client.pread_into(self.file, buffer, offset)
         # What lies between what is stored and what is still gathered is a hole.
         return memoryview(buffer) if self._blocks else memoryview(buffer)[:got]
 
@@ -163,9 +162,9 @@ class OpenInode:
 
     async def _append(self, data: memoryview) -> int:
         if self._appender is None:
-            opened = await self._meta.ask(Open(self.here, write=True, append=True))
-            self._appender = self._client.adopt(opened, self.file.path, appends=True)
-        at = await self._client.append(self._appender, data)
+            opened = await self.client.meta.ask(Open(self.here, write=True, append=True))
+            self._appender = self.client.adopt(opened, self.file.path, appends=True)
+        at = await self.client.append(self._appender, data)
         inode = self._appender.inode
         self._whole = None
         if self.file.session == READ_ONLY and inode.content_id != self.file.inode.content_id:
@@ -188,9 +187,9 @@ class OpenInode:
             await self._publish()
             self._whole = None
             if self.file.session != READ_ONLY:
-                inode = await self._client.truncate(self.file, length)
+                inode = await self.client.truncate(self.file, length)
             else:
-                inode = await self._meta.ask(Truncate(self.file.inode.content_id, length))
+                inode = await self.client.meta.ask(Truncate(self.file.inode.content_id, length))
                 self.file.set_inode(inode, b"" if inode.inline and not length else None)
             self._told.change(inode)
 
@@ -234,14 +233,14 @@ class OpenInode:
                     log.error("inode %d: %d bytes that were written are lost: %s", self.id, lost, failure)
                 self._whole = None
                 if self.file.session != READ_ONLY:
-                    await self._client.abandon(self.file)
+                    await self.client.abandon(self.file)
 
     async def refresh(self) -> Inode:
         """The inode as the service has it now, with what was written here."""
         await self.publish()
         if self.is_removed and self.file.session == READ_ONLY:
             return self.file.inode
-        inode = await self._meta.ask(Stat(self.here, follow=False))
+        inode = await self.client.meta.ask(Stat(self.here, follow=False))
         self.set_fresh(inode, self.file.data if inode.change == self.file.inode.change else None)
         return inode
 
@@ -263,16 +262,16 @@ class OpenInode:
         if ends and self._appender is not None:
             appender, self._appender = self._appender, None
             with suppress(FS3Error):  # what it appended is published, and its session ends by itself
-                await self._client.close(appender)
+                await self.client.close(appender)
 
     async def _publish_session(self, *, ends: bool) -> None:
         file = self.file
         try:
             if ends:
-                await self._client.close(file)
+                await self.client.close(file)
                 self.file = File(file.inode, file.path)
             else:
-                await self._client.fsync(file)
+                await self.client.fsync(file)
         except FS3Error as failure:
             if failure.code in _GONE:
                 self._give_up_session()
@@ -284,7 +283,7 @@ class OpenInode:
         assert whole is not None
         data = bytes(whole.data)
         try:
-            inode = await self._meta.ask(Put(self.here, data, change=self.file.inode.change))
+            inode = await self.client.meta.ask(Put(self.here, data, change=self.file.inode.change))
         except FS3Error as failure:
             if failure.code is Code.NOT_INLINE:
                 await self._leave_whole()
@@ -323,12 +322,12 @@ class OpenInode:
         try:
             await self._begin_session()
             if whole.cut is not None:
-                await self._client.truncate(self.file, whole.cut)
+                await self.client.truncate(self.file, whole.cut)
             for offset, data in whole.written():
                 await self._blocks.write(data, offset)
             if len(whole.data) > self.length:
                 await self._drain()
-                await self._client.truncate(self.file, len(whole.data))
+                await self.client.truncate(self.file, len(whole.data))
         except OSError:
             if not self._blocks:
                 self._whole = whole
@@ -337,8 +336,8 @@ class OpenInode:
     async def _begin_session(self) -> None:
         if self.file.session != READ_ONLY:
             return
-        opened = await self._meta.ask(Open(self.here, write=True))
-        self.file = self._client.adopt(opened, self.file.path)
+        opened = await self.client.meta.ask(Open(self.here, write=True))
+        self.file = self.client.adopt(opened, self.file.path)
 
     def _give_up_session(self) -> None:
         """It has ended without us, or its file has."""
@@ -346,4 +345,4 @@ class OpenInode:
         self.file = File(self.file.inode, self.file.path)
 
     async def _store(self, data: memoryview, offset: int) -> int:
-        return await self._client.pwrite(self.file, data, offset)
+        return await self.client.pwrite(self.file, data, offset)
