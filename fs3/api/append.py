@@ -54,8 +54,10 @@ class _TurnLostError(Exception):
 class _Turn:
     """The turn as its holder knows it."""
 
-    def __init__(self, plan: AppendPlan, proven_ns: int) -> None:
+    def __init__(self, plan: AppendPlan, proven_ns: int, *, unnamed: bool) -> None:
         self.plan = plan
+        self.unnamed = unnamed
+        """It goes on when the file has no name any more."""
         self.proven_ns = proven_ns
         """When the question was asked that was answered: the turn is this one."""
         self.is_lost = False
@@ -78,36 +80,38 @@ class Appender:
         view._meta = meta
         return view
 
-    async def append(self, file: File, length: int, piece: Piece) -> int:
-        """So many bytes at the end of a file: where they are. Raises as `Client.append`."""
+    async def append(self, file: File, length: int, piece: Piece, writes: int, *, unnamed: bool = False) -> int:
+        """So many bytes at the end of a file: where they are. `writes`: in place, that have ended and been told of. `unnamed`:
+        also of a file that has no name any more. Raises as `Client.append`."""
         if not length:
             return file.length
         queue = self._queues.setdefault(file.inode.content_id, asyncio.Lock())
         async with queue:
             if file.inode.inline and file.inode.length + length <= inline_bytes_max:
-                at = await self._append_inline(file, length, piece)
+                at = await self._append_inline(file, length, piece, unnamed=unnamed)
                 if at is not None:
                     return at
             for _ in range(append_attempts_max):
-                turn = await self._take(file, length)
+                turn = await self._take(file, length, unnamed=unnamed)
                 try:
                     await self._store(file, turn, piece)
-                    inode = await self._step(file, AppendStep.PUBLISH, turn.plan.serial, length=turn.plan.start + length)
+                    end = turn.plan.start + length
+                    inode = await self._step(file, AppendStep.PUBLISH, turn.plan.serial, length=end, unnamed=unnamed)
                 except _TurnLostError:
                     continue
                 except BaseException:
                     with suppress(FS3Error, _TurnLostError):
                         await asyncio.shield(self._step(file, AppendStep.GIVE_UP, turn.plan.serial))
                     raise
-                file.on_told(inode)
+                file.on_told(inode, writes)
                 return turn.plan.start
         raise error(Code.BUSY, f"the end of the file was moved {append_attempts_max} times while bytes were appended", file.path)
 
-    async def _append_inline(self, file: File, length: int, piece: Piece) -> int | None:
+    async def _append_inline(self, file: File, length: int, piece: Piece, *, unnamed: bool) -> int | None:
         """The same for a file whose bytes are kept beside its inode: one request. None: it is not so small (any more)."""
         data = bytes(await piece(0, length))
         try:
-            inode = await self._step(file, AppendStep.INLINE, data=data)
+            inode = await self._step(file, AppendStep.INLINE, data=data, unnamed=unnamed)
         except FS3Error as failure:
             if failure.code is Code.NOT_INLINE:
                 return None
@@ -117,7 +121,7 @@ class Appender:
 
     # --- the turn -----------------------------------------------------------------------------------------------------
 
-    async def _take(self, file: File, length: int) -> _Turn:
+    async def _take(self, file: File, length: int, *, unnamed: bool) -> _Turn:
         """The turn, once it is free. One whose holder has not been heard of for `append_silence_ns` is taken over."""
         clock = self._meta.clock
         begun_ns = clock.now()
@@ -131,8 +135,8 @@ class Appender:
             if is_moving or seen is None or silent is not None or seen.session == file.session:
                 over = silent or _FREE
                 with suppress(_TurnLostError):
-                    inode = await self._step(file, AppendStep.TAKE, over.serial, over.renewals)
-                    return await self._plan(file, inode, length, asked_ns)
+                    inode = await self._step(file, AppendStep.TAKE, over.serial, over.renewals, unnamed=unnamed)
+                    return await self._check_end(file, _Turn(AppendPlan(inode, length), asked_ns, unnamed=unnamed), length)
             current = await self._current(file)
             # Who waits stands in a queue at the service while the turns go on there, and only looks while they do not.
             is_moving = current != seen
@@ -154,8 +158,8 @@ class Appender:
         file.check_found()
         return inode.append
 
-    async def _plan(self, file: File, inode: Inode, length: int, asked_ns: int) -> _Turn:
-        turn = _Turn(AppendPlan(inode, length), asked_ns)
+    async def _check_end(self, file: File, turn: _Turn, length: int) -> _Turn:
+        """The turn. Raises FILE_TOO_LARGE when the file would become too long by it, which is given up then."""
         if turn.plan.start + length > file_bytes_max:
             await self._step(file, AppendStep.GIVE_UP, turn.plan.serial)
             raise error(Code.FILE_TOO_LARGE, f"{length} bytes more end beyond the largest file", file.path)
@@ -175,17 +179,26 @@ class Appender:
     async def _prove(self, file: File, turn: _Turn) -> None:
         asked_ns = self._meta.clock.now()
         try:
-            await self._step(file, AppendStep.RENEW, turn.plan.serial)
+            await self._step(file, AppendStep.RENEW, turn.plan.serial, unnamed=turn.unnamed)
         except _TurnLostError:
             turn.is_lost = True
             raise
         turn.proven_ns = asked_ns
 
     async def _step(
-        self, file: File, step: AppendStep, serial: int = 0, renewals: int = 0, length: int = 0, data: bytes = b""
+        self,
+        file: File,
+        step: AppendStep,
+        serial: int = 0,
+        renewals: int = 0,
+        *,
+        length: int = 0,
+        data: bytes = b"",
+        unnamed: bool = False,
     ) -> Inode:
+        content, session = file.inode.content_id, file.session
         try:
-            return await self._meta.ask(Append(file.inode.content_id, file.session, step, serial, renewals, length, data))
+            return await self._meta.ask(Append(content, session, step, serial, renewals, length, data, unnamed))
         except FS3Error as failure:
             if failure.code is Code.NOT_ITS_TURN:
                 raise _TurnLostError from None

@@ -42,8 +42,8 @@ class Attributes:
         kind = _TYPES.get(stat.S_IFMT(mode))
         if kind is None:
             raise error(Code.INVALID, f"mode {mode:#o} is of no type that can be made", where.path or None)
-        permissions = mode & MODE_BITS & ~self._umask
-        return await self.meta.ask(Mknod(where, kind, permissions, device if kind in DEVICES else 0))
+        number = device if kind in DEVICES else 0
+        return await self.meta.ask(Mknod(where, kind, mode & MODE_BITS, number, self._umask))
 
     async def chmod(self, path: str | PathRef, mode: int) -> Inode:
         """Set the permission bits. The type that an `st_mode` brings along is left out, as by `os.chmod`."""

@@ -20,12 +20,16 @@ from typing import Any, Self
 from fs3.api.access_times import AccessTimes
 from fs3.api.append import Appender
 from fs3.api.attributes import Attributes
+from fs3.api.client_space import SpaceVerbs
 from fs3.api.data import FileData
 from fs3.api.file import READ_ONLY, BytesProgress, File, check_length, check_range
 from fs3.api.io.budget import gather_bounded
 from fs3.api.io.buffer_budget import buffer_budget
 from fs3.api.io.buffers import ReadBuffer, source_of, target_of
+from fs3.api.session_ends import SessionEnds
 from fs3.api.small_files import NewFile, SmallFiles, UnnamedFile
+from fs3.api.space import FileSpace
+from fs3.api.xattrs import XattrMethods
 from fs3.base.errors import FS3Error, error
 from fs3.base.limits import client_write_call_bytes, list_entries_max
 from fs3.base.status import Code
@@ -80,7 +84,7 @@ Entries = list[Entry]
 log = logging.getLogger("fs3.client")
 
 
-class Client(Attributes):
+class Client(Attributes, XattrMethods, SpaceVerbs):
     """One connection to a cluster. Belongs to one event loop; any number of coroutines may use it at once."""
 
     def __init__(
@@ -93,8 +97,8 @@ class Client(Attributes):
         umask: int = 0o022,
         relatime: bool = False,
     ) -> None:
-        """Made by `fs3.connect`. `disconnect` closes what the three parts share; `umask` is taken off the modes of new files;
-        `relatime`: reads bring access times up to date."""
+        """Made by `fs3.connect`. `disconnect` closes what the three parts share; `umask` is taken off the modes of new files,
+        but where a default ACL says what they get; `relatime`: reads bring access times up to date."""
         self.manager = manager
         """Routing, and what the management service can be asked."""
         self.meta = meta
@@ -104,11 +108,13 @@ class Client(Attributes):
         self._disconnect = disconnect
         self._umask = umask
         self._data = FileData(storage, self._refresh)
+        self._space = FileSpace(storage, self._data, self._refresh, self.fsync)
         self._appender = Appender(meta, storage, self._data.write_budget)
         self.small_files = SmallFiles(self)
         """Of many coroutines, each with one small file, together."""
         self._accesses = AccessTimes(meta.clock) if relatime else None
         self._sessions: set[File] = set()
+        self._session_ends = SessionEnds(meta)
         self._tasks = TaskSet()
         meta.on_return(lambda: self._tasks.start(self._check_sessions()))
         self._closed = False
@@ -136,15 +142,18 @@ class Client(Attributes):
         try:
             if self._accesses is not None:
                 await self._accesses.close()
-            if self._sessions:
-                ending = [self.close(file, discard=file.unnamed) for file in list(self._sessions)]
-                async with asyncio.timeout(CLOSE_PATIENCE_NS / SECOND):
-                    for outcome in await asyncio.gather(*ending, return_exceptions=True):
-                        if isinstance(outcome, Exception):
-                            log.info("a session was left to its lease: %s", outcome)
+            ending: list[Awaitable[object]] = [self.close(file, discard=file.unnamed) for file in list(self._sessions)]
+            if self.meta.readers.has_sessions:
+                ending.append(self.meta.readers.end())
+            async with asyncio.timeout(CLOSE_PATIENCE_NS / SECOND):
+                for outcome in await asyncio.gather(*ending, return_exceptions=True):
+                    if isinstance(outcome, Exception):
+                        log.info("a session was left to its lease: %s", outcome)
+                await self._session_ends.flush()
         except TimeoutError:
             log.info("sessions were left to their lease: no answer")
         finally:
+            await self._session_ends.stop()
             await self._disconnect()
 
     def as_user(self, uid: int, gid: int, groups: Sequence[int] = (), *, umask: int | None = None) -> Client:
@@ -189,11 +198,12 @@ class Client(Attributes):
                 create=mode in ("w", "x", "a"),
                 exclusive=mode == "x",
                 truncate=mode == "w",
-                mode=permissions & ~self._umask,
+                mode=permissions,
                 layout=layout,
                 append=mode == "a",
                 want_data=mode == "r",
-                parents_mode=self._parents_mode(make_parents),
+                parents_mode=_parents_mode(make_parents),
+                umask=self._umask,
             )
         )
         return self.adopt(opened, path, appends=mode == "a")
@@ -203,13 +213,20 @@ class Client(Attributes):
         file = _opened_file(opened, path, appends=appends)
         if file.session != READ_ONLY:
             self._sessions.add(file)
+        elif opened.data is None:
+            self.meta.readers.add(file)
         return file
 
     def open_directly(self, path: str) -> File | None:
         """Opens a file for reading on a thread that is not the loop's, which blocks meanwhile; raises as `open`. None: not done,
         and `small_files.open` has to be asked."""
         opened = None if self.closed else self.meta.ask_directly(Open(PathRef.of(path), want_data=True))
-        return None if opened is None else _opened_file(opened, path)
+        if opened is None:
+            return None
+        file = _opened_file(opened, path)
+        if opened.data is None:
+            self.meta.readers.add(file)
+        return file
 
     async def open_many(self, paths: Sequence[str]) -> Opens:
         """Opens many files for reading, in few requests, which bring the bytes of those that are small: its handle or its error
@@ -218,10 +235,16 @@ class Client(Attributes):
         step = inline_opens_per_request
         parts = (self.meta.batch(requests[at : at + step]) for at in range(0, len(requests), step))
         answers = [answer for part in await gather_bounded(parts, _OPENS_AT_ONCE) for answer in part]
-        return [
-            File(answer.inode, path, data=answer.data) if isinstance(answer, OpenResult) else answer
-            for path, answer in zip(paths, answers, strict=True)
-        ]
+        opens: Opens = []
+        for path, answer in zip(paths, answers, strict=True):
+            if isinstance(answer, OpenResult):
+                file = File(answer.inode, path, data=answer.data)
+                if answer.data is None:
+                    self.meta.readers.add(file)
+                opens.append(file)
+            else:
+                opens.append(answer)
+        return opens
 
     async def put(self, new: NewFile) -> Inode:
         """Creates a small file with all its bytes, in one request, or gives them to the file that has the name; it appears at
@@ -237,10 +260,11 @@ class Client(Attributes):
         return Put(
             PathRef.of(new.path),
             bytes(new.data),
-            new.how.permissions & ~self._umask,
+            new.how.permissions,
             new.how.layout,
             new.exclusive,
-            self._parents_mode(new.how.make_parents),
+            _parents_mode(new.how.make_parents),
+            umask=self._umask,
         )
 
     async def open_unnamed(
@@ -288,13 +312,11 @@ class Client(Attributes):
             write=True,
             create=True,
             unnamed=True,
-            mode=new.permissions & ~self._umask,
+            mode=new.permissions,
             layout=new.layout,
-            parents_mode=self._parents_mode(new.make_parents),
+            parents_mode=_parents_mode(new.make_parents),
+            umask=self._umask,
         )
-
-    def _parents_mode(self, make_parents: bool) -> int | None:
-        return 0o777 & ~self._umask if make_parents else None
 
     async def publish_many(self, files: Sequence[tuple[File, str, bool]]) -> Stats:
         """Closes many unnamed files and gives them their names, in few requests and commits: its inode or its error for each.
@@ -309,8 +331,9 @@ class Client(Attributes):
                 modified=file.modified,
                 publish=PathRef.of(path),
                 truncations=file.truncations,
-                parents_mode=self._parents_mode(make_parents),
+                parents_mode=_parents_mode(make_parents),
                 keep_mtime=file.mtime_is_set,
+                umask=self._umask,
             )
             for file, path, make_parents in files
         ]
@@ -337,8 +360,8 @@ class Client(Attributes):
         file it is, under all its names (`exclusive`: Exists instead; the handle then stays open); `make_parents` makes missing
         directories above it. Without a name, or with `discard`, they vanish. `discard` of a named file publishes nothing, and
         takes back what was written behind the end it has, unless another client has it open for writing. Writes that are under
-        way are waited for. Closing twice is fine. STALE, and the handle is closed, when it has written to a file that got another
-        content meanwhile.
+        way are waited for. Closing twice is fine. Where there is nothing to publish, nothing is asked, and the session ended in
+        the background. STALE, and the handle is closed, when it has written to a file that got another content meanwhile.
         """
         if file.closed:
             return file.inode
@@ -347,6 +370,7 @@ class Client(Attributes):
         await file.wait_written()
         if file.session == READ_ONLY:
             file.closed = True
+            self.meta.readers.discard(file)
             return file.inode
         keep = not discard
         request = Close(
@@ -358,9 +382,18 @@ class Client(Attributes):
             exclusive=exclusive,
             discard=discard and (file.unnamed or file.acknowledged > file.inode.length),
             truncations=file.truncations,
-            parents_mode=self._parents_mode(make_parents),
+            parents_mode=_parents_mode(make_parents),
             keep_mtime=file.mtime_is_set,
+            umask=self._umask,
         )
+        if not (request.modified or request.discard or file.unnamed):
+            file.closed = True
+            self._sessions.discard(file)
+            self._session_ends.add(file.inode.content_id, file.session)
+            return file.inode
+        if request.discard:
+            # It takes back nothing while another session is open.
+            await self._session_ends.flush()
         inode = await self._ask_with_session(file, request)
         self._on_closed(file, inode, publish)
         if request.modified:
@@ -440,24 +473,36 @@ class Client(Attributes):
             checked.append((file, check_range(offset, len(view), file.path), view))
         return await self._data.write_many(checked)
 
-    async def append(self, file: File, data: Any) -> int:
-        """Write bytes at the end of a file opened with "a", wherever that is by now; the offset they got.
+    async def append(self, file: File, data: Any, *, unnamed: bool = False) -> int:
+        """Write bytes at the end of a file, wherever that is by now; the offset they got. Any handle that writes may append, also
+        one that writes in place: what it wrote before is published first.
 
         However many append at once, the bytes of one call stay together, and are durable and seen by every later open when it
         returns. When it fails nothing of them is ever seen, unless it says that it may have happened. The data must not change
-        until then. STALE when the file was removed, or replaced by another one.
+        until then. STALE when the file was removed, or replaced by another one; with `unnamed` they are appended all the same to
+        what the handle has open, unless that got other bytes.
         """
-        file.check_appends(True)
+        writes = await self._prepare_append(file)
         view = source_of(data, file.path)
 
         async def piece(at: int, size: int) -> memoryview:
             return view[at : at + size]
 
-        return await self._appender.append(file, len(view), piece)
+        return await self._appender.append(file, len(view), piece, writes, unnamed=unnamed or file.unnamed)
+
+    async def _prepare_append(self, file: File) -> int:
+        """What a handle has written in place has its place in the file before it appends: so many writes."""
+        file.check_writable()
+        await file.wait_written()
+        writes = file.writes
+        if file.modified:
+            await self._publish(file)
+            file.check_found()
+        return writes
 
     async def append_file(self, file: File, source: File) -> int:
         """The same with all bytes of another open file."""
-        file.check_appends(True)
+        writes = await self._prepare_append(file)
         count = min(source.length, client_write_call_bytes)
         buffer = bytearray()
 
@@ -473,7 +518,7 @@ class Client(Attributes):
             return view
 
         async with AsyncExitStack() as reserved:
-            return await self._appender.append(file, source.length, piece)
+            return await self._appender.append(file, source.length, piece, writes)
 
     async def truncate(self, file: File | str, length: int) -> Inode:
         """Set the length of an open file or of a path: what lies behind is gone for good, what is new reads as zeros."""
@@ -505,8 +550,9 @@ class Client(Attributes):
         make_parents: bool = False,
         done: BytesProgress | None = None,
     ) -> Inode:
-        """Copy a file's bytes and permission bits, several chunks under way; the target appears at once and whole. `make_parents`
-        makes missing directories above it, also when another client removes them meanwhile."""
+        """Copy a file's bytes and permission bits, several chunks under way; the target appears at once and whole. As with `cp`,
+        extended attributes and ACLs stay behind. `make_parents` makes missing directories above it, also when another client
+        removes them meanwhile."""
         reading = await self.open(source, "r")
         permissions = reading.inode.mode & 0o777
         writing = await self.open_unnamed(parent_of(target), permissions=permissions, make_parents=make_parents, becomes=target)
@@ -552,9 +598,12 @@ class Client(Attributes):
             raise
 
     async def _refresh(self, file: File) -> None:
-        """What the service has of an open file now. STALE when it is gone, has another content, or has no name and no writer any
-        more: then it may be partly gone."""
+        """What the service has of an open file now. STALE when it may be partly gone, or is open for writing and has another
+        content."""
         file.check_found()
+        if file.session == READ_ONLY or file.closed:
+            await self._refresh_reader(file)
+            return
         inode: Inode | None = None
         data: bytes | None = None
         try:
@@ -565,8 +614,8 @@ class Client(Attributes):
         if inode is not None and inode.content_id != file.inode.content_id:
             file.is_replaced = True
             file.check_found()
-        if file.session != READ_ONLY and not file.closed and inode is not None:
-            if inode.nlink and inode.truncations == file.inode.truncations:
+        if inode is not None:
+            if inode.inline or (inode.nlink and inode.truncations == file.inode.truncations):
                 file.set_inode(inode, data)
                 return
             # Its session keeps a file without a name; and what it has acknowledged may be from before a truncation. Both is known
@@ -580,9 +629,28 @@ class Client(Attributes):
                 log.info("%s: %s", file.path, failure)
                 file.check_found()
             return
-        if inode is None or inode.nlink == 0:
-            file.is_lost = file.session != READ_ONLY
-            raise error(Code.STALE, "the file was removed while it was read", file.path)
+        file.is_lost = True
+        raise error(Code.STALE, "the file was removed while it was read", file.path)
+
+    async def _refresh_reader(self, file: File) -> None:
+        """The same for a handle that only reads: it goes on reading the bytes that it was opened on, whatever became of their
+        name."""
+        content = file.inode.content_id
+        inode: Inode | None = None
+        data: bytes | None = None
+        try:
+            inode, data = await self._ask_inode(file)
+        except FS3Error as failure:
+            if failure.code not in (Code.NOT_FOUND, Code.STALE):
+                raise
+        if inode is None or inode.content_id != content or not (inode.nlink or self.meta.readers.is_held(content)):
+            try:
+                held = await self.meta.readers.hold(content)
+            except FS3Error as failure:
+                if failure.code not in (Code.STALE, Code.ACCESS, Code.UNSUPPORTED):
+                    raise
+                raise error(Code.STALE, "the file was removed while it was read", file.path) from None
+            inode, data = held.inode, held.data
         file.set_inode(inode, data)
 
     async def _ask_inode(self, file: File) -> tuple[Inode, bytes | None]:
@@ -668,13 +736,13 @@ class Client(Attributes):
 
     async def mkdir(self, path: str, mode: int = 0o777, layout: Layout | None = None) -> Inode:
         """Create one directory. Exists when the name is taken, NotFound when its parent is missing."""
-        return await self.meta.ask(Mkdir(PathRef.of(path), mode=mode & ~self._umask, layout=layout))
+        return await self.meta.ask(Mkdir(PathRef.of(path), mode=mode, layout=layout, umask=self._umask))
 
     async def makedirs(self, path: str, mode: int = 0o777, layout: Layout | None = None, *, exist_ok: bool = False) -> Inode:
         """Create a directory, with this layout, and its missing parents. Exists when it is there and `exist_ok` is not set, or is
         no directory."""
-        mode &= ~self._umask
-        return await self.meta.ask(Mkdir(PathRef.of(path), mode, exist_ok, layout, parents_mode=None if exist_ok else mode))
+        parents_mode = None if exist_ok else mode
+        return await self.meta.ask(Mkdir(PathRef.of(path), mode, exist_ok, layout, parents_mode, umask=self._umask))
 
     async def unlink(self, path: str) -> None:
         """Remove a file or symlink."""
@@ -697,7 +765,8 @@ class Client(Attributes):
         """Move a file, symlink or directory, atomically: REPLACE as POSIX does · NOREPLACE: Exists · EXCHANGE: swap the two.
 
         `make_parents` makes missing directories above the target, in the same transaction."""
-        return await self.meta.ask(Rename(PathRef.of(source), PathRef.of(target), mode, self._parents_mode(make_parents)))
+        parents_mode = _parents_mode(make_parents)
+        return await self.meta.ask(Rename(PathRef.of(source), PathRef.of(target), mode, parents_mode, umask=self._umask))
 
     async def symlink(self, target: str, path: str) -> Inode:
         """Create a symlink at `path` that says `target`."""
@@ -714,6 +783,21 @@ class Client(Attributes):
         """Make `path` another name of the file `source`."""
         return await self.meta.ask(Link(PathRef.of(source), PathRef.of(path)))
 
+    async def link_open(self, file: File, path: str) -> Inode:
+        """Make `path` a name of an open file, which stays open. One that was opened without a name gets its first one: what was
+        written is published with it, and closing it is as of any file. Exists when the name is taken; NotFound when the file has
+        lost its name."""
+        file.check_open()
+        source = PathRef(file.inode.id, "")
+        if not file.unnamed:
+            return await self.meta.ask(Link(source, PathRef.of(path)))
+        await self.fsync(file)
+        inode = await self.meta.ask(Link(source, PathRef.of(path), file.session))
+        file.unnamed = False
+        file.path = path
+        file.set_inode(inode)
+        return inode
+
     async def statfs(self) -> FileSystemSpace:
         """Space and counts of the whole file system."""
         return await self.meta.ask(StatFs())
@@ -724,6 +808,10 @@ def _opened_file(opened: OpenResult, path: str, *, appends: bool = False) -> Fil
     if opened.inode.type is not InodeType.FILE:
         raise error(Code.IS_A_DIRECTORY, "is a directory", path)
     return File(opened.inode, path, opened.session, appends=appends, data=opened.data)
+
+
+def _parents_mode(make_parents: bool) -> int | None:
+    return 0o777 if make_parents else None
 
 
 def parent_of(path: str) -> str:

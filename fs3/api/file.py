@@ -27,6 +27,7 @@ class File:
     """
 
     __slots__ = (
+        "__weakref__",
         "_acknowledged",
         "_idle",
         "_writes",
@@ -141,12 +142,11 @@ class File:
         """The file's mtime was set. A write that is under way may be before or after that, and is taken to be after."""
         self.mtime_is_set = not self._writing
 
-    def end_write(self, end: int) -> None:
-        """It has ended; storage has acknowledged bytes up to `end`, 0 none."""
+    def end_write(self, end: int, *, changed: bool = False) -> None:
+        """It has ended; storage has acknowledged bytes up to `end`, 0 none. `changed`: it has changed bytes all the same."""
         self._writing -= 1
-        if end:
-            self._acknowledged = max(self._acknowledged, end)
-            self.modified = True
+        self._acknowledged = max(self._acknowledged, end)
+        self.modified = self.modified or end > 0 or changed
         if not self._writing and self._idle is not None:
             if not self._idle.done():
                 self._idle.set_result(None)

@@ -19,7 +19,7 @@ ChunkId = NewType("ChunkId", bytes)
 ClientId = NewType("ClientId", bytes)
 """16 random bytes, one client object in one process."""
 SessionId = NewType("SessionId", int)
-"""A writer's open of one file; u64, from 1."""
+"""A writer's open of one file, or a reader's of one that has no name any more; u64, from 1."""
 
 ROOT_INODE = InodeId(1)
 INODE_IDS_END = 1 << 56
@@ -30,8 +30,16 @@ NAMESPACE_IDS_END = 1 << 31
 PAGE_PREFIX_BYTES = 4
 _PAGE = 1 << 31
 CLIENT_ID_BYTES = 16
+READER_SESSION = 1 << 63
+"""Sessions of readers have this bit, the others do not."""
 PAGE_SALT_BYTES = 8
 """Random bytes of each id that a KVCache namespace gets, hashed into the ids and checks of its pages."""
+
+
+def reader_session(client: ClientId) -> SessionId:
+    """The session of a client on whatever it reads that has no name any more: one per content, so no service has to draw it."""
+    folded = int.from_bytes(client[:8], "big") ^ int.from_bytes(client[8:], "big")
+    return SessionId(READER_SESSION | folded)
 
 
 def file_chunk(inode: InodeId, index: int) -> ChunkId:

@@ -167,6 +167,10 @@ append_proof_ns = 60 * SECOND
 
 session_keepalive_ns = 10 * SECOND
 """A client with open write sessions is heard of at least so often."""
+open_contents_per_request_max = 512
+"""Contents that a client has open for reading and tells of with one request."""
+garbage_delay_ns = 60 * SECOND
+"""What is removed is reclaimed after so long, which gives clients that read it time to say so."""
 last_seen_flush_ns = 5 * SECOND
 """A service writes down so often which clients it has heard of."""
 sessions_check_ns = 10 * SECOND
@@ -391,6 +395,8 @@ assert probe_timeout_ns < successor_unresponsive_ns
 assert rejoin_min_ns <= rejoin_max_ns
 assert successor_unresponsive_ns < rejoin_min_ns < rejoin_settled_ns
 assert 2 * (session_keepalive_ns + last_seen_flush_ns + sessions_check_ns) <= client_presumed_dead_ns
+# A reader's file is told of by the second keep-alive after its open; there is time for another one and for an outage.
+assert 4 * session_keepalive_ns < garbage_delay_ns
 assert meta_read_hedge_ns <= meta_change_hedge_ns < attempt_timeout_ns
 assert inline_bytes_default <= inline_bytes_max <= chunk_bytes_min
 assert 4 * inline_bytes_max <= request_bytes_max

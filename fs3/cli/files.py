@@ -309,6 +309,8 @@ def stat(urls: Urls) -> None:
             for key, value in sorted(info.items()):
                 shown = f"{value:o}" if key == "mode" and isinstance(value, int) else str(value)
                 _write(f"{key:{width}}  {shown}\n")
+            if attributes := filesystem.listxattr(name) if hasattr(filesystem, "listxattr") else []:
+                _write(f"{'xattrs':{width}}  {', '.join(attributes)}\n")
     failures.exit()
 
 

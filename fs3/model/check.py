@@ -23,6 +23,7 @@ class RowTable(IntEnum):
     PRUNED = 8
     CONTENTS = 9
     DATA = 10
+    XATTRS = 12
 
 
 class ProblemKind(IntEnum):
@@ -66,6 +67,9 @@ class ProblemKind(IntEnum):
     UNREACHABLE_PAGE = 34  # key: chunk id, parent: chain; found: the id of its namespace
     PAGE_FROM_NOWHERE = 35  # key: chunk id, parent: chain; found: the id of its namespace, expected: the next id there will be
     DAMAGED_CHUNK = 36  # key: chunk id, parent: chain; found: how many targets serve it
+    XATTRS_MISCOUNTED = 40  # change; found: bytes recorded, expected: bytes there are
+    XATTR_OF_NOTHING = 41  # key
+    MODE_DIFFERS_FROM_ACL = 42  # change; found: mode, expected: the mode that the ACL stands for; -1: the ACL cannot be read
 
 
 class Problem(msgspec.Struct, frozen=True):

@@ -70,6 +70,16 @@ class AppendTurn(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """How often its holder said that it goes on."""
 
 
+class Grants(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Extended attributes that give rights, as the kernel writes each; b"": there is none. The service acts on them, so they are
+    a part of the inode; all others are rows beside it."""
+
+    access_acl: bytes = b""
+    default_acl: bytes = b""
+    """Directories: what is created in them gets it."""
+    capability: bytes = b""
+
+
 class Inode(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One row of the inode table. New fields go at the end with a default, so that older rows stay readable."""
 
@@ -113,6 +123,13 @@ class Inode(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Devices: which one, as `os.makedev` makes the number."""
     raw_target: bytes = b""
     """Symlinks: what they point to, if that is not UTF-8."""
+    xattr_bytes: int = 0
+    """Names and values of all extended attributes, those of `grants` among them; 0: it has none."""
+    grants: Grants | None = None
+    """Known to services; clients ask for the attributes by their names."""
+    queued_ns: int | None = None
+    """Files without a name: since when they wait to be reclaimed, which names the row of the queue. None: they do not, or older
+    software has queued them."""
 
     @property
     def content_id(self) -> InodeId:
@@ -134,7 +151,8 @@ class Dirent(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class FileSession(msgspec.Struct, frozen=True, array_like=True):
-    """A writer's open of a file: of the bytes that it has then, which another file may take the place of."""
+    """A writer's open of a file: of the bytes that it has then, which another file may take the place of. Or a reader's, of bytes
+    that have no name any more."""
 
     id: SessionId
     content: InodeId
@@ -146,6 +164,8 @@ class FileSession(msgspec.Struct, frozen=True, array_like=True):
     """Unnamed: the directory it was created for."""
     append: bool = False
     """It appends, and what it was acknowledged is published already: storage may have more, which counts for nothing."""
+    reader: bool = False
+    """It only keeps the bytes from being reclaimed."""
 
 
 class User(msgspec.Struct, frozen=True):

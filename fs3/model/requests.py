@@ -34,6 +34,8 @@ class Caller(msgspec.Struct, frozen=True):
     """With `client` it names a request that changes something, for ever. 0: nothing has to be remembered."""
     repeated: bool = False
     """The client has sent this request before, and that sending may still arrive somewhere."""
+    open_contents: tuple[InodeId, ...] = ()
+    """What the client has open for reading, with a request that may take the last name of a content."""
 
 
 class Request(msgspec.Struct, Generic[R], frozen=True):
@@ -41,6 +43,11 @@ class Request(msgspec.Struct, Generic[R], frozen=True):
 
     mutates: ClassVar[bool] = True
     """It changes the namespace, so it carries a number by which a repetition is recognised."""
+
+    @property
+    def may_give_up(self) -> bool:
+        """It may take the last name of a file, or of its bytes."""
+        return False
 
     may_use_reserve: ClassVar[bool] = False
     """It removes more than it adds, so on a full disk it may use what the store has in reserve."""
@@ -98,7 +105,6 @@ class Open(PathRequest[OpenResult], frozen=True):
     unnamed: bool = False
     """Create a file that gets its name when it is closed, below the directory `path`."""
     mode: int = 0o644
-    """The client has applied its umask."""
     layout: Layout | None = None
     """Of a new file; fields of 0 are inherited."""
     append: bool = False
@@ -108,11 +114,17 @@ class Open(PathRequest[OpenResult], frozen=True):
     parents_mode: int | None = None
     """With `create`: missing directories above the file are made with this mode (`unnamed`: `path`, and those above). None: they
     are not."""
+    umask: int = 0
+    """Taken off both modes, unless the directory has a default ACL, which then says what may be had."""
 
     @property
     def mutates(self) -> bool:  # type: ignore[override]
         """A read open changes nothing."""
         return self.write or self.create or self.truncate or self.unnamed
+
+    @property
+    def may_give_up(self) -> bool:
+        return self.truncate
 
     @property
     def may_use_reserve(self) -> bool:  # type: ignore[override]
@@ -125,7 +137,6 @@ class Put(PathRequest[Inode], frozen=True):
 
     data: bytes
     mode: int = 0o644
-    """The client has applied its umask."""
     layout: Layout | None = None
     """Of a new file, once it has grown; fields of 0 are inherited."""
     exclusive: bool = False
@@ -133,6 +144,12 @@ class Put(PathRequest[Inode], frozen=True):
     """Missing directories are made with this mode. None: they are not."""
     change: int = 0
     """Of a file that is named by its inode alone: it is still inline, and at this `Inode.change`. 0: however it is."""
+    umask: int = 0
+    """As in `Open`."""
+
+    @property
+    def may_give_up(self) -> bool:
+        return not self.exclusive
 
 
 class Close(Request[Inode], frozen=True):
@@ -155,6 +172,12 @@ class Close(Request[Inode], frozen=True):
     """With `publish`: missing directories are made with this mode. None: they are not."""
     keep_mtime: bool = False
     """The writer set the mtime after what it wrote, so it stays."""
+    umask: int = 0
+    """As in `Open`."""
+
+    @property
+    def may_give_up(self) -> bool:
+        return self.publish is not None
 
     @property
     def may_use_reserve(self) -> bool:  # type: ignore[override]
@@ -206,6 +229,14 @@ class Append(Request[Inode], frozen=True):
     """PUBLISH: where the file ends then."""
     data: bytes = b""
     """INLINE: the bytes."""
+    unnamed: bool = False
+    """Also to a file that has no name (any more)."""
+
+
+class Hold(Request[OpenResult], frozen=True):
+    """Keep a content that the client reads and that has no name any more. See `fs3.core.meta.ops.hold`."""
+
+    content: InodeId
 
 
 class Mkdir(PathRequest[Inode], frozen=True):
@@ -218,6 +249,8 @@ class Mkdir(PathRequest[Inode], frozen=True):
     """What files below get; fields of 0 are inherited."""
     parents_mode: int | None = None
     """Without `parents`: missing directories above are made with this mode. None: they are not."""
+    umask: int = 0
+    """As in `Open`."""
 
 
 class Remove(PathRequest[InodeId], frozen=True):
@@ -225,6 +258,10 @@ class Remove(PathRequest[InodeId], frozen=True):
 
     may_use_reserve: ClassVar[bool] = True
     kind: RemoveKind = RemoveKind.FILE
+
+    @property
+    def may_give_up(self) -> bool:
+        return True
 
 
 class Rename(Request[Inode], frozen=True):
@@ -235,6 +272,12 @@ class Rename(Request[Inode], frozen=True):
     mode: RenameMode = RenameMode.REPLACE
     parents_mode: int | None = None
     """Missing directories above the target are made with this mode. None: they are not."""
+    umask: int = 0
+    """As in `Open`."""
+
+    @property
+    def may_give_up(self) -> bool:
+        return self.mode is RenameMode.REPLACE
 
     @property
     def error_path(self) -> str:
@@ -252,9 +295,10 @@ class Mknod(PathRequest[Inode], frozen=True):
 
     type: InodeType
     mode: int = 0o644
-    """The client has applied its umask."""
     rdev: int = 0
     """Devices: which one."""
+    umask: int = 0
+    """As in `Open`."""
 
 
 class Link(Request[Inode], frozen=True):
@@ -262,6 +306,9 @@ class Link(Request[Inode], frozen=True):
 
     source: PathRef
     target: PathRef
+    session: SessionId = SessionId(0)
+    """With the inode id of a file that was created without a name as `source`: the session that it was created with. 0: the file
+    has a name."""
 
     @property
     def error_path(self) -> str:
@@ -283,6 +330,49 @@ class SetAttributes(PathRequest[Inode], frozen=True):
     accessed: bool = False
     """Nothing else is asked for: the content was read, and atime becomes the server's clock when it is due. See
     `fs3.core.meta.access_time`."""
+
+
+class XattrMode(IntEnum):
+    """What may be there when an extended attribute is set. Numbers as on the wire, and as in setxattr(2)."""
+
+    SET = 0
+    CREATE = 1
+    """EXISTS when it is there."""
+    REPLACE = 2
+    """NO_ATTRIBUTE when it is not."""
+
+
+class SetXattr(PathRequest[Inode], frozen=True):
+    """Set an extended attribute. See `fs3.core.meta.ops.set_xattr`."""
+
+    name: bytes
+    """With its namespace: b"user.color"."""
+    value: bytes
+    mode: XattrMode = XattrMode.SET
+    follow: bool = True
+
+
+class GetXattr(PathRequest[bytes], frozen=True):
+    """The value of an extended attribute; NO_ATTRIBUTE when there is none of that name."""
+
+    mutates: ClassVar[bool] = False
+    name: bytes
+    follow: bool = True
+
+
+class ListXattr(PathRequest[list[bytes]], frozen=True):
+    """The names of all extended attributes that the caller may know of."""
+
+    mutates: ClassVar[bool] = False
+    follow: bool = True
+
+
+class RemoveXattr(PathRequest[Inode], frozen=True):
+    """Remove an extended attribute; NO_ATTRIBUTE when there is none of that name."""
+
+    may_use_reserve: ClassVar[bool] = True
+    name: bytes
+    follow: bool = True
 
 
 class Truncate(Request[Inode], frozen=True):
@@ -315,10 +405,13 @@ class StatFs(Request[FileSystemSpace], frozen=True):
     mutates: ClassVar[bool] = False
 
 
-class KeepAlive(Request[None], frozen=True):
-    """The client has open write sessions, and is still there."""
+class KeepAlive(Request[list[InodeId]], frozen=True):
+    """The client is still there: it has open sessions, or reads files. The answer: which of these contents have no name any
+    more."""
 
     mutates: ClassVar[bool] = False
+    open_contents: tuple[InodeId, ...] = ()
+    """What it reads, at most `open_contents_per_request_max`."""
 
 
 # --- of administrators: root and the owner of the root directory -----------------------------------------------------

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from fs3.base.status import Code
 from fs3.model.inode import User
 from fs3.model.namespace import RemoveKind, RenameMode
+from fs3.sim.acl_model import ModelAcl
 
 
 class ModelError(Exception):
@@ -43,6 +44,11 @@ class ModelNode:
         self.parent: ModelNode | None = None
         self.target = ""
         self.content = ModelContent()
+        self.attributes: dict[bytes, bytes] = {}
+        """Extended attributes but ACLs."""
+        self.acl: ModelAcl | None = None
+        """With whatever it says beyond the mode."""
+        self.default_acl: ModelAcl | None = None
 
     @property
     def length(self) -> int:
@@ -71,6 +77,10 @@ class NamespaceModel:
         """Detached directories, in the order in which they are dismantled."""
         self.sessions: list[tuple[ModelContent, int, bool]] = []
         """(content, session, its file was created without a name)"""
+        self.reading: list[ModelContent] = []
+        """What the client has open for reading, and tells of with each request."""
+        self.kept: list[ModelContent] = []
+        """What of it has no name any more, and is kept for it."""
         self.files: list[ModelNode] = []
         """Every file that was not reclaimed yet; what held an old content that was replaced is a file without a name."""
 
@@ -104,9 +114,14 @@ class NamespaceModel:
         return self.count_names(node)
 
     def list_garbage(self) -> set[int]:
-        """Ids of the files that have neither a name nor a writer."""
-        written = {id(content) for content, _, _ in self.sessions}
-        return {node.id for node in self.files if not self.count_names(node) and id(node.content) not in written}
+        """Ids of the files that have neither a name nor a writer nor a reader that keeps them."""
+        kept = {id(content) for content, _, _ in self.sessions} | {id(content) for content in self.kept}
+        return {node.id for node in self.files if not self.count_names(node) and id(node.content) not in kept}
+
+    def list_unnamed(self) -> list[ModelContent]:
+        """What the client has open for reading and has no name any more."""
+        owners = {id(node.content): node for node in self.files}
+        return [content for content in self.reading if not self.count_names(owners[id(content)])]
 
     def find_by_content(self, content: ModelContent) -> ModelNode:
         """The file that has a content."""
@@ -121,6 +136,8 @@ class NamespaceModel:
             return True
         if user.uid == node.uid:
             shift = 6
+        elif node.acl is not None:
+            return node.acl.may_access(user, node.gid, bits)
         elif node.gid in (user.gid, *user.groups):
             shift = 3
         else:
@@ -134,12 +151,23 @@ class NamespaceModel:
         if victim is not None and directory.mode & 0o1000 and user.uid not in (0, directory.uid, victim.uid):
             raise ModelError(Code.PERMISSION)
 
-    def new_node(self, user: User, directory: ModelNode, kind: str, mode: int) -> ModelNode:
+    def new_node(self, user: User, directory: ModelNode, kind: str, mode: int, umask: int = 0) -> ModelNode:
         """A fresh node by the rules of the directory it is for."""
         inherits = directory.mode & 0o2000
         if kind == "d":
             mode |= inherits
-        return ModelNode(kind, mode, user.uid, directory.gid if inherits else user.gid)
+        node = ModelNode(kind, mode, user.uid, directory.gid if inherits else user.gid)
+        if kind == "l":
+            return node
+        if directory.default_acl is None:
+            node.mode &= ~umask
+            return node
+        if kind == "d":
+            node.default_acl = directory.default_acl
+        acl = directory.default_acl.limited_to(mode)
+        node.mode = mode & 0o7000 | acl.mode()
+        node.acl = acl if acl.is_more_than_a_mode() else None
+        return node
 
     # --- paths --------------------------------------------------------------------------------------------------------
 
@@ -199,13 +227,13 @@ class NamespaceModel:
 
     # --- verbs --------------------------------------------------------------------------------------------------------
 
-    def mkdir(self, user: User, path: str, mode: int, parents: bool) -> ModelNode:
+    def mkdir(self, user: User, path: str, mode: int, parents: bool, umask: int = 0) -> ModelNode:
         """One directory, or all that are missing."""
         if not parents:
             directory, name, node, _ = self.locate_entry(user, path, Code.EXISTS)
             if node:
                 raise ModelError(Code.EXISTS)
-            return self.add_directory(user, directory, name, mode)
+            return self.add_directory(user, directory, name, mode, umask)
         here = self.root
         planned: list[tuple[ModelNode, str]] = []
         parts = [part for part in path.split("/") if part not in ("", ".")]
@@ -216,7 +244,8 @@ class NamespaceModel:
                 if node is None:
                     if (directory, name) != (here, part):
                         raise ModelError(Code.EXISTS if last else Code.NOT_FOUND)
-                    here = self.add_directory(user, directory, name, mode if last else mode | 0o300)
+                    needed = 0 if last else 0o300
+                    here = self.add_directory(user, directory, name, mode | needed, umask & ~needed)
                     planned.append((directory, name))
                 elif node.kind != "d":
                     raise ModelError(Code.EXISTS if last else Code.NOT_A_DIRECTORY)
@@ -228,15 +257,15 @@ class NamespaceModel:
             raise
         return here
 
-    def add_directory(self, user: User, directory: ModelNode, name: str, mode: int) -> ModelNode:
+    def add_directory(self, user: User, directory: ModelNode, name: str, mode: int, umask: int) -> ModelNode:
         """A directory where nothing is."""
         self.check_may_change(user, directory)
-        node = self.new_node(user, directory, "d", mode)
+        node = self.new_node(user, directory, "d", mode, umask)
         node.parent = directory
         directory.entries[name] = node
         return node
 
-    def open(self, user: User, path: str, create: bool, exclusive: bool, truncate: bool, mode: int) -> ModelNode:
+    def open(self, user: User, path: str, create: bool, exclusive: bool, truncate: bool, mode: int, umask: int = 0) -> ModelNode:
         """The file to write; `truncate` gives it a fresh content."""
         exclusive = exclusive and create
         directory, name, node, slash = where = self.locate(user, self.root, path, not exclusive)
@@ -244,7 +273,7 @@ class NamespaceModel:
             if slash:
                 raise ModelError(Code.IS_A_DIRECTORY)
             self.check_may_change(user, directory)
-            node = self.new_node(user, directory, "f", mode)
+            node = self.new_node(user, directory, "f", mode, umask)
             directory.entries[name] = node
             self.files.append(node)
             return node
@@ -266,7 +295,20 @@ class NamespaceModel:
     def swap_contents(self, user: User, node: ModelNode, other: ModelNode) -> None:
         """`node` gets the content of `other`."""
         node.content, other.content = other.content, node.content
+        self.change_content(user, node)
+
+    def change_content(self, user: User, node: ModelNode) -> None:
+        """A file whose content changes lends nothing to those who run it any more."""
         node.mode = node.mode if user.uid == 0 else self._without_set_ids(node.mode)
+        node.attributes.pop(b"security.capability", None)
+
+    def write(self, user: User, content: ModelContent, length: int, modified: bool) -> ModelNode:
+        """A writer tells up to where it has written; the file that has the content."""
+        node = self.find_by_content(content)
+        if modified or length > content.length:
+            self.change_content(user, node)
+        content.length = max(content.length, length)
+        return node
 
     def open_unnamed(self, user: User, path: str, mode: int) -> ModelNode:
         """A file for a directory, in no directory."""
@@ -298,6 +340,7 @@ class NamespaceModel:
             self.check_may_change(user, directory, there)
             if there.kind == "f":
                 node.mode = there.mode if user.uid == 0 else self._without_set_ids(there.mode)
+                node.acl = there.acl
         directory.entries[name] = node
 
     @staticmethod
@@ -425,6 +468,8 @@ class NamespaceModel:
         if user.uid and node.gid not in (user.gid, *user.groups):
             mode &= ~0o2000
         node.mode = mode
+        if node.acl is not None:
+            node.acl = node.acl.with_mode(mode)
         return node
 
     def chown(self, user: User, path: str, uid: int, gid: int) -> ModelNode:
@@ -435,6 +480,8 @@ class NamespaceModel:
         if user.uid and gid != node.gid and gid not in (user.gid, *user.groups):
             raise ModelError(Code.PERMISSION)
         node.uid, node.gid = uid, gid
+        if node.kind != "d":
+            node.attributes.pop(b"security.capability", None)
         if node.kind != "d" and node.mode & 0o010:
             node.mode &= ~0o2000
         return node

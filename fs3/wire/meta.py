@@ -6,10 +6,12 @@ say (paths, names, lengths, layouts) is checked by the operations themselves, wh
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fs3.base.errors import error
-from fs3.base.ids import CLIENT_ID_BYTES, ChainId, ClientId, SessionId, TableId
+from fs3.base.ids import CLIENT_ID_BYTES, INODE_IDS_END, ChainId, ClientId, InodeId, SessionId, TableId
+from fs3.base.limits import open_contents_per_request_max
 from fs3.base.status import Code
 from fs3.model.inode import NO_LAYOUT, AppendTurn, Inode, InodeType, Layout, User
 from fs3.model.requests import Caller
@@ -35,7 +37,7 @@ def inode_type(number: int) -> InodeType:
 
 
 def fill_inode(message: pb.Inode, inode: Inode) -> None:
-    """Write an inode into an empty message. `dirent_serial` stays at home: it is bookkeeping of the service."""
+    """Write an inode into an empty message. `dirent_serial` and `grants` stay at home: they are the service's business."""
     message.id = inode.id
     message.type = inode.type  # type: ignore[assignment]
     message.mode = inode.mode
@@ -60,6 +62,8 @@ def fill_inode(message: pb.Inode, inode: Inode) -> None:
         message.inline = True
     if inode.rdev:
         message.rdev = inode.rdev
+    if inode.xattr_bytes:
+        message.xattr_bytes = inode.xattr_bytes
     if inode.parent:
         message.parent = inode.parent
     if inode.target:
@@ -102,6 +106,7 @@ def inode_from_pb(message: pb.Inode) -> Inode:
         False,
         message.rdev,
         message.raw_target,
+        message.xattr_bytes,
     )
 
 
@@ -128,7 +133,7 @@ def layout_from_pb(message: pb.Layout) -> Layout:
 
 def inode_bytes_max(inode: Inode) -> int:
     """No encoded inode is larger than this; for cutting replies without encoding them twice."""
-    return 180 + 5 * len(inode.layout.chains) + 4 * len(inode.target) + 4 * len(inode.raw_target)
+    return 188 + 5 * len(inode.layout.chains) + 4 * len(inode.target) + 4 * len(inode.raw_target)
 
 
 # --- who and where ---------------------------------------------------------------------------------------------------
@@ -151,12 +156,23 @@ def caller_from_pb(message: common_pb2.Caller) -> Caller:
     if len(client) != CLIENT_ID_BYTES:
         raise malformed("caller.client_id", f"{len(client)} bytes, {CLIENT_ID_BYTES} are needed")
     groups = message.groups
-    if not groups:
-        return Caller(ClientId(client), User(message.uid, message.gid), message.request_seq, message.repeated)
-    if len(groups) > groups_max:
-        raise malformed("caller.groups", f"{len(groups)} groups, at most {groups_max} are allowed")
-    user = User(message.uid, message.gid, tuple(groups[:]))
-    return Caller(ClientId(client), user, message.request_seq, message.repeated)
+    if groups:
+        if len(groups) > groups_max:
+            raise malformed("caller.groups", f"{len(groups)} groups, at most {groups_max} are allowed")
+        user = User(message.uid, message.gid, tuple(groups[:]))
+    else:
+        user = User(message.uid, message.gid)
+    contents = open_contents_from_pb("caller.open_contents", message.open_contents) if message.open_contents else ()
+    return Caller(ClientId(client), user, message.request_seq, message.repeated, contents)
+
+
+def open_contents_from_pb(field: str, contents: Sequence[int]) -> tuple[InodeId, ...]:
+    """What a client has open for reading."""
+    if len(contents) > open_contents_per_request_max:
+        raise malformed(field, f"{len(contents)} contents, at most {open_contents_per_request_max} are allowed")
+    if not all(0 < content < INODE_IDS_END for content in contents):
+        raise malformed(field, f"a content id is from 1 to {INODE_IDS_END - 1}")
+    return tuple(contents)  # type: ignore[arg-type]
 
 
 def mark_repeated(message: Any) -> None:

@@ -22,7 +22,7 @@ _IN_COLUMNS = frozenset(
         *("atime_ns", "mtime_ns", "ctime_ns", "birth_ns"),
     )
 )
-_AT_HOME = frozenset(("dirent_serial", "trim", "appends"))
+_AT_HOME = frozenset(("dirent_serial", "trim", "appends", "grants"))
 """Bookkeeping of the service, which `fill_inode` does not send either."""
 _OTHERS = [field for field in msgspec.structs.fields(Inode) if field.name not in _IN_COLUMNS | _AT_HOME]
 """What no column says. An inode with anything unusual there is sent whole; a field that is added is one of these by itself."""

@@ -12,10 +12,12 @@ def fill_mknod(message: pb.MknodRequest, request: Mknod) -> None:
     """Write a request into an empty message."""
     fill_path(message.path, request.path)
     message.type = request.type  # type: ignore[assignment]
-    message.mode = request.mode
+    message.mode = request.mode & ~request.umask
+    message.mode_masked = request.mode & request.umask
     message.rdev = request.rdev
 
 
 def mknod_from_pb(message: pb.MknodRequest) -> Mknod:
     """The request of a message."""
-    return Mknod(path_from_pb(message.path), inode_type(message.type), mode_from_pb(message.mode), message.rdev)
+    mode = mode_from_pb(message.mode | message.mode_masked)
+    return Mknod(path_from_pb(message.path), inode_type(message.type), mode, message.rdev, message.mode_masked)

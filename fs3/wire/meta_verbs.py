@@ -25,20 +25,25 @@ from fs3.model.requests import (
     BatchStat,
     CheckRows,
     Close,
+    GetXattr,
+    Hold,
     InspectInodes,
     KeepAlive,
     Link,
     List,
+    ListXattr,
     Lookup,
     Mkdir,
     Mknod,
     Open,
     Put,
     Remove,
+    RemoveXattr,
     Rename,
     Repair,
     Request,
     SetAttributes,
+    SetXattr,
     Stat,
     StatFs,
     Symlink,
@@ -63,7 +68,22 @@ from fs3.wire.malformed import malformed
 from fs3.wire.meta import fill_inode, fill_layout, inode_bytes_max, inode_from_pb, inode_type, layout_from_pb
 from fs3.wire.meta_listing import fill_listing, listing_from_pb
 from fs3.wire.meta_paths import fill_path, fill_text, fill_texts, mode_from_pb, path_from_pb, text_from_pb, texts_from_pb
+from fs3.wire.meta_readers import fill_hold, fill_keep_alive, fill_unnamed, hold_from_pb, keep_alive_from_pb, unnamed_from_pb
 from fs3.wire.meta_special import fill_mknod, mknod_from_pb
+from fs3.wire.meta_xattrs import (
+    fill_get_xattr,
+    fill_list_xattr,
+    fill_remove_xattr,
+    fill_set_xattr,
+    fill_value,
+    fill_xattr_names,
+    get_xattr_from_pb,
+    list_xattr_from_pb,
+    remove_xattr_from_pb,
+    set_xattr_from_pb,
+    value_from_pb,
+    xattr_names_from_pb,
+)
 from fs3.wire.methods import META
 from fs3.wire.pb import common_pb2
 from fs3.wire.pb import meta_pb2 as pb
@@ -123,7 +143,7 @@ def _fill_open(message: pb.OpenRequest, request: Open) -> None:
     message.exclusive = request.exclusive
     message.truncate = request.truncate
     message.unnamed = request.unnamed
-    message.mode = request.mode
+    _fill_mode(message, request)
     message.append = request.append
     message.want_data = request.want_data
     if request.layout is not None:
@@ -140,18 +160,19 @@ def _open(message: pb.OpenRequest) -> Open:
         message.exclusive,
         message.truncate,
         message.unnamed,
-        mode_from_pb(message.mode),
+        _mode_of_new(message),
         _request_layout(message),
         message.append,
         message.want_data,
         _parents_mode(message),
+        umask=message.mode_masked | message.parents_mode_masked,
     )
 
 
 def _fill_put(message: pb.PutRequest, request: Put) -> None:
     fill_path(message.path, request.path)
     message.data = request.data
-    message.mode = request.mode
+    _fill_mode(message, request)
     message.exclusive = request.exclusive
     message.change = request.change
     _fill_parents_mode(message, request)
@@ -164,21 +185,35 @@ def _put(message: pb.PutRequest) -> Put:
     return Put(
         path_from_pb(message.path),
         message.data,
-        mode_from_pb(message.mode),
+        _mode_of_new(message),
         _request_layout(message),
         message.exclusive,
         _parents_mode(message),
         message.change,
+        umask=message.mode_masked | message.parents_mode_masked,
     )
+
+
+# Services that know nothing of default ACLs go by the modes alone, so the umask is off them when they travel.
+
+
+def _fill_mode(message: Any, request: Open | Put | Mkdir) -> None:
+    message.mode = request.mode & ~request.umask
+    message.mode_masked = request.mode & request.umask
 
 
 def _fill_parents_mode(message: Any, request: Open | Put | Close | Mkdir | Rename) -> None:
     if request.parents_mode is not None:
-        message.parents_mode = request.parents_mode
+        message.parents_mode = request.parents_mode & ~request.umask
+        message.parents_mode_masked = request.parents_mode & request.umask
+
+
+def _mode_of_new(message: Any) -> int:
+    return mode_from_pb(message.mode | message.mode_masked)
 
 
 def _parents_mode(message: Any) -> int | None:
-    return mode_from_pb(message.parents_mode) if message.HasField("parents_mode") else None
+    return mode_from_pb(message.parents_mode | message.parents_mode_masked) if message.HasField("parents_mode") else None
 
 
 def _fill_close(message: pb.CloseRequest, request: Close) -> None:
@@ -202,6 +237,7 @@ def _close(message: pb.CloseRequest) -> Close:
         message.truncations if message.HasField("truncations") else None,
         _parents_mode(message),
         message.keep_mtime,
+        umask=message.parents_mode_masked,
     )
 
 
@@ -232,6 +268,7 @@ def _fill_append(message: pb.AppendRequest, request: Append) -> None:
     message.renewals = request.renewals
     message.length = request.length
     message.data = request.data
+    message.unnamed = request.unnamed
 
 
 def _append(message: pb.AppendRequest) -> Append:
@@ -240,12 +277,13 @@ def _append(message: pb.AppendRequest) -> Append:
     except ValueError:
         raise malformed("step", f"{message.step} is not a step of an append") from None
     session = SessionId(message.session_id)
-    return Append(_content_id(message), session, step, message.serial, message.renewals, message.length, message.data)
+    turn = message.serial, message.renewals, message.length
+    return Append(_content_id(message), session, step, *turn, message.data, message.unnamed)
 
 
 def _fill_mkdir(message: pb.MkdirRequest, request: Mkdir) -> None:
     fill_path(message.path, request.path)
-    message.mode = request.mode
+    _fill_mode(message, request)
     message.parents = request.parents
     if request.layout is not None:
         message.layout.SetInParent()
@@ -255,7 +293,12 @@ def _fill_mkdir(message: pb.MkdirRequest, request: Mkdir) -> None:
 
 def _mkdir(message: pb.MkdirRequest) -> Mkdir:
     return Mkdir(
-        path_from_pb(message.path), mode_from_pb(message.mode), message.parents, _request_layout(message), _parents_mode(message)
+        path_from_pb(message.path),
+        _mode_of_new(message),
+        message.parents,
+        _request_layout(message),
+        _parents_mode(message),
+        umask=message.mode_masked | message.parents_mode_masked,
     )
 
 
@@ -283,7 +326,10 @@ def _rename(message: pb.RenameRequest) -> Rename:
         mode = RenameMode(message.mode)
     except ValueError:
         raise malformed("mode", f"{message.mode} is not a mode of renaming") from None
-    return Rename(path_from_pb(message.source), path_from_pb(message.target), mode, _parents_mode(message))
+    mode_of_parents = _parents_mode(message)
+    return Rename(
+        path_from_pb(message.source), path_from_pb(message.target), mode, mode_of_parents, umask=message.parents_mode_masked
+    )
 
 
 def _fill_symlink(message: pb.SymlinkRequest, request: Symlink) -> None:
@@ -298,10 +344,11 @@ def _symlink(message: pb.SymlinkRequest) -> Symlink:
 def _fill_link(message: pb.LinkRequest, request: Link) -> None:
     fill_path(message.source, request.source)
     fill_path(message.target, request.target)
+    message.session_id = request.session
 
 
 def _link(message: pb.LinkRequest) -> Link:
-    return Link(path_from_pb(message.source), path_from_pb(message.target))
+    return Link(path_from_pb(message.source), path_from_pb(message.target), SessionId(message.session_id))
 
 
 _OPTIONAL = ("mode", "uid", "gid", "atime_ns", "mtime_ns")
@@ -354,10 +401,6 @@ def _fill_bare(message: Any, request: Any) -> None:
 
 def _statfs(message: pb.StatFsRequest) -> StatFs:
     return StatFs()
-
-
-def _keep_alive(message: pb.KeepAliveRequest) -> KeepAlive:
-    return KeepAlive()
 
 
 def check_count(field: str, count: int) -> None:
@@ -439,14 +482,6 @@ def _space(message: pb.StatFsReply) -> FileSystemSpace:
     return FileSystemSpace(message.total_bytes, message.free_bytes, message.inodes, message.garbage)
 
 
-def _fill_nothing(message: Any, answer: None, _room: int) -> None:
-    pass
-
-
-def _nothing(message: Any) -> None:
-    return None
-
-
 # --- the table -------------------------------------------------------------------------------------------------------
 
 Q = TypeVar("Q", bound=Request[Any])
@@ -503,11 +538,12 @@ class Verb(Generic[Q, A]):
 
 
 _INODE = AnswerCodec("inode", _fill_inode_reply, _inode_reply)
+_OPENED = AnswerCodec("open", _fill_opened, _opened)
 _VERBS: tuple[Verb[Any, Any], ...] = (
     Verb(Lookup, META.Lookup, "lookup", _fill_on_path, _lookup, AnswerCodec("lookup", _fill_dirent, _dirent)),
     Verb(Stat, META.Stat, "stat", _fill_stat, _stat, _INODE),
     Verb(List, META.List, "list", _fill_list, _list, AnswerCodec("list", fill_listing, listing_from_pb)),
-    Verb(Open, META.Open, "open", _fill_open, _open, AnswerCodec("open", _fill_opened, _opened)),
+    Verb(Open, META.Open, "open", _fill_open, _open, _OPENED),
     Verb(Put, META.Put, "put", _fill_put, _put, _INODE),
     Verb(Close, META.Close, "close", _fill_close, _close, _INODE),
     Verb(Sync, META.Sync, "sync", _fill_sync, _sync, _INODE),
@@ -520,9 +556,16 @@ _VERBS: tuple[Verb[Any, Any], ...] = (
     Verb(Link, META.Link, "link", _fill_link, _link, _INODE),
     Verb(SetAttributes, META.SetAttr, "setattr", _fill_setattr, _setattr, _INODE),
     Verb(Truncate, META.Truncate, "truncate", _fill_truncate, _truncate, _INODE),
+    Verb(SetXattr, META.SetXattr, "", fill_set_xattr, set_xattr_from_pb, _INODE),
+    Verb(GetXattr, META.GetXattr, "", fill_get_xattr, get_xattr_from_pb, AnswerCodec("", fill_value, value_from_pb)),
+    Verb(
+        ListXattr, META.ListXattr, "", fill_list_xattr, list_xattr_from_pb, AnswerCodec("", fill_xattr_names, xattr_names_from_pb)
+    ),
+    Verb(RemoveXattr, META.RemoveXattr, "", fill_remove_xattr, remove_xattr_from_pb, _INODE),
     Verb(BatchStat, META.BatchStat, "", _fill_batch_stat, _batch_stat, AnswerCodec("", _fill_stats, _stats)),
     Verb(StatFs, META.StatFs, "", _fill_bare, _statfs, AnswerCodec("", _fill_space, _space)),
-    Verb(KeepAlive, META.KeepAlive, "", _fill_bare, _keep_alive, AnswerCodec("", _fill_nothing, _nothing)),
+    Verb(KeepAlive, META.KeepAlive, "", fill_keep_alive, keep_alive_from_pb, AnswerCodec("", fill_unnamed, unnamed_from_pb)),
+    Verb(Hold, META.Hold, "hold", fill_hold, hold_from_pb, _OPENED),
     Verb(CheckRows, META.CheckPage, "", fill_check_rows, check_rows_from_pb, AnswerCodec("", fill_page, page_from_pb)),
     Verb(
         InspectInodes,

@@ -22,6 +22,7 @@ from fs3.api.fsspec.file import FS3File
 from fs3.api.fsspec.mapping import FS3Map
 from fs3.api.fsspec.namespace import NamespaceMethods
 from fs3.api.fsspec.wrappers import FS3CompressedFile, FS3TextFile
+from fs3.api.fsspec.xattrs import AttributeMethods
 from fs3.api.io.blocking import run_on
 from fs3.base.errors import error
 from fs3.base.status import Code
@@ -29,7 +30,7 @@ from fs3.base.status import Code
 __all__ = ["FS3AsyncFile", "FS3File", "FS3FileSystem"]
 
 
-class FS3FileSystem(NamespaceMethods, ContentMethods, CopyMethods):
+class FS3FileSystem(NamespaceMethods, ContentMethods, CopyMethods, AttributeMethods):
     """The filesystem. Paths begin with "/"; URLs are fs3://host:port[,host:port]/path, or fs3:///path with FS3_CLUSTER set.
 
     A path is a name, whatever its letters. Patterns are taken by `glob` and `expand_path`; by `cat`, `get`, `put` and `copy` when
@@ -128,6 +129,10 @@ class FS3FileSystem(NamespaceMethods, ContentMethods, CopyMethods):
     chown = blocking(NamespaceMethods._chown)
     symlink = blocking(NamespaceMethods._symlink)
     link = blocking(NamespaceMethods._link)
+    getxattr = blocking(AttributeMethods._getxattr)
+    setxattr = blocking(AttributeMethods._setxattr)
+    listxattr = blocking(AttributeMethods._listxattr)
+    removexattr = blocking(AttributeMethods._removexattr)
 
 
 add_blocking_twins(FS3FileSystem)

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from fs3.base.backoff import Backoff
 from fs3.base.errors import FS3Error, error
-from fs3.base.ids import ROOT_INODE, ClientId, InodeId
+from fs3.base.ids import ROOT_INODE, ClientId, InodeId, reader_session
 from fs3.base.limits import call_timeout_ns, retry_backoff_max_ns, retry_backoff_min_ns, session_keepalive_ns
 from fs3.base.prng import Prng
 from fs3.base.status import Code, Retry
@@ -26,6 +26,7 @@ from fs3.client.meta.batching import is_retryable, split_paths
 from fs3.client.meta.direct_requests import DirectRequests
 from fs3.client.meta.hedged_request import HedgedRequest
 from fs3.client.meta.keepalive import OnReturn, SessionKeepAlive
+from fs3.client.meta.readers import Readers
 from fs3.client.meta.selector import MetaSelector
 from fs3.client.routing import RoutingSource
 from fs3.model.inode import Inode, User
@@ -81,6 +82,9 @@ class MetaClient:
         self._seqs = itertools.count(1)
         self._is_view = False
         self._sessions = SessionKeepAlive(clock, self._keep_alive)
+        self.readers = Readers(self, reader_session(client_id), self._sessions.on_open)
+        """What this client has open for reading."""
+        self._sessions.on_return = self.readers.on_return
         self._nodes = MetaSelector(routing, connector, clock, int.from_bytes(client_id[8:12], "big"))
         self._direct = DirectRequests(self._nodes, connector, clock, self._caller)
 
@@ -98,7 +102,12 @@ class MetaClient:
     def on_return(self, call: OnReturn) -> None:
         """`call` is called when a service has heard of this client again, after so long a silence that its open write sessions
         may have been ended."""
-        self._sessions.on_return = call
+
+        def on_return() -> None:
+            self.readers.on_return()
+            call()
+
+        self._sessions.on_return = on_return
 
     async def close(self) -> None:
         """Say no more that this client lives. Sessions that are open are left to the services, which end them after a while. A
@@ -106,6 +115,7 @@ class MetaClient:
         if self._is_view:
             return
         self._direct.close()
+        await self.readers.stop()
         await self._sessions.stop()
 
     # --- verbs --------------------------------------------------------------------------------------------------------
@@ -121,6 +131,8 @@ class MetaClient:
         changes = request.mutates
         # Drawn once: however often the request is sent, it is the same request.
         message = verb.request_to_pb(request, self._caller, self._next_seq() if changes else 0)
+        if changes:
+            message.caller.open_contents.extend(self.readers.told_with(request))
         try:
             reply = await self._send(verb.method, message, request.error_path, changes=changes, deadline=deadline)
             answer = verb.answer.from_pb(reply)
@@ -202,6 +214,7 @@ class MetaClient:
     async def _send_batch(self, requests: Sequence[Request[Any]], items: Sequence[Any], deadline: int) -> Answers:
         """The answers of the first of these requests, at least one: of all of them, or up to the first that has to wait."""
         message = batch_to_pb(items, self._caller)
+        message.caller.open_contents.extend(self.readers.told_with(*requests))
         backoff = Backoff(retry_backoff_min_ns, retry_backoff_max_ns)
         changes = any(request.mutates for request in requests)
         while True:
@@ -240,6 +253,8 @@ class MetaClient:
 
     async def _send(self, method: Method, message: Any, named: str, *, changes: bool, deadline: int = 0) -> Any:
         """The reply message. Raises FS3Error with `named` as its filename."""
+        if not self.readers.is_attached:
+            self.readers.attach(asyncio.get_running_loop())
         now = self._clock.now()
         deadline = deadline or now + self._timeout_ns
         if now >= deadline:

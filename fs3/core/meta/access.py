@@ -1,4 +1,4 @@
-"""Who may do what: POSIX permission bits, the sticky bit, owner's and root's rights."""
+"""Who may do what: POSIX permission bits and ACLs, the sticky bit, owner's and root's rights."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Final
 
 from fs3.base.ids import INODE_IDS_END, InodeId
 from fs3.base.status import Code
+from fs3.core.meta import acl
 from fs3.core.meta.errors import MetaError
 from fs3.model.inode import MODE_BITS, SPECIAL_FILES, Inode, User
 
@@ -21,13 +22,16 @@ GROUP_EXECUTE: Final = 0o010
 
 
 def has_permission(user: User, inode: Inode, want: int) -> bool:
-    """`user` has all the bits of `want`. Exactly one class of bits applies: an owner without a bit is not helped by "others"."""
+    """`user` has all the bits of `want`. Exactly one class of bits applies: an owner without a bit is not helped by "others".
+    Where there is an ACL it says what all but the owner may do."""
     uid = user.uid
     if uid == 0:
         return True
     mode = inode.mode
     if uid == inode.uid:
         mode >>= 6
+    elif inode.grants is not None and inode.grants.access_acl:
+        return acl.is_permitted(acl.parse(inode.grants.access_acl), uid, (user.gid, *user.groups), inode.gid, want)
     elif is_in_group(user, inode.gid):
         mode >>= 3
     return mode & want == want

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from fs3.base.ids import ClientId, TableId
+from fs3.base.ids import ClientId, InodeId, TableId
 from fs3.base.limits import chunk_bytes_default, inline_bytes_default, inline_bytes_max, stripe_default, stripe_max
 from fs3.core.files.layout import CHUNK_SIZES, is_chunk_size, is_stripe
 from fs3.model.inode import User
@@ -49,3 +49,5 @@ class OpContext(msgspec.Struct):
     defaults: LayoutDefaults
     repeated: bool = False
     """The request was sent before, and that sending may still arrive somewhere: a refusal has to be remembered."""
+    open_contents: frozenset[InodeId] = frozenset()
+    """What the client has open for reading, as far as this request might give it up."""

@@ -16,6 +16,7 @@ from fs3.core.meta.access import mode_of_new
 from fs3.core.meta.allocation import allocate_ids
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.errors import MetaError
+from fs3.core.meta.grants import grants_bytes, inherit_grants
 from fs3.core.meta.resolve import PathTarget
 from fs3.core.txn import Txn
 from fs3.model.inode import NO_LAYOUT, Inode, InodeType, Layout
@@ -40,16 +41,31 @@ def with_nlink(ctx: OpContext, inode: Inode, nlink: int) -> Inode:
 
 
 def new_inode(
-    ctx: OpContext, inode: int, kind: InodeType, mode: int, directory: Inode, layout: Layout, *, nlink: int = 1, target: str = ""
+    ctx: OpContext,
+    inode: int,
+    kind: InodeType,
+    mode: int,
+    directory: Inode,
+    layout: Layout,
+    *,
+    umask: int = 0,
+    nlink: int = 1,
+    target: str = "",
 ) -> Inode:
-    """A fresh inode, owned by the user of `ctx`, by the rules of the directory it is made for."""
+    """A fresh inode, owned by the user of `ctx`, by the rules of the directory it is made for. `umask`: as in `Open`."""
     is_directory = kind is InodeType.DIRECTORY
     mode, gid = mode_of_new(ctx.user, directory, mode, is_directory=is_directory)
+    grants = None
+    if kind is not InodeType.SYMLINK:
+        mode, grants = inherit_grants(directory, mode, umask, is_directory=is_directory)
     now = ctx.wall_ns
     parent = directory.id if is_directory else InodeId(0)
     uid = ctx.user.uid
     raw = to_bytes(target)
-    made = Inode(InodeId(inode), kind, mode, uid, gid, nlink, len(raw), now, now, now, now, 1, parent, layout, target)
+    made = Inode(
+        InodeId(inode), kind, mode, uid, gid, nlink, len(raw), now, now, now, now, 1, parent, layout, target,
+        xattr_bytes=grants_bytes(grants), grants=grants,
+    )  # fmt: skip
     return made if is_utf8(target) else replace(made, target="", raw_target=raw)
 
 
@@ -59,10 +75,11 @@ def empty_root(ctx: OpContext, mode: int) -> Inode:
     return Inode(ROOT_INODE, InodeType.DIRECTORY, mode, user.uid, user.gid, 2, 0, now, now, now, now, 1, ROOT_INODE, NO_LAYOUT)
 
 
-async def make_directory(txn: Txn, ctx: OpContext, place: PathTarget, mode: int, layout: Layout) -> Inode:
-    """Creates a directory at a place where nothing is. The caller has checked that it may."""
+async def make_directory(txn: Txn, ctx: OpContext, place: PathTarget, mode: int, layout: Layout, *, umask: int = 0) -> Inode:
+    """Creates a directory at a place where nothing is. The caller has checked that it may. `umask`: as in `Open`."""
     directory = place.directory
-    inode = new_inode(ctx, await allocate_ids(txn, inodes=1), InodeType.DIRECTORY, mode, directory, layout, nlink=2)
+    number = await allocate_ids(txn, inodes=1)
+    inode = new_inode(ctx, number, InodeType.DIRECTORY, mode, directory, layout, umask=umask, nlink=2)
     rows.put_inode(txn, inode)
     rows.put_dirent(txn, place.key, inode)
     rows.put_inode(txn, with_entry_change(ctx, directory, entries=1, subdirectories=1))

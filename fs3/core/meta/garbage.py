@@ -6,14 +6,21 @@
 - TREE: a directory that was detached with all below it. `dismantle` takes it apart in small transactions; what it finds is
   unlinked, or queued as the next tree, so neither deep nor wide trees need more than `limit` entries at once.
 
+A file that a client reads still is taken off the queue, when that client says so (`unqueue`), and comes back to it with
+the end of the last session. Once a service has begun to remove its chunks (`begin_reclaim`) it is too late for that.
+
 The queue has no owner: any service may take any row at any time, and two that take the same one do no harm.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from msgspec.structs import replace
+
 from fs3.base.ids import InodeId
 from fs3.base.status import Code
-from fs3.core.meta import inline, keys, rows
+from fs3.core.meta import inline, keys, readers, rows, xattrs
 from fs3.core.meta.allocation import adjust_counts
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.entries import is_empty, with_entry_change, with_nlink
@@ -21,6 +28,9 @@ from fs3.core.meta.errors import MetaError
 from fs3.core.meta.rows import Garbage, GarbageKind
 from fs3.core.txn import ReadTxn, Txn
 from fs3.model.inode import Inode, InodeType
+
+attribute_rows_max = 2048
+"""Rows of extended attributes after which one step of taking a tree apart ends."""
 
 
 async def unlink(txn: Txn, ctx: OpContext, inode: Inode) -> Inode:
@@ -32,6 +42,7 @@ async def unlink(txn: Txn, ctx: OpContext, inode: Inode) -> Inode:
         )
     after = with_nlink(ctx, inode, inode.nlink - 1)
     if after.nlink == 0 and inode.type is not InodeType.FILE:
+        await xattrs.delete_all(txn, inode)
         txn.delete(keys.inode_key(inode.id))
         await adjust_counts(txn, inodes=-1)
         return after
@@ -42,18 +53,61 @@ async def unlink(txn: Txn, ctx: OpContext, inode: Inode) -> Inode:
 
 
 async def queue_unless_open(txn: Txn, ctx: OpContext, inode: Inode) -> None:
-    """Queues a file that has no name, unless a session is open on it: then the end of its last session does. A file that has
-    no chunks is removed instead."""
+    """Queues a file that has no name, unless a session is open on it: then the end of its last session does. A client that reads
+    it, as its request says, gets one. A file that has no chunks is removed instead of queued."""
+    if inode.content_id in ctx.open_contents:
+        await readers.start(txn, ctx, inode.content_id)
+        return
     if await txn.scan(*keys.sessions_range(inode.content_id), 1):
         return
     if inline.has_chunks(inode):
         await _queue(txn, ctx, inode, GarbageKind.FILE)
     else:
         inline.delete_data(txn, inode)
+        await xattrs.delete_all(txn, inode)
         txn.delete(keys.inode_key(inode.id))
         if inode.content:
             txn.delete(keys.content_key(inode.content))
         await adjust_counts(txn, inodes=-1)
+
+
+async def unqueue(txn: Txn, inode: Inode) -> Inode:
+    """A file without a name that is not to be reclaimed now: a session on it begins in this transaction. Raises STALE when it may
+    be partly gone."""
+    if inode.queued_ns is None:
+        if not await txn.scan(*keys.sessions_range(inode.content_id), 1):
+            raise MetaError(Code.STALE, f"content {inode.content_id} was removed")
+        return inode
+    key = keys.garbage_key(GarbageKind.FILE, inode.queued_ns, inode.id)
+    row = await txn.get(key)
+    if row is not None:
+        if rows.decode_garbage(key, row).begun:
+            raise MetaError(Code.STALE, f"content {inode.content_id} was removed, and is being reclaimed")
+        txn.delete(key)
+        await adjust_counts(txn, garbage=-1)
+    after = replace(inode, queued_ns=None)
+    rows.put_inode(txn, after)
+    return after
+
+
+async def begin_reclaim(txn: Txn, queued: Iterable[Garbage]) -> set[InodeId]:
+    """The chunks of these files are about to be removed: from now on no reader can keep them. Those that are still to be
+    reclaimed."""
+    begun = set()
+    for garbage in queued:
+        row = await txn.get(garbage.key)
+        if row is None:
+            continue
+        inode = await rows.get_inode(txn, garbage.inode)
+        if await txn.scan(*keys.sessions_range(inode.content_id), 1):
+            # Queued by mistake: the end of that session queues it.
+            txn.delete(garbage.key)
+            await adjust_counts(txn, garbage=-1)
+            continue
+        if not rows.decode_garbage(garbage.key, row).begun:
+            txn.put(garbage.key, rows.encode(replace(garbage, begun=True)))
+        begun.add(garbage.inode)
+    return begun
 
 
 async def detach(txn: Txn, ctx: OpContext, directory: Inode) -> None:
@@ -64,6 +118,7 @@ async def detach(txn: Txn, ctx: OpContext, directory: Inode) -> None:
 
 async def delete_directory(txn: Txn, directory: Inode) -> None:
     """Removes the inode of an empty directory."""
+    await xattrs.delete_all(txn, directory)
     txn.delete(keys.inode_key(directory.id))
     await adjust_counts(txn, inodes=-1)
 
@@ -96,6 +151,7 @@ async def delete_file(txn: Txn, garbage: Garbage) -> bool:
         return False
     inode = await rows.get_inode(txn, garbage.inode)
     inline.delete_data(txn, inode)
+    await xattrs.delete_all(txn, inode)
     txn.delete(garbage.key)
     txn.delete(keys.inode_key(garbage.inode))
     txn.delete(keys.trim_key(garbage.inode))
@@ -106,13 +162,15 @@ async def delete_file(txn: Txn, garbage: Garbage) -> bool:
 
 
 async def dismantle(txn: Txn, ctx: OpContext, limit: int) -> int:
-    """Takes at most `limit` entries out of the oldest detached tree. How much was done; 0 when no tree waits."""
+    """Takes at most `limit` entries out of the oldest detached tree, fewer where extended attributes have many rows. How much was
+    done; 0 when no tree waits."""
     waiting = await txn.scan(*keys.garbage_range(GarbageKind.TREE), 1)
     if not waiting:
         return 0
     garbage = rows.decode_garbage(*waiting[0])
     directory = await rows.get_inode(txn, garbage.inode)
     found = await txn.scan(*keys.dirents_range(directory.id), limit)
+    taken = attributes = 0
     for key, row in found:
         dirent = rows.decode_dirent(key, row)
         inode = await rows.get_inode(txn, dirent.inode)
@@ -123,17 +181,23 @@ async def dismantle(txn: Txn, ctx: OpContext, limit: int) -> int:
             await delete_directory(txn, inode)
         else:
             await detach(txn, ctx, inode)
-    if len(found) < limit:
+        taken += 1
+        attributes += xattrs.rows_at_most(inode)
+        if attributes > attribute_rows_max:
+            break
+    if taken == len(found) < limit:
         txn.delete(garbage.key)
-        txn.delete(keys.inode_key(directory.id))
-        await adjust_counts(txn, inodes=-1, garbage=-1)
+        await delete_directory(txn, directory)
+        await adjust_counts(txn, garbage=-1)
     else:
-        rows.put_inode(txn, with_entry_change(ctx, directory, entries=-len(found)))
-    return len(found) + 1
+        rows.put_inode(txn, with_entry_change(ctx, directory, entries=-taken))
+    return taken + 1
 
 
 async def _queue(txn: Txn, ctx: OpContext, inode: Inode, kind: GarbageKind) -> None:
     garbage = Garbage(inode.id, kind, _unsigned(ctx.wall_ns))
+    if kind is GarbageKind.FILE:
+        rows.put_inode(txn, replace(inode, queued_ns=garbage.queued_ns))
     txn.put(garbage.key, rows.encode(garbage))
     await adjust_counts(txn, garbage=1)
 

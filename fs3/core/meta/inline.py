@@ -20,9 +20,9 @@ from msgspec.structs import replace
 from fs3.base.ids import InodeId
 from fs3.base.status import Code
 from fs3.core.meta import keys, rows
-from fs3.core.meta.access import without_set_ids
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.errors import MetaError, MoveOutstanding
+from fs3.core.meta.grants import without_privileges
 from fs3.core.txn import ReadTxn, Txn
 from fs3.model.inode import Inode
 
@@ -66,8 +66,8 @@ def check_moved(inode: Inode) -> None:
 
 def with_data(ctx: OpContext, inode: Inode, length: int) -> Inode:
     """An inline file after its bytes changed, of which there are so many now. Its `moving` is not set."""
-    mode = inode.mode if ctx.user.uid == 0 else without_set_ids(inode.mode)
-    return replace(inode, mode=mode, length=length, mtime_ns=ctx.wall_ns, ctime_ns=ctx.wall_ns, change=inode.change + 1)
+    inode = without_privileges(ctx.user, inode)
+    return replace(inode, length=length, mtime_ns=ctx.wall_ns, ctime_ns=ctx.wall_ns, change=inode.change + 1)
 
 
 async def append_data(txn: Txn, ctx: OpContext, inode: Inode, data: bytes) -> Inode:

@@ -12,6 +12,7 @@
 | PRUN content(8) session(8) | a session that was ended because its client was silent |
 | TRIM inode(8) | a truncation that has not cut all chunks yet |
 | DATA content(8) | the bytes of a small file, by its content id |
+| XATR inode(8) name(1..255) | an extended attribute; names with their namespace |
 | DUTY | which service does the duties |
 | CLUS | the format of the rows, and the cluster they belong to |
 | CNTR | the counters |
@@ -38,10 +39,11 @@ DUTIES: Final = b"DUTY"
 STORE: Final = b"CLUS"
 TRIM: Final = b"TRIM"
 DATA: Final = b"DATA"
+XATTR: Final = b"XATR"
 
 PREFIX_BYTES = 4
 NAME_AT = PREFIX_BYTES + 8
-"""Where the name starts in the key of a directory entry."""
+"""Where the name starts in the key of a directory entry, and of an extended attribute."""
 
 _one = Struct(">4sQ").pack
 _two = Struct(">4sQQ").pack
@@ -105,6 +107,26 @@ def inode_of_trim(key: bytes) -> InodeId:
     return InodeId(int.from_bytes(key[PREFIX_BYTES:], "big"))
 
 
+def xattr_key(inode: InodeId, name: bytes) -> bytes:
+    """Of an extended attribute."""
+    return _one(XATTR, inode) + name
+
+
+def xattrs_range(inode: InodeId) -> tuple[bytes, bytes]:
+    """(begin, end) of the extended attributes of an inode."""
+    return _one(XATTR, inode), _one(XATTR, inode + 1)
+
+
+def inode_of_xattr(key: bytes) -> InodeId:
+    """The inode in the key of an extended attribute."""
+    return InodeId(int.from_bytes(key[PREFIX_BYTES:NAME_AT], "big"))
+
+
+def name_of_xattr(key: bytes) -> bytes:
+    """The name in the key of an extended attribute."""
+    return key[NAME_AT:]
+
+
 def client_key(client: ClientId) -> bytes:
     """Of the row that counts a client's heartbeats."""
     return _client_only(CLIENT, client)
@@ -164,6 +186,8 @@ def describe(key: bytes) -> str:
             return f"the truncation of inode {number}"
         case b"DATA":
             return f"the row with the bytes of the small file whose content is {number}"
+        case b"XATR":
+            return f"extended attribute {key[NAME_AT:].decode(errors='replace')!r} of inode {number}"
         case b"CNTR":
             return "the row of the counters"
     return f"row {key!r}"

@@ -12,9 +12,9 @@ from msgspec.structs import replace
 
 from fs3.base.limits import file_bytes_max
 from fs3.base.status import Code
-from fs3.core.meta.access import without_set_ids
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.errors import LengthUnknown, MetaError, TrimOutstanding
+from fs3.core.meta.grants import without_privileges
 from fs3.core.meta.inline import check_moved
 from fs3.model.inode import Inode, Trim
 
@@ -54,8 +54,7 @@ def with_written_length(
     if not longer and not modified:
         return inode
     return replace(
-        inode,
-        mode=inode.mode if ctx.user.uid == 0 else without_set_ids(inode.mode),
+        without_privileges(ctx.user, inode),
         length=length if longer else inode.length,
         append=None if longer else inode.append,
         mtime_ns=inode.mtime_ns if keep_mtime else ctx.wall_ns,
@@ -78,8 +77,7 @@ def with_truncated_length(ctx: OpContext, inode: Inode, length: int) -> Inode:
     # Also when the recorded length stays: there may be bytes behind it that no close has told of.
     count = inode.truncations + (not longer)
     return replace(
-        inode,
-        mode=inode.mode if ctx.user.uid == 0 else without_set_ids(inode.mode),
+        without_privileges(ctx.user, inode),
         length=length,
         mtime_ns=ctx.wall_ns,
         ctime_ns=ctx.wall_ns,

@@ -9,15 +9,20 @@ from fs3.core.meta.context import OpContext
 from fs3.core.meta.ops.administer import check_rows, inspect, repair_problem
 from fs3.core.meta.ops.append import append
 from fs3.core.meta.ops.close import close_file
+from fs3.core.meta.ops.get_xattr import get_xattr
+from fs3.core.meta.ops.hold import hold
 from fs3.core.meta.ops.link import link
 from fs3.core.meta.ops.list import list_directory
+from fs3.core.meta.ops.list_xattr import list_xattr
 from fs3.core.meta.ops.lookup import lookup
 from fs3.core.meta.ops.mkdir import mkdir
 from fs3.core.meta.ops.mknod import mknod
 from fs3.core.meta.ops.open import open_file
 from fs3.core.meta.ops.put import put_file
 from fs3.core.meta.ops.remove import remove
+from fs3.core.meta.ops.remove_xattr import remove_xattr
 from fs3.core.meta.ops.rename import rename
+from fs3.core.meta.ops.set_xattr import set_xattr
 from fs3.core.meta.ops.setattr import set_attributes
 from fs3.core.meta.ops.stat import batch_stat, stat
 from fs3.core.meta.ops.symlink import symlink
@@ -28,19 +33,24 @@ from fs3.model.requests import (
     BatchStat,
     CheckRows,
     Close,
+    GetXattr,
+    Hold,
     InspectInodes,
     Link,
     List,
+    ListXattr,
     Lookup,
     Mkdir,
     Mknod,
     Open,
     Put,
     Remove,
+    RemoveXattr,
     Rename,
     Repair,
     Request,
     SetAttributes,
+    SetXattr,
     Stat,
     Symlink,
     Sync,
@@ -61,6 +71,7 @@ OPERATIONS: dict[type[Request[Any]], Operation] = {
     Close: close_file,
     Sync: sync,
     Append: append,
+    Hold: hold,
     Mkdir: mkdir,
     Remove: remove,
     Rename: rename,
@@ -69,12 +80,16 @@ OPERATIONS: dict[type[Request[Any]], Operation] = {
     Link: link,
     SetAttributes: set_attributes,
     Truncate: truncate,
+    SetXattr: set_xattr,
+    GetXattr: get_xattr,
+    ListXattr: list_xattr,
+    RemoveXattr: remove_xattr,
     BatchStat: batch_stat,
     CheckRows: check_rows,
     InspectInodes: inspect,
     Repair: repair_problem,
 }
-"""All but StatFs, which asks storage as well, and KeepAlive, which asks nothing."""
+"""All but StatFs, which asks storage as well, and KeepAlive, which is about the client."""
 
 
 def operation_of(request: Request[R]) -> Callable[[Any, OpContext, Request[R]], Awaitable[R]]:

@@ -51,6 +51,8 @@ class Garbage(msgspec.Struct, frozen=True, array_like=True):
     kind: GarbageKind
     queued_ns: int
     """Wall clock of the operation that queued it."""
+    begun: bool = False
+    """Files: their chunks may be gone, so no reader may keep them any more."""
 
     @property
     def key(self) -> bytes:
@@ -199,7 +201,7 @@ def decode_pruned_session(key: bytes, row: bytes) -> PrunedSession:
 
 
 def decode_data(key: bytes, row: bytes) -> bytes:
-    """The bytes of a small file from their row."""
+    """The bytes of a small file, or of an extended attribute, from their row."""
     try:
         return _data(row)
     except msgspec.MsgspecError as error:

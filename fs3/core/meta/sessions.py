@@ -1,14 +1,14 @@
-"""Write sessions: who has which content open for writing, a file's as it was when it was opened.
+"""Sessions: who has which content open for writing, a file's as it was when it was opened, and who reads what has no name.
 
 A file without a name lives on while a session is open on it, as an unlinked or a not yet published file; the end of its last
-session queues it for reclaiming. Readers have no session: what they read of a removed file may turn into holes.
+session queues it for reclaiming. Readers of files that have a name have no session: see `fs3.core.meta.readers`.
 """
 
 from __future__ import annotations
 
 from msgspec.structs import replace
 
-from fs3.base.ids import InodeId, SessionId
+from fs3.base.ids import READER_SESSION, InodeId, SessionId
 from fs3.base.limits import requests_remembered_ns
 from fs3.base.status import Code
 from fs3.core.meta import client_liveness as liveness
@@ -66,21 +66,30 @@ async def _revive(txn: Txn, ctx: OpContext, content: InodeId, session: SessionId
     return found
 
 
-async def is_open_by_client(txn: ReadTxn, ctx: OpContext, content: InodeId) -> bool:
-    """This client has the content open for writing."""
+async def is_open_by_client(txn: ReadTxn, ctx: OpContext, content: InodeId, *, reading: bool = False) -> bool:
+    """This client has the content open for writing. `reading`: a reader's session will do."""
     begin, end = keys.sessions_range(content)
     while True:
         found = await txn.scan(begin, end, _page)
-        if any(rows.decode_session(key, row).client == ctx.client for key, row in found):
-            return True
+        for key, row in found:
+            session = rows.decode_session(key, row)
+            if session.client == ctx.client and (reading or not session.reader):
+                return True
         if len(found) < _page:
             return False
         begin = found[-1][0] + b"\0"
 
 
+def check_writer(session: FileSession, *changes: object) -> None:
+    """Raises NO_SESSION when a reader's session is to change anything."""
+    if session.reader and any(changes):
+        raise MetaError(Code.NO_SESSION, f"session {session.id} on content {session.content} is a reader's")
+
+
 async def has_other_writers(txn: ReadTxn, session: FileSession) -> bool:
     """Another session is open on the file, or was ended because its client was silent and may be taken up again."""
-    begin, end = keys.sessions_range(session.content)
+    # Sessions of readers come behind those of writers.
+    begin, end = keys.sessions_range(session.content)[0], keys.session_key(session.content, SessionId(READER_SESSION))
     mine = keys.session_key(session.content, session.id)
     if any(key != mine for key, _ in await txn.scan(begin, end, 2)):
         return True
@@ -92,7 +101,8 @@ async def end(txn: Txn, ctx: OpContext, session: FileSession, inode: Inode) -> N
     """Removes a session; `inode` has its content, as it is in this transaction. A file without a name and writers is queued."""
     txn.delete(keys.session_key(session.content, session.id))
     if inode.append is not None and inode.append.session == session.id:
-        rows.put_inode(txn, replace(inode, append=None))
+        inode = replace(inode, append=None)
+        rows.put_inode(txn, inode)
     if inode.nlink == 0:
         await garbage.queue_unless_open(txn, ctx, inode)
 
@@ -120,7 +130,8 @@ async def prune(
     after = with_written_length(ctx, inode, length, False, truncations)
     if after is not inode:
         rows.put_inode(txn, after)
-    txn.put(keys.pruned_key(session.content, session.id), rows.encode(rows.PrunedSession(session, ctx.wall_ns)))
+    if not session.reader:
+        txn.put(keys.pruned_key(session.content, session.id), rows.encode(rows.PrunedSession(session, ctx.wall_ns)))
     await end(txn, ctx, session, after)
     return after
 

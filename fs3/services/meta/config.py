@@ -11,6 +11,7 @@ from fs3.base.limits import (
     chunk_bytes_max,
     chunk_bytes_min,
     client_presumed_dead_ns,
+    garbage_delay_ns,
     inline_bytes_default,
     inline_bytes_max,
     last_seen_flush_ns,
@@ -42,8 +43,9 @@ class MetaConfig(msgspec.Struct, frozen=True):
     """Permissions of the root directory when it is created, once. 0o755: the cluster's owner decides who gets a place in it,
     and makes directories for the others, as on any Unix file system. A world-writable root would let every user rename every
     other user's top directories, and is hard to take back; `chmod 1777` on it is easy."""
-    garbage_delay_ms: Annotated[int, msgspec.Meta(ge=0)] = 60_000
-    """The chunks of a removed file stay for so long: readers that have it open see holes afterwards."""
+    garbage_delay_ms: Annotated[int, msgspec.Meta(ge=0)] = garbage_delay_ns // MILLISECOND
+    """The chunks of a removed file stay for so long, in which other clients that read it can say so; see docs/posix.md. With less
+    than 40 000 those that do may come too late."""
     garbage_interval_ms: Annotated[int, msgspec.Meta(ge=1)] = 1_000
     """Pause of the reclaiming duty when nothing is due."""
     requests_interval_ms: Annotated[int, msgspec.Meta(ge=1)] = 60_000

@@ -37,7 +37,8 @@ class RequestContexts:
             raise malformed("caller.request_seq", "0, but the request changes something and may have to be repeated")
         self._last_seen.record(caller.client)
         defaults = self._layout_defaults(routing)
-        return OpContext(caller.user, self._clock.wall(), caller.client, seq, routing, defaults, caller.repeated)
+        contents = frozenset(caller.open_contents)
+        return OpContext(caller.user, self._clock.wall(), caller.client, seq, routing, defaults, caller.repeated, contents)
 
     def record_heartbeat(self, client: ClientId) -> None:
         """The client is alive."""

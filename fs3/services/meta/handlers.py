@@ -8,12 +8,14 @@ from functools import partial
 from typing import Any
 
 from fs3.base.errors import FS3Error, error
+from fs3.base.ids import InodeId
 from fs3.base.status import Code, Retry
 from fs3.core.meta import keys
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.errors import MetaError
 from fs3.core.meta.fsck.problems import describe
 from fs3.core.meta.operations import OPERATIONS
+from fs3.core.meta.ops.hold import find_unnamed
 from fs3.core.meta.ops.statfs import statfs
 from fs3.core.txn import KVRowDamaged, ReadTxn
 from fs3.model.method import Method
@@ -119,11 +121,23 @@ class VerbHandlers:
     def _keep_alive(self, call: Call) -> None:
         try:
             caller = caller_from_pb(call.request.caller)
+            request = VERBS[KeepAlive].request_from_pb(call.request)
         except FS3Error as why:
             call.fail(why.code, why.strerror or "")
             return
         self._contexts.record_heartbeat(caller.client)
-        call.reply(VERBS[KeepAlive].reply_to_pb(None))
+        if not request.open_contents:
+            call.reply(VERBS[KeepAlive].reply_to_pb([]))
+            return
+        ctx = self._contexts.context_of(caller, mutates=False)
+
+        def found(unnamed: list[InodeId] | None, why: BaseException | None) -> None:
+            if why is not None or unnamed is None:
+                _fail(call, ctx, why, "")
+            else:
+                call.reply(VERBS[KeepAlive].reply_to_pb(unnamed))
+
+        self._kv.submit_read(lambda txn: find_unnamed(txn, request), found)
 
     # --- many at once -------------------------------------------------------------------------------------------------
 
@@ -175,6 +189,7 @@ class VerbHandlers:
 
     def _batch_of_changes(self, call: Call, caller: Caller, whole: OpContext, items: BatchItems) -> None:
         outcomes: Outcomes = [None] * len(items)
+        contents = frozenset(caller.open_contents)
         begun = left = 0
 
         def finished(index: int, answer: Any, why: BaseException | None) -> None:
@@ -205,7 +220,7 @@ class VerbHandlers:
                     continue
                 seq = item.seq
                 repeated = caller.repeated and bool(seq)
-                ctx = OpContext(whole.user, whole.wall_ns, whole.client, seq, whole.routing, whole.defaults, repeated)
+                ctx = OpContext(whole.user, whole.wall_ns, whole.client, seq, whole.routing, whole.defaults, repeated, contents)
                 self._changes.submit(ctx, item.request, partial(finished, index))
 
         submit()

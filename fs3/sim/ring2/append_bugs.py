@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from msgspec.structs import replace
 
 from fs3.core.files.append_plan import AppendPlan
 from fs3.core.files.write_plan import WriteIO
+from fs3.core.meta import operations
 from fs3.core.meta.context import OpContext
+from fs3.core.meta.operations import Operation
 from fs3.core.meta.ops import append as append_op
 from fs3.model.inode import AppendTurn, FileSession, Inode
-from fs3.model.requests import Append
+from fs3.model.requests import Append, Request
 from fs3.ports.kv import OnDone
 from fs3.services.meta.append_queue import AppendQueue, TurnCaller
 from fs3.services.meta.duties.sessions import SessionsDuty
@@ -54,3 +58,11 @@ async def prune_with_length(self: SessionsDuty, session: FileSession, heartbeats
 
 
 _real_prune = SessionsDuty._prune
+
+
+def forget_appends(request: Request[Any]) -> Operation:
+    """A step of an append that is sent again is carried out again."""
+    return append_op.append.__wrapped__ if isinstance(request, Append) else _real_operation(request)  # type: ignore[attr-defined]
+
+
+_real_operation = operations.operation_of

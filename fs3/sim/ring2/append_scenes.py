@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from fs3.base.prng import Prng
 from fs3.base.units import MILLISECOND
+from fs3.model.requests import Append, AppendStep, Request
 from fs3.sim.checkers import appends
 from fs3.sim.ring2.scene_cluster import POLL_SECONDS, POLLS_MAX, SceneCluster
 from fs3.sim.ring2.workloads.appends import AppendHistory, AppendWorkload
@@ -84,6 +86,39 @@ async def append_while_an_appender_cannot_publish(stage: SceneCluster) -> str:
     return await _append_beside_a_stopped_appender(stage, has_stored=True)
 
 
+async def append_while_the_answer_is_lost(stage: SceneCluster) -> str:
+    """An append is published, and its client is not told: it asks again."""
+    cluster, history = stage.cluster, AppendHistory("/log")
+    first, second = _appender(stage, 1, history), _appender(stage, 2, history)
+    await stage.call("client-2", lambda _: second.append(100))
+    meta, published = cluster.clients["client-1"].meta, False
+    ask = meta.ask
+
+    async def ask_unheard(request: Request[Any], **options: Any) -> Any:
+        nonlocal published
+        if isinstance(request, Append) and request.step is AppendStep.PUBLISH and not published:
+            published = True
+            cluster.links.block("meta-1", "client-1")
+        return await ask(request, **options)
+
+    meta.ask = ask_unheard  # type: ignore[method-assign]
+    late = stage.start("client-1", lambda _: first.append(1000))
+    await _wait_length(stage, history.path)
+    cluster.links.unblock("meta-1", "client-1")
+    cluster.network.cut("meta-1", "client-1")
+    await late
+    await stage.call("client-2", lambda _: second.append(100))
+    return await _explain(stage, history)
+
+
+async def _wait_length(stage: SceneCluster, path: str) -> None:
+    for _ in range(POLLS_MAX):
+        if (await stage.call("client-8", lambda client: client.stat(path))).length > 1000:
+            return
+        await asyncio.sleep(POLL_SECONDS)
+    raise TimeoutError("the append is not published")
+
+
 async def bury_an_appender(stage: SceneCluster) -> str:
     """An appender dies with its bytes durable and not published; its session is ended."""
     cluster, history = stage.cluster, AppendHistory("/log")
@@ -126,5 +161,6 @@ APPEND_SCENES: dict[str, Callable[[SceneCluster], Awaitable[str]]] = {
     "several_appenders_of_one_file": several_appenders_of_one_file,
     "append_while_updates_of_an_appender_are_late": append_while_updates_of_an_appender_are_late,
     "append_while_an_appender_cannot_publish": append_while_an_appender_cannot_publish,
+    "append_while_the_answer_is_lost": append_while_the_answer_is_lost,
     "bury_an_appender": bury_an_appender,
 }

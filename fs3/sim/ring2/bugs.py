@@ -14,10 +14,12 @@ from msgspec import structs
 
 from fs3.api.client import Client
 from fs3.api.kvcache import KVCache, page_io
+from fs3.api.space import FileSpace
 from fs3.base.ids import ChunkId, chunk_file
 from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
+from fs3.client.meta.readers import Readers
 from fs3.client.mgmtd.client import MgmtdClient
 from fs3.client.mgmtd.member import Lease, Member
 from fs3.client.storage import updates
@@ -38,7 +40,7 @@ from fs3.core.membership.generations import Lineage
 from fs3.core.membership.ledger import Ledger
 from fs3.core.membership.namespace_log import NamespaceLog
 from fs3.core.membership.namespaces import Namespaces
-from fs3.core.meta import contents, inline, sessions, trims
+from fs3.core.meta import acl, contents, entries, garbage, inline, length, sessions, trims, xattrs
 from fs3.core.meta.contents import find_by_content
 from fs3.core.meta.length import with_truncated_length, with_written_length
 from fs3.core.meta.ops import append as append_op
@@ -53,9 +55,10 @@ from fs3.model.inode import Inode, Trim
 from fs3.model.requests import Truncate
 from fs3.model.routing import Node
 from fs3.ports.chunk_store import Prewritten, ReadGather, ReadResult, StageResult
-from fs3.services.meta import inline_mover
+from fs3.services.meta import change_executor, inline_mover
 from fs3.services.meta.append_queue import AppendQueue
 from fs3.services.meta.change_executor import ChangeExecutor
+from fs3.services.meta.duties import garbage as garbage_duty
 from fs3.services.meta.duties import sessions as sessions_duty
 from fs3.services.meta.duties.sessions import SessionsDuty
 from fs3.services.storage import generations
@@ -73,6 +76,7 @@ from fs3.services.storage.service import StorageService
 from fs3.services.storage.target import TargetShell
 from fs3.sim.planting import Patch
 from fs3.sim.ring2.append_bugs import (
+    forget_appends,
     grant_always,
     has_any_turn,
     plan_without_tags,
@@ -95,6 +99,7 @@ from fs3.sim.ring2.cache_bugs import (
 )
 from fs3.sim.ring2.damage_bugs import feed_without_losses, read_zeros
 from fs3.sim.ring2.disk import SimChunkStore
+from fs3.sim.ring2.hole_bugs import punch_outward, remove_untagged
 from fs3.sim.ring2.inline_bugs import (
     append_while_moving,
     begin_by_finishing,
@@ -124,6 +129,7 @@ from fs3.sim.ring2.namespace_bugs import (
 )
 from fs3.sim.ring2.page_bugs import believe_the_buffer, keep_lost_pages, leave_to_others, members_that_serve
 from fs3.sim.ring2.posix_bugs import POSIX_BUGS
+from fs3.sim.ring2.reader_bugs import begin_whatever_is_queued, leave_in_queue, tell_nothing
 from fs3.sim.ring2.replace_bugs import (
     get_by_inode,
     queue_nothing,
@@ -131,6 +137,14 @@ from fs3.sim.ring2.replace_bugs import (
     replace_and_reclaim_new,
 )
 from fs3.sim.ring2.swarm import ClusterSwarm
+from fs3.sim.ring2.xattr_bugs import (
+    inherit_nothing,
+    keep_privileges,
+    keep_rows,
+    operate_again,
+    permit_beyond_the_mask,
+    permit_others,
+)
 
 
 @dataclass(frozen=True)
@@ -542,6 +556,11 @@ BUGS: dict[str, ServiceBug] = {
         [(append_op, "_take", take_behind_reserved)],
         scene="append_while_updates_of_an_appender_are_late",
     ),
+    "appends_twice": ServiceBug(
+        "an append whose answer was lost is carried out once more",
+        [(change_executor, "operation_of", forget_appends)],
+        scene="append_while_the_answer_is_lost",
+    ),
     "buries_append": ServiceBug(
         "the repair of a dead appender's file takes its length from storage",
         [(SessionsDuty, "_prune", prune_with_length)],
@@ -592,6 +611,26 @@ BUGS: dict[str, ServiceBug] = {
         [(Client, "_refresh", refresh_whatever_it_has)],
         scene="read_what_was_replaced",
     ),
+    "reclaims_kept": ServiceBug(
+        "a removed file that a client reads still is reclaimed",
+        [(garbage, "unqueue", leave_in_queue), (garbage_duty, "begin_reclaim", begin_whatever_is_queued)],
+        scene="read_on_what_was_removed",
+    ),
+    "reads_in_secret": ServiceBug(
+        "a client does not tell what it has open, so that others remove it",
+        [(Readers, "_look", tell_nothing)],
+        scene="read_on_what_was_removed",
+    ),
+    "punches_outward": ServiceBug(
+        "a hole takes the chunks that it covers in part",
+        [(FileSpace, "_punch", punch_outward)],
+        scene="punch_beside_writers",
+    ),
+    "punches_again": ServiceBug(
+        "the removal of a chunk that is sent again takes what was written meanwhile",
+        [(FileSpace, "_remove", remove_untagged)],
+        scene="write_before_a_punch_is_told",
+    ),
     "closes_replaced": ServiceBug(
         "the length that a writer of a replaced content tells counts for the new one",
         [(close_op, "get_by_content", get_by_inode)],
@@ -601,6 +640,41 @@ BUGS: dict[str, ServiceBug] = {
         "an appender of a replaced content appends to the new one",
         [(append_op, "get_by_content", get_by_inode)],
         scene="append_to_what_was_replaced",
+    ),
+    "masks_nothing": ServiceBug(
+        "the mask of an ACL does not limit the users that it names",
+        [(acl, "is_permitted", permit_beyond_the_mask)],
+        scene="users_share_a_directory",
+    ),
+    "asks_one_group": ServiceBug(
+        "an ACL is asked about the first group of a user only",
+        [(acl, "is_permitted", permit_others)],
+        scene="users_share_a_directory",
+    ),
+    "inherits_nothing": ServiceBug(
+        "a default ACL is not inherited",
+        [(entries, "inherit_grants", inherit_nothing)],
+        scene="users_share_a_directory",
+    ),
+    "keeps_capability": ServiceBug(
+        "a file that is written keeps its capability",
+        [(length, "without_privileges", keep_privileges)],
+        scene="a_file_with_attributes_is_changed",
+    ),
+    "replaces_beside_capability": ServiceBug(
+        "a file that is replaced as a whole keeps its capability",
+        [(close_op, "without_privileges", keep_privileges)],
+        scene="a_file_with_attributes_is_changed",
+    ),
+    "keeps_attributes": ServiceBug(
+        "extended attributes stay in the store when their file is reclaimed",
+        [(xattrs, "delete_all", keep_rows)],
+        scene="a_file_with_attributes_is_changed",
+    ),
+    "sets_again": ServiceBug(
+        "a request to set an attribute is carried out again when it is repeated",
+        [(change_executor, "operation_of", operate_again)],
+        scene="clients_create_attributes",
     ),
     "evicts_leased": ServiceBug(
         "an eviction does not look at leases", [(Leases, "is_held", is_never_held)], scene="leased_pages_stay"

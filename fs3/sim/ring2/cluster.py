@@ -294,7 +294,7 @@ class Cluster:
     async def _start_client(self, host: Host, stack: AsyncExitStack) -> None:
         connector, mgmtd = await self._join(host, stack)
         identity = ClientId(host.prng.bytes(CLIENT_ID_BYTES))
-        meta = MetaClient(mgmtd, connector, host.clock, identity, User(0, 0))
+        meta = MetaClient(mgmtd, connector, host.clock, identity, self._user_of(host))
         storage = StorageClient(mgmtd, connector, host.clock, identity)
         stack.push_async_callback(storage.close)
 
@@ -304,6 +304,11 @@ class Cluster:
         client = Client(mgmtd, meta, storage, nothing)
         stack.push_async_callback(client.aclose)
         self.clients[host.name] = client
+
+    def _user_of(self, host: Host) -> User:
+        number = int(host.name.rpartition("-")[2])
+        users = self.swarm.users
+        return users[number - 1] if number <= len(users) else User(0, 0)
 
     async def _join(self, host: Host, stack: AsyncExitStack) -> tuple[Connector, MgmtdClient]:
         """What every process but a manager begins with. Unreachable when no manager answers."""

@@ -104,8 +104,17 @@ async def _replace_while_open(stage: SceneCluster, mode: str, late: Callable[[Cl
     await stage.call("client-1", lambda client: write(client, b"o"))
     await stage.call("client-1", lambda client: client.link("/file", "/other"))
     opened = await stage.call("client-3", lambda client: client.open("/file", mode))
+    if mode == "r":
+        # A reader that is heard of would keep it.
+        for name in stage.cluster.metas:
+            stage.cluster.links.block("client-3", name)
     await stage.call("client-2", lambda client: write(client, b"n"))
     await asyncio.sleep(RECLAIM_SECONDS)
+    if mode == "r":
+        for name in stage.cluster.metas:
+            stage.cluster.links.unblock("client-3", name)
+        stage.cluster.network.release()
+        await asyncio.sleep(1)
     problem = ""
     try:
         answer = await stage.call("client-3", lambda client: late(client, opened))
@@ -123,7 +132,8 @@ async def _replace_while_open(stage: SceneCluster, mode: str, late: Callable[[Cl
 
 
 async def read_what_was_replaced(stage: SceneCluster) -> str:
-    """A reader has the old content open until it is reclaimed: it is told so, and neither zeros nor the new bytes."""
+    """A reader that is not heard of has the old content open until it is reclaimed: it is told so, and neither zeros nor the new
+    bytes."""
     return await _replace_while_open(stage, "r", lambda client, file: client.pread(file, FEW_BYTES, 0))
 
 

@@ -21,18 +21,21 @@ from fs3.sim.ring2.cache_scenes import CACHE_SCENES
 from fs3.sim.ring2.checks import list_head_claims
 from fs3.sim.ring2.cluster_run import ClusterRun, swarm_of_seed
 from fs3.sim.ring2.damage_scenes import DAMAGE_SCENES
+from fs3.sim.ring2.hole_scenes import HOLE_SCENES
 from fs3.sim.ring2.inline_scenes import INLINE_SCENES
 from fs3.sim.ring2.lease_scenes import LEASE_SCENES
 from fs3.sim.ring2.loop import open_loop
 from fs3.sim.ring2.namespace_scenes import NAMESPACE_SCENES
 from fs3.sim.ring2.network import SimLinks
 from fs3.sim.ring2.posix_scenes import POSIX_SCENES
+from fs3.sim.ring2.reader_scenes import GARBAGE_DELAY_MS, READER_SCENES
 from fs3.sim.ring2.replace_scenes import REPLACE_SCENES
 from fs3.sim.ring2.scene_cluster import POLL_SECONDS, POLLS_MAX, SceneCluster, SlowLinks
 from fs3.sim.ring2.story import Story, capture_logs
 from fs3.sim.ring2.swarm import ClusterSwarm
 from fs3.sim.ring2.workloads.shared_files import SharedFileWorkload, SharedHistory
 from fs3.sim.ring2.workloads.small_files import INLINE_BYTES
+from fs3.sim.ring2.xattr_scenes import USERS, XATTR_SCENES
 
 T = TypeVar("T")
 
@@ -457,11 +460,14 @@ SCENES: dict[str, Callable[[SceneCluster], Awaitable[str]]] = {
     **APPEND_SCENES,
     **CACHE_SCENES,
     **DAMAGE_SCENES,
+    **HOLE_SCENES,
     **INLINE_SCENES,
+    **READER_SCENES,
     **REPLACE_SCENES,
     **LEASE_SCENES,
     **NAMESPACE_SCENES,
     **POSIX_SCENES,
+    **XATTR_SCENES,
     "an_old_copy_is_put_back": directory_scenes.an_old_copy_is_put_back,
     "all_but_the_manager_is_put_back": directory_scenes.all_but_the_manager_is_put_back,
     "a_copy_begins_beside_the_original": directory_scenes.a_copy_begins_beside_the_original,
@@ -487,6 +493,10 @@ def play(name: str, tell: Callable[[str], None] | None = None) -> str:
             swarm = faultless_swarm()
             if name in INLINE_SCENES:
                 swarm = replace(swarm, metas=2, inline_bytes=INLINE_BYTES)
+            if name in XATTR_SCENES:
+                swarm = replace(swarm, users=USERS)
+            if name in READER_SCENES:
+                swarm = replace(swarm, metas=2, garbage_delay_ms=GARBAGE_DELAY_MS)
             if name in CACHE_SCENES:
                 swarm = replace(swarm, targets_per_node=2, cache_exchange_ms=200)
             problem = loop.run_until_complete(_play(ClusterRun(loop, 0, story, swarm), SCENES[name]))

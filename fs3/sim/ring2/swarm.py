@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 
 from fs3.base.prng import Prng
 from fs3.base.units import KIB, MICROSECOND, MILLISECOND, SECOND
+from fs3.model.inode import User
 from fs3.sim.ring2.disk import DiskOptions
 from fs3.sim.ring2.network import LinkOptions
 
@@ -69,6 +70,8 @@ class ClusterSwarm:
     """Files up to this size are kept beside their inodes. No seed draws it: scenes of their own are about that."""
     cache_exchange_ms: int = 0
     """How often replicas tell each other which pages were read. Likewise."""
+    users: tuple[User, ...] = ()
+    """Whose the first clients are; all others are root's. Likewise."""
 
     def describe(self) -> str:
         """One line, for people."""

@@ -19,25 +19,31 @@ from fs3.model.requests import (
     Caller,
     CheckRows,
     Close,
+    GetXattr,
+    Hold,
     InspectInodes,
     KeepAlive,
     Link,
     List,
+    ListXattr,
     Lookup,
     Mkdir,
     Mknod,
     Open,
     Put,
     Remove,
+    RemoveXattr,
     Rename,
     Repair,
     Request,
     SetAttributes,
+    SetXattr,
     Stat,
     StatFs,
     Symlink,
     Sync,
     Truncate,
+    XattrMode,
 )
 from fs3.wire.meta import caller_from_pb, caller_to_pb, fill_inode, inode_bytes_max, inode_from_pb
 from fs3.wire.meta_batch import (
@@ -96,6 +102,7 @@ INODE = st.builds(
     content=ID,
     inline=FLAG,
     rdev=U64,
+    xattr_bytes=U32,
 )
 ENTRY = st.builds(Entry, TEXT, ID, TYPE)
 ENTRY_WITH_INODE = st.builds(lambda name, inode: Entry(name, inode.id, inode.type, inode), TEXT, INODE)
@@ -112,18 +119,24 @@ REQUESTS = {
     Remove: st.builds(Remove, PATH, st.sampled_from(RemoveKind)),
     Rename: st.builds(Rename, PATH, PATH, st.sampled_from(RenameMode)),
     Symlink: st.builds(Symlink, PATH, TEXT),
-    Link: st.builds(Link, PATH, PATH),
+    Link: st.builds(Link, PATH, PATH, U64),
     SetAttributes: st.builds(
         SetAttributes, PATH, FLAG, maybe(MODE), maybe(U32), maybe(U32), maybe(S64), maybe(S64), maybe(LAYOUT), FLAG
     ),
     Truncate: st.builds(Truncate, ID, U64),
+    Hold: st.builds(Hold, ID),
 }
+NAME = st.binary(max_size=9)
 PROBLEM = st.builds(Problem, st.sampled_from(ProblemKind), ID, ID, st.binary(max_size=9), st.binary(max_size=9), U32)
 ALONE = {
-    Append: st.builds(Append, ID, U64, st.sampled_from(AppendStep), U64, U64, U64, st.binary(max_size=9)),
+    Append: st.builds(Append, ID, U64, st.sampled_from(AppendStep), U64, U64, U64, st.binary(max_size=9), FLAG),
+    SetXattr: st.builds(SetXattr, PATH, NAME, st.binary(max_size=9), st.sampled_from(XattrMode), FLAG),
+    GetXattr: st.builds(GetXattr, PATH, NAME, FLAG),
+    ListXattr: st.builds(ListXattr, PATH, FLAG),
+    RemoveXattr: st.builds(RemoveXattr, PATH, NAME, FLAG),
     BatchStat: st.builds(BatchStat, ID, st.lists(TEXT, max_size=4), FLAG),
     StatFs: st.just(StatFs()),
-    KeepAlive: st.just(KeepAlive()),
+    KeepAlive: st.builds(KeepAlive, st.lists(ID, max_size=4).map(tuple)),
     Mknod: st.builds(Mknod, PATH, TYPE, MODE, U64),
     CheckRows: st.builds(CheckRows, st.sampled_from(RowTable), st.binary(max_size=9)),
     InspectInodes: st.builds(InspectInodes, st.lists(ID, max_size=4), FLAG),
@@ -140,9 +153,13 @@ ANSWERS = {
 }
 ANSWERS_ALONE = {
     Append: INODE,
+    SetXattr: INODE,
+    GetXattr: st.binary(max_size=9),
+    ListXattr: st.lists(NAME, max_size=4),
+    RemoveXattr: INODE,
     BatchStat: st.lists(INODE | st.sampled_from([Code.NOT_FOUND, Code.ACCESS]), max_size=4),
     StatFs: st.builds(FileSystemSpace, U64, U64, U64, U64),
-    KeepAlive: st.none(),
+    KeepAlive: st.lists(ID, max_size=4),
     Mknod: INODE,
     CheckRows: st.builds(
         CheckPage, st.binary(max_size=9), U32, st.lists(PROBLEM, max_size=2), *[st.lists(U32, max_size=2)] * 3,
@@ -257,6 +274,15 @@ def test_callers_survive_the_wire(user, client):
     assert caller_from_pb(message) == Caller(client, user)
 
 
+def test_what_a_caller_reads_survives_the_wire_as_far_as_one_request_may_tell():
+    message = caller_to_pb(CALLER.client, CALLER.user)
+    message.open_contents.extend(range(1, 513))
+    assert caller_from_pb(message).open_contents == tuple(range(1, 513))
+    message.open_contents.append(9)
+    with pytest.raises(InvalidArgument, match="open_contents"):
+        caller_from_pb(message)
+
+
 @pytest.mark.parametrize(
     ("record", "message", "field"),
     [
@@ -273,6 +299,9 @@ def test_callers_survive_the_wire(user, client):
         (Sync, pb.SyncRequest(), "content_id"),
         (Truncate, pb.TruncateRequest(), "content_id"),
         (List, pb.ListRequest(after="é" * 200), "after"),
+        (Hold, pb.HoldRequest(), "content_id"),
+        (KeepAlive, pb.KeepAliveRequest(open_contents=[7] * 513), "open_contents"),
+        (KeepAlive, pb.KeepAliveRequest(open_contents=[7, 0]), "open_contents"),
     ],
 )
 def test_malformed_fields_are_named(record, message, field):
@@ -282,7 +311,7 @@ def test_malformed_fields_are_named(record, message, field):
 
 def test_what_changes_something_needs_a_number():
     reads = {record for record in VERBS if record is not Open and not record.mutates}
-    assert reads == {Lookup, Stat, List, *ALONE} - {Repair, Append, Mknod}
+    assert reads == {Lookup, Stat, List, *ALONE} - {Repair, Append, Mknod, SetXattr, RemoveXattr}
     assert not Open(PathRef()).mutates
     for flag in ("write", "create", "truncate", "unnamed"):
         assert Open(PathRef(), **{flag: True}).mutates

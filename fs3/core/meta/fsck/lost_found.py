@@ -11,7 +11,7 @@ from fs3.core.meta import keys, rows
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.entries import make_directory, with_entry_change
 from fs3.core.meta.errors import MetaError
-from fs3.core.meta.fsck.pages import find_readable_inode
+from fs3.core.meta.fsck.readable import find_readable_inode
 from fs3.core.meta.resolve import resolve_path
 from fs3.core.txn import ReadTxn, Txn
 from fs3.model.inode import NO_LAYOUT, Inode, InodeType

@@ -94,7 +94,7 @@ class NamespaceCheck(ProblemCollector):
         """Look at everything."""
         start = await self._now()
         await self._through(RowTable.SESSIONS, start.sessions)
-        for table in (RowTable.REQUESTS, RowTable.CLIENTS, RowTable.PRUNED, RowTable.CONTENTS, RowTable.DATA):
+        for table in (RowTable.REQUESTS, RowTable.CLIENTS, RowTable.PRUNED, RowTable.CONTENTS, RowTable.DATA, RowTable.XATTRS):
             await self._through(table, b"\xff")
         begin, first, inodes, garbage = b"", True, 0, 0
         while True:

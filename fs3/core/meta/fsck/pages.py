@@ -20,6 +20,8 @@ from fs3.core.meta import client_liveness as liveness
 from fs3.core.meta import keys, rows
 from fs3.core.meta.entries import is_entry_name
 from fs3.core.meta.errors import MetaError
+from fs3.core.meta.fsck.readable import Found, check_readable, find_readable_inode
+from fs3.core.meta.fsck.xattrs import check_xattrs, find_xattr_problems
 from fs3.core.meta.rows import GarbageKind
 from fs3.core.txn import ReadTxn
 from fs3.model.check import CheckPage, DirectoryPart, InodeFacts, Inspection, Problem, ProblemKind, RowTable
@@ -35,6 +37,7 @@ _PREFIX = {
     RowTable.CLIENTS: keys.CLIENT,
     RowTable.PRUNED: keys.PRUNED,
     RowTable.DATA: keys.DATA,
+    RowTable.XATTRS: keys.XATTR,
     RowTable.CONTENTS: keys.CONTENT,
 }
 ROW_DECODERS: dict[bytes, Callable[[bytes, bytes], object]] = {
@@ -46,6 +49,7 @@ ROW_DECODERS: dict[bytes, Callable[[bytes, bytes], object]] = {
     keys.CLIENT: liveness.decode_client,
     keys.PRUNED: rows.decode_pruned_session,
     keys.DATA: rows.decode_data,
+    keys.XATTR: rows.decode_data,
 }
 """Key prefix -> (key, row) -> what the row says, MetaError when it cannot be read. Of the rows that a repair may delete: inodes
 are not among them."""
@@ -82,7 +86,7 @@ async def check_page(txn: ReadTxn, table: RowTable, begin: bytes, limit: int) ->
         await _check_entries(txn, page, begin, found)
     elif table not in _CHECKS:
         # Nothing is asked of these rows but that they can be read.
-        _check_readable(page, found, ROW_DECODERS[prefix])
+        check_readable(page, found, ROW_DECODERS[prefix])
     else:
         await _CHECKS[table](txn, page, found)
         if table is RowTable.INODES and not begin and await txn.get(keys.inode_key(ROOT_INODE)) is None:
@@ -118,17 +122,6 @@ async def inspect_inodes(txn: ReadTxn, ids: Sequence[int], *, contents: bool = F
     return Inspection(0 if counters is None else counters.next_id, facts)
 
 
-async def find_readable_inode(txn: ReadTxn, inode: InodeId) -> Inode | None:
-    """The inode with an id; None as well for one whose row cannot be read, which is a problem of its own."""
-    try:
-        return await rows.find_inode(txn, inode)
-    except MetaError:
-        return None
-
-
-Found = Sequence[tuple[bytes, bytes]]
-
-
 async def _check_inodes(txn: ReadTxn, page: CheckPage, found: Found) -> None:
     add = page.problems.append
     hanging: dict[InodeId, bool] = {ROOT_INODE: True}
@@ -160,6 +153,8 @@ async def _check_inodes(txn: ReadTxn, page: CheckPage, found: Found) -> None:
                 add(problem)
             if inode.inline:
                 page.problems += await _check_inline(txn, inode)
+        if inode.xattr_bytes or inode.grants is not None:
+            page.problems += await find_xattr_problems(txn, inode)
     await _check_next_id(txn, page, largest)
 
 
@@ -237,7 +232,8 @@ async def _check_sessions(txn: ReadTxn, page: CheckPage, found: Found) -> None:
             page.problems.append(Problem(ProblemKind.UNREADABLE, _number(key), key=key, expected=1))
             continue
         page.inodes.append(session.id)
-        largest = max(largest, session.id)
+        if not session.reader:
+            largest = max(largest, session.id)
         if not await session_has_file(txn, session.content):
             page.problems.append(Problem(ProblemKind.SESSION_OF_NOTHING, session.content, key=key))
         if session.client not in clients:
@@ -296,18 +292,10 @@ async def _check_inline(txn: ReadTxn, inode: Inode) -> list[Problem]:
 
 
 async def _check_data(txn: ReadTxn, page: CheckPage, found: Found) -> None:
-    _check_readable(page, found, rows.decode_data)
+    check_readable(page, found, rows.decode_data)
     for key, _ in found:
         if not await data_has_file(txn, key):
             page.problems.append(Problem(ProblemKind.DATA_OF_NOTHING, key=key))
-
-
-def _check_readable(page: CheckPage, found: Found, decode: Callable[[bytes, bytes], object]) -> None:
-    for key, row in found:
-        try:
-            decode(key, row)
-        except MetaError:
-            page.problems.append(Problem(ProblemKind.UNREADABLE, 0, key=key))
 
 
 _CHECKS: dict[RowTable, Callable[[ReadTxn, CheckPage, Found], Awaitable[None]]] = {
@@ -315,6 +303,7 @@ _CHECKS: dict[RowTable, Callable[[ReadTxn, CheckPage, Found], Awaitable[None]]] 
     RowTable.SESSIONS: _check_sessions,
     RowTable.GARBAGE: _check_garbage,
     RowTable.DATA: _check_data,
+    RowTable.XATTRS: check_xattrs,
     RowTable.CONTENTS: _check_contents,
 }
 

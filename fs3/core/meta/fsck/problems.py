@@ -112,6 +112,12 @@ def _from_nowhere(problem: Problem) -> str:
     return f"{chunk} is of a content that was never created (the next id is {problem.expected}): is the metadata older than it?"
 
 
+def _acl(problem: Problem) -> str:
+    if problem.expected < 0:
+        return f"inode {problem.inode} has an ACL that cannot be read"
+    return f"inode {problem.inode} has mode {problem.found:o}, its ACL stands for {problem.expected:o}"
+
+
 _SENTENCES: dict[ProblemKind, Callable[[Problem], str]] = {
     ProblemKind.UNREADABLE: _unreadable,
     ProblemKind.NO_ROOT: lambda it: "there is no root directory",
@@ -154,6 +160,11 @@ _SENTENCES: dict[ProblemKind, Callable[[Problem], str]] = {
     ProblemKind.DAMAGED_CHUNK: lambda it: (
         f"chunk {chunk_name(it.key)} of file {it.inode} is damaged on all {it.found} targets that serve chain {it.parent}"
     ),
+    ProblemKind.XATTRS_MISCOUNTED: lambda it: (
+        f"inode {it.inode} has {it.expected} bytes of extended attributes, and says {it.found}"
+    ),
+    ProblemKind.XATTR_OF_NOTHING: lambda it: f"row {it.key!r} has an extended attribute of an inode that is not there",
+    ProblemKind.MODE_DIFFERS_FROM_ACL: _acl,
     ProblemKind.REPLICA_MISSING: lambda it: (
         f"chunk {chunk_name(it.key)} of chain {it.parent} is missing on target {it.found}, target {it.expected} has it"
     ),

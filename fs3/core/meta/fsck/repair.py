@@ -16,7 +16,7 @@ from fs3.base.limits import check_rows_per_page
 from fs3.base.names import to_bytes
 from fs3.base.status import Code
 from fs3.core.meta import client_liveness as liveness
-from fs3.core.meta import garbage, keys, rows
+from fs3.core.meta import garbage, keys, rows, xattrs
 from fs3.core.meta.allocation import adjust_counts, allocate_ids
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.entries import empty_root, is_entry_name, with_nlink
@@ -29,11 +29,12 @@ from fs3.core.meta.fsck.pages import (
     find_content_problem,
     find_garbage_problem,
     find_loop,
-    find_readable_inode,
     owns_content,
     parse_counters,
     session_has_file,
 )
+from fs3.core.meta.fsck.readable import find_readable_inode
+from fs3.core.meta.fsck.xattrs import repair_miscount, repair_mode, repair_row
 from fs3.core.meta.idempotency import idempotent
 from fs3.core.meta.inline import get_data
 from fs3.core.meta.length import with_written_length
@@ -184,6 +185,7 @@ async def _not_queued(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResul
     if inode is None or inode.nlink:
         return _GONE
     if inode.type not in (InodeType.FILE, _DIRECTORY):
+        await xattrs.delete_all(txn, inode)
         txn.delete(keys.inode_key(inode.id))
         await adjust_counts(txn, inodes=-1)
         return RepairResult(True, "it was removed")
@@ -381,6 +383,9 @@ _REPAIRS: dict[ProblemKind, Callable[[Txn, OpContext, Problem], Awaitable[Repair
     ProblemKind.INLINE_WITHOUT_DATA: _inline_without_data,
     ProblemKind.INLINE_LENGTH: _inline_length,
     ProblemKind.DATA_OF_NOTHING: _data_of_nothing,
+    ProblemKind.XATTRS_MISCOUNTED: repair_miscount,
+    ProblemKind.XATTR_OF_NOTHING: repair_row,
+    ProblemKind.MODE_DIFFERS_FROM_ACL: repair_mode,
     ProblemKind.CONTENT_UNLISTED: _content_unlisted,
     ProblemKind.CONTENT_OF_NOTHING: _content_of_nothing,
     ProblemKind.CONTENT_SHARED: _content_shared,

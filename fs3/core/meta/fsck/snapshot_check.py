@@ -20,6 +20,7 @@ async def check_namespace(txn: ReadTxn) -> list[str]:
     - a directory has one name and the right `parent`, `length` and `nlink`, or is detached and queued as a tree
     - every directory hangs below the root or below a detached tree; no loops
     - an inline file has its bytes in a row, as many as its length says, and there is no such row of anything else
+    - an inode says how many bytes its extended attributes have, which are no one else's; its mode says the same as its ACL
     - the counters are right, and all ids are below the next one
     """
     survey = NamespaceCheck(TxnSource(txn, check_rows_per_page))

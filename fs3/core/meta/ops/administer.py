@@ -10,7 +10,8 @@ from fs3.base.limits import check_rows_per_page
 from fs3.base.status import Code
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.errors import MetaError
-from fs3.core.meta.fsck.pages import check_page, find_readable_inode, inspect_inodes
+from fs3.core.meta.fsck.pages import check_page, inspect_inodes
+from fs3.core.meta.fsck.readable import find_readable_inode
 from fs3.core.meta.fsck.repair import repair
 from fs3.core.txn import ReadTxn, Txn
 from fs3.model.check import CheckPage, Inspection, RepairResult

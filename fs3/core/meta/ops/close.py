@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from msgspec.structs import replace
-
 from fs3.base.status import Code
 from fs3.core.meta import garbage, rows, sessions, trims
-from fs3.core.meta.access import WRITE, has_permission, require_bytes, require_change, require_unlink, without_set_ids
+from fs3.core.meta.access import WRITE, has_permission, require_bytes, require_change, require_unlink
 from fs3.core.meta.contents import get_by_content, replace_content
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.entries import add_entry, with_entry_change, with_nlink
 from fs3.core.meta.errors import MetaError
+from fs3.core.meta.grants import with_access_of, without_privileges
 from fs3.core.meta.idempotency import idempotent
 from fs3.core.meta.length import with_truncated_length, with_written_length
 from fs3.core.meta.ops.mkdir import resolve_with_parents
@@ -43,6 +42,7 @@ async def close_file(txn: Txn, ctx: OpContext, request: Close) -> Inode:
     if not request.session:
         return await answer_without_session(txn, content, length is not None or request.modified or names or discard)
     found = await sessions.find_or_revive(txn, ctx, content, request.session)
+    sessions.check_writer(found, length is not None, request.modified, names, discard)
     if not found.unnamed and names:
         raise MetaError(Code.INVALID, f"content {content} has a name already")
     before = await get_by_content(txn, content)
@@ -50,7 +50,7 @@ async def close_file(txn: Txn, ctx: OpContext, request: Close) -> Inode:
         return await _take_back(txn, ctx, found, before)
     after = with_written_length(ctx, before, length, request.modified, request.truncations, keep_mtime=request.keep_mtime)
     if publish is not None and names and not discard:
-        place = await resolve_with_parents(txn, ctx, publish, request.parents_mode, follow=False)
+        place = await resolve_with_parents(txn, ctx, publish, request.parents_mode, follow=False, umask=request.umask)
         after = await publish_at(txn, ctx, after, require_entry(place, Code.IS_A_DIRECTORY), exclusive=request.exclusive)
     elif after is not before:
         rows.put_inode(txn, after)
@@ -84,14 +84,14 @@ async def publish_at(txn: Txn, ctx: OpContext, file: Inode, place: PathTarget, *
     replaced = await rows.get_inode(txn, place.dirent.inode)
     require_bytes(replaced, place.path)
     # What is replaced is the content, not who may read it: what was taken away meanwhile stays away.
-    mode = replaced.mode if ctx.user.uid == 0 else without_set_ids(replaced.mode)
+    kept = without_privileges(ctx.user, replaced)
     if replaced.type is InodeType.FILE and has_permission(ctx.user, replaced, WRITE):
-        return await replace_content(txn, ctx, replace(replaced, mode=mode), file)
+        return await replace_content(txn, ctx, kept, file)
     require_unlink(ctx.user, place.directory, replaced.uid, place.path)
     await garbage.unlink(txn, ctx, replaced)
     named = with_nlink(ctx, file, 1)
     if replaced.type is InodeType.FILE:
-        named = replace(named, mode=mode)
+        named = with_access_of(named, kept)
     rows.put_inode(txn, named)
     rows.put_dirent(txn, place.key, named)
     rows.put_inode(txn, with_entry_change(ctx, place.directory))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
+from fs3.base.ids import InodeId
 from fs3.base.status import Code
+from fs3.core.meta import keys, rows, sessions
 from fs3.core.meta.access import require_change
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.entries import add_entry, require_absent, with_nlink
@@ -18,13 +22,17 @@ links_per_file_max = 65_535
 
 @idempotent("link", Inode)
 async def link(txn: Txn, ctx: OpContext, request: Link) -> Inode:
-    """Makes `target` another name of the file `source`; a symlink in the last component of `source` is not followed."""
+    """Makes `target` another name of the file `source`; a symlink in the last component of `source` is not followed.
+
+    A file that was created without a name gets its first one when `session` is the one that it was created with: from now on it
+    is a file as others are, and the session a writer's of a file that has a name. One that has lost its name gets none again.
+    """
     source, target = request.source, request.target
     inode = await resolve_inode(txn, ctx, source, follow=False)
     if inode.type is InodeType.DIRECTORY:
         raise MetaError(Code.PERMISSION, "a directory has one name only", source.path)
     if inode.nlink == 0:
-        raise MetaError(Code.NOT_FOUND, "the file was removed, or is not published yet", source.path)
+        await _name_session(txn, ctx, inode, request)
     if inode.nlink >= links_per_file_max:
         raise MetaError(Code.TOO_MANY_LINKS, f"the file has {inode.nlink} names already", source.path)
     place = await resolve_entry(txn, ctx, target, Code.EXISTS)
@@ -33,3 +41,14 @@ async def link(txn: Txn, ctx: OpContext, request: Link) -> Inode:
     after = with_nlink(ctx, inode, inode.nlink + 1)
     add_entry(txn, ctx, place, after)
     return after
+
+
+async def _name_session(txn: Txn, ctx: OpContext, inode: Inode, request: Link) -> None:
+    refused = MetaError(Code.NOT_FOUND, "the file was removed, or is not published yet", request.source.path)
+    if not request.session:
+        raise refused
+    session = await sessions.find_or_revive(txn, ctx, inode.content_id, request.session)
+    if not session.unnamed:
+        raise refused
+    named = replace(session, unnamed=False, parent=InodeId(0))
+    txn.put(keys.session_key(session.content, session.id), rows.encode(named))

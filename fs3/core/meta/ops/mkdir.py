@@ -25,38 +25,43 @@ async def mkdir(txn: Txn, ctx: OpContext, request: Mkdir) -> Inode:
     """
     path, mode, layout = request.path, request.mode, request.layout
     if request.parents:
-        return await make_directories(txn, ctx, path, mode, layout)
-    place = require_entry(await resolve_with_parents(txn, ctx, path, request.parents_mode, follow=False), Code.EXISTS)
+        return await make_directories(txn, ctx, path, mode, layout, umask=request.umask)
+    place = await resolve_with_parents(txn, ctx, path, request.parents_mode, follow=False, umask=request.umask)
+    require_entry(place, Code.EXISTS)
     if place.dirent is not None:
         raise MetaError(Code.EXISTS, "the name is taken", path.path)
     require_change(ctx.user, place.directory, path.path)
     chosen = directory_layout(ctx, place.directory.layout, layout, path.path)
-    return await make_directory(txn, ctx, place, mode, chosen)
+    return await make_directory(txn, ctx, place, mode, chosen, umask=request.umask)
 
 
-async def resolve_with_parents(txn: Txn, ctx: OpContext, path: PathRef, mode: int | None, *, follow: bool) -> PathTarget:
+async def resolve_with_parents(
+    txn: Txn, ctx: OpContext, path: PathRef, mode: int | None, *, follow: bool, umask: int = 0
+) -> PathTarget:
     """`resolve_path`; missing directories above the name are made with `mode`, unless that is None. It is the transaction of the
-    operation that needs them, so no other client removes them in between."""
+    operation that needs them, so no other client removes them in between. `umask`: as in `Open`."""
     try:
         return await resolve_path(txn, ctx, path, follow=follow)
     except MetaError as error:
         above = path.path.rstrip("/").rpartition("/")[0]
         if mode is None or error.code is not Code.NOT_FOUND or not above:
             raise
-    await make_directories(txn, ctx, PathRef(path.parent, above), mode)
+    await make_directories(txn, ctx, PathRef(path.parent, above), mode, umask=umask)
     return await resolve_path(txn, ctx, path, follow=follow)
 
 
-async def make_directories(txn: Txn, ctx: OpContext, path: PathRef, mode: int, layout: Layout | None = None) -> Inode:
+async def make_directories(
+    txn: Txn, ctx: OpContext, path: PathRef, mode: int, layout: Layout | None = None, *, umask: int = 0
+) -> Inode:
     """A directory and the missing ones above it; content with what is there already. `layout` is of the last one."""
     try:
-        return await _with_parents(txn, ctx, path, mode, layout)
+        return await _with_parents(txn, ctx, path, mode, layout, umask)
     except MetaError as error:
         # The steps know their own component only.
         raise MetaError(error.code, error.message, path.path) from None
 
 
-async def _with_parents(txn: Txn, ctx: OpContext, path: PathRef, mode: int, layout: Layout | None) -> Inode:
+async def _with_parents(txn: Txn, ctx: OpContext, path: PathRef, mode: int, layout: Layout | None, umask: int) -> Inode:
     todo, _ = split_path(path.path, path.path)
     current = await resolve_start(txn, path)
     if current.type is not InodeType.DIRECTORY:
@@ -71,7 +76,7 @@ async def _with_parents(txn: Txn, ctx: OpContext, path: PathRef, mode: int, layo
             chosen = directory_layout(ctx, current.layout, None if todo else layout, path.path)
             # The user who creates the directory above must be able to create the next one in it, whatever mode the last one gets.
             needed = (WRITE | EXECUTE) << 6 if todo else 0
-            current = await make_directory(txn, ctx, place, mode | needed, chosen)
+            current = await make_directory(txn, ctx, place, mode | needed, chosen, umask=umask & ~needed)
         else:
             current = await load_inode(txn, place)
             if current.type is not InodeType.DIRECTORY:

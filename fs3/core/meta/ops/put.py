@@ -7,12 +7,13 @@ from msgspec.structs import replace
 from fs3.base.ids import InodeId
 from fs3.base.status import Code
 from fs3.core.meta import inline
-from fs3.core.meta.access import WRITE, require, require_bytes, without_set_ids
+from fs3.core.meta.access import WRITE, require, require_bytes
 from fs3.core.meta.allocation import allocate_ids, file_layout
 from fs3.core.meta.contents import replace_content
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.entries import new_inode
 from fs3.core.meta.errors import MetaError
+from fs3.core.meta.grants import without_privileges
 from fs3.core.meta.idempotency import idempotent
 from fs3.core.meta.ops.close import publish_at
 from fs3.core.meta.ops.mkdir import resolve_with_parents
@@ -35,13 +36,13 @@ async def put_file(txn: Txn, ctx: OpContext, request: Put) -> Inode:
     inline.check_size(ctx, len(data), path.path)
     if not path.path:
         return await _replace(txn, ctx, request)
-    place = await resolve_with_parents(txn, ctx, path, request.parents_mode, follow=not request.exclusive)
+    place = await resolve_with_parents(txn, ctx, path, request.parents_mode, follow=not request.exclusive, umask=request.umask)
     if not place.name:
         raise MetaError(Code.IS_A_DIRECTORY, "is a directory", path.path)
     directory = place.directory
     layout = file_layout(ctx, directory, request.layout, path.path)
     first = InodeId(await allocate_ids(txn, inodes=1))
-    fresh = new_inode(ctx, first, InodeType.FILE, request.mode, directory, layout, nlink=0)
+    fresh = new_inode(ctx, first, InodeType.FILE, request.mode, directory, layout, umask=request.umask, nlink=0)
     fresh = replace(fresh, length=len(data), inline=True)
     inline.put_data(txn, fresh, data)
     return await publish_at(txn, ctx, fresh, place, exclusive=request.exclusive, created=1)
@@ -59,11 +60,10 @@ async def _replace(txn: Txn, ctx: OpContext, request: Put) -> Inode:
     require(ctx.user, file, WRITE, "")
     if request.change and (file.change != request.change or not file.inline or file.moving):
         raise MetaError(Code.NOT_INLINE, f"inode {file.id} is at change {file.change}, not {request.change}, or has chunks")
-    mode = file.mode if ctx.user.uid == 0 else without_set_ids(file.mode)
-    now = ctx.wall_ns
+    now, kept = ctx.wall_ns, without_privileges(ctx.user, file)
     fresh = Inode(
-        InodeId(await allocate_ids(txn, inodes=1)), InodeType.FILE, mode, file.uid, file.gid, 0, len(request.data),
+        InodeId(await allocate_ids(txn, inodes=1)), InodeType.FILE, kept.mode, file.uid, file.gid, 0, len(request.data),
         now, now, now, now, 1, InodeId(0), file.layout, inline=True,
     )  # fmt: skip
     inline.put_data(txn, fresh, request.data)
-    return await replace_content(txn, ctx, replace(file, mode=mode), fresh)
+    return await replace_content(txn, ctx, kept, fresh)

@@ -33,7 +33,8 @@ async def rename(txn: Txn, ctx: OpContext, request: Rename) -> Inode:
     source, target, mode = request.source, request.target, request.mode
     origin = await resolve_entry(txn, ctx, source)
     moved = await rows.get_inode(txn, origin.require_dirent().inode)
-    goal = require_entry(await resolve_with_parents(txn, ctx, target, request.parents_mode, follow=False))
+    goal = await resolve_with_parents(txn, ctx, target, request.parents_mode, follow=False, umask=request.umask)
+    require_entry(goal)
     if request.parents_mode is not None:
         # Its directory may be the one that got an entry more.
         origin = await resolve_entry(txn, ctx, source)

@@ -11,6 +11,7 @@ from fs3.core.meta.access_time import is_access_due
 from fs3.core.meta.allocation import check_layout
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.errors import MetaError
+from fs3.core.meta.grants import CAPABILITY, with_grant, with_mode
 from fs3.core.meta.idempotency import idempotent
 from fs3.core.meta.resolve import resolve_inode
 from fs3.core.txn import Txn
@@ -57,8 +58,10 @@ def _with_owner(user: User, inode: Inode, uid: int, gid: int, path: str) -> Inod
         raise MetaError(Code.PERMISSION, "only root gives files away", path)
     if user.uid and gid != inode.gid and not is_in_group(user, gid):
         raise MetaError(Code.PERMISSION, f"the owner is not in group {gid}", path)
-    mode = inode.mode if inode.type is InodeType.DIRECTORY else without_set_ids(inode.mode)
-    return replace(inode, uid=uid, gid=gid, mode=mode)
+    if inode.type is InodeType.DIRECTORY:
+        return replace(inode, uid=uid, gid=gid)
+    after = with_grant(inode, CAPABILITY, b"")
+    return replace(after, uid=uid, gid=gid, mode=without_set_ids(inode.mode))
 
 
 def _with_mode(user: User, inode: Inode, before: Inode, mode: int, path: str) -> Inode:
@@ -68,7 +71,7 @@ def _with_mode(user: User, inode: Inode, before: Inode, mode: int, path: str) ->
     mode &= MODE_BITS
     if user.uid and not is_in_group(user, inode.gid):
         mode &= ~SET_GID
-    return replace(inode, mode=mode)
+    return with_mode(inode, mode)
 
 
 def _with_times(ctx: OpContext, inode: Inode, before: Inode, atime_ns: int | None, mtime_ns: int | None, path: str) -> Inode:

@@ -24,7 +24,8 @@ async def sync(txn: Txn, ctx: OpContext, request: Sync) -> Inode:
     content = request.content
     if not request.session:
         return await answer_without_session(txn, content, request.length is not None or request.modified)
-    await sessions.find_or_revive(txn, ctx, content, request.session)
+    found = await sessions.find_or_revive(txn, ctx, content, request.session)
+    sessions.check_writer(found, request.length is not None, request.modified)
     before = await get_by_content(txn, content)
     trims.check_trimmed(before)
     after = with_written_length(ctx, before, request.length, request.modified, request.truncations, keep_mtime=request.keep_mtime)

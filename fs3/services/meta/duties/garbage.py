@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
+from functools import partial
 from itertools import islice
 
 from fs3.base.ids import ChainId, ChunkId, ClientId, InodeId, chunk_file, file_chunk
@@ -24,7 +25,7 @@ from fs3.client.routing import RoutingSource
 from fs3.core.files.layout import chain_of, chunk_count, chunks
 from fs3.core.files.write_plan import WriteIO
 from fs3.core.meta.context import LayoutDefaults, OpContext
-from fs3.core.meta.garbage import delete_file, dismantle, next_garbage
+from fs3.core.meta.garbage import begin_reclaim, delete_file, dismantle, next_garbage
 from fs3.core.meta.rows import Garbage
 from fs3.core.txn import ReadTxn, Txn
 from fs3.model.chunk import UpdateKind
@@ -126,14 +127,24 @@ class GarbageDuty(Duty):
             return await next_garbage(txn, garbage_files_per_step_max, after=passed, queued_until_ns=until_ns)
 
         page = await self._kv.read(next_page)
-        if page:
-            await self._reclaim([self._begun.get(inode.id) or _FileReclaim(garbage, inode) for garbage, inode in page])
+        reclaimed = await self._begin([garbage for garbage, _ in page])
+        works = [
+            self._begun.get(inode.id) or _FileReclaim(garbage, inode) for garbage, inode in page if garbage.inode in reclaimed
+        ]
+        if works:
+            await self._reclaim(works)
         if len(page) == garbage_files_per_step_max:
             self._passed = page[-1][0]
             return True
         self._passed = None
         advanced, self._advanced = self._advanced, False
         return dismantled > 0 or advanced
+
+    async def _begin(self, queued: Sequence[Garbage]) -> set[InodeId]:
+        """Which of these files no reader keeps, nor can keep any more."""
+        fresh = [garbage for garbage in queued if not garbage.begun]
+        begun = {garbage.inode for garbage in queued if garbage.begun}
+        return begun | await self._kv.transact(RoomMaker(partial(begin_reclaim, queued=fresh))) if fresh else begun
 
     async def _dismantle(self, txn: Txn) -> int:
         ctx = OpContext(User(0, 0), self._clock.wall(), ClientId(bytes(16)), 0, self._routing.routing, LayoutDefaults())

@@ -131,7 +131,7 @@ class SessionsDuty(Duty):
 
         inode = await self._kv.read(look)
         length: int | None = None
-        if inode is not None and inode.nlink and not session.append:
+        if inode is not None and inode.nlink and not (session.append or session.reader):
             try:
                 if inode.trim is not None:
                     await self._finish_trim(inode)

@@ -14,17 +14,18 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from fs3.base.ids import ChainId, ClientId, InodeId, TableId
+from fs3.base.ids import ChainId, ClientId, InodeId, TableId, reader_session
 from fs3.base.limits import requests_remembered_ns
 from fs3.core.meta.bootstrap import ensure_root
 from fs3.core.meta.client_liveness import forget_client, list_clients, presume_dead
 from fs3.core.meta.context import LayoutDefaults, OpContext
 from fs3.core.meta.errors import MetaError
 from fs3.core.meta.fsck.snapshot_check import check_namespace
-from fs3.core.meta.garbage import delete_file, dismantle, next_garbage
+from fs3.core.meta.garbage import begin_reclaim, delete_file, dismantle, next_garbage
 from fs3.core.meta.idempotency import sweep
 from fs3.core.meta.operations import OPERATIONS
 from fs3.core.meta.ops.close import close_file
+from fs3.core.meta.ops.hold import hold
 from fs3.core.meta.ops.link import link
 from fs3.core.meta.ops.list import list_directory
 from fs3.core.meta.ops.lookup import lookup
@@ -50,6 +51,7 @@ from fs3.model.routing import Routing
 from fs3.sim.namespace_model import ModelError, ModelNode, NamespaceModel
 
 CLIENT = ClientId(b"one client of it")
+READER = reader_session(CLIENT)
 USERS = [User(0, 0), User(0, 0), User(1000, 1000), User(1001, 1001, (1000,))]
 ROUTING = Routing(tables={TableId(1): ChainTable(TableId(1), 1, 3, tuple(ChainId(n) for n in range(1, 8)))})
 
@@ -91,9 +93,9 @@ def call(verb: Any, txn: Any, ctx: OpContext, *args: Any, **options: Any) -> Any
 
 
 class Namespaces(RuleBasedStateMachine):
-    def __init__(self) -> None:
+    def __init__(self, model: NamespaceModel | None = None) -> None:
         super().__init__()
-        self.kv, self.model = MemoryKV(), NamespaceModel()
+        self.kv, self.model = MemoryKV(), model or NamespaceModel()
         self.wall, self.seq = 1_700_000_000_000_000_000, 0
         self.act(ensure_root, mode=0o777)
         # Something to begin with, so that short runs reach interesting places.
@@ -108,7 +110,10 @@ class Namespaces(RuleBasedStateMachine):
     # --- plumbing ---
 
     def context(self, user: User, seq: int) -> OpContext:
-        return OpContext(user, self.wall, CLIENT, seq, ROUTING, LayoutDefaults(TableId(1), 1 << 20, 3, inline_bytes=0))
+        ctx = OpContext(user, self.wall, CLIENT, seq, ROUTING, LayoutDefaults(TableId(1), 1 << 20, 3, inline_bytes=0))
+        if seq:
+            ctx.open_contents = frozenset(InodeId(content.id) for content in self.model.reading)
+        return ctx
 
     def act(self, verb: Any, *args: Any, user: User = USERS[0], **options: Any) -> Any:
         """A verb, once."""
@@ -118,10 +123,12 @@ class Namespaces(RuleBasedStateMachine):
 
     def twice(self, expected: Any, verb: Any, *args: Any, user: User, **options: Any) -> Any:
         """A verb and its repetition, against what the dumb namespace says: (what it answered, the dumb one's node), or None."""
+        unnamed = self.model.list_unnamed()
         try:
             node = expected()
         except ModelError as fail:
             node = fail
+        self.model.kept += [content for content in self.model.list_unnamed() if content not in unnamed]
         self.wall += 1
         self.seq += 1
         ctx = self.context(user, self.seq)
@@ -177,10 +184,13 @@ class Namespaces(RuleBasedStateMachine):
         if found:
             # With `parents` several were made; the others are found by walking.
             self.identify(found)
-            for node in self.model.list_directories():
-                for name, child in node.entries.items():
-                    if child.id == 0:
-                        child.id = self.act(lookup, PathRef(InodeId(node.id), name)).inode
+            self.identify_directories()
+
+    def identify_directories(self) -> None:
+        for node in self.model.list_directories():
+            for name, child in node.entries.items():
+                if child.id == 0:
+                    child.id = self.act(lookup, PathRef(InodeId(node.id), name)).inode
 
     @rule(
         user=USER, spot=SPOTS, create=st.booleans(), exclusive=st.booleans(), truncate=st.booleans(), mode=MODES,
@@ -200,6 +210,32 @@ class Namespaces(RuleBasedStateMachine):
             self.model.sessions.append((node.content, opened.session, False))
             if length is not None:
                 self.close(-1, length, "", False, user)
+
+    @precondition(lambda self: any(self.model.count_names(node) for node in self.model.files))
+    @rule(index=st.integers(0, 9))
+    def open_to_read(self, index: int) -> None:
+        files = [node for node in self.model.files if self.model.count_names(node)]
+        content = files[index % len(files)].content
+        if content not in self.model.reading:
+            self.model.reading.append(content)
+
+    @precondition(lambda self: self.model.reading)
+    @rule(index=st.integers(0, 9))
+    def close_reader(self, index: int) -> None:
+        content = self.model.reading.pop(index % len(self.model.reading))
+        if content in self.model.kept:
+            self.model.kept.remove(content)
+            self.act(close_file, InodeId(content.id), READER)
+
+    @precondition(lambda self: self.model.list_unnamed())
+    @rule(index=st.integers(0, 9))
+    def keep(self, index: int) -> None:
+        """What another client has removed, or is dismantled with its directory."""
+        unnamed = self.model.list_unnamed()
+        content = unnamed[index % len(unnamed)]
+        assert self.act(hold, InodeId(content.id)).session == READER
+        if content not in self.model.kept:
+            self.model.kept.append(content)
 
     @rule(user=USER, spot=SPOTS, mode=MODES)
     def open_unnamed(self, user: User, spot: Any, mode: int) -> None:
@@ -224,18 +260,19 @@ class Namespaces(RuleBasedStateMachine):
             if unnamed and path:
                 self.model.publish(user, self.model.find_by_content(content), path, exclusive)
             self.model.sessions.remove(entry)
-            content.length = max(content.length, length)
-            return self.model.find_by_content(content)
+            if content in self.model.list_unnamed() and content not in self.model.kept:
+                self.model.kept.append(content)  # by the end of the writer's session
+            return self.model.write(user, content, length, length != 2)
 
         self.identify(self.twice(model, close_file, InodeId(content.id), session, user=user, **options))
 
     @precondition(lambda self: self.model.sessions)
     @rule(length=LENGTHS)
     def prune(self, length: int) -> None:
-        row = self.see(lambda txn: list_sessions(txn, None, 1))[0]
+        row = next(row for row in self.see(lambda txn: list_sessions(txn, None, 1 << 20)) if not row.reader)
         self.act(prune, row, length)
         entry = next(entry for entry in self.model.sessions if (entry[0].id, entry[1]) == (row.content, row.id))
-        entry[0].length = max(entry[0].length, length)
+        self.model.write(USERS[0], entry[0], length, False)
         self.model.sessions.remove(entry)
 
     @rule(user=USER, spot=MOSTLY_THERE, kind=st.sampled_from(RemoveKind))
@@ -288,6 +325,7 @@ class Namespaces(RuleBasedStateMachine):
         files = [node for node in self.model.files if self.model.count_names(node)]
         node = files[index % len(files)]
         node.content.length = length
+        self.model.change_content(USERS[0], node)
         self.identify(self.twice(lambda: node, truncate, InodeId(node.content.id), length, user=USERS[0]))
         # What the service does before it answers.
         row = self.see(lambda txn: find_inode(txn, InodeId(node.id)))
@@ -320,7 +358,9 @@ class Namespaces(RuleBasedStateMachine):
     @rule()
     def reclaim(self) -> None:
         row, inode = self.see(lambda txn: next_garbage(txn, 1))[0]
+        assert self.kv.transact_now(lambda txn: begin_reclaim(txn, [row])) == {inode.id}
         assert self.kv.transact_now(lambda txn: delete_file(txn, row))
+        self.model.reading = [content for content in self.model.reading if content.id != inode.content_id]
         self.model.files = [node for node in self.model.files if node.id != inode.id]
 
     # --- what must hold ---

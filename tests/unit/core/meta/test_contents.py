@@ -25,7 +25,7 @@ from fs3.model.requests import AppendStep
 
 OWN_FIELDS = {
     "id", "type", "mode", "uid", "gid", "nlink", "atime_ns", "ctime_ns", "birth_ns", "change", "parent", "target",
-    "dirent_serial", "rdev", "raw_target",
+    "dirent_serial", "rdev", "raw_target", "xattr_bytes", "grants", "queued_ns",
 }  # fmt: skip
 """What an inode keeps when its content is replaced."""
 

@@ -3,13 +3,13 @@
 import msgspec
 import pytest
 
-from fs3.base.ids import InodeId
+from fs3.base.ids import ClientId, InodeId, SessionId
 from fs3.base.status import Code
 from fs3.core.meta import keys, rows
 from fs3.core.meta.garbage import unlink
 from fs3.core.meta.ops.mkdir import mkdir
 from fs3.core.meta.ops.stat import stat
-from fs3.model.inode import Inode, InodeType, Layout
+from fs3.model.inode import FileSession, Inode, InodeType, Layout
 from fs3.model.namespace import PathRef
 
 
@@ -49,6 +49,15 @@ def test_an_older_row_gets_the_defaults_of_newer_fields():
     inode = Inode(InodeId(7), InodeType.FILE, 0o644, 1, 2, 1, 3, 4, 5, 6, 7, 8, InodeId(0), Layout(1, 2, 3))
     older = msgspec.msgpack.encode(msgspec.msgpack.decode(rows.encode(inode))[:14])
     assert rows.decode_inode(b"k", older) == inode
+
+
+def test_older_rows_of_sessions_and_garbage():
+    session = FileSession(SessionId(5), InodeId(7), ClientId(bytes(16)), 9, append=True)
+    older = msgspec.msgpack.encode(msgspec.msgpack.decode(rows.encode(session))[:7])
+    assert rows.decode_session(b"k", older) == session
+    garbage = rows.Garbage(InodeId(7), rows.GarbageKind.FILE, 9)
+    older = msgspec.msgpack.encode(msgspec.msgpack.decode(rows.encode(garbage))[:3])
+    assert rows.decode_garbage(garbage.key, older) == garbage
 
 
 def test_an_inode_named_by_its_id(damaged, space):

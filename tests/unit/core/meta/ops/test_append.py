@@ -8,11 +8,13 @@ from fs3.core.meta.fsck.pages import inspect_inodes
 from fs3.core.meta.fsck.repair import repair
 from fs3.core.meta.ops.append import append
 from fs3.core.meta.ops.close import close_file
+from fs3.core.meta.ops.hold import hold
 from fs3.core.meta.ops.open import open_file
 from fs3.core.meta.ops.remove import remove
 from fs3.core.meta.ops.rename import rename
+from fs3.core.meta.ops.sync import sync
 from fs3.core.meta.ops.truncate import truncate
-from fs3.core.meta.sessions import prune
+from fs3.core.meta.sessions import list_sessions, prune
 from fs3.model.check import Problem, ProblemKind
 from fs3.model.inode import AppendTurn, FileSession
 from fs3.model.requests import AppendStep
@@ -151,9 +153,7 @@ def test_the_end_of_a_session_ends_its_turn(space, first, second):
     assert space.stat("f").length == 100
 
 
-def test_only_sessions_opened_for_it_append(space, first):
-    writer = space.open("f")
-    space.refused(Code.INVALID, append, writer.inode.id, writer.session, TAKE)
+def test_only_write_sessions_of_the_client_append(space, first):
     space.refused(Code.NO_SESSION, append, first.inode, first.session, TAKE, client=space.other)
     space.refused(Code.INVALID, open_file, "f", write=False, append=True)
     space.refused(Code.INVALID, open_file, "f", write=True, append=True, truncate=True)
@@ -184,3 +184,32 @@ def test_what_lies_behind_the_end_is_no_problem_of_the_file(space, first):
     problem = Problem(ProblemKind.TOO_SHORT, first.inode, change=space.stat("f").change, found=100, expected=200)
     assert not space.raw(lambda txn: repair(txn, space.context(), problem)).done
     assert space.stat("f").length == 100
+
+
+def test_a_writer_in_place_appends_as_well_and_counts_as_an_appender_then(space, first):
+    opened = space.open("f")
+    before = space.do(append, first.inode, opened.session, TAKE)
+    assert before.append.session == opened.session
+    first.refused(Code.NOT_ITS_TURN, TAKE)
+    assert space.do(append, first.inode, opened.session, PUBLISH, serial=1, length=130).length == 130
+    (session,) = [one for one in space.raw(lambda txn: list_sessions(txn, None, 9)) if one.id == opened.session]
+    assert session.append
+    assert space.do(sync, first.inode, opened.session, length=140).length == 140, "it writes in place still"
+    assert space.do(close_file, first.inode, opened.session, length=150).length == 150
+
+
+def test_a_file_without_a_name_is_appended_to_by_who_wants_that(space, first):
+    space.do(remove, "f")
+    first.refused(Code.STALE, TAKE)
+    assert first.ask(TAKE, unnamed=True).append.serial == 1
+    assert first.ask(RENEW, serial=1, unnamed=True).append.renewals == 1
+    first.refused(Code.STALE, PUBLISH, serial=1, length=110)
+    assert first.ask(PUBLISH, serial=1, length=110, unnamed=True).length == 110
+
+
+def test_a_reader_does_not_append(space, first):
+    space.do(close_file, first.inode, first.session)
+    space.do(remove, "f")
+    held = space.do(hold, first.inode)
+    space.refused(Code.NO_SESSION, append, first.inode, held.session, TAKE, unnamed=True)
+    space.do(close_file, first.inode, held.session)

@@ -5,6 +5,7 @@ import pytest
 from fs3.base.ids import InodeId
 from fs3.base.status import Code
 from fs3.core.meta.ops import link as module
+from fs3.core.meta.ops.close import close_file
 from fs3.core.meta.ops.link import link
 from fs3.core.meta.ops.remove import remove
 from fs3.core.meta.ops.symlink import symlink
@@ -113,6 +114,33 @@ def test_links_by_inode(space):
     opened = space.open("", unnamed=True)
     space.refused(Code.NOT_FOUND, link, PathRef(opened.inode.id), "h")
     space.refused(Code.STALE, link, PathRef(InodeId(99)), "h")
+
+
+def test_a_file_without_a_name_gets_one_while_it_is_open(space):
+    opened = space.open("", unnamed=True)
+    source = PathRef(opened.inode.id)
+    space.file("taken")
+    space.refused(Code.NO_SESSION, link, source, "f", session=opened.session + 9)
+    space.refused(Code.NO_SESSION, link, source, "f", session=opened.session, client=space.other)
+    space.refused(Code.EXISTS, link, source, "taken", session=opened.session)
+    linked = space.do(link, source, "f", session=opened.session)
+    assert (linked.nlink, space.stat("f").id) == (1, opened.inode.id)
+    space.do(link, source, "g")
+    space.refused(Code.INVALID, close_file, opened.inode.id, opened.session, publish="h")
+    closed = space.do(close_file, opened.inode.id, opened.session, length=9)
+    assert (closed.nlink, closed.length) == (2, 9)
+
+
+def test_a_file_that_has_lost_its_name_gets_none_again(space):
+    opened = space.open("", unnamed=True)
+    source = PathRef(opened.inode.id)
+    space.do(link, source, "f", session=opened.session)
+    space.do(remove, "f", RemoveKind.FILE)
+    space.refused(Code.NOT_FOUND, link, source, "g", session=opened.session)
+    named = space.file("named")
+    opened_again = space.open("named")
+    space.do(remove, "named", RemoveKind.FILE)
+    space.refused(Code.NOT_FOUND, link, PathRef(named.id), "g", session=opened_again.session)
 
 
 def test_links_are_limited(space, monkeypatch):

@@ -152,7 +152,8 @@ def test_by_inode_id(space):
     space.refused(Code.TOO_MANY_SYMLINKS, open_file, PathRef(space.stat("s").id), write=True)
     space.do(remove, "f", RemoveKind.FILE)
     space.refused(Code.STALE, open_file, PathRef(made.id), write=True)
-    space.refused(Code.STALE, open_file, PathRef(made.id))
+    space.refused(Code.STALE, open_file, PathRef(made.id), client=space.other)
+    assert space.open(PathRef(made.id), write=False).inode.id == made.id, "its client has it open"
     space.refused(Code.STALE, open_file, PathRef(InodeId(12345)), write=True)
 
 
