@@ -783,7 +783,7 @@ class Client(Attributes, XattrMethods, SpaceVerbs):
         """Make `path` another name of the file `source`."""
         return await self.meta.ask(Link(PathRef.of(source), PathRef.of(path)))
 
-    async def link_open(self, file: File, path: str) -> Inode:
+    async def link_open(self, file: File, path: str | PathRef) -> Inode:
         """Make `path` a name of an open file, which stays open. One that was opened without a name gets its first one: what was
         written is published with it, and closing it is as of any file. Exists when the name is taken; NotFound when the file has
         lost its name."""
@@ -794,7 +794,7 @@ class Client(Attributes, XattrMethods, SpaceVerbs):
         await self.fsync(file)
         inode = await self.meta.ask(Link(source, PathRef.of(path), file.session))
         file.unnamed = False
-        file.path = path
+        file.path = path if isinstance(path, str) else path.path
         file.set_inode(inode)
         return inode
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import random
+import shutil
 import socket
 import stat
 import subprocess
@@ -210,11 +212,103 @@ def test_set_ids_stay_until_a_file_is_given_away(one: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o755
 
 
-def test_what_is_not_there_yet_is_said_to_be(one: Path) -> None:
+def test_what_is_too_large_is_said_to_be(one: Path) -> None:
     (one / "f").write_bytes(b"x")
-    fails_with(errno.EOPNOTSUPP, os.getxattr, one / "f", "user.x")
     fails_with(errno.ENAMETOOLONG, os.symlink, "t" * 4097, one / "l")
     fails_with(errno.EFBIG, os.truncate, one / "f", (1 << 60) + 1)
+    fails_with(errno.EOPNOTSUPP, fallocate, one / "f", 0, 4096, 8)
+
+
+def fallocate(path: Path, offset: int, length: int, mode: int) -> None:
+    """fallocate(2) on a path."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    fd = os.open(path, os.O_RDWR)
+    try:
+        if libc.fallocate(fd, mode, ctypes.c_long(offset), ctypes.c_long(length)):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+    finally:
+        os.close(fd)
+
+
+def test_holes(one: Path, two: Path) -> None:
+    data = os.urandom(10_000)
+    for name, size in (("small", 0), ("large", 1_000_000)):
+        (one / name).write_bytes(data + bytes(size))
+        fallocate(one / name, 1000, 2000, 3)
+        expected = data[:1000] + bytes(2000) + data[3000:] + bytes(size)
+        assert (one / name).read_bytes() == expected
+        assert (two / name).read_bytes() == expected
+        fallocate(one / name, size + 10_000, 5000, 0)
+        assert (two / name).read_bytes() == expected + bytes(5000)
+    with (one / "sparse").open("wb", buffering=0) as file:
+        os.pwrite(file.fileno(), b"data", 64 << 20)
+        assert os.lseek(file.fileno(), 0, os.SEEK_HOLE) == 0
+        assert 0 < os.lseek(file.fileno(), 0, os.SEEK_DATA) <= 64 << 20
+        assert os.lseek(file.fileno(), 64 << 20, os.SEEK_HOLE) == (64 << 20) + 4
+        fails_with(errno.ENXIO, os.lseek, file.fileno(), 65 << 20, os.SEEK_DATA)
+
+
+def test_ranges_are_copied(one: Path, two: Path) -> None:
+    data = os.urandom(3_000_000)
+    (one / "from").write_bytes(data)
+    with (one / "from").open("rb") as source, (one / "to").open("wb") as target:
+        count = 0
+        while count < len(data):
+            count += os.copy_file_range(source.fileno(), target.fileno(), len(data) - count, count, count)
+    assert (one / "to").read_bytes() == data
+    assert (two / "to").read_bytes() == data
+
+
+def test_a_file_that_never_had_a_name_gets_one(one: Path, two: Path) -> None:
+    file = os.open(one, os.O_TMPFILE | os.O_RDWR, 0o640)
+    os.write(file, b"nameless")
+    assert os.listdir(one) == []
+    os.link(f"/proc/self/fd/{file}", one / "named", src_dir_fd=file)
+    assert (two / "named").read_bytes() == b"nameless"
+    os.write(file, b" no more")
+    os.close(file)
+    assert (two / "named").read_bytes() == b"nameless no more"
+    os.close(os.open(one, os.O_TMPFILE | os.O_WRONLY))
+    assert os.listdir(two) == ["named"]
+
+
+def test_extended_attributes(one: Path, two: Path) -> None:
+    (one / "f").write_bytes(b"x")
+    fails_with(errno.ENODATA, os.getxattr, one / "f", "user.color")
+    os.setxattr(one / "f", "user.color", b"red")
+    assert os.getxattr(two / "f", "user.color") == b"red"
+    assert os.listxattr(two / "f") == ["user.color"]
+    fails_with(errno.EEXIST, os.setxattr, two / "f", "user.color", b"blue", os.XATTR_CREATE)
+    with (two / "f").open("ab") as file:
+        os.setxattr(file.fileno(), "user.color", b"blue")
+        file.write(b"y")
+    assert os.getxattr(one / "f", "user.color") == b"blue"
+    os.removexattr(one / "f", "user.color")
+    assert os.listxattr(two / "f") == []
+    assert (one / "f").read_bytes() == b"xy"
+
+
+@pytest.mark.skipif(shutil.which("setfacl") is None, reason="setfacl is not installed")
+def test_acls_are_kept_and_count(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as home:
+        root = Path(home) / "mount"
+        root.mkdir()
+        os.chmod(home, 0o755)
+        with embedded_mount(tmp_path / "fs3", root, FuseOptions(allow_other=True)):
+            (root / "f").write_bytes(b"secret")
+            os.chmod(root / "f", 0o600)
+            (refused,) = say_as(5001, 6001, [], "cat f", root)
+            assert refused.endswith("Permission denied")
+            subprocess.run(["setfacl", "-m", "u:5001:r", str(root / "f")], check=True, timeout=60)
+            assert say_as(5001, 6001, [], "cat f", root) == ["secret"]
+            (refused,) = say_as(5002, 6001, [], "cat f", root)
+            assert refused.endswith("Permission denied")
+            (root / "d").mkdir()
+            subprocess.run(["setfacl", "-d", "-m", "u:5001:rwx", str(root / "d")], check=True, timeout=60)
+            subprocess.run(["sh", "-c", "umask 077; touch d/inherits"], cwd=root, check=True, timeout=60)
+            listed = subprocess.run(["getfacl", "-c", "d/inherits"], cwd=root, capture_output=True, text=True, timeout=60)
+            assert "user:5001:rwx" in listed.stdout
 
 
 def test_names_of_any_bytes(one: Path, two: Path) -> None:
@@ -303,9 +397,13 @@ def test_random_calls_do_what_they_do_on_a_local_file(one: Path, tmp_path: Path,
             case 3 | 4:
                 answers = [os.pread(fd, size, at) for fd in pair]
             case 5:
-                answers = [os.ftruncate(fd, draw_length) for fd, draw_length in zip(pair, [at, at], strict=True)]
+                for fd in pair:
+                    os.ftruncate(fd, at)
+                answers = [os.fstat(fd).st_size for fd in pair]
             case 6:
-                answers = [(os.fsync(fd), os.fstat(fd).st_size) for fd in pair]
+                for fd in pair:
+                    os.fsync(fd)
+                answers = [os.fstat(fd).st_size for fd in pair]
             case _:
                 flags = os.O_RDWR | draw.choice([0, 0, 0, os.O_TRUNC])
                 for place, root in enumerate(roots):

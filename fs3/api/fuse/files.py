@@ -47,10 +47,10 @@ class FileOperations(FuseBase):
 
     # --- open and close ----------------------------------------------------------------------------------------------
 
-    async def create(self, request: KernelRequest, name: bytes, flags: int, mode: int) -> Created:
+    async def create(self, request: KernelRequest, name: bytes, flags: int, mode: int, umask: int) -> Created:
         writes = flags & os.O_ACCMODE != os.O_RDONLY
         # Who may not write what it creates writes it through the session that comes with the creation.
-        locks_out = bool(self.identities.opener_for(request).meta.user.uid) and not mode & 0o200 and writes
+        locks_out = bool(self.identities.opener_for(request).meta.user.uid) and not mode & ~umask & 0o200 and writes
         result = await self.ask(
             request,
             Open(
@@ -59,6 +59,7 @@ class FileOperations(FuseBase):
                 create=True,
                 exclusive=bool(flags & os.O_EXCL),
                 mode=mode,
+                umask=umask,
                 want_data=not locks_out,
             ),
         )
@@ -68,6 +69,15 @@ class FileOperations(FuseBase):
         opened = await self._open(request, result, data, writes, flags)
         entry = entry_of(opened.inode, self.options, opened.length)
         return Created(entry, Opened(self._handle(opened, writes), self._flags(keeps=True)))
+
+    async def tmpfile(self, request: KernelRequest, name: bytes, flags: int, mode: int, umask: int) -> Created:
+        here = PathRef(InodeId(request.node), "")
+        wanted = Open(here, write=True, create=True, unnamed=True, mode=mode, umask=umask)
+        result = await self.ask(request, wanted)
+        self.told.begin(result.inode)
+        opened = await self._open(request, result, None, writes=True, flags=0)
+        opened.file.unnamed = opened.is_removed = True
+        return Created(entry_of(opened.inode, self.options), Opened(self._handle(opened, True), self._flags(keeps=True)))
 
     async def open(self, request: KernelRequest, flags: int, drops_set_ids: bool) -> Opened:
         meta = self.identities.meta_for(request)
@@ -122,21 +132,22 @@ class FileOperations(FuseBase):
             return OpenFlag.DIRECT_IO | OpenFlag.PARALLEL_DIRECT_WRITES
         return OpenFlag.KEEP_CACHE if keeps else 0
 
-    def _file(self, handle: int) -> FileHandle:
+    def file(self, handle: int) -> FileHandle:
+        """An open file description. EBADF."""
         found = self._files.get(handle)
         if found is None:
             raise OSError(errno.EBADF, f"handle {handle} is not open")
         return found
 
     def flush(self, request: KernelRequest, handle: int, owner: int) -> Answer[None]:
-        file = self._file(handle)
+        file = self.file(handle)
         return file.opened.close_writer() if file.writes else None
 
     async def fsync(self, request: KernelRequest, handle: int, data_only: bool) -> None:
-        await self._file(handle).opened.publish()
+        await self.file(handle).opened.publish()
 
     async def release(self, request: KernelRequest, handle: int, owner: int | None) -> None:
-        file = self._file(handle)
+        file = self.file(handle)
         del self._files[handle]
         opened = file.opened
         opened.handles -= 1
@@ -156,14 +167,14 @@ class FileOperations(FuseBase):
     # --- bytes -------------------------------------------------------------------------------------------------------
 
     def read(self, request: KernelRequest, handle: int, offset: int, size: int) -> Answer[bytes | bytearray | memoryview]:
-        opened = self._file(handle).opened
+        opened = self.file(handle).opened
         found = opened.read_now(offset, size)
         return opened.read(offset, size) if found is None else found
 
     def write(
         self, request: KernelRequest, handle: int, offset: int, data: memoryview, flags: int, drops_set_ids: bool
     ) -> Answer[int]:
-        opened = self._file(handle).opened
+        opened = self.file(handle).opened
         if flags & os.O_APPEND:
             return self._append(opened, data, offset)
         if offset + len(data) > file_bytes_max:

@@ -51,16 +51,18 @@ class NameOperations(FuseBase):
         inode = await self.ask(request, Symlink(place(request, name), path_text_of(target)))
         return entry_of(inode, self.options)
 
-    async def mknod(self, request: KernelRequest, name: bytes, mode: int, rdev: int) -> LookupReply:
+    async def mknod(self, request: KernelRequest, name: bytes, mode: int, rdev: int, umask: int) -> LookupReply:
         kind = TYPES.get(stat.S_IFMT(mode))
         if kind is None:
             raise OSError(errno.EINVAL, f"mode {mode:o} is of no type that mknod makes")
         # The kernel's numbers of devices are those of `os.makedev` as far as they have 32 bits, which is all that it sends.
-        inode = await self.ask(request, Mknod(place(request, name), kind, stat.S_IMODE(mode), rdev if kind in DEVICES else 0))
+        number = rdev if kind in DEVICES else 0
+        wanted = Mknod(place(request, name), kind, stat.S_IMODE(mode), number, umask=umask)
+        inode = await self.ask(request, wanted)
         return entry_of(inode, self.options)
 
-    async def mkdir(self, request: KernelRequest, name: bytes, mode: int) -> LookupReply:
-        inode = await self.ask(request, Mkdir(place(request, name), mode))
+    async def mkdir(self, request: KernelRequest, name: bytes, mode: int, umask: int) -> LookupReply:
+        inode = await self.ask(request, Mkdir(place(request, name), mode, umask=umask))
         return entry_of(inode, self.options)
 
     async def unlink(self, request: KernelRequest, name: bytes) -> None:
@@ -84,11 +86,12 @@ class NameOperations(FuseBase):
             self._on_removed(kept)
 
     async def link(self, request: KernelRequest, node: int, name: bytes) -> LookupReply:
-        source = PathRef(InodeId(node), "")
+        where = place(request, name)
         opened = self.inodes.get(InodeId(node))
         if opened is not None:
-            await opened.publish()
-        inode = await self.ask(request, Link(source, place(request, name)))
+            inode = await opened.link(self.identities.client_for(request), where)
+        else:
+            inode = await self.ask(request, Link(PathRef(InodeId(node), ""), where))
         self._on_attributes(inode)
         return entry_of(inode, self.options)
 

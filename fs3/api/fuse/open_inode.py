@@ -23,7 +23,7 @@ from fs3.base.ids import InodeId
 from fs3.base.limits import inline_bytes_default
 from fs3.base.status import Code
 from fs3.model.inode import Inode
-from fs3.model.namespace import PathRef
+from fs3.model.namespace import OpenResult, PathRef
 from fs3.model.requests import Open, Put, Stat, Truncate
 
 _GONE = (Code.STALE, Code.NO_SESSION, Code.NOT_FOUND)
@@ -113,7 +113,7 @@ class OpenInode:
         if inode.content_id != self.file.inode.content_id:
             self._whole = None
             if self.file.session == READ_ONLY:
-                self.file = File(inode, self.file.path, data=data)
+                self.file = self._reading(inode, data)
             # A session goes on writing what it was opened on, and says so when it is asked to publish it.
             return
         if inode.change != self.file.inode.change:
@@ -168,7 +168,7 @@ class OpenInode:
         inode = self._appender.inode
         self._whole = None
         if self.file.session == READ_ONLY and inode.content_id != self.file.inode.content_id:
-            self.file = File(inode, self.file.path)
+            self.file = self._reading(inode)
         else:
             known = self.file.data if at == self.file.inode.length else None
             self.file.set_inode(inode, known + data if known is not None and inode.inline else None)
@@ -193,6 +193,32 @@ class OpenInode:
                 self.file.set_inode(inode, b"" if inode.inline and not length else None)
             self._told.change(inode)
 
+    async def fallocate(self, offset: int, length: int, mode: int) -> None:
+        """As `Client.fallocate`."""
+        async with self._lock:
+            await self._write_by_session()
+            await self.client.fallocate(self.file, offset, length, mode)
+            await self._publish_session(ends=False)
+
+    async def seek(self, offset: int, *, is_data: bool) -> int:
+        """Where data, or else a hole, begins from an offset on. ENXIO behind the end."""
+        await self.publish()
+        found = self.client.seek_data if is_data else self.client.seek_hole
+        return await found(self.file, offset)
+
+    async def copy_from(self, source: OpenInode, offset: int, target_offset: int, length: int) -> int:
+        """Bytes of an open file into this one; how many."""
+        await source.publish()
+        async with self._lock:
+            await self._write_by_session()
+            return await self.client.copy_range(source.file, offset, self.file, target_offset, length)
+
+    async def _write_by_session(self) -> None:
+        """There is a session, and nothing that was written before is still on its way."""
+        await self._leave_whole()
+        await self._begin_session()
+        await self._drain()
+
     async def begin_session(self) -> None:
         """From now on the file is written through a session, which outlives its permissions and its names."""
         async with self._lock:
@@ -203,6 +229,14 @@ class OpenInode:
         """The file is about to lose its last name: its bytes stay for those who have it open here."""
         if self.writers or not self.file.inode.inline or self.file.data is None:
             await self.begin_session()
+
+    async def link(self, client: Client, where: PathRef) -> Inode:
+        """Another name of the file, or its first; `client`: as the one who asks."""
+        async with self._lock:
+            await self._publish()
+            inode = await client.link_open(self.file, where)
+            self.is_removed = False
+        return inode
 
     def on_removed(self) -> None:
         """It has."""
@@ -269,7 +303,7 @@ class OpenInode:
         try:
             if ends:
                 await self.client.close(file)
-                self.file = File(file.inode, file.path)
+                self.file = self._reading(file.inode)
             else:
                 await self.client.fsync(file)
         except FS3Error as failure:
@@ -292,7 +326,7 @@ class OpenInode:
                 self._whole = None
             raise
         whole.on_stored()
-        self.file = File(inode, self.file.path, data=data)
+        self.file = self._reading(inode, data)
         self._told.change(inode)
 
     async def _drain(self) -> None:
@@ -339,10 +373,14 @@ class OpenInode:
         opened = await self.client.meta.ask(Open(self.here, write=True))
         self.file = self.client.adopt(opened, self.file.path)
 
+    def _reading(self, inode: Inode, data: bytes | None = None) -> File:
+        """The file without a session; the client knows that it is open, and keeps what loses its name elsewhere."""
+        return self.client.adopt(OpenResult(inode, READ_ONLY, data), self.file.path)
+
     def _give_up_session(self) -> None:
         """It has ended without us, or its file has."""
         self._blocks.drop()
-        self.file = File(self.file.inode, self.file.path)
+        self.file = self._reading(self.file.inode)
 
     async def _store(self, data: memoryview, offset: int) -> int:
         return await self.client.pwrite(self.file, data, offset)

@@ -63,11 +63,11 @@ class Operations:
         """Make one."""
         raise _missing()
 
-    def mknod(self, request: KernelRequest, name: bytes, mode: int, rdev: int) -> Answer[LookupReply]:
-        """Make a file of any type but directory and symlink; the umask is off `mode` already."""
+    def mknod(self, request: KernelRequest, name: bytes, mode: int, rdev: int, umask: int) -> Answer[LookupReply]:
+        """Make a file of any type but directory and symlink; the umask is not off `mode` yet, nor is it of the others here."""
         raise _missing()
 
-    def mkdir(self, request: KernelRequest, name: bytes, mode: int) -> Answer[LookupReply]:
+    def mkdir(self, request: KernelRequest, name: bytes, mode: int, umask: int) -> Answer[LookupReply]:
         """Make a directory."""
         raise _missing()
 
@@ -123,8 +123,12 @@ class Operations:
 
     # --- files ---
 
-    def create(self, request: KernelRequest, name: bytes, flags: int, mode: int) -> Answer[Created]:
+    def create(self, request: KernelRequest, name: bytes, flags: int, mode: int, umask: int) -> Answer[Created]:
         """Make a file and open it, or open the one that is there; flags of open(2)."""
+        raise _missing()
+
+    def tmpfile(self, request: KernelRequest, name: bytes, flags: int, mode: int, umask: int) -> Answer[Created]:
+        """Make a file without a name in the directory, and open it; `name` means nothing."""
         raise _missing()
 
     def open(self, request: KernelRequest, flags: int, drops_set_ids: bool) -> Answer[Opened]:
