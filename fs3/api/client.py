@@ -14,7 +14,7 @@ import asyncio
 import copy
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, suppress
 from typing import Any, Self
 
 from fs3.api.access_times import AccessTimes
@@ -26,6 +26,7 @@ from fs3.api.file import READ_ONLY, BytesProgress, File, check_length, check_ran
 from fs3.api.io.budget import gather_bounded
 from fs3.api.io.buffer_budget import buffer_budget
 from fs3.api.io.buffers import ReadBuffer, source_of, target_of
+from fs3.api.locks import FileLocks, LockCalls
 from fs3.api.session_ends import SessionEnds
 from fs3.api.small_files import NewFile, SmallFiles, UnnamedFile
 from fs3.api.space import FileSpace
@@ -84,7 +85,7 @@ Entries = list[Entry]
 log = logging.getLogger("fs3.client")
 
 
-class Client(Attributes, XattrMethods, SpaceVerbs):
+class Client(Attributes, XattrMethods, SpaceVerbs, LockCalls):
     """One connection to a cluster. Belongs to one event loop; any number of coroutines may use it at once."""
 
     def __init__(
@@ -110,6 +111,7 @@ class Client(Attributes, XattrMethods, SpaceVerbs):
         self._data = FileData(storage, self._refresh)
         self._space = FileSpace(storage, self._data, self._refresh, self.fsync)
         self._appender = Appender(meta, storage, self._data.write_budget)
+        self.locks = FileLocks(meta, self.fsync, self._refresh)
         self.small_files = SmallFiles(self)
         """Of many coroutines, each with one small file, together."""
         self._accesses = AccessTimes(meta.clock) if relatime else None
@@ -133,8 +135,8 @@ class Client(Attributes, XattrMethods, SpaceVerbs):
         return self._closed if self._of is None else self._of.closed
 
     async def aclose(self) -> None:
-        """End the sessions that are still open (unnamed files vanish), then disconnect. A view of another user (`as_user`) is
-        closed with the client that it is of, and not before."""
+        """End the sessions that are still open (unnamed files vanish), give up all locks, then disconnect. A view of another user
+        (`as_user`) is closed with the client that it is of, and not before."""
         if self._closed or self._of is not None:
             return
         self._closed = True
@@ -154,7 +156,10 @@ class Client(Attributes, XattrMethods, SpaceVerbs):
             log.info("sessions were left to their lease: no answer")
         finally:
             await self._session_ends.stop()
-            await self._disconnect()
+            try:
+                await self.locks.close()
+            finally:
+                await self._disconnect()
 
     def as_user(self, uid: int, gid: int, groups: Sequence[int] = (), *, umask: int | None = None) -> Client:
         """This client, asking for another user: permissions are checked for that one, who owns what is created. All else is
@@ -343,6 +348,7 @@ class Client(Attributes, XattrMethods, SpaceVerbs):
                 file.is_lost = file.is_lost or answer.code in (Code.NO_SESSION, Code.STALE)
                 continue
             self._on_closed(file, answer, path)
+            await self.locks.release(file)
         return answers
 
     async def close(
@@ -371,6 +377,7 @@ class Client(Attributes, XattrMethods, SpaceVerbs):
         if file.session == READ_ONLY:
             file.closed = True
             self.meta.readers.discard(file)
+            await self.locks.release(file)
             return file.inode
         keep = not discard
         request = Close(
@@ -390,12 +397,19 @@ class Client(Attributes, XattrMethods, SpaceVerbs):
             file.closed = True
             self._sessions.discard(file)
             self._session_ends.add(file.inode.content_id, file.session)
+            await self.locks.release(file)
             return file.inode
         if request.discard:
             # It takes back nothing while another session is open.
             await self._session_ends.flush()
-        inode = await self._ask_with_session(file, request)
+        try:
+            inode = await self._ask_with_session(file, request)
+        except FS3Error:
+            if file.is_lost:
+                await self.locks.release(file)
+            raise
         self._on_closed(file, inode, publish)
+        await self.locks.release(file)
         if request.modified:
             file.check_found()
         return inode
@@ -664,12 +678,14 @@ class Client(Attributes, XattrMethods, SpaceVerbs):
         return opened.inode, opened.data
 
     async def _check_sessions(self) -> None:
-        """The service has not heard of this client for long: which of its sessions are still there?"""
+        """The service has not heard of this client for long: which of its sessions, and of its locks, are still there?"""
         for file in list(self._sessions):
             try:
                 await self._ask_with_session(file, Sync(file.inode.content_id, file.session))
             except FS3Error as failure:
                 log.warning("%s: %s", file.path, failure)
+        with suppress(FS3Error):
+            await self.locks.check()
 
     # --- names -------------------------------------------------------------------------------------------------------
 

@@ -39,6 +39,8 @@ class File:
         "inode",
         "is_lost",
         "is_replaced",
+        "lock_number",
+        "locks_lost",
         "modified",
         "mtime_is_set",
         "path",
@@ -80,6 +82,10 @@ class File:
         """Its session was ended because the client was silent, and its file is gone: nothing that is written can count."""
         self.is_replaced = False
         """The file has got another content, which this handle does not write: what it writes can count no more."""
+        self.locks_lost = False
+        """Locks that were acquired through it have ended because the client was silent; `Client.unlock` says so and clears it."""
+        self.lock_number = 0
+        """The handle's, as an owner of locks; 0: it has not asked for any."""
         self.truncations = inode.truncations
         """Of the file, as far as every acknowledged write is from after them."""
         self._acknowledged = 0

@@ -166,7 +166,7 @@ append_proof_ns = 60 * SECOND
 """An appender that was stopped for longer asks whether the turn is still its own before it sends anything."""
 
 session_keepalive_ns = 10 * SECOND
-"""A client with open write sessions is heard of at least so often."""
+"""A client with open write sessions or locks is heard of at least so often."""
 open_contents_per_request_max = 512
 """Contents that a client has open for reading and tells of with one request."""
 garbage_delay_ns = 60 * SECOND

@@ -57,6 +57,10 @@ class Code(IntEnum):
     FILE_TOO_LARGE = 214
     NOT_ITS_TURN = 215
     NOT_INLINE = 216
+    LOCKED = 220
+    DEADLOCK = 221
+    NO_LOCKS = 222
+    LOCKS_LOST = 223
     NO_ATTRIBUTE = 230
     ATTRIBUTE_TOO_LARGE = 231
     ATTRIBUTE_NAME_TOO_LONG = 232
@@ -145,6 +149,10 @@ _ERRNO = {
     Code.FILE_TOO_LARGE: errno.EFBIG,
     Code.NOT_ITS_TURN: errno.EAGAIN,
     Code.NOT_INLINE: errno.EMSGSIZE,
+    Code.LOCKED: errno.EAGAIN,
+    Code.DEADLOCK: errno.EDEADLK,
+    Code.NO_LOCKS: errno.ENOLCK,
+    Code.LOCKS_LOST: errno.EIO,
     Code.NO_ATTRIBUTE: errno.ENODATA,
     Code.ATTRIBUTE_TOO_LARGE: errno.E2BIG,
     Code.ATTRIBUTE_NAME_TOO_LONG: errno.ERANGE,

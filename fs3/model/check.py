@@ -24,6 +24,7 @@ class RowTable(IntEnum):
     CONTENTS = 9
     DATA = 10
     XATTRS = 12
+    LOCKS = 14
 
 
 class ProblemKind(IntEnum):
@@ -66,6 +67,8 @@ class ProblemKind(IntEnum):
     DATA_OF_NOTHING = 33  # key
     UNREACHABLE_PAGE = 34  # key: chunk id, parent: chain; found: the id of its namespace
     PAGE_FROM_NOWHERE = 35  # key: chunk id, parent: chain; found: the id of its namespace, expected: the next id there will be
+    LOCKS_OF_NOTHING = 45  # key
+    LOCKS_OF_NOBODY = 46  # key; inode: 0 when the row is a client's
     DAMAGED_CHUNK = 36  # key: chunk id, parent: chain; found: how many targets serve it
     XATTRS_MISCOUNTED = 40  # change; found: bytes recorded, expected: bytes there are
     XATTR_OF_NOTHING = 41  # key

@@ -20,11 +20,11 @@ class AttributeModel(NamespaceModel):
     def set_acl(self, user: User, path: str, name: bytes, acl: ModelAcl | None, mode: XattrMode, follow: bool) -> ModelNode:
         """An ACL of either kind; None takes it away."""
         node = self.find(user, path, follow)
+        if name == DEFAULT_ACL and node.kind == "f" and acl is not None:
+            raise ModelError(Code.ACCESS)
         self._check_may_set(user, node, name)
         self._check_mode(node, name, mode)
         if name == DEFAULT_ACL:
-            if node.kind != "d" and acl is not None:
-                raise ModelError(Code.ACCESS)
             node.default_acl = acl
         elif acl is None:
             node.acl = None

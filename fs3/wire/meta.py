@@ -22,14 +22,14 @@ from fs3.wire.pb import meta_pb2 as pb
 groups_max = 1024
 """Supplementary groups of one caller."""
 
-_INODE_TYPES = {int(member): member for member in InodeType}
+INODE_TYPES = {int(member): member for member in InodeType}
 
 
 def inode_type(number: int) -> InodeType:
     """The type of a number on the wire; OTHER for one that a newer service knows. Raises FS3Error PROTOCOL where none is said."""
     if not number:
         raise error(Code.PROTOCOL, "an inode is of no type")
-    return _INODE_TYPES.get(number, InodeType.OTHER)
+    return INODE_TYPES.get(number, InodeType.OTHER)
 
 
 # --- inodes ----------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from fs3.base.ids import InodeId
 from fs3.base.status import Code
 from fs3.model.inode import Inode, InodeType, Layout
 from fs3.model.namespace import Entry, Listing
-from fs3.wire.meta import fill_inode, fill_layout, inode_bytes_max, inode_from_pb, inode_type, layout_from_pb
+from fs3.wire.meta import INODE_TYPES, fill_inode, fill_layout, inode_bytes_max, inode_from_pb, inode_type, layout_from_pb
 from fs3.wire.meta_paths import fill_texts, texts_from_pb
 from fs3.wire.pb import meta_pb2 as pb
 
@@ -36,8 +36,9 @@ _COLUMNS_BYTES_MAX = 152
 def fill_listing(message: pb.ListReply, listing: Listing, room: int) -> None:
     """The listing, or its beginning as far as `room` bytes reach; at least one entry, so that a reader gets on."""
     entries = listing.entries
-    if _bytes_max(entries) > room:
-        entries = entries[: _count_fitting(entries, room)]
+    wholes = [_whole_of(entry.inode) for entry in entries]
+    if _bytes_max(entries, wholes) > room:
+        entries = entries[: _count_fitting(entries, wholes, room)]
     message.more = listing.more or len(entries) < len(listing.entries)
     fill_texts(message, "names", [entry.name for entry in entries], "")
     message.inode_ids.extend([entry.inode_id for entry in entries])
@@ -45,7 +46,7 @@ def fill_listing(message: pb.ListReply, listing: Listing, room: int) -> None:
     inodes = [entry.inode for entry in entries if entry.inode is not None]
     if inodes:
         assert len(inodes) == len(entries), "a listing has the inodes of all its entries, or of none"
-        _fill_columns(message.inodes, inodes)
+        _fill_columns(message.inodes, inodes, wholes)
 
 
 def listing_from_pb(message: pb.ListReply) -> Listing:
@@ -53,7 +54,10 @@ def listing_from_pb(message: pb.ListReply) -> Listing:
     names, ids, types = texts_from_pb(message, "names"), message.inode_ids[:], message.types[:]
     if not len(names) == len(ids) == len(types):
         raise error(Code.PROTOCOL, f"{len(names)} names, {len(ids)} inodes and {len(types)} types in one listing")
-    kinds = [inode_type(number) for number in types]
+    try:
+        kinds = [INODE_TYPES[number] for number in types]
+    except KeyError:
+        kinds = [inode_type(number) for number in types]
     if not message.HasField("inodes"):
         entries = [Entry(name, InodeId(id), kind) for name, id, kind in zip(names, ids, kinds, strict=True)]
     else:
@@ -63,8 +67,14 @@ def listing_from_pb(message: pb.ListReply) -> Listing:
     return Listing(entries, message.more)
 
 
-def _bytes_max(entries: list[Entry]) -> int:
-    """No message of these entries is larger. Layouts count once, as they are sent."""
+def _whole_of(inode: Inode | None) -> Inode | None:
+    """The inode, when it has what no column says."""
+    return inode if inode is not None and _others_of(inode) != _USUAL else None
+
+
+def _bytes_max(entries: list[Entry], wholes: list[Inode | None]) -> int:
+    """No message of these entries is larger. Layouts count once, as they are sent. `wholes`: the inodes of the first entries that
+    are sent whole."""
     inodes = [entry.inode for entry in entries if entry.inode is not None]
     layouts = {inode.layout for inode in inodes}
     return (
@@ -72,16 +82,16 @@ def _bytes_max(entries: list[Entry]) -> int:
         + 4 * sum([len(entry.name) for entry in entries])
         + _COLUMNS_BYTES_MAX * len(inodes)
         + sum([_layout_bytes_max(layout) for layout in layouts])
-        + sum([inode_bytes_max(inode) for inode in inodes if _others_of(inode) != _USUAL])
+        + sum([inode_bytes_max(inode) for inode in wholes[: len(entries)] if inode is not None])
     )
 
 
-def _count_fitting(entries: list[Entry], room: int) -> int:
+def _count_fitting(entries: list[Entry], wholes: list[Inode | None], room: int) -> int:
     """How many entries from the first on fit into so many bytes, at least one."""
     at_least, too_many = 1, len(entries)
     while too_many - at_least > 1:
         middle = (at_least + too_many) // 2
-        if _bytes_max(entries[:middle]) <= room:
+        if _bytes_max(entries[:middle], wholes) <= room:
             at_least = middle
         else:
             too_many = middle
@@ -92,7 +102,7 @@ def _layout_bytes_max(layout: Layout) -> int:
     return 32 + 5 * len(layout.chains)
 
 
-def _fill_columns(message: pb.InodeColumns, inodes: list[Inode]) -> None:
+def _fill_columns(message: pb.InodeColumns, inodes: list[Inode], wholes: list[Inode | None]) -> None:
     message.modes.extend([inode.mode for inode in inodes])
     message.uids.extend([inode.uid for inode in inodes])
     message.gids.extend([inode.gid for inode in inodes])
@@ -108,10 +118,10 @@ def _fill_columns(message: pb.InodeColumns, inodes: list[Inode]) -> None:
     message.layouts.extend([places.setdefault(inode.layout, len(places)) for inode in inodes])
     for layout in places:
         fill_layout(message.distinct_layouts.add(), layout)
-    for index, inode in enumerate(inodes):
-        if _others_of(inode) != _USUAL:
+    for index, whole in enumerate(wholes[: len(inodes)]):
+        if whole is not None:
             message.whole_at.append(index)
-            fill_inode(message.whole.add(), inode)
+            fill_inode(message.whole.add(), whole)
 
 
 def _inodes(message: pb.InodeColumns, ids: list[int], kinds: list[InodeType]) -> list[Inode]:

@@ -17,6 +17,7 @@ from fs3.base.limits import batch_items_max, frame_header_bytes_max, name_bytes_
 from fs3.base.names import to_bytes
 from fs3.base.status import Code
 from fs3.model.inode import Dirent, Inode, Layout
+from fs3.model.lock import GetLock, Lock
 from fs3.model.method import Method
 from fs3.model.namespace import FileSystemSpace, OpenResult, RemoveKind, RenameMode
 from fs3.model.requests import (
@@ -67,6 +68,16 @@ from fs3.wire.check import (
 from fs3.wire.malformed import malformed
 from fs3.wire.meta import fill_inode, fill_layout, inode_bytes_max, inode_from_pb, inode_type, layout_from_pb
 from fs3.wire.meta_listing import fill_listing, listing_from_pb
+from fs3.wire.meta_locks import (
+    fill_found_lock,
+    fill_get_lock,
+    fill_lock,
+    fill_lock_answer,
+    found_lock_from_pb,
+    get_lock_from_pb,
+    lock_answer_from_pb,
+    lock_from_pb,
+)
 from fs3.wire.meta_paths import fill_path, fill_text, fill_texts, mode_from_pb, path_from_pb, text_from_pb, texts_from_pb
 from fs3.wire.meta_readers import fill_hold, fill_keep_alive, fill_unnamed, hold_from_pb, keep_alive_from_pb, unnamed_from_pb
 from fs3.wire.meta_special import fill_mknod, mknod_from_pb
@@ -562,6 +573,8 @@ _VERBS: tuple[Verb[Any, Any], ...] = (
         ListXattr, META.ListXattr, "", fill_list_xattr, list_xattr_from_pb, AnswerCodec("", fill_xattr_names, xattr_names_from_pb)
     ),
     Verb(RemoveXattr, META.RemoveXattr, "", fill_remove_xattr, remove_xattr_from_pb, _INODE),
+    Verb(Lock, META.Lock, "", fill_lock, lock_from_pb, AnswerCodec("", fill_lock_answer, lock_answer_from_pb)),
+    Verb(GetLock, META.GetLock, "", fill_get_lock, get_lock_from_pb, AnswerCodec("", fill_found_lock, found_lock_from_pb)),
     Verb(BatchStat, META.BatchStat, "", _fill_batch_stat, _batch_stat, AnswerCodec("", _fill_stats, _stats)),
     Verb(StatFs, META.StatFs, "", _fill_bare, _statfs, AnswerCodec("", _fill_space, _space)),
     Verb(KeepAlive, META.KeepAlive, "", fill_keep_alive, keep_alive_from_pb, AnswerCodec("", fill_unnamed, unnamed_from_pb)),

@@ -123,6 +123,9 @@ def test_patterns_work_in_every_command(fs: Any, cluster_url: str, room: str) ->
     assert run("ls", f"{url}/w?").split() == ["w1", "w2"]
     assert run("du", f"{url}/w[12]").split()[0::2] == ["1", "1", "2"]
     assert run("stat", f"{url}/w*").count("ETag") == 2
+    fs.setxattr(f"{room}/w1", "user.color", b"1")
+    assert run("stat", f"{url}/w*").splitlines()[-1].split()[0] != "xattrs"
+    assert [line.split() for line in run("stat", f"{url}/w*").splitlines() if "xattrs" in line] == [["xattrs", "user.color"]]
     assert "need a directory" in run("cp", f"{url}/w*", f"{url}/x", code=1)
     run("cp", f"{url}/w*", f"{url}/d/")
     assert fs.ls(f"{room}/d", detail=False) == [f"{room}/d/w1", f"{room}/d/w2"]

@@ -19,6 +19,7 @@ from fs3.api.fsspec.contents import ContentMethods
 from fs3.api.fsspec.copying import CopyMethods
 from fs3.api.fsspec.encodings import marked_encoding
 from fs3.api.fsspec.file import FS3File
+from fs3.api.fsspec.lock import PathLock
 from fs3.api.fsspec.mapping import FS3Map
 from fs3.api.fsspec.namespace import NamespaceMethods
 from fs3.api.fsspec.wrappers import FS3CompressedFile, FS3TextFile
@@ -44,6 +45,15 @@ class FS3FileSystem(NamespaceMethods, ContentMethods, CopyMethods, AttributeMeth
     ) -> FS3Map:
         """The files below a directory as a mapping of names to bytes."""
         return FS3Map(root, self, check=check, create=create, missing_exceptions=missing_exceptions)
+
+    def lock(self, path: str, *, shared: bool = False, timeout: float | None = None) -> PathLock:
+        """A lock of a file, exclusive or shared, for a `with` or `async with` block: against those of all processes and machines.
+
+        The file is created when it is missing. DeadlineExceeded when it is not free within `timeout` seconds. At the end of the
+        block FS3Error LOCKS_LOST says that it was not held so long, because nothing was heard of this process for a minute.
+        """
+        check_path(path)
+        return PathLock(self, path, shared=shared, timeout=timeout)
 
     def open(
         self,

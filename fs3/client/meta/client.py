@@ -118,6 +118,14 @@ class MetaClient:
         await self.readers.stop()
         await self._sessions.stop()
 
+    def hold_locks(self, held: bool) -> None:
+        """This client holds or wants locks, or no longer does: while it does it says now and then that it lives."""
+        self._sessions.hold_locks(held)
+
+    def draw_seq(self) -> int:
+        """A number for a request that changes something: see `ask`."""
+        return self._next_seq()
+
     # --- verbs --------------------------------------------------------------------------------------------------------
 
     @property
@@ -125,12 +133,13 @@ class MetaClient:
         """Of this client."""
         return self._clock
 
-    async def ask(self, request: Request[R], *, deadline: int = 0) -> R:
-        """The answer to a request. `deadline`: monotonic nanoseconds; 0: the timeout of this client from now."""
+    async def ask(self, request: Request[R], *, deadline: int = 0, seq: int = 0) -> R:
+        """The answer to a request. `deadline`: monotonic nanoseconds; 0: the timeout of this client from now. `seq`: its number,
+        for a caller that has to know it (`draw_seq`)."""
         verb = verb_of(request)
         changes = request.mutates
         # Drawn once: however often the request is sent, it is the same request.
-        message = verb.request_to_pb(request, self._caller, self._next_seq() if changes else 0)
+        message = verb.request_to_pb(request, self._caller, (seq or self._next_seq()) if changes else 0)
         if changes:
             message.caller.open_contents.extend(self.readers.told_with(request))
         try:

@@ -1,4 +1,4 @@
-"""Telling the metadata services that a client with open write sessions lives."""
+"""Telling the metadata services that a client with open write sessions or locks lives."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ class SessionKeepAlive:
         self._send = send
         self._interval_ns = interval_ns
         self._open: set[SessionId] = set()
+        self._holds_locks = False
         self._acknowledged_at = 0
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
@@ -42,18 +43,31 @@ class SessionKeepAlive:
         """A change was answered: a service knows that this client lives."""
         now = self._clock.now()
         silence_ns, self._acknowledged_at = now - self._acknowledged_at, now
-        if self._open and silence_ns > _SILENT_INTERVALS * self._interval_ns and not self._stopped:
+        if self._is_needed and silence_ns > _SILENT_INTERVALS * self._interval_ns and not self._stopped:
             self.on_return()
 
     def on_open(self, session: SessionId) -> None:
         """A write session has begun."""
         self._open.add(session)
-        if self._timer is None and self._task is None and not self._stopped:
-            self._arm(self._interval_ns)
+        self._begin()
 
     def on_close(self, session: SessionId) -> None:
         """A session has ended."""
         self._open.discard(session)
+
+    def hold_locks(self, held: bool) -> None:
+        """The client holds or wants locks, or no longer does."""
+        self._holds_locks = held
+        if held:
+            self._begin()
+
+    @property
+    def _is_needed(self) -> bool:
+        return self._holds_locks or bool(self._open)
+
+    def _begin(self) -> None:
+        if self._timer is None and self._task is None and not self._stopped:
+            self._arm(self._interval_ns)
 
     async def stop(self) -> None:
         """Tell nothing any more. Sessions that are still open are ended by the services after a while."""
@@ -70,7 +84,7 @@ class SessionKeepAlive:
 
     def _on_timer(self) -> None:
         self._timer = None
-        if not self._open:
+        if not self._is_needed:
             return
         rest_ns = self._acknowledged_at + self._interval_ns - self._clock.now()
         if rest_ns > 0:
@@ -86,5 +100,5 @@ class SessionKeepAlive:
             log.info("no metadata service was told that this client lives: %s", why)
         finally:
             self._task = None
-        if self._open and not self._stopped:
+        if self._is_needed and not self._stopped:
             self._arm(self._interval_ns)

@@ -1,17 +1,17 @@
-"""Which clients with open write sessions are still there.
+"""Which clients with open write sessions or locks are still there.
 
 Intuition: a writer may die at any time, and its file then has to be closed for it. A service cannot tell a dead client from one
 that is cut off or stopped, so it only presumes, from silence; and a presumption must cost a client that comes back nothing that
 it was acknowledged.
 
-Algorithm: a client with open write sessions has one row, and while it has them it says now and then that it lives: with any
-change it asks for, or by a keep-alive. The metadata service that hears it soon adds one to the heartbeats in its row
+Algorithm: a client with open write sessions or locks has one row, and while it has them it says now and then that it lives: with
+any change it asks for, or by a keep-alive. The metadata service that hears it soon adds one to the heartbeats in its row
 (`record_heartbeats`). One service looks at all rows now and then; heartbeats that stay the same for `client_presumed_dead_ns` of
 its own monotonic clock belong to a client that is presumed dead (`ClientFailureDetector`). Then
 
 1. `presume_dead` marks its row, if nothing has changed in it since it was looked at;
-2. each of its sessions is ended (`fs3.core.meta.sessions.prune`) by a transaction that finds the mark still there
-   (`is_presumed_dead`);
+2. its locks are released (`fs3.core.meta.locks.end_epoch`), and each of its sessions is ended (`fs3.core.meta.sessions.prune`),
+   each by a transaction that finds the mark still there (`is_presumed_dead`);
 3. `forget_client` deletes the row, if the mark is still there.
 
 Whatever the client does takes the mark away (`record_heartbeats`, `register_client`) and with it ends the steps that are left.
@@ -22,7 +22,7 @@ timeout, and so does one that did not look for half of it: it may have been stop
 Heartbeats come in the interval of the services' notes (`last_seen_flush_ns`) on top of that of the client's keep-alives
 (`session_keepalive_ns`); the timeout is at least twice the sum of these and of the interval of the looks. A client whose
 session was ended wrongly takes it up again with its next close or sync, for as long as ended sessions are remembered; an unnamed
-file is gone.
+file is gone. Its locks are lost, and it is told so.
 """
 
 from __future__ import annotations
@@ -64,6 +64,15 @@ async def register_client(txn: Txn, client: ClientId) -> None:
         txn.put(key, rows.encode(ClientRecord(1)))
     elif (record := decode_client(key, row)).presumed_dead:
         txn.put(key, rows.encode(ClientRecord(record.heartbeats + 1)))
+
+
+async def renew_client(txn: Txn, client: ClientId) -> None:
+    """`register_client` that counts as a heartbeat: who is about to presume the client dead finds another row. For what a client
+    that is presumed dead does not get back."""
+    key = keys.client_key(client)
+    row = await txn.get(key)
+    heartbeats = 0 if row is None else decode_client(key, row).heartbeats
+    txn.put(key, rows.encode(ClientRecord(heartbeats + 1)))
 
 
 async def record_heartbeats(txn: Txn, clients: Iterable[ClientId]) -> int:

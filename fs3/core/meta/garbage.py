@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from fs3.base.ids import InodeId
 from fs3.base.status import Code
-from fs3.core.meta import inline, keys, readers, rows, xattrs
+from fs3.core.meta import inline, keys, locks, readers, rows, xattrs
 from fs3.core.meta.allocation import adjust_counts
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.entries import is_empty, with_entry_change, with_nlink
@@ -42,9 +42,7 @@ async def unlink(txn: Txn, ctx: OpContext, inode: Inode) -> Inode:
         )
     after = with_nlink(ctx, inode, inode.nlink - 1)
     if after.nlink == 0 and inode.type is not InodeType.FILE:
-        await xattrs.delete_all(txn, inode)
-        txn.delete(keys.inode_key(inode.id))
-        await adjust_counts(txn, inodes=-1)
+        await _delete_inode(txn, inode)
         return after
     rows.put_inode(txn, after)
     if after.nlink == 0:
@@ -64,11 +62,9 @@ async def queue_unless_open(txn: Txn, ctx: OpContext, inode: Inode) -> None:
         await _queue(txn, ctx, inode, GarbageKind.FILE)
     else:
         inline.delete_data(txn, inode)
-        await xattrs.delete_all(txn, inode)
-        txn.delete(keys.inode_key(inode.id))
         if inode.content:
             txn.delete(keys.content_key(inode.content))
-        await adjust_counts(txn, inodes=-1)
+        await _delete_inode(txn, inode)
 
 
 async def unqueue(txn: Txn, inode: Inode) -> Inode:
@@ -118,9 +114,7 @@ async def detach(txn: Txn, ctx: OpContext, directory: Inode) -> None:
 
 async def delete_directory(txn: Txn, directory: Inode) -> None:
     """Removes the inode of an empty directory."""
-    await xattrs.delete_all(txn, directory)
-    txn.delete(keys.inode_key(directory.id))
-    await adjust_counts(txn, inodes=-1)
+    await _delete_inode(txn, directory)
 
 
 async def next_garbage(
@@ -151,13 +145,11 @@ async def delete_file(txn: Txn, garbage: Garbage) -> bool:
         return False
     inode = await rows.get_inode(txn, garbage.inode)
     inline.delete_data(txn, inode)
-    await xattrs.delete_all(txn, inode)
     txn.delete(garbage.key)
-    txn.delete(keys.inode_key(garbage.inode))
     txn.delete(keys.trim_key(garbage.inode))
     if inode.content:
         txn.delete(keys.content_key(inode.content))
-    await adjust_counts(txn, inodes=-1, garbage=-1)
+    await _delete_inode(txn, inode, garbage=1)
     return True
 
 
@@ -192,6 +184,14 @@ async def dismantle(txn: Txn, ctx: OpContext, limit: int) -> int:
     else:
         rows.put_inode(txn, with_entry_change(ctx, directory, entries=-taken))
     return taken + 1
+
+
+async def _delete_inode(txn: Txn, inode: Inode, *, garbage: int = 0) -> None:
+    """With its extended attributes and locks. `garbage`: rows of the queue that went as well."""
+    await xattrs.delete_all(txn, inode)
+    await locks.forget_inode(txn, inode.id)
+    txn.delete(keys.inode_key(inode.id))
+    await adjust_counts(txn, inodes=-1, garbage=-garbage)
 
 
 async def _queue(txn: Txn, ctx: OpContext, inode: Inode, kind: GarbageKind) -> None:

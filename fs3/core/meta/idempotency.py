@@ -30,9 +30,15 @@ R = TypeVar("R")
 ChangeOperation = Callable[[Txn, OpContext, Q], Coroutine[Any, Any, R]]
 """What changes the namespace for one request, and the answer."""
 
+AnswerTest = Callable[[R], bool]
+"""Is an answer one that stands?"""
 
-def idempotent(verb: str, result: type[R]) -> Callable[[ChangeOperation[Q, R]], ChangeOperation[Q, R]]:
-    """Makes an operation idempotent by its request's name. `result` is what it returns, a type that msgpack can carry.
+
+def idempotent(
+    verb: str, result: type[R], remembers: AnswerTest[R] = lambda answer: True
+) -> Callable[[ChangeOperation[Q, R]], ChangeOperation[Q, R]]:
+    """Makes an operation idempotent by its request's name. `result` is what it returns, a type that msgpack can carry; answers
+    that are none yet, which `remembers` tells, are not remembered, and their requests have no other effect when repeated.
 
     `verb` stands in the rows of the store: an operation keeps it, whatever its function is called.
     """
@@ -50,7 +56,8 @@ def idempotent(verb: str, result: type[R]) -> Callable[[ChangeOperation[Q, R]], 
             if row is not None:
                 return _recall(key, row)
             answer = await op(txn, ctx, request)
-            txn.put(key, encode(rows.RequestRecord(verb, ctx.wall_ns, raw(encode(answer)))))
+            if remembers(answer):
+                txn.put(key, encode(rows.RequestRecord(verb, ctx.wall_ns, raw(encode(answer)))))
             return answer
 
         update_wrapper(run, op)
@@ -78,6 +85,24 @@ async def record_refusal(txn: Txn, ctx: OpContext, why: MetaError) -> bool:
     said = msgspec.Raw(rows.encode((why.code, shown(why.message), shown(why.path))))
     txn.put(key, rows.encode(rows.RequestRecord(_REFUSED, ctx.wall_ns, said)))
     return True
+
+
+async def revoke(txn: Txn, ctx: OpContext, seq: int, verb: str, result: type[R]) -> R | None:
+    """Gives up a request of this client whose answer it does not know: sendings of it that arrive from now on are refused. The
+    answer that it had, which the caller undoes; None when it had none, or was refused."""
+    key = _key(ctx.client, seq)
+    row = await txn.get(key)
+    why = (Code.CANCELLED, "the request was given up by its client", "")
+    txn.put(key, rows.encode(rows.RequestRecord(_REFUSED, ctx.wall_ns, msgspec.Raw(rows.encode(why)))))
+    if row is None:
+        return None
+    remembered = rows.decode_request(key, row)
+    if remembered.verb != verb:
+        return None
+    try:
+        return msgspec.msgpack.decode(remembered.result, type=result)
+    except msgspec.MsgspecError as error:
+        rows.raise_malformed(key, error)
 
 
 _REFUSED = "refused"

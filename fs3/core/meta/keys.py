@@ -13,6 +13,8 @@
 | TRIM inode(8) | a truncation that has not cut all chunks yet |
 | DATA content(8) | the bytes of a small file, by its content id |
 | XATR inode(8) name(1..255) | an extended attribute; names with their namespace |
+| LOCK 1(1) inode(8) | all locks of a file, and who waits for one |
+| LOCK 2(1) client(16) | a client with locks: their epoch, how many they are, where it waits |
 | DUTY | which service does the duties |
 | CLUS | the format of the rows, and the cluster they belong to |
 | CNTR | the counters |
@@ -25,6 +27,7 @@ from typing import Final
 
 from fs3.base.ids import CLIENT_ID_BYTES, ClientId, InodeId, SessionId
 from fs3.base.limits import key_bytes_stored_max, name_bytes_max
+from fs3.base.names import to_text
 
 INODE: Final = b"INOD"
 DIRENT: Final = b"DENT"
@@ -40,6 +43,7 @@ STORE: Final = b"CLUS"
 TRIM: Final = b"TRIM"
 DATA: Final = b"DATA"
 XATTR: Final = b"XATR"
+LOCK: Final = b"LOCK"
 
 PREFIX_BYTES = 4
 NAME_AT = PREFIX_BYTES + 8
@@ -50,6 +54,9 @@ _two = Struct(">4sQQ").pack
 _client = Struct(">4s16sQ").pack
 _client_only = Struct(">4s16s").pack
 _garbage = Struct(">4sBQQ").pack
+_inode_locks = Struct(">4sBQ").pack
+_LOCKS_OF_INODE = 1
+_LOCKS_OF_CLIENT = 2
 
 assert NAME_AT + name_bytes_max <= key_bytes_stored_max
 assert key_bytes_stored_max >= PREFIX_BYTES + CLIENT_ID_BYTES + 8
@@ -100,6 +107,36 @@ def trim_key(inode: InodeId) -> bytes:
 def data_key(content: InodeId) -> bytes:
     """Of the row with the bytes of a small file. `content`: its content id."""
     return _one(DATA, content)
+
+
+def inode_locks_key(inode: InodeId) -> bytes:
+    """Of the row with all locks of a file."""
+    return _inode_locks(LOCK, _LOCKS_OF_INODE, inode)
+
+
+def inode_locks_range() -> tuple[bytes, bytes]:
+    """(begin, end) of those rows of all files."""
+    return LOCK + bytes((_LOCKS_OF_INODE,)), LOCK + bytes((_LOCKS_OF_CLIENT,))
+
+
+def is_inode_locks(key: bytes) -> bool:
+    """A key of a row about locks is of those of a file, and not of those of a client."""
+    return key[PREFIX_BYTES : PREFIX_BYTES + 1] == bytes((_LOCKS_OF_INODE,))
+
+
+def inode_of_locks(key: bytes) -> InodeId:
+    """The file in the key of such a row."""
+    return InodeId(int.from_bytes(key[PREFIX_BYTES + 1 :], "big"))
+
+
+def client_locks_key(client: ClientId) -> bytes:
+    """Of the row about the locks of a client."""
+    return LOCK + bytes((_LOCKS_OF_CLIENT,)) + client
+
+
+def client_of_locks(key: bytes) -> ClientId:
+    """The client in the key of such a row."""
+    return ClientId(key[PREFIX_BYTES + 1 :])
 
 
 def inode_of_trim(key: bytes) -> InodeId:
@@ -175,7 +212,7 @@ def describe(key: bytes) -> str:
         case b"INOD":
             return f"the row of inode {number}"
         case b"DENT" if len(key) > NAME_AT:
-            return f"the entry {key[NAME_AT:].decode(errors='backslashreplace')!r} of directory {number}"
+            return f"the entry {to_text(key[NAME_AT:])!r} of directory {number}"
         case b"DENT":
             return f"an entry of directory {number}"
         case b"SESS" | b"PRUN":
@@ -188,6 +225,10 @@ def describe(key: bytes) -> str:
             return f"the row with the bytes of the small file whose content is {number}"
         case b"XATR":
             return f"extended attribute {key[NAME_AT:].decode(errors='replace')!r} of inode {number}"
+        case b"LOCK" if is_inode_locks(key):
+            return f"the row of the locks of inode {inode_of_locks(key)}"
+        case b"LOCK":
+            return f"the row of the locks of client {client_of_locks(key).hex()}"
         case b"CNTR":
             return "the row of the counters"
     return f"row {key!r}"

@@ -14,6 +14,7 @@ from fs3.core.meta.ops.hold import hold
 from fs3.core.meta.ops.link import link
 from fs3.core.meta.ops.list import list_directory
 from fs3.core.meta.ops.list_xattr import list_xattr
+from fs3.core.meta.ops.lock import get_lock, lock
 from fs3.core.meta.ops.lookup import lookup
 from fs3.core.meta.ops.mkdir import mkdir
 from fs3.core.meta.ops.mknod import mknod
@@ -28,6 +29,7 @@ from fs3.core.meta.ops.stat import batch_stat, stat
 from fs3.core.meta.ops.symlink import symlink
 from fs3.core.meta.ops.sync import sync
 from fs3.core.meta.ops.truncate import truncate
+from fs3.model.lock import GetLock, Lock
 from fs3.model.requests import (
     Append,
     BatchStat,
@@ -84,6 +86,8 @@ OPERATIONS: dict[type[Request[Any]], Operation] = {
     GetXattr: get_xattr,
     ListXattr: list_xattr,
     RemoveXattr: remove_xattr,
+    Lock: lock,
+    GetLock: get_lock,
     BatchStat: batch_stat,
     CheckRows: check_rows,
     InspectInodes: inspect,

@@ -103,11 +103,13 @@ def require_read(user: User, inode: Inode, name: bytes, path: str) -> None:
         raise MetaError(Code.ACCESS, "permission denied to read extended attributes", path)
 
 
-def require_write(user: User, inode: Inode, name: bytes, path: str) -> None:
-    """Raises PERMISSION, ACCESS; UNSUPPORTED for an ACL of a symlink."""
+def require_write(user: User, inode: Inode, name: bytes, path: str, value: bytes = b"") -> None:
+    """Raises PERMISSION, ACCESS; UNSUPPORTED for an ACL of a symlink. `value`: what it is to be, if anything."""
     if name in _ACLS:
         if inode.type is InodeType.SYMLINK:
             raise MetaError(Code.UNSUPPORTED, "a symbolic link has no ACL", path)
+        if name == DEFAULT_ACL and inode.type is not InodeType.DIRECTORY and acl.parse(value):
+            raise MetaError(Code.ACCESS, "only a directory has a default ACL", path)
         if user.uid not in (0, inode.uid):
             raise MetaError(Code.PERMISSION, "only the owner sets an ACL", path)
     elif not name.startswith(USER):
@@ -143,10 +145,8 @@ async def list_names(txn: ReadTxn, inode: Inode) -> list[bytes]:
 async def with_value(txn: Txn, user: User, inode: Inode, name: bytes, value: bytes, before: bytes | None, path: str) -> Inode:
     """An inode whose attribute has another value, which is stored; the caller stores the inode. `before`: the value it had.
 
-    Raises NO_SPACE beyond the limits of an inode; ACCESS for a default ACL of something else than a directory.
+    Raises NO_SPACE beyond the limits of an inode.
     """
-    if name == DEFAULT_ACL and inode.type is not InodeType.DIRECTORY and acl.parse(value):
-        raise MetaError(Code.ACCESS, "only a directory has a default ACL", path)
     if name == ACCESS_ACL:
         after = with_access_acl(user, inode, acl.parse(value))
     elif name == DEFAULT_ACL:

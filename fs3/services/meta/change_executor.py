@@ -58,7 +58,7 @@ class ChangeExecutor:
             elif isinstance(why, TrimOutstanding | LengthUnknown | MoveOutstanding):
                 self._tasks.start(self._with_storage(ctx, request, why, done))
             elif ctx.repeated and isinstance(why, MetaError) and is_final(ctx, why):
-                self._refuse(ctx, request, why, done)
+                self.refuse(ctx, request, why, done)
             else:
                 done(None, why)
 
@@ -68,8 +68,12 @@ class ChangeExecutor:
         """Leave unanswered the changes that wait for storage."""
         await self._tasks.cancel()
 
-    def _refuse(self, ctx: OpContext, request: Request[R], why: MetaError, done: OnDone[R]) -> None:
-        """See `fs3.core.meta.idempotency`: another sending of this request may still arrive."""
+    def refuse(self, ctx: OpContext, request: Request[R], why: MetaError, done: OnDone[R]) -> None:
+        """Answers a request with why it is refused, for good: see `fs3.core.meta.idempotency`. When another sending of it has an
+        answer already, that is the answer."""
+        if not ctx.repeated:
+            done(None, why)
+            return
 
         def stored(first: bool | None, problem: BaseException | None) -> None:
             if problem is not None:

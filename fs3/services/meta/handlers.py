@@ -18,6 +18,7 @@ from fs3.core.meta.operations import OPERATIONS
 from fs3.core.meta.ops.hold import find_unnamed
 from fs3.core.meta.ops.statfs import statfs
 from fs3.core.txn import KVRowDamaged, ReadTxn
+from fs3.model.lock import Lock
 from fs3.model.method import Method
 from fs3.model.namespace import Counts, FileSystemSpace, OpenResult
 from fs3.model.requests import Append, Caller, KeepAlive, Repair, StatFs
@@ -27,6 +28,7 @@ from fs3.services.meta.append_queue import AppendQueue
 from fs3.services.meta.capacity import CapacityCache
 from fs3.services.meta.change_executor import ChangeExecutor, is_final, truncates
 from fs3.services.meta.contexts import RequestContexts
+from fs3.services.meta.lock_queue import LockQueue
 from fs3.wire.meta import caller_from_pb
 from fs3.wire.meta_batch import BatchedRequest, batch_from_pb, batch_reply_to_pb
 from fs3.wire.meta_verbs import REPLY_BYTES_MAX, VERBS, Verb
@@ -47,12 +49,19 @@ class VerbHandlers:
     """The handlers of every method."""
 
     def __init__(
-        self, kv: KV, contexts: RequestContexts, changes: ChangeExecutor, appends: AppendQueue, capacity: CapacityCache
+        self,
+        kv: KV,
+        contexts: RequestContexts,
+        changes: ChangeExecutor,
+        appends: AppendQueue,
+        locks: LockQueue,
+        capacity: CapacityCache,
     ) -> None:
         self._kv = kv
         self._contexts = contexts
         self._changes = changes
         self._appends = appends
+        self._locks = locks
         self._capacity = capacity
 
     def bindings(self) -> Bindings:
@@ -66,7 +75,7 @@ class VerbHandlers:
     # --- single requests ----------------------------------------------------------------------------------------------
 
     def _handler(self, verb: Verb[Any, Any]) -> Handler:
-        kv, changes, appends, contexts = self._kv, self._changes, self._appends, self._contexts
+        kv, changes, appends, locks, contexts = self._kv, self._changes, self._appends, self._locks, self._contexts
         operation = OPERATIONS[verb.record]
         is_repair = verb.record is Repair
 
@@ -90,6 +99,8 @@ class VerbHandlers:
 
             if isinstance(request, Append):
                 appends.submit(ctx, request, done, call)
+            elif isinstance(request, Lock):
+                locks.submit(ctx, request, done, call)
             elif mutates:
                 changes.submit(ctx, request, done)
             else:

@@ -31,6 +31,7 @@ from fs3.services.meta.duties.requests import RequestsDuty
 from fs3.services.meta.duties.sessions import SessionsDuty
 from fs3.services.meta.duties.trims import TrimsDuty
 from fs3.services.meta.handlers import VerbHandlers
+from fs3.services.meta.lock_queue import LockQueue
 from fs3.services.meta.trimmer import Trimmer
 from fs3.wire.methods import META
 
@@ -64,7 +65,8 @@ class MetaService:
         self._capacity = CapacityCache(clock, routing, storage, config.space_age_ms)
         contexts = RequestContexts(clock, routing, config, self.last_seen)
         self._appends = AppendQueue(self._changes)
-        self._handlers = VerbHandlers(kv, contexts, self._changes, self._appends, self._capacity)
+        self._locks = LockQueue(kv, clock, self._changes)
+        self._handlers = VerbHandlers(kv, contexts, self._changes, self._appends, self._locks, self._capacity)
         # Several services on one store would otherwise take the same rows at the same time, to no harm but for nothing.
         first_pause_ns = int.from_bytes(entropy(8), "big") % (config.garbage_interval_ms * MILLISECOND)
         self.lease = DutyLease(kv, clock, entropy, config.duty_lease_ms)
@@ -126,5 +128,6 @@ class MetaService:
             await duty.stop()
         await self.lease.stop()
         self._appends.stop()
+        self._locks.stop()
         await self._changes.stop()
         await self._capacity.stop()

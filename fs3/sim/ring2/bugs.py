@@ -40,11 +40,12 @@ from fs3.core.membership.generations import Lineage
 from fs3.core.membership.ledger import Ledger
 from fs3.core.membership.namespace_log import NamespaceLog
 from fs3.core.membership.namespaces import Namespaces
-from fs3.core.meta import acl, contents, entries, garbage, inline, length, sessions, trims, xattrs
+from fs3.core.meta import acl, contents, entries, garbage, inline, length, locks, sessions, trims, xattrs
 from fs3.core.meta.contents import find_by_content
 from fs3.core.meta.length import with_truncated_length, with_written_length
 from fs3.core.meta.ops import append as append_op
 from fs3.core.meta.ops import close as close_op
+from fs3.core.meta.ops import lock as lock_op
 from fs3.core.meta.ops import sync as sync_op
 from fs3.core.meta.ops import truncate as truncate_op
 from fs3.drivers.memory.chunk_store import MemoryChunkStore
@@ -55,7 +56,7 @@ from fs3.model.inode import Inode, Trim
 from fs3.model.requests import Truncate
 from fs3.model.routing import Node
 from fs3.ports.chunk_store import Prewritten, ReadGather, ReadResult, StageResult
-from fs3.services.meta import change_executor, inline_mover
+from fs3.services.meta import change_executor, inline_mover, lock_queue
 from fs3.services.meta.append_queue import AppendQueue
 from fs3.services.meta.change_executor import ChangeExecutor
 from fs3.services.meta.duties import garbage as garbage_duty
@@ -116,6 +117,15 @@ from fs3.sim.ring2.lease_bugs import (
     leaving_unseen,
     read_before_keys,
     read_without_missing,
+)
+from fs3.sim.ring2.lock_bugs import (
+    busy_with_locks,
+    check_nothing,
+    conflicting_with_strangers,
+    end_nothing,
+    give_back_once,
+    list_all,
+    withdraw_the_wait_only,
 )
 from fs3.sim.ring2.namespace_bugs import (
     count_given_out,
@@ -675,6 +685,39 @@ BUGS: dict[str, ServiceBug] = {
         "a request to set an attribute is carried out again when it is repeated",
         [(change_executor, "operation_of", operate_again)],
         scene="clients_create_attributes",
+    ),
+    "locks_outlive_clients": ServiceBug(
+        "the locks of a client that is presumed dead are not released",
+        [(locks, "end_epoch", end_nothing)],
+        seeds=20,
+        focus=busy_with_locks,
+    ),
+    "locks_for_two": ServiceBug(
+        "an owner that has a lock of a file gets more of it, or exclusively, even if others have it",
+        [(lock_op, "conflicting", conflicting_with_strangers)],
+        seeds=20,
+        focus=busy_with_locks,
+    ),
+    "withdrawn_and_granted": ServiceBug(
+        "a wait is withdrawn, and the lock that it was granted at the same time stays",
+        [(lock_op, "_withdraw", withdraw_the_wait_only)],
+        seeds=20,
+        focus=busy_with_locks,
+    ),
+    "granted_after_withdrawal": ServiceBug(
+        "a request for a lock that arrives after it was withdrawn is granted",
+        [(lock_op, "revoke", give_back_once)],
+        scene="a_lock_is_withdrawn_while_its_request_is_late",
+    ),
+    "lost_in_silence": ServiceBug(
+        "a client is not told that its locks were released",
+        [(lock_op, "check_epoch", check_nothing)],
+        scene="a_lock_while_its_holder_is_cut_off",
+    ),
+    "waits_for_the_dead": ServiceBug(
+        "a lock stays free while the first that waits for it does not come",
+        [(lock_queue, "list_ready", list_all)],
+        scene="a_lock_while_its_waiters_die",
     ),
     "evicts_leased": ServiceBug(
         "an eviction does not look at leases", [(Leases, "is_held", is_never_held)], scene="leased_pages_stay"

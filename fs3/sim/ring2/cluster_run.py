@@ -13,7 +13,7 @@ from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.model.chunk import Tag
 from fs3.model.routing import Role, Routing
-from fs3.sim.checkers import leases
+from fs3.sim.checkers import leases, locks
 from fs3.sim.checkers.once import CommitVersions
 from fs3.sim.ring import Outcome
 from fs3.sim.ring2 import checks
@@ -24,6 +24,7 @@ from fs3.sim.ring2.story import Story, capture_logs
 from fs3.sim.ring2.swarm import ClusterSwarm, draw_swarm
 from fs3.sim.ring2.workloads.chunks import ChunkHistory, ChunkWorkload, shared_chunks
 from fs3.sim.ring2.workloads.files import FileWorkload, FinishedFiles
+from fs3.sim.ring2.workloads.locks import LockHistory, LockWorkload, find_stuck
 from fs3.sim.ring2.workloads.pages import PageWorkload, StoredKeys
 
 BEGIN_NS = 30 * SECOND
@@ -32,6 +33,8 @@ END_NS = 120 * SECOND
 """After healing, all operations have ended by then."""
 HEALED_NS = 60 * SECOND
 """And then every target serves again."""
+LOCK_PATIENCE_NS = 20 * SECOND
+"""A lock that no client holds is acquired within so long."""
 HEAD_CHECK_NS = 50 * MILLISECOND
 """How often what must always hold is looked at."""
 
@@ -50,6 +53,7 @@ class ClusterRun:
         self.finished_files = FinishedFiles()
         self.page_history = ChunkHistory()
         self.stored_keys = StoredKeys()
+        self.lock_history = LockHistory()
         self.cluster = Cluster(loop, Prng(prng.next()), self.swarm, story, self._on_commit)
         self.nemesis = ClusterNemesis(self.cluster, Prng(prng.next()), self.swarm)
         self._prng = Prng(prng.next())
@@ -65,12 +69,16 @@ class ClusterRun:
             if not await self.start_hosts():
                 return
             works = self._start_workloads()
+            if self.swarm.lock_operations:
+                locking = loop.create_task(self._keep_locking(works, Prng(self._prng.next())))
             trouble = loop.create_task(self.nemesis.run())
             _, late = await asyncio.wait((trouble,), timeout=(self.swarm.trouble_ns + END_NS) / SECOND)
             if late:
                 story.fail("nemesis", f"does not come to an end\n{loop.report(late)}")
                 return
             trouble.result()
+            if self.swarm.lock_operations:
+                locking.cancel()
             if self.nemesis.lost_targets:
                 story.say("world", "the only copy was on a disk that was lost: nothing further can be asked of this run")
                 return
@@ -141,6 +149,23 @@ class ClusterRun:
             if mine:
                 works.append(self.loop.spawn(process, self._administrate(client, Prng(prng.next()), mine, think)))
         return works
+
+    async def _keep_locking(self, works: list[asyncio.Task[None]], prng: Prng) -> None:
+        """Every client locks files, also one that has come in the place of one that died."""
+        swarm, known, number = self.swarm, dict[str, Client](), 0
+        mine = -(-swarm.lock_operations // swarm.clients)
+        while True:
+            for name, client in list(self.cluster.clients.items()):
+                process = self.cluster.hosts[name].process
+                if process is None or known.get(name) is client:
+                    continue
+                if name in known:
+                    self.lock_history.on_lost()
+                known[name] = client
+                number += 1
+                work = LockWorkload(number, client, Prng(prng.next()), self.lock_history, lambda: self.loop.now)
+                works.append(self.loop.spawn(process, work.run(mine, swarm.trouble_ns // mine)))
+            await asyncio.sleep(0.1)
 
     async def _administrate(self, client: Client, prng: Prng, operations: int, think_ns: int) -> None:
         for _ in range(operations):
@@ -243,6 +268,15 @@ class ClusterRun:
                 if node.role is Role.STORAGE and self.swarm.rots:
                     await self._ask_scrub(client, node.id)
 
+        async def locking() -> None:
+            if self.swarm.lock_operations:
+                if any(host.starts > 1 for name, host in self.cluster.hosts.items() if name.startswith("client")):
+                    self.lock_history.on_lost()
+                # Where no client died, nothing has to wait for one to be presumed dead.
+                patience = self.swarm.session_silence_ms * MILLISECOND if self.lock_history.lost else 0
+                if stuck := await find_stuck(client, patience + LOCK_PATIENCE_NS):
+                    story.fail("locks", stuck)
+
         async def dead_writers() -> None:
             for work in dead:
                 await work.verify_unfinished(self.swarm.session_silence_ms // 1000 + 30)
@@ -260,6 +294,7 @@ class ClusterRun:
         for what, look in (
             ("chunks", chunks),
             ("files", files),
+            ("locks", locking),
             ("pages", pages),
             ("scrub", scrub),
             ("dead writers", dead_writers),
@@ -270,6 +305,9 @@ class ClusterRun:
             ("namespace", lambda: checks.explain_namespace(self.cluster)),
         ):
             await self._wait_until(what, 20 * SECOND, problem)
+        history_of = self.lock_history
+        if wrong := locks.explain(history_of.intervals, history_of.increments, history_of.reads):
+            story.fail("locks", wrong)
         mismatches = sum(each.storage.reads.checksum_mismatches for each in self.cluster.clients.values())
         if mismatches and not self.swarm.rots:
             story.fail("sums", f"{mismatches} reads arrived with other bytes than were written, and no disk has changed any")

@@ -24,6 +24,7 @@ from fs3.sim.ring2.damage_scenes import DAMAGE_SCENES
 from fs3.sim.ring2.hole_scenes import HOLE_SCENES
 from fs3.sim.ring2.inline_scenes import INLINE_SCENES
 from fs3.sim.ring2.lease_scenes import LEASE_SCENES
+from fs3.sim.ring2.lock_scenes import LOCK_SCENES
 from fs3.sim.ring2.loop import open_loop
 from fs3.sim.ring2.namespace_scenes import NAMESPACE_SCENES
 from fs3.sim.ring2.network import SimLinks
@@ -465,6 +466,7 @@ SCENES: dict[str, Callable[[SceneCluster], Awaitable[str]]] = {
     **READER_SCENES,
     **REPLACE_SCENES,
     **LEASE_SCENES,
+    **LOCK_SCENES,
     **NAMESPACE_SCENES,
     **POSIX_SCENES,
     **XATTR_SCENES,
@@ -497,6 +499,8 @@ def play(name: str, tell: Callable[[str], None] | None = None) -> str:
                 swarm = replace(swarm, users=USERS)
             if name in READER_SCENES:
                 swarm = replace(swarm, metas=2, garbage_delay_ms=GARBAGE_DELAY_MS)
+            if name in LOCK_SCENES:
+                swarm = replace(swarm, metas=2)
             if name in CACHE_SCENES:
                 swarm = replace(swarm, targets_per_node=2, cache_exchange_ms=200)
             problem = loop.run_until_complete(_play(ClusterRun(loop, 0, story, swarm), SCENES[name]))

@@ -70,6 +70,7 @@ class ClusterSwarm:
     """Files up to this size are kept beside their inodes. No seed draws it: scenes of their own are about that."""
     cache_exchange_ms: int = 0
     """How often replicas tell each other which pages were read. Likewise."""
+    lock_operations: int = 0
     users: tuple[User, ...] = ()
     """Whose the first clients are; all others are root's. Likewise."""
 
@@ -144,4 +145,5 @@ def draw_swarm(prng: Prng) -> ClusterSwarm:
         wipes=wipes,
         client_crashes=maybe(1, 5, 1, 2),
         wall_jumps=maybe(1, 4, 1, 3),
+        lock_operations=maybe(1, 3, 10, 40),
     )

@@ -11,6 +11,7 @@ from fs3.base.names import to_text
 from fs3.base.status import Code
 from fs3.model.check import CheckPage, Inspection, Problem, ProblemKind, RepairResult, RowTable
 from fs3.model.inode import AppendTurn, Dirent, Inode, InodeType, Layout, User
+from fs3.model.lock import GetLock, HeldLock, Lock, LockAnswer, LockKind, LockOwner, LockStep
 from fs3.model.namespace import Entry, FileSystemSpace, Listing, OpenResult, PathRef, RemoveKind, RenameMode
 from fs3.model.requests import (
     Append,
@@ -127,6 +128,8 @@ REQUESTS = {
     Hold: st.builds(Hold, ID),
 }
 NAME = st.binary(max_size=9)
+LOCK_FIELDS = (st.sampled_from(LockKind), U64, FLAG, FLAG, U64, U64)
+LOCK_OWNER = st.builds(LockOwner, st.binary(min_size=16, max_size=16), U64, FLAG)
 PROBLEM = st.builds(Problem, st.sampled_from(ProblemKind), ID, ID, st.binary(max_size=9), st.binary(max_size=9), U32)
 ALONE = {
     Append: st.builds(Append, ID, U64, st.sampled_from(AppendStep), U64, U64, U64, st.binary(max_size=9), FLAG),
@@ -134,6 +137,8 @@ ALONE = {
     GetXattr: st.builds(GetXattr, PATH, NAME, FLAG),
     ListXattr: st.builds(ListXattr, PATH, FLAG),
     RemoveXattr: st.builds(RemoveXattr, PATH, NAME, FLAG),
+    Lock: st.builds(Lock, ID, st.sampled_from(LockStep), *LOCK_FIELDS, U64, st.integers(1, 1 << 63), U64),
+    GetLock: st.builds(GetLock, ID, *LOCK_FIELDS, U64),
     BatchStat: st.builds(BatchStat, ID, st.lists(TEXT, max_size=4), FLAG),
     StatFs: st.just(StatFs()),
     KeepAlive: st.builds(KeepAlive, st.lists(ID, max_size=4).map(tuple)),
@@ -157,6 +162,8 @@ ANSWERS_ALONE = {
     GetXattr: st.binary(max_size=9),
     ListXattr: st.lists(NAME, max_size=4),
     RemoveXattr: INODE,
+    Lock: st.builds(LockAnswer, U64),
+    GetLock: maybe(st.builds(HeldLock, st.sampled_from(LockKind), LOCK_OWNER, U64, U64, FLAG, st.just(0))),
     BatchStat: st.lists(INODE | st.sampled_from([Code.NOT_FOUND, Code.ACCESS]), max_size=4),
     StatFs: st.builds(FileSystemSpace, U64, U64, U64, U64),
     KeepAlive: st.lists(ID, max_size=4),
@@ -311,7 +318,7 @@ def test_malformed_fields_are_named(record, message, field):
 
 def test_what_changes_something_needs_a_number():
     reads = {record for record in VERBS if record is not Open and not record.mutates}
-    assert reads == {Lookup, Stat, List, *ALONE} - {Repair, Append, Mknod, SetXattr, RemoveXattr}
+    assert reads == {Lookup, Stat, List, *ALONE} - {Repair, Append, Mknod, SetXattr, RemoveXattr, Lock}
     assert not Open(PathRef()).mutates
     for flag in ("write", "create", "truncate", "unnamed"):
         assert Open(PathRef(), **{flag: True}).mutates

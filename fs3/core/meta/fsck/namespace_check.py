@@ -28,6 +28,15 @@ from fs3.core.txn import ReadTxn
 from fs3.model.check import CheckPage, DirectoryPart, InodeFacts, Inspection, Problem, ProblemKind, RowTable
 from fs3.model.inode import InodeType
 
+_OTHER_TABLES = (
+    RowTable.REQUESTS,
+    RowTable.CLIENTS,
+    RowTable.PRUNED,
+    RowTable.CONTENTS,
+    RowTable.DATA,
+    RowTable.XATTRS,
+    RowTable.LOCKS,
+)
 check_suspects_max = 1 << 20
 """More inodes than this are not looked at again: they change faster than they can be counted."""
 
@@ -94,7 +103,7 @@ class NamespaceCheck(ProblemCollector):
         """Look at everything."""
         start = await self._now()
         await self._through(RowTable.SESSIONS, start.sessions)
-        for table in (RowTable.REQUESTS, RowTable.CLIENTS, RowTable.PRUNED, RowTable.CONTENTS, RowTable.DATA, RowTable.XATTRS):
+        for table in _OTHER_TABLES:
             await self._through(table, b"\xff")
         begin, first, inodes, garbage = b"", True, 0, 0
         while True:

@@ -17,7 +17,7 @@ from fs3.base.limits import ancestors_max
 from fs3.base.names import to_bytes
 from fs3.base.status import Code
 from fs3.core.meta import client_liveness as liveness
-from fs3.core.meta import keys, rows
+from fs3.core.meta import keys, locks, rows
 from fs3.core.meta.entries import is_entry_name
 from fs3.core.meta.errors import MetaError
 from fs3.core.meta.fsck.readable import Found, check_readable, find_readable_inode
@@ -26,6 +26,7 @@ from fs3.core.meta.rows import GarbageKind
 from fs3.core.txn import ReadTxn
 from fs3.model.check import CheckPage, DirectoryPart, InodeFacts, Inspection, Problem, ProblemKind, RowTable
 from fs3.model.inode import Inode, InodeType
+from fs3.model.lock import ClientLocks, InodeLocks
 
 _DIRECTORY = InodeType.DIRECTORY
 _PREFIX = {
@@ -39,6 +40,7 @@ _PREFIX = {
     RowTable.DATA: keys.DATA,
     RowTable.XATTRS: keys.XATTR,
     RowTable.CONTENTS: keys.CONTENT,
+    RowTable.LOCKS: keys.LOCK,
 }
 ROW_DECODERS: dict[bytes, Callable[[bytes, bytes], object]] = {
     keys.DIRENT: rows.decode_dirent,
@@ -50,6 +52,7 @@ ROW_DECODERS: dict[bytes, Callable[[bytes, bytes], object]] = {
     keys.PRUNED: rows.decode_pruned_session,
     keys.DATA: rows.decode_data,
     keys.XATTR: rows.decode_data,
+    keys.LOCK: locks.decode_locks,
 }
 """Key prefix -> (key, row) -> what the row says, MetaError when it cannot be read. Of the rows that a repair may delete: inodes
 are not among them."""
@@ -298,6 +301,21 @@ async def _check_data(txn: ReadTxn, page: CheckPage, found: Found) -> None:
             page.problems.append(Problem(ProblemKind.DATA_OF_NOTHING, key=key))
 
 
+async def _check_locks(txn: ReadTxn, page: CheckPage, found: Found) -> None:
+    add = page.problems.append
+    for key, row in found:
+        inode = keys.inode_of_locks(key) if keys.is_inode_locks(key) else 0
+        try:
+            known = locks.decode_locks(key, row)
+        except MetaError:
+            add(Problem(ProblemKind.UNREADABLE, inode, key=key))
+            continue
+        if inode and await txn.get(keys.inode_key(InodeId(inode))) is None:
+            add(Problem(ProblemKind.LOCKS_OF_NOTHING, inode, key=key))
+        elif await find_unknown_clients(txn, key, known):
+            add(Problem(ProblemKind.LOCKS_OF_NOBODY, inode, key=key))
+
+
 _CHECKS: dict[RowTable, Callable[[ReadTxn, CheckPage, Found], Awaitable[None]]] = {
     RowTable.INODES: _check_inodes,
     RowTable.SESSIONS: _check_sessions,
@@ -305,6 +323,7 @@ _CHECKS: dict[RowTable, Callable[[ReadTxn, CheckPage, Found], Awaitable[None]]] 
     RowTable.DATA: _check_data,
     RowTable.XATTRS: check_xattrs,
     RowTable.CONTENTS: _check_contents,
+    RowTable.LOCKS: _check_locks,
 }
 
 
@@ -360,6 +379,15 @@ async def data_has_file(txn: ReadTxn, key: bytes) -> bool:
     """A file has its bytes in the row of this key, or a row that would tell cannot be read."""
     is_there, found = await _look_for_content(txn, keys.content_of(key))
     return is_there and (found is None or found.inline)
+
+
+async def find_unknown_clients(txn: ReadTxn, key: bytes, known: InodeLocks | ClientLocks) -> list[ClientId]:
+    """The clients of a row about locks for whose heartbeats no service waits, so that nothing ever releases their locks."""
+    if isinstance(known, ClientLocks):
+        clients = [keys.client_of_locks(key)]
+    else:
+        clients = sorted({lock.owner.client for lock in (*known.held, *known.waiting)})
+    return [client for client in clients if await txn.get(keys.client_key(client)) is None]
 
 
 async def find_garbage_problem(txn: ReadTxn, garbage: rows.Garbage) -> Problem | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from fs3.base.ids import CHUNK_ID_BYTES, INODE_IDS_END, ChunkId, chunk_file
+from fs3.base.names import to_text
 from fs3.model.check import Problem, ProblemKind
 from fs3.model.inode import InodeType
 
@@ -71,7 +72,7 @@ def parse_chunk_name(text: str) -> ChunkId:
 
 
 def _entry(problem: Problem) -> str:
-    return f"entry {problem.name.decode(errors='backslashreplace')!r} of directory {problem.parent}"
+    return f"entry {to_text(problem.name)!r} of directory {problem.parent}"
 
 
 def _unreadable(problem: Problem) -> str:
@@ -147,6 +148,10 @@ _SENTENCES: dict[ProblemKind, Callable[[Problem], str]] = {
     ProblemKind.INLINE_WITHOUT_DATA: lambda it: f"file {it.inode} is inline, and its {it.expected} bytes are missing",
     ProblemKind.INLINE_LENGTH: lambda it: f"file {it.inode} has {it.expected} bytes inline, its length says {it.found}",
     ProblemKind.DATA_OF_NOTHING: lambda it: f"row {it.key!r} has the bytes of a small file, and no inode says so",
+    ProblemKind.LOCKS_OF_NOTHING: lambda it: f"inode {it.inode} has locks, and does not exist",
+    ProblemKind.LOCKS_OF_NOBODY: lambda it: (
+        f"{f'locks of inode {it.inode} are' if it.inode else 'locks are'} held by a client that no service waits for"
+    ),
     ProblemKind.ORPHAN_CHUNK: lambda it: f"chunk {chunk_name(it.key)} on chain {it.parent} is of a content that is gone",
     ProblemKind.MISPLACED_CHUNK: _misplaced,
     ProblemKind.UNREACHABLE_PAGE: lambda it: (

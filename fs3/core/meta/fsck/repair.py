@@ -16,7 +16,7 @@ from fs3.base.limits import check_rows_per_page
 from fs3.base.names import to_bytes
 from fs3.base.status import Code
 from fs3.core.meta import client_liveness as liveness
-from fs3.core.meta import garbage, keys, rows, xattrs
+from fs3.core.meta import garbage, keys, locks, rows, xattrs
 from fs3.core.meta.allocation import adjust_counts, allocate_ids
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.entries import empty_root, is_entry_name, with_nlink
@@ -29,6 +29,7 @@ from fs3.core.meta.fsck.pages import (
     find_content_problem,
     find_garbage_problem,
     find_loop,
+    find_unknown_clients,
     owns_content,
     parse_counters,
     session_has_file,
@@ -41,6 +42,7 @@ from fs3.core.meta.length import with_written_length
 from fs3.core.txn import ReadTxn, Txn
 from fs3.model.check import Problem, ProblemKind, RepairResult
 from fs3.model.inode import Dirent, Inode, InodeType
+from fs3.model.lock import ClientLocks, InodeLocks
 
 _DIRECTORY = InodeType.DIRECTORY
 _GONE = RepairResult(False, "it is no longer so")
@@ -186,6 +188,7 @@ async def _not_queued(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResul
         return _GONE
     if inode.type not in (InodeType.FILE, _DIRECTORY):
         await xattrs.delete_all(txn, inode)
+        await locks.forget_inode(txn, inode.id)
         txn.delete(keys.inode_key(inode.id))
         await adjust_counts(txn, inodes=-1)
         return RepairResult(True, "it was removed")
@@ -304,6 +307,31 @@ async def _session_of_nobody(txn: Txn, ctx: OpContext, problem: Problem) -> Repa
     return RepairResult(True, "its client is waited for now: if nothing is heard of it, its sessions are ended")
 
 
+async def _locks_of_nothing(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResult:
+    row = await _lock_row(txn, problem)
+    if row is None or not keys.is_inode_locks(problem.key):
+        return _GONE
+    if await txn.get(keys.inode_key(keys.inode_of_locks(problem.key))) is not None:
+        return _GONE
+    await locks.forget_inode(txn, keys.inode_of_locks(problem.key))
+    return RepairResult(True, "the row was deleted")
+
+
+async def _locks_of_nobody(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResult:
+    row = await _lock_row(txn, problem)
+    clients = [] if row is None else await find_unknown_clients(txn, problem.key, row)
+    for client in clients:
+        await liveness.register_client(txn, client)
+    if not clients:
+        return _GONE
+    return RepairResult(True, f"{len(clients)} clients are waited for now: if nothing is heard of them, their locks are released")
+
+
+async def _lock_row(txn: ReadTxn, problem: Problem) -> InodeLocks | ClientLocks | None:
+    row = await txn.get(problem.key) if problem.key.startswith(keys.LOCK) else None
+    return None if row is None else locks.decode_locks(problem.key, row)
+
+
 async def _content_unlisted(txn: Txn, ctx: OpContext, problem: Problem) -> RepairResult:
     inode = await _with_content_problem(txn, problem)
     if inode is None:
@@ -386,6 +414,8 @@ _REPAIRS: dict[ProblemKind, Callable[[Txn, OpContext, Problem], Awaitable[Repair
     ProblemKind.XATTRS_MISCOUNTED: repair_miscount,
     ProblemKind.XATTR_OF_NOTHING: repair_row,
     ProblemKind.MODE_DIFFERS_FROM_ACL: repair_mode,
+    ProblemKind.LOCKS_OF_NOTHING: _locks_of_nothing,
+    ProblemKind.LOCKS_OF_NOBODY: _locks_of_nobody,
     ProblemKind.CONTENT_UNLISTED: _content_unlisted,
     ProblemKind.CONTENT_OF_NOTHING: _content_of_nothing,
     ProblemKind.CONTENT_SHARED: _content_shared,

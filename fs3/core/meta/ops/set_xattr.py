@@ -26,7 +26,7 @@ async def set_xattr(txn: Txn, ctx: OpContext, request: SetXattr) -> Inode:
     xattrs.check_name(name, path)
     xattrs.check_value(name, value, path)
     inode = await resolve_inode(txn, ctx, request.path, follow=request.follow)
-    xattrs.require_write(ctx.user, inode, name, path)
+    xattrs.require_write(ctx.user, inode, name, path, value)
     before = await xattrs.find_value(txn, inode, name)
     if request.mode is XattrMode.CREATE and before is not None:
         raise MetaError(Code.EXISTS, "the extended attribute is there", path)

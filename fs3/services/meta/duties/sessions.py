@@ -1,7 +1,9 @@
-"""Ending the sessions of clients that have died: the lengths of their files are repaired, files without a name are given up.
+"""Ending the sessions and the locks of clients that have died: the lengths of their files are repaired, files without a name are
+given up, locks are released.
 
-A client that was merely silent loses nothing that it was acknowledged. If it is heard of before a session is ended, that session
-goes on. If it comes back later, its close and sync still count; see `fs3.core.meta.sessions`.
+A client that was merely silent loses nothing that it was acknowledged but its locks, and is told of those. If it is heard of
+before a session is ended, that session goes on. If it comes back later, its close and sync still count; see
+`fs3.core.meta.sessions`.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from fs3.base.errors import FS3Error
 from fs3.base.ids import ClientId
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.client.routing import RoutingSource
-from fs3.core.meta import sessions
+from fs3.core.meta import locks, sessions
 from fs3.core.meta.client_liveness import (
     ClientFailureDetector,
     ClientRecord,
@@ -39,6 +41,9 @@ log = logging.getLogger("fs3.meta")
 
 sessions_per_page_max = 512
 """Rows of clients and sessions that one read or transaction looks at."""
+
+lock_rows_per_step_max = 64
+"""Rows with all locks of a file that one transaction cleans."""
 
 _TIMEOUT_NS = 5 * SECOND
 _NO_CLIENT = ClientId(bytes(16))
@@ -86,7 +91,10 @@ class SessionsDuty(Duty):
             if record.presumed_dead or await self._presume_dead(client, record):
                 presumed_dead[client] = record.heartbeats
         if presumed_dead or not self._walked:
-            await self._walk({client for client, _ in clients}, presumed_dead)
+            known = {client for client, _ in clients}
+            await self._walk(known, presumed_dead)
+            if not self._walked:
+                await self._register_holders(known)
             self._walked = True
         wall_ns, sweep_at = self._clock.wall(), self._sweep_at
 
@@ -108,7 +116,7 @@ class SessionsDuty(Duty):
 
     async def _walk(self, known: set[ClientId], presumed_dead: dict[ClientId, int]) -> None:
         """End the sessions of these clients. Those that have no row (an older version opened them) get one."""
-        left: set[ClientId] = set()
+        left = await self._release_locks(presumed_dead)
         after: FileSession | None = None
         while page := await self._kv.read(partial(sessions.list_sessions, after=after, limit=sessions_per_page_max)):
             after = page[-1]
@@ -117,11 +125,34 @@ class SessionsDuty(Duty):
                     if not await self._prune(session, presumed_dead[session.client]):
                         left.add(session.client)
                 elif session.client not in known:
-                    known.add(session.client)
-                    await self._kv.transact(partial(register_client, client=session.client))
+                    await self._register(session.client, known)
         for client, heartbeats in presumed_dead.items():
             if client not in left:
                 await self._kv.transact(RoomMaker(partial(forget_client, client=client, heartbeats=heartbeats)))
+
+    async def _register(self, client: ClientId, known: set[ClientId]) -> None:
+        known.add(client)
+        await self._kv.transact(partial(register_client, client=client))
+
+    async def _register_holders(self, known: set[ClientId]) -> None:
+        """Clients with locks, of which an older version has forgotten the row."""
+        after: ClientId | None = None
+        while page := await self._kv.read(partial(locks.list_locking_clients, after=after, limit=sessions_per_page_max)):
+            after = page[-1]
+            for client in page:
+                if client not in known:
+                    await self._register(client, known)
+
+    async def _release_locks(self, presumed_dead: dict[ClientId, int]) -> set[ClientId]:
+        """Of these clients; those that were heard of meanwhile. When it returns, no row of a file names locks of the others."""
+        alive: set[ClientId] = set()
+        for client, heartbeats in presumed_dead.items():
+            if not await self._kv.transact(RoomMaker(partial(locks.end_epoch, client=client, heartbeats=heartbeats))):
+                alive.add(client)
+        begin: bytes | None = b""
+        while begin is not None:
+            begin, _ = await self._kv.transact(RoomMaker(partial(locks.purge, begin=begin, limit=lock_rows_per_step_max)))
+        return alive
 
     async def _prune(self, session: FileSession, heartbeats: int) -> bool:
         """False when the session has to stay for now: its client was heard of, or storage does not say how long its file is."""

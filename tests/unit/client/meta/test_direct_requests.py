@@ -214,3 +214,13 @@ async def test_closing_breaks_off_a_request_that_waits(made):
     made.clock.time += direct_pause_ns
     assert made.ask() is None
     assert len(made.transport.requests) == 1
+
+
+def test_another_user_of_the_client_asks_for_itself_over_the_same_connection(made):
+    view = made.client.as_user(User(1001, 101, (50,)))
+    assert made.ask().data == DATA
+    assert view.ask_directly(ASKED).data == DATA
+    callers = [(request.caller.uid, request.caller.gid, request.caller.groups[:]) for _, request in made.transport.requests]
+    assert callers == [(1000, 100, []), (1001, 101, [50])]
+    assert len({request.caller.client_id for _, request in made.transport.requests}) == 1
+    assert len(made.transport.channels) == 1

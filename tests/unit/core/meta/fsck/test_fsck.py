@@ -11,13 +11,18 @@ from fs3.core.meta.fsck.namespace_check import NamespaceCheck, TxnSource
 from fs3.core.meta.fsck.problems import chunk_name, describe, name_of, parse_chunk_name
 from fs3.core.meta.fsck.repair import repair
 from fs3.core.meta.ops.link import link
+from fs3.core.meta.ops.lock import lock
 from fs3.core.meta.ops.mknod import mknod
 from fs3.core.meta.ops.put import put_file
 from fs3.core.meta.ops.remove import remove
 from fs3.core.meta.rows import Garbage, GarbageKind, NamespaceCounters
 from fs3.model.check import Problem, ProblemKind
 from fs3.model.inode import Dirent, FileSession, InodeType
+from fs3.model.lock import LOCK_END, ClientLocks, HeldLock, InodeLocks, LockKind, LockOwner, LockStep
 from fs3.model.namespace import RemoveKind
+
+LOCKER = ClientId(b"e" * 16)
+LOCKS = InodeLocks((HeldLock(LockKind.FLOCK, LockOwner(LOCKER, 1, True), 0, LOCK_END, True, 1),))
 
 
 @pytest.fixture
@@ -34,6 +39,7 @@ def healthy(space):
     space.do(remove, "t", RemoveKind.TREE, seq=3)
     space.do(put_file, "small", b"12345")
     space.do(mknod, "device", InodeType.CHARACTER_DEVICE, rdev=0x103)
+    space.do(lock, space.stat("small").id, LockStep.TRY, client=LOCKER, seq=1)
     assert space.problems() == []
     before = space.rows()
     yield space
@@ -174,6 +180,11 @@ DAMAGE = [
     ("d/f", stored(keys.session_key(99, 2), rows.encode(file_session(99))), "session-of-nothing session-of-nobody"),
     ("d/f", lambda txn, space, inode: txn.delete(keys.client_key(space.client)), "session-of-nobody"),
     ("", stored(keys.client_key(ClientId(b"d" * 16)), b"x"), "unreadable"),
+    ("", stored(keys.inode_locks_key(InodeId(9999)), rows.encode(LOCKS)), "locks-of-nothing"),
+    ("", lambda txn, space, inode: txn.delete(keys.client_key(LOCKER)), "locks-of-nobody"),
+    ("", stored(keys.client_locks_key(ClientId(b"d" * 16)), rows.encode(ClientLocks(5))), "locks-of-nobody"),
+    ("", stored(keys.client_locks_key(ClientId(b"d" * 16)), b"x"), "unreadable"),
+    ("d/f", lambda txn, space, inode: txn.put(keys.inode_locks_key(inode.id), b"x"), "unreadable"),
     ("", stored(keys.pruned_key(InodeId(1), SessionId(1)), b"x"), "unreadable"),
     ("d/f", stored(keys.session_key(99, 2), rows.encode(file_session(5))), "unreadable"),
     ("d/f", garbage(GarbageKind.FILE), "garbage-in-use miscounted"),
@@ -280,6 +291,26 @@ def test_an_unreadable_special_file_goes_with_its_name(healthy):
     assert any("names character device" in each for each in said)
     assert repaired(healthy) == "clean"
     assert "device" not in healthy.tree("")
+
+
+def test_entries_that_are_not_utf8_are_sound_and_shown_escaped(healthy):
+    raw = "caf\udce9"
+    healthy.dir(raw)
+    healthy.link(f"{raw}/{raw}", raw)
+    healthy.file(f"{raw}/\udcff")
+    assert healthy.problems() == []
+    lost = healthy.stat(f"{raw}/\udcff").id
+    healthy.raw(damage_of(keys.inode_key(lost)))
+    assert any(r"entry '\udcff' of directory" in describe(problem) for problem in survey(healthy).problems)
+    assert repaired(healthy) == "clean"
+    assert healthy.names(raw) == [raw]
+
+
+def damage_of(key):
+    async def op(txn):
+        txn.delete(key)
+
+    return op
 
 
 def test_an_unreadable_file_stays_with_its_name(healthy):

@@ -317,10 +317,11 @@ def test_a_minimal_acl_is_a_mode(space):
 
 def test_who_sets_an_acl(space):
     space.file("f", mode=0o777, user=space.alice)
+    space.refused(Code.PERMISSION, set_xattr, "f", ACL, acl(7, 7, 7), user=space.bob)
     for name in (ACL, DEFAULT):
-        space.refused(Code.PERMISSION, set_xattr, "f", name, acl(7, 7, 7), user=space.bob)
         space.refused(Code.PERMISSION, remove_xattr, "f", name, user=space.bob)
-    space.refused(Code.ACCESS, set_xattr, "f", DEFAULT, acl(7, 7, 7), user=space.alice)
+    for user in (space.alice, space.bob):
+        space.refused(Code.ACCESS, set_xattr, "f", DEFAULT, acl(7, 7, 7), user=user)
     space.do(set_xattr, "f", DEFAULT, b"", user=space.alice)
     space.refused(Code.INVALID, set_xattr, "f", ACL, b"nonsense", user=space.alice)
     many = acl(7, 7, 7, mask=7, users=[(number, 7) for number in range(acl_entries_max - 4)])
