@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 import random
 import shutil
 import socket
 import stat
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -271,6 +273,53 @@ def test_a_file_that_never_had_a_name_gets_one(one: Path, two: Path) -> None:
     assert (two / "named").read_bytes() == b"nameless no more"
     os.close(os.open(one, os.O_TMPFILE | os.O_WRONLY))
     assert os.listdir(two) == ["named"]
+
+
+HOLDS = """
+import fcntl, sys
+file = open(sys.argv[1], "r+b", buffering=0)
+(fcntl.flock if sys.argv[2] == "flock" else fcntl.lockf)(file, fcntl.LOCK_EX)
+sys.stdout.write("locked\\n")
+sys.stdout.flush()
+sys.stdin.readline()
+file.write(b"written under the lock")
+file.close()
+"""
+
+
+@pytest.mark.parametrize("kind", ["flock", "lockf"])
+@pytest.mark.parametrize("ends", [True, False])
+def test_locks_hold_between_mounts_and_show_what_their_holders_wrote(one: Path, two: Path, kind: str, ends: bool) -> None:
+    lock = fcntl.flock if kind == "flock" else fcntl.lockf
+    (one / "f").write_bytes(b"x" * 30)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDS, str(two / "f"), kind], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdin is not None
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "locked\n"
+    with (one / "f").open("r+b", buffering=0) as file:
+        assert os.pread(file.fileno(), 30, 0) == b"x" * 30
+        fails_with(errno.EAGAIN, lock, file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if ends:
+            holder.stdin.write("\n")
+            holder.stdin.flush()
+        else:
+            holder.kill()
+        lock(file, fcntl.LOCK_EX)
+        assert os.pread(file.fileno(), 30, 0) == (b"written under the lockxxxxxxxx" if ends else b"x" * 30)
+        lock(file, fcntl.LOCK_UN)
+    holder.communicate(timeout=60)
+
+
+def test_a_signal_ends_the_wait_for_a_lock(one: Path) -> None:
+    (one / "f").write_bytes(b"")
+    with (one / "f").open("r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        done = subprocess.run(["timeout", "--signal=INT", "1", "flock", str(one / "f"), "true"], timeout=60)
+        assert done.returncode == 124
+        assert subprocess.run(["flock", "-n", str(one / "f"), "true"], timeout=60).returncode == 1
+    assert subprocess.run(["flock", "-n", str(one / "f"), "true"], timeout=60).returncode == 0
 
 
 def test_extended_attributes(one: Path, two: Path) -> None:

@@ -31,7 +31,7 @@ R = TypeVar("R")
 class FuseBase(Operations):
     """One mount of one client. Belongs to the client's event loop."""
 
-    init_options = InitOptions(flags=InitFlag.POSIX_ACL)
+    init_options = InitOptions(flags=InitFlag.POSIX_ACL | InitFlag.POSIX_LOCKS | InitFlag.FLOCK_LOCKS)
 
     def __init__(self, client: Client, options: FuseOptions) -> None:
         self.client = client

@@ -141,7 +141,17 @@ class FileOperations(FuseBase):
 
     def flush(self, request: KernelRequest, handle: int, owner: int) -> Answer[None]:
         file = self.file(handle)
+        if owner in file.opened.lock_owners:
+            return self._flush_and_unlock(file, owner)
         return file.opened.close_writer() if file.writes else None
+
+    async def _flush_and_unlock(self, file: FileHandle, owner: int) -> None:
+        """A process that closes any handle of a file gives up its locks of ranges of it."""
+        try:
+            if file.writes:
+                await file.opened.close_writer()
+        finally:
+            await file.opened.release_locks(owner)
 
     async def fsync(self, request: KernelRequest, handle: int, data_only: bool) -> None:
         await self.file(handle).opened.publish()
@@ -150,6 +160,8 @@ class FileOperations(FuseBase):
         file = self.file(handle)
         del self._files[handle]
         opened = file.opened
+        if owner is not None:
+            await opened.release_locks(owner)
         opened.handles -= 1
         opened.writers -= file.writes
         if not opened.handles:

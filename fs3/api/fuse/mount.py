@@ -9,6 +9,7 @@ from pathlib import Path
 from fs3.api.client import Client
 from fs3.api.fuse.attributes import AttributeOperations
 from fs3.api.fuse.directories import DirectoryOperations
+from fs3.api.fuse.locks import LockOperations
 from fs3.api.fuse.names import NameOperations
 from fs3.api.fuse.options import FuseOptions
 from fs3.api.fuse.space import SpaceOperations
@@ -25,7 +26,7 @@ read_ahead_bytes = 1024 * KIB
 log = logging.getLogger("fs3.fuse")
 
 
-class FuseOperations(NameOperations, AttributeOperations, XattrOperations, SpaceOperations, DirectoryOperations):
+class FuseOperations(NameOperations, AttributeOperations, XattrOperations, SpaceOperations, LockOperations, DirectoryOperations):
     """All that the kernel asks of a mount of a cluster."""
 
 

@@ -47,6 +47,9 @@ class OpenInode:
         """Of the handles, those that may write."""
         self.is_removed = False
         """Its last name was taken away here."""
+        self.lock_owners: set[int] = set()
+        """Those that may have locks of it."""
+        self._lock_file: File | None = None
         self._whole: WholeFile | None = None
         self._blocks = DirtyBlocks(self._store, file.inode.layout.chunk_size)
         self._appender: File | None = None
@@ -62,6 +65,19 @@ class OpenInode:
     def inode(self) -> Inode:
         """As the service told it last."""
         return self.file.inode
+
+    @property
+    def lock_file(self) -> File:
+        """The handle of all locks."""
+        if self._lock_file is None:
+            self._lock_file = File(self.file.inode, self.file.path)
+        return self._lock_file
+
+    async def release_locks(self, owner: int) -> None:
+        """An owner has closed the file."""
+        if owner in self.lock_owners:
+            self.lock_owners.discard(owner)
+            await self.client.locks.release_owner(self.lock_file, owner)
 
     @property
     def here(self) -> PathRef:
@@ -258,6 +274,8 @@ class OpenInode:
 
     async def finish(self) -> None:
         """The last handle is gone. What cannot be stored is given up."""
+        for owner in list(self.lock_owners):
+            await self.release_locks(owner)
         async with self._lock:
             try:
                 await self._publish(ends=True)
