@@ -12,7 +12,6 @@ import errno
 import inspect
 import logging
 import os
-from collections.abc import Awaitable
 from typing import Any
 
 from fs3.drivers.fuse import codec, protocol
@@ -47,7 +46,7 @@ class Session:
         self._loop = asyncio.get_running_loop()
         self._buffer_bytes = operations.init_options.max_write_bytes + _HEAD_ROOM_BYTES
         self._spare: list[bytearray] = []
-        self._tasks: dict[int, tuple[asyncio.Task[None], int]] = {}
+        self._tasks: dict[int, tuple[asyncio.Future[Any], int]] = {}
         """Requests under way: their task and opcode."""
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._ready: asyncio.Future[Negotiated] = self._loop.create_future()
@@ -144,33 +143,35 @@ class Session:
 
     def _start(self, request: KernelRequest, body: memoryview, buffer: bytearray) -> bool:
         """Serve a request. True: it is under way in a task, which gives the buffer back."""
-        verb = REQUEST_KINDS.get(request.opcode)
-        if verb is None:
+        kind = REQUEST_KINDS.get(request.opcode)
+        if kind is None:
             self._serve_own(request, body)
             return False
-        arguments = verb.parse(body)
-        answer = call(self._operations, verb, request, arguments)
+        arguments = kind.parse(body)
+        answer = call(self._operations, kind, request, arguments)
         if not inspect.isawaitable(answer):
-            self._answer(request, verb.encode(answer, arguments))
+            self._answer(request, kind.encode(answer, arguments))
             return False
-        task = self._loop.create_task(self._finish(request, verb, arguments, answer, buffer))
+        task = asyncio.ensure_future(answer, loop=self._loop)
         self._tasks[request.unique] = task, request.opcode
+        # Also of a task that is cancelled before its first step.
+        task.add_done_callback(lambda done: self._finish(request, kind, arguments, done, buffer))
         return True
 
-    async def _finish(
-        self, request: KernelRequest, verb: RequestKind, arguments: codec.Arguments, answer: Awaitable[Any], buffer: bytearray
+    def _finish(
+        self, request: KernelRequest, kind: RequestKind, arguments: codec.Arguments, done: asyncio.Future[Any], buffer: bytearray
     ) -> None:
+        del self._tasks[request.unique]
         try:
-            self._answer(request, verb.encode(await answer, arguments))
+            self._answer(request, kind.encode(done.result(), arguments))
         except asyncio.CancelledError:
             self._fail(request, OSError(errno.EINTR, "interrupted"))
         except OSError as wrong:
             self._fail(request, wrong)
         except Exception:
-            log.exception("%s failed", verb.method)
+            log.exception("%s failed", kind.method)
             self._fail(request, OSError(errno.EIO, "internal error"))
         finally:
-            del self._tasks[request.unique]
             if request.opcode == Opcode.WRITE:
                 self._keep(buffer)
 

@@ -100,6 +100,9 @@ async def test_the_bytes_of_a_write_stay_while_others_are_read() -> None:
 
 async def test_a_signal_ends_the_wait_for_a_lock_and_no_other_request() -> None:
     async with talking() as (kernel, _, operations):
+        await kernel.send(Opcode.SETLKW, 12, bytes(48))  # interrupted before it was begun
+        await kernel.send(Opcode.INTERRUPT, 13, protocol.INTERRUPT_IN.pack(12))
+        assert await kernel.receive() == (12, -errno.EINTR, b"")
         await kernel.send(Opcode.SETLKW, 2, bytes(48))
         await kernel.send(Opcode.WRITE, 4, protocol.WRITE_IN.pack(1, 0, 1, 0, 0, 0, 0) + b"x")
         for unique in (2, 4, 98):
