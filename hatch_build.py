@@ -1,4 +1,4 @@
-"""Builds `fs3/wire/pb` from `proto/fs3/v1`: as hatchling's build hook, and by hand as `python hatch_build.py`.
+"""Builds `fs3/wire/pb` from `proto`: as hatchling's build hook, and by hand as `python hatch_build.py`.
 
 The generated modules are never edited and never committed. They are made with the protoc of the oldest protobuf runtime the
 package admits, because a runtime loads code of its own and the previous major version only.
@@ -15,14 +15,14 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent
 PROTO = ROOT / "proto"
 PACKAGE = ROOT / "fs3" / "wire" / "pb"
-DOCSTRING = '"""Generated from proto/fs3/v1 by hatch_build.py; not edited by hand, not committed."""\n'
+DOCSTRING = '"""Generated from proto by hatch_build.py; not edited by hand, not committed."""\n'
 
 
 def generate() -> list[Path]:
     """Write `<name>_pb2.py` and `.pyi` for every proto file; returns them. RuntimeError when protoc refuses."""
     from grpc_tools import protoc
 
-    sources = sorted(PROTO.glob("fs3/v1/*.proto"))
+    sources = sorted(PROTO.glob("fs3/*/*.proto"))
     PACKAGE.mkdir(parents=True, exist_ok=True)
     (PACKAGE / "__init__.py").write_text(DOCSTRING)
     written = []
@@ -31,7 +31,7 @@ def generate() -> list[Path]:
         arguments = ["protoc", f"-I{PROTO}", f"-I{include}", f"--python_out={scratch}", f"--pyi_out={scratch}"]
         if protoc.main(arguments + [str(source) for source in sources]) != 0:
             raise RuntimeError(f"protoc could not compile {PROTO}")
-        for path in sorted(Path(scratch).glob("fs3/v1/*_pb2.py*")):
+        for path in sorted(Path(scratch).glob("fs3/*/*_pb2.py*")):
             # protoc names modules after the proto package; ours live on the wire floor.
             text = re.sub(r"\bfrom fs3\.v1 import\b", "from fs3.wire.pb import", path.read_text())
             target = PACKAGE / path.name

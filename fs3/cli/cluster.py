@@ -20,6 +20,7 @@ from fs3.base.limits import managers_max
 from fs3.base.status import Code
 from fs3.cli.directory import ClusterDirectory, Process, Shape, host_port
 from fs3.cli.options import STOP_TOGETHER
+from fs3.cli.stores import parse_store
 from fs3.cli.supervision import SupervisedProcesses
 
 READY_SECONDS = 60.0
@@ -73,6 +74,9 @@ def choose_shape(wanted: dict[str, int | str | None], kept: Shape | None, path: 
                 raise error(
                     Code.INVALID, f"--{key} {given[key]}: the cluster in this directory has {getattr(kept, key)}", str(path)
                 )
+        if "kv" in given and given["kv"] != kept.kv:
+            told = f"--kv {given['kv']}: the rows of this cluster are in {kept.kv or 'its directory'}"
+            raise error(Code.INVALID, told, str(path))
         for key in ("mgmtds", "metas"):
             if key in given and int(str(given[key])) < getattr(kept, key):
                 has = f"the cluster in this directory has {getattr(kept, key)}"
@@ -80,6 +84,9 @@ def choose_shape(wanted: dict[str, int | str | None], kept: Shape | None, path: 
         shape = replace(kept, **given)  # type: ignore[arg-type]
     else:
         shape = Shape(**given)  # type: ignore[arg-type]
+    if shape.kv and not parse_store(shape.kv).endpoints:
+        told = f"--kv {shape.kv}: in the directory of the cluster by default, or etcd://host:port,host:port/NAME"
+        raise error(Code.INVALID, told)
     shape.host, shape.advertise = _without_brackets(shape.host), _without_brackets(shape.advertise)
     if shape.host in ("0.0.0.0", "::", "") and not shape.advertise:
         reached = "--advertise must say the name or address by which others reach this machine"
@@ -291,7 +298,7 @@ def serve_command(shape: Shape, directory: ClusterDirectory, name: str) -> list[
         "--local-listen", str(directory.socket_path(name)),
     ]  # fmt: skip
     if role in ("mgmtd", "meta"):
-        command += ["--kv", str(directory.path / role / "kv")]
+        command += ["--kv", shape.kv or str(directory.path / role / "kv")]
     if role == "mgmtd":
         command += ["--storage", str(shape.storage), "--replicas", str(shape.replicas), "--targets", str(shape.targets)]
     else:

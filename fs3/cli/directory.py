@@ -58,6 +58,8 @@ class Shape:
     metas: int = 1
     advertise: str = ""
     """Host name or address others reach this machine by; "": `host`."""
+    kv: str = ""
+    """Where managers and metadata keep their rows (`fs3.cli.stores`), when that is not in the directory."""
 
     def address(self, port: int) -> str:
         """ "host:port", as clients and the processes among themselves use it."""

@@ -20,9 +20,10 @@ from fs3.base.checksum import crc32c
 from fs3.base.errors import FS3Error, error
 from fs3.base.status import Code
 from fs3.base.units import MIB, SECOND
-from fs3.core.meta import keys, restore, rows
+from fs3.cli.directory import ClusterDirectory
+from fs3.core.meta import keys, locks, restore, rows
 from fs3.core.meta.errors import MetaError
-from fs3.core.txn import ReadTxn
+from fs3.core.txn import ReadTxn, Txn
 from fs3.drivers.lmdb import LmdbKV
 from fs3.drivers.lmdb.file_check import check_file
 from fs3.drivers.lmdb.page_file import FileDamaged
@@ -58,8 +59,14 @@ class Manifest(msgspec.Struct, frozen=True):
 
 
 def store_of(where: Path) -> Path:
-    """The directory of the metadata store: that of a local cluster or of embedded services, or the store's own."""
+    """The directory of the metadata store: that of a local cluster or of embedded services, or the store's own.
+
+    Raises FS3Error UNSUPPORTED for a cluster whose metadata are elsewhere."""
     if (where / "cluster.json").exists():
+        shape, _ = ClusterDirectory(where).require()
+        if shape.kv:
+            told = f"the metadata of this cluster are in {shape.kv}: its own tools copy them (docs/metadata-engines.md)"
+            raise error(Code.UNSUPPORTED, told, str(where))
         return where / "meta" / "kv"
     if (where / "storage").is_dir() and (where / "meta").is_dir():
         return where / "meta"
@@ -221,9 +228,13 @@ def _identify_replaced(store: Path) -> tuple[str, int]:
 
 
 async def _raise_ids(work: Path, wall_ns: int, known: int) -> int:
+    async def begin_anew(txn: Txn) -> int:
+        await locks.end_all_epochs(txn)
+        return await restore.raise_next_id(txn, wall_ns, known)
+
     kv = LmdbKV.open(work)
     try:
-        return await kv.transact(lambda txn: restore.raise_next_id(txn, wall_ns, known))
+        return await kv.transact(begin_anew)
     except MetaError as why:
         raise error(why.code, why.message, str(work.parent)) from why
     finally:

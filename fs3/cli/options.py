@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from fs3.cli.stores import StoreLocation
+
 STOP_TOGETHER = signal.SIGUSR1
 """Stop, and hand nothing over: all other processes of the cluster are being stopped as well."""
 
@@ -56,9 +58,9 @@ class ServeOptions:
     replicas: int
     targets: int
     config: Path | None
-    kv: Path | None = None
+    kv: StoreLocation | None = None
     shutdown: Shutdown = field(default_factory=Shutdown)
 
-    def kv_path(self) -> Path:
+    def store(self) -> StoreLocation:
         """Where the transactional store of a manager or metadata process is."""
-        return self.kv if self.kv is not None else self.data_dir / "kv"
+        return self.kv if self.kv is not None else StoreLocation(self.data_dir / "kv")

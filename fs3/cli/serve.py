@@ -16,8 +16,10 @@ import typer
 
 from fs3.base.errors import error
 from fs3.base.status import Code
+from fs3.cli import stores
 from fs3.cli.directory import acquire_process_lock
 from fs3.cli.options import STOP_TOGETHER, ServeOptions, ServiceRole
+from fs3.runtime.serving import tune_collector
 
 log = logging.getLogger("fs3.serve")
 
@@ -40,9 +42,9 @@ def serve(
     targets: Annotated[int, typer.Option(help="mgmtd: targets of each storage process", envvar="FS3_TARGETS")] = 2,
     config: Annotated[Path | None, typer.Option(help="TOML file of the role's settings", envvar="FS3_CONFIG")] = None,
     kv: Annotated[
-        Path | None,
-        typer.Option(help="mgmtd, meta: store shared by all processes of the role; default DATA_DIR/kv", envvar="FS3_KV"),
-    ] = None,
+        str,
+        typer.Option(help=f"mgmtd, meta: {stores.HELP}; default DATA_DIR/kv", envvar="FS3_KV"),
+    ] = "",
     ready_fd: Annotated[int | None, typer.Option(help="descriptor to write the endpoints to once it serves")] = None,
 ) -> None:
     """Run one service process in the foreground."""
@@ -50,8 +52,9 @@ def serve(
     if role is not ServiceRole.mgmtd and not addresses:
         raise error(Code.INVALID, f"--mgmtd is needed by {role}: host:port of the managers")
     options = ServeOptions(
-        role, name, data_dir, listen, grpc_listen, local_listen, advertise, addresses, storage, replicas, targets, config, kv
-    )
+        role, name, data_dir, listen, grpc_listen, local_listen, advertise, addresses, storage, replicas, targets, config,
+        stores.parse_store(kv) if kv else None,
+    )  # fmt: skip
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     acquire_process_lock(
         data_dir / "process.lock"
@@ -92,6 +95,7 @@ async def _run(options: ServeOptions, ready_fd: int | None) -> None:
             _raise_failure(options)
             return
         endpoints = await starting
+        tune_collector()
         log.info("%s serves on %s", options.name, ", ".join(endpoints.values()))
         if ready_fd is not None:
             os.write(ready_fd, json.dumps(endpoints).encode() + b"\n")

@@ -118,6 +118,7 @@ def status_document(status: ClusterStatus) -> dict[str, Any]:
         "routing_version": routing.version,
         "epoch": status.epoch,
         "primary_for_ms": status.primary_for_ns // MILLISECOND,
+        "store": status.store,
         "managers": [
             {
                 "name": manager.name,
@@ -270,7 +271,7 @@ def _unreachable_document(why: str) -> dict[str, Any]:
     problem = {"health": ClusterHealth.DOWN.value, "text": why}
     return {
         "health": ClusterHealth.DOWN.value, "problems": [problem], "unreachable": True, "cluster_id": "", "software": "",
-        "routing_version": 0, "epoch": 0, "primary_for_ms": 0, **empty,
+        "routing_version": 0, "epoch": 0, "primary_for_ms": 0, "store": "", **empty,
     }  # fmt: skip
 
 

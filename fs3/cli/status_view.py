@@ -26,6 +26,8 @@ def render(document: dict[str, Any]) -> RenderableType:
         parts.append(_problems(document["problems"]))
     parts += [table for table in (_managers(document), _nodes(document)) if table.row_count]
     parts += [table for table in (_chains(document), _resyncs(document), _scrubs(document)) if table.row_count]
+    if document["store"]:
+        parts.append(Text(f"store of the managers: {document['store']}"))
     if document["namespaces"]:
         parts.append(Text(f"namespaces: {document['namespaces']} (fs3 kv ls)"))
     if document.get("processes"):

@@ -38,6 +38,9 @@ def up(
     advertise: Annotated[
         str | None, typer.Option(help="name or address others reach this machine by; needed with 0.0.0.0 and ::")
     ] = None,
+    kv: Annotated[
+        str | None, typer.Option(help="etcd://host:port,host:port/NAME: metadata live there, not in the data directory")
+    ] = None,
     only: Annotated[str | None, typer.Option(help="start just this process: mgmtd, meta, storage-1 …")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="return once everything serves")] = False,
 ) -> None:
@@ -46,7 +49,7 @@ def up(
     directory = ClusterDirectory(data_dir)
     wanted: dict[str, int | str | None] = {
         "storage": storage, "replicas": replicas, "targets": targets, "port": port, "host": host, "mgmtds": mgmtds,
-        "metas": metas, "advertise": advertise,
+        "metas": metas, "advertise": advertise, "kv": kv,
     }  # fmt: skip
     with directory.lock_changes():
         kept = directory.load()

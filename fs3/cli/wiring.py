@@ -15,6 +15,7 @@ from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.cli.directory import host_port
 from fs3.cli.options import ServeOptions, ServiceRole
+from fs3.cli.stores import describe_store, open_store
 from fs3.client.connector import Connector
 from fs3.client.mgmtd.client import MgmtdClient
 from fs3.client.mgmtd.member import Member
@@ -24,7 +25,6 @@ from fs3.drivers.chunks.store import FileChunkStore
 from fs3.drivers.framed.local import LocalTransport
 from fs3.drivers.framed.tcp import TcpTransport
 from fs3.drivers.grpc import GrpcTransport
-from fs3.drivers.lmdb import LmdbKV
 from fs3.drivers.os.clock import OsClock
 from fs3.drivers.os.data_directories import DataDirectories
 from fs3.drivers.os.host import host_identity
@@ -131,12 +131,13 @@ async def _start_mgmtd(options: ServeOptions, stack: AsyncExitStack) -> dict[str
         config = MgmtdConfig(storage_nodes=options.storage, replicas=options.replicas, targets_per_node=options.targets)
     lock_lease_ns = config.manager_lease_ns * manager_lock_lease_ns // manager_lease_ns
     on_given_up = options.shutdown.fail
-    kv = LmdbKV.open(options.kv_path(), clock=clock, lock_lease_ns=lock_lease_ns, on_given_up=on_given_up)
+    store = options.store()
+    kv = await open_store(store, ServiceRole.mgmtd, clock, on_given_up=on_given_up, lock_lease_ns=lock_lease_ns)
     stack.push_async_callback(kv.close)
     scrub = StoreScrub(kv, clock)
     stack.push_async_callback(scrub.stop)
     scrub.start()
-    directories = [options.data_dir, options.kv_path()]
+    directories = [options.data_dir, *store.directories]
     service = MgmtdService(
         kv,
         clock,
@@ -146,6 +147,7 @@ async def _start_mgmtd(options: ServeOptions, stack: AsyncExitStack) -> dict[str
         schemas=SCHEMAS,
         on_given_up=on_given_up,
         measure_space=partial(measure_space, directories),
+        describe_store=lambda: describe_store(store, kv),
     )
     await service.start()
     endpoints = await _Listeners(options, stack, clock).open(service.bindings())
@@ -157,7 +159,8 @@ async def _start_mgmtd(options: ServeOptions, stack: AsyncExitStack) -> dict[str
 async def _start_meta(options: ServeOptions, stack: AsyncExitStack) -> dict[str, str]:
     clock = OsClock()
     config = load_config(MetaConfig, options.config)
-    kv = LmdbKV.open(options.kv_path(), clock=clock, on_given_up=options.shutdown.fail)
+    store = options.store()
+    kv = await open_store(store, ServiceRole.meta, clock, on_given_up=options.shutdown.fail)
     stack.push_async_callback(kv.close)
     scrub = StoreScrub(kv, clock)
     stack.push_async_callback(scrub.stop)
@@ -169,7 +172,7 @@ async def _start_meta(options: ServeOptions, stack: AsyncExitStack) -> dict[str,
     await service.start()
     endpoints = await _Listeners(options, stack, clock).open(service.bindings())
     stack.push_async_callback(service.stop)
-    starts = IncarnationFile(options.data_dir / "incarnation", [options.kv_path()])
+    starts = IncarnationFile(options.data_dir / "incarnation", store.directories)
     member = Member(mgmtd, clock, starts, name=options.name, role=Role.META, kept=scrub)
     await member.register(mgmtd.cluster, list(endpoints.values()), host_identity(), os.getpid())
     member.start()

@@ -26,7 +26,7 @@ FILLS = frozenset((UpdateKind.FILL, UpdateKind.FILL_BAD))
 """What only a resync does: the whole chunk is replaced by the predecessor's, by sound bytes or by damaged ones."""
 
 
-class Tag(msgspec.Struct, frozen=True, array_like=True):
+class Tag(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Names one update for ever: it is applied once however often it is sent."""
 
     client: ClientId
@@ -114,7 +114,7 @@ ChannelKey = tuple[ClientId, int]
 """Names an update channel: the client, and its number there."""
 
 
-class ChunkMeta(msgspec.Struct, frozen=True):
+class ChunkMeta(msgspec.Struct, frozen=True, gc=False):
     """What a target knows of one chunk. A chunk without committed version (0) is not readable; absent means hole."""
 
     committed: int
@@ -148,7 +148,7 @@ def apply_update(kind: UpdateKind, offset: int, data: bytes, content: bytes | No
     return before[:offset].ljust(offset, b"\0") + data + before[offset + len(data) :]
 
 
-class UpdateResult(msgspec.Struct, frozen=True, array_like=True):
+class UpdateResult(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The answer to an update, kept with the channel so that a repetition gets the same."""
 
     code: Code
@@ -158,7 +158,7 @@ class UpdateResult(msgspec.Struct, frozen=True, array_like=True):
     message: str = ""
 
 
-class ChannelRow(msgspec.Struct, frozen=True, array_like=True):
+class ChannelRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The last update applied for (client, channel): part of the replicated state, persisted with the commit it describes."""
 
     seq: int

@@ -349,3 +349,5 @@ class ClusterStatus(msgspec.Struct, frozen=True):
     epoch: int
     primary_for_ns: int
     """Since this manager became the primary."""
+    store: str = ""
+    """Where its rows are, and how the engine there is, for people; empty when it does not say."""

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Protocol
 
+import msgspec
+
 from fs3.base.errors import FS3Error
 from fs3.base.ids import ChunkId
 from fs3.base.limits import small_read_bytes
@@ -54,8 +56,7 @@ class ScrubStep:
     """Found bad by this step; they are marked."""
 
 
-@dataclass(slots=True)
-class StageResult:
+class StageResult(msgspec.Struct, gc=False):
     """The outcome of staging one update. On anything but OK nothing of it is left."""
 
     code: Code
@@ -64,6 +65,12 @@ class StageResult:
     checksum: int = 0
     """Digest of the chunk's block checksums, once the update is committed."""
     message: str = ""
+
+
+Staged = tuple[Update, StageResult]
+"""What has come of staging an update."""
+OnStaged = Callable[[Sequence[Staged]], None]
+"""Told of one or more at a time."""
 
 
 @dataclass(slots=True)
@@ -287,6 +294,12 @@ class ChunkStore(StoreView, Protocol):
         becomes, or that were discarded: then the caller needs the data. They take the place of `update.data`, and are the
         store's again, whatever is answered. DISK when a write or a sync failed (after a failed sync every further one).
         """
+        ...
+
+    def submit(self, updates: Sequence[Update], on_staged: OnStaged) -> None:
+        """`stage` of updates of different chunks, under the version and chain version each has, for callers with hundreds at a
+        time: no task waits for each. `on_staged` is told of each once, from the loop and not within this call, whatever the
+        outcome is."""
         ...
 
     def commit(self, chunk: ChunkId, version: int, tag: Tag, result: UpdateResult) -> None:

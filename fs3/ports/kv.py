@@ -105,6 +105,16 @@ class ScrubbedKV(KV, Protocol):
         """Why nothing is written any more."""
         ...
 
+    @property
+    def problem(self) -> str:
+        """What an operator has to know of the engine below it; empty when nothing is wrong."""
+        ...
+
+    @property
+    def description(self) -> str:
+        """How the engine below it is, in a few words; empty when there is nothing to say."""
+        ...
+
 
 def future_callback() -> tuple[asyncio.Future[Any], OnDone[Any]]:
     """A future, and a callback for `submit` that settles it unless its owner has given up. On the running loop."""

@@ -46,12 +46,14 @@ class StoreScrub:
 
     def describe_problem(self) -> str:
         """What a person has to know of the store; empty when nothing is wrong with it."""
-        failure, rows = self._kv.failure, self._kv.damaged_rows
+        failure, rows, problem = self._kv.failure, self._kv.damaged_rows, self._kv.problem
         if failure is not None:
             return f"its store accepts nothing more: {failure.strerror}"
         if rows:
             others = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
             return f"its store has damaged rows: {rows[0]!r}{others}; see `fs3 admin fsck` and docs/metadata-recovery.md"
+        if problem:
+            return f"its store: {problem}; see docs/metadata-engines.md"
         return ""
 
     async def _run(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import threading
 import weakref
 from collections.abc import Callable
@@ -20,7 +22,10 @@ Call = Callable[P, T]
 """A blocking call."""
 BoundCall = Callable[[], Any]
 """The same, arguments included."""
-Job = tuple[Future[Any], BoundCall]
+OnWorked = Callable[[BaseException | None], None]
+"""Told what a call has raised; None: nothing."""
+Job = tuple[Future[Any] | None, BoundCall]
+"""None: the call does what follows by itself, and raises nothing."""
 Jobs = SimpleQueue[Job | None]
 """None ends one thread."""
 
@@ -47,16 +52,35 @@ class WorkerThreads(Executor):
     def submit(self, fn: Call[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Have a thread call it. RuntimeError after `shutdown`."""
         future: Future[T] = Future()
+        self._put((future, lambda: fn(*args, **kwargs)))
+        return future
+
+    def run(self, work: BoundCall, on_worked: OnWorked) -> None:
+        """Have a thread call `work`, and then the running loop `on_worked`: `submit` for who does this often, without the two
+        futures and the turn of the loop that they take. RuntimeError after `shutdown`."""
+        loop = asyncio.get_running_loop()
+
+        def work_and_tell() -> None:
+            failure = None
+            try:
+                work()
+            except BaseException as why:
+                failure = why
+            with contextlib.suppress(RuntimeError):  # the loop is closed: what waited for it has gone
+                loop.call_soon_threadsafe(on_worked, failure)
+
+        self._put((None, work_and_tell))
+
+    def _put(self, job: Job) -> None:
         with self._lock:
             if self._stopped:
                 raise RuntimeError(f"the threads {self._name!r} were shut down")
-            self._jobs.put((future, lambda: fn(*args, **kwargs)))
+            self._jobs.put(job)
             if len(self._threads) < self._count:
                 try:
                     self._start_thread()
                 except RuntimeError:  # the interpreter starts no threads any more; those that are there will do
                     self._count = len(self._threads)
-        return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the threads when every submitted job is done; `cancel_futures` drops those not begun."""
@@ -80,7 +104,9 @@ def _work(jobs: Jobs) -> None:
     mark_serving_thread()
     while (job := jobs.get()) is not None:
         future, call = job
-        if future.set_running_or_notify_cancel():
+        if future is None:
+            call()
+        elif future.set_running_or_notify_cancel():
             try:
                 result = call()
             except BaseException as failure:  # of the job: it is its result
@@ -98,5 +124,5 @@ def _end_threads(jobs: Jobs, threads: list[threading.Thread]) -> None:
 
 def _cancel_jobs(jobs: Jobs) -> None:
     while not jobs.empty():
-        if (job := jobs.get()) is not None:
+        if (job := jobs.get()) is not None and job[0] is not None:
             job[0].cancel()

@@ -187,6 +187,7 @@ def status_to_pb(status: ClusterStatus, routing: EncodedRouting) -> pb.GetStatus
         primary_for_ms=status.primary_for_ns // MILLISECOND,
         node_problems=[node.problem for node in status.nodes],
         node_disks=[pb.NodeDisks(disks=disks_to_pb(node.disks)) for node in status.nodes],
+        store=status.store,
     )
 
 
@@ -221,6 +222,7 @@ def status_from_pb(message: pb.GetStatusReply) -> ClusterStatus:
         managers=managers_from_pb(message.managers),
         epoch=message.epoch,
         primary_for_ns=message.primary_for_ms * MILLISECOND,
+        store=message.store,
     )
 
 

@@ -114,6 +114,20 @@ async def test_a_process_that_was_stopped_is_told_that_its_lock_is_lost(cluster:
     await client.close(file)
 
 
+async def test_clients_on_both_wires_lock_each_other_out(cluster: LocalCluster, client: Client) -> None:
+    file = await client.open("/shared", "r+")
+    async with await connect(cluster.address, transport="grpc") as public:
+        other = await public.open("/shared", "r+")
+        async with public.hold_lock(other, start=0, length=10):
+            found = await client.get_lock(file, start=5)
+            assert found is not None
+            assert (found.start, found.end, found.exclusive) == (0, 10, True)
+            waiting = asyncio.ensure_future(client.lock(file, start=5, timeout_ns=60 * SECOND))
+        await waiting
+        assert not await public.try_lock(other, start=9, length=1)
+    await client.close(file)
+
+
 async def test_counting_processes_and_a_metadata_process_are_killed(cluster: LocalCluster, client: Client) -> None:
     """Each value is counted on from once, whatever is killed in between."""
     told: list[int] = []

@@ -14,23 +14,21 @@ been returned and every `Forward` that was started with it has been answered or 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from fs3.base.ids import ChunkId, TargetId
 from fs3.base.status import Code
 from fs3.model.chunk import Tag, Update, UpdateResult
 
 
-@dataclass(slots=True)
-class Stage:
+class Stage(msgspec.Struct):
     """Make `update` durable as the pending version; answer with `StageDone`. At most one per chunk is under way."""
 
     update: Update
     """With its version and the chain version it is staged under."""
 
 
-@dataclass(slots=True)
-class Forward:
+class Forward(msgspec.Struct):
     """Send `update` to the successor; answer with `ForwardDone`, also when it fails (its code then says why)."""
 
     target: TargetId
@@ -48,8 +46,7 @@ class Forward:
     of the chunk is durable here. Of a committed version that is not marked bad any more: a FILL."""
 
 
-@dataclass(slots=True)
-class Commit:
+class Commit(msgspec.Struct, gc=False):
     """The pending version becomes the committed one; immediate, never fails, needs no answer. Without `tag.client` no channel row
     is set; that is also so for a tagged update whose client has gone on to a newer one already, which the row must keep."""
 
@@ -59,8 +56,7 @@ class Commit:
     result: UpdateResult
 
 
-@dataclass(slots=True)
-class DropPending:
+class DropPending(msgspec.Struct, gc=False):
     """Forget the pending version, durably; answer with `DropDone` once it would not come back after a loss of power.
 
     Only for an update that no target can have acknowledged: the successor has refused it for want of space (see `flight`), or it
@@ -70,8 +66,7 @@ class DropPending:
     version: int = 0
 
 
-@dataclass(slots=True)
-class FillDone:
+class FillDone(msgspec.Struct, gc=False):
     """The answer to `FillRequested`. OK: under `chain_version` the successor has made durable what is committed here, or
     newer."""
 
@@ -90,8 +85,7 @@ class FillDone:
     """The successor has the chunk now, as damaged as it is here."""
 
 
-@dataclass(slots=True)
-class AnswerUpdate:
+class AnswerUpdate(msgspec.Struct, gc=False):
     """Answer the update that came with `token`."""
 
     token: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from fs3.base.ids import ChunkId
 from fs3.base.status import Code
@@ -10,8 +10,7 @@ from fs3.model.chain import Chain
 from fs3.model.chunk import Update, UpdateResult
 
 
-@dataclass(slots=True)
-class UpdateReceived:
+class UpdateReceived(msgspec.Struct):
     """A client or the predecessor asks for an update. `token` comes back in one `AnswerUpdate`."""
 
     update: Update
@@ -21,8 +20,7 @@ class UpdateReceived:
     copies. One that is under way or over is answered as ever."""
 
 
-@dataclass(slots=True)
-class StageDone:
+class StageDone(msgspec.Struct, gc=False):
     """The store finished a `Stage` effect: durable as the pending version when the code is OK, without any trace otherwise."""
 
     chunk: ChunkId
@@ -33,8 +31,7 @@ class StageDone:
     message: str = ""
 
 
-@dataclass(slots=True)
-class ForwardDone:
+class ForwardDone(msgspec.Struct, gc=False):
     """The successor answered a `Forward` effect. `attempt` is the effect's, so that a late answer to an old sending is known."""
 
     chunk: ChunkId
@@ -43,15 +40,13 @@ class ForwardDone:
     result: UpdateResult
 
 
-@dataclass(slots=True)
-class ChainChanged:
+class ChainChanged(msgspec.Struct):
     """Newer routing: this target's chain, or None when it is in none any more."""
 
     chain: Chain | None
 
 
-@dataclass(slots=True)
-class StoreOpened:
+class StoreOpened(msgspec.Struct, gc=False):
     """The store was opened and has these pending chunks; comes once, after the first ChainChanged. Until then this target takes
     no place in its chain: it accepts no updates and must serve no reads (`Replica.readable_chain`)."""
 
@@ -65,22 +60,19 @@ class StoreOpened:
     a new target, and what this one had acknowledged would be missing from a target that serves."""
 
 
-@dataclass(slots=True)
-class BirthStored:
+class BirthStored(msgspec.Struct, gc=False):
     """The manager has stored that this target has been complete: an empty disk in its place is a loss from now on. Known from the
     answer to a heartbeat that reported the target UPTODATE and was granted a lease. May come again."""
 
 
-@dataclass(slots=True)
-class DropDone:
+class DropDone(msgspec.Struct, gc=False):
     """The store finished a `DropPending` effect: the pending version is gone, also after a loss of power."""
 
     chunk: ChunkId
     version: int
 
 
-@dataclass(slots=True)
-class FillRequested:
+class FillRequested(msgspec.Struct, gc=False):
     """Bring the successor's copy of one chunk up to date with the committed one here; from the resync machine (`resync.Fill`).
 
     Answered with exactly one `FillDone` effect, at the latest in the step of the next `ChainChanged` to a newer version. Never
@@ -93,8 +85,7 @@ class FillRequested:
     """No target that serves has the bytes of this version: if it is the committed one still, it is sent as damaged. 0: none."""
 
 
-@dataclass(slots=True)
-class Tick:
+class Tick(msgspec.Struct, gc=False):
     """A deadline the machine asked for (`next_deadline`) has passed."""
 
 

@@ -15,7 +15,6 @@ Three ends of a flight that is not committed:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 
 import msgspec
@@ -43,8 +42,7 @@ class FlightPhase(IntEnum):
     """The successor has no room for it: the store is forgetting it."""
 
 
-@dataclass(slots=True)
-class Flight:
+class Flight(msgspec.Struct):
     """The state of an update in progress.
 
     `retry_ns` is the one deadline of a sending: an answer moves it, its passing starts the next attempt under a new serial, and

@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import msgspec
+
 from fs3.base import limits
 from fs3.base.status import Code
 from fs3.core.craq.admission.facts import is_same_tag
@@ -56,8 +58,7 @@ class ReplicaLimits:
 DEFAULT_LIMITS = ReplicaLimits()
 
 
-@dataclass(slots=True)
-class QueuedUpdate:
+class QueuedUpdate(msgspec.Struct):
     """An update that has not been admitted yet, and the tokens of its sendings."""
 
     update: Update
@@ -65,8 +66,7 @@ class QueuedUpdate:
     expires_ns: int
 
 
-@dataclass(slots=True)
-class Lane:
+class Lane(msgspec.Struct):
     """One chunk's flight and queue."""
 
     flight: Flight

@@ -91,12 +91,13 @@ class Replica:
         out: list[Effect] = []
         flights = self.flights
         flights.admitter.step_rows.clear()
-        if isinstance(event, UpdateReceived):
-            flights.on_update_received(now_ns, event, out)
-        elif isinstance(event, StageDone):
-            flights.on_stage_done(now_ns, event, out)
-        elif isinstance(event, ForwardDone):
-            flights.on_forward_done(now_ns, event, out)
+        kind = type(event)
+        if kind is UpdateReceived:
+            flights.on_update_received(now_ns, event, out)  # type: ignore[arg-type]
+        elif kind is StageDone:
+            flights.on_stage_done(now_ns, event, out)  # type: ignore[arg-type]
+        elif kind is ForwardDone:
+            flights.on_forward_done(now_ns, event, out)  # type: ignore[arg-type]
         elif isinstance(event, ChainChanged):
             self._on_chain_changed(now_ns, event.chain, out)
         elif isinstance(event, StoreOpened):

@@ -18,6 +18,7 @@ import msgspec
 from msgspec.structs import replace
 
 from fs3.base.ids import ClientId, InodeId
+from fs3.base.limits import check_rows_per_page
 from fs3.core.meta import client_liveness as liveness
 from fs3.core.meta import keys, rows
 from fs3.core.txn import ReadTxn, Txn
@@ -271,6 +272,15 @@ async def end_epoch(txn: Txn, client: ClientId, heartbeats: int) -> bool:
         return False
     txn.delete(keys.client_locks_key(client))
     return True
+
+
+async def end_all_epochs(txn: Txn) -> None:
+    """Releases all locks of all clients. For a store that was put back from a copy: who holds what has changed since."""
+    after: ClientId | None = None
+    while page := await list_locking_clients(txn, after, check_rows_per_page):
+        for client in page:
+            txn.delete(keys.client_locks_key(client))
+        after = page[-1]
 
 
 async def list_locking_clients(txn: ReadTxn, after: ClientId | None, limit: int) -> list[ClientId]:

@@ -9,7 +9,6 @@ rotten byte along under a sum that still says so, but later and elsewhere.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -23,9 +22,7 @@ from fs3.drivers.chunks.sizes import INLINE, NOWHERE, block_bytes
 from fs3.model.chunk import Update, UpdateKind
 
 if TYPE_CHECKING:
-    import asyncio
-
-    from fs3.ports.chunk_store import StageResult
+    from fs3.ports.chunk_store import OnStaged
 
 COPY_BYTES = 1 * MIB
 """Copied in one go."""
@@ -42,14 +39,13 @@ class BlockDamaged(Exception):
     """The disk returned other bytes than were written. The message names the chunk and the range."""
 
 
-@dataclass(slots=True, eq=False)
-class WriteJob:
+class WriteJob(msgspec.Struct, eq=False):
     """One update of a barrier: what the loop planned, and what came of it."""
 
     update: Update
     version: int
     chain_version: int
-    done: asyncio.Future[StageResult]
+    on_staged: OnStaged
     row: IndexRow
     """The chunk before."""
     base: Version | None

@@ -20,6 +20,10 @@ from fs3.ports.chunk_store import StoreDamaged
 channels_per_sweep_max = 512
 """Channel rows looked at by one barrier that forgets old ones."""
 
+channels_kept_max = 4096
+"""Channel rows of the durable index that are kept decoded, of one target."""
+
+_UNKNOWN = object()
 _HEAD_BYTES = 9
 _KIND = b"\x01"
 _EPOCH_MAX = 0xFFFF_FFFF
@@ -43,6 +47,8 @@ class ChannelTable:
         """Rows that differ from the durable index; None: dropped."""
         self._changes: dict[ChannelKey, ChannelEntry | None] = {}
         """Those no barrier has taken yet."""
+        self._recent: dict[ChannelKey, ChannelEntry] = {}
+        """Rows of the durable index that were looked at or written lately: an update asks for its channel's three times."""
         self._epoch_changed = False
         self._sweep_after: bytes | None = None
         self.needs_sweep = True
@@ -69,10 +75,22 @@ class ChannelTable:
         return None if found is None else found[0]
 
     def _find(self, key: ChannelKey) -> ChannelEntry | None:
-        if key in self._unsynced:
-            return self._unsynced[key]
-        packed = self._index.get_channel(key)
-        return None if packed is None else self._decode(pack_key(key), packed)
+        entry = self._unsynced.get(key, _UNKNOWN)
+        if entry is not _UNKNOWN:
+            return entry  # type: ignore[return-value]
+        known = self._recent.get(key)
+        if known is None:
+            packed = self._index.get_channel(key)
+            if packed is None:
+                return None
+            known = self._decode(pack_key(key), packed)
+            self._keep(key, known)
+        return known
+
+    def _keep(self, key: ChannelKey, entry: ChannelEntry) -> None:
+        if len(self._recent) >= channels_kept_max:
+            self._recent.clear()
+        self._recent[key] = entry
 
     def record(self, key: ChannelKey, row: ChannelRow) -> None:
         """The row is the channel's, unless that has a later one. Raises StoreDamaged."""
@@ -161,8 +179,12 @@ class ChannelTable:
     def mark_durable(self, taken: dict[ChannelKey, ChannelEntry | None]) -> None:
         """The durable index has these now. They may have changed again in the meantime."""
         for key, entry in taken.items():
-            if key in self._unsynced and self._unsynced[key] is entry:
+            if self._unsynced.get(key, _UNKNOWN) is entry:
                 del self._unsynced[key]
+                if entry is None:
+                    self._recent.pop(key, None)
+                else:
+                    self._keep(key, entry)
 
 
 def _take(found: list[tuple[ChannelKey, ChannelRow]], packed_key: bytes, entry: ChannelEntry | None) -> None:

@@ -74,6 +74,10 @@ class DurableIndex:
         """Bad chunks, and what was found (UTF-8)."""
         return self._scan(Table.BAD_CHUNKS, None, _SCAN_ROWS)
 
+    def count_chunks_at_most(self) -> int:
+        """Rows of chunks there are, or more: some that the log has may be in the index as well."""
+        return self.index.count(Table.CHUNKS) + len(self._fresh.chunks) + len(self._moving.chunks)
+
     def count_channels(self) -> int:
         """Channel rows there are. Looks at each that the log has."""
         count = self.index.count(Table.CHANNELS)

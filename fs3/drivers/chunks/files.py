@@ -130,8 +130,9 @@ def write_all(fd: int, data: memoryview, offset: int) -> None:
 def write_parts(fd: int, parts: list[memoryview], offset: int) -> None:
     """Write buffers one after the other."""
     written = os.pwritev(fd, parts, offset)
-    for part in parts:
-        # Usually all of it was written; a full disk, or a signal, ends a write early.
+    if written == sum(map(len, parts)):
+        return
+    for part in parts:  # a full disk, or a signal, ends a write early
         if written < len(part):
             write_all(fd, part[written:], offset + written)
             written = len(part)

@@ -57,8 +57,7 @@ class PackedRows:
         self.channel_epoch = later.channel_epoch or self.channel_epoch
 
 
-@dataclass(slots=True)
-class BlockWrite:
+class BlockWrite(msgspec.Struct):
     """The bytes of a block are new from `start` on, whatever the log has of them before."""
 
     place: int

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from enum import Enum
 from typing import Protocol
 
@@ -21,7 +20,7 @@ from fs3.drivers.chunks.row_cache import RowCache
 from fs3.drivers.chunks.rows import IndexRow, Version
 from fs3.drivers.chunks.sizes import INLINE, NOWHERE, SIZES, block_bytes, class_for
 from fs3.model.chunk import FILLS, Update, UpdateKind
-from fs3.ports.chunk_store import StageResult, StoreDamaged
+from fs3.ports.chunk_store import OnStaged, StageResult, StoreDamaged
 
 _U32 = 0xFFFF_FFFF
 _U64 = 0xFFFF_FFFF_FFFF_FFFF
@@ -105,7 +104,7 @@ class Planner:
         update: Update,
         version: int,
         chain_version: int,
-        done: asyncio.Future[StageResult],
+        on_staged: OnStaged,
         prewritten: PrewrittenBytes | None = None,
     ) -> WriteJob | StageResult | Deferral:
         """A job whose block is taken, or the answer when there is nothing to do on the disk. `prewritten` stays the caller's
@@ -133,10 +132,10 @@ class Planner:
                 Code.TOO_LARGE,
                 message=f"chunk {update.chunk.hex()} would have {length} bytes, at most {limits.block_bytes_max} are allowed",
             )
-        job = WriteJob(update, version, chain_version, done, row, base, length, NOWHERE, False)
+        job = WriteJob(update, version, chain_version, on_staged, row, base, length, NOWHERE, False)
         return self._assign_block(job) if prewritten is None else _assign_prewritten(job, prewritten)
 
-    def plan_repair(self, update: Update, version: int, done: asyncio.Future[StageResult]) -> WriteJob | StageResult | Deferral:
+    def plan_repair(self, update: Update, version: int, on_staged: OnStaged) -> WriteJob | StageResult | Deferral:
         """The same for a repair of the committed version by `update.data`, whose length and sums are those of the version.
 
         STALE_UPDATE when that is not the committed version, or when its block has the pending one in it too.
@@ -150,7 +149,9 @@ class Planner:
         place = row.committed.place
         if row.pending is not None and row.pending.place == place >= 0:
             return StageResult(Code.STALE_UPDATE)
-        job = WriteJob(update, version, row.committed.chain_version, done, row, None, update.length, place, False, repairs=True)
+        job = WriteJob(
+            update, version, row.committed.chain_version, on_staged, row, None, update.length, place, False, repairs=True
+        )
         if place < 0:
             return job
         # A block of the same size: what the chunk was expected to reach, it still is.

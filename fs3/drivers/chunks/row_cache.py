@@ -5,6 +5,7 @@ from __future__ import annotations
 from fs3.base.ids import ChunkId
 from fs3.drivers.chunks.durable_index import DurableIndex
 from fs3.drivers.chunks.files import BlockFiles
+from fs3.drivers.chunks.key_filter import KeyFilter
 from fs3.drivers.chunks.rows import IndexRow, RowDamaged, Version, decode, describe
 from fs3.model.chunk import ChunkMeta
 from fs3.ports.chunk_store import StoreDamaged
@@ -21,6 +22,8 @@ class RowCache:
         self._index = index
         self._files = files
         self._half = max(bytes_max // 2, 1)
+        self.keys = KeyFilter(index)
+        """Has every chunk of the durable index once the store is open."""
         self.unsynced: dict[ChunkId, IndexRow] = {}
         """Rows that differ from the durable index. A row that does not exist stands for its absence."""
         self.young: dict[ChunkId, IndexRow] = {}
@@ -33,6 +36,8 @@ class RowCache:
         row = self.young.get(chunk)
         if row is not None:
             return row
+        if not self.keys.may_have(chunk):
+            return None  # nor is there an unsynced row: of each there was a durable one first
         row = self.unsynced.get(chunk)
         if row is not None:
             if not row.exists:
@@ -81,6 +86,7 @@ class RowCache:
     def set_durable(self, chunk: ChunkId, row: IndexRow) -> None:
         """The row is this from now on, and durable."""
         self.unsynced.pop(chunk, None)
+        self.keys.add(chunk)
         self._show(chunk, row)
 
     def mark_durable(self, chunk: ChunkId, row: IndexRow) -> None:
@@ -89,7 +95,7 @@ class RowCache:
             del self.unsynced[chunk]
 
     def _show(self, chunk: ChunkId, row: IndexRow) -> None:
-        if row.exists:
+        if row.committed is not None or row.pending is not None:
             self._keep(chunk, row)
         else:
             self.young.pop(chunk, None)

@@ -20,6 +20,7 @@ from fs3.model.chunk import ChunkMeta, Tag, UpdateKind
 
 _HEAD = struct.Struct("<IB")
 _VERSION = struct.Struct("<IIIBI")
+_ONE_SUM = struct.Struct("<I")
 _PENDING = struct.Struct("<BB16sIQ")
 _HAS_COMMITTED = 1
 _HAS_PENDING = 2
@@ -70,14 +71,11 @@ class Version:
         self.pieces = array("q", (-1,)) * -(-self.length // PIECE_BYTES)
         return 8 * len(self.pieces)
 
-    @property
-    def weight(self) -> int:
-        """Bytes of memory beyond the object itself."""
-        return len(self.sums) + (len(self.inline) if self.inline else 0) + (8 * len(self.pieces) if self.pieces else 0)
-
 
 def pack_sums(sums: tuple[int, ...] | list[int]) -> bytes:
     """Sums as `Version` keeps them."""
+    if len(sums) == 1:
+        return _ONE_SUM.pack(sums[0])
     return struct.pack(f"<{len(sums)}I", *sums)
 
 
@@ -104,10 +102,13 @@ class IndexRow:
     def weight(self) -> int:
         """Bytes of memory, roughly."""
         weight = _ROW_BYTES
-        if self.committed is not None:
-            weight += self.committed.weight
-        if self.pending is not None:
-            weight += self.pending.weight
+        for version in (self.committed, self.pending):
+            if version is not None:
+                weight += len(version.sums)
+                if version.inline is not None:
+                    weight += len(version.inline)
+                if version.pieces is not None:
+                    weight += 8 * len(version.pieces)
         return weight
 
     def describe(self) -> ChunkMeta:

@@ -75,7 +75,16 @@ from fs3.drivers.chunks.verifier import ChunkVerifier
 from fs3.drivers.chunks.write_path import WritePath
 from fs3.drivers.os.directory_lock import DirectoryLock
 from fs3.model.chunk import ChannelKey, ChannelRow, ChunkMeta, Tag, Update, UpdateResult
-from fs3.ports.chunk_store import Prewritten, ReadGather, ReadResult, ScrubStep, StageResult, StoreDamaged, StoreSpace
+from fs3.ports.chunk_store import (
+    OnStaged,
+    Prewritten,
+    ReadGather,
+    ReadResult,
+    ScrubStep,
+    StageResult,
+    StoreDamaged,
+    StoreSpace,
+)
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import FileRange
 from fs3.runtime.durable_files import sync_directory
@@ -181,7 +190,9 @@ class FileChunkStore:
         claim = self._allocator.claim
         count = 0
         ends: dict[int, int] = {}
+        add_key = self._rows.keys.add
         for chunk, packed in self._index.scan(None):
+            add_key(chunk)
             try:
                 committed, pending, is_pending = parse_places(chunk, packed, ends)
                 if is_pending:
@@ -410,6 +421,10 @@ class FileChunkStore:
         if not self._prewriter.take(prewritten):
             return StageResult(Code.BUSY, message=f"what was written ahead for chunk {update.chunk.hex()} was discarded")
         return await self._write_path.stage(update, version, chain_version, prewritten)
+
+    def submit(self, updates: Sequence[Update], on_staged: OnStaged) -> None:
+        """`ChunkStore.submit`."""
+        self._write_path.submit(updates, on_staged)
 
     def commit(self, chunk: ChunkId, version: int, tag: Tag, result: UpdateResult) -> None:
         """`ChunkStore.commit`. Raises ValueError when that version is not pending."""

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from fs3.base.errors import error
 from fs3.base.ids import ChainId, ChunkId, ClientId
@@ -29,7 +30,7 @@ from fs3.drivers.chunks.row_cache import RowCache
 from fs3.drivers.chunks.rows import IndexRow, Version
 from fs3.drivers.chunks.update_log import UpdateLog
 from fs3.model.chunk import ChannelKey, ChannelRow, Tag, Update, UpdateKind
-from fs3.ports.chunk_store import StageResult
+from fs3.ports.chunk_store import OnStaged, Staged, StageResult
 from fs3.ports.clock import Clock
 from fs3.runtime.alarm import NEVER, Alarm
 from fs3.runtime.worker_threads import WorkerThreads
@@ -45,8 +46,18 @@ stages_per_barrier_max = 1024
 _MEASURE_NS = 200 * MILLISECOND
 """Between two looks at the room on the file system; in between, what was planned is subtracted."""
 
-_Call = tuple[Update, int, int, "asyncio.Future[StageResult]", bool, PrewrittenBlock | None]
-"""A `stage`, or a `repair` (True), that waits for a barrier."""
+
+class _Call(NamedTuple):
+    """A `stage`, or a `repair`, that waits for a barrier."""
+
+    update: Update
+    version: int
+    chain_version: int
+    on_staged: OnStaged
+    repairs: bool
+    prewritten: PrewrittenBlock | None
+
+
 _NO_TAG = Tag(ClientId(b""), 0, 0)
 
 
@@ -90,8 +101,12 @@ class WritePath:
         self._scratch = memoryview(bytearray(COPY_BYTES))
 
         self._waiting: deque[_Call] = deque()
+        self._answers: list[tuple[OnStaged, Staged]] = []
+        """Not told yet."""
         self._repairing: dict[ChunkId, asyncio.Future[StageResult]] = {}
         """Chunks with a `repair` under way; a `stage` waits for it."""
+        self._after_repair: dict[ChunkId, _Call] = {}
+        """Those that do."""
         self._barrier: Barrier | None = None
         self._barrier_done: asyncio.Future[str] | None = None
         """Resolved with what went wrong, "" nothing."""
@@ -150,50 +165,79 @@ class WritePath:
         self, update: Update, version: int, chain_version: int, prewritten: PrewrittenBlock | None = None
     ) -> StageResult:
         """`ChunkStore.stage`. The block of `prewritten` is this call's."""
+        self._check_unstaged(update.chunk)
+        done = _StageFuture()
+        self._submit(_Call(update, version, chain_version, done.on_staged, False, prewritten))
+        self._begin_soon()
+        try:
+            return await done
+        except asyncio.CancelledError:
+            self._withdraw(update.chunk)
+            raise
+
+    def submit(self, updates: Sequence[Update], on_staged: OnStaged) -> None:
+        """`ChunkStore.submit`."""
+        for update in updates:
+            self._check_unstaged(update.chunk)
+        for update in updates:
+            self._submit(_Call(update, update.version, update.chain_version, on_staged, False, None))
+        if self._waiting and self._barrier is None and not self._is_begin_scheduled:
+            # At once: the caller has gathered what there is.
+            self._hand_over()
+            if self._answers:
+                asyncio.get_running_loop().call_soon(self._deliver)
+
+    def _submit(self, call: _Call) -> None:
+        chunk = call.update.chunk
         if self._closing or len(self._waiting) >= batch_items_max:
-            self._give_up(prewritten)
-            if self._closing:
-                return StageResult(Code.SHUTTING_DOWN, message=f"{self._directory} is being closed")
-            return StageResult(Code.BUSY, message=f"{len(self._waiting)} updates wait for the disk already")
-        chunk = update.chunk
+            self._give_up(call.prewritten)
+            self._answers.append((call.on_staged, (call.update, self._refuse())))
+            asyncio.get_running_loop().call_soon(self._deliver)
+            return
+        self._changes.staging.add(chunk)
+        repair = self._repairing.get(chunk)
+        if repair is None:
+            self._waiting.append(call)
+        else:
+            self._after_repair[chunk] = call
+            repair.add_done_callback(lambda _: self._enqueue_after_repair(chunk))
+
+    def _check_unstaged(self, chunk: ChunkId) -> None:
         if chunk in self._changes.staging:
             raise ValueError(f"an update of chunk {chunk.hex()} is being staged already")
-        self._changes.staging.add(chunk)
-        if chunk in self._repairing:
-            return await self._stage_after_repair(update, version, chain_version, prewritten)
-        return await self._submit(update, version, chain_version, repairs=False, prewritten=prewritten)
 
-    async def _stage_after_repair(
-        self, update: Update, version: int, chain_version: int, prewritten: PrewrittenBlock | None
-    ) -> StageResult:
-        try:
-            await asyncio.wait((self._repairing[update.chunk],))
-        except asyncio.CancelledError:
-            self._changes.staging.discard(update.chunk)
-            self._give_up(prewritten)
-            raise
+    def _refuse(self) -> StageResult:
         if self._closing:
-            self._changes.staging.discard(update.chunk)
-            self._give_up(prewritten)
             return StageResult(Code.SHUTTING_DOWN, message=f"{self._directory} is being closed")
-        return await self._submit(update, version, chain_version, repairs=False, prewritten=prewritten)
+        return StageResult(Code.BUSY, message=f"{len(self._waiting)} updates wait for the disk already")
+
+    def _enqueue_after_repair(self, chunk: ChunkId) -> None:
+        call = self._after_repair.get(chunk)
+        if call is not None and self._closing:
+            self._withdraw(chunk)
+            call.on_staged([(call.update, self._refuse())])
+        elif call is not None:
+            del self._after_repair[chunk]
+            self._waiting.append(call)
+            self._begin_soon()
+
+    def _withdraw(self, chunk: ChunkId) -> None:
+        """An update that waits for a repair will not be staged. One for which the disk works is."""
+        call = self._after_repair.pop(chunk, None)
+        if call is not None:
+            self._changes.staging.discard(chunk)
+            self._give_up(call.prewritten)
 
     def _give_up(self, prewritten: PrewrittenBlock | None) -> None:
         """Bytes that were written ahead, if there are any, will not be staged: their block is free again."""
         if prewritten is not None:
             self._allocator.free(prewritten.place)
 
-    def _submit(
-        self, update: Update, version: int, chain_version: int, *, repairs: bool, prewritten: PrewrittenBlock | None = None
-    ) -> asyncio.Future[StageResult]:
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[StageResult] = loop.create_future()
-        self._waiting.append((update, version, chain_version, done, repairs, prewritten))
-        if self._barrier is None and not self._is_begin_scheduled:
-            # At the end of this turn of the loop, so that all updates that arrived in it share the barrier.
+    def _begin_soon(self) -> None:
+        """At the end of this turn of the loop, so that all updates that arrived in it share the barrier."""
+        if not self._is_begin_scheduled:
             self._is_begin_scheduled = True
-            loop.call_soon(self._begin_barrier)
-        return done
+            asyncio.get_running_loop().call_soon(self._begin_barrier)
 
     async def repair(self, chunk: ChunkId, version: int, data: memoryview) -> bool:
         """`ChunkStore.repair`. Raises FS3Error as there."""
@@ -211,7 +255,9 @@ class WritePath:
         sums = tuple(committed.sums_of(0, len(committed.sums) // 4))
         kind = UpdateKind.FILL
         update = Update(chunk, kind, ChainId(0), committed.chain_version, version, 0, len(data), _NO_TAG, sums, 0, data)
-        done = self._repairing[chunk] = self._submit(update, version, committed.chain_version, repairs=True)
+        done = self._repairing[chunk] = _StageFuture()
+        self._waiting.append(_Call(update, version, committed.chain_version, done.on_staged, True, None))
+        self._begin_soon()
         result = await asyncio.shield(done)
         if result.code is Code.STALE_UPDATE:
             return False
@@ -220,14 +266,19 @@ class WritePath:
         return True
 
     def _begin_barrier(self) -> None:
-        """Hand everything that waits to the disk thread, unless it is busy."""
+        """Hand everything that waits to the disk thread, unless it is busy; then tell what has become of the rest."""
         self._is_begin_scheduled = False
-        if self._barrier is not None:
-            return
+        if self._barrier is None:
+            self._hand_over()
+        self._deliver()
+
+    def _hand_over(self) -> None:
         self._alarm.cancel()
         self._reclaimer.free_due(self._clock.now())
         if self._changes.channels.needs_sweep:
             self._changes.channels.sweep()
+        if self._rows.keys.needs_sweep:
+            self._rows.keys.sweep()
         jobs, short = self._plan()
         vacant: list[int] = []
         if (short or self._planner.is_disk_low) and self._files.may_punch and not self._failure:
@@ -251,7 +302,7 @@ class WritePath:
         jobs: list[WriteJob] = []
         logged = 0
         while self._waiting and len(jobs) < stages_per_barrier_max:
-            update, version, chain_version, done, repairs, prewritten = self._waiting[0]
+            update, version, chain_version, on_staged, repairs, prewritten = self._waiting[0]
             if prewritten is None and update.length <= self._logged_bytes_max:
                 logged += update.length
                 if logged > self._record_data_max and jobs:
@@ -261,9 +312,9 @@ class WritePath:
             elif update.length and (why := self._checkpointer.index_failure):
                 planned = StageResult(Code.NO_SPACE, message=f"no room for the index row of chunk {update.chunk.hex()}: {why}")
             elif repairs:
-                planned = self._planner.plan_repair(update, version, done)
+                planned = self._planner.plan_repair(update, version, on_staged)
             else:
-                planned = self._planner.plan(update, version, chain_version, done, prewritten)
+                planned = self._planner.plan(update, version, chain_version, on_staged, prewritten)
             if planned is Deferral.AFTER_REST:
                 if not self._closing:
                     self._rest_alarm.set(self._reclaimer.rests_until, self._clock.now())
@@ -276,18 +327,16 @@ class WritePath:
                 jobs.append(planned)
             else:
                 self._give_up(prewritten)
-                self._answer(update.chunk, done, planned, repairs=repairs)
+                self._answer(update, on_staged, planned, repairs=repairs)
         return jobs, False
 
     def _on_disk(self, work: Callable[[], None]) -> None:
-        loop = asyncio.get_running_loop()
-        loop.run_in_executor(self._disk, work).add_done_callback(self._on_barrier_done)
+        self._disk.run(work, self._on_barrier_done)
 
-    def _on_barrier_done(self, future: asyncio.Future[None]) -> None:
+    def _on_barrier_done(self, why: BaseException | None) -> None:
         """The disk thread is done with the barrier."""
         barrier = self._barrier
         assert barrier is not None
-        why = future.exception()
         if why is not None:
             log.critical("%s: writing failed by a mistake in this program", self._directory, exc_info=why)
             barrier.failure = f"internal error: {why!r}"
@@ -329,6 +378,7 @@ class WritePath:
             self._begin_barrier()
         else:
             self._set_alarm_if_needed()
+            self._deliver()
 
     def _set_alarm_if_needed(self) -> None:
         """Nothing has to be done at once; what has to be done soon?"""
@@ -368,7 +418,8 @@ class WritePath:
             self._finish(job, barrier)
 
     def _finish(self, job: WriteJob, barrier: Barrier) -> None:
-        chunk = job.update.chunk
+        update = job.update
+        chunk = update.chunk
         if job.code is Code.OK and barrier.failure:
             job.code, job.message = Code.DISK, self._failure
         elif job.code is Code.OK and barrier.index_failure:
@@ -381,13 +432,13 @@ class WritePath:
                 self._reclaimer.unguard(job.place)
             if job.damaged:
                 self._changes.bad_chunks.mark(chunk, job.message)
-            self._answer(chunk, job.done, StageResult(job.code, message=job.message), repairs=job.repairs)
+            self._answer(update, job.on_staged, StageResult(job.code, message=job.message), repairs=job.repairs)
             return
         assert job.new_row is not None
         assert job.new_version is not None
         if job.repairs:
             done = self._apply_repair(job, job.new_version, job.new_row)
-            self._answer(chunk, job.done, StageResult(Code.OK if done else Code.STALE_UPDATE), repairs=True)
+            self._answer(update, job.on_staged, StageResult(Code.OK if done else Code.STALE_UPDATE), repairs=True)
             return
         if job.row.pending is not None:
             self._retire_durable(lambda: self._changes.discard_pending(job.row))
@@ -395,7 +446,7 @@ class WritePath:
             self._changes.chunk_count += 1
         self._rows.set_durable(chunk, job.new_row)
         self._changes.pending_chunks[chunk] = None
-        self._answer(chunk, job.done, StageResult(Code.OK, job.new_version.length, job.new_version.digest))
+        self._answer(update, job.on_staged, StageResult(Code.OK, job.new_version.length, job.new_version.digest))
 
     def _retire_durable(self, retire: Callable[[], None]) -> None:
         """Reclaim at once what `retire` retires: the durable index has never referred to it, or does not since this barrier, so
@@ -424,13 +475,24 @@ class WritePath:
         self._changes.bad_chunks.clear(chunk)
         return True
 
-    def _answer(self, chunk: ChunkId, done: asyncio.Future[StageResult], result: StageResult, *, repairs: bool = False) -> None:
+    def _answer(self, update: Update, on_staged: OnStaged, result: StageResult, *, repairs: bool = False) -> None:
         if repairs:
-            del self._repairing[chunk]
+            del self._repairing[update.chunk]
         else:
-            self._changes.staging.discard(chunk)
-        if not done.done():
-            done.set_result(result)
+            self._changes.staging.discard(update.chunk)
+        self._answers.append((on_staged, (update, result)))
+
+    def _deliver(self) -> None:
+        """Tell who waits; what they do next finds the next barrier with the disk thread."""
+        answers, self._answers = self._answers, []
+        told: dict[OnStaged, list[Staged]] = {}
+        for on_staged, staged in answers:
+            told.setdefault(on_staged, []).append(staged)
+        for on_staged, results in told.items():
+            try:
+                on_staged(results)
+            except Exception:
+                log.exception("%s: what waited for %d updates failed", self._directory, len(results))
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
@@ -473,3 +535,12 @@ class WritePath:
             self._rest_alarm.cancel()
             await self._checkpointer.close()
             self._disk.shutdown()
+
+
+class _StageFuture(asyncio.Future[StageResult]):
+    """What has come of staging an update, to be waited for."""
+
+    def on_staged(self, told: Sequence[Staged]) -> None:
+        """See `OnStaged`."""
+        if not self.done():
+            self.set_result(told[0][1])

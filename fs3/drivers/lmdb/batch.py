@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fs3.base.errors import FS3Error, error
-from fs3.drivers.lmdb.overlay import WriteSet
+from fs3.drivers.kv.write_set import WriteSet
 from fs3.ports.kv import OnDone, WriteOp
 
 

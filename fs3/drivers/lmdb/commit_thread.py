@@ -12,8 +12,8 @@ from typing import Any
 
 import lmdb
 
+from fs3.drivers.kv.write_set import Rows
 from fs3.drivers.lmdb.env import Environment
-from fs3.drivers.lmdb.overlay import Rows
 from fs3.runtime.serving import mark_serving_thread
 
 log = logging.getLogger("fs3.lmdb")

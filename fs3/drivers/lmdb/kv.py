@@ -485,6 +485,16 @@ class LmdbKV:
         """See `ScrubbedKV`."""
         return self._trouble.failure
 
+    @property
+    def problem(self) -> str:
+        """See `ScrubbedKV`: none, there is no engine beside the files."""
+        return ""
+
+    @property
+    def description(self) -> str:
+        """See `ScrubbedKV`."""
+        return ""
+
     async def copy_to(self, directory: Path) -> None:
         """Write everything committed, as one state, into an existing empty directory. Raises FS3Error.
 

@@ -5,7 +5,6 @@ Nothing here suspends: every `async` method runs to its end at once, so an opera
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
 from collections.abc import Sequence
 from copy import copy
 from itertools import islice
@@ -17,45 +16,19 @@ from fs3.base.checksum import ROW_SUM_BYTES, is_sealed
 from fs3.base.errors import FS3Error, error
 from fs3.base.status import Code
 from fs3.core.txn import DAMAGED_VALUE, KVRowDamaged
+from fs3.drivers.kv.write_set import Rows, WriteSet
 from fs3.drivers.lmdb.damage import KnownDamage
 from fs3.ports.kv import check_key, check_row
-
-Rows = dict[bytes, bytes | None]
-"""Key -> value; None: deleted."""
 
 NO_STATE = -1
 """Id of no state."""
 _UNKNOWN: Any = object()
-_SORT_AGAIN = 32
-"""From so many new keys on, sorting the list again beats inserting one by one."""
 _RECENT_ROWS_MAX = 2048
 """Rows that one state keeps in memory."""
 _RECENT_BYTES_MAX = 1024
 """Of a row that is kept: inodes without data and entries of directories are far below it."""
 _PROBE_BYTES_MAX = 511
 """LMDB compares at most so many bytes of a probe; as stored keys are shorter, cutting a longer one changes nothing."""
-
-
-class WriteSet:
-    """Writes that wait for their commit. Keys only ever join `rows`, so the newest are its last ones."""
-
-    __slots__ = ("_ordered", "rows")
-
-    def __init__(self) -> None:
-        self.rows: Rows = {}
-        self._ordered: list[bytes] = []
-
-    def keys(self, begin: bytes, end: bytes) -> list[bytes]:
-        """Keys in [begin, end), in order. Deleted ones are among them."""
-        ordered = self._ordered
-        fresh = len(self.rows) - len(ordered)
-        if fresh > _SORT_AGAIN:
-            ordered.extend(islice(reversed(self.rows), fresh))
-            ordered.sort()
-        elif fresh:
-            for key in islice(reversed(self.rows), fresh):
-                insort(ordered, key)
-        return ordered[bisect_left(ordered, begin) : bisect_left(ordered, end)]
 
 
 class Snapshot:

@@ -77,6 +77,15 @@ SpaceMeter = Callable[[], Sequence[DiskSpace]]
 """Says how much room the disks of a process have."""
 
 
+StoreDescriber = Callable[[], str]
+"""Says where the rows of a process are and how the engine there is, for people."""
+
+
+def describe_nothing() -> str:
+    """The `StoreDescriber` of a process of which there is nothing to say."""
+    return ""
+
+
 def measure_nothing() -> Sequence[DiskSpace]:
     """The `SpaceMeter` of a process without disks."""
     return ()
@@ -98,6 +107,7 @@ class MgmtdService:
         sole: bool = False,
         on_given_up: OnGivenUp | None = None,
         measure_space: SpaceMeter = measure_nothing,
+        describe_store: StoreDescriber = describe_nothing,
     ) -> None:
         """`entropy` draws the id of a new cluster, and tells starts of this process and its terms apart. `name`: unique among the
         managers.
@@ -106,7 +116,7 @@ class MgmtdService:
         a lease that a killed process has left in it need not be waited for. The caller closes `kv`. `on_given_up` is called once,
         when this manager will never be of use: what is stored is of another cluster or format, or it was elected
         `manager_terms_failed_max` times in a row and could not read it. The caller then ends the process, with that reason.
-        `measure_space`: how much room its disks have.
+        `measure_space`: how much room its disks have. `describe_store`: where the rows are and how that is, for people.
         """
         try:
             config.check()
@@ -131,6 +141,7 @@ class MgmtdService:
         self._endpoints = tuple(endpoints)
         self._name = name
         self._measure_space = measure_space
+        self._describe_store = describe_store
         self._manager: Manager | None = None
         """There while this is the primary."""
         self._lease_record: LeaseRecord | None = None
@@ -400,6 +411,7 @@ class MgmtdService:
             managers=self._publisher.managers(),
             epoch=self._lease_record.epoch if self._lease_record is not None else 0,
             primary_for_ns=now - self._primary_since,
+            store=self._describe_store(),
         )
         call.reply(status_to_pb(status, self._publisher.encode_full(manager.published)))
 

@@ -249,7 +249,7 @@ class TargetShell:
     def _is_crowded_out(self, update: Update) -> bool:
         """A client's update on a channel of which nothing is remembered, when there is no room to remember more."""
         tag = update.tag
-        if self.store.channel_room > 0 or not tag.client or update.from_target:
+        if update.from_target or not tag.client or self.store.channel_room > 0:
             return False
         return self.store.get_channel(tag.client, tag.channel) is None
 
@@ -347,13 +347,20 @@ class TargetShell:
 
     # --- what its parts tell it --------------------------------------------------------------------------------------
 
-    def on_staged(self, done: StageDone) -> None:
-        """See `StagingOwner`."""
-        self._post(done)
-        if self._closed or self._broken:
-            self.staging.drop(done.chunk)
-        if done.code is not Code.OK:
-            self._forwarder.push_sender.take(done.chunk, done.version)
+    def on_staged(self, dones: Sequence[StageDone]) -> None:
+        """See `StagingOwner`. The machine hears of it in this turn."""
+        for done in dones:
+            if self._closed or self._broken:
+                self.staging.drop(done.chunk)
+            else:
+                self._inbox.append(done)
+            if done.code is not Code.OK:
+                self._on_not_staged(done)
+        if not self._draining:
+            self._drain()
+
+    def _on_not_staged(self, done: StageDone) -> None:
+        self._forwarder.push_sender.take(done.chunk, done.version)
         if done.code is Code.DISK and not self.failure:
             self._go_offline(done.message or "the disk failed")
         elif done.code is Code.NO_SPACE and not self._machine.position.serves and not self._space_withdrawal.reason:
@@ -431,10 +438,12 @@ class TargetShell:
                         self.cache.on_position_changed()
                     self._context.on_target_changed()
             machine.check()
+            self.staging.flush()
         except Exception as failure:
             # A damaged index row, or a mistake in the machine: what it would do next cannot be trusted.
             if staged is not None:
                 staged.drop()
+            self.staging.flush()
             self._stop_machine(failure)
             return
         self._forwarder.flush()
@@ -452,8 +461,8 @@ class TargetShell:
         elif kind is Stage:
             self.staging.stage(effect.update)  # type: ignore[union-attr]
             self._forwarder.push(effect.update)  # type: ignore[union-attr]
-        elif isinstance(effect, Forward):
-            self._forwarder.forward(effect)
+        elif kind is Forward:
+            self._forwarder.forward(effect)  # type: ignore[arg-type]
         elif isinstance(effect, DropPending):
             self.staging.drop_pending(effect)
         elif isinstance(effect, FillDone):

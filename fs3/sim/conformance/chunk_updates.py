@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
+
 from fs3.base.checksum import checksums, digest_of
 from fs3.base.ids import ChainId, ChunkId, ClientId, InodeId, file_chunk, page_chunk
 from fs3.base.limits import block_bytes_max, channels_per_target_max, inline_chunk_bytes_max
@@ -15,7 +17,7 @@ from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.base.units import KIB, MIB
 from fs3.model.chunk import ChannelRow, ChunkMeta, Tag, Update, UpdateResult
-from fs3.ports.chunk_store import ChunkStore, StageResult
+from fs3.ports.chunk_store import ChunkStore, Staged, StageResult
 from fs3.sim.conformance.chunk_tools import (
     CLIENT,
     FILL,
@@ -392,8 +394,41 @@ class ChunkUpdateTests(ChunkStoreSuite):
             assert store.get(C) == before
             assert (await stage(store, update_of(C, TRUNCATE, block - 10))).code is Code.OK
 
+    async def test_updates_that_are_submitted_together(self, tmp_path: Path) -> None:
+        """Each is told once, and not within the call; what is told of is pending."""
+        async with self.opened(tmp_path) as store:
+            await write(store, B, 0, noise(5000))
+            told: list[Staged] = []
+            all_told = asyncio.Event()
+
+            def on_staged(staged: Sequence[Staged]) -> None:
+                told.extend(staged)
+                if len(told) == 4:
+                    all_told.set()
+
+            sound = msgspec.structs.replace(update_of(A, PUT, 0, noise(4200)), version=1)
+            there = msgspec.structs.replace(update_of(B, PUT, 0, noise(4200)), version=2)
+            wrong = msgspec.structs.replace(update_of(C, PUT, 0, noise(4200)), version=1, checksums=(1,))
+            small = msgspec.structs.replace(update_of(D, WRITE, 0, b"few"), version=1)
+            store.submit((sound, there), on_staged)
+            store.submit((wrong, small), on_staged)
+            assert not told
+            async with asyncio.timeout(20):
+                await all_told.wait()
+            codes = {update.chunk: result.code for update, result in told}
+            assert codes == {A: Code.OK, B: Code.EXISTS, C: Code.CHECKSUM, D: Code.OK}
+            for chunk, pending in ((A, 1), (B, 0), (D, 1)):
+                meta = store.get(chunk)
+                assert meta is not None
+                assert meta.pending == pending
+            assert store.get(C) is None
+
     async def test_a_closed_store_takes_nothing(self, tmp_path: Path) -> None:
         store = await self.open(tmp_path)
         await store.close()
         await store.close()
         assert (await store.stage(update_of(A, WRITE, 0, b"x"), 1, 1)).code is Code.SHUTTING_DOWN
+        told: asyncio.Future[StageResult] = asyncio.get_running_loop().create_future()
+        store.submit([update_of(A, WRITE, 0, b"x")], lambda staged: told.set_result(staged[0][1]))
+        assert not told.done()
+        assert (await told).code is Code.SHUTTING_DOWN

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -258,7 +259,8 @@ class ProcessKVPeer:
 
 @asynccontextmanager
 async def process_peer(opening: str, directory: Path) -> AsyncIterator[ProcessKVPeer]:
-    """A process that opens the store with the expression `opening`, in which `directory` is a Path, and serves `TASKS`."""
+    """A process that opens the store with the expression `opening`, in which `directory` is a Path, and serves `TASKS`. It may be
+    of `LmdbKV` or call `open_etcd`."""
     script = f"import sys; from {__name__} import serve; serve(sys.argv[1], sys.argv[2])"
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -290,10 +292,19 @@ def serve(opening: str, directory: str) -> None:
     asyncio.run(_serve(opening, Path(directory)))
 
 
+async def open_etcd(endpoints: Sequence[str], prefix: str) -> KV:
+    """A store on etcd, whose library is imported only for this."""
+    from fs3.drivers.etcd.kv import EtcdKV
+    from fs3.drivers.os.clock import OsClock
+
+    return await EtcdKV.open(endpoints, prefix, OsClock())
+
+
 async def _serve(opening: str, directory: Path) -> None:
     from fs3.drivers.lmdb import LmdbKV
 
-    kv: KV = eval(opening, {"LmdbKV": LmdbKV, "directory": directory})
+    opened = eval(opening, {"LmdbKV": LmdbKV, "open_etcd": open_etcd, "directory": directory})
+    kv: KV = await opened if inspect.isawaitable(opened) else opened
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=1 << 24)
     transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)

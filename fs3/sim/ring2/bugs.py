@@ -27,7 +27,6 @@ from fs3.client.storage.router import ReplicaRouter
 from fs3.client.storage.updates import UpdateCall
 from fs3.core.craq.admission import admitter
 from fs3.core.craq.admission.facts import explain_malformed
-from fs3.core.craq.events import StageDone
 from fs3.core.craq.flights import Flights
 from fs3.core.files.append_plan import AppendPlan
 from fs3.core.files.write_plan import WriteIO
@@ -330,15 +329,14 @@ _real_apply = MgmtdClient._apply
 # --- shells --------------------------------------------------------------------------------------------------------------
 
 
-def _post_unless_cancelled(self: TargetShell, event: Any) -> None:
+def _staged_unless_cancelled(self: TargetShell, dones: Any) -> None:
     """Nobody waits for the answer, so nothing needs to be done any more; and the chunk's lane stays taken."""
-    payload = self.staging.find(event.chunk) if type(event) is StageDone else None
-    if isinstance(payload, Payload) and payload.job.is_cancelled:
-        return
-    _real_post(self, event)
+    payloads = [self.staging.find(done.chunk) for done in dones]
+    gone = [isinstance(payload, Payload) and payload.job.is_cancelled for payload in payloads]
+    _real_on_staged(self, [done for done, is_gone in zip(dones, gone, strict=True) if not is_gone])
 
 
-_real_post = TargetShell._post
+_real_on_staged = TargetShell.on_staged
 
 
 # --- metadata ------------------------------------------------------------------------------------------------------------
@@ -349,9 +347,9 @@ def _with_any_length(ctx: Any, inode: Inode, length: int | None, modified: bool,
     return _grown(ctx, inode, length, modified, None)
 
 
-def _grown(ctx: Any, inode: Inode, length: int | None, modified: bool, truncations: int | None = None) -> Inode:
+def _grown(ctx: Any, inode: Inode, length: int | None, modified: bool, truncations: int | None = None, **times: bool) -> Inode:
     """A length may rise while a truncation cuts."""
-    after = with_written_length(ctx, structs.replace(inode, trim=None), length, modified, truncations)
+    after = with_written_length(ctx, structs.replace(inode, trim=None), length, modified, truncations, **times)
     return structs.replace(after, trim=inode.trim)
 
 
@@ -494,7 +492,7 @@ BUGS: dict[str, ServiceBug] = {
     ),
     "cancelled_leaks_lane": ServiceBug(
         "an update whose caller has gone keeps its chunk's lane for ever",
-        [(TargetShell, "_post", _post_unless_cancelled)],
+        [(TargetShell, "on_staged", _staged_unless_cancelled)],
         seeds=60,
         focus=_lossy,
     ),

@@ -25,6 +25,7 @@ from fs3.model.chunk import ChannelKey, ChannelRow, Tag, Update, UpdateResult
 from fs3.model.cluster import DiskSpace
 from fs3.ports.chunk_store import Prewritten, ReadGather, ReadResult, StageResult
 from fs3.ports.disks import TargetNote
+from fs3.runtime.tasks import TaskSet
 from fs3.sim.ring2.loop import SimLoop
 
 
@@ -179,9 +180,10 @@ class SimChunkStore(MemoryChunkStore):
 
     def duplicate(self) -> SimChunkStore:
         """Another store with the same content; no process uses this one."""
-        shared = (self.disk, self.on_commit)
+        shared = (self.disk, self.on_commit, self._stagings)
         other = SimChunkStore()
         other.__dict__.update(copy.deepcopy(vars(self), {id(each): each for each in shared}))
+        other._stagings = TaskSet()
         return other
 
     def _again(self, state: MemoryChunkStore) -> SimChunkStore:
@@ -192,6 +194,7 @@ class SimChunkStore(MemoryChunkStore):
         other.is_full = False
         other._pins = {}
         other._pinned_versions = {}
+        other._stagings = TaskSet()
         other._closed = False
         return other
 

@@ -101,6 +101,21 @@ async def test_ids_and_bytes_do_not_come_back(tmp_path):
     assert "nothing is wrong" in admin("fsck", data)
 
 
+async def test_all_locks_have_ended(tmp_path):
+    data, copy = tmp_path / "data", tmp_path / "copy"
+    client = await connect_embedded(data)
+    await write_file(client, "/f", b"x")
+    file = await client.open("/f")
+    await client.lock(file)
+    await asyncio.to_thread(admin, "backup-meta", data, copy)
+    await client.close(file)
+    await client.aclose()
+    admin("restore-meta", copy, data)
+    async with await connect_embedded(data) as client:
+        assert await client.try_lock(await client.open("/f"))
+        assert not (await Fsck(client.meta, client.storage, client.manager).check()).problems
+
+
 def test_bytes_of_small_files_are_in_the_copy(tmp_path):
     data, copy = tmp_path / "data", tmp_path / "copy"
     names = ("same", "rewritten", "replaced", "removed", "grown", "grown-again")

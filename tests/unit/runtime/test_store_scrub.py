@@ -18,6 +18,7 @@ class PagedStore:
         self.asked = []
         self.damaged_rows = ()
         self.failure = None
+        self.problem = ""
         self.wrong = None
         self.passed = asyncio.Event()
 

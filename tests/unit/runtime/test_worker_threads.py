@@ -40,6 +40,18 @@ async def test_results_and_exceptions_come_back_to_a_loop() -> None:
     threads.shutdown()
 
 
+async def test_a_loop_is_told_what_was_run() -> None:
+    threads = WorkerThreads(1, "test")
+    loop = asyncio.get_running_loop()
+    for work, expected in ((int, type(None)), (lambda: 1 // 0, ZeroDivisionError)):
+        told: asyncio.Future[BaseException | None] = loop.create_future()
+        threads.run(work, told.set_result)
+        assert type(await told) is expected
+    threads.shutdown()
+    with pytest.raises(RuntimeError, match="'test' were shut down"):
+        threads.run(int, told.set_result)
+
+
 def test_shutdown_finishes_what_was_submitted_or_drops_it() -> None:
     threads = WorkerThreads(1, "test")
     begun, go_on = threading.Event(), threading.Event()

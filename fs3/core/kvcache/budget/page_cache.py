@@ -190,8 +190,7 @@ class PageCache:
         """A page is committed here, for the first time or again."""
         namespace_id = page_namespace(chunk)
         pages = self.namespaces.get(namespace_id) or self._add_namespace(namespace_id, now)
-        before = pages.recency.length(chunk)
-        pages.recency.insert(chunk, length, now)
+        before = pages.recency.insert(chunk, length, now)
         pages.last_used_ns = now
         self.grown.add(namespace_id)
         if before is None:

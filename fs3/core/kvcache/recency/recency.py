@@ -98,16 +98,19 @@ class Recency:
         row = self.table.find(chunk)
         return self._epoch + (self.table.born[row] - _EPOCH_TICK << _TICK_BITS) if row else None
 
-    def insert(self, chunk: ChunkId, length: int, now: int) -> None:
-        """A page was stored; or again, with another length. Raises ValueError for a length that no page has."""
+    def insert(self, chunk: ChunkId, length: int, now: int) -> int | None:
+        """A page was stored; or again, with another length: returns the one before, None when it is new. Raises ValueError for a
+        length that no page has."""
         if not 0 <= length <= LENGTH_MAX:
             raise ValueError(f"a page of {length} bytes, at most {LENGTH_MAX} can be")
         row = self.table.find(chunk)
-        if row:
-            self.table.set_length(row, length)
-            self._use(row, self.tick(now))
-        else:
+        if not row:
             self.table.add(chunk, length, self.tick(now))
+            return None
+        before = self.table.words[row] & LENGTH_MAX
+        self.table.set_length(row, length)
+        self._use(row, self.tick(now))
+        return before
 
     def touch(self, chunk: ChunkId, now: int) -> bool:
         """A page was used. False: it is not known. The pages of one request are told last first."""

@@ -313,6 +313,16 @@ def test_a_client_that_disconnects_gives_everything_up(file: Locks, space: Any) 
     file.ask(A, LockStep.WITHDRAW, wait=9, asked=9, seq=3)
 
 
+def test_all_locks_end_where_a_copy_is_put_back(file: Locks, space: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "check_rows_per_page", 1)
+    for client in (A, B):
+        file.ask(client, LockStep.TRY, exclusive=False)
+    file.ask(C, LockStep.WAIT)
+    space.raw(locks.end_all_epochs)
+    assert space.raw(lambda txn: locks.list_locking_clients(txn, None, 10)) == []
+    assert file.try_lock(C)
+
+
 def test_what_is_void_is_cleaned_up(file: Locks, space: Any) -> None:
     others = [space.file(name).id for name in "gh"]
     for inode in (file.inode, *others):

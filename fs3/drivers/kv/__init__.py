@@ -1,0 +1,1 @@
+"""What stores behind the KV port have in common."""
