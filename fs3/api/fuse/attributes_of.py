@@ -8,7 +8,7 @@ import stat
 from fs3.api.fuse.options import FuseOptions, directory_valid_ns, lookup_valid_ns
 from fs3.base.limits import name_bytes_max
 from fs3.base.units import KIB
-from fs3.drivers.fuse.records import Attributes, LookupReply
+from fs3.drivers.fuse.records import KernelAttributes, LookupReply
 from fs3.model.inode import Inode, InodeType
 
 preferred_io_bytes = 128 * KIB
@@ -27,10 +27,10 @@ TYPE_BITS = {
 """Of each type. What a newer service has and this software does not know looks like a file that cannot be opened."""
 
 
-def attributes_of(inode: Inode, length: int | None = None) -> Attributes:
+def attributes_of(inode: Inode, length: int | None = None) -> KernelAttributes:
     """All attributes; `length` where it is known better."""
     size = inode.length if length is None else length
-    return Attributes(
+    return KernelAttributes(
         ino=inode.id,
         mode=TYPE_BITS[inode.type] | inode.mode,
         nlink=inode.nlink,

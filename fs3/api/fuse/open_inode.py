@@ -129,7 +129,7 @@ class OpenInode:
         if inode.content_id != self.file.inode.content_id:
             self._whole = None
             if self.file.session == READ_ONLY:
-                self.file = self._reading(inode, data)
+                self.file = self._reader_of(inode, data)
             # A session goes on writing what it was opened on, and says so when it is asked to publish it.
             return
         if inode.change != self.file.inode.change:
@@ -184,7 +184,7 @@ class OpenInode:
         inode = self._appender.inode
         self._whole = None
         if self.file.session == READ_ONLY and inode.content_id != self.file.inode.content_id:
-            self.file = self._reading(inode)
+            self.file = self._reader_of(inode)
         else:
             known = self.file.data if at == self.file.inode.length else None
             self.file.set_inode(inode, known + data if known is not None and inode.inline else None)
@@ -321,7 +321,7 @@ class OpenInode:
         try:
             if ends:
                 await self.client.close(file)
-                self.file = self._reading(file.inode)
+                self.file = self._reader_of(file.inode)
             else:
                 await self.client.fsync(file)
         except FS3Error as failure:
@@ -344,7 +344,7 @@ class OpenInode:
                 self._whole = None
             raise
         whole.on_stored()
-        self.file = self._reading(inode, data)
+        self.file = self._reader_of(inode, data)
         self._told.change(inode)
 
     async def _drain(self) -> None:
@@ -391,14 +391,14 @@ class OpenInode:
         opened = await self.client.meta.ask(Open(self.here, write=True))
         self.file = self.client.adopt(opened, self.file.path)
 
-    def _reading(self, inode: Inode, data: bytes | None = None) -> File:
+    def _reader_of(self, inode: Inode, data: bytes | None = None) -> File:
         """The file without a session; the client knows that it is open, and keeps what loses its name elsewhere."""
         return self.client.adopt(OpenResult(inode, READ_ONLY, data), self.file.path)
 
     def _give_up_session(self) -> None:
         """It has ended without us, or its file has."""
         self._blocks.drop()
-        self.file = self._reading(self.file.inode)
+        self.file = self._reader_of(self.file.inode)
 
     async def _store(self, data: memoryview, offset: int) -> int:
         return await self.client.pwrite(self.file, data, offset)

@@ -15,13 +15,13 @@ from fs3.drivers.fuse import protocol
 from fs3.drivers.fuse.protocol import SetAttr
 from fs3.drivers.fuse.records import (
     TIME_IS_NOW,
-    Attributes,
     AttributesReply,
     Changes,
     Created,
     DirectoryEntry,
+    KernelAttributes,
+    KernelLock,
     KernelRequest,
-    Lock,
     LookupReply,
     Opened,
     Space,
@@ -223,7 +223,7 @@ def parse_lock(body: memoryview) -> Arguments:
     """(handle, owner, lock, it is one of flock(2))."""
     _need(body, protocol.LK_IN.size)
     handle, owner, start, end, kind, pid, flags, _ = protocol.LK_IN.unpack_from(body)
-    return handle, owner, Lock(start, end, kind, pid), bool(flags & protocol.LOCK_FLOCK)
+    return handle, owner, KernelLock(start, end, kind, pid), bool(flags & protocol.LOCK_FLOCK)
 
 
 def parse_getxattr(body: memoryview) -> Arguments:
@@ -298,7 +298,7 @@ def parse_interrupt(body: memoryview) -> int:
 # --- answers ---------------------------------------------------------------------------------------------------------
 
 
-def encode_attributes(found: Attributes) -> bytes:
+def encode_attributes(found: KernelAttributes) -> bytes:
     """fuse_attr."""
     atime, atime_nsec = divmod(found.atime_ns, SECOND)
     mtime, mtime_nsec = divmod(found.mtime_ns, SECOND)
@@ -400,7 +400,7 @@ def encode_size(count: int) -> bytes:
     return protocol.GETXATTR_OUT.pack(count, 0)
 
 
-def encode_lock(lock: Lock) -> bytes:
+def encode_lock(lock: KernelLock) -> bytes:
     """fuse_lk_out."""
     return protocol.LK_OUT.pack(lock.start, lock.end, lock.type, lock.pid)
 
@@ -433,7 +433,7 @@ def encode_directory(entries: Iterable[DirectoryEntry], room: int, *, plus: bool
         padding = -size % 8
         head = b""
         if plus:
-            head = encode_entry(one.entry or LookupReply(0, Attributes(one.ino, one.type_bits)))
+            head = encode_entry(one.entry or LookupReply(0, KernelAttributes(one.ino, one.type_bits)))
         if len(out) + len(head) + size + padding > room:
             break
         out += head

@@ -18,8 +18,8 @@ from fs3.drivers.fuse.records import (
     Created,
     DirectoryEntry,
     InitOptions,
+    KernelLock,
     KernelRequest,
-    Lock,
     LookupReply,
     Negotiated,
     Opened,
@@ -171,15 +171,15 @@ class Operations:
         """Bytes of one open file into another; how many."""
         raise _missing()
 
-    def getlk(self, request: KernelRequest, handle: int, owner: int, lock: Lock, whole: bool) -> Answer[Lock]:
+    def getlk(self, request: KernelRequest, handle: int, owner: int, lock: KernelLock, whole: bool) -> Answer[KernelLock]:
         """A lock that is in the way of this one; type F_UNLCK: none is."""
         raise _missing()
 
-    def setlk(self, request: KernelRequest, handle: int, owner: int, lock: Lock, whole: bool) -> Answer[None]:
+    def setlk(self, request: KernelRequest, handle: int, owner: int, lock: KernelLock, whole: bool) -> Answer[None]:
         """Take or give back a lock, at once or EAGAIN. `whole`: it is one of flock(2)."""
         raise _missing()
 
-    def setlkw(self, request: KernelRequest, handle: int, owner: int, lock: Lock, whole: bool) -> Answer[None]:
+    def setlkw(self, request: KernelRequest, handle: int, owner: int, lock: KernelLock, whole: bool) -> Answer[None]:
         """The same, waiting for it; cancelled by a signal."""
         raise _missing()
 

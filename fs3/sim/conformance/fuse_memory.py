@@ -13,11 +13,11 @@ from fs3.drivers.fuse.operations import Operations
 from fs3.drivers.fuse.protocol import ROOT_NODE, OpenFlag
 from fs3.drivers.fuse.records import (
     TIME_IS_NOW,
-    Attributes,
     AttributesReply,
     Changes,
     Created,
     DirectoryEntry,
+    KernelAttributes,
     KernelRequest,
     LookupReply,
     Opened,
@@ -76,10 +76,12 @@ class MemoryOperations(Operations):
             raise _refuse(errno.ESTALE)
         return found
 
-    def _attributes(self, node: MemoryInode) -> Attributes:
+    def _attributes(self, node: MemoryInode) -> KernelAttributes:
         size = len(node.target) if stat.S_ISLNK(node.mode) else len(node.data)
         times = (node.atime_ns, node.mtime_ns, node.ctime_ns)
-        return Attributes(node.ino, node.mode, node.nlink, node.uid, node.gid, size, -(-size // 512), *times, rdev=node.rdev)
+        return KernelAttributes(
+            node.ino, node.mode, node.nlink, node.uid, node.gid, size, -(-size // 512), *times, rdev=node.rdev
+        )
 
     def _entry(self, node: MemoryInode) -> LookupReply:
         return LookupReply(node.ino, self._attributes(node))
