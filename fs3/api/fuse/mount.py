@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from pathlib import Path
 
 from fs3.api.client import Client
@@ -53,7 +54,8 @@ class Mount:
             await asyncio.to_thread(_look, directory)
         except BaseException:
             await session.close()
-            await asyncio.to_thread(unmount, directory, lazily=True)
+            with suppress(OSError):  # it may be gone already; what failed first is what is said
+                await asyncio.to_thread(unmount, directory, lazily=True)
             raise
         return cls(directory, session, operations)
 
