@@ -26,7 +26,7 @@ _TYPES: Final = {
 }
 
 
-class Attributes:
+class AttributeCalls:
     """What a client can be asked about attributes."""
 
     meta: MetaClient

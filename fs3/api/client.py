@@ -13,13 +13,13 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, aclosing, suppress
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, suppress
 from typing import Any, Self
 
 from fs3.api.access_times import AccessTimes
 from fs3.api.append import Appender
-from fs3.api.attributes import Attributes
+from fs3.api.attributes import AttributeCalls
 from fs3.api.client_space import SpaceVerbs
 from fs3.api.data import FileData
 from fs3.api.file import READ_ONLY, BytesProgress, File, check_length, check_range
@@ -27,32 +27,27 @@ from fs3.api.io.budget import gather_bounded
 from fs3.api.io.buffer_budget import buffer_budget
 from fs3.api.io.buffers import ReadBuffer, source_of, target_of
 from fs3.api.locks import FileLocks, LockCalls
+from fs3.api.namespace import Failures, NameCalls, Stats, parent_of, parents_mode_of
 from fs3.api.session_ends import SessionEnds
 from fs3.api.small_files import NewFile, SmallFiles, UnnamedFile
 from fs3.api.space import FileSpace
 from fs3.api.xattrs import XattrMethods
 from fs3.base.errors import FS3Error, error
-from fs3.base.limits import client_write_call_bytes, list_entries_max
+from fs3.base.limits import client_write_call_bytes
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.client.meta.client import MetaClient
 from fs3.client.mgmtd.client import MgmtdClient
 from fs3.client.storage.client import StorageClient
 from fs3.model.inode import Inode, InodeType, Layout, User
-from fs3.model.namespace import Entry, FileSystemSpace, OpenResult, PathRef, RemoveKind, RenameMode
+from fs3.model.namespace import OpenResult, PathRef, RenameMode
 from fs3.model.requests import (
     TIME_NOW,
     Close,
     Link,
-    List,
-    Mkdir,
     Open,
     Put,
-    Remove,
-    Rename,
     Stat,
-    StatFs,
-    Symlink,
     Sync,
     Truncate,
 )
@@ -77,15 +72,12 @@ _OPENS_AT_ONCE = 4
 """Requests that one call to open many files has under way."""
 
 Counts = list[int]
-Failures = list[FS3Error | None]
 Opens = list[File | FS3Error]
-Stats = list[Inode | FS3Error]
-Entries = list[Entry]
 
 log = logging.getLogger("fs3.client")
 
 
-class Client(Attributes, XattrMethods, SpaceVerbs, LockCalls):
+class Client(NameCalls, AttributeCalls, XattrMethods, SpaceVerbs, LockCalls):
     """One connection to a cluster. Belongs to one event loop; any number of coroutines may use it at once."""
 
     def __init__(
@@ -207,7 +199,7 @@ class Client(Attributes, XattrMethods, SpaceVerbs, LockCalls):
                 layout=layout,
                 append=mode == "a",
                 want_data=mode == "r",
-                parents_mode=_parents_mode(make_parents),
+                parents_mode=parents_mode_of(make_parents),
                 umask=self._umask,
             )
         )
@@ -232,6 +224,10 @@ class Client(Attributes, XattrMethods, SpaceVerbs, LockCalls):
         if opened.data is None:
             self.meta.readers.add(file)
         return file
+
+    def lstat_directly(self, path: str) -> Inode | None:
+        """`lstat` on a thread that is not the loop's, which blocks meanwhile. None: not done, and `lstat` has to be asked."""
+        return None if self.closed else self.meta.ask_directly(Stat(PathRef.of(path), follow=False))
 
     async def open_many(self, paths: Sequence[str]) -> Opens:
         """Opens many files for reading, in few requests, which bring the bytes of those that are small: its handle or its error
@@ -268,7 +264,7 @@ class Client(Attributes, XattrMethods, SpaceVerbs, LockCalls):
             new.how.permissions,
             new.how.layout,
             new.exclusive,
-            _parents_mode(new.how.make_parents),
+            parents_mode_of(new.how.make_parents),
             umask=self._umask,
         )
 
@@ -319,7 +315,7 @@ class Client(Attributes, XattrMethods, SpaceVerbs, LockCalls):
             unnamed=True,
             mode=new.permissions,
             layout=new.layout,
-            parents_mode=_parents_mode(new.make_parents),
+            parents_mode=parents_mode_of(new.make_parents),
             umask=self._umask,
         )
 
@@ -336,7 +332,7 @@ class Client(Attributes, XattrMethods, SpaceVerbs, LockCalls):
                 modified=file.modified,
                 publish=PathRef.of(path),
                 truncations=file.truncations,
-                parents_mode=_parents_mode(make_parents),
+                parents_mode=parents_mode_of(make_parents),
                 keep_mtime=file.mtime_is_set,
                 umask=self._umask,
             )
@@ -389,7 +385,7 @@ class Client(Attributes, XattrMethods, SpaceVerbs, LockCalls):
             exclusive=exclusive,
             discard=discard and (file.unnamed or file.acknowledged > file.inode.length),
             truncations=file.truncations,
-            parents_mode=_parents_mode(make_parents),
+            parents_mode=parents_mode_of(make_parents),
             keep_mtime=file.mtime_is_set,
             umask=self._umask,
         )
@@ -687,118 +683,6 @@ class Client(Attributes, XattrMethods, SpaceVerbs, LockCalls):
         with suppress(FS3Error):
             await self.locks.check()
 
-    # --- names -------------------------------------------------------------------------------------------------------
-
-    async def stat(self, path: str) -> Inode:
-        """Attributes of what a path names; a symlink is followed."""
-        return await self.meta.ask(Stat(PathRef.of(path), follow=True))
-
-    async def lstat(self, path: str) -> Inode:
-        """The same, of a symlink itself."""
-        return await self.meta.ask(Stat(PathRef.of(path), follow=False))
-
-    def lstat_directly(self, path: str) -> Inode | None:
-        """`lstat` on a thread that is not the loop's, which blocks meanwhile. None: not done, and `lstat` has to be asked."""
-        return None if self._closed else self.meta.ask_directly(Stat(PathRef.of(path), follow=False))
-
-    async def batch_stat(self, paths: Sequence[str], *, follow: bool = True) -> Stats:
-        """Stat of many paths, in one request: its inode or its error for each."""
-        return await self.meta.batch_stat(paths, follow=follow) if paths else []
-
-    async def exists(self, path: str) -> bool:
-        """The path names something (a symlink: something that is there). Only an answer of the service says no."""
-        try:
-            await self.stat(path)
-        except FS3Error as failure:
-            if is_missing(failure):
-                return False
-            raise
-        return True
-
-    async def list(self, path: str = "/", *, with_inodes: bool = False, after: str = "") -> AsyncIterator[Entry]:
-        """Entries of a directory in the order of their names' bytes, loaded page by page; those that come after a name."""
-        while True:
-            page = await self.meta.ask(List(PathRef.of(path), after, list_entries_max, with_inodes))
-            for entry in page.entries:
-                yield entry
-            if not page.more or not page.entries:
-                return
-            after = page.entries[-1].name
-
-    async def list_pages(self, path: str = "/", *, with_inodes: bool = False) -> AsyncGenerator[Entries, None]:
-        """All entries of a directory, as `list` gives them, many at a time: while the caller looks at some, the service is asked
-        for the next. Close the iterator (`contextlib.aclosing`) where it may be left early."""
-        where = PathRef.of(path)
-        page = await self.meta.ask(List(where, "", list_entries_max, with_inodes))
-        while page.more and page.entries:
-            following = List(where, page.entries[-1].name, list_entries_max, with_inodes)
-            upcoming = asyncio.ensure_future(self.meta.ask(following))
-            try:
-                yield page.entries
-                page = await upcoming
-            finally:
-                # Of a page that nobody waits for any more, the outcome counts as seen.
-                if not upcoming.cancel() and not upcoming.cancelled():
-                    upcoming.exception()
-        yield page.entries
-
-    async def list_all(self, path: str = "/", *, with_inodes: bool = False) -> Entries:
-        """All entries of a directory."""
-        found: Entries = []
-        async with aclosing(self.list_pages(path, with_inodes=with_inodes)) as pages:
-            async for page in pages:
-                found += page
-        return found
-
-    async def mkdir(self, path: str, mode: int = 0o777, layout: Layout | None = None) -> Inode:
-        """Create one directory. Exists when the name is taken, NotFound when its parent is missing."""
-        return await self.meta.ask(Mkdir(PathRef.of(path), mode=mode, layout=layout, umask=self._umask))
-
-    async def makedirs(self, path: str, mode: int = 0o777, layout: Layout | None = None, *, exist_ok: bool = False) -> Inode:
-        """Create a directory, with this layout, and its missing parents. Exists when it is there and `exist_ok` is not set, or is
-        no directory."""
-        parents_mode = None if exist_ok else mode
-        return await self.meta.ask(Mkdir(PathRef.of(path), mode, exist_ok, layout, parents_mode, umask=self._umask))
-
-    async def unlink(self, path: str) -> None:
-        """Remove a file or symlink."""
-        await self.meta.ask(Remove(PathRef.of(path), RemoveKind.FILE))
-
-    async def rmdir(self, path: str) -> None:
-        """Remove an empty directory."""
-        await self.meta.ask(Remove(PathRef.of(path), RemoveKind.DIRECTORY))
-
-    async def rmtree(self, path: str) -> None:
-        """Remove whatever is there with all below it: gone at once, its space is reclaimed in the background."""
-        await self.meta.ask(Remove(PathRef.of(path), RemoveKind.TREE))
-
-    async def remove_many(self, paths: Sequence[str], kind: RemoveKind = RemoveKind.FILE) -> Failures:
-        """Remove many, in few requests and commits: None or its error for each."""
-        answers = await self.meta.batch([Remove(PathRef.of(path), kind) for path in paths]) if paths else []
-        return [answer if isinstance(answer, FS3Error) else None for answer in answers]
-
-    async def rename(self, source: str, target: str, mode: RenameMode = REPLACE, *, make_parents: bool = False) -> Inode:
-        """Move a file, symlink or directory, atomically: REPLACE as POSIX does · NOREPLACE: Exists · EXCHANGE: swap the two.
-
-        `make_parents` makes missing directories above the target, in the same transaction."""
-        parents_mode = _parents_mode(make_parents)
-        return await self.meta.ask(Rename(PathRef.of(source), PathRef.of(target), mode, parents_mode, umask=self._umask))
-
-    async def symlink(self, target: str, path: str) -> Inode:
-        """Create a symlink at `path` that says `target`."""
-        return await self.meta.ask(Symlink(PathRef.of(path), target))
-
-    async def readlink(self, path: str) -> str:
-        """What a symlink says. InvalidArgument for anything else."""
-        inode = await self.lstat(path)
-        if inode.type is not InodeType.SYMLINK:
-            raise error(Code.INVALID, "is not a symlink", path)
-        return inode.link_target
-
-    async def link(self, source: str, path: str) -> Inode:
-        """Make `path` another name of the file `source`."""
-        return await self.meta.ask(Link(PathRef.of(source), PathRef.of(path)))
-
     async def link_open(self, file: File, path: str | PathRef) -> Inode:
         """Make `path` a name of an open file, which stays open. One that was opened without a name gets its first one: what was
         written is published with it, and closing it is as of any file. Exists when the name is taken; NotFound when the file has
@@ -814,27 +698,9 @@ class Client(Attributes, XattrMethods, SpaceVerbs, LockCalls):
         file.set_inode(inode)
         return inode
 
-    async def statfs(self) -> FileSystemSpace:
-        """Space and counts of the whole file system."""
-        return await self.meta.ask(StatFs())
-
 
 def _opened_file(opened: OpenResult, path: str, *, appends: bool = False) -> File:
     """The handle of an open that was answered. Raises IsADirectory."""
     if opened.inode.type is not InodeType.FILE:
         raise error(Code.IS_A_DIRECTORY, "is a directory", path)
     return File(opened.inode, path, opened.session, appends=appends, data=opened.data)
-
-
-def _parents_mode(make_parents: bool) -> int | None:
-    return 0o777 if make_parents else None
-
-
-def parent_of(path: str) -> str:
-    """The directory part of a path; "/" for a name at the top."""
-    return path.rstrip("/").rpartition("/")[0] or "/"
-
-
-def is_missing(failure: FS3Error) -> bool:
-    """The error says that the path names nothing, rather than that no service could tell."""
-    return failure.code in (Code.NOT_FOUND, Code.NOT_A_DIRECTORY, Code.NAME_TOO_LONG, Code.TOO_MANY_SYMLINKS)

@@ -54,7 +54,7 @@ async def test_errors_show_them_escaped(client: Client) -> None:
 
 
 async def test_the_next_page_begins_behind_one(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fs3.api.client.list_entries_max", 2)
+    monkeypatch.setattr("fs3.api.namespace.list_entries_max", 2)
     names = ["a", RAW, f"{RAW}\udc80", "é", "\udcff"]
     for name in names:
         await client.mkdir(f"/{name}")

@@ -38,7 +38,7 @@ async def test_pages_are_asked_for_ahead_and_may_be_left(client: Client, monkeyp
     names = [f"{number:03}" for number in range(25)]
     for name in names:
         await put(client, f"/{name}", b"")
-    monkeypatch.setattr("fs3.api.client.list_entries_max", 10)
+    monkeypatch.setattr("fs3.api.namespace.list_entries_max", 10)
     pages = [[entry.name for entry in page if entry.inode is not None] async for page in client.list_pages("/", with_inodes=True)]
     assert pages == [names[:10], names[10:20], names[20:]]
     asked: list[str] = []

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from fsspec.asyn import AbstractAsyncStreamedFile
 
-from fs3.api.client import Client, parent_of
+from fs3.api.client import Client
 from fs3.api.file import File
 from fs3.api.fsspec import unclosed
 from fs3.api.fsspec.base import FS3Base
@@ -20,6 +20,7 @@ from fs3.api.fsspec.info import info_of
 from fs3.api.io.append_gather import AppendGather
 from fs3.api.io.buffer_budget import buffer_budget
 from fs3.api.io.buffers import source_of, target_of
+from fs3.api.namespace import parent_of
 from fs3.base.errors import UnsupportedOperation, error
 from fs3.base.limits import inline_bytes_default
 from fs3.base.status import Code

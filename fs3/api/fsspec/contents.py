@@ -8,7 +8,7 @@ from typing import Any
 
 from fsspec.callbacks import DEFAULT_CALLBACK
 
-from fs3.api.client import Client, parent_of
+from fs3.api.client import Client
 from fs3.api.file import File
 from fs3.api.fsspec.arguments import check_path, paths_of
 from fs3.api.fsspec.base import FS3Base
@@ -18,6 +18,7 @@ from fs3.api.io.blocking import run_on
 from fs3.api.io.buffer_budget import buffer_budget
 from fs3.api.io.buffers import ReadBuffer, source_of
 from fs3.api.io.transfer import download, download_stream, local_length, upload
+from fs3.api.namespace import parent_of
 from fs3.api.small_files import NewFile, UnnamedFile, is_small
 from fs3.base.errors import FS3Error
 from fs3.base.limits import inline_bytes_default, small_read_bytes

@@ -7,9 +7,10 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-from fs3.api.client import Client, is_missing, parent_of
+from fs3.api.client import Client
 from fs3.api.file import File
 from fs3.api.fsspec.walk import join
+from fs3.api.namespace import is_missing, parent_of
 from fs3.api.small_files import NewFile, UnnamedFile
 from fs3.base.errors import FS3Error, error
 from fs3.base.limits import chunk_bytes_default, symlinks_followed_max

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from fsspec.caching import caches
 from fsspec.spec import AbstractBufferedFile
 
-from fs3.api.client import Client, parent_of
+from fs3.api.client import Client
 from fs3.api.file import File
 from fs3.api.fsspec import unclosed
 from fs3.api.fsspec.base import FS3Base
@@ -23,6 +23,7 @@ from fs3.api.io.blocking import is_current_loop, refuse_own_thread, run_on
 from fs3.api.io.buffers import ReadBuffer, source_of, target_of
 from fs3.api.io.read_ahead import RangeSource, ReadAheadReader
 from fs3.api.io.write_behind import WriteBehindWriter
+from fs3.api.namespace import parent_of
 from fs3.base.errors import UnsupportedOperation, error
 from fs3.base.limits import inline_bytes_default, small_read_bytes
 from fs3.base.status import Code

@@ -9,12 +9,13 @@ from typing import Any
 
 from fsspec.utils import stringify_path
 
-from fs3.api.client import Client, is_missing
+from fs3.api.client import Client
 from fs3.api.fsspec.arguments import check_path, paths_of
 from fs3.api.fsspec.base import FS3Base
 from fs3.api.fsspec.blocking import blocking
 from fs3.api.fsspec.info import Info, info_of, moment
 from fs3.api.fsspec.walk import find_infos, info_at, is_too_deep, join, list_infos
+from fs3.api.namespace import is_missing
 from fs3.base.errors import FS3Error, NotFound
 from fs3.base.status import Code
 from fs3.model.inode import InodeType

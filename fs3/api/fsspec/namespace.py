@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fs3.api.client import REPLACE, TIME_NOW, is_missing, parent_of
+from fs3.api.client import REPLACE, TIME_NOW
 from fs3.api.fsspec.arguments import check_path, paths_of
 from fs3.api.fsspec.base import layout_of
 from fs3.api.fsspec.listing import ListingMethods
 from fs3.api.fsspec.walk import join
+from fs3.api.namespace import is_missing, parent_of
 from fs3.api.small_files import NewFile, UnnamedFile
 from fs3.base.errors import FS3Error, NotFound, error
 from fs3.base.status import Code

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import aclosing
 
-from fs3.api.client import Client, is_missing
+from fs3.api.client import Client
 from fs3.api.fsspec.info import Info, info_of
 from fs3.api.io.budget import gather_bounded
+from fs3.api.namespace import is_missing
 from fs3.base.errors import FS3Error
 from fs3.base.limits import batch_items_max, name_bytes_max
 from fs3.base.names import to_bytes

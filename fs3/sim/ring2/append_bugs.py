@@ -15,8 +15,10 @@ from fs3.core.meta.ops import append as append_op
 from fs3.model.inode import AppendTurn, FileSession, Inode
 from fs3.model.requests import Append, Request
 from fs3.ports.kv import OnDone
+from fs3.services.meta import change_executor
 from fs3.services.meta.append_queue import AppendQueue, TurnCaller
 from fs3.services.meta.duties.sessions import SessionsDuty
+from fs3.sim.ring2.service_bug import ServiceBug
 
 
 def plan_without_tags(self: AppendPlan, number: int, at: int, data: memoryview) -> list[WriteIO]:
@@ -66,3 +68,41 @@ def forget_appends(request: Request[Any]) -> Operation:
 
 
 _real_operation = operations.operation_of
+
+
+APPEND_BUGS: dict[str, ServiceBug] = {
+    "appends_unfenced": ServiceBug(
+        "the chunk updates of an append are not ordered behind those of later turns",
+        [(AppendPlan, "plan", plan_without_tags)],
+        scene="append_while_updates_of_an_appender_are_late",
+    ),
+    "appends_at_once": ServiceBug(
+        "whoever wants the turn to append gets it, and all of them publish",
+        [
+            (append_op, "_take", grant_always),
+            (append_op, "_has_turn", has_any_turn),
+            (AppendQueue, "submit", submit_at_once),
+        ],
+        scene="several_appenders_of_one_file",
+    ),
+    "publishes_lost_turn": ServiceBug(
+        "an append is published although its turn was taken over",
+        [(append_op, "_has_turn", has_any_turn)],
+        scene="append_while_an_appender_cannot_publish",
+    ),
+    "appends_reserve": ServiceBug(
+        "the place of an append that was given up stays reserved",
+        [(append_op, "_take", take_behind_reserved)],
+        scene="append_while_updates_of_an_appender_are_late",
+    ),
+    "appends_twice": ServiceBug(
+        "an append whose answer was lost is carried out once more",
+        [(change_executor, "operation_of", forget_appends)],
+        scene="append_while_the_answer_is_lost",
+    ),
+    "buries_append": ServiceBug(
+        "the repair of a dead appender's file takes its length from storage",
+        [(SessionsDuty, "_prune", prune_with_length)],
+        scene="bury_an_appender",
+    ),
+}

@@ -6,45 +6,30 @@ file: a bug is planted by exchanging attributes for the time of a run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from msgspec import structs
 
-from fs3.api.client import Client
-from fs3.api.kvcache import KVCache, page_io
-from fs3.api.space import FileSpace
+from fs3.api.kvcache import page_io
 from fs3.base.ids import ChunkId, chunk_file
 from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
-from fs3.client.meta.readers import Readers
 from fs3.client.mgmtd.client import MgmtdClient
 from fs3.client.mgmtd.member import Lease, Member
 from fs3.client.storage import updates
-from fs3.client.storage.router import ReplicaRouter
 from fs3.client.storage.updates import UpdateCall
 from fs3.core.craq.admission import admitter
 from fs3.core.craq.admission.facts import explain_malformed
-from fs3.core.craq.flights import Flights
-from fs3.core.files.append_plan import AppendPlan
 from fs3.core.files.write_plan import WriteIO
-from fs3.core.kvcache.budget.page_cache import PageCache
-from fs3.core.kvcache.budget.room import TargetRoom
-from fs3.core.kvcache.events import EventLogs
-from fs3.core.kvcache.leases import Leases
 from fs3.core.membership import manager
 from fs3.core.membership.generations import Lineage
-from fs3.core.membership.ledger import Ledger
-from fs3.core.membership.namespace_log import NamespaceLog
-from fs3.core.membership.namespaces import Namespaces
-from fs3.core.meta import acl, contents, entries, garbage, inline, length, locks, sessions, trims, xattrs
+from fs3.core.meta import sessions, trims
 from fs3.core.meta.contents import find_by_content
 from fs3.core.meta.length import with_truncated_length, with_written_length
-from fs3.core.meta.ops import append as append_op
 from fs3.core.meta.ops import close as close_op
-from fs3.core.meta.ops import lock as lock_op
 from fs3.core.meta.ops import sync as sync_op
 from fs3.core.meta.ops import truncate as truncate_op
 from fs3.drivers.memory.chunk_store import MemoryChunkStore
@@ -55,125 +40,45 @@ from fs3.model.inode import Inode, Trim
 from fs3.model.requests import Truncate
 from fs3.model.routing import Node
 from fs3.ports.chunk_store import Prewritten, ReadGather, ReadResult, StageResult
-from fs3.services.meta import change_executor, inline_mover, lock_queue
-from fs3.services.meta.append_queue import AppendQueue
 from fs3.services.meta.change_executor import ChangeExecutor
-from fs3.services.meta.duties import garbage as garbage_duty
 from fs3.services.meta.duties import sessions as sessions_duty
 from fs3.services.meta.duties.sessions import SessionsDuty
 from fs3.services.storage import generations
-from fs3.services.storage.cache import keepers
-from fs3.services.storage.cache.head_records import HeadRecords
-from fs3.services.storage.cache.keeper import CacheKeeper
-from fs3.services.storage.cache.keepers import CacheKeepers
-from fs3.services.storage.cache.limits import ChainLimits
-from fs3.services.storage.forwarding.forwarder import Forwarder
 from fs3.services.storage.forwarding.payloads import Payload
-from fs3.services.storage.namespaces import NamespaceTable
-from fs3.services.storage.queries import Queries
-from fs3.services.storage.resync.source import ResyncSource
 from fs3.services.storage.service import StorageService
 from fs3.services.storage.target import TargetShell
-from fs3.sim.planting import Patch
 from fs3.sim.ring2.append_bugs import (
-    forget_appends,
-    grant_always,
-    has_any_turn,
-    plan_without_tags,
-    prune_with_length,
-    submit_at_once,
-    take_behind_reserved,
+    APPEND_BUGS,
 )
 from fs3.sim.ring2.cache_bugs import (
-    born_by_the_client,
-    count_nothing,
-    evict_from_two,
-    exists_while_pending,
-    forget_recency,
-    keep_for_files,
-    none_is_deleted,
-    refuse_and_forget,
-    reserve_nothing,
-    share_everything,
-    tell_none,
+    CACHE_BUGS,
 )
-from fs3.sim.ring2.damage_bugs import feed_without_losses, read_zeros
+from fs3.sim.ring2.damage_bugs import DAMAGE_BUGS
 from fs3.sim.ring2.disk import SimChunkStore
-from fs3.sim.ring2.hole_bugs import punch_outward, remove_untagged
+from fs3.sim.ring2.hole_bugs import HOLE_BUGS
 from fs3.sim.ring2.inline_bugs import (
-    append_while_moving,
-    begin_by_finishing,
-    delete_nothing,
-    finish_without_flag,
-    move_nothing,
-    move_without_tag,
+    INLINE_BUGS,
 )
 from fs3.sim.ring2.lease_bugs import (
-    contains_and_renews,
-    expire_nothing,
-    is_never_held,
-    keep_no_page,
-    leaving_unseen,
-    read_before_keys,
-    read_without_missing,
+    LEASE_BUGS,
 )
 from fs3.sim.ring2.lock_bugs import (
-    busy_with_locks,
-    check_nothing,
-    conflicting_with_strangers,
-    end_nothing,
-    give_back_once,
-    list_all,
-    withdraw_the_wait_only,
+    LOCK_BUGS,
 )
 from fs3.sim.ring2.namespace_bugs import (
-    count_given_out,
-    follow_the_name,
-    forget_without_counting,
-    know_all_since,
-    lowest_free_id,
-    read_with_last_next_id,
-    salt_of_the_id,
-    stay_with_the_id,
+    NAMESPACE_BUGS,
 )
-from fs3.sim.ring2.page_bugs import believe_the_buffer, keep_lost_pages, leave_to_others, members_that_serve
+from fs3.sim.ring2.page_bugs import PAGE_BUGS, believe_the_buffer
 from fs3.sim.ring2.posix_bugs import POSIX_BUGS
-from fs3.sim.ring2.reader_bugs import begin_whatever_is_queued, leave_in_queue, tell_nothing
+from fs3.sim.ring2.reader_bugs import READER_BUGS
 from fs3.sim.ring2.replace_bugs import (
-    get_by_inode,
-    queue_nothing,
-    refresh_whatever_it_has,
-    replace_and_reclaim_new,
+    REPLACE_BUGS,
 )
+from fs3.sim.ring2.service_bug import ServiceBug
 from fs3.sim.ring2.swarm import ClusterSwarm
 from fs3.sim.ring2.xattr_bugs import (
-    inherit_nothing,
-    keep_privileges,
-    keep_rows,
-    operate_again,
-    permit_beyond_the_mask,
-    permit_others,
+    XATTR_BUGS,
 )
-
-
-@dataclass(frozen=True)
-class ServiceBug:
-    """One planted bug."""
-
-    what: str
-    patches: Sequence[Patch]
-    seeds: int = 0
-    """Within so many seeds it must be found."""
-    scene: str = ""
-    """When seeds are slow to find it: the scene that goes wrong (`fs3.sim.ring2.scenes`)."""
-    focus: Callable[[ClusterSwarm], ClusterSwarm] = lambda swarm: swarm
-    """The kind of trouble it shows in, so that a budget need not be thousands: what else a seed draws stays."""
-
-    @property
-    def arranged(self) -> str:
-        """The scene, as documents name it; "" without one."""
-        return f"scene `{self.scene}`" if self.scene else ""
-
 
 # --- directories ---------------------------------------------------------------------------------------------------------
 
@@ -540,286 +445,22 @@ BUGS: dict[str, ServiceBug] = {
         [(sessions_duty, "is_presumed_dead", _still_presumed_dead)],
         scene="a_writer_is_heard_while_its_sessions_are_ended",
     ),
-    "appends_unfenced": ServiceBug(
-        "the chunk updates of an append are not ordered behind those of later turns",
-        [(AppendPlan, "plan", plan_without_tags)],
-        scene="append_while_updates_of_an_appender_are_late",
-    ),
-    "appends_at_once": ServiceBug(
-        "whoever wants the turn to append gets it, and all of them publish",
-        [
-            (append_op, "_take", grant_always),
-            (append_op, "_has_turn", has_any_turn),
-            (AppendQueue, "submit", submit_at_once),
-        ],
-        scene="several_appenders_of_one_file",
-    ),
-    "publishes_lost_turn": ServiceBug(
-        "an append is published although its turn was taken over",
-        [(append_op, "_has_turn", has_any_turn)],
-        scene="append_while_an_appender_cannot_publish",
-    ),
-    "appends_reserve": ServiceBug(
-        "the place of an append that was given up stays reserved",
-        [(append_op, "_take", take_behind_reserved)],
-        scene="append_while_updates_of_an_appender_are_late",
-    ),
-    "appends_twice": ServiceBug(
-        "an append whose answer was lost is carried out once more",
-        [(change_executor, "operation_of", forget_appends)],
-        scene="append_while_the_answer_is_lost",
-    ),
-    "buries_append": ServiceBug(
-        "the repair of a dead appender's file takes its length from storage",
-        [(SessionsDuty, "_prune", prune_with_length)],
-        scene="bury_an_appender",
-    ),
-    "growth_loses_bytes": ServiceBug(
-        "a small file that grows leaves its row, and its bytes are not given to storage",
-        [(inline_mover, "plan_move", move_nothing)],
-        scene="append_at_the_limit_of_a_small_file",
-    ),
-    "moves_in_view": ServiceBug(
-        "a small file leaves its row before storage has its bytes",
-        [(inline_mover, "begin_move", begin_by_finishing)],
-        scene="move_while_updates_of_a_service_are_late",
-    ),
-    "flag_without_row": ServiceBug(
-        "a small file that has grown still says that its bytes are in a row",
-        [(inline_mover, "finish_move", finish_without_flag)],
-        scene="append_at_the_limit_of_a_small_file",
-    ),
-    "moves_untagged": ServiceBug(
-        "services that move the bytes of one small file do so under different names",
-        [(inline_mover, "plan_move", move_without_tag)],
-        scene="move_while_updates_of_a_service_are_late",
-    ),
-    "appends_while_moving": ServiceBug(
-        "bytes are appended to a row while storage gets what was in it before",
-        [(inline, "append_data", append_while_moving)],
-        scene="move_while_a_service_does_not_learn_of_it",
-    ),
-    "keeps_rows": ServiceBug(
-        "the bytes of a small file that was replaced stay in the store",
-        [(inline, "delete_data", delete_nothing)],
-        scene="append_at_the_limit_of_a_small_file",
-    ),
-    "keeps_replaced": ServiceBug(
-        "a content that was replaced is not reclaimed",
-        [(contents, "queue_unless_open", queue_nothing)],
-        scene="two_writers_replace_a_file",
-    ),
-    "reclaims_new": ServiceBug(
-        "what is reclaimed when a content was replaced is the new one",
-        [(close_op, "replace_content", replace_and_reclaim_new)],
-        scene="two_writers_replace_a_file",
-    ),
-    "reads_replaced": ServiceBug(
-        "a reader of a content that was replaced and reclaimed reads zeros",
-        [(Client, "_refresh", refresh_whatever_it_has)],
-        scene="read_what_was_replaced",
-    ),
-    "reclaims_kept": ServiceBug(
-        "a removed file that a client reads still is reclaimed",
-        [(garbage, "unqueue", leave_in_queue), (garbage_duty, "begin_reclaim", begin_whatever_is_queued)],
-        scene="read_on_what_was_removed",
-    ),
-    "reads_in_secret": ServiceBug(
-        "a client does not tell what it has open, so that others remove it",
-        [(Readers, "_look", tell_nothing)],
-        scene="read_on_what_was_removed",
-    ),
-    "punches_outward": ServiceBug(
-        "a hole takes the chunks that it covers in part",
-        [(FileSpace, "_punch", punch_outward)],
-        scene="punch_beside_writers",
-    ),
-    "punches_again": ServiceBug(
-        "the removal of a chunk that is sent again takes what was written meanwhile",
-        [(FileSpace, "_remove", remove_untagged)],
-        scene="write_before_a_punch_is_told",
-    ),
-    "closes_replaced": ServiceBug(
-        "the length that a writer of a replaced content tells counts for the new one",
-        [(close_op, "get_by_content", get_by_inode)],
-        scene="write_what_was_replaced",
-    ),
-    "appends_to_replaced": ServiceBug(
-        "an appender of a replaced content appends to the new one",
-        [(append_op, "get_by_content", get_by_inode)],
-        scene="append_to_what_was_replaced",
-    ),
-    "masks_nothing": ServiceBug(
-        "the mask of an ACL does not limit the users that it names",
-        [(acl, "is_permitted", permit_beyond_the_mask)],
-        scene="users_share_a_directory",
-    ),
-    "asks_one_group": ServiceBug(
-        "an ACL is asked about the first group of a user only",
-        [(acl, "is_permitted", permit_others)],
-        scene="users_share_a_directory",
-    ),
-    "inherits_nothing": ServiceBug(
-        "a default ACL is not inherited",
-        [(entries, "inherit_grants", inherit_nothing)],
-        scene="users_share_a_directory",
-    ),
-    "keeps_capability": ServiceBug(
-        "a file that is written keeps its capability",
-        [(length, "without_privileges", keep_privileges)],
-        scene="a_file_with_attributes_is_changed",
-    ),
-    "replaces_beside_capability": ServiceBug(
-        "a file that is replaced as a whole keeps its capability",
-        [(close_op, "without_privileges", keep_privileges)],
-        scene="a_file_with_attributes_is_changed",
-    ),
-    "keeps_attributes": ServiceBug(
-        "extended attributes stay in the store when their file is reclaimed",
-        [(xattrs, "delete_all", keep_rows)],
-        scene="a_file_with_attributes_is_changed",
-    ),
-    "sets_again": ServiceBug(
-        "a request to set an attribute is carried out again when it is repeated",
-        [(change_executor, "operation_of", operate_again)],
-        scene="clients_create_attributes",
-    ),
-    "locks_outlive_clients": ServiceBug(
-        "the locks of a client that is presumed dead are not released",
-        [(locks, "end_epoch", end_nothing)],
-        seeds=20,
-        focus=busy_with_locks,
-    ),
-    "locks_for_two": ServiceBug(
-        "an owner that has a lock of a file gets more of it, or exclusively, even if others have it",
-        [(lock_op, "conflicting", conflicting_with_strangers)],
-        seeds=20,
-        focus=busy_with_locks,
-    ),
-    "withdrawn_and_granted": ServiceBug(
-        "a wait is withdrawn, and the lock that it was granted at the same time stays",
-        [(lock_op, "_withdraw", withdraw_the_wait_only)],
-        seeds=20,
-        focus=busy_with_locks,
-    ),
-    "granted_after_withdrawal": ServiceBug(
-        "a request for a lock that arrives after it was withdrawn is granted",
-        [(lock_op, "revoke", give_back_once)],
-        scene="a_lock_is_withdrawn_while_its_request_is_late",
-    ),
-    "lost_in_silence": ServiceBug(
-        "a client is not told that its locks were released",
-        [(lock_op, "check_epoch", check_nothing)],
-        scene="a_lock_while_its_holder_is_cut_off",
-    ),
-    "waits_for_the_dead": ServiceBug(
-        "a lock stays free while the first that waits for it does not come",
-        [(lock_queue, "list_ready", list_all)],
-        scene="a_lock_while_its_waiters_die",
-    ),
-    "evicts_leased": ServiceBug(
-        "an eviction does not look at leases", [(Leases, "is_held", is_never_held)], scene="leased_pages_stay"
-    ),
-    "leases_leaving": ServiceBug(
-        "a page whose eviction has begun is leased",
-        [(PageCache, "leaving", property(leaving_unseen))],
-        scene="lease_what_is_being_evicted",
-    ),
-    "lookup_renews": ServiceBug(
-        "a lookup renews what keeps its pages from eviction",
-        [(Queries, "contains", contains_and_renews)],
-        scene="a_lookup_renews_nothing",
-    ),
-    "leases_for_ever": ServiceBug(
-        "the leases of a worker that has died do not end",
-        [(Leases, "expire", expire_nothing)],
-        scene="a_lookup_renews_nothing",
-    ),
+    **APPEND_BUGS,
+    **INLINE_BUGS,
+    **REPLACE_BUGS,
+    **READER_BUGS,
+    **HOLE_BUGS,
+    **XATTR_BUGS,
+    **LOCK_BUGS,
+    **LEASE_BUGS,
     "frees_page_block": ServiceBug(
         "the block of a page that is evicted is used again while somebody reads it",
         [(SimChunkStore, "read", _read_block), (SimChunkStore, "commit", _commit_frees_block)],
         scene="read_a_page_while_it_is_evicted",
     ),
-    "misses_events": ServiceBug(
-        "a listener is not told that it has missed something",
-        [(EventLogs, "read", read_without_missing)],
-        scene="a_picture_made_of_events",
-    ),
-    "event_before_its_key": ServiceBug(
-        "an event is told while the key of its page is still being read",
-        [(EventLogs, "read", read_before_keys)],
-        scene="a_picture_made_of_events",
-    ),
-    "key_of_a_page_that_is_gone": ServiceBug(
-        "the key of a page that is removed is looked for after its block was freed",
-        [(HeadRecords, "before_commit", keep_no_page)],
-        scene="a_picture_made_of_events",
-    ),
-    "lost_while_away": ServiceBug(
-        "a page is given up when all replicas that serve at the moment have damaged copies",
-        [(ReplicaRouter, "members", members_that_serve)],
-        scene="the_good_copies_are_away",
-    ),
-    "damaged_page_stays": ServiceBug(
-        "a page whose copies are all damaged is removed neither by a client nor by the head",
-        [(page_io, "_clean_up", leave_to_others), (CacheKeeper, "remove_lost", keep_lost_pages)],
-        scene="all_copies_are_damaged",
-    ),
-    "lost_page_stays": ServiceBug(
-        "the head keeps a page that neither it nor any other replica has the bytes of",
-        [(CacheKeeper, "remove_lost", keep_lost_pages)],
-        scene="the_good_copies_are_gone",
-    ),
-    "awaits_lost_bytes": ServiceBug(
-        "a resync waits for the bytes of a file's chunk that is damaged on every replica that serves",
-        [(ResyncSource, "feed", feed_without_losses)],
-        scene="a_file_is_damaged_on_all_that_serve",
-    ),
-    "brings_zeros": ServiceBug(
-        "what is brought of a damaged chunk is zeros, as if they were its bytes",
-        [(Forwarder, "_read_damaged", read_zeros)],
-        scene="a_file_is_damaged_on_all_that_serve",
-    ),
-    "namespace_not_stored": ServiceBug(
-        "ids count as given out to namespaces before these are stored",
-        [(Namespaces, "_version_and_next_id", count_given_out)],
-        scene="nodes_know_the_namespaces",
-    ),
-    "namespace_id_again": ServiceBug(
-        "the id of a namespace that was deleted is given to another one",
-        [(Namespaces, "_next_id", lowest_free_id)],
-        scene="nodes_know_the_namespaces",
-    ),
-    "namespace_id_unsalted": ServiceBug(
-        "pages are hashed with what is the same whenever an id is given out",
-        [(Namespaces, "_make_salt", salt_of_the_id)],
-        scene="an_older_list_is_put_back",
-    ),
-    "namespaces_unproven": ServiceBug(
-        "a list of namespaces that changed while it was read is taken for what there was at its end",
-        [(NamespaceTable, "read", read_with_last_next_id)],
-        scene="nodes_know_the_namespaces",
-    ),
-    "namespaces_since_election": ServiceBug(
-        "a manager takes what changed since it was elected for all that a storage node has missed",
-        [(NamespaceLog, "since", know_all_since)],
-        scene="nodes_know_the_namespaces",
-    ),
-    "clears_in_silence": ServiceBug(
-        "clients are not told that a namespace was cleared or deleted",
-        [(Ledger, "forget_namespace", forget_without_counting)],
-        scene="clear_what_a_client_goes_on_with",
-    ),
-    "stays_uncleared": ServiceBug(
-        "a handle of a namespace that another client has cleared goes on with its old pages",
-        [(KVCache, "_follow", stay_with_the_id)],
-        scene="clear_what_a_client_goes_on_with",
-    ),
-    "namespace_by_name": ServiceBug(
-        "a handle of a deleted namespace goes on with another one that is made under its name",
-        [(KVCache, "_follow", follow_the_name)],
-        scene="make_a_namespace_again",
-    ),
+    **PAGE_BUGS,
+    **DAMAGE_BUGS,
+    **NAMESPACE_BUGS,
     **{name: ServiceBug(what, patches, scene=scene) for name, (what, patches, scene) in POSIX_BUGS.items()},
     "rolled_back_is_whole": ServiceBug(
         "an old copy of a directory counts as the directory",
@@ -836,59 +477,5 @@ BUGS: dict[str, ServiceBug] = {
         [(manager, "admit_incarnation", _admit_newer)],
         scene="a_copy_begins_beside_the_original",
     ),
-    "evicts_from_two": ServiceBug(
-        "an eviction is carried to two of three replicas",
-        [(Flights, "_forward_or_commit", evict_from_two)],
-        scene="evict_under_pressure",
-    ),
-    "budget_of_a_target": ServiceBug(
-        "what one target has is compared with the budget of the whole namespace",
-        [(ChainLimits, "share_of", share_everything)],
-        scene="evict_under_pressure",
-    ),
-    "under_way_is_free": ServiceBug(
-        "a put that is under way takes nothing of the budget",
-        [(PageCache, "reserve", reserve_nothing)],
-        scene="evict_under_pressure",
-    ),
-    "head_reads_alone": ServiceBug(
-        "the head does not hear what was read from other replicas",
-        [(CacheKeepers, "_exchange", tell_none)],
-        scene="evict_under_pressure",
-    ),
-    "head_counts_nothing": ServiceBug(
-        "a head that was restarted does not count the pages it had",
-        [(CacheKeeper, "_count", count_nothing)],
-        scene="fail_over_while_evicting",
-    ),
-    "files_find_no_room": ServiceBug(
-        "a file that needs room does not have pages evicted",
-        [(TargetRoom, "_find_for_room", keep_for_files)],
-        scene="files_beside_a_full_cache",
-    ),
-    "keeps_cleared": ServiceBug(
-        "the pages of a namespace that was cleared are not removed",
-        [(NamespaceTable, "is_deleted", none_is_deleted)],
-        scene="clear_while_putting",
-    ),
-    "forgets_refusal": ServiceBug(
-        "a put that there was no room for is applied when a copy of it comes later",
-        [(Flights, "_refuse_for_room", refuse_and_forget)],
-        scene="put_beside_what_is_held",
-    ),
-    "exists_while_pending": ServiceBug(
-        "EXISTS is answered for a page that is not committed",
-        [(Flights, "on_update_received", exists_while_pending)],
-        scene="put_what_is_pending",
-    ),
-    "expires_by_client": ServiceBug(
-        "the age of a page is counted by the wall clock of its client",
-        [(PageCache, "on_commit", born_by_the_client)],
-        scene="expire_by_the_heads_clock",
-    ),
-    "forgets_recency": ServiceBug(
-        "the order in which pages go is lost on a restart",
-        [(keepers, "load_recency", forget_recency)],
-        scene="restart_a_warm_cache",
-    ),
+    **CACHE_BUGS,
 }  # fmt: skip

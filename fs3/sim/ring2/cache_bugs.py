@@ -15,10 +15,12 @@ from fs3.core.kvcache.budget.room import TargetRoom, Victim
 from fs3.model.chunk import UpdateKind, UpdateResult
 from fs3.ports.clock import Clock
 from fs3.ports.disks import Disks
+from fs3.services.storage.cache import keepers
 from fs3.services.storage.cache.keeper import CacheKeeper
 from fs3.services.storage.cache.keepers import CacheKeepers
 from fs3.services.storage.cache.limits import ChainLimits
 from fs3.services.storage.namespaces import NamespaceTable
+from fs3.sim.ring2.service_bug import ServiceBug
 
 WALL_SKEW_NS = 3600 * SECOND
 """How far behind the wall clock of a client is."""
@@ -98,3 +100,62 @@ def none_is_deleted(self: NamespaceTable, namespace_id: int) -> bool:
 
 def tell_none(self: CacheKeepers) -> None:
     """The head does not hear what was read elsewhere."""
+
+
+CACHE_BUGS: dict[str, ServiceBug] = {
+    "evicts_from_two": ServiceBug(
+        "an eviction is carried to two of three replicas",
+        [(Flights, "_forward_or_commit", evict_from_two)],
+        scene="evict_under_pressure",
+    ),
+    "budget_of_a_target": ServiceBug(
+        "what one target has is compared with the budget of the whole namespace",
+        [(ChainLimits, "share_of", share_everything)],
+        scene="evict_under_pressure",
+    ),
+    "under_way_is_free": ServiceBug(
+        "a put that is under way takes nothing of the budget",
+        [(PageCache, "reserve", reserve_nothing)],
+        scene="evict_under_pressure",
+    ),
+    "head_reads_alone": ServiceBug(
+        "the head does not hear what was read from other replicas",
+        [(CacheKeepers, "_exchange", tell_none)],
+        scene="evict_under_pressure",
+    ),
+    "head_counts_nothing": ServiceBug(
+        "a head that was restarted does not count the pages it had",
+        [(CacheKeeper, "_count", count_nothing)],
+        scene="fail_over_while_evicting",
+    ),
+    "files_find_no_room": ServiceBug(
+        "a file that needs room does not have pages evicted",
+        [(TargetRoom, "_find_for_room", keep_for_files)],
+        scene="files_beside_a_full_cache",
+    ),
+    "keeps_cleared": ServiceBug(
+        "the pages of a namespace that was cleared are not removed",
+        [(NamespaceTable, "is_deleted", none_is_deleted)],
+        scene="clear_while_putting",
+    ),
+    "forgets_refusal": ServiceBug(
+        "a put that there was no room for is applied when a copy of it comes later",
+        [(Flights, "_refuse_for_room", refuse_and_forget)],
+        scene="put_beside_what_is_held",
+    ),
+    "exists_while_pending": ServiceBug(
+        "EXISTS is answered for a page that is not committed",
+        [(Flights, "on_update_received", exists_while_pending)],
+        scene="put_what_is_pending",
+    ),
+    "expires_by_client": ServiceBug(
+        "the age of a page is counted by the wall clock of its client",
+        [(PageCache, "on_commit", born_by_the_client)],
+        scene="expire_by_the_heads_clock",
+    ),
+    "forgets_recency": ServiceBug(
+        "the order in which pages go is lost on a restart",
+        [(keepers, "load_recency", forget_recency)],
+        scene="restart_a_warm_cache",
+    ),
+}

@@ -9,6 +9,7 @@ from fs3.core.files.layout import chunks
 from fs3.core.files.write_plan import WriteIO
 from fs3.model.chunk import UpdateKind
 from fs3.model.inode import Inode, Layout
+from fs3.sim.ring2.service_bug import ServiceBug
 
 
 async def punch_outward(self: FileSpace, inode: Inode, begin: int, end: int) -> None:
@@ -24,3 +25,17 @@ async def remove_untagged(self: FileSpace, content: InodeId, layout: Layout, pag
     for there in page:
         ((chunk, chain),) = chunks(layout, content, there.index, there.index + 1)
         await self._update([WriteIO(chunk, chain, UpdateKind.REMOVE, 0, tagged=False)])
+
+
+HOLE_BUGS: dict[str, ServiceBug] = {
+    "punches_outward": ServiceBug(
+        "a hole takes the chunks that it covers in part",
+        [(FileSpace, "_punch", punch_outward)],
+        scene="punch_beside_writers",
+    ),
+    "punches_again": ServiceBug(
+        "the removal of a chunk that is sent again takes what was written meanwhile",
+        [(FileSpace, "_remove", remove_untagged)],
+        scene="write_before_a_punch_is_told",
+    ),
+}

@@ -10,6 +10,7 @@ from fs3.core.kvcache.leases import Leases
 from fs3.ports.rpc import Call
 from fs3.services.storage.cache.head_records import HeadRecords
 from fs3.services.storage.queries import Queries
+from fs3.sim.ring2.service_bug import ServiceBug
 from fs3.wire.storage_presence import contains_request_from_pb
 
 RENEWAL_NS = 5 * SECOND
@@ -60,3 +61,40 @@ def read_before_keys(self: EventLogs, namespace_id: int, cursor: Cursor, limit: 
 
 def keep_no_page(self: HeadRecords, chunk: ChunkId) -> None:
     """The key of a page is looked for once the page has been removed."""
+
+
+LEASE_BUGS: dict[str, ServiceBug] = {
+    "evicts_leased": ServiceBug(
+        "an eviction does not look at leases", [(Leases, "is_held", is_never_held)], scene="leased_pages_stay"
+    ),
+    "leases_leaving": ServiceBug(
+        "a page whose eviction has begun is leased",
+        [(PageCache, "leaving", property(leaving_unseen))],
+        scene="lease_what_is_being_evicted",
+    ),
+    "lookup_renews": ServiceBug(
+        "a lookup renews what keeps its pages from eviction",
+        [(Queries, "contains", contains_and_renews)],
+        scene="a_lookup_renews_nothing",
+    ),
+    "leases_for_ever": ServiceBug(
+        "the leases of a worker that has died do not end",
+        [(Leases, "expire", expire_nothing)],
+        scene="a_lookup_renews_nothing",
+    ),
+    "misses_events": ServiceBug(
+        "a listener is not told that it has missed something",
+        [(EventLogs, "read", read_without_missing)],
+        scene="a_picture_made_of_events",
+    ),
+    "event_before_its_key": ServiceBug(
+        "an event is told while the key of its page is still being read",
+        [(EventLogs, "read", read_before_keys)],
+        scene="a_picture_made_of_events",
+    ),
+    "key_of_a_page_that_is_gone": ServiceBug(
+        "the key of a page that is removed is looked for after its block was freed",
+        [(HeadRecords, "before_commit", keep_no_page)],
+        scene="a_picture_made_of_events",
+    ),
+}

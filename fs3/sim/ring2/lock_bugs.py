@@ -6,12 +6,15 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from fs3.base.ids import ClientId, InodeId
-from fs3.core.meta import keys
+from fs3.core.meta import keys, locks
 from fs3.core.meta.context import OpContext
 from fs3.core.meta.idempotency import revoke
 from fs3.core.meta.locks import conflicting, get_inode_locks, list_ready, put_inode_locks
+from fs3.core.meta.ops import lock as lock_op
 from fs3.core.txn import ReadTxn, Txn
 from fs3.model.lock import ClientLocks, HeldLock, InodeLocks, Lock, LockAnswer, LockWait
+from fs3.services.meta import lock_queue
+from fs3.sim.ring2.service_bug import ServiceBug
 from fs3.sim.ring2.swarm import ClusterSwarm
 
 
@@ -54,3 +57,40 @@ async def list_all(txn: ReadTxn, inode: InodeId, passing: frozenset[tuple[Client
 
 def check_nothing(epoch: int, own: ClientLocks | None) -> None:
     """A client that lost its locks is not told."""
+
+
+LOCK_BUGS: dict[str, ServiceBug] = {
+    "locks_outlive_clients": ServiceBug(
+        "the locks of a client that is presumed dead are not released",
+        [(locks, "end_epoch", end_nothing)],
+        seeds=20,
+        focus=busy_with_locks,
+    ),
+    "locks_for_two": ServiceBug(
+        "an owner that has a lock of a file gets more of it, or exclusively, even if others have it",
+        [(lock_op, "conflicting", conflicting_with_strangers)],
+        seeds=20,
+        focus=busy_with_locks,
+    ),
+    "withdrawn_and_granted": ServiceBug(
+        "a wait is withdrawn, and the lock that it was granted at the same time stays",
+        [(lock_op, "_withdraw", withdraw_the_wait_only)],
+        seeds=20,
+        focus=busy_with_locks,
+    ),
+    "granted_after_withdrawal": ServiceBug(
+        "a request for a lock that arrives after it was withdrawn is granted",
+        [(lock_op, "revoke", give_back_once)],
+        scene="a_lock_is_withdrawn_while_its_request_is_late",
+    ),
+    "lost_in_silence": ServiceBug(
+        "a client is not told that its locks were released",
+        [(lock_op, "check_epoch", check_nothing)],
+        scene="a_lock_while_its_holder_is_cut_off",
+    ),
+    "waits_for_the_dead": ServiceBug(
+        "a lock stays free while the first that waits for it does not come",
+        [(lock_queue, "list_ready", list_all)],
+        scene="a_lock_while_its_waiters_die",
+    ),
+}

@@ -8,6 +8,7 @@ from fs3.core.membership.namespace_log import NamespaceLog
 from fs3.core.membership.namespaces import Namespaces
 from fs3.model.cluster import CacheNamespace
 from fs3.services.storage.namespaces import NamespaceTable
+from fs3.sim.ring2.service_bug import ServiceBug
 
 
 def count_given_out(self: Namespaces) -> tuple[int, int]:
@@ -68,3 +69,47 @@ def follow_the_name(self: KVCache, found: CacheNamespace | None) -> None:
 def stay_with_the_id(self: KVCache, found: CacheNamespace | None) -> None:
     """A namespace that was cleared goes on under its old id, for every client that has not cleared it."""
     self._is_deleted = found is None
+
+
+NAMESPACE_BUGS: dict[str, ServiceBug] = {
+    "namespace_not_stored": ServiceBug(
+        "ids count as given out to namespaces before these are stored",
+        [(Namespaces, "_version_and_next_id", count_given_out)],
+        scene="nodes_know_the_namespaces",
+    ),
+    "namespace_id_again": ServiceBug(
+        "the id of a namespace that was deleted is given to another one",
+        [(Namespaces, "_next_id", lowest_free_id)],
+        scene="nodes_know_the_namespaces",
+    ),
+    "namespace_id_unsalted": ServiceBug(
+        "pages are hashed with what is the same whenever an id is given out",
+        [(Namespaces, "_make_salt", salt_of_the_id)],
+        scene="an_older_list_is_put_back",
+    ),
+    "namespaces_unproven": ServiceBug(
+        "a list of namespaces that changed while it was read is taken for what there was at its end",
+        [(NamespaceTable, "read", read_with_last_next_id)],
+        scene="nodes_know_the_namespaces",
+    ),
+    "namespaces_since_election": ServiceBug(
+        "a manager takes what changed since it was elected for all that a storage node has missed",
+        [(NamespaceLog, "since", know_all_since)],
+        scene="nodes_know_the_namespaces",
+    ),
+    "clears_in_silence": ServiceBug(
+        "clients are not told that a namespace was cleared or deleted",
+        [(Ledger, "forget_namespace", forget_without_counting)],
+        scene="clear_what_a_client_goes_on_with",
+    ),
+    "stays_uncleared": ServiceBug(
+        "a handle of a namespace that another client has cleared goes on with its old pages",
+        [(KVCache, "_follow", stay_with_the_id)],
+        scene="clear_what_a_client_goes_on_with",
+    ),
+    "namespace_by_name": ServiceBug(
+        "a handle of a deleted namespace goes on with another one that is made under its name",
+        [(KVCache, "_follow", follow_the_name)],
+        scene="make_a_namespace_again",
+    ),
+}

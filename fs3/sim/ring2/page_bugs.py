@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fs3.api.kvcache import Status
+from fs3.api.kvcache import Status, page_io
 from fs3.api.kvcache.results import status_of
 from fs3.base.ids import ChainId, ChunkId, NodeId
 from fs3.base.status import Code
@@ -10,6 +10,7 @@ from fs3.client.storage.reads import ReadOutcome
 from fs3.client.storage.router import ReplicaRouter
 from fs3.core.kvcache.pages import PageKey, page_length
 from fs3.services.storage.cache.keeper import CacheKeeper
+from fs3.sim.ring2.service_bug import ServiceBug
 
 
 def members_that_serve(self: ReplicaRouter, chain: ChainId) -> tuple[NodeId, ...]:
@@ -32,3 +33,22 @@ def believe_the_buffer(
     if outcome.code is not Code.OK:
         return status_of(outcome.code), 0
     return (Status.OK, room) if page_length(found, page) else (Status.MISS, 0)
+
+
+PAGE_BUGS: dict[str, ServiceBug] = {
+    "lost_while_away": ServiceBug(
+        "a page is given up when all replicas that serve at the moment have damaged copies",
+        [(ReplicaRouter, "members", members_that_serve)],
+        scene="the_good_copies_are_away",
+    ),
+    "damaged_page_stays": ServiceBug(
+        "a page whose copies are all damaged is removed neither by a client nor by the head",
+        [(page_io, "_clean_up", leave_to_others), (CacheKeeper, "remove_lost", keep_lost_pages)],
+        scene="all_copies_are_damaged",
+    ),
+    "lost_page_stays": ServiceBug(
+        "the head keeps a page that neither it nor any other replica has the bytes of",
+        [(CacheKeeper, "remove_lost", keep_lost_pages)],
+        scene="the_good_copies_are_gone",
+    ),
+}

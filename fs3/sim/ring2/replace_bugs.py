@@ -9,10 +9,13 @@ from fs3.api.file import File
 from fs3.base.ids import InodeId
 from fs3.core.meta import contents, rows
 from fs3.core.meta.context import OpContext
+from fs3.core.meta.ops import append as append_op
+from fs3.core.meta.ops import close as close_op
 from fs3.core.txn import ReadTxn, Txn
 from fs3.model.inode import Inode
 from fs3.model.namespace import PathRef
 from fs3.model.requests import Stat
+from fs3.sim.ring2.service_bug import ServiceBug
 
 
 async def queue_nothing(txn: Txn, ctx: OpContext, inode: Inode) -> None:
@@ -38,3 +41,32 @@ async def get_by_inode(txn: ReadTxn, content: InodeId) -> Inode:
 async def refresh_whatever_it_has(self: Client, file: File) -> None:
     """A handle goes on with the inode as it is now, and does not look which content that has."""
     file.inode = await self.meta.ask(Stat(PathRef(file.inode.id, ""), follow=False))
+
+
+REPLACE_BUGS: dict[str, ServiceBug] = {
+    "keeps_replaced": ServiceBug(
+        "a content that was replaced is not reclaimed",
+        [(contents, "queue_unless_open", queue_nothing)],
+        scene="two_writers_replace_a_file",
+    ),
+    "reclaims_new": ServiceBug(
+        "what is reclaimed when a content was replaced is the new one",
+        [(close_op, "replace_content", replace_and_reclaim_new)],
+        scene="two_writers_replace_a_file",
+    ),
+    "reads_replaced": ServiceBug(
+        "a reader of a content that was replaced and reclaimed reads zeros",
+        [(Client, "_refresh", refresh_whatever_it_has)],
+        scene="read_what_was_replaced",
+    ),
+    "closes_replaced": ServiceBug(
+        "the length that a writer of a replaced content tells counts for the new one",
+        [(close_op, "get_by_content", get_by_inode)],
+        scene="write_what_was_replaced",
+    ),
+    "appends_to_replaced": ServiceBug(
+        "an appender of a replaced content appends to the new one",
+        [(append_op, "get_by_content", get_by_inode)],
+        scene="append_to_what_was_replaced",
+    ),
+}

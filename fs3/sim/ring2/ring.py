@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from fs3.base.units import SECOND
 from fs3.sim.planting import plant
 from fs3.sim.ring import Outcome, Tell
-from fs3.sim.ring2.bugs import BUGS, ServiceBug
+from fs3.sim.ring2.bugs import BUGS
 from fs3.sim.ring2.cluster_run import run_seed, swarm_of_seed
 from fs3.sim.ring2.scenes import play
+from fs3.sim.ring2.service_bug import ServiceBug
 
 
 class ClusterRing:

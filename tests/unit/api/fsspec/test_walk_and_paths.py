@@ -6,11 +6,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fs3.api.client import parent_of
 from fs3.api.fsspec.base import URL_CLUSTER
 from fs3.api.fsspec.contents import _clamp_range
 from fs3.api.fsspec.filesystem import FS3FileSystem, _canonical
 from fs3.api.fsspec.walk import join, name_before
+from fs3.api.namespace import parent_of
 
 NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=("Cs",)), min_size=1, max_size=20)
 
