@@ -683,7 +683,7 @@ class Client(NameCalls, AttributeCalls, XattrMethods, SpaceVerbs, LockCalls):
         with suppress(FS3Error):
             await self.locks.check()
 
-    async def link_open(self, file: File, path: str) -> Inode:
+    async def link_open(self, file: File, path: str | PathRef) -> Inode:
         """Make `path` a name of an open file, which stays open. One that was opened without a name gets its first one: what was
         written is published with it, and closing it is as of any file. Exists when the name is taken; NotFound when the file has
         lost its name."""
@@ -694,7 +694,7 @@ class Client(NameCalls, AttributeCalls, XattrMethods, SpaceVerbs, LockCalls):
         await self.fsync(file)
         inode = await self.meta.ask(Link(source, PathRef.of(path), file.session))
         file.unnamed = False
-        file.path = path
+        file.path = path if isinstance(path, str) else path.path
         file.set_inode(inode)
         return inode
 

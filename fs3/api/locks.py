@@ -93,11 +93,14 @@ class FileLocks:
 
     # --- acquiring ------------------------------------------------------------------------------------------------------
 
-    async def acquire(self, file: File, owner: int | None, want: LockRange, *, wait: bool, deadline_ns: int = 0) -> bool:
+    async def acquire(
+        self, file: File, owner: int | None, want: LockRange, *, wait: bool, deadline_ns: int = 0, may_write: bool = False
+    ) -> bool:
         """Lock a range for the owner of this number, None: for the handle. False, without `wait`: another owner is in the way.
 
-        When it is cancelled or fails, the owner has what it had before. `deadline_ns`: of waiting, 0: none."""
-        self._check_may_lock(file, want)
+        When it is cancelled or fails, the owner has what it had before. `deadline_ns`: of waiting, 0: none. `may_write`: the
+        caller knows that the owner may write the file, though this handle has no session."""
+        self._check_may_lock(file, want, may_write)
         place = _place_of(file, owner)
         while pending := self._withdrawals.get(place):
             await asyncio.wait(pending)
@@ -116,10 +119,10 @@ class FileLocks:
             self._wanted -= 1
             self._tell_held()
 
-    def _check_may_lock(self, file: File, want: LockRange) -> None:
+    def _check_may_lock(self, file: File, want: LockRange, may_write: bool) -> None:
         file.check_open()
         self._check_not_lost(file)
-        if want.kind is LockKind.RANGE and want.is_exclusive and not file.session:
+        if want.kind is LockKind.RANGE and want.is_exclusive and not (file.session or may_write):
             raise error(Code.NO_SESSION, "an exclusive lock of a range needs a file that is open for writing", file.path)
 
     def _holds_flock(self, place: LockPlace) -> bool:

@@ -60,7 +60,7 @@ class AttributeOperations(FuseBase):
             if (
                 opened.writers
                 and mode is not None
-                and not has_permission(self.client.meta.user, _with_mode(opened.inode, mode), WRITE)
+                and not has_permission(self.identities.opener_for(request).meta.user, _with_mode(opened.inode, mode), WRITE)
             ):
                 await opened.begin_session()
             # What was written before is stored before: the times that are set now are those that stay.

@@ -8,7 +8,7 @@ import stat
 from fs3.api.fuse.options import FuseOptions, directory_valid_ns, lookup_valid_ns
 from fs3.base.limits import name_bytes_max
 from fs3.base.units import KIB
-from fs3.drivers.fuse.records import Attributes, LookupReply
+from fs3.drivers.fuse.records import KernelAttributes, LookupReply
 from fs3.model.inode import Inode, InodeType
 
 preferred_io_bytes = 128 * KIB
@@ -18,13 +18,19 @@ TYPE_BITS = {
     InodeType.FILE: stat.S_IFREG,
     InodeType.DIRECTORY: stat.S_IFDIR,
     InodeType.SYMLINK: stat.S_IFLNK,
+    InodeType.FIFO: stat.S_IFIFO,
+    InodeType.SOCKET: stat.S_IFSOCK,
+    InodeType.BLOCK_DEVICE: stat.S_IFBLK,
+    InodeType.CHARACTER_DEVICE: stat.S_IFCHR,
+    InodeType.OTHER: stat.S_IFREG,
 }
+"""Of each type. What a newer service has and this software does not know looks like a file that cannot be opened."""
 
 
-def attributes_of(inode: Inode, length: int | None = None) -> Attributes:
+def attributes_of(inode: Inode, length: int | None = None) -> KernelAttributes:
     """All attributes; `length` where it is known better."""
     size = inode.length if length is None else length
-    return Attributes(
+    return KernelAttributes(
         ino=inode.id,
         mode=TYPE_BITS[inode.type] | inode.mode,
         nlink=inode.nlink,
@@ -36,6 +42,7 @@ def attributes_of(inode: Inode, length: int | None = None) -> Attributes:
         mtime_ns=inode.mtime_ns,
         ctime_ns=inode.ctime_ns,
         birth_ns=inode.birth_ns,
+        rdev=inode.rdev,
         block_size=preferred_io_bytes,
     )
 
@@ -52,18 +59,15 @@ def entry_of(inode: Inode, options: FuseOptions, length: int | None = None) -> L
 
 
 def text_of(name: bytes) -> str:
-    """A name. ENAMETOOLONG beyond any name's length, EILSEQ when it is not UTF-8."""
+    """A name. ENAMETOOLONG beyond any name's length."""
     if len(name) > name_bytes_max:
         raise OSError(errno.ENAMETOOLONG, f"a name is longer than {name_bytes_max} bytes")
     return path_text_of(name)
 
 
 def path_text_of(path: bytes) -> str:
-    """The target of a symlink. EILSEQ when it is not UTF-8."""
-    try:
-        return path.decode()
-    except UnicodeDecodeError as wrong:
-        raise OSError(errno.EILSEQ, "a name must be UTF-8") from wrong
+    """A path; bytes that are not UTF-8 are surrogates."""
+    return path.decode("utf-8", "surrogateescape")
 
 
 def bytes_of(name: str) -> bytes:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 from fs3.api.client import Client
-from fs3.api.file import File
+from fs3.api.file import READ_ONLY
 from fs3.api.fuse.attributes_of import entry_of
 from fs3.api.fuse.identity import Identities
 from fs3.api.fuse.open_inode import OpenInode
@@ -19,9 +19,10 @@ from fs3.base.status import Code
 from fs3.client.meta.client import MetaClient
 from fs3.drivers.fuse.notify import Notifier
 from fs3.drivers.fuse.operations import Operations
-from fs3.drivers.fuse.records import KernelRequest, LookupReply
+from fs3.drivers.fuse.protocol import InitFlag
+from fs3.drivers.fuse.records import InitOptions, KernelRequest, LookupReply
 from fs3.model.inode import Inode
-from fs3.model.namespace import PathRef
+from fs3.model.namespace import OpenResult, PathRef
 from fs3.model.requests import Request, Stat
 
 R = TypeVar("R")
@@ -30,10 +31,12 @@ R = TypeVar("R")
 class FuseBase(Operations):
     """One mount of one client. Belongs to the client's event loop."""
 
+    init_options = InitOptions(flags=InitFlag.POSIX_ACL | InitFlag.POSIX_LOCKS | InitFlag.FLOCK_LOCKS)
+
     def __init__(self, client: Client, options: FuseOptions) -> None:
         self.client = client
         self.options = options
-        self.identities = Identities(client.meta)
+        self.identities = Identities(client)
         self.told = ToldChanges()
         self.inodes: dict[InodeId, OpenInode] = {}
         """Regular files with open handles."""
@@ -63,12 +66,17 @@ class FuseBase(Operations):
                 raise OSError(errno.ENOENT, "the directory is gone") from failure
             raise
 
-    def open_inode(self, inode: Inode, data: bytes | None, meta: MetaClient) -> OpenInode:
+    def open_inode(self, request: KernelRequest, inode: Inode, data: bytes | None, *, writes: bool) -> OpenInode:
         """What the handles of a file share, brought up to date."""
+        client = self.identities.opener_for(request)
         found = self.inodes.get(inode.id)
         if found is None:
-            found = self.inodes[inode.id] = OpenInode(self.client, meta, self.told, File(inode, f"inode {inode.id}", data=data))
+            found = self.inodes[inode.id] = OpenInode(
+                client, self.told, client.adopt(OpenResult(inode, READ_ONLY, data), f"inode {inode.id}")
+            )
         else:
+            if writes:
+                found.client = client
             found.set_fresh(inode, data)
         return found
 

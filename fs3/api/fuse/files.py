@@ -47,11 +47,10 @@ class FileOperations(FuseBase):
 
     # --- open and close ----------------------------------------------------------------------------------------------
 
-    async def create(self, request: KernelRequest, name: bytes, flags: int, mode: int) -> Created:
-        meta = self.identities.meta_for(request)
+    async def create(self, request: KernelRequest, name: bytes, flags: int, mode: int, umask: int) -> Created:
         writes = flags & os.O_ACCMODE != os.O_RDONLY
         # Who may not write what it creates writes it through the session that comes with the creation.
-        locks_out = bool(meta.user.uid) and not mode & 0o200 and writes
+        locks_out = bool(self.identities.opener_for(request).meta.user.uid) and not mode & ~umask & 0o200 and writes
         result = await self.ask(
             request,
             Open(
@@ -60,28 +59,36 @@ class FileOperations(FuseBase):
                 create=True,
                 exclusive=bool(flags & os.O_EXCL),
                 mode=mode,
+                umask=umask,
                 want_data=not locks_out,
             ),
         )
-        if result.inode.type is not InodeType.FILE:
-            raise OSError(errno.EISDIR, "is a directory")
+        _check_file(result.inode)
         data = b"" if result.data is None and result.inode.inline and not result.inode.length else result.data
         self.told.begin(result.inode)
-        opened = await self._open(meta, result, data, writes, flags)
+        opened = await self._open(request, result, data, writes, flags)
         entry = entry_of(opened.inode, self.options, opened.length)
         return Created(entry, Opened(self._handle(opened, writes), self._flags(keeps=True)))
+
+    async def tmpfile(self, request: KernelRequest, name: bytes, flags: int, mode: int, umask: int) -> Created:
+        here = PathRef(InodeId(request.node), "")
+        wanted = Open(here, write=True, create=True, unnamed=True, mode=mode, umask=umask)
+        result = await self.ask(request, wanted)
+        self.told.begin(result.inode)
+        opened = await self._open(request, result, None, writes=True, flags=0)
+        opened.file.unnamed = opened.is_removed = True
+        return Created(entry_of(opened.inode, self.options), Opened(self._handle(opened, True), self._flags(keeps=True)))
 
     async def open(self, request: KernelRequest, flags: int, drops_set_ids: bool) -> Opened:
         meta = self.identities.meta_for(request)
         access = flags & os.O_ACCMODE
         result = await self._ask_open(meta, InodeId(request.node), reads=access != os.O_WRONLY)
-        if result.inode.type is not InodeType.FILE:
-            raise OSError(errno.EISDIR, "is a directory")
+        _check_file(result.inode)
         keeps = self.told.open(result.inode)
         writes = access != os.O_RDONLY
         if drops_set_ids and flags & os.O_TRUNC:
             await self._drop_set_ids(meta, result.inode)
-        opened = await self._open(meta, result, result.data, writes, flags)
+        opened = await self._open(request, result, result.data, writes, flags)
         return Opened(self._handle(opened, writes), self._flags(keeps=keeps))
 
     async def _ask_open(self, meta: MetaClient, inode: InodeId, *, reads: bool) -> OpenResult:
@@ -100,8 +107,8 @@ class FileOperations(FuseBase):
         found = await self.ask_as(meta, Stat(here, follow=False))
         return OpenResult(found, opened.file.session if opened is not None else READ_ONLY)
 
-    async def _open(self, meta: MetaClient, result: OpenResult, data: bytes | None, writes: bool, flags: int) -> OpenInode:
-        opened = self.open_inode(result.inode, data, meta)
+    async def _open(self, request: KernelRequest, result: OpenResult, data: bytes | None, writes: bool, flags: int) -> OpenInode:
+        opened = self.open_inode(request, result.inode, data, writes=writes)
         if result.session and not opened.file.session:
             opened.file = self.client.adopt(result, opened.file.path)
         opened.handles += 1
@@ -125,23 +132,36 @@ class FileOperations(FuseBase):
             return OpenFlag.DIRECT_IO | OpenFlag.PARALLEL_DIRECT_WRITES
         return OpenFlag.KEEP_CACHE if keeps else 0
 
-    def _file(self, handle: int) -> FileHandle:
+    def file(self, handle: int) -> FileHandle:
+        """An open file description. EBADF."""
         found = self._files.get(handle)
         if found is None:
             raise OSError(errno.EBADF, f"handle {handle} is not open")
         return found
 
     def flush(self, request: KernelRequest, handle: int, owner: int) -> Answer[None]:
-        file = self._file(handle)
+        file = self.file(handle)
+        if owner in file.opened.lock_owners:
+            return self._flush_and_unlock(file, owner)
         return file.opened.close_writer() if file.writes else None
 
+    async def _flush_and_unlock(self, file: FileHandle, owner: int) -> None:
+        """A process that closes any handle of a file gives up its locks of ranges of it."""
+        try:
+            if file.writes:
+                await file.opened.close_writer()
+        finally:
+            await file.opened.release_locks(owner)
+
     async def fsync(self, request: KernelRequest, handle: int, data_only: bool) -> None:
-        await self._file(handle).opened.publish()
+        await self.file(handle).opened.publish()
 
     async def release(self, request: KernelRequest, handle: int, owner: int | None) -> None:
-        file = self._file(handle)
+        file = self.file(handle)
         del self._files[handle]
         opened = file.opened
+        if owner is not None:
+            await opened.release_locks(owner)
         opened.handles -= 1
         opened.writers -= file.writes
         if not opened.handles:
@@ -159,14 +179,14 @@ class FileOperations(FuseBase):
     # --- bytes -------------------------------------------------------------------------------------------------------
 
     def read(self, request: KernelRequest, handle: int, offset: int, size: int) -> Answer[bytes | bytearray | memoryview]:
-        opened = self._file(handle).opened
+        opened = self.file(handle).opened
         found = opened.read_now(offset, size)
         return opened.read(offset, size) if found is None else found
 
     def write(
         self, request: KernelRequest, handle: int, offset: int, data: memoryview, flags: int, drops_set_ids: bool
     ) -> Answer[int]:
-        opened = self._file(handle).opened
+        opened = self.file(handle).opened
         if flags & os.O_APPEND:
             return self._append(opened, data, offset)
         if offset + len(data) > file_bytes_max:
@@ -203,3 +223,11 @@ class FileOperations(FuseBase):
         opened = self.inodes.get(inode.id)
         if opened is not None:
             opened.on_attributes(after)
+
+
+def _check_file(inode: Inode) -> None:
+    """Raises EISDIR for a directory, and EOPNOTSUPP for what else has no bytes: the kernel opens special files itself."""
+    if inode.type is InodeType.DIRECTORY:
+        raise OSError(errno.EISDIR, "is a directory")
+    if inode.type is not InodeType.FILE:
+        raise OSError(errno.EOPNOTSUPP, "is not a regular file")

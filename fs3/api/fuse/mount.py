@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from pathlib import Path
 
 from fs3.api.client import Client
 from fs3.api.fuse.attributes import AttributeOperations
 from fs3.api.fuse.directories import DirectoryOperations
-from fs3.api.fuse.files import FileOperations
+from fs3.api.fuse.locks import LockOperations
 from fs3.api.fuse.names import NameOperations
 from fs3.api.fuse.options import FuseOptions
+from fs3.api.fuse.space import SpaceOperations
+from fs3.api.fuse.xattrs import XattrOperations
 from fs3.base.units import KIB
 from fs3.drivers.fuse.mount import is_privileged, mount, unmount
 from fs3.drivers.fuse.notify import Notifier
@@ -24,7 +27,7 @@ read_ahead_bytes = 1024 * KIB
 log = logging.getLogger("fs3.fuse")
 
 
-class FuseOperations(NameOperations, AttributeOperations, FileOperations, DirectoryOperations):
+class FuseOperations(NameOperations, AttributeOperations, XattrOperations, SpaceOperations, LockOperations, DirectoryOperations):
     """All that the kernel asks of a mount of a cluster."""
 
 
@@ -51,7 +54,8 @@ class Mount:
             await asyncio.to_thread(_look, directory)
         except BaseException:
             await session.close()
-            await asyncio.to_thread(unmount, directory, lazily=True)
+            with suppress(OSError):  # it may be gone already; what failed first is what is said
+                await asyncio.to_thread(unmount, directory, lazily=True)
             raise
         return cls(directory, session, operations)
 

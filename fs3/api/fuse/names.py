@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import stat
 
 from fs3.api.fuse.attributes_of import bytes_of, entry_of, path_text_of, text_of
 from fs3.api.fuse.base import FuseBase
@@ -10,12 +11,22 @@ from fs3.base.errors import FS3Error
 from fs3.base.ids import InodeId
 from fs3.base.status import Code
 from fs3.drivers.fuse.records import KernelRequest, LookupReply
-from fs3.model.inode import Inode, InodeType
+from fs3.model.inode import DEVICES, Inode, InodeType
 from fs3.model.namespace import PathRef, RemoveKind, RenameMode
-from fs3.model.requests import Link, Mkdir, Remove, Rename, Stat, Symlink
+from fs3.model.requests import Link, Mkdir, Mknod, Remove, Rename, Stat, Symlink
 
 RENAME_MODES = {0: RenameMode.REPLACE, 1: RenameMode.NOREPLACE, 2: RenameMode.EXCHANGE}
 """By the flags of renameat2(2)."""
+
+
+TYPES = {
+    stat.S_IFREG: InodeType.FILE,
+    stat.S_IFIFO: InodeType.FIFO,
+    stat.S_IFSOCK: InodeType.SOCKET,
+    stat.S_IFBLK: InodeType.BLOCK_DEVICE,
+    stat.S_IFCHR: InodeType.CHARACTER_DEVICE,
+}
+"""By the bits of a mode: what mknod(2) makes."""
 
 
 def place(request: KernelRequest, name: bytes) -> PathRef:
@@ -34,14 +45,24 @@ class NameOperations(FuseBase):
         inode = await self.ask(request, Stat(PathRef(InodeId(request.node), ""), follow=False))
         if inode.type is not InodeType.SYMLINK:
             raise OSError(errno.EINVAL, "is not a symlink")
-        return bytes_of(inode.target)
+        return bytes_of(inode.link_target)
 
     async def symlink(self, request: KernelRequest, name: bytes, target: bytes) -> LookupReply:
         inode = await self.ask(request, Symlink(place(request, name), path_text_of(target)))
         return entry_of(inode, self.options)
 
-    async def mkdir(self, request: KernelRequest, name: bytes, mode: int) -> LookupReply:
-        inode = await self.ask(request, Mkdir(place(request, name), mode))
+    async def mknod(self, request: KernelRequest, name: bytes, mode: int, rdev: int, umask: int) -> LookupReply:
+        kind = TYPES.get(stat.S_IFMT(mode))
+        if kind is None:
+            raise OSError(errno.EINVAL, f"mode {mode:o} is of no type that mknod makes")
+        # The kernel's numbers of devices are those of `os.makedev` as far as they have 32 bits, which is all that it sends.
+        number = rdev if kind in DEVICES else 0
+        wanted = Mknod(place(request, name), kind, stat.S_IMODE(mode), number, umask=umask)
+        inode = await self.ask(request, wanted)
+        return entry_of(inode, self.options)
+
+    async def mkdir(self, request: KernelRequest, name: bytes, mode: int, umask: int) -> LookupReply:
+        inode = await self.ask(request, Mkdir(place(request, name), mode, umask=umask))
         return entry_of(inode, self.options)
 
     async def unlink(self, request: KernelRequest, name: bytes) -> None:
@@ -65,11 +86,12 @@ class NameOperations(FuseBase):
             self._on_removed(kept)
 
     async def link(self, request: KernelRequest, node: int, name: bytes) -> LookupReply:
-        source = PathRef(InodeId(node), "")
+        where = place(request, name)
         opened = self.inodes.get(InodeId(node))
         if opened is not None:
-            await opened.publish()
-        inode = await self.ask(request, Link(source, place(request, name)))
+            inode = await opened.link(self.identities.client_for(request), where)
+        else:
+            inode = await self.ask(request, Link(PathRef(InodeId(node), ""), where))
         self._on_attributes(inode)
         return entry_of(inode, self.options)
 

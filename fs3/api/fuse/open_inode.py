@@ -22,9 +22,8 @@ from fs3.base.errors import FS3Error
 from fs3.base.ids import InodeId
 from fs3.base.limits import inline_bytes_default
 from fs3.base.status import Code
-from fs3.client.meta.client import MetaClient
 from fs3.model.inode import Inode
-from fs3.model.namespace import PathRef
+from fs3.model.namespace import OpenResult, PathRef
 from fs3.model.requests import Open, Put, Stat, Truncate
 
 _GONE = (Code.STALE, Code.NO_SESSION, Code.NOT_FOUND)
@@ -36,10 +35,10 @@ log = logging.getLogger("fs3.fuse")
 class OpenInode:
     """A regular file with open handles. Belongs to one event loop."""
 
-    def __init__(self, client: Client, meta: MetaClient, told: ToldChanges, file: File) -> None:
-        """`meta`: who opened it first. `file`: as it was opened, for reading only or with a session."""
-        self._client = client
-        self._meta = meta
+    def __init__(self, client: Client, told: ToldChanges, file: File) -> None:
+        """`file`: as it was opened, for reading only or with a session."""
+        self.client = client
+        """As one who may write the file, when any handle may."""
         self._told = told
         self.file = file
         """What storage and the services know."""
@@ -48,6 +47,9 @@ class OpenInode:
         """Of the handles, those that may write."""
         self.is_removed = False
         """Its last name was taken away here."""
+        self.lock_owners: set[int] = set()
+        """Those that may have locks of it."""
+        self._lock_file: File | None = None
         self._whole: WholeFile | None = None
         self._blocks = DirtyBlocks(self._store, file.inode.layout.chunk_size)
         self._appender: File | None = None
@@ -63,6 +65,19 @@ class OpenInode:
     def inode(self) -> Inode:
         """As the service told it last."""
         return self.file.inode
+
+    @property
+    def lock_file(self) -> File:
+        """The handle of all locks."""
+        if self._lock_file is None:
+            self._lock_file = File(self.file.inode, self.file.path)
+        return self._lock_file
+
+    async def release_locks(self, owner: int) -> None:
+        """An owner has closed the file."""
+        if owner in self.lock_owners:
+            self.lock_owners.discard(owner)
+            await self.client.locks.release_owner(self.lock_file, owner)
 
     @property
     def here(self) -> PathRef:
@@ -103,7 +118,7 @@ class OpenInode:
         if count <= 0:
             return b""
         buffer = bytearray(count)
-        got = await self._client.pread_into(self.file, buffer, offset)
+        got = await self.client.pread_into(self.file, buffer, offset)
         # What lies between what is stored and what is still gathered is a hole.
         return memoryview(buffer) if self._blocks else memoryview(buffer)[:got]
 
@@ -114,7 +129,7 @@ class OpenInode:
         if inode.content_id != self.file.inode.content_id:
             self._whole = None
             if self.file.session == READ_ONLY:
-                self.file = File(inode, self.file.path, data=data)
+                self.file = self._reader_of(inode, data)
             # A session goes on writing what it was opened on, and says so when it is asked to publish it.
             return
         if inode.change != self.file.inode.change:
@@ -163,13 +178,13 @@ class OpenInode:
 
     async def _append(self, data: memoryview) -> int:
         if self._appender is None:
-            opened = await self._meta.ask(Open(self.here, write=True, append=True))
-            self._appender = self._client.adopt(opened, self.file.path, appends=True)
-        at = await self._client.append(self._appender, data)
+            opened = await self.client.meta.ask(Open(self.here, write=True, append=True))
+            self._appender = self.client.adopt(opened, self.file.path, appends=True)
+        at = await self.client.append(self._appender, data)
         inode = self._appender.inode
         self._whole = None
         if self.file.session == READ_ONLY and inode.content_id != self.file.inode.content_id:
-            self.file = File(inode, self.file.path)
+            self.file = self._reader_of(inode)
         else:
             known = self.file.data if at == self.file.inode.length else None
             self.file.set_inode(inode, known + data if known is not None and inode.inline else None)
@@ -188,11 +203,37 @@ class OpenInode:
             await self._publish()
             self._whole = None
             if self.file.session != READ_ONLY:
-                inode = await self._client.truncate(self.file, length)
+                inode = await self.client.truncate(self.file, length)
             else:
-                inode = await self._meta.ask(Truncate(self.file.inode.content_id, length))
+                inode = await self.client.meta.ask(Truncate(self.file.inode.content_id, length))
                 self.file.set_inode(inode, b"" if inode.inline and not length else None)
             self._told.change(inode)
+
+    async def fallocate(self, offset: int, length: int, mode: int) -> None:
+        """As `Client.fallocate`."""
+        async with self._lock:
+            await self._write_by_session()
+            await self.client.fallocate(self.file, offset, length, mode)
+            await self._publish_session(ends=False)
+
+    async def seek(self, offset: int, *, is_data: bool) -> int:
+        """Where data, or else a hole, begins from an offset on. ENXIO behind the end."""
+        await self.publish()
+        found = self.client.seek_data if is_data else self.client.seek_hole
+        return await found(self.file, offset)
+
+    async def copy_from(self, source: OpenInode, offset: int, target_offset: int, length: int) -> int:
+        """Bytes of an open file into this one; how many."""
+        await source.publish()
+        async with self._lock:
+            await self._write_by_session()
+            return await self.client.copy_range(source.file, offset, self.file, target_offset, length)
+
+    async def _write_by_session(self) -> None:
+        """There is a session, and nothing that was written before is still on its way."""
+        await self._leave_whole()
+        await self._begin_session()
+        await self._drain()
 
     async def begin_session(self) -> None:
         """From now on the file is written through a session, which outlives its permissions and its names."""
@@ -204,6 +245,14 @@ class OpenInode:
         """The file is about to lose its last name: its bytes stay for those who have it open here."""
         if self.writers or not self.file.inode.inline or self.file.data is None:
             await self.begin_session()
+
+    async def link(self, client: Client, where: PathRef) -> Inode:
+        """Another name of the file, or its first; `client`: as the one who asks."""
+        async with self._lock:
+            await self._publish()
+            inode = await client.link_open(self.file, where)
+            self.is_removed = False
+        return inode
 
     def on_removed(self) -> None:
         """It has."""
@@ -225,6 +274,8 @@ class OpenInode:
 
     async def finish(self) -> None:
         """The last handle is gone. What cannot be stored is given up."""
+        for owner in list(self.lock_owners):
+            await self.release_locks(owner)
         async with self._lock:
             try:
                 await self._publish(ends=True)
@@ -234,14 +285,14 @@ class OpenInode:
                     log.error("inode %d: %d bytes that were written are lost: %s", self.id, lost, failure)
                 self._whole = None
                 if self.file.session != READ_ONLY:
-                    await self._client.abandon(self.file)
+                    await self.client.abandon(self.file)
 
     async def refresh(self) -> Inode:
         """The inode as the service has it now, with what was written here."""
         await self.publish()
         if self.is_removed and self.file.session == READ_ONLY:
             return self.file.inode
-        inode = await self._meta.ask(Stat(self.here, follow=False))
+        inode = await self.client.meta.ask(Stat(self.here, follow=False))
         self.set_fresh(inode, self.file.data if inode.change == self.file.inode.change else None)
         return inode
 
@@ -263,16 +314,16 @@ class OpenInode:
         if ends and self._appender is not None:
             appender, self._appender = self._appender, None
             with suppress(FS3Error):  # what it appended is published, and its session ends by itself
-                await self._client.close(appender)
+                await self.client.close(appender)
 
     async def _publish_session(self, *, ends: bool) -> None:
         file = self.file
         try:
             if ends:
-                await self._client.close(file)
-                self.file = File(file.inode, file.path)
+                await self.client.close(file)
+                self.file = self._reader_of(file.inode)
             else:
-                await self._client.fsync(file)
+                await self.client.fsync(file)
         except FS3Error as failure:
             if failure.code in _GONE:
                 self._give_up_session()
@@ -284,7 +335,7 @@ class OpenInode:
         assert whole is not None
         data = bytes(whole.data)
         try:
-            inode = await self._meta.ask(Put(self.here, data, change=self.file.inode.change))
+            inode = await self.client.meta.ask(Put(self.here, data, change=self.file.inode.change))
         except FS3Error as failure:
             if failure.code is Code.NOT_INLINE:
                 await self._leave_whole()
@@ -293,7 +344,7 @@ class OpenInode:
                 self._whole = None
             raise
         whole.on_stored()
-        self.file = File(inode, self.file.path, data=data)
+        self.file = self._reader_of(inode, data)
         self._told.change(inode)
 
     async def _drain(self) -> None:
@@ -323,12 +374,12 @@ class OpenInode:
         try:
             await self._begin_session()
             if whole.cut is not None:
-                await self._client.truncate(self.file, whole.cut)
+                await self.client.truncate(self.file, whole.cut)
             for offset, data in whole.written():
                 await self._blocks.write(data, offset)
             if len(whole.data) > self.length:
                 await self._drain()
-                await self._client.truncate(self.file, len(whole.data))
+                await self.client.truncate(self.file, len(whole.data))
         except OSError:
             if not self._blocks:
                 self._whole = whole
@@ -337,13 +388,17 @@ class OpenInode:
     async def _begin_session(self) -> None:
         if self.file.session != READ_ONLY:
             return
-        opened = await self._meta.ask(Open(self.here, write=True))
-        self.file = self._client.adopt(opened, self.file.path)
+        opened = await self.client.meta.ask(Open(self.here, write=True))
+        self.file = self.client.adopt(opened, self.file.path)
+
+    def _reader_of(self, inode: Inode, data: bytes | None = None) -> File:
+        """The file without a session; the client knows that it is open, and keeps what loses its name elsewhere."""
+        return self.client.adopt(OpenResult(inode, READ_ONLY, data), self.file.path)
 
     def _give_up_session(self) -> None:
         """It has ended without us, or its file has."""
         self._blocks.drop()
-        self.file = File(self.file.inode, self.file.path)
+        self.file = self._reader_of(self.file.inode)
 
     async def _store(self, data: memoryview, offset: int) -> int:
-        return await self._client.pwrite(self.file, data, offset)
+        return await self.client.pwrite(self.file, data, offset)

@@ -15,13 +15,13 @@ from fs3.drivers.fuse import protocol
 from fs3.drivers.fuse.protocol import SetAttr
 from fs3.drivers.fuse.records import (
     TIME_IS_NOW,
-    Attributes,
     AttributesReply,
     Changes,
     Created,
     DirectoryEntry,
+    KernelAttributes,
+    KernelLock,
     KernelRequest,
-    Lock,
     LookupReply,
     Opened,
     Space,
@@ -124,17 +124,17 @@ def _time(valid: int, given: SetAttr, now: SetAttr, seconds: int, nanoseconds: i
 
 
 def parse_mknod(body: memoryview) -> Arguments:
-    """(name, mode with type, device number)."""
+    """(name, mode with type, device number, umask)."""
     _need(body, protocol.MKNOD_IN.size)
-    mode, rdev, _, _ = protocol.MKNOD_IN.unpack_from(body)
-    return _names(body[protocol.MKNOD_IN.size :], 1)[0], mode, rdev
+    mode, rdev, umask, _ = protocol.MKNOD_IN.unpack_from(body)
+    return _names(body[protocol.MKNOD_IN.size :], 1)[0], mode, rdev, umask
 
 
 def parse_mkdir(body: memoryview) -> Arguments:
-    """(name, mode)."""
+    """(name, mode, umask)."""
     _need(body, protocol.MKDIR_IN.size)
-    mode, _ = protocol.MKDIR_IN.unpack_from(body)
-    return _names(body[protocol.MKDIR_IN.size :], 1)[0], mode & 0o7777
+    mode, umask = protocol.MKDIR_IN.unpack_from(body)
+    return _names(body[protocol.MKDIR_IN.size :], 1)[0], mode & 0o7777, umask
 
 
 def parse_rename(body: memoryview) -> Arguments:
@@ -168,10 +168,10 @@ def parse_open(body: memoryview) -> Arguments:
 
 
 def parse_create(body: memoryview) -> Arguments:
-    """(name, flags of open(2), mode)."""
+    """(name, flags of open(2), mode, umask)."""
     _need(body, protocol.CREATE_IN.size)
-    flags, mode, _, _ = protocol.CREATE_IN.unpack_from(body)
-    return _names(body[protocol.CREATE_IN.size :], 1)[0], flags, mode & 0o7777
+    flags, mode, umask, _ = protocol.CREATE_IN.unpack_from(body)
+    return _names(body[protocol.CREATE_IN.size :], 1)[0], flags, mode & 0o7777, umask
 
 
 def parse_read(body: memoryview) -> Arguments:
@@ -223,7 +223,7 @@ def parse_lock(body: memoryview) -> Arguments:
     """(handle, owner, lock, it is one of flock(2))."""
     _need(body, protocol.LK_IN.size)
     handle, owner, start, end, kind, pid, flags, _ = protocol.LK_IN.unpack_from(body)
-    return handle, owner, Lock(start, end, kind, pid), bool(flags & protocol.LOCK_FLOCK)
+    return handle, owner, KernelLock(start, end, kind, pid), bool(flags & protocol.LOCK_FLOCK)
 
 
 def parse_getxattr(body: memoryview) -> Arguments:
@@ -298,7 +298,7 @@ def parse_interrupt(body: memoryview) -> int:
 # --- answers ---------------------------------------------------------------------------------------------------------
 
 
-def encode_attributes(found: Attributes) -> bytes:
+def encode_attributes(found: KernelAttributes) -> bytes:
     """fuse_attr."""
     atime, atime_nsec = divmod(found.atime_ns, SECOND)
     mtime, mtime_nsec = divmod(found.mtime_ns, SECOND)
@@ -400,7 +400,7 @@ def encode_size(count: int) -> bytes:
     return protocol.GETXATTR_OUT.pack(count, 0)
 
 
-def encode_lock(lock: Lock) -> bytes:
+def encode_lock(lock: KernelLock) -> bytes:
     """fuse_lk_out."""
     return protocol.LK_OUT.pack(lock.start, lock.end, lock.type, lock.pid)
 
@@ -433,7 +433,7 @@ def encode_directory(entries: Iterable[DirectoryEntry], room: int, *, plus: bool
         padding = -size % 8
         head = b""
         if plus:
-            head = encode_entry(one.entry or LookupReply(0, Attributes(one.ino, one.type_bits)))
+            head = encode_entry(one.entry or LookupReply(0, KernelAttributes(one.ino, one.type_bits)))
         if len(out) + len(head) + size + padding > room:
             break
         out += head

@@ -53,6 +53,7 @@ REQUEST_KINDS: dict[int, RequestKind] = {
     Opcode.LINK: _simple(codec.parse_link, "link", codec.encode_entry),
     Opcode.OPEN: _simple(codec.parse_open, "open", codec.encode_opened),
     Opcode.CREATE: _simple(codec.parse_create, "create", codec.encode_created),
+    Opcode.TMPFILE: _simple(codec.parse_create, "tmpfile", codec.encode_created),
     Opcode.READ: _simple(codec.parse_read, "read", codec.encode_bytes),
     Opcode.WRITE: _simple(codec.parse_write, "write", codec.encode_written),
     Opcode.FLUSH: _simple(codec.parse_flush, "flush", codec.encode_nothing),

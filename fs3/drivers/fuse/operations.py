@@ -18,8 +18,8 @@ from fs3.drivers.fuse.records import (
     Created,
     DirectoryEntry,
     InitOptions,
+    KernelLock,
     KernelRequest,
-    Lock,
     LookupReply,
     Negotiated,
     Opened,
@@ -63,11 +63,11 @@ class Operations:
         """Make one."""
         raise _missing()
 
-    def mknod(self, request: KernelRequest, name: bytes, mode: int, rdev: int) -> Answer[LookupReply]:
-        """Make a file of any type but directory and symlink; the umask is off `mode` already."""
+    def mknod(self, request: KernelRequest, name: bytes, mode: int, rdev: int, umask: int) -> Answer[LookupReply]:
+        """Make a file of any type but directory and symlink; the umask is not off `mode` yet, nor is it of the others here."""
         raise _missing()
 
-    def mkdir(self, request: KernelRequest, name: bytes, mode: int) -> Answer[LookupReply]:
+    def mkdir(self, request: KernelRequest, name: bytes, mode: int, umask: int) -> Answer[LookupReply]:
         """Make a directory."""
         raise _missing()
 
@@ -123,8 +123,12 @@ class Operations:
 
     # --- files ---
 
-    def create(self, request: KernelRequest, name: bytes, flags: int, mode: int) -> Answer[Created]:
+    def create(self, request: KernelRequest, name: bytes, flags: int, mode: int, umask: int) -> Answer[Created]:
         """Make a file and open it, or open the one that is there; flags of open(2)."""
+        raise _missing()
+
+    def tmpfile(self, request: KernelRequest, name: bytes, flags: int, mode: int, umask: int) -> Answer[Created]:
+        """Make a file without a name in the directory, and open it; `name` means nothing."""
         raise _missing()
 
     def open(self, request: KernelRequest, flags: int, drops_set_ids: bool) -> Answer[Opened]:
@@ -167,15 +171,15 @@ class Operations:
         """Bytes of one open file into another; how many."""
         raise _missing()
 
-    def getlk(self, request: KernelRequest, handle: int, owner: int, lock: Lock, whole: bool) -> Answer[Lock]:
+    def getlk(self, request: KernelRequest, handle: int, owner: int, lock: KernelLock, whole: bool) -> Answer[KernelLock]:
         """A lock that is in the way of this one; type F_UNLCK: none is."""
         raise _missing()
 
-    def setlk(self, request: KernelRequest, handle: int, owner: int, lock: Lock, whole: bool) -> Answer[None]:
+    def setlk(self, request: KernelRequest, handle: int, owner: int, lock: KernelLock, whole: bool) -> Answer[None]:
         """Take or give back a lock, at once or EAGAIN. `whole`: it is one of flock(2)."""
         raise _missing()
 
-    def setlkw(self, request: KernelRequest, handle: int, owner: int, lock: Lock, whole: bool) -> Answer[None]:
+    def setlkw(self, request: KernelRequest, handle: int, owner: int, lock: KernelLock, whole: bool) -> Answer[None]:
         """The same, waiting for it; cancelled by a signal."""
         raise _missing()
 

@@ -20,7 +20,7 @@ class KernelRequest(NamedTuple):
     """The thread that asks, as the mount's pid namespace calls it; 0 when the kernel asks on its own."""
 
 
-class Attributes(NamedTuple):
+class KernelAttributes(NamedTuple):
     """Of one inode; times in nanoseconds since the epoch."""
 
     ino: int
@@ -44,7 +44,7 @@ class Attributes(NamedTuple):
 class AttributesReply(NamedTuple):
     """The answer to GETATTR and SETATTR."""
 
-    attributes: Attributes
+    attributes: KernelAttributes
     valid_ns: int = 0
     """How long the kernel answers from memory."""
 
@@ -53,12 +53,12 @@ class LookupReply(NamedTuple):
     """The answer to a look-up, and to what makes a name. Node 0: nothing has the name, which the kernel may remember."""
 
     node: int
-    attributes: Attributes
+    attributes: KernelAttributes
     entry_valid_ns: int = 0
     attributes_valid_ns: int = 0
 
 
-NO_ENTRY = LookupReply(0, Attributes(0, 0))
+NO_ENTRY = LookupReply(0, KernelAttributes(0, 0))
 
 
 class Opened(NamedTuple):
@@ -99,7 +99,7 @@ class Space(NamedTuple):
     name_bytes_max: int
 
 
-class Lock(NamedTuple):
+class KernelLock(NamedTuple):
     """A lock on a range of bytes, or of a whole file."""
 
     start: int

@@ -13,11 +13,11 @@ from fs3.drivers.fuse.operations import Operations
 from fs3.drivers.fuse.protocol import ROOT_NODE, OpenFlag
 from fs3.drivers.fuse.records import (
     TIME_IS_NOW,
-    Attributes,
     AttributesReply,
     Changes,
     Created,
     DirectoryEntry,
+    KernelAttributes,
     KernelRequest,
     LookupReply,
     Opened,
@@ -76,10 +76,12 @@ class MemoryOperations(Operations):
             raise _refuse(errno.ESTALE)
         return found
 
-    def _attributes(self, node: MemoryInode) -> Attributes:
+    def _attributes(self, node: MemoryInode) -> KernelAttributes:
         size = len(node.target) if stat.S_ISLNK(node.mode) else len(node.data)
         times = (node.atime_ns, node.mtime_ns, node.ctime_ns)
-        return Attributes(node.ino, node.mode, node.nlink, node.uid, node.gid, size, -(-size // 512), *times, rdev=node.rdev)
+        return KernelAttributes(
+            node.ino, node.mode, node.nlink, node.uid, node.gid, size, -(-size // 512), *times, rdev=node.rdev
+        )
 
     def _entry(self, node: MemoryInode) -> LookupReply:
         return LookupReply(node.ino, self._attributes(node))
@@ -110,11 +112,11 @@ class MemoryOperations(Operations):
     def symlink(self, request: KernelRequest, name: bytes, target: bytes) -> LookupReply:
         return self._entry(self._make(request, name, stat.S_IFLNK | 0o777, target=target))
 
-    def mknod(self, request: KernelRequest, name: bytes, mode: int, rdev: int) -> LookupReply:
-        return self._entry(self._make(request, name, mode, rdev=rdev))
+    def mknod(self, request: KernelRequest, name: bytes, mode: int, rdev: int, umask: int) -> LookupReply:
+        return self._entry(self._make(request, name, mode & ~umask, rdev=rdev))
 
-    def mkdir(self, request: KernelRequest, name: bytes, mode: int) -> LookupReply:
-        node = self._make(request, name, stat.S_IFDIR | mode)
+    def mkdir(self, request: KernelRequest, name: bytes, mode: int, umask: int) -> LookupReply:
+        node = self._make(request, name, stat.S_IFDIR | mode & ~umask)
         node.nlink = 2
         self._node(request.node).nlink += 1
         return self._entry(node)
@@ -215,8 +217,8 @@ class MemoryOperations(Operations):
 
     # --- files ---
 
-    def create(self, request: KernelRequest, name: bytes, flags: int, mode: int) -> Created:
-        node = self._make(request, name, stat.S_IFREG | mode)
+    def create(self, request: KernelRequest, name: bytes, flags: int, mode: int, umask: int) -> Created:
+        node = self._make(request, name, stat.S_IFREG | mode & ~umask)
         return Created(self._entry(node), Opened(node.ino))
 
     def open(self, request: KernelRequest, flags: int, drops_set_ids: bool) -> Opened:

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from fs3.drivers.fuse import codec, protocol
 from fs3.drivers.fuse.dispatch import REQUEST_KINDS
 from fs3.drivers.fuse.protocol import Opcode
-from fs3.drivers.fuse.records import TIME_IS_NOW, Attributes, AttributesReply, DirectoryEntry, KernelRequest, LookupReply, Opened
+from fs3.drivers.fuse.records import (
+    TIME_IS_NOW,
+    AttributesReply,
+    DirectoryEntry,
+    KernelAttributes,
+    KernelRequest,
+    LookupReply,
+    Opened,
+)
 
 LOOKUP = bytes.fromhex(
     "2d00000001000000" "0400000000000000" "0100000000000000" "e8030000e9030000" "d204000000000000" "6e616d6500"
@@ -43,7 +51,7 @@ def test_times_before_the_epoch_and_now() -> None:
 
 
 def test_attributes_of_before_the_epoch() -> None:
-    found = Attributes(5, stat.S_IFREG | 0o600, 1, 2, 3, 4096, 8, -1, 1_500_000_000, 0)
+    found = KernelAttributes(5, stat.S_IFREG | 0o600, 1, 2, 3, 4096, 8, -1, 1_500_000_000, 0)
     data = codec.encode_attributes_reply(AttributesReply(found, 1_500_000_000))
     assert protocol.ATTR_OUT.unpack_from(data)[:2] == (1, 500_000_000)
     values = protocol.ATTR.unpack_from(data, protocol.ATTR_OUT.size)

@@ -11,7 +11,7 @@ import pytest
 from fs3.drivers.fuse import protocol
 from fs3.drivers.fuse.operations import Operations
 from fs3.drivers.fuse.protocol import Opcode
-from fs3.drivers.fuse.records import KernelRequest, Lock
+from fs3.drivers.fuse.records import KernelLock, KernelRequest
 from fs3.drivers.fuse.session import Session
 
 
@@ -37,7 +37,7 @@ class Scripted(Operations):
     def unlink(self, request: KernelRequest, name: bytes) -> None:
         raise ZeroDivisionError
 
-    async def setlkw(self, request: KernelRequest, handle: int, owner: int, lock: Lock, whole: bool) -> None:
+    async def setlkw(self, request: KernelRequest, handle: int, owner: int, lock: KernelLock, whole: bool) -> None:
         await asyncio.Event().wait()
 
 
