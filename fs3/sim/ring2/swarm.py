@@ -70,6 +70,7 @@ class ClusterSwarm:
     cache_exchange_ms: int = 0
     """How often replicas tell each other which pages were read. Likewise."""
     lock_operations: int = 0
+    """Of all clients together; one that comes in the place of another does its share again."""
 
     def describe(self) -> str:
         """One line, for people."""
