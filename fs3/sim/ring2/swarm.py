@@ -71,6 +71,7 @@ class ClusterSwarm:
     cache_exchange_ms: int = 0
     """How often replicas tell each other which pages were read. Likewise."""
     lock_operations: int = 0
+    """Of all clients together; one that comes in the place of another does its share again."""
     users: tuple[User, ...] = ()
     """Whose the first clients are; all others are root's. Likewise."""
 
