@@ -30,7 +30,7 @@ from fs3.drivers.chunks.row_cache import RowCache
 from fs3.drivers.chunks.rows import IndexRow, Version
 from fs3.drivers.chunks.update_log import UpdateLog
 from fs3.model.chunk import ChannelKey, ChannelRow, Tag, Update, UpdateKind
-from fs3.ports.chunk_store import OnStaged, Staged, StageResult
+from fs3.ports.chunk_store import OnStaged, Staged, StageResult, StoreDamaged
 from fs3.ports.clock import Clock
 from fs3.runtime.alarm import NEVER, Alarm
 from fs3.runtime.worker_threads import WorkerThreads
@@ -275,10 +275,7 @@ class WritePath:
     def _hand_over(self) -> None:
         self._alarm.cancel()
         self._reclaimer.free_due(self._clock.now())
-        if self._changes.channels.needs_sweep:
-            self._changes.channels.sweep()
-        if self._rows.keys.needs_sweep:
-            self._rows.keys.sweep()
+        self._sweep()
         jobs, short = self._plan()
         vacant: list[int] = []
         if (short or self._planner.is_disk_low) and self._files.may_punch and not self._failure:
@@ -296,6 +293,16 @@ class WritePath:
         self._barrier = barrier
         self._barrier_done = asyncio.get_running_loop().create_future()
         self._on_disk(lambda: barrier.run(self._files, self._log, self._scratch, self._logged_bytes_max))
+
+    def _sweep(self) -> None:
+        """The next few rows of what goes through all rows by and by."""
+        try:
+            if self._changes.channels.needs_sweep:
+                self._changes.channels.sweep()
+            if self._rows.keys.needs_sweep:
+                self._rows.keys.sweep()
+        except StoreDamaged as why:
+            self.fail(str(why.strerror))
 
     def _plan(self) -> tuple[list[WriteJob], bool]:
         """Jobs for what waits, up to the limit; and whether the next one lacks only space that free blocks occupy."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableSequence, Sequence
 from types import MappingProxyType
 
 import msgspec
@@ -46,6 +46,7 @@ from fs3.ports.chunk_store import (
     ReadGather,
     ReadResult,
     ScrubStep,
+    Staged,
     StageResult,
     StoreSpace,
     describe_carried,
@@ -190,13 +191,23 @@ class MemoryChunkStore:
         return result
 
     def submit(self, updates: Sequence[Update], on_staged: OnStaged) -> None:
-        """`ChunkStore.submit`. By a task for each, so that whatever takes the place of `stage` counts here too."""
-        for update in updates:
-            self._stagings.start(self._submit(update, on_staged))
+        """`ChunkStore.submit`. By a task for each, so that whatever takes the place of `stage` counts here too; those that end in
+        one turn of the loop are told together."""
+        told: list[Staged] = []
 
-    async def _submit(self, update: Update, on_staged: OnStaged) -> None:
+        def tell() -> None:
+            results = told.copy()
+            told.clear()
+            on_staged(results)
+
+        for update in updates:
+            self._stagings.start(self._submit(update, told, tell))
+
+    async def _submit(self, update: Update, told: MutableSequence[Staged], tell: Callable[[], None]) -> None:
         result = await self.stage(update, update.version, update.chain_version)
-        asyncio.get_running_loop().call_soon(on_staged, [(update, result)])
+        if not told:
+            asyncio.get_running_loop().call_soon(tell)
+        told.append((update, result))
 
     def stage_within(self, update: Update, version: int, chain_version: int, prewritten: Prewritten | None = None) -> StageResult:
         """`ChunkStore.stage` within a barrier of the caller's."""

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from pathlib import Path
 
 import pytest
 
+from fs3.base.errors import FS3Error
 from fs3.base.ids import ChunkId, InodeId, TargetId, file_chunk
 from fs3.base.prng import Prng
+from fs3.base.status import Code
 from fs3.drivers.chunks import ChunkStoreConfig, FileChunkStore, key_filter
 from fs3.drivers.chunks.durable_index import DurableIndex
 from fs3.drivers.chunks.key_filter import KeyFilter
 from fs3.drivers.os.clock import OsClock
+from fs3.ports.chunk_store import StoreDamaged
 from fs3.sim.conformance.chunk_tools import FILL, PUT, REMOVE, apply, content, noise, stage, update_of
 
 
@@ -98,3 +103,22 @@ async def test_a_store_finds_what_the_filter_was_filled_with_again(tmp_path: Pat
         assert await content(store, key) == data
     assert (await stage(store, update_of(next(iter(there)), FILL, 0, b"new"), 2)).length == 3
     await store.close()
+
+
+async def test_rows_that_cannot_be_read_for_another_filter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store says that it has failed; no caller waits for ever."""
+    store = FileChunkStore.open(tmp_path / "target", TargetId(1), OsClock())
+    await apply(store, update_of(chunk(1), PUT, 0, noise(100)))
+
+    def damaged(_: KeyFilter) -> None:
+        raise StoreDamaged("a page of the index is gone")
+
+    monkeypatch.setattr(KeyFilter, "needs_sweep", True)
+    monkeypatch.setattr(KeyFilter, "sweep", damaged)
+    async with asyncio.timeout(20):
+        staged = await stage(store, update_of(chunk(2), PUT, 0, noise(100)))
+    assert staged.code is Code.DISK
+    assert "a page of the index is gone" in staged.message
+    assert await content(store, chunk(1)) == noise(100)
+    with contextlib.suppress(FS3Error):
+        await store.close()
