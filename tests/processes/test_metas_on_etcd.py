@@ -26,6 +26,7 @@ from tests.space import SpaceGuard
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
 
 NAME = "metas-on-etcd"
+FS3 = [sys.executable, "-m", "fs3.cli.main"]
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def pair(space_guard: SpaceGuard, etcd: EtcdCluster) -> Iterator[LocalCluster]:
 
 
 def test_status_shows_where_the_rows_are(pair: LocalCluster) -> None:
-    command = [sys.executable, "-m", "fs3.cli.main", "status", "--data-dir", str(pair.directory.path), "--json"]
+    command = [*FS3, "status", "--data-dir", str(pair.directory.path), "--json"]
     document = json.loads(subprocess.run(command, capture_output=True, check=True, timeout=60).stdout)
     assert f"/{NAME}" in document["store"]
     assert not (pair.directory.path / "meta" / "kv").exists()
@@ -54,10 +55,14 @@ def test_every_command_of_the_document(tmp_path: Path, etcd: EtcdCluster) -> Non
     script = "\n".join(lines).replace("/tmp/fs3-", f"{tmp_path}/").replace("127.0.0.1:2379/fs3", f"{etcd.endpoints[0]}/document")
     script = script.replace("--detach", f"--detach --port {free_ports(20)}")
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    done = subprocess.run(["bash", "-ec", script], env=environment, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    assert f"etcd://{etcd.endpoints[0]}/document" in done.stdout
-    assert "1 of 1 members answer (2 more are not named" in done.stdout
+    try:
+        done = subprocess.run(["bash", "-ec", script], env=environment, capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+        assert f"etcd://{etcd.endpoints[0]}/document" in done.stdout
+        assert "1 of 1 members answer (2 more are not named" in done.stdout
+    finally:
+        stop = [*FS3, "down", "--data-dir", str(tmp_path / "data")]
+        subprocess.run(stop, capture_output=True, timeout=120, check=False)
 
 
 async def test_a_meta_and_the_leader_of_etcd_are_killed(pair: LocalCluster, etcd: EtcdCluster) -> None:
