@@ -14,6 +14,9 @@ from fs3.model.inode import Inode
 Found = Sequence[tuple[bytes, bytes]]
 """Rows of a page, with their keys."""
 
+DecodeRow = Callable[[bytes, bytes], object]
+"""(key, row) -> what the row says; MetaError when it cannot be read."""
+
 
 async def find_readable_inode(txn: ReadTxn, inode: InodeId) -> Inode | None:
     """The inode with an id; None as well for one whose row cannot be read, which is a problem of its own."""
@@ -23,7 +26,7 @@ async def find_readable_inode(txn: ReadTxn, inode: InodeId) -> Inode | None:
         return None
 
 
-def check_readable(page: CheckPage, found: Found, decode: Callable[[bytes, bytes], object]) -> None:
+def check_readable(page: CheckPage, found: Found, decode: DecodeRow) -> None:
     """Says which of these rows cannot be read."""
     for key, row in found:
         try:
