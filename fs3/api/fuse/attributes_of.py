@@ -7,9 +7,10 @@ import stat
 
 from fs3.api.fuse.options import FuseOptions, directory_valid_ns, lookup_valid_ns
 from fs3.base.limits import name_bytes_max
+from fs3.base.names import to_text
 from fs3.base.units import KIB
 from fs3.drivers.fuse.records import Attributes, LookupReply
-from fs3.model.inode import Inode, InodeType
+from fs3.model.inode import SPECIAL_FILES, Inode, InodeType
 
 preferred_io_bytes = 128 * KIB
 """What programs like `cp` and buffered readers ask for at once."""
@@ -18,7 +19,15 @@ TYPE_BITS = {
     InodeType.FILE: stat.S_IFREG,
     InodeType.DIRECTORY: stat.S_IFDIR,
     InodeType.SYMLINK: stat.S_IFLNK,
+    InodeType.FIFO: stat.S_IFIFO,
+    InodeType.SOCKET: stat.S_IFSOCK,
+    InodeType.BLOCK_DEVICE: stat.S_IFBLK,
+    InodeType.CHARACTER_DEVICE: stat.S_IFCHR,
+    InodeType.OTHER: 0,
 }
+"""What is of no type that we know is listed as such, and the kernel answers EIO to whoever looks at it."""
+
+_SPECIAL = {bits: kind for kind, bits in TYPE_BITS.items() if kind in SPECIAL_FILES or kind is InodeType.FILE}
 
 
 def attributes_of(inode: Inode, length: int | None = None) -> Attributes:
@@ -36,6 +45,7 @@ def attributes_of(inode: Inode, length: int | None = None) -> Attributes:
         mtime_ns=inode.mtime_ns,
         ctime_ns=inode.ctime_ns,
         birth_ns=inode.birth_ns,
+        rdev=inode.rdev,
         block_size=preferred_io_bytes,
     )
 
@@ -52,20 +62,15 @@ def entry_of(inode: Inode, options: FuseOptions, length: int | None = None) -> L
 
 
 def text_of(name: bytes) -> str:
-    """A name. ENAMETOOLONG beyond any name's length, EILSEQ when it is not UTF-8."""
+    """A name. ENAMETOOLONG beyond any name's length."""
     if len(name) > name_bytes_max:
         raise OSError(errno.ENAMETOOLONG, f"a name is longer than {name_bytes_max} bytes")
-    return path_text_of(name)
+    return to_text(name)
 
 
-def path_text_of(path: bytes) -> str:
-    """The target of a symlink. EILSEQ when it is not UTF-8."""
-    try:
-        return path.decode()
-    except UnicodeDecodeError as wrong:
-        raise OSError(errno.EILSEQ, "a name must be UTF-8") from wrong
-
-
-def bytes_of(name: str) -> bytes:
-    """As the kernel gets it."""
-    return name.encode("utf-8", "surrogateescape")
+def type_of(mode: int) -> InodeType:
+    """What mknod(2) is to make. EINVAL for what it does not make."""
+    kind = _SPECIAL.get(stat.S_IFMT(mode))
+    if kind is None:
+        raise OSError(errno.EINVAL, f"mode {mode:#o} is of no type that mknod makes")
+    return kind

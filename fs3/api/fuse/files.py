@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from fs3.api.client import Client
 from fs3.api.file import READ_ONLY
-from fs3.api.fuse.attributes_of import entry_of
 from fs3.api.fuse.base import FuseBase
 from fs3.api.fuse.names import place
 from fs3.api.fuse.open_inode import OpenInode
@@ -23,9 +22,9 @@ from fs3.core.meta.access import without_set_ids
 from fs3.drivers.fuse.operations import Answer
 from fs3.drivers.fuse.protocol import OpenFlag
 from fs3.drivers.fuse.records import Created, KernelRequest, Opened
-from fs3.model.inode import Inode, InodeType
+from fs3.model.inode import InodeType
 from fs3.model.namespace import OpenResult, PathRef
-from fs3.model.requests import Open, SetAttributes, Stat
+from fs3.model.requests import Open, Stat
 from fs3.runtime.tasks import TaskSet
 
 
@@ -47,11 +46,10 @@ class FileOperations(FuseBase):
 
     # --- open and close ----------------------------------------------------------------------------------------------
 
-    async def create(self, request: KernelRequest, name: bytes, flags: int, mode: int) -> Created:
-        meta = self.identities.meta_for(request)
+    async def create(self, request: KernelRequest, name: bytes, flags: int, mode: int, umask: int) -> Created:
         writes = flags & os.O_ACCMODE != os.O_RDONLY
         # Who may not write what it creates writes it through the session that comes with the creation.
-        locks_out = bool(meta.user.uid) and not mode & 0o200 and writes
+        locks_out = bool(self.client.meta.user.uid) and not mode & ~umask & 0o200 and writes
         result = await self.ask(
             request,
             Open(
@@ -61,14 +59,15 @@ class FileOperations(FuseBase):
                 exclusive=bool(flags & os.O_EXCL),
                 mode=mode,
                 want_data=not locks_out,
+                umask=umask,
             ),
         )
         if result.inode.type is not InodeType.FILE:
             raise OSError(errno.EISDIR, "is a directory")
         data = b"" if result.data is None and result.inode.inline and not result.inode.length else result.data
         self.told.begin(result.inode)
-        opened = await self._open(meta, result, data, writes, flags)
-        entry = entry_of(opened.inode, self.options, opened.length)
+        opened = await self._open(result, data, writes, flags)
+        entry = self.entry_told(opened.inode, opened.length)
         return Created(entry, Opened(self._handle(opened, writes), self._flags(keeps=True)))
 
     async def open(self, request: KernelRequest, flags: int, drops_set_ids: bool) -> Opened:
@@ -80,8 +79,8 @@ class FileOperations(FuseBase):
         keeps = self.told.open(result.inode)
         writes = access != os.O_RDONLY
         if drops_set_ids and flags & os.O_TRUNC:
-            await self._drop_set_ids(meta, result.inode)
-        opened = await self._open(meta, result, result.data, writes, flags)
+            await self.drop_set_ids(result.inode)
+        opened = await self._open(result, result.data, writes, flags)
         return Opened(self._handle(opened, writes), self._flags(keeps=keeps))
 
     async def _ask_open(self, meta: MetaClient, inode: InodeId, *, reads: bool) -> OpenResult:
@@ -100,8 +99,8 @@ class FileOperations(FuseBase):
         found = await self.ask_as(meta, Stat(here, follow=False))
         return OpenResult(found, opened.file.session if opened is not None else READ_ONLY)
 
-    async def _open(self, meta: MetaClient, result: OpenResult, data: bytes | None, writes: bool, flags: int) -> OpenInode:
-        opened = self.open_inode(result.inode, data, meta)
+    async def _open(self, result: OpenResult, data: bytes | None, writes: bool, flags: int) -> OpenInode:
+        opened = self.open_inode(result.inode, data)
         if result.session and not opened.file.session:
             opened.file = self.client.adopt(result, opened.file.path)
         opened.handles += 1
@@ -182,7 +181,7 @@ class FileOperations(FuseBase):
         return len(data)
 
     async def _write_without_set_ids(self, opened: OpenInode, data: memoryview, offset: int) -> int:
-        await self._drop_set_ids(self.client.meta, opened.inode)
+        await self.drop_set_ids(opened.inode)
         return await self._write(opened, data, offset)
 
     async def _append(self, opened: OpenInode, data: memoryview, expected: int) -> int:
@@ -193,13 +192,3 @@ class FileOperations(FuseBase):
             if self.notifier is not None:
                 self._tasks.start(self.notifier.forget_data(opened.id, min(at, expected)))
         return len(data)
-
-    async def _drop_set_ids(self, meta: MetaClient, inode: Inode) -> None:
-        mode = without_set_ids(inode.mode)
-        if mode == inode.mode:
-            return
-        after = await meta.ask(SetAttributes(PathRef(inode.id, ""), follow=False, mode=mode))
-        self.told.change(after)
-        opened = self.inodes.get(inode.id)
-        if opened is not None:
-            opened.on_attributes(after)

@@ -12,6 +12,7 @@ from fs3.api.fuse.directories import DirectoryOperations
 from fs3.api.fuse.files import FileOperations
 from fs3.api.fuse.names import NameOperations
 from fs3.api.fuse.options import FuseOptions
+from fs3.api.fuse.xattrs import XattrOperations
 from fs3.base.units import KIB
 from fs3.drivers.fuse.mount import is_privileged, mount, unmount
 from fs3.drivers.fuse.notify import Notifier
@@ -24,7 +25,7 @@ read_ahead_bytes = 1024 * KIB
 log = logging.getLogger("fs3.fuse")
 
 
-class FuseOperations(NameOperations, AttributeOperations, FileOperations, DirectoryOperations):
+class FuseOperations(NameOperations, AttributeOperations, XattrOperations, FileOperations, DirectoryOperations):
     """All that the kernel asks of a mount of a cluster."""
 
 

@@ -124,17 +124,17 @@ def _time(valid: int, given: SetAttr, now: SetAttr, seconds: int, nanoseconds: i
 
 
 def parse_mknod(body: memoryview) -> Arguments:
-    """(name, mode with type, device number)."""
+    """(name, mode with type, umask, device number)."""
     _need(body, protocol.MKNOD_IN.size)
-    mode, rdev, _, _ = protocol.MKNOD_IN.unpack_from(body)
-    return _names(body[protocol.MKNOD_IN.size :], 1)[0], mode, rdev
+    mode, rdev, umask, _ = protocol.MKNOD_IN.unpack_from(body)
+    return _names(body[protocol.MKNOD_IN.size :], 1)[0], mode, umask & 0o777, rdev
 
 
 def parse_mkdir(body: memoryview) -> Arguments:
-    """(name, mode)."""
+    """(name, mode, umask)."""
     _need(body, protocol.MKDIR_IN.size)
-    mode, _ = protocol.MKDIR_IN.unpack_from(body)
-    return _names(body[protocol.MKDIR_IN.size :], 1)[0], mode & 0o7777
+    mode, umask = protocol.MKDIR_IN.unpack_from(body)
+    return _names(body[protocol.MKDIR_IN.size :], 1)[0], mode & 0o7777, umask & 0o777
 
 
 def parse_rename(body: memoryview) -> Arguments:
@@ -168,10 +168,10 @@ def parse_open(body: memoryview) -> Arguments:
 
 
 def parse_create(body: memoryview) -> Arguments:
-    """(name, flags of open(2), mode)."""
+    """(name, flags of open(2), mode, umask)."""
     _need(body, protocol.CREATE_IN.size)
-    flags, mode, _, _ = protocol.CREATE_IN.unpack_from(body)
-    return _names(body[protocol.CREATE_IN.size :], 1)[0], flags, mode & 0o7777
+    flags, mode, umask, _ = protocol.CREATE_IN.unpack_from(body)
+    return _names(body[protocol.CREATE_IN.size :], 1)[0], flags, mode & 0o7777, umask & 0o777
 
 
 def parse_read(body: memoryview) -> Arguments:

@@ -63,11 +63,11 @@ class Operations:
         """Make one."""
         raise _missing()
 
-    def mknod(self, request: KernelRequest, name: bytes, mode: int, rdev: int) -> Answer[LookupReply]:
-        """Make a file of any type but directory and symlink; the umask is off `mode` already."""
+    def mknod(self, request: KernelRequest, name: bytes, mode: int, umask: int, rdev: int) -> Answer[LookupReply]:
+        """Make a file of any type but directory and symlink. The umask is still to be taken off `mode`, here as below."""
         raise _missing()
 
-    def mkdir(self, request: KernelRequest, name: bytes, mode: int) -> Answer[LookupReply]:
+    def mkdir(self, request: KernelRequest, name: bytes, mode: int, umask: int) -> Answer[LookupReply]:
         """Make a directory."""
         raise _missing()
 
@@ -123,7 +123,7 @@ class Operations:
 
     # --- files ---
 
-    def create(self, request: KernelRequest, name: bytes, flags: int, mode: int) -> Answer[Created]:
+    def create(self, request: KernelRequest, name: bytes, flags: int, mode: int, umask: int) -> Answer[Created]:
         """Make a file and open it, or open the one that is there; flags of open(2)."""
         raise _missing()
 

@@ -110,11 +110,11 @@ class MemoryOperations(Operations):
     def symlink(self, request: KernelRequest, name: bytes, target: bytes) -> LookupReply:
         return self._entry(self._make(request, name, stat.S_IFLNK | 0o777, target=target))
 
-    def mknod(self, request: KernelRequest, name: bytes, mode: int, rdev: int) -> LookupReply:
-        return self._entry(self._make(request, name, mode, rdev=rdev))
+    def mknod(self, request: KernelRequest, name: bytes, mode: int, umask: int, rdev: int) -> LookupReply:
+        return self._entry(self._make(request, name, mode & ~umask, rdev=rdev))
 
-    def mkdir(self, request: KernelRequest, name: bytes, mode: int) -> LookupReply:
-        node = self._make(request, name, stat.S_IFDIR | mode)
+    def mkdir(self, request: KernelRequest, name: bytes, mode: int, umask: int) -> LookupReply:
+        node = self._make(request, name, stat.S_IFDIR | mode & ~umask)
         node.nlink = 2
         self._node(request.node).nlink += 1
         return self._entry(node)
@@ -215,8 +215,8 @@ class MemoryOperations(Operations):
 
     # --- files ---
 
-    def create(self, request: KernelRequest, name: bytes, flags: int, mode: int) -> Created:
-        node = self._make(request, name, stat.S_IFREG | mode)
+    def create(self, request: KernelRequest, name: bytes, flags: int, mode: int, umask: int) -> Created:
+        node = self._make(request, name, stat.S_IFREG | mode & ~umask)
         return Created(self._entry(node), Opened(node.ino))
 
     def open(self, request: KernelRequest, flags: int, drops_set_ids: bool) -> Opened:
