@@ -1,5 +1,5 @@
-"""The POSIX file system test suite pjdfstest, on a mount. It is no part of this project: `PJDFSTEST` names a directory in which it
-was built (`autoreconf -ifs && ./configure && make pjdfstest`). Needs root, /dev/fuse and `prove` (perl)."""
+"""The POSIX file system test suite pjdfstest, on a mount. It is no part of this project: `PJDFSTEST` names a directory in which
+it was built (`autoreconf -ifs && ./configure && make pjdfstest`). Needs root, /dev/fuse and `prove` (perl)."""
 
 from __future__ import annotations
 

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
 import random
+import re
 import stat
+import subprocess
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from fs3.api.fuse.options import FuseOptions
 from fs3.base.limits import inline_bytes_default
 from fs3.sim.conformance.fuse import fails_with, why_no_mount
 from tests.mounts import embedded_mount
 
+KERNEL = tuple(int(part) for part in re.findall(r"\d+", platform.release())[:2])
 pytestmark = pytest.mark.skipif(bool(why_no_mount()), reason=f"nothing can be mounted here: {why_no_mount()}")
 
 
@@ -169,6 +175,41 @@ def test_times_do_not_change_by_closing(one: Path) -> None:
             before = os.fstat(file.fileno())
         after = (one / "f").stat()
         assert (after.st_mtime_ns, after.st_size) == (before.st_mtime_ns, size)
+
+
+@pytest.mark.parametrize("size", [5, inline_bytes_default + 1])
+def test_a_read_shows_in_the_access_time_and_nowhere_else(one: Path, two: Path, size: int) -> None:
+    (one / "d").mkdir()
+    (one / "d" / "f").write_bytes(b"x" * size)
+    for place, read in (("d/f", Path.read_bytes), ("d", os.listdir)):
+        before = (one / place).stat()
+        assert before.st_atime_ns <= before.st_mtime_ns
+        read(one / place)
+        while (one / place).stat().st_atime_ns <= before.st_mtime_ns:
+            time.sleep(0.05)
+        after = (two / place).stat()
+        assert (after.st_mtime_ns, after.st_ctime_ns) == (before.st_mtime_ns, before.st_ctime_ns)
+
+
+def test_reads_leave_access_times_alone_where_that_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    with embedded_mount(tmp_path / "fs3", tmp_path / "one", FuseOptions(noatime=True)):
+        path = tmp_path / "one" / "f"
+        path.write_bytes(b"x")
+        before = path.stat()
+        assert path.read_bytes() == b"x"
+    with embedded_mount(tmp_path / "fs3", tmp_path / "one", FuseOptions(noatime=True)):
+        assert path.stat().st_atime_ns == before.st_atime_ns
+
+
+@pytest.mark.skipif(KERNEL < (6, 6), reason="the kernel does not ask a FUSE file system for it before Linux 6.6")
+def test_the_time_of_birth_is_told_and_stays(one: Path) -> None:
+    began = int(time.time())
+    (one / "f").write_bytes(b"x")
+    os.utime(one / "f", (1, 1))
+    os.rename(one / "f", one / "g")
+    told = subprocess.run(["stat", "-c", "%W", one / "g"], capture_output=True, text=True, check=True).stdout
+    assert began <= int(told) <= time.time()
 
 
 def test_set_ids_stay_until_a_file_is_given_away(one: Path) -> None:

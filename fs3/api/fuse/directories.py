@@ -75,6 +75,7 @@ class DirectoryOperations(FuseBase):
                 directory.rewind()
                 listed.append(DirectoryEntry(b".", here, TYPE_BITS[InodeType.DIRECTORY], 1))
             inode = await directory.meta.ask(Stat(PathRef(here, ""), follow=False))
+            self.client.record_access(inode)
             listed.append(DirectoryEntry(b"..", inode.parent, TYPE_BITS[InodeType.DIRECTORY], _DOTS))
             offset = _DOTS
         first, page = await self._page(directory, here, offset, plus)

@@ -160,7 +160,10 @@ class FileOperations(FuseBase):
     def read(self, request: KernelRequest, handle: int, offset: int, size: int) -> Answer[bytes | bytearray | memoryview]:
         opened = self._file(handle).opened
         found = opened.read_now(offset, size)
-        return opened.read(offset, size) if found is None else found
+        if found is None:
+            return opened.read(offset, size)
+        self.client.record_read(opened.file)
+        return found
 
     def write(
         self, request: KernelRequest, handle: int, offset: int, data: memoryview, flags: int, drops_set_ids: bool
