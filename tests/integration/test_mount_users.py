@@ -55,6 +55,12 @@ def write_file(name: str, mode: int = 0o644) -> None:
     os.close(fd)
 
 
+def write_over(name: str) -> None:
+    fd = os.open(name, os.O_WRONLY)
+    os.write(fd, b"other")
+    os.close(fd)
+
+
 def read_file(name: str) -> str:
     return Path(name).read_text()
 
@@ -106,7 +112,7 @@ def test_a_sticky_directory(root: Path) -> None:
 
 
 def test_set_ids_go_when_another_user_writes_or_cuts(root: Path) -> None:
-    for name, change in (("w", lambda: Path("w").write_bytes(b"new") and None), ("t", lambda: os.truncate("t", 1))):
+    for name, change in (("w", lambda: write_over("w")), ("t", lambda: os.truncate("t", 1))):
         write_file(str(root / name))
         (root / name).chmod(0o6777)
         assert as_user(BOB, root, change) is None
@@ -197,6 +203,27 @@ def test_a_capability_goes_when_its_file_is_written(root: Path, two: Path) -> No
             file.write(b"y")
         fails_with(errno.ENODATA, os.getxattr, path, CAPABILITY)
         fails_with(errno.ENODATA, os.getxattr, two / "f", CAPABILITY)
+
+
+def test_a_capability_goes_when_another_user_writes_or_cuts(root: Path) -> None:
+    for name, change in (("w", lambda: write_over("w")), ("t", lambda: os.truncate("t", 1))):
+        write_file(str(root / name))
+        (root / name).chmod(0o666)
+        os.setxattr(root / name, CAPABILITY, CAP_NET_RAW)
+        assert as_user(BOB, root, lambda name=name: os.removexattr(name, CAPABILITY)) == errno.EPERM
+        assert as_user(BOB, root, change) is None
+        fails_with(errno.ENODATA, os.getxattr, root / name, CAPABILITY)
+
+
+@pytest.mark.parametrize("size", [5, 100_000])
+def test_a_capability_that_is_set_after_the_last_write_stays(root: Path, size: int) -> None:
+    """As archivers do it."""
+    with (root / "f").open("wb") as file:
+        file.write(b"x" * size)
+        file.flush()
+        os.setxattr(file.fileno(), CAPABILITY, CAP_NET_RAW)
+    assert os.getxattr(root / "f", CAPABILITY) == CAP_NET_RAW
+    assert (root / "f").stat().st_size == size
 
 
 def test_special_files(root: Path) -> None:

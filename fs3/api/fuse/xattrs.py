@@ -18,6 +18,7 @@ from fs3.model.inode import Inode
 from fs3.model.namespace import PathRef
 from fs3.model.requests import GetXattr, ListXattr, RemoveXattr, SetXattr, XattrMode
 
+CAPABILITY: Final = b"security.capability"
 ASKED_BY_THE_KERNEL: Final = (b"security.", b"system.posix_acl_")
 """Names that begin so are looked up only where there are attributes."""
 
@@ -35,13 +36,28 @@ class XattrOperations(FuseBase):
             mode = XattrMode(flags)
         except ValueError as wrong:
             raise OSError(errno.EINVAL, f"flags {flags} of a setxattr are not known") from wrong
+        await self._publish(request)
         self._on_set(await self.ask(request, SetXattr(_here(request), name, value, mode, follow=False)))
 
     async def listxattr(self, request: KernelRequest) -> list[bytes]:
         return await self.ask(request, ListXattr(_here(request), follow=False))
 
     async def removexattr(self, request: KernelRequest, name: bytes) -> None:
-        self._on_set(await self.ask(request, RemoveXattr(_here(request), name, follow=False)))
+        await self._publish(request)
+        meta = self.identities.meta_for(request)
+        if name == CAPABILITY:
+            # The kernel does this before a write of any user, and lets no other program do it that may not. Where we may not
+            # either, the services do it when the write is published.
+            meta = self.client.meta
+            if meta.user.uid:
+                return
+        self._on_set(await self.ask_as(meta, RemoveXattr(_here(request), name, follow=False)))
+
+    async def _publish(self, request: KernelRequest) -> None:
+        """What was written before takes a capability away, and not one that is set now."""
+        opened = self.inodes.get(InodeId(request.node))
+        if opened is not None:
+            await opened.publish()
 
     def _on_set(self, inode: Inode) -> None:
         self.on_attributes(inode)
