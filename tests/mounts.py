@@ -22,8 +22,9 @@ def embedded_mount(home: Path, directory: Path, options: FuseOptions | None = No
     loops: list[asyncio.AbstractEventLoop] = []
 
     async def serve() -> None:
-        async with await fs3.connect_embedded(home) as client:
-            mount = await Mount.begin(client, str(directory), options or FuseOptions(), "fs3-test")
+        how = options or FuseOptions()
+        async with await fs3.connect_embedded(home, relatime=how.brings_access_times) as client:
+            mount = await Mount.begin(client, str(directory), how, "fs3-test")
             mounts.append(mount)
             loops.append(asyncio.get_running_loop())
             ready.set()

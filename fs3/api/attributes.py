@@ -79,3 +79,8 @@ class AttributeCalls:
         is brought up to date, later. Reads of files are noted by themselves."""
         if self._accesses is not None:
             self._accesses.note_inode(self.meta, inode)
+
+    def record_read(self, file: File) -> None:
+        """The same for bytes of a file that were in memory; what reads others notes it by itself."""
+        if self._accesses is not None:
+            self._accesses.note(self.meta, file)

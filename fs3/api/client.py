@@ -205,9 +205,11 @@ class Client(NameCalls, AttributeCalls, XattrMethods, SpaceVerbs, LockCalls):
         )
         return self.adopt(opened, path, appends=mode == "a")
 
-    def adopt(self, opened: OpenResult, path: str, *, appends: bool = False) -> File:
-        """The handle of an open that was asked of `meta`; `path` is for failures. Its session is this client's. IsADirectory."""
+    def adopt(self, opened: OpenResult, path: str, *, appends: bool = False, unnamed: bool = False) -> File:
+        """The handle of an open that was asked of `meta`; `path` is for failures. Its session is this client's. `unnamed`: it was
+        created without a name. IsADirectory."""
         file = _opened_file(opened, path, appends=appends)
+        file.unnamed = unnamed
         if file.session != READ_ONLY:
             self._sessions.add(file)
         elif opened.data is None:
@@ -290,9 +292,7 @@ class Client(NameCalls, AttributeCalls, XattrMethods, SpaceVerbs, LockCalls):
                 raise
             why = "no such directory" if refusal.code is Code.NOT_FOUND else refusal.strerror or ""
             raise error(refusal.code, why, becomes) from None
-        file = File(opened.inode, becomes or directory, opened.session, unnamed=True)
-        self._sessions.add(file)
-        return file
+        return self.adopt(opened, becomes or directory, unnamed=True)
 
     async def open_unnamed_many(self, wanted: Sequence[UnnamedFile]) -> Opens:
         """The same for many files, in few requests and commits: its handle or its error for each."""

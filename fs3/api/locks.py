@@ -94,13 +94,16 @@ class FileLocks:
     # --- acquiring ------------------------------------------------------------------------------------------------------
 
     async def acquire(
-        self, file: File, owner: int | None, want: LockRange, *, wait: bool, deadline_ns: int = 0, may_write: bool = False
+        self, file: File, owner: int | None, want: LockRange, *, wait: bool, deadline_ns: int = 0, learn: HandleHook | None = None
     ) -> bool:
         """Lock a range for the owner of this number, None: for the handle. False, without `wait`: another owner is in the way.
 
-        When it is cancelled or fails, the owner has what it had before. `deadline_ns`: of waiting, 0: none. `may_write`: the
-        caller knows that the owner may write the file, though this handle has no session."""
-        self._check_may_lock(file, want, may_write)
+        When it is cancelled or fails, the owner has what it had before. `deadline_ns`: of waiting, 0: none. Whether the handle
+        may lock so is the caller's matter (`check_may_lock`). `learn`: how the handle is told what earlier holders left, instead
+        of by what the client does."""
+        learns = learn or self._refresh
+        file.check_open()
+        self._check_not_lost(file)
         place = _place_of(file, owner)
         while pending := self._withdrawals.get(place):
             await asyncio.wait(pending)
@@ -108,28 +111,24 @@ class FileLocks:
         self._meta.hold_locks(True)
         try:
             if not wait:
-                return await self._ask(file, place, want, LockStep.TRY, deadline_ns)
+                return await self._ask(file, place, want, LockStep.TRY, deadline_ns, learns)
             if want.kind is LockKind.FLOCK and self._holds_flock(place):
                 # Two that hold it shared and want it exclusive would wait for each other: as flock(2), one lets go first.
-                if await self._ask(file, place, want, LockStep.TRY, deadline_ns):
+                if await self._ask(file, place, want, LockStep.TRY, deadline_ns, learns):
                     return True
                 await self.unlock(file, owner, want)
-            return await self._ask(file, place, want, LockStep.WAIT, deadline_ns)
+            return await self._ask(file, place, want, LockStep.WAIT, deadline_ns, learns)
         finally:
             self._wanted -= 1
             self._tell_held()
-
-    def _check_may_lock(self, file: File, want: LockRange, may_write: bool) -> None:
-        file.check_open()
-        self._check_not_lost(file)
-        if want.kind is LockKind.RANGE and want.is_exclusive and not (file.session or may_write):
-            raise error(Code.NO_SESSION, "an exclusive lock of a range needs a file that is open for writing", file.path)
 
     def _holds_flock(self, place: LockPlace) -> bool:
         holding = self._held.get(place)
         return holding is not None and any(lock.kind is LockKind.FLOCK for lock in holding.locks)
 
-    async def _ask(self, file: File, place: LockPlace, want: LockRange, step: LockStep, deadline_ns: int) -> bool:
+    async def _ask(
+        self, file: File, place: LockPlace, want: LockRange, step: LockStep, deadline_ns: int, learn: HandleHook
+    ) -> bool:
         """Ask until there is an answer that stands. False: LOCKED, where that is one."""
         first = 0
         while True:
@@ -158,7 +157,7 @@ class FileLocks:
                 raise error(failure.code, failure.strerror or failure.code.name, file.path) from failure
             self._note_epoch(answer.epoch)
             try:
-                await self._learn(file)
+                await _learn(file, learn)
                 file.check_open()
             except BaseException:
                 self._withdraw(place, want, first, seq)
@@ -168,14 +167,6 @@ class FileLocks:
                 raise _lost(file)
             self._on_granted(file, place, want)
             return True
-
-    async def _learn(self, file: File) -> None:
-        """What earlier holders left. A file that is gone may be locked nevertheless: its next read says so."""
-        try:
-            await self._refresh(file)
-        except FS3Error as failure:
-            if failure.code not in (Code.STALE, Code.NOT_FOUND):
-                raise
 
     def _deadline_of(self, deadline_ns: int) -> int:
         """Of one request."""
@@ -369,6 +360,7 @@ class LockCalls:
         """Lock, when those who came before are done. DEADLOCK (EDEADLK) when a numbered owner would wait for itself, NO_LOCKS
         (ENOLCK) when there are too many, DeadlineExceeded after `timeout_ns`. Cancelling it withdraws."""
         want = range_of(file, shared, start, length)
+        check_may_lock(file, want)
         deadline = self.locks.deadline_in(timeout_ns) if timeout_ns else 0
         if not await self.locks.acquire(file, owner, want, wait=timeout_ns != 0, deadline_ns=deadline):
             raise error(Code.DEADLINE, "the lock is not free", file.path)
@@ -377,7 +369,9 @@ class LockCalls:
         self, file: File, *, shared: bool = False, start: int | None = None, length: int = 0, owner: int | None = None
     ) -> bool:
         """The same without waiting. False: another owner has it."""
-        return await self.locks.acquire(file, owner, range_of(file, shared, start, length), wait=False)
+        want = range_of(file, shared, start, length)
+        check_may_lock(file, want)
+        return await self.locks.acquire(file, owner, want, wait=False)
 
     async def unlock(self, file: File, *, start: int | None = None, length: int = 0, owner: int | None = None) -> None:
         """Give up what the owner holds of the range; what was written through the handle is published first."""
@@ -421,6 +415,22 @@ def range_of(file: File, shared: bool, start: int | None, length: int) -> LockRa
     if start < 0 or length < 0 or start + length > LOCK_END or start == LOCK_END:
         raise error(Code.INVALID, f"a lock of {length} bytes at {start} is not within 0 and 2^63", file.path)
     return LockRange(LockKind.RANGE, start, start + length if length else LOCK_END, not shared)
+
+
+def check_may_lock(file: File, want: LockRange) -> None:
+    """Raises InvalidArgument for a handle that is closed, NO_SESSION (EBADF) for one that may not lock so."""
+    file.check_open()
+    if want.kind is LockKind.RANGE and want.is_exclusive and not file.session and not file.locks_lost:
+        raise error(Code.NO_SESSION, "an exclusive lock of a range needs a file that is open for writing", file.path)
+
+
+async def _learn(file: File, how: HandleHook) -> None:
+    """What earlier holders left. A file that is gone may be locked nevertheless: its next read says so."""
+    try:
+        await how(file)
+    except FS3Error as failure:
+        if failure.code not in (Code.STALE, Code.NOT_FOUND):
+            raise
 
 
 def _lost(file: File) -> FS3Error:

@@ -45,13 +45,14 @@ def mount(
     ] = 0.0,
     allow_other: Annotated[bool, typer.Option("--allow-other", help="other users may use it")] = False,
     read_only: Annotated[bool, typer.Option("--read-only", help="nothing is changed through it")] = False,
+    noatime: Annotated[bool, typer.Option("--noatime", help="reads leave access times as they are")] = False,
     foreground: Annotated[bool, typer.Option("--foreground", help="serve until it is unmounted, or SIGTERM or Ctrl-C")] = False,
     log_file: Annotated[Path | None, typer.Option("--log", help="where the process in the background logs")] = None,
 ) -> None:
     """Mount a cluster on a directory, for any program."""
     if not 0 <= cache <= cache_seconds_max:
         raise error(Code.INVALID, f"--cache is {cache:g}, not 0 to {cache_seconds_max:g} seconds")
-    options = FuseOptions(direct_io, int(cache * SECOND), allow_other, read_only)
+    options = FuseOptions(direct_io, int(cache * SECOND), allow_other, read_only, noatime)
     source = _source(url)
     # Whatever can be said before anything is started.
     path = check_directory(directory)
@@ -147,7 +148,7 @@ async def _run(url: str, path: str, options: FuseOptions, source: str, ready: in
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    async with await connect(url) as client:
+    async with await connect(url, relatime=options.brings_access_times) as client:
         served = await Mount.begin(client, path, options, source)
         log.info("%s is mounted on %s", source, path)
         gc.freeze()  # what is there by now stays; it need not be looked at again and again
@@ -165,10 +166,10 @@ async def _run(url: str, path: str, options: FuseOptions, source: str, ready: in
 
 # --- mount(8) ----------------------------------------------------------------------------------------------------------
 
-_FLAGS = {"ro": "--read-only", "allow_other": "--allow-other", "direct_io": "--direct-io"}
+_FLAGS = {"ro": "--read-only", "allow_other": "--allow-other", "direct_io": "--direct-io", "noatime": "--noatime"}
 _IGNORED = {
     "rw", "auto", "noauto", "user", "nouser", "users", "_netdev", "nofail", "defaults", "dev", "nodev", "suid", "nosuid", "exec",
-    "relatime", "noatime", "noexec",
+    "relatime", "noexec",
 }  # fmt: skip
 """Options of any file system that say nothing here, or what is so anyway."""
 

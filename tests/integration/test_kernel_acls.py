@@ -7,7 +7,6 @@ not look at an ACL whose mask is empty, and gives users that it names what other
 from __future__ import annotations
 
 import errno
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +28,7 @@ from fs3.model.namespace import PathRef
 from fs3.model.requests import GetXattr, ListXattr, Mkdir, Put, Request, SetAttributes, SetXattr, Stat
 from fs3.model.routing import Routing
 from fs3.sim.acl_model import ModelAcl
+from tests.users import as_user
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
@@ -70,31 +70,6 @@ def directory(tmp_path: Path) -> Path:
         pytest.skip(f"the file system of temporary files has no ACLs: {refusal}")
     tmp_path.chmod(0o755)
     return tmp_path
-
-
-def as_user(user: User, directory: Path, work: Callable[[], Any]) -> Any:
-    """What the work answers when a process of the user does it in a directory; an OSError's errno instead of it."""
-    read, write = os.pipe()
-    child = os.fork()
-    if not child:
-        try:
-            # So the directories above need not let the user pass.
-            os.chdir(directory)
-            os.setgroups(user.groups)
-            os.setresgid(user.gid, user.gid, user.gid)
-            os.setresuid(user.uid, user.uid, user.uid)
-            try:
-                answer = work()
-            except OSError as refusal:
-                answer = refusal.errno
-            os.write(write, json.dumps(answer).encode())
-        finally:
-            os._exit(0)
-    os.close(write)
-    with os.fdopen(read, "rb") as told:
-        answer = told.read()
-    os.waitpid(child, 0)
-    return json.loads(answer)
 
 
 def draw_acl(prng: Prng) -> ModelAcl:

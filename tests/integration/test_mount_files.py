@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import os
+import platform
 import random
-import shutil
-import socket
+import re
 import stat
 import subprocess
-import sys
-import tempfile
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,6 +22,7 @@ from fs3.base.limits import inline_bytes_default
 from fs3.sim.conformance.fuse import fails_with, why_no_mount
 from tests.mounts import embedded_mount
 
+KERNEL = tuple(int(part) for part in re.findall(r"\d+", platform.release())[:2])
 pytestmark = pytest.mark.skipif(bool(why_no_mount()), reason=f"nothing can be mounted here: {why_no_mount()}")
 
 
@@ -42,32 +41,6 @@ def two(one: Path) -> Iterator[Path]:
     directory.mkdir()
     with embedded_mount(one.parent / "fs3", directory):
         yield directory
-
-
-AS_USERS = """
-umask 0377
-cd group
-echo mine > f
-cat f
-{ echo more >> f; } 2>&1
-chown 0:0 f 2>&1
-"""
-
-
-def say_as(user: int, group: int, groups: list[int], script: str, directory: Path) -> list[str]:
-    """What a shell of another user says."""
-    done = subprocess.run(
-        ["/bin/sh", "-c", script],
-        cwd=directory,
-        user=user,
-        group=group,
-        extra_groups=groups,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=60,
-    )
-    return done.stdout.splitlines()
 
 
 def test_what_is_closed_is_seen_by_every_later_open(one: Path, two: Path) -> None:
@@ -205,6 +178,41 @@ def test_times_do_not_change_by_closing(one: Path) -> None:
         assert (after.st_mtime_ns, after.st_size) == (before.st_mtime_ns, size)
 
 
+@pytest.mark.parametrize("size", [5, inline_bytes_default + 1])
+def test_a_read_shows_in_the_access_time_and_nowhere_else(one: Path, two: Path, size: int) -> None:
+    (one / "d").mkdir()
+    (one / "d" / "f").write_bytes(b"x" * size)
+    for place, read in (("d/f", Path.read_bytes), ("d", os.listdir)):
+        before = (one / place).stat()
+        assert before.st_atime_ns <= before.st_mtime_ns
+        read(one / place)
+        while (one / place).stat().st_atime_ns <= before.st_mtime_ns:
+            time.sleep(0.05)
+        after = (two / place).stat()
+        assert (after.st_mtime_ns, after.st_ctime_ns) == (before.st_mtime_ns, before.st_ctime_ns)
+
+
+def test_reads_leave_access_times_alone_where_that_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    with embedded_mount(tmp_path / "fs3", tmp_path / "one", FuseOptions(noatime=True)):
+        path = tmp_path / "one" / "f"
+        path.write_bytes(b"x")
+        before = path.stat()
+        assert path.read_bytes() == b"x"
+    with embedded_mount(tmp_path / "fs3", tmp_path / "one", FuseOptions(noatime=True)):
+        assert path.stat().st_atime_ns == before.st_atime_ns
+
+
+@pytest.mark.skipif(KERNEL < (6, 6), reason="the kernel does not ask a FUSE file system for it before Linux 6.6")
+def test_the_time_of_birth_is_told_and_stays(one: Path) -> None:
+    began = int(time.time())
+    (one / "f").write_bytes(b"x")
+    os.utime(one / "f", (1, 1))
+    os.rename(one / "f", one / "g")
+    told = subprocess.run(["stat", "-c", "%W", one / "g"], capture_output=True, text=True, check=True).stdout
+    assert began <= int(told) <= time.time()
+
+
 def test_set_ids_stay_until_a_file_is_given_away(one: Path) -> None:
     path = one / "f"
     path.write_bytes(b"x")
@@ -260,155 +268,6 @@ def test_ranges_are_copied(one: Path, two: Path) -> None:
             count += os.copy_file_range(source.fileno(), target.fileno(), len(data) - count, count, count)
     assert (one / "to").read_bytes() == data
     assert (two / "to").read_bytes() == data
-
-
-def test_a_file_that_never_had_a_name_gets_one(one: Path, two: Path) -> None:
-    file = os.open(one, os.O_TMPFILE | os.O_RDWR, 0o640)
-    os.write(file, b"nameless")
-    assert os.listdir(one) == []
-    os.link(f"/proc/self/fd/{file}", one / "named", src_dir_fd=file)
-    assert (two / "named").read_bytes() == b"nameless"
-    os.write(file, b" no more")
-    os.close(file)
-    assert (two / "named").read_bytes() == b"nameless no more"
-    os.close(os.open(one, os.O_TMPFILE | os.O_WRONLY))
-    assert os.listdir(two) == ["named"]
-
-
-HOLDS = """
-import fcntl, sys
-file = open(sys.argv[1], "r+b", buffering=0)
-(fcntl.flock if sys.argv[2] == "flock" else fcntl.lockf)(file, fcntl.LOCK_EX)
-sys.stdout.write("locked\\n")
-sys.stdout.flush()
-sys.stdin.readline()
-file.write(b"written under the lock")
-file.close()
-"""
-
-
-@pytest.mark.parametrize("kind", ["flock", "lockf"])
-@pytest.mark.parametrize("ends", [True, False])
-def test_locks_hold_between_mounts_and_show_what_their_holders_wrote(one: Path, two: Path, kind: str, ends: bool) -> None:
-    lock = fcntl.flock if kind == "flock" else fcntl.lockf
-    (one / "f").write_bytes(b"x" * 30)
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLDS, str(two / "f"), kind], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert holder.stdin is not None
-    assert holder.stdout is not None
-    assert holder.stdout.readline() == "locked\n"
-    with (one / "f").open("r+b", buffering=0) as file:
-        assert os.pread(file.fileno(), 30, 0) == b"x" * 30
-        fails_with(errno.EAGAIN, lock, file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if ends:
-            holder.stdin.write("\n")
-            holder.stdin.flush()
-        else:
-            holder.kill()
-        lock(file, fcntl.LOCK_EX)
-        assert os.pread(file.fileno(), 30, 0) == (b"written under the lockxxxxxxxx" if ends else b"x" * 30)
-        lock(file, fcntl.LOCK_UN)
-    holder.communicate(timeout=60)
-
-
-def test_a_signal_ends_the_wait_for_a_lock(one: Path) -> None:
-    (one / "f").write_bytes(b"")
-    with (one / "f").open("r+b") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        done = subprocess.run(["timeout", "--signal=INT", "1", "flock", str(one / "f"), "true"], timeout=60)
-        assert done.returncode == 124
-        assert subprocess.run(["flock", "-n", str(one / "f"), "true"], timeout=60).returncode == 1
-    assert subprocess.run(["flock", "-n", str(one / "f"), "true"], timeout=60).returncode == 0
-
-
-def test_extended_attributes(one: Path, two: Path) -> None:
-    (one / "f").write_bytes(b"x")
-    fails_with(errno.ENODATA, os.getxattr, one / "f", "user.color")
-    os.setxattr(one / "f", "user.color", b"red")
-    assert os.getxattr(two / "f", "user.color") == b"red"
-    assert os.listxattr(two / "f") == ["user.color"]
-    fails_with(errno.EEXIST, os.setxattr, two / "f", "user.color", b"blue", os.XATTR_CREATE)
-    with (two / "f").open("ab") as file:
-        os.setxattr(file.fileno(), "user.color", b"blue")
-        file.write(b"y")
-    assert os.getxattr(one / "f", "user.color") == b"blue"
-    os.removexattr(one / "f", "user.color")
-    assert os.listxattr(two / "f") == []
-    assert (one / "f").read_bytes() == b"xy"
-
-
-@pytest.mark.skipif(shutil.which("setfacl") is None, reason="setfacl is not installed")
-def test_acls_are_kept_and_count(tmp_path: Path) -> None:
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as home:
-        root = Path(home) / "mount"
-        root.mkdir()
-        os.chmod(home, 0o755)
-        with embedded_mount(tmp_path / "fs3", root, FuseOptions(allow_other=True)):
-            (root / "f").write_bytes(b"secret")
-            os.chmod(root / "f", 0o600)
-            (refused,) = say_as(5001, 6001, [], "cat f", root)
-            assert refused.endswith("Permission denied")
-            subprocess.run(["setfacl", "-m", "u:5001:r", str(root / "f")], check=True, timeout=60)
-            assert say_as(5001, 6001, [], "cat f", root) == ["secret"]
-            (refused,) = say_as(5002, 6001, [], "cat f", root)
-            assert refused.endswith("Permission denied")
-            (root / "d").mkdir()
-            subprocess.run(["setfacl", "-d", "-m", "u:5001:rwx", str(root / "d")], check=True, timeout=60)
-            subprocess.run(["sh", "-c", "umask 077; touch d/inherits"], cwd=root, check=True, timeout=60)
-            listed = subprocess.run(["getfacl", "-c", "d/inherits"], cwd=root, capture_output=True, text=True, timeout=60)
-            assert "user:5001:rwx" in listed.stdout
-
-
-def test_names_of_any_bytes(one: Path, two: Path) -> None:
-    root = os.fsencode(one)
-    os.mkdir(root + b"/caf\xe9")
-    with open(root + b"/caf\xe9/\xff\x01", "wb") as file:
-        file.write(b"x")
-    os.symlink(b"\xfe", root + b"/link")
-    assert sorted(os.listdir(os.fsencode(two))) == [b"caf\xe9", b"link"]
-    assert os.listdir(os.fsencode(two) + b"/caf\xe9") == [b"\xff\x01"]
-    assert os.readlink(os.fsencode(two) + b"/link") == b"\xfe"
-
-
-def test_special_files(one: Path, two: Path) -> None:
-    os.mkfifo(one / "fifo", 0o640)
-    os.mknod(one / "device", stat.S_IFCHR | 0o600, os.makedev(300, 70_000))
-    os.mknod(one / "file", stat.S_IFREG | 0o600)
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(one / "socket"))
-    found = {name: (two / name).stat() for name in os.listdir(two)}
-    assert {name: stat.S_IFMT(one.st_mode) for name, one in found.items()} == {
-        "fifo": stat.S_IFIFO,
-        "device": stat.S_IFCHR,
-        "file": stat.S_IFREG,
-        "socket": stat.S_IFSOCK,
-    }
-    assert found["device"].st_rdev == os.makedev(300, 70_000)
-    writing = os.open(one / "fifo", os.O_RDWR)
-    os.write(writing, b"through the kernel")
-    assert os.read(writing, 100) == b"through the kernel"
-    os.close(writing)
-
-
-def test_each_user_is_asked_for_with_all_its_groups(tmp_path: Path) -> None:
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as home:
-        root = Path(home) / "mount"
-        root.mkdir()
-        os.chmod(home, 0o755)
-        with embedded_mount(tmp_path / "fs3", root, FuseOptions(allow_other=True)):
-            os.chmod(root, 0o777)
-            (root / "group").mkdir()
-            os.chown(root / "group", 0, 7001)
-            os.chmod(root / "group", 0o2770)
-            said = say_as(5001, 6001, [7001], AS_USERS, root)
-            assert said[0] == "mine"
-            assert [line.rpartition(": ")[2] for line in said[1:]] == ["Permission denied", "Operation not permitted"]
-            found = (root / "group" / "f").stat()
-            assert (found.st_uid, found.st_gid, found.st_size, stat.S_IMODE(found.st_mode)) == (5001, 7001, 5, 0o400)
-            (said_by_another,) = say_as(5002, 6001, [], "ls group; echo x > theirs", root)
-            assert said_by_another.endswith("Permission denied")
-            assert (root / "theirs").stat().st_uid == 5002
 
 
 def test_listing_a_directory_while_it_changes(one: Path) -> None:

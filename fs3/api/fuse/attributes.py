@@ -7,11 +7,11 @@ import stat
 
 from msgspec.structs import replace
 
-from fs3.api.fuse.attributes_of import attributes_of, valid_ns
+from fs3.api.fuse.attributes_of import attributes_of
 from fs3.api.fuse.base import FuseBase
 from fs3.base.ids import InodeId
 from fs3.base.limits import name_bytes_max
-from fs3.core.meta.access import WRITE, has_permission, without_set_ids
+from fs3.core.meta.access import WRITE, has_permission
 from fs3.drivers.fuse.records import TIME_IS_NOW, AttributesReply, Changes, KernelRequest, Space
 from fs3.model.inode import Inode, InodeType
 from fs3.model.namespace import PathRef
@@ -28,20 +28,29 @@ class AttributeOperations(FuseBase):
     async def getattr(self, request: KernelRequest, handle: int | None) -> AttributesReply:
         opened = self.inodes.get(InodeId(request.node))
         inode = await opened.refresh() if opened is not None else await self._stat(request)
-        return self._reply(inode)
+        return self.attributes_told(inode)
 
     async def setattr(self, request: KernelRequest, changes: Changes) -> AttributesReply:
         inode: Inode | None = None
         if changes.size is not None:
             await self._truncate(request, changes.size, is_open=changes.handle is not None)
+            if changes.drops_set_ids:
+                await self._drop_set_ids(request)
         if not _only_size(changes):
             inode = await self._set_attributes(request, changes)
         opened = self.inodes.get(InodeId(request.node))
         if inode is not None:
-            return self._reply(inode)
+            return self.attributes_told(inode)
         if opened is not None:
+            self.tell(opened.inode)
             return AttributesReply(attributes_of(opened.inode, opened.length))
-        return self._reply(await self._stat(request))
+        return self.attributes_told(await self._stat(request))
+
+    async def _drop_set_ids(self, request: KernelRequest) -> None:
+        opened = self.inodes.get(InodeId(request.node))
+        inode = opened.inode if opened is not None else await self._stat(request)
+        if inode.type is InodeType.FILE:
+            await self.drop_set_ids(inode)
 
     async def _truncate(self, request: KernelRequest, size: int, *, is_open: bool) -> None:
         opened = self.inodes.get(InodeId(request.node))
@@ -60,15 +69,11 @@ class AttributeOperations(FuseBase):
             if (
                 opened.writers
                 and mode is not None
-                and not has_permission(self.identities.opener_for(request).meta.user, _with_mode(opened.inode, mode), WRITE)
+                and not has_permission(self.client.meta.user, _with_mode(opened.inode, mode), WRITE)
             ):
                 await opened.begin_session()
             # What was written before is stored before: the times that are set now are those that stay.
             await opened.publish()
-        if changes.drops_set_ids and mode is None:
-            before = await self._stat(request)
-            mode = without_set_ids(before.mode) if before.type is InodeType.FILE else None
-            mode = None if mode == before.mode else mode
         wanted = SetAttributes(
             PathRef(InodeId(request.node), ""),
             follow=False,
@@ -79,15 +84,8 @@ class AttributeOperations(FuseBase):
             mtime_ns=_time(changes.mtime_ns),
         )
         inode = await self.ask(request, wanted)
-        self.told.change(inode)
-        if opened is not None:
-            opened.on_attributes(inode)
+        self.on_attributes(inode)
         return inode
-
-    async def access(self, request: KernelRequest, mask: int) -> None:
-        inode = await self._stat(request)
-        if not has_permission(self.identities.meta_for(request).user, inode, mask & 7):
-            raise OSError(errno.EACCES, "permission denied")
 
     async def statfs(self, request: KernelRequest) -> Space:
         space = await self.client.statfs()
@@ -102,9 +100,6 @@ class AttributeOperations(FuseBase):
 
     async def _stat(self, request: KernelRequest) -> Inode:
         return await self.ask(request, Stat(PathRef(InodeId(request.node), ""), follow=False))
-
-    def _reply(self, inode: Inode) -> AttributesReply:
-        return AttributesReply(attributes_of(inode), valid_ns(inode, self.options))
 
 
 def _only_size(changes: Changes) -> bool:

@@ -7,6 +7,7 @@ import stat
 
 from fs3.api.fuse.options import FuseOptions, directory_valid_ns, lookup_valid_ns
 from fs3.base.limits import name_bytes_max
+from fs3.base.names import to_text
 from fs3.base.units import KIB
 from fs3.drivers.fuse.records import KernelAttributes, LookupReply
 from fs3.model.inode import Inode, InodeType
@@ -62,14 +63,4 @@ def text_of(name: bytes) -> str:
     """A name. ENAMETOOLONG beyond any name's length."""
     if len(name) > name_bytes_max:
         raise OSError(errno.ENAMETOOLONG, f"a name is longer than {name_bytes_max} bytes")
-    return path_text_of(name)
-
-
-def path_text_of(path: bytes) -> str:
-    """A path; bytes that are not UTF-8 are surrogates."""
-    return path.decode("utf-8", "surrogateescape")
-
-
-def bytes_of(name: str) -> bytes:
-    """As the kernel gets it."""
-    return name.encode("utf-8", "surrogateescape")
+    return to_text(name)

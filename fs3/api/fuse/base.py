@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 from fs3.api.client import Client
-from fs3.api.file import READ_ONLY
-from fs3.api.fuse.attributes_of import entry_of
+from fs3.api.file import File
+from fs3.api.fuse.attributes_of import attributes_of, entry_of, valid_ns
 from fs3.api.fuse.identity import Identities
 from fs3.api.fuse.open_inode import OpenInode
 from fs3.api.fuse.options import FuseOptions
@@ -17,13 +17,14 @@ from fs3.base.errors import FS3Error
 from fs3.base.ids import InodeId
 from fs3.base.status import Code
 from fs3.client.meta.client import MetaClient
+from fs3.core.meta.access import without_set_ids
 from fs3.drivers.fuse.notify import Notifier
 from fs3.drivers.fuse.operations import Operations
 from fs3.drivers.fuse.protocol import InitFlag
-from fs3.drivers.fuse.records import InitOptions, KernelRequest, LookupReply
+from fs3.drivers.fuse.records import AttributesReply, InitOptions, KernelRequest, LookupReply
 from fs3.model.inode import Inode
-from fs3.model.namespace import OpenResult, PathRef
-from fs3.model.requests import Request, Stat
+from fs3.model.namespace import PathRef
+from fs3.model.requests import Request, SetAttributes, Stat
 
 R = TypeVar("R")
 
@@ -43,10 +44,34 @@ class FuseBase(Operations):
         self.notifier: Notifier | None = None
         """Set once the mount is there."""
         self._handles = 0
+        self._with_xattrs: set[InodeId] = set()
+        """Inodes that the kernel remembers and that have extended attributes."""
 
     def forget(self, nodes: Iterable[tuple[int, int]]) -> None:
         for node, _ in nodes:
             self.told.forget(InodeId(node))
+            self._with_xattrs.discard(InodeId(node))
+
+    def tell(self, inode: Inode) -> None:
+        """The kernel is told attributes of an inode."""
+        if inode.xattr_bytes:
+            self._with_xattrs.add(inode.id)
+        elif self._with_xattrs:
+            self._with_xattrs.discard(inode.id)
+
+    def has_xattrs(self, inode: InodeId) -> bool:
+        """It had extended attributes when the kernel was told of it last."""
+        return inode in self._with_xattrs
+
+    def entry_told(self, inode: Inode, length: int | None = None) -> LookupReply:
+        """What a look-up answers; `length` where it is known better."""
+        self.tell(inode)
+        return entry_of(inode, self.options, length)
+
+    def attributes_told(self, inode: Inode) -> AttributesReply:
+        """What is answered to a question for attributes."""
+        self.tell(inode)
+        return AttributesReply(attributes_of(inode), valid_ns(inode, self.options))
 
     def next_handle(self) -> int:
         """The number of a handle."""
@@ -66,17 +91,14 @@ class FuseBase(Operations):
                 raise OSError(errno.ENOENT, "the directory is gone") from failure
             raise
 
-    def open_inode(self, request: KernelRequest, inode: Inode, data: bytes | None, *, writes: bool) -> OpenInode:
-        """What the handles of a file share, brought up to date."""
-        client = self.identities.opener_for(request)
+    def open_inode(self, inode: Inode, data: bytes | None) -> OpenInode:
+        """What the handles of a file share, brought up to date. Their users were checked when they opened it: what is done
+        through them is asked for the one who mounted."""
         found = self.inodes.get(inode.id)
         if found is None:
-            found = self.inodes[inode.id] = OpenInode(
-                client, self.told, client.adopt(OpenResult(inode, READ_ONLY, data), f"inode {inode.id}")
-            )
+            file = File(inode, f"inode {inode.id}", data=data)
+            found = self.inodes[inode.id] = OpenInode(self.client, self.told, file)
         else:
-            if writes:
-                found.client = client
             found.set_fresh(inode, data)
         return found
 
@@ -84,8 +106,23 @@ class FuseBase(Operations):
         """What a look-up that found this inode answers. What was written here is published first: its times are the services'."""
         opened = self.inodes.get(inode.id)
         if opened is None:
-            return entry_of(inode, self.options)
+            return self.entry_told(inode)
         if opened.is_dirty:
             await opened.publish()
             inode = await self.ask(request, Stat(PathRef(inode.id, ""), follow=False))
-        return entry_of(inode, self.options)
+        return self.entry_told(inode)
+
+    def on_attributes(self, inode: Inode) -> None:
+        """A change of ours to an inode was answered, which left its bytes alone."""
+        self.told.change(inode)
+        opened = self.inodes.get(inode.id)
+        if opened is not None:
+            opened.on_attributes(inode)
+
+    async def drop_set_ids(self, inode: Inode) -> None:
+        """The content of a file is changed by a user for whom it then loses these bits. Where the one who mounted may not change
+        the mode, the services do it by themselves when the change is published."""
+        mode = without_set_ids(inode.mode)
+        meta = self.client.meta
+        if mode != inode.mode and meta.user.uid in (0, inode.uid):
+            self.on_attributes(await meta.ask(SetAttributes(PathRef(inode.id, ""), follow=False, mode=mode)))

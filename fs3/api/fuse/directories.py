@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 
 from fs3.api.client import Client
-from fs3.api.fuse.attributes_of import TYPE_BITS, bytes_of, entry_of
+from fs3.api.fuse.attributes_of import TYPE_BITS
 from fs3.api.fuse.base import FuseBase
 from fs3.api.fuse.options import FuseOptions
 from fs3.base.ids import InodeId
 from fs3.base.limits import list_entries_max
+from fs3.base.names import to_bytes
 from fs3.client.meta.client import MetaClient
 from fs3.drivers.fuse.records import DirectoryEntry, KernelRequest, Opened
 from fs3.model.inode import InodeType
@@ -74,6 +75,7 @@ class DirectoryOperations(FuseBase):
                 directory.rewind()
                 listed.append(DirectoryEntry(b".", here, TYPE_BITS[InodeType.DIRECTORY], 1))
             inode = await directory.meta.ask(Stat(PathRef(here, ""), follow=False))
+            self.client.record_access(inode)
             listed.append(DirectoryEntry(b"..", inode.parent, TYPE_BITS[InodeType.DIRECTORY], _DOTS))
             offset = _DOTS
         first, page = await self._page(directory, here, offset, plus)
@@ -100,5 +102,5 @@ class DirectoryOperations(FuseBase):
         if plus and one.inode is not None:
             opened = self.inodes.get(one.inode_id)
             length = opened.length if opened is not None and opened.is_dirty else None
-            entry = entry_of(one.inode, self.options, length)
-        return DirectoryEntry(bytes_of(one.name), one.inode_id, TYPE_BITS[one.type], next_offset, entry)
+            entry = self.entry_told(one.inode, length)
+        return DirectoryEntry(to_bytes(one.name), one.inode_id, TYPE_BITS[one.type], next_offset, entry)

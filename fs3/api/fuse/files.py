@@ -8,8 +8,7 @@ import os
 from dataclasses import dataclass
 
 from fs3.api.client import Client
-from fs3.api.file import READ_ONLY
-from fs3.api.fuse.attributes_of import entry_of
+from fs3.api.file import READ_ONLY, File
 from fs3.api.fuse.base import FuseBase
 from fs3.api.fuse.names import place
 from fs3.api.fuse.open_inode import OpenInode
@@ -25,7 +24,7 @@ from fs3.drivers.fuse.protocol import OpenFlag
 from fs3.drivers.fuse.records import Created, KernelRequest, Opened
 from fs3.model.inode import Inode, InodeType
 from fs3.model.namespace import OpenResult, PathRef
-from fs3.model.requests import Open, SetAttributes, Stat
+from fs3.model.requests import Open, Stat
 from fs3.runtime.tasks import TaskSet
 
 
@@ -35,6 +34,8 @@ class FileHandle:
 
     opened: OpenInode
     writes: bool
+    lock_file: File | None = None
+    """Stands for it where locks are asked for."""
 
 
 class FileOperations(FuseBase):
@@ -50,7 +51,7 @@ class FileOperations(FuseBase):
     async def create(self, request: KernelRequest, name: bytes, flags: int, mode: int, umask: int) -> Created:
         writes = flags & os.O_ACCMODE != os.O_RDONLY
         # Who may not write what it creates writes it through the session that comes with the creation.
-        locks_out = bool(self.identities.opener_for(request).meta.user.uid) and not mode & ~umask & 0o200 and writes
+        locks_out = bool(self.client.meta.user.uid) and not mode & ~umask & 0o200 and writes
         result = await self.ask(
             request,
             Open(
@@ -66,8 +67,8 @@ class FileOperations(FuseBase):
         _check_file(result.inode)
         data = b"" if result.data is None and result.inode.inline and not result.inode.length else result.data
         self.told.begin(result.inode)
-        opened = await self._open(request, result, data, writes, flags)
-        entry = entry_of(opened.inode, self.options, opened.length)
+        opened = await self._open(result, data, writes, flags)
+        entry = self.entry_told(opened.inode, opened.length)
         return Created(entry, Opened(self._handle(opened, writes), self._flags(keeps=True)))
 
     async def tmpfile(self, request: KernelRequest, name: bytes, flags: int, mode: int, umask: int) -> Created:
@@ -75,9 +76,10 @@ class FileOperations(FuseBase):
         wanted = Open(here, write=True, create=True, unnamed=True, mode=mode, umask=umask)
         result = await self.ask(request, wanted)
         self.told.begin(result.inode)
-        opened = await self._open(request, result, None, writes=True, flags=0)
-        opened.file.unnamed = opened.is_removed = True
-        return Created(entry_of(opened.inode, self.options), Opened(self._handle(opened, True), self._flags(keeps=True)))
+        file = self.client.adopt(result, f"inode {result.inode.id}", unnamed=True)
+        opened = self.inodes[result.inode.id] = OpenInode(self.client, self.told, file, is_removed=True)
+        opened.handles = opened.writers = 1
+        return Created(self.entry_told(opened.inode), Opened(self._handle(opened, True), self._flags(keeps=True)))
 
     async def open(self, request: KernelRequest, flags: int, drops_set_ids: bool) -> Opened:
         meta = self.identities.meta_for(request)
@@ -87,8 +89,8 @@ class FileOperations(FuseBase):
         keeps = self.told.open(result.inode)
         writes = access != os.O_RDONLY
         if drops_set_ids and flags & os.O_TRUNC:
-            await self._drop_set_ids(meta, result.inode)
-        opened = await self._open(request, result, result.data, writes, flags)
+            await self.drop_set_ids(result.inode)
+        opened = await self._open(result, result.data, writes, flags)
         return Opened(self._handle(opened, writes), self._flags(keeps=keeps))
 
     async def _ask_open(self, meta: MetaClient, inode: InodeId, *, reads: bool) -> OpenResult:
@@ -107,8 +109,8 @@ class FileOperations(FuseBase):
         found = await self.ask_as(meta, Stat(here, follow=False))
         return OpenResult(found, opened.file.session if opened is not None else READ_ONLY)
 
-    async def _open(self, request: KernelRequest, result: OpenResult, data: bytes | None, writes: bool, flags: int) -> OpenInode:
-        opened = self.open_inode(request, result.inode, data, writes=writes)
+    async def _open(self, result: OpenResult, data: bytes | None, writes: bool, flags: int) -> OpenInode:
+        opened = self.open_inode(result.inode, data)
         if result.session and not opened.file.session:
             opened.file = self.client.adopt(result, opened.file.path)
         opened.handles += 1
@@ -141,17 +143,7 @@ class FileOperations(FuseBase):
 
     def flush(self, request: KernelRequest, handle: int, owner: int) -> Answer[None]:
         file = self.file(handle)
-        if owner in file.opened.lock_owners:
-            return self._flush_and_unlock(file, owner)
         return file.opened.close_writer() if file.writes else None
-
-    async def _flush_and_unlock(self, file: FileHandle, owner: int) -> None:
-        """A process that closes any handle of a file gives up its locks of ranges of it."""
-        try:
-            if file.writes:
-                await file.opened.close_writer()
-        finally:
-            await file.opened.release_locks(owner)
 
     async def fsync(self, request: KernelRequest, handle: int, data_only: bool) -> None:
         await self.file(handle).opened.publish()
@@ -160,8 +152,6 @@ class FileOperations(FuseBase):
         file = self.file(handle)
         del self._files[handle]
         opened = file.opened
-        if owner is not None:
-            await opened.release_locks(owner)
         opened.handles -= 1
         opened.writers -= file.writes
         if not opened.handles:
@@ -181,7 +171,10 @@ class FileOperations(FuseBase):
     def read(self, request: KernelRequest, handle: int, offset: int, size: int) -> Answer[bytes | bytearray | memoryview]:
         opened = self.file(handle).opened
         found = opened.read_now(offset, size)
-        return opened.read(offset, size) if found is None else found
+        if found is None:
+            return opened.read(offset, size)
+        self.client.record_read(opened.file)
+        return found
 
     def write(
         self, request: KernelRequest, handle: int, offset: int, data: memoryview, flags: int, drops_set_ids: bool
@@ -202,7 +195,7 @@ class FileOperations(FuseBase):
         return len(data)
 
     async def _write_without_set_ids(self, opened: OpenInode, data: memoryview, offset: int) -> int:
-        await self._drop_set_ids(self.client.meta, opened.inode)
+        await self.drop_set_ids(opened.inode)
         return await self._write(opened, data, offset)
 
     async def _append(self, opened: OpenInode, data: memoryview, expected: int) -> int:
@@ -213,16 +206,6 @@ class FileOperations(FuseBase):
             if self.notifier is not None:
                 self._tasks.start(self.notifier.forget_data(opened.id, min(at, expected)))
         return len(data)
-
-    async def _drop_set_ids(self, meta: MetaClient, inode: Inode) -> None:
-        mode = without_set_ids(inode.mode)
-        if mode == inode.mode:
-            return
-        after = await meta.ask(SetAttributes(PathRef(inode.id, ""), follow=False, mode=mode))
-        self.told.change(after)
-        opened = self.inodes.get(inode.id)
-        if opened is not None:
-            opened.on_attributes(after)
 
 
 def _check_file(inode: Inode) -> None:

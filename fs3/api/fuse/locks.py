@@ -1,55 +1,120 @@
-"""Locks, flock(2) and fcntl(2), against programs of this mount and of all others.
+"""Locks of files: flock(2) and fcntl(2), against all programs of all mounts and clients. See docs/protocols/locks.md.
 
-An owner that gets a lock sees what earlier holders wrote, and what it writes is published before it gives the lock up.
+The kernel names owners by numbers of its own: a process for fcntl(2), an open file description for flock(2) and `F_OFD_SETLK`.
+Who has acquired a lock sees what earlier holders wrote: the kernel's pages go when the file has changed elsewhere. Who gives one
+up has stored what it wrote before. Memory that is mapped is not part of that, as on any network file system: msync(2) is.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
+from contextlib import suppress
 
-from fs3.api.fuse.files import FileOperations
+from fs3.api.client import Client
+from fs3.api.file import File
+from fs3.api.fuse.files import FileHandle, FileOperations
+from fs3.api.fuse.open_inode import OpenInode
+from fs3.api.fuse.options import FuseOptions
 from fs3.api.locks import LockRange
+from fs3.base.ids import InodeId
+from fs3.drivers.fuse.operations import Answer
 from fs3.drivers.fuse.records import KernelLock, KernelRequest
 from fs3.model.lock import LOCK_END, LockKind
+
+_FREE = KernelLock(0, LOCK_END - 1, fcntl.F_UNLCK, 0)
 
 
 class LockOperations(FileOperations):
     """See `Operations`."""
 
+    def __init__(self, client: Client, options: FuseOptions) -> None:
+        super().__init__(client, options)
+        self._range_owners: dict[InodeId, dict[int, int]] = {}
+        """Of files, the owners that may hold ranges: their numbers and processes."""
+
     async def getlk(self, request: KernelRequest, handle: int, owner: int, lock: KernelLock, whole: bool) -> KernelLock:
-        opened = self.file(handle).opened
-        found = await opened.client.locks.find_conflict(opened.lock_file, owner, _range_of(lock, whole))
+        file = self.file(handle)
+        found = await self.client.locks.find_conflict(_lock_file(file), None if whole else owner, _range(lock, whole))
         if found is None:
-            return lock._replace(type=fcntl.F_UNLCK)
+            return _FREE
         kind = fcntl.F_WRLCK if found.exclusive else fcntl.F_RDLCK
-        return KernelLock(found.start, found.end - 1, kind, 0)
+        # The process of another mount has no number here.
+        process = self._range_owners.get(file.opened.id, {}).get(found.owner.number, 0)
+        return KernelLock(found.start, found.end - 1, kind, process)
 
     async def setlk(self, request: KernelRequest, handle: int, owner: int, lock: KernelLock, whole: bool) -> None:
-        await self._set_lock(handle, owner, lock, whole, wait=False)
+        await self._set(handle, owner, lock, whole, wait=False)
 
     async def setlkw(self, request: KernelRequest, handle: int, owner: int, lock: KernelLock, whole: bool) -> None:
-        await self._set_lock(handle, owner, lock, whole, wait=True)
+        await self._set(handle, owner, lock, whole, wait=True)
 
-    async def _set_lock(self, handle: int, owner: int, lock: KernelLock, whole: bool, *, wait: bool) -> None:
-        opened = self.file(handle).opened
-        await opened.publish()
-        locks, wanted = opened.client.locks, _range_of(lock, whole)
+    async def _set(self, handle: int, owner: int, lock: KernelLock, whole: bool, *, wait: bool) -> None:
+        file = self.file(handle)
+        held, number, want = _lock_file(file), None if whole else owner, _range(lock, whole)
         if lock.type == fcntl.F_UNLCK:
-            await locks.unlock(opened.lock_file, owner, wanted)
+            # What cannot be stored is told by the next write, sync or close, and is no reason to keep others waiting.
+            with suppress(OSError):
+                await file.opened.publish()
+            await self.client.locks.unlock(held, number, want)
             return
-        opened.lock_owners.add(owner)
-        if not await locks.acquire(opened.lock_file, owner, wanted, wait=wait, may_write=True):
-            raise OSError(errno.EAGAIN, "another owner has locked it")
-        # The kernel's pages are from before it: others may have written since.
-        inode = await opened.refresh()
-        if not self.told.open(inode) and self.notifier is not None:
+        if not whole:
+            self._range_owners.setdefault(file.opened.id, {})[owner] = lock.pid
+
+        async def learn(_: File) -> None:
+            await self._see_what_holders_left(file.opened)
+
+        if not await self.client.locks.acquire(held, number, want, wait=wait, learn=learn):
+            raise OSError(errno.EAGAIN, "the lock is not free")
+
+    async def _see_what_holders_left(self, opened: OpenInode) -> None:
+        if opened.is_dirty:
+            await opened.refresh()
+        else:
+            result = await self._ask_open(self.client.meta, opened.id, reads=True)
+            opened.set_fresh(result.inode, result.data)
+        if not self.told.open(opened.inode) and self.notifier is not None:
             await self.notifier.forget_data(opened.id)
 
+    def flush(self, request: KernelRequest, handle: int, owner: int) -> Answer[None]:
+        stored = super().flush(request, handle, owner)
+        file = self.file(handle)
+        if owner not in self._range_owners.get(file.opened.id, ()):
+            return stored
+        return self._flush_and_unlock(stored, file, owner)
 
-def _range_of(lock: KernelLock, whole: bool) -> LockRange:
-    """As the services know it. The kernel lets only handles that write ask for exclusive locks of ranges."""
+    async def _flush_and_unlock(self, stored: Answer[None], file: FileHandle, owner: int) -> None:
+        """A process that has closed any descriptor of a file holds no range of it any more, as close(2) says."""
+        try:
+            if stored is not None:
+                await stored
+        finally:
+            self._range_owners.get(file.opened.id, {}).pop(owner, None)
+            await self.client.locks.release_owner(_lock_file(file), owner)
+
+    async def release(self, request: KernelRequest, handle: int, owner: int | None) -> None:
+        file = self.file(handle)
+        try:
+            await super().release(request, handle, owner)
+        finally:
+            if file.lock_file is not None:
+                file.lock_file.closed = True
+                await self.client.locks.release(file.lock_file)
+            if not file.opened.handles:
+                self._range_owners.pop(file.opened.id, None)
+
+
+def _lock_file(file: FileHandle) -> File:
+    """Stands for a handle where locks are asked for."""
+    if file.lock_file is None:
+        file.lock_file = File(file.opened.inode, file.opened.file.path)
+    return file.lock_file
+
+
+def _range(lock: KernelLock, whole: bool) -> LockRange:
     is_exclusive = lock.type == fcntl.F_WRLCK
     if whole:
         return LockRange(LockKind.FLOCK, 0, LOCK_END, is_exclusive)
-    return LockRange(LockKind.RANGE, lock.start, min(lock.end + 1, LOCK_END), is_exclusive)
+    if lock.start > lock.end or lock.end >= LOCK_END:
+        raise OSError(errno.EINVAL, f"a lock of the bytes from {lock.start} to {lock.end} is none")
+    return LockRange(LockKind.RANGE, lock.start, lock.end + 1, is_exclusive)

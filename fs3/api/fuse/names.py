@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import stat
 
-from fs3.api.fuse.attributes_of import bytes_of, entry_of, path_text_of, text_of
+from fs3.api.fuse.attributes_of import text_of
 from fs3.api.fuse.base import FuseBase
 from fs3.base.errors import FS3Error
 from fs3.base.ids import InodeId
+from fs3.base.names import to_bytes, to_text
 from fs3.base.status import Code
 from fs3.drivers.fuse.records import KernelRequest, LookupReply
 from fs3.model.inode import DEVICES, Inode, InodeType
@@ -17,7 +18,6 @@ from fs3.model.requests import Link, Mkdir, Mknod, Remove, Rename, Stat, Symlink
 
 RENAME_MODES = {0: RenameMode.REPLACE, 1: RenameMode.NOREPLACE, 2: RenameMode.EXCHANGE}
 """By the flags of renameat2(2)."""
-
 
 TYPES = {
     stat.S_IFREG: InodeType.FILE,
@@ -45,25 +45,24 @@ class NameOperations(FuseBase):
         inode = await self.ask(request, Stat(PathRef(InodeId(request.node), ""), follow=False))
         if inode.type is not InodeType.SYMLINK:
             raise OSError(errno.EINVAL, "is not a symlink")
-        return bytes_of(inode.link_target)
+        return to_bytes(inode.link_target)
 
     async def symlink(self, request: KernelRequest, name: bytes, target: bytes) -> LookupReply:
-        inode = await self.ask(request, Symlink(place(request, name), path_text_of(target)))
-        return entry_of(inode, self.options)
+        inode = await self.ask(request, Symlink(place(request, name), to_text(target)))
+        return self.entry_told(inode)
 
     async def mknod(self, request: KernelRequest, name: bytes, mode: int, rdev: int, umask: int) -> LookupReply:
         kind = TYPES.get(stat.S_IFMT(mode))
         if kind is None:
-            raise OSError(errno.EINVAL, f"mode {mode:o} is of no type that mknod makes")
+            raise OSError(errno.EINVAL, f"mode {mode:#o} is of no type that mknod makes")
         # The kernel's numbers of devices are those of `os.makedev` as far as they have 32 bits, which is all that it sends.
         number = rdev if kind in DEVICES else 0
         wanted = Mknod(place(request, name), kind, stat.S_IMODE(mode), number, umask=umask)
-        inode = await self.ask(request, wanted)
-        return entry_of(inode, self.options)
+        return self.entry_told(await self.ask(request, wanted))
 
     async def mkdir(self, request: KernelRequest, name: bytes, mode: int, umask: int) -> LookupReply:
         inode = await self.ask(request, Mkdir(place(request, name), mode, umask=umask))
-        return entry_of(inode, self.options)
+        return self.entry_told(inode)
 
     async def unlink(self, request: KernelRequest, name: bytes) -> None:
         where = place(request, name)
@@ -81,7 +80,7 @@ class NameOperations(FuseBase):
         where = PathRef(InodeId(directory), text_of(target))
         kept = await self._keep_open(request, where) if mode is RenameMode.REPLACE else None
         moved = await self.ask(request, Rename(place(request, name), where, mode))
-        self._on_attributes(moved)
+        self.on_attributes(moved)
         if kept is not None and kept.id != moved.id:
             self._on_removed(kept)
 
@@ -89,18 +88,11 @@ class NameOperations(FuseBase):
         where = place(request, name)
         opened = self.inodes.get(InodeId(node))
         if opened is not None:
-            inode = await opened.link(self.identities.client_for(request), where)
+            inode = await opened.link(self.identities.meta_for(request), where)
         else:
             inode = await self.ask(request, Link(PathRef(InodeId(node), ""), where))
-        self._on_attributes(inode)
-        return entry_of(inode, self.options)
-
-    def _on_attributes(self, inode: Inode) -> None:
-        """A change of ours to an inode was answered, which left its bytes alone."""
-        self.told.change(inode)
-        opened = self.inodes.get(inode.id)
-        if opened is not None:
-            opened.on_attributes(inode)
+        self.on_attributes(inode)
+        return self.entry_told(inode)
 
     async def _keep_open(self, request: KernelRequest, where: PathRef) -> Inode | None:
         """The last name of a file that is open here is about to go: then a session keeps its bytes. The file; None: it is none

@@ -22,9 +22,10 @@ from fs3.base.errors import FS3Error
 from fs3.base.ids import InodeId
 from fs3.base.limits import inline_bytes_default
 from fs3.base.status import Code
+from fs3.client.meta.client import MetaClient
 from fs3.model.inode import Inode
-from fs3.model.namespace import OpenResult, PathRef
-from fs3.model.requests import Open, Put, Stat, Truncate
+from fs3.model.namespace import PathRef
+from fs3.model.requests import Link, Open, Put, Stat, Truncate
 
 _GONE = (Code.STALE, Code.NO_SESSION, Code.NOT_FOUND)
 """The file, or what this client had of it, is gone: what it wrote can count no more."""
@@ -35,26 +36,33 @@ log = logging.getLogger("fs3.fuse")
 class OpenInode:
     """A regular file with open handles. Belongs to one event loop."""
 
-    def __init__(self, client: Client, told: ToldChanges, file: File) -> None:
+    def __init__(self, client: Client, told: ToldChanges, file: File, *, is_removed: bool = False) -> None:
         """`file`: as it was opened, for reading only or with a session."""
-        self.client = client
-        """As one who may write the file, when any handle may."""
+        self._client = client
         self._told = told
         self.file = file
-        """What storage and the services know."""
         self.handles = 0
         self.writers = 0
         """Of the handles, those that may write."""
-        self.is_removed = False
-        """Its last name was taken away here."""
-        self.lock_owners: set[int] = set()
-        """Those that may have locks of it."""
-        self._lock_file: File | None = None
+        self.is_removed = is_removed
+        """It has no name: the last one was taken away, or it never had one."""
         self._whole: WholeFile | None = None
         self._blocks = DirtyBlocks(self._store, file.inode.layout.chunk_size)
         self._appender: File | None = None
         """Another session, for handles that append."""
         self._lock = asyncio.Lock()
+
+    @property
+    def file(self) -> File:
+        """What storage and the services know. Without a session it is told to the services as open for reading, so that what it
+        has stays when its name is taken away anywhere."""
+        return self._file
+
+    @file.setter
+    def file(self, file: File) -> None:
+        self._file = file
+        if file.session == READ_ONLY:
+            self._client.meta.readers.add(file)
 
     @property
     def id(self) -> InodeId:
@@ -65,19 +73,6 @@ class OpenInode:
     def inode(self) -> Inode:
         """As the service told it last."""
         return self.file.inode
-
-    @property
-    def lock_file(self) -> File:
-        """The handle of all locks."""
-        if self._lock_file is None:
-            self._lock_file = File(self.file.inode, self.file.path)
-        return self._lock_file
-
-    async def release_locks(self, owner: int) -> None:
-        """An owner has closed the file."""
-        if owner in self.lock_owners:
-            self.lock_owners.discard(owner)
-            await self.client.locks.release_owner(self.lock_file, owner)
 
     @property
     def here(self) -> PathRef:
@@ -118,12 +113,14 @@ class OpenInode:
         if count <= 0:
             return b""
         buffer = bytearray(count)
-        got = await self.client.pread_into(self.file, buffer, offset)
+        got = await self._client.pread_into(self.file, buffer, offset)
         # What lies between what is stored and what is still gathered is a hole.
         return memoryview(buffer) if self._blocks else memoryview(buffer)[:got]
 
     def set_fresh(self, inode: Inode, data: bytes | None) -> None:
         """The service says that the file is so now; nothing of ours is under way to it."""
+        if not inode.nlink:
+            self.is_removed = True
         if self._lock.locked() or self.is_dirty:
             return
         if inode.content_id != self.file.inode.content_id:
@@ -172,15 +169,33 @@ class OpenInode:
             except FS3Error as failure:
                 if failure.code not in _GONE:
                     raise
-                # Another content was put in the place of the one that the session was opened on; the file is still there.
+                # Another content was put in the place of the one that the session was opened on; or its last name is gone.
                 self._appender = None
+                await self._look()
                 return await self._append(data)
 
     async def _append(self, data: memoryview) -> int:
+        if self.is_removed:
+            at = self.length
+            if self._has_whole() and self._whole is not None and at + len(data) <= inline_bytes_default:
+                self._whole.write(data, at)
+                return at
+            await self._leave_whole()
+            await self._begin_session()
+        if self.file.session != READ_ONLY:
+            at = await self._client.append(self.file, data, unnamed=self.is_removed)
+            self._told.change(self.file.inode)
+            return at
         if self._appender is None:
-            opened = await self.client.meta.ask(Open(self.here, write=True, append=True))
-            self._appender = self.client.adopt(opened, self.file.path, appends=True)
-        at = await self.client.append(self._appender, data)
+            try:
+                opened = await self._client.meta.ask(Open(self.here, write=True, append=True))
+            except FS3Error as failure:
+                if failure.code is not Code.STALE:
+                    raise
+                await self._hold()
+                return await self._append(data)
+            self._appender = self._client.adopt(opened, self.file.path, appends=True)
+        at = await self._client.append(self._appender, data)
         inode = self._appender.inode
         self._whole = None
         if self.file.session == READ_ONLY and inode.content_id != self.file.inode.content_id:
@@ -201,11 +216,14 @@ class OpenInode:
                     await self._publish()
                 return
             await self._publish()
+            if self.is_removed:
+                await self._leave_whole()
+                await self._begin_session()
             self._whole = None
             if self.file.session != READ_ONLY:
-                inode = await self.client.truncate(self.file, length)
+                inode = await self._client.truncate(self.file, length)
             else:
-                inode = await self.client.meta.ask(Truncate(self.file.inode.content_id, length))
+                inode = await self._client.meta.ask(Truncate(self.file.inode.content_id, length))
                 self.file.set_inode(inode, b"" if inode.inline and not length else None)
             self._told.change(inode)
 
@@ -213,13 +231,13 @@ class OpenInode:
         """As `Client.fallocate`."""
         async with self._lock:
             await self._write_by_session()
-            await self.client.fallocate(self.file, offset, length, mode)
+            await self._client.fallocate(self.file, offset, length, mode)
             await self._publish_session(ends=False)
 
     async def seek(self, offset: int, *, is_data: bool) -> int:
         """Where data, or else a hole, begins from an offset on. ENXIO behind the end."""
         await self.publish()
-        found = self.client.seek_data if is_data else self.client.seek_hole
+        found = self._client.seek_data if is_data else self._client.seek_hole
         return await found(self.file, offset)
 
     async def copy_from(self, source: OpenInode, offset: int, target_offset: int, length: int) -> int:
@@ -227,7 +245,7 @@ class OpenInode:
         await source.publish()
         async with self._lock:
             await self._write_by_session()
-            return await self.client.copy_range(source.file, offset, self.file, target_offset, length)
+            return await self._client.copy_range(source.file, offset, self.file, target_offset, length)
 
     async def _write_by_session(self) -> None:
         """There is a session, and nothing that was written before is still on its way."""
@@ -246,16 +264,32 @@ class OpenInode:
         if self.writers or not self.file.inode.inline or self.file.data is None:
             await self.begin_session()
 
-    async def link(self, client: Client, where: PathRef) -> Inode:
-        """Another name of the file, or its first; `client`: as the one who asks."""
+    async def _hold(self) -> None:
+        """Another client has taken the last name away: its bytes stay for those who have it open here. STALE: they are gone.
+
+        Those of a small file are gone with its name, but are here: so it is changed in memory, for as long as it is small."""
+        try:
+            await self._client.meta.readers.hold(self.file.inode.content_id)
+        except FS3Error as failure:
+            if failure.code is not Code.STALE or not self._has_whole():
+                raise
+        self.on_removed()
+
+    async def link(self, meta: MetaClient, target: PathRef) -> Inode:
+        """Give it another name, for a user; its first one where it never had one."""
         async with self._lock:
             await self._publish()
-            inode = await client.link_open(self.file, where)
+            file = self.file
+            if not file.unnamed:
+                return await meta.ask(Link(self.here, target))
+            inode = await meta.ask(Link(self.here, target, file.session))
+            file.unnamed, file.path = False, target.path
+            file.set_inode(inode)
             self.is_removed = False
-        return inode
+            return inode
 
     def on_removed(self) -> None:
-        """It has."""
+        """It has none."""
         self.is_removed = True
         self.file.set_inode(replace(self.file.inode, nlink=0), self.file.data)
 
@@ -274,8 +308,6 @@ class OpenInode:
 
     async def finish(self) -> None:
         """The last handle is gone. What cannot be stored is given up."""
-        for owner in list(self.lock_owners):
-            await self.release_locks(owner)
         async with self._lock:
             try:
                 await self._publish(ends=True)
@@ -285,15 +317,30 @@ class OpenInode:
                     log.error("inode %d: %d bytes that were written are lost: %s", self.id, lost, failure)
                 self._whole = None
                 if self.file.session != READ_ONLY:
-                    await self.client.abandon(self.file)
+                    await self._client.abandon(self.file)
 
     async def refresh(self) -> Inode:
         """The inode as the service has it now, with what was written here."""
         await self.publish()
         if self.is_removed and self.file.session == READ_ONLY:
-            return self.file.inode
-        inode = await self.client.meta.ask(Stat(self.here, follow=False))
+            return replace(self.file.inode, length=self.length)
+        inode = await self._look()
+        if inode is None:
+            return replace(self.file.inode, length=self.length)
         self.set_fresh(inode, self.file.data if inode.change == self.file.inode.change else None)
+        return inode
+
+    async def _look(self) -> Inode | None:
+        """The inode as the service has it. None: it has it no more; what is here is kept then, or it is STALE."""
+        try:
+            inode = await self._client.meta.ask(Stat(self.here, follow=False))
+        except FS3Error as failure:
+            if failure.code not in _GONE:
+                raise
+            await self._hold()
+            return None
+        if not (inode.nlink or self.is_removed):
+            await self._hold()
         return inode
 
     def on_attributes(self, inode: Inode) -> None:
@@ -314,16 +361,16 @@ class OpenInode:
         if ends and self._appender is not None:
             appender, self._appender = self._appender, None
             with suppress(FS3Error):  # what it appended is published, and its session ends by itself
-                await self.client.close(appender)
+                await self._client.close(appender)
 
     async def _publish_session(self, *, ends: bool) -> None:
         file = self.file
         try:
             if ends:
-                await self.client.close(file)
+                await self._client.close(file)
                 self.file = self._reader_of(file.inode)
             else:
-                await self.client.fsync(file)
+                await self._client.fsync(file)
         except FS3Error as failure:
             if failure.code in _GONE:
                 self._give_up_session()
@@ -335,13 +382,15 @@ class OpenInode:
         assert whole is not None
         data = bytes(whole.data)
         try:
-            inode = await self.client.meta.ask(Put(self.here, data, change=self.file.inode.change))
+            inode = await self._client.meta.ask(Put(self.here, data, change=self.file.inode.change))
         except FS3Error as failure:
             if failure.code is Code.NOT_INLINE:
                 await self._leave_whole()
                 return
             if failure.code in _GONE:
-                self._whole = None
+                # It lost its last name elsewhere: what is in memory is for those who have it open here.
+                self.on_removed()
+                return
             raise
         whole.on_stored()
         self.file = self._reader_of(inode, data)
@@ -374,12 +423,12 @@ class OpenInode:
         try:
             await self._begin_session()
             if whole.cut is not None:
-                await self.client.truncate(self.file, whole.cut)
+                await self._client.truncate(self.file, whole.cut)
             for offset, data in whole.written():
                 await self._blocks.write(data, offset)
             if len(whole.data) > self.length:
                 await self._drain()
-                await self.client.truncate(self.file, len(whole.data))
+                await self._client.truncate(self.file, len(whole.data))
         except OSError:
             if not self._blocks:
                 self._whole = whole
@@ -388,12 +437,18 @@ class OpenInode:
     async def _begin_session(self) -> None:
         if self.file.session != READ_ONLY:
             return
-        opened = await self.client.meta.ask(Open(self.here, write=True))
-        self.file = self.client.adopt(opened, self.file.path)
+        try:
+            opened = await self._client.meta.ask(Open(self.here, write=True))
+        except FS3Error as failure:
+            if failure.code is not Code.STALE:
+                raise
+            await self._hold()
+            opened = await self._client.meta.ask(Open(self.here, write=True))
+        self.file = self._client.adopt(opened, self.file.path)
 
     def _reader_of(self, inode: Inode, data: bytes | None = None) -> File:
-        """The file without a session; the client knows that it is open, and keeps what loses its name elsewhere."""
-        return self.client.adopt(OpenResult(inode, READ_ONLY, data), self.file.path)
+        """The file without a session."""
+        return File(inode, self.file.path, data=data)
 
     def _give_up_session(self) -> None:
         """It has ended without us, or its file has."""
@@ -401,4 +456,4 @@ class OpenInode:
         self.file = self._reader_of(self.file.inode)
 
     async def _store(self, data: memoryview, offset: int) -> int:
-        return await self.client.pwrite(self.file, data, offset)
+        return await self._client.pwrite(self.file, data, offset)

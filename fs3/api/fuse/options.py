@@ -26,3 +26,10 @@ class FuseOptions:
     allow_other: bool = False
     """Other users than the one that mounts may use it."""
     read_only: bool = False
+    noatime: bool = False
+    """Reads leave access times as they are; else these are brought up to date, as with `relatime`."""
+
+    @property
+    def brings_access_times(self) -> bool:
+        """What is read is told."""
+        return not self.noatime and not self.read_only

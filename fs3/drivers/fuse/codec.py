@@ -127,14 +127,14 @@ def parse_mknod(body: memoryview) -> Arguments:
     """(name, mode with type, device number, umask)."""
     _need(body, protocol.MKNOD_IN.size)
     mode, rdev, umask, _ = protocol.MKNOD_IN.unpack_from(body)
-    return _names(body[protocol.MKNOD_IN.size :], 1)[0], mode, rdev, umask
+    return _names(body[protocol.MKNOD_IN.size :], 1)[0], mode, rdev, umask & 0o777
 
 
 def parse_mkdir(body: memoryview) -> Arguments:
     """(name, mode, umask)."""
     _need(body, protocol.MKDIR_IN.size)
     mode, umask = protocol.MKDIR_IN.unpack_from(body)
-    return _names(body[protocol.MKDIR_IN.size :], 1)[0], mode & 0o7777, umask
+    return _names(body[protocol.MKDIR_IN.size :], 1)[0], mode & 0o7777, umask & 0o777
 
 
 def parse_rename(body: memoryview) -> Arguments:
@@ -171,7 +171,7 @@ def parse_create(body: memoryview) -> Arguments:
     """(name, flags of open(2), mode, umask)."""
     _need(body, protocol.CREATE_IN.size)
     flags, mode, umask, _ = protocol.CREATE_IN.unpack_from(body)
-    return _names(body[protocol.CREATE_IN.size :], 1)[0], flags, mode & 0o7777, umask
+    return _names(body[protocol.CREATE_IN.size :], 1)[0], flags, mode & 0o7777, umask & 0o777
 
 
 def parse_read(body: memoryview) -> Arguments:

@@ -26,7 +26,8 @@ ALWAYS = (
     | InitFlag.DIRECT_IO_ALLOW_MMAP
 )
 """Asked for by every mount. Never `WRITEBACK_CACHE`: with it the kernel decides the length and the times of a file, and another
-client that wrote it is not seen. Not `AUTO_INVAL_DATA`: it asks for the attributes at every read."""
+client that wrote it is not seen. Not `AUTO_INVAL_DATA`: it asks for the attributes at every read. `DONT_MASK`: the umask comes
+beside the mode, since a default ACL is used in its place."""
 
 _PAGE_BYTES = 4096
 _PAGES_MAX = 256

@@ -64,7 +64,7 @@ class Operations:
         raise _missing()
 
     def mknod(self, request: KernelRequest, name: bytes, mode: int, rdev: int, umask: int) -> Answer[LookupReply]:
-        """Make a file of any type but directory and symlink; the umask is not off `mode` yet, nor is it of the others here."""
+        """Make a file of any type but directory and symlink; the umask is still to be taken off `mode`, here as below."""
         raise _missing()
 
     def mkdir(self, request: KernelRequest, name: bytes, mode: int, umask: int) -> Answer[LookupReply]:

@@ -21,8 +21,8 @@ def groups_of_process(pid: int) -> tuple[int, ...] | None:
 
 
 def groups_of_user(uid: int, gid: int) -> tuple[int, ...]:
-    """Those that the group database says a user has; just `gid` for a user it does not know."""
+    """Those that the group database says a user has; none for a user it does not know."""
     try:
         return tuple(os.getgrouplist(pwd.getpwuid(uid).pw_name, gid))
     except KeyError:
-        return (gid,)
+        return ()

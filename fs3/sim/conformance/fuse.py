@@ -198,6 +198,36 @@ class FuseTests(ABC):
         assert found.f_blocks >= found.f_bfree > 0
         assert found.f_namemax == 255
 
+    def test_special_files_and_the_umask(self, root: Path) -> None:
+        kinds = {"fifo": stat.S_IFIFO, "device": stat.S_IFCHR, "plain": stat.S_IFREG}
+        before = os.umask(0o027)
+        try:
+            for name, kind in kinds.items():
+                os.mknod(root / name, kind | 0o666, os.makedev(10, 300))
+            (root / "directory").mkdir(0o777)
+            os.close(os.open(root / "file", os.O_CREAT | os.O_WRONLY, 0o777))
+        finally:
+            os.umask(before)
+        for name, kind in kinds.items():
+            found = (root / name).stat()
+            assert (stat.S_IFMT(found.st_mode), stat.S_IMODE(found.st_mode)) == (kind, 0o640)
+        assert (root / "device").stat().st_rdev == os.makedev(10, 300)
+        assert stat.S_IMODE((root / "directory").stat().st_mode) == 0o750
+        assert stat.S_IMODE((root / "file").stat().st_mode) == 0o750
+
+    def test_extended_attributes(self, root: Path) -> None:
+        path = root / "file"
+        path.write_bytes(b"x")
+        fails_with(errno.ENODATA, os.getxattr, path, "user.a")
+        os.setxattr(path, "user.a", b"1" * 5000)
+        os.setxattr(path, "user.b", b"")
+        assert os.getxattr(path, "user.a") == b"1" * 5000
+        assert os.getxattr(path, "user.b") == b""
+        assert sorted(os.listxattr(path)) == ["user.a", "user.b"]
+        os.removexattr(path, "user.a")
+        assert os.listxattr(path) == ["user.b"]
+        fails_with(errno.ENODATA, os.removexattr, path, "user.a")
+
     def test_many_names(self, root: Path) -> None:
         names = {f"{number:05}-{'n' * (number % 60)}" for number in range(1500)}
         for name in names:

@@ -30,7 +30,7 @@ async def open_file(txn: Txn, ctx: OpContext, request: Open) -> OpenResult:
     """Opens a file, or creates it. Directories are not opened: IS_A_DIRECTORY.
 
     A request that does not mutate (`Open.mutates`) reads only, so a snapshot will do for its `txn`. What has no name any more is
-    opened for reading only, by its id and by a client that has a session on it.
+    opened by its id, and by a client that has a session on it.
 
     `truncate` gives the file a fresh content, which is empty; the old one is reclaimed, and its writers are told that it was
     replaced. `unnamed` creates a file without a name for the directory `path`; its session's close publishes it. With
@@ -53,7 +53,7 @@ async def open_file(txn: Txn, ctx: OpContext, request: Open) -> OpenResult:
     if exclusive:
         raise MetaError(Code.EXISTS, "the name is taken", path.path)
     inode = await load_inode(txn, place)
-    if inode.nlink or write or not await sessions.is_open_by_client(txn, ctx, inode.content_id, reading=True):
+    if inode.nlink or truncate or not await sessions.is_open_by_client(txn, ctx, inode.content_id, reading=True):
         _require_named(inode, path.path)
     _require_open(ctx, inode, WRITE if write else READ, path.path)
     if not write:

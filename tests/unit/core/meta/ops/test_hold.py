@@ -195,12 +195,25 @@ def test_ids_are_not_drawn_for_readers(space: Any) -> None:
     space.do(close_file, file.id, MINE)
 
 
+def test_who_keeps_a_file_may_write_it(space: Any) -> None:
+    file = space.file("f", length=10)
+    reading(space, Remove(PathRef.of("f")), remove, file.id)
+    opened = space.do(open_file, PathRef(file.id), write=True)
+    assert space.do(sync, file.id, opened.session, length=50, modified=True).length == 50
+    space.do(close_file, file.id, MINE)
+    assert queued(space) == []
+    assert space.do(truncate, file.id, 5).length == 5
+    space.do(close_file, file.id, opened.session)
+    assert queued(space) == [file.id]
+
+
 def test_who_keeps_a_file_opens_it_again(space: Any) -> None:
     file = space.do(put_file, "f", b"small")
     reading(space, Remove(PathRef.of("f")), remove, file.id)
     opened = space.see(open_file, PathRef(file.id), want_data=True)
     assert (opened.data, opened.session) == (b"small", 0)
     space.refused(Code.STALE, open_file, PathRef(file.id), client=space.other)
-    space.refused(Code.STALE, open_file, PathRef(file.id), write=True)
+    space.refused(Code.STALE, open_file, PathRef(file.id), client=space.other, write=True)
+    space.refused(Code.STALE, open_file, PathRef(file.id), write=True, truncate=True)
     space.do(close_file, file.id, MINE)
     space.refused(Code.STALE, open_file, PathRef(file.id))

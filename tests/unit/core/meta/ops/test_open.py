@@ -151,9 +151,10 @@ def test_by_inode_id(space):
     space.link("s", "f")
     space.refused(Code.TOO_MANY_SYMLINKS, open_file, PathRef(space.stat("s").id), write=True)
     space.do(remove, "f", RemoveKind.FILE)
-    space.refused(Code.STALE, open_file, PathRef(made.id), write=True)
+    space.refused(Code.STALE, open_file, PathRef(made.id), client=space.other, write=True)
     space.refused(Code.STALE, open_file, PathRef(made.id), client=space.other)
     assert space.open(PathRef(made.id), write=False).inode.id == made.id, "its client has it open"
+    assert space.open(PathRef(made.id)).session
     space.refused(Code.STALE, open_file, PathRef(InodeId(12345)), write=True)
 
 
@@ -228,7 +229,7 @@ def test_an_unnamed_file_is_seen_by_nobody(space):
     after = space.stat("d")
     assert (after.mtime_ns, after.change, after.length) == (directory.mtime_ns, directory.change, 0)
     assert space.open("d", unnamed=True).inode.layout.chains != opened.inode.layout.chains
-    space.refused(Code.STALE, open_file, PathRef(opened.inode.id), write=True)
+    space.refused(Code.STALE, open_file, PathRef(opened.inode.id), client=space.other, write=True)
     assert queued(space) == []
 
 
