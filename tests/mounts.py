@@ -23,7 +23,7 @@ def embedded_mount(home: Path, directory: Path, options: FuseOptions | None = No
 
     async def serve() -> None:
         how = options or FuseOptions()
-        async with await fs3.connect_embedded(home, relatime=how.brings_access_times) as client:
+        async with await fs3.connect_embedded(home, relatime=how.has_access_times) as client:
             mount = await Mount.begin(client, str(directory), how, "fs3-test")
             mounts.append(mount)
             loops.append(asyncio.get_running_loop())

@@ -148,7 +148,7 @@ async def _run(url: str, path: str, options: FuseOptions, source: str, ready: in
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    async with await connect(url, relatime=options.brings_access_times) as client:
+    async with await connect(url, relatime=options.has_access_times) as client:
         served = await Mount.begin(client, path, options, source)
         log.info("%s is mounted on %s", source, path)
         gc.freeze()  # what is there by now stays; it need not be looked at again and again

@@ -1,7 +1,7 @@
 """For whom a request of the kernel is asked: the one place that decides it.
 
 A mount by root asks for the user, the group and the supplementary groups of the program that made the request. A mount by another
-user asks for that user alone, whoever makes the request: others are refused.
+user asks for that user alone: requests of others are refused.
 """
 
 from __future__ import annotations

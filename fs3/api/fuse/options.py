@@ -30,6 +30,6 @@ class FuseOptions:
     """Reads leave access times as they are; else these are brought up to date, as with `relatime`."""
 
     @property
-    def brings_access_times(self) -> bool:
+    def has_access_times(self) -> bool:
         """What is read is told."""
         return not self.noatime and not self.read_only
