@@ -9,15 +9,15 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from fs3.cli.local import LocalCluster
-from fs3.drivers.fuse.mount import is_dead, is_mounted
+from fs3.drivers.fuse.mount import is_mounted
 from fs3.sim.conformance.fuse import fails_with, why_no_mount
+from tests.process_mounts import fs3, run, server_of, two_mounts, wait_dead
 from tests.space import SpaceGuard
 
 pytestmark = [
@@ -47,20 +47,6 @@ with open(sys.argv[1], "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.AC
 """
 
 
-def fs3(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "fs3.cli.main", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
-
-
-def run(*command: str, cwd: Path | None = None) -> str:
-    """What a program says; it must succeed."""
-    settings = {**os.environ, "GIT_AUTHOR_NAME": "a", "GIT_COMMITTER_NAME": "a", "HOME": "/"}
-    settings |= {"GIT_AUTHOR_EMAIL": "a@example.org", "GIT_COMMITTER_EMAIL": "a@example.org"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=cwd, env=settings)
-    assert done.returncode == 0, (command, done.stdout, done.stderr)
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
 def cluster(space_guard: SpaceGuard) -> Iterator[LocalCluster]:
     with space_guard.lend("mounts") as home, LocalCluster(home / "cluster", targets=1) as cluster:
@@ -70,44 +56,8 @@ def cluster(space_guard: SpaceGuard) -> Iterator[LocalCluster]:
 @pytest.fixture
 def mounts(cluster: LocalCluster, tmp_path: Path) -> Iterator[tuple[Path, Path]]:
     """Two mounts, each by a process of its own, on an empty directory of this test."""
-    points = tmp_path / "one", tmp_path / "two"
-    try:
-        for point in points:
-            point.mkdir()
-            done = fs3("mount", cluster.url, str(point), "--log", str(tmp_path / "log"))
-            assert done.returncode == 0, done.stderr
-        work = [point / tmp_path.name for point in points]
-        work[0].mkdir()
-        yield work[0], work[1]
-        shutil.rmtree(work[1])
-    finally:
-        for point in points:
-            if is_mounted(str(point)):
-                fs3("umount", "--lazy", str(point))
-
-
-def server_of(point: Path) -> int:
-    """The process that serves a mount."""
-    for process in Path("/proc").iterdir():
-        try:
-            words = (process / "cmdline").read_bytes().split(b"\0")
-        except (OSError, ValueError):
-            continue
-        if b"mount" in words and os.fsencode(point) in words:
-            return int(process.name)
-    raise AssertionError(f"no process serves {point}")
-
-
-def wait_dead(point: Path) -> None:
-    """Until the kernel knows that the process that served a mount has died."""
-    end = time.monotonic() + 10
-    while time.monotonic() < end:
-        try:
-            os.stat(point / "name")
-        except OSError as wrong:
-            if is_dead(wrong):
-                return
-    raise AssertionError(f"{point} still answers")
+    with two_mounts(cluster, tmp_path) as roots:
+        yield roots
 
 
 def test_trees_copied_moved_and_packed(mounts: tuple[Path, Path], tmp_path: Path) -> None:

@@ -68,13 +68,12 @@ class LockOperations(FileOperations):
             raise OSError(errno.EAGAIN, "the lock is not free")
 
     async def _see_what_holders_left(self, opened: OpenInode) -> None:
-        if opened.is_dirty:
-            await opened.refresh()
-        else:
-            result = await self._ask_open(self.client.meta, opened.id, reads=True)
-            opened.set_fresh(result.inode, result.data)
-        if not self.told.open(opened.inode) and self.notifier is not None:
-            await self.notifier.forget_data(opened.id)
+        inode = await opened.learn()
+        if not self.told.is_as_told(inode):
+            # Told of it is the kernel only when its pages are gone: others who lock meanwhile wait for that as well.
+            if self.notifier is not None:
+                await self.notifier.forget_data(opened.id)
+            self.told.begin(inode)
 
     def flush(self, request: KernelRequest, handle: int, owner: int) -> Answer[None]:
         stored = super().flush(request, handle, owner)

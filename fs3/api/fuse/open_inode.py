@@ -121,8 +121,10 @@ class OpenInode:
         """The service says that the file is so now; nothing of ours is under way to it."""
         if not inode.nlink:
             self.is_removed = True
-        if self._lock.locked() or self.is_dirty:
-            return
+        if not (self._lock.locked() or self.is_dirty):
+            self._set_fresh(inode, data)
+
+    def _set_fresh(self, inode: Inode, data: bytes | None) -> None:
         if inode.content_id != self.file.inode.content_id:
             self._whole = None
             if self.file.session == READ_ONLY:
@@ -329,6 +331,19 @@ class OpenInode:
             return replace(self.file.inode, length=self.length)
         self.set_fresh(inode, self.file.data if inode.change == self.file.inode.change else None)
         return inode
+
+    async def learn(self) -> Inode:
+        """From now on what others have published is seen here; what was written here is stored before."""
+        async with self._lock:
+            await self._publish()
+            inode = None if self.is_removed else await self._look()
+            if inode is not None:
+                data = self.file.data if inode.change == self.file.inode.change else None
+                if inode.inline and data is None:
+                    fresh = await self._meta.ask(Open(self.here, want_data=True))
+                    inode, data = fresh.inode, fresh.data
+                self._set_fresh(inode, data)
+            return self.inode
 
     async def _look(self) -> Inode | None:
         """The inode as the service has it. None: it has it no more; what is here is kept then, or it is STALE."""

@@ -18,9 +18,13 @@ class ToldChanges:
 
     def open(self, inode: Inode) -> bool:
         """A file is opened. True: the kernel has its bytes as they are, and may keep them."""
-        is_same = self._changes.get(inode.id) == inode.change
+        is_same = self.is_as_told(inode)
         self._changes[inode.id] = inode.change
         return is_same
+
+    def is_as_told(self, inode: Inode) -> bool:
+        """The kernel has the bytes of a file as they are."""
+        return self._changes.get(inode.id) == inode.change
 
     def change(self, after: Inode) -> None:
         """This mount made a change, and this was answered."""
@@ -28,7 +32,7 @@ class ToldChanges:
             self._changes[after.id] = after.change
 
     def begin(self, inode: Inode) -> None:
-        """The file is new: the kernel knows all of it."""
+        """The kernel knows all of it: the file is new, or the kernel has just forgotten what it knew."""
         self._changes[inode.id] = inode.change
 
     def forget(self, inode: InodeId) -> None:
