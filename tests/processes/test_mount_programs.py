@@ -101,10 +101,17 @@ def cluster(space_guard: SpaceGuard) -> Iterator[LocalCluster]:
         yield cluster
 
 
-@pytest.fixture
-def mounts(cluster: LocalCluster, tmp_path: Path) -> Iterator[tuple[Path, Path]]:
-    with two_mounts(cluster, tmp_path) as roots:
+@pytest.fixture(scope="module")
+def shared(space_guard: SpaceGuard, cluster: LocalCluster) -> Iterator[tuple[Path, Path]]:
+    with space_guard.lend("points") as home, two_mounts(cluster, home) as roots:
         yield roots
+
+
+@pytest.fixture
+def mounts(shared: tuple[Path, Path], request: pytest.FixtureRequest) -> tuple[Path, Path]:
+    """A directory of this test, on two mounts."""
+    (shared[0] / request.node.name).mkdir()
+    return shared[0] / request.node.name, shared[1] / request.node.name
 
 
 def start(program: str, *arguments: object) -> subprocess.Popen[str]:
@@ -231,7 +238,7 @@ def check_synced(root: Path, rounds: int) -> None:
 
 def test_a_mount_that_is_killed_under_load(mounts: tuple[Path, Path], cluster: LocalCluster) -> None:
     one, two = mounts
-    point = one.parent
+    point = one.parents[1]
     load = Syncing(one)
     load.wait(20)
     os.kill(server_of(point), signal.SIGKILL)
