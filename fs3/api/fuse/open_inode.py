@@ -340,7 +340,7 @@ class OpenInode:
             if inode is not None:
                 data = self.file.data if inode.change == self.file.inode.change else None
                 if inode.inline and data is None:
-                    fresh = await self._meta.ask(Open(self.here, want_data=True))
+                    fresh = await self._client.meta.ask(Open(self.here, want_data=True))
                     inode, data = fresh.inode, fresh.data
                 self._set_fresh(inode, data)
             return self.inode
