@@ -7,10 +7,14 @@ import os
 
 from fs3.api.fuse.files import FileOperations
 from fs3.base.limits import file_bytes_max
+from fs3.base.units import KIB
 from fs3.drivers.fuse.records import KernelRequest
 
 copy_range_bytes_max = 1 << 30
 """Of one request: a program that copies more asks again, and can be interrupted in between."""
+
+_COPIED_AS_BYTES_MAX = 128 * KIB
+"""Copies of so few bytes are a read and a write, so that a copy of a small file is stored whole by its close."""
 
 
 class SpaceOperations(FileOperations):
@@ -37,4 +41,13 @@ class SpaceOperations(FileOperations):
         length: int,
     ) -> int:
         source, sink = self.file(handle).opened, self.file(target_handle).opened
-        return await sink.copy_from(source, offset, target_offset, min(length, copy_range_bytes_max))
+        count = min(length, copy_range_bytes_max, source.length - offset)
+        if count <= 0:
+            return 0
+        if target_offset + count > file_bytes_max:
+            raise OSError(errno.EFBIG, f"a file has at most {file_bytes_max} bytes")
+        if count <= _COPIED_AS_BYTES_MAX:
+            data = await source.read(offset, count)
+            await sink.write(memoryview(data), target_offset)
+            return len(data)
+        return await sink.copy_from(source, offset, target_offset, count)
