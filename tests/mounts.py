@@ -11,11 +11,12 @@ from pathlib import Path
 import fs3
 from fs3.api.fuse.mount import Mount
 from fs3.api.fuse.options import FuseOptions
+from fs3.model.inode import User
 
 
 @contextmanager
-def embedded_mount(home: Path, directory: Path, options: FuseOptions | None = None) -> Iterator[Mount]:
-    """A mount of the cluster in `home`; several may be of one."""
+def embedded_mount(home: Path, directory: Path, options: FuseOptions | None = None, user: User | None = None) -> Iterator[Mount]:
+    """A mount of the cluster in `home`; several may be of one. `user`: its client's, None: this process's."""
     ready = threading.Event()
     failures: list[BaseException] = []
     mounts: list[Mount] = []
@@ -23,7 +24,7 @@ def embedded_mount(home: Path, directory: Path, options: FuseOptions | None = No
 
     async def serve() -> None:
         how = options or FuseOptions()
-        async with await fs3.connect_embedded(home, relatime=how.has_access_times) as client:
+        async with await fs3.connect_embedded(home, user=user, relatime=how.has_access_times) as client:
             mount = await Mount.begin(client, str(directory), how, "fs3-test")
             mounts.append(mount)
             loops.append(asyncio.get_running_loop())

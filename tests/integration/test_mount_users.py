@@ -130,6 +130,44 @@ def test_set_ids_go_when_another_user_writes_or_cuts(root: Path) -> None:
         assert stat.S_IMODE((root / name).stat().st_mode) == 0o777
 
 
+@pytest.fixture
+def of_alice(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where there is, as `alice`, a mount of the same cluster whose client is not root's, as when Alice had mounted it."""
+    directory = root.parent / "alice"
+    directory.mkdir()
+    root.parent.chmod(0o755)
+    monkeypatch.setattr("fs3.api.fuse.mount._look", lambda _: None)  # root, who runs this, may not
+    with embedded_mount(root.parent / "fs3", directory, FuseOptions(allow_other=True), ALICE):
+        yield root.parent
+
+
+def test_a_mount_by_another_user_is_for_that_one_alone(root: Path, of_alice: Path) -> None:
+    assert as_user(ALICE, of_alice, lambda: write_file("alice/f", 0o666)) is None
+    assert as_user(ALICE, of_alice, lambda: os.chown("alice/f", -1, 61500)) is None
+    assert ((root / "f").stat().st_uid, (root / "f").stat().st_gid) == (ALICE.uid, 61500)
+    for user in (BOB, User(0, 0)):
+        assert as_user(user, of_alice, lambda: write_file("alice/g")) == errno.EACCES
+        assert as_user(user, of_alice, lambda: read_file("alice/f")) == errno.EACCES
+
+    def create_and_write() -> str:
+        fd = os.open("alice/locked", os.O_CREAT | os.O_RDWR, 0o400)
+        os.write(fd, b"own")
+        os.close(fd)
+        return read_file("alice/locked")
+
+    assert as_user(ALICE, of_alice, create_and_write) == "own"
+
+
+def test_set_ids_and_capabilities_go_where_the_one_who_mounted_may_not_take_them_away(root: Path, of_alice: Path) -> None:
+    write_file(str(root / "f"))
+    (root / "f").chmod(0o6777)
+    os.setxattr(root / "f", CAPABILITY, CAP_NET_RAW)
+    assert as_user(ALICE, of_alice, lambda: write_over("alice/f")) is None
+    assert read_file(str(root / "f")) == "other"
+    assert stat.S_IMODE((root / "f").stat().st_mode) == 0o777
+    fails_with(errno.ENODATA, os.getxattr, root / "f", CAPABILITY)
+
+
 def test_the_umask_is_taken_off_unless_there_is_a_default_acl(root: Path) -> None:
     (root / "plain").mkdir()
     (root / "acl").mkdir()
@@ -235,6 +273,21 @@ def test_a_capability_that_is_set_after_the_last_write_stays(root: Path, size: i
         os.setxattr(file.fileno(), CAPABILITY, CAP_NET_RAW)
     assert os.getxattr(root / "f", CAPABILITY) == CAP_NET_RAW
     assert (root / "f").stat().st_size == size
+
+
+def test_a_file_without_a_name_has_attributes_and_is_its_makers(root: Path) -> None:
+    def make() -> list[str]:
+        os.umask(0o027)
+        fd = os.open(".", os.O_TMPFILE | os.O_RDWR, 0o666)
+        os.write(fd, b"bytes")
+        os.setxattr(fd, "user.color", b"red")
+        os.link(f"/proc/self/fd/{fd}", "named", src_dir_fd=fd, follow_symlinks=True)  # by linkat(2), which follows
+        os.close(fd)
+        return os.listxattr("named")
+
+    assert as_user(ALICE, root, make) == ["user.color"]
+    found = (root / "named").stat()
+    assert (found.st_uid, stat.S_IMODE(found.st_mode), found.st_size) == (ALICE.uid, 0o640, 5)
 
 
 def test_special_files(root: Path) -> None:
