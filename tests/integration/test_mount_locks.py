@@ -149,7 +149,7 @@ def test_open_file_descriptions_own_ranges_until_they_are_closed(roots: tuple[Pa
     os.close(os.open(roots[0] / "f", os.O_RDONLY))
     with Program(roots[1] / "f") as program:
         assert program.do("fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)") == str(errno.EAGAIN)
-        os.close(one)
+        os.close(one)  # the kernel tells of it after close(2) has returned
         assert program.do("fcntl.lockf(fd, fcntl.LOCK_EX, 1)") == "None"
     os.close(two)
 
