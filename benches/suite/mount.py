@@ -1,7 +1,7 @@
 """A mount beside local files, and beside the native client: single calls, small files, reads and writes of a large one.
 
-A process of its own serves the mount, as `fs3 mount` makes it. The limit of single calls is the same on the local file system, that of
-large reads and writes what the native client does in the same run.
+A process of its own serves the mount, as `fs3 mount` makes it. The limit of single calls is the same on the local file system; of
+large reads and writes it is what the native client does in the same run.
 """
 
 from __future__ import annotations
