@@ -5,11 +5,10 @@ Beside the creates on etcd stands what the members do by themselves: transaction
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from benches.callers import create_durably, operations_per_second
 from benches.loop import run
 from benches.record import Row, Spread
 from fs3.api.connect import connect
@@ -19,7 +18,6 @@ from fs3.drill.etcd_cluster import EtcdCluster, find_etcd
 
 if TYPE_CHECKING:
     from benches.run import Context
-    from fs3.api.client import Client
 
 CALLERS = 64
 CREATES = 3200
@@ -82,36 +80,27 @@ async def _measure(context: Context, cluster: LocalCluster, turn: int, engine: s
 
     async with await connect(cluster.url, transport="tcp") as client:
         await client.mkdir(top)
-        await _spread(CALLERS, CALLERS, lambda index: _create(client, f"{top}/warm-{index}"))
-        created = await _spread(CALLERS, many, lambda index: _create(client, f"{top}/{index}"))
+        await operations_per_second(CALLERS, CALLERS, lambda index: create_durably(client, f"{top}/warm-{index}"))
+        created = await operations_per_second(CALLERS, many, lambda index: create_durably(client, f"{top}/{index}"))
         note(f"durable create, {CALLERS} callers", created)
-        note(f"stat, {CALLERS} callers", await _spread(CALLERS, stats, lambda index: client.stat(f"{top}/{index % many}")))
-        renamed = await _spread(CALLERS, many, lambda index: client.rename(f"{top}/{index}", f"{top}/r-{index}"))
+        note(
+            f"stat, {CALLERS} callers",
+            await operations_per_second(CALLERS, stats, lambda index: client.stat(f"{top}/{index % many}")),
+        )
+        renamed = await operations_per_second(CALLERS, many, lambda index: client.rename(f"{top}/{index}", f"{top}/r-{index}"))
         note(f"durable rename, {CALLERS} callers", renamed)
         if "two" in engine:
             return
-        created = await _spread(1, creates_of_one, lambda index: _create(client, f"{top}/one-{index}"))
+        created = await operations_per_second(1, creates_of_one, lambda index: create_durably(client, f"{top}/one-{index}"))
         note("durable create, one caller", created)
-        note("stat, one caller", await _spread(1, stats_of_one, lambda index: client.stat(f"{top}/one-{index % creates_of_one}")))
-        renamed = await _spread(1, creates_of_one, lambda index: client.rename(f"{top}/one-{index}", f"{top}/two-{index}"))
+        note(
+            "stat, one caller",
+            await operations_per_second(1, stats_of_one, lambda index: client.stat(f"{top}/one-{index % creates_of_one}")),
+        )
+        renamed = await operations_per_second(
+            1, creates_of_one, lambda index: client.rename(f"{top}/one-{index}", f"{top}/two-{index}")
+        )
         note("durable rename, one caller", renamed)
-
-
-async def _create(client: Client, path: str) -> None:
-    """One durable create in one round trip."""
-    await client.open(path, "x")
-
-
-async def _spread(callers: int, count: int, operation: Callable[[int], Awaitable[object]]) -> float:
-    """Operations/s of so many callers, each one at a time."""
-
-    async def caller(first: int) -> None:
-        for index in range(first, count, callers):
-            await operation(index)
-
-    began = time.perf_counter()
-    await asyncio.gather(*(caller(first) for first in range(callers)))
-    return count / (time.perf_counter() - began)
 
 
 async def _raw_creates(endpoints: tuple[str, ...], creates: int, transactions: int) -> float:

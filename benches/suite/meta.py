@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import fsspec
 
 from benches import limits
+from benches.callers import create_durably, operations_per_second
 from benches.loop import run
 from benches.record import Row, Spread
 from fs3.api.connect import connect
@@ -17,7 +17,6 @@ from fs3.api.url import SCHEME
 
 if TYPE_CHECKING:
     from benches.run import Context
-    from fs3.api.client import Client
 
 CALLERS = 64
 OPERATIONS = 6400
@@ -82,7 +81,7 @@ def _in_turn(operation: Callable[[str], object], paths: list[str]) -> float:
 async def _make(context: Context) -> None:
     async with await connect(context.cluster.url, transport="tcp") as client:
         await client.makedirs(f"{TOP}/files")
-        await _spread(CALLERS, FILES, lambda index: _create(client, _path(index)))
+        await operations_per_second(CALLERS, FILES, lambda index: create_durably(client, _path(index)))
 
 
 async def _measure(context: Context, turn: int, figures: Figures) -> None:
@@ -92,35 +91,18 @@ async def _measure(context: Context, turn: int, figures: Figures) -> None:
     top = f"{TOP}/run-{turn}"
     async with await connect(context.cluster.url, transport="tcp") as client:
         await client.mkdir(top)
-        await _spread(CALLERS, FILES // 2, lambda index: client.stat(_path(index)))  # connects
+        await operations_per_second(CALLERS, FILES // 2, lambda index: client.stat(_path(index)))  # connects
 
         def stat(index: int) -> Awaitable[object]:
             return client.stat(_path(index % FILES))
 
-        figures[f"stat, {CALLERS} callers"].append(await _spread(CALLERS, many, stat))
-        created = await _spread(CALLERS, many, lambda index: _create(client, f"{top}/{index}"))
+        figures[f"stat, {CALLERS} callers"].append(await operations_per_second(CALLERS, many, stat))
+        created = await operations_per_second(CALLERS, many, lambda index: create_durably(client, f"{top}/{index}"))
         figures[f"durable create, {CALLERS} callers"].append(created)
-        figures["stat, one caller"].append(await _spread(1, stats, stat))
-        created = await _spread(1, creates, lambda index: _create(client, f"{top}/single-{index}"))
+        figures["stat, one caller"].append(await operations_per_second(1, stats, stat))
+        created = await operations_per_second(1, creates, lambda index: create_durably(client, f"{top}/single-{index}"))
         figures["durable create, one caller"].append(created)
         began = time.perf_counter()
         for _ in range(10):
             await client.batch_stat(batched)
         figures[f"stat, {BATCH} in one call"].append(10 * BATCH / (time.perf_counter() - began))
-
-
-async def _create(client: Client, path: str) -> None:
-    """One durable create in one round trip: the directory entry, the inode and the write session are on disk."""
-    await client.open(path, "x")
-
-
-async def _spread(callers: int, count: int, operation: Callable[[int], Awaitable[object]]) -> float:
-    """Operations/s of so many callers, each one at a time."""
-
-    async def caller(first: int) -> None:
-        for index in range(first, count, callers):
-            await operation(index)
-
-    began = time.perf_counter()
-    await asyncio.gather(*(caller(first) for first in range(callers)))
-    return count / (time.perf_counter() - began)

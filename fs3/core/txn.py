@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, Self
 
+from fs3.base.checksum import ROW_SUM_BYTES, is_sealed
 from fs3.base.errors import FS3Error
 from fs3.base.status import Code
 
@@ -33,6 +34,15 @@ class KVRowDamaged(FS3Error):
 
 DAMAGED_VALUE = b"\xc1"
 """What a tolerant transaction shows of a damaged row: nothing that msgpack can read, so it is a row that cannot be read."""
+
+
+def unseal_row(key: bytes, sealed: bytes, *, tolerant: bool) -> bytes:
+    """The value of a row as it is stored. Of a damaged one DAMAGED_VALUE in a tolerant transaction, KVRowDamaged in any other."""
+    if is_sealed(key, sealed):
+        return sealed[ROW_SUM_BYTES:]
+    if tolerant:
+        return DAMAGED_VALUE
+    raise KVRowDamaged(key)
 
 
 class ReadTxn(Protocol):

@@ -87,7 +87,7 @@ class CacheFeed:
         async for message in self._client.watch(encode_watch(keys.begin, keys.end, start_revision), endpoint):
             reply = decode_watch(message)
             if reply.compact_revision:
-                # What has changed is not told any more. Nobody may wait for it: the cache begins anew at what is there now.
+                # What has changed is not told any more. No read may wait for it: the cache begins anew at what is there now.
                 mark = await self._read_mark()
                 cache.reset(self._mark_of(mark))
                 self._wake()

@@ -10,8 +10,7 @@ from collections.abc import Generator, Sequence
 from copy import copy
 from typing import Any, Self
 
-from fs3.base.checksum import ROW_SUM_BYTES, is_sealed
-from fs3.core.txn import DAMAGED_VALUE, KVRowDamaged
+from fs3.core.txn import unseal_row
 from fs3.drivers.etcd.row_cache import UNKNOWN, CachedRow, EtcdRowCache
 from fs3.drivers.kv.write_set import WriteSet
 from fs3.ports.kv import check_key, check_row
@@ -118,7 +117,7 @@ class EtcdTxn:
         for row in found.rows:
             self.reads.rows[row.key] = row.mod_revision
             if row.key not in changed:
-                merged[row.key] = self._unseal(row.key, row.value)
+                merged[row.key] = unseal_row(row.key, row.value, tolerant=self._tolerant)
         merged.update(changed)
         rows = [(key, value) for key, value in merged.items() if value is not None]
         rows.sort(reverse=reverse)
@@ -162,14 +161,7 @@ class EtcdTxn:
             self.reads.rows[key] = 0
             return None
         self.reads.rows[key] = row.mod_revision
-        return self._unseal(key, row.sealed)
-
-    def _unseal(self, key: bytes, sealed: bytes) -> bytes:
-        if is_sealed(key, sealed):
-            return sealed[ROW_SUM_BYTES:]
-        if self._tolerant:
-            return DAMAGED_VALUE
-        raise KVRowDamaged(key)
+        return unseal_row(key, row.sealed, tolerant=self._tolerant)
 
 
 class OperationRun:

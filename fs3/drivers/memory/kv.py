@@ -13,12 +13,12 @@ from collections.abc import Coroutine, Sequence
 from copy import copy, deepcopy
 from typing import Any, Self, TypeVar, cast
 
-from fs3.base.checksum import ROW_SUM_BYTES, is_sealed, seal_row
+from fs3.base.checksum import seal_row
 from fs3.base.coroutines import run
 from fs3.base.errors import error
 from fs3.base.limits import transactions_per_commit_max, transactions_waiting_max
 from fs3.base.status import Code
-from fs3.core.txn import DAMAGED_VALUE, KVRowDamaged
+from fs3.core.txn import unseal_row
 from fs3.drivers.memory.sorted_rows import SortedRows
 from fs3.ports.kv import OnDone, ReadOp, WriteOp, check_key, check_row, future_callback
 
@@ -155,7 +155,7 @@ class _ReadTxn:
     async def get(self, key: bytes) -> bytes | None:
         """The value of a key, None when absent."""
         sealed = self._rows.values.get(key)
-        return None if sealed is None else self._unseal(key, sealed)
+        return None if sealed is None else unseal_row(key, sealed, tolerant=self._tolerant)
 
     async def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """`get` of each of these keys."""
@@ -163,20 +163,16 @@ class _ReadTxn:
 
     async def scan(self, begin: bytes, end: bytes, limit: int, *, reverse: bool = False) -> list[tuple[bytes, bytes]]:
         """At most `limit` rows with begin <= key < end."""
-        return [(key, self._unseal(key, sealed)) for key, sealed in self._rows.scan(begin, end, limit, reverse=reverse)]
+        return [
+            (key, unseal_row(key, sealed, tolerant=self._tolerant))
+            for key, sealed in self._rows.scan(begin, end, limit, reverse=reverse)
+        ]
 
     def tolerant(self) -> Self:
         """See `ReadTxn`."""
         other = copy(self)
         other._tolerant = True
         return other
-
-    def _unseal(self, key: bytes, sealed: bytes) -> bytes:
-        if is_sealed(key, sealed):
-            return sealed[ROW_SUM_BYTES:]
-        if self._tolerant:
-            return DAMAGED_VALUE
-        raise KVRowDamaged(key)
 
     def end(self) -> None:
         """A caller that kept the transaction beyond its operation gets an AttributeError instead of later rows."""

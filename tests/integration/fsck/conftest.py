@@ -142,3 +142,15 @@ async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
         member.start()
         stack.push_async_callback(member.stop)
         yield made
+
+
+@pytest.fixture
+def a(cluster: Any) -> Client:
+    """One client of the cluster."""
+    return cluster.client()  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def b(cluster: Any) -> Client:
+    """Another one."""
+    return cluster.client()  # type: ignore[no-any-return]

@@ -21,16 +21,6 @@ CHUNK = 1 << 16
 PUNCH = PUNCH_HOLE | KEEP_SIZE
 
 
-@pytest.fixture
-def a(cluster: Any) -> Client:
-    return cluster.client()  # type: ignore[no-any-return]
-
-
-@pytest.fixture
-def b(cluster: Any) -> Client:
-    return cluster.client()  # type: ignore[no-any-return]
-
-
 def stored(cluster: Any, file: File, count: int = 64) -> list[int]:
     """Indices of the chunks that storage has of a file."""
     return [index for index in range(count) if cluster.holders(file_chunk(file.inode.content_id, index))]

@@ -18,16 +18,6 @@ from fs3.model.inode import FileSession
 CHUNK = 1 << 16
 
 
-@pytest.fixture
-def a(cluster: Any) -> Client:
-    return cluster.client()  # type: ignore[no-any-return]
-
-
-@pytest.fixture
-def b(cluster: Any) -> Client:
-    return cluster.client()  # type: ignore[no-any-return]
-
-
 def sessions_of(cluster: Any) -> list[FileSession]:
     return cluster.rows.read_now(lambda txn: list_sessions(txn, None, 100))  # type: ignore[no-any-return]
 

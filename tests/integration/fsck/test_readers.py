@@ -24,16 +24,6 @@ SIZE = 3 * CHUNK + 5
 HOLE = 5 * CHUNK
 
 
-@pytest.fixture
-def a(cluster: Any) -> Client:
-    return cluster.client()  # type: ignore[no-any-return]
-
-
-@pytest.fixture
-def b(cluster: Any) -> Client:
-    return cluster.client()  # type: ignore[no-any-return]
-
-
 async def put(client: Client, path: str, byte: bytes = b"o") -> None:
     """Bytes, a hole, and bytes again."""
     file = await client.open_unnamed("/")

@@ -60,16 +60,6 @@ async def bury(cluster: Any, writer: Client) -> None:
     raise AssertionError("the session stays")
 
 
-@pytest.fixture
-def a(cluster: Any) -> Client:
-    return cluster.client()  # type: ignore[no-any-return]
-
-
-@pytest.fixture
-def b(cluster: Any) -> Client:
-    return cluster.client()  # type: ignore[no-any-return]
-
-
 async def test_what_the_handle_did_not_know_of_is_gone_too(cluster: Any, a: Client, b: Client) -> None:
     mine = await a.open("/f", "w")
     theirs = await b.open("/f", "r+")
