@@ -12,7 +12,7 @@ from fs3.base.limits import connections_max
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.model.method import Method
-from fs3.ports.rpc import BlockingChannel, BlockingTransport, BufferProvider, Channel, Part, Reply, Transport
+from fs3.ports.rpc import BlockingChannel, BlockingTransport, BufferProvider, Channel, OnReply, Part, Reply, Transport
 from fs3.runtime.tasks import TaskSet
 
 log = logging.getLogger("fs3.client")
@@ -155,6 +155,10 @@ class _FallbackChannel:
         deadline = loop.time() + timeout_ns / SECOND if timeout_ns else 0.0
         self._follow(answer, _Sending(method, request, parts, into, deadline), future, way)
         return answer
+
+    def submit(self, method: Method, request: Any, finished: OnReply, timeout_ns: int = 0) -> bool:
+        """As `Channel.submit`, on a way that is trusted."""
+        return self._trusted >= 0 and self._ways[self._trusted][1].submit(method, request, finished, timeout_ns)
 
     def _follow(self, answer: _FallbackCall, sending: _Sending, attempt: asyncio.Future[Reply], way: int) -> None:
         answer.attempt = attempt

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+from fs3.base.errors import FS3Error
 from fs3.base.status import Code
 from fs3.model.method import Method
 
@@ -123,6 +124,9 @@ Handler = Callable[[Call], None]
 
 Bindings = Mapping[Method, Handler]
 
+OnReply = Callable[[Reply | None, FS3Error | None], None]
+"""What came of a call: its reply, or why there is none."""
+
 
 class Channel(Protocol):
     """A connection to one endpoint. It is made on first use and made again after it breaks; calls under way then fail."""
@@ -159,6 +163,11 @@ class Channel(Protocol):
         timeout_ns: int = 0,
     ) -> Reply:
         """`start`, awaited. 0 means the default timeout."""
+        ...
+
+    def submit(self, method: Method, request: Any, finished: OnReply, timeout_ns: int = 0) -> bool:
+        """Send a request without a payload; `finished` is called in the turn in which its reply arrives, not before this returns.
+        False: nothing was sent, since there is no connection at the moment. Raises as `start` does."""
         ...
 
     def stream(self, method: Method, request: Any) -> AsyncIterator[Any]:

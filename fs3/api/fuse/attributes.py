@@ -9,9 +9,11 @@ from msgspec.structs import replace
 
 from fs3.api.fuse.attributes_of import attributes_of
 from fs3.api.fuse.base import FuseBase
+from fs3.api.fuse.open_inode import OpenInode
 from fs3.base.ids import InodeId
 from fs3.base.limits import name_bytes_max
 from fs3.core.meta.access import WRITE, has_permission
+from fs3.drivers.fuse.operations import Answer, Later
 from fs3.drivers.fuse.records import TIME_IS_NOW, AttributesReply, Changes, KernelRequest, Space
 from fs3.model.inode import Inode, InodeType
 from fs3.model.namespace import PathRef
@@ -25,10 +27,18 @@ inodes_free = 1 << 32
 class AttributeOperations(FuseBase):
     """See `Operations`."""
 
-    async def getattr(self, request: KernelRequest, handle: int | None) -> AttributesReply:
+    def getattr(self, request: KernelRequest, handle: int | None) -> Answer[AttributesReply]:
         opened = self.inodes.get(InodeId(request.node))
-        inode = await opened.refresh() if opened is not None else await self._stat(request)
-        return self.attributes_told(inode)
+        if opened is not None:
+            return self._getattr_opened(opened)
+
+        def found(inode: Inode, later: Later[AttributesReply]) -> None:
+            later.finish(self.attributes_told(inode))
+
+        return self.submit(self.identities.meta_for(request), Stat(PathRef(InodeId(request.node), ""), follow=False), found)
+
+    async def _getattr_opened(self, opened: OpenInode) -> AttributesReply:
+        return self.attributes_told(await opened.refresh())
 
     async def setattr(self, request: KernelRequest, changes: Changes) -> AttributesReply:
         inode: Inode | None = None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
-from typing import TypeVar
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, TypeVar
 
 from fs3.api.client import Client
 from fs3.api.file import File
@@ -12,6 +12,7 @@ from fs3.api.fuse.attributes_of import attributes_of, entry_of, valid_ns
 from fs3.api.fuse.identity import Identities
 from fs3.api.fuse.open_inode import OpenInode
 from fs3.api.fuse.options import FuseOptions
+from fs3.api.fuse.recent_lookups import RecentLookups
 from fs3.api.fuse.told_changes import ToldChanges
 from fs3.base.errors import FS3Error
 from fs3.base.ids import InodeId
@@ -19,14 +20,20 @@ from fs3.base.status import Code
 from fs3.client.meta.client import MetaClient
 from fs3.core.meta.access import without_set_ids
 from fs3.drivers.fuse.notify import Notifier
-from fs3.drivers.fuse.operations import Operations
+from fs3.drivers.fuse.operations import Later, Operations
 from fs3.drivers.fuse.protocol import InitFlag
 from fs3.drivers.fuse.records import AttributesReply, InitOptions, KernelRequest, LookupReply
 from fs3.model.inode import Inode
 from fs3.model.namespace import PathRef
 from fs3.model.requests import Request, SetAttributes, Stat
+from fs3.runtime.tasks import TaskSet
 
 R = TypeVar("R")
+T = TypeVar("T")
+OnFound = Callable[[R, Later[T]], None]
+"""Gets what the services answered, and what is to be finished with it."""
+OnRefused = Callable[[FS3Error, Later[T]], bool]
+"""Gets why there is no answer, and what may be finished all the same; True: that will be done."""
 
 
 class FuseBase(Operations):
@@ -39,6 +46,9 @@ class FuseBase(Operations):
         self.options = options
         self.identities = Identities(client)
         self.told = ToldChanges()
+        self.lookups = RecentLookups()
+        self.tasks = TaskSet()
+        """Of answers that take one, and of what follows an answer."""
         self.inodes: dict[InodeId, OpenInode] = {}
         """Regular files with open handles."""
         self.notifier: Notifier | None = None
@@ -78,6 +88,33 @@ class FuseBase(Operations):
         self._handles += 1
         return self._handles
 
+    def submit(
+        self,
+        meta: MetaClient,
+        wanted: Request[R],
+        found: OnFound[R, T],
+        refused: OnRefused[T] = lambda why, later: False,
+    ) -> Later[T]:
+        """Ask the services for what changes nothing, without a task: `found` gets the answer and finishes what is returned."""
+        later: Later[T] = Later()
+
+        def done(answer: R | None, why: FS3Error | None) -> None:
+            if why is not None:
+                if not refused(why, later):
+                    later.fail(_explain(wanted, why))
+                return
+            try:
+                found(answer, later)  # type: ignore[arg-type]
+            except Exception as wrong:
+                later.fail(wrong)
+
+        meta.submit(wanted, done)
+        return later
+
+    def follow(self, later: Later[T], work: Coroutine[Any, Any, T]) -> None:
+        """What is answered later takes a task after all."""
+        self.tasks.start(_tell(later, work))
+
     async def ask(self, request: KernelRequest, wanted: Request[R]) -> R:
         """Of the services, for the one who asks. Names in a directory that is gone are ENOENT."""
         return await self.ask_as(self.identities.meta_for(request), wanted)
@@ -87,9 +124,7 @@ class FuseBase(Operations):
         try:
             return await meta.ask(wanted)
         except FS3Error as failure:
-            if failure.code is Code.STALE and wanted.error_path:
-                raise OSError(errno.ENOENT, "the directory is gone") from failure
-            raise
+            raise _explain(wanted, failure) from failure.__cause__
 
     def open_inode(self, inode: Inode, data: bytes | None) -> OpenInode:
         """What the handles of a file share, brought up to date. Their users were checked when they opened it: what is done
@@ -126,3 +161,18 @@ class FuseBase(Operations):
         meta = self.client.meta
         if mode != inode.mode and meta.user.uid in (0, inode.uid):
             self.on_attributes(await meta.ask(SetAttributes(PathRef(inode.id, ""), follow=False, mode=mode)))
+
+
+def _explain(wanted: Request[Any], failure: FS3Error) -> OSError:
+    if failure.code is Code.STALE and wanted.error_path:
+        return OSError(errno.ENOENT, "the directory is gone")
+    return failure
+
+
+async def _tell(later: Later[T], work: Coroutine[Any, Any, T]) -> None:
+    try:
+        answer = await work
+    except BaseException as why:
+        later.fail(why)
+    else:
+        later.finish(answer)

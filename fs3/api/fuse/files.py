@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+from collections.abc import Awaitable
 from dataclasses import dataclass
 
 from fs3.api.client import Client
@@ -19,13 +20,12 @@ from fs3.base.limits import file_bytes_max
 from fs3.base.status import Code
 from fs3.client.meta.client import MetaClient
 from fs3.core.meta.access import without_set_ids
-from fs3.drivers.fuse.operations import Answer
+from fs3.drivers.fuse.operations import Answer, Later
 from fs3.drivers.fuse.protocol import OpenFlag
 from fs3.drivers.fuse.records import Created, KernelRequest, Opened
 from fs3.model.inode import Inode, InodeType
 from fs3.model.namespace import OpenResult, PathRef
 from fs3.model.requests import Open, Stat
-from fs3.runtime.tasks import TaskSet
 
 
 @dataclass(slots=True)
@@ -44,7 +44,6 @@ class FileOperations(FuseBase):
     def __init__(self, client: Client, options: FuseOptions) -> None:
         super().__init__(client, options)
         self._files: dict[int, FileHandle] = {}
-        self._tasks = TaskSet()
 
     # --- open and close ----------------------------------------------------------------------------------------------
 
@@ -81,7 +80,52 @@ class FileOperations(FuseBase):
         opened.handles = opened.writers = 1
         return Created(self.entry_told(opened.inode), Opened(self._handle(opened, True), self._flags(keeps=True)))
 
-    async def open(self, request: KernelRequest, flags: int, drops_set_ids: bool) -> Opened:
+    def open(self, request: KernelRequest, flags: int, drops_set_ids: bool) -> Answer[Opened]:
+        access = flags & os.O_ACCMODE
+        looked_up = self.lookups.take(request.pid, request.node)
+        if access == os.O_RDWR or flags & os.O_TRUNC:
+            return self._open_asking(request, flags, drops_set_ids)
+        opened = self.inodes.get(InodeId(request.node))
+        if opened is not None and (opened.is_dirty or opened.is_removed):
+            return self._open_asking(request, flags, drops_set_ids)
+        writes = access == os.O_WRONLY
+        if looked_up is not None and self._is_enough(looked_up, writes=writes):
+            return self._open_found(looked_up, None, writes)
+        if writes:
+            return self._open_asking(request, flags, drops_set_ids)
+        here = PathRef(InodeId(request.node), "")
+
+        def found(result: OpenResult, later: Later[Opened]) -> None:
+            opened = self.inodes.get(result.inode.id)
+            if opened is not None and (opened.is_dirty or opened.is_removed):
+                self.follow(later, self._open_asking(request, flags, drops_set_ids))
+            else:
+                later.finish(self._open_found(result.inode, result.data, writes))
+
+        def refused(why: FS3Error, later: Later[Opened]) -> bool:
+            if why.code is Code.ACCESS:  # a program that may be run and not be read
+                self.follow(later, self._open_asking(request, flags, drops_set_ids))
+            return why.code is Code.ACCESS
+
+        return self.submit(self.identities.meta_for(request), Open(here, want_data=True), found, refused)
+
+    def _is_enough(self, inode: Inode, *, writes: bool) -> bool:
+        """Nothing has to be asked for an open but what the look-up has found: the kernel has the bytes, or they are in chunks."""
+        return inode.type is InodeType.FILE and bool(inode.nlink) and (writes or not inode.inline or self.told.is_as_told(inode))
+
+    def _open_found(self, inode: Inode, data: bytes | None, writes: bool) -> Opened:
+        """Open a file which nothing has to be done to."""
+        _check_file(inode)
+        keeps = self.told.open(inode)
+        opened = self.inodes.get(inode.id)
+        if data is None and opened is not None and opened.inode.change == inode.change:
+            data = opened.file.data
+        opened = self.open_inode(inode, data)
+        opened.handles += 1
+        opened.writers += writes
+        return Opened(self._handle(opened, writes), self._flags(keeps=keeps))
+
+    async def _open_asking(self, request: KernelRequest, flags: int, drops_set_ids: bool) -> Opened:
         meta = self.identities.meta_for(request)
         access = flags & os.O_ACCMODE
         result = await self._ask_open(meta, InodeId(request.node), reads=access != os.O_WRONLY)
@@ -141,27 +185,38 @@ class FileOperations(FuseBase):
             raise OSError(errno.EBADF, f"handle {handle} is not open")
         return found
 
-    def flush(self, request: KernelRequest, handle: int, owner: int) -> Answer[None]:
+    def flush(self, request: KernelRequest, handle: int, owner: int) -> Awaitable[None] | None:
         file = self.file(handle)
         return file.opened.close_writer() if file.writes else None
 
     async def fsync(self, request: KernelRequest, handle: int, data_only: bool) -> None:
         await self.file(handle).opened.publish()
 
-    async def release(self, request: KernelRequest, handle: int, owner: int | None) -> None:
+    def release(self, request: KernelRequest, handle: int, owner: int | None) -> Awaitable[None] | None:
         file = self.file(handle)
         del self._files[handle]
         opened = file.opened
         opened.handles -= 1
         opened.writers -= file.writes
+        if opened.handles:
+            return None
+        if opened.has_work:
+            return self._finish(opened)
+        self._forget(opened)
+        return None
+
+    async def _finish(self, opened: OpenInode) -> None:
+        await opened.finish()
         if not opened.handles:
-            await opened.finish()
-            if not opened.handles and self.inodes.get(opened.id) is opened:
-                del self.inodes[opened.id]
+            self._forget(opened)
+
+    def _forget(self, opened: OpenInode) -> None:
+        if self.inodes.get(opened.id) is opened:
+            del self.inodes[opened.id]
 
     async def close(self) -> None:
         """The mount is gone: what was written and not closed is stored."""
-        await self._tasks.join()
+        await self.tasks.join()
         await asyncio.gather(*(opened.finish() for opened in list(self.inodes.values())))
         self.inodes.clear()
         self._files.clear()
@@ -204,7 +259,7 @@ class FileOperations(FuseBase):
             # Others have appended: the kernel has put the bytes where it thought that the end was.
             self.told.forget(opened.id)
             if self.notifier is not None:
-                self._tasks.start(self.notifier.forget_data(opened.id, min(at, expected)))
+                self.tasks.start(self.notifier.forget_data(opened.id, min(at, expected)))
         return len(data)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+from collections.abc import Awaitable
 from contextlib import suppress
 
 from fs3.api.client import Client
@@ -18,7 +19,6 @@ from fs3.api.fuse.open_inode import OpenInode
 from fs3.api.fuse.options import FuseOptions
 from fs3.api.locks import LockRange
 from fs3.base.ids import InodeId
-from fs3.drivers.fuse.operations import Answer
 from fs3.drivers.fuse.records import KernelLock, KernelRequest
 from fs3.model.lock import LOCK_END, LockKind
 
@@ -75,14 +75,14 @@ class LockOperations(FileOperations):
                 await self.notifier.forget_data(opened.id)
             self.told.begin(inode)
 
-    def flush(self, request: KernelRequest, handle: int, owner: int) -> Answer[None]:
+    def flush(self, request: KernelRequest, handle: int, owner: int) -> Awaitable[None] | None:
         stored = super().flush(request, handle, owner)
         file = self.file(handle)
         if owner not in self._range_owners.get(file.opened.id, ()):
             return stored
         return self._flush_and_unlock(stored, file, owner)
 
-    async def _flush_and_unlock(self, stored: Answer[None], file: FileHandle, owner: int) -> None:
+    async def _flush_and_unlock(self, stored: Awaitable[None] | None, file: FileHandle, owner: int) -> None:
         """A process that has closed any descriptor of a file holds no range of it any more, as close(2) says."""
         try:
             if stored is not None:
@@ -91,10 +91,17 @@ class LockOperations(FileOperations):
             self._range_owners.get(file.opened.id, {}).pop(owner, None)
             await self.client.locks.release_owner(_lock_file(file), owner)
 
-    async def release(self, request: KernelRequest, handle: int, owner: int | None) -> None:
+    def release(self, request: KernelRequest, handle: int, owner: int | None) -> Awaitable[None] | None:
         file = self.file(handle)
+        stored = super().release(request, handle, owner)
+        if stored is not None or file.lock_file is not None or self._range_owners:
+            return self._release_and_unlock(stored, file)
+        return None
+
+    async def _release_and_unlock(self, stored: Awaitable[None] | None, file: FileHandle) -> None:
         try:
-            await super().release(request, handle, owner)
+            if stored is not None:
+                await stored
         finally:
             if file.lock_file is not None:
                 file.lock_file.closed = True

@@ -11,6 +11,7 @@ from fs3.base.errors import FS3Error
 from fs3.base.ids import InodeId
 from fs3.base.names import to_bytes, to_text
 from fs3.base.status import Code
+from fs3.drivers.fuse.operations import Answer, Later
 from fs3.drivers.fuse.records import KernelRequest, LookupReply
 from fs3.model.inode import DEVICES, Inode, InodeType
 from fs3.model.namespace import PathRef, RemoveKind, RenameMode
@@ -37,9 +38,16 @@ def place(request: KernelRequest, name: bytes) -> PathRef:
 class NameOperations(FuseBase):
     """See `Operations`."""
 
-    async def lookup(self, request: KernelRequest, name: bytes) -> LookupReply:
-        inode = await self.ask(request, Stat(place(request, name), follow=False))
-        return await self.entry(request, inode)
+    def lookup(self, request: KernelRequest, name: bytes) -> Answer[LookupReply]:
+        def found(inode: Inode, later: Later[LookupReply]) -> None:
+            opened = self.inodes.get(inode.id)
+            if opened is not None and opened.is_dirty:
+                self.follow(later, self.entry(request, inode))
+                return
+            self.lookups.note(request.pid, inode)
+            later.finish(self.entry_told(inode))
+
+        return self.submit(self.identities.meta_for(request), Stat(place(request, name), follow=False), found)
 
     async def readlink(self, request: KernelRequest) -> bytes:
         inode = await self.ask(request, Stat(PathRef(InodeId(request.node), ""), follow=False))

@@ -85,6 +85,12 @@ class OpenInode:
         return bool(self._blocks) or self.file.modified or (self._whole is not None and self._whole.is_dirty)
 
     @property
+    def has_work(self) -> bool:
+        """There is something to do when it is closed."""
+        file_ends = self.file.session != READ_ONLY or self._appender is not None
+        return file_ends or self.is_dirty or self._lock.locked()
+
+    @property
     def length(self) -> int:
         """Bytes, with what was written and is not stored."""
         if self._whole is not None:

@@ -11,13 +11,20 @@ import asyncio
 import copy
 import itertools
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, TypeVar
 
 from fs3.base.backoff import Backoff
 from fs3.base.errors import FS3Error, error
 from fs3.base.ids import ROOT_INODE, ClientId, InodeId, reader_session
-from fs3.base.limits import call_timeout_ns, retry_backoff_max_ns, retry_backoff_min_ns, session_keepalive_ns
+from fs3.base.limits import (
+    attempt_timeout_ns,
+    call_timeout_ns,
+    meta_read_hedge_ns,
+    retry_backoff_max_ns,
+    retry_backoff_min_ns,
+    session_keepalive_ns,
+)
 from fs3.base.prng import Prng
 from fs3.base.status import Code, Retry
 from fs3.base.units import SECOND
@@ -34,6 +41,8 @@ from fs3.model.method import Method
 from fs3.model.namespace import Entry, OpenResult, PathRef
 from fs3.model.requests import BatchStat, Close, KeepAlive, List, Request, Truncate
 from fs3.ports.clock import Clock
+from fs3.ports.rpc import Reply
+from fs3.runtime.tasks import TaskSet
 from fs3.wire.meta import caller_to_pb
 from fs3.wire.meta_batch import batch_end, batch_reply_from_pb, batch_to_pb, item_to_pb
 from fs3.wire.meta_verbs import verb_of
@@ -46,6 +55,8 @@ batch_stats_at_once_max = 4
 
 R = TypeVar("R")
 
+OnAnswer = Callable[[R | None, FS3Error | None], None]
+"""What came of a request: its answer, or why there is none."""
 Answers = list[Any]
 Stats = list[Inode | FS3Error]
 
@@ -81,6 +92,8 @@ class MetaClient:
         self._prng = Prng(int.from_bytes(client_id[:8], "big"))
         self._seqs = itertools.count(1)
         self._is_view = False
+        self._tasks = TaskSet()
+        """Of requests that were submitted, and are asked anew."""
         self._sessions = SessionKeepAlive(clock, self._keep_alive)
         self.readers = Readers(self, reader_session(client_id), self._sessions.on_open)
         """What this client has open for reading."""
@@ -115,6 +128,7 @@ class MetaClient:
         if self._is_view:
             return
         self._direct.close()
+        await self._tasks.cancel()
         await self.readers.stop()
         await self._sessions.stop()
 
@@ -155,6 +169,43 @@ class MetaClient:
         if changes:
             self._track_sessions(request, answer)
         return answer
+
+    def submit(self, request: Request[R], done: OnAnswer[R]) -> None:
+        """`ask` of a request that changes nothing, without a task where a service answers as it should. `done` gets the answer or
+        why there is none, on the loop, not before this returns."""
+        place = self._nodes.settled
+        if place is not None and self.readers.is_attached:
+            verb = verb_of(request)
+
+            def finished(reply: Reply | None, why: FS3Error | None) -> None:
+                if reply is not None:
+                    try:
+                        answer = verb.answer.from_pb(reply.message)
+                    except FS3Error as malformed:
+                        done(None, malformed)
+                    else:
+                        done(answer, None)
+                    return
+                assert why is not None
+                if why.code.retry is Retry.NEVER:
+                    done(None, error(why.code, why.strerror or "", request.error_path or None))
+                else:
+                    # It has no effect: it is asked anew, with all that `ask` does about services that do not answer.
+                    self._tasks.start(self._tell(request, done))
+
+            message = verb.request_to_pb(request, self._caller, 0)
+            patience_ns = meta_read_hedge_ns if self._nodes.has_another() else attempt_timeout_ns
+            if place.channel.submit(verb.method, message, finished, patience_ns):
+                return
+        self._tasks.start(self._tell(request, done))
+
+    async def _tell(self, request: Request[R], done: OnAnswer[R]) -> None:
+        try:
+            answer = await self.ask(request)
+        except FS3Error as why:
+            done(None, why)
+        else:
+            done(answer, None)
 
     def ask_directly(self, request: Request[R]) -> R | None:
         """`ask` of a request that changes nothing, on a thread that is not the loop's, which blocks meanwhile. None: not done,

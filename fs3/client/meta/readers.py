@@ -118,11 +118,13 @@ class Readers:
         """The contents to tell of with requests that travel together."""
         if not self._handles:
             return ()
-        open_contents = self._contents()
         if any(request.may_give_up for request in requests):
-            told = list(islice(reversed(open_contents), open_contents_per_request_max))
+            told = list(islice(reversed(self._contents()), open_contents_per_request_max))
         else:
             closes = [one for one in requests if isinstance(one, Close) and one.session != self._session]
+            if not closes:
+                return ()
+            open_contents = self._contents()
             closed = dict.fromkeys(one.content for one in closes if one.content in open_contents)
             told = list(islice(closed, open_contents_per_request_max))
         for content in told:

@@ -68,6 +68,11 @@ class MetaSelector:
             self._current = place
         return place
 
+    @property
+    def settled(self) -> MetaEndpoint | None:
+        """Where requests go while all is well; None when that is still to be found, or a service is under suspicion."""
+        return self._current if not self._suspects else None
+
     def current_node(self) -> Node | None:
         """The service this client talks to while all is well; None when it has none, or suspects one. Changes nothing, so that it
         may be called from any thread."""

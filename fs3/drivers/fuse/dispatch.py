@@ -95,12 +95,26 @@ _NO_ROOM = {"getxattr": 1, "listxattr": 0, "readdir": 2}
 """Methods that are not told how much room the caller has: the argument that says so."""
 
 
-def arguments_for(verb: RequestKind, arguments: codec.Arguments) -> codec.Arguments:
-    """What the method gets of the arguments."""
-    place = _NO_ROOM.get(verb.method)
-    return arguments if place is None else arguments[:place] + arguments[place + 1 :]
+class BoundKind(NamedTuple):
+    """One kind of request, of one file system."""
+
+    parse: codec.Parse
+    method: Callable[..., Any]
+    encode: Callable[[Any, Any], Buffer]
+    room: int | None
+    """The argument that the method is not told; None: it is told all."""
+
+    def call(self, request: KernelRequest, arguments: codec.Arguments) -> Any:
+        """The answer of the method, or what has to be waited for."""
+        room = self.room
+        if room is None:
+            return self.method(request, *arguments)
+        return self.method(request, *arguments[:room], *arguments[room + 1 :])
 
 
-def call(operations: Operations, verb: RequestKind, request: KernelRequest, arguments: codec.Arguments) -> Any:
-    """The answer of the method, or what has to be awaited for it."""
-    return getattr(operations, verb.method)(request, *arguments_for(verb, arguments))
+def bind(operations: Operations) -> dict[int, BoundKind]:
+    """The methods of a file system by opcode."""
+    return {
+        opcode: BoundKind(kind.parse, getattr(operations, kind.method), kind.encode, _NO_ROOM.get(kind.method))
+        for opcode, kind in REQUEST_KINDS.items()
+    }

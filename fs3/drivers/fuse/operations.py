@@ -1,15 +1,15 @@
 """What a file system does, a method for each kind of request.
 
-A method answers at once, or is a coroutine function: then others go on meanwhile. What it raises as OSError is answered with its
-errno. Those that are not overridden answer ENOSYS, after which the kernel does not ask again or does without. Names are bytes.
-`request.node` is the inode, or the directory, that it is about.
+A method answers at once, or by a callback (`Later`), or is a coroutine function: then others go on meanwhile. What it raises as
+OSError is answered with its errno. Those that are not overridden answer ENOSYS, after which the kernel does not ask again or does
+without. Names are bytes. `request.node` is the inode, or the directory, that it is about.
 """
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Awaitable, Iterable
-from typing import TypeAlias, TypeVar
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from fs3.drivers.fuse.protocol import Opcode
 from fs3.drivers.fuse.records import (
@@ -27,7 +27,34 @@ from fs3.drivers.fuse.records import (
 )
 
 T = TypeVar("T")
-Answer: TypeAlias = T | Awaitable[T]
+OnTold = Callable[[Any, BaseException | None], None]
+"""What came of a request: its answer, or why there is none."""
+
+
+class Later(Generic[T]):
+    """An answer that is told later, once, from a callback: that costs no task. It is not cancelled."""
+
+    __slots__ = ("_tell",)
+
+    def __init__(self) -> None:
+        self._tell: OnTold | None = None
+
+    def on_told(self, tell: OnTold) -> None:
+        """The session is called back: see `OnTold`."""
+        self._tell = tell
+
+    def finish(self, answer: T) -> None:
+        """This is the answer. Not before the method has returned."""
+        assert self._tell is not None, "it is told before the session waits for it"
+        self._tell(answer, None)
+
+    def fail(self, why: BaseException) -> None:
+        """There is none. Not before the method has returned."""
+        assert self._tell is not None, "it is told before the session waits for it"
+        self._tell(None, why)
+
+
+Answer: TypeAlias = T | Awaitable[T] | Later[T]
 
 INTERRUPTIBLE = frozenset({Opcode.SETLKW})
 """Requests that wait for what may never come: a signal ends them with EINTR. Programs do not expect it of others on files."""

@@ -12,12 +12,13 @@ import errno
 import inspect
 import logging
 import os
+from functools import partial
 from typing import Any
 
 from fs3.drivers.fuse import codec, protocol
-from fs3.drivers.fuse.dispatch import REQUEST_KINDS, RequestKind, call
+from fs3.drivers.fuse.dispatch import BoundKind, bind
 from fs3.drivers.fuse.negotiation import negotiate
-from fs3.drivers.fuse.operations import INTERRUPTIBLE, Operations
+from fs3.drivers.fuse.operations import INTERRUPTIBLE, Later, Operations
 from fs3.drivers.fuse.protocol import Opcode
 from fs3.drivers.fuse.records import KernelRequest, Negotiated
 
@@ -48,6 +49,9 @@ class Session:
         self._spare: list[bytearray] = []
         self._tasks: dict[int, tuple[asyncio.Future[Any], int]] = {}
         """Requests under way: their task and opcode."""
+        self._later: set[int] = set()
+        """Others, which are answered by callbacks."""
+        self._kinds = bind(operations)
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._ready: asyncio.Future[Negotiated] = self._loop.create_future()
         os.set_blocking(fd, False)
@@ -61,7 +65,7 @@ class Session:
     @property
     def under_way(self) -> int:
         """Requests that are not answered yet."""
-        return len(self._tasks)
+        return len(self._tasks) + len(self._later)
 
     async def wait_ready(self) -> Negotiated:
         """Until the kernel has said hello: what was agreed on. OSError when that failed, or the mount ended."""
@@ -143,12 +147,16 @@ class Session:
 
     def _start(self, request: KernelRequest, body: memoryview, buffer: bytearray) -> bool:
         """Serve a request. True: it is under way in a task, which gives the buffer back."""
-        kind = REQUEST_KINDS.get(request.opcode)
+        kind = self._kinds.get(request.opcode)
         if kind is None:
             self._serve_own(request, body)
             return False
         arguments = kind.parse(body)
-        answer = call(self._operations, kind, request, arguments)
+        answer = kind.call(request, arguments)
+        if type(answer) is Later:
+            self._later.add(request.unique)
+            answer.on_told(partial(self._on_told, request, kind, arguments, buffer))
+            return True
         if not inspect.isawaitable(answer):
             self._answer(request, kind.encode(answer, arguments))
             return False
@@ -159,17 +167,43 @@ class Session:
         return True
 
     def _finish(
-        self, request: KernelRequest, kind: RequestKind, arguments: codec.Arguments, done: asyncio.Future[Any], buffer: bytearray
+        self, request: KernelRequest, kind: BoundKind, arguments: codec.Arguments, done: asyncio.Future[Any], buffer: bytearray
     ) -> None:
         del self._tasks[request.unique]
+        why = asyncio.CancelledError() if done.cancelled() else done.exception()
+        self._conclude(request, kind, arguments, buffer, done.result() if why is None else None, why)
+
+    def _on_told(
+        self,
+        request: KernelRequest,
+        kind: BoundKind,
+        arguments: codec.Arguments,
+        buffer: bytearray,
+        answer: Any,
+        why: BaseException | None,
+    ) -> None:
+        self._later.discard(request.unique)
+        self._conclude(request, kind, arguments, buffer, answer, why)
+
+    def _conclude(
+        self,
+        request: KernelRequest,
+        kind: BoundKind,
+        arguments: codec.Arguments,
+        buffer: bytearray,
+        answer: Any,
+        why: BaseException | None,
+    ) -> None:
         try:
-            self._answer(request, kind.encode(done.result(), arguments))
+            if why is not None:
+                raise why
+            self._answer(request, kind.encode(answer, arguments))
         except asyncio.CancelledError:
             self._fail(request, OSError(errno.EINTR, "interrupted"))
         except OSError as wrong:
             self._fail(request, wrong)
         except Exception:
-            log.exception("%s failed", kind.method)
+            log.exception("opcode %d failed", request.opcode)
             self._fail(request, OSError(errno.EIO, "internal error"))
         finally:
             if request.opcode == Opcode.WRITE:

@@ -20,6 +20,7 @@ A wire subclasses `ClientChannel`. The contract between the two:
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -39,11 +40,13 @@ from fs3.base.units import MILLISECOND, NEVER, SECOND
 from fs3.drivers.rpc.payload import copy_parts, destinations, payload_length
 from fs3.model.method import Method, PayloadSide
 from fs3.ports.clock import Clock
-from fs3.ports.rpc import BufferProvider, Part, Reply
+from fs3.ports.rpc import BufferProvider, OnReply, Part, Reply
 from fs3.runtime.alarm import Alarm
 
 calls_waiting_max = 65_536
 """Callers of one channel that wait for one of its `calls_per_connection_max` places; further ones are answered BUSY."""
+
+log = logging.getLogger("fs3.transport")
 
 _getpid = os.getpid
 _get_running_loop = asyncio.get_running_loop
@@ -77,6 +80,32 @@ class PendingCall(asyncio.Future[Reply]):
             return False
         self.channel.on_call_cancelled(self)
         return True
+
+
+class CallbackCall(PendingCall):
+    """A call whose outcome is told in the turn in which it arrives."""
+
+    __slots__ = ("finished",)
+
+    finished: OnReply
+
+    def set_result(self, reply: Reply) -> None:
+        """As `Future.set_result`."""
+        super().set_result(reply)
+        self._tell(reply, None)
+
+    def set_exception(self, why: Any) -> None:
+        """As `Future.set_exception`."""
+        super().set_exception(why)
+        self._tell(None, self.exception())
+
+    def _tell(self, reply: Reply | None, why: Any) -> None:
+        if why is not None and not isinstance(why, FS3Error):
+            why = error(Code.INTERNAL, f"{self.channel.describe(self)}: {why}")
+        try:
+            self.finished(reply, why)
+        except Exception:
+            log.exception("what follows %s failed", self.channel.describe(self))
 
 
 class StreamCall(PendingCall):
@@ -163,6 +192,16 @@ class ClientChannel:
         if _get_running_loop() is not loop or _getpid() != self._pid:
             loop = self._adopt()
         return self._launch(PendingCall(loop=loop), method, request, parts, into, timeout_ns or call_timeout_ns)
+
+    def submit(self, method: Method, request: Any, finished: OnReply, timeout_ns: int = 0) -> bool:
+        """See `fs3.ports.rpc.Channel.submit`."""
+        loop = self._loop
+        if not self._is_open or self.waiting or _get_running_loop() is not loop or _getpid() != self._pid:
+            return False
+        call = CallbackCall(loop=loop)
+        call.finished = finished
+        self._launch(call, method, request, (), None, timeout_ns or call_timeout_ns)
+        return True
 
     async def call(
         self, method: Method, request: Any, parts: Sequence[Part] = (), into: BufferProvider | None = None, timeout_ns: int = 0

@@ -49,6 +49,39 @@ class TransportTests(StreamTests, LimitTests):
             assert reply.payload is None
             assert (await channel.call(PLAIN, ping(0))).message == mgmtd_pb2.HeartbeatReply()
 
+    async def test_a_submitted_call_is_called_back(self, tmp_path: Path) -> None:
+        holder = CallCollector()
+        told: list[tuple[Any, Any]] = []
+
+        def finished(reply: Any, why: Any) -> None:
+            told.append((reply and reply.message.seq, why and why.code))
+
+        async with self.serving(tmp_path, {PLAIN: holder}) as (_, channel):
+            assert not channel.submit(PLAIN, ping(1), finished)  # there is no connection yet
+            first = channel.start(PLAIN, ping(1))
+            (call,) = await holder.wait_for_calls(1)
+            assert all(channel.submit(PLAIN, ping(number), finished) for number in (2, 3, 4))
+            calls = {call.request.seq: call for call in await holder.wait_for_calls(4)}
+            assert not told
+            calls[3].fail(Code.BUSY, "not now")
+            calls[2].reply(mgmtd_pb2.HeartbeatReply(seq=20))
+            await holder.wait_until(lambda: len(told) == 2)
+            assert set(told) == {(None, Code.BUSY), (20, None)}
+            call.reply(mgmtd_pb2.HeartbeatReply(seq=10))
+            assert (await first).message.seq == 10
+            await channel.close()
+            assert told[2:] == [(None, Code.DISCONNECTED)]
+            assert not channel.submit(PLAIN, ping(5), finished)
+
+    async def test_what_a_callback_raises_harms_no_other_call(self, tmp_path: Path) -> None:
+        def finished(reply: Any, why: Any) -> None:
+            raise ZeroDivisionError
+
+        async with self.serving(tmp_path, {PLAIN: echo}) as (_, channel):
+            assert (await channel.call(PLAIN, ping(1))).message.seq == 1
+            assert channel.submit(PLAIN, ping(2), finished)
+            assert (await channel.call(PLAIN, ping(3))).message.seq == 3
+
     async def test_a_call_tells_its_handler_everything(self, tmp_path: Path) -> None:
         holder = CallCollector()
         async with self.serving(tmp_path, {PLAIN: holder}) as (_, channel):

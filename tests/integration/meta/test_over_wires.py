@@ -6,6 +6,7 @@ import pytest
 
 from fs3.base.errors import Exists, NotFound
 from fs3.base.ids import ClientId
+from fs3.base.status import Code
 from fs3.client.connector import Connector
 from fs3.client.routing import StaticRouting
 from fs3.drivers.framed.tcp import TcpTransport
@@ -14,7 +15,8 @@ from fs3.drivers.memory.transport import MemoryTransport
 from fs3.drivers.os.clock import OsClock
 from fs3.model.inode import User
 from fs3.model.namespace import PathRef
-from fs3.model.requests import Mkdir, Open
+from fs3.model.requests import Mkdir, Open, Stat
+from fs3.wire.methods import META
 
 
 @pytest.fixture(params=["memory", "tcp"])
@@ -45,6 +47,51 @@ async def test_a_namespace_over_a_wire(wired):
     with pytest.raises(NotFound):
         await meta.stat("d/none")
     assert [entry.name for entry in (await meta.list("d")).entries] == ["f"]
+
+
+async def told(meta, request):
+    """What came of a request that was submitted."""
+    outcome = asyncio.get_running_loop().create_future()
+    meta.submit(request, lambda answer, why: outcome.set_result((answer, why)))
+    assert not outcome.done()
+    return await asyncio.wait_for(outcome, 20)
+
+
+async def test_what_is_submitted_is_answered_or_refused(wired):
+    meta = wired(1)
+    for _ in range(2):  # there is no connection yet; there is one
+        root, why = await told(meta, Stat(PathRef.of("/")))
+        assert (root, why) == (await meta.stat("/"), None)
+    answer, why = await told(meta, Stat(PathRef.of("none")))
+    assert answer is None
+    assert isinstance(why, NotFound)
+    assert why.filename == "none"
+
+
+async def test_what_is_submitted_is_asked_anew_of_a_service_that_is_busy(cluster, make_routing_with, client_class):
+    refusals = [Code.BUSY, Code.UNAVAILABLE]
+    bindings = dict(cluster.service.bindings())
+    answer_stat = bindings[META.Stat]
+
+    def busy_at_first(call):
+        if refusals:
+            call.fail(refusals.pop(), "not now")
+        else:
+            answer_stat(call)
+
+    bindings[META.Stat] = busy_at_first
+    clock = OsClock()
+    transport = MemoryTransport(MemoryNetwork(clock))
+    listener = await transport.serve("memory://meta", bindings)
+    connector = Connector([transport], "")
+    routing = StaticRouting(make_routing_with(metas=(listener.endpoint,)))
+    meta = client_class(routing, connector, clock, ClientId(bytes(16)), User(1000, 1000))
+    made = await meta.mkdir("d")  # there is a connection
+    assert await told(meta, Stat(PathRef.of("d"))) == (made, None)
+    assert not refusals
+    await meta.close()
+    await connector.close()
+    await listener.close()
 
 
 async def test_many_callers_over_a_wire(wired):

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from fs3.drivers.fuse import protocol
-from fs3.drivers.fuse.operations import Operations
+from fs3.drivers.fuse.operations import Later, Operations
 from fs3.drivers.fuse.protocol import Opcode
 from fs3.drivers.fuse.records import KernelLock, KernelRequest
 from fs3.drivers.fuse.session import Session
@@ -21,6 +21,7 @@ class Scripted(Operations):
     def __init__(self) -> None:
         self.forgotten: list[tuple[int, int]] = []
         self.waits = asyncio.Event()
+        self.later: list[Later[bytes]] = []
 
     def forget(self, nodes: Iterable[tuple[int, int]]) -> None:
         self.forgotten += nodes
@@ -36,6 +37,11 @@ class Scripted(Operations):
 
     def unlink(self, request: KernelRequest, name: bytes) -> None:
         raise ZeroDivisionError
+
+    def getxattr(self, request: KernelRequest, name: bytes) -> Later[bytes]:
+        later: Later[bytes] = Later()
+        self.later.append(later)
+        return later
 
     async def setlkw(self, request: KernelRequest, handle: int, owner: int, lock: KernelLock, whole: bool) -> None:
         await asyncio.Event().wait()
@@ -85,6 +91,22 @@ async def test_answers_and_errors() -> None:
         await kernel.send(Opcode.BATCH_FORGET, 9, protocol.BATCH_FORGET_IN.pack(1, 0) + protocol.FORGET_ONE.pack(5, 2))
         assert await kernel.ask(Opcode.READLINK, 10) == (10, 0, b"target")
         assert operations.forgotten == [(1, 3), (5, 2)]
+
+
+async def test_answers_that_are_told_later() -> None:
+    async with talking() as (kernel, session, operations):
+        for unique in (2, 4, 6, 8):
+            await kernel.send(Opcode.GETXATTR, unique, protocol.GETXATTR_IN.pack(4, 0) + b"name\0")
+        assert await kernel.ask(Opcode.READLINK, 10) == (10, 0, b"target")
+        assert session.under_way == 4
+        first, second, third, fourth = operations.later
+        third.finish(b"four")
+        first.fail(OSError(errno.ENODATA, "none"))
+        second.fail(ZeroDivisionError())
+        assert [(await kernel.receive())[:2] for _ in range(3)] == [(6, 0), (2, -errno.ENODATA), (4, -errno.EIO)]
+        assert session.under_way == 1
+        await session.close()
+        fourth.finish(b"late")  # to no one, which is no harm
 
 
 async def test_the_bytes_of_a_write_stay_while_others_are_read() -> None:
