@@ -17,22 +17,58 @@ Store = Callable[[memoryview, int], Awaitable[int]]
 """(bytes, offset): makes them durable."""
 
 
-class _Block:
-    """Bytes [start, start + len(data))."""
+spare_blocks_max = 4
+"""Memory of blocks that were stored, kept for the next ones: the kernel clears that of a new block page by page, which costs more
+than to copy into it."""
 
-    __slots__ = ("data", "share", "start", "task")
+
+class _SpareBlocks:
+    """Of one process."""
+
+    def __init__(self) -> None:
+        self._buffers: list[bytearray] = []
+
+    def take(self, size: int) -> bytearray:
+        """Memory for a whole block, with anything in it."""
+        for index, one in enumerate(self._buffers):
+            if len(one) == size:
+                return self._buffers.pop(index)
+        return bytearray(size)
+
+    def give(self, buffer: bytearray) -> None:
+        """It is free again."""
+        self._buffers.append(buffer)
+        if len(self._buffers) > spare_blocks_max:
+            del self._buffers[0]
+
+
+_spare_blocks = _SpareBlocks()
+
+
+class _Block:
+    """Bytes [start, start + size)."""
+
+    __slots__ = ("buffer", "share", "size", "start", "task")
 
     def __init__(self, start: int) -> None:
         self.start = start
-        self.data = bytearray()
+        self.size = 0
+        self.buffer = bytearray()
+        """Its bytes, and room for more."""
         self.share = 0
-        """Bytes of the budget that it holds."""
+        """Bytes of the budget that it holds: as many as there is room for."""
         self.task: asyncio.Task[None] | None = None
         """Stores it; None: it is still gathered, or has failed and waits to be tried again."""
 
     @property
     def end(self) -> int:
-        return self.start + len(self.data)
+        return self.start + self.size
+
+    def make_room(self, share: int, *, is_whole: bool) -> None:
+        """It holds so many bytes of the budget now. `is_whole`: it will not need more."""
+        grown = _spare_blocks.take(share) if is_whole else bytearray(share)
+        grown[: self.size] = memoryview(self.buffer)[: self.size]
+        self.buffer, self.share = grown, share
 
     def overlaps(self, start: int, end: int) -> bool:
         return self.start < end and start < self.end
@@ -74,7 +110,8 @@ class DirtyBlocks:
         if end > self._block_end(block.start) or not self._grow(block, end - block.start):
             return False
         at = offset - block.start
-        block.data[at : at + len(data)] = data
+        block.buffer[at : at + len(data)] = data
+        block.size = max(block.size, at + len(data))
         if end == self._block_end(block.start):
             self._send()
         return True
@@ -95,7 +132,7 @@ class DirtyBlocks:
                 # Within what a file has in any case, or what was waited for.
                 if not self._grow(self._open, count):
                     self._share.take_anyway(count)
-                    self._open.share = count
+                    self._open.make_room(count, is_whole=count == self._block_bytes)
                 assert self.try_write(data[at : at + count], here)
             at += count
 
@@ -123,7 +160,7 @@ class DirtyBlocks:
 
     def drop(self) -> int:
         """Forget what is not stored; how many bytes. Nothing of it is under way."""
-        lost = sum(len(block.data) for block in self._blocks)
+        lost = sum(block.size for block in self._blocks)
         for block in self._blocks:
             self._share.give(block.share)
         self._blocks, self._open, self._failure = [], None, None
@@ -138,10 +175,12 @@ class DirtyBlocks:
         """Memory for so many bytes of a block, taken in large steps."""
         if size <= block.share:
             return True
-        wanted = min(self._block_bytes, max(size, 2 * block.share))
+        # What is written in large pieces fills its block.
+        least = self._block_bytes if 4 * size >= self._block_bytes else max(size, 2 * block.share)
+        wanted = min(self._block_bytes, least)
         if not self._share.try_take(wanted - block.share):
             return False
-        block.share = wanted
+        block.make_room(wanted, is_whole=wanted == self._block_bytes)
         return True
 
     def _send(self) -> None:
@@ -162,9 +201,11 @@ class DirtyBlocks:
                     await asyncio.wait([one.task])
             if any(one in self._blocks for one in before):
                 return  # it has failed, and this one lies on it: they are tried again in this order
-            await self._store(memoryview(block.data), block.start)
+            await self._store(memoryview(block.buffer)[: block.size], block.start)
             self._blocks.remove(block)
             self._share.give(block.share)
+            if len(block.buffer) == self._block_bytes:
+                _spare_blocks.give(block.buffer)
         except OSError as wrong:
             self._failure = self._failure or wrong
         except BaseException:

@@ -14,6 +14,7 @@ from fs3.api.fuse.base import FuseBase
 from fs3.api.fuse.names import place
 from fs3.api.fuse.open_inode import OpenInode
 from fs3.api.fuse.options import FuseOptions
+from fs3.api.fuse.read_ahead import ReadAhead, ahead_bytes_min, handles_ahead_max
 from fs3.base.errors import FS3Error
 from fs3.base.ids import InodeId
 from fs3.base.limits import file_bytes_max
@@ -36,6 +37,8 @@ class FileHandle:
     writes: bool
     lock_file: File | None = None
     """Stands for it where locks are asked for."""
+    ahead: ReadAhead | None = None
+    """Of one that reads past the kernel's memory."""
 
 
 class FileOperations(FuseBase):
@@ -44,6 +47,8 @@ class FileOperations(FuseBase):
     def __init__(self, client: Client, options: FuseOptions) -> None:
         super().__init__(client, options)
         self._files: dict[int, FileHandle] = {}
+        self._handles_ahead = 0
+        """Handles that read ahead."""
 
     # --- open and close ----------------------------------------------------------------------------------------------
 
@@ -90,7 +95,7 @@ class FileOperations(FuseBase):
             return self._open_asking(request, flags, drops_set_ids)
         writes = access == os.O_WRONLY
         if looked_up is not None and self._is_enough(looked_up, writes=writes):
-            return self._open_found(looked_up, None, writes)
+            return self._open_found(looked_up, None, flags)
         if writes:
             return self._open_asking(request, flags, drops_set_ids)
         here = PathRef(InodeId(request.node), "")
@@ -100,7 +105,7 @@ class FileOperations(FuseBase):
             if opened is not None and (opened.is_dirty or opened.is_removed):
                 self.follow(later, self._open_asking(request, flags, drops_set_ids))
             else:
-                later.finish(self._open_found(result.inode, result.data, writes))
+                later.finish(self._open_found(result.inode, result.data, flags))
 
         def refused(why: FS3Error, later: Later[Opened]) -> bool:
             if why.code is Code.ACCESS:  # a program that may be run and not be read
@@ -113,9 +118,10 @@ class FileOperations(FuseBase):
         """Nothing has to be asked for an open but what the look-up has found: the kernel has the bytes, or they are in chunks."""
         return inode.type is InodeType.FILE and bool(inode.nlink) and (writes or not inode.inline or self.told.is_as_told(inode))
 
-    def _open_found(self, inode: Inode, data: bytes | None, writes: bool) -> Opened:
+    def _open_found(self, inode: Inode, data: bytes | None, flags: int) -> Opened:
         """Open a file which nothing has to be done to."""
         _check_file(inode)
+        writes = flags & os.O_ACCMODE != os.O_RDONLY
         keeps = self.told.open(inode)
         opened = self.inodes.get(inode.id)
         if data is None and opened is not None and opened.inode.change == inode.change:
@@ -123,7 +129,7 @@ class FileOperations(FuseBase):
         opened = self.open_inode(inode, data)
         opened.handles += 1
         opened.writers += writes
-        return Opened(self._handle(opened, writes), self._flags(keeps=keeps))
+        return Opened(self._handle(opened, writes, flags), self._flags(keeps=keeps))
 
     async def _open_asking(self, request: KernelRequest, flags: int, drops_set_ids: bool) -> Opened:
         meta = self.identities.meta_for(request)
@@ -135,7 +141,7 @@ class FileOperations(FuseBase):
         if drops_set_ids and flags & os.O_TRUNC:
             await self.drop_set_ids(result.inode)
         opened = await self._open(result, result.data, writes, flags)
-        return Opened(self._handle(opened, writes), self._flags(keeps=keeps))
+        return Opened(self._handle(opened, writes, flags), self._flags(keeps=keeps))
 
     async def _ask_open(self, meta: MetaClient, inode: InodeId, *, reads: bool) -> OpenResult:
         """The file as it is at this moment, with its bytes where they are few. The kernel has checked that it may be opened."""
@@ -168,9 +174,13 @@ class FileOperations(FuseBase):
             raise
         return opened
 
-    def _handle(self, opened: OpenInode, writes: bool) -> int:
+    def _handle(self, opened: OpenInode, writes: bool, flags: int = 0) -> int:
         number = self.next_handle()
-        self._files[number] = FileHandle(opened, writes)
+        file = self._files[number] = FileHandle(opened, writes)
+        # A mount with `--direct-io` is for programs that want to see every write of others.
+        if flags & os.O_DIRECT and not (writes or self.options.direct_io) and self._handles_ahead < handles_ahead_max:
+            file.ahead = ReadAhead(opened)
+            self._handles_ahead += 1
         return number
 
     def _flags(self, *, keeps: bool) -> int:
@@ -195,6 +205,9 @@ class FileOperations(FuseBase):
     def release(self, request: KernelRequest, handle: int, owner: int | None) -> Awaitable[None] | None:
         file = self.file(handle)
         del self._files[handle]
+        if file.ahead is not None:
+            file.ahead.close()
+            self._handles_ahead -= 1
         opened = file.opened
         opened.handles -= 1
         opened.writers -= file.writes
@@ -224,9 +237,12 @@ class FileOperations(FuseBase):
     # --- bytes -------------------------------------------------------------------------------------------------------
 
     def read(self, request: KernelRequest, handle: int, offset: int, size: int) -> Answer[bytes | bytearray | memoryview]:
-        opened = self.file(handle).opened
+        file = self.file(handle)
+        opened = file.opened
         found = opened.read_now(offset, size)
         if found is None:
+            if file.ahead is not None and size >= ahead_bytes_min:
+                return file.ahead.read(offset, size)
             return opened.read(offset, size)
         self.client.record_read(opened.file)
         return found
