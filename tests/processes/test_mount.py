@@ -72,6 +72,32 @@ def test_trees_copied_moved_and_packed(mounts: tuple[Path, Path], tmp_path: Path
     run("tar", "-df", str(tmp_path / "tree.tar"), "-C", str(two / "unpacked"))
 
 
+def test_attributes_that_wait_for_bytes_are_seen_elsewhere_when_the_file_is_closed_synced_or_looked_at(
+    mounts: tuple[Path, Path],
+) -> None:
+    one, two = mounts
+    seen = one / "seen", two / "seen"
+    for end in ("close", "fsync", "stat"):
+        fd = os.open(seen[0], os.O_CREAT | os.O_RDWR | os.O_TRUNC, 0o644)
+        os.write(fd, end.encode())
+        os.fchmod(fd, 0o600)
+        os.utime(fd, ns=(10**18, 10**18))
+        match end:
+            case "fsync":
+                os.fsync(fd)
+            case "stat":
+                assert seen[0].stat().st_mode & 0o777 == 0o600
+            case _:
+                os.close(fd)
+        found = seen[1].stat()
+        assert (found.st_mode & 0o777, found.st_mtime_ns, seen[1].read_text()) == (0o600, 10**18, end)
+        if end != "close":
+            os.close(fd)
+        seen[1].chmod(0o644)
+        assert seen[0].stat().st_mode & 0o777 == 0o644
+        seen[1].unlink()
+
+
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 def test_git(mounts: tuple[Path, Path]) -> None:
     one, two = mounts

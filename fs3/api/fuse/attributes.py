@@ -75,15 +75,6 @@ class AttributeOperations(FuseBase):
     async def _set_attributes(self, request: KernelRequest, changes: Changes) -> Inode:
         opened = self.inodes.get(InodeId(request.node))
         mode = changes.mode
-        if opened is not None:
-            if (
-                opened.writers
-                and mode is not None
-                and not has_permission(self.client.meta.user, _with_mode(opened.inode, mode), WRITE)
-            ):
-                await opened.begin_session()
-            # What was written before is stored before: the times that are set now are those that stay.
-            await opened.publish()
         wanted = SetAttributes(
             PathRef(InodeId(request.node), ""),
             follow=False,
@@ -93,6 +84,14 @@ class AttributeOperations(FuseBase):
             atime_ns=_time(changes.atime_ns),
             mtime_ns=_time(changes.mtime_ns),
         )
+        if opened is not None:
+            own = self.client.meta
+            if mode is not None and opened.writers and not has_permission(own.user, _with_mode(opened.inode, mode), WRITE):
+                await opened.begin_session()
+            elif self.identities.meta_for(request) is own and (deferred := opened.defer(wanted)) is not None:
+                return deferred
+            # What was written before is stored before: the times that are set now are those that stay.
+            await opened.publish()
         inode = await self.ask(request, wanted)
         self.on_attributes(inode)
         return inode

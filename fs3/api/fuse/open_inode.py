@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from typing import cast
 
 from msgspec.structs import replace
 
 from fs3.api.client import Client
 from fs3.api.file import READ_ONLY, File
+from fs3.api.fuse.deferred_attributes import DeferredAttributes
 from fs3.api.fuse.dirty_blocks import DirtyBlocks
 from fs3.api.fuse.told_changes import ToldChanges
 from fs3.api.fuse.whole_file import WholeFile
@@ -25,7 +27,7 @@ from fs3.base.status import Code
 from fs3.client.meta.client import MetaClient
 from fs3.model.inode import Inode
 from fs3.model.namespace import PathRef
-from fs3.model.requests import Link, Open, Put, Stat, Truncate
+from fs3.model.requests import Link, Open, Put, SetAttributes, Stat, Truncate
 
 _GONE = (Code.STALE, Code.NO_SESSION, Code.NOT_FOUND)
 """The file, or what this client had of it, is gone: what it wrote can count no more."""
@@ -47,6 +49,7 @@ class OpenInode:
         self.is_removed = is_removed
         """It has no name: the last one was taken away, or it never had one."""
         self._whole: WholeFile | None = None
+        self._deferred = DeferredAttributes()
         self._blocks = DirtyBlocks(self._store, file.inode.layout.chunk_size)
         self._appender: File | None = None
         """Another session, for handles that append."""
@@ -82,7 +85,9 @@ class OpenInode:
     @property
     def is_dirty(self) -> bool:
         """Others do not see all that was written."""
-        return bool(self._blocks) or self.file.modified or (self._whole is not None and self._whole.is_dirty)
+        if self._blocks or self.file.modified or self._deferred.wanted is not None:
+            return True
+        return self._whole is not None and self._whole.is_dirty
 
     @property
     def has_work(self) -> bool:
@@ -152,9 +157,14 @@ class OpenInode:
             assert self._whole is not None
             if offset + len(data) > inline_bytes_default:
                 return False
-            self._whole.write(data, offset)
+            self._write_whole(data, offset)
             return True
         return self.file.session != READ_ONLY and self._blocks.try_write(data, offset)
+
+    def _write_whole(self, data: memoryview, offset: int) -> None:
+        assert self._whole is not None
+        self._whole.write(data, offset)
+        self._deferred.on_written()
 
     async def write(self, data: memoryview, offset: int) -> None:
         """Take bytes. Raises what storing earlier ones failed with."""
@@ -162,8 +172,9 @@ class OpenInode:
             if self._has_whole():
                 assert self._whole is not None
                 if offset + len(data) <= inline_bytes_default:
-                    self._whole.write(data, offset)
+                    self._write_whole(data, offset)
                     return
+                self._deferred.on_written()
                 await self._leave_whole()
             await self._begin_session()
             await self._blocks.write(data, offset)
@@ -220,6 +231,7 @@ class OpenInode:
             if self._has_whole() and length <= inline_bytes_default:
                 assert self._whole is not None
                 self._whole.truncate(length)
+                self._deferred.on_written()
                 if not is_open:
                     await self._publish()
                 return
@@ -269,6 +281,9 @@ class OpenInode:
 
     async def keep(self) -> None:
         """The file is about to lose its last name: its bytes stay for those who have it open here."""
+        if self._deferred.wanted is not None:
+            with suppress(OSError):  # what cannot be set is no reason to keep the name
+                await self.publish()
         if self.writers or not self.file.inode.inline or self.file.data is None:
             await self.begin_session()
 
@@ -301,6 +316,22 @@ class OpenInode:
         self.is_removed = True
         self.file.set_inode(replace(self.file.inode, nlink=0), self.file.data)
 
+    # --- attributes --------------------------------------------------------------------------------------------------
+
+    def defer(self, wanted: SetAttributes) -> Inode | None:
+        """Set attributes together with the bytes that wait to be stored. The inode as it will be; None: no bytes wait, or these
+        attributes may not."""
+        whole = self._whole
+        if whole is None or not whole.is_dirty or self._lock.locked() or self.is_removed:
+            return None
+        return self._deferred.add(replace(self.file.inode, length=self.length), wanted)
+
+    async def _set_deferred(self, wanted: SetAttributes) -> None:
+        inode = await self._client.meta.ask(wanted)
+        self._deferred.clear()
+        self._told.change(inode)
+        self.on_attributes(inode)
+
     # --- publishing --------------------------------------------------------------------------------------------------
 
     async def publish(self) -> None:
@@ -324,6 +355,7 @@ class OpenInode:
                 if not self.is_removed:
                     log.error("inode %d: %d bytes that were written are lost: %s", self.id, lost, failure)
                 self._whole = None
+                self._deferred.clear()
                 if self.file.session != READ_ONLY:
                     await self._client.abandon(self.file)
 
@@ -379,6 +411,8 @@ class OpenInode:
             await self._drain()
         if self.file.session != READ_ONLY and (ends or self.file.modified):
             await self._publish_session(ends=ends)
+        if self._deferred.wanted is not None:
+            await self._set_deferred(self._deferred.wanted)
         if ends and self._appender is not None:
             appender, self._appender = self._appender, None
             with suppress(FS3Error):  # what it appended is published, and its session ends by itself
@@ -402,20 +436,34 @@ class OpenInode:
         whole = self._whole
         assert whole is not None
         data = bytes(whole.data)
+        put = Put(self.here, data, change=self.file.inode.change)
         try:
-            inode = await self._client.meta.ask(Put(self.here, data, change=self.file.inode.change))
+            wanted = self._deferred.wanted
+            inode = await self._client.meta.ask(put) if wanted is None else await self._put_with(put, wanted)
         except FS3Error as failure:
             if failure.code is Code.NOT_INLINE:
                 await self._leave_whole()
                 return
             if failure.code in _GONE:
                 # It lost its last name elsewhere: what is in memory is for those who have it open here.
+                self._deferred.clear()
                 self.on_removed()
                 return
             raise
         whole.on_stored()
         self.file = self._reader_of(inode, data)
         self._told.change(inode)
+
+    async def _put_with(self, put: Put, attributes: SetAttributes) -> Inode:
+        """Bytes and attributes in one request and one commit. Attributes that are refused are asked for again, by themselves."""
+        stored, changed = await self._client.meta.batch([put, attributes])
+        if isinstance(stored, FS3Error):
+            raise stored
+        self._told.change(stored)
+        if isinstance(changed, FS3Error):
+            return cast("Inode", stored)
+        self._deferred.clear()
+        return cast("Inode", changed)
 
     async def _drain(self) -> None:
         try:

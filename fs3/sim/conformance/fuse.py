@@ -198,6 +198,38 @@ class FuseTests(ABC):
         assert found.f_blocks >= found.f_bfree > 0
         assert found.f_namemax == 255
 
+    def test_attributes_that_are_set_between_a_write_and_the_close(self, root: Path) -> None:
+        path, when = root / "file", 1_234_567_890_123_456_789
+        with path.open("xb", buffering=0) as file:
+            file.write(b"bytes")
+            os.utime(file.fileno(), ns=(when, when))
+            os.fchown(file.fileno(), os.getuid(), os.getgid())
+            os.fchmod(file.fileno(), 0o604)
+            assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(os.fstat(file.fileno()).st_mode) == 0o604
+            assert path.stat().st_mtime_ns == when
+            assert path.read_bytes() == b"bytes"
+        assert (path.stat().st_mtime_ns, path.stat().st_size) == (when, 5)
+        with path.open("r+b", buffering=0) as file:
+            file.write(b"more")
+            os.fchmod(file.fileno(), 0o640)
+            os.utime(file.fileno(), ns=(when, when))
+            file.write(b"!")
+        assert stat.S_IMODE(path.stat().st_mode) == 0o640
+        assert path.stat().st_mtime_ns > when, "it was written after the time was set"
+        with path.open("wb", buffering=0) as file:
+            file.write(b"gone")
+            os.fchmod(file.fileno(), 0o600)
+            path.unlink()
+            assert stat.S_IMODE(os.fstat(file.fileno()).st_mode) == 0o600
+            assert os.fstat(file.fileno()).st_nlink == 0
+        with (root / "grown").open("xb", buffering=0) as file:
+            file.write(b"small")
+            os.fchmod(file.fileno(), 0o600)
+            file.write(bytes(100_000))
+            os.utime(file.fileno(), ns=(when, when))
+        found = (root / "grown").stat()
+        assert (stat.S_IMODE(found.st_mode), found.st_mtime_ns, found.st_size) == (0o600, when, 100_005)
+
     def test_special_files_and_the_umask(self, root: Path) -> None:
         kinds = {"fifo": stat.S_IFIFO, "device": stat.S_IFCHR, "plain": stat.S_IFREG}
         before = os.umask(0o027)
