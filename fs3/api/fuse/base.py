@@ -12,6 +12,7 @@ from fs3.api.fuse.attributes_of import attributes_of, entry_of, valid_ns
 from fs3.api.fuse.identity import Identities
 from fs3.api.fuse.open_inode import OpenInode
 from fs3.api.fuse.options import FuseOptions
+from fs3.api.fuse.recent_bytes import RecentBytes
 from fs3.api.fuse.recent_lookups import RecentLookups
 from fs3.api.fuse.told_changes import ToldChanges
 from fs3.base.errors import FS3Error
@@ -47,6 +48,7 @@ class FuseBase(Operations):
         self.identities = Identities(client)
         self.told = ToldChanges()
         self.lookups = RecentLookups()
+        self.recent_bytes = RecentBytes()
         self.tasks = TaskSet()
         """Of answers that take one, and of what follows an answer."""
         self.inodes: dict[InodeId, OpenInode] = {}
@@ -61,6 +63,7 @@ class FuseBase(Operations):
         for node, _ in nodes:
             self.told.forget(InodeId(node))
             self._with_xattrs.discard(InodeId(node))
+            self.recent_bytes.forget(InodeId(node))
 
     def tell(self, inode: Inode) -> None:
         """The kernel is told attributes of an inode."""

@@ -95,7 +95,7 @@ class FileOperations(FuseBase):
             return self._open_asking(request, flags, drops_set_ids)
         writes = access == os.O_WRONLY
         if looked_up is not None and self._is_enough(looked_up, writes=writes):
-            return self._open_found(looked_up, None, flags)
+            return self._open_found(looked_up, self.recent_bytes.find(looked_up), flags)
         if writes:
             return self._open_asking(request, flags, drops_set_ids)
         here = PathRef(InodeId(request.node), "")
@@ -115,8 +115,10 @@ class FileOperations(FuseBase):
         return self.submit(self.identities.meta_for(request), Open(here, want_data=True), found, refused)
 
     def _is_enough(self, inode: Inode, *, writes: bool) -> bool:
-        """Nothing has to be asked for an open but what the look-up has found: the kernel has the bytes, or they are in chunks."""
-        return inode.type is InodeType.FILE and bool(inode.nlink) and (writes or not inode.inline or self.told.is_as_told(inode))
+        """Nothing has to be asked for an open but what the look-up has found: the bytes are here, or in chunks."""
+        if inode.type is not InodeType.FILE or not inode.nlink:
+            return False
+        return writes or not inode.inline or self.recent_bytes.find(inode) is not None
 
     def _open_found(self, inode: Inode, data: bytes | None, flags: int) -> Opened:
         """Open a file which nothing has to be done to."""
@@ -226,6 +228,9 @@ class FileOperations(FuseBase):
     def _forget(self, opened: OpenInode) -> None:
         if self.inodes.get(opened.id) is opened:
             del self.inodes[opened.id]
+            file = opened.file
+            if file.inode.inline and file.data is not None and not opened.is_removed:
+                self.recent_bytes.keep(file.inode, file.data)
 
     async def close(self) -> None:
         """The mount is gone: what was written and not closed is stored."""

@@ -85,9 +85,11 @@ class PendingCall(asyncio.Future[Reply]):
 class CallbackCall(PendingCall):
     """A call whose outcome is told in the turn in which it arrives."""
 
-    __slots__ = ("finished",)
+    __slots__ = ("finished", "is_submitted")
 
     finished: OnReply
+    is_submitted: bool
+    """`submit` has returned, or is about to."""
 
     def set_result(self, reply: Reply) -> None:
         """As `Future.set_result`."""
@@ -100,6 +102,9 @@ class CallbackCall(PendingCall):
         self._tell(None, self.exception())
 
     def _tell(self, reply: Reply | None, why: Any) -> None:
+        if not self.is_submitted:  # the connection broke while it was sent
+            self.get_loop().call_soon(self._tell, reply, why)
+            return
         if why is not None and not isinstance(why, FS3Error):
             why = error(Code.INTERNAL, f"{self.channel.describe(self)}: {why}")
         try:
@@ -200,7 +205,9 @@ class ClientChannel:
             return False
         call = CallbackCall(loop=loop)
         call.finished = finished
+        call.is_submitted = False
         self._launch(call, method, request, (), None, timeout_ns or call_timeout_ns)
+        call.is_submitted = True
         return True
 
     async def call(

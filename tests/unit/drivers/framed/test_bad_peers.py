@@ -5,6 +5,7 @@ import errno
 import logging
 import os
 import socket
+import struct
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -581,3 +582,23 @@ def test_sizes_are_as_the_tests_assume() -> None:
     assert HEADER_BYTES == 28
     assert frame_payload_bytes_max == 65 * MIB
     assert 4 * KIB < frame_header_bytes_max == MIB
+
+
+async def test_a_submitted_call_whose_connection_breaks_as_it_is_sent_is_told_later() -> None:
+    loop = asyncio.get_running_loop()
+    told: list[Code] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        channel = TcpTransport(OsClock()).connect(f"tcp://127.0.0.1:{server.getsockname()[1]}")
+        first = channel.start(PLAIN, ping(1))
+        peer, _ = await loop.sock_accept(server)
+        await loop.sock_recv(peer, 1000)
+        await loop.sock_sendall(peer, pack(FrameKind.REPLY, PLAIN.id, 1, 0, 0))
+        await first
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.close()  # with a reset, which the next send meets
+        assert channel.submit(PLAIN, ping(2), lambda reply, why: told.append(why.code if why else Code.OK))
+        assert not told
+        await eventually(lambda: bool(told))
+        assert told == [Code.DISCONNECTED]
+        await channel.close()
