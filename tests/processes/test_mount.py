@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import re
 import shutil
@@ -70,6 +71,21 @@ def test_trees_copied_moved_and_packed(mounts: tuple[Path, Path], tmp_path: Path
     (one / "unpacked").mkdir()
     run("tar", "-xf", str(tmp_path / "tree.tar"), "-C", str(one / "unpacked"))
     run("tar", "-df", str(tmp_path / "tree.tar"), "-C", str(two / "unpacked"))
+
+
+def test_large_pieces_past_the_memory_of_the_kernel(mounts: tuple[Path, Path]) -> None:
+    one, two = mounts
+    size, piece = 5 << 20, 1 << 20
+    buffer = mmap.mmap(-1, piece)
+    for turn in range(2):
+        data = os.urandom(size + 100 * turn)
+        (one / "large").write_bytes(data)
+        fd = os.open(two / "large", os.O_RDONLY | os.O_DIRECT)
+        read = b""
+        while count := os.preadv(fd, [buffer], len(read)):
+            read += buffer[:count]
+        os.close(fd)
+        assert read == data
 
 
 def test_attributes_that_wait_for_bytes_are_seen_elsewhere_when_the_file_is_closed_synced_or_looked_at(
