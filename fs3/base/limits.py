@@ -93,7 +93,7 @@ channel_rows_per_merge_max = 1024
 replicas_max = 16
 
 # --- storage clients and services ------------------------------------------------------------------------------------
-read_frame_bytes = 8 * MIB
+read_frame_bytes = 4 * MIB
 """A client cuts larger batches, so that one reply is verified while the next arrives; a single IO may be larger."""
 update_single_bytes = 1 * MIB
 """An update of this size travels in a frame of its own."""
