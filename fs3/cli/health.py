@@ -16,6 +16,10 @@ disk_warn_free_bytes_min = 2 * GIB
 """And so is one that has less free than this, however small it is."""
 
 
+names_shown_max = 8
+"""Names of processes in one problem."""
+
+
 class ClusterHealth(StrEnum):
     """Of a whole cluster, best first."""
 
@@ -44,6 +48,7 @@ def problems_of(document: dict[str, Any]) -> list[HealthProblem]:
         *_of_managers(document["managers"]),
         *_of_nodes(document["nodes"]),
         *_of_disks([*document["managers"], *(node for node in document["nodes"] if node["alive"])]),
+        *_of_releases([*document["managers"], *(node for node in document["nodes"] if node["alive"])]),
         *_of_chains(document["chains"], {target["target"]: target for target in document["targets"]}, nodes),
     ]
     if not document["tables"]:
@@ -91,6 +96,26 @@ def _of_disks(processes: list[dict[str, Any]]) -> list[HealthProblem]:
         for disk in process["disks"]
         if is_nearly_full(disk["free_bytes"], disk["total_bytes"])
     ]
+
+
+def _of_releases(processes: list[dict[str, Any]]) -> list[HealthProblem]:
+    """Processes of different releases, as in the middle of an upgrade. What is not heard of says nothing."""
+    names: dict[tuple[int, str], list[str]] = {}
+    for process in processes:
+        if process["level"]:
+            names.setdefault((process["level"], process["software"]), []).append(process["name"])
+    if len(names) < 2:
+        return []
+    runs = (
+        f"{f'fs3 {software} ' if software else ''}level {level}: {_list_names(named)}"
+        for (level, software), named in sorted(names.items())
+    )
+    return [HealthProblem(ClusterHealth.DEGRADED, f"versions are mixed: {'; '.join(runs)}", passes=False)]
+
+
+def _list_names(names: list[str]) -> str:
+    more = len(names) - names_shown_max
+    return ", ".join(names[:names_shown_max]) + (f" and {more} more" if more > 0 else "")
 
 
 def _describe(disk: dict[str, Any]) -> str:

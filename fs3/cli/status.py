@@ -19,6 +19,7 @@ from fs3.base.ids import NodeId
 from fs3.base.limits import manager_probe_ns
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND, parse_duration
+from fs3.base.version import Release
 from fs3.cli import where
 from fs3.cli.directory import ClusterDirectory, Shape
 from fs3.cli.health import ClusterHealth, health_of, problems_of
@@ -92,6 +93,7 @@ async def fetch_status(addresses: Sequence[str]) -> dict[str, Any]:
         for manager, answer in zip(document["managers"], answers, strict=True):
             manager["answers"] = answer is not None
             manager["disks"] = [] if answer is None else _disk_documents(answer.disks)
+            manager.update(_release_document(None if answer is None else _release_of(answer)))
         return with_verdict(document)
     finally:
         await client.close()
@@ -106,6 +108,16 @@ async def _ask_manager(connector: Connector, endpoints: Sequence[str]) -> Cluste
         return await ask_cluster(connector.channel(endpoints), manager_probe_ns)
     except FS3Error:
         return None
+
+
+def _release_of(manager: ClusterInfo) -> Release:
+    """What a manager runs; one of level 1 tells its version alone."""
+    return manager.release if manager.release.software else manager.release._replace(software=manager.software)
+
+
+def _release_document(release: Release | None) -> dict[str, Any]:
+    """`level` 0: not known."""
+    return {"software": "", "level": 0} if release is None else {"software": release.software, "level": release.level}
 
 
 def status_document(status: ClusterStatus) -> dict[str, Any]:
@@ -126,6 +138,7 @@ def status_document(status: ClusterStatus) -> dict[str, Any]:
                 "answers": True,
                 "endpoints": list(manager.endpoints),
                 "disks": [],
+                **_release_document(None),
             }
             for manager in status.managers
         ],
@@ -164,6 +177,7 @@ def _node_document(status: NodeStatus) -> dict[str, Any]:
         "silent_ms": -1 if age is None else age // MILLISECOND,
         "endpoints": list(node.endpoints),
         "disks": _disk_documents(status.disks),
+        **_release_document(status.release),
     }
 
 
