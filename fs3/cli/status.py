@@ -24,6 +24,7 @@ from fs3.cli import where
 from fs3.cli.directory import ClusterDirectory, Shape
 from fs3.cli.health import ClusterHealth, health_of, problems_of
 from fs3.cli.output import print_json, table_console
+from fs3.cli.runbooks import Runbook
 from fs3.cli.status_view import list_resyncs, render
 from fs3.cli.supervision import SupervisedProcesses, describe_restarts
 from fs3.model.cluster import ClusterInfo, ClusterStatus, DiskSpace, NodeStatus, TargetStatus
@@ -203,12 +204,17 @@ def _target_document(target: TargetStatus, names: Mapping[NodeId, str]) -> dict[
     }
 
 
+def problem_document(health: ClusterHealth, text: str, runbook: Runbook) -> dict[str, Any]:
+    """One problem, as `fs3 status --json` has it."""
+    return {"health": health.value, "text": text, "runbook": runbook.page}
+
+
 def with_verdict(document: dict[str, Any]) -> dict[str, Any]:
     """The document with what follows from it: health, problems, resyncs."""
     problems = problems_of(document)
     return {
         "health": health_of(problems).value,
-        "problems": [{"health": problem.health.value, "text": problem.text} for problem in problems],
+        "problems": [problem_document(problem.health, problem.text, problem.runbook) for problem in problems],
         **document,
         "resyncs": list(list_resyncs(document)),
     }
@@ -275,14 +281,14 @@ def add_processes(document: dict[str, Any], directory: ClusterDirectory) -> None
         )
         if record.given_up:
             text = f"process {name} {describe_restarts(record)}"
-            document["problems"].append({"health": ClusterHealth.DEGRADED.value, "text": text})
+            document["problems"].append(problem_document(ClusterHealth.DEGRADED, text, Runbook.PROCESS_GIVEN_UP))
             if document["health"] == ClusterHealth.HEALTHY.value:
                 document["health"] = ClusterHealth.DEGRADED.value
 
 
 def _unreachable_document(why: str) -> dict[str, Any]:
     empty: dict[str, Any] = {key: [] for key in ("managers", "nodes", "chains", "tables", "targets", "namespaces", "resyncs")}
-    problem = {"health": ClusterHealth.DOWN.value, "text": why}
+    problem = problem_document(ClusterHealth.DOWN, why, Runbook.UNREACHABLE)
     return {
         "health": ClusterHealth.DOWN.value, "problems": [problem], "unreachable": True, "cluster_id": "", "software": "",
         "routing_version": 0, "epoch": 0, "primary_for_ms": 0, "store": "", **empty,

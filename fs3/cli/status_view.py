@@ -61,7 +61,8 @@ def _problems(problems: list[dict[str, str]]) -> Text:
     lines = Text()
     for problem in problems[:PROBLEMS_SHOWN_MAX]:
         lines.append("  ! ", style=_COLOURS[ClusterHealth(problem["health"])])
-        lines.append(problem["text"] + "\n")
+        lines.append(problem["text"])
+        lines.append(f" [{problem['runbook']}]\n", style="dim")
     if len(problems) > PROBLEMS_SHOWN_MAX:
         lines.append(f"  … and {len(problems) - PROBLEMS_SHOWN_MAX} more; `fs3 status --json` shows all\n")
     return lines

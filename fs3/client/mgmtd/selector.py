@@ -37,6 +37,9 @@ reconnect_backoff_max_ns = 1 * SECOND
 manager_probe_stagger_ns = 50 * MILLISECOND
 """Between the first tries of the addresses; then all are being asked at the same time."""
 
+MANAGERS_UNUSABLE = "no fs3 management service can be used"
+"""How a failure begins that no manager can be found; what is wrong with each address follows."""
+
 _FINAL = (Code.WRONG_CLUSTER, Code.PROTOCOL, Code.INVALID, Code.UNSUPPORTED)
 """Asking the same address again would give the same answer."""
 
@@ -206,7 +209,7 @@ class _PrimarySearch:
         # An answer that asking again will not change keeps its code, so that the caller does not ask again.
         final = next(iter(self._troubles.values())).code if all(t.code in _FINAL for t in self._troubles.values()) else None
         listed = "; ".join(f"{_text(address)}: {_likely_cause(trouble)}" for address, trouble in self._troubles.items())
-        raise Unreachable(final or Code.UNAVAILABLE, f"no fs3 management service can be used ({listed})")
+        raise Unreachable(final or Code.UNAVAILABLE, f"{MANAGERS_UNUSABLE} ({listed})")
 
     def _ask(self, address: Address, delay_ns: int = 0) -> None:
         if address not in self._asked and address not in self._troubles:
