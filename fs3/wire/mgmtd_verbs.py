@@ -18,6 +18,7 @@ from fs3.model.cluster import (
     ClearNamespace,
     DeleteNamespace,
     EnsureTable,
+    GetRouting,
     Heartbeat,
     HeartbeatAck,
     LeaveRequest,
@@ -52,6 +53,7 @@ from fs3.wire.mgmtd import (
     settings_from_pb,
     settings_to_pb,
 )
+from fs3.wire.mgmtd_queries import get_routing_from_pb, get_routing_to_pb
 from fs3.wire.pb import mgmtd_pb2 as pb
 from fs3.wire.releases import release_from_pb, release_to_pb
 
@@ -359,7 +361,18 @@ class MgmtdVerb:
     answer_to_pb: Callable[[Any, EncodedRouting | None], Any]
     answer_from_pb: Callable[[Any], Any]
     has_routing: bool = False
-    """The reply carries the whole routing info, so that the client has what the answer speaks of."""
+    """The request says which routing info the client has, and the reply carries what leads on from there, so that the client has
+    what the answer speaks of."""
+
+
+def set_known_routing(message: Any, known: GetRouting) -> None:
+    """Say in the request of a verb with `has_routing` which routing info the client has."""
+    message.known.CopyFrom(get_routing_to_pb(known))
+
+
+def known_routing_of(message: Any) -> GetRouting:
+    """Which routing info the client has, from the request of a verb with `has_routing`; none, when it does not say."""
+    return get_routing_from_pb(message.known)
 
 
 VERBS: dict[type[Any], MgmtdVerb] = {
