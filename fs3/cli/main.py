@@ -39,7 +39,7 @@ for command in (files.ls, files.cat, files.cp, files.mv, files.rm, files.mkdir, 
 
 
 def _add_cluster_commands() -> None:
-    from fs3.cli import admin, demo, kv, mount, serve, status, up
+    from fs3.cli import admin, demo, kv, machines, mount, serve, status, up
 
     app.command()(up.up)
     app.command()(up.down)
@@ -50,7 +50,8 @@ def _add_cluster_commands() -> None:
     app.add_typer(demo.app)
     app.add_typer(admin.app)
     app.add_typer(kv.app)
-    app.command(hidden=True)(serve.serve)
+    app.add_typer(machines.app)
+    app.command()(serve.serve)
 
 
 _add_cluster_commands()

@@ -12,6 +12,7 @@ import msgspec
 from fs3.base.ids import ChainId, NodeId, TableId, TargetId
 from fs3.model.chain import LocalState, Slot
 from fs3.model.generation import TargetClaim, TargetGeneration
+from fs3.model.machine import MachineProof
 from fs3.model.routing import Delta, Node, Role, Routing
 from fs3.model.target_report import TargetReport, UpkeepProgress
 
@@ -37,6 +38,8 @@ class RegisterNode(msgspec.Struct, frozen=True):
     directory: str = ""
     """Which locked directory the process has, as its host numbers them; "" when it has none. A process that has the lock of a
     former one proves that that one has ended."""
+    proof: MachineProof | None = None
+    """Of the machine that the process is on, where machines join the cluster."""
 
 
 class RegistrationAck(msgspec.Struct, frozen=True):
@@ -82,6 +85,8 @@ class Heartbeat(msgspec.Struct, frozen=True):
     """What is wrong with what the node keeps besides targets; empty when nothing is."""
     disks: tuple[DiskSpace, ...] = ()
     """Of the process, for people."""
+    config_problem: str = ""
+    """Why `config_version` could not be applied, so that the one before is in force; "": it is applied."""
 
 
 class LeaveRequest(NamedTuple):
@@ -305,6 +310,17 @@ class RoutingUpdate(msgspec.Struct, frozen=True):
 # --- status ----------------------------------------------------------------------------------------------------------
 
 
+class NodeSettings(msgspec.Struct, frozen=True):
+    """How far the distributed configuration is on a node."""
+
+    version: int = 0
+    """The newest it has tried to apply; 0: none."""
+    newest_version: int = 0
+    """The newest there is of its role."""
+    problem: str = ""
+    """Why it could not be applied; "": it is."""
+
+
 class NodeStatus(msgspec.Struct, frozen=True):
     """One node, for people."""
 
@@ -316,6 +332,7 @@ class NodeStatus(msgspec.Struct, frozen=True):
     problem: str = ""
     """What it said last is wrong with what it keeps; empty: nothing."""
     disks: tuple[DiskSpace, ...] = ()
+    settings: NodeSettings = NodeSettings()
 
 
 class TargetStatus(msgspec.Struct, frozen=True):

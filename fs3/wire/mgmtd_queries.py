@@ -17,6 +17,7 @@ from fs3.model.cluster import (
     ListNamespaces,
     NamespaceChanges,
     NamespacePage,
+    NodeSettings,
     NodeStatus,
     RoleConfig,
     TargetStatus,
@@ -34,6 +35,7 @@ from fs3.wire.mgmtd import (
     namespace_to_pb,
     routing_from_pb,
 )
+from fs3.wire.mgmtd_machines import node_settings_from_pb, node_settings_to_pb
 from fs3.wire.pb import mgmtd_pb2 as pb
 
 _UPKEEP = UpkeepProgress.__struct_fields__
@@ -188,6 +190,7 @@ def status_to_pb(status: ClusterStatus, routing: EncodedRouting) -> pb.GetStatus
         node_problems=[node.problem for node in status.nodes],
         node_disks=[pb.NodeDisks(disks=disks_to_pb(node.disks)) for node in status.nodes],
         store=status.store,
+        node_settings=[node_settings_to_pb(node.settings) for node in status.nodes],
     )
 
 
@@ -201,17 +204,24 @@ def status_from_pb(message: pb.GetStatusReply) -> ClusterStatus:
             f"{len(message.lease_left_ms)} leases, {len(message.silent_ms)} ages, {len(message.node_problems)} problems and "
             f"{len(message.node_disks)} lists of disks of {len(update.delta.nodes)} nodes",
         )
+    # An older manager says nothing of them.
+    settings = [node_settings_from_pb(each) for each in message.node_settings] or [NodeSettings()] * len(update.delta.nodes)
+    if len(settings) != len(update.delta.nodes):
+        raise malformed("GetStatusReply.node_settings", f"{len(settings)} of {len(update.delta.nodes)} nodes")
     return ClusterStatus(
         software=message.software,
         routing=Routing(message.cluster_id).apply(update.delta, message.cluster_id),
         nodes=tuple(
-            NodeStatus(node, left * MILLISECOND, None if age < 0 else age * MILLISECOND, problem, disks_from_pb(each.disks))
-            for node, left, age, problem, each in zip(
+            NodeStatus(
+                node, left * MILLISECOND, None if age < 0 else age * MILLISECOND, problem, disks_from_pb(each.disks), settings
+            )
+            for node, left, age, problem, each, settings in zip(
                 update.delta.nodes,
                 message.lease_left_ms,
                 message.silent_ms,
                 message.node_problems,
                 message.node_disks,
+                settings,
                 strict=True,
             )
         ),
