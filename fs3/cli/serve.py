@@ -27,7 +27,7 @@ log = logging.getLogger("fs3.serve")
 
 
 def serve(
-    role: Annotated[ServiceRole | None, typer.Argument(help="mgmtd, meta or storage; none: all that --config says")] = None,
+    role: Annotated[ServiceRole | None, typer.Argument(help="mgmtd, meta or storage; none: all of this machine")] = None,
     name: Annotated[str, typer.Option(help="unique in the cluster, e.g. storage-1", envvar="FS3_NAME")] = "",
     data_dir: Annotated[Path | None, typer.Option(help="where it keeps its data", envvar="FS3_DATA_DIR")] = None,
     disk: Annotated[list[Path] | None, typer.Option(help="storage: one more data directory, on another disk")] = None,
@@ -44,7 +44,8 @@ def serve(
     replicas: Annotated[int, typer.Option(help="mgmtd: copies of every chunk", envvar="FS3_REPLICAS")] = 3,
     targets: Annotated[int, typer.Option(help="mgmtd: targets of each storage process", envvar="FS3_TARGETS")] = 2,
     config: Annotated[
-        Path | None, typer.Option(help="TOML file: of the machine, or of the role's settings", envvar="FS3_CONFIG")
+        Path | None,
+        typer.Option(help="TOML file: of the machine (/etc/fs3/node.toml), or of the role's settings", envvar="FS3_CONFIG"),
     ] = None,
     machine: Annotated[
         Path | None, typer.Option(help="directory of the machine's identity, where machines join the cluster")
@@ -83,11 +84,11 @@ def serve(
 def _serve_machine(config: Path | None, name: str, data_dir: Path | None) -> None:
     """All processes that the file of the machine names, once it has joined a cluster."""
     from fs3.cli.machine_supervisor import run_machine
-    from fs3.cli.node_config import load_node_config
+    from fs3.cli.node_config import DEFAULT_PATH, load_node_config
 
-    if config is None or name or data_dir is not None:
+    if name or data_dir is not None:
         raise error(Code.INVALID, "serve needs mgmtd, meta or storage with --name and --data-dir, or --config alone")
-    found = load_node_config(config)
+    found = load_node_config(config or DEFAULT_PATH)
     load_identity(found.data_dir).require_cluster()
     acquire_process_lock(found.data_dir / "process.lock")
     _log_to_stderr()
