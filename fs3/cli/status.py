@@ -164,6 +164,9 @@ def _node_document(status: NodeStatus) -> dict[str, Any]:
         "silent_ms": -1 if age is None else age // MILLISECOND,
         "endpoints": list(node.endpoints),
         "disks": _disk_documents(status.disks),
+        "config_version": status.settings.version,
+        "config_newest": status.settings.newest_version,
+        "config_problem": status.settings.problem,
     }
 
 

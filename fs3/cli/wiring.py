@@ -184,7 +184,9 @@ async def _start_meta(options: ServeOptions, stack: AsyncExitStack) -> dict[str,
     endpoints = await _Listeners(options, stack, clock).open(service.bindings())
     stack.push_async_callback(service.stop)
     starts = IncarnationFile(options.data_dir / "incarnation", store.directories)
-    member = Member(mgmtd, clock, starts, name=options.name, role=Role.META, kept=scrub, proof=_proof(options))
+    member = Member(
+        mgmtd, clock, starts, name=options.name, role=Role.META, configured=service, kept=scrub, proof=_proof(options)
+    )
     await member.register(mgmtd.cluster, list(endpoints.values()), host_identity(), os.getpid())
     member.start()
     stack.push_async_callback(member.stop)

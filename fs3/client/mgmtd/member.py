@@ -51,7 +51,7 @@ class Lease:
 
 
 class MemberOwner(Protocol):
-    """A service with targets and a distributed configuration, which its `Member` speaks for."""
+    """A service with targets, which its `Member` speaks for."""
 
     def target_reports(self) -> Sequence[TargetReport]:
         """The state of every target of the node, for the heartbeat that is sent now."""
@@ -61,12 +61,16 @@ class MemberOwner(Protocol):
         """The manager has granted a lease to a heartbeat that reported these targets complete, and has stored that they were."""
         ...
 
-    def on_config(self, config: RoleConfig) -> str:
-        """There is a newer configuration of the node's role. Returns why it cannot be applied; "": it is in force."""
-        ...
-
     def on_leave_requests(self, requests: Sequence[LeaveRequest]) -> None:
         """The manager asks targets of this node to leave their chains."""
+        ...
+
+
+class ConfiguredService(Protocol):
+    """A service that takes the distributed configuration of its role while it runs."""
+
+    def on_config(self, config: RoleConfig) -> str:
+        """There is a newer configuration of the node's role. Returns why it cannot be applied; "": it is in force."""
         ...
 
 
@@ -93,12 +97,13 @@ class Member:
         name: str,
         role: Role,
         owner: MemberOwner | None = None,
+        configured: ConfiguredService | None = None,
         kept: KeptData | None = None,
         proof: MachineProof | None = None,
     ) -> None:
-        """Counts one more start of the node (FS3Error when `counter` cannot). `owner`: None for a process without targets, which
-        then takes no configuration either. `kept`: of which every heartbeat says whether something is wrong with it. `proof`: of
-        the machine it is on, where machines join the cluster."""
+        """Counts one more start of the node (FS3Error when `counter` cannot). `owner`: None for a process without targets.
+        `configured`: None for one that takes no configuration. `kept`: of which every heartbeat says whether something is
+        wrong with it. `proof`: of the machine it is on, where machines join the cluster."""
         self.lease = Lease()
         self.leased_targets: Set[TargetId] = frozenset()
         """Targets of the newest heartbeat that extended the lease. No other may serve: the manager may have replaced it."""
@@ -111,6 +116,7 @@ class Member:
         self._role = role
         self._counter = counter
         self._owner = owner
+        self._configured = configured
         self._kept = kept
         self._proof = proof
         self.incarnation = counter.next_incarnation()
@@ -259,8 +265,8 @@ class Member:
             await self._mgmtd.refresh(ack.routing_version - 1)
             if not ack.lease_ns and self._mgmtd.routing.version >= ack.routing_version:
                 self.heartbeat_now()  # the lease was withheld until this had been applied
-        if self._owner is not None and ack.config_version > self._config_version:
+        if self._configured is not None and ack.config_version > self._config_version:
             config = await self._mgmtd.get_config(self._role)
             self._config_version = config.version
-            self._config_problem = self._owner.on_config(config)
+            self._config_problem = self._configured.on_config(config)
             self.heartbeat_now()

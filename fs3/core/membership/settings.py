@@ -240,19 +240,20 @@ def check_settings(values: Mapping[str, SettingValue], base: MgmtdConfig | None 
     chunk_size = everything["meta.chunk_size"]
     if not is_chunk_size(int(chunk_size)):
         raise ValueError(f"meta.chunk_size: {chunk_size} is not {CHUNK_SIZES}")
-    for smaller, larger, why in _ORDER:
-        if everything[smaller] > everything[larger]:
-            raise ValueError(f"{smaller}: {everything[smaller]} is more than {larger}, {everything[larger]}: {why}")
+    for smaller, larger, times, why in _ORDER:
+        if times * everything[smaller] > everything[larger]:
+            more = "is more than" if times == 1 else f"times {times} is more than"
+            raise ValueError(f"{smaller}: {everything[smaller]} {more} {larger}, {everything[larger]}: {why}")
     config.check()
 
 
 _ORDER = (
-    ("cluster.replicas", "cluster.storage_nodes", "each replica of a chunk is on another storage node"),
-    ("storage.cache_share_min", "storage.cache_share_max", "what files leave to pages is part of what pages may take"),
-    ("meta.sessions_interval_ms", "meta.session_silence_ms", "a client that is silent must be noticed in time"),
-    ("meta.contacts_interval_ms", "meta.session_silence_ms", "a client that was heard of must not be taken for silent"),
+    ("cluster.replicas", "cluster.storage_nodes", 1, "each replica of a chunk is on another storage node"),
+    ("storage.cache_share_min", "storage.cache_share_max", 1, "what files leave to pages is part of what pages may take"),
+    ("meta.sessions_interval_ms", "meta.session_silence_ms", 3, "a service that looks so seldom never knows who was silent"),
+    ("meta.contacts_interval_ms", "meta.session_silence_ms", 3, "a client that was heard of must not be taken for silent"),
 )
-"""(key, key, why the first may not be more than the second)."""
+"""(key, key, how many of the first fit into the second at least, why)."""
 
 
 def manager_config(values: Mapping[str, SettingValue], base: MgmtdConfig) -> MgmtdConfig:
@@ -293,4 +294,4 @@ def describe_settings() -> str:
             limits = f"{'0, ' if setting.zero else ''}{setting.low} to {setting.high}"
         online = "yes" if setting.online else "at init"
         lines.append(f"| `{setting.key}` | {describe(setting.default)} | {limits} | {online} | {setting.text} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)

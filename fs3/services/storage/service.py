@@ -103,7 +103,7 @@ class StorageService:
         self._connector = connector
         self._channels: dict[NodeId, Channel] = {}
         self._foreground = ForegroundLoad(clock)
-        self._member = Member(mgmtd, clock, disks, name=disks.name, role=Role.STORAGE, owner=self, proof=proof)
+        self._member = Member(mgmtd, clock, disks, name=disks.name, role=Role.STORAGE, owner=self, configured=self, proof=proof)
         self.namespaces = NamespaceTable(mgmtd, clock)
         """See `NodeContext`."""
         self.cache_statistics = CacheStatistics()
@@ -423,7 +423,7 @@ class StorageService:
                 shell.on_leave_request(request.chain_version)
 
     def on_config(self, config: RoleConfig) -> str:
-        """See `MemberOwner`. One that cannot be read is logged, and the one before stays in force."""
+        """See `ConfiguredService`. One that cannot be read is logged, and the one before stays in force."""
         try:
             self.config = parse_config(StorageConfig, config.toml, f"configuration {config.version} of the storage role")
         except FS3Error as wrong:
