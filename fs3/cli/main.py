@@ -39,7 +39,7 @@ for command in (files.ls, files.cat, files.cp, files.mv, files.rm, files.mkdir, 
 
 
 def _add_cluster_commands() -> None:
-    from fs3.cli import admin, demo, kv, machines, mount, serve, settings, status, up
+    from fs3.cli import admin, demo, doctor, kv, machines, mount, serve, settings, status, up
 
     app.command()(up.up)
     app.command()(up.down)
@@ -53,6 +53,7 @@ def _add_cluster_commands() -> None:
     app.add_typer(machines.app)
     app.add_typer(settings.app)
     app.command()(serve.serve)
+    app.command()(doctor.doctor)
 
 
 _add_cluster_commands()

@@ -7,8 +7,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
+from fs3.base.limits import manager_probe_ns
+
 if TYPE_CHECKING:
     from fs3.client.mgmtd.client import MgmtdClient
+    from fs3.model.cluster import ClusterInfo
 
 T = TypeVar("T")
 ManagerQuestion: TypeAlias = Callable[["MgmtdClient"], Awaitable[T]]
@@ -30,6 +33,21 @@ async def open_manager_client(addresses: Sequence[str]) -> AsyncIterator[MgmtdCl
         yield client
     finally:
         await client.close()
+        await connector.close()
+
+
+async def ask_cluster_of(address: str) -> ClusterInfo:
+    """What the manager at "host:port" says of its cluster, whether it is the primary or not. Raises FS3Error when it does not
+    answer as one."""
+    from fs3.client.connector import Connector
+    from fs3.client.mgmtd.selector import ask_cluster
+    from fs3.drivers.framed.tcp import TcpTransport
+    from fs3.drivers.os.clock import OsClock
+
+    connector = Connector([TcpTransport(OsClock())], host="")
+    try:
+        return await ask_cluster(connector.channel([f"tcp://{address}"]), manager_probe_ns)
+    finally:
         await connector.close()
 
 

@@ -288,6 +288,8 @@ class ClusterInfo(msgspec.Struct, frozen=True):
     """Of the primary's lease record; rises with every takeover."""
     disks: tuple[DiskSpace, ...] = ()
     """Of the manager that answers."""
+    wall_ms: int = 0
+    """Its time of day, since 1970, for people; 0: it does not say."""
 
 
 class GetRouting(msgspec.Struct, frozen=True):

@@ -60,6 +60,7 @@ def cluster_info_to_pb(info: ClusterInfo) -> pb.GetClusterReply:
         managers=[manager_to_pb(manager) for manager in info.managers],
         epoch=info.epoch,
         disks=disks_to_pb(info.disks),
+        wall_ms=info.wall_ms,
     )
 
 
@@ -74,6 +75,7 @@ def cluster_info_from_pb(message: pb.GetClusterReply) -> ClusterInfo:
         managers=managers_from_pb(message.managers),
         epoch=message.epoch,
         disks=disks_from_pb(message.disks),
+        wall_ms=message.wall_ms,
     )
 
 

@@ -357,6 +357,7 @@ class MgmtdService:
             managers=self._publisher.managers(),
             epoch=record.epoch if record is not None else 0,
             disks=tuple(self._measure_space()),
+            wall_ms=self._clock.wall() // MILLISECOND,
         )
 
         def known(cluster: bytes | None, problem: BaseException | None) -> None:
