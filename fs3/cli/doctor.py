@@ -21,10 +21,7 @@ def doctor(
     running: Annotated[bool, typer.Option("--running", help="its processes run: their ports are taken, by them")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable")] = False,
 ) -> None:
-    """Look whether this machine can do what its file says. Exit status: 0 it can, also with warnings; 1 it cannot.
-
-    Example: fs3 doctor --config /etc/fs3/node.toml
-    """
+    """Look whether this machine can do what its file says. Exit status: 0 it can, also with warnings; 1 it cannot."""
     from fs3.cli.machine_checks import CheckOutcome, run_checks
 
     checks = run_checks(load_node_config(config), running=running)

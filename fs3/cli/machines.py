@@ -61,10 +61,7 @@ def initialise_cluster(
     lifetime: Lifetime = "24h",
     as_json: AsJson = False,
 ) -> None:
-    """Make a cluster, on its first machine and once: its identity, its settings, and a token for the other machines.
-
-    Example: fs3 cluster init --config /etc/fs3/node.toml --storage-nodes 5
-    """
+    """Make a cluster, on its first machine and once: its identity, its settings, and a token for the other machines."""
     from fs3.cli.cluster_init import make_cluster
 
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
@@ -87,10 +84,7 @@ def join(
     config: ConfigFile = DEFAULT_PATH,
     as_json: AsJson = False,
 ) -> None:
-    """Have this machine join a cluster. Once; running it again does nothing.
-
-    Example: fs3 cluster join --config /etc/fs3/node.toml --token fs3-…
-    """
+    """Have this machine join a cluster. Once; running it again does nothing."""
     found = load_node_config(config)
     identity = ensure_identity(found.data_dir, found.machine)
     if identity.cluster and not token.startswith(f"fs3-{identity.cluster.hex()[:8]}-"):
@@ -111,10 +105,7 @@ def join(
 def list_machines(
     where: Annotated[str | None, typer.Argument(help=where_help, metavar="CLUSTER")] = None, as_json: AsJson = False
 ) -> None:
-    """Show the machines that have joined.
-
-    Example: fs3 cluster machines fs3://10.9.0.1
-    """
+    """Show the machines that have joined."""
     found = _ask_list(where)
     if as_json:
         machines = [{"machine": each.name, "joined_ms": each.joined_ms, "token": each.token_id} for each in found.machines]
@@ -132,10 +123,7 @@ def remove(
     machine: Annotated[str, typer.Argument(metavar="MACHINE", help="as `fs3 cluster machines` shows it")],
     config: ConfigFile = DEFAULT_PATH,
 ) -> None:
-    """Have a machine belong to the cluster no more: its nodes are refused from now on. It must have stopped.
-
-    Example: fs3 cluster remove h5
-    """
+    """Have a machine belong to the cluster no more: its nodes are refused from now on. It must have stopped."""
     found, identity = _joined(config)
     ask_manager(found.managers, lambda client: client.remove_machine(identity.proof, machine))
     sys.stdout.write(f"machine {machine!r} belongs to cluster {identity.cluster_name!r} no more\n")
@@ -143,10 +131,7 @@ def remove(
 
 @tokens.command()
 def create(config: ConfigFile = DEFAULT_PATH, uses: Uses = 1, lifetime: Lifetime = "24h", as_json: AsJson = False) -> None:
-    """Make a token, on a machine that has joined.
-
-    Example: fs3 cluster token create --uses 2 --lifetime 1h
-    """
+    """Make a token, on a machine that has joined."""
     from fs3.cli.cluster_init import draw_token
 
     found, identity = _joined(config)
@@ -163,10 +148,7 @@ def create(config: ConfigFile = DEFAULT_PATH, uses: Uses = 1, lifetime: Lifetime
 def revoke(
     token: Annotated[str, typer.Argument(metavar="TOKEN", help="the token, or its id")], config: ConfigFile = DEFAULT_PATH
 ) -> None:
-    """Have no machine join with a token any more. Machines that have joined with it stay.
-
-    Example: fs3 cluster token revoke 1f2e3d4c
-    """
+    """Have no machine join with a token any more. Machines that have joined with it stay."""
     found, identity = _joined(config)
     parts = token.split("-")
     number = parts[2] if len(parts) == 4 else token
@@ -178,10 +160,7 @@ def revoke(
 def list_tokens(
     where: Annotated[str | None, typer.Argument(help=where_help, metavar="CLUSTER")] = None, as_json: AsJson = False
 ) -> None:
-    """Show the tokens, without their secrets.
-
-    Example: fs3 cluster token list fs3://10.9.0.1
-    """
+    """Show the tokens, without their secrets."""
     found = _ask_list(where)
     if as_json:
         print_json({"tokens": [_token_document(token) for token in found.tokens]})

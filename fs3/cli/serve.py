@@ -57,10 +57,7 @@ def serve(
     ready_fd: Annotated[int | None, typer.Option(help="descriptor to write the endpoints to once it serves")] = None,
     lifeline_fd: Annotated[int | None, typer.Option(help="descriptor at whose end the process stops")] = None,
 ) -> None:
-    """Run all processes of this machine, or one, in the foreground.
-
-    Example: fs3 serve --config /etc/fs3/node.toml
-    """
+    """Run all processes of this machine, or one, in the foreground."""
     if role is None:
         _serve_machine(config, name, data_dir)
         return

@@ -36,10 +36,7 @@ def get(
     cluster: Cluster = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show settings: what is in force, the default, and where it comes from.
-
-    Example: fs3 config get storage.scrub_interval_s
-    """
+    """Show settings: what is in force, the default, and where it comes from."""
     wanted = keys or list(SETTINGS)
     for key in wanted:
         _check_key(key)
@@ -65,10 +62,7 @@ def set_settings(
     cluster: Cluster = None,
     as_json: AsJson = False,
 ) -> None:
-    """Change settings, all that are named or none. The nodes apply them at their next heartbeat; `fs3 status` says which have.
-
-    Example: fs3 config set storage.scrub_bytes_per_second=32MB meta.stripe=16
-    """
+    """Change settings, all that are named or none. The nodes apply them at their next heartbeat; `fs3 status` says which have."""
     named = parse_changes(changes or [])
     if file is not None:
         both = load_changes(file)
@@ -93,10 +87,7 @@ def diff(
     cluster: Cluster = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what differs from the defaults; with FROM, what has changed since that version, up to TO.
-
-    Example: fs3 config diff 3
-    """
+    """Show what differs from the defaults; with FROM, what has changed since that version, up to TO."""
     found = _ask(cluster)
     if versions and len(versions) > 2:
         raise error(Code.INVALID, "diff takes two versions at most")
@@ -116,10 +107,7 @@ def diff(
 
 @app.command()
 def history(cluster: Cluster = None, as_json: AsJson = False) -> None:
-    """Show what was changed, when and by whom, the newest last.
-
-    Example: fs3 config history
-    """
+    """Show what was changed, when and by whom, the newest last."""
     found = _ask(cluster)
     documents = []
     before: dict[str, SettingValue] = {}
