@@ -182,6 +182,12 @@ meta_read_hedge_ns = 250 * MILLISECOND
 meta_change_hedge_ns = 750 * MILLISECOND
 """The same for requests that change something: those wait for a disk."""
 
+# --- machines and settings ---------------------------------------------------------------------------------------------
+machine_key_bytes = 32
+"""Random bytes by which a machine of a cluster is known."""
+settings_max = 60
+"""Settings of a cluster."""
+
 # --- time ------------------------------------------------------------------------------------------------------------
 heartbeat_ns = 500 * MILLISECOND
 heartbeat_attempt_ns = 500 * MILLISECOND

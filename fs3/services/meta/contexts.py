@@ -24,6 +24,11 @@ class RequestContexts:
         self._defaults: tuple[Routing | None, LayoutDefaults] = (None, LayoutDefaults())
         """Of the routing that was seen last: they are worked out once per version of it, not once per request."""
 
+    def set_config(self, config: MetaConfig) -> None:
+        """From now on, new files are made as this says."""
+        self._config = config
+        self._defaults = (None, LayoutDefaults())
+
     def context_of(self, caller: Caller, *, mutates: bool) -> OpContext:
         """The context of one request. A client that asks for a change is alive, which is noted.
 
