@@ -81,6 +81,7 @@ with mmap.mmap(fd, 0) as mapped:
     mapped.flush()
 """
 
+
 @pytest.fixture(scope="module")
 def cluster(space_guard: SpaceGuard) -> Iterator[LocalCluster]:
     with space_guard.lend("mounts") as home, LocalCluster(home / "cluster", targets=1) as cluster:
