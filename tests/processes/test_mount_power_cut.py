@@ -1,4 +1,4 @@
-"""Processes of a cluster and of its mounts are killed while programs write: what was acknowledged is there, and it goes on soon."""
+"""Processes of a cluster and of its mounts are killed while programs write: what was acknowledged is there, and it goes on."""
 
 from __future__ import annotations
 
