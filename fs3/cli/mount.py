@@ -67,7 +67,7 @@ def umount(
     directory: Annotated[str, typer.Argument(metavar="DIR", help="where it is mounted")],
     lazy: Annotated[bool, typer.Option("--lazy", help="also while it is in use: it goes when its last user does")] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="also while its process does not answer: calls that wait for it fail, and all later ones")
+        bool, typer.Option("--force", help="also while its process does not answer: calls that wait for it fail")
     ] = False,
 ) -> None:
     """Unmount. A mount whose process has died goes in any case."""

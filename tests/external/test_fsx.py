@@ -1,5 +1,5 @@
-"""fsx, which reads, writes, maps, cuts, punches and copies one file at random and compares all of it with what it has in memory, on
-a mount. It is no part of this project: `FSX` names the program, built from xfstests (`ltp/fsx.c`). Needs root and /dev/fuse."""
+"""fsx, which reads, writes, maps, cuts, punches and copies one file at random and compares all of it with what it has in memory,
+on a mount. It is no part of this project: `FSX` names the program, built from xfstests (`ltp/fsx.c`). Needs root and /dev/fuse."""
 
 from __future__ import annotations
 

@@ -76,8 +76,8 @@ def is_privileged() -> bool:
 
 def unmount(directory: str, *, lazily: bool = False, forcibly: bool = False) -> None:
     """End a mount. `lazily`: its name goes at once, and the mount when its last user does; so it works whatever happens there.
-    `forcibly`: the same, and all calls on it fail at once, those that wait for an answer as well. OSError EBUSY while it is in use,
-    EINVAL when none is there."""
+    `forcibly`: the same, and all calls on it fail at once, those that wait for an answer as well. OSError EBUSY while it is in
+    use, EINVAL when none is there."""
     path = _absolute(directory)
     lazily = lazily or forcibly
     if is_privileged():

@@ -1,5 +1,5 @@
-"""Locks beside everything else that is done to files: the machine of `test_xattrs`, whose users now lock what they may, under any of
-its names and none. What holds between several clients, and waits, is `test_lock_model`'s.
+"""Locks beside everything else that is done to files: the machine of `test_xattrs`, whose users now lock what they may, under any
+of its names and none. What holds between several clients, and waits, is `test_lock_model`'s.
 """
 
 from __future__ import annotations
@@ -45,9 +45,7 @@ class LockedNamespaces(Attributes):
         if not (may or any(content is node.content for content, _, _ in self.model.sessions)):
             raise ModelError(Code.ACCESS)
 
-    def take(
-        self, user: User, node: ModelNode, kind: LockKind, owner: int, span: tuple[int, int], exclusive: bool
-    ) -> ModelNode:
+    def take(self, user: User, node: ModelNode, kind: LockKind, owner: int, span: tuple[int, int], exclusive: bool) -> ModelNode:
         self.check_lockable(user, node, is_for_writing=kind is LockKind.RANGE and exclusive)
         for (inode, held, other, at), mode in self.cells.items():
             if (inode, held) == (node.id, kind) and other != owner and span[0] <= at < span[1] and (mode or exclusive):
