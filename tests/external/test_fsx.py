@@ -1,5 +1,6 @@
 """fsx, which reads, writes, maps, cuts, punches and copies one file at random and compares all of it with what it has in memory,
-on a mount. It is no part of this project: `FSX` names the program, built from xfstests (`ltp/fsx.c`). Needs root and /dev/fuse."""
+on a mount. It is no part of this project: `FSX` names the program, built from xfstests (`ltp/fsx.c`). Needs root and
+/dev/fuse."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ import pytest
 
 from fs3.sim.conformance.fuse import why_no_mount
 from tests.mounts import embedded_mount
+from tests.space import SpaceGuard
 
 pytestmark = [pytest.mark.external, pytest.mark.timeout(1800)]
 
@@ -39,13 +41,13 @@ def why_not() -> str:
 
 
 @pytest.fixture(scope="module")
-def mounts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
+def mounts(space_guard: SpaceGuard) -> Iterator[tuple[Path, Path]]:
     """Two of one cluster."""
-    home = tmp_path_factory.mktemp("fsx")
-    for name in ("one", "two"):
-        (home / name).mkdir()
-    with embedded_mount(home / "fs3", home / "one"), embedded_mount(home / "fs3", home / "two"):
-        yield home / "one", home / "two"
+    with space_guard.lend("fsx") as home:
+        for name in ("one", "two"):
+            (home / name).mkdir()
+        with embedded_mount(home / "fs3", home / "one"), embedded_mount(home / "fs3", home / "two"):
+            yield home / "one", home / "two"
 
 
 @pytest.mark.skipif(bool(why_not()), reason=why_not())
