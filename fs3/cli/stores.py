@@ -38,6 +38,11 @@ class StoreLocation:
         """Those on this machine."""
         return [] if self.directory is None else [self.directory]
 
+    @property
+    def is_remote(self) -> bool:
+        """Transactions of several processes run side by side, and meet only when they commit."""
+        return self.directory is None
+
     def __str__(self) -> str:
         if self.directory is not None:
             return f"lmdb:{self.directory}"

@@ -175,6 +175,8 @@ async def _start_meta(options: ServeOptions, stack: AsyncExitStack) -> dict[str,
     starts = IncarnationFile(options.data_dir / "incarnation", store.directories)
     member = Member(mgmtd, clock, starts, name=options.name, role=Role.META, kept=scrub)
     await member.register(mgmtd.cluster, list(endpoints.values()), host_identity(), os.getpid())
+    if store.is_remote:
+        service.use_tally(member.node)
     member.start()
     stack.push_async_callback(member.stop)
     return endpoints

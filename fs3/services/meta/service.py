@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 
 from fs3.base.errors import error
-from fs3.base.ids import ClientId
+from fs3.base.ids import ClientId, NodeId
 from fs3.base.units import MILLISECOND
 from fs3.client.routing import RoutingSource
 from fs3.core.meta.bootstrap import claim_store, ensure_root
@@ -63,10 +63,10 @@ class MetaService:
         self._trimmer = Trimmer(kv, storage)
         self._changes = ChangeExecutor(kv, storage, self._trimmer)
         self._capacity = CapacityCache(clock, routing, storage, config.space_age_ms)
-        contexts = RequestContexts(clock, routing, config, self.last_seen)
+        self._contexts = RequestContexts(clock, routing, config, self.last_seen)
         self._appends = AppendQueue(self._changes)
         self._locks = LockQueue(kv, clock, self._changes)
-        self._handlers = VerbHandlers(kv, contexts, self._changes, self._appends, self._locks, self._capacity)
+        self._handlers = VerbHandlers(kv, self._contexts, self._changes, self._appends, self._locks, self._capacity)
         # Several services on one store would otherwise take the same rows at the same time, to no harm but for nothing.
         first_pause_ns = int.from_bytes(entropy(8), "big") % (config.garbage_interval_ms * MILLISECOND)
         self.lease = DutyLease(kv, clock, entropy, config.duty_lease_ms)
@@ -93,6 +93,11 @@ class MetaService:
         )
         self.trims = TrimsDuty(self.lease, kv, self._trimmer, config.trims_interval_ms)
         self._duties: tuple[Duty, ...] = (self.last_seen, self.garbage, self.requests, self.sessions, self.trims)
+
+    def use_tally(self, node: NodeId) -> None:
+        """This service is that node, of several whose transactions on a remote engine meet only when they commit: its ids and
+        counts are drawn from and noted in a row of its own. See `fs3.core.meta.allocation`."""
+        self._contexts.tally = node
 
     async def start(self) -> None:
         """Create the root directory on the very first start; begin the duties.
