@@ -145,8 +145,6 @@ transactions_waiting_max = 65_536
 requests_remembered_ns = 30 * MINUTE
 check_rows_per_page = 512
 """Rows of the namespace that one request of a check looks at; the service does nothing else meanwhile."""
-ids_per_block = 1 << 16
-"""Ids that a metadata service takes at once from those of the namespace, where several write to one store at the same time."""
 inspect_inodes_max = 1024
 """Inodes that one request of a check asks about."""
 check_rounds_max = 6

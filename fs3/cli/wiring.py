@@ -174,7 +174,8 @@ async def _start_meta(options: ServeOptions, stack: AsyncExitStack) -> dict[str,
     stack.push_async_callback(service.stop)
     starts = IncarnationFile(options.data_dir / "incarnation", store.directories)
     member = Member(mgmtd, clock, starts, name=options.name, role=Role.META, kept=scrub)
-    await member.register(mgmtd.cluster, list(endpoints.values()), host_identity(), os.getpid())
+    addresses = list(endpoints.values())
+    await member.register(mgmtd.cluster, addresses, host_identity(), os.getpid(), by_directory=store.is_remote)
     if store.is_remote:
         service.use_tally(member.node)
     member.start()

@@ -37,6 +37,8 @@ class RegisterNode(msgspec.Struct, frozen=True):
     directory: str = ""
     """Which locked directory the process has, as its host numbers them; "" when it has none. A process that has the lock of a
     former one proves that that one has ended."""
+    by_directory: bool = False
+    """See `Node`."""
 
 
 class RegistrationAck(msgspec.Struct, frozen=True):

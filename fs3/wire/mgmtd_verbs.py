@@ -76,6 +76,7 @@ def _register_node_to_pb(request: RegisterNode) -> pb.RegisterNodeRequest:
         software=__version__,
         claims=[claim_to_pb(claim) for claim in request.claims],
         directory=request.directory,
+        by_directory=request.by_directory,
     )
 
 
@@ -104,6 +105,7 @@ def _register_node_from_pb(message: pb.RegisterNodeRequest) -> RegisterNode:
         targets=tuple(TargetId(target) for target in message.targets),
         claims=tuple(claim_from_pb(claim, f"RegisterNodeRequest.claims[{index}]") for index, claim in enumerate(message.claims)),
         directory=message.directory,
+        by_directory=message.by_directory,
     )
 
 

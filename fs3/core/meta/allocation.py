@@ -10,7 +10,6 @@ from __future__ import annotations
 from functools import lru_cache
 
 from fs3.base.ids import ChainId, InodeId, NodeId, TableId
-from fs3.base.limits import ids_per_block
 from fs3.base.prng import Prng
 from fs3.base.status import Code
 from fs3.core.files.layout import explain_unusable
@@ -19,6 +18,9 @@ from fs3.core.meta.context import NO_TALLY, OpContext
 from fs3.core.meta.errors import MetaError
 from fs3.core.txn import Txn
 from fs3.model.inode import Inode, Layout
+
+ids_per_block = 1 << 16
+"""Ids that a service takes at once for its tally."""
 
 SHUFFLES = 64
 """Orders of a table's chains that directories choose from: few enough to keep, enough that directories differ."""

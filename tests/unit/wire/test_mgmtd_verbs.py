@@ -73,7 +73,7 @@ WELL = TargetReport(TargetId(7), LocalState.UPTODATE, 3, generation=GENERATION)
 MANAGERS = (ManagerInfo("m1", ("tcp://m:1",), is_primary=True), ManagerInfo("m2"))
 NODES = (
     Node(NodeId(1), "storage-1", Role.STORAGE, ("tcp://s:1",), "h", 2, alive=True, pid=9),
-    Node(NodeId(2), "meta", Role.META, (), "h", 1, alive=False),
+    Node(NodeId(2), "meta", Role.META, (), "h", 1, alive=False, by_directory=True),
 )
 CHAIN = Chain(
     ChainId(8), 2, (Slot(TargetId(5), NodeId(1), PublicState.SERVING), Slot(TargetId(6), NodeId(1), PublicState.OFFLINE))
@@ -87,7 +87,19 @@ REMEMBERED = (TargetGeneration(TargetId(5), GENERATION),)
 DISKS = (DiskSpace("/data", 1000, 17), DiskSpace("/more", 2000, 0))
 NAMESPACE = CacheNamespace(11, "dsv3", 4096, 2, TableId(2), 1 << 40, 3_600_000, 1 << 30, "team", first_id=3, salt=b"saltsalt")
 REQUESTS = [
-    RegisterNode("storage-1", Role.STORAGE, CLUSTER, 4, ("tcp://s:1",), "h", 9, (TargetId(5), TargetId(7)), CLAIMS, "1:2"),
+    RegisterNode(
+        "storage-1",
+        Role.STORAGE,
+        CLUSTER,
+        4,
+        ("tcp://s:1",),
+        "h",
+        9,
+        (TargetId(5), TargetId(7)),
+        CLAIMS,
+        "1:2",
+        by_directory=True,
+    ),
     Heartbeat(NodeId(1), 4, 17, (REPORT, WELL), 12, leaving=True, config_version=3, disks=DISKS),
     EnsureTable(3),
     OpenNamespace("dsv3", 4096, 2, NamespaceSettings(budget_bytes=1 << 40, ttl_ms=1, pin_bytes=0, owner="team")),

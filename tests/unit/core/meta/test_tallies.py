@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fs3.base.ids import NodeId
-from fs3.base.limits import ids_per_block
 from fs3.core.meta import keys, restore, rows
-from fs3.core.meta.allocation import allocate_ids
+from fs3.core.meta.allocation import allocate_ids, ids_per_block
 from fs3.core.meta.context import NO_TALLY
 from fs3.core.meta.ops.close import close_file
 from fs3.core.meta.ops.remove import remove
