@@ -274,6 +274,19 @@ async def test_a_watch_whose_changes_were_compacted_begins_anew(etcd: EtcdCluste
         assert await kv.transact(append_count(b"counted")) == 0
 
 
+async def test_a_snapshot_whose_moment_is_compacted_away_says_so(etcd: EtcdCluster) -> None:
+    async with opened(etcd, "old-snapshot") as kv:
+        await kv.transact(puts({b"%04d" % number: b"" for number in range(1000)}))
+        pages = kv.snapshot()
+        assert len(await anext(pages)) == 512
+        await kv.transact(puts({b"a": b"1"}))
+        newest = decode_txn(await kv._client.call(TXN, encode_read([EtcdRange(b"x")]))).revision
+        await kv._client.call(COMPACT, b"\x08" + varint(newest))
+        with pytest.raises(FS3Error, match="--auto-compaction-retention"):
+            await anext(pages)
+        assert sum([len(page) async for page in kv.snapshot()]) == 1001
+
+
 def varint(value: int) -> bytes:
     out = bytearray()
     while value > 0x7F:

@@ -41,7 +41,7 @@ async def allocate_ids(txn: Txn, ctx: OpContext, *, inodes: int, others: int = 0
         counters = await rows.get_counters(txn)
         first, end = counters.next_id, counters.next_id + max(ids_per_block, wanted)
         rows.put_counters(txn, rows.NamespaceCounters(end, counters.inodes, counters.garbage))
-    rows.put_tally(txn, ctx.tally, rows.Tally(first + wanted, end, tally.inodes + inodes, tally.garbage))
+    rows.put_tally(txn, ctx.tally, rows.ServiceTally(first + wanted, end, tally.inodes + inodes, tally.garbage))
     return first
 
 
@@ -49,7 +49,7 @@ async def adjust_counts(txn: Txn, tally_of: NodeId = NO_TALLY, *, inodes: int = 
     """Adds to the counts of inode rows and garbage rows: in the tally of this service, or in the counters."""
     if tally_of:
         tally = await rows.get_tally(txn, tally_of)
-        counted = rows.Tally(tally.next_id, tally.end_id, tally.inodes + inodes, tally.garbage + garbage)
+        counted = rows.ServiceTally(tally.next_id, tally.end_id, tally.inodes + inodes, tally.garbage + garbage)
         rows.put_tally(txn, tally_of, counted)
         return
     counters = await rows.get_counters(txn)

@@ -26,7 +26,7 @@ class NamespaceCounters(msgspec.Struct, frozen=True, array_like=True):
     """Garbage rows."""
 
 
-class Tally(msgspec.Struct, frozen=True, array_like=True):
+class ServiceTally(msgspec.Struct, frozen=True, array_like=True):
     """What one of several metadata services on a shared engine draws from and counts in, so that they do not all write the row of
     the counters. What there is of inodes and garbage is the sum of that row and all tallies."""
 
@@ -98,7 +98,7 @@ _pruned = msgspec.msgpack.Decoder(PrunedSession).decode
 _data = msgspec.msgpack.Decoder(bytes).decode
 _garbage = msgspec.msgpack.Decoder(Garbage).decode
 _counters = msgspec.msgpack.Decoder(NamespaceCounters).decode
-_tally = msgspec.msgpack.Decoder(Tally).decode
+_tally = msgspec.msgpack.Decoder(ServiceTally).decode
 _remembered = msgspec.msgpack.Decoder(RequestRecord).decode
 
 
@@ -256,14 +256,14 @@ def put_counters(txn: Txn, counters: NamespaceCounters) -> None:
     txn.put(keys.COUNTERS, encode(counters))
 
 
-async def get_tally(txn: ReadTxn, service: NodeId) -> Tally:
+async def get_tally(txn: ReadTxn, service: NodeId) -> ServiceTally:
     """The tally of a metadata service; an empty one when it has none yet."""
     key = keys.tally_key(service)
     row = await txn.get(key)
-    return Tally() if row is None else decode_tally(key, row)
+    return ServiceTally() if row is None else decode_tally(key, row)
 
 
-def decode_tally(key: bytes, row: bytes) -> Tally:
+def decode_tally(key: bytes, row: bytes) -> ServiceTally:
     """A tally from its row."""
     try:
         return _tally(row)
@@ -271,7 +271,7 @@ def decode_tally(key: bytes, row: bytes) -> Tally:
         raise_malformed(key, error)
 
 
-def put_tally(txn: Txn, service: NodeId, tally: Tally) -> None:
+def put_tally(txn: Txn, service: NodeId, tally: ServiceTally) -> None:
     """Store the tally of a metadata service."""
     txn.put(keys.tally_key(service), encode(tally))
 

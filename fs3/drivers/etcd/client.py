@@ -63,11 +63,13 @@ _REFUSALS = {
     _Status.UNAUTHENTICATED: Code.ACCESS,
     _Status.UNIMPLEMENTED: Code.UNSUPPORTED,
     _Status.INVALID_ARGUMENT: Code.INVALID,
+    _Status.OUT_OF_RANGE: Code.INVALID,
 }
 _HINTS = {
     "too many operations in txn request": "each member has to be started with --max-txn-ops {operations}",
     "request is too large": "each member has to be started with --max-request-bytes {request_bytes}",
     "database space exceeded": "raise --quota-backend-bytes, or compact and defragment it; then disarm the alarm",
+    "required revision has been compacted": "it took longer than --auto-compaction-retention keeps old revisions",
     "user name is empty": "fs3 reaches etcd without a user; its authentication has to be off",
 }
 etcd_txn_operations_max = 4096

@@ -24,14 +24,15 @@ import logging
 import os
 import random
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, Self, TypeVar
 
 from fs3.base.checksum import is_sealed
 from fs3.base.errors import FS3Error, error
-from fs3.base.limits import transactions_per_commit_max, transactions_per_turn_max, transactions_waiting_max
+from fs3.base.limits import key_bytes_stored_max, transactions_per_commit_max, transactions_per_turn_max, transactions_waiting_max
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
+from fs3.core.txn import unseal_row
 from fs3.drivers.etcd.batch import EtcdBatch, WaitingOperation
 from fs3.drivers.etcd.client import EtcdClient, etcd_request_bytes_max, etcd_txn_operations_max, is_refusal
 from fs3.drivers.etcd.committer import Committer, Entropy
@@ -42,13 +43,16 @@ from fs3.drivers.etcd.state import EtcdState, EtcdStats, find_state
 from fs3.drivers.etcd.transaction import OperationRun
 from fs3.drivers.kv.write_set import WriteSet
 from fs3.ports.clock import Clock
-from fs3.ports.kv import KVScrubStep, OnDone, ReadOp, WriteOp, future_callback
+from fs3.ports.kv import KVRow, KVScrubStep, OnDone, ReadOp, WriteOp, future_callback
 from fs3.runtime.tasks import start_background
 from fs3.wire.etcd import (
+    RANGE,
     TXN,
     EtcdCondition,
     EtcdRange,
+    decode_range,
     encode_limit_probe,
+    encode_range,
     encode_txn,
 )
 
@@ -68,8 +72,11 @@ etcd_state_ns = 5 * SECOND
 """How often the members are asked how they are."""
 etcd_scrub_rows = 256
 """Rows one step of a scrub looks at."""
+etcd_snapshot_rows = 512
+"""Rows that are read at once for a snapshot."""
 _REQUEST_OVERHEAD_BYTES = 512 * 1024
 """etcd reads requests that are larger than `--max-request-bytes` by so much, and only then looks at that limit."""
+_BEHIND_ALL_KEYS = b"\xff" * (key_bytes_stored_max + 1)
 _FORMAT = b"fs3-kv 1"
 
 OpeningStep = Callable[[int], Coroutine[Any, Any, None]]
@@ -368,7 +375,7 @@ class EtcdKV:
         """See `ScrubbedKV`. etcd keeps sums of its files; this looks at what fs3 has written."""
         if self._closing:
             raise self._refusal()
-        end = self._keys.to_etcd(EtcdRange(b"", b"\xff" * 600)).end
+        end = self._keys.to_etcd(EtcdRange(b"", _BEHIND_ALL_KEYS)).end
         wanted = EtcdRange(self._keys.row(begin), end, etcd_scrub_rows)
         deadline = self._clock.now() + etcd_patience_ns
         (rows,) = (await self._client.read([wanted], deadline)).ranges
@@ -379,6 +386,20 @@ class EtcdKV:
             log.error("row %r in etcd is damaged", key)
         self._damaged = {key for key in self._damaged if not (begin <= key and (following is None or key < following))} | damaged
         return KVScrubStep(following, sum(len(key) + len(sealed) for key, sealed in found), len(found))
+
+    async def snapshot(self) -> AsyncIterator[Sequence[KVRow]]:
+        """See `ScrubbedKV`."""
+        keys, client = self._keys, self._client
+        begin, end = keys.row(b""), keys.to_etcd(EtcdRange(b"", _BEHIND_ALL_KEYS)).end
+        revision = (await client.read([EtcdRange(keys.mark)], self._clock.now() + etcd_patience_ns)).revision
+        while True:
+            request = encode_range(EtcdRange(begin, end, etcd_snapshot_rows), revision)
+            (rows,) = decode_range(await client.ask(RANGE, request, self._clock.now() + etcd_patience_ns)).ranges
+            page = [(key := keys.strip(row.key), unseal_row(key, row.value, tolerant=False)) for row in rows]
+            if not page:
+                return
+            yield page
+            begin = rows[-1].key + b"\0"
 
     @property
     def damaged_rows(self) -> tuple[bytes, ...]:

@@ -35,7 +35,7 @@ def parse_counters(row: bytes) -> rows.NamespaceCounters | None:
         return None
 
 
-def parse_tally(key: bytes, row: bytes) -> rows.Tally | None:
+def parse_tally(key: bytes, row: bytes) -> rows.ServiceTally | None:
     """A tally from its row; None when it cannot be read."""
     try:
         return rows.decode_tally(key, row)
