@@ -53,7 +53,7 @@ def serve(
         raise error(Code.INVALID, f"--mgmtd is needed by {role}: host:port of the managers")
     options = ServeOptions(
         role, name, data_dir, listen, grpc_listen, local_listen, advertise, addresses, storage, replicas, targets, config,
-        stores.parse_store(kv) if kv else None,
+        stores.parse_store(kv) if kv else stores.store_in_config(config),
     )  # fmt: skip
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     acquire_process_lock(

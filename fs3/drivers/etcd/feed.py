@@ -120,6 +120,7 @@ class CacheFeed:
                 if self._client.clock.now() - said_at >= etcd_unreachable_said_ns - SECOND:
                     said_at = self._client.clock.now()
                     log.warning("%s; trying again", why)
+                await asyncio.sleep(etcd_retry_max_ns / SECOND)
 
     @staticmethod
     def _mark_of(reply: EtcdReadReply) -> int:

@@ -33,6 +33,7 @@ from fs3.base.limits import key_bytes_stored_max, transactions_per_commit_max, t
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.core.txn import unseal_row
+from fs3.drivers.etcd.access import PLAIN, EtcdAccess
 from fs3.drivers.etcd.batch import EtcdBatch, WaitingOperation
 from fs3.drivers.etcd.client import EtcdClient, etcd_request_bytes_max, etcd_txn_operations_max, is_refusal
 from fs3.drivers.etcd.committer import Committer, Entropy
@@ -87,11 +88,11 @@ T = TypeVar("T")
 class EtcdKV:
     """`KV` under a prefix of an etcd cluster. All methods are called on one loop. A forked child cannot use it."""
 
-    def __init__(self, endpoints: Sequence[str], prefix: str, clock: Clock, entropy: Entropy, patience_ns: int) -> None:
+    def __init__(self, client: EtcdClient, prefix: str, clock: Clock, entropy: Entropy, patience_ns: int) -> None:
         """Use `open`."""
         self._clock = clock
         self._patience_ns = patience_ns
-        self._client = EtcdClient(endpoints, clock)
+        self._client = client
         self._keys = KeySpace(prefix.encode())
         self._cache = EtcdRowCache()
         self._feed = CacheFeed(self._client, self._keys, self._cache)
@@ -115,6 +116,7 @@ class EtcdKV:
         prefix: str,
         clock: Clock,
         *,
+        access: EtcdAccess = PLAIN,
         entropy: Entropy = os.urandom,
         patience_ns: int = etcd_patience_ns,
     ) -> Self:
@@ -122,10 +124,10 @@ class EtcdKV:
 
         `patience_ns`: an operation that etcd does not carry out in so long fails.
 
-        FS3Error: INVALID or TOO_LARGE when the members admit smaller transactions than a store needs; ACCESS; UNSUPPORTED for
-        a store of another version.
+        FS3Error: INVALID or TOO_LARGE when the members admit smaller transactions than a store needs; ACCESS; CONFIG; UNSUPPORTED
+        for a store of another version.
         """
-        kv = cls(endpoints, prefix, clock, entropy, patience_ns)
+        kv = cls(EtcdClient(endpoints, clock, access), prefix, clock, entropy, patience_ns)
         try:
             await kv._feed.start()
             await kv._patiently(kv._check_members)
