@@ -229,6 +229,7 @@ async def test_a_full_engine_is_no_space_and_reads_go_on(space_guard: SpaceGuard
             assert [key for key, _ in await read_all_rows(kv)] == [b"row %04d" % at for at in range(stored)]
             kv._state = await find_state(kv._client)
             assert "NOSPACE" in kv.problem
+            assert "of its quota of 8 MB" in kv.problem
 
 
 async def test_no_member_is_said_after_a_while_naming_them(etcd: EtcdCluster) -> None:

@@ -98,7 +98,7 @@ class EtcdClient:
         """`endpoints`: "host:port" of the members, or of some of them. FS3Error CONFIG naming a file that cannot be read."""
         self.endpoints = tuple(endpoints)
         self.clock = clock
-        self._access = access
+        self.access = access
         self._credentials = _make_credentials(access)
         self._token = ""
         """Says who we are, where users are told apart; empty: a member has to be asked for one."""
@@ -122,7 +122,7 @@ class EtcdClient:
         """
         endpoint = endpoint or self.endpoint
         call, timeout = self._callable(endpoint, method), timeout_ns / SECOND
-        if not self._access.user:
+        if not self.access.user:
             try:
                 reply: bytes = await call(request, timeout=timeout)
             except AioRpcError as problem:
@@ -148,11 +148,11 @@ class EtcdClient:
 
     async def _authenticate(self, endpoint: str, timeout: float) -> str:
         """The token of our user; empty when there is none to be. FS3Error as `call`."""
-        if self._token or not self._access.user:
+        if self._token or not self.access.user:
             return self._token
         async with self._authenticating:
             if not self._token:
-                request = encode_authenticate(self._access.user, self._access.read_password())
+                request = encode_authenticate(self.access.user, self.access.read_password())
                 try:
                     reply = await self._callable(endpoint, AUTHENTICATE)(request, timeout=timeout)
                 except AioRpcError as problem:

@@ -20,6 +20,7 @@ a quorum, operations fail with UNAVAILABLE after `etcd_patience_ns`; the store g
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import random
@@ -71,6 +72,8 @@ etcd_ahead_operations_max = 16
 """Operations that are looked at for what they will miss, once all of a batch were."""
 etcd_state_ns = 5 * SECOND
 """How often the members are asked how they are."""
+etcd_room_ns = 60 * SECOND
+"""How often they are asked for their quota, and what they have compacted."""
 etcd_scrub_rows = 256
 """Rows one step of a scrub looks at."""
 etcd_snapshot_rows = 512
@@ -359,8 +362,10 @@ class EtcdKV:
     # --- upkeep -------------------------------------------------------------------------------------------------------
 
     async def _watch_state(self) -> None:
-        while True:
-            self._state = await find_state(self._client)
+        turns = etcd_room_ns // etcd_state_ns
+        for turn in itertools.count():
+            known = self._state.rooms if self._state is not None and turn % turns else None
+            self._state = await find_state(self._client, known)
             await asyncio.sleep(etcd_state_ns / SECOND)
 
     @property
