@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +18,7 @@ from fs3.base.ids import ClientId, TableId
 from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.cli import kv_stores
+from fs3.cli.directory import ClusterDirectory, Shape, acquire_process_lock
 from fs3.cli.kv_stores import (
     StoreFiller,
     are_same,
@@ -287,3 +292,60 @@ async def test_locating(tmp_path: Path) -> None:
     assert str(locate(f"lmdb:{tmp_path}")["meta"]) == f"lmdb:{tmp_path}/meta/kv"
     with pytest.raises(FS3Error, match="no fs3 cluster"):
         locate(str(tmp_path))
+
+
+# --- the commands ------------------------------------------------------------------------------------------------------
+
+
+def admin(*arguments: object, status: int = 0) -> str:
+    """What `fs3 admin kv …` says."""
+    command = [sys.executable, "-m", "fs3.cli.main", "admin", "kv", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == status, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.mark.processes
+def test_a_cluster_works_on_other_stores_if_they_have_its_rows(tmp_path: Path, etcd: EtcdCluster) -> None:
+    home = tmp_path / "cluster"
+    home.mkdir()
+    directory = ClusterDirectory(home)
+    directory.save(Shape(storage=1, replicas=1, targets=1), {})
+    asyncio.run(make_cluster(locate(str(home)), directories=3))
+    there = f"etcd://{','.join(etcd.endpoints)}/moves-commands"
+    lock = acquire_process_lock(directory.lock_path("meta"))
+    assert "meta still runs" in admin("copy", home, there, status=1)
+    assert "meta still runs" in admin("use", home, there, status=1)
+    os.close(lock)
+    assert "is empty" in admin("use", home, there, status=1)
+    said = json.loads(admin("copy", home, there, "--json"))
+    assert said["problems"] == []
+    assert said["rows"]["meta"] > 8
+    node = home / "storage-1" / "node.json"
+    node.parent.mkdir()
+    node.write_text(json.dumps({"cluster": OTHER.hex()}))
+    assert f"the data of {OTHER.hex()}" in admin("use", home, there, status=1)
+    node.write_text(json.dumps({"cluster": CLUSTER.hex()}))
+    admin("use", home, there)
+    assert directory.require()[0].kv == there
+    assert locate(str(home)) == locate(there)
+
+    async def change() -> None:
+        async with opened(locate(there)["meta"], "meta", create=False) as kv:
+            await kv.transact(making("more"))
+
+    asyncio.run(change())
+    assert "are not those that the cluster has now" in admin("use", home, f"lmdb:{home}", status=1)
+    admin("use", home, f"lmdb:{home}", "--anyway")
+    assert directory.require()[0].kv == ""
+    assert "same stores" in admin("copy", home, f"lmdb:{home}", status=1)
+    assert "there are rows of meta already" in admin("copy", home, there, status=1)
+    assert "cut" in admin("import", _cut(home, tmp_path), f"lmdb:{tmp_path / 'other'}", status=1)
+
+
+def _cut(home: Path, where: Path) -> Path:
+    admin("export", home, where / "whole")
+    cut = where / "cut"
+    cut.write_bytes((where / "whole").read_bytes()[:-5])
+    return cut

@@ -294,12 +294,16 @@ class MetaClient:
         if now >= deadline:
             raise error(Code.DEADLINE, "no time was left to ask", named or None)
         backoff: Backoff | None = None
+        told = ""
+        """What a service has answered last: it says more than that another one has not answered."""
         hedged = HedgedRequest(self._nodes, self._clock, method, message, deadline, changes=changes, directory=directory)
         while True:
             try:
                 return await hedged.run()
             except FS3Error as why:
                 failure = why
+            if failure.code not in (Code.DEADLINE, Code.DISCONNECTED):
+                told = failure.strerror or ""
             retry = failure.code.retry
             if retry is Retry.NEVER:
                 raise error(failure.code, failure.strerror or "", named or None) from None
@@ -311,7 +315,7 @@ class MetaClient:
             if self._clock.now() >= deadline:
                 code = Code.DEADLINE if hedged.may_have_happened else failure.code
                 what = "no answer in time, it may have happened" if hedged.may_have_happened else "no answer in time"
-                raise error(code, f"{what}; the last one was: {failure.strerror}", named or None) from failure
+                raise error(code, f"{what}; the last one was: {told or failure.strerror}", named or None) from failure
 
     async def _pause(self, backoff: Backoff, deadline: int) -> None:
         wait = backoff.next_ns()

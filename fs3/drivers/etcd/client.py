@@ -171,8 +171,9 @@ class EtcdClient:
         """
         backoff = Backoff(etcd_retry_min_ns, etcd_retry_max_ns)
         while True:
+            left = max(deadline - self.clock.now(), etcd_retry_min_ns)
             try:
-                return await self.call(method, request)
+                return await self.call(method, request, timeout_ns=min(etcd_attempt_ns, left))
             except FS3Error as why:
                 if why.code not in _SILENCE:
                     raise

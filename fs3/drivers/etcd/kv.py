@@ -30,7 +30,13 @@ from typing import Any, Self, TypeVar
 
 from fs3.base.checksum import is_sealed
 from fs3.base.errors import FS3Error, error
-from fs3.base.limits import key_bytes_stored_max, transactions_per_commit_max, transactions_per_turn_max, transactions_waiting_max
+from fs3.base.limits import (
+    attempt_timeout_ns,
+    key_bytes_stored_max,
+    transactions_per_commit_max,
+    transactions_per_turn_max,
+    transactions_waiting_max,
+)
 from fs3.base.status import Code
 from fs3.base.units import MILLISECOND, SECOND
 from fs3.core.txn import unseal_row
@@ -60,10 +66,13 @@ from fs3.wire.etcd import (
 
 log = logging.getLogger("fs3.etcd")
 
-etcd_patience_ns = 10 * SECOND
-"""An operation that etcd does not carry out in so long fails."""
+etcd_patience_ns = 4_500 * MILLISECOND
+"""An operation that etcd does not carry out in so long fails: clients wait for an answer a little longer, so they learn why."""
+assert etcd_patience_ns < attempt_timeout_ns
 etcd_patience_min_ns = 4 * SECOND
 """The same for one that has waited long for its turn: an election, and a commit after it."""
+etcd_patience_away_ns = 2 * SECOND
+"""The same for one that begins when the one before it has failed so."""
 etcd_crowded_commits = 16
 """So many commits after one that met another process', what was read is compared, not the mark."""
 etcd_conflict_pause_ns = 4 * MILLISECOND
@@ -107,6 +116,8 @@ class EtcdKV:
         self._crowded_commits = 0
         """Commits for which what was read is compared."""
         self._closing = False
+        self._is_away = False
+        """The last operation was not carried out: no quorum of etcd has answered."""
         self._damaged: set[bytes] = set()
         self._state: EtcdState | None = None
         self._state_task: asyncio.Task[None] | None = None
@@ -333,10 +344,13 @@ class EtcdKV:
     # --- answers ------------------------------------------------------------------------------------------------------
 
     def _deadline(self, first: WaitingOperation) -> int:
+        if self._is_away:
+            return self._clock.now() + min(self._patience_ns, etcd_patience_away_ns)
         return max(first.since + self._patience_ns, self._clock.now() + min(self._patience_ns, etcd_patience_min_ns))
 
     def _answer(self, one: WaitingOperation, run: OperationRun) -> None:
         self.stats.transactions += 1
+        self._is_away = False
         try:
             one.done(None if run.failure is not None else run.result, run.failure)
         except Exception:
@@ -347,6 +361,7 @@ class EtcdKV:
             log.error("the lane of a store on etcd has failed", exc_info=why)
             why = error(Code.INTERNAL, f"the key-value store has failed: {why}")
         self.stats.failed += len(waiting)
+        self._is_away = self._is_away or why.code in (Code.UNAVAILABLE, Code.DEADLINE)
         for one in waiting:
             try:
                 # One each: an object raised in many places would chain tracebacks.
