@@ -213,13 +213,16 @@ def encode_watch(begin: bytes, end: bytes, start_revision: int) -> bytes:
     return pb.WatchRequest(create_request=create).SerializeToString()
 
 
-def decode_watch(data: bytes) -> EtcdWatchReply:
-    """A message of `WATCH`. FS3Error PROTOCOL for bytes that are none."""
+def decode_watch(data: bytes, known: int = 0) -> EtcdWatchReply:
+    """A message of `WATCH`. FS3Error PROTOCOL for bytes that are none. `known`: of a message whose changes are all of revisions up
+    to here nothing is read."""
     reply = _parse(pb.WatchResponse, data)
+    events = reply.events
+    if events and events[-1].kv.mod_revision <= known:
+        return EtcdWatchReply((), reply.canceled, reply.compact_revision, reply.cancel_reason)
     deleted = pb.Event.DELETE
     changes = tuple(
-        EtcdChange(event.kv.key, None if event.type == deleted else event.kv.value, event.kv.mod_revision)
-        for event in reply.events
+        EtcdChange(event.kv.key, None if event.type == deleted else event.kv.value, event.kv.mod_revision) for event in events
     )
     return EtcdWatchReply(changes, reply.canceled, reply.compact_revision, reply.cancel_reason)
 

@@ -25,7 +25,7 @@ import logging
 import os
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence, Sized
 from typing import Any, Self, TypeVar
 
 from fs3.base.checksum import is_sealed
@@ -38,7 +38,7 @@ from fs3.base.limits import (
     transactions_waiting_max,
 )
 from fs3.base.status import Code
-from fs3.base.units import MILLISECOND, SECOND
+from fs3.base.units import MICROSECOND, MILLISECOND, SECOND
 from fs3.core.txn import unseal_row
 from fs3.drivers.etcd.access import PLAIN, EtcdAccess
 from fs3.drivers.etcd.batch import EtcdBatch, WaitingOperation
@@ -73,6 +73,11 @@ etcd_patience_min_ns = 4 * SECOND
 """The same for one that has waited long for its turn: an election, and a commit after it."""
 etcd_patience_away_ns = 2 * SECOND
 """The same for one that begins when the one before it has failed so."""
+etcd_gather_ns = 500 * MICROSECOND
+etcd_gathers_max = 4
+etcd_gather_operations_min = 8
+"""After a batch of so many, more are waited for before the next one begins, as long as some come in each of so many such times:
+what a commit or a probe costs is shared by all."""
 etcd_crowded_commits = 16
 """So many commits after one that met another process', what was read is compared, not the mark."""
 etcd_conflict_pause_ns = 4 * MILLISECOND
@@ -203,8 +208,12 @@ class EtcdKV:
 
     async def _run_reads(self) -> None:
         await asyncio.sleep(0)  # all that are submitted in this turn share one probe
+        last = 0
         while self._reads:
+            if last >= etcd_gather_operations_min:
+                await _gather(self._reads)
             waiting, self._reads = self._reads, []
+            last = len(waiting)
             deadline = self._deadline(waiting[0])
             try:
                 await self._feed.probe(deadline)
@@ -273,14 +282,18 @@ class EtcdKV:
 
     async def _run_writes(self) -> None:
         await asyncio.sleep(0)  # all that are submitted in this turn share one commit
+        last = 0
         while inbox := self._inbox:
+            if last >= etcd_gather_operations_min:
+                await _gather(inbox)
             waiting = [inbox.popleft() for _ in range(min(len(inbox), transactions_per_commit_max))]
             try:
                 batch = await self._commit_some(waiting, self._deadline(waiting[0]))
             except Exception as why:  # every caller is told
                 self._fail(waiting, why)
                 continue
-            inbox.extendleft(reversed(waiting[len(batch.outcomes) :]))
+            last = len(batch.outcomes)
+            inbox.extendleft(reversed(waiting[last:]))
             for one, run in batch.outcomes:
                 self._answer(one, run)
 
@@ -445,3 +458,12 @@ class EtcdKV:
         await self._committer.close()
         await self._feed.stop()
         await self._client.close()
+
+
+async def _gather(waiting: Sized) -> None:
+    """Return when nothing more has come for a moment."""
+    for _ in range(etcd_gathers_max):
+        before = len(waiting)
+        await asyncio.sleep(etcd_gather_ns / SECOND)
+        if len(waiting) == before:
+            return
