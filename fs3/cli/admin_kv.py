@@ -35,6 +35,8 @@ Stores = Annotated[str, typer.Argument(metavar="STORES", help="where the rows ar
 Target = Annotated[str, typer.Argument(metavar="TO", help="empty stores, which are made")]
 File = Annotated[Path, typer.Argument(metavar="FILE", help="the export")]
 AsJson = Annotated[bool, typer.Option("--json", help="machine-readable")]
+Moving = Callable[[Callable[[str, int], None]], Any]
+"""Is told what to call with a role and how many rows of it there have been."""
 _FOUND = 1
 """Exit status: the rows were moved, and the check of them has found something."""
 
@@ -138,7 +140,7 @@ def _cluster_of_data(place: ClusterDirectory) -> str:
     return ""
 
 
-def _run(action: Callable[[Callable[[str, int], None]], Any]) -> Any:
+def _run(action: Moving) -> Any:
     console = Console(stderr=True, highlight=False)
     if not console.is_terminal:
         return asyncio.run(action(lambda role, rows: None))

@@ -214,8 +214,8 @@ def encode_watch(begin: bytes, end: bytes, start_revision: int) -> bytes:
 
 
 def decode_watch(data: bytes, known: int = 0) -> EtcdWatchReply:
-    """A message of `WATCH`. FS3Error PROTOCOL for bytes that are none. `known`: of a message whose changes are all of revisions up
-    to here nothing is read."""
+    """A message of `WATCH`. FS3Error PROTOCOL for bytes that are none. `known`: of a message whose changes are all of revisions
+    up to here nothing is read."""
     reply = _parse(pb.WatchResponse, data)
     events = reply.events
     if events and events[-1].kv.mod_revision <= known:

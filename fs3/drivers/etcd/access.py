@@ -1,4 +1,4 @@
-"""How an etcd cluster is reached: in plain text or by TLS, as nobody or as a user.
+"""How an etcd cluster is reached: in plain text or by TLS, as a user or without one.
 
 Nothing here imports gRPC.
 """
@@ -38,7 +38,7 @@ class EtcdAccess:
             raise error(Code.INVALID, "user and password_file belong together: one of them is missing")
 
     @property
-    def uses_tls(self) -> bool:
+    def is_encrypted(self) -> bool:
         """Nothing is sent in plain text."""
         return self.tls or bool(self.ca or self.cert)
 

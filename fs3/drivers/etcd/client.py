@@ -126,7 +126,7 @@ class EtcdClient:
             try:
                 reply: bytes = await call(request, timeout=timeout)
             except AioRpcError as problem:
-                raise self._failed(problem, endpoint) from problem
+                raise self._note_failure(problem, endpoint) from problem
             return reply
         for is_last in (False, True):
             token = await self._authenticate(endpoint, timeout)
@@ -136,11 +136,11 @@ class EtcdClient:
                 if not is_last and _is_old_token(problem):  # nothing was carried out
                     self._forget(token)
                     continue
-                raise self._failed(problem, endpoint) from problem
+                raise self._note_failure(problem, endpoint) from problem
             break
         return reply
 
-    def _failed(self, problem: AioRpcError, endpoint: str) -> FS3Error:
+    def _note_failure(self, problem: AioRpcError, endpoint: str) -> FS3Error:
         why = _explain(problem, endpoint)
         if why.code in _SILENCE:
             self._move_from(endpoint)
@@ -156,7 +156,7 @@ class EtcdClient:
                 try:
                     reply = await self._callable(endpoint, AUTHENTICATE)(request, timeout=timeout)
                 except AioRpcError as problem:
-                    raise self._failed(problem, endpoint) from problem
+                    raise self._note_failure(problem, endpoint) from problem
                 self._token = decode_authenticate(reply)
             return self._token
 
@@ -283,7 +283,7 @@ class EtcdClient:
 
 
 def _make_credentials(access: EtcdAccess) -> Any:
-    if not access.uses_tls:
+    if not access.is_encrypted:
         return None
     ca, key, cert = access.read_certificates()
     return grpc.ssl_channel_credentials(ca, key, cert)

@@ -50,7 +50,7 @@ def parse_room(page: str) -> EtcdRoom:
 
 def _fetch(endpoint: str, access: EtcdAccess) -> str:
     known = None
-    if access.uses_tls:
+    if access.is_encrypted:
         known = ssl.create_default_context(cafile=access.ca or None)
         if access.cert:
             known.load_cert_chain(access.cert, access.key)
