@@ -365,11 +365,18 @@ def owned(pair, make_routing_with):
     return pair
 
 
+@pytest.fixture
+def much_patience(monkeypatch):
+    """A service that is merely slow is waited for."""
+    monkeypatch.setattr(hedged_request, "meta_read_hedge_ns", 60 * SECOND)
+    monkeypatch.setattr(hedged_request, "meta_change_hedge_ns", 60 * SECOND)
+
+
 def asked(cluster, since):
     return {endpoint for endpoint, _ in cluster.wire.calls[since:]}
 
 
-async def test_what_is_about_a_directory_goes_to_its_owner(owned):
+async def test_what_is_about_a_directory_goes_to_its_owner(owned, much_patience):
     everyone = [owned.client() for _ in range(3)]
     at = {}
     for name in ("d1", "d2", "d3", "d4", "d5", "d6", "d7", "d8"):
@@ -400,7 +407,7 @@ async def test_another_service_answers_for_an_owner_that_does_not(owned):
     assert len(held) == 1
 
 
-async def test_an_owner_that_the_manager_takes_for_dead_is_not_asked(owned):
+async def test_an_owner_that_the_manager_takes_for_dead_is_not_asked(owned, much_patience):
     meta = owned.client()
     await meta.stat("/.")
     owner = own_endpoint(owned)
@@ -411,7 +418,7 @@ async def test_an_owner_that_the_manager_takes_for_dead_is_not_asked(owned):
     assert own_endpoint(owned) != owner
 
 
-async def test_on_an_embedded_engine_a_client_stays_with_one_service(pair):
+async def test_on_an_embedded_engine_a_client_stays_with_one_service(pair, much_patience):
     meta = pair.client()
     for number in range(8):
         await meta.mkdir(f"d{number}")
