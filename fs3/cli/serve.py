@@ -68,7 +68,8 @@ def serve(
         raise error(Code.INVALID, f"--mgmtd is needed by {role}: host:port of the managers")
     options = ServeOptions(
         role, name, data_dir, listen, grpc_listen, local_listen, advertise, addresses, storage, replicas, targets, config,
-        stores.parse_store(kv) if kv else None, tuple(disk or ()), load_identity(machine) if machine is not None else None,
+        stores.parse_store(kv) if kv else stores.store_in_config(config), tuple(disk or ()),
+        load_identity(machine) if machine is not None else None,
     )  # fmt: skip
     _log_to_stderr()
     acquire_process_lock(

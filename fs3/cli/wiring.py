@@ -15,7 +15,7 @@ from fs3.base.status import Code
 from fs3.base.units import SECOND
 from fs3.cli.directory import host_port
 from fs3.cli.options import ServeOptions, ServiceRole
-from fs3.cli.stores import describe_store, open_store
+from fs3.cli.stores import STORE_KEY, describe_store, open_store
 from fs3.client.connector import Connector
 from fs3.client.mgmtd.client import MgmtdClient
 from fs3.client.mgmtd.member import Member
@@ -136,7 +136,7 @@ def _data_connector(stack: AsyncExitStack, clock: OsClock) -> Connector:
 
 async def _start_mgmtd(options: ServeOptions, stack: AsyncExitStack) -> dict[str, str]:
     clock = OsClock()
-    config = load_config(MgmtdConfig, options.config)
+    config = load_config(MgmtdConfig, options.config, besides=(STORE_KEY,))
     if options.config is None:
         config = MgmtdConfig(storage_nodes=options.storage, replicas=options.replicas, targets_per_node=options.targets)
     lock_lease_ns = config.manager_lease_ns * manager_lock_lease_ns // manager_lease_ns
@@ -169,7 +169,7 @@ async def _start_mgmtd(options: ServeOptions, stack: AsyncExitStack) -> dict[str
 
 async def _start_meta(options: ServeOptions, stack: AsyncExitStack) -> dict[str, str]:
     clock = OsClock()
-    config = load_config(MetaConfig, options.config)
+    config = load_config(MetaConfig, options.config, besides=(STORE_KEY,))
     store = options.store()
     kv = await open_store(store, ServiceRole.meta, clock, on_given_up=options.shutdown.fail)
     stack.push_async_callback(kv.close)
@@ -187,7 +187,10 @@ async def _start_meta(options: ServeOptions, stack: AsyncExitStack) -> dict[str,
     member = Member(
         mgmtd, clock, starts, name=options.name, role=Role.META, configured=service, kept=scrub, proof=_proof(options)
     )
-    await member.register(mgmtd.cluster, list(endpoints.values()), host_identity(), os.getpid())
+    addresses = list(endpoints.values())
+    await member.register(mgmtd.cluster, addresses, host_identity(), os.getpid(), by_directory=store.is_remote)
+    if store.is_remote:
+        service.use_tally(member.node)
     member.start()
     stack.push_async_callback(member.stop)
     return endpoints

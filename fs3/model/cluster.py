@@ -43,6 +43,8 @@ class RegisterNode(msgspec.Struct, frozen=True):
     """What the process runs."""
     proof: MachineProof | None = None
     """Of the machine that the process is on, where machines join the cluster."""
+    by_directory: bool = False
+    """See `Node`."""
 
 
 class RegistrationAck(msgspec.Struct, frozen=True):

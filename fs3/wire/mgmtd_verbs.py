@@ -109,6 +109,7 @@ def _register_node_to_pb(request: RegisterNode) -> pb.RegisterNodeRequest:
         directory=request.directory,
         machine=request.proof.machine if request.proof is not None else "",
         machine_key=request.proof.key if request.proof is not None else b"",
+        by_directory=request.by_directory,
     )
 
 
@@ -141,6 +142,7 @@ def _register_node_from_pb(message: pb.RegisterNodeRequest) -> RegisterNode:
         proof=proof_from_pb(pb.MachineProof(machine=message.machine, key=message.machine_key), "RegisterNodeRequest")
         if message.machine
         else None,
+        by_directory=message.by_directory,
     )
 
 

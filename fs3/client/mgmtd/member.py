@@ -130,16 +130,24 @@ class Member:
         self._heartbeat_task: asyncio.Task[None] | None = None
 
     async def register(
-        self, cluster: bytes, endpoints: Sequence[str], host: str, pid: int, claims: Sequence[TargetClaim] = ()
+        self,
+        cluster: bytes,
+        endpoints: Sequence[str],
+        host: str,
+        pid: int,
+        claims: Sequence[TargetClaim] = (),
+        *,
+        by_directory: bool = False,
     ) -> RegistrationAck:
         """Announce the node and learn its id, and its incarnation when its directory has none or not the newest. `claims`: of the
-        targets it has data of.
+        targets it has data of. `by_directory`: see `Node`.
 
         Raises FS3Error: WRONG_CLUSTER, Unreachable, BUSY when a former process of this node may still run.
         """
         self._registration = RegisterNode(
             self._name, self._role, cluster, self.incarnation, tuple(endpoints), host, pid,
             tuple(claim.target for claim in claims), tuple(claims), self._counter.directory, self._mgmtd.release, self._proof,
+            by_directory,
         )  # fmt: skip
         try:
             return await self._register()

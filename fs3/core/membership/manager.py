@@ -252,7 +252,7 @@ class Manager:
         check_targets(number, event, self._targets_by_node, self._state.nodes)
         node = Node(
             number, event.name, event.role, event.endpoints, event.host, incarnation, alive=True, pid=event.pid,
-            directory=event.directory,
+            directory=event.directory, by_directory=event.by_directory,
         )  # fmt: skip
         more = routing_bytes([node]) - (routing_bytes([known]) if known is not None else 0)
         self._check_size(more)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from msgspec.structs import replace
 
 from fs3.base.errors import FS3Error, error
-from fs3.base.ids import ClientId
+from fs3.base.ids import ClientId, NodeId
 from fs3.base.units import MILLISECOND
 from fs3.client.routing import RoutingSource
 from fs3.core.meta.bootstrap import claim_store, ensure_root
@@ -100,6 +100,11 @@ class MetaService:
         )
         self.trims = TrimsDuty(self.lease, kv, self._trimmer, config.trims_interval_ms)
         self._duties: tuple[Duty, ...] = (self.last_seen, self.garbage, self.requests, self.sessions, self.trims)
+
+    def use_tally(self, node: NodeId) -> None:
+        """This service is that node, of several whose transactions on a remote engine meet only when they commit: its ids and
+        counts are drawn from and noted in a row of its own. See `fs3.core.meta.allocation`."""
+        self._contexts.tally = node
 
     async def start(self) -> None:
         """Create the root directory on the very first start; begin the duties.

@@ -44,7 +44,7 @@ from fs3.ports.kv import KV, OnDone, RoomMaker
 R = TypeVar("R")
 
 _PREFIX = b"mgmtd/"
-_CLUSTER = _PREFIX + b"cluster"
+CLUSTER_KEY = _PREFIX + b"cluster"
 _COUNTERS = _PREFIX + b"counters"
 _NODE = _PREFIX + b"node/"
 _CHAIN = _PREFIX + b"chain/"
@@ -113,7 +113,7 @@ class MgmtdStore:
         """Id of the cluster; b"" when the store has none yet."""
 
         async def op(txn: ReadTxn) -> bytes:
-            stored = await txn.get(_CLUSTER)
+            stored = await txn.get(CLUSTER_KEY)
             return b"" if stored is None else _decode_cluster(stored).id
 
         self._kv.submit_read(op, done)
@@ -127,7 +127,7 @@ class MgmtdStore:
 
         async def op(txn: Txn) -> None:
             await _check(txn, lease_record)
-            txn.put(_CLUSTER, _encode(cluster))
+            txn.put(CLUSTER_KEY, _encode(cluster))
             txn.put(_COUNTERS, _encode(IdCounters()))
 
         await self._kv.transact(op)
@@ -167,11 +167,11 @@ async def initialise(kv: KV, cluster: ClusterRow, machine: Machine, token: JoinT
     """Make a cluster in a store that has none, before any manager runs. EXISTS naming the cluster that is there."""
 
     async def op(txn: Txn) -> None:
-        stored = await txn.get(_CLUSTER)
+        stored = await txn.get(CLUSTER_KEY)
         if stored is not None:
             there = _decode_cluster(stored)
             raise error(Code.EXISTS, f"the store holds cluster {there.name!r} ({there.id.hex()}) already")
-        txn.put(_CLUSTER, _encode(cluster))
+        txn.put(CLUSTER_KEY, _encode(cluster))
         txn.put(_COUNTERS, _encode(IdCounters(settings=settings.version)))
         txn.put(_MACHINE + machine.name.encode(), _encode(machine))
         txn.put(_TOKEN + token.id.encode(), _encode(token))
@@ -238,7 +238,7 @@ def _decode(kind: type[R], key: bytes, value: bytes) -> R:
 
 
 async def _load(txn: ReadTxn) -> State | None:
-    stored = await txn.get(_CLUSTER)
+    stored = await txn.get(CLUSTER_KEY)
     if stored is None:
         return None
     cluster = _decode_cluster(stored)
@@ -263,11 +263,11 @@ async def _load(txn: ReadTxn) -> State | None:
 
 def _decode_cluster(stored: bytes) -> ClusterRow:
     """The format is looked at first: another one may have other fields."""
-    fields = _decode(list[Any], _CLUSTER, stored)
+    fields = _decode(list[Any], CLUSTER_KEY, stored)
     if not fields or fields[0] != FORMAT:
         found = fields[0] if fields else "nothing"
         raise error(Code.UNSUPPORTED, f"the manager's data has format {found}, this fs3 reads format {FORMAT}")
-    return _decode(ClusterRow, _CLUSTER, stored)
+    return _decode(ClusterRow, CLUSTER_KEY, stored)
 
 
 async def _rows(txn: ReadTxn, prefix: bytes, kind: type[R]) -> list[R]:

@@ -92,7 +92,7 @@ WELL = TargetReport(TargetId(7), LocalState.UPTODATE, 3, generation=GENERATION)
 MANAGERS = (ManagerInfo("m1", ("tcp://m:1",), is_primary=True), ManagerInfo("m2"))
 NODES = (
     Node(NodeId(1), "storage-1", Role.STORAGE, ("tcp://s:1",), "h", 2, alive=True, pid=9),
-    Node(NodeId(2), "meta", Role.META, (), "h", 1, alive=False),
+    Node(NodeId(2), "meta", Role.META, (), "h", 1, alive=False, by_directory=True),
 )
 CHAIN = Chain(
     ChainId(8), 2, (Slot(TargetId(5), NodeId(1), PublicState.SERVING), Slot(TargetId(6), NodeId(1), PublicState.OFFLINE))
@@ -109,7 +109,18 @@ PROOF = MachineProof("h1", b"k" * 32)
 TOKEN = JoinToken("0123abcd", b"", 3, 9000, 1000, ("h2", "h3"), revoked=True)
 REQUESTS = [
     RegisterNode(
-        "storage-1", Role.STORAGE, CLUSTER, 4, ("tcp://s:1",), "h", 9, (TargetId(5), TargetId(7)), CLAIMS, "1:2", proof=PROOF
+        "storage-1",
+        Role.STORAGE,
+        CLUSTER,
+        4,
+        ("tcp://s:1",),
+        "h",
+        9,
+        (TargetId(5), TargetId(7)),
+        CLAIMS,
+        "1:2",
+        proof=PROOF,
+        by_directory=True,
     ),
     Heartbeat(NodeId(1), 4, 17, (REPORT, WELL), 12, leaving=True, config_version=3, disks=DISKS, config_problem="no"),
     EnsureTable(3),
