@@ -75,15 +75,16 @@ def engine() -> Iterator[Engine]:
         base = os.environ.get("FS3_COMPOSE_BASE", "docker.io/library/python:3.11-slim")
         if not _works(made.program, "image", "inspect", base) and not _works(made.program, "pull", base):
             pytest.skip(f"the image {base} is neither here nor can it be pulled")
-        _run(
-            made.program, "build", "--build-arg", f"BASE={base}", "-f", str(ROOT / "deploy/compose/Dockerfile"), "-t", "fs3", str(ROOT)
-        )  # fmt: skip
+        dockerfile = str(ROOT / "deploy" / "compose" / "Dockerfile")
+        _run(made.program, "build", "--build-arg", f"BASE={base}", "-f", dockerfile, "-t", "fs3", str(ROOT))
     try:
         made.compose("up", "--no-build", "--detach")
         made.fs3("status", MANAGER, "--wait", "healthy", "--timeout", "120s")
         yield made
     finally:
-        subprocess.run([*made._compose, "-p", made.project, "-f", str(FILE), "--profile", "five", "down", "-v"], capture_output=True)
+        subprocess.run(
+            [*made._compose, "-p", made.project, "-f", str(FILE), "--profile", "five", "down", "-v"], capture_output=True
+        )
 
 
 def test_containers_find_each_other_by_name(engine: Engine) -> None:
@@ -95,7 +96,9 @@ def test_one_that_is_made_anew_joins_again(engine: Engine) -> None:
     """Whatever its address, it is the node that its volume says it is."""
     before = engine.fs3("status", MANAGER, "--json").count('"name": "storage-')
     engine.compose("stop", "storage-2")
-    engine.compose("rm", "-f", "storage-2") if engine.program == "docker" else _run("podman", "rm", f"{engine.project}_storage-2_1")
+    engine.compose("rm", "-f", "storage-2") if engine.program == "docker" else _run(
+        "podman", "rm", f"{engine.project}_storage-2_1"
+    )
     engine.compose("up", "--no-build", "--detach", "storage-2")
     engine.fs3("status", MANAGER, "--wait", "healthy", "--timeout", "120s")
     assert engine.fs3("status", MANAGER, "--json").count('"name": "storage-') == before
