@@ -151,7 +151,7 @@ class Manager:
                     answer = self.machines.remove(wish)
                 case SetSettings() as change:
                     answer = self.settings.set(change)
-                    self._config = self.settings.config
+                    self._take_settings(now)
                 case Heartbeat():
                     raise AssertionError("heartbeats are taken in without the ledger")
         except RequestRejected as refusal:
@@ -444,6 +444,13 @@ class Manager:
             )
 
     # --- configuration -----------------------------------------------------------------------------------------------
+
+    def _take_settings(self, now: int) -> None:
+        """Go by the settings as they are now."""
+        was_changing = self._config.reconfigure
+        self._config = self.settings.config
+        if self._config.reconfigure and not was_changing:
+            self._reconfigure(now, self._state.chains)  # what was left as it was meanwhile
 
     def _set_config(self, event: SetConfig) -> int:
         current = self._state.configs.get(event.role, RoleConfig(event.role, 0, ""))

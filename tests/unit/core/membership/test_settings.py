@@ -9,6 +9,7 @@ import pytest
 
 from fs3.base.limits import settings_max
 from fs3.base.status import Code
+from fs3.base.units import SECOND
 from fs3.core.membership.config import MgmtdConfig
 from fs3.core.membership.events import ManagerRequest, Rejection
 from fs3.core.membership.settings import (
@@ -26,7 +27,7 @@ from fs3.model.settings import SetSettings, SettingValue
 from fs3.runtime.config import parse_config
 from fs3.services.meta.config import MetaConfig
 from fs3.services.storage.config import StorageConfig
-from tests.unit.core.membership.test_manager import Cluster
+from tests.unit.core.membership.test_manager import OFFLINE, SERVING, Cluster
 
 
 def change(cluster: Cluster, expected: int = 0, **changes: SettingValue | None) -> object:
@@ -189,6 +190,20 @@ def test_a_key_of_another_version_of_fs3_is_kept() -> None:
     cluster.restart()
     assert change(cluster, meta__stripe=5) == 2
     assert cluster.manager.settings.values == {"meta.stripe": 5, "meta.new_here": 7}
+
+
+def test_chains_that_were_left_alone_follow_once_they_may() -> None:
+    cluster = Cluster()
+    cluster.form()
+    for node in (1, 2, 3):
+        cluster.beat(node)
+    cluster.pass_time(10 * SECOND, beating=(1, 2))
+    assert cluster.states() == {(SERVING, SERVING, SERVING)}, "this manager was told to leave chains alone"
+    change(cluster, mgmtd__reconfigure=True)
+    assert all(sorted(states) == sorted((SERVING, SERVING, OFFLINE)) for states in cluster.states())
+    change(cluster, mgmtd__reconfigure=False)
+    cluster.pass_time(10 * SECOND, beating=(1,))
+    assert all(sorted(states) == sorted((SERVING, SERVING, OFFLINE)) for states in cluster.states())
 
 
 def test_how_far_each_node_is() -> None:
