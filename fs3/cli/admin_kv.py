@@ -43,10 +43,7 @@ _FOUND = 1
 
 @app.command("export")
 def export_rows(stores: Stores, file: File, as_json: AsJson = False) -> None:
-    """Write all rows into a new FILE. The cluster may be in use: each store's rows are those of one moment.
-
-    Example: fs3 admin kv export /var/lib/fs3 fs3-2026-11-29.export
-    """
+    """Write all rows into a new FILE. The cluster may be in use: each store's rows are those of one moment."""
     from fs3.cli.kv_stores import locate, write_export
 
     written = _run(lambda progress: write_export(locate(stores), file, progress))
@@ -55,10 +52,7 @@ def export_rows(stores: Stores, file: File, as_json: AsJson = False) -> None:
 
 @app.command("import")
 def import_rows(file: File, target: Target, as_json: AsJson = False) -> None:
-    """Put the rows of a FILE into empty stores, and check the namespace. Ids that were given since are not given again.
-
-    Example: fs3 admin kv import fs3-2026-11-29.export etcd://10.0.0.1:2379,10.0.0.2:2379/restored
-    """
+    """Put the rows of a FILE into empty stores, and check the namespace. Ids that were given since are not given again."""
     from fs3.cli.kv_stores import locate, read_import
 
     stores = locate(target)
@@ -68,10 +62,7 @@ def import_rows(file: File, target: Target, as_json: AsJson = False) -> None:
 
 @app.command("copy")
 def copy_rows(stores: Stores, target: Target, as_json: AsJson = False) -> None:
-    """Put all rows of a stopped cluster into empty stores on another engine, read them back, and check the namespace.
-
-    Example: fs3 down --data-dir DIR; fs3 admin kv copy DIR etcd://10.0.0.1:2379/fs3; fs3 admin kv use DIR etcd://10.0.0.1:2379/fs3
-    """
+    """Put all rows of a stopped cluster into empty stores on another engine, read them back, and check the namespace."""
     from fs3.cli.kv_stores import copy_stores, locate
 
     source, to = locate(stores), locate(target)
@@ -93,10 +84,7 @@ def use_stores(
         bool, typer.Option("--anyway", help="also when the rows there are not those it has now, which are left behind")
     ] = False,
 ) -> None:
-    """Let a stopped cluster of this machine work on other stores, to which its rows were copied.
-
-    Example: fs3 admin kv use DIR etcd://10.0.0.1:2379/fs3, and back: fs3 admin kv use DIR lmdb:DIR
-    """
+    """Let a stopped cluster of this machine work on other stores, to which its rows were copied."""
     from fs3.cli.kv_stores import are_same, identify_all, locate
 
     place = ClusterDirectory(directory)

@@ -41,19 +41,19 @@ class Fabric:
 
 
 @dataclass(slots=True, eq=False)
-class _Read:
+class _AskedRead:
     node: NodeId
     bytes: int
 
 
 @dataclass(slots=True, eq=False)
-class _Node:
+class _Sender:
     """A sender: its connection to the client, and the reads it has been asked for."""
 
     number: int
     window: int
     threshold: int
-    reads: list[_Read] = field(default_factory=list)
+    reads: list[_AskedRead] = field(default_factory=list)
     left: int = 0
     """Packets of the first read that have not arrived."""
     outstanding: int = 0
@@ -87,7 +87,7 @@ class _Run:
     def __init__(self, nodes: int, granted: bool, stripes: int, read_bytes: int, fabric: Fabric, seed: int) -> None:
         self._fabric = fabric
         self._packet_ns = fabric.packet_bytes * SECOND // fabric.line_rate
-        self._nodes = [_Node(number, fabric.window_first, fabric.window_max) for number in range(nodes)]
+        self._nodes = [_Sender(number, fabric.window_first, fabric.window_max) for number in range(nodes)]
         self._prng = Prng(seed)
         self._grants = ReadGrants() if granted else ReadGrants(1 << 62, 1 << 30)
         self._stripes = stripes
@@ -118,16 +118,16 @@ class _Run:
     def _begin_stripe(self, now: int) -> None:
         self._open = len(self._nodes)
         for node in self._nodes:
-            read = _Read(NodeId(node.number), self._read_bytes)
+            read = _AskedRead(NodeId(node.number), self._read_bytes)
             if self._grants.ask(read):
                 self._request(now, read)
 
-    def _at(self, time: int, node: _Node, place: int) -> None:
+    def _at(self, time: int, node: _Sender, place: int) -> None:
         self._order += 1
         heapq.heappush(self._events, (time, self._order, node.number, place))
 
     def _request(self, now: int, read: BulkRead) -> None:
-        assert isinstance(read, _Read)
+        assert isinstance(read, _AskedRead)
         node = self._nodes[read.node]
         node.reads.append(read)
         if len(node.reads) == 1:
@@ -135,13 +135,13 @@ class _Run:
             # Requests arrive one after the other, and disks answer as they like.
             self._at(now + self._fabric.round_trip_ns // 2 + self._prng.below(self._fabric.round_trip_ns), node, -1)
 
-    def _begin_round(self, now: int, node: _Node) -> None:
+    def _begin_round(self, now: int, node: _Sender) -> None:
         node.sent = node.outstanding = min(node.window, node.left)
         node.lost.clear()
         for place in range(node.sent):
             self._at(now + place * self._packet_ns + self._fabric.round_trip_ns // 4, node, place)
 
-    def _arrive(self, now: int, node: _Node, place: int) -> None:
+    def _arrive(self, now: int, node: _Sender, place: int) -> None:
         """A packet at the switch."""
         waits_ns = max(0, self._port_free_at - now)
         queued = waits_ns * self._fabric.line_rate // SECOND
@@ -157,7 +157,7 @@ class _Run:
         if not node.outstanding:
             self._end_round(now, node)
 
-    def _end_round(self, now: int, node: _Node) -> None:
+    def _end_round(self, now: int, node: _Sender) -> None:
         fabric = self._fabric
         following = node.last_arrival + fabric.round_trip_ns // 2
         if not node.lost:
