@@ -125,6 +125,17 @@ def test_appends_of_two_mounts_never_lie_on_each_other(one: Path, two: Path) -> 
             )
 
 
+def test_an_append_behind_what_another_mount_wrote_in_the_same_length(one: Path, two: Path) -> None:
+    (one / "f").write_bytes(b"ours--")
+    with (one / "f").open("ab", buffering=0) as file:
+        file.write(b"1")
+        with (two / "f").open("ab", buffering=0) as theirs:
+            theirs.truncate(0)
+            theirs.write(b"theirs1")
+        file.write(b"2")
+    assert (one / "f").read_bytes() == (two / "f").read_bytes() == b"theirs12"
+
+
 def test_names_made_and_taken_away_elsewhere(one: Path, two: Path) -> None:
     (one / "d").mkdir()
     (one / "d" / "f").write_bytes(b"1")

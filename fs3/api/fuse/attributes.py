@@ -38,7 +38,9 @@ class AttributeOperations(FuseBase):
         return self.submit(self.identities.meta_for(request), Stat(PathRef(InodeId(request.node), ""), follow=False), found)
 
     async def _getattr_opened(self, opened: OpenInode) -> AttributesReply:
-        return self.attributes_told(await opened.refresh())
+        inode = await opened.refresh()
+        await self.show(opened, inode)
+        return self.attributes_told(inode)
 
     async def setattr(self, request: KernelRequest, changes: Changes) -> AttributesReply:
         inode: Inode | None = None
@@ -71,6 +73,7 @@ class AttributeOperations(FuseBase):
         if inode.type is not InodeType.FILE:
             raise OSError(errno.EISDIR if inode.type is InodeType.DIRECTORY else errno.EINVAL, "is not a regular file")
         self.told.change(await self.ask(request, Truncate(inode.content_id, size)))
+        self.lookups.forget()
 
     async def _set_attributes(self, request: KernelRequest, changes: Changes) -> Inode:
         opened = self.inodes.get(InodeId(request.node))

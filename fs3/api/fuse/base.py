@@ -47,7 +47,7 @@ class FuseBase(Operations):
         self.options = options
         self.identities = Identities(client)
         self.told = ToldChanges()
-        self.lookups = RecentLookups()
+        self.lookups = RecentLookups(client.meta.clock.now)
         self.recent_bytes = RecentBytes()
         self.tasks = TaskSet()
         """Of answers that take one, and of what follows an answer."""
@@ -148,7 +148,22 @@ class FuseBase(Operations):
         if opened.is_dirty:
             await opened.publish()
             inode = await self.ask(request, Stat(PathRef(inode.id, ""), follow=False))
+        self.show_later(opened, inode)
         return self.entry_told(inode)
+
+    def show_later(self, opened: OpenInode, inode: Inode) -> None:
+        """`show`, but not before the answer that is about to be given, which the kernel would then take for older than this."""
+        if self.told.is_older(inode):
+            self.tasks.start(self.show(opened, inode))
+
+    async def show(self, opened: OpenInode, inode: Inode) -> None:
+        """The kernel hears of an inode that has open handles: pages that are as of an earlier change go, so that it does not take
+        what they lack at their end for zeros. Not to be awaited by what the kernel holds a page for."""
+        if self.notifier is None or not opened.is_at(inode) or not self.told.is_older(inode):
+            return
+        await self.notifier.forget_data(opened.id)
+        if self.told.is_older(inode):
+            self.told.begin(inode)
 
     def on_attributes(self, inode: Inode) -> None:
         """A change of ours to an inode was answered, which left its bytes alone."""

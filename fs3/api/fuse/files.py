@@ -35,6 +35,10 @@ class FileHandle:
 
     opened: OpenInode
     writes: bool
+    appends: bool = False
+    """It was opened for that: its reads and writes are not of the kernel's pages, which would be filled where the end was."""
+    drops: bool = False
+    """It is not known whether the kernel has dropped its pages, which it was told to do with the open."""
     lock_file: File | None = None
     """Stands for it where locks are asked for."""
     ahead: ReadAhead | None = None
@@ -70,10 +74,11 @@ class FileOperations(FuseBase):
         )
         _check_file(result.inode)
         data = b"" if result.data is None and result.inode.inline and not result.inode.length else result.data
-        self.told.begin(result.inode)
+        if not self.told.knows(result.inode.id):
+            self.told.begin(result.inode)
         opened = await self._open(result, data, writes, flags)
         entry = self.entry_told(opened.inode, opened.length)
-        return Created(entry, Opened(self._handle(opened, writes), self._flags(keeps=True)))
+        return Created(entry, self._answer(opened, result.inode, writes, flags))
 
     async def tmpfile(self, request: KernelRequest, name: bytes, flags: int, mode: int, umask: int) -> Created:
         here = PathRef(InodeId(request.node), "")
@@ -83,7 +88,7 @@ class FileOperations(FuseBase):
         file = self.client.adopt(result, f"inode {result.inode.id}", unnamed=True)
         opened = self.inodes[result.inode.id] = OpenInode(self.client, self.told, file, is_removed=True)
         opened.handles = opened.writers = 1
-        return Created(self.entry_told(opened.inode), Opened(self._handle(opened, True), self._flags(keeps=True)))
+        return Created(self.entry_told(opened.inode), self._answer(opened, opened.inode, True, flags))
 
     def open(self, request: KernelRequest, flags: int, drops_set_ids: bool) -> Answer[Opened]:
         access = flags & os.O_ACCMODE
@@ -124,26 +129,24 @@ class FileOperations(FuseBase):
         """Open a file which nothing has to be done to."""
         _check_file(inode)
         writes = flags & os.O_ACCMODE != os.O_RDONLY
-        keeps = self.told.open(inode)
         opened = self.inodes.get(inode.id)
-        if data is None and opened is not None and opened.inode.change == inode.change:
-            data = opened.file.data
+        if data is None and opened is not None:
+            data = opened.data_of(inode)
         opened = self.open_inode(inode, data)
         opened.handles += 1
         opened.writers += writes
-        return Opened(self._handle(opened, writes, flags), self._flags(keeps=keeps))
+        return self._answer(opened, inode, writes, flags)
 
     async def _open_asking(self, request: KernelRequest, flags: int, drops_set_ids: bool) -> Opened:
         meta = self.identities.meta_for(request)
         access = flags & os.O_ACCMODE
         result = await self._ask_open(meta, InodeId(request.node), reads=access != os.O_WRONLY)
         _check_file(result.inode)
-        keeps = self.told.open(result.inode)
         writes = access != os.O_RDONLY
         if drops_set_ids and flags & os.O_TRUNC:
             await self.drop_set_ids(result.inode)
         opened = await self._open(result, result.data, writes, flags)
-        return Opened(self._handle(opened, writes, flags), self._flags(keeps=keeps))
+        return self._answer(opened, result.inode, writes, flags)
 
     async def _ask_open(self, meta: MetaClient, inode: InodeId, *, reads: bool) -> OpenResult:
         """The file as it is at this moment, with its bytes where they are few. The kernel has checked that it may be opened."""
@@ -176,25 +179,31 @@ class FileOperations(FuseBase):
             raise
         return opened
 
-    def _handle(self, opened: OpenInode, writes: bool, flags: int = 0) -> int:
+    def _answer(self, opened: OpenInode, inode: Inode, writes: bool, flags: int) -> Opened:
+        """A new handle. `inode`: as the services told it for this open."""
         number = self.next_handle()
-        file = self._files[number] = FileHandle(opened, writes)
+        handle = self._files[number] = FileHandle(opened, writes, bool(flags & os.O_APPEND))
         # A mount with `--direct-io` is for programs that want to see every write of others.
         if flags & os.O_DIRECT and not (writes or self.options.direct_io) and self._handles_ahead < handles_ahead_max:
-            file.ahead = ReadAhead(opened)
+            handle.ahead = ReadAhead(opened, self.client.meta.clock.now)
             self._handles_ahead += 1
-        return number
-
-    def _flags(self, *, keeps: bool) -> int:
-        if self.options.direct_io:
-            return OpenFlag.DIRECT_IO | OpenFlag.PARALLEL_DIRECT_WRITES
-        return OpenFlag.KEEP_CACHE if keeps else 0
+        if handle.appends or self.options.direct_io:
+            return Opened(number, OpenFlag.DIRECT_IO | OpenFlag.PARALLEL_DIRECT_WRITES | OpenFlag.KEEP_CACHE)
+        if not opened.is_at(inode):
+            # Something is under way to it, so that what is known of it here was not brought up to date.
+            self.told.forget(inode.id)
+            return Opened(number)
+        handle.drops = not self.told.open(opened.inode, number)
+        return Opened(number, 0 if handle.drops else OpenFlag.KEEP_CACHE)
 
     def file(self, handle: int) -> FileHandle:
         """An open file description. EBADF."""
         found = self._files.get(handle)
         if found is None:
             raise OSError(errno.EBADF, f"handle {handle} is not open")
+        if found.drops:
+            found.drops = False
+            self.told.drop(found.opened.id, handle)
         return found
 
     def flush(self, request: KernelRequest, handle: int, owner: int) -> Awaitable[None] | None:
@@ -213,6 +222,7 @@ class FileOperations(FuseBase):
         opened = file.opened
         opened.handles -= 1
         opened.writers -= file.writes
+        opened.was_written = opened.was_written or file.writes
         if opened.handles:
             return None
         if opened.has_work:
@@ -228,8 +238,11 @@ class FileOperations(FuseBase):
     def _forget(self, opened: OpenInode) -> None:
         if self.inodes.get(opened.id) is opened:
             del self.inodes[opened.id]
+            if opened.was_written:
+                self.lookups.forget()
             file = opened.file
-            if file.inode.inline and file.data is not None and not opened.is_removed:
+            is_of_it = file.inode.id == opened.id and not opened.is_removed
+            if is_of_it and file.inode.inline and file.data is not None:
                 self.recent_bytes.keep(file.inode, file.data)
 
     async def close(self) -> None:
@@ -257,7 +270,7 @@ class FileOperations(FuseBase):
     ) -> Answer[int]:
         opened = self.file(handle).opened
         if flags & os.O_APPEND:
-            return self._append(opened, data, offset)
+            return self._append(self.file(handle), data, offset)
         if offset + len(data) > file_bytes_max:
             raise OSError(errno.EFBIG, f"a file has at most {file_bytes_max} bytes")
         if drops_set_ids and without_set_ids(opened.inode.mode) != opened.inode.mode:
@@ -274,10 +287,19 @@ class FileOperations(FuseBase):
         await self.drop_set_ids(opened.inode)
         return await self._write(opened, data, offset)
 
-    async def _append(self, opened: OpenInode, data: memoryview, expected: int) -> int:
-        at = await opened.append(data)
-        if at != expected:
-            # Others have appended: the kernel has put the bytes where it thought that the end was.
+    async def _append(self, file: FileHandle, data: memoryview, expected: int) -> int:
+        opened = file.opened
+        at, inode = await opened.append(data)
+        if file.appends:
+            # Other handles may have pages that end where the file did.
+            if self.notifier is not None and self.told.knows(opened.id):
+                await self.notifier.forget_data(opened.id, at)
+            self.told.change(inode)
+        elif at == expected:
+            self.told.change(inode)
+        else:
+            # Others have appended: the kernel has put the bytes where it thought that the end was, and holds that page until this
+            # is answered.
             self.told.forget(opened.id)
             if self.notifier is not None:
                 self.tasks.start(self.notifier.forget_data(opened.id, min(at, expected)))

@@ -46,6 +46,8 @@ class NameOperations(FuseBase):
                 return
             self.lookups.note(request.pid, inode)
             later.finish(self.entry_told(inode))
+            if opened is not None:
+                self.show_later(opened, inode)
 
         return self.submit(self.identities.meta_for(request), Stat(place(request, name), follow=False), found)
 

@@ -9,7 +9,7 @@ learns of it.
 from __future__ import annotations
 
 import asyncio
-import time
+from collections.abc import Callable
 from typing import Final
 
 from fs3.api.fuse.open_inode import OpenInode
@@ -26,21 +26,23 @@ ahead_valid_ns: Final = 20 * MILLISECOND
 handles_ahead_max: Final = 64
 """Handles of a mount for which pieces are fetched, one of at most a request's size each."""
 
+Now = Callable[[], int]
+
 
 class _Piece:
     """Bytes of a file that are fetched before they are asked for."""
 
     __slots__ = ("offset", "since", "size", "state", "task")
 
-    def __init__(self, opened: OpenInode, offset: int, size: int) -> None:
+    def __init__(self, opened: OpenInode, offset: int, size: int, since: int) -> None:
         self.offset, self.size = offset, size
         self.state = _state_of(opened)
-        self.since = time.monotonic_ns()
+        self.since = since
         self.task: asyncio.Task[bytes | memoryview] = start_background(opened.read(offset, size))
 
-    def may_be_taken(self, opened: OpenInode, offset: int, size: int) -> bool:
+    def may_be_taken(self, opened: OpenInode, offset: int, size: int, now: int) -> bool:
         """It is what a read of this range would get."""
-        is_young = time.monotonic_ns() - self.since <= ahead_valid_ns
+        is_young = now - self.since <= ahead_valid_ns
         return is_young and (self.offset, self.size, self.state) == (offset, size, _state_of(opened)) and not opened.writers
 
     def drop(self) -> None:
@@ -53,8 +55,10 @@ class _Piece:
 class ReadAhead:
     """Of one handle that only reads. Belongs to one event loop."""
 
-    def __init__(self, opened: OpenInode) -> None:
+    def __init__(self, opened: OpenInode, now: Now) -> None:
+        """`now`: monotonic nanoseconds."""
         self._opened = opened
+        self._now = now
         self._end = -1
         """Where the last read ended."""
         self._piece: _Piece | None = None
@@ -64,11 +68,11 @@ class ReadAhead:
         opened = self._opened
         piece, self._piece = self._piece, None
         is_next, self._end = offset == self._end, offset + size
-        if piece is not None and not piece.may_be_taken(opened, offset, size):
+        if piece is not None and not piece.may_be_taken(opened, offset, size, self._now()):
             piece.drop()
             piece = None
         if is_next and not opened.writers and self._end + size <= opened.length:
-            self._piece = _Piece(opened, self._end, size)
+            self._piece = _Piece(opened, self._end, size, self._now())
         if piece is not None:
             try:
                 return await piece.task

@@ -3,11 +3,13 @@
 So an open asks the services once, not twice: it sees what was published before its own look-up. A thread that opens what it had
 before, by a descriptor (`O_PATH`, /proc/self/fd) or at a mount point which is a file, looks nothing up: such an open may be taken
 for that of a look-up of the same file by the same thread, which was answered within `lookup_opens_ns`.
+
+Programs of one mount see at once what they do to files. While a file is open, an older look-up of it changes nothing; when it was
+written and closed since, or was given another length, an open asks.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Final
 
@@ -26,7 +28,8 @@ Now = Callable[[], int]
 class RecentLookups:
     """Of one mount."""
 
-    def __init__(self, now: Now = time.monotonic_ns) -> None:
+    def __init__(self, now: Now) -> None:
+        """`now`: monotonic nanoseconds."""
         self._now = now
         self._by_thread: dict[int, tuple[Inode, int]] = {}
         """Its last look-up that found something, and when that was answered."""
@@ -45,3 +48,7 @@ class RecentLookups:
         if found is None or found[0].id != node or self._now() - found[1] > lookup_opens_ns:
             return None
         return found[0]
+
+    def forget(self) -> None:
+        """This mount has changed a file, which it need not know any more: what was looked up before may be older."""
+        self._by_thread.clear()

@@ -124,6 +124,14 @@ class FakeChannel:
             bindings[method](FakeCall(method, request, future))
         return future
 
+    def submit(self, method, request, finished, timeout_ns=0):
+        def tell(future):
+            why = future.exception()
+            finished(None if why else future.result(), why)
+
+        self.start(method, request, timeout_ns=timeout_ns).add_done_callback(tell)
+        return True
+
 
 @dataclass
 class FakeChunks:

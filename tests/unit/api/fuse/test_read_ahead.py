@@ -5,7 +5,6 @@ from typing import Any, cast
 import pytest
 from msgspec.structs import replace
 
-from fs3.api.fuse import read_ahead
 from fs3.api.fuse.open_inode import OpenInode
 from fs3.api.fuse.read_ahead import ReadAhead, ahead_valid_ns
 from fs3.base.errors import error
@@ -36,28 +35,21 @@ class Opened:
 
 
 class Clock:
-    """Of the module; stands still unless it is told to move."""
+    """Stands still unless it is told to move."""
 
     ns = 0
 
-    def monotonic_ns(self) -> int:
+    def __call__(self) -> int:
         return self.ns
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(read_ahead, "time", clock)
-    return clock
-
-
-@pytest.fixture
-def opened(clock: Clock) -> Opened:
+def opened() -> Opened:
     return Opened()
 
 
-def ahead_of(opened: Any) -> ReadAhead:
-    return ReadAhead(cast("OpenInode", opened))
+def ahead_of(opened: Any, clock: Clock | None = None) -> ReadAhead:
+    return ReadAhead(cast("OpenInode", opened), clock or Clock())
 
 
 async def test_the_next_piece_is_fetched_while_one_is_read(opened: Opened) -> None:
@@ -75,8 +67,9 @@ async def test_reads_here_and_there_fetch_what_they_ask_for(opened: Opened) -> N
 
 
 @pytest.mark.parametrize("why", ["changed", "replaced", "written", "late"])
-async def test_a_piece_that_may_be_old_is_read_anew(opened: Opened, clock: Clock, why: str) -> None:
-    ahead = ahead_of(opened)
+async def test_a_piece_that_may_be_old_is_read_anew(opened: Opened, why: str) -> None:
+    clock = Clock()
+    ahead = ahead_of(opened, clock)
     await ahead.read(0, SIZE)
     await ahead.read(100, SIZE)
     match why:
