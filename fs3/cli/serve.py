@@ -45,6 +45,15 @@ def serve(
         str,
         typer.Option(help=f"mgmtd, meta: {stores.HELP}; default DATA_DIR/kv", envvar="FS3_KV"),
     ] = "",
+    metrics_port: Annotated[
+        str,
+        typer.Option(
+            help="PORT (on 127.0.0.1) or HOST:PORT of Prometheus metrics over HTTP; none by default", envvar="FS3_METRICS_PORT"
+        ),
+    ] = "",
+    count: Annotated[
+        bool, typer.Option("--count/--no-count", help="count calls and times for metrics", envvar="FS3_COUNT")
+    ] = True,
     ready_fd: Annotated[int | None, typer.Option(help="descriptor to write the endpoints to once it serves")] = None,
 ) -> None:
     """Run one service process in the foreground."""
@@ -53,7 +62,7 @@ def serve(
         raise error(Code.INVALID, f"--mgmtd is needed by {role}: host:port of the managers")
     options = ServeOptions(
         role, name, data_dir, listen, grpc_listen, local_listen, advertise, addresses, storage, replicas, targets, config,
-        stores.parse_store(kv) if kv else None,
+        stores.parse_store(kv) if kv else None, metrics_port, count,
     )  # fmt: skip
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     acquire_process_lock(

@@ -24,6 +24,7 @@ from fs3.drivers.framed.connection import Connection
 from fs3.drivers.framed.sockets import StreamSockets
 from fs3.drivers.rpc.channel import ClientChannel, PendingCall, StreamCall
 from fs3.drivers.rpc.payload import destinations
+from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.ports.clock import Clock
 from fs3.ports.rpc import FileRange, Reply
 from fs3.wire.errors import decode_error
@@ -93,6 +94,8 @@ class ClientConnection(Connection):
                 call.set_exception(problem)
         else:
             if not call.done():  # by `into`
+                if call.counts is not None:
+                    call.counts.end(0, call.begun_at)
                 call.set_result(Reply(message))
 
     def _receive_payload(self, call: PendingCall, frame: Frame, header: bytes | bytearray | memoryview) -> None:
@@ -127,6 +130,9 @@ class ClientConnection(Connection):
         del self._pending[call.request_id]
         if call.wire_state is not None:
             self.take_back(call.wire_state)
+        if call.counts is not None:
+            call.counts.received_bytes += self._expected
+            call.counts.end(0, call.begun_at)
         call.set_result(Reply(message, payload))
 
     def _receive_message(self, call: StreamCall, header: bytes | bytearray | memoryview) -> None:
@@ -173,8 +179,9 @@ class FramedChannel(ClientChannel):
         clock: Clock,
         sockets: StreamSockets,
         calls_max: int = calls_per_connection_max,
+        counts: RpcCounts | None = None,
     ) -> None:
-        super().__init__(endpoint, clock, calls_max)
+        super().__init__(endpoint, clock, calls_max, counts)
         self._sweeper: asyncio.TimerHandle | None = None
         self._clock = clock
         self._sockets = sockets

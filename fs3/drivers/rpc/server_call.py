@@ -6,10 +6,12 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from fs3.base.counting import CallCounts
 from fs3.base.errors import FS3Error, error
 from fs3.base.limits import frame_header_bytes_max
 from fs3.base.status import Code
 from fs3.drivers.rpc.payload import payload_length
+from fs3.drivers.rpc.rpc_counts import RpcCounts
 from fs3.model.method import Method, PayloadSide
 from fs3.ports.rpc import Bindings, Handler, OnCancel, OnSent, Part
 
@@ -24,12 +26,20 @@ class MethodBinding(NamedTuple):
     parse: Callable[[bytes | bytearray], Any]
     """The message of a request. Raises DecodeError."""
     takes_payload: bool
+    counts: CallCounts | None
+    """Of its calls; None: they are not counted. Streams never are: they last as long as their clients like."""
 
 
-def bindings_by_id(bindings: Bindings) -> Mapping[int, MethodBinding]:
+def bindings_by_id(bindings: Bindings, counts: RpcCounts | None) -> Mapping[int, MethodBinding]:
     """A server's table by method number."""
     return {
-        method.id: MethodBinding(method, handler, method.request.FromString, method.payload is PayloadSide.REQUEST)
+        method.id: MethodBinding(
+            method,
+            handler,
+            method.request.FromString,
+            method.payload is PayloadSide.REQUEST,
+            None if counts is None or method.streaming else counts.of_served(method),
+        )
         for method, handler in bindings.items()
     }
 
@@ -45,7 +55,18 @@ def run_guarded(callback: OnSent | OnCancel) -> None:
 class ServerCall:
     """`fs3.ports.rpc.Call` without a wire: a subclass sends the answers."""
 
-    __slots__ = ("_callbacks", "_ended", "deadline", "is_cancelled", "method", "payload", "peer", "request")
+    __slots__ = (
+        "_begun_at",
+        "_callbacks",
+        "_counts",
+        "_ended",
+        "deadline",
+        "is_cancelled",
+        "method",
+        "payload",
+        "peer",
+        "request",
+    )
 
     def __init__(self, method: Method, request: Any, peer: str, deadline: int) -> None:
         self.method = method
@@ -56,6 +77,8 @@ class ServerCall:
         self.is_cancelled = False
         self._ended = False
         self._callbacks: list[OnCancel] | None = None
+        self._counts: CallCounts | None = None
+        self._begun_at = 0
 
     def __repr__(self) -> str:
         state = "cancelled" if self.is_cancelled else "ended" if self._ended else "under way"
@@ -92,7 +115,7 @@ class ServerCall:
     def reply(self, message: Any, parts: Sequence[Part] = (), on_sent: OnSent | None = None) -> None:
         """See `fs3.ports.rpc.Call.reply`."""
         if self._ended or self.is_cancelled:
-            self._mark_ended()
+            self._mark_ended(Code.CANCELLED)
             if on_sent is not None:
                 run_guarded(on_sent)
             return
@@ -105,7 +128,10 @@ class ServerCall:
             if on_sent is not None:
                 run_guarded(on_sent)
             return
-        self._mark_ended()
+        counts = self._counts
+        if counts is not None:
+            counts.sent_bytes += length
+        self._mark_ended(0)
         if not self.method.streaming:
             self._send_reply(data, parts, length, on_sent)
             return
@@ -119,7 +145,7 @@ class ServerCall:
     def fail(self, code: Code, message: str, routing_version: int = 0) -> None:
         """See `fs3.ports.rpc.Call.fail`."""
         unanswered = not self._ended and not self.is_cancelled
-        self._mark_ended()
+        self._mark_ended(Code.CANCELLED if self.is_cancelled else code)
         if unanswered:
             self._send_error(code, message, routing_version)
 
@@ -154,6 +180,14 @@ class ServerCall:
         for callback in callbacks or ():
             run_guarded(callback)
 
+    def count(self, counts: CallCounts, begun_at: int) -> None:
+        """Its handler begins at this moment: count it from then on."""
+        counts.begun += 1
+        if self.payload is not None:
+            counts.received_bytes += len(self.payload)
+        self._counts = counts
+        self._begun_at = begun_at
+
     def dispatch(self, handler: Handler) -> None:
         """Hand the call to its handler; what that raises fails the call as INTERNAL."""
         try:
@@ -162,10 +196,12 @@ class ServerCall:
             log.exception("the handler of %r failed", self.method)
             self.fail(Code.INTERNAL, f"{self.method!r} failed: {type(problem).__name__}: {problem}")
 
-    def _mark_ended(self) -> None:
+    def _mark_ended(self, code: int) -> None:
         if not self._ended:
             self._ended = True
             self._callbacks = None
+            if self._counts is not None:
+                self._counts.end(code, self._begun_at)
             self._on_end()
 
     def _check_reply(self, message: Any, parts: Sequence[Part]) -> tuple[bytes, int]:

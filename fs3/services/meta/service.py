@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from fs3.base.errors import error
 from fs3.base.ids import ClientId
@@ -112,6 +113,11 @@ class MetaService:
         self.lease.start()
         for duty in self._duties:
             duty.start()
+
+    @property
+    def operations(self) -> Mapping[type[Any], int]:
+        """How many operations of each kind were asked for."""
+        return self._handlers.operations
 
     def bindings(self) -> Bindings:
         """Every method of the service."""

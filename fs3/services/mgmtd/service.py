@@ -193,6 +193,16 @@ class MgmtdService:
         self._candidate.set_endpoints(endpoints)
 
     @property
+    def manager(self) -> Manager | None:
+        """The machine, to be asked and not to be stepped; there while this is the primary."""
+        return self._manager
+
+    @property
+    def epoch(self) -> int:
+        """Of its term; 0 while it stands by."""
+        return self._lease_record.epoch if self._lease_record is not None else 0
+
+    @property
     def is_primary(self) -> bool:
         """It leads, and may act."""
         return self._manager is not None and self._candidate.may_act()
@@ -409,7 +419,7 @@ class MgmtdService:
             targets=tuple(manager.target_statuses(now)),
             namespaces=manager.namespaces.count,
             managers=self._publisher.managers(),
-            epoch=self._lease_record.epoch if self._lease_record is not None else 0,
+            epoch=self.epoch,
             primary_for_ns=now - self._primary_since,
             store=self._describe_store(),
         )

@@ -1,0 +1,86 @@
+"""What is counted in one service process, and who may look: its metrics, its event loop, the port they are served on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
+
+from fs3.base.errors import error
+from fs3.base.status import Code
+from fs3.cli.directory import host_port
+from fs3.cli.options import METRICS_HOST, ServeOptions
+from fs3.drivers.http.metrics_server import MetricsServer
+from fs3.drivers.rpc.receive_pool import pool_of
+from fs3.drivers.rpc.reply_budget import reply_budget_of
+from fs3.drivers.rpc.rpc_counts import RpcCounts
+from fs3.model.cluster import DiskSpace
+from fs3.model.metrics import catalogue
+from fs3.model.metrics.metric import Sample
+from fs3.ports.clock import Clock
+from fs3.runtime.loop_monitor import LoopMonitor
+from fs3.runtime.metric_sources import MetricSources
+from fs3.runtime.process_metrics import ProcessMetrics
+
+log = logging.getLogger("fs3.metrics")
+
+DiskMeter = Callable[[], Sequence[DiskSpace]]
+"""Says how much room the disks of a process have."""
+
+
+class ProcessObserver:
+    """Of one process. `counts` is None when nothing is to be counted."""
+
+    def __init__(self, options: ServeOptions, clock: Clock) -> None:
+        self.sources = MetricSources()
+        self.monitor = LoopMonitor()
+        self.counts = RpcCounts(clock) if options.counting else None
+        self._options = options
+        if self.counts is not None:
+            self.sources.add("process", ProcessMetrics(options.role, options.name).samples)
+            self.sources.add("event loop", self.monitor.samples)
+            self.sources.add("calls", self.counts.samples)
+            self.sources.add("memory of calls", _budgets_of(asyncio.get_running_loop()))
+
+    def start(self, stack: AsyncExitStack) -> None:
+        """Watch the running loop, and serve the metrics if a port was given; `stack` ends both. FS3Error: it cannot listen."""
+        if self.counts is None:
+            return
+        self.monitor.start()
+        stack.push_async_callback(self.monitor.stop)
+        if self._options.metrics:
+            server = MetricsServer(self.sources.samples)
+            found = server.start(*parse_metrics_port(self._options.metrics))
+            stack.callback(server.close)
+            log.info("%s serves metrics at http://%s/metrics", self._options.name, host_port(*found))
+
+    def add_disks(self, measure: DiskMeter) -> None:
+        """The file systems the process keeps its data on."""
+        self.sources.add("disks", lambda: _of_disks(measure))
+
+
+def parse_metrics_port(text: str) -> tuple[str, int]:
+    """Host and port of "9100", "host:9100" or "[::1]:9100". FS3Error INVALID for anything else."""
+    host, colon, port = text.rpartition(":")
+    if not port.isdecimal() or int(port) > 65535 or (colon and not host):
+        raise error(Code.INVALID, f"--metrics-port {text!r} is not PORT or HOST:PORT")
+    return host.removeprefix("[").removesuffix("]") or METRICS_HOST, int(port)
+
+
+def _of_disks(measure: DiskMeter) -> Iterator[Sample]:
+    for disk in measure():
+        yield Sample(catalogue.DISK_TOTAL, (disk.path,), disk.total_bytes)
+        yield Sample(catalogue.DISK_FREE, (disk.path,), disk.free_bytes)
+
+
+def _budgets_of(loop: asyncio.AbstractEventLoop) -> Callable[[], Iterator[Sample]]:
+    """The budgets that all listeners of a loop share."""
+    pool, replies = pool_of(loop), reply_budget_of(loop)
+
+    def samples() -> Iterator[Sample]:
+        yield Sample(catalogue.MEMORY, ("requests",), pool.held_bytes)
+        yield Sample(catalogue.MEMORY, ("replies",), replies.held_bytes)
+        yield Sample(catalogue.MEMORY_MAX, ("replies",), replies.bytes_max)
+
+    return samples
